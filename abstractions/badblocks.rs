@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Lists of bad blocks.
+//!
+//! C header: [`include/linux/badblocks.h`](srctree/include/linux/badblocks.h)
+
+use super::bindings;
+use kernel::{
+    error::to_result,
+    prelude::*,
+    types::Opaque, //
+};
+
+/// A list of bad 512-byte sectors, sorted; the kernel's, so that the block layer can show it.
+///
+/// It holds 512 entries of at most 512 sectors each.
+#[pin_data(PinnedDrop)]
+pub(crate) struct BadBlocks {
+    #[pin]
+    inner: Opaque<bindings::badblocks>,
+}
+
+// SAFETY: `struct badblocks` has its own lock.
+unsafe impl Send for BadBlocks {}
+// SAFETY: As above.
+unsafe impl Sync for BadBlocks {}
+
+impl BadBlocks {
+    /// An empty list. [`ENOMEM`].
+    pub(crate) fn new() -> impl PinInit<Self, Error> {
+        try_pin_init!(Self {
+            inner <- Opaque::try_ffi_init(|bb: *mut bindings::badblocks| {
+                // SAFETY: `bb` is valid for writes, and all zeroes is a valid `struct badblocks`.
+                unsafe { bb.write_bytes(0, 1) };
+                // SAFETY: `bb` is zeroed.
+                to_result(unsafe { bindings::badblocks_init(bb, 1) })
+            }),
+        })
+    }
+
+    /// The C object, for interfaces that read or add to the list.
+    pub(super) fn as_raw(&self) -> *mut bindings::badblocks {
+        self.inner.get()
+    }
+
+    /// Whether nothing is listed: one load, for fast paths.
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        // SAFETY: The field is initialised. It is read without the lock, as the C drivers do.
+        unsafe { (&raw const (*self.as_raw()).count).read_volatile() == 0 }
+    }
+
+    /// The first listed sector of the `len` from `start` on.
+    pub(crate) fn first_bad(&self, start: u64, len: u64) -> Option<u64> {
+        let (mut first, mut count) = (0, 0);
+
+        if self.is_empty() || len == 0 {
+            return None;
+        }
+        // SAFETY: The list is initialised; `first` and `count` are written if anything is found.
+        let found =
+            unsafe { bindings::badblocks_check(self.as_raw(), start, len, &mut first, &mut count) };
+        // An entry that begins before the range is reported with its own start.
+        (found != 0).then_some(first.max(start))
+    }
+
+    /// Takes the `len` sectors from `start` on off the list.
+    pub(crate) fn clear(&self, start: u64, len: u64) {
+        if len > 0 {
+            // SAFETY: The list is initialised. The result is about entries that need splitting
+            // when the list is full; those stay listed, which errs on the safe side.
+            unsafe { bindings::badblocks_clear(self.as_raw(), start, len) };
+        }
+    }
+}
+
+#[pinned_drop]
+impl PinnedDrop for BadBlocks {
+    fn drop(self: Pin<&mut Self>) {
+        // SAFETY: The list was initialised, and nobody refers to it any more.
+        unsafe { bindings::badblocks_exit(self.as_raw()) };
+    }
+}

@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * What `bindings.rs` is generated from: the kernel interfaces that the `kernel`
+ * crate has no bindings for. Read by bindgen only; no C is compiled into the
+ * module.
+ */
+
+#include <linux/badblocks.h>
+#include <linux/blkdev.h>
+#include <linux/dax.h>
+#include <linux/io.h>
+#include <linux/libnvdimm.h>
+#include <linux/memremap.h>
+#include <linux/nd.h>
+#include <linux/ndctl.h>
+#include <linux/page-flags.h>
+#include <linux/set_memory.h>
+#include <linux/uio.h>
+
+#include "nd.h"
+#include "pfn.h"
+#include "btt.h"
+
+/* Macros become constants under their own names (Kbuild strips the prefix). */
+const blk_features_t RUST_CONST_HELPER_BLK_FEAT_WRITE_CACHE = BLK_FEAT_WRITE_CACHE;
+const blk_features_t RUST_CONST_HELPER_BLK_FEAT_FUA = BLK_FEAT_FUA;
+const blk_features_t RUST_CONST_HELPER_BLK_FEAT_SYNCHRONOUS = BLK_FEAT_SYNCHRONOUS;
+const blk_features_t RUST_CONST_HELPER_BLK_FEAT_DAX = BLK_FEAT_DAX;
+const blk_features_t RUST_CONST_HELPER_BLK_FEAT_IO_STAT = BLK_FEAT_IO_STAT;
+const blk_opf_t RUST_CONST_HELPER_REQ_PREFLUSH = REQ_PREFLUSH;
+const blk_opf_t RUST_CONST_HELPER_REQ_FUA = REQ_FUA;
+const unsigned long RUST_CONST_HELPER_ARCH_MEMREMAP_PMEM = ARCH_MEMREMAP_PMEM;
+const unsigned long RUST_CONST_HELPER_ND_DRIVER_NAMESPACE_IO = ND_DRIVER_NAMESPACE_IO;
+const unsigned long RUST_CONST_HELPER_ND_DRIVER_NAMESPACE_PMEM = ND_DRIVER_NAMESPACE_PMEM;

@@ -1,0 +1,641 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Disks that take bios as they come, without a request queue in between.
+//!
+//! C headers: [`include/linux/blkdev.h`](srctree/include/linux/blkdev.h),
+//! [`include/linux/bio.h`](srctree/include/linux/bio.h)
+
+use super::{
+    badblocks::BadBlocks,
+    bindings,
+    sysfs::File, //
+};
+use core::{
+    marker::PhantomData,
+    ptr::NonNull, //
+};
+use kernel::{
+    bindings::{
+        attribute,
+        attribute_group,
+        bio,
+        block_device_operations,
+        bvec_iter,
+        device_attribute,
+        gendisk,
+        queue_limits,
+        DISK_NAME_LEN, //
+    },
+    device::{
+        self,
+        Core, //
+    },
+    error::{
+        from_err_ptr,
+        from_result,
+        to_result, //
+    },
+    page::PAGE_SIZE,
+    prelude::*,
+    static_lock_class, //
+};
+
+/// The name of a disk, as it appears in `/dev`.
+pub(crate) type DiskName = [c_char; DISK_NAME_LEN as usize];
+
+/// A block device driver that is handed bios.
+pub(crate) trait Operations: Send + Sync + Sized {
+    /// The file of the disk's directory in sysfs that the driver adds.
+    type Attribute: BoolAttribute<Self>;
+
+    /// Serves one bio. Called in the submitter's context, on many CPUs at once.
+    fn submit(&self, bio: Bio<'_>);
+
+    /// The list of bad sectors of the disk, which sysfs shows as `badblocks`.
+    fn bad_blocks(&self) -> &BadBlocks;
+}
+
+/// A sysfs file that holds a boolean.
+pub(crate) trait BoolAttribute<T> {
+    /// The name of the directory that the file is in, below the disk's own.
+    const DIRECTORY: &'static CStr;
+    /// The name of the file.
+    const NAME: &'static CStr;
+    /// Whether the file is there at all.
+    const VISIBLE: bool;
+
+    /// What is read.
+    fn show(of: &T) -> bool;
+
+    /// What is written; anything that `kstrtobool` does not know is [`EINVAL`].
+    fn store(of: &T, value: bool) -> Result;
+}
+
+/// What a disk tells the block layer of itself.
+pub(crate) struct Limits {
+    /// The smallest addressable unit, in bytes.
+    pub(crate) logical_block_size: u32,
+    /// Writes are durable only after a flush.
+    pub(crate) write_cache: bool,
+    /// `REQ_FUA` is served better by the driver than by a flush after the write.
+    pub(crate) fua: bool,
+    /// File systems may ask for the disk's DAX device.
+    pub(crate) dax: bool,
+}
+
+impl Limits {
+    fn to_raw(&self) -> queue_limits {
+        let mut features = bindings::BLK_FEAT_SYNCHRONOUS;
+
+        if self.write_cache {
+            features |= bindings::BLK_FEAT_WRITE_CACHE;
+        }
+        if self.fua {
+            features |= bindings::BLK_FEAT_FUA;
+        }
+        if self.dax {
+            features |= bindings::BLK_FEAT_DAX;
+        }
+        queue_limits {
+            features,
+            logical_block_size: self.logical_block_size,
+            physical_block_size: PAGE_SIZE as c_uint,
+            max_hw_sectors: c_uint::MAX,
+            ..pin_init::zeroed()
+        }
+    }
+}
+
+/// A `struct gendisk`, put when dropped.
+///
+/// # Invariants
+///
+/// `disk` is a valid disk that a reference is held to.
+pub(crate) struct GenDisk {
+    disk: NonNull<gendisk>,
+}
+
+// SAFETY: A disk may be used and put by any thread.
+unsafe impl Send for GenDisk {}
+// SAFETY: A shared reference gives out the pointer alone.
+unsafe impl Sync for GenDisk {}
+
+impl GenDisk {
+    pub(super) fn as_raw(&self) -> *mut gendisk {
+        self.disk.as_ptr()
+    }
+
+    /// The directory of the disk in sysfs has a file `name`: a reference to it.
+    pub(crate) fn sysfs_file(&self, name: &CStr) -> Option<File> {
+        // SAFETY: By the type invariant; the directory of a disk's device is there, or null, as
+        // long as the disk is.
+        let dir = unsafe { (*(*self.as_raw()).part0).bd_device.kobj.sd };
+
+        if dir.is_null() {
+            return None;
+        }
+        // SAFETY: As above.
+        unsafe { File::find(dir, name) }
+    }
+}
+
+impl Drop for GenDisk {
+    fn drop(&mut self) {
+        // SAFETY: By the type invariant.
+        unsafe { kernel::bindings::put_disk(self.as_raw()) };
+    }
+}
+
+/// A disk that nobody can find yet.
+pub(crate) struct UnregisteredDisk<T: Operations> {
+    disk: GenDisk,
+    data: KBox<T>,
+}
+
+impl<T: Operations> UnregisteredDisk<T> {
+    const OPS: block_device_operations = block_device_operations {
+        submit_bio: Some(Self::submit_callback),
+        // An open disk keeps the module loaded.
+        owner: (&raw const kernel::bindings::__this_module).cast_mut(),
+        poll_bio: None,
+        open: None,
+        release: None,
+        ioctl: None,
+        compat_ioctl: None,
+        check_events: None,
+        unlock_native_capacity: None,
+        getgeo: None,
+        set_read_only: None,
+        free_disk: None,
+        swap_slot_free_notify: None,
+        report_zones: None,
+        devnode: None,
+        get_unique_id: None,
+        pr_ops: core::ptr::null(),
+        alternative_gpt_sector: None,
+    };
+
+    const ATTRIBUTE: device_attribute = device_attribute {
+        attr: attribute {
+            name: T::Attribute::NAME.to_bytes_with_nul().as_ptr(),
+            mode: 0o644,
+        },
+        __bindgen_anon_1: kernel::bindings::device_attribute__bindgen_ty_1 {
+            show: Some(Self::show_callback),
+        },
+        __bindgen_anon_2: kernel::bindings::device_attribute__bindgen_ty_2 {
+            store: Some(Self::store_callback),
+        },
+    };
+
+    const ATTRIBUTES: [*mut attribute; 2] = [
+        (&raw const Self::ATTRIBUTE_REF.attr).cast_mut(),
+        core::ptr::null_mut(),
+    ];
+    const ATTRIBUTE_REF: &'static device_attribute = &Self::ATTRIBUTE;
+
+    const GROUP: attribute_group = attribute_group {
+        name: T::Attribute::DIRECTORY.to_bytes_with_nul().as_ptr(),
+        __bindgen_anon_1: kernel::bindings::attribute_group__bindgen_ty_1 {
+            is_visible: Some(Self::is_visible_callback),
+        },
+        is_bin_visible: None,
+        bin_size: None,
+        __bindgen_anon_2: kernel::bindings::attribute_group__bindgen_ty_2 {
+            attrs: Self::ATTRIBUTES_REF.as_ptr().cast_mut(),
+        },
+        bin_attrs: core::ptr::null(),
+    };
+    const ATTRIBUTES_REF: &'static [*mut attribute; 2] = &Self::ATTRIBUTES;
+
+    const GROUPS: [*const attribute_group; 2] = [Self::GROUP_REF, core::ptr::null()];
+    const GROUP_REF: &'static attribute_group = &Self::GROUP;
+    const GROUPS_REF: &'static [*const attribute_group; 2] = &Self::GROUPS;
+
+    /// A disk of `sectors` sectors of 512 bytes, with its memory on NUMA node `node`, that `data`
+    /// serves and `name` names. [`ENOMEM`], or [`EINVAL`] if the limits make no sense.
+    pub(crate) fn new(
+        limits: &Limits,
+        node: c_int,
+        sectors: u64,
+        data: T,
+        name: impl FnOnce(&mut DiskName),
+    ) -> Result<Self> {
+        let data = KBox::new(data, GFP_KERNEL)?;
+        let mut limits = limits.to_raw();
+
+        // SAFETY: `limits` is valid for the call.
+        let disk = from_err_ptr(unsafe {
+            kernel::bindings::__blk_alloc_disk(&mut limits, node, static_lock_class!().as_ptr())
+        })?;
+        // INVARIANT: The allocation gives the first reference.
+        let disk = GenDisk {
+            disk: NonNull::new(disk).ok_or(ENOMEM)?,
+        };
+        let raw = disk.as_raw();
+
+        // SAFETY: The disk is not yet registered, so that nobody else looks at its fields. `data`
+        // and its list stay where they are until the disk is unregistered: see `Disk::drop`.
+        unsafe {
+            name(&mut (*raw).disk_name);
+            (*raw).fops = &Self::OPS;
+            (*raw).private_data = core::ptr::from_ref::<T>(&data).cast_mut().cast();
+            (*raw).bb = data.bad_blocks().as_raw().cast();
+            kernel::bindings::set_capacity(raw, sectors);
+        }
+        Ok(Self { disk, data })
+    }
+
+    /// Makes the disk known, below `parent`. Its partitions are read before this returns.
+    ///
+    /// [`EEXIST`] if there is a disk of the name, [`ENOMEM`].
+    pub(crate) fn register(self, parent: &device::Device<Core<'_>>) -> Result<Disk<T>> {
+        // CAST: `Device` is a transparent wrapper.
+        let parent = core::ptr::from_ref(parent)
+            .cast_mut()
+            .cast::<kernel::bindings::device>();
+
+        // SAFETY: The disk is set up and not registered, and all that it refers to is static or in
+        // `self`, which becomes a part of the result.
+        to_result(unsafe {
+            kernel::bindings::device_add_disk(
+                parent,
+                self.disk.as_raw(),
+                Self::GROUPS_REF.as_ptr().cast_mut(),
+            )
+        })?;
+        Ok(Disk(self))
+    }
+
+    /// # Safety
+    ///
+    /// `disk` is a disk made by [`Self::new`] that can get I/O or sysfs accesses at the moment, and
+    /// will not have been unregistered for all of `'a`.
+    unsafe fn data<'a>(disk: *mut gendisk) -> &'a T {
+        // SAFETY: By the caller's promise.
+        unsafe { &*(*disk).private_data.cast::<T>() }
+    }
+
+    extern "C" fn submit_callback(bio: *mut bio) {
+        // SAFETY: The block layer calls this with a bio for a live disk of ours, whose queue it
+        // holds for the duration of the call, and gives the bio to us.
+        unsafe {
+            let data = Self::data((*(*bio).bi_bdev).bd_disk);
+
+            data.submit(Bio::from_raw(NonNull::new_unchecked(bio)));
+        }
+    }
+
+    /// # Safety
+    ///
+    /// `dev` is the device of a disk of ours, one of whose files is being accessed.
+    unsafe fn data_of_device<'a>(dev: *mut kernel::bindings::device) -> &'a T {
+        // SAFETY: The device of a disk is that of its `part0`. Unregistering the disk waits for
+        // accesses to its files.
+        unsafe {
+            let part0 = kernel::container_of!(dev, kernel::bindings::block_device, bd_device);
+
+            Self::data((*part0).bd_disk)
+        }
+    }
+
+    extern "C" fn is_visible_callback(
+        _kobj: *mut kernel::bindings::kobject,
+        attr: *mut attribute,
+        _index: c_int,
+    ) -> kernel::bindings::umode_t {
+        if T::Attribute::VISIBLE {
+            // SAFETY: sysfs calls this for the attributes of the group.
+            unsafe { (*attr).mode }
+        } else {
+            0
+        }
+    }
+
+    extern "C" fn show_callback(
+        dev: *mut kernel::bindings::device,
+        _attr: *mut device_attribute,
+        buf: *mut c_char,
+    ) -> isize {
+        // SAFETY: sysfs calls this for the file that `register` has made.
+        let data = unsafe { Self::data_of_device(dev) };
+        let digit = if T::Attribute::show(data) { b'1' } else { b'0' };
+
+        // SAFETY: `buf` has a page.
+        unsafe {
+            buf.write(digit);
+            buf.add(1).write(b'\n');
+            buf.add(2).write(0);
+        }
+        2
+    }
+
+    extern "C" fn store_callback(
+        dev: *mut kernel::bindings::device,
+        _attr: *mut device_attribute,
+        buf: *const c_char,
+        len: usize,
+    ) -> isize {
+        // SAFETY: sysfs calls this for the file that `register` has made.
+        let data = unsafe { Self::data_of_device(dev) };
+        let mut value = false;
+
+        from_result(|| {
+            // SAFETY: sysfs ends what was written with a zero.
+            to_result(unsafe { kernel::bindings::kstrtobool(buf, &mut value) })?;
+            T::Attribute::store(data, value)?;
+            // CAST: No write to sysfs is longer than a page.
+            Ok(len as isize)
+        })
+    }
+}
+
+impl<T: Operations> AsRef<GenDisk> for UnregisteredDisk<T> {
+    fn as_ref(&self) -> &GenDisk {
+        &self.disk
+    }
+}
+
+/// A disk that gets I/O until it is dropped, which waits until the last bio is served.
+pub(crate) struct Disk<T: Operations>(UnregisteredDisk<T>);
+
+impl<T: Operations> Disk<T> {
+    /// The driver's data.
+    pub(crate) fn data(&self) -> &T {
+        &self.0.data
+    }
+}
+
+impl<T: Operations> AsRef<GenDisk> for Disk<T> {
+    fn as_ref(&self) -> &GenDisk {
+        &self.0.disk
+    }
+}
+
+impl<T: Operations> Drop for Disk<T> {
+    fn drop(&mut self) {
+        // SAFETY: It was registered and is unregistered only here. What its operations use is
+        // dropped after this.
+        unsafe { kernel::bindings::del_gendisk(self.0.disk.as_raw()) };
+    }
+}
+
+/// A bio that is ours to end, which is done exactly once: by [`Self::end`], or with [`EIO`] when
+/// it is dropped.
+///
+/// # Invariants
+///
+/// `bio` is a valid bio, submitted to a disk of ours and not ended.
+pub(crate) struct Bio<'a> {
+    bio: NonNull<bio>,
+    _submitted: PhantomData<&'a bio>,
+}
+
+/// The memory of a bio, by what is to be done with it.
+pub(crate) enum Transfer<'a> {
+    /// The bio's memory is to be filled.
+    Read(Segments<'a, ToBio>),
+    /// The bio's memory is to be stored.
+    Write(Segments<'a, FromBio>),
+}
+
+impl<'a> Bio<'a> {
+    /// # Safety
+    ///
+    /// The type invariant must hold, for all of `'a`, and nobody else may end the bio.
+    pub(super) unsafe fn from_raw(bio: NonNull<bio>) -> Self {
+        // INVARIANT: By the safety requirement.
+        Self {
+            bio,
+            _submitted: PhantomData,
+        }
+    }
+
+    /// Gives the bio away; the receiver must end it.
+    pub(super) fn into_raw(self) -> NonNull<bio> {
+        core::mem::ManuallyDrop::new(self).bio
+    }
+
+    #[inline]
+    fn raw(&self) -> &bio {
+        // SAFETY: By the type invariant; what we read of it changes only when it is ended.
+        unsafe { self.bio.as_ref() }
+    }
+
+    /// Whether all that was written and acknowledged before must be durable first.
+    #[inline]
+    pub(crate) fn is_preflush(&self) -> bool {
+        self.raw().bi_opf & bindings::REQ_PREFLUSH != 0
+    }
+
+    /// Whether what is written must be durable when the bio ends.
+    #[inline]
+    pub(crate) fn is_fua(&self) -> bool {
+        self.raw().bi_opf & bindings::REQ_FUA != 0
+    }
+
+    /// The first sector (512 bytes) of the disk that is concerned.
+    #[inline]
+    pub(crate) fn sector(&self) -> u64 {
+        self.raw().bi_iter.bi_sector
+    }
+
+    /// The number of bytes.
+    #[inline]
+    pub(crate) fn len(&self) -> u32 {
+        self.raw().bi_iter.bi_size
+    }
+
+    /// The memory of the bio, in the order of the disk.
+    #[inline]
+    pub(crate) fn transfer(&mut self) -> Transfer<'_> {
+        // Odd operations write: see `op_is_write`.
+        if self.raw().bi_opf & 1 != 0 {
+            Transfer::Write(Segments::new(self.raw()))
+        } else {
+            Transfer::Read(Segments::new(self.raw()))
+        }
+    }
+
+    /// Starts the accounting of the bio in the disk's statistics, if those are on; it ends when
+    /// the result is dropped.
+    #[inline]
+    pub(crate) fn account(&self) -> Option<Accounting> {
+        // SAFETY: By the type invariant: a submitted bio has a device with a queue.
+        let features = unsafe { (*(*self.raw().bi_bdev).bd_queue).limits.features };
+
+        if features & bindings::BLK_FEAT_IO_STAT == 0 {
+            return None;
+        }
+        // SAFETY: As above.
+        let start = unsafe { kernel::bindings::bio_start_io_acct(self.bio.as_ptr()) };
+        Some(Accounting {
+            bio: self.bio,
+            start,
+        })
+    }
+
+    /// Ends the bio.
+    #[inline]
+    pub(crate) fn end(self, result: Result) {
+        let bio = self.into_raw();
+
+        // SAFETY: The bio was ours, and now is the submitter's again.
+        unsafe {
+            if let Err(e) = result {
+                (*bio.as_ptr()).bi_status = kernel::bindings::errno_to_blk_status(e.to_errno());
+            }
+            kernel::bindings::bio_endio(bio.as_ptr());
+        }
+    }
+}
+
+impl Drop for Bio<'_> {
+    fn drop(&mut self) {
+        // SAFETY: By the type invariant; dropping gives the bio back.
+        unsafe {
+            (*self.bio.as_ptr()).bi_status = kernel::bindings::errno_to_blk_status(EIO.to_errno());
+            kernel::bindings::bio_endio(self.bio.as_ptr());
+        }
+    }
+}
+
+/// The accounting of a bio, which must end before the bio does.
+pub(crate) struct Accounting {
+    bio: NonNull<bio>,
+    start: c_ulong,
+}
+
+impl Drop for Accounting {
+    fn drop(&mut self) {
+        // SAFETY: The bio has not been ended: see the type's documentation.
+        unsafe {
+            kernel::bindings::bio_end_io_acct_remapped(
+                self.bio.as_ptr(),
+                self.start,
+                (*self.bio.as_ptr()).bi_bdev,
+            )
+        };
+    }
+}
+
+/// The data goes from the device into the bio's memory.
+pub(crate) struct ToBio;
+/// The data goes from the bio's memory to the device.
+pub(crate) struct FromBio;
+
+/// One contiguous piece of a bio's memory; `D` is [`ToBio`] or [`FromBio`].
+///
+/// # Invariants
+///
+/// `ptr` is mapped and valid for `len` bytes: for writes if `D` is [`ToBio`], else for reads.
+pub(crate) struct Segment<'a, D> {
+    ptr: NonNull<u8>,
+    len: u32,
+    page: *mut kernel::bindings::page,
+    _memory: PhantomData<(&'a bio, D)>,
+}
+
+impl<D> Segment<'_, D> {
+    /// The number of bytes.
+    #[inline]
+    pub(crate) fn len(&self) -> usize {
+        self.len as usize
+    }
+
+    #[inline]
+    pub(super) fn as_ptr(&self) -> NonNull<u8> {
+        self.ptr
+    }
+
+    /// Makes the kernel's and user space's views of the memory agree, where they may differ.
+    #[inline]
+    pub(super) fn flush_dcache(&self) {
+        #[cfg(CONFIG_ARM64)]
+        for i in 0..self.len().div_ceil(PAGE_SIZE) {
+            // SAFETY: The pages of a segment are contiguous.
+            unsafe { bindings::flush_dcache_page(self.page.add(i)) };
+        }
+        #[cfg(not(CONFIG_ARM64))]
+        let _ = self.page;
+    }
+}
+
+impl<D> Drop for Segment<'_, D> {
+    #[inline]
+    fn drop(&mut self) {
+        #[cfg(CONFIG_KMAP_LOCAL)]
+        // SAFETY: It was mapped by `Segments::next`.
+        unsafe {
+            kernel::bindings::kunmap_local(self.ptr.as_ptr().cast())
+        };
+    }
+}
+
+/// Goes through the memory of a bio, whose pieces may be larger than a page.
+pub(crate) struct Segments<'a, D> {
+    bio: &'a bio,
+    iter: bvec_iter,
+    _direction: PhantomData<D>,
+}
+
+impl<'a, D> Segments<'a, D> {
+    #[inline]
+    fn new(bio: &'a bio) -> Self {
+        Self {
+            bio,
+            iter: bio.bi_iter,
+            _direction: PhantomData,
+        }
+    }
+}
+
+impl<'a, D> Iterator for Segments<'a, D> {
+    type Item = Segment<'a, D>;
+
+    /// As `bio_for_each_bvec` does, or `bio_for_each_segment` where pages must be mapped singly.
+    #[inline]
+    fn next(&mut self) -> Option<Self::Item> {
+        let iter = &mut self.iter;
+
+        if iter.bi_size == 0 {
+            return None;
+        }
+        // SAFETY: As long as bytes are left, `bi_idx` is the index of the vector they are in.
+        let bvec = unsafe { &*self.bio.bi_io_vec.add(iter.bi_idx as usize) };
+        let offset = bvec.bv_offset.wrapping_add(iter.bi_bvec_done);
+        let page_offset = offset as usize % PAGE_SIZE;
+        let mut len = bvec
+            .bv_len
+            .wrapping_sub(iter.bi_bvec_done)
+            .min(iter.bi_size);
+
+        if cfg!(CONFIG_KMAP_LOCAL) {
+            len = len.min(PAGE_SIZE.wrapping_sub(page_offset) as u32);
+        }
+        // SAFETY: The pages of a vector are contiguous.
+        let page = unsafe { bvec.bv_page.add(offset as usize / PAGE_SIZE) };
+        // SAFETY: The page is the bio's. Without `CONFIG_KMAP_LOCAL` this is its address in the
+        // kernel's map, in which the following pages follow.
+        let ptr = unsafe {
+            kernel::bindings::kmap_local_page(page)
+                .cast::<u8>()
+                .add(page_offset)
+        };
+
+        iter.bi_size = iter.bi_size.wrapping_sub(len);
+        iter.bi_bvec_done = iter.bi_bvec_done.wrapping_add(len);
+        if iter.bi_bvec_done == bvec.bv_len {
+            iter.bi_bvec_done = 0;
+            iter.bi_idx = iter.bi_idx.wrapping_add(1);
+        }
+        // INVARIANT: `len` bytes of the vector are left, and are mapped from `ptr` on.
+        Some(Segment {
+            // SAFETY: Mapped pages have no null address.
+            ptr: unsafe { NonNull::new_unchecked(ptr) },
+            len,
+            page,
+            _memory: PhantomData,
+        })
+    }
+}

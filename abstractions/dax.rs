@@ -1,0 +1,339 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! DAX devices: memory that file systems map and copy without a page cache.
+//!
+//! C header: [`include/linux/dax.h`](srctree/include/linux/dax.h)
+
+use super::{
+    bindings,
+    block::GenDisk,
+    errno::eopnotsupp, //
+};
+use core::{
+    marker::PhantomData,
+    ptr::NonNull, //
+};
+use kernel::{
+    error::{
+        from_err_ptr,
+        from_result,
+        to_result, //
+    },
+    prelude::*,
+    sync::{
+        atomic::{
+            Acquire,
+            Atomic,
+            Release, //
+        },
+        Arc, //
+    }, //
+};
+
+/// What a range of pages is wanted for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Access {
+    /// To be mapped, read or written.
+    Normal,
+    /// To be overwritten as a whole, for its recovery: errors in it do not count.
+    RecoveryWrite,
+}
+
+/// A translated page offset.
+pub(crate) struct Translation {
+    /// The kernel's address of the first byte.
+    pub(crate) address: NonNull<c_void>,
+    /// The page frame number of the first page.
+    pub(crate) pfn: u64,
+    /// The number of pages from there on that may be used.
+    pub(crate) pages: u64,
+}
+
+/// What a DAX device does. Offsets are in pages from the start of the device.
+pub(crate) trait Operations: Send + Sync {
+    /// Where the page at `offset` is, and how many of the `pages` wanted from there on are usable.
+    ///
+    /// `EHWPOISON` if not even the first is.
+    fn direct_access(&self, offset: u64, pages: u64, access: Access) -> Result<Translation>;
+
+    /// Zeroes `pages` pages from `offset` on, clearing errors in them.
+    fn zero_pages(&self, offset: u64, pages: u64) -> Result;
+
+    /// Overwrites memory that has errors, from the page at `offset` on, where `to` is, and returns
+    /// the number of bytes written: 0 if the errors can't be cleared.
+    fn recovery_write(&self, offset: u64, to: RecoveryWrite<'_>) -> usize;
+}
+
+/// The bytes of a [`recovery_write`](Operations::recovery_write), and where they go.
+pub(crate) struct RecoveryWrite<'a> {
+    to: *mut c_void,
+    bytes: usize,
+    from: *mut kernel::bindings::iov_iter,
+    _iter: PhantomData<&'a mut kernel::bindings::iov_iter>,
+}
+
+impl RecoveryWrite<'_> {
+    /// The number of bytes to write.
+    pub(crate) fn len(&self) -> usize {
+        self.bytes
+    }
+
+    /// The offset of the first byte in its page.
+    pub(crate) fn offset_in_page(&self) -> usize {
+        (self.to as usize) & kernel::page::PAGE_SIZE.wrapping_sub(1)
+    }
+
+    /// Copies the bytes, past the CPU's caches, and returns how many were copied.
+    pub(crate) fn copy(self) -> usize {
+        // SAFETY: `to` is an address that `direct_access` gave for at least `bytes` bytes, and
+        // `from` is the caller's iterator.
+        unsafe { kernel::bindings::_copy_from_iter_flushcache(self.to, self.bytes, self.from) }
+    }
+}
+
+/// How a [`DaxDevice`] behaves.
+#[derive(Clone, Copy)]
+pub(crate) struct Properties {
+    /// Stores are durable without a flush by the provider, so that `MAP_SYNC` can be granted.
+    pub(crate) synchronous: bool,
+    /// CPU caches must be written back for durability.
+    pub(crate) write_cache: bool,
+}
+
+/// A DAX device whose copies bypass the CPU's caches and survive machine checks. Dead, and freed
+/// when the last file that is mapped through it is gone, when dropped.
+///
+/// # Invariants
+///
+/// `dax` is a `struct dax_device` that a reference is held to, with `ops` as its private data.
+pub(crate) struct DaxDevice<T: Operations> {
+    dax: NonNull<bindings::dax_device>,
+    #[expect(dead_code, reason = "held for the device")]
+    ops: Arc<T>,
+}
+
+// SAFETY: `struct dax_device` may be used and put by any thread.
+unsafe impl<T: Operations> Send for DaxDevice<T> {}
+// SAFETY: As above.
+unsafe impl<T: Operations> Sync for DaxDevice<T> {}
+
+impl<T: Operations> DaxDevice<T> {
+    const OPS: bindings::dax_operations = bindings::dax_operations {
+        direct_access: Some(Self::direct_access_callback),
+        zero_page_range: Some(Self::zero_page_range_callback),
+        recovery_write: Some(Self::recovery_write_callback),
+    };
+
+    /// [`EOPNOTSUPP`] where the architecture has no DAX, [`ENOMEM`].
+    pub(crate) fn new(ops: Arc<T>, properties: Properties) -> Result<Self> {
+        let private = core::ptr::from_ref::<T>(&ops).cast_mut();
+
+        // SAFETY: `ops` is kept until the device is dead: see `drop`.
+        let dax = from_err_ptr(unsafe { bindings::alloc_dax(private.cast(), &Self::OPS) })?;
+        // INVARIANT: `alloc_dax` gives the first reference.
+        let this = Self {
+            dax: NonNull::new(dax).ok_or(ENOMEM)?,
+            ops,
+        };
+
+        // SAFETY: By the type invariant.
+        unsafe {
+            bindings::set_dax_nocache(dax);
+            bindings::set_dax_nomc(dax);
+            if properties.synchronous {
+                bindings::set_dax_synchronous(dax);
+            }
+        }
+        this.set_write_cache(properties.write_cache);
+        Ok(this)
+    }
+
+    /// Whether the CPU's caches are written back for durability.
+    pub(crate) fn write_cache(&self) -> bool {
+        // SAFETY: By the type invariant.
+        unsafe { bindings::dax_write_cache_enabled(self.dax.as_ptr()) }
+    }
+
+    /// Says whether the CPU's caches are to be written back for durability.
+    pub(crate) fn set_write_cache(&self, on: bool) {
+        // SAFETY: By the type invariant.
+        unsafe { bindings::dax_write_cache(self.dax.as_ptr(), on) };
+    }
+
+    /// # Safety
+    ///
+    /// `dax` is a device made by [`Self::new`], and alive for all of `'a`.
+    unsafe fn ops<'a>(dax: *mut bindings::dax_device) -> &'a T {
+        // SAFETY: By the caller's promise; an `Arc` keeps what it holds in its place.
+        unsafe { &*bindings::dax_get_private(dax).cast::<T>() }
+    }
+
+    extern "C" fn direct_access_callback(
+        dax: *mut bindings::dax_device,
+        pgoff: c_ulong,
+        nr_pages: c_long,
+        mode: bindings::dax_access_mode,
+        address: *mut *mut c_void,
+        pfn: *mut c_ulong,
+    ) -> c_long {
+        // SAFETY: The core calls this for a device that is alive, under its read lock.
+        let ops = unsafe { Self::ops(dax) };
+        let access = match mode {
+            bindings::dax_access_mode_DAX_RECOVERY_WRITE => Access::RecoveryWrite,
+            _ => Access::Normal,
+        };
+
+        from_result(|| {
+            // The core does not ask for a negative number.
+            let pages = u64::try_from(nr_pages).map_err(|_| EINVAL)?;
+            let found = ops.direct_access(pgoff as u64, pages, access)?;
+
+            // SAFETY: Both are null or valid for writes.
+            unsafe {
+                if !address.is_null() {
+                    address.write(found.address.as_ptr());
+                }
+                if !pfn.is_null() {
+                    pfn.write(found.pfn as c_ulong);
+                }
+            }
+            c_long::try_from(found.pages).map_err(|_| EINVAL)
+        })
+    }
+
+    extern "C" fn zero_page_range_callback(
+        dax: *mut bindings::dax_device,
+        pgoff: c_ulong,
+        nr_pages: usize,
+    ) -> c_int {
+        // SAFETY: As in `direct_access_callback`.
+        let ops = unsafe { Self::ops(dax) };
+
+        from_result(|| ops.zero_pages(pgoff as u64, nr_pages as u64).map(|()| 0))
+    }
+
+    extern "C" fn recovery_write_callback(
+        dax: *mut bindings::dax_device,
+        pgoff: c_ulong,
+        to: *mut c_void,
+        bytes: usize,
+        from: *mut kernel::bindings::iov_iter,
+    ) -> usize {
+        // SAFETY: As in `direct_access_callback`.
+        let ops = unsafe { Self::ops(dax) };
+
+        ops.recovery_write(
+            pgoff as u64,
+            RecoveryWrite {
+                to,
+                bytes,
+                from,
+                _iter: PhantomData,
+            },
+        )
+    }
+}
+
+impl<T: Operations> Drop for DaxDevice<T> {
+    fn drop(&mut self) {
+        // SAFETY: By the type invariant. A dead device calls its operations no more; `kill_dax`
+        // waits for those that are running, and may be called twice.
+        unsafe {
+            bindings::kill_dax(self.dax.as_ptr());
+            bindings::put_dax(self.dax.as_ptr());
+        }
+    }
+}
+
+/// The way from a page map to the DAX device over it, if there is one at the moment.
+///
+/// A memory failure may be reported while the device is being set up or torn down: it finds either
+/// a live device or none.
+pub(crate) struct FailureLink {
+    dax: Atomic<*mut bindings::dax_device>,
+}
+
+impl FailureLink {
+    /// A link that leads nowhere yet.
+    pub(crate) fn new() -> Self {
+        Self {
+            dax: Atomic::new(core::ptr::null_mut()),
+        }
+    }
+
+    /// Tells the file system on the device that `len` bytes from `offset` on, in bytes from the
+    /// start of the device, have failed.
+    ///
+    /// [`EOPNOTSUPP`] if there is no device, or nobody on it who wants to know.
+    pub(crate) fn notify_holder(&self, offset: u64, len: u64, flags: c_int) -> Result {
+        let _alive = ReadLock::new();
+        let dax = self.dax.load(Acquire);
+
+        if dax.is_null() {
+            return Err(eopnotsupp());
+        }
+        // SAFETY: `dax` was not null under the read lock, so that `Registration::drop`, which clears it
+        // and then waits for all readers, has not yet put the device.
+        to_result(unsafe { bindings::dax_holder_notify_failure(dax, offset, len, flags) })
+    }
+}
+
+/// The lock under which a DAX device that was found alive stays so.
+struct ReadLock(c_int);
+
+impl ReadLock {
+    fn new() -> Self {
+        // SAFETY: May always be called; the lock nests.
+        Self(unsafe { bindings::dax_read_lock() })
+    }
+}
+
+impl Drop for ReadLock {
+    fn drop(&mut self) {
+        // SAFETY: It was taken in `new`.
+        unsafe { bindings::dax_read_unlock(self.0) };
+    }
+}
+
+/// A [`DaxDevice`] that file systems find through its disk, and memory failures through a
+/// [`FailureLink`], until this is dropped; its holder is then told that the memory goes away.
+pub(crate) struct Registration<T: Operations> {
+    device: Arc<DaxDevice<T>>,
+    disk: NonNull<kernel::bindings::gendisk>,
+    link: Arc<FailureLink>,
+}
+
+// SAFETY: May be dropped by any thread; `disk` is a key and is not followed.
+unsafe impl<T: Operations> Send for Registration<T> {}
+
+impl<T: Operations> Registration<T> {
+    /// [`EBUSY`] if the disk has a DAX device, [`ENOMEM`].
+    pub(crate) fn new(
+        device: Arc<DaxDevice<T>>,
+        disk: &GenDisk,
+        link: Arc<FailureLink>,
+    ) -> Result<Self> {
+        let dax = device.dax.as_ptr();
+
+        // SAFETY: Both are valid.
+        to_result(unsafe { bindings::dax_add_host(dax, disk.as_raw()) })?;
+        link.dax.store(dax, Release);
+        Ok(Self {
+            device,
+            disk: NonNull::new(disk.as_raw()).ok_or(EINVAL)?,
+            link,
+        })
+    }
+}
+
+impl<T: Operations> Drop for Registration<T> {
+    fn drop(&mut self) {
+        // SAFETY: It was added for this disk.
+        unsafe { bindings::dax_remove_host(self.disk.as_ptr()) };
+        self.link.dax.store(core::ptr::null_mut(), Release);
+        // Tells the holder, and waits for all who hold the read lock, so that nobody has a pointer
+        // from `link` any more.
+        // SAFETY: The device is valid.
+        unsafe { bindings::kill_dax(self.device.dax.as_ptr()) };
+    }
+}

@@ -1,0 +1,15 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Error codes that `kernel::error::code` does not have.
+
+use kernel::prelude::*;
+
+/// `EOPNOTSUPP`: operation not supported.
+pub(crate) fn eopnotsupp() -> Error {
+    Error::from_errno(-(kernel::bindings::EOPNOTSUPP as c_int))
+}
+
+/// `EHWPOISON`: the memory has a hardware error.
+pub(crate) fn ehwpoison() -> Error {
+    Error::from_errno(-(kernel::bindings::EHWPOISON as c_int))
+}

@@ -1,0 +1,324 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Mapped persistent memory, and the copies into and out of it that outlive its failures.
+//!
+//! C headers: [`include/linux/io.h`](srctree/include/linux/io.h),
+//! [`include/linux/uaccess.h`](srctree/include/linux/uaccess.h),
+//! [`include/linux/libnvdimm.h`](srctree/include/linux/libnvdimm.h)
+
+use super::{
+    bindings,
+    block::{
+        FromBio,
+        Segment,
+        ToBio, //
+    },
+    pagemap::{
+        self,
+        Layout,
+        MemoryFailure,
+        PageMap, //
+    }, //
+};
+use core::{
+    ops::RangeInclusive,
+    ptr::NonNull, //
+};
+use kernel::{
+    page::{
+        PAGE_SHIFT,
+        PAGE_SIZE, //
+    },
+    prelude::*, //
+};
+
+/// One page of zeroes, to be copied from.
+static ZEROES: [u8; PAGE_SIZE] = [0; PAGE_SIZE];
+
+/// A range of persistent memory that is mapped into the kernel.
+///
+/// All offsets are in bytes from its start.
+///
+/// # Invariants
+///
+/// `base` is the start of `len` bytes that stay mapped, cached and writable for as long as the
+/// value lives, and that no reference points into. Single pages of them may be taken out of the
+/// kernel's map by machine-check recovery.
+pub(crate) struct Memory<H: MemoryFailure> {
+    base: NonNull<u8>,
+    len: usize,
+    phys: u64,
+    backing: Backing<H>,
+}
+
+/// What keeps the memory mapped; unmaps it when dropped.
+enum Backing<H: MemoryFailure> {
+    Pages(#[expect(dead_code, reason = "held to be dropped")] Pin<KBox<PageMap<H>>>),
+    Plain(#[expect(dead_code, reason = "held to be dropped")] Remapped),
+}
+
+// SAFETY: The memory is the device's, no thread's; all accesses are copies, which may race with
+// each other and with user space as accesses to a disk may.
+unsafe impl<H: MemoryFailure> Send for Memory<H> {}
+// SAFETY: As above.
+unsafe impl<H: MemoryFailure> Sync for Memory<H> {}
+
+impl<H: MemoryFailure> Memory<H> {
+    /// Maps the physical addresses `range`, without `struct page`s, as the architecture wants
+    /// persistent memory mapped. [`ENOMEM`] if that can't be done.
+    pub(crate) fn remap(range: &RangeInclusive<u64>) -> Result<Self> {
+        let len = len_of(range)?;
+        let mapping = Remapped::new(*range.start(), len)?;
+
+        // INVARIANT: `mapping` keeps `len` bytes mapped.
+        Ok(Self {
+            base: mapping.base,
+            len,
+            phys: *range.start(),
+            backing: Backing::Plain(mapping),
+        })
+    }
+
+    /// Maps the physical addresses of `layout`, with `struct page`s; `failure` is told of memory
+    /// failures of them. [`ENOMEM`] or another error of `memremap_pages`.
+    pub(crate) fn map_pages(layout: Layout, node: c_int, failure: H) -> Result<Self> {
+        let range = layout.range();
+        let len = len_of(&range)?;
+        let mapping = PageMap::new(layout, node, failure)?;
+
+        // INVARIANT: `mapping` keeps `len` bytes mapped.
+        Ok(Self {
+            base: mapping.base(),
+            len,
+            phys: *range.start(),
+            backing: Backing::Pages(mapping),
+        })
+    }
+
+    /// The physical address of the first byte.
+    pub(crate) fn phys(&self) -> u64 {
+        self.phys
+    }
+
+    /// Whether the memory has `struct page`s.
+    pub(crate) fn has_pages(&self) -> bool {
+        matches!(self.backing, Backing::Pages(_))
+    }
+
+    /// The length in bytes.
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// The same memory without its first `offset` bytes; [`ENXIO`] if there are no more than that.
+    pub(crate) fn skip(self, offset: usize) -> Result<Self> {
+        let len = self
+            .len
+            .checked_sub(offset)
+            .filter(|len| *len > 0)
+            .ok_or(ENXIO)?;
+
+        // SAFETY: `offset` is inside of the memory.
+        let base = unsafe { self.base.add(offset) };
+        // INVARIANT: A part of the memory is as valid as the whole.
+        Ok(Self {
+            base,
+            len,
+            // No overflow: both are inside of one range of physical addresses.
+            phys: self.phys.wrapping_add(offset as u64),
+            backing: self.backing,
+        })
+    }
+
+    /// The address of the `len` bytes from `offset`; [`EIO`] if they are not all inside.
+    fn at(&self, offset: usize, len: usize) -> Result<NonNull<u8>> {
+        match self.len.checked_sub(offset) {
+            // SAFETY: `offset` is inside of the memory.
+            Some(rest) if len <= rest => Ok(unsafe { self.base.add(offset) }),
+            _ => Err(EIO),
+        }
+    }
+
+    /// The kernel's address of the byte at `offset`, for DAX; [`EIO`] if it is not inside.
+    pub(crate) fn address(&self, offset: usize) -> Result<NonNull<c_void>> {
+        Ok(self.at(offset, 1)?.cast())
+    }
+
+    /// Copies the bytes from `offset` on into a segment of a read bio.
+    ///
+    /// [`EIO`] if the memory fails under the copy (on architectures with `copy_mc_to_kernel`: on
+    /// x86-64 a machine check, or a page that recovery has taken out of the kernel's map).
+    #[inline]
+    pub(crate) fn read(&self, offset: usize, to: &Segment<'_, ToBio>) -> Result {
+        let from = self.at(offset, to.len())?;
+        let to_ptr = to.as_ptr();
+
+        // SAFETY: Both are valid for `to.len()` bytes, and a bio's pages are never the device's
+        // own bytes at the same place for longer than a race that a disk allows.
+        #[cfg(CONFIG_ARCH_HAS_COPY_MC)]
+        let left = unsafe {
+            kernel::bindings::copy_mc_to_kernel(
+                to_ptr.as_ptr().cast(),
+                from.as_ptr().cast(),
+                // CAST: A segment is at most a bio, shorter than 4 GiB.
+                to.len() as c_uint,
+            )
+        };
+        #[cfg(not(CONFIG_ARCH_HAS_COPY_MC))]
+        // SAFETY: As above.
+        let left = unsafe {
+            core::ptr::copy(from.as_ptr(), to_ptr.as_ptr(), to.len());
+            0
+        };
+        to.flush_dcache();
+        if left != 0 {
+            return Err(EIO);
+        }
+        Ok(())
+    }
+
+    /// Copies a segment of a write bio to the bytes from `offset` on, past the CPU's caches.
+    ///
+    /// The copy is durable after the next flush of the region.
+    #[inline]
+    pub(crate) fn write(&self, offset: usize, from: &Segment<'_, FromBio>) -> Result {
+        let to = self.at(offset, from.len())?;
+
+        from.flush_dcache();
+        // SAFETY: Both are valid for `from.len()` bytes.
+        unsafe { copy_flushcache(to, from.as_ptr(), from.len()) };
+        Ok(())
+    }
+
+    /// Writes `len` zeroes from `offset` on, past the CPU's caches. Durable as with
+    /// [`Self::write`].
+    pub(crate) fn zero(&self, offset: usize, len: usize) -> Result {
+        let mut to = self.at(offset, len)?;
+        let mut left = len;
+
+        while left > 0 {
+            let n = left.min(ZEROES.len());
+
+            // SAFETY: `n` bytes of the range that was checked are left at `to`.
+            unsafe { copy_flushcache(to, NonNull::from(&ZEROES).cast(), n) };
+            // SAFETY: As above.
+            to = unsafe { to.add(n) };
+            left = left.wrapping_sub(n);
+        }
+        Ok(())
+    }
+
+    /// Drops what the CPU's caches hold of the `len` bytes from `offset` on, so that the next read
+    /// sees the memory.
+    pub(crate) fn invalidate_caches(&self, offset: usize, len: usize) -> Result {
+        let at = self.at(offset, len)?;
+
+        // SAFETY: The range is mapped.
+        unsafe { bindings::arch_invalidate_pmem(at.as_ptr().cast(), len) };
+        Ok(())
+    }
+
+    /// Puts the pages that are wholly inside of the `len` bytes from `offset` on back into the
+    /// kernel's map and takes their HWPoison flag away, whether or not they have it.
+    ///
+    /// To be called when their errors have been cleared. Sleeps.
+    pub(crate) fn restore_pages(&self, offset: usize, len: usize) -> Result {
+        self.at(offset, len)?;
+        if !self.has_pages() {
+            return Ok(());
+        }
+        // No overflow: inside of one range of physical addresses.
+        let start = self.phys.wrapping_add(offset as u64);
+        let end = start.wrapping_add(len as u64);
+        let first = start.wrapping_add(PAGE_SIZE as u64 - 1) >> PAGE_SHIFT;
+
+        for pfn in first..(end >> PAGE_SHIFT) {
+            // SAFETY: The page is one of ours, and has a `struct page`.
+            unsafe { pagemap::restore_page(pfn) };
+        }
+        Ok(())
+    }
+
+    /// Whether the kernel's map has all pages of the `len` bytes from `offset` on.
+    ///
+    /// A page that machine-check recovery has taken out must not be written through it: that is
+    /// an oops. Slow: walks the page table.
+    pub(crate) fn is_mapped(&self, offset: usize, len: usize) -> Result<bool> {
+        let start = self.at(offset, len)?.as_ptr() as usize;
+
+        #[cfg(CONFIG_X86_64)]
+        {
+            let last = start.wrapping_add(len.saturating_sub(1));
+            let mut page = start & !(PAGE_SIZE.wrapping_sub(1));
+
+            while page <= last {
+                let mut level: c_uint = 0;
+
+                // SAFETY: Any kernel address may be looked up; the tables of a mapping that is in
+                // use are not freed.
+                let pte = unsafe { bindings::lookup_address(page, &mut level) };
+                // SAFETY: A pointer that is not null points to a live entry.
+                if pte.is_null() || unsafe { pte.read_volatile() }.pte & 1 == 0 {
+                    return Ok(false);
+                }
+                page = page.wrapping_add(PAGE_SIZE);
+            }
+        }
+        #[cfg(not(CONFIG_X86_64))]
+        let _ = start;
+
+        Ok(true)
+    }
+}
+
+/// Copies with non-temporal stores, or stores and write-backs, without a fence.
+///
+/// # Safety
+///
+/// `to` is valid for writes and `from` for reads of `len` bytes.
+#[inline]
+unsafe fn copy_flushcache(to: NonNull<u8>, from: NonNull<u8>, len: usize) {
+    // SAFETY: By the caller's promise.
+    #[cfg(CONFIG_X86_64)]
+    unsafe {
+        kernel::bindings::__memcpy_flushcache(to.as_ptr().cast(), from.as_ptr().cast(), len)
+    };
+    // SAFETY: By the caller's promise.
+    #[cfg(not(CONFIG_X86_64))]
+    unsafe {
+        bindings::memcpy_flushcache(to.as_ptr().cast(), from.as_ptr().cast(), len)
+    };
+}
+
+/// The number of bytes in a range of physical addresses; [`ENXIO`] if it is empty or too large.
+fn len_of(range: &RangeInclusive<u64>) -> Result<usize> {
+    range
+        .end()
+        .checked_sub(*range.start())
+        .and_then(|len| len.checked_add(1))
+        .and_then(|len| usize::try_from(len).ok())
+        .ok_or(ENXIO)
+}
+
+/// A mapping of memory that has no `struct page`s, undone when dropped.
+struct Remapped {
+    base: NonNull<u8>,
+}
+
+impl Remapped {
+    fn new(phys: u64, len: usize) -> Result<Self> {
+        // SAFETY: Any physical range may be asked for.
+        let base = unsafe { bindings::memremap(phys, len, bindings::ARCH_MEMREMAP_PMEM) };
+
+        Ok(Self {
+            base: NonNull::new(base.cast()).ok_or(ENOMEM)?,
+        })
+    }
+}
+
+impl Drop for Remapped {
+    fn drop(&mut self) {
+        // SAFETY: `base` comes from `memremap` and is unmapped only here.
+        unsafe { bindings::memunmap(self.base.as_ptr().cast()) };
+    }
+}

@@ -1,0 +1,19 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Safe types over the kernel interfaces that the `kernel` crate has none for yet.
+//!
+//! The only code of the module that may use raw pointers. Each abstraction knows Linux and nothing
+//! of the policy of this driver, so that it could be proposed for the kernel tree on its own.
+
+#![allow(unsafe_code)]
+
+pub(crate) mod badblocks;
+mod bindings;
+pub(crate) mod block;
+pub(crate) mod dax;
+pub(crate) mod errno;
+pub(crate) mod iomem;
+pub(crate) mod memory;
+pub(crate) mod nd;
+pub(crate) mod pagemap;
+pub(crate) mod sysfs;

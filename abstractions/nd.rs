@@ -1,0 +1,542 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Abstractions for the `nd` bus of libnvdimm, and for drivers of its namespaces.
+//!
+//! C headers: [`include/linux/nd.h`](srctree/include/linux/nd.h),
+//! [`include/linux/libnvdimm.h`](srctree/include/linux/libnvdimm.h),
+//! [`drivers/nvdimm/nd.h`](srctree/drivers/nvdimm/nd.h)
+
+use super::{
+    badblocks::BadBlocks,
+    bindings,
+    block::{
+        Bio,
+        GenDisk, //
+    },
+    errno::eopnotsupp,
+    pagemap::Layout, //
+};
+use core::{
+    marker::PhantomData,
+    mem::offset_of,
+    ops::RangeInclusive,
+    ptr::NonNull, //
+};
+use kernel::{
+    device::{
+        self,
+        Bound,
+        Core,
+        CoreInternal,
+        DeviceContext, //
+    },
+    driver,
+    error::{
+        from_err_ptr,
+        from_result,
+        to_result, //
+    },
+    prelude::*,
+    types::Opaque, //
+};
+
+/// What the bus tells the driver of a bound namespace.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Event {
+    /// The bus's list of bad ranges has grown: read it again.
+    RevalidatePoison,
+    /// The region's read-only state has changed.
+    RevalidateRegion,
+}
+
+/// A driver of persistent-memory namespaces.
+pub(crate) trait Driver {
+    /// What the driver keeps for each bound device.
+    type Data<'bound>: Send + 'bound;
+
+    /// Takes the device, or declines it: with [`ENXIO`] or [`EOPNOTSUPP`] where another personality
+    /// of the same namespace is to have it.
+    fn probe<'bound>(
+        dev: &'bound Device<Core<'_>>,
+    ) -> impl PinInit<Self::Data<'bound>, Error> + 'bound;
+
+    /// The machine goes down while the device is bound; it stays bound.
+    fn shutdown<'bound>(dev: &'bound Device<Core<'_>>, this: Pin<&Self::Data<'bound>>);
+
+    /// Something about the namespace's region has changed. Not called during probe and unbind.
+    fn notify<'bound>(dev: &'bound Device<Core<'_>>, this: Pin<&Self::Data<'bound>>, event: Event);
+}
+
+/// The adapter between the bus's C callbacks and a [`Driver`].
+pub(crate) struct Adapter<T: Driver>(PhantomData<T>);
+
+// SAFETY:
+// - `bindings::nd_device_driver` is a C type declared as `repr(C)`.
+// - `T::Data` is the type of the driver's device private data.
+// - `struct nd_device_driver` embeds a `struct device_driver` at `drv`.
+unsafe impl<T: Driver> driver::DriverLayout for Adapter<T> {
+    type DriverType = bindings::nd_device_driver;
+    type DriverData<'bound> = T::Data<'bound>;
+    const DEVICE_DRIVER_OFFSET: usize = offset_of!(bindings::nd_device_driver, drv);
+}
+
+// SAFETY: `unregister` undoes what a successful `register` has done, and nothing else.
+unsafe impl<T: Driver> driver::RegistrationOps for Adapter<T> {
+    unsafe fn register(
+        reg: &Opaque<Self::DriverType>,
+        name: &'static CStr,
+        module: &'static ThisModule,
+    ) -> Result {
+        let drv = reg.get();
+
+        // SAFETY: `drv` is valid and not yet known to anybody, so its fields may be set.
+        unsafe {
+            (*drv).drv.name = name.as_char_ptr();
+            (*drv).type_ = bindings::ND_DRIVER_NAMESPACE_IO | bindings::ND_DRIVER_NAMESPACE_PMEM;
+            (*drv).probe = Some(Self::probe_callback);
+            // The bus takes its own reference down whether or not there is a `remove`; the private
+            // data is dropped by the driver core's post-unbind step.
+            (*drv).remove = None;
+            (*drv).shutdown = Some(Self::shutdown_callback);
+            (*drv).notify = Some(Self::notify_callback);
+        }
+
+        // SAFETY: `drv` stays pinned and valid until `unregister`, by the caller's promise.
+        to_result(unsafe {
+            bindings::__nd_driver_register(drv, module.as_ptr(), name.as_char_ptr())
+        })
+    }
+
+    unsafe fn unregister(reg: &Opaque<Self::DriverType>) {
+        // SAFETY: The caller promises that `register` has succeeded for `reg`.
+        unsafe { kernel::bindings::driver_unregister(&raw mut (*reg.get()).drv) };
+    }
+}
+
+impl<T: Driver> Adapter<T> {
+    /// # Safety
+    ///
+    /// `dev` is a device of the `nd` bus and in one of the bus's callbacks for the whole of `'a`.
+    unsafe fn device<'a, 'b>(dev: *mut kernel::bindings::device) -> &'a Device<CoreInternal<'b>> {
+        // SAFETY: By the caller's promise. CAST: `Device` is a transparent wrapper.
+        unsafe { &*dev.cast::<Device<CoreInternal<'b>>>() }
+    }
+
+    extern "C" fn probe_callback(dev: *mut kernel::bindings::device) -> c_int {
+        // SAFETY: The bus calls this with a device of its own, under the device's lock.
+        let dev = unsafe { Self::device(dev) };
+
+        from_result(|| {
+            let data = T::probe(dev);
+
+            dev.as_ref().set_drvdata(data)?;
+            Ok(0)
+        })
+    }
+
+    extern "C" fn shutdown_callback(dev: *mut kernel::bindings::device) {
+        // SAFETY: The bus calls this with a device of its own, under the device's lock.
+        let dev = unsafe { Self::device(dev) };
+        // SAFETY: The bus calls this only for a device that has a driver, so `probe_callback` has
+        // stored a `T::Data`, and post-unbind, which takes it, needs the device's lock.
+        let data = unsafe { dev.as_ref().drvdata_borrow::<T::Data<'_>>() };
+
+        T::shutdown(dev, data);
+    }
+
+    extern "C" fn notify_callback(
+        dev: *mut kernel::bindings::device,
+        event: bindings::nvdimm_event,
+    ) {
+        // SAFETY: The bus calls this with a device of its own, under the device's lock.
+        let dev = unsafe { Self::device(dev) };
+        // SAFETY: As in `shutdown_callback`.
+        let data = unsafe { dev.as_ref().drvdata_borrow::<T::Data<'_>>() };
+
+        let event = match event {
+            bindings::nvdimm_event_NVDIMM_REVALIDATE_POISON => Event::RevalidatePoison,
+            bindings::nvdimm_event_NVDIMM_REVALIDATE_REGION => Event::RevalidateRegion,
+            _ => {
+                dev_warn!(dev.as_ref(), "notify: unknown event: {}\n", event);
+                return;
+            }
+        };
+        T::notify(dev, data, event);
+    }
+}
+
+/// A device of the `nd` bus: a namespace, or a personality (BTT, page map) that has claimed one.
+///
+/// # Invariants
+///
+/// An instance is a valid `struct device` that libnvdimm has created, whose parent is a region.
+#[repr(transparent)]
+pub(crate) struct Device<Ctx: DeviceContext = device::Normal>(
+    Opaque<kernel::bindings::device>,
+    PhantomData<Ctx>,
+);
+
+// SAFETY: `Device` is a transparent wrapper of a type that doesn't depend on its generic argument.
+kernel::impl_device_context_deref!(unsafe { Device });
+
+// SAFETY: The methods that take `&Device` are safe to be called from any thread.
+unsafe impl<Ctx: DeviceContext> Sync for Device<Ctx> {}
+
+impl<Ctx: DeviceContext> AsRef<device::Device<Ctx>> for Device<Ctx> {
+    fn as_ref(&self) -> &device::Device<Ctx> {
+        let dev: *const Self = self;
+
+        // SAFETY: CAST: Both are transparent wrappers of a `struct device`, with the same context.
+        unsafe { &*dev.cast::<device::Device<Ctx>>() }
+    }
+}
+
+/// How a device is asked by a personality whether the namespace is its own.
+pub(crate) enum Claim {
+    /// An info block of that personality was found; a device of its own now has the namespace.
+    Claimed,
+    /// None was found.
+    Unclaimed,
+}
+
+impl<Ctx: DeviceContext> Device<Ctx> {
+    fn as_raw(&self) -> *mut kernel::bindings::device {
+        self.0.get()
+    }
+
+    /// The NUMA node of the memory, [`NUMA_NO_NODE`](kernel::bindings::NUMA_NO_NODE) if unknown.
+    pub(crate) fn numa_node(&self) -> c_int {
+        // SAFETY: By the type invariant.
+        unsafe { (*self.as_raw()).numa_node }
+    }
+
+    /// The region that the namespace is a part of.
+    pub(crate) fn region(&self) -> &Region {
+        // SAFETY: By the type invariant the parent is a region; it is referenced by its child.
+        let region = unsafe { bindings::to_nd_region((*self.as_raw()).parent) };
+
+        // SAFETY: CAST: `Region` is a transparent wrapper.
+        unsafe { &*region.cast::<Region>() }
+    }
+}
+
+impl Device<Bound> {
+    /// Clears media errors in the `len` bytes from physical address `phys` with the bus's
+    /// clear-error command (ACPI 6.5, 9.20.7.6) and takes them off the bus's and the region's
+    /// lists. May sleep.
+    ///
+    /// Returns the number of bytes cleared, from `phys` on. A bus without commands (e820,
+    /// virtio-pmem) says that all is cleared. [`ENXIO`] where the bus can't clear or where the
+    /// range is not a multiple of what it clears at once.
+    pub(crate) fn clear_poison(&self, phys: u64, len: u32) -> Result<u32> {
+        // SAFETY: By the type invariant; a bound device keeps its bus.
+        let cleared = unsafe { bindings::nvdimm_clear_poison(self.as_raw(), phys, len) };
+
+        match u32::try_from(cleared) {
+            Ok(cleared) => Ok(cleared.min(len)),
+            Err(_) => Err(Error::from_errno(c_int::try_from(cleared).unwrap_or(-5))),
+        }
+    }
+}
+
+impl Device<Core<'_>> {
+    /// The namespace that this device is, or has claimed, after the checks that are common to all
+    /// personalities.
+    ///
+    /// [`ENODEV`] if it is too small or has no namespace or uuid, [`EBUSY`] or [`ENXIO`] if it is
+    /// in other hands, [`EACCES`] if it is locked, [`EOPNOTSUPP`] if it can't be mapped.
+    pub(crate) fn namespace(&self) -> Result<&Namespace> {
+        // SAFETY: By the type invariant, under the device's lock, as libnvdimm wants it.
+        let ndns = unsafe { bindings::nvdimm_namespace_common_probe(self.as_raw()) };
+        let ndns = from_err_ptr(ndns)?;
+
+        // SAFETY: CAST: `Namespace` is a transparent wrapper. The device is, or holds, `ndns`.
+        Ok(unsafe { &*ndns.cast::<Namespace>() })
+    }
+
+    /// Whether this is a BTT that has claimed a namespace.
+    pub(crate) fn is_btt(&self) -> bool {
+        // SAFETY: By the type invariant.
+        unsafe { bindings::is_nd_btt(self.as_raw()) }
+    }
+
+    /// Whether this is a page map ("pfn") device that has claimed a namespace.
+    pub(crate) fn is_page_map(&self) -> bool {
+        // SAFETY: By the type invariant.
+        unsafe { bindings::is_nd_pfn(self.as_raw()) }
+    }
+
+    /// Whether memory of this region is to have `struct page`s without an info block asking.
+    pub(crate) fn maps_pages_by_default(&self) -> bool {
+        // SAFETY: By the type invariant.
+        unsafe { bindings::pmem_should_map_pages(self.as_raw()) }
+    }
+}
+
+/// A range of persistent memory, as libnvdimm describes it.
+///
+/// # Invariants
+///
+/// An instance is the `common` part of a valid `struct nd_namespace_io`.
+#[repr(transparent)]
+pub(crate) struct Namespace(Opaque<bindings::nd_namespace_common>);
+
+impl Namespace {
+    fn as_raw(&self) -> *mut bindings::nd_namespace_common {
+        self.0.get()
+    }
+
+    /// The physical addresses of the namespace.
+    pub(crate) fn range(&self) -> RangeInclusive<u64> {
+        // CAST: By the type invariant, `common` being the first field.
+        let nsio = self.as_raw().cast::<bindings::nd_namespace_io>();
+
+        // SAFETY: By the type invariant; the range does not change while a driver is bound.
+        unsafe { (*nsio).res.start..=(*nsio).res.end }
+    }
+
+    /// The logical sector size that the namespace's label asks for, in bytes.
+    pub(crate) fn sector_size(&self) -> u32 {
+        // SAFETY: By the type invariant.
+        unsafe { bindings::pmem_sector_size(self.as_raw()) }
+    }
+
+    /// Writes the name of the namespace's disk.
+    pub(crate) fn name_disk(&self, disk: &mut super::block::DiskName) {
+        // SAFETY: By the type invariant; a disk name has `DISK_NAME_LEN` bytes.
+        unsafe { bindings::nvdimm_namespace_disk_name(self.as_raw(), disk.as_mut_ptr()) };
+    }
+
+    /// Makes the raw bytes of the namespace readable for the personalities' probes, until the
+    /// result is dropped.
+    ///
+    /// [`EBUSY`] if the range is claimed in iomem, [`ENOMEM`].
+    pub(crate) fn enable<'a>(&'a self, dev: &'a Device<Core<'_>>) -> Result<InfoAccess<'a>> {
+        // `nd_info_block_reserve()`: 8 KiB, but never less than a page.
+        let reserve = (8 << 10).max(kernel::page::PAGE_SIZE as u64);
+
+        // SAFETY: By the type invariants, in probe.
+        to_result(unsafe {
+            bindings::devm_namespace_enable(dev.as_raw(), self.as_raw(), reserve)
+        })?;
+        Ok(InfoAccess {
+            dev: dev.as_raw(),
+            ns: self,
+        })
+    }
+}
+
+impl AsRef<device::Device> for Namespace {
+    fn as_ref(&self) -> &device::Device {
+        // SAFETY: By the type invariant `dev` is a valid device.
+        unsafe { device::Device::from_raw(&raw mut (*self.as_raw()).dev) }
+    }
+}
+
+/// Access to the info blocks of a namespace.
+pub(crate) struct InfoAccess<'a> {
+    dev: *mut kernel::bindings::device,
+    ns: &'a Namespace,
+}
+
+impl InfoAccess<'_> {
+    fn claim(rc: c_int) -> Result<Claim> {
+        match to_result(rc) {
+            Ok(()) => Ok(Claim::Claimed),
+            // The info block is there but can't be used: nobody else may have the namespace.
+            Err(e) if e == eopnotsupp() => Err(e),
+            Err(_) => Ok(Claim::Unclaimed),
+        }
+    }
+
+    /// Asks the block translation table personality.
+    pub(crate) fn probe_btt(&self) -> Claim {
+        // SAFETY: `dev` is bound to a driver that is probing, and `rw_bytes` is enabled.
+        match unsafe { bindings::nd_btt_probe(self.dev, self.ns.as_raw()) } {
+            0 => Claim::Claimed,
+            _ => Claim::Unclaimed,
+        }
+    }
+
+    /// Asks the page map personality; [`EOPNOTSUPP`] if its info block can't be served.
+    pub(crate) fn probe_page_map(&self) -> Result<Claim> {
+        // SAFETY: As in `probe_btt`.
+        Self::claim(unsafe { bindings::nd_pfn_probe(self.dev, self.ns.as_raw()) })
+    }
+
+    /// Asks the device DAX personality; [`EOPNOTSUPP`] if its info block can't be served.
+    pub(crate) fn probe_dax(&self) -> Result<Claim> {
+        // SAFETY: As in `probe_btt`.
+        Self::claim(unsafe { bindings::nd_dax_probe(self.dev, self.ns.as_raw()) })
+    }
+
+    /// Reads, or makes and writes, the info block of a page map device.
+    ///
+    /// Returns the layout of the page map, and the offset of the data in it, in bytes. [`ENODEV`]
+    /// if the device is not configured, [`ENXIO`] or [`EINVAL`] if the info block makes no sense.
+    pub(crate) fn set_up_page_map(&self) -> Result<(Layout, u64)> {
+        let mut pgmap = super::pagemap::zeroed();
+
+        // SAFETY: Called for page map devices only, or else `to_nd_pfn` warns and the check below
+        // is all that follows.
+        let pfn = unsafe { bindings::to_nd_pfn(self.dev) };
+        // SAFETY: `pfn` is the device's own, `pgmap` is zeroed as libnvdimm wants it.
+        to_result(unsafe { bindings::nvdimm_setup_pfn(pfn, &mut pgmap) })?;
+        // SAFETY: A successful set-up leaves a valid info block behind, for as long as the driver
+        // is bound. CAST: It may be unaligned for nobody: it is allocated by `devm_kzalloc`.
+        let data_offset = u64::from_le(unsafe { (*(*pfn).pfn_sb).dataoff });
+
+        Ok((Layout::from_raw(pgmap), data_offset))
+    }
+}
+
+impl Drop for InfoAccess<'_> {
+    fn drop(&mut self) {
+        // SAFETY: Undoes `devm_namespace_enable`, which succeeded for the same pair.
+        unsafe { bindings::devm_namespace_disable(self.dev, self.ns.as_raw()) };
+    }
+}
+
+/// A region: interleaved memory that is flushed, and goes read-only, as one.
+///
+/// # Invariants
+///
+/// An instance is a valid `struct nd_region`.
+#[repr(transparent)]
+pub(crate) struct Region(Opaque<bindings::nd_region>);
+
+// SAFETY: The methods of `Region` are safe to be called from any thread.
+unsafe impl Sync for Region {}
+
+/// How a flush on behalf of a [`Bio`] went.
+pub(crate) enum Flushed<'a> {
+    /// It is over; here is the bio back.
+    Done(Bio<'a>, Result),
+    /// It goes on in the background, and ends the bio.
+    Pending,
+}
+
+impl Region {
+    fn as_raw(&self) -> *mut bindings::nd_region {
+        self.0.get()
+    }
+
+    /// Makes all earlier writes of this CPU, and all that other CPUs have fenced, durable. May
+    /// sleep where the provider's flush is asynchronous.
+    pub(crate) fn flush(&self) -> Result {
+        // SAFETY: By the type invariant.
+        to_result(unsafe { bindings::nvdimm_flush(self.as_raw(), core::ptr::null_mut()) })
+    }
+
+    /// As [`Self::flush`], but an asynchronous flush goes on in the background and ends the bio.
+    pub(crate) fn flush_for<'a>(&self, bio: Bio<'a>) -> Flushed<'a> {
+        let bio = bio.into_raw();
+
+        // SAFETY: By the type invariant; the bio is ours, and if the flush is pending its owner is
+        // the provider.
+        let rc = unsafe { bindings::nvdimm_flush(self.as_raw(), bio.as_ptr()) };
+        if rc > 0 {
+            return Flushed::Pending;
+        }
+        // SAFETY: The flush is not pending, so the bio has been left to us.
+        Flushed::Done(unsafe { Bio::from_raw(bio) }, to_result(rc))
+    }
+
+    /// Whether writes need a flush to be durable. [`ENXIO`] if that can't be known.
+    pub(crate) fn has_flush(&self) -> Result<bool> {
+        // SAFETY: By the type invariant.
+        let rc = unsafe { bindings::nvdimm_has_flush(self.as_raw()) };
+
+        to_result(rc).map(|()| rc > 0)
+    }
+
+    /// Whether CPU caches are lost with the power, so that stores must be written back.
+    pub(crate) fn has_cache(&self) -> bool {
+        // SAFETY: By the type invariant.
+        unsafe { bindings::nvdimm_has_cache(self.as_raw()) != 0 }
+    }
+
+    /// Whether a store is durable once it is out of the CPU's caches, without a flush by the
+    /// provider.
+    pub(crate) fn is_synchronous(&self) -> bool {
+        // SAFETY: By the type invariant.
+        unsafe { bindings::is_nvdimm_sync(self.as_raw()) }
+    }
+
+    /// Adds the part of the bus's error list that is in `range` (physical addresses) to `list`,
+    /// whose sector 0 is at the start of `range`. Sleeps.
+    pub(crate) fn read_errors(&self, list: &BadBlocks, range: &RangeInclusive<u64>) {
+        let range = kernel::bindings::range {
+            start: *range.start(),
+            end: *range.end(),
+        };
+
+        // SAFETY: By the type invariants.
+        unsafe { bindings::nvdimm_badblocks_populate(self.as_raw(), list.as_raw(), &range) };
+    }
+
+    /// Makes the disk read-only, or writable again, as its region is.
+    pub(crate) fn set_read_only_of(&self, disk: &GenDisk) {
+        // SAFETY: The disk's parent is a child of this region, and it is alive.
+        unsafe { bindings::nvdimm_check_and_set_ro(disk.as_raw()) };
+    }
+}
+
+/// A block translation table that serves its namespace: sector mode.
+///
+/// The disk, its data path and its metadata are those of `nd_btt`.
+pub(crate) struct Btt<'bound> {
+    btt: NonNull<bindings::nd_btt>,
+    _dev: PhantomData<&'bound Device<Bound>>,
+}
+
+// SAFETY: libnvdimm detaches a BTT from any thread that holds the device's lock.
+unsafe impl Send for Btt<'_> {}
+
+impl<'bound> Btt<'bound> {
+    /// Starts the disk of a BTT device.
+    pub(crate) fn attach(dev: &'bound Device<Core<'_>>, ns: &Namespace) -> Result<Self> {
+        if !dev.is_btt() {
+            return Err(ENXIO);
+        }
+        // SAFETY: `dev` is a BTT that has claimed `ns`, in probe.
+        to_result(unsafe { bindings::nvdimm_namespace_attach_btt(ns.as_raw()) })?;
+        // SAFETY: `dev` is a BTT.
+        let btt = unsafe { bindings::to_nd_btt(dev.as_raw()) };
+
+        Ok(Self {
+            btt: NonNull::new(btt).ok_or(ENXIO)?,
+            _dev: PhantomData,
+        })
+    }
+
+    /// Reads the bus's error list again, for the whole namespace.
+    pub(crate) fn read_errors(&self, region: &Region) {
+        // SAFETY: The BTT is attached, so that its namespace is there and its list initialised.
+        unsafe {
+            let nsio = (*self.btt.as_ptr())
+                .ndns
+                .cast::<bindings::nd_namespace_io>();
+            let range = kernel::bindings::range {
+                start: (*nsio).res.start,
+                end: (*nsio).res.end,
+            };
+            bindings::nvdimm_badblocks_populate(region.as_raw(), &raw mut (*nsio).bb, &range);
+        }
+    }
+
+    /// Makes the BTT's disk read-only, or writable again, as its region is.
+    pub(crate) fn follow_read_only(&self) {
+        // SAFETY: The BTT is attached, so that it has a disk.
+        unsafe {
+            bindings::nvdimm_check_and_set_ro((*(*self.btt.as_ptr()).btt).btt_disk);
+        }
+    }
+}
+
+impl Drop for Btt<'_> {
+    fn drop(&mut self) {
+        // SAFETY: It was attached by `attach` and is detached only here.
+        unsafe { bindings::nvdimm_namespace_detach_btt(self.btt.as_ptr()) };
+    }
+}

@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The block device: one bio in, its segments copied, the answer back.
+
+#![forbid(unsafe_code)]
+
+use crate::{
+    abstractions::{
+        badblocks::BadBlocks,
+        block::{
+            Bio,
+            BoolAttribute,
+            Operations,
+            Transfer, //
+        },
+        dax::DaxDevice,
+        errno::eopnotsupp, //
+    },
+    flush::Flush,
+    media::Media,
+    units::Span, //
+};
+use kernel::{
+    prelude::*,
+    sync::Arc, //
+};
+
+/// What serves the bios of `/dev/pmemN`.
+pub(crate) struct PmemDisk<'bound> {
+    media: Arc<Media<'bound>>,
+    flush: Flush<'bound>,
+    dax: Option<Arc<DaxDevice<Media<'bound>>>>,
+}
+
+impl<'bound> PmemDisk<'bound> {
+    /// A disk on `media`, made durable by `flush`, whose memory file systems reach by `dax`.
+    pub(crate) fn new(
+        media: Arc<Media<'bound>>,
+        flush: Flush<'bound>,
+        dax: Option<Arc<DaxDevice<Media<'bound>>>>,
+    ) -> Self {
+        Self { media, flush, dax }
+    }
+
+    /// The memory of the disk.
+    pub(crate) fn media(&self) -> &Media<'bound> {
+        &self.media
+    }
+
+    /// Copies what the bio asks for; [`EIO`] if any of it is bad and can't be healed.
+    #[inline]
+    fn transfer(&self, bio: &mut Bio<'_>) -> Result {
+        let media = &*self.media;
+        let all = Span::of_sectors(bio.sector(), bio.len(), media.size()).ok_or(EIO)?;
+        let mut rest = all;
+        let bad = !media.errors().is_empty() && media.errors().first_in(&all).is_some();
+
+        match bio.transfer() {
+            Transfer::Read(_) if bad => return Err(EIO),
+            Transfer::Read(segments) => {
+                for segment in segments {
+                    media.read(rest.take(segment.len()), &segment)?;
+                }
+            }
+            Transfer::Write(segments) => {
+                if bad {
+                    media.heal(&all)?;
+                }
+                for segment in segments {
+                    media.write(rest.take(segment.len()), &segment)?;
+                }
+                if bad {
+                    media.errors().remove(&all);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Operations for PmemDisk<'_> {
+    type Attribute = WriteCache;
+
+    fn submit(&self, mut bio: Bio<'_>) {
+        if bio.is_preflush() {
+            if let Err(e) = self.flush.now() {
+                return bio.end(Err(e));
+            }
+        }
+
+        let accounting = bio.account();
+        let result = self.transfer(&mut bio);
+        drop(accounting);
+
+        if result.is_ok() && bio.is_fua() {
+            return self.flush.then_end(bio);
+        }
+        bio.end(result);
+    }
+
+    fn bad_blocks(&self) -> &BadBlocks {
+        self.media.errors().list()
+    }
+}
+
+/// `dax/write_cache`: whether file systems write the CPU's caches back for durability. On unless
+/// the platform saves its caches at a power failure (NFIT platform capabilities, ACPI 6.5,
+/// 5.2.25.10); an administrator may know better.
+pub(crate) struct WriteCache;
+
+impl BoolAttribute<PmemDisk<'_>> for WriteCache {
+    const DIRECTORY: &'static CStr = c"dax";
+    const NAME: &'static CStr = c"write_cache";
+    const VISIBLE: bool = cfg!(CONFIG_ARCH_HAS_PMEM_API);
+
+    fn show(of: &PmemDisk<'_>) -> bool {
+        of.dax.as_ref().is_some_and(|dax| dax.write_cache())
+    }
+
+    fn store(of: &PmemDisk<'_>, value: bool) -> Result {
+        of.dax
+            .as_ref()
+            .ok_or_else(eopnotsupp)?
+            .set_write_cache(value);
+        Ok(())
+    }
+}

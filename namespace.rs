@@ -1,0 +1,251 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The personalities of a namespace, and how each is set up.
+//!
+//! | mode (`ndctl`) | device that is probed | what becomes of it                                 |
+//! |----------------|-----------------------|----------------------------------------------------|
+//! | raw            | namespace             | [`Attached`]; with `struct page`s where the region says so |
+//! | fsdax          | namespace, then pfn   | declined; libnvdimm makes the pfn device: [`Attached`] |
+//! | sector         | namespace, then btt   | declined; libnvdimm makes the btt device: [`Personality::Sector`] |
+//! | devdax         | namespace             | declined; libnvdimm makes a dax device, for `dax_pmem` |
+
+#![forbid(unsafe_code)]
+
+use crate::{
+    abstractions::{
+        block::{
+            Disk,
+            Limits,
+            UnregisteredDisk, //
+        },
+        dax::{
+            DaxDevice,
+            FailureLink,
+            Properties,
+            Registration, //
+        },
+        errno::eopnotsupp,
+        iomem,
+        memory::Memory,
+        nd::{
+            Btt,
+            Claim,
+            Device,
+            Event,
+            Namespace, //
+        },
+        pagemap::Layout, //
+    },
+    badblocks::Failures,
+    disk::PmemDisk,
+    flush::{
+        Flush,
+        LastFlush, //
+    },
+    media::Media,
+    units::SECTOR_SHIFT, //
+};
+use core::ops::RangeInclusive;
+use kernel::{
+    device::{
+        Bound,
+        Core, //
+    },
+    prelude::*,
+    sync::Arc, //
+};
+
+/// What a bound device serves its namespace as.
+pub(crate) enum Personality<'bound> {
+    /// Through a block translation table, which makes sector writes atomic; the disk is `nd_btt`'s.
+    Sector(Sector<'bound>),
+    /// As it is: block device and DAX device are ours.
+    Memory(Attached<'bound>),
+}
+
+/// A namespace in sector mode. Fields are dropped from the top.
+pub(crate) struct Sector<'bound> {
+    btt: Btt<'bound>,
+    flush: LastFlush<'bound>,
+}
+
+/// A namespace with its block device and DAX device. Fields are dropped from the top: no new users
+/// and the file system told, no more I/O, all made durable, the memory unmapped.
+pub(crate) struct Attached<'bound> {
+    #[expect(dead_code, reason = "held to be dropped")]
+    dax: Option<Registration<Media<'bound>>>,
+    disk: Disk<PmemDisk<'bound>>,
+    flush: LastFlush<'bound>,
+}
+
+impl<'bound> Personality<'bound> {
+    /// Sets up the personality that `dev` is, or declines it for another one: [`ENXIO`] if that is
+    /// on its way, [`EOPNOTSUPP`] if its info block can't be served by anybody.
+    pub(crate) fn probe(dev: &'bound Device<Core<'_>>) -> Result<Self> {
+        let ns = dev.namespace()?;
+
+        if dev.is_btt() {
+            return Ok(Self::Sector(Sector {
+                btt: Btt::attach(dev, ns)?,
+                flush: LastFlush(Flush::new(dev.region())),
+            }));
+        }
+        if !dev.is_page_map() {
+            decline_if_claimed(dev, ns)?;
+        }
+        Ok(Self::Memory(Attached::new(dev, ns)?))
+    }
+
+    /// Makes all that was written durable: the machine goes down.
+    pub(crate) fn shut_down(&self) {
+        // As at unbind, nobody is left to be told of a failure.
+        let _ = self.flush().now();
+    }
+
+    /// Follows a change of the region.
+    pub(crate) fn notify(&self, dev: &Device<Core<'_>>, event: Event) {
+        let region = dev.region();
+
+        match (self, event) {
+            (Self::Sector(s), Event::RevalidatePoison) => s.btt.read_errors(region),
+            (Self::Sector(s), Event::RevalidateRegion) => s.btt.follow_read_only(),
+            (Self::Memory(m), Event::RevalidatePoison) => m.disk.data().media().errors().read_log(),
+            (Self::Memory(m), Event::RevalidateRegion) => region.set_read_only_of(m.disk.as_ref()),
+        }
+    }
+
+    fn flush(&self) -> Flush<'bound> {
+        match self {
+            Self::Sector(s) => s.flush.0,
+            Self::Memory(m) => m.flush.0,
+        }
+    }
+}
+
+/// [`ENXIO`] if an info block says that the namespace is another personality's.
+fn decline_if_claimed(dev: &Device<Core<'_>>, ns: &Namespace) -> Result {
+    let info = ns.enable(dev)?;
+
+    if let Claim::Claimed = info.probe_btt() {
+        return Err(ENXIO);
+    }
+    if let Claim::Claimed = info.probe_page_map()? {
+        return Err(ENXIO);
+    }
+    if let Claim::Claimed = info.probe_dax()? {
+        return Err(ENXIO);
+    }
+    Ok(())
+}
+
+/// How the memory of a namespace is to be mapped, and where its data is.
+enum Mapping {
+    /// With `struct page`s; the data begins at this offset, in bytes.
+    Pages(Layout, u64),
+    /// Without.
+    Plain,
+}
+
+impl Mapping {
+    fn of(dev: &Device<Core<'_>>, ns: &Namespace) -> Result<Self> {
+        if dev.is_page_map() {
+            // The info block must be read before the range is claimed below.
+            let (layout, data_offset) = ns.enable(dev)?.set_up_page_map()?;
+
+            return Ok(Self::Pages(layout, data_offset));
+        }
+        Ok(if dev.maps_pages_by_default() {
+            Self::Pages(Layout::in_ram(&ns.range()), 0)
+        } else {
+            Self::Plain
+        })
+    }
+
+    fn map(
+        self,
+        dev: &Device<Core<'_>>,
+        range: &RangeInclusive<u64>,
+        link: &Arc<FailureLink>,
+    ) -> Result<Memory<Failures>> {
+        match self {
+            Self::Plain => Memory::remap(range),
+            Self::Pages(layout, data_offset) => {
+                let data_start = layout
+                    .range()
+                    .start()
+                    .checked_add(data_offset)
+                    .ok_or(ENXIO)?;
+                let failures = Failures::new(link.clone(), data_start);
+
+                Memory::map_pages(layout, dev.numa_node(), failures)?
+                    .skip(usize::try_from(data_offset).map_err(|_| ENXIO)?)
+            }
+        }
+    }
+}
+
+impl<'bound> Attached<'bound> {
+    fn new(dev: &'bound Device<Core<'_>>, ns: &'bound Namespace) -> Result<Self> {
+        let bound: &'bound Device<Bound> = dev;
+        let region = bound.region();
+        let flush = Flush::new(region);
+        let range = ns.range();
+
+        let mapping = Mapping::of(dev, ns)?;
+        let claim = iomem::Claim::new(&range, ns.as_ref()).inspect_err(|_| {
+            dev_warn!(
+                dev.as_ref(),
+                "could not reserve region [mem {:#012x}-{:#012x}]\n",
+                range.start(),
+                range.end()
+            )
+        })?;
+        let link = Arc::new(FailureLink::new(), GFP_KERNEL)?;
+        let memory = mapping.map(dev, &range, &link)?;
+        let media = Arc::pin_init(Media::new(bound, claim, memory), GFP_KERNEL)?;
+
+        let fua = match region.has_flush() {
+            Ok(fua) if cfg!(CONFIG_ARCH_HAS_UACCESS_FLUSHCACHE) => fua,
+            _ => {
+                dev_warn!(dev.as_ref(), "unable to guarantee persistence of writes\n");
+                false
+            }
+        };
+        let properties = Properties {
+            synchronous: region.is_synchronous(),
+            write_cache: region.has_cache(),
+        };
+        let device = match DaxDevice::new(media.clone(), properties) {
+            Ok(device) => Some(Arc::new(device, GFP_KERNEL)?),
+            Err(e) if e == eopnotsupp() => None,
+            Err(e) => return Err(e),
+        };
+
+        let limits = Limits {
+            logical_block_size: ns.sector_size(),
+            write_cache: true,
+            fua,
+            dax: media.has_pages(),
+        };
+        let sectors = (media.size() >> SECTOR_SHIFT) as u64;
+        let data = PmemDisk::new(media.clone(), flush, device.clone());
+        let disk = UnregisteredDisk::new(&limits, dev.numa_node(), sectors, data, |name| {
+            ns.name_disk(name)
+        })?;
+        let dax = match device {
+            Some(device) => Some(Registration::new(device, disk.as_ref(), link)?),
+            None => None,
+        };
+        let disk = disk.register(dev.as_ref())?;
+
+        region.set_read_only_of(disk.as_ref());
+        if media.errors().publish(disk.as_ref()).is_err() {
+            dev_warn!(dev.as_ref(), "'badblocks' notification disabled\n");
+        }
+        Ok(Self {
+            dax,
+            disk,
+            flush: LastFlush(flush),
+        })
+    }
+}

@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Persistent memory as a disk and as memory: a driver for the namespaces of libnvdimm.
+//!
+//! ```text
+//!  NFIT, e820, virtio-pmem, CXL, ramdax
+//!        │ regions, namespaces, personalities, the log of errors
+//!   libnvdimm ──probe──► Personality ─┬─► Sector     nd_btt's disk
+//!                                     └─► Attached   /dev/pmemN and its DAX device
+//! ```
+//!
+//! A byte travels: `write(2)` → bio → [`PmemDisk::submit`](disk::PmemDisk) → its segments →
+//! [`Media::write`](media::Media::write) → memory; and is durable after
+//! [`Flush::now`](flush::Flush::now). In a DAX file it needs no driver at all, once
+//! [`direct_access`](dax) has said where the page is.
+//!
+//! An error travels: the bus's log → [`ErrorList`](badblocks::ErrorList) → `EIO` on that block
+//! alone, `SIGBUS` on that page alone → a write that covers it → [`Media::heal`](media::Media::heal)
+//! → off the list.
+
+#![deny(unsafe_code)]
+
+mod abstractions;
+mod badblocks;
+mod dax;
+mod disk;
+mod flush;
+mod media;
+mod namespace;
+mod units;
+
+use abstractions::nd;
+use kernel::{
+    device::Core,
+    driver,
+    page::PAGE_SHIFT,
+    prelude::*,
+    InPlaceModule, //
+};
+use namespace::Personality;
+
+/// The driver of namespaces of persistent memory.
+struct Pmem;
+
+impl nd::Driver for Pmem {
+    type Data<'bound> = Personality<'bound>;
+
+    fn probe<'bound>(
+        dev: &'bound nd::Device<Core<'_>>,
+    ) -> impl PinInit<Self::Data<'bound>, Error> + 'bound {
+        Personality::probe(dev)
+    }
+
+    fn shutdown<'bound>(_dev: &'bound nd::Device<Core<'_>>, this: Pin<&Self::Data<'bound>>) {
+        this.shut_down();
+    }
+
+    fn notify<'bound>(
+        dev: &'bound nd::Device<Core<'_>>,
+        this: Pin<&Self::Data<'bound>>,
+        event: nd::Event,
+    ) {
+        this.notify(dev, event);
+    }
+}
+
+#[pin_data]
+struct PmemModule {
+    #[pin]
+    _driver: driver::Registration<nd::Adapter<Pmem>>,
+}
+
+impl InPlaceModule for PmemModule {
+    fn init(module: &'static ThisModule) -> impl PinInit<Self, Error> {
+        try_pin_init!(Self {
+            _driver <- driver::Registration::new(
+                <Self as kernel::ModuleMetadata>::NAME,
+                module,
+            ),
+        })
+    }
+}
+
+module! {
+    type: PmemModule,
+    name: "rust_pmem",
+    authors: ["The rust_pmem authors"],
+    description: "Persistent memory block and DAX driver",
+    license: "GPL",
+    // `nd:t4` and `nd:t5`: namespaces without and with a label.
+    alias: ["pmem", "nd:t4*", "nd:t5*"],
+}

@@ -1,0 +1,147 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Sectors, pages and bytes of the data area, and the checked conversions between them.
+//!
+//! Pure: depends on nothing of the kernel but the size of a page, so that it is tested on the host.
+
+use crate::PAGE_SHIFT;
+
+/// A sector has `1 << SECTOR_SHIFT` bytes, whatever the disk's logical block size is.
+pub(crate) const SECTOR_SHIFT: u32 = 9;
+
+/// A run of sectors of 512 bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Sectors {
+    /// The first one.
+    pub(crate) start: u64,
+    /// How many they are.
+    pub(crate) len: u64,
+}
+
+/// A piece of the data area: an offset from its start and a length, in bytes.
+///
+/// # Invariants
+///
+/// `offset + len` does not overflow, and is not more than the size that the span was checked
+/// against when it was made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Span {
+    offset: usize,
+    len: usize,
+}
+
+impl Span {
+    /// The `len` bytes from `sector` on, of a data area of `size` bytes; `None` if they are not
+    /// all in it.
+    #[inline]
+    pub(crate) fn of_sectors(sector: u64, len: u32, size: usize) -> Option<Self> {
+        let offset = usize::try_from(sector)
+            .ok()?
+            .checked_mul(1 << SECTOR_SHIFT)?;
+
+        Self::of_bytes(offset, len as usize, size)
+    }
+
+    /// The `pages` pages from page `first` on, of a data area of `size` bytes; `None` if they are
+    /// not all in it.
+    pub(crate) fn of_pages(first: u64, pages: u64, size: usize) -> Option<Self> {
+        let offset = usize::try_from(first).ok()?.checked_mul(1 << PAGE_SHIFT)?;
+        let len = usize::try_from(pages).ok()?.checked_mul(1 << PAGE_SHIFT)?;
+
+        Self::of_bytes(offset, len, size)
+    }
+
+    /// The `len` bytes from `offset` on, of a data area of `size` bytes; `None` if they are not
+    /// all in it.
+    #[inline]
+    pub(crate) fn of_bytes(offset: usize, len: usize, size: usize) -> Option<Self> {
+        // INVARIANT: What is checked here.
+        (offset.checked_add(len)? <= size).then_some(Self { offset, len })
+    }
+
+    /// The offset of the first byte, in bytes.
+    #[inline]
+    pub(crate) fn offset(&self) -> usize {
+        self.offset
+    }
+
+    /// The number of bytes.
+    #[inline]
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// The offset after the last byte, in bytes.
+    fn end(&self) -> usize {
+        // No overflow, by the type invariant.
+        self.offset.wrapping_add(self.len)
+    }
+
+    /// Splits off the first `len` bytes, or all if there are no more.
+    #[inline]
+    pub(crate) fn take(&mut self, len: usize) -> Self {
+        let len = len.min(self.len);
+        let head = Self {
+            offset: self.offset,
+            len,
+        };
+
+        // INVARIANT: Both parts are inside of the whole.
+        self.offset = self.offset.wrapping_add(len);
+        self.len = self.len.wrapping_sub(len);
+        head
+    }
+
+    /// The sectors that the span touches, also in part.
+    pub(crate) fn sectors(&self) -> Sectors {
+        let start = self.offset >> SECTOR_SHIFT;
+        let end = self.end();
+        // Rounded up, without an addition that could overflow.
+        let partial = usize::from(end % (1 << SECTOR_SHIFT) != 0);
+        let end = (end >> SECTOR_SHIFT).wrapping_add(partial);
+
+        Sectors {
+            start: start as u64,
+            len: end.wrapping_sub(start) as u64,
+        }
+    }
+
+    /// The part of the span that is in the same page as `sector`, and what comes after it.
+    ///
+    /// `None` if no byte of that page is in the span.
+    pub(crate) fn split_at_page_of(&self, sector: u64) -> Option<(Self, Self)> {
+        let page = usize::try_from(sector).ok()? >> (PAGE_SHIFT as u32 - SECTOR_SHIFT);
+        let page_start = page.checked_mul(1 << PAGE_SHIFT)?;
+        let start = page_start.max(self.offset);
+        let end = page_start.saturating_add(1 << PAGE_SHIFT).min(self.end());
+
+        // INVARIANT: Both are inside of the span.
+        (start < end).then(|| {
+            (
+                Self {
+                    offset: start,
+                    len: end.wrapping_sub(start),
+                },
+                Self {
+                    offset: end,
+                    len: self.end().wrapping_sub(end),
+                },
+            )
+        })
+    }
+
+    /// Whether the span consists of whole pages.
+    pub(crate) fn is_whole_pages(&self) -> bool {
+        (self.offset | self.len) % (1 << PAGE_SHIFT) == 0
+    }
+
+    /// The number of whole pages from the start of the span to the page that `sector` is in; all
+    /// of the span's whole pages if it is beyond them.
+    pub(crate) fn whole_pages_before(&self, sector: u64) -> u64 {
+        let page = sector >> (PAGE_SHIFT as u32 - SECTOR_SHIFT);
+        let first = (self.offset >> PAGE_SHIFT) as u64;
+
+        page.saturating_sub(first)
+            .min((self.len >> PAGE_SHIFT) as u64)
+    }
+}
