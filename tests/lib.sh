@@ -1,0 +1,254 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=sh
+#
+# What the selftests share. A test begins with
+#
+#	#!/bin/sh
+#	# SPDX-License-Identifier: GPL-2.0
+#	# What is tested, in a sentence or two.
+#	# vm: OPTIONS OF pmem-vm       (otherwise the default machine; tests with the same line share one)
+#	# timeout: SECONDS             (otherwise 120)
+#	# expect-splat: TEXT           (a report of the kernel with this text in it does not fail the test)
+#	. "$(dirname "$0")/../lib.sh"
+#	plan 3
+#	check "a file system is made" mkfs.ext4 -q /dev/pmem0
+#
+# and prints KTAP. Statuses: 0 = all passed, 1 = failed, 4 = skipped. A function `cleanup` of the test is called at its end,
+# however that comes.
+#
+# Environment: DRIVER (rust_pmem or nd_pmem), STAGE (1, then 2 after `host powercut` or `host reboot`, …), MODULE (the path of
+# rust_pmem.ko). `host` asks the runner for what only it can do; pmem-io does to a file or a mapping what packaged programs don't.
+
+set -eu
+
+: "${DRIVER:=rust_pmem}" "${STAGE:=1}" "${MODULE:=/rust_pmem/rust_pmem.ko}"
+ND=/sys/bus/nd/devices
+
+# ---- KTAP ----
+
+TAP_COUNT=0
+TAP_FAILED=0
+TAP_PLAN=
+
+# plan N: so many subtests follow.
+plan() {
+	TAP_PLAN=$1
+	printf 'KTAP version 1\n1..%d\n' "$1"
+}
+
+ok() {
+	TAP_COUNT=$((TAP_COUNT + 1))
+	printf 'ok %d %s\n' "$TAP_COUNT" "$*"
+}
+
+not_ok() {
+	TAP_COUNT=$((TAP_COUNT + 1))
+	TAP_FAILED=$((TAP_FAILED + 1))
+	printf 'not ok %d %s\n' "$TAP_COUNT" "$*"
+}
+
+# check NAME COMMAND…: ok when the command succeeds; what it prints becomes diagnosis.
+check() {
+	tap_name=$1
+	shift
+	tap_status=0
+	tap_output=$("$@" 2>&1) || tap_status=$?
+	if [ "$tap_status" -eq 0 ]; then
+		ok "$tap_name"
+	else
+		not_ok "$tap_name"
+		printf '# status %d of: %s\n' "$tap_status" "$*"
+		[ -z "$tap_output" ] || printf '%s\n' "$tap_output" | sed 's/^/# /'
+	fi
+}
+
+# check_fails NAME COMMAND…: ok when the command fails.
+check_fails() {
+	tap_name=$1
+	shift
+	if tap_output=$("$@" 2>&1); then
+		not_ok "$tap_name"
+		printf '# succeeded: %s\n' "$*"
+		[ -z "$tap_output" ] || printf '%s\n' "$tap_output" | sed 's/^/# /'
+	else
+		ok "$tap_name"
+	fi
+}
+
+# is NAME GOT WANTED: ok when both are the same text.
+is() {
+	if [ "$2" = "$3" ]; then
+		ok "$1"
+	else
+		not_ok "$1"
+		printf 'got:    %s\nwanted: %s\n' "$2" "$3" | sed 's/^/# /'
+	fi
+}
+
+# skip NAME REASON: one subtest that does not apply here.
+skip() {
+	TAP_COUNT=$((TAP_COUNT + 1))
+	printf 'ok %d %s # SKIP %s\n' "$TAP_COUNT" "$1" "$2"
+}
+
+# skip_all REASON: the test does not apply here. Before plan.
+skip_all() {
+	printf 'KTAP version 1\n1..0 # SKIP %s\n' "$*"
+	TAP_PLAN=0
+	exit 4
+}
+
+# need PROGRAM…: fails the test at once where one is missing; an absent tool must not look like a result.
+need() {
+	for tap_tool in "$@"; do
+		command -v "$tap_tool" >/dev/null || {
+			printf '# the guest has no %s\n' "$tap_tool"
+			exit 1
+		}
+	done
+}
+
+cleanup() {
+	:
+}
+
+tap_end() {
+	tap_status=$?
+	trap - EXIT
+	set +e
+	cleanup
+	[ "$tap_status" -eq 0 ] || exit "$tap_status"
+	if [ "$TAP_FAILED" -ne 0 ]; then
+		exit 1
+	fi
+	if [ "$TAP_COUNT" != "$TAP_PLAN" ]; then
+		printf '# %s subtests planned, %s run\n' "${TAP_PLAN:-no}" "$TAP_COUNT"
+		exit 1
+	fi
+	exit 0
+}
+trap tap_end EXIT
+trap 'exit 1' INT TERM
+
+# ---- drivers ----
+
+# load_providers: what makes namespaces of the machine's memory, as udev would load it.
+load_providers() {
+	modprobe -a nfit nd_e820 virtio_pmem
+}
+
+# load_driver: the driver under test, bound to what is there.
+load_driver() {
+	load_providers
+	if ! driver_loaded; then
+		case $DRIVER in
+		rust_pmem)
+			[ -e "$MODULE" ] || {
+				echo "there is no $MODULE: make module"
+				return 1
+			}
+			for nd_module in $(modinfo -F depends "$MODULE" | tr , ' '); do
+				modprobe "$nd_module"
+			done
+			insmod "$MODULE"
+			;;
+		*)
+			modprobe "$DRIVER"
+			;;
+		esac
+	fi
+	settle
+}
+
+driver_loaded() {
+	[ -d "/sys/module/$DRIVER" ]
+}
+
+unload_driver() {
+	rmmod "$DRIVER"
+}
+
+# settle: waits until all probes of the nd bus are done.
+settle() {
+	for nd_bus in "$ND"/ndbus*; do
+		[ ! -e "$nd_bus/wait_probe" ] || cat "$nd_bus/wait_probe" >/dev/null
+	done
+}
+
+# ---- namespaces ----
+
+# namespaces PROVIDER: the namespaces that have a size and whose bus is of this kind: ACPI.NFIT, e820, virtio-pmem…
+namespaces() {
+	for nd_namespace in "$ND"/namespace*; do
+		[ -e "$nd_namespace/size" ] || continue
+		[ "$(cat "$nd_namespace/size")" != 0 ] || continue
+		nd_bus=$(readlink -f "$nd_namespace")
+		nd_bus=${nd_bus%/*/*}
+		[ "$(cat "$nd_bus/provider" 2>/dev/null)" != "$1" ] || printf '%s\n' "${nd_namespace##*/}"
+	done
+}
+
+# nfit_ns, e820_ns, virtio_ns: the first namespace of an NVDIMM, of e820 memory, of virtio-pmem.
+nfit_ns() {
+	namespaces ACPI.NFIT | head -n 1
+}
+
+e820_ns() {
+	namespaces e820 | head -n 1
+}
+
+virtio_ns() {
+	namespaces virtio-pmem | head -n 1
+}
+
+# nfit_region: the first region of an NVDIMM.
+nfit_region() {
+	for nd_region in "$ND"/region*; do
+		nd_bus=$(readlink -f "$nd_region")
+		nd_bus=${nd_bus%/*}
+		if [ "$(cat "$nd_bus/provider" 2>/dev/null)" = ACPI.NFIT ]; then
+			printf '%s\n' "${nd_region##*/}"
+			return
+		fi
+	done
+	return 1
+}
+
+# disk_of NAMESPACE: the name of its disk (pmem0), whether a pfn or btt device claimed it or not; fails where there is none.
+disk_of() {
+	nd_region=$(readlink -f "$ND/$1")
+	nd_region=${nd_region%/*}
+	for nd_block in "$ND/$1"/block/* "$nd_region"/*/block/*; do
+		[ -e "$nd_block" ] || continue
+		nd_owner=${nd_block%/block/*}
+		case ${nd_owner##*/} in
+		"$1") ;;
+		*) [ "$(cat "$nd_owner/namespace" 2>/dev/null)" = "$1" ] || continue ;;
+		esac
+		printf '%s\n' "${nd_block##*/}"
+		return
+	done
+	return 1
+}
+
+# fresh_labels: empty labels on every NVDIMM, as ndctl needs them to make namespaces; what was there is gone.
+fresh_labels() {
+	ndctl disable-region all >/dev/null 2>&1 || :
+	ndctl init-labels -f all >/dev/null
+	ndctl enable-region all >/dev/null
+	settle
+}
+
+# make_fsdax NAMESPACE [MAP]: makes it an fsdax namespace with its page map in memory (mem) or on the device (dev), and prints the
+# name of its disk.
+make_fsdax() {
+	ndctl create-namespace -f -e "$1" -m fsdax -M "${2:-mem}" >/tmp/make_fsdax.json || return
+	settle
+	jq -r .blockdev /tmp/make_fsdax.json
+}
+
+# make_namespace ARGUMENTS OF ndctl create-namespace…: makes one and prints ndctl's JSON.
+make_namespace() {
+	ndctl create-namespace -f "$@" || return
+	settle
+}
