@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: GPL-2.0
+#
+# Everything but a module for one's own kernel runs in a build root that setup/setup makes once (see there).
+# What Kbuild reads is in the file Kbuild.
+
+# Targets, as `make` shows them:
+#: make demo                 the whole story in a virtual machine: files on persistent memory survive a power cut
+#: make check                format, lints, host tests, the module, selftests in virtual machines
+#:      TESTS='dax_*'        only the selftests of these names
+#:      DRIVER=nd_pmem       the same selftests, of the stock C driver
+#: make vm                   a shell in a virtual machine that has the module at hand
+#:      RUN='command'        one command there, and its status
+#:      VM='options'         another machine: see make vm VM=--help (RUST_PMEM_BIND=DIR lends it files of yours)
+#: make module               rust_pmem.ko for the stock kernel of the virtual machine
+#:      KDIR=DIR             for the kernel whose build directory this is, with this machine's own tools
+#:                           (also ARCH= CC= HOSTCC= LLVM= KERNELRELEASE= V= CLIPPY=1)
+#: make tools                the host tools, into build/tools/release
+#: make lint, make fmt       only the lints; put the code in the form that they want
+#: make setup                the build root and the images alone
+#: make clean                remove what was built here
+#: make distclean            remove the build root and the images as well
+help:
+	@sed -n 's/^#: //p' Makefile
+
+# The build root is entered once: its tools may call these targets from inside.
+enter := $(if $(RUST_PMEM_IMAGES),,setup/enter)
+release := $(CURDIR)/build/tools/release
+given = $(foreach name,$1,$(if $(findstring command,$(origin $(name))),$(name)='$($(name))'))
+kbuild_variables := ARCH CC HOSTCC LLVM KERNELRELEASE V W CLIPPY
+
+setup:
+	@$(if $(enter),setup/setup)
+
+ifeq ($(if $(enter),$(KDIR)),)
+module: setup
+	$(enter) make -C /usr/src/kernel-build M=$(CURDIR) ARCH=x86 CC=x86_64-linux-gnu-gcc-14 $(call given,$(kbuild_variables)) modules
+else
+module:
+	@$(call given,$(kbuild_variables) RUSTC BINDGEN) setup/check-kdir '$(KDIR)'
+	$(MAKE) -C '$(KDIR)' M=$(CURDIR) modules
+endif
+
+tools: setup
+	$(enter) cargo build --release --locked --offline --manifest-path tools/Cargo.toml
+
+demo: module tools
+	@$(enter) $(release)/pmem-demo
+
+check: tools
+	@$(enter) $(release)/pmem-check $(if $(DRIVER),--driver '$(DRIVER)') $(TESTS)
+
+vm: module tools
+	@$(enter) $(release)/pmem-vm $(VM) $(if $(RUN),-- '$(RUN)')
+
+lint: tools
+	@$(enter) $(release)/pmem-check --lint
+
+fmt: setup
+	$(enter) sh -c 'rustfmt --edition 2021 *.rs abstractions/*.rs && cargo fmt --all --manifest-path tools/Cargo.toml'
+
+clean:
+	rm -rf build .rust_pmem.* .Module.symvers.cmd .modules.order.cmd Module.symvers modules.order \
+		rust_pmem.ko rust_pmem.mod rust_pmem.mod.c rust_pmem.mod.o rust_pmem.o abstractions/bindings_generated.rs \
+		abstractions/.bindings_generated.rs.*
+
+distclean: clean
+	setup/remove
+
+.PHONY: help setup module tools demo check vm lint fmt clean distclean
