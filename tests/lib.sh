@@ -121,8 +121,8 @@ tap_end() {
 	if [ "$TAP_FAILED" -ne 0 ]; then
 		exit 1
 	fi
-	if [ "$TAP_COUNT" != "$TAP_PLAN" ]; then
-		printf '# %s subtests planned, %s run\n' "${TAP_PLAN:-no}" "$TAP_COUNT"
+	if [ "$TAP_COUNT" -ne "${TAP_PLAN:-0}" ]; then
+		printf '# %d subtests planned, %d run\n' "${TAP_PLAN:-0}" "$TAP_COUNT"
 		exit 1
 	fi
 	exit 0

@@ -1,0 +1,203 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! `pmem-vm`: a shell, or one command, in a virtual machine with persistent memory.
+
+mod terminal;
+
+use anyhow::{Context, Result};
+use clap::Parser;
+use std::io::{Write, stderr, stdout};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+use vm::{Ended, Images, Loss, Options, Serial, Vm, reports};
+
+/// A virtual machine with persistent memory, booted in seconds on any Linux, without KVM, root or a network.
+///
+/// Gives a shell in it, or runs one command. The guest sees the checkout at /rust_pmem; everything it writes to its root is
+/// forgotten. `host` in the guest asks for what only the outside can do: a power cut, a machine check, another device.
+#[derive(Parser)]
+#[command(name = "pmem-vm", version, after_help = HELP, max_term_width = 120)]
+struct Arguments {
+    /// Run this command line by the guest's shell and return its status, instead of giving a shell
+    #[arg(long, value_name = "COMMAND")]
+    run: Option<String>,
+
+    /// End the command after so many seconds (status 124)
+    #[arg(long, value_name = "SECONDS", requires = "run")]
+    time_limit: Option<u64>,
+
+    /// Which driver to load first; "none" leaves that to you
+    #[arg(long, value_name = "DRIVER", default_value = "rust_pmem")]
+    driver: Driver,
+
+    /// Keep the memory of devices without file= in this folder and find it there the next time
+    #[arg(long, value_name = "DIR")]
+    state: Option<PathBuf>,
+
+    /// Where the kernel's log goes (otherwise build/vm/serial.log of the checkout)
+    #[arg(long, value_name = "FILE")]
+    log: Option<PathBuf>,
+
+    /// Print QEMU's command line and do nothing
+    #[arg(long)]
+    print: bool,
+
+    #[command(flatten)]
+    options: Options,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Driver {
+    #[value(name = "rust_pmem")]
+    Rust,
+    #[value(name = "nd_pmem")]
+    C,
+    None,
+}
+
+const HELP: &str = "\
+Examples:
+  pmem-vm
+      a shell in a machine with an NVDIMM with labels (/dev/pmem0) and persistent e820 memory (/dev/pmem1)
+  pmem-vm --run 'ndctl list -NR'
+  pmem-vm --state /tmp/s --run 'echo hello >/dev/pmem1'
+  pmem-vm --nvdimm size=1G,labels,file=/tmp/nv --memory 2G --e820 512M@1G
+      namespaces of any kind on a memory file of your own; its contents stay
+  pmem-vm --driver nd_pmem --virtio-pmem size=512M
+      the stock driver, on virtio-pmem
+  pmem-vm --append 'nokaslr' --qemu '-s -S'
+      wait for gdb
+
+In the guest (`host` alone explains):
+  host mce 0x100200000            memory at this physical address fails, as a real machine check
+  host powercut                   the power fails, now
+  host add nvdimm size=256M       another NVDIMM
+  host hmp 'info memory-devices'  QEMU's monitor
+
+Status: that of the command; 124 when its time was over, 125 when the machine was lost, 1 when it could not be booted,
+2 for bad options.";
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match work(arguments) {
+        Ok(status) => status,
+        Err(error) => {
+            let _ = writeln!(stderr(), "pmem-vm: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn work(arguments: Arguments) -> Result<ExitCode> {
+    let options = match arguments.options.checked() {
+        Ok(options) => options,
+        Err(error) => {
+            eprintln!("pmem-vm: {error:#}");
+            return Ok(ExitCode::from(2));
+        }
+    };
+    let images = Images::find(&options)?;
+    let log = arguments
+        .log
+        .unwrap_or_else(|| images.share.join("build/vm/serial.log"));
+    let scratch = tempfile::tempdir().context("no folder for temporary files")?;
+    let state = arguments.state.as_deref().unwrap_or(scratch.path());
+    if arguments.print {
+        println!("{}", vm::command_line(&options, &log, state)?);
+        return Ok(ExitCode::SUCCESS);
+    }
+    if log.exists() {
+        std::fs::remove_file(&log).with_context(|| log.display().to_string())?;
+    }
+
+    let mut note = |text: &str| eprintln!("pmem-vm: {text}");
+    let mut vm = Vm::boot(&options, state, &log, &mut note)?;
+    let start = vm.serial().len();
+    if let Some(problem) = load(&mut vm, arguments.driver)? {
+        eprintln!("pmem-vm: {problem}");
+    }
+    let ended = match &arguments.run {
+        Some(command) => {
+            let limit = arguments.time_limit.map(Duration::from_secs);
+            let mut out = stdout().lock();
+            vm.run(command, limit, &mut |bytes| {
+                // A reader that has gone does not end the command.
+                let _ = out.write_all(bytes).and_then(|()| out.flush());
+            })?
+        }
+        None => shell(&mut vm, &log)?,
+    };
+    let serial = vm.serial().clone();
+    let status = match ended {
+        Ended::Exited(status) => {
+            vm.power_off();
+            ExitCode::from(u8::try_from(status).unwrap_or(1))
+        }
+        Ended::TimedOut => {
+            eprintln!("pmem-vm: the command's time is over");
+            ExitCode::from(124)
+        }
+        Ended::Lost(loss) => {
+            lost(loss, &serial);
+            ExitCode::from(125)
+        }
+    };
+    for report in reports(&serial.since(start)?) {
+        eprintln!(
+            "pmem-vm: the kernel reported: {} (all of it in {})",
+            report.title,
+            log.display()
+        );
+    }
+    Ok(status)
+}
+
+fn lost(loss: Loss, serial: &Serial) {
+    match loss {
+        Loss::PowerCut => eprintln!("pmem-vm: the power failed, as the guest asked"),
+        Loss::Restart => eprintln!(
+            "pmem-vm: the machine went down, as the guest asked; there is no restart here"
+        ),
+        Loss::Unasked => {
+            eprintln!("pmem-vm: the machine is lost; the last lines of its log:");
+            for line in serial.tail(20) {
+                eprintln!("    {line}");
+            }
+        }
+    }
+}
+
+/// Loads the driver; says what is wrong, if anything.
+fn load(vm: &mut Vm, driver: Driver) -> Result<Option<String>> {
+    let driver = match driver {
+        Driver::Rust => "rust_pmem",
+        Driver::C => "nd_pmem",
+        Driver::None => return Ok(None),
+    };
+    let command = format!("DRIVER={driver}; . /rust_pmem/tests/lib.sh; load_driver");
+    let (ended, said) = vm.output(&command, Duration::from_secs(60))?;
+    let said = said.trim();
+    Ok(match ended {
+        Ended::Exited(0) => None,
+        _ => Some(format!("{driver} is not loaded: {said}")),
+    })
+}
+
+fn shell(vm: &mut Vm, log: &Path) -> Result<Ended> {
+    let console = vm.console()?;
+    eprintln!(
+        "Linux {} booted in {:.1?}. Leave the shell to power off; Ctrl-] pulls the plug. The kernel's log: {}",
+        vm.kernel(),
+        vm.boot_time(),
+        log.display()
+    );
+    let (rows, columns) = terminal::size();
+    let command = format!(
+        "exec setsid -c -w sh -c 'stty rows {rows} cols {columns}; cd /rust_pmem; exec bash -l' \
+         </dev/hvc0 >/dev/hvc0 2>&1"
+    );
+    let qemu = vm.plug();
+    let _terminal = terminal::connect(console, move || qemu.pull())?;
+    vm.run(&command, None, &mut |_| ())
+}

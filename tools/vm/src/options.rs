@@ -1,0 +1,454 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What machine is wanted, as its user says it.
+
+use anyhow::{Context, Result, bail, ensure};
+use clap::{Args, ValueEnum};
+use std::path::PathBuf;
+use std::str::FromStr;
+use units::{Extent, PAGE, Size};
+
+/// A machine with persistent memory.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Machine")]
+pub struct Options {
+    /// Memory of the machine, from 256M
+    #[arg(long, value_name = "SIZE", default_value_t = Size::from_mib(1024))]
+    pub memory: Size,
+
+    /// Number of processors
+    #[arg(long, value_name = "N", default_value_t = 2)]
+    pub cpus: u32,
+
+    /// Processor model of QEMU; the default one takes machine checks
+    #[arg(
+        long,
+        value_name = "MODEL",
+        default_value = "max,vendor=GenuineIntel,family=6,model=106"
+    )]
+    pub cpu: String,
+
+    /// Memory of the machine that the kernel is told is persistent (e820 type 12): a range such as 64M@512M; may be repeated
+    #[arg(long, value_name = "SIZE@START")]
+    pub e820: Vec<Extent>,
+
+    /// An NVDIMM (ACPI NFIT); may be repeated
+    ///
+    /// Comma-separated: size=SIZE; file=PATH (made when it is not there; its length is the size when none is given); labels or
+    /// labels=SIZE (a label area, so that ndctl can make namespaces of every kind); unarmed (the machine says that it can't
+    /// persist, so that it is read-only); id=NAME. Example: size=512M,labels,file=/tmp/nv0
+    #[arg(long, value_name = "KEY=VALUE,…", verbatim_doc_comment)]
+    pub nvdimm: Vec<Nvdimm>,
+
+    /// A virtio-pmem device; may be repeated
+    ///
+    /// Comma-separated: size=SIZE; file=PATH; id=NAME, as for --nvdimm.
+    #[arg(long, value_name = "KEY=VALUE,…", verbatim_doc_comment)]
+    pub virtio_pmem: Vec<VirtioPmem>,
+
+    /// What the platform promises for its NVDIMMs: stores are durable once they left the processor's caches, or at once
+    #[arg(long, value_name = "WHO", default_value = "memory")]
+    pub persistence: Persistence,
+
+    /// Free slots for virtio-pmem devices added later (`host add`); NVDIMMs have some always
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub slots: u8,
+
+    /// No persistent memory unless an option says so (otherwise: --nvdimm size=256M,labels --e820 64M@512M)
+    #[arg(long)]
+    pub bare: bool,
+
+    /// Arguments for the kernel's command line; may be repeated
+    #[arg(long, value_name = "ARGS", allow_hyphen_values = true)]
+    pub append: Vec<String>,
+
+    /// Arguments for QEMU, split as a shell does; may be repeated
+    #[arg(long, value_name = "ARGS", allow_hyphen_values = true)]
+    pub qemu: Vec<String>,
+
+    /// Kernel to boot instead of the set-up's
+    #[arg(long, value_name = "FILE")]
+    pub kernel: Option<PathBuf>,
+
+    /// Initrd to boot instead of the set-up's
+    #[arg(long, value_name = "FILE")]
+    pub initrd: Option<PathBuf>,
+
+    /// Image of the guest's root (never written to) instead of the set-up's
+    #[arg(long, value_name = "FILE")]
+    pub image: Option<PathBuf>,
+
+    /// Folder that the guest sees as /rust_pmem, read-only (otherwise: the checkout above the current folder)
+    #[arg(long, value_name = "DIR")]
+    pub share: Option<PathBuf>,
+}
+
+/// Which stores survive a power failure of the platform.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Persistence {
+    /// Those that left the processor's caches (ADR).
+    Memory,
+    /// All (eADR).
+    Cpu,
+}
+
+/// Smallest label area that holds an index (UEFI 2.7, section 13.19), and the one we take.
+const LABELS: Size = Size::from_bytes(128 * 1024);
+
+/// An NVDIMM.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Nvdimm {
+    /// Its name on QEMU's monitor.
+    pub id: Option<String>,
+    /// Bytes of persistent memory, without the labels.
+    pub size: Option<Size>,
+    /// The file behind it.
+    pub file: Option<PathBuf>,
+    /// Bytes of its label area.
+    pub labels: Option<Size>,
+    /// Says that it can't persist.
+    pub unarmed: bool,
+}
+
+/// A virtio-pmem device.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VirtioPmem {
+    /// Its name on QEMU's monitor.
+    pub id: Option<String>,
+    /// Bytes of persistent memory.
+    pub size: Option<Size>,
+    /// The file behind it.
+    pub file: Option<PathBuf>,
+}
+
+/// The parts of `key=value,flag,…`.
+fn parts(text: &str) -> impl Iterator<Item = (&str, Option<&str>)> {
+    text.split(',')
+        .filter(|part| !part.is_empty())
+        .map(|part| match part.split_once('=') {
+            Some((key, value)) => (key, Some(value)),
+            None => (part, None),
+        })
+}
+
+fn needed<'a>(key: &str, value: Option<&'a str>) -> Result<&'a str> {
+    value
+        .filter(|value| !value.is_empty())
+        .with_context(|| format!("\"{key}\" needs a value: {key}=…"))
+}
+
+fn name(text: &str) -> Result<String> {
+    let good = text
+        .bytes()
+        .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
+    ensure!(
+        good && text.starts_with(|first: char| first.is_ascii_alphabetic()),
+        "\"{text}\" can't be a name: letters, digits, - and _, a letter first"
+    );
+    Ok(text.to_owned())
+}
+
+impl FromStr for Nvdimm {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let mut dimm = Self {
+            id: None,
+            size: None,
+            file: None,
+            labels: None,
+            unarmed: false,
+        };
+        for (key, value) in parts(text) {
+            match key {
+                "size" => dimm.size = Some(needed(key, value)?.parse()?),
+                "file" => dimm.file = Some(needed(key, value)?.into()),
+                "id" => dimm.id = Some(name(needed(key, value)?)?),
+                "labels" => dimm.labels = Some(value.map_or(Ok(LABELS), str::parse)?),
+                "unarmed" if value.is_none() => dimm.unarmed = true,
+                _ => bail!(
+                    "an NVDIMM has no \"{key}\": it has size=, file=, labels[=], unarmed, id="
+                ),
+            }
+        }
+        ensure!(
+            dimm.size.is_some() || dimm.file.is_some(),
+            "an NVDIMM needs size= or file="
+        );
+        if let Some(labels) = dimm.labels {
+            ensure!(
+                labels >= LABELS && labels.is_multiple_of(Size::from_bytes(PAGE)),
+                "labels={labels}: at least {LABELS}, in pages of 4K"
+            );
+        }
+        if let Some(size) = dimm.size {
+            check_size(
+                "an NVDIMM",
+                size,
+                if dimm.labels.is_some() { 16 } else { 2 },
+            )?;
+        }
+        Ok(dimm)
+    }
+}
+
+impl FromStr for VirtioPmem {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let mut device = Self {
+            id: None,
+            size: None,
+            file: None,
+        };
+        for (key, value) in parts(text) {
+            match key {
+                "size" => device.size = Some(needed(key, value)?.parse()?),
+                "file" => device.file = Some(needed(key, value)?.into()),
+                "id" => device.id = Some(name(needed(key, value)?)?),
+                _ => bail!("virtio-pmem has no \"{key}\": it has size=, file=, id="),
+            }
+        }
+        ensure!(
+            device.size.is_some() || device.file.is_some(),
+            "virtio-pmem needs size= or file="
+        );
+        if let Some(size) = device.size {
+            check_size("virtio-pmem", size, 2)?;
+        }
+        Ok(device)
+    }
+}
+
+fn check_size(what: &str, size: Size, mib: u64) -> Result<()> {
+    let unit = Size::from_mib(mib);
+    ensure!(
+        size >= unit && size.is_multiple_of(unit),
+        "{what} of {size}: its size must be a multiple of {unit}"
+    );
+    Ok(())
+}
+
+/// Where QEMU's q35 machine cuts memory: when there is more than `HOLE`, only `LOW` of it is below 4 GiB.
+const HOLE: u64 = 0xb000_0000;
+const LOW: u64 = 0x8000_0000;
+const FOUR_GIB: u64 = 1 << 32;
+/// The kernel is unpacked below this address…
+const KERNEL_END: u64 = 128 << 20;
+/// …and the initrd is so far from the end of low memory at most.
+const INITRD: u64 = 64 << 20;
+
+impl Options {
+    /// The machine that these words describe, as in a test's header; the default machine where they are empty.
+    pub fn from_words(words: &str) -> Result<Self> {
+        #[derive(clap::Parser)]
+        #[command(no_binary_name = true, disable_help_flag = true)]
+        struct Line {
+            #[command(flatten)]
+            options: Options,
+        }
+        let words = shlex::split(words).context("a quote is not closed")?;
+        let line = <Line as clap::Parser>::try_parse_from(words).map_err(|error| {
+            let text = error.to_string();
+            anyhow::anyhow!(
+                "{}",
+                text.lines()
+                    .next()
+                    .unwrap_or_default()
+                    .trim_start_matches("error: ")
+            )
+        })?;
+        line.options.checked()
+    }
+
+    /// The same machine with the default devices where none is asked for, or why there can't be such a machine.
+    pub fn checked(mut self) -> Result<Self> {
+        if !self.bare
+            && self.e820.is_empty()
+            && self.nvdimm.is_empty()
+            && self.virtio_pmem.is_empty()
+        {
+            self.nvdimm.push("size=256M,labels".parse()?);
+            self.e820.push("64M@512M".parse()?);
+        }
+        let memory = self.memory;
+        ensure!(
+            memory >= Size::from_mib(256) && memory.is_multiple_of(Size::from_mib(2)),
+            "--memory {memory}: at least 256M, in steps of 2M"
+        );
+        ensure!(
+            (1..=64).contains(&self.cpus),
+            "--cpus {}: from 1 to 64",
+            self.cpus
+        );
+        ensure!(self.slots <= 8, "--slots {}: at most 8", self.slots);
+        self.check_e820()?;
+        self.check_names()
+    }
+
+    fn check_e820(&self) -> Result<()> {
+        let memory = self.memory.bytes();
+        let low_end = if memory > HOLE { LOW } else { memory };
+        let high_end = FOUR_GIB + memory - low_end;
+        for (index, &extent) in self.e820.iter().enumerate() {
+            let range = extent.range();
+            ensure!(
+                range.start % PAGE == 0 && range.end % PAGE == 0,
+                "--e820 {extent}: start and size must be multiples of 4K"
+            );
+            let low = range.start >= KERNEL_END && range.end <= low_end.saturating_sub(INITRD);
+            let high = range.start >= FOUR_GIB && range.end <= high_end;
+            if !low && !high {
+                let (low_end, high_end) = (
+                    Size::from_bytes(low_end - INITRD),
+                    Size::from_bytes(high_end),
+                );
+                let kernel_end = Size::from_bytes(KERNEL_END);
+                let or_high = match high_end.bytes() {
+                    FOUR_GIB => String::new(),
+                    _ => format!(", or from 4G to {high_end}"),
+                };
+                bail!(
+                    "--e820 {extent}: with --memory {} it must lie from {kernel_end} to {low_end}{or_high}",
+                    self.memory
+                );
+            }
+            if let Some(other) = self.e820[..index]
+                .iter()
+                .find(|other| other.overlaps(extent))
+            {
+                bail!("--e820 {other} and --e820 {extent} overlap");
+            }
+        }
+        let taken: u64 = self.e820.iter().map(|extent| extent.size().bytes()).sum();
+        ensure!(
+            memory - taken >= 192 << 20,
+            "--e820 takes {} of --memory {}: at least 192M must be left",
+            Size::from_bytes(taken),
+            self.memory
+        );
+        Ok(())
+    }
+
+    fn check_names(mut self) -> Result<Self> {
+        let mut seen = Vec::new();
+        let dimms = self
+            .nvdimm
+            .iter_mut()
+            .map(|dimm| (&mut dimm.id, &dimm.file, "nvdimm"));
+        let virtio = self
+            .virtio_pmem
+            .iter_mut()
+            .map(|device| (&mut device.id, &device.file, "virtio-pmem"));
+        let mut files = Vec::new();
+        for (index, (id, file, kind)) in dimms.chain(virtio).enumerate() {
+            let id = id.get_or_insert_with(|| format!("{kind}{index}"));
+            ensure!(!seen.contains(id), "two devices are named \"{id}\"");
+            seen.push(id.clone());
+            if let Some(file) = file {
+                ensure!(
+                    !files.contains(file),
+                    "two devices share the file {}",
+                    file.display()
+                );
+                files.push(file.clone());
+            }
+        }
+        Ok(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(words: &str) -> String {
+        match Options::from_words(words) {
+            Ok(_) => panic!("{words} was taken"),
+            Err(error) => format!("{error:#}"),
+        }
+    }
+
+    #[test]
+    fn nothing_said_is_the_default_machine() {
+        let options = Options::from_words("").unwrap();
+        assert_eq!(options.memory, Size::from_mib(1024));
+        assert_eq!(options.nvdimm.len(), 1);
+        assert_eq!(options.nvdimm[0].labels, Some(LABELS));
+        assert_eq!(options.e820, ["64M@512M".parse().unwrap()]);
+    }
+
+    #[test]
+    fn bare_is_bare() {
+        let options = Options::from_words("--bare").unwrap();
+        assert!(options.nvdimm.is_empty() && options.e820.is_empty());
+    }
+
+    #[test]
+    fn every_key_of_an_nvdimm() {
+        let dimm: Nvdimm = "size=512M,file=/tmp/a,labels=256K,unarmed,id=n1"
+            .parse()
+            .unwrap();
+        assert_eq!(
+            dimm,
+            Nvdimm {
+                id: Some("n1".into()),
+                size: Some(Size::from_mib(512)),
+                file: Some("/tmp/a".into()),
+                labels: Some(Size::from_bytes(256 << 10)),
+                unarmed: true,
+            }
+        );
+    }
+
+    #[test]
+    fn quoted_words() {
+        let options = Options::from_words("--bare --append 'a=1 b' --qemu '-device x'").unwrap();
+        assert_eq!(options.append, ["a=1 b"]);
+        assert_eq!(options.qemu, ["-device x"]);
+    }
+
+    #[test]
+    fn refusals_say_what_is_wrong() {
+        for (words, reason) in [
+            ("--nvdimm size=100M,labels", "multiple of 16M"),
+            ("--nvdimm size=1M", "multiple of 2M"),
+            ("--nvdimm labels", "needs size= or file="),
+            ("--nvdimm sise=1G", "no \"sise\""),
+            ("--nvdimm size=16M,labels=4K", "at least 128K"),
+            ("--nvdimm size=16M,id=1a", "can't be a name"),
+            ("--virtio-pmem size=3M", "multiple of 2M"),
+            (
+                "--nvdimm size=16M,id=a --virtio-pmem size=16M,id=a",
+                "two devices are named",
+            ),
+            (
+                "--nvdimm size=16M,file=/x --virtio-pmem size=16M,file=/x",
+                "share the file",
+            ),
+            ("--e820 64M@512M --e820 64M@544M", "overlap"),
+            ("--e820 64M@1G", "it must lie from 128M to 960M"),
+            ("--e820 64M@3G --memory 4G", "or from 4G to 6G"),
+            ("--e820 512M@16M", "it must lie"),
+            ("--e820 1000@512M", "multiples of 4K"),
+            ("--e820 64M", "SIZE@START"),
+            (
+                "--memory 512M --e820 312M@128M",
+                "at least 192M must be left",
+            ),
+            ("--memory 64M", "at least 256M"),
+            ("--cpus 0", "from 1 to 64"),
+            ("--nonsense", "--nonsense"),
+            ("--append 'a", "quote"),
+        ] {
+            let text = refusal(words);
+            assert!(text.contains(reason), "{words}: {text}");
+            assert!(!text.contains('\n'), "{words}: {text}");
+        }
+    }
+
+    #[test]
+    fn ranges_above_four_gib() {
+        Options::from_words("--memory 4G --e820 1G@4G --e820 1G@5G").unwrap();
+    }
+}

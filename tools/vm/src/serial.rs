@@ -1,0 +1,236 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The kernel's log, as the serial port wrote it, and what in it says that the kernel is unwell.
+
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+
+/// What a sick kernel prints. The log of a healthy one holds none of them after boot.
+const SIGNS: &[&str] = &[
+    "WARNING:",
+    "BUG:",
+    "kernel BUG at",
+    "Oops",
+    "general protection",
+    "Unable to handle kernel",
+    "KASAN:",
+    "KCSAN:",
+    "KFENCE:",
+    "UBSAN:",
+    "INFO: possible",
+    "possible circular locking",
+    "possible recursive locking",
+    "blocked for more than",
+    "blocked in I/O wait",
+    "detected stall",
+    "self-detected stall",
+    "detected expedited stalls",
+    "lockup",
+    "refcount_t:",
+    "list_add corruption",
+    "list_del corruption",
+    "scheduling while atomic",
+    "Call Trace:",
+    "Kernel panic",
+];
+
+/// Lines that have a sign in them and mean no harm.
+const HARMLESS: &[&str] = &["hung_task_timeout_secs", "lockup_timeout"];
+
+/// Lines after which a report is over.
+const ENDS: &[&str] = &["---[ end trace", "---[ end Kernel panic", "</TASK>"];
+
+/// A report longer than this is cut.
+const LONGEST: usize = 80;
+
+/// One report of a sick kernel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Report {
+    /// The line that gave it away.
+    pub title: String,
+    /// The report's lines.
+    pub lines: Vec<String>,
+}
+
+impl Report {
+    /// Whether a line of it has this text.
+    pub fn mentions(&self, text: &str) -> bool {
+        self.lines.iter().any(|line| line.contains(text))
+    }
+}
+
+/// The reports in a piece of a kernel's log.
+pub fn reports(log: &str) -> Vec<Report> {
+    let lines: Vec<&str> = log
+        .lines()
+        .map(|line| line.trim_end_matches('\r'))
+        .collect();
+    let is_sign = |line: &str| {
+        SIGNS.iter().any(|sign| line.contains(sign))
+            && !HARMLESS.iter().any(|not| line.contains(not))
+    };
+    let mut found = Vec::new();
+    let mut at = 0;
+    while let Some(line) = lines.get(at) {
+        if !is_sign(line) {
+            at += 1;
+            continue;
+        }
+        let rest = &lines[at..lines.len().min(at + LONGEST)];
+        let length = rest
+            .iter()
+            .position(|line| ENDS.iter().any(|end| line.contains(end)))
+            .map_or(rest.len(), |last| last + 1);
+        found.push(Report {
+            title: without_time(line).to_owned(),
+            lines: rest[..length].iter().map(|&line| line.to_owned()).collect(),
+        });
+        at += length;
+    }
+    found
+}
+
+/// A line of the log without the time before it.
+fn without_time(line: &str) -> &str {
+    match line
+        .strip_prefix('[')
+        .and_then(|rest| rest.split_once("] "))
+    {
+        Some((time, text))
+            if time
+                .bytes()
+                .all(|b| b.is_ascii_digit() || b == b'.' || b == b' ') =>
+        {
+            text
+        }
+        _ => line,
+    }
+}
+
+/// The log of one machine, or of several that were booted one after the other.
+#[derive(Debug, Clone)]
+pub struct Serial {
+    path: PathBuf,
+}
+
+impl Serial {
+    /// The log in this file, which need not be there yet.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self { path: path.into() }
+    }
+
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Bytes written so far.
+    pub fn len(&self) -> u64 {
+        self.path.metadata().map_or(0, |meta| meta.len())
+    }
+
+    /// Whether nothing was written yet.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// What was written from byte `start` on.
+    pub fn since(&self, start: u64) -> io::Result<String> {
+        let mut file = match File::open(&self.path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(String::new()),
+            Err(error) => return Err(error),
+        };
+        file.seek(SeekFrom::Start(start))?;
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes)?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    }
+
+    /// The last `count` lines, without the blank ones.
+    pub fn tail(&self, count: usize) -> Vec<String> {
+        let start = self.len().saturating_sub(64 * 1024);
+        let text = self.since(start).unwrap_or_default();
+        let lines: Vec<&str> = text
+            .lines()
+            .map(str::trim_end)
+            .filter(|line| !line.is_empty())
+            .collect();
+        lines[lines.len().saturating_sub(count)..]
+            .iter()
+            .map(|&line| line.to_owned())
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HEALTHY: &str = "\
+[    3.083334] EXT4-fs (vda): mounted filesystem ro without journal. Quota mode: none.\r
+[    4.351839] nd_pmem namespace1.0: unable to guarantee persistence of writes\r
+[    5.100000] mce: [Hardware Error]: Machine check events logged\r
+[    5.200000] Memory failure: 0x100200: recovery action for dax page: Recovered\r
+[    5.300000] \"echo 0 > /proc/sys/kernel/hung_task_timeout_secs\" disables this message.\r
+";
+
+    const WARN: &str = "\
+[   10.000000] ------------[ cut here ]------------\r
+[   10.000001] WARNING: block/badblocks.c:1329 at badblocks_show+0x1/0x2, CPU#1: cat/123\r
+[   10.000002] Call Trace:\r
+[   10.000003]  <TASK>\r
+[   10.000004]  sysfs_kf_seq_show+0x10/0x20\r
+[   10.000005]  </TASK>\r
+[   10.000006] ---[ end trace 0000000000000000 ]---\r
+";
+
+    #[test]
+    fn a_healthy_log_has_no_report() {
+        assert_eq!(reports(HEALTHY), []);
+    }
+
+    #[test]
+    fn a_warning_is_one_report_with_its_trace() {
+        let log = format!("{HEALTHY}{WARN}{HEALTHY}");
+        let found = reports(&log);
+        assert_eq!(found.len(), 1);
+        assert!(
+            found[0]
+                .title
+                .starts_with("WARNING: block/badblocks.c:1329")
+        );
+        assert!(found[0].mentions("sysfs_kf_seq_show"));
+        assert!(!found[0].mentions("EXT4-fs"));
+    }
+
+    #[test]
+    fn each_kind_of_report_is_seen() {
+        for line in [
+            "BUG: kernel NULL pointer dereference, address: 0000000000000008",
+            "Oops: Oops: 0002 [#1] SMP NOPTI",
+            "Oops: general protection fault, probably for non-canonical address 0xdead",
+            "BUG: KASAN: slab-use-after-free in pmem_submit_bio+0x1/0x2",
+            "UBSAN: array-index-out-of-bounds in a.c:1:2",
+            "WARNING: possible circular locking dependency detected",
+            "INFO: task fio:812 blocked for more than 45 seconds.",
+            "rcu: INFO: rcu_preempt detected stalls on CPUs/tasks:",
+            "rcu: INFO: rcu_preempt self-detected stall on CPU",
+            "watchdog: BUG: soft lockup - CPU#1 stuck for 26s! [fio:812]",
+            "Kernel panic - not syncing: sysrq triggered crash",
+            "refcount_t: underflow; use-after-free.",
+        ] {
+            assert_eq!(
+                reports(&format!("[   12.345678] {line}\r\n")).len(),
+                1,
+                "{line}"
+            );
+        }
+    }
+
+    #[test]
+    fn two_warnings_are_two_reports() {
+        assert_eq!(reports(&format!("{WARN}{HEALTHY}{WARN}")).len(), 2);
+    }
+}

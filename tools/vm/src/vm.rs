@@ -1,0 +1,573 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A running machine.
+
+use crate::control::{Control, Ended, Heard, Loss};
+use crate::machine::{self, Images};
+use crate::monitor::Monitor;
+use crate::options::{Nvdimm, Options, VirtioPmem};
+use crate::serial::Serial;
+use anyhow::{Context, Result, bail, ensure};
+use rustix::io::{FdFlags, fcntl_setfd};
+use std::fmt;
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// A boot that says nothing for so long hangs (one in thirty does under TCG, no reason found).
+const SILENCE: Duration = Duration::from_secs(25);
+/// A boot takes so long at most.
+const BOOT: Duration = Duration::from_secs(150);
+/// Boots that are tried before giving up.
+const TRIES: u32 = 3;
+/// An orderly power-off takes so long at most.
+const POWER_OFF: Duration = Duration::from_secs(20);
+
+/// Only one machine at a time may be between making its lines and having handed them to QEMU, or another QEMU would hold their
+/// other ends and a dead one would not be seen to have gone.
+static SPAWN: Mutex<()> = Mutex::new(());
+
+/// Why a machine did not come up.
+#[derive(Debug)]
+pub enum BootError {
+    /// QEMU would not start: what it said.
+    Refused(String),
+    /// The guest never said that it was ready: how each try ended, and the last lines of the log.
+    NotReady {
+        /// How each try ended.
+        tries: Vec<String>,
+        /// The log's last lines.
+        tail: Vec<String>,
+    },
+    /// Something on this side of QEMU.
+    Other(anyhow::Error),
+}
+
+impl fmt::Display for BootError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            BootError::Refused(said) => write!(f, "QEMU would not start: {said}"),
+            BootError::NotReady { tries, tail } => {
+                write!(f, "the machine did not come up in {} tries:", tries.len())?;
+                for (index, how) in tries.iter().enumerate() {
+                    write!(f, "{} {how}", if index == 0 { "" } else { ";" })?;
+                }
+                for line in tail {
+                    write!(f, "\n    {line}")?;
+                }
+                Ok(())
+            }
+            BootError::Other(error) => write!(f, "{error:#}"),
+        }
+    }
+}
+
+impl std::error::Error for BootError {}
+
+impl From<anyhow::Error> for BootError {
+    fn from(error: anyhow::Error) -> Self {
+        BootError::Other(error)
+    }
+}
+
+/// QEMU's process, and why it was ended if it was.
+#[derive(Debug)]
+struct Qemu {
+    child: Mutex<Child>,
+    asked: Mutex<Option<Loss>>,
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Qemu {
+    /// Kills it. A process that has ended but is not yet waited for is still this one, so no other can be hit.
+    fn kill(&self) {
+        let mut child = locked(&self.child);
+        let _ = child.kill();
+        let _ = child.wait();
+    }
+
+    fn ended(&self) -> Option<String> {
+        match locked(&self.child).try_wait() {
+            Ok(Some(status)) => Some(status.to_string()),
+            Ok(None) => None,
+            Err(error) => Some(error.to_string()),
+        }
+    }
+
+    fn wait(&self, limit: Duration) -> bool {
+        let start = Instant::now();
+        while self.ended().is_none() {
+            if start.elapsed() > limit {
+                return false;
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+        true
+    }
+}
+
+impl Drop for Qemu {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// A running machine; gone when this value is.
+pub struct Vm {
+    qemu: Arc<Qemu>,
+    monitor: Arc<Monitor>,
+    control: Control,
+    console: UnixStream,
+    sysrq: UnixStream,
+    serial: Serial,
+    kernel: String,
+    retried: Vec<String>,
+    boot_time: Duration,
+}
+
+/// QEMU just started, and this program's ends of the lines to it.
+struct Started {
+    qemu: Qemu,
+    control: UnixStream,
+    host: UnixStream,
+    sysrq: UnixStream,
+    console: UnixStream,
+    monitor: UnixStream,
+}
+
+/// QEMU's own words.
+fn qemu_log(folder: &Path) -> PathBuf {
+    folder.join("qemu.log")
+}
+
+fn start(mut arguments: Vec<std::ffi::OsString>, folder: &Path) -> Result<Started> {
+    let _one_at_a_time = locked(&SPAWN);
+    let mut theirs = Vec::new();
+    let mut line = |words: &dyn Fn(&str) -> Vec<String>| -> Result<UnixStream> {
+        let (ours, other) = UnixStream::pair()?;
+        fcntl_setfd(&other, FdFlags::empty())?;
+        arguments.extend(
+            words(&other.as_raw_fd().to_string())
+                .into_iter()
+                .map(Into::into),
+        );
+        theirs.push(other);
+        Ok(ours)
+    };
+    let port = |name: &'static str| {
+        move |fd: &str| {
+            vec![
+                "-chardev".into(),
+                format!("socket,id={name},fd={fd}"),
+                "-device".into(),
+                format!("virtserialport,chardev={name},name={name}"),
+            ]
+        }
+    };
+    let control = line(&port("control"))?;
+    let host = line(&port("host"))?;
+    let sysrq = line(&port("sysrq"))?;
+    let console = line(&|fd| {
+        vec![
+            "-chardev".into(),
+            format!("socket,id=console,fd={fd}"),
+            "-device".into(),
+            "virtconsole,chardev=console".into(),
+        ]
+    })?;
+    let monitor = line(&|fd| {
+        vec![
+            "-chardev".into(),
+            format!("socket,id=monitor,fd={fd}"),
+            "-mon".into(),
+            "chardev=monitor,mode=control".into(),
+        ]
+    })?;
+    let log = File::create(qemu_log(folder))?;
+    let mut command = Command::new("qemu-system-x86_64");
+    command
+        .args(&arguments)
+        .stdin(Stdio::null())
+        .stdout(log.try_clone()?)
+        .stderr(log);
+    let child = abstractions::process::die_with_parent(&mut command)
+        .spawn()
+        .context("qemu-system-x86_64 can't be run")?;
+    let qemu = Qemu {
+        child: Mutex::new(child),
+        asked: Mutex::new(None),
+    };
+    Ok(Started {
+        qemu,
+        control,
+        host,
+        sysrq,
+        console,
+        monitor,
+    })
+}
+
+/// The command line of QEMU for such a machine, for people to read.
+pub fn command_line(options: &Options, serial: &Path, folder: &Path) -> Result<String> {
+    let images = Images::find(options)?;
+    let arguments = machine::arguments(options, &images, serial, folder)?;
+    let words = arguments.iter().map(|word| word.to_string_lossy());
+    let words: Vec<_> = words.collect();
+    Ok(format!(
+        "qemu-system-x86_64 {}",
+        shlex::try_join(words.iter().map(AsRef::as_ref))?
+    ))
+}
+
+impl Vm {
+    /// Starts a machine and waits until it takes commands.
+    ///
+    /// Files of its devices that have no name of their own are in `folder`, and are taken again if they are there. The kernel's log
+    /// is appended to `serial`. A boot that hangs or ends early is tried again, which `note` is told. Call it from a thread that
+    /// lives as long as the machine shall: QEMU is killed when the thread ends, however that happens.
+    pub fn boot(
+        options: &Options,
+        folder: &Path,
+        serial: &Path,
+        note: &mut dyn FnMut(&str),
+    ) -> Result<Self, BootError> {
+        let images = Images::find(options)?;
+        fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
+        if let Some(parent) = serial.parent() {
+            fs::create_dir_all(parent).with_context(|| parent.display().to_string())?;
+        }
+        let arguments = machine::arguments(options, &images, serial, folder)?;
+        let serial = Serial::new(serial);
+        let mut tries = Vec::new();
+        loop {
+            match Self::boot_once(options, &arguments, folder, &serial)? {
+                Ok(mut vm) => {
+                    vm.retried = tries;
+                    return Ok(vm);
+                }
+                Err(how) => {
+                    tries.push(how);
+                    if tries.len() >= TRIES as usize {
+                        return Err(BootError::NotReady {
+                            tries,
+                            tail: serial.tail(20),
+                        });
+                    }
+                    note(&format!(
+                        "boot tried again: {}",
+                        tries.last().map_or("", String::as_str)
+                    ));
+                }
+            }
+        }
+    }
+
+    /// One try; the inner error says how a boot that may be tried again ended.
+    fn boot_once(
+        options: &Options,
+        arguments: &[std::ffi::OsString],
+        folder: &Path,
+        serial: &Serial,
+    ) -> Result<Result<Self, String>, BootError> {
+        let begin = Instant::now();
+        let mut heard = (serial.len(), begin);
+        let started = start(arguments.to_vec(), folder)?;
+        let mut control = Control::new(started.control);
+        let said = || {
+            fs::read_to_string(qemu_log(folder))
+                .unwrap_or_default()
+                .trim()
+                .to_owned()
+        };
+        let kernel = loop {
+            let tick = Instant::now() + Duration::from_millis(250);
+            match control
+                .hear("ready", Some(tick), &mut |_| ())
+                .context("the line to the guest")?
+            {
+                Heard::End(kernel) => break kernel,
+                Heard::Closed => {
+                    started.qemu.wait(Duration::from_secs(5));
+                    let status = started.qemu.ended().unwrap_or_else(|| "still there".into());
+                    if !said().is_empty() && !status.ends_with("status: 0") {
+                        return Err(BootError::Refused(said()));
+                    }
+                    return Ok(Err(format!(
+                        "QEMU ended after {:.0?} ({status})",
+                        begin.elapsed()
+                    )));
+                }
+                Heard::TooLate => {}
+            }
+            if serial.len() != heard.0 {
+                heard = (serial.len(), Instant::now());
+            }
+            if heard.1.elapsed() > SILENCE {
+                return Ok(Err(format!("silent for {SILENCE:.0?}")));
+            }
+            if begin.elapsed() > BOOT {
+                return Ok(Err(format!("not ready after {BOOT:.0?}")));
+            }
+        };
+        let monitor = Arc::new(Monitor::new(started.monitor)?);
+        let qemu = Arc::new(started.qemu);
+        let requests = Requests {
+            qemu: Arc::clone(&qemu),
+            monitor: Arc::clone(&monitor),
+            folder: folder.to_owned(),
+            slots: options.slots,
+            added: AtomicUsize::new(0),
+            slots_used: AtomicUsize::new(0),
+        };
+        let host = started.host;
+        thread::spawn(move || requests.serve(&host));
+        Ok(Ok(Self {
+            qemu,
+            monitor,
+            control,
+            console: started.console,
+            sysrq: started.sysrq,
+            serial: serial.clone(),
+            kernel,
+            retried: Vec::new(),
+            boot_time: begin.elapsed(),
+        }))
+    }
+
+    /// Runs a command line by the guest's shell, with its standard input empty, and hands what it prints to `sink` as it comes.
+    ///
+    /// After [`Ended::TimedOut`] and [`Ended::Lost`] the machine takes no more commands.
+    pub fn run(
+        &mut self,
+        command: &str,
+        limit: Option<Duration>,
+        sink: &mut dyn FnMut(&[u8]),
+    ) -> Result<Ended> {
+        let deadline = limit.map(|limit| Instant::now() + limit);
+        let Ok(nonce) = self.control.send(command) else {
+            return Ok(Ended::Lost(self.loss()));
+        };
+        Ok(
+            match self
+                .control
+                .hear(&nonce, deadline, sink)
+                .context("the line to the guest")?
+            {
+                Heard::End(status) => {
+                    self.settle(&nonce);
+                    Ended::Exited(
+                        status
+                            .trim()
+                            .parse()
+                            .with_context(|| format!("the guest's status \"{status}\""))?,
+                    )
+                }
+                Heard::TooLate => Ended::TimedOut,
+                Heard::Closed => Ended::Lost(self.loss()),
+            },
+        )
+    }
+
+    /// Waits until the log has the command's end in it, and with it all that the kernel said before.
+    fn settle(&self, nonce: &str) {
+        let start = self.serial.len().saturating_sub(16 * 1024);
+        for _ in 0..200 {
+            if self
+                .serial
+                .since(start)
+                .is_ok_and(|log| log.contains(nonce))
+            {
+                return;
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Runs a command line and returns its status and what it printed.
+    pub fn output(&mut self, command: &str, limit: Duration) -> Result<(Ended, String)> {
+        let mut bytes = Vec::new();
+        let ended = self.run(command, Some(limit), &mut |piece| {
+            bytes.extend_from_slice(piece)
+        })?;
+        Ok((ended, String::from_utf8_lossy(&bytes).into_owned()))
+    }
+
+    fn loss(&self) -> Loss {
+        self.qemu.wait(Duration::from_secs(5));
+        locked(&self.qemu.asked).unwrap_or(Loss::Unasked)
+    }
+
+    /// The power fails: QEMU is killed, with no warning to the guest.
+    pub fn cut_power(self) {
+        self.qemu.kill();
+    }
+
+    /// Lets the guest sync and power itself off; kills it when that takes too long.
+    pub fn power_off(mut self) {
+        let command =
+            "sync; umount -a -t ext4,xfs 2>/dev/null; sync; echo o >/proc/sysrq-trigger; sleep 60";
+        let _ = self.run(command, Some(POWER_OFF), &mut |_| ());
+    }
+
+    /// Has the guest's kernel answer a key of sysrq in its log: `w` = who is blocked, `l` = what each processor does. Works while a
+    /// command runs.
+    pub fn sysrq(&mut self, key: char) {
+        let _ = writeln!(self.sysrq, "{key}");
+    }
+
+    /// What cuts the power from another thread.
+    pub fn plug(&self) -> Plug {
+        Plug(Arc::clone(&self.qemu))
+    }
+
+    /// QEMU's monitor.
+    pub fn monitor(&self) -> &Monitor {
+        &self.monitor
+    }
+
+    /// The other end of the guest's /dev/hvc0.
+    pub fn console(&self) -> Result<UnixStream> {
+        Ok(self.console.try_clone()?)
+    }
+
+    /// The kernel's log.
+    pub fn serial(&self) -> &Serial {
+        &self.serial
+    }
+
+    /// The kernel's release.
+    pub fn kernel(&self) -> &str {
+        &self.kernel
+    }
+
+    /// How each boot ended that was tried before this one.
+    pub fn retried(&self) -> &[String] {
+        &self.retried
+    }
+
+    /// From the start of QEMU to the guest's readiness.
+    pub fn boot_time(&self) -> Duration {
+        self.boot_time
+    }
+}
+
+/// Cuts the power of a machine.
+#[derive(Debug)]
+pub struct Plug(Arc<Qemu>);
+
+impl Plug {
+    /// QEMU is killed.
+    pub fn pull(self) {
+        *locked(&self.0.asked) = Some(Loss::PowerCut);
+        self.0.kill();
+    }
+}
+
+/// Does what the guest asks for by `host`.
+struct Requests {
+    qemu: Arc<Qemu>,
+    monitor: Arc<Monitor>,
+    folder: PathBuf,
+    slots: u8,
+    added: AtomicUsize,
+    slots_used: AtomicUsize,
+}
+
+impl Requests {
+    fn serve(&self, line: &UnixStream) {
+        let Ok(reader) = line.try_clone() else { return };
+        for request in BufReader::new(reader).lines() {
+            let Ok(request) = request else { return };
+            let answer = match self.answer(request.trim()) {
+                Ok(text) => format!("ok {}", text.trim_end().replace('\n', "\x1e")),
+                Err(error) => format!("error {}", format!("{error:#}").replace('\n', "; ")),
+            };
+            let mut line = line;
+            if writeln!(line, "{answer}").is_err() {
+                return;
+            }
+        }
+    }
+
+    fn answer(&self, request: &str) -> Result<String> {
+        let (verb, rest) = request.split_once(' ').unwrap_or((request, ""));
+        let words: Vec<&str> = rest.split_whitespace().collect();
+        match (verb, words.as_slice()) {
+            ("mce", [address]) => self.machine_check(address, "12"),
+            ("mce", [address, lsb]) => self.machine_check(address, lsb),
+            ("powercut", []) => {
+                *locked(&self.qemu.asked) = Some(Loss::PowerCut);
+                self.qemu.kill();
+                Ok(String::new())
+            }
+            ("reboot", []) => {
+                *locked(&self.qemu.asked) = Some(Loss::Restart);
+                self.monitor.hmp_quiet("quit")?;
+                Ok(String::new())
+            }
+            ("add", [kind]) => self.add(kind, ""),
+            ("add", [kind, what]) => self.add(kind, what),
+            ("remove", [name]) => self
+                .monitor
+                .hmp_quiet(&format!("device_del {name}"))
+                .map(|()| String::new()),
+            ("hmp", [_, ..]) => self.monitor.hmp(rest),
+            _ => bail!(
+                "\"{request}\" is no request: mce ADDRESS [LSB], powercut, reboot, add KIND WHAT, remove NAME, hmp COMMAND"
+            ),
+        }
+    }
+
+    fn machine_check(&self, address: &str, lsb: &str) -> Result<String> {
+        let number = match address.strip_prefix("0x") {
+            Some(digits) => u64::from_str_radix(digits, 16).ok(),
+            None => address.parse().ok(),
+        };
+        let address = number.with_context(|| format!("\"{address}\" is not an address"))?;
+        let lsb = lsb
+            .parse()
+            .with_context(|| format!("\"{lsb}\" is not a number of bits"))?;
+        self.monitor.machine_check(address, lsb)?;
+        Ok(String::new())
+    }
+
+    fn add(&self, kind: &str, what: &str) -> Result<String> {
+        let count = self.added.fetch_add(1, Ordering::Relaxed);
+        let (id, device) = match kind {
+            "nvdimm" => {
+                let dimm: Nvdimm = what.parse()?;
+                let id = dimm.id.clone().unwrap_or_else(|| format!("added{count}"));
+                (id.clone(), dimm.device(&id, &self.folder)?)
+            }
+            "virtio-pmem" => {
+                let device: VirtioPmem = what.parse()?;
+                let id = device.id.clone().unwrap_or_else(|| format!("added{count}"));
+                let slot = self.slots_used.fetch_add(1, Ordering::Relaxed);
+                ensure!(
+                    slot < self.slots.into(),
+                    "no free slot: boot with --slots {}",
+                    slot + 1
+                );
+                let mut made = device.device(&id, &self.folder)?;
+                made.device.push_str(&format!(",bus=slot{slot}"));
+                (id, made)
+            }
+            _ => bail!("\"{kind}\" is no kind of device that can be added: nvdimm, virtio-pmem"),
+        };
+        self.monitor
+            .hmp_quiet(&format!("object_add {}", device.object))?;
+        self.monitor
+            .hmp_quiet(&format!("device_add {}", device.device))?;
+        Ok(id)
+    }
+}
