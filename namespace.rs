@@ -80,7 +80,7 @@ pub(crate) struct Attached<'bound> {
 
 impl<'bound> Personality<'bound> {
     /// Sets up the personality that `dev` is, or declines it for another one: [`ENXIO`] if that is
-    /// on its way, [`EOPNOTSUPP`] if its info block can't be served by anybody.
+    /// on its way, `EOPNOTSUPP` if its info block can't be served by anybody.
     pub(crate) fn probe(dev: &'bound Device<Core<'_>>) -> Result<Self> {
         let ns = dev.namespace()?;
 

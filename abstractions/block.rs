@@ -139,6 +139,16 @@ impl GenDisk {
     }
 }
 
+impl Clone for GenDisk {
+    fn clone(&self) -> Self {
+        // SAFETY: By the type invariant; the references of a disk are those of its device, which is
+        // what `put_disk` puts.
+        unsafe { kernel::bindings::get_device(&raw mut (*(*self.as_raw()).part0).bd_device) };
+        // INVARIANT: The reference just taken.
+        Self { disk: self.disk }
+    }
+}
+
 impl Drop for GenDisk {
     fn drop(&mut self) {
         // SAFETY: By the type invariant.

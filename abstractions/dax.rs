@@ -124,7 +124,7 @@ impl<T: Operations> DaxDevice<T> {
         recovery_write: Some(Self::recovery_write_callback),
     };
 
-    /// [`EOPNOTSUPP`] where the architecture has no DAX, [`ENOMEM`].
+    /// `EOPNOTSUPP` where the architecture has no DAX, [`ENOMEM`].
     pub(crate) fn new(ops: Arc<T>, properties: Properties) -> Result<Self> {
         let private = core::ptr::from_ref::<T>(&ops).cast_mut();
 
@@ -264,7 +264,7 @@ impl FailureLink {
     /// Tells the file system on the device that `len` bytes from `offset` on, in bytes from the
     /// start of the device, have failed.
     ///
-    /// [`EOPNOTSUPP`] if there is no device, or nobody on it who wants to know.
+    /// `EOPNOTSUPP` if there is no device, or nobody on it who wants to know.
     pub(crate) fn notify_holder(&self, offset: u64, len: u64, flags: c_int) -> Result {
         let _alive = ReadLock::new();
         let dax = self.dax.load(Acquire);
@@ -299,12 +299,9 @@ impl Drop for ReadLock {
 /// [`FailureLink`], until this is dropped; its holder is then told that the memory goes away.
 pub(crate) struct Registration<T: Operations> {
     device: Arc<DaxDevice<T>>,
-    disk: NonNull<kernel::bindings::gendisk>,
+    disk: GenDisk,
     link: Arc<FailureLink>,
 }
-
-// SAFETY: May be dropped by any thread; `disk` is a key and is not followed.
-unsafe impl<T: Operations> Send for Registration<T> {}
 
 impl<T: Operations> Registration<T> {
     /// [`EBUSY`] if the disk has a DAX device, [`ENOMEM`].
@@ -320,7 +317,7 @@ impl<T: Operations> Registration<T> {
         link.dax.store(dax, Release);
         Ok(Self {
             device,
-            disk: NonNull::new(disk.as_raw()).ok_or(EINVAL)?,
+            disk: disk.clone(),
             link,
         })
     }
@@ -329,7 +326,7 @@ impl<T: Operations> Registration<T> {
 impl<T: Operations> Drop for Registration<T> {
     fn drop(&mut self) {
         // SAFETY: It was added for this disk.
-        unsafe { bindings::dax_remove_host(self.disk.as_ptr()) };
+        unsafe { bindings::dax_remove_host(self.disk.as_raw()) };
         self.link.dax.store(core::ptr::null_mut(), Release);
         // Tells the holder, and waits for all who hold the read lock, so that nobody has a pointer
         // from `link` any more.

@@ -54,7 +54,7 @@ pub(crate) trait Driver {
     /// What the driver keeps for each bound device.
     type Data<'bound>: Send + 'bound;
 
-    /// Takes the device, or declines it: with [`ENXIO`] or [`EOPNOTSUPP`] where another personality
+    /// Takes the device, or declines it: with [`ENXIO`] or `EOPNOTSUPP` where another personality
     /// of the same namespace is to have it.
     fn probe<'bound>(
         dev: &'bound Device<Core<'_>>,
@@ -244,7 +244,7 @@ impl Device<Core<'_>> {
     /// personalities.
     ///
     /// [`ENODEV`] if it is too small or has no namespace or uuid, [`EBUSY`] or [`ENXIO`] if it is
-    /// in other hands, [`EACCES`] if it is locked, [`EOPNOTSUPP`] if it can't be mapped.
+    /// in other hands, [`EACCES`] if it is locked, `EOPNOTSUPP` if it can't be mapped.
     pub(crate) fn namespace(&self) -> Result<&Namespace> {
         // SAFETY: By the type invariant, under the device's lock, as libnvdimm wants it.
         let ndns = unsafe { bindings::nvdimm_namespace_common_probe(self.as_raw()) };
@@ -358,13 +358,13 @@ impl InfoAccess<'_> {
         }
     }
 
-    /// Asks the page map personality; [`EOPNOTSUPP`] if its info block can't be served.
+    /// Asks the page map personality; `EOPNOTSUPP` if its info block can't be served.
     pub(crate) fn probe_page_map(&self) -> Result<Claim> {
         // SAFETY: As in `probe_btt`.
         Self::claim(unsafe { bindings::nd_pfn_probe(self.dev, self.ns.as_raw()) })
     }
 
-    /// Asks the device DAX personality; [`EOPNOTSUPP`] if its info block can't be served.
+    /// Asks the device DAX personality; `EOPNOTSUPP` if its info block can't be served.
     pub(crate) fn probe_dax(&self) -> Result<Claim> {
         // SAFETY: As in `probe_btt`.
         Self::claim(unsafe { bindings::nd_dax_probe(self.dev, self.ns.as_raw()) })

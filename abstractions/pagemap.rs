@@ -27,7 +27,7 @@ use kernel::{
 pub(crate) trait MemoryFailure: Send + Sync {
     /// `nr_pages` pages from page frame `pfn` on have failed.
     ///
-    /// [`EOPNOTSUPP`] where nobody knows their users, so that the core finds and kills them.
+    /// `EOPNOTSUPP` where nobody knows their users, so that the core finds and kills them.
     ///
     /// The caller holds a reference to the page map that its unmapping waits for: do not wait for
     /// anything that unbinding holds.
