@@ -102,7 +102,11 @@ impl Span {
 
         Sectors {
             start: start as u64,
-            len: end.wrapping_sub(start) as u64,
+            len: if self.len == 0 {
+                0
+            } else {
+                end.wrapping_sub(start) as u64
+            },
         }
     }
 

@@ -1,0 +1,160 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The driver's pure code, compiled for the host and held against models that are too simple to be
+//! wrong.
+
+// What the driver's crate root gives to `units.rs`.
+#[cfg(test)]
+use PAGE_SHIFT_4K as PAGE_SHIFT;
+
+/// Pages of 4 KiB.
+pub const PAGE_SHIFT_4K: usize = 12;
+
+#[cfg(test)]
+#[path = "../../../units.rs"]
+mod units;
+
+#[cfg(test)]
+mod tests {
+    use super::units::{
+        Sectors,
+        Span, //
+    };
+    use proptest::prelude::*;
+
+    const PAGE: usize = 4096;
+    const SECTOR: usize = 512;
+    const SIZE: usize = 64 * PAGE;
+
+    /// Any span of the data area, empty ones and those at its ends included.
+    fn span() -> impl Strategy<Value = Span> {
+        (0..=SIZE, 0..=SIZE).prop_map(|(a, b)| {
+            Span::of_bytes(a.min(b), a.abs_diff(b), SIZE).expect("inside of the area")
+        })
+    }
+
+    fn bytes(span: &Span) -> std::ops::Range<usize> {
+        span.offset()..span.offset() + span.len()
+    }
+
+    #[test]
+    fn the_ends_of_the_area() {
+        assert!(Span::of_bytes(SIZE, 0, SIZE).is_some());
+        assert!(Span::of_bytes(SIZE, 1, SIZE).is_none());
+        assert!(Span::of_bytes(SIZE + 1, 0, SIZE).is_none());
+        assert!(Span::of_bytes(0, SIZE, SIZE).is_some());
+        assert!(Span::of_sectors((SIZE / SECTOR) as u64 - 1, 512, SIZE).is_some());
+        assert!(Span::of_sectors((SIZE / SECTOR) as u64 - 1, 513, SIZE).is_none());
+        assert!(Span::of_pages(63, 1, SIZE).is_some());
+        assert!(Span::of_pages(63, 2, SIZE).is_none());
+    }
+
+    #[test]
+    fn a_shift_that_overflows_is_outside() {
+        assert_eq!(Span::of_sectors(1 << 55, 512, usize::MAX), None);
+        assert_eq!(Span::of_sectors(u64::MAX, 512, SIZE), None);
+        assert_eq!(Span::of_pages(1 << 52, 1, usize::MAX), None);
+        assert_eq!(Span::of_pages(1, u64::MAX, usize::MAX), None);
+        assert_eq!(Span::of_bytes(usize::MAX, 1, usize::MAX), None);
+    }
+
+    proptest! {
+        #[test]
+        fn a_span_is_made_exactly_where_it_fits(
+            offset in 0..2 * SIZE,
+            len in 0..2 * SIZE,
+            size in 0..2 * SIZE,
+        ) {
+            let made = Span::of_bytes(offset, len, size);
+
+            prop_assert_eq!(made.is_some(), offset + len <= size);
+            if let Some(span) = made {
+                prop_assert_eq!((span.offset(), span.len()), (offset, len));
+            }
+        }
+
+        #[test]
+        fn sectors_and_pages_are_bytes(sector in 0..1024_u64, page in 0..128_u64, n in 0..64_u64) {
+            let bytes = n as usize * SECTOR;
+
+            prop_assert_eq!(
+                Span::of_sectors(sector, bytes as u32, SIZE),
+                Span::of_bytes(sector as usize * SECTOR, bytes, SIZE)
+            );
+            prop_assert_eq!(
+                Span::of_pages(page, n, SIZE),
+                Span::of_bytes(page as usize * PAGE, n as usize * PAGE, SIZE)
+            );
+        }
+
+        #[test]
+        fn taking_pieces_gives_all_bytes_in_order(mut rest in span(), piece in 1..9000_usize) {
+            let all = bytes(&rest);
+            let mut next = all.start;
+
+            while rest.len() > 0 {
+                let head = rest.take(piece);
+
+                prop_assert!(head.len() <= piece && head.len() > 0);
+                prop_assert_eq!(head.offset(), next);
+                next += head.len();
+                prop_assert_eq!(bytes(&rest), next..all.end);
+            }
+            prop_assert_eq!(next, all.end);
+        }
+
+        #[test]
+        fn sectors_are_those_that_hold_a_byte(span in span()) {
+            let Sectors { start, len } = span.sectors();
+            let touched = |sector: u64| {
+                let first = sector as usize * SECTOR;
+
+                span.len() > 0 && first < bytes(&span).end && bytes(&span).start < first + SECTOR
+            };
+
+            for sector in 0..(SIZE / SECTOR) as u64 {
+                prop_assert_eq!(touched(sector), (start..start + len).contains(&sector));
+            }
+        }
+
+        #[test]
+        fn a_page_of_a_span_and_what_follows(
+            span in span(),
+            sector in 0..(SIZE / SECTOR + 16) as u64,
+        ) {
+            let page = sector as usize * SECTOR / PAGE;
+            let all = bytes(&span);
+            let in_page: Vec<_> = all.clone().filter(|byte| byte / PAGE == page).collect();
+
+            match span.split_at_page_of(sector) {
+                None => prop_assert!(in_page.is_empty()),
+                Some((part, after)) => {
+                    prop_assert_eq!(bytes(&part).collect::<Vec<_>>(), in_page);
+                    prop_assert_eq!(bytes(&after), bytes(&part).end..all.end);
+                }
+            }
+        }
+
+        #[test]
+        fn whole_pages_are_those_that_are_covered(span in span()) {
+            let covered = bytes(&span)
+                .all(|byte| bytes(&span).contains(&(byte / PAGE * PAGE))
+                    && bytes(&span).contains(&(byte / PAGE * PAGE + PAGE - 1)));
+
+            if span.len() > 0 {
+                prop_assert_eq!(span.is_whole_pages(), covered);
+            }
+        }
+
+        #[test]
+        fn pages_before_a_bad_sector(first in 0..64_u64, pages in 0..64_u64, at in 0..512_u64) {
+            let pages = pages.min(64 - first);
+            let span = Span::of_pages(first, pages, SIZE).expect("inside of the area");
+            let good = (first..first + pages).take_while(|page| page * 8 + 8 <= at).count();
+
+            if at >= first * 8 {
+                prop_assert_eq!(span.whole_pages_before(at), good as u64);
+            }
+        }
+    }
+}
