@@ -1,0 +1,352 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * A provider of persistent memory for tests: an nvdimm bus over memory that the
+ * kernel was told to leave alone (memmap=64M$512M), whose media can fail, be
+ * healed or refuse to, and whose flushes can be counted, slowed down and failed.
+ *
+ * Parameters are in bytes, with K or M; OFFSET counts from the start of the
+ * range. Those that can be changed are in /sys/module/pmem_provider/parameters.
+ */
+
+#include <linux/bio.h>
+#include <linux/blkdev.h>
+#include <linux/delay.h>
+#include <linux/io.h>
+#include <linux/libnvdimm.h>
+#include <linux/mm.h>
+#include <linux/module.h>
+#include <linux/nd.h>
+#include <linux/ndctl.h>
+#include <linux/seq_buf.h>
+#include <linux/set_memory.h>
+#include <linux/workqueue.h>
+
+#define MAX_REGIONS 4
+
+static struct device *parent;
+static struct nvdimm_bus *bus;
+static struct nd_region *regions[MAX_REGIONS];
+static struct workqueue_struct *flush_queue;
+static char *memory;
+
+static ullong start = 512 << 20, size = 64 << 20;
+module_param(start, ullong, 0444);
+module_param(size, ullong, 0444);
+
+static uint nr_regions = 1;
+module_param(nr_regions, uint, 0444);
+MODULE_PARM_DESC(nr_regions, "how many regions the range is cut into");
+
+static bool pages = true, hints = true, commands = true;
+module_param(pages, bool, 0444);
+MODULE_PARM_DESC(pages, "struct pages for the memory of raw namespaces");
+module_param(hints, bool, 0444);
+MODULE_PARM_DESC(hints, "the region is known to need flushes: FUA, no MAP_SYNC");
+module_param(commands, bool, 0444);
+MODULE_PARM_DESC(commands, "the bus has a clear-error command");
+
+/* ---- errors ---- */
+
+/* What is really bad, whatever the bus believes: by offset. */
+static struct badrange media = {
+	.list = LIST_HEAD_INIT(media.list),
+	.lock = __SPIN_LOCK_UNLOCKED(media.lock),
+};
+
+static uint clear_unit = 512, clear_limit = UINT_MAX;
+module_param(clear_unit, uint, 0644);
+MODULE_PARM_DESC(clear_unit, "smallest range that can be cleared; 0: none");
+module_param(clear_limit, uint, 0644);
+MODULE_PARM_DESC(clear_limit, "bytes that one command clears at most; 0: refused");
+
+static int provider_ctl(struct nvdimm_bus_descriptor *desc,
+			struct nvdimm *nvdimm, uint cmd, void *buf, uint len,
+			int *cmd_rc)
+{
+	struct nd_cmd_ars_cap *cap = buf;
+	struct nd_cmd_clear_error *clear = buf;
+
+	*cmd_rc = 0;
+	if (nvdimm)
+		return -ENOTTY;
+	switch (cmd) {
+	case ND_CMD_ARS_CAP:
+		cap->clear_err_unit = clear_unit;
+		return 0;
+	case ND_CMD_CLEAR_ERROR:
+		if (!clear_limit) {
+			*cmd_rc = -EIO;
+			return 0;
+		}
+		clear->cleared = min_t(u64, clear->length, clear_limit);
+		badrange_forget(&media, clear->address - start, clear->cleared);
+		return 0;
+	default:
+		return -ENOTTY;
+	}
+}
+
+/* "OFFSET+LENGTH,…" */
+static int bad_set(const char *val, const struct kernel_param *kp)
+{
+	while (*val && *val != '\n') {
+		char *end;
+		u64 offset = memparse(val, &end), length = 0;
+
+		if (*end == '+')
+			length = memparse(end + 1, &end);
+		if (!length || badrange_add(&media, offset, length))
+			return -EINVAL;
+		if (bus)
+			nvdimm_bus_add_badrange(bus, start + offset, length);
+		val = *end == ',' ? end + 1 : end;
+	}
+	for (uint i = 0; bus && i < nr_regions; i++)
+		nvdimm_region_notify(regions[i], NVDIMM_REVALIDATE_POISON);
+	return 0;
+}
+
+static int bad_get(char *buf, const struct kernel_param *kp)
+{
+	struct badrange_entry *entry;
+	struct seq_buf s;
+
+	seq_buf_init(&s, buf, PAGE_SIZE);
+	spin_lock(&media.lock);
+	list_for_each_entry(entry, &media.list, list)
+		seq_buf_printf(&s, "%llu+%llu\n", entry->start, entry->length);
+	spin_unlock(&media.lock);
+	return seq_buf_used(&s);
+}
+
+static const struct kernel_param_ops bad_ops = { .set = bad_set, .get = bad_get };
+module_param_cb(bad, &bad_ops, NULL, 0644);
+MODULE_PARM_DESC(bad, "bad ranges; writing adds to them and notifies the driver");
+
+/* As machine-check recovery does; the memory must have struct pages. */
+static int unmap_set(const char *val, const struct kernel_param *kp)
+{
+	return set_mce_nospec(PHYS_PFN(start + memparse(val, NULL)));
+}
+
+static const struct kernel_param_ops unmap_ops = { .set = unmap_set };
+module_param_cb(unmap, &unmap_ops, NULL, 0200);
+MODULE_PARM_DESC(unmap, "takes the page at OFFSET out of the kernel's map");
+
+/* ---- flushes ---- */
+
+static DEFINE_MUTEX(flush_lock);
+
+static uint flushes, flush_delay;
+static bool flush_async, flush_fails;
+static ullong watch, seen;
+module_param(flushes, uint, 0644);
+MODULE_PARM_DESC(flushes, "number of flushes");
+module_param(flush_delay, uint, 0644);
+MODULE_PARM_DESC(flush_delay, "milliseconds that a flush takes");
+module_param(flush_async, bool, 0644);
+MODULE_PARM_DESC(flush_async, "FUA bios are ended in the background");
+module_param(flush_fails, bool, 0644);
+module_param(watch, ullong, 0644);
+MODULE_PARM_DESC(watch, "OFFSET of 8 bytes whose value is recorded by each flush");
+module_param(seen, ullong, 0444);
+MODULE_PARM_DESC(seen, "that value at the last flush");
+
+struct flush_work {
+	struct work_struct work;
+	struct bio *bio;
+};
+
+static int flush_now(void)
+{
+	guard(mutex)(&flush_lock);
+	msleep(flush_delay);
+	mb();
+	if (watch <= size - sizeof(seen))
+		memcpy(&seen, memory + watch, sizeof(seen));
+	flushes++;
+	return flush_fails ? -EIO : 0;
+}
+
+static void flush_later(struct work_struct *work)
+{
+	struct flush_work *flush = container_of(work, struct flush_work, work);
+
+	if (flush_now())
+		flush->bio->bi_status = BLK_STS_IOERR;
+	bio_endio(flush->bio);
+	kfree(flush);
+}
+
+static int provider_flush(struct nd_region *region, struct bio *bio)
+{
+	struct flush_work *flush;
+
+	if (!bio || !flush_async)
+		return flush_now();
+	flush = kmalloc(sizeof(*flush), GFP_NOIO);
+	if (!flush)
+		return -ENOMEM;
+	INIT_WORK(&flush->work, flush_later);
+	flush->bio = bio;
+	queue_work(flush_queue, &flush->work);
+	return NVDIMM_FLUSH_ASYNC;
+}
+
+/* ---- what stands in a driver's way ---- */
+
+/* Claims the page at OFFSET in iomem; an empty string gives it back. */
+static int claim_set(const char *val, const struct kernel_param *kp)
+{
+	static u64 claimed;
+
+	if (claimed)
+		release_mem_region(claimed, PAGE_SIZE);
+	claimed = 0;
+	if (!*val || *val == '\n')
+		return 0;
+	claimed = start + memparse(val, NULL);
+	if (request_mem_region(claimed, PAGE_SIZE, KBUILD_MODNAME))
+		return 0;
+	claimed = 0;
+	return -EBUSY;
+}
+
+static const struct kernel_param_ops claim_ops = { .set = claim_set };
+module_param_cb(claim, &claim_ops, NULL, 0200);
+MODULE_PARM_DESC(claim, "claims the page at OFFSET; an empty string releases it");
+
+static void decoy_submit(struct bio *bio)
+{
+	bio_io_error(bio);
+}
+
+static const struct block_device_operations decoy_fops = {
+	.owner = THIS_MODULE,
+	.submit_bio = decoy_submit,
+};
+
+static int decoy_set(const char *val, const struct kernel_param *kp)
+{
+	static struct gendisk *decoy;
+	int rc = 0;
+
+	if (decoy) {
+		del_gendisk(decoy);
+		put_disk(decoy);
+		decoy = NULL;
+	}
+	if (!*val || *val == '\n')
+		return 0;
+	decoy = blk_alloc_disk(NULL, NUMA_NO_NODE);
+	if (!IS_ERR(decoy)) {
+		decoy->fops = &decoy_fops;
+		snprintf(decoy->disk_name, DISK_NAME_LEN, "%.*s",
+			 (int)strcspn(val, "\n"), val);
+		rc = add_disk(decoy);
+		if (!rc)
+			return 0;
+		put_disk(decoy);
+	}
+	decoy = NULL;
+	return rc ?: -ENOMEM;
+}
+
+static const struct kernel_param_ops decoy_ops = { .set = decoy_set };
+module_param_cb(decoy, &decoy_ops, NULL, 0200);
+MODULE_PARM_DESC(decoy, "another disk of this name; an empty string removes it");
+
+/* ---- bus and regions ---- */
+
+static int add_regions(void)
+{
+	u64 len = size / nr_regions;
+	/* Without a label area: one namespace is the whole region. */
+	struct nvdimm *nvdimm = nvdimm_create(bus, NULL, NULL, 0, 0, 0, NULL);
+
+	if (!nvdimm || nvdimm_bus_check_dimm_count(bus, 1))
+		return -ENXIO;
+	for (uint i = 0; i < nr_regions; i++) {
+		struct resource res = DEFINE_RES_MEM(start + i * len, len);
+		struct nd_mapping_desc mapping = {
+			.nvdimm = nvdimm,
+			.start = i * len,
+			.size = len,
+		};
+		struct nd_region_desc desc = {
+			.res = &res,
+			.mapping = &mapping,
+			.num_mappings = 1,
+			.numa_node = NUMA_NO_NODE,
+			.target_node = NUMA_NO_NODE,
+			.flags = pages << ND_REGION_PAGEMAP | hints << ND_REGION_ASYNC,
+			.flush = provider_flush,
+		};
+
+		regions[i] = nvdimm_pmem_region_create(bus, &desc);
+		if (!regions[i])
+			return -ENXIO;
+	}
+	return 0;
+}
+
+static void provider_exit(void)
+{
+	nvdimm_bus_unregister(bus);
+	destroy_workqueue(flush_queue);
+	decoy_set("", NULL);
+	claim_set("", NULL);
+	root_device_unregister(parent);
+	memunmap(memory);
+	badrange_forget(&media, 0, UINT_MAX);
+}
+
+static int provider_init(void)
+{
+	static struct nvdimm_bus_descriptor desc = {
+		.provider_name = KBUILD_MODNAME,
+		.module = THIS_MODULE,
+	};
+	struct badrange_entry *entry;
+	int rc = -ENOMEM;
+
+	if (!nr_regions || nr_regions > MAX_REGIONS ||
+	    region_intersects(start, size, IORESOURCE_SYSTEM_RAM,
+			      IORES_DESC_NONE) != REGION_DISJOINT)
+		return -EINVAL;
+	memory = memremap(start, size, MEMREMAP_WB);
+	if (!memory)
+		return -ENOMEM;
+	parent = root_device_register(KBUILD_MODNAME);
+	if (IS_ERR(parent))
+		goto unmap;
+	flush_queue = alloc_workqueue(KBUILD_MODNAME, WQ_MEM_RECLAIM | WQ_UNBOUND, 0);
+	if (!flush_queue)
+		goto unregister;
+	if (commands) {
+		desc.ndctl = provider_ctl;
+		desc.cmd_mask = BIT(ND_CMD_ARS_CAP) | BIT(ND_CMD_CLEAR_ERROR);
+	}
+	bus = nvdimm_bus_register(parent, &desc);
+	if (!bus)
+		goto destroy;
+	list_for_each_entry(entry, &media.list, list)
+		nvdimm_bus_add_badrange(bus, start + entry->start, entry->length);
+	rc = add_regions();
+	if (!rc)
+		return 0;
+	nvdimm_bus_unregister(bus);
+destroy:
+	destroy_workqueue(flush_queue);
+unregister:
+	root_device_unregister(parent);
+unmap:
+	memunmap(memory);
+	return rc;
+}
+
+module_init(provider_init);
+module_exit(provider_exit);
+
+MODULE_DESCRIPTION("Persistent memory that fails on demand, for tests");
+MODULE_LICENSE("GPL");
