@@ -49,7 +49,7 @@ impl<'bound> PmemDisk<'bound> {
 
     /// Copies what the bio asks for; [`EIO`] if any of it is bad and can't be healed.
     #[inline]
-    fn transfer(&self, bio: &mut Bio<'_>) -> Result {
+    fn transfer(&self, bio: &Bio<'_>) -> Result {
         let media = &*self.media;
         let all = Span::of_sectors(bio.sector(), bio.len(), media.size()).ok_or(EIO)?;
         let mut rest = all;
@@ -81,7 +81,7 @@ impl<'bound> PmemDisk<'bound> {
 impl Operations for PmemDisk<'_> {
     type Attribute = WriteCache;
 
-    fn submit(&self, mut bio: Bio<'_>) {
+    fn submit(&self, bio: Bio<'_>) {
         if bio.is_preflush() {
             if let Err(e) = self.flush.now() {
                 return bio.end(Err(e));
@@ -89,7 +89,7 @@ impl Operations for PmemDisk<'_> {
         }
 
         let accounting = bio.account();
-        let result = self.transfer(&mut bio);
+        let result = self.transfer(&bio);
         drop(accounting);
 
         if result.is_ok() && bio.is_fua() {

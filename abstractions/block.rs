@@ -19,6 +19,8 @@ use kernel::{
         attribute,
         attribute_group,
         bio,
+        bio_vec,
+        blk_opf_t,
         block_device_operations,
         bvec_iter,
         device_attribute,
@@ -398,6 +400,9 @@ impl<T: Operations> Drop for Disk<T> {
 /// `bio` is a valid bio, submitted to a disk of ours and not ended.
 pub(crate) struct Bio<'a> {
     bio: NonNull<bio>,
+    // What was asked for: copies, since other fields of a bio may be changed by others meanwhile.
+    opf: blk_opf_t,
+    iter: bvec_iter,
     _submitted: PhantomData<&'a bio>,
 }
 
@@ -414,9 +419,14 @@ impl<'a> Bio<'a> {
     ///
     /// The type invariant must hold, for all of `'a`, and nobody else may end the bio.
     pub(super) unsafe fn from_raw(bio: NonNull<bio>) -> Self {
+        // SAFETY: By the safety requirement.
+        let (opf, iter) = unsafe { ((*bio.as_ptr()).bi_opf, (*bio.as_ptr()).bi_iter) };
+
         // INVARIANT: By the safety requirement.
         Self {
             bio,
+            opf,
+            iter,
             _submitted: PhantomData,
         }
     }
@@ -426,63 +436,54 @@ impl<'a> Bio<'a> {
         core::mem::ManuallyDrop::new(self).bio
     }
 
-    #[inline]
-    fn raw(&self) -> &bio {
-        // SAFETY: By the type invariant; what we read of it changes only when it is ended.
-        unsafe { self.bio.as_ref() }
-    }
-
     /// Whether all that was written and acknowledged before must be durable first.
     #[inline]
     pub(crate) fn is_preflush(&self) -> bool {
-        self.raw().bi_opf & bindings::REQ_PREFLUSH != 0
+        self.opf & bindings::REQ_PREFLUSH != 0
     }
 
     /// Whether what is written must be durable when the bio ends.
     #[inline]
     pub(crate) fn is_fua(&self) -> bool {
-        self.raw().bi_opf & bindings::REQ_FUA != 0
+        self.opf & bindings::REQ_FUA != 0
     }
 
     /// The first sector (512 bytes) of the disk that is concerned.
     #[inline]
     pub(crate) fn sector(&self) -> u64 {
-        self.raw().bi_iter.bi_sector
+        self.iter.bi_sector
     }
 
     /// The number of bytes.
     #[inline]
     pub(crate) fn len(&self) -> u32 {
-        self.raw().bi_iter.bi_size
+        self.iter.bi_size
     }
 
     /// The memory of the bio, in the order of the disk.
     #[inline]
-    pub(crate) fn transfer(&mut self) -> Transfer<'_> {
+    pub(crate) fn transfer(&self) -> Transfer<'_> {
         // Odd operations write: see `op_is_write`.
-        if self.raw().bi_opf & 1 != 0 {
-            Transfer::Write(Segments::new(self.raw()))
+        if self.opf & 1 != 0 {
+            Transfer::Write(Segments::new(self))
         } else {
-            Transfer::Read(Segments::new(self.raw()))
+            Transfer::Read(Segments::new(self))
         }
     }
 
     /// Starts the accounting of the bio in the disk's statistics, if those are on; it ends when
     /// the result is dropped.
     #[inline]
-    pub(crate) fn account(&self) -> Option<Accounting> {
+    pub(crate) fn account(&self) -> Option<Accounting<'_>> {
         // SAFETY: By the type invariant: a submitted bio has a device with a queue.
-        let features = unsafe { (*(*self.raw().bi_bdev).bd_queue).limits.features };
+        let features = unsafe { (*(*(*self.bio.as_ptr()).bi_bdev).bd_queue).limits.features };
 
         if features & bindings::BLK_FEAT_IO_STAT == 0 {
             return None;
         }
         // SAFETY: As above.
         let start = unsafe { kernel::bindings::bio_start_io_acct(self.bio.as_ptr()) };
-        Some(Accounting {
-            bio: self.bio,
-            start,
-        })
+        Some(Accounting { bio: self, start })
     }
 
     /// Ends the bio.
@@ -510,22 +511,18 @@ impl Drop for Bio<'_> {
     }
 }
 
-/// The accounting of a bio, which must end before the bio does.
-pub(crate) struct Accounting {
-    bio: NonNull<bio>,
+/// The accounting of a bio, which ends before the bio does.
+pub(crate) struct Accounting<'a> {
+    bio: &'a Bio<'a>,
     start: c_ulong,
 }
 
-impl Drop for Accounting {
+impl Drop for Accounting<'_> {
     fn drop(&mut self) {
-        // SAFETY: The bio has not been ended: see the type's documentation.
-        unsafe {
-            kernel::bindings::bio_end_io_acct_remapped(
-                self.bio.as_ptr(),
-                self.start,
-                (*self.bio.as_ptr()).bi_bdev,
-            )
-        };
+        let bio = self.bio.bio.as_ptr();
+
+        // SAFETY: By the type invariant of `Bio`; the accounting was started.
+        unsafe { kernel::bindings::bio_end_io_acct_remapped(bio, self.start, (*bio).bi_bdev) };
     }
 }
 
@@ -535,6 +532,8 @@ pub(crate) struct ToBio;
 pub(crate) struct FromBio;
 
 /// One contiguous piece of a bio's memory; `D` is [`ToBio`] or [`FromBio`].
+///
+/// Where pages must be mapped to be accessed, one piece is to be dropped before the next is taken.
 ///
 /// # Invariants
 ///
@@ -583,19 +582,25 @@ impl<D> Drop for Segment<'_, D> {
 }
 
 /// Goes through the memory of a bio, whose pieces may be larger than a page.
+///
+/// # Invariants
+///
+/// As long as `iter` has bytes left, its index is that of the element of `vecs` that they are in.
 pub(crate) struct Segments<'a, D> {
-    bio: &'a bio,
+    vecs: *const bio_vec,
     iter: bvec_iter,
-    _direction: PhantomData<D>,
+    _memory: PhantomData<(&'a bio, D)>,
 }
 
 impl<'a, D> Segments<'a, D> {
     #[inline]
-    fn new(bio: &'a bio) -> Self {
+    fn new(bio: &'a Bio<'_>) -> Self {
+        // INVARIANT: That is how a bio is submitted.
         Self {
-            bio,
-            iter: bio.bi_iter,
-            _direction: PhantomData,
+            // SAFETY: By the type invariant of `Bio`.
+            vecs: unsafe { (*bio.bio.as_ptr()).bi_io_vec },
+            iter: bio.iter,
+            _memory: PhantomData,
         }
     }
 }
@@ -611,8 +616,8 @@ impl<'a, D> Iterator for Segments<'a, D> {
         if iter.bi_size == 0 {
             return None;
         }
-        // SAFETY: As long as bytes are left, `bi_idx` is the index of the vector they are in.
-        let bvec = unsafe { &*self.bio.bi_io_vec.add(iter.bi_idx as usize) };
+        // SAFETY: By the type invariant; the vectors of a submitted bio do not change.
+        let bvec = unsafe { &*self.vecs.add(iter.bi_idx as usize) };
         let offset = bvec.bv_offset.wrapping_add(iter.bi_bvec_done);
         let page_offset = offset as usize % PAGE_SIZE;
         let mut len = bvec
