@@ -24,7 +24,7 @@ struct Arguments {
     run: Option<String>,
 
     /// End the command after so many seconds (status 124)
-    #[arg(long, value_name = "SECONDS", requires = "run")]
+    #[arg(long, value_name = "SECONDS")]
     time_limit: Option<u64>,
 
     /// Which driver to load first; "none" leaves that to you
@@ -45,6 +45,10 @@ struct Arguments {
 
     #[command(flatten)]
     options: Options,
+
+    /// The same as --run
+    #[arg(last = true, value_name = "COMMAND", conflicts_with = "run")]
+    command: Option<String>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -117,11 +121,11 @@ fn work(arguments: Arguments) -> Result<ExitCode> {
     if let Some(problem) = load(&mut vm, arguments.driver)? {
         eprintln!("pmem-vm: {problem}");
     }
-    let ended = match &arguments.run {
+    let ended = match arguments.run.or(arguments.command) {
         Some(command) => {
             let limit = arguments.time_limit.map(Duration::from_secs);
             let mut out = stdout().lock();
-            vm.run(command, limit, &mut |bytes| {
+            vm.run(&command, limit, &mut |bytes| {
                 // A reader that has gone does not end the command.
                 let _ = out.write_all(bytes).and_then(|()| out.flush());
             })?

@@ -320,13 +320,6 @@ impl Options {
                 bail!("--e820 {other} and --e820 {extent} overlap");
             }
         }
-        let taken: u64 = self.e820.iter().map(|extent| extent.size().bytes()).sum();
-        ensure!(
-            memory - taken >= 192 << 20,
-            "--e820 takes {} of --memory {}: at least 192M must be left",
-            Size::from_bytes(taken),
-            self.memory
-        );
         Ok(())
     }
 

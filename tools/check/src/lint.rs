@@ -1,0 +1,231 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Format and lints, and what else is run on the host: each a command that must succeed and say nothing ill.
+
+use crate::ktap::Outcome;
+use crate::tally::{Tally, Test};
+use anyhow::{Context, Result};
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Lines shown of a failure.
+const WORDS: usize = 25;
+
+/// A command on the host.
+pub struct Step {
+    /// What it is called.
+    pub name: &'static str,
+    /// What it is for.
+    pub about: &'static str,
+    /// The command.
+    pub command: Command,
+    /// Whether the word "warning" in what it says fails it.
+    pub warnings: bool,
+}
+
+/// Runs a command; returns whether it went well, and all it said.
+pub fn run(command: &mut Command) -> Result<(bool, String)> {
+    let program = command.get_program().to_string_lossy().into_owned();
+    let output = match command.output() {
+        Ok(output) => output,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Ok((false, format!("{program} is not there")));
+        }
+        Err(error) => return Err(error).context(program),
+    };
+    let mut said = String::from_utf8_lossy(&output.stdout).into_owned();
+    said.push_str(&String::from_utf8_lossy(&output.stderr));
+    Ok((output.status.success(), said))
+}
+
+impl Step {
+    /// Runs it and counts it as a test; whether it passed.
+    pub fn test(mut self, tally: &mut Tally, logs: &Path) -> Result<bool> {
+        let clock = tally.running(self.name);
+        let (success, said) = run(&mut self.command)?;
+        fs::write(logs.join(format!("{}.log", self.name)), &said)?;
+        let warned = self.warnings && said.lines().any(|line| line.contains("warning"));
+        let outcome = if !success {
+            Outcome::Failed("it failed".into())
+        } else if warned {
+            Outcome::Failed("it warned".into())
+        } else {
+            Outcome::Passed
+        };
+        let mut words = Vec::new();
+        if outcome != Outcome::Passed {
+            words = ills(&said);
+        }
+        let good = outcome == Outcome::Passed;
+        tally.add(Test {
+            name: self.name.into(),
+            about: self.about.into(),
+            outcome,
+            time: clock.time(),
+            words,
+            details: Vec::new(),
+        });
+        Ok(good)
+    }
+}
+
+/// What to show of a failure: from its first error or warning on, else its end.
+fn ills(said: &str) -> Vec<String> {
+    let lines: Vec<&str> = said.lines().collect();
+    let ill = |line: &&str| {
+        line.contains("error") || line.contains("warning") || line.starts_with("Diff in")
+    };
+    let start = lines
+        .iter()
+        .position(ill)
+        .unwrap_or(lines.len().saturating_sub(WORDS));
+    lines[start..]
+        .iter()
+        .take(WORDS)
+        .map(|&line| line.to_owned())
+        .collect()
+}
+
+/// All lints. The scripts and sources are those that git knows, where there is git, else those that are there.
+pub fn steps(top: &Path) -> Result<Vec<Step>> {
+    let tools = top.join("tools");
+    let mut steps = Vec::new();
+    let mut add = |name, about, command, warnings| {
+        steps.push(Step {
+            name,
+            about,
+            command,
+            warnings,
+        })
+    };
+
+    let mut command = Command::new("rustfmt");
+    command
+        .current_dir(top)
+        .args(["--check", "--edition", "2021"])
+        .args(module_sources(top)?);
+    add(
+        "rustfmt-module",
+        "the module has the kernel's format",
+        command,
+        true,
+    );
+
+    let mut command = Command::new("cargo");
+    command
+        .current_dir(&tools)
+        .args(["fmt", "--all", "--check"]);
+    add(
+        "rustfmt-tools",
+        "the tools have rustfmt's format",
+        command,
+        true,
+    );
+
+    let mut command = make(top);
+    command.args(["module", "CLIPPY=1"]);
+    add(
+        "clippy-module",
+        "clippy and rustc have no warning for the module",
+        command,
+        true,
+    );
+
+    let mut command = Command::new("cargo");
+    command.current_dir(&tools).args([
+        "clippy",
+        "--workspace",
+        "--all-targets",
+        "--locked",
+        "--offline",
+    ]);
+    command.args(["--quiet", "--", "-D", "warnings"]);
+    add(
+        "clippy-tools",
+        "clippy and rustc have no warning for the tools",
+        command,
+        false,
+    );
+
+    let mut command = Command::new("shellcheck");
+    command
+        .current_dir(top)
+        .arg("--external-sources")
+        .args(scripts(top)?);
+    add(
+        "shellcheck",
+        "shellcheck has no remark on the shell scripts",
+        command,
+        false,
+    );
+    Ok(steps)
+}
+
+/// `make` in the checkout, not as a child of another make.
+pub fn make(top: &Path) -> Command {
+    let mut command = Command::new("make");
+    command.current_dir(top).arg("--no-print-directory");
+    for variable in ["MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES"] {
+        command.env_remove(variable);
+    }
+    command
+}
+
+/// The module's own sources: what bindgen made is not ours to format.
+fn module_sources(top: &Path) -> Result<Vec<PathBuf>> {
+    let mut sources = Vec::new();
+    for folder in ["", "abstractions"] {
+        for entry in fs::read_dir(top.join(folder))? {
+            let path = entry?.path();
+            let generated = path
+                .file_name()
+                .is_some_and(|name| name.to_string_lossy().contains("generated"));
+            if path.extension().is_some_and(|extension| extension == "rs") && !generated {
+                sources.push(path);
+            }
+        }
+    }
+    sources.sort();
+    Ok(sources)
+}
+
+/// Every shell script below the checkout, by its name or its first line.
+fn scripts(top: &Path) -> Result<Vec<PathBuf>> {
+    const NOT: &[&str] = &["build", ".git", "target"];
+    let mut scripts = Vec::new();
+    let mut folders = vec![top.to_path_buf()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder)? {
+            let entry = entry?;
+            let path = entry.path();
+            let kind = entry.file_type()?;
+            if kind.is_dir() {
+                if !NOT.iter().any(|not| entry.file_name() == *not) {
+                    folders.push(path);
+                }
+            } else if kind.is_file() && is_script(&path) {
+                scripts.push(path.strip_prefix(top)?.to_path_buf());
+            }
+        }
+    }
+    scripts.sort();
+    Ok(scripts)
+}
+
+fn is_script(path: &Path) -> bool {
+    if path.extension().is_some_and(|extension| extension == "sh") {
+        return true;
+    }
+    if path.extension().is_some() {
+        return false;
+    }
+    let Ok(text) = fs::read(path) else {
+        return false;
+    };
+    let start = String::from_utf8_lossy(&text[..text.len().min(200)]).into_owned();
+    start.lines().next().is_some_and(|line| {
+        line.starts_with("#!") && (line.ends_with("/sh") || line.ends_with(" sh"))
+    }) || start.contains("# shellcheck shell=sh")
+}

@@ -1,0 +1,458 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The selftests: which there are, what machine each wants, and how they are run.
+
+use crate::ktap::{End, Ktap, Outcome};
+use crate::tally::{Clock, Detail, Tally, Test};
+use anyhow::{Context, Result, ensure};
+use glob::Pattern;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+use vm::{Ended, Loss, Options, Vm, reports};
+
+/// Where the guest sees the checkout.
+const GUEST: &str = "/rust_pmem";
+/// A test's time, where its header gives none.
+const TIMEOUT: Duration = Duration::from_secs(120);
+/// A test can lose its power so often, less one.
+const STAGES: u32 = 9;
+/// Lines shown of a failure.
+const WORDS: usize = 12;
+
+/// A selftest, as its header describes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Selftest {
+    /// `dax_01` of test_dax_01.sh.
+    pub name: String,
+    /// The script, from the root of the checkout.
+    pub script: PathBuf,
+    /// The first comment: what it tests.
+    pub about: String,
+    /// Options of the machine it wants.
+    pub machine: String,
+    /// Its time.
+    pub timeout: Duration,
+    /// Texts of reports of the kernel that don't fail it.
+    pub expected: Vec<String>,
+}
+
+impl Selftest {
+    /// Reads a script's header: its first block of comments.
+    fn parse(script: &Path, text: &str) -> Result<Self> {
+        let name = script.file_stem().unwrap_or_default().to_string_lossy();
+        let mut test = Self {
+            name: name.strip_prefix("test_").unwrap_or(&name).to_owned(),
+            script: script.to_owned(),
+            about: String::new(),
+            machine: String::new(),
+            timeout: TIMEOUT,
+            expected: Vec::new(),
+        };
+        let mut about = Vec::new();
+        for line in text.lines().take_while(|line| line.starts_with('#')) {
+            let line = line.trim_start_matches('#').trim();
+            if line.starts_with('!') || line.starts_with("SPDX") || line.starts_with("shellcheck") {
+                continue;
+            }
+            if let Some(options) = line.strip_prefix("vm:") {
+                test.machine = options.split_whitespace().collect::<Vec<_>>().join(" ");
+            } else if let Some(seconds) = line.strip_prefix("timeout:") {
+                let seconds = seconds
+                    .trim()
+                    .parse()
+                    .with_context(|| format!("timeout: {seconds}"))?;
+                test.timeout = Duration::from_secs(seconds);
+            } else if let Some(text) = line.strip_prefix("expect-splat:") {
+                ensure!(!text.trim().is_empty(), "expect-splat: without a text");
+                test.expected.push(text.trim().to_owned());
+            } else {
+                about.push(line);
+            }
+        }
+        // The first sentence of the first paragraph.
+        let about: Vec<_> = about
+            .iter()
+            .skip_while(|line| line.is_empty())
+            .take_while(|line| !line.is_empty())
+            .collect();
+        let about = about.into_iter().copied().collect::<Vec<_>>().join(" ");
+        let end = about.find(". ").unwrap_or(about.len());
+        test.about = about[..end].trim_end_matches(['.', ':']).to_owned();
+        Options::from_words(&test.machine).with_context(|| format!("vm: {}", test.machine))?;
+        Ok(test)
+    }
+}
+
+/// The selftests in a folder of the checkout that one of the patterns matches (all, where there is none), in order.
+pub fn find(top: &Path, folder: &Path, patterns: &[Pattern]) -> Result<Vec<Selftest>> {
+    let mut tests = Vec::new();
+    let path = top.join(folder);
+    let entries = fs::read_dir(&path).with_context(|| path.display().to_string())?;
+    for entry in entries {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        let Some(short) = name
+            .strip_prefix("test_")
+            .and_then(|name| name.strip_suffix(".sh"))
+        else {
+            continue;
+        };
+        if !patterns.is_empty()
+            && !patterns
+                .iter()
+                .any(|pattern| pattern.matches(short) || pattern.matches(&name))
+        {
+            continue;
+        }
+        let text = fs::read_to_string(path.join(&name)).with_context(|| name.clone())?;
+        tests.push(Selftest::parse(&folder.join(&name), &text).with_context(|| name.clone())?);
+    }
+    tests.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(tests)
+}
+
+/// Tests that share a machine stand together, in the order of each group's first.
+pub fn grouped(tests: Vec<Selftest>) -> Vec<Vec<Selftest>> {
+    let mut groups: Vec<Vec<Selftest>> = Vec::new();
+    for test in tests {
+        match groups
+            .iter_mut()
+            .find(|group| group[0].machine == test.machine)
+        {
+            Some(group) => group.push(test),
+            None => groups.push(vec![test]),
+        }
+    }
+    groups
+}
+
+/// Runs selftests.
+pub struct Runner<'a> {
+    /// The driver under test.
+    pub driver: &'a str,
+    /// Where logs go.
+    pub logs: &'a Path,
+    /// Boots that were tried again, and why.
+    pub retried: Vec<String>,
+    boots: usize,
+}
+
+/// A machine with the files of its devices.
+struct Machine {
+    // Before the folder: QEMU is gone when its files are.
+    vm: Vm,
+    folder: TempDir,
+}
+
+/// How one stage of a test went.
+struct Stage {
+    outcome: Outcome,
+    ktap: Ktap,
+    output: String,
+    log: String,
+    /// Whether another stage follows.
+    more: bool,
+    /// Whether the machine can be used again.
+    usable: bool,
+    /// Whether it ran out of time.
+    hung: bool,
+    /// How long it took.
+    time: Duration,
+}
+
+impl<'a> Runner<'a> {
+    /// Will test this driver and write logs below `logs`.
+    pub fn new(driver: &'a str, logs: &'a Path) -> Self {
+        Self {
+            driver,
+            logs,
+            retried: Vec::new(),
+            boots: 0,
+        }
+    }
+
+    /// Runs tests that want the same machine. They share one until it breaks or one of them fails, when the rest get another.
+    pub fn group(&mut self, tests: &[Selftest], tally: &mut Tally) -> Result<()> {
+        let mut machine = None;
+        for test in tests {
+            let clock = tally.running(&test.name);
+            let result = self.test(test, &mut machine, tally, &clock)?;
+            tally.add(result);
+        }
+        Ok(())
+    }
+
+    /// Boots; the inner error is one that a test can be blamed for.
+    fn boot(
+        &mut self,
+        options: &Options,
+        folder: TempDir,
+        tally: &Tally,
+        clock: &Clock,
+    ) -> Result<Machine, String> {
+        self.boots += 1;
+        let serial = self.logs.join(format!("machine-{:02}.log", self.boots));
+        clock.say("booting");
+        let retried = &mut self.retried;
+        let mut note = |text: &str| {
+            retried.push(text.to_owned());
+            tally.note(text);
+        };
+        match Vm::boot(options, folder.path(), &serial, &mut note) {
+            Ok(vm) => {
+                tally.note(&format!(
+                    "Linux {} booted in {:.1} s",
+                    vm.kernel(),
+                    vm.boot_time().as_secs_f64()
+                ));
+                for report in serial_reports(&vm, 0) {
+                    tally.note(&format!("reported at boot: {}", report.title));
+                }
+                Ok(Machine { vm, folder })
+            }
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    fn test(
+        &mut self,
+        test: &Selftest,
+        machine: &mut Option<Machine>,
+        tally: &Tally,
+        clock: &Clock,
+    ) -> Result<Test> {
+        let folder = self.logs.join(&test.name);
+        if folder.exists() {
+            fs::remove_dir_all(&folder).with_context(|| folder.display().to_string())?;
+        }
+        fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
+        let options = Options::from_words(&test.machine)?;
+        let mut result = Test {
+            name: test.name.clone(),
+            about: test.about.clone(),
+            outcome: Outcome::Failed("it was never run".into()),
+            time: Duration::ZERO,
+            words: Vec::new(),
+            details: Vec::new(),
+        };
+        let mut output = String::new();
+        let mut log = String::new();
+        for number in 1..=STAGES {
+            let mut running = match machine.take() {
+                Some(running) => running,
+                None => match self.boot(&options, tempfile::tempdir()?, tally, clock) {
+                    Ok(running) => running,
+                    Err(reason) => {
+                        result.outcome = Outcome::Failed(reason);
+                        break;
+                    }
+                },
+            };
+            clock.say(&test.name);
+            let stage = self.stage(test, number, &mut running.vm)?;
+            result.time += stage.time;
+            output.push_str(&stage.output);
+            log.push_str(&stage.log);
+            result.details.extend(details(&stage.ktap, number));
+            if let Outcome::Failed(_) = stage.outcome {
+                result.words = words(&stage);
+            }
+            result.outcome = stage.outcome;
+            if stage.more {
+                // The same memory under a new machine.
+                let Machine { vm, folder } = running;
+                drop(vm);
+                match self.boot(&options, folder, tally, clock) {
+                    Ok(next) => *machine = Some(next),
+                    Err(reason) => {
+                        result.outcome = Outcome::Failed(reason);
+                        break;
+                    }
+                }
+                continue;
+            }
+            if stage.usable {
+                *machine = Some(running);
+            }
+            break;
+        }
+        fs::write(folder.join("output.ktap"), &output)?;
+        fs::write(folder.join("serial.log"), &log)?;
+        if let Outcome::Failed(_) = result.outcome {
+            result
+                .words
+                .push(format!("all of it: {}", folder.display()));
+        }
+        Ok(result)
+    }
+
+    fn stage(&self, test: &Selftest, number: u32, vm: &mut Vm) -> Result<Stage> {
+        let script = Path::new(GUEST).join(&test.script);
+        let command = format!(
+            "cd {GUEST} && export DRIVER={} STAGE={number} MODULE={GUEST}/rust_pmem.ko \
+             PATH={GUEST}/tests:{GUEST}/build/tools/release:$PATH && exec sh {}",
+            self.driver,
+            shlex::try_quote(&script.to_string_lossy())?
+        );
+        let begin = Instant::now();
+        let start = vm.serial().len();
+        let mut bytes = Vec::new();
+        let ended = vm.run(&command, Some(test.timeout), &mut |piece| {
+            bytes.extend_from_slice(piece)
+        })?;
+        let time = begin.elapsed();
+        if ended == Ended::TimedOut {
+            // Who waits for what, and what runs: into the log, for the reader of the failure.
+            vm.sysrq('w');
+            vm.sysrq('l');
+            std::thread::sleep(Duration::from_secs(2));
+        }
+        let output = String::from_utf8_lossy(&bytes).into_owned();
+        let ktap = Ktap::parse(&output);
+        let log = vm.serial().since(start)?;
+        let reports = reports(&log);
+        let unexpected = reports
+            .iter()
+            .find(|report| !test.expected.iter().any(|text| report.mentions(text)));
+        let (mut outcome, mut more) = match ended {
+            Ended::Exited(status) => (ktap.verdict(End::Exited(status)), false),
+            Ended::Lost(Loss::PowerCut | Loss::Restart) => {
+                (ktap.verdict(End::CutOff), number < STAGES)
+            }
+            Ended::Lost(Loss::Unasked) => (Outcome::Failed("the machine was lost".into()), false),
+            Ended::TimedOut => (
+                Outcome::Failed(format!("not done after {} s", test.timeout.as_secs())),
+                false,
+            ),
+        };
+        if let (Some(report), false) = (unexpected, ended == Ended::TimedOut) {
+            outcome = Outcome::Failed(format!("the kernel reported: {}", report.title));
+        }
+        let failed = matches!(outcome, Outcome::Failed(_));
+        more &= !failed;
+        let usable = matches!(ended, Ended::Exited(_)) && !failed && reports.is_empty();
+        let hung = ended == Ended::TimedOut;
+        Ok(Stage {
+            outcome,
+            ktap,
+            output,
+            log,
+            more,
+            usable,
+            hung,
+            time,
+        })
+    }
+}
+
+fn serial_reports(vm: &Vm, start: u64) -> Vec<vm::Report> {
+    vm.serial()
+        .since(start)
+        .map(|log| reports(&log))
+        .unwrap_or_default()
+}
+
+/// What to show of a stage that failed: what failed and its diagnosis, what the kernel reported, or its last words.
+fn words(stage: &Stage) -> Vec<String> {
+    let mut words = Vec::new();
+    for subtest in stage.ktap.failed() {
+        words.push(format!("not ok: {}", subtest.name));
+        words.extend(
+            subtest
+                .diagnosis
+                .iter()
+                .take(4)
+                .map(|line| format!("  {line}")),
+        );
+    }
+    // The traces that a hang's sysrq asked for are in the log, for those who want them.
+    if !stage.hung {
+        for report in reports(&stage.log) {
+            words.extend(report.lines.iter().take(6).cloned());
+        }
+    }
+    if words.is_empty() {
+        words.extend(
+            stage
+                .ktap
+                .subtests
+                .last()
+                .map(|subtest| format!("last: {}", subtest.name)),
+        );
+        words.extend(stage.ktap.last_words(WORDS - 1).iter().cloned());
+    }
+    let blocked = |line: &&str| line.contains("task:") && line.contains(" state:");
+    if stage.hung {
+        words.extend(stage.log.lines().filter(blocked).map(str::to_owned));
+    }
+    words.truncate(WORDS);
+    words
+}
+
+fn details(ktap: &Ktap, stage: u32) -> impl Iterator<Item = Detail> {
+    ktap.subtests.iter().map(move |subtest| Detail {
+        name: if stage == 1 {
+            subtest.name.clone()
+        } else {
+            format!("stage {stage}: {}", subtest.name)
+        },
+        outcome: subtest.outcome.clone(),
+        text: subtest.diagnosis.join("\n"),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(text: &str) -> Result<Selftest> {
+        Selftest::parse(Path::new("tests/selftests/test_dax_01.sh"), text)
+    }
+
+    #[test]
+    fn a_header() {
+        let test = parsed(
+            "#!/bin/sh\n# SPDX-License-Identifier: GPL-2.0\n#\n# A mapping is durable. More of it\n# here.\n#\n\
+             # vm:  --nvdimm   size=64M\n# timeout: 30\n# expect-splat: WARNING: badblocks\n\n# no header\n# timeout: 1\n",
+        )
+        .unwrap();
+        assert_eq!(test.name, "dax_01");
+        assert_eq!(test.about, "A mapping is durable");
+        assert_eq!(test.machine, "--nvdimm size=64M");
+        assert_eq!(test.timeout, Duration::from_secs(30));
+        assert_eq!(test.expected, ["WARNING: badblocks"]);
+    }
+
+    #[test]
+    fn no_header_is_the_default_machine() {
+        let test = parsed("plan 1\n").unwrap();
+        assert_eq!((test.machine.as_str(), test.timeout), ("", TIMEOUT));
+    }
+
+    #[test]
+    fn bad_headers() {
+        for text in [
+            "# vm: --nvdimm size=1",
+            "# timeout: soon",
+            "# expect-splat:",
+        ] {
+            assert!(parsed(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn tests_of_one_machine_stand_together() {
+        let with = |name: &str, machine: &str| Selftest {
+            name: name.into(),
+            machine: machine.into(),
+            ..parsed("").unwrap()
+        };
+        let groups = grouped(vec![with("a", ""), with("b", "--bare"), with("c", "")]);
+        let names: Vec<Vec<_>> = groups
+            .iter()
+            .map(|group| group.iter().map(|test| test.name.as_str()).collect())
+            .collect();
+        assert_eq!(names, [vec!["a", "c"], vec!["b"]]);
+    }
+}

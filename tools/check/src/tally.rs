@@ -1,0 +1,229 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The results: shown as they come, counted, and kept in a JUnit file.
+
+use crate::ktap::Outcome;
+use anstyle::{AnsiColor, Style};
+use anyhow::{Context, Result};
+use indicatif::{ProgressBar, ProgressStyle};
+use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
+use std::fs::File;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+const GOOD: Style = AnsiColor::Green.on_default();
+const BAD: Style = AnsiColor::Red.on_default().bold();
+const PALE: Style = AnsiColor::BrightBlack.on_default();
+const TITLE: Style = Style::new().bold();
+
+/// Something within a test, for the JUnit file.
+pub struct Detail {
+    /// Its name.
+    pub name: String,
+    /// How it went.
+    pub outcome: Outcome,
+    /// What it said.
+    pub text: String,
+}
+
+/// One test that has run.
+pub struct Test {
+    /// Its name.
+    pub name: String,
+    /// What it tests, in a few words.
+    pub about: String,
+    /// How it went.
+    pub outcome: Outcome,
+    /// How long it took.
+    pub time: Duration,
+    /// What a person wants to see where it failed.
+    pub words: Vec<String>,
+    /// Its parts.
+    pub details: Vec<Detail>,
+}
+
+/// All results so far.
+pub struct Tally {
+    junit: Report,
+    suite: Option<TestSuite>,
+    passed: usize,
+    failed: usize,
+    skipped: usize,
+    failures: Vec<String>,
+    live: ProgressBar,
+}
+
+impl Tally {
+    /// No results yet.
+    pub fn new() -> Self {
+        Self {
+            junit: Report::new("rust_pmem"),
+            suite: None,
+            passed: 0,
+            failed: 0,
+            skipped: 0,
+            failures: Vec::new(),
+            live: ProgressBar::hidden(),
+        }
+    }
+
+    /// Begins a group of tests.
+    pub fn group(&mut self, name: &str, about: &str) {
+        self.end_group();
+        self.suite = Some(TestSuite::new(name));
+        self.line(&format!("\n{TITLE}{about}{TITLE:#}"));
+    }
+
+    fn end_group(&mut self) {
+        if let Some(suite) = self.suite.take() {
+            self.junit.add_test_suite(suite);
+        }
+    }
+
+    /// Prints a line above the live one.
+    pub fn line(&self, text: &str) {
+        self.live.suspend(|| anstream::println!("{text}"));
+    }
+
+    /// A remark that is no result.
+    pub fn note(&self, text: &str) {
+        self.line(&format!("  {PALE}{text}{PALE:#}"));
+    }
+
+    /// Shows what is running, with its seconds, on a terminal.
+    pub fn running(&mut self, what: &str) -> Clock {
+        let style = ProgressStyle::with_template("  {spinner} {msg} {elapsed:.bright.black}");
+        self.live = ProgressBar::new_spinner().with_message(what.to_owned());
+        if let Ok(style) = style {
+            self.live.set_style(style);
+        }
+        self.live.enable_steady_tick(Duration::from_millis(120));
+        Clock {
+            live: self.live.clone(),
+            start: Instant::now(),
+        }
+    }
+
+    /// Takes a result, shows and counts it.
+    pub fn add(&mut self, test: Test) {
+        self.live.finish_and_clear();
+        let (style, verdict) = match &test.outcome {
+            Outcome::Passed => (GOOD, "pass"),
+            Outcome::Failed(_) => (BAD, "FAIL"),
+            Outcome::Skipped(_) => (PALE, "skip"),
+        };
+        let seconds = format!("{:.1} s", test.time.as_secs_f64());
+        let about = match &test.outcome {
+            Outcome::Passed => &test.about,
+            Outcome::Failed(reason) | Outcome::Skipped(reason) => reason,
+        };
+        self.line(&format!(
+            "  {style}{verdict}{style:#}  {:<18} {PALE}{seconds:>7}{PALE:#}  {about}",
+            test.name
+        ));
+        for word in &test.words {
+            self.line(&format!("        {PALE}{word}{PALE:#}"));
+        }
+        match &test.outcome {
+            Outcome::Passed => self.passed += 1,
+            Outcome::Failed(reason) => {
+                self.failed += 1;
+                self.failures.push(format!("{}: {reason}", test.name));
+            }
+            Outcome::Skipped(_) => self.skipped += 1,
+        }
+        self.record(&test);
+    }
+
+    /// Counts results that need no line each.
+    pub fn add_quietly(&mut self, test: Test) {
+        if test.outcome == Outcome::Passed {
+            self.passed += 1;
+            self.record(&test);
+        } else {
+            self.add(test);
+        }
+    }
+
+    fn record(&mut self, test: &Test) {
+        let Some(suite) = &mut self.suite else { return };
+        let mut case = TestCase::new(test.name.clone(), status(&test.outcome));
+        case.set_classname(suite.name.as_str().to_owned());
+        case.set_time(test.time);
+        if !test.words.is_empty() {
+            case.set_system_out(test.words.join("\n"));
+        }
+        suite.add_test_case(case);
+        for detail in &test.details {
+            let mut case = TestCase::new(detail.name.clone(), status(&detail.outcome));
+            case.set_classname(format!("{}.{}", suite.name.as_str(), test.name));
+            if !detail.text.is_empty() {
+                case.set_system_out(&detail.text);
+            }
+            suite.add_test_case(case);
+        }
+    }
+
+    /// Writes the JUnit file.
+    pub fn write_junit(&mut self, path: &Path) -> Result<()> {
+        self.end_group();
+        let file = File::create(path).with_context(|| path.display().to_string())?;
+        self.junit
+            .serialize(file)
+            .with_context(|| path.display().to_string())
+    }
+
+    /// Prints what failed and the last line; whether all is well.
+    pub fn conclude(&self) -> bool {
+        if !self.failures.is_empty() {
+            self.line(&format!("\n{BAD}Failed{BAD:#}"));
+            for failure in &self.failures {
+                self.line(&format!("  {failure}"));
+            }
+        }
+        let good = self.failed == 0 && self.passed > 0;
+        let style = if good { GOOD } else { BAD };
+        if self.passed + self.failed + self.skipped == 0 {
+            self.line("\nno test has run");
+        }
+        self.line(&format!(
+            "\n{style}{} passed, {} failed, {} skipped{style:#}",
+            self.passed, self.failed, self.skipped
+        ));
+        good
+    }
+}
+
+/// Measures one test.
+pub struct Clock {
+    live: ProgressBar,
+    start: Instant,
+}
+
+impl Clock {
+    /// How long it has run.
+    pub fn time(&self) -> Duration {
+        self.start.elapsed()
+    }
+
+    /// Says more about what it is doing.
+    pub fn say(&self, what: &str) {
+        self.live.set_message(what.to_owned());
+    }
+}
+
+fn status(outcome: &Outcome) -> TestCaseStatus {
+    match outcome {
+        Outcome::Passed => TestCaseStatus::success(),
+        Outcome::Failed(reason) => {
+            let mut status = TestCaseStatus::non_success(NonSuccessKind::Failure);
+            status.set_message(reason.clone());
+            status
+        }
+        Outcome::Skipped(reason) => {
+            let mut status = TestCaseStatus::skipped();
+            status.set_message(reason.clone());
+            status
+        }
+    }
+}

@@ -1,0 +1,7 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# It never ends.
+# timeout: 5
+echo 'KTAP version 1'
+echo '1..1'
+sleep 1000

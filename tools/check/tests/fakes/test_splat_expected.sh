@@ -1,0 +1,8 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# The kernel reports what it should.
+# expect-splat: as it should
+echo 'KTAP version 1'
+echo '1..1'
+echo '<4>WARNING: as it should' >/dev/kmsg
+echo 'ok 1 warned'
