@@ -37,13 +37,17 @@ static uint nr_regions = 1;
 module_param(nr_regions, uint, 0444);
 MODULE_PARM_DESC(nr_regions, "how many regions the range is cut into");
 
-static bool pages = true, hints = true, commands = true;
+static bool pages = true, dimm = true, commands = true, unarmed, keep;
 module_param(pages, bool, 0444);
 MODULE_PARM_DESC(pages, "struct pages for the memory of raw namespaces");
-module_param(hints, bool, 0444);
-MODULE_PARM_DESC(hints, "the region is known to need flushes: FUA, no MAP_SYNC");
+module_param(dimm, bool, 0444);
+MODULE_PARM_DESC(dimm, "known to need flushes: FUA, no MAP_SYNC; 0: as e820");
 module_param(commands, bool, 0444);
 MODULE_PARM_DESC(commands, "the bus has a clear-error command");
+module_param(unarmed, bool, 0444);
+MODULE_PARM_DESC(unarmed, "the memory can't persist: the region is read-only");
+module_param(keep, bool, 0444);
+MODULE_PARM_DESC(keep, "the memory holds what it held; otherwise zeroes");
 
 /* ---- errors ---- */
 
@@ -261,10 +265,13 @@ MODULE_PARM_DESC(decoy, "another disk of this name; an empty string removes it")
 static int add_regions(void)
 {
 	u64 len = size / nr_regions;
-	/* Without a label area: one namespace is the whole region. */
-	struct nvdimm *nvdimm = nvdimm_create(bus, NULL, NULL, 0, 0, 0, NULL);
+	struct nvdimm *nvdimm = NULL;
 
-	if (!nvdimm || nvdimm_bus_check_dimm_count(bus, 1))
+	/* Without a label area: one namespace is the whole region. */
+	if (dimm)
+		nvdimm = nvdimm_create(bus, NULL, NULL,
+				       unarmed << NDD_UNARMED, 0, 0, NULL);
+	if (nvdimm_bus_check_dimm_count(bus, dimm))
 		return -ENXIO;
 	for (uint i = 0; i < nr_regions; i++) {
 		struct resource res = DEFINE_RES_MEM(start + i * len, len);
@@ -276,10 +283,10 @@ static int add_regions(void)
 		struct nd_region_desc desc = {
 			.res = &res,
 			.mapping = &mapping,
-			.num_mappings = 1,
+			.num_mappings = dimm,
 			.numa_node = NUMA_NO_NODE,
 			.target_node = NUMA_NO_NODE,
-			.flags = pages << ND_REGION_PAGEMAP | hints << ND_REGION_ASYNC,
+			.flags = pages << ND_REGION_PAGEMAP | dimm << ND_REGION_ASYNC,
 			.flush = provider_flush,
 		};
 
@@ -303,9 +310,9 @@ static void provider_exit(void)
 
 static int provider_init(void)
 {
+	/* Its devices don't pin the module: with it the memory can be taken away. */
 	static struct nvdimm_bus_descriptor desc = {
 		.provider_name = KBUILD_MODNAME,
-		.module = THIS_MODULE,
 	};
 	struct badrange_entry *entry;
 	int rc = -ENOMEM;
@@ -317,6 +324,8 @@ static int provider_init(void)
 	memory = memremap(start, size, MEMREMAP_WB);
 	if (!memory)
 		return -ENOMEM;
+	if (!keep)
+		memset(memory, 0, size);
 	parent = root_device_register(KBUILD_MODNAME);
 	if (IS_ERR(parent))
 		goto unmap;
