@@ -152,7 +152,7 @@ pub fn steps(top: &Path) -> Result<Vec<Step>> {
     let mut command = Command::new("shellcheck");
     command
         .current_dir(top)
-        .arg("--external-sources")
+        .args(["--external-sources", "--source-path=SCRIPTDIR"])
         .args(scripts(top)?);
     add(
         "shellcheck",
