@@ -24,6 +24,13 @@ set -eu
 : "${DRIVER:=rust_pmem}" "${STAGE:=1}" "${MODULE:=/rust_pmem/rust_pmem.ko}"
 ND=/sys/bus/nd/devices
 
+# Run from the guest's own memory, as the way to the checkout is long.
+if [ ! -e /run/pmem/pmem-io ] && [ -e "${MODULE%/*}/build/tools/release/pmem-io" ]; then
+	mkdir -p /run/pmem
+	cp "${MODULE%/*}/build/tools/release/pmem-io" /run/pmem/
+fi
+PATH=/run/pmem:$PATH
+
 # ---- KTAP ----
 
 TAP_COUNT=0
@@ -234,8 +241,8 @@ disk_of() {
 # fresh_labels: empty labels on every NVDIMM, as ndctl needs them to make namespaces; what was there is gone.
 fresh_labels() {
 	ndctl disable-region all >/dev/null 2>&1 || :
-	ndctl init-labels -f all >/dev/null
-	ndctl enable-region all >/dev/null
+	ndctl init-labels -f all >/dev/null 2>&1
+	ndctl enable-region all >/dev/null 2>&1
 	settle
 }
 
@@ -251,4 +258,45 @@ make_fsdax() {
 make_namespace() {
 	ndctl create-namespace -f "$@" || return
 	settle
+}
+
+# ---- disks ----
+
+# labelled_region: the region of an NVDIMM that has a label area.
+labelled_region() {
+	for nd_region in "$ND"/region*; do
+		nd_dimm=$(cut -d , -f 1 "$nd_region/mapping0" 2>/dev/null) || continue
+		if grep -qw set_data "$ND/$nd_dimm/commands"; then
+			printf '%s\n' "${nd_region##*/}"
+			return
+		fi
+	done
+	return 1
+}
+
+# labelled_disk ARGUMENTS OF ndctl create-namespace…: the only namespace of that region, its labels being emptied before; prints
+# the name of its disk.
+labelled_disk() {
+	fresh_labels
+	ndctl create-namespace -r "$(labelled_region)" "$@" >/tmp/labelled_disk.json || return
+	settle
+	jq -r .blockdev /tmp/labelled_disk.json
+}
+
+# plain_disk: the disk of an NVDIMM that has no label area, raw.
+plain_disk() {
+	for nd_plain in $(namespaces ACPI.NFIT); do
+		nd_region=$(readlink -f "$ND/$nd_plain")
+		nd_region=${nd_region%/*}
+		if ! grep -qw set_data "$ND/$(cut -d , -f 1 "$nd_region/mapping0")/commands"; then
+			disk_of "$nd_plain"
+			return
+		fi
+	done
+	return 1
+}
+
+# e820_disk: the disk of the e820 memory, raw.
+e820_disk() {
+	disk_of "$(e820_ns)"
 }
