@@ -22,6 +22,10 @@
 help:
 	@sed -n 's/^#: //p' Makefile
 
+# A command for the guest's shell is its own: its $ are not for make.
+override RUN := $(value RUN)
+export RUN
+
 # The build root is entered once: its tools may call these targets from inside.
 enter := $(if $(RUST_PMEM_IMAGES),,setup/enter)
 release := $(CURDIR)/build/tools/release
@@ -33,12 +37,18 @@ setup:
 
 ifeq ($(if $(enter),$(KDIR)),)
 module: setup
-	$(enter) make -C /usr/src/kernel-build M=$(CURDIR) ARCH=x86 CC=x86_64-linux-gnu-gcc-14 $(call given,$(kbuild_variables)) modules
+	@$(enter) make -C /usr/src/kernel-build M=$(CURDIR) --no-print-directory \
+		ARCH=x86 CC=x86_64-linux-gnu-gcc-14 $(call given,$(kbuild_variables)) modules
 else
 module:
 	@$(call given,$(kbuild_variables) RUSTC BINDGEN) setup/check-kdir '$(KDIR)'
 	$(MAKE) -C '$(KDIR)' M=$(CURDIR) modules
 endif
+
+# What selftests load into the guest besides: a provider of memory that fails on demand.
+provider: setup
+	@$(enter) make -C /usr/src/kernel-build M=$(CURDIR)/tests/provider --no-print-directory \
+		ARCH=x86 CC=x86_64-linux-gnu-gcc-14 modules
 
 tools: setup
 	$(enter) cargo build --release --locked --offline --manifest-path tools/Cargo.toml
@@ -46,11 +56,11 @@ tools: setup
 demo: module tools
 	@$(enter) $(release)/pmem-demo
 
-check: tools
-	@$(enter) $(release)/pmem-check $(if $(DRIVER),--driver '$(DRIVER)') $(TESTS)
+check: tools provider
+	@set -f; $(enter) $(release)/pmem-check $(if $(DRIVER),--driver '$(DRIVER)') $$TESTS
 
 vm: module tools
-	@$(enter) $(release)/pmem-vm $(VM) $(if $(RUN),-- '$(RUN)')
+	@$(enter) $(release)/pmem-vm $(VM) $${RUN:+--run "$$RUN"}
 
 lint: tools
 	@$(enter) $(release)/pmem-check --lint
@@ -59,11 +69,11 @@ fmt: setup
 	$(enter) sh -c 'rustfmt --edition 2021 *.rs abstractions/*.rs && cargo fmt --all --manifest-path tools/Cargo.toml'
 
 clean:
-	rm -rf build .rust_pmem.* .Module.symvers.cmd .modules.order.cmd Module.symvers modules.order \
-		rust_pmem.ko rust_pmem.mod rust_pmem.mod.c rust_pmem.mod.o rust_pmem.o abstractions/bindings_generated.rs \
-		abstractions/.bindings_generated.rs.*
+	rm -rf build abstractions/bindings_generated.rs
+	find . -name .git -prune -o -type f \( -name '*.ko' -o -name '*.o' -o -name '*.mod' -o -name '*.mod.c' -o -name '.*.cmd' \
+		-o -name '.*.d' -o -name Module.symvers -o -name modules.order \) -exec rm {} +
 
 distclean: clean
 	setup/remove
 
-.PHONY: help setup module tools demo check vm lint fmt clean distclean
+.PHONY: help setup module provider tools demo check vm lint fmt clean distclean
