@@ -4,8 +4,8 @@
  * kernel was told to leave alone (memmap=64M$512M), whose media can fail, be
  * healed or refuse to, and whose flushes can be counted, slowed down and failed.
  *
- * Parameters are in bytes, with K or M; OFFSET counts from the start of the
- * range. Those that can be changed are in /sys/module/pmem_provider/parameters.
+ * An OFFSET is in bytes, K or M from the start of the range; other sizes are in
+ * bytes. What can be changed is in /sys/module/pmem_provider/parameters.
  */
 
 #include <linux/bio.h>
