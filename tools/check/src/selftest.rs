@@ -193,6 +193,8 @@ impl<'a> Runner<'a> {
     ) -> Result<Machine, String> {
         self.boots += 1;
         let serial = self.logs.join(format!("machine-{:02}.log", self.boots));
+        // Of an earlier run.
+        let _ = fs::remove_file(&serial);
         clock.say("booting");
         let retried = &mut self.retried;
         let mut note = |text: &str| {

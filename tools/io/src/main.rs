@@ -4,9 +4,9 @@
 
 mod pattern;
 
+use abstractions::Mapping;
 use abstractions::mapping::Want;
 use abstractions::sigbus::{self, Refusal};
-use abstractions::{Mapping, cache};
 use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use pattern::Pattern;
@@ -21,7 +21,7 @@ use units::{PAGE, Size};
 
 /// What a test of persistent memory does to a file or a mapping that no packaged program does.
 ///
-/// Status: 0, 1 for an error (the errno's name is in the message), 2 for bad arguments, 3 where memory refused an access or bytes are
+/// Status: 0, 1 for an error (of which the errno is the last word), 2 for bad arguments, 3 where memory refused an access or bytes are
 /// not what they should be: what and where is printed, one line each.
 #[derive(Parser)]
 #[command(name = "pmem-io", version, max_term_width = 120)]
@@ -40,6 +40,9 @@ enum Command {
         seed: Seed,
         #[command(flatten)]
         map: Map,
+        /// Write this text and a newline instead of the pattern
+        #[arg(long)]
+        text: Option<String>,
         /// How the bytes become durable
         #[arg(long, value_name = "HOW", default_value = "none")]
         durable: Durable,
@@ -190,8 +193,21 @@ fn work(command: Command) -> Result<usize> {
             area,
             seed,
             map,
+            text,
             durable,
-        } => map_write(&area, Pattern::new(seed.seed), &map, durable),
+        } => {
+            let pattern = Pattern::new(seed.seed);
+            map_write(&area, &map, durable, |bytes, at| match &text {
+                Some(text) => {
+                    let text = text.bytes().chain([b'\n']).skip(at as usize);
+                    bytes
+                        .iter_mut()
+                        .zip(text)
+                        .for_each(|(byte, letter)| *byte = letter);
+                }
+                None => pattern.fill(bytes, at),
+            })
+        }
         Command::MapRead { area, map } => {
             let mapping = area.map(&map, false)?;
             let mut page = [0; PAGE as usize];
@@ -376,7 +392,13 @@ fn each_page(
     Ok(refused)
 }
 
-fn map_write(area: &Area, pattern: Pattern, map: &Map, durable: Durable) -> Result<usize> {
+/// Stores to each page what `make` makes of what is there and its place in the file.
+fn map_write(
+    area: &Area,
+    map: &Map,
+    durable: Durable,
+    make: impl Fn(&mut [u8], u64),
+) -> Result<usize> {
     ensure!(
         durable != Durable::Flush || map.sync,
         "--durable flush: without --sync the file's own records may be lost"
@@ -384,20 +406,17 @@ fn map_write(area: &Area, pattern: Pattern, map: &Map, durable: Durable) -> Resu
     let mapping = area.map(map, true)?;
     let mut bytes = [0; PAGE as usize];
     let refused = each_page(&mapping, |at, length| {
-        pattern.fill(&mut bytes[..length], area.offset.bytes() + at as u64);
+        mapping.try_copy_out(at, &mut bytes[..length])?;
+        make(&mut bytes[..length], area.offset.bytes() + at as u64);
         mapping.try_copy_in(at, &bytes[..length])
     })?;
     match durable {
         Durable::None => {}
-        Durable::Flush => println!("flushed by {}", flush(&mapping)),
+        Durable::Flush => println!("flushed by {}", mapping.write_back(0, mapping.len())),
         Durable::Msync => mapping.sync(0, mapping.len()).context("msync")?,
         Durable::Fsync => area.open(true, false)?.sync_all().context("fsync")?,
     }
     Ok(refused)
-}
-
-fn flush(mapping: &Mapping) -> cache::Flush {
-    mapping.write_back(0, mapping.len())
 }
 
 fn map_verify(area: &Area, pattern: Pattern, map: &Map) -> Result<usize> {

@@ -1,0 +1,241 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! How the story is told: chapters, commands and what they print, what was seen.
+
+use anstream::println;
+use anstyle::{AnsiColor, Style};
+use anyhow::{Context, Error, Result, bail};
+use comfy_table::Table;
+use comfy_table::presets::UTF8_BORDERS_ONLY;
+use std::path::Path;
+use std::time::{Duration, Instant};
+use vm::{Ended, Options, Vm, reports};
+
+const TITLE: Style = AnsiColor::Cyan.on_default().bold();
+const CHAPTER: Style = Style::new().bold();
+const PALE: Style = AnsiColor::BrightBlack.on_default();
+const COMMAND: Style = AnsiColor::Yellow.on_default();
+const GOOD: Style = AnsiColor::Green.on_default().bold();
+const BAD: Style = AnsiColor::Red.on_default().bold();
+
+/// Columns of prose.
+const WIDTH: usize = 100;
+/// No command of the story takes so long.
+const LIMIT: Duration = Duration::from_secs(90);
+/// Lines shown of what a command prints.
+const LINES: usize = 8;
+
+/// The story so far.
+pub struct Story {
+    start: Instant,
+    machine: Option<Vm>,
+    /// Bytes of the kernel's log before this machine took commands.
+    healthy_from: u64,
+    chapters: usize,
+    seen: Vec<(String, String)>,
+    last: Vec<String>,
+}
+
+impl Story {
+    /// Nothing told yet.
+    pub fn new() -> Self {
+        Self {
+            start: Instant::now(),
+            machine: None,
+            healthy_from: 0,
+            chapters: 0,
+            seen: Vec::new(),
+            last: Vec::new(),
+        }
+    }
+
+    /// The story's name.
+    pub fn title(&self, text: &str) {
+        println!("\n{TITLE}{text}{TITLE:#}");
+    }
+
+    /// Begins a chapter: what is done, and why.
+    pub fn chapter(&mut self, name: &str, why: &str) {
+        self.chapters += 1;
+        println!("\n{CHAPTER}{:>2}  {name}{CHAPTER:#}", self.chapters);
+        self.remark(why);
+    }
+
+    /// Prose.
+    pub fn remark(&self, text: &str) {
+        for line in wrapped(text) {
+            println!("    {line}");
+        }
+    }
+
+    /// Something that happens outside of the machine.
+    pub fn host(&self, text: &str) {
+        println!("    {COMMAND}host:{COMMAND:#} {text}");
+    }
+
+    /// What was just shown; it will stand in the table at the end.
+    pub fn seen(&mut self, what: &str, evidence: &str) {
+        let pale = if evidence.is_empty() {
+            String::new()
+        } else {
+            format!(" {PALE}{evidence}{PALE:#}")
+        };
+        println!("    {GOOD}✓{GOOD:#} {what}{pale}");
+        self.seen.push((what.to_owned(), evidence.to_owned()));
+    }
+
+    /// Boots a machine.
+    pub fn boot(&mut self, options: &Options, folder: &Path, log: &Path) -> Result<()> {
+        let mut note = |text: &str| println!("    {PALE}{text}{PALE:#}");
+        let vm = Vm::boot(options, folder, log, &mut note)?;
+        println!(
+            "    {PALE}booted in {:.1} s, without KVM{PALE:#}",
+            vm.boot_time().as_secs_f64()
+        );
+        self.healthy_from = vm.serial().len();
+        self.machine = Some(vm);
+        Ok(())
+    }
+
+    /// Runs a command line in the machine, unseen; it must succeed. Returns what it prints.
+    pub fn quietly(&mut self, command: &str) -> Result<String> {
+        match self.run(command)? {
+            (0, output) => Ok(output),
+            (status, output) => {
+                self.last = output.lines().map(str::to_owned).collect();
+                bail!("status {status} of: {command}")
+            }
+        }
+    }
+
+    /// Runs a command line in the machine and shows it and what it prints; it must succeed.
+    pub fn guest(&mut self, command: &str) -> Result<String> {
+        match self.guest_status(command)? {
+            (0, output) => Ok(output),
+            (status, _) => bail!("status {status} of: {command}"),
+        }
+    }
+
+    /// The same, and it may fail.
+    pub fn guest_status(&mut self, command: &str) -> Result<(i32, String)> {
+        println!("    {COMMAND}${COMMAND:#} {command}");
+        let (status, output) = self.run(command)?;
+        let lines: Vec<&str> = output.lines().collect();
+        let hidden = if lines.len() > LINES {
+            lines.len() - 1
+        } else {
+            0
+        };
+        if hidden > 0 {
+            println!("      {PALE}… {hidden} lines, then:{PALE:#}");
+        }
+        for line in &lines[hidden..] {
+            println!("      {PALE}{line}{PALE:#}");
+        }
+        self.last = lines.iter().map(|&line| line.to_owned()).collect();
+        Ok((status, output))
+    }
+
+    fn run(&mut self, command: &str) -> Result<(i32, String)> {
+        let vm = self.machine.as_mut().context("there is no machine")?;
+        let command = format!("PATH=/rust_pmem/build/tools/release:$PATH; {command}");
+        let (ended, output) = vm.output(&command, LIMIT)?;
+        match ended {
+            Ended::Exited(status) => Ok((status, output)),
+            Ended::TimedOut => bail!("not done after {} s: {command}", LIMIT.as_secs()),
+            Ended::Lost(_) => bail!("the machine was lost in: {command}"),
+        }
+    }
+
+    /// The power fails.
+    pub fn cut_power(&mut self) -> Result<()> {
+        self.healthy()?;
+        let vm = self.machine.take().context("there is no machine")?;
+        vm.cut_power();
+        self.host("kill -9 qemu");
+        Ok(())
+    }
+
+    /// Memory at a physical address fails.
+    pub fn machine_check(&mut self, address: u64) -> Result<()> {
+        let vm = self.machine.as_mut().context("there is no machine")?;
+        vm.monitor().machine_check(address, 12)?;
+        self.host(&format!(
+            "machine check: uncorrected error in the page at {address:#x}"
+        ));
+        Ok(())
+    }
+
+    /// Fails if the kernel of this machine reported anything.
+    pub fn healthy(&mut self) -> Result<()> {
+        let vm = self.machine.as_ref().context("there is no machine")?;
+        if let Some(report) = reports(&vm.serial().since(self.healthy_from)?)
+            .into_iter()
+            .next()
+        {
+            self.last = report.lines;
+            bail!("the kernel reported: {}", report.title);
+        }
+        Ok(())
+    }
+
+    /// The table of what was shown.
+    pub fn conclude(&self) {
+        let mut table = Table::new();
+        table
+            .load_preset(UTF8_BORDERS_ONLY)
+            .set_header(["", "shown", "seen"]);
+        for (what, evidence) in &self.seen {
+            table.add_row(["✓", what, evidence]);
+        }
+        println!("\n{table}");
+        println!("All of it in {:.0} s.", self.start.elapsed().as_secs_f64());
+    }
+
+    /// What failed first, and the guest's last lines.
+    pub fn fail(&self, error: &Error) {
+        println!("\n    {BAD}✗ {error:#}{BAD:#}");
+        for line in self.last.iter().rev().take(20).rev() {
+            println!("      {PALE}{line}{PALE:#}");
+        }
+        if let Some(vm) = &self.machine {
+            println!("    the last lines of the guest's log:");
+            for line in vm.serial().tail(20) {
+                println!("      {PALE}{line}{PALE:#}");
+            }
+            println!("    all of it: {}", vm.serial().path().display());
+        }
+    }
+}
+
+/// Prose in lines of at most `WIDTH` columns.
+fn wrapped(text: &str) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    for word in text.split_whitespace() {
+        let line = lines
+            .last_mut()
+            .filter(|line| line.is_empty() || line.len() + word.len() < WIDTH);
+        match line {
+            Some(line) if line.is_empty() => line.push_str(word),
+            Some(line) => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            None => lines.push(word.to_owned()),
+        }
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn prose_keeps_its_words_and_its_width() {
+        let text = "word ".repeat(100);
+        let lines = wrapped(&text);
+        assert!(lines.len() > 1 && lines.iter().all(|line| line.len() <= WIDTH));
+        assert_eq!(lines.join(" "), text.trim());
+    }
+}
