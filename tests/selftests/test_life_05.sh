@@ -1,0 +1,28 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# A namespace that is unbound under a mounted DAX file system: files fail, unmount works, and nothing is lost that was synced.
+# vm: --bare --append memmap=64M$512M
+. "$(dirname "$0")/../provider/lib.sh"
+
+need pmem-io
+cleanup() {
+	umount /mnt 2>/dev/null
+	provider_cleanup
+}
+plan 8
+provide
+mkfs.ext4 -q -b 4096 "/dev/$DISK"
+mount -o dax "/dev/$DISK" /mnt
+truncate -s 4M /mnt/file
+pmem-io fill /mnt/file
+sync
+check "unbind" sh -c "echo $NAMESPACE >/sys/bus/nd/drivers/$DRIVER/unbind"
+check_fails "a read" pmem-io pread /mnt/file --length 4K
+check_fails "a write" pmem-io pwrite /mnt/file --length 4K
+check_fails "a new file" sh -c "echo >/mnt/new"
+check "umount" umount /mnt
+echo "$NAMESPACE" >"/sys/bus/nd/drivers/$DRIVER/bind"
+check "mounted again" mount -o dax "/dev/$DISK" /mnt
+check "the file is there" pmem-io verify /mnt/file
+umount /mnt
+check "and the file system is whole" e2fsck -fn "/dev/$DISK"
