@@ -300,3 +300,24 @@ plain_disk() {
 e820_disk() {
 	disk_of "$(e820_ns)"
 }
+
+# ---- file systems ----
+
+MNT=/tmp/mnt
+
+# make_fs ext4|xfs DISK [OPTION OF mkfs…]: a file system for DAX: pages as blocks, files aligned for mappings of 2 MiB.
+make_fs() {
+	fs_type=$1
+	fs_disk=/dev/$2
+	shift 2
+	case $fs_type in
+	ext4) mkfs.ext4 -q -F -b 4096 -E stride=512,stripe_width=512,nodiscard "$@" "$fs_disk" ;;
+	xfs) modprobe xfs && mkfs.xfs -q -f -K -d agcount=2,su=2m,sw=1 "$@" "$fs_disk" ;;
+	esac
+}
+
+# mount_dax DISK [OPTIONS]: mounts it at MNT, all of its files with DAX.
+mount_dax() {
+	mkdir -p "$MNT"
+	mount -o "dax=always${2:+,$2}" "/dev/$1" "$MNT"
+}
