@@ -1,0 +1,26 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# A program is executed from a DAX file system, and private mappings of its pages are its own.
+# vm: --nvdimm size=512M,labels --nvdimm size=64M --e820 64M@512M
+. "$(dirname "$0")/../lib.sh"
+
+cleanup() {
+	umount $MNT 2>/dev/null
+}
+
+plan 5
+load_driver
+disk=$(labelled_disk -m fsdax -M dev)
+make_fs ext4 "$disk"
+mount_dax "$disk"
+program=$(command -v sha256sum)
+cp "$program" $MNT/program
+is "it runs and gives the right answer" "$(seq 10000 | $MNT/program)" "$(seq 10000 | sha256sum)"
+check "its file has not changed" cmp "$program" $MNT/program
+$MNT/program >/dev/null </dev/zero &
+pid=$!
+check_fails "its file can't be written while it runs" sh -c "echo x >>$MNT/program"
+check "its code is mapped from the file" grep -q "r-xp.*$MNT/program" /proc/$pid/maps
+kill $pid
+wait $pid 2>/dev/null || :
+check "then it can" sh -c "echo x >>$MNT/program"
