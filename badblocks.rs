@@ -37,21 +37,24 @@ pub(crate) struct ErrorList<'bound> {
     list: BadBlocks,
     region: &'bound Region,
     data: RangeInclusive<u64>,
+    link: Arc<FailureLink>,
     file: SetOnce<sysfs::File>,
 }
 
 impl<'bound> ErrorList<'bound> {
     /// The list for the data area at the physical addresses `data`, with what the bus knows of
-    /// it. [`ENOMEM`].
+    /// it. Failures of its memory are reported through `link`. [`ENOMEM`].
     pub(crate) fn new(
         region: &'bound Region,
         data: RangeInclusive<u64>,
+        link: Arc<FailureLink>,
     ) -> impl PinInit<Self, Error> + 'bound {
         try_pin_init!(Self {
             list <- BadBlocks::new(),
             _: { region.read_errors(&list, &data) },
             region,
             data,
+            link,
             file: SetOnce::new(),
         })
     }
@@ -85,6 +88,20 @@ impl<'bound> ErrorList<'bound> {
         let sectors = span.sectors();
 
         self.list.first_bad(sectors.start, sectors.len)
+    }
+
+    /// Whether pages that `span` touches are bad, or may have been taken out of the kernel's map:
+    /// if not, it can be written without ado.
+    #[inline]
+    pub(crate) fn suspects(&self, span: &Span) -> bool {
+        self.link.has_reported() || (!self.is_empty() && self.is_listed_around(span))
+    }
+
+    #[cold]
+    fn is_listed_around(&self, span: &Span) -> bool {
+        let sectors = span.sectors_of_pages();
+
+        self.list.first_bad(sectors.start, sectors.len).is_some()
     }
 
     /// Takes the sectors of `span` off the list: their errors are cleared, and they hold what was

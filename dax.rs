@@ -35,53 +35,44 @@ impl Media<'_> {
 
 impl Operations for Media<'_> {
     /// With no errors listed, all to the end of the device is usable, however much was asked for.
-    /// Otherwise, of what was asked for, the pages before the first bad one are: so that whoever
-    /// reads a stretch gets all in front of it. A recovery write gets up to a bad page, and that
-    /// page alone.
+    /// Otherwise, of what was asked for, the pages before the first bad one are: so that `read(2)`
+    /// gets all in front of it. A recovery write gets up to a bad page, and that page alone.
+    ///
+    /// The kernel's `dax_range_compare_iter` (deduplication) does not look how many pages it got;
+    /// see "Errors" in Documentation/design.rst.
     fn direct_access(&self, offset: u64, pages: u64, access: Access) -> Result<Translation> {
         let mut left = self.pages_from(offset)?;
-        let (address, pfn) = self.locate(&left)?;
         let to_end = (left.len() >> PAGE_SHIFT) as u64;
-        let found = |pages| {
-            Ok(Translation {
-                address,
-                pfn,
-                pages,
-            })
-        };
+        let start = left;
 
         if self.errors().is_empty() {
-            return found(to_end);
+            return self.translate(&start, to_end);
         }
 
         let pages = pages.min(to_end);
         // CAST: No more than `left.len()`, which is a `usize`.
         let asked = left.take((pages << PAGE_SHIFT) as usize);
         let Some(bad) = self.errors().first_in(&asked) else {
-            return found(pages);
+            return self.translate(&start, pages);
         };
         match (asked.whole_pages_before(bad), access) {
             // At a touch the process gets `SIGBUS` with `BUS_MCEERR_AR`; `read(2)` fails with `EIO`.
             (0, Access::Normal) => Err(ehwpoison()),
-            (0, Access::RecoveryWrite) => found(1),
-            (good, _) => found(good),
+            (0, Access::RecoveryWrite) => self.translate(&start, 1),
+            (good, _) => self.translate(&start, good),
         }
     }
 
     fn zero_pages(&self, offset: u64, pages: u64) -> Result {
         let span = Span::of_pages(offset, pages, self.size()).ok_or(EIO)?;
-        let bad = self.errors().first_in(&span).is_some();
+        let mut overwrite = self.overwrite(span)?;
 
-        if bad {
-            self.heal(&span)?;
-        }
-        self.zero(span)?;
-        if bad {
-            self.errors().remove(&span);
-        }
+        overwrite.zero()?;
+        overwrite.finish();
         Ok(())
     }
 
+    /// Writes nothing where a part of a bad page is to be written: a page is lost as a whole.
     fn recovery_write(&self, offset: u64, to: RecoveryWrite<'_>) -> usize {
         let start = usize::try_from(offset)
             .ok()
@@ -91,18 +82,13 @@ impl Operations for Media<'_> {
         else {
             return 0;
         };
-
-        if self.errors().first_in(&span).is_none() {
-            return to.copy();
-        }
-        // A page is lost as a whole, so that a part of it can't be recovered.
-        if !span.is_whole_pages() || self.heal(&span).is_err() {
+        let Ok(mut overwrite) = self.overwrite(span) else {
             return 0;
-        }
+        };
         let copied = to.copy();
-        let mut written = span;
 
-        self.errors().remove(&written.take(copied));
+        overwrite.wrote(copied);
+        overwrite.finish();
         copied
     }
 }

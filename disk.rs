@@ -42,36 +42,33 @@ impl<'bound> PmemDisk<'bound> {
         Self { media, flush, dax }
     }
 
-    /// The memory of the disk.
-    pub(crate) fn media(&self) -> &Media<'bound> {
-        &self.media
-    }
-
     /// Copies what the bio asks for; [`EIO`] if any of it is bad and can't be healed.
     #[inline]
     fn transfer(&self, bio: &Bio<'_>) -> Result {
+        // A flush alone; its sector means nothing.
+        if bio.len() == 0 {
+            return Ok(());
+        }
+
         let media = &*self.media;
-        let all = Span::of_sectors(bio.sector(), bio.len(), media.size()).ok_or(EIO)?;
-        let mut rest = all;
-        let bad = !media.errors().is_empty() && media.errors().first_in(&all).is_some();
+        let mut span = Span::of_sectors(bio.sector(), bio.len(), media.size()).ok_or(EIO)?;
 
         match bio.transfer() {
-            Transfer::Read(_) if bad => return Err(EIO),
-            Transfer::Read(segments) => {
-                for segment in segments {
-                    media.read(rest.take(segment.len()), &segment)?;
+            Transfer::Read(mut segments) => {
+                if media.errors().first_in(&span).is_some() {
+                    return Err(EIO);
+                }
+                while let Some(segment) = segments.next_segment() {
+                    media.read(&mut span, &segment)?;
                 }
             }
-            Transfer::Write(segments) => {
-                if bad {
-                    media.heal(&all)?;
+            Transfer::Write(mut segments) => {
+                let mut overwrite = media.overwrite(span)?;
+
+                while let Some(segment) = segments.next_segment() {
+                    overwrite.write(&segment)?;
                 }
-                for segment in segments {
-                    media.write(rest.take(segment.len()), &segment)?;
-                }
-                if bad {
-                    media.errors().remove(&all);
-                }
+                overwrite.finish();
             }
         }
         Ok(())

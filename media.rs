@@ -12,6 +12,10 @@ use crate::{
             Segment,
             ToBio, //
         },
+        dax::{
+            FailureLink,
+            Translation, //
+        },
         iomem,
         memory::Memory,
         nd, //
@@ -20,19 +24,17 @@ use crate::{
         ErrorList,
         Failures, //
     },
-    units::Span,
-    PAGE_SHIFT, //
+    units::Span, //
 };
-use core::ptr::NonNull;
 use kernel::{
     device::Bound,
-    prelude::*, //
+    prelude::*,
+    sync::Arc, //
 };
 
 /// The data area of a namespace, with the list of its errors.
 ///
-/// Read from the end: the range is claimed, its errors are listed, it is mapped. It is torn down
-/// in the opposite order.
+/// Fields are dropped from the top: the memory is unmapped, its list freed, its claim released.
 #[pin_data]
 pub(crate) struct Media<'bound> {
     memory: Memory<Failures>,
@@ -43,17 +45,18 @@ pub(crate) struct Media<'bound> {
 }
 
 impl<'bound> Media<'bound> {
-    /// `memory` begins with the first byte of data.
+    /// `memory` begins with the first byte of data; its failures are reported through `link`.
     pub(crate) fn new(
         dev: &'bound nd::Device<Bound>,
         claim: iomem::Claim<'bound>,
         memory: Memory<Failures>,
+        link: Arc<FailureLink>,
     ) -> impl PinInit<Self, Error> + 'bound {
         let start = memory.phys();
         let last = start.saturating_add(memory.len() as u64).saturating_sub(1);
 
         try_pin_init!(Self {
-            errors <- ErrorList::new(dev.region(), start..=last),
+            errors <- ErrorList::new(dev.region(), start..=last, link),
             memory,
             claim,
             dev,
@@ -76,48 +79,57 @@ impl<'bound> Media<'bound> {
         &self.errors
     }
 
-    /// The kernel's address and the page frame number of the first byte of `span`.
-    pub(crate) fn locate(&self, span: &Span) -> Result<(NonNull<c_void>, u64)> {
-        let address = self.memory.address(span.offset())?;
-        // No overflow: inside of one range of physical addresses.
-        let phys = self.memory.phys().wrapping_add(span.offset() as u64);
-
-        Ok((address, phys >> PAGE_SHIFT))
+    /// Where the `pages` pages at `span` are.
+    pub(crate) fn translate(&self, span: &Span, pages: u64) -> Result<Translation> {
+        self.memory.translate(span.offset(), pages)
     }
 
-    /// Copies `span` into memory of a bio; [`EIO`] if the memory fails under the copy.
+    /// Copies the first bytes of `rest` into memory of a bio, and takes them off it; [`EIO`] if the
+    /// memory fails under the copy.
     #[inline]
-    pub(crate) fn read(&self, span: Span, to: &Segment<'_, ToBio>) -> Result {
-        self.memory.read(span.offset(), to)
+    pub(crate) fn read(&self, rest: &mut Span, to: &Segment<'_, ToBio>) -> Result {
+        self.memory.read(rest.take(to.len()).offset(), to)
     }
 
-    /// Copies memory of a bio to `span`. Errors there must have been [healed](Self::heal).
-    #[inline]
-    pub(crate) fn write(&self, span: Span, from: &Segment<'_, FromBio>) -> Result {
-        self.memory.write(span.offset(), from)
-    }
-
-    /// Writes zeroes to `span`. Errors there must have been [healed](Self::heal).
-    pub(crate) fn zero(&self, span: Span) -> Result {
-        self.memory.zero(span.offset(), span.len())
-    }
-
-    /// Makes `span` fit to be written as a whole: clears the errors that are listed in it, page by
-    /// page, and puts its pages back into the kernel's map.
+    /// Begins to overwrite `span`, all of it: heals what is bad in it.
     ///
-    /// They stay listed, so that nobody reads what is there now, until the caller has written and
-    /// [removed](ErrorList::remove) them. [`EIO`] if an error can't be cleared, or if less than a
-    /// whole page is to be written where the page as a whole is lost. Sleeps.
-    pub(crate) fn heal(&self, span: &Span) -> Result {
-        let mut rest = *span;
+    /// [`EIO`] if an error can't be cleared, or if less than a whole page is to be written where
+    /// the page as a whole is lost; nothing is written then. Sleeps if there is something to heal.
+    #[inline]
+    pub(crate) fn overwrite(&self, span: Span) -> Result<Overwrite<'_, 'bound>> {
+        let healed = self.errors.suspects(&span);
 
-        while let Some((page, after)) = self
-            .errors
-            .first_in(&rest)
-            .and_then(|bad| rest.split_at_page_of(bad))
-        {
+        if healed {
+            self.heal(span)?;
+        }
+        Ok(Overwrite {
+            media: self,
+            span,
+            rest: span,
+            healed,
+        })
+    }
+
+    /// Clears the errors that are listed in `span`, page by page, and puts its pages back into the
+    /// kernel's map.
+    ///
+    /// They stay listed, so that nobody reads what is there now, until they have been written.
+    #[cold]
+    fn heal(&self, span: Span) -> Result {
+        let mut rest = span;
+
+        while rest.len() > 0 {
+            let page = rest.take_page();
+            let mapped = self.memory.is_mapped(page.offset(), page.len())?;
+
+            if mapped && self.errors.first_in(&page).is_none() {
+                continue;
+            }
+            // What left the kernel's map comes back in whole pages only.
+            if !mapped && !page.is_whole_pages() {
+                return Err(EIO);
+            }
             self.clear_errors(&page)?;
-            rest = after;
         }
         Ok(())
     }
@@ -128,10 +140,6 @@ impl<'bound> Media<'bound> {
         // No overflow: inside of one range of physical addresses.
         let phys = self.memory.phys().wrapping_add(offset as u64);
 
-        // What machine-check recovery took out of the kernel's map comes back in whole pages only.
-        if !span.is_whole_pages() && !self.memory.is_mapped(offset, len)? {
-            return Err(EIO);
-        }
         // CAST: `span` is not larger than a page.
         match self.dev.clear_poison(phys, len as u32) {
             Ok(cleared) if cleared as usize >= len => (),
@@ -142,5 +150,48 @@ impl<'bound> Media<'bound> {
             return Err(EIO);
         }
         self.memory.invalidate_caches(offset, len)
+    }
+}
+
+/// A span that is being overwritten from its start, and has been made fit for it.
+#[must_use = "what has been healed stays listed until `finish`"]
+pub(crate) struct Overwrite<'a, 'bound> {
+    media: &'a Media<'bound>,
+    span: Span,
+    rest: Span,
+    healed: bool,
+}
+
+impl Overwrite<'_, '_> {
+    /// Copies memory of a bio to what is left of the span.
+    #[inline]
+    pub(crate) fn write(&mut self, from: &Segment<'_, FromBio>) -> Result {
+        let to = self.rest.take(from.len());
+
+        self.media.memory.write(to.offset(), from)
+    }
+
+    /// Writes zeroes to all that is left of the span.
+    pub(crate) fn zero(&mut self) -> Result {
+        let to = self.rest.take(usize::MAX);
+
+        self.media.memory.zero(to.offset(), to.len())
+    }
+
+    /// `len` bytes have been written in another way.
+    pub(crate) fn wrote(&mut self, len: usize) {
+        self.rest.take(len);
+    }
+
+    /// Takes the sectors that were healed and written off the list of errors.
+    #[inline]
+    pub(crate) fn finish(mut self) {
+        if self.healed {
+            let written = self.span.len().saturating_sub(self.rest.len());
+
+            self.media
+                .errors
+                .remove(&self.span.take(written).whole_sectors());
+        }
     }
 }

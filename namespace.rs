@@ -29,10 +29,10 @@ use crate::{
         memory::Memory,
         nd::{
             Btt,
-            Claim,
             Device,
             Event,
-            Namespace, //
+            Namespace,
+            Probed, //
         },
         pagemap::Layout, //
     },
@@ -76,6 +76,7 @@ pub(crate) struct Attached<'bound> {
     dax: Option<Registration<Media<'bound>>>,
     disk: Disk<PmemDisk<'bound>>,
     flush: LastFlush<'bound>,
+    media: Arc<Media<'bound>>,
 }
 
 impl<'bound> Personality<'bound> {
@@ -86,14 +87,14 @@ impl<'bound> Personality<'bound> {
 
         if dev.is_btt() {
             return Ok(Self::Sector(Sector {
-                btt: Btt::attach(dev, ns)?,
+                btt: Btt::attach(&ns)?,
                 flush: LastFlush(Flush::new(dev.region())),
             }));
         }
         if !dev.is_page_map() {
-            decline_if_claimed(dev, ns)?;
+            decline_if_claimed(&ns)?;
         }
-        Ok(Self::Memory(Attached::new(dev, ns)?))
+        Ok(Self::Memory(Attached::new(dev, &ns)?))
     }
 
     /// Makes all that was written durable: the machine goes down.
@@ -109,8 +110,8 @@ impl<'bound> Personality<'bound> {
         match (self, event) {
             (Self::Sector(s), Event::RevalidatePoison) => s.btt.read_errors(region),
             (Self::Sector(s), Event::RevalidateRegion) => s.btt.follow_read_only(),
-            (Self::Memory(m), Event::RevalidatePoison) => m.disk.data().media().errors().read_log(),
-            (Self::Memory(m), Event::RevalidateRegion) => region.set_read_only_of(m.disk.as_ref()),
+            (Self::Memory(m), Event::RevalidatePoison) => m.media.errors().read_log(),
+            (Self::Memory(m), Event::RevalidateRegion) => dev.follow_read_only(&m.disk),
         }
     }
 
@@ -123,16 +124,16 @@ impl<'bound> Personality<'bound> {
 }
 
 /// [`ENXIO`] if an info block says that the namespace is another personality's.
-fn decline_if_claimed(dev: &Device<Core<'_>>, ns: &Namespace) -> Result {
-    let info = ns.enable(dev)?;
+fn decline_if_claimed(ns: &Namespace<'_, '_>) -> Result {
+    let info = ns.enable()?;
 
-    if let Claim::Claimed = info.probe_btt() {
+    if let Probed::Claimed = info.probe_btt() {
         return Err(ENXIO);
     }
-    if let Claim::Claimed = info.probe_page_map()? {
+    if let Probed::Claimed = info.probe_page_map()? {
         return Err(ENXIO);
     }
-    if let Claim::Claimed = info.probe_dax()? {
+    if let Probed::Claimed = info.probe_dax()? {
         return Err(ENXIO);
     }
     Ok(())
@@ -147,10 +148,10 @@ enum Mapping {
 }
 
 impl Mapping {
-    fn of(dev: &Device<Core<'_>>, ns: &Namespace) -> Result<Self> {
+    fn of(dev: &Device<Core<'_>>, ns: &Namespace<'_, '_>) -> Result<Self> {
         if dev.is_page_map() {
             // The info block must be read before the range is claimed below.
-            let (layout, data_offset) = ns.enable(dev)?.set_up_page_map()?;
+            let (layout, data_offset) = ns.enable()?.set_up_page_map()?;
 
             return Ok(Self::Pages(layout, data_offset));
         }
@@ -185,24 +186,24 @@ impl Mapping {
 }
 
 impl<'bound> Attached<'bound> {
-    fn new(dev: &'bound Device<Core<'_>>, ns: &'bound Namespace) -> Result<Self> {
+    fn new(dev: &'bound Device<Core<'_>>, ns: &Namespace<'bound, '_>) -> Result<Self> {
         let bound: &'bound Device<Bound> = dev;
         let region = bound.region();
         let flush = Flush::new(region);
         let range = ns.range();
 
         let mapping = Mapping::of(dev, ns)?;
-        let claim = iomem::Claim::new(&range, ns.as_ref()).inspect_err(|_| {
+        let claim = iomem::Claim::new(&range, ns.device()).inspect_err(|_| {
             dev_warn!(
                 dev.as_ref(),
-                "could not reserve region [mem {:#012x}-{:#012x}]\n",
+                "could not reserve region [mem {:#010x}-{:#010x}]\n",
                 range.start(),
                 range.end()
             )
         })?;
         let link = Arc::new(FailureLink::new(), GFP_KERNEL)?;
         let memory = mapping.map(dev, &range, &link)?;
-        let media = Arc::pin_init(Media::new(bound, claim, memory), GFP_KERNEL)?;
+        let media = Arc::pin_init(Media::new(bound, claim, memory, link.clone()), GFP_KERNEL)?;
 
         let fua = match region.has_flush() {
             Ok(fua) if cfg!(CONFIG_ARCH_HAS_UACCESS_FLUSHCACHE) => fua,
@@ -238,7 +239,7 @@ impl<'bound> Attached<'bound> {
         };
         let disk = disk.register(dev.as_ref())?;
 
-        region.set_read_only_of(disk.as_ref());
+        dev.follow_read_only(&disk);
         if media.errors().publish(disk.as_ref()).is_err() {
             dev_warn!(dev.as_ref(), "'badblocks' notification disabled\n");
         }
@@ -246,6 +247,7 @@ impl<'bound> Attached<'bound> {
             dax,
             disk,
             flush: LastFlush(flush),
+            media,
         })
     }
 }

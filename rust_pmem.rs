@@ -10,15 +10,16 @@
 //! ```
 //!
 //! A byte travels: `write(2)` → bio → [`PmemDisk::submit`](disk::PmemDisk) → its segments →
-//! [`Media::write`](media::Media::write) → memory; and is durable after
+//! [`Overwrite::write`](media::Overwrite::write) → memory; and is durable after
 //! [`Flush::now`](flush::Flush::now). In a DAX file it needs no driver at all, once
 //! [`direct_access`](dax) has said where the page is.
 //!
 //! An error travels: the bus's log → [`ErrorList`](badblocks::ErrorList) → `EIO` on that block
-//! alone, `SIGBUS` on that page alone → a write that covers it → [`Media::heal`](media::Media::heal)
-//! → off the list.
+//! alone, `SIGBUS` on that page alone → a write that covers it →
+//! [`Media::overwrite`](media::Media::overwrite) → off the list.
 
 #![deny(unsafe_code)]
+#![allow(rustdoc::private_intra_doc_links)]
 
 mod abstractions;
 mod badblocks;

@@ -92,6 +92,15 @@ impl Span {
         head
     }
 
+    /// The part of the span from its start that is whole sectors.
+    pub(crate) fn whole_sectors(&self) -> Self {
+        // INVARIANT: A part of the span.
+        Self {
+            offset: self.offset,
+            len: self.len & !((1 << SECTOR_SHIFT) - 1),
+        }
+    }
+
     /// The sectors that the span touches, also in part.
     pub(crate) fn sectors(&self) -> Sectors {
         let start = self.offset >> SECTOR_SHIFT;
@@ -110,28 +119,29 @@ impl Span {
         }
     }
 
-    /// The part of the span that is in the same page as `sector`, and what comes after it.
-    ///
-    /// `None` if no byte of that page is in the span.
-    pub(crate) fn split_at_page_of(&self, sector: u64) -> Option<(Self, Self)> {
-        let page = usize::try_from(sector).ok()? >> (PAGE_SHIFT as u32 - SECTOR_SHIFT);
-        let page_start = page.checked_mul(1 << PAGE_SHIFT)?;
-        let start = page_start.max(self.offset);
-        let end = page_start.saturating_add(1 << PAGE_SHIFT).min(self.end());
+    /// All sectors of the pages that the span touches.
+    pub(crate) fn sectors_of_pages(&self) -> Sectors {
+        let per_page = 1 << (PAGE_SHIFT as u32 - SECTOR_SHIFT);
+        let Sectors { start, len } = self.sectors();
+        let first = start & !(per_page - 1);
+        // Rounded up, without an addition that could overflow: to the end of the last page.
+        let last = start.wrapping_add(len).wrapping_sub(1) | (per_page - 1);
 
-        // INVARIANT: Both are inside of the span.
-        (start < end).then(|| {
-            (
-                Self {
-                    offset: start,
-                    len: end.wrapping_sub(start),
-                },
-                Self {
-                    offset: end,
-                    len: self.end().wrapping_sub(end),
-                },
-            )
-        })
+        Sectors {
+            start: first,
+            len: if len == 0 {
+                0
+            } else {
+                last.wrapping_sub(first).wrapping_add(1)
+            },
+        }
+    }
+
+    /// Splits off what is in the same page as the first byte.
+    pub(crate) fn take_page(&mut self) -> Self {
+        let in_page = self.offset & ((1 << PAGE_SHIFT) - 1);
+
+        self.take((1_usize << PAGE_SHIFT).wrapping_sub(in_page))
     }
 
     /// Whether the span consists of whole pages.

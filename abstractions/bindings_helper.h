@@ -21,6 +21,13 @@
 #include "pfn.h"
 #include "btt.h"
 
+#if !IS_ENABLED(CONFIG_LIBNVDIMM) || !IS_ENABLED(CONFIG_BTT) || \
+	!IS_ENABLED(CONFIG_NVDIMM_PFN) || !IS_ENABLED(CONFIG_NVDIMM_DAX) || \
+	!IS_ENABLED(CONFIG_ND_CLAIM) || !IS_ENABLED(CONFIG_FS_DAX) || \
+	!IS_ENABLED(CONFIG_ZONE_DEVICE) || !IS_ENABLED(CONFIG_ARCH_HAS_PMEM_API)
+#error "rust_pmem needs LIBNVDIMM, BTT, NVDIMM_PFN, NVDIMM_DAX, FS_DAX and ZONE_DEVICE, on x86-64 or arm64"
+#endif
+
 /* Macros become constants under their own names (Kbuild strips the prefix). */
 const blk_features_t RUST_CONST_HELPER_BLK_FEAT_WRITE_CACHE = BLK_FEAT_WRITE_CACHE;
 const blk_features_t RUST_CONST_HELPER_BLK_FEAT_FUA = BLK_FEAT_FUA;

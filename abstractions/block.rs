@@ -119,12 +119,18 @@ pub(crate) struct GenDisk {
 
 // SAFETY: A disk may be used and put by any thread.
 unsafe impl Send for GenDisk {}
-// SAFETY: A shared reference gives out the pointer alone.
+// SAFETY: What a shared reference does, finding files and taking references, any thread may do.
 unsafe impl Sync for GenDisk {}
 
 impl GenDisk {
     pub(super) fn as_raw(&self) -> *mut gendisk {
         self.disk.as_ptr()
+    }
+
+    /// The device that the disk is registered below; null before it is.
+    pub(super) fn parent(&self) -> *mut kernel::bindings::device {
+        // SAFETY: By the type invariant.
+        unsafe { (*(*self.as_raw()).part0).bd_device.parent }
     }
 
     /// The directory of the disk in sysfs has a file `name`: a reference to it.
@@ -161,6 +167,7 @@ impl Drop for GenDisk {
 /// A disk that nobody can find yet.
 pub(crate) struct UnregisteredDisk<T: Operations> {
     disk: GenDisk,
+    #[expect(dead_code, reason = "held for the operations")]
     data: KBox<T>,
 }
 
@@ -169,28 +176,18 @@ impl<T: Operations> UnregisteredDisk<T> {
         submit_bio: Some(Self::submit_callback),
         // An open disk keeps the module loaded.
         owner: (&raw const kernel::bindings::__this_module).cast_mut(),
-        poll_bio: None,
-        open: None,
-        release: None,
-        ioctl: None,
-        compat_ioctl: None,
-        check_events: None,
-        unlock_native_capacity: None,
-        getgeo: None,
-        set_read_only: None,
-        free_disk: None,
-        swap_slot_free_notify: None,
-        report_zones: None,
-        devnode: None,
-        get_unique_id: None,
-        pr_ops: core::ptr::null(),
-        alternative_gpt_sector: None,
+        ..pin_init::zeroed()
     };
 
+    #[allow(
+        clippy::needless_update,
+        reason = "with lockdep, an attribute has more fields"
+    )]
     const ATTRIBUTE: device_attribute = device_attribute {
         attr: attribute {
             name: T::Attribute::NAME.to_bytes_with_nul().as_ptr(),
             mode: 0o644,
+            ..pin_init::zeroed()
         },
         __bindgen_anon_1: kernel::bindings::device_attribute__bindgen_ty_1 {
             show: Some(Self::show_callback),
@@ -211,12 +208,10 @@ impl<T: Operations> UnregisteredDisk<T> {
         __bindgen_anon_1: kernel::bindings::attribute_group__bindgen_ty_1 {
             is_visible: Some(Self::is_visible_callback),
         },
-        is_bin_visible: None,
-        bin_size: None,
         __bindgen_anon_2: kernel::bindings::attribute_group__bindgen_ty_2 {
             attrs: Self::ATTRIBUTES_REF.as_ptr().cast_mut(),
         },
-        bin_attrs: core::ptr::null(),
+        ..pin_init::zeroed()
     };
     const ATTRIBUTES_REF: &'static [*mut attribute; 2] = &Self::ATTRIBUTES;
 
@@ -250,7 +245,7 @@ impl<T: Operations> UnregisteredDisk<T> {
         // and its list stay where they are until the disk is unregistered: see `Disk::drop`.
         unsafe {
             name(&mut (*raw).disk_name);
-            (*raw).fops = &Self::OPS;
+            (*raw).fops = const { &Self::OPS };
             (*raw).private_data = core::ptr::from_ref::<T>(&data).cast_mut().cast();
             (*raw).bb = data.bad_blocks().as_raw().cast();
             kernel::bindings::set_capacity(raw, sectors);
@@ -371,13 +366,6 @@ impl<T: Operations> AsRef<GenDisk> for UnregisteredDisk<T> {
 /// A disk that gets I/O until it is dropped, which waits until the last bio is served.
 pub(crate) struct Disk<T: Operations>(UnregisteredDisk<T>);
 
-impl<T: Operations> Disk<T> {
-    /// The driver's data.
-    pub(crate) fn data(&self) -> &T {
-        &self.0.data
-    }
-}
-
 impl<T: Operations> AsRef<GenDisk> for Disk<T> {
     fn as_ref(&self) -> &GenDisk {
         &self.0.disk
@@ -475,8 +463,13 @@ impl<'a> Bio<'a> {
     /// the result is dropped.
     #[inline]
     pub(crate) fn account(&self) -> Option<Accounting<'_>> {
-        // SAFETY: By the type invariant: a submitted bio has a device with a queue.
-        let features = unsafe { (*(*(*self.bio.as_ptr()).bi_bdev).bd_queue).limits.features };
+        // SAFETY: By the type invariant: a submitted bio has a device with a queue. Its features may
+        // be changed through sysfs meanwhile.
+        let features = unsafe {
+            let queue = (*(*self.bio.as_ptr()).bi_bdev).bd_queue;
+
+            (&raw const (*queue).limits.features).read_volatile()
+        };
 
         if features & bindings::BLK_FEAT_IO_STAT == 0 {
             return None;
@@ -532,8 +525,6 @@ pub(crate) struct ToBio;
 pub(crate) struct FromBio;
 
 /// One contiguous piece of a bio's memory; `D` is [`ToBio`] or [`FromBio`].
-///
-/// Where pages must be mapped to be accessed, one piece is to be dropped before the next is taken.
 ///
 /// # Invariants
 ///
@@ -605,12 +596,11 @@ impl<'a, D> Segments<'a, D> {
     }
 }
 
-impl<'a, D> Iterator for Segments<'a, D> {
-    type Item = Segment<'a, D>;
-
-    /// As `bio_for_each_bvec` does, or `bio_for_each_segment` where pages must be mapped singly.
+impl<D> Segments<'_, D> {
+    /// The next piece, as by `bio_for_each_bvec`, or by `bio_for_each_segment` where pages must be
+    /// mapped one at a time.
     #[inline]
-    fn next(&mut self) -> Option<Self::Item> {
+    pub(crate) fn next_segment(&mut self) -> Option<Segment<'_, D>> {
         let iter = &mut self.iter;
 
         if iter.bi_size == 0 {

@@ -24,6 +24,7 @@ use kernel::{
         atomic::{
             Acquire,
             Atomic,
+            Relaxed,
             Release, //
         },
         Arc, //
@@ -39,14 +40,16 @@ pub(crate) enum Access {
     RecoveryWrite,
 }
 
-/// A translated page offset.
+/// Where pages of a DAX device are, as [`Memory::translate`](super::memory::Memory::translate) says.
+///
+/// # Invariants
+///
+/// `address` and `pfn` are those of `pages` pages of memory that stays mapped while the device is
+/// alive.
 pub(crate) struct Translation {
-    /// The kernel's address of the first byte.
-    pub(crate) address: NonNull<c_void>,
-    /// The page frame number of the first page.
-    pub(crate) pfn: u64,
-    /// The number of pages from there on that may be used.
-    pub(crate) pages: u64,
+    pub(super) address: NonNull<c_void>,
+    pub(super) pfn: u64,
+    pub(super) pages: u64,
 }
 
 /// What a DAX device does. Offsets are in pages from the start of the device.
@@ -129,7 +132,8 @@ impl<T: Operations> DaxDevice<T> {
         let private = core::ptr::from_ref::<T>(&ops).cast_mut();
 
         // SAFETY: `ops` is kept until the device is dead: see `drop`.
-        let dax = from_err_ptr(unsafe { bindings::alloc_dax(private.cast(), &Self::OPS) })?;
+        let dax = unsafe { bindings::alloc_dax(private.cast(), const { &Self::OPS }) };
+        let dax = from_err_ptr(dax)?;
         // INVARIANT: `alloc_dax` gives the first reference.
         let this = Self {
             dax: NonNull::new(dax).ok_or(ENOMEM)?,
@@ -160,12 +164,16 @@ impl<T: Operations> DaxDevice<T> {
         unsafe { bindings::dax_write_cache(self.dax.as_ptr(), on) };
     }
 
+    /// `None` if the device has died meanwhile.
+    ///
     /// # Safety
     ///
-    /// `dax` is a device made by [`Self::new`], and alive for all of `'a`.
-    unsafe fn ops<'a>(dax: *mut bindings::dax_device) -> &'a T {
-        // SAFETY: By the caller's promise; an `Arc` keeps what it holds in its place.
-        unsafe { &*bindings::dax_get_private(dax).cast::<T>() }
+    /// `dax` is a device made by [`Self::new`], and the read lock is held for all of `'a`.
+    unsafe fn ops<'a>(dax: *mut bindings::dax_device) -> Option<&'a T> {
+        // SAFETY: By the caller's promise. A device that is alive under the read lock has its
+        // `ops`, in their place, until the lock is given up: `kill_dax`, after which they may be
+        // dropped, waits for that.
+        unsafe { bindings::dax_get_private(dax).cast::<T>().as_ref() }
     }
 
     extern "C" fn direct_access_callback(
@@ -176,7 +184,7 @@ impl<T: Operations> DaxDevice<T> {
         address: *mut *mut c_void,
         pfn: *mut c_ulong,
     ) -> c_long {
-        // SAFETY: The core calls this for a device that is alive, under its read lock.
+        // SAFETY: The core calls this under the read lock.
         let ops = unsafe { Self::ops(dax) };
         let access = match mode {
             bindings::dax_access_mode_DAX_RECOVERY_WRITE => Access::RecoveryWrite,
@@ -184,6 +192,7 @@ impl<T: Operations> DaxDevice<T> {
         };
 
         from_result(|| {
+            let ops = ops.ok_or(ENXIO)?;
             // The core does not ask for a negative number.
             let pages = u64::try_from(nr_pages).map_err(|_| EINVAL)?;
             let found = ops.direct_access(pgoff as u64, pages, access)?;
@@ -209,7 +218,11 @@ impl<T: Operations> DaxDevice<T> {
         // SAFETY: As in `direct_access_callback`.
         let ops = unsafe { Self::ops(dax) };
 
-        from_result(|| ops.zero_pages(pgoff as u64, nr_pages as u64).map(|()| 0))
+        from_result(|| {
+            ops.ok_or(ENXIO)?
+                .zero_pages(pgoff as u64, nr_pages as u64)
+                .map(|()| 0)
+        })
     }
 
     extern "C" fn recovery_write_callback(
@@ -222,15 +235,17 @@ impl<T: Operations> DaxDevice<T> {
         // SAFETY: As in `direct_access_callback`.
         let ops = unsafe { Self::ops(dax) };
 
-        ops.recovery_write(
-            pgoff as u64,
-            RecoveryWrite {
-                to,
-                bytes,
-                from,
-                _iter: PhantomData,
-            },
-        )
+        ops.map_or(0, |ops| {
+            ops.recovery_write(
+                pgoff as u64,
+                RecoveryWrite {
+                    to,
+                    bytes,
+                    from,
+                    _iter: PhantomData,
+                },
+            )
+        })
     }
 }
 
@@ -251,6 +266,7 @@ impl<T: Operations> Drop for DaxDevice<T> {
 /// a live device or none.
 pub(crate) struct FailureLink {
     dax: Atomic<*mut bindings::dax_device>,
+    reported: Atomic<bool>,
 }
 
 impl FailureLink {
@@ -258,7 +274,14 @@ impl FailureLink {
     pub(crate) fn new() -> Self {
         Self {
             dax: Atomic::new(core::ptr::null_mut()),
+            reported: Atomic::new(false),
         }
+    }
+
+    /// Whether a failure has ever been reported: single pages may then be out of the kernel's map.
+    #[inline]
+    pub(crate) fn has_reported(&self) -> bool {
+        self.reported.load(Relaxed)
     }
 
     /// Tells the file system on the device that `len` bytes from `offset` on, in bytes from the
@@ -266,6 +289,8 @@ impl FailureLink {
     ///
     /// `EOPNOTSUPP` if there is no device, or nobody on it who wants to know.
     pub(crate) fn notify_holder(&self, offset: u64, len: u64, flags: c_int) -> Result {
+        self.reported.store(true, Relaxed);
+
         let _alive = ReadLock::new();
         let dax = self.dax.load(Acquire);
 

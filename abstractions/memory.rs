@@ -13,6 +13,7 @@ use super::{
         Segment,
         ToBio, //
     },
+    dax::Translation,
     pagemap::{
         self,
         Layout,
@@ -32,8 +33,8 @@ use kernel::{
     prelude::*, //
 };
 
-/// One page of zeroes, to be copied from.
-static ZEROES: [u8; PAGE_SIZE] = [0; PAGE_SIZE];
+/// Zeroes, to be copied from.
+static ZEROES: [u8; 4096] = [0; 4096];
 
 /// A range of persistent memory that is mapped into the kernel.
 ///
@@ -65,7 +66,7 @@ unsafe impl<H: MemoryFailure> Sync for Memory<H> {}
 
 impl<H: MemoryFailure> Memory<H> {
     /// Maps the physical addresses `range`, without `struct page`s, as the architecture wants
-    /// persistent memory mapped. [`ENOMEM`] if that can't be done.
+    /// persistent memory mapped. [`ENXIO`] if that can't be done.
     pub(crate) fn remap(range: &RangeInclusive<u64>) -> Result<Self> {
         let len = len_of(range)?;
         let mapping = Remapped::new(*range.start(), len)?;
@@ -139,23 +140,38 @@ impl<H: MemoryFailure> Memory<H> {
         }
     }
 
-    /// The kernel's address of the byte at `offset`, for DAX; [`EIO`] if it is not inside.
-    pub(crate) fn address(&self, offset: usize) -> Result<NonNull<c_void>> {
-        Ok(self.at(offset, 1)?.cast())
+    /// Where the `pages` pages at `offset`, which is a multiple of the page size, are; [`EIO`] if
+    /// they are not all inside.
+    pub(crate) fn translate(&self, offset: usize, pages: u64) -> Result<Translation> {
+        let len = usize::try_from(pages)
+            .ok()
+            .and_then(|pages| pages.checked_mul(PAGE_SIZE))
+            .ok_or(EIO)?;
+        let address = self.at(offset, len)?.cast();
+        // No overflow: inside of one range of physical addresses.
+        let pfn = self.phys.wrapping_add(offset as u64) >> PAGE_SHIFT;
+
+        // INVARIANT: The pages are inside of the memory.
+        Ok(Translation {
+            address,
+            pfn,
+            pages,
+        })
     }
 
     /// Copies the bytes from `offset` on into a segment of a read bio.
     ///
-    /// [`EIO`] if the memory fails under the copy (on architectures with `copy_mc_to_kernel`: on
-    /// x86-64 a machine check, or a page that recovery has taken out of the kernel's map).
+    /// [`EIO`] if the memory fails under the copy, on x86-64: by a machine check, or, with a CPU whose
+    /// copies `copy_mc_to_kernel` guards (fast strings, or Xeons known to need it), because
+    /// recovery has taken the page out of the kernel's map. Elsewhere that is an oops.
     #[inline]
     pub(crate) fn read(&self, offset: usize, to: &Segment<'_, ToBio>) -> Result {
         let from = self.at(offset, to.len())?;
         let to_ptr = to.as_ptr();
 
-        // SAFETY: Both are valid for `to.len()` bytes, and a bio's pages are never the device's
-        // own bytes at the same place for longer than a race that a disk allows.
-        #[cfg(CONFIG_ARCH_HAS_COPY_MC)]
+        // SAFETY: Both are valid for `to.len()` bytes. The C routines stand other writers to either,
+        // and overlap, as much as a disk does: what is read is then undefined, nothing else.
+        #[cfg(all(CONFIG_ARCH_HAS_COPY_MC, CONFIG_X86_64))]
         let left = unsafe {
             kernel::bindings::copy_mc_to_kernel(
                 to_ptr.as_ptr().cast(),
@@ -164,10 +180,10 @@ impl<H: MemoryFailure> Memory<H> {
                 to.len() as c_uint,
             )
         };
-        #[cfg(not(CONFIG_ARCH_HAS_COPY_MC))]
+        #[cfg(not(all(CONFIG_ARCH_HAS_COPY_MC, CONFIG_X86_64)))]
         // SAFETY: As above.
         let left = unsafe {
-            core::ptr::copy(from.as_ptr(), to_ptr.as_ptr(), to.len());
+            kernel::bindings::memcpy(to_ptr.as_ptr().cast(), from.as_ptr().cast(), to.len());
             0
         };
         to.flush_dcache();
@@ -311,7 +327,7 @@ impl Remapped {
         let base = unsafe { bindings::memremap(phys, len, bindings::ARCH_MEMREMAP_PMEM) };
 
         Ok(Self {
-            base: NonNull::new(base.cast()).ok_or(ENOMEM)?,
+            base: NonNull::new(base.cast()).ok_or(ENXIO)?,
         })
     }
 }

@@ -4,6 +4,10 @@
 //!
 //! The only code of the module that may use raw pointers. Each abstraction knows Linux and nothing
 //! of the policy of this driver, so that it could be proposed for the kernel tree on its own.
+//!
+//! What is registered here (disks, DAX devices, page maps, claims) is taken back by `Drop`, and
+//! may borrow from the bound device: it must be owned by the driver's data, which the driver core
+//! drops at unbind, and must not be leaked (`mem::forget`).
 
 #![allow(unsafe_code)]
 

@@ -10,8 +10,8 @@ use super::{
     badblocks::BadBlocks,
     bindings,
     block::{
-        Bio,
-        GenDisk, //
+        self,
+        Bio, //
     },
     errno::eopnotsupp,
     pagemap::Layout, //
@@ -191,8 +191,8 @@ impl<Ctx: DeviceContext> AsRef<device::Device<Ctx>> for Device<Ctx> {
     }
 }
 
-/// How a device is asked by a personality whether the namespace is its own.
-pub(crate) enum Claim {
+/// What a personality says when it is asked whether a namespace is its own.
+pub(crate) enum Probed {
     /// An info block of that personality was found; a device of its own now has the namespace.
     Claimed,
     /// None was found.
@@ -206,8 +206,24 @@ impl<Ctx: DeviceContext> Device<Ctx> {
 
     /// The NUMA node of the memory, [`NUMA_NO_NODE`](kernel::bindings::NUMA_NO_NODE) if unknown.
     pub(crate) fn numa_node(&self) -> c_int {
+        #[cfg(CONFIG_NUMA)]
         // SAFETY: By the type invariant.
-        unsafe { (*self.as_raw()).numa_node }
+        let node = unsafe { (*self.as_raw()).numa_node };
+        #[cfg(not(CONFIG_NUMA))]
+        let node = kernel::bindings::NUMA_NO_NODE;
+
+        node
+    }
+
+    /// Makes a disk that is registered below this device read-only, or writable again, as the
+    /// region is.
+    pub(crate) fn follow_read_only<T: block::Operations>(&self, disk: &block::Disk<T>) {
+        let disk: &block::GenDisk = disk.as_ref();
+
+        if disk.parent() == self.as_raw() {
+            // SAFETY: The disk's parent is this device, whose parent is a region.
+            unsafe { bindings::nvdimm_check_and_set_ro(disk.as_raw()) };
+        }
     }
 
     /// The region that the namespace is a part of.
@@ -234,24 +250,26 @@ impl Device<Bound> {
 
         match u32::try_from(cleared) {
             Ok(cleared) => Ok(cleared.min(len)),
-            Err(_) => Err(Error::from_errno(c_int::try_from(cleared).unwrap_or(-5))),
+            Err(_) => Err(Error::from_errno(
+                c_int::try_from(cleared).unwrap_or(EIO.to_errno()),
+            )),
         }
     }
 }
 
-impl Device<Core<'_>> {
+impl<'b> Device<Core<'b>> {
     /// The namespace that this device is, or has claimed, after the checks that are common to all
     /// personalities.
     ///
     /// [`ENODEV`] if it is too small or has no namespace or uuid, [`EBUSY`] or [`ENXIO`] if it is
     /// in other hands, [`EACCES`] if it is locked, `EOPNOTSUPP` if it can't be mapped.
-    pub(crate) fn namespace(&self) -> Result<&Namespace> {
+    pub(crate) fn namespace(&self) -> Result<Namespace<'_, 'b>> {
         // SAFETY: By the type invariant, under the device's lock, as libnvdimm wants it.
         let ndns = unsafe { bindings::nvdimm_namespace_common_probe(self.as_raw()) };
-        let ndns = from_err_ptr(ndns)?;
+        let ndns = NonNull::new(from_err_ptr(ndns)?).ok_or(ENODEV)?;
 
-        // SAFETY: CAST: `Namespace` is a transparent wrapper. The device is, or holds, `ndns`.
-        Ok(unsafe { &*ndns.cast::<Namespace>() })
+        // INVARIANT: All namespaces that this driver is given are embedded so.
+        Ok(Namespace { ndns, dev: self })
     }
 
     /// Whether this is a BTT that has claimed a namespace.
@@ -273,17 +291,26 @@ impl Device<Core<'_>> {
     }
 }
 
-/// A range of persistent memory, as libnvdimm describes it.
+/// A range of persistent memory, as libnvdimm describes it, and the device that has it: itself, or
+/// the personality that has claimed it.
 ///
 /// # Invariants
 ///
-/// An instance is the `common` part of a valid `struct nd_namespace_io`.
-#[repr(transparent)]
-pub(crate) struct Namespace(Opaque<bindings::nd_namespace_common>);
+/// `ndns` is the `common` part of a valid `struct nd_namespace_io`, and the namespace of `dev`.
+pub(crate) struct Namespace<'a, 'b> {
+    ndns: NonNull<bindings::nd_namespace_common>,
+    dev: &'a Device<Core<'b>>,
+}
 
-impl Namespace {
+impl<'a> Namespace<'a, '_> {
     fn as_raw(&self) -> *mut bindings::nd_namespace_common {
-        self.0.get()
+        self.ndns.as_ptr()
+    }
+
+    /// The namespace's own device.
+    pub(crate) fn device(&self) -> &'a device::Device {
+        // SAFETY: By the type invariant; it is referenced by the device that has it.
+        unsafe { device::Device::from_raw(&raw mut (*self.as_raw()).dev) }
     }
 
     /// The physical addresses of the namespace.
@@ -302,7 +329,7 @@ impl Namespace {
     }
 
     /// Writes the name of the namespace's disk.
-    pub(crate) fn name_disk(&self, disk: &mut super::block::DiskName) {
+    pub(crate) fn name_disk(&self, disk: &mut block::DiskName) {
         // SAFETY: By the type invariant; a disk name has `DISK_NAME_LEN` bytes.
         unsafe { bindings::nvdimm_namespace_disk_name(self.as_raw(), disk.as_mut_ptr()) };
     }
@@ -311,79 +338,81 @@ impl Namespace {
     /// result is dropped.
     ///
     /// [`EBUSY`] if the range is claimed in iomem, [`ENOMEM`].
-    pub(crate) fn enable<'a>(&'a self, dev: &'a Device<Core<'_>>) -> Result<InfoAccess<'a>> {
+    pub(crate) fn enable(&self) -> Result<InfoAccess<'_>> {
         // `nd_info_block_reserve()`: 8 KiB, but never less than a page.
         let reserve = (8 << 10).max(kernel::page::PAGE_SIZE as u64);
+        let dev = self.dev.as_raw();
 
         // SAFETY: By the type invariants, in probe.
-        to_result(unsafe {
-            bindings::devm_namespace_enable(dev.as_raw(), self.as_raw(), reserve)
-        })?;
+        to_result(unsafe { bindings::devm_namespace_enable(dev, self.as_raw(), reserve) })?;
         Ok(InfoAccess {
-            dev: dev.as_raw(),
-            ns: self,
+            dev,
+            ndns: self.as_raw(),
+            _namespace: PhantomData,
         })
     }
 }
 
-impl AsRef<device::Device> for Namespace {
-    fn as_ref(&self) -> &device::Device {
-        // SAFETY: By the type invariant `dev` is a valid device.
-        unsafe { device::Device::from_raw(&raw mut (*self.as_raw()).dev) }
-    }
-}
-
 /// Access to the info blocks of a namespace.
+///
+/// # Invariants
+///
+/// `ndns` is the namespace of `dev`, which is bound to a driver that is probing, and is enabled.
 pub(crate) struct InfoAccess<'a> {
     dev: *mut kernel::bindings::device,
-    ns: &'a Namespace,
+    ndns: *mut bindings::nd_namespace_common,
+    _namespace: PhantomData<&'a ()>,
 }
 
 impl InfoAccess<'_> {
-    fn claim(rc: c_int) -> Result<Claim> {
+    fn claim(rc: c_int) -> Result<Probed> {
         match to_result(rc) {
-            Ok(()) => Ok(Claim::Claimed),
+            Ok(()) => Ok(Probed::Claimed),
             // The info block is there but can't be used: nobody else may have the namespace.
             Err(e) if e == eopnotsupp() => Err(e),
-            Err(_) => Ok(Claim::Unclaimed),
+            Err(_) => Ok(Probed::Unclaimed),
         }
     }
 
     /// Asks the block translation table personality.
-    pub(crate) fn probe_btt(&self) -> Claim {
-        // SAFETY: `dev` is bound to a driver that is probing, and `rw_bytes` is enabled.
-        match unsafe { bindings::nd_btt_probe(self.dev, self.ns.as_raw()) } {
-            0 => Claim::Claimed,
-            _ => Claim::Unclaimed,
+    pub(crate) fn probe_btt(&self) -> Probed {
+        // SAFETY: By the type invariant.
+        match unsafe { bindings::nd_btt_probe(self.dev, self.ndns) } {
+            0 => Probed::Claimed,
+            _ => Probed::Unclaimed,
         }
     }
 
     /// Asks the page map personality; `EOPNOTSUPP` if its info block can't be served.
-    pub(crate) fn probe_page_map(&self) -> Result<Claim> {
-        // SAFETY: As in `probe_btt`.
-        Self::claim(unsafe { bindings::nd_pfn_probe(self.dev, self.ns.as_raw()) })
+    pub(crate) fn probe_page_map(&self) -> Result<Probed> {
+        // SAFETY: By the type invariant.
+        Self::claim(unsafe { bindings::nd_pfn_probe(self.dev, self.ndns) })
     }
 
     /// Asks the device DAX personality; `EOPNOTSUPP` if its info block can't be served.
-    pub(crate) fn probe_dax(&self) -> Result<Claim> {
-        // SAFETY: As in `probe_btt`.
-        Self::claim(unsafe { bindings::nd_dax_probe(self.dev, self.ns.as_raw()) })
+    pub(crate) fn probe_dax(&self) -> Result<Probed> {
+        // SAFETY: By the type invariant.
+        Self::claim(unsafe { bindings::nd_dax_probe(self.dev, self.ndns) })
     }
 
     /// Reads, or makes and writes, the info block of a page map device.
     ///
     /// Returns the layout of the page map, and the offset of the data in it, in bytes. [`ENODEV`]
-    /// if the device is not configured, [`ENXIO`] or [`EINVAL`] if the info block makes no sense.
+    /// if the device is not configured, [`ENXIO`] or [`EINVAL`] if it is no page map device or the
+    /// info block makes no sense.
     pub(crate) fn set_up_page_map(&self) -> Result<(Layout, u64)> {
         let mut pgmap = super::pagemap::zeroed();
 
-        // SAFETY: Called for page map devices only, or else `to_nd_pfn` warns and the check below
-        // is all that follows.
+        // SAFETY: By the type invariant.
+        if !unsafe { bindings::is_nd_pfn(self.dev) } {
+            return Err(ENXIO);
+        }
+        // SAFETY: `dev` is a page map device.
         let pfn = unsafe { bindings::to_nd_pfn(self.dev) };
         // SAFETY: `pfn` is the device's own, `pgmap` is zeroed as libnvdimm wants it.
         to_result(unsafe { bindings::nvdimm_setup_pfn(pfn, &mut pgmap) })?;
         // SAFETY: A successful set-up leaves a valid info block behind, for as long as the driver
-        // is bound. CAST: It may be unaligned for nobody: it is allocated by `devm_kzalloc`.
+        // is bound.
         let data_offset = u64::from_le(unsafe { (*(*pfn).pfn_sb).dataoff });
 
         Ok((Layout::from_raw(pgmap), data_offset))
@@ -393,7 +422,7 @@ impl InfoAccess<'_> {
 impl Drop for InfoAccess<'_> {
     fn drop(&mut self) {
         // SAFETY: Undoes `devm_namespace_enable`, which succeeded for the same pair.
-        unsafe { bindings::devm_namespace_disable(self.dev, self.ns.as_raw()) };
+        unsafe { bindings::devm_namespace_disable(self.dev, self.ndns) };
     }
 }
 
@@ -435,7 +464,7 @@ impl Region {
         // SAFETY: By the type invariant; the bio is ours, and if the flush is pending its owner is
         // the provider.
         let rc = unsafe { bindings::nvdimm_flush(self.as_raw(), bio.as_ptr()) };
-        if rc > 0 {
+        if rc == bindings::NVDIMM_FLUSH_ASYNC as c_int {
             return Flushed::Pending;
         }
         // SAFETY: The flush is not pending, so the bio has been left to us.
@@ -474,12 +503,6 @@ impl Region {
         // SAFETY: By the type invariants.
         unsafe { bindings::nvdimm_badblocks_populate(self.as_raw(), list.as_raw(), &range) };
     }
-
-    /// Makes the disk read-only, or writable again, as its region is.
-    pub(crate) fn set_read_only_of(&self, disk: &GenDisk) {
-        // SAFETY: The disk's parent is a child of this region, and it is alive.
-        unsafe { bindings::nvdimm_check_and_set_ro(disk.as_raw()) };
-    }
 }
 
 /// A block translation table that serves its namespace: sector mode.
@@ -495,14 +518,14 @@ unsafe impl Send for Btt<'_> {}
 
 impl<'bound> Btt<'bound> {
     /// Starts the disk of a BTT device.
-    pub(crate) fn attach(dev: &'bound Device<Core<'_>>, ns: &Namespace) -> Result<Self> {
-        if !dev.is_btt() {
+    pub(crate) fn attach(ns: &Namespace<'bound, '_>) -> Result<Self> {
+        if !ns.dev.is_btt() {
             return Err(ENXIO);
         }
-        // SAFETY: `dev` is a BTT that has claimed `ns`, in probe.
+        // SAFETY: By the type invariant the device is a BTT that has claimed the namespace.
         to_result(unsafe { bindings::nvdimm_namespace_attach_btt(ns.as_raw()) })?;
-        // SAFETY: `dev` is a BTT.
-        let btt = unsafe { bindings::to_nd_btt(dev.as_raw()) };
+        // SAFETY: The device is a BTT.
+        let btt = unsafe { bindings::to_nd_btt(ns.dev.as_raw()) };
 
         Ok(Self {
             btt: NonNull::new(btt).ok_or(ENXIO)?,

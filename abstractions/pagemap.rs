@@ -109,7 +109,7 @@ impl<H: MemoryFailure> PageMap<H> {
                     let mut pgmap = layout.0;
 
                     pgmap.type_ = memory_type_MEMORY_DEVICE_FS_DAX;
-                    pgmap.ops = &Self::OPS;
+                    pgmap.ops = const { &Self::OPS };
                     pgmap.owner = slot.cast();
                     // SAFETY: `slot` is valid for writes.
                     unsafe { slot.write(pgmap) };
@@ -173,6 +173,7 @@ pub(super) unsafe fn restore_page(pfn: u64) {
             Ordering, //
         };
 
+        const_assert!(size_of::<kernel::bindings::page>() == 64);
         // CAST: A page frame number fits, as this is a 64-bit architecture.
         let pfn = pfn as usize;
         // SAFETY: `vmemmap_base` is set at boot. On x86-64 it is the address of the `struct page`

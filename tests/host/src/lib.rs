@@ -131,22 +131,43 @@ mod tests {
         }
 
         #[test]
-        fn a_page_of_a_span_and_what_follows(
-            span in span(),
-            sector in 0..(SIZE / SECTOR + 16) as u64,
-        ) {
-            let page = sector as usize * SECTOR / PAGE;
-            let all = bytes(&span);
-            let in_page: Vec<_> = all.clone().filter(|byte| byte / PAGE == page).collect();
+        fn sectors_of_pages_are_those_in_a_page_that_holds_a_byte(span in span()) {
+            let Sectors { start, len } = span.sectors_of_pages();
+            let touched = |sector: u64| {
+                let first = sector as usize * SECTOR / PAGE * PAGE;
 
-            match span.split_at_page_of(sector) {
-                None => prop_assert!(in_page.is_empty()),
-                Some((part, after)) => {
-                    prop_assert!(part.len() > 0);
-                    prop_assert_eq!(bytes(&part).collect::<Vec<_>>(), in_page);
-                    prop_assert_eq!(bytes(&after), bytes(&part).end..all.end);
-                }
+                span.len() > 0 && first < bytes(&span).end && bytes(&span).start < first + PAGE
+            };
+
+            for sector in 0..(SIZE / SECTOR) as u64 {
+                prop_assert_eq!(touched(sector), (start..start + len).contains(&sector));
             }
+            prop_assert!(start + len <= (SIZE / SECTOR) as u64);
+        }
+
+        #[test]
+        fn taking_pages_gives_all_bytes_a_page_at_a_time(mut rest in span()) {
+            let all = bytes(&rest);
+            let mut next = all.start;
+
+            while rest.len() > 0 {
+                let part = bytes(&rest.take_page());
+
+                prop_assert_eq!(part.start, next);
+                prop_assert_eq!(part.start / PAGE, (part.end - 1) / PAGE);
+                prop_assert!(part.end == all.end || part.end % PAGE == 0);
+                next = part.end;
+            }
+            prop_assert_eq!(next, all.end);
+        }
+
+        #[test]
+        fn whole_sectors_leave_out_the_last_if_it_is_not_whole(span in span()) {
+            let whole = span.whole_sectors();
+
+            prop_assert_eq!(whole.offset(), span.offset());
+            prop_assert_eq!(whole.len() % SECTOR, 0);
+            prop_assert!(span.len() - whole.len() < SECTOR);
         }
 
         #[test]
