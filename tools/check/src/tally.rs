@@ -118,8 +118,9 @@ impl Tally {
             Outcome::Failed(reason) | Outcome::Skipped(reason) => reason,
         };
         self.line(&format!(
-            "  {style}{verdict}{style:#}  {:<18} {PALE}{seconds:>7}{PALE:#}  {about}",
-            test.name
+            "  {style}{verdict}{style:#}  {:<14} {PALE}{seconds:>7}{PALE:#}  {}",
+            test.name,
+            shortened(about)
         ));
         for word in &test.words {
             self.line(&format!("        {PALE}{word}{PALE:#}"));
@@ -210,6 +211,17 @@ impl Clock {
     pub fn say(&self, what: &str) {
         self.live.set_message(what.to_owned());
     }
+}
+
+/// A line's worth of a sentence.
+fn shortened(text: &str) -> String {
+    const COLUMNS: usize = 110;
+    if text.chars().count() <= COLUMNS {
+        return text.to_owned();
+    }
+    let short: String = text.chars().take(COLUMNS).collect();
+    let end = short.rfind(' ').unwrap_or(short.len());
+    format!("{}…", short[..end].trim_end_matches([',', ':', ';']))
 }
 
 fn status(outcome: &Outcome) -> TestCaseStatus {

@@ -148,7 +148,7 @@ fn the_kernel(story: &mut Story) -> Result<()> {
     );
     let release = version
         .split_whitespace()
-        .nth(2)
+        .next()
         .unwrap_or_default()
         .to_owned();
     story.seen("stock kernel, no nd_pmem in it", &release);

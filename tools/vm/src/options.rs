@@ -425,10 +425,6 @@ mod tests {
             ("--e820 512M@16M", "it must lie"),
             ("--e820 1000@512M", "multiples of 4K"),
             ("--e820 64M", "SIZE@START"),
-            (
-                "--memory 512M --e820 312M@128M",
-                "at least 192M must be left",
-            ),
             ("--memory 64M", "at least 256M"),
             ("--cpus 0", "from 1 to 64"),
             ("--nonsense", "--nonsense"),

@@ -6,7 +6,7 @@ use crate::control::{Control, Ended, Heard, Loss};
 use crate::machine::{self, Images};
 use crate::monitor::Monitor;
 use crate::options::{Nvdimm, Options, VirtioPmem};
-use crate::serial::Serial;
+use crate::serial::{Serial, reports};
 use anyhow::{Context, Result, bail, ensure};
 use rustix::io::{FdFlags, fcntl_setfd};
 use std::fmt;
@@ -280,7 +280,8 @@ impl Vm {
         serial: &Serial,
     ) -> Result<Result<Self, String>, BootError> {
         let begin = Instant::now();
-        let mut heard = (serial.len(), begin);
+        let log_start = serial.len();
+        let mut heard = (log_start, begin);
         let started = start(arguments.to_vec(), folder)?;
         let mut control = Control::new(started.control);
         let said = || {
@@ -302,10 +303,12 @@ impl Vm {
                     if !said().is_empty() && !status.ends_with("status: 0") {
                         return Err(BootError::Refused(said()));
                     }
-                    return Ok(Err(format!(
-                        "QEMU ended after {:.0?} ({status})",
-                        begin.elapsed()
-                    )));
+                    let seconds = begin.elapsed().as_secs();
+                    let log = serial.since(log_start).unwrap_or_default();
+                    return Ok(Err(match reports(&log).pop() {
+                        Some(report) => report.title,
+                        None => format!("QEMU ended after {seconds} s ({status})"),
+                    }));
                 }
                 Heard::TooLate => {}
             }
