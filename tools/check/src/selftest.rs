@@ -16,6 +16,8 @@ use vm::{Ended, Loss, Options, Vm, reports};
 const GUEST: &str = "/rust_pmem";
 /// A test's time, where its header gives none.
 const TIMEOUT: Duration = Duration::from_secs(120);
+/// A machine that boots in so long gives tests their time; a slower one gives more in proportion.
+const BOOT: Duration = Duration::from_secs(8);
 /// A test can lose its power so often, less one.
 const STAGES: u32 = 9;
 /// Lines shown of a failure.
@@ -292,15 +294,18 @@ impl<'a> Runner<'a> {
     fn stage(&self, test: &Selftest, number: u32, vm: &mut Vm) -> Result<Stage> {
         let script = Path::new(GUEST).join(&test.script);
         let command = format!(
-            "cd {GUEST} && export DRIVER={} STAGE={number} MODULE={GUEST}/rust_pmem.ko \
+            "echo 'pmem-check: {} stage {number}' >/dev/kmsg; cd {GUEST} && export DRIVER={} STAGE={number} MODULE={GUEST}/rust_pmem.ko \
              PATH={GUEST}/tests:{GUEST}/build/tools/release:$PATH && exec sh {}",
+            test.name,
             self.driver,
             shlex::try_quote(&script.to_string_lossy())?
         );
+        let slow = vm.boot_time().as_secs_f64() / BOOT.as_secs_f64();
+        let limit = test.timeout.mul_f64(slow.max(1.0));
         let begin = Instant::now();
         let start = vm.serial().len();
         let mut bytes = Vec::new();
-        let ended = vm.run(&command, Some(test.timeout), &mut |piece| {
+        let ended = vm.run(&command, Some(limit), &mut |piece| {
             bytes.extend_from_slice(piece)
         })?;
         let time = begin.elapsed();
@@ -324,7 +329,7 @@ impl<'a> Runner<'a> {
             }
             Ended::Lost(Loss::Unasked) => (Outcome::Failed("the machine was lost".into()), false),
             Ended::TimedOut => (
-                Outcome::Failed(format!("not done after {} s", test.timeout.as_secs())),
+                Outcome::Failed(format!("not done after {} s", limit.as_secs())),
                 false,
             ),
         };

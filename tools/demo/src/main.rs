@@ -7,12 +7,12 @@ mod story;
 use anyhow::{Context, Result, bail, ensure};
 use clap::Parser;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 use std::thread;
 use std::time::{Duration, Instant};
 use story::Story;
-use vm::Options;
+use vm::{LogFile, Options};
 
 /// The whole story in a virtual machine: a stock kernel, the driver, file systems on persistent memory, a power cut, and memory that
 /// goes bad.
@@ -87,7 +87,7 @@ fn main() -> ExitCode {
 fn tell(story: &mut Story, driver: Driver) -> Result<()> {
     let folder = tempfile::tempdir().context("no folder for temporary files")?;
     let memory = folder.path().join("memory.img");
-    let log = log_path()?;
+    let log = log_file()?;
     let words = format!(
         "--nvdimm size=768M,labels,file={} --e820 64M@512M",
         memory.display()
@@ -100,7 +100,7 @@ fn tell(story: &mut Story, driver: Driver) -> Result<()> {
         "An emulated PC with an NVDIMM of 768 MiB, whose memory is a file of this host, and 64 MiB of its RAM that its \
          firmware calls persistent (e820 type 12).",
     );
-    story.boot(&options, folder.path(), &log)?;
+    story.boot(&options, folder.path(), log.path())?;
     the_kernel(story)?;
     the_driver(story, driver)?;
     namespaces(story)?;
@@ -113,7 +113,7 @@ fn tell(story: &mut Story, driver: Driver) -> Result<()> {
         "The power comes back",
         "A new machine, the same memory file.",
     );
-    story.boot(&options, folder.path(), &log)?;
+    story.boot(&options, folder.path(), log.path())?;
     load(story, driver)?;
     afterwards(story)?;
     bad_memory(story)?;
@@ -121,18 +121,15 @@ fn tell(story: &mut Story, driver: Driver) -> Result<()> {
 }
 
 /// Where the kernel's log goes.
-fn log_path() -> Result<PathBuf> {
+fn log_file() -> Result<LogFile> {
     let here = std::env::current_dir()?;
     let top = here
         .ancestors()
         .find(|folder| folder.join("Kbuild").is_file());
-    let log = top
-        .context("this is in no checkout of the project")?
-        .join("build/demo/serial.log");
-    if log.exists() {
-        fs::remove_file(&log).with_context(|| log.display().to_string())?;
-    }
-    Ok(log)
+    LogFile::in_folder(
+        &top.context("this is in no checkout of the project")?
+            .join("build/demo"),
+    )
 }
 
 fn the_kernel(story: &mut Story) -> Result<()> {

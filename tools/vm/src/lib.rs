@@ -25,5 +25,5 @@ pub use control::{Ended, Loss};
 pub use machine::Images;
 pub use monitor::Monitor;
 pub use options::{Nvdimm, Options, VirtioPmem};
-pub use serial::{Report, Serial, reports};
+pub use serial::{LogFile, Report, Serial, reports};
 pub use vm::{BootError, Plug, Vm, command_line};

@@ -10,7 +10,7 @@ use std::io::{Write, stderr, stdout};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
-use vm::{Ended, Images, Loss, Options, Serial, Vm, reports};
+use vm::{Ended, Images, LogFile, Loss, Options, Serial, Vm, reports};
 
 /// A virtual machine with persistent memory, booted in seconds on any Linux, without KVM, root or a network.
 ///
@@ -35,7 +35,7 @@ struct Arguments {
     #[arg(long, value_name = "DIR")]
     state: Option<PathBuf>,
 
-    /// Where the kernel's log goes (otherwise build/vm/serial.log of the checkout)
+    /// Where the kernel's log goes (otherwise build/vm/serial.log of the checkout, or serial-2.log, … while that is in use)
     #[arg(long, value_name = "FILE")]
     log: Option<PathBuf>,
 
@@ -45,10 +45,6 @@ struct Arguments {
 
     #[command(flatten)]
     options: Options,
-
-    /// The same as --run
-    #[arg(last = true, value_name = "COMMAND", conflicts_with = "run")]
-    command: Option<String>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -65,13 +61,15 @@ Examples:
   pmem-vm
       a shell in a machine with an NVDIMM with labels (/dev/pmem0) and persistent e820 memory (/dev/pmem1)
   pmem-vm --run 'ndctl list -NR'
-  pmem-vm --state /tmp/s --run 'echo hello >/dev/pmem1'
-  pmem-vm --nvdimm size=1G,labels,file=/tmp/nv --memory 2G --e820 512M@1G
-      namespaces of any kind on a memory file of your own; its contents stay
+  pmem-vm --state build/state --run 'echo hello >/dev/pmem0'
+  pmem-vm --state build/state --run 'head -c 5 /dev/pmem0'
+      the memory of an NVDIMM outlasts the machine (that of e820 does not: it is the machine's own)
+  pmem-vm --memory 2G --e820 512M@1G --nvdimm size=1G,labels,file=build/nvdimm.img
+      a memory file of your own; of your files, setup/enter shows the checkout and what RUST_PMEM_BIND names
   pmem-vm --driver nd_pmem --virtio-pmem size=512M
       the stock driver, on virtio-pmem
-  pmem-vm --append 'nokaslr' --qemu '-s -S'
-      wait for gdb
+  pmem-vm --append 'mce=off' --cpus 1 --qemu '-rtc base=2030-01-01'
+      other arguments for the kernel and for QEMU
 
 In the guest (`host` alone explains):
   host mce 0x100200000            memory at this physical address fails, as a real machine check
@@ -79,8 +77,8 @@ In the guest (`host` alone explains):
   host add nvdimm size=256M       another NVDIMM
   host hmp 'info memory-devices'  QEMU's monitor
 
-Status: that of the command; 124 when its time was over, 125 when the machine was lost, 1 when it could not be booted,
-2 for bad options.";
+Status: that of the command; 124 when its time was over, 125 when the machine was lost, 1 when it could not be
+booted, 2 for bad options.";
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
@@ -102,26 +100,24 @@ fn work(arguments: Arguments) -> Result<ExitCode> {
         }
     };
     let images = Images::find(&options)?;
-    let log = arguments
-        .log
-        .unwrap_or_else(|| images.share.join("build/vm/serial.log"));
+    let log = match arguments.log {
+        Some(path) => LogFile::at(path)?,
+        None => LogFile::in_folder(&images.share.join("build/vm"))?,
+    };
+    let log = log.path();
     let scratch = tempfile::tempdir().context("no folder for temporary files")?;
     let state = arguments.state.as_deref().unwrap_or(scratch.path());
     if arguments.print {
-        println!("{}", vm::command_line(&options, &log, state)?);
+        println!("{}", vm::command_line(&options, log, state)?);
         return Ok(ExitCode::SUCCESS);
     }
-    if log.exists() {
-        std::fs::remove_file(&log).with_context(|| log.display().to_string())?;
-    }
-
     let mut note = |text: &str| eprintln!("pmem-vm: {text}");
-    let mut vm = Vm::boot(&options, state, &log, &mut note)?;
+    let mut vm = Vm::boot(&options, state, log, &mut note)?;
     let start = vm.serial().len();
     if let Some(problem) = load(&mut vm, arguments.driver)? {
         eprintln!("pmem-vm: {problem}");
     }
-    let ended = match arguments.run.or(arguments.command) {
+    let ended = match arguments.run {
         Some(command) => {
             let limit = arguments.time_limit.map(Duration::from_secs);
             let mut out = stdout().lock();
@@ -130,7 +126,7 @@ fn work(arguments: Arguments) -> Result<ExitCode> {
                 let _ = out.write_all(bytes).and_then(|()| out.flush());
             })?
         }
-        None => shell(&mut vm, &log)?,
+        None => shell(&mut vm, log)?,
     };
     let serial = vm.serial().clone();
     let status = match ended {

@@ -36,14 +36,14 @@ pub struct Options {
     ///
     /// Comma-separated: size=SIZE; file=PATH (made when it is not there; its length is the size when none is given); labels or
     /// labels=SIZE (a label area, so that ndctl can make namespaces of every kind); unarmed (the machine says that it can't
-    /// persist, so that it is read-only); id=NAME. Example: size=512M,labels,file=/tmp/nv0
-    #[arg(long, value_name = "KEY=VALUE,…", verbatim_doc_comment)]
+    /// persist, so that it is read-only); id=NAME. Example: size=512M,labels,file=build/nvdimm.img
+    #[arg(long, value_name = "KEY=VALUE,…")]
     pub nvdimm: Vec<Nvdimm>,
 
     /// A virtio-pmem device; may be repeated
     ///
     /// Comma-separated: size=SIZE; file=PATH; id=NAME, as for --nvdimm.
-    #[arg(long, value_name = "KEY=VALUE,…", verbatim_doc_comment)]
+    #[arg(long, value_name = "KEY=VALUE,…")]
     pub virtio_pmem: Vec<VirtioPmem>,
 
     /// What the platform promises for its NVDIMMs: stores are durable once they left the processor's caches, or at once

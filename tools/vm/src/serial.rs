@@ -2,7 +2,10 @@
 
 //! The kernel's log, as the serial port wrote it, and what in it says that the kernel is unwell.
 
-use std::fs::File;
+use anyhow::{Context, Result, bail};
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
@@ -164,6 +167,53 @@ impl Serial {
     }
 }
 
+/// A file for a log, empty, and this program's alone while the value lives.
+#[derive(Debug)]
+pub struct LogFile {
+    path: PathBuf,
+    _lock: File,
+}
+
+impl LogFile {
+    /// This file; an error where another program has it.
+    pub fn at(path: PathBuf) -> Result<Self> {
+        match Self::taken(&path)? {
+            Some(lock) => Ok(Self { path, _lock: lock }),
+            None => bail!("{}: another machine's log", path.display()),
+        }
+    }
+
+    /// The first of serial.log, serial-2.log, … in a folder, made if need be, that nobody has.
+    pub fn in_folder(folder: &Path) -> Result<Self> {
+        fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
+        let mut path = folder.join("serial.log");
+        for number in 2.. {
+            if let Some(lock) = Self::taken(&path)? {
+                return Ok(Self { path, _lock: lock });
+            }
+            path = folder.join(format!("serial-{number}.log"));
+        }
+        bail!("{}: full of logs", folder.display())
+    }
+
+    fn taken(path: &Path) -> Result<Option<File>> {
+        let file = OpenOptions::new().create(true).append(true).open(path);
+        let file = file.with_context(|| path.display().to_string())?;
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(Errno::WOULDBLOCK) => return Ok(None),
+            Err(error) => return Err(error).with_context(|| path.display().to_string()),
+        }
+        file.set_len(0)?;
+        Ok(Some(file))
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -227,6 +277,18 @@ mod tests {
                 "{line}"
             );
         }
+    }
+
+    #[test]
+    fn a_log_is_one_machines() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = LogFile::in_folder(folder.path()).unwrap();
+        let second = LogFile::in_folder(folder.path()).unwrap();
+        assert!(second.path().ends_with("serial-2.log"));
+        assert!(LogFile::at(first.path().to_owned()).is_err());
+        let path = first.path().to_owned();
+        drop(first);
+        assert_eq!(LogFile::in_folder(folder.path()).unwrap().path(), path);
     }
 
     #[test]
