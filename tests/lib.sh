@@ -184,14 +184,16 @@ settle() {
 
 # ---- namespaces ----
 
+# The entries of $ND are links: the parent of a namespace's folder is its region, and that one's is its bus. Here, a process
+# started is a hundred things not done by the shell.
+
 # namespaces PROVIDER: the namespaces that have a size and whose bus is of this kind: ACPI.NFIT, e820, virtio-pmem…
 namespaces() {
 	for nd_namespace in "$ND"/namespace*; do
 		[ -e "$nd_namespace/size" ] || continue
-		[ "$(cat "$nd_namespace/size")" != 0 ] || continue
-		nd_bus=$(readlink -f "$nd_namespace")
-		nd_bus=${nd_bus%/*/*}
-		[ "$(cat "$nd_bus/provider" 2>/dev/null)" != "$1" ] || printf '%s\n' "${nd_namespace##*/}"
+		read -r nd_size <"$nd_namespace/size"
+		read -r nd_provider <"$nd_namespace/../../provider"
+		[ "$nd_size" = 0 ] || [ "$nd_provider" != "$1" ] || printf '%s\n' "${nd_namespace##*/}"
 	done
 }
 
@@ -211,9 +213,9 @@ virtio_ns() {
 # nfit_region: the first region of an NVDIMM.
 nfit_region() {
 	for nd_region in "$ND"/region*; do
-		nd_bus=$(readlink -f "$nd_region")
-		nd_bus=${nd_bus%/*}
-		if [ "$(cat "$nd_bus/provider" 2>/dev/null)" = ACPI.NFIT ]; then
+		[ -e "$nd_region/../provider" ] || continue
+		read -r nd_provider <"$nd_region/../provider"
+		if [ "$nd_provider" = ACPI.NFIT ]; then
 			printf '%s\n' "${nd_region##*/}"
 			return
 		fi
@@ -223,15 +225,14 @@ nfit_region() {
 
 # disk_of NAMESPACE: the name of its disk (pmem0), whether a pfn or btt device claimed it or not; fails where there is none.
 disk_of() {
-	nd_region=$(readlink -f "$ND/$1")
-	nd_region=${nd_region%/*}
-	for nd_block in "$ND/$1"/block/* "$nd_region"/*/block/*; do
+	for nd_block in "$ND/$1"/block/* "$ND/$1"/../*/block/*; do
 		[ -e "$nd_block" ] || continue
 		nd_owner=${nd_block%/block/*}
-		case ${nd_owner##*/} in
-		"$1") ;;
-		*) [ "$(cat "$nd_owner/namespace" 2>/dev/null)" = "$1" ] || continue ;;
-		esac
+		if [ "${nd_owner##*/}" != "$1" ]; then
+			[ -e "$nd_owner/namespace" ] || continue
+			read -r nd_claimed <"$nd_owner/namespace" || continue
+			[ "$nd_claimed" = "$1" ] || continue
+		fi
 		printf '%s\n' "${nd_block##*/}"
 		return
 	done
@@ -262,11 +263,21 @@ make_namespace() {
 
 # ---- disks ----
 
+# has_labels REGION: whether its NVDIMM has a label area.
+has_labels() {
+	[ -e "$ND/$1/mapping0" ] || return
+	IFS=, read -r nd_dimm _ <"$ND/$1/mapping0"
+	read -r nd_commands <"$ND/$nd_dimm/commands"
+	case " $nd_commands " in
+	*" set_data "*) ;;
+	*) return 1 ;;
+	esac
+}
+
 # labelled_region: the region of an NVDIMM that has a label area.
 labelled_region() {
 	for nd_region in "$ND"/region*; do
-		nd_dimm=$(cut -d , -f 1 "$nd_region/mapping0" 2>/dev/null) || continue
-		if grep -qw set_data "$ND/$nd_dimm/commands"; then
+		if has_labels "${nd_region##*/}"; then
 			printf '%s\n' "${nd_region##*/}"
 			return
 		fi
@@ -286,9 +297,7 @@ labelled_disk() {
 # plain_disk: the disk of an NVDIMM that has no label area, raw.
 plain_disk() {
 	for nd_plain in $(namespaces ACPI.NFIT); do
-		nd_region=$(readlink -f "$ND/$nd_plain")
-		nd_region=${nd_region%/*}
-		if ! grep -qw set_data "$ND/$(cut -d , -f 1 "$nd_region/mapping0")/commands"; then
+		if ! has_labels "$nd_plain/.."; then
 			disk_of "$nd_plain"
 			return
 		fi
@@ -320,4 +329,43 @@ make_fs() {
 mount_dax() {
 	mkdir -p "$MNT"
 	mount -o "dax=always${2:+,$2}" "/dev/$1" "$MNT"
+}
+
+# ---- several drivers ----
+
+# other_driver: the one that is not under test.
+other_driver() {
+	case $DRIVER in
+	rust_pmem) echo nd_pmem ;;
+	*) echo rust_pmem ;;
+	esac
+}
+
+# swap_drivers: the other one takes over all namespaces, and is the one that DRIVER says from here on.
+swap_drivers() {
+	unload_driver
+	DRIVER=$(other_driver)
+	load_driver
+}
+
+# driver_of DEVICE OF THE nd BUS: its name; nothing where there is none.
+driver_of() {
+	[ ! -e "$ND/$1/driver" ] || basename "$(readlink "$ND/$1/driver")"
+}
+
+# as_raw NAMESPACE COMMAND…: the command, with the namespace's disk as its last argument, while all of the namespace is seen as
+# it is: info block, page map and data.
+as_raw() {
+	raw_namespace=$1
+	shift
+	ndctl disable-namespace "$raw_namespace" >/dev/null 2>&1
+	echo 1 >"$ND/$raw_namespace/force_raw"
+	echo "$raw_namespace" >"/sys/bus/nd/drivers/$DRIVER/bind"
+	raw_status=0
+	"$@" "/dev/$(basename "$ND/$raw_namespace/block/"*)" || raw_status=$?
+	echo "$raw_namespace" >"/sys/bus/nd/drivers/$DRIVER/unbind"
+	echo 0 >"$ND/$raw_namespace/force_raw"
+	ndctl enable-namespace "$raw_namespace" >/dev/null 2>&1
+	settle
+	return "$raw_status"
 }
