@@ -18,7 +18,6 @@ use std::io::{Write, stderr};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use tally::Tally;
-use vm::LogFile;
 
 /// The project's tests: format and lints, host tests, the module's build, and the selftests in virtual machines.
 ///
@@ -91,13 +90,6 @@ fn work(arguments: &Arguments) -> Result<bool> {
     }
     let logs = top.join("build/check").join(arguments.driver.name());
     fs::create_dir_all(&logs).with_context(|| logs.display().to_string())?;
-    let lock = logs.join("lock");
-    let Ok(_lock) = LogFile::at(lock) else {
-        bail!(
-            "another pmem-check of {} is running here",
-            arguments.driver.name()
-        );
-    };
     let mut tally = Tally::new();
     let all = patterns.is_empty() && !arguments.lint;
 

@@ -10,7 +10,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
-use vm::{Ended, Loss, Options, Vm, reports};
+use vm::{Ended, LogFile, Loss, Options, Vm, reports};
 
 /// Where the guest sees the checkout.
 const GUEST: &str = "/rust_pmem";
@@ -22,6 +22,16 @@ const BOOT: Duration = Duration::from_secs(8);
 const STAGES: u32 = 9;
 /// Lines shown of a failure.
 const WORDS: usize = 12;
+
+/// Lines of a kernel's report that are the same in all of them.
+const NO_NEWS: &[&str] = &[
+    "Modules linked in:",
+    "CPU: ",
+    "Tainted: ",
+    "Hardware name:",
+    "Call Trace:",
+    "<TASK>",
+];
 
 /// A selftest, as its header describes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -145,6 +155,7 @@ struct Machine {
     // Before the folder: QEMU is gone when its files are.
     vm: Vm,
     folder: TempDir,
+    _log: LogFile,
 }
 
 /// How one stage of a test went.
@@ -193,17 +204,23 @@ impl<'a> Runner<'a> {
         tally: &Tally,
         clock: &Clock,
     ) -> Result<Machine, String> {
-        self.boots += 1;
-        let serial = self.logs.join(format!("machine-{:02}.log", self.boots));
-        // Of an earlier run.
-        let _ = fs::remove_file(&serial);
+        // Another pmem-check may have machines here.
+        let log = loop {
+            self.boots += 1;
+            let path = self.logs.join(format!("machine-{:02}.log", self.boots));
+            match LogFile::at(path) {
+                Ok(log) => break log,
+                Err(_) if self.boots < 1000 => {}
+                Err(error) => return Err(error.to_string()),
+            }
+        };
         clock.say("booting");
         let retried = &mut self.retried;
         let mut note = |text: &str| {
             retried.push(text.to_owned());
             tally.note(text);
         };
-        match Vm::boot(options, folder.path(), &serial, &mut note) {
+        match Vm::boot(options, folder.path(), log.path(), &mut note) {
             Ok(vm) => {
                 tally.note(&format!(
                     "Linux {} booted in {:.1} s",
@@ -213,7 +230,11 @@ impl<'a> Runner<'a> {
                 for report in serial_reports(&vm, 0) {
                     tally.note(&format!("reported at boot: {}", report.title));
                 }
-                Ok(Machine { vm, folder })
+                Ok(Machine {
+                    vm,
+                    folder,
+                    _log: log,
+                })
             }
             Err(error) => Err(error.to_string()),
         }
@@ -265,7 +286,7 @@ impl<'a> Runner<'a> {
             result.outcome = stage.outcome;
             if stage.more {
                 // The same memory under a new machine.
-                let Machine { vm, folder } = running;
+                let Machine { vm, folder, .. } = running;
                 drop(vm);
                 match self.boot(&options, folder, tally, clock) {
                     Ok(next) => *machine = Some(next),
@@ -376,7 +397,11 @@ fn words(stage: &Stage) -> Vec<String> {
     // The traces that a hang's sysrq asked for are in the log, for those who want them.
     if !stage.hung {
         for report in reports(&stage.log) {
-            words.extend(report.lines.iter().take(6).cloned());
+            let lines = report
+                .lines
+                .iter()
+                .filter(|line| !NO_NEWS.iter().any(|text| line.contains(text)));
+            words.extend(lines.take(6).cloned());
         }
     }
     if words.is_empty() {

@@ -203,9 +203,13 @@ fn work(command: Command) -> Result<usize> {
                     bytes
                         .iter_mut()
                         .zip(text)
-                        .for_each(|(byte, letter)| *byte = letter);
+                        .map(|(byte, letter)| *byte = letter)
+                        .count()
                 }
-                None => pattern.fill(bytes, at),
+                None => {
+                    pattern.fill(bytes, at);
+                    bytes.len()
+                }
             })
         }
         Command::MapRead { area, map } => {
@@ -392,12 +396,12 @@ fn each_page(
     Ok(refused)
 }
 
-/// Stores to each page what `make` makes of what is there and its place in the file.
+/// Stores to each page as many bytes as `make` makes, which is told how many there are and where in the file.
 fn map_write(
     area: &Area,
     map: &Map,
     durable: Durable,
-    make: impl Fn(&mut [u8], u64),
+    make: impl Fn(&mut [u8], u64) -> usize,
 ) -> Result<usize> {
     ensure!(
         durable != Durable::Flush || map.sync,
@@ -406,9 +410,11 @@ fn map_write(
     let mapping = area.map(map, true)?;
     let mut bytes = [0; PAGE as usize];
     let refused = each_page(&mapping, |at, length| {
-        mapping.try_copy_out(at, &mut bytes[..length])?;
-        make(&mut bytes[..length], area.offset.bytes() + at as u64);
-        mapping.try_copy_in(at, &bytes[..length])
+        let made = make(&mut bytes[..length], area.offset.bytes() + at as u64);
+        if made == 0 {
+            return Ok(());
+        }
+        mapping.try_copy_in(at, &bytes[..made])
     })?;
     match durable {
         Durable::None => {}

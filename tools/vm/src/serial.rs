@@ -34,8 +34,20 @@ const SIGNS: &[&str] = &[
     "list_add corruption",
     "list_del corruption",
     "scheduling while atomic",
-    "Call Trace:",
+    TRACE,
     "Kernel panic",
+];
+
+/// A report that has this sign first began some lines before.
+const TRACE: &str = "Call Trace:";
+
+/// What stands between the first line of such a report and its trace.
+const BETWEEN: &[&str] = &[
+    "CPU: ",
+    "Tainted: ",
+    "Hardware name:",
+    "Workqueue: ",
+    "Modules linked in:",
 ];
 
 /// Lines that have a sign in them and mean no harm.
@@ -75,11 +87,19 @@ pub fn reports(log: &str) -> Vec<Report> {
     };
     let mut found = Vec::new();
     let mut at = 0;
+    let mut end_of_last = 0;
     while let Some(line) = lines.get(at) {
         if !is_sign(line) {
             at += 1;
             continue;
         }
+        if line.contains(TRACE) {
+            let before = &lines[end_of_last..at];
+            let is_between = |line: &&&str| BETWEEN.iter().any(|text| line.contains(text));
+            let between = before.iter().rev().take_while(is_between).count();
+            at -= (between + 1).min(before.len());
+        }
+        let line = lines[at];
         let rest = &lines[at..lines.len().min(at + LONGEST)];
         let length = rest
             .iter()
@@ -90,6 +110,7 @@ pub fn reports(log: &str) -> Vec<Report> {
             lines: rest[..length].iter().map(|&line| line.to_owned()).collect(),
         });
         at += length;
+        end_of_last = at;
     }
     found
 }
@@ -253,6 +274,29 @@ mod tests {
         );
         assert!(found[0].mentions("sysfs_kf_seq_show"));
         assert!(!found[0].mentions("EXT4-fs"));
+    }
+
+    #[test]
+    fn a_bare_trace_is_named_by_what_stands_before_it() {
+        let log = "\
+[   15.699870] quiet\r
+[   15.699880] sysfs: cannot create duplicate filename '/devices/virtual/bdi/259:0'\r
+[   15.699881] CPU: 0 UID: 0 PID: 38 Comm: kworker/u8:2 Tainted: G           OE\r
+[   15.699882] Hardware name: QEMU\r
+[   15.699884] Call Trace:\r
+[   15.700380]  <TASK>\r
+[   15.711693]  sysfs_warn_dup.cold+0x17/0x23\r
+[   15.711694]  </TASK>\r
+";
+        let found = reports(log);
+        assert_eq!(found.len(), 1);
+        assert!(
+            found[0]
+                .title
+                .starts_with("sysfs: cannot create duplicate filename")
+        );
+        assert!(found[0].mentions("sysfs_warn_dup"));
+        assert_eq!(reports("Call Trace:\n").len(), 1);
     }
 
     #[test]
