@@ -1,0 +1,36 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# devdax: the namespace is left to dax_pmem, which makes a character device of it; nothing of it is the driver's.
+# vm: --nvdimm size=512M,labels --nvdimm size=64M --e820 64M@512M
+. "$(dirname "$0")/../lib.sh"
+
+cleanup() {
+	modprobe -r device_dax dax_pmem
+}
+
+# daxes: the character devices.
+daxes() {
+	ndctl list -X -m devdax | jq -r '.[].daxregion.devices[].chardev'
+}
+
+plan 10
+load_driver
+dmesg -C
+labelled_disk -m devdax -s 64M >/tmp/mode_03.disk
+namespace=$(jq -r .dev /tmp/labelled_disk.json)
+modprobe device_dax
+settle
+dax=$(daxes)
+is "there is no disk" "$(cat /tmp/mode_03.disk)" null
+check_fails "the driver has let go of the namespace" test -e "$ND/$namespace/driver"
+is "dax_pmem has it" "$(driver_of "$(cat "$ND/$namespace/holder")")" dax_pmem
+check "there is a character device" test -c "/dev/$dax"
+check "its memory is written" pmem-io map-write --length 4M "/dev/$dax"
+check "and read" pmem-io map-verify --length 4M "/dev/$dax"
+is "nobody complained" "$(dmesg | grep -ci 'fail\|error' || :)" 0
+unload_driver
+check "the driver goes, and the memory stays" pmem-io map-verify --length 4M "/dev/$dax"
+load_driver
+is "the driver comes, and leaves it alone" "$(driver_of "$(cat "$ND/$namespace/holder")")" dax_pmem
+check "still" pmem-io map-verify --length 4M "/dev/$dax"
+rm -f /tmp/mode_03.disk

@@ -1,0 +1,31 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# A power cut: what a block device was told to make durable is there afterwards. Raw, fsdax and sector mode.
+# vm: --nvdimm size=512M,labels --nvdimm size=64M --e820 64M@512M
+. "$(dirname "$0")/../lib.sh"
+
+case $STAGE in
+1)
+	plan 5
+	load_driver
+	raw=$(plain_disk)
+	check "raw, O_DIRECT and fsync" pmem-io fill --direct --length 4M --block 60K "/dev/$raw" --seed 1
+	check "raw, by the page cache, and fsync" pmem-io fill --offset 8M --length 4M "/dev/$raw" --seed 2
+	check "raw, O_DSYNC" dd if="/dev/$raw" of="/dev/$raw" bs=64k count=16 skip=0 seek=256 oflag=direct,dsync iflag=direct
+	disk=$(labelled_disk -m fsdax -M dev -s 64M)
+	check "fsdax, by the page cache, and fsync" pmem-io fill --length 4M "/dev/$disk" --seed 3
+	disk=$(make_namespace -r "$(labelled_region)" -m sector -s 32M -l 4096 | jq -r .blockdev)
+	check "sector, O_DIRECT and fsync" pmem-io fill --direct --length 4M "/dev/$disk" --seed 4
+	host powercut
+	;;
+2)
+	plan 5
+	load_driver
+	raw=$(plain_disk)
+	check "raw, O_DIRECT and fsync: there" pmem-io verify --length 4M "/dev/$raw" --seed 1
+	check "raw, by the page cache, and fsync: there" pmem-io verify --offset 8M --length 4M "/dev/$raw" --seed 2
+	check "raw, O_DSYNC: there" cmp -n 1048576 -i 0:16777216 "/dev/$raw" "/dev/$raw"
+	check "fsdax: there" pmem-io verify --length 4M "/dev/$(ndctl list -N -m fsdax -r "$(labelled_region)" | jq -r '.[0].blockdev')" --seed 3
+	check "sector: there" pmem-io verify --length 4M "/dev/$(ndctl list -N -m sector | jq -r '.[0].blockdev')" --seed 4
+	;;
+esac
