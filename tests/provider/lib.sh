@@ -3,7 +3,7 @@
 #
 # For selftests that need memory which fails, flushes that are counted, or a driver's probe that fails:
 #
-#	# vm: --bare --append memmap=64M$512M
+#	# vm: --bare --append memmap=128M$512M
 #	. "$(dirname "$0")/../provider/lib.sh"
 #	provide bad=1M+4K
 #
@@ -51,6 +51,11 @@ rebind() {
 	settle
 }
 
+# bind_error DEVICE: why the driver under test does not take a device of the nd bus, in the C library's words; nothing when it does.
+bind_error() {
+	env echo "$1" 2>&1 >"/sys/bus/nd/drivers/$DRIVER/bind" | sed 's/.*write error: //'
+}
+
 # read_sectors DISK START [COUNT], write_sectors DISK START [COUNT] [dd's operands]: past the page cache, in one bio.
 read_sectors() {
 	dd if="/dev/$1" bs="$((512 * ${3:-1}))" count=1 iflag=direct,skip_bytes skip="$((512 * $2))" status=none
@@ -65,6 +70,69 @@ write_sectors() {
 # pattern TEXT COUNT: so many sectors full of a text of 7 letters.
 pattern() {
 	yes "$1" | head -c "$((512 * $2))"
+}
+
+# The info block of an fsdax namespace: struct nd_pfn_sb in drivers/nvdimm/pfn.h, at 4K of the memory.
+INFO_BLOCK=$(((512 << 20) / 4096 + 1))
+
+# info_block_save FILE
+info_block_save() {
+	dd if=/dev/mem of="$1" bs=4096 skip=$INFO_BLOCK count=1 status=none
+}
+
+# info_block_restore FILE [OFFSET HEX]: with these bytes instead, and the checksum that they take unless they are in it.
+info_block_restore() {
+	cp "$1" /tmp/info_block
+	if [ $# -gt 1 ]; then
+		printf %s "$3" | xxd -r -p | dd of=/tmp/info_block bs=1 seek="$2" conv=notrunc status=none
+		[ "$2" -ge 4088 ] || info_block_seal /tmp/info_block
+	fi
+	dd if=/tmp/info_block of=/dev/mem bs=4096 seek=$INFO_BLOCK conv=notrunc status=none
+}
+
+# info_block_seal FILE: puts the right checksum into it (fletcher64).
+info_block_seal() {
+	head -c 8 /dev/zero | dd of="$1" bs=8 seek=511 conv=notrunc status=none
+	od -An -v -w4 -tu4 "$1" | {
+		low=0 high=0
+		while read -r word; do
+			low=$(((low + word) & 0xffffffff))
+			high=$(((high + low) & 0xffffffff))
+		done
+		printf '%08x%08x' "$high" "$low"
+	} | sed 's/\(..\)\(..\)\(..\)\(..\)\(..\)\(..\)\(..\)\(..\)/\8\7\6\5\4\3\2\1/' | xxd -r -p |
+		dd of="$1" bs=8 seek=511 conv=notrunc status=none
+}
+
+# grows COMMAND…: runs it 10 times, and again; prints what the kernel has allocated for each of them both times: objects of a cache,
+# mappings, pieces of 128K.
+grows() {
+	"$@"
+	"$@"
+	allocated >/tmp/allocated.0
+	for round in 1 2; do
+		count=0
+		while [ "$count" -lt 10 ]; do
+			"$@"
+			count=$((count + 1))
+		done
+		allocated >/tmp/allocated.$round
+		join /tmp/allocated.$((round - 1)) /tmp/allocated.$round | awk '$3 - $2 >= 10 { print $1 }' >/tmp/grown.$round
+	done
+	comm -12 /tmp/grown.1 /tmp/grown.2
+}
+
+allocated() {
+	sleep 0.2
+	# What processors hold in reserve is not allocated.
+	for cache in /sys/kernel/slab/*/shrink; do
+		echo 1 >"$cache"
+	done
+	{
+		awk 'NR > 2 { print $1, $2 }' /proc/slabinfo
+		awk '!/unpurged/ { n++ } END { print "mappings", n }' /proc/vmallocinfo
+		awk '/^MemTotal/ { all = $2 } /^MemAvailable/ { print "memory", (all - $2) / 128 }' /proc/meminfo
+	} | grep -v ^vmap_area | sort
 }
 
 provider_cleanup() {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * A provider of persistent memory for tests: an nvdimm bus over memory that the
- * kernel was told to leave alone (memmap=64M$512M), whose media can fail, be
+ * kernel was told to leave alone (memmap=128M$512M), whose media can fail, be
  * healed or refuse to, and whose flushes can be counted, slowed down and failed.
  *
  * An OFFSET is in bytes, K or M from the start of the range; other sizes are in

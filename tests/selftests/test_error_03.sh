@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 # A read of a bad sector is an error; a read of its neighbours is none, in whatever bios they come.
-# vm: --bare --append memmap=64M$512M
+# vm: --bare --append memmap=128M$512M
 . "$(dirname "$0")/../provider/lib.sh"
 
 plan 8

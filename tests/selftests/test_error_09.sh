@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 # Memory that fails under the copy is an error of that read alone, listed or not.
-# vm: --bare --append memmap=64M$512M
+# vm: --bare --append memmap=128M$512M
 . "$(dirname "$0")/../provider/lib.sh"
 
 plan 4

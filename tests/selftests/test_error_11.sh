@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 # A write(2) of a whole page of a DAX file heals it; a write of a part of it is an error, and costs nothing.
-# vm: --bare --append memmap=64M$512M
+# vm: --bare --append memmap=128M$512M
 . "$(dirname "$0")/../provider/lib.sh"
 
 need pmem-io

@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 # A FUA write is followed by a flush, when what it wrote is in memory. Its failure is the write's.
-# vm: --bare --append memmap=64M$512M
+# vm: --bare --append memmap=128M$512M
 . "$(dirname "$0")/../provider/lib.sh"
 
 # fua VALUE OF dimm: whether the region says that it has flush hints (queue/fua) or not, FUA is asked for by O_DSYNC, which makes

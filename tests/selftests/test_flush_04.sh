@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 # Where flushes are asynchronous, a FUA write ends when its flush does; fsync waits for its own; so does unbind.
-# vm: --bare --append memmap=64M$512M
+# vm: --bare --append memmap=128M$512M
 . "$(dirname "$0")/../provider/lib.sh"
 
 # milliseconds COMMAND…: how long it takes. It must succeed.

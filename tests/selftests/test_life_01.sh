@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 # On a machine without persistent memory the module is loaded, does nothing, and goes. Twice at a time it can't be loaded.
-# vm: --bare --append memmap=64M$512M
+# vm: --bare --append memmap=128M$512M
 . "$(dirname "$0")/../provider/lib.sh"
 
 case $DRIVER in

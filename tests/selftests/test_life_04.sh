@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 # A namespace that is unbound under I/O: the I/O ends with errors, and a new binding serves again.
-# vm: --bare --append memmap=64M$512M
+# vm: --bare --append memmap=128M$512M
 . "$(dirname "$0")/../provider/lib.sh"
 
 # busy COMMAND…: runs it while fio reads and writes, and waits until fio is over.

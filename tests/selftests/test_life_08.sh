@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 # A region that can't persist is read-only, and so is its disk; it follows the region's switch while it is bound.
-# vm: --bare --append memmap=64M$512M
+# vm: --bare --append memmap=128M$512M
 . "$(dirname "$0")/../provider/lib.sh"
 
 cleanup() {
