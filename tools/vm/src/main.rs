@@ -24,7 +24,7 @@ struct Arguments {
     run: Option<String>,
 
     /// End the command after so many seconds (status 124)
-    #[arg(long, value_name = "SECONDS")]
+    #[arg(long, value_name = "SECONDS", requires = "run")]
     time_limit: Option<u64>,
 
     /// Which driver to load first; "none" leaves that to you

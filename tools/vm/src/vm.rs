@@ -412,7 +412,7 @@ impl Vm {
 
     /// The power fails: QEMU is killed, with no warning to the guest.
     pub fn cut_power(self) {
-        self.qemu.kill();
+        drop(self);
     }
 
     /// Lets the guest sync and power itself off; kills it when that takes too long.
@@ -461,6 +461,13 @@ impl Vm {
     /// From the start of QEMU to the guest's readiness.
     pub fn boot_time(&self) -> Duration {
         self.boot_time
+    }
+}
+
+impl Drop for Vm {
+    fn drop(&mut self) {
+        // The thread that serves the guest's requests has a share in it, until QEMU has gone.
+        self.qemu.kill();
     }
 }
 
