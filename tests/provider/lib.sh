@@ -18,6 +18,7 @@ provide() {
 	provider_load "$@"
 	load_driver
 	NAMESPACE=$(namespaces pmem_provider | head -n 1)
+	# shellcheck disable=SC2034 # for the tests
 	DISK=$(disk_of "$NAMESPACE") || DISK=
 }
 

@@ -17,7 +17,7 @@ refused() {
 }
 
 plan 12
-provide
+provide pages=1
 echo "$NAMESPACE" >"/sys/bus/nd/drivers/$DRIVER/unbind"
 dmesg -C
 refused "its first page" 0

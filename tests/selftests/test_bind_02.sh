@@ -6,7 +6,7 @@
 . "$(dirname "$0")/../provider/lib.sh"
 
 plan 6
-provide
+provide pages=1
 echo "$NAMESPACE" >"/sys/bus/nd/drivers/$DRIVER/unbind"
 provider decoy "$DISK"
 is "the errno" "$(bind_error "$NAMESPACE")" "File exists"

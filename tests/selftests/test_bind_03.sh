@@ -21,7 +21,7 @@ becomes() {
 
 need xxd od
 plan 10
-provide
+provide pages=1
 make_fsdax "$NAMESPACE" dev >/dev/null
 unload_driver
 info_block_save /tmp/block

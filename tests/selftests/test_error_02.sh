@@ -5,7 +5,7 @@
 . "$(dirname "$0")/../provider/lib.sh"
 
 plan 4
-provide
+provide pages=1
 disk=$(make_fsdax "$NAMESPACE" dev)
 start=$((64 * 2048 - $(cat "/sys/block/$disk/size")))
 edge=$((start * 512))

@@ -5,7 +5,7 @@
 . "$(dirname "$0")/../provider/lib.sh"
 
 plan 8
-provide
+provide pages=1
 pattern neigh_1 1 | write_sectors "$DISK" 2047 1
 pattern neigh_2 8 | write_sectors "$DISK" 2049 8
 provider bad 1M+512

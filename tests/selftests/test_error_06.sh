@@ -6,7 +6,7 @@
 
 need pmem-io
 plan 4
-provide
+provide pages=1
 list=/sys/block/$DISK/badblocks
 is "when an error comes" "$(pmem-io poll "$list" --run "echo 1M+4K >/sys/module/pmem_provider/parameters/bad")" "2048 8"
 write="pmem-io pwrite --direct --length 4K /dev/$DISK --offset"

@@ -6,7 +6,7 @@
 
 [ "$DRIVER" = rust_pmem ] || skip_all "the C driver oopses in memcpy_flushcache"
 plan 8
-provide
+provide pages=1
 pattern before_ 8 | write_sectors "$DISK" 2056 8
 provider unmap 1M
 provider bad 1M+4K

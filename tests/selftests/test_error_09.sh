@@ -5,7 +5,7 @@
 . "$(dirname "$0")/../provider/lib.sh"
 
 plan 4
-provide
+provide pages=1
 pattern before_ 8 | write_sectors "$DISK" 2040 8
 pattern behind_ 8 | write_sectors "$DISK" 2056 8
 # As the kernel leaves it behind after a machine check: any access faults.

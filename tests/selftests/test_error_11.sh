@@ -11,7 +11,7 @@ cleanup() {
 }
 
 plan 12
-provide
+provide pages=1
 mkfs.ext4 -q -b 4096 "/dev/$DISK"
 mount -o dax "/dev/$DISK" /mnt
 truncate -s 1M /mnt/file

@@ -5,7 +5,7 @@
 . "$(dirname "$0")/../provider/lib.sh"
 
 plan 4
-provide
+provide pages=1
 provider flushes 0
 pattern aaaaaaa 8 | write_sectors "$DISK" 0 8
 rebind "$NAMESPACE"

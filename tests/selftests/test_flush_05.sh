@@ -5,7 +5,7 @@
 . "$(dirname "$0")/../provider/lib.sh"
 
 plan 5
-provide
+provide pages=1
 pattern aaaaaaa 8 >/tmp/data
 provider flush_fails 1
 check_fails "fsync" sh -c "dd if=/tmp/data of=/dev/$DISK bs=4k oflag=direct conv=fsync"

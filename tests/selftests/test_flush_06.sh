@@ -21,7 +21,7 @@ cleanup() {
 }
 
 plan 2
-provide
+provide pages=1
 mkfs.ext4 -q -b 4096 "/dev/$DISK"
 flushed dax=never
 flushed dax=always

@@ -6,7 +6,7 @@
 
 need pmem-io
 plan 8
-provide
+provide pages=1
 size=$(cat "/sys/block/$DISK/size")
 pmem-io fill "/dev/$DISK" --length 4M
 echo "$NAMESPACE" >"/sys/bus/nd/drivers/$DRIVER/unbind"

@@ -10,7 +10,7 @@ cleanup() {
 	provider_cleanup
 }
 plan 5
-provide
+provide pages=1
 mkfs.ext4 -q -b 4096 "/dev/$DISK"
 exec 5<"/dev/$DISK"
 check_fails "an open disk" rmmod "$DRIVER"

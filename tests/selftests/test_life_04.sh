@@ -31,7 +31,7 @@ region_off() {
 
 need fio
 plan 8
-provide
+provide pages=1
 busy unbind
 check_fails "no disk" test -e "/sys/block/$DISK"
 echo "$NAMESPACE" >"/sys/bus/nd/drivers/$DRIVER/bind"

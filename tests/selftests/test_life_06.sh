@@ -10,7 +10,7 @@ cleanup() {
 	provider_cleanup
 }
 plan 5
-provide
+provide pages=1
 mkfs.ext4 -q -b 4096 "/dev/$DISK"
 mount -o dax "/dev/$DISK" /mnt
 truncate -s 1M /mnt/file

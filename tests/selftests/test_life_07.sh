@@ -13,8 +13,8 @@ cycle() {
 }
 
 present() {
-	cat /proc/iomem /proc/modules | grep -c pmem
-	ls /sys/block /sys/class/bdi /dev /sys/kernel/debug/block | grep -c pmem
+	grep -c pmem /proc/iomem /proc/modules /proc/partitions
+	find /sys/block /sys/class/bdi /dev /sys/kernel/debug/block -maxdepth 1 -name '*pmem*' | sort
 }
 
 plan 3

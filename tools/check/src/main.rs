@@ -124,22 +124,28 @@ fn work(arguments: &Arguments) -> Result<bool> {
     Ok(tally.conclude())
 }
 
-/// The module as the selftests load it, where they do.
+/// What the selftests load: the module, unless they are of the stock driver, and the memory that fails.
 fn built(arguments: &Arguments, top: &Path, tally: &mut Tally, logs: &Path) -> Result<bool> {
-    if arguments.driver != Driver::Rust {
-        return Ok(true);
-    }
     tally.group("build", "Build");
-    let mut command = lint::make(top);
-    command.arg("module");
-    let about = "rust_pmem.ko for the stock kernel";
-    lint::Step {
-        name: "module",
-        about,
-        command,
-        warnings: true,
+    let mut good = true;
+    for (name, about) in [
+        ("module", "rust_pmem.ko for the stock kernel"),
+        ("provider", "the selftests' own persistent memory"),
+    ] {
+        if name == "module" && arguments.driver != Driver::Rust {
+            continue;
+        }
+        let mut command = lint::make(top);
+        command.arg(name);
+        good &= lint::Step {
+            name,
+            about,
+            command,
+            warnings: true,
+        }
+        .test(tally, logs)?;
     }
-    .test(tally, logs)
+    Ok(good)
 }
 
 /// The checkout above the current folder.
