@@ -138,8 +138,8 @@ impl Story {
 
     fn run(&mut self, command: &str) -> Result<(i32, String)> {
         let vm = self.machine.as_mut().context("there is no machine")?;
-        let command = format!("PATH=/rust_pmem/build/tools/release:$PATH; {command}");
-        let (ended, output) = vm.output(&command, LIMIT)?;
+        let line = format!("PATH=/rust_pmem/build/tools/release:$PATH; {command}");
+        let (ended, output) = vm.output(&line, LIMIT)?;
         match ended {
             Ended::Exited(status) => Ok((status, output)),
             Ended::TimedOut => bail!("not done after {} s: {command}", LIMIT.as_secs()),

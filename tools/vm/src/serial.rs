@@ -53,6 +53,9 @@ const BETWEEN: &[&str] = &[
 /// Lines that have a sign in them and mean no harm.
 const HARMLESS: &[&str] = &["hung_task_timeout_secs", "lockup_timeout"];
 
+/// What guest/main writes at the end of each command.
+const COMMAND_END: &str = "rust_pmem-vm: ";
+
 /// Lines after which a report is over.
 const ENDS: &[&str] = &["---[ end trace", "---[ end Kernel panic", "</TASK>"];
 
@@ -80,6 +83,7 @@ pub fn reports(log: &str) -> Vec<Report> {
     let lines: Vec<&str> = log
         .lines()
         .map(|line| line.trim_end_matches('\r'))
+        .filter(|line| !line.contains(COMMAND_END))
         .collect();
     let is_sign = |line: &str| {
         SIGNS.iter().any(|sign| line.contains(sign))
@@ -172,14 +176,14 @@ impl Serial {
         Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
 
-    /// The last `count` lines, without the blank ones.
+    /// The last `count` lines, without blank ones and those that mark the ends of commands.
     pub fn tail(&self, count: usize) -> Vec<String> {
         let start = self.len().saturating_sub(64 * 1024);
         let text = self.since(start).unwrap_or_default();
         let lines: Vec<&str> = text
             .lines()
             .map(str::trim_end)
-            .filter(|line| !line.is_empty())
+            .filter(|line| !line.is_empty() && !line.contains(COMMAND_END))
             .collect();
         lines[lines.len().saturating_sub(count)..]
             .iter()
