@@ -56,7 +56,7 @@ tools: setup
 demo: module tools
 	@$(enter) $(release)/pmem-demo
 
-check: tools provider
+check: tools
 	@set -f; $(enter) $(release)/pmem-check $(if $(DRIVER),--driver '$(DRIVER)') $$TESTS
 
 vm: module tools
