@@ -51,7 +51,8 @@ provider: setup
 		ARCH=x86 CC=x86_64-linux-gnu-gcc-14 modules
 
 tools: setup
-	$(enter) cargo build --release --locked --offline --manifest-path tools/Cargo.toml
+	@[ -d build/tools/release ] || echo 'Building the host tools, once (about 90 s).'
+	@$(enter) cargo build --release --locked --offline --manifest-path tools/Cargo.toml
 
 demo: module tools
 	@$(enter) $(release)/pmem-demo
