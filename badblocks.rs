@@ -94,11 +94,12 @@ impl<'bound> ErrorList<'bound> {
     /// if not, it can be written without ado.
     #[inline]
     pub(crate) fn suspects(&self, span: &Span) -> bool {
-        self.link.has_reported() || (!self.is_empty() && self.is_listed_around(span))
+        self.link.has_reported() || (!self.is_empty() && self.lists_pages_of(span))
     }
 
+    /// Whether anything is listed in the pages that `span` touches.
     #[cold]
-    fn is_listed_around(&self, span: &Span) -> bool {
+    pub(crate) fn lists_pages_of(&self, span: &Span) -> bool {
         let sectors = span.sectors_of_pages();
 
         self.list.first_bad(sectors.start, sectors.len).is_some()

@@ -72,7 +72,8 @@ impl Operations for Media<'_> {
         Ok(())
     }
 
-    /// Writes nothing where a part of a bad page is to be written: a page is lost as a whole.
+    /// Writes nothing where a part of a bad page is to be written: for those who map it, a page is
+    /// lost as a whole.
     fn recovery_write(&self, offset: u64, to: RecoveryWrite<'_>) -> usize {
         let start = usize::try_from(offset)
             .ok()
@@ -82,6 +83,9 @@ impl Operations for Media<'_> {
         else {
             return 0;
         };
+        if !span.is_whole_pages() && self.errors().lists_pages_of(&span) {
+            return 0;
+        }
         let Ok(mut overwrite) = self.overwrite(span) else {
             return 0;
         };

@@ -18,7 +18,10 @@ use super::{
 };
 use core::{
     marker::PhantomData,
-    mem::offset_of,
+    mem::{
+        offset_of,
+        ManuallyDrop, //
+    },
     ops::RangeInclusive,
     ptr::NonNull, //
 };
@@ -399,22 +402,27 @@ impl InfoAccess<'_> {
     ///
     /// Returns the layout of the page map, and the offset of the data in it, in bytes. [`ENODEV`]
     /// if the device is not configured, [`ENXIO`] or [`EINVAL`] if it is no page map device or the
-    /// info block makes no sense.
-    pub(crate) fn set_up_page_map(&self) -> Result<(Layout, u64)> {
+    /// info block makes no sense, [`EBUSY`] if it makes so little that the page map can't be looked
+    /// at.
+    pub(crate) fn set_up_page_map(self) -> Result<(Layout, u64)> {
+        // To look at the page map, libnvdimm disables the namespace and enables it at another size.
+        // If that fails, whatever it has left enabled is released by devres after the probe.
+        let this = ManuallyDrop::new(self);
         let mut pgmap = super::pagemap::zeroed();
 
         // SAFETY: By the type invariant.
-        if !unsafe { bindings::is_nd_pfn(self.dev) } {
+        if !unsafe { bindings::is_nd_pfn(this.dev) } {
             return Err(ENXIO);
         }
         // SAFETY: `dev` is a page map device.
-        let pfn = unsafe { bindings::to_nd_pfn(self.dev) };
+        let pfn = unsafe { bindings::to_nd_pfn(this.dev) };
         // SAFETY: `pfn` is the device's own, `pgmap` is zeroed as libnvdimm wants it.
         to_result(unsafe { bindings::nvdimm_setup_pfn(pfn, &mut pgmap) })?;
         // SAFETY: A successful set-up leaves a valid info block behind, for as long as the driver
         // is bound.
         let data_offset = u64::from_le(unsafe { (*(*pfn).pfn_sb).dataoff });
 
+        drop(ManuallyDrop::into_inner(this));
         Ok((Layout::from_raw(pgmap), data_offset))
     }
 }
