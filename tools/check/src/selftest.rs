@@ -170,6 +170,8 @@ struct Stage {
     usable: bool,
     /// Whether it ran out of time.
     hung: bool,
+    /// What the kernel reported meanwhile.
+    reports: Vec<vm::Report>,
     /// How long it took.
     time: Duration,
 }
@@ -330,6 +332,8 @@ impl<'a> Runner<'a> {
             bytes.extend_from_slice(piece)
         })?;
         let time = begin.elapsed();
+        // What sysrq asks for below is no report of the kernel's own.
+        let own = vm.serial().since(start)?;
         if ended == Ended::TimedOut {
             // Who waits for what, and what runs: into the log, for the reader of the failure.
             vm.sysrq('w');
@@ -339,7 +343,7 @@ impl<'a> Runner<'a> {
         let output = String::from_utf8_lossy(&bytes).into_owned();
         let ktap = Ktap::parse(&output);
         let log = vm.serial().since(start)?;
-        let reports = reports(&log);
+        let reports = reports(&own);
         let unexpected = reports
             .iter()
             .find(|report| !test.expected.iter().any(|text| report.mentions(text)));
@@ -354,8 +358,13 @@ impl<'a> Runner<'a> {
                 false,
             ),
         };
-        if let (Some(report), false) = (unexpected, ended == Ended::TimedOut) {
-            outcome = Outcome::Failed(format!("the kernel reported: {}", report.title));
+        if let Some(report) = unexpected {
+            let then = if ended == Ended::TimedOut {
+                "; then it hung"
+            } else {
+                ""
+            };
+            outcome = Outcome::Failed(format!("the kernel reported: {}{then}", report.title));
         }
         let failed = matches!(outcome, Outcome::Failed(_));
         more &= !failed;
@@ -369,6 +378,7 @@ impl<'a> Runner<'a> {
             more,
             usable,
             hung,
+            reports,
             time,
         })
     }
@@ -394,15 +404,12 @@ fn words(stage: &Stage) -> Vec<String> {
                 .map(|line| format!("  {line}")),
         );
     }
-    // The traces that a hang's sysrq asked for are in the log, for those who want them.
-    if !stage.hung {
-        for report in reports(&stage.log) {
-            let lines = report
-                .lines
-                .iter()
-                .filter(|line| !NO_NEWS.iter().any(|text| line.contains(text)));
-            words.extend(lines.take(6).cloned());
-        }
+    for report in &stage.reports {
+        let lines = report
+            .lines
+            .iter()
+            .filter(|line| !NO_NEWS.iter().any(|text| line.contains(text)));
+        words.extend(lines.take(6).cloned());
     }
     if words.is_empty() {
         words.extend(
@@ -412,14 +419,29 @@ fn words(stage: &Stage) -> Vec<String> {
                 .last()
                 .map(|subtest| format!("last: {}", subtest.name)),
         );
-        words.extend(stage.ktap.last_words(WORDS - 1).iter().cloned());
-    }
-    let blocked = |line: &&str| line.contains("task:") && line.contains(" state:");
-    if stage.hung {
-        words.extend(stage.log.lines().filter(blocked).map(str::to_owned));
+        words.extend(stage.ktap.last_words(WORDS / 2).iter().cloned());
+        if stage.hung {
+            words.extend(blocked(&stage.log));
+        }
     }
     words.truncate(WORDS);
     words
+}
+
+/// The tasks that the kernel, asked last, found waiting in it, and for what.
+fn blocked(log: &str) -> Vec<String> {
+    let lines: Vec<&str> = log.lines().collect();
+    let last = lines
+        .iter()
+        .rposition(|line| line.contains("task:") && line.contains(" state:D"));
+    let trace = last.map_or(&[][..], |last| &lines[last..]);
+    let news = |line: &&&str| !NO_NEWS.iter().any(|text| line.contains(text));
+    trace
+        .iter()
+        .filter(news)
+        .take(WORDS / 2)
+        .map(|&line| line.to_owned())
+        .collect()
 }
 
 fn details(ktap: &Ktap, stage: u32) -> impl Iterator<Item = Detail> {
