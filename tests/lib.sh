@@ -333,6 +333,12 @@ mount_dax() {
 
 # ---- several drivers ----
 
+# forget: regions and their namespaces are made anew, so that all that is known of them is what is on them. Without a driver loaded.
+forget() {
+	ndctl disable-region all >/dev/null 2>&1
+	ndctl enable-region all >/dev/null 2>&1
+}
+
 # other_driver: the one that is not under test.
 other_driver() {
 	case $DRIVER in
@@ -341,9 +347,21 @@ other_driver() {
 	esac
 }
 
-# swap_drivers: the other one takes over all namespaces, and is the one that DRIVER says from here on.
+# both_drivers: skips the test where there is no module of ours. Before plan.
+both_drivers() {
+	[ -e "$MODULE" ] || skip_all "there is no $MODULE: make module"
+}
+
+# unload_both: neither has anything any more.
+unload_both() {
+	rmmod rust_pmem 2>/dev/null || :
+	rmmod nd_pmem 2>/dev/null || :
+}
+
+# swap_drivers: the other one finds all namespaces for itself, and is the one that DRIVER says from here on.
 swap_drivers() {
 	unload_driver
+	forget
 	DRIVER=$(other_driver)
 	load_driver
 }
