@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 # The capacity of the disk is the size of the data area: all but the info block and the page map that are kept in front of it.
-# vm: --nvdimm size=512M,labels --nvdimm size=64M --e820 64M@512M
+# vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
 . "$(dirname "$0")/../lib.sh"
 
 # has NAME DISK MIB
@@ -14,8 +14,8 @@ has() {
 
 plan 18
 load_driver
-has "NVDIMM without labels" "$(plain_disk)" 64
-has "e820" "$(e820_disk)" 64
+has "NVDIMM without labels" "$(plain_disk)" 32
+has "e820" "$(e820_disk)" 32
 has "a part of an NVDIMM" "$(labelled_disk -m raw -s 32M)" 32
 disk=$(labelled_disk -m fsdax -M mem)
 has "fsdax, map in RAM" "$disk" 510

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # What is written at an offset is read there and nowhere else: odd multiples of 512 bytes, across pages, up to two megabytes, from
 # buffers at a page's start and elsewhere.
-# vm: --nvdimm size=512M,labels --nvdimm size=64M --e820 64M@512M
+# vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
 . "$(dirname "$0")/../lib.sh"
 
 # First sector, number of sectors, bytes of the buffer off a page's start.

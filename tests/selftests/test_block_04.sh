@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 # Checksums that tell their own place survive four writers at a time: random sizes and offsets, deep queues, buffers anywhere.
-# vm: --nvdimm size=512M,labels --nvdimm size=64M --e820 64M@512M
+# vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
 . "$(dirname "$0")/../lib.sh"
 
 # verified NAME OPTIONS OF fio…: writes, then reads and verifies, in an area of its own for each of four jobs.

@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 # At the end of the device: reads end there, writes are refused with ENOSPC, and what is wholly inside is done.
-# vm: --nvdimm size=512M,labels --nvdimm size=64M --e820 64M@512M
+# vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
 . "$(dirname "$0")/../lib.sh"
 
 # io VERB OFFSET BYTES
@@ -35,6 +35,6 @@ ends() {
 plan 18
 load_driver
 disk=$(plain_disk)
-ends "NVDIMM" 64
+ends "NVDIMM" 32
 disk=$(labelled_disk -m fsdax -M mem -s 64M)
 ends "fsdax" 62

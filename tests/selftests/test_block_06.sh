@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 # Direct I/O that is not made of whole sectors is refused with EINVAL and changes nothing; of no bytes at all it succeeds.
-# vm: --nvdimm size=512M,labels --nvdimm size=64M --e820 64M@512M
+# vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
 . "$(dirname "$0")/../lib.sh"
 
 # refused NAME VERB OFFSET BYTES [OPTION…]

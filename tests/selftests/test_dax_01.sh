@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # MAP_SYNC is granted on a file of a DAX file system, and what is stored through it is what read(2), another mapping and, after
 # unmounting, the block device show.
-# vm: --nvdimm size=512M,labels --nvdimm size=64M --e820 64M@512M
+# vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
 . "$(dirname "$0")/../lib.sh"
 
 cleanup() {

@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 # A file of a fsdax namespace that lies well is mapped in pieces of 2 MiB: one fault for each.
-# vm: --nvdimm size=512M,labels --nvdimm size=64M --e820 64M@512M
+# vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
 . "$(dirname "$0")/../lib.sh"
 
 trace=/sys/kernel/tracing

@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 # Files that share blocks: a write to one copies the block first, with what is before and after it, and the other keeps its bytes.
-# vm: --nvdimm size=512M,labels --nvdimm size=64M --e820 64M@512M
+# vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
 . "$(dirname "$0")/../lib.sh"
 
 # By calls alone: a store through a mapping of a shared block is a BUG of 7.2's fs/dax.c, with any driver.

@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# fsdax, with its page map in RAM or on the device, aligned to 4 KiB or 2 MiB: as asked for, usable, and the same after a reload.
-# vm: --nvdimm size=512M,labels --nvdimm size=64M --e820 64M@512M
+# fsdax, with its page map in RAM or on the device, aligned to 4 KiB or 2 MiB: as asked for, usable, and the same when it is found again.
+# vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
 . "$(dirname "$0")/../lib.sh"
 
 cleanup() {
@@ -15,15 +15,16 @@ told() {
 
 # makes MAP ALIGN
 makes() {
-	disk=$(labelled_disk -m fsdax -M "$1" -a "$2" -s 64M)
+	disk=$(labelled_disk -m fsdax -M "$1" -a "$2" -s 32M)
 	namespace=$(jq -r .dev /tmp/labelled_disk.json)
 	is "$1, $2: is what was asked for" "$(told)" "fsdax $1 $2 $disk"
 	make_fs ext4 "$disk"
 	mount_dax "$disk"
-	fallocate -l 256K $MNT/file
+	fallocate -l 64K $MNT/file
 	check "$1, $2: a file is stored to" pmem-io map-write --sync --durable flush $MNT/file
 	umount $MNT
 	unload_driver
+	forget
 	load_driver
 	is "$1, $2: is what it was" "$(told)" "fsdax $1 $2 $disk"
 	mount_dax "$disk"

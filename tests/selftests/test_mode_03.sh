@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 # devdax: the namespace is left to dax_pmem, which makes a character device of it; nothing of it is the driver's.
-# vm: --nvdimm size=512M,labels --nvdimm size=64M --e820 64M@512M
+# vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
 . "$(dirname "$0")/../lib.sh"
 
 cleanup() {
@@ -13,10 +13,10 @@ daxes() {
 	ndctl list -X -m devdax | jq -r '.[].daxregion.devices[].chardev'
 }
 
-plan 10
+plan 13
 load_driver
 dmesg -C
-labelled_disk -m devdax -s 64M >/tmp/mode_03.disk
+labelled_disk -m devdax -s 32M >/tmp/mode_03.disk
 namespace=$(jq -r .dev /tmp/labelled_disk.json)
 modprobe device_dax
 settle
@@ -33,4 +33,10 @@ check "the driver goes, and the memory stays" pmem-io map-verify --length 4M "/d
 load_driver
 is "the driver comes, and leaves it alone" "$(driver_of "$(cat "$ND/$namespace/holder")")" dax_pmem
 check "still" pmem-io map-verify --length 4M "/dev/$dax"
+unload_driver
+forget
+load_driver
+is "found again, it is left to dax_pmem" "$(driver_of "$(cat "$ND/$namespace/holder")")" dax_pmem
+is "and is a character device again" "$(daxes)" "$dax"
+check "with its bytes" pmem-io map-verify --length 4M "/dev/$dax"
 rm -f /tmp/mode_03.disk

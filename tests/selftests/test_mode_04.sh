@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 # One namespace in one mode after the other, and back: each time there is what the mode says and nothing else.
-# vm: --nvdimm size=512M,labels --nvdimm size=64M --e820 64M@512M
+# vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
 . "$(dirname "$0")/../lib.sh"
 
 cleanup() {
@@ -23,10 +23,10 @@ serves() {
 	check "$mode: takes and gives data" sh -c "pmem-io fill --direct --length 1M --seed $1 /dev/${node%% *} && pmem-io verify --direct --length 1M --seed $1 /dev/${node%% *}"
 }
 
-plan 22
+plan 24
 load_driver
 modprobe device_dax
-labelled_disk -m raw -s 64M >/dev/null
+labelled_disk -m raw -s 32M >/dev/null
 namespace=$(jq -r .dev /tmp/labelled_disk.json)
 becomes fsdax "pmem0 dax0*" -M mem
 serves 1
@@ -42,3 +42,8 @@ becomes sector "pmem0s dax0*" -l 512
 serves 5
 becomes fsdax "pmem0 dax0*" -M mem -a 4096
 serves 6
+unload_driver
+forget
+load_driver
+is "found again: nodes" "$(cd /dev && echo pmem0* dax0*)" "pmem0 dax0*"
+check "found again: its data" pmem-io verify --direct --length 1M --seed 6 /dev/pmem0

@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 # Namespaces side by side on one NVDIMM: each has its own memory, and one that is destroyed or disabled takes nothing along.
-# vm: --nvdimm size=512M,labels --nvdimm size=64M --e820 64M@512M
+# vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
 . "$(dirname "$0")/../lib.sh"
 
 # added ARGUMENTS: one more, the name of its disk.
@@ -11,7 +11,7 @@ added() {
 
 plan 12
 load_driver
-one=$(labelled_disk -m fsdax -M mem -s 64M)
+one=$(labelled_disk -m fsdax -M mem -s 32M)
 two=$(added -m raw -s 32M)
 three=$(added -m sector -s 32M -l 4096)
 for disk in "$one" "$two" "$three"; do

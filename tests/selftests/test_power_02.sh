@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # A power cut: what was stored to a MAP_SYNC mapping and flushed from user space is there afterwards, with no call of the kernel
 # in between, and so is what was fsync'ed; the file systems are whole. ext4 and XFS.
-# vm: --nvdimm size=512M,labels --nvdimm size=64M --e820 64M@512M
+# vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
 . "$(dirname "$0")/../lib.sh"
 
 cleanup() {

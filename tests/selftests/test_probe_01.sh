@@ -1,13 +1,14 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 # Loading and unloading the driver changes no byte of a device, whatever is on it: the other driver looks before and after.
-# vm: --nvdimm size=512M,labels --nvdimm size=64M --e820 64M@512M
+# vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
 . "$(dirname "$0")/../lib.sh"
 
 # by_other COMMAND…: with the other driver in place of the one under test.
 by_other() {
 	(
 		DRIVER=$(other_driver)
+		forget
 		load_driver
 		"$@"
 		unload_driver
@@ -24,19 +25,21 @@ bytes() {
 }
 
 make() {
-	pmem-io fill --direct --length 16M "/dev/$(plain_disk)" --seed 1
-	pmem-io fill --direct --length 16M "/dev/$(e820_disk)" --seed 2
-	pmem-io fill --direct --length 8M "/dev/$(labelled_disk -m fsdax -M mem -s 32M)"
+	pmem-io fill --direct "/dev/$(plain_disk)" --seed 1
+	pmem-io fill --direct "/dev/$(e820_disk)" --seed 2
+	pmem-io fill --direct "/dev/$(labelled_disk -m fsdax -M mem -s 32M)"
 	make_namespace -r "$(labelled_region)" -m fsdax -M dev -s 32M >/tmp/probe_01.device
-	pmem-io fill --direct --length 8M "/dev/$(jq -r .blockdev /tmp/probe_01.device)"
+	pmem-io fill --direct "/dev/$(jq -r .blockdev /tmp/probe_01.device)"
 	make_namespace -r "$(labelled_region)" -m sector -s 32M >/tmp/probe_01.sector
 	pmem-io fill --direct --length 8M "/dev/$(jq -r .blockdev /tmp/probe_01.sector)"
 }
 
 cleanup() {
+	unload_both
 	rm -f /tmp/probe_01.*
 }
 
+both_drivers
 plan 2
 by_other make
 fsdax=$(jq -r .dev /tmp/labelled_disk.json)
@@ -44,8 +47,7 @@ device=$(jq -r .dev /tmp/probe_01.device)
 sector=$(jq -r .dev /tmp/probe_01.sector)
 before=$(by_other bytes)
 is "all five devices were looked at" "$(echo "$before" | wc -l)" 6
-load_driver
-unload_driver
+forget
 load_driver
 unload_driver
 is "no byte has changed" "$(by_other bytes)" "$before"

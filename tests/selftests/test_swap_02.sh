@@ -1,11 +1,12 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 # A file system on an fsdax namespace, made under one driver, is whole under the other, and the info block stays as it was.
-# vm: --nvdimm size=512M,labels --nvdimm size=64M --e820 64M@512M
+# vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
 . "$(dirname "$0")/../lib.sh"
 
 cleanup() {
 	umount $MNT 2>/dev/null
+	unload_both
 }
 
 # info_block: the sum of all that lies in front of the page map.
@@ -26,7 +27,7 @@ serves() {
 
 # swaps MAP
 swaps() {
-	disk=$(labelled_disk -m fsdax -M "$1" -s 64M)
+	disk=$(labelled_disk -m fsdax -M "$1" -s 32M)
 	namespace=$(jq -r .dev /tmp/labelled_disk.json)
 	make_fs ext4 "$disk"
 	mount_dax "$disk"
@@ -48,6 +49,7 @@ swaps() {
 	serves "$1, the first driver again" second 2 third 3
 }
 
+both_drivers
 plan 20
 need e2fsck
 load_driver

@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 # Both drivers are loaded, each with the namespaces that it was given, and a namespace goes from one to the other.
-# vm: --nvdimm size=512M,labels --nvdimm size=64M --e820 64M@512M
+# vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
 . "$(dirname "$0")/../lib.sh"
 
 drivers=/sys/bus/nd/drivers
@@ -11,7 +11,7 @@ swap_driver_names() {
 }
 
 cleanup() {
-	rmmod "$other"
+	unload_both
 }
 
 # gives NAMESPACE FROM TO
@@ -19,6 +19,7 @@ gives() {
 	echo "$1" >"$drivers/$2/unbind" && echo "$1" >"$drivers/$3/bind"
 }
 
+both_drivers
 plan 15
 load_driver
 nfit=$(plain_disk)

@@ -1,9 +1,14 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 # A namespace in sector mode goes from one driver to the other and back.
-# vm: --nvdimm size=512M,labels --nvdimm size=64M --e820 64M@512M
+# vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
 . "$(dirname "$0")/../lib.sh"
 
+cleanup() {
+	unload_both
+}
+
+both_drivers
 plan 7
 load_driver
 disk=$(labelled_disk -m sector -s 32M -l 4096)
