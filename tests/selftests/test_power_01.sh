@@ -8,14 +8,16 @@ case $STAGE in
 1)
 	plan 5
 	load_driver
+	fsdax=$(labelled_disk -m fsdax -M dev -s 64M)
+	sector=$(make_namespace -r "$(labelled_region)" -m sector -s 32M -l 4096 | jq -r .blockdev)
 	raw=$(plain_disk)
+	# Kept open: the last one to close a device would sync it.
+	exec 7<"/dev/$raw" 8<"/dev/$fsdax"
 	check "raw, O_DIRECT and fsync" pmem-io fill --direct --length 4M --block 60K "/dev/$raw" --seed 1
-	check "raw, by the page cache, and fsync" pmem-io fill --offset 8M --length 4M "/dev/$raw" --seed 2
 	check "raw, O_DSYNC" dd if="/dev/$raw" of="/dev/$raw" bs=64k count=16 skip=0 seek=256 oflag=direct,dsync iflag=direct
-	disk=$(labelled_disk -m fsdax -M dev -s 64M)
-	check "fsdax, by the page cache, and fsync" pmem-io fill --length 4M "/dev/$disk" --seed 3
-	disk=$(make_namespace -r "$(labelled_region)" -m sector -s 32M -l 4096 | jq -r .blockdev)
-	check "sector, O_DIRECT and fsync" pmem-io fill --direct --length 4M "/dev/$disk" --seed 4
+	check "raw, by the page cache, and fsync" pmem-io fill --offset 8M --length 4M "/dev/$raw" --seed 2
+	check "fsdax, by the page cache, and fsync" pmem-io fill --length 4M "/dev/$fsdax" --seed 3
+	check "sector, O_DIRECT and fsync" pmem-io fill --direct --length 4M "/dev/$sector" --seed 4
 	host powercut
 	;;
 2)
