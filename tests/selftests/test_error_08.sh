@@ -5,7 +5,7 @@
 . "$(dirname "$0")/../provider/lib.sh"
 
 [ "$DRIVER" = rust_pmem ] || skip_all "the C driver oopses in memcpy_flushcache"
-plan 8
+plan 9
 provide pages=1
 pattern before_ 8 | write_sectors "$DISK" 2056 8
 provider unmap 1M
@@ -15,6 +15,7 @@ check_fails "a write of its first sector" sh -c "$(command -v dd) if=/dev/zero o
 check_fails "a write of its last and the next page" sh -c "$(command -v dd) if=/dev/zero of=/dev/$DISK bs=512 seek=2055 count=1 oflag=direct"
 check_fails "a write across its end" sh -c "$(command -v dd) if=/dev/zero of=/dev/$DISK bs=4608 oseek=1052160 oflag=direct,seek_bytes count=1"
 is "still listed" "$(badblocks_of "$DISK")" "2048+8"
+is "and still bad" "$(provider bad)" "1048576+4096"
 is "the next page is as it was" "$(read_sectors "$DISK" 2056 8 | md5sum)" "$(pattern before_ 8 | md5sum)"
 pattern aaaaaaa 24 | write_sectors "$DISK" 2040 24
 is "healed by a write over it" "$(badblocks_of "$DISK")" ""
