@@ -133,7 +133,7 @@ allocated() {
 		awk 'NR > 2 { print $1, $2 }' /proc/slabinfo
 		awk '!/unpurged/ { n++ } END { print "mappings", n }' /proc/vmallocinfo
 		awk '/^MemTotal/ { all = $2 } /^MemAvailable/ { print "memory", (all - $2) / 128 }' /proc/meminfo
-	} | grep -v ^vmap_area | sort
+	} | grep -v '^vmap_area\|^maple_node' | sort
 }
 
 provider_cleanup() {

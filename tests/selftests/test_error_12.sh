@@ -12,7 +12,7 @@ cleanup() {
 
 plan 7
 provide bad=32M+16K
-blkdiscard -z -o 32M -l 8K "/dev/$DISK"
+blkdiscard -f -z -o 32M -l 8K "/dev/$DISK"
 is "BLKZEROOUT of a half" "$(badblocks_of "$DISK")" "65552+16"
 fallocate -z -o $((32 << 20)) -l 1M "/dev/$DISK"
 is "fallocate of all" "$(badblocks_of "$DISK")" ""
