@@ -16,7 +16,7 @@ use std::env;
 use std::fs;
 use std::io::{Write, stderr};
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 use tally::Tally;
 
 /// The project's tests: format and lints, host tests, the module's build, and the selftests in virtual machines.
@@ -142,6 +142,17 @@ fn built(arguments: &Arguments, top: &Path, tally: &mut Tally, logs: &Path) -> R
             about,
             command,
             warnings: true,
+        }
+        .test(tally, logs)?;
+    }
+    if good && arguments.driver == Driver::Rust {
+        let mut command = Command::new(top.join("tests/module.sh"));
+        command.current_dir(top);
+        lint::Step {
+            name: "symbols",
+            about: "rust_pmem.ko can't panic, and stands on libnvdimm and nd_btt alone",
+            command,
+            warnings: false,
         }
         .test(tally, logs)?;
     }
