@@ -127,10 +127,18 @@ static const struct kernel_param_ops bad_ops = { .set = bad_set, .get = bad_get 
 module_param_cb(bad, &bad_ops, NULL, 0644);
 MODULE_PARM_DESC(bad, "bad ranges; writing adds to them and notifies the driver");
 
-/* As machine-check recovery does; the memory must have struct pages. */
+/*
+ * As machine-check recovery does; an empty string undoes it. The memory must
+ * have struct pages, and a driver now.
+ */
 static int unmap_set(const char *val, const struct kernel_param *kp)
 {
-	return set_mce_nospec(PHYS_PFN(start + memparse(val, NULL)));
+	static unsigned long pfn;
+
+	if (!*val || *val == '\n')
+		return pfn ? clear_mce_nospec(pfn) : 0;
+	pfn = PHYS_PFN(start + memparse(val, NULL));
+	return set_mce_nospec(pfn);
 }
 
 static const struct kernel_param_ops unmap_ops = { .set = unmap_set };

@@ -5,6 +5,12 @@
 . "$(dirname "$0")/../provider/lib.sh"
 
 [ "$DRIVER" = rust_pmem ] || skip_all "the C driver oopses in memcpy_flushcache"
+cleanup() {
+	# It would stay out of the map for those that come after.
+	provider unmap ""
+	provider_cleanup
+}
+
 plan 9
 provide pages=1
 pattern before_ 8 | write_sectors "$DISK" 2056 8

@@ -4,6 +4,12 @@
 # vm: --bare --append memmap=128M$512M
 . "$(dirname "$0")/../provider/lib.sh"
 
+cleanup() {
+	# It would stay out of the map for those that come after.
+	provider unmap ""
+	provider_cleanup
+}
+
 plan 4
 provide pages=1
 pattern before_ 8 | write_sectors "$DISK" 2040 8
