@@ -105,22 +105,22 @@ info_block_seal() {
 		dd of="$1" bs=8 seek=511 conv=notrunc status=none
 }
 
-# grows COMMAND…: runs it 10 times, and again; prints what the kernel has allocated for each of them both times: objects of a cache,
-# mappings, pieces of 128K.
+# grows COMMAND…: runs it 8 times, three times over; prints what the kernel has allocated for each of them each time: objects of a
+# cache, mappings, pieces of 128K.
 grows() {
 	"$@"
 	"$@"
 	allocated >/tmp/allocated.0
-	for round in 1 2; do
+	for round in 1 2 3; do
 		count=0
-		while [ "$count" -lt 10 ]; do
+		while [ "$count" -lt 8 ]; do
 			"$@"
 			count=$((count + 1))
 		done
 		allocated >/tmp/allocated.$round
-		join /tmp/allocated.$((round - 1)) /tmp/allocated.$round | awk '$3 - $2 >= 10 { print $1 }' >/tmp/grown.$round
+		join /tmp/allocated.$((round - 1)) /tmp/allocated.$round | awk '$3 - $2 >= 8 { print $1 }' >/tmp/grown.$round
 	done
-	comm -12 /tmp/grown.1 /tmp/grown.2
+	comm -12 /tmp/grown.1 /tmp/grown.2 | comm -12 - /tmp/grown.3
 }
 
 allocated() {
