@@ -9,7 +9,7 @@
 #:      TESTS='dax_*'        only the selftests of these names
 #:      DRIVER=nd_pmem       the same selftests, of the stock C driver
 #: make vm                   a shell in a virtual machine that has the module at hand
-#:      RUN='command'        one command there, and its status
+#:      RUN='command'        one command there; a status other than 0 is in make's last line
 #:      VM='options'         another machine: see make vm VM=--help (RUST_PMEM_BIND=DIR lends it files of yours)
 #: make module               rust_pmem.ko for the stock kernel of the virtual machine
 #:      KDIR=DIR             for the kernel whose build directory this is, with this machine's own tools
@@ -71,8 +71,8 @@ fmt: setup
 
 clean:
 	rm -rf build abstractions/bindings_generated.rs
-	find . -name .git -prune -o -type f \( -name '*.ko' -o -name '*.o' -o -name '*.mod' -o -name '*.mod.c' -o -name '.*.cmd' \
-		-o -name '.*.d' -o -name Module.symvers -o -name modules.order \) -exec rm {} +
+	find . abstractions tests/provider -maxdepth 1 -type f \( -name '*.ko' -o -name '*.o' -o -name '*.mod' \
+		-o -name '*.mod.c' -o -name '.*.cmd' -o -name '.*.d' -o -name Module.symvers -o -name modules.order \) -exec rm {} +
 
 distclean: clean
 	setup/remove
