@@ -124,7 +124,7 @@ fn work(arguments: &Arguments) -> Result<bool> {
     Ok(tally.conclude())
 }
 
-/// What the selftests load: the module, unless they are of the stock driver, and the memory that fails.
+/// What the selftests load: the module, which those of the stock driver swap it with, and the memory that fails.
 fn built(arguments: &Arguments, top: &Path, tally: &mut Tally, logs: &Path) -> Result<bool> {
     tally.group("build", "Build");
     let mut good = true;
@@ -132,9 +132,6 @@ fn built(arguments: &Arguments, top: &Path, tally: &mut Tally, logs: &Path) -> R
         ("module", "rust_pmem.ko for the stock kernel"),
         ("provider", "the selftests' own persistent memory"),
     ] {
-        if name == "module" && arguments.driver != Driver::Rust {
-            continue;
-        }
         let mut command = lint::make(top);
         command.arg(name);
         good &= lint::Step {
