@@ -184,9 +184,6 @@ impl Tally {
         }
         let good = self.failed == 0 && self.passed > 0;
         let style = if good { GOOD } else { BAD };
-        if self.passed + self.failed + self.skipped == 0 {
-            self.line("\nno test has run");
-        }
         self.line(&format!(
             "\n{style}{} passed, {} failed, {} skipped{style:#}",
             self.passed, self.failed, self.skipped
@@ -213,13 +210,15 @@ impl Clock {
     }
 }
 
-/// A line's worth of a sentence.
+/// As much of a sentence as the line of a test has room for.
 fn shortened(text: &str) -> String {
-    const COLUMNS: usize = 110;
-    if text.chars().count() <= COLUMNS {
+    /// Columns before it.
+    const BEFORE: usize = 33;
+    let columns = vm::terminal::size().map_or(140, |(_, columns)| usize::from(columns).max(80));
+    if text.chars().count() <= columns - BEFORE {
         return text.to_owned();
     }
-    let short: String = text.chars().take(COLUMNS).collect();
+    let short: String = text.chars().take(columns - BEFORE).collect();
     let end = short.rfind(' ').unwrap_or(short.len());
     format!("{}…", short[..end].trim_end_matches([',', ':', ';']))
 }

@@ -402,7 +402,7 @@ fn goodbye(story: &mut Story, driver: Driver) -> Result<()> {
         Driver::C => "nd_pmem",
     };
     story.guest(&format!("umount /mnt/ext4 /mnt/XFS && rmmod {name}"))?;
-    let left = story.guest("ls /dev/pmem* 2>/dev/null || echo no disk of its is left")?;
+    let left = story.guest("ls /dev/pmem* 2>/dev/null || echo none of its disks is left")?;
     ensure!(!left.contains("/dev/pmem"), "a disk is left");
     story.healthy()?;
     story.seen(

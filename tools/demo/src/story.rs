@@ -5,11 +5,11 @@
 use anstream::println;
 use anstyle::{AnsiColor, Style};
 use anyhow::{Context, Error, Result, bail};
-use comfy_table::Table;
 use comfy_table::presets::UTF8_BORDERS_ONLY;
+use comfy_table::{ContentArrangement, Table};
 use std::path::Path;
 use std::time::{Duration, Instant};
-use vm::{Ended, Options, Vm, reports};
+use vm::{Ended, Options, Vm, reports, terminal};
 
 const TITLE: Style = AnsiColor::Cyan.on_default().bold();
 const CHAPTER: Style = Style::new().bold();
@@ -18,7 +18,7 @@ const COMMAND: Style = AnsiColor::Yellow.on_default();
 const GOOD: Style = AnsiColor::Green.on_default().bold();
 const BAD: Style = AnsiColor::Red.on_default().bold();
 
-/// Columns of prose.
+/// Columns of prose, fewer on a narrow terminal.
 const WIDTH: usize = 100;
 /// No command of the story takes so long.
 const LIMIT: Duration = Duration::from_secs(90);
@@ -63,7 +63,10 @@ impl Story {
 
     /// Prose.
     pub fn remark(&self, text: &str) {
-        for line in wrapped(text) {
+        let width = terminal::size().map_or(WIDTH, |(_, columns)| {
+            usize::from(columns).saturating_sub(4).clamp(40, WIDTH)
+        });
+        for line in wrapped(text, width) {
             println!("    {line}");
         }
     }
@@ -75,12 +78,7 @@ impl Story {
 
     /// What was just shown; it will stand in the table at the end.
     pub fn seen(&mut self, what: &str, evidence: &str) {
-        let pale = if evidence.is_empty() {
-            String::new()
-        } else {
-            format!(" {PALE}{evidence}{PALE:#}")
-        };
-        println!("    {GOOD}✓{GOOD:#} {what}{pale}");
+        println!("    {GOOD}✓{GOOD:#} {what} {PALE}{evidence}{PALE:#}");
         self.seen.push((what.to_owned(), evidence.to_owned()));
     }
 
@@ -184,7 +182,11 @@ impl Story {
         let mut table = Table::new();
         table
             .load_preset(UTF8_BORDERS_ONLY)
+            .set_content_arrangement(ContentArrangement::Dynamic)
             .set_header(["", "shown", "seen"]);
+        if let Some((_, columns)) = terminal::size() {
+            table.set_width(columns);
+        }
         for (what, evidence) in &self.seen {
             table.add_row(["✓", what, evidence]);
         }
@@ -208,13 +210,13 @@ impl Story {
     }
 }
 
-/// Prose in lines of at most `WIDTH` columns.
-fn wrapped(text: &str) -> Vec<String> {
+/// Prose in lines of at most `width` columns.
+fn wrapped(text: &str, width: usize) -> Vec<String> {
     let mut lines = vec![String::new()];
     for word in text.split_whitespace() {
         let line = lines
             .last_mut()
-            .filter(|line| line.is_empty() || line.len() + word.len() < WIDTH);
+            .filter(|line| line.is_empty() || line.len() + word.len() < width);
         match line {
             Some(line) if line.is_empty() => line.push_str(word),
             Some(line) => {
@@ -234,8 +236,8 @@ mod tests {
     #[test]
     fn prose_keeps_its_words_and_its_width() {
         let text = "word ".repeat(100);
-        let lines = wrapped(&text);
-        assert!(lines.len() > 1 && lines.iter().all(|line| line.len() <= WIDTH));
+        let lines = wrapped(&text, 76);
+        assert!(lines.len() > 1 && lines.iter().all(|line| line.len() <= 76));
         assert_eq!(lines.join(" "), text.trim());
     }
 }

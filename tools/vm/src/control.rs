@@ -21,7 +21,7 @@ pub enum Ended {
 /// Why a machine went away.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Loss {
-    /// The guest asked for a power cut.
+    /// A power cut was asked for, by the guest or by a [`crate::Plug`].
     PowerCut,
     /// The guest asked for an orderly restart.
     Restart,

@@ -19,6 +19,7 @@ mod machine;
 mod monitor;
 mod options;
 mod serial;
+pub mod terminal;
 mod vm;
 
 pub use control::{Ended, Loss};

@@ -2,15 +2,13 @@
 
 //! `pmem-vm`: a shell, or one command, in a virtual machine with persistent memory.
 
-mod terminal;
-
 use anyhow::{Context, Result};
 use clap::Parser;
 use std::io::{Write, stderr, stdout};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
-use vm::{Ended, Images, LogFile, Loss, Options, Serial, Vm, reports};
+use vm::{Ended, Images, LogFile, Loss, Options, Serial, Vm, reports, terminal};
 
 /// A virtual machine with persistent memory, booted in seconds on any Linux, without KVM, root or a network.
 ///
@@ -77,8 +75,8 @@ In the guest (`host` alone explains):
   host add nvdimm size=256M       another NVDIMM
   host hmp 'info memory-devices'  QEMU's monitor
 
-Status: that of the command; 124 when its time was over, 125 when the machine was lost, 1 when it could not be
-booted, 2 for bad options.";
+Status: that of the command; 124 when its time was over, 125 when the machine was lost, 1 when it could not be booted, 2 for \
+bad options.";
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
@@ -155,7 +153,7 @@ fn work(arguments: Arguments) -> Result<ExitCode> {
 
 fn lost(loss: Loss, serial: &Serial) {
     match loss {
-        Loss::PowerCut => eprintln!("pmem-vm: the power failed, as the guest asked"),
+        Loss::PowerCut => eprintln!("pmem-vm: the power was cut, as asked"),
         Loss::Restart => eprintln!(
             "pmem-vm: the machine went down, as the guest asked; there is no restart here"
         ),
@@ -187,12 +185,12 @@ fn load(vm: &mut Vm, driver: Driver) -> Result<Option<String>> {
 fn shell(vm: &mut Vm, log: &Path) -> Result<Ended> {
     let console = vm.console()?;
     eprintln!(
-        "Linux {} booted in {:.1?}. Leave the shell to power off; Ctrl-] pulls the plug. The kernel's log: {}",
+        "Linux {} booted in {:.1} s; its log: {}\nLeave the shell to power off; Ctrl-] pulls the plug.",
         vm.kernel(),
-        vm.boot_time(),
+        vm.boot_time().as_secs_f64(),
         log.display()
     );
-    let (rows, columns) = terminal::size();
+    let (rows, columns) = terminal::size().unwrap_or((24, 80));
     let command = format!(
         "exec setsid -c -w sh -c 'stty rows {rows} cols {columns}; cd /rust_pmem; exec bash -l' \
          </dev/hvc0 >/dev/hvc0 2>&1"

@@ -13,11 +13,11 @@ const PLUG: u8 = 0x1d;
 /// End of input, Ctrl-D.
 const END: u8 = 0x04;
 
-/// The terminal's rows and columns.
-pub fn size() -> (u16, u16) {
+/// The rows and columns of the terminal that standard output is, if it is one.
+pub fn size() -> Option<(u16, u16)> {
     match tcgetwinsize(stdout()) {
-        Ok(size) if size.ws_row > 0 && size.ws_col > 0 => (size.ws_row, size.ws_col),
-        _ => (24, 80),
+        Ok(size) if size.ws_row > 0 && size.ws_col > 0 => Some((size.ws_row, size.ws_col)),
+        _ => None,
     }
 }
 

@@ -131,7 +131,6 @@ pub struct Vm {
     sysrq: UnixStream,
     serial: Serial,
     kernel: String,
-    retried: Vec<String>,
     boot_time: Duration,
 }
 
@@ -251,10 +250,7 @@ impl Vm {
         let mut tries = Vec::new();
         loop {
             match Self::boot_once(options, &arguments, folder, &serial)? {
-                Ok(mut vm) => {
-                    vm.retried = tries;
-                    return Ok(vm);
-                }
+                Ok(vm) => return Ok(vm),
                 Err(how) => {
                     tries.push(how);
                     if tries.len() >= TRIES as usize {
@@ -342,7 +338,6 @@ impl Vm {
             sysrq: started.sysrq,
             serial: serial.clone(),
             kernel,
-            retried: Vec::new(),
             boot_time: begin.elapsed(),
         }))
     }
@@ -451,11 +446,6 @@ impl Vm {
     /// The kernel's release.
     pub fn kernel(&self) -> &str {
         &self.kernel
-    }
-
-    /// How each boot ended that was tried before this one.
-    pub fn retried(&self) -> &[String] {
-        &self.retried
     }
 
     /// From the start of QEMU to the guest's readiness.
