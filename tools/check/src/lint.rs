@@ -88,7 +88,7 @@ fn ills(said: &str) -> Vec<String> {
         .collect()
 }
 
-/// All lints. The scripts and sources are those that git knows, where there is git, else those that are there.
+/// All lints, of all scripts and sources that are there.
 pub fn steps(top: &Path) -> Result<Vec<Step>> {
     let tools = top.join("tools");
     let mut steps = Vec::new();

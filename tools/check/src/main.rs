@@ -11,13 +11,15 @@ mod tally;
 use anyhow::{Context, Result, bail};
 use clap::Parser;
 use glob::Pattern;
+use ktap::Outcome;
 use selftest::Runner;
 use std::env;
 use std::fs;
 use std::io::{Write, stderr};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
-use tally::Tally;
+use std::time::Duration;
+use tally::{Tally, Test};
 
 /// The project's tests: format and lints, host tests, the module's build, and the selftests in virtual machines.
 ///
@@ -103,7 +105,25 @@ fn work(arguments: &Arguments) -> Result<bool> {
         tally.group("host", "Host tests");
         host::test(&top, &mut tally, &logs)?;
     }
-    let mut retried = Vec::new();
+    let missing = |pattern: &&Pattern| {
+        let mut names = tests.iter().map(|test| &test.name);
+        !names.any(|name| selftest::matches(pattern, name))
+    };
+    let missing: Vec<_> = patterns.iter().filter(missing).collect();
+    if !missing.is_empty() {
+        tally.group("names", "Selftests that are not there");
+    }
+    for pattern in missing {
+        tally.add(Test {
+            name: pattern.to_string(),
+            about: String::new(),
+            outcome: Outcome::Failed("no selftest has such a name".into()),
+            time: Duration::ZERO,
+            words: Vec::new(),
+            details: Vec::new(),
+        });
+    }
+    let mut retried = 0;
     if !arguments.lint && !tests.is_empty() && built(arguments, &top, &mut tally, &logs)? {
         let mut runner = Runner::new(arguments.driver.name(), &logs);
         for (index, group) in selftest::grouped(tests).iter().enumerate() {
@@ -117,8 +137,8 @@ fn work(arguments: &Arguments) -> Result<bool> {
         }
         retried = runner.retried;
     }
-    if !retried.is_empty() {
-        tally.line(&format!("\n{} boots were tried again", retried.len()));
+    if retried > 0 {
+        tally.line(&format!("\nboots that were tried again: {retried}"));
     }
     tally.write_junit(&logs.join("junit.xml"))?;
     Ok(tally.conclude())

@@ -97,6 +97,11 @@ impl Selftest {
     }
 }
 
+/// Whether a pattern means the test of this name: `dax_*`, or `test_dax_*.sh`.
+pub fn matches(pattern: &Pattern, name: &str) -> bool {
+    pattern.matches(name) || pattern.matches(&format!("test_{name}.sh"))
+}
+
 /// The selftests in a folder of the checkout that one of the patterns matches (all, where there is none), in order.
 pub fn find(top: &Path, folder: &Path, patterns: &[Pattern]) -> Result<Vec<Selftest>> {
     let mut tests = Vec::new();
@@ -110,11 +115,7 @@ pub fn find(top: &Path, folder: &Path, patterns: &[Pattern]) -> Result<Vec<Selft
         else {
             continue;
         };
-        if !patterns.is_empty()
-            && !patterns
-                .iter()
-                .any(|pattern| pattern.matches(short) || pattern.matches(&name))
-        {
+        if !patterns.is_empty() && !patterns.iter().any(|pattern| matches(pattern, short)) {
             continue;
         }
         let text = fs::read_to_string(path.join(&name)).with_context(|| name.clone())?;
@@ -145,8 +146,8 @@ pub struct Runner<'a> {
     pub driver: &'a str,
     /// Where logs go.
     pub logs: &'a Path,
-    /// Boots that were tried again, and why.
-    pub retried: Vec<String>,
+    /// Boots that were tried again.
+    pub retried: usize,
     boots: usize,
 }
 
@@ -182,7 +183,7 @@ impl<'a> Runner<'a> {
         Self {
             driver,
             logs,
-            retried: Vec::new(),
+            retried: 0,
             boots: 0,
         }
     }
@@ -219,7 +220,7 @@ impl<'a> Runner<'a> {
         clock.say("booting");
         let retried = &mut self.retried;
         let mut note = |text: &str| {
-            retried.push(text.to_owned());
+            *retried += 1;
             tally.note(text);
         };
         match Vm::boot(options, folder.path(), log.path(), &mut note) {
