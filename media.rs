@@ -55,6 +55,11 @@ impl<'bound> Media<'bound> {
         let start = memory.phys();
         let last = start.saturating_add(memory.len() as u64).saturating_sub(1);
 
+        // A page that was taken out of the kernel's map stays out while no driver has the memory.
+        if !memory.is_mapped(0, memory.len()).unwrap_or(false) {
+            link.set_reported();
+        }
+
         try_pin_init!(Self {
             errors <- ErrorList::new(dev.region(), start..=last, link),
             memory,

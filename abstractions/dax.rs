@@ -278,6 +278,11 @@ impl FailureLink {
         }
     }
 
+    /// Says that there has been a failure that this link was not told of.
+    pub(crate) fn set_reported(&self) {
+        self.reported.store(true, Relaxed);
+    }
+
     /// Whether a failure has ever been reported: single pages may then be out of the kernel's map.
     #[inline]
     pub(crate) fn has_reported(&self) -> bool {
@@ -289,7 +294,7 @@ impl FailureLink {
     ///
     /// `EOPNOTSUPP` if there is no device, or nobody on it who wants to know.
     pub(crate) fn notify_holder(&self, offset: u64, len: u64, flags: c_int) -> Result {
-        self.reported.store(true, Relaxed);
+        self.set_reported();
 
         let _alive = ReadLock::new();
         let dax = self.dax.load(Acquire);

@@ -260,32 +260,47 @@ impl<H: MemoryFailure> Memory<H> {
     /// A page that machine-check recovery has taken out must not be written through it: that is
     /// an oops. Slow: walks the page table.
     pub(crate) fn is_mapped(&self, offset: usize, len: usize) -> Result<bool> {
-        let start = self.at(offset, len)?.as_ptr() as usize;
+        let mut at = self.at(offset, len)?.as_ptr() as usize;
+        let end = at.wrapping_add(len);
 
-        #[cfg(CONFIG_X86_64)]
-        {
-            let last = start.wrapping_add(len.saturating_sub(1));
-            let mut page = start & !(PAGE_SIZE.wrapping_sub(1));
-
-            while page <= last {
-                let mut level: c_uint = 0;
-
-                // SAFETY: Any kernel address may be looked up; the tables of a mapping that is in
-                // use are not freed.
-                let pte = unsafe { bindings::lookup_address(page, &mut level) };
-                // SAFETY: A pointer that is not null points to a live entry.
-                if pte.is_null() || unsafe { pte.read_volatile() }.pte & 1 == 0 {
-                    return Ok(false);
-                }
-                page = page.wrapping_add(PAGE_SIZE);
-            }
+        while at < end {
+            let Some(next) = end_of_mapped(at) else {
+                return Ok(false);
+            };
+            at = next;
         }
-        #[cfg(not(CONFIG_X86_64))]
-        let _ = start;
-
         Ok(true)
     }
 }
+
+/// The end of the page, of whatever size, that the kernel's map has at the address `at`; `None` if
+/// it has none there.
+#[cfg(CONFIG_X86_64)]
+fn end_of_mapped(at: usize) -> Option<usize> {
+    let mut level: c_uint = 0;
+
+    // SAFETY: Any kernel address may be looked up; the tables of a mapping that is in use are not
+    // freed.
+    let pte = unsafe { bindings::lookup_address(at, &mut level) };
+    // SAFETY: A pointer that is not null points to a live entry, which others may change.
+    if pte.is_null() || unsafe { (&raw const (*pte).pte).read_volatile() } & PRESENT == 0 {
+        return None;
+    }
+    // Level 1 is a page, each further one 512 times as large (Intel SDM volume 3, 4.5).
+    let size = PAGE_SIZE.checked_shl(level.saturating_sub(1).saturating_mul(9))?;
+
+    (at | size.wrapping_sub(1)).checked_add(1)
+}
+
+/// Other architectures do not take pages out of the map.
+#[cfg(not(CONFIG_X86_64))]
+fn end_of_mapped(_at: usize) -> Option<usize> {
+    Some(usize::MAX)
+}
+
+/// The bit of a page table entry that says that there is a page.
+#[cfg(CONFIG_X86_64)]
+const PRESENT: usize = 1;
 
 /// Copies with non-temporal stores, or stores and write-backs, without a fence.
 ///
@@ -306,14 +321,14 @@ unsafe fn copy_flushcache(to: NonNull<u8>, from: NonNull<u8>, len: usize) {
     };
 }
 
-/// The number of bytes in a range of physical addresses; [`ENXIO`] if it is empty or too large.
+/// The number of bytes in a range of physical addresses; [`EINVAL`] if it is empty or too large.
 fn len_of(range: &RangeInclusive<u64>) -> Result<usize> {
     range
         .end()
         .checked_sub(*range.start())
         .and_then(|len| len.checked_add(1))
         .and_then(|len| usize::try_from(len).ok())
-        .ok_or(ENXIO)
+        .ok_or(EINVAL)
 }
 
 /// A mapping of memory that has no `struct page`s, undone when dropped.

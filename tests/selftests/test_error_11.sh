@@ -10,7 +10,7 @@ cleanup() {
 	provider_cleanup
 }
 
-plan 12
+plan 13
 provide pages=1
 mkfs.ext4 -q -b 4096 "/dev/$DISK"
 mount -o dax "/dev/$DISK" /mnt
@@ -24,6 +24,7 @@ is "listed" "$(badblocks_of "$DISK")" "$listed"
 
 check_fails "100 bytes in it" pmem-io pwrite /mnt/file --offset 409700 --length 100
 check_fails "a page from amidst a sector of it on" pmem-io pwrite /mnt/file --offset 411748 --length 4K
+check_fails "a page from its middle on" pmem-io pwrite /mnt/file --offset 402K --length 4K
 is "still listed" "$(badblocks_of "$DISK")" "$listed"
 check "the page before is as it was" pmem-io verify /mnt/file --length 400K
 check "the page behind is as it was" pmem-io verify /mnt/file --offset 404K --length 620K
