@@ -7,7 +7,8 @@ use std::fmt;
 /// Bytes in a cache line of every x86-64 processor.
 pub const LINE: usize = 64;
 
-/// The instruction that writes a cache line back, best first (Intel SDM volume 2: CLWB, CLFLUSHOPT, CLFLUSH).
+/// The instruction that writes a cache line back, best first (Intel SDM volume 2: CLWB, CLFLUSHOPT,
+/// CLFLUSH).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Flush {
     /// Writes back and may keep the line.
@@ -55,16 +56,16 @@ impl Flush {
     ///
     /// # Safety
     ///
-    /// This processor has the instruction, and the `length` bytes at `start` are mapped. (A line is within a page, so the lines that
-    /// hold the first and the last byte are mapped as well.)
+    /// This processor has the instruction, and the `length` bytes at `start` are mapped. (A line is
+    /// within a page, so the lines that hold the first and the last byte are mapped as well.)
     pub(crate) unsafe fn write_back(self, start: *const u8, length: usize) {
         use std::arch::asm;
 
         let end = start as usize + length;
         let mut line = start as usize & !(LINE - 1);
         while line < end {
-            // SAFETY: The line is mapped and the instruction is there, as the caller promises. None of the three changes what memory
-            // holds as a program sees it.
+            // SAFETY: The line is mapped and the instruction is there, as the caller promises. None
+            // of the three changes what memory holds as a program sees it.
             unsafe {
                 match self {
                     Flush::Clwb => {

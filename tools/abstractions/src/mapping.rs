@@ -11,13 +11,13 @@ use std::ptr::{self, NonNull};
 
 /// A shared mapping of a piece of a file.
 ///
-/// Its bytes may change at any time and are never borrowed, only copied in and out. Touching a page that the file or the memory
-/// does not give is a SIGBUS: see [`sigbus`].
+/// Its bytes may change at any time and are never borrowed, only copied in and out. Touching a page
+/// that the file or the memory does not give is a SIGBUS: see [`sigbus`].
 ///
 /// # Invariants
 ///
-/// `length` bytes at `base` are mapped shared, readable, and writable if `writable`, until the value is dropped. (A page in whose place
-/// [`sigbus`] put another is mapped too.)
+/// `length` bytes at `base` are mapped shared, readable, and writable if `writable`, until the
+/// value is dropped. (A page in whose place [`sigbus`] put another is mapped too.)
 #[derive(Debug)]
 pub struct Mapping {
     base: NonNull<u8>,
@@ -37,7 +37,8 @@ pub struct Want {
 }
 
 impl Mapping {
-    /// Maps `length` bytes of a file from `offset`, a multiple of the page size; errors are those of mmap(2).
+    /// Maps `length` bytes of a file from `offset`, a multiple of the page size; errors are those
+    /// of mmap(2).
     pub fn new(file: impl AsFd, offset: u64, length: usize, want: Want) -> io::Result<Self> {
         let mut flags = if want.sync {
             MapFlags::SHARED_VALIDATE | MapFlags::SYNC
@@ -118,7 +119,8 @@ impl Mapping {
     /// Where they are outside.
     pub fn copy_out(&self, at: usize, bytes: &mut [u8]) {
         self.check(at, bytes.len());
-        // SAFETY: The bytes are mapped by the type's invariant, and `bytes` is this program's alone, so that they don't overlap.
+        // SAFETY: The bytes are mapped by the type's invariant, and `bytes` is this program's
+        // alone, so that they don't overlap.
         unsafe {
             let from = self.base.as_ptr().add(at);
             ptr::copy_nonoverlapping(from, bytes.as_mut_ptr(), bytes.len());
@@ -133,25 +135,28 @@ impl Mapping {
     pub fn copy_in(&self, at: usize, bytes: &[u8]) {
         assert!(self.writable, "a store to a mapping for reading");
         self.check(at, bytes.len());
-        // SAFETY: The bytes are mapped and writable by the type's invariant, no reference to them exists, and they don't overlap
-        // `bytes`.
+        // SAFETY: The bytes are mapped and writable by the type's invariant, no reference to them
+        // exists, and they don't overlap `bytes`.
         unsafe {
             let to = self.base.as_ptr().add(at);
             ptr::copy_nonoverlapping(bytes.as_ptr(), to, bytes.len());
         }
     }
 
-    /// Writes the processor's caches back for these bytes, without a call of the kernel; says with which instruction.
+    /// Writes the processor's caches back for these bytes, without a call of the kernel; says with
+    /// which instruction.
     #[cfg(target_arch = "x86_64")]
     pub fn write_back(&self, at: usize, length: usize) -> Flush {
         self.check(at, length);
         let flush = Flush::best();
-        // SAFETY: `best` names an instruction that is there, and the bytes are mapped by the type's invariant.
+        // SAFETY: `best` names an instruction that is there, and the bytes are mapped by the type's
+        // invariant.
         unsafe { flush.write_back(self.base.as_ptr().add(at), length) };
         flush
     }
 
-    /// Has the kernel make these bytes durable: msync(2) with `MS_SYNC`; `at` is a multiple of the page size.
+    /// Has the kernel make these bytes durable: msync(2) with `MS_SYNC`; `at` is a multiple of the
+    /// page size.
     pub fn sync(&self, at: usize, length: usize) -> io::Result<()> {
         self.check(at, length);
         // SAFETY: The bytes are mapped by the type's invariant.

@@ -9,7 +9,8 @@ use std::process::Command;
 
 /// Has the command's process killed when the calling *thread* ends, however it ends.
 ///
-/// The kernel ties the child to the thread that starts it: start it from one that lives as long as the child shall.
+/// The kernel ties the child to the thread that starts it: start it from one that lives as long as
+/// the child shall.
 pub fn die_with_parent(command: &mut Command) -> &mut Command {
     let parent = rustix::process::getpid();
     let ask = move || {
@@ -20,7 +21,8 @@ pub fn die_with_parent(command: &mut Command) -> &mut Command {
         }
         Ok(())
     };
-    // SAFETY: Between fork and exec only async-signal-safe functions may run: the closure makes two system calls and allocates
-    // nothing (an `io::Error` made of a kind or of an errno does not).
+    // SAFETY: Between fork and exec only async-signal-safe functions may run: the closure makes two
+    // system calls and allocates nothing (an `io::Error` made of a kind or of an errno does
+    // not).
     unsafe { command.pre_exec(ask) }
 }

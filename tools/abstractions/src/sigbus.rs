@@ -2,8 +2,9 @@
 
 //! SIGBUS as an answer rather than an end.
 //!
-//! After [`catch`], an access within one page of a mapping that the memory refuses is noted and then goes on with a page of zeros
-//! put in its place, so that one pass over a mapping finds every page that fails. For programs with one thread.
+//! After [`catch`], an access within one page of a mapping that the memory refuses is noted and
+//! then goes on with a page of zeros put in its place, so that one pass over a mapping finds every
+//! page that fails. For programs with one thread.
 
 use std::io;
 use std::mem;
@@ -13,7 +14,8 @@ use std::sync::atomic::{AtomicI32, AtomicUsize, Ordering};
 /// One refusal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Refusal {
-    /// Why (`si_code`): 2 = nothing there (`BUS_ADRERR`), 4 = memory failed under this access (`BUS_MCEERR_AR`).
+    /// Why (`si_code`): 2 = nothing there (`BUS_ADRERR`), 4 = memory failed under this access
+    /// (`BUS_MCEERR_AR`).
     pub code: i32,
     /// Where (`si_addr`).
     pub address: usize,
@@ -28,8 +30,8 @@ pub const MCEERR_AO: i32 = 5;
 
 pub(crate) const PAGE: usize = 4096;
 
-/// The page that is being accessed, 0 between accesses. The signal's own address does not always name it: for a mapping by 2 MiB it
-/// may be the start of those.
+/// The page that is being accessed, 0 between accesses. The signal's own address does not always
+/// name it: for a mapping by 2 MiB it may be the start of those.
 static PAGE_AT: AtomicUsize = AtomicUsize::new(0);
 static COUNT: AtomicUsize = AtomicUsize::new(0);
 static CODE: AtomicI32 = AtomicI32::new(0);
@@ -39,7 +41,8 @@ static LSB: AtomicI32 = AtomicI32::new(0);
 /// Has each SIGBUS of this process noted from now on.
 pub fn catch() -> io::Result<()> {
     let handler: extern "C" fn(i32, *mut libc::siginfo_t, *mut libc::c_void) = handle;
-    // SAFETY: All zeros is a valid `sigaction`; the handler has the signature that SA_SIGINFO asks for, and lives for ever.
+    // SAFETY: All zeros is a valid `sigaction`; the handler has the signature that SA_SIGINFO asks
+    // for, and lives for ever.
     let set = unsafe {
         let mut action: libc::sigaction = mem::zeroed();
         action.sa_sigaction = handler as *const () as usize;
@@ -82,7 +85,8 @@ struct BusInfo {
 }
 
 extern "C" fn handle(_signal: i32, info: *mut libc::siginfo_t, _context: *mut libc::c_void) {
-    // SAFETY: The kernel hands a valid `siginfo_t`, which is longer than `BusInfo` and begins so for this signal.
+    // SAFETY: The kernel hands a valid `siginfo_t`, which is longer than `BusInfo` and begins so
+    // for this signal.
     let info = unsafe { &*info.cast::<BusInfo>() };
     if info.code == MCEERR_AO {
         // A notice of memory that nobody is accessing: the accesses will tell.
@@ -106,8 +110,8 @@ extern "C" fn handle(_signal: i32, info: *mut libc::siginfo_t, _context: *mut li
         // SAFETY: _exit is async-signal-safe.
         unsafe { libc::_exit(128 + libc::SIGBUS) };
     }
-    // SAFETY: mmap is async-signal-safe on Linux. The page it replaces is one of a `Mapping`, whose bytes are only ever copied, so that no
-    // reference into it exists.
+    // SAFETY: mmap is async-signal-safe on Linux. The page it replaces is one of a `Mapping`, whose
+    // bytes are only ever copied, so that no reference into it exists.
     let put = unsafe {
         libc::mmap(
             page as *mut libc::c_void,

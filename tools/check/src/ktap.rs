@@ -100,8 +100,8 @@ impl Ktap {
             .filter(|subtest| matches!(subtest.outcome, Outcome::Failed(_)))
     }
 
-    /// What the run means. A test passes when it says so in every way: it announced a number of subtests, ran so many, all of
-    /// them right, and ended with status 0.
+    /// What the run means. A test passes when it says so in every way: it announced a number of
+    /// subtests, ran so many, all of them right, and ended with status 0.
     pub fn verdict(&self, end: End) -> Outcome {
         let failed = self.failed().count();
         let run = self.subtests.len();

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Format and lints, and what else is run on the host: each a command that must succeed and say nothing ill.
+//! Format and lints, and what else is run on the host: each a command that must succeed and say
+//! nothing ill.
 
 use crate::ktap::Outcome;
 use crate::tally::{Tally, Test};

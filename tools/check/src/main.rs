@@ -21,10 +21,12 @@ use std::process::{Command, ExitCode};
 use std::time::Duration;
 use tally::{Tally, Test};
 
-/// The project's tests: format and lints, host tests, the module's build, and the selftests in virtual machines.
+/// The project's tests: format and lints, host tests, the module's build, and the selftests in
+/// virtual machines.
 ///
-/// Each is counted; the last line says how many passed, failed and were skipped. What each selftest printed and what the kernel
-/// logged meanwhile is in build/check/DRIVER/TEST/, all results in build/check/DRIVER/junit.xml.
+/// Each is counted; the last line says how many passed, failed and were skipped. What each selftest
+/// printed and what the kernel logged meanwhile is in build/check/DRIVER/TEST/, all results in
+/// build/check/DRIVER/junit.xml.
 #[derive(Parser)]
 #[command(name = "pmem-check", version, max_term_width = 120)]
 struct Arguments {
@@ -144,7 +146,8 @@ fn work(arguments: &Arguments) -> Result<bool> {
     Ok(tally.conclude())
 }
 
-/// What the selftests load: the module, which those of the stock driver swap it with, and the memory that fails.
+/// What the selftests load: the module, which those of the stock driver swap it with, and the
+/// memory that fails.
 fn built(arguments: &Arguments, top: &Path, tally: &mut Tally, logs: &Path) -> Result<bool> {
     tally.group("build", "Build");
     let mut good = true;

@@ -102,7 +102,8 @@ pub fn matches(pattern: &Pattern, name: &str) -> bool {
     pattern.matches(name) || pattern.matches(&format!("test_{name}.sh"))
 }
 
-/// The selftests in a folder of the checkout that one of the patterns matches (all, where there is none), in order.
+/// The selftests in a folder of the checkout that one of the patterns matches (all, where there is
+/// none), in order.
 pub fn find(top: &Path, folder: &Path, patterns: &[Pattern]) -> Result<Vec<Selftest>> {
     let mut tests = Vec::new();
     let path = top.join(folder);
@@ -188,7 +189,8 @@ impl<'a> Runner<'a> {
         }
     }
 
-    /// Runs tests that want the same machine. They share one until it breaks or one of them fails, when the rest get another.
+    /// Runs tests that want the same machine. They share one until it breaks or one of them fails,
+    /// when the rest get another.
     pub fn group(&mut self, tests: &[Selftest], tally: &mut Tally) -> Result<()> {
         let mut machine = None;
         for test in tests {
@@ -392,7 +394,8 @@ fn serial_reports(vm: &Vm, start: u64) -> Vec<vm::Report> {
         .unwrap_or_default()
 }
 
-/// What to show of a stage that failed: what failed and its diagnosis, what the kernel reported, or its last words.
+/// What to show of a stage that failed: what failed and its diagnosis, what the kernel reported, or
+/// its last words.
 fn words(stage: &Stage) -> Vec<String> {
     let mut words = Vec::new();
     for subtest in stage.ktap.failed() {

@@ -14,8 +14,8 @@ use std::time::{Duration, Instant};
 use story::Story;
 use vm::{LogFile, Options};
 
-/// The whole story in a virtual machine: a stock kernel, the driver, file systems on persistent memory, a power cut, and memory that
-/// goes bad.
+/// The whole story in a virtual machine: a stock kernel, the driver, file systems on persistent
+/// memory, a power cut, and memory that goes bad.
 #[derive(Parser)]
 #[command(name = "pmem-demo", version, max_term_width = 120)]
 struct Arguments {
@@ -37,7 +37,8 @@ const LETTER: &str = "Written by a store instruction, read after the power faile
 /// A page of the file in the middle of others, and its place.
 const BAD_PAGE: u64 = 5;
 const BAD_OFFSET: u64 = BAD_PAGE * units::PAGE;
-/// The file systems that are put on the NVDIMM: name, disk, how it is made, mounted, and checked after the power cut.
+/// The file systems that are put on the NVDIMM: name, disk, how it is made, mounted, and checked
+/// after the power cut.
 const FILE_SYSTEMS: [FileSystem; 2] = [
     FileSystem {
         name: "ext4",

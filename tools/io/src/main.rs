@@ -21,8 +21,9 @@ use units::{PAGE, Size};
 
 /// What a test of persistent memory does to a file or a mapping that no packaged program does.
 ///
-/// Status: 0, 1 for an error (of which the errno is the last word), 2 for bad arguments, 3 where memory refused an access or bytes are
-/// not what they should be: what and where is printed, one line each.
+/// Status: 0, 1 for an error (of which the errno is the last word), 2 for bad arguments, 3 where
+/// memory refused an access or bytes are not what they should be: what and where is printed, one
+/// line each.
 #[derive(Parser)]
 #[command(name = "pmem-io", version, max_term_width = 120)]
 struct Arguments {
@@ -47,7 +48,8 @@ enum Command {
         #[arg(long, value_name = "HOW", default_value = "none")]
         durable: Durable,
     },
-    /// Touch every page through a mapping; print a line for each that is refused: page INDEX code CODE lsb LSB
+    /// Touch every page through a mapping; print a line for each that is refused: page INDEX code
+    /// CODE lsb LSB
     MapRead {
         #[command(flatten)]
         area: Area,
@@ -105,8 +107,8 @@ enum Command {
         #[command(flatten)]
         call: Call,
     },
-    /// Read a file of sysfs, wait by poll(2) until the kernel says that it changed, and print what it holds then; status 3 when it
-    /// does not in time
+    /// Read a file of sysfs, wait by poll(2) until the kernel says that it changed, and print what
+    /// it holds then; status 3 when it does not in time
     Poll {
         /// The file
         file: PathBuf,
@@ -396,7 +398,8 @@ fn each_page(
     Ok(refused)
 }
 
-/// Stores to each page as many bytes as `make` makes, which is told how many there are and where in the file.
+/// Stores to each page as many bytes as `make` makes, which is told how many there are and where in
+/// the file.
 fn map_write(
     area: &Area,
     map: &Map,
@@ -437,7 +440,8 @@ fn map_verify(area: &Area, pattern: Pattern, map: &Map) -> Result<usize> {
     Ok(refused + wrong)
 }
 
-/// Prints the first byte that differs, and where its bytes belong if that can be told; how many places differ, 0 or 1.
+/// Prints the first byte that differs, and where its bytes belong if that can be told; how many
+/// places differ, 0 or 1.
 fn differences(pattern: &Pattern, bytes: &[u8], at: u64) -> usize {
     let Some(index) = pattern.first_difference(bytes, at) else {
         return 0;

@@ -2,8 +2,8 @@
 
 //! Bytes that tell where they belong.
 
-/// A file full of bytes of which each depends on its place and on a seed, so that a block that is missing, stale or in another's
-/// place is found.
+/// A file full of bytes of which each depends on its place and on a seed, so that a block that is
+/// missing, stale or in another's place is found.
 #[derive(Debug, Clone, Copy)]
 pub struct Pattern {
     seed: u64,
@@ -44,7 +44,8 @@ impl Pattern {
         }
     }
 
-    /// The index of the first of these bytes, which stand from `place` on, that is not of the pattern.
+    /// The index of the first of these bytes, which stand from `place` on, that is not of the
+    /// pattern.
     pub fn first_difference(&self, bytes: &[u8], place: u64) -> Option<usize> {
         let mut wanted = [0; 512];
         for (number, piece) in bytes.chunks(wanted.len()).enumerate() {

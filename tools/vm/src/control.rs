@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The line on which command lines go to the guest and their output comes back; see guest/main for its other end.
+//! The line on which command lines go to the guest and their output comes back; see guest/main for
+//! its other end.
 
 use base64::prelude::{BASE64_STANDARD, Engine};
 use std::io::{self, Read, Write};
@@ -32,14 +33,16 @@ pub enum Loss {
 /// Begins every line that is about the output rather than of it (ASCII's record separator).
 const MARK: u8 = 0x1e;
 
-/// Finds the end of a command in what the guest sends: the mark, the command's nonce, a blank, its status, a newline.
+/// Finds the end of a command in what the guest sends: the mark, the command's nonce, a blank, its
+/// status, a newline.
 #[derive(Debug, Default)]
 struct Framing {
     pending: Vec<u8>,
 }
 
 impl Framing {
-    /// Takes what arrived, hands the command's output to `sink`, and returns what stands after "nonce " once that came.
+    /// Takes what arrived, hands the command's output to `sink`, and returns what stands after
+    /// "nonce " once that came.
     fn take(&mut self, arrived: &[u8], nonce: &str, sink: &mut dyn FnMut(&[u8])) -> Option<String> {
         self.pending.extend_from_slice(arrived);
         let end: Vec<u8> = [&[MARK], nonce.as_bytes(), b" "].concat();
@@ -113,7 +116,8 @@ impl Control {
         Ok(nonce)
     }
 
-    /// Hands output to `sink` until the end of the command, until `deadline`, or until the machine has gone.
+    /// Hands output to `sink` until the end of the command, until `deadline`, or until the machine
+    /// has gone.
     pub(crate) fn hear(
         &mut self,
         nonce: &str,

@@ -2,9 +2,11 @@
 
 //! Virtual machines with persistent memory.
 //!
-//! [`Options`] say what machine, [`Vm::boot`] starts it, [`Vm::run`] runs a command line in it. The memory of its devices is in
-//! files that QEMU maps shared: when QEMU is killed ([`Vm::cut_power`]), what the guest's processors had stored is in the files, and
-//! a new machine on the same files sees what a real one would see after the power came back, if its caches were persistent.
+//! [`Options`] say what machine, [`Vm::boot`] starts it, [`Vm::run`] runs a command line in it. The
+//! memory of its devices is in files that QEMU maps shared: when QEMU is killed
+//! ([`Vm::cut_power`]), what the guest's processors had stored is in the files, and a new machine
+//! on the same files sees what a real one would see after the power came back, if its caches were
+//! persistent.
 //!
 //! ```text
 //!  this program                       QEMU                          guest

@@ -94,7 +94,8 @@ pub(crate) struct Device {
     pub bytes: u64,
 }
 
-/// The backing file: made when it isn't there, in `folder` when it has no name; returns its path and length.
+/// The backing file: made when it isn't there, in `folder` when it has no name; returns its path
+/// and length.
 fn backing(
     id: &str,
     file: Option<&Path>,
@@ -175,8 +176,8 @@ const FREE_DIMMS: usize = 4;
 /// Room in the machine's address space for what comes later.
 const FREE_BYTES: u64 = 64 << 30;
 
-/// The kernel's command line: the log goes to the serial port; a panic ends QEMU at once; an emulator needs no care for how far its
-/// clock can be trusted nor for what a processor may leak.
+/// The kernel's command line: the log goes to the serial port; a panic ends QEMU at once; an
+/// emulator needs no care for how far its clock can be trusted nor for what a processor may leak.
 const APPEND: &str = "console=ttyS0 panic=-1 tsc=reliable no_timer_check mitigations=off";
 
 /// The command line of QEMU, less the lines to this program.

@@ -10,10 +10,12 @@ use std::process::ExitCode;
 use std::time::Duration;
 use vm::{Ended, Images, LogFile, Loss, Options, Serial, Vm, reports, terminal};
 
-/// A virtual machine with persistent memory, booted in seconds on any Linux, without KVM, root or a network.
+/// A virtual machine with persistent memory, booted in seconds on any Linux, without KVM, root or a
+/// network.
 ///
-/// Gives a shell in it, or runs one command. The guest sees the checkout at /rust_pmem; everything it writes to its root is
-/// forgotten. `host` in the guest asks for what only the outside can do: a power cut, a machine check, another device.
+/// Gives a shell in it, or runs one command. The guest sees the checkout at /rust_pmem; everything
+/// it writes to its root is forgotten. `host` in the guest asks for what only the outside can do: a
+/// power cut, a machine check, another device.
 #[derive(Parser)]
 #[command(name = "pmem-vm", version, after_help = HELP, max_term_width = 120)]
 struct Arguments {
@@ -33,7 +35,8 @@ struct Arguments {
     #[arg(long, value_name = "DIR")]
     state: Option<PathBuf>,
 
-    /// Where the kernel's log goes (otherwise build/vm/serial.log of the checkout, or serial-2.log, … while that is in use)
+    /// Where the kernel's log goes (otherwise build/vm/serial.log of the checkout, or
+    /// serial-2.log, … while that is in use)
     #[arg(long, value_name = "FILE")]
     log: Option<PathBuf>,
 

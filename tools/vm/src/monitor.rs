@@ -47,11 +47,12 @@ impl Monitor {
         Ok(())
     }
 
-    /// Has the first processor take a machine check: memory at a physical address, 2 to the power of `lsb` bytes of it, has an
-    /// error that was not corrected; software may recover from it.
+    /// Has the first processor take a machine check: memory at a physical address, 2 to the power
+    /// of `lsb` bytes of it, has an error that was not corrected; software may recover from it.
     ///
-    /// Bank 9, status 0xbd00…00c0: valid, uncorrected, enabled, signalled, address and misc valid, found by memory scrubbing (Intel
-    /// SDM volume 3B, "Machine-Check Architecture"); misc: the address is a physical one of that granularity.
+    /// Bank 9, status 0xbd00…00c0: valid, uncorrected, enabled, signalled, address and misc valid,
+    /// found by memory scrubbing (Intel SDM volume 3B, "Machine-Check Architecture"); misc: the
+    /// address is a physical one of that granularity.
     pub fn machine_check(&self, address: u64, lsb: u8) -> Result<()> {
         if lsb > 63 {
             bail!("2^{lsb} bytes are too many");

@@ -28,15 +28,17 @@ pub struct Options {
     )]
     pub cpu: String,
 
-    /// Memory of the machine that the kernel is told is persistent (e820 type 12): a range such as 64M@512M; may be repeated
+    /// Memory of the machine that the kernel is told is persistent (e820 type 12): a range such as
+    /// 64M@512M; may be repeated
     #[arg(long, value_name = "SIZE@START")]
     pub e820: Vec<Extent>,
 
     /// An NVDIMM (ACPI NFIT); may be repeated
     ///
-    /// Comma-separated: size=SIZE; file=PATH (made when it is not there; its length is the size when none is given); labels or
-    /// labels=SIZE (a label area, so that ndctl can make namespaces of every kind); unarmed (the machine says that it can't
-    /// persist, so that it is read-only); id=NAME. Example: size=512M,labels,file=build/nvdimm.img
+    /// Comma-separated: size=SIZE; file=PATH (made when it is not there; its length is the size
+    /// when none is given); labels or labels=SIZE (a label area, so that ndctl can make
+    /// namespaces of every kind); unarmed (the machine says that it can't persist, so that it
+    /// is read-only); id=NAME. Example: size=512M,labels,file=build/nvdimm.img
     #[arg(long, value_name = "KEY=VALUE,…")]
     pub nvdimm: Vec<Nvdimm>,
 
@@ -46,7 +48,8 @@ pub struct Options {
     #[arg(long, value_name = "KEY=VALUE,…")]
     pub virtio_pmem: Vec<VirtioPmem>,
 
-    /// What the platform promises for its NVDIMMs: stores are durable once they left the processor's caches, or at once
+    /// What the platform promises for its NVDIMMs: stores are durable once they left the
+    /// processor's caches, or at once
     #[arg(long, value_name = "WHO", default_value = "memory")]
     pub persistence: Persistence,
 
@@ -54,7 +57,8 @@ pub struct Options {
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub slots: u8,
 
-    /// No persistent memory unless an option says so (otherwise: --nvdimm size=256M,labels --e820 64M@512M)
+    /// No persistent memory unless an option says so (otherwise: --nvdimm size=256M,labels --e820
+    /// 64M@512M)
     #[arg(long)]
     pub bare: bool,
 
@@ -78,7 +82,8 @@ pub struct Options {
     #[arg(long, value_name = "FILE")]
     pub image: Option<PathBuf>,
 
-    /// Folder that the guest sees as /rust_pmem, read-only (otherwise: the checkout above the current folder)
+    /// Folder that the guest sees as /rust_pmem, read-only (otherwise: the checkout above the
+    /// current folder)
     #[arg(long, value_name = "DIR")]
     pub share: Option<PathBuf>,
 }
@@ -229,7 +234,8 @@ fn check_size(what: &str, size: Size, mib: u64) -> Result<()> {
     Ok(())
 }
 
-/// Where QEMU's q35 machine cuts memory: when there is more than `HOLE`, only `LOW` of it is below 4 GiB.
+/// Where QEMU's q35 machine cuts memory: when there is more than `HOLE`, only `LOW` of it is below
+/// 4 GiB.
 const HOLE: u64 = 0xb000_0000;
 const LOW: u64 = 0x8000_0000;
 const FOUR_GIB: u64 = 1 << 32;
@@ -239,7 +245,8 @@ const KERNEL_END: u64 = 128 << 20;
 const INITRD: u64 = 64 << 20;
 
 impl Options {
-    /// The machine that these words describe, as in a test's header; the default machine where they are empty.
+    /// The machine that these words describe, as in a test's header; the default machine where they
+    /// are empty.
     pub fn from_words(words: &str) -> Result<Self> {
         #[derive(clap::Parser)]
         #[command(no_binary_name = true, disable_help_flag = true)]
@@ -261,7 +268,8 @@ impl Options {
         line.options.checked()
     }
 
-    /// The same machine with the default devices where none is asked for, or why there can't be such a machine.
+    /// The same machine with the default devices where none is asked for, or why there can't be
+    /// such a machine.
     pub fn checked(mut self) -> Result<Self> {
         if !self.bare
             && self.e820.is_empty()

@@ -26,7 +26,8 @@ pub struct Connection {
     before: Option<Termios>,
 }
 
-/// Connects standard input and output to the guest's console, raw if they are a terminal; `pull` is called on Ctrl-].
+/// Connects standard input and output to the guest's console, raw if they are a terminal; `pull` is
+/// called on Ctrl-].
 pub fn connect(console: UnixStream, pull: impl FnOnce() + Send + 'static) -> Result<Connection> {
     let mut before = None;
     if isatty(stdin()) {

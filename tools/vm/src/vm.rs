@@ -30,8 +30,8 @@ const TRIES: u32 = 3;
 /// An orderly power-off takes so long at most.
 const POWER_OFF: Duration = Duration::from_secs(20);
 
-/// Only one machine at a time may be between making its lines and having handed them to QEMU, or another QEMU would hold their
-/// other ends and a dead one would not be seen to have gone.
+/// Only one machine at a time may be between making its lines and having handed them to QEMU, or
+/// another QEMU would hold their other ends and a dead one would not be seen to have gone.
 static SPAWN: Mutex<()> = Mutex::new(());
 
 /// Why a machine did not come up.
@@ -89,7 +89,8 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Qemu {
-    /// Kills it. A process that has ended but is not yet waited for is still this one, so no other can be hit.
+    /// Kills it. A process that has ended but is not yet waited for is still this one, so no other
+    /// can be hit.
     fn kill(&self) {
         let mut child = locked(&self.child);
         let _ = child.kill();
@@ -231,9 +232,10 @@ pub fn command_line(options: &Options, serial: &Path, folder: &Path) -> Result<S
 impl Vm {
     /// Starts a machine and waits until it takes commands.
     ///
-    /// Files of its devices that have no name of their own are in `folder`, and are taken again if they are there. The kernel's log
-    /// is appended to `serial`. A boot that hangs or ends early is tried again, which `note` is told. Call it from a thread that
-    /// lives as long as the machine shall: QEMU is killed when the thread ends, however that happens.
+    /// Files of its devices that have no name of their own are in `folder`, and are taken again if
+    /// they are there. The kernel's log is appended to `serial`. A boot that hangs or ends
+    /// early is tried again, which `note` is told. Call it from a thread that lives as long as
+    /// the machine shall: QEMU is killed when the thread ends, however that happens.
     pub fn boot(
         options: &Options,
         folder: &Path,
@@ -342,7 +344,8 @@ impl Vm {
         }))
     }
 
-    /// Runs a command line by the guest's shell, with its standard input empty, and hands what it prints to `sink` as it comes.
+    /// Runs a command line by the guest's shell, with its standard input empty, and hands what it
+    /// prints to `sink` as it comes.
     ///
     /// After [`Ended::TimedOut`] and [`Ended::Lost`] the machine takes no more commands.
     pub fn run(
@@ -376,7 +379,8 @@ impl Vm {
         )
     }
 
-    /// Waits until the log has the command's end in it, and with it all that the kernel said before.
+    /// Waits until the log has the command's end in it, and with it all that the kernel said
+    /// before.
     fn settle(&self, nonce: &str) {
         let start = self.serial.len().saturating_sub(16 * 1024);
         for _ in 0..200 {
@@ -417,8 +421,8 @@ impl Vm {
         let _ = self.run(command, Some(POWER_OFF), &mut |_| ());
     }
 
-    /// Has the guest's kernel answer a key of sysrq in its log: `w` = who is blocked, `l` = what each processor does. Works while a
-    /// command runs.
+    /// Has the guest's kernel answer a key of sysrq in its log: `w` = who is blocked, `l` = what
+    /// each processor does. Works while a command runs.
     pub fn sysrq(&mut self, key: char) {
         let _ = writeln!(self.sysrq, "{key}");
     }
