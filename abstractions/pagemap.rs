@@ -19,7 +19,12 @@ use kernel::{
         from_err_ptr,
         from_result, //
     },
+    page::PAGE_SHIFT,
     prelude::*,
+    time::{
+        delay::fsleep,
+        Delta, //
+    },
     types::Opaque, //
 };
 
@@ -73,7 +78,8 @@ pub(super) fn zeroed() -> dev_pagemap {
 
 /// Memory mapped with `struct page`s of type `MEMORY_DEVICE_FS_DAX`, until it is dropped.
 ///
-/// Dropping waits until nobody holds a reference to any of the pages.
+/// Dropping waits until nobody uses any of the pages. By then there must be no way to get at one
+/// that is idle: the DAX device over them is dead.
 ///
 /// # Invariants
 ///
@@ -152,11 +158,103 @@ impl<H: MemoryFailure> PageMap<H> {
     }
 }
 
+impl<H: MemoryFailure> PageMap<H> {
+    /// The page frames that have an initialised `struct page`: all, but for those that keep the
+    /// `struct page`s.
+    #[cfg(CONFIG_X86_64)]
+    fn frames(&self) -> core::ops::Range<u64> {
+        // SAFETY: The fields do not change while the memory is mapped.
+        let (range, kept) = unsafe {
+            let pgmap = &*self.pgmap.get();
+            let altmap = &pgmap.altmap;
+            let kept = match pgmap.flags & kernel::bindings::PGMAP_ALTMAP_VALID {
+                0 => 0,
+                _ => altmap.reserve.wrapping_add(altmap.free),
+            };
+
+            (*pgmap.__bindgen_anon_1.range.as_ref(), kept)
+        };
+        let first = (range.start >> PAGE_SHIFT).wrapping_add(kept as u64);
+
+        first..(range.end >> PAGE_SHIFT).wrapping_add(1)
+    }
+
+    /// Waits until none of the pages is mapped by a process, held for I/O, or remembered by a file
+    /// system as a page of a file.
+    ///
+    /// The core waits for references to the map, and since 6.15 pages of this type hold none: their
+    /// `struct page`s would go away under their users.
+    fn wait_until_idle(&self) {
+        #[cfg(CONFIG_X86_64)]
+        {
+            let frames = self.frames();
+            let mut first = frames.start;
+            let mut rounds = 0_u32;
+
+            loop {
+                // SAFETY: The page frames are memory of this map, which is live.
+                let is_busy = |pfn: &u64| unsafe { page_is_in_use(*pfn) };
+                let Some(busy) = (first..frames.end).find(is_busy) else {
+                    return;
+                };
+
+                if rounds == WAITS_BEFORE_WARNING {
+                    pr_warn!("page frame {busy:#x} is in use: close the file that has it, or unmount its file system\n");
+                }
+                rounds = rounds.saturating_add(1);
+                // What was found idle stays so: there are no new users.
+                first = busy;
+                fsleep(Delta::from_millis(10));
+            }
+        }
+    }
+}
+
+/// How often a page is found busy before somebody is told: a second.
+#[cfg(CONFIG_X86_64)]
+const WAITS_BEFORE_WARNING: u32 = 100;
+
 #[pinned_drop]
 impl<H: MemoryFailure> PinnedDrop for PageMap<H> {
     fn drop(self: Pin<&mut Self>) {
+        self.wait_until_idle();
         // SAFETY: By the type invariant; it is unmapped only here.
         unsafe { kernel::bindings::memunmap_pages(self.pgmap.get()) };
+    }
+}
+
+/// The `struct page` of page frame `pfn`, which must be memory of a live page map to have one.
+#[cfg(CONFIG_X86_64)]
+fn page(pfn: u64) -> *mut kernel::bindings::page {
+    const_assert!(size_of::<kernel::bindings::page>() == 64);
+    // SAFETY: `vmemmap_base` is set at boot. On x86-64 it is where the `struct page` of page frame
+    // 0 would be (`vmemmap`).
+    let base = unsafe { kernel::bindings::vmemmap_base } as *mut kernel::bindings::page;
+
+    // CAST: A page frame number fits, as this is a 64-bit architecture.
+    base.wrapping_add(pfn as usize)
+}
+
+/// Whether page frame `pfn` is mapped by a process, held for I/O, or a page of a file whose inode is
+/// in memory.
+///
+/// # Safety
+///
+/// The page frame is memory of a live page map.
+#[cfg(CONFIG_X86_64)]
+unsafe fn page_is_in_use(pfn: u64) -> bool {
+    let page = page(pfn);
+    // SAFETY: By the caller's promise there is a `struct page`, initialised; others may change it.
+    // Of a page that is in a file, `mapping` is set or, where files share it, the word behind that
+    // counts them; `dax_folio_put` clears both (fs/dax.c).
+    unsafe {
+        let count = &raw const (*page)._refcount.counter;
+        let mapping = &raw const (*page).__bindgen_anon_1.__bindgen_anon_1.mapping;
+        let share = mapping.add(1).cast::<usize>();
+
+        count.read_volatile() != 0
+            || !mapping.read_volatile().is_null()
+            || share.read_volatile() != 0
     }
 }
 
@@ -173,14 +271,7 @@ pub(super) unsafe fn restore_page(pfn: u64) {
             Ordering, //
         };
 
-        const_assert!(size_of::<kernel::bindings::page>() == 64);
-        // CAST: A page frame number fits, as this is a 64-bit architecture.
-        let pfn = pfn as usize;
-        // SAFETY: `vmemmap_base` is set at boot. On x86-64 it is the address of the `struct page`
-        // of page frame 0 (`vmemmap`), and every page of a page map has one.
-        let page = unsafe {
-            (kernel::bindings::vmemmap_base as *mut kernel::bindings::page).wrapping_add(pfn)
-        };
+        let page = page(pfn);
         // SAFETY: The flags of a `struct page` are only ever accessed atomically.
         let flags = unsafe { AtomicU64::from_ptr((&raw mut (*page).flags).cast()) };
 
@@ -191,7 +282,7 @@ pub(super) unsafe fn restore_page(pfn: u64) {
         // A page that never left the map is not harmed; one that can't be put back stays out and
         // is found so by the next look at the map.
         // SAFETY: Changes the kernel's map of the page only.
-        let _ = unsafe { bindings::clear_mce_nospec(pfn) };
+        let _ = unsafe { bindings::clear_mce_nospec(pfn as usize) };
     }
     #[cfg(not(all(CONFIG_X86_64, CONFIG_MEMORY_FAILURE)))]
     let _ = pfn;

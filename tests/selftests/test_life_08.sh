@@ -1,0 +1,60 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# A namespace that is unbound while a process has a DAX file mapped: the pages stay until process and file system let go of them.
+# vm: --bare --append memmap=128M$512M
+. "$(dirname "$0")/../provider/lib.sh"
+
+[ "$DRIVER" = rust_pmem ] || skip_all "with the C driver the struct pages go away under the process, and munmap oopses"
+need xfs_io
+cleanup() {
+	exec 5>&-
+	umount /mnt 2>/dev/null
+	provider_cleanup
+}
+
+bound() {
+	[ -e "/sys/bus/nd/drivers/$DRIVER/$NAMESPACE" ]
+}
+
+# wait_for COMMAND…: up to five seconds.
+wait_for() {
+	for _ in $(seq 50); do
+		! "$@" || return 0
+		sleep 0.1
+	done
+	return 1
+}
+
+unbinding() {
+	kill -0 "$unbind" 2>/dev/null
+}
+
+plan 7
+# All of a section of memory: its struct pages go away with the binding.
+provide size=$((128 << 20))
+mkfs.ext4 -q -b 4096 "/dev/$DISK"
+mount -o dax "/dev/$DISK" /mnt
+truncate -s 1M /mnt/file
+mkfifo /tmp/commands
+xfs_io /mnt/file </tmp/commands >/tmp/answers 2>&1 &
+xfs_io=$!
+exec 5>/tmp/commands
+rm /tmp/commands
+printf 'mmap -rw 0 1m\nmwrite -S 0x61 0 1m\n' >&5
+check "it is mapped" wait_for grep -q /mnt/file "/proc/$xfs_io/maps"
+sleep 0.5
+
+echo "$NAMESPACE" >"/sys/bus/nd/drivers/$DRIVER/unbind" 5>&- &
+unbind=$!
+sleep 2
+check "unbinding waits" unbinding
+check "and says so" sh -c "dmesg | grep 'page frame .* is in use'"
+printf 'mread -v 0 16\nmunmap\nquit\n' >&5
+exec 5>&-
+wait "$xfs_io"
+check "the memory was there for the process" grep -q aaaaaaaaaaaaaaaa /tmp/answers
+check "umount" umount /mnt
+wait "$unbind"
+check_fails "it is unbound" bound
+echo "$NAMESPACE" >"/sys/bus/nd/drivers/$DRIVER/bind"
+check "and can be bound again" bound
