@@ -150,20 +150,21 @@ impl Ktap {
         if !self.subtests.iter().enumerate().all(numbered) {
             return Outcome::Failed("the subtests' numbers are not in order".into());
         }
-        let skipped = |subtest: &&Subtest| matches!(subtest.outcome, Outcome::Skipped(_));
-        match self.subtests.iter().find(|subtest| !skipped(subtest)) {
-            Some(_) => Outcome::Passed,
-            None => match (&self.skip, self.subtests.first()) {
-                (Some(reason), _) => Outcome::Skipped(reason.clone()),
-                (
-                    None,
-                    Some(Subtest {
-                        outcome: Outcome::Skipped(reason),
-                        ..
-                    }),
-                ) => Outcome::Skipped(reason.clone()),
-                _ => Outcome::Failed("it tested nothing".into()),
-            },
+        let reason = |subtest: &Subtest| match &subtest.outcome {
+            Outcome::Skipped(reason) => Some(reason.clone()),
+            _ => None,
+        };
+        if self
+            .subtests
+            .iter()
+            .any(|subtest| reason(subtest).is_none())
+        {
+            return Outcome::Passed;
+        }
+        let skipped = self.skip.clone();
+        match skipped.or_else(|| self.subtests.first().and_then(reason)) {
+            Some(reason) => Outcome::Skipped(reason),
+            None => Outcome::Failed("it tested nothing".into()),
         }
     }
 }

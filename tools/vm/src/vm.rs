@@ -9,6 +9,7 @@ use crate::options::{Nvdimm, Options, VirtioPmem};
 use crate::serial::{Serial, reports};
 use anyhow::{Context, Result, bail, ensure};
 use rustix::io::{FdFlags, fcntl_setfd};
+use std::ffi::OsString;
 use std::fmt;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
@@ -150,49 +151,26 @@ fn qemu_log(folder: &Path) -> PathBuf {
     folder.join("qemu.log")
 }
 
-fn start(mut arguments: Vec<std::ffi::OsString>, folder: &Path) -> Result<Started> {
+fn start(mut arguments: Vec<OsString>, folder: &Path) -> Result<Started> {
     let _one_at_a_time = locked(&SPAWN);
     let mut theirs = Vec::new();
-    let mut line = |words: &dyn Fn(&str) -> Vec<String>| -> Result<UnixStream> {
+    let mut line = |name: &str, option: &str, value: &str| -> Result<UnixStream> {
         let (ours, other) = UnixStream::pair()?;
         fcntl_setfd(&other, FdFlags::empty())?;
-        arguments.extend(
-            words(&other.as_raw_fd().to_string())
-                .into_iter()
-                .map(Into::into),
-        );
+        let fd = other.as_raw_fd();
+        arguments.extend([
+            "-chardev".into(),
+            format!("socket,id={name},fd={fd}").into(),
+        ]);
+        arguments.extend([option.into(), format!("{value},chardev={name}").into()]);
         theirs.push(other);
         Ok(ours)
     };
-    let port = |name: &'static str| {
-        move |fd: &str| {
-            vec![
-                "-chardev".into(),
-                format!("socket,id={name},fd={fd}"),
-                "-device".into(),
-                format!("virtserialport,chardev={name},name={name}"),
-            ]
-        }
-    };
-    let control = line(&port("control"))?;
-    let host = line(&port("host"))?;
-    let sysrq = line(&port("sysrq"))?;
-    let console = line(&|fd| {
-        vec![
-            "-chardev".into(),
-            format!("socket,id=console,fd={fd}"),
-            "-device".into(),
-            "virtconsole,chardev=console".into(),
-        ]
-    })?;
-    let monitor = line(&|fd| {
-        vec![
-            "-chardev".into(),
-            format!("socket,id=monitor,fd={fd}"),
-            "-mon".into(),
-            "chardev=monitor,mode=control".into(),
-        ]
-    })?;
+    let control = line("control", "-device", "virtserialport,name=control")?;
+    let host = line("host", "-device", "virtserialport,name=host")?;
+    let sysrq = line("sysrq", "-device", "virtserialport,name=sysrq")?;
+    let console = line("console", "-device", "virtconsole")?;
+    let monitor = line("monitor", "-mon", "mode=control")?;
     let log = File::create(qemu_log(folder))?;
     let mut command = Command::new("qemu-system-x86_64");
     command
@@ -273,7 +251,7 @@ impl Vm {
     /// One try; the inner error says how a boot that may be tried again ended.
     fn boot_once(
         options: &Options,
-        arguments: &[std::ffi::OsString],
+        arguments: &[OsString],
         folder: &Path,
         serial: &Serial,
     ) -> Result<Result<Self, String>, BootError> {
