@@ -173,6 +173,7 @@ static int flush_now(void)
 {
 	guard(mutex)(&flush_lock);
 	msleep(flush_delay);
+	/* What was stored before the flush, by any processor. */
 	mb();
 	if (watch <= size - sizeof(seen))
 		memcpy(&seen, memory + watch, sizeof(seen));
@@ -196,7 +197,7 @@ static int provider_flush(struct nd_region *region, struct bio *bio)
 
 	if (!bio || !flush_async)
 		return flush_now();
-	flush = kmalloc(sizeof(*flush), GFP_NOIO);
+	flush = kmalloc_obj(*flush, GFP_NOIO);
 	if (!flush)
 		return -ENOMEM;
 	INIT_WORK(&flush->work, flush_later);
