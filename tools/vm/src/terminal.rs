@@ -7,6 +7,7 @@ use rustix::termios::{OptionalActions, Termios, isatty, tcgetattr, tcgetwinsize,
 use std::io::{Read, Write, stdin, stdout};
 use std::os::unix::net::UnixStream;
 use std::thread;
+use std::time::Duration;
 
 /// The key that ends it all, Ctrl-].
 const PLUG: u8 = 0x1d;
@@ -67,9 +68,12 @@ pub fn connect(console: UnixStream, pull: impl FnOnce() + Send + 'static) -> Res
                         return;
                     }
                 }
+                // Whoever reads next in the guest, the shell or what it runs, gets its end.
                 _ => {
-                    let _ = to_guest.write_all(&[END]);
-                    return;
+                    if to_guest.write_all(&[END]).is_err() {
+                        return;
+                    }
+                    thread::sleep(Duration::from_secs(1));
                 }
             }
         }
