@@ -185,11 +185,38 @@ impl Mapping {
     }
 }
 
+/// Whether writes need a flush to be durable; `false`, and a warning, where that can't be known.
+fn needs_flush(dev: &Device<Core<'_>>) -> bool {
+    match dev.region().has_flush() {
+        Ok(needed) if cfg!(CONFIG_ARCH_HAS_UACCESS_FLUSHCACHE) => needed,
+        _ => {
+            dev_warn!(dev.as_ref(), "unable to guarantee persistence of writes\n");
+            false
+        }
+    }
+}
+
+/// The DAX device over `media`, where the architecture has such.
+fn dax_device<'bound>(
+    dev: &Device<Core<'_>>,
+    media: &Arc<Media<'bound>>,
+) -> Result<Option<Arc<DaxDevice<Media<'bound>>>>> {
+    let properties = Properties {
+        synchronous: dev.region().is_synchronous(),
+        write_cache: dev.region().has_cache(),
+    };
+
+    match DaxDevice::new(media.clone(), properties) {
+        Ok(device) => Ok(Some(Arc::new(device, GFP_KERNEL)?)),
+        Err(e) if e == eopnotsupp() => Ok(None),
+        Err(e) => Err(e),
+    }
+}
+
 impl<'bound> Attached<'bound> {
     fn new(dev: &'bound Device<Core<'_>>, ns: &Namespace<'bound, '_>) -> Result<Self> {
         let bound: &'bound Device<Bound> = dev;
-        let region = bound.region();
-        let flush = Flush::new(region);
+        let flush = Flush::new(bound.region());
         let range = ns.range();
 
         let mapping = Mapping::of(dev, ns)?;
@@ -205,27 +232,11 @@ impl<'bound> Attached<'bound> {
         let memory = mapping.map(dev, &range, &link)?;
         let media = Arc::pin_init(Media::new(bound, claim, memory, link.clone()), GFP_KERNEL)?;
 
-        let fua = match region.has_flush() {
-            Ok(fua) if cfg!(CONFIG_ARCH_HAS_UACCESS_FLUSHCACHE) => fua,
-            _ => {
-                dev_warn!(dev.as_ref(), "unable to guarantee persistence of writes\n");
-                false
-            }
-        };
-        let properties = Properties {
-            synchronous: region.is_synchronous(),
-            write_cache: region.has_cache(),
-        };
-        let device = match DaxDevice::new(media.clone(), properties) {
-            Ok(device) => Some(Arc::new(device, GFP_KERNEL)?),
-            Err(e) if e == eopnotsupp() => None,
-            Err(e) => return Err(e),
-        };
-
+        let device = dax_device(dev, &media)?;
         let limits = Limits {
             logical_block_size: ns.sector_size(),
             write_cache: true,
-            fua,
+            fua: needs_flush(dev),
             dax: media.has_pages(),
         };
         let sectors = (media.size() >> SECTOR_SHIFT) as u64;

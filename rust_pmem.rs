@@ -19,7 +19,10 @@
 //! [`Media::overwrite`](media::Media::overwrite) → off the list.
 
 #![deny(unsafe_code)]
-#![allow(rustdoc::private_intra_doc_links)]
+#![allow(
+    rustdoc::private_intra_doc_links,
+    reason = "a driver has no public items: its documentation is read with the private ones"
+)]
 
 mod abstractions;
 mod badblocks;

@@ -4,6 +4,8 @@
 //!
 //! Pure: depends on nothing of the kernel but the size of a page, so that it is tested on the host.
 
+#![forbid(unsafe_code)]
+
 use crate::PAGE_SHIFT;
 
 /// A sector has `1 << SECTOR_SHIFT` bytes, whatever the disk's logical block size is.

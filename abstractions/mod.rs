@@ -9,7 +9,7 @@
 //! may borrow from the bound device: it must be owned by the driver's data, which the driver core
 //! drops at unbind, and must not be leaked (`mem::forget`).
 
-#![allow(unsafe_code)]
+#![allow(unsafe_code, reason = "what this folder is for")]
 
 pub(crate) mod badblocks;
 mod bindings;
