@@ -57,7 +57,7 @@ pub struct Options {
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub slots: u8,
 
-    /// No persistent memory unless an option says so (otherwise: --nvdimm size=256M,labels --e820
+    /// No persistent memory unless an option says so (otherwise: --nvdimm size=512M,labels --e820
     /// 64M@512M)
     #[arg(long)]
     pub bare: bool,
@@ -276,7 +276,7 @@ impl Options {
             && self.nvdimm.is_empty()
             && self.virtio_pmem.is_empty()
         {
-            self.nvdimm.push("size=256M,labels".parse()?);
+            self.nvdimm.push("size=512M,labels".parse()?);
             self.e820.push("64M@512M".parse()?);
         }
         let memory = self.memory;
