@@ -106,8 +106,11 @@ impl<'bound> ErrorList<'bound> {
     }
 
     /// Takes the sectors of `span` off the list: their errors are cleared, and they hold what was
-    /// written over them.
+    /// written over them. Nobody is woken if none was listed.
     pub(crate) fn remove(&self, span: &Span) {
+        if self.first_in(span).is_none() {
+            return;
+        }
         let sectors = span.sectors();
 
         self.list.clear(sectors.start, sectors.len);

@@ -19,13 +19,16 @@ use kernel::{
         from_err_ptr,
         from_result, //
     },
-    page::PAGE_SHIFT,
     prelude::*,
+    types::Opaque, //
+};
+#[cfg(CONFIG_X86_64)]
+use kernel::{
+    page::PAGE_SHIFT,
     time::{
         delay::fsleep,
         Delta, //
-    },
-    types::Opaque, //
+    }, //
 };
 
 /// Who is told when memory of a page map fails.
