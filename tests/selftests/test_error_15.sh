@@ -11,13 +11,16 @@ cleanup() {
 	provider_cleanup
 }
 
-plan 5
+need pmem-io
+plan 6
 provide pages=1
 # Unbinding leaves the entry in the kernel's map as it is, and binding takes it up again.
 provider unmap 1M
 rebind "$NAMESPACE"
 is "not listed" "$(badblocks_of "$DISK")" ""
 check_fails "a write of a part of it" sh -c "head -c 512 /dev/zero | dd of=/dev/$DISK bs=512 oseek=2049 oflag=direct"
+check_fails "nobody is woken by a write elsewhere" pmem-io poll "/sys/block/$DISK/badblocks" --timeout 1 \
+	--run "pmem-io pwrite --direct --length 4K --offset 2M /dev/$DISK"
 check "a write elsewhere" sh -c "head -c 512 /dev/zero | dd of=/dev/$DISK bs=512 oseek=2056 oflag=direct"
 pattern aaaaaaa 8 | write_sectors "$DISK" 2048 8
 is "healed by a write over it" "$(read_sectors "$DISK" 2048 8 | md5sum)" "$(pattern aaaaaaa 8 | md5sum)"
