@@ -159,9 +159,7 @@ impl<H: MemoryFailure> PageMap<H> {
                 .map(|()| 0)
         })
     }
-}
 
-impl<H: MemoryFailure> PageMap<H> {
     /// The page frames that have an initialised `struct page`: all, but for those that keep the
     /// `struct page`s.
     #[cfg(CONFIG_X86_64)]
@@ -185,8 +183,8 @@ impl<H: MemoryFailure> PageMap<H> {
     /// Waits until none of the pages is mapped by a process, held for I/O, or remembered by a file
     /// system as a page of a file.
     ///
-    /// The core waits for references to the map, and since 6.15 pages of this type hold none: their
-    /// `struct page`s would go away under their users.
+    /// The core waits for references to the map, and pages of this type hold none (Linux 7.2,
+    /// `free_zone_device_folio`): their `struct page`s would go away under their users.
     fn wait_until_idle(&self) {
         #[cfg(CONFIG_X86_64)]
         {
