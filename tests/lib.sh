@@ -9,6 +9,7 @@
 #	# vm: OPTIONS OF pmem-vm       (otherwise the default machine; tests with the same line share one)
 #	# timeout: SECONDS             (otherwise 120)
 #	# expect-splat: TEXT           (a report of the kernel with this text in it does not fail the test)
+#	# quick                        (of tests in tests/parity: `make check` runs it, too)
 #	. "$(dirname "$0")/../lib.sh"
 #	plan 3
 #	check "a file system is made" mkfs.ext4 -q /dev/pmem0
@@ -89,6 +90,32 @@ is() {
 	else
 		not_ok "$1"
 		printf 'got:    %s\nwanted: %s\n' "$2" "$3" | sed 's/^/# /'
+	fi
+}
+
+# seen NAME VALUE: a subtest whose verdict is a comparison: `make parity` holds what was seen with one driver against what was
+# seen with the other, and tests/parity/differences.toml lists what may differ. Nothing seen is a failure.
+seen() {
+	if [ -n "$2" ]; then
+		ok "$1"
+		printf '%s\n' "$2" | sed 's/^/# seen: /'
+	else
+		not_ok "$1"
+		printf '# nothing seen\n'
+	fi
+}
+
+# answers NAME COMMAND…: seen, what the command answers: its output and `ok`, or the last line that it said and its status.
+answers() {
+	tap_name=$1
+	shift
+	tap_status=0
+	tap_output=$("$@" 2>&1) || tap_status=$?
+	if [ "$tap_status" -eq 0 ]; then
+		seen "$tap_name" "${tap_output:+$tap_output
+}ok"
+	else
+		seen "$tap_name" "$(printf '%s' "$tap_output" | tail -n 1) (status $tap_status)"
 	fi
 }
 
