@@ -169,6 +169,7 @@ trap 'exit 1' INT TERM
 # load_providers: what makes namespaces of the machine's memory, as udev would load it.
 load_providers() {
 	modprobe -a nfit nd_e820 virtio_pmem
+	[ ! -e /sys/bus/acpi/devices/ACPI0017:00 ] || modprobe -a cxl_acpi cxl_pci cxl_mem cxl_pmem
 }
 
 # load_driver: the driver under test, bound to what is there.

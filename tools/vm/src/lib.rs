@@ -27,6 +27,6 @@ mod vm;
 pub use control::{Ended, Loss};
 pub use machine::Images;
 pub use monitor::Monitor;
-pub use options::{Nvdimm, Options, VirtioPmem};
+pub use options::{Cxl, Nvdimm, Options, VirtioPmem};
 pub use serial::{LogFile, Report, Serial, reports};
 pub use vm::{BootError, Plug, Vm, command_line};

@@ -2,7 +2,7 @@
 
 //! From [`Options`] to a command line of QEMU.
 
-use crate::options::{Nvdimm, Options, Persistence, VirtioPmem};
+use crate::options::{Cxl, Nvdimm, Options, Persistence, VirtioPmem};
 use anyhow::{Context, Result, ensure};
 use std::env;
 use std::ffi::OsString;
@@ -85,10 +85,10 @@ fn escaped(path: &Path) -> Result<String> {
     Ok(text.replace(',', ",,"))
 }
 
-/// A device's backing memory, as QEMU's options for its object and for itself.
+/// A device, as QEMU's options for the memory behind it and for itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Device {
-    pub object: String,
+    pub objects: Vec<String>,
     pub device: String,
     /// Bytes of the machine's address space.
     pub bytes: u64,
@@ -145,8 +145,11 @@ impl Nvdimm {
         if self.unarmed {
             device.push_str(",unarmed=on");
         }
+        if let Some(node) = self.node {
+            device.push_str(&format!(",node={node}"));
+        }
         Ok(Device {
-            object: object(id, &path, bytes)?,
+            objects: vec![object(id, &path, bytes)?],
             device,
             bytes,
         })
@@ -157,8 +160,35 @@ impl VirtioPmem {
     pub(crate) fn device(&self, id: &str, folder: &Path) -> Result<Device> {
         let (path, bytes) = backing(id, self.file.as_deref(), self.size, None, folder)?;
         Ok(Device {
-            object: object(id, &path, bytes)?,
+            objects: vec![object(id, &path, bytes)?],
             device: format!("virtio-pmem-pci,id={id},memdev=mem-{id}"),
+            bytes,
+        })
+    }
+}
+
+/// Bytes of a CXL device's label area.
+const CXL_LABELS: Size = Size::from_bytes(256 * 1024);
+
+impl Cxl {
+    pub(crate) fn device(&self, id: &str, folder: &Path) -> Result<Device> {
+        let (path, bytes) = backing(id, self.file.as_deref(), self.size, None, folder)?;
+        let mut labels = path.clone().into_os_string();
+        labels.push(".labels");
+        let label_id = format!("{id}.labels");
+        let (labels, label_bytes) = backing(
+            &label_id,
+            Some(labels.as_ref()),
+            Some(CXL_LABELS),
+            None,
+            folder,
+        )?;
+        Ok(Device {
+            objects: vec![
+                object(id, &path, bytes)?,
+                object(&label_id, &labels, label_bytes)?,
+            ],
+            device: format!("cxl-type3,id={id},persistent-memdev=mem-{id},lsa=mem-{label_id}"),
             bytes,
         })
     }
@@ -194,6 +224,10 @@ pub(crate) fn arguments(
     for device in &options.virtio_pmem {
         devices.push(device.device(device.id.as_deref().unwrap_or_default(), folder)?);
     }
+    let mut cxl = Vec::new();
+    for device in &options.cxl {
+        cxl.push(device.device(device.id.as_deref().unwrap_or_default(), folder)?);
+    }
     let most = options.memory.bytes()
         + FREE_BYTES
         + devices.iter().map(|device| device.bytes).sum::<u64>();
@@ -202,6 +236,12 @@ pub(crate) fn arguments(
     let mut machine = String::from("q35,nvdimm=on,i8042=off,vmport=off");
     if options.persistence == Persistence::Cpu {
         machine.push_str(",nvdimm-persistence=cpu");
+    }
+    let mut cpu = options.cpu.clone();
+    if !cxl.is_empty() {
+        machine.push_str(",cxl=on");
+        // The kernel takes no CXL region into use where a hypervisor can't flush the caches.
+        cpu.push_str(",hypervisor=off");
     }
     let mut append = String::from(APPEND);
     for extent in &options.e820 {
@@ -227,7 +267,7 @@ pub(crate) fn arguments(
         "-accel",
         "tcg,thread=multi",
         "-cpu",
-        &options.cpu,
+        &cpu,
         "-machine",
         &machine,
     ]);
@@ -241,6 +281,9 @@ pub(crate) fn arguments(
             most >> 20
         ),
     ]);
+    if options.nodes() > 1 {
+        numa(options, &mut add);
+    }
     add(&[
         "-kernel",
         &utf8(&images.kernel)?,
@@ -280,7 +323,13 @@ pub(crate) fn arguments(
         ]);
     }
     for device in &devices {
-        add(&["-object", &device.object, "-device", &device.device]);
+        for object in &device.objects {
+            add(&["-object", object]);
+        }
+        add(&["-device", &device.device]);
+    }
+    if !cxl.is_empty() {
+        cxl_bridge(&cxl, &mut add);
     }
     for more in &options.qemu {
         let words =
@@ -288,6 +337,54 @@ pub(crate) fn arguments(
         line.extend(words.into_iter().map(OsString::from));
     }
     Ok(line)
+}
+
+/// NUMA nodes that have the same memory each but for the first, which has what is left as well.
+fn numa(options: &Options, add: &mut impl FnMut(&[&str])) {
+    const UNIT: u64 = 2 << 20;
+    let nodes = u64::from(options.nodes());
+    let memory = options.memory.bytes();
+    let share = memory / (nodes * UNIT) * UNIT;
+    for node in 0..nodes {
+        let size = match node {
+            0 => memory - (nodes - 1) * share,
+            _ => share,
+        };
+        add(&[
+            "-object",
+            &format!("memory-backend-ram,id=node{node},size={size}"),
+            "-numa",
+            &format!("node,nodeid={node},memdev=node{node}"),
+        ]);
+    }
+}
+
+/// A host bridge with a root port for each device, and a window of the address space on it.
+fn cxl_bridge(devices: &[Device], add: &mut impl FnMut(&[&str])) {
+    const BUS: u8 = 64;
+    /// Windows are made of such units.
+    const UNIT: u64 = 256 << 20;
+    add(&[
+        "-device",
+        &format!("pxb-cxl,id=cxl.bus,bus=pcie.0,bus_nr={BUS}"),
+    ]);
+    let mut window = 0;
+    for (index, device) in devices.iter().enumerate() {
+        window += device.bytes.next_multiple_of(UNIT);
+        for object in &device.objects {
+            add(&["-object", object]);
+        }
+        add(&[
+            "-device",
+            &format!("cxl-rp,id=cxl.port{index},bus=cxl.bus,port={index},chassis=0,slot={index}"),
+            "-device",
+            &format!("{},bus=cxl.port{index},sn={}", device.device, index + 1),
+        ]);
+    }
+    add(&[
+        "-machine",
+        &format!("cxl-fmw.0.targets.0=cxl.bus,cxl-fmw.0.size={window}"),
+    ]);
 }
 
 fn utf8(path: &Path) -> Result<String> {
@@ -337,6 +434,32 @@ mod tests {
         assert!(problem(&format!("file={file},labels"), folder.path()).contains("too small"));
         let dir = folder.path().display();
         assert!(problem(&format!("file={dir}"), folder.path()).contains("not a regular file"));
+    }
+
+    #[test]
+    fn the_labels_of_cxl_are_in_a_file_of_their_own() {
+        let folder = tempfile::tempdir().unwrap();
+        let cxl: Cxl = "size=256M".parse().unwrap();
+        let device = cxl.device("a", folder.path()).unwrap();
+        assert_eq!(device.bytes, 256 << 20);
+        let labels = folder.path().join("a.img.labels");
+        assert_eq!(labels.metadata().unwrap().len(), CXL_LABELS.bytes());
+    }
+
+    #[test]
+    fn nodes_share_the_memory() {
+        let options =
+            Options::from_words("--memory 512M --nvdimm size=16M,node=2 --nvdimm size=16M");
+        let mut words = Vec::new();
+        numa(&options.unwrap(), &mut |more: &[&str]| {
+            words.extend(more.iter().map(|&word| word.to_owned()))
+        });
+        let sizes: Vec<u64> = words
+            .iter()
+            .filter_map(|word| word.split_once("size=")?.1.parse().ok())
+            .collect();
+        assert_eq!(sizes.len(), 3);
+        assert_eq!(sizes.iter().sum::<u64>(), 512 << 20);
     }
 
     #[test]

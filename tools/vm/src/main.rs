@@ -69,6 +69,8 @@ Examples:
       a memory file of your own; of your files, setup/enter shows the checkout and what RUST_PMEM_BIND names
   pmem-vm --driver nd_pmem --virtio-pmem size=512M
       the stock driver, on virtio-pmem
+  pmem-vm --cxl size=256M --run 'cxl create-region -d decoder0.0 -m mem0 -t pmem -s 256M && ndctl create-namespace -m fsdax'
+      CXL memory: a namespace on it is made in two steps
   pmem-vm --append 'mce=off' --cpus 1 --qemu '-rtc base=2030-01-01'
       other arguments for the kernel and for QEMU
 

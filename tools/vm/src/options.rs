@@ -38,7 +38,8 @@ pub struct Options {
     /// Comma-separated: size=SIZE; file=PATH (made when it is not there; its length is the size
     /// when none is given); labels or labels=SIZE (a label area, so that ndctl can make
     /// namespaces of every kind); unarmed (the machine says that it can't persist, so that it
-    /// is read-only); id=NAME. Example: size=512M,labels,file=build/nvdimm.img
+    /// is read-only); node=N (its NUMA node; the machine's memory is shared out to nodes 0 to N);
+    /// id=NAME. Example: size=512M,labels,file=build/nvdimm.img
     #[arg(long, value_name = "KEY=VALUE,…")]
     pub nvdimm: Vec<Nvdimm>,
 
@@ -47,6 +48,13 @@ pub struct Options {
     /// Comma-separated: size=SIZE; file=PATH; id=NAME, as for --nvdimm.
     #[arg(long, value_name = "KEY=VALUE,…")]
     pub virtio_pmem: Vec<VirtioPmem>,
+
+    /// A CXL type 3 device with persistent memory; may be repeated
+    ///
+    /// Comma-separated: size=SIZE, of 256M or a multiple; file=PATH; id=NAME, as for --nvdimm. It
+    /// has a label area always, which is in PATH.labels.
+    #[arg(long, value_name = "KEY=VALUE,…")]
+    pub cxl: Vec<Cxl>,
 
     /// What the platform promises for its NVDIMMs: stores are durable once they left the
     /// processor's caches, or at once
@@ -113,11 +121,24 @@ pub struct Nvdimm {
     pub labels: Option<Size>,
     /// Says that it can't persist.
     pub unarmed: bool,
+    /// Its NUMA node.
+    pub node: Option<u8>,
 }
 
 /// A virtio-pmem device.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VirtioPmem {
+    /// Its name on QEMU's monitor.
+    pub id: Option<String>,
+    /// Bytes of persistent memory.
+    pub size: Option<Size>,
+    /// The file behind it.
+    pub file: Option<PathBuf>,
+}
+
+/// A CXL type 3 device.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cxl {
     /// Its name on QEMU's monitor.
     pub id: Option<String>,
     /// Bytes of persistent memory.
@@ -163,6 +184,7 @@ impl FromStr for Nvdimm {
             file: None,
             labels: None,
             unarmed: false,
+            node: None,
         };
         for (key, value) in parts(text) {
             match key {
@@ -171,8 +193,9 @@ impl FromStr for Nvdimm {
                 "id" => dimm.id = Some(name(needed(key, value)?)?),
                 "labels" => dimm.labels = Some(value.map_or(Ok(LABELS), str::parse)?),
                 "unarmed" if value.is_none() => dimm.unarmed = true,
+                "node" => dimm.node = Some(node(needed(key, value)?)?),
                 _ => bail!(
-                    "an NVDIMM has no \"{key}\": it has size=, file=, labels[=], unarmed, id="
+                    "an NVDIMM has no \"{key}\": it has size=, file=, labels[=], unarmed, node=, id="
                 ),
             }
         }
@@ -201,28 +224,51 @@ impl FromStr for VirtioPmem {
     type Err = anyhow::Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        let mut device = Self {
-            id: None,
-            size: None,
-            file: None,
-        };
-        for (key, value) in parts(text) {
-            match key {
-                "size" => device.size = Some(needed(key, value)?.parse()?),
-                "file" => device.file = Some(needed(key, value)?.into()),
-                "id" => device.id = Some(name(needed(key, value)?)?),
-                _ => bail!("virtio-pmem has no \"{key}\": it has size=, file=, id="),
-            }
-        }
-        ensure!(
-            device.size.is_some() || device.file.is_some(),
-            "virtio-pmem needs size= or file="
-        );
-        if let Some(size) = device.size {
-            check_size("virtio-pmem", size, 2)?;
-        }
-        Ok(device)
+        let (id, size, file) = plain("virtio-pmem", text, 2)?;
+        Ok(Self { id, size, file })
     }
+}
+
+impl FromStr for Cxl {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let (id, size, file) = plain("CXL memory", text, 256)?;
+        Ok(Self { id, size, file })
+    }
+}
+
+/// A device that has a name, a size, in units of so many MiB, and a file.
+fn plain(
+    what: &str,
+    text: &str,
+    mib: u64,
+) -> Result<(Option<String>, Option<Size>, Option<PathBuf>)> {
+    let (mut id, mut size, mut file) = (None, None, None);
+    for (key, value) in parts(text) {
+        match key {
+            "size" => size = Some(needed(key, value)?.parse()?),
+            "file" => file = Some(needed(key, value)?.into()),
+            "id" => id = Some(name(needed(key, value)?)?),
+            _ => bail!("{what} has no \"{key}\": it has size=, file=, id="),
+        }
+    }
+    ensure!(
+        size.is_some() || file.is_some(),
+        "{what} needs size= or file="
+    );
+    if let Some(size) = size {
+        check_size(what, size, mib)?;
+    }
+    Ok((id, size, file))
+}
+
+/// Highest NUMA node.
+const NODES: u8 = 7;
+
+fn node(text: &str) -> Result<u8> {
+    let node = text.parse().ok().filter(|node| *node <= NODES);
+    node.with_context(|| format!("node={text}: from 0 to {NODES}"))
 }
 
 fn check_size(what: &str, size: Size, mib: u64) -> Result<()> {
@@ -275,6 +321,7 @@ impl Options {
             && self.e820.is_empty()
             && self.nvdimm.is_empty()
             && self.virtio_pmem.is_empty()
+            && self.cxl.is_empty()
         {
             self.nvdimm.push("size=512M,labels".parse()?);
             self.e820.push("64M@512M".parse()?);
@@ -292,6 +339,12 @@ impl Options {
         ensure!(self.slots <= 8, "--slots {}: at most 8", self.slots);
         self.check_e820()?;
         self.check_names()
+    }
+
+    /// Number of NUMA nodes.
+    pub(crate) fn nodes(&self) -> u8 {
+        let last = self.nvdimm.iter().filter_map(|dimm| dimm.node).max();
+        last.unwrap_or(0) + 1
     }
 
     fn check_e820(&self) -> Result<()> {
@@ -341,8 +394,12 @@ impl Options {
             .virtio_pmem
             .iter_mut()
             .map(|device| (&mut device.id, &device.file, "virtio-pmem"));
+        let cxl = self
+            .cxl
+            .iter_mut()
+            .map(|device| (&mut device.id, &device.file, "cxl"));
         let mut files = Vec::new();
-        for (index, (id, file, kind)) in dimms.chain(virtio).enumerate() {
+        for (index, (id, file, kind)) in dimms.chain(virtio).chain(cxl).enumerate() {
             let id = id.get_or_insert_with(|| format!("{kind}{index}"));
             ensure!(!seen.contains(id), "two devices are named \"{id}\"");
             seen.push(id.clone());
@@ -387,7 +444,7 @@ mod tests {
 
     #[test]
     fn every_key_of_an_nvdimm() {
-        let dimm: Nvdimm = "size=512M,file=/tmp/a,labels=256K,unarmed,id=n1"
+        let dimm: Nvdimm = "size=512M,file=/tmp/a,labels=256K,unarmed,node=1,id=n1"
             .parse()
             .unwrap();
         assert_eq!(
@@ -398,6 +455,7 @@ mod tests {
                 file: Some("/tmp/a".into()),
                 labels: Some(Size::from_bytes(256 << 10)),
                 unarmed: true,
+                node: Some(1),
             }
         );
     }
@@ -418,7 +476,11 @@ mod tests {
             ("--nvdimm sise=1G", "no \"sise\""),
             ("--nvdimm size=16M,labels=4K", "at least 128K"),
             ("--nvdimm size=16M,id=1a", "can't be a name"),
+            ("--nvdimm size=16M,node=8", "from 0 to 7"),
             ("--virtio-pmem size=3M", "multiple of 2M"),
+            ("--virtio-pmem size=4M,labels", "no \"labels\""),
+            ("--cxl size=64M", "multiple of 256M"),
+            ("--cxl id=a", "needs size= or file="),
             (
                 "--nvdimm size=16M,id=a --virtio-pmem size=16M,id=a",
                 "two devices are named",

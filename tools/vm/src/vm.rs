@@ -546,8 +546,9 @@ impl Requests {
             }
             _ => bail!("\"{kind}\" is no kind of device that can be added: nvdimm, virtio-pmem"),
         };
-        self.monitor
-            .hmp_quiet(&format!("object_add {}", device.object))?;
+        for object in &device.objects {
+            self.monitor.hmp_quiet(&format!("object_add {object}"))?;
+        }
         self.monitor
             .hmp_quiet(&format!("device_add {}", device.device))?;
         Ok(id)
