@@ -8,6 +8,8 @@
 #: make check                format, lints, host tests, the module, selftests in virtual machines
 #:      TESTS='dax_*'        only the selftests of these names
 #:      DRIVER=nd_pmem       the same selftests, of the stock C driver
+#: make parity               the two drivers side by side: every selftest under both, compared in build/parity.md
+#:      TESTS='disk_*'       only these, into build/parity-partial.md
 #: make vm                   a shell in a virtual machine that has the module at hand
 #:      RUN='command'        one command there; a status other than 0 is in make's last line
 #:      VM='options'         another machine: see make vm VM=--help (RUST_PMEM_BIND=DIR lends it files of yours)
@@ -60,6 +62,9 @@ demo: module tools
 check: tools
 	@set -f; $(enter) $(release)/pmem-check $(if $(DRIVER),--driver '$(DRIVER)') $$TESTS
 
+parity: tools
+	@set -f; $(enter) $(release)/pmem-check --parity $$TESTS
+
 vm: module tools
 	@$(enter) $(release)/pmem-vm $(VM) $${RUN:+--run "$$RUN"}
 
@@ -77,4 +82,4 @@ clean:
 distclean: clean
 	setup/remove
 
-.PHONY: help setup module provider tools demo check vm lint fmt clean distclean
+.PHONY: help setup module provider tools demo check parity vm lint fmt clean distclean

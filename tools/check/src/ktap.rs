@@ -100,23 +100,25 @@ impl Ktap {
             .filter(|subtest| matches!(subtest.outcome, Outcome::Failed(_)))
     }
 
+    /// The failure that its subtests are.
+    pub fn failure(&self) -> Option<Outcome> {
+        let run = self.subtests.len();
+        let first = &self.failed().next()?.name;
+        Some(Outcome::Failed(match self.failed().count() {
+            1 => format!("of {run} subtests this failed: {first}"),
+            failed => format!("of {run} subtests {failed} failed, first: {first}"),
+        }))
+    }
+
     /// What the run means. A test passes when it says so in every way: it announced a number of
     /// subtests, ran so many, all of them right, and ended with status 0.
     pub fn verdict(&self, end: End) -> Outcome {
-        let failed = self.failed().count();
         let run = self.subtests.len();
         if let Some(reason) = &self.bail_out {
             return Outcome::Failed(format!("gave up: {reason}"));
         }
-        if failed > 0 {
-            let first = self
-                .failed()
-                .next()
-                .map_or("", |subtest| subtest.name.as_str());
-            return Outcome::Failed(match failed {
-                1 => format!("of {run} subtests this failed: {first}"),
-                _ => format!("of {run} subtests {failed} failed, first: {first}"),
-            });
+        if let Some(failure) = self.failure() {
+            return failure;
         }
         match end {
             End::Exited(SKIP) => {

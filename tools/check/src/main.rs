@@ -2,17 +2,21 @@
 
 //! `pmem-check`: the project's tests.
 
+mod differences;
 mod host;
 mod ktap;
 mod lint;
+mod parity;
+mod report;
 mod selftest;
 mod tally;
 
 use anyhow::{Context, Result, bail};
 use clap::Parser;
+use differences::Differences;
 use glob::Pattern;
 use ktap::Outcome;
-use selftest::Runner;
+use selftest::{Runner, Selftest};
 use std::env;
 use std::fs;
 use std::io::{Write, stderr};
@@ -27,6 +31,10 @@ use tally::{Tally, Test};
 /// Each is counted; the last line says how many passed, failed and were skipped. What each selftest
 /// printed and what the kernel logged meanwhile is in build/check/DRIVER/TEST/, all results in
 /// build/check/DRIVER/junit.xml.
+///
+/// With --parity, selftests run under both drivers, and what each subtest showed is compared; the
+/// table is build/parity.md (build/parity-partial.md where TESTS were given), and, for programs,
+/// .json and .xml beside it. build/parity/DRIVER/TEST/ has what was printed and logged.
 #[derive(Parser)]
 #[command(name = "pmem-check", version, max_term_width = 120)]
 struct Arguments {
@@ -42,14 +50,30 @@ struct Arguments {
     #[arg(long, value_name = "DRIVER", default_value = "rust_pmem")]
     driver: Driver,
 
+    /// Run the selftests under both drivers and compare them
+    #[arg(long, conflicts_with_all = ["driver", "lint"])]
+    parity: bool,
+
     /// Print the selftests, what each tests and on which machine, and run nothing
     #[arg(long)]
     list: bool,
 
-    /// Folder of the selftests, from the root of the checkout
-    #[arg(long, value_name = "DIR", default_value = "tests/selftests")]
-    selftests: PathBuf,
+    /// Folder of selftests, from the root of the checkout; may be repeated
+    #[arg(long, value_name = "DIR", default_values = ["tests/selftests", COMPARED])]
+    selftests: Vec<PathBuf>,
+
+    /// What may differ between the drivers, and why
+    #[arg(
+        long,
+        value_name = "FILE",
+        default_value = "tests/parity/differences.toml"
+    )]
+    differences: PathBuf,
 }
+
+/// Selftests in this folder are for comparing: when everything is run, those among them that are
+/// quick run under both drivers.
+const COMPARED: &str = "tests/parity";
 
 #[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum Driver {
@@ -82,9 +106,9 @@ fn main() -> ExitCode {
 fn work(arguments: &Arguments) -> Result<bool> {
     let top = top()?;
     let patterns = patterns(&arguments.tests)?;
-    let tests = selftest::find(&top, &arguments.selftests, &patterns)?;
+    let tests = selftest::find(&top, &arguments.selftests)?;
     if arguments.list {
-        for test in tests {
+        for test in tests.iter().filter(|test| wanted(test, &patterns)) {
             println!("{:<18} {}", test.name, test.about);
             if !test.machine.is_empty() {
                 println!("{:18}   on {}", "", test.machine);
@@ -92,10 +116,23 @@ fn work(arguments: &Arguments) -> Result<bool> {
         }
         return Ok(true);
     }
-    let logs = top.join("build/check").join(arguments.driver.name());
+    let logs = match arguments.parity {
+        true => top.join("build/parity"),
+        false => top.join("build/check").join(arguments.driver.name()),
+    };
     fs::create_dir_all(&logs).with_context(|| logs.display().to_string())?;
     let mut tally = Tally::new();
-    let all = patterns.is_empty() && !arguments.lint;
+    let all = patterns.is_empty() && !arguments.lint && !arguments.parity;
+    let chosen = |test: &&Selftest| wanted(test, &patterns) && !arguments.lint;
+    let of_both = |test: &&Selftest| {
+        let quick = test.quick && arguments.driver == Driver::Rust;
+        arguments.parity || all && quick && test.script.starts_with(COMPARED)
+    };
+    let of_one =
+        |test: &&Selftest| !arguments.parity && !(all && test.script.starts_with(COMPARED));
+    let chosen: Vec<&Selftest> = tests.iter().filter(chosen).collect();
+    let both: Vec<Selftest> = chosen.iter().copied().filter(of_both).cloned().collect();
+    let one: Vec<Selftest> = chosen.iter().copied().filter(of_one).cloned().collect();
 
     if all || arguments.lint {
         tally.group("lint", "Format and lints");
@@ -107,10 +144,51 @@ fn work(arguments: &Arguments) -> Result<bool> {
         tally.group("host", "Host tests");
         host::test(&top, &mut tally, &logs)?;
     }
-    let missing = |pattern: &&Pattern| {
-        let mut names = tests.iter().map(|test| &test.name);
-        !names.any(|name| selftest::matches(pattern, name))
-    };
+    names(&patterns, &tests, &mut tally);
+    if !chosen.is_empty() && built(arguments, &top, &mut tally, &logs)? {
+        let mut runner = Runner::new(arguments.driver.name(), &logs);
+        for (index, group) in selftest::grouped(one).iter().enumerate() {
+            tally.group(
+                &format!("selftests-{index}"),
+                &selftest::title(runner.driver, group),
+            );
+            for result in runner.group(group, &mut tally)? {
+                tally.count(result);
+            }
+        }
+        if runner.retried > 0 {
+            tally.note(&format!("boots that were tried again: {}", runner.retried));
+        }
+        if !both.is_empty() {
+            let differences = Differences::load(&top.join(&arguments.differences), &tests)?;
+            tally.group("parity", "Both drivers, side by side");
+            let parity = parity::run(both, differences, &top.join("build/parity"), &mut tally)?;
+            if arguments.parity {
+                let name = match patterns.is_empty() {
+                    true => "parity",
+                    false => "parity-partial",
+                };
+                let path = top.join("build").join(name);
+                report::write(&parity, &path)?;
+                tally.line(&format!("\n{}", report::summary(&parity)));
+                tally.line(&format!("\nthe table: build/{name}.md"));
+                tally.write_junit(&path.with_extension("xml"))?;
+                return Ok(tally.conclude());
+            }
+        }
+    }
+    tally.write_junit(&logs.join("junit.xml"))?;
+    Ok(tally.conclude())
+}
+
+/// Whether the patterns mean a test; where there are none, they mean all.
+fn wanted(test: &Selftest, patterns: &[Pattern]) -> bool {
+    patterns.is_empty() || patterns.iter().any(|pattern| test.is_meant_by(pattern))
+}
+
+/// Patterns that mean no test are failures.
+fn names(patterns: &[Pattern], tests: &[Selftest], tally: &mut Tally) {
+    let missing = |pattern: &&Pattern| !tests.iter().any(|test| test.is_meant_by(pattern));
     let missing: Vec<_> = patterns.iter().filter(missing).collect();
     if !missing.is_empty() {
         tally.group("names", "Selftests that are not there");
@@ -125,25 +203,6 @@ fn work(arguments: &Arguments) -> Result<bool> {
             details: Vec::new(),
         });
     }
-    let mut retried = 0;
-    if !arguments.lint && !tests.is_empty() && built(arguments, &top, &mut tally, &logs)? {
-        let mut runner = Runner::new(arguments.driver.name(), &logs);
-        for (index, group) in selftest::grouped(tests).iter().enumerate() {
-            let machine = match group[0].machine.as_str() {
-                "" => "the default machine",
-                machine => machine,
-            };
-            let title = format!("Selftests of {}, on {machine}", arguments.driver.name());
-            tally.group(&format!("selftests-{index}"), &title);
-            runner.group(group, &mut tally)?;
-        }
-        retried = runner.retried;
-    }
-    if retried > 0 {
-        tally.line(&format!("\nboots that were tried again: {retried}"));
-    }
-    tally.write_junit(&logs.join("junit.xml"))?;
-    Ok(tally.conclude())
 }
 
 /// What the selftests load: the module, which those of the stock driver swap it with, and the
@@ -165,7 +224,7 @@ fn built(arguments: &Arguments, top: &Path, tally: &mut Tally, logs: &Path) -> R
         }
         .test(tally, logs)?;
     }
-    if good && arguments.driver == Driver::Rust {
+    if good && arguments.driver == Driver::Rust && !arguments.parity {
         let mut command = Command::new(top.join("tests/module.sh"));
         command.current_dir(top);
         lint::Step {

@@ -23,6 +23,9 @@ const STAGES: u32 = 9;
 /// Lines shown of a failure.
 const WORDS: usize = 12;
 
+/// The part of a test that stands for all of it.
+pub const WHOLE: &str = "the test as a whole";
+
 /// Lines of a kernel's report that are the same in all of them.
 const NO_NEWS: &[&str] = &[
     "Modules linked in:",
@@ -48,6 +51,8 @@ pub struct Selftest {
     pub timeout: Duration,
     /// Texts of reports of the kernel that don't fail it.
     pub expected: Vec<String>,
+    /// Whether it is among the few of tests/parity that `make check` runs.
+    pub quick: bool,
 }
 
 impl Selftest {
@@ -61,6 +66,7 @@ impl Selftest {
             machine: String::new(),
             timeout: TIMEOUT,
             expected: Vec::new(),
+            quick: false,
         };
         let mut about = Vec::new();
         for line in text.lines().take_while(|line| line.starts_with('#')) {
@@ -79,6 +85,8 @@ impl Selftest {
             } else if let Some(text) = line.strip_prefix("expect-splat:") {
                 ensure!(!text.trim().is_empty(), "expect-splat: without a text");
                 test.expected.push(text.trim().to_owned());
+            } else if line == "quick" {
+                test.quick = true;
             } else {
                 about.push(line);
             }
@@ -95,34 +103,34 @@ impl Selftest {
         Options::from_words(&test.machine).with_context(|| format!("vm: {}", test.machine))?;
         Ok(test)
     }
+
+    /// Whether a pattern means it: `dax_*`, or `test_dax_*.sh`.
+    pub fn is_meant_by(&self, pattern: &Pattern) -> bool {
+        pattern.matches(&self.name) || pattern.matches(&format!("test_{}.sh", self.name))
+    }
 }
 
-/// Whether a pattern means the test of this name: `dax_*`, or `test_dax_*.sh`.
-pub fn matches(pattern: &Pattern, name: &str) -> bool {
-    pattern.matches(name) || pattern.matches(&format!("test_{name}.sh"))
-}
-
-/// The selftests in a folder of the checkout that one of the patterns matches (all, where there is
-/// none), in order.
-pub fn find(top: &Path, folder: &Path, patterns: &[Pattern]) -> Result<Vec<Selftest>> {
-    let mut tests = Vec::new();
-    let path = top.join(folder);
-    let entries = fs::read_dir(&path).with_context(|| path.display().to_string())?;
-    for entry in entries {
-        let name = entry?.file_name().to_string_lossy().into_owned();
-        let Some(short) = name
-            .strip_prefix("test_")
-            .and_then(|name| name.strip_suffix(".sh"))
-        else {
-            continue;
-        };
-        if !patterns.is_empty() && !patterns.iter().any(|pattern| matches(pattern, short)) {
-            continue;
+/// The selftests in these folders of the checkout, in order. No two have the same name.
+pub fn find(top: &Path, folders: &[PathBuf]) -> Result<Vec<Selftest>> {
+    let mut tests: Vec<Selftest> = Vec::new();
+    for folder in folders {
+        let path = top.join(folder);
+        for entry in fs::read_dir(&path).with_context(|| path.display().to_string())? {
+            let name = entry?.file_name().to_string_lossy().into_owned();
+            if name.starts_with("test_") && name.ends_with(".sh") {
+                let text = fs::read_to_string(path.join(&name)).with_context(|| name.clone())?;
+                tests.push(Selftest::parse(&folder.join(&name), &text).with_context(|| name)?);
+            }
         }
-        let text = fs::read_to_string(path.join(&name)).with_context(|| name.clone())?;
-        tests.push(Selftest::parse(&folder.join(&name), &text).with_context(|| name.clone())?);
     }
     tests.sort_by(|a, b| a.name.cmp(&b.name));
+    for pair in tests.windows(2) {
+        let (one, other) = (pair[0].script.display(), pair[1].script.display());
+        ensure!(
+            pair[0].name != pair[1].name,
+            "{one} and {other}: two tests of one name"
+        );
+    }
     Ok(tests)
 }
 
@@ -141,6 +149,15 @@ pub fn grouped(tests: Vec<Selftest>) -> Vec<Vec<Selftest>> {
     groups
 }
 
+/// What a group of tests of a driver is called.
+pub fn title(driver: &str, group: &[Selftest]) -> String {
+    let machine = match group[0].machine.as_str() {
+        "" => "the default machine",
+        machine => machine,
+    };
+    format!("Selftests of {driver}, on {machine}")
+}
+
 /// Runs selftests.
 pub struct Runner<'a> {
     /// The driver under test.
@@ -149,6 +166,8 @@ pub struct Runner<'a> {
     pub logs: &'a Path,
     /// Boots that were tried again.
     pub retried: usize,
+    /// The kernel's release, once a machine has booted.
+    pub kernel: Option<String>,
     boots: usize,
 }
 
@@ -170,6 +189,8 @@ struct Stage {
     more: bool,
     /// Whether the machine can be used again.
     usable: bool,
+    /// Whether more than its subtests failed.
+    apart: bool,
     /// Whether it ran out of time.
     hung: bool,
     /// What the kernel reported meanwhile.
@@ -185,20 +206,23 @@ impl<'a> Runner<'a> {
             driver,
             logs,
             retried: 0,
+            kernel: None,
             boots: 0,
         }
     }
 
     /// Runs tests that want the same machine. They share one until it breaks or one of them fails,
-    /// when the rest get another.
-    pub fn group(&mut self, tests: &[Selftest], tally: &mut Tally) -> Result<()> {
+    /// when the rest get another. Shows the results, and returns them.
+    pub fn group(&mut self, tests: &[Selftest], tally: &mut Tally) -> Result<Vec<Test>> {
         let mut machine = None;
+        let mut results = Vec::new();
         for test in tests {
             let clock = tally.running(&test.name);
             let result = self.test(test, &mut machine, tally, &clock)?;
-            tally.add(result);
+            tally.show(&result);
+            results.push(result);
         }
-        Ok(())
+        Ok(results)
     }
 
     /// Boots; the inner error is one that a test can be blamed for.
@@ -227,6 +251,7 @@ impl<'a> Runner<'a> {
         };
         match Vm::boot(options, folder.path(), log.path(), &mut note) {
             Ok(vm) => {
+                self.kernel = Some(vm.kernel().to_owned());
                 tally.note(&format!(
                     "Linux {} booted in {:.1} s",
                     vm.kernel(),
@@ -274,7 +299,7 @@ impl<'a> Runner<'a> {
                 None => match self.boot(&options, tempfile::tempdir()?, tally, clock) {
                     Ok(running) => running,
                     Err(reason) => {
-                        result.outcome = Outcome::Failed(reason);
+                        fail(&mut result, Outcome::Failed(reason));
                         break;
                     }
                 },
@@ -288,7 +313,11 @@ impl<'a> Runner<'a> {
             if let Outcome::Failed(_) = stage.outcome {
                 result.words = words(&stage);
             }
-            result.outcome = stage.outcome;
+            if stage.apart {
+                fail(&mut result, stage.outcome);
+            } else {
+                result.outcome = stage.outcome;
+            }
             if stage.more {
                 // The same memory under a new machine.
                 let Machine { vm, folder, .. } = running;
@@ -296,7 +325,7 @@ impl<'a> Runner<'a> {
                 match self.boot(&options, folder, tally, clock) {
                     Ok(next) => *machine = Some(next),
                     Err(reason) => {
-                        result.outcome = Outcome::Failed(reason);
+                        fail(&mut result, Outcome::Failed(reason));
                         break;
                     }
                 }
@@ -370,6 +399,7 @@ impl<'a> Runner<'a> {
             outcome = Outcome::Failed(format!("the kernel reported: {}{then}", report.title));
         }
         let failed = matches!(outcome, Outcome::Failed(_));
+        let apart = failed && ktap.failure().as_ref() != Some(&outcome);
         more &= !failed;
         let usable = matches!(ended, Ended::Exited(_)) && !failed && reports.is_empty();
         let hung = ended == Ended::TimedOut;
@@ -380,11 +410,22 @@ impl<'a> Runner<'a> {
             log,
             more,
             usable,
+            apart,
             hung,
             reports,
             time,
         })
     }
+}
+
+/// The test has failed in another way than by its subtests.
+fn fail(result: &mut Test, outcome: Outcome) {
+    result.details.push(Detail {
+        name: WHOLE.to_owned(),
+        outcome: outcome.clone(),
+        text: String::new(),
+    });
+    result.outcome = outcome;
 }
 
 fn serial_reports(vm: &Vm, start: u64) -> Vec<vm::Report> {
@@ -472,7 +513,7 @@ mod tests {
     fn a_header() {
         let test = parsed(
             "#!/bin/sh\n# SPDX-License-Identifier: GPL-2.0\n#\n# A mapping is durable. More of it\n# here.\n#\n\
-             # vm:  --nvdimm   size=64M\n# timeout: 30\n# expect-splat: WARNING: badblocks\n\n# no header\n# timeout: 1\n",
+             # vm:  --nvdimm   size=64M\n# timeout: 30\n# quick\n# expect-splat: WARNING: badblocks\n\n# no header\n# timeout: 1\n",
         )
         .unwrap();
         assert_eq!(test.name, "dax_01");
@@ -480,6 +521,7 @@ mod tests {
         assert_eq!(test.machine, "--nvdimm size=64M");
         assert_eq!(test.timeout, Duration::from_secs(30));
         assert_eq!(test.expected, ["WARNING: badblocks"]);
+        assert!(test.quick);
     }
 
     #[test]

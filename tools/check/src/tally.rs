@@ -16,7 +16,8 @@ const BAD: Style = AnsiColor::Red.on_default().bold();
 const PALE: Style = AnsiColor::BrightBlack.on_default();
 const TITLE: Style = Style::new().bold();
 
-/// Something within a test, for the JUnit file.
+/// Something within a test.
+#[derive(Debug, Clone)]
 pub struct Detail {
     /// Its name.
     pub name: String,
@@ -27,6 +28,7 @@ pub struct Detail {
 }
 
 /// One test that has run.
+#[derive(Debug, Clone)]
 pub struct Test {
     /// Its name.
     pub name: String,
@@ -71,6 +73,11 @@ impl Tally {
     pub fn group(&mut self, name: &str, about: &str) {
         self.end_group();
         self.suite = Some(TestSuite::new(name));
+        self.heading(about);
+    }
+
+    /// Prints what the next lines are about.
+    pub fn heading(&self, about: &str) {
         self.line(&format!("\n{TITLE}{about}{TITLE:#}"));
     }
 
@@ -106,13 +113,22 @@ impl Tally {
 
     /// Takes a result, shows and counts it.
     pub fn add(&mut self, test: Test) {
+        self.show(&test);
+        self.count(test);
+    }
+
+    /// Shows a result.
+    pub fn show(&self, test: &Test) {
         self.live.finish_and_clear();
         let (style, verdict) = match &test.outcome {
             Outcome::Passed => (GOOD, "pass"),
             Outcome::Failed(_) => (BAD, "FAIL"),
             Outcome::Skipped(_) => (PALE, "skip"),
         };
-        let seconds = format!("{:.1} s", test.time.as_secs_f64());
+        let seconds = match test.time {
+            Duration::ZERO => String::new(),
+            time => format!("{:.1} s", time.as_secs_f64()),
+        };
         let about = match &test.outcome {
             Outcome::Passed => &test.about,
             Outcome::Failed(reason) | Outcome::Skipped(reason) => reason,
@@ -125,6 +141,10 @@ impl Tally {
         for word in &test.words {
             self.line(&format!("        {PALE}{word}{PALE:#}"));
         }
+    }
+
+    /// Counts a result.
+    pub fn count(&mut self, test: Test) {
         match &test.outcome {
             Outcome::Passed => self.passed += 1,
             Outcome::Failed(reason) => {
@@ -136,14 +156,12 @@ impl Tally {
         self.record(&test);
     }
 
-    /// Counts results that need no line each.
+    /// Takes a result that needs no line where it is good.
     pub fn add_quietly(&mut self, test: Test) {
-        if test.outcome == Outcome::Passed {
-            self.passed += 1;
-            self.record(&test);
-        } else {
-            self.add(test);
+        if test.outcome != Outcome::Passed {
+            self.show(&test);
         }
+        self.count(test);
     }
 
     fn record(&mut self, test: &Test) {

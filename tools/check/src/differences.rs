@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The list of what may differ between the two drivers, and why: tests/parity/differences.toml.
+
+use crate::parity::{Shown, Verdict};
+use crate::selftest::Selftest;
+use anyhow::{Context, Result, ensure};
+use glob::{Pattern, PatternError};
+use serde::Deserialize;
+use std::fs;
+use std::path::Path;
+
+/// A pattern, as a string of the file.
+#[derive(Deserialize)]
+#[serde(try_from = "String")]
+struct Glob(Pattern);
+
+impl TryFrom<String> for Glob {
+    type Error = PatternError;
+
+    fn try_from(text: String) -> Result<Self, PatternError> {
+        Pattern::new(&text).map(Self)
+    }
+}
+
+impl Glob {
+    /// Whether it means this. Of a failure, either the word or all of it.
+    fn matches(&self, shown: &Shown) -> bool {
+        let failed = matches!(shown, Shown::Failed(_)) && self.0.matches("fail");
+        failed || self.0.matches(&shown.to_string())
+    }
+}
+
+/// An entry.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Difference {
+    test: String,
+    subtest: Glob,
+    nd_pmem: Glob,
+    rust_pmem: Glob,
+    /// Better or equal.
+    pub verdict: Verdict,
+    /// The reason, as a sentence.
+    pub why: String,
+    /// Whether it was there.
+    #[serde(skip)]
+    occurred: bool,
+}
+
+/// The list.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Differences {
+    #[serde(default, rename = "difference")]
+    entries: Vec<Difference>,
+}
+
+impl Differences {
+    /// Reads the list. It speaks of these tests.
+    pub fn load(path: &Path, tests: &[Selftest]) -> Result<Self> {
+        let text = fs::read_to_string(path).with_context(|| path.display().to_string())?;
+        Self::parse(&text, tests).with_context(|| path.display().to_string())
+    }
+
+    /// The list in a text.
+    pub fn parse(text: &str, tests: &[Selftest]) -> Result<Self> {
+        let list: Self = toml::from_str(text)?;
+        for Difference {
+            test,
+            subtest,
+            verdict,
+            why,
+            ..
+        } in &list.entries
+        {
+            let entry = format!("{test}, \"{}\"", subtest.0);
+            ensure!(
+                tests.iter().any(|known| known.name == *test),
+                "{entry}: there is no such test"
+            );
+            ensure!(
+                matches!(verdict, Verdict::Better | Verdict::Equal),
+                "{entry}: the verdict must be \"better\" or \"equal\""
+            );
+            ensure!(!why.trim().is_empty(), "{entry}: it does not say why");
+        }
+        Ok(list)
+    }
+
+    /// The entry for what a subtest showed under the two drivers.
+    pub fn explain(
+        &mut self,
+        test: &str,
+        subtest: &str,
+        c: &Shown,
+        rust: &Shown,
+    ) -> Option<&Difference> {
+        let mut first = None;
+        for entry in &mut self.entries {
+            if entry.test == test
+                && entry.subtest.0.matches(subtest)
+                && entry.nd_pmem.matches(c)
+                && entry.rust_pmem.matches(rust)
+            {
+                entry.occurred = true;
+                first = first.or(Some(&*entry));
+            }
+        }
+        first
+    }
+
+    /// The entries of a test that has run that were not needed.
+    pub fn unneeded(&self, test: &str) -> impl Iterator<Item = String> {
+        self.entries
+            .iter()
+            .filter(move |entry| entry.test == test && !entry.occurred)
+            .map(|entry| {
+                format!(
+                    "\"{}\" with {} under nd_pmem and {} under rust_pmem",
+                    entry.subtest.0, entry.nd_pmem.0, entry.rust_pmem.0
+                )
+            })
+    }
+}

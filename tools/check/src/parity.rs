@@ -1,0 +1,332 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The two drivers side by side: each test runs under both, in machines of its own, and what each
+//! subtest showed under the one is held against what it showed under the other.
+//!
+//! What counts is what a user would see, so a subtest that the tests of both drivers pass is the
+//! same; one that `seen` or `answers` made (tests/lib.sh) is the same where its text is. The rest
+//! must stand in tests/parity/differences.toml. Nothing excuses a failure of rust_pmem.
+
+use crate::differences::Differences;
+use crate::ktap::Outcome;
+use crate::selftest::{self, Runner, Selftest, WHOLE};
+use crate::tally::{Detail, Tally, Test};
+use anyhow::Result;
+use serde::{Deserialize, Serialize, Serializer};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+/// What a subtest showed under one driver.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Shown {
+    /// It passed.
+    Passed,
+    /// It saw this text.
+    Seen(String),
+    /// It failed, and said this.
+    Failed(String),
+    /// It does not apply, and why.
+    Skipped(String),
+    /// It is not there.
+    Missing,
+}
+
+impl fmt::Display for Shown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Shown::Passed => f.write_str("pass"),
+            Shown::Seen(text) => f.write_str(text),
+            Shown::Failed(said) if said.is_empty() => f.write_str("fail"),
+            Shown::Failed(said) => write!(f, "fail: {said}"),
+            Shown::Skipped(reason) => write!(f, "skip: {reason}"),
+            Shown::Missing => f.write_str("not there"),
+        }
+    }
+}
+
+impl Serialize for Shown {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl Shown {
+    fn new(outcome: &Outcome, text: &str) -> Self {
+        const SEEN: &str = "# seen: ";
+        let joined = |prefix| {
+            let lines = text.lines().filter_map(|line| line.strip_prefix(prefix));
+            lines.collect::<Vec<&str>>().join("; ")
+        };
+        match outcome {
+            Outcome::Passed if text.starts_with(SEEN) => Shown::Seen(joined(SEEN)),
+            Outcome::Passed => Shown::Passed,
+            Outcome::Failed(_) => Shown::Failed(joined("# ")),
+            Outcome::Skipped(reason) => Shown::Skipped(reason.clone()),
+        }
+    }
+
+    /// What a whole test came to.
+    fn whole(outcome: &Outcome) -> Self {
+        match outcome {
+            Outcome::Failed(reason) => Shown::Failed(reason.clone()),
+            other => Shown::new(other, ""),
+        }
+    }
+}
+
+/// What a subtest of the two drivers comes to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verdict {
+    /// Nobody sees a difference.
+    Same,
+    /// They differ, and ours is the better answer.
+    Better,
+    /// They differ, and neither is the better answer.
+    Equal,
+    /// They differ in a way that nobody has given a reason for, or ours failed.
+    Worse,
+    /// Neither could be tried here.
+    #[serde(rename = "not run")]
+    NotRun,
+}
+
+impl Verdict {
+    /// Each, in the order of the table.
+    pub const ALL: [Self; 5] = [
+        Self::Same,
+        Self::Better,
+        Self::Equal,
+        Self::Worse,
+        Self::NotRun,
+    ];
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Verdict::Same => "same",
+            Verdict::Better => "better",
+            Verdict::Equal => "equal",
+            Verdict::Worse => "worse",
+            Verdict::NotRun => "not run",
+        })
+    }
+}
+
+/// A row of the table: one subtest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Row {
+    /// The test's name.
+    pub test: String,
+    /// The subtest's.
+    pub subtest: String,
+    /// What it showed under nd_pmem.
+    pub c: Shown,
+    /// What it showed under rust_pmem.
+    pub rust: Shown,
+    /// What to think of it.
+    pub verdict: Verdict,
+    /// The reason, where they are not the same.
+    pub why: String,
+}
+
+/// All that was compared.
+#[derive(Serialize)]
+pub struct Parity {
+    /// The kernel's release.
+    pub kernel: String,
+    /// The rows, in the order of their tests.
+    pub rows: Vec<Row>,
+    /// What each test is about.
+    #[serde(skip)]
+    pub abouts: BTreeMap<String, String>,
+    /// Entries of the list that did not occur.
+    pub unneeded: Vec<String>,
+}
+
+/// The parts of a test: what each showed, by name, in order.
+fn parts(test: &Test) -> Vec<(&str, Shown)> {
+    let part = |detail: &Detail| match detail.name.as_str() {
+        WHOLE => Shown::whole(&detail.outcome),
+        _ => Shown::new(&detail.outcome, &detail.text),
+    };
+    let details = test.details.iter();
+    details
+        .map(|detail| (detail.name.as_str(), part(detail)))
+        .collect()
+}
+
+/// The rows of a test.
+pub fn compare(c: &Test, rust: &Test, differences: &mut Differences) -> Vec<Row> {
+    let skipped =
+        |test: &Test| matches!(test.outcome, Outcome::Skipped(_)) && test.details.is_empty();
+    let (c_parts, rust_parts) = if skipped(c) || skipped(rust) {
+        (
+            vec![(WHOLE, Shown::whole(&c.outcome))],
+            vec![(WHOLE, Shown::whole(&rust.outcome))],
+        )
+    } else {
+        (parts(c), parts(rust))
+    };
+    let mut rows: Vec<Row> = Vec::new();
+    for &(subtest, _) in c_parts.iter().chain(&rust_parts) {
+        if rows.iter().any(|row| row.subtest == subtest) {
+            continue;
+        }
+        let (c_shown, c_again) = find(&c_parts, subtest);
+        let (rust_shown, rust_again) = find(&rust_parts, subtest);
+        let (verdict, why) = if c_again || rust_again {
+            (Verdict::Worse, "two subtests have this name".to_owned())
+        } else {
+            judge(&rust.name, subtest, &c_shown, &rust_shown, differences)
+        };
+        rows.push(Row {
+            test: rust.name.clone(),
+            subtest: subtest.to_owned(),
+            c: c_shown,
+            rust: rust_shown,
+            verdict,
+            why,
+        });
+    }
+    rows
+}
+
+/// What the part of this name showed, and whether there is another one.
+fn find(parts: &[(&str, Shown)], name: &str) -> (Shown, bool) {
+    let mut found = parts.iter().filter(|(other, _)| *other == name);
+    let shown = match found.next() {
+        Some((_, shown)) => shown.clone(),
+        // Said of failures alone.
+        None if name == WHOLE => Shown::Passed,
+        None => Shown::Missing,
+    };
+    (shown, found.next().is_some())
+}
+
+fn judge(
+    test: &str,
+    subtest: &str,
+    c: &Shown,
+    rust: &Shown,
+    differences: &mut Differences,
+) -> (Verdict, String) {
+    let worse = |why: &str| (Verdict::Worse, why.to_owned());
+    match (c, rust) {
+        (Shown::Failed(_), Shown::Failed(_)) => worse("it fails under both"),
+        (_, Shown::Failed(_)) => worse("it fails"),
+        (Shown::Missing, _) => worse("nd_pmem does not have it"),
+        (_, Shown::Missing) => worse("rust_pmem does not have it"),
+        (Shown::Skipped(one), Shown::Skipped(other)) => {
+            let why = match one == other {
+                true => one.clone(),
+                false => format!("nd_pmem: {one}; rust_pmem: {other}"),
+            };
+            (Verdict::NotRun, why)
+        }
+        (c, rust) if c == rust => (Verdict::Same, String::new()),
+        (c, rust) => match differences.explain(test, subtest, c, rust) {
+            Some(entry) => (entry.verdict, entry.why.clone()),
+            None => worse("they differ, and differences.toml does not say why"),
+        },
+    }
+}
+
+impl Row {
+    /// As a result to count.
+    fn result(&self) -> Test {
+        let outcome = match self.verdict {
+            Verdict::Same | Verdict::Better | Verdict::Equal => Outcome::Passed,
+            Verdict::Worse => Outcome::Failed(self.why.clone()),
+            Verdict::NotRun => Outcome::Skipped(self.why.clone()),
+        };
+        Test {
+            name: format!("{}: {}", self.test, self.subtest),
+            about: self.why.clone(),
+            outcome,
+            time: Duration::ZERO,
+            words: vec![
+                format!("nd_pmem:   {}", self.c),
+                format!("rust_pmem: {}", self.rust),
+            ],
+            details: Vec::new(),
+        }
+    }
+}
+
+/// How many rows have each verdict.
+pub fn counts<'a>(rows: impl IntoIterator<Item = &'a Row>) -> BTreeMap<Verdict, usize> {
+    let mut counts: BTreeMap<_, _> = Verdict::ALL.map(|verdict| (verdict, 0)).into();
+    for row in rows {
+        *counts.entry(row.verdict).or_default() += 1;
+    }
+    counts
+}
+
+/// Runs tests under both drivers and counts the rows.
+pub fn run(
+    tests: Vec<Selftest>,
+    mut differences: Differences,
+    logs: &Path,
+    tally: &mut Tally,
+) -> Result<Parity> {
+    let folders = ["nd_pmem", "rust_pmem"].map(|driver| (driver, logs.join(driver)));
+    for (_, folder) in &folders {
+        fs::create_dir_all(folder)?;
+    }
+    let mut runners = folders
+        .each_ref()
+        .map(|(driver, folder)| Runner::new(driver, folder));
+    let mut rows = Vec::new();
+    let mut unneeded = Vec::new();
+    let abouts = tests
+        .iter()
+        .map(|test| (test.name.clone(), test.about.clone()));
+    let abouts = abouts.collect();
+    for group in selftest::grouped(tests) {
+        let [c, rust] = runners.each_mut().map(|runner| {
+            tally.heading(&selftest::title(runner.driver, &group));
+            runner.group(&group, tally)
+        });
+        let start = rows.len();
+        for (c, rust) in c?.iter().zip(&rust?) {
+            rows.extend(compare(c, rust, &mut differences));
+            let entries = differences.unneeded(&rust.name);
+            unneeded.extend(entries.map(|entry| format!("{}: {entry}", rust.name)));
+        }
+        let found = counts(&rows[start..]);
+        let found = found
+            .iter()
+            .map(|(verdict, count)| format!("{count} {verdict}"));
+        tally.heading("Side by side");
+        tally.note(&found.collect::<Vec<_>>().join(", "));
+        for row in &rows[start..] {
+            match row.verdict {
+                Verdict::Worse => tally.add(row.result()),
+                _ => tally.count(row.result()),
+            }
+        }
+    }
+    for entry in &unneeded {
+        tally.add(Test {
+            name: "differences.toml".into(),
+            about: String::new(),
+            outcome: Outcome::Failed(format!("this did not occur: {entry}")),
+            time: Duration::ZERO,
+            words: Vec::new(),
+            details: Vec::new(),
+        });
+    }
+    rows.sort_by(|a, b| a.test.cmp(&b.test));
+    let kernel = runners[1].kernel.clone().unwrap_or_default();
+    Ok(Parity {
+        kernel,
+        rows,
+        abouts,
+        unneeded,
+    })
+}
