@@ -14,7 +14,7 @@ provide size=$((8 << 20))
 echo "$NAMESPACE" >"/sys/bus/nd/drivers/$DRIVER/unbind"
 provider claim 4M
 is "a range that is claimed" "$(grows try)" ""
-is "was refused each time" "$(sort -u /tmp/errors)" "Device or resource busy"
+is "it was refused each time" "$(sort -u /tmp/errors)" "Device or resource busy"
 provider claim ""
 
 # Each time the kernel says where it was: not to the console.
@@ -22,7 +22,7 @@ dmesg -n 1
 rm /tmp/errors
 provider decoy "$DISK"
 is "a name that is taken" "$(grows try)" ""
-is "was refused each time" "$(sort -u /tmp/errors)" "File exists"
+is "that was refused each time, too" "$(sort -u /tmp/errors)" "File exists"
 provider decoy ""
 dmesg -n 8
 is "then it is served" "$(bind_error "$NAMESPACE")" ""

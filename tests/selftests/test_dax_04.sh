@@ -7,13 +7,13 @@
 # takes TEXT VALUE
 takes() {
 	check "$1 is taken" sh -c "echo $1 >$file"
-	is "and means $2" "$(cat "$file")" "$2"
+	is "$1 means $2" "$(cat "$file")" "$2"
 }
 
 # refuses TEXT VALUE: the value stays.
 refuses() {
 	is "$1 is refused" "$(echo "$1" | tee "$file" 2>&1 >/dev/null | grep -o "Invalid argument")" "Invalid argument"
-	is "and changes nothing" "$(cat "$file")" "$2"
+	is "$1 changes nothing" "$(cat "$file")" "$2"
 }
 
 plan 19

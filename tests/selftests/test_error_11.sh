@@ -25,12 +25,12 @@ is "listed" "$(badblocks_of "$DISK")" "$listed"
 check_fails "100 bytes in it" pmem-io pwrite /mnt/file --offset 409700 --length 100
 check_fails "a page from amidst a sector of it on" pmem-io pwrite /mnt/file --offset 411748 --length 4K
 check_fails "a page from its middle on" pmem-io pwrite /mnt/file --offset 402K --length 4K
-is "still listed" "$(badblocks_of "$DISK")" "$listed"
+is "it is still listed" "$(badblocks_of "$DISK")" "$listed"
 check "the page before is as it was" pmem-io verify /mnt/file --length 400K
 check "the page behind is as it was" pmem-io verify /mnt/file --offset 404K --length 620K
 provider clear_limit 0
 check_fails "a page that is not cleared" pmem-io pwrite /mnt/file --offset 400K --length 4K --seed 2
-is "still listed" "$(badblocks_of "$DISK")" "$listed"
+is "that is still listed" "$(badblocks_of "$DISK")" "$listed"
 provider clear_limit 4096
 check "the whole page" pmem-io fill /mnt/file --offset 400K --length 4K
 is "heals" "$(badblocks_of "$DISK")" ""

@@ -4,7 +4,7 @@
 # vm: --bare --append memmap=128M$512M
 . "$(dirname "$0")/../provider/lib.sh"
 
-# busy COMMAND…: runs it while fio reads and writes, and waits until fio is over.
+# busy FUNCTION: calls it while fio reads and writes, and waits until fio is over.
 busy() {
 	fio --name=busy --filename="/dev/$DISK" --direct=1 --rw=randrw --bs=4k --size=32M --ioengine=libaio --iodepth=8 --numjobs=2 \
 		--time_based --runtime=20 >/tmp/fio 2>&1 &
@@ -13,12 +13,12 @@ busy() {
 		sleep 0.1
 	done
 	sleep 0.5
-	"$@"
+	"$1"
 	begin=$(date +%s)
 	status=0
 	wait "$fio" || status=$?
-	check "fio ends soon" test $(($(date +%s) - begin)) -lt 10
-	check "with errors" test "$status" -ne 0
+	check "$1: fio ends soon" test $(($(date +%s) - begin)) -lt 10
+	check "$1: with errors" test "$status" -ne 0
 }
 
 unbind() {

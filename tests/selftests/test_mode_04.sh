@@ -12,15 +12,16 @@ cleanup() {
 becomes() {
 	mode=$1 node=$2
 	shift 2
+	shown="$mode${*:+ $*}"
 	ndctl create-namespace -f -e "$namespace" -m "$mode" "$@" >/tmp/mode_04.json
 	settle
-	is "$mode $*: mode" "$(jq -r .mode /tmp/mode_04.json)" "$mode"
-	is "$mode $*: nodes" "$(cd /dev && echo pmem0* dax0*)" "$node"
+	is "$shown: mode" "$(jq -r .mode /tmp/mode_04.json)" "$mode"
+	is "$shown: nodes" "$(cd /dev && echo pmem0* dax0*)" "$node"
 }
 
 # serves SEED
 serves() {
-	check "$mode: takes and gives data" sh -c "pmem-io fill --direct --length 1M --seed $1 /dev/${node%% *} && pmem-io verify --direct --length 1M --seed $1 /dev/${node%% *}"
+	check "$shown: takes and gives data" sh -c "pmem-io fill --direct --length 1M --seed $1 /dev/${node%% *} && pmem-io verify --direct --length 1M --seed $1 /dev/${node%% *}"
 }
 
 plan 24

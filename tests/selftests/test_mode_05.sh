@@ -35,5 +35,5 @@ check "the second is enabled" ndctl enable-namespace "$namespace"
 settle
 has "and has its data" "$two"
 check "the second is destroyed" ndctl destroy-namespace -f "$namespace"
-has "the first, still" "$one"
-has "the third, still" "$three"
+has "the first, without the second" "$one"
+has "the third, without the second" "$three"
