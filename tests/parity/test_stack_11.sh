@@ -1,0 +1,71 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# A bad block below the device mapper: EIO on the right sector alone, SIGBUS on the right page of a DAX file, and a write heals it
+# from above.
+# vm: --bare --append memmap=128M$512M
+# quick
+. "$(dirname "$0")/../provider/lib.sh"
+. "$(dirname "$0")/stack.sh"
+
+need dmsetup
+cleanup() {
+	umount $MNT 2>/dev/null
+	dmsetup remove_all --noudevsync --noudevrules
+	provider_cleanup
+}
+
+# bad NAME SECTOR DISK WHERE: sector SECTOR of /dev/mapper/NAME is bad, and it is WHERE of DISK: 6 subtests.
+bad() {
+	top=/dev/mapper/$1
+	pmem-io fill --direct "$top" --offset $((($2 - 8) * 512)) --length 8704
+	provider bad "$(provider_offset "$3" "$4")+512"
+	is "$1: the bad sector is listed below" "$(badblocks_of "$3")" "$4+1"
+	seen "$1: a read of it" "$(pmem-io pread --direct "$top" --offset $(($2 * 512)) --length 512 2>&1)"
+	seen "$1: a read of the megabyte around it" "$(pmem-io pread --direct "$top" --offset $((($2 - 1024) * 512)) --length 1M 2>&1)"
+	check "$1: the sectors before" pmem-io verify --direct "$top" --offset $((($2 - 8) * 512)) --length 4096
+	check "$1: the sectors behind" pmem-io verify --direct "$top" --offset $((($2 + 1) * 512)) --length 4096
+	pmem-io fill --direct "$top" --offset $(($2 * 512)) --length 512
+	is "$1: written, it is healed" "$(badblocks_of "$3")" ""
+}
+
+# provider_offset DISK SECTOR: where it is in the provider's memory, of which each disk has a half.
+provider_offset() {
+	case $1 in
+	"$FIRST") echo $(($2 * 512)) ;;
+	*) echo $(($2 * 512 + (32 << 20))) ;;
+	esac
+}
+
+# bad_file NAME: a page of a DAX file is bad: 8 subtests.
+bad_file() {
+	make_fs ext4 "mapper/$1"
+	mount_dax "mapper/$1"
+	truncate -s 4M $MNT/file
+	pmem-io fill $MNT/file
+	provider bad "$(($(pmem-io phys $MNT/file --offset 400K) - (512 << 20)))+512"
+	is "$1: a mapping: one page is refused" "$(pmem-io map-read $MNT/file)" "page 100 code 4 lsb 12 address 0x64000"
+	seen "$1: a read of the page" "$(pmem-io pread $MNT/file --offset 400K --length 4K 2>&1)"
+	seen "$1: a read up to it" "$(pmem-io pread $MNT/file --length 4M 2>&1)"
+	check "$1: what is before" pmem-io verify $MNT/file --length 400K
+	check "$1: what is behind" pmem-io verify $MNT/file --offset 404K --length 3692K
+	check "$1: written over" pmem-io pwrite $MNT/file --offset 400K --length 4K
+	is "$1: nothing is listed any more" "$(badblocks_of "$FIRST")$(badblocks_of "$SECOND")" ""
+	check "$1: all of it" pmem-io map-verify $MNT/file
+	umount $MNT
+}
+
+plan 28
+provide nr_regions=2 pages=1
+FIRST=$DISK
+SECOND=$(disk_of "$(namespaces pmem_provider | sed -n 2p)")
+
+dm_create linear "0 32768 linear /dev/$FIRST 4096\n32768 32768 linear /dev/$SECOND 2048"
+bad linear 40007 "$SECOND" $((40007 - 32768 + 2048))
+bad_file linear
+dm_remove linear
+
+# Chunks of 64 KiB: sector 10000 is in chunk 78, which is number 39 of the first.
+dm_create stripe "0 65536 striped 2 128 /dev/$FIRST 0 /dev/$SECOND 4096"
+bad stripe 10000 "$FIRST" $((39 * 128 + 10000 - 78 * 128))
+bad_file stripe
+dm_remove stripe
