@@ -151,7 +151,7 @@ static DEFINE_MUTEX(flush_lock);
 
 static uint flushes, flush_delay;
 static bool flush_async, flush_fails;
-static ullong watch, seen;
+static ullong watch, seen, tally = ULLONG_MAX;
 module_param(flushes, uint, 0644);
 MODULE_PARM_DESC(flushes, "number of flushes");
 module_param(flush_delay, uint, 0644);
@@ -163,6 +163,8 @@ module_param(watch, ullong, 0644);
 MODULE_PARM_DESC(watch, "OFFSET of 8 bytes whose value is recorded by each flush");
 module_param(seen, ullong, 0444);
 MODULE_PARM_DESC(seen, "that value at the last flush");
+module_param(tally, ullong, 0644);
+MODULE_PARM_DESC(tally, "OFFSET of 8 bytes that get the number of flushes");
 
 struct flush_work {
 	struct work_struct work;
@@ -178,6 +180,8 @@ static int flush_now(void)
 	if (watch <= size - sizeof(seen))
 		memcpy(&seen, memory + watch, sizeof(seen));
 	flushes++;
+	if (tally <= size - sizeof(u64))
+		memcpy_flushcache(memory + tally, &(u64){ flushes }, sizeof(u64));
 	return flush_fails ? -EIO : 0;
 }
 

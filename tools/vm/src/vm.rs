@@ -492,6 +492,10 @@ impl Requests {
                 self.qemu.kill();
                 Ok(String::new())
             }
+            ("shutdown", []) => {
+                *locked(&self.qemu.asked) = Some(Loss::Restart);
+                Ok(String::new())
+            }
             ("reboot", []) => {
                 *locked(&self.qemu.asked) = Some(Loss::Restart);
                 self.monitor.hmp_quiet("quit")?;
@@ -505,7 +509,7 @@ impl Requests {
                 .map(|()| String::new()),
             ("hmp", [_, ..]) => self.monitor.hmp(rest),
             _ => bail!(
-                "\"{request}\" is no request: mce ADDRESS [LSB], powercut, reboot, add KIND WHAT, remove NAME, hmp COMMAND"
+                "\"{request}\" is no request: mce ADDRESS [LSB], powercut, reboot, shutdown, add KIND WHAT, remove NAME, hmp COMMAND"
             ),
         }
     }
