@@ -18,7 +18,8 @@
 # however that comes.
 #
 # Environment: DRIVER (rust_pmem or nd_pmem), STAGE (1, then 2 after `host powercut` or `host reboot`, …), MODULE (the path of
-# rust_pmem.ko). `host` asks the runner for what only it can do; pmem-io does to a file or a mapping what packaged programs don't.
+# rust_pmem.ko). `host` asks the runner for what only it can do; pmem-io does to a file or a mapping what packaged programs don't; pmemctl is
+# the administrator's tool.
 
 set -eu
 
@@ -26,10 +27,12 @@ set -eu
 ND=/sys/bus/nd/devices
 
 # Run from the guest's own memory, as the way to the checkout is long.
-if [ ! -e /run/pmem/pmem-io ] && [ -e "${MODULE%/*}/build/tools/release/pmem-io" ]; then
-	mkdir -p /run/pmem
-	cp "${MODULE%/*}/build/tools/release/pmem-io" /run/pmem/
-fi
+for tool in pmem-io pmemctl; do
+	if [ ! -e "/run/pmem/$tool" ] && [ -e "${MODULE%/*}/build/tools/release/$tool" ]; then
+		mkdir -p /run/pmem
+		cp "${MODULE%/*}/build/tools/release/$tool" /run/pmem/
+	fi
+done
 PATH=/run/pmem:$PATH
 
 # ---- KTAP ----
@@ -384,6 +387,14 @@ both_drivers() {
 unload_both() {
 	rmmod rust_pmem 2>/dev/null || :
 	rmmod nd_pmem 2>/dev/null || :
+}
+
+# load_both: the other one as well, with nothing to do.
+load_both() {
+	load_driver
+	DRIVER=$(other_driver)
+	load_driver
+	DRIVER=$(other_driver)
 }
 
 # swap_drivers: the other one finds all namespaces for itself, and is the one that DRIVER says from here on.

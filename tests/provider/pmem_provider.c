@@ -233,6 +233,31 @@ static const struct kernel_param_ops claim_ops = { .set = claim_set };
 module_param_cb(claim, &claim_ops, NULL, 0200);
 MODULE_PARM_DESC(claim, "claims the page at OFFSET; an empty string releases it");
 
+/*
+ * So many probes fail after the next unbinding: its first page is claimed as
+ * soon as the driver has given the range up, and until they have failed.
+ */
+static uint hinder;
+module_param(hinder, uint, 0644);
+MODULE_PARM_DESC(hinder, "probes to fail after the next unbinding");
+
+static int hinder_event(struct notifier_block *nb, unsigned long event,
+			void *data)
+{
+	static bool claimed;
+
+	if (event == BUS_NOTIFY_UNBOUND_DRIVER && hinder && !claimed) {
+		claimed = request_mem_region(start, PAGE_SIZE, KBUILD_MODNAME);
+	} else if (event == BUS_NOTIFY_DRIVER_NOT_BOUND && claimed &&
+		   !--hinder) {
+		release_mem_region(start, PAGE_SIZE);
+		claimed = false;
+	}
+	return NOTIFY_DONE;
+}
+
+static struct notifier_block hinder_block = { .notifier_call = hinder_event };
+
 static void decoy_submit(struct bio *bio)
 {
 	bio_io_error(bio);
@@ -312,6 +337,7 @@ static int add_regions(void)
 
 static void provider_exit(void)
 {
+	bus_unregister_notifier(to_nvdimm_bus_dev(bus)->bus, &hinder_block);
 	nvdimm_bus_unregister(bus);
 	destroy_workqueue(flush_queue);
 	decoy_set("", NULL);
@@ -354,9 +380,14 @@ static int provider_init(void)
 		goto destroy;
 	list_for_each_entry(entry, &media.list, list)
 		nvdimm_bus_add_badrange(bus, start + entry->start, entry->length);
+	rc = bus_register_notifier(to_nvdimm_bus_dev(bus)->bus, &hinder_block);
+	if (rc)
+		goto bus;
 	rc = add_regions();
 	if (!rc)
 		return 0;
+	bus_unregister_notifier(to_nvdimm_bus_dev(bus)->bus, &hinder_block);
+bus:
 	nvdimm_bus_unregister(bus);
 destroy:
 	destroy_workqueue(flush_queue);

@@ -2,13 +2,14 @@
 
 //! The only code of the host tools that the compiler can't check.
 //!
-//! Three things need it: a [`Mapping`] of a file, whose bytes may change or fault at any time; the
-//! report of such a fault ([`sigbus`]); and instructions of the processor ([`cache`]). A fourth,
-//! [`process::die_with_parent`], runs between fork and exec.
+//! These need it: a [`Mapping`] of a file, whose bytes may change or fault at any time; the report
+//! of such a fault ([`sigbus`]); instructions of the processor ([`cache`]); requests to block
+//! devices ([`block`]); what runs between fork and exec, and the mask of signals ([`process`]).
 
 #![warn(missing_docs)]
 #![deny(clippy::undocumented_unsafe_blocks, clippy::missing_safety_doc)]
 
+pub mod block;
 pub mod cache;
 pub mod mapping;
 pub mod process;

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A child process of the host.
+//! A child process of the host, and signals that wait.
 
-use abstractions::process::die_with_parent;
+use abstractions::process::{Undisturbed, die_with_parent};
+use std::fs;
 use std::os::unix::process::ExitStatusExt;
 use std::process::Command;
 use std::thread;
@@ -17,4 +18,22 @@ fn a_child_ends_with_the_thread_that_started_it() {
     let mut child = starter.join().unwrap();
     let status = child.wait().unwrap();
     assert_eq!(status.signal(), Some(9));
+}
+
+/// The signals that wait, of this thread, as a mask.
+fn blocked() -> u64 {
+    let status = fs::read_to_string("/proc/thread-self/status").unwrap();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigBlk:"));
+    u64::from_str_radix(mask.unwrap().trim(), 16).unwrap()
+}
+
+#[test]
+fn signals_wait() {
+    let before = blocked();
+    let undisturbed = Undisturbed::now().unwrap();
+    for signal in [1, 2, 3, 15] {
+        assert_ne!(blocked() & (1 << (signal - 1)), 0, "{signal}");
+    }
+    drop(undisturbed);
+    assert_eq!(blocked(), before);
 }

@@ -1,0 +1,19 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Requests to block devices.
+
+use rustix::ioctl::{Opcode, Setter, ioctl};
+use std::ffi::c_int;
+use std::fs::File;
+use std::io;
+
+/// `BLKROSET` of linux/fs.h: `_IO(0x12, 93)`.
+const BLKROSET: Opcode = 0x125d;
+
+/// Makes a block device refuse to be written, as `blockdev --setro` does.
+pub fn set_read_only(device: &File) -> io::Result<()> {
+    // SAFETY: BLKROSET takes a pointer to an `int`, which it only reads, and which `Setter` passes;
+    // files that are no block device know no such request (ENOTTY).
+    unsafe { ioctl(device, Setter::<BLKROSET, c_int>::new(1))? };
+    Ok(())
+}

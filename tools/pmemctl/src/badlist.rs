@@ -1,0 +1,189 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Lists of bad sectors, as the file `badblocks` of a disk has them.
+
+use std::fmt;
+use std::ops::Range;
+use std::str::FromStr;
+
+/// Why a text is no [`BadList`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NoList {
+    /// The kernel cuts it off where a page of memory ends: there are more entries.
+    CutOff,
+    /// A line that is none of such a list.
+    Line(String),
+}
+
+impl fmt::Display for NoList {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::CutOff => f.write_str("it is longer than the kernel shows"),
+            Self::Line(line) => write!(f, "a line of it makes no sense: {line:?}"),
+        }
+    }
+}
+
+impl std::error::Error for NoList {}
+
+/// Bad sectors, of 512 bytes, counted from the start of the disk.
+///
+/// # Invariants
+///
+/// The ranges are in order, not empty, and don't touch.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct BadList(Vec<Range<u64>>);
+
+/// A file of sysfs holds less than this.
+const FILE: usize = 4096;
+
+impl FromStr for BadList {
+    type Err = NoList;
+
+    /// Lines of `SECTOR LENGTH`.
+    fn from_str(text: &str) -> Result<Self, NoList> {
+        if text.len() >= FILE - 1 || !(text.is_empty() || text.ends_with('\n')) {
+            return Err(NoList::CutOff);
+        }
+        let range = |line: &str| {
+            let (start, length) = line.split_once(' ')?;
+            let start: u64 = start.parse().ok()?;
+            let length: u64 = length.parse().ok()?;
+            Some(start..start.checked_add(length)?)
+        };
+        text.lines()
+            .filter(|line| !line.is_empty())
+            .map(|line| range(line).ok_or_else(|| NoList::Line(line.to_owned())))
+            .collect()
+    }
+}
+
+impl fmt::Display for BadList {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0
+            .iter()
+            .try_for_each(|range| writeln!(f, "{} {}", range.start, range.end - range.start))
+    }
+}
+
+impl FromIterator<Range<u64>> for BadList {
+    fn from_iter<T: IntoIterator<Item = Range<u64>>>(ranges: T) -> Self {
+        let mut ranges: Vec<_> = ranges
+            .into_iter()
+            .filter(|range| !range.is_empty())
+            .collect();
+        ranges.sort_by_key(|range| range.start);
+        let mut list: Vec<Range<u64>> = Vec::new();
+        for range in ranges {
+            match list.last_mut() {
+                Some(last) if range.start <= last.end => last.end = last.end.max(range.end),
+                _ => list.push(range),
+            }
+        }
+        // INVARIANT: Sorted by their start, and one that touches the last was made part of it.
+        Self(list)
+    }
+}
+
+impl BadList {
+    /// Its ranges.
+    pub fn ranges(&self) -> &[Range<u64>] {
+        &self.0
+    }
+
+    /// How many sectors are in it.
+    pub fn sectors(&self) -> u64 {
+        self.0.iter().map(|range| range.end - range.start).sum()
+    }
+
+    /// Whether none is.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// What is in this list and not in the other one.
+    pub fn without(&self, other: &BadList) -> BadList {
+        let mut left = Vec::new();
+        for range in &self.0 {
+            let mut start = range.start;
+            for hole in &other.0 {
+                if hole.end <= start || hole.start >= range.end {
+                    continue;
+                }
+                left.push(start..hole.start.max(start));
+                start = hole.end;
+            }
+            left.push(start.min(range.end)..range.end);
+        }
+        left.into_iter().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeSet;
+
+    fn list(text: &str) -> BadList {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn as_the_kernel_prints_it() {
+        assert!(list("").is_empty());
+        assert!(list("\n").is_empty());
+        assert_eq!(list("8 1\n2048 8\n").ranges(), [8..9, 2048..2056]);
+        assert_eq!(list("8 8\n16 8\n"), list("8 16\n"));
+        assert_eq!(list("8 8\n2048 8\n").sectors(), 16);
+    }
+
+    #[test]
+    fn no_list() {
+        assert_eq!("8 8".parse::<BadList>(), Err(NoList::CutOff));
+        let long = "1000000 512\n".repeat(342);
+        assert_eq!(long[..4095].parse::<BadList>(), Err(NoList::CutOff));
+        for line in ["8", "8 -1", "x 1", "8 8 8", "18446744073709551615 1"] {
+            let wanted = Err(NoList::Line(line.to_owned()));
+            assert_eq!(format!("{line}\n").parse::<BadList>(), wanted);
+        }
+    }
+
+    #[test]
+    fn what_the_other_lacks() {
+        let old = list("8 8\n100 100\n");
+        assert_eq!(old.without(&list("")), old);
+        assert!(old.without(&old).is_empty());
+        assert_eq!(
+            old.without(&list("0 10\n110 10\n190 100\n")).ranges(),
+            [10..16, 100..110, 120..190]
+        );
+    }
+
+    fn some() -> impl Strategy<Value = BadList> {
+        prop::collection::vec((0_u64..200, 0_u64..20), 0..20).prop_map(|ranges| {
+            ranges
+                .into_iter()
+                .map(|(start, length)| start..start + length)
+                .collect()
+        })
+    }
+
+    fn sectors(list: &BadList) -> BTreeSet<u64> {
+        list.ranges().iter().cloned().flatten().collect()
+    }
+
+    proptest! {
+        #[test]
+        fn as_sets_of_sectors(a in some(), b in some()) {
+            let left: BTreeSet<_> = sectors(&a).difference(&sectors(&b)).copied().collect();
+            prop_assert_eq!(sectors(&a.without(&b)), left);
+            prop_assert_eq!(a.sectors(), sectors(&a).len() as u64);
+        }
+
+        #[test]
+        fn printed_and_read(a in some()) {
+            prop_assert_eq!(a.to_string().parse::<BadList>().unwrap(), a);
+        }
+    }
+}
