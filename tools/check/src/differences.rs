@@ -49,7 +49,7 @@ pub struct Difference {
 }
 
 /// The list.
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Differences {
     #[serde(default, rename = "difference")]
@@ -121,5 +121,79 @@ impl Differences {
                     entry.subtest.0, entry.nd_pmem.0, entry.rust_pmem.0
                 )
             })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ENTRY: &str = r#"
+[[difference]]
+test = "disk_01"
+subtest = "its *"
+nd_pmem = "0"
+rust_pmem = "1"
+verdict = "better"
+why = "It is."
+"#;
+
+    fn parsed(text: &str) -> Result<Differences> {
+        let script = Path::new("tests/parity/test_disk_01.sh");
+        Differences::parse(text, &[Selftest::parse(script, "").unwrap()])
+    }
+
+    #[test]
+    fn an_entry() {
+        let seen = |text: &str| Shown::Seen(text.into());
+        let mut list = parsed(ENTRY).unwrap();
+        assert!(
+            list.explain("disk_01", "its size", &seen("1"), &seen("0"))
+                .is_none()
+        );
+        assert!(
+            list.explain("disk_01", "a name", &seen("0"), &seen("1"))
+                .is_none()
+        );
+        assert!(
+            list.explain("disk_02", "its size", &seen("0"), &seen("1"))
+                .is_none()
+        );
+        assert_eq!(list.unneeded("disk_01").count(), 1);
+        assert_eq!(list.unneeded("disk_02").count(), 0);
+        let found = list.explain("disk_01", "its size", &seen("0"), &seen("1"));
+        assert_eq!(found.unwrap().why, "It is.");
+        assert_eq!(list.unneeded("disk_01").count(), 0);
+    }
+
+    #[test]
+    fn what_an_entry_calls_a_failure() {
+        let failed = Shown::Failed("got: 1; wanted: 0".into());
+        for (pattern, matches) in [("fail", true), ("fail: got: 1*", true), ("pass", false)] {
+            assert_eq!(
+                Glob(Pattern::new(pattern).unwrap()).matches(&failed),
+                matches
+            );
+        }
+    }
+
+    #[test]
+    fn entries_that_are_refused() {
+        for (from, to, reason) in [
+            ("disk_01", "disk_02", "no such test"),
+            ("\"better\"", "\"same\"", "must be \"better\" or \"equal\""),
+            ("\"better\"", "\"good\"", "unknown variant"),
+            ("It is.", " ", "does not say why"),
+            ("why =", "because =", "unknown field `because`"),
+            ("why = \"It is.\"", "", "missing field `why`"),
+            ("its *", "its ***", "wildcards"),
+            ("[[difference]]", "[[differences]]", "unknown field"),
+        ] {
+            let Err(error) = parsed(&ENTRY.replace(from, to)) else {
+                panic!("{to} was taken")
+            };
+            let said = format!("{error:#}");
+            assert!(said.contains(reason), "{to}: {said}");
+        }
     }
 }

@@ -20,6 +20,7 @@ use selftest::{Runner, Selftest};
 use std::env;
 use std::fs;
 use std::io::{Write, stderr};
+use std::mem;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::Duration;
@@ -33,8 +34,8 @@ use tally::{Tally, Test};
 /// build/check/DRIVER/junit.xml.
 ///
 /// With --parity, selftests run under both drivers, and what each subtest showed is compared; the
-/// table is build/parity.md (build/parity-partial.md where TESTS were given), and, for programs,
-/// .json and .xml beside it. build/parity/DRIVER/TEST/ has what was printed and logged.
+/// table is build/parity.md (build/parity-partial.md where TESTS were given), for programs .json and
+/// .xml beside it; build/parity/DRIVER/TEST/ has what was printed and logged.
 #[derive(Parser)]
 #[command(name = "pmem-check", version, max_term_width = 120)]
 struct Arguments {
@@ -69,6 +70,11 @@ struct Arguments {
         default_value = "tests/parity/differences.toml"
     )]
     differences: PathBuf,
+
+    /// Where the table of --parity goes, less .md (otherwise build/parity, or build/parity-partial
+    /// where TESTS are given)
+    #[arg(long, value_name = "PATH", requires = "parity")]
+    table: Option<PathBuf>,
 }
 
 /// Selftests in this folder are for comparing: when everything is run, those among them that are
@@ -106,9 +112,13 @@ fn main() -> ExitCode {
 fn work(arguments: &Arguments) -> Result<bool> {
     let top = top()?;
     let patterns = patterns(&arguments.tests)?;
-    let tests = selftest::find(&top, &arguments.selftests)?;
+    let all = selftest::find(&top, &arguments.selftests)?;
+    let meant = |test: &&Selftest| {
+        patterns.is_empty() || patterns.iter().any(|pattern| test.is_meant_by(pattern))
+    };
+    let mut tests: Vec<Selftest> = all.iter().filter(meant).cloned().collect();
     if arguments.list {
-        for test in tests.iter().filter(|test| wanted(test, &patterns)) {
+        for test in tests {
             println!("{:<18} {}", test.name, test.about);
             if !test.machine.is_empty() {
                 println!("{:18}   on {}", "", test.machine);
@@ -116,74 +126,83 @@ fn work(arguments: &Arguments) -> Result<bool> {
         }
         return Ok(true);
     }
-    let logs = match arguments.parity {
-        true => top.join("build/parity"),
-        false => top.join("build/check").join(arguments.driver.name()),
+    let everything = patterns.is_empty() && !arguments.lint && !arguments.parity;
+    let mut both = Vec::new();
+    if arguments.parity {
+        both = mem::take(&mut tests);
+    } else if arguments.lint {
+        tests.clear();
+    } else if everything {
+        (both, tests) = tests
+            .into_iter()
+            .partition(|test| test.script.starts_with(COMPARED));
+        both.retain(|test| test.quick && arguments.driver == Driver::Rust);
+    }
+    let mut differences = Differences::default();
+    if !both.is_empty() {
+        differences = Differences::load(&top.join(&arguments.differences), &all)?;
+    }
+    let mut tally = Tally::new();
+    let table = top.join(match (&arguments.table, patterns.is_empty()) {
+        (Some(path), _) => path,
+        (None, true) => Path::new("build/parity"),
+        (None, false) => Path::new("build/parity-partial"),
+    });
+    let (logs, compared, junit) = match arguments.parity {
+        true => (table.clone(), table.clone(), table.with_extension("xml")),
+        false => {
+            let checked = top.join("build/check");
+            let logs = checked.join(arguments.driver.name());
+            (logs.clone(), checked.join("parity"), logs.join("junit.xml"))
+        }
     };
     fs::create_dir_all(&logs).with_context(|| logs.display().to_string())?;
-    let mut tally = Tally::new();
-    let all = patterns.is_empty() && !arguments.lint && !arguments.parity;
-    let chosen = |test: &&Selftest| wanted(test, &patterns) && !arguments.lint;
-    let of_both = |test: &&Selftest| {
-        let quick = test.quick && arguments.driver == Driver::Rust;
-        arguments.parity || all && quick && test.script.starts_with(COMPARED)
-    };
-    let of_one =
-        |test: &&Selftest| !arguments.parity && !(all && test.script.starts_with(COMPARED));
-    let chosen: Vec<&Selftest> = tests.iter().filter(chosen).collect();
-    let both: Vec<Selftest> = chosen.iter().copied().filter(of_both).cloned().collect();
-    let one: Vec<Selftest> = chosen.iter().copied().filter(of_one).cloned().collect();
 
-    if all || arguments.lint {
+    if everything || arguments.lint {
         tally.group("lint", "Format and lints");
         for step in lint::steps(&top)? {
             step.test(&mut tally, &logs)?;
         }
     }
-    if all {
+    if everything {
         tally.group("host", "Host tests");
         host::test(&top, &mut tally, &logs)?;
     }
-    names(&patterns, &tests, &mut tally);
-    if !chosen.is_empty() && built(arguments, &top, &mut tally, &logs)? {
-        let mut runner = Runner::new(arguments.driver.name(), &logs);
-        for (index, group) in selftest::grouped(one).iter().enumerate() {
-            tally.group(
-                &format!("selftests-{index}"),
-                &selftest::title(runner.driver, group),
-            );
-            for result in runner.group(group, &mut tally)? {
-                tally.count(result);
-            }
-        }
-        if runner.retried > 0 {
-            tally.note(&format!("boots that were tried again: {}", runner.retried));
-        }
+    names(&patterns, &all, &mut tally);
+    let some = !tests.is_empty() || !both.is_empty();
+    if some && built(arguments, &top, &mut tally, &logs)? {
+        alone(tests, arguments.driver, &logs, &mut tally)?;
         if !both.is_empty() {
-            let differences = Differences::load(&top.join(&arguments.differences), &tests)?;
             tally.group("parity", "Both drivers, side by side");
-            let parity = parity::run(both, differences, &top.join("build/parity"), &mut tally)?;
+            let parity = parity::run(both, differences, &compared, &mut tally)?;
             if arguments.parity {
-                let name = match patterns.is_empty() {
-                    true => "parity",
-                    false => "parity-partial",
-                };
-                let path = top.join("build").join(name);
-                report::write(&parity, &path)?;
+                report::write(&parity, &table)?;
                 tally.line(&format!("\n{}", report::summary(&parity)));
-                tally.line(&format!("\nthe table: build/{name}.md"));
-                tally.write_junit(&path.with_extension("xml"))?;
-                return Ok(tally.conclude());
+                tally.line(&format!("\nall of it: {}.md", table.display()));
             }
         }
     }
-    tally.write_junit(&logs.join("junit.xml"))?;
+    tally.write_junit(&junit)?;
     Ok(tally.conclude())
 }
 
-/// Whether the patterns mean a test; where there are none, they mean all.
-fn wanted(test: &Selftest, patterns: &[Pattern]) -> bool {
-    patterns.is_empty() || patterns.iter().any(|pattern| test.is_meant_by(pattern))
+/// Runs selftests of one driver.
+fn alone(tests: Vec<Selftest>, driver: Driver, logs: &Path, tally: &mut Tally) -> Result<()> {
+    let mut runner = Runner::new(driver.name(), logs);
+    for (index, group) in selftest::grouped(tests).iter().enumerate() {
+        let title = selftest::title(runner.driver, group);
+        tally.group(&format!("selftests-{index}"), &title);
+        for result in runner.group(group, tally)? {
+            tally.count(result);
+        }
+    }
+    if runner.retried > 0 {
+        tally.line(&format!(
+            "\nboots that were tried again: {}",
+            runner.retried
+        ));
+    }
+    Ok(())
 }
 
 /// Patterns that mean no test are failures.

@@ -330,3 +330,224 @@ pub fn run(
         unneeded,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ktap::{End, Ktap};
+    use std::path::Path;
+
+    /// A test whose stages printed this. Each but the last ended by a power cut.
+    fn ran(stages: &[&str]) -> Test {
+        let mut test = Test {
+            name: "disk_01".into(),
+            about: String::new(),
+            outcome: Outcome::Passed,
+            time: Duration::ZERO,
+            words: Vec::new(),
+            details: Vec::new(),
+        };
+        for (stage, text) in (1..).zip(stages) {
+            let ktap = Ktap::parse(&text.replace('/', "\n"));
+            test.details.extend(selftest::details(&ktap, stage));
+            let end = match stage as usize == stages.len() {
+                true => End::Exited(0),
+                false => End::CutOff,
+            };
+            test.outcome = ktap.verdict(end);
+        }
+        test
+    }
+
+    fn list(entries: &[[&str; 4]]) -> Differences {
+        let mut text = String::new();
+        for [subtest, c, rust, verdict] in entries {
+            text += &format!(
+                "[[difference]]\ntest = 'disk_01'\nsubtest = '{subtest}'\nnd_pmem = '{c}'\n\
+                 rust_pmem = '{rust}'\nverdict = '{verdict}'\nwhy = 'So it is.'\n"
+            );
+        }
+        let script = Path::new("tests/parity/test_disk_01.sh");
+        Differences::parse(&text, &[Selftest::parse(script, "").unwrap()]).unwrap()
+    }
+
+    /// Name, verdict and reason of each row.
+    fn rows(c: &Test, rust: &Test, list: &mut Differences) -> Vec<(String, Verdict, String)> {
+        let rows = compare(c, rust, list).into_iter();
+        rows.map(|row| (row.subtest, row.verdict, row.why))
+            .collect()
+    }
+
+    #[test]
+    fn verdicts_of_one_subtest() {
+        use Verdict::*;
+        const LISTED: &str = "they differ, and differences.toml does not say why";
+        for (c, rust, entry, verdict, why) in [
+            ("ok 1 a", "ok 1 a", None, Same, ""),
+            (
+                "ok 1 a/# seen: 0",
+                "ok 1 a/# seen: 0/# more",
+                None,
+                Same,
+                "",
+            ),
+            ("ok 1 a/# seen: 0", "ok 1 a/# seen: 1", None, Worse, LISTED),
+            (
+                "ok 1 a/# seen: 0",
+                "ok 1 a/# seen: 0/# seen: 1",
+                None,
+                Worse,
+                LISTED,
+            ),
+            (
+                "ok 1 a/# seen: 0",
+                "ok 1 a/# seen: 1",
+                Some(["a", "0", "1", "equal"]),
+                Equal,
+                "So it is.",
+            ),
+            (
+                "ok 1 a/# seen: 0",
+                "ok 1 a/# seen: 1",
+                Some(["a", "1", "0", "equal"]),
+                Worse,
+                LISTED,
+            ),
+            (
+                "ok 1 a/# seen: 0/# seen: 1",
+                "ok 1 a/# seen: 2",
+                Some(["a", "0; 1", "*", "better"]),
+                Better,
+                "So it is.",
+            ),
+            (
+                "not ok 1 a/# status 1 of: false",
+                "ok 1 a",
+                None,
+                Worse,
+                LISTED,
+            ),
+            (
+                "not ok 1 a/# status 1 of: false",
+                "ok 1 a",
+                Some(["*", "fail", "pass", "better"]),
+                Better,
+                "So it is.",
+            ),
+            (
+                "ok 1 a",
+                "not ok 1 a",
+                Some(["*", "pass", "fail", "equal"]),
+                Worse,
+                "it fails",
+            ),
+            (
+                "not ok 1 a",
+                "not ok 1 a",
+                Some(["*", "fail", "fail", "equal"]),
+                Worse,
+                "it fails under both",
+            ),
+            (
+                "ok 1 a # SKIP no disk",
+                "ok 1 a # SKIP no disk",
+                None,
+                NotRun,
+                "no disk",
+            ),
+            (
+                "ok 1 a # SKIP no disk",
+                "ok 1 a # SKIP no",
+                None,
+                NotRun,
+                "nd_pmem: no disk; rust_pmem: no",
+            ),
+            ("ok 1 a # SKIP C oopses", "ok 1 a", None, Worse, LISTED),
+            (
+                "ok 1 a # SKIP C oopses",
+                "ok 1 a",
+                Some(["a", "skip: C oopses*", "pass", "better"]),
+                Better,
+                "So it is.",
+            ),
+        ] {
+            // Something else passes, as a test of which all is skipped is another thing.
+            let [c_test, rust_test] = [c, rust].map(|text| ran(&[&format!("1..2/{text}/ok 2 b")]));
+            let found = rows(&c_test, &rust_test, &mut list(entry.as_slice()));
+            assert_eq!(
+                found[0],
+                ("a".into(), verdict, why.into()),
+                "{c}, {rust}, {entry:?}"
+            );
+            assert_eq!(found[1..], [("b".into(), Same, String::new())]);
+        }
+    }
+
+    #[test]
+    fn a_subtest_of_one_driver_alone() {
+        let [one, two] = ["1..1/ok 1 a", "1..2/ok 1 a/ok 2 b"].map(|text| ran(&[text]));
+        let mut all = list(&[["*", "*", "*", "equal"]]);
+        let found = rows(&two, &one, &mut all);
+        assert_eq!(found[1].1, Verdict::Worse);
+        assert_eq!(found[1].2, "rust_pmem does not have it");
+        let found = rows(&one, &two, &mut all);
+        assert_eq!(found[1].2, "nd_pmem does not have it");
+    }
+
+    #[test]
+    fn two_subtests_of_one_name() {
+        let [one, two] = ["1..1/ok 1 a", "1..2/ok 1 a/ok 2 a"].map(|text| ran(&[text]));
+        for (c, rust) in [(&one, &two), (&two, &one), (&two, &two)] {
+            let found = rows(c, rust, &mut list(&[]));
+            assert_eq!(found.len(), 1);
+            assert_eq!(found[0].1, Verdict::Worse);
+            assert_eq!(found[0].2, "two subtests have this name");
+        }
+    }
+
+    #[test]
+    fn a_test_that_is_skipped_is_one_row() {
+        let skipped = ran(&["1..0 # SKIP no disk"]);
+        let passed = ran(&["1..2/ok 1 a/ok 2 b"]);
+        let found = rows(&skipped, &skipped, &mut list(&[]));
+        assert_eq!(found, [(WHOLE.into(), Verdict::NotRun, "no disk".into())]);
+        let mut better = list(&[["*", "skip: no disk", "pass", "better"]]);
+        let found = rows(&skipped, &passed, &mut better);
+        assert_eq!(found, [(WHOLE.into(), Verdict::Better, "So it is.".into())]);
+        let found = rows(&passed, &skipped, &mut better);
+        assert_eq!(found[0].1, Verdict::Worse);
+        let failed = ran(&["1..2/ok 1 a/not ok 2 b"]);
+        assert_eq!(rows(&skipped, &failed, &mut better)[0].2, "it fails");
+    }
+
+    #[test]
+    fn a_test_that_breaks() {
+        let passed = ran(&["1..1/ok 1 a"]);
+        let mut broken = ran(&["1..1/ok 1 a"]);
+        selftest::fail(&mut broken, Outcome::Failed("the machine was lost".into()));
+        let mut listed = list(&[["*whole", "fail: the machine*", "pass", "better"]]);
+        let found = rows(&broken, &passed, &mut listed);
+        assert_eq!(
+            found[1],
+            (WHOLE.into(), Verdict::Better, "So it is.".into())
+        );
+        let found = rows(&broken, &passed, &mut list(&[]));
+        assert_eq!(found[1].1, Verdict::Worse);
+        let found = rows(&passed, &broken, &mut list(&[["*", "*", "*", "equal"]]));
+        assert_eq!(found[1], (WHOLE.into(), Verdict::Worse, "it fails".into()));
+    }
+
+    #[test]
+    fn a_power_cut_and_what_is_after_it() {
+        let c = ran(&["1..1/ok 1 a", "1..1/ok 1 a/# seen: old"]);
+        let rust = ran(&["1..1/ok 1 a", "1..1/ok 1 a/# seen: new"]);
+        let mut listed = list(&[["stage 2: a", "old", "new", "better"]]);
+        let found = rows(&c, &rust, &mut listed);
+        assert_eq!(found[0], ("a".into(), Verdict::Same, String::new()));
+        assert_eq!(
+            found[1],
+            ("stage 2: a".into(), Verdict::Better, "So it is.".into())
+        );
+        assert_eq!(listed.unneeded("disk_01").count(), 0);
+    }
+}

