@@ -241,17 +241,50 @@ virtio_ns() {
 	namespaces virtio-pmem | head -n 1
 }
 
-# nfit_region: the first region of an NVDIMM.
-nfit_region() {
+# cxl_ns, ramdax_ns: the first namespace of a CXL region, of e820 memory that ramdax has.
+cxl_ns() {
+	namespaces CXL | head -n 1
+}
+
+ramdax_ns() {
+	namespaces ramdax | head -n 1
+}
+
+# region_of PROVIDER: its first region.
+region_of() {
 	for nd_region in "$ND"/region*; do
 		[ -e "$nd_region/../provider" ] || continue
 		read -r nd_provider <"$nd_region/../provider"
-		if [ "$nd_provider" = ACPI.NFIT ]; then
+		if [ "$nd_provider" = "$1" ]; then
 			printf '%s\n' "${nd_region##*/}"
 			return
 		fi
 	done
 	return 1
+}
+
+# nfit_region: the first region of an NVDIMM.
+nfit_region() {
+	region_of ACPI.NFIT
+}
+
+# make_cxl_region SIZE UUID: a region of the first CXL device, which the same call brings back after a reboot with what is in it.
+make_cxl_region() {
+	modprobe -a cxl_acpi cxl_pci cxl_mem cxl_pmem || return
+	for _ in $(seq 50); do
+		[ ! -e /sys/bus/cxl/devices/mem0 ] || [ ! -e /sys/bus/cxl/devices/decoder0.0 ] || break
+		sleep 0.2
+	done
+	cxl create-region -d decoder0.0 -m mem0 -t pmem -s "$1" -U "$2" || return
+	settle
+}
+
+# ramdax_has: e820 memory goes to ramdax, which gives it a label area; nd_e820 must not be loaded.
+ramdax_has() {
+	modprobe ramdax || return
+	echo ramdax >/sys/bus/platform/devices/e820_pmem/driver_override
+	echo e820_pmem >/sys/bus/platform/drivers/ramdax/bind || return
+	settle
 }
 
 # disk_of NAMESPACE: the name of its disk (pmem0), whether a pfn or btt device claimed it or not; fails where there is none.
