@@ -4,13 +4,15 @@
 //!
 //! These need it: a [`Mapping`] of a file, whose bytes may change or fault at any time; the report
 //! of such a fault ([`sigbus`]); instructions of the processor ([`cache`]); requests to block
-//! devices ([`block`]); what runs between fork and exec, and the mask of signals ([`process`]).
+//! devices, some ([`block`]) or any ([`ioctl`]); what runs between fork and exec, and the mask of
+//! signals ([`process`]).
 
 #![warn(missing_docs)]
 #![deny(clippy::undocumented_unsafe_blocks, clippy::missing_safety_doc)]
 
 pub mod block;
 pub mod cache;
+pub mod ioctl;
 pub mod mapping;
 pub mod process;
 pub mod sigbus;

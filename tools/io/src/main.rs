@@ -2,6 +2,7 @@
 
 //! `pmem-io`: what a test does to a file or a mapping that no packaged program does.
 
+mod ioctl;
 mod pattern;
 
 use abstractions::Mapping;
@@ -118,6 +119,12 @@ enum Command {
         /// Seconds to wait
         #[arg(long, value_name = "SECONDS", default_value_t = 10)]
         timeout: u32,
+    },
+    /// Requests by ioctl(2), in their order; print a line for each: what the kernel wrote, or its
+    /// errno
+    Ioctl {
+        #[command(flatten)]
+        requests: ioctl::Requests,
     },
 }
 
@@ -267,6 +274,7 @@ fn work(command: Command) -> Result<usize> {
             Pattern::new(seed.seed).fill(buffer.bytes(), area.offset.bytes());
             said(file.write_at(buffer.bytes(), area.offset.bytes()))
         }
+        Command::Ioctl { requests } => ioctl::make(&requests),
         Command::Poll { file, run, timeout } => wait_for_change(&file, run.as_deref(), timeout),
     }
 }
