@@ -45,7 +45,7 @@ for field in alias license depends softdep intree parm description author; do
 	esac
 	note_answer "modinfo: $field" sh -c "modinfo -F $field $file | sort | tr '\n' ' '"
 done
-note "parameters" "$(ls "/sys/module/$DRIVER/parameters" 2>/dev/null | wc -l)"
+note "parameters" "$(find "/sys/module/$DRIVER" -path "*/parameters/*" | wc -l)"
 note "needed by the module" "$(lsmod | awk -v driver="$DRIVER" '$1 == "libnvdimm" || $1 == "nd_btt" { print $1, $4 ~ driver }' | sort | paste -sd ,)"
 
 of_disk "raw" "$(plain_disk)"
