@@ -2,10 +2,10 @@
 
 //! The only code of the host tools that the compiler can't check.
 //!
-//! These need it: a [`Mapping`] of a file, whose bytes may change or fault at any time; the report
-//! of such a fault ([`sigbus`]); instructions of the processor ([`cache`]); requests to block
-//! devices, some ([`block`]) or any ([`ioctl`]); what runs between fork and exec, and the mask of
-//! signals ([`process`]).
+//! These need it: a [`Mapping`] of a file, whose bytes may change or fault at any time; what the
+//! kernel does with its pages ([`lend`]); the report of a fault ([`sigbus`]); instructions of the
+//! processor ([`cache`]); requests to block devices, some ([`block`]) or any ([`ioctl`]); what runs
+//! between fork and exec, and the mask of signals ([`process`]).
 
 #![warn(missing_docs)]
 #![deny(clippy::undocumented_unsafe_blocks, clippy::missing_safety_doc)]
@@ -13,6 +13,7 @@
 pub mod block;
 pub mod cache;
 pub mod ioctl;
+pub mod lend;
 pub mod mapping;
 pub mod process;
 pub mod sigbus;

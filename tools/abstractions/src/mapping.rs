@@ -83,6 +83,31 @@ impl Mapping {
         );
     }
 
+    /// The start of these bytes, which are in the mapping.
+    ///
+    /// # Panics
+    ///
+    /// Where they are outside.
+    pub(crate) fn piece(&self, at: usize, length: usize) -> *mut u8 {
+        self.check(at, length);
+        self.base.as_ptr().wrapping_add(at)
+    }
+
+    /// The same, to be written to.
+    ///
+    /// # Panics
+    ///
+    /// Where they are outside, or the mapping is not writable.
+    pub(crate) fn piece_to_write(&self, at: usize, length: usize) -> *mut u8 {
+        assert!(self.writable, "a store to a mapping for reading");
+        self.piece(at, length)
+    }
+
+    /// All of it is writable, or a part of it is not.
+    pub(crate) fn set_writable(&mut self, writable: bool) {
+        self.writable = writable;
+    }
+
     /// The address of the one page that holds these bytes.
     fn page_of(&self, at: usize, length: usize) -> usize {
         let first = self.address() + at;

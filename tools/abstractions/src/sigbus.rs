@@ -9,7 +9,7 @@
 use std::io;
 use std::mem;
 use std::ptr;
-use std::sync::atomic::{AtomicI32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicUsize, Ordering};
 
 /// One refusal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,10 +33,17 @@ pub(crate) const PAGE: usize = 4096;
 /// The page that is being accessed, 0 between accesses. The signal's own address does not always
 /// name it: for a mapping by 2 MiB it may be the start of those.
 static PAGE_AT: AtomicUsize = AtomicUsize::new(0);
+/// A call of the kernel is under way in which memory may fail.
+static IN_CALL: AtomicBool = AtomicBool::new(false);
 static COUNT: AtomicUsize = AtomicUsize::new(0);
 static CODE: AtomicI32 = AtomicI32::new(0);
 static ADDRESS: AtomicUsize = AtomicUsize::new(0);
 static LSB: AtomicI32 = AtomicI32::new(0);
+
+static NOTICES: AtomicUsize = AtomicUsize::new(0);
+static NOTICE_CODE: AtomicI32 = AtomicI32::new(0);
+static NOTICE_ADDRESS: AtomicUsize = AtomicUsize::new(0);
+static NOTICE_LSB: AtomicI32 = AtomicI32::new(0);
 
 /// Has each SIGBUS of this process noted from now on.
 pub fn catch() -> io::Result<()> {
@@ -74,6 +81,24 @@ pub(crate) fn refusal_of<T>(page: usize, access: impl FnOnce() -> T) -> Result<T
     })
 }
 
+/// How many notices have come of memory that failed while nobody accessed it, and the last of them.
+pub fn notices() -> Option<(usize, Refusal)> {
+    let last = Refusal {
+        code: NOTICE_CODE.load(Ordering::SeqCst),
+        address: NOTICE_ADDRESS.load(Ordering::SeqCst),
+        lsb: NOTICE_LSB.load(Ordering::SeqCst),
+    };
+    Some((NOTICES.load(Ordering::SeqCst), last)).filter(|(count, _)| *count > 0)
+}
+
+/// Makes a call of the kernel in which a SIGBUS is a notice: it returns all the same.
+pub(crate) fn in_call<T>(call: impl FnOnce() -> T) -> T {
+    IN_CALL.store(true, Ordering::SeqCst);
+    let value = call();
+    IN_CALL.store(false, Ordering::SeqCst);
+    value
+}
+
 /// The start of the kernel's `siginfo_t` for SIGBUS (`include/uapi/asm-generic/siginfo.h`).
 #[repr(C)]
 struct BusInfo {
@@ -88,8 +113,12 @@ extern "C" fn handle(_signal: i32, info: *mut libc::siginfo_t, _context: *mut li
     // SAFETY: The kernel hands a valid `siginfo_t`, which is longer than `BusInfo` and begins so
     // for this signal.
     let info = unsafe { &*info.cast::<BusInfo>() };
-    if info.code == MCEERR_AO {
-        // A notice of memory that nobody is accessing: the accesses will tell.
+    if info.code == MCEERR_AO || IN_CALL.load(Ordering::SeqCst) {
+        // Nobody is accessing it: the accesses will tell.
+        NOTICE_CODE.store(info.code, Ordering::SeqCst);
+        NOTICE_ADDRESS.store(info.address as usize, Ordering::SeqCst);
+        NOTICE_LSB.store(i32::from(info.lsb), Ordering::SeqCst);
+        NOTICES.fetch_add(1, Ordering::SeqCst);
         return;
     }
     CODE.store(info.code, Ordering::SeqCst);

@@ -4,6 +4,7 @@
 
 mod ioctl;
 mod pattern;
+mod steps;
 
 use abstractions::Mapping;
 use abstractions::mapping::Want;
@@ -15,9 +16,11 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::OFlags;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::ops::Range;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use steps::{Step, Target};
 use units::{PAGE, Size};
 
 /// What a test of persistent memory does to a file or a mapping that no packaged program does.
@@ -65,6 +68,22 @@ enum Command {
         seed: Seed,
         #[command(flatten)]
         map: Map,
+    },
+    /// Map the area and do one thing after the other to the mapping
+    #[command(after_help = steps::HELP)]
+    Map {
+        #[command(flatten)]
+        area: Area,
+        #[command(flatten)]
+        seed: Seed,
+        #[command(flatten)]
+        map: Map,
+        /// Map for reading only
+        #[arg(long)]
+        read_only: bool,
+        /// What is done, in this order
+        #[arg(value_name = "STEP", required = true)]
+        steps: Vec<Step>,
     },
     /// Print the physical address of the byte at --offset of the file, as a mapping has it
     Phys {
@@ -224,11 +243,26 @@ fn work(command: Command) -> Result<usize> {
         Command::MapRead { area, map } => {
             let mapping = area.map(&map, false)?;
             let mut page = [0; PAGE as usize];
-            each_page(&mapping, |at, length| {
+            each_page(&mapping, 0..mapping.len(), |at, length| {
                 mapping.try_copy_out(at, &mut page[..length])
             })
         }
         Command::MapVerify { area, seed, map } => map_verify(&area, Pattern::new(seed.seed), &map),
+        Command::Map {
+            area,
+            seed,
+            map,
+            read_only,
+            steps,
+        } => {
+            let mut target = Target {
+                mapping: area.map(&map, !read_only)?,
+                path: area.file,
+                offset: area.offset.bytes(),
+                pattern: Pattern::new(seed.seed),
+            };
+            steps::follow(&mut target, &steps)
+        }
         Command::Phys { area } => {
             println!("{:#x}", physical(&area)?);
             Ok(0)
@@ -383,15 +417,16 @@ impl Buffer {
     }
 }
 
-/// Accesses each page of a mapping, and prints those that are refused.
+/// Accesses each page of a piece of a mapping, and prints those that are refused.
 fn each_page(
     mapping: &Mapping,
+    piece: Range<usize>,
     mut access: impl FnMut(usize, usize) -> Result<(), Refusal>,
 ) -> Result<usize> {
     let page = PAGE as usize;
     let mut refused = 0;
-    for at in (0..mapping.len()).step_by(page) {
-        let length = page.min(mapping.len() - at);
+    for at in piece.clone().step_by(page) {
+        let length = page.min(piece.end - at);
         if let Err(refusal) = access(at, length) {
             println!(
                 "page {} code {} lsb {} address {:#x}",
@@ -420,7 +455,7 @@ fn map_write(
     );
     let mapping = area.map(map, true)?;
     let mut bytes = [0; PAGE as usize];
-    let refused = each_page(&mapping, |at, length| {
+    let refused = each_page(&mapping, 0..mapping.len(), |at, length| {
         let made = make(&mut bytes[..length], area.offset.bytes() + at as u64);
         if made == 0 {
             return Ok(());
@@ -440,7 +475,7 @@ fn map_verify(area: &Area, pattern: Pattern, map: &Map) -> Result<usize> {
     let mapping = area.map(map, false)?;
     let mut bytes = [0; PAGE as usize];
     let mut wrong = 0;
-    let refused = each_page(&mapping, |at, length| {
+    let refused = each_page(&mapping, 0..mapping.len(), |at, length| {
         mapping.try_copy_out(at, &mut bytes[..length])?;
         wrong += differences(&pattern, &bytes[..length], area.offset.bytes() + at as u64);
         Ok(())
