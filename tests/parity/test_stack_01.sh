@@ -3,7 +3,6 @@
 # Partitions: one that begins at a page has DAX as the disk has it; one that does not is refused it by ext4, goes without on XFS,
 # and serves as a disk otherwise.
 # vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
-# quick
 . "$(dirname "$0")/../lib.sh"
 . "$(dirname "$0")/stack.sh"
 

@@ -2,7 +2,6 @@
 # SPDX-License-Identifier: GPL-2.0
 # Swap: pages of a process that has too little memory go to pmem and come back unchanged. The driver can't go meanwhile.
 # vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
-# quick
 . "$(dirname "$0")/../lib.sh"
 . "$(dirname "$0")/stack.sh"
 
