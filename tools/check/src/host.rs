@@ -9,7 +9,6 @@ use anyhow::Result;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
 
 /// One line of what cargo's test runner prints, as a result.
 fn result(line: &str) -> Option<(String, Outcome)> {
@@ -70,31 +69,22 @@ pub fn test(top: &Path, tally: &mut Tally, logs: &Path) -> Result<()> {
         .iter()
         .any(|(_, outcome)| matches!(outcome, Outcome::Failed(_)));
     for (name, outcome) in results {
-        let words = match outcome {
-            Outcome::Failed(_) => panic_of(&said, &name),
-            _ => Vec::new(),
-        };
-        tally.add_quietly(Test {
-            name,
-            about: String::new(),
-            outcome,
-            time: Duration::ZERO,
-            words,
-            details: Vec::new(),
-        });
+        let mut test = Test::new(name, outcome);
+        if let Outcome::Failed(_) = test.outcome {
+            test.words = panic_of(&said, &test.name);
+        }
+        tally.add_quietly(test);
     }
     if !success && !failed {
         let lines: Vec<&str> = said.lines().collect();
+        let outcome = Outcome::Failed("the tests could not be built or run".into());
         tally.add(Test {
-            name: "cargo-test".into(),
-            about: String::new(),
-            outcome: Outcome::Failed("the tests could not be built or run".into()),
             time: clock.time(),
             words: lines[lines.len().saturating_sub(20)..]
                 .iter()
                 .map(|&line| line.to_owned())
                 .collect(),
-            details: Vec::new(),
+            ..Test::new("cargo-test", outcome)
         });
     }
     tally.note(&format!(

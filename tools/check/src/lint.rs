@@ -61,12 +61,10 @@ impl Step {
         }
         let good = outcome == Outcome::Passed;
         tally.add(Test {
-            name: self.name.into(),
             about: self.about.into(),
-            outcome,
             time: clock.time(),
             words,
-            details: Vec::new(),
+            ..Test::new(self.name, outcome)
         });
         Ok(good)
     }

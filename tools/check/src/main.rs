@@ -20,10 +20,8 @@ use selftest::{Runner, Selftest};
 use std::env;
 use std::fs;
 use std::io::{Write, stderr};
-use std::mem;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
-use std::time::Duration;
 use tally::{Tally, Test};
 
 /// The project's tests: format and lints, host tests, the module's build, and the selftests in
@@ -34,8 +32,8 @@ use tally::{Tally, Test};
 /// build/check/DRIVER/junit.xml.
 ///
 /// With --parity, selftests run under both drivers, and what each subtest showed is compared; the
-/// table is build/parity.md (build/parity-partial.md where TESTS were given), for programs .json and
-/// .xml beside it; build/parity/DRIVER/TEST/ has what was printed and logged.
+/// table is build/parity.md, and build/parity.json for programs; what was printed and logged, and
+/// junit.xml, are in build/parity/. Where TESTS are given, all of these are parity-partial.
 #[derive(Parser)]
 #[command(name = "pmem-check", version, max_term_width = 120)]
 struct Arguments {
@@ -112,11 +110,11 @@ fn main() -> ExitCode {
 fn work(arguments: &Arguments) -> Result<bool> {
     let top = top()?;
     let patterns = patterns(&arguments.tests)?;
-    let all = selftest::find(&top, &arguments.selftests)?;
+    let known = selftest::find(&top, &arguments.selftests)?;
     let meant = |test: &&Selftest| {
         patterns.is_empty() || patterns.iter().any(|pattern| test.is_meant_by(pattern))
     };
-    let mut tests: Vec<Selftest> = all.iter().filter(meant).cloned().collect();
+    let tests: Vec<Selftest> = known.iter().filter(meant).cloned().collect();
     if arguments.list {
         for test in tests {
             println!("{:<18} {}", test.name, test.about);
@@ -127,36 +125,22 @@ fn work(arguments: &Arguments) -> Result<bool> {
         return Ok(true);
     }
     let everything = patterns.is_empty() && !arguments.lint && !arguments.parity;
-    let mut both = Vec::new();
-    if arguments.parity {
-        both = mem::take(&mut tests);
-    } else if arguments.lint {
-        tests.clear();
-    } else if everything {
-        (both, tests) = tests
-            .into_iter()
-            .partition(|test| test.script.starts_with(COMPARED));
-        both.retain(|test| test.quick && arguments.driver == Driver::Rust);
-    }
-    let mut differences = Differences::default();
-    if !both.is_empty() {
-        differences = Differences::load(&top.join(&arguments.differences), &all)?;
-    }
-    let mut tally = Tally::new();
+    let (one, both) = divided(arguments, everything, tests);
+    let differences = match both.is_empty() {
+        true => Differences::default(),
+        false => Differences::load(&top.join(&arguments.differences), &known)?,
+    };
     let table = top.join(match (&arguments.table, patterns.is_empty()) {
         (Some(path), _) => path,
         (None, true) => Path::new("build/parity"),
         (None, false) => Path::new("build/parity-partial"),
     });
-    let (logs, compared, junit) = match arguments.parity {
-        true => (table.clone(), table.clone(), table.with_extension("xml")),
-        false => {
-            let checked = top.join("build/check");
-            let logs = checked.join(arguments.driver.name());
-            (logs.clone(), checked.join("parity"), logs.join("junit.xml"))
-        }
+    let logs = match arguments.parity {
+        true => table.clone(),
+        false => top.join("build/check").join(arguments.driver.name()),
     };
     fs::create_dir_all(&logs).with_context(|| logs.display().to_string())?;
+    let mut tally = Tally::new();
 
     if everything || arguments.lint {
         tally.group("lint", "Format and lints");
@@ -168,13 +152,13 @@ fn work(arguments: &Arguments) -> Result<bool> {
         tally.group("host", "Host tests");
         host::test(&top, &mut tally, &logs)?;
     }
-    names(&patterns, &all, &mut tally);
-    let some = !tests.is_empty() || !both.is_empty();
+    names(&patterns, &known, &mut tally);
+    let some = !one.is_empty() || !both.is_empty();
     if some && built(arguments, &top, &mut tally, &logs)? {
-        alone(tests, arguments.driver, &logs, &mut tally)?;
+        alone(one, arguments.driver, &logs, &mut tally)?;
         if !both.is_empty() {
             tally.group("parity", "Both drivers, side by side");
-            let parity = parity::run(both, differences, &compared, &mut tally)?;
+            let parity = parity::run(both, differences, &logs, &mut tally)?;
             if arguments.parity {
                 report::write(&parity, &table)?;
                 tally.line(&format!("\n{}", report::summary(&parity)));
@@ -182,8 +166,29 @@ fn work(arguments: &Arguments) -> Result<bool> {
             }
         }
     }
-    tally.write_junit(&junit)?;
+    tally.write_junit(&logs.join("junit.xml"))?;
     Ok(tally.conclude())
+}
+
+/// The tests that run under one driver, and those that run under both and are compared.
+fn divided(
+    arguments: &Arguments,
+    everything: bool,
+    tests: Vec<Selftest>,
+) -> (Vec<Selftest>, Vec<Selftest>) {
+    if arguments.lint {
+        return (Vec::new(), Vec::new());
+    }
+    if arguments.parity {
+        return (Vec::new(), tests);
+    }
+    if !everything {
+        return (tests, Vec::new());
+    }
+    let compared = |test: &Selftest| test.script.starts_with(COMPARED);
+    let (mut both, one): (Vec<_>, Vec<_>) = tests.into_iter().partition(compared);
+    both.retain(|test| test.quick && arguments.driver == Driver::Rust);
+    (one, both)
 }
 
 /// Runs selftests of one driver.
@@ -213,14 +218,8 @@ fn names(patterns: &[Pattern], tests: &[Selftest], tally: &mut Tally) {
         tally.group("names", "Selftests that are not there");
     }
     for pattern in missing {
-        tally.add(Test {
-            name: pattern.to_string(),
-            about: String::new(),
-            outcome: Outcome::Failed("no selftest has such a name".into()),
-            time: Duration::ZERO,
-            words: Vec::new(),
-            details: Vec::new(),
-        });
+        let outcome = Outcome::Failed("no selftest has such a name".into());
+        tally.add(Test::new(pattern.as_str(), outcome));
     }
 }
 

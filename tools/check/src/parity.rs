@@ -17,7 +17,6 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::fs;
 use std::path::Path;
-use std::time::Duration;
 
 /// What a subtest showed under one driver.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -245,15 +244,12 @@ impl Row {
             Verdict::NotRun => Outcome::Skipped(self.why.clone()),
         };
         Test {
-            name: format!("{}: {}", self.test, self.subtest),
             about: self.why.clone(),
-            outcome,
-            time: Duration::ZERO,
             words: vec![
                 format!("nd_pmem:   {}", self.c),
                 format!("rust_pmem: {}", self.rust),
             ],
-            details: Vec::new(),
+            ..Test::new(format!("{}: {}", self.test, self.subtest), outcome)
         }
     }
 }
@@ -312,14 +308,8 @@ pub fn run(
         }
     }
     for entry in &unneeded {
-        tally.add(Test {
-            name: "differences.toml".into(),
-            about: String::new(),
-            outcome: Outcome::Failed(format!("this did not occur: {entry}")),
-            time: Duration::ZERO,
-            words: Vec::new(),
-            details: Vec::new(),
-        });
+        let outcome = Outcome::Failed(format!("this did not occur: {entry}"));
+        tally.add(Test::new("differences.toml", outcome));
     }
     rows.sort_by(|a, b| a.test.cmp(&b.test));
     let kernel = runners[1].kernel.clone().unwrap_or_default();
@@ -339,14 +329,7 @@ mod tests {
 
     /// A test whose stages printed this. Each but the last ended by a power cut.
     fn ran(stages: &[&str]) -> Test {
-        let mut test = Test {
-            name: "disk_01".into(),
-            about: String::new(),
-            outcome: Outcome::Passed,
-            time: Duration::ZERO,
-            words: Vec::new(),
-            details: Vec::new(),
-        };
+        let mut test = Test::new("disk_01", Outcome::Passed);
         for (stage, text) in (1..).zip(stages) {
             let ktap = Ktap::parse(&text.replace('/', "\n"));
             test.details.extend(selftest::details(&ktap, stage));

@@ -284,12 +284,8 @@ impl<'a> Runner<'a> {
         fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
         let options = Options::from_words(&test.machine)?;
         let mut result = Test {
-            name: test.name.clone(),
             about: test.about.clone(),
-            outcome: Outcome::Failed("it was never run".into()),
-            time: Duration::ZERO,
-            words: Vec::new(),
-            details: Vec::new(),
+            ..Test::new(&test.name, Outcome::Failed("it was never run".into()))
         };
         let mut output = String::new();
         let mut log = String::new();
