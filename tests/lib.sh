@@ -395,6 +395,14 @@ mount_dax() {
 	mount -o "dax=always${2:+,$2}" "/dev/$1" "$MNT"
 }
 
+# try_dax DISK: the same, or ext4's own words why it can't be.
+try_dax() {
+	mount_dax "$1" 2>/dev/null || {
+		dmesg | sed -n 's/.*EXT4-fs ([^)]*): //p' | tail -n 1
+		return 1
+	}
+}
+
 # ---- several drivers ----
 
 # forget: regions and their namespaces are made anew, so that all that is known of them is what is on them. Without a driver loaded.

@@ -3,6 +3,7 @@
 # Sector mode in each sector size that BTT knows, those with room for metadata beside each sector, too: what the disk is, that it keeps
 # data, and that other sizes are refused.
 # vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
+# quick
 . "$(dirname "$0")/../lib.sh"
 
 # limits: what the disk says of itself, in one line.
