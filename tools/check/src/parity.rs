@@ -294,12 +294,13 @@ pub fn run(
             let entries = differences.unneeded(&rust.name);
             unneeded.extend(entries.map(|entry| format!("{}: {entry}", rust.name)));
         }
-        let found = counts(&rows[start..]);
-        let found = found
-            .iter()
-            .map(|(verdict, count)| format!("{count} {verdict}"));
+        let found = counts(&rows[start..]).into_iter();
+        let found = found.filter(|(_, count)| *count > 0);
+        let found: Vec<_> = found
+            .map(|(verdict, count)| format!("{count} {verdict}"))
+            .collect();
         tally.heading("Side by side");
-        tally.note(&found.collect::<Vec<_>>().join(", "));
+        tally.note(&found.join(", "));
         for row in &rows[start..] {
             match row.verdict {
                 Verdict::Worse => tally.add(row.result()),
