@@ -101,9 +101,14 @@ note_writes() {
 			my $got = sysread($f, $text, 65536);
 			return "$!" unless defined($got);
 			chomp $text;
+			return $text;
+		}
+		sub shown {
+			my $text = held($_[0]);
 			$text =~ s/(nd|rust)_pmem/DRIVER/g;
 			$text =~ s/^(MINOR|DISKSEQ)=\d+$/$1=N/gm;
 			$text =~ s/pmem\d+/pmemN/g;
+			$text =~ s/[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}/UUID/g;
 			return $text eq "" ? "nothing" : join ", ", split /\n/, $text;
 		}
 		sub put {
@@ -125,9 +130,9 @@ note_writes() {
 				my $bytes = $text =~ s/\\n/\n/gr;
 				$bytes = $1 x $2 if $bytes =~ /^(.*)\*(\d+)$/s;
 				my $answer = put($path, $bytes);
-				printf "%s: %s: %s\t%s, then %s\n", $name, $file, $text eq "" ? "nothing" : "\"$text\"", $answer, held($path);
+				printf "%s: %s: %s\t%s, then %s\n", $name, $file, $text eq "" ? "nothing" : "\"$text\"", $answer, shown($path);
 				# What is chosen is in brackets.
-				put($path, $before =~ /\[(.*)\]/ ? $1 : $before) unless $before eq "nothing";
+				put($path, $before =~ /\[(.*)\]/ ? $1 : $before) unless $before eq "";
 			}
 		}' "$@" >>$ROWS
 }

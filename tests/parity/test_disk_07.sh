@@ -3,6 +3,7 @@
 # The disk's badblocks, written by hand: what is taken, merged and refused, long lists, what I/O to listed sectors gives, and that the
 # region's list is another one.
 # vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
+# timeout: 300
 . "$(dirname "$0")/rows.sh"
 
 held() {

@@ -3,6 +3,7 @@
 # Odd reads and writes: out of the grid of sectors, of no bytes, of many pieces, huge, at and behind the end, from memory that is not
 # there; and whether anything has changed that should not have.
 # vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
+# timeout: 300
 . "$(dirname "$0")/rows.sh"
 
 # A pwrite by xfs_io says how many bytes, and how fast.

@@ -5,6 +5,7 @@
 use abstractions::ioctl::{Argument, REQUESTS, Request};
 use anyhow::{Context, Result, ensure};
 use clap::Args;
+use std::fmt::Write;
 use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
@@ -80,7 +81,10 @@ fn written(bytes: &[u8]) -> String {
             part.copy_from_slice(bytes);
             u64::from_le_bytes(number).to_string()
         }
-        None => bytes.iter().map(|byte| format!("{byte:02x}")).collect(),
+        None => bytes.iter().fold(String::new(), |mut text, byte| {
+            let _ = write!(text, "{byte:02x}");
+            text
+        }),
     }
 }
 
