@@ -2,9 +2,10 @@
 
 //! The list of bad blocks: where it comes from, who is told, what clears it.
 //!
-//! An error travels: the bus's log, or a machine check that the bus's provider hears of, → the
-//! bus's list → [`ErrorList`] → [`EIO`] on that block alone → a write that covers it → cleared.
-//! Memory failures go another way, to the file system that has the memory: [`Failures`].
+//! An error travels: the bus's log, or a machine check, → the bus's list and [`ErrorList`] →
+//! [`EIO`] on that block alone → a write that covers it → cleared. Of a machine check on memory of the
+//! NFIT its provider tells the bus, of one on other memory this driver does. Memory failures go to the
+//! file system that has the memory as well: [`Failures`].
 
 #![forbid(unsafe_code)]
 
@@ -14,17 +15,32 @@ use crate::{
         block::GenDisk,
         dax::FailureLink,
         errno::eopnotsupp,
+        mce,
         nd::Region,
-        pagemap::MemoryFailure,
+        pagemap::{
+            is_simulated,
+            MemoryFailure, //
+        },
         sysfs, //
     },
-    units::Span,
+    units::{
+        intersection,
+        Sectors,
+        Span, //
+    },
     PAGE_SHIFT, //
 };
-use core::ops::RangeInclusive;
+use core::ops::{
+    Range,
+    RangeInclusive, //
+};
 use kernel::{
     prelude::*,
     sync::{
+        atomic::{
+            Atomic,
+            Relaxed, //
+        },
         Arc,
         SetOnce, //
     }, //
@@ -36,27 +52,29 @@ pub(crate) struct ErrorList<'bound> {
     #[pin]
     list: BadBlocks,
     region: &'bound Region,
+    namespace: RangeInclusive<u64>,
     data: RangeInclusive<u64>,
-    link: Arc<FailureLink>,
+    reported: Atomic<bool>,
     file: SetOnce<sysfs::File>,
 }
 
 impl<'bound> ErrorList<'bound> {
-    /// The list for the data area at the physical addresses `data`, with what the bus knows of
-    /// it. Failures of its memory are reported through `link`. [`ENOMEM`].
+    /// The list for the data area at the physical addresses `data` of `namespace`, with what the bus
+    /// knows of it; machine checks add to it. [`ENOMEM`].
     pub(crate) fn new(
         region: &'bound Region,
+        namespace: RangeInclusive<u64>,
         data: RangeInclusive<u64>,
-        link: Arc<FailureLink>,
-    ) -> impl PinInit<Self, Error> + 'bound {
-        try_pin_init!(Self {
+    ) -> impl PinInit<mce::Listener<Self>, Error> + 'bound {
+        mce::Listener::new(try_pin_init!(Self {
             list <- BadBlocks::new(),
             _: { region.read_errors(&list, &data) },
             region,
+            namespace,
             data,
-            link,
+            reported: Atomic::new(false),
             file: SetOnce::new(),
-        })
+        }? Error))
     }
 
     /// The list itself, for the block layer.
@@ -77,6 +95,38 @@ impl<'bound> ErrorList<'bound> {
         self.notify();
     }
 
+    /// Says that pages may be out of the kernel's map, listed or not.
+    pub(crate) fn set_reported(&self) {
+        self.reported.store(true, Relaxed);
+    }
+
+    /// Lists an error at the physical `addresses`, as far as they are this namespace's, that the bus
+    /// has not been told of: on the bus's list, the region's, and this one. Sleeps.
+    pub(crate) fn report(&self, addresses: &Range<u64>) {
+        let Some(addresses) = intersection(addresses, &half_open(&self.namespace)) else {
+            return;
+        };
+
+        self.set_reported();
+        remember(self.region, &addresses);
+        let Some(data) = intersection(&addresses, &half_open(&self.data)) else {
+            pr_warn!(
+                "error at {:#x}, in the info block or the page map of a namespace\n",
+                addresses.start
+            );
+            return;
+        };
+        let sectors = Sectors::of_addresses(&data, *self.data.start());
+
+        if self.list.set(sectors.start, sectors.len).is_err() {
+            pr_warn!(
+                "the list of bad blocks is full: {:#x} is not on it\n",
+                data.start
+            );
+        }
+        self.notify();
+    }
+
     /// Whether nothing at all is listed.
     #[inline]
     pub(crate) fn is_empty(&self) -> bool {
@@ -94,7 +144,7 @@ impl<'bound> ErrorList<'bound> {
     /// if not, it can be written without ado.
     #[inline]
     pub(crate) fn suspects(&self, span: &Span) -> bool {
-        self.link.has_reported() || (!self.is_empty() && self.lists_pages_of(span))
+        self.reported.load(Relaxed) || (!self.is_empty() && self.lists_pages_of(span))
     }
 
     /// Whether anything is listed in the pages that `span` touches.
@@ -117,6 +167,16 @@ impl<'bound> ErrorList<'bound> {
         self.notify();
     }
 
+    /// Takes the sectors of `span` off the lists of the bus and the region, as a bus does by itself
+    /// when it clears errors.
+    pub(crate) fn forget(&self, span: &Span) {
+        // No overflow: inside of one range of physical addresses.
+        let start = self.data.start().wrapping_add(span.offset() as u64);
+
+        self.region
+            .forget_error(&(start..start.wrapping_add(span.len() as u64)));
+    }
+
     fn notify(&self) {
         if let Some(file) = self.file.as_ref() {
             file.notify();
@@ -124,28 +184,59 @@ impl<'bound> ErrorList<'bound> {
     }
 }
 
-/// Passes failures of the data area's memory on to the file system that is mounted on it, if that
-/// wants to know (XFS does).
-pub(crate) struct Failures {
-    link: Arc<FailureLink>,
-    data_start: u64,
-}
-
-impl Failures {
-    /// For the data area from physical address `data_start` on; `link` leads to its DAX device.
-    pub(crate) fn new(link: Arc<FailureLink>, data_start: u64) -> Self {
-        Self { link, data_start }
+impl mce::Handler for ErrorList<'_> {
+    fn memory_error(&self, addresses: Range<u64>) {
+        self.report(&addresses);
     }
 }
 
-impl MemoryFailure for Failures {
+/// Puts an error on the lists of the bus and of the region.
+pub(crate) fn remember(region: &Region, addresses: &Range<u64>) {
+    if region.add_error(addresses).is_err() {
+        pr_warn!(
+            "error at {:#x}: no memory to list it for the region\n",
+            addresses.start
+        );
+    }
+}
+
+/// The same addresses, without the last one's being named.
+pub(crate) fn half_open(range: &RangeInclusive<u64>) -> Range<u64> {
+    *range.start()..range.end().saturating_add(1)
+}
+
+/// Lists failures of the memory, and passes those of the data area on to the file system that is
+/// mounted on it, if that wants to know (XFS does).
+pub(crate) struct Failures<'bound> {
+    errors: Arc<mce::Listener<ErrorList<'bound>>>,
+    link: Arc<FailureLink>,
+}
+
+impl<'bound> Failures<'bound> {
+    /// Failures go on the list `errors`; `link` leads to the DAX device of the data area.
+    pub(crate) fn new(
+        errors: Arc<mce::Listener<ErrorList<'bound>>>,
+        link: Arc<FailureLink>,
+    ) -> Self {
+        Self { errors, link }
+    }
+}
+
+impl MemoryFailure for Failures<'_> {
     fn memory_failure(&self, pfn: u64, nr_pages: u64, flags: c_int) -> Result {
+        let start = pfn << PAGE_SHIFT;
+        let len = nr_pages << PAGE_SHIFT;
+
+        self.errors.set_reported();
+        // A page as a whole: that is what the kernel stops to use.
+        if !is_simulated(flags) {
+            self.errors.report(&(start..start.saturating_add(len)));
+        }
         // Memory in front of the data (info block, page map) is no file system's.
-        let offset = (pfn << PAGE_SHIFT)
-            .checked_sub(self.data_start)
+        let offset = start
+            .checked_sub(*self.errors.data.start())
             .ok_or_else(eopnotsupp)?;
 
-        self.link
-            .notify_holder(offset, nr_pages << PAGE_SHIFT, flags)
+        self.link.notify_holder(offset, len, flags)
     }
 }

@@ -89,9 +89,8 @@ impl Operations for Media<'_> {
         let Ok(mut overwrite) = self.overwrite(span) else {
             return 0;
         };
-        let copied = to.copy();
+        let copied = overwrite.recover(to);
 
-        overwrite.wrote(copied);
         overwrite.finish();
         copied
     }

@@ -76,7 +76,7 @@ impl<'bound> PmemDisk<'bound> {
 }
 
 impl Operations for PmemDisk<'_> {
-    type Attribute = WriteCache;
+    type Attributes = (WriteCache, OverwriteHeals);
 
     fn submit(&self, bio: Bio<'_>) {
         if bio.is_preflush() {
@@ -119,6 +119,27 @@ impl BoolAttribute<PmemDisk<'_>> for WriteCache {
             .as_ref()
             .ok_or_else(eopnotsupp)?
             .set_write_cache(value);
+        Ok(())
+    }
+}
+
+/// `errors/overwrite_heals`: whether a write of a whole bad page that is found in the memory
+/// afterwards clears its errors, where the bus can't. On where the bus has no commands. Elsewhere an
+/// administrator may know that the memory is good again; where it is not, what is written is lost
+/// once the CPU's caches have let go of it.
+pub(crate) struct OverwriteHeals;
+
+impl BoolAttribute<PmemDisk<'_>> for OverwriteHeals {
+    const DIRECTORY: &'static CStr = c"errors";
+    const NAME: &'static CStr = c"overwrite_heals";
+    const VISIBLE: bool = true;
+
+    fn show(of: &PmemDisk<'_>) -> bool {
+        of.media.overwrite_heals()
+    }
+
+    fn store(of: &PmemDisk<'_>, value: bool) -> Result {
+        of.media.set_overwrite_heals(value);
         Ok(())
     }
 }

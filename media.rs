@@ -13,11 +13,15 @@ use crate::{
             ToBio, //
         },
         dax::{
-            FailureLink,
+            RecoveryWrite,
             Translation, //
         },
         iomem,
-        memory::Memory,
+        mce,
+        memory::{
+            zeroes,
+            Memory, //
+        },
         nd, //
     },
     badblocks::{
@@ -28,42 +32,54 @@ use crate::{
 };
 use kernel::{
     device::Bound,
+    page::PAGE_SIZE,
     prelude::*,
-    sync::Arc, //
+    sync::{
+        atomic::{
+            Atomic,
+            Relaxed, //
+        },
+        lock::{
+            mutex::MutexBackend,
+            Guard, //
+        },
+        new_mutex,
+        Arc,
+        Mutex, //
+    }, //
 };
 
 /// The data area of a namespace, with the list of its errors.
 ///
 /// Fields are dropped from the top: the memory is unmapped, its list freed, its claim released.
-#[pin_data]
 pub(crate) struct Media<'bound> {
-    memory: Memory<Failures>,
-    #[pin]
-    errors: ErrorList<'bound>,
+    memory: Memory<Failures<'bound>>,
+    errors: Arc<mce::Listener<ErrorList<'bound>>>,
+    #[expect(dead_code, reason = "held to be dropped")]
     claim: iomem::Claim<'bound>,
+    trial: Pin<KBox<Mutex<Trial>>>,
+    overwrite_heals: Atomic<bool>,
     dev: &'bound nd::Device<Bound>,
 }
 
 impl<'bound> Media<'bound> {
-    /// `memory` begins with the first byte of data; its failures are reported through `link`.
+    /// `memory` is all of the data area, and `errors` its list. [`ENOMEM`].
     pub(crate) fn new(
         dev: &'bound nd::Device<Bound>,
         claim: iomem::Claim<'bound>,
-        memory: Memory<Failures>,
-        link: Arc<FailureLink>,
-    ) -> impl PinInit<Self, Error> + 'bound {
-        let start = memory.phys();
-        let last = start.saturating_add(memory.len() as u64).saturating_sub(1);
-
+        memory: Memory<Failures<'bound>>,
+        errors: Arc<mce::Listener<ErrorList<'bound>>>,
+    ) -> Result<Self> {
         // A page that was taken out of the kernel's map stays out while no driver has the memory.
         if !memory.is_mapped(0, memory.len()).unwrap_or(false) {
-            link.set_reported();
+            errors.set_reported();
         }
-
-        try_pin_init!(Self {
-            errors <- ErrorList::new(dev.region(), start..=last, link),
+        Ok(Self {
             memory,
+            errors,
             claim,
+            trial: KBox::pin_init(new_mutex!(Trial::new()?), GFP_KERNEL)?,
+            overwrite_heals: Atomic::new(!dev.region().has_commands()),
             dev,
         })
     }
@@ -84,6 +100,17 @@ impl<'bound> Media<'bound> {
         &self.errors
     }
 
+    /// Whether errors that the bus can't clear are healed by a write that is found in the memory
+    /// afterwards.
+    pub(crate) fn overwrite_heals(&self) -> bool {
+        self.overwrite_heals.load(Relaxed)
+    }
+
+    /// Says whether they are.
+    pub(crate) fn set_overwrite_heals(&self, on: bool) {
+        self.overwrite_heals.store(on, Relaxed);
+    }
+
     /// Where the `pages` pages at `span` are.
     pub(crate) fn translate(&self, span: &Span, pages: u64) -> Result<Translation> {
         self.memory.translate(span.offset(), pages)
@@ -102,11 +129,11 @@ impl<'bound> Media<'bound> {
     /// the page as a whole is lost; nothing is written then. Sleeps if there is something to heal.
     #[inline]
     pub(crate) fn overwrite(&self, span: Span) -> Result<Overwrite<'_, 'bound>> {
-        let healed = self.errors.suspects(&span);
+        let healed = match self.errors.suspects(&span) {
+            true => Some(self.heal(span)?),
+            false => None,
+        };
 
-        if healed {
-            self.heal(span)?;
-        }
         Ok(Overwrite {
             media: self,
             span,
@@ -120,7 +147,8 @@ impl<'bound> Media<'bound> {
     ///
     /// They stay listed, so that nobody reads what is there now, until they have been written.
     #[cold]
-    fn heal(&self, span: Span) -> Result {
+    fn heal(&self, span: Span) -> Result<Healed<'_>> {
+        let mut on_trial = false;
         let mut rest = span;
 
         while rest.len() > 0 {
@@ -130,31 +158,98 @@ impl<'bound> Media<'bound> {
             if mapped && self.errors.first_in(&page).is_none() {
                 continue;
             }
+            let whole = page.is_whole_pages();
+
             // What left the kernel's map comes back in whole pages only.
-            if !mapped && !page.is_whole_pages() {
+            if !(mapped || whole) {
                 return Err(EIO);
             }
-            self.clear_errors(&page)?;
+            let cleared = self.clear_errors(&page);
+
+            // Whether it is good again, nobody knows: so not a part of it either.
+            if !(cleared || whole && self.overwrite_heals()) {
+                return Err(EIO);
+            }
+            on_trial |= !cleared;
+            self.memory.restore_pages(page.offset(), page.len())?;
+            if !self.memory.is_mapped(page.offset(), page.len())? {
+                return Err(EIO);
+            }
+            self.memory.invalidate_caches(page.offset(), page.len())?;
         }
-        Ok(())
+        Ok(match on_trial {
+            true => Healed::OnTrial(self.trial.lock()),
+            false => Healed::Cleared,
+        })
     }
 
-    /// Clears the errors in `span`, which is a page or a part of one.
-    fn clear_errors(&self, span: &Span) -> Result {
-        let (offset, len) = (span.offset(), span.len());
+    /// Whether the bus has cleared the errors in `span`, which is a page or a part of one. A bus
+    /// without commands says so and has done nothing.
+    fn clear_errors(&self, span: &Span) -> bool {
         // No overflow: inside of one range of physical addresses.
-        let phys = self.memory.phys().wrapping_add(offset as u64);
+        let phys = self.memory.phys().wrapping_add(span.offset() as u64);
 
-        // CAST: `span` is not larger than a page.
-        match self.dev.clear_poison(phys, len as u32) {
-            Ok(cleared) if cleared as usize >= len => (),
-            _ => return Err(EIO),
+        self.dev.region().has_commands()
+            // CAST: `span` is not larger than a page.
+            && matches!(self.dev.clear_poison(phys, span.len() as u32),
+                Ok(cleared) if cleared as usize >= span.len())
+    }
+}
+
+/// How a span that has errors, or may have them, was made fit to be written.
+enum Healed<'a> {
+    /// The bus has cleared its errors, or there were none.
+    Cleared,
+    /// That shows when it is read back.
+    OnTrial(Guard<'a, Trial, MutexBackend>),
+}
+
+/// Writes that are read back, one bio at a time: a path on which memory is reclaimed can't allocate.
+struct Trial {
+    sent: KVec<u8>,
+    back: KVec<u8>,
+}
+
+impl Trial {
+    /// [`ENOMEM`].
+    fn new() -> Result<Self> {
+        Ok(Self {
+            sent: KVec::from_elem(0, PAGE_SIZE, GFP_KERNEL)?,
+            back: KVec::from_elem(0, PAGE_SIZE, GFP_KERNEL)?,
+        })
+    }
+
+    /// Writes what `fill` puts into a buffer to the start of `to`, until there is no more or `to` is
+    /// full, reads it back from the memory itself, and compares; returns the number of bytes.
+    ///
+    /// [`EIO`] if the memory fails, or has not kept what was written.
+    fn write(
+        &mut self,
+        memory: &Memory<Failures<'_>>,
+        mut to: Span,
+        mut fill: impl FnMut(usize, &mut [u8]) -> usize,
+    ) -> Result<usize> {
+        let mut written = 0_usize;
+
+        while to.len() > 0 {
+            let len = to.len().min(PAGE_SIZE);
+            let n = fill(written, self.sent.get_mut(..len).ok_or(EIO)?);
+            let at = to.take(n).offset();
+            let sent = self.sent.get(..n).ok_or(EIO)?;
+            let back = self.back.get_mut(..n).ok_or(EIO)?;
+
+            if n == 0 {
+                break;
+            }
+            memory.write_bytes(at, sent)?;
+            memory.invalidate_caches(at, n)?;
+            memory.read_bytes(at, back)?;
+            if sent != back {
+                return Err(EIO);
+            }
+            written = written.saturating_add(n);
         }
-        self.memory.restore_pages(offset, len)?;
-        if !self.memory.is_mapped(offset, len)? {
-            return Err(EIO);
-        }
-        self.memory.invalidate_caches(offset, len)
+        Ok(written)
     }
 }
 
@@ -164,7 +259,7 @@ pub(crate) struct Overwrite<'a, 'bound> {
     media: &'a Media<'bound>,
     span: Span,
     rest: Span,
-    healed: bool,
+    healed: Option<Healed<'a>>,
 }
 
 impl Overwrite<'_, '_> {
@@ -173,30 +268,63 @@ impl Overwrite<'_, '_> {
     pub(crate) fn write(&mut self, from: &Segment<'_, FromBio>) -> Result {
         let to = self.rest.take(from.len());
 
-        self.media.memory.write(to.offset(), from)
+        match &mut self.healed {
+            Some(Healed::OnTrial(trial)) => trial
+                .write(&self.media.memory, to, |done, buffer| {
+                    from.copy_to(done, buffer)
+                })
+                .map(|_| ()),
+            _ => self.media.memory.write(to.offset(), from),
+        }
     }
 
     /// Writes zeroes to all that is left of the span.
     pub(crate) fn zero(&mut self) -> Result {
-        let to = self.rest.take(usize::MAX);
+        while self.rest.len() > 0 {
+            let to = self.rest.take(PAGE_SIZE);
+            let zeroes = zeroes().get(..to.len()).ok_or(EIO)?;
 
-        self.media.memory.zero(to.offset(), to.len())
+            match &mut self.healed {
+                Some(Healed::OnTrial(trial)) => {
+                    // The buffer may hold something else than when it was made.
+                    trial.write(&self.media.memory, to, |_, buffer| {
+                        buffer.fill(0);
+                        buffer.len()
+                    })?;
+                }
+                _ => self.media.memory.write_bytes(to.offset(), zeroes)?,
+            }
+        }
+        Ok(())
     }
 
-    /// `len` bytes have been written in another way.
-    pub(crate) fn wrote(&mut self, len: usize) {
-        self.rest.take(len);
+    /// Copies what `from` has, and returns how many bytes that were.
+    pub(crate) fn recover(&mut self, mut from: RecoveryWrite<'_>) -> usize {
+        let copied = match &mut self.healed {
+            Some(Healed::OnTrial(trial)) => trial
+                .write(&self.media.memory, self.rest, |_, buffer| {
+                    from.copy_to(buffer)
+                })
+                .unwrap_or(0),
+            _ => from.copy(),
+        };
+
+        self.rest.take(copied);
+        copied
     }
 
     /// Takes the sectors that were healed and written off the list of errors.
     #[inline]
     pub(crate) fn finish(mut self) {
-        if self.healed {
+        if let Some(healed) = &self.healed {
             let written = self.span.len().saturating_sub(self.rest.len());
 
-            self.media
-                .errors
-                .remove(&self.span.take(written).whole_sectors());
+            let span = self.span.take(written).whole_sectors();
+
+            if let Healed::OnTrial(_) = healed {
+                self.media.errors.forget(&span);
+            }
+            self.media.errors.remove(&span);
         }
     }
 }

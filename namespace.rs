@@ -26,26 +26,39 @@ use crate::{
         },
         errno::eopnotsupp,
         iomem,
+        mce,
         memory::Memory,
         nd::{
             Btt,
             Device,
             Event,
             Namespace,
-            Probed, //
+            Probed,
+            Region, //
         },
         pagemap::Layout, //
     },
-    badblocks::Failures,
+    badblocks::{
+        half_open,
+        remember,
+        ErrorList,
+        Failures, //
+    },
     disk::PmemDisk,
     flush::{
         Flush,
         LastFlush, //
     },
     media::Media,
-    units::SECTOR_SHIFT, //
+    units::{
+        intersection,
+        SECTOR_SHIFT, //
+    }, //
 };
-use core::ops::RangeInclusive;
+use core::ops::{
+    Range,
+    RangeInclusive, //
+};
 use kernel::{
     device::{
         Bound,
@@ -58,7 +71,7 @@ use kernel::{
 /// What a bound device serves its namespace as.
 pub(crate) enum Personality<'bound> {
     /// Through a block translation table, which makes sector writes atomic; the disk is `nd_btt`'s.
-    Sector(Sector<'bound>),
+    Sector(Pin<KBox<mce::Listener<Sector<'bound>>>>),
     /// As it is: block device and DAX device are ours.
     Memory(Attached<'bound>),
 }
@@ -67,6 +80,17 @@ pub(crate) enum Personality<'bound> {
 pub(crate) struct Sector<'bound> {
     btt: Btt<'bound>,
     flush: LastFlush<'bound>,
+    region: &'bound Region,
+    namespace: Range<u64>,
+}
+
+impl mce::Handler for Sector<'_> {
+    fn memory_error(&self, addresses: Range<u64>) {
+        if let Some(addresses) = intersection(&addresses, &self.namespace) {
+            remember(self.region, &addresses);
+            self.btt.read_errors(self.region);
+        }
+    }
 }
 
 /// A namespace with its block device and DAX device. Fields are dropped from the top: no new users
@@ -86,10 +110,18 @@ impl<'bound> Personality<'bound> {
         let ns = dev.namespace()?;
 
         if dev.is_btt() {
-            return Ok(Self::Sector(Sector {
+            let bound: &'bound Device<Bound> = dev;
+            let sector = Sector {
                 btt: Btt::attach(&ns)?,
-                flush: LastFlush(Flush::new(dev.region())),
-            }));
+                flush: LastFlush(Flush::new(bound.region())),
+                region: bound.region(),
+                namespace: half_open(&ns.range()),
+            };
+
+            return Ok(Self::Sector(KBox::pin_init(
+                mce::Listener::new(Ok(sector)),
+                GFP_KERNEL,
+            )?));
         }
         if !dev.is_page_map() {
             decline_if_claimed(&ns)?;
@@ -162,22 +194,28 @@ impl Mapping {
         })
     }
 
-    fn map(
+    /// The physical addresses of the data, of a namespace at `range`.
+    fn data(&self, range: &RangeInclusive<u64>) -> Result<RangeInclusive<u64>> {
+        match self {
+            Self::Plain => Ok(range.clone()),
+            Self::Pages(layout, data_offset) => {
+                let pages = layout.range();
+                let start = pages.start().checked_add(*data_offset).ok_or(ENXIO)?;
+
+                Ok(start..=*pages.end())
+            }
+        }
+    }
+
+    fn map<'bound>(
         self,
         dev: &Device<Core<'_>>,
         range: &RangeInclusive<u64>,
-        link: &Arc<FailureLink>,
-    ) -> Result<Memory<Failures>> {
+        failures: Failures<'bound>,
+    ) -> Result<Memory<Failures<'bound>>> {
         match self {
             Self::Plain => Memory::remap(range),
             Self::Pages(layout, data_offset) => {
-                let data_start = layout
-                    .range()
-                    .start()
-                    .checked_add(data_offset)
-                    .ok_or(ENXIO)?;
-                let failures = Failures::new(link.clone(), data_start);
-
                 Memory::map_pages(layout, dev.numa_node(), failures)?
                     .skip(usize::try_from(data_offset).map_err(|_| ENXIO)?)
             }
@@ -229,8 +267,11 @@ impl<'bound> Attached<'bound> {
             )
         })?;
         let link = Arc::new(FailureLink::new(), GFP_KERNEL)?;
-        let memory = mapping.map(dev, &range, &link)?;
-        let media = Arc::pin_init(Media::new(bound, claim, memory, link.clone()), GFP_KERNEL)?;
+        let data = mapping.data(&range)?;
+        let errors = ErrorList::new(bound.region(), range.clone(), data);
+        let errors = Arc::pin_init(errors, GFP_KERNEL)?;
+        let memory = mapping.map(dev, &range, Failures::new(errors.clone(), link.clone()))?;
+        let media = Arc::new(Media::new(bound, claim, memory, errors)?, GFP_KERNEL)?;
 
         let device = dax_device(dev, &media)?;
         let limits = Limits {

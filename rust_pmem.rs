@@ -14,8 +14,8 @@
 //! [`Flush::now`](flush::Flush::now). In a DAX file it needs no driver at all, once
 //! [`direct_access`](dax) has said where the page is.
 //!
-//! An error travels: the bus's log → [`ErrorList`](badblocks::ErrorList) → `EIO` on that block
-//! alone, `SIGBUS` on that page alone → a write that covers it →
+//! An error travels: the bus's log, or a machine check → [`ErrorList`](badblocks::ErrorList) →
+//! `EIO` on that block alone, `SIGBUS` on that page alone → a write that covers it →
 //! [`Media::overwrite`](media::Media::overwrite) → off the list.
 
 #![deny(unsafe_code)]

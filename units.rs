@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 use crate::PAGE_SHIFT;
+use core::ops::Range;
 
 /// A sector has `1 << SECTOR_SHIFT` bytes, whatever the disk's logical block size is.
 pub(crate) const SECTOR_SHIFT: u32 = 9;
@@ -18,6 +19,32 @@ pub(crate) struct Sectors {
     pub(crate) start: u64,
     /// How many they are.
     pub(crate) len: u64,
+}
+
+impl Sectors {
+    /// The sectors of an area that begins at the physical address `base` which the physical
+    /// `addresses` touch, also in part.
+    pub(crate) fn of_addresses(addresses: &Range<u64>, base: u64) -> Self {
+        let start = addresses.start.saturating_sub(base) >> SECTOR_SHIFT;
+        let last = addresses.end.saturating_sub(base).saturating_sub(1) >> SECTOR_SHIFT;
+
+        Self {
+            start,
+            len: if addresses.is_empty() {
+                0
+            } else {
+                // No overflow: a number of sectors.
+                last.saturating_sub(start).wrapping_add(1)
+            },
+        }
+    }
+}
+
+/// What `a` and `b` have in common, if anything.
+pub(crate) fn intersection(a: &Range<u64>, b: &Range<u64>) -> Option<Range<u64>> {
+    let common = a.start.max(b.start)..a.end.min(b.end);
+
+    (!common.is_empty()).then_some(common)
 }
 
 /// A piece of the data area: an offset from its start and a length, in bytes.

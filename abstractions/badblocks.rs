@@ -64,13 +64,42 @@ impl BadBlocks {
         (found != 0).then_some(first.max(start))
     }
 
+    /// Adds the `len` sectors from `start` on; [`ENOSPC`] if the list has no room for all of them.
+    pub(crate) fn set(&self, start: u64, len: u64) -> Result {
+        // SAFETY: The list is initialised.
+        unsafe { set(self.as_raw(), start, len) }
+    }
+
     /// Takes the `len` sectors from `start` on off the list.
     pub(crate) fn clear(&self, start: u64, len: u64) {
-        if len > 0 {
-            // SAFETY: The list is initialised. The result is about entries that need splitting
-            // when the list is full; those stay listed, which errs on the safe side.
-            unsafe { bindings::badblocks_clear(self.as_raw(), start, len) };
-        }
+        // SAFETY: The list is initialised.
+        unsafe { clear(self.as_raw(), start, len) };
+    }
+}
+
+/// Adds sectors to a list, as [`BadBlocks::set`].
+///
+/// # Safety
+///
+/// The list is initialised.
+pub(super) unsafe fn set(list: *mut bindings::badblocks, start: u64, len: u64) -> Result {
+    // SAFETY: By the caller's promise.
+    if len == 0 || unsafe { bindings::badblocks_set(list, start, len, 1) } {
+        return Ok(());
+    }
+    Err(ENOSPC)
+}
+
+/// Takes sectors off a list, as [`BadBlocks::clear`].
+///
+/// # Safety
+///
+/// The list is initialised.
+pub(super) unsafe fn clear(list: *mut bindings::badblocks, start: u64, len: u64) {
+    if len > 0 {
+        // SAFETY: By the caller's promise. The result is about entries that need splitting when the
+        // list is full; those stay listed, which errs on the safe side.
+        unsafe { bindings::badblocks_clear(list, start, len) };
     }
 }
 

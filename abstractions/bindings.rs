@@ -14,6 +14,8 @@
     unused_imports,
     dead_code,
     clippy::all,
+    clippy::ptr_as_ptr,
+    clippy::ref_as_ptr,
     clippy::undocumented_unsafe_blocks,
     improper_ctypes,
     unsafe_op_in_unsafe_fn

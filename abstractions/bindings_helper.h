@@ -17,7 +17,12 @@
 #include <linux/set_memory.h>
 #include <linux/uio.h>
 
+#ifdef CONFIG_X86_MCE
+#include <asm/mce.h>
+#endif
+
 #include "nd.h"
+#include "nd-core.h"
 #include "pfn.h"
 #include "btt.h"
 
@@ -39,3 +44,6 @@ const blk_opf_t RUST_CONST_HELPER_REQ_FUA = REQ_FUA;
 const unsigned long RUST_CONST_HELPER_ARCH_MEMREMAP_PMEM = ARCH_MEMREMAP_PMEM;
 const unsigned long RUST_CONST_HELPER_ND_DRIVER_NAMESPACE_IO = ND_DRIVER_NAMESPACE_IO;
 const unsigned long RUST_CONST_HELPER_ND_DRIVER_NAMESPACE_PMEM = ND_DRIVER_NAMESPACE_PMEM;
+#ifdef CONFIG_X86_MCE
+const u64 RUST_CONST_HELPER_MCE_HANDLED_NFIT = MCE_HANDLED_NFIT;
+#endif

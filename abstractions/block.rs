@@ -47,8 +47,9 @@ pub(crate) type DiskName = [c_char; DISK_NAME_LEN as usize];
 
 /// A block device driver that is handed bios.
 pub(crate) trait Operations: Send + Sync + Sized {
-    /// The file of the disk's directory in sysfs that the driver adds.
-    type Attribute: BoolAttribute<Self>;
+    /// The files of the disk's directory in sysfs that the driver adds: a pair of [`BoolAttribute`]s,
+    /// each in a directory of its own.
+    type Attributes: Attributes<Self>;
 
     /// Serves one bio. Called in the submitter's context, on many CPUs at once.
     fn submit(&self, bio: Bio<'_>);
@@ -71,6 +72,117 @@ pub(crate) trait BoolAttribute<T> {
 
     /// What is written; anything that `kstrtobool` does not know is [`EINVAL`].
     fn store(of: &T, value: bool) -> Result;
+}
+
+/// The files of a disk, as the core takes them.
+pub(crate) trait Attributes<T> {
+    /// Ends with a null pointer.
+    const GROUPS: &'static [*const attribute_group];
+}
+
+impl<T, A, B> Attributes<T> for (A, B)
+where
+    T: Operations,
+    A: BoolAttribute<T>,
+    B: BoolAttribute<T>,
+{
+    const GROUPS: &'static [*const attribute_group] = &[
+        AttributeFile::<T, A>::GROUP_REF,
+        AttributeFile::<T, B>::GROUP_REF,
+        core::ptr::null(),
+    ];
+}
+
+/// The file of a [`BoolAttribute`].
+struct AttributeFile<T, A>(PhantomData<(T, A)>);
+
+impl<T: Operations, A: BoolAttribute<T>> AttributeFile<T, A> {
+    #[allow(
+        clippy::needless_update,
+        reason = "with lockdep, an attribute has more fields"
+    )]
+    const ATTRIBUTE: device_attribute = device_attribute {
+        attr: attribute {
+            name: A::NAME.to_bytes_with_nul().as_ptr(),
+            mode: 0o644,
+            ..pin_init::zeroed()
+        },
+        __bindgen_anon_1: kernel::bindings::device_attribute__bindgen_ty_1 {
+            show: Some(Self::show_callback),
+        },
+        __bindgen_anon_2: kernel::bindings::device_attribute__bindgen_ty_2 {
+            store: Some(Self::store_callback),
+        },
+    };
+
+    const ATTRIBUTES: [*mut attribute; 2] = [
+        (&raw const Self::ATTRIBUTE_REF.attr).cast_mut(),
+        core::ptr::null_mut(),
+    ];
+    const ATTRIBUTE_REF: &'static device_attribute = &Self::ATTRIBUTE;
+
+    const GROUP: attribute_group = attribute_group {
+        name: A::DIRECTORY.to_bytes_with_nul().as_ptr(),
+        __bindgen_anon_1: kernel::bindings::attribute_group__bindgen_ty_1 {
+            is_visible: Some(Self::is_visible_callback),
+        },
+        __bindgen_anon_2: kernel::bindings::attribute_group__bindgen_ty_2 {
+            attrs: Self::ATTRIBUTES_REF.as_ptr().cast_mut(),
+        },
+        ..pin_init::zeroed()
+    };
+    const ATTRIBUTES_REF: &'static [*mut attribute; 2] = &Self::ATTRIBUTES;
+    const GROUP_REF: &'static attribute_group = &Self::GROUP;
+
+    extern "C" fn is_visible_callback(
+        _kobj: *mut kernel::bindings::kobject,
+        attr: *mut attribute,
+        _index: c_int,
+    ) -> kernel::bindings::umode_t {
+        if A::VISIBLE {
+            // SAFETY: sysfs calls this for the attributes of the group.
+            unsafe { (*attr).mode }
+        } else {
+            0
+        }
+    }
+
+    extern "C" fn show_callback(
+        dev: *mut kernel::bindings::device,
+        _attr: *mut device_attribute,
+        buf: *mut c_char,
+    ) -> isize {
+        // SAFETY: sysfs calls this for a file that `register` has made.
+        let data = unsafe { UnregisteredDisk::<T>::data_of_device(dev) };
+        let digit = if A::show(data) { b'1' } else { b'0' };
+
+        // SAFETY: `buf` has a page.
+        unsafe {
+            buf.write(digit);
+            buf.add(1).write(b'\n');
+            buf.add(2).write(0);
+        }
+        2
+    }
+
+    extern "C" fn store_callback(
+        dev: *mut kernel::bindings::device,
+        _attr: *mut device_attribute,
+        buf: *const c_char,
+        len: usize,
+    ) -> isize {
+        // SAFETY: sysfs calls this for a file that `register` has made.
+        let data = unsafe { UnregisteredDisk::<T>::data_of_device(dev) };
+        let mut value = false;
+
+        from_result(|| {
+            // SAFETY: sysfs ends what was written with a zero.
+            to_result(unsafe { kernel::bindings::kstrtobool(buf, &mut value) })?;
+            A::store(data, value)?;
+            // CAST: No write to sysfs is longer than a page.
+            Ok(len as isize)
+        })
+    }
 }
 
 /// What a disk tells the block layer of itself.
@@ -179,46 +291,6 @@ impl<T: Operations> UnregisteredDisk<T> {
         ..pin_init::zeroed()
     };
 
-    #[allow(
-        clippy::needless_update,
-        reason = "with lockdep, an attribute has more fields"
-    )]
-    const ATTRIBUTE: device_attribute = device_attribute {
-        attr: attribute {
-            name: T::Attribute::NAME.to_bytes_with_nul().as_ptr(),
-            mode: 0o644,
-            ..pin_init::zeroed()
-        },
-        __bindgen_anon_1: kernel::bindings::device_attribute__bindgen_ty_1 {
-            show: Some(Self::show_callback),
-        },
-        __bindgen_anon_2: kernel::bindings::device_attribute__bindgen_ty_2 {
-            store: Some(Self::store_callback),
-        },
-    };
-
-    const ATTRIBUTES: [*mut attribute; 2] = [
-        (&raw const Self::ATTRIBUTE_REF.attr).cast_mut(),
-        core::ptr::null_mut(),
-    ];
-    const ATTRIBUTE_REF: &'static device_attribute = &Self::ATTRIBUTE;
-
-    const GROUP: attribute_group = attribute_group {
-        name: T::Attribute::DIRECTORY.to_bytes_with_nul().as_ptr(),
-        __bindgen_anon_1: kernel::bindings::attribute_group__bindgen_ty_1 {
-            is_visible: Some(Self::is_visible_callback),
-        },
-        __bindgen_anon_2: kernel::bindings::attribute_group__bindgen_ty_2 {
-            attrs: Self::ATTRIBUTES_REF.as_ptr().cast_mut(),
-        },
-        ..pin_init::zeroed()
-    };
-    const ATTRIBUTES_REF: &'static [*mut attribute; 2] = &Self::ATTRIBUTES;
-
-    const GROUPS: [*const attribute_group; 2] = [Self::GROUP_REF, core::ptr::null()];
-    const GROUP_REF: &'static attribute_group = &Self::GROUP;
-    const GROUPS_REF: &'static [*const attribute_group; 2] = &Self::GROUPS;
-
     /// A disk of `sectors` sectors of 512 bytes, with its memory on NUMA node `node`, that `data`
     /// serves and `name` names. [`ENOMEM`], or [`EINVAL`] if the limits make no sense.
     pub(crate) fn new(
@@ -268,7 +340,7 @@ impl<T: Operations> UnregisteredDisk<T> {
             kernel::bindings::device_add_disk(
                 parent,
                 self.disk.as_raw(),
-                Self::GROUPS_REF.as_ptr().cast_mut(),
+                T::Attributes::GROUPS.as_ptr().cast_mut(),
             )
         })?;
         Ok(Disk(self))
@@ -304,56 +376,6 @@ impl<T: Operations> UnregisteredDisk<T> {
 
             Self::data((*part0).bd_disk)
         }
-    }
-
-    extern "C" fn is_visible_callback(
-        _kobj: *mut kernel::bindings::kobject,
-        attr: *mut attribute,
-        _index: c_int,
-    ) -> kernel::bindings::umode_t {
-        if T::Attribute::VISIBLE {
-            // SAFETY: sysfs calls this for the attributes of the group.
-            unsafe { (*attr).mode }
-        } else {
-            0
-        }
-    }
-
-    extern "C" fn show_callback(
-        dev: *mut kernel::bindings::device,
-        _attr: *mut device_attribute,
-        buf: *mut c_char,
-    ) -> isize {
-        // SAFETY: sysfs calls this for the file that `register` has made.
-        let data = unsafe { Self::data_of_device(dev) };
-        let digit = if T::Attribute::show(data) { b'1' } else { b'0' };
-
-        // SAFETY: `buf` has a page.
-        unsafe {
-            buf.write(digit);
-            buf.add(1).write(b'\n');
-            buf.add(2).write(0);
-        }
-        2
-    }
-
-    extern "C" fn store_callback(
-        dev: *mut kernel::bindings::device,
-        _attr: *mut device_attribute,
-        buf: *const c_char,
-        len: usize,
-    ) -> isize {
-        // SAFETY: sysfs calls this for the file that `register` has made.
-        let data = unsafe { Self::data_of_device(dev) };
-        let mut value = false;
-
-        from_result(|| {
-            // SAFETY: sysfs ends what was written with a zero.
-            to_result(unsafe { kernel::bindings::kstrtobool(buf, &mut value) })?;
-            T::Attribute::store(data, value)?;
-            // CAST: No write to sysfs is longer than a page.
-            Ok(len as isize)
-        })
     }
 }
 
@@ -558,6 +580,25 @@ impl<D> Segment<'_, D> {
         }
         #[cfg(not(CONFIG_ARM64))]
         let _ = self.page;
+    }
+}
+
+impl Segment<'_, FromBio> {
+    /// Copies what there is from `offset` on into `to`, as much as fits; the number of bytes.
+    pub(crate) fn copy_to(&self, offset: usize, to: &mut [u8]) -> usize {
+        let len = self.len().saturating_sub(offset).min(to.len());
+
+        self.flush_dcache();
+        // SAFETY: `len` bytes of the segment are left at `offset`, and fit into `to`. Others may
+        // write to the memory of a bio meanwhile; then it is undefined what is copied.
+        unsafe {
+            kernel::bindings::memcpy(
+                to.as_mut_ptr().cast(),
+                self.ptr.as_ptr().wrapping_add(offset).cast(),
+                len,
+            )
+        };
+        len
     }
 }
 

@@ -24,7 +24,6 @@ use kernel::{
         atomic::{
             Acquire,
             Atomic,
-            Relaxed,
             Release, //
         },
         Arc, //
@@ -84,6 +83,19 @@ impl RecoveryWrite<'_> {
     /// The offset of the first byte in its page.
     pub(crate) fn offset_in_page(&self) -> usize {
         (self.to as usize) & kernel::page::PAGE_SIZE.wrapping_sub(1)
+    }
+
+    /// Copies the next bytes into `buffer` instead of where they go, as many as fit and are left, and
+    /// returns how many were copied.
+    pub(crate) fn copy_to(&mut self, buffer: &mut [u8]) -> usize {
+        let len = buffer.len().min(self.bytes);
+        // SAFETY: `buffer` has room for `len` bytes, and `from` is the caller's iterator.
+        let copied = unsafe {
+            kernel::bindings::_copy_from_iter(buffer.as_mut_ptr().cast(), len, self.from)
+        };
+
+        self.bytes = self.bytes.saturating_sub(copied);
+        copied
     }
 
     /// Copies the bytes, past the CPU's caches, and returns how many were copied.
@@ -266,7 +278,6 @@ impl<T: Operations> Drop for DaxDevice<T> {
 /// a live device or none.
 pub(crate) struct FailureLink {
     dax: Atomic<*mut bindings::dax_device>,
-    reported: Atomic<bool>,
 }
 
 impl FailureLink {
@@ -274,19 +285,7 @@ impl FailureLink {
     pub(crate) fn new() -> Self {
         Self {
             dax: Atomic::new(core::ptr::null_mut()),
-            reported: Atomic::new(false),
         }
-    }
-
-    /// Says that there has been a failure that this link was not told of.
-    pub(crate) fn set_reported(&self) {
-        self.reported.store(true, Relaxed);
-    }
-
-    /// Whether a failure has ever been reported: single pages may then be out of the kernel's map.
-    #[inline]
-    pub(crate) fn has_reported(&self) -> bool {
-        self.reported.load(Relaxed)
     }
 
     /// Tells the file system on the device that `len` bytes from `offset` on, in bytes from the
@@ -294,8 +293,6 @@ impl FailureLink {
     ///
     /// `EOPNOTSUPP` if there is no device, or nobody on it who wants to know.
     pub(crate) fn notify_holder(&self, offset: u64, len: u64, flags: c_int) -> Result {
-        self.set_reported();
-
         let _alive = ReadLock::new();
         let dax = self.dax.load(Acquire);
 

@@ -33,9 +33,6 @@ use kernel::{
     prelude::*, //
 };
 
-/// Zeroes, to be copied from.
-static ZEROES: [u8; 4096] = [0; 4096];
-
 /// A range of persistent memory that is mapped into the kernel.
 ///
 /// All offsets are in bytes from its start.
@@ -159,38 +156,28 @@ impl<H: MemoryFailure> Memory<H> {
         })
     }
 
-    /// Copies the bytes from `offset` on into a segment of a read bio.
+    /// Copies the bytes from `offset` on into a segment of a read bio. Fails as
+    /// [`Self::read_bytes`].
+    #[inline]
+    pub(crate) fn read(&self, offset: usize, to: &Segment<'_, ToBio>) -> Result {
+        let from = self.at(offset, to.len())?;
+
+        // SAFETY: Both are valid for `to.len()` bytes.
+        let result = unsafe { copy_mc(to.as_ptr(), from, to.len()) };
+        to.flush_dcache();
+        result
+    }
+
+    /// Copies the bytes from `offset` on into `to`.
     ///
     /// [`EIO`] if the memory fails under the copy, on x86-64: by a machine check, or, with a CPU whose
     /// copies `copy_mc_to_kernel` guards (fast strings, or Xeons known to need it), because
     /// recovery has taken the page out of the kernel's map. Elsewhere that is an oops.
-    #[inline]
-    pub(crate) fn read(&self, offset: usize, to: &Segment<'_, ToBio>) -> Result {
+    pub(crate) fn read_bytes(&self, offset: usize, to: &mut [u8]) -> Result {
         let from = self.at(offset, to.len())?;
-        let to_ptr = to.as_ptr();
 
-        // SAFETY: Both are valid for `to.len()` bytes. The C routines stand other writers to either,
-        // and overlap, as much as a disk does: what is read is then undefined, nothing else.
-        #[cfg(all(CONFIG_ARCH_HAS_COPY_MC, CONFIG_X86_64))]
-        let left = unsafe {
-            kernel::bindings::copy_mc_to_kernel(
-                to_ptr.as_ptr().cast(),
-                from.as_ptr().cast(),
-                // CAST: A segment is at most a bio, shorter than 4 GiB.
-                to.len() as c_uint,
-            )
-        };
-        #[cfg(not(all(CONFIG_ARCH_HAS_COPY_MC, CONFIG_X86_64)))]
-        // SAFETY: As above.
-        let left = unsafe {
-            kernel::bindings::memcpy(to_ptr.as_ptr().cast(), from.as_ptr().cast(), to.len());
-            0
-        };
-        to.flush_dcache();
-        if left != 0 {
-            return Err(EIO);
-        }
-        Ok(())
+        // SAFETY: Both are valid for `to.len()` bytes.
+        unsafe { copy_mc(NonNull::from(&mut *to).cast(), from, to.len()) }
     }
 
     /// Copies a segment of a write bio to the bytes from `offset` on, past the CPU's caches.
@@ -206,21 +193,13 @@ impl<H: MemoryFailure> Memory<H> {
         Ok(())
     }
 
-    /// Writes `len` zeroes from `offset` on, past the CPU's caches. Durable as with
+    /// Copies `from` to the bytes from `offset` on, past the CPU's caches. Durable as with
     /// [`Self::write`].
-    pub(crate) fn zero(&self, offset: usize, len: usize) -> Result {
-        let mut to = self.at(offset, len)?;
-        let mut left = len;
+    pub(crate) fn write_bytes(&self, offset: usize, from: &[u8]) -> Result {
+        let to = self.at(offset, from.len())?;
 
-        while left > 0 {
-            let n = left.min(ZEROES.len());
-
-            // SAFETY: `n` bytes of the range that was checked are left at `to`.
-            unsafe { copy_flushcache(to, NonNull::from(&ZEROES).cast(), n) };
-            // SAFETY: As above.
-            to = unsafe { to.add(n) };
-            left = left.wrapping_sub(n);
-        }
+        // SAFETY: Both are valid for `from.len()` bytes.
+        unsafe { copy_flushcache(to, NonNull::from(from).cast(), from.len()) };
         Ok(())
     }
 
@@ -301,6 +280,43 @@ fn end_of_mapped(_at: usize) -> Option<usize> {
 /// The bit of a page table entry that says that there is a page.
 #[cfg(CONFIG_X86_64)]
 const PRESENT: usize = 1;
+
+/// A page of zeroes.
+pub(crate) fn zeroes() -> &'static [u8; PAGE_SIZE] {
+    // SAFETY: The kernel's page of zeroes, which nobody writes.
+    unsafe { &*(&raw const kernel::bindings::empty_zero_page).cast() }
+}
+
+/// Copies from persistent memory; [`EIO`] if it fails under the copy, see [`Memory::read_bytes`].
+///
+/// # Safety
+///
+/// `to` is valid for writes and `from` for reads of `len` bytes, which may be out of the kernel's
+/// map. `len` is less than 4 GiB.
+#[inline]
+unsafe fn copy_mc(to: NonNull<u8>, from: NonNull<u8>, len: usize) -> Result {
+    // SAFETY: By the caller's promise. The C routines stand other writers to either, and overlap,
+    // as much as a disk does: what is read is then undefined, nothing else.
+    #[cfg(all(CONFIG_ARCH_HAS_COPY_MC, CONFIG_X86_64))]
+    let left = unsafe {
+        kernel::bindings::copy_mc_to_kernel(
+            to.as_ptr().cast(),
+            from.as_ptr().cast(),
+            // CAST: By the caller's promise.
+            len as c_uint,
+        )
+    };
+    #[cfg(not(all(CONFIG_ARCH_HAS_COPY_MC, CONFIG_X86_64)))]
+    // SAFETY: As above.
+    let left = unsafe {
+        kernel::bindings::memcpy(to.as_ptr().cast(), from.as_ptr().cast(), len);
+        0
+    };
+    if left != 0 {
+        return Err(EIO);
+    }
+    Ok(())
+}
 
 /// Copies with non-temporal stores, or stores and write-backs, without a fence.
 ///

@@ -17,6 +17,7 @@ pub(crate) mod block;
 pub(crate) mod dax;
 pub(crate) mod errno;
 pub(crate) mod iomem;
+pub(crate) mod mce;
 pub(crate) mod memory;
 pub(crate) mod nd;
 pub(crate) mod pagemap;

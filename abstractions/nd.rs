@@ -7,7 +7,10 @@
 //! [`drivers/nvdimm/nd.h`](srctree/drivers/nvdimm/nd.h)
 
 use super::{
-    badblocks::BadBlocks,
+    badblocks::{
+        self,
+        BadBlocks, //
+    },
     bindings,
     block::{
         self,
@@ -22,7 +25,10 @@ use core::{
         offset_of,
         ManuallyDrop, //
     },
-    ops::RangeInclusive,
+    ops::{
+        Range,
+        RangeInclusive, //
+    },
     ptr::NonNull, //
 };
 use kernel::{
@@ -511,6 +517,113 @@ impl Region {
         // SAFETY: By the type invariants.
         unsafe { bindings::nvdimm_badblocks_populate(self.as_raw(), list.as_raw(), &range) };
     }
+
+    fn bus(&self) -> *mut bindings::nvdimm_bus {
+        // SAFETY: By the type invariant; the parent of a region is its bus.
+        unsafe { bindings::to_nvdimm_bus((*self.as_raw()).dev.parent) }
+    }
+
+    /// Whether the bus has commands. If not, its provider can't clear errors, and does not know of
+    /// them.
+    pub(crate) fn has_commands(&self) -> bool {
+        // SAFETY: A bus and its descriptor outlive the regions on it.
+        unsafe { (*(*self.bus()).nd_desc).ndctl.is_some() }
+    }
+
+    /// Puts an error at the physical `addresses` on the lists of the bus and of the region, so that
+    /// it is found again when a driver is bound again. Sleeps.
+    pub(crate) fn add_error(&self, addresses: &Range<u64>) -> Result {
+        let bus = self.bus();
+
+        if !self.log_has(addresses) {
+            let len = addresses.end.saturating_sub(addresses.start);
+            // SAFETY: `bus` is valid.
+            to_result(unsafe { bindings::nvdimm_bus_add_badrange(bus, addresses.start, len) })?;
+        }
+        // SAFETY: By the type invariant; the list of a region is initialised before drivers get to
+        // see its namespaces.
+        self.on_region_list(addresses, |list, start, len| unsafe {
+            badblocks::set(list, start, len)
+        })
+    }
+
+    /// Takes the physical `addresses`, which are whole sectors, off the lists of the bus and of the
+    /// region.
+    pub(crate) fn forget_error(&self, addresses: &Range<u64>) {
+        let len = addresses.end.saturating_sub(addresses.start);
+
+        // SAFETY: The bus is valid.
+        unsafe {
+            // CAST: What is forgotten was written by one bio, shorter than 4 GiB.
+            bindings::badrange_forget(
+                &raw mut (*self.bus()).badrange,
+                addresses.start,
+                len as c_uint,
+            )
+        };
+        let _ = self.on_region_list(addresses, |list, start, len| {
+            // SAFETY: As in `add_error`.
+            unsafe { badblocks::clear(list, start, len) };
+            Ok(())
+        });
+    }
+
+    /// Whether one entry of the bus's list has all of `addresses`: adding them again could make it
+    /// smaller (`add_badrange` overwrites the length of an entry that has the same start).
+    fn log_has(&self, addresses: &Range<u64>) -> bool {
+        let mut found = false;
+
+        // SAFETY: The bus is valid; its entries stay while the lock is held.
+        unsafe {
+            let log = &raw mut (*self.bus()).badrange;
+            let head = &raw mut (*log).list;
+
+            kernel::bindings::spin_lock(&raw mut (*log).lock);
+            let mut node = (*head).next;
+            while node != head && !found {
+                let entry = kernel::container_of!(node, bindings::badrange_entry, list);
+
+                found = (*entry).start <= addresses.start
+                    && (*entry).start.saturating_add((*entry).length) >= addresses.end;
+                node = (*node).next;
+            }
+            kernel::bindings::spin_unlock(&raw mut (*log).lock);
+        }
+        found
+    }
+
+    /// Calls `change` with the region's list and what of it the physical `addresses` are, and wakes
+    /// those who poll the region's `badblocks`.
+    fn on_region_list(
+        &self,
+        addresses: &Range<u64>,
+        change: impl FnOnce(*mut bindings::badblocks, u64, u64) -> Result,
+    ) -> Result {
+        let region = self.as_raw();
+        // SAFETY: By the type invariant; these fields do not change.
+        let region_start = unsafe { (*region).ndr_start };
+        let start = addresses.start.saturating_sub(region_start) >> 9;
+        let end = addresses
+            .end
+            .saturating_sub(region_start)
+            .saturating_add(511)
+            >> 9;
+
+        // SAFETY: By the type invariant.
+        let list = unsafe { &raw mut (*region).bb };
+        let result = change(list, start, end.saturating_sub(start));
+
+        // SAFETY: The file is there as long as the region's driver is bound, which all drivers of
+        // its namespaces are unbound before.
+        unsafe {
+            let file = (&raw const (*region).bb_state).read_volatile();
+
+            if !file.is_null() {
+                kernel::bindings::kernfs_notify(file);
+            }
+        }
+        result
+    }
 }
 
 /// A block translation table that serves its namespace: sector mode.
@@ -523,6 +636,8 @@ pub(crate) struct Btt<'bound> {
 
 // SAFETY: libnvdimm detaches a BTT from any thread that holds the device's lock.
 unsafe impl Send for Btt<'_> {}
+// SAFETY: Its list of errors has its own lock; the rest does not change.
+unsafe impl Sync for Btt<'_> {}
 
 impl<'bound> Btt<'bound> {
     /// Starts the disk of a BTT device.

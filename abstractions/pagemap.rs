@@ -33,13 +33,20 @@ use kernel::{
 
 /// Who is told when memory of a page map fails.
 pub(crate) trait MemoryFailure: Send + Sync {
-    /// `nr_pages` pages from page frame `pfn` on have failed.
+    /// `nr_pages` pages from page frame `pfn` on have failed, really or because somebody tries what
+    /// happens then: see [`is_simulated`].
     ///
     /// `EOPNOTSUPP` where nobody knows their users, so that the core finds and kills them.
     ///
     /// The caller holds a reference to the page map that its unmapping waits for: do not wait for
     /// anything that unbinding holds.
     fn memory_failure(&self, pfn: u64, nr_pages: u64, flags: c_int) -> Result;
+}
+
+/// Whether the flags of a memory failure say that the memory is good (`MADV_HWPOISON` and such).
+pub(crate) fn is_simulated(flags: c_int) -> bool {
+    // CAST: One bit.
+    flags & kernel::bindings::mf_flags_MF_SW_SIMULATED as c_int != 0
 }
 
 /// Which physical addresses are to have `struct page`s, and where those are kept.

@@ -17,6 +17,7 @@ mod units;
 #[cfg(test)]
 mod tests {
     use super::units::{
+        intersection,
         Sectors,
         Span, //
     };
@@ -179,6 +180,20 @@ mod tests {
             if span.len() > 0 {
                 prop_assert_eq!(span.is_whole_pages(), covered);
             }
+        }
+
+        #[test]
+        fn an_intersection_has_what_both_have(a in 0..64_u64, n in 0..64_u64, b in 0..64_u64, m in 0..64_u64) {
+            let (a, b) = (a..a + n, b..b + m);
+            let both: Vec<u64> = a.clone().filter(|x| b.contains(x)).collect();
+            prop_assert_eq!(intersection(&a, &b).map_or(Vec::new(), |range| range.collect()), both);
+        }
+
+        #[test]
+        fn sectors_of_addresses_are_those_that_hold_one(base in 0..4096_u64, start in 0..8192_u64, len in 0..8192_u64) {
+            let sectors = Sectors::of_addresses(&(base + start..base + start + len), base);
+            let held: Vec<u64> = (0..64).filter(|s| (0..512).any(|b| (start..start + len).contains(&(s * 512 + b)))).collect();
+            prop_assert_eq!((sectors.start..sectors.start + sectors.len).collect::<Vec<_>>(), held);
         }
 
         #[test]

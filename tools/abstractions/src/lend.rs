@@ -55,8 +55,7 @@ impl Mapping {
     pub fn lock(&self) -> io::Result<()> {
         let start = self.piece(0, self.len());
         // SAFETY: Locking changes no byte and no address.
-        unsafe { mm::mlock(start.cast(), self.len())? };
-        Ok(())
+        Ok(unsafe { mm::mlock(start.cast(), self.len())? })
     }
 
     /// Has `length` bytes from `at` read-only; all of the mapping counts as such then.
