@@ -218,7 +218,6 @@ fn judge(
     match (c, rust) {
         (Shown::Failed(_), Shown::Failed(_)) => worse("it fails under both"),
         (_, Shown::Failed(_)) => worse("it fails"),
-        (Shown::Missing, _) => worse("nd_pmem does not have it"),
         (_, Shown::Missing) => worse("rust_pmem does not have it"),
         (Shown::Skipped(one), Shown::Skipped(other)) => {
             let why = match one == other {
@@ -230,6 +229,7 @@ fn judge(
         (c, rust) if c == rust => (Verdict::Same, String::new()),
         (c, rust) => match differences.explain(test, subtest, c, rust) {
             Some(entry) => (entry.verdict, entry.why.clone()),
+            None if *c == Shown::Missing => worse("nd_pmem does not have it"),
             None => worse("they differ, and differences.toml does not say why"),
         },
     }
@@ -294,13 +294,12 @@ pub fn run(
             let entries = differences.unneeded(&rust.name);
             unneeded.extend(entries.map(|entry| format!("{}: {entry}", rust.name)));
         }
-        let found = counts(&rows[start..]).into_iter();
-        let found = found.filter(|(_, count)| *count > 0);
-        let found: Vec<_> = found
-            .map(|(verdict, count)| format!("{count} {verdict}"))
-            .collect();
+        let found = counts(&rows[start..]);
+        let found = found
+            .iter()
+            .map(|(verdict, count)| format!("{count} {verdict}"));
         tally.heading("Side by side");
-        tally.note(&found.join(", "));
+        tally.note(&found.collect::<Vec<_>>().join(", "));
         for row in &rows[start..] {
             match row.verdict {
                 Verdict::Worse => tally.add(row.result()),
