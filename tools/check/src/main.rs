@@ -274,3 +274,30 @@ fn patterns(words: &[String]) -> Result<Vec<Pattern>> {
         .map(|word| Pattern::new(word).with_context(|| format!("\"{word}\" is no pattern")))
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The tests that run under one driver, and those that run under both, by name.
+    fn divided_by(words: &[&str], everything: bool) -> [String; 2] {
+        let arguments = Arguments::parse_from([&["pmem-check"], words].concat());
+        let tests = [
+            ("tests/selftests/test_a.sh", ""),
+            ("tests/parity/test_b.sh", "# quick\n"),
+            ("tests/parity/test_c.sh", ""),
+        ];
+        let tests = tests.map(|(script, text)| Selftest::parse(Path::new(script), text).unwrap());
+        let (one, both) = divided(&arguments, everything, tests.into());
+        [one, both].map(|tests| tests.iter().map(|test| test.name.as_str()).collect())
+    }
+
+    #[test]
+    fn which_tests_run_under_which_drivers() {
+        assert_eq!(divided_by(&[], true), ["a", "b"]);
+        assert_eq!(divided_by(&["--driver", "nd_pmem"], true), ["a", ""]);
+        assert_eq!(divided_by(&["*"], false), ["abc", ""]);
+        assert_eq!(divided_by(&["--parity"], false), ["", "abc"]);
+        assert_eq!(divided_by(&["--lint"], false), ["", ""]);
+    }
+}
