@@ -1,6 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# How files are mapped: pieces of 2 MiB, as many as the file has, where file and memory lie well (512 for each GiB); pages otherwise.
+# How files are mapped: pieces of 2 MiB, as many as the file has, where file and memory lie well (512 for each GiB); pages
+# otherwise.
 # vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
 # quick
 . "$(dirname "$0")/../lib.sh"

@@ -26,18 +26,23 @@ breaks() {
 	mount_dax "$disk"
 	is "$1: nothing is done" "$(does load)" "0 huge, 0 small;"
 	is "$1: mprotect of a part" "$(does read-only=64K+64K load)" "0 huge, 512 small;"
-	is "$1: and back, the pages are what they were" "$(does read-only=64K+64K load writable "$faults" store)" "0 huge, 512 small;0 huge, 512 small;"
-	is "$1: and back, forgotten and found anew" "$(does read-only=64K+64K load writable forget "$faults" store)" "0 huge, 512 small;2 huge, 0 small;"
+	is "$1: and back, the pages are what they were" "$(does read-only=64K+64K load writable "$faults" store)" \
+		"0 huge, 512 small;0 huge, 512 small;"
+	is "$1: and back, forgotten and found anew" "$(does read-only=64K+64K load writable forget "$faults" store)" \
+		"0 huge, 512 small;2 huge, 0 small;"
 	is "$1: munmap of a part" "$(does unmap=64K+64K verify=0+64K verify=128K+3968K)" "0 huge, 496 small;"
 	is "$1: MADV_DONTNEED of a part" "$(does forget=64K+64K verify)" "1 huge, 0 small;"
 	# Where a file gives up blocks, all of it is unmapped.
-	is "$1: a page punched out" "$(does "run=fallocate -p -o 1M -l 4K $MNT/file" verify=0+1M load=1M+4K verify=1028K+3068K)" "1 huge, 512 small;"
+	is "$1: a page punched out" "$(does "run=fallocate -p -o 1M -l 4K $MNT/file" verify=0+1M load=1M+4K verify=1028K+3068K)" \
+		"1 huge, 512 small;"
 	is "$1: punched out and stored to" "$(does "run=fallocate -p -o 1M -l 4K $MNT/file" store verify)" "1 huge, 512 small;"
-	is "$1: 2 MiB punched out, allocated and stored to" "$(does "run=fallocate -p -o 2M -l 2M $MNT/file && fallocate -o 2M -l 2M $MNT/file" store verify)" \
+	is "$1: 2 MiB punched out, allocated and stored to" \
+		"$(does "run=fallocate -p -o 2M -l 2M $MNT/file && fallocate -o 2M -l 2M $MNT/file" store verify)" \
 		"2 huge, 0 small;"
 	is "$1: truncated to 3 MiB" "$(does "run=truncate -s 3M $MNT/file" verify=0+3M "$faults" load=3M+4K)" \
 		"1 huge, 256 small;page 768 code 2 lsb 0 address 0x300000;load: 1 pages, 1 refused, 0 not the pattern;0 huge, 0 small;"
-	is "$1: truncated to 2 MiB, made longer and stored to" "$(does "run=truncate -s 2M $MNT/file && fallocate -l 4M $MNT/file" store verify)" \
+	is "$1: truncated to 2 MiB, made longer and stored to" \
+		"$(does "run=truncate -s 2M $MNT/file && fallocate -l 4M $MNT/file" store verify)" \
 		"2 huge, 0 small;"
 	umount $MNT
 }

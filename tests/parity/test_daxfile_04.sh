@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# Which files are DAX: none, those with the flag (their own, or inherited from their directory), or all, as the mount says; a flag that is
-# set on a file takes effect when nobody has the file open any more.
+# Which files are DAX: none, those with the flag (their own, or inherited from their directory), or all, as the mount says; a
+# flag that is set on a file takes effect when nobody has the file open any more.
 # vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
 . "$(dirname "$0")/../lib.sh"
 
@@ -48,7 +48,8 @@ flags() {
 	seen "$1: and the options are said to be" "$(awk '$2 == "'$MNT'" { print $4 }' /proc/mounts)"
 	seen "$1: lsattr" "$(lsattr -R $MNT | awk '/file|flagged|plain/ { print $2, $1 }' | sort)"
 	check "$1: MAP_SYNC on one with the flag" pmem-io map-write --sync --durable flush $MNT/flagged/file
-	is "$1: on one without" "$(pmem-io map --sync --length 4K $MNT/plain/file load 2>&1)" "pmem-io: mmap: Operation not supported (os error 95)"
+	is "$1: on one without" "$(pmem-io map --sync --length 4K $MNT/plain/file load 2>&1)" \
+		"pmem-io: mmap: Operation not supported (os error 95)"
 	for option in dax=inode dax=always dax=never dax; do
 		remount $option
 		case $option in

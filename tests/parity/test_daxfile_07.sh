@@ -1,6 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# Pages of a DAX file that a pipe holds are not given to another file: truncating, punching or removing the file waits until they are read.
+# Pages of a DAX file that a pipe holds are not given to another file: truncating, punching or removing the file waits until
+# they are read.
 # vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
 # quick
 . "$(dirname "$0")/../lib.sh"

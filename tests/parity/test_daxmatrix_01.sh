@@ -1,7 +1,9 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# What the kernel does with the pages of a mapping: of DAX files, of device DAX, and of a disk without struct pages, which the page cache serves.
+# What the kernel does with the pages of a mapping: of DAX files, of device DAX, and of a disk without struct pages, which the
+# page cache serves.
 # vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
+# quick
 . "$(dirname "$0")/../lib.sh"
 
 cleanup() {

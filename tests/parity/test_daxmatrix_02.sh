@@ -1,6 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# RDMA from and to a mapping, over the software device rxe on loopback: memory of a DAX file can't be registered, that of device DAX can.
+# RDMA from and to a mapping, over the software device rxe on loopback: memory of a DAX file can't be registered, that of device
+# DAX can.
 # vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
 . "$(dirname "$0")/../lib.sh"
 
@@ -35,7 +36,8 @@ refuses() {
 	is "$1: nothing is transferred" "$(writes "$2" strace -f -o /tmp/daxmatrix_02.trace -e trace=ioctl)" "client 1, server 1"
 	is "$1: as no memory was registered" "$(grep "Couldn't" /tmp/daxmatrix_02.client | head -n 1)" "Couldn't allocate MR"
 	# libibverbs asks with too little room at first.
-	is "$1: errno" "$(sed -n 's/.* RDMA_VERBS_IOCTL, .* = -1 \([A-Z]*\) .*/\1/p' /tmp/daxmatrix_02.trace | grep -v ENOSPC | tail -n 1)" "$3"
+	is "$1: errno" \
+		"$(sed -n 's/.* RDMA_VERBS_IOCTL, .* = -1 \([A-Z]*\) .*/\1/p' /tmp/daxmatrix_02.trace | grep -v ENOSPC | tail -n 1)" "$3"
 }
 
 # sum OFFSET: of 64 KiB of the device.

@@ -1,6 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# Device DAX is mapped in pieces of its alignment, 4 KiB or 2 MiB: one fault for each, and a mapping that lies otherwise is refused.
+# Device DAX is mapped in pieces of its alignment, 4 KiB or 2 MiB: one fault for each, and a mapping that lies otherwise is
+# refused.
 # vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
 . "$(dirname "$0")/../lib.sh"
 

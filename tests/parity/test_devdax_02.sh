@@ -27,7 +27,8 @@ maps() {
 	echo >$trace/trace
 	check "$1: the first and the last pages stored to" pmem-io map --length 1G "$dax" store=0+64K store=1023M+1M
 	is "$1: faults of stores" "$(faults)" "1 of 1 GiB, 0 of 2 MiB, 0 of 4 KiB"
-	is "$1: loaded from" "$(pmem-io map --length 1G --read-only "$dax" verify=0+64K verify=1023M+1M smaps=KernelPageSize | tr '\n' ';')" \
+	is "$1: loaded from" \
+		"$(pmem-io map --length 1G --read-only "$dax" verify=0+64K verify=1023M+1M smaps=KernelPageSize | tr '\n' ';')" \
 		"verify: 16 pages;verify: 256 pages;smaps: 1048576 kB;"
 	is "$1: faults of loads" "$(faults)" "1 of 1 GiB, 0 of 2 MiB, 0 of 4 KiB"
 	is "$1: 2 MiB" "$(pmem-io map --length 2M "$dax" load 2>&1)" "pmem-io: mmap: Invalid argument (os error 22)"

@@ -19,7 +19,7 @@ data() {
 	check "$1: what is written to it is on the disk" cmp -n 4194304 -i "$((start * 512 + 4096)):4096" "/dev/$disk" "/dev/$2"
 }
 
-plan 23
+plan 24
 load_driver
 disk=$(labelled_disk -m fsdax -M mem)
 clean_disk "$disk"
@@ -51,6 +51,10 @@ for type in ext4 xfs; do
 done
 check "aligned: fsck" xfs_repair -n "/dev/$aligned"
 
+make_fs xfs "$odd" -m reflink=0 --unsupported 2>/dev/null
+mount_dax "$odd"
+check "misaligned, xfs: mounted without DAX" grep -q "^/dev/$odd .*dax=never" /proc/mounts
+umount $MNT
 make_fs ext4 "$odd"
 dmesg -C
 answers "misaligned, ext4: with DAX" sh -c "mount -o dax=always /dev/$odd $MNT 2>&1 | head -n 1 | sed 's/on .*//'; mountpoint -q $MNT"

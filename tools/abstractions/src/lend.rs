@@ -55,7 +55,8 @@ impl Mapping {
     pub fn lock(&self) -> io::Result<()> {
         let start = self.piece(0, self.len());
         // SAFETY: Locking changes no byte and no address.
-        Ok(unsafe { mm::mlock(start.cast(), self.len())? })
+        unsafe { mm::mlock(start.cast(), self.len())? };
+        Ok(())
     }
 
     /// Has `length` bytes from `at` read-only; all of the mapping counts as such then.
