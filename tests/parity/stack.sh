@@ -28,6 +28,9 @@ clean_disk() {
 fio_verifies() {
 	fio_file=$1
 	shift
+	case $fio_file in
+	/dev/*) [ -b "$fio_file" ] || return ;; # fio would make a file of it
+	esac
 	fio --name=verified --filename="$fio_file" --randseed=1 --direct=1 --rw=randwrite --size=16M \
 		--bssplit=4k/50:12k/20:64k/20:256k/10 --blockalign=4k --ioengine=io_uring --iodepth=8 \
 		--verify=crc32c --verify_fatal=1 --verify_dump=0 --end_fsync=1 --output-format=terse "$@"
