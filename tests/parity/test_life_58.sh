@@ -49,7 +49,7 @@ region=$(labelled_region)
 pmem-io fill --length 2M "/dev/$disk" --seed 1
 busy "/dev/$disk" --allow_file_create=0 --filename="/dev/$disk" --direct=1 --offset=8M --size=16M --ioengine=libaio --iodepth=8 --numjobs=2
 answers "ndctl, of a disk in use" sh -c "ndctl disable-region $region 2>&1 | sed 's/region[0-9]*/regionN/'"
-answers "the bus's own switch" sh -c "echo $region >/sys/bus/nd/drivers/nd_region/unbind"
+answers "the bus's own switch, after that" sh -c "echo $region >/sys/bus/nd/drivers/nd_region/unbind"
 ends "raw"
 check_fails "raw: no disk" test -e "/dev/$disk"
 is "raw: nothing in iomem" "$(grep -c "$namespace" /proc/iomem)" 0
