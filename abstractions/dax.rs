@@ -139,29 +139,61 @@ impl<T: Operations> DaxDevice<T> {
         recovery_write: Some(Self::recovery_write_callback),
     };
 
+    /// How many devices a freed synchronous one may be found in until it is given up.
+    const TRIES: usize = 256;
+
     /// `EOPNOTSUPP` where the architecture has no DAX, [`ENOMEM`].
     pub(crate) fn new(ops: Arc<T>, properties: Properties) -> Result<Self> {
+        let this = if properties.synchronous {
+            Self::alloc(ops)?
+        } else {
+            Self::alloc_asynchronous(ops)?
+        };
+
+        // SAFETY: By the type invariant.
+        unsafe {
+            bindings::set_dax_nocache(this.dax.as_ptr());
+            bindings::set_dax_nomc(this.dax.as_ptr());
+            if properties.synchronous {
+                bindings::set_dax_synchronous(this.dax.as_ptr());
+            }
+        }
+        this.set_write_cache(properties.write_cache);
+        Ok(this)
+    }
+
+    fn alloc(ops: Arc<T>) -> Result<Self> {
         let private = core::ptr::from_ref::<T>(&ops).cast_mut();
 
         // SAFETY: `ops` is kept until the device is dead: see `drop`.
         let dax = unsafe { bindings::alloc_dax(private.cast(), const { &Self::OPS }) };
         let dax = from_err_ptr(dax)?;
         // INVARIANT: `alloc_dax` gives the first reference.
-        let this = Self {
+        Ok(Self {
             dax: NonNull::new(dax).ok_or(ENOMEM)?,
             ops,
-        };
+        })
+    }
 
-        // SAFETY: By the type invariant.
-        unsafe {
-            bindings::set_dax_nocache(dax);
-            bindings::set_dax_nomc(dax);
-            if properties.synchronous {
-                bindings::set_dax_synchronous(dax);
+    /// A device that is not synchronous.
+    ///
+    /// `alloc_dax` of Linux 7.2 does not clear the flags of a freed device whose memory it uses
+    /// again, and nothing takes back that a device is synchronous: `MAP_SYNC` would be granted where
+    /// a store is not durable. Such devices are held until there is another one; `EOPNOTSUPP` if
+    /// there is none.
+    fn alloc_asynchronous(ops: Arc<T>) -> Result<Self> {
+        let mut stale = KVec::new();
+
+        for _ in 0..Self::TRIES {
+            let this = Self::alloc(ops.clone())?;
+
+            // SAFETY: By the type invariant.
+            if !unsafe { bindings::dax_synchronous(this.dax.as_ptr()) } {
+                return Ok(this);
             }
+            stale.push(this, GFP_KERNEL)?;
         }
-        this.set_write_cache(properties.write_cache);
-        Ok(this)
+        Err(eopnotsupp())
     }
 
     /// Whether the CPU's caches are written back for durability.
