@@ -110,16 +110,8 @@ impl<'bound> Personality<'bound> {
         let ns = dev.namespace()?;
 
         if dev.is_btt() {
-            let bound: &'bound Device<Bound> = dev;
-            let sector = Sector {
-                btt: Btt::attach(&ns)?,
-                flush: LastFlush(Flush::new(bound.region())),
-                region: bound.region(),
-                namespace: half_open(&ns.range()),
-            };
-
             return Ok(Self::Sector(KBox::pin_init(
-                mce::Listener::new(Ok(sector)),
+                mce::Listener::new(Sector::new(dev, &ns)),
                 GFP_KERNEL,
             )?));
         }
@@ -141,7 +133,7 @@ impl<'bound> Personality<'bound> {
 
         match (self, event) {
             (Self::Sector(s), Event::RevalidatePoison) => s.btt.read_errors(region),
-            (Self::Sector(s), Event::RevalidateRegion) => s.btt.follow_read_only(),
+            (Self::Sector(s), Event::RevalidateRegion) => s.follow_read_only(),
             (Self::Memory(m), Event::RevalidatePoison) => m.media.errors().read_log(),
             (Self::Memory(m), Event::RevalidateRegion) => dev.follow_read_only(&m.disk),
         }
@@ -151,6 +143,40 @@ impl<'bound> Personality<'bound> {
         match self {
             Self::Sector(s) => s.flush.0,
             Self::Memory(m) => m.flush.0,
+        }
+    }
+}
+
+impl<'bound> Sector<'bound> {
+    fn new(dev: &'bound Device<Core<'_>>, ns: &Namespace<'bound, '_>) -> Result<Self> {
+        let bound: &'bound Device<Bound> = dev;
+        let region = bound.region();
+        let this = Self {
+            btt: Btt::attach(ns)?,
+            flush: LastFlush(Flush::new(region)),
+            region,
+            namespace: half_open(&ns.range()),
+        };
+
+        if !region.is_synchronous() {
+            dev_warn!(
+                dev.as_ref(),
+                "sector mode is read-only where a flush has to wait for the host\n"
+            );
+        }
+        this.follow_read_only();
+        Ok(this)
+    }
+
+    /// Makes the disk read-only, or writable again, as the region is.
+    ///
+    /// Always read-only where the provider's flush is asynchronous: `nd_btt` flushes with a spinlock
+    /// held, and can't wait then.
+    fn follow_read_only(&self) {
+        if self.region.is_synchronous() {
+            self.btt.follow_read_only();
+        } else {
+            self.btt.set_read_only();
         }
     }
 }

@@ -678,6 +678,14 @@ impl<'bound> Btt<'bound> {
             bindings::nvdimm_check_and_set_ro((*(*self.btt.as_ptr()).btt).btt_disk);
         }
     }
+
+    /// Makes the BTT's disk read-only.
+    pub(crate) fn set_read_only(&self) {
+        // SAFETY: The BTT is attached, so that it has a disk.
+        unsafe {
+            kernel::bindings::set_disk_ro((*(*self.btt.as_ptr()).btt).btt_disk, true);
+        }
+    }
 }
 
 impl Drop for Btt<'_> {
