@@ -61,3 +61,44 @@ again() {
 	check "$1: its file after the driver was loaded anew" pmem-io verify $MNT/file --seed 8
 	umount $MNT
 }
+
+# becomes PROVIDER NAMESPACE MODE OPTION…: 1 row; its disk, if it has one then.
+becomes() {
+	provider=$1 namespace=$2
+	shift 2
+	make_namespace -e "$namespace" -m "$@" >/tmp/provider.json
+	seen "$provider: $*: told" "$(jq -r '"\(.mode) \(.map) \(.size) \(.blockdev) \(.align) \(.sector_size)"' /tmp/provider.json)"
+	disk=$(jq -r '.blockdev // empty' /tmp/provider.json)
+}
+
+# serves PROVIDER NAMESPACE: 35 rows: raw, fsdax, devdax, and raw again.
+serves() {
+	disk=$(disk_of "$2")
+	seen "$1: the disk's name" "$disk"
+	bus "$1" "$2"
+	disk "$1, raw" "$disk"
+	keeps "$1, raw" "$disk"
+	files "$1, raw" "$disk"
+	again "$1, raw" "$disk"
+	for map in mem dev; do
+		becomes "$1" "$2" fsdax -M $map
+		disk "$1, fsdax, map in $map" "$disk"
+		files "$1, fsdax, map in $map" "$disk"
+		again "$1, fsdax, map in $map" "$disk"
+	done
+	becomes "$1" "$2" devdax
+	chardev=$(jq -r '.daxregion.devices[0].chardev' /tmp/provider.json)
+	check "$1, devdax: stored to" pmem-io map-write --length $BYTES "/dev/$chardev" --seed 9
+	check "$1, devdax: read" pmem-io map-verify --length $BYTES "/dev/$chardev" --seed 9
+	becomes "$1" "$2" raw
+	keeps "$1, raw again" "$disk"
+}
+
+# serves_sectors PROVIDER NAMESPACE: 10 rows.
+serves_sectors() {
+	becomes "$1" "$2" sector
+	disk "$1, sector" "$disk"
+	keeps "$1, sector" "$disk"
+	files "$1, sector" "$disk"
+	again "$1, sector" "$disk"
+}

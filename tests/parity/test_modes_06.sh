@@ -3,6 +3,7 @@
 # Namespaces of one region: the names of their disks, names and uuids given to them, sizes that can't be had, and what is left of the names
 # when one is destroyed or all are found again.
 # vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
+# quick
 . "$(dirname "$0")/../lib.sh"
 
 cleanup() {
