@@ -139,9 +139,6 @@ impl<T: Operations> DaxDevice<T> {
         recovery_write: Some(Self::recovery_write_callback),
     };
 
-    /// How many devices a freed synchronous one may be found in until it is given up.
-    const TRIES: usize = 256;
-
     /// `EOPNOTSUPP` where the architecture has no DAX, [`ENOMEM`].
     pub(crate) fn new(ops: Arc<T>, properties: Properties) -> Result<Self> {
         let this = if properties.synchronous {
@@ -182,16 +179,17 @@ impl<T: Operations> DaxDevice<T> {
     /// a store is not durable. Such devices are held until there is another one; `EOPNOTSUPP` if
     /// there is none.
     fn alloc_asynchronous(ops: Arc<T>) -> Result<Self> {
-        let mut stale = KVec::new();
+        const TRIES: usize = 64;
+        let mut stale = KBox::new([const { None }; TRIES], GFP_KERNEL)?;
 
-        for _ in 0..Self::TRIES {
+        for place in stale.iter_mut() {
             let this = Self::alloc(ops.clone())?;
 
             // SAFETY: By the type invariant.
             if !unsafe { bindings::dax_synchronous(this.dax.as_ptr()) } {
                 return Ok(this);
             }
-            stale.push(this, GFP_KERNEL)?;
+            *place = Some(this);
         }
         Err(eopnotsupp())
     }
