@@ -294,12 +294,13 @@ pub fn run(
             let entries = differences.unneeded(&rust.name);
             unneeded.extend(entries.map(|entry| format!("{}: {entry}", rust.name)));
         }
-        let found = counts(&rows[start..]);
-        let found = found
-            .iter()
-            .map(|(verdict, count)| format!("{count} {verdict}"));
+        let found = counts(&rows[start..]).into_iter();
+        let found = found.filter(|(_, count)| *count > 0);
+        let found: Vec<_> = found
+            .map(|(verdict, count)| format!("{count} {verdict}"))
+            .collect();
         tally.heading("Side by side");
-        tally.note(&found.collect::<Vec<_>>().join(", "));
+        tally.note(&found.join(", "));
         for row in &rows[start..] {
             match row.verdict {
                 Verdict::Worse => tally.add(row.result()),
@@ -469,12 +470,14 @@ mod tests {
     #[test]
     fn a_subtest_of_one_driver_alone() {
         let [one, two] = ["1..1/ok 1 a", "1..2/ok 1 a/ok 2 b"].map(|text| ran(&[text]));
-        let mut all = list(&[["*", "*", "*", "equal"]]);
-        let found = rows(&two, &one, &mut all);
+        let found = rows(&two, &one, &mut list(&[["*", "*", "*", "equal"]]));
         assert_eq!(found[1].1, Verdict::Worse);
         assert_eq!(found[1].2, "rust_pmem does not have it");
-        let found = rows(&one, &two, &mut all);
+        let found = rows(&one, &two, &mut list(&[]));
+        assert_eq!(found[1].1, Verdict::Worse);
         assert_eq!(found[1].2, "nd_pmem does not have it");
+        let mut ours = list(&[["b", "not there", "pass", "better"]]);
+        assert_eq!(rows(&one, &two, &mut ours)[1].1, Verdict::Better);
     }
 
     #[test]
