@@ -26,7 +26,8 @@ use crate::{
     units::{
         intersection,
         Sectors,
-        Span, //
+        Span,
+        SECTOR_SHIFT, //
     },
     PAGE_SHIFT, //
 };
@@ -35,13 +36,16 @@ use core::ops::{
     RangeInclusive, //
 };
 use kernel::{
+    page::PAGE_SIZE,
     prelude::*,
     sync::{
         atomic::{
             Atomic,
             Relaxed, //
         },
+        new_mutex,
         Arc,
+        Mutex,
         SetOnce, //
     }, //
 };
@@ -51,6 +55,9 @@ use kernel::{
 pub(crate) struct ErrorList<'bound> {
     #[pin]
     list: BadBlocks,
+    /// Held by who adds to the list. Holds whether it had to be made coarser.
+    #[pin]
+    coarser: Mutex<bool>,
     region: &'bound Region,
     namespace: RangeInclusive<u64>,
     data: RangeInclusive<u64>,
@@ -66,15 +73,20 @@ impl<'bound> ErrorList<'bound> {
         namespace: RangeInclusive<u64>,
         data: RangeInclusive<u64>,
     ) -> impl PinInit<mce::Listener<Self>, Error> + 'bound {
-        mce::Listener::new(try_pin_init!(Self {
+        let list = try_pin_init!(Self {
             list <- BadBlocks::new(),
-            _: { region.read_errors(&list, &data) },
+            coarser <- new_mutex!(false),
             region,
             namespace,
             data,
             reported: Atomic::new(false),
             file: SetOnce::new(),
-        }? Error))
+        }? Error);
+
+        mce::Listener::new(list.pin_chain(|list| {
+            list.read_log();
+            Ok(())
+        }))
     }
 
     /// The list itself, for the block layer.
@@ -89,10 +101,84 @@ impl<'bound> ErrorList<'bound> {
         Ok(())
     }
 
-    /// Adds what the bus has learnt since.
+    /// Adds what the bus knows.
     pub(crate) fn read_log(&self) {
-        self.region.read_errors(&self.list, &self.data);
+        let mut coarser = self.coarser.lock();
+
+        self.region.for_each_error(|addresses| {
+            if let Some(addresses) = intersection(&addresses, &half_open(&self.data)) {
+                self.add(&addresses, &mut coarser);
+            }
+        });
+        drop(coarser);
         self.notify();
+    }
+
+    /// Adds the physical `addresses`, which are in the data area.
+    fn add(&self, addresses: &Range<u64>, coarser: &mut bool) {
+        let Sectors { start, len } = Sectors::of_addresses(addresses, *self.data.start());
+        let end = start.saturating_add(len);
+        let mut at = start;
+
+        // As long as an entry can be, so that there is room for each.
+        while at < end {
+            let len = end.wrapping_sub(at).min(BadBlocks::LONGEST);
+
+            if self.list.count() >= self.room() {
+                if !*coarser {
+                    pr_warn!("more errors than their list holds: good blocks between bad ones are listed as well\n");
+                }
+                *coarser = true;
+                self.make_room();
+            }
+            if self.list.set(at, len).is_err() {
+                pr_warn!("the list of errors is full: sector {at} is not on it\n");
+            }
+            at = at.saturating_add(len);
+        }
+    }
+
+    /// How many entries the list may have: what it holds, and no more than a page of text, since the
+    /// kernel warns of a longer one when the disk's `badblocks` is read.
+    fn room(&self) -> usize {
+        let mut sectors = self.data.end().saturating_sub(*self.data.start()) >> SECTOR_SHIFT;
+        // "START LENGTH\n", the length being 512 at most.
+        let mut line = "0 512\n".len();
+
+        while sectors >= 10 {
+            sectors /= 10;
+            line = line.saturating_add(1);
+        }
+        (PAGE_SIZE / line)
+            .min(BadBlocks::CAPACITY)
+            .saturating_sub(2)
+    }
+
+    /// Makes one entry of what is in the same page, or, where that does not make enough room, in
+    /// the same 8 KiB, 16 KiB… 256 KiB, which is the longest that an entry can be.
+    fn make_room(&self) {
+        let size = self.data.end().saturating_sub(*self.data.start()) >> SECTOR_SHIFT;
+        let mut unit = (PAGE_SIZE >> SECTOR_SHIFT) as u64;
+
+        while unit <= BadBlocks::LONGEST && self.list.count() > self.room() / 4 * 3 {
+            let mut index = 0_usize;
+
+            while let Some((start, len)) = self.list.entry(index) {
+                let block = start & !unit.wrapping_sub(1);
+                let end = block.saturating_add(unit).min(size.saturating_add(1));
+
+                match self.list.entry(index.saturating_add(1)) {
+                    Some((next, _)) if next < end && start.saturating_add(len) < end => {
+                        let len = end.saturating_sub(block);
+
+                        self.list.clear(block, len);
+                        let _ = self.list.set(block, len);
+                    }
+                    _ => index = index.saturating_add(1),
+                }
+            }
+            unit = unit.saturating_mul(2);
+        }
     }
 
     /// Says that pages may be out of the kernel's map, listed or not.
@@ -116,14 +202,7 @@ impl<'bound> ErrorList<'bound> {
             );
             return;
         };
-        let sectors = Sectors::of_addresses(&data, *self.data.start());
-
-        if self.list.set(sectors.start, sectors.len).is_err() {
-            pr_warn!(
-                "the list of bad blocks is full: {:#x} is not on it\n",
-                data.start
-            );
-        }
+        self.add(&data, &mut self.coarser.lock());
         self.notify();
     }
 

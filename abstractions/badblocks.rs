@@ -7,13 +7,14 @@
 use super::bindings;
 use kernel::{
     error::to_result,
+    page::PAGE_SIZE,
     prelude::*,
     types::Opaque, //
 };
 
 /// A list of bad 512-byte sectors, sorted; the kernel's, so that the block layer can show it.
 ///
-/// It holds 512 entries of at most 512 sectors each.
+/// It holds [`CAPACITY`](Self::CAPACITY) entries of at most [`LONGEST`](Self::LONGEST) sectors.
 #[pin_data(PinnedDrop)]
 pub(crate) struct BadBlocks {
     #[pin]
@@ -26,6 +27,12 @@ unsafe impl Send for BadBlocks {}
 unsafe impl Sync for BadBlocks {}
 
 impl BadBlocks {
+    /// How many entries there can be.
+    pub(crate) const CAPACITY: usize = PAGE_SIZE / size_of::<u64>();
+
+    /// How many sectors an entry can have.
+    pub(crate) const LONGEST: u64 = 512;
+
     /// An empty list. [`ENOMEM`].
     pub(crate) fn new() -> impl PinInit<Self, Error> {
         try_pin_init!(Self {
@@ -62,6 +69,31 @@ impl BadBlocks {
             unsafe { bindings::badblocks_check(self.as_raw(), start, len, &mut first, &mut count) };
         // An entry that begins before the range is reported with its own start.
         (found != 0).then_some(first.max(start))
+    }
+
+    /// The number of entries.
+    pub(crate) fn count(&self) -> usize {
+        // SAFETY: As in `is_empty`.
+        let count = unsafe { (&raw const (*self.as_raw()).count).read_volatile() };
+
+        usize::try_from(count).unwrap_or(0)
+    }
+
+    /// The start and the length of the entry at `index`.
+    ///
+    /// Who writes to the disk's `badblocks` meanwhile may make it another one.
+    pub(crate) fn entry(&self, index: usize) -> Option<(u64, u64)> {
+        if index >= self.count().min(Self::CAPACITY) {
+            return None;
+        }
+        // SAFETY: The list is a page of `CAPACITY` entries: 1 bit, 54 bits of start, 9 of length
+        // less 1 (`BB_OFFSET`, `BB_LEN`).
+        let entry = unsafe { (*self.as_raw()).page.add(index).read_volatile() };
+
+        Some((
+            (entry & 0x7fff_ffff_ffff_fe00) >> 9,
+            (entry & 0x1ff).wrapping_add(1),
+        ))
     }
 
     /// Adds the `len` sectors from `start` on; [`ENOSPC`] if the list has no room for all of them.

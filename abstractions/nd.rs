@@ -7,10 +7,7 @@
 //! [`drivers/nvdimm/nd.h`](srctree/drivers/nvdimm/nd.h)
 
 use super::{
-    badblocks::{
-        self,
-        BadBlocks, //
-    },
+    badblocks,
     bindings,
     block::{
         self,
@@ -506,18 +503,6 @@ impl Region {
         unsafe { bindings::is_nvdimm_sync(self.as_raw()) }
     }
 
-    /// Adds the part of the bus's error list that is in `range` (physical addresses) to `list`,
-    /// whose sector 0 is at the start of `range`. Sleeps.
-    pub(crate) fn read_errors(&self, list: &BadBlocks, range: &RangeInclusive<u64>) {
-        let range = kernel::bindings::range {
-            start: *range.start(),
-            end: *range.end(),
-        };
-
-        // SAFETY: By the type invariants.
-        unsafe { bindings::nvdimm_badblocks_populate(self.as_raw(), list.as_raw(), &range) };
-    }
-
     fn bus(&self) -> *mut bindings::nvdimm_bus {
         // SAFETY: By the type invariant; the parent of a region is its bus.
         unsafe { bindings::to_nvdimm_bus((*self.as_raw()).dev.parent) }
@@ -573,6 +558,15 @@ impl Region {
     fn log_has(&self, addresses: &Range<u64>) -> bool {
         let mut found = false;
 
+        self.for_each_error(|entry| {
+            found |= entry.start <= addresses.start && entry.end >= addresses.end;
+        });
+        found
+    }
+
+    /// Calls `see` with the physical addresses of each entry of the bus's list, also of other
+    /// regions'. It must not sleep.
+    pub(crate) fn for_each_error(&self, mut see: impl FnMut(Range<u64>)) {
         // SAFETY: The bus is valid; its entries stay while the lock is held.
         unsafe {
             let log = &raw mut (*self.bus()).badrange;
@@ -580,16 +574,15 @@ impl Region {
 
             kernel::bindings::spin_lock(&raw mut (*log).lock);
             let mut node = (*head).next;
-            while node != head && !found {
+            while node != head {
                 let entry = kernel::container_of!(node, bindings::badrange_entry, list);
+                let start = (*entry).start;
 
-                found = (*entry).start <= addresses.start
-                    && (*entry).start.saturating_add((*entry).length) >= addresses.end;
+                see(start..start.saturating_add((*entry).length));
                 node = (*node).next;
             }
             kernel::bindings::spin_unlock(&raw mut (*log).lock);
         }
-        found
     }
 
     /// Calls `change` with the region's list and what of it the physical `addresses` are, and wakes
