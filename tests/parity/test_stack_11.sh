@@ -1,13 +1,13 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# A bad block below the device mapper: EIO on the right sector alone, SIGBUS on the right page of a DAX file, and a write heals it
-# from above.
+# A bad block below the device mapper, or in a partition: EIO on the right sector alone, SIGBUS on the right page of a DAX file, and
+# a write heals it from above.
 # vm: --bare --append memmap=128M$512M
 # quick
 . "$(dirname "$0")/../provider/lib.sh"
 . "$(dirname "$0")/stack.sh"
 
-need dmsetup
+need dmsetup sfdisk
 cleanup() {
 	umount $MNT 2>/dev/null
 	dmsetup remove_all --noudevsync --noudevrules
@@ -54,7 +54,7 @@ bad_file() {
 	umount $MNT
 }
 
-plan 28
+plan 33
 provide nr_regions=2 pages=1
 FIRST=$DISK
 SECOND=$(disk_of "$(namespaces pmem_provider | sed -n 2p)")
@@ -69,3 +69,14 @@ dm_create stripe "0 65536 striped 2 128 /dev/$FIRST 0 /dev/$SECOND 4096"
 bad stripe 10000 "$FIRST" $((39 * 128 + 10000 - 78 * 128))
 bad_file stripe
 dm_remove stripe
+
+# A partition: the list is of the disk, the sector of the partition.
+printf 'label: gpt\nstart=2048, size=32768\n' | sfdisk -q "/dev/$FIRST"
+pmem-io fill --direct "/dev/${FIRST}p1" --length 4M
+provider bad 2M+512
+is "partition: listed for the disk" "$(badblocks_of "$FIRST")" "4096+1"
+seen "partition: a read of the bad sector" "$(pmem-io pread --direct "/dev/${FIRST}p1" --offset 1M --length 512 2>&1)"
+check "partition: the sectors before" pmem-io verify --direct "/dev/${FIRST}p1" --length 1M
+check "partition: the sectors behind" pmem-io verify --direct "/dev/${FIRST}p1" --offset $(((1 << 20) + 512)) --length 1M
+pmem-io fill --direct "/dev/${FIRST}p1" --offset 1M --length 4K
+is "partition: written, it is healed" "$(badblocks_of "$FIRST")" ""
