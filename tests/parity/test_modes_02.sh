@@ -3,7 +3,7 @@
 # What each form of a namespace costs: RAM, as MemFree and the kernel's own count of what page maps take say it, and capacity; and that
 # its data begin where the alignment says. Raw, sector, fsdax and devdax, page map in RAM or on the device, aligned to 4 KiB, 2 MiB and
 # 1 GiB.
-# vm: --nvdimm size=4G,labels
+# vm: --nvdimm size=4G,labels --nvdimm size=2G
 # timeout: 300
 . "$(dirname "$0")/../lib.sh"
 
@@ -94,7 +94,7 @@ devdax() {
 	fi
 }
 
-plan 78
+plan 94
 load_driver
 modprobe device_dax
 region=$(labelled_region)
@@ -128,4 +128,20 @@ for align in 4096 $((2 * MIB)) $((1024 * MIB)); do
 	costs "$form" $MAP 0 -m devdax -M dev -a $align
 	capacity "$form" "$(jq .size /tmp/modes_02.json)" $((SIZE - $(rounded $((MAP + 8192)) $align)))
 	devdax "$form" $align
+done
+
+# Without a label: the namespace is all of its region.
+align=$((1024 * MIB))
+for namespace in $(namespaces ACPI.NFIT); do
+	has_labels "$namespace/.." || break
+done
+for form in "fsdax -M mem" "fsdax -M dev" "devdax -M mem" "devdax -M dev"; do
+	# shellcheck disable=SC2086 # words
+	make_namespace -e "$namespace" -a "$align" -m $form >/tmp/modes_02.json
+	disk=$(jq -r '.blockdev // empty' /tmp/modes_02.json)
+	seen "no label, $form, $align: capacity, of 2 GiB" "$(jq .size /tmp/modes_02.json)"
+	case $form in
+	fsdax*) fsdax "no label, $form, $align" "$align" ;;
+	*) devdax "no label, $form, $align" "$align" ;;
+	esac
 done
