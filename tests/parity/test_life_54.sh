@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 # What a driver is asked to bind or unbind that it can't: seeds without memory, namespaces that another personality has, what is
-# bound already, info blocks that contradict each other, and what is no device.
+# bound already, a copy of another's info block, and what is no device.
 # vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
 # quick
 . "$(dirname "$0")/../lib.sh"
@@ -72,7 +72,7 @@ is "who has what in the end" "$(for namespace in $fsdax $sector $devdax $raw; do
 check "they serve: pfn" pmem-io fill --direct --length 1M "/dev/$(disk_of "$fsdax")"
 check "they serve: btt" pmem-io fill --direct --length 1M "/dev/$(disk_of "$sector")"
 
-# The info block of a page map is written into a raw namespace: from the next binding on it counts, where its uuid is right.
+# The info block of a page map is copied into a raw namespace: it names the namespace that it is for, and does not count here.
 # shellcheck disable=SC2016 # for sh
 as_raw "$fsdax" sh -c 'dd if="$1" of=/tmp/pfn.block bs=4K skip=1 count=1 status=none' sh
 dd if=/tmp/pfn.block of="/dev/$(disk_of "$raw")" bs=4K seek=1 oflag=direct conv=notrunc status=none
