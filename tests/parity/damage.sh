@@ -24,7 +24,7 @@ keep_memory() {
 # damaged NAME MIB [SECOND]: for each line of standard input, TEXT|WHAT|OFFSET|HEX, what becomes of the memory that was kept when
 # these bytes are in it, and whether the block is left alone. WHAT is `block` for the info block, at 4K, with the right checksum unless
 # the bytes are in that; and in its copy at SECOND where that is given (a BTT's; then the disk's data is looked at, too); `first` for
-# the one at 4K alone; `memory` for anything.
+# the one at 4K alone; `memory` for anything. Further PARAMETERS of the provider are in the environment.
 damaged() {
 	load_driver
 	# shellcheck disable=SC2016 # for perl
@@ -64,7 +64,7 @@ damaged() {
 				my $piece = substr($memory, $at, $length - $at < 1 << 20 ? $length - $at : 1 << 20);
 				syswrite($mem, $piece) == length $piece or die "write: $!";
 			}
-			system("dmesg -C; insmod $provider keep=1 size=" . ($size << 20)) == 0 or die "insmod";
+			system("dmesg -C; insmod $provider keep=1 size=" . ($size << 20) . " " . ($ENV{PARAMETERS} // "")) == 0 or die "insmod";
 			slurp($_) for glob "$devices/ndbus*/wait_probe";
 			my @state;
 			for (map { m,([^/]*)/driver$, ? $1 : () } glob "$devices/*/driver") {
@@ -80,7 +80,8 @@ damaged() {
 			my %said;
 			for (split /\n/, `dmesg -t`) {
 				$said{"failed with $1"} = 1 if /probe with driver .* failed with error (-\d+)/;
-				next if /probe with driver|unable to guarantee|loading out|taint|rust_pmem-vm/ || !/(namespace|pfn|dax|btt)0|pmem\d/;
+				# Not the stack of a warning, nor what the kernel says only so often.
+				next if /Buffer I\/O error|\+0x[0-9a-f]+\/0x|probe with driver|unable to guarantee|loading out|taint|rust_pmem-vm/ || !/(namespace|pfn|dax|btt)0|pmem\d/;
 				s/0x[0-9a-f]+|[0-9a-f]{12,}/X/g;
 				$said{$_} = 1;
 			}
