@@ -46,7 +46,9 @@ damaged "fsdax, map on the device" 64 <<-END
 	intact again|block|0|4e
 END
 provider_cleanup
-provide size=$((64 << 20))
+# Memory that is mapped with struct pages as it is needs no info block for a page map in RAM.
+export PARAMETERS=pages=0
+provide size=$((64 << 20)) pages=0
 make_fsdax "$NAMESPACE" mem >/dev/null
 keep_memory 64
 damaged "fsdax, map in RAM" 64 <<-END
