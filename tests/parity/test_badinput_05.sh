@@ -12,7 +12,7 @@ plain=$(basename "$(readlink -f "/sys/block/$(plain_disk)/device")")
 note_writes "driver" "/sys/bus/nd/drivers/$DRIVER" bind -- "$(e820_ns)"
 note "driver: bound already" "$(env echo "$plain" 2>&1 >"/sys/bus/nd/drivers/$DRIVER/bind" | sed 's/.*: //')."
 rm -f "$ROWS.names"
-sed 's/namespace[0-9][0-9]*\.0/namespaceN.0/' $ROWS >$ROWS.names
+sed "s/\"$(e820_ns)\"/the e820 one/" $ROWS >$ROWS.names
 mv $ROWS.names $ROWS
 
 disk=$(labelled_disk -m fsdax -M mem -s 32M)
