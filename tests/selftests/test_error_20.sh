@@ -32,8 +32,8 @@ all_fail() {
 
 [ "$DRIVER" = rust_pmem ] || skip_all "C leaves out what does not fit"
 plan 15
-provide
-bad_pages 0 299
+provide bad=0+4K
+bad_pages 1 299
 is "300 bad pages" "$(covered)" 300
 is "are 300 entries" "$(wc -l <"/sys/block/$DISK/badblocks")" 300
 dmesg -C
