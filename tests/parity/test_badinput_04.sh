@@ -47,15 +47,18 @@ done
 
 # Made, then found in less memory, or in more.
 for mode in "fsdax -M mem" "fsdax -M dev" sector devdax; do
-	provide size=$((64 << 20))
+	# Sector mode can't wait for a flush.
+	dimm=1
+	[ "$mode" != sector ] || dimm=0
+	provide size=$((64 << 20)) dimm=$dimm
 	# shellcheck disable=SC2086 # two words
 	make_namespace -e "$NAMESPACE" -m $mode >/dev/null 2>&1
 	provider_cleanup
 	for size in 62 32 16 2 1 96; do
-		served "$mode of 64M, in ${size}M" keep=1 size=$((size << 20))
+		served "$mode of 64M, in ${size}M" keep=1 dimm=$dimm size=$((size << 20))
 	done
-	served "$mode of 64M, in 64M less a page" keep=1 size=$(((64 << 20) - 4096))
-	served "$mode of 64M, whole again" keep=1 size=$((64 << 20))
+	served "$mode of 64M, in 64M less a page" keep=1 dimm=$dimm size=$(((64 << 20) - 4096))
+	served "$mode of 64M, whole again" keep=1 dimm=$dimm size=$((64 << 20))
 done
 
 # A hole.

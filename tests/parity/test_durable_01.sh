@@ -40,8 +40,8 @@ echo 'write back' >"/sys/block/$DISK/queue/write_cache"
 is "queue/write_cache says write back again: fsync" "$(flushes io "/dev/$DISK" direct write:4096 fsync)" 1
 counts fsdax "$(make_fsdax "$NAMESPACE")"
 # By 4 KiB: a sector of its own is 4 flushes: data, two of the log, the map.
-counts sector "$(make_namespace -e "$NAMESPACE" -m sector -l 4096 | jq -r .blockdev)"
 provider_cleanup
 provide pages=1 dimm=0
 counts "raw, no flush known" "$DISK"
 is "region says nothing of flushes" "$(cat "$ND/region"*/deep_flush 2>&1 | grep -c 'No such file')" 1
+counts sector "$(make_namespace -e "$NAMESPACE" -m sector -l 4096 | jq -r .blockdev)"

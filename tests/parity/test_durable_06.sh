@@ -38,6 +38,9 @@ provide pages=1
 gives_up raw "$DISK"
 disk=$(make_fsdax "$NAMESPACE" dev)
 gives_up fsdax "$disk"
+# Sector mode can't wait for a flush.
+provider_cleanup
+provide pages=1 dimm=0
 disk=$(make_namespace -e "$NAMESPACE" -m sector -l 512 | jq -r .blockdev)
 gives_up sector "$disk"
 
