@@ -3,7 +3,6 @@
 # How often the region is flushed by what a program does to the disk itself: raw, fsdax and sector mode, and where the memory needs no
 # flush as far as the platform says (no FUA).
 # vm: --bare --append memmap=128M$512M
-# quick
 . "$(dirname "$0")/../provider/lib.sh"
 . "$(dirname "$0")/durable.sh"
 

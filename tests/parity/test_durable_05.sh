@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # The region's deep_flush: a 1 written to it flushes, whether a disk is bound or not, and answers what the flush did.
 # vm: --bare --append memmap=128M$512M
+# quick
 . "$(dirname "$0")/../provider/lib.sh"
 . "$(dirname "$0")/durable.sh"
 
