@@ -15,7 +15,7 @@ of_kernel() {
 of_disk() {
 	lsblk -bJO "/dev/$2" | jq -r '.blockdevices[0] | to_entries[] | select(.key != "disk-seq" and .key != "maj:min" and .key != "min") |
 		"lsblk " + .key + ": " + (.value | tostring)' | same_numbers | note_lines "$1"
-	note_answer "$1: blkid" sh -c "blkid -p /dev/$2 | tr -s ' ' | sed 's/^[^:]*: //'"
+	note_answer "$1: blkid" sh -c "blkid -p /dev/$2 | tr -s ' ' | sed 's/^[^:]*: //; s/\bUUID=[^ ]*/UUID=…/'"
 	note "$1: /proc/partitions" "$(awk -v disk="$2" '$4 == disk { print $1, $3 }' /proc/partitions)"
 	note "$1: the node" "$(stat -c '%F %Hr %A %U %G' "/dev/$2")"
 }
