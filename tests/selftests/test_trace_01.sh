@@ -57,6 +57,8 @@ plan 14
 load_driver
 namespace=$(e820_ns)
 disk=$(e820_disk)
+# Its bus has commands.
+nvdimm=$(disk_of "$(nfit_ns)")
 shows block:block_bio_queue dd if="/dev/$disk" of=/dev/null bs=4k count=1 iflag=direct
 shows block:block_bio_complete dd if="/dev/$disk" of=/dev/null bs=4k count=1 iflag=direct
 shows copy_mc_to_kernel dd if="/dev/$disk" of=/dev/null bs=4k count=1 iflag=direct
@@ -64,7 +66,9 @@ shows __memcpy_flushcache dd if=/dev/zero of="/dev/$disk" bs=4k count=1 oflag=di
 shows nvdimm_flush dd if=/dev/zero of="/dev/$disk" bs=4k count=1 conv=fsync
 echo "0 8" >"/sys/block/$disk/badblocks"
 shows badblocks_check dd if="/dev/$disk" of=/dev/null bs=4k count=1 iflag=direct
-shows nvdimm_clear_poison dd if=/dev/zero of="/dev/$disk" bs=4k count=1 oflag=direct
+echo "0 8" >"/sys/block/$nvdimm/badblocks"
+shows nvdimm_clear_poison dd if=/dev/zero of="/dev/$nvdimm" bs=4k count=1 oflag=direct
+dd if=/dev/zero of="/dev/$disk" bs=4k count=1 oflag=direct status=none
 make_fs ext4 "$disk"
 mount_dax "$disk"
 fallocate -l 2M $MNT/file
