@@ -167,6 +167,16 @@ tap_end() {
 trap tap_end EXIT
 trap 'exit 1' INT TERM
 
+# wait_for SECONDS COMMAND…: until it succeeds, no longer than that.
+wait_for() {
+	wait_tries=$(($1 * 10))
+	shift
+	until "$@"; do
+		[ $((wait_tries -= 1)) -gt 0 ] || return
+		sleep 0.1
+	done
+}
+
 # ---- drivers ----
 
 # load_providers: what makes namespaces of the machine's memory, as udev would load it.

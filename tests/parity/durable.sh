@@ -54,7 +54,7 @@ says() {
 	done)"
 }
 
-# region_of NAMESPACE: its name.
-region_of() {
+# region_with NAMESPACE: the name of its region.
+region_with() {
 	basename "$(readlink -f "$ND/$1/..")"
 }

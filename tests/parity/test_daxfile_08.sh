@@ -3,28 +3,21 @@
 # A page of a DAX file is declared dead by MADV_HWPOISON: who did it and who wants to know are told, by the page on XFS with
 # reverse mapping, by the mapped piece elsewhere, as ext4 and XFS without it leave that to the memory manager.
 # vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
-. "$(dirname "$0")/../lib.sh"
+. "$(dirname "$0")/told.sh"
 
 cleanup() {
 	echo 0 >/proc/sys/vm/memory_failure_early_kill
 	umount $MNT 2>/dev/null
 	modprobe -r device_dax dax_pmem
-	rm -f /tmp/daxfile_08.*
+	rm -f /tmp/told.*
 }
 
 # other POISON: what another process, which has all of the file mapped, is told when this one poisons; and what it finds then.
 other() {
-	rm -f /tmp/daxfile_08.*
-	pmem-io map --length 4M "$file" load run="touch /tmp/daxfile_08.ready; until [ -e /tmp/daxfile_08.done ]; do sleep 0.05; done" \
-		told >/tmp/daxfile_08.other 2>&1 &
-	pid=$!
-	until [ -e /tmp/daxfile_08.ready ]; do
-		sleep 0.05
-	done
+	begin --length 4M "$file"
 	pmem-io map --length 4M "$file" load "$1" >/dev/null || :
-	touch /tmp/daxfile_08.done
-	wait $pid
-	tail -n 1 /tmp/daxfile_08.other
+	end
+	was_told
 }
 
 # rows NAME FILE

@@ -3,13 +3,13 @@
 # A page is declared dead from outside (hwpoison-inject), in a file, in free space, in the file system's own records: XFS, where
 # it holds the DAX device, shuts down for its records; ext4 does not want to know.
 # vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
-. "$(dirname "$0")/../lib.sh"
+. "$(dirname "$0")/told.sh"
 
 cleanup() {
 	echo 0 >/proc/sys/vm/memory_failure_early_kill
 	umount $MNT 2>/dev/null
 	modprobe -r hwpoison_inject
-	rm -f /tmp/daxfile_09.*
+	rm -f /tmp/told.*
 }
 
 # kill_at NAME ADDRESS: what the kernel answers, and says.
@@ -31,17 +31,10 @@ files() {
 	fallocate -l 4M $MNT/file
 	pmem-io map $MNT/file store >/dev/null
 	address=$(pmem-io phys --offset 1028K $MNT/file)
-	rm -f /tmp/daxfile_09.*
-	pmem-io map $MNT/file load run="touch /tmp/daxfile_09.ready; until [ -e /tmp/daxfile_09.done ]; do sleep 0.05; done" \
-		told >/tmp/daxfile_09.other 2>&1 &
-	pid=$!
-	until [ -e /tmp/daxfile_09.ready ]; do
-		sleep 0.05
-	done
+	begin $MNT/file
 	kill_at "$name: a page of a mapped file" "$address"
-	touch /tmp/daxfile_09.done
-	wait $pid
-	seen "$name: the process that maps it is told" "$(tail -n 1 /tmp/daxfile_09.other)"
+	end
+	seen "$name: the process that maps it is told" "$(was_told)"
 	kill_at "$name: the same page again" "$address"
 	check "$name: the file system lives" sh -c "echo x >$MNT/other && sync -f $MNT"
 	kill_at "$name: a page that no file has" $((start + (220 << 20)))

@@ -3,34 +3,27 @@
 # A machine check in a DAX file on XFS: the process that maps the page is told, the page alone is lost, and listed; one in the
 # records of XFS shuts it down.
 # vm: --bare --nvdimm size=512M,labels
-. "$(dirname "$0")/../lib.sh"
+. "$(dirname "$0")/told.sh"
 
 cleanup() {
 	echo 0 >/proc/sys/vm/memory_failure_early_kill
 	umount $MNT 2>/dev/null
 	modprobe -r device_dax dax_pmem
 	unload_driver
-	rm -f /tmp/daxfile_10.*
+	rm -f /tmp/told.* /tmp/daxfile_10.json
 }
 
 # strikes FILE ADDRESS: a machine check there; what a process that has all of the file mapped is told.
 strikes() {
-	rm -f /tmp/daxfile_10.*
-	pmem-io map --length 4M "$1" load run="touch /tmp/daxfile_10.ready; until [ -e /tmp/daxfile_10.done ]; do sleep 0.05; done" \
-		told >/tmp/daxfile_10.other 2>&1 &
-	pid=$!
-	until [ -e /tmp/daxfile_10.ready ]; do
-		sleep 0.05
-	done
+	begin --length 4M "$1"
 	dmesg -C
 	host mce $(($2))
 	tries=0
 	until dmesg | grep -q 'recovery action' || [ $((tries += 1)) -gt 100 ]; do
 		sleep 0.1
 	done
-	touch /tmp/daxfile_10.done
-	wait $pid
-	tail -n 1 /tmp/daxfile_10.other
+	end
+	was_told
 }
 
 said() {

@@ -3,22 +3,7 @@
 # Device DAX is mapped in pieces of its alignment, 4 KiB or 2 MiB: one fault for each, and a mapping that lies otherwise is
 # refused.
 # vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
-. "$(dirname "$0")/../lib.sh"
-
-trace=/sys/kernel/tracing
-
-cleanup() {
-	echo nop >$trace/current_tracer
-	echo >$trace/set_ftrace_filter
-	modprobe -r device_dax dax_pmem
-}
-
-# faults: how many the kernel mapped, of which size, since the last time.
-faults() {
-	printf '%d of 1 GiB, %d of 2 MiB, %d of 4 KiB' "$(grep -c ' vmf_insert_folio_pud ' $trace/trace)" \
-		"$(grep -c ' vmf_insert_folio_pmd ' $trace/trace)" "$(grep -c ' vmf_insert_page_mkwrite ' $trace/trace)"
-	echo >$trace/trace
-}
+. "$(dirname "$0")/devdax.sh"
 
 # maps ALIGN FAULTS PAGESIZE
 maps() {
@@ -43,8 +28,6 @@ maps() {
 
 plan 26
 load_driver
-modprobe device_dax
-echo 'vmf_insert_folio_pud vmf_insert_folio_pmd vmf_insert_page_mkwrite' >$trace/set_ftrace_filter
-echo function >$trace/current_tracer
+watch_faults
 maps 4096 "0 of 1 GiB, 0 of 2 MiB, 2048 of 4 KiB" 4
 maps 2097152 "0 of 1 GiB, 4 of 2 MiB, 0 of 4 KiB" 2048

@@ -2,21 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # Device DAX aligned to 1 GiB is mapped by 1 GiB: one fault.
 # vm: --bare --nvdimm size=5G,labels
-. "$(dirname "$0")/../lib.sh"
-
-trace=/sys/kernel/tracing
-
-cleanup() {
-	echo nop >$trace/current_tracer
-	echo >$trace/set_ftrace_filter
-	modprobe -r device_dax dax_pmem
-}
-
-faults() {
-	printf '%d of 1 GiB, %d of 2 MiB, %d of 4 KiB' "$(grep -c ' vmf_insert_folio_pud ' $trace/trace)" \
-		"$(grep -c ' vmf_insert_folio_pmd ' $trace/trace)" "$(grep -c ' vmf_insert_page_mkwrite ' $trace/trace)"
-	echo >$trace/trace
-}
+. "$(dirname "$0")/devdax.sh"
 
 # maps MAP
 maps() {
@@ -37,8 +23,6 @@ maps() {
 
 plan 16
 load_driver
-modprobe device_dax
-echo 'vmf_insert_folio_pud vmf_insert_folio_pmd vmf_insert_page_mkwrite' >$trace/set_ftrace_filter
-echo function >$trace/current_tracer
+watch_faults
 maps mem
 maps dev

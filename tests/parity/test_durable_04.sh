@@ -7,7 +7,7 @@
 
 plan 13
 load_driver
-says "e820" "$(e820_disk)" "$(region_of "$(e820_ns)")"
+says "e820" "$(e820_disk)" "$(region_with "$(e820_ns)")"
 region=$(labelled_region)
 for mode in fsdax raw sector; do
 	disk=$(labelled_disk -m $mode -s 64M)

@@ -18,22 +18,13 @@ refused() {
 	seen "$1: rmmod" "$(rmmod "$DRIVER" 2>&1 | sed 's/.*Module [^ ]* //')"
 }
 
-# wait_for COMMAND…: up to five seconds.
-wait_for() {
-	for _ in $(seq 50); do
-		! "$@" || return 0
-		sleep 0.1
-	done
-	return 1
-}
-
 need fio xfs_io mkswap
 plan 19
 provide size=$((128 << 20)) pages=1
 fio --name=busy --filename="/dev/$DISK" --direct=1 --rw=randrw --bs=4k --size=32M --ioengine=libaio --iodepth=8 \
 	--verify=crc32c --time_based --runtime=3 >/tmp/fio 2>&1 &
 fio=$!
-check "fio has it open" wait_for sh -c "find /proc/[0-9]*/fd -lname /dev/$DISK 2>/dev/null | grep -q ."
+check "fio has it open" wait_for 5 sh -c "find /proc/[0-9]*/fd -lname /dev/$DISK 2>/dev/null | grep -q ."
 refused "fio"
 refused "fio, again"
 status=0
@@ -54,7 +45,7 @@ for options in "" "-o dax"; do
 	exec 5>/tmp/commands
 	rm /tmp/commands
 	printf 'mmap -rw 0 64k\nmwrite -S 0x61 0 4k\nopen /dev/null\nclose\n' >&5
-	check "ext4${options:+, $options}: mapped" wait_for grep -q /mnt/file "/proc/$xfs_io/maps"
+	check "ext4${options:+, $options}: mapped" wait_for 5 grep -q /mnt/file "/proc/$xfs_io/maps"
 	refused "ext4${options:+, $options}, mapped"
 	printf 'mread -v 0 16\nmunmap\nquit\n' >&5
 	exec 5>&-

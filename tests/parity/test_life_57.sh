@@ -4,44 +4,13 @@
 # that is added to the running machine.
 # vm: --bare --virtio-pmem size=64M --slots 1
 # timeout: 240
-. "$(dirname "$0")/../lib.sh"
+. "$(dirname "$0")/life.sh"
 
 VIRTIO=/sys/bus/virtio/drivers/virtio_pmem
 
 cleanup() {
 	umount $MNT 2>/dev/null
 	[ -e "$VIRTIO/$device" ] || echo "$device" >$VIRTIO/bind
-}
-
-# wait_for COMMAND…: up to ten seconds.
-wait_for() {
-	for _ in $(seq 100); do
-		! "$@" || return 0
-		sleep 0.1
-	done
-	return 1
-}
-
-# busy PATH OPTIONS OF fio…: fio is running, and has a file below this path open.
-busy() {
-	busy_path=$1
-	shift
-	fio --name=busy --rw=randrw --bs=4k --ioengine=psync --fsync=16 --time_based --runtime=60 "$@" >/tmp/fio 2>&1 &
-	fio=$!
-	until [ -n "$(find /proc/[0-9]*/fd -lname "$busy_path*" 2>/dev/null)" ]; do
-		kill -0 $fio || return
-		sleep 0.1
-	done
-	sleep 1
-}
-
-# ends NAME: how fio ends when its disk is gone.
-ends() {
-	ends_begin=$(date +%s)
-	ends_status=0
-	wait "$fio" || ends_status=$?
-	is "$1: fio ends with an error, soon" "$((ends_status != 0)) $(($(date +%s) - ends_begin < 20))" "1 1"
-	sed 's/^/# /' /tmp/fio | grep -i error | sort -u
 }
 
 gone() {
@@ -59,13 +28,13 @@ namespace=$(virtio_ns)
 disk=$(disk_of "$namespace")
 device=$(find $VIRTIO/ -name 'virtio[0-9]*' -printf '%f')
 pmem-io fill --length 4M "/dev/$disk" --seed 1
-busy "/dev/$disk" --allow_file_create=0 --filename="/dev/$disk" --direct=1 --offset=8M --size=16M
+busy "/dev/$disk" --allow_file_create=0 --filename="/dev/$disk" --direct=1 --offset=8M --size=16M --ioengine=psync --fsync=16
 check "raw: the provider is unbound" sh -c "echo $device >$VIRTIO/unbind"
 ends raw
 check "raw: no disk" gone
 check "raw: nothing in iomem" sh -c '! grep -q namespace /proc/iomem'
 check "raw: the provider comes back" sh -c "echo $device >$VIRTIO/bind"
-check "raw: a disk" wait_for back
+check "raw: a disk" wait_for 10 back
 disk=$(disk_of "$namespace")
 check "raw: what was synced is there" pmem-io verify --length 4M "/dev/$disk" --seed 1
 
@@ -74,13 +43,13 @@ mount_dax "$disk"
 truncate -s 2M $MNT/file
 pmem-io fill $MNT/file --seed 2
 sync
-busy $MNT/ --directory=$MNT --size=8M
+busy $MNT/ --directory=$MNT --size=8M --ioengine=psync --fsync=16
 check "ext4: the provider is unbound" sh -c "echo $device >$VIRTIO/unbind"
 ends ext4
 check "ext4: umount" umount $MNT
 check "ext4: no disk" gone
 check "ext4: the provider comes back" sh -c "echo $device >$VIRTIO/bind"
-check "ext4: a disk" wait_for back
+check "ext4: a disk" wait_for 10 back
 disk=$(disk_of "$namespace")
 check "ext4: mended" sh -c "e2fsck -p /dev/$disk >/dev/null || [ \$? -le 1 ]"
 check "ext4: mounted again" mount_dax "$disk"
@@ -89,7 +58,7 @@ umount $MNT
 
 host add virtio-pmem size=32M >/dev/null
 # shellcheck disable=SC2016 # for sh
-check "added: a second disk" wait_for sh -c '[ "$(find /sys/block -name "pmem*" | wc -l)" = 2 ]'
+check "added: a second disk" wait_for 10 sh -c '[ "$(find /sys/block -name "pmem*" | wc -l)" = 2 ]'
 other=$(find /sys/block -name 'pmem*' -printf '%f\n' | grep -v "^$disk\$")
 check "added: written" pmem-io fill --length 4M "/dev/$other" --seed 3
 check "added: read" pmem-io verify --direct --length 4M "/dev/$other" --seed 3

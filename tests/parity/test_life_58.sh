@@ -4,40 +4,10 @@
 # with its driver and comes back; an NVDIMM is added to the running machine.
 # vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
 # timeout: 240
-. "$(dirname "$0")/../lib.sh"
+. "$(dirname "$0")/life.sh"
 
 cleanup() {
 	umount $MNT 2>/dev/null
-}
-
-# wait_for COMMAND…: up to ten seconds.
-wait_for() {
-	for _ in $(seq 100); do
-		! "$@" || return 0
-		sleep 0.1
-	done
-	return 1
-}
-
-# busy PATH OPTIONS OF fio…: fio is running, and has a file below this path open.
-busy() {
-	busy_path=$1
-	shift
-	fio --name=busy --rw=randrw --bs=4k --time_based --runtime=60 "$@" >/tmp/fio 2>&1 &
-	fio=$!
-	until [ -n "$(find /proc/[0-9]*/fd -lname "$busy_path*" 2>/dev/null)" ]; do
-		kill -0 $fio || return
-		sleep 0.1
-	done
-	sleep 1
-}
-
-# ends NAME: how fio ends when its disk is gone.
-ends() {
-	ends_begin=$(date +%s)
-	ends_status=0
-	wait "$fio" || ends_status=$?
-	is "$1: fio ends with an error, soon" "$((ends_status != 0)) $(($(date +%s) - ends_begin < 20))" "1 1"
 }
 
 need fio
@@ -83,7 +53,7 @@ provider=$(find /sys/bus/*/drivers/*/ -maxdepth 1 -name 'ACPI0012*')
 check "the provider is unbound" sh -c "echo ${provider##*/} >${provider%/*}/unbind"
 seen "disks that are left" "$(find /sys/block -name 'pmem*' | wc -l)"
 check "it is bound" sh -c "echo ${provider##*/} >${provider%/*}/bind"
-check "the same disks" wait_for sh -c "[ \"\$(find /sys/block -name 'pmem*' | sort)\" = '$before' ]"
+check "the same disks" wait_for 10 sh -c "[ \"\$(find /sys/block -name 'pmem*' | sort)\" = '$before' ]"
 settle
 host add nvdimm size=32M >/dev/null
-check "an NVDIMM that is added has a disk" wait_for sh -c "[ \$(find /sys/block -name 'pmem*' | wc -l) -gt $(printf '%s\n' "$before" | wc -l) ]"
+check "an NVDIMM that is added has a disk" wait_for 10 sh -c "[ \$(find /sys/block -name 'pmem*' | wc -l) -gt $(printf '%s\n' "$before" | wc -l) ]"

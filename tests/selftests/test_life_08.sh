@@ -16,15 +16,6 @@ bound() {
 	[ -e "/sys/bus/nd/drivers/$DRIVER/$NAMESPACE" ]
 }
 
-# wait_for COMMAND…: up to five seconds.
-wait_for() {
-	for _ in $(seq 50); do
-		! "$@" || return 0
-		sleep 0.1
-	done
-	return 1
-}
-
 unbinding() {
 	kill -0 "$unbind" 2>/dev/null
 }
@@ -41,7 +32,7 @@ xfs_io=$!
 exec 5>/tmp/commands
 rm /tmp/commands
 printf 'mmap -rw 0 1m\nmwrite -S 0x61 0 1m\n' >&5
-check "it is mapped" wait_for grep -q /mnt/file "/proc/$xfs_io/maps"
+check "it is mapped" wait_for 5 grep -q /mnt/file "/proc/$xfs_io/maps"
 sleep 0.5
 
 echo "$NAMESPACE" >"/sys/bus/nd/drivers/$DRIVER/unbind" 5>&- &

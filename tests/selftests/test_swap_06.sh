@@ -30,15 +30,6 @@ refuses() {
 	sed 's/^/# /' /tmp/said
 }
 
-# wait_for COMMAND…: up to five seconds.
-wait_for() {
-	for _ in $(seq 50); do
-		! "$@" || return 0
-		sleep 0.1
-	done
-	return 1
-}
-
 both_drivers
 need pmemctl dmsetup mdadm losetup sfdisk xfs_io mkswap
 plan 32
@@ -55,7 +46,7 @@ refuses "a mount" "$disk is mounted at $MNT (ext4)"
 # In another mount namespace only.
 unshare -m sleep 60 &
 sleeper=$!
-wait_for sh -c "[ \"\$(readlink /proc/$sleeper/ns/mnt)\" != \"\$(readlink /proc/self/ns/mnt)\" ]"
+wait_for 5 sh -c "[ \"\$(readlink /proc/$sleeper/ns/mnt)\" != \"\$(readlink /proc/self/ns/mnt)\" ]"
 umount $MNT
 refuses "a mount that only another process sees" "$disk is mounted at $MNT (ext4), as process $sleeper (sleep) sees it"
 kill "$sleeper"
@@ -100,14 +91,14 @@ xfs_io=$!
 exec 5>/tmp/commands
 rm /tmp/commands
 printf 'mmap -r 0 4k\nopen /dev/null\nclose\n' >&5
-wait_for grep -q "/dev/$disk" "/proc/$xfs_io/maps"
+wait_for 5 grep -q "/dev/$disk" "/proc/$xfs_io/maps"
 refuses "a mapping" "process $xfs_io (xfs_io) has $disk mapped"
 printf 'quit\n' >&5
 exec 5>&-
 wait "$xfs_io"
 
 printf 'label: gpt\nsize=320M\n' | sfdisk -q "/dev/$disk" 2>/dev/null
-wait_for test -e "/dev/${disk}p1"
+wait_for 5 test -e "/dev/${disk}p1"
 make_fs xfs "${disk}p1"
 mkdir -p $MNT
 mount "/dev/${disk}p1" $MNT

@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=sh
+#
+# For tests in which memory fails that another process has mapped.
+#
+#	. "$(dirname "$0")/told.sh"
+#	begin --length 4M FILE
+#	…
+#	end
+#	seen "what it was told" "$(was_told)"
+
+# shellcheck source=../lib.sh
+. "$(dirname "$0")/../lib.sh"
+
+# begin ARGUMENTS OF pmem-io map: another process has touched all of it, and keeps it mapped.
+begin() {
+	rm -f /tmp/told.*
+	pmem-io map "$@" load run="touch /tmp/told.ready; until [ -e /tmp/told.done ]; do sleep 0.05; done" told >/tmp/told.other 2>&1 &
+	told_pid=$!
+	until [ -e /tmp/told.ready ]; do
+		sleep 0.05
+	done
+}
+
+# end: until here.
+end() {
+	touch /tmp/told.done
+	wait "$told_pid"
+}
+
+was_told() {
+	tail -n 1 /tmp/told.other
+}
