@@ -31,10 +31,7 @@ use crate::{
     },
     PAGE_SHIFT, //
 };
-use core::ops::{
-    Range,
-    RangeInclusive, //
-};
+use core::ops::Range;
 use kernel::{
     page::PAGE_SIZE,
     prelude::*,
@@ -59,8 +56,8 @@ pub(crate) struct ErrorList<'bound> {
     #[pin]
     coarser: Mutex<bool>,
     region: &'bound Region,
-    namespace: RangeInclusive<u64>,
-    data: RangeInclusive<u64>,
+    namespace: Range<u64>,
+    data: Range<u64>,
     reported: Atomic<bool>,
     file: SetOnce<sysfs::File>,
 }
@@ -70,8 +67,8 @@ impl<'bound> ErrorList<'bound> {
     /// knows of it; machine checks add to it. [`ENOMEM`].
     pub(crate) fn new(
         region: &'bound Region,
-        namespace: RangeInclusive<u64>,
-        data: RangeInclusive<u64>,
+        namespace: Range<u64>,
+        data: Range<u64>,
     ) -> impl PinInit<mce::Listener<Self>, Error> + 'bound {
         let list = try_pin_init!(Self {
             list <- BadBlocks::new(),
@@ -106,7 +103,7 @@ impl<'bound> ErrorList<'bound> {
         let mut coarser = self.coarser.lock();
 
         self.region.for_each_error(|addresses| {
-            if let Some(addresses) = intersection(&addresses, &half_open(&self.data)) {
+            if let Some(addresses) = intersection(&addresses, &self.data) {
                 self.add(&addresses, &mut coarser);
             }
         });
@@ -116,7 +113,7 @@ impl<'bound> ErrorList<'bound> {
 
     /// Adds the physical `addresses`, which are in the data area.
     fn add(&self, addresses: &Range<u64>, coarser: &mut bool) {
-        let Sectors { start, len } = Sectors::of_addresses(addresses, *self.data.start());
+        let Sectors { start, len } = Sectors::of_addresses(addresses, self.data.start);
         let end = start.saturating_add(len);
         let mut at = start;
 
@@ -138,10 +135,15 @@ impl<'bound> ErrorList<'bound> {
         }
     }
 
+    /// The number of sectors of the data area.
+    fn size(&self) -> u64 {
+        Sectors::of_addresses(&self.data, self.data.start).len
+    }
+
     /// How many entries the list may have: what it holds, and no more than a page of text, since the
     /// kernel warns of a longer one when the disk's `badblocks` is read.
     fn room(&self) -> usize {
-        let mut sectors = self.data.end().saturating_sub(*self.data.start()) >> SECTOR_SHIFT;
+        let mut sectors = self.size();
         // "START LENGTH\n", the length being 512 at most.
         let mut line = "0 512\n".len();
 
@@ -157,7 +159,6 @@ impl<'bound> ErrorList<'bound> {
     /// Makes one entry of what is in the same page, or, where that does not make enough room, in
     /// the same 8 KiB, 16 KiB… 256 KiB, which is the longest that an entry can be.
     fn make_room(&self) {
-        let size = self.data.end().saturating_sub(*self.data.start()) >> SECTOR_SHIFT;
         let mut unit = (PAGE_SIZE >> SECTOR_SHIFT) as u64;
 
         while unit <= BadBlocks::LONGEST && self.list.count() > self.room() / 4 * 3 {
@@ -165,7 +166,7 @@ impl<'bound> ErrorList<'bound> {
 
             while let Some((start, len)) = self.list.entry(index) {
                 let block = start & !unit.wrapping_sub(1);
-                let end = block.saturating_add(unit).min(size.saturating_add(1));
+                let end = block.saturating_add(unit).min(self.size());
 
                 match self.list.entry(index.saturating_add(1)) {
                     Some((next, _)) if next < end && start.saturating_add(len) < end => {
@@ -189,13 +190,13 @@ impl<'bound> ErrorList<'bound> {
     /// Lists an error at the physical `addresses`, as far as they are this namespace's, that the bus
     /// has not been told of: on the bus's list, the region's, and this one. Sleeps.
     pub(crate) fn report(&self, addresses: &Range<u64>) {
-        let Some(addresses) = intersection(addresses, &half_open(&self.namespace)) else {
+        let Some(addresses) = intersection(addresses, &self.namespace) else {
             return;
         };
 
         self.set_reported();
         remember(self.region, &addresses);
-        let Some(data) = intersection(&addresses, &half_open(&self.data)) else {
+        let Some(data) = intersection(&addresses, &self.data) else {
             pr_warn!(
                 "error at {:#x}, in the info block or the page map of a namespace\n",
                 addresses.start
@@ -250,7 +251,7 @@ impl<'bound> ErrorList<'bound> {
     /// when it clears errors.
     pub(crate) fn forget(&self, span: &Span) {
         // No overflow: inside of one range of physical addresses.
-        let start = self.data.start().wrapping_add(span.offset() as u64);
+        let start = self.data.start.wrapping_add(span.offset() as u64);
 
         self.region
             .forget_error(&(start..start.wrapping_add(span.len() as u64)));
@@ -277,11 +278,6 @@ pub(crate) fn remember(region: &Region, addresses: &Range<u64>) {
             addresses.start
         );
     }
-}
-
-/// The same addresses, without the last one's being named.
-pub(crate) fn half_open(range: &RangeInclusive<u64>) -> Range<u64> {
-    *range.start()..range.end().saturating_add(1)
 }
 
 /// Lists failures of the memory, and passes those of the data area on to the file system that is
@@ -313,7 +309,7 @@ impl MemoryFailure for Failures<'_> {
         }
         // Memory in front of the data (info block, page map) is no file system's.
         let offset = start
-            .checked_sub(*self.errors.data.start())
+            .checked_sub(self.errors.data.start)
             .ok_or_else(eopnotsupp)?;
 
         self.link.notify_holder(offset, len, flags)

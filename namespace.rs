@@ -39,7 +39,6 @@ use crate::{
         pagemap::Layout, //
     },
     badblocks::{
-        half_open,
         remember,
         ErrorList,
         Failures, //
@@ -51,6 +50,7 @@ use crate::{
     },
     media::Media,
     units::{
+        half_open,
         intersection,
         SECTOR_SHIFT, //
     }, //
@@ -294,7 +294,7 @@ impl<'bound> Attached<'bound> {
         })?;
         let link = Arc::new(FailureLink::new(), GFP_KERNEL)?;
         let data = mapping.data(&range)?;
-        let errors = ErrorList::new(bound.region(), range.clone(), data);
+        let errors = ErrorList::new(bound.region(), half_open(&range), half_open(&data));
         let errors = Arc::pin_init(errors, GFP_KERNEL)?;
         let memory = mapping.map(dev, &range, Failures::new(errors.clone(), link.clone()))?;
         let media = Arc::new(Media::new(bound, claim, memory, errors)?, GFP_KERNEL)?;

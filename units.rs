@@ -7,7 +7,10 @@
 #![forbid(unsafe_code)]
 
 use crate::PAGE_SHIFT;
-use core::ops::Range;
+use core::ops::{
+    Range,
+    RangeInclusive, //
+};
 
 /// A sector has `1 << SECTOR_SHIFT` bytes, whatever the disk's logical block size is.
 pub(crate) const SECTOR_SHIFT: u32 = 9;
@@ -38,6 +41,11 @@ impl Sectors {
             },
         }
     }
+}
+
+/// The same addresses, without the last one's being named.
+pub(crate) fn half_open(range: &RangeInclusive<u64>) -> Range<u64> {
+    *range.start()..range.end().saturating_add(1)
 }
 
 /// What `a` and `b` have in common, if anything.

@@ -53,8 +53,7 @@ impl BadBlocks {
     /// Whether nothing is listed: one load, for fast paths.
     #[inline]
     pub(crate) fn is_empty(&self) -> bool {
-        // SAFETY: The field is initialised. It is read without the lock, as the C drivers do.
-        unsafe { (&raw const (*self.as_raw()).count).read_volatile() == 0 }
+        self.raw_count() == 0
     }
 
     /// The first listed sector of the `len` from `start` on.
@@ -73,10 +72,13 @@ impl BadBlocks {
 
     /// The number of entries.
     pub(crate) fn count(&self) -> usize {
-        // SAFETY: As in `is_empty`.
-        let count = unsafe { (&raw const (*self.as_raw()).count).read_volatile() };
+        usize::try_from(self.raw_count()).unwrap_or(0)
+    }
 
-        usize::try_from(count).unwrap_or(0)
+    #[inline]
+    fn raw_count(&self) -> c_int {
+        // SAFETY: The field is initialised. It is read without the lock, as the C drivers do.
+        unsafe { (&raw const (*self.as_raw()).count).read_volatile() }
     }
 
     /// The start and the length of the entry at `index`.

@@ -17,6 +17,7 @@ mod units;
 #[cfg(test)]
 mod tests {
     use super::units::{
+        half_open,
         intersection,
         Sectors,
         Span, //
@@ -180,6 +181,12 @@ mod tests {
             if span.len() > 0 {
                 prop_assert_eq!(span.is_whole_pages(), covered);
             }
+        }
+
+        #[test]
+        fn a_half_open_range_has_the_same_addresses(start in 0..64_u64, len in 0..64_u64) {
+            let range = start..=start + len;
+            prop_assert_eq!(half_open(&range).collect::<Vec<_>>(), range.collect::<Vec<_>>());
         }
 
         #[test]
