@@ -2,10 +2,10 @@
 
 //! The list of bad blocks: where it comes from, who is told, what clears it.
 //!
-//! An error travels: the bus's log, or a machine check, → the bus's list and [`ErrorList`] →
-//! [`EIO`] on that block alone → a write that covers it → cleared. Of a machine check on memory of the
-//! NFIT its provider tells the bus, of one on other memory this driver does. Memory failures go to the
-//! file system that has the memory as well: [`Failures`].
+//! An error travels: the bus's log, a machine check, or a user → the bus's list
+//! ([`ErrorLog`]) and [`ErrorList`] → [`EIO`] on that block alone → a write that covers it → cleared.
+//! Of a machine check on memory of the NFIT its provider tells the bus, of one on other memory this
+//! driver does. Memory failures go to the file system that has the memory as well: [`Failures`].
 
 #![forbid(unsafe_code)]
 
@@ -21,7 +21,14 @@ use crate::{
             is_simulated,
             MemoryFailure, //
         },
-        sysfs, //
+        sysfs::{
+            self,
+            Window, //
+        }, //
+    },
+    errors::{
+        ErrorLog,
+        Origin, //
     },
     units::{
         intersection,
@@ -55,8 +62,8 @@ pub(crate) struct ErrorList<'bound> {
     /// Held by who adds to the list. Holds whether it had to be made coarser.
     #[pin]
     coarser: Mutex<bool>,
-    region: &'bound Region,
-    namespace: Range<u64>,
+    #[pin]
+    log: ErrorLog<'bound>,
     data: Range<u64>,
     reported: Atomic<bool>,
     file: SetOnce<sysfs::File>,
@@ -73,8 +80,7 @@ impl<'bound> ErrorList<'bound> {
         let list = try_pin_init!(Self {
             list <- BadBlocks::new(),
             coarser <- new_mutex!(false),
-            region,
-            namespace,
+            log <- ErrorLog::new(region, namespace),
             data,
             reported: Atomic::new(false),
             file: SetOnce::new(),
@@ -102,84 +108,63 @@ impl<'bound> ErrorList<'bound> {
     pub(crate) fn read_log(&self) {
         let mut coarser = self.coarser.lock();
 
-        self.region.for_each_error(|addresses| {
+        self.log.region().for_each_error(|addresses| {
             if let Some(addresses) = intersection(&addresses, &self.data) {
                 self.add(&addresses, &mut coarser);
             }
         });
         drop(coarser);
+        self.log.complete_region_list();
         self.notify();
     }
 
     /// Adds the physical `addresses`, which are in the data area.
     fn add(&self, addresses: &Range<u64>, coarser: &mut bool) {
-        let Sectors { start, len } = Sectors::of_addresses(addresses, self.data.start);
-        let end = start.saturating_add(len);
-        let mut at = start;
+        let size = Sectors::of_addresses(&self.data, self.data.start).len;
 
-        // As long as an entry can be, so that there is room for each.
-        while at < end {
-            let len = end.wrapping_sub(at).min(BadBlocks::LONGEST);
+        let sectors = Sectors::of_addresses(addresses, self.data.start);
 
-            if self.list.count() >= self.room() {
-                if !*coarser {
-                    pr_warn!("more errors than their list holds: good blocks between bad ones are listed as well\n");
-                }
-                *coarser = true;
-                self.make_room();
-            }
-            if self.list.set(at, len).is_err() {
-                pr_warn!("the list of errors is full: sector {at} is not on it\n");
-            }
-            at = at.saturating_add(len);
+        if Coarse::new(&self.list, size).add(&sectors) && !*coarser {
+            pr_warn!("more errors than their list holds: good blocks between bad ones are listed as well\n");
+            *coarser = true;
         }
     }
 
-    /// The number of sectors of the data area.
-    fn size(&self) -> u64 {
-        Sectors::of_addresses(&self.data, self.data.start).len
+    /// Calls `see` with what somebody wrote to the disk's `badblocks` file and the bus does not know.
+    /// Not where the list was made coarser, and has good blocks as well.
+    fn for_each_unknown(&self, see: impl FnMut(Range<u64>)) {
+        if !*self.coarser.lock() {
+            self.log.for_each_unknown(&self.list, self.data.start, see);
+        }
     }
 
-    /// How many entries the list may have: what it holds, and no more than a page of text, since the
-    /// kernel warns of a longer one when the disk's `badblocks` is read.
-    fn room(&self) -> usize {
-        let mut sectors = self.size();
-        // "START LENGTH\n", the length being 512 at most.
-        let mut line = "0 512\n".len();
-
-        while sectors >= 10 {
-            sectors /= 10;
-            line = line.saturating_add(1);
-        }
-        (PAGE_SIZE / line)
-            .min(BadBlocks::CAPACITY)
-            .saturating_sub(2)
+    /// Tells the bus what somebody wrote to the disk's `badblocks` file, so that it is known when a
+    /// driver is bound again. Nobody writes to the memory meanwhile.
+    pub(crate) fn log_unknown(&self) {
+        self.for_each_unknown(|addresses| {
+            // Nobody is left to be told of a failure.
+            let _ = self.log.add(&addresses, Origin::User);
+        });
     }
 
-    /// Makes one entry of what is in the same page, or, where that does not make enough room, in
-    /// the same 8 KiB, 16 KiB… 256 KiB, which is the longest that an entry can be.
-    fn make_room(&self) {
-        let mut unit = (PAGE_SIZE >> SECTOR_SHIFT) as u64;
+    /// Writes the lines of all errors of the namespace.
+    pub(crate) fn show(&self, to: &mut Window<'_>) {
+        self.log.show(to);
+        self.for_each_unknown(|addresses| self.log.show_line(&addresses, Origin::User, to));
+    }
 
-        while unit <= BadBlocks::LONGEST && self.list.count() > self.room() / 4 * 3 {
-            let mut index = 0_usize;
+    /// The errors of the namespace, as the bus has them.
+    pub(crate) fn log(&self) -> &ErrorLog<'bound> {
+        &self.log
+    }
 
-            while let Some((start, len)) = self.list.entry(index) {
-                let block = start & !unit.wrapping_sub(1);
-                let end = block.saturating_add(unit).min(self.size());
+    /// What of the physical `addresses` is in the data area.
+    pub(crate) fn of_data(&self, addresses: &Range<u64>) -> Option<Span> {
+        let data = intersection(addresses, &self.data)?;
+        let offset = usize::try_from(data.start.saturating_sub(self.data.start)).ok()?;
+        let len = usize::try_from(data.end.saturating_sub(data.start)).ok()?;
 
-                match self.list.entry(index.saturating_add(1)) {
-                    Some((next, _)) if next < end && start.saturating_add(len) < end => {
-                        let len = end.saturating_sub(block);
-
-                        self.list.clear(block, len);
-                        let _ = self.list.set(block, len);
-                    }
-                    _ => index = index.saturating_add(1),
-                }
-            }
-            unit = unit.saturating_mul(2);
-        }
+        Span::of_bytes(offset, len, usize::MAX)
     }
 
     /// Says that pages may be out of the kernel's map, listed or not.
@@ -187,24 +172,24 @@ impl<'bound> ErrorList<'bound> {
         self.reported.store(true, Relaxed);
     }
 
-    /// Lists an error at the physical `addresses`, as far as they are this namespace's, that the bus
-    /// has not been told of: on the bus's list, the region's, and this one. Sleeps.
-    pub(crate) fn report(&self, addresses: &Range<u64>) {
-        let Some(addresses) = intersection(addresses, &self.namespace) else {
-            return;
+    /// Lists an error at the physical `addresses`, as far as they are this namespace's: on the bus's
+    /// list, the region's, and this one. [`ENOMEM`] if the first two have no room; it is on this one
+    /// then. Sleeps.
+    pub(crate) fn report(&self, addresses: &Range<u64>, origin: Origin) -> Result {
+        let Some(addresses) = self.log.of_namespace(addresses) else {
+            return Ok(());
         };
+        let logged = self.log.add(&addresses, origin);
 
-        self.set_reported();
-        remember(self.region, &addresses);
-        let Some(data) = intersection(&addresses, &self.data) else {
-            pr_warn!(
+        match intersection(&addresses, &self.data) {
+            Some(data) => self.add(&data, &mut self.coarser.lock()),
+            None => pr_warn!(
                 "error at {:#x}, in the info block or the page map of a namespace\n",
                 addresses.start
-            );
-            return;
-        };
-        self.add(&data, &mut self.coarser.lock());
+            ),
+        }
         self.notify();
+        logged
     }
 
     /// Whether nothing at all is listed.
@@ -253,8 +238,8 @@ impl<'bound> ErrorList<'bound> {
         // No overflow: inside of one range of physical addresses.
         let start = self.data.start.wrapping_add(span.offset() as u64);
 
-        self.region
-            .forget_error(&(start..start.wrapping_add(span.len() as u64)));
+        self.log
+            .forget(&(start..start.wrapping_add(span.len() as u64)));
     }
 
     fn notify(&self) {
@@ -265,18 +250,96 @@ impl<'bound> ErrorList<'bound> {
 }
 
 impl mce::Handler for ErrorList<'_> {
-    fn memory_error(&self, addresses: Range<u64>) {
-        self.report(&addresses);
+    fn memory_error(&self, addresses: Range<u64>, listed: bool) {
+        if listed {
+            return self.log.note(&addresses, Origin::MachineCheck);
+        }
+        self.set_reported();
+        // Nobody is left to be told.
+        let _ = self.report(&addresses, Origin::MachineCheck);
     }
 }
 
-/// Puts an error on the lists of the bus and of the region.
-pub(crate) fn remember(region: &Region, addresses: &Range<u64>) {
-    if region.add_error(addresses).is_err() {
-        pr_warn!(
-            "error at {:#x}: no memory to list it for the region\n",
-            addresses.start
-        );
+/// A list that takes any number of errors: when it has no more room, what is between neighbours is
+/// listed with them, so that no error is left out.
+pub(crate) struct Coarse<'a> {
+    list: &'a BadBlocks,
+    size: u64,
+}
+
+impl<'a> Coarse<'a> {
+    /// `list` is that of `size` sectors.
+    pub(crate) fn new(list: &'a BadBlocks, size: u64) -> Self {
+        Self { list, size }
+    }
+
+    /// Adds `sectors`; returns whether good ones had to be listed for it.
+    pub(crate) fn add(&self, sectors: &Sectors) -> bool {
+        let end = sectors.start.saturating_add(sectors.len);
+        let mut at = sectors.start;
+        let mut coarser = false;
+
+        // As long as an entry can be, so that there is room for each.
+        while at < end {
+            let len = end.wrapping_sub(at).min(BadBlocks::LONGEST);
+
+            if self.is_full() {
+                coarser = true;
+                self.make_room();
+            }
+            if self.list.set(at, len).is_err() {
+                pr_warn!("the list of errors is full: sector {at} is not on it\n");
+            }
+            at = at.saturating_add(len);
+        }
+        coarser
+    }
+
+    /// Whether there is no room for another entry.
+    pub(crate) fn is_full(&self) -> bool {
+        self.list.count() >= self.room()
+    }
+
+    /// How many entries the list may have: what it holds, and no more than a page of text, since the
+    /// kernel warns of a longer one when `badblocks` is read.
+    fn room(&self) -> usize {
+        let mut sectors = self.size;
+        // "START LENGTH\n", the length being 512 at most.
+        let mut line = "0 512\n".len();
+
+        while sectors >= 10 {
+            sectors /= 10;
+            line = line.saturating_add(1);
+        }
+        (PAGE_SIZE / line)
+            .min(BadBlocks::CAPACITY)
+            .saturating_sub(2)
+    }
+
+    /// Makes one entry of what is in the same page, or, where that does not make enough room, in
+    /// the same 8 KiB, 16 KiB… 256 KiB, which is the longest that an entry can be.
+    fn make_room(&self) {
+        let mut unit = (PAGE_SIZE >> SECTOR_SHIFT) as u64;
+
+        while unit <= BadBlocks::LONGEST && self.list.count() > self.room() / 4 * 3 {
+            let mut index = 0_usize;
+
+            while let Some((start, len)) = self.list.entry(index) {
+                let block = start & !unit.wrapping_sub(1);
+                let end = block.saturating_add(unit).min(self.size);
+
+                match self.list.entry(index.saturating_add(1)) {
+                    Some((next, _)) if next < end && start.saturating_add(len) < end => {
+                        let len = end.saturating_sub(block);
+
+                        self.list.clear(block, len);
+                        let _ = self.list.set(block, len);
+                    }
+                    _ => index = index.saturating_add(1),
+                }
+            }
+            unit = unit.saturating_mul(2);
+        }
     }
 }
 
@@ -305,7 +368,9 @@ impl MemoryFailure for Failures<'_> {
         self.errors.set_reported();
         // A page as a whole: that is what the kernel stops to use.
         if !is_simulated(flags) {
-            self.errors.report(&(start..start.saturating_add(len)));
+            let _ = self
+                .errors
+                .report(&(start..start.saturating_add(len)), Origin::MemoryFailure);
         }
         // Memory in front of the data (info block, page map) is no file system's.
         let offset = start

@@ -16,6 +16,7 @@ use crate::{
             RecoveryWrite,
             Translation, //
         },
+        errno::eopnotsupp,
         iomem,
         mce,
         memory::{
@@ -28,8 +29,10 @@ use crate::{
         ErrorList,
         Failures, //
     },
+    errors::Origin,
     units::Span, //
 };
+use core::ops::Range;
 use kernel::{
     device::Bound,
     page::PAGE_SIZE,
@@ -183,6 +186,53 @@ impl<'bound> Media<'bound> {
         })
     }
 
+    /// Takes errors at the physical `addresses`, which are whole sectors of the namespace, off the
+    /// lists: somebody has repaired the memory.
+    ///
+    /// [`EIO`] if it can't be read, or if only a part of a page that is out of the kernel's map was
+    /// repaired; those pages stay listed. What is not in the data area is not looked at. Sleeps.
+    pub(crate) fn drop_errors(&self, addresses: &Range<u64>) -> Result {
+        if let Some(span) = self.errors.of_data(addresses) {
+            let mut rest = span;
+
+            while rest.len() > 0 {
+                let page = rest.take_page();
+
+                self.memory.restore_pages(page.offset(), page.len())?;
+                if !self.memory.is_mapped(page.offset(), page.len())? {
+                    return Err(EIO);
+                }
+                self.trial.lock().read(&self.memory, &page)?;
+                self.errors.forget(&page);
+                self.errors.remove(&page);
+            }
+        }
+        self.errors.log().forget(addresses);
+        Ok(())
+    }
+
+    /// Makes the pages at the physical `addresses` what they are after a machine check: listed,
+    /// marked, and out of the kernel's map.
+    ///
+    /// [`EINVAL`] if they are not whole pages of the data area, `EOPNOTSUPP` without `struct page`s or
+    /// a kernel that recovers. Sleeps.
+    pub(crate) fn poison(&self, addresses: &Range<u64>) -> Result {
+        let span = self.errors.of_data(addresses).ok_or(EINVAL)?;
+
+        if !span.is_whole_pages()
+            || span.len() as u64 != addresses.end.wrapping_sub(addresses.start)
+        {
+            return Err(EINVAL);
+        }
+        if !self.has_pages() {
+            return Err(eopnotsupp());
+        }
+        // Before the recovery lists them, for their origin.
+        self.errors.set_reported();
+        self.errors.report(addresses, Origin::Injected)?;
+        self.memory.poison_pages(span.offset(), span.len())
+    }
+
     /// Whether the bus has cleared the errors in `span`, which is a page or a part of one. A bus
     /// without commands says so and has done nothing.
     fn clear_errors(&self, span: &Span) -> bool {
@@ -193,6 +243,12 @@ impl<'bound> Media<'bound> {
             // CAST: `span` is not larger than a page.
             && matches!(self.dev.clear_poison(phys, span.len() as u32),
                 Ok(cleared) if cleared as usize >= span.len())
+    }
+}
+
+impl Drop for Media<'_> {
+    fn drop(&mut self) {
+        self.errors.log_unknown();
     }
 }
 
@@ -219,6 +275,12 @@ impl Trial {
         })
     }
 
+    /// Reads `from`, which is not larger than a page, from the memory itself. [`EIO`] if that fails.
+    fn read(&mut self, memory: &Memory<Failures<'_>>, from: &Span) -> Result {
+        memory.invalidate_caches(from.offset(), from.len())?;
+        memory.read_bytes(from.offset(), self.back.get_mut(..from.len()).ok_or(EIO)?)
+    }
+
     /// Writes what `fill` puts into a buffer to the start of `to`, until there is no more or `to` is
     /// full, reads it back from the memory itself, and compares; returns the number of bytes.
     ///
@@ -234,17 +296,14 @@ impl Trial {
         while to.len() > 0 {
             let len = to.len().min(PAGE_SIZE);
             let n = fill(written, self.sent.get_mut(..len).ok_or(EIO)?);
-            let at = to.take(n).offset();
-            let sent = self.sent.get(..n).ok_or(EIO)?;
-            let back = self.back.get_mut(..n).ok_or(EIO)?;
+            let to = to.take(n);
 
             if n == 0 {
                 break;
             }
-            memory.write_bytes(at, sent)?;
-            memory.invalidate_caches(at, n)?;
-            memory.read_bytes(at, back)?;
-            if sent != back {
+            memory.write_bytes(to.offset(), self.sent.get(..n).ok_or(EIO)?)?;
+            self.read(memory, &to)?;
+            if self.sent.get(..n) != self.back.get(..n) {
                 return Err(EIO);
             }
             written = written.saturating_add(n);

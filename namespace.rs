@@ -33,17 +33,21 @@ use crate::{
             Device,
             Event,
             Namespace,
-            Probed,
-            Region, //
+            Probed, //
         },
-        pagemap::Layout, //
+        pagemap::Layout,
+        sysfs::Window, //
     },
     badblocks::{
-        remember,
         ErrorList,
         Failures, //
     },
     disk::PmemDisk,
+    errors::{
+        Command,
+        ErrorLog,
+        Origin, //
+    },
     flush::{
         Flush,
         LastFlush, //
@@ -51,7 +55,6 @@ use crate::{
     media::Media,
     units::{
         half_open,
-        intersection,
         SECTOR_SHIFT, //
     }, //
 };
@@ -77,19 +80,21 @@ pub(crate) enum Personality<'bound> {
 }
 
 /// A namespace in sector mode. Fields are dropped from the top.
+#[pin_data]
 pub(crate) struct Sector<'bound> {
     btt: Btt<'bound>,
     flush: LastFlush<'bound>,
-    region: &'bound Region,
-    namespace: Range<u64>,
+    #[pin]
+    errors: ErrorLog<'bound>,
 }
 
 impl mce::Handler for Sector<'_> {
-    fn memory_error(&self, addresses: Range<u64>) {
-        if let Some(addresses) = intersection(&addresses, &self.namespace) {
-            remember(self.region, &addresses);
-            self.btt.read_errors(self.region);
+    fn memory_error(&self, addresses: Range<u64>, listed: bool) {
+        if listed {
+            return self.errors.note(&addresses, Origin::MachineCheck);
         }
+        // Nobody is left to be told.
+        let _ = self.report(&addresses, Origin::MachineCheck);
     }
 }
 
@@ -111,7 +116,7 @@ impl<'bound> Personality<'bound> {
 
         if dev.is_btt() {
             return Ok(Self::Sector(KBox::pin_init(
-                mce::Listener::new(Sector::new(dev, &ns)),
+                mce::Listener::new(Sector::new(dev, &ns)?),
                 GFP_KERNEL,
             )?));
         }
@@ -129,13 +134,44 @@ impl<'bound> Personality<'bound> {
 
     /// Follows a change of the region.
     pub(crate) fn notify(&self, dev: &Device<Core<'_>>, event: Event) {
-        let region = dev.region();
-
         match (self, event) {
-            (Self::Sector(s), Event::RevalidatePoison) => s.btt.read_errors(region),
+            (Self::Sector(s), Event::RevalidatePoison) => s.read_errors(),
             (Self::Sector(s), Event::RevalidateRegion) => s.follow_read_only(),
             (Self::Memory(m), Event::RevalidatePoison) => m.media.errors().read_log(),
             (Self::Memory(m), Event::RevalidateRegion) => dev.follow_read_only(&m.disk),
+        }
+    }
+
+    /// Writes the lines of all errors of the namespace.
+    pub(crate) fn list_errors(&self, to: &mut Window<'_>) {
+        match self {
+            Self::Sector(s) => s.errors.show(to),
+            Self::Memory(m) => m.media.errors().show(to),
+        }
+    }
+
+    /// Carries out what is read from `text`, as by [`Command::parse`]. Fails as that does, and as
+    /// what is to be done.
+    pub(crate) fn command(&self, text: &[u8], inject: bool) -> Result {
+        match self {
+            Self::Sector(s) => match Command::parse(text, &s.errors, inject)? {
+                Command::Add(addresses, origin) => s.report(&addresses, origin),
+                Command::Drop(addresses) => {
+                    s.errors.forget(&addresses);
+                    s.btt.forget_error(&addresses);
+                    Ok(())
+                }
+                Command::Poison(_) => Err(eopnotsupp()),
+            },
+            Self::Memory(m) => {
+                let errors = m.media.errors();
+
+                match Command::parse(text, errors.log(), inject)? {
+                    Command::Add(addresses, origin) => errors.report(&addresses, origin),
+                    Command::Drop(addresses) => m.media.drop_errors(&addresses),
+                    Command::Poison(addresses) => m.media.poison(&addresses),
+                }
+            }
         }
     }
 
@@ -148,15 +184,15 @@ impl<'bound> Personality<'bound> {
 }
 
 impl<'bound> Sector<'bound> {
-    fn new(dev: &'bound Device<Core<'_>>, ns: &Namespace<'bound, '_>) -> Result<Self> {
+    fn new(
+        dev: &'bound Device<Core<'_>>,
+        ns: &Namespace<'bound, '_>,
+    ) -> Result<impl PinInit<Self, Error> + 'bound> {
         let bound: &'bound Device<Bound> = dev;
         let region = bound.region();
-        let this = Self {
-            btt: Btt::attach(ns)?,
-            flush: LastFlush(Flush::new(region)),
-            region,
-            namespace: half_open(&ns.range()),
-        };
+        let btt = Btt::attach(ns)?;
+        let flush = LastFlush(Flush::new(region));
+        let namespace = half_open(&ns.range());
 
         if !region.is_synchronous() {
             dev_warn!(
@@ -164,8 +200,34 @@ impl<'bound> Sector<'bound> {
                 "sector mode is read-only where a flush has to wait for the host\n"
             );
         }
-        this.follow_read_only();
-        Ok(this)
+        let this = try_pin_init!(Self {
+            btt,
+            flush,
+            errors <- ErrorLog::new(region, namespace),
+        }? Error);
+
+        Ok(this.pin_chain(|this| {
+            this.errors.complete_region_list();
+            this.follow_read_only();
+            Ok(())
+        }))
+    }
+
+    /// Lists an error at the physical `addresses`, as far as they are this namespace's.
+    fn report(&self, addresses: &Range<u64>, origin: Origin) -> Result {
+        let Some(addresses) = self.errors.of_namespace(addresses) else {
+            return Ok(());
+        };
+        let logged = self.errors.add(&addresses, origin);
+
+        self.read_errors();
+        logged
+    }
+
+    /// Reads the bus's list again.
+    fn read_errors(&self) {
+        self.errors.complete_region_list();
+        self.btt.read_errors(self.errors.region());
     }
 
     /// Makes the disk read-only, or writable again, as the region is.
@@ -173,7 +235,7 @@ impl<'bound> Sector<'bound> {
     /// Always read-only where the provider's flush is asynchronous: `nd_btt` flushes with a spinlock
     /// held, and can't wait then.
     fn follow_read_only(&self) {
-        if self.region.is_synchronous() {
+        if self.errors.region().is_synchronous() {
             self.btt.follow_read_only();
         } else {
             self.btt.set_read_only();

@@ -28,13 +28,18 @@ mod abstractions;
 mod badblocks;
 mod dax;
 mod disk;
+mod errors;
 mod flush;
 mod media;
 mod namespace;
 mod units;
 
-use abstractions::nd;
+use abstractions::{
+    nd,
+    sysfs::Window, //
+};
 use kernel::{
+    debugfs,
     device::Core,
     driver,
     page::PAGE_SHIFT,
@@ -59,6 +64,14 @@ impl nd::Driver for Pmem {
         this.shut_down();
     }
 
+    fn list_errors(this: Pin<&Self::Data<'_>>, to: &mut Window<'_>) {
+        this.list_errors(to);
+    }
+
+    fn command(this: Pin<&Self::Data<'_>>, command: &[u8], inject: bool) -> Result {
+        this.command(command, inject)
+    }
+
     fn notify<'bound>(
         dev: &'bound nd::Device<Core<'_>>,
         this: Pin<&Self::Data<'bound>>,
@@ -72,11 +85,15 @@ impl nd::Driver for Pmem {
 struct PmemModule {
     #[pin]
     _driver: driver::Registration<nd::Adapter<Pmem>>,
+    _inject: Option<debugfs::Dir>,
 }
 
 impl InPlaceModule for PmemModule {
     fn init(module: &'static ThisModule) -> impl PinInit<Self, Error> {
         try_pin_init!(Self {
+            // First: devices that are bound look for it.
+            _inject: (*module_parameters::inject.value() != 0)
+                .then(|| debugfs::Dir::new(<Self as kernel::ModuleMetadata>::NAME)),
             _driver <- driver::Registration::new(
                 <Self as kernel::ModuleMetadata>::NAME,
                 module,
@@ -93,4 +110,10 @@ module! {
     license: "GPL",
     // `nd:t4` and `nd:t5`: namespaces without and with a label.
     alias: ["pmem", "nd:t4*", "nd:t5*"],
+    params: {
+        inject: u8 {
+            default: 0,
+            description: "1: files in debugfs that poison memory, for tests",
+        },
+    },
 }

@@ -16,6 +16,7 @@ use kernel::{
 ///
 /// It holds [`CAPACITY`](Self::CAPACITY) entries of at most [`LONGEST`](Self::LONGEST) sectors.
 #[pin_data(PinnedDrop)]
+#[repr(transparent)]
 pub(crate) struct BadBlocks {
     #[pin]
     inner: Opaque<bindings::badblocks>,
@@ -43,6 +44,16 @@ impl BadBlocks {
                 to_result(unsafe { bindings::badblocks_init(bb, 1) })
             }),
         })
+    }
+
+    /// The list of somebody else.
+    ///
+    /// # Safety
+    ///
+    /// It is initialised, and stays so for all of `'a`.
+    pub(super) unsafe fn from_raw<'a>(list: *mut bindings::badblocks) -> &'a Self {
+        // SAFETY: By the caller's promise. CAST: `Self` is a transparent wrapper.
+        unsafe { &*list.cast::<Self>() }
     }
 
     /// The C object, for interfaces that read or add to the list.
@@ -101,39 +112,19 @@ impl BadBlocks {
     /// Adds the `len` sectors from `start` on; [`ENOSPC`] if the list has no room for all of them.
     pub(crate) fn set(&self, start: u64, len: u64) -> Result {
         // SAFETY: The list is initialised.
-        unsafe { set(self.as_raw(), start, len) }
+        if len == 0 || unsafe { bindings::badblocks_set(self.as_raw(), start, len, 1) } {
+            return Ok(());
+        }
+        Err(ENOSPC)
     }
 
     /// Takes the `len` sectors from `start` on off the list.
     pub(crate) fn clear(&self, start: u64, len: u64) {
-        // SAFETY: The list is initialised.
-        unsafe { clear(self.as_raw(), start, len) };
-    }
-}
-
-/// Adds sectors to a list, as [`BadBlocks::set`].
-///
-/// # Safety
-///
-/// The list is initialised.
-pub(super) unsafe fn set(list: *mut bindings::badblocks, start: u64, len: u64) -> Result {
-    // SAFETY: By the caller's promise.
-    if len == 0 || unsafe { bindings::badblocks_set(list, start, len, 1) } {
-        return Ok(());
-    }
-    Err(ENOSPC)
-}
-
-/// Takes sectors off a list, as [`BadBlocks::clear`].
-///
-/// # Safety
-///
-/// The list is initialised.
-pub(super) unsafe fn clear(list: *mut bindings::badblocks, start: u64, len: u64) {
-    if len > 0 {
-        // SAFETY: By the caller's promise. The result is about entries that need splitting when the
-        // list is full; those stay listed, which errs on the safe side.
-        unsafe { bindings::badblocks_clear(list, start, len) };
+        if len > 0 {
+            // SAFETY: The list is initialised. The result is about entries that need splitting when
+            // the list is full; those stay listed, which errs on the safe side.
+            unsafe { bindings::badblocks_clear(self.as_raw(), start, len) };
+        }
     }
 }
 

@@ -15,11 +15,11 @@ use kernel::{
 
 /// Who is told of memory errors.
 pub(crate) trait Handler: Send + Sync {
-    /// The memory at the physical `addresses` has an uncorrected error that its provider does not
-    /// list (the NFIT provider does).
+    /// The memory at the physical `addresses` has an uncorrected error; `listed` if its provider has
+    /// put it on the bus's list (the NFIT provider does).
     ///
     /// May sleep. Do not wait for anything that is held when the [`Listener`] is dropped.
-    fn memory_error(&self, addresses: Range<u64>);
+    fn memory_error(&self, addresses: Range<u64>, listed: bool);
 }
 
 /// A handler that hears of machine checks until it is dropped.
@@ -92,7 +92,7 @@ mod chain {
                     && !bindings::mce_is_correctable(mce)
                     && bindings::mce_usable_address(mce)
             };
-            if lost && record.kflags & bindings::MCE_HANDLED_NFIT == 0 {
+            if lost {
                 // The least significant valid bit of the address (Intel SDM volume 3,
                 // "IA32_MCi_MISC MSRs").
                 let size = 1_u64 << (record.misc & 0x3f);
@@ -101,7 +101,10 @@ mod chain {
                 // unregistering waits for the chain.
                 let handler = unsafe { &(*kernel::container_of!(block, Self, block)).handler };
 
-                handler.memory_error(start..start.saturating_add(size));
+                handler.memory_error(
+                    start..start.saturating_add(size),
+                    record.kflags & bindings::MCE_HANDLED_NFIT != 0,
+                );
             }
             kernel::bindings::NOTIFY_DONE as c_int
         }

@@ -218,6 +218,16 @@ impl<H: MemoryFailure> Memory<H> {
     ///
     /// To be called when their errors have been cleared. Sleeps.
     pub(crate) fn restore_pages(&self, offset: usize, len: usize) -> Result {
+        self.for_each_frame(offset, len, |pfn| {
+            // SAFETY: The page is one of ours, and has a `struct page`.
+            unsafe { pagemap::restore_page(pfn) };
+            Ok(())
+        })
+    }
+
+    /// Calls `change` with the page frames that are wholly inside of the `len` bytes from `offset` on,
+    /// if they have `struct page`s, until it fails.
+    fn for_each_frame(&self, offset: usize, len: usize, change: impl Fn(u64) -> Result) -> Result {
         self.at(offset, len)?;
         if !self.has_pages() {
             return Ok(());
@@ -227,11 +237,18 @@ impl<H: MemoryFailure> Memory<H> {
         let end = start.wrapping_add(len as u64);
         let first = start.wrapping_add(PAGE_SIZE as u64 - 1) >> PAGE_SHIFT;
 
-        for pfn in first..(end >> PAGE_SHIFT) {
+        (first..(end >> PAGE_SHIFT)).try_for_each(change)
+    }
+
+    /// Does with the pages that are wholly inside of the `len` bytes from `offset` on what the kernel
+    /// does when a machine check hits them: its memory-failure recovery, and out of its map.
+    ///
+    /// `EOPNOTSUPP` where there is no recovery. Sleeps.
+    pub(crate) fn poison_pages(&self, offset: usize, len: usize) -> Result {
+        self.for_each_frame(offset, len, |pfn| {
             // SAFETY: The page is one of ours, and has a `struct page`.
-            unsafe { pagemap::restore_page(pfn) };
-        }
-        Ok(())
+            unsafe { pagemap::poison_page(pfn) }
+        })
     }
 
     /// Whether the kernel's map has all pages of the `len` bytes from `offset` on.

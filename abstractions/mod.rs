@@ -15,6 +15,7 @@ pub(crate) mod badblocks;
 mod bindings;
 pub(crate) mod block;
 pub(crate) mod dax;
+mod debugfs;
 pub(crate) mod errno;
 pub(crate) mod iomem;
 pub(crate) mod mce;

@@ -7,14 +7,20 @@
 //! [`drivers/nvdimm/nd.h`](srctree/drivers/nvdimm/nd.h)
 
 use super::{
-    badblocks,
+    badblocks::BadBlocks,
     bindings,
     block::{
         self,
         Bio, //
     },
+    debugfs,
     errno::eopnotsupp,
-    pagemap::Layout, //
+    pagemap::Layout,
+    sysfs::Window, //
+};
+use crate::units::{
+    Sectors,
+    SECTOR_SHIFT, //
 };
 use core::{
     marker::PhantomData,
@@ -29,6 +35,11 @@ use core::{
     ptr::NonNull, //
 };
 use kernel::{
+    bindings::{
+        attribute,
+        attribute_group,
+        bin_attribute, //
+    },
     device::{
         self,
         Bound,
@@ -69,6 +80,14 @@ pub(crate) trait Driver {
     /// The machine goes down while the device is bound; it stays bound.
     fn shutdown<'bound>(dev: &'bound Device<Core<'_>>, this: Pin<&Self::Data<'bound>>);
 
+    /// Writes the text of the bound device's file `errors/list`.
+    fn list_errors(this: Pin<&Self::Data<'_>>, to: &mut Window<'_>);
+
+    /// Carries out a command that was written there, or, if `inject`, to the file with the device's
+    /// name in the folder of debugfs with the driver's name, which is there if somebody made that
+    /// folder before the device was bound.
+    fn command(this: Pin<&Self::Data<'_>>, command: &[u8], inject: bool) -> Result;
+
     /// Something about the namespace's region has changed. Not called during probe and unbind.
     fn notify<'bound>(dev: &'bound Device<Core<'_>>, this: Pin<&Self::Data<'bound>>, event: Event);
 }
@@ -100,9 +119,11 @@ unsafe impl<T: Driver> driver::RegistrationOps for Adapter<T> {
             (*drv).drv.name = name.as_char_ptr();
             (*drv).type_ = bindings::ND_DRIVER_NAMESPACE_IO | bindings::ND_DRIVER_NAMESPACE_PMEM;
             (*drv).probe = Some(Self::probe_callback);
-            // The bus takes its own reference down whether or not there is a `remove`; the private
-            // data is dropped by the driver core's post-unbind step.
-            (*drv).remove = None;
+            // The private data is dropped by the driver core's post-unbind step.
+            (*drv).remove = Some(Self::remove_callback);
+            // There from when a probe has succeeded until before `remove`, which waits for those who
+            // use them.
+            (*drv).drv.dev_groups = const { Self::GROUPS }.as_ptr().cast_mut();
             (*drv).shutdown = Some(Self::shutdown_callback);
             (*drv).notify = Some(Self::notify_callback);
         }
@@ -136,16 +157,46 @@ impl<T: Driver> Adapter<T> {
             let data = T::probe(dev);
 
             dev.as_ref().set_drvdata(data)?;
+            if let Some(folder) = Self::debugfs(dev) {
+                // SAFETY: Its private data is there until after `remove_callback`.
+                unsafe { folder.add(dev.as_raw()) };
+            }
             Ok(0)
         })
+    }
+
+    extern "C" fn remove_callback(dev: *mut kernel::bindings::device) {
+        // SAFETY: The bus calls this with a device of its own, under the device's lock.
+        let dev = unsafe { Self::device(dev) };
+
+        if let Some(folder) = Self::debugfs(dev) {
+            // SAFETY: `dev` is valid.
+            unsafe { folder.remove(dev.as_raw()) };
+        }
+    }
+
+    /// The folder of debugfs for the driver of `dev`, if there is one.
+    fn debugfs(dev: &Device<CoreInternal<'_>>) -> Option<debugfs::Folder<Self>> {
+        // SAFETY: The device is in a callback of its driver.
+        unsafe { debugfs::Folder::of_driver(dev.as_raw()) }
+    }
+
+    /// The driver's data of a bound device.
+    ///
+    /// # Safety
+    ///
+    /// `dev` is a device of the `nd` bus, and bound to this driver for all of `'a`.
+    unsafe fn data<'a>(dev: *mut kernel::bindings::device) -> Pin<&'a T::Data<'a>> {
+        // SAFETY: By the caller's promise; `probe_callback` has stored a `T::Data`.
+        unsafe { Self::device(dev).as_ref().drvdata_borrow() }
     }
 
     extern "C" fn shutdown_callback(dev: *mut kernel::bindings::device) {
         // SAFETY: The bus calls this with a device of its own, under the device's lock.
         let dev = unsafe { Self::device(dev) };
-        // SAFETY: The bus calls this only for a device that has a driver, so `probe_callback` has
-        // stored a `T::Data`, and post-unbind, which takes it, needs the device's lock.
-        let data = unsafe { dev.as_ref().drvdata_borrow::<T::Data<'_>>() };
+        // SAFETY: The bus calls this only for a device that has a driver, and post-unbind, which takes
+        // the data, needs the device's lock.
+        let data = unsafe { Self::data(dev.as_raw()) };
 
         T::shutdown(dev, data);
     }
@@ -157,7 +208,7 @@ impl<T: Driver> Adapter<T> {
         // SAFETY: The bus calls this with a device of its own, under the device's lock.
         let dev = unsafe { Self::device(dev) };
         // SAFETY: As in `shutdown_callback`.
-        let data = unsafe { dev.as_ref().drvdata_borrow::<T::Data<'_>>() };
+        let data = unsafe { Self::data(dev.as_raw()) };
 
         let event = match event {
             bindings::nvdimm_event_NVDIMM_REVALIDATE_POISON => Event::RevalidatePoison,
@@ -168,6 +219,93 @@ impl<T: Driver> Adapter<T> {
             }
         };
         T::notify(dev, data, event);
+    }
+}
+
+impl<T: Driver> debugfs::Command for Adapter<T> {
+    unsafe fn command(dev: *mut kernel::bindings::device, text: &[u8]) -> Result {
+        // SAFETY: The file is there from after `probe_callback` has stored the data until
+        // `remove_callback`, before they are dropped.
+        T::command(unsafe { Self::data(dev) }, text, true)
+    }
+}
+
+/// The file `errors/list` of a bound device.
+impl<T: Driver> Adapter<T> {
+    #[allow(
+        clippy::needless_update,
+        reason = "with lockdep, an attribute has more fields"
+    )]
+    const LIST: &'static bin_attribute = &bin_attribute {
+        attr: attribute {
+            name: c"list".to_bytes_with_nul().as_ptr(),
+            mode: 0o644,
+            ..pin_init::zeroed()
+        },
+        read: Some(Self::read_list_callback),
+        write: Some(Self::write_list_callback),
+        ..pin_init::zeroed()
+    };
+    const BIN_ATTRIBUTES: &'static [*const bin_attribute; 2] = &[Self::LIST, core::ptr::null()];
+    const GROUP: &'static attribute_group = &attribute_group {
+        name: c"errors".to_bytes_with_nul().as_ptr(),
+        bin_attrs: Self::BIN_ATTRIBUTES.as_ptr(),
+        ..pin_init::zeroed()
+    };
+    const GROUPS: &'static [*const attribute_group; 2] = &[Self::GROUP, core::ptr::null()];
+
+    /// # Safety
+    ///
+    /// `kobj` is that of a device with this group of files, one of which is being used.
+    unsafe fn data_of_file<'a>(kobj: *mut kernel::bindings::kobject) -> Pin<&'a T::Data<'a>> {
+        // SAFETY: By the caller's promise. The group is removed, which waits for its users, before
+        // the data are dropped.
+        unsafe { Self::data(kernel::container_of!(kobj, kernel::bindings::device, kobj)) }
+    }
+
+    extern "C" fn read_list_callback(
+        _file: *mut kernel::bindings::file,
+        kobj: *mut kernel::bindings::kobject,
+        _attribute: *const bin_attribute,
+        buf: *mut c_char,
+        offset: kernel::bindings::loff_t,
+        len: usize,
+    ) -> isize {
+        // SAFETY: sysfs calls this for a file of the group.
+        let data = unsafe { Self::data_of_file(kobj) };
+        // SAFETY: `buf` has `len` bytes.
+        let buf = unsafe {
+            buf.write_bytes(0, len);
+            core::slice::from_raw_parts_mut(buf, len)
+        };
+        let mut window = Window::new(usize::try_from(offset).unwrap_or(usize::MAX), buf);
+
+        T::list_errors(data, &mut window);
+        // CAST: Not more than `len`, which is a page at most.
+        window.len() as isize
+    }
+
+    extern "C" fn write_list_callback(
+        _file: *mut kernel::bindings::file,
+        kobj: *mut kernel::bindings::kobject,
+        _attribute: *const bin_attribute,
+        buf: *mut c_char,
+        offset: kernel::bindings::loff_t,
+        len: usize,
+    ) -> isize {
+        // SAFETY: sysfs calls this for a file of the group.
+        let data = unsafe { Self::data_of_file(kobj) };
+        // SAFETY: `buf` has `len` bytes.
+        let text = unsafe { core::slice::from_raw_parts(buf, len) };
+
+        from_result(|| {
+            if offset != 0 {
+                return Err(EINVAL);
+            }
+            T::command(data, text, false)?;
+            // CAST: A page at most.
+            Ok(len as isize)
+        })
     }
 }
 
@@ -515,53 +653,26 @@ impl Region {
         unsafe { (*(*self.bus()).nd_desc).ndctl.is_some() }
     }
 
-    /// Puts an error at the physical `addresses` on the lists of the bus and of the region, so that
-    /// it is found again when a driver is bound again. Sleeps.
-    pub(crate) fn add_error(&self, addresses: &Range<u64>) -> Result {
-        let bus = self.bus();
-
-        if !self.log_has(addresses) {
-            let len = addresses.end.saturating_sub(addresses.start);
-            // SAFETY: `bus` is valid.
-            to_result(unsafe { bindings::nvdimm_bus_add_badrange(bus, addresses.start, len) })?;
-        }
-        // SAFETY: By the type invariant; the list of a region is initialised before drivers get to
-        // see its namespaces.
-        self.on_region_list(addresses, |list, start, len| unsafe {
-            badblocks::set(list, start, len)
-        })
-    }
-
-    /// Takes the physical `addresses`, which are whole sectors, off the lists of the bus and of the
-    /// region.
-    pub(crate) fn forget_error(&self, addresses: &Range<u64>) {
+    /// Puts an error at the physical `addresses` on the bus's list; if there is an entry with that
+    /// start, this gives it its length. [`ENOMEM`]. Sleeps.
+    pub(crate) fn add_to_log(&self, addresses: &Range<u64>) -> Result {
         let len = addresses.end.saturating_sub(addresses.start);
 
         // SAFETY: The bus is valid.
-        unsafe {
-            // CAST: What is forgotten was written by one bio, shorter than 4 GiB.
-            bindings::badrange_forget(
-                &raw mut (*self.bus()).badrange,
-                addresses.start,
-                len as c_uint,
-            )
-        };
-        let _ = self.on_region_list(addresses, |list, start, len| {
-            // SAFETY: As in `add_error`.
-            unsafe { badblocks::clear(list, start, len) };
-            Ok(())
-        });
+        to_result(unsafe { bindings::nvdimm_bus_add_badrange(self.bus(), addresses.start, len) })
     }
 
-    /// Whether one entry of the bus's list has all of `addresses`: adding them again could make it
-    /// smaller (`add_badrange` overwrites the length of an entry that has the same start).
-    fn log_has(&self, addresses: &Range<u64>) -> bool {
-        let mut found = false;
+    /// Takes the physical `addresses` off the bus's list.
+    pub(crate) fn take_off_log(&self, addresses: &Range<u64>) {
+        let mut start = addresses.start;
 
-        self.for_each_error(|entry| {
-            found |= entry.start <= addresses.start && entry.end >= addresses.end;
-        });
-        found
+        while start < addresses.end {
+            let len = u32::try_from(addresses.end.wrapping_sub(start)).unwrap_or(1 << 31);
+
+            // SAFETY: The bus is valid.
+            unsafe { bindings::badrange_forget(&raw mut (*self.bus()).badrange, start, len) };
+            start = start.saturating_add(len.into());
+        }
     }
 
     /// Calls `see` with the physical addresses of each entry of the bus's list, also of other
@@ -585,37 +696,36 @@ impl Region {
         }
     }
 
-    /// Calls `change` with the region's list and what of it the physical `addresses` are, and wakes
-    /// those who poll the region's `badblocks`.
-    fn on_region_list(
-        &self,
-        addresses: &Range<u64>,
-        change: impl FnOnce(*mut bindings::badblocks, u64, u64) -> Result,
-    ) -> Result {
-        let region = self.as_raw();
-        // SAFETY: By the type invariant; these fields do not change.
-        let region_start = unsafe { (*region).ndr_start };
-        let start = addresses.start.saturating_sub(region_start) >> 9;
-        let end = addresses
-            .end
-            .saturating_sub(region_start)
-            .saturating_add(511)
-            >> 9;
+    /// The region's own list, which is that of all its namespaces.
+    pub(crate) fn list(&self) -> &BadBlocks {
+        // SAFETY: By the type invariant; the list of a region is initialised before drivers get to see
+        // its namespaces.
+        unsafe { BadBlocks::from_raw(&raw mut (*self.as_raw()).bb) }
+    }
 
-        // SAFETY: By the type invariant.
-        let list = unsafe { &raw mut (*region).bb };
-        let result = change(list, start, end.saturating_sub(start));
+    /// The sectors of [`Self::list`] that the physical `addresses` touch.
+    pub(crate) fn sectors(&self, addresses: &Range<u64>) -> Sectors {
+        // SAFETY: By the type invariant; the field does not change.
+        Sectors::of_addresses(addresses, unsafe { (*self.as_raw()).ndr_start })
+    }
 
+    /// The number of sectors of the region.
+    pub(crate) fn size(&self) -> u64 {
+        // SAFETY: By the type invariant; the field does not change.
+        unsafe { (*self.as_raw()).ndr_size >> SECTOR_SHIFT }
+    }
+
+    /// Wakes those who poll the region's `badblocks`.
+    pub(crate) fn notify_list(&self) {
         // SAFETY: The file is there as long as the region's driver is bound, which all drivers of
         // its namespaces are unbound before.
         unsafe {
-            let file = (&raw const (*region).bb_state).read_volatile();
+            let file = (&raw const (*self.as_raw()).bb_state).read_volatile();
 
             if !file.is_null() {
                 kernel::bindings::kernfs_notify(file);
             }
         }
-        result
     }
 }
 
@@ -662,6 +772,21 @@ impl<'bound> Btt<'bound> {
             };
             bindings::nvdimm_badblocks_populate(region.as_raw(), &raw mut (*nsio).bb, &range);
         }
+    }
+
+    /// Takes the physical `addresses` off the list of errors that the BTT goes by.
+    pub(crate) fn forget_error(&self, addresses: &Range<u64>) {
+        // SAFETY: As in `read_errors`.
+        let (list, base) = unsafe {
+            let nsio = (*self.btt.as_ptr())
+                .ndns
+                .cast::<bindings::nd_namespace_io>();
+
+            (BadBlocks::from_raw(&raw mut (*nsio).bb), (*nsio).res.start)
+        };
+        let Sectors { start, len } = Sectors::of_addresses(addresses, base);
+
+        list.clear(start, len);
     }
 
     /// Makes the BTT's disk read-only, or writable again, as its region is.

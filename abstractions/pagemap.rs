@@ -5,6 +5,11 @@
 //! C header: [`include/linux/memremap.h`](srctree/include/linux/memremap.h)
 
 use super::bindings;
+#[cfg(all(CONFIG_X86_64, CONFIG_MEMORY_FAILURE))]
+use core::sync::atomic::{
+    AtomicU64,
+    Ordering, //
+};
 use core::{
     ops::RangeInclusive,
     ptr::NonNull, //
@@ -24,6 +29,7 @@ use kernel::{
 };
 #[cfg(CONFIG_X86_64)]
 use kernel::{
+    error::to_result,
     page::PAGE_SHIFT,
     time::{
         delay::fsleep,
@@ -274,19 +280,8 @@ unsafe fn page_is_in_use(pfn: u64) -> bool {
 pub(super) unsafe fn restore_page(pfn: u64) {
     #[cfg(all(CONFIG_X86_64, CONFIG_MEMORY_FAILURE))]
     {
-        use core::sync::atomic::{
-            AtomicU64,
-            Ordering, //
-        };
-
-        let page = page(pfn);
-        // SAFETY: The flags of a `struct page` are only ever accessed atomically.
-        let flags = unsafe { AtomicU64::from_ptr((&raw mut (*page).flags).cast()) };
-
-        flags.fetch_and(
-            !(1 << kernel::bindings::pageflags_PG_hwpoison),
-            Ordering::Relaxed,
-        );
+        // SAFETY: By the caller's promise.
+        unsafe { flags(pfn) }.fetch_and(!HWPOISON, Ordering::Relaxed);
         // A page that never left the map is not harmed; one that can't be put back stays out and
         // is found so by the next look at the map.
         // SAFETY: Changes the kernel's map of the page only.
@@ -295,3 +290,45 @@ pub(super) unsafe fn restore_page(pfn: u64) {
     #[cfg(not(all(CONFIG_X86_64, CONFIG_MEMORY_FAILURE)))]
     let _ = pfn;
 }
+
+/// Treats page frame `pfn` as after a machine check: memory-failure recovery, the HWPoison flag, and
+/// out of the kernel's map, also where nobody uses it and the recovery sees no reason for that.
+///
+/// `EOPNOTSUPP` where there is no such recovery.
+///
+/// # Safety
+///
+/// The page frame is memory of a live page map.
+pub(super) unsafe fn poison_page(pfn: u64) -> Result {
+    #[cfg(all(CONFIG_X86_64, CONFIG_MEMORY_FAILURE))]
+    {
+        // SAFETY: Any page frame may be said to have failed. What the recovery makes of it, it tells
+        // those who use the page.
+        let _ = unsafe { kernel::bindings::memory_failure(pfn as usize, 0) };
+
+        // SAFETY: By the caller's promise.
+        unsafe { flags(pfn) }.fetch_or(HWPOISON, Ordering::Relaxed);
+        // SAFETY: Changes the kernel's map of the page only. What reads it is guarded, and nobody
+        // writes to it before it is back: see `Memory::is_mapped`.
+        to_result(unsafe { bindings::set_mce_nospec(pfn as usize) })
+    }
+    #[cfg(not(all(CONFIG_X86_64, CONFIG_MEMORY_FAILURE)))]
+    {
+        let _ = pfn;
+        Err(super::errno::eopnotsupp())
+    }
+}
+
+/// The flags of the `struct page` of page frame `pfn`.
+///
+/// # Safety
+///
+/// The page frame is memory of a live page map.
+#[cfg(all(CONFIG_X86_64, CONFIG_MEMORY_FAILURE))]
+unsafe fn flags<'a>(pfn: u64) -> &'a AtomicU64 {
+    // SAFETY: The flags of a `struct page` are only ever accessed atomically.
+    unsafe { AtomicU64::from_ptr((&raw mut (*page(pfn)).flags).cast()) }
+}
+
+#[cfg(all(CONFIG_X86_64, CONFIG_MEMORY_FAILURE))]
+const HWPOISON: u64 = 1 << kernel::bindings::pageflags_PG_hwpoison;

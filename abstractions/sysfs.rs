@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! References to sysfs files, to wake those who poll them.
+//! Sysfs files: references to them, to wake those who poll them, and texts longer than a page.
 //!
 //! C header: [`include/linux/sysfs.h`](srctree/include/linux/sysfs.h)
 
-use core::ptr::NonNull;
+use core::{
+    fmt,
+    ptr::NonNull, //
+};
 use kernel::{
     bindings,
     prelude::*, //
@@ -50,5 +53,40 @@ impl Drop for File {
     fn drop(&mut self) {
         // SAFETY: By the type invariant.
         unsafe { bindings::kernfs_put(self.node.as_ptr()) };
+    }
+}
+
+/// The part of a text that somebody reads: as much as fits, from some byte on.
+pub(crate) struct Window<'a> {
+    skip: usize,
+    to: &'a mut [u8],
+    len: usize,
+}
+
+impl<'a> Window<'a> {
+    /// What follows the first `skip` bytes of the text goes to `to`.
+    pub(super) fn new(skip: usize, to: &'a mut [u8]) -> Self {
+        Self { skip, to, len: 0 }
+    }
+
+    /// The number of bytes that there were to read.
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+}
+
+impl fmt::Write for Window<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let skipped = self.skip.min(text.len());
+        let from = text.as_bytes().get(skipped..).unwrap_or_default();
+        let to = self.to.get_mut(self.len..).unwrap_or_default();
+        let len = from.len().min(to.len());
+
+        self.skip = self.skip.saturating_sub(skipped);
+        self.len = self.len.saturating_add(len);
+        for (to, from) in to.iter_mut().zip(from) {
+            *to = *from;
+        }
+        Ok(())
     }
 }
