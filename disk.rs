@@ -70,6 +70,12 @@ impl<'bound> PmemDisk<'bound> {
                 }
                 overwrite.finish();
             }
+            Transfer::Zero => {
+                let mut overwrite = media.overwrite(span)?;
+
+                overwrite.zero()?;
+                overwrite.finish();
+            }
         }
         Ok(())
     }

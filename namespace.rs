@@ -311,6 +311,10 @@ impl Mapping {
     }
 }
 
+/// How many sectors are zeroed at once, 16 MiB: a bio could ask for 4 GiB, and nobody else would get
+/// the CPU for as long as that takes.
+const WRITE_ZEROES: u32 = (16 << 20) >> SECTOR_SHIFT;
+
 /// Whether writes need a flush to be durable; `false`, and a warning, where that can't be known.
 fn needs_flush(dev: &Device<Core<'_>>) -> bool {
     match dev.region().has_flush() {
@@ -367,6 +371,7 @@ impl<'bound> Attached<'bound> {
             write_cache: true,
             fua: needs_flush(dev),
             dax: media.has_pages(),
+            write_zeroes: WRITE_ZEROES,
         };
         let sectors = (media.size() >> SECTOR_SHIFT) as u64;
         let data = PmemDisk::new(media.clone(), flush, device.clone());

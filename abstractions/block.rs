@@ -26,6 +26,7 @@ use kernel::{
         device_attribute,
         gendisk,
         queue_limits,
+        req_op_REQ_OP_WRITE_ZEROES,
         DISK_NAME_LEN, //
     },
     device::{
@@ -195,6 +196,8 @@ pub(crate) struct Limits {
     pub(crate) fua: bool,
     /// File systems may ask for the disk's DAX device.
     pub(crate) dax: bool,
+    /// The most sectors (512 bytes) that one bio may ask to be zeroed.
+    pub(crate) write_zeroes: u32,
 }
 
 impl Limits {
@@ -215,6 +218,7 @@ impl Limits {
             logical_block_size: self.logical_block_size,
             physical_block_size: PAGE_SIZE as c_uint,
             max_hw_sectors: c_uint::MAX,
+            max_write_zeroes_sectors: self.write_zeroes,
             ..pin_init::zeroed()
         }
     }
@@ -422,6 +426,8 @@ pub(crate) enum Transfer<'a> {
     Read(Segments<'a, ToBio>),
     /// The bio's memory is to be stored.
     Write(Segments<'a, FromBio>),
+    /// Zeroes are to be stored; the bio has no memory.
+    Zero,
 }
 
 impl<'a> Bio<'a> {
@@ -474,10 +480,12 @@ impl<'a> Bio<'a> {
     #[inline]
     pub(crate) fn transfer(&self) -> Transfer<'_> {
         // Odd operations write: see `op_is_write`.
-        if self.opf & 1 != 0 {
-            Transfer::Write(Segments::new(self))
-        } else {
+        if self.opf & 1 == 0 {
             Transfer::Read(Segments::new(self))
+        } else if self.opf & bindings::REQ_OP_MASK == req_op_REQ_OP_WRITE_ZEROES {
+            Transfer::Zero
+        } else {
+            Transfer::Write(Segments::new(self))
         }
     }
 

@@ -16,7 +16,7 @@ cleanup() {
 	rm -f $tmp.*
 }
 
-plan 9
+plan 8
 load_driver
 disk=$(plain_disk)
 truncate -s 4M $tmp.image
@@ -29,5 +29,4 @@ zeroed 1048576 2097152
 check "zeroes there, and nowhere else" cmp -n 4194304 $tmp.image "/dev/$disk"
 is "discard is refused" "$(blkdiscard -f -o 0 -l 4096 "/dev/$disk" 2>&1 | grep -o 'Operation not supported')" "Operation not supported"
 check_fails "secure discard is refused" blkdiscard -f -s -o 0 -l 4096 "/dev/$disk"
-check_fails "punching is refused" fallocate -p -o 0 -l 4096 "/dev/$disk"
 check "nothing has changed" cmp -n 4194304 $tmp.image "/dev/$disk"
