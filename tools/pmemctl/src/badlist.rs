@@ -101,6 +101,41 @@ impl BadList {
         self.0.is_empty()
     }
 
+    /// What lies in `range`.
+    pub fn within(&self, range: &Range<u64>) -> BadList {
+        self.0
+            .iter()
+            .map(|bad| bad.start.max(range.start)..bad.end.min(range.end))
+            .collect()
+    }
+
+    /// What is in either.
+    pub fn and(&self, other: &BadList) -> BadList {
+        self.0.iter().chain(&other.0).cloned().collect()
+    }
+
+    /// What is in both.
+    pub fn common(&self, other: &BadList) -> BadList {
+        self.without(&self.without(other))
+    }
+
+    /// As counted from a place so far in front of the one that these are counted from.
+    pub fn moved_up(&self, by: u64) -> BadList {
+        self.0
+            .iter()
+            .map(|bad| bad.start.saturating_add(by)..bad.end.saturating_add(by))
+            .collect()
+    }
+
+    /// As counted from a place so far behind the one that these are counted from; what lies in front
+    /// of it is left out.
+    pub fn moved_down(&self, by: u64) -> BadList {
+        self.0
+            .iter()
+            .map(|bad| bad.start.saturating_sub(by)..bad.end.saturating_sub(by))
+            .collect()
+    }
+
     /// What is in this list and not in the other one.
     pub fn without(&self, other: &BadList) -> BadList {
         let mut left = Vec::new();
@@ -179,6 +214,20 @@ mod tests {
             let left: BTreeSet<_> = sectors(&a).difference(&sectors(&b)).copied().collect();
             prop_assert_eq!(sectors(&a.without(&b)), left);
             prop_assert_eq!(a.sectors(), sectors(&a).len() as u64);
+            let both: BTreeSet<_> = sectors(&a).intersection(&sectors(&b)).copied().collect();
+            prop_assert_eq!(sectors(&a.common(&b)), both);
+            let either: BTreeSet<_> = sectors(&a).union(&sectors(&b)).copied().collect();
+            prop_assert_eq!(sectors(&a.and(&b)), either);
+        }
+
+        #[test]
+        fn moved_and_cut(a in some(), by in 0_u64..300, start in 0_u64..250, length in 0_u64..250) {
+            prop_assert_eq!(a.moved_up(by).moved_down(by), a.clone());
+            let down: BTreeSet<_> = sectors(&a).into_iter().filter_map(|s| s.checked_sub(by)).collect();
+            prop_assert_eq!(sectors(&a.moved_down(by)), down);
+            let range = start..start + length;
+            let cut: BTreeSet<_> = sectors(&a).into_iter().filter(|s| range.contains(s)).collect();
+            prop_assert_eq!(sectors(&a.within(&range)), cut);
         }
 
         #[test]

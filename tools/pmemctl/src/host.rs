@@ -56,6 +56,15 @@ pub fn line(file: impl AsRef<Path>) -> Option<String> {
     Some(text.trim_end_matches(['\n', '\0']).to_owned())
 }
 
+/// A number, decimal or after 0x; `None` where the file can't be read or holds none.
+pub fn number(file: impl AsRef<Path>) -> Option<u64> {
+    let text = line(file)?;
+    match text.strip_prefix("0x") {
+        Some(digits) => u64::from_str_radix(digits, 16).ok(),
+        None => text.parse().ok(),
+    }
+}
+
 /// The last part of what a link points to.
 pub fn link_name(link: impl AsRef<Path>) -> Option<String> {
     let target = fs::read_link(link).ok()?;

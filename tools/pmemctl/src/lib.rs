@@ -6,10 +6,23 @@
 //! [`host`] is where the files of the kernel are read and written; [`nd`] are the devices of the bus
 //! and [`disk`] their disks; [`holders`] finds who uses a disk; [`badlist`] are its bad sectors;
 //! [`swap`] moves a namespace from one driver to the other.
+//!
+//! [`errors`] are bad sectors with what made them known, [`list`] the kernel's lists of them, and
+//! [`region`] the memory that they belong to. [`saved`] is such a list in a file, [`remember`] saves
+//! and restores it, [`follow`] does so at each change. [`poison`] takes over what a CXL device
+//! knows; [`change`] adds and removes errors by hand.
 
 pub mod badlist;
+pub mod change;
 pub mod disk;
+pub mod errors;
+pub mod follow;
 pub mod holders;
 pub mod host;
+pub mod list;
 pub mod nd;
+pub mod poison;
+pub mod region;
+pub mod remember;
+pub mod saved;
 pub mod swap;

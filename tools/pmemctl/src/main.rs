@@ -2,6 +2,8 @@
 
 //! `pmemctl`: the administrator's tool for persistent memory.
 
+mod lists;
+
 use anyhow::{Result, bail};
 use clap::{Args, Parser, Subcommand};
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
@@ -14,7 +16,8 @@ use units::Size;
 
 /// What an administrator wants of persistent memory that ndctl does not do.
 ///
-/// Status: 0 when all was done, 1 where something was refused or failed, 2 for bad arguments.
+/// Status: 0 when all was done, 1 where something was refused or failed, 2 for bad arguments, 3
+/// where a saved list was refused.
 #[derive(Parser)]
 #[command(name = "pmemctl", version, max_term_width = 120)]
 struct Arguments {
@@ -33,6 +36,39 @@ enum Command {
     /// it. Where the new driver does not take it, the old one gets it back. Of several devices each
     /// is moved or refused for itself.
     SwapDriver(SwapDriver),
+    /// Save the lists of errors, so that they outlive a reboot
+    ///
+    /// One file for each memory, named and recognised by what identifies that: the DIMMs' own ids,
+    /// the CXL devices' serial numbers and the region's uuid, and where there is nothing of the
+    /// kind (e820, virtio-pmem, ramdax) the place in this machine. Errors belong to the memory: they
+    /// are saved for the whole region that a device lies in, whatever the modes of its namespaces.
+    /// Where the platform keeps a log of its own (NFIT with scrubbing), what that has comes back by
+    /// itself and is not saved. What the lists have not had since the boot is restored first; what
+    /// was there and is no longer is healed, and is forgotten.
+    Save(lists::Save),
+    /// Put the saved errors back on the kernel's lists
+    ///
+    /// Before anything touches the memory: udev/59-pmemctl.rules does this for each disk that
+    /// appears. A saved list that was cut off or edited, is of other memory or of another size, or
+    /// is stale (the disk has had all of it since this boot, and some of it was healed) is refused
+    /// with the reason and status 3, and nothing is changed. Of several devices each is restored or
+    /// refused for itself.
+    Restore(lists::Restore),
+    /// Make an error, to see what it does; rust_pmem has to be loaded with inject=1
+    ///
+    /// The memory is taken away as after a machine check, but is not harmed: "pmemctl clear", or a
+    /// write of the whole pages, brings it back.
+    Inject(lists::Inject),
+    /// Take errors that were repaired elsewhere off the lists, if the memory can be read again
+    ///
+    /// The data stays as it is. rust_pmem only.
+    Clear(lists::Clear),
+    /// Put what CXL memory devices know of their own errors on the kernel's lists
+    ///
+    /// What "cxl list --media-errors" shows, for regions of one device. The kernel does not do this
+    /// itself. Nothing is taken off the device's list: "clear poison" of CXL writes zeros, which may
+    /// by then replace what was written over the error.
+    SyncPoison(lists::SyncPoison),
 }
 
 #[derive(Args)]
@@ -54,13 +90,35 @@ struct SwapDriver {
     devices: Vec<Asked>,
 }
 
+/// What the shell is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+enum Status {
+    /// All is as wanted.
+    Good = 0,
+    /// Something was refused, or failed.
+    Bad = 1,
+    /// A saved list is not to be trusted.
+    ListRefused = 3,
+}
+
+impl Status {
+    fn good(good: bool) -> Self {
+        if good { Self::Good } else { Self::Bad }
+    }
+}
+
 fn main() -> ExitCode {
     let done = match Arguments::parse().command {
-        Command::SwapDriver(arguments) => swap_driver(&arguments),
+        Command::SwapDriver(arguments) => swap_driver(&arguments).map(Status::good),
+        Command::Save(arguments) => lists::save(&arguments).map(Status::good),
+        Command::Restore(arguments) => lists::restore(&arguments),
+        Command::Inject(arguments) => lists::inject(&arguments).map(Status::good),
+        Command::Clear(arguments) => lists::clear(&arguments).map(Status::good),
+        Command::SyncPoison(arguments) => lists::sync_poison(&arguments).map(Status::good),
     };
     match done {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
+        Ok(status) => ExitCode::from(status as u8),
         Err(error) => {
             // Where this can't be written, the status says it still.
             let _ = writeln!(io::stderr(), "pmemctl: {error:#}");

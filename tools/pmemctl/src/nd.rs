@@ -15,7 +15,7 @@ use std::io;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-const DEVICES: &str = "sys/bus/nd/devices";
+pub(crate) const DEVICES: &str = "sys/bus/nd/devices";
 const DRIVERS: &str = "sys/bus/nd/drivers";
 
 /// What a device of the bus is.

@@ -167,7 +167,7 @@ fn disk(host: &Host, name: &str) -> Result<Name> {
         Ok(path) => {
             let whole = path.parent().and_then(Path::file_name).unwrap_or_default();
             bail!(
-                "{name} is a partition; its whole disk, {}, can be moved",
+                "{name} is a partition: name its whole disk, {}",
                 printable(whole)
             )
         }
