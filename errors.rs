@@ -14,7 +14,7 @@ use crate::{
         nd::Region,
         sysfs::Window, //
     },
-    badblocks::Coarse,
+    coarse::Coarse,
     units::{
         intersection,
         Sectors,
@@ -149,6 +149,11 @@ impl<'bound> ErrorLog<'bound> {
         self.region
     }
 
+    /// What the physical `addresses` are on a list of the namespace's own.
+    pub(crate) fn sectors(&self, addresses: &Range<u64>) -> Sectors {
+        Sectors::of_addresses(addresses, self.namespace.start)
+    }
+
     /// What of the physical `addresses` is the namespace's.
     pub(crate) fn of_namespace(&self, addresses: &Range<u64>) -> Option<Range<u64>> {
         intersection(addresses, &self.namespace)
@@ -174,21 +179,31 @@ impl<'bound> ErrorLog<'bound> {
             })?;
             self.note(addresses, origin);
         }
-        let sectors = self.region.sectors(addresses);
-        Coarse::new(self.region.list(), self.region.size()).add(&sectors);
+        self.region_list().add(&self.sectors_of_region(addresses));
         self.region.notify_list();
         Ok(())
+    }
+
+    fn region_list(&self) -> Coarse<'_> {
+        let addresses = self.region.addresses();
+
+        Coarse::new(self.region.list(), self.sectors_of_region(&addresses).len)
+    }
+
+    /// What the physical `addresses` are on the region's list.
+    fn sectors_of_region(&self, addresses: &Range<u64>) -> Sectors {
+        Sectors::of_addresses(addresses, self.region.addresses().start)
     }
 
     /// Lists for the region what the bus knows of the namespace: libnvdimm leaves out what does not
     /// fit.
     pub(crate) fn complete_region_list(&self) {
-        let list = Coarse::new(self.region.list(), self.region.size());
+        let list = self.region_list();
 
         if list.is_full() {
             self.region.for_each_error(|entry| {
                 if let Some(addresses) = self.of_namespace(&entry) {
-                    list.add(&self.region.sectors(&addresses));
+                    list.add(&self.sectors_of_region(&addresses));
                 }
             });
         }
@@ -197,7 +212,7 @@ impl<'bound> ErrorLog<'bound> {
     /// Takes the physical `addresses`, which are whole sectors, off the lists of the bus and of the
     /// region.
     pub(crate) fn forget(&self, addresses: &Range<u64>) {
-        let Sectors { start, len } = self.region.sectors(addresses);
+        let Sectors { start, len } = self.sectors_of_region(addresses);
 
         self.region.take_off_log(addresses);
         self.region.list().clear(start, len);

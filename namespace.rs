@@ -55,6 +55,7 @@ use crate::{
     media::Media,
     units::{
         half_open,
+        Sectors,
         SECTOR_SHIFT, //
     }, //
 };
@@ -90,11 +91,11 @@ pub(crate) struct Sector<'bound> {
 
 impl mce::Handler for Sector<'_> {
     fn memory_error(&self, addresses: Range<u64>, listed: bool) {
-        if listed {
-            return self.errors.note(&addresses, Origin::MachineCheck);
+        if !listed {
+            // Nobody is left to be told of a failure.
+            let _ = self.report(&addresses, Origin::MachineCheck);
         }
-        // Nobody is left to be told.
-        let _ = self.report(&addresses, Origin::MachineCheck);
+        self.errors.note(&addresses, Origin::MachineCheck);
     }
 }
 
@@ -158,7 +159,8 @@ impl<'bound> Personality<'bound> {
                 Command::Add(addresses, origin) => s.report(&addresses, origin),
                 Command::Drop(addresses) => {
                     s.errors.forget(&addresses);
-                    s.btt.forget_error(&addresses);
+                    let Sectors { start, len } = s.errors.sectors(&addresses);
+                    s.btt.list().clear(start, len);
                     Ok(())
                 }
                 Command::Poison(_) => Err(eopnotsupp()),

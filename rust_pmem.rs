@@ -14,9 +14,10 @@
 //! [`Flush::now`](flush::Flush::now). In a DAX file it needs no driver at all, once
 //! [`direct_access`](dax) has said where the page is.
 //!
-//! An error travels: the bus's log, or a machine check → [`ErrorList`](badblocks::ErrorList) →
-//! `EIO` on that block alone, `SIGBUS` on that page alone → a write that covers it →
-//! [`Media::overwrite`](media::Media::overwrite) → off the list.
+//! An error travels: the platform's log, a machine check, or a user → the bus's list
+//! ([`ErrorLog`](errors::ErrorLog)) → [`ErrorList`](badblocks::ErrorList) → `EIO` on that block alone,
+//! `SIGBUS` on that page alone → a write that covers it →
+//! [`Media::overwrite`](media::Media::overwrite) → off the lists.
 
 #![deny(unsafe_code)]
 #![allow(
@@ -26,6 +27,7 @@
 
 mod abstractions;
 mod badblocks;
+mod coarse;
 mod dax;
 mod disk;
 mod errors;

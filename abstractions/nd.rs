@@ -18,10 +18,6 @@ use super::{
     pagemap::Layout,
     sysfs::Window, //
 };
-use crate::units::{
-    Sectors,
-    SECTOR_SHIFT, //
-};
 use core::{
     marker::PhantomData,
     mem::{
@@ -703,16 +699,13 @@ impl Region {
         unsafe { BadBlocks::from_raw(&raw mut (*self.as_raw()).bb) }
     }
 
-    /// The sectors of [`Self::list`] that the physical `addresses` touch.
-    pub(crate) fn sectors(&self, addresses: &Range<u64>) -> Sectors {
-        // SAFETY: By the type invariant; the field does not change.
-        Sectors::of_addresses(addresses, unsafe { (*self.as_raw()).ndr_start })
-    }
+    /// The physical addresses of the region.
+    pub(crate) fn addresses(&self) -> Range<u64> {
+        let region = self.as_raw();
+        // SAFETY: By the type invariant; these fields do not change.
+        let (start, size) = unsafe { ((*region).ndr_start, (*region).ndr_size) };
 
-    /// The number of sectors of the region.
-    pub(crate) fn size(&self) -> u64 {
-        // SAFETY: By the type invariant; the field does not change.
-        unsafe { (*self.as_raw()).ndr_size >> SECTOR_SHIFT }
+        start..start.saturating_add(size)
     }
 
     /// Wakes those who poll the region's `badblocks`.
@@ -774,19 +767,16 @@ impl<'bound> Btt<'bound> {
         }
     }
 
-    /// Takes the physical `addresses` off the list of errors that the BTT goes by.
-    pub(crate) fn forget_error(&self, addresses: &Range<u64>) {
-        // SAFETY: As in `read_errors`.
-        let (list, base) = unsafe {
+    /// The list of errors that the BTT goes by, in sectors of the namespace.
+    pub(crate) fn list(&self) -> &BadBlocks {
+        // SAFETY: As in `read_errors`; the namespace is referenced by the BTT that has claimed it.
+        unsafe {
             let nsio = (*self.btt.as_ptr())
                 .ndns
                 .cast::<bindings::nd_namespace_io>();
 
-            (BadBlocks::from_raw(&raw mut (*nsio).bb), (*nsio).res.start)
-        };
-        let Sectors { start, len } = Sectors::of_addresses(addresses, base);
-
-        list.clear(start, len);
+            BadBlocks::from_raw(&raw mut (*nsio).bb)
+        }
     }
 
     /// Makes the BTT's disk read-only, or writable again, as its region is.
