@@ -5,6 +5,8 @@
 
 # Targets, as `make` shows them:
 #: make demo                 the whole story in a virtual machine: files on persistent memory survive a power cut
+#: make demo-errors          machine checks at random addresses: what each costs, and how it heals
+#:      ERRORS=12 SEED=1     how many, and which
 #: make check                format, lints, host tests, the module, selftests in virtual machines
 #:      TESTS='dax_*'        only the selftests of these names
 #:      DRIVER=nd_pmem       the same selftests, of the stock C driver
@@ -59,6 +61,9 @@ tools: setup
 demo: module tools
 	@$(enter) $(release)/pmem-demo
 
+demo-errors: module tools
+	@$(enter) $(release)/pmem-demo --errors $(ERRORS) $(if $(SEED),--seed '$(SEED)')
+
 check: tools
 	@set -f; $(enter) $(release)/pmem-check $(if $(DRIVER),--driver '$(DRIVER)') $$TESTS
 
@@ -82,4 +87,4 @@ clean:
 distclean: clean
 	setup/remove
 
-.PHONY: help setup module provider tools demo check parity vm lint fmt clean distclean
+.PHONY: help setup module provider tools demo demo-errors check parity vm lint fmt clean distclean

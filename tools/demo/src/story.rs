@@ -22,6 +22,8 @@ const BAD: Style = AnsiColor::Red.on_default().bold();
 const WIDTH: usize = 100;
 /// No command of the story takes so long.
 const LIMIT: Duration = Duration::from_secs(90);
+/// Where the guest has copies of what it runs often, as the way to the checkout is long.
+pub const TOOLS: &str = "/run/pmem";
 /// Lines shown of what a command prints.
 const LINES: usize = 8;
 
@@ -136,7 +138,7 @@ impl Story {
 
     fn run(&mut self, command: &str) -> Result<(i32, String)> {
         let vm = self.machine.as_mut().context("there is no machine")?;
-        let line = format!("PATH=/rust_pmem/build/tools/release:$PATH; {command}");
+        let line = format!("PATH={TOOLS}:/rust_pmem/build/tools/release:$PATH; {command}");
         let (ended, output) = vm.output(&line, LIMIT)?;
         match ended {
             Ended::Exited(status) => Ok((status, output)),
@@ -154,12 +156,16 @@ impl Story {
         Ok(())
     }
 
-    /// Memory at a physical address fails.
-    pub fn machine_check(&mut self, address: u64) -> Result<()> {
+    /// Memory at a physical address fails, 2 to the power of `lsb` bytes of it.
+    pub fn machine_check(&mut self, address: u64, lsb: u8) -> Result<()> {
         let vm = self.machine.as_mut().context("there is no machine")?;
-        vm.monitor().machine_check(address, 12)?;
+        vm.monitor().machine_check(address, lsb)?;
         self.host(&format!(
-            "machine check: uncorrected error in the page at {address:#x}"
+            "machine check: uncorrected error in the {} at {address:#x}",
+            match 1_u64 << lsb {
+                units::PAGE => "page".to_owned(),
+                bytes => format!("{bytes} bytes"),
+            }
         ));
         Ok(())
     }
@@ -177,16 +183,20 @@ impl Story {
         Ok(())
     }
 
+    /// A table of the story's own.
+    pub fn table<const N: usize>(&self, header: [&str; N], rows: &[[String; N]]) {
+        let mut table = empty_table();
+        table.set_header(header);
+        for row in rows {
+            table.add_row(row);
+        }
+        println!("\n{table}");
+    }
+
     /// The table of what was shown.
     pub fn conclude(&self) {
-        let mut table = Table::new();
-        table
-            .load_preset(UTF8_BORDERS_ONLY)
-            .set_content_arrangement(ContentArrangement::Dynamic)
-            .set_header(["", "shown", "seen"]);
-        if let Some((_, columns)) = terminal::size() {
-            table.set_width(columns);
-        }
+        let mut table = empty_table();
+        table.set_header(["", "shown", "seen"]);
         for (what, evidence) in &self.seen {
             table.add_row(["✓", what, evidence]);
         }
@@ -208,6 +218,17 @@ impl Story {
             println!("    all of it: {}", vm.serial().path().display());
         }
     }
+}
+
+fn empty_table() -> Table {
+    let mut table = Table::new();
+    table
+        .load_preset(UTF8_BORDERS_ONLY)
+        .set_content_arrangement(ContentArrangement::Dynamic);
+    if let Some((_, columns)) = terminal::size() {
+        table.set_width(columns);
+    }
+    table
 }
 
 /// Prose in lines of at most `width` columns.

@@ -1,0 +1,845 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Machine checks at random addresses, each of which costs what it hit and no more.
+
+use crate::story::{Story, TOOLS};
+use crate::truth::{self, Disk, Owner, Stored, Way};
+use crate::{Driver, load, log_file};
+use anyhow::{Context, Result, bail, ensure};
+use fastrand::Rng;
+use std::fs::File;
+use std::io::Write;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+use units::PAGE;
+use vm::Options;
+
+/// Files of each file system.
+const FILES: usize = 18;
+/// Their lengths, in pages.
+const LENGTHS: std::ops::RangeInclusive<u64> = 16..=1024;
+/// What the machine checks hit, in turn.
+const TARGETS: [Target; 4] = [Target::Mapped, Target::Quiet, Target::Mapped, Target::Free];
+/// Whose list is right so soon is told in time.
+const SOON: Duration = Duration::from_secs(10);
+
+/// The kinds of memory, as the bus calls their provider, and the file system that each gets.
+const KINDS: [Kind; 2] = [
+    Kind {
+        provider: "e820",
+        system: "ext4",
+        make: "mkfs.ext4 -q -b 4096 -N 256 -J size=4 -E stride=512,stripe_width=512",
+        mount: "mount -o dax,noatime",
+        check: "e2fsck -fn",
+    },
+    Kind {
+        provider: "virtio-pmem",
+        system: "XFS",
+        make: "mkfs.xfs -q -m rmapbt=1 -d agcount=2,su=2m,sw=1",
+        mount: "mount -o dax=always,noatime",
+        check: "xfs_repair -n",
+    },
+];
+
+struct Kind {
+    provider: &'static str,
+    system: &'static str,
+    make: &'static str,
+    mount: &'static str,
+    check: &'static str,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Target {
+    /// A page of a file that a process has mapped.
+    Mapped,
+    /// A page of a file that nobody has open.
+    Quiet,
+    /// A page that nothing is in.
+    Free,
+}
+
+/// How a bad page is healed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Cure {
+    /// Its page of the file is written.
+    Write,
+    /// It is punched out of its file, and the hole is written.
+    Punch,
+    /// Its block of the disk is written.
+    Block,
+    /// It is left as it is.
+    None,
+}
+
+/// A machine check.
+struct Hit {
+    disk: usize,
+    /// Where on the disk.
+    page: u64,
+    /// The address that fails, and how many bits of it the processor leaves open.
+    address: u64,
+    lsb: u8,
+    owner: Owner,
+    /// From the machine check to the list.
+    listed: Duration,
+    cure: Cure,
+    /// How it went.
+    cured: String,
+}
+
+/// What the story is about.
+struct Scene {
+    disks: [Disk; 2],
+    /// The files of this host with the memory, and where in them it begins.
+    memory: [(PathBuf, u64); 2],
+    hits: Vec<Hit>,
+    answers: usize,
+}
+
+/// Tells it.
+pub fn tell(story: &mut Story, driver: Driver, count: usize, seed: Option<u64>) -> Result<()> {
+    let seed = seed.unwrap_or_else(|| fastrand::u64(1..1_000_000));
+    let mut rng = Rng::with_seed(seed);
+    let folder = tempfile::tempdir().context("no folder for temporary files")?;
+    let ram = folder.path().join("ram.img");
+    let virtio = folder.path().join("virtio.img");
+    let log = log_file()?;
+    let options = Options::from_words(&format!(
+        "--bare --e820 96M@512M --virtio-pmem size=304M,file={} \
+         --qemu '-object memory-backend-file,share=on,id=ram,mem-path={},size=1G -machine memory-backend=ram'",
+        virtio.display(),
+        ram.display()
+    ))?;
+
+    story.title(&format!(
+        "{count} machine checks, and what each of them costs"
+    ));
+    story.chapter(
+        "A machine",
+        "An emulated PC. 96 MiB of its RAM are what its firmware calls persistent (e820 type 12), and it has a virtio-pmem \
+         device of 304 MiB. Neither keeps a log of errors: of a machine check there, nobody but the kernel that took it knows. \
+         What is in both, this host sees as well, in the files behind them.",
+    );
+    story.host(&format!(
+        "seed {seed} (make demo-errors ERRORS={count} SEED={seed} tells the same story again)"
+    ));
+    story.boot(&options, folder.path(), log.path())?;
+    load(story, driver)?;
+    let disks = find(story)?;
+    // The machine's RAM begins at address 0, below its hole for devices.
+    let memory = [(ram, disks[0].start), (virtio, 0)];
+    let mut scene = Scene {
+        disks,
+        memory,
+        hits: Vec::new(),
+        answers: 0,
+    };
+    files(story, &mut scene, &mut rng)?;
+    draw(story, &mut scene, &mut rng, count)?;
+    agree(story, &scene)?;
+    machine_checks(story, &mut scene)?;
+
+    story.chapter(
+        "What is lost",
+        "All files are read by read(2), with O_DIRECT and through a new mapping, each bad page and its neighbours on the disk, \
+         and then the whole of both disks block by block, to compare it with the memory as this host sees it.",
+    );
+    examine(story, &mut scene, "at first")?;
+    heal(story, &mut scene)?;
+    examine(story, &mut scene, "healed")?;
+    goodbye(story, &scene, driver)?;
+    table(story, &scene);
+    Ok(())
+}
+
+/// The disks, as the kernel has them.
+fn find(story: &mut Story) -> Result<[Disk; 2]> {
+    story.quietly(&format!(
+        "mkdir -p {TOOLS} && cp /rust_pmem/build/tools/release/pmem-io /rust_pmem/build/tools/release/pmemctl {TOOLS}/"
+    ))?;
+    let said = story.quietly(
+        "for n in /sys/bus/nd/devices/namespace*; do [ ! -e $n/block ] || \
+         echo $(cat $n/../../provider) $(basename $n/block/*) $(cat $n/resource) $(cat $n/../resource) $(cat $n/size); done",
+    )?;
+    let mut found = [Disk::default(), Disk::default()];
+    for (kind, disk) in KINDS.iter().zip(&mut found) {
+        let line = said
+            .lines()
+            .map(|line| line.split_whitespace().collect::<Vec<_>>())
+            .find(|words| words.first() == Some(&kind.provider));
+        let Some(&[_, name, start, region, size]) = line.as_deref() else {
+            bail!("there is no disk of {}", kind.provider);
+        };
+        ensure!(
+            start == region,
+            "{name} does not begin where its region does"
+        );
+        let start = start.trim_start_matches("0x");
+        *disk = Disk {
+            name: name.to_owned(),
+            system: kind.system,
+            start: u64::from_str_radix(start, 16).context("where it begins")?,
+            pages: size.parse::<u64>().context("its size")? / PAGE,
+            ..Disk::default()
+        };
+        story.seen(
+            &format!("a disk of {}", kind.provider),
+            &format!(
+                "{name}, {} MiB from {:#x}",
+                (disk.pages * PAGE) >> 20,
+                disk.start
+            ),
+        );
+    }
+    Ok(found)
+}
+
+fn mount_point(disk: &Disk) -> String {
+    format!("/mnt/{}", disk.system)
+}
+
+fn files(story: &mut Story, scene: &mut Scene, rng: &mut Rng) -> Result<()> {
+    story.chapter(
+        "Files",
+        "ext4 and XFS with DAX, and on each of them files of random lengths whose every byte is known. Every other file is \
+         mapped by a process that has touched all of it. Processes shall be told at once of memory that fails under them \
+         (vm.memory_failure_early_kill).",
+    );
+    for (kind, disk) in KINDS.iter().zip(&mut scene.disks) {
+        let folder = mount_point(disk);
+        story.guest(&format!("{} /dev/{}", kind.make, disk.name))?;
+        story.guest(&format!(
+            "mkdir -p {folder} && {} /dev/{} {folder}",
+            kind.mount, disk.name
+        ))?;
+        let mut script = String::from("set -e\n");
+        for index in 0..FILES {
+            let file = Stored {
+                path: format!("{folder}/f{index:02}"),
+                seed: rng.u64(..),
+                pages: rng.u64(LENGTHS),
+                mapped: index % 2 == 0,
+                ..Stored::default()
+            };
+            let Stored {
+                path, seed, pages, ..
+            } = &file;
+            script.push_str(&format!(
+                "fallocate -l {} {path}; pmem-io fill {path} --seed {seed}\n",
+                pages * PAGE
+            ));
+            disk.files.push(file);
+        }
+        story.quietly(&script)?;
+        let pages: u64 = disk.files.iter().map(|file| file.pages).sum();
+        let mapped = disk.files.iter().filter(|file| file.mapped).count();
+        story.seen(
+            &format!("{} with DAX on {}", disk.system, disk.name),
+            &format!("{FILES} files, {pages} pages of known content, {mapped} files mapped"),
+        );
+    }
+
+    let mut script = String::from(
+        "echo 1 >/proc/sys/vm/memory_failure_early_kill\nmkdir -p /run/witness\nmkfifo /run/witness/go\n",
+    );
+    for file in witnesses(scene) {
+        script.push_str(&format!(
+            "pmem-io map {} --read-only --seed {} load run='cat /run/witness/go' told verify >{} 2>&1 &\n",
+            file.path,
+            file.seed,
+            testimony(file)
+        ));
+    }
+    story.quietly(&script)?;
+    said_by_all(story, scene, "load: ")?;
+    locate(story, scene)
+}
+
+/// The files that a process has mapped.
+fn witnesses(scene: &Scene) -> impl Iterator<Item = &Stored> {
+    let files = scene.disks.iter().flat_map(|disk| &disk.files);
+    files.filter(|file| file.mapped)
+}
+
+/// Where the process writes what it sees.
+fn testimony(file: &Stored) -> String {
+    format!("/run/witness{}", file.path.replace('/', "-"))
+}
+
+/// Waits until each of these processes has said it.
+fn said_by_all(story: &mut Story, scene: &Scene, what: &str) -> Result<()> {
+    let count = witnesses(scene).count();
+    let start = Instant::now();
+    loop {
+        let said = story.quietly(&format!("grep -l '^{what}' /run/witness-* | wc -l"))?;
+        if said.trim() == count.to_string() {
+            return Ok(());
+        }
+        ensure!(
+            start.elapsed() < 3 * SOON,
+            "{} of {count} processes have said \"{what}\"",
+            said.trim()
+        );
+        thread::sleep(Duration::from_millis(100));
+    }
+}
+
+/// Asks the file systems where all files are.
+fn locate(story: &mut Story, scene: &mut Scene) -> Result<()> {
+    for disk in &mut scene.disks {
+        let folder = mount_point(disk);
+        let said = story.quietly(&format!("sync -f {folder}; filefrag -v -b4096 {folder}/f*"))?;
+        let extents = truth::extents(&said)?;
+        let inodes = story.quietly(&format!("stat -c '%n %i' {folder}/f*"))?;
+        for file in &mut disk.files {
+            let found = extents.iter().find(|(path, _)| *path == file.path);
+            file.extents = found.with_context(|| file.path.clone())?.1.clone();
+            let length: u64 = file.extents.iter().map(|extent| extent.length).sum();
+            ensure!(
+                length == file.pages,
+                "{}: {length} pages of {} are somewhere",
+                file.path,
+                file.pages
+            );
+            let inode = inodes
+                .lines()
+                .find_map(|line| line.strip_prefix(&file.path)?.trim().parse().ok());
+            file.inode = inode.with_context(|| format!("{}: its inode", file.path))?;
+        }
+        let space = truth::space(&story.quietly(&format!("xfs_io -r -c fsmap {folder}"))?)?;
+        disk.free = truth::free(&space);
+    }
+    Ok(())
+}
+
+/// Draws the addresses.
+fn draw(story: &mut Story, scene: &mut Scene, rng: &mut Rng, count: usize) -> Result<()> {
+    story.chapter(
+        "Addresses",
+        "Drawn from all persistent memory of the machine, until there is one of the kind that is wanted: a page of a mapped \
+         file, of a file that nobody has open, or free. What the file systems keep for themselves is drawn again: a file \
+         system without its records is broken, whatever the driver does.",
+    );
+    let total: u64 = scene.disks.iter().map(|disk| disk.pages).sum();
+    let (mut drawn, mut records) = (0, 0);
+    let mut cures = [0; 2];
+    while scene.hits.len() < count {
+        let wanted = TARGETS[scene.hits.len() % TARGETS.len()];
+        let mut page = rng.u64(..total);
+        let index = usize::from(page >= scene.disks[0].pages);
+        let disk = &mut scene.disks[index];
+        if index == 1 {
+            page -= total - disk.pages;
+        }
+        drawn += 1;
+        let owner = disk.owner(page);
+        let target = match owner {
+            Owner::File(file, _) if disk.files[file].mapped => Target::Mapped,
+            Owner::File(..) => Target::Quiet,
+            Owner::Free => Target::Free,
+            Owner::Records => {
+                records += 1;
+                continue;
+            }
+        };
+        if target != wanted || !disk.bad.insert(page) {
+            continue;
+        }
+        let kind = usize::from(target == Target::Free);
+        let cure = match kind {
+            0 => [Cure::Write, Cure::Punch, Cure::None][cures[0] % 3],
+            _ => [Cure::Block, Cure::None][cures[1] % 2],
+        };
+        cures[kind] += 1;
+        // A page, or a line of the cache somewhere in it.
+        let lsb = if rng.bool() { 12 } else { 6 };
+        let within = (rng.u64(..PAGE) >> lsb) << lsb;
+        scene.hits.push(Hit {
+            disk: index,
+            page,
+            address: disk.start + page * PAGE + within,
+            lsb,
+            owner,
+            listed: Duration::ZERO,
+            cure,
+            cured: String::new(),
+        });
+    }
+    // They are good still.
+    for disk in &mut scene.disks {
+        disk.bad.clear();
+    }
+    story.seen(
+        &format!("{count} random addresses"),
+        &format!("{drawn} drawn from {total} pages; {records} were a file system's records"),
+    );
+    Ok(())
+}
+
+impl Scene {
+    /// The disk of a hit, and the file and its page that was hit, if one was.
+    fn place(&self, hit: &Hit) -> (&Disk, Option<(&Stored, u64)>) {
+        let disk = &self.disks[hit.disk];
+        match hit.owner {
+            Owner::File(file, page) => (disk, Some((&disk.files[file], page))),
+            _ => (disk, None),
+        }
+    }
+}
+
+impl Scene {
+    /// The first page of the good ones in front of a hit in the same file.
+    fn good_before(&self, hit: &Hit, page: u64) -> u64 {
+        let pages = self
+            .hits
+            .iter()
+            .filter_map(|other| match (other.owner, hit.owner) {
+                (Owner::File(one, before), Owner::File(another, _))
+                    if one == another && other.disk == hit.disk && before < page =>
+                {
+                    Some(before + 1)
+                }
+                _ => None,
+            });
+        pages.max().unwrap_or(0)
+    }
+}
+
+/// Others than we say whose the addresses are: the file systems' own tools by their own records, and
+/// the page tables of a process.
+fn agree(story: &mut Story, scene: &Scene) -> Result<()> {
+    let mut requests = Vec::new();
+    let name = &scene.disks[0].name;
+    for hit in scene.hits.iter().filter(|hit| hit.disk == 0) {
+        let page = hit.page;
+        if let (_, Some((file, place))) = scene.place(hit) {
+            let inode = file.inode;
+            requests.push((format!("icheck {page}"), format!("{page}\t{inode}")));
+            requests.push((format!("bmap <{inode}> {place}"), page.to_string()));
+        } else {
+            requests.push((
+                format!("icheck {page}"),
+                format!("{page}\t<block not found>"),
+            ));
+            requests.push((format!("testb {page}"), format!("Block {page} not in use")));
+        }
+    }
+    let lines: Vec<_> = requests
+        .iter()
+        .map(|(request, _)| request.as_str())
+        .collect();
+    let said = story.quietly(&format!(
+        "printf '%s\\n' '{}' | debugfs -f /proc/self/fd/0 /dev/{name} 2>/dev/null",
+        lines.join("' '")
+    ))?;
+    let answers: Vec<&str> = said.split("debugfs: ").skip(1).collect();
+    ensure!(
+        answers.len() == requests.len(),
+        "debugfs answers {} of {} requests",
+        answers.len(),
+        requests.len()
+    );
+    for ((request, wanted), answer) in requests.iter().zip(answers) {
+        let last = answer.trim_end().lines().last().unwrap_or_default();
+        ensure!(
+            answer.starts_with(request) && last == wanted,
+            "debugfs, asked for {request}, says \"{last}\" and not \"{wanted}\""
+        );
+    }
+
+    let folder = mount_point(&scene.disks[1]);
+    let space = truth::space(&story.quietly(&format!("xfs_io -r -c fsmap {folder}"))?)?;
+    for hit in scene.hits.iter().filter(|hit| hit.disk == 1) {
+        let found = truth::owner_by_map(&space, hit.page)?;
+        let ours = scene.place(hit).1.map(|(file, page)| (file.inode, page));
+        ensure!(
+            found == ours,
+            "page {} of XFS: {found:?} by its own record of owners, {ours:?} by its extents",
+            hit.page
+        );
+    }
+
+    let mut walked = 0;
+    for hit in &scene.hits {
+        let (disk, Some((file, page))) = scene.place(hit) else {
+            continue;
+        };
+        if !file.mapped {
+            continue;
+        }
+        let said = story.quietly(&format!(
+            "pmem-io phys {} --offset {}",
+            file.path,
+            page * PAGE
+        ))?;
+        let wanted = format!("{:#x}", disk.start + hit.page * PAGE);
+        ensure!(
+            said.trim() == wanted,
+            "{}, page {page}: at {} by its page table, at {wanted} by its extents",
+            file.path,
+            said.trim()
+        );
+        walked += 1;
+    }
+    story.seen(
+        "whose they are: others agree",
+        &format!("debugfs (icheck, bmap, testb); XFS's reverse map; {walked} page tables"),
+    );
+    Ok(())
+}
+
+fn machine_checks(story: &mut Story, scene: &mut Scene) -> Result<()> {
+    story.chapter(
+        "Memory goes bad",
+        "Real machine checks, injected by QEMU's monitor. The processor reports a page or a line of 64 bytes; the kernel gives \
+         up the whole page. After each, the lists of both disks and of both regions must have all pages that failed so far, \
+         and nothing else.",
+    );
+    for index in 0..scene.hits.len() {
+        let (disk, page) = (scene.hits[index].disk, scene.hits[index].page);
+        story.machine_check(scene.hits[index].address, scene.hits[index].lsb)?;
+        let start = Instant::now();
+        scene.disks[disk].bad.insert(page);
+        await_lists(story, &scene.disks)?;
+        let hit = &mut scene.hits[index];
+        hit.listed = start.elapsed();
+        let hit = &scene.hits[index];
+        story.remark(&format!(
+            "{:>3}  {}: listed after {} ms",
+            index + 1,
+            victim(scene, hit),
+            hit.listed.as_millis()
+        ));
+    }
+    let latest = scene.hits.iter().map(|hit| hit.listed).max();
+    story.seen(
+        "each machine check is listed, and nothing else",
+        &format!(
+            "{} pages; disk and region; within {} ms",
+            scene.hits.len(),
+            latest.unwrap_or_default().as_millis()
+        ),
+    );
+
+    // The processes go on.
+    story.quietly(": >/run/witness/go")?;
+    said_by_all(story, scene, "verify: ")?;
+    let (mut told, mut huge) = (0, 0);
+    for disk in &scene.disks {
+        for file in disk.files.iter().filter(|file| file.mapped) {
+            let said = story.quietly(&format!("cat {}", testimony(file)))?;
+            let bad = disk.bad_of(file);
+            let lsb = truth::judge_witness(file, &bad, &said)?;
+            told += usize::from(lsb.is_some());
+            huge += usize::from(lsb > Some(12));
+        }
+    }
+    story.seen(
+        "who has it mapped is told, and loses that page alone",
+        &format!(
+            "{} processes; {told} told ({huge} of a mapping by 2 MiB); then SIGBUS, lsb 12, there alone",
+            witnesses(scene).count()
+        ),
+    );
+    Ok(())
+}
+
+/// What was hit, in words.
+fn victim(scene: &Scene, hit: &Hit) -> String {
+    match scene.place(hit) {
+        (disk, Some((file, page))) => {
+            let name = file.path.rsplit('/').next().unwrap_or_default();
+            let how = if file.mapped { ", mapped" } else { "" };
+            format!("{} {name}, page {page} of {}{how}", disk.system, file.pages)
+        }
+        (disk, None) => format!("{}, free space", disk.system),
+    }
+}
+
+/// Waits until the lists of disks and regions are what they must be, to the sector.
+fn await_lists(story: &mut Story, disks: &[Disk]) -> Result<()> {
+    let names: Vec<_> = disks.iter().map(|disk| disk.name.as_str()).collect();
+    let command = format!(
+        "for d in {}; do cat /sys/block/$d/badblocks; echo .; cat /sys/block/$d/device/../badblocks; echo .; done",
+        names.join(" ")
+    );
+    let start = Instant::now();
+    loop {
+        let said = story.quietly(&command)?;
+        let lists: Vec<_> = said
+            .split_terminator(".\n")
+            .map(truth::listed)
+            .collect::<Result<_>>()?;
+        ensure!(lists.len() == 2 * disks.len(), "{} lists", lists.len());
+        let wrong = disks
+            .iter()
+            .zip(lists.chunks(2))
+            .find(|(disk, lists)| lists.iter().any(|list| *list != disk.sectors()));
+        let Some((disk, lists)) = wrong else {
+            return Ok(());
+        };
+        ensure!(
+            start.elapsed() < SOON,
+            "{}: sectors {:?} of the disk and {:?} of the region are listed, and not {:?}",
+            disk.name,
+            lists[0],
+            lists[1],
+            disk.sectors()
+        );
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Each way to each file and each bad page gives what it must.
+fn examine(story: &mut Story, scene: &mut Scene, when: &str) -> Result<()> {
+    await_lists(story, &scene.disks)?;
+    for disk in &scene.disks {
+        let claims = truth::claims(disk);
+        let answers = story.quietly(&truth::script(&claims))?;
+        truth::judge(&claims, &answers).with_context(|| format!("{when}, {}", disk.name))?;
+        scene.answers += claims.len();
+        let count = |way| claims.iter().filter(|claim| claim.way == way).count();
+        let lost: usize = disk.files.iter().map(|file| disk.bad_of(file).len()).sum();
+        let pages: u64 = disk.files.iter().map(|file| file.pages).sum();
+        story.seen(
+            &format!("{when}: the files of {}", disk.system),
+            &format!(
+                "{lost} of {pages} pages lost; {} times read(2), {} mappings, {} part writes, {} block reads",
+                count(Way::Read),
+                count(Way::Mapping),
+                count(Way::Write),
+                count(Way::Block)
+            ),
+        );
+    }
+    scan(story, scene, when)
+}
+
+/// Reads both disks block by block and compares what comes with the memory.
+fn scan(story: &mut Story, scene: &mut Scene, when: &str) -> Result<()> {
+    let mut script = String::from(
+        "scan() { dd if=/dev/$1 bs=4K conv=noerror,sync iflag=direct 2>/run/$1.said | md5sum >/run/$1.sum; }\n",
+    );
+    // Nothing may change between one look and the other.
+    for disk in &scene.disks {
+        script.push_str(&format!("fsfreeze -f {} || exit\n", mount_point(disk)));
+    }
+    for disk in &scene.disks {
+        script.push_str(&format!("scan {} &\n", disk.name));
+    }
+    script.push_str("wait\n");
+    for disk in &scene.disks {
+        script.push_str(&format!(
+            "cat /run/{0}.sum /run/{0}.said; echo .\n",
+            disk.name
+        ));
+    }
+    let said = story.quietly(&script)?;
+    let reports: Vec<&str> = said.split_terminator(".\n").collect();
+    ensure!(
+        reports.len() == scene.disks.len(),
+        "{} reports",
+        reports.len()
+    );
+    let (mut blocks, mut unread) = (0, 0);
+    for ((disk, memory), report) in scene.disks.iter().zip(&scene.memory).zip(reports) {
+        let found = truth::unread(report)?;
+        ensure!(
+            found == disk.bad,
+            "{when}: of {}, blocks {found:?} can't be read, and not {:?}",
+            disk.name,
+            disk.bad
+        );
+        let sum = report.split_whitespace().next().unwrap_or_default();
+        let wanted = sum_of_memory(disk, &memory.0, memory.1)?;
+        ensure!(
+            sum == wanted,
+            "{when}: what {} gives is not what is in the memory ({sum}, {wanted})",
+            disk.name
+        );
+        blocks += disk.pages;
+        unread += found.len();
+        story.quietly(&format!("fsfreeze -u {}", mount_point(disk)))?;
+    }
+    story.seen(
+        &format!("{when}: both disks, block by block"),
+        &format!(
+            "{unread} of {blocks} blocks are EIO, all others as in the memory, seen from outside"
+        ),
+    );
+    Ok(())
+}
+
+/// The MD5 sum of the disk as this host sees it, with zeroes in the place of bad pages, as dd puts
+/// them there.
+fn sum_of_memory(disk: &Disk, path: &Path, start: u64) -> Result<String> {
+    let mut bytes = vec![0; usize::try_from(disk.pages * PAGE)?];
+    File::open(path)
+        .and_then(|file| file.read_exact_at(&mut bytes, start))
+        .with_context(|| path.display().to_string())?;
+    for (number, page) in bytes.chunks_mut(PAGE as usize).enumerate() {
+        if disk.bad.contains(&(number as u64)) {
+            page.fill(0);
+        }
+    }
+    let mut child = Command::new("md5sum")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .context("md5sum")?;
+    // It prints nothing before it has read all.
+    child
+        .stdin
+        .take()
+        .context("its input")?
+        .write_all(&bytes)
+        .context("md5sum")?;
+    let output = child.wait_with_output()?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let sum = text.split_whitespace().next();
+    Ok(sum.context("md5sum says nothing")?.to_owned())
+}
+
+fn heal(story: &mut Story, scene: &mut Scene) -> Result<()> {
+    story.chapter(
+        "Healing",
+        "Neither memory has a command to clear errors. A write of the whole page heals it, if the page is found in memory \
+         afterwards: by pwrite(2) into the file, by punching the page out of its file and writing the hole, by a write of the \
+         free block. Some pages are left as they are.",
+    );
+    for index in 0..scene.hits.len() {
+        let hit = &scene.hits[index];
+        let (disk, page, cure) = (hit.disk, hit.page, hit.cure);
+        let what = victim(scene, hit);
+        let name = scene.disks[disk].name.clone();
+        let write_block = format!(
+            "pmem-io fill --direct /dev/{name} --offset {0} --length {PAGE} --seed {index} && \
+             pmem-io verify --direct /dev/{name} --offset {0} --length {PAGE} --seed {index}",
+            page * PAGE
+        );
+        let file = scene.place(hit).1.map(|(file, page)| {
+            let (path, at) = (file.path.clone(), page * PAGE);
+            let fill = format!(
+                "pmem-io fill {path} --seed {} --offset {at} --length {PAGE}",
+                file.seed
+            );
+            (path, at, fill)
+        });
+        let cured = match (cure, file) {
+            (Cure::Write, Some((_, _, fill))) => {
+                story.guest(&fill)?;
+                scene.disks[disk].bad.remove(&page);
+                "pwrite"
+            }
+            (Cure::Punch, Some((path, at, fill))) => {
+                story.guest(&format!(
+                    "fallocate -p -o {at} -l {PAGE} {path} && sync -f {path} && {fill}"
+                ))?;
+                locate(story, scene)?;
+                match scene.disks[disk].owner(page) {
+                    // The same block was taken for the hole.
+                    Owner::File(..) => {
+                        scene.disks[disk].bad.remove(&page);
+                        "punch, write"
+                    }
+                    // The file is whole in another place, and the bad block free, and bad.
+                    Owner::Free => {
+                        await_lists(story, &scene.disks)?;
+                        story.guest(&write_block)?;
+                        scene.disks[disk].bad.remove(&page);
+                        "punch, write; block write"
+                    }
+                    Owner::Records => bail!("the file system has taken page {page} for itself"),
+                }
+            }
+            (Cure::Block, None) => {
+                story.guest(&write_block)?;
+                scene.disks[disk].bad.remove(&page);
+                "block write"
+            }
+            _ => "– (left)",
+        };
+        await_lists(story, &scene.disks).with_context(|| what.clone())?;
+        scene.hits[index].cured = cured.to_owned();
+        story.remark(&format!("{:>3}  {what}: {cured}", index + 1));
+    }
+    let left: usize = scene.disks.iter().map(|disk| disk.bad.len()).sum();
+    story.seen(
+        "what was written is off all lists, and nothing else",
+        &format!("{} healed, {left} left", scene.hits.len() - left),
+    );
+    Ok(())
+}
+
+fn goodbye(story: &mut Story, scene: &Scene, driver: Driver) -> Result<()> {
+    story.chapter(
+        "Goodbye",
+        "The file systems are unmounted and checked; the driver leaves.",
+    );
+    for (kind, disk) in KINDS.iter().zip(&scene.disks) {
+        story.guest(&format!(
+            "umount {} && {} /dev/{}",
+            mount_point(disk),
+            kind.check,
+            disk.name
+        ))?;
+    }
+    story.guest(&format!("rmmod {}", driver.name()))?;
+    story.healthy()?;
+    story.seen(
+        "file systems without a fault, module removed",
+        &format!(
+            "{} answers, each as claimed; no warning in the kernel's log",
+            scene.answers
+        ),
+    );
+    Ok(())
+}
+
+/// What became of each.
+fn table(story: &Story, scene: &Scene) {
+    let rows: Vec<_> = scene
+        .hits
+        .iter()
+        .enumerate()
+        .map(|(index, hit)| {
+            let (_, file) = scene.place(hit);
+            let (read, mapping) = match file {
+                Some((file, page)) => (
+                    format!("{} pages, EIO", page - scene.good_before(hit, page)),
+                    format!("SIGBUS 1 of {}", file.pages),
+                ),
+                None => ("–".to_owned(), "–".to_owned()),
+            };
+            [
+                (index + 1).to_string(),
+                format!("{:#x}", hit.address),
+                (1_u64 << hit.lsb).to_string(),
+                victim(scene, hit),
+                format!("{} ms", hit.listed.as_millis()),
+                read,
+                mapping,
+                "EIO".to_owned(),
+                hit.cured.clone(),
+            ]
+        })
+        .collect();
+    story.table(
+        [
+            "",
+            "address",
+            "bytes",
+            "hit",
+            "listed",
+            "read(2)",
+            "mapping",
+            "block",
+            "healed by",
+        ],
+        &rows,
+    );
+}
