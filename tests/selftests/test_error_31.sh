@@ -42,7 +42,7 @@ case $STAGE in
 	breaks "$virtio" "$(pmem-io phys $MNT/file --offset 400K)"
 	is "and fails again" "$(touches)" "$refused"
 	check "this time it is saved" saved "$(file_of virtio-pmem "$(virtio_ns)")" '"length": 4096'
-	is "with how it became known" "$(jq -r '.list.errors[].origin' "$(file_of virtio-pmem "$(virtio_ns)")")" unknown
+	is "as one page" "$(jq -r '.list.errors[].length' "$(file_of virtio-pmem "$(virtio_ns)")")" 4096
 	sync
 	host powercut
 	;;

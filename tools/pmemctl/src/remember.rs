@@ -18,6 +18,7 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 use std::fmt;
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -273,19 +274,29 @@ fn bring_together(
         report.restored_sectors += missing.sectors();
         saved.seen.push(list.sequence);
     }
+    let covers = &list.covers;
     if report.has_log {
-        // The log's own, which a plain list does not tell from others; the region's list does.
-        let own = if list.is_plain() {
-            of_region.clone()
-        } else {
-            listed.from(Origin::LOG)
+        // A plain list does not tell what is the log's; the region's does.
+        let log = match list.is_plain() {
+            true => of_region.within(covers),
+            false => listed.from(Origin::LOG),
         };
-        listed = listed.without(&own);
+        listed = without_log(&listed, &log, &saved.errors);
     }
-    let covered: BadList = [list.covers.clone()].into_iter().collect();
-    let now = named(&listed, &saved.errors.within(&list.covers));
-    saved.errors = saved.errors.without(&covered).and(&now);
+    saved.errors = with_part(&saved.errors, covers, &listed);
     Ok(())
+}
+
+/// What does not come back by itself: not the log's, or known here before it was.
+fn without_log(listed: &Errors, log: &BadList, known: &Errors) -> Errors {
+    listed.without(&log.without(&known.all()))
+}
+
+/// What is known, with a part of it as its list says.
+fn with_part(known: &Errors, part: &Range<u64>, listed: &Errors) -> Errors {
+    let covered: BadList = [part.clone()].into_iter().collect();
+    let now = named(listed, &known.within(part));
+    known.without(&covered).and(&now)
 }
 
 /// Puts on a device's list what is saved of its memory.
@@ -381,5 +392,320 @@ fn try_restore(
         // Early at boot, when the root can't be written yet: then `save` notes it.
         Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => Ok(()),
         saved => saved.with_context(|| printable(folder)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::errors::tests::some;
+    use crate::region::Memory;
+    use proptest::prelude::*;
+    use std::fs;
+    use std::os::unix::fs::symlink;
+    use tempfile::TempDir;
+
+    const BUS: &str = "sys/devices/ndbus0";
+    const MACHINE: &str = "0123456789abcdef0123456789abcdef";
+
+    /// A machine with a region of 64 MiB from 512 MiB on, in which a namespace begins after 2 MiB,
+    /// and its data 1 MiB later.
+    struct Machine {
+        folder: TempDir,
+        host: Host,
+    }
+
+    impl Machine {
+        fn new() -> Self {
+            let folder = tempfile::tempdir().unwrap();
+            let machine = Self {
+                host: Host::at(folder.path()),
+                folder,
+            };
+            for (file, text) in [
+                ("etc/machine-id", MACHINE),
+                ("proc/sys/kernel/random/boot_id", "boot-1"),
+                ("sys/devices/ndbus0/provider", "e820"),
+                ("sys/devices/ndbus0/commands", ""),
+                ("sys/devices/ndbus0/region0/resource", "0x20000000"),
+                ("sys/devices/ndbus0/region0/size", "67108864"),
+                ("sys/devices/ndbus0/region0/badblocks", ""),
+                (
+                    "sys/devices/ndbus0/region0/namespace0.0/resource",
+                    "0x20200000",
+                ),
+                ("sys/devices/ndbus0/region0/namespace0.0/size", "33554432"),
+                ("sys/devices/ndbus0/region0/namespace0.0/holder", "pfn0.0"),
+                ("sys/devices/ndbus0/region0/pfn0.0/resource", "0x20300000"),
+                (
+                    "sys/devices/ndbus0/region0/pfn0.0/namespace",
+                    "namespace0.0",
+                ),
+                ("sys/devices/ndbus0/region0/pfn0.0/block/pmem0/dev", "259:0"),
+                ("sys/block/pmem0/dev", "259:0"),
+                ("sys/block/pmem0/size", "63488"),
+                ("sys/block/pmem0/diskseq", "12"),
+                ("sys/block/pmem0/badblocks", ""),
+            ] {
+                machine.write(file, text);
+            }
+            let devices = machine.host.path("sys/bus/nd/devices");
+            fs::create_dir_all(&devices).unwrap();
+            let region = format!("../../../../{BUS}/region0");
+            symlink(&region, devices.join("region0")).unwrap();
+            for name in ["namespace0.0", "pfn0.0"] {
+                symlink(format!("{region}/{name}"), devices.join(name)).unwrap();
+            }
+            let driver = format!("{BUS}/region0/pfn0.0/driver");
+            symlink("/sys/bus/nd/drivers/nd_pmem", machine.host.path(driver)).unwrap();
+            machine
+        }
+
+        fn write(&self, file: &str, text: &str) {
+            let path = self.host.path(file);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            let end = if text.is_empty() { "" } else { "\n" };
+            fs::write(path, format!("{text}{end}")).unwrap();
+        }
+
+        /// The disk's list, in sectors of its data.
+        fn lists(&self, text: &str) {
+            self.write("sys/block/pmem0/badblocks", text);
+        }
+
+        fn state(&self) -> PathBuf {
+            self.folder.path().join("state")
+        }
+
+        fn file(&self) -> PathBuf {
+            self.state().join("e820-20000000.json")
+        }
+
+        fn save(&self) -> SaveReport {
+            save(&Region::find(&self.host, 0).unwrap(), &self.state())
+        }
+
+        fn restore(&self) -> RestoreReport {
+            let device = Device::find(&self.host, "pfn0.0".parse().unwrap()).unwrap();
+            restore(&self.host, &device, &self.state())
+        }
+
+        fn refusal(&self) -> Option<Refusal> {
+            let listed = fs::read(self.host.path("sys/block/pmem0/badblocks")).unwrap();
+            let file = fs::read(self.file()).unwrap();
+            let report = self.restore();
+            let unchanged = fs::read(self.host.path("sys/block/pmem0/badblocks")).unwrap();
+            assert_eq!(listed, unchanged);
+            assert_eq!(file, fs::read(self.file()).unwrap());
+            assert_eq!(report.result == Restored::Refused, report.refusal.is_some());
+            report.refusal
+        }
+
+        fn saved(&self) -> Saved {
+            Saved::from_text(&fs::read(self.file()).unwrap()).unwrap()
+        }
+    }
+
+    #[test]
+    fn from_the_start_of_the_region() {
+        let machine = Machine::new();
+        assert_eq!(machine.save().result, Kept::NoErrors);
+        assert!(!machine.file().exists());
+        machine.lists("8 8");
+        let report = machine.save();
+        assert_eq!((report.result, report.new_sectors), (Kept::Saved, 8));
+        // 3 MiB and 8 sectors.
+        assert_eq!(machine.saved().errors.all().to_string(), "6152 8\n");
+        assert_eq!(machine.save().result, Kept::Unchanged);
+        assert_eq!(machine.restore().result, Restored::ThereAlready);
+
+        // The same memory by the exact list of the namespace.
+        machine.write(
+            "sys/devices/ndbus0/region0/pfn0.0/errors/list",
+            "1052672 4096 machine-check\n0 4096 user",
+        );
+        assert_eq!(machine.save().new_sectors, 8);
+        let saved = machine.saved().errors;
+        assert_eq!(saved.from("machine-check").to_string(), "6152 8\n");
+        assert_eq!(saved.from("user").to_string(), "4096 8\n");
+    }
+
+    #[test]
+    fn healed() {
+        let machine = Machine::new();
+        machine.lists("8 8\n100 1");
+        machine.save();
+        machine.lists("8 8");
+        assert_eq!(machine.refusal(), Some(Refusal::Stale));
+        assert_eq!(machine.save().healed_sectors, 1);
+        assert_eq!(machine.restore().result, Restored::ThereAlready);
+    }
+
+    #[test]
+    fn not_restored_is_not_healed() {
+        for change in [
+            ("proc/sys/kernel/random/boot_id", "boot-2"),
+            ("sys/block/pmem0/diskseq", "13"),
+        ] {
+            let machine = Machine::new();
+            machine.lists("8 8");
+            machine.save();
+            machine.write(change.0, change.1);
+            // What is written to this one is not on it afterwards: no kernel reads it.
+            machine.lists("");
+            assert_eq!(machine.restore().result, Restored::Failed);
+            assert_eq!(machine.save().result, Kept::Failed);
+            assert_eq!(machine.saved().errors.all().to_string(), "6152 8\n");
+        }
+    }
+
+    #[test]
+    fn refused() {
+        let machine = Machine::new();
+        machine.lists("8 8");
+        machine.save();
+        let good = fs::read(machine.file()).unwrap();
+        let next = |machine: &Machine| {
+            machine.write("proc/sys/kernel/random/boot_id", "boot-2");
+            fs::write(machine.file(), &good).unwrap();
+        };
+        fs::write(machine.file(), &good[..good.len() / 2]).unwrap();
+        assert_eq!(machine.refusal(), Some(Refusal::Damaged));
+        fs::write(machine.file(), "").unwrap();
+        assert_eq!(machine.refusal(), Some(Refusal::Damaged));
+        next(&machine);
+        machine.write("etc/machine-id", &MACHINE.replace('0', "1"));
+        assert_eq!(machine.refusal(), Some(Refusal::OtherMemory));
+        machine.write("etc/machine-id", MACHINE);
+        machine.write("sys/devices/ndbus0/region0/size", "134217728");
+        assert_eq!(machine.refusal(), Some(Refusal::OtherSize));
+        machine.write("sys/devices/ndbus0/region0/size", "67108864");
+        assert_eq!(machine.restore().result, Restored::ThereAlready);
+
+        // What can't be used is not lost when the next is saved.
+        fs::write(machine.file(), "x").unwrap();
+        let report = machine.save();
+        assert_eq!(report.result, Kept::Saved);
+        assert!(report.reasons[0].contains("put aside"), "{report:?}");
+        let aside = machine.state().join("e820-20000000.json.refused");
+        assert_eq!(fs::read(aside).unwrap(), b"x");
+    }
+
+    #[test]
+    fn without_a_machine_id() {
+        let machine = Machine::new();
+        for id in [
+            "",
+            "uninitialized",
+            "00000000000000000000000000000000",
+            "12",
+        ] {
+            machine.write("etc/machine-id", id);
+            assert_eq!(machine.save().result, Kept::Failed, "{id}");
+        }
+        let board = "4C4C4544-0038-3510-8056-B4C04F4A3533";
+        machine.write("sys/class/dmi/id/product_uuid", board);
+        assert_eq!(machine.save().result, Kept::NoErrors);
+    }
+
+    #[test]
+    fn what_the_log_has() {
+        let machine = Machine::new();
+        let commands = "ars_cap ars_start ars_status clear_error";
+        machine.write("sys/devices/ndbus0/commands", commands);
+        // The bus knows 3 MiB and 8 sectors; the other was added by hand.
+        machine.write("sys/devices/ndbus0/region0/badblocks", "6152 8");
+        machine.lists("8 8\n100 1");
+        let report = machine.save();
+        assert!(report.has_log);
+        assert_eq!(machine.saved().errors.all().to_string(), "6244 1\n");
+        // What was saved stays so when the bus learns of it.
+        machine.write(
+            "sys/devices/ndbus0/region0/badblocks",
+            "6152 8\n6244 1\n9000 1",
+        );
+        machine.lists("8 8\n100 1\n2856 1");
+        assert_eq!(machine.save().result, Kept::Unchanged);
+    }
+
+    #[test]
+    fn where_no_disk_is() {
+        let machine = Machine::new();
+        machine.write(
+            "sys/devices/ndbus0/region0/badblocks",
+            "0 8\n6152 8\n100000 8",
+        );
+        machine.lists("8 8");
+        machine.save();
+        let wanted = "0 8\n6152 8\n100000 8\n";
+        assert_eq!(machine.saved().errors.all().to_string(), wanted);
+    }
+
+    #[test]
+    fn who_a_memory_is() {
+        let machine = Machine::new();
+        let region = || Region::find(&machine.host, 0).unwrap();
+        let place = region().memory().unwrap();
+        assert_eq!(place.file_name(), "e820-20000000.json");
+
+        machine.write("sys/devices/ndbus0/provider", "ACPI.NFIT");
+        machine.write("sys/devices/ndbus0/region0/mappings", "2");
+        machine.write("sys/devices/ndbus0/region0/mapping0", "nmem3,4096,1000,1");
+        machine.write("sys/devices/ndbus0/region0/mapping1", "nmem2,8192,1000,0");
+        // Without their ids, it is the place that counts.
+        assert!(matches!(region().memory().unwrap(), Memory::Place { .. }));
+        machine.write("sys/bus/nd/devices/nmem2/nfit/id", "8089-a2-1837-00000bc0");
+        machine.write("sys/bus/nd/devices/nmem3/nfit/id", "8089-a2-1837-00000bc1");
+        let dimms = region().memory().unwrap();
+        assert_eq!(dimms.file_name(), "nfit-8089-a2-1837-00000bc0-2000.json");
+        let Memory::Dimms { pieces } = &dimms else {
+            panic!("{dimms}")
+        };
+        // In the order of the interleaving.
+        assert_eq!(pieces[1].device, "8089-a2-1837-00000bc1");
+        assert_eq!(pieces[1].start, 4096);
+        for unknown in [
+            "8089-a2-1837-00000000",
+            "8089-ffffffff",
+            "8089-a2-1837-00000bc0",
+        ] {
+            machine.write("sys/bus/nd/devices/nmem3/nfit/id", unknown);
+            let memory = region().memory().unwrap();
+            assert!(matches!(memory, Memory::Place { .. }), "{unknown}");
+        }
+
+        machine.write("sys/devices/ndbus0/provider", "CXL");
+        machine.write("sys/bus/nd/devices/nmem2/cxl/id", "1");
+        machine.write("sys/bus/nd/devices/nmem3/cxl/id", "2");
+        assert!(region().memory().is_err());
+        machine.write("sys/bus/cxl/devices/region7/resource", "0x20000000");
+        let uuid = "5f0c7b1e-3c56-4c0b-9c3c-0d6f2c4e9a11";
+        machine.write("sys/bus/cxl/devices/region7/uuid", uuid);
+        let cxl = region().memory().unwrap();
+        assert_eq!(cxl.file_name(), format!("cxl-{uuid}.json"));
+    }
+
+    proptest! {
+        #[test]
+        fn a_part_is_as_listed_the_rest_as_known(
+            known in some(), listed in some(), start in 0_u64..150, length in 1_u64..100
+        ) {
+            let part = start..start + length;
+            let listed = listed.within(&part);
+            let after = with_part(&known, &part, &listed);
+            let covered: BadList = [part.clone()].into_iter().collect();
+            prop_assert_eq!(after.within(&part).all(), listed.all());
+            prop_assert_eq!(after.without(&covered), known.without(&covered));
+            // Origins are kept, or become known; saving once more changes nothing.
+            let once_more = with_part(&after, &part, &listed);
+            prop_assert_eq!(once_more, after);
+        }
+
+        #[test]
+        fn the_log_alone_is_left_out(known in some(), listed in some()) {
+            let log = listed.from(Origin::LOG);
+            let kept = without_log(&listed, &log, &known);
+            prop_assert_eq!(kept.all(), listed.all().without(&log.without(&known.all())));
+        }
     }
 }
