@@ -7,6 +7,7 @@ use crate::truth::{self, Disk, Owner, Stored, Way};
 use crate::{Driver, load, log_file};
 use anyhow::{Context, Result, bail, ensure};
 use fastrand::Rng;
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Write;
 use std::os::unix::fs::FileExt;
@@ -17,6 +18,9 @@ use std::time::{Duration, Instant};
 use units::PAGE;
 use vm::Options;
 
+/// Where pmemctl keeps what it saves: the machine's own disk.
+const STATE: &str = "/var/lib/pmemctl";
+const SYSTEM_DISK: u64 = 32 << 20;
 /// Files of each file system.
 const FILES: usize = 18;
 /// Their lengths, in pages.
@@ -33,6 +37,7 @@ const KINDS: [Kind; 2] = [
         system: "ext4",
         make: "mkfs.ext4 -q -b 4096 -N 256 -J size=4 -E stride=512,stripe_width=512",
         mount: "mount -o dax,noatime",
+        recover: "{ e2fsck -p /dev/DISK || [ $? = 1 ]; } && ",
         check: "e2fsck -fn",
     },
     Kind {
@@ -40,6 +45,8 @@ const KINDS: [Kind; 2] = [
         system: "XFS",
         make: "mkfs.xfs -q -m rmapbt=1 -d agcount=2,su=2m,sw=1",
         mount: "mount -o dax=always,noatime",
+        // The mount does it.
+        recover: "",
         check: "xfs_repair -n",
     },
 ];
@@ -49,6 +56,7 @@ struct Kind {
     system: &'static str,
     make: &'static str,
     mount: &'static str,
+    recover: &'static str,
     check: &'static str,
 }
 
@@ -108,11 +116,15 @@ pub fn tell(story: &mut Story, driver: Driver, count: usize, seed: Option<u64>) 
     let ram = folder.path().join("ram.img");
     let virtio = folder.path().join("virtio.img");
     let log = log_file()?;
+    let system = folder.path().join("system.img");
+    File::create(&system)?.set_len(SYSTEM_DISK)?;
     let options = Options::from_words(&format!(
         "--bare --e820 96M@512M --virtio-pmem size=304M,file={} \
-         --qemu '-object memory-backend-file,share=on,id=ram,mem-path={},size=1G -machine memory-backend=ram'",
+         --qemu '-object memory-backend-file,share=on,id=ram,mem-path={},size=1G -machine memory-backend=ram' \
+         --qemu '-drive if=none,id=system,format=raw,file={} -device virtio-blk-pci,drive=system'",
         virtio.display(),
-        ram.display()
+        ram.display(),
+        system.display()
     ))?;
 
     story.title(&format!(
@@ -130,6 +142,16 @@ pub fn tell(story: &mut Story, driver: Driver, count: usize, seed: Option<u64>) 
     story.boot(&options, folder.path(), log.path())?;
     load(story, driver)?;
     let disks = find(story)?;
+    for (kind, disk) in KINDS.iter().zip(&disks) {
+        let size = (disk.pages * PAGE) >> 20;
+        story.seen(
+            &format!("a disk of {}", kind.provider),
+            &format!("{}, {size} MiB from {:#x}", disk.name, disk.start),
+        );
+    }
+    story.guest("mkfs.ext4 -q /dev/vdb")?;
+    state(story)?;
+    story.guest("pmemctl save --follow --all >/run/follow.log 2>&1 &")?;
     // The machine's RAM begins at address 0, below its hole for devices.
     let memory = [(ram, disks[0].start), (virtio, 0)];
     let mut scene = Scene {
@@ -151,6 +173,18 @@ pub fn tell(story: &mut Story, driver: Driver, count: usize, seed: Option<u64>) 
     examine(story, &mut scene, "at first")?;
     heal(story, &mut scene)?;
     examine(story, &mut scene, "healed")?;
+    power_cut(story, &scene)?;
+
+    story.chapter(
+        "The power comes back",
+        "The kernel knows of no error: nobody told it. An emulator's memory is good again; on a real machine, the first touch \
+         of one of these pages would be the next machine check. pmemctl restore, as a rule of udev runs it before anything is \
+         mounted, puts the list back.",
+    );
+    story.boot(&options, folder.path(), log.path())?;
+    load(story, driver)?;
+    restored(story, &mut scene)?;
+    examine(story, &mut scene, "after the power cut")?;
     goodbye(story, &scene, driver)?;
     table(story, &scene);
     Ok(())
@@ -186,14 +220,6 @@ fn find(story: &mut Story) -> Result<[Disk; 2]> {
             pages: size.parse::<u64>().context("its size")? / PAGE,
             ..Disk::default()
         };
-        story.seen(
-            &format!("a disk of {}", kind.provider),
-            &format!(
-                "{name}, {} MiB from {:#x}",
-                (disk.pages * PAGE) >> 20,
-                disk.start
-            ),
-        );
     }
     Ok(found)
 }
@@ -560,34 +586,40 @@ fn victim(scene: &Scene, hit: &Hit) -> String {
     }
 }
 
-/// Waits until the lists of disks and regions are what they must be, to the sector.
+/// Waits until the lists of disks and regions, and the driver's own of what it was told, are what they
+/// must be, to the sector.
 fn await_lists(story: &mut Story, disks: &[Disk]) -> Result<()> {
-    let names: Vec<_> = disks.iter().map(|disk| disk.name.as_str()).collect();
-    let command = format!(
-        "for d in {}; do cat /sys/block/$d/badblocks; echo .; cat /sys/block/$d/device/../badblocks; echo .; done",
-        names.join(" ")
-    );
+    const LISTS: [&str; 3] = ["badblocks", "device/../badblocks", "device/errors/list"];
+    let mut command = String::new();
+    for disk in disks {
+        for list in LISTS {
+            command.push_str(&format!("cat /sys/block/{}/{list}; echo .; ", disk.name));
+        }
+    }
     let start = Instant::now();
     loop {
         let said = story.quietly(&command)?;
-        let lists: Vec<_> = said
-            .split_terminator(".\n")
-            .map(truth::listed)
-            .collect::<Result<_>>()?;
-        ensure!(lists.len() == 2 * disks.len(), "{} lists", lists.len());
-        let wrong = disks
-            .iter()
-            .zip(lists.chunks(2))
-            .find(|(disk, lists)| lists.iter().any(|list| *list != disk.sectors()));
-        let Some((disk, lists)) = wrong else {
+        let lists: Vec<&str> = said.split_terminator(".\n").collect();
+        ensure!(lists.len() == LISTS.len() * disks.len(), "{said}");
+        let mut wrong = None;
+        for (disk, lists) in disks.iter().zip(lists.chunks(LISTS.len())) {
+            for (name, text) in LISTS.iter().zip(lists) {
+                let sectors = match *name {
+                    "device/errors/list" => truth::exact(text)?,
+                    _ => truth::listed(text)?,
+                };
+                if sectors != disk.sectors() {
+                    wrong = Some((disk, name, sectors));
+                }
+            }
+        }
+        let Some((disk, name, sectors)) = wrong else {
             return Ok(());
         };
         ensure!(
             start.elapsed() < SOON,
-            "{}: sectors {:?} of the disk and {:?} of the region are listed, and not {:?}",
+            "/sys/block/{}/{name} has sectors {sectors:?}, and not {:?}",
             disk.name,
-            lists[0],
-            lists[1],
             disk.sectors()
         );
         thread::sleep(Duration::from_millis(20));
@@ -761,7 +793,7 @@ fn heal(story: &mut Story, scene: &mut Scene) -> Result<()> {
                 scene.disks[disk].bad.remove(&page);
                 "block write"
             }
-            _ => "– (left)",
+            _ => "–",
         };
         await_lists(story, &scene.disks).with_context(|| what.clone())?;
         scene.hits[index].cured = cured.to_owned();
@@ -773,6 +805,90 @@ fn heal(story: &mut Story, scene: &mut Scene) -> Result<()> {
         &format!("{} healed, {left} left", scene.hits.len() - left),
     );
     Ok(())
+}
+
+/// The machine's own disk, where pmemctl keeps what it saves, and the machine's name for itself.
+fn state(story: &mut Story) -> Result<()> {
+    story.quietly("echo 0123456789abcdef0123456789abcdef >/etc/machine-id")?;
+    story.guest(&format!("mkdir -p {STATE} && mount /dev/vdb {STATE}"))?;
+    Ok(())
+}
+
+fn power_cut(story: &mut Story, scene: &Scene) -> Result<()> {
+    story.chapter(
+        "The power fails",
+        "QEMU is killed (SIGKILL) with both file systems mounted and pages bad. pmemctl save --follow has run all the time, and \
+         has saved the list within a second of each change on the machine's own disk.",
+    );
+    let wanted: Vec<BTreeSet<u64>> = scene.disks.iter().map(Disk::sectors).collect();
+    let start = Instant::now();
+    loop {
+        let mut saved = Vec::new();
+        for kind in &KINDS {
+            saved.push(truth::exact(&story.quietly(&format!(
+                "jq -r '.list.errors[] | \"\\(.offset) \\(.length) \\(.origin)\"' {STATE}/{}-*.json",
+                kind.provider
+            ))?)?);
+        }
+        if saved == wanted {
+            break;
+        }
+        ensure!(
+            start.elapsed() < SOON,
+            "sectors {saved:?} are saved, and not {wanted:?}"
+        );
+        thread::sleep(Duration::from_millis(100));
+    }
+    story.guest(&format!("ls {STATE}; grep -c . /run/follow.log"))?;
+    story.cut_power()?;
+    story.seen(
+        "saved as it happened",
+        &format!(
+            "{} pages left; then SIGKILL to QEMU",
+            scene.disks.iter().map(|disk| disk.bad.len()).sum::<usize>()
+        ),
+    );
+    Ok(())
+}
+
+fn restored(story: &mut Story, scene: &mut Scene) -> Result<()> {
+    let found = find(story)?;
+    for (disk, found) in scene.disks.iter_mut().zip(&found) {
+        disk.name.clone_from(&found.name);
+        ensure!(
+            (disk.start, disk.pages) == (found.start, found.pages),
+            "{} is elsewhere",
+            disk.name
+        );
+    }
+    await_lists(story, &found).context("before anything is restored")?;
+    state(story)?;
+    story.guest("pmemctl restore --all")?;
+    await_lists(story, &scene.disks)?;
+    let left: usize = scene.disks.iter().map(|disk| disk.bad.len()).sum();
+    story.seen(
+        "a list that was empty has all that was left, and nothing else",
+        &format!("{left} pages; disk and region"),
+    );
+
+    for (kind, disk) in KINDS.iter().zip(&scene.disks) {
+        let folder = mount_point(disk);
+        let recover = kind.recover.replace("DISK", &disk.name);
+        story.guest(&format!(
+            "{recover}mkdir -p {folder} && {} /dev/{} {folder}",
+            kind.mount, disk.name
+        ))?;
+    }
+    let before = places(scene);
+    locate(story, scene)?;
+    ensure!(before == places(scene), "files have moved");
+    Ok(())
+}
+
+/// Where all files are.
+fn places(scene: &Scene) -> Vec<Vec<truth::Extent>> {
+    let files = scene.disks.iter().flat_map(|disk| &disk.files);
+    files.map(|file| file.extents.clone()).collect()
 }
 
 fn goodbye(story: &mut Story, scene: &Scene, driver: Driver) -> Result<()> {
@@ -825,6 +941,10 @@ fn table(story: &Story, scene: &Scene) {
                 mapping,
                 "EIO".to_owned(),
                 hit.cured.clone(),
+                match hit.cure {
+                    Cure::None => "listed, EIO".to_owned(),
+                    _ => "whole".to_owned(),
+                },
             ]
         })
         .collect();
@@ -839,6 +959,7 @@ fn table(story: &Story, scene: &Scene) {
             "mapping",
             "block",
             "healed by",
+            "after the cut",
         ],
         &rows,
     );

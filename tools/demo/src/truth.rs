@@ -334,6 +334,22 @@ pub fn listed(text: &str) -> Result<BTreeSet<u64>> {
     Ok(sectors)
 }
 
+/// The sectors of a list with every byte: lines of `OFFSET LENGTH ORIGIN`, which may overlap.
+pub fn exact(text: &str) -> Result<BTreeSet<u64>> {
+    let mut sectors = BTreeSet::new();
+    for line in text.lines() {
+        let entry = || {
+            let mut words = line.split(' ');
+            let start: u64 = words.next()?.parse().ok()?;
+            let end = start.checked_add(words.next()?.parse().ok()?)?;
+            words.next()?;
+            Some(start / 512..end.div_ceil(512))
+        };
+        sectors.extend(entry().with_context(|| format!("\"{line}\" is no entry of a list"))?);
+    }
+    Ok(sectors)
+}
+
 /// The blocks that dd could not read: each `error reading` is followed by how many were read before.
 pub fn unread(said: &str) -> Result<BTreeSet<u64>> {
     let mut blocks = BTreeSet::new();
@@ -572,5 +588,9 @@ mod tests {
 
         assert_eq!(listed("8 2\n").unwrap(), [8, 9].into());
         listed("8\n").unwrap_err();
+        let exact_list = "4096 4096 memory-failure\n4160 64 machine-check\n0 512 user\n";
+        let wanted = [0, 8, 9, 10, 11, 12, 13, 14, 15].into();
+        assert_eq!(exact(exact_list).unwrap(), wanted);
+        exact("4096 4096\n").unwrap_err();
     }
 }
