@@ -53,6 +53,6 @@ case $STAGE in
 	dmesg -C
 	is "the memory is not touched again" "$(touches)" "$refused"
 	is "nor by read(2)" "$(pmem-io pread $MNT/file --length 4M)" 409600
-	is "no machine check" "$(dmesg | grep -ci 'mce:\|hardware error\|memory failure')" 0
+	is "no machine check" "$(dmesg | grep -c 'Hardware Error\|Memory failure')" 0
 	;;
 esac

@@ -10,6 +10,7 @@ use crate::region::Region;
 use crate::remember::{self, Kept, PATIENCE, SaveReport};
 use anyhow::{Context, Result};
 use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::inotify;
 use rustix::io::Errno;
 use rustix::net::netlink::{KOBJECT_UEVENT, SocketAddrNetlink};
 use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, bind, recv, socket_with};
@@ -19,7 +20,7 @@ use std::fs::File;
 use std::io::Read;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
@@ -64,24 +65,37 @@ impl Events {
     }
 }
 
-/// The files whose change wakes, each read once, so that from now on a change does.
-fn watched(regions: &[Region]) -> Vec<File> {
-    let disks = regions
-        .iter()
-        .flat_map(Region::devices)
-        .filter_map(|device| device.disk())
-        .map(|disk| disk.whole.folder.join("badblocks"));
-    let regions = regions
-        .iter()
-        .map(|region| region.folder().join("badblocks"));
-    disks
-        .chain(regions)
-        .filter_map(|path| {
+/// What wakes when a list changes.
+struct Lists {
+    /// The kernel wakes those who poll these, each of which was read once, for what it finds.
+    files: Vec<File>,
+    /// What somebody writes to a disk's list wakes nobody there.
+    written: OwnedFd,
+}
+
+impl Lists {
+    /// From now on.
+    fn of(regions: &[Region]) -> Result<Self> {
+        let written = inotify::init(inotify::CreateFlags::CLOEXEC)?;
+        let disks = regions
+            .iter()
+            .flat_map(Region::devices)
+            .filter_map(|device| device.disk())
+            .map(|disk| disk.whole.folder.join("badblocks"));
+        let regions = regions
+            .iter()
+            .map(|region| region.folder().join("badblocks"));
+        let open = |path: PathBuf| {
+            inotify::add_watch(&written, &path, inotify::WatchFlags::MODIFY).ok()?;
             let mut file = File::open(path).ok()?;
             file.read_to_end(&mut Vec::new()).ok()?;
             Some(file)
+        };
+        Ok(Self {
+            files: disks.chain(regions).filter_map(open).collect(),
+            written,
         })
-        .collect()
+    }
 }
 
 /// What is worth a line: a region seen for the first time, and what has changed.
@@ -120,7 +134,7 @@ pub fn run(
                 list::wait(&device, PATIENCE);
             }
         }
-        let files = watched(&regions);
+        let lists = Lists::of(&regions)?;
         last.retain(|id, _| regions.iter().any(|region| region.id == *id));
         for region in &regions {
             let report = remember::save(region, folder);
@@ -133,7 +147,7 @@ pub fn run(
             return Ok(());
         }
         // What changed last is saved even then.
-        ending = !wait(&ended, &events, &files)?;
+        ending = !wait(&ended, &events, &lists)?;
         if !ending {
             thread::sleep(SWARM);
         }
@@ -142,14 +156,16 @@ pub fn run(
 }
 
 /// Until something has changed, or all shall end: false.
-fn wait(ended: &UnixStream, events: &Events, files: &[File]) -> Result<bool> {
+fn wait(ended: &UnixStream, events: &Events, lists: &Lists) -> Result<bool> {
     loop {
         let mut waited = vec![
             PollFd::new(ended, PollFlags::IN),
             PollFd::new(&events.0, PollFlags::IN),
+            PollFd::new(&lists.written, PollFlags::IN),
         ];
         waited.extend(
-            files
+            lists
+                .files
                 .iter()
                 .map(|file| PollFd::new(file, PollFlags::PRI | PollFlags::ERR)),
         );

@@ -15,9 +15,10 @@ use anyhow::{Context, Result, bail};
 use std::fs;
 use std::io;
 use std::ops::Range;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
+use units::PAGE;
 
 /// A list that can be read and added to.
 #[derive(Debug, Clone)]
@@ -73,6 +74,20 @@ fn sectors(bytes: &Range<u64>) -> Range<u64> {
     bytes.start.div_ceil(SECTOR)..bytes.end / SECTOR
 }
 
+/// What a file of the kernel holds. What is longer than a page comes in pieces, between which it may
+/// change: such a one is read until it is the same twice.
+fn whole(file: &Path) -> io::Result<String> {
+    let mut text = fs::read_to_string(file)?;
+    while text.len() > PAGE as usize {
+        let again = fs::read_to_string(file)?;
+        if again == text {
+            break;
+        }
+        text = again;
+    }
+    Ok(text)
+}
+
 impl List {
     /// The list of a device of the region.
     pub fn of(region: &Region, device: &Device) -> Result<Found> {
@@ -121,7 +136,7 @@ impl List {
     /// What is listed, in sectors of the region.
     pub fn read(&self) -> Result<Errors> {
         let errors = match &self.form {
-            Form::Exact(file) => fs::read_to_string(file)
+            Form::Exact(file) => whole(file)
                 .map_err(anyhow::Error::from)
                 .and_then(|text| Ok(text.parse::<Errors>()?))
                 .with_context(|| file.display().to_string())?,

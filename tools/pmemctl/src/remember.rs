@@ -146,10 +146,10 @@ fn missing(saved: &Saved, list: &List, listed: &Errors) -> BadList {
 }
 
 /// With the origins that were known before, where the list has none, or says no more than that it
-/// was restored.
+/// was restored or that the bus knows of it.
 fn named(listed: &Errors, known: &Errors) -> Errors {
     let mut all = listed.clone();
-    for origin in [Origin::RESTORED, Origin::UNKNOWN] {
+    for origin in [Origin::RESTORED, Origin::UNKNOWN, Origin::LOG] {
         let vague = listed.from(origin);
         let told = known.common(&vague);
         let rest = Errors::of(origin, vague.without(&told.all()));
