@@ -4,12 +4,6 @@
 # vm: --bare --nvdimm size=64M --e820 32M@512M
 . "$(dirname "$0")/../lib.sh"
 
-cleanup() {
-	pmemctl clear "$nfit" 0 32M
-	wipefs -aq "/dev/$disk"
-	unload_driver
-}
-
 # listed: on the disk.
 listed() {
 	cat "/sys/block/$disk/badblocks"
@@ -17,7 +11,15 @@ listed() {
 
 [ "$DRIVER" = rust_pmem ] || skip_all "C can't inject"
 need sfdisk wipefs
-plan 26
+
+cleanup() {
+	pmemctl clear "$nfit" 0 32M
+	wipefs -aq "/dev/$disk"
+	unload_driver
+	rm -rf /tmp/state
+}
+
+plan 28
 load_driver
 nfit=$(nfit_ns)
 disk=$(make_fsdax "$nfit")
@@ -35,7 +37,9 @@ check "in a disk" pmemctl inject "$disk" 1M 4K
 is "its list" "$(listed)" '2048 8'
 is "the namespace's" "$(cat "$ND/$device/errors/list")" "$((data + 1048576)) 4096 injected"
 check_fails "it can't be read" pmem-io pread --direct --offset 1M --length 4K "/dev/$disk"
-check "cleared, by its node" pmemctl clear "/dev/$disk" 1M 4K
+check "saved" pmemctl save "$disk" --state-dir /tmp/state
+check "cleared, by its node" pmemctl clear "/dev/$disk" 1M 4K --state-dir /tmp/state
+is "nothing is saved" "$(jq -c '.list.errors' /tmp/state/nfit-*.json)" '[]'
 is "nothing is listed" "$(listed)" ''
 check "the data is there" pmem-io verify --direct --offset 1M --length 8K "/dev/$disk" --seed 3
 

@@ -91,6 +91,8 @@ pub struct Inject {
 pub struct Clear {
     #[command(flatten)]
     change: Change,
+    #[command(flatten)]
+    place: Where,
 }
 
 #[derive(Args)]
@@ -365,7 +367,15 @@ pub fn inject(arguments: &Inject) -> Result<bool> {
 /// Whether there is none now.
 pub fn clear(arguments: &Clear) -> Result<bool> {
     let host = root("clear")?;
-    change(&host, &arguments.change, "cleared", Place::clear)
+    let folder = &arguments.place.state_dir;
+    change(&host, &arguments.change, "cleared", |place| {
+        place.clear()?;
+        let region = Region::find(&host, place.device.name.region);
+        match region {
+            Some(region) => remember::update(&region, folder),
+            None => Ok(()),
+        }
+    })
 }
 
 /// Whether all that the devices know is on the lists.

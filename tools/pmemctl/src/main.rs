@@ -61,7 +61,7 @@ enum Command {
     Inject(lists::Inject),
     /// Take errors that were repaired elsewhere off the lists, if the memory can be read again
     ///
-    /// The data stays as it is. rust_pmem only.
+    /// The data stays as it is. What is saved of it is forgotten, too. rust_pmem only.
     Clear(lists::Clear),
     /// Put what CXL memory devices know of their own errors on the kernel's lists
     ///

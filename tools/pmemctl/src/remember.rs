@@ -14,7 +14,7 @@ use crate::list::{self, Found, List};
 use crate::nd::{Device, Name};
 use crate::region::Region;
 use crate::saved::{Refusal, Refused, Saved, Store};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use serde::Serialize;
 use std::fmt;
 use std::io;
@@ -188,6 +188,18 @@ pub fn save(region: &Region, folder: &Path) -> SaveReport {
         report.reasons.push(format!("{error:#}"));
     }
     report
+}
+
+/// Saves what is known of a region's errors where they were saved before.
+pub fn update(region: &Region, folder: &Path) -> Result<()> {
+    if !folder.exists() || !folder.join(region.memory()?.file_name()).exists() {
+        return Ok(());
+    }
+    let report = save(region, folder);
+    match report.result {
+        Kept::Failed => Err(anyhow!("it stays saved: {}", report.reasons.join("; "))),
+        _ => Ok(()),
+    }
 }
 
 fn try_save(region: &Region, folder: &Path, report: &mut SaveReport) -> Result<()> {
