@@ -12,6 +12,8 @@
 #:      DRIVER=nd_pmem       the same selftests, of the stock C driver
 #: make parity               the two drivers side by side: every selftest under both, compared in build/parity.md
 #:      TESTS='disk_*'       only these, into build/parity-partial.md
+#: make bench                instructions for each operation, beside nd_pmem and others, into build/bench
+#:      OPS='read-4k fsync'  only these operations
 #: make vm                   a shell in a virtual machine that has the module at hand
 #:      RUN='command'        one command there; a status other than 0 is in make's last line
 #:      VM='options'         another machine: see make vm VM=--help (RUST_PMEM_BIND=DIR lends it files of yours)
@@ -70,6 +72,9 @@ check: tools
 parity: tools
 	@set -f; $(enter) $(release)/pmem-check --parity $$TESTS
 
+bench: module tools
+	@$(enter) $(release)/pmem-bench $(OPS)
+
 vm: module tools
 	@$(enter) $(release)/pmem-vm $(VM) $${RUN:+--run "$$RUN"}
 
@@ -87,4 +92,4 @@ clean:
 distclean: clean
 	setup/remove
 
-.PHONY: help setup module provider tools demo demo-errors check parity vm lint fmt clean distclean
+.PHONY: help setup module provider tools demo demo-errors check parity bench vm lint fmt clean distclean

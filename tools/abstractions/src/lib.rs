@@ -4,8 +4,9 @@
 //!
 //! These need it: a [`Mapping`] of a file, whose bytes may change or fault at any time; what the
 //! kernel does with its pages ([`lend`]); the report of a fault ([`sigbus`]); instructions of the
-//! processor ([`cache`]); requests to block devices, some ([`block`]) or any ([`ioctl`]); what runs
-//! between fork and exec, and the mask of signals ([`process`]).
+//! processor ([`cache`], [`ticks`]); requests by io_uring ([`ring`]); requests to block devices,
+//! some ([`block`]) or any ([`ioctl`]); what runs between fork and exec, and the mask of signals
+//! ([`process`]).
 
 #![warn(missing_docs)]
 #![deny(clippy::undocumented_unsafe_blocks, clippy::missing_safety_doc)]
@@ -16,6 +17,8 @@ pub mod ioctl;
 pub mod lend;
 pub mod mapping;
 pub mod process;
+pub mod ring;
 pub mod sigbus;
+pub mod ticks;
 
 pub use mapping::Mapping;

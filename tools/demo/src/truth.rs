@@ -503,7 +503,7 @@ mod tests {
     fn honest(claims: &[Claim]) -> String {
         claims
             .iter()
-            .map(|claim| format!("{}{END}", claim.wanted))
+            .flat_map(|claim| [claim.wanted.clone(), END.to_string()])
             .collect()
     }
 
@@ -580,7 +580,7 @@ mod tests {
         let said = "\t0: 259:1 [0..31]: static fs metadata 32\n\t1: 259:1 [32..8191]: inode 131 data 800..8959 8160\n\
                     \t2: 259:1 [8192..8199]: free space 8\n";
         let space = space(said).unwrap();
-        assert_eq!(free(&space), [1024..1025]);
+        assert!(free(&space).into_iter().flatten().eq([1024]));
         assert_eq!(owner_by_map(&space, 5).unwrap(), Some((131, 101)));
         assert_eq!(owner_by_map(&space, 1024).unwrap(), None);
         owner_by_map(&space, 0).unwrap_err();

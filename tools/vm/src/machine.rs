@@ -263,14 +263,18 @@ pub(crate) fn arguments(
         "-nic",
         "none",
     ]);
+    let threads = if options.icount { "single" } else { "multi" };
     add(&[
         "-accel",
-        "tcg,thread=multi",
+        &format!("tcg,thread={threads}"),
         "-cpu",
         &cpu,
         "-machine",
         &machine,
     ]);
+    if options.icount {
+        add(&["-icount", "shift=0,sleep=off"]);
+    }
     add(&["-smp", &options.cpus.to_string()]);
     let slots = options.nvdimm.len() + FREE_DIMMS;
     add(&[

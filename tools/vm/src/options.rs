@@ -28,6 +28,11 @@ pub struct Options {
     )]
     pub cpu: String,
 
+    /// One tick of the guest's clock is one instruction, whatever time that takes: for
+    /// measurements; takes --cpus 1
+    #[arg(long)]
+    pub icount: bool,
+
     /// Memory of the machine that the kernel is told is persistent (e820 type 12): a range such as
     /// 64M@512M; may be repeated
     #[arg(long, value_name = "SIZE@START")]
@@ -326,6 +331,10 @@ impl Options {
             self.nvdimm.push("size=512M,labels".parse()?);
             self.e820.push("64M@512M".parse()?);
         }
+        ensure!(
+            !self.icount || self.cpus == 1,
+            "--icount counts the instructions of one processor: say --cpus 1"
+        );
         let memory = self.memory;
         ensure!(
             memory >= Size::from_mib(256) && memory.is_multiple_of(Size::from_mib(2)),

@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! `pmem-meter`: runs in the guest, and prints a line of JSON for each operation.
+
+mod ops;
+
+use abstractions::ticks;
+use anyhow::{Context, Result, ensure};
+use bench::{Cell, Outcome, Ticks};
+use clap::Parser;
+use ops::Op;
+use rustix::io::Errno;
+use std::fs;
+use std::io;
+use std::os::unix::fs::FileTypeExt;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Measures operations by the time-stamp counter, each by itself.
+#[derive(Parser)]
+#[command(name = "pmem-meter", version, max_term_width = 120)]
+struct Arguments {
+    /// What the target is called in the lines
+    #[arg(long)]
+    target: String,
+
+    /// What the operations' names begin with, for files of a file system
+    #[arg(long, default_value = "")]
+    prefix: String,
+
+    /// A disk, all of whose data is lost; or a folder of a file system with DAX
+    path: PathBuf,
+
+    /// The operations (otherwise all that there are for such a path)
+    ops: Vec<String>,
+}
+
+fn main() -> ExitCode {
+    match run(&Arguments::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("pmem-meter: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> Result<()> {
+    let path = &arguments.path;
+    let kind = fs::metadata(path)
+        .with_context(|| path.display().to_string())?
+        .file_type();
+    ensure!(
+        kind.is_block_device() || kind.is_dir(),
+        "{}: neither a block device nor a folder",
+        path.display()
+    );
+    let all = if kind.is_dir() { ops::FILES } else { ops::DISK };
+    let empty = empty_bracket();
+    for op in all {
+        let name = format!("{}{}", arguments.prefix, op.name);
+        if !arguments.ops.is_empty() && !arguments.ops.contains(&name) {
+            continue;
+        }
+        let result = match measure(op, path, empty) {
+            Ok(ticks) => Outcome::Measured(ticks),
+            Err(error) => Outcome::Refused {
+                refused: reason(&error).with_context(|| name.clone())?,
+            },
+        };
+        let cell = Cell {
+            op: name,
+            target: arguments.target.clone(),
+            result,
+        };
+        println!("{}", serde_json::to_string(&cell)?);
+    }
+    Ok(())
+}
+
+/// What measuring itself takes.
+fn empty_bracket() -> u64 {
+    let mut least = u64::MAX;
+    for _ in 0..1000 {
+        let start = ticks::now();
+        least = least.min(ticks::now() - start);
+    }
+    least
+}
+
+/// Does it some times unmeasured, then measures each of the times it is done.
+fn measure(op: &Op, path: &std::path::Path, empty: u64) -> Result<Ticks> {
+    let mut work = (op.prepare)(path)?;
+    let warm_up = op.samples.div_ceil(8);
+    let mut samples = Vec::with_capacity(op.samples);
+    for round in 0..warm_up + op.samples {
+        work.before(round)?;
+        let start = ticks::now();
+        let done = work.once(round);
+        let end = ticks::now();
+        done?;
+        if round >= warm_up {
+            samples.push(end - start);
+        }
+    }
+    work.after()?;
+    Ticks::of(&samples, empty, op.each).context("no samples")
+}
+
+/// Why there is nothing to measure, where that is an answer and not a mistake.
+fn reason(error: &anyhow::Error) -> Result<String> {
+    let errno = error
+        .chain()
+        .find_map(|cause| cause.downcast_ref::<io::Error>()?.raw_os_error())
+        .or_else(|| {
+            let errno = error
+                .chain()
+                .find_map(|cause| cause.downcast_ref::<Errno>());
+            errno.map(|errno| errno.raw_os_error())
+        });
+    if errno == Some(Errno::OPNOTSUPP.raw_os_error()) {
+        return Ok("not supported".into());
+    }
+    anyhow::bail!("{error:#}")
+}

@@ -1,0 +1,533 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The operations.
+
+use abstractions::Mapping;
+use abstractions::ioctl::Request;
+use abstractions::lend::Advice;
+use abstractions::mapping::Want;
+use abstractions::ring::{self, Ring};
+use abstractions::sigbus;
+use anyhow::{Context, Result, bail, ensure};
+use rustix::fs::{FallocateFlags, OFlags, fallocate};
+use rustix::io::{ReadWriteFlags, preadv2, pwritev2};
+use std::fs::{self, File, OpenOptions};
+use std::io::{IoSlice, IoSliceMut};
+use std::os::fd::AsFd;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::Path;
+use units::PAGE;
+
+const K: usize = 1 << 10;
+const M: usize = 1 << 20;
+
+/// An operation.
+pub struct Op {
+    /// Its name.
+    pub name: &'static str,
+    /// How often it is measured.
+    pub samples: usize,
+    /// How many times a sample does it.
+    pub each: u64,
+    /// What it takes before it is measured.
+    pub prepare: fn(&Path) -> Result<Box<dyn Work>>,
+}
+
+/// Something that can be done again and again.
+pub trait Work {
+    /// What has to be done before each time and is not measured.
+    fn before(&mut self, _round: usize) -> Result<()> {
+        Ok(())
+    }
+
+    /// It is done once more.
+    fn once(&mut self, round: usize) -> Result<()>;
+
+    /// Puts back what others would see.
+    fn after(&mut self) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// Disks are used up to here.
+const AREA: usize = 32 * M;
+/// Where the bad block is that nothing touches.
+const BAD_SECTOR: u64 = (48 * M / 512) as u64;
+
+/// The operations on a disk.
+pub const DISK: &[Op] = &[
+    direct("read-512", 400, |path| Direct::new(path, 512, READ)),
+    direct("read-4k", 400, |path| Direct::new(path, 4 * K, READ)),
+    direct("read-64k", 200, |path| Direct::new(path, 64 * K, READ)),
+    direct("read-1m", 32, |path| Direct::new(path, M, READ)),
+    direct("read-4k-huge", 400, |path| {
+        Direct::new(path, 4 * K, READ.huge())
+    }),
+    direct("read-1m-huge", 32, |path| Direct::new(path, M, READ.huge())),
+    direct("write-512", 400, |path| Direct::new(path, 512, WRITE)),
+    direct("write-4k", 400, |path| Direct::new(path, 4 * K, WRITE)),
+    direct("write-64k", 200, |path| Direct::new(path, 64 * K, WRITE)),
+    direct("write-1m", 32, |path| Direct::new(path, M, WRITE)),
+    direct("write-4k-huge", 400, |path| {
+        Direct::new(path, 4 * K, WRITE.huge())
+    }),
+    direct("write-1m-huge", 32, |path| {
+        Direct::new(path, M, WRITE.huge())
+    }),
+    direct("nowait-read-4k", 400, |path| {
+        Direct::new(path, 4 * K, READ.flags(ReadWriteFlags::NOWAIT))
+    }),
+    direct("nowait-write-4k", 400, |path| {
+        Direct::new(path, 4 * K, WRITE.flags(ReadWriteFlags::NOWAIT))
+    }),
+    direct("dsync-write-4k", 400, |path| {
+        Direct::new(path, 4 * K, WRITE.flags(ReadWriteFlags::DSYNC))
+    }),
+    direct("write-fsync-4k", 400, |path| {
+        Direct::new(path, 4 * K, WRITE.synced())
+    }),
+    direct("fsync", 400, |path| Direct::new(path, 0, WRITE.synced())),
+    Op {
+        name: "zeroout-1m",
+        samples: 32,
+        each: 1,
+        prepare: |path| Ok(Box::new(Zeroes::new(path)?)),
+    },
+    direct("read-1m-one-bad", 32, |path| {
+        Direct::new(path, M, READ.beside_bad())
+    }),
+    direct("write-1m-one-bad", 32, |path| {
+        Direct::new(path, M, WRITE.beside_bad())
+    }),
+    uring("uring-read-4k", 1, |path| Uring::new(path, false, PLAIN)),
+    uring("uring-write-4k", 1, |path| Uring::new(path, true, PLAIN)),
+    uring("uring-read-4k-x32", 32, |path| {
+        Uring::new(path, false, DEEP)
+    }),
+    uring("uring-write-4k-x32", 32, |path| {
+        Uring::new(path, true, DEEP)
+    }),
+    uring("uring-read-4k-x32-registered", 32, |path| {
+        Uring::new(path, false, REGISTERED)
+    }),
+    uring("uring-write-4k-x32-registered", 32, |path| {
+        Uring::new(path, true, REGISTERED)
+    }),
+    uring("uring-read-4k-polled", 1, |path| {
+        Uring::new(path, false, POLLED)
+    }),
+];
+
+/// The operations on files with DAX.
+pub const FILES: &[Op] = &[
+    direct("read-4k", 400, |path| {
+        Direct::new(&file(path, 32 * M)?, 4 * K, READ.cached())
+    }),
+    direct("write-4k", 400, |path| {
+        Direct::new(&file(path, 32 * M)?, 4 * K, WRITE.cached())
+    }),
+    Op {
+        name: "fault-4k",
+        samples: 400,
+        each: 1,
+        prepare: |path| Ok(Box::new(Faults::new(&file(path, 16 * M)?, PAGE as usize)?)),
+    },
+    Op {
+        name: "fault-2m",
+        samples: 64,
+        each: 1,
+        prepare: |path| Ok(Box::new(Faults::new(&file(path, 64 * M)?, 2 * M)?)),
+    },
+];
+
+const fn direct(
+    name: &'static str,
+    samples: usize,
+    prepare: fn(&Path) -> Result<Box<dyn Work>>,
+) -> Op {
+    Op {
+        name,
+        samples,
+        each: 1,
+        prepare,
+    }
+}
+
+const fn uring(name: &'static str, each: u64, prepare: fn(&Path) -> Result<Box<dyn Work>>) -> Op {
+    Op {
+        name,
+        samples: if each == 1 { 400 } else { 64 },
+        each,
+        prepare,
+    }
+}
+
+/// How a [`Direct`] is done.
+#[derive(Clone, Copy)]
+struct How {
+    write: bool,
+    cached: bool,
+    huge: bool,
+    sync: bool,
+    bad: bool,
+    flags: ReadWriteFlags,
+}
+
+const READ: How = How {
+    write: false,
+    cached: false,
+    huge: false,
+    sync: false,
+    bad: false,
+    flags: ReadWriteFlags::empty(),
+};
+const WRITE: How = How {
+    write: true,
+    ..READ
+};
+
+impl How {
+    /// From a huge page.
+    fn huge(self) -> Self {
+        Self { huge: true, ..self }
+    }
+
+    /// And then fsync(2).
+    fn synced(self) -> Self {
+        Self { sync: true, ..self }
+    }
+
+    /// While a bad block is listed elsewhere.
+    fn beside_bad(self) -> Self {
+        Self { bad: true, ..self }
+    }
+
+    /// Without O_DIRECT.
+    fn cached(self) -> Self {
+        Self {
+            cached: true,
+            ..self
+        }
+    }
+
+    fn flags(self, flags: ReadWriteFlags) -> Self {
+        Self { flags, ..self }
+    }
+}
+
+/// One read or write after the other, each where the last one ended.
+struct Direct {
+    file: File,
+    buffer: Pages,
+    length: usize,
+    how: How,
+    bad: Option<BadBlock>,
+}
+
+impl Direct {
+    #[expect(clippy::new_ret_no_self, reason = "any work is as good")]
+    fn new(path: &Path, length: usize, how: How) -> Result<Box<dyn Work>> {
+        let flags = match how.cached {
+            true => OFlags::empty(),
+            false => OFlags::DIRECT,
+        };
+        Ok(Box::new(Self {
+            file: OpenOptions::new()
+                .read(true)
+                .write(true)
+                .custom_flags(flags.bits() as i32)
+                .open(path)?,
+            buffer: Pages::new(length.max(PAGE as usize), how.huge)?,
+            length,
+            how,
+            bad: how.bad.then(|| BadBlock::list(path)).transpose()?,
+        }))
+    }
+}
+
+impl Work for Direct {
+    fn once(&mut self, round: usize) -> Result<()> {
+        let How {
+            write, sync, flags, ..
+        } = self.how;
+        let length = self.length;
+        if length > 0 {
+            let offset = (round * length % AREA) as u64;
+            let bytes = self.buffer.bytes(length);
+            let done = match (flags.is_empty(), write) {
+                (true, false) => self.file.read_at(bytes, offset)?,
+                (true, true) => self.file.write_at(bytes, offset)?,
+                (false, false) => {
+                    preadv2(&self.file, &mut [IoSliceMut::new(bytes)], offset, flags)?
+                }
+                (false, true) => pwritev2(&self.file, &[IoSlice::new(bytes)], offset, flags)?,
+            };
+            if done != length {
+                bail!("{done} bytes of {length}");
+            }
+        }
+        if sync {
+            self.file.sync_all()?;
+        }
+        Ok(())
+    }
+
+    fn after(&mut self) -> Result<()> {
+        self.bad
+            .as_ref()
+            .map_or(Ok(()), |bad| bad.unlist(&self.file))
+    }
+}
+
+/// A bad block that the list has, at a place that nothing else touches.
+struct BadBlock;
+
+impl BadBlock {
+    fn list(path: &Path) -> Result<Self> {
+        let name = path.file_name().context("a disk's name")?;
+        let list = Path::new("/sys/block").join(name).join("badblocks");
+        // Only persistent memory has a list that others may write to.
+        if !list.exists() || !name.to_string_lossy().starts_with("pmem") {
+            return Err(std::io::Error::from(rustix::io::Errno::OPNOTSUPP).into());
+        }
+        fs::write(&list, format!("{BAD_SECTOR} 8"))?;
+        let text = fs::read_to_string(&list)?;
+        ensure!(!text.is_empty(), "{} stays empty", list.display());
+        Ok(Self)
+    }
+
+    /// A write takes it off.
+    fn unlist(&self, file: &File) -> Result<()> {
+        let mut page = Pages::new(PAGE as usize, false)?;
+        file.write_all_at(page.bytes(PAGE as usize), BAD_SECTOR * 512)
+            .context("the bad block does not heal")
+    }
+}
+
+/// Zeroing by ioctl(2).
+struct Zeroes {
+    file: File,
+    request: &'static Request,
+}
+
+impl Zeroes {
+    fn new(path: &Path) -> Result<Self> {
+        Ok(Self {
+            file: OpenOptions::new().read(true).write(true).open(path)?,
+            request: Request::named("BLKZEROOUT").context("BLKZEROOUT")?,
+        })
+    }
+}
+
+impl Work for Zeroes {
+    fn once(&mut self, round: usize) -> Result<()> {
+        let range = [(round * M % AREA) as u64, M as u64];
+        let mut bytes = [0; 16];
+        bytes[..8].copy_from_slice(&range[0].to_ne_bytes());
+        bytes[8..].copy_from_slice(&range[1].to_ne_bytes());
+        self.request.make(self.file.as_fd(), 0, &bytes)?;
+        Ok(())
+    }
+}
+
+const PLAIN: ring::Want = ring::Want {
+    depth: 1,
+    block: 4096,
+    registered: false,
+    polled: false,
+};
+const DEEP: ring::Want = ring::Want { depth: 32, ..PLAIN };
+const REGISTERED: ring::Want = ring::Want {
+    registered: true,
+    ..DEEP
+};
+const POLLED: ring::Want = ring::Want {
+    polled: true,
+    ..PLAIN
+};
+
+/// Requests by io_uring.
+struct Uring {
+    ring: Ring,
+    write: bool,
+    bytes: usize,
+}
+
+impl Uring {
+    #[expect(clippy::new_ret_no_self, reason = "any work is as good")]
+    fn new(path: &Path, write: bool, want: ring::Want) -> Result<Box<dyn Work>> {
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .custom_flags(OFlags::DIRECT.bits() as i32)
+            .open(path)?;
+        Ok(Box::new(Self {
+            ring: Ring::new(file, want)?,
+            write,
+            bytes: (want.depth * want.block) as usize,
+        }))
+    }
+}
+
+impl Work for Uring {
+    fn once(&mut self, round: usize) -> Result<()> {
+        let offset = (round * self.bytes % AREA) as u64;
+        Ok(self.ring.batch(self.write, offset)?)
+    }
+}
+
+/// First touches of a mapping.
+struct Faults {
+    file: File,
+    length: usize,
+    step: usize,
+    mapping: Option<Mapping>,
+    /// Touches since it was mapped, and what the kernel had counted before.
+    touches: usize,
+    faults: u64,
+}
+
+impl Faults {
+    fn new(path: &Path, step: usize) -> Result<Self> {
+        sigbus::catch()?;
+        let file = OpenOptions::new().read(true).write(true).open(path)?;
+        let length = usize::try_from(file.metadata()?.len())?;
+        Ok(Self {
+            file,
+            length,
+            step,
+            mapping: None,
+            touches: 0,
+            faults: 0,
+        })
+    }
+
+    /// Whether each touch was a fault, and mapped as much as it should.
+    fn check(&self) -> Result<()> {
+        /// Faults that have other causes.
+        const OTHERS: u64 = 16;
+        let Some(mapping) = &self.mapping else {
+            return Ok(());
+        };
+        for at in (0..self.touches * self.step).step_by(PAGE as usize) {
+            mapping.copy_in(at, &[1]);
+        }
+        let (faults, touches) = (minor_faults()? - self.faults, self.touches as u64);
+        ensure!(
+            (touches..touches + OTHERS).contains(&faults),
+            "{touches} touches of {} bytes each, {faults} faults",
+            self.step
+        );
+        Ok(())
+    }
+}
+
+/// The page faults of this process that took no I/O (proc_pid_stat(5), field 10).
+fn minor_faults() -> Result<u64> {
+    let text = fs::read_to_string("/proc/self/stat")?;
+    let (_, fields) = text.rsplit_once(')').context("/proc/self/stat")?;
+    let count = fields.split_whitespace().nth(7);
+    Ok(count.context("/proc/self/stat")?.parse()?)
+}
+
+impl Work for Faults {
+    fn before(&mut self, round: usize) -> Result<()> {
+        if round * self.step % self.length == 0 {
+            self.check()?;
+            let want = Want {
+                writable: true,
+                sync: false,
+                populate: false,
+            };
+            self.mapping = None;
+            let mapping = Mapping::new(&self.file, 0, self.length, want)?;
+            if self.step < 2 * M {
+                mapping.advise(0, self.length, Advice::NoHuge)?;
+            }
+            self.mapping = Some(mapping);
+            self.touches = 0;
+            self.faults = minor_faults()?;
+        }
+        self.touches += 1;
+        Ok(())
+    }
+
+    fn once(&mut self, round: usize) -> Result<()> {
+        let at = round * self.step % self.length;
+        let mapping = self.mapping.as_ref().context("a mapping")?;
+        mapping.copy_in(at, &[round as u8]);
+        Ok(())
+    }
+
+    fn after(&mut self) -> Result<()> {
+        self.check()
+    }
+}
+
+/// A file of so many bytes, all of them written.
+fn file(folder: &Path, length: usize) -> Result<std::path::PathBuf> {
+    let path = folder.join(format!("file-{}m", length / M));
+    let file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(&path)?;
+    if file.metadata()?.len() == 0 {
+        fallocate(&file, FallocateFlags::empty(), 0, length as u64)?;
+        let bytes = vec![0x5a; M];
+        for at in (0..length).step_by(M) {
+            file.write_all_at(&bytes, at as u64)?;
+        }
+        file.sync_all()?;
+    }
+    Ok(path)
+}
+
+/// Memory of this process in pages of a known kind.
+struct Pages {
+    bytes: Vec<u8>,
+    start: usize,
+}
+
+impl Pages {
+    /// So many bytes, all touched, that begin at a page or at a huge page.
+    fn new(length: usize, huge: bool) -> Result<Self> {
+        let align = 2 * M;
+        let policy = if huge { "always" } else { "never" };
+        fs::write("/sys/kernel/mm/transparent_hugepage/enabled", policy)
+            .context("transparent huge pages")?;
+        // Always fresh memory from the kernel, as it is that large.
+        let mut bytes = vec![0; length.next_multiple_of(align) + 64 * M];
+        let start = bytes.as_ptr().addr().wrapping_neg() % align;
+        let end = start + length.next_multiple_of(if huge { align } else { PAGE as usize });
+        bytes[start..end].fill(0x5a);
+        let pages = Self { bytes, start };
+        let found = field(pages.bytes[start..].as_ptr().addr(), "AnonHugePages")? > 0;
+        ensure!(found == huge, "the memory is of another kind of pages");
+        Ok(pages)
+    }
+
+    fn bytes(&mut self, length: usize) -> &mut [u8] {
+        &mut self.bytes[self.start..self.start + length]
+    }
+}
+
+/// Bytes that /proc/self/smaps has of something in the mapping with this address.
+fn field(address: usize, name: &str) -> Result<usize> {
+    let text = fs::read_to_string("/proc/self/smaps")?;
+    let mut inside = false;
+    for line in text.lines() {
+        let range = line.split(' ').next().and_then(|word| word.split_once('-'));
+        let range = range.and_then(|(start, end)| {
+            let number = |text| usize::from_str_radix(text, 16).ok();
+            Some(number(start)?..number(end)?)
+        });
+        if let Some(range) = range {
+            inside = range.contains(&address);
+        } else if let Some(rest) = line.strip_prefix(name).filter(|_| inside) {
+            let number = rest.trim_start_matches(':').trim().trim_end_matches(" kB");
+            return Ok(number.parse::<usize>().context("a number of smaps")? * K);
+        }
+    }
+    bail!("no {name} at {address:#x}")
+}

@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What was measured, for programs and for people.
+
+use anstream::println;
+use bench::{Cell, Outcome};
+use comfy_table::presets::{ASCII_MARKDOWN, UTF8_BORDERS_ONLY};
+use comfy_table::{CellAlignment, Table};
+use serde::Serialize;
+
+/// All that was measured.
+#[derive(Debug, Serialize)]
+pub struct Report {
+    /// The kernel's release.
+    pub kernel: String,
+    /// In the order of measuring.
+    pub cells: Vec<Cell>,
+}
+
+const OURS: &str = "rust_pmem";
+const THEIRS: &str = "nd_pmem";
+/// What stands beside them, for scale.
+const OTHERS: [&str; 4] = ["brd", "null_blk", "null_blk-memory", "virtio-blk"];
+
+/// The ratio that is to be reached at most.
+const REACH: &[(&str, f64)] = &[
+    ("read-4k", 0.99),
+    ("write-4k", 0.98),
+    ("read-64k", 0.99),
+    ("write-64k", 0.97),
+    ("read-1m-huge", 0.98),
+    ("write-1m-huge", 0.94),
+    ("uring-read-4k", 0.47),
+    ("uring-write-4k", 0.40),
+    ("uring-read-4k-x32", 0.82),
+    ("uring-write-4k-x32", 0.78),
+    ("uring-read-4k-x32-registered", 0.78),
+    ("uring-write-4k-x32-registered", 0.73),
+    ("zeroout-1m", 0.31),
+    ("fsync", 1.0),
+    ("dsync-write-4k", 1.0),
+    ("ext4-read-4k", 1.0),
+    ("ext4-write-4k", 1.0),
+    ("ext4-fault-4k", 1.0),
+    ("ext4-fault-2m", 1.0),
+    ("xfs-read-4k", 1.0),
+    ("xfs-write-4k", 1.0),
+    ("xfs-fault-4k", 1.0),
+    ("xfs-fault-2m", 1.0),
+];
+
+impl Report {
+    fn median(&self, op: &str, target: &str) -> Option<u64> {
+        match self.find(op, target)? {
+            Outcome::Measured(ticks) => Some(ticks.median),
+            Outcome::Refused { .. } => None,
+        }
+    }
+
+    fn find(&self, op: &str, target: &str) -> Option<&Outcome> {
+        let cell = self
+            .cells
+            .iter()
+            .find(|cell| cell.op == op && cell.target == target);
+        cell.map(|cell| &cell.result)
+    }
+
+    fn shown(&self, op: &str, target: &str) -> String {
+        match self.find(op, target) {
+            None => String::new(),
+            Some(Outcome::Measured(ticks)) => ticks.median.to_string(),
+            Some(Outcome::Refused { refused }) => refused.clone(),
+        }
+    }
+
+    /// Ours by theirs.
+    fn ratio(&self, op: &str) -> Option<f64> {
+        let (ours, theirs) = (self.median(op, OURS)?, self.median(op, THEIRS)?);
+        (theirs > 0).then(|| ours as f64 / theirs as f64)
+    }
+
+    fn table(&self) -> Table {
+        let mut table = Table::new();
+        let head = ["operation", THEIRS, OURS, "ratio", "to reach"];
+        table.set_header(head.iter().chain(&OTHERS));
+        let mut ops: Vec<&str> = Vec::new();
+        for cell in &self.cells {
+            if !ops.contains(&cell.op.as_str()) {
+                ops.push(&cell.op);
+            }
+        }
+        for op in ops {
+            let reach = REACH.iter().find(|(name, _)| *name == op);
+            let ratio = self.ratio(op);
+            let mut row = vec![
+                op.to_owned(),
+                self.shown(op, THEIRS),
+                self.shown(op, OURS),
+                ratio.map_or(String::new(), |ratio| format!("{ratio:.3}")),
+                reach.map_or(String::new(), |(_, most)| {
+                    // An instruction count does not wobble by more than this.
+                    let there = ratio.is_some_and(|ratio| ratio <= most + 0.01);
+                    format!("{most:.2} {}", if there { "✓" } else { "✗" })
+                }),
+            ];
+            row.extend(OTHERS.map(|target| self.shown(op, target)));
+            table.add_row(row);
+        }
+        for column in table.column_iter_mut().skip(1) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+        table
+    }
+
+    /// What a bad block that is listed elsewhere adds to an operation.
+    fn bad_block(&self) -> Vec<String> {
+        let mut lines = Vec::new();
+        for op in ["read-1m", "write-1m"] {
+            let added = |target| {
+                let with = self.median(&format!("{op}-one-bad"), target)?;
+                let without = self.median(op, target)?;
+                Some(i128::from(with) - i128::from(without))
+            };
+            if let (Some(theirs), Some(ours)) = (added(THEIRS), added(OURS)) {
+                lines.push(format!(
+                    "One bad block listed elsewhere adds to {op}: {theirs:+} with {THEIRS}, {ours:+} with {OURS}."
+                ));
+            }
+        }
+        lines
+    }
+
+    /// For a file.
+    pub fn markdown(&self) -> String {
+        let mut table = self.table();
+        table.load_preset(ASCII_MARKDOWN);
+        let mut text = format!(
+            "<!-- SPDX-License-Identifier: GPL-2.0 -->\n\n# Instructions for each operation\n\n\
+             Median; Linux {}, in an emulator whose clock counts instructions (QEMU, `-icount shift=0`), all in one boot.\n\
+             Copying by `rep movsb` counts an instruction for each byte there.\n\n{table}\n",
+            self.kernel
+        );
+        for line in self.bad_block() {
+            text.push_str(&format!("\n{line}\n"));
+        }
+        text
+    }
+
+    /// For who is waiting.
+    pub fn print(&self) {
+        let mut table = self.table();
+        table.load_preset(UTF8_BORDERS_ONLY);
+        println!("{table}");
+        for line in self.bad_block() {
+            println!("{line}");
+        }
+    }
+}
