@@ -166,3 +166,98 @@ impl Place {
         host::store(&file, &command).with_context(|| format!("{}: {command}", printable(&file)))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::machine::Machine;
+    use proptest::prelude::*;
+    use std::os::unix::fs::symlink;
+
+    const MIB: u64 = 1 << 20;
+
+    /// With a partition from sector 4096 on, of 1 MiB.
+    fn partitioned() -> Machine {
+        let machine = Machine::new();
+        let block = "sys/devices/ndbus0/region0/pfn0.0/block/pmem0";
+        for (file, text) in [
+            ("size", "63488"),
+            ("pmem0p1/partition", "1"),
+            ("pmem0p1/start", "4096"),
+            ("pmem0p1/size", "2048"),
+        ] {
+            machine.write(&format!("{block}/{file}"), text);
+        }
+        let class = machine.host.path("sys/class/block");
+        fs::create_dir_all(&class).unwrap();
+        for name in ["pmem0", "pmem0/pmem0p1"] {
+            let short = name.rsplit('/').next().unwrap();
+            let target = format!("../../devices/ndbus0/region0/pfn0.0/block/{name}");
+            symlink(&target, class.join(short)).unwrap();
+        }
+        let whole = machine.host.path("sys/block");
+        fs::remove_dir_all(whole.join("pmem0")).unwrap();
+        let target = "../devices/ndbus0/region0/pfn0.0/block/pmem0";
+        symlink(target, whole.join("pmem0")).unwrap();
+        machine
+    }
+
+    fn place(machine: &Machine, name: &str, offset: u64, length: u64) -> Result<Range<u64>> {
+        let place = Place::find(&machine.host, &name.parse().unwrap(), offset, length)?;
+        assert_eq!(place.device.name.to_string(), "pfn0.0");
+        Ok(place.bytes)
+    }
+
+    #[test]
+    fn from_where_it_is_counted() {
+        let machine = partitioned();
+        for (name, start) in [
+            ("namespace0.0", 0),
+            ("pfn0.0", 0),
+            ("pmem0", MIB),
+            ("pmem0p1", 3 * MIB),
+        ] {
+            let found = place(&machine, name, 4096, 512).unwrap();
+            assert_eq!(found, start + 4096..start + 4608, "{name}");
+        }
+    }
+
+    #[test]
+    fn not_in_it() {
+        let machine = partitioned();
+        let whole = [("namespace0.0", 32), ("pmem0", 31), ("pmem0p1", 1)];
+        for (name, mib) in whole {
+            let size = mib * MIB;
+            assert!(place(&machine, name, 0, size).is_ok(), "{name}");
+            for (offset, length) in [
+                (size, 512),
+                (0, size + 512),
+                (512, size),
+                (0, 0),
+                (1, 512),
+                (0, 511),
+                (u64::MAX, 512),
+                (u64::MAX - 511, 512),
+                (512, u64::MAX - 511),
+                (1 << 63, 1 << 63),
+            ] {
+                let found = place(&machine, name, offset, length);
+                assert!(found.is_err(), "{name}: {length} from {offset}: {found:?}");
+            }
+        }
+        assert!(place(&machine, "pmem1", 0, 512).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn a_sector_is_one_place_by_all_names(sector in 0_u64..2048) {
+            let machine = partitioned();
+            let offset = sector * SECTOR;
+            let by_part = place(&machine, "pmem0p1", offset, SECTOR).unwrap();
+            let by_disk = place(&machine, "pmem0", offset + 2 * MIB, SECTOR).unwrap();
+            let by_namespace = place(&machine, "namespace0.0", offset + 3 * MIB, SECTOR).unwrap();
+            prop_assert_eq!(&by_part, &by_disk);
+            prop_assert_eq!(&by_part, &by_namespace);
+        }
+    }
+}

@@ -20,6 +20,8 @@ pub mod follow;
 pub mod holders;
 pub mod host;
 pub mod list;
+#[cfg(test)]
+mod machine;
 pub mod nd;
 pub mod poison;
 pub mod region;

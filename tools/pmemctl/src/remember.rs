@@ -148,14 +148,21 @@ fn missing(saved: &Saved, list: &List, listed: &Errors) -> BadList {
 /// With the origins that were known before, where the list has none, or says no more than that it
 /// was restored or that the bus knows of it.
 fn named(listed: &Errors, known: &Errors) -> Errors {
-    let mut all = listed.clone();
-    for origin in [Origin::RESTORED, Origin::UNKNOWN, Origin::LOG] {
-        let vague = listed.from(origin);
-        let told = known.common(&vague);
-        let rest = Errors::of(origin, vague.without(&told.all()));
-        all = all.but(origin).and(&told).and(&rest);
-    }
-    all
+    let vague = [Origin::RESTORED, Origin::UNKNOWN, Origin::LOG];
+    let lists = vague.map(|origin| (origin, listed.from(origin)));
+    let certain = vague
+        .iter()
+        .fold(listed.clone(), |all, origin| all.but(origin));
+    let any: BadList = lists
+        .iter()
+        .flat_map(|(_, list)| list.ranges())
+        .cloned()
+        .collect();
+    let told = known.common(&any);
+    lists
+        .iter()
+        .map(|(origin, list)| Errors::of(origin, list.without(&told.all())))
+        .fold(certain.and(&told), |all, rest| all.and(&rest))
 }
 
 /// A copy in which `seen` is of this boot.
@@ -411,80 +418,12 @@ fn try_restore(
 mod tests {
     use super::*;
     use crate::errors::tests::some;
+    use crate::machine::{ID, Machine};
     use crate::region::Memory;
     use proptest::prelude::*;
     use std::fs;
-    use std::os::unix::fs::symlink;
-    use tempfile::TempDir;
-
-    const BUS: &str = "sys/devices/ndbus0";
-    const MACHINE: &str = "0123456789abcdef0123456789abcdef";
-
-    /// A machine with a region of 64 MiB from 512 MiB on, in which a namespace begins after 2 MiB,
-    /// and its data 1 MiB later.
-    struct Machine {
-        folder: TempDir,
-        host: Host,
-    }
 
     impl Machine {
-        fn new() -> Self {
-            let folder = tempfile::tempdir().unwrap();
-            let machine = Self {
-                host: Host::at(folder.path()),
-                folder,
-            };
-            for (file, text) in [
-                ("etc/machine-id", MACHINE),
-                ("proc/sys/kernel/random/boot_id", "boot-1"),
-                ("sys/devices/ndbus0/provider", "e820"),
-                ("sys/devices/ndbus0/commands", ""),
-                ("sys/devices/ndbus0/region0/resource", "0x20000000"),
-                ("sys/devices/ndbus0/region0/size", "67108864"),
-                ("sys/devices/ndbus0/region0/badblocks", ""),
-                (
-                    "sys/devices/ndbus0/region0/namespace0.0/resource",
-                    "0x20200000",
-                ),
-                ("sys/devices/ndbus0/region0/namespace0.0/size", "33554432"),
-                ("sys/devices/ndbus0/region0/namespace0.0/holder", "pfn0.0"),
-                ("sys/devices/ndbus0/region0/pfn0.0/resource", "0x20300000"),
-                (
-                    "sys/devices/ndbus0/region0/pfn0.0/namespace",
-                    "namespace0.0",
-                ),
-                ("sys/devices/ndbus0/region0/pfn0.0/block/pmem0/dev", "259:0"),
-                ("sys/block/pmem0/dev", "259:0"),
-                ("sys/block/pmem0/size", "63488"),
-                ("sys/block/pmem0/diskseq", "12"),
-                ("sys/block/pmem0/badblocks", ""),
-            ] {
-                machine.write(file, text);
-            }
-            let devices = machine.host.path("sys/bus/nd/devices");
-            fs::create_dir_all(&devices).unwrap();
-            let region = format!("../../../../{BUS}/region0");
-            symlink(&region, devices.join("region0")).unwrap();
-            for name in ["namespace0.0", "pfn0.0"] {
-                symlink(format!("{region}/{name}"), devices.join(name)).unwrap();
-            }
-            let driver = format!("{BUS}/region0/pfn0.0/driver");
-            symlink("/sys/bus/nd/drivers/nd_pmem", machine.host.path(driver)).unwrap();
-            machine
-        }
-
-        fn write(&self, file: &str, text: &str) {
-            let path = self.host.path(file);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            let end = if text.is_empty() { "" } else { "\n" };
-            fs::write(path, format!("{text}{end}")).unwrap();
-        }
-
-        /// The disk's list, in sectors of its data.
-        fn lists(&self, text: &str) {
-            self.write("sys/block/pmem0/badblocks", text);
-        }
-
         fn state(&self) -> PathBuf {
             self.folder.path().join("state")
         }
@@ -586,9 +525,9 @@ mod tests {
         fs::write(machine.file(), "").unwrap();
         assert_eq!(machine.refusal(), Some(Refusal::Damaged));
         next(&machine);
-        machine.write("etc/machine-id", &MACHINE.replace('0', "1"));
+        machine.write("etc/machine-id", &ID.replace('0', "1"));
         assert_eq!(machine.refusal(), Some(Refusal::OtherMemory));
-        machine.write("etc/machine-id", MACHINE);
+        machine.write("etc/machine-id", ID);
         machine.write("sys/devices/ndbus0/region0/size", "134217728");
         assert_eq!(machine.refusal(), Some(Refusal::OtherSize));
         machine.write("sys/devices/ndbus0/region0/size", "67108864");
@@ -601,6 +540,32 @@ mod tests {
         assert!(report.reasons[0].contains("put aside"), "{report:?}");
         let aside = machine.state().join("e820-20000000.json.refused");
         assert_eq!(fs::read(aside).unwrap(), b"x");
+    }
+
+    #[test]
+    fn without_a_list() {
+        let machine = Machine::new();
+        machine.lists("8 8");
+        machine.save();
+        let listed = machine.host.path("sys/block/pmem0/badblocks");
+        fs::remove_file(&listed).unwrap();
+        let report = machine.restore();
+        assert_eq!((report.result, report.bad_sectors), (Restored::Failed, 8));
+        assert!(report.reasons[0].contains("stay saved"), "{report:?}");
+        assert_ne!(machine.save().result, Kept::Failed);
+        assert_eq!(machine.saved().errors.all().to_string(), "6152 8\n");
+    }
+
+    #[test]
+    fn after_a_crash_while_writing() {
+        let machine = Machine::new();
+        fs::create_dir(machine.state()).unwrap();
+        let half = machine.state().join(".new-Xy12Z0");
+        fs::write(&half, "{").unwrap();
+        machine.lists("8 8");
+        assert_eq!(machine.save().result, Kept::Saved);
+        assert!(!half.exists());
+        assert_eq!(fs::read_dir(machine.state()).unwrap().count(), 1);
     }
 
     #[test]

@@ -6,6 +6,7 @@
 //! first byte to the last, is not used at all.
 
 use crate::errors::{Errors, SECTOR, sectors};
+use crate::host;
 use crate::list::bytes;
 use crate::region::{Memory, Region};
 use anyhow::{Context, Result};
@@ -23,6 +24,9 @@ const VERSION: u32 = 1;
 
 /// No file is longer: some hundred thousand entries.
 const LONGEST: u64 = 64 << 20;
+
+/// How the name of a file begins that is being written.
+const NEW: &str = ".new-";
 
 /// Why a saved list is not used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -241,7 +245,14 @@ impl Store {
     /// The folder, made where it is missing.
     pub fn make(folder: &Path) -> Result<Self> {
         fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
-        Self::open(folder)?.with_context(|| folder.display().to_string())
+        let store = Self::open(folder)?.with_context(|| folder.display().to_string())?;
+        // What a crash has left of a file that was being written.
+        for name in host::names(folder) {
+            if name.starts_with(NEW) {
+                let _ = fs::remove_file(folder.join(name));
+            }
+        }
+        Ok(store)
     }
 
     /// The folder, if there is one.
@@ -287,7 +298,7 @@ impl Store {
 
     /// Writes it: after a crash at any time the file is the old one or the new one.
     pub fn save(&self, saved: &Saved) -> io::Result<()> {
-        let mut file = NamedTempFile::with_prefix_in(".new-", &self.folder)?;
+        let mut file = NamedTempFile::with_prefix_in(NEW, &self.folder)?;
         let text = saved.to_text().map_err(io::Error::other)?;
         file.write_all(text.as_bytes())?;
         let readable = fs::Permissions::from_mode(0o644);
