@@ -109,7 +109,7 @@ impl<'bound> ErrorList<'bound> {
 
         self.log.region().for_each_error(|addresses| {
             if let Some(addresses) = intersection(&addresses, &self.data) {
-                self.add(&addresses, &mut coarser);
+                self.add(&self.sectors(&addresses), &mut coarser);
             }
         });
         drop(coarser);
@@ -117,39 +117,63 @@ impl<'bound> ErrorList<'bound> {
         self.notify();
     }
 
-    /// Adds the physical `addresses`, which are in the data area.
-    fn add(&self, addresses: &Range<u64>, coarser: &mut bool) {
-        let size = Sectors::of_addresses(&self.data, self.data.start).len;
+    /// What the physical `addresses` are on the list.
+    fn sectors(&self, addresses: &Range<u64>) -> Sectors {
+        Sectors::of_addresses(addresses, self.data.start)
+    }
 
-        let sectors = Sectors::of_addresses(addresses, self.data.start);
+    /// Adds sectors of the data area.
+    fn add(&self, sectors: &Sectors, coarser: &mut bool) {
+        let size = self.sectors(&self.data).len;
 
-        if Coarse::new(&self.list, size).add(&sectors) && !*coarser {
+        if Coarse::new(&self.list, size).add(sectors) && !*coarser {
             pr_warn!("more errors than their list holds: good blocks between bad ones are listed as well\n");
             *coarser = true;
         }
     }
 
-    /// Calls `see` with what somebody wrote to the disk's `badblocks` file and the bus does not know.
-    /// Not where the list was made coarser, and has good blocks as well.
-    fn for_each_unknown(&self, see: impl FnMut(Range<u64>)) {
+    /// Lists the pages that `span` touches, which turned out to be out of the kernel's map. The bus is
+    /// not told now: that takes memory, which a read can't wait for.
+    #[cold]
+    pub(crate) fn add_unmapped(&self, span: &Span) {
+        self.set_reported();
+        self.log
+            .note(&self.addresses(span), Origin::MemoryFailure);
+        self.add(&span.sectors_of_pages(), &mut self.coarser.lock());
+        self.notify();
+    }
+
+    /// Calls `see` with what is listed and the bus does not know: pages out of the kernel's map, and
+    /// what somebody wrote to the disk's `badblocks` file. Not where the list was made coarser, and has
+    /// good blocks as well.
+    fn for_each_unknown(&self, mut see: impl FnMut(Range<u64>, Origin)) {
         if !*self.coarser.lock() {
-            self.log.for_each_unknown(&self.list, self.data.start, see);
+            let base = self.data.start;
+
+            self.log.for_each_unknown(&self.list, base, |addresses| {
+                // The file takes what is behind the end as well.
+                if let Some(addresses) = intersection(&addresses, &self.data) {
+                    let origin = self.log.origin(addresses.start).unwrap_or(Origin::User);
+
+                    see(addresses, origin);
+                }
+            });
         }
     }
 
-    /// Tells the bus what somebody wrote to the disk's `badblocks` file, so that it is known when a
-    /// driver is bound again. Nobody writes to the memory meanwhile.
+    /// Tells the bus of that, so that it is known when a driver is bound again. Nobody writes to the
+    /// memory meanwhile.
     pub(crate) fn log_unknown(&self) {
-        self.for_each_unknown(|addresses| {
+        self.for_each_unknown(|addresses, origin| {
             // Nobody is left to be told of a failure.
-            let _ = self.log.add(&addresses, Origin::User);
+            let _ = self.log.add(&addresses, origin);
         });
     }
 
     /// Writes the lines of all errors of the namespace.
     pub(crate) fn show(&self, to: &mut Window<'_>) {
         self.log.show(to);
-        self.for_each_unknown(|addresses| self.log.show_line(&addresses, Origin::User, to));
+        self.for_each_unknown(|addresses, origin| self.log.show_line(&addresses, origin, to));
     }
 
     /// The errors of the namespace, as the bus has them.
@@ -181,7 +205,7 @@ impl<'bound> ErrorList<'bound> {
         let logged = self.log.add(&addresses, origin);
 
         match intersection(&addresses, &self.data) {
-            Some(data) => self.add(&data, &mut self.coarser.lock()),
+            Some(data) => self.add(&self.sectors(&data), &mut self.coarser.lock()),
             None => pr_warn!(
                 "error at {:#x}, in the info block or the page map of a namespace\n",
                 addresses.start
@@ -234,11 +258,15 @@ impl<'bound> ErrorList<'bound> {
     /// Takes the sectors of `span` off the lists of the bus and the region, as a bus does by itself
     /// when it clears errors.
     pub(crate) fn forget(&self, span: &Span) {
+        self.log.forget(&self.addresses(span));
+    }
+
+    /// The physical addresses of `span`.
+    fn addresses(&self, span: &Span) -> Range<u64> {
         // No overflow: inside of one range of physical addresses.
         let start = self.data.start.wrapping_add(span.offset() as u64);
 
-        self.log
-            .forget(&(start..start.wrapping_add(span.len() as u64)));
+        start..start.wrapping_add(span.len() as u64)
     }
 
     fn notify(&self) {

@@ -82,8 +82,7 @@ struct Reports {
 }
 
 impl Reports {
-    /// How many are remembered. Where the origin of more than these is asked for, it is
-    /// [`Origin::Log`].
+    /// How many are remembered.
     const CAPACITY: usize = 512;
 
     /// [`ENOMEM`].
@@ -112,13 +111,13 @@ impl Reports {
         self.next = self.next.wrapping_add(1) % Self::CAPACITY;
     }
 
-    /// Where the newest report of `address` came from.
-    fn origin(&self, address: u64) -> Origin {
+    /// Where the newest report of `address` came from; `None` if it is not remembered.
+    fn origin(&self, address: u64) -> Option<Origin> {
         let (newer, older) = self.ring.split_at_checked(self.next).unwrap_or_default();
 
         Iterator::chain(newer.iter().rev(), older.iter().rev())
             .find(|report| address.wrapping_sub(report.start) < report.len.into())
-            .map_or(Origin::Log, |report| report.origin)
+            .map(|report| report.origin)
     }
 }
 
@@ -163,6 +162,11 @@ impl<'bound> ErrorLog<'bound> {
     /// from.
     pub(crate) fn note(&self, addresses: &Range<u64>, origin: Origin) {
         self.reports.lock().note(addresses, origin);
+    }
+
+    /// Where the error at the physical `address` is known from, if that is remembered.
+    pub(crate) fn origin(&self, address: u64) -> Option<Origin> {
+        self.reports.lock().origin(address)
     }
 
     /// Puts an error at the physical `addresses`, which are the namespace's, on the lists of the bus
@@ -231,7 +235,7 @@ impl<'bound> ErrorLog<'bound> {
     }
 
     /// Calls `see` with what of `list`, whose sectors are those of the physical addresses from `base`
-    /// on, the bus does not know: somebody wrote it to the disk's `badblocks`.
+    /// on, the bus does not know.
     pub(crate) fn for_each_unknown(
         &self,
         list: &BadBlocks,
@@ -276,7 +280,9 @@ impl<'bound> ErrorLog<'bound> {
 
         self.region.for_each_error(|entry| {
             if let Some(addresses) = self.of_namespace(&entry) {
-                self.show_line(&addresses, reports.origin(addresses.start), to);
+                let origin = reports.origin(addresses.start).unwrap_or(Origin::Log);
+
+                self.show_line(&addresses, origin, to);
             }
         });
     }

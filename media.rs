@@ -123,7 +123,24 @@ impl<'bound> Media<'bound> {
     /// memory fails under the copy.
     #[inline]
     pub(crate) fn read(&self, rest: &mut Span, to: &Segment<'_, ToBio>) -> Result {
-        self.memory.read(rest.take(to.len()).offset(), to)
+        let from = rest.take(to.len());
+
+        self.memory
+            .read(from.offset(), to)
+            .inspect_err(|_| self.list_unmapped(from))
+    }
+
+    /// Lists what of `rest` is out of the kernel's map, so that nobody touches it again. Of a machine
+    /// check under a copy the list is told by the platform.
+    #[cold]
+    fn list_unmapped(&self, mut rest: Span) {
+        while rest.len() > 0 {
+            let page = rest.take_page();
+
+            if let Ok(false) = self.memory.is_mapped(page.offset(), page.len()) {
+                self.errors.add_unmapped(&page);
+            }
+        }
     }
 
     /// Begins to overwrite `span`, all of it: heals what is bad in it.

@@ -10,7 +10,7 @@ cleanup() {
 	provider_cleanup
 }
 
-plan 4
+plan 5
 provide pages=1
 pattern before_ 8 | write_sectors "$DISK" 2040 8
 pattern behind_ 8 | write_sectors "$DISK" 2056 8
@@ -21,3 +21,8 @@ check_fails "the page" read_sectors "$DISK" 2048 8
 check_fails "a bio that it is in" read_sectors "$DISK" 2040 24
 is "the page before" "$(read_sectors "$DISK" 2040 8 | md5sum)" "$(pattern before_ 8 | md5sum)"
 is "the page behind" "$(read_sectors "$DISK" 2056 8 | md5sum)" "$(pattern behind_ 8 | md5sum)"
+if [ "$DRIVER" = rust_pmem ]; then
+	is "it is listed then" "$(cat "/sys/block/$DISK/device/errors/list") $(badblocks_of "$DISK")" "1048576 4096 memory-failure 2048+8"
+else
+	skip "it is listed then" "C does not list what a copy ran into"
+fi
