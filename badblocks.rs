@@ -26,7 +26,10 @@ use crate::{
             Window, //
         }, //
     },
-    coarse::Coarse,
+    coarse::{
+        Coarse,
+        Fit, //
+    },
     errors::{
         ErrorLog,
         Origin, //
@@ -58,9 +61,11 @@ use kernel::{
 pub(crate) struct ErrorList<'bound> {
     #[pin]
     list: BadBlocks,
-    /// Held by who adds to the list. Holds whether it had to be made coarser.
+    /// Held by who adds to the list.
     #[pin]
-    coarser: Mutex<bool>,
+    fit: Mutex<Fit>,
+    /// Not all errors fit on the list: the bus has to be asked as well.
+    overflows: Atomic<bool>,
     #[pin]
     log: ErrorLog<'bound>,
     data: Range<u64>,
@@ -78,7 +83,8 @@ impl<'bound> ErrorList<'bound> {
     ) -> impl PinInit<mce::Listener<Self>, Error> + 'bound {
         let list = try_pin_init!(Self {
             list <- BadBlocks::new(),
-            coarser <- new_mutex!(false),
+            fit <- new_mutex!(Fit::Exact),
+            overflows: Atomic::new(false),
             log <- ErrorLog::new(region, namespace),
             data,
             reported: Atomic::new(false),
@@ -105,14 +111,16 @@ impl<'bound> ErrorList<'bound> {
 
     /// Adds what the bus knows.
     pub(crate) fn read_log(&self) {
-        let mut coarser = self.coarser.lock();
+        let mut fit = self.fit.lock();
+        let mut all = Fit::Exact;
 
         self.log.region().for_each_error(|addresses| {
             if let Some(addresses) = intersection(&addresses, &self.data) {
-                self.add(&self.sectors(&addresses), &mut coarser);
+                all = all.and(self.add(&self.sectors(&addresses), &mut fit));
             }
         });
-        drop(coarser);
+        self.overflows.store(all == Fit::Not, Relaxed);
+        drop(fit);
         self.log.complete_region_list();
         self.notify();
     }
@@ -123,13 +131,18 @@ impl<'bound> ErrorList<'bound> {
     }
 
     /// Adds sectors of the data area.
-    fn add(&self, sectors: &Sectors, coarser: &mut bool) {
+    fn add(&self, sectors: &Sectors, fit: &mut Fit) -> Fit {
         let size = self.sectors(&self.data).len;
+        let new = Coarse::new(&self.list, size).add(sectors);
 
-        if Coarse::new(&self.list, size).add(sectors) && !*coarser {
-            pr_warn!("more errors than their list holds: good blocks between bad ones are listed as well\n");
-            *coarser = true;
+        if new == Fit::Not {
+            self.overflows.store(true, Relaxed);
         }
+        if new > *fit {
+            pr_warn!("more errors than 'badblocks' holds: good blocks between bad ones are listed as well, or bad ones are not; 'errors/list' is exact\n");
+            *fit = new;
+        }
+        new
     }
 
     /// Lists the pages that `span` touches, which turned out to be out of the kernel's map. The bus is
@@ -137,9 +150,8 @@ impl<'bound> ErrorList<'bound> {
     #[cold]
     pub(crate) fn add_unmapped(&self, span: &Span) {
         self.set_reported();
-        self.log
-            .note(&self.addresses(span), Origin::MemoryFailure);
-        self.add(&span.sectors_of_pages(), &mut self.coarser.lock());
+        self.log.note(&self.addresses(span), Origin::MemoryFailure);
+        self.add(&span.sectors_of_pages(), &mut self.fit.lock());
         self.notify();
     }
 
@@ -147,7 +159,7 @@ impl<'bound> ErrorList<'bound> {
     /// what somebody wrote to the disk's `badblocks` file. Not where the list was made coarser, and has
     /// good blocks as well.
     fn for_each_unknown(&self, mut see: impl FnMut(Range<u64>, Origin)) {
-        if !*self.coarser.lock() {
+        if *self.fit.lock() == Fit::Exact {
             let base = self.data.start;
 
             self.log.for_each_unknown(&self.list, base, |addresses| {
@@ -205,7 +217,9 @@ impl<'bound> ErrorList<'bound> {
         let logged = self.log.add(&addresses, origin);
 
         match intersection(&addresses, &self.data) {
-            Some(data) => self.add(&self.sectors(&data), &mut self.coarser.lock()),
+            Some(data) => {
+                self.add(&self.sectors(&data), &mut self.fit.lock());
+            }
             None => pr_warn!(
                 "error at {:#x}, in the info block or the page map of a namespace\n",
                 addresses.start
@@ -223,9 +237,38 @@ impl<'bound> ErrorList<'bound> {
 
     /// The first bad sector in `span`.
     pub(crate) fn first_in(&self, span: &Span) -> Option<u64> {
-        let sectors = span.sectors();
+        self.first_of(&span.sectors())
+    }
 
-        self.list.first_bad(sectors.start, sectors.len)
+    fn first_of(&self, sectors: &Sectors) -> Option<u64> {
+        let listed = self.list.first_bad(sectors.start, sectors.len);
+
+        if !self.overflows.load(Relaxed) {
+            return listed;
+        }
+        match (listed, self.first_known(sectors)) {
+            (Some(listed), Some(known)) => Some(listed.min(known)),
+            (listed, known) => listed.or(known),
+        }
+    }
+
+    /// The first of `sectors` that the bus knows to be bad.
+    #[cold]
+    fn first_known(&self, sectors: &Sectors) -> Option<u64> {
+        let end = sectors.start.saturating_add(sectors.len);
+        let mut first = None;
+
+        self.log.region().for_each_error(|addresses| {
+            if let Some(addresses) = intersection(&addresses, &self.data) {
+                let bad = self.sectors(&addresses);
+                let start = bad.start.max(sectors.start);
+
+                if start < bad.start.saturating_add(bad.len).min(end) {
+                    first = Some(first.map_or(start, |first: u64| first.min(start)));
+                }
+            }
+        });
+        first
     }
 
     /// Whether pages that `span` touches are bad, or may have been taken out of the kernel's map:
@@ -238,20 +281,22 @@ impl<'bound> ErrorList<'bound> {
     /// Whether anything is listed in the pages that `span` touches.
     #[cold]
     pub(crate) fn lists_pages_of(&self, span: &Span) -> bool {
-        let sectors = span.sectors_of_pages();
-
-        self.list.first_bad(sectors.start, sectors.len).is_some()
+        self.first_of(&span.sectors_of_pages()).is_some()
     }
 
     /// Takes the sectors of `span` off the list: their errors are cleared, and they hold what was
     /// written over them. Nobody is woken if none was listed.
     pub(crate) fn remove(&self, span: &Span) {
-        if self.first_in(span).is_none() {
-            return;
-        }
         let sectors = span.sectors();
 
+        if self.list.first_bad(sectors.start, sectors.len).is_none() {
+            return;
+        }
         self.list.clear(sectors.start, sectors.len);
+        if self.overflows.load(Relaxed) {
+            // There is room for others.
+            self.read_log();
+        }
         self.notify();
     }
 

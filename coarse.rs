@@ -11,13 +11,32 @@ use crate::{
         SECTOR_SHIFT, //
     }, //
 };
-use kernel::{
-    page::PAGE_SIZE,
-    prelude::*, //
-};
+use kernel::page::PAGE_SIZE;
 
-/// A list that takes any number of errors: when it has no more room, what is between neighbours is
-/// listed with them, so that no error is left out.
+/// How errors are on a list.
+#[derive(Clone, Copy, PartialEq, PartialOrd)]
+pub(crate) enum Fit {
+    /// As they are.
+    Exact,
+    /// With good blocks between them, for want of room.
+    Coarser,
+    /// Not all of them are.
+    Not,
+}
+
+impl Fit {
+    /// That of the one and the other errors.
+    pub(crate) fn and(self, other: Self) -> Self {
+        if self < other {
+            other
+        } else {
+            self
+        }
+    }
+}
+
+/// A list that takes many errors: when it has no more room, what is between neighbours is listed with
+/// them.
 pub(crate) struct Coarse<'a> {
     list: &'a BadBlocks,
     size: u64,
@@ -29,26 +48,26 @@ impl<'a> Coarse<'a> {
         Self { list, size }
     }
 
-    /// Adds `sectors`; returns whether good ones had to be listed for it.
-    pub(crate) fn add(&self, sectors: &Sectors) -> bool {
+    /// Adds `sectors`.
+    pub(crate) fn add(&self, sectors: &Sectors) -> Fit {
         let end = sectors.start.saturating_add(sectors.len);
         let mut at = sectors.start;
-        let mut coarser = false;
+        let mut fit = Fit::Exact;
 
         // As long as an entry can be, so that there is room for each.
         while at < end {
             let len = end.wrapping_sub(at).min(BadBlocks::LONGEST);
 
             if self.is_full() {
-                coarser = true;
+                fit = Fit::Coarser;
                 self.make_room();
             }
-            if self.list.set(at, len).is_err() {
-                pr_warn!("the list of errors is full: sector {at} is not on it\n");
+            if self.is_full() || self.list.set(at, len).is_err() {
+                return Fit::Not;
             }
             at = at.saturating_add(len);
         }
-        coarser
+        fit
     }
 
     /// Whether there is no room for another entry.

@@ -206,13 +206,13 @@ impl<'bound> Media<'bound> {
     /// Takes errors at the physical `addresses`, which are whole sectors of the namespace, off the
     /// lists: somebody has repaired the memory.
     ///
-    /// [`EIO`] if it can't be read, or if only a part of a page that is out of the kernel's map was
-    /// repaired; those pages stay listed. What is not in the data area is not looked at. Sleeps.
+    /// [`EIO`] if what is listed can't be read, or if only a part of a page that is out of the
+    /// kernel's map was repaired; it stays listed from there on. What is not in the data area is not
+    /// looked at. Sleeps.
     pub(crate) fn drop_errors(&self, addresses: &Range<u64>) -> Result {
-        if let Some(span) = self.errors.of_data(addresses) {
-            let mut rest = span;
-
-            while rest.len() > 0 {
+        if let Some(mut rest) = self.errors.of_data(addresses) {
+            while let Some(bad) = self.errors.first_in(&rest) {
+                rest.take_to_page_of(bad);
                 let page = rest.take_page();
 
                 self.memory.restore_pages(page.offset(), page.len())?;

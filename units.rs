@@ -181,6 +181,17 @@ impl Span {
         self.take((1_usize << PAGE_SHIFT).wrapping_sub(in_page))
     }
 
+    /// Splits off what is in front of the page that `sector` is in.
+    pub(crate) fn take_to_page_of(&mut self, sector: u64) -> Self {
+        let page = sector >> (PAGE_SHIFT as u32 - SECTOR_SHIFT);
+        let start = usize::try_from(page)
+            .ok()
+            .and_then(|page| page.checked_mul(1 << PAGE_SHIFT))
+            .unwrap_or(usize::MAX);
+
+        self.take(start.saturating_sub(self.offset))
+    }
+
     /// Whether the span consists of whole pages.
     pub(crate) fn is_whole_pages(&self) -> bool {
         (self.offset | self.len) % (1 << PAGE_SHIFT) == 0

@@ -214,13 +214,16 @@ impl<H: MemoryFailure> Memory<H> {
     }
 
     /// Puts the pages that are wholly inside of the `len` bytes from `offset` on back into the
-    /// kernel's map and takes their HWPoison flag away, whether or not they have it.
+    /// kernel's map, if they are not all in it, and takes their HWPoison flag away, whether or not
+    /// they have it.
     ///
     /// To be called when their errors have been cleared. Sleeps.
     pub(crate) fn restore_pages(&self, offset: usize, len: usize) -> Result {
+        let mapped = self.is_mapped(offset, len)?;
+
         self.for_each_frame(offset, len, |pfn| {
             // SAFETY: The page is one of ours, and has a `struct page`.
-            unsafe { pagemap::restore_page(pfn) };
+            unsafe { pagemap::restore_page(pfn, mapped) };
             Ok(())
         })
     }

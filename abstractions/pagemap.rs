@@ -272,23 +272,25 @@ unsafe fn page_is_in_use(pfn: u64) -> bool {
     }
 }
 
-/// Takes the HWPoison flag from page frame `pfn` and puts it back into the kernel's map.
+/// Takes the HWPoison flag from page frame `pfn` and, unless it is `mapped`, puts it back into the
+/// kernel's map.
 ///
 /// # Safety
 ///
 /// The page frame is memory of a live page map.
-pub(super) unsafe fn restore_page(pfn: u64) {
+pub(super) unsafe fn restore_page(pfn: u64, mapped: bool) {
     #[cfg(all(CONFIG_X86_64, CONFIG_MEMORY_FAILURE))]
     {
         // SAFETY: By the caller's promise.
         unsafe { flags(pfn) }.fetch_and(!HWPOISON, Ordering::Relaxed);
-        // A page that never left the map is not harmed; one that can't be put back stays out and
-        // is found so by the next look at the map.
-        // SAFETY: Changes the kernel's map of the page only.
-        let _ = unsafe { bindings::clear_mce_nospec(pfn as usize) };
+        if !mapped {
+            // One that can't be put back stays out and is found so by the next look at the map.
+            // SAFETY: Changes the kernel's map of the page only.
+            let _ = unsafe { bindings::clear_mce_nospec(pfn as usize) };
+        }
     }
     #[cfg(not(all(CONFIG_X86_64, CONFIG_MEMORY_FAILURE)))]
-    let _ = pfn;
+    let _ = (pfn, mapped);
 }
 
 /// Treats page frame `pfn` as after a machine check: memory-failure recovery, the HWPoison flag, and

@@ -384,6 +384,15 @@ e820_disk() {
 	disk_of "$(e820_ns)"
 }
 
+# forget_errors DISK: none is known of its namespace any more, for whoever is bound next either. What was written to badblocks, C
+# forgets when it is unbound.
+forget_errors() {
+	nd_owner=/sys/block/$1/device
+	[ -e "$nd_owner/errors/list" ] || return 0
+	[ ! -e "$nd_owner/namespace" ] || nd_owner=$ND/$(cat "$nd_owner/namespace")
+	echo "drop 0 $(cat "$nd_owner/size")" >"/sys/block/$1/device/errors/list"
+}
+
 # ---- file systems ----
 
 MNT=/tmp/mnt

@@ -31,6 +31,7 @@ bound() {
 	echo "$device" >"/sys/bus/nd/drivers/$DRIVER/bind"
 	settle
 	note "$name: $1" "list: $(held)"
+	forget_errors "$disk"
 }
 
 # of NAME DISK
@@ -115,4 +116,5 @@ note "fsdax: read of a file up to a listed page" "$(pmem-io pread $MNT/file --of
 note "fsdax: read from a listed page on" "$(pmem-io pread $MNT/file --offset 20480 --length 4096 2>&1)"
 note "fsdax: touch of a listed page" "$(pmem-io map-read $MNT/file --offset 20480 --length 8192 2>&1)"
 umount $MNT
+forget_errors "$disk"
 show_rows

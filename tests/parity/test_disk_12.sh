@@ -60,6 +60,7 @@ echo "200 8" >"/sys/block/$disk/badblocks"
 name="a bad block" folders=/sys/block/$disk node=/dev/$disk
 counted "a read of it" pmem-io pread --direct "/dev/$disk" --offset 100K --length 8192
 counted "a write of it" pmem-io pwrite --direct "/dev/$disk" --offset 100K --length 8192
+forget_errors "$disk"
 unload_driver
 load_driver
 wipefs -aq "/dev/$disk" 2>/dev/null

@@ -8,7 +8,8 @@ tmp=/tmp/block_16
 
 cleanup() {
 	rm -f $tmp.*
-	[ ! -e "/sys/block/${disk:-}/queue/iostats" ] || echo "$iostats" >"/sys/block/$disk/queue/iostats"
+	# With its statistics.
+	unload_driver
 }
 
 # writes: how many the disk has been asked for.
@@ -27,7 +28,6 @@ operations() {
 plan 5
 load_driver
 disk=$(e820_disk)
-iostats=$(cat "/sys/block/$disk/queue/iostats")
 echo 1 >"/sys/block/$disk/queue/iostats"
 truncate -s 32M $tmp.image
 pmem-io fill $tmp.image

@@ -46,11 +46,15 @@ is "changes nothing" "$(driver_of "$NAMESPACE") $(badblocks_of "$DISK")" "$DRIVE
 is "moved" "$(to "$other" "$DISK")" moved
 is "the list" "$(badblocks_of "$DISK")" "$bad"
 is "sectors on it" "$(told bad_sectors)" 616
-is "of these were carried" "$(told carried_sectors)" 608
+case $DRIVER in
+rust_pmem) carried=0 ;; # It tells the bus, and the other one finds them there.
+*) carried=608 ;;
+esac
+is "of these were carried" "$(told carried_sectors)" $carried
 check_fails "a read there fails" read_sectors "$DISK" 90112 1
 check "beside it, not" read_sectors "$DISK" 90120 8
 is "the table says it" "$(pmemctl swap-driver --to "$DRIVER" "$DISK" | awk 'NR == 2 { $1 = $1; print }')" \
-	"$DISK $NAMESPACE $other $DRIVER 64M 616 608 moved"
+	"$DISK $NAMESPACE $other $DRIVER 64M 616 0 moved"
 is "and back, still the list" "$(badblocks_of "$DISK")" "$bad"
 
 blockdev --setro "/dev/$DISK"

@@ -77,6 +77,8 @@ shows fs_dax:dax_pte_fault_done sh -c "pmem-io map-write --length 4K $MNT/file; 
 shows arch_wb_cache_pmem pmem-io map-write --durable msync $MNT/file
 shows ras:memory_failure_event host mce "$(pmem-io phys $MNT/file)"
 umount $MNT
+forget_errors "$disk"
+forget_errors "$nvdimm"
 shows nvdimm_bus_probe binds "$namespace"
 echo 'module libnvdimm +p' >/proc/dynamic_debug/control
 check "dynamic debug of libnvdimm names the driver at probe" debugged "START: $DRIVER.probe($namespace)" binds "$namespace"

@@ -164,6 +164,18 @@ mod tests {
         }
 
         #[test]
+        fn taking_up_to_a_page_leaves_what_is_from_that_page_on(all in span(), sector in 0..2 * SIZE / SECTOR) {
+            let (mut rest, page) = (all, sector * SECTOR / PAGE * PAGE);
+            let front = bytes(&rest.take_to_page_of(sector as u64));
+
+            prop_assert_eq!(front.start, all.offset());
+            prop_assert_eq!(front.end, bytes(&rest).start);
+            prop_assert_eq!(bytes(&rest).end, bytes(&all).end);
+            prop_assert!(front.end <= page.max(all.offset()));
+            prop_assert!(rest.len() == 0 || bytes(&rest).start >= page);
+        }
+
+        #[test]
         fn whole_sectors_leave_out_the_last_if_it_is_not_whole(span in span()) {
             let whole = span.whole_sectors();
 
