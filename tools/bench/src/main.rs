@@ -2,6 +2,7 @@
 
 //! `pmem-bench`: how many instructions an operation takes, with rust_pmem and beside it with others.
 
+mod plots;
 mod report;
 
 use anstream::{eprint, eprintln};
@@ -22,7 +23,7 @@ use vm::{Ended, LogFile, Options, Vm, reports};
 #[derive(Parser)]
 #[command(name = "pmem-bench", version, max_term_width = 120)]
 struct Arguments {
-    /// Where bench.json and bench.md are written (otherwise build/bench)
+    /// Where bench.json, bench.md and plots are written (otherwise build/bench)
     #[arg(long, value_name = "DIR")]
     output: Option<PathBuf>,
 
@@ -117,7 +118,8 @@ fn run(arguments: &Arguments) -> Result<()> {
         output.join("bench.json"),
         serde_json::to_string_pretty(&report)?,
     )?;
-    fs::write(output.join("bench.md"), report.markdown())?;
+    let plots = plots::write(&report, &output)?;
+    fs::write(output.join("bench.md"), report.markdown(&plots))?;
     report.print();
     eprintln!(
         "{} cells in {:.0} s; {}",

@@ -17,8 +17,10 @@ pub struct Report {
     pub cells: Vec<Cell>,
 }
 
-const OURS: &str = "rust_pmem";
-const THEIRS: &str = "nd_pmem";
+/// The driver of this project.
+pub const OURS: &str = "rust_pmem";
+/// What it is held against.
+pub const THEIRS: &str = "nd_pmem";
 /// What stands beside them, for scale.
 const OTHERS: [&str; 4] = ["brd", "null_blk", "null_blk-memory", "virtio-blk"];
 
@@ -49,8 +51,18 @@ const REACH: &[(&str, f64)] = &[
     ("xfs-fault-2m", 1.0),
 ];
 
+/// An instruction count does not wobble by more than this.
+const WOBBLE: f64 = 0.01;
+
+/// The ratio that an operation is to reach, if there is one.
+pub fn reach(op: &str) -> Option<f64> {
+    let (_, most) = REACH.iter().find(|(name, _)| *name == op)?;
+    Some(*most)
+}
+
 impl Report {
-    fn median(&self, op: &str, target: &str) -> Option<u64> {
+    /// The median, where there is something to measure.
+    pub fn median(&self, op: &str, target: &str) -> Option<u64> {
         match self.find(op, target)? {
             Outcome::Measured(ticks) => Some(ticks.median),
             Outcome::Refused { .. } => None,
@@ -74,32 +86,35 @@ impl Report {
     }
 
     /// Ours by theirs.
-    fn ratio(&self, op: &str) -> Option<f64> {
+    pub fn ratio(&self, op: &str) -> Option<f64> {
         let (ours, theirs) = (self.median(op, OURS)?, self.median(op, THEIRS)?);
         (theirs > 0).then(|| ours as f64 / theirs as f64)
     }
 
-    fn table(&self) -> Table {
-        let mut table = Table::new();
-        let head = ["operation", THEIRS, OURS, "ratio", "to reach"];
-        table.set_header(head.iter().chain(&OTHERS));
+    /// The operations, in their order.
+    pub fn ops(&self) -> Vec<&str> {
         let mut ops: Vec<&str> = Vec::new();
         for cell in &self.cells {
             if !ops.contains(&cell.op.as_str()) {
                 ops.push(&cell.op);
             }
         }
-        for op in ops {
-            let reach = REACH.iter().find(|(name, _)| *name == op);
+        ops
+    }
+
+    fn table(&self) -> Table {
+        let mut table = Table::new();
+        let head = ["operation", THEIRS, OURS, "ratio", "to reach"];
+        table.set_header(head.iter().chain(&OTHERS));
+        for op in self.ops() {
             let ratio = self.ratio(op);
             let mut row = vec![
                 op.to_owned(),
                 self.shown(op, THEIRS),
                 self.shown(op, OURS),
                 ratio.map_or(String::new(), |ratio| format!("{ratio:.3}")),
-                reach.map_or(String::new(), |(_, most)| {
-                    // An instruction count does not wobble by more than this.
-                    let there = ratio.is_some_and(|ratio| ratio <= most + 0.01);
+                reach(op).map_or(String::new(), |most| {
+                    let there = ratio.is_some_and(|ratio| ratio <= most + WOBBLE);
                     format!("{most:.2} {}", if there { "✓" } else { "✗" })
                 }),
             ];
@@ -130,8 +145,8 @@ impl Report {
         lines
     }
 
-    /// For a file.
-    pub fn markdown(&self) -> String {
+    /// For a file, with these plots.
+    pub fn markdown(&self, plots: &[String]) -> String {
         let mut table = self.table();
         table.load_preset(ASCII_MARKDOWN);
         let mut text = format!(
@@ -142,6 +157,9 @@ impl Report {
         );
         for line in self.bad_block() {
             text.push_str(&format!("\n{line}\n"));
+        }
+        for plot in plots {
+            text.push_str(&format!("\n![{plot}]({plot}.svg)\n"));
         }
         text
     }

@@ -1,0 +1,288 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What was measured, to look at.
+
+use crate::report::{OURS, Report, THEIRS, reach};
+use anyhow::{Result, anyhow};
+use epaint_default_fonts::UBUNTU_LIGHT;
+use plotters::coord::Shift;
+use plotters::prelude::*;
+use plotters::style::register_font;
+use plotters::style::text_anchor::{HPos, Pos, VPos};
+use std::fmt::Display;
+use std::path::Path;
+
+/// Pixels of each plot.
+const WIDTH: u32 = 1000;
+const FONT: &str = "sans-serif";
+const LETTERS: i32 = 15;
+const PALE: RGBColor = RGBColor(225, 225, 225);
+const GOOD: RGBColor = RGBColor(46, 134, 87);
+const EVEN: RGBColor = RGBColor(110, 130, 160);
+const BAD: RGBColor = RGBColor(196, 78, 60);
+/// The sizes that are plotted: the ends of the operations' names.
+const SIZES: [(&str, f64); 4] = [
+    ("512", 512.0),
+    ("4k", 4096.0),
+    ("64k", 65536.0),
+    ("1m", 1_048_576.0),
+];
+const LINES: [(&str, RGBColor); 4] = [
+    (THEIRS, BAD),
+    (OURS, GOOD),
+    ("brd", RGBColor(190, 150, 40)),
+    ("null_blk-memory", EVEN),
+];
+
+/// Writes each plot as SVG and as PNG; their names.
+pub fn write(report: &Report, folder: &Path) -> Result<Vec<String>> {
+    register_font(FONT, FontStyle::Normal, UBUNTU_LIGHT)
+        .map_err(|_| anyhow!("the font can't be read"))?;
+    let mut names = Vec::new();
+    let ratios = report.ratios();
+    if !ratios.is_empty() {
+        let height = 90 + ROW as u32 * ratios.len() as u32;
+        let (svg, png) = (folder.join("ratios.svg"), folder.join("ratios.png"));
+        draw_ratios(
+            &SVGBackend::new(&svg, (WIDTH, height)).into_drawing_area(),
+            &ratios,
+        )?;
+        draw_ratios(
+            &BitMapBackend::new(&png, (WIDTH, height)).into_drawing_area(),
+            &ratios,
+        )?;
+        names.push("ratios".to_owned());
+    }
+    for verb in ["read", "write"] {
+        let lines = report.by_size(verb);
+        if lines.is_empty() {
+            continue;
+        }
+        let name = format!("sizes-{verb}");
+        let (svg, png) = (
+            folder.join(format!("{name}.svg")),
+            folder.join(format!("{name}.png")),
+        );
+        let size = (WIDTH, 600);
+        draw_sizes(
+            &SVGBackend::new(&svg, size).into_drawing_area(),
+            verb,
+            &lines,
+        )?;
+        draw_sizes(
+            &BitMapBackend::new(&png, size).into_drawing_area(),
+            verb,
+            &lines,
+        )?;
+        names.push(name);
+    }
+    Ok(names)
+}
+
+impl Report {
+    /// Each operation, and ours by theirs.
+    fn ratios(&self) -> Vec<(String, f64)> {
+        let ratio = |op: String| Some((op.clone(), self.ratio(&op)?));
+        self.ops()
+            .into_iter()
+            .map(str::to_owned)
+            .filter_map(ratio)
+            .collect()
+    }
+
+    /// For each target the instructions for each size of which there are any.
+    fn by_size(&self, verb: &str) -> Vec<(&'static str, RGBColor, Vec<(f64, f64)>)> {
+        let points = |target| {
+            let point = |(name, bytes): &(&str, f64)| {
+                Some((
+                    *bytes,
+                    self.median(&format!("{verb}-{name}"), target)? as f64,
+                ))
+            };
+            SIZES.iter().filter_map(point).collect::<Vec<_>>()
+        };
+        LINES
+            .iter()
+            .map(|&(target, colour)| (target, colour, points(target)))
+            .filter(|(_, _, points)| points.len() > 1)
+            .collect()
+    }
+}
+
+/// The errors of a backend are of its own kind.
+fn told(error: impl Display) -> anyhow::Error {
+    anyhow!("a plot: {error}")
+}
+
+fn letters<'a>(anchor: HPos) -> TextStyle<'a> {
+    (FONT, LETTERS)
+        .into_text_style(&(WIDTH, WIDTH))
+        .pos(Pos::new(anchor, VPos::Center))
+}
+
+const ROW: i32 = 22;
+/// Where the bars begin, and how long one of ratio 1 is.
+const LEFT: i32 = 270;
+const ONE: f64 = 560.0;
+
+fn draw_ratios<B: DrawingBackend>(
+    area: &DrawingArea<B, Shift>,
+    ratios: &[(String, f64)],
+) -> Result<()> {
+    area.fill(&WHITE).map_err(told)?;
+    area.draw(&Text::new(
+        format!("Instructions with {OURS}, as a part of those with {THEIRS} (mark: to be reached)"),
+        (20, 26),
+        (FONT, 19).into_text_style(area),
+    ))
+    .map_err(told)?;
+    let bottom = 60 + ROW * ratios.len() as i32;
+    for tenth in (0..=12).step_by(2) {
+        let x = LEFT + (ONE * f64::from(tenth) / 10.0) as i32;
+        let colour = if tenth == 10 { &BLACK } else { &PALE };
+        area.draw(&PathElement::new([(x, 56), (x, bottom)], colour))
+            .map_err(told)?;
+        area.draw(&Text::new(
+            format!("{:.1}", f64::from(tenth) / 10.0),
+            (x, bottom + 12),
+            letters(HPos::Center),
+        ))
+        .map_err(told)?;
+    }
+    for (index, (op, ratio)) in ratios.iter().enumerate() {
+        let middle = 60 + ROW * index as i32 + ROW / 2;
+        let end = LEFT + (ONE * ratio.min(1.2)) as i32;
+        let colour = match ratio {
+            ..0.99 => GOOD,
+            ..=1.01 => EVEN,
+            _ => BAD,
+        };
+        let bar = [(LEFT, middle - 7), (end, middle + 7)];
+        area.draw(&Rectangle::new(bar, colour.filled()))
+            .map_err(told)?;
+        if let Some(most) = reach(op) {
+            let x = LEFT + (ONE * most) as i32;
+            area.draw(&PathElement::new(
+                [(x, middle - 10), (x, middle + 10)],
+                BLACK.stroke_width(2),
+            ))
+            .map_err(told)?;
+        }
+        area.draw(&Text::new(
+            op.as_str(),
+            (LEFT - 10, middle),
+            letters(HPos::Right),
+        ))
+        .map_err(told)?;
+        area.draw(&Text::new(
+            format!("{ratio:.3}"),
+            (LEFT + (ONE * 1.2) as i32 + 15, middle),
+            letters(HPos::Left),
+        ))
+        .map_err(told)?;
+    }
+    area.present().map_err(told)
+}
+
+fn draw_sizes<B: DrawingBackend>(
+    area: &DrawingArea<B, Shift>,
+    verb: &str,
+    lines: &[(&str, RGBColor, Vec<(f64, f64)>)],
+) -> Result<()> {
+    area.fill(&WHITE).map_err(told)?;
+    let values = || {
+        lines
+            .iter()
+            .flat_map(|(_, _, points)| points)
+            .map(|point| point.1)
+    };
+    let (least, most) = (
+        values().fold(f64::MAX, f64::min),
+        values().fold(1.0, f64::max),
+    );
+    let mut chart = ChartBuilder::on(area)
+        .caption(
+            format!("Instructions for a {verb} by O_DIRECT, against its size"),
+            (FONT, 19),
+        )
+        .margin(20)
+        .x_label_area_size(45)
+        .y_label_area_size(90)
+        .build_cartesian_2d(
+            (400.0..1_400_000.0).log_scale(),
+            (least / 2.0..most * 2.0).log_scale(),
+        )
+        .map_err(told)?;
+    chart
+        .configure_mesh()
+        .x_desc("bytes")
+        .y_desc("instructions")
+        .x_label_formatter(&|bytes| format!("{bytes:.0}"))
+        .y_label_formatter(&|count| format!("{count:.0}"))
+        .label_style((FONT, LETTERS))
+        .bold_line_style(PALE)
+        .light_line_style(TRANSPARENT)
+        .draw()
+        .map_err(told)?;
+    for (target, colour, points) in lines {
+        let colour = *colour;
+        chart
+            .draw_series(LineSeries::new(
+                points.iter().copied(),
+                colour.stroke_width(2),
+            ))
+            .map_err(told)?
+            .label(*target)
+            .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], colour.stroke_width(2)));
+        chart
+            .draw_series(PointSeries::of_element(
+                points.iter().copied(),
+                4,
+                colour.filled(),
+                &|place, size, style| Circle::new(place, size, style),
+            ))
+            .map_err(told)?;
+    }
+    chart
+        .configure_series_labels()
+        .position(SeriesLabelPosition::UpperLeft)
+        .label_font((FONT, LETTERS))
+        .border_style(PALE)
+        .background_style(WHITE)
+        .draw()
+        .map_err(told)?;
+    area.present().map_err(told)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bench::{Cell, Outcome, Ticks};
+
+    #[test]
+    fn plots_of_what_there_is() {
+        let mut cells = Vec::new();
+        for (op, ticks) in [("read-4k", 7000), ("read-1m", 1_000_000), ("fsync", 1200)] {
+            for target in [THEIRS, OURS] {
+                cells.push(Cell {
+                    op: op.into(),
+                    target: target.into(),
+                    result: Outcome::Measured(Ticks::of(&[ticks], 0, 1).unwrap()),
+                });
+            }
+        }
+        let kernel = "7.2".to_owned();
+        let report = Report { kernel, cells };
+        let folder = tempfile::tempdir().unwrap();
+        let names = write(&report, folder.path()).unwrap();
+        assert_eq!(names, ["ratios", "sizes-read"]);
+        let ratios = std::fs::read_to_string(folder.path().join("ratios.svg")).unwrap();
+        for op in ["read-4k", "read-1m", "fsync", "1.000"] {
+            assert!(ratios.contains(op), "{op}");
+        }
+        for name in names {
+            let png = std::fs::read(folder.path().join(format!("{name}.png"))).unwrap();
+            assert!(png.starts_with(b"\x89PNG") && png.len() > 5000, "{name}");
+        }
+    }
+}
