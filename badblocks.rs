@@ -207,6 +207,12 @@ impl<'bound> ErrorList<'bound> {
         self.reported.store(true, Relaxed);
     }
 
+    /// Whether that was said.
+    #[inline]
+    pub(crate) fn was_reported(&self) -> bool {
+        self.reported.load(Relaxed)
+    }
+
     /// Lists an error at the physical `addresses`, as far as they are this namespace's: on the bus's
     /// list, the region's, and this one. [`ENOMEM`] if the first two have no room; it is on this one
     /// then. Sleeps.
@@ -275,7 +281,7 @@ impl<'bound> ErrorList<'bound> {
     /// if not, it can be written without ado.
     #[inline]
     pub(crate) fn suspects(&self, span: &Span) -> bool {
-        self.reported.load(Relaxed) || (!self.is_empty() && self.lists_pages_of(span))
+        self.was_reported() || (!self.is_empty() && self.lists_pages_of(span))
     }
 
     /// Whether anything is listed in the pages that `span` touches.

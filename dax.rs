@@ -45,13 +45,18 @@ impl Operations for Media<'_> {
         let to_end = (left.len() >> PAGE_SHIFT) as u64;
         let start = left;
 
-        if self.errors().is_empty() {
+        if self.errors().is_empty() && !self.errors().was_reported() {
             return self.translate(&start, to_end);
         }
 
         let pages = pages.min(to_end);
         // CAST: No more than `left.len()`, which is a `usize`.
         let asked = left.take((pages << PAGE_SHIFT) as usize);
+
+        if self.errors().was_reported() {
+            // A page that was healed at the moment of its failure, too early, is listed again.
+            self.list_unmapped(asked);
+        }
         let Some(bad) = self.errors().first_in(&asked) else {
             return self.translate(&start, pages);
         };

@@ -73,18 +73,19 @@ impl<'bound> Media<'bound> {
         memory: Memory<Failures<'bound>>,
         errors: Arc<mce::Listener<ErrorList<'bound>>>,
     ) -> Result<Self> {
-        // A page that was taken out of the kernel's map stays out while no driver has the memory.
-        if !memory.is_mapped(0, memory.len()).unwrap_or(false) {
-            errors.set_reported();
-        }
-        Ok(Self {
+        let this = Self {
             memory,
             errors,
             claim,
             trial: KBox::pin_init(new_mutex!(Trial::new()?), GFP_KERNEL)?,
             overwrite_heals: Atomic::new(!dev.region().has_commands()),
             dev,
-        })
+        };
+
+        // A page that was taken out of the kernel's map stays out while no driver has the memory.
+        this.list_unmapped(Span::of_bytes(0, this.size(), this.size()).ok_or(ENXIO)?);
+        this.errors.log_unknown();
+        Ok(this)
     }
 
     /// The size of the data area, in bytes.
@@ -133,13 +134,10 @@ impl<'bound> Media<'bound> {
     /// Lists what of `rest` is out of the kernel's map, so that nobody touches it again. Of a machine
     /// check under a copy the list is told by the platform.
     #[cold]
-    fn list_unmapped(&self, mut rest: Span) {
-        while rest.len() > 0 {
-            let page = rest.take_page();
-
-            if let Ok(false) = self.memory.is_mapped(page.offset(), page.len()) {
-                self.errors.add_unmapped(&page);
-            }
+    pub(crate) fn list_unmapped(&self, mut rest: Span) {
+        while let Ok(Some(hole)) = self.memory.unmapped(rest.offset(), rest.len()) {
+            rest.take(hole.saturating_sub(rest.offset()));
+            self.errors.add_unmapped(&rest.take_page());
         }
     }
 

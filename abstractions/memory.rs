@@ -259,16 +259,22 @@ impl<H: MemoryFailure> Memory<H> {
     /// A page that machine-check recovery has taken out must not be written through it: that is
     /// an oops. Slow: walks the page table.
     pub(crate) fn is_mapped(&self, offset: usize, len: usize) -> Result<bool> {
-        let mut at = self.at(offset, len)?.as_ptr() as usize;
-        let end = at.wrapping_add(len);
+        self.unmapped(offset, len).map(|hole| hole.is_none())
+    }
+
+    /// The first of the `len` bytes from `offset` on that the kernel's map does not have.
+    pub(crate) fn unmapped(&self, offset: usize, len: usize) -> Result<Option<usize>> {
+        let start = self.at(offset, len)?.as_ptr() as usize;
+        let end = start.wrapping_add(len);
+        let mut at = start;
 
         while at < end {
             let Some(next) = end_of_mapped(at) else {
-                return Ok(false);
+                return Ok(Some(offset.wrapping_add(at.wrapping_sub(start))));
             };
             at = next;
         }
-        Ok(true)
+        Ok(None)
     }
 }
 

@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# A page that left the kernel's map while no driver had it, and is not listed: a write of a part of it is an error, of all of it heals it.
+# A page that left the kernel's map while no driver had it, and that nobody has told of, is listed when it is bound: a write of a part of it is an error, of all of it heals it.
 # vm: --bare --append memmap=128M$512M
 . "$(dirname "$0")/../provider/lib.sh"
 
@@ -12,12 +12,13 @@ cleanup() {
 }
 
 need pmem-io
-plan 6
+plan 7
 provide pages=1
 # Unbinding leaves the entry in the kernel's map as it is, and binding takes it up again.
 provider unmap 1M
 rebind "$NAMESPACE"
-is "not listed" "$(badblocks_of "$DISK")" ""
+is "listed" "$(badblocks_of "$DISK")" "2048+8"
+is "for the region as well" "$(badblocks_of region0)" "2048+8"
 check_fails "a write of a part of it" sh -c "head -c 512 /dev/zero | dd of=/dev/$DISK bs=512 oseek=2049 oflag=direct"
 check_fails "nobody is woken by a write elsewhere" pmem-io poll "/sys/block/$DISK/badblocks" --timeout 1 \
 	--run "pmem-io pwrite --direct --length 4K --offset 2M /dev/$DISK"
