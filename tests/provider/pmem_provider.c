@@ -37,13 +37,15 @@ static uint nr_regions = 1;
 module_param(nr_regions, uint, 0444);
 MODULE_PARM_DESC(nr_regions, "how many regions the range is cut into");
 
-static bool pages = true, dimm = true, commands = true, unarmed, keep;
+static bool pages = true, dimm = true, commands = true, scrub, unarmed, keep;
 module_param(pages, bool, 0444);
 MODULE_PARM_DESC(pages, "struct pages for the memory of raw namespaces");
 module_param(dimm, bool, 0444);
 MODULE_PARM_DESC(dimm, "known to need flushes: FUA, no MAP_SYNC; 0: as e820");
 module_param(commands, bool, 0444);
 MODULE_PARM_DESC(commands, "the bus has a clear-error command");
+module_param(scrub, bool, 0444);
+MODULE_PARM_DESC(scrub, "and says that it has one for what scrubbing found, as where firmware keeps a log");
 module_param(unarmed, bool, 0444);
 MODULE_PARM_DESC(unarmed, "the memory can't persist: the region is read-only");
 module_param(keep, bool, 0444);
@@ -374,6 +376,8 @@ static int provider_init(void)
 	if (commands) {
 		desc.ndctl = provider_ctl;
 		desc.cmd_mask = BIT(ND_CMD_ARS_CAP) | BIT(ND_CMD_CLEAR_ERROR);
+		if (scrub)
+			desc.cmd_mask |= BIT(ND_CMD_ARS_STATUS);
 	}
 	bus = nvdimm_bus_register(parent, &desc);
 	if (!bus)
