@@ -3,15 +3,17 @@
 //! `pmem-bench`: how many instructions an operation takes, with rust_pmem and beside it with others.
 
 mod plots;
+mod profile;
 mod report;
 
 use anstream::{eprint, eprintln};
 use anyhow::{Context, Result, bail, ensure};
 use bench::Cell;
 use clap::Parser;
+use profile::{Profile, Symbols};
 use report::Report;
 use std::fs::{self, File};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 use vm::{Ended, LogFile, Options, Vm, reports};
@@ -54,6 +56,10 @@ const FILE_SYSTEMS: [(&str, &str); 2] = [
 ];
 /// Operations of a virtio disk that say something: it waits for the host in all others.
 const VIRTIO: [&str; 3] = ["read-4k", "write-4k", "fsync"];
+/// What is looked into.
+const PROFILED: [&str; 4] = ["read-4k", "write-4k", "read-1m-huge", "write-1m-huge"];
+/// The plugin that counts, in the checkout.
+const COUNTER: &str = "build/tools/release/libpmem_counter.so";
 /// The machine. Nothing in it is where it is by chance.
 const MACHINE: &str = "--bare --icount --cpus 1 --memory 2G --e820 320M@512M --e820 320M@832M \
     --append 'nokaslr randomize_kstack_offset=off norandmaps'";
@@ -86,33 +92,39 @@ fn run(arguments: &Arguments) -> Result<()> {
     let folder = tempfile::tempdir()?;
     let disk = folder.path().join("disk.img");
     File::create(&disk)?.set_len(64 << 20)?;
-    let options = Options::from_words(&format!(
+    let machine = format!(
         "{MACHINE} --qemu '-drive if=none,id=disk,format=raw,file={} -device virtio-blk-pci,drive=disk'",
         disk.display()
-    ))?;
+    );
+    let options = Options::from_words(&machine)?;
     let start = Instant::now();
-    let mut guest = Guest {
-        vm: Vm::boot(&options, folder.path(), log.path(), &mut |text| {
-            eprintln!("{text}")
-        })?,
-        cells: Vec::new(),
-        ops: &arguments.ops,
-    };
-    let healthy_from = guest.vm.serial().len();
-    guest.prepare()?;
+    let mut guest = Guest::boot(&options, folder.path(), log.path(), &arguments.ops)?;
     guest.disks()?;
     guest.files()?;
-    if let Some(report) = reports(&guest.vm.serial().since(healthy_from)?).first() {
-        bail!("the kernel reported: {}", report.title);
-    }
+    guest.healthy()?;
     for op in &arguments.ops {
         let known = guest.cells.iter().any(|cell| cell.op == *op);
         ensure!(known, "there is no operation \"{op}\"");
     }
+    let kernel = guest.vm.kernel().to_owned();
+    let cells = std::mem::take(&mut guest.cells);
+    drop(guest);
+
+    let counts = folder.path().join("counts");
+    let options = Options::from_words(&format!(
+        "{machine} --qemu '-plugin file={},out={}'",
+        top.join(COUNTER).display(),
+        counts.display()
+    ))?;
+    let mut guest = Guest::boot(&options, folder.path(), log.path(), &arguments.ops)?;
+    let profiles = guest.profiles(&counts)?;
+    guest.healthy()?;
+    drop(guest);
 
     let report = Report {
-        kernel: guest.vm.kernel().to_owned(),
-        cells: guest.cells,
+        kernel,
+        cells,
+        profiles,
     };
     fs::write(
         output.join("bench.json"),
@@ -132,11 +144,54 @@ fn run(arguments: &Arguments) -> Result<()> {
 
 struct Guest<'a> {
     vm: Vm,
+    /// Bytes of the kernel's log before this machine took commands.
+    healthy_from: u64,
     cells: Vec<Cell>,
     ops: &'a [String],
 }
 
-impl Guest<'_> {
+impl<'a> Guest<'a> {
+    fn boot(options: &Options, folder: &Path, log: &Path, ops: &'a [String]) -> Result<Self> {
+        let vm = Vm::boot(options, folder, log, &mut |text| eprintln!("{text}"))?;
+        let mut guest = Self {
+            healthy_from: vm.serial().len(),
+            vm,
+            cells: Vec::new(),
+            ops,
+        };
+        guest.prepare()?;
+        Ok(guest)
+    }
+
+    /// Fails if the kernel reported anything.
+    fn healthy(&self) -> Result<()> {
+        if let Some(report) = reports(&self.vm.serial().since(self.healthy_from)?).first() {
+            bail!("the kernel reported: {}", report.title);
+        }
+        Ok(())
+    }
+
+    /// Where the instructions of some operations go, as the counter sees it from outside.
+    fn profiles(&mut self, counts: &Path) -> Result<Vec<Profile>> {
+        let wanted = |op: &&str| self.ops.is_empty() || self.ops.iter().any(|name| name == op);
+        let ops: Vec<&str> = PROFILED.into_iter().filter(wanted).collect();
+        let mut done = Vec::new();
+        for op in ops {
+            for (target, disk) in &DISKS[..2] {
+                self.run(&format!("pmem-meter --target {target} {disk} {op}"))?;
+                done.push((op.to_owned(), (*target).to_owned()));
+            }
+        }
+        if done.is_empty() {
+            return Ok(Vec::new());
+        }
+        let symbols = self.run(
+            "echo 1 >/proc/sys/kernel/kptr_restrict; awk 'tolower($2) == \"t\" { print $1, $3, $4 }' /proc/kallsyms",
+        )?;
+        let text = fs::read_to_string(counts).with_context(|| counts.display().to_string())?;
+        profile::read(&text, &done, &Symbols::new(&symbols)?)
+    }
+
     fn run(&mut self, command: &str) -> Result<String> {
         let line = format!("PATH=/run/pmem:$PATH; {command}");
         let (ended, output) = self.vm.output(&line, LIMIT)?;

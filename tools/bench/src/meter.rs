@@ -6,7 +6,7 @@ mod ops;
 
 use abstractions::ticks;
 use anyhow::{Context, Result, ensure};
-use bench::{Cell, Outcome, Ticks};
+use bench::{Cell, EMPTY, Outcome, Ticks};
 use clap::Parser;
 use ops::Op;
 use rustix::io::Errno;
@@ -55,6 +55,7 @@ fn run(arguments: &Arguments) -> Result<()> {
         "{}: neither a block device nor a folder",
         path.display()
     );
+    ticks::mark();
     let all = if kind.is_dir() { ops::FILES } else { ops::DISK };
     let empty = empty_bracket();
     for op in all {
@@ -75,13 +76,14 @@ fn run(arguments: &Arguments) -> Result<()> {
         };
         println!("{}", serde_json::to_string(&cell)?);
     }
+    ticks::mark();
     Ok(())
 }
 
 /// What measuring itself takes.
 fn empty_bracket() -> u64 {
     let mut least = u64::MAX;
-    for _ in 0..1000 {
+    for _ in 0..EMPTY {
         let start = ticks::now();
         least = least.min(ticks::now() - start);
     }

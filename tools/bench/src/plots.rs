@@ -2,6 +2,7 @@
 
 //! What was measured, to look at.
 
+use crate::profile::{Part, Profile};
 use crate::report::{OURS, Report, THEIRS, reach};
 use anyhow::{Result, anyhow};
 use epaint_default_fonts::UBUNTU_LIGHT;
@@ -76,6 +77,18 @@ pub fn write(report: &Report, folder: &Path) -> Result<Vec<String>> {
         )?;
         names.push(name);
     }
+    let shown: Vec<&Profile> = report
+        .profiles
+        .iter()
+        .filter(|profile| profile.op.ends_with("-4k"))
+        .collect();
+    if !shown.is_empty() {
+        let size = (WIDTH, 110 + 44 * shown.len() as u32);
+        let (svg, png) = (folder.join("parts.svg"), folder.join("parts.png"));
+        draw_parts(&SVGBackend::new(&svg, size).into_drawing_area(), &shown)?;
+        draw_parts(&BitMapBackend::new(&png, size).into_drawing_area(), &shown)?;
+        names.push("parts".to_owned());
+    }
     Ok(names)
 }
 
@@ -91,7 +104,7 @@ impl Report {
     }
 
     /// For each target the instructions for each size of which there are any.
-    fn by_size(&self, verb: &str) -> Vec<(&'static str, RGBColor, Vec<(f64, f64)>)> {
+    fn by_size(&self, verb: &str) -> Vec<Line> {
         let points = |target| {
             let point = |(name, bytes): &(&str, f64)| {
                 Some((
@@ -103,10 +116,21 @@ impl Report {
         };
         LINES
             .iter()
-            .map(|&(target, colour)| (target, colour, points(target)))
-            .filter(|(_, _, points)| points.len() > 1)
+            .map(|&(target, colour)| Line {
+                target,
+                colour,
+                points: points(target),
+            })
+            .filter(|line| line.points.len() > 1)
             .collect()
     }
+}
+
+/// Instructions by size, for a target.
+struct Line {
+    target: &'static str,
+    colour: RGBColor,
+    points: Vec<(f64, f64)>,
 }
 
 /// The errors of a backend are of its own kind.
@@ -184,18 +208,84 @@ fn draw_ratios<B: DrawingBackend>(
     area.present().map_err(told)
 }
 
+const PARTS: [RGBColor; 6] = [
+    RGBColor(150, 160, 175),
+    RGBColor(214, 170, 80),
+    RGBColor(90, 140, 190),
+    BAD,
+    RGBColor(150, 190, 150),
+    PALE,
+];
+
+fn draw_parts<B: DrawingBackend>(
+    area: &DrawingArea<B, Shift>,
+    profiles: &[&Profile],
+) -> Result<()> {
+    const BAR: i32 = 28;
+    const LENGTH: f64 = 700.0;
+    let sum = |profile: &Profile| profile.parts.values().sum::<f64>();
+    let most = profiles
+        .iter()
+        .map(|profile| sum(profile))
+        .fold(1.0, f64::max);
+    area.fill(&WHITE).map_err(told)?;
+    area.draw(&Text::new(
+        "Where the instructions of a read and of a write of 4 KiB go",
+        (20, 26),
+        (FONT, 19).into_text_style(area),
+    ))
+    .map_err(told)?;
+    for (index, (part, colour)) in Part::ALL.iter().zip(PARTS).enumerate() {
+        let x = 20 + 160 * index as i32;
+        area.draw(&Rectangle::new([(x, 62), (x + 14, 76)], colour.filled()))
+            .map_err(told)?;
+        area.draw(&Text::new(part.name(), (x + 20, 69), letters(HPos::Left)))
+            .map_err(told)?;
+    }
+    for (index, profile) in profiles.iter().enumerate() {
+        let middle = 115 + 44 * index as i32;
+        let name = format!("{}, {}", profile.op, profile.target);
+        area.draw(&Text::new(name, (170, middle), letters(HPos::Right)))
+            .map_err(told)?;
+        let mut from = 180.0;
+        for (part, colour) in Part::ALL.iter().zip(PARTS) {
+            let count = profile.parts.get(part).copied().unwrap_or(0.0);
+            let to = from + LENGTH * count / most;
+            let bar = [
+                (from as i32, middle - BAR / 2),
+                (to as i32, middle + BAR / 2),
+            ];
+            area.draw(&Rectangle::new(bar, colour.filled()))
+                .map_err(told)?;
+            if to - from > 24.0 {
+                let place = ((from + to) as i32 / 2, middle);
+                area.draw(&Text::new(
+                    format!("{count:.0}"),
+                    place,
+                    letters(HPos::Center),
+                ))
+                .map_err(told)?;
+            }
+            from = to;
+        }
+        area.draw(&Text::new(
+            format!("{:.0}", sum(profile)),
+            (from as i32 + 10, middle),
+            letters(HPos::Left),
+        ))
+        .map_err(told)?;
+    }
+    area.present().map_err(told)
+}
+
 fn draw_sizes<B: DrawingBackend>(
     area: &DrawingArea<B, Shift>,
     verb: &str,
-    lines: &[(&str, RGBColor, Vec<(f64, f64)>)],
+    lines: &[Line],
 ) -> Result<()> {
     area.fill(&WHITE).map_err(told)?;
-    let values = || {
-        lines
-            .iter()
-            .flat_map(|(_, _, points)| points)
-            .map(|point| point.1)
-    };
+    let points = || lines.iter().flat_map(|line| &line.points);
+    let values = || points().map(|point| point.1);
     let (least, most) = (
         values().fold(f64::MAX, f64::min),
         values().fold(1.0, f64::max),
@@ -224,15 +314,15 @@ fn draw_sizes<B: DrawingBackend>(
         .light_line_style(TRANSPARENT)
         .draw()
         .map_err(told)?;
-    for (target, colour, points) in lines {
-        let colour = *colour;
+    for line in lines {
+        let (colour, points) = (line.colour, &line.points);
         chart
             .draw_series(LineSeries::new(
                 points.iter().copied(),
                 colour.stroke_width(2),
             ))
             .map_err(told)?
-            .label(*target)
+            .label(line.target)
             .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], colour.stroke_width(2)));
         chart
             .draw_series(PointSeries::of_element(
@@ -272,10 +362,20 @@ mod tests {
             }
         }
         let kernel = "7.2".to_owned();
-        let report = Report { kernel, cells };
+        let profiles = vec![Profile {
+            op: "read-4k".to_owned(),
+            target: OURS.to_owned(),
+            parts: [(Part::Copy, 4106.0), (Part::Driver, 155.0)].into(),
+            functions: Vec::new(),
+        }];
+        let report = Report {
+            kernel,
+            cells,
+            profiles,
+        };
         let folder = tempfile::tempdir().unwrap();
         let names = write(&report, folder.path()).unwrap();
-        assert_eq!(names, ["ratios", "sizes-read"]);
+        assert_eq!(names, ["ratios", "sizes-read", "parts"]);
         let ratios = std::fs::read_to_string(folder.path().join("ratios.svg")).unwrap();
         for op in ["read-4k", "read-1m", "fsync", "1.000"] {
             assert!(ratios.contains(op), "{op}");

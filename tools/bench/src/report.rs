@@ -2,6 +2,7 @@
 
 //! What was measured, for programs and for people.
 
+use crate::profile::{Part, Profile};
 use anstream::println;
 use bench::{Cell, Outcome};
 use comfy_table::presets::{ASCII_MARKDOWN, UTF8_BORDERS_ONLY};
@@ -15,6 +16,8 @@ pub struct Report {
     pub kernel: String,
     /// In the order of measuring.
     pub cells: Vec<Cell>,
+    /// Where the instructions of some operations go.
+    pub profiles: Vec<Profile>,
 }
 
 /// The driver of this project.
@@ -23,6 +26,9 @@ pub const OURS: &str = "rust_pmem";
 pub const THEIRS: &str = "nd_pmem";
 /// What stands beside them, for scale.
 const OTHERS: [&str; 4] = ["brd", "null_blk", "null_blk-memory", "virtio-blk"];
+
+/// Functions of each profile that are listed.
+const FUNCTIONS: usize = 40;
 
 /// The ratio that is to be reached at most.
 const REACH: &[(&str, f64)] = &[
@@ -145,6 +151,24 @@ impl Report {
         lines
     }
 
+    fn profile_table(&self) -> Table {
+        let mut table = Table::new();
+        let parts = Part::ALL.map(Part::name);
+        table.set_header(["operation", "with"].iter().chain(&parts));
+        for profile in &self.profiles {
+            let mut row = vec![profile.op.clone(), profile.target.clone()];
+            row.extend(Part::ALL.map(|part| {
+                let count = profile.parts.get(&part).copied().unwrap_or(0.0);
+                format!("{count:.0}")
+            }));
+            table.add_row(row);
+        }
+        for column in table.column_iter_mut().skip(2) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+        table
+    }
+
     /// For a file, with these plots.
     pub fn markdown(&self, plots: &[String]) -> String {
         let mut table = self.table();
@@ -157,6 +181,17 @@ impl Report {
         );
         for line in self.bad_block() {
             text.push_str(&format!("\n{line}\n"));
+        }
+        if !self.profiles.is_empty() {
+            let mut table = self.profile_table();
+            table.load_preset(ASCII_MARKDOWN);
+            text.push_str(&format!("\n## Where they go\n\n{table}\n"));
+        }
+        for profile in &self.profiles {
+            text.push_str(&format!("\n{}, {}:\n\n", profile.op, profile.target));
+            for (function, count) in profile.functions.iter().take(FUNCTIONS) {
+                text.push_str(&format!("    {count:>9.1}  {function}\n"));
+            }
         }
         for plot in plots {
             text.push_str(&format!("\n![{plot}]({plot}.svg)\n"));
@@ -171,6 +206,11 @@ impl Report {
         println!("{table}");
         for line in self.bad_block() {
             println!("{line}");
+        }
+        if !self.profiles.is_empty() {
+            let mut table = self.profile_table();
+            table.load_preset(UTF8_BORDERS_ONLY);
+            println!("{table}");
         }
     }
 }

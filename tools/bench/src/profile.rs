@@ -1,0 +1,237 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Where the instructions of an operation go.
+
+use anyhow::{Context, Result, ensure};
+use bench::EMPTY;
+use serde::Serialize;
+use std::collections::BTreeMap;
+
+/// The instructions of one operation on one target.
+#[derive(Debug, Serialize)]
+pub struct Profile {
+    /// The operation.
+    pub op: String,
+    /// A driver.
+    pub target: String,
+    /// Instructions for each time it was done, by what they are for.
+    pub parts: BTreeMap<Part, f64>,
+    /// The same by function, the greatest first.
+    pub functions: Vec<(String, f64)>,
+}
+
+/// What instructions are for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Part {
+    /// Copying the bytes.
+    Copy,
+    /// Finding the pages of the program's memory and keeping them.
+    Pages,
+    /// The block layer.
+    Block,
+    /// The driver itself.
+    Driver,
+    /// All else of the kernel: the system call, the file.
+    Kernel,
+    /// The program.
+    Program,
+}
+
+impl Part {
+    /// All of them, in the order in which they are shown.
+    pub const ALL: [Self; 6] = [
+        Self::Copy,
+        Self::Pages,
+        Self::Block,
+        Self::Driver,
+        Self::Kernel,
+        Self::Program,
+    ];
+
+    /// For people.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Copy => "copy",
+            Self::Pages => "pages of the program",
+            Self::Block => "block layer",
+            Self::Driver => "driver",
+            Self::Kernel => "other kernel",
+            Self::Program => "program",
+        }
+    }
+
+    /// What a function is for, by its name; `module` is where it is, if in one.
+    fn of(function: &str, module: &str) -> Self {
+        let begins = |names: &[&str]| names.iter().any(|name| function.starts_with(name));
+        let copies = [
+            "memcpy", "__memcpy", "copy_mc", "rep_movs", "memset", "__memset", "rep_stos",
+        ];
+        let pages = [
+            "iov_iter",
+            "gup_",
+            "pin_user",
+            "unpin_",
+            "try_grab",
+            "bio_iov_",
+            "__bio_release_pages",
+            "bio_release_pages",
+            "internal_get_user",
+            "get_user_pages",
+            "folio_",
+            "follow_",
+            "__get_user_pages",
+            "gup_fast",
+            "want_pages",
+            "__iov_iter",
+            "try_get_folio",
+            "put_page",
+        ];
+        let block = [
+            "bio_",
+            "__bio",
+            "blk_",
+            "__blk",
+            "submit_bio",
+            "__submit_bio",
+            "blkdev_",
+            "__blkdev",
+            "bdev_",
+            "disk_",
+            "part_",
+            "update_io_ticks",
+            "mempool_",
+            "kmem_cache_",
+            "should_fail",
+            "bdget",
+            "blk",
+            "bvec_",
+        ];
+        if begins(&copies) {
+            Self::Copy
+        } else if module == "nd_pmem" || module == "rust_pmem" {
+            Self::Driver
+        } else if begins(&pages) {
+            Self::Pages
+        } else if begins(&block) {
+            Self::Block
+        } else {
+            Self::Kernel
+        }
+    }
+}
+
+/// The functions of a kernel and its modules.
+pub struct Symbols(Vec<(u64, String, String)>);
+
+impl Symbols {
+    /// Of lines of `ADDRESS NAME [MODULE]`.
+    pub fn new(text: &str) -> Result<Self> {
+        let symbol = |line: &str| {
+            let mut words = line.split_whitespace();
+            let address = u64::from_str_radix(words.next()?, 16).ok()?;
+            let name = words.next()?.to_owned();
+            let module = words.next().unwrap_or_default();
+            Some((address, name, module.trim_matches(['[', ']']).to_owned()))
+        };
+        let symbols = text
+            .lines()
+            .map(|line| symbol(line).with_context(|| format!("a symbol: \"{line}\"")));
+        let mut symbols = symbols.collect::<Result<Vec<_>>>()?;
+        symbols.sort();
+        ensure!(
+            symbols.first().is_some_and(|symbol| symbol.0 > 0),
+            "the kernel does not say where its functions are"
+        );
+        Ok(Self(symbols))
+    }
+
+    /// The function that an address is in, and its module.
+    fn find(&self, address: u64) -> Option<(&str, &str)> {
+        let behind = self.0.partition_point(|symbol| symbol.0 <= address);
+        let (_, name, module) = self.0.get(behind.checked_sub(1)?)?;
+        Some((name, module))
+    }
+}
+
+/// The profiles of these operations on targets, in their order, of what the counter wrote.
+pub fn read(text: &str, done: &[(String, String)], symbols: &Symbols) -> Result<Vec<Profile>> {
+    let sections: Vec<&str> = text.split("section ").skip(1).collect();
+    ensure!(
+        sections.len() == done.len(),
+        "{} sections of instructions, {} operations",
+        sections.len(),
+        done.len()
+    );
+    let profiles = sections.iter().zip(done);
+    profiles
+        .map(|(section, (op, target))| {
+            let mut lines = section.lines();
+            let windows: u64 = lines.next().unwrap_or_default().parse()?;
+            let times = windows.checked_sub(EMPTY).filter(|times| *times > 0);
+            let times = times.with_context(|| format!("{op} was done {windows} times"))? as f64;
+            let mut parts = BTreeMap::new();
+            let mut functions = BTreeMap::new();
+            for line in lines {
+                let (address, count) = line.split_once(' ').context("a block of instructions")?;
+                let address = u64::from_str_radix(address, 16)?;
+                let count = count.parse::<u64>()? as f64 / times;
+                let (part, name) = match symbols.find(address).filter(|_| address >> 63 == 1) {
+                    None => (Part::Program, "(program)".to_owned()),
+                    Some((name, "")) => (Part::of(name, ""), name.to_owned()),
+                    Some((name, module)) => {
+                        let shown = rustc_demangle::demangle(name);
+                        (Part::of(name, module), format!("{shown:#} [{module}]"))
+                    }
+                };
+                *parts.entry(part).or_insert(0.0) += count;
+                *functions.entry(name).or_insert(0.0) += count;
+            }
+            let mut functions: Vec<(String, f64)> = functions.into_iter().collect();
+            functions.retain(|(_, count)| *count >= 0.5);
+            functions.sort_by(|one, other| other.1.total_cmp(&one.1));
+            Ok(Profile {
+                op: op.clone(),
+                target: target.clone(),
+                parts,
+                functions,
+            })
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares() {
+        let symbols = Symbols::new(
+            "ffffffff81000000 submit_bio\nffffffff81000100 __memcpy_flushcache\n\
+             ffffffffc0000000 pmem_submit_bio\t[nd_pmem]\nffffffff81000200 ksys_write\n",
+        )
+        .unwrap();
+        let text = "section 1010\n55550000 20\nffffffff81000010 100\nffffffff81000110 5120\nffffffff81000200 10\n\
+                    ffffffffc0000040 1800\n";
+        let done = [("write-4k".to_owned(), "nd_pmem".to_owned())];
+        let profiles = read(text, &done, &symbols).unwrap();
+        let wanted = [
+            (Part::Copy, 512.0),
+            (Part::Block, 10.0),
+            (Part::Driver, 180.0),
+            (Part::Kernel, 1.0),
+            (Part::Program, 2.0),
+        ];
+        assert!(
+            profiles[0]
+                .parts
+                .iter()
+                .map(|(part, count)| (*part, *count))
+                .eq(wanted)
+        );
+        assert_eq!(profiles[0].functions[1].0, "pmem_submit_bio [nd_pmem]");
+        read(text, &[], &symbols).err().unwrap();
+        read("section 1000\n", &done, &symbols).err().unwrap();
+        Symbols::new("0000000000000000 hidden\n").err().unwrap();
+    }
+}
