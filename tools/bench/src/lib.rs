@@ -4,9 +4,6 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Brackets with nothing in them that `pmem-meter` begins with.
-pub const EMPTY: u64 = 1000;
-
 /// An operation on a target.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Cell {

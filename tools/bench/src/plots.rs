@@ -222,7 +222,7 @@ fn draw_parts<B: DrawingBackend>(
     profiles: &[&Profile],
 ) -> Result<()> {
     const BAR: i32 = 28;
-    const LENGTH: f64 = 700.0;
+    const LENGTH: f64 = 660.0;
     let sum = |profile: &Profile| profile.parts.values().sum::<f64>();
     let most = profiles
         .iter()
@@ -269,7 +269,11 @@ fn draw_parts<B: DrawingBackend>(
             from = to;
         }
         area.draw(&Text::new(
-            format!("{:.0}", sum(profile)),
+            format!(
+                "{:.0}; driver {:.0}",
+                sum(profile),
+                profile.parts.get(&Part::Driver).copied().unwrap_or(0.0)
+            ),
             (from as i32 + 10, middle),
             letters(HPos::Left),
         ))

@@ -3,8 +3,10 @@
 //! A plugin of QEMU that counts which instructions a measured operation takes.
 //!
 //! It counts from one `lfence; rdtsc` of a program to the next, and not from that one to the third:
-//! what pmem-meter has between its brackets. At an `rdtsc` of a program without a fence, what was
-//! counted is written out, if there is anything, and forgotten:
+//! what pmem-meter has between its brackets. Each such window is counted by itself; those that the
+//! kernel has no part in are empty brackets, and left out. At an `rdtsc` of a program without a fence,
+//! the windows that took as many instructions as the median of all are written out together, if there
+//! were any, and all are forgotten. (Others were interrupted.)
 //!
 //! ```text
 //! section WINDOWS
@@ -23,7 +25,7 @@ use std::fs::File;
 use std::io::Write as _;
 use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 type Id = u64;
 /// `enum qemu_plugin_cb_flags`: the callback reads no registers.
@@ -57,15 +59,27 @@ pub static qemu_plugin_version: c_int = 4;
 struct Block {
     address: u64,
     instructions: u64,
-    /// How many of them were executed while it counted.
+    /// How many of them were executed in this window.
     executed: AtomicU64,
 }
 
 static COUNTING: AtomicBool = AtomicBool::new(false);
-static WINDOWS: AtomicU64 = AtomicU64::new(0);
-/// All that were ever translated; QEMU may call back for each of them as long as it runs.
-static BLOCKS: Mutex<Vec<&'static Block>> = Mutex::new(Vec::new());
+/// The blocks of this window.
+static TOUCHED: Mutex<Vec<&'static Block>> = Mutex::new(Vec::new());
+static WINDOWS: Mutex<BTreeMap<u64, Alike>> = Mutex::new(BTreeMap::new());
 static OUT: OnceLock<Mutex<File>> = OnceLock::new();
+
+/// The windows that took the same number of instructions.
+#[derive(Default)]
+struct Alike {
+    windows: u64,
+    /// Instructions by the address of their block.
+    sums: BTreeMap<u64, u64>,
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// Addresses of programs are below this.
 const KERNEL: u64 = 1 << 63;
@@ -110,10 +124,6 @@ extern "C" fn translated(_id: Id, tb: *mut c_void) {
         instructions: count as u64,
         executed: AtomicU64::new(0),
     }));
-    BLOCKS
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .push(block);
     // SAFETY: The block is valid during this callback; the data live for ever and are shared.
     unsafe {
         let data = ptr::from_ref(block).cast_mut().cast();
@@ -144,40 +154,60 @@ extern "C" fn translated(_id: Id, tb: *mut c_void) {
 }
 
 extern "C" fn executed(_cpu: c_uint, data: *mut c_void) {
-    if COUNTING.load(Ordering::Relaxed) {
-        // SAFETY: It is what `translated` gave: a block that lives for ever.
-        let block = unsafe { &*data.cast::<Block>() };
-        block
-            .executed
-            .fetch_add(block.instructions, Ordering::Relaxed);
+    if !COUNTING.load(Ordering::Relaxed) {
+        return;
+    }
+    // SAFETY: It is what `translated` gave: a block that lives for ever.
+    let block: &'static Block = unsafe { &*data.cast::<Block>() };
+    if block
+        .executed
+        .fetch_add(block.instructions, Ordering::Relaxed)
+        == 0
+    {
+        locked(&TOUCHED).push(block);
     }
 }
 
 extern "C" fn bracket(_cpu: c_uint, _data: *mut c_void) {
     if !COUNTING.fetch_xor(true, Ordering::Relaxed) {
-        WINDOWS.fetch_add(1, Ordering::Relaxed);
+        return;
+    }
+    let blocks: Vec<(u64, u64)> = locked(&TOUCHED)
+        .drain(..)
+        .map(|block| (block.address, block.executed.swap(0, Ordering::Relaxed)))
+        .collect();
+    if blocks.iter().all(|(address, _)| *address < KERNEL) {
+        return;
+    }
+    let total = blocks.iter().map(|(_, count)| count).sum();
+    let mut windows = locked(&WINDOWS);
+    let alike = windows.entry(total).or_default();
+    alike.windows += 1;
+    for (address, count) in blocks {
+        *alike.sums.entry(address).or_default() += count;
     }
 }
 
 extern "C" fn mark(_cpu: c_uint, _data: *mut c_void) {
-    COUNTING.store(false, Ordering::Relaxed);
-    let windows = WINDOWS.swap(0, Ordering::Relaxed);
-    if windows == 0 {
+    let windows = std::mem::take(&mut *locked(&WINDOWS));
+    let half = windows
+        .values()
+        .map(|alike| alike.windows)
+        .sum::<u64>()
+        .div_ceil(2);
+    let mut before = 0;
+    let median = windows.values().find(|alike| {
+        before += alike.windows;
+        before >= half
+    });
+    let Some(median) = median else {
         return;
-    }
-    let mut sums = BTreeMap::<u64, u64>::new();
-    for block in BLOCKS.lock().unwrap_or_else(PoisonError::into_inner).iter() {
-        let executed = block.executed.swap(0, Ordering::Relaxed);
-        if executed > 0 {
-            *sums.entry(block.address).or_default() += executed;
-        }
-    }
-    let mut text = format!("section {windows}\n");
-    for (address, executed) in sums {
+    };
+    let mut text = format!("section {}\n", median.windows);
+    for (address, executed) in &median.sums {
         let _ = writeln!(text, "{address:x} {executed}");
     }
     if let Some(out) = OUT.get() {
-        let mut out = out.lock().unwrap_or_else(PoisonError::into_inner);
-        let _ = out.write_all(text.as_bytes());
+        let _ = locked(out).write_all(text.as_bytes());
     }
 }
