@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 # Errors under a sector mode disk, which shows no list of its own, are saved and restored as well.
-# vm: --bare --nvdimm size=64M --nvdimm size=32M
+# vm: --bare --nvdimm size=96M --nvdimm size=32M
 # timeout: 180
 # shellcheck source=tests/remember.sh
 . "$(dirname "$0")/../remember.sh"

@@ -6,12 +6,6 @@
 # shellcheck source=tests/remember.sh
 . "$(dirname "$0")/../remember.sh"
 
-cleanup() {
-	kill "$FOLLOWER" 2>/dev/null
-	blkdiscard -f -z "/dev/$e820"
-	rm -rf $STATE
-}
-
 # holds COUNT: that many are saved.
 holds() {
 	[ "$(jq '.list.errors | length' "$file")" = "$1" ]
@@ -23,6 +17,13 @@ listed() {
 }
 
 [ "$DRIVER" = rust_pmem ] || skip_all "C leaves out what does not fit"
+
+cleanup() {
+	kill "$FOLLOWER" 2>/dev/null
+	blkdiscard -f -z "/dev/$e820"
+	rm -rf $STATE
+}
+
 plan 8
 echo 0123456789abcdef0123456789abcdef >/etc/machine-id
 load_driver

@@ -3,7 +3,7 @@
 //! Regions of memory, and what makes one the same after a reboot.
 
 use crate::host::{self, Host};
-use crate::nd::{DEVICES, Device, Kind};
+use crate::nd::{DEVICES, Device};
 use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -163,10 +163,11 @@ impl Region {
 
     /// The devices of its namespaces that have a driver: the namespace, or what claims it.
     pub fn devices(&self) -> Vec<Device> {
+        // Not by asking who claims whom: that is not answered while a device is being unbound, which
+        // may take until a file is closed.
         Device::all(&self.host)
             .into_iter()
             .filter(|device| device.name.region == self.id && device.driver().is_some())
-            .filter(|device| device.name.kind != Kind::Namespace || device.claim().is_none())
             .collect()
     }
 
