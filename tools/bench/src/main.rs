@@ -10,7 +10,7 @@ use anstream::{eprint, eprintln};
 use anyhow::{Context, Result, bail, ensure};
 use bench::Cell;
 use clap::Parser;
-use profile::{Profile, Symbols};
+use profile::{Done, Profile, Symbols};
 use report::Report;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -56,8 +56,16 @@ const FILE_SYSTEMS: [(&str, &str); 2] = [
 ];
 /// Operations of a virtio disk that say something: it waits for the host in all others.
 const VIRTIO: [&str; 3] = ["read-4k", "write-4k", "fsync"];
-/// What is looked into.
-const PROFILED: [&str; 4] = ["read-4k", "write-4k", "read-1m-huge", "write-1m-huge"];
+/// What is looked into, and how many times each of its samples does it.
+const PROFILED: [(&str, u32); 7] = [
+    ("read-4k", 1),
+    ("write-4k", 1),
+    ("fsync", 1),
+    ("uring-read-4k-x32", 32),
+    ("read-1m-huge", 1),
+    ("write-1m-huge", 1),
+    ("zeroout-1m", 1),
+];
 /// The plugin that counts, in the checkout.
 const COUNTER: &str = "build/tools/release/libpmem_counter.so";
 /// The machine. Nothing in it is where it is by chance.
@@ -173,13 +181,18 @@ impl<'a> Guest<'a> {
 
     /// Where the instructions of some operations go, as the counter sees it from outside.
     fn profiles(&mut self, counts: &Path) -> Result<Vec<Profile>> {
-        let wanted = |op: &&str| self.ops.is_empty() || self.ops.iter().any(|name| name == op);
-        let ops: Vec<&str> = PROFILED.into_iter().filter(wanted).collect();
+        let wanted =
+            |(op, _): &(&str, u32)| self.ops.is_empty() || self.ops.iter().any(|name| name == op);
+        let ops: Vec<(&str, u32)> = PROFILED.into_iter().filter(wanted).collect();
         let mut done = Vec::new();
-        for op in ops {
+        for (op, each) in ops {
             for (target, disk) in &DISKS[..2] {
                 self.run(&format!("pmem-meter --target {target} {disk} {op}"))?;
-                done.push((op.to_owned(), (*target).to_owned()));
+                done.push(Done {
+                    op: op.to_owned(),
+                    target: (*target).to_owned(),
+                    each,
+                });
             }
         }
         if done.is_empty() {

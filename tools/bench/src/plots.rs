@@ -80,7 +80,7 @@ pub fn write(report: &Report, folder: &Path) -> Result<Vec<String>> {
     let shown: Vec<&Profile> = report
         .profiles
         .iter()
-        .filter(|profile| profile.op.ends_with("-4k"))
+        .filter(|profile| ["read-4k", "write-4k"].contains(&profile.op.as_str()))
         .collect();
     if !shown.is_empty() {
         let size = (WIDTH, 110 + 44 * shown.len() as u32);

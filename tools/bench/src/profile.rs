@@ -153,8 +153,18 @@ impl Symbols {
     }
 }
 
+/// What was done, one section after the other.
+pub struct Done {
+    /// The operation.
+    pub op: String,
+    /// A driver.
+    pub target: String,
+    /// How many times each window has it.
+    pub each: u32,
+}
+
 /// The profiles of these operations on targets, in their order, of what the counter wrote.
-pub fn read(text: &str, done: &[(String, String)], symbols: &Symbols) -> Result<Vec<Profile>> {
+pub fn read(text: &str, done: &[Done], symbols: &Symbols) -> Result<Vec<Profile>> {
     let sections: Vec<&str> = text.split("section ").skip(1).collect();
     ensure!(
         sections.len() == done.len(),
@@ -164,11 +174,11 @@ pub fn read(text: &str, done: &[(String, String)], symbols: &Symbols) -> Result<
     );
     let profiles = sections.iter().zip(done);
     profiles
-        .map(|(section, (op, target))| {
+        .map(|(section, Done { op, target, each })| {
             let mut lines = section.lines();
             let windows: u64 = lines.next().unwrap_or_default().parse()?;
             ensure!(windows > 0, "{op} was never done");
-            let times = windows as f64;
+            let times = windows as f64 * f64::from(*each);
             let mut parts = BTreeMap::new();
             let mut functions = BTreeMap::new();
             for line in lines {
@@ -210,9 +220,13 @@ mod tests {
              ffffffffc0000000 pmem_submit_bio\t[nd_pmem]\nffffffff81000200 ksys_write\n",
         )
         .unwrap();
-        let text = "section 10\n55550000 20\nffffffff81000010 100\nffffffff81000110 5120\nffffffff81000200 10\n\
+        let text = "section 5\n55550000 20\nffffffff81000010 100\nffffffff81000110 5120\nffffffff81000200 10\n\
                     ffffffffc0000040 1800\n";
-        let done = [("write-4k".to_owned(), "nd_pmem".to_owned())];
+        let done = [Done {
+            op: "write-4k".to_owned(),
+            target: "nd_pmem".to_owned(),
+            each: 2,
+        }];
         let profiles = read(text, &done, &symbols).unwrap();
         let wanted = [
             (Part::Copy, 512.0),
