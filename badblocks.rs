@@ -15,6 +15,7 @@ use crate::{
         block::GenDisk,
         dax::FailureLink,
         errno::eopnotsupp,
+        flag::Flag,
         mce,
         nd::Region,
         pagemap::{
@@ -45,10 +46,6 @@ use core::ops::Range;
 use kernel::{
     prelude::*,
     sync::{
-        atomic::{
-            Atomic,
-            Relaxed, //
-        },
         new_mutex,
         Arc,
         Mutex,
@@ -65,11 +62,11 @@ pub(crate) struct ErrorList<'bound> {
     #[pin]
     fit: Mutex<Fit>,
     /// Not all errors fit on the list: the bus has to be asked as well.
-    overflows: Atomic<bool>,
+    overflows: Flag,
     #[pin]
     log: ErrorLog<'bound>,
     data: Range<u64>,
-    reported: Atomic<bool>,
+    reported: Flag,
     file: SetOnce<sysfs::File>,
 }
 
@@ -84,10 +81,10 @@ impl<'bound> ErrorList<'bound> {
         let list = try_pin_init!(Self {
             list <- BadBlocks::new(),
             fit <- new_mutex!(Fit::Exact),
-            overflows: Atomic::new(false),
+            overflows: Flag::new(false),
             log <- ErrorLog::new(region, namespace),
             data,
-            reported: Atomic::new(false),
+            reported: Flag::new(false),
             file: SetOnce::new(),
         }? Error);
 
@@ -111,6 +108,13 @@ impl<'bound> ErrorList<'bound> {
 
     /// Adds what the bus knows.
     pub(crate) fn read_log(&self) {
+        let mut entries = 0_usize;
+
+        self.log
+            .region()
+            .for_each_error(|_| entries = entries.saturating_add(1));
+        self.keep_unknown(entries);
+
         let mut fit = self.fit.lock();
         let mut all = Fit::Exact;
 
@@ -119,10 +123,21 @@ impl<'bound> ErrorList<'bound> {
                 all = all.and(self.add(&self.sectors(&addresses), &mut fit));
             }
         });
-        self.overflows.store(all == Fit::Not, Relaxed);
+        self.overflows.set(all == Fit::Not);
         drop(fit);
         self.log.complete_region_list();
         self.notify();
+    }
+
+    /// Before so many entries more make the list coarser: tells the bus what only the list knows.
+    fn keep_unknown(&self, entries: usize) {
+        if !self.coarse().has_room_for(entries) {
+            self.log_unknown();
+        }
+    }
+
+    fn coarse(&self) -> Coarse<'_> {
+        Coarse::new(&self.list, self.sectors(&self.data).len)
     }
 
     /// What the physical `addresses` are on the list.
@@ -132,11 +147,10 @@ impl<'bound> ErrorList<'bound> {
 
     /// Adds sectors of the data area.
     fn add(&self, sectors: &Sectors, fit: &mut Fit) -> Fit {
-        let size = self.sectors(&self.data).len;
-        let new = Coarse::new(&self.list, size).add(sectors);
+        let new = self.coarse().add(sectors);
 
         if new == Fit::Not {
-            self.overflows.store(true, Relaxed);
+            self.overflows.set(true);
         }
         if new > *fit {
             pr_warn!("more errors than 'badblocks' holds: good blocks between bad ones are listed as well, or bad ones are not; 'errors/list' is exact\n");
@@ -173,8 +187,8 @@ impl<'bound> ErrorList<'bound> {
         }
     }
 
-    /// Tells the bus of that, so that it is known when a driver is bound again. Nobody writes to the
-    /// memory meanwhile.
+    /// Tells the bus of that, so that it is known when a driver is bound again. What somebody heals
+    /// meanwhile may be known then as well.
     pub(crate) fn log_unknown(&self) {
         self.for_each_unknown(|addresses, origin| {
             // Nobody is left to be told of a failure.
@@ -204,13 +218,13 @@ impl<'bound> ErrorList<'bound> {
 
     /// Says that pages may be out of the kernel's map, listed or not.
     pub(crate) fn set_reported(&self) {
-        self.reported.store(true, Relaxed);
+        self.reported.set(true);
     }
 
     /// Whether that was said.
     #[inline]
     pub(crate) fn was_reported(&self) -> bool {
-        self.reported.load(Relaxed)
+        self.reported.is_on()
     }
 
     /// Lists an error at the physical `addresses`, as far as they are this namespace's: on the bus's
@@ -224,7 +238,13 @@ impl<'bound> ErrorList<'bound> {
 
         match intersection(&addresses, &self.data) {
             Some(data) => {
-                self.add(&self.sectors(&data), &mut self.fit.lock());
+                let sectors = self.sectors(&data);
+                let entries = usize::try_from(sectors.len / BadBlocks::LONGEST)
+                    .unwrap_or(usize::MAX)
+                    .saturating_add(2);
+
+                self.keep_unknown(entries);
+                self.add(&sectors, &mut self.fit.lock());
             }
             None => pr_warn!(
                 "error at {:#x}, in the info block or the page map of a namespace\n",
@@ -249,7 +269,7 @@ impl<'bound> ErrorList<'bound> {
     fn first_of(&self, sectors: &Sectors) -> Option<u64> {
         let listed = self.list.first_bad(sectors.start, sectors.len);
 
-        if !self.overflows.load(Relaxed) {
+        if !self.overflows.is_on() {
             return listed;
         }
         match (listed, self.first_known(sectors)) {
@@ -299,9 +319,12 @@ impl<'bound> ErrorList<'bound> {
             return;
         }
         self.list.clear(sectors.start, sectors.len);
-        if self.overflows.load(Relaxed) {
+        if self.overflows.is_on() {
             // There is room for others.
             self.read_log();
+        }
+        if self.list.is_empty() {
+            *self.fit.lock() = Fit::Exact;
         }
         self.notify();
     }

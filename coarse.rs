@@ -72,7 +72,12 @@ impl<'a> Coarse<'a> {
 
     /// Whether there is no room for another entry.
     pub(crate) fn is_full(&self) -> bool {
-        self.list.count() >= self.room()
+        !self.has_room_for(1)
+    }
+
+    /// Whether there is room for so many.
+    pub(crate) fn has_room_for(&self, entries: usize) -> bool {
+        self.list.count().saturating_add(entries) <= self.room()
     }
 
     /// How many entries the list may have: what it holds, and no more than a page of text, since the

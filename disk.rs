@@ -10,7 +10,12 @@ use crate::{
         block::{
             Bio,
             BoolAttribute,
+            Data,
+            FromBio,
             Operations,
+            PlainBio,
+            Segments,
+            ToBio,
             Transfer, //
         },
         dax::DaxDevice,
@@ -42,49 +47,64 @@ impl<'bound> PmemDisk<'bound> {
         Self { media, flush, dax }
     }
 
-    /// Copies what the bio asks for; [`EIO`] if any of it is bad and can't be healed.
-    #[inline]
-    fn transfer(&self, bio: &Bio<'_>) -> Result {
-        // A flush alone; its sector means nothing.
-        if bio.len() == 0 {
-            return Ok(());
-        }
+    /// Fills the bio's memory from `span`, which has no errors that are listed.
+    #[inline(always)]
+    fn read(&self, mut segments: Segments<'_, ToBio>, span: &Span) -> Result {
+        let mut at = span.offset();
 
-        let media = &*self.media;
-        let mut span = Span::of_sectors(bio.sector(), bio.len(), media.size()).ok_or(EIO)?;
-
-        match bio.transfer() {
-            Transfer::Read(mut segments) => {
-                if media.errors().first_in(&span).is_some() {
-                    return Err(EIO);
-                }
-                while let Some(segment) = segments.next_segment() {
-                    media.read(&mut span, &segment)?;
-                }
-            }
-            Transfer::Write(mut segments) => {
-                let mut overwrite = media.overwrite(span)?;
-
-                while let Some(segment) = segments.next_segment() {
-                    overwrite.write(&segment)?;
-                }
-                overwrite.finish();
-            }
-            Transfer::Zero => {
-                let mut overwrite = media.overwrite(span)?;
-
-                overwrite.zero()?;
-                overwrite.finish();
-            }
+        while let Some(segment) = segments.next_segment() {
+            self.media.read(at, &segment)?;
+            // No overflow: the bio ends inside of the disk.
+            at = at.wrapping_add(segment.len());
         }
         Ok(())
     }
-}
 
-impl Operations for PmemDisk<'_> {
-    type Attributes = (WriteCache, OverwriteHeals);
+    /// Stores the bio's memory to `span`, which has no errors that are known of.
+    #[inline(always)]
+    fn write(&self, mut segments: Segments<'_, FromBio>, span: &Span) -> Result {
+        let mut at = span.offset();
 
-    fn submit(&self, bio: Bio<'_>) {
+        while let Some(segment) = segments.next_segment() {
+            self.media.write(at, &segment)?;
+            at = at.wrapping_add(segment.len());
+        }
+        Ok(())
+    }
+
+    /// Whether there are no errors in `span`, though there are some.
+    #[cold]
+    fn is_good(&self, write: bool, span: Span) -> bool {
+        let errors = self.media.errors();
+
+        if write {
+            !errors.suspects(&span)
+        } else {
+            errors.first_in(&span).is_none()
+        }
+    }
+
+    /// Serves a bio that is a read or a write of data and nothing besides: the straight path.
+    #[inline(never)]
+    fn submit_plain(&self, bio: PlainBio<'_>) {
+        let span = match self.span(&bio) {
+            Ok(span) if self.media.is_sound() || self.is_good(bio.is_write(), span) => span,
+            _ => return self.submit_with_care(bio.into()),
+        };
+        let result = match bio.data() {
+            Data::Read(segments) => self.read(segments, &span),
+            Data::Write(segments) => self.write(segments, &span),
+        };
+
+        Bio::from(bio).end(result);
+    }
+
+    /// Serves a bio with what there is to be done besides: flushes, statistics, errors.
+    #[cold]
+    fn submit_with_care(&self, bio: Bio<'_>) {
+        if bio.is_nowait() && self.would_wait(&bio) {
+            return bio.end_would_wait();
+        }
         if bio.is_preflush() {
             if let Err(e) = self.flush.now() {
                 return bio.end(Err(e));
@@ -99,6 +119,69 @@ impl Operations for PmemDisk<'_> {
             return self.flush.then_end(bio);
         }
         bio.end(result);
+    }
+
+    /// Whether the bio can't be served without waiting: for the host that makes it durable, or for
+    /// errors to be cleared.
+    fn would_wait(&self, bio: &Bio<'_>) -> bool {
+        let heals = || {
+            self.span(bio)
+                .is_ok_and(|span| self.media.errors().suspects(&span))
+        };
+
+        (bio.is_preflush() || bio.is_fua()) && self.flush.waits() || bio.is_write() && heals()
+    }
+
+    /// Copies what the bio asks for; [`EIO`] if any of it is bad and can't be healed.
+    fn transfer(&self, bio: &Bio<'_>) -> Result {
+        // A flush alone; its sector means nothing.
+        if bio.len() == 0 {
+            return Ok(());
+        }
+        let span = self.span(bio)?;
+
+        match bio.transfer() {
+            Transfer::Data(Data::Read(segments)) => {
+                if self.media.errors().first_in(&span).is_some() {
+                    return Err(EIO);
+                }
+                self.read(segments, &span)
+            }
+            Transfer::Data(Data::Write(mut segments)) => {
+                let mut overwrite = self.media.overwrite(span)?;
+
+                while let Some(segment) = segments.next_segment() {
+                    overwrite.write(&segment)?;
+                }
+                overwrite.finish();
+                Ok(())
+            }
+            Transfer::Zero => {
+                let mut overwrite = self.media.overwrite(span)?;
+
+                overwrite.zero()?;
+                overwrite.finish();
+                Ok(())
+            }
+        }
+    }
+
+    /// What the bio is about; [`EIO`] if that is not all on the disk.
+    #[inline]
+    fn span(&self, bio: &Bio<'_>) -> Result<Span> {
+        Span::of_sectors(bio.sector(), bio.len(), self.media.size()).ok_or(EIO)
+    }
+}
+
+impl Operations for PmemDisk<'_> {
+    type Attributes = (WriteCache, OverwriteHeals);
+
+    #[inline]
+    fn submit(&self, bio: Bio<'_>) {
+        match bio.plain() {
+            Ok(bio) => self.submit_plain(bio),
+            Err(bio) => self.submit_with_care(bio),
+        }
     }
 
     fn bad_blocks(&self) -> &BadBlocks {

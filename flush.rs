@@ -33,6 +33,11 @@ impl<'bound> Flush<'bound> {
         self.0.flush()
     }
 
+    /// Whether a flush has to wait for the host.
+    pub(crate) fn waits(&self) -> bool {
+        !self.0.is_synchronous()
+    }
+
     /// Makes all that was written durable, then ends the bio: here, or in the background where the
     /// provider's flush is asynchronous.
     pub(crate) fn then_end(&self, bio: Bio<'_>) {

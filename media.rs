@@ -17,12 +17,10 @@ use crate::{
             Translation, //
         },
         errno::eopnotsupp,
+        flag::Flag,
         iomem,
         mce,
-        memory::{
-            zeroes,
-            Memory, //
-        },
+        memory::Memory,
         nd, //
     },
     badblocks::{
@@ -38,10 +36,6 @@ use kernel::{
     page::PAGE_SIZE,
     prelude::*,
     sync::{
-        atomic::{
-            Atomic,
-            Relaxed, //
-        },
         lock::{
             mutex::MutexBackend,
             Guard, //
@@ -61,7 +55,7 @@ pub(crate) struct Media<'bound> {
     #[expect(dead_code, reason = "held to be dropped")]
     claim: iomem::Claim<'bound>,
     trial: Pin<KBox<Mutex<Trial>>>,
-    overwrite_heals: Atomic<bool>,
+    overwrite_heals: Flag,
     dev: &'bound nd::Device<Bound>,
 }
 
@@ -78,7 +72,7 @@ impl<'bound> Media<'bound> {
             errors,
             claim,
             trial: KBox::pin_init(new_mutex!(Trial::new()?), GFP_KERNEL)?,
-            overwrite_heals: Atomic::new(!dev.region().has_commands()),
+            overwrite_heals: Flag::new(!dev.region().has_commands()),
             dev,
         };
 
@@ -107,12 +101,12 @@ impl<'bound> Media<'bound> {
     /// Whether errors that the bus can't clear are healed by a write that is found in the memory
     /// afterwards.
     pub(crate) fn overwrite_heals(&self) -> bool {
-        self.overwrite_heals.load(Relaxed)
+        self.overwrite_heals.is_on()
     }
 
     /// Says whether they are.
     pub(crate) fn set_overwrite_heals(&self, on: bool) {
-        self.overwrite_heals.store(on, Relaxed);
+        self.overwrite_heals.set(on);
     }
 
     /// Where the `pages` pages at `span` are.
@@ -120,15 +114,33 @@ impl<'bound> Media<'bound> {
         self.memory.translate(span.offset(), pages)
     }
 
-    /// Copies the first bytes of `rest` into memory of a bio, and takes them off it; [`EIO`] if the
-    /// memory fails under the copy.
+    /// Copies the bytes from `offset` on into memory of a bio; [`EIO`] if the memory fails under the
+    /// copy.
     #[inline]
-    pub(crate) fn read(&self, rest: &mut Span, to: &Segment<'_, ToBio>) -> Result {
-        let from = rest.take(to.len());
-
+    pub(crate) fn read(&self, offset: usize, to: &Segment<'_, ToBio>) -> Result {
         self.memory
-            .read(from.offset(), to)
-            .inspect_err(|_| self.list_unmapped(from))
+            .read(offset, to)
+            .inspect_err(|_| self.read_failed(offset, to.len()))
+    }
+
+    #[cold]
+    fn read_failed(&self, offset: usize, len: usize) {
+        if let Some(span) = Span::of_bytes(offset, len, self.size()) {
+            self.list_unmapped(span);
+        }
+    }
+
+    /// Whether no error is known of, so that all can be read and written without ado.
+    #[inline]
+    pub(crate) fn is_sound(&self) -> bool {
+        self.errors.is_empty() && !self.errors.was_reported()
+    }
+
+    /// Copies memory of a bio to the bytes from `offset` on. To be done where all
+    /// [is sound](Self::is_sound) only, otherwise by [`Self::overwrite`].
+    #[inline]
+    pub(crate) fn write(&self, offset: usize, from: &Segment<'_, FromBio>) -> Result {
+        self.memory.write(offset, from)
     }
 
     /// Lists what of `rest` is out of the kernel's map, so that nobody touches it again. Of a machine
@@ -354,22 +366,18 @@ impl Overwrite<'_, '_> {
 
     /// Writes zeroes to all that is left of the span.
     pub(crate) fn zero(&mut self) -> Result {
-        while self.rest.len() > 0 {
-            let to = self.rest.take(PAGE_SIZE);
-            let zeroes = zeroes().get(..to.len()).ok_or(EIO)?;
+        let to = self.rest.take(self.rest.len());
 
-            match &mut self.healed {
-                Some(Healed::OnTrial(trial)) => {
-                    // The buffer may hold something else than when it was made.
-                    trial.write(&self.media.memory, to, |_, buffer| {
-                        buffer.fill(0);
-                        buffer.len()
-                    })?;
-                }
-                _ => self.media.memory.write_bytes(to.offset(), zeroes)?,
-            }
+        match &mut self.healed {
+            Some(Healed::OnTrial(trial)) => trial
+                .write(&self.media.memory, to, |_, buffer| {
+                    // It may hold something else than when it was made.
+                    buffer.fill(0);
+                    buffer.len()
+                })
+                .map(|_| ()),
+            _ => self.media.memory.zero(to.offset(), to.len()),
         }
-        Ok(())
     }
 
     /// Copies what `from` has, and returns how many bytes that were.

@@ -8,10 +8,12 @@
 use super::{
     badblocks::BadBlocks,
     bindings,
+    pagemap,
     sysfs::File, //
 };
 use core::{
     marker::PhantomData,
+    ops::Deref,
     ptr::NonNull, //
 };
 use kernel::{
@@ -187,6 +189,10 @@ impl<T: Operations, A: BoolAttribute<T>> AttributeFile<T, A> {
 }
 
 /// What a disk tells the block layer of itself.
+///
+/// All disks serve bios without waiting where they are asked to, or end them by
+/// [`Bio::end_would_wait`]; and most bios are over when they have been submitted, so that there is
+/// nothing to be done for who polls for their end.
 pub(crate) struct Limits {
     /// The smallest addressable unit, in bytes.
     pub(crate) logical_block_size: u32,
@@ -202,7 +208,8 @@ pub(crate) struct Limits {
 
 impl Limits {
     fn to_raw(&self) -> queue_limits {
-        let mut features = bindings::BLK_FEAT_SYNCHRONOUS;
+        let mut features =
+            bindings::BLK_FEAT_SYNCHRONOUS | bindings::BLK_FEAT_NOWAIT | bindings::BLK_FEAT_POLL;
 
         if self.write_cache {
             features |= bindings::BLK_FEAT_WRITE_CACHE;
@@ -414,18 +421,21 @@ impl<T: Operations> Drop for Disk<T> {
 /// `bio` is a valid bio, submitted to a disk of ours and not ended.
 pub(crate) struct Bio<'a> {
     bio: NonNull<bio>,
-    // What was asked for: copies, since other fields of a bio may be changed by others meanwhile.
-    opf: blk_opf_t,
-    iter: bvec_iter,
     _submitted: PhantomData<&'a bio>,
 }
 
 /// The memory of a bio, by what is to be done with it.
-pub(crate) enum Transfer<'a> {
+pub(crate) enum Data<'a> {
     /// The bio's memory is to be filled.
     Read(Segments<'a, ToBio>),
     /// The bio's memory is to be stored.
     Write(Segments<'a, FromBio>),
+}
+
+/// What is to be done.
+pub(crate) enum Transfer<'a> {
+    /// Data is to be moved.
+    Data(Data<'a>),
     /// Zeroes are to be stored; the bio has no memory.
     Zero,
 }
@@ -434,17 +444,27 @@ impl<'a> Bio<'a> {
     /// # Safety
     ///
     /// The type invariant must hold, for all of `'a`, and nobody else may end the bio.
+    #[inline]
     pub(super) unsafe fn from_raw(bio: NonNull<bio>) -> Self {
-        // SAFETY: By the safety requirement.
-        let (opf, iter) = unsafe { ((*bio.as_ptr()).bi_opf, (*bio.as_ptr()).bi_iter) };
-
         // INVARIANT: By the safety requirement.
         Self {
             bio,
-            opf,
-            iter,
             _submitted: PhantomData,
         }
+    }
+
+    /// What is asked for: operation and flags.
+    #[inline]
+    fn opf(&self) -> blk_opf_t {
+        // SAFETY: By the type invariant; the field is the owner's.
+        unsafe { (*self.bio.as_ptr()).bi_opf }
+    }
+
+    /// Where the data is: on the disk, and in the bio's memory.
+    #[inline]
+    fn iter(&self) -> &bvec_iter {
+        // SAFETY: By the type invariant; the field is the owner's, who does not change it.
+        unsafe { &(*self.bio.as_ptr()).bi_iter }
     }
 
     /// Gives the bio away; the receiver must end it.
@@ -455,44 +475,68 @@ impl<'a> Bio<'a> {
     /// Whether all that was written and acknowledged before must be durable first.
     #[inline]
     pub(crate) fn is_preflush(&self) -> bool {
-        self.opf & bindings::REQ_PREFLUSH != 0
+        self.opf() & bindings::REQ_PREFLUSH != 0
+    }
+
+    /// Whether the submitter would rather have the bio back than wait.
+    #[inline]
+    pub(crate) fn is_nowait(&self) -> bool {
+        self.opf() & bindings::REQ_NOWAIT != 0
     }
 
     /// Whether what is written must be durable when the bio ends.
     #[inline]
     pub(crate) fn is_fua(&self) -> bool {
-        self.opf & bindings::REQ_FUA != 0
+        self.opf() & bindings::REQ_FUA != 0
     }
 
     /// The first sector (512 bytes) of the disk that is concerned.
     #[inline]
     pub(crate) fn sector(&self) -> u64 {
-        self.iter.bi_sector
+        self.iter().bi_sector
     }
 
     /// The number of bytes.
     #[inline]
     pub(crate) fn len(&self) -> u32 {
-        self.iter.bi_size
+        self.iter().bi_size
     }
 
-    /// The memory of the bio, in the order of the disk.
-    #[inline]
+    /// What is to be done, in the order of the disk.
     pub(crate) fn transfer(&self) -> Transfer<'_> {
-        // Odd operations write: see `op_is_write`.
-        if self.opf & 1 == 0 {
-            Transfer::Read(Segments::new(self))
-        } else if self.opf & bindings::REQ_OP_MASK == req_op_REQ_OP_WRITE_ZEROES {
+        if self.opf() & bindings::REQ_OP_MASK == req_op_REQ_OP_WRITE_ZEROES {
             Transfer::Zero
+        } else if self.is_write() {
+            Transfer::Data(Data::Write(Segments::new(self)))
         } else {
-            Transfer::Write(Segments::new(self))
+            Transfer::Data(Data::Read(Segments::new(self)))
         }
     }
 
-    /// Starts the accounting of the bio in the disk's statistics, if those are on; it ends when
-    /// the result is dropped.
+    /// The bio as one that is a read or a write of data with nothing to be done besides, if it is one.
     #[inline]
-    pub(crate) fn account(&self) -> Option<Accounting<'_>> {
+    pub(crate) fn plain(self) -> Result<PlainBio<'a>, Self> {
+        const NOT_PLAIN: blk_opf_t =
+            bindings::REQ_OP_MASK & !1 | bindings::REQ_PREFLUSH | bindings::REQ_FUA;
+
+        if self.opf() & NOT_PLAIN == 0 && !self.has_statistics() {
+            // INVARIANT: Checked here.
+            Ok(PlainBio(self))
+        } else {
+            Err(self)
+        }
+    }
+
+    /// Whether the bio changes the disk.
+    #[inline]
+    pub(crate) fn is_write(&self) -> bool {
+        // Odd operations do: see `op_is_write`.
+        self.opf() & 1 != 0
+    }
+
+    /// Whether the disk counts what it serves.
+    #[inline]
+    fn has_statistics(&self) -> bool {
         // SAFETY: By the type invariant: a submitted bio has a device with a queue. Its features may
         // be changed through sysfs meanwhile.
         let features = unsafe {
@@ -501,12 +545,29 @@ impl<'a> Bio<'a> {
             (&raw const (*queue).limits.features).read_volatile()
         };
 
-        if features & bindings::BLK_FEAT_IO_STAT == 0 {
+        features & bindings::BLK_FEAT_IO_STAT != 0
+    }
+
+    /// Starts the accounting of the bio in the disk's statistics, if those are on; it ends when
+    /// the result is dropped.
+    pub(crate) fn account(&self) -> Option<Accounting<'_>> {
+        if !self.has_statistics() {
             return None;
         }
         // SAFETY: As above.
         let start = unsafe { kernel::bindings::bio_start_io_acct(self.bio.as_ptr()) };
         Some(Accounting { bio: self, start })
+    }
+
+    /// Ends the bio, of which nothing was done: that would have meant to wait.
+    pub(crate) fn end_would_wait(self) {
+        let bio = self.into_raw();
+
+        // SAFETY: The bio was ours, and now is the submitter's again.
+        unsafe {
+            (*bio.as_ptr()).bi_status = bindings::BLK_STS_AGAIN;
+            kernel::bindings::bio_endio(bio.as_ptr());
+        }
     }
 
     /// Ends the bio.
@@ -521,6 +582,41 @@ impl<'a> Bio<'a> {
             }
             kernel::bindings::bio_endio(bio.as_ptr());
         }
+    }
+}
+
+/// A bio that is a read or a write of data with nothing to be done besides: no flush, no statistics.
+///
+/// # Invariants
+///
+/// The operation is `REQ_OP_READ` or `REQ_OP_WRITE`, so that there is memory.
+pub(crate) struct PlainBio<'a>(Bio<'a>);
+
+impl PlainBio<'_> {
+    /// The memory of the bio, in the order of the disk.
+    #[inline]
+    pub(crate) fn data(&self) -> Data<'_> {
+        if self.is_write() {
+            Data::Write(Segments::new(self))
+        } else {
+            Data::Read(Segments::new(self))
+        }
+    }
+}
+
+impl<'a> Deref for PlainBio<'a> {
+    type Target = Bio<'a>;
+
+    #[inline]
+    fn deref(&self) -> &Bio<'a> {
+        &self.0
+    }
+}
+
+impl<'a> From<PlainBio<'a>> for Bio<'a> {
+    #[inline]
+    fn from(bio: PlainBio<'a>) -> Self {
+        bio.0
     }
 }
 
@@ -625,21 +721,25 @@ impl<D> Drop for Segment<'_, D> {
 ///
 /// # Invariants
 ///
-/// As long as `iter` has bytes left, its index is that of the element of `vecs` that they are in.
+/// `left` bytes are in the elements from `vec` on, after the first `done` of `vec`'s.
 pub(crate) struct Segments<'a, D> {
-    vecs: *const bio_vec,
-    iter: bvec_iter,
+    vec: *const bio_vec,
+    done: u32,
+    left: u32,
     _memory: PhantomData<(&'a bio, D)>,
 }
 
 impl<'a, D> Segments<'a, D> {
     #[inline]
     fn new(bio: &'a Bio<'_>) -> Self {
+        let iter = bio.iter();
+
         // INVARIANT: That is how a bio is submitted.
         Self {
             // SAFETY: By the type invariant of `Bio`.
-            vecs: unsafe { (*bio.bio.as_ptr()).bi_io_vec },
-            iter: bio.iter,
+            vec: unsafe { (*bio.bio.as_ptr()).bi_io_vec.add(iter.bi_idx as usize) },
+            done: iter.bi_bvec_done,
+            left: iter.bi_size,
             _memory: PhantomData,
         }
     }
@@ -650,46 +750,62 @@ impl<D> Segments<'_, D> {
     /// mapped one at a time.
     #[inline]
     pub(crate) fn next_segment(&mut self) -> Option<Segment<'_, D>> {
-        let iter = &mut self.iter;
-
-        if iter.bi_size == 0 {
+        if self.left == 0 {
             return None;
         }
         // SAFETY: By the type invariant; the vectors of a submitted bio do not change.
-        let bvec = unsafe { &*self.vecs.add(iter.bi_idx as usize) };
-        let offset = bvec.bv_offset.wrapping_add(iter.bi_bvec_done);
+        let vec = unsafe { &*self.vec };
+        let offset = vec.bv_offset.wrapping_add(self.done);
         let page_offset = offset as usize % PAGE_SIZE;
-        let mut len = bvec
-            .bv_len
-            .wrapping_sub(iter.bi_bvec_done)
-            .min(iter.bi_size);
+        let mut len = vec.bv_len.wrapping_sub(self.done).min(self.left);
 
         if cfg!(CONFIG_KMAP_LOCAL) {
             len = len.min(PAGE_SIZE.wrapping_sub(page_offset) as u32);
         }
-        // SAFETY: The pages of a vector are contiguous.
-        let page = unsafe { bvec.bv_page.add(offset as usize / PAGE_SIZE) };
-        // SAFETY: The page is the bio's. Without `CONFIG_KMAP_LOCAL` this is its address in the
-        // kernel's map, in which the following pages follow.
-        let ptr = unsafe {
-            kernel::bindings::kmap_local_page(page)
-                .cast::<u8>()
-                .add(page_offset)
-        };
+        // SAFETY: The page is the bio's, and the pages of a vector are contiguous; without
+        // `CONFIG_KMAP_LOCAL` in the kernel's map as well.
+        let ptr = unsafe { address_of(vec.bv_page, offset as usize) };
 
-        iter.bi_size = iter.bi_size.wrapping_sub(len);
-        iter.bi_bvec_done = iter.bi_bvec_done.wrapping_add(len);
-        if iter.bi_bvec_done == bvec.bv_len {
-            iter.bi_bvec_done = 0;
-            iter.bi_idx = iter.bi_idx.wrapping_add(1);
+        // INVARIANT: `len` bytes are taken off; without `CONFIG_KMAP_LOCAL` that is all of the
+        // element, or all that is left.
+        self.left = self.left.wrapping_sub(len);
+        self.done = self.done.wrapping_add(len);
+        if cfg!(not(CONFIG_KMAP_LOCAL)) || self.done == vec.bv_len {
+            self.done = 0;
+            self.vec = self.vec.wrapping_add(1);
         }
         // INVARIANT: `len` bytes of the vector are left, and are mapped from `ptr` on.
         Some(Segment {
             // SAFETY: Mapped pages have no null address.
-            ptr: unsafe { NonNull::new_unchecked(ptr) },
+            ptr: unsafe {
+                core::hint::assert_unchecked(!ptr.is_null());
+                NonNull::new_unchecked(ptr)
+            },
             len,
-            page,
+            // SAFETY: As above.
+            page: unsafe { vec.bv_page.add(offset as usize / PAGE_SIZE) },
             _memory: PhantomData,
         })
     }
+}
+
+/// Where the byte at `offset` from the start of `page` is mapped, or has now been mapped.
+///
+/// # Safety
+///
+/// The byte is in a page of a bio, contiguous to `page`. If there is `CONFIG_KMAP_LOCAL`, it must be
+/// unmapped.
+#[inline]
+unsafe fn address_of(page: *mut kernel::bindings::page, offset: usize) -> *mut u8 {
+    // What `page_address` is there, without a call.
+    #[cfg(all(CONFIG_X86_64, not(CONFIG_KMAP_LOCAL)))]
+    return pagemap::address_in_map(page).wrapping_add(offset);
+
+    #[cfg(not(all(CONFIG_X86_64, not(CONFIG_KMAP_LOCAL))))]
+    // SAFETY: By the caller's promise.
+    return unsafe {
+        kernel::bindings::kmap_local_page(page.add(offset / PAGE_SIZE))
+            .cast::<u8>()
+            .add(offset % PAGE_SIZE)
+    };
 }

@@ -203,6 +203,19 @@ impl<H: MemoryFailure> Memory<H> {
         Ok(())
     }
 
+    /// Zeroes the `len` bytes from `offset` on, both multiples of a sector's size, past the CPU's
+    /// caches. Durable as with [`Self::write`].
+    pub(crate) fn zero(&self, offset: usize, len: usize) -> Result {
+        let to = self.at(offset, len)?;
+
+        if (offset | len) % ZEROED_AT_ONCE != 0 {
+            return Err(EIO);
+        }
+        // SAFETY: The range is mapped, and consists of whole sectors.
+        unsafe { zero_flushcache(to, len) };
+        Ok(())
+    }
+
     /// Drops what the CPU's caches hold of the `len` bytes from `offset` on, so that the next read
     /// sees the memory.
     pub(crate) fn invalidate_caches(&self, offset: usize, len: usize) -> Result {
@@ -307,10 +320,62 @@ fn end_of_mapped(_at: usize) -> Option<usize> {
 #[cfg(CONFIG_X86_64)]
 const PRESENT: usize = 1;
 
-/// A page of zeroes.
-pub(crate) fn zeroes() -> &'static [u8; PAGE_SIZE] {
-    // SAFETY: The kernel's page of zeroes, which nobody writes.
-    unsafe { &*(&raw const kernel::bindings::empty_zero_page).cast() }
+/// How many bytes [`zero_flushcache`] stores in a round.
+const ZEROED_AT_ONCE: usize = 128;
+
+/// Stores zeroes past the CPU's caches, without a fence.
+///
+/// # Safety
+///
+/// `to` is valid for writes of `len` bytes, a multiple of [`ZEROED_AT_ONCE`], and aligned to 8.
+#[cfg(CONFIG_X86_64)]
+unsafe fn zero_flushcache(to: NonNull<u8>, len: usize) {
+    if len == 0 {
+        return;
+    }
+    // SAFETY: By the caller's promise.
+    unsafe {
+        core::arch::asm!(
+            "2:",
+            ".set offset, 0",
+            ".rept 16",
+            "movnti {zero}, offset({to})",
+            ".set offset, offset + 8",
+            ".endr",
+            "add ${round}, {to}",
+            "sub ${round}, {len}",
+            "jnz 2b",
+            to = inout(reg) to.as_ptr() => _,
+            len = inout(reg) len => _,
+            zero = in(reg) 0_u64,
+            round = const ZEROED_AT_ONCE,
+            options(nostack, att_syntax),
+        )
+    };
+}
+
+/// As above.
+///
+/// # Safety
+///
+/// As above.
+#[cfg(not(CONFIG_X86_64))]
+unsafe fn zero_flushcache(to: NonNull<u8>, len: usize) {
+    let mut done = 0;
+
+    while done < len {
+        let piece = PAGE_SIZE.min(len.wrapping_sub(done));
+
+        // SAFETY: By the caller's promise; from the kernel's page of zeroes, which nobody writes.
+        unsafe {
+            bindings::memcpy_flushcache(
+                to.as_ptr().add(done).cast(),
+                (&raw const kernel::bindings::empty_zero_page).cast(),
+                piece,
+            )
+        };
+        done = done.wrapping_add(piece);
+    }
 }
 
 /// Copies from persistent memory; [`EIO`] if it fails under the copy, see [`Memory::read_bytes`].

@@ -17,6 +17,7 @@ pub(crate) mod block;
 pub(crate) mod dax;
 mod debugfs;
 pub(crate) mod errno;
+pub(crate) mod flag;
 pub(crate) mod iomem;
 pub(crate) mod mce;
 pub(crate) mod memory;

@@ -599,7 +599,11 @@ impl Region {
     /// sleep where the provider's flush is asynchronous.
     pub(crate) fn flush(&self) -> Result {
         // SAFETY: By the type invariant.
-        to_result(unsafe { bindings::nvdimm_flush(self.as_raw(), core::ptr::null_mut()) })
+        match unsafe { bindings::nvdimm_flush(self.as_raw(), core::ptr::null_mut()) } {
+            // No call for that.
+            0 => Ok(()),
+            rc => to_result(rc),
+        }
     }
 
     /// As [`Self::flush`], but an asynchronous flush goes on in the background and ends the bio.
@@ -613,7 +617,11 @@ impl Region {
             return Flushed::Pending;
         }
         // SAFETY: The flush is not pending, so the bio has been left to us.
-        Flushed::Done(unsafe { Bio::from_raw(bio) }, to_result(rc))
+        let bio = unsafe { Bio::from_raw(bio) };
+        match rc {
+            0 => Flushed::Done(bio, Ok(())),
+            rc => Flushed::Done(bio, to_result(rc)),
+        }
     }
 
     /// Whether writes need a flush to be durable. [`ENXIO`] if that can't be known.

@@ -249,6 +249,26 @@ fn page(pfn: u64) -> *mut kernel::bindings::page {
     base.wrapping_add(pfn as usize)
 }
 
+/// The address of a page in the kernel's map of all memory.
+#[cfg(CONFIG_X86_64)]
+#[inline]
+pub(super) fn address_in_map(page: *mut kernel::bindings::page) -> *mut u8 {
+    const_assert!(size_of::<kernel::bindings::page>() == 64);
+    // SAFETY: Both are set at boot: `vmemmap` and `__PAGE_OFFSET` of x86-64.
+    let (vmemmap, map) = unsafe {
+        (
+            kernel::bindings::vmemmap_base,
+            kernel::bindings::page_offset_base,
+        )
+    };
+
+    // A page per `struct page`, and no overflow: it is an address.
+    ((page as usize)
+        .wrapping_sub(vmemmap)
+        .wrapping_mul(kernel::page::PAGE_SIZE / 64))
+    .wrapping_add(map) as *mut u8
+}
+
 /// Whether page frame `pfn` is mapped by a process, held for I/O, or a page of a file whose inode is
 /// in memory.
 ///

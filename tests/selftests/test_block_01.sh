@@ -18,7 +18,6 @@ queue/discard_max_bytes 0
 queue/dma_alignment 511
 queue/fua 0
 queue/hw_sector_size 512
-queue/io_poll 0
 queue/iostats 0
 queue/logical_block_size 512
 queue/max_hw_sectors_kb 2147483647

@@ -14,8 +14,9 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use pattern::Pattern;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::OFlags;
+use rustix::io::{ReadWriteFlags, preadv2, pwritev2};
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, IoSlice, IoSliceMut, Read, Seek, SeekFrom, Write};
 use std::ops::Range;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -111,14 +112,16 @@ enum Command {
         #[command(flatten)]
         call: Call,
     },
-    /// One pread(2); print the number of bytes it gave, or its errno
+    /// One preadv2(2); print the number of bytes it gave, or its errno
     Pread {
         #[command(flatten)]
         area: Area,
         #[command(flatten)]
         call: Call,
+        #[command(flatten)]
+        flags: Flags,
     },
-    /// One pwrite(2) of the pattern; print the number of bytes it took, or its errno
+    /// One pwritev2(2) of the pattern; print the number of bytes it took, or its errno
     Pwrite {
         #[command(flatten)]
         area: Area,
@@ -126,6 +129,8 @@ enum Command {
         seed: Seed,
         #[command(flatten)]
         call: Call,
+        #[command(flatten)]
+        flags: Flags,
     },
     /// Read a file of sysfs, wait by poll(2) until the kernel says that it changed, and print what
     /// it holds then; status 3 when it does not in time
@@ -165,6 +170,25 @@ struct Seed {
     /// Which pattern: every byte depends on it and on its place in the file
     #[arg(long, default_value_t = 1)]
     seed: u64,
+}
+
+#[derive(Args)]
+struct Flags {
+    /// Rather fail than wait (RWF_NOWAIT)
+    #[arg(long)]
+    nowait: bool,
+    /// Durable at the end (RWF_DSYNC)
+    #[arg(long)]
+    dsync: bool,
+}
+
+impl Flags {
+    fn bits(&self) -> ReadWriteFlags {
+        let mut bits = ReadWriteFlags::empty();
+        bits.set(ReadWriteFlags::NOWAIT, self.nowait);
+        bits.set(ReadWriteFlags::DSYNC, self.dsync);
+        bits
+    }
 }
 
 #[derive(Args)]
@@ -297,16 +321,23 @@ fn work(command: Command) -> Result<usize> {
             })?;
             Ok(wrong)
         }
-        Command::Pread { area, call } => {
+        Command::Pread { area, call, flags } => {
             let file = area.open(false, call.direct)?;
             let mut buffer = Buffer::new(area.length_of(&file)?, call.misalign);
-            said(file.read_at(buffer.bytes(), area.offset.bytes()))
+            let mut to = [IoSliceMut::new(buffer.bytes())];
+            said(preadv2(&file, &mut to, area.offset.bytes(), flags.bits()))
         }
-        Command::Pwrite { area, seed, call } => {
+        Command::Pwrite {
+            area,
+            seed,
+            call,
+            flags,
+        } => {
             let file = area.open(true, call.direct)?;
             let mut buffer = Buffer::new(area.length_of(&file)?, call.misalign);
             Pattern::new(seed.seed).fill(buffer.bytes(), area.offset.bytes());
-            said(file.write_at(buffer.bytes(), area.offset.bytes()))
+            let from = [IoSlice::new(buffer.bytes())];
+            said(pwritev2(&file, &from, area.offset.bytes(), flags.bits()))
         }
         Command::Ioctl { requests } => ioctl::make(&requests),
         Command::Poll { file, run, timeout } => wait_for_change(&file, run.as_deref(), timeout),
@@ -314,7 +345,7 @@ fn work(command: Command) -> Result<usize> {
 }
 
 /// Prints the answer of one call.
-fn said(answer: io::Result<usize>) -> Result<usize> {
+fn said(answer: rustix::io::Result<usize>) -> Result<usize> {
     println!("{}", answer?);
     Ok(0)
 }
