@@ -3,6 +3,7 @@
 //! `pmem-io`: what a test does to a file or a mapping that no packaged program does.
 
 mod ioctl;
+mod model;
 mod pattern;
 mod steps;
 
@@ -143,6 +144,12 @@ enum Command {
         /// Seconds to wait
         #[arg(long, value_name = "SECONDS", default_value_t = 10)]
         timeout: u32,
+    },
+    /// Make random ranges of a disk bad, read, write and map it at random, and hold all of that
+    /// against a model; status 3 where they differ
+    Model {
+        #[command(flatten)]
+        trial: model::Trial,
     },
     /// Requests by ioctl(2), in their order; print a line for each: what the kernel wrote, or its
     /// errno
@@ -339,6 +346,7 @@ fn work(command: Command) -> Result<usize> {
             let from = [IoSlice::new(buffer.bytes())];
             said(pwritev2(&file, &from, area.offset.bytes(), flags.bits()))
         }
+        Command::Model { trial } => model::run(&trial),
         Command::Ioctl { requests } => ioctl::make(&requests),
         Command::Poll { file, run, timeout } => wait_for_change(&file, run.as_deref(), timeout),
     }
