@@ -506,6 +506,7 @@ mod tests {
             ("--e820 64M", "SIZE@START"),
             ("--memory 64M", "at least 256M"),
             ("--cpus 0", "from 1 to 64"),
+            ("--icount", "one processor"),
             ("--nonsense", "--nonsense"),
             ("--append 'a", "quote"),
         ] {
