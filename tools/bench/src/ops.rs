@@ -3,7 +3,7 @@
 //! The operations.
 
 use abstractions::Mapping;
-use abstractions::ioctl::Request;
+use abstractions::block;
 use abstractions::lend::Advice;
 use abstractions::mapping::Want;
 use abstractions::ring::{self, Ring};
@@ -13,7 +13,6 @@ use rustix::fs::{FallocateFlags, OFlags, fallocate};
 use rustix::io::{ReadWriteFlags, preadv2, pwritev2};
 use std::fs::{self, File, OpenOptions};
 use std::io::{IoSlice, IoSliceMut};
-use std::os::fd::AsFd;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 use units::PAGE;
@@ -305,28 +304,18 @@ impl BadBlock {
 }
 
 /// Zeroing by ioctl(2).
-struct Zeroes {
-    file: File,
-    request: &'static Request,
-}
+struct Zeroes(File);
 
 impl Zeroes {
     fn new(path: &Path) -> Result<Self> {
-        Ok(Self {
-            file: OpenOptions::new().read(true).write(true).open(path)?,
-            request: Request::named("BLKZEROOUT").context("BLKZEROOUT")?,
-        })
+        Ok(Self(OpenOptions::new().read(true).write(true).open(path)?))
     }
 }
 
 impl Work for Zeroes {
     fn once(&mut self, round: usize) -> Result<()> {
-        let range = [(round * M % AREA) as u64, M as u64];
-        let mut bytes = [0; 16];
-        bytes[..8].copy_from_slice(&range[0].to_ne_bytes());
-        bytes[8..].copy_from_slice(&range[1].to_ne_bytes());
-        self.request.make(self.file.as_fd(), 0, &bytes)?;
-        Ok(())
+        let start = (round * M % AREA) as u64;
+        Ok(block::zero_out(&self.0, start, M as u64)?)
     }
 }
 
