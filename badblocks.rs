@@ -262,10 +262,12 @@ impl<'bound> ErrorList<'bound> {
     }
 
     /// The first bad sector in `span`.
+    #[inline]
     pub(crate) fn first_in(&self, span: &Span) -> Option<u64> {
         self.first_of(&span.sectors())
     }
 
+    #[inline]
     fn first_of(&self, sectors: &Sectors) -> Option<u64> {
         let listed = self.list.first_bad(sectors.start, sectors.len);
 
@@ -305,7 +307,7 @@ impl<'bound> ErrorList<'bound> {
     }
 
     /// Whether anything is listed in the pages that `span` touches.
-    #[cold]
+    #[inline]
     pub(crate) fn lists_pages_of(&self, span: &Span) -> bool {
         self.first_of(&span.sectors_of_pages()).is_some()
     }

@@ -68,6 +68,7 @@ impl BadBlocks {
     }
 
     /// The first listed sector of the `len` from `start` on.
+    #[inline]
     pub(crate) fn first_bad(&self, start: u64, len: u64) -> Option<u64> {
         let (mut first, mut count) = (0, 0);
 

@@ -21,7 +21,7 @@ polled() {
 
 [ "$DRIVER" = rust_pmem ] || skip_all "C always answers EOPNOTSUPP"
 need fio
-plan 14
+plan 15
 load_driver
 disk=$(e820_disk)
 virtio=$(disk_of "$(virtio_ns)")
@@ -41,3 +41,6 @@ is "virtio-pmem: a durable write, for which the host is asked" "$(tries pwrite -
 is "virtio-pmem: the same, waiting" "$(tries pwrite --dsync --length 4K "/dev/$virtio")" 4096
 check "polled writes" polled --rw=randwrite
 check "polled reads" polled --rw=randread
+disk=$virtio
+check "virtio-pmem: polled durable writes" polled --rw=randwrite --sync=dsync
+disk=$(e820_disk)
