@@ -37,6 +37,7 @@ mod namespace;
 mod units;
 
 use abstractions::{
+    mce,
     nd,
     sysfs::Window, //
 };
@@ -83,17 +84,21 @@ impl nd::Driver for Pmem {
     }
 }
 
+/// Fields are dropped from the top.
 #[pin_data]
 struct PmemModule {
     #[pin]
     _driver: driver::Registration<nd::Adapter<Pmem>>,
     _inject: Option<debugfs::Dir>,
+    #[pin]
+    _machine_checks: mce::Chain,
 }
 
 impl InPlaceModule for PmemModule {
     fn init(module: &'static ThisModule) -> impl PinInit<Self, Error> {
         try_pin_init!(Self {
-            // First: devices that are bound look for it.
+            // First, as devices that are bound need both.
+            _machine_checks <- mce::Chain::new(),
             _inject: (*module_parameters::inject.value() != 0)
                 .then(|| debugfs::Dir::new(<Self as kernel::ModuleMetadata>::NAME)),
             _driver <- driver::Registration::new(

@@ -2,11 +2,21 @@
 
 //! Machine checks: what the platform says of memory that it can't read.
 //!
+//! The module is on the kernel's chain from its start to its end ([`Chain`]), and passes on what it is
+//! told to each [`Listener`]. A listener of its own for each device would be taken off the chain under
+//! the device's lock, for which others on the chain wait: the NFIT provider's notice to the driver.
+//!
 //! C header: [`arch/x86/include/asm/mce.h`](srctree/arch/x86/include/asm/mce.h)
 
-use core::ops::{
-    Deref,
-    Range, //
+use core::{
+    ops::{
+        Deref,
+        Range, //
+    },
+    sync::atomic::{
+        AtomicBool,
+        Ordering, //
+    }, //
 };
 use kernel::{
     prelude::*,
@@ -18,25 +28,217 @@ pub(crate) trait Handler: Send + Sync {
     /// The memory at the physical `addresses` has an uncorrected error; `listed` if its provider has
     /// put it on the bus's list (the NFIT provider does).
     ///
-    /// May sleep. Do not wait for anything that is held when the [`Listener`] is dropped.
+    /// May sleep. Do not wait for anything that is held when a [`Listener`] is made or dropped, such
+    /// as a device's lock.
     fn memory_error(&self, addresses: Range<u64>, listed: bool);
 }
 
+/// What all listeners have in common.
+struct Link {
+    /// The next one; null for the last.
+    next: *mut Link,
+    /// Tells the listener that the link is a part of.
+    tell: unsafe fn(*mut Link, Range<u64>, bool),
+}
+
+/// The first of the listeners; null if there is none.
+struct First(*mut Link);
+
+// SAFETY: The links are only followed with the lock held that has the first one.
+unsafe impl Send for First {}
+
+kernel::sync::global_lock! {
+    // SAFETY: Initialised by `Chain::new`, without which no driver is registered.
+    unsafe(uninit) static LISTENERS: Mutex<First> = First(core::ptr::null_mut());
+}
+
+/// Tells all listeners.
+#[cfg(CONFIG_X86_MCE)]
+fn tell_all(addresses: Range<u64>, listed: bool) {
+    let first = LISTENERS.lock();
+    let mut link = first.0;
+
+    while !link.is_null() {
+        // SAFETY: A link is on the list as long as its listener is there; the lock is held.
+        unsafe {
+            ((*link).tell)(link, addresses.clone(), listed);
+            link = (*link).next;
+        }
+    }
+}
+
+/// The module's place on the chain of those who are told of machine checks. There is none but on x86.
+#[pin_data(PinnedDrop)]
+pub(crate) struct Chain {
+    #[pin]
+    block: Opaque<kernel::bindings::notifier_block>,
+}
+
+// SAFETY: The notifier block is the chain's, which has its own lock.
+unsafe impl Send for Chain {}
+// SAFETY: As above.
+unsafe impl Sync for Chain {}
+
+impl Chain {
+    /// Joins the chain: to be done when the module is loaded, before any listener is made, and undone
+    /// last. [`EBUSY`] if it has been done.
+    pub(crate) fn new() -> impl PinInit<Self, Error> {
+        static DONE: AtomicBool = AtomicBool::new(false);
+
+        try_pin_init!(Self {
+            _: {
+                if DONE.swap(true, Ordering::Relaxed) {
+                    return Err(EBUSY);
+                }
+                // SAFETY: Done once.
+                unsafe { LISTENERS.init() };
+            },
+            block <- Opaque::ffi_init(|block: *mut kernel::bindings::notifier_block| {
+                #[cfg(CONFIG_X86_MCE)]
+                // SAFETY: `block` is valid for writes, and stays where it is until `drop`.
+                unsafe {
+                    x86::join(block)
+                };
+                #[cfg(not(CONFIG_X86_MCE))]
+                let _ = block;
+            }),
+        })
+    }
+}
+
+#[pinned_drop]
+impl PinnedDrop for Chain {
+    fn drop(self: Pin<&mut Self>) {
+        #[cfg(CONFIG_X86_MCE)]
+        // SAFETY: It was joined by `new`. This waits for those who are being told.
+        unsafe {
+            super::bindings::mce_unregister_decode_chain(self.block.get())
+        };
+    }
+}
+
+#[cfg(CONFIG_X86_MCE)]
+mod x86 {
+    use super::{
+        super::bindings,
+        *, //
+    };
+
+    /// # Safety
+    ///
+    /// `block` is valid for writes, and stays where it is until it has left the chain.
+    pub(super) unsafe fn join(block: *mut kernel::bindings::notifier_block) {
+        // SAFETY: By the caller's promise.
+        unsafe {
+            block.write(kernel::bindings::notifier_block {
+                notifier_call: Some(callback),
+                // After the memory has been taken out of use (`MCE_PRIO_UC`) and the NFIT provider has
+                // had its turn.
+                priority: bindings::mce_notifier_prios_MCE_PRIO_EDAC as c_int,
+                ..Default::default()
+            });
+            bindings::mce_register_decode_chain(block);
+        }
+    }
+
+    extern "C" fn callback(
+        _block: *mut kernel::bindings::notifier_block,
+        _severity: c_ulong,
+        mce: *mut c_void,
+    ) -> c_int {
+        let mce = mce.cast::<bindings::mce>();
+
+        // SAFETY: The chain is called with a machine check's record.
+        let record = unsafe { &*mce };
+        // SAFETY: As above; the functions only look at it.
+        let lost = unsafe {
+            bindings::mce_is_memory_error(mce)
+                && !bindings::mce_is_correctable(mce)
+                && bindings::mce_usable_address(mce)
+        };
+
+        if lost {
+            // The least significant valid bit of the address (Intel SDM volume 3,
+            // "IA32_MCi_MISC MSRs").
+            let size = 1_u64 << (record.misc & 0x3f);
+            let start = record.addr & !size.wrapping_sub(1);
+
+            tell_all(
+                start..start.saturating_add(size),
+                record.kflags & bindings::MCE_HANDLED_NFIT != 0,
+            );
+        }
+        kernel::bindings::NOTIFY_DONE as c_int
+    }
+}
+
 /// A handler that hears of machine checks until it is dropped.
-///
-/// Only on x86; on other architectures it hears nothing.
 #[pin_data(PinnedDrop)]
 pub(crate) struct Listener<H: Handler> {
     #[pin]
-    block: Opaque<kernel::bindings::notifier_block>,
+    link: Opaque<Link>,
     #[pin]
     handler: H,
 }
 
-// SAFETY: The notifier block is the chain's, which has its own lock; `H` is `Send` and `Sync`.
+// SAFETY: The link is followed with a lock held; `H` is `Send` and `Sync`.
 unsafe impl<H: Handler> Send for Listener<H> {}
 // SAFETY: As above.
 unsafe impl<H: Handler> Sync for Listener<H> {}
+
+impl<H: Handler> Listener<H> {
+    /// Initialises the handler, then begins to tell it.
+    pub(crate) fn new(handler: impl PinInit<H, Error>) -> impl PinInit<Self, Error> {
+        try_pin_init!(Self {
+            // First, as it is called from the moment it is on the list.
+            handler <- handler,
+            link <- Opaque::ffi_init(|link: *mut Link| {
+                let mut first = LISTENERS.lock();
+
+                // SAFETY: `link` is valid for writes, and stays where it is until `drop`.
+                unsafe {
+                    link.write(Link {
+                        next: first.0,
+                        tell: Self::tell,
+                    })
+                };
+                first.0 = link;
+            }),
+        })
+    }
+
+    /// # Safety
+    ///
+    /// `link` is a field of a listener that is not being dropped.
+    unsafe fn tell(link: *mut Link, addresses: Range<u64>, listed: bool) {
+        let link = Opaque::cast_from(link);
+
+        // SAFETY: By the caller's promise.
+        let handler = unsafe { &(*kernel::container_of!(link, Self, link)).handler };
+
+        handler.memory_error(addresses, listed);
+    }
+}
+
+#[pinned_drop]
+impl<H: Handler> PinnedDrop for Listener<H> {
+    fn drop(self: Pin<&mut Self>) {
+        let own = self.link.get();
+        let mut first = LISTENERS.lock();
+        let mut place = &raw mut first.0;
+
+        // SAFETY: The lock is held, with which the links are those of listeners that are there, this
+        // one among them.
+        unsafe {
+            while *place != own && !(*place).is_null() {
+                place = &raw mut (**place).next;
+            }
+            if *place == own {
+                *place = (*own).next;
+            }
+        }
+    }
+}
 
 impl<H: Handler> Deref for Listener<H> {
     type Target = H;
@@ -44,97 +246,5 @@ impl<H: Handler> Deref for Listener<H> {
     #[inline]
     fn deref(&self) -> &H {
         &self.handler
-    }
-}
-
-#[cfg(CONFIG_X86_MCE)]
-mod chain {
-    use super::{
-        super::bindings,
-        *, //
-    };
-
-    impl<H: Handler> Listener<H> {
-        /// Initialises the handler, then begins to tell it.
-        pub(crate) fn new(handler: impl PinInit<H, Error>) -> impl PinInit<Self, Error> {
-            try_pin_init!(Self {
-                // First, as it is called from the moment of the registration.
-                handler <- handler,
-                block <- Opaque::ffi_init(|block: *mut kernel::bindings::notifier_block| {
-                    // SAFETY: `block` is valid for writes, and stays where it is until `drop`.
-                    unsafe {
-                        block.write(kernel::bindings::notifier_block {
-                            notifier_call: Some(Self::callback),
-                            // After the memory has been taken out of use (`MCE_PRIO_UC`) and the NFIT
-                            // provider has had its turn.
-                            priority: bindings::mce_notifier_prios_MCE_PRIO_EDAC as c_int,
-                            ..Default::default()
-                        });
-                        bindings::mce_register_decode_chain(block);
-                    }
-                }),
-            })
-        }
-
-        extern "C" fn callback(
-            block: *mut kernel::bindings::notifier_block,
-            _severity: c_ulong,
-            mce: *mut c_void,
-        ) -> c_int {
-            let mce = mce.cast::<bindings::mce>();
-            let block = Opaque::cast_from(block);
-
-            // SAFETY: The chain is called with a machine check's record.
-            let record = unsafe { &*mce };
-            // SAFETY: As above; the functions only look at it.
-            let lost = unsafe {
-                bindings::mce_is_memory_error(mce)
-                    && !bindings::mce_is_correctable(mce)
-                    && bindings::mce_usable_address(mce)
-            };
-            if lost {
-                // The least significant valid bit of the address (Intel SDM volume 3,
-                // "IA32_MCi_MISC MSRs").
-                let size = 1_u64 << (record.misc & 0x3f);
-                let start = record.addr & !size.wrapping_sub(1);
-                // SAFETY: `block` is a field of a listener that is not being dropped:
-                // unregistering waits for the chain.
-                let handler = unsafe { &(*kernel::container_of!(block, Self, block)).handler };
-
-                handler.memory_error(
-                    start..start.saturating_add(size),
-                    record.kflags & bindings::MCE_HANDLED_NFIT != 0,
-                );
-            }
-            kernel::bindings::NOTIFY_DONE as c_int
-        }
-    }
-
-    #[pinned_drop]
-    impl<H: Handler> PinnedDrop for Listener<H> {
-        fn drop(self: Pin<&mut Self>) {
-            // SAFETY: It was registered by `new`.
-            unsafe { bindings::mce_unregister_decode_chain(self.block.get()) };
-        }
-    }
-}
-
-#[cfg(not(CONFIG_X86_MCE))]
-mod chain {
-    use super::*;
-
-    impl<H: Handler> Listener<H> {
-        /// Initialises the handler.
-        pub(crate) fn new(handler: impl PinInit<H, Error>) -> impl PinInit<Self, Error> {
-            try_pin_init!(Self {
-                handler <- handler,
-                block: Opaque::uninit(),
-            })
-        }
-    }
-
-    #[pinned_drop]
-    impl<H: Handler> PinnedDrop for Listener<H> {
-        fn drop(self: Pin<&mut Self>) {}
     }
 }
