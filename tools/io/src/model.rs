@@ -164,8 +164,9 @@ fn steps(sectors: u64, trial: &Trial) -> impl Strategy<Value = Vec<Step>> + use<
             8,
             (
                 place(1),
-                9..60u64,
-                prop_oneof![4 => 2..20u64, 1 => 100..900u64],
+                9..12u64,
+                // As often more than the list holds.
+                prop_oneof![1 => 2..20u64, 1 => 400..900u64],
             )
                 .prop_map(|(at, stride, count)| Step::Scatter(at, stride, count))
                 .boxed(),
