@@ -12,7 +12,9 @@ field() {
 	od -An -tu8 -j $((4096 + $1)) -N 8 /tmp/memory | tr -d ' '
 }
 
-provide size=$((32 << 20))
+# Where no flush has to be waited for: sector mode is read-only there with ours.
+export PARAMETERS=dimm=0
+provide size=$((32 << 20)) "$PARAMETERS"
 DISK=$(make_namespace -e "$NAMESPACE" -m sector | jq -r .blockdev)
 pmem-io fill --direct --length 64K "/dev/$DISK"
 keep_memory 32
