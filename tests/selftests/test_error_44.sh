@@ -16,6 +16,7 @@ injector_ready
 nvdimm=$(nfit_ns)
 other=$(e820_ns)
 for namespace in $nvdimm $other; do
+	forget_errors "$(disk_of "$namespace")"
 	start=$(cat "$ND/$namespace/resource")
 	rm -f /tmp/storm_over
 	{
