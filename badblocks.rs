@@ -120,7 +120,7 @@ impl<'bound> ErrorList<'bound> {
 
         self.log.region().for_each_error(|addresses| {
             if let Some(addresses) = intersection(&addresses, &self.data) {
-                all = all.and(self.add(&self.sectors(&addresses), &mut fit));
+                all = all.max(self.add(&self.sectors(&addresses), &mut fit));
             }
         });
         self.overflows.set(all == Fit::Not);

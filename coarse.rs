@@ -13,8 +13,8 @@ use crate::{
 };
 use kernel::page::PAGE_SIZE;
 
-/// How errors are on a list.
-#[derive(Clone, Copy, PartialEq, PartialOrd)]
+/// How errors are on a list; of several, the greatest tells.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Fit {
     /// As they are.
     Exact,
@@ -22,17 +22,6 @@ pub(crate) enum Fit {
     Coarser,
     /// Not all of them are.
     Not,
-}
-
-impl Fit {
-    /// That of the one and the other errors.
-    pub(crate) fn and(self, other: Self) -> Self {
-        if self < other {
-            other
-        } else {
-            self
-        }
-    }
 }
 
 /// A list that takes many errors: when it has no more room, what is between neighbours is listed with

@@ -172,9 +172,7 @@ impl<'bound> ErrorLog<'bound> {
     /// Puts an error at the physical `addresses`, which are the namespace's, on the lists of the bus
     /// and of the region, so that it is found again when a driver is bound again. [`ENOMEM`]. Sleeps.
     pub(crate) fn add(&self, addresses: &Range<u64>, origin: Origin) -> Result {
-        let known = self.knows(addresses);
-
-        if !known {
+        if !self.knows(addresses) {
             self.region.add_to_log(addresses).inspect_err(|_| {
                 pr_warn!(
                     "error at {:#x}: no memory to list it for the region\n",

@@ -136,8 +136,8 @@ impl<'bound> Media<'bound> {
         self.errors.is_empty() && !self.errors.was_reported()
     }
 
-    /// Copies memory of a bio to the bytes from `offset` on. To be done where all
-    /// [is sound](Self::is_sound) only, otherwise by [`Self::overwrite`].
+    /// Copies memory of a bio to the bytes from `offset` on. To be done where no error is known of
+    /// in them, nor suspected, otherwise by [`Self::overwrite`].
     #[inline]
     pub(crate) fn write(&self, offset: usize, from: &Segment<'_, FromBio>) -> Result {
         self.memory.write(offset, from)
