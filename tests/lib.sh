@@ -216,6 +216,13 @@ unload_driver() {
 	rmmod "$DRIVER"
 }
 
+# rebind DEVICE OF THE nd BUS: it is given up by the driver under test and taken again.
+rebind() {
+	echo "$1" >"/sys/bus/nd/drivers/$DRIVER/unbind"
+	echo "$1" >"/sys/bus/nd/drivers/$DRIVER/bind"
+	settle
+}
+
 # settle: waits until all probes of the nd bus are done.
 settle() {
 	for nd_bus in "$ND"/ndbus*; do
@@ -382,6 +389,11 @@ plain_disk() {
 # e820_disk: the disk of the e820 memory, raw.
 e820_disk() {
 	disk_of "$(e820_ns)"
+}
+
+# owner_of DISK: the device of the nd bus that it is of: the namespace, or what has claimed it.
+owner_of() {
+	basename "$(readlink -f "/sys/block/$1/device")"
 }
 
 # forget_errors DISK: none is known of its namespace any more, for whoever is bound next either. What was written to badblocks, C

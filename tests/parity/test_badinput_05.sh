@@ -29,7 +29,7 @@ knobs() {
 }
 knobs "region" "$region"
 knobs "namespace of a page map" "namespace$number.0"
-knobs "page map, bound" "$(basename "$(readlink -f "/sys/block/$disk/device")")"
+knobs "page map, bound" "$(owner_of "$disk")"
 knobs "raw namespace, bound" "$plain"
 echo "$plain" >"/sys/bus/nd/drivers/$DRIVER/unbind"
 knobs "raw namespace, unbound" "$plain"

@@ -9,7 +9,7 @@
 goes() {
 	name=$1 disk=$2
 	shift 2
-	device=$(basename "$(readlink -f "/sys/block/$disk/device")")
+	device=$(owner_of "$disk")
 	fio --name=job --filename="/dev/$disk" --size=16M --bs=64k --time_based --runtime=60 --minimal "$@" >/tmp/dying 2>&1 &
 	worker=$!
 	sleep 3
@@ -27,7 +27,7 @@ goes() {
 # outlives NAME DISK: files of it that are open when it goes.
 outlives() {
 	name=$1 disk=$2
-	device=$(basename "$(readlink -f "/sys/block/$disk/device")")
+	device=$(owner_of "$disk")
 	exec 5<>"/dev/$disk" 6<"/sys/block/$disk/dax/write_cache" 7<"/sys/block/$disk/badblocks" 8<"/sys/block/$disk/queue/iostats"
 	dd bs=4096 count=1 status=none of=/dev/null <&5
 	# Not yet written.

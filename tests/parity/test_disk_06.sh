@@ -17,19 +17,17 @@ of() {
 	note_answer "$1: 0, then the disk's own cache" cat "$file" "/sys/block/$2/queue/write_cache"
 	echo "write through" >"/sys/block/$2/queue/write_cache"
 	note_answer "$1: write through, and this" cat "$file" "/sys/block/$2/queue/write_cache" "/sys/block/$2/queue/fua"
-	echo "$3" >"/sys/bus/nd/drivers/$DRIVER/unbind"
-	echo "$3" >"/sys/bus/nd/drivers/$DRIVER/bind"
-	settle
+	rebind "$3"
 	note_answer "$1: bound anew" cat "$file" "/sys/block/$2/queue/write_cache" "/sys/block/$2/queue/iostats"
 }
 
 need setpriv perl
 load_driver
 disk=$(plain_disk)
-of "raw" "$disk" "$(basename "$(readlink -f "/sys/block/$disk/device")")"
+of "raw" "$disk" "$(owner_of "$disk")"
 of "e820" "$(e820_disk)" "$(e820_ns)"
 disk=$(labelled_disk -m fsdax -M mem)
-of "fsdax" "$disk" "$(basename "$(readlink -f "/sys/block/$disk/device")")"
+of "fsdax" "$disk" "$(owner_of "$disk")"
 sector=$(make_fsdax "$(e820_ns)")
 # While a file system is mounted with DAX.
 make_fs ext4 "$sector"

@@ -26,10 +26,8 @@ transfer() {
 
 # bound NAME: the list after the driver has found the namespace anew.
 bound() {
-	device=$(basename "$(readlink -f "/sys/block/$disk/device")")
-	echo "$device" >"/sys/bus/nd/drivers/$DRIVER/unbind"
-	echo "$device" >"/sys/bus/nd/drivers/$DRIVER/bind"
-	settle
+	device=$(owner_of "$disk")
+	rebind "$device"
 	note "$name: $1" "list: $(held)"
 	forget_errors "$disk"
 }

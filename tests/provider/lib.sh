@@ -45,13 +45,6 @@ badblocks_of() {
 	esac | sed 's/ $//'
 }
 
-# rebind: the namespace is given up by the driver under test and taken again.
-rebind() {
-	echo "$1" >"/sys/bus/nd/drivers/$DRIVER/unbind"
-	echo "$1" >"/sys/bus/nd/drivers/$DRIVER/bind"
-	settle
-}
-
 # bind_error DEVICE: why the driver under test does not take a device of the nd bus, in the C library's words; nothing when it does.
 bind_error() {
 	env echo "$1" 2>&1 >"/sys/bus/nd/drivers/$DRIVER/bind" | sed 's/.*write error: //'

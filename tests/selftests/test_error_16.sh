@@ -4,12 +4,6 @@
 # vm: --bare --e820 32M@512M --virtio-pmem size=64M
 . "$(dirname "$0")/../lib.sh"
 
-# rebound NAMESPACE: by the driver under test, again.
-rebound() {
-	echo "$1" >"/sys/bus/nd/drivers/$DRIVER/unbind"
-	echo "$1" >"/sys/bus/nd/drivers/$DRIVER/bind"
-}
-
 # lists NAME WHAT: disk and region.
 lists() {
 	is "$1: badblocks of the disk" "$(cat "/sys/block/$disk/badblocks")" "$2"
@@ -28,13 +22,13 @@ goes_bad() {
 	check_fails "$1: a read of the page fails" pmem-io pread --direct --offset 1052672 --length 512 "/dev/$disk"
 	check "$1: the page before it is there" pmem-io verify --direct --offset 1M --length 4K --seed 1 "/dev/$disk"
 	check_fails "$1: a write of a part of it fails" pmem-io pwrite --direct --offset 1052672 --length 512 --seed 2 "/dev/$disk"
-	check "$1: unbound and bound" rebound "$namespace"
+	check "$1: unbound and bound" rebind "$namespace"
 	disk=$(disk_of "$namespace")
 	lists "$1, bound again" '2056 8'
 	check "$1: all of it is written" pmem-io fill --direct --offset 1052672 --length 4K --seed 2 "/dev/$disk"
 	check "$1: and is there" pmem-io verify --direct --offset 1052672 --length 4K --seed 2 "/dev/$disk"
 	lists "$1, written" ''
-	check "$1: unbound and bound again" rebound "$namespace"
+	check "$1: unbound and bound again" rebind "$namespace"
 	disk=$(disk_of "$namespace")
 	lists "$1, written and bound again" ''
 }

@@ -27,8 +27,7 @@ check "a write of the page" pmem-io fill "/dev/$disk" --direct --offset 8188K --
 is "heals: the disk's list" "$(cat "/sys/block/$disk/badblocks")" ''
 is "the region's list" "$(cat "$ND/$namespace/../badblocks")" ''
 check "the data is there" pmem-io verify "/dev/$disk" --direct --offset 8188K --length 16K
-echo "$namespace" >"/sys/bus/nd/drivers/$DRIVER/unbind"
-echo "$namespace" >"/sys/bus/nd/drivers/$DRIVER/bind"
+rebind "$namespace"
 disk=$(disk_of "$namespace")
 is "bound again, nothing is listed" "$(cat "/sys/block/$disk/badblocks")" ''
 is "and the switch is off" "$(cat "/sys/block/$disk/errors/overwrite_heals")" 0

@@ -14,17 +14,6 @@ told() {
 	echo "$2" >"$ND/$1/errors/list"
 }
 
-# rebound DEVICE
-rebound() {
-	echo "$1" >"/sys/bus/nd/drivers/$DRIVER/unbind"
-	echo "$1" >"/sys/bus/nd/drivers/$DRIVER/bind"
-}
-
-# owner_of DISK: the device of the nd bus.
-owner_of() {
-	basename "$(readlink -f "/sys/block/$1/device")"
-}
-
 # pages DISK: what its badblocks has.
 bad_of() {
 	paste -sd , "/sys/block/$1/badblocks"
@@ -50,7 +39,7 @@ wait_for 10 grep -q 2048 "/sys/block/$disk/badblocks"
 has "raw: each with its origin" "$ns" '8192 512 user,65536 4096 restored,1048576 4096 machine-check,33280000 1536 user'
 is "raw: the disk's list" "$(bad_of "$disk")" '16 1,128 8,2048 8,65000 3'
 is "raw: the region's list" "$(paste -sd , "$ND/$ns/../badblocks")" '16 1,128 8,2048 8'
-rebound "$ns"
+rebind "$ns"
 has "raw: bound again" "$ns" '8192 512 log,65536 4096 log,1048576 4096 log,33280000 1536 log'
 is "raw: the disk's list then" "$(bad_of "$(disk_of "$ns")")" '16 1,128 8,2048 8,65000 3'
 check "raw: dropped" told "$ns" "drop 8192 512"
@@ -59,7 +48,7 @@ has "raw: nothing is left" "$ns" ''
 is "raw: for the disk" "$(bad_of "$disk")" ''
 is "raw: for the region" "$(cat "$ND/$ns/../badblocks")" ''
 check "raw: what was there is there" pmem-io verify --direct --length 1M "/dev/$disk"
-rebound "$ns"
+rebind "$ns"
 has "raw: nor at the next binding" "$ns" ''
 
 disk=$(labelled_disk -m fsdax -M dev -s 96M)
@@ -87,7 +76,7 @@ is "sector: for the region" "$(cat "$ND/$region/badblocks")" ''
 pmem-io fill --direct --length 1M "/dev/$disk"
 check "sector: written again, it can be read" pmem-io verify --direct --length 1M "/dev/$disk"
 told "$btt" "add $((32 << 20)) 512 device"
-rebound "$btt"
+rebind "$btt"
 has "sector: bound again" "$btt" '33554432 512 log'
 check "sector: dropped again" told "$btt" "drop $((32 << 20)) 512"
 

@@ -13,7 +13,7 @@ cleanup() {
 injects() {
 	ns=$2
 	disk=$(disk_of "$ns")
-	owner=$(basename "$(readlink -f "/sys/block/$disk/device")")
+	owner=$(owner_of "$disk")
 	file=$FOLDER/$owner
 	make_fs ext4 "$disk" -O ^has_journal
 	mount_dax "$disk"

@@ -21,7 +21,7 @@ case $STAGE in
 	disk=$(make_fsdax "$namespace")
 	follows
 	# From the start of the data.
-	data=$(($(cat "$ND/$(basename "$(readlink -f "/sys/block/$disk/device")")/resource")))
+	data=$(($(cat "$ND/$(owner_of "$disk")/resource")))
 	echo $(((data - $(start_of "$namespace")) / 512)) >$STATE/data
 	breaks "$disk" $((data + 1048576)) 12
 	is "listed" "$(tail -n 1 /tmp/badblocks)" '2048 8'
@@ -54,7 +54,7 @@ case $STAGE in
 	check "fsdax once more" make_namespace -e "$namespace" -m fsdax -M dev
 	disk=$(disk_of "$namespace")
 	is "restored" "$(restore "$disk")" "$disk restored 8"
-	moved=$(($(start_of "$namespace") + (data + 2048) * 512 - $(cat "$ND/$(basename "$(readlink -f "/sys/block/$disk/device")")/resource")))
+	moved=$(($(start_of "$namespace") + (data + 2048) * 512 - $(cat "$ND/$(owner_of "$disk")/resource")))
 	is "listed" "$(cat "/sys/block/$disk/badblocks")" "$((moved / 512)) 8"
 	;;
 esac

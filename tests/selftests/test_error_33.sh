@@ -17,8 +17,7 @@ anew() {
 	for namespace in "$(e820_ns)" "$(virtio_ns)"; do
 		disk=$(disk_of "$namespace")
 		pmem-io fill --direct --offset 4M --length 4K "/dev/$disk"
-		echo "$namespace" >"/sys/bus/nd/drivers/$DRIVER/unbind"
-		echo "$namespace" >"/sys/bus/nd/drivers/$DRIVER/bind"
+		rebind "$namespace"
 	done
 	e820=$(e820_disk)
 	virtio=$(disk_of "$(virtio_ns)")

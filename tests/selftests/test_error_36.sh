@@ -37,7 +37,7 @@ case $STAGE in
 	check_fails "forgotten by the kernel" grep . "$ND/$namespace/../badblocks"
 	is "restored" "$(restore "$disk")" "$disk restored 8"
 	is "the region's list has it" "$(cat "$ND/$namespace/../badblocks")" "$((offset / 512)) 8"
-	device=$(basename "$(readlink -f "/sys/block/$disk/device")")
+	device=$(owner_of "$disk")
 	is "with its origin" "$(cat "$ND/$device/errors/list")" "$offset 4096 restored"
 	is "saved under the one it had" "$(pmemctl save "$disk" --json | jq -r '.[0].result'; jq -r '.list.errors[].origin' $STATE/nfit-*.json)" "unchanged
 $(jq -r '.list.errors[].origin' $STATE/nfit-*.json)"

@@ -44,8 +44,7 @@ wait "$FOLLOWER" || :
 # Forgotten by the kernel, but not in the file.
 blkdiscard -f -z "/dev/$e820"
 is "healed" "$(listed)" ''
-echo "$namespace" >"/sys/bus/nd/drivers/$DRIVER/unbind"
-echo "$namespace" >"/sys/bus/nd/drivers/$DRIVER/bind"
+rebind "$namespace"
 e820=$(e820_disk)
 is "restored" "$(restore "$e820")" "$e820 restored 1000"
 check "as they were" sh -c "cut -d ' ' -f 1,2 /sys/block/$e820/device/errors/list | sort -n | cmp - /tmp/listed"

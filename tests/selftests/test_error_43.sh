@@ -36,8 +36,7 @@ is "the kernel has passed all of them on" "$(dmesg | grep -c 'records pool full'
 check "the disk's list is less than a page of text" test "$(wc -c <"/sys/block/$disk/badblocks")" -lt 4096
 is "none can be read" "$(readable)" ''
 check "the driver says little" test "$(dmesg | grep -c rust_pmem)" -le 10
-echo "$namespace" >"/sys/bus/nd/drivers/$DRIVER/unbind"
-echo "$namespace" >"/sys/bus/nd/drivers/$DRIVER/bind"
+rebind "$namespace"
 disk=$(disk_of "$namespace")
 check "bound again, each is on the exact list" all_listed
 blkdiscard -f -z "/dev/$disk"

@@ -76,7 +76,7 @@ check "with that reason" sh -c "pmemctl swap-driver --to $DRIVER $(of devdax dev
 
 check "back, by the name of the disk" pmemctl swap-driver --to "$DRIVER" "/dev/$raw"
 check "by the name of the namespace" pmemctl swap-driver --to "$DRIVER" "$(of fsdax dev)"
-check "by the name of what claims it" pmemctl swap-driver --to "$DRIVER" "$(basename "$(readlink -f "/sys/block/$sector/device")")"
+check "by the name of what claims it" pmemctl swap-driver --to "$DRIVER" "$(owner_of "$sector")"
 check "two names of one" pmemctl swap-driver --to "$DRIVER" "$e820" "$(e820_ns)"
 ln -s "/dev/$(plain_disk)" /tmp/link
 check "by a link" pmemctl swap-driver --to "$DRIVER" /tmp/link

@@ -35,7 +35,7 @@ need pmemctl dmsetup mdadm losetup sfdisk xfs_io mkswap
 plan 32
 load_driver
 disk=$(labelled_disk -m fsdax -s 384M)
-device=$(basename "$(readlink -f "/sys/block/$disk/device")")
+device=$(owner_of "$disk")
 e820=$(e820_disk)
 load_both
 other=$(other_driver)

@@ -49,8 +49,7 @@ debugged() {
 
 # binds TO_WHAT
 binds() {
-	echo "$1" >"/sys/bus/nd/drivers/$DRIVER/unbind"
-	echo "$1" >"/sys/bus/nd/drivers/$DRIVER/bind"
+	rebind "$1"
 }
 
 plan 14

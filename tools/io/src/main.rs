@@ -358,19 +358,24 @@ fn said(answer: rustix::io::Result<usize>) -> Result<usize> {
     Ok(0)
 }
 
+/// Opens a file or device for reading and, if so wanted, for writing, with or without O_DIRECT.
+fn open(path: &Path, write: bool, direct: bool) -> Result<File> {
+    let flags = if direct {
+        OFlags::DIRECT
+    } else {
+        OFlags::empty()
+    };
+    OpenOptions::new()
+        .read(true)
+        .write(write)
+        .custom_flags(flags.bits() as i32)
+        .open(path)
+        .with_context(|| path.display().to_string())
+}
+
 impl Area {
     fn open(&self, write: bool, direct: bool) -> Result<File> {
-        let flags = if direct {
-            OFlags::DIRECT
-        } else {
-            OFlags::empty()
-        };
-        OpenOptions::new()
-            .read(true)
-            .write(write)
-            .custom_flags(flags.bits() as i32)
-            .open(&self.file)
-            .with_context(|| self.file.display().to_string())
+        open(&self.file, write, direct)
     }
 
     /// Its length in bytes, in this file.

@@ -8,8 +8,8 @@
 //! more errors than the disk's list holds, it may have more than the model, never less, and what it
 //! has counts.
 
-use crate::Buffer;
 use crate::pattern::Pattern;
+use crate::{Buffer, open};
 use abstractions::Mapping;
 use abstractions::ioctl::Request;
 use abstractions::mapping::Want;
@@ -19,14 +19,13 @@ use clap::{Args, ValueEnum};
 use proptest::prelude::*;
 use proptest::strategy::Union;
 use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestError, TestRng, TestRunner};
-use rustix::fs::OFlags;
 use rustix::io::Errno;
 use std::cell::{Cell, RefCell};
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, Read};
 use std::ops::Range;
 use std::os::fd::AsFd;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
@@ -430,22 +429,9 @@ impl<'a> Run<'a> {
     }
 
     fn open(&mut self) -> Result<()> {
-        let open = |path: &Path, direct: bool| {
-            let flags = if direct {
-                OFlags::DIRECT
-            } else {
-                OFlags::empty()
-            };
-            OpenOptions::new()
-                .read(true)
-                .write(true)
-                .custom_flags(flags.bits() as i32)
-                .open(path)
-                .with_context(|| path.display().to_string())
-        };
-        self.disk = Some(open(&self.trial.disk, true)?);
+        self.disk = Some(open(&self.trial.disk, true, true)?);
         self.file = match &self.trial.file {
-            Some(path) => Some(open(path, false)?),
+            Some(path) => Some(open(path, true, false)?),
             None => None,
         };
         Ok(())
