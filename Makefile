@@ -12,6 +12,11 @@
 #:      DRIVER=nd_pmem       the same selftests, of the stock C driver
 #: make parity               the two drivers side by side: every selftest under both, compared in build/parity.md
 #:      TESTS='disk_*'       only these, into build/parity-partial.md
+#: make suites               others' test suites under both drivers; the table is build/suites.md
+#: make suite-ndctl          that of ndctl, on the kernel's emulated DIMMs, in about half an hour
+#:      TESTS='clear.sh'     only these of its tests
+#:      DRIVER=rust_pmem     only under this driver
+#:      RESUME=1             not those again that have been run on the same driver
 #: make bench                instructions for each operation, beside nd_pmem and others, into build/bench
 #:      OPS='read-4k fsync'  only these operations
 #: make vm                   a shell in a virtual machine that has the module at hand
@@ -56,6 +61,15 @@ provider: setup
 	@$(enter) make -C /usr/src/kernel-build M=$(CURDIR)/tests/provider --no-print-directory \
 		ARCH=x86 CC=x86_64-linux-gnu-gcc-14 modules
 
+# The driver for the kernel's emulated DIMMs.
+setup-ndctl: setup
+	@$(if $(enter),setup/setup ndctl)
+
+emulated: module setup-ndctl
+	@$(enter) make -C /usr/src/kernel-build M=$(CURDIR)/tests/ndctl --no-print-directory \
+		ARCH=x86 CC=x86_64-linux-gnu-gcc-14 \
+		KBUILD_EXTRA_SYMBOLS=$(dir $(realpath build/images/ndctl.img))Module.symvers modules
+
 tools: setup
 	@[ -d build/tools/release ] || echo 'Building the host tools, once (about 90 s).'
 	@$(enter) cargo build --release --locked --offline --manifest-path tools/Cargo.toml
@@ -66,11 +80,17 @@ demo: module tools
 demo-errors: module tools
 	@$(enter) $(release)/pmem-demo --errors $(ERRORS) $(if $(SEED),--seed '$(SEED)')
 
-check: tools
+check: tools $(if $(TESTS),,setup-ndctl)
 	@set -f; $(enter) $(release)/pmem-check $(if $(DRIVER),--driver '$(DRIVER)') $$TESTS
 
 parity: tools
 	@set -f; $(enter) $(release)/pmem-check --parity $$TESTS
+
+suites: suite-ndctl
+
+suite-ndctl: tools setup-ndctl
+	@set -f; $(enter) $(release)/pmem-check --suite ndctl $(if $(DRIVER),--driver '$(DRIVER)') \
+		$(if $(RESUME),--resume) $$TESTS
 
 bench: module tools
 	@$(enter) $(release)/pmem-bench $(OPS)
@@ -86,10 +106,10 @@ fmt: setup
 
 clean:
 	rm -rf build abstractions/bindings_generated.rs
-	find . abstractions tests/provider -maxdepth 1 -type f \( -name '*.ko' -o -name '*.o' -o -name '*.mod' \
+	find . abstractions tests/provider tests/ndctl -maxdepth 1 -type f \( -name '*.ko' -o -name '*.o' -o -name '*.mod' \
 		-o -name '*.mod.c' -o -name '.*.cmd' -o -name '.*.d' -o -name Module.symvers -o -name modules.order \) -exec rm {} +
 
 distclean: clean
 	setup/remove
 
-.PHONY: help setup module provider tools demo demo-errors check parity bench vm lint fmt clean distclean
+.PHONY: help setup setup-ndctl module provider emulated tools demo demo-errors check parity suites suite-ndctl bench vm lint fmt clean distclean

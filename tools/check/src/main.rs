@@ -9,6 +9,7 @@ mod lint;
 mod parity;
 mod report;
 mod selftest;
+mod suite;
 mod tally;
 
 use anyhow::{Context, Result, bail};
@@ -22,6 +23,7 @@ use std::fs;
 use std::io::{Write, stderr};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
+use suite::Suite;
 use tally::{Tally, Test};
 
 /// The project's tests: format and lints, host tests, the module's build, and the selftests in
@@ -34,6 +36,10 @@ use tally::{Tally, Test};
 /// With --parity, selftests run under both drivers, and what each subtest showed is compared; the
 /// table is build/parity.md, and build/parity.json for programs; what was printed and logged, and
 /// junit.xml, are in build/parity/. Where TESTS are given, all of these are parity-partial.
+///
+/// With --suite, a suite that others have made runs under both drivers, or the one of --driver. What
+/// each test printed is in build/suites/SUITE/DRIVER/TEST/, the table of all suites is
+/// build/suites.md.
 #[derive(Parser)]
 #[command(name = "pmem-check", version, max_term_width = 120)]
 struct Arguments {
@@ -45,13 +51,22 @@ struct Arguments {
     #[arg(long, conflicts_with_all = ["tests", "list"])]
     lint: bool,
 
-    /// Test this driver: rust_pmem, or the stock nd_pmem, which tests the tests
-    #[arg(long, value_name = "DRIVER", default_value = "rust_pmem")]
-    driver: Driver,
+    /// Test this driver: rust_pmem (as if it were not given, but for --suite), or the stock nd_pmem,
+    /// which tests the tests
+    #[arg(long, value_name = "DRIVER")]
+    driver: Option<Driver>,
 
     /// Run the selftests under both drivers and compare them
     #[arg(long, conflicts_with_all = ["driver", "lint"])]
     parity: bool,
+
+    /// Run the tests of tests/SUITE/suite.toml
+    #[arg(long, value_name = "SUITE", conflicts_with_all = ["parity", "lint", "list"])]
+    suite: Option<String>,
+
+    /// Leave out what has been tested before, with the same module and the same guest
+    #[arg(long, requires = "suite")]
+    resume: bool,
 
     /// Print the selftests, what each tests and on which machine, and run nothing
     #[arg(long)]
@@ -79,12 +94,30 @@ struct Arguments {
 /// quick run under both drivers.
 const COMPARED: &str = "tests/parity";
 
+/// Suites of which some tests run when everything is run.
+const QUICK_SUITES: &[&str] = &["ndctl"];
+
 #[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum Driver {
     #[value(name = "rust_pmem")]
     Rust,
     #[value(name = "nd_pmem")]
     C,
+}
+
+impl Arguments {
+    fn driver(&self) -> Driver {
+        self.driver.unwrap_or(Driver::Rust)
+    }
+
+    /// Those that suites run under.
+    fn drivers(&self) -> &'static [&'static str] {
+        match self.driver {
+            None => &["nd_pmem", "rust_pmem"],
+            Some(Driver::C) => &["nd_pmem"],
+            Some(Driver::Rust) => &["rust_pmem"],
+        }
+    }
 }
 
 impl Driver {
@@ -110,6 +143,9 @@ fn main() -> ExitCode {
 fn work(arguments: &Arguments) -> Result<bool> {
     let top = top()?;
     let patterns = patterns(&arguments.tests)?;
+    if let Some(name) = &arguments.suite {
+        return suite(arguments, &top, name, &patterns);
+    }
     let known = selftest::find(&top, &arguments.selftests)?;
     let meant = |test: &&Selftest| {
         patterns.is_empty() || patterns.iter().any(|pattern| test.is_meant_by(pattern))
@@ -137,7 +173,7 @@ fn work(arguments: &Arguments) -> Result<bool> {
     });
     let logs = match arguments.parity {
         true => table.clone(),
-        false => top.join("build/check").join(arguments.driver.name()),
+        false => top.join("build/check").join(arguments.driver().name()),
     };
     fs::create_dir_all(&logs).with_context(|| logs.display().to_string())?;
     let mut tally = Tally::new();
@@ -155,7 +191,7 @@ fn work(arguments: &Arguments) -> Result<bool> {
     names(&patterns, &known, &mut tally);
     let some = !one.is_empty() || !both.is_empty();
     if some && built(arguments, &top, &mut tally, &logs)? {
-        alone(one, arguments.driver, &logs, &mut tally)?;
+        alone(one, arguments.driver(), &logs, &mut tally)?;
         if !both.is_empty() {
             tally.group("parity", "Both drivers, side by side");
             let parity = parity::run(both, differences, &logs, &mut tally)?;
@@ -163,6 +199,15 @@ fn work(arguments: &Arguments) -> Result<bool> {
                 report::write(&parity, &table)?;
                 tally.line(&format!("\n{}", report::summary(&parity)));
                 tally.line(&format!("\nall of it: {}.md", table.display()));
+            }
+        }
+    }
+    if everything {
+        for name in QUICK_SUITES {
+            let suite = Suite::load(&top, name)?;
+            if suite.build().test(&mut tally, &logs)? {
+                tally.group(name, &suite.about);
+                suite.test(&[], true, false, arguments.drivers(), &mut tally)?;
             }
         }
     }
@@ -187,7 +232,7 @@ fn divided(
     }
     let compared = |test: &Selftest| test.script.starts_with(COMPARED);
     let (mut both, one): (Vec<_>, Vec<_>) = tests.into_iter().partition(compared);
-    both.retain(|test| test.quick && arguments.driver == Driver::Rust);
+    both.retain(|test| test.quick && arguments.driver() == Driver::Rust);
     (one, both)
 }
 
@@ -208,6 +253,23 @@ fn alone(tests: Vec<Selftest>, driver: Driver, logs: &Path, tally: &mut Tally) -
         ));
     }
     Ok(())
+}
+
+/// Runs a suite.
+fn suite(arguments: &Arguments, top: &Path, name: &str, patterns: &[Pattern]) -> Result<bool> {
+    let suite = Suite::load(top, name)?;
+    let logs = top.join("build/suites").join(name);
+    fs::create_dir_all(&logs).with_context(|| logs.display().to_string())?;
+    let mut tally = Tally::new();
+
+    tally.group("build", "Build");
+    if suite.build().test(&mut tally, &logs)? {
+        tally.group(name, &suite.about);
+        let resume = arguments.resume;
+        suite.test(patterns, false, resume, arguments.drivers(), &mut tally)?;
+    }
+    tally.write_junit(&logs.join("junit.xml"))?;
+    Ok(tally.conclude())
 }
 
 /// Patterns that mean no test are failures.
@@ -242,7 +304,7 @@ fn built(arguments: &Arguments, top: &Path, tally: &mut Tally, logs: &Path) -> R
         }
         .test(tally, logs)?;
     }
-    if good && arguments.driver == Driver::Rust && !arguments.parity {
+    if good && arguments.driver() == Driver::Rust && !arguments.parity {
         let mut command = Command::new(top.join("tests/module.sh"));
         command.current_dir(top);
         lint::Step {
