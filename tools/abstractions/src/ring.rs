@@ -22,6 +22,24 @@ pub struct Want {
     pub polled: bool,
 }
 
+impl Want {
+    /// With buffers and file registered.
+    pub const fn registered(self) -> Self {
+        Self {
+            registered: true,
+            ..self
+        }
+    }
+
+    /// With ends that are polled for.
+    pub const fn polled(self) -> Self {
+        Self {
+            polled: true,
+            ..self
+        }
+    }
+}
+
 /// Requests of one size to one file, from and to buffers of its own.
 pub struct Ring {
     ring: IoUring,

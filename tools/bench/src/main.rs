@@ -2,6 +2,7 @@
 
 //! `pmem-bench`: how many instructions an operation takes, with rust_pmem and beside it with others.
 
+mod lines;
 mod plots;
 mod profile;
 mod report;
@@ -10,11 +11,12 @@ use anstream::{eprint, eprintln};
 use anyhow::{Context, Result, bail, ensure};
 use bench::Cell;
 use clap::Parser;
+use lines::{Figure, Lines};
 use profile::{Done, Profile, Symbols};
 use report::Report;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 use vm::{Ended, LogFile, Options, Vm, reports};
 
@@ -29,18 +31,23 @@ struct Arguments {
     #[arg(long, value_name = "DIR")]
     output: Option<PathBuf>,
 
+    /// Measure only what has a line in tools/bench/lines.toml; status 1 where a figure is above its
+    /// line by more than 1 %
+    #[arg(long)]
+    check: bool,
+
     /// The operations (otherwise all): read-4k, ext4-fault-2m, …
+    #[arg(conflicts_with = "check")]
     ops: Vec<String>,
 }
 
 /// What is measured, and on which disk.
-const DISKS: [(&str, &str); 6] = [
+const DISKS: [(&str, &str); 5] = [
     ("nd_pmem", "/dev/pmem0"),
     ("rust_pmem", "/dev/pmem1"),
     ("brd", "/dev/ram0"),
     ("null_blk", "/dev/nullb0"),
     ("null_blk-memory", "/dev/nullbm"),
-    ("virtio-blk", "/dev/vdb"),
 ];
 /// The file systems that are put on persistent memory, and how they are made and mounted: files
 /// aligned for mappings of 2 MiB.
@@ -54,8 +61,11 @@ const FILE_SYSTEMS: [(&str, &str); 2] = [
         "modprobe xfs && mkfs.xfs -q -f -K -d agcount=2,su=2m,sw=1",
     ),
 ];
-/// Operations of a virtio disk that say something: it waits for the host in all others.
-const VIRTIO: [&str; 3] = ["read-4k", "write-4k", "fsync"];
+/// A disk that waits for the host, for as long as that takes: its operations are only seen from outside,
+/// where instructions are counted and not time.
+const VIRTIO: (&str, &str) = (report::VIRTIO, "/dev/vdb");
+/// What is counted of it.
+const VIRTIO_OPS: [&str; 3] = ["read-4k", "write-4k", "fsync"];
 /// What is looked into, and how many times each of its samples does it.
 const PROFILED: [(&str, u32); 7] = [
     ("read-4k", 1),
@@ -66,17 +76,26 @@ const PROFILED: [(&str, u32); 7] = [
     ("write-1m-huge", 1),
     ("zeroout-1m", 1),
 ];
+/// Operations on a disk that is one of 64 which a driver has.
+const AMONG: [&str; 3] = ["read-4k", "write-4k", "fsync"];
+/// What their names begin with.
+const AMONG_PREFIX: &str = "among-64-";
 /// The plugin that counts, in the checkout.
 const COUNTER: &str = "build/tools/release/libpmem_counter.so";
-/// The machine. Nothing in it is where it is by chance.
+/// The machine. Nothing in it is where it is by chance, and locked instructions stay so, though there
+/// is one processor.
 const MACHINE: &str = "--bare --icount --cpus 1 --memory 2G --e820 320M@512M --e820 320M@832M \
-    --append 'nokaslr randomize_kstack_offset=off norandmaps'";
+    --append 'nokaslr randomize_kstack_offset=off norandmaps noreplace-smp'";
+/// Where its other 63 ranges of persistent memory begin; each is so many MiB.
+const SMALL: u32 = 1152;
+const SMALL_SIZE: u32 = 2;
 /// No command takes so long.
 const LIMIT: Duration = Duration::from_secs(300);
 
 fn main() -> ExitCode {
     match run(&Arguments::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
         Err(error) => {
             eprintln!("pmem-bench: {error:#}");
             ExitCode::FAILURE
@@ -84,7 +103,8 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(arguments: &Arguments) -> Result<()> {
+/// Whether all that is checked is as it should be.
+fn run(arguments: &Arguments) -> Result<bool> {
     let here = std::env::current_dir()?;
     let top = here
         .ancestors()
@@ -96,21 +116,35 @@ fn run(arguments: &Arguments) -> Result<()> {
     };
     fs::create_dir_all(&output).with_context(|| output.display().to_string())?;
     let log = LogFile::in_folder(&output)?;
+    let lines = Lines::load()?;
+    let wanted = Wanted {
+        ops: match arguments.check {
+            true => lines.ops(),
+            false => arguments.ops.clone(),
+        },
+        compared: arguments.check,
+    };
 
     let folder = tempfile::tempdir()?;
     let disk = folder.path().join("disk.img");
     File::create(&disk)?.set_len(64 << 20)?;
+    let small = (0..63).map(|index| SMALL + index * SMALL_SIZE);
+    let small: Vec<String> = small
+        .map(|start| format!("--e820 {SMALL_SIZE}M@{start}M"))
+        .collect();
     let machine = format!(
-        "{MACHINE} --qemu '-drive if=none,id=disk,format=raw,file={} -device virtio-blk-pci,drive=disk'",
+        "{MACHINE} {} --qemu '-drive if=none,id=disk,format=raw,file={} -device virtio-blk-pci,drive=disk'",
+        small.join(" "),
         disk.display()
     );
     let options = Options::from_words(&machine)?;
     let start = Instant::now();
-    let mut guest = Guest::boot(&options, folder.path(), log.path(), &arguments.ops)?;
+    let mut guest = Guest::boot(&options, folder.path(), log.path(), &wanted)?;
     guest.disks()?;
     guest.files()?;
+    guest.among()?;
     guest.healthy()?;
-    for op in &arguments.ops {
+    for op in &wanted.ops {
         let known = guest.cells.iter().any(|cell| cell.op == *op);
         ensure!(known, "there is no operation \"{op}\"");
     }
@@ -124,16 +158,19 @@ fn run(arguments: &Arguments) -> Result<()> {
         top.join(COUNTER).display(),
         counts.display()
     ))?;
-    let mut guest = Guest::boot(&options, folder.path(), log.path(), &arguments.ops)?;
+    let mut guest = Guest::boot(&options, folder.path(), log.path(), &wanted)?;
     let profiles = guest.profiles(&counts)?;
     guest.healthy()?;
     drop(guest);
 
-    let report = Report {
+    let mut report = Report {
         kernel,
         cells,
         profiles,
+        figures: Vec::new(),
+        text: text_of(&top.join("rust_pmem.ko"))?,
     };
+    report.figures = lines.figures(&report);
     fs::write(
         output.join("bench.json"),
         serde_json::to_string_pretty(&report)?,
@@ -147,7 +184,39 @@ fn run(arguments: &Arguments) -> Result<()> {
         start.elapsed().as_secs_f64(),
         output.display()
     );
-    Ok(())
+    let bad: Vec<&Figure> = report.figures.iter().filter(|it| !it.holds()).collect();
+    if arguments.check {
+        for figure in &bad {
+            let number = |value| figure.number(value);
+            let value = figure.value.map_or("not measured".to_owned(), number);
+            eprintln!(
+                "error: {}: {value}, line {}",
+                figure.name(),
+                number(figure.line)
+            );
+        }
+    }
+    Ok(!arguments.check || bad.is_empty())
+}
+
+/// Bytes of a module's text, as size(1) counts.
+fn text_of(module: &Path) -> Result<u64> {
+    let output = Command::new("size").arg(module).output().context("size")?;
+    let said = String::from_utf8_lossy(&output.stdout);
+    let number = said
+        .lines()
+        .nth(1)
+        .and_then(|line| line.split_whitespace().next());
+    let number = number.with_context(|| format!("{}: no size", module.display()))?;
+    Ok(number.parse()?)
+}
+
+/// What is to be measured.
+struct Wanted {
+    /// The operations; all if there are none.
+    ops: Vec<String>,
+    /// Only the two drivers that are compared.
+    compared: bool,
 }
 
 struct Guest<'a> {
@@ -155,17 +224,17 @@ struct Guest<'a> {
     /// Bytes of the kernel's log before this machine took commands.
     healthy_from: u64,
     cells: Vec<Cell>,
-    ops: &'a [String],
+    wanted: &'a Wanted,
 }
 
 impl<'a> Guest<'a> {
-    fn boot(options: &Options, folder: &Path, log: &Path, ops: &'a [String]) -> Result<Self> {
+    fn boot(options: &Options, folder: &Path, log: &Path, wanted: &'a Wanted) -> Result<Self> {
         let vm = Vm::boot(options, folder, log, &mut |text| eprintln!("{text}"))?;
         let mut guest = Self {
             healthy_from: vm.serial().len(),
             vm,
             cells: Vec::new(),
-            ops,
+            wanted,
         };
         guest.prepare()?;
         Ok(guest)
@@ -181,19 +250,26 @@ impl<'a> Guest<'a> {
 
     /// Where the instructions of some operations go, as the counter sees it from outside.
     fn profiles(&mut self, counts: &Path) -> Result<Vec<Profile>> {
-        let wanted =
-            |(op, _): &(&str, u32)| self.ops.is_empty() || self.ops.iter().any(|name| name == op);
-        let ops: Vec<(&str, u32)> = PROFILED.into_iter().filter(wanted).collect();
+        let compared = PROFILED
+            .iter()
+            .flat_map(|&(op, each)| DISKS[..2].iter().map(move |disk| (op, each, *disk)));
+        let virtio = VIRTIO_OPS.map(|op| (op, 1, VIRTIO));
+        let wanted = |op: &str, target| {
+            (self.wanted.ops.is_empty() || self.wanted.ops.iter().any(|name| name == op))
+                && !(self.wanted.compared && target == VIRTIO.0)
+        };
+        let ops: Vec<_> = compared
+            .chain(virtio)
+            .filter(|&(op, _, (target, _))| wanted(op, target))
+            .collect();
         let mut done = Vec::new();
-        for (op, each) in ops {
-            for (target, disk) in &DISKS[..2] {
-                self.run(&format!("pmem-meter --target {target} {disk} {op}"))?;
-                done.push(Done {
-                    op: op.to_owned(),
-                    target: (*target).to_owned(),
-                    each,
-                });
-            }
+        for (op, each, (target, disk)) in ops {
+            self.run(&format!("pmem-meter --target {target} {disk} {op}"))?;
+            done.push(Done {
+                op: op.to_owned(),
+                target: target.to_owned(),
+                each,
+            });
         }
         if done.is_empty() {
             return Ok(Vec::new());
@@ -221,8 +297,9 @@ impl<'a> Guest<'a> {
         self.run("mkdir -p /run/pmem && cp /rust_pmem/build/tools/release/pmem-meter /run/pmem/")?;
         self.run(
             "set -e; nd=/sys/bus/nd; modprobe -a nd_e820 nd_btt; modprobe nd_pmem; cat $nd/devices/ndbus*/wait_probe
-             echo namespace1.0 >$nd/drivers/nd_pmem/unbind
+             for n in $(seq 64); do echo namespace$n.0 >$nd/drivers/nd_pmem/unbind; done
              insmod /rust_pmem/rust_pmem.ko; cat $nd/devices/ndbus*/wait_probe
+             for n in $(seq 2 64); do echo namespace$n.0 >$nd/drivers/rust_pmem/unbind; done
              [ \"$(basename $(readlink /sys/block/pmem0/device/driver))\" = nd_pmem ]
              [ \"$(basename $(readlink /sys/block/pmem1/device/driver))\" = rust_pmem ]",
         )?;
@@ -238,12 +315,9 @@ impl<'a> Guest<'a> {
     }
 
     fn disks(&mut self) -> Result<()> {
-        for (target, disk) in DISKS {
-            let all: Vec<String> = match target {
-                "virtio-blk" => VIRTIO.map(str::to_owned).into(),
-                _ => Vec::new(),
-            };
-            self.measure(target, "", disk, &all)?;
+        let targets = if self.wanted.compared { 2 } else { DISKS.len() };
+        for (target, disk) in &DISKS[..targets] {
+            self.measure(target, "", disk, &self.wanted.ops)?;
         }
         Ok(())
     }
@@ -251,34 +325,41 @@ impl<'a> Guest<'a> {
     fn files(&mut self) -> Result<()> {
         for (system, make) in FILE_SYSTEMS {
             let prefix = format!("{system}-");
-            if !self.ops.is_empty() && !self.ops.iter().any(|op| op.starts_with(&prefix)) {
+            if !self.wanted.ops.is_empty()
+                && !self.wanted.ops.iter().any(|op| op.starts_with(&prefix))
+            {
                 continue;
             }
             for (target, disk) in &DISKS[..2] {
                 self.run(&format!(
                     "mkdir -p /mnt/bench && {{ {make} {disk}; }} && mount -o dax=always,noatime {disk} /mnt/bench"
                 ))?;
-                self.measure(target, &prefix, "/mnt/bench", &[])?;
+                self.measure(target, &prefix, "/mnt/bench", &self.wanted.ops)?;
                 self.run("umount /mnt/bench")?;
             }
         }
         Ok(())
     }
 
-    /// Has the operations that are wanted measured, of `all` that there are.
-    fn measure(&mut self, target: &str, prefix: &str, path: &str, all: &[String]) -> Result<()> {
-        let ops: Vec<&str> = match (self.ops.is_empty(), all.is_empty()) {
-            (true, _) => all.iter().map(String::as_str).collect(),
-            (false, true) => self.ops.iter().map(String::as_str).collect(),
-            (false, false) => {
-                let wanted = self.ops.iter().filter(|op| all.contains(op));
-                let wanted: Vec<_> = wanted.map(String::as_str).collect();
-                if wanted.is_empty() {
-                    return Ok(());
-                }
-                wanted
-            }
-        };
+    /// The operations on a disk of ours that is one of 64.
+    fn among(&mut self) -> Result<()> {
+        let mut ops = AMONG.map(|op| format!("{AMONG_PREFIX}{op}")).to_vec();
+        if !self.wanted.ops.is_empty() {
+            ops.retain(|op| self.wanted.ops.contains(op));
+        }
+        if ops.is_empty() {
+            return Ok(());
+        }
+        self.run(
+            "set -e; cd /sys/bus/nd; for n in $(seq 2 64); do echo namespace$n.0 >drivers/rust_pmem/bind; done
+             cat devices/ndbus*/wait_probe; [ $(ls -d /sys/block/pmem* | wc -l) = 65 ]",
+        )?;
+        let (target, disk) = DISKS[1];
+        self.measure(target, AMONG_PREFIX, disk, &ops)
+    }
+
+    /// Has these operations measured; all that there are if there are none.
+    fn measure(&mut self, target: &str, prefix: &str, path: &str, ops: &[String]) -> Result<()> {
         let start = Instant::now();
         eprint!("{target} {prefix}");
         let said = self.run(&format!(

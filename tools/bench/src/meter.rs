@@ -5,7 +5,7 @@
 mod ops;
 
 use abstractions::ticks;
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use bench::{Cell, Outcome, Ticks};
 use clap::Parser;
 use ops::Op;
@@ -120,8 +120,9 @@ fn reason(error: &anyhow::Error) -> Result<String> {
                 .find_map(|cause| cause.downcast_ref::<Errno>());
             errno.map(|errno| errno.raw_os_error())
         });
-    if errno == Some(Errno::OPNOTSUPP.raw_os_error()) {
-        return Ok("not supported".into());
+    match errno.map(Errno::from_raw_os_error) {
+        Some(Errno::OPNOTSUPP) => Ok("not supported".into()),
+        Some(Errno::NOSPC) => Ok("no room".into()),
+        _ => bail!("{error:#}"),
     }
-    anyhow::bail!("{error:#}")
 }

@@ -14,7 +14,7 @@ use rustix::io::{ReadWriteFlags, preadv2, pwritev2};
 use std::fs::{self, File, OpenOptions};
 use std::io::{IoSlice, IoSliceMut};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use units::PAGE;
 
 const K: usize = 1 << 10;
@@ -50,8 +50,9 @@ pub trait Work {
 
 /// Disks are used up to here.
 const AREA: usize = 32 * M;
-/// Where the bad block is that nothing touches.
-const BAD_SECTOR: u64 = (48 * M / 512) as u64;
+/// From here on are bad blocks, which nothing touches, so far apart.
+const BAD: u64 = 48 * M as u64;
+const APART: u64 = 16 * K as u64;
 
 /// The operations on a disk.
 pub const DISK: &[Op] = &[
@@ -59,16 +60,28 @@ pub const DISK: &[Op] = &[
     direct("read-4k", 400, |path| Direct::new(path, 4 * K, READ)),
     direct("read-64k", 200, |path| Direct::new(path, 64 * K, READ)),
     direct("read-1m", 32, |path| Direct::new(path, M, READ)),
+    direct("read-512-huge", 400, |path| {
+        Direct::new(path, 512, READ.huge())
+    }),
     direct("read-4k-huge", 400, |path| {
         Direct::new(path, 4 * K, READ.huge())
+    }),
+    direct("read-64k-huge", 200, |path| {
+        Direct::new(path, 64 * K, READ.huge())
     }),
     direct("read-1m-huge", 32, |path| Direct::new(path, M, READ.huge())),
     direct("write-512", 400, |path| Direct::new(path, 512, WRITE)),
     direct("write-4k", 400, |path| Direct::new(path, 4 * K, WRITE)),
     direct("write-64k", 200, |path| Direct::new(path, 64 * K, WRITE)),
     direct("write-1m", 32, |path| Direct::new(path, M, WRITE)),
+    direct("write-512-huge", 400, |path| {
+        Direct::new(path, 512, WRITE.huge())
+    }),
     direct("write-4k-huge", 400, |path| {
         Direct::new(path, 4 * K, WRITE.huge())
+    }),
+    direct("write-64k-huge", 200, |path| {
+        Direct::new(path, 64 * K, WRITE.huge())
     }),
     direct("write-1m-huge", 32, |path| {
         Direct::new(path, M, WRITE.huge())
@@ -92,14 +105,56 @@ pub const DISK: &[Op] = &[
         each: 1,
         prepare: |path| Ok(Box::new(Zeroes::new(path)?)),
     },
-    direct("read-1m-one-bad", 32, |path| {
-        Direct::new(path, M, READ.beside_bad())
+    direct("read-4k-1-bad", 400, |path| {
+        Direct::new(path, 4 * K, READ.beside(1))
     }),
-    direct("write-1m-one-bad", 32, |path| {
-        Direct::new(path, M, WRITE.beside_bad())
+    direct("read-4k-16-bad", 400, |path| {
+        Direct::new(path, 4 * K, READ.beside(16))
+    }),
+    direct("read-4k-1024-bad", 400, |path| {
+        Direct::new(path, 4 * K, READ.beside(1024))
+    }),
+    direct("write-4k-1-bad", 400, |path| {
+        Direct::new(path, 4 * K, WRITE.beside(1))
+    }),
+    direct("write-4k-16-bad", 400, |path| {
+        Direct::new(path, 4 * K, WRITE.beside(16))
+    }),
+    direct("write-4k-1024-bad", 400, |path| {
+        Direct::new(path, 4 * K, WRITE.beside(1024))
+    }),
+    direct("read-1m-1-bad", 32, |path| {
+        Direct::new(path, M, READ.beside(1))
+    }),
+    direct("read-1m-16-bad", 32, |path| {
+        Direct::new(path, M, READ.beside(16))
+    }),
+    direct("read-1m-1024-bad", 32, |path| {
+        Direct::new(path, M, READ.beside(1024))
+    }),
+    direct("write-1m-1-bad", 32, |path| {
+        Direct::new(path, M, WRITE.beside(1))
+    }),
+    direct("write-1m-16-bad", 32, |path| {
+        Direct::new(path, M, WRITE.beside(16))
+    }),
+    direct("write-1m-1024-bad", 32, |path| {
+        Direct::new(path, M, WRITE.beside(1024))
     }),
     uring("uring-read-4k", 1, |path| Uring::new(path, false, PLAIN)),
     uring("uring-write-4k", 1, |path| Uring::new(path, true, PLAIN)),
+    uring("uring-read-4k-registered", 1, |path| {
+        Uring::new(path, false, PLAIN.registered())
+    }),
+    uring("uring-write-4k-registered", 1, |path| {
+        Uring::new(path, true, PLAIN.registered())
+    }),
+    uring("uring-read-4k-polled", 1, |path| {
+        Uring::new(path, false, PLAIN.polled())
+    }),
+    uring("uring-write-4k-polled", 1, |path| {
+        Uring::new(path, true, PLAIN.polled())
+    }),
     uring("uring-read-4k-x32", 32, |path| {
         Uring::new(path, false, DEEP)
     }),
@@ -107,13 +162,16 @@ pub const DISK: &[Op] = &[
         Uring::new(path, true, DEEP)
     }),
     uring("uring-read-4k-x32-registered", 32, |path| {
-        Uring::new(path, false, REGISTERED)
+        Uring::new(path, false, DEEP.registered())
     }),
     uring("uring-write-4k-x32-registered", 32, |path| {
-        Uring::new(path, true, REGISTERED)
+        Uring::new(path, true, DEEP.registered())
     }),
-    uring("uring-read-4k-polled", 1, |path| {
-        Uring::new(path, false, POLLED)
+    uring("uring-read-4k-x32-polled", 32, |path| {
+        Uring::new(path, false, DEEP.polled())
+    }),
+    uring("uring-write-4k-x32-polled", 32, |path| {
+        Uring::new(path, true, DEEP.polled())
     }),
 ];
 
@@ -168,7 +226,7 @@ struct How {
     cached: bool,
     huge: bool,
     sync: bool,
-    bad: bool,
+    bad: u64,
     flags: ReadWriteFlags,
 }
 
@@ -177,7 +235,7 @@ const READ: How = How {
     cached: false,
     huge: false,
     sync: false,
-    bad: false,
+    bad: 0,
     flags: ReadWriteFlags::empty(),
 };
 const WRITE: How = How {
@@ -187,7 +245,7 @@ const WRITE: How = How {
 
 impl How {
     /// From a huge page.
-    fn huge(self) -> Self {
+    const fn huge(self) -> Self {
         Self { huge: true, ..self }
     }
 
@@ -196,9 +254,9 @@ impl How {
         Self { sync: true, ..self }
     }
 
-    /// While a bad block is listed elsewhere.
-    fn beside_bad(self) -> Self {
-        Self { bad: true, ..self }
+    /// While so many bad blocks are listed elsewhere.
+    const fn beside(self, bad: u64) -> Self {
+        Self { bad, ..self }
     }
 
     /// Without O_DIRECT.
@@ -220,7 +278,7 @@ struct Direct {
     buffer: Pages,
     length: usize,
     how: How,
-    bad: Option<BadBlock>,
+    bad: Option<BadBlocks>,
 }
 
 impl Direct {
@@ -239,7 +297,9 @@ impl Direct {
             buffer: Pages::new(length.max(PAGE as usize), how.huge)?,
             length,
             how,
-            bad: how.bad.then(|| BadBlock::list(path)).transpose()?,
+            bad: (how.bad > 0)
+                .then(|| BadBlocks::list(path, how.bad))
+                .transpose()?,
         }))
     }
 }
@@ -272,34 +332,61 @@ impl Work for Direct {
     }
 
     fn after(&mut self) -> Result<()> {
-        self.bad
-            .as_ref()
-            .map_or(Ok(()), |bad| bad.unlist(&self.file))
+        self.bad.as_ref().map_or(Ok(()), BadBlocks::unlist)
     }
 }
 
-/// A bad block that the list has, at a place that nothing else touches.
-struct BadBlock;
+/// Bad blocks that a disk's list has, at places that nothing else touches.
+struct BadBlocks {
+    path: PathBuf,
+    count: u64,
+}
 
-impl BadBlock {
-    fn list(path: &Path) -> Result<Self> {
+impl BadBlocks {
+    fn list(path: &Path, count: u64) -> Result<Self> {
+        let bad = Self {
+            path: path.to_owned(),
+            count,
+        };
         let name = path.file_name().context("a disk's name")?;
-        let list = Path::new("/sys/block").join(name).join("badblocks");
+        let disk = Path::new("/sys/block").join(name);
         // Only persistent memory has a list that others may write to.
-        if !list.exists() || !name.to_string_lossy().starts_with("pmem") {
+        if !disk.join("badblocks").exists() || !name.to_string_lossy().starts_with("pmem") {
             return Err(std::io::Error::from(rustix::io::Errno::OPNOTSUPP).into());
         }
-        fs::write(&list, format!("{BAD_SECTOR} 8"))?;
-        let text = fs::read_to_string(&list)?;
-        ensure!(!text.is_empty(), "{} stays empty", list.display());
-        Ok(Self)
+        let exact = disk.join("device/errors/list");
+        for index in 0..count {
+            let start = BAD + index * APART;
+            let listed = match exact.exists() {
+                true => fs::write(&exact, format!("add {start} {PAGE}")),
+                false => fs::write(
+                    disk.join("badblocks"),
+                    format!("{} {}", start / 512, PAGE / 512),
+                ),
+            };
+            if let Err(error) = listed {
+                bad.unlist()?;
+                return Err(error.into());
+            }
+        }
+        let text = fs::read_to_string(disk.join("badblocks"))?;
+        ensure!(
+            !text.is_empty(),
+            "the list of {} stays empty",
+            path.display()
+        );
+        Ok(bad)
     }
 
-    /// A write takes it off.
-    fn unlist(&self, file: &File) -> Result<()> {
-        let mut page = Pages::new(PAGE as usize, false)?;
-        file.write_all_at(page.bytes(PAGE as usize), BAD_SECTOR * 512)
-            .context("the bad block does not heal")
+    /// Zeroing takes them off, and what is listed with them when they are many.
+    fn unlist(&self) -> Result<()> {
+        let file = OpenOptions::new().write(true).open(&self.path)?;
+        let end = BAD + self.count * APART;
+        for start in (BAD..end).step_by(M) {
+            block::zero_out(&file, start, (end - start).min(M as u64))
+                .context("a bad block does not heal")?;
+        }
+        Ok(())
     }
 }
 
@@ -326,15 +413,6 @@ const PLAIN: ring::Want = ring::Want {
     polled: false,
 };
 const DEEP: ring::Want = ring::Want { depth: 32, ..PLAIN };
-const REGISTERED: ring::Want = ring::Want {
-    registered: true,
-    ..DEEP
-};
-const POLLED: ring::Want = ring::Want {
-    polled: true,
-    ..PLAIN
-};
-
 /// Requests by io_uring.
 struct Uring {
     ring: Ring,
@@ -454,7 +532,7 @@ impl Work for Faults {
 }
 
 /// A file of so many bytes, all of them written.
-fn file(folder: &Path, length: usize) -> Result<std::path::PathBuf> {
+fn file(folder: &Path, length: usize) -> Result<PathBuf> {
     let path = folder.join(format!("file-{}m", length / M));
     let file = OpenOptions::new()
         .write(true)

@@ -3,7 +3,7 @@
 //! What was measured, to look at.
 
 use crate::profile::{Part, Profile};
-use crate::report::{OURS, Report, THEIRS, reach};
+use crate::report::{OURS, Report, THEIRS, VIRTIO};
 use anyhow::{Result, anyhow};
 use epaint_default_fonts::UBUNTU_LIGHT;
 use plotters::coord::Shift;
@@ -81,6 +81,7 @@ pub fn write(report: &Report, folder: &Path) -> Result<Vec<String>> {
         .profiles
         .iter()
         .filter(|profile| ["read-4k", "write-4k"].contains(&profile.op.as_str()))
+        .filter(|profile| profile.target != VIRTIO)
         .collect();
     if !shown.is_empty() {
         let size = (WIDTH, 110 + 44 * shown.len() as u32);
@@ -93,14 +94,16 @@ pub fn write(report: &Report, folder: &Path) -> Result<Vec<String>> {
 }
 
 impl Report {
-    /// Each operation, and ours by theirs.
-    fn ratios(&self) -> Vec<(String, f64)> {
-        let ratio = |op: String| Some((op.clone(), self.ratio(&op)?));
-        self.ops()
-            .into_iter()
-            .map(str::to_owned)
-            .filter_map(ratio)
-            .collect()
+    /// Each operation.
+    fn ratios(&self) -> Vec<Bar> {
+        let bar = |op: &str| {
+            Some(Bar {
+                op: op.to_owned(),
+                ratio: self.ratio(op)?,
+                aim: self.line(op).map(|figure| figure.aim),
+            })
+        };
+        self.ops().into_iter().filter_map(bar).collect()
     }
 
     /// For each target the instructions for each size of which there are any.
@@ -126,6 +129,13 @@ impl Report {
     }
 }
 
+/// Ours by theirs, and what that is to be.
+struct Bar {
+    op: String,
+    ratio: f64,
+    aim: Option<f64>,
+}
+
 /// Instructions by size, for a target.
 struct Line {
     target: &'static str,
@@ -149,13 +159,10 @@ const ROW: i32 = 22;
 const LEFT: i32 = 270;
 const ONE: f64 = 560.0;
 
-fn draw_ratios<B: DrawingBackend>(
-    area: &DrawingArea<B, Shift>,
-    ratios: &[(String, f64)],
-) -> Result<()> {
+fn draw_ratios<B: DrawingBackend>(area: &DrawingArea<B, Shift>, ratios: &[Bar]) -> Result<()> {
     area.fill(&WHITE).map_err(told)?;
     area.draw(&Text::new(
-        format!("Instructions with {OURS}, as a part of those with {THEIRS} (mark: to be reached)"),
+        format!("Instructions with {OURS}, as a part of those with {THEIRS} (mark: the aim)"),
         (20, 26),
         (FONT, 19).into_text_style(area),
     ))
@@ -173,7 +180,7 @@ fn draw_ratios<B: DrawingBackend>(
         ))
         .map_err(told)?;
     }
-    for (index, (op, ratio)) in ratios.iter().enumerate() {
+    for (index, Bar { op, ratio, aim }) in ratios.iter().enumerate() {
         let middle = 60 + ROW * index as i32 + ROW / 2;
         let end = LEFT + (ONE * ratio.min(1.2)) as i32;
         let colour = match ratio {
@@ -184,8 +191,8 @@ fn draw_ratios<B: DrawingBackend>(
         let bar = [(LEFT, middle - 7), (end, middle + 7)];
         area.draw(&Rectangle::new(bar, colour.filled()))
             .map_err(told)?;
-        if let Some(most) = reach(op) {
-            let x = LEFT + (ONE * most) as i32;
+        if let Some(aim) = aim {
+            let x = LEFT + (ONE * aim) as i32;
             area.draw(&PathElement::new(
                 [(x, middle - 10), (x, middle + 10)],
                 BLACK.stroke_width(2),
@@ -223,10 +230,9 @@ fn draw_parts<B: DrawingBackend>(
 ) -> Result<()> {
     const BAR: i32 = 28;
     const LENGTH: f64 = 660.0;
-    let sum = |profile: &Profile| profile.parts.values().sum::<f64>();
     let most = profiles
         .iter()
-        .map(|profile| sum(profile))
+        .map(|profile| profile.total())
         .fold(1.0, f64::max);
     area.fill(&WHITE).map_err(told)?;
     area.draw(&Text::new(
@@ -271,7 +277,7 @@ fn draw_parts<B: DrawingBackend>(
         area.draw(&Text::new(
             format!(
                 "{:.0}; driver {:.0}",
-                sum(profile),
+                profile.total(),
                 profile.parts.get(&Part::Driver).copied().unwrap_or(0.0)
             ),
             (from as i32 + 10, middle),
@@ -370,12 +376,15 @@ mod tests {
             op: "read-4k".to_owned(),
             target: OURS.to_owned(),
             parts: [(Part::Copy, 4106.0), (Part::Driver, 155.0)].into(),
+            locked: [(Part::Block, 4.0)].into(),
             functions: Vec::new(),
         }];
         let report = Report {
             kernel,
             cells,
             profiles,
+            figures: Vec::new(),
+            text: 0,
         };
         let folder = tempfile::tempdir().unwrap();
         let names = write(&report, folder.path()).unwrap();

@@ -2,7 +2,7 @@
 
 //! Where the instructions of an operation go.
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -15,8 +15,17 @@ pub struct Profile {
     pub target: String,
     /// Instructions for each time it was done, by what they are for.
     pub parts: BTreeMap<Part, f64>,
-    /// The same by function, the greatest first.
+    /// Those of them that are locked: they keep other processors from the memory meanwhile.
+    pub locked: BTreeMap<Part, f64>,
+    /// All by function, the greatest first.
     pub functions: Vec<(String, f64)>,
+}
+
+impl Profile {
+    /// All of them.
+    pub fn total(&self) -> f64 {
+        self.parts.values().sum()
+    }
 }
 
 /// What instructions are for.
@@ -180,11 +189,16 @@ pub fn read(text: &str, done: &[Done], symbols: &Symbols) -> Result<Vec<Profile>
             ensure!(windows > 0, "{op} was never done");
             let times = windows as f64 * f64::from(*each);
             let mut parts = BTreeMap::new();
+            let mut locked = BTreeMap::new();
             let mut functions = BTreeMap::new();
             for line in lines {
-                let (address, count) = line.split_once(' ').context("a block of instructions")?;
+                let words: Vec<&str> = line.split(' ').collect();
+                let [address, count, with_lock] = words[..] else {
+                    bail!("a block of instructions: \"{line}\"");
+                };
                 let address = u64::from_str_radix(address, 16)?;
                 let count = count.parse::<u64>()? as f64 / times;
+                let with_lock = with_lock.parse::<u64>()? as f64 / times;
                 let (part, name) = match symbols.find(address).filter(|_| address >> 63 == 1) {
                     None => (Part::Program, "(program)".to_owned()),
                     Some((name, "")) => (Part::of(name, ""), name.to_owned()),
@@ -194,15 +208,22 @@ pub fn read(text: &str, done: &[Done], symbols: &Symbols) -> Result<Vec<Profile>
                     }
                 };
                 *parts.entry(part).or_insert(0.0) += count;
+                *locked.entry(part).or_insert(0.0) += with_lock;
                 *functions.entry(name).or_insert(0.0) += count;
             }
             let mut functions: Vec<(String, f64)> = functions.into_iter().collect();
             functions.retain(|(_, count)| *count >= 0.5);
             functions.sort_by(|one, other| other.1.total_cmp(&one.1));
+            // The kernel takes the prefix off where it finds one processor, unless told not to.
+            ensure!(
+                locked.values().sum::<f64>() > 0.0,
+                "{op} has no locked instruction at all, on a disk of {target}"
+            );
             Ok(Profile {
                 op: op.clone(),
                 target: target.clone(),
                 parts,
+                locked,
                 functions,
             })
         })
@@ -220,8 +241,8 @@ mod tests {
              ffffffffc0000000 pmem_submit_bio\t[nd_pmem]\nffffffff81000200 ksys_write\n",
         )
         .unwrap();
-        let text = "section 5\n55550000 20\nffffffff81000010 100\nffffffff81000110 5120\nffffffff81000200 10\n\
-                    ffffffffc0000040 1800\n";
+        let text = "section 5\n55550000 20 0\nffffffff81000010 100 10\nffffffff81000110 5120 0\n\
+                    ffffffff81000200 10 0\nffffffffc0000040 1800 20\n";
         let done = [Done {
             op: "write-4k".to_owned(),
             target: "nd_pmem".to_owned(),
@@ -243,6 +264,22 @@ mod tests {
                 .eq(wanted)
         );
         assert_eq!(profiles[0].functions[1].0, "pmem_submit_bio [nd_pmem]");
+        let locked = |part: Part| profiles[0].locked[&part];
+        assert_eq!(
+            (
+                locked(Part::Block),
+                locked(Part::Driver),
+                locked(Part::Copy)
+            ),
+            (1.0, 2.0, 0.0)
+        );
+        read(
+            &text.replace("100 10", "100 0").replace("1800 20", "1800 0"),
+            &done,
+            &symbols,
+        )
+        .err()
+        .unwrap();
         read(text, &[], &symbols).err().unwrap();
         read("section 0\n", &done, &symbols).err().unwrap();
         Symbols::new("0000000000000000 hidden\n").err().unwrap();

@@ -2,12 +2,14 @@
 
 //! What was measured, for programs and for people.
 
+use crate::lines::Figure;
 use crate::profile::{Part, Profile};
 use anstream::println;
 use bench::{Cell, Outcome};
 use comfy_table::presets::{ASCII_MARKDOWN, UTF8_BORDERS_ONLY};
 use comfy_table::{CellAlignment, Table};
 use serde::Serialize;
+use std::collections::BTreeMap;
 
 /// All that was measured.
 #[derive(Debug, Serialize)]
@@ -18,6 +20,10 @@ pub struct Report {
     pub cells: Vec<Cell>,
     /// Where the instructions of some operations go.
     pub profiles: Vec<Profile>,
+    /// What is held against a line.
+    pub figures: Vec<Figure>,
+    /// Bytes of the module's text.
+    pub text: u64,
 }
 
 /// The driver of this project.
@@ -25,46 +31,12 @@ pub const OURS: &str = "rust_pmem";
 /// What it is held against.
 pub const THEIRS: &str = "nd_pmem";
 /// What stands beside them, for scale.
-const OTHERS: [&str; 4] = ["brd", "null_blk", "null_blk-memory", "virtio-blk"];
+const OTHERS: [&str; 3] = ["brd", "null_blk", "null_blk-memory"];
+/// The same, known by its profiles alone.
+pub const VIRTIO: &str = "virtio-blk";
 
 /// Functions of each profile that are listed.
 const FUNCTIONS: usize = 40;
-
-/// The ratio that is to be reached at most.
-const REACH: &[(&str, f64)] = &[
-    ("read-4k", 0.99),
-    ("write-4k", 0.98),
-    ("read-64k", 0.99),
-    ("write-64k", 0.97),
-    ("read-1m-huge", 0.98),
-    ("write-1m-huge", 0.94),
-    ("uring-read-4k", 0.47),
-    ("uring-write-4k", 0.40),
-    ("uring-read-4k-x32", 0.82),
-    ("uring-write-4k-x32", 0.78),
-    ("uring-read-4k-x32-registered", 0.78),
-    ("uring-write-4k-x32-registered", 0.73),
-    ("zeroout-1m", 0.31),
-    ("fsync", 1.0),
-    ("dsync-write-4k", 1.0),
-    ("ext4-read-4k", 1.0),
-    ("ext4-write-4k", 1.0),
-    ("ext4-fault-4k", 1.0),
-    ("ext4-fault-2m", 1.0),
-    ("xfs-read-4k", 1.0),
-    ("xfs-write-4k", 1.0),
-    ("xfs-fault-4k", 1.0),
-    ("xfs-fault-2m", 1.0),
-];
-
-/// An instruction count does not wobble by more than this.
-const WOBBLE: f64 = 0.01;
-
-/// The ratio that an operation is to reach, if there is one.
-pub fn reach(op: &str) -> Option<f64> {
-    let (_, most) = REACH.iter().find(|(name, _)| *name == op)?;
-    Some(*most)
-}
 
 impl Report {
     /// The median, where there is something to measure.
@@ -73,6 +45,18 @@ impl Report {
             Outcome::Measured(ticks) => Some(ticks.median),
             Outcome::Refused { .. } => None,
         }
+    }
+
+    /// Where the instructions of an operation go.
+    pub fn profile(&self, op: &str, target: &str) -> Option<&Profile> {
+        let meant = |profile: &&Profile| profile.op == op && profile.target == target;
+        self.profiles.iter().find(meant)
+    }
+
+    /// The line of the ratio of an operation, if there is one.
+    pub fn line(&self, op: &str) -> Option<&Figure> {
+        let meant = |figure: &&Figure| figure.is_plain_ratio() && figure.op == op;
+        self.figures.iter().find(meant)
     }
 
     fn find(&self, op: &str, target: &str) -> Option<&Outcome> {
@@ -110,8 +94,8 @@ impl Report {
 
     fn table(&self) -> Table {
         let mut table = Table::new();
-        let head = ["operation", THEIRS, OURS, "ratio", "to reach"];
-        table.set_header(head.iter().chain(&OTHERS));
+        let head = ["operation", THEIRS, OURS, "ratio", "line"];
+        table.set_header(head.iter().chain(&OTHERS).chain([&VIRTIO]));
         for op in self.ops() {
             let ratio = self.ratio(op);
             let mut row = vec![
@@ -119,12 +103,11 @@ impl Report {
                 self.shown(op, THEIRS),
                 self.shown(op, OURS),
                 ratio.map_or(String::new(), |ratio| format!("{ratio:.3}")),
-                reach(op).map_or(String::new(), |most| {
-                    let there = ratio.is_some_and(|ratio| ratio <= most + WOBBLE);
-                    format!("{most:.2} {}", if there { "✓" } else { "✗" })
-                }),
+                self.line(op).map_or(String::new(), Figure::verdict),
             ];
             row.extend(OTHERS.map(|target| self.shown(op, target)));
+            let virtio = self.profile(op, VIRTIO).map(Profile::total);
+            row.push(virtio.map_or(String::new(), |total| format!("{total:.0}")));
             table.add_row(row);
         }
         for column in table.column_iter_mut().skip(1) {
@@ -133,32 +116,31 @@ impl Report {
         table
     }
 
-    /// What a bad block that is listed elsewhere adds to an operation.
-    fn bad_block(&self) -> Vec<String> {
-        let mut lines = Vec::new();
-        for op in ["read-1m", "write-1m"] {
-            let added = |target| {
-                let with = self.median(&format!("{op}-one-bad"), target)?;
-                let without = self.median(op, target)?;
-                Some(i128::from(with) - i128::from(without))
-            };
-            if let (Some(theirs), Some(ours)) = (added(THEIRS), added(OURS)) {
-                lines.push(format!(
-                    "One bad block listed elsewhere adds to {op}: {theirs:+} with {THEIRS}, {ours:+} with {OURS}."
-                ));
+    /// The figures that are no ratio of an operation to the same one.
+    fn figure_table(&self) -> Option<Table> {
+        let mut table = Table::new();
+        table.set_header(["figure", "is", "line"]);
+        for figure in &self.figures {
+            let known = figure.value.filter(|_| !figure.is_plain_ratio());
+            if let Some(value) = known {
+                table.add_row([figure.name(), figure.number(value), figure.verdict()]);
             }
         }
-        lines
+        for column in table.column_iter_mut().skip(1) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+        (!table.is_empty()).then_some(table)
     }
 
-    fn profile_table(&self) -> Table {
+    /// The parts of each profile: all its instructions, or the locked ones.
+    fn profile_table(&self, parts: impl Fn(&Profile) -> &BTreeMap<Part, f64>) -> Table {
         let mut table = Table::new();
-        let parts = Part::ALL.map(Part::name);
-        table.set_header(["operation", "with"].iter().chain(&parts));
+        let names = Part::ALL.map(Part::name);
+        table.set_header(["operation", "with"].iter().chain(&names));
         for profile in &self.profiles {
             let mut row = vec![profile.op.clone(), profile.target.clone()];
             row.extend(Part::ALL.map(|part| {
-                let count = profile.parts.get(&part).copied().unwrap_or(0.0);
+                let count = parts(profile).get(&part).copied().unwrap_or(0.0);
                 format!("{count:.0}")
             }));
             table.add_row(row);
@@ -167,6 +149,23 @@ impl Report {
             column.set_cell_alignment(CellAlignment::Right);
         }
         table
+    }
+
+    /// The tables behind the first one, each with its title.
+    fn tables(&self) -> Vec<(&'static str, Table)> {
+        let figures = self.figure_table().map(|table| ("Other figures", table));
+        let mut tables: Vec<_> = figures.into_iter().collect();
+        if !self.profiles.is_empty() {
+            tables.push((
+                "Where the instructions go",
+                self.profile_table(|profile| &profile.parts),
+            ));
+            tables.push((
+                "Locked ones among them",
+                self.profile_table(|profile| &profile.locked),
+            ));
+        }
+        tables
     }
 
     /// For a file, with these plots.
@@ -179,13 +178,9 @@ impl Report {
              Copying by `rep movsb` counts an instruction for each byte there.\n\n{table}\n",
             self.kernel
         );
-        for line in self.bad_block() {
-            text.push_str(&format!("\n{line}\n"));
-        }
-        if !self.profiles.is_empty() {
-            let mut table = self.profile_table();
+        for (title, mut table) in self.tables() {
             table.load_preset(ASCII_MARKDOWN);
-            text.push_str(&format!("\n## Where they go\n\n{table}\n"));
+            text.push_str(&format!("\n## {title}\n\n{table}\n"));
         }
         for profile in &self.profiles {
             text.push_str(&format!("\n{}, {}:\n\n", profile.op, profile.target));
@@ -204,13 +199,9 @@ impl Report {
         let mut table = self.table();
         table.load_preset(UTF8_BORDERS_ONLY);
         println!("{table}");
-        for line in self.bad_block() {
-            println!("{line}");
-        }
-        if !self.profiles.is_empty() {
-            let mut table = self.profile_table();
+        for (title, mut table) in self.tables() {
             table.load_preset(UTF8_BORDERS_ONLY);
-            println!("{table}");
+            println!("{title}:\n{table}");
         }
     }
 }

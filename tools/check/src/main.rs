@@ -26,8 +26,8 @@ use std::process::{Command, ExitCode};
 use suite::Suite;
 use tally::{Tally, Test};
 
-/// The project's tests: format and lints, host tests, the module's build, and the selftests in
-/// virtual machines.
+/// The project's tests: format and lints, host tests, the module's build, what operations cost, and
+/// the selftests in virtual machines.
 ///
 /// Each is counted; the last line says how many passed, failed and were skipped. What each selftest
 /// printed and what the kernel logged meanwhile is in build/check/DRIVER/TEST/, all results in
@@ -191,6 +191,9 @@ fn work(arguments: &Arguments) -> Result<bool> {
     names(&patterns, &known, &mut tally);
     let some = !one.is_empty() || !both.is_empty();
     if some && built(arguments, &top, &mut tally, &logs)? {
+        if everything && arguments.driver() == Driver::Rust {
+            bench(&top, &mut tally, &logs)?;
+        }
         alone(one, arguments.driver(), &logs, &mut tally)?;
         if !both.is_empty() {
             tally.group("parity", "Both drivers, side by side");
@@ -316,6 +319,23 @@ fn built(arguments: &Arguments, top: &Path, tally: &mut Tally, logs: &Path) -> R
         .test(tally, logs)?;
     }
     Ok(good)
+}
+
+/// What operations cost, held against tools/bench/lines.toml. Shown in any case.
+fn bench(top: &Path, tally: &mut Tally, logs: &Path) -> Result<()> {
+    tally.group("bench", "Instructions for each operation");
+    let mut command = Command::new(top.join("build/tools/release/pmem-bench"));
+    command.current_dir(top).arg("--check");
+    command.arg("--output").arg(logs.join("bench"));
+    let step = lint::Step {
+        name: "bench",
+        about: "no figure is above its line by more than 1 %",
+        command,
+        warnings: false,
+    };
+    step.test(tally, logs)?;
+    tally.line(fs::read_to_string(logs.join("bench.log"))?.trim_end());
+    Ok(())
 }
 
 /// The checkout above the current folder.

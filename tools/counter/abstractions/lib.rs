@@ -10,8 +10,10 @@
 //!
 //! ```text
 //! section WINDOWS
-//! ADDRESS INSTRUCTIONS        (address of a block of instructions in hexadecimal; for each block)
+//! ADDRESS INSTRUCTIONS LOCKED (address of a block of instructions in hexadecimal; for each block)
 //! ```
+//!
+//! Locked are the instructions that keep other processors from the memory meanwhile.
 //!
 //! For one processor: there is one count. The interface is that of `qemu-plugin.h`, version 4.
 
@@ -59,7 +61,9 @@ pub static qemu_plugin_version: c_int = 4;
 struct Block {
     address: u64,
     instructions: u64,
-    /// How many of them were executed in this window.
+    /// How many of them are locked.
+    locked: u64,
+    /// How often they were executed in this window.
     executed: AtomicU64,
 }
 
@@ -73,11 +77,11 @@ static OUT: OnceLock<Mutex<File>> = OnceLock::new();
 #[derive(Default)]
 struct Alike {
     windows: u64,
-    /// Instructions by the address of their block.
-    sums: BTreeMap<u64, u64>,
+    /// Instructions, and locked ones, by the address of their block.
+    sums: BTreeMap<u64, (u64, u64)>,
 }
 
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+fn hold<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -116,25 +120,23 @@ pub unsafe extern "C" fn qemu_plugin_install(
     0
 }
 
+/// Whether an instruction is locked: by its prefix, or as an exchange with memory (Intel SDM volume 2,
+/// "LOCK" and "XCHG").
+fn is_locked(bytes: &[u8]) -> bool {
+    let prefixes = [
+        0x26, 0x2e, 0x36, 0x3e, 0x64, 0x65, 0x66, 0x67, 0xf0, 0xf2, 0xf3,
+    ];
+    let other = |byte: &u8| !prefixes.contains(byte) && byte & 0xf0 != 0x40;
+    let (prefixes, rest) = bytes.split_at(bytes.iter().position(other).unwrap_or(bytes.len()));
+    prefixes.contains(&0xf0) || matches!(rest, [0x86 | 0x87, operands, ..] if operands >> 6 != 3)
+}
+
 extern "C" fn translated(_id: Id, tb: *mut c_void) {
     // SAFETY: The block is valid during this callback.
     let (address, count) = unsafe { (qemu_plugin_tb_vaddr(tb), qemu_plugin_tb_n_insns(tb)) };
-    let block: &'static Block = Box::leak(Box::new(Block {
-        address,
-        instructions: count as u64,
-        executed: AtomicU64::new(0),
-    }));
-    // SAFETY: The block is valid during this callback; the data live for ever and are shared.
-    unsafe {
-        let data = ptr::from_ref(block).cast_mut().cast();
-        qemu_plugin_register_vcpu_tb_exec_cb(tb, executed, NO_REGS, data);
-    }
-    if address >= KERNEL {
-        return;
-    }
-    let mut fenced = false;
+    let (mut fenced, mut locked) = (false, 0);
     for index in 0..count {
-        let mut bytes = [0; 3];
+        let mut bytes = [0; 15];
         // SAFETY: There are `count` instructions, which are valid during this callback; no more bytes
         // than there is room for are copied.
         let (insn, length) = unsafe {
@@ -142,14 +144,27 @@ extern "C" fn translated(_id: Id, tb: *mut c_void) {
             let length = qemu_plugin_insn_data(insn, bytes.as_mut_ptr().cast(), bytes.len());
             (insn, length.min(bytes.len()))
         };
-        if &bytes[..length] == RDTSC {
+        let bytes = &bytes[..length];
+        locked += u64::from(is_locked(bytes));
+        if bytes == RDTSC && address < KERNEL {
             let callback = if fenced { bracket } else { mark };
             // SAFETY: The instruction is valid during this callback; the callback takes no data.
             unsafe {
                 qemu_plugin_register_vcpu_insn_exec_cb(insn, callback, NO_REGS, ptr::null_mut());
             }
         }
-        fenced = &bytes[..length] == LFENCE;
+        fenced = bytes == LFENCE;
+    }
+    let block: &'static Block = Box::leak(Box::new(Block {
+        address,
+        instructions: count as u64,
+        locked,
+        executed: AtomicU64::new(0),
+    }));
+    // SAFETY: The block is valid during this callback; the data live for ever and are shared.
+    unsafe {
+        let data = ptr::from_ref(block).cast_mut().cast();
+        qemu_plugin_register_vcpu_tb_exec_cb(tb, executed, NO_REGS, data);
     }
 }
 
@@ -159,12 +174,8 @@ extern "C" fn executed(_cpu: c_uint, data: *mut c_void) {
     }
     // SAFETY: It is what `translated` gave: a block that lives for ever.
     let block: &'static Block = unsafe { &*data.cast::<Block>() };
-    if block
-        .executed
-        .fetch_add(block.instructions, Ordering::Relaxed)
-        == 0
-    {
-        locked(&TOUCHED).push(block);
+    if block.executed.fetch_add(1, Ordering::Relaxed) == 0 {
+        hold(&TOUCHED).push(block);
     }
 }
 
@@ -172,24 +183,27 @@ extern "C" fn bracket(_cpu: c_uint, _data: *mut c_void) {
     if !COUNTING.fetch_xor(true, Ordering::Relaxed) {
         return;
     }
-    let blocks: Vec<(u64, u64)> = locked(&TOUCHED)
+    let blocks: Vec<(&Block, u64)> = hold(&TOUCHED)
         .drain(..)
-        .map(|block| (block.address, block.executed.swap(0, Ordering::Relaxed)))
+        .map(|block| (block, block.executed.swap(0, Ordering::Relaxed)))
         .collect();
-    if blocks.iter().all(|(address, _)| *address < KERNEL) {
+    if blocks.iter().all(|(block, _)| block.address < KERNEL) {
         return;
     }
-    let total = blocks.iter().map(|(_, count)| count).sum();
-    let mut windows = locked(&WINDOWS);
+    let instructions = |(block, times): &(&Block, u64)| block.instructions * times;
+    let total = blocks.iter().map(instructions).sum();
+    let mut windows = hold(&WINDOWS);
     let alike = windows.entry(total).or_default();
     alike.windows += 1;
-    for (address, count) in blocks {
-        *alike.sums.entry(address).or_default() += count;
+    for (block, times) in blocks {
+        let (instructions, locked) = alike.sums.entry(block.address).or_default();
+        *instructions += block.instructions * times;
+        *locked += block.locked * times;
     }
 }
 
 extern "C" fn mark(_cpu: c_uint, _data: *mut c_void) {
-    let windows = std::mem::take(&mut *locked(&WINDOWS));
+    let windows = std::mem::take(&mut *hold(&WINDOWS));
     let half = windows
         .values()
         .map(|alike| alike.windows)
@@ -204,10 +218,10 @@ extern "C" fn mark(_cpu: c_uint, _data: *mut c_void) {
         return;
     };
     let mut text = format!("section {}\n", median.windows);
-    for (address, executed) in &median.sums {
-        let _ = writeln!(text, "{address:x} {executed}");
+    for (address, (instructions, locked)) in &median.sums {
+        let _ = writeln!(text, "{address:x} {instructions} {locked}");
     }
     if let Some(out) = OUT.get() {
-        let _ = locked(out).write_all(text.as_bytes());
+        let _ = hold(out).write_all(text.as_bytes());
     }
 }
