@@ -22,3 +22,15 @@
 )]
 
 include!(env!("RUST_PMEM_BINDINGS"));
+
+#[allow(
+    clippy::derivable_impls,
+    reason = "of all that is bound, this alone needs it: derived ones would be compiled in"
+)]
+impl Default for nd_device_driver {
+    fn default() -> Self {
+        // SAFETY: Its fields are pointers and functions that may be null, numbers, and C structs of
+        // those, as in a driver that is declared in C.
+        unsafe { core::mem::zeroed() }
+    }
+}
