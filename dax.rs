@@ -14,22 +14,44 @@ use crate::{
         },
         errno::ehwpoison, //
     },
-    media::Media,
+    media::{
+        Media,
+        Source, //
+    },
     units::Span,
     PAGE_SHIFT, //
 };
 use kernel::prelude::*;
 
 impl Media<'_> {
-    /// From page `offset` to the end of the data area; [`ENXIO`] if it is not in it.
-    fn pages_from(&self, offset: u64) -> Result<Span> {
-        let pages = (self.size() >> PAGE_SHIFT) as u64;
-        let left = pages
-            .checked_sub(offset)
-            .filter(|left| *left > 0)
-            .ok_or(ENXIO)?;
+    /// [`Operations::direct_access`] where errors are known of.
+    #[cold]
+    fn direct_access_with_care(
+        &self,
+        offset: u64,
+        pages: u64,
+        access: Access,
+    ) -> Result<Translation> {
+        let to_end = self.pages_from(offset)?;
+        let pages = pages.min(to_end.pages());
+        let asked = Span::of_pages(offset, pages, self.size()).ok_or(ENXIO)?;
 
-        Span::of_pages(offset, left, self.size()).ok_or(ENXIO)
+        if self.errors().was_reported() {
+            // A page that was healed at the moment of its failure, too early, is listed again.
+            self.list_unmapped(asked);
+        }
+        let usable = match self.errors().first_in(&asked) {
+            None => pages,
+            Some(bad) => match (asked.whole_pages_before(bad), access) {
+                // At a touch the process gets `SIGBUS` with `BUS_MCEERR_AR`; `read(2)` fails with
+                // `EIO`.
+                (0, Access::Normal) => return Err(ehwpoison()),
+                (0, Access::RecoveryWrite) => 1,
+                (good, _) => good,
+            },
+        };
+
+        Ok(to_end.first(usable))
     }
 }
 
@@ -40,41 +62,18 @@ impl Operations for Media<'_> {
     ///
     /// The kernel's `dax_range_compare_iter` (deduplication) does not look how many pages it got;
     /// see "Errors" in Documentation/design.rst.
+    #[inline]
     fn direct_access(&self, offset: u64, pages: u64, access: Access) -> Result<Translation> {
-        let mut left = self.pages_from(offset)?;
-        let to_end = (left.len() >> PAGE_SHIFT) as u64;
-        let start = left;
-
-        if self.errors().is_empty() && !self.errors().was_reported() {
-            return self.translate(&start, to_end);
+        if self.is_sound() {
+            return self.pages_from(offset);
         }
-
-        let pages = pages.min(to_end);
-        // CAST: No more than `left.len()`, which is a `usize`.
-        let asked = left.take((pages << PAGE_SHIFT) as usize);
-
-        if self.errors().was_reported() {
-            // A page that was healed at the moment of its failure, too early, is listed again.
-            self.list_unmapped(asked);
-        }
-        let Some(bad) = self.errors().first_in(&asked) else {
-            return self.translate(&start, pages);
-        };
-        match (asked.whole_pages_before(bad), access) {
-            // At a touch the process gets `SIGBUS` with `BUS_MCEERR_AR`; `read(2)` fails with `EIO`.
-            (0, Access::Normal) => Err(ehwpoison()),
-            (0, Access::RecoveryWrite) => self.translate(&start, 1),
-            (good, _) => self.translate(&start, good),
-        }
+        self.direct_access_with_care(offset, pages, access)
     }
 
     fn zero_pages(&self, offset: u64, pages: u64) -> Result {
         let span = Span::of_pages(offset, pages, self.size()).ok_or(EIO)?;
-        let mut overwrite = self.overwrite(span)?;
 
-        overwrite.zero()?;
-        overwrite.finish();
-        Ok(())
+        self.overwrite(span, Source::Zeroes).map(|_| ())
     }
 
     /// Writes nothing where a part of a bad page is to be written: for those who map it, a page is
@@ -91,12 +90,6 @@ impl Operations for Media<'_> {
         if !span.is_whole_pages() && self.errors().lists_pages_of(&span) {
             return 0;
         }
-        let Ok(mut overwrite) = self.overwrite(span) else {
-            return 0;
-        };
-        let copied = overwrite.recover(to);
-
-        overwrite.finish();
-        copied
+        self.overwrite(span, Source::Program(to)).unwrap_or(0)
     }
 }

@@ -11,7 +11,6 @@ use crate::{
             Bio,
             BoolAttribute,
             Data,
-            FromBio,
             Operations,
             PlainBio,
             Segments,
@@ -22,7 +21,10 @@ use crate::{
         errno::eopnotsupp, //
     },
     flush::Flush,
-    media::Media,
+    media::{
+        Media,
+        Source, //
+    },
     units::Span, //
 };
 use kernel::{
@@ -47,56 +49,46 @@ impl<'bound> PmemDisk<'bound> {
         Self { media, flush, dax }
     }
 
-    /// Fills the bio's memory from `span`, which has no errors that are listed.
-    #[inline(always)]
-    fn read(&self, mut segments: Segments<'_, ToBio>, span: &Span) -> Result {
-        let mut at = span.offset();
-
-        while let Some(segment) = segments.next_segment() {
-            self.media.read(at, &segment)?;
-            // No overflow: the bio ends inside of the disk.
-            at = at.wrapping_add(segment.len());
-        }
-        Ok(())
-    }
-
-    /// Stores the bio's memory to `span`, which has no errors that are known of.
-    #[inline(always)]
-    fn write(&self, mut segments: Segments<'_, FromBio>, span: &Span) -> Result {
-        let mut at = span.offset();
-
-        while let Some(segment) = segments.next_segment() {
-            self.media.write(at, &segment)?;
-            at = at.wrapping_add(segment.len());
-        }
-        Ok(())
-    }
-
-    /// Whether there are no errors in `span`, though there are some.
-    #[cold]
-    fn is_good(&self, write: bool, span: Span) -> bool {
-        let errors = self.media.errors();
-
-        if write {
-            !errors.suspects(&span)
-        } else {
-            errors.first_in(&span).is_none()
-        }
-    }
-
-    /// Serves a bio that is a read or a write of data and nothing besides: the straight path.
+    /// Serves a bio that is a read or a write of data and nothing besides: the straight path, for
+    /// memory in one piece that no error is known of.
     #[inline(never)]
     fn submit_plain(&self, bio: PlainBio<'_>) {
-        let span = match self.span(&bio) {
-            Ok(span) if self.media.is_sound() || self.is_good(bio.is_write(), span) => span,
-            _ => return self.submit_with_care(bio.into()),
+        let part = self.span(&bio).and_then(|span| self.media.part(&span));
+        let Ok(mut part) = part else {
+            return self.submit_with_care(bio.into());
         };
-        let result = match bio.data() {
-            Data::Read(segments) => self.read(segments, &span),
-            Data::Write(segments) => self.write(segments, &span),
+        if !self.media.is_sound() {
+            return self.submit_with_care(bio.into());
+        }
+        let copied = match bio.data() {
+            Data::Read(segments) => segments.only().map(|segment| part.read(&segment)),
+            Data::Write(segments) => segments.only().map(|segment| part.write(&segment)),
         };
 
-        Bio::from(bio).end(result);
+        match copied {
+            Some(Ok(())) => bio.end(Ok(())),
+            Some(Err(_)) => self.fail(bio),
+            None => self.submit_with_care(bio.into()),
+        }
+    }
+
+    /// Fills the bio's memory from `span`, which has no errors that are listed.
+    fn read(&self, mut segments: Segments<'_, ToBio>, span: &Span) -> Result {
+        let mut from = self.media.part(span)?;
+
+        while let Some(segment) = segments.next_segment() {
+            from.read(&segment)?;
+        }
+        Ok(())
+    }
+
+    /// Ends a bio under which the memory has failed.
+    #[cold]
+    fn fail(&self, bio: PlainBio<'_>) {
+        if let Ok(span) = self.span(&bio) {
+            self.media.list_unmapped(span);
+        }
+        bio.end(Err(EIO));
     }
 
     /// Serves a bio with what there is to be done besides: flushes, statistics, errors.
@@ -146,23 +138,13 @@ impl<'bound> PmemDisk<'bound> {
                     return Err(EIO);
                 }
                 self.read(segments, &span)
+                    .inspect_err(|_| self.media.list_unmapped(span))
             }
-            Transfer::Data(Data::Write(mut segments)) => {
-                let mut overwrite = self.media.overwrite(span)?;
-
-                while let Some(segment) = segments.next_segment() {
-                    overwrite.write(&segment)?;
-                }
-                overwrite.finish();
-                Ok(())
-            }
-            Transfer::Zero => {
-                let mut overwrite = self.media.overwrite(span)?;
-
-                overwrite.zero()?;
-                overwrite.finish();
-                Ok(())
-            }
+            Transfer::Data(Data::Write(segments)) => self
+                .media
+                .overwrite(span, Source::Bio(segments))
+                .map(|_| ()),
+            Transfer::Zero => self.media.overwrite(span, Source::Zeroes).map(|_| ()),
         }
     }
 

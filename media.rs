@@ -9,8 +9,7 @@ use crate::{
     abstractions::{
         block::{
             FromBio,
-            Segment,
-            ToBio, //
+            Segments, //
         },
         dax::{
             RecoveryWrite,
@@ -20,7 +19,10 @@ use crate::{
         flag::Flag,
         iomem,
         mce,
-        memory::Memory,
+        memory::{
+            Memory,
+            Part, //
+        },
         nd, //
     },
     badblocks::{
@@ -36,10 +38,6 @@ use kernel::{
     page::PAGE_SIZE,
     prelude::*,
     sync::{
-        lock::{
-            mutex::MutexBackend,
-            Guard, //
-        },
         new_mutex,
         Arc,
         Mutex, //
@@ -109,25 +107,10 @@ impl<'bound> Media<'bound> {
         self.overwrite_heals.set(on);
     }
 
-    /// Where the `pages` pages at `span` are.
-    pub(crate) fn translate(&self, span: &Span, pages: u64) -> Result<Translation> {
-        self.memory.translate(span.offset(), pages)
-    }
-
-    /// Copies the bytes from `offset` on into memory of a bio; [`EIO`] if the memory fails under the
-    /// copy.
+    /// Where the pages from the one at `offset` to the end are. Fails as [`Memory::pages_from`].
     #[inline]
-    pub(crate) fn read(&self, offset: usize, to: &Segment<'_, ToBio>) -> Result {
-        self.memory
-            .read(offset, to)
-            .inspect_err(|_| self.read_failed(offset, to.len()))
-    }
-
-    #[cold]
-    fn read_failed(&self, offset: usize, len: usize) {
-        if let Some(span) = Span::of_bytes(offset, len, self.size()) {
-            self.list_unmapped(span);
-        }
+    pub(crate) fn pages_from(&self, offset: u64) -> Result<Translation> {
+        self.memory.pages_from(offset)
     }
 
     /// Whether no error is known of, so that all can be read and written without ado.
@@ -136,11 +119,12 @@ impl<'bound> Media<'bound> {
         self.errors.is_empty() && !self.errors.was_reported()
     }
 
-    /// Copies memory of a bio to the bytes from `offset` on. To be done where no error is known of
-    /// in them, nor suspected, otherwise by [`Self::overwrite`].
+    /// The memory at `span`, to be read where no error is listed in it, and written where none is
+    /// suspected; otherwise it is to be written by [`Self::overwrite`]. What turns out to be out of
+    /// the kernel's map is to be listed, by [`Self::list_unmapped`].
     #[inline]
-    pub(crate) fn write(&self, offset: usize, from: &Segment<'_, FromBio>) -> Result {
-        self.memory.write(offset, from)
+    pub(crate) fn part(&self, span: &Span) -> Result<Part<'_>> {
+        self.memory.part(span.offset(), span.len())
     }
 
     /// Lists what of `rest` is out of the kernel's map, so that nobody touches it again. Of a machine
@@ -153,31 +137,44 @@ impl<'bound> Media<'bound> {
         }
     }
 
-    /// Begins to overwrite `span`, all of it: heals what is bad in it.
+    /// Writes `from` to `span`, past the CPU's caches, and heals what is bad in it. The number of bytes
+    /// written: all of `span`, unless `from` has less.
     ///
     /// [`EIO`] if an error can't be cleared, or if less than a whole page is to be written where
     /// the page as a whole is lost; nothing is written then. Sleeps if there is something to heal.
     #[inline]
-    pub(crate) fn overwrite(&self, span: Span) -> Result<Overwrite<'_, 'bound>> {
-        let healed = match self.errors.suspects(&span) {
-            true => Some(self.heal(span)?),
-            false => None,
-        };
+    pub(crate) fn overwrite(&self, span: Span, from: Source<'_>) -> Result<usize> {
+        if self.errors.suspects(&span) {
+            return self.heal(span, from);
+        }
+        from.store(self.part(&span)?)
+    }
 
-        Ok(Overwrite {
-            media: self,
-            span,
-            rest: span,
-            healed,
-        })
+    /// The same, where something is bad, or may be. Errors stay listed, so that nobody reads what is
+    /// there now, until they have been written over.
+    #[cold]
+    fn heal(&self, mut span: Span, mut from: Source<'_>) -> Result<usize> {
+        let on_trial = self.repair(span)?;
+        let written = if on_trial {
+            let mut trial = self.trial.lock();
+
+            trial.write(&self.memory, span, |buffer| from.fill(buffer))?
+        } else {
+            from.store(self.part(&span)?)?
+        };
+        let healed = span.take(written).whole_sectors();
+
+        if on_trial {
+            self.errors.forget(&healed);
+        }
+        self.errors.remove(&healed);
+        Ok(written)
     }
 
     /// Clears the errors that are listed in `span`, page by page, and puts its pages back into the
-    /// kernel's map.
-    ///
-    /// They stay listed, so that nobody reads what is there now, until they have been written.
-    #[cold]
-    fn heal(&self, span: Span) -> Result<Healed<'_>> {
+    /// kernel's map. Whether there were some that the bus can't clear: whether the memory is good
+    /// again shows when it is read back.
+    fn repair(&self, span: Span) -> Result<bool> {
         let mut on_trial = false;
         let mut rest = span;
 
@@ -207,10 +204,7 @@ impl<'bound> Media<'bound> {
             }
             self.memory.invalidate_caches(page.offset(), page.len())?;
         }
-        Ok(match on_trial {
-            true => Healed::OnTrial(self.trial.lock()),
-            false => Healed::Cleared,
-        })
+        Ok(on_trial)
     }
 
     /// Takes errors at the physical `addresses`, which are whole sectors of the namespace, off the
@@ -279,12 +273,46 @@ impl Drop for Media<'_> {
     }
 }
 
-/// How a span that has errors, or may have them, was made fit to be written.
-enum Healed<'a> {
-    /// The bus has cleared its errors, or there were none.
-    Cleared,
-    /// That shows when it is read back.
-    OnTrial(Guard<'a, Trial, MutexBackend>),
+/// What is to be written.
+pub(crate) enum Source<'a> {
+    /// The memory of a bio.
+    Bio(Segments<'a, FromBio>),
+    /// What a file system copies from a program.
+    Program(RecoveryWrite<'a>),
+    /// Zeroes, as many as there is room for.
+    Zeroes,
+}
+
+impl Source<'_> {
+    /// Writes all of it to `to`; the number of bytes.
+    #[inline]
+    fn store(self, mut to: Part<'_>) -> Result<usize> {
+        let len = to.len();
+
+        match self {
+            Self::Bio(mut segments) => {
+                while let Some(segment) = segments.next_segment() {
+                    to.write(&segment)?;
+                }
+            }
+            Self::Program(from) => return Ok(from.copy()),
+            Self::Zeroes => to.zero()?,
+        }
+        Ok(len)
+    }
+
+    /// Copies the next of it into `buffer`; the number of bytes.
+    fn fill(&mut self, buffer: &mut [u8]) -> usize {
+        match self {
+            Self::Bio(segments) => segments.copy_to(buffer),
+            Self::Program(from) => from.copy_to(buffer),
+            Self::Zeroes => {
+                // It may hold something else than when it was made.
+                buffer.fill(0);
+                buffer.len()
+            }
+        }
+    }
 }
 
 /// Writes that are read back, one bio at a time: a path on which memory is reclaimed can't allocate.
@@ -309,20 +337,20 @@ impl Trial {
     }
 
     /// Writes what `fill` puts into a buffer to the start of `to`, until there is no more or `to` is
-    /// full, reads it back from the memory itself, and compares; returns the number of bytes.
+    /// full, reads it back from the memory itself, and compares; the number of bytes.
     ///
     /// [`EIO`] if the memory fails, or has not kept what was written.
     fn write(
         &mut self,
         memory: &Memory<Failures<'_>>,
         mut to: Span,
-        mut fill: impl FnMut(usize, &mut [u8]) -> usize,
+        mut fill: impl FnMut(&mut [u8]) -> usize,
     ) -> Result<usize> {
         let mut written = 0_usize;
 
         while to.len() > 0 {
             let len = to.len().min(PAGE_SIZE);
-            let n = fill(written, self.sent.get_mut(..len).ok_or(EIO)?);
+            let n = fill(self.sent.get_mut(..len).ok_or(EIO)?);
             let to = to.take(n);
 
             if n == 0 {
@@ -336,77 +364,5 @@ impl Trial {
             written = written.saturating_add(n);
         }
         Ok(written)
-    }
-}
-
-/// A span that is being overwritten from its start, and has been made fit for it.
-#[must_use = "what has been healed stays listed until `finish`"]
-pub(crate) struct Overwrite<'a, 'bound> {
-    media: &'a Media<'bound>,
-    span: Span,
-    rest: Span,
-    healed: Option<Healed<'a>>,
-}
-
-impl Overwrite<'_, '_> {
-    /// Copies memory of a bio to what is left of the span.
-    #[inline]
-    pub(crate) fn write(&mut self, from: &Segment<'_, FromBio>) -> Result {
-        let to = self.rest.take(from.len());
-
-        match &mut self.healed {
-            Some(Healed::OnTrial(trial)) => trial
-                .write(&self.media.memory, to, |done, buffer| {
-                    from.copy_to(done, buffer)
-                })
-                .map(|_| ()),
-            _ => self.media.memory.write(to.offset(), from),
-        }
-    }
-
-    /// Writes zeroes to all that is left of the span.
-    pub(crate) fn zero(&mut self) -> Result {
-        let to = self.rest.take(self.rest.len());
-
-        match &mut self.healed {
-            Some(Healed::OnTrial(trial)) => trial
-                .write(&self.media.memory, to, |_, buffer| {
-                    // It may hold something else than when it was made.
-                    buffer.fill(0);
-                    buffer.len()
-                })
-                .map(|_| ()),
-            _ => self.media.memory.zero(to.offset(), to.len()),
-        }
-    }
-
-    /// Copies what `from` has, and returns how many bytes that were.
-    pub(crate) fn recover(&mut self, mut from: RecoveryWrite<'_>) -> usize {
-        let copied = match &mut self.healed {
-            Some(Healed::OnTrial(trial)) => trial
-                .write(&self.media.memory, self.rest, |_, buffer| {
-                    from.copy_to(buffer)
-                })
-                .unwrap_or(0),
-            _ => from.copy(),
-        };
-
-        self.rest.take(copied);
-        copied
-    }
-
-    /// Takes the sectors that were healed and written off the list of errors.
-    #[inline]
-    pub(crate) fn finish(mut self) {
-        if let Some(healed) = &self.healed {
-            let written = self.span.len().saturating_sub(self.rest.len());
-
-            let span = self.span.take(written).whole_sectors();
-
-            if let Healed::OnTrial(_) = healed {
-                self.media.errors.forget(&span);
-            }
-            self.media.errors.remove(&span);
-        }
     }
 }

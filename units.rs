@@ -93,7 +93,7 @@ impl Span {
     #[inline]
     pub(crate) fn of_bytes(offset: usize, len: usize, size: usize) -> Option<Self> {
         // INVARIANT: What is checked here.
-        (offset.checked_add(len)? <= size).then_some(Self { offset, len })
+        (len <= size.checked_sub(offset)?).then_some(Self { offset, len })
     }
 
     /// The offset of the first byte, in bytes.
@@ -158,18 +158,16 @@ impl Span {
 
     /// All sectors of the pages that the span touches.
     pub(crate) fn sectors_of_pages(&self) -> Sectors {
-        let per_page = 1 << (PAGE_SHIFT as u32 - SECTOR_SHIFT);
-        let Sectors { start, len } = self.sectors();
-        let first = start & !(per_page - 1);
-        // Rounded up, without an addition that could overflow: to the end of the last page.
-        let last = start.wrapping_add(len).wrapping_sub(1) | (per_page - 1);
+        let per_page = PAGE_SHIFT as u32 - SECTOR_SHIFT;
+        let first = self.offset >> PAGE_SHIFT;
+        let last = self.end().wrapping_sub(1) >> PAGE_SHIFT;
 
         Sectors {
-            start: first,
-            len: if len == 0 {
+            start: (first as u64) << per_page,
+            len: if self.len == 0 {
                 0
             } else {
-                last.wrapping_sub(first).wrapping_add(1)
+                (last.wrapping_sub(first).wrapping_add(1) as u64) << per_page
             },
         }
     }

@@ -602,6 +602,12 @@ impl PlainBio<'_> {
             Data::Read(Segments::new(self))
         }
     }
+
+    /// Ends the bio.
+    #[inline]
+    pub(crate) fn end(self, result: Result) {
+        self.0.end(result);
+    }
 }
 
 impl<'a> Deref for PlainBio<'a> {
@@ -687,25 +693,6 @@ impl<D> Segment<'_, D> {
     }
 }
 
-impl Segment<'_, FromBio> {
-    /// Copies what there is from `offset` on into `to`, as much as fits; the number of bytes.
-    pub(crate) fn copy_to(&self, offset: usize, to: &mut [u8]) -> usize {
-        let len = self.len().saturating_sub(offset).min(to.len());
-
-        self.flush_dcache();
-        // SAFETY: `len` bytes of the segment are left at `offset`, and fit into `to`. Others may
-        // write to the memory of a bio meanwhile; then it is undefined what is copied.
-        unsafe {
-            kernel::bindings::memcpy(
-                to.as_mut_ptr().cast(),
-                self.ptr.as_ptr().wrapping_add(offset).cast(),
-                len,
-            )
-        };
-        len
-    }
-}
-
 impl<D> Drop for Segment<'_, D> {
     #[inline]
     fn drop(&mut self) {
@@ -745,6 +732,18 @@ impl<'a, D> Segments<'a, D> {
     }
 }
 
+impl<'a, D> Segments<'a, D> {
+    /// All of it, if it is one piece.
+    #[inline]
+    pub(crate) fn only(self) -> Option<Segment<'a, D>> {
+        if self.left == 0 {
+            return None;
+        }
+        // SAFETY: Something is left, and nothing else of it was taken.
+        Some(unsafe { self.first() }).filter(|segment| segment.len == self.left)
+    }
+}
+
 impl<D> Segments<'_, D> {
     /// The next piece, as by `bio_for_each_bvec`, or by `bio_for_each_segment` where pages must be
     /// mapped one at a time.
@@ -753,29 +752,50 @@ impl<D> Segments<'_, D> {
         if self.left == 0 {
             return None;
         }
+        // SAFETY: Something is left.
+        let segment = unsafe { self.first() };
+
+        self.advance(segment.len, cfg!(not(CONFIG_KMAP_LOCAL)));
+        Some(segment)
+    }
+
+    /// Goes on behind the next `len` bytes, which are in the first piece; `whole` if they are known to
+    /// be all of its element, or all that is left.
+    #[inline]
+    fn advance(&mut self, len: u32, whole: bool) {
+        // INVARIANT: They are taken off.
+        self.left = self.left.wrapping_sub(len);
+        self.done = self.done.wrapping_add(len);
         // SAFETY: By the type invariant; the vectors of a submitted bio do not change.
+        if whole || self.done == unsafe { (*self.vec).bv_len } {
+            self.done = 0;
+            self.vec = self.vec.wrapping_add(1);
+        }
+    }
+
+    /// The first piece of what is left.
+    ///
+    /// # Safety
+    ///
+    /// Something is left. If there is `CONFIG_KMAP_LOCAL`, the pieces must be dropped in the opposite
+    /// order.
+    #[inline]
+    unsafe fn first<'b>(&self) -> Segment<'b, D> {
+        // SAFETY: By the type invariant and the caller's promise; the vectors of a submitted bio do
+        // not change.
         let vec = unsafe { &*self.vec };
         let offset = vec.bv_offset.wrapping_add(self.done);
-        let page_offset = offset as usize % PAGE_SIZE;
         let mut len = vec.bv_len.wrapping_sub(self.done).min(self.left);
 
         if cfg!(CONFIG_KMAP_LOCAL) {
-            len = len.min(PAGE_SIZE.wrapping_sub(page_offset) as u32);
+            len = len.min(PAGE_SIZE.wrapping_sub(offset as usize % PAGE_SIZE) as u32);
         }
         // SAFETY: The page is the bio's, and the pages of a vector are contiguous; without
         // `CONFIG_KMAP_LOCAL` in the kernel's map as well.
         let ptr = unsafe { address_of(vec.bv_page, offset as usize) };
 
-        // INVARIANT: `len` bytes are taken off; without `CONFIG_KMAP_LOCAL` that is all of the
-        // element, or all that is left.
-        self.left = self.left.wrapping_sub(len);
-        self.done = self.done.wrapping_add(len);
-        if cfg!(not(CONFIG_KMAP_LOCAL)) || self.done == vec.bv_len {
-            self.done = 0;
-            self.vec = self.vec.wrapping_add(1);
-        }
         // INVARIANT: `len` bytes of the vector are left, and are mapped from `ptr` on.
-        Some(Segment {
+        Segment {
             // SAFETY: Mapped pages have no null address.
             ptr: unsafe {
                 core::hint::assert_unchecked(!ptr.is_null());
@@ -785,7 +805,35 @@ impl<D> Segments<'_, D> {
             // SAFETY: As above.
             page: unsafe { vec.bv_page.add(offset as usize / PAGE_SIZE) },
             _memory: PhantomData,
-        })
+        }
+    }
+}
+
+impl Segments<'_, FromBio> {
+    /// Copies the next bytes into `to`, until it is full or there are no more; the number of bytes.
+    pub(crate) fn copy_to(&mut self, to: &mut [u8]) -> usize {
+        let mut done = 0_usize;
+
+        while self.left != 0 {
+            // SAFETY: Something is left.
+            let segment = unsafe { self.first() };
+            let rest = to.get_mut(done..).unwrap_or_default();
+            let len = segment.len().min(rest.len());
+
+            if len == 0 {
+                break;
+            }
+            segment.flush_dcache();
+            // SAFETY: Both are valid for `len` bytes. Others may write to the memory of a bio
+            // meanwhile; then it is undefined what is copied.
+            unsafe {
+                kernel::bindings::memcpy(rest.as_mut_ptr().cast(), segment.ptr.as_ptr().cast(), len)
+            };
+            // CAST: No longer than the segment.
+            self.advance(len as u32, false);
+            done = done.saturating_add(len);
+        }
+        done
     }
 }
 

@@ -39,7 +39,7 @@ pub(crate) enum Access {
     RecoveryWrite,
 }
 
-/// Where pages of a DAX device are, as [`Memory::translate`](super::memory::Memory::translate) says.
+/// Where pages of a DAX device are, as [`Memory::pages_from`](super::memory::Memory::pages_from) says.
 ///
 /// # Invariants
 ///
@@ -49,6 +49,22 @@ pub(crate) struct Translation {
     pub(super) address: NonNull<c_void>,
     pub(super) pfn: u64,
     pub(super) pages: u64,
+}
+
+impl Translation {
+    /// How many pages they are.
+    pub(crate) fn pages(&self) -> u64 {
+        self.pages
+    }
+
+    /// The first `pages` of them, or all if there are no more.
+    pub(crate) fn first(self, pages: u64) -> Self {
+        // INVARIANT: A part of the pages.
+        Self {
+            pages: self.pages.min(pages),
+            ..self
+        }
+    }
 }
 
 /// What a DAX device does. Offsets are in pages from the start of the device.
@@ -234,10 +250,10 @@ impl<T: Operations> DaxDevice<T> {
         };
 
         from_result(|| {
-            let ops = ops.ok_or(ENXIO)?;
-            // The core does not ask for a negative number.
-            let pages = u64::try_from(nr_pages).map_err(|_| EINVAL)?;
-            let found = ops.direct_access(pgoff as u64, pages, access)?;
+            // CAST: The core does not ask for a negative number.
+            let found =
+                ops.ok_or(ENXIO)?
+                    .direct_access(pgoff as u64, nr_pages.max(0) as u64, access)?;
 
             // SAFETY: Both are null or valid for writes.
             unsafe {
@@ -248,7 +264,8 @@ impl<T: Operations> DaxDevice<T> {
                     pfn.write(found.pfn as c_ulong);
                 }
             }
-            c_long::try_from(found.pages).map_err(|_| EINVAL)
+            // CAST: Fewer than bytes of memory.
+            Ok(found.pages as c_long)
         })
     }
 

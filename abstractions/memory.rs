@@ -22,6 +22,7 @@ use super::{
     }, //
 };
 use core::{
+    marker::PhantomData,
     ops::RangeInclusive,
     ptr::NonNull, //
 };
@@ -129,6 +130,7 @@ impl<H: MemoryFailure> Memory<H> {
     }
 
     /// The address of the `len` bytes from `offset`; [`EIO`] if they are not all inside.
+    #[inline]
     fn at(&self, offset: usize, len: usize) -> Result<NonNull<u8>> {
         match self.len.checked_sub(offset) {
             // SAFETY: `offset` is inside of the memory.
@@ -137,35 +139,34 @@ impl<H: MemoryFailure> Memory<H> {
         }
     }
 
-    /// Where the `pages` pages at `offset`, which is a multiple of the page size, are; [`EIO`] if
-    /// they are not all inside.
-    pub(crate) fn translate(&self, offset: usize, pages: u64) -> Result<Translation> {
-        let len = usize::try_from(pages)
-            .ok()
-            .and_then(|pages| pages.checked_mul(PAGE_SIZE))
-            .ok_or(EIO)?;
-        let address = self.at(offset, len)?.cast();
-        // No overflow: inside of one range of physical addresses.
-        let pfn = self.phys.wrapping_add(offset as u64) >> PAGE_SHIFT;
+    /// Where the pages from the one at `offset`, in pages, to the end are; [`ENXIO`] if there are none.
+    #[inline]
+    pub(crate) fn pages_from(&self, offset: u64) -> Result<Translation> {
+        let pages = ((self.len >> PAGE_SHIFT) as u64)
+            .checked_sub(offset)
+            .filter(|pages| *pages > 0)
+            .ok_or(ENXIO)?;
 
         // INVARIANT: The pages are inside of the memory.
         Ok(Translation {
-            address,
-            pfn,
+            // SAFETY: Inside of the memory, so that nothing overflows either.
+            address: unsafe { self.base.add((offset as usize) << PAGE_SHIFT) }.cast(),
+            pfn: (self.phys >> PAGE_SHIFT).wrapping_add(offset),
             pages,
         })
     }
 
-    /// Copies the bytes from `offset` on into a segment of a read bio. Fails as
-    /// [`Self::read_bytes`].
+    /// The `len` bytes from `offset` on; [`EIO`] if they are not all inside.
     #[inline]
-    pub(crate) fn read(&self, offset: usize, to: &Segment<'_, ToBio>) -> Result {
-        let from = self.at(offset, to.len())?;
+    pub(crate) fn part(&self, offset: usize, len: usize) -> Result<Part<'_>> {
+        let base = self.at(offset, len)?;
 
-        // SAFETY: Both are valid for `to.len()` bytes.
-        let result = unsafe { copy_mc(to.as_ptr(), from, to.len()) };
-        to.flush_dcache();
-        result
+        // INVARIANT: All inside of the memory.
+        Ok(Part {
+            base,
+            len,
+            _memory: PhantomData,
+        })
     }
 
     /// Copies the bytes from `offset` on into `to`.
@@ -180,39 +181,13 @@ impl<H: MemoryFailure> Memory<H> {
         unsafe { copy_mc(NonNull::from(&mut *to).cast(), from, to.len()) }
     }
 
-    /// Copies a segment of a write bio to the bytes from `offset` on, past the CPU's caches.
-    ///
-    /// The copy is durable after the next flush of the region.
-    #[inline]
-    pub(crate) fn write(&self, offset: usize, from: &Segment<'_, FromBio>) -> Result {
-        let to = self.at(offset, from.len())?;
-
-        from.flush_dcache();
-        // SAFETY: Both are valid for `from.len()` bytes.
-        unsafe { copy_flushcache(to, from.as_ptr(), from.len()) };
-        Ok(())
-    }
-
     /// Copies `from` to the bytes from `offset` on, past the CPU's caches. Durable as with
-    /// [`Self::write`].
+    /// [`Part::write`].
     pub(crate) fn write_bytes(&self, offset: usize, from: &[u8]) -> Result {
         let to = self.at(offset, from.len())?;
 
         // SAFETY: Both are valid for `from.len()` bytes.
         unsafe { copy_flushcache(to, NonNull::from(from).cast(), from.len()) };
-        Ok(())
-    }
-
-    /// Zeroes the `len` bytes from `offset` on, both multiples of a sector's size, past the CPU's
-    /// caches. Durable as with [`Self::write`].
-    pub(crate) fn zero(&self, offset: usize, len: usize) -> Result {
-        let to = self.at(offset, len)?;
-
-        if (offset | len) % ZEROED_AT_ONCE != 0 {
-            return Err(EIO);
-        }
-        // SAFETY: The range is mapped, and consists of whole sectors.
-        unsafe { zero_flushcache(to, len) };
         Ok(())
     }
 
@@ -288,6 +263,74 @@ impl<H: MemoryFailure> Memory<H> {
             at = next;
         }
         Ok(None)
+    }
+}
+
+/// A part of a [`Memory`], which bios are served from, from its start to its end.
+///
+/// # Invariants
+///
+/// `base` is the start of `len` bytes of a [`Memory`] that lives for `'a`.
+pub(crate) struct Part<'a> {
+    base: NonNull<u8>,
+    len: usize,
+    _memory: PhantomData<&'a ()>,
+}
+
+impl Part<'_> {
+    /// The number of bytes.
+    #[inline]
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Copies the first bytes into a segment of a read bio, and goes on behind them. Fails as
+    /// [`Memory::read_bytes`].
+    #[inline]
+    pub(crate) fn read(&mut self, to: &Segment<'_, ToBio>) -> Result {
+        let from = self.take(to.len())?;
+
+        // SAFETY: Both are valid for `to.len()` bytes.
+        let result = unsafe { copy_mc(to.as_ptr(), from, to.len()) };
+        to.flush_dcache();
+        result
+    }
+
+    /// Copies a segment of a write bio to the first bytes, past the CPU's caches, and goes on behind
+    /// them. [`EIO`] if it is longer than the part.
+    ///
+    /// The copy is durable after the next flush of the region.
+    #[inline]
+    pub(crate) fn write(&mut self, from: &Segment<'_, FromBio>) -> Result {
+        let to = self.take(from.len())?;
+
+        from.flush_dcache();
+        // SAFETY: Both are valid for `from.len()` bytes.
+        unsafe { copy_flushcache(to, from.as_ptr(), from.len()) };
+        Ok(())
+    }
+
+    /// Zeroes all of it, which must be whole sectors, past the CPU's caches. Durable as with
+    /// [`Self::write`].
+    pub(crate) fn zero(self) -> Result {
+        if (self.base.as_ptr() as usize | self.len) % ZEROED_AT_ONCE != 0 {
+            return Err(EIO);
+        }
+        // SAFETY: The range is mapped, and consists of whole sectors.
+        unsafe { zero_flushcache(self.base, self.len) };
+        Ok(())
+    }
+
+    /// Splits off the first `len` bytes; where they are.
+    #[inline]
+    fn take(&mut self, len: usize) -> Result<NonNull<u8>> {
+        let base = self.base;
+
+        // INVARIANT: `len` bytes less, from `len` bytes farther on.
+        self.len = self.len.checked_sub(len).ok_or(EIO)?;
+        // SAFETY: It was as long as that.
+        self.base = unsafe { base.add(len) };
+        Ok(base)
     }
 }
 
