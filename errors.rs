@@ -314,11 +314,9 @@ impl Command {
     ///
     /// [`EINVAL`] if it is none of these, [`ERANGE`] if it is not all in the namespace.
     pub(crate) fn parse(text: &[u8], log: &ErrorLog<'_>, inject: bool) -> Result<Self> {
-        let mut words = text
-            .split(u8::is_ascii_whitespace)
-            .filter(|word| !word.is_empty());
-        let (verb, offset, len) = (words.next(), words.next(), words.next());
-        let (offset, len) = (number(offset)?, number(len)?);
+        let mut rest = text;
+        let verb = next_word(&mut rest);
+        let (offset, len) = (number(next_word(&mut rest))?, number(next_word(&mut rest))?);
         let start = log.namespace.start.checked_add(offset).ok_or(ERANGE)?;
         let end = start.checked_add(len).ok_or(ERANGE)?;
         let addresses = start..end;
@@ -340,8 +338,7 @@ impl Command {
 
                 Self::Add(
                     addresses,
-                    words
-                        .next()
+                    next_word(&mut rest)
                         .map_or(Some(Origin::User), named)
                         .ok_or(EINVAL)?,
                 )
@@ -351,11 +348,26 @@ impl Command {
             _ => return Err(EINVAL),
         };
 
-        words.next().map_or(Ok(command), |_| Err(EINVAL))
+        next_word(&mut rest).map_or(Ok(command), |_| Err(EINVAL))
     }
 }
 
+/// Splits the next word off `text`, if there is one.
+#[inline(never)]
+fn next_word<'a>(text: &mut &'a [u8]) -> Option<&'a [u8]> {
+    let trimmed = text.trim_ascii_start();
+    let len = trimmed
+        .iter()
+        .position(u8::is_ascii_whitespace)
+        .unwrap_or(trimmed.len());
+    let (word, rest) = trimmed.split_at_checked(len)?;
+
+    *text = rest;
+    (len > 0).then_some(word)
+}
+
 /// A number in decimal or, behind `0x`, in hexadecimal digits.
+#[inline(never)]
 fn number(word: Option<&[u8]>) -> Result<u64> {
     let (digits, radix) = match word.ok_or(EINVAL)? {
         [b'0', b'x', digits @ ..] => (digits, 16),
