@@ -87,79 +87,65 @@ fn ills(said: &str) -> Vec<String> {
         .collect()
 }
 
-/// All lints, of all scripts and sources that are there.
-pub fn steps(top: &Path) -> Result<Vec<Step>> {
-    let tools = top.join("tools");
-    let mut steps = Vec::new();
-    let mut add = |name, about, command, warnings| {
-        steps.push(Step {
-            name,
-            about,
-            command,
-            warnings,
-        })
-    };
-
-    let mut command = Command::new("rustfmt");
-    command
+/// Those of the module; they build it where it is built to be loaded, too.
+pub fn of_module(top: &Path) -> Result<Vec<Step>> {
+    let mut format = Command::new("rustfmt");
+    format
         .current_dir(top)
         .args(["--check", "--edition", "2021"])
         .args(module_sources(top)?);
-    add(
-        "rustfmt-module",
-        "the module has the kernel's format",
-        command,
-        true,
-    );
+    let mut clippy = make(top);
+    clippy.args(["module", "CLIPPY=1"]);
+    Ok(vec![
+        Step {
+            name: "rustfmt-module",
+            about: "the module has the kernel's format",
+            command: format,
+            warnings: true,
+        },
+        Step {
+            name: "clippy-module",
+            about: "clippy and rustc have no warning for the module",
+            command: clippy,
+            warnings: true,
+        },
+    ])
+}
 
-    let mut command = Command::new("cargo");
-    command
-        .current_dir(&tools)
-        .args(["fmt", "--all", "--check"]);
-    add(
-        "rustfmt-tools",
-        "the tools have rustfmt's format",
-        command,
-        true,
-    );
-
-    let mut command = make(top);
-    command.args(["module", "CLIPPY=1"]);
-    add(
-        "clippy-module",
-        "clippy and rustc have no warning for the module",
-        command,
-        true,
-    );
-
-    let mut command = Command::new("cargo");
-    command.current_dir(&tools).args([
-        "clippy",
-        "--workspace",
-        "--all-targets",
-        "--locked",
-        "--offline",
-    ]);
-    command.args(["--quiet", "--", "-D", "warnings"]);
-    add(
-        "clippy-tools",
-        "clippy and rustc have no warning for the tools",
-        command,
-        false,
-    );
-
-    let mut command = Command::new("shellcheck");
-    command
+/// Those of the tools and of all scripts that are there.
+pub fn of_tools(top: &Path) -> Result<Vec<Step>> {
+    let cargo = |arguments: &[&str]| {
+        let mut command = Command::new("cargo");
+        command.current_dir(top.join("tools")).args(arguments);
+        command
+    };
+    let mut clippy = cargo(&["clippy", "--workspace", "--all-targets", "--locked"]);
+    clippy.args(["--offline", "--quiet", "--", "-D", "warnings"]);
+    let mut shellcheck = Command::new("shellcheck");
+    shellcheck
         .current_dir(top)
         .args(["--external-sources", "--source-path=SCRIPTDIR"])
         .args(scripts(top)?);
-    add(
-        "shellcheck",
-        "shellcheck has no remark on the shell scripts",
-        command,
-        false,
-    );
-    Ok(steps)
+    Ok(vec![
+        Step {
+            name: "rustfmt-tools",
+            about: "the tools have rustfmt's format",
+            command: cargo(&["fmt", "--all", "--check"]),
+            warnings: true,
+        },
+        Step {
+            name: "clippy-tools",
+            about: "clippy and rustc have no warning for the tools",
+            command: clippy,
+            warnings: false,
+        },
+        Step {
+            name: "shellcheck",
+            about: "shellcheck has no remark on the shell scripts",
+            command: shellcheck,
+            warnings: false,
+        },
+    ])
 }
 
 /// `make` in the checkout, not as a child of another make.

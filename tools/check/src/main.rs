@@ -23,6 +23,7 @@ use std::fs;
 use std::io::{Write, stderr};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
+use std::thread;
 use suite::Suite;
 use tally::{Tally, Test};
 
@@ -179,43 +180,73 @@ fn work(arguments: &Arguments) -> Result<bool> {
     let mut tally = Tally::new();
 
     if everything || arguments.lint {
-        tally.group("lint", "Format and lints");
-        for step in lint::steps(&top)? {
+        tally.group("lint-module", "Format and lints of the module");
+        for step in lint::of_module(&top)? {
             step.test(&mut tally, &logs)?;
         }
     }
-    if everything {
-        tally.group("host", "Host tests");
-        host::test(&top, &mut tally, &logs)?;
+    if arguments.lint {
+        lint_tools(&top, &logs, &mut tally)?;
     }
     names(&patterns, &known, &mut tally);
     let some = !one.is_empty() || !both.is_empty();
-    if some && built(arguments, &top, &mut tally, &logs)? {
-        if everything && arguments.driver() == Driver::Rust {
-            bench(&top, &mut tally, &logs)?;
-        }
-        alone(one, arguments.driver(), &logs, &mut tally)?;
-        if !both.is_empty() {
-            tally.group("parity", "Both drivers, side by side");
-            let parity = parity::run(both, differences, &logs, &mut tally)?;
-            if arguments.parity {
-                report::write(&parity, &table)?;
-                tally.line(&format!("\n{}", report::summary(&parity)));
-                tally.line(&format!("\nall of it: {}.md", table.display()));
+    let built = some && built(arguments, &top, &mut tally, &logs)?;
+    thread::scope(|scope| {
+        let beside = everything.then(|| scope.spawn(|| beside(arguments, built, &top, &logs)));
+        if built {
+            alone(one, arguments.driver(), &logs, &mut tally)?;
+            if !both.is_empty() {
+                tally.group("parity", "Both drivers, side by side");
+                let parity = parity::run(both, differences, &logs, &mut tally)?;
+                if arguments.parity {
+                    report::write(&parity, &table)?;
+                    tally.line(&format!("\n{}", report::summary(&parity)));
+                    tally.line(&format!("\nall of it: {}.md", table.display()));
+                }
             }
         }
-    }
-    if everything {
-        for name in QUICK_SUITES {
-            let suite = Suite::load(&top, name)?;
-            if suite.build().test(&mut tally, &logs)? {
-                tally.group(name, &suite.about);
-                suite.test(&[], true, false, arguments.drivers(), &mut tally)?;
-            }
+        if let Some(beside) = beside {
+            let _clock = tally.running("lints, host tests and suites");
+            let Ok(results) = beside.join() else {
+                bail!("lints, host tests and suites: see above");
+            };
+            tally.take_over(results?);
         }
-    }
+        Ok(())
+    })?;
     tally.write_junit(&logs.join("junit.xml"))?;
     Ok(tally.conclude())
+}
+
+/// What runs beside the selftests, which leave a CPU idle: lints, and what needs no module, and
+/// with the module that was built the bench and the suites.
+fn beside(arguments: &Arguments, built: bool, top: &Path, logs: &Path) -> Result<Tally> {
+    let mut tally = Tally::beside();
+    lint_tools(top, logs, &mut tally)?;
+    tally.group("host", "Host tests");
+    host::test(top, &mut tally, logs)?;
+    if !built {
+        return Ok(tally);
+    }
+    if arguments.driver() == Driver::Rust {
+        bench(top, &mut tally, logs)?;
+    }
+    for name in QUICK_SUITES {
+        let suite = Suite::load(top, name)?;
+        if suite.build().test(&mut tally, logs)? {
+            tally.group(name, &suite.about);
+            suite.test(&[], true, false, arguments.drivers(), &mut tally)?;
+        }
+    }
+    Ok(tally)
+}
+
+fn lint_tools(top: &Path, logs: &Path, tally: &mut Tally) -> Result<()> {
+    tally.group("lint", "Format and lints");
+    for step in lint::of_tools(top)? {
+        step.test(tally, logs)?;
+    }
+    Ok(())
 }
 
 /// The tests that run under one driver, and those that run under both and are compared.

@@ -7,6 +7,7 @@ use anstyle::{AnsiColor, Style};
 use anyhow::{Context, Result};
 use indicatif::{ProgressBar, ProgressStyle};
 use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
+use std::cell::RefCell;
 use std::fs::File;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -67,6 +68,8 @@ pub struct Tally {
     skipped: usize,
     failures: Vec<String>,
     live: ProgressBar,
+    /// Lines that are kept until there is room for them.
+    kept: Option<RefCell<Vec<String>>>,
 }
 
 impl Tally {
@@ -80,7 +83,31 @@ impl Tally {
             skipped: 0,
             failures: Vec::new(),
             live: ProgressBar::hidden(),
+            kept: None,
         }
+    }
+
+    /// For results that come while others are shown: nothing is printed until they are
+    /// [taken over](Self::take_over).
+    pub fn beside() -> Self {
+        Self {
+            kept: Some(RefCell::default()),
+            ..Self::new()
+        }
+    }
+
+    /// Prints, and counts as its own, what came beside.
+    pub fn take_over(&mut self, mut other: Tally) {
+        self.end_group();
+        other.end_group();
+        for line in other.kept.take().unwrap_or_default().into_inner() {
+            self.line(&line);
+        }
+        self.junit.add_test_suites(other.junit.test_suites);
+        self.passed += other.passed;
+        self.failed += other.failed;
+        self.skipped += other.skipped;
+        self.failures.append(&mut other.failures);
     }
 
     /// Begins a group of tests.
@@ -103,6 +130,10 @@ impl Tally {
 
     /// Prints a line above the live one.
     pub fn line(&self, text: &str) {
+        if let Some(kept) = &self.kept {
+            kept.borrow_mut().push(text.to_owned());
+            return;
+        }
         self.live.suspend(|| anstream::println!("{text}"));
     }
 
@@ -113,12 +144,14 @@ impl Tally {
 
     /// Shows what is running, with its seconds, on a terminal.
     pub fn running(&mut self, what: &str) -> Clock {
-        let style = ProgressStyle::with_template("  {spinner} {msg} {elapsed:.bright.black}");
-        self.live = ProgressBar::new_spinner().with_message(what.to_owned());
-        if let Ok(style) = style {
-            self.live.set_style(style);
+        if self.kept.is_none() {
+            let style = ProgressStyle::with_template("  {spinner} {msg} {elapsed:.bright.black}");
+            self.live = ProgressBar::new_spinner().with_message(what.to_owned());
+            if let Ok(style) = style {
+                self.live.set_style(style);
+            }
+            self.live.enable_steady_tick(Duration::from_millis(120));
         }
-        self.live.enable_steady_tick(Duration::from_millis(120));
         Clock {
             live: self.live.clone(),
             start: Instant::now(),
@@ -268,5 +301,28 @@ fn status(outcome: &Outcome) -> TestCaseStatus {
             status.set_message(reason.clone());
             status
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_comes_beside_counts_and_is_kept_until_it_is_taken_over() {
+        let mut beside = Tally::beside();
+        beside.group("beside", "Beside");
+        beside.add(Test::new("good", Outcome::Passed));
+        beside.add(Test::new("bad", Outcome::Failed("so".into())));
+        assert_eq!(beside.kept.as_ref().unwrap().borrow().len(), 3);
+
+        let mut tally = Tally::new();
+        tally.group("own", "Own");
+        tally.add(Test::new("good", Outcome::Passed));
+        tally.take_over(beside);
+        assert_eq!((tally.passed, tally.failed, tally.skipped), (2, 1, 0));
+        assert_eq!(tally.failures, ["bad: so"]);
+        assert_eq!(tally.junit.test_suites.len(), 2);
+        assert!(!tally.conclude());
     }
 }
