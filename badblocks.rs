@@ -321,6 +321,8 @@ impl<'bound> ErrorList<'bound> {
             return;
         }
         self.list.clear(sectors.start, sectors.len);
+        self.clear_gaps(&sectors);
+        self.log.clear_region_gaps(&self.addresses(span));
         if self.overflows.is_on() {
             // There is room for others.
             self.read_log();
@@ -329,6 +331,19 @@ impl<'bound> ErrorList<'bound> {
             *self.fit.lock() = Fit::Exact;
         }
         self.notify();
+    }
+
+    /// Takes off a list that was made coarser what is there for being near `healed`, where the bus knows
+    /// of no errors. With it goes what somebody wrote to the disk's `badblocks` file since then, and
+    /// pages out of the kernel's map, which are found again.
+    fn clear_gaps(&self, healed: &Sectors) {
+        // Nobody adds to the list meanwhile: what the bus is told of now is not lost.
+        let fit = self.fit.lock();
+
+        if *fit != Fit::Exact {
+            self.coarse()
+                .clear_gaps(healed, &|block| self.log.has_errors(block, self.data.start));
+        }
     }
 
     /// Takes the sectors of `span` off the lists of the bus and the region, as a bus does by itself

@@ -85,6 +85,23 @@ impl<'a> Coarse<'a> {
             .saturating_sub(2)
     }
 
+    /// Takes off what is listed for being near `healed`, in the largest blocks that are listed together:
+    /// all of a block that `has_errors` denies to have some.
+    pub(crate) fn clear_gaps(&self, healed: &Sectors, has_errors: &dyn Fn(&Sectors) -> bool) {
+        let end = healed.start.saturating_add(healed.len);
+        let mut block = Sectors {
+            start: healed.start & !(BadBlocks::LONGEST - 1),
+            len: BadBlocks::LONGEST,
+        };
+
+        while block.start < end {
+            if !has_errors(&block) {
+                self.list.clear(block.start, block.len);
+            }
+            block.start = block.start.saturating_add(block.len);
+        }
+    }
+
     /// Makes one entry of what is in the same page, or, where that does not make enough room, in
     /// the same 8 KiB, 16 KiB… 256 KiB, which is the longest that an entry can be.
     fn make_room(&self) {

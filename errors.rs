@@ -199,16 +199,49 @@ impl<'bound> ErrorLog<'bound> {
 
     /// Lists for the region what the bus knows of the namespace: libnvdimm leaves out what does not
     /// fit.
+    #[inline(never)]
     pub(crate) fn complete_region_list(&self) {
+        if self.region_list().is_full() {
+            self.fill_region_list();
+        }
+    }
+
+    #[inline(never)]
+    fn fill_region_list(&self) {
         let list = self.region_list();
 
-        if list.is_full() {
-            self.region.for_each_error(|entry| {
-                if let Some(addresses) = self.of_namespace(&entry) {
-                    list.add(&self.sectors_of_region(&addresses));
-                }
+        self.region.for_each_error(|entry| {
+            if let Some(addresses) = self.of_namespace(&entry) {
+                list.add(&self.sectors_of_region(&addresses));
+            }
+        });
+    }
+
+    /// Takes off the region's list what is there for being near `healed`, which are physical addresses,
+    /// where the bus knows of no errors.
+    pub(crate) fn clear_region_gaps(&self, healed: &Range<u64>) {
+        let base = self.region.addresses().start;
+
+        self.region_list()
+            .clear_gaps(&self.sectors_of_region(healed), &|block| {
+                self.has_errors(block, base)
             });
-        }
+        // What was reported at the same moment.
+        self.fill_region_list();
+        self.region.notify_list();
+    }
+
+    /// Whether the bus knows of errors in `sectors` of an area that begins at the physical address
+    /// `base`.
+    #[inline(never)]
+    pub(crate) fn has_errors(&self, sectors: &Sectors, base: u64) -> bool {
+        let start = base.saturating_add(sectors.start << SECTOR_SHIFT);
+        let end = start.saturating_add(sectors.len << SECTOR_SHIFT);
+        let mut found = false;
+
+        self.region
+            .for_each_error(|entry| found |= intersection(&entry, &(start..end)).is_some());
+        found
     }
 
     /// Takes the physical `addresses`, which are whole sectors, off the lists of the bus and of the

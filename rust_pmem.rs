@@ -10,7 +10,7 @@
 //! ```
 //!
 //! A byte travels: `write(2)` → bio → [`PmemDisk::submit`](disk::PmemDisk) → its segments →
-//! [`Overwrite::write`](media::Overwrite::write) → memory; and is durable after
+//! [`Part::write`](abstractions::memory::Part::write) → memory; and is durable after
 //! [`Flush::now`](flush::Flush::now). In a DAX file it needs no driver at all, once
 //! [`direct_access`](dax) has said where the page is.
 //!

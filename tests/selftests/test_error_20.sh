@@ -31,7 +31,7 @@ all_fail() {
 }
 
 [ "$DRIVER" = rust_pmem ] || skip_all "C leaves out what does not fit"
-plan 18
+plan 19
 provide bad=0+4K
 bad_pages 1 299
 list=/sys/block/$DISK/badblocks
@@ -54,6 +54,13 @@ is "the log says so once" "$(dmesg | grep -c 'more errors than')" 1
 rebind "$NAMESPACE"
 is "bound again, they are listed" "$(covered "$list")" 600
 is "each can't be read" "$(all_fail 5 599 37)" ''
+
+# Of four bad pages that are listed as one, each is written over by itself.
+for page in 396 397 398 399; do
+	pmem-io fill "/dev/$DISK" --direct --offset $((page * 65536)) --length 4K
+done
+check "written over one by one, what was between them can be read" \
+	pmem-io pread "/dev/$DISK" --direct --offset $((396 * 65536)) --length 256K
 
 # A write of what is listed as one.
 entry=$(head -n 1 "$list")
