@@ -12,6 +12,8 @@
 #:      DRIVER=nd_pmem       the same selftests, of the stock C driver
 #: make parity               the two drivers side by side: every selftest under both, compared in build/parity.md
 #:      TESTS='disk_*'       only these, into build/parity-partial.md
+#: make mutants              plants faults into copies of the driver: each must be found by its selftest; build/mutants.md
+#:      MUTANTS='no-*'       only these
 #: make suites               others' test suites under both drivers; the table is build/suites.md
 #: make suite-ndctl          that of ndctl, on the kernel's emulated DIMMs, in about half an hour
 #:      TESTS='clear.sh'     only these of its tests
@@ -43,17 +45,20 @@ release := $(CURDIR)/build/tools/release
 given = $(foreach name,$1,$(if $(findstring command,$(origin $(name))),$(name)='$($(name))'))
 kbuild_variables := ARCH CC HOSTCC LLVM KERNELRELEASE V W CLIPPY
 
+# The folder that the module is built in, of the sources that are there.
+M := $(CURDIR)
+
 setup:
 	@$(if $(enter),setup/setup)
 
 ifeq ($(if $(enter),$(KDIR)),)
 module: setup
-	@$(enter) make -C /usr/src/kernel-build M=$(CURDIR) --no-print-directory \
+	@$(enter) make -C /usr/src/kernel-build M='$(M)' --no-print-directory \
 		ARCH=x86 CC=x86_64-linux-gnu-gcc-14 $(call given,$(kbuild_variables)) modules
 else
 module:
 	@$(call given,$(kbuild_variables) RUSTC BINDGEN) setup/check-kdir '$(KDIR)'
-	$(MAKE) -C '$(KDIR)' M=$(CURDIR) modules
+	$(MAKE) -C '$(KDIR)' M='$(M)' modules
 endif
 
 # What selftests load into the guest besides: a provider of memory that fails on demand.
@@ -92,6 +97,9 @@ suite-ndctl: tools setup-ndctl
 	@set -f; $(enter) $(release)/pmem-check --suite ndctl $(if $(DRIVER),--driver '$(DRIVER)') \
 		$(if $(RESUME),--resume) $$TESTS
 
+mutants: tools
+	@set -f; $(enter) $(release)/pmem-check --mutants $$MUTANTS
+
 bench: module tools
 	@$(enter) $(release)/pmem-bench $(OPS)
 
@@ -112,4 +120,4 @@ clean:
 distclean: clean
 	setup/remove
 
-.PHONY: help setup setup-ndctl module provider emulated tools demo demo-errors check parity suites suite-ndctl bench vm lint fmt clean distclean
+.PHONY: help setup setup-ndctl module provider emulated tools demo demo-errors check parity mutants suites suite-ndctl bench vm lint fmt clean distclean

@@ -23,14 +23,15 @@
 
 set -eu
 
-: "${DRIVER:=rust_pmem}" "${STAGE:=1}" "${MODULE:=/rust_pmem/rust_pmem.ko}"
+: "${DRIVER:=rust_pmem}" "${STAGE:=1}" "${MODULE:=$(realpath "$(dirname "$0")/../../rust_pmem.ko")}"
 ND=/sys/bus/nd/devices
 
 # Run from the guest's own memory, as the way to the checkout is long.
+TOOLS=$(dirname "$0")/../../build/tools/release
 for tool in pmem-io pmemctl; do
-	if [ ! -e "/run/pmem/$tool" ] && [ -e "${MODULE%/*}/build/tools/release/$tool" ]; then
+	if [ ! -e "/run/pmem/$tool" ] && [ -e "$TOOLS/$tool" ]; then
 		mkdir -p /run/pmem
-		cp "${MODULE%/*}/build/tools/release/$tool" /run/pmem/
+		cp "$TOOLS/$tool" /run/pmem/
 	fi
 done
 PATH=/run/pmem:$PATH

@@ -3,7 +3,7 @@
 # A page of a DAX file is declared dead by MADV_HWPOISON: who did it and who wants to know are told, by the page on XFS with
 # reverse mapping, by the mapped piece elsewhere, as ext4 and XFS without it leave that to the memory manager.
 # vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
-. "$(dirname "$0")/told.sh"
+. "$(dirname "$0")/../told.sh"
 
 cleanup() {
 	echo 0 >/proc/sys/vm/memory_failure_early_kill

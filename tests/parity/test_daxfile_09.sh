@@ -3,7 +3,7 @@
 # A page is declared dead from outside (hwpoison-inject), in a file, in free space, in the file system's own records: XFS, where
 # it holds the DAX device, shuts down for its records; ext4 does not want to know.
 # vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
-. "$(dirname "$0")/told.sh"
+. "$(dirname "$0")/../told.sh"
 
 cleanup() {
 	echo 0 >/proc/sys/vm/memory_failure_early_kill

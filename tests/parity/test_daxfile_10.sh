@@ -3,7 +3,7 @@
 # A machine check in a DAX file on XFS: the process that maps the page is told, the page alone is lost, and listed; one in the
 # records of XFS shuts it down.
 # vm: --bare --nvdimm size=512M,labels
-. "$(dirname "$0")/told.sh"
+. "$(dirname "$0")/../told.sh"
 
 cleanup() {
 	echo 0 >/proc/sys/vm/memory_failure_early_kill

@@ -33,7 +33,7 @@ case $STAGE in
 2)
 	plan 2
 	provide start="$start" nr_regions=2 pages=1 keep=1
-	seen "flushes at shutdown" "$(tally)"
+	is "flushes at shutdown" "$(tally)" 2
 	is "what was written" "$(read_sectors "$DISK" 0 16 | md5sum)" "$({
 		pattern aaaaaaa 8
 		pattern bbbbbbb 8

@@ -71,7 +71,7 @@ impl Step {
 }
 
 /// What to show of a failure: from its first error or warning on, else its end.
-fn ills(said: &str) -> Vec<String> {
+pub fn ills(said: &str) -> Vec<String> {
     let lines: Vec<&str> = said.lines().collect();
     let ill = |line: &&str| {
         line.contains("error") || line.contains("warning") || line.starts_with("Diff in")

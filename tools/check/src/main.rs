@@ -6,18 +6,20 @@ mod differences;
 mod host;
 mod ktap;
 mod lint;
+mod mutants;
 mod parity;
 mod report;
 mod selftest;
 mod suite;
 mod tally;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use clap::Parser;
 use differences::Differences;
 use glob::Pattern;
 use ktap::Outcome;
 use selftest::{Runner, Selftest};
+use std::collections::BTreeSet;
 use std::env;
 use std::fs;
 use std::io::{Write, stderr};
@@ -41,6 +43,10 @@ use tally::{Tally, Test};
 /// With --suite, a suite that others have made runs under both drivers, or the one of --driver. What
 /// each test printed is in build/suites/SUITE/DRIVER/TEST/, the table of all suites is
 /// build/suites.md.
+///
+/// With --mutants, faults are planted into copies of the driver (tests/mutants.toml), one at a time, and
+/// the selftest that is there for each must fail; TESTS are names of these faults then. The table is
+/// build/mutants.md; logs are in build/mutants/.
 #[derive(Parser)]
 #[command(name = "pmem-check", version, max_term_width = 120)]
 struct Arguments {
@@ -62,12 +68,16 @@ struct Arguments {
     parity: bool,
 
     /// Run the tests of tests/SUITE/suite.toml
-    #[arg(long, value_name = "SUITE", conflicts_with_all = ["parity", "lint", "list"])]
+    #[arg(long, value_name = "SUITE", conflicts_with_all = ["parity", "lint", "list", "mutants"])]
     suite: Option<String>,
 
     /// Leave out what has been tested before, with the same module and the same guest
     #[arg(long, requires = "suite")]
     resume: bool,
+
+    /// Plant faults into the driver and see that the selftests find them
+    #[arg(long, conflicts_with_all = ["driver", "lint", "parity"])]
+    mutants: bool,
 
     /// Print the selftests, what each tests and on which machine, and run nothing
     #[arg(long)]
@@ -148,6 +158,9 @@ fn work(arguments: &Arguments) -> Result<bool> {
         return suite(arguments, &top, name, &patterns);
     }
     let known = selftest::find(&top, &arguments.selftests)?;
+    if arguments.mutants {
+        return mutants(arguments, &top, &patterns, &known);
+    }
     let meant = |test: &&Selftest| {
         patterns.is_empty() || patterns.iter().any(|pattern| test.is_meant_by(pattern))
     };
@@ -184,6 +197,7 @@ fn work(arguments: &Arguments) -> Result<bool> {
         for step in lint::of_module(&top)? {
             step.test(&mut tally, &logs)?;
         }
+        mutants::lint(&top, &known, &mut tally)?;
     }
     if arguments.lint {
         lint_tools(&top, &logs, &mut tally)?;
@@ -194,7 +208,13 @@ fn work(arguments: &Arguments) -> Result<bool> {
     thread::scope(|scope| {
         let beside = everything.then(|| scope.spawn(|| beside(arguments, built, &top, &logs)));
         if built {
-            alone(one, arguments.driver(), &logs, &mut tally)?;
+            let passed = alone(one, arguments.driver(), &logs, &mut tally)?;
+            if everything && arguments.driver() == Driver::Rust {
+                tally.group("mutants", "Planted faults that are quickly found");
+                let mut planted = mutants::load(&top, &known)?;
+                planted.retain(|mutant| mutant.quick);
+                mutants::run(&top, &planted, &known, &passed, &mut tally)?;
+            }
             if !both.is_empty() {
                 tally.group("parity", "Both drivers, side by side");
                 let parity = parity::run(both, differences, &logs, &mut tally)?;
@@ -249,6 +269,35 @@ fn lint_tools(top: &Path, logs: &Path, tally: &mut Tally) -> Result<()> {
     Ok(())
 }
 
+/// Plants faults, those that the patterns mean or all.
+fn mutants(
+    arguments: &Arguments,
+    top: &Path,
+    patterns: &[Pattern],
+    tests: &[Selftest],
+) -> Result<bool> {
+    let mut planted = mutants::load(top, tests)?;
+    let meant = |name: &str| patterns.iter().any(|pattern| pattern.matches(name));
+    planted.retain(|mutant| patterns.is_empty() || meant(&mutant.name));
+    ensure!(!planted.is_empty(), "no fault has such a name");
+    if arguments.list {
+        for mutant in planted {
+            println!("{:<24} {} {}", mutant.name, mutant.test, mutant.fault);
+        }
+        return Ok(true);
+    }
+    let logs = top.join("build/mutants");
+    fs::create_dir_all(&logs).with_context(|| logs.display().to_string())?;
+    let mut tally = Tally::new();
+    if built(arguments, top, &mut tally, &logs)? {
+        tally.group("mutants", "Planted faults");
+        mutants::run(top, &planted, tests, &BTreeSet::new(), &mut tally)?;
+        tally.line(&format!("\nall of it: {}.md", logs.display()));
+    }
+    tally.write_junit(&logs.join("junit.xml"))?;
+    Ok(tally.conclude())
+}
+
 /// The tests that run under one driver, and those that run under both and are compared.
 fn divided(
     arguments: &Arguments,
@@ -270,13 +319,22 @@ fn divided(
     (one, both)
 }
 
-/// Runs selftests of one driver.
-fn alone(tests: Vec<Selftest>, driver: Driver, logs: &Path, tally: &mut Tally) -> Result<()> {
+/// Runs selftests of one driver; the names of those that passed.
+fn alone(
+    tests: Vec<Selftest>,
+    driver: Driver,
+    logs: &Path,
+    tally: &mut Tally,
+) -> Result<BTreeSet<String>> {
+    let mut passed = BTreeSet::new();
     let mut runner = Runner::new(driver.name(), logs);
     for (index, group) in selftest::grouped(tests).iter().enumerate() {
         let title = selftest::title(runner.driver, group);
         tally.group(&format!("selftests-{index}"), &title);
         for result in runner.group(group, tally)? {
+            if result.outcome == Outcome::Passed {
+                passed.insert(result.name.clone());
+            }
             tally.count(result);
         }
     }
@@ -286,7 +344,7 @@ fn alone(tests: Vec<Selftest>, driver: Driver, logs: &Path, tally: &mut Tally) -
             runner.retried
         ));
     }
-    Ok(())
+    Ok(passed)
 }
 
 /// Runs a suite.
@@ -338,7 +396,7 @@ fn built(arguments: &Arguments, top: &Path, tally: &mut Tally, logs: &Path) -> R
         }
         .test(tally, logs)?;
     }
-    if good && arguments.driver() == Driver::Rust && !arguments.parity {
+    if good && arguments.driver() == Driver::Rust && !arguments.parity && !arguments.mutants {
         let mut command = Command::new(top.join("tests/module.sh"));
         command.current_dir(top);
         lint::Step {

@@ -26,7 +26,8 @@ pub fn write(parity: &Parity, path: &Path) -> Result<()> {
     Ok(())
 }
 
-fn table<const N: usize>(header: [&str; N]) -> Table {
+/// An empty table in Markdown.
+pub fn table<const N: usize>(header: [&str; N]) -> Table {
     let mut table = Table::new();
     table.load_preset(ASCII_MARKDOWN).set_header(header);
     table
@@ -182,7 +183,7 @@ fn values(row: &Row) -> (String, String) {
 }
 
 /// Text that means itself in a cell of a table.
-fn plain(text: &str) -> String {
+pub fn plain(text: &str) -> String {
     let mut plain = String::new();
     for letter in text.chars() {
         if matches!(letter, '|' | '<' | '*' | '`' | '[' | '\\') {

@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use vm::{Ended, LogFile, Loss, Options, Vm, reports};
 
 /// Where the guest sees the checkout.
-const GUEST: &str = "/rust_pmem";
+pub const GUEST: &str = "/rust_pmem";
 /// A test's time, where its header gives none.
 const TIMEOUT: Duration = Duration::from_secs(120);
 /// A machine that boots in so long gives tests their time; a slower one gives more in proportion.
@@ -162,6 +162,8 @@ pub fn title(driver: &str, group: &[Selftest]) -> String {
 pub struct Runner<'a> {
     /// The driver under test.
     pub driver: &'a str,
+    /// Where the guest finds rust_pmem.ko.
+    pub module: PathBuf,
     /// Where logs go.
     pub logs: &'a Path,
     /// Boots that were tried again.
@@ -204,6 +206,7 @@ impl<'a> Runner<'a> {
     pub fn new(driver: &'a str, logs: &'a Path) -> Self {
         Self {
             driver,
+            module: Path::new(GUEST).join("rust_pmem.ko"),
             logs,
             retried: 0,
             kernel: None,
@@ -223,6 +226,11 @@ impl<'a> Runner<'a> {
             results.push(result);
         }
         Ok(results)
+    }
+
+    /// Runs a test on a machine of its own; shows nothing.
+    pub fn alone(&mut self, test: &Selftest, tally: &Tally, clock: &Clock) -> Result<Test> {
+        self.test(test, &mut None, tally, clock)
     }
 
     /// Boots; the inner error is one that a test can be blamed for.
@@ -345,10 +353,11 @@ impl<'a> Runner<'a> {
     fn stage(&self, test: &Selftest, number: u32, vm: &mut Vm) -> Result<Stage> {
         let script = Path::new(GUEST).join(&test.script);
         let command = format!(
-            "echo 'pmem-check: {} stage {number}' >/dev/kmsg; cd {GUEST} && export DRIVER={} STAGE={number} MODULE={GUEST}/rust_pmem.ko \
+            "echo 'pmem-check: {} stage {number}' >/dev/kmsg; cd {GUEST} && export DRIVER={} STAGE={number} MODULE={} \
              PATH={GUEST}/tests:{GUEST}/build/tools/release:$PATH && exec sh {}",
             test.name,
             self.driver,
+            self.module.display(),
             shlex::try_quote(&script.to_string_lossy())?
         );
         let slow = vm.boot_time().as_secs_f64() / BOOT.as_secs_f64();

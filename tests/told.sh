@@ -3,13 +3,13 @@
 #
 # For tests in which memory fails that another process has mapped.
 #
-#	. "$(dirname "$0")/told.sh"
+#	. "$(dirname "$0")/../told.sh"
 #	begin --length 4M FILE
 #	…
 #	end
 #	seen "what it was told" "$(was_told)"
 
-# shellcheck source=../lib.sh
+# shellcheck source=lib.sh
 . "$(dirname "$0")/../lib.sh"
 
 # begin ARGUMENTS OF pmem-io map: another process has touched all of it, and keeps it mapped.
