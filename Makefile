@@ -15,10 +15,13 @@
 #: make mutants              plants faults into copies of the driver: each must be found by its selftest; build/mutants.md
 #:      MUTANTS='no-*'       only these
 #: make suites               others' test suites under both drivers; the table is build/suites.md
+#: make suite-kselftest      the kernel's own of memory and mounts, on DAX file systems, in about half an hour
 #: make suite-ndctl          that of ndctl, on the kernel's emulated DIMMs, in about half an hour
 #:      TESTS='clear.sh'     only these of its tests
 #:      DRIVER=rust_pmem     only under this driver
 #:      RESUME=1             not those again that have been run on the same driver
+#: make xfstests             the xfstests that are installed in a folder of yours, in three ways to mount
+#:      XFSTESTS=DIR         that folder; FSTYP=xfs GROUP=dax, or TESTS='generic/4*'; FRESH=1 runs all of them again
 #: make bench                instructions for each operation, beside nd_pmem and others, into build/bench
 #:      OPS='read-4k fsync'  only these operations
 #: make vm                   a shell in a virtual machine that has the module at hand
@@ -70,6 +73,9 @@ provider: setup
 setup-ndctl: setup
 	@$(if $(enter),setup/setup ndctl)
 
+setup-suites: setup
+	@$(if $(enter),setup/setup suites)
+
 emulated: module setup-ndctl
 	@$(enter) make -C /usr/src/kernel-build M=$(CURDIR)/tests/ndctl --no-print-directory \
 		ARCH=x86 CC=x86_64-linux-gnu-gcc-14 \
@@ -91,7 +97,23 @@ check: tools $(if $(TESTS),,setup-ndctl)
 parity: tools
 	@set -f; $(enter) $(release)/pmem-check --parity $$TESTS
 
-suites: suite-ndctl
+suites: suite-ndctl suite-kselftest
+
+suite-kselftest: tools setup-suites
+	@set -f; $(enter) $(release)/pmem-check --suite kselftest $(if $(DRIVER),--driver '$(DRIVER)') \
+		$(if $(RESUME),--resume) $$TESTS
+
+ifneq ($(XFSTESTS),)
+xfstests: tools $(if $(wildcard $(XFSTESTS)/suite.toml),,setup-suites)
+	@set -f; RUST_PMEM_BIND='$(abspath $(XFSTESTS))' $(enter) $(release)/pmem-check --xfstests '$(abspath $(XFSTESTS))' \
+		$(if $(FSTYP),--fstyp '$(FSTYP)') $(if $(GROUP),--group '$(GROUP)') $(if $(DRIVER),--driver '$(DRIVER)') \
+		$(if $(FRESH),,--resume) $$TESTS
+else
+xfstests:
+	@echo 'xfstests are not packaged: build and install them on Debian $(shell grep -v "^\#" setup/kernel | cut -d" " -f1) (their README says how), then'
+	@echo '  make xfstests XFSTESTS=/var/lib/xfstests FSTYP=xfs GROUP=dax'
+	@exit 2
+endif
 
 suite-ndctl: tools setup-ndctl
 	@set -f; $(enter) $(release)/pmem-check --suite ndctl $(if $(DRIVER),--driver '$(DRIVER)') \
@@ -120,4 +142,4 @@ clean:
 distclean: clean
 	setup/remove
 
-.PHONY: help setup setup-ndctl module provider emulated tools demo demo-errors check parity mutants suites suite-ndctl bench vm lint fmt clean distclean
+.PHONY: help setup setup-ndctl setup-suites module provider emulated tools demo demo-errors check parity mutants suites suite-ndctl suite-kselftest xfstests bench vm lint fmt clean distclean

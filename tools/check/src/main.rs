@@ -12,6 +12,7 @@ mod report;
 mod selftest;
 mod suite;
 mod tally;
+mod xfstests;
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::Parser;
@@ -44,6 +45,10 @@ use tally::{Tally, Test};
 /// each test printed is in build/suites/SUITE/DRIVER/TEST/, the table of all suites is
 /// build/suites.md.
 ///
+/// With --xfstests, an installed tree of xfstests runs in the same way, its tests of a group or those
+/// that TESTS mean, such as generic/4* or xfs/always/generic/413, each with dax=always, inode and
+/// never.
+///
 /// With --mutants, faults are planted into copies of the driver (tests/mutants.toml), one at a time, and
 /// the selftest that is there for each must fail; TESTS are names of these faults then. The table is
 /// build/mutants.md; logs are in build/mutants/.
@@ -71,8 +76,30 @@ struct Arguments {
     #[arg(long, value_name = "SUITE", conflicts_with_all = ["parity", "lint", "list", "mutants"])]
     suite: Option<String>,
 
+    /// Run the tests of xfstests, installed in this folder
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["parity", "lint", "list", "mutants", "suite"])]
+    xfstests: Option<PathBuf>,
+
+    /// Type of the file systems of --xfstests
+    #[arg(
+        long,
+        value_name = "TYPE",
+        default_value = "xfs",
+        requires = "xfstests"
+    )]
+    fstyp: String,
+
+    /// Group of the tests of --xfstests
+    #[arg(
+        long,
+        value_name = "GROUP",
+        default_value = "dax",
+        requires = "xfstests"
+    )]
+    group: String,
+
     /// Leave out what has been tested before, with the same module and the same guest
-    #[arg(long, requires = "suite")]
+    #[arg(long)]
     resume: bool,
 
     /// Plant faults into the driver and see that the selftests find them
@@ -155,7 +182,12 @@ fn work(arguments: &Arguments) -> Result<bool> {
     let top = top()?;
     let patterns = patterns(&arguments.tests)?;
     if let Some(name) = &arguments.suite {
-        return suite(arguments, &top, name, &patterns);
+        return suite(arguments, &top, Suite::load(&top, name)?, &patterns);
+    }
+    if let Some(tree) = &arguments.xfstests {
+        let (fstyp, group) = (&arguments.fstyp, &arguments.group);
+        let tests = xfstests::suite(&top, tree, fstyp, group, &patterns)?;
+        return suite(arguments, &top, tests, &[]);
     }
     let known = selftest::find(&top, &arguments.selftests)?;
     if arguments.mutants {
@@ -250,6 +282,16 @@ fn beside(arguments: &Arguments, built: bool, top: &Path, logs: &Path) -> Result
     }
     if arguments.driver() == Driver::Rust {
         bench(top, &mut tally, logs)?;
+        tally.group("xfstests", "What runs xfstests, on a stand-in");
+        let mut command = Command::new(top.join("tests/xfstests/try.sh"));
+        command.current_dir(top).arg(env::current_exe()?);
+        lint::Step {
+            name: "xfstests",
+            about: "guest, devices, settings, comparison, and going on after a cut",
+            command,
+            warnings: false,
+        }
+        .test(&mut tally, logs)?;
     }
     for name in QUICK_SUITES {
         let suite = Suite::load(top, name)?;
@@ -348,15 +390,14 @@ fn alone(
 }
 
 /// Runs a suite.
-fn suite(arguments: &Arguments, top: &Path, name: &str, patterns: &[Pattern]) -> Result<bool> {
-    let suite = Suite::load(top, name)?;
-    let logs = top.join("build/suites").join(name);
+fn suite(arguments: &Arguments, top: &Path, suite: Suite, patterns: &[Pattern]) -> Result<bool> {
+    let logs = top.join("build/suites").join(&suite.name);
     fs::create_dir_all(&logs).with_context(|| logs.display().to_string())?;
     let mut tally = Tally::new();
 
     tally.group("build", "Build");
     if suite.build().test(&mut tally, &logs)? {
-        tally.group(name, &suite.about);
+        tally.group(&suite.name, &suite.about);
         let resume = arguments.resume;
         suite.test(patterns, false, resume, arguments.drivers(), &mut tally)?;
     }

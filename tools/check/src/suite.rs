@@ -45,11 +45,27 @@ struct Description {
     module: PathBuf,
     build: String,
     machine: String,
+    #[serde(default)]
     test: Vec<Case>,
     #[serde(default)]
     machines: Vec<Group>,
     #[serde(default)]
     reasons: Vec<Reason>,
+    /// Its tests are the user's, so that what does not pass under nd_pmem either needs no reason.
+    #[serde(default)]
+    open: bool,
+    /// Tests of which one run says little.
+    #[serde(default)]
+    often: Vec<Often>,
+}
+
+/// Tests that are run more than once under each driver.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Often {
+    /// A pattern.
+    test: String,
+    runs: u32,
 }
 
 /// Tests that want another machine.
@@ -71,6 +87,9 @@ struct Case {
     timeout: Option<u64>,
     #[serde(skip)]
     machine: String,
+    /// How often it runs, less one.
+    #[serde(skip)]
+    again: u32,
 }
 
 /// Why a test does not pass under each of the drivers.
@@ -116,6 +135,25 @@ struct Run {
     hash: String,
 }
 
+impl Run {
+    /// The worst of several runs, of which there is one at least; it says how many they are.
+    fn of_all(mut all: Vec<Self>) -> Self {
+        let count = all.len();
+        let seconds = all.iter().map(|run| run.seconds).sum();
+        all.sort_by_key(|run| run.verdict != Verdict::Fail);
+        let alike = all
+            .iter()
+            .filter(|run| run.verdict == all[0].verdict)
+            .count();
+        let mut worst = all.swap_remove(0);
+        worst.seconds = seconds;
+        if count > 1 && worst.verdict == Verdict::Fail {
+            worst.reason = format!("{alike} of {count} times: {}", worst.reason);
+        }
+        worst
+    }
+}
+
 /// What is known of a suite.
 #[derive(Default, Serialize, Deserialize)]
 struct Results {
@@ -144,7 +182,8 @@ impl Results {
 
 /// A suite of the checkout.
 pub struct Suite {
-    name: String,
+    /// Its name.
+    pub name: String,
     top: PathBuf,
     /// What is tested, in a few words.
     pub about: String,
@@ -152,14 +191,22 @@ pub struct Suite {
     run: PathBuf,
     module: PathBuf,
     build: String,
+    machine: String,
     cases: Vec<Case>,
     reasons: Vec<Reason>,
+    open: bool,
+    often: Vec<Often>,
 }
 
 impl Suite {
     /// Reads tests/NAME/suite.toml.
     pub fn load(top: &Path, name: &str) -> Result<Self> {
-        let path = top.join("tests").join(name).join("suite.toml");
+        Self::load_from(top, name, &top.join("tests").join(name))
+    }
+
+    /// Reads suite.toml in a folder.
+    pub fn load_from(top: &Path, name: &str, folder: &Path) -> Result<Self> {
+        let path = folder.join("suite.toml");
         let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
         Self::parse(top, name, &text).with_context(|| path.display().to_string())
     }
@@ -175,8 +222,13 @@ impl Suite {
             test,
             machines,
             reasons,
+            open,
+            often,
         } = toml::from_str(text)?;
-        let first = Group { machine, test };
+        let first = Group {
+            machine: machine.clone(),
+            test,
+        };
         let mut cases = Vec::new();
         for group in [first].into_iter().chain(machines) {
             Options::from_words(&group.machine)
@@ -192,7 +244,7 @@ impl Suite {
         }
         for reason in &reasons {
             let known = cases.iter().any(|case| case.name == reason.test);
-            ensure!(known, "{}: there is no such test", reason.test);
+            ensure!(known || open, "{}: there is no such test", reason.test);
             ensure!(!reason.why.trim().is_empty(), "{}: no why", reason.test);
         }
         Ok(Self {
@@ -203,9 +255,35 @@ impl Suite {
             run,
             module: top.join(module),
             build,
+            machine,
             cases,
             reasons,
+            open,
+            often,
         })
+    }
+
+    /// The same suite with these tests, in order, each of so many seconds at most, on a machine with
+    /// these options as well.
+    pub fn with_tests(mut self, names: Vec<String>, seconds: u64, options: &str) -> Result<Self> {
+        let machine = format!("{} {options}", self.machine);
+        Options::from_words(&machine).with_context(|| format!("machine: {machine}"))?;
+        for name in names {
+            let mut again = 0;
+            for often in &self.often {
+                if Pattern::new(&often.test)?.matches(&name) {
+                    again = often.runs.saturating_sub(1);
+                }
+            }
+            self.cases.push(Case {
+                name,
+                quick: false,
+                timeout: Some(seconds),
+                machine: machine.clone(),
+                again,
+            });
+        }
+        Ok(self)
     }
 
     /// The making of what it tests.
@@ -258,7 +336,7 @@ impl Suite {
         results.about = self.about.clone();
         results
             .tests
-            .retain(|name, _| self.cases.iter().any(|case| case.name == *name));
+            .retain(|name, _| self.open || self.cases.iter().any(|case| case.name == *name));
 
         for pattern in patterns {
             if !self.cases.iter().any(|case| pattern.matches(&case.name)) {
@@ -277,7 +355,12 @@ impl Suite {
                 if resume && runs.get(driver).is_some_and(|run| run.hash == hash) {
                     continue;
                 }
-                let run = self.once(case, driver, hash, &logs, &mut results.kernel, tally)?;
+                let mut all = Vec::new();
+                for _ in 0..=case.again {
+                    let kernel = &mut results.kernel;
+                    all.push(self.once(case, driver, hash.clone(), &logs, kernel, tally)?);
+                }
+                let run = Run::of_all(all);
                 let runs = results.tests.entry(case.name.clone()).or_default();
                 runs.insert(driver.to_owned(), run);
                 results.save(&file)?;
@@ -330,6 +413,7 @@ impl Suite {
             .map(|(driver, run)| format!("{driver}: {}: {}", run.verdict, run.reason))
             .collect();
         let outcome = match (&why, rust.or(c)) {
+            (None, _) if self.open => open_outcome(c, rust, &came.join("; ")),
             (None, _) => {
                 Outcome::Failed(format!("{}; no reason is listed for that", came.join("; ")))
             }
@@ -427,6 +511,19 @@ impl Suite {
             seconds: (time.as_secs_f64() * 10.0).round() / 10.0,
             hash,
         })
+    }
+}
+
+/// What a test that nobody has given reasons for came to, which does not pass under both drivers: what
+/// nd_pmem does is right.
+fn open_outcome(c: Option<Verdict>, rust: Option<Verdict>, came: &str) -> Outcome {
+    use Verdict::{Fail, Pass, Skip};
+    match (c, rust) {
+        (Some(Pass), Some(Fail | Skip)) | (Some(Skip), Some(Fail)) | (None, Some(Fail)) => {
+            Outcome::Failed(came.to_owned())
+        }
+        (_, Some(Pass)) => Outcome::Passed,
+        _ => Outcome::Skipped(came.to_owned()),
     }
 }
 
@@ -660,6 +757,43 @@ why = "C is broken."
             judged("three", &["nd_pmem"], Fail, Pass),
             skipped("C is broken.")
         );
+    }
+
+    #[test]
+    fn tests_of_the_users() {
+        use Verdict::*;
+        let text = TEXT.replace(
+            "about =",
+            "open = true\noften = [{ test = \"*/f*\", runs = 3 }]\nabout =",
+        );
+        let suite = parsed(&text).unwrap();
+        let suite = suite.with_tests(vec!["a/four".into()], 9, "--cpus 1");
+        let suite = suite.unwrap();
+        let added = suite.cases.last().unwrap();
+        assert_eq!((added.machine.as_str(), added.again), (" --cpus 1", 2));
+        let run = |verdict| Run {
+            verdict,
+            reason: "so".into(),
+            seconds: 1.0,
+            hash: String::new(),
+        };
+        let judged = |c, rust| {
+            let runs = [("nd_pmem".into(), run(c)), ("rust_pmem".into(), run(rust))];
+            suite.judge("a/four", &runs.into(), &DRIVERS).0
+        };
+        for (c, rust) in [(Pass, Pass), (Fail, Pass), (Skip, Pass)] {
+            assert_eq!(judged(c, rust), Outcome::Passed);
+        }
+        for (c, rust) in [(Pass, Fail), (Pass, Skip), (Skip, Fail)] {
+            assert!(matches!(judged(c, rust), Outcome::Failed(_)), "{c} {rust}");
+        }
+        let both = Outcome::Skipped("nd_pmem: FAIL: so; rust_pmem: FAIL: so".into());
+        assert_eq!(judged(Fail, Fail), both);
+
+        let all = Run::of_all(vec![run(Pass), run(Fail), run(Pass)]);
+        assert_eq!((all.verdict, all.seconds), (Fail, 3.0));
+        assert_eq!(all.reason, "1 of 3 times: so");
+        assert_eq!(Run::of_all(vec![run(Pass), run(Pass)]).reason, "so");
     }
 
     #[test]
