@@ -7,6 +7,8 @@
 //! and [`disk`] their disks; [`holders`] finds who uses a disk; [`badlist`] are its bad sectors;
 //! [`swap`] moves a namespace from one driver to the other.
 //!
+//! [`inventory`] is what there is, and [`stack`] what is made of a disk: partitions, volumes, file systems.
+//!
 //! [`errors`] are bad sectors with what made them known, [`list`] the kernel's lists of them, and
 //! [`region`] the memory that they belong to. [`saved`] is such a list in a file, [`remember`] saves
 //! and restores it, [`follow`] does so at each change. [`poison`] takes over what a CXL device
@@ -19,6 +21,7 @@ pub mod errors;
 pub mod follow;
 pub mod holders;
 pub mod host;
+pub mod inventory;
 pub mod list;
 #[cfg(test)]
 mod machine;
@@ -27,4 +30,5 @@ pub mod poison;
 pub mod region;
 pub mod remember;
 pub mod saved;
+pub mod stack;
 pub mod swap;

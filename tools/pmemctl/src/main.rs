@@ -2,6 +2,7 @@
 
 //! `pmemctl`: the administrator's tool for persistent memory.
 
+mod listing;
 mod lists;
 
 use anyhow::{Result, bail};
@@ -27,6 +28,12 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Show the persistent memory there is: its modes, page maps, file systems and bad ranges
+    ///
+    /// A row for each namespace and for each volume made of its disk. MODE and PAGE MAP (where the
+    /// struct pages are) are as in ndctl; ALIGN is where the data begins a multiple of; DAX says which
+    /// files of the mount are mapped and copied without the page cache. Works with either driver.
+    List(listing::List),
     /// Move namespaces between rust_pmem and nd_pmem while the machine runs; the data stays as it is
     ///
     /// The device that is bound is moved: the namespace in raw mode, its pfn or btt device in fsdax
@@ -110,6 +117,7 @@ impl Status {
 
 fn main() -> ExitCode {
     let done = match Arguments::parse().command {
+        Command::List(arguments) => listing::list(&arguments).map(Status::good),
         Command::SwapDriver(arguments) => swap_driver(&arguments).map(Status::good),
         Command::Save(arguments) => lists::save(&arguments).map(Status::good),
         Command::Restore(arguments) => lists::restore(&arguments),

@@ -1,0 +1,205 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What persistent memory there is, and what is made of it.
+
+use crate::badlist::BadList;
+use crate::host::{self, Host};
+use crate::nd::{Device, Kind, Name};
+use crate::region::Region;
+use crate::stack::{self, Mounts, Volume};
+use anyhow::Result;
+use serde::Serialize;
+use std::fmt;
+use std::ops::Range;
+
+/// What a namespace is used as, in ndctl's words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Mode {
+    /// As it is.
+    Raw,
+    /// A disk with `struct page`s for its memory: files can be mapped directly.
+    Fsdax,
+    /// A disk whose sectors are written whole or not at all.
+    Sector,
+    /// Memory for programs without a file system.
+    Devdax,
+    /// Device DAX that the kernel uses as RAM.
+    SystemRam,
+}
+
+impl fmt::Display for Mode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Raw => "raw",
+            Self::Fsdax => "fsdax",
+            Self::Sector => "sector",
+            Self::Devdax => "devdax",
+            Self::SystemRam => "system-ram",
+        })
+    }
+}
+
+/// Where the `struct page`s of the memory are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PageMap {
+    /// In RAM.
+    Ram,
+    /// On the memory itself.
+    Device,
+}
+
+impl fmt::Display for PageMap {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Ram => "RAM",
+            Self::Device => "device",
+        })
+    }
+}
+
+/// A range of bad bytes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Bad {
+    /// From the start of the disk.
+    pub offset: u64,
+    /// How many.
+    pub length: u64,
+}
+
+impl From<&Range<u64>> for Bad {
+    fn from(sectors: &Range<u64>) -> Self {
+        let (offset, length) = crate::list::bytes(sectors);
+        Self { offset, length }
+    }
+}
+
+/// A namespace, as it is used.
+#[derive(Debug, Serialize)]
+pub struct Entry {
+    /// Its device that has a driver, or could have.
+    pub device: Name,
+    /// The namespace itself.
+    pub namespace: Name,
+    /// Who provides the memory: `ACPI.NFIT`, `e820`, `virtio-pmem`, `CXL`.
+    pub provider: Option<String>,
+    /// The driver that it is bound to.
+    pub driver: Option<String>,
+    /// What it is used as.
+    pub mode: Mode,
+    /// Where its `struct page`s are, if it has some by its mode.
+    pub page_map: Option<PageMap>,
+    /// Bytes of the namespace.
+    pub size: Option<u64>,
+    /// Bytes that its data begins at a multiple of: mappings can't be larger.
+    pub alignment: Option<u64>,
+    /// The NUMA node of the memory.
+    pub numa_node: Option<u32>,
+    /// Whether its disk refuses to be written.
+    pub read_only: bool,
+    /// The devices of device DAX.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub dax_devices: Vec<String>,
+    /// Its disk, and what is made of that.
+    pub disk: Option<Volume>,
+    /// What is bad of the disk; `null` where there is no list.
+    pub bad: Option<Vec<Bad>>,
+}
+
+/// All there is, in the order of names.
+pub fn all(host: &Host) -> Result<Vec<Entry>> {
+    let mounts = Mounts::here()?;
+    let mut entries = Vec::new();
+    for namespace in Device::all(host) {
+        if namespace.name.kind == Kind::Namespace && !namespace.is_seed() {
+            entries.push(Entry::of(host, &namespace, &mounts)?);
+        }
+    }
+    Ok(entries)
+}
+
+impl Entry {
+    /// That of a namespace.
+    pub fn of(host: &Host, namespace: &Device, mounts: &Mounts) -> Result<Self> {
+        let device = namespace.claim().unwrap_or_else(|| namespace.clone());
+        let folder = device.folder();
+        let disk = device.disk();
+        let bad = match &disk {
+            Some(disk) if disk.whole.folder.join("badblocks").exists() => Some(disk.bad()?),
+            _ => None,
+        };
+        let dax_devices = device.dax_devices();
+        Ok(Self {
+            device: device.name,
+            namespace: namespace.name,
+            provider: Region::find(host, namespace.name.region)
+                .and_then(|region| region.provider()),
+            driver: device.driver(),
+            mode: mode(host, device.name.kind, &dax_devices),
+            page_map: match host::line(folder.join("mode")).as_deref() {
+                Some("ram") => Some(PageMap::Ram),
+                Some("pmem") => Some(PageMap::Device),
+                _ => None,
+            },
+            size: host::number(namespace.folder().join("size")),
+            alignment: host::number(folder.join("align")).filter(|align| *align != 0),
+            numa_node: host::line(folder.join("numa_node")).and_then(|node| node.parse().ok()),
+            read_only: disk.as_ref().is_some_and(|disk| disk.whole.is_read_only()),
+            dax_devices,
+            disk: match &disk {
+                Some(disk) => Some(stack::of_disk(host, disk.name(), mounts)?),
+                None => None,
+            },
+            bad: bad.map(|bad: BadList| bad.ranges().iter().map(Bad::from).collect()),
+        })
+    }
+}
+
+fn mode(host: &Host, kind: Kind, dax_devices: &[String]) -> Mode {
+    let is_ram = |name: &String| {
+        let device = host.path("sys/bus/dax/devices").join(name);
+        host::link_name(device.join("driver")).is_some_and(|driver| driver == "kmem")
+    };
+    match kind {
+        Kind::Namespace => Mode::Raw,
+        Kind::Pfn => Mode::Fsdax,
+        Kind::Btt => Mode::Sector,
+        Kind::Dax if dax_devices.iter().any(is_ram) => Mode::SystemRam,
+        Kind::Dax => Mode::Devdax,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::machine::Machine;
+    use std::os::unix::fs::symlink;
+
+    #[test]
+    fn modes() {
+        let machine = Machine::new();
+        let devices = machine.host.path("sys/bus/dax/devices");
+        std::fs::create_dir_all(devices.join("dax0.0")).unwrap();
+        symlink("/sys/bus/dax/drivers/kmem", devices.join("dax0.0/driver")).unwrap();
+        let ram = ["dax0.0".to_owned()];
+        let other = ["dax1.0".to_owned()];
+
+        assert_eq!(mode(&machine.host, Kind::Namespace, &[]), Mode::Raw);
+        assert_eq!(mode(&machine.host, Kind::Pfn, &[]), Mode::Fsdax);
+        assert_eq!(mode(&machine.host, Kind::Btt, &[]), Mode::Sector);
+        assert_eq!(mode(&machine.host, Kind::Dax, &ram), Mode::SystemRam);
+        assert_eq!(mode(&machine.host, Kind::Dax, &other), Mode::Devdax);
+    }
+
+    #[test]
+    fn bad_bytes() {
+        assert_eq!(
+            Bad::from(&(8..16)),
+            Bad {
+                offset: 4096,
+                length: 4096
+            }
+        );
+    }
+}
