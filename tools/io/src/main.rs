@@ -5,6 +5,7 @@
 mod ioctl;
 mod model;
 mod pattern;
+mod sequence;
 mod steps;
 
 use abstractions::Mapping;
@@ -150,6 +151,12 @@ enum Command {
     Model {
         #[command(flatten)]
         trial: model::Trial,
+    },
+    /// Read, write and zero a disk at random, from and into pieces of memory that begin anywhere, and hold
+    /// that against a model; print the checksum of what is on it then; status 3 where it is not what must be
+    Sequence {
+        #[command(flatten)]
+        sequence: sequence::Sequence,
     },
     /// Requests by ioctl(2), in their order; print a line for each: what the kernel wrote, or its
     /// errno
@@ -346,6 +353,7 @@ fn work(command: Command) -> Result<usize> {
             let from = [IoSlice::new(buffer.bytes())];
             said(pwritev2(&file, &from, area.offset.bytes(), flags.bits()))
         }
+        Command::Sequence { sequence } => sequence.run(),
         Command::Model { trial } => model::run(&trial),
         Command::Ioctl { requests } => ioctl::make(&requests),
         Command::Poll { file, run, timeout } => wait_for_change(&file, run.as_deref(), timeout),
