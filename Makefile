@@ -24,6 +24,9 @@
 #:      XFSTESTS=DIR         that folder; FSTYP=xfs GROUP=dax, or TESTS='generic/4*'; FRESH=1 runs all of them again
 #: make bench                instructions for each operation, beside nd_pmem and others, into build/bench
 #:      OPS='read-4k fsync'  only these operations
+#: make bench-cpus           fio on two processors, in time: noise, but neither driver should stand still
+#: make bench-native         in nanoseconds, on this machine's own memory; asks before it overwrites
+#:      DISKS='/dev/pmem0'   which; after --help, what else can be said
 #: make vm                   a shell in a virtual machine that has the module at hand
 #:      RUN='command'        one command there; a status other than 0 is in make's last line
 #:      VM='options'         another machine: see make vm VM=--help (RUST_PMEM_BIND=DIR lends it files of yours)
@@ -124,6 +127,16 @@ mutants: tools
 
 bench: module tools
 	@$(enter) $(release)/pmem-bench $(OPS)
+
+bench-cpus: module tools
+	@$(enter) $(release)/pmem-bench cpus
+
+# Statically linked: it runs outside of the build root, whatever is there.
+bench-native: setup
+	@$(enter) env RUSTFLAGS='-C target-feature=+crt-static' cargo build --release --locked --offline --quiet \
+		--manifest-path tools/Cargo.toml --package bench --bin pmem-bench \
+		--target x86_64-unknown-linux-gnu --target-dir build/tools-static
+	@build/tools-static/x86_64-unknown-linux-gnu/release/pmem-bench native --output build/bench $(DISKS)
 
 vm: module tools
 	@$(enter) $(release)/pmem-vm $(VM) $${RUN:+--run "$$RUN"}

@@ -29,6 +29,18 @@ pub enum Advice {
     Poison,
 }
 
+/// Advises the kernel to have memory of this process in huge pages, or in none. It begins at a page.
+pub fn advise_huge(bytes: &mut [u8], huge: bool) -> io::Result<()> {
+    let advice = match huge {
+        true => mm::Advice::LinuxHugepage,
+        false => mm::Advice::LinuxNoHugepage,
+    };
+    // SAFETY: The bytes are the caller's alone, and in which pages they are changes neither them nor
+    // their addresses.
+    unsafe { mm::madvise(bytes.as_mut_ptr().cast(), bytes.len(), advice)? };
+    Ok(())
+}
+
 /// The answer of a call as the C library gives it.
 fn answer(value: isize) -> io::Result<usize> {
     usize::try_from(value).map_err(|_| io::Error::last_os_error())

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What `pmem-meter` measures in the guest and `pmem-bench` writes down.
+//! What `pmem-meter` measures in the guest, and `pmem-bench native` on a machine of its own.
+
+pub mod ops;
 
 use serde::{Deserialize, Serialize};
 

@@ -2,7 +2,9 @@
 
 //! `pmem-bench`: how many instructions an operation takes, with rust_pmem and beside it with others.
 
+mod cpus;
 mod lines;
+mod native;
 mod plots;
 mod profile;
 mod report;
@@ -10,13 +12,13 @@ mod report;
 use anstream::{eprint, eprintln};
 use anyhow::{Context, Result, bail, ensure};
 use bench::Cell;
-use clap::Parser;
+use clap::{Parser, Subcommand};
 use lines::{Figure, Lines};
 use profile::{Done, Profile, Symbols};
 use report::Report;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::process::{self, ExitCode};
 use std::time::{Duration, Instant};
 use vm::{Ended, LogFile, Options, Vm, reports};
 
@@ -25,8 +27,16 @@ use vm::{Ended, LogFile, Options, Vm, reports};
 /// With no time in it, what comes out is the same each time, within some tenths of a percent. It counts
 /// instructions of an emulated processor: what each of them costs on a real one is another matter.
 #[derive(Parser)]
-#[command(name = "pmem-bench", version, max_term_width = 120)]
+#[command(
+    name = "pmem-bench",
+    version,
+    max_term_width = 120,
+    args_conflicts_with_subcommands = true
+)]
 struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
+
     /// Where bench.json, bench.md and plots are written (otherwise build/bench)
     #[arg(long, value_name = "DIR")]
     output: Option<PathBuf>,
@@ -39,6 +49,12 @@ struct Arguments {
     /// The operations (otherwise all): read-4k, ext4-fault-2m, …
     #[arg(conflicts_with = "check")]
     ops: Vec<String>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Native(native::Arguments),
+    Cpus(cpus::Arguments),
 }
 
 /// What is measured, and on which disk.
@@ -93,7 +109,13 @@ const SMALL_SIZE: u32 = 2;
 const LIMIT: Duration = Duration::from_secs(300);
 
 fn main() -> ExitCode {
-    match run(&Arguments::parse()) {
+    let arguments = Arguments::parse();
+    let done = match &arguments.command {
+        None => run(&arguments),
+        Some(Command::Native(arguments)) => native::run(arguments).map(|()| true),
+        Some(Command::Cpus(arguments)) => cpus::run(arguments).map(|()| true),
+    };
+    match done {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
@@ -105,11 +127,7 @@ fn main() -> ExitCode {
 
 /// Whether all that is checked is as it should be.
 fn run(arguments: &Arguments) -> Result<bool> {
-    let here = std::env::current_dir()?;
-    let top = here
-        .ancestors()
-        .find(|folder| folder.join("Kbuild").is_file())
-        .context("this is in no checkout of the project")?;
+    let top = top()?;
     let output = match &arguments.output {
         Some(output) => output.clone(),
         None => top.join("build/bench"),
@@ -199,9 +217,23 @@ fn run(arguments: &Arguments) -> Result<bool> {
     Ok(!arguments.check || bad.is_empty())
 }
 
+/// The checkout above the current folder.
+fn top() -> Result<PathBuf> {
+    let here = std::env::current_dir()?;
+    let top = here
+        .ancestors()
+        .find(|folder| folder.join("Kbuild").is_file());
+    Ok(top
+        .context("this is in no checkout of the project")?
+        .to_owned())
+}
+
 /// Bytes of a module's text, as size(1) counts.
 fn text_of(module: &Path) -> Result<u64> {
-    let output = Command::new("size").arg(module).output().context("size")?;
+    let output = process::Command::new("size")
+        .arg(module)
+        .output()
+        .context("size")?;
     let said = String::from_utf8_lossy(&output.stdout);
     let number = said
         .lines()

@@ -2,16 +2,12 @@
 
 //! `pmem-meter`: runs in the guest, and prints a line of JSON for each operation.
 
-mod ops;
-
 use abstractions::ticks;
-use anyhow::{Context, Result, bail, ensure};
-use bench::{Cell, Outcome, Ticks};
+use anyhow::{Context, Result, ensure};
+use bench::Cell;
+use bench::ops;
 use clap::Parser;
-use ops::Op;
-use rustix::io::Errno;
 use std::fs;
-use std::io;
 use std::os::unix::fs::FileTypeExt;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -63,12 +59,7 @@ fn run(arguments: &Arguments) -> Result<()> {
         if !arguments.ops.is_empty() && !arguments.ops.contains(&name) {
             continue;
         }
-        let result = match measure(op, path, empty) {
-            Ok(ticks) => Outcome::Measured(ticks),
-            Err(error) => Outcome::Refused {
-                refused: reason(&error).with_context(|| name.clone())?,
-            },
-        };
+        let result = ops::outcome(op, path, ticks::now, empty).with_context(|| name.clone())?;
         let cell = Cell {
             op: name,
             target: arguments.target.clone(),
@@ -88,41 +79,4 @@ fn empty_bracket() -> u64 {
         least = least.min(ticks::now() - start);
     }
     least
-}
-
-/// Does it some times unmeasured, then measures each of the times it is done.
-fn measure(op: &Op, path: &std::path::Path, empty: u64) -> Result<Ticks> {
-    let mut work = (op.prepare)(path)?;
-    let warm_up = op.samples.div_ceil(8);
-    let mut samples = Vec::with_capacity(op.samples);
-    for round in 0..warm_up + op.samples {
-        work.before(round)?;
-        let start = ticks::now();
-        let done = work.once(round);
-        let end = ticks::now();
-        done?;
-        if round >= warm_up {
-            samples.push(end - start);
-        }
-    }
-    work.after()?;
-    Ticks::of(&samples, empty, op.each).context("no samples")
-}
-
-/// Why there is nothing to measure, where that is an answer and not a mistake.
-fn reason(error: &anyhow::Error) -> Result<String> {
-    let errno = error
-        .chain()
-        .find_map(|cause| cause.downcast_ref::<io::Error>()?.raw_os_error())
-        .or_else(|| {
-            let errno = error
-                .chain()
-                .find_map(|cause| cause.downcast_ref::<Errno>());
-            errno.map(|errno| errno.raw_os_error())
-        });
-    match errno.map(Errno::from_raw_os_error) {
-        Some(Errno::OPNOTSUPP) => Ok("not supported".into()),
-        Some(Errno::NOSPC) => Ok("no room".into()),
-        _ => bail!("{error:#}"),
-    }
 }

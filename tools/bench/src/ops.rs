@@ -1,18 +1,19 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The operations.
+//! The operations, and how one is measured.
 
+use crate::{Outcome, Ticks};
 use abstractions::Mapping;
 use abstractions::block;
-use abstractions::lend::Advice;
+use abstractions::lend::{Advice, advise_huge};
 use abstractions::mapping::Want;
 use abstractions::ring::{self, Ring};
 use abstractions::sigbus;
 use anyhow::{Context, Result, bail, ensure};
 use rustix::fs::{FallocateFlags, OFlags, fallocate};
-use rustix::io::{ReadWriteFlags, preadv2, pwritev2};
+use rustix::io::{Errno, ReadWriteFlags, preadv2, pwritev2};
 use std::fs::{self, File, OpenOptions};
-use std::io::{IoSlice, IoSliceMut};
+use std::io::{self, IoSlice, IoSliceMut};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use units::PAGE;
@@ -30,6 +31,63 @@ pub struct Op {
     pub each: u64,
     /// What it takes before it is measured.
     pub prepare: fn(&Path) -> Result<Box<dyn Work>>,
+}
+
+impl Op {
+    /// Whether it puts bad blocks on the disk's list, which heal when they are overwritten, if the memory
+    /// can.
+    pub fn lists_errors(&self) -> bool {
+        self.name.ends_with("-bad")
+    }
+}
+
+/// Does it some times unmeasured, then measures each of the times it is done, by a clock that counts so
+/// much too much. Refused is what a disk of this kind can't do; all else is an error.
+#[inline(always)]
+pub fn outcome(op: &Op, path: &Path, now: impl Fn() -> u64, empty: u64) -> Result<Outcome> {
+    match measure(op, path, now, empty) {
+        Ok(ticks) => Ok(Outcome::Measured(ticks)),
+        Err(error) => Ok(Outcome::Refused {
+            refused: reason(&error)?,
+        }),
+    }
+}
+
+#[inline(always)]
+fn measure(op: &Op, path: &Path, now: impl Fn() -> u64, empty: u64) -> Result<Ticks> {
+    let mut work = (op.prepare)(path)?;
+    let warm_up = op.samples.div_ceil(8);
+    let mut samples = Vec::with_capacity(op.samples);
+    for round in 0..warm_up + op.samples {
+        work.before(round)?;
+        let start = now();
+        let done = work.once(round);
+        let end = now();
+        done?;
+        if round >= warm_up {
+            samples.push(end - start);
+        }
+    }
+    work.after()?;
+    Ticks::of(&samples, empty, op.each).context("no samples")
+}
+
+/// Why there is nothing to measure, where that is an answer and not a mistake.
+fn reason(error: &anyhow::Error) -> Result<String> {
+    let errno = error
+        .chain()
+        .find_map(|cause| cause.downcast_ref::<io::Error>()?.raw_os_error())
+        .or_else(|| {
+            let errno = error
+                .chain()
+                .find_map(|cause| cause.downcast_ref::<Errno>());
+            errno.map(|errno| errno.raw_os_error())
+        });
+    match errno.map(Errno::from_raw_os_error) {
+        Some(Errno::OPNOTSUPP) => Ok("not supported".into()),
+        Some(Errno::NOSPC) => Ok("no room".into()),
+        _ => bail!("{error:#}"),
+    }
 }
 
 /// Something that can be done again and again.
@@ -352,7 +410,7 @@ impl BadBlocks {
         let disk = Path::new("/sys/block").join(name);
         // Only persistent memory has a list that others may write to.
         if !disk.join("badblocks").exists() || !name.to_string_lossy().starts_with("pmem") {
-            return Err(std::io::Error::from(rustix::io::Errno::OPNOTSUPP).into());
+            return Err(io::Error::from(Errno::OPNOTSUPP).into());
         }
         let exact = disk.join("device/errors/list");
         for index in 0..count {
@@ -560,17 +618,18 @@ impl Pages {
     /// So many bytes, all touched, that begin at a page or at a huge page.
     fn new(length: usize, huge: bool) -> Result<Self> {
         let align = 2 * M;
-        let policy = if huge { "always" } else { "never" };
-        fs::write("/sys/kernel/mm/transparent_hugepage/enabled", policy)
-            .context("transparent huge pages")?;
         // Always fresh memory from the kernel, as it is that large.
         let mut bytes = vec![0; length.next_multiple_of(align) + 64 * M];
         let start = bytes.as_ptr().addr().wrapping_neg() % align;
         let end = start + length.next_multiple_of(if huge { align } else { PAGE as usize });
+        advise_huge(&mut bytes[start..end], huge).context("transparent huge pages")?;
         bytes[start..end].fill(0x5a);
         let pages = Self { bytes, start };
         let found = field(pages.bytes[start..].as_ptr().addr(), "AnonHugePages")? > 0;
-        ensure!(found == huge, "the memory is of another kind of pages");
+        ensure!(
+            found == huge,
+            "the memory is not in pages of the kind that is wanted"
+        );
         Ok(pages)
     }
 
