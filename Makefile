@@ -17,6 +17,7 @@
 #: make suites               others' test suites under both drivers; the table is build/suites.md
 #: make suite-kselftest      the kernel's own of memory and mounts, on DAX file systems, in about half an hour
 #: make suite-ndctl          that of ndctl, on the kernel's emulated DIMMs, in about half an hour
+#: make suite-field          libraries and programs for persistent memory, on DAX: PMDK, fio, SQLite
 #:      TESTS='clear.sh'     only these of its tests
 #:      DRIVER=rust_pmem     only under this driver
 #:      RESUME=1             not those again that have been run on the same driver
@@ -100,7 +101,7 @@ check: tools $(if $(TESTS),,setup-ndctl)
 parity: tools
 	@set -f; $(enter) $(release)/pmem-check --parity $$TESTS
 
-suites: suite-ndctl suite-kselftest
+suites: suite-ndctl suite-kselftest suite-field
 
 suite-kselftest: tools setup-suites
 	@set -f; $(enter) $(release)/pmem-check --suite kselftest $(if $(DRIVER),--driver '$(DRIVER)') \
@@ -118,9 +119,9 @@ xfstests:
 	@exit 2
 endif
 
-suite-ndctl: tools setup-ndctl
-	@set -f; $(enter) $(release)/pmem-check --suite ndctl $(if $(DRIVER),--driver '$(DRIVER)') \
-		$(if $(RESUME),--resume) $$TESTS
+suite-ndctl suite-field: suite-%: tools
+	@$(if $(enter),setup/setup $*)
+	@set -f; $(enter) $(release)/pmem-check --suite $* $(if $(DRIVER),--driver '$(DRIVER)') $(if $(RESUME),--resume) $$TESTS
 
 mutants: tools
 	@set -f; $(enter) $(release)/pmem-check --mutants $$MUTANTS
@@ -155,4 +156,5 @@ clean:
 distclean: clean
 	setup/remove
 
-.PHONY: help setup setup-ndctl setup-suites module provider emulated tools demo demo-errors check parity mutants suites suite-ndctl suite-kselftest xfstests bench vm lint fmt clean distclean
+.PHONY: help setup setup-ndctl setup-suites module provider emulated tools demo demo-errors check parity mutants suites suite-ndctl suite-kselftest \
+	suite-field xfstests bench vm lint fmt clean distclean
