@@ -50,16 +50,18 @@ impl<'bound> PmemDisk<'bound> {
     }
 
     /// Serves a bio that is a read or a write of data and nothing besides: the straight path, for
-    /// memory in one piece that no error is known of.
+    /// memory in one piece, and a place that no error is known of.
     #[inline(never)]
     fn submit_plain(&self, bio: PlainBio<'_>) {
+        let is_good = self.media.is_sound() || bio.is_in_one_piece() && self.is_good(&bio);
+
+        if !is_good {
+            return self.submit_with_care(bio.into());
+        }
         let part = self.span(&bio).and_then(|span| self.media.part(&span));
         let Ok(mut part) = part else {
             return self.submit_with_care(bio.into());
         };
-        if !self.media.is_sound() {
-            return self.submit_with_care(bio.into());
-        }
         let copied = match bio.data() {
             Data::Read(segments) => segments.only().map(|segment| part.read(&segment)),
             Data::Write(segments) => segments.only().map(|segment| part.write(&segment)),
@@ -70,6 +72,17 @@ impl<'bound> PmemDisk<'bound> {
             Some(Err(_)) => self.fail(bio),
             None => self.submit_with_care(bio.into()),
         }
+    }
+
+    /// Whether there are no errors where the bio's data is, though there are some.
+    #[cold]
+    fn is_good(&self, bio: &Bio<'_>) -> bool {
+        let errors = self.media.errors();
+
+        self.span(bio).is_ok_and(|span| match bio.is_write() {
+            true => !errors.suspects(&span),
+            false => errors.first_in(&span).is_none(),
+        })
     }
 
     /// Fills the bio's memory from `span`, which has no errors that are listed.

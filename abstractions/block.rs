@@ -603,6 +603,15 @@ impl PlainBio<'_> {
         }
     }
 
+    /// Whether its memory is one piece.
+    #[inline]
+    pub(crate) fn is_in_one_piece(&self) -> bool {
+        match self.data() {
+            Data::Read(segments) => segments.only().is_some(),
+            Data::Write(segments) => segments.only().is_some(),
+        }
+    }
+
     /// Ends the bio.
     #[inline]
     pub(crate) fn end(self, result: Result) {
