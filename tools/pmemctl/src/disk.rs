@@ -36,6 +36,13 @@ impl Number {
     }
 }
 
+impl Number {
+    /// As the kernel writes it in 32 bits (`new_encode_dev` of linux/kdev_t.h).
+    pub fn encoded(self) -> u32 {
+        (self.minor & 0xff) | (self.major << 8) | ((self.minor & !0xff) << 12)
+    }
+}
+
 impl FromStr for Number {
     type Err = std::num::ParseIntError;
 
@@ -175,6 +182,8 @@ mod tests {
 
     #[test]
     fn numbers() {
+        assert_eq!("259:1".parse::<Number>().unwrap().encoded(), 0x1_0301);
+        assert_eq!("252:300".parse::<Number>().unwrap().encoded(), 0x10_fc2c);
         assert_eq!("259:12".parse::<Number>().unwrap().to_string(), "259:12");
         assert_eq!(Number::from_rdev(0x0010_0305).to_string(), "3:261");
         for text in ["", ":", "259", "259:", "a:b", "259:0:0"] {

@@ -263,7 +263,7 @@ impl Mount {
 }
 
 /// Numbers of all processes.
-fn pids(host: &Host) -> Vec<u32> {
+pub(crate) fn pids(host: &Host) -> Vec<u32> {
     let mut pids: Vec<u32> = host::names(&host.path("proc"))
         .iter()
         .filter_map(|name| name.parse().ok())

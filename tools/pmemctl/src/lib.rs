@@ -9,6 +9,9 @@
 //!
 //! [`inventory`] is what there is, and [`stack`] what is made of a disk: partitions, volumes, file systems.
 //!
+//! [`trace`] follows bad ranges through what is made of a disk, [`owner`] to the files of a file system;
+//! [`hurt`] does both.
+//!
 //! [`errors`] are bad sectors with what made them known, [`list`] the kernel's lists of them, and
 //! [`region`] the memory that they belong to. [`saved`] is such a list in a file, [`remember`] saves
 //! and restores it, [`follow`] does so at each change. [`poison`] takes over what a CXL device
@@ -21,14 +24,17 @@ pub mod errors;
 pub mod follow;
 pub mod holders;
 pub mod host;
+pub mod hurt;
 pub mod inventory;
 pub mod list;
 #[cfg(test)]
 mod machine;
 pub mod nd;
+pub mod owner;
 pub mod poison;
 pub mod region;
 pub mod remember;
 pub mod saved;
 pub mod stack;
 pub mod swap;
+pub mod trace;

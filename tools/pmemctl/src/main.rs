@@ -2,6 +2,7 @@
 
 //! `pmemctl`: the administrator's tool for persistent memory.
 
+mod bad;
 mod listing;
 mod lists;
 
@@ -18,7 +19,7 @@ use units::Size;
 /// What an administrator wants of persistent memory that ndctl does not do.
 ///
 /// Status: 0 when all was done, 1 where something was refused or failed, 2 for bad arguments, 3
-/// where a saved list was refused.
+/// where a saved list was refused, 4 where "bad" could not tell.
 #[derive(Parser)]
 #[command(name = "pmemctl", version, max_term_width = 120)]
 struct Arguments {
@@ -34,6 +35,15 @@ enum Command {
     /// struct pages are) are as in ndctl; ALIGN is where the data begins a multiple of; DAX says which
     /// files of the mount are mapped and copied without the page cache. Works with either driver.
     List(listing::List),
+    /// Show what is hurt by bad memory: which file, and where in it
+    ///
+    /// Each bad range of a disk is followed through partitions and the device mapper's linear and
+    /// striped volumes to the file system that is mounted there, and by that to a file, free space,
+    /// or metadata. On XFS with a reverse map that is quick; elsewhere all files are asked where they
+    /// are, which takes minutes for millions. Files that were removed while they are open are found,
+    /// too. The status is 0 where nothing is bad, 1 where something is, so that "pmemctl bad FILE" is
+    /// the test to make before a file is mapped, and 4 where it could not be told.
+    Bad(bad::Bad),
     /// Move namespaces between rust_pmem and nd_pmem while the machine runs; the data stays as it is
     ///
     /// The device that is bound is moved: the namespace in raw mode, its pfn or btt device in fsdax
@@ -107,6 +117,8 @@ enum Status {
     Bad = 1,
     /// A saved list is not to be trusted.
     ListRefused = 3,
+    /// Whether something is bad could not be told.
+    Untold = 4,
 }
 
 impl Status {
@@ -118,6 +130,11 @@ impl Status {
 fn main() -> ExitCode {
     let done = match Arguments::parse().command {
         Command::List(arguments) => listing::list(&arguments).map(Status::good),
+        Command::Bad(arguments) => bad::bad(&arguments).or_else(|error| {
+            // So that who asks for a file does not take it for hurt.
+            let _ = writeln!(io::stderr(), "pmemctl: {error:#}");
+            Ok(Status::Untold)
+        }),
         Command::SwapDriver(arguments) => swap_driver(&arguments).map(Status::good),
         Command::Save(arguments) => lists::save(&arguments).map(Status::good),
         Command::Restore(arguments) => lists::restore(&arguments),

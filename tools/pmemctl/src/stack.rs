@@ -3,6 +3,7 @@
 //! What is made of a disk: partitions, volumes, file systems and where they are mounted, as lsblk(8)
 //! and findmnt(8) tell.
 
+use crate::disk::Number;
 use crate::host::{self, Host};
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
@@ -36,6 +37,29 @@ pub struct Volume {
     number: String,
 }
 
+impl Volume {
+    /// Its number.
+    pub fn number(&self) -> Result<Number> {
+        self.number
+            .parse()
+            .with_context(|| format!("the number of {}", self.name))
+    }
+
+    #[cfg(test)]
+    pub(crate) fn made_up(name: &str, number: &str, children: Vec<Volume>) -> Self {
+        Self {
+            name: name.into(),
+            kernel_name: name.into(),
+            kind: "disk".into(),
+            size: 0,
+            file_system: None,
+            mounts: Vec::new(),
+            children,
+            number: number.into(),
+        }
+    }
+}
+
 /// Where a file system is mounted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Mount {
@@ -43,6 +67,9 @@ pub struct Mount {
     pub directory: String,
     /// Whether files are mapped and copied without the page cache.
     pub dax: Dax,
+    /// The directory of the file system that is seen there: `/` where it is seen as a whole.
+    #[serde(skip)]
+    pub root: String,
 }
 
 /// Which files of a mount are accessed directly (Documentation/filesystems/dax.rst).
@@ -108,10 +135,11 @@ struct Mounted {
     fstype: String,
     #[serde(rename = "fs-options")]
     options: Option<String>,
+    fsroot: Option<String>,
 }
 
 /// What a program of util-linux prints; it says nothing where there is nothing.
-fn output(program: &str, arguments: &[&str]) -> Result<String> {
+pub(crate) fn output(program: &str, arguments: &[&str]) -> Result<String> {
     let output = Command::new(program)
         .args(arguments)
         .output()
@@ -131,7 +159,7 @@ pub struct Mounts(Vec<Mounted>);
 impl Mounts {
     /// Those of this moment.
     pub fn here() -> Result<Self> {
-        let columns = "MAJ:MIN,TARGET,FSTYPE,FS-OPTIONS";
+        let columns = "MAJ:MIN,TARGET,FSTYPE,FS-OPTIONS,FSROOT";
         Self::parse(&output(
             "findmnt",
             &["--json", "--list", "--kernel", "--output", columns],
@@ -147,12 +175,13 @@ impl Mounts {
     fn complete(&self, host: &Host, volume: &mut Volume) {
         let dax = has_dax(host, &volume.kernel_name);
         for mount in self.0.iter().filter(|mount| mount.number == volume.number) {
-            // Without udev, lsblk does not know.
+            // lsblk need not know.
             volume
                 .file_system
                 .get_or_insert_with(|| mount.fstype.clone());
             volume.mounts.push(Mount {
                 directory: mount.target.clone(),
+                root: mount.fsroot.clone().unwrap_or_default(),
                 dax: Dax::of(
                     &mount.fstype,
                     mount.options.as_deref().unwrap_or_default(),
@@ -192,7 +221,21 @@ pub fn of_disk(host: &Host, disk: &str, mounts: &Mounts) -> Result<Volume> {
     )?;
     let mut volume = parse(&text).with_context(|| node.display().to_string())?;
     mounts.complete(host, &mut volume);
+    if !host.path("run/udev/data").exists() {
+        probe(&mut volume)?;
+    }
     Ok(volume)
+}
+
+/// Says what is on volumes that nothing is made of, where udev does not: lsblk asks that alone.
+fn probe(volume: &mut Volume) -> Result<()> {
+    if volume.file_system.is_none() && volume.children.is_empty() {
+        let node = format!("/dev/{}", volume.kernel_name);
+        let arguments = ["--probe", "--output", "value", "--match-tag", "TYPE", &node];
+        let kind = output("blkid", &arguments)?;
+        volume.file_system = Some(kind.trim().to_owned()).filter(|kind| !kind.is_empty());
+    }
+    volume.children.iter_mut().try_for_each(probe)
 }
 
 fn parse(text: &str) -> Result<Volume> {
@@ -216,8 +259,10 @@ mod tests {
         )
         .unwrap();
         let mounts = Mounts::parse(
-            r#"{ "filesystems": [ { "maj:min": "252:0", "target": "/mnt/x y", "fstype": "xfs", "fs-options": "rw,dax=always" },
-                { "maj:min": "0:22", "target": "/proc", "fstype": "proc", "fs-options": null } ] }"#,
+            r#"{ "filesystems": [ { "maj:min": "252:0", "target": "/mnt/x y", "fstype": "xfs", "fs-options": "rw,dax=always",
+                "fsroot": "/" },
+                { "maj:min": "0:22", "target": "/proc", "fstype": "proc", "fs-options": null,
+                "fsroot": "/" } ] }"#,
         )
         .unwrap();
         let folder = tempfile::tempdir().unwrap();
@@ -233,7 +278,8 @@ mod tests {
             volume.mounts,
             [Mount {
                 directory: "/mnt/x y".into(),
-                dax: Dax::Always
+                dax: Dax::Always,
+                root: "/".into()
             }]
         );
         let json = serde_json::to_value(&disk).unwrap();

@@ -1,0 +1,198 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Where the bytes of a file are, and whose the bytes of a file system are.
+
+use rustix::ioctl::{Opcode, Updater, ioctl};
+use std::io;
+use std::ops::Range;
+use std::os::fd::AsFd;
+
+/// `FS_IOC_FIEMAP` of linux/fs.h: `_IOWR('f', 11, struct fiemap)`.
+const FIEMAP: Opcode = 0xc020_660b;
+
+/// `FS_IOC_GETFSMAP` of linux/fsmap.h: `_IOWR('X', 59, struct fsmap_head)`.
+const GETFSMAP: Opcode = 0xc0c0_583b;
+
+/// How many records are asked for at once.
+const RECORDS: usize = 128;
+
+/// A piece of a file (`struct fiemap_extent`), in bytes.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Extent {
+    /// Where it is in the file.
+    pub logical: u64,
+    /// Where it is on the file system's device.
+    pub physical: u64,
+    /// How long it is.
+    pub length: u64,
+    reserved64: [u64; 2],
+    /// `FIEMAP_EXTENT_…`.
+    pub flags: u32,
+    reserved: [u32; 3],
+}
+
+/// The last one of the file.
+const EXTENT_LAST: u32 = 1;
+/// Not where it says: it has no place yet, or none of its own (unknown, delayed, encoded, inline).
+const EXTENT_NOWHERE: u32 = 0x2 | 0x4 | 0x8 | 0x200;
+
+/// `struct fiemap`, and what follows it.
+#[repr(C)]
+struct Fiemap {
+    start: u64,
+    length: u64,
+    flags: u32,
+    mapped: u32,
+    count: u32,
+    reserved: u32,
+    extents: [Extent; RECORDS],
+}
+
+/// What of a file is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fork {
+    /// Its data.
+    Data,
+    /// Its extended attributes: `FIEMAP_FLAG_XATTR`.
+    Attributes,
+}
+
+/// Calls `see` with each piece of a file that is on its file system's device, in order.
+///
+/// `EOPNOTSUPP` or `ENOTTY` of a file system that does not tell, `EBADR` of one that has no extended
+/// attributes to tell of.
+pub fn of_file(file: impl AsFd, fork: Fork, mut see: impl FnMut(&Extent)) -> io::Result<()> {
+    let mut start = 0;
+    loop {
+        let mut map = Fiemap {
+            start,
+            length: u64::MAX - start,
+            flags: if fork == Fork::Attributes { 2 } else { 0 },
+            mapped: 0,
+            count: RECORDS as u32,
+            reserved: 0,
+            extents: [Extent::default(); RECORDS],
+        };
+        // SAFETY: FS_IOC_FIEMAP reads and writes a `struct fiemap` and as many extents behind it as
+        // that says there is room for; files that do not know it leave all as it is.
+        unsafe { ioctl(&file, Updater::<FIEMAP, Fiemap>::new(&mut map))? };
+        let found = &map.extents[..RECORDS.min(map.mapped as usize)];
+        for extent in found {
+            if extent.flags & EXTENT_NOWHERE == 0 {
+                see(extent);
+            }
+        }
+        match found.last() {
+            Some(last) if last.flags & EXTENT_LAST == 0 => {
+                start = last.logical.saturating_add(last.length);
+            }
+            _ => return Ok(()),
+        }
+    }
+}
+
+/// Whose some bytes of a file system's device are (`struct fsmap`).
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Record {
+    /// The number of the device, `major << 8 | minor` and so on as `makedev(3)` has it.
+    pub device: u32,
+    /// `FMR_OF_…`.
+    pub flags: u32,
+    /// Where they are, in bytes.
+    pub physical: u64,
+    /// The number of an inode, or `FMR_OWN_…` if the flags say so.
+    pub owner: u64,
+    /// Where they are in the file, in bytes.
+    pub offset: u64,
+    /// How many.
+    pub length: u64,
+    reserved: [u64; 3],
+}
+
+/// `struct fsmap_head`, and what follows it.
+#[repr(C)]
+struct Fsmap {
+    iflags: u32,
+    oflags: u32,
+    count: u32,
+    entries: u32,
+    reserved: [u64; 6],
+    keys: [Record; 2],
+    records: [Record; RECORDS],
+}
+
+/// Calls `see` with whose the bytes `range` of the device numbered `device` are, in order, as the
+/// file system that `file` is on has it. Several may own the same bytes.
+///
+/// `ENOTTY` or `EOPNOTSUPP` of a file system that does not tell.
+pub fn of_device(
+    file: impl AsFd,
+    device: u32,
+    range: &Range<u64>,
+    mut see: impl FnMut(&Record),
+) -> io::Result<()> {
+    /// It is the last one.
+    const LAST: u32 = 0x20;
+    let mut low = Record {
+        device,
+        physical: range.start,
+        ..Record::default()
+    };
+    loop {
+        let mut map = Fsmap {
+            iflags: 0,
+            oflags: 0,
+            count: RECORDS as u32,
+            entries: 0,
+            reserved: [0; 6],
+            keys: [
+                low,
+                Record {
+                    device,
+                    flags: u32::MAX,
+                    physical: range.end.saturating_sub(1),
+                    owner: u64::MAX,
+                    offset: u64::MAX,
+                    ..Record::default()
+                },
+            ],
+            records: [Record::default(); RECORDS],
+        };
+        // SAFETY: FS_IOC_GETFSMAP reads and writes a `struct fsmap_head` and as many records behind it
+        // as that says there is room for; files that do not know it leave all as it is.
+        unsafe { ioctl(&file, Updater::<GETFSMAP, Fsmap>::new(&mut map))? };
+        let found = &map.records[..RECORDS.min(map.entries as usize)];
+        found.iter().for_each(&mut see);
+        match found.last() {
+            // "For a subsequent call", linux/fsmap.h.
+            Some(last) if last.flags & LAST == 0 && found.len() == RECORDS => low = *last,
+            _ => return Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::File;
+    use std::mem::{offset_of, size_of};
+
+    #[test]
+    fn layouts_are_the_kernels() {
+        assert_eq!(size_of::<Extent>(), 56);
+        assert_eq!(offset_of!(Extent, flags), 40);
+        assert_eq!(offset_of!(Fiemap, extents), 32);
+        assert_eq!(size_of::<Record>(), 64);
+        assert_eq!(offset_of!(Fsmap, keys), 64);
+        assert_eq!(offset_of!(Fsmap, records), 192);
+    }
+
+    #[test]
+    fn files_that_do_not_tell() {
+        let file = File::open("/proc/self/status").unwrap();
+        assert!(of_file(&file, Fork::Data, |_| ()).is_err());
+        assert!(of_device(&file, 0, &(0..4096), |_| ()).is_err());
+    }
+}

@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The command `bad`.
+
+use crate::Status;
+use anyhow::Result;
+use clap::Args;
+use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
+use indicatif::{ProgressBar, ProgressStyle};
+use pmemctl::host::{Host, printable};
+use pmemctl::hurt::{self, Entry, Target};
+use pmemctl::owner::{Owner, Progress};
+use pmemctl::swap::Asked;
+use std::cell::Cell;
+use std::io;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use units::Size;
+
+#[derive(Args)]
+pub struct Bad {
+    /// All names of a file, not the first that is found: looks at the whole file system
+    #[arg(long)]
+    links: bool,
+    /// For programs: an array of one object for each range, in bytes
+    #[arg(long)]
+    json: bool,
+    /// A device (/dev/pmem0, pmem0, a partition, a volume), a mount, or a file (otherwise all disks)
+    #[arg(value_name = "DEVICE|MOUNT|FILE")]
+    targets: Vec<PathBuf>,
+}
+
+/// Shows what is bad; `Bad` where there is something.
+pub fn bad(arguments: &Bad) -> Result<Status> {
+    let host = Host::here();
+    let targets = arguments
+        .targets
+        .iter()
+        .map(|path| target(&host, path))
+        .collect::<Result<Vec<_>>>()?;
+    let walk = Walk::new();
+    let entries = hurt::entries(&host, &targets, arguments.links, &walk)?;
+    walk.bar.finish_and_clear();
+    let mut out = io::stdout().lock();
+    if arguments.json {
+        serde_json::to_writer_pretty(&mut out, &entries)?;
+        writeln!(out)?;
+    } else if entries.is_empty() {
+        writeln!(io::stderr(), "pmemctl: nothing is listed as bad")?;
+    } else {
+        writeln!(out, "{}", table(&entries).trim_fmt())?;
+    }
+    if walk.skipped.get() > 0 {
+        writeln!(
+            io::stderr(),
+            "pmemctl: {} files or directories could not be looked at; run it as root",
+            walk.skipped.get()
+        )?;
+    }
+    Ok(Status::good(entries.is_empty()))
+}
+
+/// What a word means: a path, or the name of a device as the other commands take it.
+fn target(host: &Host, path: &Path) -> Result<Target> {
+    let name = path.to_str().filter(|_| !path.exists());
+    let disk = match name.map(str::parse::<Asked>) {
+        Some(Ok(asked)) => asked.find(host)?.disk(),
+        _ => None,
+    };
+    if let Some(disk) = disk {
+        return Ok(Target::Device(disk.whole.number));
+    }
+    Target::of(path)
+}
+
+/// Shows how far a walk over a file system has come.
+struct Walk {
+    bar: ProgressBar,
+    skipped: Cell<u64>,
+}
+
+impl Walk {
+    fn new() -> Self {
+        // Nothing where this is no terminal.
+        let bar = ProgressBar::new_spinner();
+        if let Ok(style) =
+            ProgressStyle::with_template("{spinner} {human_pos} files looked at, {elapsed}")
+        {
+            bar.set_style(style);
+        }
+        bar.enable_steady_tick(Duration::from_millis(200));
+        Self {
+            bar,
+            skipped: Cell::new(0),
+        }
+    }
+}
+
+impl Progress for Walk {
+    fn step(&self) {
+        self.bar.inc(1);
+    }
+
+    fn skipped(&self, path: &Path, error: &io::Error) {
+        self.skipped.set(self.skipped.get() + 1);
+        self.bar
+            .println(format!("pmemctl: {}: {error}", printable(path)));
+    }
+}
+
+fn table(entries: &[Entry]) -> Table {
+    let mut table = Table::new();
+    table
+        .load_preset(presets::NOTHING)
+        .set_content_arrangement(ContentArrangement::Disabled)
+        .set_header(["DISK", "OFFSET", "LENGTH", "VOLUME", "WHOSE", "FILE OFFSET"]);
+    for entry in entries {
+        let (whose, offset) = whose(entry);
+        table.add_row([
+            entry.disk.clone(),
+            Size::from_bytes(entry.span.disk_offset).to_string(),
+            Size::from_bytes(entry.span.length).to_string(),
+            entry.volume.clone(),
+            whose,
+            offset.map_or_else(String::new, |offset| Size::from_bytes(offset).to_string()),
+        ]);
+    }
+    for column in [1, 2, 5] {
+        if let Some(column) = table.column_mut(column) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    if let Some(column) = table.column_mut(0) {
+        column.set_padding((0, 1));
+    }
+    table
+}
+
+/// Whose the bytes are, in words, and where they are in the file.
+fn whose(entry: &Entry) -> (String, Option<u64>) {
+    let mount = entry.mount.as_deref().unwrap_or_default();
+    match &entry.owner {
+        None => (entry.reason.clone().unwrap_or_default(), None),
+        Some(Owner::Free) => (format!("free space of {mount}"), None),
+        Some(Owner::Metadata { what }) => (format!("{what} of {mount}"), None),
+        Some(Owner::Unknown) => (
+            format!("metadata of {mount}, or a file's that has changed meanwhile"),
+            None,
+        ),
+        Some(Owner::File {
+            paths,
+            inode,
+            file_offset,
+            open_by,
+        }) => {
+            let mut text = if paths.is_empty() {
+                format!("inode {inode} of {mount}")
+            } else {
+                paths.join(", ")
+            };
+            if !open_by.is_empty() {
+                let pids: Vec<_> = open_by.iter().map(u32::to_string).collect();
+                text.push_str(&format!(" (removed; open in {})", pids.join(", ")));
+            }
+            if file_offset.is_none() {
+                text.push_str(" (attributes or block map)");
+            }
+            (text, *file_offset)
+        }
+    }
+}

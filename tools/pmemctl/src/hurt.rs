@@ -1,0 +1,217 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What is hurt by the bad ranges of disks: the volumes, file systems and files that have them.
+
+use crate::disk::{Disk, Number};
+use crate::host::{Host, printable};
+use crate::list::bytes;
+use crate::nd::Device;
+use crate::owner::{FileSystem, Owner, Progress};
+use crate::stack::{self, Mounts};
+use crate::trace::{self, Hurt, Span};
+use abstractions::extents::{self, Fork};
+use anyhow::{Context, Result, bail};
+use serde::Serialize;
+use std::fs::{self, File};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+/// A bad range, and what it means.
+#[derive(Debug, Serialize)]
+pub struct Entry {
+    /// The disk.
+    pub disk: String,
+    /// What is made of it that has the range: the disk itself, a partition, a volume.
+    pub volume: String,
+    /// Where it is.
+    #[serde(flatten)]
+    pub span: Span,
+    /// What is on the volume.
+    pub file_system: Option<String>,
+    /// Where that is mounted.
+    pub mount: Option<String>,
+    /// Whose the bytes are; `null` where that can't be told.
+    pub owner: Option<Owner>,
+    /// Why it can't.
+    pub reason: Option<String>,
+}
+
+/// What is asked about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Target {
+    /// A disk, a partition or a volume, by its number.
+    Device(Number),
+    /// A file system, by where it is mounted.
+    Mount(Number),
+    /// A file.
+    File(PathBuf),
+}
+
+impl Target {
+    /// What a path means: a device node, a directory that something is mounted at, a file.
+    pub fn of(path: &Path) -> Result<Self> {
+        let metadata = fs::metadata(path).with_context(|| printable(path))?;
+        let kind = metadata.file_type();
+        if kind.is_block_device() {
+            return Ok(Self::Device(Number::from_rdev(metadata.rdev())));
+        }
+        if kind.is_file() {
+            return Ok(Self::File(path.to_owned()));
+        }
+        if !kind.is_dir() {
+            bail!("{}: this is no device, mount or file", printable(path));
+        }
+        let above = fs::metadata(path.join("..")).with_context(|| printable(path))?;
+        if above.dev() == metadata.dev() && above.ino() != metadata.ino() {
+            bail!(
+                "{}: nothing is mounted here; give the mount, or a file",
+                printable(path)
+            );
+        }
+        Ok(Self::Mount(Number::from_rdev(metadata.dev())))
+    }
+
+    fn has(&self, hurt: &Hurt) -> bool {
+        match self {
+            Self::Device(number) => hurt.chain.contains(number),
+            Self::Mount(number) => hurt.chain.first() == Some(number),
+            Self::File(_) => false,
+        }
+    }
+}
+
+/// What of all disks is bad, traced to what is made of them.
+pub fn all(host: &Host) -> Result<Vec<(Disk, Hurt)>> {
+    let mounts = Mounts::here()?;
+    let mut found = Vec::new();
+    for disk in Device::all(host).iter().filter_map(Device::disk) {
+        let bad = disk.bad()?;
+        if bad.is_empty() {
+            continue;
+        }
+        let span = |range| {
+            let (offset, length) = bytes(range);
+            Span {
+                disk_offset: offset,
+                offset,
+                length,
+            }
+        };
+        let spans = bad.ranges().iter().map(span).collect();
+        let volume = stack::of_disk(host, disk.name(), &mounts)?;
+        for hurt in trace::trace(host, &volume, spans)? {
+            found.push((disk.clone(), hurt));
+        }
+    }
+    Ok(found)
+}
+
+/// What is hurt of these targets, or of all there is; files are looked up in mounted file systems.
+pub fn entries(
+    host: &Host,
+    targets: &[Target],
+    all_links: bool,
+    progress: &dyn Progress,
+) -> Result<Vec<Entry>> {
+    let hurt = all(host)?;
+    let mut entries = Vec::new();
+    for (disk, hurt) in &hurt {
+        if targets.is_empty() || targets.iter().any(|target| target.has(hurt)) {
+            entries.extend(owners(host, disk, hurt, all_links, progress)?);
+        }
+    }
+    for target in targets {
+        if let Target::File(path) = target {
+            entries.extend(of_file(&hurt, path)?);
+        }
+    }
+    Ok(entries)
+}
+
+fn entry(disk: &Disk, hurt: &Hurt, span: Span) -> Entry {
+    Entry {
+        disk: disk.name().to_owned(),
+        volume: hurt.volume.name.clone(),
+        span,
+        file_system: hurt.volume.file_system.clone(),
+        mount: hurt
+            .volume
+            .mounts
+            .first()
+            .map(|mount| mount.directory.clone()),
+        owner: None,
+        reason: None,
+    }
+}
+
+fn owners(
+    host: &Host,
+    disk: &Disk,
+    hurt: &Hurt,
+    all_links: bool,
+    progress: &dyn Progress,
+) -> Result<Vec<Entry>> {
+    let without = |reason: &str| {
+        let one = |span: &Span| Entry {
+            reason: Some(reason.to_owned()),
+            ..entry(disk, hurt, span.clone())
+        };
+        Ok(hurt.spans.iter().map(one).collect())
+    };
+    if let Some(target) = &hurt.opaque {
+        return without(&format!("what is made of it by {target} is not known here"));
+    }
+    // As a whole, where it is mounted so anywhere.
+    let mounts = &hurt.volume.mounts;
+    let whole = mounts.iter().find(|mount| mount.root == "/");
+    let Some(mount) = whole.or(mounts.first()) else {
+        return without(match &hurt.volume.file_system {
+            Some(_) => "it is not mounted",
+            None if hurt.volume.children.is_empty() => "there is no file system",
+            None => "outside of all partitions and volumes",
+        });
+    };
+    let directory = host.absolute(Path::new(&mount.directory));
+    let system = FileSystem::at(&hurt.volume, &directory)?;
+    let owned = system.owners(host, &hurt.spans, all_links, progress)?;
+    Ok(owned
+        .into_iter()
+        .map(|owned| Entry {
+            mount: Some(mount.directory.clone()),
+            owner: Some(owned.owner),
+            ..entry(disk, hurt, owned.span)
+        })
+        .collect())
+}
+
+/// What of a file is bad: of its data.
+fn of_file(hurt: &[(Disk, Hurt)], path: &Path) -> Result<Vec<Entry>> {
+    let file = File::open(path).with_context(|| printable(path))?;
+    let metadata = file.metadata().with_context(|| printable(path))?;
+    let device = Number::from_rdev(metadata.dev());
+    let mut pieces = Vec::new();
+    extents::of_file(&file, Fork::Data, |extent| pieces.push(*extent))
+        .with_context(|| format!("{}: where its bytes are", printable(path)))?;
+    let mut entries = Vec::new();
+    for (disk, hurt) in hurt
+        .iter()
+        .filter(|(_, hurt)| hurt.chain.first() == Some(&device))
+    {
+        for piece in &pieces {
+            let range = piece.physical..piece.physical.saturating_add(piece.length);
+            for part in hurt.spans.iter().filter_map(|span| span.cut(&range)) {
+                let owner = Owner::File {
+                    paths: vec![printable(path)],
+                    inode: metadata.ino(),
+                    file_offset: Some(piece.logical + (part.offset - piece.physical)),
+                    open_by: Vec::new(),
+                };
+                entries.push(Entry {
+                    owner: Some(owner),
+                    ..entry(disk, hurt, part)
+                });
+            }
+        }
+    }
+    Ok(entries)
+}
