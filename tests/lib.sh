@@ -18,16 +18,17 @@
 # however that comes.
 #
 # Environment: DRIVER (rust_pmem or nd_pmem), STAGE (1, then 2 after `host powercut` or `host reboot`, …), MODULE (the path of
-# rust_pmem.ko). `host` asks the runner for what only it can do; pmem-io does to a file or a mapping what packaged programs don't; pmemctl is
-# the administrator's tool.
+# rust_pmem.ko), CHECKOUT (where that is, for who is no test in it). `host` asks the runner for what only it can do; pmem-io does
+# to a file or a mapping what packaged programs don't; pmemctl is the administrator's tool.
 
 set -eu
 
-: "${DRIVER:=rust_pmem}" "${STAGE:=1}" "${MODULE:=$(realpath "$(dirname "$0")/../../rust_pmem.ko")}"
+: "${CHECKOUT:=$(realpath "$(dirname "$0")/../..")}"
+: "${DRIVER:=rust_pmem}" "${STAGE:=1}" "${MODULE:=$CHECKOUT/rust_pmem.ko}"
 ND=/sys/bus/nd/devices
 
 # Run from the guest's own memory, as the way to the checkout is long.
-TOOLS=$(dirname "$0")/../../build/tools/release
+TOOLS=$CHECKOUT/build/tools/release
 for tool in pmem-io pmemctl; do
 	if [ ! -e "/run/pmem/$tool" ] && [ -e "$TOOLS/$tool" ]; then
 		mkdir -p /run/pmem
@@ -502,4 +503,4 @@ as_raw() {
 
 # Without a host, the machine is somebody's.
 # shellcheck source=elsewhere.sh
-[ -e /dev/virtio-ports/host ] || . "$(dirname "$0")/../elsewhere.sh"
+[ -e /dev/virtio-ports/host ] || . "$CHECKOUT/tests/elsewhere.sh"

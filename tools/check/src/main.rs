@@ -281,6 +281,19 @@ fn beside(arguments: &Arguments, built: bool, top: &Path, logs: &Path) -> Result
         return Ok(tally);
     }
     if arguments.driver() == Driver::Rust {
+        let mut command = Command::new(top.join("build/tools/release/pmem-vm"));
+        command.current_dir(top);
+        command.args([
+            "--run",
+            "test -d /sys/module/rust_pmem && test -b /dev/pmem0",
+        ]);
+        lint::Step {
+            name: "vm",
+            about: "the machine of make vm has the module, and disks",
+            command,
+            warnings: true,
+        }
+        .test(&mut tally, logs)?;
         bench(top, &mut tally, logs)?;
         tally.group("xfstests", "What runs xfstests, on a stand-in");
         let mut command = Command::new(top.join("tests/xfstests/try.sh"));

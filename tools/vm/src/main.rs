@@ -178,7 +178,8 @@ fn load(vm: &mut Vm, driver: Driver) -> Result<Option<String>> {
         Driver::C => "nd_pmem",
         Driver::None => return Ok(None),
     };
-    let command = format!("DRIVER={driver}; . /rust_pmem/tests/lib.sh; load_driver");
+    let command =
+        format!("CHECKOUT=/rust_pmem DRIVER={driver}; . /rust_pmem/tests/lib.sh; load_driver");
     let (ended, said) = vm.output(&command, Duration::from_secs(60))?;
     let said = said.trim();
     Ok(match ended {
