@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 # A machine check in a DAX file on XFS, whose data begin behind an info block: the file system tells who has that very page mapped.
-# vm: --bare --nvdimm size=512M,labels
+# vm: --bare --nvdimm size=480M,labels
 . "$(dirname "$0")/../told.sh"
 
 cleanup() {
