@@ -3,9 +3,9 @@
 //! The command `bad`.
 
 use crate::Status;
+use crate::show::{json, table};
 use anyhow::Result;
 use clap::Args;
-use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use indicatif::{ProgressBar, ProgressStyle};
 use pmemctl::host::{Host, printable};
 use pmemctl::hurt::{self, Entry, Target};
@@ -42,14 +42,12 @@ pub fn bad(arguments: &Bad) -> Result<Status> {
     let walk = Walk::new();
     let entries = hurt::entries(&host, &targets, arguments.links, &walk)?;
     walk.bar.finish_and_clear();
-    let mut out = io::stdout().lock();
     if arguments.json {
-        serde_json::to_writer_pretty(&mut out, &entries)?;
-        writeln!(out)?;
+        json(&entries)?;
     } else if entries.is_empty() {
         writeln!(io::stderr(), "pmemctl: nothing is listed as bad")?;
     } else {
-        writeln!(out, "{}", table(&entries).trim_fmt())?;
+        table(&HEADER, &[1, 2, 5], entries.iter().map(row))?;
     }
     if walk.skipped.get() > 0 {
         writeln!(
@@ -109,32 +107,18 @@ impl Progress for Walk {
     }
 }
 
-fn table(entries: &[Entry]) -> Table {
-    let mut table = Table::new();
-    table
-        .load_preset(presets::NOTHING)
-        .set_content_arrangement(ContentArrangement::Disabled)
-        .set_header(["DISK", "OFFSET", "LENGTH", "VOLUME", "WHOSE", "FILE OFFSET"]);
-    for entry in entries {
-        let (whose, offset) = whose(entry);
-        table.add_row([
-            entry.disk.clone(),
-            Size::from_bytes(entry.span.disk_offset).to_string(),
-            Size::from_bytes(entry.span.length).to_string(),
-            entry.volume.clone(),
-            whose,
-            offset.map_or_else(String::new, |offset| Size::from_bytes(offset).to_string()),
-        ]);
-    }
-    for column in [1, 2, 5] {
-        if let Some(column) = table.column_mut(column) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
-    }
-    if let Some(column) = table.column_mut(0) {
-        column.set_padding((0, 1));
-    }
-    table
+const HEADER: [&str; 6] = ["DISK", "OFFSET", "LENGTH", "VOLUME", "WHOSE", "FILE OFFSET"];
+
+fn row(entry: &Entry) -> Vec<String> {
+    let (whose, offset) = whose(entry);
+    vec![
+        entry.disk.clone(),
+        Size::from_bytes(entry.span.disk_offset).to_string(),
+        Size::from_bytes(entry.span.length).to_string(),
+        entry.volume.clone(),
+        whose,
+        offset.map_or_else(String::new, |offset| Size::from_bytes(offset).to_string()),
+    ]
 }
 
 /// Whose the bytes are, in words, and where they are in the file.

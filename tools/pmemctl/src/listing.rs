@@ -2,9 +2,9 @@
 
 //! The command `list`.
 
+use crate::show::{json, or_dash, table};
 use anyhow::Result;
 use clap::Args;
-use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use pmemctl::host::{Host, printable};
 use pmemctl::inventory::{self, Entry};
 use pmemctl::stack::Volume;
@@ -34,17 +34,15 @@ pub fn list(arguments: &List) -> Result<bool> {
             .collect::<Result<Vec<_>>>()?;
         entries.retain(|entry| asked.contains(&entry.device));
     }
-    let mut out = io::stdout().lock();
     if arguments.json {
-        serde_json::to_writer_pretty(&mut out, &entries)?;
-        writeln!(out)?;
+        json(&entries)?;
     } else if entries.is_empty() {
         writeln!(
             io::stderr(),
             "pmemctl: there is no persistent memory; \"ndctl list -RN --idle\" shows what is not set up"
         )?;
     } else {
-        writeln!(out, "{}", table(&entries).trim_fmt())?;
+        table(&HEADER, &[4, 5, 11], rows(&entries))?;
     }
     Ok(true)
 }
@@ -64,12 +62,8 @@ const HEADER: [&str; 12] = [
     "BAD",
 ];
 
-fn table(entries: &[Entry]) -> Table {
-    let mut table = Table::new();
-    table
-        .load_preset(presets::NOTHING)
-        .set_content_arrangement(ContentArrangement::Disabled)
-        .set_header(HEADER);
+fn rows(entries: &[Entry]) -> Vec<Vec<String>> {
+    let mut all = Vec::new();
     for entry in entries {
         let first = [
             match &entry.disk {
@@ -96,26 +90,18 @@ fn table(entries: &[Entry]) -> Table {
         };
         let mut last = vec![bad];
         match &entry.disk {
-            None => rows(&mut table, &first, [const { String::new() }; 3], &mut last),
-            Some(disk) => volume(&mut table, &first, disk, &mut last),
+            None => row(&mut all, &first, [const { String::new() }; 3], &mut last),
+            Some(disk) => volume(&mut all, &first, disk, &mut last),
         }
     }
-    for column in [4, 5, 11] {
-        if let Some(column) = table.column_mut(column) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
-    }
-    if let Some(column) = table.column_mut(0) {
-        column.set_padding((0, 1));
-    }
-    table
+    all
 }
 
 /// The rows of a volume, one for each place where it is mounted, and of what is made of it.
-fn volume(table: &mut Table, first: &[String], volume: &Volume, last: &mut Vec<String>) {
+fn volume(all: &mut Vec<Vec<String>>, first: &[String], volume: &Volume, last: &mut Vec<String>) {
     let kind = volume.file_system.clone().unwrap_or_else(|| "-".into());
     if volume.mounts.is_empty() {
-        rows(table, first, [kind.clone(), "-".into(), "-".into()], last);
+        row(all, first, [kind.clone(), "-".into(), "-".into()], last);
     }
     for (index, mount) in volume.mounts.iter().enumerate() {
         let blank = [const { String::new() }; 8];
@@ -125,22 +111,18 @@ fn volume(table: &mut Table, first: &[String], volume: &Volume, last: &mut Vec<S
             printable(&mount.directory),
             mount.dax.to_string(),
         ];
-        rows(table, first, middle, last);
+        row(all, first, middle, last);
     }
     for child in &volume.children {
         let mut first = [const { String::new() }; 8];
         first[0] = format!("└─{}", child.name);
         first[4] = Size::from_bytes(child.size).to_string();
-        self::volume(table, &first, child, last);
+        self::volume(all, &first, child, last);
     }
 }
 
 /// One row; `last`, what is said of a disk once, goes to the first.
-fn rows(table: &mut Table, first: &[String], middle: [String; 3], last: &mut Vec<String>) {
+fn row(all: &mut Vec<Vec<String>>, first: &[String], middle: [String; 3], last: &mut Vec<String>) {
     let last = last.pop().unwrap_or_default();
-    table.add_row(first.iter().cloned().chain(middle).chain([last]));
-}
-
-fn or_dash<T: ToString>(value: Option<T>) -> String {
-    value.map_or_else(|| "-".to_owned(), |value| value.to_string())
+    all.push(first.iter().cloned().chain(middle).chain([last]).collect());
 }

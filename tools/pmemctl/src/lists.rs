@@ -3,9 +3,9 @@
 //! The commands about lists of errors.
 
 use crate::Status;
-use anyhow::{Result, bail};
+use crate::show::{json, or_dash, reasons, root, table};
+use anyhow::Result;
 use clap::Args;
-use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use pmemctl::change::{Injection, Place};
 use pmemctl::follow;
 use pmemctl::host::Host;
@@ -104,13 +104,6 @@ pub struct SyncPoison {
     which: Which,
 }
 
-fn root(command: &str) -> Result<Host> {
-    if !rustix::process::geteuid().is_root() {
-        bail!("{command} is for root: others can't see where memory is");
-    }
-    Ok(Host::here())
-}
-
 impl Which {
     /// Each once. Where one is not there, nothing is done to any.
     fn devices(&self, host: &Host) -> Result<Vec<Device>> {
@@ -139,51 +132,12 @@ impl Which {
     }
 }
 
-fn json(value: &impl Serialize) -> Result<()> {
-    let mut out = io::stdout().lock();
-    serde_json::to_writer_pretty(&mut out, value)?;
-    writeln!(out)?;
-    Ok(())
-}
-
-/// A table of words and numbers; `numbers` are the columns of the latter.
-fn table(header: &[&str], numbers: &[usize], rows: Vec<Vec<String>>) -> Result<()> {
-    let mut table = Table::new();
-    table
-        .load_preset(presets::NOTHING)
-        .set_content_arrangement(ContentArrangement::Disabled)
-        .set_header(header.to_vec());
-    table.add_rows(rows);
-    for &column in numbers {
-        if let Some(column) = table.column_mut(column) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
-    }
-    if let Some(column) = table.column_mut(0) {
-        column.set_padding((0, 1));
-    }
-    writeln!(io::stdout(), "{}", table.trim_fmt())?;
-    Ok(())
-}
-
-/// Each with the name of what it is about.
-fn reasons(name: &str, reasons: &[String]) -> Result<()> {
-    for reason in reasons {
-        writeln!(io::stderr(), "pmemctl: {name}: {reason}")?;
-    }
-    Ok(())
-}
-
-fn or_none(text: Option<String>) -> String {
-    text.unwrap_or_else(|| "-".into())
-}
-
 fn list_of(disks: &[String]) -> String {
-    or_none((!disks.is_empty()).then(|| disks.join(" ")))
+    or_dash((!disks.is_empty()).then(|| disks.join(" ")))
 }
 
 fn file_name(file: Option<&PathBuf>) -> String {
-    or_none(file.map(|file| file.display().to_string()))
+    or_dash(file.map(|file| file.display().to_string()))
 }
 
 /// A line for a log.
@@ -266,7 +220,7 @@ pub fn save(arguments: &Save) -> Result<bool> {
             "RESULT",
             "FILE",
         ];
-        table(&header, &[2, 3, 4], rows.collect())?;
+        table(&header, &[2, 3, 4], rows)?;
         for report in &reports {
             reasons(&report.region, &report.reasons)?;
         }
@@ -288,7 +242,7 @@ pub fn restore(arguments: &Restore) -> Result<Status> {
     } else {
         let rows = reports.iter().map(|report| {
             vec![
-                or_none(report.disk.clone()),
+                or_dash(report.disk.clone()),
                 report.device.to_string(),
                 report.bad_sectors.to_string(),
                 report.restored_sectors.to_string(),
@@ -304,7 +258,7 @@ pub fn restore(arguments: &Restore) -> Result<Status> {
             "RESULT",
             "FILE",
         ];
-        table(&header, &[2, 3], rows.collect())?;
+        table(&header, &[2, 3], rows)?;
         for report in &reports {
             let name = report.disk.clone();
             let name = name.unwrap_or_else(|| report.device.to_string());
@@ -399,7 +353,7 @@ pub fn sync_poison(arguments: &SyncPoison) -> Result<bool> {
             ]
         });
         let header = ["REGION", "DISKS", "BAD SECTORS", "ADDED", "RESULT"];
-        table(&header, &[2, 3], rows.collect())?;
+        table(&header, &[2, 3], rows)?;
         for report in &reports {
             reasons(&report.region, &report.reasons)?;
         }

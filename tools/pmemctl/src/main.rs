@@ -5,16 +5,12 @@
 mod bad;
 mod listing;
 mod lists;
+mod show;
+mod swapping;
 
-use anyhow::{Result, bail};
-use clap::{Args, Parser, Subcommand};
-use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
-use pmemctl::host::Host;
-use pmemctl::nd::Device;
-use pmemctl::swap::{self, Asked, Driver, Report};
+use clap::{Parser, Subcommand};
 use std::io::{self, Write};
 use std::process::ExitCode;
-use units::Size;
 
 /// What an administrator wants of persistent memory that ndctl does not do.
 ///
@@ -52,7 +48,7 @@ enum Command {
     /// or mapped. What is on the disk's list of bad sectors, and whether it is read-only, goes with
     /// it. Where the new driver does not take it, the old one gets it back. Of several devices each
     /// is moved or refused for itself.
-    SwapDriver(SwapDriver),
+    SwapDriver(swapping::SwapDriver),
     /// Save the lists of errors, so that they outlive a reboot
     ///
     /// One file for each memory, named and recognised by what identifies that: the DIMMs' own ids,
@@ -88,25 +84,6 @@ enum Command {
     SyncPoison(lists::SyncPoison),
 }
 
-#[derive(Args)]
-struct SwapDriver {
-    /// Where to
-    #[arg(long, value_name = "DRIVER", default_value = "rust_pmem")]
-    to: Driver,
-    /// Only say what would be done
-    #[arg(long)]
-    dry_run: bool,
-    /// For programs: an array of one object for each device
-    #[arg(long)]
-    json: bool,
-    /// All that one of the two drivers has
-    #[arg(long, conflicts_with = "devices")]
-    all: bool,
-    /// /dev/pmem0, pmem0, namespace0.0, pfn0.0 or btt0.0
-    #[arg(value_name = "DEVICE", required_unless_present = "all")]
-    devices: Vec<Asked>,
-}
-
 /// What the shell is told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
@@ -135,7 +112,7 @@ fn main() -> ExitCode {
             let _ = writeln!(io::stderr(), "pmemctl: {error:#}");
             Ok(Status::Untold)
         }),
-        Command::SwapDriver(arguments) => swap_driver(&arguments).map(Status::good),
+        Command::SwapDriver(arguments) => swapping::swap_driver(&arguments).map(Status::good),
         Command::Save(arguments) => lists::save(&arguments).map(Status::good),
         Command::Restore(arguments) => lists::restore(&arguments),
         Command::Inject(arguments) => lists::inject(&arguments).map(Status::good),
@@ -150,103 +127,4 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
-}
-
-/// Whether all is as wanted.
-fn swap_driver(arguments: &SwapDriver) -> Result<bool> {
-    if !rustix::process::geteuid().is_root() {
-        bail!(
-            "swap-driver is for root: it binds drivers, and looks into all processes for who uses a disk"
-        );
-    }
-    let host = Host::here();
-    let devices = devices(&host, arguments)?;
-    if devices.is_empty() && !arguments.json {
-        writeln!(
-            io::stderr(),
-            "pmemctl: neither rust_pmem nor nd_pmem has a namespace"
-        )?;
-        return Ok(true);
-    }
-    if !devices.is_empty() {
-        arguments.to.loaded(&host)?;
-    }
-    let reports: Vec<_> = devices
-        .iter()
-        .map(|device| swap::to(&host, device, arguments.to, arguments.dry_run))
-        .collect();
-
-    if arguments.json {
-        let mut out = io::stdout().lock();
-        serde_json::to_writer_pretty(&mut out, &reports)?;
-        writeln!(out)?;
-    } else {
-        writeln!(io::stdout(), "{}", table(&reports).trim_fmt())?;
-        for report in &reports {
-            let name = report
-                .disk
-                .clone()
-                .unwrap_or_else(|| report.device.to_string());
-            for reason in &report.reasons {
-                writeln!(io::stderr(), "pmemctl: {name}: {reason}")?;
-            }
-        }
-    }
-    Ok(reports.iter().all(|report| report.result.is_good()))
-}
-
-/// The devices that are meant, each once. Where one is not there, nothing is done to any.
-fn devices(host: &Host, arguments: &SwapDriver) -> Result<Vec<Device>> {
-    if arguments.all {
-        return Ok(swap::all(host));
-    }
-    let mut found: Vec<Device> = Vec::new();
-    for asked in &arguments.devices {
-        let device = asked.find(host)?;
-        if found.iter().all(|other| other.name != device.name) {
-            found.push(device);
-        }
-    }
-    Ok(found)
-}
-
-fn table(reports: &[Report]) -> Table {
-    let mut table = Table::new();
-    table
-        .load_preset(presets::NOTHING)
-        .set_content_arrangement(ContentArrangement::Disabled)
-        .set_header([
-            "DISK",
-            "DEVICE",
-            "FROM",
-            "TO",
-            "SIZE",
-            "BAD SECTORS",
-            "CARRIED",
-            "RESULT",
-        ]);
-    for report in reports {
-        let absent = || "-".to_owned();
-        table.add_row([
-            report.disk.clone().unwrap_or_else(absent),
-            report.device.to_string(),
-            report.from.clone().unwrap_or_else(absent),
-            report.to.to_string(),
-            report
-                .size
-                .map_or_else(absent, |size| Size::from_bytes(size).to_string()),
-            report.bad_sectors.to_string(),
-            report.carried_sectors.to_string(),
-            report.result.to_string(),
-        ]);
-    }
-    for column in [4, 5, 6] {
-        if let Some(column) = table.column_mut(column) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
-    }
-    if let Some(column) = table.column_mut(0) {
-        column.set_padding((0, 1));
-    }
-    table
 }
