@@ -32,6 +32,13 @@ pub struct Extent {
     reserved: [u32; 3],
 }
 
+impl Extent {
+    /// `FIEMAP_EXTENT_UNWRITTEN`: it has a place, and is read as zeros.
+    pub const UNWRITTEN: u32 = 0x800;
+    /// `FIEMAP_EXTENT_SHARED`: other files, or other parts of this one, have the same bytes.
+    pub const SHARED: u32 = 0x2000;
+}
+
 /// The last one of the file.
 const EXTENT_LAST: u32 = 1;
 /// Not where it says: it has no place yet, or none of its own (unknown, delayed, encoded, inline).

@@ -60,7 +60,7 @@ pub fn bad(arguments: &Bad) -> Result<Status> {
 }
 
 /// What a word means: a path, or the name of a device as the other commands take it.
-fn target(host: &Host, path: &Path) -> Result<Target> {
+pub fn target(host: &Host, path: &Path) -> Result<Target> {
     let name = path.to_str().filter(|_| !path.exists());
     let disk = match name.map(str::parse::<Asked>) {
         Some(Ok(asked)) => asked.find(host)?.disk(),
@@ -122,7 +122,7 @@ fn row(entry: &Entry) -> Vec<String> {
 }
 
 /// Whose the bytes are, in words, and where they are in the file.
-fn whose(entry: &Entry) -> (String, Option<u64>) {
+pub fn whose(entry: &Entry) -> (String, Option<u64>) {
     let mount = entry.mount.as_deref().unwrap_or_default();
     match &entry.owner {
         None => (entry.reason.clone().unwrap_or_default(), None),

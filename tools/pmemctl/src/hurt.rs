@@ -2,6 +2,7 @@
 
 //! What is hurt by the bad ranges of disks: the volumes, file systems and files that have them.
 
+use crate::badlist::BadList;
 use crate::disk::{Disk, Number};
 use crate::host::{Host, printable};
 use crate::list::bytes;
@@ -71,7 +72,8 @@ impl Target {
         Ok(Self::Mount(Number::from_rdev(metadata.dev())))
     }
 
-    fn has(&self, hurt: &Hurt) -> bool {
+    /// Whether what is hurt is on it.
+    pub fn has(&self, hurt: &Hurt) -> bool {
         match self {
             Self::Device(number) => hurt.chain.contains(number),
             Self::Mount(number) => hurt.chain.first() == Some(number),
@@ -82,13 +84,19 @@ impl Target {
 
 /// What of all disks is bad, traced to what is made of them.
 pub fn all(host: &Host) -> Result<Vec<(Disk, Hurt)>> {
-    let mounts = Mounts::here()?;
-    let mut found = Vec::new();
+    let mut listed = Vec::new();
     for disk in Device::all(host).iter().filter_map(Device::disk) {
         let bad = disk.bad()?;
-        if bad.is_empty() {
-            continue;
-        }
+        listed.push((disk, bad));
+    }
+    traced(host, &listed)
+}
+
+/// Traces sectors of disks to what is made of them.
+pub fn traced(host: &Host, listed: &[(Disk, BadList)]) -> Result<Vec<(Disk, Hurt)>> {
+    let mounts = Mounts::here()?;
+    let mut found = Vec::new();
+    for (disk, bad) in listed.iter().filter(|(_, bad)| !bad.is_empty()) {
         let span = |range| {
             let (offset, length) = bytes(range);
             Span {
@@ -113,22 +121,33 @@ pub fn entries(
     all_links: bool,
     progress: &dyn Progress,
 ) -> Result<Vec<Entry>> {
-    let hurt = all(host)?;
+    entries_of(host, &all(host)?, targets, all_links, progress)
+}
+
+/// The same, of what has been traced.
+pub fn entries_of(
+    host: &Host,
+    hurt: &[(Disk, Hurt)],
+    targets: &[Target],
+    all_links: bool,
+    progress: &dyn Progress,
+) -> Result<Vec<Entry>> {
     let mut entries = Vec::new();
-    for (disk, hurt) in &hurt {
+    for (disk, hurt) in hurt {
         if targets.is_empty() || targets.iter().any(|target| target.has(hurt)) {
             entries.extend(owners(host, disk, hurt, all_links, progress)?);
         }
     }
     for target in targets {
         if let Target::File(path) = target {
-            entries.extend(of_file(&hurt, path)?);
+            entries.extend(of_file(hurt, path)?);
         }
     }
     Ok(entries)
 }
 
-fn entry(disk: &Disk, hurt: &Hurt, span: Span) -> Entry {
+/// What is known of bad bytes before anyone was asked whose they are.
+pub fn entry(disk: &Disk, hurt: &Hurt, span: Span) -> Entry {
     Entry {
         disk: disk.name().to_owned(),
         volume: hurt.volume.name.clone(),

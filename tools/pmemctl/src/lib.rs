@@ -19,6 +19,7 @@
 
 pub mod badlist;
 pub mod change;
+pub mod changes;
 pub mod disk;
 pub mod errors;
 pub mod follow;

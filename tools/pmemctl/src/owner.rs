@@ -10,7 +10,7 @@ use crate::disk::Number;
 use crate::host::{Host, printable};
 use crate::stack::{self, Volume};
 use crate::trace::Span;
-use abstractions::extents::{self, Fork, Record};
+use abstractions::extents::{self, Extent, Fork, Record};
 use anyhow::{Context, Result};
 use rustix::fs::{CWD, OFlags};
 use rustix::mount::{OpenTreeFlags, open_tree};
@@ -475,8 +475,6 @@ impl Search {
 
     /// Takes what is the file's off what is left.
     fn look(&mut self, file: &File, inode: u64, fork: Fork) {
-        /// `FIEMAP_EXTENT_SHARED`.
-        const SHARED: u32 = 0x2000;
         let mut hits = Vec::new();
         let mut shared = self.shared;
         // Of those that don't tell (directories of XFS) nothing is learnt.
@@ -484,7 +482,7 @@ impl Search {
             let range = extent.physical..extent.physical.saturating_add(extent.length);
             for span in &self.asked {
                 if let Some(part) = span.cut(&range) {
-                    shared |= extent.flags & SHARED != 0;
+                    shared |= extent.flags & Extent::SHARED != 0;
                     let offset = extent.logical + (part.offset - extent.physical);
                     hits.push(Hit {
                         offset: (fork == Fork::Data).then_some(offset),

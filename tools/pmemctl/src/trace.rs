@@ -46,7 +46,7 @@ impl Span {
     }
 
     /// What of it is in none of `ranges`.
-    pub(crate) fn without(&self, ranges: &[Range<u64>]) -> Vec<Self> {
+    pub fn without(&self, ranges: &[Range<u64>]) -> Vec<Self> {
         let mut left = vec![self.clone()];
         for range in ranges {
             left = left
