@@ -73,13 +73,11 @@ provider: setup
 	@$(enter) make -C /usr/src/kernel-build M=$(CURDIR)/tests/provider --no-print-directory \
 		ARCH=x86 CC=x86_64-linux-gnu-gcc-14 modules
 
+# The guests of others' test suites.
+setup-ndctl setup-suites setup-field: setup-%: setup
+	@$(if $(enter),setup/setup $*)
+
 # The driver for the kernel's emulated DIMMs.
-setup-ndctl: setup
-	@$(if $(enter),setup/setup ndctl)
-
-setup-suites: setup
-	@$(if $(enter),setup/setup suites)
-
 emulated: module setup-ndctl
 	@$(enter) make -C /usr/src/kernel-build M=$(CURDIR)/tests/ndctl --no-print-directory \
 		ARCH=x86 CC=x86_64-linux-gnu-gcc-14 \
@@ -103,9 +101,11 @@ parity: tools
 
 suites: suite-ndctl suite-kselftest suite-field
 
-suite-kselftest: tools setup-suites
-	@set -f; $(enter) $(release)/pmem-check --suite kselftest $(if $(DRIVER),--driver '$(DRIVER)') \
-		$(if $(RESUME),--resume) $$TESTS
+suite-ndctl: setup-ndctl
+suite-kselftest: setup-suites
+suite-field: setup-field
+suite-ndctl suite-kselftest suite-field: suite-%: tools
+	@set -f; $(enter) $(release)/pmem-check --suite $* $(if $(DRIVER),--driver '$(DRIVER)') $(if $(RESUME),--resume) $$TESTS
 
 ifneq ($(XFSTESTS),)
 xfstests: tools $(if $(wildcard $(XFSTESTS)/suite.toml),,setup-suites)
@@ -118,10 +118,6 @@ xfstests:
 	@echo '  make xfstests XFSTESTS=/var/lib/xfstests FSTYP=xfs GROUP=dax'
 	@exit 2
 endif
-
-suite-ndctl suite-field: suite-%: tools
-	@$(if $(enter),setup/setup $*)
-	@set -f; $(enter) $(release)/pmem-check --suite $* $(if $(DRIVER),--driver '$(DRIVER)') $(if $(RESUME),--resume) $$TESTS
 
 mutants: tools
 	@set -f; $(enter) $(release)/pmem-check --mutants $$MUTANTS
@@ -156,5 +152,5 @@ clean:
 distclean: clean
 	setup/remove
 
-.PHONY: help setup setup-ndctl setup-suites module provider emulated tools demo demo-errors check parity mutants suites suite-ndctl suite-kselftest \
-	suite-field xfstests bench vm lint fmt clean distclean
+.PHONY: help setup setup-ndctl setup-suites setup-field module provider emulated tools demo demo-errors check parity mutants \
+	suites suite-ndctl suite-kselftest suite-field xfstests bench bench-cpus bench-native vm lint fmt clean distclean
