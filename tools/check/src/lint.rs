@@ -158,17 +158,15 @@ pub fn make(top: &Path) -> Command {
     command
 }
 
-/// The module's own sources: what bindgen made is not ours to format.
-fn module_sources(top: &Path) -> Result<Vec<PathBuf>> {
+/// The module's own sources in Rust, from the root of the checkout: what bindgen made is not ours.
+pub fn module_sources(top: &Path) -> Result<Vec<PathBuf>> {
     let mut sources = Vec::new();
     for folder in ["", "abstractions"] {
         for entry in fs::read_dir(top.join(folder))? {
-            let path = entry?.path();
-            let generated = path
-                .file_name()
-                .is_some_and(|name| name.to_string_lossy().contains("generated"));
-            if path.extension().is_some_and(|extension| extension == "rs") && !generated {
-                sources.push(path);
+            let name = PathBuf::from(entry?.file_name());
+            let generated = name.to_string_lossy().contains("generated");
+            if name.extension().is_some_and(|extension| extension == "rs") && !generated {
+                sources.push(Path::new(folder).join(name));
             }
         }
     }

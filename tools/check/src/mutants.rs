@@ -20,6 +20,12 @@ use std::time::Duration;
 pub const LIST: &str = "tests/mutants.toml";
 /// Where they are built and the table goes, without .md.
 const BUILD: &str = "build/mutants";
+/// What the module is made of besides Rust.
+const BESIDE: [&str; 3] = [
+    "Kbuild",
+    "abstractions/bindgen_parameters",
+    "abstractions/bindings_helper.h",
+];
 /// What stands for the driver without a fault.
 const NONE: &str = "without";
 
@@ -176,20 +182,8 @@ impl Nursery {
 
 /// What the module is made of, from the root of the checkout; not what was made there.
 fn sources(top: &Path) -> Result<Vec<PathBuf>> {
-    let mut sources = vec![PathBuf::from("Kbuild")];
-    for folder in ["", "abstractions"] {
-        for entry in fs::read_dir(top.join(folder))? {
-            let entry = entry?;
-            let name = entry.file_name().to_string_lossy().into_owned();
-            let source = match folder {
-                "" => name.ends_with(".rs"),
-                _ => name.ends_with(".rs") || name.ends_with(".h") || !name.contains('.'),
-            };
-            if source && entry.file_type()?.is_file() && !name.contains("generated") {
-                sources.push(Path::new(folder).join(name));
-            }
-        }
-    }
+    let mut sources = lint::module_sources(top)?;
+    sources.extend(BESIDE.map(PathBuf::from));
     Ok(sources)
 }
 

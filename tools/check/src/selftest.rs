@@ -16,12 +16,10 @@ use vm::{Ended, LogFile, Loss, Options, Vm, reports};
 pub const GUEST: &str = "/rust_pmem";
 /// A test's time, where its header gives none.
 const TIMEOUT: Duration = Duration::from_secs(120);
-/// A machine that boots in so long gives tests their time; a slower one gives more in proportion.
-const BOOT: Duration = Duration::from_secs(8);
 /// A test can lose its power so often, less one.
 const STAGES: u32 = 9;
 /// Lines shown of a failure.
-const WORDS: usize = 12;
+pub const WORDS: usize = 12;
 
 /// The part of a test that stands for all of it.
 pub const WHOLE: &str = "the test as a whole";
@@ -360,8 +358,7 @@ impl<'a> Runner<'a> {
             self.module.display(),
             shlex::try_quote(&script.to_string_lossy())?
         );
-        let slow = vm.boot_time().as_secs_f64() / BOOT.as_secs_f64();
-        let limit = test.timeout.mul_f64(slow.max(1.0));
+        let limit = vm.limit(test.timeout);
         let begin = Instant::now();
         let start = vm.serial().len();
         let mut bytes = Vec::new();
@@ -369,13 +366,10 @@ impl<'a> Runner<'a> {
             bytes.extend_from_slice(piece)
         })?;
         let time = begin.elapsed();
-        // What sysrq asks for below is no report of the kernel's own.
+        // What it is asked for below is no report of the kernel's own.
         let own = vm.serial().since(start)?;
         if ended == Ended::TimedOut {
-            // Who waits for what, and what runs: into the log, for the reader of the failure.
-            vm.sysrq('w');
-            vm.sysrq('l');
-            std::thread::sleep(Duration::from_secs(2));
+            vm.tell_who_waits();
         }
         let output = String::from_utf8_lossy(&bytes).into_owned();
         let ktap = Ktap::parse(&output);

@@ -7,10 +7,10 @@
 
 use crate::ktap::Outcome;
 use crate::lint::{self, Step};
+use crate::report::table;
+use crate::selftest::{GUEST, WORDS};
 use crate::tally::{Tally, Test};
 use anyhow::{Context, Result, ensure};
-use comfy_table::Table;
-use comfy_table::presets::ASCII_MARKDOWN;
 use glob::Pattern;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -21,16 +21,10 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use vm::{Ended, Options, Vm, reports};
 
-/// Where the guest sees the checkout.
-const GUEST: &str = "/rust_pmem";
 /// Of a test that does not apply, as automake and meson have it.
 const SKIP: i32 = 77;
 /// Seconds of a test that has no timeout of its own.
 const TIMEOUT: u64 = 300;
-/// A machine that boots in so long gives tests their time; a slower one gives more in proportion.
-const BOOT: Duration = Duration::from_secs(8);
-/// Lines shown of a failure.
-const WORDS: usize = 12;
 /// How often a machine that was lost is replaced.
 const LOSSES: u32 = 1;
 
@@ -355,11 +349,14 @@ impl Suite {
             [] => case.quick || !quick,
             patterns => patterns.iter().any(|pattern| pattern.matches(&case.name)),
         };
+        let hashes = drivers
+            .iter()
+            .map(|driver| Ok((*driver, self.hash(driver)?)))
+            .collect::<Result<Vec<_>>>()?;
         for case in self.cases.iter().filter(meant) {
-            for &driver in drivers {
-                let hash = self.hash(driver)?;
+            for (driver, hash) in &hashes {
                 let runs = results.tests.entry(case.name.clone()).or_default();
-                if resume && runs.get(driver).is_some_and(|run| run.hash == hash) {
+                if resume && runs.get(*driver).is_some_and(|run| run.hash == *hash) {
                     continue;
                 }
                 let mut all = Vec::new();
@@ -369,7 +366,7 @@ impl Suite {
                 }
                 let run = Run::of_all(all);
                 let runs = results.tests.entry(case.name.clone()).or_default();
-                runs.insert(driver.to_owned(), run);
+                runs.insert((*driver).to_owned(), run);
                 results.save(&file)?;
             }
             let runs = &results.tests[&case.name];
@@ -480,18 +477,14 @@ impl Suite {
                 }
             };
             *kernel = vm.kernel().to_owned();
-            let slow = vm.boot_time().as_secs_f64() / BOOT.as_secs_f64();
-            let limit = Duration::from_secs(case.timeout.unwrap_or(TIMEOUT));
-            let limit = limit.mul_f64(slow.max(1.0));
+            let limit = vm.limit(Duration::from_secs(case.timeout.unwrap_or(TIMEOUT)));
             let begin = Instant::now();
             let start = vm.serial().len();
             let (ended, output) = vm.output(&command, limit)?;
             let time = begin.elapsed();
             let reported = reports(&vm.serial().since(start)?).into_iter().next();
             if ended == Ended::TimedOut {
-                vm.sysrq('w');
-                vm.sysrq('l');
-                std::thread::sleep(Duration::from_secs(2));
+                vm.tell_who_waits();
             }
             if let (Ended::Lost(_), None, true) = (ended, &reported, losses < LOSSES) {
                 losses += 1;
@@ -606,14 +599,8 @@ fn write_table(top: &Path) -> Result<()> {
     fs::write(&path, markdown(&suites)).with_context(|| path.display().to_string())
 }
 
-fn table(header: &[&str]) -> Table {
-    let mut table = Table::new();
-    table.load_preset(ASCII_MARKDOWN).set_header(header);
-    table
-}
-
 fn markdown(suites: &[(String, Results)]) -> String {
-    let mut sums = table(&[
+    let mut sums = table([
         "suite", "driver", "tests", "pass", "fail", "skip", "seconds",
     ]);
     for (name, results) in suites {
@@ -636,7 +623,7 @@ fn markdown(suites: &[(String, Results)]) -> String {
         "<!-- made by `make suites` -->\n# The field's own suites, under both drivers\n\n{sums}\n"
     );
     for (name, results) in suites {
-        let mut rows = table(&["test", "nd_pmem", "rust_pmem", "why"]);
+        let mut rows = table(["test", "nd_pmem", "rust_pmem", "why"]);
         for (test, runs) in &results.tests {
             let cell = |driver| match runs.get(driver) {
                 None => String::new(),

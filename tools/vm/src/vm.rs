@@ -26,6 +26,8 @@ use std::time::{Duration, Instant};
 const SILENCE: Duration = Duration::from_secs(25);
 /// A boot takes so long at most.
 const BOOT: Duration = Duration::from_secs(150);
+/// What a boot takes on a machine that is not slow.
+const USUAL_BOOT: Duration = Duration::from_secs(8);
 /// Boots that are tried before giving up.
 const TRIES: u32 = 3;
 /// An orderly power-off takes so long at most.
@@ -399,10 +401,13 @@ impl Vm {
         let _ = self.run(command, Some(POWER_OFF), &mut |_| ());
     }
 
-    /// Has the guest's kernel answer a key of sysrq in its log: `w` = who is blocked, `l` = what
-    /// each processor does. Works while a command runs.
-    pub fn sysrq(&mut self, key: char) {
-        let _ = writeln!(self.sysrq, "{key}");
+    /// Has the guest's kernel write to its log who waits for what, and what each processor does. Works
+    /// while a command runs.
+    pub fn tell_who_waits(&mut self) {
+        for key in ['w', 'l'] {
+            let _ = writeln!(self.sysrq, "{key}");
+        }
+        thread::sleep(Duration::from_secs(2));
     }
 
     /// What cuts the power from another thread.
@@ -433,6 +438,13 @@ impl Vm {
     /// From the start of QEMU to the guest's readiness.
     pub fn boot_time(&self) -> Duration {
         self.boot_time
+    }
+
+    /// How long something may take here that takes `time` on a usual machine: more in proportion where the
+    /// boot took more.
+    pub fn limit(&self, time: Duration) -> Duration {
+        let slow = self.boot_time.as_secs_f64() / USUAL_BOOT.as_secs_f64();
+        time.mul_f64(slow.max(1.0))
     }
 }
 
