@@ -11,7 +11,7 @@ mod report;
 
 use anstream::{eprint, eprintln};
 use anyhow::{Context, Result, bail, ensure};
-use bench::Cell;
+use bench::{Cell, ops};
 use clap::{Parser, Subcommand};
 use lines::{Figure, Lines};
 use profile::{Done, Profile, Symbols};
@@ -142,6 +142,14 @@ fn run(arguments: &Arguments) -> Result<bool> {
         },
         compared: arguments.check,
     };
+    let known = names();
+    for op in &wanted.ops {
+        ensure!(
+            known.contains(op),
+            "there is no operation \"{op}\"; there are {}",
+            known.join(" ")
+        );
+    }
 
     let folder = tempfile::tempdir()?;
     let disk = folder.path().join("disk.img");
@@ -163,8 +171,8 @@ fn run(arguments: &Arguments) -> Result<bool> {
     guest.among()?;
     guest.healthy()?;
     for op in &wanted.ops {
-        let known = guest.cells.iter().any(|cell| cell.op == *op);
-        ensure!(known, "there is no operation \"{op}\"");
+        let measured = guest.cells.iter().any(|cell| cell.op == *op);
+        ensure!(measured, "{op} was not measured");
     }
     let kernel = guest.vm.kernel().to_owned();
     let cells = std::mem::take(&mut guest.cells);
@@ -215,6 +223,18 @@ fn run(arguments: &Arguments) -> Result<bool> {
         }
     }
     Ok(!arguments.check || bad.is_empty())
+}
+
+/// All operations.
+fn names() -> Vec<String> {
+    let disk = ops::DISK.iter().map(|op| op.name.to_owned());
+    let files = FILE_SYSTEMS.iter().flat_map(|(system, _)| {
+        ops::FILES
+            .iter()
+            .map(move |op| format!("{system}-{}", op.name))
+    });
+    let among = AMONG.iter().map(|op| format!("{AMONG_PREFIX}{op}"));
+    disk.chain(files).chain(among).collect()
 }
 
 /// The checkout above the current folder.
