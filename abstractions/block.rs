@@ -606,10 +606,7 @@ impl PlainBio<'_> {
     /// Whether its memory is one piece.
     #[inline]
     pub(crate) fn is_in_one_piece(&self) -> bool {
-        match self.data() {
-            Data::Read(segments) => segments.only().is_some(),
-            Data::Write(segments) => segments.only().is_some(),
-        }
+        Segments::<'_, ToBio>::new(self).only().is_some()
     }
 
     /// Ends the bio.
@@ -739,9 +736,7 @@ impl<'a, D> Segments<'a, D> {
             _memory: PhantomData,
         }
     }
-}
 
-impl<'a, D> Segments<'a, D> {
     /// All of it, if it is one piece.
     #[inline]
     pub(crate) fn only(self) -> Option<Segment<'a, D>> {
@@ -751,9 +746,7 @@ impl<'a, D> Segments<'a, D> {
         // SAFETY: Something is left, and nothing else of it was taken.
         Some(unsafe { self.first() }).filter(|segment| segment.len == self.left)
     }
-}
 
-impl<D> Segments<'_, D> {
     /// The next piece, as by `bio_for_each_bvec`, or by `bio_for_each_segment` where pages must be
     /// mapped one at a time.
     #[inline]
@@ -789,7 +782,7 @@ impl<D> Segments<'_, D> {
     /// Something is left. If there is `CONFIG_KMAP_LOCAL`, the pieces must be dropped in the opposite
     /// order.
     #[inline]
-    unsafe fn first<'b>(&self) -> Segment<'b, D> {
+    unsafe fn first(&self) -> Segment<'a, D> {
         // SAFETY: By the type invariant and the caller's promise; the vectors of a submitted bio do
         // not change.
         let vec = unsafe { &*self.vec };
