@@ -31,3 +31,15 @@ end() {
 was_told() {
 	tail -n 1 /tmp/told.other
 }
+
+# xfs_file DISK: a file of 4 MiB, MNT/file, on XFS on it; $address is that of its page 257 in the memory, $start that of the disk.
+# shellcheck disable=SC2034 # for the tests
+xfs_file() {
+	echo 1 >/proc/sys/vm/memory_failure_early_kill
+	start=$(cat "/sys/block/$1/device/resource")
+	make_fs xfs "$1" -m rmapbt=1
+	mount_dax "$1"
+	fallocate -l 4M "$MNT/file"
+	pmem-io fill "$MNT/file"
+	address=$(pmem-io phys --offset 1028K "$MNT/file")
+}

@@ -33,14 +33,8 @@ said() {
 
 plan 20
 load_driver
-echo 1 >/proc/sys/vm/memory_failure_early_kill
 disk=$(labelled_disk -m fsdax -M mem -s 400M)
-start=$(cat "/sys/block/$disk/device/resource")
-make_fs xfs "$disk" -m rmapbt=1
-mount_dax "$disk"
-fallocate -l 4M $MNT/file
-pmem-io fill $MNT/file
-address=$(pmem-io phys --offset 1028K $MNT/file)
+xfs_file "$disk"
 sector=$(((address - start) / 512))
 seen "the process is told" "$(strikes $MNT/file "$address")"
 seen "the kernel says" "$(said)"

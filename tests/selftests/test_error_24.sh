@@ -13,14 +13,8 @@ cleanup() {
 
 plan 4
 load_driver
-echo 1 >/proc/sys/vm/memory_failure_early_kill
 disk=$(labelled_disk -m fsdax -M mem)
-start=$(cat "/sys/block/$disk/device/resource")
-make_fs xfs "$disk" -m rmapbt=1
-mount_dax "$disk"
-fallocate -l 4M $MNT/file
-pmem-io fill $MNT/file
-address=$(pmem-io phys --offset 1028K $MNT/file)
+xfs_file "$disk"
 begin --length 4M $MNT/file
 pmem-io poll "/sys/block/$disk/badblocks" --run "host mce $((address))" >/tmp/told.listed || :
 check "the kernel has done what it can" wait_for 10 sh -c "dmesg | grep -q 'recovery action for dax page: Recovered'"
