@@ -16,6 +16,8 @@
 //! [`region`] the memory that they belong to. [`saved`] is such a list in a file, [`remember`] saves
 //! and restores it, [`follow`] does so at each change. [`poison`] takes over what a CXL device
 //! knows; [`change`] adds and removes errors by hand.
+//!
+//! [`changes`] waits for changes of the lists; [`watch`] tells of new errors, and [`users`] who uses a file.
 
 pub mod badlist;
 pub mod change;
@@ -39,3 +41,5 @@ pub mod saved;
 pub mod stack;
 pub mod swap;
 pub mod trace;
+pub mod users;
+pub mod watch;

@@ -7,6 +7,7 @@ mod listing;
 mod lists;
 mod show;
 mod swapping;
+mod watching;
 
 use clap::{Parser, Subcommand};
 use std::io::{self, Write};
@@ -40,6 +41,15 @@ enum Command {
     /// too. The status is 0 where nothing is bad, 1 where something is, so that "pmemctl bad FILE" is
     /// the test to make before a file is mapped, and 4 where it could not be told.
     Bad(bad::Bad),
+    /// Tell of each new error: which file it is in, and which processes have it mapped; SIGTERM ends it
+    ///
+    /// The lists of errors are waited for, and nobody touches the memory: a process that has it mapped
+    /// is told of before it runs into it. An event is a line, of high priority in systemd's journal. Where
+    /// a file is in use, it is found at once; others are searched for as by "pmemctl bad", and where
+    /// that takes more than a second, what is known is told first ("complete" is false then). Disks
+    /// that appear are watched as well, one that goes away is no error. Works with either driver, of
+    /// which nd_pmem lists fewer machine checks.
+    Watch(watching::Watch),
     /// Move namespaces between rust_pmem and nd_pmem while the machine runs; the data stays as it is
     ///
     /// The device that is bound is moved: the namespace in raw mode, its pfn or btt device in fsdax
@@ -112,6 +122,7 @@ fn main() -> ExitCode {
             let _ = writeln!(io::stderr(), "pmemctl: {error:#}");
             Ok(Status::Untold)
         }),
+        Command::Watch(arguments) => watching::watch(&arguments).map(|()| Status::Good),
         Command::SwapDriver(arguments) => swapping::swap_driver(&arguments).map(Status::good),
         Command::Save(arguments) => lists::save(&arguments).map(Status::good),
         Command::Restore(arguments) => lists::restore(&arguments),
