@@ -416,12 +416,17 @@ impl Suite {
             .filter(|(driver, run)| drivers.contains(driver) && run.verdict != Verdict::Pass)
             .map(|(driver, run)| format!("{driver}: {}: {}", run.verdict, run.reason))
             .collect();
+        let both_fail = [c, rust] == [Some(Verdict::Fail); 2];
         let outcome = match (&why, rust.or(c)) {
             (None, _) if self.open => open_outcome(c, rust, &came.join("; ")),
             (None, _) => {
                 Outcome::Failed(format!("{}; no reason is listed for that", came.join("; ")))
             }
             (Some(_), Some(Verdict::Pass)) => Outcome::Passed,
+            // The same words, as far as the suite's script says which parts of a test failed.
+            (Some(_), _) if both_fail && runs["nd_pmem"].reason != runs["rust_pmem"].reason => {
+                Outcome::Failed(format!("not in the same way: {}", came.join("; ")))
+            }
             (Some(why), _) => Outcome::Skipped(why.clone()),
         };
         (outcome, why)
@@ -765,6 +770,22 @@ why = "C is broken."
         assert_eq!(
             judged("three", &["nd_pmem"], Fail, Pass),
             skipped("C is broken.")
+        );
+        let mut runs = BTreeMap::new();
+        for (driver, reason) in DRIVERS.iter().zip(["so", "otherwise"]) {
+            let run = Run {
+                verdict: Fail,
+                reason: reason.into(),
+                seconds: 1.0,
+                hash: String::new(),
+            };
+            runs.insert((*driver).to_owned(), run);
+        }
+        assert_eq!(
+            suite.judge("two", &runs, both).0,
+            Outcome::Failed(
+                "not in the same way: nd_pmem: FAIL: so; rust_pmem: FAIL: otherwise".into()
+            )
         );
     }
 
