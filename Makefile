@@ -17,7 +17,7 @@
 #: make suites               others' test suites under both drivers; the table is build/suites.md
 #: make suite-kselftest      the kernel's own of memory and mounts, on DAX file systems, in about half an hour
 #: make suite-ndctl          that of ndctl, on the kernel's emulated DIMMs, in about half an hour
-#: make suite-field          libraries and programs for persistent memory, on DAX: PMDK, fio, SQLite
+#: make suite-field          libraries and programs on DAX: PMDK, fio, stress-ng, SQLite, PostgreSQL
 #:      TESTS='clear.sh'     only these of its tests
 #:      DRIVER=rust_pmem     only under this driver
 #:      RESUME=1             not those again that have been run on the same driver
