@@ -2,10 +2,10 @@
 
 //! Where the bytes of a file are, and whose the bytes of a file system are.
 
-use rustix::ioctl::{Opcode, Updater, ioctl};
+use rustix::ioctl::{Getter, Opcode, Setter, Updater, ioctl};
 use std::io;
 use std::ops::Range;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd};
 
 /// `FS_IOC_FIEMAP` of linux/fs.h: `_IOWR('f', 11, struct fiemap)`.
 const FIEMAP: Opcode = 0xc020_660b;
@@ -97,6 +97,39 @@ pub fn of_file(file: impl AsFd, fork: Fork, mut see: impl FnMut(&Extent)) -> io:
             _ => return Ok(()),
         }
     }
+}
+
+/// `FS_IOC_FSGETXATTR` of linux/fs.h: `_IOR('X', 31, struct fsxattr)`.
+const FSGETXATTR: Opcode = 0x801c_581f;
+
+/// Whether the data of a file is on the real-time device of its file system (XFS), not on the one that
+/// the file system is named by: `FS_XFLAG_REALTIME`.
+pub fn is_real_time(file: impl AsFd) -> io::Result<bool> {
+    // SAFETY: FS_IOC_FSGETXATTR writes a `struct fsxattr`, which is 28 bytes, of which the flags are the
+    // first four; any bytes are valid in it.
+    let attributes = unsafe { ioctl(file, Getter::<FSGETXATTR, [u32; 7]>::new())? };
+    Ok(attributes[0] & 1 != 0)
+}
+
+/// `FICLONERANGE` of linux/fs.h: `_IOW(0x94, 13, struct file_clone_range)`.
+const CLONE_RANGE: Opcode = 0x4020_940d;
+
+/// Has `length` bytes of `to`, from `at` on, share the blocks of the first ones of `from`, in place of what
+/// they had; at once, or not at all. Whole blocks.
+///
+/// `EOPNOTSUPP` of a file system whose files share none.
+pub fn clone_range(from: impl AsFd, length: u64, to: impl AsFd, at: u64) -> io::Result<()> {
+    let number = u64::try_from(from.as_fd().as_raw_fd());
+    let range = [
+        number.map_err(|_| io::ErrorKind::InvalidInput)?,
+        0,
+        length,
+        at,
+    ];
+    // SAFETY: FICLONERANGE only reads a `struct file_clone_range`, four 64-bit numbers, which `Setter`
+    // passes; what it says of descriptors and places the kernel checks.
+    unsafe { ioctl(to, Setter::<CLONE_RANGE, [u64; 4]>::new(range))? };
+    Ok(())
 }
 
 /// Whose some bytes of a file system's device are (`struct fsmap`).

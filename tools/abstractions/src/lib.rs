@@ -15,6 +15,7 @@ pub mod block;
 pub mod cache;
 pub mod extents;
 pub mod ioctl;
+pub mod lease;
 pub mod lend;
 pub mod mapping;
 pub mod process;

@@ -18,6 +18,7 @@
 //! knows; [`change`] adds and removes errors by hand.
 //!
 //! [`changes`] waits for changes of the lists; [`watch`] tells of new errors, and [`users`] who uses a file.
+//! [`repair`] restores what a file has lost.
 
 pub mod badlist;
 pub mod change;
@@ -37,6 +38,7 @@ pub mod owner;
 pub mod poison;
 pub mod region;
 pub mod remember;
+pub mod repair;
 pub mod saved;
 pub mod stack;
 pub mod swap;

@@ -5,6 +5,7 @@
 mod bad;
 mod listing;
 mod lists;
+mod repairing;
 mod show;
 mod swapping;
 mod watching;
@@ -16,7 +17,7 @@ use std::process::ExitCode;
 /// What an administrator wants of persistent memory that ndctl does not do.
 ///
 /// Status: 0 when all was done, 1 where something was refused or failed, 2 for bad arguments, 3
-/// where a saved list was refused, 4 where "bad" could not tell.
+/// where a saved list was refused, 4 where "bad" could not tell; "hold" has statuses of its own.
 #[derive(Parser)]
 #[command(name = "pmemctl", version, max_term_width = 120)]
 struct Arguments {
@@ -50,6 +51,19 @@ enum Command {
     /// that appear are watched as well, one that goes away is no error. Works with either driver, of
     /// which nd_pmem lists fewer machine checks.
     Watch(watching::Watch),
+    /// Restore what bad memory has cost a file, by the write that heals
+    ///
+    /// What is listed as bad of the file is taken from a backup, or is zeros with --zero; with
+    /// --offset and --length that range is, listed or not. What can still be read of its pages is kept,
+    /// out of the page cache as well. Nobody else may have the file open: who does is named, and who
+    /// comes meanwhile waits, or ends the repair between two writes. Before each write it is made sure
+    /// that the name leads to this file still, of this length, and that its blocks are where they were;
+    /// after it, that the bytes can be read, are right, and are not listed any more. All is written
+    /// through the file, so that no other can be hit. Where files of XFS share the blocks, this
+    /// one gets others ("moved"): it is good then, and the bad memory heals when the last of those files
+    /// is repaired. A crash in the midst may leave the last page of a file that ends within it with zeros
+    /// behind the old end. The status is 0 where nothing of it is bad any more.
+    Repair(repairing::Repair),
     /// Move namespaces between rust_pmem and nd_pmem while the machine runs; the data stays as it is
     ///
     /// The device that is bound is moved: the namespace in raw mode, its pfn or btt device in fsdax
@@ -123,6 +137,7 @@ fn main() -> ExitCode {
             Ok(Status::Untold)
         }),
         Command::Watch(arguments) => watching::watch(&arguments).map(|()| Status::Good),
+        Command::Repair(arguments) => repairing::repair(&arguments).map(Status::good),
         Command::SwapDriver(arguments) => swapping::swap_driver(&arguments).map(Status::good),
         Command::Save(arguments) => lists::save(&arguments).map(Status::good),
         Command::Restore(arguments) => lists::restore(&arguments),

@@ -1,0 +1,956 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Restoring what bad memory has cost a file, by the write that heals.
+//!
+//! All is written through the file, never through the device: whatever becomes of the file meanwhile,
+//! no other one is touched. That it is the right place of the file is seen to by a lease, which keeps all
+//! others from opening or truncating it, and by asking once more before each write which file the name
+//! leads to, how long it is, and where its blocks are.
+//!
+//! Nothing is mapped: bad memory is met by `read(2)` alone, which says so.
+
+use crate::disk::Number;
+use crate::errors::SECTOR;
+use crate::host::{Host, printable};
+use crate::hurt;
+use crate::nd::Device;
+use crate::stack::{self, Mounts, Volume};
+use crate::trace::{Hurt, Span};
+use crate::users;
+use abstractions::extents::{self, Extent, Fork};
+use abstractions::lease::Lease;
+use abstractions::process::Undisturbed;
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use rustix::fs::{AtFlags, OFlags, StatVfsMountFlags, StatxAttributes, StatxFlags};
+use rustix::io::Errno;
+use serde::Serialize;
+use signal_hook::consts::SIGIO;
+use std::fs::{self, File, Metadata, OpenOptions};
+use std::io;
+use std::ops::Range;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use units::PAGE;
+
+/// What is written at once, at most.
+const CHUNK: u64 = 1 << 20;
+
+/// Where what is lost comes from.
+#[derive(Debug, Clone)]
+pub enum Source {
+    /// Another file, at the same offsets.
+    Backup(PathBuf),
+    /// Nowhere: it is zeros from now on.
+    Zeros,
+}
+
+/// What shall be done.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// The file.
+    pub file: PathBuf,
+    /// Where what is lost comes from.
+    pub source: Source,
+    /// Bytes of the file that are restored whether they are listed as bad or not; otherwise those
+    /// that are.
+    pub range: Option<Range<u64>>,
+    /// Nothing is written.
+    pub dry_run: bool,
+}
+
+/// What became of a piece.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Outcome {
+    /// It would be written.
+    Planned,
+    /// It was written, can be read, and is not listed as bad.
+    Healed,
+    /// The file has other memory in its place, which can be read and is not listed as bad. The bad memory
+    /// is left to the files that share it.
+    Moved,
+    /// It is as it was, or it is still listed.
+    Failed,
+}
+
+/// A piece of the file that is written at once: whole pages of memory.
+#[derive(Debug, Clone, Serialize)]
+pub struct Piece {
+    /// The first byte, in the file.
+    pub file_offset: u64,
+    /// How many.
+    pub length: u64,
+    /// The disk; not looked for where nothing of it is bad.
+    pub disk: Option<String>,
+    /// The first byte, from the start of the disk.
+    pub disk_offset: Option<u64>,
+    /// Bytes of it that are listed as bad.
+    pub bad: u64,
+    /// Bytes that come from the source.
+    pub replaced: u64,
+    /// Bytes that it still has, and keeps.
+    pub kept: u64,
+    /// Other files share it: this one gets other memory in its place.
+    pub shared: bool,
+    /// What became of it.
+    pub result: Outcome,
+    /// Why, where it failed.
+    pub reason: Option<String>,
+    /// From the start of the volume.
+    #[serde(skip)]
+    physical: u64,
+    /// `FIEMAP_EXTENT_…`.
+    #[serde(skip)]
+    flags: u32,
+    /// Bad bytes of it, in the file.
+    #[serde(skip)]
+    ranges: Vec<Range<u64>>,
+}
+
+/// What was done, or would be.
+#[derive(Debug, Serialize)]
+pub struct Report {
+    /// The file.
+    pub file: String,
+    /// Its inode.
+    pub inode: u64,
+    /// The backup; `null` for zeros.
+    pub source: Option<String>,
+    /// Nothing was written.
+    pub dry_run: bool,
+    /// In the order of the file.
+    pub pieces: Vec<Piece>,
+    /// Bytes that are lost: zeros take their place.
+    pub lost: u64,
+    /// Why it ended before all was tried.
+    pub stopped: Option<String>,
+}
+
+impl Report {
+    /// Whether nothing is bad any more of what was to be repaired, or nothing would be.
+    pub fn is_good(&self) -> bool {
+        let good = |piece: &Piece| piece.result != Outcome::Failed;
+        self.stopped.is_none() && self.pieces.iter().all(good)
+    }
+}
+
+/// The file, which nobody else has open.
+struct Target {
+    path: PathBuf,
+    file: File,
+    metadata: Metadata,
+    dax: bool,
+    /// The volume that its file system is on.
+    volume: Volume,
+}
+
+/// Magic numbers of statfs(2): ext2, ext3 and ext4; XFS.
+const KNOWN: [u64; 2] = [0xef53, 0x5846_5342];
+
+/// The volume of this number, on any disk of persistent memory.
+fn volume(host: &Host, number: Number) -> Result<Option<Volume>> {
+    fn find(volume: Volume, number: Number) -> Option<Volume> {
+        if volume.number().is_ok_and(|its| its == number) {
+            return Some(volume);
+        }
+        volume
+            .children
+            .into_iter()
+            .find_map(|child| find(child, number))
+    }
+    let mounts = Mounts::here()?;
+    for disk in Device::all(host).iter().filter_map(Device::disk) {
+        let found = find(stack::of_disk(host, disk.name(), &mounts)?, number);
+        if found.is_some() {
+            return Ok(found);
+        }
+    }
+    Ok(None)
+}
+
+impl Target {
+    fn open(host: &Host, path: &Path) -> Result<Self> {
+        let name = printable(path);
+        // Not the file itself at first: to open a device, say, may do something.
+        let handle = OpenOptions::new()
+            .read(true)
+            .custom_flags(OFlags::PATH.bits() as i32)
+            .open(path)
+            .with_context(|| name.clone())?;
+        let metadata = handle.metadata().with_context(|| name.clone())?;
+        ensure!(metadata.is_file(), "{name}: this is no regular file");
+        let kind = rustix::fs::fstatfs(&handle)?.f_type as u64;
+        ensure!(
+            KNOWN.contains(&kind),
+            "{name}: only files of ext4 and XFS are repaired"
+        );
+        let number = Number::from_rdev(metadata.dev());
+        let Some(volume) = volume(host, number)? else {
+            bail!("{name}: this is not on persistent memory");
+        };
+        let mount = rustix::fs::fstatvfs(&handle)?.f_flag;
+        ensure!(
+            !mount.contains(StatVfsMountFlags::RDONLY),
+            "{name}: it is mounted read-only; mount it writable"
+        );
+        let status = rustix::fs::statx(&handle, "", AtFlags::EMPTY_PATH, StatxFlags::BASIC_STATS)?;
+        for (attribute, what) in [
+            (StatxAttributes::IMMUTABLE, "immutable; see chattr(1)"),
+            (StatxAttributes::APPEND, "append-only; see chattr(1)"),
+            (
+                StatxAttributes::VERITY,
+                "protected by fs-verity: write the file anew",
+            ),
+            (StatxAttributes::ENCRYPTED, "encrypted: write the file anew"),
+        ] {
+            ensure!(
+                !status.stx_attributes.contains(attribute),
+                "{name}: it is {what}"
+            );
+        }
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .custom_flags((OFlags::NONBLOCK | OFlags::NOATIME).bits() as i32)
+            .open(format!("/proc/self/fd/{}", handle.as_raw_fd()))
+            .map_err(|error| match Errno::from_io_error(&error) {
+                Some(Errno::TXTBSY) => anyhow!("{name}: it is a program that is running"),
+                Some(Errno::WOULDBLOCK) => {
+                    anyhow!("{name}: another process holds a lease on it; try again")
+                }
+                _ => anyhow!("{name}: {error}"),
+            })?;
+        ensure!(
+            !extents::is_real_time(&file).unwrap_or(false),
+            "{name}: its data is on the real-time device; only data on the file system's own is repaired"
+        );
+        // SIGIO would kill: someone who waits for the lease is seen by asking for it.
+        signal_hook::flag::register(SIGIO, Arc::new(AtomicBool::new(false)))?;
+        if let Err(error) = Lease::Write.take(&file) {
+            if Errno::from_io_error(&error) != Some(Errno::AGAIN) {
+                return Err(error).with_context(|| format!("{name}: no lease on it"));
+            }
+            let used = users::of_file_systems(host, &[number]);
+            let its = used.iter().filter(|used| used.inode == metadata.ino());
+            let who: Vec<_> = its
+                .flat_map(|used| used.users(&(0..u64::MAX)))
+                .map(|user| user.to_string())
+                .collect();
+            match who.as_slice() {
+                [] => bail!(
+                    "{name}: it is in use by something that can't be seen from here: a loop device, the kernel's NFS server, another container"
+                ),
+                who => bail!("{name}: it is in use; end these first: {}", who.join("; ")),
+            }
+        }
+        file.sync_all()
+            .with_context(|| format!("{name}: what is not written yet can't be"))?;
+        Ok(Self {
+            path: path.to_owned(),
+            metadata: file.metadata()?,
+            dax: status.stx_attributes.contains(StatxAttributes::DAX),
+            file,
+            volume,
+        })
+    }
+
+    fn name(&self) -> String {
+        printable(&self.path)
+    }
+
+    fn size(&self) -> u64 {
+        self.metadata.len()
+    }
+
+    fn extents(&self) -> Result<Vec<Extent>> {
+        let mut found = Vec::new();
+        extents::of_file(&self.file, Fork::Data, |extent| found.push(*extent))
+            .with_context(|| format!("{}: where its bytes are", self.name()))?;
+        Ok(found)
+    }
+
+    /// Reads by `O_DIRECT`, or not, what there is of these bytes.
+    fn read(&self, at: u64, buffer: &mut [u8], direct: bool) -> io::Result<usize> {
+        self.direct(direct)?;
+        let mut done = 0;
+        while done < buffer.len() {
+            match self.file.read_at(&mut buffer[done..], at + done as u64)? {
+                0 => break,
+                count => done += count,
+            }
+        }
+        Ok(done)
+    }
+
+    fn direct(&self, direct: bool) -> io::Result<()> {
+        let mut flags = rustix::fs::fcntl_getfl(&self.file)?;
+        flags.set(OFlags::DIRECT, direct);
+        Ok(rustix::fs::fcntl_setfl(&self.file, flags)?)
+    }
+
+    /// Gives it new blocks with these bytes in place of a piece that it shares.
+    ///
+    /// A write would do so as well; but with DAX the kernel copies first what it writes over
+    /// (`dax_iomap_copy_around`), which can't be read.
+    fn replace(&self, piece: &Piece, bytes: &[u8]) -> io::Result<()> {
+        let folder = fs::canonicalize(&self.path)?;
+        let folder = folder.parent().unwrap_or(Path::new("/"));
+        let new = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .custom_flags(OFlags::TMPFILE.bits() as i32)
+            .open(folder)?;
+        new.write_all_at(bytes, 0)?;
+        new.sync_all()?;
+        extents::clone_range(&new, piece.length, &self.file, piece.file_offset)
+    }
+
+    /// That it is still the file that was looked at, and this piece of it is where it was.
+    fn is_the_same(&self, piece: &Piece) -> Result<()> {
+        let now = self.file.metadata()?;
+        ensure!(now.nlink() > 0, "it was removed meanwhile");
+        let by_name = fs::metadata(&self.path).context("its name has gone meanwhile")?;
+        ensure!(
+            (by_name.dev(), by_name.ino()) == (now.dev(), now.ino()),
+            "its name leads to another file now"
+        );
+        ensure!(now.len() == self.size(), "its size has changed meanwhile");
+        ensure!(
+            Lease::held(&self.file)? == Some(Lease::Write),
+            "another process waits to open or truncate it; try again"
+        );
+        let end = piece.file_offset + piece.length;
+        let there = self.extents()?.iter().any(|extent| {
+            extent.logical <= piece.file_offset
+                && extent.logical.saturating_add(extent.length) >= end
+                && extent.physical + (piece.file_offset - extent.logical) == piece.physical
+                && (extent.flags ^ piece.flags) & (Extent::SHARED | Extent::UNWRITTEN) == 0
+        });
+        ensure!(there, "its blocks were moved meanwhile");
+        Ok(())
+    }
+}
+
+/// Bytes at an address that is a multiple of the page size, as `O_DIRECT` wants them.
+struct Buffer {
+    bytes: Vec<u8>,
+    start: usize,
+    length: usize,
+}
+
+impl Buffer {
+    fn new(length: u64) -> Self {
+        let (length, page) = (length as usize, PAGE as usize);
+        let bytes = vec![0; length + page];
+        let start = bytes.as_ptr().align_offset(page);
+        Self {
+            bytes,
+            start,
+            length,
+        }
+    }
+
+    fn all(&mut self) -> &mut [u8] {
+        &mut self.bytes[self.start..self.start + self.length]
+    }
+
+    /// The bytes of `range` of the file, of which it holds some from `from` on.
+    fn of(&mut self, from: u64, range: &Range<u64>) -> &mut [u8] {
+        &mut self.all()[(range.start - from) as usize..(range.end - from) as usize]
+    }
+}
+
+/// A file that what is lost is taken from.
+struct Backup {
+    path: PathBuf,
+    file: File,
+    metadata: Metadata,
+}
+
+impl Backup {
+    fn open(path: &Path, target: &Target, range: Option<&Range<u64>>) -> Result<Self> {
+        let name = printable(path);
+        let metadata = fs::metadata(path).with_context(|| name.clone())?;
+        ensure!(metadata.is_file(), "{name}: this is no regular file");
+        let same = (metadata.dev(), metadata.ino());
+        ensure!(
+            same != (target.metadata.dev(), target.metadata.ino()),
+            "{name}: this is the file itself"
+        );
+        let file = OpenOptions::new()
+            .read(true)
+            .custom_flags(OFlags::NONBLOCK.bits() as i32)
+            .open(path)
+            .with_context(|| name.clone())?;
+        let metadata = file.metadata()?;
+        match range {
+            None => ensure!(
+                metadata.len() == target.size(),
+                "{name}: it has {} bytes, {} has {}; where it is the right one all the same, give --offset and --length",
+                metadata.len(),
+                target.name(),
+                target.size()
+            ),
+            Some(range) => ensure!(
+                metadata.len() >= range.end,
+                "{name}: it has {} bytes, which is less than the end of what is to be restored, {}",
+                metadata.len(),
+                range.end
+            ),
+        }
+        Ok(Self {
+            path: path.to_owned(),
+            file,
+            metadata,
+        })
+    }
+
+    fn read(&self, at: u64, bytes: &mut [u8]) -> Result<()> {
+        let name = printable(&self.path);
+        self.file
+            .read_exact_at(bytes, at)
+            .map_err(|error| match error.raw_os_error() {
+                Some(code) if code == Errno::IO.raw_os_error() => {
+                    anyhow!("{name}: the backup is hurt itself at {at}, or shares its blocks with the file")
+                }
+                _ => anyhow!("{name}: it can't be read at {at}: {error}"),
+            })?;
+        let now = self.file.metadata()?;
+        let state = |of: &Metadata| {
+            (
+                of.len(),
+                of.mtime(),
+                of.mtime_nsec(),
+                of.ctime(),
+                of.ctime_nsec(),
+            )
+        };
+        ensure!(
+            state(&now) == state(&self.metadata),
+            "{name}: the backup has changed while it was read"
+        );
+        Ok(())
+    }
+}
+
+/// What to do, with all that it takes.
+struct Job {
+    target: Target,
+    backup: Option<Backup>,
+    range: Option<Range<u64>>,
+    /// The volume that the file system is on, for reading what is good of a bad page.
+    device: File,
+}
+
+/// `bytes` cut to what is in `range`, if anything.
+fn common(bytes: &Range<u64>, range: &Range<u64>) -> Option<Range<u64>> {
+    let both = bytes.start.max(range.start)..bytes.end.min(range.end);
+    (both.start < both.end).then_some(both)
+}
+
+/// The bytes that whole pages of memory have that hold some of `bytes`; `memory` is where these begin.
+fn whole_pages(bytes: &Range<u64>, memory: u64) -> Range<u64> {
+    let before = memory % PAGE;
+    let length = (before + (bytes.end - bytes.start)).next_multiple_of(PAGE);
+    let start = bytes.start.saturating_sub(before);
+    start..bytes.start + (length - before)
+}
+
+/// What of the file is to be written: all pages of the extent that hold some of the `wanted` bytes of
+/// the file, and which bytes of them are bad.
+fn pieces_of(extent: &Extent, wanted: &[Range<u64>], bad: &[(String, Span)]) -> Vec<Piece> {
+    let all = extent.logical..extent.logical.saturating_add(extent.length);
+    let mut found: Vec<Piece> = Vec::new();
+    let mut ranges: Vec<_> = wanted
+        .iter()
+        .filter_map(|range| common(range, &all))
+        .collect();
+    ranges.sort_by_key(|range| range.start);
+    for range in ranges {
+        let physical = extent.physical + (range.start - extent.logical);
+        // Where the memory is: as far as the disk is known from what is bad near it.
+        let (disk, shift) = bad
+            .iter()
+            .min_by_key(|(_, span)| span.offset.abs_diff(physical))
+            .map_or((String::new(), 0), |(disk, span)| {
+                (disk.clone(), span.disk_offset.wrapping_sub(span.offset))
+            });
+        let memory = physical.wrapping_add(shift);
+        let Some(pages) = common(&whole_pages(&range, memory), &all) else {
+            continue;
+        };
+        let mut start = pages.start.max(
+            found
+                .last()
+                .map_or(0, |last| last.file_offset + last.length),
+        );
+        while start < pages.end {
+            // Up to a page's end.
+            let room = CHUNK
+                - extent
+                    .physical
+                    .wrapping_add(start - extent.logical)
+                    .wrapping_add(shift)
+                    % PAGE;
+            let end = pages.end.min(start + room);
+            let physical = extent.physical + (start - extent.logical);
+            let its = bad.iter().filter_map(|(_, span)| {
+                let part = span.cut(&(physical..physical + (end - start)))?;
+                let at = start + (part.offset - physical);
+                Some(at..at + part.length)
+            });
+            let ranges: Vec<_> = its.collect();
+            found.push(Piece {
+                file_offset: start,
+                length: end - start,
+                disk: (!ranges.is_empty()).then(|| disk.clone()),
+                disk_offset: (!ranges.is_empty()).then(|| physical.wrapping_add(shift)),
+                bad: ranges.iter().map(|range| range.end - range.start).sum(),
+                replaced: 0,
+                kept: 0,
+                shared: extent.flags & Extent::SHARED != 0,
+                result: Outcome::Planned,
+                reason: None,
+                physical,
+                flags: extent.flags,
+                ranges,
+            });
+            start = end;
+        }
+    }
+    found
+}
+
+impl Piece {
+    fn range(&self) -> Range<u64> {
+        self.file_offset..self.file_offset + self.length
+    }
+
+    fn failed(&mut self, reason: impl ToString) {
+        self.result = Outcome::Failed;
+        self.reason = Some(reason.to_string());
+    }
+}
+
+fn count(ranges: &[Range<u64>]) -> u64 {
+    ranges.iter().map(|range| range.end - range.start).sum()
+}
+
+/// `all` without `holes`, which are sorted.
+fn without(all: &Range<u64>, holes: &[Range<u64>]) -> Vec<Range<u64>> {
+    let mut left = Vec::new();
+    let mut start = all.start;
+    for hole in holes {
+        left.push(start..hole.start.min(all.end));
+        start = start.max(hole.end);
+    }
+    left.push(start..all.end);
+    left.retain(|range| range.start < range.end);
+    left
+}
+
+impl Job {
+    /// What is to be in a piece, and how many bytes of it are lost.
+    fn contents(&self, piece: &mut Piece) -> Result<(Buffer, u64)> {
+        let mut buffer = Buffer::new(piece.length);
+        let all = piece.range();
+        let data = all.start..all.end.min(self.target.size());
+        let mut gone = Vec::new();
+        // What was never written is zeros, whatever its memory is.
+        if piece.flags & Extent::UNWRITTEN == 0 {
+            // The page cache may still have what the memory has lost.
+            let length = (data.end - data.start) as usize;
+            let bytes = buffer.of(all.start, &data);
+            let cached = !self.target.dax
+                && self
+                    .target
+                    .read(data.start, bytes, false)
+                    .is_ok_and(|count| count == length);
+            if !cached {
+                gone = self.readable(piece, &mut buffer)?;
+            }
+        }
+        let rest = data.end..all.end;
+        buffer.of(all.start, &rest).fill(0);
+
+        let wanted: Vec<_> = match &self.range {
+            None => gone
+                .iter()
+                .filter_map(|range| common(range, &data))
+                .collect(),
+            Some(range) => {
+                let outside = gone
+                    .iter()
+                    .filter_map(|gone| common(gone, &data))
+                    .find(|gone| common(gone, range).as_ref() != Some(gone));
+                if let Some(outside) = outside {
+                    bail!(
+                        "bytes {} to {} are bad, and only heal together with what was asked for; give a range that has them",
+                        outside.start,
+                        outside.end
+                    );
+                }
+                common(range, &data).into_iter().collect()
+            }
+        };
+        for range in &wanted {
+            let bytes = buffer.of(all.start, range);
+            match &self.backup {
+                Some(backup) => backup.read(range.start, bytes)?,
+                None => bytes.fill(0),
+            }
+        }
+        piece.replaced = count(&wanted);
+        piece.kept = data.end - data.start - piece.replaced;
+        let lost = if self.backup.is_some() {
+            0
+        } else {
+            piece.replaced
+        };
+        Ok((buffer, lost))
+    }
+
+    /// Reads what is good of a piece from the device; what can't be read, in order.
+    fn readable(&self, piece: &Piece, buffer: &mut Buffer) -> Result<Vec<Range<u64>>> {
+        let all = piece.range();
+        let mut gone = piece.ranges.clone();
+        gone.sort_by_key(|range| range.start);
+        for good in without(&all, &gone.clone()) {
+            let place = |at: u64| piece.physical + (at - all.start);
+            let bytes = buffer.of(all.start, &good);
+            if self.device.read_exact_at(bytes, place(good.start)).is_ok() {
+                continue;
+            }
+            // Sector by sector.
+            let mut at = good.start;
+            while at < good.end {
+                let sector = at..(at + SECTOR).min(good.end);
+                let bytes = buffer.of(all.start, &sector);
+                if self.device.read_exact_at(bytes, place(at)).is_err() {
+                    gone.push(sector);
+                }
+                at += SECTOR;
+            }
+        }
+        gone.sort_by_key(|range| range.start);
+        Ok(gone)
+    }
+
+    /// Writes a piece. `Err` where the file is not what it was any more: all ends.
+    fn write(&self, piece: &mut Piece) -> Result<Buffer> {
+        let (mut buffer, _) = self.contents(piece)?;
+        let target = &self.target;
+        // What a signal must not part.
+        let _whole = Undisturbed::now()?;
+        target.is_the_same(piece)?;
+        let written = match piece.shared {
+            true => target.replace(piece, buffer.all()),
+            false => target
+                .direct(true)
+                .and_then(|()| target.file.write_all_at(buffer.all(), piece.file_offset)),
+        };
+        // A page is written whole, and the last one of a file goes beyond its end.
+        if piece.range().end > target.size() {
+            target
+                .file
+                .set_len(target.size())
+                .context("it could not be cut to its old size again")?;
+        }
+        if let Err(error) = written.and_then(|()| target.file.sync_all()) {
+            piece.failed(self.why(piece, &error));
+        }
+        Ok(buffer)
+    }
+
+    fn why(&self, piece: &Piece, error: &io::Error) -> String {
+        let refused = [Errno::IO, Errno::FAULT]
+            .contains(&Errno::from_io_error(error).unwrap_or(Errno::INVAL));
+        if !refused {
+            return format!("the write failed: {error}");
+        }
+        let disk = piece.disk.as_deref().unwrap_or("the disk");
+        format!(
+            "{disk} did not heal it by a write ({error}): its bus has no command to clear errors, or the page is shared with other \
+             blocks; copy the file, and keep this one so that nobody else gets the memory"
+        )
+    }
+
+    /// Whether a piece that was written can be read, and is what was written.
+    fn read_back(&self, piece: &mut Piece, wanted: &mut Buffer) {
+        let mut there = Buffer::new(piece.length);
+        let length = (self.target.size().min(piece.range().end) - piece.file_offset) as usize;
+        match self.target.read(piece.file_offset, there.all(), true) {
+            Ok(count) if count >= length && there.all()[..length] == wanted.all()[..length] => {}
+            Ok(_) => piece.failed("it reads back as something else"),
+            Err(error) => piece.failed(format!("it can't be read back: {error}")),
+        }
+    }
+}
+
+/// What is bad of the volume numbered `number`: bytes of it, with the disks that they are of.
+fn bad_of(host: &Host, number: Number) -> Result<Vec<(String, Span)>> {
+    let mut bad = Vec::new();
+    for (disk, hurt) in hurt::all(host)? {
+        if let Some(target) = &hurt.opaque {
+            let below = |hurt: &Hurt| contains(&hurt.volume, number);
+            ensure!(
+                !below(&hurt),
+                "what is made of {} by {target} is not known here",
+                disk.name()
+            );
+        }
+        if hurt.chain.first() == Some(&number) {
+            let name = disk.name().to_owned();
+            bad.extend(hurt.spans.into_iter().map(|span| (name.clone(), span)));
+        }
+    }
+    Ok(bad)
+}
+
+fn contains(volume: &Volume, number: Number) -> bool {
+    let is = |volume: &Volume| volume.number().is_ok_and(|its| its == number);
+    volume
+        .children
+        .iter()
+        .any(|child| is(child) || contains(child, number))
+}
+
+/// Repairs a file, or says what would be done. `Err` where it is refused: nothing is changed then.
+pub fn repair(host: &Host, request: &Request) -> Result<Report> {
+    let target = Target::open(host, &request.file)?;
+    let name = target.name();
+    let number = Number::from_rdev(target.metadata.dev());
+    if let Some(range) = &request.range {
+        ensure!(
+            range.start < range.end && range.end <= target.size(),
+            "{name}: it has {} bytes; there is no range from {} to {} of them",
+            target.size(),
+            range.start,
+            range.end
+        );
+    }
+    let backup = match &request.source {
+        Source::Zeros => None,
+        Source::Backup(path) => Some(Backup::open(path, &target, request.range.as_ref())?),
+    };
+    let bad = bad_of(host, number)?;
+    let mut pieces = Vec::new();
+    for extent in target.extents()? {
+        let all = extent.physical..extent.physical.saturating_add(extent.length);
+        let listed = bad.iter().filter_map(|(_, span)| {
+            let part = span.cut(&all)?;
+            let at = extent.logical + (part.offset - extent.physical);
+            Some(at..at + part.length)
+        });
+        let wanted: Vec<_> = match &request.range {
+            None => listed.collect(),
+            Some(range) => vec![range.clone()],
+        };
+        pieces.extend(pieces_of(&extent, &wanted, &bad));
+    }
+    let device = OpenOptions::new()
+        .read(true)
+        .custom_flags(OFlags::DIRECT.bits() as i32)
+        .open(host.path("dev").join(&target.volume.kernel_name))
+        .with_context(|| target.volume.kernel_name.clone())?;
+    let job = Job {
+        target,
+        backup,
+        range: request.range.clone(),
+        device,
+    };
+    let mut report = Report {
+        file: name.clone(),
+        inode: job.target.metadata.ino(),
+        source: match &request.source {
+            Source::Zeros => None,
+            Source::Backup(path) => Some(printable(path)),
+        },
+        dry_run: request.dry_run,
+        pieces,
+        lost: 0,
+        stopped: None,
+    };
+    // All that is needed can be read, before anything is changed.
+    for piece in &mut report.pieces {
+        if piece.file_offset >= job.target.size() {
+            piece.failed("it is beyond the end of the file, which has no data there");
+            continue;
+        }
+        let (_, lost) = job.contents(piece).with_context(|| name.clone())?;
+        report.lost += lost;
+    }
+    if request.dry_run {
+        return Ok(report);
+    }
+    let mut stopped = None;
+    for piece in &mut report.pieces {
+        if piece.result != Outcome::Planned {
+            continue;
+        }
+        if stopped.is_some() {
+            piece.failed("not tried");
+            continue;
+        }
+        match job.write(piece) {
+            Ok(mut written) if piece.result == Outcome::Planned => {
+                job.read_back(piece, &mut written)
+            }
+            Ok(_) => {}
+            Err(error) => {
+                piece.failed("not tried");
+                stopped = Some(format!("{error:#}"));
+            }
+        }
+    }
+    report.stopped = stopped;
+    verify(host, &job, &mut report.pieces)?;
+    let is_zero = |piece: &&Piece| job.backup.is_none() && piece.result != Outcome::Failed;
+    report.lost = report
+        .pieces
+        .iter()
+        .filter(is_zero)
+        .map(|piece| piece.replaced)
+        .sum();
+    Ok(report)
+}
+
+/// Says of what was written whether it is listed still.
+fn verify(host: &Host, job: &Job, pieces: &mut [Piece]) -> Result<()> {
+    let bad = bad_of(host, Number::from_rdev(job.target.metadata.dev()))?;
+    let extents = job.target.extents()?;
+    for piece in pieces
+        .iter_mut()
+        .filter(|piece| piece.result == Outcome::Planned)
+    {
+        let mut moved = false;
+        let mut listed = false;
+        for extent in &extents {
+            let its = extent.logical..extent.logical.saturating_add(extent.length);
+            if let Some(part) = common(&piece.range(), &its) {
+                let physical = extent.physical + (part.start - extent.logical);
+                moved |= physical != piece.physical + (part.start - piece.file_offset);
+                let place = physical..physical + (part.end - part.start);
+                listed |= bad.iter().any(|(_, span)| span.cut(&place).is_some());
+            }
+        }
+        match (listed, moved) {
+            (true, _) => piece.failed("it was written, and is still listed as bad"),
+            (false, true) => piece.result = Outcome::Moved,
+            (false, false) => piece.result = Outcome::Healed,
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn extent(logical: u64, physical: u64, length: u64) -> Extent {
+        let mut extent = Extent::default();
+        extent.logical = logical;
+        extent.physical = physical;
+        extent.length = length;
+        extent
+    }
+
+    fn bad(disk_offset: u64, offset: u64, length: u64) -> (String, Span) {
+        let span = Span {
+            disk_offset,
+            offset,
+            length,
+        };
+        ("pmem0".into(), span)
+    }
+
+    /// Offset, length and bad bytes of each.
+    fn pieces(
+        extent: &Extent,
+        wanted: &[Range<u64>],
+        bad: &[(String, Span)],
+    ) -> Vec<(u64, u64, u64)> {
+        pieces_of(extent, wanted, bad)
+            .iter()
+            .map(|piece| (piece.file_offset, piece.length, piece.bad))
+            .collect()
+    }
+
+    #[test]
+    fn whole_pages_of_the_memory() {
+        assert_eq!(whole_pages(&(512..1024), 4096 + 512), 0..4096);
+        assert_eq!(whole_pages(&(8192..12288), 0), 8192..12288);
+        assert_eq!(whole_pages(&(8192..12289), 0), 8192..16384);
+        // A partition that begins within a page.
+        assert_eq!(whole_pages(&(8192..8704), 1024), 7168..11264);
+    }
+
+    #[test]
+    fn what_is_written() {
+        let file = extent(8192, 65536, 16384);
+        let wanted = [12800..13312, 13824..14336];
+        let list = [
+            bad(1 << 20, 65536 + 4608, 512),
+            bad((1 << 20) + 1024, 65536 + 5632, 512),
+        ];
+        assert_eq!(pieces(&file, &wanted, &list[..0]), [(12288, 4096, 0)]);
+        // The disk's pages count: the partition begins 512 bytes into one.
+        assert_eq!(pieces(&file, &wanted, &list), [(12800, 4096, 1024)]);
+        // No more than the extent.
+        let one = |range: Range<u64>| pieces(&file, std::slice::from_ref(&range), &[]);
+        assert_eq!(one(0..10000), [(8192, 4096, 0)]);
+        assert!(one(0..8192).is_empty());
+    }
+
+    #[test]
+    fn in_pieces_that_end_at_pages() {
+        let file = extent(0, 4096 + 512, 3 << 20);
+        let all = 0..3 << 20;
+        let found = pieces(&file, std::slice::from_ref(&all), &[]);
+        assert_eq!(found[0], (0, (1 << 20) - 512, 0));
+        assert_eq!(found[1].0, (1 << 20) - 512);
+        assert_eq!(found.iter().map(|piece| piece.1).sum::<u64>(), 3 << 20);
+    }
+
+    proptest! {
+        #[test]
+        fn all_that_is_wanted_is_written_once(
+            start in 0_u64..64, length in 1_u64..2000, shift in 0_u64..8,
+            parts in prop::collection::vec((0_u64..2000, 1_u64..600), 0..8)
+        ) {
+            let file = extent(start * 512, 1 << 20, length * 512);
+            let end = file.logical + file.length;
+            let wanted: Vec<_> = parts.iter().map(|(at, length)| at * 512..(at + length) * 512).collect();
+            let list = [bad((8 << 20) + shift * 512, 1 << 20, 512)];
+            let found = pieces_of(&file, &wanted, &list);
+            let mut last = file.logical;
+            for piece in &found {
+                prop_assert!(piece.file_offset >= last && piece.length > 0 && piece.length <= CHUNK);
+                last = piece.file_offset + piece.length;
+                prop_assert!(last <= end);
+                prop_assert_eq!(piece.physical - file.physical, piece.file_offset - file.logical);
+            }
+            for range in wanted {
+                let inside = common(&range, &(file.logical..end));
+                let covered: u64 = inside.iter().flat_map(|range| {
+                    found.iter().filter_map(|piece| common(range, &piece.range()))
+                }).map(|part| part.end - part.start).sum();
+                prop_assert_eq!(covered, inside.map_or(0, |range| range.end - range.start));
+            }
+        }
+
+        #[test]
+        fn holes(all in 0_u64..50, length in 0_u64..50, cuts in prop::collection::vec((0_u64..100, 1_u64..10), 0..6)) {
+            let all = all..all + length;
+            let mut holes: Vec<_> = cuts.iter().map(|(at, length)| *at..at + length).collect();
+            holes.sort_by_key(|hole| hole.start);
+            let left: Vec<u64> = without(&all, &holes).into_iter().flatten().collect();
+            let wanted: Vec<u64> = all.filter(|at| !holes.iter().any(|hole| hole.contains(at))).collect();
+            prop_assert_eq!(left, wanted);
+        }
+    }
+}
