@@ -18,7 +18,7 @@
 //! knows; [`change`] adds and removes errors by hand.
 //!
 //! [`changes`] waits for changes of the lists; [`watch`] tells of new errors, and [`users`] who uses a file.
-//! [`repair`] restores what a file has lost.
+//! [`repair`] restores what a file has lost, and [`hold`] keeps it from being truncated.
 
 pub mod badlist;
 pub mod change;
@@ -26,6 +26,7 @@ pub mod changes;
 pub mod disk;
 pub mod errors;
 pub mod follow;
+pub mod hold;
 pub mod holders;
 pub mod host;
 pub mod hurt;

@@ -3,6 +3,7 @@
 //! `pmemctl`: the administrator's tool for persistent memory.
 
 mod bad;
+mod holding;
 mod listing;
 mod lists;
 mod repairing;
@@ -64,6 +65,20 @@ enum Command {
     /// is repaired. A crash in the midst may leave the last page of a file that ends within it with zeros
     /// behind the old end. The status is 0 where nothing of it is bad any more.
     Repair(repairing::Repair),
+    /// Run a command while nobody can truncate a file that it has mapped, for a while
+    ///
+    /// A lease (fcntl(2)) is taken on the file while the command runs: a process that truncates it by
+    /// its name, or opens it for writing, waits until the command has ended, but no longer than
+    /// /proc/sys/fs/lease-break-time (45 s); then it goes on, and the command's mapping may lose its
+    /// pages. Who opens it with O_NONBLOCK, as truncate(1) does, is refused at once, and the time runs as
+    /// well. The command opens the file itself, only for reading; to write to it, give --exclusive and
+    /// have the command map the descriptor it is given. Whoever has the file open for writing before is
+    /// not held off: then the file can't be held at all. Nor are removing and renaming, which take no
+    /// page from a mapping, clients of other machines, and the file system's own doings. Only the
+    /// file's owner and root may. Signals are passed on to the command. The status is that of the command, 128 and
+    /// the number of the signal that has killed it, 125 where the file can't be held, 126 or 127 where
+    /// the command can't be run or found.
+    Hold(holding::Hold),
     /// Move namespaces between rust_pmem and nd_pmem while the machine runs; the data stays as it is
     ///
     /// The device that is bound is moved: the namespace in raw mode, its pfn or btt device in fsdax
@@ -138,6 +153,7 @@ fn main() -> ExitCode {
         }),
         Command::Watch(arguments) => watching::watch(&arguments).map(|()| Status::Good),
         Command::Repair(arguments) => repairing::repair(&arguments).map(Status::good),
+        Command::Hold(arguments) => return holding::hold(&arguments),
         Command::SwapDriver(arguments) => swapping::swap_driver(&arguments).map(Status::good),
         Command::Save(arguments) => lists::save(&arguments).map(Status::good),
         Command::Restore(arguments) => lists::restore(&arguments),
