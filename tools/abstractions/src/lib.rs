@@ -5,7 +5,7 @@
 //! These need it: a [`Mapping`] of a file, whose bytes may change or fault at any time; what the
 //! kernel does with its pages ([`lend`]); the report of a fault ([`sigbus`]); instructions of the
 //! processor ([`cache`], [`ticks`]); requests by io_uring ([`ring`]); requests to block devices,
-//! some ([`block`]) or any ([`ioctl`]), and to file systems ([`extents`]); what runs between fork and exec, and the mask of signals
+//! some ([`block`]) or any ([`ioctl`]), and to file systems ([`extents`], [`xattr`]); what runs between fork and exec, and the mask of signals
 //! ([`process`]).
 
 #![warn(missing_docs)]
@@ -22,5 +22,6 @@ pub mod process;
 pub mod ring;
 pub mod sigbus;
 pub mod ticks;
+pub mod xattr;
 
 pub use mapping::Mapping;

@@ -12,6 +12,9 @@
 //! [`trace`] follows bad ranges through what is made of a disk, [`owner`] to the files of a file system;
 //! [`hurt`] does both.
 //!
+//! [`doctor`] finds why files of persistent memory are not mapped directly, durably or by huge pages;
+//! [`probe`] tries that on a file.
+//!
 //! [`errors`] are bad sectors with what made them known, [`list`] the kernel's lists of them, and
 //! [`region`] the memory that they belong to. [`saved`] is such a list in a file, [`remember`] saves
 //! and restores it, [`follow`] does so at each change. [`poison`] takes over what a CXL device
@@ -24,6 +27,7 @@ pub mod badlist;
 pub mod change;
 pub mod changes;
 pub mod disk;
+pub mod doctor;
 pub mod errors;
 pub mod follow;
 pub mod hold;
@@ -37,6 +41,7 @@ mod machine;
 pub mod nd;
 pub mod owner;
 pub mod poison;
+pub mod probe;
 pub mod region;
 pub mod remember;
 pub mod repair;

@@ -3,6 +3,7 @@
 //! `pmemctl`: the administrator's tool for persistent memory.
 
 mod bad;
+mod diagnosis;
 mod holding;
 mod listing;
 mod lists;
@@ -79,6 +80,13 @@ enum Command {
     /// the number of the signal that has killed it, 125 where the file can't be held, 126 or 127 where
     /// the command can't be run or found.
     Hold(holding::Hold),
+    /// Say why DAX, MAP_SYNC or huge mappings do not work here, and what mends it
+    ///
+    /// Looks at the kernel, the namespace, its partitions and volumes, the file system, the mount and
+    /// the file, and names each cause with the command that mends it. What is really so is tried: a
+    /// mount with a file of 4 MiB that has no name and is gone when the command ends, a file by
+    /// reading 2 MiB of it through a mapping. Status 0 where nothing is wrong, 1 where something is.
+    Doctor(diagnosis::Doctor),
     /// Move namespaces between rust_pmem and nd_pmem while the machine runs; the data stays as it is
     ///
     /// The device that is bound is moved: the namespace in raw mode, its pfn or btt device in fsdax
@@ -154,6 +162,7 @@ fn main() -> ExitCode {
         Command::Watch(arguments) => watching::watch(&arguments).map(|()| Status::Good),
         Command::Repair(arguments) => repairing::repair(&arguments).map(Status::good),
         Command::Hold(arguments) => return holding::hold(&arguments),
+        Command::Doctor(arguments) => diagnosis::doctor(&arguments).map(Status::good),
         Command::SwapDriver(arguments) => swapping::swap_driver(&arguments).map(Status::good),
         Command::Save(arguments) => lists::save(&arguments).map(Status::good),
         Command::Restore(arguments) => lists::restore(&arguments),

@@ -70,6 +70,9 @@ pub struct Mount {
     /// The directory of the file system that is seen there: `/` where it is seen as a whole.
     #[serde(skip)]
     pub root: String,
+    /// The options of the file system.
+    #[serde(skip)]
+    pub options: String,
 }
 
 /// Which files of a mount are accessed directly (Documentation/filesystems/dax.rst).
@@ -182,6 +185,7 @@ impl Mounts {
             volume.mounts.push(Mount {
                 directory: mount.target.clone(),
                 root: mount.fsroot.clone().unwrap_or_default(),
+                options: mount.options.clone().unwrap_or_default(),
                 dax: Dax::of(
                     &mount.fstype,
                     mount.options.as_deref().unwrap_or_default(),
@@ -196,7 +200,7 @@ impl Mounts {
 }
 
 /// Whether a block device, or the disk that it is a partition of, has direct access.
-fn has_dax(host: &Host, name: &str) -> bool {
+pub(crate) fn has_dax(host: &Host, name: &str) -> bool {
     let folder = host.path("sys/class/block").join(name);
     let disk = match folder.join("partition").exists() {
         true => folder.join(".."),
@@ -279,7 +283,8 @@ mod tests {
             [Mount {
                 directory: "/mnt/x y".into(),
                 dax: Dax::Always,
-                root: "/".into()
+                root: "/".into(),
+                options: "rw,dax=always".into()
             }]
         );
         let json = serde_json::to_value(&disk).unwrap();

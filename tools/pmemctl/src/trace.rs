@@ -67,16 +67,16 @@ impl Span {
 /// A part of a volume that is a part of another: `length` bytes of `parent` from `from` on are those
 /// of the volume from `to` on.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Piece {
-    parent: Number,
-    from: u64,
-    to: u64,
-    length: u64,
+pub(crate) struct Piece {
+    pub(crate) parent: Number,
+    pub(crate) from: u64,
+    pub(crate) to: u64,
+    pub(crate) length: u64,
 }
 
 /// How a volume is put together.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Layout {
+pub(crate) enum Layout {
     /// Of pieces of others.
     Pieces(Vec<Piece>),
     /// In a way that this program does not know: the name of the device mapper's target.
@@ -148,7 +148,8 @@ fn descend(
     Ok(found)
 }
 
-fn layout(host: &Host, volume: &Volume) -> Result<Layout> {
+/// How a volume is put together of what is below it.
+pub(crate) fn layout(host: &Host, volume: &Volume) -> Result<Layout> {
     let folder = host.path("sys/class/block").join(&volume.kernel_name);
     if folder.join("partition").exists() {
         return partition(&folder).with_context(|| volume.name.clone());
