@@ -15,6 +15,8 @@
 //! [`doctor`] finds why files of persistent memory are not mapped directly, durably or by huge pages;
 //! [`probe`] tries that on a file.
 //!
+//! [`advise`] computes what each form of a memory costs.
+//!
 //! [`errors`] are bad sectors with what made them known, [`list`] the kernel's lists of them, and
 //! [`region`] the memory that they belong to. [`saved`] is such a list in a file, [`remember`] saves
 //! and restores it, [`follow`] does so at each change. [`poison`] takes over what a CXL device
@@ -23,6 +25,7 @@
 //! [`changes`] waits for changes of the lists; [`watch`] tells of new errors, and [`users`] who uses a file.
 //! [`repair`] restores what a file has lost, and [`hold`] keeps it from being truncated.
 
+pub mod advise;
 pub mod badlist;
 pub mod change;
 pub mod changes;

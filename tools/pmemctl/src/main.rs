@@ -2,6 +2,7 @@
 
 //! `pmemctl`: the administrator's tool for persistent memory.
 
+mod advising;
 mod bad;
 mod diagnosis;
 mod holding;
@@ -80,6 +81,13 @@ enum Command {
     /// the number of the signal that has killed it, 125 where the file can't be held, 126 or 127 where
     /// the command can't be run or found.
     Hold(holding::Hold),
+    /// Say what each form of a device would cost in RAM, capacity and wear, and which to take
+    ///
+    /// Raw, sector, file-system DAX with the page map in RAM or on the device, device DAX by pages of
+    /// 4 KiB, 2 MiB and 1 GiB, and RAM: what is left to use, what is cut off by alignment or by the
+    /// blocks in which the kernel takes memory, and where the struct pages are. Life left is what
+    /// firmware tells of the DIMMs. Nothing is changed. Status 1 where no form is fit for the use.
+    Advise(advising::Advise),
     /// Say why DAX, MAP_SYNC or huge mappings do not work here, and what mends it
     ///
     /// Looks at the kernel, the namespace, its partitions and volumes, the file system, the mount and
@@ -162,6 +170,7 @@ fn main() -> ExitCode {
         Command::Watch(arguments) => watching::watch(&arguments).map(|()| Status::Good),
         Command::Repair(arguments) => repairing::repair(&arguments).map(Status::good),
         Command::Hold(arguments) => return holding::hold(&arguments),
+        Command::Advise(arguments) => advising::advise(&arguments).map(Status::good),
         Command::Doctor(arguments) => diagnosis::doctor(&arguments).map(Status::good),
         Command::SwapDriver(arguments) => swapping::swap_driver(&arguments).map(Status::good),
         Command::Save(arguments) => lists::save(&arguments).map(Status::good),
