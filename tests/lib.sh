@@ -503,4 +503,4 @@ as_raw() {
 
 # Without a host, the machine is somebody's.
 # shellcheck source=elsewhere.sh
-[ -e /dev/virtio-ports/host ] || . "$CHECKOUT/tests/elsewhere.sh"
+[ -e /dev/virtio-ports/host ] || . "$(dirname "$0")/../elsewhere.sh"

@@ -8,19 +8,19 @@ blank=/run/rust_pmem-selftests.blank
 
 cleanup() {
 	umount $MNT 2>/dev/null
-	rm -f $blank
+	rm -rf $blank /tmp/copies
 	load_driver
 	fresh_labels
 }
 
-# elsewhere TEST: what it comes to there, or why it is skipped. Without a host there is no port to it.
+# elsewhere TEST [FOLDER]: what it comes to there, or why it is skipped. Without a host there is no port to it.
 elsewhere() {
 	# shellcheck disable=SC2016 # for sh
-	unshare --mount sh -c 'mount -t tmpfs none /dev/virtio-ports && exec sh tests/run.sh "selftests/test_$1.sh"' sh "$1" >/tmp/elsewhere 2>&1 || :
+	unshare --mount sh -c 'mount -t tmpfs none /dev/virtio-ports && exec sh "$2/run.sh" "selftests/test_$1.sh"' sh "$1" "${2:-tests}" >/tmp/elsewhere 2>&1 || :
 	sed -n 's/^# 1\.\.0 # SKIP //p; s/^\(ok\|not ok\) [0-9]* selftests: .*sh$/\1/p' /tmp/elsewhere
 }
 
-plan 7
+plan 8
 load_driver
 fresh_labels
 for disk in $(plain_disk) $(e820_disk); do
@@ -28,6 +28,9 @@ for disk in $(plain_disk) $(e820_disk); do
 done
 rm -f $blank
 is "blank memory" "$(elsewhere block_07)" ok
+mkdir -p /tmp/copies
+cp -r tests /tmp/copies/rust_pmem
+is "a copy of the tests, as in a kernel tree" "$(elsewhere block_07 /tmp/copies/rust_pmem)" ok
 load_driver
 disk=$(e820_disk)
 make_fs ext4 "$disk"
