@@ -17,6 +17,8 @@
 //!
 //! [`advise`] computes what each form of a memory costs.
 //!
+//! [`scrub`] reads a disk to find bad memory.
+//!
 //! [`errors`] are bad sectors with what made them known, [`list`] the kernel's lists of them, and
 //! [`region`] the memory that they belong to. [`saved`] is such a list in a file, [`remember`] saves
 //! and restores it, [`follow`] does so at each change. [`poison`] takes over what a CXL device
@@ -49,6 +51,7 @@ pub mod region;
 pub mod remember;
 pub mod repair;
 pub mod saved;
+pub mod scrub;
 pub mod stack;
 pub mod swap;
 pub mod trace;

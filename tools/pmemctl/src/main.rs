@@ -9,6 +9,7 @@ mod holding;
 mod listing;
 mod lists;
 mod repairing;
+mod scrubbing;
 mod show;
 mod swapping;
 mod watching;
@@ -20,7 +21,8 @@ use std::process::ExitCode;
 /// What an administrator wants of persistent memory that ndctl does not do.
 ///
 /// Status: 0 when all was done, 1 where something was refused or failed, 2 for bad arguments, 3
-/// where a saved list was refused, 4 where "bad" could not tell; "hold" has statuses of its own.
+/// where a saved list was refused, 4 where "bad" could not tell or "scrub" was
+/// stopped; "hold" has statuses of its own.
 #[derive(Parser)]
 #[command(name = "pmemctl", version, max_term_width = 120)]
 struct Arguments {
@@ -88,6 +90,14 @@ enum Command {
     /// blocks in which the kernel takes memory, and where the struct pages are. Life left is what
     /// firmware tells of the DIMMs. Nothing is changed. Status 1 where no form is fit for the use.
     Advise(advising::Advise),
+    /// Read all of a disk at a chosen pace, so that bad memory is listed before an application meets it
+    ///
+    /// For memory that no firmware scrubs. Each page that is not listed is read past the page cache,
+    /// beside whatever else uses the disk; one that can't be read is on the list then, and costs itself
+    /// alone. Stopped by SIGTERM, SIGINT or a crash, the same command goes on where it was. The info
+    /// block and the page map of the namespace are not read. Status 0 where nothing is bad, 1 where
+    /// something is, was known before, or failed, 4 where it was stopped.
+    Scrub(scrubbing::Scrub),
     /// Say why DAX, MAP_SYNC or huge mappings do not work here, and what mends it
     ///
     /// Looks at the kernel, the namespace, its partitions and volumes, the file system, the mount and
@@ -171,6 +181,7 @@ fn main() -> ExitCode {
         Command::Repair(arguments) => repairing::repair(&arguments).map(Status::good),
         Command::Hold(arguments) => return holding::hold(&arguments),
         Command::Advise(arguments) => advising::advise(&arguments).map(Status::good),
+        Command::Scrub(arguments) => scrubbing::scrub(&arguments),
         Command::Doctor(arguments) => diagnosis::doctor(&arguments).map(Status::good),
         Command::SwapDriver(arguments) => swapping::swap_driver(&arguments).map(Status::good),
         Command::Save(arguments) => lists::save(&arguments).map(Status::good),

@@ -196,6 +196,11 @@ impl Region {
         host::line(self.bus()?.join("provider"))
     }
 
+    /// The name of its bus: `ndbus0`.
+    pub fn bus_name(&self) -> Option<String> {
+        Some(self.bus()?.file_name()?.to_str()?.to_owned())
+    }
+
     /// Whether the platform keeps a log of its errors, which fills the lists again by itself.
     ///
     /// Its bus has the command that asks for it then, "address range scrub status" (ACPI 6.5,
