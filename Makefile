@@ -34,7 +34,8 @@
 #: make module               rust_pmem.ko for the stock kernel of the virtual machine
 #:      KDIR=DIR             for the kernel whose build directory this is, with this machine's own tools
 #:                           (also ARCH= CC= HOSTCC= LLVM= KERNELRELEASE= V= CLIPPY=1)
-#: make tools                the host tools, into build/tools/release
+#: make tools                the host tools, into build/tools/release; pmemctl's man pages and completions, into build/man
+#:                           and build/completions
 #: make lint, make fmt       only the lints; put the code in the form that they want
 #: make setup                the build root and the images alone
 #: make clean                remove what was built here
@@ -86,6 +87,7 @@ emulated: module setup-ndctl
 tools: setup
 	@[ -d build/tools/release ] || echo 'Building the host tools, once (about 90 s).'
 	@$(enter) cargo build --release --locked --offline --manifest-path tools/Cargo.toml
+	@$(enter) $(release)/pmemctl generate build
 
 demo: module tools
 	@$(enter) $(release)/pmem-demo

@@ -8,13 +8,14 @@ mod diagnosis;
 mod holding;
 mod listing;
 mod lists;
+mod pages;
 mod repairing;
 mod scrubbing;
 mod show;
 mod swapping;
 mod watching;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use std::io::{self, Write};
 use std::process::ExitCode;
 
@@ -147,6 +148,9 @@ enum Command {
     /// itself. Nothing is taken off the device's list: "clear poison" of CXL writes zeros, which may
     /// by then replace what was written over the error.
     SyncPoison(lists::SyncPoison),
+    /// Write man pages and completions for shells
+    #[command(hide = true)]
+    Generate(pages::Generate),
 }
 
 /// What the shell is told.
@@ -188,6 +192,9 @@ fn main() -> ExitCode {
         Command::Restore(arguments) => lists::restore(&arguments),
         Command::Inject(arguments) => lists::inject(&arguments).map(Status::good),
         Command::Clear(arguments) => lists::clear(&arguments).map(Status::good),
+        Command::Generate(arguments) => {
+            pages::generate(&arguments, &Arguments::command()).map(Status::good)
+        }
         Command::SyncPoison(arguments) => lists::sync_poison(&arguments).map(Status::good),
     };
     match done {

@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The man pages and completions are made, and tell of each command and of each of its options.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+fn pmemctl(arguments: &[&str]) -> String {
+    let output = Command::new(env!("CARGO_BIN_EXE_pmemctl"))
+        .args(arguments)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{arguments:?}: {output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// The commands, as `--help` lists them.
+fn commands() -> Vec<String> {
+    let help = pmemctl(&["-h"]);
+    let list = help.split("Commands:\n").nth(1).unwrap();
+    list.lines()
+        .take_while(|line| !line.is_empty())
+        .filter(|line| line.starts_with("  ") && !line.starts_with("   "))
+        .map(|line| line.split_whitespace().next().unwrap().to_owned())
+        .filter(|name| name != "help")
+        .collect()
+}
+
+/// The long options that a command's help has.
+fn options(command: &str) -> Vec<String> {
+    pmemctl(&[command, "-h"])
+        .split_whitespace()
+        .filter(|word| word.starts_with("--"))
+        .map(|word| word.trim_end_matches([',', ']', '.']).to_owned())
+        .filter(|word| word.len() > 2)
+        .collect()
+}
+
+/// What a program that looks for faults in a page says of it; `None` where there is no such program.
+fn lint(page: &Path) -> Option<String> {
+    let programs: [(&str, &[&str]); 3] = [
+        ("mandoc", &["-Tlint", "-Wwarning"]),
+        ("groff", &["-Kutf8", "-man", "-ww", "-z", "-Tutf8"]),
+        ("man", &["--warnings", "--local-file", "-Tutf8"]),
+    ];
+    programs.iter().find_map(|(program, arguments)| {
+        let output = Command::new(program)
+            .args(*arguments)
+            .arg(page)
+            .output()
+            .ok()?;
+        let text = [output.stdout, output.stderr].concat();
+        let text = String::from_utf8_lossy(&text).into_owned();
+        // What man prints besides is the page.
+        let faults = |line: &&str| {
+            line.contains("warning") || line.contains("WARNING") || line.contains("ERROR")
+        };
+        Some(text.lines().filter(faults).collect())
+    })
+}
+
+#[test]
+fn each_command_has_a_page() {
+    let folder = tempfile::tempdir().unwrap();
+    pmemctl(&["generate", folder.path().to_str().unwrap()]);
+    let man = folder.path().join("man");
+    let main = fs::read_to_string(man.join("pmemctl.1")).unwrap();
+    let names = commands();
+    assert!(names.len() > 5, "{names:?}");
+    for name in &names {
+        let path = man.join(format!("pmemctl-{name}.1"));
+        let page =
+            fs::read_to_string(&path).unwrap_or_else(|_| panic!("there is no page of {name}"));
+        let plain = page.replace('\\', "");
+        assert!(
+            main.replace('\\', "")
+                .contains(&format!("pmemctl-{name}(1)")),
+            "{name}"
+        );
+        for option in options(name) {
+            assert!(plain.contains(&option), "{name} {option}");
+        }
+        if let Some(faults) = lint(&path) {
+            assert_eq!(faults, "", "{name}");
+        }
+    }
+    assert_eq!(
+        fs::read_dir(&man).unwrap().count(),
+        names.len() + 1,
+        "a page of no command"
+    );
+}
+
+#[test]
+fn shells_complete_each_command() {
+    let folder = tempfile::tempdir().unwrap();
+    pmemctl(&["generate", folder.path().to_str().unwrap()]);
+    for file in ["pmemctl.bash", "_pmemctl", "pmemctl.fish"] {
+        let text = fs::read_to_string(folder.path().join("completions").join(file)).unwrap();
+        for name in commands() {
+            assert!(text.contains(&name), "{file} {name}");
+            for option in options(&name) {
+                assert!(
+                    text.contains(option.trim_start_matches("--")),
+                    "{file} {name} {option}"
+                );
+            }
+        }
+        assert!(!text.contains("generate"), "{file} has the hidden command");
+    }
+}
