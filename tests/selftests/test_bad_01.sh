@@ -28,7 +28,7 @@ first_sector() {
 
 
 need sfdisk dmsetup filefrag debugfs xfs_io
-plan 27
+plan 31
 load_driver
 disk=$(labelled_disk -m fsdax -M mem -s 448M)
 
@@ -75,8 +75,8 @@ is "the inode table" "$(whose $((inode_table * 8)) .owner.what)" 'inode table'
 journal=$(debugfs -R 'blocks <8>' "/dev/${disk}p1" 2>/dev/null | awk '{ print $2 }')
 is "the journal" "$(whose $((journal * 8)) .owner.what)" journal
 is "a directory" "$(whose $((8 * $(debugfs -R "blocks \"/a folder\"" "/dev/${disk}p1" 2>/dev/null | awk '{ print $1 }'))) '.owner.paths[0]')" "$MNT/a folder"
+is "with its group" "$(pmemctl bad --json "$MNT" | jq -c '[.[].owner | select(.what == "inode table").group]')" '[0]'
 umount "$MNT"
-is "not mounted" "$(pmemctl bad --json "/dev/${disk}p1" | jq -r '.[0].reason')" 'it is not mounted'
 is "between the partitions" "$(volume_start=0 whose 100 .reason)" 'outside of all partitions and volumes'
 forget_errors "$disk"
 [ "$DRIVER" = rust_pmem ] || rebind "$(owner_of "$disk")"
@@ -85,8 +85,6 @@ forget_errors "$disk"
 
 # Without a reverse map, XFS does not tell its metadata from files.
 for options in '' '-m rmapbt=0'; do
-	superblock=metadata
-	[ -z "$options" ] || superblock=unknown
 	wipefs -aq "/dev/$disk"
 	printf '0 131072 linear /dev/%s 262144\n131072 491520 linear /dev/%s 393216\n' "$disk" "$disk" | dmsetup create two
 	dmsetup mknodes
@@ -95,14 +93,18 @@ for options in '' '-m rmapbt=0'; do
 	# shellcheck disable=SC2086 # several words
 	make_fs xfs "$volume" $options
 	mount_dax "$volume"
-	mkdir "$MNT/folder"
+	mkdir "$MNT/folder" "$MNT/many"
+	for name in $(seq 100); do : >"$MNT/many/a long name, so that the inode has no room for all of them $name"; done
 	dd if=/dev/urandom of="$MNT/folder/file" bs=1M count=4 conv=fsync status=none
 	cp --reflink=never "$MNT/folder/file" "$MNT/other"
 	sync
 	sector=$(first_sector "$MNT/folder/file")
 	is "XFS $options: a file, through the volume" \
 		"$(whose $((sector + 8)) '"\(.volume) \(.owner.paths[0]) \(.owner.file_offset)"')" "two $MNT/folder/file 4096"
-	is "XFS $options: the superblock" "$(whose 0 .owner.kind)" "$superblock"
+	is "XFS $options: the superblock" "$(whose 0 '"\(.owner.what) \(.owner.group)"')" 'superblock 0'
+	is "XFS $options: a superblock of another group" \
+		"$(whose "$(($(xfs_io -r -c 'statfs' "$MNT" | sed -n 's/^geom.agblocks = //p') * 8))" '"\(.owner.what) \(.owner.group)"')" 'superblock 1'
+	is "XFS $options: a directory" "$(whose "$(xfs_io -r -c bmap "$MNT/many" | sed -n 's/.*: \([0-9]*\)\.\..*/\1/p' | head -n 1)" '.owner.paths[0]')" "$MNT/many"
 	is "XFS $options: free space" "$(whose $((300 * 2048)))" free
 	is "XFS $options: as the file says itself" "$(pmemctl bad --json "$MNT/folder/file" | jq -c '[.[].owner.file_offset]')" '[4096]'
 	umount "$MNT"

@@ -13,6 +13,12 @@ const FIEMAP: Opcode = 0xc020_660b;
 /// `FS_IOC_GETFSMAP` of linux/fsmap.h: `_IOWR('X', 59, struct fsmap_head)`.
 const GETFSMAP: Opcode = 0xc0c0_583b;
 
+/// `XFS_IOC_GETBMAPX` of xfs_fs.h: `_IOWR('X', 56, struct getbmap)`.
+const GETBMAPX: Opcode = 0xc020_5838;
+
+/// `XFS_IOC_FSGEOMETRY` of xfs_fs.h: `_IOR('X', 126, struct xfs_fsop_geom)`.
+const FSGEOMETRY: Opcode = 0x8100_587e;
+
 /// How many records are asked for at once.
 const RECORDS: usize = 128;
 
@@ -70,6 +76,118 @@ pub enum Fork {
 /// `EOPNOTSUPP` or `ENOTTY` of a file system that does not tell, `EBADR` of one that has no extended
 /// attributes to tell of.
 pub fn of_file(file: impl AsFd, fork: Fork, mut see: impl FnMut(&Extent)) -> io::Result<()> {
+    match by_fiemap(&file, fork, &mut see) {
+        // Directories of XFS.
+        Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => {
+            by_getbmapx(&file, fork, &mut see)
+        }
+        done => done,
+    }
+}
+
+/// `struct getbmapx`, in sectors of 512 bytes.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default)]
+struct Getbmapx {
+    offset: i64,
+    block: i64,
+    length: i64,
+    count: i32,
+    entries: i32,
+    iflags: i32,
+    oflags: i32,
+    unused: [i32; 2],
+}
+
+/// As XFS tells of all of its inodes that can be opened.
+fn by_getbmapx(file: impl AsFd, fork: Fork, mut see: impl FnMut(&Extent)) -> io::Result<()> {
+    /// `BMV_IF_ATTRFORK`.
+    const ATTRIBUTES: i32 = 1;
+    /// `BMV_OF_LAST`.
+    const LAST: i32 = 4;
+    /// `BMV_OF_SHARED`.
+    const SHARED: i32 = 8;
+    let mut offset = 0;
+    loop {
+        let mut map = [Getbmapx::default(); RECORDS + 1];
+        map[0] = Getbmapx {
+            offset,
+            length: -1,
+            count: map.len() as i32,
+            iflags: if fork == Fork::Attributes {
+                ATTRIBUTES
+            } else {
+                0
+            },
+            ..Getbmapx::default()
+        };
+        // SAFETY: XFS_IOC_GETBMAPX reads the first of an array of `struct getbmapx` and writes to no
+        // more of them than its `count`; files that do not know it leave all as it is.
+        unsafe { ioctl(&file, Updater::<GETBMAPX, _>::new(&mut map))? };
+        let found = &map[1..=RECORDS.min(usize::try_from(map[0].entries).unwrap_or(0))];
+        let bytes = |sectors: i64| u64::try_from(sectors).ok()?.checked_mul(512);
+        for record in found {
+            // Holes, and what has no place yet, are negative.
+            if let (Some(logical), Some(physical), Some(length)) = (
+                bytes(record.offset),
+                bytes(record.block),
+                bytes(record.length),
+            ) {
+                see(&Extent {
+                    logical,
+                    physical,
+                    length,
+                    flags: if record.oflags & SHARED != 0 {
+                        Extent::SHARED
+                    } else {
+                        0
+                    },
+                    ..Extent::default()
+                });
+            }
+        }
+        match found.last() {
+            Some(last) if last.oflags & LAST == 0 && found.len() == RECORDS => {
+                offset = last.offset.saturating_add(last.length);
+            }
+            _ => return Ok(()),
+        }
+    }
+}
+
+/// How XFS is laid out on its data device (the beginning of `struct xfs_fsop_geom`).
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub struct XfsGeometry {
+    /// Bytes of a block.
+    pub block_size: u32,
+    realtime_extent: u32,
+    /// Blocks of an allocation group; the last one may have fewer.
+    pub group_blocks: u32,
+    /// How many there are.
+    pub groups: u32,
+    /// Blocks of the log.
+    pub log_blocks: u32,
+    /// Bytes of a sector.
+    pub sector_size: u32,
+    inode_size: u32,
+    inode_percent: u32,
+    data_blocks: u64,
+    realtime_blocks: u64,
+    realtime_extents: u64,
+    /// The block that the log begins at, as XFS numbers them; 0 where it is on another device.
+    pub log_start: u64,
+    rest: [u64; 24],
+}
+
+/// How the XFS is laid out that a file is on; `ENOTTY` elsewhere.
+pub fn xfs_geometry(file: impl AsFd) -> io::Result<XfsGeometry> {
+    // SAFETY: XFS_IOC_FSGEOMETRY writes a `struct xfs_fsop_geom`, of 256 bytes, any of which may be
+    // anything.
+    Ok(unsafe { ioctl(file, Getter::<FSGEOMETRY, XfsGeometry>::new())? })
+}
+
+fn by_fiemap(file: impl AsFd, fork: Fork, mut see: impl FnMut(&Extent)) -> io::Result<()> {
     let mut start = 0;
     loop {
         let mut map = Fiemap {
@@ -225,6 +343,9 @@ mod tests {
         assert_eq!(offset_of!(Extent, flags), 40);
         assert_eq!(offset_of!(Fiemap, extents), 32);
         assert_eq!(size_of::<Record>(), 64);
+        assert_eq!(size_of::<Getbmapx>(), 48);
+        assert_eq!(size_of::<XfsGeometry>(), 256);
+        assert_eq!(offset_of!(XfsGeometry, log_start), 56);
         assert_eq!(offset_of!(Fsmap, keys), 64);
         assert_eq!(offset_of!(Fsmap, records), 192);
     }
@@ -233,6 +354,8 @@ mod tests {
     fn files_that_do_not_tell() {
         let file = File::open("/proc/self/status").unwrap();
         assert!(of_file(&file, Fork::Data, |_| ()).is_err());
+        assert!(by_getbmapx(&file, Fork::Data, |_| ()).is_err());
+        assert!(xfs_geometry(&file).is_err());
         assert!(of_device(&file, 0, &(0..4096), |_| ()).is_err());
     }
 }

@@ -52,7 +52,7 @@ pub fn bad(arguments: &Bad) -> Result<Status> {
     if walk.skipped.get() > 0 {
         writeln!(
             io::stderr(),
-            "pmemctl: {} files or directories could not be looked at; run it as root",
+            "pmemctl: {} files or directories could not be looked at, and may have what is told as metadata",
             walk.skipped.get()
         )?;
     }
@@ -82,9 +82,8 @@ impl Walk {
     fn new() -> Self {
         // Nothing where this is no terminal.
         let bar = ProgressBar::new_spinner();
-        if let Ok(style) =
-            ProgressStyle::with_template("{spinner} {human_pos} files looked at, {elapsed}")
-        {
+        let template = "{wide_bar} {percent} % of {human_len} files, {per_sec}, {eta} to go";
+        if let Ok(style) = ProgressStyle::with_template(template) {
             bar.set_style(style);
         }
         bar.enable_steady_tick(Duration::from_millis(200));
@@ -96,6 +95,11 @@ impl Walk {
 }
 
 impl Progress for Walk {
+    fn begin(&self, files: u64) {
+        self.bar.reset();
+        self.bar.set_length(files);
+    }
+
     fn step(&self) {
         self.bar.inc(1);
     }
@@ -123,15 +127,26 @@ fn row(entry: &Entry) -> Vec<String> {
 
 /// Whose the bytes are, in words, and where they are in the file.
 pub fn whose(entry: &Entry) -> (String, Option<u64>) {
-    let mount = entry.mount.as_deref().unwrap_or_default();
+    let place = entry.mount.as_deref().unwrap_or(&entry.volume);
+    let group = |group: &Option<u64>| match (group, entry.file_system.as_deref()) {
+        (Some(group), Some("xfs")) => format!(" of AG {group}"),
+        (Some(group), _) => format!(" of group {group}"),
+        (None, _) => String::new(),
+    };
     match &entry.owner {
         None => (entry.reason.clone().unwrap_or_default(), None),
-        Some(Owner::Free) => (format!("free space of {mount}"), None),
-        Some(Owner::Metadata { what }) => (format!("{what} of {mount}"), None),
-        Some(Owner::Unknown) => (
-            format!("metadata of {mount}, or a file's that has changed meanwhile"),
-            None,
-        ),
+        Some(Owner::Free) => (format!("free space of {place}"), None),
+        Some(Owner::Metadata { what, group: of }) => {
+            (format!("{what}{} of {place}", group(of)), None)
+        }
+        Some(Owner::Unknown { group: of }) => {
+            let reason = match (&entry.reason, &entry.mount) {
+                (Some(reason), _) => reason,
+                (None, Some(_)) => "or of a symbolic link, or of a file that has changed meanwhile",
+                (None, None) => "or of what its tools don't know",
+            };
+            (format!("metadata{} of {place}, {reason}", group(of)), None)
+        }
         Some(Owner::File {
             paths,
             inode,
@@ -139,10 +154,13 @@ pub fn whose(entry: &Entry) -> (String, Option<u64>) {
             open_by,
         }) => {
             let mut text = if paths.is_empty() {
-                format!("inode {inode} of {mount}")
+                format!("inode {inode} of {place}")
             } else {
                 paths.join(", ")
             };
+            if entry.mount.is_none() && !paths.is_empty() {
+                text.push_str(&format!(" of {place}"));
+            }
             if !open_by.is_empty() {
                 let pids: Vec<_> = open_by.iter().map(u32::to_string).collect();
                 text.push_str(&format!(" (removed; open in {})", pids.join(", ")));

@@ -7,7 +7,8 @@ use crate::disk::{Disk, Number};
 use crate::host::{Host, printable};
 use crate::list::bytes;
 use crate::nd::Device;
-use crate::owner::{FileSystem, Owner, Progress};
+use crate::offline;
+use crate::owner::{FileSystem, Owned, Owner, Progress};
 use crate::stack::{self, Mounts};
 use crate::trace::{self, Hurt, Span};
 use abstractions::extents::{self, Fork};
@@ -180,16 +181,33 @@ fn owners(
     if let Some(target) = &hurt.opaque {
         return without(&format!("what is made of it by {target} is not known here"));
     }
+    let Some(kind) = &hurt.volume.file_system else {
+        /// All superblocks begin before it (libblkid).
+        const HEAD: u64 = 128 << 10;
+        let head = hurt.spans.iter().any(|span| span.offset < HEAD);
+        return without(match hurt.volume.children.is_empty() {
+            true if head => "no file system is seen; what tells of it may be on the bad memory",
+            true => "there is no file system",
+            false => "outside of all partitions and volumes",
+        });
+    };
     // As a whole, where it is mounted so anywhere.
     let mounts = &hurt.volume.mounts;
     let whole = mounts.iter().find(|mount| mount.root == "/");
     let Some(mount) = whole.or(mounts.first()) else {
-        return without(match &hurt.volume.file_system {
-            Some(_) => "it is not mounted",
-            None if hurt.volume.children.is_empty() => "there is no file system",
-            None => "outside of all partitions and volumes",
+        let told = offline::owners(host, &hurt.volume, &hurt.spans, all_links)?;
+        return Ok(match (told.owned.is_empty(), &told.reason) {
+            (true, Some(reason)) => return without(reason),
+            _ => told
+                .owned
+                .into_iter()
+                .map(|owned| known(disk, hurt, owned, told.reason.as_ref()))
+                .collect(),
         });
     };
+    if !matches!(kind.as_str(), "ext2" | "ext3" | "ext4" | "xfs") {
+        return without(&offline::stranger(kind));
+    }
     let directory = host.absolute(Path::new(&mount.directory));
     let system = FileSystem::at(&hurt.volume, &directory)?;
     let owned = system.owners(host, &hurt.spans, all_links, progress)?;
@@ -197,10 +215,19 @@ fn owners(
         .into_iter()
         .map(|owned| Entry {
             mount: Some(mount.directory.clone()),
-            owner: Some(owned.owner),
-            ..entry(disk, hurt, owned.span)
+            ..known(disk, hurt, owned, None)
         })
         .collect())
+}
+
+/// An entry with its owner, and why that is not known better.
+fn known(disk: &Disk, hurt: &Hurt, owned: Owned, reason: Option<&String>) -> Entry {
+    let unknown = matches!(owned.owner, Owner::Unknown { .. });
+    Entry {
+        owner: Some(owned.owner),
+        reason: reason.filter(|_| unknown).cloned(),
+        ..entry(disk, hurt, owned.span)
+    }
 }
 
 /// What of a file is bad: of its data.

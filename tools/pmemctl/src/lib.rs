@@ -10,7 +10,10 @@
 //! [`inventory`] is what there is, and [`stack`] what is made of a disk: partitions, volumes, file systems.
 //!
 //! [`trace`] follows bad ranges through what is made of a disk, [`owner`] to the files of a file system;
-//! [`hurt`] does both.
+//! [`hurt`] does both. [`offline`] does so where it is not mounted, by what [`ext4`] and [`xfs`] tell; [`programs`]
+//! are those of others that are asked.
+//!
+//! [`map`] is what is where on a disk, in cells.
 //!
 //! [`doctor`] finds why files of persistent memory are not mapped directly, durably or by huge pages;
 //! [`probe`] tries that on a file.
@@ -34,6 +37,7 @@ pub mod changes;
 pub mod disk;
 pub mod doctor;
 pub mod errors;
+pub mod ext4;
 pub mod follow;
 pub mod hold;
 pub mod holders;
@@ -43,10 +47,13 @@ pub mod inventory;
 pub mod list;
 #[cfg(test)]
 mod machine;
+pub mod map;
 pub mod nd;
+pub mod offline;
 pub mod owner;
 pub mod poison;
 pub mod probe;
+pub mod programs;
 pub mod region;
 pub mod remember;
 pub mod repair;
@@ -57,3 +64,4 @@ pub mod swap;
 pub mod trace;
 pub mod users;
 pub mod watch;
+pub mod xfs;

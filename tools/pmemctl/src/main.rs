@@ -5,6 +5,7 @@
 mod advising;
 mod bad;
 mod diagnosis;
+mod drawing;
 mod holding;
 mod listing;
 mod lists;
@@ -106,6 +107,12 @@ enum Command {
     /// mount with a file of 4 MiB that has no name and is gone when the command ends, a file by
     /// reading 2 MiB of it through a mapping. Status 0 where nothing is wrong, 1 where something is.
     Doctor(diagnosis::Doctor),
+    /// Draw what is where on a disk: files, metadata, free space, and bad memory
+    ///
+    /// The disk is divided into cells, each of which is shown as what most of its bytes are for. A cell with
+    /// bad memory is shown as bad, however little of it is. Of ext4 and XFS, mounted or not, the free
+    /// space is known, and the metadata: of XFS all of it where that is mounted and has a reverse map.
+    Map(drawing::Draw),
     /// Move namespaces between rust_pmem and nd_pmem while the machine runs; the data stays as it is
     ///
     /// The device that is bound is moved: the namespace in raw mode, its pfn or btt device in fsdax
@@ -187,6 +194,7 @@ fn main() -> ExitCode {
         Command::Advise(arguments) => advising::advise(&arguments).map(Status::good),
         Command::Scrub(arguments) => scrubbing::scrub(&arguments),
         Command::Doctor(arguments) => diagnosis::doctor(&arguments).map(Status::good),
+        Command::Map(arguments) => drawing::map(&arguments),
         Command::SwapDriver(arguments) => swapping::swap_driver(&arguments).map(Status::good),
         Command::Save(arguments) => lists::save(&arguments).map(Status::good),
         Command::Restore(arguments) => lists::restore(&arguments),

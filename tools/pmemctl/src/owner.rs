@@ -7,11 +7,14 @@
 //! found by a walk over all of it, which asks each file for its extents (`FS_IOC_FIEMAP`).
 
 use crate::disk::Number;
+use crate::ext4::{self, Header, Layout};
 use crate::host::{Host, printable};
-use crate::stack::{self, Volume};
+use crate::map::{Kind, Space};
+use crate::stack::Volume;
 use crate::trace::Span;
+use crate::xfs::Geometry;
 use abstractions::extents::{self, Extent, Fork, Record};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail, ensure};
 use rustix::fs::{CWD, OFlags};
 use rustix::mount::{OpenTreeFlags, open_tree};
 use serde::Serialize;
@@ -46,10 +49,15 @@ pub enum Owner {
     Metadata {
         /// In the words of the file system.
         what: &'static str,
+        /// Of which block group of ext4, or allocation group of XFS; `null` where it is of none.
+        group: Option<u64>,
     },
     /// The file system says that they are in use, and no file has them: metadata of XFS without a
     /// reverse map, a symbolic link's, or what has changed meanwhile.
-    Unknown,
+    Unknown {
+        /// In which allocation group of XFS.
+        group: Option<u64>,
+    },
 }
 
 /// Bad bytes, and whose they are.
@@ -64,6 +72,8 @@ pub struct Owned {
 
 /// What the search says of itself while it goes on.
 pub trait Progress {
+    /// So many files are there to look at, as the file system counts them.
+    fn begin(&self, _files: u64) {}
     /// One more file was looked at.
     fn step(&self) {}
     /// A file or directory could not be looked at.
@@ -81,6 +91,8 @@ pub struct FileSystem {
     volume: Volume,
     /// Its root, whatever is mounted over parts of it.
     root: OwnedFd,
+    /// The same, as a path.
+    path: PathBuf,
 }
 
 /// Special owners of linux/fsmap.h, fs/xfs/libxfs/xfs_fs.h and fs/ext4/fsmap.h.
@@ -88,7 +100,7 @@ const METADATA: [(u64, &str); 13] = [
     (3, "metadata"),
     (owner(b'X', 1), "superblock"),
     (owner(b'X', 2), "journal"),
-    (owner(b'X', 3), "allocation group metadata"),
+    (owner(b'X', 3), "metadata"),
     (owner(b'X', 4), "inode index"),
     (owner(b'X', 5), "inode table"),
     (owner(b'X', 6), "reference counts"),
@@ -151,25 +163,86 @@ impl FileSystem {
                 .with_context(|| directory.display().to_string())?
                 .into(),
         };
+        let path = Path::new("/proc/self/fd").join(root.as_raw_fd().to_string());
+        let device = volume.number()?;
+        let there = fs::metadata(&path).with_context(|| directory.display().to_string())?;
+        ensure!(
+            Number::from_rdev(there.dev()) == device,
+            "{} was mounted at {} and is there no longer: ask again",
+            volume.name,
+            directory.display()
+        );
         Ok(Self {
-            device: volume.number()?,
+            device,
             directory: directory.to_owned(),
             volume: volume.clone(),
             root,
+            path,
         })
     }
 
-    /// Where ext4 has a journal of its own: in an inode that no name leads to, and that stays where it
-    /// is while the file system is mounted.
-    fn ext4_journal(&self) -> Result<Vec<Range<u64>>> {
+    /// What e2fsprogs tell of ext4 from its device; nothing where they can't.
+    fn ext4(&self) -> Option<(String, Header)> {
+        let kind = self.volume.file_system.as_deref()?;
+        if !matches!(kind, "ext2" | "ext3" | "ext4") {
+            return None;
+        }
         let node = format!("/dev/{}", self.volume.kernel_name);
-        let size = rustix::fs::fstatvfs(&self.root)?.f_bsize;
-        let text = stack::output("debugfs", &["-R", "blocks <8>", &node])?;
-        Ok(ranges(&text, size))
+        let header = Header::read(&node).ok()?.ok()?;
+        Some((node, header))
     }
 
-    fn root(&self) -> PathBuf {
-        Path::new("/proc/self/fd").join(self.root.as_raw_fd().to_string())
+    /// What is known of all of its space before it is asked.
+    pub(crate) fn space(&self) -> Result<Space> {
+        let directory =
+            File::open(&self.path).with_context(|| self.directory.display().to_string())?;
+        if let Ok(told) = extents::xfs_geometry(&directory) {
+            let told = Geometry::of(&told)?;
+            let mut maps = false;
+            self.records(&directory, |record| {
+                maps |= record.flags & SPECIAL == 0;
+            })?;
+            return Ok(Space {
+                fixed: told.fixed(),
+                rest: if maps { Kind::Files } else { Kind::Used },
+                free: Vec::new(),
+            });
+        }
+        let Some((node, header)) = self.ext4() else {
+            bail!(
+                "dumpe2fs, of e2fsprogs, does not tell of {}",
+                self.volume.name
+            );
+        };
+        let layout = Layout::read(&node, &header)?;
+        Ok(Space::ext4(&layout, ext4::hidden_ranges(&node, &header)?))
+    }
+
+    fn records(&self, directory: &File, see: impl FnMut(&Record)) -> Result<()> {
+        extents::of_device(directory, self.device.encoded(), &(0..u64::MAX), see)
+            .with_context(|| format!("whose blocks of {} are", self.directory.display()))
+    }
+
+    /// Calls `see` with what ranges of it are for, in order; of what is between, nothing is known but
+    /// that it is in use.
+    pub(crate) fn each(&self, mut see: impl FnMut(&Range<u64>, Kind)) -> Result<()> {
+        let directory =
+            File::open(&self.path).with_context(|| self.directory.display().to_string())?;
+        let number = self.device.encoded();
+        self.records(&directory, |record| {
+            let kind = match Said::of(record, record.physical) {
+                _ if record.device != number => return,
+                Said::Free => Kind::Free,
+                Said::Metadata(_) => Kind::Metadata,
+                Said::Inode(_, Some(_)) => Kind::Files,
+                Said::Inode(_, None) => Kind::Metadata,
+                Said::Unknown => return,
+            };
+            see(
+                &(record.physical..record.physical.saturating_add(record.length)),
+                kind,
+            );
+        })
     }
 
     /// Whose the bytes of `spans` are, in order. With `all_links`, files are given with all of their
@@ -185,8 +258,25 @@ impl FileSystem {
         let mut unknown = Vec::new();
         let mut inodes = Vec::new();
         let directory =
-            File::open(self.root()).with_context(|| self.directory.display().to_string())?;
+            File::open(&self.path).with_context(|| self.directory.display().to_string())?;
+        let ext4 = self.ext4();
+        let layout = ext4
+            .as_ref()
+            .and_then(|(node, header)| Layout::read(node, header).ok());
+        let geometry = extents::xfs_geometry(&directory).ok();
+        let geometry = geometry.as_ref().map(Geometry::of).transpose()?;
+        let mut asked = Vec::new();
         for span in spans {
+            let (owned, rest) = match (&layout, &geometry) {
+                (Some(layout), _) => layout.split(span),
+                (_, Some(geometry)) => geometry.split(span),
+                _ => (Vec::new(), vec![span.clone()]),
+            };
+            found.extend(owned);
+            asked.extend(rest);
+        }
+        let group = |at| geometry.as_ref().and_then(|geometry| geometry.group_of(at));
+        for span in &asked {
             for (part, said) in self.ask(&directory, span)? {
                 match said {
                     Said::Free => found.push(Owned {
@@ -194,8 +284,11 @@ impl FileSystem {
                         owner: Owner::Free,
                     }),
                     Said::Metadata(what) => found.push(Owned {
+                        owner: Owner::Metadata {
+                            what,
+                            group: group(part.offset),
+                        },
                         span: part,
-                        owner: Owner::Metadata { what },
                     }),
                     Said::Inode(inode, offset) => inodes.push(Hit {
                         span: part,
@@ -215,6 +308,7 @@ impl FileSystem {
             names: BTreeMap::new(),
             open_by: BTreeMap::new(),
             seen: BTreeSet::new(),
+            links: ext4.as_ref().map(|_| Vec::new()),
         };
         self.walk(&mut search, Fork::Data, all_links, progress);
         if !search.is_done(false) {
@@ -225,24 +319,52 @@ impl FileSystem {
             search.asked = search.left.clone();
             self.walk(&mut search, Fork::Attributes, all_links, progress);
         }
-        if !search.left.is_empty() && self.volume.file_system.as_deref() == Some("ext4") {
-            let journal = self.ext4_journal()?;
-            let its = |span: &Span| journal.iter().filter_map(|range| span.cut(range)).collect();
-            let parts: Vec<Span> = search.left.iter().flat_map::<Vec<_>, _>(its).collect();
-            search.left = search
-                .left
+        if let (false, Some((node, header))) = (search.left.is_empty(), &ext4) {
+            let hidden = header.hidden();
+            let links = search.links.take().unwrap_or_default();
+            let inodes: Vec<u64> = hidden
                 .iter()
-                .flat_map(|span| span.without(&journal))
+                .map(|(inode, _)| *inode)
+                .chain(links)
                 .collect();
-            found.extend(parts.into_iter().map(|span| Owned {
-                span,
-                owner: Owner::Metadata { what: "journal" },
-            }));
+            for (span, inode, offset) in ext4::of_inodes(node, header, &inodes, &mut search.left)? {
+                match hidden.iter().find(|(hidden, _)| *hidden == inode) {
+                    Some((_, what)) => found.push(Owned {
+                        span,
+                        owner: Owner::Metadata { what, group: None },
+                    }),
+                    None => {
+                        search.wanted.insert(inode);
+                        search.hits.push(Hit {
+                            span,
+                            inode,
+                            offset,
+                        });
+                    }
+                }
+            }
+            if !search.is_done(all_links) {
+                // For the names of links.
+                self.walk(&mut search, Fork::Attributes, all_links, progress);
+            }
         }
-        found.extend(search.left.iter().map(|span| Owned {
-            span: span.clone(),
-            owner: Owner::Unknown,
-        }));
+        match &geometry {
+            Some(geometry) => found.extend(geometry.by_group(&search.left)),
+            None => found.extend(search.left.iter().map(|span| Owned {
+                span: span.clone(),
+                owner: Owner::Unknown { group: None },
+            })),
+        }
+        if !host
+            .path("sys/dev/block")
+            .join(self.device.to_string())
+            .exists()
+        {
+            bail!(
+                "{} went away while its files were looked at",
+                self.volume.name
+            );
+        }
         for hit in search.hits {
             found.push(Owned {
                 owner: Owner::File {
@@ -295,21 +417,26 @@ impl FileSystem {
 
     /// Looks at every file, until all is found.
     fn walk(&self, search: &mut Search, fork: Fork, all_links: bool, progress: &dyn Progress) {
-        let root = self.root();
-        let Ok(device) = fs::metadata(&root).map(|metadata| metadata.dev()) else {
+        if search.is_done(all_links) {
+            return;
+        }
+        let root = &self.path;
+        let Ok(metadata) = fs::metadata(root) else {
             return;
         };
-        let mut folders = vec![PathBuf::new()];
-        if let Ok(metadata) = fs::metadata(&root) {
-            search.visit(
-                self,
-                Path::new(""),
-                metadata.ino(),
-                metadata.file_type(),
-                fork,
-                progress,
-            );
+        if let Ok(counts) = rustix::fs::fstatvfs(&self.root) {
+            progress.begin(counts.f_files.saturating_sub(counts.f_ffree));
         }
+        let device = metadata.dev();
+        let mut folders = vec![PathBuf::new()];
+        search.visit(
+            self,
+            Path::new(""),
+            metadata.ino(),
+            metadata.file_type(),
+            fork,
+            progress,
+        );
         while let Some(folder) = folders.pop() {
             if search.is_done(all_links) {
                 return;
@@ -375,24 +502,6 @@ impl FileSystem {
     }
 }
 
-/// The bytes of blocks of a size, whose numbers are separated by spaces.
-fn ranges(text: &str, size: u64) -> Vec<Range<u64>> {
-    let mut ranges: Vec<Range<u64>> = Vec::new();
-    for block in text
-        .split_whitespace()
-        .filter_map(|word| word.parse::<u64>().ok())
-    {
-        let Some(start) = block.checked_mul(size) else {
-            continue;
-        };
-        match ranges.last_mut() {
-            Some(last) if last.end == start => last.end = start.saturating_add(size),
-            _ => ranges.push(start..start.saturating_add(size)),
-        }
-    }
-    ranges
-}
-
 /// Bytes that are an inode's.
 #[derive(Debug, Clone)]
 struct Hit {
@@ -416,7 +525,12 @@ struct Search {
     open_by: BTreeMap<u64, Vec<u32>>,
     /// Inodes that were asked for their extents and have several names, or none.
     seen: BTreeSet<u64>,
+    /// Symbolic links that are longer than an inode has room for, where their inodes are wanted.
+    links: Option<Vec<u64>>,
 }
+
+/// Of more symbolic links than these it is not found out where they are.
+const LINKS: usize = 10_000;
 
 impl Search {
     fn is_done(&self, all_links: bool) -> bool {
@@ -443,7 +557,7 @@ impl Search {
         let looks = !self.left.is_empty() || self.shared;
         if looks && (kind.is_file() || kind.is_dir()) {
             let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOATIME;
-            let path = of.root().join(name);
+            let path = of.path.join(name);
             let open = |flags: OFlags| {
                 OpenOptions::new()
                     .read(true)
@@ -462,6 +576,12 @@ impl Search {
                 }
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => progress.skipped(&of.directory.join(name), &error),
+            }
+        }
+        if let Some(links) = self.links.as_mut().filter(|links| links.len() < LINKS) {
+            let long = |metadata: fs::Metadata| metadata.blocks() > 0;
+            if looks && kind.is_symlink() && of.path.join(name).symlink_metadata().is_ok_and(long) {
+                links.push(inode);
             }
         }
         if self.wanted.contains(&inode) {
@@ -542,13 +662,6 @@ mod tests {
     }
 
     #[test]
-    fn runs_of_blocks() {
-        assert_eq!(ranges("2 3 4 9 \n", 4096), [8192..20480, 36864..40960]);
-        assert!(ranges("debugfs: 8 x", 1024).len() == 1);
-        assert!(ranges("", 4096).is_empty());
-    }
-
-    #[test]
     fn a_file_here_is_found_by_its_extents() {
         struct Silent;
         impl Progress for Silent {}
@@ -575,6 +688,7 @@ mod tests {
             directory: folder.path().to_owned(),
             volume: Volume::made_up("disk", "1:0", vec![]),
             root: File::open(folder.path()).unwrap().into(),
+            path: folder.path().to_owned(),
         };
         let mut search = Search {
             wanted: BTreeSet::new(),
@@ -585,6 +699,7 @@ mod tests {
             names: BTreeMap::new(),
             open_by: BTreeMap::new(),
             seen: BTreeSet::new(),
+            links: None,
         };
         system.walk(&mut search, Fork::Data, true, &Silent);
         let inode = file.metadata().unwrap().ino();

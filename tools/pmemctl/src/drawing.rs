@@ -1,0 +1,333 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The command `map`.
+
+use crate::Status;
+use crate::show::{json, or_dash, reasons, table};
+use anstream::{AutoStream, ColorChoice};
+use anstyle::{AnsiColor, Color, Style};
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use pmemctl::disk::Disk;
+use pmemctl::host::Host;
+use pmemctl::map::{self, Cell, Kind, Map};
+use pmemctl::swap::Asked;
+use std::fmt::Write as _;
+use std::fs;
+use std::io::{self, IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use units::Size;
+
+#[derive(Args)]
+pub struct Draw {
+    /// For programs: the volumes, sums, and each cell with what most of it is for, in bytes
+    #[arg(long)]
+    json: bool,
+    /// Also as a picture into this file
+    #[arg(long, value_name = "FILE")]
+    svg: Option<PathBuf>,
+    /// Into how many cells the disk is divided, at most; none is smaller than a page
+    #[arg(long, value_name = "N", default_value_t = 1024, value_parser = clap::value_parser!(u64).range(1..=1 << 20))]
+    cells: u64,
+    /// A disk of persistent memory (/dev/pmem0, pmem0, or its namespace)
+    #[arg(value_name = "DEVICE")]
+    device: PathBuf,
+}
+
+/// Cells of a row.
+const ROW: usize = 64;
+
+/// Draws it.
+pub fn map(arguments: &Draw) -> Result<Status> {
+    let host = Host::here();
+    let disk = disk(&host, &arguments.device)?;
+    let map = map::of_disk(&host, &disk, arguments.cells)?;
+    if let Some(path) = &arguments.svg {
+        fs::write(path, svg(&map)).with_context(|| path.display().to_string())?;
+    }
+    if arguments.json {
+        json(&map)?;
+    } else {
+        let color = match io::stdout().is_terminal() {
+            true => ColorChoice::Auto,
+            false => ColorChoice::Never,
+        };
+        write!(AutoStream::new(io::stdout(), color), "{}", picture(&map))?;
+        let rows = map.volumes.iter().map(|part| {
+            vec![
+                part.name.clone(),
+                Size::from_bytes(part.offset).to_string(),
+                Size::from_bytes(part.length).to_string(),
+                or_dash(part.file_system.as_ref()),
+                or_dash(part.mount.as_ref()),
+            ]
+        });
+        table(
+            &["VOLUME", "OFFSET", "SIZE", "FILE SYSTEM", "MOUNTED"],
+            &[1, 2],
+            rows,
+        )?;
+        for part in &map.volumes {
+            reasons(&part.name, part.reason.as_slice())?;
+        }
+    }
+    Ok(Status::Good)
+}
+
+/// The disk that a word means.
+fn disk(host: &Host, word: &Path) -> Result<Disk> {
+    let Some(name) = word.to_str() else {
+        bail!("{}: there is no such device", word.display());
+    };
+    let asked: Asked = name.parse().map_err(anyhow::Error::msg)?;
+    let device = asked.find(host)?;
+    device
+        .disk()
+        .with_context(|| format!("{name} has no disk: only disks can be drawn"))
+}
+
+/// The letter, the words, and the colours of a terminal and of a picture.
+fn look(kind: Kind) -> (char, &'static str, AnsiColor, &'static str) {
+    match kind {
+        Kind::Free => ('.', "free", AnsiColor::Green, "#dcefd8"),
+        Kind::Files => ('F', "files", AnsiColor::Blue, "#4f81bd"),
+        Kind::Metadata => ('M', "metadata", AnsiColor::Yellow, "#e0b050"),
+        Kind::Used => ('U', "files or metadata", AnsiColor::Cyan, "#6fb0b8"),
+        Kind::Other => ('?', "not known here", AnsiColor::Magenta, "#b79ac8"),
+        Kind::Outside => ('-', "no volume", AnsiColor::BrightBlack, "#c8c8c8"),
+    }
+}
+
+const BAD: (char, &str, AnsiColor, &str) = ('X', "bad", AnsiColor::Red, "#d62728");
+
+/// How a cell is shown: bad, however little of it is.
+fn look_of(cell: &Cell) -> (char, &'static str, AnsiColor, &'static str) {
+    match cell.bad {
+        0 => look(cell.kind),
+        _ => BAD,
+    }
+}
+
+fn coloured(letter: char, colour: AnsiColor) -> String {
+    let style = Style::new()
+        .bg_color(Some(Color::Ansi(colour)))
+        .fg_color(Some(Color::Ansi(AnsiColor::Black)));
+    format!("{style}{letter}{style:#}")
+}
+
+/// What each letter means, and of how many bytes.
+fn legend(map: &Map) -> Vec<(char, AnsiColor, &'static str, String)> {
+    let entry = |(letter, words, colour, fill), bytes| {
+        let text = format!("{words} {}", rounded(bytes));
+        (letter, colour, fill, text)
+    };
+    let mut legend: Vec<_> = map
+        .sums
+        .iter()
+        .map(|sum| entry(look(sum.kind), sum.bytes))
+        .collect();
+    if map.bad > 0 {
+        let (letter, colour, fill, text) = entry(BAD, map.bad);
+        let cells = map.cells.iter().filter(|cell| cell.bad > 0).count();
+        let word = if cells == 1 { "cell" } else { "cells" };
+        legend.push((letter, colour, fill, format!("{text} in {cells} {word}")));
+    }
+    legend
+}
+
+/// For people: as exact as tells something.
+fn rounded(bytes: u64) -> String {
+    let unit = [(30, 'G'), (20, 'M'), (10, 'K')];
+    let (shift, unit) = match unit.into_iter().find(|(shift, _)| bytes >> shift >= 10) {
+        Some(found) => found,
+        None => return Size::from_bytes(bytes).to_string(),
+    };
+    format!("{}{unit}", (bytes + (1 << (shift - 1))) >> shift)
+}
+
+fn title(map: &Map) -> String {
+    let length = map.cells.first().map_or(0, |cell| cell.length);
+    format!(
+        "{}: {}, {} a cell",
+        map.disk,
+        Size::from_bytes(map.size),
+        Size::from_bytes(length)
+    )
+}
+
+/// Rows of letters, each with where it begins, and what they mean.
+fn picture(map: &Map) -> String {
+    let mut text = title(map) + "\n";
+    for row in map.cells.chunks(ROW) {
+        let offset = row.first().map_or(0, |cell| cell.offset);
+        let _ = write!(text, "{:>8} ", Size::from_bytes(offset).to_string());
+        for cell in row {
+            let (letter, _, colour, _) = look_of(cell);
+            text.push_str(&coloured(letter, colour));
+        }
+        text.push('\n');
+    }
+    let words: Vec<_> = legend(map)
+        .into_iter()
+        .map(|(letter, colour, _, words)| format!("{} {words}", coloured(letter, colour)))
+        .collect();
+    let _ = writeln!(text, "{}", words.join("   "));
+    text
+}
+
+/// The same as a picture.
+fn svg(map: &Map) -> String {
+    const SIDE: usize = 12;
+    const LEFT: usize = 84;
+    const TOP: usize = 34;
+    const LINE: usize = 18;
+    let rows = map.cells.len().div_ceil(ROW);
+    let legend = legend(map);
+    let below = TOP + rows * SIDE + LINE;
+    let height = below + (legend.len().div_ceil(3) + map.volumes.len()) * LINE + LINE / 2;
+    let width = LEFT + ROW * SIDE + 16;
+    let mut text = format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width}\" height=\"{height}\" font-family=\"sans-serif\" \
+         font-size=\"12\">\n<rect width=\"100%\" height=\"100%\" fill=\"#ffffff\"/>\n\
+         <text x=\"{LEFT}\" y=\"20\" font-size=\"14\">{}</text>\n",
+        escaped(&title(map))
+    );
+    let square = |text: &mut String, x: usize, y: usize, fill: &str, about: &str| {
+        let side = SIDE - 1;
+        let _ = writeln!(
+            text,
+            "<rect x=\"{x}\" y=\"{y}\" width=\"{side}\" height=\"{side}\" fill=\"{fill}\"><title>{about}</title></rect>"
+        );
+    };
+    for (number, cell) in map.cells.iter().enumerate() {
+        let (row, column) = (number / ROW, number % ROW);
+        let offset = Size::from_bytes(cell.offset).to_string();
+        if column == 0 {
+            let _ = writeln!(
+                text,
+                "<text x=\"{}\" y=\"{}\" text-anchor=\"end\" font-size=\"10\">{offset}</text>",
+                LEFT - 6,
+                TOP + row * SIDE + 10
+            );
+        }
+        let (_, words, _, fill) = look_of(cell);
+        let (x, y) = (LEFT + column * SIDE, TOP + row * SIDE);
+        square(&mut text, x, y, fill, &format!("{offset}: {words}"));
+    }
+    for (number, (_, _, fill, words)) in legend.iter().enumerate() {
+        let x = LEFT + number % 3 * (ROW * SIDE / 3);
+        let y = below + number / 3 * LINE;
+        square(&mut text, x, y - 10, fill, words);
+        let _ = writeln!(
+            text,
+            "<text x=\"{}\" y=\"{y}\">{}</text>",
+            x + LINE,
+            escaped(words)
+        );
+    }
+    let below = below + legend.len().div_ceil(3) * LINE;
+    for (number, part) in map.volumes.iter().enumerate() {
+        let mut line = format!(
+            "{}: {} from {}",
+            part.name,
+            Size::from_bytes(part.length),
+            Size::from_bytes(part.offset)
+        );
+        for word in [&part.file_system, &part.mount, &part.reason]
+            .into_iter()
+            .flatten()
+        {
+            line.push_str(&format!(", {word}"));
+        }
+        let _ = writeln!(
+            text,
+            "<text x=\"{LEFT}\" y=\"{}\">{}</text>",
+            below + number * LINE,
+            escaped(&line)
+        );
+    }
+    text.push_str("</svg>\n");
+    text
+}
+
+/// A text for XML.
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pmemctl::map::{Part, Sum};
+
+    fn map() -> Map {
+        let cell = |number: u64, kind, bad| Cell {
+            offset: number << 20,
+            length: 1 << 20,
+            kind,
+            bad,
+            bytes: [0; Kind::ALL.len()],
+        };
+        let mut cells = vec![
+            cell(0, Kind::Outside, 0),
+            cell(1, Kind::Metadata, 0),
+            cell(2, Kind::Files, 0),
+            cell(3, Kind::Free, 512),
+        ];
+        cells.extend((4..70).map(|number| cell(number, Kind::Free, 0)));
+        Map {
+            disk: "pmem0".into(),
+            size: 70 << 20,
+            volumes: vec![Part {
+                name: "pmem0p1".into(),
+                offset: 1 << 20,
+                length: 69 << 20,
+                file_system: Some("ext4".into()),
+                mount: Some("/a<b>&".into()),
+                reason: None,
+            }],
+            sums: vec![Sum {
+                kind: Kind::Free,
+                bytes: 67 << 20,
+            }],
+            bad: 512,
+            cells,
+        }
+    }
+
+    #[test]
+    fn letters() {
+        let mut plain = AutoStream::never(Vec::new());
+        plain.write_all(picture(&map()).as_bytes()).unwrap();
+        let text = String::from_utf8(plain.into_inner()).unwrap();
+        let row = format!("       0 -MFX{}", ".".repeat(60));
+        let wanted = format!(
+            "pmem0: 70M, 1M a cell\n{row}\n     64M ......\n. free 67M   X bad 512 in 1 cell\n"
+        );
+        assert_eq!(text, wanted);
+        // In colours, a bad cell is red.
+        assert!(
+            picture(&map()).contains("\x1b[41mX"),
+            "{:?}",
+            picture(&map())
+        );
+    }
+
+    #[test]
+    fn a_picture() {
+        let text = svg(&map());
+        assert_eq!(text.matches("fill=\"#d62728\"").count(), 2);
+        assert_eq!(text.matches("<rect").count(), 1 + 70 + 2);
+        assert!(text.contains("/a&lt;b&gt;&amp;"));
+    }
+
+    #[test]
+    fn sizes_for_people() {
+        assert_eq!(rounded(512), "512");
+        assert_eq!(rounded(8192), "8K");
+        assert_eq!(rounded((120 << 20) + 5), "120M");
+        assert_eq!(rounded((9 << 30) + (1 << 29)), "9728M");
+    }
+}
