@@ -51,7 +51,7 @@ virtio=$(disk_of "$(virtio_ns)")
 make_fs ext4 "$virtio"
 mount_dax "$virtio"
 is "1: virtio-pmem's flush" "$(names "$MNT" | cut -d ' ' -f 2-)" "asynchronous-flush map-sync"
-is "it is as it says" "$(seen_of "$MNT" | cut -d ' ' -f 3)" false
+is "virtio-pmem: MAP_SYNC is really refused" "$(seen_of "$MNT" | cut -d ' ' -f 3)" false
 umount "$MNT"
 
 disk=$(labelled_disk -m fsdax -M dev -s 448M)
@@ -95,7 +95,7 @@ umount "$MNT"
 mount -o dax=never "/dev/$disk" "$MNT"
 is "5: dax=never" "$(names "$MNT")" "$MNT mount-option dax"
 sh -c "$(pmemctl doctor --json "$MNT" | jq -r '.findings[0].command')"
-is "which the command mends" "$(names "$MNT")" ''
+is "dax=never: which the command mends" "$(names "$MNT")" ''
 printf x >"$MNT/small"
 is "6: a file of less than a huge page" "$(names "$MNT/small")" "$MNT/small file-size huge-mappings"
 # Each file gets every second piece of 256 KiB.
@@ -122,12 +122,12 @@ partition 4104
 make_fs ext4 "${disk}p1"
 mount_dax "${disk}p1"
 is "12: one that begins within 2 MiB" "$(names "$MNT")" "${disk}p1 partition-alignment huge-mappings"
-is "it is as it says" "$(seen_of "$MNT")" "$MNT true true false"
+is "within 2 MiB: huge pages are really not mapped" "$(seen_of "$MNT")" "$MNT true true false"
 umount "$MNT"
 partition 4096
 make_fs xfs "${disk}p1"
 is "13: XFS with reflink on a partition" "$(names "/dev/$disk")" "${disk}p1 reflink-on-partition dax"
-check_fails "it is as it says" mount_dax "${disk}p1"
+check_fails "reflink on a partition: dax=always is really refused" mount_dax "${disk}p1"
 wipefs -aq "/dev/${disk}p1" "/dev/$disk"
 blockdev --rereadpt "/dev/$disk"
 modprobe dm-crypt
@@ -142,7 +142,7 @@ echo "$owner" >"/sys/bus/nd/drivers/$DRIVER/unbind"
 is "15: no driver" "$(names "$namespace" | cut -d ' ' -f 2-)" "no-driver all"
 sh -c "$(pmemctl doctor --json "$namespace" | jq -r '.findings[0].command')" >/dev/null 2>&1
 settle
-is "which the command mends" "$(names "$namespace")" ''
+is "no driver: which the command mends" "$(names "$namespace")" ''
 is "16: raw mode" "$(names "/dev/$(plain_disk)" | cut -d ' ' -f 2-)" "raw-mode dax"
 fresh_labels
 ndctl create-namespace -r "$(labelled_region)" -m devdax -a 4K -s 96M >/dev/null
