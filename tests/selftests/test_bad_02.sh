@@ -65,7 +65,7 @@ first_sector() {
 }
 
 need filefrag debugfs dumpe2fs xfs_io xfs_db xfs_logprint setfattr mkswap
-plan 39
+plan 40
 load_driver
 disk=$(labelled_disk -m fsdax -M mem -s 448M)
 mkdir -p "$MNT"
@@ -133,6 +133,9 @@ is "a block bitmap" "$(one '"\(.owner.what) \(.owner.group)"')" 'block bitmap 1'
 forget_all
 mark $(($(debugfs -R 'blocks <8>' "/dev/$disk" 2>/dev/null | awk '{ print $2 }') * 8))
 is "the journal" "$(one .owner.what)" journal
+forget_all
+mark $(($(cat "/sys/block/$disk/size") - 8))
+is "the end, where others have their superblocks" "$(one .owner.kind)" free
 forget_all
 mark 2
 is "what tells of the file system" "$(one .reason)" 'no file system is seen; what tells of it may be on the bad memory'

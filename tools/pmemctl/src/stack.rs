@@ -235,9 +235,16 @@ pub fn of_disk(host: &Host, disk: &str, mounts: &Mounts) -> Result<Volume> {
 fn probe(volume: &mut Volume) -> Result<()> {
     if volume.file_system.is_none() && volume.children.is_empty() {
         let node = format!("/dev/{}", volume.kernel_name);
-        let arguments = ["--probe", "--output", "value", "--match-tag", "TYPE", &node];
-        let kind = output("blkid", &arguments)?;
-        volume.file_system = Some(kind.trim().to_owned()).filter(|kind| !kind.is_empty());
+        let tag = ["--probe", "--output", "value", "--match-tag", "TYPE"];
+        // It gives up where it can't read, and most kinds are looked for at the end as well.
+        let few = ["--match-types", "ext2,ext3,ext4,xfs"];
+        for types in [&few[..0], &few] {
+            let kind = output("blkid", &[&tag, types, &[node.as_str()]].concat())?;
+            volume.file_system = Some(kind.trim().to_owned()).filter(|kind| !kind.is_empty());
+            if volume.file_system.is_some() {
+                break;
+            }
+        }
     }
     volume.children.iter_mut().try_for_each(probe)
 }
