@@ -28,6 +28,8 @@
 #: make bench-cpus           fio on two processors, in time: noise, but neither driver should stand still
 #: make bench-native         in nanoseconds, on this machine's own memory; asks before it overwrites
 #:      DISKS='/dev/pmem0'   which; after --help, what else can be said
+#: make bench-files          how long "pmemctl bad" takes, and its memory, by the number of files
+#:      FILES=1000000        how many (otherwise 20000, in minutes)
 #: make vm                   a shell in a virtual machine that has the module at hand
 #:      RUN='command'        one command there; a status other than 0 is in make's last line
 #:      VM='options'         another machine: see make vm VM=--help (RUST_PMEM_BIND=DIR lends it files of yours)
@@ -130,6 +132,12 @@ bench: module tools
 bench-cpus: module tools
 	@$(enter) $(release)/pmem-bench cpus
 
+# Room for the inodes, and a block for some.
+bench-files: FILES := 20000
+bench-files: module tools
+	@$(enter) $(release)/pmem-vm --memory 2G --bare --nvdimm size=$$((512 + $(FILES) / 700))M \
+		--run '/rust_pmem/tests/bench_files.sh $(FILES)'
+
 # Statically linked: it runs outside of the build root, whatever is there.
 bench-native: setup
 	@$(enter) env RUSTFLAGS='-C target-feature=+crt-static' cargo build --release --locked --offline --quiet \
@@ -155,4 +163,4 @@ distclean: clean
 	setup/remove
 
 .PHONY: help setup setup-ndctl setup-suites setup-field module provider emulated tools demo demo-errors check parity mutants \
-	suites suite-ndctl suite-kselftest suite-field xfstests bench bench-cpus bench-native vm lint fmt clean distclean
+	suites suite-ndctl suite-kselftest suite-field xfstests bench bench-cpus bench-native bench-files vm lint fmt clean distclean
