@@ -7,7 +7,7 @@ use crate::truth::{self, Disk, Owner, Stored, Way};
 use crate::{Driver, load, log_file};
 use anyhow::{Context, Result, bail, ensure};
 use fastrand::Rng;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::Write;
 use std::os::unix::fs::FileExt;
@@ -23,7 +23,9 @@ const STATE: &str = "/var/lib/pmemctl";
 const SYSTEM_DISK: u64 = 32 << 20;
 /// Files of each file system.
 const FILES: usize = 18;
-/// Their lengths, in pages.
+/// Besides, files of a page, all with the same content, in a folder of their own.
+const SMALL: usize = 1500;
+/// The lengths of the others, in pages.
 const LENGTHS: std::ops::RangeInclusive<u64> = 16..=1024;
 /// What the machine checks hit, in turn.
 const TARGETS: [Target; 4] = [Target::Mapped, Target::Quiet, Target::Mapped, Target::Free];
@@ -35,7 +37,7 @@ const KINDS: [Kind; 2] = [
     Kind {
         provider: "e820",
         system: "ext4",
-        make: "mkfs.ext4 -q -b 4096 -N 256 -J size=4 -E stride=512,stripe_width=512",
+        make: "mkfs.ext4 -q -b 4096 -N 2048 -J size=4 -E stride=512,stripe_width=512",
         mount: "mount -o dax,noatime",
         recover: "{ e2fsck -p /dev/DISK || [ $? = 1 ]; } && ",
         check: "e2fsck -fn",
@@ -170,6 +172,7 @@ pub fn tell(story: &mut Story, driver: Driver, count: usize, seed: Option<u64>) 
         "All files are read by read(2), with O_DIRECT and through a new mapping, each bad page and its neighbours on the disk, \
          and then the whole of both disks block by block, to compare it with the memory as this host sees it.",
     );
+    story.guest("pmemctl bad | head -n 6")?;
     examine(story, &mut scene, "at first")?;
     heal(story, &mut scene)?;
     examine(story, &mut scene, "healed")?;
@@ -260,12 +263,28 @@ fn files(story: &mut Story, scene: &mut Scene, rng: &mut Rng) -> Result<()> {
             ));
             disk.files.push(file);
         }
+        let seed = rng.u64(..);
+        script.push_str(&format!(
+            "mkdir {folder}/s; cd {folder}/s; fallocate -l {PAGE} 0; pmem-io fill 0 --seed {seed}\n\
+             seq {} >/run/numbers; xargs -n 500 -a /run/numbers sh -c 'tee \"$@\" <0 >/dev/null' sh; cd /\n",
+            SMALL - 1
+        ));
+        disk.files.extend((0..SMALL).map(|index| Stored {
+            path: format!("{folder}/s/{index}"),
+            seed,
+            pages: 1,
+            small: true,
+            ..Stored::default()
+        }));
         story.quietly(&script)?;
         let pages: u64 = disk.files.iter().map(|file| file.pages).sum();
         let mapped = disk.files.iter().filter(|file| file.mapped).count();
         story.seen(
             &format!("{} with DAX on {}", disk.system, disk.name),
-            &format!("{FILES} files, {pages} pages of known content, {mapped} files mapped"),
+            &format!(
+                "{} files, {pages} pages of known content, {mapped} files mapped",
+                disk.files.len()
+            ),
         );
     }
 
@@ -318,12 +337,21 @@ fn said_by_all(story: &mut Story, scene: &Scene, what: &str) -> Result<()> {
 fn locate(story: &mut Story, scene: &mut Scene) -> Result<()> {
     for disk in &mut scene.disks {
         let folder = mount_point(disk);
-        let said = story.quietly(&format!("sync -f {folder}; filefrag -v -b4096 {folder}/f*"))?;
-        let extents = truth::extents(&said)?;
-        let inodes = story.quietly(&format!("stat -c '%n %i' {folder}/f*"))?;
+        let said = story.quietly(&format!(
+            "sync -f {folder}; filefrag -v -b4096 {folder}/f* {folder}/s/*"
+        ))?;
+        let extents: BTreeMap<_, _> = truth::extents(&said)?.into_iter().collect();
+        let inodes = story.quietly(&format!("stat -c '%n %i' {folder}/f* {folder}/s/*"))?;
+        let inodes: BTreeMap<&str, u64> = inodes
+            .lines()
+            .filter_map(|line| {
+                let (path, inode) = line.rsplit_once(' ')?;
+                Some((path, inode.parse().ok()?))
+            })
+            .collect();
         for file in &mut disk.files {
-            let found = extents.iter().find(|(path, _)| *path == file.path);
-            file.extents = found.with_context(|| file.path.clone())?.1.clone();
+            let found = extents.get(&file.path);
+            file.extents = found.with_context(|| file.path.clone())?.clone();
             let length: u64 = file.extents.iter().map(|extent| extent.length).sum();
             ensure!(
                 length == file.pages,
@@ -331,10 +359,8 @@ fn locate(story: &mut Story, scene: &mut Scene) -> Result<()> {
                 file.path,
                 file.pages
             );
-            let inode = inodes
-                .lines()
-                .find_map(|line| line.strip_prefix(&file.path)?.trim().parse().ok());
-            file.inode = inode.with_context(|| format!("{}: its inode", file.path))?;
+            let inode = inodes.get(file.path.as_str());
+            file.inode = *inode.with_context(|| format!("{}: its inode", file.path))?;
         }
         let space = truth::space(&story.quietly(&format!("xfs_io -r -c fsmap {folder}"))?)?;
         disk.free = truth::free(&space);
@@ -648,7 +674,59 @@ fn examine(story: &mut Story, scene: &mut Scene, when: &str) -> Result<()> {
             ),
         );
     }
+    told(story, scene, when)?;
     scan(story, scene, when)
+}
+
+/// All small files are as they were, but those that are hit; and pmemctl says of each bad page whose
+/// it is, with no difference to what the file systems' own tools have said.
+fn told(story: &mut Story, scene: &Scene, when: &str) -> Result<()> {
+    for disk in &scene.disks {
+        let folder = mount_point(disk);
+        let start = Instant::now();
+        let said = story.quietly(&format!(
+            "pmemctl bad --json /dev/{} 2>/dev/null || [ $? = {} ]",
+            disk.name,
+            i32::from(!disk.bad.is_empty())
+        ))?;
+        let took = start.elapsed();
+        let (found, wanted) = (truth::told(&said)?, disk.told()?);
+        let wrong: Vec<_> = found.symmetric_difference(&wanted).collect();
+        ensure!(
+            wrong.is_empty(),
+            "{when}, {}: pmemctl bad differs in {wrong:?}",
+            disk.name
+        );
+        let files = found.iter().filter(|told| told.file.is_some()).count();
+
+        let small: Vec<_> = disk.files.iter().filter(|file| file.small).collect();
+        let good = small
+            .iter()
+            .filter(|file| disk.bad_of(file).is_empty())
+            .count();
+        let sums = story.quietly(&format!(
+            "md5sum {folder}/s/* 2>/dev/null | cut -c-32 | sort | uniq -c"
+        ))?;
+        let counts: Vec<_> = sums
+            .lines()
+            .filter_map(|line| line.split_whitespace().next())
+            .collect();
+        ensure!(
+            counts == [good.to_string()],
+            "{when}, {}: {good} small files shall be the same, and are:\n{sums}",
+            disk.name
+        );
+        story.seen(
+            &format!("{when}: pmemctl bad, of {}", disk.system),
+            &format!(
+                "{files} pages of files, {} free, by path, inode and offset; no difference; {} ms; {good} of {} small files whole",
+                found.len() - files,
+                took.as_millis(),
+                small.len()
+            ),
+        );
+    }
+    Ok(())
 }
 
 /// Reads both disks block by block and compares what comes with the memory.

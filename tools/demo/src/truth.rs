@@ -43,6 +43,8 @@ pub struct Stored {
     pub inode: u64,
     /// A process has all of it mapped while memory fails.
     pub mapped: bool,
+    /// One of the many of a page, of which only those are looked at one by one that are hit.
+    pub small: bool,
     /// Where it is.
     pub extents: Vec<Extent>,
 }
@@ -88,6 +90,25 @@ impl Disk {
         self.bad
             .iter()
             .filter_map(|&page| file.place(page))
+            .collect()
+    }
+
+    /// What `pmemctl bad --json` must say of it: of each bad page its place, its file, inode and place
+    /// in that, or that it is free.
+    pub fn told(&self) -> Result<BTreeSet<Told>> {
+        self.bad
+            .iter()
+            .map(|&page| {
+                let file = match self.owner(page) {
+                    Owner::File(index, place) => {
+                        let file = self.files.get(index).context("a file")?;
+                        Some((file.path.clone(), file.inode, place * PAGE))
+                    }
+                    Owner::Free => None,
+                    Owner::Records => bail!("page {page} is the file system's own"),
+                };
+                Ok(Told { page, file })
+            })
             .collect()
     }
 
@@ -165,6 +186,9 @@ pub fn claims(disk: &Disk) -> Vec<Claim> {
     for file in &disk.files {
         let Stored { path, seed, .. } = file;
         let bad = disk.bad_of(file);
+        if file.small && bad.is_empty() {
+            continue;
+        }
         for run in file.good(&bad) {
             let (at, length) = (run.start * PAGE, (run.end - run.start) * PAGE);
             // To the end of the file: what comes ends before the next bad page.
@@ -319,6 +343,51 @@ pub fn judge(claims: &[Claim], answers: &str) -> Result<()> {
         answers.len()
     );
     Ok(())
+}
+
+/// Whose a bad page is: a path, an inode and where in the file, or nobody's.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Told {
+    /// Where on the disk.
+    pub page: u64,
+    /// The file.
+    pub file: Option<(String, u64, u64)>,
+}
+
+/// What `pmemctl bad --json` says, page by page.
+pub fn told(said: &str) -> Result<BTreeSet<Told>> {
+    let entries: Vec<serde_json::Value> =
+        serde_json::from_str(said).context("what pmemctl bad --json says")?;
+    let mut told = BTreeSet::new();
+    for entry in &entries {
+        let number = |value: &serde_json::Value| value.as_u64().with_context(|| entry.to_string());
+        let (offset, length) = (number(&entry["disk_offset"])?, number(&entry["length"])?);
+        ensure!(
+            offset % PAGE == 0 && length % PAGE == 0,
+            "these are no whole pages: {entry}"
+        );
+        let owner = &entry["owner"];
+        for index in 0..length / PAGE {
+            let file = match owner["kind"].as_str() {
+                Some("free") => None,
+                Some("file") => {
+                    let paths = owner["paths"]
+                        .as_array()
+                        .with_context(|| entry.to_string())?;
+                    let [path] = &paths[..] else {
+                        bail!("this has one name: {entry}");
+                    };
+                    let path = path.as_str().with_context(|| entry.to_string())?;
+                    let place = number(&owner["file_offset"])? + index * PAGE;
+                    Some((path.to_owned(), number(&owner["inode"])?, place))
+                }
+                _ => bail!("this is a file's or free: {entry}"),
+            };
+            let page = offset / PAGE + index;
+            ensure!(told.insert(Told { page, file }), "told twice: {entry}");
+        }
+    }
+    Ok(told)
 }
 
 /// The sectors of a `badblocks` file: lines of `SECTOR LENGTH`.
@@ -490,6 +559,43 @@ mod tests {
         assert_eq!(disk.owner(205), Owner::Records);
         assert_eq!(disk.owner(110), Owner::File(1, 0));
         assert_eq!(disk.owner(999), Owner::Free);
+    }
+
+    #[test]
+    fn what_pmemctl_must_say() {
+        let mut disk = disk();
+        disk.files[0].inode = 12;
+        disk.bad = [100, 101, 202, 500].into();
+        let said = r#"[
+            { "disk_offset": 409600, "length": 8192,
+              "owner": { "kind": "file", "paths": ["/a"], "inode": 12, "file_offset": 0 } },
+            { "disk_offset": 827392, "length": 4096,
+              "owner": { "kind": "file", "paths": ["/a"], "inode": 12, "file_offset": 49152 } },
+            { "disk_offset": 2048000, "length": 4096, "owner": { "kind": "free" } } ]"#;
+        assert_eq!(told(said).unwrap(), disk.told().unwrap());
+        for (from, to) in [
+            ("/a", "/b"),
+            ("49152", "45056"),
+            ("827392", "831488"),
+            (": 12", ": 13"),
+            ("8192", "4096"),
+        ] {
+            assert_ne!(
+                told(&said.replace(from, to)).unwrap(),
+                disk.told().unwrap(),
+                "{to}"
+            );
+        }
+        for (from, to) in [
+            ("free", "unknown"),
+            ("409600", "409088"),
+            ("[\"/a\"]", "[]"),
+            ("]", ""),
+        ] {
+            told(&said.replace(from, to)).unwrap_err();
+        }
+        disk.bad = [205].into();
+        disk.told().unwrap_err();
     }
 
     #[test]
