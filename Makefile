@@ -7,6 +7,7 @@
 #: make demo                 the whole story in a virtual machine: files on persistent memory survive a power cut
 #: make demo-errors          machine checks at random addresses: what each costs, and how it heals
 #:      ERRORS=12 SEED=1     how many, and which
+#: make picture              what pmemctl prints, drawn for the README: Documentation/pmemctl.svg
 #: make check                format, lints, host tests, the module, selftests in virtual machines
 #:      TESTS='dax_*'        only the selftests of these names
 #:      DRIVER=nd_pmem       the same selftests, of the stock C driver
@@ -97,6 +98,9 @@ demo: module tools
 demo-errors: module tools
 	@$(enter) $(release)/pmem-demo --errors $(ERRORS) $(if $(SEED),--seed '$(SEED)')
 
+picture: module tools
+	@$(enter) $(release)/pmem-demo --picture Documentation/pmemctl.svg
+
 check: tools $(if $(TESTS),,setup-ndctl)
 	@set -f; $(enter) $(release)/pmem-check $(if $(DRIVER),--driver '$(DRIVER)') $$TESTS
 
@@ -162,5 +166,6 @@ clean:
 distclean: clean
 	setup/remove
 
-.PHONY: help setup setup-ndctl setup-suites setup-field module provider emulated tools demo demo-errors check parity mutants \
-	suites suite-ndctl suite-kselftest suite-field xfstests bench bench-cpus bench-native bench-files vm lint fmt clean distclean
+.PHONY: help setup setup-ndctl setup-suites setup-field module provider emulated tools demo demo-errors picture check \
+	parity mutants suites suite-ndctl suite-kselftest suite-field xfstests bench bench-cpus bench-native bench-files vm lint fmt \
+	clean distclean

@@ -294,6 +294,7 @@ fn beside(arguments: &Arguments, built: bool, top: &Path, logs: &Path) -> Result
             warnings: true,
         }
         .test(&mut tally, logs)?;
+        picture(top, &mut tally, logs)?;
         bench(top, &mut tally, logs)?;
         tally.group("xfstests", "What runs xfstests, on a stand-in");
         let mut command = Command::new(top.join("tests/xfstests/try.sh"));
@@ -462,6 +463,27 @@ fn built(arguments: &Arguments, top: &Path, tally: &mut Tally, logs: &Path) -> R
         .test(tally, logs)?;
     }
     Ok(good)
+}
+
+/// What the README shows of pmemctl is what it prints.
+fn picture(top: &Path, tally: &mut Tally, logs: &Path) -> Result<()> {
+    let drawn = logs.join("pmemctl.svg");
+    let mut command = Command::new("sh");
+    command.current_dir(top).args([
+        "-c",
+        "build/tools/release/pmem-demo --picture \"$1\" && diff Documentation/pmemctl.svg \"$1\" || \
+         { echo 'error: another picture than Documentation/pmemctl.svg: look at it, and make picture'; exit 1; }",
+        "sh",
+    ]);
+    command.arg(&drawn);
+    lint::Step {
+        name: "picture",
+        about: "what the README shows of pmemctl is what it prints",
+        command,
+        warnings: false,
+    }
+    .test(tally, logs)?;
+    Ok(())
 }
 
 /// What operations cost, held against tools/bench/lines.toml. Shown in any case.

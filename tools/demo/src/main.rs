@@ -3,12 +3,14 @@
 //! `pmem-demo`: what the driver is for, told while it happens.
 
 mod errors;
+mod picture;
 mod power;
 mod story;
 mod truth;
 
 use anyhow::{Context, Result};
 use clap::Parser;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use story::Story;
 use vm::LogFile;
@@ -35,6 +37,10 @@ struct Arguments {
     /// Which random addresses; the same seed tells the same story again
     #[arg(long, requires = "errors")]
     seed: Option<u64>,
+
+    /// Instead, draw what pmemctl prints in a terminal, as SVG into this file
+    #[arg(long, value_name = "FILE", conflicts_with = "errors")]
+    picture: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -58,9 +64,12 @@ impl Driver {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let mut story = Story::new();
-    let told = match arguments.errors {
-        None => power::tell(&mut story, arguments.driver),
-        Some(count) => errors::tell(&mut story, arguments.driver, count.into(), arguments.seed),
+    let told = match (arguments.errors, &arguments.picture) {
+        (_, Some(path)) => picture::draw(&mut story, arguments.driver, path),
+        (None, None) => power::tell(&mut story, arguments.driver),
+        (Some(count), None) => {
+            errors::tell(&mut story, arguments.driver, count.into(), arguments.seed)
+        }
     };
     match told {
         Ok(()) => {
