@@ -20,10 +20,9 @@ mkfs.ext4 -q -b 4096 -m 0 -E stride=512,stripe_width=512,hash_seed=3f2b9a54-6c1e
     -U 0b1c2d3e-4f50-4172-8394-a5b6c7d8e9f0 -J size=16 /dev/pmem0
 mkdir -p /srv && mount -o dax=always /dev/pmem0 /srv && mkdir /srv/db /srv/log
 for file in 2024:96 2025:128 2026:64; do fallocate -l ${file#*:}M /srv/db/orders-${file%:*}; done
+dd if=/dev/zero of=/srv/db/orders-2025 bs=1M count=1 seek=20 conv=notrunc status=none
 fallocate -l 8M /srv/log/today && sync -f /srv
-first=$(filefrag -e -b512 -v /srv/db/orders-2025 | awk '$1 == \"0:\" { print $4 + 0 }')
-echo $((first + 40960)) 8 >/sys/block/pmem0/badblocks
-echo $(($(cat /sys/block/pmem0/size) - 16384)) 8 >/sys/block/pmem0/badblocks";
+echo 204800 8 >/sys/block/pmem0/badblocks";
 
 /// What is shown of it.
 const SHOWN: [&str; 5] = [
@@ -42,10 +41,16 @@ pub fn draw(story: &mut Story, driver: Driver, path: &Path) -> Result<()> {
     story.boot(&options, folder.path(), log.path())?;
     load(story, driver)?;
     story.quietly(SCENE)?;
+    let address = story.quietly("pmem-io phys --offset 20M /srv/db/orders-2025")?;
+    let address = address.trim().trim_start_matches("0x");
+    let address = u64::from_str_radix(address, 16).with_context(|| address.to_owned())?;
+    story.machine_check(address, 12)?;
+    story.quietly("until [ $(wc -l </sys/block/pmem0/badblocks) = 2 ]; do sleep 0.1; done")?;
     let mut text = String::new();
     for command in SHOWN {
-        // As in a terminal; some have a status that says what was found.
-        let (_, said) = story.guest_status(&format!("script -qec '{command}' /dev/null"))?;
+        // As in a terminal, less the progress; some have a status that says what was found.
+        let line = format!("script -qec '{command} 2>/dev/null' /dev/null");
+        let (_, said) = story.guest_status(&line)?;
         write!(
             text,
             "{PROMPT}#{PROMPT:#} {command}\n{}\n",
