@@ -43,6 +43,16 @@ impl Extent {
     pub const UNWRITTEN: u32 = 0x800;
     /// `FIEMAP_EXTENT_SHARED`: other files, or other parts of this one, have the same bytes.
     pub const SHARED: u32 = 0x2000;
+
+    /// Bytes of a file that are its own, and written.
+    pub fn new(logical: u64, physical: u64, length: u64) -> Self {
+        Self {
+            logical,
+            physical,
+            length,
+            ..Self::default()
+        }
+    }
 }
 
 /// The last one of the file.

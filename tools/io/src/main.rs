@@ -24,7 +24,7 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use steps::{Step, Target};
-use units::{PAGE, Size};
+use units::{Buffer, PAGE, Size};
 
 /// What a test of persistent memory does to a file or a mapping that no packaged program does.
 ///
@@ -337,7 +337,7 @@ fn work(command: Command) -> Result<usize> {
         }
         Command::Pread { area, call, flags } => {
             let file = area.open(false, call.direct)?;
-            let mut buffer = Buffer::new(area.length_of(&file)?, call.misalign);
+            let mut buffer = Buffer::misaligned(area.length_of(&file)?, call.misalign);
             let mut to = [IoSliceMut::new(buffer.bytes())];
             said(preadv2(&file, &mut to, area.offset.bytes(), flags.bits()))
         }
@@ -348,7 +348,7 @@ fn work(command: Command) -> Result<usize> {
             flags,
         } => {
             let file = area.open(true, call.direct)?;
-            let mut buffer = Buffer::new(area.length_of(&file)?, call.misalign);
+            let mut buffer = Buffer::misaligned(area.length_of(&file)?, call.misalign);
             Pattern::new(seed.seed).fill(buffer.bytes(), area.offset.bytes());
             let from = [IoSlice::new(buffer.bytes())];
             said(pwritev2(&file, &from, area.offset.bytes(), flags.bits()))
@@ -431,7 +431,7 @@ impl Area {
         let block = usize::try_from(call.block.bytes())?;
         ensure!(block > 0, "--block 0");
         let length = self.length_of(file)?;
-        let mut buffer = Buffer::new(block.min(length), call.misalign);
+        let mut buffer = Buffer::misaligned(block.min(length), call.misalign);
         let mut done = 0;
         while done < length {
             let now = block.min(length - done);
@@ -442,30 +442,6 @@ impl Area {
             done += now;
         }
         Ok(())
-    }
-}
-
-/// Bytes at a chosen distance from the start of a page.
-struct Buffer {
-    bytes: Vec<u8>,
-    start: usize,
-    length: usize,
-}
-
-impl Buffer {
-    fn new(length: usize, misalign: usize) -> Self {
-        let page = PAGE as usize;
-        let bytes = vec![0; length + misalign + page];
-        let start = bytes.as_ptr().addr().wrapping_neg() % page + misalign;
-        Self {
-            bytes,
-            start,
-            length,
-        }
-    }
-
-    fn bytes(&mut self) -> &mut [u8] {
-        &mut self.bytes[self.start..self.start + self.length]
     }
 }
 

@@ -8,8 +8,8 @@
 //! more errors than the disk's list holds, it may have more than the model, never less, and what it
 //! has counts.
 
+use crate::open;
 use crate::pattern::Pattern;
-use crate::{Buffer, open};
 use abstractions::Mapping;
 use abstractions::ioctl::Request;
 use abstractions::mapping::Want;
@@ -29,6 +29,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
+use units::Buffer;
 
 /// Bytes of a page.
 const PAGE_BYTES: usize = units::PAGE as usize;
@@ -475,7 +476,7 @@ impl<'a> Run<'a> {
             Step::Drop(at, len) => self.drop_errors(at..at + len),
             Step::Read(at, len) => self.read(at..at + len),
             Step::Write(at, len, seed) => {
-                let mut buffer = Buffer::new((len * SECTOR) as usize, 0);
+                let mut buffer = Buffer::new((len * SECTOR) as usize);
                 Pattern::new(seed).fill(buffer.bytes(), at * SECTOR);
                 let offset = self.trial.at.bytes() + at * SECTOR;
                 let answer = self.disk()?.write_at(buffer.bytes(), offset).map(|_| ());
@@ -560,7 +561,7 @@ impl<'a> Run<'a> {
     }
 
     fn read(&mut self, range: Range<u64>) -> Result<()> {
-        let mut buffer = Buffer::new(((range.end - range.start) * SECTOR) as usize, 0);
+        let mut buffer = Buffer::new(((range.end - range.start) * SECTOR) as usize);
         let offset = self.trial.at.bytes() + range.start * SECTOR;
         let answer = self.disk()?.read_at(buffer.bytes(), offset);
         if self.model.any_bad(range.clone()) {

@@ -1020,14 +1020,6 @@ pub fn scope(path: &Path) -> Result<Scope> {
 mod tests {
     use super::*;
 
-    fn extent(logical: u64, physical: u64, length: u64) -> Extent {
-        let mut extent = Extent::default();
-        extent.logical = logical;
-        extent.physical = physical;
-        extent.length = length;
-        extent
-    }
-
     #[test]
     fn where_a_huge_page_fits() {
         let place = |start, address, length| Place {
@@ -1037,29 +1029,32 @@ mod tests {
         };
         let disk = [place(0, 1 << 32, 1 << 30)];
         for (pieces, fits) in [
-            (vec![extent(0, 0, HUGE)], Some(0)),
-            (vec![extent(0, PAGE, 4 * HUGE)], None),
+            (vec![Extent::new(0, 0, HUGE)], Some(0)),
+            (vec![Extent::new(0, PAGE, 4 * HUGE)], None),
             // From the second of them on, both are multiples.
-            (vec![extent(PAGE, PAGE, 3 * HUGE)], Some(HUGE)),
-            (vec![extent(0, 0, HUGE - PAGE)], None),
+            (vec![Extent::new(PAGE, PAGE, 3 * HUGE)], Some(HUGE)),
+            (vec![Extent::new(0, 0, HUGE - PAGE)], None),
             (
-                vec![extent(0, PAGE, PAGE), extent(HUGE, 8 * HUGE, HUGE)],
+                vec![
+                    Extent::new(0, PAGE, PAGE),
+                    Extent::new(HUGE, 8 * HUGE, HUGE),
+                ],
                 Some(HUGE),
             ),
-            (vec![extent(0, 1 << 40, HUGE)], None),
-            (vec![extent(u64::MAX - PAGE, 0, HUGE)], None),
+            (vec![Extent::new(0, 1 << 40, HUGE)], None),
+            (vec![Extent::new(u64::MAX - PAGE, 0, HUGE)], None),
         ] {
             assert_eq!(window(&pieces, &disk), fits, "{pieces:?}");
         }
         let shifted = [place(0, (1 << 32) + PAGE, 1 << 30)];
-        assert_eq!(window(&[extent(0, 0, 4 * HUGE)], &shifted), None);
+        assert_eq!(window(&[Extent::new(0, 0, 4 * HUGE)], &shifted), None);
         // Of two volumes' pieces the second begins where the file goes on.
         let two = [
             place(0, 1 << 32, HUGE / 2),
             place(HUGE / 2, 1 << 33, 4 * HUGE),
         ];
-        assert_eq!(window(&[extent(0, 0, 4 * HUGE)], &two), None);
-        assert_eq!(window(&[extent(0, HUGE / 2, 2 * HUGE)], &two), Some(0));
+        assert_eq!(window(&[Extent::new(0, 0, 4 * HUGE)], &two), None);
+        assert_eq!(window(&[Extent::new(0, HUGE / 2, 2 * HUGE)], &two), Some(0));
     }
 
     fn found(host: &Host) -> Vec<Finding> {

@@ -559,14 +559,6 @@ mod tests {
         Header::parse(HEADER)
     }
 
-    fn span(offset: u64, length: u64) -> Span {
-        Span {
-            disk_offset: offset + 1000,
-            offset,
-            length,
-        }
-    }
-
     #[test]
     fn what_is_not_looked_into() {
         assert_eq!(header().refusal(), None);
@@ -612,7 +604,7 @@ mod tests {
     fn groups() {
         let layout = Layout::parse(GROUPS, &header()).unwrap();
         // The last block of a table, the first of the next, and the first behind that.
-        let (owned, rest) = layout.split(&span(1644 * 4096, 8192));
+        let (owned, rest) = layout.split(&Span::made_up(1644 * 4096, 8192));
         let group = |owned: &Owned| match owned.owner {
             Owner::Metadata { what, group } => (what, group),
             _ => panic!(),
@@ -620,14 +612,14 @@ mod tests {
         let groups: Vec<_> = owned.iter().map(group).collect();
         assert_eq!(groups, [("inode table", Some(0)), ("inode table", Some(1))]);
         assert!(rest.is_empty());
-        let (owned, rest) = layout.split(&span(4844 * 4096, 8192));
+        let (owned, rest) = layout.split(&Span::made_up(4844 * 4096, 8192));
         assert_eq!(group(&owned[0]), ("inode table", Some(2)));
-        assert_eq!(rest, [span(4845 * 4096, 4096)]);
-        let (owned, _) = layout.split(&span(41 * 4096, 512));
+        assert_eq!(rest, [Span::made_up(4845 * 4096, 4096)]);
+        let (owned, _) = layout.split(&Span::made_up(41 * 4096, 512));
         assert_eq!(group(&owned[0]), ("block bitmap", Some(2)));
-        let (owned, _) = layout.split(&span(32769 * 4096, 512));
+        let (owned, _) = layout.split(&Span::made_up(32769 * 4096, 512));
         assert_eq!(group(&owned[0]), ("group descriptors", Some(1)));
-        let (owned, rest) = layout.split(&span(65536 * 4096, 4096));
+        let (owned, rest) = layout.split(&Span::made_up(65536 * 4096, 4096));
         assert!(owned.is_empty() && rest.len() == 1);
         assert!(Layout::parse("0:0:0:1-1:39:42\n", &header()).is_err());
         assert!(Layout::parse("0:0:0:1-1:39:42:45\n", &Header::parse("")).is_err());
@@ -682,7 +674,7 @@ mod tests {
             offset in 0_u64..100, length in 1_u64..100, first in 0_u64..8, count in 1_u64..8, logical in 0_u64..4,
         ) {
             let size = 16;
-            let mut left = vec![span(offset, length)];
+            let mut left = vec![Span::made_up(offset, length)];
             let pieces = vec![(5, vec![Piece { logical: Some(logical), blocks: first..first + count }])];
             let found = take(&mut left, &pieces, size);
             let mut bytes: Vec<u64> = left.iter().flat_map(Span::range).collect();

@@ -154,11 +154,7 @@ pub fn entry(disk: &Disk, hurt: &Hurt, span: Span) -> Entry {
         volume: hurt.volume.name.clone(),
         span,
         file_system: hurt.volume.file_system.clone(),
-        mount: hurt
-            .volume
-            .mounts
-            .first()
-            .map(|mount| mount.directory.clone()),
+        mount: hurt.volume.mount(),
         owner: None,
         reason: None,
     }

@@ -194,11 +194,7 @@ pub fn of_disk(host: &Host, disk: &Disk, count: u64) -> Result<Map> {
             offset: first.unwrap_or(0),
             length: hurt.spans.iter().map(|span| span.length).sum(),
             file_system: hurt.volume.file_system.clone(),
-            mount: hurt
-                .volume
-                .mounts
-                .first()
-                .map(|mount| mount.directory.clone()),
+            mount: hurt.volume.mount(),
             reason,
         });
     }

@@ -33,7 +33,7 @@ use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use units::PAGE;
+use units::{Buffer, PAGE};
 
 /// What is written at once, at most.
 const CHUNK: u64 = 1 << 20;
@@ -334,33 +334,9 @@ impl Target {
     }
 }
 
-/// Bytes at an address that is a multiple of the page size, as `O_DIRECT` wants them.
-struct Buffer {
-    bytes: Vec<u8>,
-    start: usize,
-    length: usize,
-}
-
-impl Buffer {
-    fn new(length: u64) -> Self {
-        let (length, page) = (length as usize, PAGE as usize);
-        let bytes = vec![0; length + page];
-        let start = bytes.as_ptr().align_offset(page);
-        Self {
-            bytes,
-            start,
-            length,
-        }
-    }
-
-    fn all(&mut self) -> &mut [u8] {
-        &mut self.bytes[self.start..self.start + self.length]
-    }
-
-    /// The bytes of `range` of the file, of which it holds some from `from` on.
-    fn of(&mut self, from: u64, range: &Range<u64>) -> &mut [u8] {
-        &mut self.all()[(range.start - from) as usize..(range.end - from) as usize]
-    }
+/// The bytes of `range` of the file, of which the buffer holds some from `from` on.
+fn part<'a>(buffer: &'a mut Buffer, from: u64, range: &Range<u64>) -> &'a mut [u8] {
+    &mut buffer.bytes()[(range.start - from) as usize..(range.end - from) as usize]
 }
 
 /// A file that what is lost is taken from.
@@ -555,7 +531,7 @@ fn without(all: &Range<u64>, holes: &[Range<u64>]) -> Vec<Range<u64>> {
 impl Job {
     /// What is to be in a piece, and how many bytes of it are lost.
     fn contents(&self, piece: &mut Piece) -> Result<(Buffer, u64)> {
-        let mut buffer = Buffer::new(piece.length);
+        let mut buffer = Buffer::new(piece.length as usize);
         let all = piece.range();
         let data = all.start..all.end.min(self.target.size());
         let mut gone = Vec::new();
@@ -563,7 +539,7 @@ impl Job {
         if piece.flags & Extent::UNWRITTEN == 0 {
             // The page cache may still have what the memory has lost.
             let length = (data.end - data.start) as usize;
-            let bytes = buffer.of(all.start, &data);
+            let bytes = part(&mut buffer, all.start, &data);
             let cached = !self.target.dax
                 && self
                     .target
@@ -574,7 +550,7 @@ impl Job {
             }
         }
         let rest = data.end..all.end;
-        buffer.of(all.start, &rest).fill(0);
+        part(&mut buffer, all.start, &rest).fill(0);
 
         let wanted: Vec<_> = match &self.range {
             None => gone
@@ -597,7 +573,7 @@ impl Job {
             }
         };
         for range in &wanted {
-            let bytes = buffer.of(all.start, range);
+            let bytes = part(&mut buffer, all.start, range);
             match &self.backup {
                 Some(backup) => backup.read(range.start, bytes)?,
                 None => bytes.fill(0),
@@ -620,7 +596,7 @@ impl Job {
         gone.sort_by_key(|range| range.start);
         for good in without(&all, &gone.clone()) {
             let place = |at: u64| piece.physical + (at - all.start);
-            let bytes = buffer.of(all.start, &good);
+            let bytes = part(buffer, all.start, &good);
             if self.device.read_exact_at(bytes, place(good.start)).is_ok() {
                 continue;
             }
@@ -628,7 +604,7 @@ impl Job {
             let mut at = good.start;
             while at < good.end {
                 let sector = at..(at + SECTOR).min(good.end);
-                let bytes = buffer.of(all.start, &sector);
+                let bytes = part(buffer, all.start, &sector);
                 if self.device.read_exact_at(bytes, place(at)).is_err() {
                     gone.push(sector);
                 }
@@ -647,10 +623,10 @@ impl Job {
         let _whole = Undisturbed::now()?;
         target.is_the_same(piece)?;
         let written = match piece.shared {
-            true => target.replace(piece, buffer.all()),
+            true => target.replace(piece, buffer.bytes()),
             false => target
                 .direct(true)
-                .and_then(|()| target.file.write_all_at(buffer.all(), piece.file_offset)),
+                .and_then(|()| target.file.write_all_at(buffer.bytes(), piece.file_offset)),
         };
         // A page is written whole, and the last one of a file goes beyond its end.
         if piece.range().end > target.size() {
@@ -680,10 +656,11 @@ impl Job {
 
     /// Whether a piece that was written can be read, and is what was written.
     fn read_back(&self, piece: &mut Piece, wanted: &mut Buffer) {
-        let mut there = Buffer::new(piece.length);
+        let mut there = Buffer::new(piece.length as usize);
         let length = (self.target.size().min(piece.range().end) - piece.file_offset) as usize;
-        match self.target.read(piece.file_offset, there.all(), true) {
-            Ok(count) if count >= length && there.all()[..length] == wanted.all()[..length] => {}
+        match self.target.read(piece.file_offset, there.bytes(), true) {
+            Ok(count) if count >= length && there.bytes()[..length] == wanted.bytes()[..length] => {
+            }
             Ok(_) => piece.failed("it reads back as something else"),
             Err(error) => piece.failed(format!("it can't be read back: {error}")),
         }
@@ -851,14 +828,6 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn extent(logical: u64, physical: u64, length: u64) -> Extent {
-        let mut extent = Extent::default();
-        extent.logical = logical;
-        extent.physical = physical;
-        extent.length = length;
-        extent
-    }
-
     fn bad(disk_offset: u64, offset: u64, length: u64) -> (String, Span) {
         let span = Span {
             disk_offset,
@@ -891,7 +860,7 @@ mod tests {
 
     #[test]
     fn what_is_written() {
-        let file = extent(8192, 65536, 16384);
+        let file = Extent::new(8192, 65536, 16384);
         let wanted = [12800..13312, 13824..14336];
         let list = [
             bad(1 << 20, 65536 + 4608, 512),
@@ -908,7 +877,7 @@ mod tests {
 
     #[test]
     fn in_pieces_that_end_at_pages() {
-        let file = extent(0, 4096 + 512, 3 << 20);
+        let file = Extent::new(0, 4096 + 512, 3 << 20);
         let all = 0..3 << 20;
         let found = pieces(&file, std::slice::from_ref(&all), &[]);
         assert_eq!(found[0], (0, (1 << 20) - 512, 0));
@@ -922,7 +891,7 @@ mod tests {
             start in 0_u64..64, length in 1_u64..2000, shift in 0_u64..8,
             parts in prop::collection::vec((0_u64..2000, 1_u64..600), 0..8)
         ) {
-            let file = extent(start * 512, 1 << 20, length * 512);
+            let file = Extent::new(start * 512, 1 << 20, length * 512);
             let end = file.logical + file.length;
             let wanted: Vec<_> = parts.iter().map(|(at, length)| at * 512..(at + length) * 512).collect();
             let list = [bad((8 << 20) + shift * 512, 1 << 20, 512)];

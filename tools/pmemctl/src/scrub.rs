@@ -24,7 +24,7 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
-use units::PAGE;
+use units::{Buffer, PAGE};
 
 /// The version of the form of the file.
 const VERSION: u32 = 1;
@@ -271,13 +271,13 @@ impl Scrub {
         let (from, begun) = (state.done, Instant::now());
         let mut known = Vec::new();
         let mut saved = begun;
-        let mut buffer = Buffer::new();
+        let mut buffer = Buffer::new(CHUNK as usize);
         let result = loop {
             let end = self.size().min(state.done + chunk(wanted.rate));
             if state.done >= self.size() || (wanted.stop)() {
                 break Ok(());
             }
-            match self.step(&disk, &mut buffer, state.done..end, &mut known) {
+            match self.step(&disk, buffer.bytes(), state.done..end, &mut known) {
                 Ok(found) => state.found.extend(found),
                 Err(error) => break Err(error),
             }
@@ -320,7 +320,7 @@ impl Scrub {
     fn step(
         &self,
         disk: &File,
-        buffer: &mut Buffer,
+        buffer: &mut [u8],
         bytes: Range<u64>,
         known: &mut Vec<Range<u64>>,
     ) -> Result<Vec<Range<u64>>> {
@@ -329,13 +329,17 @@ impl Scrub {
         known.extend(skipped);
         let mut found = Vec::new();
         for range in unlisted {
-            if read(disk, buffer.of(range.end - range.start)?, range.start)? {
+            if read(
+                disk,
+                &mut buffer[..(range.end - range.start) as usize],
+                range.start,
+            )? {
                 continue;
             }
             let mut at = range.start;
             while at < range.end {
                 let end = range.end.min(at + PAGE);
-                if !read(disk, buffer.of(end - at)?, at)? {
+                if !read(disk, &mut buffer[..(end - at) as usize], at)? {
                     self.record(at..end)?;
                     found.push(at..end);
                 }
@@ -371,22 +375,6 @@ fn read(disk: &File, buffer: &mut [u8], offset: u64) -> Result<bool> {
             Ok(false)
         }
         Err(error) => Err(error).with_context(|| format!("reading at byte {offset}")),
-    }
-}
-
-/// Bytes to read into, aligned as direct I/O wants it.
-struct Buffer(Vec<u8>);
-
-impl Buffer {
-    fn new() -> Self {
-        Self(vec![0; (CHUNK + PAGE) as usize])
-    }
-
-    fn of(&mut self, length: u64) -> Result<&mut [u8]> {
-        let start = self.0.as_ptr().align_offset(PAGE as usize);
-        let end = start.checked_add(usize::try_from(length)?);
-        end.and_then(|end| self.0.get_mut(start..end))
-            .context("more than fits")
     }
 }
 

@@ -38,6 +38,12 @@ pub struct Volume {
 }
 
 impl Volume {
+    /// Where it is mounted, if it is; the first place of several.
+    pub fn mount(&self) -> Option<String> {
+        let mount = self.mounts.first()?;
+        Some(mount.directory.clone())
+    }
+
     /// Its number.
     pub fn number(&self) -> Result<Number> {
         self.number

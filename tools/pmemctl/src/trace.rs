@@ -24,6 +24,15 @@ pub struct Span {
 }
 
 impl Span {
+    #[cfg(test)]
+    pub(crate) fn made_up(offset: u64, length: u64) -> Self {
+        Self {
+            disk_offset: offset + 1000,
+            offset,
+            length,
+        }
+    }
+
     /// What of it is in `range` of the volume, as bytes of something that begins at `to` there.
     fn within(&self, range: &Range<u64>, to: u64) -> Option<Self> {
         let start = self.offset.max(range.start);

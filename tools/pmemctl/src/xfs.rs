@@ -598,14 +598,6 @@ mod tests {
         Geometry::parse(SUPERBLOCK).unwrap()
     }
 
-    fn span(offset: u64, length: u64) -> Span {
-        Span {
-            disk_offset: offset + 1000,
-            offset,
-            length,
-        }
-    }
-
     #[test]
     fn where_blocks_are() {
         let geometry = geometry();
@@ -649,9 +641,9 @@ mod tests {
     #[test]
     fn from_a_good_block_on() {
         let bad = [
-            span(GROUP + 10 * 4096 + 512, 512),
-            span(GROUP + 11 * 4096, 8192),
-            span(4096, 512),
+            Span::made_up(GROUP + 10 * 4096 + 512, 512),
+            Span::made_up(GROUP + 11 * 4096, 8192),
+            Span::made_up(4096, 512),
         ];
         // From block 9 of group 1 on: 10 to 12 are bad.
         let first = (1 << 15) + 9;
@@ -662,20 +654,28 @@ mod tests {
 
     #[test]
     fn what_is_where_it_always_is() {
-        let (owned, rest) = geometry().split(&span(GROUP - 4096, 12288));
-        assert_eq!(rest, [span(GROUP - 4096, 4096), span(GROUP + 4096, 4096)]);
+        let (owned, rest) = geometry().split(&Span::made_up(GROUP - 4096, 12288));
+        assert_eq!(
+            rest,
+            [
+                Span::made_up(GROUP - 4096, 4096),
+                Span::made_up(GROUP + 4096, 4096)
+            ]
+        );
         assert_eq!(
             owned,
             [Owned {
-                span: span(GROUP, 4096),
+                span: Span::made_up(GROUP, 4096),
                 owner: Owner::Metadata {
                     what: "superblock",
                     group: Some(1)
                 }
             }]
         );
-        let owned =
-            geometry().by_group(&[span(3 * GROUP - 512, 1024), span(4 * GROUP - 512, 1024)]);
+        let owned = geometry().by_group(&[
+            Span::made_up(3 * GROUP - 512, 1024),
+            Span::made_up(4 * GROUP - 512, 1024),
+        ]);
         let groups: Vec<_> = owned
             .iter()
             .map(|owned| (owned.span.length, &owned.owner))
@@ -690,7 +690,7 @@ mod tests {
                 (512, &group(None))
             ]
         );
-        let (owned, rest) = geometry().split(&span(2 * GROUP + 8 * 4096, 512));
+        let (owned, rest) = geometry().split(&Span::made_up(2 * GROUP + 8 * 4096, 512));
         assert_eq!(owned.len(), 1);
         assert!(rest.is_empty());
     }
@@ -717,12 +717,12 @@ mod tests {
         pieces.extend(more);
         let paths = [(131, vec!["/file".to_owned()])].into();
         let spans = [
-            span(25 * 4096 + 512, 512),
-            span(10 * 4096, 4096),
-            span(16 * 4096, 512),
-            span(13 * 4096, 512),
-            span(5 * 4096, 8192),
-            span(400 * 4096, 512),
+            Span::made_up(25 * 4096 + 512, 512),
+            Span::made_up(10 * 4096, 4096),
+            Span::made_up(16 * 4096, 512),
+            Span::made_up(13 * 4096, 512),
+            Span::made_up(5 * 4096, 8192),
+            Span::made_up(400 * 4096, 512),
         ];
         let mut told = Told::default();
         place(&geometry(), &spans, &uses, &pieces, &paths, &mut told);
@@ -767,7 +767,7 @@ mod tests {
         /// Each byte is in what is split off, or in what is left.
         #[test]
         fn no_byte_is_lost(offset in GROUP - 20_000..2 * GROUP + 60_000, length in 1_u64..40_000) {
-            let (owned, rest) = geometry().split(&span(offset, length));
+            let (owned, rest) = geometry().split(&Span::made_up(offset, length));
             let mut spans: Vec<Span> = owned.into_iter().map(|owned| owned.span).collect();
             spans.extend(rest);
             spans.sort_by_key(|span| span.offset);
