@@ -130,17 +130,26 @@ module_param_cb(bad, &bad_ops, NULL, 0644);
 MODULE_PARM_DESC(bad, "bad ranges; writing adds to them and notifies the driver");
 
 /*
- * As machine-check recovery does; an empty string undoes it. The memory must
+ * As machine-check recovery does; an empty string undoes all. The memory must
  * have struct pages, and a driver now.
  */
 static int unmap_set(const char *val, const struct kernel_param *kp)
 {
-	static unsigned long pfn;
+	static unsigned long pfns[16];
+	static unsigned int count;
+	int rc = 0;
 
-	if (!*val || *val == '\n')
-		return pfn ? clear_mce_nospec(pfn) : 0;
-	pfn = PHYS_PFN(start + memparse(val, NULL));
-	return set_mce_nospec(pfn);
+	if (!*val || *val == '\n') {
+		while (count && !rc)
+			rc = clear_mce_nospec(pfns[--count]);
+		return rc;
+	}
+	if (count == ARRAY_SIZE(pfns))
+		return -ENOSPC;
+	pfns[count] = PHYS_PFN(start + memparse(val, NULL));
+	rc = set_mce_nospec(pfns[count]);
+	count += !rc;
+	return rc;
 }
 
 static const struct kernel_param_ops unmap_ops = { .set = unmap_set };

@@ -10,6 +10,7 @@ STATE=/tmp/scrub
 cleanup() {
 	[ -z "${writer:-}" ] || kill "$writer" 2>/dev/null
 	umount "$MNT" 2>/dev/null
+	provider unmap ""
 	provider_cleanup
 	rm -rf "$STATE"
 }
@@ -125,6 +126,7 @@ is "told to begin anew, it does" "$(scrub --restart && said .from)" '1
 # ---- beside other I/O ----
 
 # In the other half of the memory: where pages are gone, a write crashes nd_pmem.
+provider unmap ""
 provider_cleanup
 provide start=$((576 << 20))
 make_fs ext4 "$DISK"
