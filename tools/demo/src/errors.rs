@@ -20,6 +20,8 @@ use vm::Options;
 
 /// Where pmemctl keeps what it saves: the machine's own disk.
 const STATE: &str = "/var/lib/pmemctl";
+/// Where pmemctl watch says what it sees.
+const WATCH: &str = "/run/watch.log";
 const SYSTEM_DISK: u64 = 32 << 20;
 /// Files of each file system.
 const FILES: usize = 18;
@@ -77,6 +79,8 @@ enum Target {
 enum Cure {
     /// Its page of the file is written.
     Write,
+    /// pmemctl takes it from a copy of the file.
+    Repair,
     /// It is punched out of its file, and the hole is written.
     Punch,
     /// Its block of the disk is written.
@@ -96,6 +100,8 @@ struct Hit {
     owner: Owner,
     /// From the machine check to the list.
     listed: Duration,
+    /// From the machine check to what `pmemctl watch` says of it.
+    told: Duration,
     cure: Cure,
     /// How it went.
     cured: String,
@@ -403,7 +409,7 @@ fn draw(story: &mut Story, scene: &mut Scene, rng: &mut Rng, count: usize) -> Re
         }
         let kind = usize::from(target == Target::Free);
         let cure = match kind {
-            0 => [Cure::Write, Cure::Punch, Cure::None][cures[0] % 3],
+            0 => [Cure::Write, Cure::Repair, Cure::Punch, Cure::None][cures[0] % 4],
             _ => [Cure::Block, Cure::None][cures[1] % 2],
         };
         cures[kind] += 1;
@@ -417,6 +423,7 @@ fn draw(story: &mut Story, scene: &mut Scene, rng: &mut Rng, count: usize) -> Re
             lsb,
             owner,
             listed: Duration::ZERO,
+            told: Duration::ZERO,
             cure,
             cured: String::new(),
         });
@@ -551,22 +558,32 @@ fn machine_checks(story: &mut Story, scene: &mut Scene) -> Result<()> {
          up the whole page. After each, the lists of both disks and of both regions must have all pages that failed so far, \
          and nothing else.",
     );
+    story.guest(&format!(
+        "pmemctl watch --json >{WATCH} 2>&1 & echo $! >{WATCH}.pid"
+    ))?;
+    story.quietly(&format!(
+        "until grep -q '\"watching\"' {WATCH}; do sleep 0.1; done"
+    ))?;
     for index in 0..scene.hits.len() {
         let (disk, page) = (scene.hits[index].disk, scene.hits[index].page);
         story.machine_check(scene.hits[index].address, scene.hits[index].lsb)?;
         let start = Instant::now();
         scene.disks[disk].bad.insert(page);
         await_lists(story, &scene.disks)?;
+        scene.hits[index].listed = start.elapsed();
+        watched(story, scene, &scene.hits[index], start)?;
         let hit = &mut scene.hits[index];
-        hit.listed = start.elapsed();
+        hit.told = start.elapsed();
         let hit = &scene.hits[index];
         story.remark(&format!(
-            "{:>3}  {}: listed after {} ms",
+            "{:>3}  {}: listed after {} ms, told of after {} ms",
             index + 1,
             victim(scene, hit),
-            hit.listed.as_millis()
+            hit.listed.as_millis(),
+            hit.told.as_millis()
         ));
     }
+    story.quietly(&format!("kill $(cat {WATCH}.pid)"))?;
     let latest = scene.hits.iter().map(|hit| hit.listed).max();
     story.seen(
         "each machine check is listed, and nothing else",
@@ -575,6 +592,12 @@ fn machine_checks(story: &mut Story, scene: &mut Scene) -> Result<()> {
             scene.hits.len(),
             latest.unwrap_or_default().as_millis()
         ),
+    );
+
+    let latest = scene.hits.iter().map(|hit| hit.told).max();
+    story.seen(
+        "pmemctl watch has told of each: file, place, and who has it mapped",
+        &format!("within {} ms", latest.unwrap_or_default().as_millis()),
     );
 
     // The processes go on.
@@ -598,6 +621,31 @@ fn machine_checks(story: &mut Story, scene: &mut Scene) -> Result<()> {
         ),
     );
     Ok(())
+}
+
+/// Waits until pmemctl watch has said whose the page is, and who has it mapped.
+fn watched(story: &mut Story, scene: &Scene, hit: &Hit, start: Instant) -> Result<()> {
+    let (disk, file) = scene.place(hit);
+    let wanted = truth::Told {
+        page: hit.page,
+        file: file.map(|(file, page)| (file.path.clone(), file.inode, page * PAGE)),
+    };
+    let mapped = usize::from(file.is_some_and(|(file, _)| file.mapped));
+    loop {
+        let said = story.quietly(&format!("cat {WATCH}"))?;
+        let mut last = None;
+        for line in said.lines() {
+            last = truth::watched(line, &disk.name, hit.page)?.or(last);
+        }
+        if last.as_ref() == Some(&(wanted.clone(), mapped)) {
+            return Ok(());
+        }
+        ensure!(
+            start.elapsed() < SOON,
+            "pmemctl watch says {last:?}, and not {wanted:?}, mapped by {mapped}"
+        );
+        thread::sleep(Duration::from_millis(50));
+    }
 }
 
 /// What was hit, in words.
@@ -818,7 +866,7 @@ fn heal(story: &mut Story, scene: &mut Scene) -> Result<()> {
     story.chapter(
         "Healing",
         "Neither memory has a command to clear errors. A write of the whole page heals it, if the page is found in memory \
-         afterwards: by pwrite(2) into the file, by punching the page out of its file and writing the hole, by a write of the \
+         afterwards: by pwrite(2) into the file, by pmemctl repair from a copy of the file, by punching the page out of its file and writing the hole, by a write of the \
          free block. Some pages are left as they are.",
     );
     for index in 0..scene.hits.len() {
@@ -837,15 +885,29 @@ fn heal(story: &mut Story, scene: &mut Scene) -> Result<()> {
                 "pmem-io fill {path} --seed {} --offset {at} --length {PAGE}",
                 file.seed
             );
-            (path, at, fill)
+            let copy = format!(
+                "fallocate -l {0} /run/copy && pmem-io fill /run/copy --seed {1} --length {0}",
+                file.pages * PAGE,
+                file.seed
+            );
+            (path, at, fill, copy)
         });
         let cured = match (cure, file) {
-            (Cure::Write, Some((_, _, fill))) => {
+            (Cure::Write, Some((_, _, fill, _))) => {
                 story.guest(&fill)?;
                 scene.disks[disk].bad.remove(&page);
                 "pwrite"
             }
-            (Cure::Punch, Some((path, at, fill))) => {
+            (Cure::Repair, Some((path, at, _, copy))) => {
+                story.quietly(&copy)?;
+                story.guest(&format!(
+                    "pmemctl repair --from /run/copy --offset {at} --length {PAGE} {path}"
+                ))?;
+                story.quietly("rm /run/copy")?;
+                scene.disks[disk].bad.remove(&page);
+                "pmemctl repair"
+            }
+            (Cure::Punch, Some((path, at, fill, _))) => {
                 story.guest(&format!(
                     "fallocate -p -o {at} -l {PAGE} {path} && sync -f {path} && {fill}"
                 ))?;

@@ -390,6 +390,36 @@ pub fn told(said: &str) -> Result<BTreeSet<Told>> {
     Ok(told)
 }
 
+/// What a line of `pmemctl watch --json` says of a page of a disk, if it does: whose it is, and how many
+/// processes have it mapped. Not all of the page need be bad.
+pub fn watched(line: &str, disk: &str, page: u64) -> Result<Option<(Told, usize)>> {
+    let event: serde_json::Value = serde_json::from_str(line).with_context(|| line.to_owned())?;
+    let number = |value: &serde_json::Value| value.as_u64().with_context(|| line.to_owned());
+    if event["event"] != "bad" || event["disk"] != disk {
+        return Ok(None);
+    }
+    let (offset, length) = (number(&event["disk_offset"])?, number(&event["length"])?);
+    if !(offset / PAGE..(offset + length).div_ceil(PAGE)).contains(&page) {
+        return Ok(None);
+    }
+    let owner = &event["owner"];
+    let file = match owner["kind"].as_str() {
+        Some("file") => {
+            let path = owner["paths"][0].as_str().unwrap_or_default();
+            let first = number(&owner["file_offset"])? / PAGE;
+            let place = (first + page - offset / PAGE) * PAGE;
+            Some((path.to_owned(), number(&owner["inode"])?, place))
+        }
+        Some("free") => None,
+        _ => bail!("this is a file's or free: {line}"),
+    };
+    let none = Vec::new();
+    let processes = event["processes"].as_array().unwrap_or(&none);
+    let mapped = |process: &&serde_json::Value| process["addresses"] != serde_json::json!([]);
+    let count = processes.iter().filter(mapped).count();
+    Ok(Some((Told { page, file }, count)))
+}
+
 /// The sectors of a `badblocks` file: lines of `SECTOR LENGTH`.
 pub fn listed(text: &str) -> Result<BTreeSet<u64>> {
     let mut sectors = BTreeSet::new();
@@ -549,6 +579,22 @@ mod tests {
             free: vec![300..400, 400..1000],
             ..Disk::default()
         }
+    }
+
+    #[test]
+    fn what_watch_says() {
+        let line = r#"{"event":"bad","disk":"pmem0","disk_offset":8704,"length":4096,"owner":{"kind":"file","paths":["/a"],
+            "inode":12,"file_offset":4608},"processes":[{"pid":1,"addresses":[4096]},{"pid":2,"addresses":[]}]}"#;
+        let told = |page| watched(line, "pmem0", page).unwrap();
+        let file = Some(("/a".to_owned(), 12, 4096));
+        assert_eq!(told(2), Some((Told { page: 2, file }, 1)));
+        let file = Some(("/a".to_owned(), 12, 8192));
+        assert_eq!(told(3), Some((Told { page: 3, file }, 1)));
+        assert_eq!(told(4), None);
+        assert_eq!(watched(line, "pmem1", 2).unwrap(), None);
+        let watching = r#"{"event":"watching","disks":["pmem0"]}"#;
+        assert_eq!(watched(watching, "pmem0", 2).unwrap(), None);
+        assert!(watched("so", "pmem0", 2).is_err());
     }
 
     #[test]
