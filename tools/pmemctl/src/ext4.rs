@@ -245,10 +245,11 @@ impl Debugfs<'_> {
 
     /// Where inodes have their blocks.
     fn pieces(&self, inodes: &[u64]) -> Result<Vec<(u64, Vec<Piece>)>> {
-        let commands: String = inodes
+        let commands: Vec<_> = inodes
             .iter()
             .map(|inode| format!("stat <{inode}>\n"))
             .collect();
+        let commands = commands.concat();
         let text = self.ask(&commands)?.text();
         // Each answer is behind its command, which is said again.
         let answers: Vec<_> = text.split("debugfs: stat <").skip(1).collect();
@@ -477,13 +478,14 @@ pub fn owners(node: &str, spans: &[Span], all_links: bool) -> Result<Told> {
 
 /// What nothing is in.
 fn free(debugfs: &Debugfs, size: u64, left: &mut Vec<Span>, told: &mut Told) -> Result<()> {
-    let commands: String = left
+    let commands: Vec<_> = left
         .iter()
         .map(|span| {
             let blocks = span.offset / size..span.range().end.div_ceil(size);
             format!("testb {} {}\n", blocks.start, blocks.end - blocks.start)
         })
         .collect();
+    let commands = commands.concat();
     if commands.is_empty() {
         return Ok(());
     }

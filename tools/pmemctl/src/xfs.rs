@@ -385,7 +385,8 @@ impl<'a> Database<'a> {
         if inodes.is_empty() {
             return Ok(paths);
         }
-        let words: String = inodes.iter().map(|inode| format!(" -i {inode}")).collect();
+        let words: Vec<_> = inodes.iter().map(|inode| format!(" -i {inode}")).collect();
+        let words = words.concat();
         for (inode, name) in names(&self.ask(&format!("blockget -n\nncheck{words}\n"))?) {
             let names = paths.entry(inode).or_default();
             if inodes.contains(&inode) && (all_links || names.is_empty()) {
@@ -476,18 +477,20 @@ pub fn owners(node: &str, spans: &[Span], all_links: bool) -> Result<Told> {
     }
     let uses = uses(&database.text(&commands)?);
     let mut inodes: BTreeSet<u64> = uses.iter().filter_map(|block| block.inode).collect();
-    let commands: String = inodes
+    let commands: Vec<_> = inodes
         .iter()
         .map(|inode| format!("echo INODE {inode}\ninode {inode}\nbmap -d\nbmap -a\n"))
         .collect();
+    let commands = commands.concat();
     let mut pieces = pieces(&database.text(&commands)?);
 
     // Of shared blocks it has kept the last owner alone: it is told to say all of them.
-    let shared: String = uses
+    let shared: Vec<_> = uses
         .iter()
         .filter(|block| block.kind == "rldata")
         .map(|block| format!(" -b {}", block.number))
         .collect();
+    let shared = shared.concat();
     if !shared.is_empty() {
         let sharers = sharers(&database.text(&format!("blockget{shared}\n"))?);
         let numbers: BTreeSet<u64> = sharers.iter().map(|piece| piece.number).collect();
