@@ -3,6 +3,8 @@
 //! Programs of others that are asked.
 
 use anyhow::{Context, Result};
+use rustix::fs::{MemfdFlags, memfd_create};
+use std::fs::File;
 use std::io::{Seek, Write};
 use std::process::{Command, Stdio};
 
@@ -36,8 +38,8 @@ impl Said {
 
 /// Runs `program`, which is of the Debian package `package`, with `commands` as its input.
 pub fn run(program: &str, package: &str, arguments: &[&str], commands: &str) -> Result<Said> {
-    // A file, so that neither side waits for the other.
-    let mut input = tempfile::tempfile().context("no place for temporary files")?;
+    // A file, so that neither side waits for the other; in memory, as a service may write nowhere.
+    let mut input = File::from(memfd_create("commands", MemfdFlags::CLOEXEC)?);
     input.write_all(commands.as_bytes())?;
     input.rewind()?;
     let output = Command::new(program)
