@@ -571,16 +571,13 @@ impl Doctor<'_> {
             };
             let inner: Vec<_> = pieces
                 .iter()
-                .filter(|piece| piece.parent == own)
                 .flat_map(|piece| {
-                    places.iter().filter_map(move |place| {
-                        let start = piece.from.max(place.start);
-                        let end = (piece.from.saturating_add(piece.length))
-                            .min(place.start.saturating_add(place.length));
-                        (start < end).then(|| Place {
-                            start: piece.to + (start - piece.from),
-                            address: place.address + (start - place.start),
-                            length: end - start,
+                    places.iter().flat_map(move |place| {
+                        let range = place.start..place.start.saturating_add(place.length);
+                        piece.parts(own, range).map(|(part, to)| Place {
+                            start: to,
+                            address: place.address + (part.start - place.start),
+                            length: part.end - part.start,
                         })
                     })
                 })

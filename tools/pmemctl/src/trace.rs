@@ -73,14 +73,59 @@ impl Span {
     }
 }
 
-/// A part of a volume that is a part of another: `length` bytes of `parent` from `from` on are those
-/// of the volume from `to` on.
+/// A part of a volume that is made of a part of another: `length` bytes of `parent` from `from` on. They
+/// are there in chunks of the same length, the first from `to` on, each of the others `stride` further.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Piece {
-    pub(crate) parent: Number,
-    pub(crate) from: u64,
-    pub(crate) to: u64,
-    pub(crate) length: u64,
+    parent: Number,
+    from: u64,
+    length: u64,
+    to: u64,
+    chunk: u64,
+    stride: u64,
+}
+
+impl Piece {
+    /// A piece that is in one.
+    fn whole(parent: Number, from: u64, length: u64, to: u64) -> Self {
+        Self {
+            parent,
+            from,
+            length,
+            to,
+            chunk: length,
+            stride: length,
+        }
+    }
+
+    /// Which bytes of its parent it is made of.
+    fn source(&self) -> Range<u64> {
+        self.from..self.from.saturating_add(self.length)
+    }
+
+    /// Which bytes of `range` of `parent` it is made of, in parts, and where each begins in the volume.
+    pub(crate) fn parts(
+        &self,
+        parent: Number,
+        range: Range<u64>,
+    ) -> impl Iterator<Item = (Range<u64>, u64)> {
+        let source = self.source();
+        let end = match parent == self.parent {
+            true => range.end.min(source.end),
+            false => 0,
+        };
+        let mut at = range.start.max(source.start);
+        std::iter::from_fn(move || {
+            let (index, within) = (
+                (at - self.from).checked_div(self.chunk)?,
+                (at - self.from).checked_rem(self.chunk)?,
+            );
+            let part = at..end.min(at.saturating_add(self.chunk - within));
+            at = part.end;
+            let to = self.to.checked_add(index.checked_mul(self.stride)?)?;
+            (!part.is_empty()).then_some((part, to + within))
+        })
+    }
 }
 
 /// How a volume is put together.
@@ -132,13 +177,11 @@ fn descend(
         };
         let mut its = Vec::new();
         for piece in pieces.iter().filter(|piece| piece.parent == own) {
-            let range = piece.from..piece.from.saturating_add(piece.length);
-            its.extend(
-                spans
-                    .iter()
-                    .filter_map(|span| span.within(&range, piece.to)),
-            );
-            taken.push(range);
+            for span in &spans {
+                let parts = piece.parts(own, span.range());
+                its.extend(parts.filter_map(|(range, to)| span.within(&range, to)));
+            }
+            taken.push(piece.source());
         }
         its.sort_by_key(|span| span.offset);
         if !its.is_empty() {
@@ -175,12 +218,13 @@ fn partition(folder: &std::path::Path) -> Result<Layout> {
     let sectors =
         |name: &str| host::number(folder.join(name)).with_context(|| format!("it has no {name}"));
     let disk = host::line(folder.join("../dev")).context("it has no disk")?;
-    Ok(Layout::Pieces(vec![Piece {
-        parent: disk.parse()?,
-        from: bytes(sectors("start")?)?,
-        to: 0,
-        length: bytes(sectors("size")?)?,
-    }]))
+    let (from, length) = (bytes(sectors("start")?)?, bytes(sectors("size")?)?);
+    Ok(Layout::Pieces(vec![Piece::whole(
+        disk.parse()?,
+        from,
+        length,
+        0,
+    )]))
 }
 
 fn bytes(sectors: u64) -> Result<u64> {
@@ -205,12 +249,8 @@ fn table(text: &str) -> Result<Layout> {
                 let [parent, from] = words.collect::<Vec<_>>()[..] else {
                     bail!("{line:?} is not as it should be");
                 };
-                pieces.push(Piece {
-                    parent: parent.parse()?,
-                    from: bytes(from.parse()?)?,
-                    to: start,
-                    length,
-                });
+                let from = bytes(from.parse()?)?;
+                pieces.push(Piece::whole(parent.parse()?, from, length, start));
             }
             Some("striped") => {
                 let words: Vec<_> = words.collect();
@@ -233,21 +273,18 @@ fn stripes(words: &[&str], start: u64, length: u64) -> Result<Vec<Piece>> {
     if count == 0 || chunk == 0 || devices.len() as u64 != count * 2 || length % count != 0 {
         bail!("it makes no sense");
     }
-    let mut pieces = Vec::new();
-    for (index, device) in devices.chunks(2).enumerate() {
-        let (parent, from): (Number, u64) = (device[0].parse()?, bytes(device[1].parse()?)?);
-        let mut at = 0;
-        while at < length / count {
-            pieces.push(Piece {
-                parent,
-                from: from + at,
-                to: start + at * count + index as u64 * chunk,
-                length: chunk.min(length / count - at),
-            });
-            at += chunk;
-        }
-    }
-    Ok(pieces)
+    let stride = chunk.checked_mul(count).context("a number is too large")?;
+    let piece = |(index, device): (u64, &[&str])| {
+        Ok(Piece {
+            parent: device[0].parse()?,
+            from: bytes(device[1].parse()?)?,
+            length: length / count,
+            to: start + index * chunk,
+            chunk,
+            stride,
+        })
+    };
+    (0..).zip(devices.chunks(2)).map(piece).collect()
 }
 
 #[cfg(test)]
@@ -276,18 +313,8 @@ mod tests {
         assert_eq!(
             pieces,
             [
-                Piece {
-                    parent: number("259:0"),
-                    from: 1 << 20,
-                    to: 0,
-                    length: 4096
-                },
-                Piece {
-                    parent: number("259:1"),
-                    from: 8192,
-                    to: 4096,
-                    length: 4096
-                }
+                Piece::whole(number("259:0"), 1 << 20, 4096, 0),
+                Piece::whole(number("259:1"), 8192, 4096, 4096)
             ]
         );
     }
@@ -297,19 +324,30 @@ mod tests {
         let Layout::Pieces(pieces) = table("0 32 striped 2 8 259:0 0 259:1 2048").unwrap() else {
             panic!()
         };
-        let places: Vec<_> = pieces
-            .iter()
-            .map(|piece| (piece.parent.to_string(), piece.from, piece.to))
-            .collect();
+        let parts = |piece: &Piece, parent, range| -> Vec<(Range<u64>, u64)> {
+            piece.parts(number(parent), range).collect()
+        };
+        let found = parts(&pieces[0], "259:0", 0..u64::MAX);
+        assert_eq!(found, [(0..4096, 0), (4096..8192, 8192)]);
+        let start = 1 << 20;
+        let found = parts(&pieces[1], "259:1", start + 512..start + 5000);
         assert_eq!(
-            places,
+            found,
             [
-                ("259:0".into(), 0, 0),
-                ("259:0".into(), 4096, 8192),
-                ("259:1".into(), 1 << 20, 4096),
-                ("259:1".into(), (1 << 20) + 4096, 12288),
+                (start + 512..start + 4096, 4608),
+                (start + 4096..start + 5000, 12288)
             ]
         );
+        assert_eq!(parts(&pieces[1], "259:0", 0..u64::MAX), []);
+        // As many pieces as devices, however large it is.
+        let large = format!("0 {} striped 2 8 259:0 0 259:1 0", 1_u64 << 50);
+        let Layout::Pieces(pieces) = table(&large).unwrap() else {
+            panic!()
+        };
+        assert_eq!(pieces.len(), 2);
+        let last = (1 << 58) - 512..1 << 58;
+        let found = parts(&pieces[1], "259:1", last.clone());
+        assert_eq!(found, [(last, (1 << 59) - 512)]);
     }
 
     #[test]
@@ -354,12 +392,12 @@ mod tests {
                 "pmem0p2" => ("259:0", 3000, 1000),
                 _ => ("259:1", 100, 200),
             };
-            Ok(Layout::Pieces(vec![Piece {
-                parent: number(parent),
+            Ok(Layout::Pieces(vec![Piece::whole(
+                number(parent),
                 from,
-                to: 0,
                 length,
-            }]))
+                0,
+            )]))
         };
         let hurt = descend(&disk, &[], vec![span(900, 900, 3000)], &layout).unwrap();
         let found: Vec<_> = hurt
@@ -382,9 +420,11 @@ mod tests {
         #[test]
         fn no_byte_is_lost(
             start in 0_u64..300, length in 1_u64..300, from in 0_u64..300, size in 1_u64..200, to in 0_u64..50,
+            chunk in 1_u64..90, gap in 0_u64..90,
         ) {
             let disk = volume("disk", "1:0", vec![volume("child", "1:1", vec![])]);
-            let piece = Piece { parent: number("1:0"), from, to, length: size };
+            let stride = chunk + gap;
+            let piece = Piece { parent: number("1:0"), from, to, length: size, chunk, stride };
             let hurt = descend(&disk, &[], vec![span(start, start, length)], &|_| {
                 Ok(Layout::Pieces(vec![piece.clone()]))
             }).unwrap();
@@ -396,7 +436,10 @@ mod tests {
                         let there = span.offset + at;
                         seen.push(on_disk);
                         match hurt.volume.name.as_str() {
-                            "child" => prop_assert_eq!(there - to, on_disk - from),
+                            "child" => {
+                                let place = on_disk - from;
+                                prop_assert_eq!(there - to, place / chunk * stride + place % chunk);
+                            }
                             _ => {
                                 prop_assert_eq!(there, on_disk);
                                 prop_assert!(!(from..from + size).contains(&on_disk));
