@@ -45,8 +45,11 @@ writes() {
 populate() {
 	mkdir -p "$MNT/a folder/many"
 	dd if=/dev/urandom of="$MNT/a folder/one" bs=64K count=16 conv=fsync status=none
-	# Of an inode of XFS, xfs_db knows one name.
-	[ "$system" = xfs ] || ln "$MNT/a folder/one" "$MNT/linked"
+	ln "$MNT/a folder/one" "$MNT/linked"
+	# A name that looks as if a line of its tools gave another file a name.
+	lie=$(printf '%s/lie\n%s\t' "$MNT" "$(stat -c %i "$MNT/linked")")
+	mkdir "$lie"
+	: >"$lie/false"
 	for name in $(seq 100); do : >"$MNT/a folder/many/a name that takes some room $name"; done
 	odd=$(printf '%s/new\nline \377' "$MNT")
 	dd if=/dev/urandom of="$odd" bs=4K count=9 conv=fsync status=none
@@ -59,13 +62,27 @@ populate() {
 	sync -f "$MNT"
 }
 
+# link_sector: the first of the symbolic link's block, by the tools of its file system, which is not mounted.
+link_sector() {
+	case $system in
+	ext4)
+		block=$(debugfs -R 'blocks /link' "/dev/$disk" 2>/dev/null | awk '{ print $1 }')
+		echo $((block * $(debugfs -R 'stats' "/dev/$disk" 2>/dev/null | awk '/^Block size:/ { print $3 }') / 512))
+		;;
+	xfs)
+		block=$(xfs_db -r -c "inode $link" -c bmap "/dev/$disk" | awk '/startblock/ { print $5 }')
+		xfs_db -r -c "convert fsblock $block daddr" "/dev/$disk" | tr -d '()' | awk '{ print $2 }'
+		;;
+	esac
+}
+
 # first_sector FILE [EXTENT]: of its data, as the file system itself tells.
 first_sector() {
 	filefrag -e -b512 -v "$1" | awk -v n="${2:-0}:" '$1 == n { print $4 + 0 }'
 }
 
 need filefrag debugfs dumpe2fs xfs_io xfs_db xfs_logprint setfattr mkswap
-plan 40
+plan 46
 load_driver
 disk=$(labelled_disk -m fsdax -M mem -s 448M)
 mkdir -p "$MNT"
@@ -85,10 +102,10 @@ for kind in 'ext4 -O ^metadata_csum' 'ext4 -O ^extent,^64bit -b 1024' 'xfs -m rm
 	# The copy: all owners of what is shared.
 	if [ "$system" = xfs ]; then
 		cp --reflink=always "$MNT/a folder/one" "$MNT/copy"
-		copy=1 names='["/a folder/one"]'
+		copy=1
 		sync -f "$MNT"
 	else
-		copy=0 names='["/a folder/one","/linked"]'
+		copy=0
 	fi
 	# All over the disk.
 	for part in $(seq 1 40); do
@@ -97,16 +114,23 @@ for kind in 'ext4 -O ^metadata_csum' 'ext4 -O ^extent,^64bit -b 1024' 'xfs -m rm
 		[ $((spot % 262144)) -lt 49152 ] || spots="$spots $spot"
 	done
 	inode=$(stat -c %i "$MNT/a folder/one")
+	link=$(stat -c %i "$MNT/link")
 	umount "$MNT"
+	linked=$(link_sector)
+	# A mounted XFS without a reverse map does not tell.
+	[ "$kind" = 'xfs -m rmapbt=0,reflink=1' ] || spots="$spots $linked"
 	before=$(writes)
 	[ "$before" -gt 0 ] || before="some, if they were counted"
 	# shellcheck disable=SC2086
 	mark $spots
 	said >/tmp/offline
 	is "$kind: a file, its offset and all of its names" \
-		"$(grep -F "[$(((one + 9) * 512)),\"file\",null,null,$inode," /tmp/offline | cut -d, -f5-)" "$inode,$((9 * 512)),$names]"
+		"$(grep -F "[$(((one + 9) * 512)),\"file\",null,null,$inode," /tmp/offline | cut -d, -f5-)" "$inode,$((9 * 512)),[\"/a folder/one\",\"/linked\"]]"
 	is "$kind: those that share it, each" "$(grep -cF "[$(((one + 9) * 512)),\"file\"" /tmp/offline)" $((1 + copy))
 	is "$kind: a name with a newline and a byte that is no text" "$(grep -cF '/new\\nline �' /tmp/offline)" 1
+	mark "$linked"
+	is "$kind: a symbolic link's block" "$(pmemctl bad --json "/dev/$disk" |
+		jq -c ".[] | select(.offset == $linked * 512).owner | [.inode, .file_offset, .paths]")" "[$link,0,[\"/link\"]]"
 	is "$kind: free space" "$(grep -c '"free"' /tmp/offline | sed 's/^[1-9].*/some/')" some
 	is "$kind: nothing was written" "$(writes)" "$before"
 	forget_all
@@ -122,11 +146,25 @@ done
 # ---- metadata, which its tools can't read either ----
 
 make_fs ext4 "$disk"
+mount "/dev/$disk" "$MNT"
+for file in $(seq 60); do echo "$file" >"$MNT/$file"; done
+sync -f "$MNT"
+# Inode 13 and those behind it: 36 is in the third block of the first inode table, by 16 to a block.
+first=$(first_sector "$MNT/1") lost=$(first_sector "$MNT/30") last=$(first_sector "$MNT/60")
+umount "$MNT"
 dumpe2fs "/dev/$disk" 2>/dev/null >/tmp/groups
 table=$(sed -n 's/.*Inode table at \([0-9]*\)-.*/\1/p' /tmp/groups | sed -n 3p)
 mark $((table * 8))
 is "ext4: an inode table" "$(one '"\(.owner.what) \(.owner.group)"')" 'inode table 2'
 check "in words" sh -c "pmemctl bad /dev/$disk | grep -q 'inode table of group 2 of $disk\$'"
+forget_all
+table=$(sed -n 's/.*Inode table at \([0-9]*\)-.*/\1/p' /tmp/groups | sed -n 1p)
+mark $((table * 8 + 16)) "$first" "$lost" "$last"
+pmemctl bad --json "/dev/$disk" >/tmp/said || :
+is "an inode table that is in use, and files in front of it and behind it" \
+	"$(jq -c '[.[] | .owner | [.what, .paths]]' /tmp/said)" '[["inode table",null],[null,["/1"]],[null,null],[null,["/60"]]]'
+is "one whose inode is in it may have the rest" "$(jq -r '.[2] | "\(.owner.kind) \(.reason)"' /tmp/said | cut -c1-63)" \
+	"unknown or of a file whose inode is on bad memory as well (iche"
 forget_all
 mark $(($(sed -n 's/.*Block bitmap at \([0-9]*\).*/\1/p' /tmp/groups | sed -n 2p) * 8 + 5))
 is "a block bitmap" "$(one '"\(.owner.what) \(.owner.group)"')" 'block bitmap 1'

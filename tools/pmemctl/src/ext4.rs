@@ -4,12 +4,14 @@
 //! are of one that is not mounted. They open the device to read alone.
 
 use crate::map::Space;
-use crate::offline::{Told, path};
+use crate::offline::{self, Held, Holds, Told, Walk};
 use crate::owner::{Owned, Owner};
-use crate::programs::{Said, names, run};
+use crate::programs::{self, Said, run};
 use crate::trace::Span;
 use anyhow::{Context, Result, bail};
 use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::io::{self, BufRead};
 use std::ops::Range;
 
 const PACKAGE: &str = "e2fsprogs";
@@ -184,18 +186,45 @@ struct Piece {
     blocks: Range<u64>,
 }
 
-/// What `stat` of debugfs says.
+/// What `stat` of debugfs says: fields in a fixed order; names of attributes, which may be any bytes, and
+/// so may the target of a short symbolic link, which stands for blocks; then blocks, in numbers alone.
 fn pieces(text: &str) -> Vec<Piece> {
+    /// Its blocks hold no data, which is in the inode itself (`EXT4_INLINE_DATA_FL`).
+    const INLINE_DATA: u32 = 0x1000_0000;
+    /// The longest target of a symbolic link that is in the inode itself, and its end.
+    const SHORT: u64 = 60;
+    let field = |name| {
+        let (_, rest) = text.split_once(name)?;
+        rest.split_whitespace().next()
+    };
     let mut pieces = Vec::new();
-    for line in text.lines() {
-        if let Some(block) = line.strip_prefix("File ACL: ") {
-            if let Some(block) = block.trim().parse::<u64>().ok().filter(|block| *block != 0) {
-                pieces.push(Piece {
-                    logical: None,
-                    blocks: block..block + 1,
-                });
-            }
-        }
+    let attributes = field("File ACL: ").and_then(|block| block.parse::<u64>().ok());
+    if let Some(block) = attributes.filter(|block| *block != 0) {
+        pieces.push(Piece {
+            logical: None,
+            blocks: block..block + 1,
+        });
+    }
+    let hex = |flags: &str| u32::from_str_radix(flags.trim_start_matches("0x"), 16).ok();
+    let inline = field("Flags: ")
+        .and_then(hex)
+        .is_none_or(|flags| flags & INLINE_DATA != 0);
+    let long = || {
+        field(" Size: ")
+            .and_then(|size| size.parse::<u64>().ok())
+            .is_some_and(|size| size >= SHORT)
+    };
+    let has_blocks = match field("Type: ") {
+        Some("symlink") => long(),
+        Some("block" | "character") | None => false,
+        _ => true,
+    };
+    let heads = ["\nEXTENTS:\n", "\nBLOCKS:\n"];
+    let blocks = heads.iter().filter_map(|head| text.rfind(head)).max();
+    let Some(blocks) = blocks.filter(|_| has_blocks && !inline) else {
+        return pieces;
+    };
+    for line in text[blocks..].lines() {
         // "(0-11):100-111, (IND):112, (12[u]):113", and so on.
         for word in line.split([',', ' ']).filter(|word| word.starts_with('(')) {
             let word = word.replace("[u]", "");
@@ -245,25 +274,92 @@ impl Debugfs<'_> {
 
     /// Where inodes have their blocks.
     fn pieces(&self, inodes: &[u64]) -> Result<Vec<(u64, Vec<Piece>)>> {
+        // Each answer is behind a comment, which is said again: a word that nobody could put into a name.
+        let mark = format!("# {:016x} ", RandomState::new().build_hasher().finish());
         let commands: Vec<_> = inodes
             .iter()
-            .map(|inode| format!("stat <{inode}>\n"))
+            .map(|inode| format!("{mark}{inode}\nstat <{inode}>\n"))
             .collect();
-        let commands = commands.concat();
-        let text = self.ask(&commands)?.text();
-        // Each answer is behind its command, which is said again.
-        let answers: Vec<_> = text.split("debugfs: stat <").skip(1).collect();
-        let one = |answer: &&str| Some((answer.split_once('>')?.0.parse().ok()?, pieces(answer)));
+        let text = self.ask(&commands.concat())?.text();
+        let answers: Vec<_> = text.split(&mark).skip(1).collect();
+        let one = |answer: &&str| Some((answer.split_once('\n')?.0.parse().ok()?, pieces(answer)));
         Ok(answers.iter().filter_map(one).collect())
+    }
+
+    /// What of `left` the inodes have that can be read, by asking all that have a name.
+    fn search(&self, left: &mut Vec<Span>, size: u64) -> Result<Vec<Found>> {
+        let mut found = Vec::new();
+        let mut walk = Walk::from(ROOT);
+        let mut inodes = vec![ROOT];
+        let mut more = true;
+        while more && !left.is_empty() {
+            more = walk.step(
+                |folders, see| self.list(folders, see),
+                |held, _| inodes.push(held.inode),
+            )?;
+            for some in inodes.chunks(NUMBERS) {
+                found.extend(take(left, &self.pieces(some)?, size));
+            }
+            inodes.clear();
+        }
+        Ok(found)
+    }
+
+    /// What directories hold.
+    fn list(&self, folders: &[u64], see: &mut Holds<'_>) -> Result<()> {
+        let commands: Vec<_> = folders
+            .iter()
+            .map(|inode| format!("ls -p <{inode}>\n"))
+            .collect();
+        let arguments = ["-c", "-f", "-", self.0];
+        programs::read("debugfs", PACKAGE, &arguments, &commands.concat(), |said| {
+            held(said, see)
+        })?;
+        Ok(())
     }
 }
 
+/// Bytes that an inode has, and where they are in its file.
+type Found = (Span, u64, Option<u64>);
+
+/// Reads what `ls -p` says: `/INODE/MODE/UID/GID/NAME/SIZE/` behind the command, which is said again. A
+/// name may hold newlines, but no slash.
+fn held(said: &mut dyn BufRead, see: &mut Holds<'_>) -> io::Result<()> {
+    let mut folder = None;
+    while let Some(&first) = said.fill_buf()?.first() {
+        if first != b'/' {
+            let mut line = Vec::new();
+            said.read_until(b'\n', &mut line)?;
+            let inode = line.strip_prefix(b"debugfs: ls -p <");
+            let inode = inode.and_then(|inode| inode.split(|&byte| byte == b'>').next());
+            folder = inode.and_then(number).or(folder);
+            continue;
+        }
+        said.consume(1);
+        let mut fields: [Vec<u8>; 6] = Default::default();
+        for field in &mut fields {
+            said.read_until(b'/', field)?;
+            field.pop();
+        }
+        let [inode, mode, _, _, name, _] = fields;
+        if let (Some(folder), Some(inode)) = (folder, number(&inode)) {
+            let held = Held {
+                name,
+                inode,
+                folder: mode.starts_with(b"04"),
+            };
+            see(folder, held);
+        }
+    }
+    Ok(())
+}
+
+fn number(digits: &[u8]) -> Option<u64> {
+    std::str::from_utf8(digits).ok()?.parse().ok()
+}
+
 /// Takes what inodes have of `left` off it.
-fn take(
-    left: &mut Vec<Span>,
-    pieces: &[(u64, Vec<Piece>)],
-    size: u64,
-) -> Vec<(Span, u64, Option<u64>)> {
+fn take(left: &mut Vec<Span>, pieces: &[(u64, Vec<Piece>)], size: u64) -> Vec<Found> {
     let mut found = Vec::new();
     for (inode, pieces) in pieces {
         for piece in pieces {
@@ -291,7 +387,7 @@ pub fn of_inodes(
     header: &Header,
     inodes: &[u64],
     left: &mut Vec<Span>,
-) -> Result<Vec<(Span, u64, Option<u64>)>> {
+) -> Result<Vec<Found>> {
     let pieces = Debugfs(node).pieces(inodes)?;
     Ok(take(left, &pieces, header.block_size()?))
 }
@@ -416,10 +512,13 @@ pub fn owners(node: &str, spans: &[Span], all_links: bool) -> Result<Told> {
         let owners = owners_of_blocks(&text);
         if !text.contains("<block not found>") && owners.is_empty() || said.error.contains("icheck")
         {
+            // It gives up where a part of an inode table can't be read.
             told.reason = Some(format!(
-                "debugfs can't look at all inodes ({}): perhaps some of them are on bad memory",
+                "or of a file whose inode is on bad memory as well ({})",
                 said.error.trim()
             ));
+            found.extend(debugfs.search(&mut left, size)?);
+            break;
         }
         let inodes: BTreeSet<u64> = owners.values().copied().collect();
         let inodes: Vec<u64> = inodes.into_iter().collect();
@@ -447,19 +546,8 @@ pub fn owners(node: &str, spans: &[Span], all_links: bool) -> Result<Told> {
         .map(|(_, inode, _)| *inode)
         .filter(|inode| is_hidden(*inode).is_none())
         .collect();
-    let mut paths: BTreeMap<u64, Vec<String>> = BTreeMap::new();
-    if !wanted.is_empty() {
-        let said = debugfs.ask_of("ncheck", wanted.iter().copied())?;
-        for (inode, name) in names(&said.output) {
-            let names = paths.entry(inode).or_default();
-            if wanted.contains(&inode) && (all_links || names.is_empty()) {
-                names.push(path(&name));
-            }
-        }
-        if wanted.contains(&ROOT) {
-            paths.insert(ROOT, vec!["/".to_owned()]);
-        }
-    }
+    let list = |folders: &[u64], see: &mut Holds<'_>| debugfs.list(folders, see);
+    let paths = offline::paths(ROOT, &wanted, all_links, list)?;
     for (span, inode, file_offset) in found {
         let owner = match is_hidden(inode) {
             Some((_, what)) => Owner::Metadata { what, group: None },
@@ -629,7 +717,9 @@ mod tests {
 
     #[test]
     fn where_an_inode_is() {
-        let said = "Inode: 12   Type: regular\nFile ACL: 4853\nLinks: 2   Blockcount: 5864\nEXTENTS:\n\
+        let head =
+            "Inode: 12   Type: regular    Mode:  0644   Flags: 0x80000\nUser:     0   Size: 9000\n";
+        let said = "File ACL: 4853\nLinks: 2   Blockcount: 5864\nEXTENTS:\n\
             (ETB0):33796, (0-1):100-101, (5[u]):200, (7-8[u]):300-301\n";
         let piece = |logical, blocks| Piece { logical, blocks };
         let extents = [
@@ -639,10 +729,10 @@ mod tests {
             piece(Some(5), 200..201),
             piece(Some(7), 300..302),
         ];
-        assert_eq!(pieces(said), extents);
+        assert_eq!(pieces(&format!("{head}{said}")), extents);
         let said = "File ACL: 0\nBLOCKS:\n(0-11):1-12, (IND):13, (12-20):14-22, (DIND):30, (IND):31\nTOTAL: 24\n";
         assert_eq!(
-            pieces(said),
+            pieces(&format!("{head}{said}")),
             [
                 piece(Some(0), 1..13),
                 piece(None, 13..14),
@@ -651,7 +741,52 @@ mod tests {
                 piece(None, 31..32)
             ]
         );
-        assert!(pieces("Inode: 17   Type: bad type\nFile ACL: 0\nBLOCKS:\n").is_empty());
+        assert!(
+            pieces("Inode: 17   Type: bad type    Flags: 0x0\nFile ACL: 0\nBLOCKS:\n\n").is_empty()
+        );
+    }
+
+    #[test]
+    fn what_others_have_written_is_no_block() {
+        let link = |size, rest| {
+            let head =
+                "Inode: 15   Type: symlink    Mode:  0777   Flags: 0x0\nUser:     0   Size: ";
+            pieces(&format!("{head}{size}\nFile ACL: 7\n{rest}"))
+        };
+        let own = Piece {
+            logical: None,
+            blocks: 7..8,
+        };
+        let target = "Fast link dest: \"x\nFile ACL: 9\nEXTENTS:\n(0):1234\"\n";
+        assert_eq!(link(19, target), std::slice::from_ref(&own));
+        let block = Piece {
+            logical: Some(0),
+            blocks: 20..21,
+        };
+        let attribute = "Extended attributes:\n  user.\nEXTENTS:\n(0):1234 (1)\nEXTENTS:\n(0):20\n";
+        assert_eq!(link(70, attribute), [own.clone(), block]);
+        let inline = "Inode: 15   Type: regular    Flags: 0x10000000\nFile ACL: 7\n  user.\nEXTENTS:\n(0):1234 (1)\n";
+        assert_eq!(pieces(inline), [own]);
+    }
+
+    #[test]
+    fn what_directories_hold() {
+        let said = b"debugfs 1.47.2 (1-Jan-2025)\ndebugfs: ls -p <2>\n/2/040755/0/0/.//\n/12/040755/0/0/d\n13\t//\n\
+            /14/100644/0/0/f\ndebugfs: ls -p <9>\n\xff/9000/\n\ndebugfs: ls -p <12>\n/13/120777/0/0/e/2/\n/cut";
+        let mut seen = Vec::new();
+        held(&mut &said[..], &mut |folder, held| {
+            seen.push((folder, held.inode, held.name, held.folder));
+        })
+        .unwrap();
+        assert_eq!(
+            seen,
+            [
+                (2, 2, b".".to_vec(), true),
+                (2, 12, b"d\n13\t".to_vec(), true),
+                (2, 14, b"f\ndebugfs: ls -p <9>\n\xff".to_vec(), false),
+                (12, 13, b"e".to_vec(), false),
+            ]
+        );
     }
 
     #[test]

@@ -5,7 +5,7 @@
 use anyhow::{Context, Result};
 use rustix::fs::{MemfdFlags, memfd_create};
 use std::fs::File;
-use std::io::{Seek, Write};
+use std::io::{self, BufRead, BufReader, Read, Seek, Write};
 use std::process::{Command, Stdio};
 
 /// What a program said.
@@ -38,51 +38,49 @@ impl Said {
 
 /// Runs `program`, which is of the Debian package `package`, with `commands` as its input.
 pub fn run(program: &str, package: &str, arguments: &[&str], commands: &str) -> Result<Said> {
-    // A file, so that neither side waits for the other; in memory, as a service may write nowhere.
-    let mut input = File::from(memfd_create("commands", MemfdFlags::CLOEXEC)?);
-    input.write_all(commands.as_bytes())?;
-    input.rewind()?;
-    let output = Command::new(program)
-        .args(arguments)
-        .env("LC_ALL", "C")
-        .stdin(Stdio::from(input))
-        .output()
-        .with_context(|| format!("{program} can't be run; it is of the package {package}"))?;
-    let error = String::from_utf8_lossy(&output.stderr);
-    Ok(Said {
-        well: output.status.success(),
-        error: error.lines().last().unwrap_or_default().to_owned(),
-        output: output.stdout,
-    })
+    let mut output = Vec::new();
+    let said = read(program, package, arguments, commands, |from| {
+        from.read_to_end(&mut output).map(|_| ())
+    })?;
+    Ok(Said { output, ..said })
 }
 
-/// Lines of a number and the name of a file, which may hold newlines: what begins with no number
-/// goes on with the name before.
-pub fn names(output: &[u8]) -> Vec<(u64, Vec<u8>)> {
-    let mut names: Vec<(u64, Vec<u8>)> = Vec::new();
-    for line in output.split(|&byte| byte == b'\n') {
-        let word = line.trim_ascii_start();
-        let digits = word.iter().take_while(|byte| byte.is_ascii_digit()).count();
-        let (number, rest) = word.split_at(digits);
-        let number = std::str::from_utf8(number)
-            .ok()
-            .and_then(|number| number.parse().ok());
-        match (number, rest) {
-            (Some(number), [b' ' | b'\t', name @ ..]) => names.push((number, name.to_vec())),
-            _ => {
-                if let Some((_, name)) = names.last_mut() {
-                    name.push(b'\n');
-                    name.extend_from_slice(line);
-                }
-            }
-        }
-    }
-    for (_, name) in &mut names {
-        while name.last() == Some(&b'\n') {
-            name.pop();
-        }
-    }
-    names
+/// The same; `see` reads its output as it comes.
+pub fn read(
+    program: &str,
+    package: &str,
+    arguments: &[&str],
+    commands: &str,
+    see: impl FnOnce(&mut dyn BufRead) -> io::Result<()>,
+) -> Result<Said> {
+    // Files, so that neither side waits for the other; in memory, as a service may write nowhere.
+    let in_memory = || memfd_create(program, MemfdFlags::CLOEXEC).map(File::from);
+    let (mut input, mut errors) = (in_memory()?, in_memory()?);
+    input.write_all(commands.as_bytes())?;
+    input.rewind()?;
+    let mut child = Command::new(program)
+        .args(arguments)
+        .env("LC_ALL", "C")
+        .stdin(input)
+        .stdout(Stdio::piped())
+        .stderr(errors.try_clone()?)
+        .spawn()
+        .with_context(|| format!("{program} can't be run; it is of the package {package}"))?;
+    let seen = match child.stdout.take() {
+        Some(output) => see(&mut BufReader::new(output)),
+        None => Ok(()),
+    };
+    let well = child.wait()?.success();
+    seen.with_context(|| format!("what {program} says"))?;
+    let mut said = Vec::new();
+    errors.rewind()?;
+    errors.read_to_end(&mut said)?;
+    let said = String::from_utf8_lossy(&said);
+    Ok(Said {
+        well,
+        error: said.lines().last().unwrap_or_default().to_owned(),
+        output: Vec::new(),
+    })
 }
 
 #[cfg(test)]
@@ -105,23 +103,5 @@ mod tests {
         assert!(
             format!("{:#}", run("/none/x", "nothing", &[], "").unwrap_err()).contains("nothing")
         );
-    }
-
-    #[test]
-    fn names_of_files() {
-        let said = b"        131 file\n        133 dir/.\n       6323 new\nline\xff\n";
-        assert_eq!(
-            names(said),
-            [
-                (131, b"file".to_vec()),
-                (133, b"dir/.".to_vec()),
-                (6323, b"new\nline\xff".to_vec())
-            ]
-        );
-        assert_eq!(
-            names(b"Inode\tPathname\n12\t//a b\n"),
-            [(12, b"//a b".to_vec())]
-        );
-        assert!(names(b"").is_empty());
     }
 }

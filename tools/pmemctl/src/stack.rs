@@ -154,10 +154,10 @@ pub(crate) fn output(program: &str, arguments: &[&str]) -> Result<String> {
         .output()
         .with_context(|| format!("{program}, of util-linux, can't be run"))?;
     if !output.status.success() && !output.stderr.is_empty() {
-        bail!(
-            "{program}: {}",
-            String::from_utf8_lossy(&output.stderr).trim()
-        );
+        let said = String::from_utf8_lossy(&output.stderr);
+        let said = said.trim();
+        let said = said.strip_prefix(&format!("{program}: ")).unwrap_or(said);
+        bail!("{program}: {said}");
     }
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }

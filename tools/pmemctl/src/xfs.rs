@@ -4,13 +4,14 @@
 //! `xfs_db -r` and `xfs_logprint -t` write nothing.
 
 use crate::map::{Kind, Space};
-use crate::offline::{Told, path};
+use crate::offline::{self, Held, Holds, Told};
 use crate::owner::{Owned, Owner};
-use crate::programs::{names, run};
+use crate::programs::{self, run};
 use crate::trace::Span;
 use abstractions::extents::XfsGeometry;
 use anyhow::{Context, Result, ensure};
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::{self, BufRead};
 use std::ops::Range;
 
 const PACKAGE: &str = "xfsprogs";
@@ -381,22 +382,86 @@ impl<'a> Database<'a> {
 
     /// The names of inodes.
     fn paths(&self, inodes: &BTreeSet<u64>, all_links: bool) -> Result<BTreeMap<u64, Vec<String>>> {
-        let mut paths: BTreeMap<u64, Vec<String>> = BTreeMap::new();
-        if inodes.is_empty() {
-            return Ok(paths);
-        }
-        let words: Vec<_> = inodes.iter().map(|inode| format!(" -i {inode}")).collect();
-        let words = words.concat();
-        for (inode, name) in names(&self.ask(&format!("blockget -n\nncheck{words}\n"))?) {
-            let names = paths.entry(inode).or_default();
-            if inodes.contains(&inode) && (all_links || names.is_empty()) {
-                names.push(path(&name));
+        offline::paths(self.root, inodes, all_links, |folders, see| {
+            let commands: Vec<_> = folders
+                .iter()
+                .map(|inode| format!("inode {inode}\nls\n"))
+                .collect();
+            let arguments = ["-r", self.node];
+            programs::read("xfs_db", PACKAGE, &arguments, &commands.concat(), |said| {
+                held(said, see)
+            })?;
+            Ok(())
+        })
+    }
+}
+
+/// Reads what `ls` says of directories: lines of a cookie, an inode, its type, a hash, the length of the
+/// name, the name, and whether that is sane. A name may hold newlines.
+fn held(said: &mut dyn BufRead, see: &mut Holds<'_>) -> io::Result<()> {
+    let mut folder = None;
+    let mut line = Vec::new();
+    while said.read_until(b'\n', &mut line)? > 0 {
+        match entry(&line) {
+            Entry::Held(held) => {
+                // The first; where an inode can't be read, xfs_db lists the directory before once more.
+                if held.name == b"." {
+                    folder = Some(held.inode);
+                }
+                if let Some(folder) = folder {
+                    see(folder, held);
+                }
             }
+            Entry::Part => continue,
+            Entry::Other => {}
         }
-        if inodes.contains(&self.root) {
-            paths.insert(self.root, vec!["/".to_owned()]);
-        }
-        Ok(paths)
+        line.clear();
+    }
+    Ok(())
+}
+
+/// What a line of `ls` is.
+enum Entry {
+    Held(Held),
+    /// The start of one: its name has a newline.
+    Part,
+    Other,
+}
+
+fn entry(line: &[u8]) -> Entry {
+    let mut rest = line;
+    let mut word = || {
+        rest = rest.trim_ascii_start();
+        let end = rest.iter().position(|&byte| byte == b' ')?;
+        let (word, behind) = rest.split_at(end);
+        rest = behind;
+        std::str::from_utf8(word).ok()
+    };
+    let words = [word(), word(), word(), word(), word()];
+    let [
+        Some(_cookie),
+        Some(inode),
+        Some(kind),
+        Some(hash),
+        Some(length),
+    ] = words
+    else {
+        return Entry::Other;
+    };
+    let (Ok(inode), Ok(length), true) = (inode.parse(), length.parse(), hash.starts_with("0x"))
+    else {
+        return Entry::Other;
+    };
+    let name = rest.get(1..).unwrap_or_default();
+    // Behind it, at the least " (good)" and the line's end.
+    match name.split_at_checked(length) {
+        Some((name, behind)) if behind.ends_with(b")\n") => Entry::Held(Held {
+            name: name.to_vec(),
+            inode,
+            // Old file systems do not say what it is.
+            folder: matches!(kind, "directory" | "unknown"),
+        }),
+        _ => Entry::Part,
     }
 }
 
@@ -755,6 +820,36 @@ mod tests {
                 (25, file(&["/file"], 131, Some(4096 + 512))),
                 (25, file(&[], 132, Some(4096 + 512))),
                 (400, file(&[], 132, Some(376 * 4096))),
+            ]
+        );
+    }
+
+    #[test]
+    fn what_directories_hold() {
+        // As xfs_db 6.13 answered; 262272 could not be read.
+        let said = b"8          128                directory      0x0000002e   1 . (good)\n\
+            10         128                directory      0x0000172e   2 .. (good)\n\
+            12         131                regular        0x00000061   1 a (good)\n\
+            14         262272             directory      0x001cfae2  43 d\n8 9 directory 0x1 1 . (good)\n13 \xff(good)\n1 (good)\n\
+            Not a directory\nMetadata CRC error detected at 0x55d0a0, xfs_dir3_block block 0x40/0x1000\n\
+            8          262272             directory      0x0000002e   1 . (good)\n\
+            12         131                regular        0x00000061   1 ) (corrupt)\n13";
+        let mut seen = Vec::new();
+        held(&mut &said[..], &mut |folder, held| {
+            seen.push((folder, held.inode, held.name, held.folder));
+        })
+        .unwrap();
+        let odd = b"d\n8 9 directory 0x1 1 . (good)\n13 \xff(good)\n1";
+        assert_eq!(odd.len(), 43);
+        assert_eq!(
+            seen,
+            [
+                (128, 128, b".".to_vec(), true),
+                (128, 128, b"..".to_vec(), true),
+                (128, 131, b"a".to_vec(), false),
+                (128, 262272, odd.to_vec(), true),
+                (262272, 262272, b".".to_vec(), true),
+                (262272, 131, b")".to_vec(), false),
             ]
         );
     }
