@@ -96,6 +96,7 @@ impl Walk {
 
 impl Progress for Walk {
     fn begin(&self, files: u64) {
+        self.skipped.set(0);
         self.bar.reset();
         self.bar.set_length(files);
     }

@@ -87,12 +87,18 @@ impl Part {
     }
 }
 
+/// `diskseq`.
+fn sequence(disk: &Part) -> Option<u64> {
+    host::number(disk.folder.join("diskseq"))
+}
+
 /// A disk of persistent memory.
 #[derive(Debug, Clone)]
 pub struct Disk {
     host: Host,
     /// The whole of it.
     pub whole: Part,
+    sequence: Option<u64>,
 }
 
 impl Disk {
@@ -101,8 +107,20 @@ impl Disk {
         let whole = Part::at(host.path("sys/block").join(name))?;
         Some(Self {
             host: host.clone(),
+            sequence: sequence(&whole),
             whole,
         })
+    }
+
+    /// The number that no other disk has had since the boot; `None` where it had gone before that was
+    /// read.
+    pub fn sequence(&self) -> Option<u64> {
+        self.sequence
+    }
+
+    /// Whether it is there still, and no other one in its place.
+    pub fn is_there(&self) -> bool {
+        self.sequence.is_some() && sequence(&self.whole) == self.sequence
     }
 
     /// The system that it is a disk of.

@@ -12,9 +12,11 @@ use crate::owner::{FileSystem, Owned, Owner, Progress};
 use crate::stack::{self, Mounts};
 use crate::trace::{self, Hurt, Span};
 use abstractions::extents::{self, Fork};
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use serde::Serialize;
+use std::cell::Cell;
 use std::fs::{self, File};
+use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
@@ -88,6 +90,7 @@ pub fn all(host: &Host) -> Result<Vec<(Disk, Hurt)>> {
     let mut listed = Vec::new();
     for disk in Device::all(host).iter().filter_map(Device::disk) {
         let bad = disk.bad()?;
+        still_there(&disk)?;
         listed.push((disk, bad));
     }
     traced(host, &listed)
@@ -136,7 +139,14 @@ pub fn entries_of(
     let mut entries = Vec::new();
     for (disk, hurt) in hurt {
         if targets.is_empty() || targets.iter().any(|target| target.has(hurt)) {
-            entries.extend(owners(host, disk, hurt, all_links, progress)?);
+            let owners = owners(host, disk, hurt, all_links, progress);
+            // What has gone looks empty, or fails in some way.
+            still_there(disk)?;
+            for number in &hurt.chain {
+                let there = host.path("sys/dev/block").join(number.to_string());
+                ensure!(there.exists(), "{} {GONE}", hurt.volume.name);
+            }
+            entries.extend(owners?);
         }
     }
     for target in targets {
@@ -158,6 +168,13 @@ pub fn entry(disk: &Disk, hurt: &Hurt, span: Span) -> Entry {
         owner: None,
         reason: None,
     }
+}
+
+const GONE: &str = "went away while it was looked at";
+
+fn still_there(disk: &Disk) -> Result<()> {
+    ensure!(disk.is_there(), "{} {GONE}", disk.name());
+    Ok(())
 }
 
 fn owners(
@@ -206,14 +223,46 @@ fn owners(
     }
     let directory = host.absolute(Path::new(&mount.directory));
     let system = FileSystem::at(&hurt.volume, &directory)?;
-    let owned = system.owners(host, &hurt.spans, all_links, progress)?;
+    let seen = Counted {
+        progress,
+        skipped: Cell::new(0),
+    };
+    let owned = system.owners(host, &hurt.spans, all_links, &seen)?;
+    let reason = (seen.skipped.get() > 0).then(|| {
+        format!(
+            "or of a file or directory that could not be looked at (there are {} of these)",
+            seen.skipped.get()
+        )
+    });
     Ok(owned
         .into_iter()
         .map(|owned| Entry {
             mount: Some(mount.directory.clone()),
-            ..known(disk, hurt, owned, None)
+            ..known(disk, hurt, owned, reason.as_ref())
         })
         .collect())
+}
+
+/// Counts what could not be looked at.
+struct Counted<'a> {
+    progress: &'a dyn Progress,
+    skipped: Cell<u64>,
+}
+
+impl Progress for Counted<'_> {
+    fn begin(&self, files: u64) {
+        self.skipped.set(0);
+        self.progress.begin(files);
+    }
+
+    fn step(&self) {
+        self.progress.step();
+    }
+
+    fn skipped(&self, path: &Path, error: &io::Error) {
+        self.skipped.set(self.skipped.get() + 1);
+        self.progress.skipped(path, error);
+    }
 }
 
 /// An entry with its owner, and why that is not known better.

@@ -123,10 +123,9 @@ impl List {
                 "its disk has no list, as in sector mode with nd_pmem",
             ));
         };
-        let sequence = host::number(disk.whole.folder.join("diskseq"));
         Ok(Found::List(Self {
             device: device.clone(),
-            sequence: sequence.context("its disk has no sequence number")?,
+            sequence: disk.sequence().context("its disk has gone")?,
             disk,
             covers: sectors(&covers),
             form,

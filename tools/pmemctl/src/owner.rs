@@ -355,16 +355,6 @@ impl FileSystem {
                 owner: Owner::Unknown { group: None },
             })),
         }
-        if !host
-            .path("sys/dev/block")
-            .join(self.device.to_string())
-            .exists()
-        {
-            bail!(
-                "{} went away while its files were looked at",
-                self.volume.name
-            );
-        }
         for hit in search.hits {
             found.push(Owned {
                 owner: Owner::File {

@@ -351,8 +351,7 @@ impl Scrub {
 
     /// Has the list have what could not be read.
     fn record(&self, bytes: Range<u64>) -> Result<()> {
-        let now = host::number(self.list.disk.whole.folder.join("diskseq"));
-        if now != Some(self.list.sequence) {
+        if !self.list.disk.is_there() {
             bail!("{}: the disk has gone", self.disk());
         }
         let bad = BadList::from_iter(once(bytes.start / SECTOR..bytes.end.div_ceil(SECTOR)));

@@ -207,9 +207,7 @@ pub fn run(host: &Host, wanted: Wanted, mut tell: impl FnMut(&Event) -> Result<(
         let regions = Region::all(host);
         // What another thread has to say is not kept waiting for a driver that still sets up its disk.
         for device in regions.iter().flat_map(Region::devices) {
-            let sequence = device
-                .disk()
-                .and_then(|disk| host::number(disk.whole.folder.join("diskseq")));
+            let sequence = device.disk().and_then(|disk| disk.sequence());
             if sequence.is_some_and(|sequence| sequences.insert(sequence)) {
                 list::wait(&device, PATIENCE);
             }
