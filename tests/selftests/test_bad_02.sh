@@ -49,7 +49,7 @@ populate() {
 	# A name that looks as if a line of its tools gave another file a name.
 	lie=$(printf '%s/lie\n%s\t' "$MNT" "$(stat -c %i "$MNT/linked")")
 	mkdir "$lie"
-	: >"$lie/false"
+	dd if=/dev/urandom of="$lie/false" bs=4K count=1 conv=fsync status=none
 	for name in $(seq 100); do : >"$MNT/a folder/many/a name that takes some room $name"; done
 	odd=$(printf '%s/new\nline \377' "$MNT")
 	dd if=/dev/urandom of="$odd" bs=4K count=9 conv=fsync status=none
@@ -98,7 +98,7 @@ for kind in 'ext4 -O ^metadata_csum' 'ext4 -O ^extent,^64bit -b 1024' 'xfs -m rm
 	mount "/dev/$disk" "$MNT"
 	populate
 	one=$(first_sector "$MNT/a folder/one")
-	spots="$((one + 9)) $(first_sector "$MNT/pieces" 7) $(first_sector "$odd") $((700 * 1024))"
+	spots="$((one + 9)) $(first_sector "$MNT/pieces" 7) $(first_sector "$odd") $(first_sector "$lie/false") $((700 * 1024))"
 	# The copy: all owners of what is shared.
 	if [ "$system" = xfs ]; then
 		cp --reflink=always "$MNT/a folder/one" "$MNT/copy"
