@@ -12,7 +12,8 @@ use pmemctl::host::Host;
 use pmemctl::nd::Device;
 use pmemctl::poison::{self, Synced};
 use pmemctl::region::Region;
-use pmemctl::remember::{self, FOLDER, Kept, Restored, SaveReport};
+use pmemctl::remember::{self, FOLDER, Kept, RestoreReport, Restored, SaveReport};
+use pmemctl::saved::Refusal;
 use pmemctl::swap::Asked;
 use serde::Serialize;
 use std::io::{self, Write};
@@ -228,7 +229,8 @@ pub fn save(arguments: &Save) -> Result<bool> {
     Ok(reports.iter().all(|report| report.result != Kept::Failed))
 }
 
-/// The worst of what became of them.
+/// The worst of what became of them. Where all are restored, as at each start of a service, a list
+/// that is stale is no failure: its disk has had all of it, and some was healed since then.
 pub fn restore(arguments: &Restore) -> Result<Status> {
     let host = root("restore")?;
     let folder = &arguments.place.state_dir;
@@ -265,7 +267,13 @@ pub fn restore(arguments: &Restore) -> Result<Status> {
             reasons(&name, &report.reasons)?;
         }
     }
-    let any = |result| reports.iter().any(|report| report.result == result);
+    let good =
+        |report: &RestoreReport| arguments.which.all && report.refusal == Some(Refusal::Stale);
+    let any = |result| {
+        reports
+            .iter()
+            .any(|report| report.result == result && !good(report))
+    };
     Ok(if any(Restored::Refused) {
         Status::ListRefused
     } else {

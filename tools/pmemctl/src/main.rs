@@ -138,7 +138,7 @@ enum Command {
     /// appears. A saved list that was cut off or edited, is of other memory or of another size, or
     /// is stale (the disk has had all of it since this boot, and some of it was healed) is refused
     /// with the reason and status 3, and nothing is changed. Of several devices each is restored or
-    /// refused for itself.
+    /// refused for itself. With --all, which services run, one that is stale is said, and no failure.
     Restore(lists::Restore),
     /// Make an error, to see what it does; rust_pmem has to be loaded with inject=1
     ///
