@@ -45,7 +45,7 @@ is "600 bad pages" "$(covered "$list")" 600
 check "in fewer entries" test "$(wc -l <"$list")" -lt 512
 check "on less than a page of text" test "$(wc -c <"$list")" -lt 4096
 is "the region lists them, too" "$(covered "$region")" 600
-check "on less than a page of text" test "$(wc -c <"$region")" -lt 4096
+check "on less than a page of text, too" test "$(wc -c <"$region")" -lt 4096
 is "the exact list has them, and what was written to the disk's, and no more" \
 	"$(awk '{ n += $2 } END { print n }' "/sys/block/$DISK/device/errors/list")" $((600 * 4096 + 512))
 is "each can't be read" "$(all_fail 0 599 29)" ''
@@ -53,7 +53,7 @@ check "what is far from them can" pmem-io pread "/dev/$DISK" --direct --offset 6
 is "the log says so once" "$(dmesg | grep -c 'more errors than')" 1
 rebind "$NAMESPACE"
 is "bound again, they are listed" "$(covered "$list")" 600
-is "each can't be read" "$(all_fail 5 599 37)" ''
+is "and each can't be read" "$(all_fail 5 599 37)" ''
 
 # Of four bad pages that are listed as one, each is written over by itself.
 for page in 396 397 398 399; do

@@ -4,9 +4,9 @@
 # vm: --bare --e820 128M@512M
 . "$(dirname "$0")/../lib.sh"
 
-# fails WHERE: a read there.
+# fails WHERE [HOW]: a read there.
 fails() {
-	check_fails "a read at $1 fails" pmem-io pread --direct --offset "$1" --length 4K "/dev/$disk"
+	check_fails "a read at $1 fails${2:+, $2}" pmem-io pread --direct --offset "$1" --length 4K "/dev/$disk"
 }
 
 cleanup() {
@@ -34,5 +34,5 @@ check "heals" pmem-io verify --direct --offset 102396K --length 4K "/dev/$disk"
 fails 102392K
 check "a part of it is repaired" sh -c "echo drop $((4 << 20)) $((8 << 20)) >$list"
 is "the disk lists the rest" "$(awk '{ n += $2 } END { print n }' "/sys/block/$disk/badblocks")" $((88 * 2048 - 8))
-fails 102392K
+fails 102392K still
 check "what was repaired can be read" pmem-io pread --direct --offset 4M --length 4M "/dev/$disk"

@@ -53,7 +53,7 @@ is "for programs" "$(pmemctl clear "$disk" 512 512 --json | jq -c .)" "{\"device
 printf 'start=4096, size=4096\n' | sfdisk -q --label dos "/dev/$disk"
 wait_for 5 test -e "/dev/${disk}p1"
 check "in a partition" pmemctl inject "/dev/${disk}p1" 1M 4K
-is "the disk's list" "$(listed)" '6144 8'
+is "is in the disk's list" "$(listed)" '6144 8'
 check "cleared" pmemctl clear "${disk}p1" 1M 4K
 check_fails "behind its end" pmemctl inject "${disk}p1" 2M 4K
 check_fails "a part of a page" pmemctl inject "$disk" 1M 512

@@ -85,7 +85,7 @@ other=$(e820_disk)
 echo "2048 8" >"/sys/block/$other/badblocks"
 is "one that appears is" "$(event 1048576 '"\(.disk) \(.length) \(.reason)"')" "$other 4096 there is no file system"
 ends
-is "SIGTERM: status 0" "$watch_status" 0
+is "disks: SIGTERM: status 0" "$watch_status" 0
 is "no errors" "$(cat /tmp/watch.errors)" ''
 
 # ---- hooks, lines, and what is asked for ----
@@ -113,4 +113,4 @@ check "a line for the journal, of what is bad already" wait_for 5 grep -q "^<2>$
 check_fails "what is not there can't be watched" pmemctl watch "$MNT/none"
 check_fails "not for others than root" setpriv --reuid 65534 pmemctl watch
 ends
-is "SIGTERM: status 0" "$watch_status" 0
+is "journal: SIGTERM: status 0" "$watch_status" 0

@@ -2,6 +2,8 @@
 
 //! What a selftest prints (Documentation/dev-tools/ktap.rst of the kernel), and what it means.
 
+use std::collections::BTreeSet;
+
 /// One line `ok` or `not ok`, and the diagnosis after it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Subtest {
@@ -52,6 +54,14 @@ pub enum End {
 
 /// The status of a test that does not apply.
 pub const SKIP: i32 = 4;
+
+/// The names that stand here more than once. A subtest is found again by its name: under the other driver, in the
+/// tables, in differences.toml.
+pub fn twice<'a>(names: impl IntoIterator<Item = &'a str>) -> BTreeSet<&'a str> {
+    let mut seen = BTreeSet::new();
+    let names = names.into_iter();
+    names.filter(|name| !seen.insert(*name)).collect()
+}
 
 /// The text after `# SKIP`, whatever the letters' case.
 fn directive<'a>(text: &'a str, word: &str) -> Option<(&'a str, &'a str)> {
@@ -111,7 +121,7 @@ impl Ktap {
     }
 
     /// What the run means. A test passes when it says so in every way: it announced a number of
-    /// subtests, ran so many, all of them right, and ended with status 0.
+    /// subtests, ran so many, each of a name of its own, all of them right, and ended with status 0.
     pub fn verdict(&self, end: End) -> Outcome {
         let run = self.subtests.len();
         if let Some(reason) = &self.bail_out {
@@ -151,6 +161,10 @@ impl Ktap {
         };
         if !self.subtests.iter().enumerate().all(numbered) {
             return Outcome::Failed("the subtests' numbers are not in order".into());
+        }
+        let names = self.subtests.iter().map(|subtest| subtest.name.as_str());
+        if let Some(name) = twice(names).first() {
+            return Outcome::Failed(format!("two subtests have this name: {name}"));
         }
         let reason = |subtest: &Subtest| match &subtest.outcome {
             Outcome::Skipped(reason) => Some(reason.clone()),
@@ -263,6 +277,16 @@ mod tests {
             ("1..1\nok 1 one\n", 1, "status 1"),
             ("1..1\nok 1 one\n", 139, "status 139"),
             ("1..2\nok 1 one\nok 3 three\n", 0, "not in order"),
+            (
+                "1..3\nok 1 one\nok 2 two\nok 3 one\n",
+                0,
+                "two subtests have this name: one",
+            ),
+            (
+                "1..2\nok 1 one\nok 2 one # SKIP no\n",
+                0,
+                "two subtests have this name: one",
+            ),
             ("1..0\n", 0, "tested nothing"),
             (
                 "1..1\nok 1 one\nBail out! no tools\n",

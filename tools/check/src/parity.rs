@@ -8,7 +8,7 @@
 //! must stand in tests/parity/differences.toml. Nothing excuses a failure of rust_pmem.
 
 use crate::differences::Differences;
-use crate::ktap::Outcome;
+use crate::ktap::{Outcome, twice};
 use crate::selftest::{self, Runner, Selftest, WHOLE};
 use crate::tally::{Detail, Tally, Test};
 use anyhow::Result;
@@ -171,14 +171,16 @@ pub fn compare(c: &Test, rust: &Test, differences: &mut Differences) -> Vec<Row>
     } else {
         (parts(c), parts(rust))
     };
+    let [c_twice, rust_twice] =
+        [&c_parts, &rust_parts].map(|parts| twice(parts.iter().map(|(name, _)| *name)));
     let mut rows: Vec<Row> = Vec::new();
     for &(subtest, _) in c_parts.iter().chain(&rust_parts) {
         if rows.iter().any(|row| row.subtest == subtest) {
             continue;
         }
-        let (c_shown, c_again) = find(&c_parts, subtest);
-        let (rust_shown, rust_again) = find(&rust_parts, subtest);
-        let (verdict, why) = if c_again || rust_again {
+        let c_shown = find(&c_parts, subtest);
+        let rust_shown = find(&rust_parts, subtest);
+        let (verdict, why) = if c_twice.contains(subtest) || rust_twice.contains(subtest) {
             (Verdict::Worse, "two subtests have this name".to_owned())
         } else {
             judge(&rust.name, subtest, &c_shown, &rust_shown, differences)
@@ -195,16 +197,14 @@ pub fn compare(c: &Test, rust: &Test, differences: &mut Differences) -> Vec<Row>
     rows
 }
 
-/// What the part of this name showed, and whether there is another one.
-fn find(parts: &[(&str, Shown)], name: &str) -> (Shown, bool) {
-    let mut found = parts.iter().filter(|(other, _)| *other == name);
-    let shown = match found.next() {
+/// What the part of this name showed.
+fn find(parts: &[(&str, Shown)], name: &str) -> Shown {
+    match parts.iter().find(|(other, _)| *other == name) {
         Some((_, shown)) => shown.clone(),
         // Said of failures alone.
         None if name == WHOLE => Shown::Passed,
         None => Shown::Missing,
-    };
-    (shown, found.next().is_some())
+    }
 }
 
 fn judge(
