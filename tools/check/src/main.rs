@@ -8,6 +8,7 @@ mod ktap;
 mod lint;
 mod mutants;
 mod parity;
+mod queue;
 mod report;
 mod selftest;
 mod suite;
@@ -19,14 +20,16 @@ use clap::Parser;
 use differences::Differences;
 use glob::Pattern;
 use ktap::Outcome;
+use parity::Comparison;
+use queue::Job;
 use selftest::{Runner, Selftest};
-use std::collections::BTreeSet;
 use std::env;
 use std::fs;
 use std::io::{Write, stderr};
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
-use std::thread;
+use std::sync::atomic::Ordering;
 use suite::Suite;
 use tally::{Tally, Test};
 
@@ -122,6 +125,10 @@ struct Arguments {
     )]
     differences: PathBuf,
 
+    /// Do so many things at once
+    #[arg(long, value_name = "N", default_value = "2")]
+    jobs: NonZeroUsize,
+
     /// Where the table of --parity goes, less .md (otherwise build/parity, or build/parity-partial
     /// where TESTS are given)
     #[arg(long, value_name = "PATH", requires = "parity")]
@@ -131,6 +138,10 @@ struct Arguments {
 /// Selftests in this folder are for comparing: when everything is run, those among them that are
 /// quick run under both drivers.
 const COMPARED: &str = "tests/parity";
+
+/// Tests that take longer than so many seconds, and share a machine, are divided, each part with a machine of its
+/// own, so that those who run them are done at the same time.
+const MOST: u64 = 100;
 
 /// Suites of which some tests run when everything is run.
 const QUICK_SUITES: &[&str] = &["ndctl"];
@@ -237,48 +248,68 @@ fn work(arguments: &Arguments) -> Result<bool> {
     names(&patterns, &known, &mut tally);
     let some = !one.is_empty() || !both.is_empty();
     let built = some && built(arguments, &top, &mut tally, &logs)?;
-    thread::scope(|scope| {
-        let beside = everything.then(|| scope.spawn(|| beside(arguments, built, &top, &logs)));
-        if built {
-            let passed = alone(one, arguments.driver(), &logs, &mut tally)?;
-            if everything && arguments.driver() == Driver::Rust {
-                tally.group("mutants", "Planted faults that are quickly found");
-                let mut planted = mutants::load(&top, &known)?;
-                planted.retain(|mutant| mutant.quick);
-                mutants::run(&top, &planted, &known, &passed, &mut tally)?;
-            }
-            if !both.is_empty() {
-                tally.group("parity", "Both drivers, side by side");
-                let parity = parity::run(both, differences, &logs, &mut tally)?;
-                if arguments.parity {
-                    report::write(&parity, &table)?;
-                    tally.line(&format!("\n{}", report::summary(&parity)));
-                    tally.line(&format!("\nall of it: {}.md", table.display()));
-                }
-            }
-        }
-        if let Some(beside) = beside {
-            let _clock = tally.running("lints, host tests and suites");
-            let Ok(results) = beside.join() else {
-                bail!("lints, host tests and suites: see above");
-            };
-            tally.take_over(results?);
-        }
-        Ok(())
-    })?;
+    let runner = Runner::new(arguments.driver().name(), logs.clone());
+    let comparison = Comparison::new(differences, &logs);
+    let mut jobs = Vec::new();
+    if everything {
+        jobs.extend(steps(arguments, built, &top, &logs, &known));
+    }
+    if built {
+        jobs.extend(alone(one, &runner));
+        jobs.extend(side_by_side(both, &comparison));
+    }
+    queue::run(jobs, arguments.jobs.get(), &mut tally)?;
+    let retried = runner.retried.load(Ordering::Relaxed);
+    if retried > 0 {
+        tally.line(&format!("\nboots that were tried again: {retried}"));
+    }
+    if arguments.parity && built {
+        let parity = comparison.parity();
+        report::write(&parity, &table)?;
+        tally.line(&format!("\n{}", report::summary(&parity)));
+        tally.line(&format!("\nall of it: {}.md", table.display()));
+    }
     tally.write_junit(&logs.join("junit.xml"))?;
     Ok(tally.conclude())
 }
 
-/// What runs beside the selftests, which leave a CPU idle: lints, and what needs no module, and
-/// with the module that was built the bench and the suites.
-fn beside(arguments: &Arguments, built: bool, top: &Path, logs: &Path) -> Result<Tally> {
-    let mut tally = Tally::beside();
-    lint_tools(top, logs, &mut tally)?;
+/// What `make check` does besides selftests.
+fn steps<'a>(
+    arguments: &'a Arguments,
+    built: bool,
+    top: &'a Path,
+    logs: &'a Path,
+    known: &'a [Selftest],
+) -> Vec<Job<'a>> {
+    let mut jobs = vec![Job::new(400, move |tally| {
+        beside(arguments, built, top, logs, tally)
+    })];
+    if built && arguments.driver() == Driver::Rust {
+        jobs.push(Job::new(120, |tally| bench(top, tally, logs)));
+        jobs.push(Job::new(120, |tally| {
+            tally.group("mutants", "Planted faults that are quickly found");
+            let mut planted = mutants::load(top, known)?;
+            planted.retain(|mutant| mutant.quick);
+            mutants::run(top, &planted, known, tally)
+        }));
+    }
+    jobs
+}
+
+/// Lints, and what needs no module, and with the module that was built the suites: all that makes things in
+/// the checkout again, and so one after the other.
+fn beside(
+    arguments: &Arguments,
+    built: bool,
+    top: &Path,
+    logs: &Path,
+    tally: &mut Tally,
+) -> Result<()> {
+    lint_tools(top, logs, tally)?;
     tally.group("host", "Host tests");
-    host::test(top, &mut tally, logs)?;
+    host::test(top, tally, logs)?;
     if !built {
-        return Ok(tally);
+        return Ok(());
     }
     if arguments.driver() == Driver::Rust {
         let mut command = Command::new(top.join("build/tools/release/pmem-vm"));
@@ -293,9 +324,8 @@ fn beside(arguments: &Arguments, built: bool, top: &Path, logs: &Path) -> Result
             command,
             warnings: true,
         }
-        .test(&mut tally, logs)?;
-        picture(top, &mut tally, logs)?;
-        bench(top, &mut tally, logs)?;
+        .test(tally, logs)?;
+        picture(top, tally, logs)?;
         tally.group("xfstests", "What runs xfstests, on a stand-in");
         let mut command = Command::new(top.join("tests/xfstests/try.sh"));
         command.current_dir(top).arg(env::current_exe()?);
@@ -305,16 +335,16 @@ fn beside(arguments: &Arguments, built: bool, top: &Path, logs: &Path) -> Result
             command,
             warnings: false,
         }
-        .test(&mut tally, logs)?;
+        .test(tally, logs)?;
     }
     for name in QUICK_SUITES {
         let suite = Suite::load(top, name)?;
-        if suite.build().test(&mut tally, logs)? {
+        if suite.build().test(tally, logs)? {
             tally.group(name, &suite.about);
-            suite.test(&[], true, false, arguments.drivers(), &mut tally)?;
+            suite.test(&[], true, false, arguments.drivers(), tally)?;
         }
     }
-    Ok(tally)
+    Ok(())
 }
 
 fn lint_tools(top: &Path, logs: &Path, tally: &mut Tally) -> Result<()> {
@@ -347,7 +377,7 @@ fn mutants(
     let mut tally = Tally::new();
     if built(arguments, top, &mut tally, &logs)? {
         tally.group("mutants", "Planted faults");
-        mutants::run(top, &planted, tests, &BTreeSet::new(), &mut tally)?;
+        mutants::run(top, &planted, tests, &mut tally)?;
         tally.line(&format!("\nall of it: {}.md", logs.display()));
     }
     tally.write_junit(&logs.join("junit.xml"))?;
@@ -375,32 +405,34 @@ fn divided(
     (one, both)
 }
 
-/// Runs selftests of one driver; the names of those that passed.
-fn alone(
-    tests: Vec<Selftest>,
-    driver: Driver,
-    logs: &Path,
-    tally: &mut Tally,
-) -> Result<BTreeSet<String>> {
-    let mut passed = BTreeSet::new();
-    let mut runner = Runner::new(driver.name(), logs);
-    for (index, group) in selftest::grouped(tests).iter().enumerate() {
-        let title = selftest::title(runner.driver, group);
-        tally.group(&format!("selftests-{index}"), &title);
-        for result in runner.group(group, tally)? {
-            if result.outcome == Outcome::Passed {
-                passed.insert(result.name.clone());
+/// Selftests of one driver.
+fn alone(tests: Vec<Selftest>, runner: &Runner) -> impl Iterator<Item = Job<'_>> {
+    let groups = selftest::grouped(tests).into_iter().enumerate();
+    let parts = groups.flat_map(|(index, group)| {
+        let parts = selftest::parts(group, MOST).into_iter();
+        parts.map(move |part| (index, part))
+    });
+    parts.map(move |(index, part)| {
+        Job::new(selftest::seconds(&part), move |tally| {
+            let title = selftest::title(runner.driver, &part);
+            tally.group(&format!("selftests-{index}"), &title);
+            for result in runner.group(&part, tally)? {
+                tally.count(result);
             }
-            tally.count(result);
-        }
-    }
-    if runner.retried > 0 {
-        tally.line(&format!(
-            "\nboots that were tried again: {}",
-            runner.retried
-        ));
-    }
-    Ok(passed)
+            Ok(())
+        })
+    })
+}
+
+/// Selftests of both drivers, compared.
+fn side_by_side(tests: Vec<Selftest>, comparison: &Comparison) -> impl Iterator<Item = Job<'_>> {
+    let groups = selftest::grouped(tests).into_iter();
+    let parts = groups.flat_map(|group| selftest::parts(group, MOST / 2));
+    parts.map(move |part| {
+        Job::new(2 * selftest::seconds(&part), move |tally| {
+            comparison.group(&part, tally)
+        })
+    })
 }
 
 /// Runs a suite.

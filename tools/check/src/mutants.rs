@@ -248,21 +248,14 @@ struct Row<'a> {
     time: Duration,
 }
 
-/// Tries these mutants and counts each. The tests in `passed` are known to pass without a fault, the
-/// others are run without one first.
-pub fn run(
-    top: &Path,
-    mutants: &[Mutant],
-    tests: &[Selftest],
-    passed: &BTreeSet<String>,
-    tally: &mut Tally,
-) -> Result<()> {
+/// Tries these mutants and counts each. Their tests are run without a fault first.
+pub fn run(top: &Path, mutants: &[Mutant], tests: &[Selftest], tally: &mut Tally) -> Result<()> {
     let by_name: BTreeMap<&str, &Selftest> = tests
         .iter()
         .map(|test| (test.name.as_str(), test))
         .collect();
     let nursery = Nursery::new(top)?;
-    let good = controls(&nursery, mutants, &by_name, passed, tally)?;
+    let good = controls(&nursery, mutants, &by_name, tally)?;
     let mut rows = Vec::new();
     tally.heading("With a fault");
     for mutant in mutants {
@@ -293,19 +286,11 @@ fn controls(
     nursery: &Nursery,
     mutants: &[Mutant],
     by_name: &BTreeMap<&str, &Selftest>,
-    passed: &BTreeSet<String>,
     tally: &mut Tally,
 ) -> Result<BTreeSet<String>> {
-    let mut good = passed.clone();
+    let mut good = BTreeSet::new();
     let needed: BTreeSet<&str> = mutants.iter().map(|mutant| mutant.test.as_str()).collect();
-    let controls: Vec<Selftest> = needed
-        .iter()
-        .filter(|name| !passed.contains(**name))
-        .map(|name| by_name[name].clone())
-        .collect();
-    if controls.is_empty() {
-        return Ok(good);
-    }
+    let controls: Vec<Selftest> = needed.iter().map(|name| by_name[name].clone()).collect();
     tally.heading("Without a fault");
     let module = match nursery.build(None)? {
         Ok(module) => module,
@@ -317,8 +302,7 @@ fn controls(
             return Ok(good);
         }
     };
-    let logs = nursery.folder.join(NONE);
-    let mut runner = Runner::new("rust_pmem", &logs);
+    let mut runner = Runner::new("rust_pmem", nursery.folder.join(NONE));
     runner.module = Path::new(GUEST).join(module);
     for group in grouped(controls) {
         for result in runner.group(&group, tally)? {
@@ -344,8 +328,7 @@ fn try_out(
         Ok(Err(words)) => return Ok((Fate::Unknown("it can't be built".into()), words)),
         Err(error) => return Ok((Fate::Unknown(format!("{error:#}")), Vec::new())),
     };
-    let logs = nursery.folder.join(&mutant.name);
-    let mut runner = Runner::new("rust_pmem", &logs);
+    let mut runner = Runner::new("rust_pmem", nursery.folder.join(&mutant.name));
     runner.module = Path::new(GUEST).join(module);
     let result = runner.alone(test, tally, clock)?;
     let fate = Fate::of(&result);

@@ -9,14 +9,16 @@
 
 use crate::differences::Differences;
 use crate::ktap::{Outcome, twice};
+use crate::queue::locked;
 use crate::selftest::{self, Runner, Selftest, WHOLE};
 use crate::tally::{Detail, Tally, Test};
 use anyhow::Result;
 use serde::{Deserialize, Serialize, Serializer};
 use std::collections::BTreeMap;
 use std::fmt;
-use std::fs;
+use std::mem;
 use std::path::Path;
+use std::sync::Mutex;
 
 /// What a subtest showed under one driver.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -134,7 +136,7 @@ pub struct Row {
 }
 
 /// All that was compared.
-#[derive(Serialize)]
+#[derive(Default, Serialize)]
 pub struct Parity {
     /// The kernel's release.
     pub kernel: String,
@@ -263,63 +265,73 @@ pub fn counts<'a>(rows: impl IntoIterator<Item = &'a Row>) -> BTreeMap<Verdict, 
     counts
 }
 
-/// Runs tests under both drivers and counts the rows.
-pub fn run(
-    tests: Vec<Selftest>,
-    mut differences: Differences,
-    logs: &Path,
-    tally: &mut Tally,
-) -> Result<Parity> {
-    let folders = ["nd_pmem", "rust_pmem"].map(|driver| (driver, logs.join(driver)));
-    for (_, folder) in &folders {
-        fs::create_dir_all(folder)?;
+/// Runs tests under both drivers, several groups at once if need be.
+pub struct Comparison {
+    /// Of nd_pmem, and of rust_pmem.
+    runners: [Runner; 2],
+    differences: Mutex<Differences>,
+    parity: Mutex<Parity>,
+}
+
+impl Comparison {
+    /// Will allow these differences and write logs below `logs`.
+    pub fn new(differences: Differences, logs: &Path) -> Self {
+        Self {
+            runners: ["nd_pmem", "rust_pmem"].map(|driver| Runner::new(driver, logs.join(driver))),
+            differences: Mutex::new(differences),
+            parity: Mutex::default(),
+        }
     }
-    let mut runners = folders
-        .each_ref()
-        .map(|(driver, folder)| Runner::new(driver, folder));
-    let mut rows = Vec::new();
-    let mut unneeded = Vec::new();
-    let abouts = tests
-        .iter()
-        .map(|test| (test.name.clone(), test.about.clone()));
-    let abouts = abouts.collect();
-    for group in selftest::grouped(tests) {
-        let [c, rust] = runners.each_mut().map(|runner| {
-            tally.heading(&selftest::title(runner.driver, &group));
-            runner.group(&group, tally)
+
+    /// Runs tests that want the same machine, and counts the rows.
+    pub fn group(&self, tests: &[Selftest], tally: &mut Tally) -> Result<()> {
+        tally.group("parity", "Both drivers, side by side");
+        let [c, rust] = self.runners.each_ref().map(|runner| {
+            tally.heading(&selftest::title(runner.driver, tests));
+            runner.group(tests, tally)
         });
-        let start = rows.len();
+        let mut rows = Vec::new();
+        let mut unneeded = Vec::new();
         for (c, rust) in c?.iter().zip(&rust?) {
+            let mut differences = locked(&self.differences);
             rows.extend(compare(c, rust, &mut differences));
             let entries = differences.unneeded(&rust.name);
             unneeded.extend(entries.map(|entry| format!("{}: {entry}", rust.name)));
         }
-        let found = counts(&rows[start..]).into_iter();
+        let found = counts(&rows).into_iter();
         let found = found.filter(|(_, count)| *count > 0);
         let found: Vec<_> = found
             .map(|(verdict, count)| format!("{count} {verdict}"))
             .collect();
         tally.heading("Side by side");
         tally.note(&found.join(", "));
-        for row in &rows[start..] {
+        for row in &rows {
             match row.verdict {
                 Verdict::Worse => tally.add(row.result()),
                 _ => tally.count(row.result()),
             }
         }
+        for entry in &unneeded {
+            let outcome = Outcome::Failed(format!("this did not occur: {entry}"));
+            tally.add(Test::new("differences.toml", outcome));
+        }
+        let mut parity = locked(&self.parity);
+        parity.rows.extend(rows);
+        parity.unneeded.extend(unneeded);
+        let abouts = tests.iter();
+        let abouts = abouts.map(|test| (test.name.clone(), test.about.clone()));
+        parity.abouts.extend(abouts);
+        Ok(())
     }
-    for entry in &unneeded {
-        let outcome = Outcome::Failed(format!("this did not occur: {entry}"));
-        tally.add(Test::new("differences.toml", outcome));
+
+    /// All that was compared.
+    pub fn parity(self) -> Parity {
+        let mut parity = mem::take(&mut *locked(&self.parity));
+        parity.kernel = self.runners[1].kernel.get().cloned().unwrap_or_default();
+        parity.rows.sort_by(|a, b| a.test.cmp(&b.test));
+        parity.unneeded.sort();
+        parity
     }
-    rows.sort_by(|a, b| a.test.cmp(&b.test));
-    let kernel = runners[1].kernel.clone().unwrap_or_default();
-    Ok(Parity {
-        kernel,
-        rows,
-        abouts,
-        unneeded,
-    })
 }
 
 #[cfg(test)]

@@ -8,6 +8,9 @@ use anyhow::{Context, Result, ensure};
 use glob::Pattern;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::slice;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use vm::{Ended, LogFile, Loss, Options, Vm, reports};
@@ -147,6 +150,31 @@ pub fn grouped(tests: Vec<Selftest>) -> Vec<Vec<Selftest>> {
     groups
 }
 
+/// About how long these take, in seconds: a small part of what they may.
+pub fn seconds(tests: &[Selftest]) -> u64 {
+    let allowed: u64 = tests.iter().map(|test| test.timeout.as_secs()).sum();
+    allowed / 12
+}
+
+/// A group as several that take about as long as each other, and none much longer than `most` seconds.
+pub fn parts(group: Vec<Selftest>, most: u64) -> Vec<Vec<Selftest>> {
+    let whole = seconds(&group).max(1);
+    let count = whole.div_ceil(most);
+    let mut parts: Vec<Vec<Selftest>> = Vec::new();
+    let mut part = None;
+    let mut before = 0;
+    for test in group {
+        let its = Some(before * count / whole);
+        before += seconds(slice::from_ref(&test));
+        match parts.last_mut() {
+            Some(tests) if part == its => tests.push(test),
+            _ => parts.push(vec![test]),
+        }
+        part = its;
+    }
+    parts
+}
+
 /// What a group of tests of a driver is called.
 pub fn title(driver: &str, group: &[Selftest]) -> String {
     let machine = match group[0].machine.as_str() {
@@ -156,19 +184,19 @@ pub fn title(driver: &str, group: &[Selftest]) -> String {
     format!("Selftests of {driver}, on {machine}")
 }
 
-/// Runs selftests.
-pub struct Runner<'a> {
+/// Runs selftests, several groups at once if need be.
+pub struct Runner {
     /// The driver under test.
-    pub driver: &'a str,
+    pub driver: &'static str,
     /// Where the guest finds rust_pmem.ko.
     pub module: PathBuf,
     /// Where logs go.
-    pub logs: &'a Path,
+    logs: PathBuf,
     /// Boots that were tried again.
-    pub retried: usize,
+    pub retried: AtomicUsize,
     /// The kernel's release, once a machine has booted.
-    pub kernel: Option<String>,
-    boots: usize,
+    pub kernel: OnceLock<String>,
+    boots: AtomicUsize,
 }
 
 /// A machine with the files of its devices.
@@ -199,22 +227,22 @@ struct Stage {
     time: Duration,
 }
 
-impl<'a> Runner<'a> {
+impl Runner {
     /// Will test this driver and write logs below `logs`.
-    pub fn new(driver: &'a str, logs: &'a Path) -> Self {
+    pub fn new(driver: &'static str, logs: PathBuf) -> Self {
         Self {
             driver,
             module: Path::new(GUEST).join("rust_pmem.ko"),
             logs,
-            retried: 0,
-            kernel: None,
-            boots: 0,
+            retried: AtomicUsize::new(0),
+            kernel: OnceLock::new(),
+            boots: AtomicUsize::new(0),
         }
     }
 
     /// Runs tests that want the same machine. They share one until it breaks or one of them fails,
     /// when the rest get another. Shows the results, and returns them.
-    pub fn group(&mut self, tests: &[Selftest], tally: &mut Tally) -> Result<Vec<Test>> {
+    pub fn group(&self, tests: &[Selftest], tally: &mut Tally) -> Result<Vec<Test>> {
         let mut machine = None;
         let mut results = Vec::new();
         for test in tests {
@@ -227,13 +255,13 @@ impl<'a> Runner<'a> {
     }
 
     /// Runs a test on a machine of its own; shows nothing.
-    pub fn alone(&mut self, test: &Selftest, tally: &Tally, clock: &Clock) -> Result<Test> {
+    pub fn alone(&self, test: &Selftest, tally: &Tally, clock: &Clock) -> Result<Test> {
         self.test(test, &mut None, tally, clock)
     }
 
     /// Boots; the inner error is one that a test can be blamed for.
     fn boot(
-        &mut self,
+        &self,
         options: &Options,
         folder: TempDir,
         tally: &Tally,
@@ -241,23 +269,22 @@ impl<'a> Runner<'a> {
     ) -> Result<Machine, String> {
         // Another pmem-check may have machines here.
         let log = loop {
-            self.boots += 1;
-            let path = self.logs.join(format!("machine-{:02}.log", self.boots));
+            let number = self.boots.fetch_add(1, Ordering::Relaxed) + 1;
+            let path = self.logs.join(format!("machine-{number:02}.log"));
             match LogFile::at(path) {
                 Ok(log) => break log,
-                Err(_) if self.boots < 1000 => {}
+                Err(_) if number < 1000 => {}
                 Err(error) => return Err(error.to_string()),
             }
         };
         clock.say("booting");
-        let retried = &mut self.retried;
         let mut note = |text: &str| {
-            *retried += 1;
+            self.retried.fetch_add(1, Ordering::Relaxed);
             tally.note(text);
         };
         match Vm::boot(options, folder.path(), log.path(), &mut note) {
             Ok(vm) => {
-                self.kernel = Some(vm.kernel().to_owned());
+                self.kernel.get_or_init(|| vm.kernel().to_owned());
                 tally.note(&format!(
                     "Linux {} booted in {:.1} s",
                     vm.kernel(),
@@ -277,7 +304,7 @@ impl<'a> Runner<'a> {
     }
 
     fn test(
-        &mut self,
+        &self,
         test: &Selftest,
         machine: &mut Option<Machine>,
         tally: &Tally,
@@ -554,6 +581,29 @@ mod tests {
             .map(|group| group.iter().map(|test| test.name.as_str()).collect())
             .collect();
         assert_eq!(names, [vec!["a", "c"], vec!["b"]]);
+    }
+
+    #[test]
+    fn a_long_group_is_several() {
+        let group = |lengths: &[u32]| -> Vec<Selftest> {
+            let test = |&length| Selftest {
+                timeout: TIMEOUT * length,
+                ..parsed("").unwrap()
+            };
+            lengths.iter().map(test).collect()
+        };
+        let usual = seconds(&group(&[1]));
+        let counts = |lengths: &[u32], most: u64| -> Vec<usize> {
+            let parts = parts(group(lengths), most * usual);
+            parts.iter().map(Vec::len).collect()
+        };
+        assert_eq!(counts(&[1; 4], 4), [4]);
+        assert_eq!(counts(&[1; 5], 4), [3, 2]);
+        assert_eq!(counts(&[1; 9], 4), [3, 3, 3]);
+        assert_eq!(counts(&[9, 1, 1, 1], 4), [1, 3]);
+        assert_eq!(counts(&[1, 1, 9, 1], 4), [3, 1]);
+        assert_eq!(counts(&[9], 4), [1]);
+        assert!(counts(&[], 4).is_empty());
     }
 
     #[test]

@@ -98,12 +98,15 @@ impl Tally {
 
     /// Prints, and counts as its own, what came beside.
     pub fn take_over(&mut self, mut other: Tally) {
+        self.live.finish_and_clear();
         self.end_group();
         other.end_group();
         for line in other.kept.take().unwrap_or_default().into_inner() {
             self.line(&line);
         }
-        self.junit.add_test_suites(other.junit.test_suites);
+        for suite in other.junit.test_suites {
+            self.record_group(suite);
+        }
         self.passed += other.passed;
         self.failed += other.failed;
         self.skipped += other.skipped;
@@ -124,8 +127,27 @@ impl Tally {
 
     fn end_group(&mut self) {
         if let Some(suite) = self.suite.take() {
-            self.junit.add_test_suite(suite);
+            self.record_group(suite);
         }
+    }
+
+    /// Groups of one name are one in the file.
+    fn record_group(&mut self, suite: TestSuite) {
+        let mut known = self.junit.test_suites.iter_mut();
+        match known.find(|known| known.name == suite.name) {
+            Some(known) => {
+                known.add_test_cases(suite.test_cases);
+            }
+            None => {
+                self.junit.add_test_suite(suite);
+            }
+        }
+    }
+
+    /// How many tests passed.
+    #[cfg(test)]
+    pub fn passed(&self) -> usize {
+        self.passed
     }
 
     /// Prints a line above the live one.
@@ -323,6 +345,14 @@ mod tests {
         assert_eq!((tally.passed, tally.failed, tally.skipped), (2, 1, 0));
         assert_eq!(tally.failures, ["bad: so"]);
         assert_eq!(tally.junit.test_suites.len(), 2);
+
+        let mut more = Tally::beside();
+        more.group("own", "More of it");
+        more.add(Test::new("better", Outcome::Passed));
+        tally.take_over(more);
+        let suites = &tally.junit.test_suites;
+        assert_eq!(suites.len(), 2);
+        assert_eq!((suites[0].name.as_str(), suites[0].tests), ("own", 2));
         assert!(!tally.conclude());
     }
 }

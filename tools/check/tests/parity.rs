@@ -11,6 +11,7 @@ use std::process::Command;
 #[test]
 fn drivers_that_differ() {
     let output = Command::new(env!("CARGO_BIN_EXE_pmem-check"))
+        .args(["--jobs", "1"])
         .args(["--parity", "--table", "build/check/fakes-parity"])
         .args(["--selftests", "tools/check/tests/fakes_parity"])
         .args([

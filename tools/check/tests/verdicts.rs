@@ -10,6 +10,8 @@ use std::process::Command;
 fn selftests_that_go_wrong() {
     let output = Command::new(env!("CARGO_BIN_EXE_pmem-check"))
         .args([
+            "--jobs",
+            "1",
             "--driver",
             "nd_pmem",
             "--selftests",
