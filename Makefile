@@ -6,8 +6,8 @@
 # Targets, as `make` shows them:
 #: make demo                 the whole story in a virtual machine: files on persistent memory survive a power cut
 #: make demo-errors          machine checks at random addresses: what each costs, and how it heals
-#:      ERRORS=12 SEED=1     how many, and which
-#: make picture              what pmemctl prints, drawn for the README: Documentation/pmemctl.svg
+#:      ERRORS=12 SEED=1     how many (100 take about four minutes), and which
+#: make picture              what pmemctl prints, drawn for the README: Documentation/pmemctl*.svg
 #: make check                format, lints, host tests, the module, selftests in virtual machines
 #:      TESTS='dax_*'        only the selftests of these names
 #:      DRIVER=nd_pmem       the same selftests, of the stock C driver

@@ -3,7 +3,7 @@
 //! Machine checks at random addresses, each of which costs what it hit and no more.
 
 use crate::story::{Story, TOOLS};
-use crate::truth::{self, Disk, Owner, Stored, Way};
+use crate::truth::{self, Disk, Mapper, Owner, Stored, Told, Watched, Way};
 use crate::{Driver, load, log_file};
 use anyhow::{Context, Result, bail, ensure};
 use fastrand::Rng;
@@ -26,20 +26,30 @@ const SYSTEM_DISK: u64 = 32 << 20;
 /// Files of each file system.
 const FILES: usize = 18;
 /// Besides, files of a page, all with the same content, in a folder of their own.
-const SMALL: usize = 1500;
+const SMALL: usize = 2500;
 /// The lengths of the others, in pages.
 const LENGTHS: std::ops::RangeInclusive<u64> = 16..=1024;
 /// What the machine checks hit, in turn.
 const TARGETS: [Target; 4] = [Target::Mapped, Target::Quiet, Target::Mapped, Target::Free];
+/// How many processes map each of the others, in turn.
+const MAPPERS: [usize; 4] = [1, 0, 2, 0];
 /// Whose list is right so soon is told in time.
 const SOON: Duration = Duration::from_secs(10);
+/// So soon after it is on the list, `pmemctl watch` has told all of it.
+const PROMPT: Duration = Duration::from_secs(2);
+/// A look into the machine takes no longer, where the host has time for it. What it takes longer is not
+/// what the machine does.
+const LOOK: Duration = Duration::from_millis(250);
+const PAUSE: Duration = Duration::from_millis(20);
+/// So many words fit into a line for debugfs.
+const WORDS: usize = 16;
 
 /// The kinds of memory, as the bus calls their provider, and the file system that each gets.
 const KINDS: [Kind; 2] = [
     Kind {
         provider: "e820",
         system: "ext4",
-        make: "mkfs.ext4 -q -b 4096 -N 2048 -J size=4 -E stride=512,stripe_width=512",
+        make: "mkfs.ext4 -q -b 4096 -N 4096 -J size=4 -E stride=512,stripe_width=512",
         mount: "mount -o dax,noatime",
         recover: "{ e2fsck -p /dev/DISK || [ $? = 1 ]; } && ",
         check: "e2fsck -fn",
@@ -100,7 +110,7 @@ struct Hit {
     owner: Owner,
     /// From the machine check to the list.
     listed: Duration,
-    /// From the machine check to what `pmemctl watch` says of it.
+    /// From there to what `pmemctl watch` says of it.
     told: Duration,
     cure: Cure,
     /// How it went.
@@ -170,7 +180,8 @@ pub fn tell(story: &mut Story, driver: Driver, count: usize, seed: Option<u64>) 
     };
     files(story, &mut scene, &mut rng)?;
     draw(story, &mut scene, &mut rng, count)?;
-    agree(story, &scene)?;
+    agree(story, &scene, "before")?;
+    page_tables(story, &scene)?;
     machine_checks(story, &mut scene)?;
 
     story.chapter(
@@ -240,8 +251,8 @@ fn mount_point(disk: &Disk) -> String {
 fn files(story: &mut Story, scene: &mut Scene, rng: &mut Rng) -> Result<()> {
     story.chapter(
         "Files",
-        "ext4 and XFS with DAX, and on each of them files of random lengths whose every byte is known. Every other file is \
-         mapped by a process that has touched all of it. Processes shall be told at once of memory that fails under them \
+        "ext4 and XFS with DAX, and on each of them files of random lengths whose every byte is known, beside thousands of \
+         a page. Every other one of the former is mapped by one or two processes that have touched all of it. Processes shall be told at once of memory that fails under them \
          (vm.memory_failure_early_kill).",
     );
     for (kind, disk) in KINDS.iter().zip(&mut scene.disks) {
@@ -257,7 +268,7 @@ fn files(story: &mut Story, scene: &mut Scene, rng: &mut Rng) -> Result<()> {
                 path: format!("{folder}/f{index:02}"),
                 seed: rng.u64(..),
                 pages: rng.u64(LENGTHS),
-                mapped: index % 2 == 0,
+                mapped: vec![Mapper::default(); MAPPERS[index % MAPPERS.len()]],
                 ..Stored::default()
             };
             let Stored {
@@ -284,11 +295,15 @@ fn files(story: &mut Story, scene: &mut Scene, rng: &mut Rng) -> Result<()> {
         }));
         story.quietly(&script)?;
         let pages: u64 = disk.files.iter().map(|file| file.pages).sum();
-        let mapped = disk.files.iter().filter(|file| file.mapped).count();
+        let mapped = disk
+            .files
+            .iter()
+            .map(|file| file.mapped.len())
+            .sum::<usize>();
         story.seen(
             &format!("{} with DAX on {}", disk.system, disk.name),
             &format!(
-                "{} files, {pages} pages of known content, {mapped} files mapped",
+                "{} files, {pages} pages of known content, mapped by {mapped} processes",
                 disk.files.len()
             ),
         );
@@ -297,28 +312,38 @@ fn files(story: &mut Story, scene: &mut Scene, rng: &mut Rng) -> Result<()> {
     let mut script = String::from(
         "echo 1 >/proc/sys/vm/memory_failure_early_kill\nmkdir -p /run/witness\nmkfifo /run/witness/go\n",
     );
-    for file in witnesses(scene) {
+    for (file, number) in witnesses(scene) {
         script.push_str(&format!(
-            "pmem-io map {} --read-only --seed {} load run='cat /run/witness/go' told verify >{} 2>&1 &\n",
+            "pmem-io map {} --read-only --seed {} load run='cat /run/witness/go' told verify >{} 2>&1 & echo $!\n",
             file.path,
             file.seed,
-            testimony(file)
+            testimony(file, number)
         ));
     }
-    story.quietly(&script)?;
+    let pids = story.quietly(&script)?;
     said_by_all(story, scene, "load: ")?;
+    let mut pids = pids.lines();
+    for file in scene.disks.iter_mut().flat_map(|disk| &mut disk.files) {
+        for mapper in &mut file.mapped {
+            let pid = pids.next().context("a process")?;
+            let said = story.quietly(&format!("grep ' {}$' /proc/{pid}/maps", file.path))?;
+            let address = said.split('-').next().unwrap_or_default();
+            mapper.pid = pid.parse().context("its number")?;
+            mapper.address = u64::from_str_radix(address, 16).with_context(|| said.clone())?;
+        }
+    }
     locate(story, scene)
 }
 
-/// The files that a process has mapped.
-fn witnesses(scene: &Scene) -> impl Iterator<Item = &Stored> {
+/// The files that processes have mapped, for each of these.
+fn witnesses(scene: &Scene) -> impl Iterator<Item = (&Stored, usize)> {
     let files = scene.disks.iter().flat_map(|disk| &disk.files);
-    files.filter(|file| file.mapped)
+    files.flat_map(|file| (0..file.mapped.len()).map(move |number| (file, number)))
 }
 
 /// Where the process writes what it sees.
-fn testimony(file: &Stored) -> String {
-    format!("/run/witness{}", file.path.replace('/', "-"))
+fn testimony(file: &Stored, number: usize) -> String {
+    format!("/run/witness{}-{number}", file.path.replace('/', "-"))
 }
 
 /// Waits until each of these processes has said it.
@@ -343,21 +368,8 @@ fn said_by_all(story: &mut Story, scene: &Scene, what: &str) -> Result<()> {
 fn locate(story: &mut Story, scene: &mut Scene) -> Result<()> {
     for disk in &mut scene.disks {
         let folder = mount_point(disk);
-        let said = story.quietly(&format!(
-            "sync -f {folder}; filefrag -v -b4096 {folder}/f* {folder}/s/*"
-        ))?;
-        let extents: BTreeMap<_, _> = truth::extents(&said)?.into_iter().collect();
-        let inodes = story.quietly(&format!("stat -c '%n %i' {folder}/f* {folder}/s/*"))?;
-        let inodes: BTreeMap<&str, u64> = inodes
-            .lines()
-            .filter_map(|line| {
-                let (path, inode) = line.rsplit_once(' ')?;
-                Some((path, inode.parse().ok()?))
-            })
-            .collect();
-        for file in &mut disk.files {
-            let found = extents.get(&file.path);
-            file.extents = found.with_context(|| file.path.clone())?.clone();
+        locate_some(story, disk, &format!("{folder}/f* {folder}/s/*"))?;
+        for file in &disk.files {
             let length: u64 = file.extents.iter().map(|extent| extent.length).sum();
             ensure!(
                 length == file.pages,
@@ -365,12 +377,39 @@ fn locate(story: &mut Story, scene: &mut Scene) -> Result<()> {
                 file.path,
                 file.pages
             );
-            let inode = inodes.get(file.path.as_str());
-            file.inode = *inode.with_context(|| format!("{}: its inode", file.path))?;
         }
-        let space = truth::space(&story.quietly(&format!("xfs_io -r -c fsmap {folder}"))?)?;
-        disk.free = truth::free(&space);
     }
+    Ok(())
+}
+
+/// Asks a file system where these files are, and what of it is free.
+fn locate_some(story: &mut Story, disk: &mut Disk, paths: &str) -> Result<()> {
+    let folder = mount_point(disk);
+    let said = story.quietly(&format!("sync -f {folder}; filefrag -v -b4096 {paths}"))?;
+    let mut extents: BTreeMap<_, _> = truth::extents(&said)?.into_iter().collect();
+    let inodes = story.quietly(&format!("stat -c '%n %i' {paths}"))?;
+    let mut inodes: BTreeMap<&str, u64> = inodes
+        .lines()
+        .filter_map(|line| {
+            let (path, inode) = line.rsplit_once(' ')?;
+            Some((path, inode.parse().ok()?))
+        })
+        .collect();
+    for file in &mut disk.files {
+        let (found, inode) = (
+            extents.remove(&file.path),
+            inodes.remove(file.path.as_str()),
+        );
+        if let (Some(found), Some(inode)) = (found, inode) {
+            (file.extents, file.inode) = (found, inode);
+        }
+    }
+    ensure!(
+        extents.is_empty() && inodes.is_empty(),
+        "there are other files: {extents:?} {inodes:?}"
+    );
+    let space = truth::space(&story.quietly(&format!("xfs_io -r -c fsmap {folder}"))?)?;
+    disk.free = truth::free(&space);
     Ok(())
 }
 
@@ -396,7 +435,7 @@ fn draw(story: &mut Story, scene: &mut Scene, rng: &mut Rng, count: usize) -> Re
         drawn += 1;
         let owner = disk.owner(page);
         let target = match owner {
-            Owner::File(file, _) if disk.files[file].mapped => Target::Mapped,
+            Owner::File(file, _) if !disk.files[file].mapped.is_empty() => Target::Mapped,
             Owner::File(..) => Target::Quiet,
             Owner::Free => Target::Free,
             Owner::Records => {
@@ -468,66 +507,114 @@ impl Scene {
     }
 }
 
-/// Others than we say whose the addresses are: the file systems' own tools by their own records, and
-/// the page tables of a process.
-fn agree(story: &mut Story, scene: &Scene) -> Result<()> {
-    let mut requests = Vec::new();
-    let name = &scene.disks[0].name;
-    for hit in scene.hits.iter().filter(|hit| hit.disk == 0) {
-        let page = hit.page;
-        if let (_, Some((file, place))) = scene.place(hit) {
-            let inode = file.inode;
-            requests.push((format!("icheck {page}"), format!("{page}\t{inode}")));
-            requests.push((format!("bmap <{inode}> {place}"), page.to_string()));
-        } else {
-            requests.push((
-                format!("icheck {page}"),
-                format!("{page}\t<block not found>"),
-            ));
-            requests.push((format!("testb {page}"), format!("Block {page} not in use")));
+/// Others than we say whose the pages are: the file systems' own tools, by their own records.
+fn agree(story: &mut Story, scene: &Scene, when: &str) -> Result<()> {
+    let disk = &scene.disks[0];
+    let pages: Vec<u64> = scene
+        .hits
+        .iter()
+        .filter(|hit| hit.disk == 0)
+        .map(|hit| hit.page)
+        .collect();
+    let mut inodes = BTreeMap::new();
+    let mut requests: Vec<(String, Vec<String>)> = Vec::new();
+    for pages in pages.chunks(WORDS) {
+        let mut request = "icheck".to_owned();
+        let mut wanted = vec!["Block\tInode number".to_owned()];
+        let mut singly = Vec::new();
+        for page in pages {
+            request.push_str(&format!(" {page}"));
+            match disk.owner(*page) {
+                Owner::File(file, place) => {
+                    let Stored { inode, path, .. } = &disk.files[file];
+                    wanted.push(format!("{page}\t{inode}"));
+                    singly.push((format!("bmap <{inode}> {place}"), vec![page.to_string()]));
+                    inodes.insert(*inode, path.trim_start_matches(&mount_point(disk)));
+                }
+                _ => {
+                    wanted.push(format!("{page}\t<block not found>"));
+                    singly.push((
+                        format!("testb {page}"),
+                        vec![format!("Block {page} not in use")],
+                    ));
+                }
+            }
         }
+        requests.push((request, wanted));
+        requests.append(&mut singly);
+    }
+    let inodes: Vec<(u64, &str)> = inodes.into_iter().collect();
+    for inodes in inodes.chunks(WORDS) {
+        let numbers: Vec<_> = inodes.iter().map(|(inode, _)| inode.to_string()).collect();
+        let names = inodes
+            .iter()
+            .map(|(inode, name)| format!("{inode}\t{name}"));
+        let wanted = ["Inode\tPathname".to_owned()].into_iter().chain(names);
+        requests.push((format!("ncheck {}", numbers.join(" ")), wanted.collect()));
     }
     let lines: Vec<_> = requests
         .iter()
         .map(|(request, _)| request.as_str())
         .collect();
     let said = story.quietly(&format!(
-        "printf '%s\\n' '{}' | debugfs -f /proc/self/fd/0 /dev/{name} 2>/dev/null",
-        lines.join("' '")
+        "sync -f {}; printf '%s\\n' '{}' | debugfs -f /proc/self/fd/0 /dev/{} 2>/dev/null",
+        mount_point(disk),
+        lines.join("' '"),
+        disk.name
     ))?;
-    let answers: Vec<&str> = said.split("debugfs: ").skip(1).collect();
+    // Of what is in the root, ncheck says "//name".
+    let said = said.replace("\t//", "\t/");
+    let answers = truth::answers(&said);
     ensure!(
         answers.len() == requests.len(),
-        "debugfs answers {} of {} requests",
+        "{when}: debugfs answers {} of {} requests",
         answers.len(),
         requests.len()
     );
-    for ((request, wanted), answer) in requests.iter().zip(answers) {
-        let last = answer.trim_end().lines().last().unwrap_or_default();
+    for ((request, mut wanted), (answered, mut said)) in requests.into_iter().zip(answers) {
+        // ncheck has an order of its own.
+        wanted.sort_unstable();
+        said.sort_unstable();
         ensure!(
-            answer.starts_with(request) && last == wanted,
-            "debugfs, asked for {request}, says \"{last}\" and not \"{wanted}\""
+            answered == request && said == wanted,
+            "{when}: debugfs, asked for \"{request}\", says {said:?} to \"{answered}\", and not {wanted:?}"
         );
     }
 
-    let folder = mount_point(&scene.disks[1]);
+    let disk = &scene.disks[1];
+    let folder = mount_point(disk);
     let space = truth::space(&story.quietly(&format!("xfs_io -r -c fsmap {folder}"))?)?;
     for hit in scene.hits.iter().filter(|hit| hit.disk == 1) {
         let found = truth::owner_by_map(&space, hit.page)?;
-        let ours = scene.place(hit).1.map(|(file, page)| (file.inode, page));
+        let ours = match disk.owner(hit.page) {
+            Owner::File(file, place) => Some((disk.files[file].inode, place)),
+            _ => None,
+        };
         ensure!(
             found == ours,
-            "page {} of XFS: {found:?} by its own record of owners, {ours:?} by its extents",
+            "{when}: page {} of XFS: {found:?} by its own record of owners, {ours:?} by its extents",
             hit.page
         );
     }
+    story.seen(
+        &format!("{when}: whose the pages are, others agree"),
+        &format!(
+            "{} of ext4: debugfs (icheck, bmap, testb, ncheck); {} of XFS: its reverse map",
+            pages.len(),
+            scene.hits.len() - pages.len()
+        ),
+    );
+    Ok(())
+}
 
+/// The page tables of a process lead to the same addresses.
+fn page_tables(story: &mut Story, scene: &Scene) -> Result<()> {
     let mut walked = 0;
     for hit in &scene.hits {
         let (disk, Some((file, page))) = scene.place(hit) else {
             continue;
         };
-        if !file.mapped {
+        if file.mapped.is_empty() {
             continue;
         }
         let said = story.quietly(&format!(
@@ -545,8 +632,8 @@ fn agree(story: &mut Story, scene: &Scene) -> Result<()> {
         walked += 1;
     }
     story.seen(
-        "whose they are: others agree",
-        &format!("debugfs (icheck, bmap, testb); XFS's reverse map; {walked} page tables"),
+        "before: so do page tables",
+        &format!("{walked} pages of mapped files"),
     );
     Ok(())
 }
@@ -564,19 +651,23 @@ fn machine_checks(story: &mut Story, scene: &mut Scene) -> Result<()> {
     story.quietly(&format!(
         "until grep -q '\"watching\"' {WATCH}; do sleep 0.1; done"
     ))?;
+    let mut watch = Watch::default();
+    let mut asked = Duration::ZERO;
     for index in 0..scene.hits.len() {
         let (disk, page) = (scene.hits[index].disk, scene.hits[index].page);
         story.machine_check(scene.hits[index].address, scene.hits[index].lsb)?;
         let start = Instant::now();
         scene.disks[disk].bad.insert(page);
         await_lists(story, &scene.disks)?;
-        scene.hits[index].listed = start.elapsed();
-        watched(story, scene, &scene.hits[index], start)?;
+        let listed = start.elapsed();
+        let told = watch.wait(story, scene, &scene.hits[index])?;
         let hit = &mut scene.hits[index];
-        hit.told = start.elapsed();
+        (hit.listed, hit.told) = (listed, told);
         let hit = &scene.hits[index];
+        let when = format!("after machine check {}", index + 1);
+        asked = asked.max(told_by_bad(story, &scene.disks[disk], &when)?.1);
         story.remark(&format!(
-            "{:>3}  {}: listed after {} ms, told of after {} ms",
+            "{:>3}  {}: listed after {} ms, told of {} ms later",
             index + 1,
             victim(scene, hit),
             hit.listed.as_millis(),
@@ -584,20 +675,30 @@ fn machine_checks(story: &mut Story, scene: &mut Scene) -> Result<()> {
         ));
     }
     story.quietly(&format!("kill $(cat {WATCH}.pid)"))?;
-    let latest = scene.hits.iter().map(|hit| hit.listed).max();
+    let latest = |time: fn(&Hit) -> Duration| {
+        let time = scene.hits.iter().map(time).max();
+        time.unwrap_or_default().as_millis()
+    };
     story.seen(
         "each machine check is listed, and nothing else",
         &format!(
             "{} pages; disk and region; within {} ms",
             scene.hits.len(),
-            latest.unwrap_or_default().as_millis()
+            latest(|hit| hit.listed)
         ),
     );
-
-    let latest = scene.hits.iter().map(|hit| hit.told).max();
     story.seen(
-        "pmemctl watch has told of each: file, place, and who has it mapped",
-        &format!("within {} ms", latest.unwrap_or_default().as_millis()),
+        "pmemctl watch has told of each: file, place, and who has it mapped where",
+        &format!(
+            "within {} ms of the list; {} at once, {} first without the file",
+            latest(|hit| hit.told),
+            scene.hits.len() - watch.early,
+            watch.early
+        ),
+    );
+    story.seen(
+        "after each, pmemctl bad knows whose all pages of that disk are",
+        &format!("no difference; within {} ms", asked.as_millis()),
     );
 
     // The processes go on.
@@ -605,12 +706,13 @@ fn machine_checks(story: &mut Story, scene: &mut Scene) -> Result<()> {
     said_by_all(story, scene, "verify: ")?;
     let (mut told, mut huge) = (0, 0);
     for disk in &scene.disks {
-        for file in disk.files.iter().filter(|file| file.mapped) {
-            let said = story.quietly(&format!("cat {}", testimony(file)))?;
-            let bad = disk.bad_of(file);
-            let lsb = truth::judge_witness(file, &bad, &said)?;
-            told += usize::from(lsb.is_some());
-            huge += usize::from(lsb > Some(12));
+        for file in &disk.files {
+            for number in 0..file.mapped.len() {
+                let said = story.quietly(&format!("cat {}", testimony(file, number)))?;
+                let lsb = truth::judge_witness(file, &disk.bad_of(file), &said)?;
+                told += usize::from(lsb.is_some());
+                huge += usize::from(lsb > Some(12));
+            }
         }
     }
     story.seen(
@@ -623,28 +725,56 @@ fn machine_checks(story: &mut Story, scene: &mut Scene) -> Result<()> {
     Ok(())
 }
 
-/// Waits until pmemctl watch has said whose the page is, and who has it mapped.
-fn watched(story: &mut Story, scene: &Scene, hit: &Hit, start: Instant) -> Result<()> {
-    let (disk, file) = scene.place(hit);
-    let wanted = truth::Told {
-        page: hit.page,
-        file: file.map(|(file, page)| (file.path.clone(), file.inode, page * PAGE)),
-    };
-    let mapped = usize::from(file.is_some_and(|(file, _)| file.mapped));
-    loop {
-        let said = story.quietly(&format!("cat {WATCH}"))?;
+/// What pmemctl watch has said.
+#[derive(Default)]
+struct Watch {
+    /// The bytes of it that have been read, in whole lines.
+    read: usize,
+    /// How often it has said that something is bad before it could say all of it.
+    early: usize,
+}
+
+impl Watch {
+    /// Waits until it has said whose the page is, and who has it mapped where. Returns how long that
+    /// took, less what the host has kept the machine waiting.
+    fn wait(&mut self, story: &mut Story, scene: &Scene, hit: &Hit) -> Result<Duration> {
+        let (disk, file) = scene.place(hit);
+        let wanted = Watched {
+            told: Some(Told {
+                page: hit.page,
+                file: file.map(|(file, page)| (file.path.clone(), file.inode, page * PAGE)),
+            }),
+            mapped: file.map_or_else(Vec::new, |(file, _)| {
+                let mut mapped = file.mapped.clone();
+                mapped.sort_unstable();
+                mapped
+            }),
+        };
         let mut last = None;
-        for line in said.lines() {
-            last = truth::watched(line, &disk.name, hit.page)?.or(last);
+        let mut waited = Duration::ZERO;
+        loop {
+            let start = Instant::now();
+            let said = story.quietly(&format!("tail -c +{} {WATCH}", self.read + 1))?;
+            let whole = said.rfind('\n').map_or(0, |end| end + 1);
+            self.read += whole;
+            for line in said[..whole].lines() {
+                if let Some(watched) = truth::watched(line, &disk.name, hit.page)? {
+                    self.early += usize::from(watched.told.is_none());
+                    last = Some(watched);
+                }
+            }
+            waited += start.elapsed().min(LOOK);
+            if last.as_ref() == Some(&wanted) {
+                return Ok(waited);
+            }
+            ensure!(
+                waited < PROMPT,
+                "{} ms after it was listed, pmemctl watch says {last:?}, and not {wanted:?}",
+                waited.as_millis()
+            );
+            thread::sleep(PAUSE);
+            waited += PAUSE;
         }
-        if last.as_ref() == Some(&(wanted.clone(), mapped)) {
-            return Ok(());
-        }
-        ensure!(
-            start.elapsed() < SOON,
-            "pmemctl watch says {last:?}, and not {wanted:?}, mapped by {mapped}"
-        );
-        thread::sleep(Duration::from_millis(50));
     }
 }
 
@@ -653,7 +783,11 @@ fn victim(scene: &Scene, hit: &Hit) -> String {
     match scene.place(hit) {
         (disk, Some((file, page))) => {
             let name = file.path.rsplit('/').next().unwrap_or_default();
-            let how = if file.mapped { ", mapped" } else { "" };
+            let how = match file.mapped.len() {
+                0 => "",
+                1 => ", mapped",
+                _ => ", mapped by two",
+            };
             format!("{} {name}, page {page} of {}{how}", disk.system, file.pages)
         }
         (disk, None) => format!("{}, free space", disk.system),
@@ -722,31 +856,39 @@ fn examine(story: &mut Story, scene: &mut Scene, when: &str) -> Result<()> {
             ),
         );
     }
+    agree(story, scene, when)?;
     told(story, scene, when)?;
     scan(story, scene, when)
 }
 
+/// pmemctl says of each bad page of a disk whose it is, with no difference to what the file systems'
+/// own tools have said. Returns of how many pages it was told that they are a file's, and how long that
+/// took.
+fn told_by_bad(story: &mut Story, disk: &Disk, when: &str) -> Result<(usize, Duration)> {
+    let start = Instant::now();
+    let said = story.quietly(&format!(
+        "pmemctl bad --json /dev/{} 2>/dev/null || [ $? = {} ]",
+        disk.name,
+        i32::from(!disk.bad.is_empty())
+    ))?;
+    let took = start.elapsed();
+    let (found, wanted) = (truth::told(&said)?, disk.told()?);
+    let wrong: Vec<_> = found.symmetric_difference(&wanted).collect();
+    ensure!(
+        wrong.is_empty(),
+        "{when}, {}: pmemctl bad differs in {wrong:?}",
+        disk.name
+    );
+    let files = found.iter().filter(|told| told.file.is_some()).count();
+    Ok((files, took))
+}
+
 /// All small files are as they were, but those that are hit; and pmemctl says of each bad page whose
-/// it is, with no difference to what the file systems' own tools have said.
+/// it is.
 fn told(story: &mut Story, scene: &Scene, when: &str) -> Result<()> {
     for disk in &scene.disks {
         let folder = mount_point(disk);
-        let start = Instant::now();
-        let said = story.quietly(&format!(
-            "pmemctl bad --json /dev/{} 2>/dev/null || [ $? = {} ]",
-            disk.name,
-            i32::from(!disk.bad.is_empty())
-        ))?;
-        let took = start.elapsed();
-        let (found, wanted) = (truth::told(&said)?, disk.told()?);
-        let wrong: Vec<_> = found.symmetric_difference(&wanted).collect();
-        ensure!(
-            wrong.is_empty(),
-            "{when}, {}: pmemctl bad differs in {wrong:?}",
-            disk.name
-        );
-        let files = found.iter().filter(|told| told.file.is_some()).count();
-
+        let (files, took) = told_by_bad(story, disk, when)?;
         let small: Vec<_> = disk.files.iter().filter(|file| file.small).collect();
         let good = small
             .iter()
@@ -768,7 +910,7 @@ fn told(story: &mut Story, scene: &Scene, when: &str) -> Result<()> {
             &format!("{when}: pmemctl bad, of {}", disk.system),
             &format!(
                 "{files} pages of files, {} free, by path, inode and offset; no difference; {} ms; {good} of {} small files whole",
-                found.len() - files,
+                disk.bad.len() - files,
                 took.as_millis(),
                 small.len()
             ),
@@ -911,7 +1053,7 @@ fn heal(story: &mut Story, scene: &mut Scene) -> Result<()> {
                 story.guest(&format!(
                     "fallocate -p -o {at} -l {PAGE} {path} && sync -f {path} && {fill}"
                 ))?;
-                locate(story, scene)?;
+                locate_some(story, &mut scene.disks[disk], &path)?;
                 match scene.disks[disk].owner(page) {
                     // The same block was taken for the hole.
                     Owner::File(..) => {
@@ -939,6 +1081,7 @@ fn heal(story: &mut Story, scene: &mut Scene) -> Result<()> {
         scene.hits[index].cured = cured.to_owned();
         story.remark(&format!("{:>3}  {what}: {cured}", index + 1));
     }
+    locate(story, scene)?;
     let left: usize = scene.disks.iter().map(|disk| disk.bad.len()).sum();
     story.seen(
         "what was written is off all lists, and nothing else",
@@ -1077,6 +1220,7 @@ fn table(story: &Story, scene: &Scene) {
                 (1_u64 << hit.lsb).to_string(),
                 victim(scene, hit),
                 format!("{} ms", hit.listed.as_millis()),
+                format!("{} ms", hit.told.as_millis()),
                 read,
                 mapping,
                 "EIO".to_owned(),
@@ -1095,6 +1239,7 @@ fn table(story: &Story, scene: &Scene) {
             "bytes",
             "hit",
             "listed",
+            "told",
             "read(2)",
             "mapping",
             "block",

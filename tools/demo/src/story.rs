@@ -21,7 +21,7 @@ const BAD: Style = AnsiColor::Red.on_default().bold();
 /// Columns of prose, fewer on a narrow terminal.
 const WIDTH: usize = 100;
 /// No command of the story takes so long.
-const LIMIT: Duration = Duration::from_secs(90);
+const LIMIT: Duration = Duration::from_secs(300);
 /// Where the guest has copies of what it runs often, as the way to the checkout is long.
 pub const TOOLS: &str = "/run/pmem";
 /// Lines shown of what a command prints.

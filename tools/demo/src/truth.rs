@@ -41,12 +41,21 @@ pub struct Stored {
     pub pages: u64,
     /// Its number in the file system.
     pub inode: u64,
-    /// A process has all of it mapped while memory fails.
-    pub mapped: bool,
+    /// The processes that have all of it mapped while memory fails.
+    pub mapped: Vec<Mapper>,
     /// One of the many of a page, of which only those are looked at one by one that are hit.
     pub small: bool,
     /// Where it is.
     pub extents: Vec<Extent>,
+}
+
+/// A process that has a file mapped, in one piece.
+#[derive(Debug, Default, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Mapper {
+    /// Its number.
+    pub pid: u32,
+    /// Where it has the file's first byte.
+    pub address: u64,
 }
 
 /// A piece of a file that is in one piece on the disk, in pages.
@@ -390,9 +399,18 @@ pub fn told(said: &str) -> Result<BTreeSet<Told>> {
     Ok(told)
 }
 
-/// What a line of `pmemctl watch --json` says of a page of a disk, if it does: whose it is, and how many
-/// processes have it mapped. Not all of the page need be bad.
-pub fn watched(line: &str, disk: &str, page: u64) -> Result<Option<(Told, usize)>> {
+/// What `pmemctl watch` has said of a page.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Watched {
+    /// Whose it is; `None` while that is still being looked for.
+    pub told: Option<Told>,
+    /// Who has it mapped, by number.
+    pub mapped: Vec<Mapper>,
+}
+
+/// What a line of `pmemctl watch --json` says of a page of a disk, if it does. Not all of the page need
+/// be bad.
+pub fn watched(line: &str, disk: &str, page: u64) -> Result<Option<Watched>> {
     let event: serde_json::Value = serde_json::from_str(line).with_context(|| line.to_owned())?;
     let number = |value: &serde_json::Value| value.as_u64().with_context(|| line.to_owned());
     if event["event"] != "bad" || event["disk"] != disk {
@@ -403,21 +421,49 @@ pub fn watched(line: &str, disk: &str, page: u64) -> Result<Option<(Told, usize)
         return Ok(None);
     }
     let owner = &event["owner"];
+    let mut start = 0;
     let file = match owner["kind"].as_str() {
         Some("file") => {
             let path = owner["paths"][0].as_str().unwrap_or_default();
-            let first = number(&owner["file_offset"])? / PAGE;
-            let place = (first + page - offset / PAGE) * PAGE;
+            start = number(&owner["file_offset"])?;
+            let place = (start / PAGE + page - offset / PAGE) * PAGE;
             Some((path.to_owned(), number(&owner["inode"])?, place))
         }
         Some("free") => None,
+        _ if event["complete"] == false => {
+            return Ok(Some(Watched {
+                told: None,
+                mapped: Vec::new(),
+            }));
+        }
         _ => bail!("this is a file's or free: {line}"),
     };
-    let none = Vec::new();
-    let processes = event["processes"].as_array().unwrap_or(&none);
-    let mapped = |process: &&serde_json::Value| process["addresses"] != serde_json::json!([]);
-    let count = processes.iter().filter(mapped).count();
-    Ok(Some((Told { page, file }, count)))
+    let mut mapped = Vec::new();
+    for process in event["processes"].as_array().into_iter().flatten() {
+        for address in process["addresses"].as_array().into_iter().flatten() {
+            mapped.push(Mapper {
+                pid: number(&process["pid"])?.try_into()?,
+                address: number(address)?.wrapping_sub(start),
+            });
+        }
+    }
+    mapped.sort_unstable();
+    Ok(Some(Watched {
+        told: Some(Told { page, file }),
+        mapped,
+    }))
+}
+
+/// What `debugfs -f` answers: each request with its lines.
+pub fn answers(said: &str) -> Vec<(String, Vec<&str>)> {
+    let answers = said.split("debugfs: ").skip(1);
+    answers
+        .map(|answer| {
+            let mut lines = answer.lines();
+            let request = lines.next().unwrap_or_default().to_owned();
+            (request, lines.collect())
+        })
+        .collect()
 }
 
 /// The sectors of a `badblocks` file: lines of `SECTOR LENGTH`.
@@ -583,18 +629,30 @@ mod tests {
 
     #[test]
     fn what_watch_says() {
-        let line = r#"{"event":"bad","disk":"pmem0","disk_offset":8704,"length":4096,"owner":{"kind":"file","paths":["/a"],
-            "inode":12,"file_offset":4608},"processes":[{"pid":1,"addresses":[4096]},{"pid":2,"addresses":[]}]}"#;
+        let line = r#"{"event":"bad","complete":true,"disk":"pmem0","disk_offset":8704,"length":4096,
+            "owner":{"kind":"file","paths":["/a"],"inode":12,"file_offset":4608},
+            "processes":[{"pid":2,"addresses":[69632,4608]},{"pid":1,"addresses":[4608]},{"pid":3,"addresses":[]}]}"#;
+        let mapped = [(1, 0), (2, 0), (2, 65024)];
+        let mapped = mapped.map(|(pid, address)| Mapper { pid, address });
+        let wanted = |page, offset| {
+            let file = Some(("/a".to_owned(), 12, offset));
+            let told = Some(Told { page, file });
+            let mapped = mapped.to_vec();
+            Some(Watched { told, mapped })
+        };
         let told = |page| watched(line, "pmem0", page).unwrap();
-        let file = Some(("/a".to_owned(), 12, 4096));
-        assert_eq!(told(2), Some((Told { page: 2, file }, 1)));
-        let file = Some(("/a".to_owned(), 12, 8192));
-        assert_eq!(told(3), Some((Told { page: 3, file }, 1)));
+        assert_eq!(told(2), wanted(2, 4096));
+        assert_eq!(told(3), wanted(3, 8192));
         assert_eq!(told(4), None);
         assert_eq!(watched(line, "pmem1", 2).unwrap(), None);
         let watching = r#"{"event":"watching","disks":["pmem0"]}"#;
         assert_eq!(watched(watching, "pmem0", 2).unwrap(), None);
         assert!(watched("so", "pmem0", 2).is_err());
+        let unknown = r#"{"event":"bad","complete":true,"disk":"pmem0","disk_offset":8192,"length":4096,
+            "reason":"so","processes":[]}"#;
+        assert!(watched(unknown, "pmem0", 2).is_err());
+        let first = watched(&unknown.replace("true", "false"), "pmem0", 2).unwrap();
+        assert_eq!(first.unwrap().told, None);
     }
 
     #[test]
@@ -729,6 +787,17 @@ mod tests {
             length: 23,
         };
         assert_eq!(files[0].1[1], second);
+
+        let said = "debugfs: icheck 7 8\nBlock\tInode number\n7\t12\n8\t<block not found>\n\
+                    debugfs: testb 8\nBlock 8 not in use\n";
+        let wanted = [
+            (
+                "icheck 7 8".to_owned(),
+                vec!["Block\tInode number", "7\t12", "8\t<block not found>"],
+            ),
+            ("testb 8".to_owned(), vec!["Block 8 not in use"]),
+        ];
+        assert_eq!(answers(said), wanted);
 
         let said = "\t0: 259:1 [0..31]: static fs metadata 32\n\t1: 259:1 [32..8191]: inode 131 data 800..8959 8160\n\
                     \t2: 259:1 [8192..8199]: free space 8\n";
