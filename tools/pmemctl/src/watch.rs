@@ -2,10 +2,10 @@
 
 //! Telling of new errors: which file they are in, and who has it mapped.
 //!
-//! The lists are waited for. Whose the bytes are is found by a thread of its own: first among the
-//! files that are open or mapped, which is quick; then, as `pmemctl bad` does, in the whole file
-//! system, which may take minutes. What is known after [`PROMPT`] is told then, and all of it when it
-//! is known.
+//! The lists are waited for. Whose the bytes are is found by threads of their own: first among the
+//! files that are open or mapped, which is quick; then, by another thread, as `pmemctl bad` does, in the
+//! whole file system, which may take minutes. What becomes bad meanwhile is looked for in the next search, all
+//! in one. What is known after [`PROMPT`] is told then, and all of it when it is known.
 
 use crate::badlist::BadList;
 use crate::changes::{Changes, Lists, SWARM, Woken};
@@ -181,20 +181,33 @@ pub fn run(host: &Host, wanted: Wanted, mut tell: impl FnMut(&Event) -> Result<(
     woken.set_nonblocking(true)?;
     let everything = wanted.targets.is_none();
     let (its_host, targets) = (host.clone(), wanted.targets);
+    let (lefts, to_search) = mpsc::channel();
+    let (search_host, search_answers, mut search_wake) =
+        (host.clone(), answers.clone(), wake.try_clone()?);
     thread::spawn(move || {
+        // Where nobody wants it any more, all ends.
         for batch in asked {
             let targets = targets.as_ref().map(|targets| targets());
-            let search = Search {
+            let look = Look {
                 host: &its_host,
                 targets: targets.as_deref(),
                 batch: &batch,
             };
-            search.run(|done, rest| {
-                let number = batch.number;
-                // Where nobody wants it any more, all ends.
-                let _ = answers.send(Answer { number, done, rest });
-                let _ = wake.write_all(b"x");
-            });
+            let (answer, hurt, used) = look.look();
+            let _ = answers.send(answer);
+            let _ = wake.write_all(b"x");
+            if !hurt.is_empty() {
+                let _ = lefts.send(Left { batch, hurt, used });
+            }
+        }
+    });
+    thread::spawn(move || {
+        while let Ok(first) = to_search.recv() {
+            let lefts: Vec<Left> = std::iter::once(first).chain(to_search.try_iter()).collect();
+            for answer in search(&search_host, &lefts) {
+                let _ = search_answers.send(answer);
+            }
+            let _ = search_wake.write_all(b"x");
         }
     });
 
@@ -392,24 +405,31 @@ impl Batch {
 /// Why it is not known yet whose bytes are.
 const SEARCHING: &str = "whose it is, is being looked for";
 
-/// Finds out about a batch.
-struct Search<'a> {
+/// Finds out about a batch what is found at once.
+struct Look<'a> {
     host: &'a Host,
     targets: Option<&'a [Target]>,
     batch: &'a Batch,
 }
 
+/// What of a batch whole file systems have to be searched for.
+struct Left {
+    batch: Batch,
+    hurt: Vec<(Disk, Hurt)>,
+    used: Vec<Used>,
+}
+
 struct Silent;
 impl Progress for Silent {}
 
-impl Search<'_> {
+impl Look<'_> {
     fn wants(&self, wanted: impl Fn(&Target) -> bool) -> bool {
         self.targets
             .is_none_or(|targets| targets.iter().any(wanted))
     }
 
-    /// Gives `found` what is known, with what is left, until nothing is.
-    fn run(&self, mut found: impl FnMut(Vec<Event>, Vec<Event>)) {
+    /// What is known, and what is left, with who uses the file systems.
+    fn look(&self) -> (Answer, Vec<(Disk, Hurt)>, Vec<Used>) {
         let mut done = Vec::new();
         for hidden in &self.batch.hidden {
             if self.wants(|target| *target == Target::Device(hidden.number)) {
@@ -437,20 +457,16 @@ impl Search<'_> {
         for (disk, hurt) in &traced {
             if self.wants(|target| target.has(hurt)) {
                 let (entries, spans) = in_use(disk, hurt, &used);
-                done.extend(
-                    entries
-                        .into_iter()
-                        .map(|entry| self.told(disk, entry, &used)),
-                );
+                let told = entries
+                    .into_iter()
+                    .map(|entry| self.batch.told(disk, entry, &used));
+                done.extend(told);
                 if !spans.is_empty() {
-                    let spans = spans.into_iter();
-                    left.push((
-                        disk.clone(),
-                        Hurt {
-                            spans: spans.collect(),
-                            ..hurt.clone()
-                        },
-                    ));
+                    let hurt = Hurt {
+                        spans,
+                        ..hurt.clone()
+                    };
+                    left.push((disk.clone(), hurt));
                 }
             }
         }
@@ -461,7 +477,13 @@ impl Search<'_> {
             .cloned()
             .collect();
         if !files.is_empty() {
-            self.entries(&traced, &files, &used, &mut done);
+            for (disk, hurt) in &traced {
+                let entries = entries(self.host, disk, hurt, &files);
+                let told = entries
+                    .into_iter()
+                    .map(|entry| self.batch.told(disk, entry, &used));
+                done.extend(told);
+            }
         }
         let rest: Vec<Event> = left
             .iter()
@@ -474,49 +496,103 @@ impl Search<'_> {
                 self.batch.event(What::Disk(entry), Vec::new(), false)
             })
             .collect();
-        found(done, rest);
-        if !left.is_empty() {
-            let mut done = Vec::new();
-            self.entries(&left, &[], &used, &mut done);
-            found(done, Vec::new());
-        }
+        let number = self.batch.number;
+        (Answer { number, done, rest }, left, used)
     }
+}
 
-    /// Adds what all of the file system is searched for.
-    fn entries(
-        &self,
-        hurt: &[(Disk, Hurt)],
-        targets: &[Target],
-        used: &[Used],
-        done: &mut Vec<Event>,
-    ) {
-        for one in hurt {
-            match hurt::entries_of(
-                self.host,
-                std::slice::from_ref(one),
-                targets,
-                false,
-                &Silent,
-            ) {
-                Ok(entries) => {
-                    let told = entries
-                        .into_iter()
-                        .map(|entry| self.told(&one.0, entry, used));
-                    done.extend(told);
-                }
-                Err(error) => {
-                    for span in &one.1.spans {
-                        let entry = Entry {
-                            reason: Some(format!("{error:#}")),
-                            ..hurt::entry(&one.0, &one.1, span.clone())
-                        };
-                        done.push(self.told(&one.0, entry, used));
-                    }
+/// What all of the file systems are searched for: of each batch, all that was left.
+fn search(host: &Host, lefts: &[Left]) -> Vec<Answer> {
+    let mut answers: Vec<Answer> = lefts
+        .iter()
+        .map(|left| Answer {
+            number: left.batch.number,
+            done: Vec::new(),
+            rest: Vec::new(),
+        })
+        .collect();
+    for (disk, hurt) in together(lefts.iter().flat_map(|left| &left.hurt)) {
+        for entry in entries(host, &disk, &hurt, &[]) {
+            for (left, answer) in lefts.iter().zip(&mut answers) {
+                for part in left.parts(&entry) {
+                    answer.done.push(left.batch.told(&disk, part, &left.used));
                 }
             }
         }
     }
+    answers
+}
 
+/// As few as there are volumes, each with all that is bad of it.
+fn together<'a>(all: impl Iterator<Item = &'a (Disk, Hurt)>) -> Vec<(Disk, Hurt)> {
+    let mut found: Vec<(Disk, Hurt)> = Vec::new();
+    for (disk, hurt) in all {
+        let same = found.iter_mut().find(|(other, one)| {
+            other.name() == disk.name()
+                && one.volume.name == hurt.volume.name
+                && one.chain == hurt.chain
+        });
+        match same {
+            Some((_, one)) => {
+                let known: Vec<_> = one.spans.iter().map(Span::range).collect();
+                let news = hurt.spans.iter().flat_map(|span| span.without(&known));
+                one.spans.extend(news.collect::<Vec<_>>());
+                // As it was last.
+                one.volume.clone_from(&hurt.volume);
+            }
+            None => found.push((disk.clone(), hurt.clone())),
+        }
+    }
+    found
+}
+
+impl Left {
+    /// What of an entry is of this batch.
+    fn parts(&self, entry: &Entry) -> Vec<Entry> {
+        let hurt = self
+            .hurt
+            .iter()
+            .filter(|(disk, hurt)| disk.name() == entry.disk && hurt.volume.name == entry.volume);
+        hurt.flat_map(|(_, hurt)| &hurt.spans)
+            .filter_map(|span| {
+                let span = entry.span.cut(&span.range())?;
+                let skipped = span.offset - entry.span.offset;
+                let mut part = Entry {
+                    span,
+                    ..entry.clone()
+                };
+                if let Some(Owner::File {
+                    file_offset: Some(at),
+                    ..
+                }) = &mut part.owner
+                {
+                    *at += skipped;
+                }
+                Some(part)
+            })
+            .collect()
+    }
+}
+
+/// What is bad of a volume, or of these files alone.
+fn entries(host: &Host, disk: &Disk, hurt: &Hurt, targets: &[Target]) -> Vec<Entry> {
+    let one = (disk.clone(), hurt.clone());
+    match hurt::entries_of(host, std::slice::from_ref(&one), targets, false, &Silent) {
+        Ok(entries) => entries,
+        Err(error) => {
+            let reason = format!("{error:#}");
+            let spans = hurt.spans.iter();
+            spans
+                .map(|span| Entry {
+                    reason: Some(reason.clone()),
+                    ..hurt::entry(disk, hurt, span.clone())
+                })
+                .collect()
+        }
+    }
+}
+
+impl Batch {
     /// With the processes that use it.
     fn told(&self, disk: &Disk, entry: Entry, used: &[Used]) -> Event {
         let mut processes = Vec::new();
@@ -545,7 +621,7 @@ impl Search<'_> {
                 }
             }
         }
-        self.batch.event(What::Disk(entry), processes, true)
+        self.event(What::Disk(entry), processes, true)
     }
 }
 
@@ -594,6 +670,8 @@ fn in_use(disk: &Disk, hurt: &Hurt, used: &[Used]) -> (Vec<Entry>, Vec<Span>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::stack::Volume;
+    use std::fs;
 
     fn list(text: &str) -> BadList {
         text.parse().unwrap()
@@ -612,6 +690,73 @@ mod tests {
         assert_eq!(known.news(2, &list("")), list(""));
         assert_eq!(known.news(2, &list("8 2\n")), list(""));
         assert_eq!(known.news(2, &list("8 8\n")), list("10 6\n"));
+    }
+
+    #[test]
+    fn one_search_for_several_batches() {
+        let folder = tempfile::tempdir().unwrap();
+        let pmem0 = folder.path().join("sys/block/pmem0");
+        fs::create_dir_all(&pmem0).unwrap();
+        fs::write(pmem0.join("dev"), "259:0\n").unwrap();
+        let disk = Disk::find(&Host::at(folder.path()), "pmem0").unwrap();
+        let left = |number, volume, spans: &[(u64, u64)]| {
+            let volume = Volume::made_up(volume, "259:1", vec![]);
+            let spans = spans
+                .iter()
+                .map(|&(offset, length)| Span::made_up(offset, length));
+            let hurt = Hurt {
+                chain: vec![volume.number().unwrap()],
+                volume,
+                spans: spans.collect(),
+                opaque: None,
+            };
+            let batch = Batch {
+                number,
+                time_ms: 0,
+                new: true,
+                news: Vec::new(),
+                hidden: Vec::new(),
+            };
+            Left {
+                batch,
+                hurt: vec![(disk.clone(), hurt)],
+                used: Vec::new(),
+            }
+        };
+        let lefts = [
+            left(0, "pmem0p1", &[(4096, 4096)]),
+            left(1, "pmem0p1", &[(8192, 4096), (65536, 512)]),
+            left(2, "pmem0p2", &[(4096, 512)]),
+            // Healed, and bad again.
+            left(3, "pmem0p1", &[(4096, 8192)]),
+        ];
+        let all = together(lefts.iter().flat_map(|left| &left.hurt));
+        assert_eq!(all.len(), 2);
+        let spans = [(4096, 4096), (8192, 4096), (65536, 512)];
+        let spans = spans.map(|(offset, length)| Span::made_up(offset, length));
+        assert_eq!(all[0].1.spans, spans);
+        assert_eq!(all[1].1.spans, [Span::made_up(4096, 512)]);
+
+        // A file has two pages, which are of two batches.
+        let mut entry = hurt::entry(&disk, &all[0].1, Span::made_up(4096, 8192));
+        entry.owner = Some(Owner::File {
+            paths: Vec::new(),
+            inode: 12,
+            file_offset: Some(1 << 20),
+            open_by: Vec::new(),
+        });
+        let parts = |left: &Left| {
+            let offset = |part: Entry| match part.owner {
+                Some(Owner::File { file_offset, .. }) => (part.span, file_offset.unwrap()),
+                _ => panic!("{part:?}"),
+            };
+            left.parts(&entry).into_iter().map(offset).collect()
+        };
+        let found: Vec<Vec<_>> = lefts.iter().map(parts).collect();
+        let first = (Span::made_up(4096, 4096), 1 << 20);
+        let second = (Span::made_up(8192, 4096), (1 << 20) + 4096);
+        let both = (Span::made_up(4096, 8192), 1 << 20);
+        assert_eq!(found, [vec![first], vec![second], vec![], vec![both]]);
     }
 
     #[test]
