@@ -60,7 +60,7 @@ is "of a volume" "$(row └─list)" "└─list 304M xfs $MNT 2 per file"
 
 e820=$(e820_ns)
 other=$(disk_of "$e820")
-is "memory of e820, as it is" "$(row "$other")" "$other $e820 raw - 32M - e820 $DRIVER - - - none"
+is "memory of e820, as it is" "$(row "$other")" "$other $e820 raw RAM 32M - e820 $DRIVER - - - none"
 blockdev --setro "/dev/$other"
 is "read-only is said" "$(pmemctl list --json "$e820" | jq '.[0].read_only')" true
 blockdev --setrw "/dev/$other"

@@ -137,11 +137,7 @@ impl Entry {
                 .and_then(|region| region.provider()),
             driver: device.driver(),
             mode: mode(host, device.name.kind, &dax_devices),
-            page_map: match host::line(folder.join("mode")).as_deref() {
-                Some("ram") => Some(PageMap::Ram),
-                Some("pmem") => Some(PageMap::Device),
-                _ => None,
-            },
+            page_map: page_map(host::line(folder.join("mode")).as_deref()),
             size: host::number(namespace.folder().join("size")),
             alignment: host::number(folder.join("align")).filter(|align| *align != 0),
             numa_node: host::line(folder.join("numa_node")).and_then(|node| node.parse().ok()),
@@ -153,6 +149,15 @@ impl Entry {
             },
             bad: bad.map(|bad: BadList| bad.ranges().iter().map(Bad::from).collect()),
         })
+    }
+}
+
+/// By the `mode` of the device; that of a namespace whose driver makes a page map of its own is `memory`.
+fn page_map(mode: Option<&str>) -> Option<PageMap> {
+    match mode {
+        Some("ram" | "memory") => Some(PageMap::Ram),
+        Some("pmem") => Some(PageMap::Device),
+        _ => None,
     }
 }
 
@@ -190,6 +195,15 @@ mod tests {
         assert_eq!(mode(&machine.host, Kind::Btt, &[]), Mode::Sector);
         assert_eq!(mode(&machine.host, Kind::Dax, &ram), Mode::SystemRam);
         assert_eq!(mode(&machine.host, Kind::Dax, &other), Mode::Devdax);
+    }
+
+    #[test]
+    fn page_maps() {
+        assert_eq!(page_map(Some("ram")), Some(PageMap::Ram));
+        assert_eq!(page_map(Some("pmem")), Some(PageMap::Device));
+        assert_eq!(page_map(Some("memory")), Some(PageMap::Ram));
+        assert_eq!(page_map(Some("raw")), None);
+        assert_eq!(page_map(None), None);
     }
 
     #[test]
