@@ -329,7 +329,13 @@ impl Memory {
                     ),
                     None => choose(
                         ram,
-                        format!("its page map takes {percent} % of the RAM, and wears nothing"),
+                        match percent {
+                            0 => "its page map takes less than 1 % of the RAM, and wears nothing"
+                                .into(),
+                            _ => format!(
+                                "its page map takes {percent} % of the RAM, and wears nothing"
+                            ),
+                        },
                     ),
                 };
                 take.commands.push(disk());

@@ -2,7 +2,7 @@
 
 //! The command `advise`.
 
-use crate::show::{json, or_dash, root, table};
+use crate::show::{about, json, or_dash, root, table};
 use anyhow::{Result, bail};
 use clap::Args;
 use pmemctl::advise::{self, Advice, Dimm, Form, Memory, Use};
@@ -94,7 +94,7 @@ fn show(advice: &Advice, purpose: Option<Use>) -> Result<()> {
             .map_or_else(|| memory.region.clone(), |name| name.to_string()),
         Size::from_bytes(memory.size),
         memory.provider,
-        Size::from_bytes(memory.machine_ram),
+        about(memory.machine_ram),
         or_dash(memory.memory_block.map(Size::from_bytes)),
     )?;
     table(&FORMS, &[1, 2, 3, 4], advice.forms.iter().map(row))?;
@@ -115,7 +115,6 @@ fn show(advice: &Advice, purpose: Option<Use>) -> Result<()> {
 }
 
 fn row(form: &Form) -> Vec<String> {
-    let size = |bytes: u64| Size::from_bytes(bytes).to_string();
     match &form.impossible {
         Some(why) => vec![
             form.form.into(),
@@ -127,10 +126,10 @@ fn row(form: &Form) -> Vec<String> {
         ],
         None => vec![
             form.form.into(),
-            size(form.capacity),
-            size(form.cut_off),
-            size(form.ram),
-            size(form.on_device),
+            about(form.capacity),
+            about(form.cut_off),
+            about(form.ram),
+            about(form.on_device),
             form.wear.into(),
         ],
     }

@@ -44,7 +44,10 @@ pub fn doctor(arguments: &Doctor) -> Result<bool> {
     if good {
         writeln!(io::stdout(), "Nothing is wrong.")?;
     } else {
-        table(&FINDINGS, &[], report.findings.iter().map(finding))?;
+        let mut out = io::stdout().lock();
+        for one in &report.findings {
+            write!(out, "{}", finding(one))?;
+        }
     }
     Ok(good)
 }
@@ -83,19 +86,15 @@ fn probe(probe: &Probe) -> Vec<String> {
     ]
 }
 
-const FINDINGS: [&str; 5] = ["WHERE", "CAUSE", "PREVENTS", "SEEN", "WHAT MENDS IT"];
-
-fn finding(finding: &Finding) -> Vec<String> {
+/// What is wrong, how that is seen, and what mends it: commands are too long for a table.
+fn finding(finding: &Finding) -> String {
     let loses = if finding.destroys {
-        " (loses the data)"
+        "    (that loses the data)\n"
     } else {
         ""
     };
-    vec![
-        finding.place.clone(),
-        finding.cause.to_owned(),
-        finding.prevents.to_string(),
-        finding.evidence.clone(),
-        format!("{}{loses}", finding.command),
-    ]
+    format!(
+        "{}: {} prevents {}\n    seen:  {}\n    mend:  {}\n{loses}",
+        finding.place, finding.cause, finding.prevents, finding.evidence, finding.command
+    )
 }

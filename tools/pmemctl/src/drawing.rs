@@ -3,7 +3,7 @@
 //! The command `map`.
 
 use crate::Status;
-use crate::show::{json, or_dash, reasons, table};
+use crate::show::{about, json, or_dash, reasons, table};
 use anstream::{AutoStream, ColorChoice};
 use anstyle::{AnsiColor, Color, Style};
 use anyhow::{Context, Result, bail};
@@ -86,63 +86,79 @@ fn disk(host: &Host, word: &Path) -> Result<Disk> {
         .with_context(|| format!("{name} has no disk: only disks can be drawn"))
 }
 
-/// The letter, the words, and the colours of a terminal and of a picture.
-fn look(kind: Kind) -> (char, &'static str, AnsiColor, &'static str) {
-    match kind {
-        Kind::Free => ('.', "free", AnsiColor::Green, "#dcefd8"),
-        Kind::Files => ('F', "files", AnsiColor::Blue, "#4f81bd"),
-        Kind::Metadata => ('M', "metadata", AnsiColor::Yellow, "#e0b050"),
-        Kind::Used => ('U', "files or metadata", AnsiColor::Cyan, "#6fb0b8"),
-        Kind::Other => ('?', "not known here", AnsiColor::Magenta, "#b79ac8"),
-        Kind::Outside => ('-', "no volume", AnsiColor::BrightBlack, "#c8c8c8"),
+/// How a cell is shown.
+#[derive(Clone, Copy)]
+struct Look {
+    letter: char,
+    words: &'static str,
+    /// In a terminal.
+    style: Style,
+    /// In a picture.
+    fill: &'static str,
+}
+
+const fn on(ground: AnsiColor, letter: AnsiColor) -> Style {
+    Style::new()
+        .bg_color(Some(Color::Ansi(ground)))
+        .fg_color(Some(Color::Ansi(letter)))
+}
+
+impl Look {
+    fn of(kind: Kind) -> Self {
+        use AnsiColor::{Black, BrightBlack, BrightWhite, Cyan, Green, Magenta, Yellow};
+        let pale = |colour| Style::new().fg_color(Some(Color::Ansi(colour)));
+        let (letter, words, style, fill) = match kind {
+            Kind::Free => ('.', "free", pale(Green), "#dcefd8"),
+            Kind::Files => ('F', "files", on(AnsiColor::Blue, BrightWhite), "#4f81bd"),
+            Kind::Metadata => ('M', "metadata", on(Yellow, Black), "#e0b050"),
+            Kind::Used => ('U', "files or metadata", on(Cyan, Black), "#6fb0b8"),
+            Kind::Other => ('?', "not known here", on(Magenta, BrightWhite), "#b79ac8"),
+            Kind::Outside => ('-', "no volume", pale(BrightBlack), "#c8c8c8"),
+        };
+        Self {
+            letter,
+            words,
+            style,
+            fill,
+        }
+    }
+
+    /// Bad, however little of it is.
+    fn of_cell(cell: &Cell) -> Self {
+        match cell.bad {
+            0 => Self::of(cell.kind),
+            _ => BAD,
+        }
+    }
+
+    /// In a terminal.
+    fn coloured(self) -> String {
+        let Self { letter, style, .. } = self;
+        format!("{style}{letter}{style:#}")
     }
 }
 
-const BAD: (char, &str, AnsiColor, &str) = ('X', "bad", AnsiColor::Red, "#d62728");
+const BAD: Look = Look {
+    letter: 'X',
+    words: "bad",
+    style: on(AnsiColor::Red, AnsiColor::BrightWhite).bold(),
+    fill: "#d62728",
+};
 
-/// How a cell is shown: bad, however little of it is.
-fn look_of(cell: &Cell) -> (char, &'static str, AnsiColor, &'static str) {
-    match cell.bad {
-        0 => look(cell.kind),
-        _ => BAD,
-    }
-}
-
-fn coloured(letter: char, colour: AnsiColor) -> String {
-    let style = Style::new()
-        .bg_color(Some(Color::Ansi(colour)))
-        .fg_color(Some(Color::Ansi(AnsiColor::Black)));
-    format!("{style}{letter}{style:#}")
-}
-
-/// What each letter means, and of how many bytes.
-fn legend(map: &Map) -> Vec<(char, AnsiColor, &'static str, String)> {
-    let entry = |(letter, words, colour, fill), bytes| {
-        let text = format!("{words} {}", rounded(bytes));
-        (letter, colour, fill, text)
-    };
-    let mut legend: Vec<_> = map
-        .sums
-        .iter()
-        .map(|sum| entry(look(sum.kind), sum.bytes))
+/// What each look means, and of how many bytes.
+fn legend(map: &Map) -> Vec<(Look, String)> {
+    let entry = |look: Look, bytes| (look, format!("{} {}", look.words, about(bytes)));
+    let sums = map.sums.iter();
+    let mut legend: Vec<_> = sums
+        .map(|sum| entry(Look::of(sum.kind), sum.bytes))
         .collect();
     if map.bad > 0 {
-        let (letter, colour, fill, text) = entry(BAD, map.bad);
+        let (look, text) = entry(BAD, map.bad);
         let cells = map.cells.iter().filter(|cell| cell.bad > 0).count();
         let word = if cells == 1 { "cell" } else { "cells" };
-        legend.push((letter, colour, fill, format!("{text} in {cells} {word}")));
+        legend.push((look, format!("{text} in {cells} {word}")));
     }
     legend
-}
-
-/// For people: as exact as tells something.
-fn rounded(bytes: u64) -> String {
-    let unit = [(30, 'G'), (20, 'M'), (10, 'K')];
-    let (shift, unit) = match unit.into_iter().find(|(shift, _)| bytes >> shift >= 10) {
-        Some(found) => found,
-        None => return Size::from_bytes(bytes).to_string(),
-    };
-    format!("{}{unit}", (bytes + (1 << (shift - 1))) >> shift)
 }
 
 fn title(map: &Map) -> String {
@@ -162,14 +178,13 @@ fn picture(map: &Map) -> String {
         let offset = row.first().map_or(0, |cell| cell.offset);
         let _ = write!(text, "{:>8} ", Size::from_bytes(offset).to_string());
         for cell in row {
-            let (letter, _, colour, _) = look_of(cell);
-            text.push_str(&coloured(letter, colour));
+            text.push_str(&Look::of_cell(cell).coloured());
         }
         text.push('\n');
     }
     let words: Vec<_> = legend(map)
         .into_iter()
-        .map(|(letter, colour, _, words)| format!("{} {words}", coloured(letter, colour)))
+        .map(|(look, words)| format!("{} {words}", look.coloured()))
         .collect();
     let _ = writeln!(text, "{}", words.join("   "));
     text
@@ -210,14 +225,14 @@ fn svg(map: &Map) -> String {
                 TOP + row * SIDE + 10
             );
         }
-        let (_, words, _, fill) = look_of(cell);
+        let Look { words, fill, .. } = Look::of_cell(cell);
         let (x, y) = (LEFT + column * SIDE, TOP + row * SIDE);
         square(&mut text, x, y, fill, &format!("{offset}: {words}"));
     }
-    for (number, (_, _, fill, words)) in legend.iter().enumerate() {
+    for (number, (look, words)) in legend.iter().enumerate() {
         let x = LEFT + number % 3 * (ROW * SIDE / 3);
         let y = below + number / 3 * LINE;
-        square(&mut text, x, y - 10, fill, words);
+        square(&mut text, x, y - 10, look.fill, words);
         let _ = writeln!(
             text,
             "<text x=\"{}\" y=\"{y}\">{}</text>",
@@ -309,7 +324,7 @@ mod tests {
         assert_eq!(text, wanted);
         // In colours, a bad cell is red.
         assert!(
-            picture(&map()).contains("\x1b[41mX"),
+            picture(&map()).contains("\x1b[41mX\x1b[0m"),
             "{:?}",
             picture(&map())
         );
@@ -321,13 +336,5 @@ mod tests {
         assert_eq!(text.matches("fill=\"#d62728\"").count(), 2);
         assert_eq!(text.matches("<rect").count(), 1 + 70 + 2);
         assert!(text.contains("/a&lt;b&gt;&amp;"));
-    }
-
-    #[test]
-    fn sizes_for_people() {
-        assert_eq!(rounded(512), "512");
-        assert_eq!(rounded(8192), "8K");
-        assert_eq!(rounded((120 << 20) + 5), "120M");
-        assert_eq!(rounded((9 << 30) + (1 << 29)), "9728M");
     }
 }

@@ -43,13 +43,8 @@ pub fn hold(arguments: &Hold) -> ExitCode {
         &arguments.command,
         move |notice| match notice {
             Notice::Held { seconds, exclusive } if !quiet => tell(&format!(
-                "whoever {} it waits until the command has ended, but no longer than {seconds} s \
-                 (/proc/sys/fs/lease-break-time); who has it open can still use it",
-                if exclusive {
-                    "opens or truncates"
-                } else {
-                    "truncates, or opens for writing,"
-                }
+                "held: who truncates it or opens it{} waits for the command, but no longer than {seconds} s",
+                if exclusive { "" } else { " for writing" }
             )),
             Notice::Held { .. } => {}
             Notice::Wanted { seconds } => tell(&format!(

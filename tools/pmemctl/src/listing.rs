@@ -2,7 +2,7 @@
 
 //! The command `list`.
 
-use crate::show::{json, or_dash, table};
+use crate::show::{about, json, or_dash, table};
 use anyhow::Result;
 use clap::Args;
 use pmemctl::host::{Host, printable};
@@ -75,7 +75,7 @@ fn rows(entries: &[Entry]) -> Vec<Vec<String>> {
             entry.device.to_string(),
             entry.mode.to_string(),
             or_dash(entry.page_map),
-            or_dash(entry.size.map(Size::from_bytes)),
+            or_dash(entry.size.map(about)),
             or_dash(entry.alignment.map(Size::from_bytes)),
             or_dash(entry.provider.as_ref()),
             or_dash(entry.driver.as_ref()),
@@ -85,7 +85,7 @@ fn rows(entries: &[Entry]) -> Vec<Vec<String>> {
             Some(bad) if bad.is_empty() => "none".to_owned(),
             Some(bad) => {
                 let bytes = bad.iter().map(|bad| bad.length).sum();
-                format!("{} in {}", Size::from_bytes(bytes), bad.len())
+                format!("{} in {}", about(bytes), bad.len())
             }
         };
         let mut last = vec![bad];
@@ -116,7 +116,7 @@ fn volume(all: &mut Vec<Vec<String>>, first: &[String], volume: &Volume, last: &
     for child in &volume.children {
         let mut first = [const { String::new() }; 8];
         first[0] = format!("└─{}", child.name);
-        first[4] = Size::from_bytes(child.size).to_string();
+        first[4] = about(child.size);
         self::volume(all, &first, child, last);
     }
 }

@@ -103,7 +103,7 @@ const HEADER: [&str; 7] = [
     "FOUND",
     "RESULT",
 ];
-const BAD: [&str; 3] = ["FOUND AT", "LENGTH", "WHOSE"];
+const BAD: [&str; 2] = ["FOUND AT", "LENGTH"];
 
 fn show(summary: &Summary) -> Result<()> {
     let size = |bytes: u64| Size::from_bytes(bytes).to_string();
@@ -127,12 +127,16 @@ fn show(summary: &Summary) -> Result<()> {
     ];
     table(&HEADER, &[1, 2, 3, 4, 5], [row])?;
     if !summary.found.is_empty() {
-        let whose = format!("pmemctl bad {}", summary.disk);
         let rows = summary
             .found
             .iter()
-            .map(|bad| vec![size(bad.offset), size(bad.length), whose.clone()]);
+            .map(|bad| vec![size(bad.offset), size(bad.length)]);
         table(&BAD, &[0, 1], rows)?;
+        writeln!(
+            io::stdout(),
+            "\"pmemctl bad {}\" says whose that is.",
+            summary.disk
+        )?;
     }
     Ok(())
 }

@@ -7,6 +7,7 @@ use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use pmemctl::host::Host;
 use serde::Serialize;
 use std::io::{self, Write};
+use units::Size;
 
 /// This machine, if it is root who asks: others can't see where memory is.
 pub fn root(command: &str) -> Result<Host> {
@@ -56,7 +57,54 @@ pub fn reasons(name: &str, reasons: &[String]) -> Result<()> {
     Ok(())
 }
 
+/// Bytes, as exact as tells a person something.
+pub fn about(bytes: u64) -> String {
+    let exact = Size::from_bytes(bytes).to_string();
+    if exact.len() <= 5 {
+        return exact;
+    }
+    let units = [(40, 'T'), (30, 'G'), (20, 'M'), (10, 'K')];
+    let Some((shift, unit)) = units.into_iter().find(|(shift, _)| bytes >> shift > 0) else {
+        return exact;
+    };
+    let half = 1_u64 << (shift - 1);
+    let whole = (bytes >> shift) + u64::from(bytes & ((1 << shift) - 1) >= half);
+    // One digit behind the point, where there is one before it.
+    let tenths = (u128::from(bytes) * 10 + u128::from(half)) >> shift;
+    match tenths {
+        ..100 if tenths % 10 != 0 => format!("{}.{}{unit}", tenths / 10, tenths % 10),
+        _ => format!("{whole}{unit}"),
+    }
+}
+
 /// What there is, or a dash.
 pub fn or_dash<T: ToString>(value: Option<T>) -> String {
     value.map_or_else(|| "-".to_owned(), |value| value.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_for_people() {
+        for (bytes, text) in [
+            (0, "0"),
+            (512, "512"),
+            (8192, "8K"),
+            (520 << 10, "520K"),
+            ((120 << 20) + 5, "120M"),
+            ((2 << 20) + 128, "2M"),
+            (8_388_480, "8M"),
+            (522_724 << 10, "510M"),
+            (655_956 << 10, "641M"),
+            (1_100_005, "1M"),
+            ((9 << 30) + (1 << 29), "9728M"),
+            ((9 << 30) + (1 << 29) + 4096, "9.5G"),
+            ((1 << 30) - 512, "1024M"),
+            (u64::MAX, "16777216T"),
+        ] {
+            assert_eq!(about(bytes), text, "{bytes}");
+        }
+    }
 }
