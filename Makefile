@@ -99,7 +99,7 @@ demo-errors: module tools
 	@$(enter) $(release)/pmem-demo --errors $(ERRORS) $(if $(SEED),--seed '$(SEED)')
 
 picture: module tools
-	@$(enter) $(release)/pmem-demo --picture Documentation/pmemctl.svg
+	@$(enter) $(release)/pmem-demo --picture Documentation
 
 check: tools $(if $(TESTS),,setup-ndctl)
 	@set -f; $(enter) $(release)/pmem-check $(if $(DRIVER),--driver '$(DRIVER)') $$TESTS

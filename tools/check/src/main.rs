@@ -499,12 +499,14 @@ fn built(arguments: &Arguments, top: &Path, tally: &mut Tally, logs: &Path) -> R
 
 /// What the README shows of pmemctl is what it prints.
 fn picture(top: &Path, tally: &mut Tally, logs: &Path) -> Result<()> {
-    let drawn = logs.join("pmemctl.svg");
+    let drawn = logs.join("picture");
+    std::fs::create_dir_all(&drawn)?;
     let mut command = Command::new("sh");
     command.current_dir(top).args([
         "-c",
-        "build/tools/release/pmem-demo --picture \"$1\" && diff Documentation/pmemctl.svg \"$1\" || \
-         { echo 'error: another picture than Documentation/pmemctl.svg: look at it, and make picture'; exit 1; }",
+        "build/tools/release/pmem-demo --picture \"$1\" || exit; same=true
+         for drawn in \"$1\"/*.svg; do diff \"Documentation/${drawn##*/}\" \"$drawn\" || same=false; done
+         $same || { echo 'error: other pictures than Documentation/pmemctl*.svg: look at them, and make picture'; exit 1; }",
         "sh",
     ]);
     command.arg(&drawn);

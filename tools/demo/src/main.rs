@@ -38,8 +38,8 @@ struct Arguments {
     #[arg(long, requires = "errors")]
     seed: Option<u64>,
 
-    /// Instead, draw what pmemctl prints in a terminal, as SVG into this file
-    #[arg(long, value_name = "FILE", conflicts_with = "errors")]
+    /// Instead, draw what pmemctl prints in a terminal, as SVG into this folder
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["errors", "driver"])]
     picture: Option<PathBuf>,
 }
 
@@ -65,7 +65,7 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let mut story = Story::new();
     let told = match (arguments.errors, &arguments.picture) {
-        (_, Some(path)) => picture::draw(&mut story, arguments.driver, path),
+        (_, Some(path)) => picture::draw(&mut story, path),
         (None, None) => power::tell(&mut story, arguments.driver),
         (Some(count), None) => {
             errors::tell(&mut story, arguments.driver, count.into(), arguments.seed)
