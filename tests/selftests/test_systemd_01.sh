@@ -2,22 +2,20 @@
 # SPDX-License-Identifier: GPL-2.0
 # The rule of udev and the units of systemd, installed as the manual says, with a real systemd: the saved list is back before a file system is mounted; a new error is told in the journal and to a hook, and saved; what is stopped can be started again.
 # vm: --bare --e820 48M@512M
-# timeout: 300
+# timeout: 600
 # shellcheck source=tests/remember.sh
 . "$(dirname "$0")/../remember.sh"
-# shellcheck source=tests/watch.sh
-. "$(dirname "$0")/../watch.sh"
 
 UNITS=/etc/systemd/system
 
 cleanup() {
 	if [ -n "${SYSTEMD:-}" ]; then
-		inside journalctl -q --no-pager -o short-monotonic >>/tmp/journal
 		kill -KILL "$SYSTEMD"
 	fi
 	wait
 	if [ "$tap_status" -ne 0 ] || [ "$TAP_FAILED" -ne 0 ]; then
-		sed 's/^/# /' /tmp/systemd /tmp/journal
+		sed 's/^/# /' /tmp/systemd
+		jq -r '"# \(.SYSLOG_IDENTIFIER): \(.MESSAGE)"' /tmp/journal.before /tmp/journal
 	fi
 	umount "$MNT" 2>/dev/null
 	forget_errors "$disk"
@@ -63,6 +61,8 @@ machine() {
 # boots: systemd is process 1 of namespaces of its own; returns when all has been started that is to be.
 boots() {
 	rm -f /tmp/mounted
+	: >/tmp/journal
+	state=
 	# An empty `container` says that this is none: devices are the machine's own.
 	# shellcheck disable=SC2016 # for the shell inside
 	container='' SYSTEMD_PROC_CMDLINE='systemd.unit=multi-user.target systemd.show_status=0 systemd.log_target=journal' \
@@ -80,6 +80,7 @@ boots() {
 		echo "# systemd: $state"
 		return 1
 	fi
+	inside journalctl -q -f -n all -o json >/tmp/journal &
 }
 
 first_process() {
@@ -88,6 +89,7 @@ first_process() {
 }
 
 has_booted() {
+	[ -S "/proc/$SYSTEMD/root/run/systemd/private" ] || return
 	state=$(inside systemctl is-system-running 2>&1) || [ "$state" = degraded ]
 }
 
@@ -101,10 +103,10 @@ inside() {
 shuts_down() {
 	inside systemctl start off.target
 	is "$1: nothing has failed" "$(faults)" ''
-	inside journalctl -q --no-pager -o short-monotonic >>/tmp/journal
 	kill -KILL "$SYSTEMD"
-	wait "$UNSHARE" 2>/dev/null || :
+	wait 2>/dev/null || :
 	SYSTEMD=
+	cat /tmp/journal >>/tmp/journal.before
 }
 
 # faults: units that have failed, and orders that can't be kept.
@@ -125,12 +127,12 @@ blank() {
 
 SERVICES='pmemctl-restore.service pmemctl-save.service pmemctl-watch.service'
 
-# journal UNIT: its messages, each behind its priority.
+# journal SERVICE: what it says, each behind its priority.
 journal() {
-	inside journalctl -q -u "$1" -o json | jq -r '"<\(.PRIORITY)>\(.MESSAGE)"'
+	jq -r --arg unit "$1.service" 'select(._SYSTEMD_UNIT == $unit) | "<\(.PRIORITY)>\(.MESSAGE)"' /tmp/journal
 }
 
-# says UNIT REGEX: by and by.
+# says SERVICE REGEX: by and by.
 says() {
 	wait_for 20 said "$@" || {
 		journal "$1"
@@ -171,6 +173,7 @@ keeps_that() {
 	[ "$(keeps)" = "$1" ]
 }
 
+: >/tmp/journal.before
 need filefrag jq journalctl nsenter systemctl udevadm unshare
 plan 34
 load_driver
@@ -278,7 +281,7 @@ check "with a hook it watches" wait_for 20 watching 3
 makes_bad used 1048576
 check "the hook is told" says pmemctl-watch "^<6>$at 1 1 /srv/used 1048576 $pid$"
 is "where it may write" "$(journal pmemctl-watch | sed -n "s/^<6>$at may write to //p" | sort -u | xargs)" "/dev/shm /var/lib/told"
-check "a set-group-ID bit does nothing for it" said pmemctl-watch "^<6>$at is of group root$"
+check "a set-group-ID bit does nothing for it" says pmemctl-watch "^<6>$at is of group root$"
 check "but for a unit that it starts" says "told@$at" "^<6>mail$"
 check "which may write elsewhere" test -e "/var/tmp/told.$at"
 check "saved by then" wait_for 20 keeps_that "$old $used $at"
@@ -297,7 +300,7 @@ cat >/etc/fstab <<-END
 END
 is "nor before the third" "$(blank)" ''
 boots
-check "the rule came too early" said pmemctl-restore "^<6>$disk .* restored "
+check "the rule came too early" says pmemctl-restore "^<6>$disk .* restored "
 is "by the service it is listed when it is mounted" "$(cat /tmp/mounted)" "$list"
 makes_bad other 409600
 check "what is new is saved" wait_for 20 grep -q "\"offset\": *$at\>" "/var/tmp/state/$(basename "$(file_of e820 "$(e820_ns)")")"
