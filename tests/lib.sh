@@ -411,6 +411,18 @@ forget_errors() {
 
 MNT=/tmp/mnt
 
+# place_of FILE OFFSET: where that byte of a file is on the device of its file system, as that tells.
+place_of() {
+	# Not by its name, which may look like a line of the answer.
+	filefrag -e -b1 -v /proc/self/fd/0 <"$1" | tr :. '  ' |
+		awk -v at="$2" '$1 ~ /^[0-9]+$/ && at >= $2 && at <= $3 { printf "%.0f\n", $4 + at - $2; exit }'
+}
+
+# sector_of FILE [OFFSET]: the sector that it is in.
+sector_of() {
+	echo $(($(place_of "$1" "${2:-0}") / 512))
+}
+
 # make_fs ext4|xfs DISK [OPTION OF mkfs…]: a file system for DAX: pages as blocks, files aligned for mappings of 2 MiB.
 make_fs() {
 	fs_type=$1

@@ -29,8 +29,3 @@ ends() {
 	wait "$WATCHER" || watch_status=$?
 	WATCHER=
 }
-
-# place_of FILE OFFSET: where that byte is on its disk, if the file system begins with it.
-place_of() {
-	filefrag -e -b1 -v "$1" | tr -d :. | awk -v at="$2" '$1 ~ /^[0-9]+$/ && at >= $2 && at <= $3 { print $4 + at - $2; exit }'
-}

@@ -28,7 +28,7 @@ turns() {
 	mount_dax "$disk"
 	check "$1, DAX again: what was stored through the page cache" pmem-io map-verify --seed 2 $MNT/file
 	# The disk itself is read through the page cache, too.
-	sector=$(filefrag -b512 -v $MNT/file | awk '$1 == "0:" { sub(/\.\./, "", $4); print $4 }')
+	sector=$(sector_of $MNT/file)
 	is "$1: the file's blocks, read off the disk" \
 		"$(dd if="/dev/$disk" bs=1M count=1 iflag=skip_bytes skip=$((sector * 512)) status=none | md5sum)" \
 		"$(head -c 1048576 $MNT/file | md5sum)"

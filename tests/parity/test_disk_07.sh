@@ -108,7 +108,7 @@ note "ndctl list -M, region" "$(ndctl list -RM -r "$region" | jq -c '.[0] | {bad
 mount_dax "$disk"
 truncate -s 1M $MNT/file
 pmem-io fill $MNT/file
-first=$(filefrag -b512 -v $MNT/file | awk '$1 == "0:" { print $4 + 0 }')
+first=$(sector_of $MNT/file)
 echo "$((first + 40)) 1" >"/sys/block/$disk/badblocks"
 note "fsdax: read of a file up to a listed page" "$(pmem-io pread $MNT/file --offset 0 --length 20480 2>&1)"
 note "fsdax: read from a listed page on" "$(pmem-io pread $MNT/file --offset 20480 --length 4096 2>&1)"

@@ -21,12 +21,6 @@ whose() {
 	echo "$(($1 + volume_start)) 1" >>/tmp/bad_list
 }
 
-# first_sector FILE: of its data, on the volume, as the file system itself tells.
-first_sector() {
-	filefrag -e -b512 -v "$1" | awk '$1 == "0:" { print $4 + 0 }'
-}
-
-
 need sfdisk dmsetup filefrag debugfs xfs_io
 plan 31
 load_driver
@@ -46,7 +40,7 @@ dd if=/dev/urandom of="$file" bs=1M count=4 conv=fsync status=none
 ln "$file" "$MNT/link"
 : >"$MNT/other"
 sync
-sector=$(first_sector "$file")
+sector=$(sector_of "$file")
 
 check "no file is hurt: status 0" pmemctl bad "$file"
 is "a file" "$(whose $((sector + 2048)))" file
@@ -98,7 +92,7 @@ for options in '' '-m rmapbt=0'; do
 	dd if=/dev/urandom of="$MNT/folder/file" bs=1M count=4 conv=fsync status=none
 	cp --reflink=never "$MNT/folder/file" "$MNT/other"
 	sync
-	sector=$(first_sector "$MNT/folder/file")
+	sector=$(sector_of "$MNT/folder/file")
 	is "XFS $options: a file, through the volume" \
 		"$(whose $((sector + 8)) '"\(.volume) \(.owner.paths[0]) \(.owner.file_offset)"')" "two $MNT/folder/file 4096"
 	is "XFS $options: the superblock" "$(whose 0 '"\(.owner.what) \(.owner.group)"')" 'superblock 0'

@@ -65,7 +65,7 @@ for kind in 'ext4 debugfs' 'xfs xfs_db'; do
 	make_fs "${kind% *}" "$disk"
 	mount "/dev/$disk" "$MNT"
 	dd if=/dev/urandom of="$MNT/file" bs=64K count=1 conv=fsync status=none
-	sector=$(filefrag -e -b512 -v "$MNT/file" | awk '$1 == "0:" { print $4 + 0 }')
+	sector=$(sector_of "$MNT/file")
 	umount "$MNT"
 	echo "$sector 1" >"/sys/block/$disk/badblocks"
 	for way in "lsblk : $unbind" "${kind#* } $unbind :"; do

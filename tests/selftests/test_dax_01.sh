@@ -28,7 +28,7 @@ stores() {
 	check "$1: read(2) sees it" pmem-io verify $file
 	check "$1: so does direct I/O" pmem-io verify --direct $file
 	check "$1: so does another mapping" pmem-io map-verify $file
-	set -- "$1" "$3" "$(filefrag -b512 -v $file | awk '$1 == "0:" { sub(/\.\./, "", $4); print $4 }')"
+	set -- "$1" "$3" "$(sector_of $file)"
 	umount $MNT
 	check "$1: so does the disk, where the file was" at "$2" "$3" 0
 }

@@ -18,7 +18,7 @@ offset() {
 	fallocate -l 2M $MNT/file
 	check "$1: stored to" pmem-io map-write --sync --durable flush $MNT/file
 	check "$1: read" pmem-io verify $MNT/file
-	sector=$(filefrag -b512 -v $MNT/file | awk '$1 == "0:" { sub(/\.\./, "", $4); print $4 }')
+	sector=$(sector_of $MNT/file)
 	is "$1: mapped where it is" "$(($(pmem-io phys $MNT/file) - start))" $((sector * 512 + $3))
 	umount $MNT
 }

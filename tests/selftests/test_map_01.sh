@@ -22,16 +22,13 @@ sum() {
 	pmemctl map --json "$disk" | jq "[.sums[] | select(.kind == \"$1\").bytes] | add // 0"
 }
 
-# first_byte FILE: of its data, on the volume, as the file system itself tells.
-first_byte() {
-	filefrag -e -b512 -v "$1" | awk '$1 == "0:" { print ($4 + 0) * 512 }'
-}
-
 need sfdisk filefrag dumpe2fs xfs_io xfs_db
 plan 29
 load_driver
 disk=$(labelled_disk -m fsdax -M mem -s 448M)
 size=$(($(cat "/sys/block/$disk/size") * 512))
+# Of whoever had the memory before.
+wipefs -aq "/dev/$disk"
 
 check "a disk without anything" pmemctl map "$disk"
 is "is not known" "$(sum other)" "$size"
@@ -47,7 +44,7 @@ make_fs ext4 "${disk}p1"
 mount_dax "${disk}p1"
 dd if=/dev/urandom of="$MNT/file" bs=1M count=10 conv=fsync status=none
 sync -f "$MNT"
-file=$(first_byte "$MNT/file")
+file=$(place_of "$MNT/file" 0)
 for mounted in mounted 'not mounted'; do
 	is "$mounted: a file" "$(cell $((start + file + (5 << 20))))" files
 	is "$mounted: an inode table" "$(cell $((start + 4096 * $(dumpe2fs "/dev/${disk}p1" 2>/dev/null | sed -n 's/.*Inode table at \([0-9]*\).*/\1/p' | head -n 1) + (512 << 10))))" metadata
@@ -89,7 +86,7 @@ for options in '-m rmapbt=1' '-m rmapbt=0'; do
 	mount_dax "$disk"
 	dd if=/dev/urandom of="$MNT/file" bs=1M count=10 conv=fsync status=none
 	sync -f "$MNT"
-	file=$(first_byte "$MNT/file")
+	file=$(place_of "$MNT/file" 0)
 	is "XFS $options: a file" "$(cell $((file + (5 << 20))))" $rest
 	umount "$MNT"
 	is "XFS $options, not mounted: free space, as xfs_db says" "$(sum free)" \

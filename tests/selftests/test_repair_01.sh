@@ -11,11 +11,6 @@ cleanup() {
 	unload_driver
 }
 
-# place_of FILE OFFSET: the sector of the disk.
-place_of() {
-	filefrag -e -b512 -v "$1" | tr -d :. | awk -v at=$(($2 / 512)) '$1 ~ /^[0-9]+$/ && at >= $2 && at <= $3 { print $4 + at - $2; exit }'
-}
-
 # repairs [ARGUMENT…]: the status, and what became of each piece.
 repairs() {
 	repair_status=0
@@ -31,7 +26,7 @@ is_listed() {
 # makes_bad OFFSET COUNT: so many sectors of the file, which the page cache forgets.
 makes_bad() {
 	echo 3 >/proc/sys/vm/drop_caches
-	echo "$(place_of "$file" "$1") $2" >"/sys/block/$disk/badblocks"
+	echo "$(sector_of "$file" "$1") $2" >"/sys/block/$disk/badblocks"
 }
 
 need filefrag jq cmp
@@ -92,7 +87,7 @@ for way in 'ext4 always' 'ext4 never' 'xfs always' 'xfs never'; do
 	check "$way: is that of the backup" cmp "$file" /tmp/right
 	if [ "$way" = 'ext4 never' ] || [ "$way" = 'xfs never' ]; then
 		cat "$file" >/dev/null
-		echo "$(place_of "$file" 40960) 8" >"/sys/block/$disk/badblocks"
+		echo "$(sector_of "$file" 40960) 8" >"/sys/block/$disk/badblocks"
 		is "$way: what the page cache has is not lost" "$(repairs "$file" --zero)" "0 40960+4096 0 4096 healed lost 0"
 	else
 		fallocate -o 2M -l 64K "$MNT/file"

@@ -15,11 +15,6 @@ cleanup() {
 	unload_driver
 }
 
-# place_of FILE OFFSET: the sector of the disk.
-place_of() {
-	filefrag -e -b512 -v "$1" | tr -d :. | awk -v at=$(($2 / 512)) '$1 ~ /^[0-9]+$/ && at >= $2 && at <= $3 { print $4 + at - $2; exit }'
-}
-
 is_listed() {
 	tr '\n' , <"/sys/block/$disk/badblocks"
 }
@@ -81,7 +76,7 @@ anew() {
 	rm -f "$file"
 	cp --reflink=never /tmp/right "$file"
 	sync
-	listed="$(place_of "$file" 40960) 8"
+	listed="$(sector_of "$file" 40960) 8"
 	echo "$listed" >"/sys/block/$disk/badblocks"
 }
 
@@ -113,7 +108,7 @@ file=$MNT/file
 dd if=/dev/urandom of=/tmp/right bs=4096 count=256 status=none
 cp /tmp/right "$file"
 sync
-listed="$(place_of "$file" 40960) 8"
+listed="$(sector_of "$file" 40960) 8"
 echo "$listed" >"/sys/block/$disk/badblocks"
 
 refuses "no regular file" 'no regular file' "$MNT" --zero
@@ -195,10 +190,10 @@ mount_dax "$nvdimm"
 cp /tmp/right "$file"
 sync
 disk=$nvdimm
-echo "$(place_of "$file" 40960) 8" >"/sys/block/$disk/badblocks"
+echo "$(sector_of "$file" 40960) 8" >"/sys/block/$disk/badblocks"
 refuse_status=0
 pmemctl repair "$file" --from /tmp/right >/tmp/refused 2>&1 || refuse_status=$?
 sed 's/^/# /' /tmp/refused
 is "a bus that can't clear errors: status" $refuse_status 1
 check "a bus that can't clear errors: said so" grep -q 'did not heal it' /tmp/refused
-is "a bus that can't clear errors: still listed" "$(is_listed)" "$(place_of "$file" 40960) 8,"
+is "a bus that can't clear errors: still listed" "$(is_listed)" "$(sector_of "$file" 40960) 8,"
