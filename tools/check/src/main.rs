@@ -141,7 +141,7 @@ const COMPARED: &str = "tests/parity";
 
 /// Tests that take longer than so many seconds, and share a machine, are divided, each part with a machine of its
 /// own, so that those who run them are done at the same time.
-const MOST: u64 = 100;
+const MOST: u64 = 200;
 
 /// Suites of which some tests run when everything is run.
 const QUICK_SUITES: &[&str] = &["ndctl"];

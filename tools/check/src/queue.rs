@@ -31,31 +31,33 @@ impl<'a> Job<'a> {
 }
 
 /// Does all of it, `at_once` jobs at a time, what takes longest first. This thread shows its own results as
-/// they come, and those of another thread, job by job, whenever it is done with one of its own. The
-/// first error ends it.
+/// they come, and those of another thread, job by job, whenever it is done with one of its own: so the
+/// longest of all are others'. The first error ends it.
 pub fn run(mut jobs: Vec<Job<'_>>, at_once: usize, tally: &mut Tally) -> Result<()> {
     jobs.sort_by_key(|job| Reverse(job.seconds));
-    let queue = Mutex::new(VecDeque::from(jobs));
-    let done = Mutex::new(Vec::new());
+    let queue = &Mutex::new(VecDeque::from(jobs));
+    let done = &Mutex::new(Vec::new());
     thread::scope(|scope| {
-        let beside = || {
-            each(&queue, |job| {
-                let mut tally = Tally::beside();
-                (job.work)(&mut tally)?;
-                locked(&done).push(tally);
-                Ok(())
-            })
+        let beside = |job: Job<'_>| {
+            let mut tally = Tally::beside();
+            (job.work)(&mut tally)?;
+            locked(done).push(tally);
+            Ok(())
         };
-        let others: Vec<_> = (1..at_once).map(|_| scope.spawn(beside)).collect();
-        each(&queue, |job| {
+        let other = |_| {
+            let first = locked(queue).pop_front();
+            scope.spawn(move || each(first, queue, beside))
+        };
+        let others: Vec<_> = (1..at_once).map(other).collect();
+        each(None, queue, |job| {
             (job.work)(tally)?;
-            take_over(&done, tally);
+            take_over(done, tally);
             Ok(())
         })?;
         for other in others {
             let _clock = tally.running("what is not done yet");
             let result = other.join();
-            take_over(&done, tally);
+            take_over(done, tally);
             let Ok(result) = result else {
                 bail!("one of several things at once: see above");
             };
@@ -67,15 +69,18 @@ pub fn run(mut jobs: Vec<Job<'_>>, at_once: usize, tally: &mut Tally) -> Result<
 
 /// Does one job after the other, as long as there are any.
 fn each<'a>(
+    first: Option<Job<'a>>,
     queue: &Mutex<VecDeque<Job<'a>>>,
     mut work: impl FnMut(Job<'a>) -> Result<()>,
 ) -> Result<()> {
     let next = || locked(queue).pop_front();
-    while let Some(job) = next() {
-        if let Err(error) = work(job) {
+    let mut job = first.or_else(next);
+    while let Some(this) = job {
+        if let Err(error) = work(this) {
             locked(queue).clear();
             return Err(error);
         }
+        job = next();
     }
     Ok(())
 }
@@ -131,15 +136,19 @@ mod tests {
     }
 
     #[test]
-    fn two_are_done_at_once() {
+    fn two_are_done_at_once_and_the_longest_by_another() {
+        let this = thread::current().id();
         let barrier = Barrier::new(2);
-        let job = || {
-            Job::new(1, |_| {
+        let job = |seconds, its: bool| {
+            let barrier = &barrier;
+            Job::new(seconds, move |_| {
                 barrier.wait();
+                assert_eq!(thread::current().id() == this, its);
                 Ok(())
             })
         };
-        run(vec![job(), job()], 2, &mut Tally::beside()).unwrap();
+        let jobs = vec![job(1, true), job(2, false)];
+        run(jobs, 2, &mut Tally::beside()).unwrap();
     }
 
     #[test]
