@@ -9,14 +9,13 @@ fails() {
 	check_fails "a read at $1 fails${2:+, $2}" pmem-io pread --direct --offset "$1" --length 4K "/dev/$disk"
 }
 
-cleanup() {
-	forget_errors "$disk"
-}
-
 [ "$DRIVER" = rust_pmem ] || skip_all "C leaves out what does not fit"
 plan 16
 load_driver
 disk=$(e820_disk)
+cleanup() {
+	forget_errors "$disk"
+}
 list=/sys/block/$disk/device/errors/list
 dmesg -C
 echo "add $((4 << 20)) $((96 << 20))" >"$list"
