@@ -37,8 +37,9 @@ enum Command {
     /// Show the persistent memory there is: its modes, page maps, file systems and bad ranges
     ///
     /// A row for each namespace and for each volume made of its disk. MODE and PAGE MAP (where the
-    /// struct pages are) are as in ndctl; what needs no fsdax mode to have a page map, as memory of e820, is raw; ALIGN is where the data begins a multiple of; DAX says which
-    /// files of the mount are mapped and copied without the page cache. Works with either driver.
+    /// struct pages are) are as in ndctl; what has a page map without fsdax mode, as memory of e820, is
+    /// raw. ALIGN is where the data begins a multiple of; DAX says which files of the mount are mapped
+    /// and copied without the page cache. Works with either driver.
     List(listing::List),
     /// Show what is hurt by bad memory: which file, and where in it
     ///
