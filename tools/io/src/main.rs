@@ -15,9 +15,9 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use pattern::Pattern;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::OFlags;
+use rustix::fs::{Mode, OFlags, openat};
 use rustix::io::{ReadWriteFlags, preadv2, pwritev2};
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, IoSlice, IoSliceMut, Read, Seek, SeekFrom, Write};
 use std::ops::Range;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
@@ -158,6 +158,21 @@ enum Command {
         #[command(flatten)]
         sequence: sequence::Sequence,
     },
+    /// Make files, a thousand in a folder: FOLDER/7/7992 is one. Of most of them only the size is there,
+    /// every sixteenth has a block
+    Files {
+        /// Where
+        folder: PathBuf,
+        /// The number of the first
+        #[arg(long, default_value_t = 0)]
+        from: u64,
+        /// The number behind the last
+        #[arg(long)]
+        to: u64,
+        /// Their size
+        #[arg(long, value_name = "SIZE", default_value_t = Size::from_mib(1))]
+        size: Size,
+    },
     /// Requests by ioctl(2), in their order; print a line for each: what the kernel wrote, or its
     /// errno
     Ioctl {
@@ -250,6 +265,34 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Files of one folder.
+const FOLDER: u64 = 1000;
+/// One in so many has a block.
+const STORED: u64 = 16;
+
+fn files(folder: &Path, numbers: Range<u64>, size: Size) -> Result<()> {
+    let mut next = numbers.start;
+    while next < numbers.end {
+        let path = folder.join((next / FOLDER).to_string());
+        fs::create_dir_all(&path).with_context(|| path.display().to_string())?;
+        let inside = File::open(&path)?;
+        let end = numbers.end.min((next / FOLDER + 1) * FOLDER);
+        for number in next..end {
+            let flags = OFlags::CREATE | OFlags::WRONLY;
+            let mode = Mode::from_raw_mode(0o644);
+            let file = openat(&inside, number.to_string(), flags, mode)
+                .map(File::from)
+                .with_context(|| format!("file {number}"))?;
+            file.set_len(size.bytes())?;
+            if number % STORED == 0 {
+                file.write_all_at(b"x", 0)?;
+            }
+        }
+        next = end;
+    }
+    Ok(())
 }
 
 /// Does it; the number of pages refused, or of places where bytes differ.
@@ -355,6 +398,15 @@ fn work(command: Command) -> Result<usize> {
         }
         Command::Sequence { sequence } => sequence.run(),
         Command::Model { trial } => model::run(&trial),
+        Command::Files {
+            folder,
+            from,
+            to,
+            size,
+        } => {
+            files(&folder, from..to, size)?;
+            Ok(0)
+        }
         Command::Ioctl { requests } => ioctl::make(&requests),
         Command::Poll { file, run, timeout } => wait_for_change(&file, run.as_deref(), timeout),
     }
