@@ -20,7 +20,7 @@
 #![deny(clippy::undocumented_unsafe_blocks, clippy::missing_safety_doc)]
 #![warn(missing_docs)]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
 use std::fmt::Write as _;
 use std::fs::File;
@@ -38,6 +38,7 @@ unsafe extern "C" {
     fn qemu_plugin_tb_n_insns(tb: *const c_void) -> usize;
     fn qemu_plugin_tb_vaddr(tb: *const c_void) -> u64;
     fn qemu_plugin_tb_get_insn(tb: *const c_void, index: usize) -> *mut c_void;
+    fn qemu_plugin_insn_vaddr(insn: *const c_void) -> u64;
     fn qemu_plugin_insn_data(insn: *const c_void, to: *mut c_void, length: usize) -> usize;
     fn qemu_plugin_register_vcpu_tb_exec_cb(
         tb: *mut c_void,
@@ -70,6 +71,8 @@ struct Block {
 static COUNTING: AtomicBool = AtomicBool::new(false);
 /// The blocks of this window.
 static TOUCHED: Mutex<Vec<&'static Block>> = Mutex::new(Vec::new());
+/// Where a fence is in front of an `rdtsc`.
+static FENCED: Mutex<BTreeSet<u64>> = Mutex::new(BTreeSet::new());
 static WINDOWS: Mutex<BTreeMap<u64, Alike>> = Mutex::new(BTreeMap::new());
 static OUT: OnceLock<Mutex<File>> = OnceLock::new();
 
@@ -139,15 +142,20 @@ extern "C" fn translated(_id: Id, tb: *mut c_void) {
         let mut bytes = [0; 15];
         // SAFETY: There are `count` instructions, which are valid during this callback; no more bytes
         // than there is room for are copied.
-        let (insn, length) = unsafe {
+        let (insn, at, length) = unsafe {
             let insn = qemu_plugin_tb_get_insn(tb, index);
             let length = qemu_plugin_insn_data(insn, bytes.as_mut_ptr().cast(), bytes.len());
-            (insn, length.min(bytes.len()))
+            (insn, qemu_plugin_insn_vaddr(insn), length.min(bytes.len()))
         };
         let bytes = &bytes[..length];
         locked += u64::from(is_locked(bytes));
         if bytes == RDTSC && address < KERNEL {
-            let callback = if fenced { bracket } else { mark };
+            let mut known = hold(&FENCED);
+            if fenced {
+                known.insert(at);
+            }
+            // A block ends behind the fence where a timer of the emulator is due there.
+            let callback = if known.contains(&at) { bracket } else { mark };
             // SAFETY: The instruction is valid during this callback; the callback takes no data.
             unsafe {
                 qemu_plugin_register_vcpu_insn_exec_cb(insn, callback, NO_REGS, ptr::null_mut());
