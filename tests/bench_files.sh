@@ -23,7 +23,7 @@ now() {
 # row WHAT NANOSECONDS RATE PMEMCTL ITS-TOOLS: one of the table.
 row() {
 	awk -v what="$1" -v count="$count" -v ns="$2" -v rate="$3" -v own="$4" -v tools="$5" \
-		'BEGIN { printf "%-28s %8d %8.1f s %11s %6d KiB %9d KiB\n", what, count, ns / 1e9, rate, own, tools }'
+		'BEGIN { printf "%-30s %8d %8.1f s %11s %6d KiB %9d KiB\n", what, count, ns / 1e9, rate, own, tools }'
 }
 
 # peak PID: the largest memory that this process has had, in KiB, is in $peak. By the shell alone: it is asked often.
@@ -117,7 +117,7 @@ watched() {
 need filefrag xfs_io jq pmem-io
 load_driver
 disk=$(plain_disk)
-printf '%-28s %8s %10s %11s %10s %13s\n' 'FILE SYSTEM' FILES TIME RATE PMEMCTL 'ITS TOOLS'
+printf '%-30s %8s %10s %11s %10s %13s\n' 'FILE SYSTEM' FILES TIME RATE PMEMCTL 'ITS TOOLS'
 for kind in 'ext4' 'xfs -m rmapbt=1' 'xfs -m rmapbt=0'; do
 	case $kind in
 	# As many inodes as files.
@@ -136,7 +136,7 @@ for kind in 'ext4' 'xfs -m rmapbt=1' 'xfs -m rmapbt=0'; do
 		start=$(now)
 		pmem-io files --from "$before" --to "$count" "$MNT"
 		sync -f "$MNT"
-		echo "# $(((($(now) - start)) / 1000000000)) s to make $((count - before)) files" >&2
+		echo "# $((($(now) - start) / 1000000000)) s to make $((count - before)) files" >&2
 		before=$count
 		mark_some
 		measure "$kind"
