@@ -13,6 +13,7 @@
 
 use crate::{
     abstractions::{
+        badblocks::BadBlocks,
         block::{
             Disk,
             Limits,
@@ -33,21 +34,19 @@ use crate::{
             Device,
             Event,
             Namespace,
-            Probed, //
+            Probed,
+            Region, //
         },
         pagemap::Layout,
         sysfs::Window, //
     },
     badblocks::{
-        ErrorList,
-        Failures, //
+        Badblocks,
+        Failures,
+        Table, //
     },
+    control::Command,
     disk::PmemDisk,
-    errors::{
-        Command,
-        ErrorLog,
-        Origin, //
-    },
     flush::{
         Flush,
         LastFlush, //
@@ -55,14 +54,10 @@ use crate::{
     media::Media,
     units::{
         half_open,
-        Sectors,
         SECTOR_SHIFT, //
     }, //
 };
-use core::ops::{
-    Range,
-    RangeInclusive, //
-};
+use core::ops::RangeInclusive;
 use kernel::{
     device::{
         Bound,
@@ -75,28 +70,17 @@ use kernel::{
 /// What a bound device serves its namespace as.
 pub(crate) enum Personality<'bound> {
     /// Through a block translation table, which makes sector writes atomic; the disk is `nd_btt`'s.
-    Sector(Pin<KBox<mce::Listener<Sector<'bound>>>>),
+    Sector(Sector<'bound>),
     /// As it is: block device and DAX device are ours.
     Memory(Attached<'bound>),
 }
 
 /// A namespace in sector mode. Fields are dropped from the top.
-#[pin_data]
 pub(crate) struct Sector<'bound> {
     btt: Btt<'bound>,
     flush: LastFlush<'bound>,
-    #[pin]
-    errors: ErrorLog<'bound>,
-}
-
-impl mce::Handler for Sector<'_> {
-    fn memory_error(&self, addresses: Range<u64>, listed: bool) {
-        if !listed {
-            // Nobody is left to be told of a failure.
-            let _ = self.report(&addresses, Origin::MachineCheck);
-        }
-        self.errors.note(&addresses, Origin::MachineCheck);
-    }
+    badblocks: Pin<KBox<mce::Listener<Badblocks<'bound>>>>,
+    region: &'bound Region,
 }
 
 /// A namespace with its block device and DAX device. Fields are dropped from the top: no new users
@@ -116,10 +100,7 @@ impl<'bound> Personality<'bound> {
         let ns = dev.namespace()?;
 
         if dev.is_btt() {
-            return Ok(Self::Sector(KBox::pin_init(
-                mce::Listener::new(Sector::new(dev, &ns)?),
-                GFP_KERNEL,
-            )?));
+            return Ok(Self::Sector(Sector::new(dev, &ns)?));
         }
         if !dev.is_page_map() {
             decline_if_claimed(&ns)?;
@@ -136,44 +117,35 @@ impl<'bound> Personality<'bound> {
     /// Follows a change of the region.
     pub(crate) fn notify(&self, dev: &Device<Core<'_>>, event: Event) {
         match (self, event) {
-            (Self::Sector(s), Event::RevalidatePoison) => s.read_errors(),
+            (_, Event::RevalidatePoison) => self.badblocks().read_badrange(),
             (Self::Sector(s), Event::RevalidateRegion) => s.follow_read_only(),
-            (Self::Memory(m), Event::RevalidatePoison) => m.media.errors().read_log(),
             (Self::Memory(m), Event::RevalidateRegion) => dev.follow_read_only(&m.disk),
         }
     }
 
     /// Writes the lines of all errors of the namespace.
     pub(crate) fn list_errors(&self, to: &mut Window<'_>) {
-        match self {
-            Self::Sector(s) => s.errors.show(to),
-            Self::Memory(m) => m.media.errors().show(to),
-        }
+        self.badblocks().show(to);
     }
 
     /// Carries out what is read from `text`, as by [`Command::parse`]. Fails as that does, and as
     /// what is to be done.
     pub(crate) fn command(&self, text: &[u8], inject: bool) -> Result {
-        match self {
-            Self::Sector(s) => match Command::parse(text, &s.errors, inject)? {
-                Command::Add(addresses, origin) => s.report(&addresses, origin),
-                Command::Drop(addresses) => {
-                    s.errors.forget(&addresses);
-                    let Sectors { start, len } = s.errors.sectors(&addresses);
-                    s.btt.list().clear(start, len);
-                    Ok(())
-                }
-                Command::Poison(_) => Err(eopnotsupp()),
-            },
-            Self::Memory(m) => {
-                let errors = m.media.errors();
+        let badblocks = self.badblocks();
 
-                match Command::parse(text, errors.log(), inject)? {
-                    Command::Add(addresses, origin) => errors.report(&addresses, origin),
-                    Command::Drop(addresses) => m.media.drop_errors(&addresses),
-                    Command::Poison(addresses) => m.media.poison(&addresses),
-                }
-            }
+        match (Command::parse(text, badblocks.namespace(), inject)?, self) {
+            (Command::Add(addresses, origin), _) => badblocks.add(&addresses, origin),
+            (Command::Drop(addresses), Self::Sector(_)) => badblocks.remove(&addresses),
+            (Command::Drop(addresses), Self::Memory(m)) => m.media.drop_errors(&addresses),
+            (Command::Poison(_), Self::Sector(_)) => Err(eopnotsupp()),
+            (Command::Poison(addresses), Self::Memory(m)) => m.media.poison(&addresses),
+        }
+    }
+
+    fn badblocks(&self) -> &Badblocks<'bound> {
+        match self {
+            Self::Sector(s) => &s.badblocks,
+            Self::Memory(m) => m.media.badblocks(),
         }
     }
 
@@ -186,10 +158,7 @@ impl<'bound> Personality<'bound> {
 }
 
 impl<'bound> Sector<'bound> {
-    fn new(
-        dev: &'bound Device<Core<'_>>,
-        ns: &Namespace<'bound, '_>,
-    ) -> Result<impl PinInit<Self, Error> + 'bound> {
+    fn new(dev: &'bound Device<Core<'_>>, ns: &Namespace<'bound, '_>) -> Result<Self> {
         let bound: &'bound Device<Bound> = dev;
         let region = bound.region();
         let btt = Btt::attach(ns)?;
@@ -202,34 +171,17 @@ impl<'bound> Sector<'bound> {
                 "sector mode is read-only where a flush has to wait for the host\n"
             );
         }
-        let this = try_pin_init!(Self {
+        let table = Table::Btt(btt.list());
+        let badblocks = Badblocks::new(bound, namespace.clone(), namespace, table);
+        let this = Self {
             btt,
             flush,
-            errors <- ErrorLog::new(region, namespace),
-        }? Error);
-
-        Ok(this.pin_chain(|this| {
-            this.errors.complete_region_list();
-            this.follow_read_only();
-            Ok(())
-        }))
-    }
-
-    /// Lists an error at the physical `addresses`, as far as they are this namespace's.
-    fn report(&self, addresses: &Range<u64>, origin: Origin) -> Result {
-        let Some(addresses) = self.errors.of_namespace(addresses) else {
-            return Ok(());
+            badblocks: KBox::pin_init(badblocks, GFP_KERNEL)?,
+            region,
         };
-        let logged = self.errors.add(&addresses, origin);
 
-        self.read_errors();
-        logged
-    }
-
-    /// Reads the bus's list again.
-    fn read_errors(&self) {
-        self.errors.complete_region_list();
-        self.btt.read_errors(self.errors.region());
+        this.follow_read_only();
+        Ok(this)
     }
 
     /// Makes the disk read-only, or writable again, as the region is.
@@ -237,7 +189,7 @@ impl<'bound> Sector<'bound> {
     /// Always read-only where the provider's flush is asynchronous: `nd_btt` flushes with a spinlock
     /// held, and can't wait then.
     fn follow_read_only(&self) {
-        if self.errors.region().is_synchronous() {
+        if self.region.is_synchronous() {
             self.btt.follow_read_only();
         } else {
             self.btt.set_read_only();
@@ -249,7 +201,7 @@ impl<'bound> Sector<'bound> {
 fn decline_if_claimed(ns: &Namespace<'_, '_>) -> Result {
     let info = ns.enable()?;
 
-    if let Probed::Claimed = info.probe_btt() {
+    if let Probed::Claimed = info.probe_btt()? {
         return Err(ENXIO);
     }
     if let Probed::Claimed = info.probe_page_map()? {
@@ -362,10 +314,12 @@ impl<'bound> Attached<'bound> {
         })?;
         let link = Arc::new(FailureLink::new(), GFP_KERNEL)?;
         let data = mapping.data(&range)?;
-        let errors = ErrorList::new(bound.region(), half_open(&range), half_open(&data));
-        let errors = Arc::pin_init(errors, GFP_KERNEL)?;
-        let memory = mapping.map(dev, &range, Failures::new(errors.clone(), link.clone()))?;
-        let media = Arc::new(Media::new(bound, claim, memory, errors)?, GFP_KERNEL)?;
+        let table = Table::Disk(KBox::pin_init(BadBlocks::new(), GFP_KERNEL)?);
+        let badblocks = Badblocks::new(bound, half_open(&range), half_open(&data), table);
+        let badblocks = Arc::pin_init(badblocks, GFP_KERNEL)?;
+        let failures = Failures::new(badblocks.clone(), link.clone());
+        let memory = mapping.map(dev, &range, failures)?;
+        let media = Arc::new(Media::new(bound, claim, memory, badblocks)?, GFP_KERNEL)?;
 
         let device = dax_device(dev, &media)?;
         let limits = Limits {
@@ -387,7 +341,7 @@ impl<'bound> Attached<'bound> {
         let disk = disk.register(dev.as_ref())?;
 
         dev.follow_read_only(&disk);
-        if media.errors().publish(disk.as_ref()).is_err() {
+        if media.badblocks().publish(disk.as_ref()).is_err() {
             dev_warn!(dev.as_ref(), "'badblocks' notification disabled\n");
         }
         Ok(Self {

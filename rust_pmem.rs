@@ -14,10 +14,10 @@
 //! [`Flush::now`](flush::Flush::now). In a DAX file it needs no driver at all, once
 //! [`direct_access`](dax) has said where the page is.
 //!
-//! An error travels: the platform's log, a machine check, or a user → the bus's list
-//! ([`ErrorLog`](errors::ErrorLog)) → [`ErrorList`](badblocks::ErrorList) → `EIO` on that block alone,
-//! `SIGBUS` on that page alone → a write that covers it →
-//! [`Media::overwrite`](media::Media::overwrite) → off the lists.
+//! An error travels: the bus's badrange list, a machine check, or a user →
+//! [`Badblocks`](badblocks::Badblocks) → `EIO` on that block alone, `SIGBUS` on that page alone → a
+//! write that covers it → [`Media::overwrite`](media::Media::overwrite) → no longer bad; and the bus
+//! is told of both ([`badrange`]).
 
 #![deny(unsafe_code)]
 #![allow(
@@ -27,13 +27,15 @@
 
 mod abstractions;
 mod badblocks;
-mod coarse;
+mod badrange;
+mod control;
 mod dax;
 mod disk;
-mod errors;
 mod flush;
 mod media;
 mod namespace;
+mod ranges;
+mod repair;
 mod units;
 
 use abstractions::{

@@ -24,3 +24,4 @@ pub(crate) mod memory;
 pub(crate) mod nd;
 pub(crate) mod pagemap;
 pub(crate) mod sysfs;
+pub(crate) mod work;
