@@ -5,6 +5,7 @@
 mod ioctl;
 mod model;
 mod pattern;
+mod places;
 mod sequence;
 mod steps;
 
@@ -23,6 +24,7 @@ use std::ops::Range;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 use steps::{Step, Target};
 use units::{Buffer, PAGE, Size};
 
@@ -133,6 +135,20 @@ enum Command {
         call: Call,
         #[command(flatten)]
         flags: Flags,
+    },
+    /// The same access at places that are as far from each other; print how many had which answer
+    Places {
+        #[command(flatten)]
+        places: places::Places,
+    },
+    /// Write each line of standard input by one write(2) at the start of a file of sysfs or debugfs; print those refused, with
+    /// their errno
+    Lines {
+        /// The file
+        file: PathBuf,
+        /// Begin again until so many seconds have passed
+        #[arg(long, value_name = "SECONDS")]
+        seconds: Option<u64>,
     },
     /// Read a file of sysfs, wait by poll(2) until the kernel says that it changed, and print what
     /// it holds then; status 3 when it does not in time
@@ -396,6 +412,8 @@ fn work(command: Command) -> Result<usize> {
             let from = [IoSlice::new(buffer.bytes())];
             said(pwritev2(&file, &from, area.offset.bytes(), flags.bits()))
         }
+        Command::Places { places } => places.run(),
+        Command::Lines { file, seconds } => lines(&file, seconds),
         Command::Sequence { sequence } => sequence.run(),
         Command::Model { trial } => model::run(&trial),
         Command::Files {
@@ -410,6 +428,38 @@ fn work(command: Command) -> Result<usize> {
         Command::Ioctl { requests } => ioctl::make(&requests),
         Command::Poll { file, run, timeout } => wait_for_change(&file, run.as_deref(), timeout),
     }
+}
+
+fn lines(path: &Path, seconds: Option<u64>) -> Result<usize> {
+    let name = || path.display().to_string();
+    let file = OpenOptions::new()
+        .write(true)
+        .open(path)
+        .with_context(name)?;
+    let text = io::read_to_string(io::stdin())?;
+    let end = seconds.map(|seconds| Instant::now() + Duration::from_secs(seconds));
+    let mut refused = 0;
+    loop {
+        for line in text.lines() {
+            if let Err(error) = file.write_at(line.as_bytes(), 0) {
+                println!("{line}: {error}");
+                refused += 1;
+            }
+        }
+        if end.is_none_or(|end| Instant::now() >= end) {
+            return Ok(refused);
+        }
+    }
+}
+
+/// Runs a command, what it prints being no answer of ours.
+fn shell(command: &str) -> Result<()> {
+    let status = std::process::Command::new("sh")
+        .args(["-c", command])
+        .stdout(io::stderr())
+        .status()?;
+    ensure!(status.success(), "\"{command}\": {status}");
+    Ok(())
 }
 
 /// Prints the answer of one call.
@@ -622,11 +672,7 @@ fn wait_for_change(path: &Path, run: Option<&str>, seconds: u32) -> Result<usize
     // The kernel tells of changes since the last read.
     file.read_to_string(&mut text).with_context(name)?;
     if let Some(command) = run {
-        let status = std::process::Command::new("sh")
-            .args(["-c", command])
-            .stdout(io::stderr())
-            .status()?;
-        ensure!(status.success(), "\"{command}\": {status}");
+        shell(command)?;
     }
     let limit = Timespec {
         tv_sec: seconds.into(),
