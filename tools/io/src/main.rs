@@ -12,6 +12,7 @@ mod steps;
 use abstractions::Mapping;
 use abstractions::mapping::Want;
 use abstractions::sigbus::{self, Refusal};
+use abstractions::userfault::Stalled;
 use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use pattern::Pattern;
@@ -24,6 +25,7 @@ use std::ops::Range;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::thread;
 use std::time::{Duration, Instant};
 use steps::{Step, Target};
 use units::{Buffer, PAGE, Size};
@@ -135,6 +137,17 @@ enum Command {
         call: Call,
         #[command(flatten)]
         flags: Flags,
+    },
+    /// One pwrite(2) of the pattern from memory whose pages are missing until COMMAND has ended, as with userfaultfd(2); print
+    /// the number of bytes it took, or its errno
+    PwriteStalled {
+        #[command(flatten)]
+        area: Area,
+        #[command(flatten)]
+        seed: Seed,
+        /// Run by the shell once the call waits for its source
+        #[arg(long, value_name = "COMMAND")]
+        run: String,
     },
     /// The same access at places that are as far from each other; print how many had which answer
     Places {
@@ -412,6 +425,9 @@ fn work(command: Command) -> Result<usize> {
             let from = [IoSlice::new(buffer.bytes())];
             said(pwritev2(&file, &from, area.offset.bytes(), flags.bits()))
         }
+        Command::PwriteStalled { area, seed, run } => {
+            pwrite_stalled(&area, &Pattern::new(seed.seed), &run)
+        }
         Command::Places { places } => places.run(),
         Command::Lines { file, seconds } => lines(&file, seconds),
         Command::Sequence { sequence } => sequence.run(),
@@ -428,6 +444,30 @@ fn work(command: Command) -> Result<usize> {
         Command::Ioctl { requests } => ioctl::make(&requests),
         Command::Poll { file, run, timeout } => wait_for_change(&file, run.as_deref(), timeout),
     }
+}
+
+fn pwrite_stalled(area: &Area, pattern: &Pattern, run: &str) -> Result<usize> {
+    /// Seconds until the call reads its source.
+    const SOON: u32 = 20;
+
+    let file = area.open(true, false)?;
+    let mut bytes = vec![0; area.length_of(&file)?];
+    pattern.fill(&mut bytes, area.offset.bytes());
+    let source = Stalled::new(bytes.len()).context("userfaultfd")?;
+    let answer = thread::scope(|scope| {
+        let writer = scope.spawn(|| source.pwrite(&file, area.offset.bytes()));
+        let waits = source.wait(SOON);
+        let status = matches!(waits, Ok(true)).then(|| shell(run));
+        // Whatever was answered, so that nobody waits for ever.
+        let supplied = source.supply(&bytes);
+        let answer = writer.join().expect("it does not panic");
+        ensure!(waits?, "the call did not read its source");
+        supplied.context("UFFDIO_COPY")?;
+        status.transpose()?;
+        Ok(answer)
+    })?;
+    println!("{}", answer?);
+    Ok(0)
 }
 
 fn lines(path: &Path, seconds: Option<u64>) -> Result<usize> {
