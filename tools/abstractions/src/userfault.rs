@@ -64,7 +64,8 @@ unsafe impl Send for Stalled {}
 unsafe impl Sync for Stalled {}
 
 impl Stalled {
-    /// So many bytes, a multiple of the page size; errors are those of userfaultfd(2), ioctl_userfaultfd(2) and mmap(2).
+    /// So many bytes, a multiple of the page size; errors are those of userfaultfd(2),
+    /// ioctl_userfaultfd(2) and mmap(2).
     pub fn new(length: usize) -> io::Result<Self> {
         // SAFETY: The descriptor alone changes nothing; what is registered with it is below.
         let fd = unsafe { userfaultfd(UserfaultfdFlags::CLOEXEC)? };
@@ -87,7 +88,8 @@ impl Stalled {
             mode: MISSING,
             ioctls: 0,
         };
-        // SAFETY: UFFDIO_REGISTER takes a `struct uffdio_register`; nothing but `stalled` uses that memory.
+        // SAFETY: UFFDIO_REGISTER takes a `struct uffdio_register`; nothing but `stalled` uses that
+        // memory.
         unsafe { stalled.request(REGISTER, &raw mut register)? };
         // INVARIANT: Just mapped and registered.
         Ok(stalled)
@@ -128,7 +130,8 @@ impl Stalled {
             mode: 0,
             copy: 0,
         };
-        // SAFETY: UFFDIO_COPY takes a `struct uffdio_copy`, reads `len` bytes at `src` and fills pages that are missing.
+        // SAFETY: UFFDIO_COPY takes a `struct uffdio_copy`, reads `len` bytes at `src` and fills pages
+        // that are missing.
         unsafe { self.request(COPY, &raw mut copy) }
     }
 
@@ -137,8 +140,14 @@ impl Stalled {
         let offset = i64::try_from(offset).map_err(|_| io::ErrorKind::InvalidInput)?;
         let fd = file.as_fd().as_raw_fd();
         // SAFETY: By the type's invariant `length` bytes are mapped there; the kernel alone reads them.
-        let done =
-            unsafe { libc::pwrite(fd, self.base.as_ptr().cast_const().cast(), self.length, offset) };
+        let done = unsafe {
+            libc::pwrite(
+                fd,
+                self.base.as_ptr().cast_const().cast(),
+                self.length,
+                offset,
+            )
+        };
         usize::try_from(done).map_err(|_| io::Error::last_os_error())
     }
 }

@@ -138,8 +138,8 @@ enum Command {
         #[command(flatten)]
         flags: Flags,
     },
-    /// One pwrite(2) of the pattern from memory whose pages are missing until COMMAND has ended, as with userfaultfd(2); print
-    /// the number of bytes it took, or its errno
+    /// One pwrite(2) of the pattern from memory whose pages are missing until COMMAND has ended, by
+    /// userfaultfd(2); print the number of bytes it took, or its errno
     PwriteStalled {
         #[command(flatten)]
         area: Area,
@@ -154,8 +154,8 @@ enum Command {
         #[command(flatten)]
         places: places::Places,
     },
-    /// Write each line of standard input by one write(2) at the start of a file of sysfs or debugfs; print those refused, with
-    /// their errno
+    /// Write each line of standard input by one write(2) at the start of a file of sysfs or debugfs;
+    /// print those refused, with their errno
     Lines {
         /// The file
         file: PathBuf,

@@ -123,13 +123,7 @@ impl Places {
     }
 
     /// One access, in words.
-    fn access(
-        &self,
-        file: &impl FileExt,
-        pattern: &Pattern,
-        buffer: &mut [u8],
-        at: u64,
-    ) -> String {
+    fn access(&self, file: &impl FileExt, pattern: &Pattern, buffer: &mut [u8], at: u64) -> String {
         let write = matches!(self.access, Access::Write | Access::Rewrite);
         if write {
             pattern.fill(buffer, at);
