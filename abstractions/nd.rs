@@ -65,7 +65,10 @@ pub(crate) enum Event {
 /// A driver of persistent-memory namespaces.
 pub(crate) trait Driver {
     /// What the driver keeps for each bound device.
-    type Data<'bound>: Send + 'bound;
+    ///
+    /// It is shared: the callbacks of files run in any thread, at the same time as each other and as
+    /// those that hold the device's lock.
+    type Data<'bound>: Send + Sync + 'bound;
 
     /// Takes the device, or declines it: with [`ENXIO`] or `EOPNOTSUPP` where another personality
     /// of the same namespace is to have it.
