@@ -322,8 +322,12 @@ pub(crate) struct Device<Ctx: DeviceContext = device::Normal>(
 // SAFETY: `Device` is a transparent wrapper of a type that doesn't depend on its generic argument.
 kernel::impl_device_context_deref!(unsafe { Device });
 
-// SAFETY: The methods that take `&Device` are safe to be called from any thread.
-unsafe impl<Ctx: DeviceContext> Sync for Device<Ctx> {}
+// SAFETY: All methods of `Device<Normal>` only read what does not change while the device is there.
+unsafe impl Sync for Device {}
+
+// SAFETY: As for `Device<Normal>`; `nvdimm_clear_poison` takes the bus's lock. `Bound` is a type state
+// that does not affect thread safety, unlike `Core`, which stands for the device's lock.
+unsafe impl Sync for Device<Bound> {}
 
 impl<Ctx: DeviceContext> AsRef<device::Device<Ctx>> for Device<Ctx> {
     fn as_ref(&self) -> &device::Device<Ctx> {
