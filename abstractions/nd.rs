@@ -372,18 +372,20 @@ impl<Ctx: DeviceContext> Device<Ctx> {
             unsafe { bindings::nvdimm_check_and_set_ro(disk.as_raw()) };
         }
     }
+}
 
+impl Device<Bound> {
     /// The region that the namespace is a part of.
     pub(crate) fn region(&self) -> &Region {
         // SAFETY: By the type invariant the parent is a region; it is referenced by its child.
         let region = unsafe { bindings::to_nd_region((*self.as_raw()).parent) };
 
-        // SAFETY: CAST: `Region` is a transparent wrapper.
+        // INVARIANT: A region stays bound while one of its namespaces is: `nd_region_remove` unregisters
+        // them first.
+        // SAFETY: `to_nd_region` returned a valid region, and `Region` is a transparent wrapper of it.
         unsafe { &*region.cast::<Region>() }
     }
-}
 
-impl Device<Bound> {
     /// Clears media errors in the `len` bytes from physical address `phys` with the bus's
     /// clear-error command (ACPI 6.5, 9.20.7.6) and takes them off the bus's and the region's
     /// lists. May sleep.
@@ -582,7 +584,7 @@ impl Drop for InfoAccess<'_> {
 ///
 /// # Invariants
 ///
-/// An instance is a valid `struct nd_region`.
+/// An instance is a valid `struct nd_region` that is bound to its driver.
 #[repr(transparent)]
 pub(crate) struct Region(Opaque<bindings::nd_region>);
 
@@ -709,8 +711,8 @@ impl Region {
 
     /// The region's own list, which is that of all its namespaces.
     pub(crate) fn list(&self) -> &BadBlocks {
-        // SAFETY: By the type invariant; the list of a region is initialised before drivers get to see
-        // its namespaces.
+        // SAFETY: By the type invariant the region is bound: its driver initialises the list before it
+        // creates the namespaces.
         unsafe { BadBlocks::from_raw(&raw mut (*self.as_raw()).bb) }
     }
 
@@ -725,8 +727,8 @@ impl Region {
 
     /// Wakes those who poll the region's `badblocks`.
     pub(crate) fn notify_list(&self) {
-        // SAFETY: The file is there as long as the region's driver is bound, which all drivers of
-        // its namespaces are unbound before.
+        // SAFETY: By the type invariant the region is bound, and its driver holds a reference to the
+        // file until it is unbound.
         unsafe {
             let file = (&raw const (*self.as_raw()).bb_state).read_volatile();
 
