@@ -50,7 +50,10 @@ use kernel::{
         to_result, //
     },
     prelude::*,
-    types::Opaque, //
+    types::{
+        ForeignOwnable,
+        Opaque, //
+    }, //
 };
 
 /// What the bus tells the driver of a bound namespace.
@@ -127,7 +130,8 @@ unsafe impl<T: Driver> driver::RegistrationOps for Adapter<T> {
             (*drv).notify = Some(Self::notify_callback);
         }
 
-        // SAFETY: `drv` stays pinned and valid until `unregister`, by the caller's promise.
+        // SAFETY: `drv` is set up, and `register` requires it to stay pinned and valid until
+        // `unregister`.
         to_result(unsafe {
             bindings::__nd_driver_register(drv, module.as_ptr(), name.as_char_ptr())
         })
@@ -142,9 +146,10 @@ unsafe impl<T: Driver> driver::RegistrationOps for Adapter<T> {
 impl<T: Driver> Adapter<T> {
     /// # Safety
     ///
-    /// `dev` is a device of the `nd` bus and in one of the bus's callbacks for the whole of `'a`.
+    /// `dev` is a device of the `nd` bus that is, for the whole of `'a`, in a callback of the bus or
+    /// bound, and the result is used in such a callback only.
     unsafe fn device<'a, 'b>(dev: *mut kernel::bindings::device) -> &'a Device<CoreInternal<'b>> {
-        // SAFETY: By the caller's promise. CAST: `Device` is a transparent wrapper.
+        // SAFETY: `dev` is a valid device of libnvdimm's. CAST: `Device` is a transparent wrapper.
         unsafe { &*dev.cast::<Device<CoreInternal<'b>>>() }
     }
 
@@ -157,7 +162,8 @@ impl<T: Driver> Adapter<T> {
 
             dev.as_ref().set_drvdata(data)?;
             if let Some(folder) = Self::debugfs(dev) {
-                // SAFETY: Its private data is there until after `remove_callback`.
+                // SAFETY: The data were just stored, and stay until `remove_callback`, which removes
+                // the file, is over.
                 unsafe { folder.add(dev.as_raw()) };
             }
             Ok(0)
@@ -184,17 +190,22 @@ impl<T: Driver> Adapter<T> {
     ///
     /// # Safety
     ///
-    /// `dev` is a device of the `nd` bus, and bound to this driver for all of `'a`.
+    /// `dev` is a device of the `nd` bus. For all of `'a`, `probe_callback` has stored its data, and
+    /// they have not been dropped.
     unsafe fn data<'a>(dev: *mut kernel::bindings::device) -> Pin<&'a T::Data<'a>> {
-        // SAFETY: By the caller's promise; `probe_callback` has stored a `T::Data`.
-        unsafe { Self::device(dev).as_ref().drvdata_borrow() }
+        // SAFETY: `dev` is a valid device.
+        let data = unsafe { kernel::bindings::dev_get_drvdata(dev) };
+
+        // SAFETY: `set_drvdata` in `probe_callback` stored what `into_foreign` of a pinned box of this
+        // type gave; only the post-unbind step takes it back.
+        unsafe { Pin::<KBox<T::Data<'a>>>::borrow(data.cast()) }
     }
 
     extern "C" fn shutdown_callback(dev: *mut kernel::bindings::device) {
         // SAFETY: The bus calls this with a device of its own, under the device's lock.
         let dev = unsafe { Self::device(dev) };
-        // SAFETY: The bus calls this only for a device that has a driver, and post-unbind, which takes
-        // the data, needs the device's lock.
+        // SAFETY: The bus calls this only for a device that this driver is bound to, and post-unbind,
+        // which takes the data, needs the device's lock.
         let data = unsafe { Self::data(dev.as_raw()) };
 
         T::shutdown(dev, data);
@@ -206,7 +217,8 @@ impl<T: Driver> Adapter<T> {
     ) {
         // SAFETY: The bus calls this with a device of its own, under the device's lock.
         let dev = unsafe { Self::device(dev) };
-        // SAFETY: As in `shutdown_callback`.
+        // SAFETY: The bus calls this only for a device that this driver is bound to, with the device's
+        // lock held, which post-unbind needs.
         let data = unsafe { Self::data(dev.as_raw()) };
 
         let event = match event {
@@ -257,8 +269,8 @@ impl<T: Driver> Adapter<T> {
     ///
     /// `kobj` is that of a device with this group of files, one of which is being used.
     unsafe fn data_of_file<'a>(kobj: *mut kernel::bindings::kobject) -> Pin<&'a T::Data<'a>> {
-        // SAFETY: By the caller's promise. The group is removed, which waits for its users, before
-        // the data are dropped.
+        // SAFETY: The group is there from after a successful probe until before `remove`: removing it
+        // waits for its users, and the data are dropped after that.
         unsafe { Self::data(kernel::container_of!(kobj, kernel::bindings::device, kobj)) }
     }
 
