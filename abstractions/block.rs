@@ -303,7 +303,8 @@ impl<T: Operations> UnregisteredDisk<T> {
     };
 
     /// A disk of `sectors` sectors of 512 bytes, with its memory on NUMA node `node`, that `data`
-    /// serves and `name` names. [`ENOMEM`], or [`EINVAL`] if the limits make no sense.
+    /// serves and `name` names: up to the first zero, and without the last byte. [`ENOMEM`], or
+    /// [`EINVAL`] if the limits make no sense.
     pub(crate) fn new(
         limits: &Limits,
         node: c_int,
@@ -328,6 +329,7 @@ impl<T: Operations> UnregisteredDisk<T> {
         // and its list stay where they are until the disk is unregistered: see `Disk::drop`.
         unsafe {
             name(&mut (*raw).disk_name);
+            (*raw).disk_name[DISK_NAME_LEN as usize - 1] = 0;
             (*raw).fops = const { &Self::OPS };
             (*raw).private_data = core::ptr::from_ref::<T>(&data).cast_mut().cast();
             (*raw).bb = data.bad_blocks().as_raw().cast();
