@@ -668,7 +668,8 @@ pub(crate) struct FromBio;
 ///
 /// # Invariants
 ///
-/// `ptr` is mapped and valid for `len` bytes: for writes if `D` is [`ToBio`], else for reads.
+/// `ptr` is mapped and valid for `len` bytes: for writes if `D` is [`ToBio`], else for reads. `page` is
+/// the `struct page` of the first byte, and those of the rest follow.
 pub(crate) struct Segment<'a, D> {
     ptr: NonNull<u8>,
     len: u32,
@@ -692,9 +693,14 @@ impl<D> Segment<'_, D> {
     #[inline]
     pub(super) fn flush_dcache(&self) {
         #[cfg(CONFIG_ARM64)]
-        for i in 0..self.len().div_ceil(PAGE_SIZE) {
-            // SAFETY: The pages of a segment are contiguous.
-            unsafe { bindings::flush_dcache_page(self.page.add(i)) };
+        {
+            let offset = self.ptr.as_ptr() as usize % PAGE_SIZE;
+
+            // No overflow: a segment is less than 4 GiB long.
+            for i in 0..offset.wrapping_add(self.len()).div_ceil(PAGE_SIZE) {
+                // SAFETY: By the type invariant the pages from `page` on are those of the segment.
+                unsafe { bindings::flush_dcache_page(self.page.add(i)) };
+            }
         }
         #[cfg(not(CONFIG_ARM64))]
         let _ = self.page;
