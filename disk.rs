@@ -137,7 +137,8 @@ impl<'bound> PmemDisk<'bound> {
         (bio.is_preflush() || bio.is_fua()) && self.flush.waits() || bio.is_write() && heals()
     }
 
-    /// Copies what the bio asks for; [`EIO`] if any of it is bad and can't be healed.
+    /// Copies what the bio asks for; [`EIO`] if any of it is bad and can't be healed, `EOPNOTSUPP` if it
+    /// is neither a read nor a write.
     fn transfer(&self, bio: &Bio<'_>) -> Result {
         // A flush alone; its sector means nothing.
         if bio.len() == 0 {
@@ -145,7 +146,7 @@ impl<'bound> PmemDisk<'bound> {
         }
         let span = self.span(bio)?;
 
-        match bio.transfer() {
+        match bio.transfer().ok_or_else(eopnotsupp)? {
             Transfer::Data(Data::Read(segments)) => {
                 if self.media.errors().first_in(&span).is_some() {
                     return Err(EIO);

@@ -28,6 +28,8 @@ use kernel::{
         device_attribute,
         gendisk,
         queue_limits,
+        req_op_REQ_OP_READ,
+        req_op_REQ_OP_WRITE,
         req_op_REQ_OP_WRITE_ZEROES,
         DISK_NAME_LEN, //
     },
@@ -504,14 +506,16 @@ impl<'a> Bio<'a> {
         self.iter().bi_size
     }
 
-    /// What is to be done, in the order of the disk.
-    pub(crate) fn transfer(&self) -> Transfer<'_> {
-        if self.opf() & bindings::REQ_OP_MASK == req_op_REQ_OP_WRITE_ZEROES {
-            Transfer::Zero
-        } else if self.is_write() {
-            Transfer::Data(Data::Write(Segments::new(self)))
-        } else {
-            Transfer::Data(Data::Read(Segments::new(self)))
+    /// What is to be done, in the order of the disk; `None` for an operation that [`Limits`] has no
+    /// field for.
+    pub(crate) fn transfer(&self) -> Option<Transfer<'_>> {
+        // Discards and operations on zones have a size, but no memory.
+        #[allow(non_upper_case_globals, reason = "the names of C constants")]
+        match self.opf() & bindings::REQ_OP_MASK {
+            req_op_REQ_OP_READ => Some(Transfer::Data(Data::Read(Segments::new(self)))),
+            req_op_REQ_OP_WRITE => Some(Transfer::Data(Data::Write(Segments::new(self)))),
+            req_op_REQ_OP_WRITE_ZEROES => Some(Transfer::Zero),
+            _ => None,
         }
     }
 
