@@ -52,7 +52,7 @@ impl<'bound> PmemDisk<'bound> {
     /// Serves a bio that is a read or a write of data and nothing besides: the straight path, for
     /// memory in one piece, and a place that no error is known of.
     #[inline(never)]
-    fn submit_plain(&self, bio: PlainBio<'_>) {
+    fn submit_plain(&self, mut bio: PlainBio<'_>) {
         let is_good = self.media.is_sound() || bio.is_in_one_piece() && self.is_good(&bio);
 
         if !is_good {
@@ -63,8 +63,8 @@ impl<'bound> PmemDisk<'bound> {
             return self.submit_with_care(bio.into());
         };
         let copied = match bio.data() {
-            Data::Read(segments) => segments.only().map(|segment| part.read(&segment)),
-            Data::Write(segments) => segments.only().map(|segment| part.write(&segment)),
+            Data::Read(mut segments) => segments.only().map(|segment| part.read(&segment)),
+            Data::Write(mut segments) => segments.only().map(|segment| part.write(&segment)),
         };
 
         match copied {
@@ -106,7 +106,7 @@ impl<'bound> PmemDisk<'bound> {
 
     /// Serves a bio with what there is to be done besides: flushes, statistics, errors.
     #[cold]
-    fn submit_with_care(&self, bio: Bio<'_>) {
+    fn submit_with_care(&self, mut bio: Bio<'_>) {
         if bio.is_nowait() && self.would_wait(&bio) {
             return bio.end_would_wait();
         }
@@ -116,9 +116,7 @@ impl<'bound> PmemDisk<'bound> {
             }
         }
 
-        let accounting = bio.account();
-        let result = self.transfer(&bio);
-        drop(accounting);
+        let result = bio.account(|bio| self.transfer(bio));
 
         if result.is_ok() && bio.is_fua() {
             return self.flush.then_end(bio);
@@ -139,7 +137,7 @@ impl<'bound> PmemDisk<'bound> {
 
     /// Copies what the bio asks for; [`EIO`] if any of it is bad and can't be healed, `EOPNOTSUPP` if it
     /// is neither a read nor a write.
-    fn transfer(&self, bio: &Bio<'_>) -> Result {
+    fn transfer(&self, bio: &mut Bio<'_>) -> Result {
         // A flush alone; its sector means nothing.
         if bio.len() == 0 {
             return Ok(());

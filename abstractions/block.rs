@@ -508,12 +508,16 @@ impl<'a> Bio<'a> {
 
     /// What is to be done, in the order of the disk; `None` for an operation that [`Limits`] has no
     /// field for.
-    pub(crate) fn transfer(&self) -> Option<Transfer<'_>> {
+    pub(crate) fn transfer(&mut self) -> Option<Transfer<'_>> {
         // Discards and operations on zones have a size, but no memory.
         #[allow(non_upper_case_globals, reason = "the names of C constants")]
         match self.opf() & bindings::REQ_OP_MASK {
-            req_op_REQ_OP_READ => Some(Transfer::Data(Data::Read(Segments::new(self)))),
-            req_op_REQ_OP_WRITE => Some(Transfer::Data(Data::Write(Segments::new(self)))),
+            // SAFETY: A read, whose memory is to be filled.
+            req_op_REQ_OP_READ => Some(Transfer::Data(Data::Read(unsafe { Segments::new(self) }))),
+            // SAFETY: A write, whose memory is to be stored.
+            req_op_REQ_OP_WRITE => {
+                Some(Transfer::Data(Data::Write(unsafe { Segments::new(self) })))
+            }
             req_op_REQ_OP_WRITE_ZEROES => Some(Transfer::Zero),
             _ => None,
         }
@@ -554,15 +558,20 @@ impl<'a> Bio<'a> {
         features & bindings::BLK_FEAT_IO_STAT != 0
     }
 
-    /// Starts the accounting of the bio in the disk's statistics, if those are on; it ends when
-    /// the result is dropped.
-    pub(crate) fn account(&self) -> Option<Accounting<'_>> {
+    /// Calls `serve` with the bio, and counts that in the disk's statistics if those are on.
+    pub(crate) fn account<R>(&mut self, serve: impl FnOnce(&mut Self) -> R) -> R {
         if !self.has_statistics() {
-            return None;
+            return serve(self);
         }
-        // SAFETY: As above.
-        let start = unsafe { kernel::bindings::bio_start_io_acct(self.bio.as_ptr()) };
-        Some(Accounting { bio: self, start })
+        let bio = self.bio.as_ptr();
+        // SAFETY: By the type invariant the bio was submitted to a disk.
+        let start = unsafe { kernel::bindings::bio_start_io_acct(bio) };
+        let result = serve(self);
+
+        // SAFETY: The accounting was started above. `serve` had the bio borrowed, so that it could not
+        // end it, and its device is the one that it was submitted to.
+        unsafe { kernel::bindings::bio_end_io_acct_remapped(bio, start, (*bio).bi_bdev) };
+        result
     }
 
     /// Ends the bio, of which nothing was done: that would have meant to wait.
@@ -601,18 +610,23 @@ pub(crate) struct PlainBio<'a>(Bio<'a>);
 impl PlainBio<'_> {
     /// The memory of the bio, in the order of the disk.
     #[inline]
-    pub(crate) fn data(&self) -> Data<'_> {
+    pub(crate) fn data(&mut self) -> Data<'_> {
         if self.is_write() {
-            Data::Write(Segments::new(self))
+            // SAFETY: By the type invariant it is a write, whose memory is to be stored.
+            Data::Write(unsafe { Segments::new(&self.0) })
         } else {
-            Data::Read(Segments::new(self))
+            // SAFETY: By the type invariant it is a read, whose memory is to be filled.
+            Data::Read(unsafe { Segments::new(&self.0) })
         }
     }
 
     /// Whether its memory is one piece.
     #[inline]
     pub(crate) fn is_in_one_piece(&self) -> bool {
-        Segments::<'_, ToBio>::new(self).only().is_some()
+        // SAFETY: By the type invariant there is memory; none of it is taken.
+        let segments = unsafe { Segments::<'_, ()>::new(&self.0) };
+
+        segments.is_one()
     }
 
     /// Ends the bio.
@@ -645,21 +659,6 @@ impl Drop for Bio<'_> {
             (*self.bio.as_ptr()).bi_status = kernel::bindings::errno_to_blk_status(EIO.to_errno());
             kernel::bindings::bio_endio(self.bio.as_ptr());
         }
-    }
-}
-
-/// The accounting of a bio, which ends before the bio does.
-pub(crate) struct Accounting<'a> {
-    bio: &'a Bio<'a>,
-    start: c_ulong,
-}
-
-impl Drop for Accounting<'_> {
-    fn drop(&mut self) {
-        let bio = self.bio.bio.as_ptr();
-
-        // SAFETY: By the type invariant of `Bio`; the accounting was started.
-        unsafe { kernel::bindings::bio_end_io_acct_remapped(bio, self.start, (*bio).bi_bdev) };
     }
 }
 
@@ -735,8 +734,12 @@ pub(crate) struct Segments<'a, D> {
 }
 
 impl<'a, D> Segments<'a, D> {
+    /// # Safety
+    ///
+    /// The bio is a read or a write. If any memory is taken, it is a read if `D` is [`ToBio`], and a
+    /// write if `D` is [`FromBio`]; and no other segments of the bio are in use.
     #[inline]
-    fn new(bio: &'a Bio<'_>) -> Self {
+    unsafe fn new(bio: &'a Bio<'_>) -> Self {
         let iter = bio.iter();
 
         // INVARIANT: That is how a bio is submitted.
@@ -749,14 +752,19 @@ impl<'a, D> Segments<'a, D> {
         }
     }
 
-    /// All of it, if it is one piece.
+    /// Whether something is left, and is one piece.
     #[inline]
-    pub(crate) fn only(self) -> Option<Segment<'a, D>> {
-        if self.left == 0 {
-            return None;
-        }
-        // SAFETY: Something is left, and nothing else of it was taken.
-        Some(unsafe { self.first() }).filter(|segment| segment.len == self.left)
+    fn is_one(&self) -> bool {
+        // SAFETY: Something is left.
+        self.left != 0 && unsafe { self.first_len() } == self.left
+    }
+
+    /// All that is left, if it is one piece.
+    #[inline]
+    pub(crate) fn only(&mut self) -> Option<Segment<'_, D>> {
+        // SAFETY: Something is left. The result borrows the segments, so that it is dropped before the
+        // next one is made.
+        self.is_one().then(|| unsafe { self.first() })
     }
 
     /// The next piece, as by `bio_for_each_bvec`, or by `bio_for_each_segment` where pages must be
@@ -766,7 +774,8 @@ impl<'a, D> Segments<'a, D> {
         if self.left == 0 {
             return None;
         }
-        // SAFETY: Something is left.
+        // SAFETY: Something is left. The result borrows the segments, so that it is dropped before the
+        // next one is made.
         let segment = unsafe { self.first() };
 
         self.advance(segment.len, cfg!(not(CONFIG_KMAP_LOCAL)));
@@ -787,6 +796,28 @@ impl<'a, D> Segments<'a, D> {
         }
     }
 
+    /// The length of the first piece of what is left.
+    ///
+    /// # Safety
+    ///
+    /// Something is left.
+    #[inline]
+    unsafe fn first_len(&self) -> u32 {
+        // SAFETY: By the type invariant there is an element, as something is left; the vectors of a
+        // submitted bio do not change.
+        let vec = unsafe { &*self.vec };
+        let len = vec.bv_len.wrapping_sub(self.done).min(self.left);
+
+        if cfg!(CONFIG_KMAP_LOCAL) {
+            let offset = vec.bv_offset.wrapping_add(self.done) as usize % PAGE_SIZE;
+
+            // CAST: Not more than a page.
+            len.min(PAGE_SIZE.wrapping_sub(offset) as u32)
+        } else {
+            len
+        }
+    }
+
     /// The first piece of what is left.
     ///
     /// # Safety
@@ -795,15 +826,13 @@ impl<'a, D> Segments<'a, D> {
     /// order.
     #[inline]
     unsafe fn first(&self) -> Segment<'a, D> {
-        // SAFETY: By the type invariant and the caller's promise; the vectors of a submitted bio do
-        // not change.
+        // SAFETY: By the type invariant there is an element, as something is left; the vectors of a
+        // submitted bio do not change.
         let vec = unsafe { &*self.vec };
         let offset = vec.bv_offset.wrapping_add(self.done);
-        let mut len = vec.bv_len.wrapping_sub(self.done).min(self.left);
+        // SAFETY: Something is left.
+        let len = unsafe { self.first_len() };
 
-        if cfg!(CONFIG_KMAP_LOCAL) {
-            len = len.min(PAGE_SIZE.wrapping_sub(offset as usize % PAGE_SIZE) as u32);
-        }
         // SAFETY: The page is the bio's, and the pages of a vector are contiguous; without
         // `CONFIG_KMAP_LOCAL` in the kernel's map as well.
         let ptr = unsafe { address_of(vec.bv_page, offset as usize) };
@@ -829,7 +858,7 @@ impl Segments<'_, FromBio> {
         let mut done = 0_usize;
 
         while self.left != 0 {
-            // SAFETY: Something is left.
+            // SAFETY: Something is left. The segment is dropped before the next one is made.
             let segment = unsafe { self.first() };
             let rest = to.get_mut(done..).unwrap_or_default();
             let len = segment.len().min(rest.len());
