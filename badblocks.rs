@@ -12,7 +12,10 @@
 use crate::{
     abstractions::{
         badblocks::BadBlocks,
-        block::GenDisk,
+        block::{
+            Disk,
+            Operations, //
+        },
         dax::FailureLink,
         errno::eopnotsupp,
         flag::Flag,
@@ -100,7 +103,7 @@ impl<'bound> ErrorList<'bound> {
     }
 
     /// From now on, changes wake those who poll the disk's `badblocks` file.
-    pub(crate) fn publish(&self, disk: &GenDisk) -> Result {
+    pub(crate) fn publish<T: Operations>(&self, disk: &Disk<T>) -> Result {
         self.file
             .populate(disk.sysfs_file(c"badblocks").ok_or(ENOENT)?);
         Ok(())

@@ -387,7 +387,7 @@ impl<'bound> Attached<'bound> {
         let disk = disk.register(dev.as_ref())?;
 
         dev.follow_read_only(&disk);
-        if media.errors().publish(disk.as_ref()).is_err() {
+        if media.errors().publish(&disk).is_err() {
             dev_warn!(dev.as_ref(), "'badblocks' notification disabled\n");
         }
         Ok(Self {

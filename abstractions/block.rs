@@ -257,19 +257,6 @@ impl GenDisk {
         // SAFETY: By the type invariant.
         unsafe { (*(*self.as_raw()).part0).bd_device.parent }
     }
-
-    /// The directory of the disk in sysfs has a file `name`: a reference to it.
-    pub(crate) fn sysfs_file(&self, name: &CStr) -> Option<File> {
-        // SAFETY: By the type invariant; the directory of a disk's device is there, or null, as
-        // long as the disk is.
-        let dir = unsafe { (*(*self.as_raw()).part0).bd_device.kobj.sd };
-
-        if dir.is_null() {
-            return None;
-        }
-        // SAFETY: As above.
-        unsafe { File::find(dir, name) }
-    }
 }
 
 impl Clone for GenDisk {
@@ -402,6 +389,19 @@ impl<T: Operations> AsRef<GenDisk> for UnregisteredDisk<T> {
 
 /// A disk that gets I/O until it is dropped, which waits until the last bio is served.
 pub(crate) struct Disk<T: Operations>(UnregisteredDisk<T>);
+
+impl<T: Operations> Disk<T> {
+    /// The directory of the disk in sysfs has a file `name`: a reference to it.
+    pub(crate) fn sysfs_file(&self, name: &CStr) -> Option<File> {
+        // SAFETY: The disk is registered, and unregistered by `drop` only, until which its directory
+        // is there.
+        unsafe {
+            let dir = (*(*self.0.disk.as_raw()).part0).bd_device.kobj.sd;
+
+            File::find(dir, name)
+        }
+    }
+}
 
 impl<T: Operations> AsRef<GenDisk> for Disk<T> {
     fn as_ref(&self) -> &GenDisk {
