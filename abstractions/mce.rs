@@ -8,18 +8,18 @@
 //!
 //! C header: [`arch/x86/include/asm/mce.h`](srctree/arch/x86/include/asm/mce.h)
 
-use core::{
-    ops::{
-        Deref,
-        Range, //
-    },
-    sync::atomic::{
-        AtomicBool,
-        Ordering, //
-    }, //
+use core::ops::{
+    Deref,
+    Range, //
 };
 use kernel::{
     prelude::*,
+    sync::atomic::{
+        Acquire,
+        Atomic,
+        Relaxed,
+        Release, //
+    },
     types::Opaque, //
 };
 
@@ -48,9 +48,13 @@ struct First(*mut Link);
 unsafe impl Send for First {}
 
 kernel::sync::global_lock! {
-    // SAFETY: Initialised by `Chain::new`, without which no driver is registered.
+    // SAFETY: Used only where `IS_READY` was found set, and by what the chain calls: `Chain::new`
+    // initialises it before it sets the one and joins the other.
     unsafe(uninit) static LISTENERS: Mutex<First> = First(core::ptr::null_mut());
 }
+
+/// `LISTENERS` is initialised.
+static IS_READY: Atomic<bool> = Atomic::new(false);
 
 /// Tells all listeners.
 #[cfg(CONFIG_X86_MCE)]
@@ -83,15 +87,16 @@ impl Chain {
     /// Joins the chain: to be done when the module is loaded, before any listener is made, and undone
     /// last. [`EBUSY`] if it has been done.
     pub(crate) fn new() -> impl PinInit<Self, Error> {
-        static DONE: AtomicBool = AtomicBool::new(false);
+        static IS_TAKEN: Atomic<bool> = Atomic::new(false);
 
         try_pin_init!(Self {
             _: {
-                if DONE.swap(true, Ordering::Relaxed) {
+                if IS_TAKEN.xchg(true, Relaxed) {
                     return Err(EBUSY);
                 }
-                // SAFETY: Done once.
+                // SAFETY: Only the first caller comes here.
                 unsafe { LISTENERS.init() };
+                IS_READY.store(true, Release);
             },
             block <- Opaque::ffi_init(|block: *mut kernel::bindings::notifier_block| {
                 #[cfg(CONFIG_X86_MCE)]
@@ -187,9 +192,14 @@ unsafe impl<H: Handler> Send for Listener<H> {}
 unsafe impl<H: Handler> Sync for Listener<H> {}
 
 impl<H: Handler> Listener<H> {
-    /// Initialises the handler, then begins to tell it.
+    /// Initialises the handler, then begins to tell it. [`ENODEV`] if there is no [`Chain`].
     pub(crate) fn new(handler: impl PinInit<H, Error>) -> impl PinInit<Self, Error> {
         try_pin_init!(Self {
+            _: {
+                if !IS_READY.load(Acquire) {
+                    return Err(ENODEV);
+                }
+            },
             // First, as it is called from the moment it is on the list.
             handler <- handler,
             link <- Opaque::ffi_init(|link: *mut Link| {
