@@ -128,6 +128,7 @@ mod x86 {
         super::bindings,
         *, //
     };
+    use kernel::page::PAGE_SHIFT;
 
     /// # Safety
     ///
@@ -144,6 +145,17 @@ mod x86 {
             });
             bindings::mce_register_decode_chain(block);
         }
+    }
+
+    /// The bits of an address that are physical: `MCI_ADDR_PHYSADDR`. Those above may be the key that
+    /// the memory is encrypted with.
+    fn physical_mask() -> u64 {
+        // SAFETY: Set at boot, and not changed since.
+        let bits = unsafe { kernel::bindings::boot_cpu_data.x86_phys_bits };
+
+        u64::MAX
+            .checked_shr(64_u32.saturating_sub(bits.into()))
+            .unwrap_or(u64::MAX)
     }
 
     extern "C" fn callback(
@@ -164,9 +176,10 @@ mod x86 {
 
         if lost {
             // The least significant valid bit of the address (Intel SDM volume 3,
-            // "IA32_MCi_MISC MSRs").
-            let size = 1_u64 << (record.misc & 0x3f);
-            let start = record.addr & !size.wrapping_sub(1);
+            // "IA32_MCi_MISC MSRs"). AMD has other bits there: as the kernel does for Intel, none
+            // above that of a page is believed.
+            let size = 1_u64 << (record.misc & 0x3f).min(PAGE_SHIFT as u64);
+            let start = record.addr & physical_mask() & !size.wrapping_sub(1);
 
             tell_all(
                 start..start.saturating_add(size),
