@@ -82,7 +82,14 @@ pub(crate) trait Operations: Send + Sync {
     fn recovery_write(&self, offset: u64, to: RecoveryWrite<'_>) -> usize;
 }
 
-/// The bytes of a [`recovery_write`](Operations::recovery_write), and where they go.
+/// The bytes of a [`recovery_write`](Operations::recovery_write) that are not copied yet, and where they
+/// go.
+///
+/// # Invariants
+///
+/// `from` is a valid iterator that memory is copied from, and nobody else's for `'a`. `to` is valid
+/// for writes of `bytes` bytes.
+// `kernel::iov::IovIterSource` has no copy past the CPU's caches, and its constructor may panic.
 pub(crate) struct RecoveryWrite<'a> {
     to: *mut c_void,
     bytes: usize,
@@ -91,12 +98,12 @@ pub(crate) struct RecoveryWrite<'a> {
 }
 
 impl RecoveryWrite<'_> {
-    /// The number of bytes to write.
+    /// The number of bytes left.
     pub(crate) fn len(&self) -> usize {
         self.bytes
     }
 
-    /// The offset of the first byte in its page.
+    /// The offset in its page of where the first byte goes.
     pub(crate) fn offset_in_page(&self) -> usize {
         (self.to as usize) & kernel::page::PAGE_SIZE.wrapping_sub(1)
     }
@@ -105,19 +112,20 @@ impl RecoveryWrite<'_> {
     /// returns how many were copied.
     pub(crate) fn copy_to(&mut self, buffer: &mut [u8]) -> usize {
         let len = buffer.len().min(self.bytes);
-        // SAFETY: `buffer` has room for `len` bytes, and `from` is the caller's iterator.
+        // SAFETY: `buffer` has room for `len` bytes, and by the type invariant `from` is valid.
         let copied = unsafe {
             kernel::bindings::_copy_from_iter(buffer.as_mut_ptr().cast(), len, self.from)
         };
 
+        // INVARIANT: Not more than `bytes` were copied; what is left goes behind them.
         self.bytes = self.bytes.saturating_sub(copied);
+        self.to = self.to.wrapping_byte_add(copied);
         copied
     }
 
-    /// Copies the bytes, past the CPU's caches, and returns how many were copied.
+    /// Copies the bytes to where they go, past the CPU's caches, and returns how many were copied.
     pub(crate) fn copy(self) -> usize {
-        // SAFETY: `to` is an address that `direct_access` gave for at least `bytes` bytes, and
-        // `from` is the caller's iterator.
+        // SAFETY: By the type invariant.
         unsafe { kernel::bindings::_copy_from_iter_flushcache(self.to, self.bytes, self.from) }
     }
 }
@@ -297,6 +305,8 @@ impl<T: Operations> DaxDevice<T> {
         ops.map_or(0, |ops| {
             ops.recovery_write(
                 pgoff as u64,
+                // INVARIANT: `dax_iomap_iter` passes its iterator, and the address that
+                // `direct_access` gave for at least `bytes` bytes; the read lock is held.
                 RecoveryWrite {
                     to,
                     bytes,
