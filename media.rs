@@ -109,7 +109,7 @@ impl<'bound> Media<'bound> {
 
     /// Where the pages from the one at `offset` to the end are. Fails as [`Memory::pages_from`].
     #[inline]
-    pub(crate) fn pages_from(&self, offset: u64) -> Result<Translation> {
+    pub(crate) fn pages_from(&self, offset: u64) -> Result<Translation<'_>> {
         self.memory.pages_from(offset)
     }
 

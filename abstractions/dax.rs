@@ -43,15 +43,16 @@ pub(crate) enum Access {
 ///
 /// # Invariants
 ///
-/// `address` and `pfn` are those of `pages` pages of memory that stays mapped while the device is
-/// alive.
-pub(crate) struct Translation {
+/// `address` and `pfn` are those of `pages` pages of a [`Memory`](super::memory::Memory) that is borrowed
+/// for `'a`.
+pub(crate) struct Translation<'a> {
     pub(super) address: NonNull<c_void>,
     pub(super) pfn: u64,
     pub(super) pages: u64,
+    pub(super) memory: PhantomData<&'a ()>,
 }
 
-impl Translation {
+impl Translation<'_> {
     /// How many pages they are.
     pub(crate) fn pages(&self) -> u64 {
         self.pages
@@ -72,7 +73,7 @@ pub(crate) trait Operations: Send + Sync {
     /// Where the page at `offset` is, and how many of the `pages` wanted from there on are usable.
     ///
     /// `EHWPOISON` if not even the first is.
-    fn direct_access(&self, offset: u64, pages: u64, access: Access) -> Result<Translation>;
+    fn direct_access(&self, offset: u64, pages: u64, access: Access) -> Result<Translation<'_>>;
 
     /// Zeroes `pages` pages from `offset` on, clearing errors in them.
     fn zero_pages(&self, offset: u64, pages: u64) -> Result;
@@ -263,6 +264,8 @@ impl<T: Operations> DaxDevice<T> {
                 ops.ok_or(ENXIO)?
                     .direct_access(pgoff as u64, nr_pages.max(0) as u64, access)?;
 
+            // The memory is borrowed from `ops`, which the device shares until it is dead: it stays
+            // mapped for as long as the core may use the result.
             // SAFETY: Both are null or valid for writes.
             unsafe {
                 if !address.is_null() {

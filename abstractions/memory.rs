@@ -141,18 +141,19 @@ impl<H: MemoryFailure> Memory<H> {
 
     /// Where the pages from the one at `offset`, in pages, to the end are; [`ENXIO`] if there are none.
     #[inline]
-    pub(crate) fn pages_from(&self, offset: u64) -> Result<Translation> {
+    pub(crate) fn pages_from(&self, offset: u64) -> Result<Translation<'_>> {
         let pages = ((self.len >> PAGE_SHIFT) as u64)
             .checked_sub(offset)
             .filter(|pages| *pages > 0)
             .ok_or(ENXIO)?;
 
-        // INVARIANT: The pages are inside of the memory.
+        // INVARIANT: The pages are inside of the memory, which the result borrows.
         Ok(Translation {
             // SAFETY: Inside of the memory, so that nothing overflows either.
             address: unsafe { self.base.add((offset as usize) << PAGE_SHIFT) }.cast(),
             pfn: (self.phys >> PAGE_SHIFT).wrapping_add(offset),
             pages,
+            memory: PhantomData,
         })
     }
 
