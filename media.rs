@@ -20,6 +20,7 @@ use crate::{
         iomem,
         mce,
         memory::{
+            HasPages,
             Memory,
             Part, //
         },
@@ -88,6 +89,11 @@ impl<'bound> Media<'bound> {
     /// Whether there are `struct page`s for the memory.
     pub(crate) fn has_pages(&self) -> bool {
         self.memory.has_pages()
+    }
+
+    /// The same, for the disk's limits.
+    pub(crate) fn dax(&self) -> Option<HasPages> {
+        self.memory.dax()
     }
 
     /// The list of errors.

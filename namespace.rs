@@ -372,7 +372,7 @@ impl<'bound> Attached<'bound> {
             logical_block_size: ns.sector_size(),
             write_cache: true,
             fua: needs_flush(dev),
-            dax: media.has_pages(),
+            dax: media.dax(),
             write_zeroes: WRITE_ZEROES,
         };
         let sectors = (media.size() >> SECTOR_SHIFT) as u64;

@@ -8,6 +8,7 @@
 use super::{
     badblocks::BadBlocks,
     bindings,
+    memory::HasPages,
     pagemap,
     sysfs::File, //
 };
@@ -202,8 +203,8 @@ pub(crate) struct Limits {
     pub(crate) write_cache: bool,
     /// `REQ_FUA` is served better by the driver than by a flush after the write.
     pub(crate) fua: bool,
-    /// File systems may ask for the disk's DAX device.
-    pub(crate) dax: bool,
+    /// File systems may ask for the disk's DAX device, whose memory has `struct page`s.
+    pub(crate) dax: Option<HasPages>,
     /// The most sectors (512 bytes) that one bio may ask to be zeroed.
     pub(crate) write_zeroes: u32,
 }
@@ -219,7 +220,7 @@ impl Limits {
         if self.fua {
             features |= bindings::BLK_FEAT_FUA;
         }
-        if self.dax {
+        if self.dax.is_some() {
             features |= bindings::BLK_FEAT_DAX;
         }
         queue_limits {

@@ -50,6 +50,10 @@ pub(crate) struct Memory<H: MemoryFailure> {
     backing: Backing<H>,
 }
 
+/// There is memory with `struct page`s, which file systems need for DAX: they look for the page of each
+/// page frame that they are given.
+pub(crate) struct HasPages(());
+
 /// What keeps the memory mapped; unmaps it when dropped.
 enum Backing<H: MemoryFailure> {
     Pages(#[expect(dead_code, reason = "held to be dropped")] Pin<KBox<PageMap<H>>>),
@@ -102,6 +106,11 @@ impl<H: MemoryFailure> Memory<H> {
     /// Whether the memory has `struct page`s.
     pub(crate) fn has_pages(&self) -> bool {
         matches!(self.backing, Backing::Pages(_))
+    }
+
+    /// The same, for [`Limits`](super::block::Limits).
+    pub(crate) fn dax(&self) -> Option<HasPages> {
+        self.has_pages().then_some(HasPages(()))
     }
 
     /// The length in bytes.
