@@ -47,6 +47,10 @@ use crate::{
 };
 use core::ops::Range;
 use kernel::{
+    device::{
+        Core,
+        Device, //
+    },
     prelude::*,
     sync::{
         new_mutex,
@@ -75,12 +79,12 @@ pub(crate) struct ErrorList<'bound> {
 
 impl<'bound> ErrorList<'bound> {
     /// The list for the data area at the physical addresses `data` of `namespace`, with what the bus
-    /// knows of it; machine checks add to it. [`ENOMEM`].
+    /// knows of it. [`ENOMEM`].
     pub(crate) fn new(
         region: &'bound Region,
         namespace: Range<u64>,
         data: Range<u64>,
-    ) -> impl PinInit<mce::Listener<Self>, Error> + 'bound {
+    ) -> impl PinInit<Self, Error> + 'bound {
         let list = try_pin_init!(Self {
             list <- BadBlocks::new(),
             fit <- new_mutex!(Fit::Exact),
@@ -91,10 +95,10 @@ impl<'bound> ErrorList<'bound> {
             file: SetOnce::new(),
         }? Error);
 
-        mce::Listener::new(list.pin_chain(|list| {
+        list.pin_chain(|list| {
             list.read_log();
             Ok(())
-        }))
+        })
     }
 
     /// The list itself, for the block layer.
@@ -103,9 +107,9 @@ impl<'bound> ErrorList<'bound> {
     }
 
     /// From now on, changes wake those who poll the disk's `badblocks` file.
-    pub(crate) fn publish<T: Operations>(&self, disk: &Disk<T>) -> Result {
+    pub(crate) fn publish<T: Operations>(&self, dev: &Device<Core<'_>>, disk: &Disk<T>) -> Result {
         self.file
-            .populate(disk.sysfs_file(c"badblocks").ok_or(ENOENT)?);
+            .populate(disk.sysfs_file(dev, c"badblocks").ok_or(ENOENT)?);
         Ok(())
     }
 
@@ -385,16 +389,13 @@ impl mce::Handler for ErrorList<'_> {
 /// Lists failures of the memory, and passes those of the data area on to the file system that is
 /// mounted on it, if that wants to know (XFS does).
 pub(crate) struct Failures<'bound> {
-    errors: Arc<mce::Listener<ErrorList<'bound>>>,
+    errors: Arc<ErrorList<'bound>>,
     link: Arc<FailureLink>,
 }
 
 impl<'bound> Failures<'bound> {
     /// Failures go on the list `errors`; `link` leads to the DAX device of the data area.
-    pub(crate) fn new(
-        errors: Arc<mce::Listener<ErrorList<'bound>>>,
-        link: Arc<FailureLink>,
-    ) -> Self {
+    pub(crate) fn new(errors: Arc<ErrorList<'bound>>, link: Arc<FailureLink>) -> Self {
         Self { errors, link }
     }
 }

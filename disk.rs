@@ -18,7 +18,8 @@ use crate::{
             Transfer, //
         },
         dax::DaxDevice,
-        errno::eopnotsupp, //
+        errno::eopnotsupp,
+        scope::Scoped, //
     },
     flush::Flush,
     media::{
@@ -36,7 +37,7 @@ use kernel::{
 pub(crate) struct PmemDisk<'bound> {
     media: Arc<Media<'bound>>,
     flush: Flush<'bound>,
-    dax: Option<Arc<DaxDevice<Media<'bound>>>>,
+    dax: Option<Arc<Scoped<'bound, DaxDevice<Media<'bound>>>>>,
 }
 
 impl<'bound> PmemDisk<'bound> {
@@ -44,7 +45,7 @@ impl<'bound> PmemDisk<'bound> {
     pub(crate) fn new(
         media: Arc<Media<'bound>>,
         flush: Flush<'bound>,
-        dax: Option<Arc<DaxDevice<Media<'bound>>>>,
+        dax: Option<Arc<Scoped<'bound, DaxDevice<Media<'bound>>>>>,
     ) -> Self {
         Self { media, flush, dax }
     }

@@ -18,7 +18,6 @@ use crate::{
         errno::eopnotsupp,
         flag::Flag,
         iomem,
-        mce,
         memory::{
             HasPages,
             Memory,
@@ -50,7 +49,7 @@ use kernel::{
 /// Fields are dropped from the top: the memory is unmapped, its list freed, its claim released.
 pub(crate) struct Media<'bound> {
     memory: Memory<Failures<'bound>>,
-    errors: Arc<mce::Listener<ErrorList<'bound>>>,
+    errors: Arc<ErrorList<'bound>>,
     #[expect(dead_code, reason = "held to be dropped")]
     claim: iomem::Claim<'bound>,
     trial: Pin<KBox<Mutex<Trial>>>,
@@ -64,7 +63,7 @@ impl<'bound> Media<'bound> {
         dev: &'bound nd::Device<Bound>,
         claim: iomem::Claim<'bound>,
         memory: Memory<Failures<'bound>>,
-        errors: Arc<mce::Listener<ErrorList<'bound>>>,
+        errors: Arc<ErrorList<'bound>>,
     ) -> Result<Self> {
         let this = Self {
             memory,

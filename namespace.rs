@@ -36,6 +36,10 @@ use crate::{
             Probed, //
         },
         pagemap::Layout,
+        scope::{
+            Scope,
+            Scoped, //
+        },
         sysfs::Window, //
     },
     badblocks::{
@@ -75,7 +79,7 @@ use kernel::{
 /// What a bound device serves its namespace as.
 pub(crate) enum Personality<'bound> {
     /// Through a block translation table, which makes sector writes atomic; the disk is `nd_btt`'s.
-    Sector(Pin<KBox<mce::Listener<Sector<'bound>>>>),
+    Sector(Scoped<'bound, mce::Listener<Sector<'bound>>>),
     /// As it is: block device and DAX device are ours.
     Memory(Attached<'bound>),
 }
@@ -83,7 +87,7 @@ pub(crate) enum Personality<'bound> {
 /// A namespace in sector mode. Fields are dropped from the top.
 #[pin_data]
 pub(crate) struct Sector<'bound> {
-    btt: Btt<'bound>,
+    btt: Scoped<'bound, Btt<'bound>>,
     flush: LastFlush<'bound>,
     #[pin]
     errors: ErrorLog<'bound>,
@@ -103,28 +107,33 @@ impl mce::Handler for Sector<'_> {
 /// and the file system told, no more I/O, all made durable, the memory unmapped.
 pub(crate) struct Attached<'bound> {
     #[expect(dead_code, reason = "held to be dropped")]
-    dax: Option<Registration<Media<'bound>>>,
-    disk: Disk<PmemDisk<'bound>>,
+    dax: Option<Scoped<'bound, Registration<'bound, Media<'bound>>>>,
+    disk: Scoped<'bound, Disk<PmemDisk<'bound>>>,
     flush: LastFlush<'bound>,
     media: Arc<Media<'bound>>,
+    #[expect(dead_code, reason = "held to be dropped")]
+    machine_checks: Scoped<'bound, mce::Listener<ErrorList<'bound>>>,
 }
 
 impl<'bound> Personality<'bound> {
     /// Sets up the personality that `dev` is, or declines it for another one: [`ENXIO`] if that is
     /// on its way, `EOPNOTSUPP` if its info block can't be served by anybody.
-    pub(crate) fn probe(dev: &'bound Device<Core<'_>>) -> Result<Self> {
+    pub(crate) fn probe(
+        dev: &'bound Device<Core<'_>>,
+        scope: &'bound Scope<'bound>,
+    ) -> Result<Self> {
         let ns = dev.namespace()?;
 
         if dev.is_btt() {
-            return Ok(Self::Sector(KBox::pin_init(
-                mce::Listener::new(Sector::new(dev, &ns)?),
-                GFP_KERNEL,
-            )?));
+            let sector = Arc::pin_init(Sector::new(dev, &ns, scope)?, GFP_KERNEL)?;
+
+            sector.follow_read_only(dev);
+            return Ok(Self::Sector(mce::Listener::new(sector, scope)?));
         }
         if !dev.is_page_map() {
             decline_if_claimed(&ns)?;
         }
-        Ok(Self::Memory(Attached::new(dev, &ns)?))
+        Ok(Self::Memory(Attached::new(dev, &ns, scope)?))
     }
 
     /// Makes all that was written durable: the machine goes down.
@@ -137,7 +146,7 @@ impl<'bound> Personality<'bound> {
     pub(crate) fn notify(&self, dev: &Device<Core<'_>>, event: Event) {
         match (self, event) {
             (Self::Sector(s), Event::RevalidatePoison) => s.read_errors(),
-            (Self::Sector(s), Event::RevalidateRegion) => s.follow_read_only(),
+            (Self::Sector(s), Event::RevalidateRegion) => s.follow_read_only(dev),
             (Self::Memory(m), Event::RevalidatePoison) => m.media.errors().read_log(),
             (Self::Memory(m), Event::RevalidateRegion) => dev.follow_read_only(&m.disk),
         }
@@ -189,10 +198,11 @@ impl<'bound> Sector<'bound> {
     fn new(
         dev: &'bound Device<Core<'_>>,
         ns: &Namespace<'bound, '_>,
+        scope: &'bound Scope<'bound>,
     ) -> Result<impl PinInit<Self, Error> + 'bound> {
         let bound: &'bound Device<Bound> = dev;
         let region = bound.region();
-        let btt = Btt::attach(ns)?;
+        let btt = Btt::attach(ns, scope)?;
         let flush = LastFlush(Flush::new(region));
         let namespace = half_open(&ns.range());
 
@@ -210,7 +220,6 @@ impl<'bound> Sector<'bound> {
 
         Ok(this.pin_chain(|this| {
             this.errors.complete_region_list();
-            this.follow_read_only();
             Ok(())
         }))
     }
@@ -236,11 +245,11 @@ impl<'bound> Sector<'bound> {
     ///
     /// Always read-only where the provider's flush is asynchronous: `nd_btt` flushes with a spinlock
     /// held, and can't wait then.
-    fn follow_read_only(&self) {
+    fn follow_read_only(&self, dev: &Device<Core<'_>>) {
         if self.errors.region().is_synchronous() {
-            self.btt.follow_read_only();
+            self.btt.follow_read_only(dev);
         } else {
-            self.btt.set_read_only();
+            self.btt.set_read_only(dev);
         }
     }
 }
@@ -332,13 +341,14 @@ fn needs_flush(dev: &Device<Core<'_>>) -> bool {
 fn dax_device<'bound>(
     dev: &Device<Core<'_>>,
     media: &Arc<Media<'bound>>,
-) -> Result<Option<Arc<DaxDevice<Media<'bound>>>>> {
+    scope: &'bound Scope<'bound>,
+) -> Result<Option<Arc<Scoped<'bound, DaxDevice<Media<'bound>>>>>> {
     let properties = Properties {
         synchronous: dev.region().is_synchronous(),
         write_cache: dev.region().has_cache(),
     };
 
-    match DaxDevice::new(media.clone(), properties) {
+    match DaxDevice::new(media.clone(), properties, scope) {
         Ok(device) => Ok(Some(Arc::new(device, GFP_KERNEL)?)),
         Err(e) if e == eopnotsupp() => Ok(None),
         Err(e) => Err(e),
@@ -346,7 +356,11 @@ fn dax_device<'bound>(
 }
 
 impl<'bound> Attached<'bound> {
-    fn new(dev: &'bound Device<Core<'_>>, ns: &Namespace<'bound, '_>) -> Result<Self> {
+    fn new(
+        dev: &'bound Device<Core<'_>>,
+        ns: &Namespace<'bound, '_>,
+        scope: &'bound Scope<'bound>,
+    ) -> Result<Self> {
         let bound: &'bound Device<Bound> = dev;
         let flush = Flush::new(bound.region());
         let range = ns.range();
@@ -364,10 +378,11 @@ impl<'bound> Attached<'bound> {
         let data = mapping.data(&range)?;
         let errors = ErrorList::new(bound.region(), half_open(&range), half_open(&data));
         let errors = Arc::pin_init(errors, GFP_KERNEL)?;
+        let machine_checks = mce::Listener::new(errors.clone(), scope)?;
         let memory = mapping.map(dev, &range, Failures::new(errors.clone(), link.clone()))?;
         let media = Arc::new(Media::new(bound, claim, memory, errors)?, GFP_KERNEL)?;
 
-        let device = dax_device(dev, &media)?;
+        let device = dax_device(dev, &media, scope)?;
         let limits = Limits {
             logical_block_size: ns.sector_size(),
             write_cache: true,
@@ -381,13 +396,13 @@ impl<'bound> Attached<'bound> {
             ns.name_disk(name)
         })?;
         let dax = match device {
-            Some(device) => Some(Registration::new(device, disk.as_ref(), link)?),
+            Some(device) => Some(Registration::new(device, disk.as_ref(), link, scope)?),
             None => None,
         };
-        let disk = disk.register(dev.as_ref())?;
+        let disk = disk.register(dev.as_ref(), scope)?;
 
         dev.follow_read_only(&disk);
-        if media.errors().publish(&disk).is_err() {
+        if media.errors().publish(dev.as_ref(), &disk).is_err() {
             dev_warn!(dev.as_ref(), "'badblocks' notification disabled\n");
         }
         Ok(Self {
@@ -395,6 +410,7 @@ impl<'bound> Attached<'bound> {
             disk,
             flush: LastFlush(flush),
             media,
+            machine_checks,
         })
     }
 }

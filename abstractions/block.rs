@@ -10,6 +10,11 @@ use super::{
     bindings,
     memory::HasPages,
     pagemap,
+    scope::{
+        Registered,
+        Scope,
+        Scoped, //
+    },
     sysfs::File, //
 };
 use core::{
@@ -278,6 +283,10 @@ impl Drop for GenDisk {
 }
 
 /// A disk that nobody can find yet.
+///
+/// # Invariants
+///
+/// The private data of `disk` is `data`.
 pub(crate) struct UnregisteredDisk<T: Operations> {
     disk: GenDisk,
     #[expect(dead_code, reason = "held for the operations")]
@@ -316,7 +325,7 @@ impl<T: Operations> UnregisteredDisk<T> {
         let raw = disk.as_raw();
 
         // SAFETY: The disk is not yet registered, so that nobody else looks at its fields. `data`
-        // and its list stay where they are until the disk is unregistered: see `Disk::drop`.
+        // and its list stay where they are until the disk is freed.
         unsafe {
             name(&mut (*raw).disk_name);
             (*raw).disk_name[DISK_NAME_LEN as usize - 1] = 0;
@@ -331,22 +340,31 @@ impl<T: Operations> UnregisteredDisk<T> {
     /// Makes the disk known, below `parent`. Its partitions are read before this returns.
     ///
     /// [`EEXIST`] if there is a disk of the name, [`ENOMEM`].
-    pub(crate) fn register(self, parent: &device::Device<Core<'_>>) -> Result<Disk<T>> {
+    pub(crate) fn register<'bound>(
+        self,
+        parent: &device::Device<Core<'_>>,
+        scope: &'bound Scope<'bound>,
+    ) -> Result<Scoped<'bound, Disk<T>>>
+    where
+        T: 'bound,
+    {
         // CAST: `Device` is a transparent wrapper.
         let parent = core::ptr::from_ref(parent)
             .cast_mut()
             .cast::<kernel::bindings::device>();
 
-        // SAFETY: The disk is set up and not registered, and all that it refers to is static or in
-        // `self`, which becomes a part of the result.
-        to_result(unsafe {
-            kernel::bindings::device_add_disk(
-                parent,
-                self.disk.as_raw(),
-                T::Attributes::GROUPS.as_ptr().cast_mut(),
-            )
-        })?;
-        Ok(Disk(self))
+        // INVARIANT: The scope has only those that are registered.
+        Scoped::new(scope, Disk(self), |disk| {
+            // SAFETY: The disk is set up and not registered, and all that it refers to is static or in
+            // `disk`, which stays until it is unregistered.
+            to_result(unsafe {
+                kernel::bindings::device_add_disk(
+                    parent,
+                    disk.0.disk.as_raw(),
+                    T::Attributes::GROUPS.as_ptr().cast_mut(),
+                )
+            })
+        })
     }
 
     /// # Safety
@@ -388,17 +406,35 @@ impl<T: Operations> AsRef<GenDisk> for UnregisteredDisk<T> {
     }
 }
 
-/// A disk that gets I/O until it is dropped, which waits until the last bio is served.
+/// A disk that gets I/O until it is unregistered, which waits until the last bio is served.
+///
+/// # Invariants
+///
+/// It is registered, or was.
 pub(crate) struct Disk<T: Operations>(UnregisteredDisk<T>);
 
 impl<T: Operations> Disk<T> {
-    /// The directory of the disk in sysfs has a file `name`: a reference to it.
-    pub(crate) fn sysfs_file(&self, name: &CStr) -> Option<File> {
-        // SAFETY: The disk is registered, and unregistered by `drop` only, until which its directory
-        // is there.
+    /// The directory of the disk, which is registered below `parent`, has a file `name`: a reference to
+    /// it.
+    pub(crate) fn sysfs_file(
+        &self,
+        parent: &device::Device<Core<'_>>,
+        name: &CStr,
+    ) -> Option<File> {
+        // CAST: `Device` is a transparent wrapper.
+        let parent = core::ptr::from_ref(parent).cast::<kernel::bindings::device>();
+
+        if self.0.disk.parent().cast_const() != parent {
+            return None;
+        }
+        // SAFETY: The disk is valid. The lock of its parent is held, under which it is registered and
+        // unregistered: the directory is there, or null.
         unsafe {
             let dir = (*(*self.0.disk.as_raw()).part0).bd_device.kobj.sd;
 
+            if dir.is_null() {
+                return None;
+            }
             File::find(dir, name)
         }
     }
@@ -410,10 +446,11 @@ impl<T: Operations> AsRef<GenDisk> for Disk<T> {
     }
 }
 
-impl<T: Operations> Drop for Disk<T> {
-    fn drop(&mut self) {
-        // SAFETY: It was registered and is unregistered only here. What its operations use is
-        // dropped after this.
+// SAFETY: `del_gendisk` waits until the last bio is served, and for those who use the disk's files. What
+// is left is a disk that a reference is held to.
+unsafe impl<T: Operations> Registered for Disk<T> {
+    unsafe fn unregister(&self) {
+        // SAFETY: The disk is registered, and unregistered only here.
         unsafe { kernel::bindings::del_gendisk(self.0.disk.as_raw()) };
     }
 }

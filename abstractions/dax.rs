@@ -7,7 +7,12 @@
 use super::{
     bindings,
     block::GenDisk,
-    errno::eopnotsupp, //
+    errno::eopnotsupp,
+    scope::{
+        Registered,
+        Scope,
+        Scoped, //
+    }, //
 };
 use core::{
     marker::PhantomData,
@@ -140,8 +145,8 @@ pub(crate) struct Properties {
     pub(crate) write_cache: bool,
 }
 
-/// A DAX device whose copies bypass the CPU's caches and survive machine checks. Dead, and freed
-/// when the last file that is mapped through it is gone, when dropped.
+/// A DAX device whose copies bypass the CPU's caches and survive machine checks. Dead when it is
+/// unregistered, and freed when the last file that is mapped through it is gone.
 ///
 /// # Invariants
 ///
@@ -165,7 +170,14 @@ impl<T: Operations> DaxDevice<T> {
     };
 
     /// `EOPNOTSUPP` where the architecture has no DAX, [`ENOMEM`].
-    pub(crate) fn new(ops: Arc<T>, properties: Properties) -> Result<Self> {
+    pub(crate) fn new<'bound>(
+        ops: Arc<T>,
+        properties: Properties,
+        scope: &'bound Scope<'bound>,
+    ) -> Result<Scoped<'bound, Self>>
+    where
+        T: 'bound,
+    {
         let this = if properties.synchronous {
             Self::alloc(ops)?
         } else {
@@ -181,7 +193,7 @@ impl<T: Operations> DaxDevice<T> {
             }
         }
         this.set_write_cache(properties.write_cache);
-        Ok(this)
+        Scoped::new(scope, this, |_| Ok(()))
     }
 
     fn alloc(ops: Arc<T>) -> Result<Self> {
@@ -321,6 +333,15 @@ impl<T: Operations> DaxDevice<T> {
     }
 }
 
+// SAFETY: A dead device calls its operations no more, and `kill_dax` waits for those that are running.
+// What is left is a device that a reference is held to.
+unsafe impl<T: Operations> Registered for DaxDevice<T> {
+    unsafe fn unregister(&self) {
+        // SAFETY: By the type invariant the device is valid.
+        unsafe { bindings::kill_dax(self.dax.as_ptr()) };
+    }
+}
+
 impl<T: Operations> Drop for DaxDevice<T> {
     fn drop(&mut self) {
         // SAFETY: By the type invariant. A dead device calls its operations no more; `kill_dax`
@@ -336,6 +357,10 @@ impl<T: Operations> Drop for DaxDevice<T> {
 ///
 /// A memory failure may be reported while the device is being set up or torn down: it finds either
 /// a live device or none.
+///
+/// # Invariants
+///
+/// `dax` is null, or a device of a [`Registration`] that is registered.
 pub(crate) struct FailureLink {
     dax: Atomic<*mut bindings::dax_device>,
 }
@@ -359,13 +384,17 @@ impl FailureLink {
         if dax.is_null() {
             return Err(eopnotsupp());
         }
-        // SAFETY: `dax` was not null under the read lock, so that `Registration::drop`, which clears it
+        // SAFETY: `dax` was not null under the read lock, so that `Registration::unregister`, which clears it
         // and then waits for all readers, has not yet put the device.
         to_result(unsafe { bindings::dax_holder_notify_failure(dax, offset, len, flags) })
     }
 }
 
 /// The lock under which a DAX device that was found alive stays so.
+///
+/// # Invariants
+///
+/// The lock is held, and what it was taken with is the field.
 struct ReadLock(c_int);
 
 impl ReadLock {
@@ -383,41 +412,52 @@ impl Drop for ReadLock {
 }
 
 /// A [`DaxDevice`] that file systems find through its disk, and memory failures through a
-/// [`FailureLink`], until this is dropped; its holder is then told that the memory goes away.
-pub(crate) struct Registration<T: Operations> {
-    device: Arc<DaxDevice<T>>,
+/// [`FailureLink`], until this is unregistered; its holder is then told that the memory goes away.
+///
+/// # Invariants
+///
+/// While it is registered, `device` is the host of `disk`, and nothing else but null is in `link`.
+pub(crate) struct Registration<'bound, T: Operations> {
+    device: Arc<Scoped<'bound, DaxDevice<T>>>,
     disk: GenDisk,
     link: Arc<FailureLink>,
 }
 
-impl<T: Operations> Registration<T> {
+impl<'bound, T: Operations + 'bound> Registration<'bound, T> {
     /// [`EBUSY`] if the disk has a DAX device, [`ENOMEM`].
     pub(crate) fn new(
-        device: Arc<DaxDevice<T>>,
+        device: Arc<Scoped<'bound, DaxDevice<T>>>,
         disk: &GenDisk,
         link: Arc<FailureLink>,
-    ) -> Result<Self> {
-        let dax = device.dax.as_ptr();
-
-        // SAFETY: Both are valid.
-        to_result(unsafe { bindings::dax_add_host(dax, disk.as_raw()) })?;
-        link.dax.store(dax, Release);
-        Ok(Self {
+        scope: &'bound Scope<'bound>,
+    ) -> Result<Scoped<'bound, Self>> {
+        let this = Self {
             device,
             disk: disk.clone(),
             link,
+        };
+
+        Scoped::new(scope, this, |this| {
+            let dax = this.device.dax.as_ptr();
+
+            // SAFETY: Both are valid, as references are held to them.
+            to_result(unsafe { bindings::dax_add_host(dax, this.disk.as_raw()) })?;
+            this.link.dax.store(dax, Release);
+            Ok(())
         })
     }
 }
 
-impl<T: Operations> Drop for Registration<T> {
-    fn drop(&mut self) {
-        // SAFETY: It was added for this disk.
+// SAFETY: Nobody finds the device through the disk or the link any more, and those who did have given
+// up the read lock. There are no methods.
+unsafe impl<T: Operations> Registered for Registration<'_, T> {
+    unsafe fn unregister(&self) {
+        // SAFETY: The device was added for this disk, and is removed only here.
         unsafe { bindings::dax_remove_host(self.disk.as_raw()) };
         self.link.dax.store(core::ptr::null_mut(), Release);
         // Tells the holder, and waits for all who hold the read lock, so that nobody has a pointer
         // from `link` any more.
-        // SAFETY: The device is valid.
+        // SAFETY: The device is valid, as a reference is held to it.
         unsafe { bindings::kill_dax(self.device.dax.as_ptr()) };
     }
 }

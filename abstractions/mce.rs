@@ -8,17 +8,25 @@
 //!
 //! C header: [`arch/x86/include/asm/mce.h`](srctree/arch/x86/include/asm/mce.h)
 
+use super::scope::{
+    Registered,
+    Scope,
+    Scoped, //
+};
 use core::ops::{
     Deref,
     Range, //
 };
 use kernel::{
     prelude::*,
-    sync::atomic::{
-        Acquire,
-        Atomic,
-        Relaxed,
-        Release, //
+    sync::{
+        atomic::{
+            Acquire,
+            Atomic,
+            Relaxed,
+            Release, //
+        },
+        Arc, //
     },
     types::Opaque, //
 };
@@ -72,6 +80,10 @@ fn tell_all(addresses: Range<u64>, listed: bool) {
 }
 
 /// The module's place on the chain of those who are told of machine checks. There is none but on x86.
+///
+/// # Invariants
+///
+/// `block` is on the chain, and `LISTENERS` is initialised.
 #[pin_data(PinnedDrop)]
 pub(crate) struct Chain {
     #[pin]
@@ -190,13 +202,14 @@ mod x86 {
     }
 }
 
-/// A handler that hears of machine checks until it is dropped.
-#[pin_data(PinnedDrop)]
+/// A handler that hears of machine checks until it is unregistered.
+///
+/// # Invariants
+///
+/// `link` is on the list while the listener is registered.
 pub(crate) struct Listener<H: Handler> {
-    #[pin]
     link: Opaque<Link>,
-    #[pin]
-    handler: H,
+    handler: Arc<H>,
 }
 
 // SAFETY: The link is followed with a lock held; `H` is `Send` and `Sync`.
@@ -205,47 +218,53 @@ unsafe impl<H: Handler> Send for Listener<H> {}
 unsafe impl<H: Handler> Sync for Listener<H> {}
 
 impl<H: Handler> Listener<H> {
-    /// Initialises the handler, then begins to tell it. [`ENODEV`] if there is no [`Chain`].
-    pub(crate) fn new(handler: impl PinInit<H, Error>) -> impl PinInit<Self, Error> {
-        try_pin_init!(Self {
-            _: {
-                if !IS_READY.load(Acquire) {
-                    return Err(ENODEV);
-                }
-            },
-            // First, as it is called from the moment it is on the list.
-            handler <- handler,
-            link <- Opaque::ffi_init(|link: *mut Link| {
-                let mut first = LISTENERS.lock();
-
-                // SAFETY: `link` is valid for writes, and stays where it is until `drop`.
-                unsafe {
-                    link.write(Link {
-                        next: first.0,
-                        tell: Self::tell,
-                    })
-                };
-                first.0 = link;
+    /// Begins to tell the handler. [`ENODEV`] if there is no [`Chain`], [`ENOMEM`].
+    pub(crate) fn new<'bound>(
+        handler: Arc<H>,
+        scope: &'bound Scope<'bound>,
+    ) -> Result<Scoped<'bound, Self>>
+    where
+        H: 'bound,
+    {
+        if !IS_READY.load(Acquire) {
+            return Err(ENODEV);
+        }
+        let this = Self {
+            link: Opaque::new(Link {
+                next: core::ptr::null_mut(),
+                tell: Self::tell,
             }),
+            handler,
+        };
+
+        Scoped::new(scope, this, |this| {
+            let link = this.link.get();
+            let mut first = LISTENERS.lock();
+
+            // SAFETY: The link stays where it is while it is on the list, and the lock is held.
+            unsafe { (*link).next = first.0 };
+            first.0 = link;
+            Ok(())
         })
     }
 
     /// # Safety
     ///
-    /// `link` is a field of a listener that is not being dropped.
+    /// `link` is a field of a listener that is registered, and stays so for the call.
     unsafe fn tell(link: *mut Link, addresses: Range<u64>, listed: bool) {
         let link = Opaque::cast_from(link);
 
-        // SAFETY: By the caller's promise.
+        // SAFETY: The link is a field of a listener that is there.
         let handler = unsafe { &(*kernel::container_of!(link, Self, link)).handler };
 
         handler.memory_error(addresses, listed);
     }
 }
 
-#[pinned_drop]
-impl<H: Handler> PinnedDrop for Listener<H> {
-    fn drop(self: Pin<&mut Self>) {
+// SAFETY: The link is off the list, under the lock that the handler is told with. What is left is the
+// handler.
+unsafe impl<H: Handler> Registered for Listener<H> {
+    unsafe fn unregister(&self) {
         let own = self.link.get();
         let mut first = LISTENERS.lock();
         let mut place = &raw mut first.0;

@@ -492,6 +492,10 @@ fn len_of(range: &RangeInclusive<u64>) -> Result<usize> {
 }
 
 /// A mapping of memory that has no `struct page`s, undone when dropped.
+///
+/// # Invariants
+///
+/// `base` is what `memremap` gave for the memory, and was not unmapped.
 struct Remapped {
     base: NonNull<u8>,
 }
@@ -509,7 +513,7 @@ impl Remapped {
 
 impl Drop for Remapped {
     fn drop(&mut self) {
-        // SAFETY: `base` comes from `memremap` and is unmapped only here.
+        // SAFETY: By the type invariant it is mapped, and it is unmapped only here.
         unsafe { bindings::memunmap(self.base.as_ptr().cast()) };
     }
 }

@@ -16,6 +16,11 @@ use super::{
     debugfs,
     errno::eopnotsupp,
     pagemap::Layout,
+    scope::{
+        Registered,
+        Scope,
+        Scoped, //
+    },
     sysfs::Window, //
 };
 use core::{
@@ -74,9 +79,11 @@ pub(crate) trait Driver {
     type Data<'bound>: Send + Sync + 'bound;
 
     /// Takes the device, or declines it: with [`ENXIO`] or `EOPNOTSUPP` where another personality
-    /// of the same namespace is to have it.
+    /// of the same namespace is to have it. What is registered in `scope` ends when the data are
+    /// dropped.
     fn probe<'bound>(
         dev: &'bound Device<Core<'_>>,
+        scope: &'bound Scope<'bound>,
     ) -> impl PinInit<Self::Data<'bound>, Error> + 'bound;
 
     /// The machine goes down while the device is bound; it stays bound.
@@ -94,21 +101,31 @@ pub(crate) trait Driver {
     fn notify<'bound>(dev: &'bound Device<Core<'_>>, this: Pin<&Self::Data<'bound>>, event: Event);
 }
 
+/// What the driver core keeps for a bound device. Fields are dropped from the top: whoever uses the
+/// scope is gone when it ends what is left.
+#[pin_data]
+pub(crate) struct Attachment<'bound, T: Driver + 'bound> {
+    #[pin]
+    data: T::Data<'bound>,
+    #[pin]
+    scope: Scope<'bound>,
+}
+
 /// The adapter between the bus's C callbacks and a [`Driver`].
 pub(crate) struct Adapter<T: Driver>(PhantomData<T>);
 
 // SAFETY:
 // - `bindings::nd_device_driver` is a C type declared as `repr(C)`.
-// - `T::Data` is the type of the driver's device private data.
+// - `Attachment` is the type of the driver's device private data.
 // - `struct nd_device_driver` embeds a `struct device_driver` at `drv`.
-unsafe impl<T: Driver> driver::DriverLayout for Adapter<T> {
+unsafe impl<T: Driver + 'static> driver::DriverLayout for Adapter<T> {
     type DriverType = bindings::nd_device_driver;
-    type DriverData<'bound> = T::Data<'bound>;
+    type DriverData<'bound> = Attachment<'bound, T>;
     const DEVICE_DRIVER_OFFSET: usize = offset_of!(bindings::nd_device_driver, drv);
 }
 
 // SAFETY: `unregister` undoes what a successful `register` has done, and nothing else.
-unsafe impl<T: Driver> driver::RegistrationOps for Adapter<T> {
+unsafe impl<T: Driver + 'static> driver::RegistrationOps for Adapter<T> {
     unsafe fn register(
         reg: &Opaque<Self::DriverType>,
         name: &'static CStr,
@@ -143,7 +160,7 @@ unsafe impl<T: Driver> driver::RegistrationOps for Adapter<T> {
     }
 }
 
-impl<T: Driver> Adapter<T> {
+impl<T: Driver + 'static> Adapter<T> {
     /// # Safety
     ///
     /// `dev` is a device of the `nd` bus that is, for the whole of `'a`, in a callback of the bus or
@@ -158,9 +175,17 @@ impl<T: Driver> Adapter<T> {
         let dev = unsafe { Self::device(dev) };
 
         from_result(|| {
-            let data = T::probe(dev);
+            dev.as_ref()
+                .set_drvdata(try_pin_init!(Attachment::<'_, T> {
+                scope <- Scope::new(),
+                data <- {
+                    // SAFETY: The scope is pinned, and initialised. It is dropped after `data`, and
+                    // when it is, it ends all else that has the reference.
+                    let scope = unsafe { &*core::ptr::from_ref(scope.as_ref().get_ref()) };
 
-            dev.as_ref().set_drvdata(data)?;
+                    T::probe(dev, scope)
+                },
+            }? Error))?;
             if let Some(folder) = Self::debugfs(dev) {
                 // SAFETY: The data were just stored, and stay until `remove_callback`, which removes
                 // the file, is over.
@@ -197,8 +222,8 @@ impl<T: Driver> Adapter<T> {
         let data = unsafe { kernel::bindings::dev_get_drvdata(dev) };
 
         // SAFETY: `set_drvdata` in `probe_callback` stored what `into_foreign` of a pinned box of this
-        // type gave; only the post-unbind step takes it back.
-        unsafe { Pin::<KBox<T::Data<'a>>>::borrow(data.cast()) }
+        // type gave; only the post-unbind step takes it back. `data` is a pinned field.
+        unsafe { Pin::<KBox<Attachment<'a, T>>>::borrow(data.cast()).map_unchecked(|it| &it.data) }
     }
 
     extern "C" fn shutdown_callback(dev: *mut kernel::bindings::device) {
@@ -233,7 +258,7 @@ impl<T: Driver> Adapter<T> {
     }
 }
 
-impl<T: Driver> debugfs::Command for Adapter<T> {
+impl<T: Driver + 'static> debugfs::Command for Adapter<T> {
     unsafe fn command(dev: *mut kernel::bindings::device, text: &[u8]) -> Result {
         // SAFETY: The file is there from after `probe_callback` has stored the data until
         // `remove_callback`, before they are dropped.
@@ -242,7 +267,7 @@ impl<T: Driver> debugfs::Command for Adapter<T> {
 }
 
 /// The file `errors/list` of a bound device.
-impl<T: Driver> Adapter<T> {
+impl<T: Driver + 'static> Adapter<T> {
     #[allow(
         clippy::needless_update,
         reason = "with lockdep, an attribute has more fields"
@@ -373,17 +398,6 @@ impl<Ctx: DeviceContext> Device<Ctx> {
 
         node
     }
-
-    /// Makes a disk that is registered below this device read-only, or writable again, as the
-    /// region is.
-    pub(crate) fn follow_read_only<T: block::Operations>(&self, disk: &block::Disk<T>) {
-        let disk: &block::GenDisk = disk.as_ref();
-
-        if disk.parent() == self.as_raw() {
-            // SAFETY: The disk's parent is this device, whose parent is a region.
-            unsafe { bindings::nvdimm_check_and_set_ro(disk.as_raw()) };
-        }
-    }
 }
 
 impl Device<Bound> {
@@ -419,6 +433,18 @@ impl Device<Bound> {
 }
 
 impl<'b> Device<Core<'b>> {
+    /// Makes a disk that is registered below this device read-only, or writable again, as the
+    /// region is.
+    pub(crate) fn follow_read_only<T: block::Operations>(&self, disk: &block::Disk<T>) {
+        let disk: &block::GenDisk = disk.as_ref();
+
+        if disk.parent() == self.as_raw() {
+            // SAFETY: The disk's parent is this device, whose parent is a region. Its lock is held, with
+            // which the disk is either registered or not, and the call stands both.
+            unsafe { bindings::nvdimm_check_and_set_ro(disk.as_raw()) };
+        }
+    }
+
     /// The namespace that this device is, or has claimed, after the checks that are common to all
     /// personalities.
     ///
@@ -754,6 +780,11 @@ impl Region {
 /// A block translation table that serves its namespace: sector mode.
 ///
 /// The disk, its data path and its metadata are those of `nd_btt`.
+///
+/// # Invariants
+///
+/// `btt` is a BTT device that is bound for `'bound`, and has claimed a namespace that is enabled until
+/// after `'bound`.
 pub(crate) struct Btt<'bound> {
     btt: NonNull<bindings::nd_btt>,
     _dev: PhantomData<&'bound Device<Bound>>,
@@ -766,24 +797,46 @@ unsafe impl Sync for Btt<'_> {}
 
 impl<'bound> Btt<'bound> {
     /// Starts the disk of a BTT device.
-    pub(crate) fn attach(ns: &Namespace<'bound, '_>) -> Result<Self> {
+    pub(crate) fn attach(
+        ns: &Namespace<'bound, '_>,
+        scope: &'bound Scope<'bound>,
+    ) -> Result<Scoped<'bound, Self>> {
         if !ns.dev.is_btt() {
             return Err(ENXIO);
         }
-        // SAFETY: By the type invariant the device is a BTT that has claimed the namespace.
-        to_result(unsafe { bindings::nvdimm_namespace_attach_btt(ns.as_raw()) })?;
         // SAFETY: The device is a BTT.
         let btt = unsafe { bindings::to_nd_btt(ns.dev.as_raw()) };
-
-        Ok(Self {
+        // INVARIANT: By the type invariant of `Namespace` the BTT has claimed it. Attaching enables it,
+        // and devres disables it, after the scope has ended.
+        let this = Self {
             btt: NonNull::new(btt).ok_or(ENXIO)?,
             _dev: PhantomData,
+        };
+
+        Scoped::new(scope, this, |_| {
+            // SAFETY: The device is a BTT that has claimed the namespace, and is probing.
+            to_result(unsafe { bindings::nvdimm_namespace_attach_btt(ns.as_raw()) })
         })
+    }
+
+    /// The disk, if the BTT is that of `dev`.
+    fn disk(&self, dev: &Device<Core<'_>>) -> Option<NonNull<kernel::bindings::gendisk>> {
+        // SAFETY: By the type invariant the BTT is valid.
+        if unsafe { &raw mut (*self.btt.as_ptr()).dev } != dev.as_raw() {
+            return None;
+        }
+        // SAFETY: By the type invariant the BTT is valid. Its device's lock is held, under which it is
+        // attached and detached: it has a disk, or `btt` is null.
+        unsafe {
+            let btt = (*self.btt.as_ptr()).btt;
+
+            btt.as_ref().and_then(|btt| NonNull::new(btt.btt_disk))
+        }
     }
 
     /// Reads the bus's error list again, for the whole namespace.
     pub(crate) fn read_errors(&self, region: &Region) {
-        // SAFETY: The BTT is attached, so that its namespace is there and its list initialised.
+        // SAFETY: By the type invariant the namespace is there, and its list initialised.
         unsafe {
             let nsio = (*self.btt.as_ptr())
                 .ndns
@@ -798,7 +851,7 @@ impl<'bound> Btt<'bound> {
 
     /// The list of errors that the BTT goes by, in sectors of the namespace.
     pub(crate) fn list(&self) -> &BadBlocks {
-        // SAFETY: As in `read_errors`; the namespace is referenced by the BTT that has claimed it.
+        // SAFETY: By the type invariant the namespace is there, and its list initialised.
         unsafe {
             let nsio = (*self.btt.as_ptr())
                 .ndns
@@ -809,25 +862,27 @@ impl<'bound> Btt<'bound> {
     }
 
     /// Makes the BTT's disk read-only, or writable again, as its region is.
-    pub(crate) fn follow_read_only(&self) {
-        // SAFETY: The BTT is attached, so that it has a disk.
-        unsafe {
-            bindings::nvdimm_check_and_set_ro((*(*self.btt.as_ptr()).btt).btt_disk);
+    pub(crate) fn follow_read_only(&self, dev: &Device<Core<'_>>) {
+        if let Some(disk) = self.disk(dev) {
+            // SAFETY: The disk is that of `dev`, whose lock is held, and whose parent is a region.
+            unsafe { bindings::nvdimm_check_and_set_ro(disk.as_ptr()) };
         }
     }
 
     /// Makes the BTT's disk read-only.
-    pub(crate) fn set_read_only(&self) {
-        // SAFETY: The BTT is attached, so that it has a disk.
-        unsafe {
-            kernel::bindings::set_disk_ro((*(*self.btt.as_ptr()).btt).btt_disk, true);
+    pub(crate) fn set_read_only(&self, dev: &Device<Core<'_>>) {
+        if let Some(disk) = self.disk(dev) {
+            // SAFETY: The disk is that of `dev`, whose lock is held.
+            unsafe { kernel::bindings::set_disk_ro(disk.as_ptr(), true) };
         }
     }
 }
 
-impl Drop for Btt<'_> {
-    fn drop(&mut self) {
-        // SAFETY: It was attached by `attach` and is detached only here.
+// SAFETY: A BTT that is detached has no disk any more that would use it. Its list is that of the
+// namespace, which stays until after `'bound`, and the other methods look whether there is a disk.
+unsafe impl Registered for Btt<'_> {
+    unsafe fn unregister(&self) {
+        // SAFETY: It was attached when it was registered, and is detached only here.
         unsafe { bindings::nvdimm_namespace_detach_btt(self.btt.as_ptr()) };
     }
 }
