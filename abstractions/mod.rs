@@ -14,6 +14,7 @@ pub(crate) mod badblocks;
 mod bindings;
 pub(crate) mod block;
 pub(crate) mod dax;
+#[cfg(CONFIG_DEBUG_FS)]
 mod debugfs;
 pub(crate) mod errno;
 pub(crate) mod flag;

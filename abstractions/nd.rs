@@ -6,6 +6,8 @@
 //! [`include/linux/libnvdimm.h`](srctree/include/linux/libnvdimm.h),
 //! [`drivers/nvdimm/nd.h`](srctree/drivers/nvdimm/nd.h)
 
+#[cfg(CONFIG_DEBUG_FS)]
+use super::debugfs;
 use super::{
     badblocks::BadBlocks,
     bindings,
@@ -13,7 +15,6 @@ use super::{
         self,
         Bio, //
     },
-    debugfs,
     errno::eopnotsupp,
     pagemap::Layout,
     scope::{
@@ -186,6 +187,7 @@ impl<T: Driver + 'static> Adapter<T> {
                     T::probe(dev, scope)
                 },
             }? Error))?;
+            #[cfg(CONFIG_DEBUG_FS)]
             if let Some(folder) = Self::debugfs(dev) {
                 // SAFETY: The data were just stored, and stay until `remove_callback`, which removes
                 // the file, is over.
@@ -199,13 +201,17 @@ impl<T: Driver + 'static> Adapter<T> {
         // SAFETY: The bus calls this with a device of its own, under the device's lock.
         let dev = unsafe { Self::device(dev) };
 
+        #[cfg(CONFIG_DEBUG_FS)]
         if let Some(folder) = Self::debugfs(dev) {
             // SAFETY: `dev` is valid.
             unsafe { folder.remove(dev.as_raw()) };
         }
+        #[cfg(not(CONFIG_DEBUG_FS))]
+        let _ = dev;
     }
 
     /// The folder of debugfs for the driver of `dev`, if there is one.
+    #[cfg(CONFIG_DEBUG_FS)]
     fn debugfs(dev: &Device<CoreInternal<'_>>) -> Option<debugfs::Folder<Self>> {
         // SAFETY: The device is in a callback of its driver.
         unsafe { debugfs::Folder::of_driver(dev.as_raw()) }
@@ -258,6 +264,7 @@ impl<T: Driver + 'static> Adapter<T> {
     }
 }
 
+#[cfg(CONFIG_DEBUG_FS)]
 impl<T: Driver + 'static> debugfs::Command for Adapter<T> {
     unsafe fn command(dev: *mut kernel::bindings::device, text: &[u8]) -> Result {
         // SAFETY: The file is there from after `probe_callback` has stored the data until
