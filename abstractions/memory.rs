@@ -183,11 +183,15 @@ impl<H: MemoryFailure> Memory<H> {
     ///
     /// [`EIO`] if the memory fails under the copy, on x86-64: by a machine check, or, with a CPU whose
     /// copies `copy_mc_to_kernel` guards (fast strings, or Xeons known to need it), because
-    /// recovery has taken the page out of the kernel's map. Elsewhere that is an oops.
+    /// recovery has taken the page out of the kernel's map. Elsewhere that is an oops. [`EINVAL`] for
+    /// 4 GiB or more.
     pub(crate) fn read_bytes(&self, offset: usize, to: &mut [u8]) -> Result {
         let from = self.at(offset, to.len())?;
 
-        // SAFETY: Both are valid for `to.len()` bytes.
+        if to.len() > u32::MAX as usize {
+            return Err(EINVAL);
+        }
+        // SAFETY: Both are valid for `to.len()` bytes, which are less than 4 GiB.
         unsafe { copy_mc(NonNull::from(&mut *to).cast(), from, to.len()) }
     }
 
