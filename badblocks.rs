@@ -17,7 +17,10 @@
 use crate::{
     abstractions::{
         badblocks::BadBlocks,
-        block::GenDisk,
+        block::{
+            Disk,
+            Operations, //
+        },
         dax::FailureLink,
         errno::eopnotsupp,
         flag::Flag,
@@ -29,6 +32,10 @@ use crate::{
         pagemap::{
             is_simulated,
             MemoryFailure, //
+        },
+        scope::{
+            Scope,
+            Scoped, //
         },
         sysfs::{
             self,
@@ -57,7 +64,8 @@ use kernel::{
     alloc::Flags,
     device::{
         self,
-        Bound, //
+        Bound,
+        Core, //
     },
     new_spinlock,
     prelude::*,
@@ -583,26 +591,26 @@ impl<'bound> Set<'bound> {
 /// The bad blocks of a bound namespace.
 ///
 /// When it is dropped, the bus has all that is known.
-#[pin_data]
 pub(crate) struct Badblocks<'bound> {
-    #[pin]
-    set: Work<Set<'bound>>,
+    sync: Scoped<'bound, Work<Set<'bound>>>,
+    set: Arc<Set<'bound>>,
 }
 
 impl<'bound> Badblocks<'bound> {
     /// Those of `namespace`, whose data area is `data`, both physical addresses, as the bus knows
-    /// them; `table` shows them. Machine checks add to them. [`ENOMEM`].
+    /// them; `table` shows them. [`ENOMEM`].
     pub(crate) fn new(
         dev: &'bound nd::Device<Bound>,
         namespace: Range<u64>,
         data: Range<u64>,
         table: Table<'bound>,
-    ) -> impl PinInit<mce::Listener<Self>, Error> + 'bound {
-        let this = try_pin_init!(Self {
-            set <- Work::new(Set::new(dev, namespace, &data, table)),
-        }? Error);
+        scope: &'bound Scope<'bound>,
+    ) -> Result<Arc<Self>> {
+        let set = Arc::pin_init(Set::new(dev, namespace, &data, table), GFP_KERNEL)?;
+        let sync = Work::new(set.clone(), scope)?;
 
-        mce::Listener::new(this.pin_chain(|this| this.set.read_badrange()))
+        set.read_badrange()?;
+        Ok(Arc::new(Self { sync, set }, GFP_KERNEL)?)
     }
 
     /// The disk's table of bad blocks, for the block layer.
@@ -611,10 +619,14 @@ impl<'bound> Badblocks<'bound> {
     }
 
     /// From now on, changes wake those who poll the disk's `badblocks` file.
-    pub(crate) fn publish(&self, disk: &GenDisk) -> Result {
+    pub(crate) fn publish<T: Operations>(
+        &self,
+        dev: &device::Device<Core<'_>>,
+        disk: &Disk<T>,
+    ) -> Result {
         self.set
             .file
-            .populate(disk.sysfs_file(c"badblocks").ok_or(ENOENT)?);
+            .populate(disk.sysfs_file(dev, c"badblocks").ok_or(ENOENT)?);
         Ok(())
     }
 
@@ -711,7 +723,7 @@ impl<'bound> Badblocks<'bound> {
             );
         }
         self.set.notify();
-        self.set.schedule();
+        self.sync.schedule();
     }
 
     /// Adds the pages that `span` touches, which turned out to be missing in the direct map.
@@ -785,6 +797,18 @@ impl<'bound> Badblocks<'bound> {
     }
 }
 
+impl Drop for Badblocks<'_> {
+    fn drop(&mut self) {
+        self.sync.cancel();
+        if self.set.sync().is_err() {
+            dev_err!(
+                self.set.device(),
+                "no memory to keep all errors: some are unknown when a driver is bound again\n"
+            );
+        }
+    }
+}
+
 /// How many nodes a repair may need: one more where it makes two ranges of one, and one for each
 /// gap between what was repaired in the page before.
 const REPAIR_SPARES: usize = 8;
@@ -832,7 +856,7 @@ impl Drop for Repair<'_, '_> {
         // What is still bad the bus may have cleared.
         set.set_pending(&self.sectors);
         set.notify();
-        set.schedule();
+        self.badblocks.sync.schedule();
     }
 }
 
@@ -845,16 +869,13 @@ impl mce::Handler for Badblocks<'_> {
 /// Adds failures of the memory, and passes those of the data area on to the file system that is
 /// mounted on it, if that wants to know (XFS does).
 pub(crate) struct Failures<'bound> {
-    badblocks: Arc<mce::Listener<Badblocks<'bound>>>,
+    badblocks: Arc<Badblocks<'bound>>,
     link: Arc<FailureLink>,
 }
 
 impl<'bound> Failures<'bound> {
     /// Failures are added to `badblocks`; `link` leads to the DAX device of the data area.
-    pub(crate) fn new(
-        badblocks: Arc<mce::Listener<Badblocks<'bound>>>,
-        link: Arc<FailureLink>,
-    ) -> Self {
+    pub(crate) fn new(badblocks: Arc<Badblocks<'bound>>, link: Arc<FailureLink>) -> Self {
         Self { badblocks, link }
     }
 }

@@ -20,7 +20,6 @@ use crate::{
         SPARES, //
     },
     ranges::{
-        RangeSet,
         Spares,
         Tag, //
     },
@@ -171,14 +170,5 @@ impl Job for Set<'_> {
     fn run(&self) {
         // Without memory now, at the next report, or at unbind.
         let _ = self.sync();
-    }
-
-    fn end(&self) {
-        if self.sync().is_err() {
-            dev_err!(
-                self.device(),
-                "no memory to keep all errors: some are unknown when a driver is bound again\n"
-            );
-        }
     }
 }

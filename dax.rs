@@ -26,7 +26,12 @@ use kernel::prelude::*;
 impl Media<'_> {
     /// [`Operations::direct_access`] where something is bad.
     #[cold]
-    fn direct_access_bad(&self, offset: u64, pages: u64, access: Access) -> Result<Translation> {
+    fn direct_access_bad(
+        &self,
+        offset: u64,
+        pages: u64,
+        access: Access,
+    ) -> Result<Translation<'_>> {
         let to_end = self.pages_from(offset)?;
         let pages = pages.min(to_end.pages());
         let asked = Span::of_pages(offset, pages, self.size()).ok_or(ENXIO)?;
@@ -53,7 +58,7 @@ impl Operations for Media<'_> {
     /// do not look at how many pages they got, and copy or compare as many as they asked for. A
     /// recovery write gets the pages before the first bad one, or that page alone.
     #[inline]
-    fn direct_access(&self, offset: u64, pages: u64, access: Access) -> Result<Translation> {
+    fn direct_access(&self, offset: u64, pages: u64, access: Access) -> Result<Translation<'_>> {
         if self.badblocks().is_clean() {
             return self.pages_from(offset);
         }

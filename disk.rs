@@ -18,7 +18,8 @@ use crate::{
             Transfer, //
         },
         dax::DaxDevice,
-        errno::eopnotsupp, //
+        errno::eopnotsupp,
+        scope::Scoped, //
     },
     flush::Flush,
     media::{
@@ -36,7 +37,7 @@ use kernel::{
 pub(crate) struct PmemDisk<'bound> {
     media: Arc<Media<'bound>>,
     flush: Flush<'bound>,
-    dax: Option<Arc<DaxDevice<Media<'bound>>>>,
+    dax: Option<Arc<Scoped<'bound, DaxDevice<Media<'bound>>>>>,
 }
 
 impl<'bound> PmemDisk<'bound> {
@@ -44,7 +45,7 @@ impl<'bound> PmemDisk<'bound> {
     pub(crate) fn new(
         media: Arc<Media<'bound>>,
         flush: Flush<'bound>,
-        dax: Option<Arc<DaxDevice<Media<'bound>>>>,
+        dax: Option<Arc<Scoped<'bound, DaxDevice<Media<'bound>>>>>,
     ) -> Self {
         Self { media, flush, dax }
     }
@@ -52,7 +53,7 @@ impl<'bound> PmemDisk<'bound> {
     /// Serves a bio that is a read or a write of data and nothing besides: the straight path, for
     /// memory in one piece, and a place that no error is known of.
     #[inline(never)]
-    fn submit_plain(&self, bio: PlainBio<'_>) {
+    fn submit_plain(&self, mut bio: PlainBio<'_>) {
         let is_good =
             self.media.badblocks().is_clean() || bio.is_in_one_piece() && self.is_good(&bio);
 
@@ -64,8 +65,8 @@ impl<'bound> PmemDisk<'bound> {
             return self.submit_with_care(bio.into());
         };
         let copied = match bio.data() {
-            Data::Read(segments) => segments.only().map(|segment| part.read(&segment)),
-            Data::Write(segments) => segments.only().map(|segment| part.write(&segment)),
+            Data::Read(mut segments) => segments.only().map(|segment| part.read(&segment)),
+            Data::Write(mut segments) => segments.only().map(|segment| part.write(&segment)),
         };
 
         match copied {
@@ -108,7 +109,7 @@ impl<'bound> PmemDisk<'bound> {
 
     /// Serves a bio with what there is to be done besides: flushes, statistics, errors.
     #[cold]
-    fn submit_with_care(&self, bio: Bio<'_>) {
+    fn submit_with_care(&self, mut bio: Bio<'_>) {
         if bio.is_nowait() && self.would_wait(&bio) {
             return bio.end_would_wait();
         }
@@ -118,9 +119,7 @@ impl<'bound> PmemDisk<'bound> {
             }
         }
 
-        let accounting = bio.account();
-        let result = self.transfer(&bio);
-        drop(accounting);
+        let result = bio.account(|bio| self.transfer(bio));
 
         if result.is_ok() && bio.is_fua() {
             return self.flush.then_end(bio);
@@ -139,15 +138,16 @@ impl<'bound> PmemDisk<'bound> {
         (bio.is_preflush() || bio.is_fua()) && self.flush.waits() || bio.is_write() && repairs()
     }
 
-    /// Copies what the bio asks for; [`EIO`] if any of it is bad and can't be repaired.
-    fn transfer(&self, bio: &Bio<'_>) -> Result {
+    /// Copies what the bio asks for; [`EIO`] if any of it is bad and can't be repaired, `EOPNOTSUPP` if
+    /// it is neither a read nor a write.
+    fn transfer(&self, bio: &mut Bio<'_>) -> Result {
         // A flush alone; its sector means nothing.
         if bio.len() == 0 {
             return Ok(());
         }
         let span = self.span(bio)?;
 
-        match bio.transfer() {
+        match bio.transfer().ok_or_else(eopnotsupp)? {
             Transfer::Data(Data::Read(segments)) => {
                 if self.media.badblocks().first_in(&span).is_some() {
                     return Err(EIO);

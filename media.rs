@@ -16,8 +16,8 @@ use crate::{
         },
         flag::Flag,
         iomem,
-        mce,
         memory::{
+            HasPages,
             Memory,
             Part, //
         },
@@ -46,7 +46,7 @@ use kernel::{
 /// bus, its claim is released.
 pub(crate) struct Media<'bound> {
     pub(crate) memory: Memory<Failures<'bound>>,
-    badblocks: Arc<mce::Listener<Badblocks<'bound>>>,
+    badblocks: Arc<Badblocks<'bound>>,
     #[expect(dead_code, reason = "held to be dropped")]
     claim: iomem::Claim<'bound>,
     /// Held while a page is repaired.
@@ -63,7 +63,7 @@ impl<'bound> Media<'bound> {
         dev: &'bound nd::Device<Bound>,
         claim: iomem::Claim<'bound>,
         memory: Memory<Failures<'bound>>,
-        badblocks: Arc<mce::Listener<Badblocks<'bound>>>,
+        badblocks: Arc<Badblocks<'bound>>,
     ) -> Result<Self> {
         let this = Self {
             memory,
@@ -90,6 +90,11 @@ impl<'bound> Media<'bound> {
         self.memory.has_pages()
     }
 
+    /// The same, for the disk's limits.
+    pub(crate) fn dax(&self) -> Option<HasPages> {
+        self.memory.dax()
+    }
+
     /// The bad blocks.
     #[inline]
     pub(crate) fn badblocks(&self) -> &Badblocks<'bound> {
@@ -98,7 +103,7 @@ impl<'bound> Media<'bound> {
 
     /// Where the pages from the one at `offset` to the end are. Fails as [`Memory::pages_from`].
     #[inline]
-    pub(crate) fn pages_from(&self, offset: u64) -> Result<Translation> {
+    pub(crate) fn pages_from(&self, offset: u64) -> Result<Translation<'_>> {
         self.memory.pages_from(offset)
     }
 

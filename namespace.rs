@@ -38,6 +38,10 @@ use crate::{
             Region, //
         },
         pagemap::Layout,
+        scope::{
+            Scope,
+            Scoped, //
+        },
         sysfs::Window, //
     },
     badblocks::{
@@ -77,35 +81,42 @@ pub(crate) enum Personality<'bound> {
 
 /// A namespace in sector mode. Fields are dropped from the top.
 pub(crate) struct Sector<'bound> {
-    btt: Btt<'bound>,
+    btt: Scoped<'bound, Btt<'bound>>,
     flush: LastFlush<'bound>,
-    badblocks: Pin<KBox<mce::Listener<Badblocks<'bound>>>>,
+    badblocks: Arc<Badblocks<'bound>>,
     region: &'bound Region,
+    #[expect(dead_code, reason = "held to be dropped")]
+    machine_checks: Scoped<'bound, mce::Listener<Badblocks<'bound>>>,
 }
 
 /// A namespace with its block device and DAX device. Fields are dropped from the top: no new users
 /// and the file system told, no more I/O, all made durable, the memory unmapped.
 pub(crate) struct Attached<'bound> {
     #[expect(dead_code, reason = "held to be dropped")]
-    dax: Option<Registration<Media<'bound>>>,
-    disk: Disk<PmemDisk<'bound>>,
+    dax: Option<Scoped<'bound, Registration<'bound, Media<'bound>>>>,
+    disk: Scoped<'bound, Disk<PmemDisk<'bound>>>,
     flush: LastFlush<'bound>,
     media: Arc<Media<'bound>>,
+    #[expect(dead_code, reason = "held to be dropped")]
+    machine_checks: Scoped<'bound, mce::Listener<Badblocks<'bound>>>,
 }
 
 impl<'bound> Personality<'bound> {
     /// Sets up the personality that `dev` is, or declines it for another one: [`ENXIO`] if that is
     /// on its way, `EOPNOTSUPP` if its info block can't be served by anybody.
-    pub(crate) fn probe(dev: &'bound Device<Core<'_>>) -> Result<Self> {
+    pub(crate) fn probe(
+        dev: &'bound Device<Core<'_>>,
+        scope: &'bound Scope<'bound>,
+    ) -> Result<Self> {
         let ns = dev.namespace()?;
 
         if dev.is_btt() {
-            return Ok(Self::Sector(Sector::new(dev, &ns)?));
+            return Ok(Self::Sector(Sector::new(dev, &ns, scope)?));
         }
         if !dev.is_page_map() {
             decline_if_claimed(&ns)?;
         }
-        Ok(Self::Memory(Attached::new(dev, &ns)?))
+        Ok(Self::Memory(Attached::new(dev, &ns, scope)?))
     }
 
     /// Makes all that was written durable: the machine goes down.
@@ -118,7 +129,7 @@ impl<'bound> Personality<'bound> {
     pub(crate) fn notify(&self, dev: &Device<Core<'_>>, event: Event) {
         match (self, event) {
             (_, Event::RevalidatePoison) => self.badblocks().read_badrange(),
-            (Self::Sector(s), Event::RevalidateRegion) => s.follow_read_only(),
+            (Self::Sector(s), Event::RevalidateRegion) => s.follow_read_only(dev),
             (Self::Memory(m), Event::RevalidateRegion) => dev.follow_read_only(&m.disk),
         }
     }
@@ -158,10 +169,14 @@ impl<'bound> Personality<'bound> {
 }
 
 impl<'bound> Sector<'bound> {
-    fn new(dev: &'bound Device<Core<'_>>, ns: &Namespace<'bound, '_>) -> Result<Self> {
+    fn new(
+        dev: &'bound Device<Core<'_>>,
+        ns: &Namespace<'bound, '_>,
+        scope: &'bound Scope<'bound>,
+    ) -> Result<Self> {
         let bound: &'bound Device<Bound> = dev;
         let region = bound.region();
-        let btt = Btt::attach(ns)?;
+        let btt = Btt::attach(ns, scope)?;
         let flush = LastFlush(Flush::new(region));
         let namespace = half_open(&ns.range());
 
@@ -172,15 +187,17 @@ impl<'bound> Sector<'bound> {
             );
         }
         let table = Table::Btt(btt.list());
-        let badblocks = Badblocks::new(bound, namespace.clone(), namespace, table);
+        let badblocks = Badblocks::new(bound, namespace.clone(), namespace, table, scope)?;
+        let machine_checks = mce::Listener::new(badblocks.clone(), scope)?;
         let this = Self {
             btt,
             flush,
-            badblocks: KBox::pin_init(badblocks, GFP_KERNEL)?,
+            badblocks,
             region,
+            machine_checks,
         };
 
-        this.follow_read_only();
+        this.follow_read_only(dev);
         Ok(this)
     }
 
@@ -188,11 +205,11 @@ impl<'bound> Sector<'bound> {
     ///
     /// Always read-only where the provider's flush is asynchronous: `nd_btt` flushes with a spinlock
     /// held, and can't wait then.
-    fn follow_read_only(&self) {
+    fn follow_read_only(&self, dev: &Device<Core<'_>>) {
         if self.region.is_synchronous() {
-            self.btt.follow_read_only();
+            self.btt.follow_read_only(dev);
         } else {
-            self.btt.set_read_only();
+            self.btt.set_read_only(dev);
         }
     }
 }
@@ -284,13 +301,14 @@ fn needs_flush(dev: &Device<Core<'_>>) -> bool {
 fn dax_device<'bound>(
     dev: &Device<Core<'_>>,
     media: &Arc<Media<'bound>>,
-) -> Result<Option<Arc<DaxDevice<Media<'bound>>>>> {
+    scope: &'bound Scope<'bound>,
+) -> Result<Option<Arc<Scoped<'bound, DaxDevice<Media<'bound>>>>>> {
     let properties = Properties {
         synchronous: dev.region().is_synchronous(),
         write_cache: dev.region().has_cache(),
     };
 
-    match DaxDevice::new(media.clone(), properties) {
+    match DaxDevice::new(media.clone(), properties, scope) {
         Ok(device) => Ok(Some(Arc::new(device, GFP_KERNEL)?)),
         Err(e) if e == eopnotsupp() => Ok(None),
         Err(e) => Err(e),
@@ -298,7 +316,11 @@ fn dax_device<'bound>(
 }
 
 impl<'bound> Attached<'bound> {
-    fn new(dev: &'bound Device<Core<'_>>, ns: &Namespace<'bound, '_>) -> Result<Self> {
+    fn new(
+        dev: &'bound Device<Core<'_>>,
+        ns: &Namespace<'bound, '_>,
+        scope: &'bound Scope<'bound>,
+    ) -> Result<Self> {
         let bound: &'bound Device<Bound> = dev;
         let flush = Flush::new(bound.region());
         let range = ns.range();
@@ -315,18 +337,18 @@ impl<'bound> Attached<'bound> {
         let link = Arc::new(FailureLink::new(), GFP_KERNEL)?;
         let data = mapping.data(&range)?;
         let table = Table::Disk(KBox::pin_init(BadBlocks::new(), GFP_KERNEL)?);
-        let badblocks = Badblocks::new(bound, half_open(&range), half_open(&data), table);
-        let badblocks = Arc::pin_init(badblocks, GFP_KERNEL)?;
+        let badblocks = Badblocks::new(bound, half_open(&range), half_open(&data), table, scope)?;
+        let machine_checks = mce::Listener::new(badblocks.clone(), scope)?;
         let failures = Failures::new(badblocks.clone(), link.clone());
         let memory = mapping.map(dev, &range, failures)?;
         let media = Arc::new(Media::new(bound, claim, memory, badblocks)?, GFP_KERNEL)?;
 
-        let device = dax_device(dev, &media)?;
+        let device = dax_device(dev, &media, scope)?;
         let limits = Limits {
             logical_block_size: ns.sector_size(),
             write_cache: true,
             fua: needs_flush(dev),
-            dax: media.has_pages(),
+            dax: media.dax(),
             write_zeroes: WRITE_ZEROES,
         };
         let sectors = (media.size() >> SECTOR_SHIFT) as u64;
@@ -335,13 +357,13 @@ impl<'bound> Attached<'bound> {
             ns.name_disk(name)
         })?;
         let dax = match device {
-            Some(device) => Some(Registration::new(device, disk.as_ref(), link)?),
+            Some(device) => Some(Registration::new(device, disk.as_ref(), link, scope)?),
             None => None,
         };
-        let disk = disk.register(dev.as_ref())?;
+        let disk = disk.register(dev.as_ref(), scope)?;
 
         dev.follow_read_only(&disk);
-        if media.badblocks().publish(disk.as_ref()).is_err() {
+        if media.badblocks().publish(dev.as_ref(), &disk).is_err() {
             dev_warn!(dev.as_ref(), "'badblocks' notification disabled\n");
         }
         Ok(Self {
@@ -349,6 +371,7 @@ impl<'bound> Attached<'bound> {
             disk,
             flush: LastFlush(flush),
             media,
+            machine_checks,
         })
     }
 }

@@ -41,6 +41,7 @@ mod units;
 use abstractions::{
     mce,
     nd,
+    scope::Scope,
     sysfs::Window, //
 };
 use kernel::{
@@ -61,8 +62,9 @@ impl nd::Driver for Pmem {
 
     fn probe<'bound>(
         dev: &'bound nd::Device<Core<'_>>,
+        scope: &'bound Scope<'bound>,
     ) -> impl PinInit<Self::Data<'bound>, Error> + 'bound {
-        Personality::probe(dev)
+        Personality::probe(dev, scope)
     }
 
     fn shutdown<'bound>(_dev: &'bound nd::Device<Core<'_>>, this: Pin<&Self::Data<'bound>>) {

@@ -8,7 +8,13 @@
 use super::{
     badblocks::BadBlocks,
     bindings,
+    memory::HasPages,
     pagemap,
+    scope::{
+        Registered,
+        Scope,
+        Scoped, //
+    },
     sysfs::File, //
 };
 use core::{
@@ -28,6 +34,8 @@ use kernel::{
         device_attribute,
         gendisk,
         queue_limits,
+        req_op_REQ_OP_READ,
+        req_op_REQ_OP_WRITE,
         req_op_REQ_OP_WRITE_ZEROES,
         DISK_NAME_LEN, //
     },
@@ -200,8 +208,8 @@ pub(crate) struct Limits {
     pub(crate) write_cache: bool,
     /// `REQ_FUA` is served better by the driver than by a flush after the write.
     pub(crate) fua: bool,
-    /// File systems may ask for the disk's DAX device.
-    pub(crate) dax: bool,
+    /// File systems may ask for the disk's DAX device, whose memory has `struct page`s.
+    pub(crate) dax: Option<HasPages>,
     /// The most sectors (512 bytes) that one bio may ask to be zeroed.
     pub(crate) write_zeroes: u32,
 }
@@ -217,7 +225,7 @@ impl Limits {
         if self.fua {
             features |= bindings::BLK_FEAT_FUA;
         }
-        if self.dax {
+        if self.dax.is_some() {
             features |= bindings::BLK_FEAT_DAX;
         }
         queue_limits {
@@ -255,19 +263,6 @@ impl GenDisk {
         // SAFETY: By the type invariant.
         unsafe { (*(*self.as_raw()).part0).bd_device.parent }
     }
-
-    /// The directory of the disk in sysfs has a file `name`: a reference to it.
-    pub(crate) fn sysfs_file(&self, name: &CStr) -> Option<File> {
-        // SAFETY: By the type invariant; the directory of a disk's device is there, or null, as
-        // long as the disk is.
-        let dir = unsafe { (*(*self.as_raw()).part0).bd_device.kobj.sd };
-
-        if dir.is_null() {
-            return None;
-        }
-        // SAFETY: As above.
-        unsafe { File::find(dir, name) }
-    }
 }
 
 impl Clone for GenDisk {
@@ -288,6 +283,10 @@ impl Drop for GenDisk {
 }
 
 /// A disk that nobody can find yet.
+///
+/// # Invariants
+///
+/// The private data of `disk` is `data`.
 pub(crate) struct UnregisteredDisk<T: Operations> {
     disk: GenDisk,
     #[expect(dead_code, reason = "held for the operations")]
@@ -303,7 +302,8 @@ impl<T: Operations> UnregisteredDisk<T> {
     };
 
     /// A disk of `sectors` sectors of 512 bytes, with its memory on NUMA node `node`, that `data`
-    /// serves and `name` names. [`ENOMEM`], or [`EINVAL`] if the limits make no sense.
+    /// serves and `name` names: up to the first zero, and without the last byte. [`ENOMEM`], or
+    /// [`EINVAL`] if the limits make no sense.
     pub(crate) fn new(
         limits: &Limits,
         node: c_int,
@@ -325,9 +325,10 @@ impl<T: Operations> UnregisteredDisk<T> {
         let raw = disk.as_raw();
 
         // SAFETY: The disk is not yet registered, so that nobody else looks at its fields. `data`
-        // and its list stay where they are until the disk is unregistered: see `Disk::drop`.
+        // and its list stay where they are until the disk is freed.
         unsafe {
             name(&mut (*raw).disk_name);
+            (*raw).disk_name[DISK_NAME_LEN as usize - 1] = 0;
             (*raw).fops = const { &Self::OPS };
             (*raw).private_data = core::ptr::from_ref::<T>(&data).cast_mut().cast();
             (*raw).bb = data.bad_blocks().as_raw().cast();
@@ -339,22 +340,31 @@ impl<T: Operations> UnregisteredDisk<T> {
     /// Makes the disk known, below `parent`. Its partitions are read before this returns.
     ///
     /// [`EEXIST`] if there is a disk of the name, [`ENOMEM`].
-    pub(crate) fn register(self, parent: &device::Device<Core<'_>>) -> Result<Disk<T>> {
+    pub(crate) fn register<'bound>(
+        self,
+        parent: &device::Device<Core<'_>>,
+        scope: &'bound Scope<'bound>,
+    ) -> Result<Scoped<'bound, Disk<T>>>
+    where
+        T: 'bound,
+    {
         // CAST: `Device` is a transparent wrapper.
         let parent = core::ptr::from_ref(parent)
             .cast_mut()
             .cast::<kernel::bindings::device>();
 
-        // SAFETY: The disk is set up and not registered, and all that it refers to is static or in
-        // `self`, which becomes a part of the result.
-        to_result(unsafe {
-            kernel::bindings::device_add_disk(
-                parent,
-                self.disk.as_raw(),
-                T::Attributes::GROUPS.as_ptr().cast_mut(),
-            )
-        })?;
-        Ok(Disk(self))
+        // INVARIANT: The scope has only those that are registered.
+        Scoped::new(scope, Disk(self), |disk| {
+            // SAFETY: The disk is set up and not registered, and all that it refers to is static or in
+            // `disk`, which stays until it is unregistered.
+            to_result(unsafe {
+                kernel::bindings::device_add_disk(
+                    parent,
+                    disk.0.disk.as_raw(),
+                    T::Attributes::GROUPS.as_ptr().cast_mut(),
+                )
+            })
+        })
     }
 
     /// # Safety
@@ -396,8 +406,39 @@ impl<T: Operations> AsRef<GenDisk> for UnregisteredDisk<T> {
     }
 }
 
-/// A disk that gets I/O until it is dropped, which waits until the last bio is served.
+/// A disk that gets I/O until it is unregistered, which waits until the last bio is served.
+///
+/// # Invariants
+///
+/// It is registered, or was.
 pub(crate) struct Disk<T: Operations>(UnregisteredDisk<T>);
+
+impl<T: Operations> Disk<T> {
+    /// The directory of the disk, which is registered below `parent`, has a file `name`: a reference to
+    /// it.
+    pub(crate) fn sysfs_file(
+        &self,
+        parent: &device::Device<Core<'_>>,
+        name: &CStr,
+    ) -> Option<File> {
+        // CAST: `Device` is a transparent wrapper.
+        let parent = core::ptr::from_ref(parent).cast::<kernel::bindings::device>();
+
+        if self.0.disk.parent().cast_const() != parent {
+            return None;
+        }
+        // SAFETY: The disk is valid. The lock of its parent is held, under which it is registered and
+        // unregistered: the directory is there, or null.
+        unsafe {
+            let dir = (*(*self.0.disk.as_raw()).part0).bd_device.kobj.sd;
+
+            if dir.is_null() {
+                return None;
+            }
+            File::find(dir, name)
+        }
+    }
+}
 
 impl<T: Operations> AsRef<GenDisk> for Disk<T> {
     fn as_ref(&self) -> &GenDisk {
@@ -405,10 +446,11 @@ impl<T: Operations> AsRef<GenDisk> for Disk<T> {
     }
 }
 
-impl<T: Operations> Drop for Disk<T> {
-    fn drop(&mut self) {
-        // SAFETY: It was registered and is unregistered only here. What its operations use is
-        // dropped after this.
+// SAFETY: `del_gendisk` waits until the last bio is served, and for those who use the disk's files. What
+// is left is a disk that a reference is held to.
+unsafe impl<T: Operations> Registered for Disk<T> {
+    unsafe fn unregister(&self) {
+        // SAFETY: The disk is registered, and unregistered only here.
         unsafe { kernel::bindings::del_gendisk(self.0.disk.as_raw()) };
     }
 }
@@ -502,14 +544,20 @@ impl<'a> Bio<'a> {
         self.iter().bi_size
     }
 
-    /// What is to be done, in the order of the disk.
-    pub(crate) fn transfer(&self) -> Transfer<'_> {
-        if self.opf() & bindings::REQ_OP_MASK == req_op_REQ_OP_WRITE_ZEROES {
-            Transfer::Zero
-        } else if self.is_write() {
-            Transfer::Data(Data::Write(Segments::new(self)))
-        } else {
-            Transfer::Data(Data::Read(Segments::new(self)))
+    /// What is to be done, in the order of the disk; `None` for an operation that [`Limits`] has no
+    /// field for.
+    pub(crate) fn transfer(&mut self) -> Option<Transfer<'_>> {
+        // Discards and operations on zones have a size, but no memory.
+        #[allow(non_upper_case_globals, reason = "the names of C constants")]
+        match self.opf() & bindings::REQ_OP_MASK {
+            // SAFETY: A read, whose memory is to be filled.
+            req_op_REQ_OP_READ => Some(Transfer::Data(Data::Read(unsafe { Segments::new(self) }))),
+            // SAFETY: A write, whose memory is to be stored.
+            req_op_REQ_OP_WRITE => {
+                Some(Transfer::Data(Data::Write(unsafe { Segments::new(self) })))
+            }
+            req_op_REQ_OP_WRITE_ZEROES => Some(Transfer::Zero),
+            _ => None,
         }
     }
 
@@ -548,15 +596,20 @@ impl<'a> Bio<'a> {
         features & bindings::BLK_FEAT_IO_STAT != 0
     }
 
-    /// Starts the accounting of the bio in the disk's statistics, if those are on; it ends when
-    /// the result is dropped.
-    pub(crate) fn account(&self) -> Option<Accounting<'_>> {
+    /// Calls `serve` with the bio, and counts that in the disk's statistics if those are on.
+    pub(crate) fn account<R>(&mut self, serve: impl FnOnce(&mut Self) -> R) -> R {
         if !self.has_statistics() {
-            return None;
+            return serve(self);
         }
-        // SAFETY: As above.
-        let start = unsafe { kernel::bindings::bio_start_io_acct(self.bio.as_ptr()) };
-        Some(Accounting { bio: self, start })
+        let bio = self.bio.as_ptr();
+        // SAFETY: By the type invariant the bio was submitted to a disk.
+        let start = unsafe { kernel::bindings::bio_start_io_acct(bio) };
+        let result = serve(self);
+
+        // SAFETY: The accounting was started above. `serve` had the bio borrowed, so that it could not
+        // end it, and its device is the one that it was submitted to.
+        unsafe { kernel::bindings::bio_end_io_acct_remapped(bio, start, (*bio).bi_bdev) };
+        result
     }
 
     /// Ends the bio, of which nothing was done: that would have meant to wait.
@@ -595,18 +648,23 @@ pub(crate) struct PlainBio<'a>(Bio<'a>);
 impl PlainBio<'_> {
     /// The memory of the bio, in the order of the disk.
     #[inline]
-    pub(crate) fn data(&self) -> Data<'_> {
+    pub(crate) fn data(&mut self) -> Data<'_> {
         if self.is_write() {
-            Data::Write(Segments::new(self))
+            // SAFETY: By the type invariant it is a write, whose memory is to be stored.
+            Data::Write(unsafe { Segments::new(&self.0) })
         } else {
-            Data::Read(Segments::new(self))
+            // SAFETY: By the type invariant it is a read, whose memory is to be filled.
+            Data::Read(unsafe { Segments::new(&self.0) })
         }
     }
 
     /// Whether its memory is one piece.
     #[inline]
     pub(crate) fn is_in_one_piece(&self) -> bool {
-        Segments::<'_, ToBio>::new(self).only().is_some()
+        // SAFETY: By the type invariant there is memory; none of it is taken.
+        let segments = unsafe { Segments::<'_, ()>::new(&self.0) };
+
+        segments.is_one()
     }
 
     /// Ends the bio.
@@ -642,21 +700,6 @@ impl Drop for Bio<'_> {
     }
 }
 
-/// The accounting of a bio, which ends before the bio does.
-pub(crate) struct Accounting<'a> {
-    bio: &'a Bio<'a>,
-    start: c_ulong,
-}
-
-impl Drop for Accounting<'_> {
-    fn drop(&mut self) {
-        let bio = self.bio.bio.as_ptr();
-
-        // SAFETY: By the type invariant of `Bio`; the accounting was started.
-        unsafe { kernel::bindings::bio_end_io_acct_remapped(bio, self.start, (*bio).bi_bdev) };
-    }
-}
-
 /// The data goes from the device into the bio's memory.
 pub(crate) struct ToBio;
 /// The data goes from the bio's memory to the device.
@@ -666,7 +709,8 @@ pub(crate) struct FromBio;
 ///
 /// # Invariants
 ///
-/// `ptr` is mapped and valid for `len` bytes: for writes if `D` is [`ToBio`], else for reads.
+/// `ptr` is mapped and valid for `len` bytes: for writes if `D` is [`ToBio`], else for reads. `page` is
+/// the `struct page` of the first byte, and those of the rest follow.
 pub(crate) struct Segment<'a, D> {
     ptr: NonNull<u8>,
     len: u32,
@@ -690,9 +734,14 @@ impl<D> Segment<'_, D> {
     #[inline]
     pub(super) fn flush_dcache(&self) {
         #[cfg(CONFIG_ARM64)]
-        for i in 0..self.len().div_ceil(PAGE_SIZE) {
-            // SAFETY: The pages of a segment are contiguous.
-            unsafe { bindings::flush_dcache_page(self.page.add(i)) };
+        {
+            let offset = self.ptr.as_ptr() as usize % PAGE_SIZE;
+
+            // No overflow: a segment is less than 4 GiB long.
+            for i in 0..offset.wrapping_add(self.len()).div_ceil(PAGE_SIZE) {
+                // SAFETY: By the type invariant the pages from `page` on are those of the segment.
+                unsafe { bindings::flush_dcache_page(self.page.add(i)) };
+            }
         }
         #[cfg(not(CONFIG_ARM64))]
         let _ = self.page;
@@ -723,8 +772,12 @@ pub(crate) struct Segments<'a, D> {
 }
 
 impl<'a, D> Segments<'a, D> {
+    /// # Safety
+    ///
+    /// The bio is a read or a write. If any memory is taken, it is a read if `D` is [`ToBio`], and a
+    /// write if `D` is [`FromBio`]; and no other segments of the bio are in use.
     #[inline]
-    fn new(bio: &'a Bio<'_>) -> Self {
+    unsafe fn new(bio: &'a Bio<'_>) -> Self {
         let iter = bio.iter();
 
         // INVARIANT: That is how a bio is submitted.
@@ -737,14 +790,19 @@ impl<'a, D> Segments<'a, D> {
         }
     }
 
-    /// All of it, if it is one piece.
+    /// Whether something is left, and is one piece.
     #[inline]
-    pub(crate) fn only(self) -> Option<Segment<'a, D>> {
-        if self.left == 0 {
-            return None;
-        }
-        // SAFETY: Something is left, and nothing else of it was taken.
-        Some(unsafe { self.first() }).filter(|segment| segment.len == self.left)
+    fn is_one(&self) -> bool {
+        // SAFETY: Something is left.
+        self.left != 0 && unsafe { self.first_len() } == self.left
+    }
+
+    /// All that is left, if it is one piece.
+    #[inline]
+    pub(crate) fn only(&mut self) -> Option<Segment<'_, D>> {
+        // SAFETY: Something is left. The result borrows the segments, so that it is dropped before the
+        // next one is made.
+        self.is_one().then(|| unsafe { self.first() })
     }
 
     /// The next piece, as by `bio_for_each_bvec`, or by `bio_for_each_segment` where pages must be
@@ -754,7 +812,8 @@ impl<'a, D> Segments<'a, D> {
         if self.left == 0 {
             return None;
         }
-        // SAFETY: Something is left.
+        // SAFETY: Something is left. The result borrows the segments, so that it is dropped before the
+        // next one is made.
         let segment = unsafe { self.first() };
 
         self.advance(segment.len, cfg!(not(CONFIG_KMAP_LOCAL)));
@@ -775,6 +834,28 @@ impl<'a, D> Segments<'a, D> {
         }
     }
 
+    /// The length of the first piece of what is left.
+    ///
+    /// # Safety
+    ///
+    /// Something is left.
+    #[inline]
+    unsafe fn first_len(&self) -> u32 {
+        // SAFETY: By the type invariant there is an element, as something is left; the vectors of a
+        // submitted bio do not change.
+        let vec = unsafe { &*self.vec };
+        let len = vec.bv_len.wrapping_sub(self.done).min(self.left);
+
+        if cfg!(CONFIG_KMAP_LOCAL) {
+            let offset = vec.bv_offset.wrapping_add(self.done) as usize % PAGE_SIZE;
+
+            // CAST: Not more than a page.
+            len.min(PAGE_SIZE.wrapping_sub(offset) as u32)
+        } else {
+            len
+        }
+    }
+
     /// The first piece of what is left.
     ///
     /// # Safety
@@ -783,15 +864,13 @@ impl<'a, D> Segments<'a, D> {
     /// order.
     #[inline]
     unsafe fn first(&self) -> Segment<'a, D> {
-        // SAFETY: By the type invariant and the caller's promise; the vectors of a submitted bio do
-        // not change.
+        // SAFETY: By the type invariant there is an element, as something is left; the vectors of a
+        // submitted bio do not change.
         let vec = unsafe { &*self.vec };
         let offset = vec.bv_offset.wrapping_add(self.done);
-        let mut len = vec.bv_len.wrapping_sub(self.done).min(self.left);
+        // SAFETY: Something is left.
+        let len = unsafe { self.first_len() };
 
-        if cfg!(CONFIG_KMAP_LOCAL) {
-            len = len.min(PAGE_SIZE.wrapping_sub(offset as usize % PAGE_SIZE) as u32);
-        }
         // SAFETY: The page is the bio's, and the pages of a vector are contiguous; without
         // `CONFIG_KMAP_LOCAL` in the kernel's map as well.
         let ptr = unsafe { address_of(vec.bv_page, offset as usize) };
@@ -817,7 +896,7 @@ impl Segments<'_, FromBio> {
         let mut done = 0_usize;
 
         while self.left != 0 {
-            // SAFETY: Something is left.
+            // SAFETY: Something is left. The segment is dropped before the next one is made.
             let segment = unsafe { self.first() };
             let rest = to.get_mut(done..).unwrap_or_default();
             let len = segment.len().min(rest.len());

@@ -7,7 +7,12 @@
 use super::{
     bindings,
     block::GenDisk,
-    errno::eopnotsupp, //
+    errno::eopnotsupp,
+    scope::{
+        Registered,
+        Scope,
+        Scoped, //
+    }, //
 };
 use core::{
     marker::PhantomData,
@@ -43,15 +48,16 @@ pub(crate) enum Access {
 ///
 /// # Invariants
 ///
-/// `address` and `pfn` are those of `pages` pages of memory that stays mapped while the device is
-/// alive.
-pub(crate) struct Translation {
+/// `address` and `pfn` are those of `pages` pages of a [`Memory`](super::memory::Memory) that is borrowed
+/// for `'a`.
+pub(crate) struct Translation<'a> {
     pub(super) address: NonNull<c_void>,
     pub(super) pfn: u64,
     pub(super) pages: u64,
+    pub(super) memory: PhantomData<&'a ()>,
 }
 
-impl Translation {
+impl Translation<'_> {
     /// How many pages they are.
     pub(crate) fn pages(&self) -> u64 {
         self.pages
@@ -72,7 +78,7 @@ pub(crate) trait Operations: Send + Sync {
     /// Where the page at `offset` is, and how many of the `pages` wanted from there on are usable.
     ///
     /// `EHWPOISON` if not even the first is.
-    fn direct_access(&self, offset: u64, pages: u64, access: Access) -> Result<Translation>;
+    fn direct_access(&self, offset: u64, pages: u64, access: Access) -> Result<Translation<'_>>;
 
     /// Zeroes `pages` pages from `offset` on, clearing errors in them.
     fn zero_pages(&self, offset: u64, pages: u64) -> Result;
@@ -82,7 +88,14 @@ pub(crate) trait Operations: Send + Sync {
     fn recovery_write(&self, offset: u64, to: RecoveryWrite<'_>) -> usize;
 }
 
-/// The bytes of a [`recovery_write`](Operations::recovery_write), and where they go.
+/// The bytes of a [`recovery_write`](Operations::recovery_write) that are not copied yet, and where they
+/// go.
+///
+/// # Invariants
+///
+/// `from` is a valid iterator that memory is copied from, and nobody else's for `'a`. `to` is valid
+/// for writes of `bytes` bytes.
+// `kernel::iov::IovIterSource` has no copy past the CPU's caches, and its constructor may panic.
 pub(crate) struct RecoveryWrite<'a> {
     to: *mut c_void,
     bytes: usize,
@@ -91,12 +104,12 @@ pub(crate) struct RecoveryWrite<'a> {
 }
 
 impl RecoveryWrite<'_> {
-    /// The number of bytes to write.
+    /// The number of bytes left.
     pub(crate) fn len(&self) -> usize {
         self.bytes
     }
 
-    /// The offset of the first byte in its page.
+    /// The offset in its page of where the first byte goes.
     pub(crate) fn offset_in_page(&self) -> usize {
         (self.to as usize) & kernel::page::PAGE_SIZE.wrapping_sub(1)
     }
@@ -105,19 +118,20 @@ impl RecoveryWrite<'_> {
     /// returns how many were copied.
     pub(crate) fn copy_to(&mut self, buffer: &mut [u8]) -> usize {
         let len = buffer.len().min(self.bytes);
-        // SAFETY: `buffer` has room for `len` bytes, and `from` is the caller's iterator.
+        // SAFETY: `buffer` has room for `len` bytes, and by the type invariant `from` is valid.
         let copied = unsafe {
             kernel::bindings::_copy_from_iter(buffer.as_mut_ptr().cast(), len, self.from)
         };
 
+        // INVARIANT: Not more than `bytes` were copied; what is left goes behind them.
         self.bytes = self.bytes.saturating_sub(copied);
+        self.to = self.to.wrapping_byte_add(copied);
         copied
     }
 
-    /// Copies the bytes, past the CPU's caches, and returns how many were copied.
+    /// Copies the bytes to where they go, past the CPU's caches, and returns how many were copied.
     pub(crate) fn copy(self) -> usize {
-        // SAFETY: `to` is an address that `direct_access` gave for at least `bytes` bytes, and
-        // `from` is the caller's iterator.
+        // SAFETY: By the type invariant.
         unsafe { kernel::bindings::_copy_from_iter_flushcache(self.to, self.bytes, self.from) }
     }
 }
@@ -131,8 +145,8 @@ pub(crate) struct Properties {
     pub(crate) write_cache: bool,
 }
 
-/// A DAX device whose copies bypass the CPU's caches and survive machine checks. Dead, and freed
-/// when the last file that is mapped through it is gone, when dropped.
+/// A DAX device whose copies bypass the CPU's caches and survive machine checks. Dead when it is
+/// unregistered, and freed when the last file that is mapped through it is gone.
 ///
 /// # Invariants
 ///
@@ -156,7 +170,14 @@ impl<T: Operations> DaxDevice<T> {
     };
 
     /// `EOPNOTSUPP` where the architecture has no DAX, [`ENOMEM`].
-    pub(crate) fn new(ops: Arc<T>, properties: Properties) -> Result<Self> {
+    pub(crate) fn new<'bound>(
+        ops: Arc<T>,
+        properties: Properties,
+        scope: &'bound Scope<'bound>,
+    ) -> Result<Scoped<'bound, Self>>
+    where
+        T: 'bound,
+    {
         let this = if properties.synchronous {
             Self::alloc(ops)?
         } else {
@@ -172,7 +193,7 @@ impl<T: Operations> DaxDevice<T> {
             }
         }
         this.set_write_cache(properties.write_cache);
-        Ok(this)
+        Scoped::new(scope, this, |_| Ok(()))
     }
 
     fn alloc(ops: Arc<T>) -> Result<Self> {
@@ -255,6 +276,8 @@ impl<T: Operations> DaxDevice<T> {
                 ops.ok_or(ENXIO)?
                     .direct_access(pgoff as u64, nr_pages.max(0) as u64, access)?;
 
+            // The memory is borrowed from `ops`, which the device shares until it is dead: it stays
+            // mapped for as long as the core may use the result.
             // SAFETY: Both are null or valid for writes.
             unsafe {
                 if !address.is_null() {
@@ -297,6 +320,8 @@ impl<T: Operations> DaxDevice<T> {
         ops.map_or(0, |ops| {
             ops.recovery_write(
                 pgoff as u64,
+                // INVARIANT: `dax_iomap_iter` passes its iterator, and the address that
+                // `direct_access` gave for at least `bytes` bytes; the read lock is held.
                 RecoveryWrite {
                     to,
                     bytes,
@@ -305,6 +330,15 @@ impl<T: Operations> DaxDevice<T> {
                 },
             )
         })
+    }
+}
+
+// SAFETY: A dead device calls its operations no more, and `kill_dax` waits for those that are running.
+// What is left is a device that a reference is held to.
+unsafe impl<T: Operations> Registered for DaxDevice<T> {
+    unsafe fn unregister(&self) {
+        // SAFETY: By the type invariant the device is valid.
+        unsafe { bindings::kill_dax(self.dax.as_ptr()) };
     }
 }
 
@@ -323,6 +357,10 @@ impl<T: Operations> Drop for DaxDevice<T> {
 ///
 /// A memory failure may be reported while the device is being set up or torn down: it finds either
 /// a live device or none.
+///
+/// # Invariants
+///
+/// `dax` is null, or a device of a [`Registration`] that is registered.
 pub(crate) struct FailureLink {
     dax: Atomic<*mut bindings::dax_device>,
 }
@@ -346,13 +384,17 @@ impl FailureLink {
         if dax.is_null() {
             return Err(eopnotsupp());
         }
-        // SAFETY: `dax` was not null under the read lock, so that `Registration::drop`, which clears it
+        // SAFETY: `dax` was not null under the read lock, so that `Registration::unregister`, which clears it
         // and then waits for all readers, has not yet put the device.
         to_result(unsafe { bindings::dax_holder_notify_failure(dax, offset, len, flags) })
     }
 }
 
 /// The lock under which a DAX device that was found alive stays so.
+///
+/// # Invariants
+///
+/// The lock is held, and what it was taken with is the field.
 struct ReadLock(c_int);
 
 impl ReadLock {
@@ -370,41 +412,52 @@ impl Drop for ReadLock {
 }
 
 /// A [`DaxDevice`] that file systems find through its disk, and memory failures through a
-/// [`FailureLink`], until this is dropped; its holder is then told that the memory goes away.
-pub(crate) struct Registration<T: Operations> {
-    device: Arc<DaxDevice<T>>,
+/// [`FailureLink`], until this is unregistered; its holder is then told that the memory goes away.
+///
+/// # Invariants
+///
+/// While it is registered, `device` is the host of `disk`, and nothing else but null is in `link`.
+pub(crate) struct Registration<'bound, T: Operations> {
+    device: Arc<Scoped<'bound, DaxDevice<T>>>,
     disk: GenDisk,
     link: Arc<FailureLink>,
 }
 
-impl<T: Operations> Registration<T> {
+impl<'bound, T: Operations + 'bound> Registration<'bound, T> {
     /// [`EBUSY`] if the disk has a DAX device, [`ENOMEM`].
     pub(crate) fn new(
-        device: Arc<DaxDevice<T>>,
+        device: Arc<Scoped<'bound, DaxDevice<T>>>,
         disk: &GenDisk,
         link: Arc<FailureLink>,
-    ) -> Result<Self> {
-        let dax = device.dax.as_ptr();
-
-        // SAFETY: Both are valid.
-        to_result(unsafe { bindings::dax_add_host(dax, disk.as_raw()) })?;
-        link.dax.store(dax, Release);
-        Ok(Self {
+        scope: &'bound Scope<'bound>,
+    ) -> Result<Scoped<'bound, Self>> {
+        let this = Self {
             device,
             disk: disk.clone(),
             link,
+        };
+
+        Scoped::new(scope, this, |this| {
+            let dax = this.device.dax.as_ptr();
+
+            // SAFETY: Both are valid, as references are held to them.
+            to_result(unsafe { bindings::dax_add_host(dax, this.disk.as_raw()) })?;
+            this.link.dax.store(dax, Release);
+            Ok(())
         })
     }
 }
 
-impl<T: Operations> Drop for Registration<T> {
-    fn drop(&mut self) {
-        // SAFETY: It was added for this disk.
+// SAFETY: Nobody finds the device through the disk or the link any more, and those who did have given
+// up the read lock. There are no methods.
+unsafe impl<T: Operations> Registered for Registration<'_, T> {
+    unsafe fn unregister(&self) {
+        // SAFETY: The device was added for this disk, and is removed only here.
         unsafe { bindings::dax_remove_host(self.disk.as_raw()) };
         self.link.dax.store(core::ptr::null_mut(), Release);
         // Tells the holder, and waits for all who hold the read lock, so that nobody has a pointer
         // from `link` any more.
-        // SAFETY: The device is valid.
+        // SAFETY: The device is valid, as a reference is held to it.
         unsafe { bindings::kill_dax(self.device.dax.as_ptr()) };
     }
 }

@@ -8,18 +8,26 @@
 //!
 //! C header: [`arch/x86/include/asm/mce.h`](srctree/arch/x86/include/asm/mce.h)
 
-use core::{
-    ops::{
-        Deref,
-        Range, //
-    },
-    sync::atomic::{
-        AtomicBool,
-        Ordering, //
-    }, //
+use super::scope::{
+    Registered,
+    Scope,
+    Scoped, //
+};
+use core::ops::{
+    Deref,
+    Range, //
 };
 use kernel::{
     prelude::*,
+    sync::{
+        atomic::{
+            Acquire,
+            Atomic,
+            Relaxed,
+            Release, //
+        },
+        Arc, //
+    },
     types::Opaque, //
 };
 
@@ -48,9 +56,13 @@ struct First(*mut Link);
 unsafe impl Send for First {}
 
 kernel::sync::global_lock! {
-    // SAFETY: Initialised by `Chain::new`, without which no driver is registered.
+    // SAFETY: Used only where `IS_READY` was found set, and by what the chain calls: `Chain::new`
+    // initialises it before it sets the one and joins the other.
     unsafe(uninit) static LISTENERS: Mutex<First> = First(core::ptr::null_mut());
 }
+
+/// `LISTENERS` is initialised.
+static IS_READY: Atomic<bool> = Atomic::new(false);
 
 /// Tells all listeners.
 #[cfg(CONFIG_X86_MCE)]
@@ -68,6 +80,10 @@ fn tell_all(addresses: Range<u64>, listed: bool) {
 }
 
 /// The module's place on the chain of those who are told of machine checks. There is none but on x86.
+///
+/// # Invariants
+///
+/// `block` is on the chain, and `LISTENERS` is initialised.
 #[pin_data(PinnedDrop)]
 pub(crate) struct Chain {
     #[pin]
@@ -83,15 +99,16 @@ impl Chain {
     /// Joins the chain: to be done when the module is loaded, before any listener is made, and undone
     /// last. [`EBUSY`] if it has been done.
     pub(crate) fn new() -> impl PinInit<Self, Error> {
-        static DONE: AtomicBool = AtomicBool::new(false);
+        static IS_TAKEN: Atomic<bool> = Atomic::new(false);
 
         try_pin_init!(Self {
             _: {
-                if DONE.swap(true, Ordering::Relaxed) {
+                if IS_TAKEN.xchg(true, Relaxed) {
                     return Err(EBUSY);
                 }
-                // SAFETY: Done once.
+                // SAFETY: Only the first caller comes here.
                 unsafe { LISTENERS.init() };
+                IS_READY.store(true, Release);
             },
             block <- Opaque::ffi_init(|block: *mut kernel::bindings::notifier_block| {
                 #[cfg(CONFIG_X86_MCE)]
@@ -123,6 +140,7 @@ mod x86 {
         super::bindings,
         *, //
     };
+    use kernel::page::PAGE_SHIFT;
 
     /// # Safety
     ///
@@ -139,6 +157,17 @@ mod x86 {
             });
             bindings::mce_register_decode_chain(block);
         }
+    }
+
+    /// The bits of an address that are physical: `MCI_ADDR_PHYSADDR`. Those above may be the key that
+    /// the memory is encrypted with.
+    fn physical_mask() -> u64 {
+        // SAFETY: Set at boot, and not changed since.
+        let bits = unsafe { kernel::bindings::boot_cpu_data.x86_phys_bits };
+
+        u64::MAX
+            .checked_shr(64_u32.saturating_sub(bits.into()))
+            .unwrap_or(u64::MAX)
     }
 
     extern "C" fn callback(
@@ -159,9 +188,10 @@ mod x86 {
 
         if lost {
             // The least significant valid bit of the address (Intel SDM volume 3,
-            // "IA32_MCi_MISC MSRs").
-            let size = 1_u64 << (record.misc & 0x3f);
-            let start = record.addr & !size.wrapping_sub(1);
+            // "IA32_MCi_MISC MSRs"). AMD has other bits there: as the kernel does for Intel, none
+            // above that of a page is believed.
+            let size = 1_u64 << (record.misc & 0x3f).min(PAGE_SHIFT as u64);
+            let start = record.addr & physical_mask() & !size.wrapping_sub(1);
 
             tell_all(
                 start..start.saturating_add(size),
@@ -172,13 +202,14 @@ mod x86 {
     }
 }
 
-/// A handler that hears of machine checks until it is dropped.
-#[pin_data(PinnedDrop)]
+/// A handler that hears of machine checks until it is unregistered.
+///
+/// # Invariants
+///
+/// `link` is on the list while the listener is registered.
 pub(crate) struct Listener<H: Handler> {
-    #[pin]
     link: Opaque<Link>,
-    #[pin]
-    handler: H,
+    handler: Arc<H>,
 }
 
 // SAFETY: The link is followed with a lock held; `H` is `Send` and `Sync`.
@@ -187,42 +218,53 @@ unsafe impl<H: Handler> Send for Listener<H> {}
 unsafe impl<H: Handler> Sync for Listener<H> {}
 
 impl<H: Handler> Listener<H> {
-    /// Initialises the handler, then begins to tell it.
-    pub(crate) fn new(handler: impl PinInit<H, Error>) -> impl PinInit<Self, Error> {
-        try_pin_init!(Self {
-            // First, as it is called from the moment it is on the list.
-            handler <- handler,
-            link <- Opaque::ffi_init(|link: *mut Link| {
-                let mut first = LISTENERS.lock();
-
-                // SAFETY: `link` is valid for writes, and stays where it is until `drop`.
-                unsafe {
-                    link.write(Link {
-                        next: first.0,
-                        tell: Self::tell,
-                    })
-                };
-                first.0 = link;
+    /// Begins to tell the handler. [`ENODEV`] if there is no [`Chain`], [`ENOMEM`].
+    pub(crate) fn new<'bound>(
+        handler: Arc<H>,
+        scope: &'bound Scope<'bound>,
+    ) -> Result<Scoped<'bound, Self>>
+    where
+        H: 'bound,
+    {
+        if !IS_READY.load(Acquire) {
+            return Err(ENODEV);
+        }
+        let this = Self {
+            link: Opaque::new(Link {
+                next: core::ptr::null_mut(),
+                tell: Self::tell,
             }),
+            handler,
+        };
+
+        Scoped::new(scope, this, |this| {
+            let link = this.link.get();
+            let mut first = LISTENERS.lock();
+
+            // SAFETY: The link stays where it is while it is on the list, and the lock is held.
+            unsafe { (*link).next = first.0 };
+            first.0 = link;
+            Ok(())
         })
     }
 
     /// # Safety
     ///
-    /// `link` is a field of a listener that is not being dropped.
+    /// `link` is a field of a listener that is registered, and stays so for the call.
     unsafe fn tell(link: *mut Link, addresses: Range<u64>, listed: bool) {
         let link = Opaque::cast_from(link);
 
-        // SAFETY: By the caller's promise.
+        // SAFETY: The link is a field of a listener that is there.
         let handler = unsafe { &(*kernel::container_of!(link, Self, link)).handler };
 
         handler.memory_error(addresses, listed);
     }
 }
 
-#[pinned_drop]
-impl<H: Handler> PinnedDrop for Listener<H> {
-    fn drop(self: Pin<&mut Self>) {
+// SAFETY: The link is off the list, under the lock that the handler is told with. What is left is the
+// handler.
+unsafe impl<H: Handler> Registered for Listener<H> {
+    unsafe fn unregister(&self) {
         let own = self.link.get();
         let mut first = LISTENERS.lock();
         let mut place = &raw mut first.0;

@@ -50,6 +50,10 @@ pub(crate) struct Memory<H: MemoryFailure> {
     backing: Backing<H>,
 }
 
+/// There is memory with `struct page`s, which file systems need for DAX: they look for the page of each
+/// page frame that they are given.
+pub(crate) struct HasPages(());
+
 /// What keeps the memory mapped; unmaps it when dropped.
 enum Backing<H: MemoryFailure> {
     Pages(#[expect(dead_code, reason = "held to be dropped")] Pin<KBox<PageMap<H>>>),
@@ -104,6 +108,11 @@ impl<H: MemoryFailure> Memory<H> {
         matches!(self.backing, Backing::Pages(_))
     }
 
+    /// The same, for [`Limits`](super::block::Limits).
+    pub(crate) fn dax(&self) -> Option<HasPages> {
+        self.has_pages().then_some(HasPages(()))
+    }
+
     /// The length in bytes.
     pub(crate) fn len(&self) -> usize {
         self.len
@@ -141,18 +150,19 @@ impl<H: MemoryFailure> Memory<H> {
 
     /// Where the pages from the one at `offset`, in pages, to the end are; [`ENXIO`] if there are none.
     #[inline]
-    pub(crate) fn pages_from(&self, offset: u64) -> Result<Translation> {
+    pub(crate) fn pages_from(&self, offset: u64) -> Result<Translation<'_>> {
         let pages = ((self.len >> PAGE_SHIFT) as u64)
             .checked_sub(offset)
             .filter(|pages| *pages > 0)
             .ok_or(ENXIO)?;
 
-        // INVARIANT: The pages are inside of the memory.
+        // INVARIANT: The pages are inside of the memory, which the result borrows.
         Ok(Translation {
             // SAFETY: Inside of the memory, so that nothing overflows either.
             address: unsafe { self.base.add((offset as usize) << PAGE_SHIFT) }.cast(),
             pfn: (self.phys >> PAGE_SHIFT).wrapping_add(offset),
             pages,
+            memory: PhantomData,
         })
     }
 
@@ -173,11 +183,15 @@ impl<H: MemoryFailure> Memory<H> {
     ///
     /// [`EIO`] if the memory fails under the copy, on x86-64: by a machine check, or, with a CPU whose
     /// copies `copy_mc_to_kernel` guards (fast strings, or Xeons known to need it), because
-    /// recovery has taken the page out of the kernel's map. Elsewhere that is an oops.
+    /// recovery has taken the page out of the kernel's map. Elsewhere that is an oops. [`EINVAL`] for
+    /// 4 GiB or more.
     pub(crate) fn read_bytes(&self, offset: usize, to: &mut [u8]) -> Result {
         let from = self.at(offset, to.len())?;
 
-        // SAFETY: Both are valid for `to.len()` bytes.
+        if to.len() > u32::MAX as usize {
+            return Err(EINVAL);
+        }
+        // SAFETY: Both are valid for `to.len()` bytes, which are less than 4 GiB.
         unsafe { copy_mc(NonNull::from(&mut *to).cast(), from, to.len()) }
     }
 
@@ -605,6 +619,10 @@ fn len_of(range: &RangeInclusive<u64>) -> Result<usize> {
 }
 
 /// A mapping of memory that has no `struct page`s, undone when dropped.
+///
+/// # Invariants
+///
+/// `base` is what `memremap` gave for the memory, and was not unmapped.
 struct Remapped {
     base: NonNull<u8>,
 }
@@ -622,7 +640,7 @@ impl Remapped {
 
 impl Drop for Remapped {
     fn drop(&mut self) {
-        // SAFETY: `base` comes from `memremap` and is unmapped only here.
+        // SAFETY: By the type invariant it is mapped, and it is unmapped only here.
         unsafe { bindings::memunmap(self.base.as_ptr().cast()) };
     }
 }

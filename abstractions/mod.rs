@@ -5,9 +5,8 @@
 //! The only code of the module that may use raw pointers. Each abstraction knows Linux and nothing
 //! of the policy of this driver, so that it could be proposed for the kernel tree on its own.
 //!
-//! What is registered here (disks, DAX devices, page maps, claims) is taken back by `Drop`, and
-//! may borrow from the bound device: it must be owned by the driver's data, which the driver core
-//! drops at unbind, and must not be leaked (`mem::forget`).
+//! What is registered here and may borrow from the bound device (disks, DAX devices, listeners) is
+//! taken back when its handle is dropped, and at the latest when the device is unbound: see [`scope`].
 
 #![allow(unsafe_code, reason = "what this folder is for")]
 
@@ -15,6 +14,7 @@ pub(crate) mod badblocks;
 mod bindings;
 pub(crate) mod block;
 pub(crate) mod dax;
+#[cfg(CONFIG_DEBUG_FS)]
 mod debugfs;
 pub(crate) mod errno;
 pub(crate) mod flag;
@@ -23,5 +23,6 @@ pub(crate) mod mce;
 pub(crate) mod memory;
 pub(crate) mod nd;
 pub(crate) mod pagemap;
+pub(crate) mod scope;
 pub(crate) mod sysfs;
 pub(crate) mod work;

@@ -6,6 +6,8 @@
 //! [`include/linux/libnvdimm.h`](srctree/include/linux/libnvdimm.h),
 //! [`drivers/nvdimm/nd.h`](srctree/drivers/nvdimm/nd.h)
 
+#[cfg(CONFIG_DEBUG_FS)]
+use super::debugfs;
 use super::{
     badblocks::BadBlocks,
     bindings,
@@ -13,9 +15,13 @@ use super::{
         self,
         Bio, //
     },
-    debugfs,
     errno::eopnotsupp,
     pagemap::Layout,
+    scope::{
+        Registered,
+        Scope,
+        Scoped, //
+    },
     sysfs::Window, //
 };
 use core::{
@@ -51,7 +57,10 @@ use kernel::{
     },
     prelude::*,
     sync::SpinLock,
-    types::Opaque, //
+    types::{
+        ForeignOwnable,
+        Opaque, //
+    }, //
 };
 
 /// What the bus tells the driver of a bound namespace.
@@ -66,12 +75,17 @@ pub(crate) enum Event {
 /// A driver of persistent-memory namespaces.
 pub(crate) trait Driver {
     /// What the driver keeps for each bound device.
-    type Data<'bound>: Send + 'bound;
+    ///
+    /// It is shared: the callbacks of files run in any thread, at the same time as each other and as
+    /// those that hold the device's lock.
+    type Data<'bound>: Send + Sync + 'bound;
 
     /// Takes the device, or declines it: with [`ENXIO`] or `EOPNOTSUPP` where another personality
-    /// of the same namespace is to have it.
+    /// of the same namespace is to have it. What is registered in `scope` ends when the data are
+    /// dropped.
     fn probe<'bound>(
         dev: &'bound Device<Core<'_>>,
+        scope: &'bound Scope<'bound>,
     ) -> impl PinInit<Self::Data<'bound>, Error> + 'bound;
 
     /// The machine goes down while the device is bound; it stays bound.
@@ -89,21 +103,31 @@ pub(crate) trait Driver {
     fn notify<'bound>(dev: &'bound Device<Core<'_>>, this: Pin<&Self::Data<'bound>>, event: Event);
 }
 
+/// What the driver core keeps for a bound device. Fields are dropped from the top: whoever uses the
+/// scope is gone when it ends what is left.
+#[pin_data]
+pub(crate) struct Attachment<'bound, T: Driver + 'bound> {
+    #[pin]
+    data: T::Data<'bound>,
+    #[pin]
+    scope: Scope<'bound>,
+}
+
 /// The adapter between the bus's C callbacks and a [`Driver`].
 pub(crate) struct Adapter<T: Driver>(PhantomData<T>);
 
 // SAFETY:
 // - `bindings::nd_device_driver` is a C type declared as `repr(C)`.
-// - `T::Data` is the type of the driver's device private data.
+// - `Attachment` is the type of the driver's device private data.
 // - `struct nd_device_driver` embeds a `struct device_driver` at `drv`.
-unsafe impl<T: Driver> driver::DriverLayout for Adapter<T> {
+unsafe impl<T: Driver + 'static> driver::DriverLayout for Adapter<T> {
     type DriverType = bindings::nd_device_driver;
-    type DriverData<'bound> = T::Data<'bound>;
+    type DriverData<'bound> = Attachment<'bound, T>;
     const DEVICE_DRIVER_OFFSET: usize = offset_of!(bindings::nd_device_driver, drv);
 }
 
 // SAFETY: `unregister` undoes what a successful `register` has done, and nothing else.
-unsafe impl<T: Driver> driver::RegistrationOps for Adapter<T> {
+unsafe impl<T: Driver + 'static> driver::RegistrationOps for Adapter<T> {
     unsafe fn register(
         reg: &Opaque<Self::DriverType>,
         name: &'static CStr,
@@ -125,7 +149,8 @@ unsafe impl<T: Driver> driver::RegistrationOps for Adapter<T> {
             (*drv).notify = Some(Self::notify_callback);
         }
 
-        // SAFETY: `drv` stays pinned and valid until `unregister`, by the caller's promise.
+        // SAFETY: `drv` is set up, and `register` requires it to stay pinned and valid until
+        // `unregister`.
         to_result(unsafe {
             bindings::__nd_driver_register(drv, module.as_ptr(), name.as_char_ptr())
         })
@@ -137,12 +162,13 @@ unsafe impl<T: Driver> driver::RegistrationOps for Adapter<T> {
     }
 }
 
-impl<T: Driver> Adapter<T> {
+impl<T: Driver + 'static> Adapter<T> {
     /// # Safety
     ///
-    /// `dev` is a device of the `nd` bus and in one of the bus's callbacks for the whole of `'a`.
+    /// `dev` is a device of the `nd` bus that is, for the whole of `'a`, in a callback of the bus or
+    /// bound, and the result is used in such a callback only.
     unsafe fn device<'a, 'b>(dev: *mut kernel::bindings::device) -> &'a Device<CoreInternal<'b>> {
-        // SAFETY: By the caller's promise. CAST: `Device` is a transparent wrapper.
+        // SAFETY: `dev` is a valid device of libnvdimm's. CAST: `Device` is a transparent wrapper.
         unsafe { &*dev.cast::<Device<CoreInternal<'b>>>() }
     }
 
@@ -151,11 +177,21 @@ impl<T: Driver> Adapter<T> {
         let dev = unsafe { Self::device(dev) };
 
         from_result(|| {
-            let data = T::probe(dev);
+            dev.as_ref()
+                .set_drvdata(try_pin_init!(Attachment::<'_, T> {
+                scope <- Scope::new(),
+                data <- {
+                    // SAFETY: The scope is pinned, and initialised. It is dropped after `data`, and
+                    // when it is, it ends all else that has the reference.
+                    let scope = unsafe { &*core::ptr::from_ref(scope.as_ref().get_ref()) };
 
-            dev.as_ref().set_drvdata(data)?;
+                    T::probe(dev, scope)
+                },
+            }? Error))?;
+            #[cfg(CONFIG_DEBUG_FS)]
             if let Some(folder) = Self::debugfs(dev) {
-                // SAFETY: Its private data is there until after `remove_callback`.
+                // SAFETY: The data were just stored, and stay until `remove_callback`, which removes
+                // the file, is over.
                 unsafe { folder.add(dev.as_raw()) };
             }
             Ok(0)
@@ -166,13 +202,17 @@ impl<T: Driver> Adapter<T> {
         // SAFETY: The bus calls this with a device of its own, under the device's lock.
         let dev = unsafe { Self::device(dev) };
 
+        #[cfg(CONFIG_DEBUG_FS)]
         if let Some(folder) = Self::debugfs(dev) {
             // SAFETY: `dev` is valid.
             unsafe { folder.remove(dev.as_raw()) };
         }
+        #[cfg(not(CONFIG_DEBUG_FS))]
+        let _ = dev;
     }
 
     /// The folder of debugfs for the driver of `dev`, if there is one.
+    #[cfg(CONFIG_DEBUG_FS)]
     fn debugfs(dev: &Device<CoreInternal<'_>>) -> Option<debugfs::Folder<Self>> {
         // SAFETY: The device is in a callback of its driver.
         unsafe { debugfs::Folder::of_driver(dev.as_raw()) }
@@ -182,17 +222,22 @@ impl<T: Driver> Adapter<T> {
     ///
     /// # Safety
     ///
-    /// `dev` is a device of the `nd` bus, and bound to this driver for all of `'a`.
+    /// `dev` is a device of the `nd` bus. For all of `'a`, `probe_callback` has stored its data, and
+    /// they have not been dropped.
     unsafe fn data<'a>(dev: *mut kernel::bindings::device) -> Pin<&'a T::Data<'a>> {
-        // SAFETY: By the caller's promise; `probe_callback` has stored a `T::Data`.
-        unsafe { Self::device(dev).as_ref().drvdata_borrow() }
+        // SAFETY: `dev` is a valid device.
+        let data = unsafe { kernel::bindings::dev_get_drvdata(dev) };
+
+        // SAFETY: `set_drvdata` in `probe_callback` stored what `into_foreign` of a pinned box of this
+        // type gave; only the post-unbind step takes it back. `data` is a pinned field.
+        unsafe { Pin::<KBox<Attachment<'a, T>>>::borrow(data.cast()).map_unchecked(|it| &it.data) }
     }
 
     extern "C" fn shutdown_callback(dev: *mut kernel::bindings::device) {
         // SAFETY: The bus calls this with a device of its own, under the device's lock.
         let dev = unsafe { Self::device(dev) };
-        // SAFETY: The bus calls this only for a device that has a driver, and post-unbind, which takes
-        // the data, needs the device's lock.
+        // SAFETY: The bus calls this only for a device that this driver is bound to, and post-unbind,
+        // which takes the data, needs the device's lock.
         let data = unsafe { Self::data(dev.as_raw()) };
 
         T::shutdown(dev, data);
@@ -204,7 +249,8 @@ impl<T: Driver> Adapter<T> {
     ) {
         // SAFETY: The bus calls this with a device of its own, under the device's lock.
         let dev = unsafe { Self::device(dev) };
-        // SAFETY: As in `shutdown_callback`.
+        // SAFETY: The bus calls this only for a device that this driver is bound to, with the device's
+        // lock held, which post-unbind needs.
         let data = unsafe { Self::data(dev.as_raw()) };
 
         let event = match event {
@@ -219,7 +265,8 @@ impl<T: Driver> Adapter<T> {
     }
 }
 
-impl<T: Driver> debugfs::Command for Adapter<T> {
+#[cfg(CONFIG_DEBUG_FS)]
+impl<T: Driver + 'static> debugfs::Command for Adapter<T> {
     unsafe fn command(dev: *mut kernel::bindings::device, text: &[u8]) -> Result {
         // SAFETY: The file is there from after `probe_callback` has stored the data until
         // `remove_callback`, before they are dropped.
@@ -228,7 +275,7 @@ impl<T: Driver> debugfs::Command for Adapter<T> {
 }
 
 /// The file `errors/list` of a bound device.
-impl<T: Driver> Adapter<T> {
+impl<T: Driver + 'static> Adapter<T> {
     #[allow(
         clippy::needless_update,
         reason = "with lockdep, an attribute has more fields"
@@ -255,8 +302,8 @@ impl<T: Driver> Adapter<T> {
     ///
     /// `kobj` is that of a device with this group of files, one of which is being used.
     unsafe fn data_of_file<'a>(kobj: *mut kernel::bindings::kobject) -> Pin<&'a T::Data<'a>> {
-        // SAFETY: By the caller's promise. The group is removed, which waits for its users, before
-        // the data are dropped.
+        // SAFETY: The group is there from after a successful probe until before `remove`: removing it
+        // waits for its users, and the data are dropped after that.
         unsafe { Self::data(kernel::container_of!(kobj, kernel::bindings::device, kobj)) }
     }
 
@@ -320,8 +367,12 @@ pub(crate) struct Device<Ctx: DeviceContext = device::Normal>(
 // SAFETY: `Device` is a transparent wrapper of a type that doesn't depend on its generic argument.
 kernel::impl_device_context_deref!(unsafe { Device });
 
-// SAFETY: The methods that take `&Device` are safe to be called from any thread.
-unsafe impl<Ctx: DeviceContext> Sync for Device<Ctx> {}
+// SAFETY: All methods of `Device<Normal>` only read what does not change while the device is there.
+unsafe impl Sync for Device {}
+
+// SAFETY: As for `Device<Normal>`; `nvdimm_clear_poison` takes the bus's lock. `Bound` is a type state
+// that does not affect thread safety, unlike `Core`, which stands for the device's lock.
+unsafe impl Sync for Device<Bound> {}
 
 impl<Ctx: DeviceContext> AsRef<device::Device<Ctx>> for Device<Ctx> {
     fn as_ref(&self) -> &device::Device<Ctx> {
@@ -355,29 +406,20 @@ impl<Ctx: DeviceContext> Device<Ctx> {
 
         node
     }
+}
 
-    /// Makes a disk that is registered below this device read-only, or writable again, as the
-    /// region is.
-    pub(crate) fn follow_read_only<T: block::Operations>(&self, disk: &block::Disk<T>) {
-        let disk: &block::GenDisk = disk.as_ref();
-
-        if disk.parent() == self.as_raw() {
-            // SAFETY: The disk's parent is this device, whose parent is a region.
-            unsafe { bindings::nvdimm_check_and_set_ro(disk.as_raw()) };
-        }
-    }
-
+impl Device<Bound> {
     /// The region that the namespace is a part of.
     pub(crate) fn region(&self) -> &Region {
         // SAFETY: By the type invariant the parent is a region; it is referenced by its child.
         let region = unsafe { bindings::to_nd_region((*self.as_raw()).parent) };
 
-        // SAFETY: CAST: `Region` is a transparent wrapper.
+        // INVARIANT: A region stays bound while one of its namespaces is: `nd_region_remove` unregisters
+        // them first.
+        // SAFETY: `to_nd_region` returned a valid region, and `Region` is a transparent wrapper of it.
         unsafe { &*region.cast::<Region>() }
     }
-}
 
-impl Device<Bound> {
     /// Clears media errors in the `len` bytes from physical address `phys` with the bus's
     /// clear-error command (ACPI 6.5, 9.20.7.6) and takes them off the bus's and the region's
     /// lists. May sleep.
@@ -399,6 +441,18 @@ impl Device<Bound> {
 }
 
 impl<'b> Device<Core<'b>> {
+    /// Makes a disk that is registered below this device read-only, or writable again, as the
+    /// region is.
+    pub(crate) fn follow_read_only<T: block::Operations>(&self, disk: &block::Disk<T>) {
+        let disk: &block::GenDisk = disk.as_ref();
+
+        if disk.parent() == self.as_raw() {
+            // SAFETY: The disk's parent is this device, whose parent is a region. Its lock is held, with
+            // which the disk is either registered or not, and the call stands both.
+            unsafe { bindings::nvdimm_check_and_set_ro(disk.as_raw()) };
+        }
+    }
+
     /// The namespace that this device is, or has claimed, after the checks that are common to all
     /// personalities.
     ///
@@ -579,7 +633,7 @@ impl Drop for InfoAccess<'_> {
 ///
 /// # Invariants
 ///
-/// An instance is a valid `struct nd_region`.
+/// An instance is a valid `struct nd_region` that is bound to its driver.
 #[repr(transparent)]
 pub(crate) struct Region(Opaque<bindings::nd_region>);
 
@@ -671,8 +725,8 @@ impl Region {
 
     /// The region's own list, which is that of all its namespaces.
     fn list(&self) -> &BadBlocks {
-        // SAFETY: By the type invariant; the list of a region is initialised before drivers get to see
-        // its namespaces.
+        // SAFETY: By the type invariant the region is bound: its driver initialises the list before it
+        // creates the namespaces.
         unsafe { BadBlocks::from_raw(&raw mut (*self.as_raw()).bb) }
     }
 
@@ -688,8 +742,8 @@ impl Region {
 
     /// Wakes those who poll the region's `badblocks`.
     pub(crate) fn notify_list(&self) {
-        // SAFETY: The file is there as long as the region's driver is bound, which all drivers of
-        // its namespaces are unbound before.
+        // SAFETY: By the type invariant the region is bound, and its driver holds a reference to the
+        // file until it is unbound.
         unsafe {
             let file = (&raw const (*self.as_raw()).bb_state).read_volatile();
 
@@ -803,6 +857,11 @@ impl Drop for Bus<'_> {
 /// A block translation table that serves its namespace: sector mode.
 ///
 /// The disk, its data path and its metadata are those of `nd_btt`.
+///
+/// # Invariants
+///
+/// `btt` is a BTT device that is bound for `'bound`, and has claimed a namespace that is enabled until
+/// after `'bound`.
 pub(crate) struct Btt<'bound> {
     btt: NonNull<bindings::nd_btt>,
     _dev: PhantomData<&'bound Device<Bound>>,
@@ -815,25 +874,47 @@ unsafe impl Sync for Btt<'_> {}
 
 impl<'bound> Btt<'bound> {
     /// Starts the disk of a BTT device.
-    pub(crate) fn attach(ns: &Namespace<'bound, '_>) -> Result<Self> {
+    pub(crate) fn attach(
+        ns: &Namespace<'bound, '_>,
+        scope: &'bound Scope<'bound>,
+    ) -> Result<Scoped<'bound, Self>> {
         if !ns.dev.is_btt() {
             return Err(ENXIO);
         }
-        // SAFETY: By the type invariant the device is a BTT that has claimed the namespace.
-        to_result(unsafe { bindings::nvdimm_namespace_attach_btt(ns.as_raw()) })?;
         // SAFETY: The device is a BTT.
         let btt = unsafe { bindings::to_nd_btt(ns.dev.as_raw()) };
-
-        Ok(Self {
+        // INVARIANT: By the type invariant of `Namespace` the BTT has claimed it. Attaching enables it,
+        // and devres disables it, after the scope has ended.
+        let this = Self {
             btt: NonNull::new(btt).ok_or(ENXIO)?,
             _dev: PhantomData,
+        };
+
+        Scoped::new(scope, this, |_| {
+            // SAFETY: The device is a BTT that has claimed the namespace, and is probing.
+            to_result(unsafe { bindings::nvdimm_namespace_attach_btt(ns.as_raw()) })
         })
+    }
+
+    /// The disk, if the BTT is that of `dev`.
+    fn disk(&self, dev: &Device<Core<'_>>) -> Option<NonNull<kernel::bindings::gendisk>> {
+        // SAFETY: By the type invariant the BTT is valid.
+        if unsafe { &raw mut (*self.btt.as_ptr()).dev } != dev.as_raw() {
+            return None;
+        }
+        // SAFETY: By the type invariant the BTT is valid. Its device's lock is held, under which it is
+        // attached and detached: it has a disk, or `btt` is null.
+        unsafe {
+            let btt = (*self.btt.as_ptr()).btt;
+
+            btt.as_ref().and_then(|btt| NonNull::new(btt.btt_disk))
+        }
     }
 
     /// The list of errors that the BTT goes by, in sectors of the namespace.
     pub(crate) fn list(&self) -> &'bound BadBlocks {
-        // SAFETY: The BTT is attached, so that its namespace is there, and its list initialised;
-        // that is released by devres, after the driver's data are dropped.
+        // SAFETY: By the type invariant the namespace is there, and its list initialised; devres
+        // releases that after the driver's data are dropped.
         unsafe {
             let nsio = (*self.btt.as_ptr())
                 .ndns
@@ -844,25 +925,27 @@ impl<'bound> Btt<'bound> {
     }
 
     /// Makes the BTT's disk read-only, or writable again, as its region is.
-    pub(crate) fn follow_read_only(&self) {
-        // SAFETY: The BTT is attached, so that it has a disk.
-        unsafe {
-            bindings::nvdimm_check_and_set_ro((*(*self.btt.as_ptr()).btt).btt_disk);
+    pub(crate) fn follow_read_only(&self, dev: &Device<Core<'_>>) {
+        if let Some(disk) = self.disk(dev) {
+            // SAFETY: The disk is that of `dev`, whose lock is held, and whose parent is a region.
+            unsafe { bindings::nvdimm_check_and_set_ro(disk.as_ptr()) };
         }
     }
 
     /// Makes the BTT's disk read-only.
-    pub(crate) fn set_read_only(&self) {
-        // SAFETY: The BTT is attached, so that it has a disk.
-        unsafe {
-            kernel::bindings::set_disk_ro((*(*self.btt.as_ptr()).btt).btt_disk, true);
+    pub(crate) fn set_read_only(&self, dev: &Device<Core<'_>>) {
+        if let Some(disk) = self.disk(dev) {
+            // SAFETY: The disk is that of `dev`, whose lock is held.
+            unsafe { kernel::bindings::set_disk_ro(disk.as_ptr(), true) };
         }
     }
 }
 
-impl Drop for Btt<'_> {
-    fn drop(&mut self) {
-        // SAFETY: It was attached by `attach` and is detached only here.
+// SAFETY: A BTT that is detached has no disk any more that would use it. Its list is that of the
+// namespace, which stays until after `'bound`, and the other methods look whether there is a disk.
+unsafe impl Registered for Btt<'_> {
+    unsafe fn unregister(&self) {
+        // SAFETY: It was attached when it was registered, and is detached only here.
         unsafe { bindings::nvdimm_namespace_detach_btt(self.btt.as_ptr()) };
     }
 }
