@@ -51,7 +51,7 @@ pub(crate) struct Media<'bound> {
     memory: Memory<Failures<'bound>>,
     errors: Arc<mce::Listener<ErrorList<'bound>>>,
     #[expect(dead_code, reason = "held to be dropped")]
-    claim: iomem::Claim<'bound>,
+    claim: iomem::Claim,
     trial: Pin<KBox<Mutex<Trial>>>,
     overwrite_heals: Flag,
     dev: &'bound nd::Device<Bound>,
@@ -61,7 +61,7 @@ impl<'bound> Media<'bound> {
     /// `memory` is all of the data area, and `errors` its list. [`ENOMEM`].
     pub(crate) fn new(
         dev: &'bound nd::Device<Bound>,
-        claim: iomem::Claim<'bound>,
+        claim: iomem::Claim,
         memory: Memory<Failures<'bound>>,
         errors: Arc<mce::Listener<ErrorList<'bound>>>,
     ) -> Result<Self> {
