@@ -31,7 +31,7 @@ impl Media<'_> {
         offset: u64,
         pages: u64,
         access: Access,
-    ) -> Result<Translation> {
+    ) -> Result<Translation<'_>> {
         let to_end = self.pages_from(offset)?;
         let pages = pages.min(to_end.pages());
         let asked = Span::of_pages(offset, pages, self.size()).ok_or(ENXIO)?;
@@ -63,7 +63,7 @@ impl Operations for Media<'_> {
     /// The kernel's `dax_range_compare_iter` (deduplication) does not look how many pages it got;
     /// see "Errors" in Documentation/design.rst.
     #[inline]
-    fn direct_access(&self, offset: u64, pages: u64, access: Access) -> Result<Translation> {
+    fn direct_access(&self, offset: u64, pages: u64, access: Access) -> Result<Translation<'_>> {
         if self.is_sound() {
             return self.pages_from(offset);
         }

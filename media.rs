@@ -17,7 +17,6 @@ use crate::{
         },
         errno::eopnotsupp,
         flag::Flag,
-        iomem,
         mce,
         memory::{
             Memory,
@@ -46,12 +45,10 @@ use kernel::{
 
 /// The data area of a namespace, with the list of its errors.
 ///
-/// Fields are dropped from the top: the memory is unmapped, its list freed, its claim released.
+/// Fields are dropped from the top: the memory is unmapped and its claim released, then its list freed.
 pub(crate) struct Media<'bound> {
     memory: Memory<Failures<'bound>>,
     errors: Arc<mce::Listener<ErrorList<'bound>>>,
-    #[expect(dead_code, reason = "held to be dropped")]
-    claim: iomem::Claim,
     trial: Pin<KBox<Mutex<Trial>>>,
     overwrite_heals: Flag,
     dev: &'bound nd::Device<Bound>,
@@ -61,14 +58,12 @@ impl<'bound> Media<'bound> {
     /// `memory` is all of the data area, and `errors` its list. [`ENOMEM`].
     pub(crate) fn new(
         dev: &'bound nd::Device<Bound>,
-        claim: iomem::Claim,
         memory: Memory<Failures<'bound>>,
         errors: Arc<mce::Listener<ErrorList<'bound>>>,
     ) -> Result<Self> {
         let this = Self {
             memory,
             errors,
-            claim,
             trial: KBox::pin_init(new_mutex!(Trial::new()?), GFP_KERNEL)?,
             overwrite_heals: Flag::new(!dev.region().has_commands()),
             dev,
@@ -109,7 +104,7 @@ impl<'bound> Media<'bound> {
 
     /// Where the pages from the one at `offset` to the end are. Fails as [`Memory::pages_from`].
     #[inline]
-    pub(crate) fn pages_from(&self, offset: u64) -> Result<Translation> {
+    pub(crate) fn pages_from(&self, offset: u64) -> Result<Translation<'_>> {
         self.memory.pages_from(offset)
     }
 

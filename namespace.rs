@@ -35,6 +35,7 @@ use crate::{
             Namespace,
             Probed, //
         },
+        orphans,
         pagemap::Layout,
         sysfs::Window, //
     },
@@ -111,10 +112,18 @@ pub(crate) struct Attached<'bound> {
 
 impl<'bound> Personality<'bound> {
     /// Sets up the personality that `dev` is, or declines it for another one: [`ENXIO`] if that is
-    /// on its way, `EOPNOTSUPP` if its info block can't be served by anybody.
+    /// on its way, `EOPNOTSUPP` if its info block can't be served by anybody, [`EBUSY`] if pages of an
+    /// earlier binding are in use.
     pub(crate) fn probe(dev: &'bound Device<Core<'_>>) -> Result<Self> {
         let ns = dev.namespace()?;
 
+        if let Some(frame) = orphans::frame_in_use(&ns.range()) {
+            dev_warn!(
+                dev.as_ref(),
+                "page frame {frame:#x} of an earlier binding is in use: close the files that map it, or unmount their file system\n"
+            );
+            return Err(EBUSY);
+        }
         if dev.is_btt() {
             return Ok(Self::Sector(KBox::pin_init(
                 mce::Listener::new(Sector::new(dev, &ns)?),
@@ -301,12 +310,13 @@ impl Mapping {
         self,
         dev: &Device<Core<'_>>,
         range: &RangeInclusive<u64>,
+        claim: iomem::Claim,
         failures: Failures<'bound>,
     ) -> Result<Memory<Failures<'bound>>> {
         match self {
-            Self::Plain => Memory::remap(range),
+            Self::Plain => Memory::remap(range, claim),
             Self::Pages(layout, data_offset) => {
-                Memory::map_pages(layout, dev.numa_node(), failures)?
+                Memory::map_pages(layout, dev.numa_node(), claim, failures)?
                     .skip(usize::try_from(data_offset).map_err(|_| ENXIO)?)
             }
         }
@@ -364,8 +374,9 @@ impl<'bound> Attached<'bound> {
         let data = mapping.data(&range)?;
         let errors = ErrorList::new(bound.region(), half_open(&range), half_open(&data));
         let errors = Arc::pin_init(errors, GFP_KERNEL)?;
-        let memory = mapping.map(dev, &range, Failures::new(errors.clone(), link.clone()))?;
-        let media = Arc::new(Media::new(bound, claim, memory, errors)?, GFP_KERNEL)?;
+        let failures = Failures::new(errors.clone(), link.clone());
+        let memory = mapping.map(dev, &range, claim, failures)?;
+        let media = Arc::new(Media::new(bound, memory, errors)?, GFP_KERNEL)?;
 
         let device = dax_device(dev, &media)?;
         let limits = Limits {

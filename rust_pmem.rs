@@ -39,6 +39,7 @@ mod units;
 use abstractions::{
     mce,
     nd,
+    orphans,
     sysfs::Window, //
 };
 use kernel::{
@@ -92,12 +93,14 @@ struct PmemModule {
     _inject: Option<debugfs::Dir>,
     #[pin]
     _machine_checks: mce::Chain,
+    _orphans: orphans::Watched,
 }
 
 impl InPlaceModule for PmemModule {
     fn init(module: &'static ThisModule) -> impl PinInit<Self, Error> {
         try_pin_init!(Self {
-            // First, as devices that are bound need both.
+            // First, as devices that are bound need all three.
+            _orphans: orphans::Watched::new(module)?,
             _machine_checks <- mce::Chain::new(),
             _inject: (*module_parameters::inject.value() != 0)
                 .then(|| debugfs::Dir::new(<Self as kernel::ModuleMetadata>::NAME)),

@@ -7,7 +7,8 @@
 use super::{
     bindings,
     block::GenDisk,
-    errno::eopnotsupp, //
+    errno::eopnotsupp,
+    pagemap::Chunks, //
 };
 use core::{
     marker::PhantomData,
@@ -44,14 +45,15 @@ pub(crate) enum Access {
 /// # Invariants
 ///
 /// `address` and `pfn` are those of `pages` pages of memory that stays mapped while the device is
-/// alive.
-pub(crate) struct Translation {
+/// alive. `chunks` are those of the page map they are in, if they have `struct page`s.
+pub(crate) struct Translation<'a> {
     pub(super) address: NonNull<c_void>,
     pub(super) pfn: u64,
     pub(super) pages: u64,
+    pub(super) chunks: Option<&'a Chunks>,
 }
 
-impl Translation {
+impl Translation<'_> {
     /// How many pages they are.
     pub(crate) fn pages(&self) -> u64 {
         self.pages
@@ -72,7 +74,7 @@ pub(crate) trait Operations: Send + Sync {
     /// Where the page at `offset` is, and how many of the `pages` wanted from there on are usable.
     ///
     /// `EHWPOISON` if not even the first is.
-    fn direct_access(&self, offset: u64, pages: u64, access: Access) -> Result<Translation>;
+    fn direct_access(&self, offset: u64, pages: u64, access: Access) -> Result<Translation<'_>>;
 
     /// Zeroes `pages` pages from `offset` on, clearing errors in them.
     fn zero_pages(&self, offset: u64, pages: u64) -> Result;
@@ -251,9 +253,17 @@ impl<T: Operations> DaxDevice<T> {
 
         from_result(|| {
             // CAST: The core does not ask for a negative number.
-            let found =
-                ops.ok_or(ENXIO)?
-                    .direct_access(pgoff as u64, nr_pages.max(0) as u64, access)?;
+            let pages = nr_pages.max(0) as u64;
+            let found = ops
+                .ok_or(ENXIO)?
+                .direct_access(pgoff as u64, pages, access)?;
+
+            // Without a page frame number, the caller copies, under the read lock, and takes no
+            // reference to a page.
+            if let (false, Some(chunks)) = (pfn.is_null(), found.chunks) {
+                // `dax_direct_access` tells its callers of no more than they asked for.
+                chunks.mark(found.pfn, pages.min(found.pages));
+            }
 
             // SAFETY: Both are null or valid for writes.
             unsafe {

@@ -20,7 +20,6 @@ use kernel::{
 pub(crate) struct Claim {
     start: u64,
     len: u64,
-    #[expect(dead_code, reason = "held for the claim")]
     name: CString,
 }
 
@@ -62,6 +61,17 @@ impl Claim {
         }
         // INVARIANT: It was just requested.
         Ok(Self { start, len, name })
+    }
+
+    /// The range.
+    pub(super) fn range(&self) -> RangeInclusive<u64> {
+        // No overflow: it was made from such a range.
+        self.start..=self.start.wrapping_add(self.len).wrapping_sub(1)
+    }
+
+    /// The name of its owner.
+    pub(super) fn name(&self) -> &CStr {
+        &self.name
     }
 }
 

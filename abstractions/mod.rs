@@ -22,5 +22,6 @@ pub(crate) mod iomem;
 pub(crate) mod mce;
 pub(crate) mod memory;
 pub(crate) mod nd;
+pub(crate) mod orphans;
 pub(crate) mod pagemap;
 pub(crate) mod sysfs;
