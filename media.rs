@@ -15,7 +15,6 @@ use crate::{
             Translation, //
         },
         flag::Flag,
-        iomem,
         memory::{
             HasPages,
             Memory,
@@ -42,13 +41,11 @@ use kernel::{
 
 /// The data area of a namespace, with its bad blocks.
 ///
-/// Fields are dropped from the top: the memory is unmapped, its bad blocks are handed over to the
-/// bus, its claim is released.
+/// Fields are dropped from the top: the memory is unmapped and its claim released, then its bad blocks
+/// are handed over to the bus.
 pub(crate) struct Media<'bound> {
     pub(crate) memory: Memory<Failures<'bound>>,
     badblocks: Arc<Badblocks<'bound>>,
-    #[expect(dead_code, reason = "held to be dropped")]
-    claim: iomem::Claim<'bound>,
     /// Held while a page is repaired.
     pub(crate) repair: Pin<KBox<Mutex<Buffers>>>,
     pub(crate) overwrite_heals: Flag,
@@ -61,14 +58,12 @@ impl<'bound> Media<'bound> {
     /// `memory` is all of the data area. [`ENOMEM`].
     pub(crate) fn new(
         dev: &'bound nd::Device<Bound>,
-        claim: iomem::Claim<'bound>,
         memory: Memory<Failures<'bound>>,
         badblocks: Arc<Badblocks<'bound>>,
     ) -> Result<Self> {
         let this = Self {
             memory,
             badblocks,
-            claim,
             repair: KBox::pin_init(new_mutex!(Buffers::new()?), GFP_KERNEL)?,
             overwrite_heals: Flag::new(!dev.region().has_commands()),
             hinted: Flag::new(false),

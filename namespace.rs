@@ -37,6 +37,7 @@ use crate::{
             Probed,
             Region, //
         },
+        orphans,
         pagemap::Layout,
         scope::{
             Scope,
@@ -103,13 +104,21 @@ pub(crate) struct Attached<'bound> {
 
 impl<'bound> Personality<'bound> {
     /// Sets up the personality that `dev` is, or declines it for another one: [`ENXIO`] if that is
-    /// on its way, `EOPNOTSUPP` if its info block can't be served by anybody.
+    /// on its way, `EOPNOTSUPP` if its info block can't be served by anybody, [`EBUSY`] if pages of an
+    /// earlier binding are in use.
     pub(crate) fn probe(
         dev: &'bound Device<Core<'_>>,
         scope: &'bound Scope<'bound>,
     ) -> Result<Self> {
         let ns = dev.namespace()?;
 
+        if let Some(frame) = orphans::frame_in_use(&ns.range()) {
+            dev_warn!(
+                dev.as_ref(),
+                "page frame {frame:#x} of an earlier binding is in use: close the files that map it, or unmount their file system\n"
+            );
+            return Err(EBUSY);
+        }
         if dev.is_btt() {
             return Ok(Self::Sector(Sector::new(dev, &ns, scope)?));
         }
@@ -270,12 +279,13 @@ impl Mapping {
         self,
         dev: &Device<Core<'_>>,
         range: &RangeInclusive<u64>,
+        claim: iomem::Claim,
         failures: Failures<'bound>,
     ) -> Result<Memory<Failures<'bound>>> {
         match self {
-            Self::Plain => Memory::remap(range),
+            Self::Plain => Memory::remap(range, claim),
             Self::Pages(layout, data_offset) => {
-                Memory::map_pages(layout, dev.numa_node(), failures)?
+                Memory::map_pages(layout, dev.numa_node(), claim, failures)?
                     .skip(usize::try_from(data_offset).map_err(|_| ENXIO)?)
             }
         }
@@ -340,8 +350,8 @@ impl<'bound> Attached<'bound> {
         let badblocks = Badblocks::new(bound, half_open(&range), half_open(&data), table, scope)?;
         let machine_checks = mce::Listener::new(badblocks.clone(), scope)?;
         let failures = Failures::new(badblocks.clone(), link.clone());
-        let memory = mapping.map(dev, &range, failures)?;
-        let media = Arc::new(Media::new(bound, claim, memory, badblocks)?, GFP_KERNEL)?;
+        let memory = mapping.map(dev, &range, claim, failures)?;
+        let media = Arc::new(Media::new(bound, memory, badblocks)?, GFP_KERNEL)?;
 
         let device = dax_device(dev, &media, scope)?;
         let limits = Limits {

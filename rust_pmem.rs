@@ -41,6 +41,7 @@ mod units;
 use abstractions::{
     mce,
     nd,
+    orphans,
     scope::Scope,
     sysfs::Window, //
 };
@@ -96,12 +97,14 @@ struct PmemModule {
     _inject: Option<debugfs::Dir>,
     #[pin]
     _machine_checks: mce::Chain,
+    _orphans: orphans::Watched,
 }
 
 impl InPlaceModule for PmemModule {
     fn init(module: &'static ThisModule) -> impl PinInit<Self, Error> {
         try_pin_init!(Self {
-            // First, as devices that are bound need both.
+            // First, as devices that are bound need all three.
+            _orphans: orphans::Watched::new(module)?,
             _machine_checks <- mce::Chain::new(),
             _inject: (*module_parameters::inject.value() != 0)
                 .then(|| debugfs::Dir::new(<Self as kernel::ModuleMetadata>::NAME)),

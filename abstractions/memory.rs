@@ -14,6 +14,7 @@ use super::{
         ToBio, //
     },
     dax::Translation,
+    iomem::Claim,
     pagemap::{
         self,
         Layout,
@@ -54,10 +55,10 @@ pub(crate) struct Memory<H: MemoryFailure> {
 /// page frame that they are given.
 pub(crate) struct HasPages(());
 
-/// What keeps the memory mapped; unmaps it when dropped.
+/// What keeps the memory mapped; unmaps it when dropped, then releases its claim.
 enum Backing<H: MemoryFailure> {
-    Pages(#[expect(dead_code, reason = "held to be dropped")] Pin<KBox<PageMap<H>>>),
-    Plain(#[expect(dead_code, reason = "held to be dropped")] Remapped),
+    Pages(PageMap<H>),
+    Plain(#[expect(dead_code, reason = "held to be dropped")] (Remapped, Claim)),
 }
 
 // SAFETY: The memory is the device's, no thread's; all accesses are copies, which may race with
@@ -68,8 +69,9 @@ unsafe impl<H: MemoryFailure> Sync for Memory<H> {}
 
 impl<H: MemoryFailure> Memory<H> {
     /// Maps the physical addresses `range`, without `struct page`s, as the architecture wants
-    /// persistent memory mapped. [`ENXIO`] if that can't be done.
-    pub(crate) fn remap(range: &RangeInclusive<u64>) -> Result<Self> {
+    /// persistent memory mapped; `claim` is held until they are unmapped. [`ENXIO`] if that can't be
+    /// done.
+    pub(crate) fn remap(range: &RangeInclusive<u64>, claim: Claim) -> Result<Self> {
         let len = len_of(range)?;
         let mapping = Remapped::new(*range.start(), len)?;
 
@@ -78,16 +80,17 @@ impl<H: MemoryFailure> Memory<H> {
             base: mapping.base,
             len,
             phys: *range.start(),
-            backing: Backing::Plain(mapping),
+            backing: Backing::Plain((mapping, claim)),
         })
     }
 
     /// Maps the physical addresses of `layout`, with `struct page`s; `failure` is told of memory
-    /// failures of them. [`ENOMEM`] or another error of `memremap_pages`.
-    pub(crate) fn map_pages(layout: Layout, node: c_int, failure: H) -> Result<Self> {
+    /// failures of them, and `claim` is held until they are unmapped. [`ENOMEM`] or another error of
+    /// `memremap_pages`.
+    pub(crate) fn map_pages(layout: Layout, node: c_int, claim: Claim, failure: H) -> Result<Self> {
         let range = layout.range();
         let len = len_of(&range)?;
-        let mapping = PageMap::new(layout, node, failure)?;
+        let mapping = PageMap::new(layout, node, claim, failure)?;
 
         // INVARIANT: `mapping` keeps `len` bytes mapped.
         Ok(Self {
@@ -163,6 +166,10 @@ impl<H: MemoryFailure> Memory<H> {
             pfn: (self.phys >> PAGE_SHIFT).wrapping_add(offset),
             pages,
             memory: PhantomData,
+            chunks: match &self.backing {
+                Backing::Pages(mapping) => Some(mapping.chunks()),
+                Backing::Plain(_) => None,
+            },
         })
     }
 
