@@ -441,6 +441,7 @@ const COPIED_AT_ONCE: usize = 64;
 ///
 /// `to` is the start of `len` bytes of memory, a multiple of [`ZEROED_AT_ONCE`], that may be written
 /// where they are mapped, and aligned to that, too.
+#[inline(never)]
 #[cfg(CONFIG_X86_64)]
 unsafe fn zero_flushcache(to: NonNull<u8>, len: usize) -> Result {
     let mut left = len;
@@ -542,7 +543,7 @@ unsafe fn copy_mc(to: NonNull<u8>, from: NonNull<u8>, len: usize) -> Result {
 ///
 /// `to` is the start of `len` bytes of memory that may be written where they are mapped, `from` of
 /// as many that may be read where they are mapped.
-#[inline]
+#[inline(never)]
 #[cfg(CONFIG_X86_64)]
 unsafe fn copy_flushcache(to: NonNull<u8>, from: NonNull<u8>, len: usize) -> Result {
     let mut left = len;
