@@ -160,9 +160,9 @@ pub(crate) struct State {
     failed_again: bool,
     /// The version of the table in which nothing is that the set lacks.
     seen: Option<u32>,
-    /// The table lacks some.
-    pub(crate) truncated: bool,
-    /// That was logged.
+    /// The first sector from which on the table may lack some; none if it lacks nothing.
+    lacks: Option<u64>,
+    /// That it is full was logged.
     warned: bool,
     /// Where the next read of `errors/list` will likely begin: offset in the text, and sector.
     text: (usize, u64),
@@ -210,7 +210,7 @@ impl<'bound> Set<'bound> {
                 repair_spares: Spares::new(REPAIR_SPARES, GFP_KERNEL)?,
                 failed_again: false,
                 seen: Some(table.get().version()),
-                truncated: false,
+                lacks: None,
                 warned: false,
                 text: (0, 0),
             }),
@@ -357,11 +357,15 @@ impl<'bound> Set<'bound> {
             origin: Origin::MemoryFailure,
             pending: false,
         };
+        let own = Spares::new(1, GFP_ATOMIC);
         let mut guard = self.state.lock();
         let state = &mut *guard;
 
         // Without memory for it: the copies survive a page that is missing.
-        let _ = state.failed.insert(sectors, tag, &mut state.spares);
+        let _ = match own {
+            Ok(mut own) => state.failed.insert(sectors, tag, &mut own),
+            Err(_) => state.failed.insert(sectors, tag, &mut state.spares),
+        };
         self.update_any(state);
     }
 
@@ -388,27 +392,27 @@ impl<'bound> Set<'bound> {
         let Some(Range { start, end }) = intersection(sectors, &self.data) else {
             return;
         };
-        let mut truncated = false;
+        let mut at = start;
 
         self.change_table(state, |table| {
-            let mut at = start;
             let mut writes = 0_u32;
 
-            while at < end {
+            while at < end && table.count() < self.room() {
                 let len = end.saturating_sub(at).min(BadBlocks::LONGEST);
 
-                if table.count() >= self.room() {
-                    truncated = true;
+                writes = writes.wrapping_add(1);
+                if table.set(at.saturating_sub(self.data.start), len).is_err() {
                     break;
                 }
-                writes = writes.wrapping_add(1);
-                truncated |= table.set(at.saturating_sub(self.data.start), len).is_err();
                 at = at.saturating_add(len);
             }
             writes
         });
-        state.truncated |= truncated;
-        if truncated && !state.warned {
+        if at >= end {
+            return;
+        }
+        state.lacks = Some(state.lacks.map_or(at, |lacks| lacks.min(at)));
+        if !state.warned {
             state.warned = true;
             dev_warn!(
                 self.dev.as_ref(),
@@ -424,43 +428,57 @@ impl<'bound> Set<'bound> {
         };
         let room = self.room();
         let is_known = state.seen == Some(self.table.get().version());
-        let mut truncated = false;
+        let mut lacks = None;
 
         self.change_table(state, |table| {
-            let start = start.saturating_sub(self.data.start);
-            let end = end.saturating_sub(self.data.start);
+            let first = start.saturating_sub(self.data.start);
+            let behind = end.saturating_sub(self.data.start);
             let split = table
-                .entry_in(start, end.saturating_sub(start))
-                .filter(|(first, len)| *first < start && first.saturating_add(*len) > end);
+                .entry_in(first, behind.saturating_sub(first))
+                .map(|(entry, len)| (entry, entry.saturating_add(len)))
+                .filter(|entry| entry.0 < first && entry.1 > behind);
 
             match split {
                 // No room for two ranges in place of one: the second is no longer shown.
-                Some((first, len)) if is_known && table.count() >= room => {
-                    truncated = true;
-                    table.clear(start, first.saturating_add(len).saturating_sub(start));
+                Some((_, entry_end)) if is_known && table.count() >= room => {
+                    lacks = Some(end);
+                    table.clear(first, entry_end.saturating_sub(first));
                 }
-                _ => table.clear(start, end.saturating_sub(start)),
+                _ => table.clear(first, behind.saturating_sub(first)),
             }
             1
         });
-        state.truncated |= truncated;
-        if state.truncated && self.table.get().count() < room / 2 {
-            self.fill_table(state);
+        if let Some(at) = lacks {
+            state.lacks = Some(state.lacks.map_or(at, |lacks| lacks.min(at)));
         }
+        self.fill_table(state);
     }
 
     /// Has the table show what it lacks, as far as there is room.
     fn fill_table(&self, state: &mut State) {
-        let mut at = self.data.start;
-
-        state.truncated = false;
-        while let Some((bad, _)) = state.bad.next(at) {
-            self.show_in_table(state, &bad);
-            if state.truncated || bad.end >= self.data.end {
+        while let Some(at) = state.lacks {
+            if self.table().count() >= self.room() {
                 return;
             }
-            at = bad.end;
+            state.lacks = None;
+            let Some((bad, _)) = state.bad.next(at) else {
+                return;
+            };
+
+            self.show_in_table(state, &(bad.start.max(at)..bad.end));
+            if state.lacks.is_some() {
+                // No more fits.
+                return;
+            }
+            if bad.end < self.data.end {
+                state.lacks = Some(bad.end);
+            }
         }
+    }
+
+    /// Whether the table may lack some.
+    pub(crate) fn is_truncated(state: &State) -> bool {
+        state.lacks.is_some()
     }
 
     /// How many ranges the table may have: what it holds, and no more than a page of text, since
@@ -747,11 +765,13 @@ impl<'bound> Badblocks<'bound> {
     /// Takes the physical `addresses`, which are whole sectors of the namespace, out; the bus is
     /// told. [`ENOMEM`]. Sleeps.
     pub(crate) fn remove(&self, addresses: &Range<u64>) -> Result {
-        let repair = self.begin_repair_of(self.set.sectors(addresses))?;
+        let sectors = self.set.sectors(addresses);
 
-        repair.finish(true)?;
-        let _ = self.set.sync();
-        Ok(())
+        // What was repaired a moment ago, in many places perhaps, the bus forgets first: that leaves
+        // one gap.
+        self.set.sync()?;
+        self.begin_repair_of(sectors)?.finish(true)?;
+        self.set.sync()
     }
 
     /// Begins the repair of `span`, one at a time. [`ENOMEM`] where there is no memory to keep

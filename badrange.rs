@@ -122,6 +122,13 @@ impl Set<'_> {
         let mut guard = self.state.lock();
         let state = &mut *guard;
 
+        // What was repaired meanwhile, the bus may have forgotten before it was told.
+        state
+            .repaired
+            .retag(&sectors, &mut state.spares, &|_, tag| Tag {
+                pending: true,
+                ..tag
+            });
         // What has grown meanwhile stays pending.
         state
             .bad
@@ -140,7 +147,7 @@ impl Set<'_> {
         let state = &mut *guard;
         let mut at = 0;
 
-        if !self.is_btt() || state.truncated || !self.region().has_commands() {
+        if !self.is_btt() || Self::is_truncated(state) || !self.region().has_commands() {
             return;
         }
         while let Some((bad, _)) = state.bad.next(at) {

@@ -68,7 +68,10 @@ impl Operations for Media<'_> {
     fn zero_pages(&self, offset: u64, pages: u64) -> Result {
         let span = Span::of_pages(offset, pages, self.size()).ok_or(EIO)?;
 
-        self.overwrite(span, Source::Zeroes).1
+        match self.overwrite(span, Source::Zeroes).1 {
+            Err(e) if e == EFAULT => self.overwrite(span, Source::Zeroes).1.map_err(|_| EIO),
+            result => result,
+        }
     }
 
     /// Writes nothing where a part of a bad page is to be written: for those who map it, a page is

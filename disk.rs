@@ -119,7 +119,10 @@ impl<'bound> PmemDisk<'bound> {
             }
         }
 
-        let result = bio.account(|bio| self.transfer(bio));
+        let result = bio.account(|bio| match self.transfer(bio) {
+            Err(e) if e == EFAULT => self.transfer(bio).map_err(|_| EIO),
+            result => result,
+        });
 
         if result.is_ok() && bio.is_fua() {
             return self.flush.then_end(bio);

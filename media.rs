@@ -142,8 +142,9 @@ impl<'bound> Media<'bound> {
     ///
     /// [`EIO`] if a bad block can't be repaired, or if less than a whole page is to be written where
     /// the page as a whole is lost, [`ENOMEM`] if there is no memory to keep account of a repair.
-    /// What is in front of that page is written then; from it on, nothing is. Sleeps if there is
-    /// something to repair.
+    /// What is in front of that page is written then; from it on, nothing is. [`EFAULT`] if a page
+    /// turned out to be missing in the direct map, of which nobody knew: it is bad now, and who tries
+    /// again repairs it. Sleeps if there is something to repair.
     #[inline]
     pub(crate) fn overwrite(&self, span: Span, from: Source<'_>) -> (usize, Result) {
         if self.needs_repair(&span) {
@@ -151,9 +152,9 @@ impl<'bound> Media<'bound> {
         }
         match self.part(&span).and_then(|to| from.store(to)) {
             Ok(written) => (written, Ok(())),
-            Err(e) => {
+            Err(_) => {
                 self.find_unmapped(span);
-                (0, Err(e))
+                (0, Err(EFAULT))
             }
         }
     }

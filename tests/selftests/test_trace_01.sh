@@ -52,7 +52,7 @@ binds() {
 	rebind "$1"
 }
 
-plan 14
+plan 13
 load_driver
 namespace=$(e820_ns)
 disk=$(e820_disk)
@@ -61,7 +61,6 @@ nvdimm=$(disk_of "$(nfit_ns)")
 shows block:block_bio_queue dd if="/dev/$disk" of=/dev/null bs=4k count=1 iflag=direct
 shows block:block_bio_complete dd if="/dev/$disk" of=/dev/null bs=4k count=1 iflag=direct
 shows copy_mc_to_kernel dd if="/dev/$disk" of=/dev/null bs=4k count=1 iflag=direct
-shows __memcpy_flushcache dd if=/dev/zero of="/dev/$disk" bs=4k count=1 oflag=direct
 shows nvdimm_flush dd if=/dev/zero of="/dev/$disk" bs=4k count=1 conv=fsync
 echo "0 8" >"/sys/block/$disk/badblocks"
 shows badblocks_check dd if="/dev/$disk" of=/dev/null bs=4k count=1 iflag=direct

@@ -489,24 +489,6 @@ impl Scene {
     }
 }
 
-impl Scene {
-    /// The first page of the good ones in front of a hit in the same file.
-    fn good_before(&self, hit: &Hit, page: u64) -> u64 {
-        let pages = self
-            .hits
-            .iter()
-            .filter_map(|other| match (other.owner, hit.owner) {
-                (Owner::File(one, before), Owner::File(another, _))
-                    if one == another && other.disk == hit.disk && before < page =>
-                {
-                    Some(before + 1)
-                }
-                _ => None,
-            });
-        pages.max().unwrap_or(0)
-    }
-}
-
 /// Others than we say whose the pages are: the file systems' own tools, by their own records.
 fn agree(story: &mut Story, scene: &Scene, when: &str) -> Result<()> {
     let disk = &scene.disks[0];
@@ -1208,10 +1190,7 @@ fn table(story: &Story, scene: &Scene) {
         .map(|(index, hit)| {
             let (_, file) = scene.place(hit);
             let (read, mapping) = match file {
-                Some((file, page)) => (
-                    format!("{} pages, EIO", page - scene.good_before(hit, page)),
-                    format!("SIGBUS 1 of {}", file.pages),
-                ),
+                Some((file, _)) => ("EIO".to_owned(), format!("SIGBUS 1 of {}", file.pages)),
                 None => ("–".to_owned(), "–".to_owned()),
             };
             [

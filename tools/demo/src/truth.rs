@@ -200,11 +200,10 @@ pub fn claims(disk: &Disk) -> Vec<Claim> {
         }
         for run in file.good(&bad) {
             let (at, length) = (run.start * PAGE, (run.end - run.start) * PAGE);
-            // To the end of the file: what comes ends before the next bad page.
             for direct in ["", " --direct"] {
                 claim(
                     Way::Read,
-                    format!("pmem-io pread {path} --offset {at}{direct}"),
+                    format!("pmem-io pread {path} --offset {at} --length {length}{direct}"),
                     format!("0 {length}"),
                 );
             }

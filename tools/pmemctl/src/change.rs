@@ -122,12 +122,13 @@ impl Place {
     pub fn inject(&self, host: &Host, how: Injection) -> Result<()> {
         let Range { start, end } = self.bytes;
         let length = end - start;
-        let file = host
-            .path("sys/kernel/debug/rust_pmem")
-            .join(self.device.name.to_string());
-        let verb = match how {
-            Injection::Poison => "poison",
-            Injection::List => "add",
+        let (file, verb) = match how {
+            Injection::Poison => (
+                host.path("sys/kernel/debug/rust_pmem")
+                    .join(self.device.name.to_string()),
+                "poison",
+            ),
+            Injection::List => (list::exact(&self.device), "add"),
         };
         if how == Injection::Poison {
             ensure!(
