@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# inject=1: root can poison memory of any provider, list errors, and take them back; without it there is no such file, and under lockdown it can't be opened.
+# inject=1: root can poison memory of any provider, and do nothing else by that file; without it there is no such file, and under lockdown it can't be opened.
 # vm: --bare --nvdimm size=48M --e820 32M@512M --virtio-pmem size=64M
 . "$(dirname "$0")/../lib.sh"
 
@@ -26,19 +26,20 @@ injects() {
 	is "$1: it is listed" "$(cat "$ND/$owner/errors/list")" "$at 4096 injected"
 	is "$1: a mapping loses it alone" "$(pmem-io map-read $MNT/file)" "page 100 code 4 lsb 12 address 0x64000"
 	check_fails "$1: a write of a part of it" pmem-io pwrite $MNT/file --offset 409700 --length 100
-	check "$1: taken back" sh -c "echo drop $at 4096 >$file"
+	check "$1: dropped from its list" sh -c "echo drop $at 4096 >$ND/$owner/errors/list"
 	check "$1: all of the file is there" pmem-io verify $MNT/file
 	check "$1: in a mapping as well" pmem-io map-verify $MNT/file
 	is "$1: nothing is listed" "$(cat "$ND/$owner/errors/list" "/sys/block/$disk/badblocks" "$ND/$ns/../badblocks")" ''
 	check_fails "$1: a part of a page is not poisoned" sh -c "echo poison $at 512 >$file"
-	check "$1: it is listed, to try that" sh -c "echo add $at 512 >$file"
-	is "$1: as such" "$(cat "$ND/$owner/errors/list")" "$at 512 injected"
-	check "$1: taken back again" sh -c "echo drop $at 512 >$file"
+	for command in "add $at 512" "drop $at 512" "add $at 4096 injected"; do
+		is "$1: $command is no command of that file" "$(env echo "$command" 2>&1 >"$file" | sed 's/.*: //')" 'Invalid argument'
+	done
+	is "$1: nothing is listed by them" "$(cat "$ND/$owner/errors/list")" ''
 	umount $MNT
 }
 
 [ "$DRIVER" = rust_pmem ] || skip_all "C can't inject"
-plan 40
+plan 43
 FOLDER=/sys/kernel/debug/rust_pmem
 mountpoint -q /sys/kernel/debug || mount -t debugfs none /sys/kernel/debug
 load_driver
@@ -57,4 +58,4 @@ echo "$namespace" >"/sys/bus/nd/drivers/$DRIVER/unbind"
 check_fails "unbound, its file is gone" test -e "$FOLDER/$namespace"
 mountpoint -q /sys/kernel/security || mount -t securityfs none /sys/kernel/security
 echo integrity >/sys/kernel/security/lockdown
-check_fails "under lockdown, nothing is injected" sh -c "echo add 0 512 >$FOLDER/$(nfit_ns)"
+check_fails "under lockdown, nothing is injected" sh -c "echo poison 0 4096 >$FOLDER/$(nfit_ns)"
