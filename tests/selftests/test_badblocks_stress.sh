@@ -65,6 +65,7 @@ stressed() {
 [ "$DRIVER" = rust_pmem ] || skip_all "C has no errors/list"
 need pmem-io ndctl
 plan 13
+dmesg -C
 load_driver
 for found in $(namespaces e820); do
 	case $(cat "$ND/$found/size") in
