@@ -5,8 +5,8 @@
 //! The model knows of each sector whether it is bad, for the disk and for the bus, and what it holds.
 //! Random steps are done to the disk and to the model; after each of them the lists must be the
 //! model's, and every answer and every byte on the way must be what the model says. Where there are
-//! more errors than the disk's list holds, it may have more than the model, never less, and what it
-//! has counts.
+//! more errors than the disk's badblocks holds, it may have fewer than the model, never others, and
+//! the model counts all the same.
 
 use crate::open;
 use crate::pattern::Pattern;
@@ -37,7 +37,7 @@ const PAGE_BYTES: usize = units::PAGE as usize;
 const SECTOR: u64 = 512;
 /// Sectors of a page.
 const PAGE: u64 = PAGE_BYTES as u64 / SECTOR;
-/// So many entries fit on any list: from here on it may have more than the model.
+/// So many entries fit on any list: from here on it may have fewer than the model.
 const SURE: usize = 300;
 /// Sectors of an entry of the disk's list, at most.
 const LONGEST: u64 = 512;
@@ -74,8 +74,8 @@ pub struct Trial {
     /// Has the namespace bound again
     #[arg(long, value_name = "COMMAND")]
     rebind: Option<String>,
-    /// What was added by the disk's badblocks is forgotten then, read(2) of a file gives up what stands
-    /// in front of a bad page, and what does not fit on the list is left out: the C driver
+    /// What was added by the disk's badblocks is forgotten then, and what does not fit there is not bad:
+    /// the C driver
     #[arg(long)]
     c: bool,
     /// Series of steps; each begins with good memory
@@ -223,7 +223,7 @@ struct Model {
     known: Vec<bool>,
     /// Written to the disk's list by hand, of which the bus is told at the end, if at all.
     written: Vec<bool>,
-    /// The disk's list was full since the namespace was bound: what was written to it may be lost.
+    /// The disk's list was full since the namespace was bound: it may not have all.
     was_full: bool,
     bytes: Vec<u8>,
 }
@@ -260,15 +260,10 @@ impl Model {
         self.written[range].fill(false);
     }
 
-    /// What the bus is told of, and what it may be told of as well.
-    fn remembered(&self) -> (Vec<bool>, Vec<bool>) {
+    /// What the bus is told of.
+    fn remembered(&self) -> Vec<bool> {
         let both = |(a, b): (&bool, &bool)| *a || *b;
-        let all: Vec<bool> = self.known.iter().zip(&self.written).map(both).collect();
-        if self.was_full {
-            (self.known.clone(), all)
-        } else {
-            (all.clone(), all)
-        }
+        self.known.iter().zip(&self.written).map(both).collect()
     }
 
     fn any_bad(&self, range: Range<u64>) -> bool {
@@ -279,8 +274,8 @@ impl Model {
         self.any_bad(page * PAGE..(page + 1) * PAGE)
     }
 
-    /// Whether there are so many entries that the disk's list may have more than what is bad.
-    fn is_coarse(&self) -> bool {
+    /// Whether there are so many entries that the disk's list may not have all.
+    fn is_full(&self) -> bool {
         let entries: u64 = runs(&self.listed)
             .iter()
             .map(|run| (run.end - run.start).div_ceil(LONGEST))
@@ -534,7 +529,7 @@ impl<'a> Run<'a> {
             _ => {
                 for range in ranges {
                     // The kernel refuses what does not fit, or takes a part of it.
-                    if self.model.is_coarse() {
+                    if self.model.is_full() {
                         return Ok(());
                     }
                     let (at, len) = (self.first() + range.start, range.end - range.start);
@@ -624,15 +619,14 @@ impl<'a> Run<'a> {
         if good == 0 {
             return refused(answer, &[Errno::IO]);
         }
-        match answer {
-            Err(_) if self.trial.c && good < len => Ok(()),
-            answer => {
-                let got = answer?;
-                let right = got == good || self.trial.c && got < good;
-                ensure!(right, "{got} bytes, {good} stand before the bad page");
-                self.same(got, &bytes[..got], at)
-            }
+        // What stands in front of it may be given, in part, or not.
+        if answer.is_err() && good < len {
+            return refused(answer, &[Errno::IO]);
         }
+        let got = answer?;
+        let right = got == good || got < good && good < len;
+        ensure!(right, "{got} bytes, {good} stand before the bad page");
+        self.same(got, &bytes[..got], at)
     }
 
     /// Page by page: a bad one takes all of it, and the write ends where that can't be.
@@ -710,14 +704,7 @@ impl<'a> Run<'a> {
         let status = Command::new("sh").args(["-c", command]).status()?;
         ensure!(status.success(), "{command}: {status}");
         self.open()?;
-        let (known, all) = self.model.remembered();
-        let found = match self.exact()? {
-            Some(exact) => exact,
-            None => self.listed()?,
-        };
-        self.model.known = (0..known.len())
-            .map(|at| known[at] || all[at] && found[at])
-            .collect();
+        self.model.known = self.model.remembered();
         self.model.written.fill(false);
         self.model.listed = self.model.known.clone();
         self.model.was_full = false;
@@ -727,23 +714,20 @@ impl<'a> Run<'a> {
     /// The lists are the model's.
     fn compare(&mut self) -> Result<()> {
         let listed = self.listed()?;
-        if self.model.is_coarse() {
-            self.model.was_full = true;
-            let lost = (0..listed.len()).find(|&at| self.model.listed[at] && !listed[at]);
-            if let Some(at) = lost.filter(|_| !self.trial.c) {
-                bail!("badblocks: sector {at} is bad and not listed");
+        self.model.was_full |= self.model.is_full();
+        if self.model.was_full {
+            let other = (0..listed.len()).find(|&at| listed[at] && !self.model.listed[at]);
+            if let Some(at) = other {
+                bail!("badblocks: sector {at} is listed and not bad");
             }
-            self.model.listed = listed;
+            if self.trial.c {
+                self.model.listed = listed;
+            }
         } else {
             differs("badblocks", &self.model.listed, &listed)?;
         }
         if let Some(exact) = self.exact()? {
-            let (wanted, all) = self.model.remembered();
-            // What may be there is, or is not.
-            let wanted: Vec<bool> = (0..wanted.len())
-                .map(|at| wanted[at] || all[at] && exact[at])
-                .collect();
-            differs("errors/list", &wanted, &exact)?;
+            differs("errors/list", &self.model.remembered(), &exact)?;
         }
         Ok(())
     }
