@@ -65,6 +65,10 @@ MODULE_PARM_DESC(clear_unit, "smallest range that can be cleared; 0: none");
 module_param(clear_limit, uint, 0644);
 MODULE_PARM_DESC(clear_limit, "bytes that one command clears at most; 0: refused");
 
+static ullong stubborn = ULLONG_MAX;
+module_param(stubborn, ullong, 0644);
+MODULE_PARM_DESC(stubborn, "OFFSET of a byte whose error no command clears");
+
 static int provider_ctl(struct nvdimm_bus_descriptor *desc,
 			struct nvdimm *nvdimm, uint cmd, void *buf, uint len,
 			int *cmd_rc)
@@ -80,7 +84,7 @@ static int provider_ctl(struct nvdimm_bus_descriptor *desc,
 		cap->clear_err_unit = clear_unit;
 		return 0;
 	case ND_CMD_CLEAR_ERROR:
-		if (!clear_limit) {
+		if (!clear_limit || start + stubborn - clear->address < clear->length) {
 			*cmd_rc = -EIO;
 			return 0;
 		}
@@ -117,7 +121,7 @@ static int bad_get(char *buf, const struct kernel_param *kp)
 	struct badrange_entry *entry;
 	struct seq_buf s;
 
-	seq_buf_init(&s, buf, PAGE_SIZE);
+	seq_buf_init(&s, buf, PAGE_SIZE - 1);
 	spin_lock(&media.lock);
 	list_for_each_entry(entry, &media.list, list)
 		seq_buf_printf(&s, "%llu+%llu\n", entry->start, entry->length);
