@@ -31,6 +31,8 @@
 #:      DISKS='/dev/pmem0'   which; after --help, what else can be said
 #: make bench-files          how long "pmemctl bad" takes, and its memory, by the number of files
 #:      FILES=1000000        how many (otherwise 20000, in minutes)
+#: make bench-errors         what isolated errors cost: to add them, in memory, to I/O, to bind, to repair
+#:      ERRORS=100000        how many (otherwise 20000)
 #: make vm                   a shell in a virtual machine that has the module at hand
 #:      RUN='command'        one command there; a status other than 0 is in make's last line
 #:      VM='options'         another machine: see make vm VM=--help (RUST_PMEM_BIND=DIR lends it files of yours)
@@ -142,6 +144,11 @@ bench-files: module tools
 	@$(enter) $(release)/pmem-vm --memory 2G --cpus 1 --icount --bare --nvdimm size=$$((512 + $(FILES) / 700))M \
 		--run '/rust_pmem/tests/bench_files.sh $(FILES)'
 
+bench-errors: ERRORS := 20000
+bench-errors: module tools
+	@$(enter) $(release)/pmem-vm --memory 2G --cpus 1 --icount --bare --e820 $$((($(ERRORS) / 128 + 2) / 2 * 2))M@1G \
+		--run '/rust_pmem/tests/bench_errors.sh $(ERRORS)'
+
 # Statically linked: it runs outside of the build root, whatever is there.
 bench-native: setup
 	@$(enter) env RUSTFLAGS='-C target-feature=+crt-static' cargo build --release --locked --offline --quiet \
@@ -167,5 +174,5 @@ distclean: clean
 	setup/remove
 
 .PHONY: help setup setup-ndctl setup-suites setup-field module provider emulated tools demo demo-errors picture check \
-	parity mutants suites suite-ndctl suite-kselftest suite-field xfstests bench bench-cpus bench-native bench-files vm lint fmt \
-	clean distclean
+	parity mutants suites suite-ndctl suite-kselftest suite-field xfstests bench bench-cpus bench-native bench-files bench-errors vm \
+	lint fmt clean distclean
