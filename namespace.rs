@@ -337,7 +337,7 @@ fn needs_flush(dev: &Device<Core<'_>>) -> bool {
     }
 }
 
-/// The DAX device over `media`, where the architecture has such.
+/// The DAX device over `media`; none, and a warning, where there can't be one.
 fn dax_device<'bound>(
     dev: &Device<Core<'_>>,
     media: &Arc<Media<'bound>>,
@@ -350,7 +350,13 @@ fn dax_device<'bound>(
 
     match DaxDevice::new(media.clone(), properties, scope) {
         Ok(device) => Ok(Some(Arc::new(device, GFP_KERNEL)?)),
-        Err(e) if e == eopnotsupp() => Ok(None),
+        Err(e) if e == eopnotsupp() => {
+            dev_warn!(
+                dev.as_ref(),
+                "no DAX device: files on the disk can't be mapped directly\n"
+            );
+            Ok(None)
+        }
         Err(e) => Err(e),
     }
 }
