@@ -334,6 +334,7 @@ impl<T: Operations> UnregisteredDisk<T> {
             (*raw).bb = data.bad_blocks().as_raw().cast();
             kernel::bindings::set_capacity(raw, sectors);
         }
+        // INVARIANT: `private_data` is that of `data`'s box.
         Ok(Self { disk, data })
     }
 
@@ -353,7 +354,7 @@ impl<T: Operations> UnregisteredDisk<T> {
             .cast_mut()
             .cast::<kernel::bindings::device>();
 
-        // INVARIANT: The scope has only those that are registered.
+        // INVARIANT: Registered here, and given out only if that succeeds.
         Scoped::new(scope, Disk(self), |disk| {
             // SAFETY: The disk is set up and not registered, and all that it refers to is static or in
             // `disk`, which stays until it is unregistered.
