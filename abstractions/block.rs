@@ -373,7 +373,8 @@ impl<T: Operations> UnregisteredDisk<T> {
     /// `disk` is a disk made by [`Self::new`] that can get I/O or sysfs accesses at the moment, and
     /// will not have been unregistered for all of `'a`.
     unsafe fn data<'a>(disk: *mut gendisk) -> &'a T {
-        // SAFETY: By the caller's promise.
+        // SAFETY: `new` has set the private data to `data`, which stays in its place until after the disk
+        // is unregistered.
         unsafe { &*(*disk).private_data.cast::<T>() }
     }
 
@@ -932,7 +933,7 @@ unsafe fn address_of(page: *mut kernel::bindings::page, offset: usize) -> *mut u
     return pagemap::address_in_map(page).wrapping_add(offset);
 
     #[cfg(not(all(CONFIG_X86_64, not(CONFIG_KMAP_LOCAL))))]
-    // SAFETY: By the caller's promise.
+    // SAFETY: The byte's page is the bio's, and that of `page` as many pages on.
     return unsafe {
         kernel::bindings::kmap_local_page(page.add(offset / PAGE_SIZE))
             .cast::<u8>()
