@@ -73,6 +73,7 @@ use kernel::{
         Core, //
     },
     prelude::*,
+    sizes::SZ_16M,
     sync::Arc, //
 };
 
@@ -324,7 +325,7 @@ impl Mapping {
 
 /// How many sectors are zeroed at once, 16 MiB: a bio could ask for 4 GiB, and nobody else would get
 /// the CPU for as long as that takes.
-const WRITE_ZEROES: u32 = (16 << 20) >> SECTOR_SHIFT;
+const WRITE_ZEROES: u32 = (SZ_16M >> SECTOR_SHIFT) as u32;
 
 /// Whether writes need a flush to be durable; `false`, and a warning, where that can't be known.
 fn needs_flush(dev: &Device<Core<'_>>) -> bool {

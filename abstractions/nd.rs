@@ -56,6 +56,7 @@ use kernel::{
         to_result, //
     },
     prelude::*,
+    sizes::SZ_8K,
     types::{
         ForeignOwnable,
         Opaque, //
@@ -534,7 +535,7 @@ impl<'a> Namespace<'a, '_> {
     /// [`EBUSY`] if the range is claimed in iomem, [`ENOMEM`].
     pub(crate) fn enable(&self) -> Result<InfoAccess<'_>> {
         // `nd_info_block_reserve()`: 8 KiB, but never less than a page.
-        let reserve = (8 << 10).max(kernel::page::PAGE_SIZE as u64);
+        let reserve = SZ_8K.max(kernel::page::PAGE_SIZE) as u64;
         let dev = self.dev.as_raw();
 
         // SAFETY: By the type invariants, in probe.
