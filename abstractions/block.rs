@@ -552,11 +552,17 @@ impl<'a> Bio<'a> {
         // Discards and operations on zones have a size, but no memory.
         #[allow(non_upper_case_globals, reason = "the names of C constants")]
         match self.opf() & bindings::REQ_OP_MASK {
-            // SAFETY: A read, whose memory is to be filled.
-            req_op_REQ_OP_READ => Some(Transfer::Data(Data::Read(unsafe { Segments::new(self) }))),
-            // SAFETY: A write, whose memory is to be stored.
+            req_op_REQ_OP_READ => {
+                // SAFETY: A read, whose memory is to be filled.
+                let segments = unsafe { Segments::new(self) };
+
+                Some(Transfer::Data(Data::Read(segments)))
+            }
             req_op_REQ_OP_WRITE => {
-                Some(Transfer::Data(Data::Write(unsafe { Segments::new(self) })))
+                // SAFETY: A write, whose memory is to be stored.
+                let segments = unsafe { Segments::new(self) };
+
+                Some(Transfer::Data(Data::Write(segments)))
             }
             req_op_REQ_OP_WRITE_ZEROES => Some(Transfer::Zero),
             _ => None,
