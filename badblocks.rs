@@ -1,11 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The list of bad blocks: where it comes from, who is told, what clears it.
+//! The bad blocks of a namespace: one exact set, whatever its mode.
 //!
-//! An error travels: the bus's log, a machine check, or a user → the bus's list
-//! ([`ErrorLog`]) and [`ErrorList`] → [`EIO`] on that block alone → a write that covers it → cleared.
-//! Of a machine check on memory of the NFIT its provider tells the bus, of one on other memory this
-//! driver does. Memory failures go to the file system that has the memory as well: [`Failures`].
+//! Errors come from the bus's badrange list, from machine checks and memory failures, and from
+//! users. They are added to the [`Set`]; I/O asks the set and nothing else. A write that covers a
+//! bad block takes it out (`repair.rs`). What else shows errors is a view of the set:
+//!
+//! - the disk's `badblocks`, a table of the block layer with room for 512 ranges: it shows what
+//!   fits. Users may add to it, behind the driver's back; those sectors are bad at once, and are
+//!   taken into the set when somebody looks at it ([`Set::import`]);
+//! - `errors/list`, which shows the set;
+//! - the bus's badrange list, by which errors outlive the binding (`badrange.rs`).
 
 #![forbid(unsafe_code)]
 
@@ -20,383 +25,858 @@ use crate::{
         errno::eopnotsupp,
         flag::Flag,
         mce,
-        nd::Region,
+        nd::{
+            self,
+            Region, //
+        },
         pagemap::{
             is_simulated,
             MemoryFailure, //
         },
+        scope::{
+            Scope,
+            Scoped, //
+        },
         sysfs::{
             self,
             Window, //
-        }, //
+        },
+        work::Work, //
     },
-    coarse::{
-        Coarse,
-        Fit, //
-    },
-    errors::{
-        ErrorLog,
-        Origin, //
+    ranges::{
+        RangeSet,
+        Spares,
+        Tag, //
     },
     units::{
         intersection,
         Sectors,
-        Span, //
+        Span,
+        SECTOR_SHIFT, //
     },
     PAGE_SHIFT, //
 };
-use core::ops::Range;
+use core::{
+    fmt::Write,
+    ops::Range, //
+};
 use kernel::{
+    alloc::Flags,
     device::{
-        Core,
-        Device, //
+        self,
+        Bound,
+        Core, //
     },
+    new_spinlock,
     prelude::*,
     sync::{
-        new_mutex,
         Arc,
-        Mutex,
-        SetOnce, //
+        SetOnce,
+        SpinLock, //
     }, //
 };
 
-/// The bad sectors of the data area.
-#[pin_data]
-pub(crate) struct ErrorList<'bound> {
-    #[pin]
-    list: BadBlocks,
-    /// Held by who adds to the list.
-    #[pin]
-    fit: Mutex<Fit>,
-    /// Not all errors fit on the list: the bus has to be asked as well.
-    overflows: Flag,
-    #[pin]
-    log: ErrorLog<'bound>,
-    data: Range<u64>,
-    reported: Flag,
-    file: SetOnce<sysfs::File>,
+/// Where an error was reported from.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// The bus's badrange list: the platform's log, or an earlier binding.
+    Log,
+    /// A machine check.
+    MachineCheck,
+    /// The kernel's memory-failure recovery, which reports pages.
+    MemoryFailure,
+    /// A user.
+    User,
+    /// A list that was saved before.
+    Restored,
+    /// The device's own list, which no driver reads (CXL poison).
+    Device,
+    /// An injected error.
+    Injected,
 }
 
-impl<'bound> ErrorList<'bound> {
-    /// The list for the data area at the physical addresses `data` of `namespace`, with what the bus
-    /// knows of it. [`ENOMEM`].
-    pub(crate) fn new(
-        region: &'bound Region,
+impl Origin {
+    /// Those that a user may give, with their names.
+    pub(crate) const GIVEN: [Self; 3] = [Self::User, Self::Restored, Self::Device];
+
+    /// The word for it in `errors/list`.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Log => "log",
+            Self::MachineCheck => "machine-check",
+            Self::MemoryFailure => "memory-failure",
+            Self::User => "user",
+            Self::Restored => "restored",
+            Self::Device => "device",
+            Self::Injected => "injected",
+        }
+    }
+
+    /// How much it says: what says more takes the place of what says less.
+    fn rank(self) -> u8 {
+        match self {
+            Self::Log => 0,
+            Self::MemoryFailure => 1,
+            Self::User | Self::Restored | Self::Device => 2,
+            Self::MachineCheck => 3,
+            Self::Injected => 4,
+        }
+    }
+}
+
+/// The table of bad blocks that is shown to users.
+pub(crate) enum Table<'bound> {
+    /// The disk's; users may add to it.
+    Disk(Pin<KBox<BadBlocks>>),
+    /// That which a BTT goes by.
+    Btt(&'bound BadBlocks),
+}
+
+impl Table<'_> {
+    #[inline]
+    fn get(&self) -> &BadBlocks {
+        match self {
+            Self::Disk(table) => table,
+            Self::Btt(table) => table,
+        }
+    }
+}
+
+/// Sectors are those of the namespace.
+pub(crate) struct State {
+    pub(crate) bad: RangeSet,
+    /// Repaired, and not yet off the bus's list; `pending` if that is up to the driver.
+    pub(crate) repaired: RangeSet,
+    /// Pages of which a failure was reported: they may be missing in the direct map, or may be so
+    /// soon, since the kernel unmaps them after it has reported them.
+    failed: RangeSet,
+    /// For reports that can't wait for memory.
+    pub(crate) spares: Spares,
+    /// Under repair.
+    repair: Range<u64>,
+    /// For that: it can't wait for memory either.
+    repair_spares: Spares,
+    /// An error was reported there meanwhile.
+    failed_again: bool,
+    /// The version of the table in which nothing is that the set lacks.
+    seen: Option<u32>,
+    /// The table lacks some.
+    pub(crate) truncated: bool,
+    /// That was logged.
+    warned: bool,
+    /// Where the next read of `errors/list` will likely begin: offset in the text, and sector.
+    text: (usize, u64),
+}
+
+/// How many nodes are kept for reports that can't wait for memory.
+pub(crate) const SPARES: usize = 64;
+
+/// The length of a page in sectors.
+const PAGE_SECTORS: u64 = 1 << (PAGE_SHIFT as u32 - SECTOR_SHIFT);
+
+/// The exact set of the bad sectors of a namespace, with the table that shows them.
+#[pin_data]
+pub(crate) struct Set<'bound> {
+    /// Whether a sector of the data area is bad, or a page of it has failed.
+    any: Flag,
+    table: Table<'bound>,
+    #[pin]
+    pub(crate) state: SpinLock<State>,
+    file: SetOnce<sysfs::File>,
+    dev: &'bound nd::Device<Bound>,
+    /// Physical addresses.
+    namespace: Range<u64>,
+    /// Sectors of the data area.
+    data: Range<u64>,
+}
+
+impl<'bound> Set<'bound> {
+    fn new(
+        dev: &'bound nd::Device<Bound>,
         namespace: Range<u64>,
-        data: Range<u64>,
+        data: &Range<u64>,
+        table: Table<'bound>,
     ) -> impl PinInit<Self, Error> + 'bound {
-        let list = try_pin_init!(Self {
-            list <- BadBlocks::new(),
-            fit <- new_mutex!(Fit::Exact),
-            overflows: Flag::new(false),
-            log <- ErrorLog::new(region, namespace),
-            data,
-            reported: Flag::new(false),
+        let Sectors { start, len } = Sectors::of_addresses(data, namespace.start);
+        try_pin_init!(Self {
+            any: Flag::new(false),
+            data: start..start.saturating_add(len),
+            state <- new_spinlock!(State {
+                bad: RangeSet::new(),
+                repaired: RangeSet::new(),
+                failed: RangeSet::new(),
+                spares: Spares::new(SPARES, GFP_KERNEL)?,
+                repair: 0..0,
+                repair_spares: Spares::new(REPAIR_SPARES, GFP_KERNEL)?,
+                failed_again: false,
+                seen: Some(table.get().version()),
+                truncated: false,
+                warned: false,
+                text: (0, 0),
+            }),
+            table,
             file: SetOnce::new(),
-        }? Error);
-
-        list.pin_chain(|list| {
-            list.read_log();
-            Ok(())
-        })
+            dev,
+            namespace,
+        }? Error)
     }
 
-    /// The list itself, for the block layer.
-    pub(crate) fn list(&self) -> &BadBlocks {
-        &self.list
+    /// The region that the namespace is in.
+    pub(crate) fn region(&self) -> &'bound Region {
+        self.dev.region()
     }
 
-    /// From now on, changes wake those who poll the disk's `badblocks` file.
-    pub(crate) fn publish<T: Operations>(&self, dev: &Device<Core<'_>>, disk: &Disk<T>) -> Result {
-        self.file
-            .populate(disk.sysfs_file(dev, c"badblocks").ok_or(ENOENT)?);
+    /// The device, for messages.
+    pub(crate) fn device(&self) -> &device::Device<Bound> {
+        self.dev.as_ref()
+    }
+
+    /// The physical addresses of the namespace.
+    pub(crate) fn namespace(&self) -> &Range<u64> {
+        &self.namespace
+    }
+
+    /// The sectors that the physical `addresses`, which are the namespace's, touch.
+    pub(crate) fn sectors(&self, addresses: &Range<u64>) -> Range<u64> {
+        let Sectors { start, len } = Sectors::of_addresses(addresses, self.namespace.start);
+
+        start..start.saturating_add(len)
+    }
+
+    /// The physical addresses of `sectors`.
+    pub(crate) fn addresses(&self, sectors: &Range<u64>) -> Range<u64> {
+        let address = |sector: u64| {
+            self.namespace
+                .start
+                .saturating_add(sector << SECTOR_SHIFT)
+                .min(self.namespace.end)
+        };
+
+        address(sectors.start)..address(sectors.end)
+    }
+
+    /// What of the physical `addresses` is the namespace's.
+    pub(crate) fn of_namespace(&self, addresses: &Range<u64>) -> Option<Range<u64>> {
+        intersection(addresses, &self.namespace)
+    }
+
+    /// `sectors` of the data area as those of the namespace.
+    fn of_data(&self, sectors: Sectors) -> Range<u64> {
+        let start = self.data.start.saturating_add(sectors.start);
+
+        start..start.saturating_add(sectors.len)
+    }
+
+    /// The table.
+    pub(crate) fn table(&self) -> &BadBlocks {
+        self.table.get()
+    }
+
+    /// Whether it is the BTT that goes by the table.
+    pub(crate) fn is_btt(&self) -> bool {
+        matches!(self.table, Table::Btt(_))
+    }
+
+    /// Adds `sectors`: all, or none of them where there is no memory ([`ENOMEM`]).
+    ///
+    /// What is in the set already keeps its origin, unless this one says more; and what was
+    /// repaired a moment ago is bad again.
+    #[inline(never)]
+    pub(crate) fn add(&self, sectors: &Range<u64>, tag: Tag, flags: Flags) -> Result {
+        let mut gaps = self.state.lock().bad.gaps(sectors);
+
+        loop {
+            let own = Spares::new(gaps, flags);
+            let mut guard = self.state.lock();
+            let state = &mut *guard;
+
+            gaps = state.bad.gaps(sectors);
+            match own {
+                Ok(mut own) if own.len() >= gaps => self.add_with(state, sectors, tag, &mut own)?,
+                // Others have made more gaps meanwhile.
+                Ok(_) => continue,
+                Err(e) if flags == GFP_KERNEL => return Err(e),
+                // A report that nobody can repeat.
+                Err(_) => {
+                    let mut kept = core::mem::replace(&mut state.spares, Spares::none());
+                    let result = self.add_with(state, sectors, tag, &mut kept);
+
+                    state.spares = kept;
+                    result?;
+                }
+            }
+            return Ok(());
+        }
+    }
+
+    fn add_with(
+        &self,
+        state: &mut State,
+        sectors: &Range<u64>,
+        tag: Tag,
+        spares: &mut Spares,
+    ) -> Result {
+        // The bus is made to forget what was repaired before it is told of anything.
+        let pending = tag.pending || state.repaired.first(sectors).is_some();
+
+        state.bad.insert(sectors, Tag { pending, ..tag }, spares)?;
+        state.bad.retag(sectors, spares, &|range, old| Tag {
+            // A report of a page says nothing of a large range that it is in.
+            origin: if tag.origin.rank() > old.origin.rank()
+                && range.end.saturating_sub(range.start) <= PAGE_SECTORS
+            {
+                tag.origin
+            } else {
+                old.origin
+            },
+            pending: old.pending || pending,
+        });
+        if sectors.start < state.repair.end && state.repair.start < sectors.end {
+            state.failed_again = true;
+        }
+        self.show_in_table(state, sectors);
+        self.update_any(state);
         Ok(())
     }
 
-    /// Adds what the bus knows.
-    pub(crate) fn read_log(&self) {
-        let mut entries = 0_usize;
+    /// Has the bus told again of what is bad in `sectors`: it may have forgotten it.
+    #[inline(never)]
+    pub(crate) fn set_pending(&self, sectors: &Range<u64>) {
+        let mut guard = self.state.lock();
+        let state = &mut *guard;
 
-        self.log
-            .region()
-            .for_each_error(|_| entries = entries.saturating_add(1));
-        self.keep_unknown(entries);
-
-        let mut fit = self.fit.lock();
-        let mut all = Fit::Exact;
-
-        self.log.region().for_each_error(|addresses| {
-            if let Some(addresses) = intersection(&addresses, &self.data) {
-                all = all.max(self.add(&self.sectors(&addresses), &mut fit));
-            }
-        });
-        self.overflows.set(all == Fit::Not);
-        drop(fit);
-        self.log.complete_region_list();
-        self.notify();
-    }
-
-    /// Before so many entries more make the list coarser: tells the bus what only the list knows.
-    fn keep_unknown(&self, entries: usize) {
-        if !self.coarse().has_room_for(entries) {
-            self.log_unknown();
-        }
-    }
-
-    fn coarse(&self) -> Coarse<'_> {
-        Coarse::new(&self.list, self.sectors(&self.data).len)
-    }
-
-    /// What the physical `addresses` are on the list.
-    fn sectors(&self, addresses: &Range<u64>) -> Sectors {
-        Sectors::of_addresses(addresses, self.data.start)
-    }
-
-    /// Adds sectors of the data area.
-    fn add(&self, sectors: &Sectors, fit: &mut Fit) -> Fit {
-        let new = self.coarse().add(sectors);
-
-        if new == Fit::Not {
-            self.overflows.set(true);
-        }
-        if new > *fit {
-            pr_warn!("more errors than 'badblocks' holds: good blocks between bad ones are listed as well, or bad ones are not; 'errors/list' is exact\n");
-            *fit = new;
-        }
-        new
-    }
-
-    /// Lists the pages that `span` touches, which turned out to be out of the kernel's map. The bus is
-    /// not told now: that takes memory, which a read can't wait for.
-    #[cold]
-    pub(crate) fn add_unmapped(&self, span: &Span) {
-        self.set_reported();
-        self.log.note(&self.addresses(span), Origin::MemoryFailure);
-        self.add(&span.sectors_of_pages(), &mut self.fit.lock());
-        self.notify();
-    }
-
-    /// Calls `see` with what is listed and the bus does not know: pages out of the kernel's map, and
-    /// what somebody wrote to the disk's `badblocks` file. Not where the list was made coarser, and has
-    /// good blocks as well.
-    fn for_each_unknown(&self, mut see: impl FnMut(Range<u64>, Origin)) {
-        if *self.fit.lock() == Fit::Exact {
-            let base = self.data.start;
-
-            self.log.for_each_unknown(&self.list, base, |addresses| {
-                // The file takes what is behind the end as well.
-                if let Some(addresses) = intersection(&addresses, &self.data) {
-                    let origin = self.log.origin(addresses.start).unwrap_or(Origin::User);
-
-                    see(addresses, origin);
-                }
-            });
-        }
-    }
-
-    /// Tells the bus of that, so that it is known when a driver is bound again. What somebody heals
-    /// meanwhile may be known then as well.
-    pub(crate) fn log_unknown(&self) {
-        self.for_each_unknown(|addresses, origin| {
-            // Nobody is left to be told of a failure.
-            let _ = self.log.add(&addresses, origin);
+        state.bad.retag(sectors, &mut state.spares, &|_, tag| Tag {
+            pending: true,
+            ..tag
         });
     }
 
-    /// Writes the lines of all errors of the namespace.
-    pub(crate) fn show(&self, to: &mut Window<'_>) {
-        self.log.show(to);
-        self.for_each_unknown(|addresses, origin| self.log.show_line(&addresses, origin, to));
-    }
-
-    /// The errors of the namespace, as the bus has them.
-    pub(crate) fn log(&self) -> &ErrorLog<'bound> {
-        &self.log
-    }
-
-    /// What of the physical `addresses` is in the data area.
-    pub(crate) fn of_data(&self, addresses: &Range<u64>) -> Option<Span> {
-        let data = intersection(addresses, &self.data)?;
-        let offset = usize::try_from(data.start.saturating_sub(self.data.start)).ok()?;
-        let len = usize::try_from(data.end.saturating_sub(data.start)).ok()?;
-
-        Span::of_bytes(offset, len, usize::MAX)
-    }
-
-    /// Says that pages may be out of the kernel's map, listed or not.
-    pub(crate) fn set_reported(&self) {
-        self.reported.set(true);
-    }
-
-    /// Whether that was said.
-    #[inline]
-    pub(crate) fn was_reported(&self) -> bool {
-        self.reported.is_on()
-    }
-
-    /// Lists an error at the physical `addresses`, as far as they are this namespace's: on the bus's
-    /// list, the region's, and this one. [`ENOMEM`] if the first two have no room; it is on this one
-    /// then. Sleeps.
-    pub(crate) fn report(&self, addresses: &Range<u64>, origin: Origin) -> Result {
-        let Some(addresses) = self.log.of_namespace(addresses) else {
-            return Ok(());
+    /// Notes that a failure of the pages of `sectors` was reported.
+    fn add_failed(&self, sectors: &Range<u64>) {
+        let tag = Tag {
+            origin: Origin::MemoryFailure,
+            pending: false,
         };
-        let logged = self.log.add(&addresses, origin);
+        let mut guard = self.state.lock();
+        let state = &mut *guard;
 
-        match intersection(&addresses, &self.data) {
-            Some(data) => {
-                let sectors = self.sectors(&data);
-                let entries = usize::try_from(sectors.len / BadBlocks::LONGEST)
-                    .unwrap_or(usize::MAX)
-                    .saturating_add(2);
+        // Without memory for it: the copies survive a page that is missing.
+        let _ = state.failed.insert(sectors, tag, &mut state.spares);
+        self.update_any(state);
+    }
 
-                self.keep_unknown(entries);
-                self.add(&sectors, &mut self.fit.lock());
+    fn update_any(&self, state: &State) {
+        self.any
+            .set(state.bad.first(&self.data).is_some() || !state.failed.is_empty());
+    }
+
+    /// Changes the table, and notes whether somebody else has.
+    fn change_table(&self, state: &mut State, change: impl FnOnce(&BadBlocks) -> u32) {
+        let table = self.table.get();
+        let before = table.version();
+        let writes = change(table);
+        let after = table.version();
+
+        // Each write moves the sequence count of the table's lock by two.
+        state.seen = (state.seen == Some(before)
+            && after == before.wrapping_add(writes.wrapping_mul(2)))
+        .then_some(after);
+    }
+
+    /// Has the table show `sectors`, as far as there is room.
+    fn show_in_table(&self, state: &mut State, sectors: &Range<u64>) {
+        let Some(Range { start, end }) = intersection(sectors, &self.data) else {
+            return;
+        };
+        let mut truncated = false;
+
+        self.change_table(state, |table| {
+            let mut at = start;
+            let mut writes = 0_u32;
+
+            while at < end {
+                let len = end.saturating_sub(at).min(BadBlocks::LONGEST);
+
+                if table.count() >= self.room() {
+                    truncated = true;
+                    break;
+                }
+                writes = writes.wrapping_add(1);
+                truncated |= table.set(at.saturating_sub(self.data.start), len).is_err();
+                at = at.saturating_add(len);
             }
-            None => pr_warn!(
-                "error at {:#x}, in the info block or the page map of a namespace\n",
-                addresses.start
-            ),
+            writes
+        });
+        state.truncated |= truncated;
+        if truncated && !state.warned {
+            state.warned = true;
+            dev_warn!(
+                self.dev.as_ref(),
+                "'badblocks' is full and does not show all bad blocks; 'errors/list' does\n"
+            );
         }
-        self.notify();
-        logged
     }
 
-    /// Whether nothing at all is listed.
-    #[inline]
-    pub(crate) fn is_empty(&self) -> bool {
-        self.list.is_empty()
+    /// Has the table no longer show `sectors`.
+    fn hide_in_table(&self, state: &mut State, sectors: &Range<u64>) {
+        let Some(Range { start, end }) = intersection(sectors, &self.data) else {
+            return;
+        };
+        let room = self.room();
+        let is_known = state.seen == Some(self.table.get().version());
+        let mut truncated = false;
+
+        self.change_table(state, |table| {
+            let start = start.saturating_sub(self.data.start);
+            let end = end.saturating_sub(self.data.start);
+            let split = table
+                .entry_in(start, end.saturating_sub(start))
+                .filter(|(first, len)| *first < start && first.saturating_add(*len) > end);
+
+            match split {
+                // No room for two ranges in place of one: the second is no longer shown.
+                Some((first, len)) if is_known && table.count() >= room => {
+                    truncated = true;
+                    table.clear(start, first.saturating_add(len).saturating_sub(start));
+                }
+                _ => table.clear(start, end.saturating_sub(start)),
+            }
+            1
+        });
+        state.truncated |= truncated;
+        if state.truncated && self.table.get().count() < room / 2 {
+            self.fill_table(state);
+        }
     }
 
-    /// The first bad sector in `span`.
-    #[inline]
-    pub(crate) fn first_in(&self, span: &Span) -> Option<u64> {
-        self.first_of(&span.sectors())
+    /// Has the table show what it lacks, as far as there is room.
+    fn fill_table(&self, state: &mut State) {
+        let mut at = self.data.start;
+
+        state.truncated = false;
+        while let Some((bad, _)) = state.bad.next(at) {
+            self.show_in_table(state, &bad);
+            if state.truncated || bad.end >= self.data.end {
+                return;
+            }
+            at = bad.end;
+        }
     }
 
-    #[inline]
-    fn first_of(&self, sectors: &Sectors) -> Option<u64> {
-        let listed = self.list.first_bad(sectors.start, sectors.len);
+    /// How many ranges the table may have: what it holds, and no more than a page of text, since
+    /// the kernel warns of a longer one when `badblocks` is read.
+    fn room(&self) -> usize {
+        let mut sectors = self.data.end.saturating_sub(self.data.start);
+        // "START LENGTH\n", the length being 512 at most.
+        let mut line = "0 512\n".len();
 
-        if !self.overflows.is_on() {
+        while sectors >= 10 {
+            sectors /= 10;
+            line = line.saturating_add(1);
+        }
+        (kernel::page::PAGE_SIZE / line)
+            .min(BadBlocks::CAPACITY)
+            .saturating_sub(2)
+    }
+
+    /// Takes into the set what users wrote to the disk's table.
+    ///
+    /// [`ENOMEM`]: I/O asks the table as well, until it has succeeded.
+    #[inline(never)]
+    pub(crate) fn import(&self, flags: Flags) -> Result {
+        let tag = Tag {
+            origin: Origin::User,
+            pending: true,
+        };
+        let mut own = Spares::none();
+        let mut at = self.data.start;
+
+        loop {
+            let mut guard = self.state.lock();
+            let state = &mut *guard;
+            let version = self.table().version();
+
+            // Nobody else changes that of a BTT but the BTT, which takes off it.
+            if self.is_btt() || state.seen == Some(version) {
+                return Ok(());
+            }
+            // The look-up would warn if the table changed under it: the lock keeps our changes out.
+            let Some(listed) = self.table_entry(at) else {
+                if self.table().version() == version {
+                    state.seen = Some(version);
+                }
+                return Ok(());
+            };
+            let gaps = state.bad.gaps(&listed);
+
+            if own.len() < gaps {
+                drop(guard);
+                own = Spares::new(gaps, flags)?;
+                continue;
+            }
+            state.bad.insert(&listed, tag, &mut own)?;
+            self.update_any(state);
+            at = listed.end;
+        }
+    }
+
+    /// The first entry of the table that ends behind sector `at` of the data area.
+    fn table_entry(&self, at: u64) -> Option<Range<u64>> {
+        let (first, len) = self.table().entry_in(
+            at.saturating_sub(self.data.start),
+            self.data.end.saturating_sub(at),
+        )?;
+        let start = self.data.start.saturating_add(first);
+
+        Some(start..start.saturating_add(len).min(self.data.end))
+    }
+
+    /// The first sector of `sectors`, which are the data area's, that is bad.
+    fn first_of(&self, sectors: &Range<u64>) -> Option<u64> {
+        let state = self.state.lock();
+        let listed = state.bad.first(sectors);
+
+        if state.seen == Some(self.table().version()) {
             return listed;
         }
-        match (listed, self.first_known(sectors)) {
-            (Some(listed), Some(known)) => Some(listed.min(known)),
-            (listed, known) => listed.or(known),
-        }
+        Iterator::chain(listed.into_iter(), self.first_in_table(sectors)).min()
     }
 
-    /// The first of `sectors` that the bus knows to be bad.
+    /// The first sector of `sectors`, which are the data area's, that the table has.
     #[cold]
-    fn first_known(&self, sectors: &Sectors) -> Option<u64> {
-        let end = sectors.start.saturating_add(sectors.len);
-        let mut first = None;
+    fn first_in_table(&self, sectors: &Range<u64>) -> Option<u64> {
+        let start = sectors.start.saturating_sub(self.data.start);
+        let len = sectors.end.saturating_sub(sectors.start);
+        let first = self.table.get().first_bad(start, len)?;
 
-        self.log.region().for_each_error(|addresses| {
-            if let Some(addresses) = intersection(&addresses, &self.data) {
-                let bad = self.sectors(&addresses);
-                let start = bad.start.max(sectors.start);
-
-                if start < bad.start.saturating_add(bad.len).min(end) {
-                    first = Some(first.map_or(start, |first: u64| first.min(start)));
-                }
-            }
-        });
-        first
+        Some(self.data.start.saturating_add(first))
     }
 
-    /// Whether pages that `span` touches are bad, or may have been taken out of the kernel's map:
-    /// if not, it can be written without ado.
-    #[inline]
-    pub(crate) fn suspects(&self, span: &Span) -> bool {
-        self.was_reported() || (!self.is_empty() && self.lists_pages_of(span))
-    }
-
-    /// Whether anything is listed in the pages that `span` touches.
-    #[inline]
-    pub(crate) fn lists_pages_of(&self, span: &Span) -> bool {
-        self.first_of(&span.sectors_of_pages()).is_some()
-    }
-
-    /// Takes the sectors of `span` off the list: their errors are cleared, and they hold what was
-    /// written over them. Nobody is woken if none was listed.
-    pub(crate) fn remove(&self, span: &Span) {
-        let sectors = span.sectors();
-
-        if self.list.first_bad(sectors.start, sectors.len).is_none() {
-            return;
-        }
-        self.list.clear(sectors.start, sectors.len);
-        self.clear_gaps(&sectors);
-        self.log.clear_region_gaps(&self.addresses(span));
-        if self.overflows.is_on() {
-            // There is room for others.
-            self.read_log();
-        }
-        if self.list.is_empty() {
-            *self.fit.lock() = Fit::Exact;
-        }
-        self.notify();
-    }
-
-    /// Takes off a list that was made coarser what is there for being near `healed`, where the bus knows
-    /// of no errors. With it goes what somebody wrote to the disk's `badblocks` file since then, and
-    /// pages out of the kernel's map, which are found again.
-    fn clear_gaps(&self, healed: &Sectors) {
-        // Nobody adds to the list meanwhile: what the bus is told of now is not lost.
-        let fit = self.fit.lock();
-
-        if *fit != Fit::Exact {
-            self.coarse()
-                .clear_gaps(healed, &|block| self.log.has_errors(block, self.data.start));
-        }
-    }
-
-    /// Takes the sectors of `span` off the lists of the bus and the region, as a bus does by itself
-    /// when it clears errors.
-    pub(crate) fn forget(&self, span: &Span) {
-        self.log.forget(&self.addresses(span));
-    }
-
-    /// The physical addresses of `span`.
-    fn addresses(&self, span: &Span) -> Range<u64> {
-        // No overflow: inside of one range of physical addresses.
-        let start = self.data.start.wrapping_add(span.offset() as u64);
-
-        start..start.wrapping_add(span.len() as u64)
-    }
-
+    /// Wakes those who poll the disk's `badblocks`.
     fn notify(&self) {
         if let Some(file) = self.file.as_ref() {
             file.notify();
         }
     }
-}
 
-impl mce::Handler for ErrorList<'_> {
-    fn memory_error(&self, addresses: Range<u64>, listed: bool) {
-        if !listed {
-            self.set_reported();
-            // Nobody is left to be told of a failure.
-            let _ = self.report(&addresses, Origin::MachineCheck);
+    /// Writes the lines of `errors/list`, in the order of the namespace.
+    fn show(&self, to: &mut Window<'_>) {
+        let (offset, sector) = self.state.lock().text;
+        let mut at = if to.begin_at(offset) { sector } else { 0 };
+
+        while !to.is_full() {
+            let line = (to.offset(), at);
+            let Some((bad, tag)) = self.state.lock().bad.next(at) else {
+                break;
+            };
+            let addresses = self.addresses(&bad);
+
+            // What does not fit is not what was asked for.
+            let _ = writeln!(
+                to,
+                "{} {} {}",
+                addresses.start.saturating_sub(self.namespace.start),
+                addresses.end.saturating_sub(addresses.start),
+                tag.origin.name()
+            );
+            if to.is_full() {
+                // The line may go on in the next read.
+                self.state.lock().text = line;
+            }
+            at = bad.end;
         }
-        // The kernel's recovery, or the provider, may have listed it before.
-        self.log.note(&addresses, Origin::MachineCheck);
     }
 }
 
-/// Lists failures of the memory, and passes those of the data area on to the file system that is
+/// The bad blocks of a bound namespace.
+///
+/// When it is dropped, the bus has all that is known.
+pub(crate) struct Badblocks<'bound> {
+    sync: Scoped<'bound, Work<Set<'bound>>>,
+    set: Arc<Set<'bound>>,
+}
+
+impl<'bound> Badblocks<'bound> {
+    /// Those of `namespace`, whose data area is `data`, both physical addresses, as the bus knows
+    /// them; `table` shows them. [`ENOMEM`].
+    pub(crate) fn new(
+        dev: &'bound nd::Device<Bound>,
+        namespace: Range<u64>,
+        data: Range<u64>,
+        table: Table<'bound>,
+        scope: &'bound Scope<'bound>,
+    ) -> Result<Arc<Self>> {
+        let set = Arc::pin_init(Set::new(dev, namespace, &data, table), GFP_KERNEL)?;
+        let sync = Work::new(set.clone(), scope)?;
+
+        set.read_badrange()?;
+        Ok(Arc::new(Self { sync, set }, GFP_KERNEL)?)
+    }
+
+    /// The disk's table of bad blocks, for the block layer.
+    pub(crate) fn table(&self) -> &BadBlocks {
+        self.set.table.get()
+    }
+
+    /// From now on, changes wake those who poll the disk's `badblocks` file.
+    pub(crate) fn publish<T: Operations>(
+        &self,
+        dev: &device::Device<Core<'_>>,
+        disk: &Disk<T>,
+    ) -> Result {
+        self.set
+            .file
+            .populate(disk.sysfs_file(dev, c"badblocks").ok_or(ENOENT)?);
+        Ok(())
+    }
+
+    /// Physical addresses of the namespace.
+    pub(crate) fn namespace(&self) -> &Range<u64> {
+        &self.set.namespace
+    }
+
+    /// What of the physical `addresses` is in the data area.
+    pub(crate) fn in_data(&self, addresses: &Range<u64>) -> Option<Span> {
+        let area = self.set.addresses(&self.set.data);
+        let data = intersection(addresses, &area)?;
+        let offset = usize::try_from(data.start.saturating_sub(area.start)).ok()?;
+        let len = usize::try_from(data.end.saturating_sub(data.start)).ok()?;
+
+        Span::of_bytes(offset, len, usize::MAX)
+    }
+
+    /// Whether nothing is bad, and no page of the data area has failed: all can be read and written
+    /// without a look at anything else.
+    #[inline]
+    pub(crate) fn is_clean(&self) -> bool {
+        !self.set.any.is_on() && self.set.table.get().is_empty()
+    }
+
+    /// The first bad sector that `span` touches, as a sector of the data area.
+    #[inline]
+    pub(crate) fn first_in(&self, span: &Span) -> Option<u64> {
+        let first = self.set.first_of(&self.set.of_data(span.sectors()))?;
+
+        Some(first.saturating_sub(self.set.data.start))
+    }
+
+    /// Whether a sector is bad in the pages that `span` touches.
+    #[inline]
+    pub(crate) fn any_in_pages_of(&self, span: &Span) -> bool {
+        let pages = self.set.of_data(span.sectors_of_pages());
+
+        self.set.first_of(&pages).is_some()
+    }
+
+    /// Whether a failure of pages that `span` touches was reported: one that is not bad may be
+    /// missing in the direct map all the same.
+    #[inline]
+    pub(crate) fn has_failed_in(&self, span: &Span) -> bool {
+        let pages = self.set.of_data(span.sectors_of_pages());
+
+        self.set.state.lock().failed.first(&pages).is_some()
+    }
+
+    /// Adds the physical `addresses`, as far as they are the namespace's, and tells the bus.
+    /// [`ENOMEM`]; nothing is changed then. Sleeps.
+    pub(crate) fn add(&self, addresses: &Range<u64>, origin: Origin) -> Result {
+        let Some(addresses) = self.set.of_namespace(addresses) else {
+            return Ok(());
+        };
+        let tag = Tag {
+            origin,
+            pending: true,
+        };
+
+        self.set
+            .add(&self.set.sectors(&addresses), tag, GFP_KERNEL)?;
+        self.set.notify();
+        // What the bus has no memory for now, it is told of later.
+        let _ = self.set.sync();
+        Ok(())
+    }
+
+    /// As [`Self::add`], where nobody could do anything about a failure; the bus is told in the
+    /// background, unless it has been by its provider.
+    fn report(&self, addresses: &Range<u64>, origin: Origin, bus_knows: bool) {
+        let Some(addresses) = self.set.of_namespace(addresses) else {
+            return;
+        };
+        let sectors = self.set.sectors(&addresses);
+        let tag = Tag {
+            origin,
+            pending: !bus_knows,
+        };
+
+        if self.set.add(&sectors, tag, GFP_ATOMIC).is_err() {
+            dev_err!(
+                self.set.dev.as_ref(),
+                "no memory to list the error at {:#x}\n",
+                addresses.start
+            );
+        }
+        if intersection(&sectors, &self.set.data).is_none() {
+            dev_warn!(
+                self.set.dev.as_ref(),
+                "error at {:#x}, in the info block or the memmap of the namespace\n",
+                addresses.start
+            );
+        }
+        self.set.notify();
+        self.sync.schedule();
+    }
+
+    /// Adds the pages that `span` touches, which turned out to be missing in the direct map.
+    #[cold]
+    pub(crate) fn add_unmapped(&self, span: &Span) {
+        let pages = self
+            .set
+            .addresses(&self.set.of_data(span.sectors_of_pages()));
+
+        self.report_pages(&pages, Origin::MemoryFailure);
+    }
+
+    /// Adds pages that have failed: they may be missing in the direct map, too.
+    fn report_pages(&self, addresses: &Range<u64>, origin: Origin) {
+        if let Some(addresses) = self.set.of_namespace(addresses) {
+            self.set.add_failed(&self.set.sectors(&addresses));
+            self.report(&addresses, origin, false);
+        }
+    }
+
+    /// Takes the physical `addresses`, which are whole sectors of the namespace, out; the bus is
+    /// told. [`ENOMEM`]. Sleeps.
+    pub(crate) fn remove(&self, addresses: &Range<u64>) -> Result {
+        let repair = self.begin_repair_of(self.set.sectors(addresses))?;
+
+        repair.finish(true)?;
+        let _ = self.set.sync();
+        Ok(())
+    }
+
+    /// Begins the repair of `span`, one at a time. [`ENOMEM`] where there is no memory to keep
+    /// account of it.
+    pub(crate) fn begin_repair(&self, span: &Span) -> Result<Repair<'_, 'bound>> {
+        self.begin_repair_of(self.set.of_data(span.sectors()))
+    }
+
+    fn begin_repair_of(&self, sectors: Range<u64>) -> Result<Repair<'_, 'bound>> {
+        self.set.import(GFP_ATOMIC)?;
+
+        let mut state = self.set.state.lock();
+
+        state.repair_spares.fill(GFP_ATOMIC)?;
+        state.repair = sectors.clone();
+        state.failed_again = false;
+        drop(state);
+        Ok(Repair {
+            badblocks: self,
+            sectors,
+        })
+    }
+
+    /// Writes the lines of `errors/list`.
+    pub(crate) fn show(&self, to: &mut Window<'_>) {
+        if to.is_first() {
+            // Without memory, what users wrote to the disk's table is shown another time.
+            let _ = self.set.import(GFP_KERNEL);
+            self.set.follow_btt();
+        }
+        self.set.show(to);
+    }
+
+    /// Adds what the bus knows.
+    pub(crate) fn read_badrange(&self) {
+        if self.set.read_badrange().is_err() {
+            dev_err!(
+                self.set.dev.as_ref(),
+                "no memory to read the errors that the bus knows of\n"
+            );
+        }
+        self.set.notify();
+    }
+}
+
+impl Drop for Badblocks<'_> {
+    fn drop(&mut self) {
+        self.sync.cancel();
+        if self.set.sync().is_err() {
+            dev_err!(
+                self.set.device(),
+                "no memory to keep all errors: some are unknown when a driver is bound again\n"
+            );
+        }
+    }
+}
+
+/// How many nodes a repair may need: one more where it makes two ranges of one, and one for each
+/// gap between what was repaired in the page before.
+const REPAIR_SPARES: usize = 8;
+
+/// A repair under way; given up when dropped.
+pub(crate) struct Repair<'a, 'bound> {
+    badblocks: &'a Badblocks<'bound>,
+    sectors: Range<u64>,
+}
+
+impl Repair<'_, '_> {
+    /// The sectors hold what was written: they are no longer bad. `forget` if the bus has still to
+    /// forget them.
+    ///
+    /// [`EIO`] if one of them has failed again since the beginning; they stay bad then.
+    pub(crate) fn finish(self, forget: bool) -> Result {
+        let set = &self.badblocks.set;
+        let mut guard = set.state.lock();
+        let state = &mut *guard;
+
+        if state.failed_again {
+            return Err(EIO);
+        }
+        let tag = Tag {
+            origin: Origin::Log,
+            pending: forget,
+        };
+
+        state
+            .repaired
+            .insert(&self.sectors, tag, &mut state.repair_spares)?;
+        if state.bad.remove(&self.sectors, &mut state.repair_spares)? {
+            set.hide_in_table(state, &self.sectors);
+            set.update_any(state);
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Repair<'_, '_> {
+    fn drop(&mut self) {
+        let set = &self.badblocks.set;
+
+        set.state.lock().repair = 0..0;
+        // What is still bad the bus may have cleared.
+        set.set_pending(&self.sectors);
+        set.notify();
+        self.badblocks.sync.schedule();
+    }
+}
+
+impl mce::Handler for Badblocks<'_> {
+    fn memory_error(&self, addresses: Range<u64>, listed: bool) {
+        self.report(&addresses, Origin::MachineCheck, listed);
+    }
+}
+
+/// Adds failures of the memory, and passes those of the data area on to the file system that is
 /// mounted on it, if that wants to know (XFS does).
 pub(crate) struct Failures<'bound> {
-    errors: Arc<ErrorList<'bound>>,
+    badblocks: Arc<Badblocks<'bound>>,
     link: Arc<FailureLink>,
 }
 
 impl<'bound> Failures<'bound> {
-    /// Failures go on the list `errors`; `link` leads to the DAX device of the data area.
-    pub(crate) fn new(errors: Arc<ErrorList<'bound>>, link: Arc<FailureLink>) -> Self {
-        Self { errors, link }
+    /// Failures are added to `badblocks`; `link` leads to the DAX device of the data area.
+    pub(crate) fn new(badblocks: Arc<Badblocks<'bound>>, link: Arc<FailureLink>) -> Self {
+        Self { badblocks, link }
     }
 }
 
@@ -405,17 +885,14 @@ impl MemoryFailure for Failures<'_> {
         let start = pfn << PAGE_SHIFT;
         let len = nr_pages << PAGE_SHIFT;
 
-        self.errors.set_reported();
         // A page as a whole: that is what the kernel stops to use.
         if !is_simulated(flags) {
-            let _ = self
-                .errors
-                .report(&(start..start.saturating_add(len)), Origin::MemoryFailure);
+            self.badblocks
+                .report_pages(&(start..start.saturating_add(len)), Origin::MemoryFailure);
         }
-        // Memory in front of the data (info block, page map) is no file system's.
-        let offset = start
-            .checked_sub(self.errors.data.start)
-            .ok_or_else(eopnotsupp)?;
+        // Memory in front of the data (info block, memmap) is no file system's.
+        let data = self.badblocks.set.addresses(&self.badblocks.set.data).start;
+        let offset = start.checked_sub(data).ok_or_else(eopnotsupp)?;
 
         self.link.notify_holder(offset, len, flags)
     }

@@ -24,9 +24,9 @@ use crate::{
 use kernel::prelude::*;
 
 impl Media<'_> {
-    /// [`Operations::direct_access`] where errors are known of.
+    /// [`Operations::direct_access`] where something is bad.
     #[cold]
-    fn direct_access_with_care(
+    fn direct_access_bad(
         &self,
         offset: u64,
         pages: u64,
@@ -36,19 +36,16 @@ impl Media<'_> {
         let pages = pages.min(to_end.pages());
         let asked = Span::of_pages(offset, pages, self.size()).ok_or(ENXIO)?;
 
-        if self.errors().was_reported() {
-            // A page that was healed at the moment of its failure, too early, is listed again.
-            self.list_unmapped(asked);
+        if self.badblocks().has_failed_in(&asked) {
+            // A page that was repaired in the moment of its failure, before the kernel unmapped it,
+            // is bad again.
+            self.find_unmapped(asked);
         }
-        let usable = match self.errors().first_in(&asked) {
-            None => pages,
-            Some(bad) => match (asked.whole_pages_before(bad), access) {
-                // At a touch the process gets `SIGBUS` with `BUS_MCEERR_AR`; `read(2)` fails with
-                // `EIO`.
-                (0, Access::Normal) => return Err(ehwpoison()),
-                (0, Access::RecoveryWrite) => 1,
-                (good, _) => good,
-            },
+        let usable = match (self.badblocks().first_in(&asked), access) {
+            (None, _) => pages,
+            // At a touch the process gets `SIGBUS` with `BUS_MCEERR_AR`; `read(2)` fails with `EIO`.
+            (Some(_), Access::Normal) => return Err(ehwpoison()),
+            (Some(bad), Access::RecoveryWrite) => asked.whole_pages_before(bad).max(1),
         };
 
         Ok(to_end.first(usable))
@@ -56,24 +53,22 @@ impl Media<'_> {
 }
 
 impl Operations for Media<'_> {
-    /// With no errors listed, all to the end of the device is usable, however much was asked for.
-    /// Otherwise, of what was asked for, the pages before the first bad one are: so that `read(2)`
-    /// gets all in front of it. A recovery write gets up to a bad page, and that page alone.
-    ///
-    /// The kernel's `dax_range_compare_iter` (deduplication) does not look how many pages it got;
-    /// see "Errors" in Documentation/design.rst.
+    /// With nothing bad, all to the end of the device is usable, however much was asked for.
+    /// Otherwise what was asked for is, if nothing in it is bad: several callers in `fs/dax.c` (7.2)
+    /// do not look at how many pages they got, and copy or compare as many as they asked for. A
+    /// recovery write gets the pages before the first bad one, or that page alone.
     #[inline]
     fn direct_access(&self, offset: u64, pages: u64, access: Access) -> Result<Translation<'_>> {
-        if self.is_sound() {
+        if self.badblocks().is_clean() {
             return self.pages_from(offset);
         }
-        self.direct_access_with_care(offset, pages, access)
+        self.direct_access_bad(offset, pages, access)
     }
 
     fn zero_pages(&self, offset: u64, pages: u64) -> Result {
         let span = Span::of_pages(offset, pages, self.size()).ok_or(EIO)?;
 
-        self.overwrite(span, Source::Zeroes).map(|_| ())
+        self.overwrite(span, Source::Zeroes).1
     }
 
     /// Writes nothing where a part of a bad page is to be written: for those who map it, a page is
@@ -87,9 +82,9 @@ impl Operations for Media<'_> {
         else {
             return 0;
         };
-        if !span.is_whole_pages() && self.errors().lists_pages_of(&span) {
+        if !span.is_whole_pages() && self.badblocks().any_in_pages_of(&span) {
             return 0;
         }
-        self.overwrite(span, Source::Program(to)).unwrap_or(0)
+        self.overwrite(span, Source::Program(to)).0
     }
 }

@@ -54,7 +54,8 @@ impl<'bound> PmemDisk<'bound> {
     /// memory in one piece, and a place that no error is known of.
     #[inline(never)]
     fn submit_plain(&self, mut bio: PlainBio<'_>) {
-        let is_good = self.media.is_sound() || bio.is_in_one_piece() && self.is_good(&bio);
+        let is_good =
+            self.media.badblocks().is_clean() || bio.is_in_one_piece() && self.is_good(&bio);
 
         if !is_good {
             return self.submit_with_care(bio.into());
@@ -75,18 +76,16 @@ impl<'bound> PmemDisk<'bound> {
         }
     }
 
-    /// Whether there are no errors where the bio's data is, though there are some.
+    /// Whether nothing is bad where the bio's data is, though something is elsewhere.
     #[cold]
     fn is_good(&self, bio: &Bio<'_>) -> bool {
-        let errors = self.media.errors();
-
         self.span(bio).is_ok_and(|span| match bio.is_write() {
-            true => !errors.suspects(&span),
-            false => errors.first_in(&span).is_none(),
+            true => !self.media.needs_repair(&span),
+            false => self.media.badblocks().first_in(&span).is_none(),
         })
     }
 
-    /// Fills the bio's memory from `span`, which has no errors that are listed.
+    /// Fills the bio's memory from `span`, in which nothing is bad.
     fn read(&self, mut segments: Segments<'_, ToBio>, span: &Span) -> Result {
         let mut from = self.media.part(span)?;
 
@@ -96,11 +95,14 @@ impl<'bound> PmemDisk<'bound> {
         Ok(())
     }
 
-    /// Ends a bio under which the memory has failed.
+    /// Serves a bio under which the memory has failed: a write may repair it.
     #[cold]
     fn fail(&self, bio: PlainBio<'_>) {
         if let Ok(span) = self.span(&bio) {
-            self.media.list_unmapped(span);
+            self.media.find_unmapped(span);
+        }
+        if bio.is_write() {
+            return self.submit_with_care(bio.into());
         }
         bio.end(Err(EIO));
     }
@@ -128,16 +130,16 @@ impl<'bound> PmemDisk<'bound> {
     /// Whether the bio can't be served without waiting: for the host that makes it durable, or for
     /// errors to be cleared.
     fn would_wait(&self, bio: &Bio<'_>) -> bool {
-        let heals = || {
+        let repairs = || {
             self.span(bio)
-                .is_ok_and(|span| self.media.errors().suspects(&span))
+                .is_ok_and(|span| self.media.needs_repair(&span))
         };
 
-        (bio.is_preflush() || bio.is_fua()) && self.flush.waits() || bio.is_write() && heals()
+        (bio.is_preflush() || bio.is_fua()) && self.flush.waits() || bio.is_write() && repairs()
     }
 
-    /// Copies what the bio asks for; [`EIO`] if any of it is bad and can't be healed, `EOPNOTSUPP` if it
-    /// is neither a read nor a write.
+    /// Copies what the bio asks for; [`EIO`] if any of it is bad and can't be repaired, `EOPNOTSUPP` if
+    /// it is neither a read nor a write.
     fn transfer(&self, bio: &mut Bio<'_>) -> Result {
         // A flush alone; its sector means nothing.
         if bio.len() == 0 {
@@ -147,17 +149,16 @@ impl<'bound> PmemDisk<'bound> {
 
         match bio.transfer().ok_or_else(eopnotsupp)? {
             Transfer::Data(Data::Read(segments)) => {
-                if self.media.errors().first_in(&span).is_some() {
+                if self.media.badblocks().first_in(&span).is_some() {
                     return Err(EIO);
                 }
                 self.read(segments, &span)
-                    .inspect_err(|_| self.media.list_unmapped(span))
+                    .inspect_err(|_| self.media.find_unmapped(span))
             }
-            Transfer::Data(Data::Write(segments)) => self
-                .media
-                .overwrite(span, Source::Bio(segments))
-                .map(|_| ()),
-            Transfer::Zero => self.media.overwrite(span, Source::Zeroes).map(|_| ()),
+            Transfer::Data(Data::Write(segments)) => {
+                self.media.overwrite(span, Source::Bio(segments)).1
+            }
+            Transfer::Zero => self.media.overwrite(span, Source::Zeroes).1,
         }
     }
 
@@ -180,7 +181,7 @@ impl Operations for PmemDisk<'_> {
     }
 
     fn bad_blocks(&self) -> &BadBlocks {
-        self.media.errors().list()
+        self.media.badblocks().table()
     }
 }
 

@@ -13,6 +13,7 @@
 
 use crate::{
     abstractions::{
+        badblocks::BadBlocks,
         block::{
             Disk,
             Limits,
@@ -33,8 +34,10 @@ use crate::{
             Device,
             Event,
             Namespace,
-            Probed, //
+            Probed,
+            Region, //
         },
+        orphans,
         pagemap::Layout,
         scope::{
             Scope,
@@ -43,15 +46,12 @@ use crate::{
         sysfs::Window, //
     },
     badblocks::{
-        ErrorList,
-        Failures, //
+        Badblocks,
+        Failures,
+        Table, //
     },
+    control::Command,
     disk::PmemDisk,
-    errors::{
-        Command,
-        ErrorLog,
-        Origin, //
-    },
     flush::{
         Flush,
         LastFlush, //
@@ -59,14 +59,10 @@ use crate::{
     media::Media,
     units::{
         half_open,
-        Sectors,
         SECTOR_SHIFT, //
     }, //
 };
-use core::ops::{
-    Range,
-    RangeInclusive, //
-};
+use core::ops::RangeInclusive;
 use kernel::{
     device::{
         Bound,
@@ -80,28 +76,19 @@ use kernel::{
 /// What a bound device serves its namespace as.
 pub(crate) enum Personality<'bound> {
     /// Through a block translation table, which makes sector writes atomic; the disk is `nd_btt`'s.
-    Sector(Scoped<'bound, mce::Listener<Sector<'bound>>>),
+    Sector(Sector<'bound>),
     /// As it is: block device and DAX device are ours.
     Memory(Attached<'bound>),
 }
 
 /// A namespace in sector mode. Fields are dropped from the top.
-#[pin_data]
 pub(crate) struct Sector<'bound> {
     btt: Scoped<'bound, Btt<'bound>>,
     flush: LastFlush<'bound>,
-    #[pin]
-    errors: ErrorLog<'bound>,
-}
-
-impl mce::Handler for Sector<'_> {
-    fn memory_error(&self, addresses: Range<u64>, listed: bool) {
-        if !listed {
-            // Nobody is left to be told of a failure.
-            let _ = self.report(&addresses, Origin::MachineCheck);
-        }
-        self.errors.note(&addresses, Origin::MachineCheck);
-    }
+    badblocks: Arc<Badblocks<'bound>>,
+    region: &'bound Region,
+    #[expect(dead_code, reason = "held to be dropped")]
+    machine_checks: Scoped<'bound, mce::Listener<Badblocks<'bound>>>,
 }
 
 /// A namespace with its block device and DAX device. Fields are dropped from the top: no new users
@@ -113,23 +100,28 @@ pub(crate) struct Attached<'bound> {
     flush: LastFlush<'bound>,
     media: Arc<Media<'bound>>,
     #[expect(dead_code, reason = "held to be dropped")]
-    machine_checks: Scoped<'bound, mce::Listener<ErrorList<'bound>>>,
+    machine_checks: Scoped<'bound, mce::Listener<Badblocks<'bound>>>,
 }
 
 impl<'bound> Personality<'bound> {
     /// Sets up the personality that `dev` is, or declines it for another one: [`ENXIO`] if that is
-    /// on its way, `EOPNOTSUPP` if its info block can't be served by anybody.
+    /// on its way, `EOPNOTSUPP` if its info block can't be served by anybody, [`EBUSY`] if pages of an
+    /// earlier binding are in use.
     pub(crate) fn probe(
         dev: &'bound Device<Core<'_>>,
         scope: &'bound Scope<'bound>,
     ) -> Result<Self> {
         let ns = dev.namespace()?;
 
+        if let Some(frame) = orphans::frame_in_use(&ns.range()) {
+            dev_warn!(
+                dev.as_ref(),
+                "page frame {frame:#x} of an earlier binding is in use: close the files that map it, or unmount their file system\n"
+            );
+            return Err(EBUSY);
+        }
         if dev.is_btt() {
-            let sector = Arc::pin_init(Sector::new(dev, &ns, scope)?, GFP_KERNEL)?;
-
-            sector.follow_read_only(dev);
-            return Ok(Self::Sector(mce::Listener::new(sector, scope)?));
+            return Ok(Self::Sector(Sector::new(dev, &ns, scope)?));
         }
         if !dev.is_page_map() {
             decline_if_claimed(&ns)?;
@@ -146,44 +138,35 @@ impl<'bound> Personality<'bound> {
     /// Follows a change of the region.
     pub(crate) fn notify(&self, dev: &Device<Core<'_>>, event: Event) {
         match (self, event) {
-            (Self::Sector(s), Event::RevalidatePoison) => s.read_errors(),
+            (_, Event::RevalidatePoison) => self.badblocks().read_badrange(),
             (Self::Sector(s), Event::RevalidateRegion) => s.follow_read_only(dev),
-            (Self::Memory(m), Event::RevalidatePoison) => m.media.errors().read_log(),
             (Self::Memory(m), Event::RevalidateRegion) => dev.follow_read_only(&m.disk),
         }
     }
 
     /// Writes the lines of all errors of the namespace.
     pub(crate) fn list_errors(&self, to: &mut Window<'_>) {
-        match self {
-            Self::Sector(s) => s.errors.show(to),
-            Self::Memory(m) => m.media.errors().show(to),
-        }
+        self.badblocks().show(to);
     }
 
     /// Carries out what is read from `text`, as by [`Command::parse`]. Fails as that does, and as
     /// what is to be done.
     pub(crate) fn command(&self, text: &[u8], inject: bool) -> Result {
-        match self {
-            Self::Sector(s) => match Command::parse(text, &s.errors, inject)? {
-                Command::Add(addresses, origin) => s.report(&addresses, origin),
-                Command::Drop(addresses) => {
-                    s.errors.forget(&addresses);
-                    let Sectors { start, len } = s.errors.sectors(&addresses);
-                    s.btt.list().clear(start, len);
-                    Ok(())
-                }
-                Command::Poison(_) => Err(eopnotsupp()),
-            },
-            Self::Memory(m) => {
-                let errors = m.media.errors();
+        let badblocks = self.badblocks();
 
-                match Command::parse(text, errors.log(), inject)? {
-                    Command::Add(addresses, origin) => errors.report(&addresses, origin),
-                    Command::Drop(addresses) => m.media.drop_errors(&addresses),
-                    Command::Poison(addresses) => m.media.poison(&addresses),
-                }
-            }
+        match (Command::parse(text, badblocks.namespace(), inject)?, self) {
+            (Command::Add(addresses, origin), _) => badblocks.add(&addresses, origin),
+            (Command::Drop(addresses), Self::Sector(_)) => badblocks.remove(&addresses),
+            (Command::Drop(addresses), Self::Memory(m)) => m.media.drop_errors(&addresses),
+            (Command::Poison(_), Self::Sector(_)) => Err(eopnotsupp()),
+            (Command::Poison(addresses), Self::Memory(m)) => m.media.poison(&addresses),
+        }
+    }
+
+    fn badblocks(&self) -> &Badblocks<'bound> {
+        match self {
+            Self::Sector(s) => &s.badblocks,
+            Self::Memory(m) => m.media.badblocks(),
         }
     }
 
@@ -200,7 +183,7 @@ impl<'bound> Sector<'bound> {
         dev: &'bound Device<Core<'_>>,
         ns: &Namespace<'bound, '_>,
         scope: &'bound Scope<'bound>,
-    ) -> Result<impl PinInit<Self, Error> + 'bound> {
+    ) -> Result<Self> {
         let bound: &'bound Device<Bound> = dev;
         let region = bound.region();
         let btt = Btt::attach(ns, scope)?;
@@ -213,33 +196,19 @@ impl<'bound> Sector<'bound> {
                 "sector mode is read-only where a flush has to wait for the host\n"
             );
         }
-        let this = try_pin_init!(Self {
+        let table = Table::Btt(btt.list());
+        let badblocks = Badblocks::new(bound, namespace.clone(), namespace, table, scope)?;
+        let machine_checks = mce::Listener::new(badblocks.clone(), scope)?;
+        let this = Self {
             btt,
             flush,
-            errors <- ErrorLog::new(region, namespace),
-        }? Error);
-
-        Ok(this.pin_chain(|this| {
-            this.errors.complete_region_list();
-            Ok(())
-        }))
-    }
-
-    /// Lists an error at the physical `addresses`, as far as they are this namespace's.
-    fn report(&self, addresses: &Range<u64>, origin: Origin) -> Result {
-        let Some(addresses) = self.errors.of_namespace(addresses) else {
-            return Ok(());
+            badblocks,
+            region,
+            machine_checks,
         };
-        let logged = self.errors.add(&addresses, origin);
 
-        self.read_errors();
-        logged
-    }
-
-    /// Reads the bus's list again.
-    fn read_errors(&self) {
-        self.errors.complete_region_list();
-        self.btt.read_errors(self.errors.region());
+        this.follow_read_only(dev);
+        Ok(this)
     }
 
     /// Makes the disk read-only, or writable again, as the region is.
@@ -247,7 +216,7 @@ impl<'bound> Sector<'bound> {
     /// Always read-only where the provider's flush is asynchronous: `nd_btt` flushes with a spinlock
     /// held, and can't wait then.
     fn follow_read_only(&self, dev: &Device<Core<'_>>) {
-        if self.errors.region().is_synchronous() {
+        if self.region.is_synchronous() {
             self.btt.follow_read_only(dev);
         } else {
             self.btt.set_read_only(dev);
@@ -259,7 +228,7 @@ impl<'bound> Sector<'bound> {
 fn decline_if_claimed(ns: &Namespace<'_, '_>) -> Result {
     let info = ns.enable()?;
 
-    if let Probed::Claimed = info.probe_btt() {
+    if let Probed::Claimed = info.probe_btt()? {
         return Err(ENXIO);
     }
     if let Probed::Claimed = info.probe_page_map()? {
@@ -311,12 +280,13 @@ impl Mapping {
         self,
         dev: &Device<Core<'_>>,
         range: &RangeInclusive<u64>,
+        claim: iomem::Claim,
         failures: Failures<'bound>,
     ) -> Result<Memory<Failures<'bound>>> {
         match self {
-            Self::Plain => Memory::remap(range),
+            Self::Plain => Memory::remap(range, claim),
             Self::Pages(layout, data_offset) => {
-                Memory::map_pages(layout, dev.numa_node(), failures)?
+                Memory::map_pages(layout, dev.numa_node(), claim, failures)?
                     .skip(usize::try_from(data_offset).map_err(|_| ENXIO)?)
             }
         }
@@ -383,11 +353,12 @@ impl<'bound> Attached<'bound> {
         })?;
         let link = Arc::new(FailureLink::new(), GFP_KERNEL)?;
         let data = mapping.data(&range)?;
-        let errors = ErrorList::new(bound.region(), half_open(&range), half_open(&data));
-        let errors = Arc::pin_init(errors, GFP_KERNEL)?;
-        let machine_checks = mce::Listener::new(errors.clone(), scope)?;
-        let memory = mapping.map(dev, &range, Failures::new(errors.clone(), link.clone()))?;
-        let media = Arc::new(Media::new(bound, claim, memory, errors)?, GFP_KERNEL)?;
+        let table = Table::Disk(KBox::pin_init(BadBlocks::new(), GFP_KERNEL)?);
+        let badblocks = Badblocks::new(bound, half_open(&range), half_open(&data), table, scope)?;
+        let machine_checks = mce::Listener::new(badblocks.clone(), scope)?;
+        let failures = Failures::new(badblocks.clone(), link.clone());
+        let memory = mapping.map(dev, &range, claim, failures)?;
+        let media = Arc::new(Media::new(bound, memory, badblocks)?, GFP_KERNEL)?;
 
         let device = dax_device(dev, &media, scope)?;
         let limits = Limits {
@@ -409,7 +380,7 @@ impl<'bound> Attached<'bound> {
         let disk = disk.register(dev.as_ref(), scope)?;
 
         dev.follow_read_only(&disk);
-        if media.errors().publish(dev.as_ref(), &disk).is_err() {
+        if media.badblocks().publish(dev.as_ref(), &disk).is_err() {
             dev_warn!(dev.as_ref(), "'badblocks' notification disabled\n");
         }
         Ok(Self {

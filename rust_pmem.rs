@@ -14,10 +14,10 @@
 //! [`Flush::now`](flush::Flush::now). In a DAX file it needs no driver at all, once
 //! [`direct_access`](dax) has said where the page is.
 //!
-//! An error travels: the platform's log, a machine check, or a user → the bus's list
-//! ([`ErrorLog`](errors::ErrorLog)) → [`ErrorList`](badblocks::ErrorList) → `EIO` on that block alone,
-//! `SIGBUS` on that page alone → a write that covers it →
-//! [`Media::overwrite`](media::Media::overwrite) → off the lists.
+//! An error travels: the bus's badrange list, a machine check, or a user →
+//! [`Badblocks`](badblocks::Badblocks) → `EIO` on that block alone, `SIGBUS` on that page alone → a
+//! write that covers it → [`Media::overwrite`](media::Media::overwrite) → no longer bad; and the bus
+//! is told of both ([`badrange`]).
 
 #![deny(unsafe_code)]
 #![allow(
@@ -27,18 +27,21 @@
 
 mod abstractions;
 mod badblocks;
-mod coarse;
+mod badrange;
+mod control;
 mod dax;
 mod disk;
-mod errors;
 mod flush;
 mod media;
 mod namespace;
+mod ranges;
+mod repair;
 mod units;
 
 use abstractions::{
     mce,
     nd,
+    orphans,
     scope::Scope,
     sysfs::Window, //
 };
@@ -94,12 +97,14 @@ struct PmemModule {
     _inject: Option<debugfs::Dir>,
     #[pin]
     _machine_checks: mce::Chain,
+    _orphans: orphans::Watched,
 }
 
 impl InPlaceModule for PmemModule {
     fn init(module: &'static ThisModule) -> impl PinInit<Self, Error> {
         try_pin_init!(Self {
-            // First, as devices that are bound need both.
+            // First, as devices that are bound need all three.
+            _orphans: orphans::Watched::new(module)?,
             _machine_checks <- mce::Chain::new(),
             _inject: (*module_parameters::inject.value() != 0)
                 .then(|| debugfs::Dir::new(<Self as kernel::ModuleMetadata>::NAME)),

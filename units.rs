@@ -129,15 +129,6 @@ impl Span {
         head
     }
 
-    /// The part of the span from its start that is whole sectors.
-    pub(crate) fn whole_sectors(&self) -> Self {
-        // INVARIANT: A part of the span.
-        Self {
-            offset: self.offset,
-            len: self.len & !((1 << SECTOR_SHIFT) - 1),
-        }
-    }
-
     /// The sectors that the span touches, also in part.
     pub(crate) fn sectors(&self) -> Sectors {
         let start = self.offset >> SECTOR_SHIFT;

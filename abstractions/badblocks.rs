@@ -70,16 +70,8 @@ impl BadBlocks {
     /// The first listed sector of the `len` from `start` on.
     #[inline]
     pub(crate) fn first_bad(&self, start: u64, len: u64) -> Option<u64> {
-        let (mut first, mut count) = (0, 0);
-
-        if self.is_empty() || len == 0 {
-            return None;
-        }
-        // SAFETY: The list is initialised; `first` and `count` are written if anything is found.
-        let found =
-            unsafe { bindings::badblocks_check(self.as_raw(), start, len, &mut first, &mut count) };
         // An entry that begins before the range is reported with its own start.
-        (found != 0).then_some(first.max(start))
+        self.entry_in(start, len).map(|(first, _)| first.max(start))
     }
 
     /// The number of entries.
@@ -93,21 +85,23 @@ impl BadBlocks {
         unsafe { (&raw const (*self.as_raw()).count).read_volatile() }
     }
 
-    /// The start and the length of the entry at `index`.
-    ///
-    /// Who writes to the disk's `badblocks` meanwhile may make it another one.
-    pub(crate) fn entry(&self, index: usize) -> Option<(u64, u64)> {
-        if index >= self.count().min(Self::CAPACITY) {
+    /// Start and length of the first entry that touches the `len` sectors from `start` on.
+    pub(crate) fn entry_in(&self, start: u64, len: u64) -> Option<(u64, u64)> {
+        let (mut first, mut count) = (0, 0);
+
+        if self.is_empty() || len == 0 {
             return None;
         }
-        // SAFETY: The list is a page of `CAPACITY` entries: 1 bit, 54 bits of start, 9 of length
-        // less 1 (`BB_OFFSET`, `BB_LEN`).
-        let entry = unsafe { (*self.as_raw()).page.add(index).read_volatile() };
+        // SAFETY: The list is initialised; `first` and `count` are written if anything is found.
+        let found =
+            unsafe { bindings::badblocks_check(self.as_raw(), start, len, &mut first, &mut count) };
+        (found != 0).then_some((first, count))
+    }
 
-        Some((
-            (entry & 0x7fff_ffff_ffff_fe00) >> 9,
-            (entry & 0x1ff).wrapping_add(1),
-        ))
+    /// A number that each change of the list makes greater by two; odd while one is under way.
+    pub(crate) fn version(&self) -> u32 {
+        // SAFETY: The sequence count of the list's lock is initialised; it is only looked at.
+        unsafe { (&raw const (*self.as_raw()).lock.seqcount.seqcount.sequence).read_volatile() }
     }
 
     /// Adds the `len` sectors from `start` on; [`ENOSPC`] if the list has no room for all of them.

@@ -8,6 +8,7 @@ use super::{
     bindings,
     block::GenDisk,
     errno::eopnotsupp,
+    pagemap::Chunks,
     scope::{
         Registered,
         Scope,
@@ -49,11 +50,12 @@ pub(crate) enum Access {
 /// # Invariants
 ///
 /// `address` and `pfn` are those of `pages` pages of a [`Memory`](super::memory::Memory) that is borrowed
-/// for `'a`.
+/// for `'a`. `chunks` are those of the page map they are in, if they have `struct page`s.
 pub(crate) struct Translation<'a> {
     pub(super) address: NonNull<c_void>,
     pub(super) pfn: u64,
     pub(super) pages: u64,
+    pub(super) chunks: Option<&'a Chunks>,
     pub(super) memory: PhantomData<&'a ()>,
 }
 
@@ -271,9 +273,17 @@ impl<T: Operations> DaxDevice<T> {
 
         from_result(|| {
             // CAST: The core does not ask for a negative number.
-            let found =
-                ops.ok_or(ENXIO)?
-                    .direct_access(pgoff as u64, nr_pages.max(0) as u64, access)?;
+            let pages = nr_pages.max(0) as u64;
+            let found = ops
+                .ok_or(ENXIO)?
+                .direct_access(pgoff as u64, pages, access)?;
+
+            // Without a page frame number, the caller copies, under the read lock, and takes no
+            // reference to a page.
+            if let (false, Some(chunks)) = (pfn.is_null(), found.chunks) {
+                // `dax_direct_access` tells its callers of no more than they asked for.
+                chunks.mark(found.pfn, pages.min(found.pages));
+            }
 
             // The memory is borrowed from `ops`, which the device shares until it is dead: it stays
             // mapped for as long as the core may use the result.

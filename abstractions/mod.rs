@@ -22,6 +22,8 @@ pub(crate) mod iomem;
 pub(crate) mod mce;
 pub(crate) mod memory;
 pub(crate) mod nd;
+pub(crate) mod orphans;
 pub(crate) mod pagemap;
 pub(crate) mod scope;
 pub(crate) mod sysfs;
+pub(crate) mod work;

@@ -57,6 +57,7 @@ use kernel::{
     },
     prelude::*,
     sizes::SZ_8K,
+    sync::SpinLock,
     types::{
         ForeignOwnable,
         Opaque, //
@@ -560,34 +561,37 @@ pub(crate) struct InfoAccess<'a> {
 }
 
 impl InfoAccess<'_> {
-    fn claim(rc: c_int) -> Result<Probed> {
-        match to_result(rc) {
-            Ok(()) => Ok(Probed::Claimed),
-            // The info block is there but can't be used: nobody else may have the namespace.
-            Err(e) if e == eopnotsupp() => Err(e),
-            Err(_) => Ok(Probed::Unclaimed),
+    /// `probe` answers [`ENOMEM`] where it has no memory for a device, but [`ENODEV`] where it has
+    /// none for a copy of the info block (`devm_kzalloc` in `nd_btt_probe`, 7.2): a namespace with
+    /// one must not be taken for raw then, so it is asked again.
+    fn claim(probe: impl Fn() -> c_int) -> Result<Probed> {
+        for _ in 0..2 {
+            match to_result(probe()) {
+                Ok(()) => return Ok(Probed::Claimed),
+                // The info block is there but can't be used: nobody else may have the namespace.
+                Err(e) if e == eopnotsupp() || e == ENOMEM => return Err(e),
+                Err(_) => (),
+            }
         }
+        Ok(Probed::Unclaimed)
     }
 
-    /// Asks the block translation table personality.
-    pub(crate) fn probe_btt(&self) -> Probed {
+    /// Asks the block translation table personality; [`ENOMEM`].
+    pub(crate) fn probe_btt(&self) -> Result<Probed> {
         // SAFETY: By the type invariant.
-        match unsafe { bindings::nd_btt_probe(self.dev, self.ndns) } {
-            0 => Probed::Claimed,
-            _ => Probed::Unclaimed,
-        }
+        Self::claim(|| unsafe { bindings::nd_btt_probe(self.dev, self.ndns) })
     }
 
-    /// Asks the page map personality; `EOPNOTSUPP` if its info block can't be served.
+    /// Asks the page map personality; `EOPNOTSUPP` if its info block can't be served, [`ENOMEM`].
     pub(crate) fn probe_page_map(&self) -> Result<Probed> {
         // SAFETY: By the type invariant.
-        Self::claim(unsafe { bindings::nd_pfn_probe(self.dev, self.ndns) })
+        Self::claim(|| unsafe { bindings::nd_pfn_probe(self.dev, self.ndns) })
     }
 
-    /// Asks the device DAX personality; `EOPNOTSUPP` if its info block can't be served.
+    /// Asks the device DAX personality; `EOPNOTSUPP` if its info block can't be served, [`ENOMEM`].
     pub(crate) fn probe_dax(&self) -> Result<Probed> {
         // SAFETY: By the type invariant.
-        Self::claim(unsafe { bindings::nd_dax_probe(self.dev, self.ndns) })
+        Self::claim(|| unsafe { bindings::nd_dax_probe(self.dev, self.ndns) })
     }
 
     /// Reads, or makes and writes, the info block of a page map device.
@@ -712,63 +716,29 @@ impl Region {
         unsafe { (*(*self.bus()).nd_desc).ndctl.is_some() }
     }
 
-    /// Puts an error at the physical `addresses` on the bus's list; if there is an entry with that
-    /// start, this gives it its length. [`ENOMEM`]. Sleeps.
-    pub(crate) fn add_to_log(&self, addresses: &Range<u64>) -> Result {
-        let len = addresses.end.saturating_sub(addresses.start);
-
-        // SAFETY: The bus is valid.
-        to_result(unsafe { bindings::nvdimm_bus_add_badrange(self.bus(), addresses.start, len) })
-    }
-
-    /// Takes the physical `addresses` off the bus's list.
-    pub(crate) fn take_off_log(&self, addresses: &Range<u64>) {
-        let mut start = addresses.start;
-
-        while start < addresses.end {
-            let len = u32::try_from(addresses.end.wrapping_sub(start)).unwrap_or(1 << 31);
-
-            // SAFETY: The bus is valid.
-            unsafe { bindings::badrange_forget(&raw mut (*self.bus()).badrange, start, len) };
-            start = start.saturating_add(len.into());
-        }
-    }
-
-    /// Calls `see` with the physical addresses of each entry of the bus's list, also of other
-    /// regions'. It must not sleep.
-    pub(crate) fn for_each_error(&self, mut see: impl FnMut(Range<u64>)) {
-        // SAFETY: The bus is valid; its entries stay while the lock is held.
-        unsafe {
-            let log = &raw mut (*self.bus()).badrange;
-            let head = &raw mut (*log).list;
-
-            kernel::bindings::spin_lock(&raw mut (*log).lock);
-            let mut node = (*head).next;
-            while node != head {
-                let entry = kernel::container_of!(node, bindings::badrange_entry, list);
-                let start = (*entry).start;
-
-                see(start..start.saturating_add((*entry).length));
-                node = (*node).next;
-            }
-            kernel::bindings::spin_unlock(&raw mut (*log).lock);
-        }
+    /// Takes the lock of the bus, with which libnvdimm walks its badrange list. Sleeps.
+    pub(crate) fn lock_bus(&self) -> Bus<'_> {
+        // SAFETY: By the type invariant; the bus of a region outlives it.
+        unsafe { bindings::nvdimm_bus_lock(&raw mut (*self.as_raw()).dev) };
+        // INVARIANT: It was just taken.
+        Bus(self)
     }
 
     /// The region's own list, which is that of all its namespaces.
-    pub(crate) fn list(&self) -> &BadBlocks {
+    fn list(&self) -> &BadBlocks {
         // SAFETY: By the type invariant the region is bound: its driver initialises the list before it
         // creates the namespaces.
         unsafe { BadBlocks::from_raw(&raw mut (*self.as_raw()).bb) }
     }
 
-    /// The physical addresses of the region.
-    pub(crate) fn addresses(&self) -> Range<u64> {
-        let region = self.as_raw();
-        // SAFETY: By the type invariant; these fields do not change.
-        let (start, size) = unsafe { ((*region).ndr_start, (*region).ndr_size) };
+    /// What the physical `addresses` are on the region's list: first sector, and length.
+    fn sectors(&self, addresses: &Range<u64>) -> (u64, u64) {
+        // SAFETY: By the type invariant; the start of a region does not change.
+        let base = unsafe { (*self.as_raw()).ndr_start };
+        let start = addresses.start.saturating_sub(base) >> 9;
+        let end = addresses.end.saturating_sub(base).div_ceil(512);
 
-        start..start.saturating_add(size)
+        (start, end.saturating_sub(start))
     }
 
     /// Wakes those who poll the region's `badblocks`.
@@ -782,6 +752,106 @@ impl Region {
                 kernel::bindings::kernfs_notify(file);
             }
         }
+    }
+}
+
+/// The bus of a region, locked.
+///
+/// # Invariants
+///
+/// The lock of the region's bus is held until the value is dropped.
+pub(crate) struct Bus<'a>(&'a Region);
+
+impl Bus<'_> {
+    /// The entries of the badrange list that touch the physical addresses `within`, cut to these.
+    /// [`ENOMEM`].
+    pub(crate) fn badrange(&self, within: &Range<u64>) -> Result<KVec<Range<u64>>> {
+        let mut entries = KVec::new();
+
+        loop {
+            let mut missing = 0_usize;
+
+            entries.clear();
+            self.for_each_badrange(|entry| {
+                let entry = entry.start.max(within.start)..entry.end.min(within.end);
+
+                if !entry.is_empty() && entries.push_within_capacity(entry).is_err() {
+                    missing = missing.saturating_add(1);
+                }
+            });
+            if missing == 0 {
+                return Ok(entries);
+            }
+            entries = KVec::with_capacity(entries.len().saturating_add(missing), GFP_KERNEL)?;
+        }
+    }
+
+    /// Calls `see` with the physical addresses of each entry of the badrange list. It must not
+    /// sleep.
+    fn for_each_badrange(&self, mut see: impl FnMut(Range<u64>)) {
+        // SAFETY: The bus outlives the region; `badrange_init` has initialised list and lock.
+        let badrange = unsafe { &raw mut (*self.0.bus()).badrange };
+        // SAFETY: As above, and the lock is that of a `SpinLock<()>`: a `spinlock_t`.
+        let lock = unsafe { SpinLock::<()>::from_raw(&raw mut (*badrange).lock) };
+        let guard = lock.lock();
+        // SAFETY: The list is initialised, its entries are embedded in `badrange_entry` at `list`,
+        // and they are neither added nor freed without `badrange->lock`, which is held.
+        let mut node = unsafe { (*badrange).list.next };
+
+        // SAFETY: As above: each node but the head is a live entry.
+        while node != unsafe { &raw mut (*badrange).list } {
+            // SAFETY: As above.
+            let entry = unsafe { &*kernel::container_of!(node, bindings::badrange_entry, list) };
+
+            see(entry.start..entry.start.saturating_add(entry.length));
+            node = entry.list.next;
+        }
+        drop(guard);
+    }
+
+    /// Puts the physical `addresses` on the badrange list, and on that of the region. [`ENOMEM`].
+    pub(crate) fn add(&self, addresses: &Range<u64>) -> Result {
+        let len = addresses.end.saturating_sub(addresses.start);
+        let mut known = false;
+
+        // An entry with the same start would get this length, even if it has more.
+        self.for_each_badrange(|entry| {
+            known |= entry.start <= addresses.start && entry.end >= addresses.end;
+        });
+        if !known {
+            // SAFETY: The bus outlives the region.
+            to_result(unsafe {
+                bindings::nvdimm_bus_add_badrange(self.0.bus(), addresses.start, len)
+            })?;
+        }
+        let (start, len) = self.0.sectors(addresses);
+        // One that is full shows what fits.
+        let _ = self.0.list().set(start, len);
+        Ok(())
+    }
+
+    /// Takes the physical `addresses`, which are whole sectors, off the badrange list, and off that
+    /// of the region.
+    pub(crate) fn forget(&self, addresses: &Range<u64>) {
+        let mut start = addresses.start;
+
+        while start < addresses.end {
+            let len = u32::try_from(addresses.end.wrapping_sub(start)).unwrap_or(1 << 31);
+
+            // SAFETY: The bus outlives the region. Its lock is held, without which nobody walks the
+            // list but under `badrange->lock`.
+            unsafe { bindings::badrange_forget(&raw mut (*self.0.bus()).badrange, start, len) };
+            start = start.saturating_add(len.into());
+        }
+        let (start, len) = self.0.sectors(addresses);
+        self.0.list().clear(start, len);
+    }
+}
+
+impl Drop for Bus<'_> {
+    fn drop(&mut self) {
+        // SAFETY: By the type invariant.
+        unsafe { bindings::nvdimm_bus_unlock(&raw mut (*self.0.as_raw()).dev) };
     }
 }
 
@@ -842,24 +912,10 @@ impl<'bound> Btt<'bound> {
         }
     }
 
-    /// Reads the bus's error list again, for the whole namespace.
-    pub(crate) fn read_errors(&self, region: &Region) {
-        // SAFETY: By the type invariant the namespace is there, and its list initialised.
-        unsafe {
-            let nsio = (*self.btt.as_ptr())
-                .ndns
-                .cast::<bindings::nd_namespace_io>();
-            let range = kernel::bindings::range {
-                start: (*nsio).res.start,
-                end: (*nsio).res.end,
-            };
-            bindings::nvdimm_badblocks_populate(region.as_raw(), &raw mut (*nsio).bb, &range);
-        }
-    }
-
     /// The list of errors that the BTT goes by, in sectors of the namespace.
-    pub(crate) fn list(&self) -> &BadBlocks {
-        // SAFETY: By the type invariant the namespace is there, and its list initialised.
+    pub(crate) fn list(&self) -> &'bound BadBlocks {
+        // SAFETY: By the type invariant the namespace is there, and its list initialised; devres
+        // releases that after the driver's data are dropped.
         unsafe {
             let nsio = (*self.btt.as_ptr())
                 .ndns

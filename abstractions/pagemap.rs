@@ -4,16 +4,24 @@
 //!
 //! C header: [`include/linux/memremap.h`](srctree/include/linux/memremap.h)
 
+#[cfg(CONFIG_X86_64)]
 use super::bindings;
-#[cfg(all(CONFIG_X86_64, CONFIG_MEMORY_FAILURE))]
-use core::sync::atomic::{
-    AtomicU64,
-    Ordering, //
+use super::{
+    errno::eopnotsupp,
+    iomem::Claim,
+    orphans, //
 };
 use core::{
+    mem::ManuallyDrop,
     ops::RangeInclusive,
-    ptr::NonNull, //
+    ptr::NonNull,
+    sync::atomic::{
+        AtomicU64,
+        Ordering, //
+    }, //
 };
+#[cfg(CONFIG_X86_64)]
+use kernel::error::to_result;
 use kernel::{
     bindings::{
         dev_pagemap,
@@ -24,17 +32,23 @@ use kernel::{
         from_err_ptr,
         from_result, //
     },
-    prelude::*,
-    types::Opaque, //
-};
-#[cfg(CONFIG_X86_64)]
-use kernel::{
-    error::to_result,
+    list::{
+        impl_list_arc_safe,
+        impl_list_item,
+        ListArc,
+        ListLinks, //
+    },
     page::PAGE_SHIFT,
+    prelude::*,
+    sync::{
+        new_mutex,
+        Mutex, //
+    },
     time::{
         delay::fsleep,
         Delta, //
-    }, //
+    },
+    types::Opaque, //
 };
 
 /// Who is told when memory of a page map fails.
@@ -92,28 +106,169 @@ pub(super) fn zeroed() -> dev_pagemap {
     unsafe { core::mem::zeroed() }
 }
 
-/// Memory mapped with `struct page`s of type `MEMORY_DEVICE_FS_DAX`, until it is dropped.
+/// How many pages make a chunk: 2 MiB, what a process maps at once if it can.
+const CHUNK: u64 = 512;
+
+/// How many bits a word has.
+const WORD: u64 = u64::BITS as u64;
+
+/// Which pages of a page map may have users: a bit for each chunk of pages.
 ///
-/// Dropping waits until nobody uses any of the pages. By then there must be no way to get at one
-/// that is idle: the DAX device over them is dead.
+/// A page gets its first user from somebody who was told its page frame number.
+pub(super) struct Chunks {
+    /// The first page frame of the first chunk.
+    origin: u64,
+    bits: KVVec<Word>,
+}
+
+/// The bits of [`WORD`] chunks.
+struct Word(AtomicU64);
+
+// For `Vec::from_elem`.
+impl Clone for Word {
+    fn clone(&self) -> Self {
+        Self(AtomicU64::new(self.0.load(Ordering::Relaxed)))
+    }
+}
+
+impl Chunks {
+    /// None of the pages of `range`. [`ENOMEM`].
+    fn new(range: &RangeInclusive<u64>) -> Result<Self> {
+        let origin = range.start() >> PAGE_SHIFT;
+        let last = (range.end() >> PAGE_SHIFT).saturating_sub(origin) / CHUNK;
+        let words = usize::try_from(last / WORD)?.saturating_add(1);
+        let bits = KVVec::from_elem(Word(AtomicU64::new(0)), words, GFP_KERNEL)?;
+
+        Ok(Self { origin, bits })
+    }
+
+    /// The word with the bit of a chunk, and that bit.
+    #[inline]
+    fn bit(&self, chunk: u64) -> Option<(&AtomicU64, u64)> {
+        // CAST: A page frame number fits, as this is a 64-bit architecture.
+        let word = self.bits.get((chunk / WORD) as usize)?;
+
+        Some((&word.0, 1 << (chunk % WORD)))
+    }
+
+    /// Notes that somebody is told of `pages` pages from page frame `pfn` on.
+    #[inline]
+    pub(super) fn mark(&self, pfn: u64, pages: u64) {
+        let first = pfn.wrapping_sub(self.origin);
+        let last = first.wrapping_add(pages).wrapping_sub(1) / CHUNK;
+        let mut chunk = first / CHUNK;
+
+        while let Some((word, bit)) = self.bit(chunk) {
+            // Nearly always it is set: the word stays in all CPUs' caches.
+            if word.load(Ordering::Relaxed) & bit == 0 {
+                word.fetch_or(bit, Ordering::Relaxed);
+            }
+            if chunk >= last {
+                break;
+            }
+            chunk = chunk.wrapping_add(1);
+        }
+    }
+
+    /// Whether somebody was told of any page.
+    fn any(&self) -> bool {
+        self.bits
+            .iter()
+            .any(|word| word.0.load(Ordering::Relaxed) != 0)
+    }
+
+    /// Whether pages of the chunk with page frame `pfn` may have users, and the page frame after the
+    /// chunk.
+    #[cfg(CONFIG_X86_64)]
+    fn chunk_of(&self, pfn: u64) -> (bool, u64) {
+        let chunk = pfn.wrapping_sub(self.origin) / CHUNK;
+        let marked = self
+            .bit(chunk)
+            .is_some_and(|(word, bit)| word.load(Ordering::Relaxed) & bit != 0);
+        let next = chunk.saturating_add(1).saturating_mul(CHUNK);
+
+        (marked, self.origin.saturating_add(next))
+    }
+}
+
+/// Who answers for pages.
+enum Owner {
+    /// A binding, whose handler this is.
+    Bound(Handler),
+    /// Nobody any more: they are among the [`orphans`], which keep the module loaded.
+    Nobody(#[expect(dead_code, reason = "held to be dropped")] Option<ModuleRef>),
+}
+
+/// A [`MemoryFailure`] without its type.
+struct Handler {
+    handler: NonNull<c_void>,
+    call: unsafe fn(NonNull<c_void>, u64, u64, c_int) -> Result,
+}
+
+// SAFETY: What it points to is `Sync`.
+unsafe impl Send for Handler {}
+
+impl Handler {
+    /// # Safety
+    ///
+    /// `handler` stays where it is for as long as the value is used.
+    unsafe fn new<H: MemoryFailure>(handler: &H) -> Self {
+        /// # Safety
+        ///
+        /// `handler` points to an `H`.
+        unsafe fn call<H: MemoryFailure>(
+            handler: NonNull<c_void>,
+            pfn: u64,
+            nr_pages: u64,
+            flags: c_int,
+        ) -> Result {
+            // SAFETY: By the caller's promise.
+            unsafe { handler.cast::<H>().as_ref() }.memory_failure(pfn, nr_pages, flags)
+        }
+
+        Self {
+            handler: NonNull::from(handler).cast(),
+            call: call::<H>,
+        }
+    }
+}
+
+/// A page map and the claim of its memory, which may outlive their binding. Unmapped, then released,
+/// when dropped; by then none of the pages must be in use.
 ///
 /// # Invariants
 ///
-/// `pgmap` is mapped, at `base`.
+/// `pgmap` is mapped, at `base`. The handler of `owner` is there.
 #[pin_data(PinnedDrop)]
-pub(crate) struct PageMap<H: MemoryFailure> {
+pub(super) struct Pages {
     #[pin]
     pgmap: Opaque<dev_pagemap>,
     base: NonNull<u8>,
-    failure: H,
+    chunks: Chunks,
+    /// No page frame before this one is in use any more.
+    idle_before: AtomicU64,
+    claim: Claim,
+    #[pin]
+    links: ListLinks,
+    // Last, as the module stays until all else is done.
+    #[pin]
+    owner: Mutex<Owner>,
 }
 
-// SAFETY: The map may be undone by any thread; `H` is `Send`.
-unsafe impl<H: MemoryFailure> Send for PageMap<H> {}
-// SAFETY: A reference gives access to `H` alone, which is `Sync`.
-unsafe impl<H: MemoryFailure> Sync for PageMap<H> {}
+impl_list_arc_safe! {
+    impl ListArcSafe<0> for Pages { untracked; }
+}
 
-impl<H: MemoryFailure> PageMap<H> {
+impl_list_item! {
+    impl ListItem<0> for Pages { using ListLinks { self.links }; }
+}
+
+// SAFETY: The map may be undone by any thread.
+unsafe impl Send for Pages {}
+// SAFETY: What can be changed by a reference is atomic, or has a lock.
+unsafe impl Sync for Pages {}
+
+impl Pages {
     const OPS: dev_pagemap_ops = dev_pagemap_ops {
         folio_free: None,
         migrate_to_ram: None,
@@ -121,12 +276,26 @@ impl<H: MemoryFailure> PageMap<H> {
         folio_split: None,
     };
 
-    /// Maps the addresses of `layout`, with `struct page`s on NUMA node `node`.
-    pub(super) fn new(layout: Layout, node: c_int, failure: H) -> Result<Pin<KBox<Self>>> {
-        KBox::try_pin_init(
+    /// # Safety
+    ///
+    /// `handler` stays where it is until [`Self::cut_off`] was called.
+    unsafe fn new<H: MemoryFailure>(
+        layout: Layout,
+        node: c_int,
+        claim: Claim,
+        handler: &H,
+    ) -> Result<ListArc<Self>> {
+        // SAFETY: By the caller's promise.
+        let handler = unsafe { Handler::new(handler) };
+
+        ListArc::pin_init(
             try_pin_init!(Self {
-                // First, as the map calls `failure` from the moment it is there.
-                failure,
+                // First, as the map calls it from the moment it is there.
+                owner <- new_mutex!(Owner::Bound(handler)),
+                chunks: Chunks::new(&layout.range())?,
+                idle_before: AtomicU64::new(0),
+                claim,
+                links <- ListLinks::new(),
                 pgmap <- Opaque::ffi_init(|slot: *mut dev_pagemap| {
                     let mut pgmap = layout.0;
 
@@ -149,11 +318,6 @@ impl<H: MemoryFailure> PageMap<H> {
         )
     }
 
-    /// The kernel's address of the first byte.
-    pub(super) fn base(&self) -> NonNull<u8> {
-        self.base
-    }
-
     extern "C" fn memory_failure_callback(
         pgmap: *mut dev_pagemap,
         pfn: c_ulong,
@@ -163,14 +327,84 @@ impl<H: MemoryFailure> PageMap<H> {
         let pgmap = Opaque::cast_from(pgmap);
 
         // SAFETY: The core holds a reference to the map, so that it, and all that it is a field
-        // of, is there; `failure` was initialised before the map was made.
-        let failure = unsafe { &(*kernel::container_of!(pgmap, Self, pgmap)).failure };
+        // of, is there; `owner` was initialised before the map was made.
+        let owner = unsafe { &(*kernel::container_of!(pgmap, Self, pgmap)).owner };
 
-        from_result(|| {
-            failure
-                .memory_failure(pfn as u64, nr_pages as u64, flags)
-                .map(|()| 0)
+        from_result(|| match &*owner.lock() {
+            // SAFETY: The handler stays until `cut_off` has had the lock.
+            Owner::Bound(Handler { handler, call }) => unsafe {
+                call(*handler, pfn as u64, nr_pages as u64, flags).map(|()| 0)
+            },
+            Owner::Nobody(_) => Err(eopnotsupp()),
         })
+    }
+
+    /// Calls the handler no more. Waits for a call that is under way.
+    fn cut_off(&self) {
+        *self.owner.lock() = Owner::Nobody(None);
+    }
+
+    /// Keeps `module` loaded for as long as the pages are there, unless it is being unloaded.
+    pub(super) fn hold(&self, module: &'static ThisModule) {
+        *self.owner.lock() = Owner::Nobody(ModuleRef::get(module));
+    }
+
+    /// The claim of the memory.
+    pub(super) fn claim(&self) -> &Claim {
+        &self.claim
+    }
+
+    /// The page frame that [`Self::frame_in_use`] has found.
+    pub(super) fn last_found(&self) -> u64 {
+        self.idle_before.load(Ordering::Relaxed)
+    }
+
+    /// The first page that is mapped by a process, held for I/O, or remembered by a file system as a
+    /// page of a file. What was found idle stays so, and is not looked at again: nobody is told of
+    /// pages any more.
+    pub(super) fn frame_in_use(&self) -> Option<u64> {
+        #[cfg(CONFIG_X86_64)]
+        {
+            let frames = self.frames();
+            let mut next = frames.start.max(self.idle_before.load(Ordering::Relaxed));
+
+            while next < frames.end {
+                let (marked, end) = self.chunks.chunk_of(next);
+                let mut chunk = next..end.min(frames.end);
+
+                next = chunk.end;
+                if !marked {
+                    continue;
+                }
+                // SAFETY: The page frames are memory of this map, which is live.
+                if let Some(busy) = chunk.find(|pfn| unsafe { page_is_in_use(*pfn) }) {
+                    self.idle_before.store(busy, Ordering::Relaxed);
+                    return Some(busy);
+                }
+                yield_cpu();
+            }
+            self.idle_before.store(next, Ordering::Relaxed);
+        }
+        None
+    }
+
+    /// Waits a short time until none of the pages is in use; the page frame of one that still is.
+    ///
+    /// The core waits for references to the map, and pages of this type hold none (Linux 7.2,
+    /// `free_zone_device_folio`): their `struct page`s would go away under their users.
+    fn wait_until_idle(&self) -> Option<u64> {
+        const TRIES: usize = 10;
+
+        if !self.chunks.any() {
+            return None;
+        }
+        wait_for_faults();
+        for _ in 0..TRIES {
+            self.frame_in_use()?;
+            // I/O that holds pages ends soon.
+            fsleep(Delta::from_millis(10));
+        }
+        self.frame_in_use()
     }
 
     /// The page frames that have an initialised `struct page`: all, but for those that keep the
@@ -192,48 +426,115 @@ impl<H: MemoryFailure> PageMap<H> {
 
         first..(range.end >> PAGE_SHIFT).wrapping_add(1)
     }
+}
 
-    /// Waits until none of the pages is mapped by a process, held for I/O, or remembered by a file
-    /// system as a page of a file.
-    ///
-    /// The core waits for references to the map, and pages of this type hold none (Linux 7.2,
-    /// `free_zone_device_folio`): their `struct page`s would go away under their users.
-    fn wait_until_idle(&self) {
-        #[cfg(CONFIG_X86_64)]
-        {
-            let frames = self.frames();
-            let mut first = frames.start;
-            let mut rounds = 0_u32;
-
-            loop {
-                // SAFETY: The page frames are memory of this map, which is live.
-                let is_busy = |pfn: &u64| unsafe { page_is_in_use(*pfn) };
-                let Some(busy) = (first..frames.end).find(is_busy) else {
-                    return;
-                };
-
-                if rounds == WAITS_BEFORE_WARNING {
-                    pr_warn!("page frame {busy:#x} is in use: close the file that has it, or unmount its file system\n");
-                }
-                rounds = rounds.saturating_add(1);
-                // What was found idle stays so: there are no new users.
-                first = busy;
-                fsleep(Delta::from_millis(10));
-            }
-        }
+#[pinned_drop]
+impl PinnedDrop for Pages {
+    fn drop(self: Pin<&mut Self>) {
+        // SAFETY: By the type invariant; it is unmapped only here. This waits for those who are in
+        // `memory_failure_callback`, who wait for nothing that is held here.
+        unsafe { kernel::bindings::memunmap_pages(self.pgmap.get()) };
     }
 }
 
-/// How often a page is found busy before somebody is told: a second.
-#[cfg(CONFIG_X86_64)]
-const WAITS_BEFORE_WARNING: u32 = 100;
+/// Waits for page faults that were told of a page and have not yet made it a page of their file.
+///
+/// `dax_iomap_direct_access` gives up the lock that `kill_dax` waits for before `dax_insert_entry`
+/// has changed the page (Linux 7.2). A thread between the two may be preempted. It does not sleep
+/// there, but for a write to what was a hole before, or to an extent that files share
+/// (`unmap_mapping_pages`): that one is not waited for.
+fn wait_for_faults() {
+    // SAFETY: May sleep here.
+    #[cfg(CONFIG_TASKS_RCU)]
+    unsafe {
+        kernel::bindings::synchronize_rcu_tasks()
+    };
+    // SAFETY: As above. Nobody is preempted in the kernel.
+    #[cfg(not(CONFIG_TASKS_RCU))]
+    unsafe {
+        kernel::bindings::synchronize_rcu()
+    };
+}
 
-#[pinned_drop]
-impl<H: MemoryFailure> PinnedDrop for PageMap<H> {
-    fn drop(self: Pin<&mut Self>) {
-        self.wait_until_idle();
-        // SAFETY: By the type invariant; it is unmapped only here.
-        unsafe { kernel::bindings::memunmap_pages(self.pgmap.get()) };
+/// Lets others have the CPU (`cond_resched`).
+#[cfg(CONFIG_X86_64)]
+fn yield_cpu() {
+    // Elsewhere, the kernel takes it.
+    // SAFETY: May sleep here.
+    #[cfg(any(not(CONFIG_PREEMPTION), CONFIG_PREEMPT_DYNAMIC))]
+    unsafe {
+        kernel::bindings::__cond_resched()
+    };
+}
+
+/// A reference to the module, which can't be unloaded as long as there is one.
+struct ModuleRef(&'static ThisModule);
+
+impl ModuleRef {
+    /// `None` if the module is being unloaded.
+    fn get(module: &'static ThisModule) -> Option<Self> {
+        // SAFETY: It is this module, which is there.
+        unsafe { kernel::bindings::try_module_get(module.as_ptr()) }.then_some(Self(module))
+    }
+}
+
+impl Drop for ModuleRef {
+    fn drop(&mut self) {
+        // SAFETY: It was taken by `get`. Unloading waits for who drops it: see `orphans::Watched`.
+        unsafe { kernel::bindings::module_put(self.0.as_ptr()) };
+    }
+}
+
+/// Memory mapped with `struct page`s of type `MEMORY_DEVICE_FS_DAX`.
+///
+/// Dropping it ends calls of its handler, and unmaps the memory, unless some of the pages are in use:
+/// then it is left to the [`orphans`], with the claim. By then nobody must be told of pages any more:
+/// the DAX device over them is dead.
+pub(crate) struct PageMap<H: MemoryFailure> {
+    pages: ManuallyDrop<ListArc<Pages>>,
+    #[expect(dead_code, reason = "held for `pages`")]
+    failure: KBox<H>,
+}
+
+impl<H: MemoryFailure> PageMap<H> {
+    /// Maps the addresses of `layout`, which are inside of `claim`, with `struct page`s on NUMA node
+    /// `node`.
+    pub(super) fn new(layout: Layout, node: c_int, claim: Claim, failure: H) -> Result<Self> {
+        let failure = KBox::new(failure, GFP_KERNEL)?;
+        // SAFETY: The handler is in a box, which is kept until `drop` has cut it off.
+        let pages = unsafe { Pages::new(layout, node, claim, &*failure) }?;
+
+        Ok(Self {
+            pages: ManuallyDrop::new(pages),
+            failure,
+        })
+    }
+
+    /// The kernel's address of the first byte.
+    pub(super) fn base(&self) -> NonNull<u8> {
+        self.pages.base
+    }
+
+    /// Which pages may have users.
+    #[inline]
+    pub(super) fn chunks(&self) -> &Chunks {
+        &self.pages.chunks
+    }
+}
+
+impl<H: MemoryFailure> Drop for PageMap<H> {
+    fn drop(&mut self) {
+        // SAFETY: It is not used again.
+        let pages = unsafe { ManuallyDrop::take(&mut self.pages) };
+
+        pages.cut_off();
+        if let Some(frame) = pages.wait_until_idle() {
+            pr_warn!(
+                "{}: page frame {frame:#x} is in use: to bind it again, close the files that map it, or unmount their file system\n",
+                pages.claim.name()
+            );
+            orphans::add(pages);
+        }
     }
 }
 

@@ -59,6 +59,7 @@ impl Drop for File {
 /// The part of a text that somebody reads: as much as fits, from some byte on.
 pub(crate) struct Window<'a> {
     skip: usize,
+    offset: usize,
     to: &'a mut [u8],
     len: usize,
 }
@@ -66,23 +67,54 @@ pub(crate) struct Window<'a> {
 impl<'a> Window<'a> {
     /// What follows the first `skip` bytes of the text goes to `to`.
     pub(super) fn new(skip: usize, to: &'a mut [u8]) -> Self {
-        Self { skip, to, len: 0 }
+        Self {
+            skip,
+            offset: 0,
+            to,
+            len: 0,
+        }
     }
 
     /// The number of bytes that there were to read.
     pub(super) fn len(&self) -> usize {
         self.len
     }
+
+    /// Whether the text is read from its beginning.
+    pub(crate) fn is_first(&self) -> bool {
+        self.skip == 0
+    }
+
+    /// The text is written from its byte `offset` on, if nothing before that is wanted; whether it
+    /// is so.
+    pub(crate) fn begin_at(&mut self, offset: usize) -> bool {
+        let can = offset <= self.skip;
+
+        if can {
+            self.offset = offset;
+        }
+        can
+    }
+
+    /// How much of the text was written, or left out as unwanted.
+    pub(crate) fn offset(&self) -> usize {
+        self.offset
+    }
+
+    /// Whether what is wanted is there.
+    pub(crate) fn is_full(&self) -> bool {
+        self.len >= self.to.len()
+    }
 }
 
 impl fmt::Write for Window<'_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        let skipped = self.skip.min(text.len());
-        let from = text.as_bytes().get(skipped..).unwrap_or_default();
+        let unwanted = self.skip.saturating_sub(self.offset).min(text.len());
+        let from = text.as_bytes().get(unwanted..).unwrap_or_default();
         let to = self.to.get_mut(self.len..).unwrap_or_default();
         let len = from.len().min(to.len());
 
-        self.skip = self.skip.saturating_sub(skipped);
+        self.offset = self.offset.saturating_add(text.len());
         self.len = self.len.saturating_add(len);
         for (to, from) in to.iter_mut().zip(from) {
             *to = *from;

@@ -448,6 +448,19 @@ try_dax() {
 	}
 }
 
+# gives_before BYTES FILE: whether a read of a DAX file whose page at BYTES is the first bad one gives nothing of that: some of what
+# is before it, or EIO. How much is up to driver and kernel: both may give up a stretch with a bad page as a whole.
+gives_before() {
+	if given=$(pmem-io pread "$2" --length 4M 2>&1); then
+		[ "$given" -le "$1" ]
+	else
+		case $given in
+		*'Input/output error'*) ;;
+		*) printf '%s\n' "$given" && return 1 ;;
+		esac
+	fi
+}
+
 # ---- several drivers ----
 
 # forget: regions and their namespaces are made anew, so that all that is known of them is what is on them. Without a driver loaded.

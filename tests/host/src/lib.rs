@@ -176,15 +176,6 @@ mod tests {
         }
 
         #[test]
-        fn whole_sectors_leave_out_the_last_if_it_is_not_whole(span in span()) {
-            let whole = span.whole_sectors();
-
-            prop_assert_eq!(whole.offset(), span.offset());
-            prop_assert_eq!(whole.len() % SECTOR, 0);
-            prop_assert!(span.len() - whole.len() < SECTOR);
-        }
-
-        #[test]
         fn whole_pages_are_those_that_are_covered(span in span()) {
             let covered = bytes(&span)
                 .all(|byte| bytes(&span).contains(&(byte / PAGE * PAGE))

@@ -3,7 +3,7 @@
 //! The only code of the host tools that the compiler can't check.
 //!
 //! These need it: a [`Mapping`] of a file, whose bytes may change or fault at any time; what the
-//! kernel does with its pages ([`lend`]); the report of a fault ([`sigbus`]); instructions of the
+//! kernel does with its pages ([`lend`]); memory whose pages come late ([`userfault`]); the report of a fault ([`sigbus`]); instructions of the
 //! processor ([`cache`], [`ticks`]); requests by io_uring ([`ring`]); requests to block devices,
 //! some ([`block`]) or any ([`ioctl`]), and to file systems ([`extents`], [`xattr`]); what runs between fork and exec, and the mask of signals
 //! ([`process`]).
@@ -22,6 +22,7 @@ pub mod process;
 pub mod ring;
 pub mod sigbus;
 pub mod ticks;
+pub mod userfault;
 pub mod xattr;
 
 pub use mapping::Mapping;

@@ -115,7 +115,8 @@ impl Part {
             "blk",
             "bvec_",
         ];
-        if begins(&copies) {
+        // Those of rust_pmem are its own, with names of Rust.
+        if begins(&copies) || module == "rust_pmem" && function.contains("_flushcache") {
             Self::Copy
         } else if module == "nd_pmem" || module == "rust_pmem" {
             Self::Driver

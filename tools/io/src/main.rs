@@ -5,12 +5,14 @@
 mod ioctl;
 mod model;
 mod pattern;
+mod places;
 mod sequence;
 mod steps;
 
 use abstractions::Mapping;
 use abstractions::mapping::Want;
 use abstractions::sigbus::{self, Refusal};
+use abstractions::userfault::Stalled;
 use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use pattern::Pattern;
@@ -23,6 +25,8 @@ use std::ops::Range;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::thread;
+use std::time::{Duration, Instant};
 use steps::{Step, Target};
 use units::{Buffer, PAGE, Size};
 
@@ -133,6 +137,31 @@ enum Command {
         call: Call,
         #[command(flatten)]
         flags: Flags,
+    },
+    /// One pwrite(2) of the pattern from memory whose pages are missing until COMMAND has ended, by
+    /// userfaultfd(2); print the number of bytes it took, or its errno
+    PwriteStalled {
+        #[command(flatten)]
+        area: Area,
+        #[command(flatten)]
+        seed: Seed,
+        /// Run by the shell once the call waits for its source
+        #[arg(long, value_name = "COMMAND")]
+        run: String,
+    },
+    /// The same access at places that are as far from each other; print how many had which answer
+    Places {
+        #[command(flatten)]
+        places: places::Places,
+    },
+    /// Write each line of standard input by one write(2) at the start of a file of sysfs or debugfs;
+    /// print those refused, with their errno
+    Lines {
+        /// The file
+        file: PathBuf,
+        /// Begin again until so many seconds have passed
+        #[arg(long, value_name = "SECONDS")]
+        seconds: Option<u64>,
     },
     /// Read a file of sysfs, wait by poll(2) until the kernel says that it changed, and print what
     /// it holds then; status 3 when it does not in time
@@ -396,6 +425,11 @@ fn work(command: Command) -> Result<usize> {
             let from = [IoSlice::new(buffer.bytes())];
             said(pwritev2(&file, &from, area.offset.bytes(), flags.bits()))
         }
+        Command::PwriteStalled { area, seed, run } => {
+            pwrite_stalled(&area, &Pattern::new(seed.seed), &run)
+        }
+        Command::Places { places } => places.run(),
+        Command::Lines { file, seconds } => lines(&file, seconds),
         Command::Sequence { sequence } => sequence.run(),
         Command::Model { trial } => model::run(&trial),
         Command::Files {
@@ -410,6 +444,62 @@ fn work(command: Command) -> Result<usize> {
         Command::Ioctl { requests } => ioctl::make(&requests),
         Command::Poll { file, run, timeout } => wait_for_change(&file, run.as_deref(), timeout),
     }
+}
+
+fn pwrite_stalled(area: &Area, pattern: &Pattern, run: &str) -> Result<usize> {
+    /// Seconds until the call reads its source.
+    const SOON: u32 = 20;
+
+    let file = area.open(true, false)?;
+    let mut bytes = vec![0; area.length_of(&file)?];
+    pattern.fill(&mut bytes, area.offset.bytes());
+    let source = Stalled::new(bytes.len()).context("userfaultfd")?;
+    let answer = thread::scope(|scope| {
+        let writer = scope.spawn(|| source.pwrite(&file, area.offset.bytes()));
+        let waits = source.wait(SOON);
+        let status = matches!(waits, Ok(true)).then(|| shell(run));
+        // Whatever was answered, so that nobody waits for ever.
+        let supplied = source.supply(&bytes);
+        let answer = writer.join().expect("it does not panic");
+        ensure!(waits?, "the call did not read its source");
+        supplied.context("UFFDIO_COPY")?;
+        status.transpose()?;
+        Ok(answer)
+    })?;
+    println!("{}", answer?);
+    Ok(0)
+}
+
+fn lines(path: &Path, seconds: Option<u64>) -> Result<usize> {
+    let name = || path.display().to_string();
+    let file = OpenOptions::new()
+        .write(true)
+        .open(path)
+        .with_context(name)?;
+    let text = io::read_to_string(io::stdin())?;
+    let end = seconds.map(|seconds| Instant::now() + Duration::from_secs(seconds));
+    let mut refused = 0;
+    loop {
+        for line in text.lines() {
+            if let Err(error) = file.write_at(line.as_bytes(), 0) {
+                println!("{line}: {error}");
+                refused += 1;
+            }
+        }
+        if end.is_none_or(|end| Instant::now() >= end) {
+            return Ok(refused);
+        }
+    }
+}
+
+/// Runs a command, what it prints being no answer of ours.
+fn shell(command: &str) -> Result<()> {
+    let status = std::process::Command::new("sh")
+        .args(["-c", command])
+        .stdout(io::stderr())
+        .status()?;
+    ensure!(status.success(), "\"{command}\": {status}");
+    Ok(())
 }
 
 /// Prints the answer of one call.
@@ -622,11 +712,7 @@ fn wait_for_change(path: &Path, run: Option<&str>, seconds: u32) -> Result<usize
     // The kernel tells of changes since the last read.
     file.read_to_string(&mut text).with_context(name)?;
     if let Some(command) = run {
-        let status = std::process::Command::new("sh")
-            .args(["-c", command])
-            .stdout(io::stderr())
-            .status()?;
-        ensure!(status.success(), "\"{command}\": {status}");
+        shell(command)?;
     }
     let limit = Timespec {
         tv_sec: seconds.into(),

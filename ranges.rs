@@ -1,0 +1,304 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! An exact set of sectors, kept as an ordered tree of disjoint ranges.
+//!
+//! Looking up and removing take `O(log n)`. What a change may need in memory is put aside before
+//! it ([`Spares`]), so that a change either happens as a whole or not at all, and can be made where
+//! nothing may be allocated.
+
+#![forbid(unsafe_code)]
+
+use crate::badblocks::Origin;
+use core::ops::Range;
+use kernel::{
+    alloc::Flags,
+    prelude::*,
+    rbtree::{
+        RBTree,
+        RBTreeNodeReservation, //
+    }, //
+};
+
+/// What is known of the sectors of a range.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Tag {
+    /// Where the error was reported from.
+    pub(crate) origin: Origin,
+    /// The bus has still to be told.
+    pub(crate) pending: bool,
+}
+
+/// A range of a set; the key is its end.
+struct Node {
+    start: u64,
+    tag: Tag,
+}
+
+/// Memory for a node of a [`RangeSet`].
+type Spare = RBTreeNodeReservation<u64, Node>;
+
+/// Memory for nodes of a [`RangeSet`].
+pub(crate) struct Spares(KVec<Spare>);
+
+impl Spares {
+    /// As many as `count`, which is also how many there can be. [`ENOMEM`].
+    #[inline(never)]
+    pub(crate) fn new(count: usize, flags: Flags) -> Result<Self> {
+        let mut this = Self(KVec::with_capacity(count, flags)?);
+
+        this.fill(flags)?;
+        Ok(this)
+    }
+
+    /// None, and no room for any.
+    pub(crate) const fn none() -> Self {
+        Self(KVec::new())
+    }
+
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Makes up for those that were taken. [`ENOMEM`]; those that there are stay.
+    #[inline(never)]
+    pub(crate) fn fill(&mut self, flags: Flags) -> Result {
+        while self.0.len() < self.0.capacity() {
+            self.put(Spare::new(flags)?);
+        }
+        Ok(())
+    }
+
+    /// Moves as many as are missing there to `to`; the others are freed.
+    pub(crate) fn give(mut self, to: &mut Self) {
+        while let Some(spare) = self.0.pop() {
+            to.put(spare);
+        }
+    }
+
+    /// Takes one; [`ENOMEM`] if there is none.
+    fn take(&mut self) -> Result<Spare> {
+        self.0.pop().ok_or(ENOMEM)
+    }
+
+    /// Keeps the memory of a node, if there is room.
+    fn put(&mut self, spare: Spare) {
+        let _ = self.0.push_within_capacity(spare);
+    }
+}
+
+/// A set of sectors, each with a [`Tag`].
+///
+/// # Invariants
+///
+/// The ranges of the tree are not empty and do not overlap. `pending` is the number of those whose
+/// tag says so.
+pub(crate) struct RangeSet {
+    tree: RBTree<u64, Node>,
+    pending: usize,
+}
+
+impl RangeSet {
+    /// The empty set.
+    pub(crate) fn new() -> Self {
+        Self {
+            tree: RBTree::new(),
+            pending: 0,
+        }
+    }
+
+    /// Whether nothing is in the set.
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.tree.is_empty()
+    }
+
+    /// Whether the bus has to be told of some.
+    pub(crate) fn has_pending(&self) -> bool {
+        self.pending != 0
+    }
+
+    /// The first range that ends behind sector `at`.
+    #[inline(never)]
+    pub(crate) fn next(&self, at: u64) -> Option<(Range<u64>, Tag)> {
+        let cursor = self.tree.cursor_lower_bound(&at.checked_add(1)?)?;
+        let (end, node) = cursor.current();
+
+        Some((node.start..*end, node.tag))
+    }
+
+    /// The first of `sectors` that is in the set.
+    #[inline]
+    pub(crate) fn first(&self, sectors: &Range<u64>) -> Option<u64> {
+        let (found, _) = self.next(sectors.start)?;
+
+        (found.start < sectors.end).then_some(found.start.max(sectors.start))
+    }
+
+    /// Splits off `sectors` what is in front of, and in, the next range: what of it is in front.
+    #[inline(never)]
+    pub(crate) fn split_gap(&self, sectors: &mut Range<u64>) -> Range<u64> {
+        let start = sectors.start;
+        let (end, next) = match self.overlap(sectors) {
+            Some((found, _)) => (found.start.max(start), found.end.min(sectors.end)),
+            None => (sectors.end, sectors.end),
+        };
+
+        sectors.start = next;
+        start..end
+    }
+
+    /// How many spares [`Self::insert`] needs for `sectors`: the number of gaps in them.
+    #[inline(never)]
+    pub(crate) fn gaps(&self, sectors: &Range<u64>) -> usize {
+        let mut rest = sectors.clone();
+        let mut gaps = 0_usize;
+
+        while !rest.is_empty() {
+            let gap = self.split_gap(&mut rest);
+
+            gaps = gaps.saturating_add((!gap.is_empty()).into());
+        }
+        gaps
+    }
+
+    /// Adds what of `sectors` is not in the set yet, with `tag`.
+    ///
+    /// [`ENOMEM`] if there are fewer spares than gaps; nothing is changed then.
+    #[inline(never)]
+    pub(crate) fn insert(&mut self, sectors: &Range<u64>, tag: Tag, spares: &mut Spares) -> Result {
+        if spares.len() < self.gaps(sectors) {
+            return Err(ENOMEM);
+        }
+        let mut rest = sectors.clone();
+
+        while !rest.is_empty() {
+            let gap = self.split_gap(&mut rest);
+
+            if !gap.is_empty() {
+                let spare = spares.take()?;
+
+                self.put(gap, tag, spare, spares);
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds `sectors`, none of which is in the set, and joins them to neighbours with the same tag.
+    #[inline(never)]
+    fn put(&mut self, sectors: Range<u64>, tag: Tag, spare: Spare, spares: &mut Spares) {
+        let Range { mut start, end } = sectors;
+
+        if let Some((before, _)) = start
+            .checked_sub(1)
+            .and_then(|last| self.next(last))
+            .filter(|(before, with)| before.end == start && *with == tag)
+        {
+            start = before.start;
+            if let Some(freed) = self.take(before.end) {
+                spares.put(freed);
+            }
+        }
+        if let Some(mut cursor) = self.tree.cursor_lower_bound_mut(&end.saturating_add(1)) {
+            let (_, after) = cursor.current_mut();
+
+            if after.start == end && after.tag == tag {
+                after.start = start;
+                spares.put(spare);
+                return;
+            }
+        }
+        self.tree.insert(spare.into_node(end, Node { start, tag }));
+        self.pending = self.pending.saturating_add(tag.pending.into());
+    }
+
+    /// Takes the range that ends at `end` out; its memory.
+    #[inline(never)]
+    fn take(&mut self, end: u64) -> Option<Spare> {
+        let node = self.tree.find_mut(&end)?;
+
+        self.pending = self.pending.saturating_sub(node.get().tag.pending.into());
+        Some(node.remove_node().into_reservation())
+    }
+
+    /// Takes `sectors` out of the set; whether any was in it.
+    ///
+    /// Needs a spare if it makes two of one range: [`ENOMEM`] if there is none, and nothing is
+    /// changed then.
+    #[inline(never)]
+    pub(crate) fn remove(&mut self, sectors: &Range<u64>, spares: &mut Spares) -> Result<bool> {
+        let mut removed = false;
+
+        while let Some((found, tag)) = self.overlap(sectors) {
+            let ends_inside = found.end <= sectors.end;
+
+            // What is in front gets a node of its own, or that of the range if nothing is behind.
+            let front = if found.start >= sectors.start {
+                None
+            } else if ends_inside {
+                self.take(found.end)
+            } else {
+                Some(spares.take()?)
+            };
+
+            if !ends_inside {
+                if let Some(node) = self.tree.get_mut(&found.end) {
+                    node.start = sectors.end;
+                }
+            } else if front.is_none() {
+                if let Some(freed) = self.take(found.end) {
+                    spares.put(freed);
+                }
+            }
+            if let Some(spare) = front {
+                self.put(found.start..sectors.start, tag, spare, spares);
+            }
+            removed = true;
+        }
+        Ok(removed)
+    }
+
+    /// The first range that `sectors` touches.
+    #[inline]
+    fn overlap(&self, sectors: &Range<u64>) -> Option<(Range<u64>, Tag)> {
+        self.next(sectors.start)
+            .filter(|(found, _)| found.start < sectors.end)
+    }
+
+    /// Gives each range that `sectors` touches the tag that `change` makes of the range and its own.
+    #[inline(never)]
+    pub(crate) fn retag(
+        &mut self,
+        sectors: &Range<u64>,
+        spares: &mut Spares,
+        change: &dyn Fn(&Range<u64>, Tag) -> Tag,
+    ) {
+        let mut at = sectors.start;
+
+        while let Some((found, tag)) = self.overlap(&(at..sectors.end)) {
+            let new = change(&found, tag);
+
+            at = found.end;
+            if new != tag {
+                if let Some(spare) = self.take(found.end) {
+                    self.put(found, new, spare, spares);
+                }
+            }
+        }
+    }
+
+    /// The first range from sector `at` on that the bus has to be told of.
+    pub(crate) fn next_pending(&self, mut at: u64) -> Option<Range<u64>> {
+        if !self.has_pending() {
+            return None;
+        }
+        loop {
+            let (found, tag) = self.next(at)?;
+
+            if tag.pending {
+                return Some(found);
+            }
+            at = found.end;
+        }
+    }
+}
