@@ -429,8 +429,8 @@ impl<T: Operations> Disk<T> {
         if self.0.disk.parent().cast_const() != parent {
             return None;
         }
-        // SAFETY: The disk is valid. The lock of its parent is held, under which it is registered and
-        // unregistered: the directory is there, or null.
+        // SAFETY: The disk is valid. It is unregistered when the handle is dropped, which lends `self`, or
+        // by the scope, under its parent's lock, which is held: the directory is there, or null.
         unsafe {
             let dir = (*(*self.0.disk.as_raw()).part0).bd_device.kobj.sd;
 

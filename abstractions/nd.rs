@@ -448,8 +448,9 @@ impl<'b> Device<Core<'b>> {
         let disk: &block::GenDisk = disk.as_ref();
 
         if disk.parent() == self.as_raw() {
-            // SAFETY: The disk's parent is this device, whose parent is a region. Its lock is held, with
-            // which the disk is either registered or not, and the call stands both.
+            // SAFETY: The disk's parent is this device, whose parent is a region. The scope ends disks
+            // under the device's lock, which is held: the disk is registered or not, and the call stands
+            // both.
             unsafe { bindings::nvdimm_check_and_set_ro(disk.as_raw()) };
         }
     }
@@ -868,7 +869,7 @@ pub(crate) struct Btt<'bound> {
     _dev: PhantomData<&'bound Device<Bound>>,
 }
 
-// SAFETY: libnvdimm detaches a BTT from any thread that holds the device's lock.
+// SAFETY: Detaching waits for the users of the disk, which any thread may do.
 unsafe impl Send for Btt<'_> {}
 // SAFETY: Its list of errors has its own lock; the rest does not change.
 unsafe impl Sync for Btt<'_> {}
@@ -903,8 +904,9 @@ impl<'bound> Btt<'bound> {
         if unsafe { &raw mut (*self.btt.as_ptr()).dev } != dev.as_raw() {
             return None;
         }
-        // SAFETY: By the type invariant the BTT is valid. Its device's lock is held, under which it is
-        // attached and detached: it has a disk, or `btt` is null.
+        // SAFETY: By the type invariant the BTT is valid. It is detached when the handle is dropped, which
+        // lends `self`, or by the scope, under the device's lock, which is held: it has a disk, or `btt`
+        // is null.
         unsafe {
             let btt = (*self.btt.as_ptr()).btt;
 
