@@ -69,6 +69,7 @@ use kernel::{
         Core, //
     },
     prelude::*,
+    sizes::SZ_16M,
     sync::Arc, //
 };
 
@@ -294,7 +295,7 @@ impl Mapping {
 
 /// How many sectors are zeroed at once, 16 MiB: a bio could ask for 4 GiB, and nobody else would get
 /// the CPU for as long as that takes.
-const WRITE_ZEROES: u32 = (16 << 20) >> SECTOR_SHIFT;
+const WRITE_ZEROES: u32 = (SZ_16M >> SECTOR_SHIFT) as u32;
 
 /// Whether writes need a flush to be durable; `false`, and a warning, where that can't be known.
 fn needs_flush(dev: &Device<Core<'_>>) -> bool {
@@ -307,7 +308,7 @@ fn needs_flush(dev: &Device<Core<'_>>) -> bool {
     }
 }
 
-/// The DAX device over `media`, where the architecture has such.
+/// The DAX device over `media`; none, and a warning, where there can't be one.
 fn dax_device<'bound>(
     dev: &Device<Core<'_>>,
     media: &Arc<Media<'bound>>,
@@ -320,7 +321,13 @@ fn dax_device<'bound>(
 
     match DaxDevice::new(media.clone(), properties, scope) {
         Ok(device) => Ok(Some(Arc::new(device, GFP_KERNEL)?)),
-        Err(e) if e == eopnotsupp() => Ok(None),
+        Err(e) if e == eopnotsupp() => {
+            dev_warn!(
+                dev.as_ref(),
+                "no DAX device: files on the disk can't be mapped directly\n"
+            );
+            Ok(None)
+        }
         Err(e) => Err(e),
     }
 }

@@ -52,7 +52,7 @@ impl BadBlocks {
     ///
     /// It is initialised, and stays so for all of `'a`.
     pub(super) unsafe fn from_raw<'a>(list: *mut bindings::badblocks) -> &'a Self {
-        // SAFETY: By the caller's promise. CAST: `Self` is a transparent wrapper.
+        // SAFETY: The list is initialised for all of `'a`. CAST: `Self` is a transparent wrapper.
         unsafe { &*list.cast::<Self>() }
     }
 

@@ -334,6 +334,7 @@ impl<T: Operations> UnregisteredDisk<T> {
             (*raw).bb = data.bad_blocks().as_raw().cast();
             kernel::bindings::set_capacity(raw, sectors);
         }
+        // INVARIANT: `private_data` is that of `data`'s box.
         Ok(Self { disk, data })
     }
 
@@ -353,7 +354,7 @@ impl<T: Operations> UnregisteredDisk<T> {
             .cast_mut()
             .cast::<kernel::bindings::device>();
 
-        // INVARIANT: The scope has only those that are registered.
+        // INVARIANT: Registered here, and given out only if that succeeds.
         Scoped::new(scope, Disk(self), |disk| {
             // SAFETY: The disk is set up and not registered, and all that it refers to is static or in
             // `disk`, which stays until it is unregistered.
@@ -372,7 +373,8 @@ impl<T: Operations> UnregisteredDisk<T> {
     /// `disk` is a disk made by [`Self::new`] that can get I/O or sysfs accesses at the moment, and
     /// will not have been unregistered for all of `'a`.
     unsafe fn data<'a>(disk: *mut gendisk) -> &'a T {
-        // SAFETY: By the caller's promise.
+        // SAFETY: `new` has set the private data to `data`, which stays in its place until after the disk
+        // is unregistered.
         unsafe { &*(*disk).private_data.cast::<T>() }
     }
 
@@ -427,8 +429,8 @@ impl<T: Operations> Disk<T> {
         if self.0.disk.parent().cast_const() != parent {
             return None;
         }
-        // SAFETY: The disk is valid. The lock of its parent is held, under which it is registered and
-        // unregistered: the directory is there, or null.
+        // SAFETY: The disk is valid. It is unregistered when the handle is dropped, which lends `self`, or
+        // by the scope, under its parent's lock, which is held: the directory is there, or null.
         unsafe {
             let dir = (*(*self.0.disk.as_raw()).part0).bd_device.kobj.sd;
 
@@ -550,11 +552,17 @@ impl<'a> Bio<'a> {
         // Discards and operations on zones have a size, but no memory.
         #[allow(non_upper_case_globals, reason = "the names of C constants")]
         match self.opf() & bindings::REQ_OP_MASK {
-            // SAFETY: A read, whose memory is to be filled.
-            req_op_REQ_OP_READ => Some(Transfer::Data(Data::Read(unsafe { Segments::new(self) }))),
-            // SAFETY: A write, whose memory is to be stored.
+            req_op_REQ_OP_READ => {
+                // SAFETY: A read, whose memory is to be filled.
+                let segments = unsafe { Segments::new(self) };
+
+                Some(Transfer::Data(Data::Read(segments)))
+            }
             req_op_REQ_OP_WRITE => {
-                Some(Transfer::Data(Data::Write(unsafe { Segments::new(self) })))
+                // SAFETY: A write, whose memory is to be stored.
+                let segments = unsafe { Segments::new(self) };
+
+                Some(Transfer::Data(Data::Write(segments)))
             }
             req_op_REQ_OP_WRITE_ZEROES => Some(Transfer::Zero),
             _ => None,
@@ -931,7 +939,7 @@ unsafe fn address_of(page: *mut kernel::bindings::page, offset: usize) -> *mut u
     return pagemap::address_in_map(page).wrapping_add(offset);
 
     #[cfg(not(all(CONFIG_X86_64, not(CONFIG_KMAP_LOCAL))))]
-    // SAFETY: By the caller's promise.
+    // SAFETY: The byte's page is the bio's, and that of `page` as many pages on.
     return unsafe {
         kernel::bindings::kmap_local_page(page.add(offset / PAGE_SIZE))
             .cast::<u8>()

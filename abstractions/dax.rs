@@ -251,8 +251,7 @@ impl<T: Operations> DaxDevice<T> {
     ///
     /// `dax` is a device made by [`Self::new`], and the read lock is held for all of `'a`.
     unsafe fn ops<'a>(dax: *mut bindings::dax_device) -> Option<&'a T> {
-        // SAFETY: By the caller's promise. A device that is alive under the read lock has its
-        // `ops`, in their place, until the lock is given up: `kill_dax`, after which they may be
+        // SAFETY: The device is one of ours. One that is alive under the read lock has its `ops`, in their place, until the lock is given up: `kill_dax`, after which they may be
         // dropped, waits for that.
         unsafe { bindings::dax_get_private(dax).cast::<T>().as_ref() }
     }
@@ -378,6 +377,7 @@ pub(crate) struct FailureLink {
 impl FailureLink {
     /// A link that leads nowhere yet.
     pub(crate) fn new() -> Self {
+        // INVARIANT: Null.
         Self {
             dax: Atomic::new(core::ptr::null_mut()),
         }
@@ -409,6 +409,7 @@ struct ReadLock(c_int);
 
 impl ReadLock {
     fn new() -> Self {
+        // INVARIANT: Taken here.
         // SAFETY: May always be called; the lock nests.
         Self(unsafe { bindings::dax_read_lock() })
     }
@@ -416,7 +417,7 @@ impl ReadLock {
 
 impl Drop for ReadLock {
     fn drop(&mut self) {
-        // SAFETY: It was taken in `new`.
+        // SAFETY: By the type invariant it is held.
         unsafe { bindings::dax_read_unlock(self.0) };
     }
 }
@@ -452,6 +453,7 @@ impl<'bound, T: Operations + 'bound> Registration<'bound, T> {
 
             // SAFETY: Both are valid, as references are held to them.
             to_result(unsafe { bindings::dax_add_host(dax, this.disk.as_raw()) })?;
+            // INVARIANT: The device was just made the disk's host.
             this.link.dax.store(dax, Release);
             Ok(())
         })

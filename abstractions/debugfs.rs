@@ -53,7 +53,7 @@ impl<C: Command> Folder<C> {
     ///
     /// `dev` is a valid device that has a driver.
     pub(super) unsafe fn of_driver(dev: *mut bindings::device) -> Option<Self> {
-        // SAFETY: By the caller's promise. A name may be looked up at any time.
+        // SAFETY: `dev` is valid and has a driver, which has a name. Names may be looked up at any time.
         let dentry =
             unsafe { bindings::debugfs_lookup((*(*dev).driver).name, core::ptr::null_mut()) };
 
@@ -70,8 +70,8 @@ impl<C: Command> Folder<C> {
     ///
     /// It must be removed while `dev` is what `C` takes it for.
     pub(super) unsafe fn add(&self, dev: *mut bindings::device) {
-        // SAFETY: By the type invariant and the caller's promise. There is nothing to be done if
-        // it fails, as debugfs has it.
+        // SAFETY: `dentry` is a folder, and `dev` valid until the file is removed. There is nothing to be
+        // done if it fails, as debugfs has it.
         unsafe {
             bindings::debugfs_create_file_full(
                 bindings::dev_name(dev),
@@ -90,7 +90,7 @@ impl<C: Command> Folder<C> {
     ///
     /// `dev` is a valid device.
     pub(super) unsafe fn remove(&self, dev: *mut bindings::device) {
-        // SAFETY: By the type invariant and the caller's promise.
+        // SAFETY: `dentry` is a folder, and `dev` has a name.
         unsafe {
             bindings::debugfs_lookup_and_remove(bindings::dev_name(dev), self.dentry.as_ptr())
         };

@@ -110,6 +110,7 @@ impl Chain {
                 unsafe { LISTENERS.init() };
                 IS_READY.store(true, Release);
             },
+            // INVARIANT: Joined here, after the list was initialised.
             block <- Opaque::ffi_init(|block: *mut kernel::bindings::notifier_block| {
                 #[cfg(CONFIG_X86_MCE)]
                 // SAFETY: `block` is valid for writes, and stays where it is until `drop`.
@@ -127,7 +128,7 @@ impl Chain {
 impl PinnedDrop for Chain {
     fn drop(self: Pin<&mut Self>) {
         #[cfg(CONFIG_X86_MCE)]
-        // SAFETY: It was joined by `new`. This waits for those who are being told.
+        // SAFETY: By the type invariant it is on the chain. This waits for those who are being told.
         unsafe {
             super::bindings::mce_unregister_decode_chain(self.block.get())
         };
@@ -146,7 +147,7 @@ mod x86 {
     ///
     /// `block` is valid for writes, and stays where it is until it has left the chain.
     pub(super) unsafe fn join(block: *mut kernel::bindings::notifier_block) {
-        // SAFETY: By the caller's promise.
+        // SAFETY: `block` is valid for writes, and stays where it is until it has left the chain.
         unsafe {
             block.write(kernel::bindings::notifier_block {
                 notifier_call: Some(callback),
@@ -243,6 +244,7 @@ impl<H: Handler> Listener<H> {
 
             // SAFETY: The link stays where it is while it is on the list, and the lock is held.
             unsafe { (*link).next = first.0 };
+            // INVARIANT: It is on the list when it is registered.
             first.0 = link;
             Ok(())
         })

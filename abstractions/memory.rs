@@ -640,6 +640,7 @@ impl Remapped {
         // SAFETY: Any physical range may be asked for.
         let base = unsafe { bindings::memremap(phys, len, bindings::ARCH_MEMREMAP_PMEM) };
 
+        // INVARIANT: Mapped here, unless it is null.
         Ok(Self {
             base: NonNull::new(base.cast()).ok_or(ENXIO)?,
         })

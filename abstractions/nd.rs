@@ -56,6 +56,7 @@ use kernel::{
         to_result, //
     },
     prelude::*,
+    sizes::SZ_8K,
     sync::SpinLock,
     types::{
         ForeignOwnable,
@@ -447,8 +448,9 @@ impl<'b> Device<Core<'b>> {
         let disk: &block::GenDisk = disk.as_ref();
 
         if disk.parent() == self.as_raw() {
-            // SAFETY: The disk's parent is this device, whose parent is a region. Its lock is held, with
-            // which the disk is either registered or not, and the call stands both.
+            // SAFETY: The disk's parent is this device, whose parent is a region. The scope ends disks
+            // under the device's lock, which is held: the disk is registered or not, and the call stands
+            // both.
             unsafe { bindings::nvdimm_check_and_set_ro(disk.as_raw()) };
         }
     }
@@ -535,7 +537,7 @@ impl<'a> Namespace<'a, '_> {
     /// [`EBUSY`] if the range is claimed in iomem, [`ENOMEM`].
     pub(crate) fn enable(&self) -> Result<InfoAccess<'_>> {
         // `nd_info_block_reserve()`: 8 KiB, but never less than a page.
-        let reserve = (8 << 10).max(kernel::page::PAGE_SIZE as u64);
+        let reserve = SZ_8K.max(kernel::page::PAGE_SIZE) as u64;
         let dev = self.dev.as_raw();
 
         // SAFETY: By the type invariants, in probe.
@@ -867,7 +869,7 @@ pub(crate) struct Btt<'bound> {
     _dev: PhantomData<&'bound Device<Bound>>,
 }
 
-// SAFETY: libnvdimm detaches a BTT from any thread that holds the device's lock.
+// SAFETY: Detaching waits for the users of the disk, which any thread may do.
 unsafe impl Send for Btt<'_> {}
 // SAFETY: Its list of errors has its own lock; the rest does not change.
 unsafe impl Sync for Btt<'_> {}
@@ -902,8 +904,9 @@ impl<'bound> Btt<'bound> {
         if unsafe { &raw mut (*self.btt.as_ptr()).dev } != dev.as_raw() {
             return None;
         }
-        // SAFETY: By the type invariant the BTT is valid. Its device's lock is held, under which it is
-        // attached and detached: it has a disk, or `btt` is null.
+        // SAFETY: By the type invariant the BTT is valid. It is detached when the handle is dropped, which
+        // lends `self`, or by the scope, under the device's lock, which is held: it has a disk, or `btt`
+        // is null.
         unsafe {
             let btt = (*self.btt.as_ptr()).btt;
 

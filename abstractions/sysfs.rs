@@ -34,7 +34,7 @@ impl File {
     ///
     /// `dir` is a directory of sysfs that is referenced for the duration of the call.
     pub(super) unsafe fn find(dir: *mut bindings::kernfs_node, name: &CStr) -> Option<Self> {
-        // SAFETY: By the caller's promise; device directories have no namespace.
+        // SAFETY: `dir` is referenced for the call; device directories have no namespace.
         let node =
             unsafe { bindings::kernfs_find_and_get_ns(dir, name.as_char_ptr(), core::ptr::null()) };
 
