@@ -3,11 +3,9 @@
 #
 # For tests of what is listed as bad, and of what is not:
 #
+#	. "$(dirname "$0")/../lib.sh"
 #	. "$(dirname "$0")/../badblocks.sh"
 #	every 0 128K 500 | listed_by add "$LIST"
-
-# shellcheck source=lib.sh
-. "$(dirname "$0")/../lib.sh"
 
 PAGE=4096
 

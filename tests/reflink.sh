@@ -7,6 +7,8 @@
 #	. "$(dirname "$0")/../reflink.sh"
 #	reflink_stack linear; …; reflink_end
 
+# shellcheck source=lib.sh
+. "$(dirname "$0")/../lib.sh"
 # shellcheck source=badblocks.sh
 . "$(dirname "$0")/../badblocks.sh"
 # shellcheck source=parity/stack.sh

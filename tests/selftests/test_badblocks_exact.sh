@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # Hundreds of isolated errors cost their own pages and no other: neighbours are read and written, and what was repaired stays good when further errors arrive.
 # vm: --bare --nvdimm size=64M --e820 64M@512M --virtio-pmem size=64M
+. "$(dirname "$0")/../lib.sh"
 . "$(dirname "$0")/../badblocks.sh"
 
 STRIDE=131072

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # A large bad range is repaired page by page, in any order and in more pieces than the block layer's list has entries: what was written can be read.
 # vm: --bare --nvdimm size=64M --e820 64M@512M --virtio-pmem size=64M
+. "$(dirname "$0")/../lib.sh"
 . "$(dirname "$0")/../badblocks.sh"
 
 STRIDE=65536

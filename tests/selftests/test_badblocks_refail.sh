@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # A page that fails again and again while it is repaired is an error of those writes and no more: afterwards everything goes on, and the page can be repaired.
 # vm: --bare --nvdimm size=64M --e820 64M@512M --virtio-pmem size=64M
+. "$(dirname "$0")/../lib.sh"
 . "$(dirname "$0")/../badblocks.sh"
 
 SECONDS_=5

@@ -3,6 +3,7 @@
 # Errors are listed, dropped, read and repaired at once, raw and in sector mode, while another namespace of the bus is bound and unbound: the kernel bears it, and the list is right at the end. RUST_PMEM_LONG=1 makes it longer.
 # vm: --bare --e820 352M@512M --e820 64M@880M
 # timeout: 200
+. "$(dirname "$0")/../lib.sh"
 . "$(dirname "$0")/../badblocks.sh"
 
 case ${RUST_PMEM_LONG:-} in
