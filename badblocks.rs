@@ -70,7 +70,10 @@ use kernel::{
     new_spinlock,
     prelude::*,
     sync::{
+        new_mutex,
         Arc,
+        Mutex,
+        MutexGuard,
         SetOnce,
         SpinLock, //
     }, //
@@ -182,6 +185,9 @@ pub(crate) struct Set<'bound> {
     table: Table<'bound>,
     #[pin]
     pub(crate) state: SpinLock<State>,
+    /// Held during a repair.
+    #[pin]
+    repairs: Mutex<()>,
     file: SetOnce<sysfs::File>,
     dev: &'bound nd::Device<Bound>,
     /// Physical addresses.
@@ -214,6 +220,7 @@ impl<'bound> Set<'bound> {
                 warned: false,
                 text: (0, 0),
             }),
+            repairs <- new_mutex!(()),
             table,
             file: SetOnce::new(),
             dev,
@@ -774,13 +781,15 @@ impl<'bound> Badblocks<'bound> {
         self.set.sync()
     }
 
-    /// Begins the repair of `span`, one at a time. [`ENOMEM`] where there is no memory to keep
+    /// Begins the repair of `span`, and waits for another one to end. [`ENOMEM`] where there is no memory to keep
     /// account of it.
     pub(crate) fn begin_repair(&self, span: &Span) -> Result<Repair<'_, 'bound>> {
         self.begin_repair_of(self.set.of_data(span.sectors()))
     }
 
     fn begin_repair_of(&self, sectors: Range<u64>) -> Result<Repair<'_, 'bound>> {
+        let guard = self.set.repairs.lock();
+
         self.set.import(GFP_ATOMIC)?;
 
         let mut state = self.set.state.lock();
@@ -792,6 +801,7 @@ impl<'bound> Badblocks<'bound> {
         Ok(Repair {
             badblocks: self,
             sectors,
+            _alone: guard,
         })
     }
 
@@ -837,6 +847,7 @@ const REPAIR_SPARES: usize = 8;
 pub(crate) struct Repair<'a, 'bound> {
     badblocks: &'a Badblocks<'bound>,
     sectors: Range<u64>,
+    _alone: MutexGuard<'a, ()>,
 }
 
 impl Repair<'_, '_> {

@@ -14,9 +14,9 @@ cleanup() {
 	unload_driver
 }
 
-# kinds FILE: of the answers, without numbers.
+# kinds FILE: of the answers, without numbers. Of what the device has not written to a DAX file, fs/dax.c says EFAULT.
 kinds() {
-	sed 's/: [0-9].*//; s/^written, then //' "$1" | sort -u | xargs -d '\n' | sed 's/Input\/output error/EIO/'
+	sed 's/: [0-9].*//; s/^written, then //' "$1" | sort -u | xargs -d '\n' | sed 's/Input\/output error/EIO/; s/Bad address/EIO/'
 }
 
 # refails NAME COMMAND…: while the page fails, 2 subtests.
