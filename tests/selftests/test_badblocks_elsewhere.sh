@@ -8,6 +8,9 @@
 
 cleanup() {
 	rm -f /tmp/ram
+	for ns in $namespace $other; do
+		blkdiscard -f -z "/dev/$(disk_of "$ns")" 2>/dev/null
+	done
 	unload_driver
 }
 

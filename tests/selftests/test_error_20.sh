@@ -39,7 +39,7 @@ exact "600 bad pages"
 is "none can be read" "$(places "$DISK" read --stride $STRIDE --count 600)" 'Input/output error: 600'
 is "what is between them can" "$(places "$DISK" read --offset 4K --length 60K --stride $STRIDE --count 600)" 'ok: 600'
 is "what is between them can be written" "$(places "$DISK" write --offset 4K --length 60K --stride $STRIDE --count 600)" 'ok: 600'
-is "the log says so once, and of which disk" "$(dmesg | grep -c "$DISK.*badblocks")" 1
+is "the log says so once, and of which namespace" "$(dmesg | grep -c "$NAMESPACE.*badblocks")" 1
 rebind "$NAMESPACE"
 exact "bound again"
 is "none can be read then" "$(places "$DISK" read --stride $STRIDE --count 600)" 'Input/output error: 600'

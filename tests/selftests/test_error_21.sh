@@ -38,7 +38,7 @@ host mce $(($(cat "$ND/$ns/resource") + 1048576)) 6
 wait_for 10 grep -q 2048 "/sys/block/$disk/badblocks"
 has "raw: each with its origin" "$ns" '8192 512 user,65536 4096 restored,1048576 4096 machine-check,33280000 1536 user'
 is "raw: the disk's list" "$(bad_of "$disk")" '16 1,128 8,2048 8,65000 3'
-is "raw: the region's list" "$(paste -sd , "$ND/$ns/../badblocks")" '16 1,128 8,2048 8'
+is "raw: the region's list" "$(paste -sd , "$ND/$ns/../badblocks")" '16 1,128 8,2048 8,65000 3'
 rebind "$ns"
 has "raw: bound again" "$ns" '8192 512 log,65536 4096 log,1048576 4096 log,33280000 1536 log'
 is "raw: the disk's list then" "$(bad_of "$(disk_of "$ns")")" '16 1,128 8,2048 8,65000 3'

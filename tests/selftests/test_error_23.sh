@@ -20,7 +20,7 @@ cleanup() {
 list=/sys/block/$disk/device/errors/list
 dmesg -C
 echo "add $((4 << 20)) $((96 << 20))" >"$list"
-is "the log says so once, and of which disk" "$(dmesg | grep -c "$disk.*badblocks")" 1
+is "the log says so once, and of which namespace" "$(dmesg | grep -c "$(e820_ns).*badblocks")" 1
 check "the disk's list is less than a page of text" test "$(wc -c <"/sys/block/$disk/badblocks")" -lt 4096
 is "the exact list has it" "$(cat "$list")" "$((4 << 20)) $((96 << 20)) user"
 check "a read before them" pmem-io pread --direct --length 4M "/dev/$disk"
