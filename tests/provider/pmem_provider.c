@@ -139,7 +139,7 @@ MODULE_PARM_DESC(bad, "bad ranges; writing adds to them and notifies the driver"
  */
 static int unmap_set(const char *val, const struct kernel_param *kp)
 {
-	static unsigned long pfns[16];
+	static unsigned long pfns[64];
 	static unsigned int count;
 	int rc = 0;
 
