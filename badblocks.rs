@@ -558,7 +558,11 @@ impl<'bound> Set<'bound> {
 
     /// The first sector of `sectors`, which are the data area's, that is bad.
     fn first_of(&self, sectors: &Range<u64>) -> Option<u64> {
-        let state = self.state.lock();
+        self.first_in_state(&self.state.lock(), sectors)
+    }
+
+    #[inline]
+    fn first_in_state(&self, state: &State, sectors: &Range<u64>) -> Option<u64> {
         let listed = state.bad.first(sectors);
 
         if state.seen == Some(self.table().version()) {
@@ -686,20 +690,22 @@ impl<'bound> Badblocks<'bound> {
     }
 
     /// Whether a sector is bad in the pages that `span` touches.
-    #[inline]
     pub(crate) fn any_in_pages_of(&self, span: &Span) -> bool {
-        let pages = self.set.of_data(span.sectors_of_pages());
-
-        self.set.first_of(&pages).is_some()
+        matches!(self.condition(span), Condition::Bad)
     }
 
-    /// Whether a failure of pages that `span` touches was reported: one that is not bad may be
-    /// missing in the direct map all the same.
-    #[inline]
-    pub(crate) fn has_failed_in(&self, span: &Span) -> bool {
+    /// The condition of the pages that `span` touches.
+    pub(crate) fn condition(&self, span: &Span) -> Condition {
         let pages = self.set.of_data(span.sectors_of_pages());
+        let state = self.set.state.lock();
 
-        self.set.state.lock().failed.first(&pages).is_some()
+        if self.set.first_in_state(&state, &pages).is_some() {
+            Condition::Bad
+        } else if !state.failed.is_empty() && state.failed.first(&pages).is_some() {
+            Condition::Failed
+        } else {
+            Condition::Good
+        }
     }
 
     /// Adds the physical `addresses`, as far as they are the namespace's, and tells the bus.
@@ -837,6 +843,17 @@ impl Drop for Badblocks<'_> {
             );
         }
     }
+}
+
+/// What is known of pages.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Condition {
+    /// Nothing but good.
+    Good,
+    /// A sector of them is bad.
+    Bad,
+    /// None is bad, but a failure of one was reported: it may be missing in the direct map.
+    Failed,
 }
 
 /// How many nodes a repair may need: one more where it makes two ranges of one, and one for each

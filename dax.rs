@@ -14,6 +14,7 @@ use crate::{
         },
         errno::ehwpoison, //
     },
+    badblocks::Condition,
     media::{
         Media,
         Source, //
@@ -36,7 +37,7 @@ impl Media<'_> {
         let pages = pages.min(to_end.pages());
         let asked = Span::of_pages(offset, pages, self.size()).ok_or(ENXIO)?;
 
-        if self.badblocks().has_failed_in(&asked) {
+        if let Condition::Failed = self.badblocks().condition(&asked) {
             // A page that was repaired in the moment of its failure, before the kernel unmapped it,
             // is bad again.
             self.find_unmapped(asked);

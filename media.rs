@@ -24,6 +24,7 @@ use crate::{
     },
     badblocks::{
         Badblocks,
+        Condition,
         Failures, //
     },
     repair::Buffers,
@@ -124,8 +125,11 @@ impl<'bound> Media<'bound> {
     #[inline]
     pub(crate) fn needs_repair(&self, span: &Span) -> bool {
         !self.badblocks.is_clean()
-            && (self.badblocks.any_in_pages_of(span)
-                || self.badblocks.has_failed_in(span) && self.is_unmapped(span))
+            && match self.badblocks.condition(span) {
+                Condition::Good => false,
+                Condition::Bad => true,
+                Condition::Failed => self.is_unmapped(span),
+            }
     }
 
     /// Whether a page that `span` touches is missing in the direct map.
