@@ -38,13 +38,13 @@ struct Node {
 type Spare = RBTreeNodeReservation<u64, Node>;
 
 /// Memory for nodes of a [`RangeSet`].
-pub(crate) struct Spares(KVec<Spare>);
+pub(crate) struct Spares(KVVec<Spare>);
 
 impl Spares {
     /// As many as `count`, which is also how many there can be. [`ENOMEM`].
     #[inline(never)]
     pub(crate) fn new(count: usize, flags: Flags) -> Result<Self> {
-        let mut this = Self(KVec::with_capacity(count, flags)?);
+        let mut this = Self(KVVec::with_capacity(count, flags)?);
 
         this.fill(flags)?;
         Ok(this)
@@ -52,7 +52,7 @@ impl Spares {
 
     /// None, and no room for any.
     pub(crate) const fn none() -> Self {
-        Self(KVec::new())
+        Self(KVVec::new())
     }
 
     /// How many there are.

@@ -766,8 +766,8 @@ pub(crate) struct Bus<'a>(&'a Region);
 impl Bus<'_> {
     /// The entries of the badrange list that touch the physical addresses `within`, cut to these.
     /// [`ENOMEM`].
-    pub(crate) fn badrange(&self, within: &Range<u64>) -> Result<KVec<Range<u64>>> {
-        let mut entries = KVec::new();
+    pub(crate) fn badrange(&self, within: &Range<u64>) -> Result<KVVec<Range<u64>>> {
+        let mut entries = KVVec::new();
 
         loop {
             let mut missing = 0_usize;
@@ -783,7 +783,7 @@ impl Bus<'_> {
             if missing == 0 {
                 return Ok(entries);
             }
-            entries = KVec::with_capacity(entries.len().saturating_add(missing), GFP_KERNEL)?;
+            entries = KVVec::with_capacity(entries.len().saturating_add(missing), GFP_KERNEL)?;
         }
     }
 
@@ -815,10 +815,12 @@ impl Bus<'_> {
         let len = addresses.end.saturating_sub(addresses.start);
         let mut known = false;
 
-        // An entry with the same start would get this length, even if it has more.
-        self.for_each_badrange(|entry| {
-            known |= entry.start <= addresses.start && entry.end >= addresses.end;
-        });
+        // An entry with the same start would get this length, even if its provider has given it more.
+        if self.0.has_commands() {
+            self.for_each_badrange(|entry| {
+                known |= entry.start <= addresses.start && entry.end >= addresses.end;
+            });
+        }
         if !known {
             // SAFETY: The bus outlives the region.
             to_result(unsafe {
