@@ -32,8 +32,8 @@ use kernel::{
         Delta, //
     },
     workqueue::{
-        self,
         DelayedWork,
+        Queue,
         WorkItem, //
     }, //
 };
@@ -71,15 +71,15 @@ pub(super) fn add(pages: ListArc<Pages>) {
 
 /// A page of the physical addresses `range` that is still in use, from an earlier binding.
 ///
-/// Waits for a look at all orphans.
+/// Waits for a look at all orphans, and until those whose pages are idle are unmapped and released.
 pub(crate) fn frame_in_use(range: &RangeInclusive<u64>) -> Option<u64> {
-    find(range)?;
     let watch = ORPHANS
         .lock()
         .keeper
         .as_ref()
         .map(|(watch, _)| watch.clone())?;
 
+    // Also if none is on the list: the last one may be being unmapped.
     watch.look_now();
     find(range)
 }
@@ -161,8 +161,11 @@ impl Watch {
 
         self.pause
             .store(pause.saturating_mul(2).min(PAUSES.1), Ordering::Relaxed);
+        // SAFETY: It is there from boot on. The crate's `system_unbound` is its deprecated name, about
+        // which the kernel warns.
+        let queue = unsafe { Queue::from_raw(kernel::bindings::system_dfl_wq) };
         // If it is waiting already, that will do.
-        let _ = workqueue::system_unbound().enqueue_delayed(self, msecs_to_jiffies(pause));
+        let _ = queue.enqueue_delayed(self, msecs_to_jiffies(pause));
     }
 
     /// Looks now, if a look is due later, and waits for it.

@@ -23,6 +23,7 @@ bound() {
 plan 7
 # All of a section of memory: its struct pages go away with the binding.
 provide size=$((128 << 20))
+dmesg -C
 mkfs.ext4 -q -b 4096 "/dev/$DISK"
 mount -o dax "/dev/$DISK" /mnt
 truncate -s 1M /mnt/file
