@@ -293,16 +293,17 @@ impl<'bound> Set<'bound> {
         let mut gaps = self.state.lock().bad.gaps(sectors);
 
         loop {
-            let own = Spares::new(gaps, flags);
+            // Freed after the lock is given up: that may sleep.
+            let mut own = Spares::new(gaps, flags);
             let mut guard = self.state.lock();
             let state = &mut *guard;
 
             gaps = state.bad.gaps(sectors);
-            match own {
-                Ok(mut own) if own.len() >= gaps => self.add_with(state, sectors, tag, &mut own)?,
+            match &mut own {
+                Ok(own) if own.len() >= gaps => self.add_with(state, sectors, tag, own)?,
                 // Others have made more gaps meanwhile.
                 Ok(_) => continue,
-                Err(e) if flags == GFP_KERNEL => return Err(e),
+                Err(e) if flags == GFP_KERNEL => return Err(*e),
                 // A report that nobody can repeat.
                 Err(_) => {
                     let mut kept = core::mem::replace(&mut state.spares, Spares::none());
@@ -338,7 +339,11 @@ impl<'bound> Set<'bound> {
             },
             pending: old.pending || pending,
         });
-        if sectors.start < state.repair.end && state.repair.start < sectors.end {
+        // The bus's list may have been read before the repair began.
+        if tag.origin != Origin::Log
+            && sectors.start < state.repair.end
+            && state.repair.start < sectors.end
+        {
             state.failed_again = true;
         }
         self.show_in_table(state, sectors);
@@ -515,6 +520,7 @@ impl<'bound> Set<'bound> {
         };
         let mut own = Spares::none();
         let mut at = self.data.start;
+        let mut begun = None;
 
         loop {
             let mut guard = self.state.lock();
@@ -525,12 +531,18 @@ impl<'bound> Set<'bound> {
             if self.is_btt() || state.seen == Some(version) {
                 return Ok(());
             }
+            if begun != Some(version) {
+                // Somebody has written to it meanwhile, perhaps what is in front.
+                begun = Some(version);
+                at = self.data.start;
+            }
             // The look-up would warn if the table changed under it: the lock keeps our changes out.
             let Some(listed) = self.table_entry(at) else {
                 if self.table().version() == version {
                     state.seen = Some(version);
+                    return Ok(());
                 }
-                return Ok(());
+                continue;
             };
             let gaps = state.bad.gaps(&listed);
 
@@ -621,7 +633,7 @@ impl<'bound> Set<'bound> {
 ///
 /// When it is dropped, the bus has all that is known.
 pub(crate) struct Badblocks<'bound> {
-    sync: Scoped<'bound, Work<Set<'bound>>>,
+    work: Scoped<'bound, Work<Set<'bound>>>,
     set: Arc<Set<'bound>>,
 }
 
@@ -636,10 +648,10 @@ impl<'bound> Badblocks<'bound> {
         scope: &'bound Scope<'bound>,
     ) -> Result<Arc<Self>> {
         let set = Arc::pin_init(Set::new(dev, namespace, &data, table), GFP_KERNEL)?;
-        let sync = Work::new(set.clone(), scope)?;
+        let work = Work::new(set.clone(), scope)?;
 
         set.read_badrange()?;
-        Ok(Arc::new(Self { sync, set }, GFP_KERNEL)?)
+        Ok(Arc::new(Self { work, set }, GFP_KERNEL)?)
     }
 
     /// The disk's table of bad blocks, for the block layer.
@@ -672,6 +684,25 @@ impl<'bound> Badblocks<'bound> {
         let len = usize::try_from(data.end.saturating_sub(data.start)).ok()?;
 
         Span::of_bytes(offset, len, usize::MAX)
+    }
+
+    /// What of the physical `addresses` is in front of the data area, and behind it.
+    pub(crate) fn outside_of_data(
+        &self,
+        addresses: &Range<u64>,
+    ) -> impl Iterator<Item = Range<u64>> {
+        let area = self.set.addresses(&self.set.data);
+        let parts = [
+            intersection(addresses, &(self.set.namespace.start..area.start)),
+            intersection(addresses, &(area.end..self.set.namespace.end)),
+        ];
+
+        parts.into_iter().flatten()
+    }
+
+    /// Tells the bus of what it does not know yet. [`ENOMEM`]. Sleeps.
+    pub(crate) fn sync(&self) -> Result {
+        self.set.sync()
     }
 
     /// Whether nothing is bad, and no page of the data area has failed: all can be read and written
@@ -754,7 +785,7 @@ impl<'bound> Badblocks<'bound> {
             );
         }
         self.set.notify();
-        self.sync.schedule();
+        self.work.schedule();
     }
 
     /// Adds the pages that `span` touches, which turned out to be missing in the direct map.
@@ -835,7 +866,7 @@ impl<'bound> Badblocks<'bound> {
 
 impl Drop for Badblocks<'_> {
     fn drop(&mut self) {
-        self.sync.cancel();
+        self.work.cancel();
         if self.set.sync().is_err() {
             dev_err!(
                 self.set.device(),
@@ -904,7 +935,7 @@ impl Drop for Repair<'_, '_> {
         // What is still bad the bus may have cleared.
         set.set_pending(&self.sectors);
         set.notify();
-        self.badblocks.sync.schedule();
+        self.badblocks.work.schedule();
     }
 }
 

@@ -64,6 +64,9 @@ impl Set<'_> {
     pub(crate) fn sync(&self) -> Result {
         let imported = self.import(GFP_KERNEL);
         let mut at = 0;
+
+        // What a BTT has cleared, the bus has forgotten, and is not told of again.
+        self.follow_btt();
         let mut changed = false;
         let mut more = true;
 
@@ -97,10 +100,10 @@ impl Set<'_> {
         drop(guard);
         if tag.pending {
             bus.forget(&self.addresses(&sectors));
-            // Where that makes two entries of one, the second is lost if there is no memory for it
-            // (`badrange_forget`).
-            self.set_pending(&(sectors.end..sectors.end.saturating_add(1)));
         }
+        // Where that, or the bus's own command, has made two entries of one, the second is lost if there
+        // was no memory for it (`badrange_forget`).
+        self.set_pending(&(sectors.end..sectors.end.saturating_add(1)));
         true
     }
 
@@ -129,11 +132,16 @@ impl Set<'_> {
                 pending: true,
                 ..tag
             });
-        // What has grown meanwhile stays pending.
+        // What has grown meanwhile stays pending; so does what was repaired and is bad again.
+        let repaired = &state.repaired;
+
         state
             .bad
             .retag(&sectors, &mut state.spares, &|range, tag| Tag {
-                pending: tag.pending && (range.start < sectors.start || range.end > sectors.end),
+                pending: tag.pending
+                    && (range.start < sectors.start
+                        || range.end > sectors.end
+                        || repaired.first(range).is_some()),
                 ..tag
             });
         Ok(true)
@@ -157,7 +165,7 @@ impl Set<'_> {
                 (first.max(at), first.saturating_add(len))
             });
 
-            // Without a spare node, another time.
+            // Nothing, where two entries touch. Without a spare node, another time.
             let _ = state.bad.remove(&(at..start), &mut state.spares);
             at = end;
         }

@@ -130,9 +130,9 @@ impl RangeSet {
     /// The first of `sectors` that is in the set.
     #[inline]
     pub(crate) fn first(&self, sectors: &Range<u64>) -> Option<u64> {
-        let (found, _) = self.next(sectors.start)?;
+        let (found, _) = self.overlap(sectors)?;
 
-        (found.start < sectors.end).then_some(found.start.max(sectors.start))
+        Some(found.start.max(sectors.start))
     }
 
     /// Splits off `sectors` what is in front of, and in, the next range: what of it is in front.
@@ -258,11 +258,11 @@ impl RangeSet {
         Ok(removed)
     }
 
-    /// The first range that `sectors` touches.
+    /// The first range that `sectors`, if there are some, touch.
     #[inline]
     fn overlap(&self, sectors: &Range<u64>) -> Option<(Range<u64>, Tag)> {
         self.next(sectors.start)
-            .filter(|(found, _)| found.start < sectors.end)
+            .filter(|(found, _)| found.start < sectors.end && !sectors.is_empty())
     }
 
     /// Gives each range that `sectors` touches the tag that `change` makes of the range and its own.

@@ -58,9 +58,7 @@ impl Media<'_> {
             Source::Program(program) => {
                 let mut buffer = KVec::from_elem(0, page.len(), GFP_KERNEL)?;
 
-                if program.copy_to(&mut buffer) < page.len() {
-                    return Err(EFAULT);
-                }
+                program.copy_to(&mut buffer)?;
                 Some(buffer)
             }
             _ => None,
@@ -160,7 +158,11 @@ impl Media<'_> {
                 self.drop_page(&rest.take_page())?;
             }
         }
-        self.badblocks().remove(addresses)
+        // What was reported in the data meanwhile stays.
+        for metadata in self.badblocks().outside_of_data(addresses) {
+            self.badblocks().remove(&metadata)?;
+        }
+        self.badblocks().sync()
     }
 
     fn drop_page(&self, page: &Span) -> Result {
@@ -204,9 +206,8 @@ impl Source<'_> {
             Self::Bio(segments) => {
                 segments.copy_to(buffer);
             }
-            Self::Program(from) => {
-                from.copy_to(buffer);
-            }
+            // Its memory is copied before: see `overwrite_page`.
+            Self::Program(_) => (),
             // It may hold something else than when it was made.
             Self::Zeroes => buffer.fill(0),
         }

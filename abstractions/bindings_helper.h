@@ -33,6 +33,11 @@
 #error "rust_pmem needs LIBNVDIMM, BTT, NVDIMM_PFN, NVDIMM_DAX, FS_DAX and ZONE_DEVICE, on x86-64 or arm64"
 #endif
 
+/* Unbinding waits for threads that were preempted while they had a page. */
+#if defined(CONFIG_PREEMPTION) && !defined(CONFIG_TASKS_RCU)
+#error "rust_pmem needs TASKS_RCU where the kernel is preemptible: enable BPF_SYSCALL, KPROBES or FUNCTION_TRACER"
+#endif
+
 /* Macros become constants under their own names (Kbuild strips the prefix). */
 const blk_features_t RUST_CONST_HELPER_BLK_FEAT_WRITE_CACHE = BLK_FEAT_WRITE_CACHE;
 const blk_features_t RUST_CONST_HELPER_BLK_FEAT_FUA = BLK_FEAT_FUA;

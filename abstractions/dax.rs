@@ -116,19 +116,26 @@ impl RecoveryWrite<'_> {
         (self.to as usize) & kernel::page::PAGE_SIZE.wrapping_sub(1)
     }
 
-    /// Copies the next bytes into `buffer` instead of where they go, as many as fit and are left, and
-    /// returns how many were copied.
-    pub(crate) fn copy_to(&mut self, buffer: &mut [u8]) -> usize {
+    /// Copies the next bytes into `buffer`, all that it has room for, instead of where they go.
+    ///
+    /// [`EFAULT`] if there are fewer, or if they can't be read; nothing was taken then. Page faults are
+    /// served.
+    pub(crate) fn copy_to(&mut self, buffer: &mut [u8]) -> Result {
         let len = buffer.len().min(self.bytes);
         // SAFETY: `buffer` has room for `len` bytes, and by the type invariant `from` is valid.
         let copied = unsafe {
             kernel::bindings::_copy_from_iter(buffer.as_mut_ptr().cast(), len, self.from)
         };
 
+        if copied < buffer.len() {
+            // SAFETY: By the type invariant `from` is valid; so many bytes were just taken from it.
+            unsafe { kernel::bindings::iov_iter_revert(self.from, copied) };
+            return Err(EFAULT);
+        }
         // INVARIANT: Not more than `bytes` were copied; what is left goes behind them.
         self.bytes = self.bytes.saturating_sub(copied);
         self.to = self.to.wrapping_byte_add(copied);
-        copied
+        Ok(())
     }
 
     /// Copies the bytes to where they go, past the CPU's caches, and returns how many were copied.

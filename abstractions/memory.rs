@@ -217,9 +217,8 @@ impl<H: MemoryFailure> Memory<H> {
     pub(crate) fn invalidate_caches(&self, offset: usize, len: usize) -> Result {
         let at = self.at(offset, len)?;
 
-        // SAFETY: The range is mapped.
-        unsafe { bindings::arch_invalidate_pmem(at.as_ptr().cast(), len) };
-        Ok(())
+        // SAFETY: `at` has checked that the range is the memory's.
+        unsafe { flush_caches(at, len) }
     }
 
     /// Puts the pages that are wholly inside of the `len` bytes from `offset` on back into the
@@ -592,13 +591,69 @@ unsafe fn copy_flushcache(to: NonNull<u8>, from: NonNull<u8>, len: usize) -> Res
 #[cfg(CONFIG_X86_64)]
 unsafe fn copy_flushcache_unaligned(to: NonNull<u8>, from: NonNull<u8>, len: usize) -> Result {
     // SAFETY: As the caller has said; the routine stops at a load or store that faults, and returns
-    // how much is left. What is not whole words it stores through the caches; writing those back
-    // touches no page that is not mapped, which it has stored to.
+    // how much is left. What is not whole words it stores through the caches.
     unsafe {
         if bindings::copy_to_nontemporal(to.as_ptr().cast(), from.as_ptr().cast(), len) != 0 {
             return Err(EIO);
         }
-        bindings::arch_wb_cache_pmem(to.as_ptr().cast(), len);
+        flush_caches(to, len)
+    }
+}
+
+/// Writes back and drops what the CPU's caches hold; [`EIO`], on x86-64, if a page is not mapped: the
+/// kernel's own routines do not survive that.
+///
+/// # Safety
+///
+/// `at` is the start of `len` bytes of memory.
+#[inline(never)]
+#[cfg(CONFIG_X86_64)]
+unsafe fn flush_caches(at: NonNull<u8>, len: usize) -> Result {
+    // SAFETY: Set at boot, and not changed since.
+    let line = usize::from(unsafe { kernel::bindings::boot_cpu_data.x86_clflush_size }).max(1);
+    let end = (at.as_ptr() as usize).wrapping_add(len);
+    let mut next = at.as_ptr() as usize & !line.wrapping_sub(1);
+
+    if len == 0 {
+        return Ok(());
+    }
+    // SAFETY: Flushing a cache line changes nothing that can be seen. It faults as a load does; then it
+    // goes on at label 3.
+    unsafe {
+        core::arch::asm!(
+            "mfence",
+            "2:",
+            guarded!("clflush ({next})", "fault"),
+            "add {line}, {next}",
+            "cmp {end}, {next}",
+            "jb 2b",
+            "3:",
+            "mfence",
+            next = inout(reg) next,
+            end = in(reg) end,
+            line = in(reg) line,
+            fault = const kernel::bindings::EX_TYPE_DEFAULT,
+            options(nostack, att_syntax),
+        )
+    };
+    if next < end {
+        return Err(EIO);
+    }
+    Ok(())
+}
+
+/// As above; a page that is not mapped is an oops.
+///
+/// # Safety
+///
+/// As above, and all of it is mapped.
+#[cfg(not(CONFIG_X86_64))]
+unsafe fn flush_caches(at: NonNull<u8>, len: usize) -> Result {
+    // SAFETY: As the caller has said. What is in the caches is written back first: invalidating alone
+    // would lose it (arm64).
+    unsafe {
+        bindings::arch_wb_cache_pmem(at.as_ptr().cast(), len);
+        bindings::arch_invalidate_pmem(at.as_ptr().cast(), len);
     }
     Ok(())
 }

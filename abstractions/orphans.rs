@@ -13,6 +13,7 @@ use super::pagemap::Pages;
 use core::{
     ops::RangeInclusive,
     sync::atomic::{
+        AtomicBool,
         AtomicU32,
         Ordering, //
     }, //
@@ -50,14 +51,22 @@ struct Orphans {
 }
 
 kernel::sync::global_lock! {
-    // SAFETY: Initialised by `Watched::new`, without which no driver is registered.
+    // SAFETY: Initialised by `Watched::new`; nobody uses it before `IS_READY` says so.
     unsafe(uninit) static ORPHANS: Mutex<Orphans> = Orphans {
         list: List::new(),
         keeper: None,
     };
 }
 
-/// Leaves `pages`, some of which are in use, to the watch.
+/// Set when `ORPHANS` is initialised.
+static IS_READY: AtomicBool = AtomicBool::new(false);
+
+/// Whether there is a watch that pages can be left to.
+pub(super) fn is_ready() -> bool {
+    IS_READY.load(Ordering::Acquire)
+}
+
+/// Leaves `pages`, some of which are in use, to the watch: [`is_ready`] has said that there is one.
 pub(super) fn add(pages: ListArc<Pages>) {
     let mut orphans = ORPHANS.lock();
 
@@ -73,6 +82,9 @@ pub(super) fn add(pages: ListArc<Pages>) {
 ///
 /// Waits for a look at all orphans, and until those whose pages are idle are unmapped and released.
 pub(crate) fn frame_in_use(range: &RangeInclusive<u64>) -> Option<u64> {
+    if !is_ready() {
+        return None;
+    }
     let watch = ORPHANS
         .lock()
         .keeper
@@ -116,7 +128,7 @@ impl WorkItem for Watch {
 
         // The lock is not held for a look, which may take long.
         while let Some(pages) = nth(kept) {
-            if pages.frame_in_use().is_some() {
+            if pages.last_frame_in_use().is_some() {
                 kept = kept.saturating_add(1);
                 continue;
             }
@@ -189,7 +201,7 @@ impl Watched {
     /// To be made when `module` is loaded, before any page map, and dropped after the last one is.
     /// [`EBUSY`] if it has been done, [`ENOMEM`].
     pub(crate) fn new(module: &'static ThisModule) -> Result<Self> {
-        static DONE: core::sync::atomic::AtomicBool = core::sync::atomic::AtomicBool::new(false);
+        static DONE: AtomicBool = AtomicBool::new(false);
         let watch = Arc::pin_init(
             pin_init!(Watch {
                 work <- new_delayed_work!("pages_in_use"),
@@ -204,6 +216,7 @@ impl Watched {
         // SAFETY: Done once.
         unsafe { ORPHANS.init() };
         ORPHANS.lock().keeper = Some((watch, module));
+        IS_READY.store(true, Ordering::Release);
         Ok(Self(()))
     }
 }

@@ -285,6 +285,9 @@ impl Pages {
         claim: Claim,
         handler: &H,
     ) -> Result<ListArc<Self>> {
+        if !orphans::is_ready() {
+            return Err(ENODEV);
+        }
         // SAFETY: By the caller's promise.
         let handler = unsafe { Handler::new(handler) };
 
@@ -388,6 +391,19 @@ impl Pages {
         None
     }
 
+    /// As [`Self::frame_in_use`]; and if there is none, nobody is left who was about to use a page, or
+    /// to give one up, when it was called.
+    pub(super) fn last_frame_in_use(&self) -> Option<u64> {
+        let busy = self.frame_in_use();
+
+        if busy.is_some() || !self.chunks.any() {
+            return busy;
+        }
+        wait_for_tasks();
+        self.idle_before.store(0, Ordering::Relaxed);
+        self.frame_in_use()
+    }
+
     /// Waits a short time until none of the pages is in use; the page frame of one that still is.
     ///
     /// The core waits for references to the map, and pages of this type hold none (Linux 7.2,
@@ -395,16 +411,12 @@ impl Pages {
     fn wait_until_idle(&self) -> Option<u64> {
         const TRIES: usize = 10;
 
-        if !self.chunks.any() {
-            return None;
-        }
-        wait_for_faults();
         for _ in 0..TRIES {
-            self.frame_in_use()?;
+            self.last_frame_in_use()?;
             // I/O that holds pages ends soon.
             fsleep(Delta::from_millis(10));
         }
-        self.frame_in_use()
+        self.last_frame_in_use()
     }
 
     /// The page frames that have an initialised `struct page`: all, but for those that keep the
@@ -437,19 +449,21 @@ impl PinnedDrop for Pages {
     }
 }
 
-/// Waits for page faults that were told of a page and have not yet made it a page of their file.
+/// Waits for threads that were preempted in the kernel: those that have got a page in a fault and have
+/// not yet made it a page of their file, and those that have given up the last reference to a page and
+/// still look at it.
 ///
 /// `dax_iomap_direct_access` gives up the lock that `kill_dax` waits for before `dax_insert_entry`
-/// has changed the page (Linux 7.2). A thread between the two may be preempted. It does not sleep
-/// there, but for a write to what was a hole before, or to an extent that files share
-/// (`unmap_mapping_pages`): that one is not waited for.
-fn wait_for_faults() {
+/// has changed the page, and `free_zone_device_folio` reads it when its count is zero (Linux 7.2).
+/// Neither sleeps in between, but for a write fault of what was a hole before, or of an extent that
+/// files share (`unmap_mapping_pages`): that one is not waited for.
+fn wait_for_tasks() {
     // SAFETY: May sleep here.
     #[cfg(CONFIG_TASKS_RCU)]
     unsafe {
         kernel::bindings::synchronize_rcu_tasks()
     };
-    // SAFETY: As above. Nobody is preempted in the kernel.
+    // SAFETY: As above. Nobody is preempted in the kernel: see bindings_helper.h.
     #[cfg(not(CONFIG_TASKS_RCU))]
     unsafe {
         kernel::bindings::synchronize_rcu()
