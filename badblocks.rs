@@ -161,6 +161,8 @@ pub(crate) struct State {
     repair_spares: Spares,
     /// An error was reported there meanwhile.
     failed_again: bool,
+    /// The bus was told meanwhile that it is bad, and may have been so after it had cleared it.
+    retold: bool,
     /// The version of the table in which nothing is that the set lacks.
     seen: Option<u32>,
     /// The first sector from which on the table may lack some; none if it lacks nothing.
@@ -169,6 +171,24 @@ pub(crate) struct State {
     warned: bool,
     /// Where the next read of `errors/list` will likely begin: offset in the text, and sector.
     text: (usize, u64),
+}
+
+impl State {
+    /// Whether some of `sectors` are under repair.
+    fn is_under_repair(&self, sectors: &Range<u64>) -> bool {
+        intersection(sectors, &self.repair).is_some()
+    }
+
+    /// Notes that the bus was told that `sectors` are bad: those that were repaired meanwhile, or are
+    /// being repaired, it has to forget.
+    pub(crate) fn note_told(&mut self, sectors: &Range<u64>) {
+        self.retold |= self.is_under_repair(sectors);
+        self.repaired
+            .retag(sectors, &mut self.spares, &|_, tag| Tag {
+                pending: true,
+                ..tag
+            });
+    }
 }
 
 /// How many nodes are kept for reports that can't wait for memory.
@@ -215,6 +235,7 @@ impl<'bound> Set<'bound> {
                 repair: 0..0,
                 repair_spares: Spares::new(REPAIR_SPARES, GFP_KERNEL)?,
                 failed_again: false,
+                retold: false,
                 seen: Some(table.get().version()),
                 lacks: None,
                 warned: false,
@@ -340,10 +361,7 @@ impl<'bound> Set<'bound> {
             pending: old.pending || pending,
         });
         // The bus's list may have been read before the repair began.
-        if tag.origin != Origin::Log
-            && sectors.start < state.repair.end
-            && state.repair.start < sectors.end
-        {
+        if tag.origin != Origin::Log && state.is_under_repair(sectors) {
             state.failed_again = true;
         }
         self.show_in_table(state, sectors);
@@ -834,6 +852,7 @@ impl<'bound> Badblocks<'bound> {
         state.repair_spares.fill(GFP_ATOMIC)?;
         state.repair = sectors.clone();
         state.failed_again = false;
+        state.retold = false;
         drop(state);
         Ok(Repair {
             badblocks: self,
@@ -913,7 +932,7 @@ impl Repair<'_, '_> {
         }
         let tag = Tag {
             origin: Origin::Log,
-            pending: forget,
+            pending: forget || state.retold,
         };
 
         state

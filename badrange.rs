@@ -125,13 +125,7 @@ impl Set<'_> {
         let mut guard = self.state.lock();
         let state = &mut *guard;
 
-        // What was repaired meanwhile, the bus may have forgotten before it was told.
-        state
-            .repaired
-            .retag(&sectors, &mut state.spares, &|_, tag| Tag {
-                pending: true,
-                ..tag
-            });
+        state.note_told(&sectors);
         // What has grown meanwhile stays pending; so does what was repaired and is bad again.
         let repaired = &state.repaired;
 

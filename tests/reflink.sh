@@ -51,9 +51,15 @@ reflink_stack() {
 	mount_dax "$reflink_top"
 }
 
+# reflink_unstack: whatever is on the disk.
+reflink_unstack() {
+	! dmsetup info linear >/dev/null 2>&1 || dm_remove linear
+	rm -f /dev/mapper/linear
+}
+
 reflink_end() {
 	umount $MNT
-	[ ! -e /dev/mapper/linear ] || dm_remove linear
+	reflink_unstack
 }
 
 # offset_of FILE OFFSET: where that byte is in the namespace, which is a raw one.

@@ -16,7 +16,7 @@ cleanup() {
 
 # kinds FILE: of the answers, without numbers. Of what the device has not written to a DAX file, fs/dax.c says EFAULT.
 kinds() {
-	sed 's/: [0-9].*//; s/^written, then //' "$1" | sort -u | xargs -d '\n' | sed 's/Input\/output error/EIO/; s/Bad address/EIO/; s/[0-9]* bytes/EIO/'
+	sed 's/: [0-9].*//; s/^written, then //; s/Input\/output error/EIO/; s/Bad address/EIO/; s/^[0-9]* bytes/EIO/' "$1" | sort -u | xargs
 }
 
 # refails NAME COMMAND…: while the page fails, 2 subtests.

@@ -6,7 +6,7 @@
 
 cleanup() {
 	umount $MNT 2>/dev/null
-	[ ! -e /dev/mapper/linear ] || dm_remove linear
+	reflink_unstack
 	unload_driver
 }
 

@@ -48,7 +48,8 @@ is "what is between them can then" "$(places "$DISK" read --offset 4K --length 6
 is "300 are repaired by writes" "$(places "$DISK" rewrite --stride $((2 * STRIDE)) --count 300 --order shuffled)" 'ok: 300'
 every $STRIDE $((2 * STRIDE)) 300 >/tmp/bad
 exact "then"
-is "the platform knows no others" "$(provider bad | tr + ' ' | sort -n | head -n 100 | digest)" "$(head -n 100 /tmp/bad | digest)"
+# A page of it is shown.
+is "the platform knows no others" "$(provider bad | grep '+4096$' | tr + ' ' | sort -n | head -n 100 | digest)" "$(head -n 100 /tmp/bad | digest)"
 is "the others can't be read" "$(places "$DISK" read --offset $STRIDE --stride $((2 * STRIDE)) --count 300)" 'Input/output error: 300'
 is "those repaired can, all at the end" "$(places "$DISK" verify --stride $((2 * STRIDE)) --count 300)" 'ok: 300'
 blkdiscard -f -z "/dev/$DISK"

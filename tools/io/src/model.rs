@@ -283,16 +283,20 @@ impl Model {
         entries as usize > SURE
     }
 
-    /// Whether all of these sectors can be written by the block device, as far as errors go.
-    fn writable(&self, clears: Clears, range: &Range<u64>) -> bool {
-        pieces(range).all(|piece| {
-            !self.any_bad(piece.clone())
-                || match clears {
-                    Clears::Command | Clears::Pretends => true,
-                    Clears::Overwrite => piece.end - piece.start == PAGE,
-                    Clears::Never => false,
-                }
-        })
+    /// How many of these sectors, from the first on, are written by the block device: those in front of a
+    /// page that can't be repaired.
+    fn writable(&self, clears: Clears, range: &Range<u64>) -> u64 {
+        pieces(range)
+            .take_while(|piece| {
+                !self.any_bad(piece.clone())
+                    || match clears {
+                        Clears::Command | Clears::Pretends => true,
+                        Clears::Overwrite => piece.end - piece.start == PAGE,
+                        Clears::Never => false,
+                    }
+            })
+            .map(|piece| piece.end - piece.start)
+            .sum()
     }
 }
 
@@ -598,14 +602,24 @@ impl<'a> Run<'a> {
         answer: io::Result<()>,
         write: impl FnOnce(&mut [u8]),
     ) -> Result<()> {
-        if !self.model.writable(self.trial.clears, &range) {
-            return refused(answer.map(|()| 0), &[Errno::IO]);
+        let sectors = self.model.writable(self.trial.clears, &range);
+        let written = range.start..range.start + sectors;
+
+        if written == range {
+            answer?;
+        } else {
+            refused(answer.map(|()| 0), &[Errno::IO])?;
+            if self.trial.c {
+                return Ok(());
+            }
         }
-        answer?;
-        write(
-            &mut self.model.bytes[(range.start * SECTOR) as usize..(range.end * SECTOR) as usize],
-        );
-        self.model.heal(range);
+        let bytes =
+            |range: &Range<u64>| (range.start * SECTOR) as usize..(range.end * SECTOR) as usize;
+        let mut new = self.model.bytes[bytes(&range)].to_vec();
+        write(&mut new);
+        new.truncate((sectors * SECTOR) as usize);
+        self.model.bytes[bytes(&written)].copy_from_slice(&new);
+        self.model.heal(written);
         Ok(())
     }
 
