@@ -7,6 +7,7 @@
 cleanup() {
 	umount $MNT 2>/dev/null
 	reflink_unstack
+	forget_errors "${DISK:-}"
 	unload_driver
 }
 
