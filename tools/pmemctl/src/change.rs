@@ -5,7 +5,6 @@
 use crate::disk::{Disk, Number};
 use crate::errors::{SECTOR, sectors};
 use crate::host::{self, Host, printable};
-use crate::list;
 use crate::nd::{Device, Kind};
 use crate::swap::Asked;
 use anyhow::{Context, Result, bail, ensure};
@@ -65,17 +64,9 @@ impl Place {
             .with_context(|| format!("{asked}: there is no memory behind it"))?;
         let folder = namespace.folder();
         let whole = host::number(folder.join("size")).context("its namespace has no size")?;
-        let data = match device.name.kind {
-            Kind::Pfn => {
-                let first = host::number(device.folder().join("resource"));
-                let all = host::number(folder.join("resource"));
-                first
-                    .zip(all)
-                    .and_then(|(first, all)| first.checked_sub(all))
-                    .with_context(|| format!("{asked}: where its data begins can't be seen"))?
-            }
-            _ => 0,
-        };
+        let data = device
+            .data_offset()
+            .with_context(|| format!("{asked}: where its data begins can't be seen"))?;
         let size = size.unwrap_or(whole);
         let end = offset.checked_add(length).filter(|end| *end <= size);
         ensure!(
@@ -128,7 +119,7 @@ impl Place {
                     .join(self.device.name.to_string()),
                 "poison",
             ),
-            Injection::List => (list::exact(&self.device), "add"),
+            Injection::List => (self.device.errors_list(), "add"),
         };
         if how == Injection::Poison {
             ensure!(
@@ -157,7 +148,7 @@ impl Place {
     /// Takes it off the kernel's lists, if it can be read again.
     pub fn clear(&self) -> Result<()> {
         let Range { start, end } = self.bytes;
-        let file = list::exact(&self.device);
+        let file = self.device.errors_list();
         ensure!(
             file.exists(),
             "there is no {}: only rust_pmem takes errors off its list, by itself when they are written over",

@@ -3,6 +3,7 @@
 //! Disks of persistent memory and their partitions.
 
 use crate::badlist::BadList;
+use crate::errors::Errors;
 use crate::host::{self, Host};
 use crate::nd;
 use abstractions::block;
@@ -154,14 +155,41 @@ impl Disk {
         Size::from_bytes(sectors.unwrap_or(0_u64).saturating_mul(SECTOR))
     }
 
-    /// Its bad sectors. None where it keeps no list of them, as in sector mode.
+    /// Its bad sectors: all that are known where its driver has an exact list, else what `badblocks` has
+    /// room for. None where it keeps no list of them, as in sector mode.
     pub fn bad(&self) -> Result<BadList> {
+        let device = self
+            .owner()
+            .filter(|owner| owner.kind != nd::Kind::Btt)
+            .and_then(|owner| nd::Device::find(&self.host, owner))
+            .filter(|device| device.errors_list().exists());
+        if let Some(device) = device {
+            return self
+                .exact(&device)
+                .with_context(|| device.errors_list().display().to_string());
+        }
         let file = self.whole.folder.join("badblocks");
         let text = match fs::read_to_string(&file) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
             text => text.with_context(|| file.display().to_string())?,
         };
         text.parse().with_context(|| file.display().to_string())
+    }
+
+    /// What the exact list has of the device that is its owner.
+    fn exact(&self, device: &nd::Device) -> Result<BadList> {
+        let errors: Errors = host::whole(&device.errors_list())?.parse()?;
+        let start = device
+            .data_offset()
+            .context("where the data begins can't be seen")?
+            / SECTOR;
+        let data = start..start + self.size().bytes() / SECTOR;
+        let bad = errors.all().within(&data);
+        Ok(bad
+            .ranges()
+            .iter()
+            .map(|range| range.start - start..range.end - start)
+            .collect())
     }
 
     /// Adds sectors to its list.

@@ -71,6 +71,20 @@ pub fn link_name(link: impl AsRef<Path>) -> Option<String> {
     Some(target.file_name()?.to_str()?.to_owned())
 }
 
+/// What a file of sysfs holds. What is longer than a page comes in pieces, between which it may change:
+/// such a one is read until it is the same twice.
+pub fn whole(file: &Path) -> io::Result<String> {
+    let mut text = fs::read_to_string(file)?;
+    while text.len() > units::PAGE as usize {
+        let again = fs::read_to_string(file)?;
+        if again == text {
+            break;
+        }
+        text = again;
+    }
+    Ok(text)
+}
+
 /// Writes a text to a file of sysfs, in one call; the kernel's answer is the result.
 pub fn store(file: &Path, text: &str) -> io::Result<()> {
     OpenOptions::new()

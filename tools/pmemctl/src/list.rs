@@ -15,10 +15,9 @@ use anyhow::{Context, Result, bail};
 use std::fs;
 use std::io;
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
-use units::PAGE;
 
 /// A list that can be read and added to.
 #[derive(Debug, Clone)]
@@ -51,11 +50,6 @@ pub enum Found {
     None(&'static str),
 }
 
-/// Where a device has its exact list.
-pub fn exact(device: &Device) -> PathBuf {
-    device.folder().join("errors/list")
-}
-
 /// Waits until the driver's probe is over, and with it the device's files are there.
 ///
 /// The disk is announced while its driver still sets it up; its exact list comes last. A driver that
@@ -63,7 +57,7 @@ pub fn exact(device: &Device) -> PathBuf {
 pub fn wait(device: &Device, time: Duration) {
     let end = Instant::now() + time;
     while device.driver().as_deref() == Some("rust_pmem")
-        && !exact(device).exists()
+        && !device.errors_list().exists()
         && Instant::now() < end
     {
         thread::sleep(Duration::from_millis(20));
@@ -72,20 +66,6 @@ pub fn wait(device: &Device, time: Duration) {
 
 fn sectors(bytes: &Range<u64>) -> Range<u64> {
     bytes.start.div_ceil(SECTOR)..bytes.end / SECTOR
-}
-
-/// What a file of the kernel holds. What is longer than a page comes in pieces, between which it may
-/// change: such a one is read until it is the same twice.
-fn whole(file: &Path) -> io::Result<String> {
-    let mut text = fs::read_to_string(file)?;
-    while text.len() > PAGE as usize {
-        let again = fs::read_to_string(file)?;
-        if again == text {
-            break;
-        }
-        text = again;
-    }
-    Ok(text)
 }
 
 impl List {
@@ -104,7 +84,7 @@ impl List {
         let whole = region
             .bytes_of(&namespace)
             .context("its namespace does not lie in its region")?;
-        let file = exact(device);
+        let file = device.errors_list();
         let (form, covers) = if file.exists() {
             (Form::Exact(file), whole)
         } else if disk.whole.folder.join("badblocks").exists() {
@@ -135,7 +115,7 @@ impl List {
     /// What is listed, in sectors of the region.
     pub fn read(&self) -> Result<Errors> {
         let errors = match &self.form {
-            Form::Exact(file) => whole(file)
+            Form::Exact(file) => host::whole(file)
                 .map_err(anyhow::Error::from)
                 .and_then(|text| Ok(text.parse::<Errors>()?))
                 .with_context(|| file.display().to_string())?,

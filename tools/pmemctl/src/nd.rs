@@ -129,6 +129,21 @@ impl Device {
         Self::find(&self.host, name.parse().ok()?)
     }
 
+    /// The file that has the errors of its namespace, exactly, if its driver has one.
+    pub fn errors_list(&self) -> PathBuf {
+        self.folder().join("errors/list")
+    }
+
+    /// Where the data of its disk begins, in bytes from the start of its namespace.
+    pub fn data_offset(&self) -> Option<u64> {
+        if self.name.kind != Kind::Pfn {
+            return Some(0);
+        }
+        let namespace = Self::find(&self.host, self.namespace()?)?;
+        let first = host::number(self.folder().join("resource"))?;
+        first.checked_sub(host::number(namespace.folder().join("resource"))?)
+    }
+
     /// The namespace that this device claims, or is.
     pub fn namespace(&self) -> Option<Name> {
         match self.name.kind {
