@@ -509,19 +509,19 @@ unsafe fn zero_flushcache(to: NonNull<u8>, len: usize) -> Result {
 /// map. `len` is less than 4 GiB.
 #[inline]
 unsafe fn copy_mc(to: NonNull<u8>, from: NonNull<u8>, len: usize) -> Result {
-    // SAFETY: By the caller's promise. The C routines stand other writers to either, and overlap,
+    // SAFETY: `to` and `from` have `len` bytes, as `# Safety` asks. The C routines stand other writers to either, and overlap,
     // as much as a disk does: what is read is then undefined, nothing else.
     #[cfg(all(CONFIG_ARCH_HAS_COPY_MC, CONFIG_X86_64))]
     let left = unsafe {
         kernel::bindings::copy_mc_to_kernel(
             to.as_ptr().cast(),
             from.as_ptr().cast(),
-            // CAST: By the caller's promise.
+            // CAST: Less than 4 GiB, as `# Safety` asks.
             len as c_uint,
         )
     };
     #[cfg(not(all(CONFIG_ARCH_HAS_COPY_MC, CONFIG_X86_64)))]
-    // SAFETY: As above.
+    // SAFETY: `to` and `from` have `len` bytes, as `# Safety` asks.
     let left = unsafe {
         kernel::bindings::memcpy(to.as_ptr().cast(), from.as_ptr().cast(), len);
         0

@@ -222,7 +222,7 @@ impl Handler {
             nr_pages: u64,
             flags: c_int,
         ) -> Result {
-            // SAFETY: By the caller's promise.
+            // SAFETY: `handler` points to an `H`, as `# Safety` asks.
             unsafe { handler.cast::<H>().as_ref() }.memory_failure(pfn, nr_pages, flags)
         }
 
@@ -288,7 +288,7 @@ impl Pages {
         if !orphans::is_ready() {
             return Err(ENODEV);
         }
-        // SAFETY: By the caller's promise.
+        // SAFETY: The handler stays where it is until it is cut off, and is not called afterwards.
         let handler = unsafe { Handler::new(handler) };
 
         ListArc::pin_init(
@@ -593,7 +593,7 @@ pub(super) fn address_in_map(page: *mut kernel::bindings::page) -> *mut u8 {
 #[cfg(CONFIG_X86_64)]
 unsafe fn page_is_in_use(pfn: u64) -> bool {
     let page = page(pfn);
-    // SAFETY: By the caller's promise there is a `struct page`, initialised; others may change it.
+    // SAFETY: A page frame of a live page map has a `struct page`, initialised; others may change it.
     // Of a page that is in a file, `mapping` is set or, where files share it, the word behind that
     // counts them; `dax_folio_put` clears both (fs/dax.c).
     unsafe {
@@ -616,7 +616,7 @@ unsafe fn page_is_in_use(pfn: u64) -> bool {
 pub(super) unsafe fn restore_page(pfn: u64, mapped: bool) {
     #[cfg(all(CONFIG_X86_64, CONFIG_MEMORY_FAILURE))]
     {
-        // SAFETY: By the caller's promise.
+        // SAFETY: The page frame is memory of a live page map, so that it has a `struct page`.
         unsafe { flags(pfn) }.fetch_and(!HWPOISON, Ordering::Relaxed);
         if !mapped {
             // One that can't be put back stays out and is found so by the next look at the map.
@@ -643,7 +643,7 @@ pub(super) unsafe fn poison_page(pfn: u64) -> Result {
         // those who use the page.
         let _ = unsafe { kernel::bindings::memory_failure(pfn as usize, 0) };
 
-        // SAFETY: By the caller's promise.
+        // SAFETY: The page frame is memory of a live page map, so that it has a `struct page`.
         unsafe { flags(pfn) }.fetch_or(HWPOISON, Ordering::Relaxed);
         // SAFETY: Changes the kernel's map of the page only. What reads it is guarded, and nobody
         // writes to it before it is back: see `Memory::is_mapped`.
