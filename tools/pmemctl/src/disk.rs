@@ -7,7 +7,7 @@ use crate::errors::Errors;
 use crate::host::{self, Host};
 use crate::nd;
 use abstractions::block;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use rustix::fs::OFlags;
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
@@ -19,6 +19,10 @@ use units::Size;
 
 /// Bytes in a sector, whatever the disk calls its own.
 const SECTOR: u64 = 512;
+/// Sectors of an entry of `badblocks`, at most.
+const LONGEST: u64 = 512;
+/// So many entries `badblocks` always has room for.
+const SHOWN: u64 = 200;
 
 /// The number of a device: `259:0`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -163,11 +167,16 @@ impl Disk {
             .filter(|owner| owner.kind != nd::Kind::Btt)
             .and_then(|owner| nd::Device::find(&self.host, owner))
             .filter(|device| device.errors_list().exists());
-        if let Some(device) = device {
-            return self
+        match device {
+            Some(device) => self
                 .exact(&device)
-                .with_context(|| device.errors_list().display().to_string());
+                .with_context(|| device.errors_list().display().to_string()),
+            None => self.shown(),
         }
+    }
+
+    /// What `badblocks` shows.
+    fn shown(&self) -> Result<BadList> {
         let file = self.whole.folder.join("badblocks");
         let text = match fs::read_to_string(&file) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
@@ -176,16 +185,26 @@ impl Disk {
         text.parse().with_context(|| file.display().to_string())
     }
 
-    /// What the exact list has of the device that is its owner.
+    /// What the exact list of the device that is its owner has of its data.
     fn exact(&self, device: &nd::Device) -> Result<BadList> {
         let errors: Errors = host::whole(&device.errors_list())?.parse()?;
-        let start = device
-            .data_offset()
-            .context("where the data begins can't be seen")?
-            / SECTOR;
+        let all = errors.all();
+        let Some(offset) = device.data_offset() else {
+            // Root alone sees where the data begins. Of so few `badblocks` shows all.
+            let entries = all
+                .ranges()
+                .iter()
+                .map(|range| (range.end - range.start).div_ceil(LONGEST));
+            ensure!(
+                entries.sum::<u64>() <= SHOWN,
+                "only root can tell which of them are the disk's"
+            );
+            return self.shown();
+        };
+        let start = offset / SECTOR;
         let data = start..start + self.size().bytes() / SECTOR;
-        let bad = errors.all().within(&data);
-        Ok(bad
+        Ok(all
+            .within(&data)
             .ranges()
             .iter()
             .map(|range| range.start - start..range.end - start)
