@@ -49,7 +49,7 @@ is "300 are repaired by writes" "$(places "$DISK" rewrite --stride $((2 * STRIDE
 every $STRIDE $((2 * STRIDE)) 300 >/tmp/bad
 exact "then"
 # A page of it is shown.
-is "the platform knows no others" "$(provider bad | grep '+4096$' | tr + ' ' | sort -n | head -n 100 | digest)" "$(head -n 100 /tmp/bad | digest)"
+is "the platform knows no others" "$(provider bad | grep -a '+4096$' | tr + ' ' | sort -n | head -n 100 | digest)" "$(head -n 100 /tmp/bad | digest)"
 is "the others can't be read" "$(places "$DISK" read --offset $STRIDE --stride $((2 * STRIDE)) --count 300)" 'Input/output error: 300'
 is "those repaired can, all at the end" "$(places "$DISK" verify --stride $((2 * STRIDE)) --count 300)" 'ok: 300'
 blkdiscard -f -z "/dev/$DISK"
