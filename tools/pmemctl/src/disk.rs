@@ -176,7 +176,7 @@ impl Disk {
     }
 
     /// What `badblocks` shows.
-    fn shown(&self) -> Result<BadList> {
+    pub fn shown(&self) -> Result<BadList> {
         let file = self.whole.folder.join("badblocks");
         let text = match fs::read_to_string(&file) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),

@@ -12,7 +12,7 @@ use crate::holders::{self, Holder};
 use crate::host::{self, Host, printable};
 use crate::nd::{self, Device, Kind, Name};
 use abstractions::process::Undisturbed;
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use clap::ValueEnum;
 use rustix::io::Errno;
 use serde::Serialize;
@@ -295,8 +295,15 @@ struct State {
 impl State {
     fn of(disk: &Disk) -> Result<Self> {
         let read_only = disk.parts().into_iter().filter(|part| part.is_read_only());
+        // What a driver without an exact list could take over.
+        let shown = disk.shown()?;
+        let bad = disk.bad()?;
+        ensure!(
+            bad.without(&shown).is_empty(),
+            "the list of bad sectors is longer than the kernel shows"
+        );
         Ok(Self {
-            bad: disk.bad()?,
+            bad,
             read_only: read_only.map(|part| part.name).collect(),
         })
     }
