@@ -618,6 +618,21 @@ impl<'bound> Set<'bound> {
         }
     }
 
+    /// The first range that ends behind sector `at`, with all that follows it and has its origin.
+    fn next_line(&self, at: u64) -> Option<(Range<u64>, Tag)> {
+        let state = self.state.lock();
+        let (mut bad, tag) = state.bad.next(at)?;
+
+        while let Some((next, _)) = state
+            .bad
+            .next(bad.end)
+            .filter(|(next, other)| next.start == bad.end && other.origin == tag.origin)
+        {
+            bad.end = next.end;
+        }
+        Some((bad, tag))
+    }
+
     /// Writes the lines of `errors/list`, in the order of the namespace.
     fn show(&self, to: &mut Window<'_>) {
         let (offset, sector) = self.state.lock().text;
@@ -625,7 +640,7 @@ impl<'bound> Set<'bound> {
 
         while !to.is_full() {
             let line = (to.offset(), at);
-            let Some((bad, tag)) = self.state.lock().bad.next(at) else {
+            let Some((bad, tag)) = self.next_line(at) else {
                 break;
             };
             let addresses = self.addresses(&bad);

@@ -15,6 +15,9 @@ COUNT=400
 cleanup() {
 	touch /tmp/stress_over
 	wait
+	# What is left of sector mode is in the memory.
+	ndctl create-namespace -f -e "$namespace" -m raw >/dev/null 2>&1
+	forget_errors "$(disk_of "$namespace")"
 	unload_driver
 }
 

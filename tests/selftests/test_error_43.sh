@@ -24,12 +24,16 @@ injector_ready
 namespace=$(e820_ns)
 disk=$(disk_of "$namespace")
 start=$(cat "$ND/$namespace/resource")
+# What other tests have left.
+blkdiscard -f -z "/dev/$disk"
 began=$(cut -d. -f1 /proc/uptime)
 dmesg -C
 inject_pages "$start" 32768 0 999
 echo "# in $(($(cut -d. -f1 /proc/uptime) - began)) s"
 all_listed() {
-	[ "$(pages_listed "$namespace" 32768 1000)" = 1000 ]
+	all_listed=$(pages_listed "$namespace" 32768 1000)
+	echo "$all_listed are"
+	[ "$all_listed" = 1000 ]
 }
 check "each is on the exact list" wait_for 20 all_listed
 is "the kernel has passed all of them on" "$(dmesg | grep -c 'records pool full')" 0
