@@ -846,8 +846,20 @@ impl Bus<'_> {
             unsafe { bindings::badrange_forget(&raw mut (*self.0.bus()).badrange, start, len) };
             start = start.saturating_add(len.into());
         }
-        let (start, len) = self.0.sectors(addresses);
-        self.0.list().clear(start, len);
+        let (mut start, len) = self.0.sectors(addresses);
+        let end = start.saturating_add(len);
+        let list = self.0.list();
+
+        // `badblocks_clear` keeps an entry that it has no room to split, and nobody would ever take it
+        // off again: of what is left of an entry, the list gets what fits.
+        while let Some((first, count)) = list.entry_in(start, end.saturating_sub(start)) {
+            let behind = first.saturating_add(count);
+
+            list.clear(first, count);
+            let _ = list.set(first, start.saturating_sub(first));
+            let _ = list.set(end, behind.saturating_sub(end));
+            start = behind.max(start.saturating_add(1));
+        }
     }
 }
 
