@@ -62,6 +62,13 @@ reflink_end() {
 	reflink_unstack
 }
 
+cleanup() {
+	umount $MNT 2>/dev/null
+	reflink_unstack
+	forget_errors "${DISK:-}"
+	unload_driver
+}
+
 # offset_of FILE OFFSET: where that byte is in the namespace, which is a raw one.
 offset_of() {
 	echo $(($(pmem-io phys "$1" --offset "$2") - $(cat "$ND/$NAMESPACE/resource")))

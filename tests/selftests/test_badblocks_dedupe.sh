@@ -4,13 +4,6 @@
 # vm: --bare --e820 352M@512M --e820 64M@880M
 . "$(dirname "$0")/../reflink.sh"
 
-cleanup() {
-	umount $MNT 2>/dev/null
-	reflink_unstack
-	forget_errors "${DISK:-}"
-	unload_driver
-}
-
 # dedupe: what is equal in both, and whether they share their first and their last block then. The kernel may answer with an error,
 # or, as it loses that of the comparison, that it has done a byte.
 dedupe() {

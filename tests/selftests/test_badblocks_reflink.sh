@@ -4,13 +4,6 @@
 # vm: --bare --e820 352M@512M --e820 64M@880M
 . "$(dirname "$0")/../reflink.sh"
 
-cleanup() {
-	umount $MNT 2>/dev/null
-	reflink_unstack
-	forget_errors "${DISK:-}"
-	unload_driver
-}
-
 # copies NAME add|poison: 7 subtests.
 copies() {
 	rm -f $MNT/*
