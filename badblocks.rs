@@ -179,6 +179,11 @@ impl State {
         intersection(sectors, &self.repair).is_some()
     }
 
+    /// Notes that the table may lack what is bad from sector `at` on.
+    fn note_lacking(&mut self, at: u64) {
+        self.lacks = Some(self.lacks.map_or(at, |lacks| lacks.min(at)));
+    }
+
     /// Notes that the bus was told that `sectors` are bad: those that were repaired meanwhile, or are
     /// being repaired, it has to forget.
     pub(crate) fn note_told(&mut self, sectors: &Range<u64>) {
@@ -296,6 +301,7 @@ impl<'bound> Set<'bound> {
     }
 
     /// The table.
+    #[inline]
     pub(crate) fn table(&self) -> &BadBlocks {
         self.table.get()
     }
@@ -406,7 +412,7 @@ impl<'bound> Set<'bound> {
 
     /// Changes the table, and notes whether somebody else has.
     fn change_table(&self, state: &mut State, change: impl FnOnce(&BadBlocks) -> u32) {
-        let table = self.table.get();
+        let table = self.table();
         let before = table.version();
         let writes = change(table);
         let after = table.version();
@@ -422,12 +428,13 @@ impl<'bound> Set<'bound> {
         let Some(Range { start, end }) = intersection(sectors, &self.data) else {
             return;
         };
+        let room = self.room();
         let mut at = start;
 
         self.change_table(state, |table| {
             let mut writes = 0_u32;
 
-            while at < end && table.count() < self.room() {
+            while at < end && table.count() < room {
                 let len = end.saturating_sub(at).min(BadBlocks::LONGEST);
 
                 writes = writes.wrapping_add(1);
@@ -441,7 +448,7 @@ impl<'bound> Set<'bound> {
         if at >= end {
             return;
         }
-        state.lacks = Some(state.lacks.map_or(at, |lacks| lacks.min(at)));
+        state.note_lacking(at);
         if !state.warned {
             state.warned = true;
             dev_warn!(
@@ -457,7 +464,7 @@ impl<'bound> Set<'bound> {
             return;
         };
         let room = self.room();
-        let is_known = state.seen == Some(self.table.get().version());
+        let is_known = state.seen == Some(self.table().version());
         let mut lacks = None;
 
         self.change_table(state, |table| {
@@ -479,7 +486,7 @@ impl<'bound> Set<'bound> {
             1
         });
         if let Some(at) = lacks {
-            state.lacks = Some(state.lacks.map_or(at, |lacks| lacks.min(at)));
+            state.note_lacking(at);
         }
         self.fill_table(state);
     }
@@ -606,7 +613,7 @@ impl<'bound> Set<'bound> {
     fn first_in_table(&self, sectors: &Range<u64>) -> Option<u64> {
         let start = sectors.start.saturating_sub(self.data.start);
         let len = sectors.end.saturating_sub(sectors.start);
-        let first = self.table.get().first_bad(start, len)?;
+        let first = self.table().first_bad(start, len)?;
 
         Some(self.data.start.saturating_add(first))
     }
@@ -689,7 +696,7 @@ impl<'bound> Badblocks<'bound> {
 
     /// The disk's table of bad blocks, for the block layer.
     pub(crate) fn table(&self) -> &BadBlocks {
-        self.set.table.get()
+        self.set.table()
     }
 
     /// From now on, changes wake those who poll the disk's `badblocks` file.
@@ -742,7 +749,7 @@ impl<'bound> Badblocks<'bound> {
     /// without a look at anything else.
     #[inline]
     pub(crate) fn is_clean(&self) -> bool {
-        !self.set.any.is_on() && self.set.table.get().is_empty()
+        !self.set.any.is_on() && self.set.table().is_empty()
     }
 
     /// The first bad sector that `span` touches, as a sector of the data area.

@@ -113,11 +113,11 @@ impl BadBlocks {
         Err(ENOSPC)
     }
 
-    /// Takes the `len` sectors from `start` on off the list.
+    /// Takes the `len` sectors from `start` on off the list; an entry that needs splitting, when the
+    /// list is full, stays as it is.
     pub(crate) fn clear(&self, start: u64, len: u64) {
         if len > 0 {
-            // SAFETY: The list is initialised. The result is about entries that need splitting when
-            // the list is full; those stay listed, which errs on the safe side.
+            // SAFETY: The list is initialised.
             unsafe { bindings::badblocks_clear(self.as_raw(), start, len) };
         }
     }
