@@ -16,6 +16,7 @@ use crate::{
     },
     badblocks::Condition,
     media::{
+        again_if_unmapped,
         Media,
         Source, //
     },
@@ -69,10 +70,7 @@ impl Operations for Media<'_> {
     fn zero_pages(&self, offset: u64, pages: u64) -> Result {
         let span = Span::of_pages(offset, pages, self.size()).ok_or(EIO)?;
 
-        match self.overwrite(span, Source::Zeroes).1 {
-            Err(e) if e == EFAULT => self.overwrite(span, Source::Zeroes).1.map_err(|_| EIO),
-            result => result,
-        }
+        again_if_unmapped(|| self.overwrite(span, Source::Zeroes).1)
     }
 
     /// Writes nothing where a part of a bad page is to be written: for those who map it, a page is

@@ -23,6 +23,7 @@ use crate::{
     },
     flush::Flush,
     media::{
+        again_if_unmapped,
         Media,
         Source, //
     },
@@ -119,10 +120,7 @@ impl<'bound> PmemDisk<'bound> {
             }
         }
 
-        let result = bio.account(|bio| match self.transfer(bio) {
-            Err(e) if e == EFAULT => self.transfer(bio).map_err(|_| EIO),
-            result => result,
-        });
+        let result = bio.account(|bio| again_if_unmapped(|| self.transfer(bio)));
 
         if result.is_ok() && bio.is_fua() {
             return self.flush.then_end(bio);

@@ -164,6 +164,15 @@ impl<'bound> Media<'bound> {
     }
 }
 
+/// Has `copy` done again if it found a page missing in the direct map ([`EFAULT`]): that is bad now,
+/// so that a write repairs it. [`EIO`] if it fails again.
+pub(crate) fn again_if_unmapped(mut copy: impl FnMut() -> Result) -> Result {
+    match copy() {
+        Err(e) if e == EFAULT => copy().map_err(|_| EIO),
+        result => result,
+    }
+}
+
 /// What is to be written.
 pub(crate) enum Source<'a> {
     /// The memory of a bio.
