@@ -858,8 +858,8 @@ impl<'bound> Badblocks<'bound> {
         self.set.sync()
     }
 
-    /// Begins the repair of `span`, and waits for another one to end. [`ENOMEM`] where there is no memory to keep
-    /// account of it.
+    /// Begins the repair of `span`, and waits for another one to end. [`ENOMEM`] where there is no
+    /// memory to keep account of it.
     pub(crate) fn begin_repair(&self, span: &Span) -> Result<Repair<'_, 'bound>> {
         self.begin_repair_of(self.set.of_data(span.sectors()))
     }

@@ -258,8 +258,9 @@ impl<T: Operations> DaxDevice<T> {
     ///
     /// `dax` is a device made by [`Self::new`], and the read lock is held for all of `'a`.
     unsafe fn ops<'a>(dax: *mut bindings::dax_device) -> Option<&'a T> {
-        // SAFETY: The device is one of ours. One that is alive under the read lock has its `ops`, in their place, until the lock is given up: `kill_dax`, after which they may be
-        // dropped, waits for that.
+        // SAFETY: The device is one of ours. One that is alive under the read lock has its `ops`, in
+        // their place, until the lock is given up: `kill_dax`, after which they may be dropped, waits
+        // for that.
         unsafe { bindings::dax_get_private(dax).cast::<T>().as_ref() }
     }
 

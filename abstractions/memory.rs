@@ -509,8 +509,8 @@ unsafe fn zero_flushcache(to: NonNull<u8>, len: usize) -> Result {
 /// map. `len` is less than 4 GiB.
 #[inline]
 unsafe fn copy_mc(to: NonNull<u8>, from: NonNull<u8>, len: usize) -> Result {
-    // SAFETY: `to` and `from` have `len` bytes, as `# Safety` asks. The C routines stand other writers to either, and overlap,
-    // as much as a disk does: what is read is then undefined, nothing else.
+    // SAFETY: `to` and `from` have `len` bytes, as `# Safety` asks. The C routines stand other writers
+    // to either, and overlap, as much as a disk does: what is read is then undefined, nothing else.
     #[cfg(all(CONFIG_ARCH_HAS_COPY_MC, CONFIG_X86_64))]
     let left = unsafe {
         kernel::bindings::copy_mc_to_kernel(
