@@ -9,16 +9,17 @@
 #:      ERRORS=12 SEED=1     how many (100 take about four minutes), and which
 #: make picture              what pmemctl prints, drawn for the README: Documentation/pmemctl*.svg
 #: make check                format, lints, host tests, the module, selftests in virtual machines
-#:      TESTS='dax_*'        only the selftests of these names
+#:      TESTS='dax-*'        only the selftests of these names
 #:      DRIVER=nd_pmem       the same selftests, of the stock C driver
+#:      LIST=1               their names, titles, tags and machines
 #: make parity               the two drivers side by side: every selftest under both, compared in build/parity.md
-#:      TESTS='disk_*'       only these, into build/parity-partial.md
+#:      TESTS='block-*'       only these, into build/parity-partial.md
 #: make mutants              plants faults into copies of the driver: each must be found by its selftest; build/mutants.md
 #:      MUTANTS='no-*'       only these
 #: make suites               others' test suites under both drivers; the table is build/suites.md
 #: make suite-kselftest      the kernel's own of memory and mounts, on DAX file systems, in about half an hour
 #: make suite-ndctl          that of ndctl, on the kernel's emulated DIMMs, in about half an hour
-#: make suite-field          libraries and programs on DAX: PMDK, fio, stress-ng, SQLite, PostgreSQL
+#: make suite-apps          libraries and programs on DAX: PMDK, fio, stress-ng, SQLite, PostgreSQL
 #:      TESTS='clear.sh'     only these of its tests
 #:      DRIVER=rust_pmem     only under this driver
 #:      RESUME=1             not those again that have been run on the same driver
@@ -80,12 +81,12 @@ provider: setup
 		ARCH=x86 CC=x86_64-linux-gnu-gcc-14 modules
 
 # The guests of others' test suites.
-setup-ndctl setup-suites setup-field: setup-%: setup
+setup-ndctl setup-suites setup-apps: setup-%: setup
 	@$(if $(enter),setup/setup $*)
 
 # The driver for the kernel's emulated DIMMs.
 emulated: module setup-ndctl
-	@$(enter) make -C /usr/src/kernel-build M=$(CURDIR)/tests/ndctl --no-print-directory \
+	@$(enter) make -C /usr/src/kernel-build M=$(CURDIR)/tests/external/ndctl --no-print-directory \
 		ARCH=x86 CC=x86_64-linux-gnu-gcc-14 \
 		KBUILD_EXTRA_SYMBOLS=$(dir $(realpath build/images/ndctl.img))Module.symvers modules
 
@@ -103,18 +104,18 @@ demo-errors: module tools
 picture: module tools
 	@$(enter) $(release)/pmem-demo --picture Documentation
 
-check: tools $(if $(TESTS),,setup-ndctl)
-	@set -f; $(enter) $(release)/pmem-check $(if $(DRIVER),--driver '$(DRIVER)') $$TESTS
+check: tools $(if $(TESTS)$(LIST),,setup-ndctl)
+	@set -f; $(enter) $(release)/pmem-check $(if $(DRIVER),--driver '$(DRIVER)') $(if $(LIST),--list) $$TESTS
 
 parity: tools
 	@set -f; $(enter) $(release)/pmem-check --parity $$TESTS
 
-suites: suite-ndctl suite-kselftest suite-field
+suites: suite-ndctl suite-kselftest suite-apps
 
 suite-ndctl: setup-ndctl
 suite-kselftest: setup-suites
-suite-field: setup-field
-suite-ndctl suite-kselftest suite-field: suite-%: tools
+suite-apps: setup-apps
+suite-ndctl suite-kselftest suite-apps: suite-%: tools
 	@set -f; $(enter) $(release)/pmem-check --suite $* $(if $(DRIVER),--driver '$(DRIVER)') $(if $(RESUME),--resume) $$TESTS
 
 ifneq ($(XFSTESTS),)
@@ -142,12 +143,12 @@ bench-cpus: module tools
 bench-files: FILES := 20000
 bench-files: module tools
 	@$(enter) $(release)/pmem-vm --memory 2G --cpus 1 --icount --bare --nvdimm size=$$((512 + $(FILES) / 700))M \
-		--run '/rust_pmem/tests/bench_files.sh $(FILES)'
+		--run '/rust_pmem/tests/bench/files.sh $(FILES)'
 
 bench-errors: ERRORS := 20000
 bench-errors: module tools
 	@$(enter) $(release)/pmem-vm --memory 2G --cpus 1 --icount --bare --e820 $$((($(ERRORS) / 128 + 2) / 2 * 2))M@1G \
-		--run '/rust_pmem/tests/bench_errors.sh $(ERRORS)'
+		--run '/rust_pmem/tests/bench/errors.sh $(ERRORS)'
 
 # Statically linked: it runs outside of the build root, whatever is there.
 bench-native: setup
@@ -167,12 +168,12 @@ fmt: setup
 
 clean:
 	rm -rf build abstractions/bindings_generated.rs
-	find . abstractions tests/provider tests/ndctl -maxdepth 1 -type f \( -name '*.ko' -o -name '*.o' -o -name '*.mod' \
+	find . abstractions tests/provider tests/external/ndctl -maxdepth 1 -type f \( -name '*.ko' -o -name '*.o' -o -name '*.mod' \
 		-o -name '*.mod.c' -o -name '.*.cmd' -o -name '.*.d' -o -name Module.symvers -o -name modules.order \) -exec rm {} +
 
 distclean: clean
 	setup/remove
 
-.PHONY: help setup setup-ndctl setup-suites setup-field module provider emulated tools demo demo-errors picture check \
-	parity mutants suites suite-ndctl suite-kselftest suite-field xfstests bench bench-cpus bench-native bench-files bench-errors vm \
+.PHONY: help setup setup-ndctl setup-suites setup-apps module provider emulated tools demo demo-errors picture check \
+	parity mutants suites suite-ndctl suite-kselftest suite-apps xfstests bench bench-cpus bench-native bench-files bench-errors vm \
 	lint fmt clean distclean

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The list of what may differ between the two drivers, and why: tests/parity/differences.toml.
+//! The list of what may differ between the two drivers, and why: tests/differences.toml.
 
 use crate::parity::{Shown, Verdict};
 use crate::selftest::Selftest;
@@ -130,7 +130,7 @@ mod tests {
 
     const ENTRY: &str = r#"
 [[difference]]
-test = "disk_01"
+test = "sysfs-disk"
 subtest = "its *"
 nd_pmem = "0"
 rust_pmem = "1"
@@ -139,7 +139,7 @@ why = "It is."
 "#;
 
     fn parsed(text: &str) -> Result<Differences> {
-        let script = Path::new("tests/parity/test_disk_01.sh");
+        let script = Path::new("tests/sysfs-disk.sh");
         Differences::parse(text, &[Selftest::parse(script, "").unwrap()])
     }
 
@@ -148,22 +148,22 @@ why = "It is."
         let seen = |text: &str| Shown::Seen(text.into());
         let mut list = parsed(ENTRY).unwrap();
         assert!(
-            list.explain("disk_01", "its size", &seen("1"), &seen("0"))
+            list.explain("sysfs-disk", "its size", &seen("1"), &seen("0"))
                 .is_none()
         );
         assert!(
-            list.explain("disk_01", "a name", &seen("0"), &seen("1"))
+            list.explain("sysfs-disk", "a name", &seen("0"), &seen("1"))
                 .is_none()
         );
         assert!(
-            list.explain("disk_02", "its size", &seen("0"), &seen("1"))
+            list.explain("sysfs-labelled-region", "its size", &seen("0"), &seen("1"))
                 .is_none()
         );
-        assert_eq!(list.unneeded("disk_01").count(), 1);
-        assert_eq!(list.unneeded("disk_02").count(), 0);
-        let found = list.explain("disk_01", "its size", &seen("0"), &seen("1"));
+        assert_eq!(list.unneeded("sysfs-disk").count(), 1);
+        assert_eq!(list.unneeded("sysfs-labelled-region").count(), 0);
+        let found = list.explain("sysfs-disk", "its size", &seen("0"), &seen("1"));
         assert_eq!(found.unwrap().why, "It is.");
-        assert_eq!(list.unneeded("disk_01").count(), 0);
+        assert_eq!(list.unneeded("sysfs-disk").count(), 0);
     }
 
     #[test]
@@ -180,7 +180,7 @@ why = "It is."
     #[test]
     fn entries_that_are_refused() {
         for (from, to, reason) in [
-            ("disk_01", "disk_02", "no such test"),
+            ("sysfs-disk", "sysfs-labelled-region", "no such test"),
             ("\"better\"", "\"same\"", "must be \"better\" or \"equal\""),
             ("\"better\"", "\"good\"", "unknown variant"),
             ("It is.", " ", "does not say why"),

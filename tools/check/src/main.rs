@@ -58,7 +58,7 @@ use tally::{Tally, Test};
 #[derive(Parser)]
 #[command(name = "pmem-check", version, max_term_width = 120)]
 struct Arguments {
-    /// Run only the selftests that these patterns match, such as dax_* (otherwise everything)
+    /// Run only the selftests that these patterns match, such as dax-* (otherwise everything)
     #[arg(value_name = "TESTS")]
     tests: Vec<String>,
 
@@ -109,19 +109,19 @@ struct Arguments {
     #[arg(long, conflicts_with_all = ["driver", "lint", "parity"])]
     mutants: bool,
 
-    /// Print the selftests, what each tests and on which machine, and run nothing
+    /// Print each selftest's name, title, tags and machine, and run nothing
     #[arg(long)]
     list: bool,
 
     /// Folder of selftests, from the root of the checkout; may be repeated
-    #[arg(long, value_name = "DIR", default_values = ["tests/selftests", COMPARED])]
+    #[arg(long, value_name = "DIR", default_values = ["tests"])]
     selftests: Vec<PathBuf>,
 
     /// What may differ between the drivers, and why
     #[arg(
         long,
         value_name = "FILE",
-        default_value = "tests/parity/differences.toml"
+        default_value = "tests/differences.toml"
     )]
     differences: PathBuf,
 
@@ -134,10 +134,6 @@ struct Arguments {
     #[arg(long, value_name = "PATH", requires = "parity")]
     table: Option<PathBuf>,
 }
-
-/// Selftests in this folder are for comparing: when everything is run, those among them that are
-/// quick run under both drivers.
-const COMPARED: &str = "tests/parity";
 
 /// Tests that take longer than so many seconds, and share a machine, are divided, each part with a machine of its
 /// own, so that those who run them are done at the same time.
@@ -210,9 +206,13 @@ fn work(arguments: &Arguments) -> Result<bool> {
     let tests: Vec<Selftest> = known.iter().filter(meant).cloned().collect();
     if arguments.list {
         for test in tests {
-            println!("{:<18} {}", test.name, test.about);
+            println!("{}", test.name);
+            println!("    {}", test.about);
+            if !test.tags().is_empty() {
+                println!("    tags: {}", test.tags().join(", "));
+            }
             if !test.machine.is_empty() {
-                println!("{:18}   on {}", "", test.machine);
+                println!("    vm: {}", test.machine);
             }
         }
         return Ok(true);
@@ -327,7 +327,7 @@ fn beside(
         .test(tally, logs)?;
         picture(top, tally, logs)?;
         tally.group("xfstests", "What runs xfstests, on a stand-in");
-        let mut command = Command::new(top.join("tests/xfstests/try.sh"));
+        let mut command = Command::new(top.join("tests/external/xfstests/try.sh"));
         command.current_dir(top).arg(env::current_exe()?);
         lint::Step {
             name: "xfstests",
@@ -399,8 +399,7 @@ fn divided(
     if !everything {
         return (tests, Vec::new());
     }
-    let compared = |test: &Selftest| test.script.starts_with(COMPARED);
-    let (mut both, one): (Vec<_>, Vec<_>) = tests.into_iter().partition(compared);
+    let (mut both, one): (Vec<_>, Vec<_>) = tests.into_iter().partition(|test| test.compare);
     both.retain(|test| test.quick && arguments.driver() == Driver::Rust);
     (one, both)
 }
@@ -484,7 +483,7 @@ fn built(arguments: &Arguments, top: &Path, tally: &mut Tally, logs: &Path) -> R
         .test(tally, logs)?;
     }
     if good && arguments.driver() == Driver::Rust && !arguments.parity && !arguments.mutants {
-        let mut command = Command::new(top.join("tests/module.sh"));
+        let mut command = Command::new(top.join("setup/check-module"));
         command.current_dir(top);
         lint::Step {
             name: "symbols",
@@ -564,9 +563,9 @@ mod tests {
     fn divided_by(words: &[&str], everything: bool) -> [String; 2] {
         let arguments = Arguments::parse_from([&["pmem-check"], words].concat());
         let tests = [
-            ("tests/selftests/test_a.sh", ""),
-            ("tests/parity/test_b.sh", "# quick\n"),
-            ("tests/parity/test_c.sh", ""),
+            ("tests/a.sh", ""),
+            ("tests/b.sh", "# compare\n# quick\n"),
+            ("tests/c.sh", "# compare\n"),
         ];
         let tests = tests.map(|(script, text)| Selftest::parse(Path::new(script), text).unwrap());
         let (one, both) = divided(&arguments, everything, tests.into());

@@ -380,11 +380,11 @@ fault = "Nothing is flushed."
 file = "flush.rs"
 text = "self.flush()"
 becomes = "Ok(())"
-test = "flush_01"
+test = "flush-fsync"
 "#;
 
     fn parsed(text: &str) -> Result<Vec<Mutant>> {
-        let script = Path::new("tests/selftests/test_flush_01.sh");
+        let script = Path::new("tests/flush-fsync.sh");
         parse(text, &[Selftest::parse(script, "").unwrap()])
     }
 
@@ -404,7 +404,7 @@ test = "flush_01"
         let twice = format!("{ENTRY}{ENTRY}");
         for (text, reason) in [
             (twice.as_str(), "two of this name"),
-            (&ENTRY.replace("flush_01", "flush_02"), "no test flush_02"),
+            (&ENTRY.replace("flush-fsync", "flush-fua"), "no test flush-fua"),
             (
                 &ENTRY.replace("no-flush", "no/flush"),
                 "no name of a mutant",
@@ -427,7 +427,7 @@ test = "flush_01"
         });
         Test {
             details: details.collect(),
-            ..Test::new("flush_01", outcome)
+            ..Test::new("flush-fsync", outcome)
         }
     }
 

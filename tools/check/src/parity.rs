@@ -5,7 +5,7 @@
 //!
 //! What counts is what a user would see, so a subtest that the tests of both drivers pass is the
 //! same; one that `seen` or `answers` made (tests/lib.sh) is the same where its text is. The rest
-//! must stand in tests/parity/differences.toml. Nothing excuses a failure of rust_pmem.
+//! must stand in tests/differences.toml. Nothing excuses a failure of rust_pmem.
 
 use crate::differences::Differences;
 use crate::ktap::{Outcome, twice};
@@ -342,7 +342,7 @@ mod tests {
 
     /// A test whose stages printed this. Each but the last ended by a power cut.
     fn ran(stages: &[&str]) -> Test {
-        let mut test = Test::new("disk_01", Outcome::Passed);
+        let mut test = Test::new("sysfs-disk", Outcome::Passed);
         for (stage, text) in (1..).zip(stages) {
             let ktap = Ktap::parse(&text.replace('/', "\n"));
             test.details.extend(selftest::details(&ktap, stage));
@@ -359,11 +359,11 @@ mod tests {
         let mut text = String::new();
         for [subtest, c, rust, verdict] in entries {
             text += &format!(
-                "[[difference]]\ntest = 'disk_01'\nsubtest = '{subtest}'\nnd_pmem = '{c}'\n\
+                "[[difference]]\ntest = 'sysfs-disk'\nsubtest = '{subtest}'\nnd_pmem = '{c}'\n\
                  rust_pmem = '{rust}'\nverdict = '{verdict}'\nwhy = 'So it is.'\n"
             );
         }
-        let script = Path::new("tests/parity/test_disk_01.sh");
+        let script = Path::new("tests/sysfs-disk.sh");
         Differences::parse(&text, &[Selftest::parse(script, "").unwrap()]).unwrap()
     }
 
@@ -546,6 +546,6 @@ mod tests {
             found[1],
             ("stage 2: a".into(), Verdict::Better, "So it is.".into())
         );
-        assert_eq!(listed.unneeded("disk_01").count(), 0);
+        assert_eq!(listed.unneeded("sysfs-disk").count(), 0);
     }
 }

@@ -40,7 +40,7 @@ const NO_NEWS: &[&str] = &[
 /// A selftest, as its header describes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Selftest {
-    /// `dax_01` of test_dax_01.sh.
+    /// `dax-exec` of dax-exec.sh.
     pub name: String,
     /// The script, from the root of the checkout.
     pub script: PathBuf,
@@ -52,7 +52,9 @@ pub struct Selftest {
     pub timeout: Duration,
     /// Texts of reports of the kernel that don't fail it.
     pub expected: Vec<String>,
-    /// Whether it is among the few of tests/parity that `make check` runs.
+    /// Whether it records what it sees, to be compared between the drivers.
+    pub compare: bool,
+    /// Whether `make check` runs it, though it is one to be compared.
     pub quick: bool,
 }
 
@@ -61,12 +63,13 @@ impl Selftest {
     pub fn parse(script: &Path, text: &str) -> Result<Self> {
         let name = script.file_stem().unwrap_or_default().to_string_lossy();
         let mut test = Self {
-            name: name.strip_prefix("test_").unwrap_or(&name).to_owned(),
+            name: name.into_owned(),
             script: script.to_owned(),
             about: String::new(),
             machine: String::new(),
             timeout: TIMEOUT,
             expected: Vec::new(),
+            compare: false,
             quick: false,
         };
         let mut about = Vec::new();
@@ -86,6 +89,8 @@ impl Selftest {
             } else if let Some(text) = line.strip_prefix("expect-splat:") {
                 ensure!(!text.trim().is_empty(), "expect-splat: without a text");
                 test.expected.push(text.trim().to_owned());
+            } else if line == "compare" {
+                test.compare = true;
             } else if line == "quick" {
                 test.quick = true;
             } else {
@@ -105,9 +110,21 @@ impl Selftest {
         Ok(test)
     }
 
-    /// Whether a pattern means it: `dax_*`, or `test_dax_*.sh`.
+    /// Whether a pattern means it: `dax-*`, or `dax-*.sh`.
     pub fn is_meant_by(&self, pattern: &Pattern) -> bool {
-        pattern.matches(&self.name) || pattern.matches(&format!("test_{}.sh", self.name))
+        pattern.matches(&self.name) || pattern.matches(&format!("{}.sh", self.name))
+    }
+
+    /// The tags of its header.
+    pub fn tags(&self) -> Vec<&'static str> {
+        [
+            (self.compare, "compare"),
+            (self.quick, "quick"),
+            (!self.expected.is_empty(), "expect-splat"),
+        ]
+        .into_iter()
+        .filter_map(|(is, tag)| is.then_some(tag))
+        .collect()
     }
 }
 
@@ -118,7 +135,7 @@ pub fn find(top: &Path, folders: &[PathBuf]) -> Result<Vec<Selftest>> {
         let path = top.join(folder);
         for entry in fs::read_dir(&path).with_context(|| path.display().to_string())? {
             let name = entry?.file_name().to_string_lossy().into_owned();
-            if name.starts_with("test_") && name.ends_with(".sh") {
+            if name.ends_with(".sh") {
                 let text = fs::read_to_string(path.join(&name)).with_context(|| name.clone())?;
                 tests.push(Selftest::parse(&folder.join(&name), &text).with_context(|| name)?);
             }
@@ -533,22 +550,22 @@ mod tests {
     use super::*;
 
     fn parsed(text: &str) -> Result<Selftest> {
-        Selftest::parse(Path::new("tests/selftests/test_dax_01.sh"), text)
+        Selftest::parse(Path::new("tests/dax-exec.sh"), text)
     }
 
     #[test]
     fn a_header() {
         let test = parsed(
             "#!/bin/sh\n# SPDX-License-Identifier: GPL-2.0\n#\n# A mapping is durable. More of it\n# here.\n#\n\
-             # vm:  --nvdimm   size=64M\n# timeout: 30\n# quick\n# expect-splat: WARNING: badblocks\n\n# no header\n# timeout: 1\n",
+             # vm:  --nvdimm   size=64M\n# timeout: 30\n# compare\n# quick\n# expect-splat: WARNING: badblocks\n\n# no header\n# timeout: 1\n",
         )
         .unwrap();
-        assert_eq!(test.name, "dax_01");
+        assert_eq!(test.name, "dax-exec");
         assert_eq!(test.about, "A mapping is durable");
         assert_eq!(test.machine, "--nvdimm size=64M");
         assert_eq!(test.timeout, Duration::from_secs(30));
         assert_eq!(test.expected, ["WARNING: badblocks"]);
-        assert!(test.quick);
+        assert_eq!(test.tags(), ["compare", "quick", "expect-splat"]);
     }
 
     #[test]
@@ -614,13 +631,13 @@ mod tests {
             fs::create_dir_all(top.path().join(folder)).unwrap();
             fs::write(top.path().join(folder).join(name), "").unwrap();
         };
-        script(&folders[0], "test_b_01.sh");
-        script(&folders[1], "test_a_01.sh");
-        script(&folders[1], "lib.sh");
+        script(&folders[0], "b.sh");
+        script(&folders[1], "a.sh");
+        script(&folders[1], "mutants.toml");
         let found = find(top.path(), &folders).unwrap();
         let names: Vec<_> = found.iter().map(|test| test.name.as_str()).collect();
-        assert_eq!(names, ["a_01", "b_01"]);
-        script(&folders[1], "test_b_01.sh");
+        assert_eq!(names, ["a", "b"]);
+        script(&folders[1], "b.sh");
         let error = find(top.path(), &folders).unwrap_err().to_string();
         assert!(error.contains("two tests of one name"), "{error}");
     }

@@ -2,7 +2,7 @@
 
 //! Test suites that others have made: each test in a machine of its own, under either driver.
 //!
-//! tests/NAME/suite.toml describes one. What its tests came to is kept in build/suites/NAME.json,
+//! tests/external/NAME/suite.toml describes one. What its tests came to is kept in build/suites/NAME.json,
 //! from one run to the next, and build/suites.md is the table of all that is there.
 
 use crate::ktap::Outcome;
@@ -198,9 +198,9 @@ pub struct Suite {
 }
 
 impl Suite {
-    /// Reads tests/NAME/suite.toml.
+    /// Reads tests/external/NAME/suite.toml.
     pub fn load(top: &Path, name: &str) -> Result<Self> {
-        Self::load_from(top, name, &top.join("tests").join(name))
+        Self::load_from(top, name, &top.join("tests/external").join(name))
     }
 
     /// Reads suite.toml in a folder.

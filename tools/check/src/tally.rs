@@ -203,7 +203,7 @@ impl Tally {
             Outcome::Failed(reason) | Outcome::Skipped(reason) => reason,
         };
         self.line(&format!(
-            "  {style}{verdict}{style:#}  {:<14} {PALE}{seconds:>7}{PALE:#}  {}",
+            "  {style}{verdict}{style:#}  {:<38} {PALE}{seconds:>7}{PALE:#}  {}",
             test.name,
             shortened(about)
         ));

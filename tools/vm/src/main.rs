@@ -179,7 +179,7 @@ fn load(vm: &mut Vm, driver: Driver) -> Result<Option<String>> {
         Driver::None => return Ok(None),
     };
     let command =
-        format!("CHECKOUT=/rust_pmem DRIVER={driver}; . /rust_pmem/tests/lib.sh; load_driver");
+        format!("TESTS=/rust_pmem/tests DRIVER={driver}; . /rust_pmem/tests/lib/test.sh; load_driver");
     let (ended, said) = vm.output(&command, Duration::from_secs(60))?;
     let said = said.trim();
     Ok(match ended {

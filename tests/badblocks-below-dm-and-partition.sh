@@ -1,0 +1,84 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# A bad block below the device mapper, or in a partition: EIO on the right sector alone, SIGBUS on the right page of a DAX file, and
+# a write heals it from above.
+# compare
+# vm: --bare --append memmap=128M$512M
+# quick
+. "$(dirname "$0")/lib/test.sh"
+. "$(dirname "$0")/lib/provider.sh"
+. "$(dirname "$0")/lib/stack.sh"
+
+need dmsetup sfdisk
+cleanup() {
+	umount $MNT 2>/dev/null
+	dmsetup remove_all --noudevsync --noudevrules
+	provider_cleanup
+}
+
+# bad NAME SECTOR DISK WHERE: sector SECTOR of /dev/mapper/NAME is bad, and it is WHERE of DISK: 6 subtests.
+bad() {
+	top=/dev/mapper/$1
+	pmem-io fill --direct "$top" --offset $((($2 - 8) * 512)) --length 8704
+	provider bad "$(provider_offset "$3" "$4")+512"
+	is "$1: the bad sector is listed below" "$(badblocks_of "$3")" "$4+1"
+	seen "$1: a read of it" "$(pmem-io pread --direct "$top" --offset $(($2 * 512)) --length 512 2>&1)"
+	seen "$1: a read of the megabyte around it" "$(pmem-io pread --direct "$top" --offset $((($2 - 1024) * 512)) --length 1M 2>&1)"
+	check "$1: the sectors before" pmem-io verify --direct "$top" --offset $((($2 - 8) * 512)) --length 4096
+	check "$1: the sectors behind" pmem-io verify --direct "$top" --offset $((($2 + 1) * 512)) --length 4096
+	pmem-io fill --direct "$top" --offset $(($2 * 512)) --length 512
+	is "$1: written, it is healed" "$(badblocks_of "$3")" ""
+}
+
+# provider_offset DISK SECTOR: where it is in the provider's memory, of which each disk has a half.
+provider_offset() {
+	case $1 in
+	"$FIRST") echo $(($2 * 512)) ;;
+	*) echo $(($2 * 512 + (32 << 20))) ;;
+	esac
+}
+
+# bad_file NAME: a page of a DAX file is bad: 8 subtests.
+bad_file() {
+	make_fs ext4 "mapper/$1"
+	mount_dax "mapper/$1"
+	truncate -s 4M $MNT/file
+	pmem-io fill $MNT/file
+	provider bad "$(($(pmem-io phys $MNT/file --offset 400K) - (512 << 20)))+512"
+	is "$1: a mapping: one page is refused" "$(pmem-io map-read $MNT/file)" "page 100 code 4 lsb 12 address 0x64000"
+	seen "$1: a read of the page" "$(pmem-io pread $MNT/file --offset 400K --length 4K 2>&1)"
+	check "$1: a read over it gives nothing of it" gives_before 409600 $MNT/file
+	check "$1: what is before" pmem-io verify $MNT/file --length 400K
+	check "$1: what is behind" pmem-io verify $MNT/file --offset 404K --length 3692K
+	check "$1: written over" pmem-io pwrite $MNT/file --offset 400K --length 4K
+	is "$1: nothing is listed any more" "$(badblocks_of "$FIRST")$(badblocks_of "$SECOND")" ""
+	check "$1: all of it" pmem-io map-verify $MNT/file
+	umount $MNT
+}
+
+plan 33
+provide nr_regions=2 pages=1
+FIRST=$DISK
+SECOND=$(disk_of "$(namespaces pmem_provider | sed -n 2p)")
+
+dm_create linear "0 32768 linear /dev/$FIRST 4096\n32768 32768 linear /dev/$SECOND 2048"
+bad linear 40007 "$SECOND" $((40007 - 32768 + 2048))
+bad_file linear
+dm_remove linear
+
+# Chunks of 64 KiB: sector 10000 is in chunk 78, which is number 39 of the first.
+dm_create stripe "0 65536 striped 2 128 /dev/$FIRST 0 /dev/$SECOND 4096"
+bad stripe 10000 "$FIRST" $((39 * 128 + 10000 - 78 * 128))
+bad_file stripe
+dm_remove stripe
+
+# A partition: the list is of the disk, the sector of the partition.
+printf 'label: gpt\nstart=2048, size=32768\n' | sfdisk -q "/dev/$FIRST"
+pmem-io fill --direct "/dev/${FIRST}p1" --length 4M
+provider bad 2M+512
+is "partition: listed for the disk" "$(badblocks_of "$FIRST")" "4096+1"
+seen "partition: a read of the bad sector" "$(pmem-io pread --direct "/dev/${FIRST}p1" --offset 1M --length 512 2>&1)"
+check "partition: the sectors before" pmem-io verify --direct "/dev/${FIRST}p1" --length 1M
+check "partition: the sectors behind" pmem-io verify --direct "/dev/${FIRST}p1" --offset $(((1 << 20) + 512)) --length 1M
+pmem-io fill --direct "/dev/${FIRST}p1" --offset 1M --length 4K
+is "partition: written, it is healed" "$(badblocks_of "$FIRST")" ""

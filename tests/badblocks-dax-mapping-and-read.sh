@@ -1,0 +1,31 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# A mapping and a read of a DAX file lose the bad page, and nothing else.
+# vm: --bare --append memmap=128M$512M
+. "$(dirname "$0")/lib/test.sh"
+. "$(dirname "$0")/lib/provider.sh"
+
+need pmem-io
+cleanup() {
+	umount /mnt 2>/dev/null
+	provider_cleanup
+}
+
+plan 8
+provide pages=1
+mkfs.ext4 -q -b 4096 "/dev/$DISK"
+mount -o dax "/dev/$DISK" /mnt
+truncate -s 4M /mnt/file
+pmem-io fill /mnt/file
+address=$(pmem-io phys /mnt/file --offset 400K)
+provider bad "$((address - (512 << 20)))+512"
+
+# Code 4: BUS_MCEERR_AR.
+is "a mapping: one page is refused" "$(pmem-io map-read /mnt/file)" "page 100 code 4 lsb 12 address 0x64000"
+check_fails "a read that begins with it" pmem-io pread /mnt/file --offset 400K --length 8K
+check "a read over it gives nothing of it" gives_before 409600 /mnt/file
+check "what is before" pmem-io verify /mnt/file --length 400K
+check "what is behind" pmem-io verify /mnt/file --offset 404K --length 3692K
+check_fails "a write through a mapping" pmem-io map-write /mnt/file --offset 400K --length 4K
+check "the file can be written elsewhere" pmem-io fill /mnt/file --offset 1M --length 1M --seed 2
+check "by a mapping as well" pmem-io map-write /mnt/file --offset 404K --length 8K

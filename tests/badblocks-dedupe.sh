@@ -1,0 +1,55 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# Deduplication on XFS of files with a bad page shares no block of them, whichever of them has it: the page is not touched, and the files are as they were.
+# vm: --bare --e820 352M@512M --e820 64M@880M
+. "$(dirname "$0")/lib/test.sh"
+. "$(dirname "$0")/lib/reflink.sh"
+
+# dedupe: what is equal in both, and whether they share their first and their last block then. The kernel may answer with an error,
+# or, as it loses that of the comparison, that it has done a byte.
+dedupe() {
+	xfs_io -c "dedupe $MNT/one 0 0 1048576" $MNT/twin >/tmp/dedupe 2>&1 || :
+	sed 's/^/# /' /tmp/dedupe >&2
+	for page in 0 255; do
+		if [ "$(pmem-io phys $MNT/one --offset $((page * 4096)))" = "$(pmem-io phys $MNT/twin --offset $((page * 4096)))" ]; then
+			echo shared
+		else
+			echo apart
+		fi
+	done | xargs
+}
+
+# dedupes NAME add|poison FILE: 4 subtests.
+dedupes() {
+	rm -f $MNT/*
+	for file in one twin; do
+		truncate -s 1M $MNT/$file
+		pmem-io fill $MNT/$file
+	done
+	sync
+	bad=$(offset_of "$MNT/$3" 20K)
+	fails "$2" "$bad"
+	is "$1: $3 has a bad page" "$(dedupe)" 'apart apart'
+	check "$1: both can be written, $3" sh -c "for file in one twin; do pmem-io pwrite $MNT/\$file --offset 512K --length 4K; done"
+	works "$bad"
+	check "$1: both are as they were, $3" sh -c "pmem-io verify $MNT/one && pmem-io verify $MNT/twin"
+	is "$1: they are deduplicated then, $3" "$(dedupe)" 'shared shared'
+}
+
+need pmem-io xfs_io sfdisk dmsetup
+case $DRIVER in
+rust_pmem) plan 32 ;;
+*) plan 24 ;;
+esac
+reflink_load
+for stack in $STACKS; do
+	reflink_stack "$stack"
+	for file in one twin; do
+		dedupes "$stack, listed" add $file
+	done
+	[ "$stack" = partition ] || reflink_end
+done
+# Where it is in the kernel's map no more. C can't inject that.
+[ "$DRIVER" = nd_pmem ] || for file in one twin; do
+	dedupes "partition, unmapped" poison $file
+done

@@ -1,0 +1,17 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# Memory that was bad before the driver came is in badblocks from the start: what is the namespace's own, and no more.
+# vm: --bare --append memmap=128M$512M
+. "$(dirname "$0")/lib/test.sh"
+. "$(dirname "$0")/lib/provider.sh"
+
+plan 4
+# Two namespaces of 32M. One sector, a page, 8K across the border of the two, an odd byte, the very end.
+provide nr_regions=2 bad=1M+512,2M+4K,0x1fff000+8K,40M+1,0x3fffe00+512
+second=$(disk_of "$(namespaces pmem_provider | sed -n 2p)")
+
+is "the first namespace's errors" "$(badblocks_of "$DISK")" "2048+1 4096+8 65528+8"
+is "the second namespace's errors" "$(badblocks_of "$second")" "0+8 16384+1 65535+1"
+rebind "$NAMESPACE"
+is "the same after a rebind" "$(badblocks_of "$DISK")" "2048+1 4096+8 65528+8"
+check_fails "reading one of them" read_sectors "$DISK" 2048

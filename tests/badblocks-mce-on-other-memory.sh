@@ -1,0 +1,59 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# A machine check on ordinary memory, or in another namespace, is none of this one's: it is written without waiting as before, and its list stays as it is.
+# vm: --bare --e820 352M@512M --e820 64M@880M
+. "$(dirname "$0")/lib/test.sh"
+. "$(dirname "$0")/lib/badblocks.sh"
+. "$(dirname "$0")/lib/mce-inject.sh"
+
+cleanup() {
+	rm -f /tmp/ram
+	for ns in $namespace $other; do
+		blkdiscard -f -z "/dev/$(disk_of "$ns")" 2>/dev/null
+	done
+	unload_driver
+}
+
+# unchanged WHEN: 2 subtests.
+unchanged() {
+	is "$1: a write does not wait" "$(pmem-io pwrite --direct --nowait --offset 4M --length 4K "/dev/$disk" 2>&1)" 4096
+	is "$1: errors/list is as it was" "$(sort -n "$list")" "$before"
+}
+
+handled() {
+	dmesg | grep -q "Memory failure: $(printf '0x%x' $((address >> 12))): recovery action"
+}
+
+other_listed() {
+	grep -q "$1 4096 machine-check" "$ND/$other/errors/list"
+}
+
+[ "$DRIVER" = rust_pmem ] || skip_all "C has no errors/list, and refuses requests that must not wait"
+need pmem-io
+plan 11
+load_driver
+injector_ready
+namespace=$(e820_ns)
+other=$(namespaces e820 | sed -n 2p)
+disk=$(disk_of "$namespace")
+list=$(list_of "$namespace")
+every 0 65536 4 | listed_by add "$list" device
+every 32768 65536 4 | listed_by add "$list" restored
+before=$(sort -n "$list")
+unchanged "before"
+
+head -c 4096 /dev/urandom >/tmp/ram
+address=$(($(pmem-io phys /tmp/ram)))
+host mce $address
+check "the kernel has handled a machine check on ordinary memory" wait_for 10 handled
+unchanged "then"
+
+start=$(cat "$ND/$other/resource")
+host mce $((start + 1048576)) 12
+check "a machine check on another namespace is handled" wait_for 10 other_listed 1048576
+unchanged "then, too"
+
+# More than are remembered of one namespace.
+inject_pages "$start" 65536 32 650
+check "hundreds more are" wait_for 20 other_listed $((650 * 65536))
+unchanged "in the end"

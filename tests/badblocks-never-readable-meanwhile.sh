@@ -1,0 +1,76 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# A listed sector can be read at no moment, whatever is listed, dropped and repaired around it meanwhile.
+# vm: --bare --e820 352M@512M --e820 64M@880M
+. "$(dirname "$0")/lib/test.sh"
+. "$(dirname "$0")/lib/badblocks.sh"
+
+SECONDS_=6
+AT=$((268435456 + 8192))
+
+cleanup() {
+	wait
+	forget_errors "${disk:-}"
+	unload_driver
+}
+
+# unread NAME COMMAND…: which goes on for a time; meanwhile no read of the sector succeeds.
+unread() {
+	unread_name=$1
+	shift
+	places "$disk" read --offset $AT --stride 0 --count 100 --length 512 --seconds $SECONDS_ >/tmp/answers &
+	unread_reader=$!
+	"$@"
+	wait $unread_reader
+	sed 's/^/# /' /tmp/answers
+	is "no read of it succeeds while $unread_name" "$(sed 's/: .*//' /tmp/answers)" 'Input/output error'
+}
+
+# commands: to add and drop what the input says.
+commands() {
+	awk '{ print "add", $0; print "drop", $0 }' | pmem-io lines "$list" --seconds $SECONDS_ >>/tmp/refused
+}
+
+# hundreds: added, then dropped.
+hundreds() {
+	{
+		sed 's/^/add /' /tmp/around
+		sed 's/^/drop /' /tmp/around
+	} | pmem-io lines "$list" --seconds $SECONDS_ >>/tmp/refused
+}
+
+repairs() {
+	while kill -0 $unread_reader 2>/dev/null; do
+		listed_by add "$list" </tmp/around >>/tmp/refused
+		places "$disk" write --offset $((AT + 8192)) --stride 8K --count 100 >>/tmp/written
+		places "$disk" write --offset $((AT - 8192 * 100)) --stride 8K --count 100 >>/tmp/written
+	done
+}
+
+[ "$DRIVER" = rust_pmem ] || skip_all "C has no errors/list"
+need pmem-io
+plan 6
+load_driver
+for namespace in $(namespaces e820); do
+	[ "$(cat "$ND/$namespace/size")" -lt $AT ] || break
+done
+disk=$(disk_of "$namespace")
+list=$(list_of "$namespace")
+forget_errors "$disk"
+: >/tmp/refused
+echo "add $AT 512" >"$list"
+{
+	every $((AT - 8192 * 100)) 8192 100 512
+	every $((AT + 8192)) 8192 100 512
+} >/tmp/around
+unread "hundreds are added and dropped around it" hundreds
+unread "its neighbours are repaired by writes" repairs
+is "which succeeds" "$(sort -u /tmp/written)" 'ok: 100'
+
+# As many as the block layer's list does not hold, far apart.
+every 0 524288 400 512 | listed_by add "$list"
+every $((AT + 1024)) 2048 3 512 >/tmp/near
+unread "others are, and badblocks is full" commands </tmp/near
+is "all of that was accepted" "$(sort -u /tmp/refused)" ''
+every 0 524288 400 512 | listed_by drop "$list"
+is "it alone is listed at the end" "$(cut -d ' ' -f 1,2 "$list")" "$AT 512"

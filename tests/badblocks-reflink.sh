@@ -1,0 +1,66 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# Blocks that files share on XFS, one of them bad: what would copy it is an I/O error, not a byte of it is copied, and the files are as they were.
+# vm: --bare --e820 352M@512M --e820 64M@880M
+. "$(dirname "$0")/lib/test.sh"
+. "$(dirname "$0")/lib/reflink.sh"
+
+# copies NAME add|poison: 7 subtests.
+copies() {
+	rm -f $MNT/*
+	truncate -s 1M $MNT/one
+	pmem-io fill $MNT/one
+	cp --reflink=always $MNT/one $MNT/two
+	cp --reflink=always $MNT/one $MNT/three
+	sync
+	bad=$(offset_of $MNT/one 20K)
+	fails "$2" "$bad"
+	is "$1: funshare" "$(answer xfs_io -c 'funshare 0 1m' $MNT/two)" 'Input/output error'
+	is "$1: funshare has not copied the page" "$(page_of $MNT/two 5)" 'Input/output error'
+	# Its first block is good; of the second, the end is to be kept.
+	is "$1: a write that ends in the page" "$(answer pmem-io pwrite $MNT/three --offset 16484 --length 4096 --seed 2)" 'Input/output error'
+	is "$1: a write that begins in the page" "$(answer pmem-io pwrite $MNT/three --offset 20580 --length 8000 --seed 2)" 'Input/output error'
+	is "$1: writes have not copied the page" "$(page_of $MNT/three 5)" 'Input/output error'
+	works "$bad"
+	check "$1: the unshared file is as it was" pmem-io verify $MNT/two
+	check "$1: the written file is as it was" pmem-io verify $MNT/three
+}
+
+# free_pages: of each MiB of free space, a page; by its offset on the disk.
+free_pages() {
+	xfs_io -r -c fsmap $MNT | awk '/free space/ {
+		last = $0
+		sub(/.*\[/, "", last)
+		first = last + 0
+		sub(/^[0-9]*\.\./, "", last)
+		for (at = int((first + 2047) / 2048) * 2048 + 80; at + 8 <= last + 0; at += 2048) printf "%d %d\n", at * 512, 4096
+	}'
+}
+
+need pmem-io xfs_io sfdisk dmsetup
+case $DRIVER in
+rust_pmem) plan 45 ;;
+*) plan 24 ;;
+esac
+reflink_load
+for stack in $STACKS; do
+	reflink_stack "$stack"
+	copies "$stack, listed" add
+	[ "$DRIVER" = nd_pmem ] || copies "$stack, unmapped" poison
+	reflink_end
+done
+
+# Free space is where they would be copied to.
+reflink_stack disk
+truncate -s 2M $MNT/one
+pmem-io fill $MNT/one
+cp --reflink=always $MNT/one $MNT/two
+sync
+free_pages >/tmp/free
+case $DRIVER in
+rust_pmem) listed_by add "$(list_of "$NAMESPACE")" </tmp/free ;;
+*) awk '{ print $1 / 512, 8 }' /tmp/free | pmem-io lines "/sys/block/$DISK/badblocks" ;;
+esac
+is "to bad free space: funshare" "$(answer xfs_io -c 'funshare 0 2m' $MNT/two)" 'Input/output error'
+check "to bad free space: the file is as it was" pmem-io verify $MNT/two
+check "to bad free space: so is what it shares blocks with" pmem-io verify $MNT/one

@@ -1,0 +1,29 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# A page that left the kernel's map while no driver had it, and that nobody has told of, is listed when it is bound: a write of a part of it is an error, of all of it heals it.
+# vm: --bare --append memmap=128M$512M
+. "$(dirname "$0")/lib/test.sh"
+. "$(dirname "$0")/lib/provider.sh"
+
+[ "$DRIVER" = rust_pmem ] || skip_all "the C driver oopses in memcpy_flushcache"
+cleanup() {
+	# It would stay out of the map for those that come after.
+	provider unmap ""
+	provider_cleanup
+}
+
+need pmem-io
+plan 7
+provide pages=1
+# Unbinding leaves the entry in the kernel's map as it is, and binding takes it up again.
+provider unmap 1M
+rebind "$NAMESPACE"
+is "listed" "$(badblocks_of "$DISK")" "2048+8"
+is "for the region as well" "$(badblocks_of region0)" "2048+8"
+check_fails "a write of a part of it" sh -c "head -c 512 /dev/zero | dd of=/dev/$DISK bs=512 oseek=2049 oflag=direct"
+check_fails "nobody is woken by a write elsewhere" pmem-io poll "/sys/block/$DISK/badblocks" --timeout 1 \
+	--run "pmem-io pwrite --direct --length 4K --offset 2M /dev/$DISK"
+check "a write elsewhere" sh -c "head -c 512 /dev/zero | dd of=/dev/$DISK bs=512 oseek=2056 oflag=direct"
+pattern aaaaaaa 8 | write_sectors "$DISK" 2048 8
+is "healed by a write over it" "$(read_sectors "$DISK" 2048 8 | md5sum)" "$(pattern aaaaaaa 8 | md5sum)"
+check "a part of it can be written then" sh -c "head -c 512 /dev/zero | dd of=/dev/$DISK bs=512 oseek=2049 oflag=direct"

@@ -1,0 +1,42 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# What root writes to a disk's badblocks counts at once, whether others are listed or not: a read of it fails, errors/list has it, and a write repairs it.
+# vm: --bare --nvdimm size=64M --e820 64M@512M --virtio-pmem size=64M
+. "$(dirname "$0")/lib/test.sh"
+. "$(dirname "$0")/lib/badblocks.sh"
+
+cleanup() {
+	forget_errors "${disk:-}"
+	unload_driver
+}
+
+# honoured NAME: 6 subtests.
+honoured() {
+	others=$(cat "$list")
+	echo '4104 8' >"/sys/block/$disk/badblocks"
+	is "$1: a read of it" "$(places "$disk" read --offset 2101248 --stride 0 --count 1)" 'Input/output error: 1'
+	is "$1: reads beside it" "$(places "$disk" read --offset 2097152 --stride 8K --count 2)" 'ok: 2'
+	is "$1: errors/list has it" "$(grep '^2101248 ' "$list")" '2101248 4096 user'
+	rebind "$namespace"
+	disk=$(disk_of "$namespace")
+	is "$1: bound again, a read of it" "$(places "$disk" read --offset 2101248 --stride 0 --count 1)" 'Input/output error: 1'
+	is "$1: a write repairs it" "$(places "$disk" rewrite --offset 2101248 --stride 0 --count 1)" 'ok: 1'
+	is "$1: the others stay" "$(ranges "$list" | digest)" "$(printf '%s\n' "$others" | sed '/^$/d' | cut -d ' ' -f 1,2 | sort -n | digest)"
+}
+
+[ "$DRIVER" = rust_pmem ] || skip_all "C has no errors/list"
+need pmem-io
+plan 20
+load_driver
+namespace=$(e820_ns)
+disk=$(disk_of "$namespace")
+list=$(list_of "$namespace")
+honoured "nothing is listed"
+echo 'add 0 512' >"$list"
+honoured "a sector is listed"
+every 8388608 65536 300 | listed_by add "$list"
+honoured "hundreds are listed"
+echo '8192 8' >"/sys/block/$disk/badblocks"
+echo 'drop 4194304 4096' >"$list"
+is "dropped, it is on neither list" "$(grep -c '^4194304 ' "$list") $(grep -c '^8192 ' "/sys/block/$disk/badblocks")" '0 0'
+is "dropped, it can be read" "$(places "$disk" read --offset 4M --stride 0 --count 1)" 'ok: 1'

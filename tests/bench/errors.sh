@@ -1,0 +1,118 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+#
+# What a number of isolated errors costs: the time to add them, their memory, I/O beside them and on them, the time to bind the
+# namespace again, and to repair all. `make bench-errors` runs it in a virtual machine whose only persistent memory it may have.
+#
+#	errors.sh [ERRORS]
+TESTS=$(realpath "$(dirname "$0")/..")
+# shellcheck source=tests/lib/test.sh
+. "$TESTS/lib/test.sh"
+# shellcheck source=tests/lib/badblocks.sh
+. "$TESTS/lib/badblocks.sh"
+
+ERRORS=${1:-100000}
+STRIDE=8192
+# Reads and writes that are counted.
+PIECES=$((ERRORS < 20000 ? ERRORS : 20000))
+
+cleanup() {
+	unload_driver
+}
+
+# now: nanoseconds.
+now() {
+	date +%s%N
+}
+
+# row WHAT COUNT NANOSECONDS
+row() {
+	awk -v what="$1" -v count="$2" -v ns="$3" \
+		'BEGIN { printf "%-44s %9d %9.2f s %10.0f ns each\n", what, count, ns / 1e9, ns / count }'
+}
+
+# timed WHAT COUNT COMMAND…
+timed() {
+	timed_what=$1
+	timed_count=$2
+	shift 2
+	timed_start=$(now)
+	"$@"
+	timed_end=$(now)
+	row "$timed_what" "$timed_count" $((timed_end - timed_start))
+}
+
+# memory: what the kernel has in use, in KiB; without what could be freed.
+memory() {
+	sync
+	echo 3 >/proc/sys/vm/drop_caches
+	for memory_cache in /sys/kernel/slab/*/shrink; do
+		echo 1 >"$memory_cache"
+	done
+	awk '/^MemTotal/ { all = $2 } /^MemFree/ { free = $2 } /^Cached|^Buffers/ { cached += $2 } END { print all - free - cached }' /proc/meminfo
+}
+
+# grown BEFORE: what has been allocated since, and the slabs that have grown most.
+grown() {
+	memory_now=$(memory)
+	awk -v kib=$((memory_now - $1)) -v count="$ERRORS" \
+		'BEGIN { printf "%-44s %9d %9d KiB %8.0f bytes each\n", "memory", count, kib, kib * 1024 / count }'
+	slabs >/tmp/slabs.now
+	join /tmp/slabs.before /tmp/slabs.now | awk '{ n = ($4 - $2) * $5 / 1024; if (n > 64) printf "%9d KiB %s\n", n, $1 }' |
+		sort -rn | head -n 4 | sed 's/^/  of them /'
+}
+
+# slabs: name, objects, size.
+slabs() {
+	awk 'NR > 2 { print $1, $2, $4 }' /proc/slabinfo | sort
+}
+
+# quietly EXPECTED COMMAND…: whose answer is that.
+quietly() {
+	quietly_expected=$1
+	shift
+	quietly_answer=$("$@" 2>&1)
+	[ "$quietly_answer" = "$quietly_expected" ] || {
+		printf '# %s: %s, not %s\n' "$*" "$quietly_answer" "$quietly_expected"
+		exit 1
+	}
+}
+
+# io WHEN: beside errors, and on them.
+io() {
+	for io_access in read write; do
+		timed "$1: $io_access 4K of a good page" $PIECES \
+			quietly "ok: $PIECES" places "$disk" $io_access --offset 4K --stride $STRIDE --count $PIECES --order shuffled
+	done
+}
+
+need pmem-io
+load_driver
+namespace=$(e820_ns)
+[ -n "$namespace" ] || namespace=$(nfit_ns)
+disk=$(disk_of "$namespace")
+list=$(list_of "$namespace")
+[ $((ERRORS * STRIDE)) -le "$(cat "$ND/$namespace/size")" ] || { echo "# too many errors for this memory" && exit 1; }
+
+io "no error"
+echo "add 0 $PAGE" >"$list"
+io "one error"
+echo "drop 0 $PAGE" >"$list"
+
+every 0 $STRIDE "$ERRORS" >/tmp/bad
+slabs >/tmp/slabs.before
+before=$(memory)
+timed "add" "$ERRORS" quietly '' listed_by add "$list" </tmp/bad
+grown "$before"
+io "all errors"
+timed "all errors: read 4K of a bad page" $PIECES \
+	quietly "Input/output error: $PIECES" places "$disk" read --stride $STRIDE --count $PIECES --order shuffled
+timed "read errors/list" "$ERRORS" cp "$list" /tmp/list
+[ "$(ranges /tmp/list | digest)" = "$(digest </tmp/bad)" ] || { echo "# errors/list is not what was added" && exit 1; }
+timed "unbind and bind" "$ERRORS" rebind "$namespace"
+[ "$(ranges "$list" | digest)" = "$(digest </tmp/bad)" ] || { echo "# errors/list is not what was added, bound again" && exit 1; }
+timed "repair by writes of a page" "$ERRORS" quietly "ok: $ERRORS" places "$disk" write --stride $STRIDE --count "$ERRORS" --order shuffled
+[ ! -s "$list" ] || [ -z "$(cat "$list")" ] || { echo "# errors are left" && exit 1; }
+listed_by add "$list" </tmp/bad
+timed "repair by zeroes" "$ERRORS" blkdiscard -f -z "/dev/$disk"
+[ -z "$(cat "$list")" ] || { echo "# errors are left" && exit 1; }

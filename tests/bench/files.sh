@@ -1,0 +1,152 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+#
+# How long "pmemctl bad" takes and how much memory it needs, by the number of files, and when "pmemctl watch" tells of an error
+# in one that nobody has open. `make bench-files` runs it in a virtual machine whose only persistent memory it may have.
+#
+#	files.sh [FILES]
+TESTS=$(realpath "$(dirname "$0")/..")
+# shellcheck source=tests/lib/test.sh
+. "$TESTS/lib/test.sh"
+
+FILES=${1:-20000}
+
+cleanup() {
+	[ -z "${watcher:-}" ] || kill "$watcher" 2>/dev/null
+	umount "$MNT" 2>/dev/null
+	forget_errors "$disk"
+}
+
+# now: nanoseconds.
+now() {
+	date +%s%N
+}
+
+# row WHAT NANOSECONDS RATE PMEMCTL ITS-TOOLS: one of the table.
+row() {
+	awk -v what="$1" -v count="$count" -v ns="$2" -v rate="$3" -v own="$4" -v tools="$5" \
+		'BEGIN { printf "%-30s %8d %8.1f s %11s %6d KiB %9d KiB\n", what, count, ns / 1e9, rate, own, tools }'
+}
+
+# peak PID: the largest memory that this process has had, in KiB, is in $peak. By the shell alone: it is asked often.
+peak() {
+	peak=0
+	while read -r peak_key peak_value _; do
+		[ "$peak_key" != VmHWM: ] || peak=$peak_value
+	done 2>/dev/null <"/proc/$1/status" || :
+}
+
+# peaks PID: of this process, $own, and of those that it runs, $tools.
+peaks() {
+	peak "$1"
+	[ "$peak" -le "$own" ] || own=$peak
+	for peaks_task in "/proc/$1/task"/*/children; do
+		peaks_children=
+		{ read -r peaks_children <"$peaks_task"; } 2>/dev/null || :
+		for peaks_child in $peaks_children; do
+			peak "$peaks_child"
+			[ "$peak" -le "$tools" ] || tools=$peak
+		done
+	done
+}
+
+# measure WHAT…: pmemctl bad, and a row of the table.
+measure() {
+	echo 3 >/proc/sys/vm/drop_caches
+	start=$(now)
+	pmemctl bad --json "/dev/$disk" >/tmp/said 2>/tmp/errors &
+	pid=$!
+	own=0 tools=0
+	while kill -0 "$pid" 2>/dev/null; do
+		peaks "$pid"
+		sleep 0.02
+	done
+	status=0
+	wait "$pid" || status=$?
+	end=$(now)
+	[ "$status" = 1 ] || { cat /tmp/errors && exit 1; }
+	found=$(jq -c '[.[] | .owner.kind] | sort' /tmp/said)
+	[ "$found" = '["file","file","file","free"]' ] || { cat /tmp/said /tmp/errors && exit 1; }
+	jq -r '.[] | .owner | select(.kind == "file") | .paths[0]' /tmp/said | sed "s|^$MNT||" | sort >/tmp/found
+	cmp -s /tmp/found /tmp/wanted || { cat /tmp/said && exit 1; }
+	row "$1" $((end - start)) "$(awk -v ns="$((end - start))" -v count="$count" 'BEGIN { printf "%.0f/s", count * 1e9 / ns }')" \
+		"$own" "$tools"
+}
+
+# mark_some: a bad sector in a file of the first folder and in another there, one in the last file that has a block, and one that
+# is free.
+mark_some() {
+	last=$(((count - 1) / 16 * 16))
+	for file in "/0/0" "/0/512" "/$((last / 1000))/$last"; do
+		echo "$(sector_of "$MNT$file") 1" >"/sys/block/$disk/badblocks"
+		echo "$file"
+	done | sort >/tmp/wanted
+	free=$(xfs_io -r -c fsmap "$MNT" | awk '/free space/ && $NF >= 64 { sub(/.*\[/, ""); print $1 + 32; exit }')
+	echo "$free 1" >"/sys/block/$disk/badblocks"
+}
+
+# said COMPLETE: pmemctl watch has said that much.
+said() {
+	grep -q "\"complete\":$1" /tmp/watch
+}
+
+# watched WHAT: two rows of the table: when pmemctl watch says that a file is hurt that nobody has open, and when it has said which.
+watched() {
+	echo 3 >/proc/sys/vm/drop_caches
+	pmemctl watch --json >/tmp/watch 2>&1 &
+	watcher=$!
+	wait_for 30 grep -q watching /tmp/watch
+	file=/0/16
+	own=0 tools=0 first=
+	sector=$(sector_of "$MNT$file")
+	start=$(now)
+	echo "$sector 1" >"/sys/block/$disk/badblocks"
+	until said true; do
+		[ -n "$first" ] || ! said false || first=$(now)
+		peaks "$watcher"
+		sleep 0.02
+	done
+	end=$(now)
+	paths=$(jq -r 'select(.complete) | .owner.paths[0]' /tmp/watch)
+	[ "$paths" = "$MNT$file" ] || { cat /tmp/watch && exit 1; }
+	[ -z "$first" ] || row "$1, watch: first" $((first - start)) - "$own" "$tools"
+	row "$1, watch: file" $((end - start)) - "$own" "$tools"
+	kill "$watcher"
+	wait "$watcher" || :
+	watcher=
+}
+
+need filefrag xfs_io jq pmem-io
+load_driver
+disk=$(plain_disk)
+printf '%-30s %8s %10s %11s %10s %13s\n' 'FILE SYSTEM' FILES TIME RATE PMEMCTL 'ITS TOOLS'
+for kind in 'ext4' 'xfs -m rmapbt=1' 'xfs -m rmapbt=0'; do
+	case $kind in
+	# As many inodes as files.
+	ext4) options="-N $((FILES + FILES / 8 + 4096))" ;;
+	*) options="${kind#* } -i maxpct=60" ;;
+	esac
+	wipefs -aq "/dev/$disk"
+	# shellcheck disable=SC2086 # several words
+	make_fs "${kind%% *}" "$disk" $options
+	mkdir -p "$MNT"
+	before=0
+	for count in $((FILES / 100)) "$FILES"; do
+		# Whole folders.
+		count=$(((count + 999) / 1000 * 1000))
+		mount -o noatime "/dev/$disk" "$MNT"
+		start=$(now)
+		pmem-io files --from "$before" --to "$count" "$MNT"
+		sync -f "$MNT"
+		echo "# $((($(now) - start) / 1000000000)) s to make $((count - before)) files" >&2
+		before=$count
+		mark_some
+		measure "$kind"
+		watched "$kind"
+		forget_errors "$disk"
+		mark_some
+		umount "$MNT"
+		measure "$kind, not mounted"
+		forget_errors "$disk"
+	done
+done

@@ -1,0 +1,39 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# A damaged info block of an fsdax namespace: without a valid checksum the namespace is raw; where it says what can't be, the namespace is declined, with an errno and without a report of the kernel.
+# vm: --bare --append memmap=128M$512M
+. "$(dirname "$0")/lib/test.sh"
+. "$(dirname "$0")/lib/provider.sh"
+
+# becomes NAME WANTED OFFSET HEX: what the namespace becomes at the next start with these bytes in the block.
+becomes() {
+	provider_cleanup
+	info_block_restore /tmp/block "$3" "$4"
+	dmesg -C
+	provide keep=1
+	if [ -n "$DISK" ]; then
+		device=$(readlink -f "/sys/block/$DISK/device")
+		device=${device##*/}
+		is "$1" "${device%%[0-9]*} of $(cat "/sys/block/$DISK/size")" "$2"
+	else
+		is "$1" "$(dmesg | sed -n 's/.*probe with driver .* failed with //p' | head -n 1)" "$2"
+	fi
+}
+
+need xxd od
+plan 10
+provide pages=1
+make_fsdax "$NAMESPACE" dev >/dev/null
+unload_driver
+info_block_save /tmp/block
+is "the block is there" "$(head -c 15 /tmp/block)" NVDIMM_PFN_INFO
+
+becomes "nothing changed" "pfn of 126976" 0 4e
+becomes "a wrong checksum" "namespace of 131072" 4088 00000000
+becomes "a mode of the future" "namespace of 131072" 72 03000000
+becomes "a minor version of the future" "pfn of 126976" 54 ffff
+becomes "data behind the end" "error -95" 56 0000001000000000
+becomes "data at the very start" "error -16" 56 0000000000000000
+becomes "the end cut off in the midst of a section" "error -95" 80 00100000
+becomes "more cut off than there is" "error -22" 80 00000010
+becomes "intact again" "pfn of 126976" 0 4e

@@ -1,0 +1,19 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# Where another disk has the name, the probe fails with EEXIST and leaves nothing behind; once it is gone, the namespace is served.
+# expect-splat: cannot create duplicate filename
+# vm: --bare --append memmap=128M$512M
+. "$(dirname "$0")/lib/test.sh"
+. "$(dirname "$0")/lib/provider.sh"
+
+plan 6
+provide pages=1
+echo "$NAMESPACE" >"/sys/bus/nd/drivers/$DRIVER/unbind"
+provider decoy "$DISK"
+is "the errno" "$(bind_error "$NAMESPACE")" "File exists"
+is "no claim in iomem" "$(grep -c "$NAMESPACE" /proc/iomem)" 0
+check "the other disk is as it was" test -e "/sys/block/$DISK"
+provider decoy ""
+is "and now" "$(bind_error "$NAMESPACE")" ""
+check "it writes" write_sectors "$DISK" 0 8 </dev/zero
+check "it reads" read_sectors "$DISK" 0 8

@@ -1,0 +1,26 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# Where the page map has no room, the namespace is refused with ENOMEM and nothing is left of it; with room it is served.
+# expect-splat: add_pages
+# vm: --bare --append memmap=128M$512M
+. "$(dirname "$0")/lib/test.sh"
+. "$(dirname "$0")/lib/provider.sh"
+
+need xxd od
+plan 5
+provide size=$((128 << 20))
+make_fsdax "$NAMESPACE" dev >/dev/null
+provider_cleanup
+info_block_save /tmp/block
+# The data begins at 64K, where a page map of 2M should be.
+info_block_restore /tmp/block 56 0000010000000000
+dmesg -C
+provide size=$((128 << 20)) keep=1
+is "the errno" "$(dmesg | sed -n 's/.*probe with driver .* failed with //p' | head -n 1)" "error -12"
+is "no disk" "$(ls -d /sys/block/pmem* 2>/dev/null)" ""
+is "no claim" "$(grep -c "$NAMESPACE" /proc/iomem)" 0
+unload_driver
+info_block_restore /tmp/block
+load_driver
+check "with room there is a disk" disk_of "$NAMESPACE"
+check "and it reads" read_sectors "$(disk_of "$NAMESPACE")" 0 8

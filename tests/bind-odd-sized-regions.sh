@@ -1,0 +1,77 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# Regions that can't be served whole: sizes and starts that are not multiples of anything, memory that shrank below what its info
+# block says, a hole in its middle that another has claimed; and what a bind answers.
+# compare
+# vm: --bare --append memmap=128M$512M
+# timeout: 300
+# expect-splat: nsio_rw_bytes
+. "$(dirname "$0")/lib/test.sh"
+. "$(dirname "$0")/lib/rows.sh"
+. "$(dirname "$0")/lib/provider.sh"
+
+said() {
+	dmesg -t | sed -n '/pmem_provider\|rust_pmem-vm\|: loading\|taint\|unable to guarantee/d; /namespace0\|pfn0\|dax0\|btt0/p' |
+		same_numbers | sed 's/\(pfn\|btt\|dax\)N\.[0-9]*/\1N.N/g' | sort -u | paste -sd ' '
+}
+
+# served NAME PARAMETER OF THE PROVIDER…
+served() {
+	name=$1
+	shift
+	dmesg -C
+	provide "$@" 2>/dev/null || :
+	if [ ! -d /sys/module/pmem_provider ]; then
+		note "$name" "no region can be made"
+		provider_cleanup
+		return
+	fi
+	note "$name" "${DISK:+$(cat "/sys/block/$DISK/size") sectors, the last one $(pmem-io pread --direct "/dev/$DISK" --offset \
+		$(($(blockdev --getsize64 "/dev/$DISK") - 512)) --length 512 2>&1)} $(bind_error "$NAMESPACE") $(said)"
+	provider_cleanup
+}
+
+start=$((512 << 20))
+for pages in 0 1; do
+	served "pages=$pages: as it should be" pages=$pages
+	served "pages=$pages: no sector" size=256 pages=$pages
+	served "pages=$pages: a sector" size=512 pages=$pages
+	served "pages=$pages: a page less a sector" size=3584 pages=$pages
+	served "pages=$pages: a page" size=4096 pages=$pages
+	served "pages=$pages: a page and a sector" size=4608 pages=$pages
+	served "pages=$pages: 8M and a sector" size=$(((8 << 20) + 512)) pages=$pages
+	served "pages=$pages: 8M and a byte" size=$(((8 << 20) + 1)) pages=$pages
+	served "pages=$pages: 15M" size=$((15 << 20)) pages=$pages
+	served "pages=$pages: from a sector on" start=$((start + 512)) size=$((8 << 20)) pages=$pages
+	served "pages=$pages: from a page on" start=$((start + 4096)) size=$((8 << 20)) pages=$pages
+	served "pages=$pages: without a DIMM, 3 regions of odd size" size=$((10 << 20)) nr_regions=3 dimm=0 pages=$pages
+done
+
+# Made, then found in less memory, or in more.
+for mode in "fsdax -M mem" "fsdax -M dev" sector devdax; do
+	# Sector mode can't wait for a flush.
+	dimm=1
+	[ "$mode" != sector ] || dimm=0
+	provide size=$((64 << 20)) dimm=$dimm
+	# shellcheck disable=SC2086 # two words
+	make_namespace -e "$NAMESPACE" -m $mode >/dev/null 2>&1
+	provider_cleanup
+	for size in 62 32 16 2 1 96; do
+		served "$mode of 64M, in ${size}M" keep=1 dimm=$dimm size=$((size << 20))
+	done
+	served "$mode of 64M, in 64M less a page" keep=1 dimm=$dimm size=$(((64 << 20) - 4096))
+	served "$mode of 64M, whole again" keep=1 dimm=$dimm size=$((64 << 20))
+done
+
+# A hole.
+provide size=$((64 << 20))
+echo "$NAMESPACE" >"/sys/bus/nd/drivers/$DRIVER/unbind"
+provider claim 32M
+dmesg -C
+note "a hole in the middle" "$(bind_error "$NAMESPACE") $(said)"
+note "a hole in the middle: fsdax" "$(make_fsdax "$NAMESPACE" mem 2>/dev/null || echo "not made")"
+note "a hole in the middle: sector" "$(make_namespace -e "$NAMESPACE" -m sector >/dev/null 2>&1 && disk_of "$NAMESPACE" || echo "not made")"
+provider claim ""
+provider_cleanup
+served "the hole is filled" size=$((64 << 20))
+show_rows

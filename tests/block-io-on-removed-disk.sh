@@ -1,0 +1,93 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# I/O to a disk that is going, and to one that has gone: reads and writes under way, files that stay open, requests, memory maps.
+# compare
+# vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
+. "$(dirname "$0")/lib/test.sh"
+. "$(dirname "$0")/lib/rows.sh"
+
+# goes NAME DISK OPTIONS OF fio…: while fio goes on and on, the device is unbound. Whether the call that is under way then fails, or the
+# next one finds a disk without size, is a matter of time.
+goes() {
+	name=$1 disk=$2
+	shift 2
+	device=$(owner_of "$disk")
+	fio --name=job --filename="/dev/$disk" --size=16M --bs=64k --time_based --runtime=60 --minimal "$@" >/tmp/dying 2>&1 &
+	worker=$!
+	sleep 3
+	echo "$device" >"/sys/bus/nd/drivers/$DRIVER/unbind"
+	note "$name: the node" "$([ -e "/dev/$disk" ] && echo "is there" || echo "is gone")"
+	began=$(cut -d. -f1 /proc/uptime)
+	wait "$worker" && status=0 || status=$?
+	note "$name: fails" "$([ "$status" -ne 0 ] && echo yes), $([ $(($(cut -d. -f1 /proc/uptime) - began)) -lt 40 ] && echo "at once")"
+	note "$name: says" "$(grep '^fio:' /tmp/dying | grep -v 'Input/output error\|No space left\|No such device\|full resid\|pid=' | head -n 1)."
+	echo "$device" >"/sys/bus/nd/drivers/$DRIVER/bind"
+	settle
+	note "$name: bound again" "$(pmem-io pread --direct "/dev/$disk" --length 4096 2>&1)"
+}
+
+# outlives NAME DISK: files of it that are open when it goes.
+outlives() {
+	name=$1 disk=$2
+	device=$(owner_of "$disk")
+	exec 5<>"/dev/$disk" 6<"/sys/block/$disk/dax/write_cache" 7<"/sys/block/$disk/badblocks" 8<"/sys/block/$disk/queue/iostats"
+	dd bs=4096 count=1 status=none of=/dev/null <&5
+	# Not yet written.
+	printf dirty >&5
+	echo "$device" >"/sys/bus/nd/drivers/$DRIVER/unbind"
+	note "$name, open: read of what is cached" "$(dd bs=4096 count=1 status=none 2>&1 <&5 | wc -c)"
+	# shellcheck disable=SC2016 # for perl
+	note "$name, open: calls" "$(perl -e '
+		open(my $f, "+<&=", 5) or die "$!";
+		sub said { my ($name, $answer) = @_; printf "%s %s, ", $name, defined($answer) && $answer >= 0 ? $answer : "$!" }
+		my $bytes = "x" x 4096;
+		my $one = pack("i", 1);
+		said("read", syscall(17, 5, $bytes, 4096, 1 << 20));
+		said("write", syscall(18, 5, $bytes, 4096, 1 << 20));
+		said("fsync", syscall(74, 5));
+		said("fdatasync", syscall(75, 5));
+		said("seek", sysseek($f, 0, 2));
+		said("fallocate", syscall(285, 5, 3, 0, 4096));
+		said("BLKGETSIZE64", syscall(16, 5, 0x80081272, $bytes));
+		said("BLKFLSBUF", syscall(16, 5, 0x1261, 0));
+		said("BLKROSET", syscall(16, 5, 0x125d, $one));
+		said("BLKRRPART", syscall(16, 5, 0x125f, 0));
+		my $address = syscall(9, 0, 4096, 1, 1, 5, 0);
+		said("mmap", $address > 0 ? 1 : -1);
+		for (6, 7, 8) { said("read of a file of its folder", syscall(17, $_, $bytes, 4096, 0)) }' 2>&1)"
+	exec 5>&- 6<&- 7<&- 8<&-
+	note "$name, gone: open" "$(dd if="/dev/$disk" of=/dev/null count=1 status=none 2>&1 | sed 's/.*: //')"
+	mknod /tmp/old b "$major" "$minor"
+	note "$name, gone: open by number" "$(dd if=/tmp/old of=/dev/null count=1 status=none 2>&1 | sed 's/.*: //')"
+	rm /tmp/old
+	echo "$device" >"/sys/bus/nd/drivers/$DRIVER/bind"
+	settle
+	note "$name, bound again" "$(pmem-io pread --direct "/dev/$disk" --length 4096 2>&1)"
+}
+
+numbers() {
+	IFS=: read -r major minor <"/sys/block/$1/dev"
+}
+
+cleanup() {
+	rm -f /tmp/dying /tmp/old
+}
+
+need perl mknod fio
+load_driver
+for kind in raw fsdax; do
+	case $kind in
+	raw) disk=$(plain_disk) ;;
+	fsdax) disk=$(labelled_disk -m fsdax -M mem -s 64M) ;;
+	esac
+	goes "$kind, direct reads" "$disk" --direct=1 --rw=randread
+	goes "$kind, deep queue" "$disk" --direct=1 --rw=randrw --ioengine=io_uring --iodepth=16
+	goes "$kind, synchronous writes" "$disk" --direct=1 --rw=randwrite --sync=1
+	goes "$kind, buffered" "$disk" --rw=randrw --fsync=8
+	numbers "$disk"
+	outlives "$kind" "$disk"
+done
+disk=$(labelled_disk -m sector -s 64M)
+goes "sector, direct reads" "$disk" --direct=1 --rw=randread
+note "the log" "$(dmesg -t | grep -c 'BUG\|WARNING\|Oops') reports"
+show_rows

@@ -1,0 +1,20 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# io_uring: deep queues, registered buffers, a kernel thread that submits.
+# vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
+. "$(dirname "$0")/lib/test.sh"
+
+verified() {
+	name=$1
+	shift
+	check "$name" fio --name=job --filename="/dev/$disk" --size=4M --rw=randwrite --bs=4k --direct=1 --ioengine=io_uring --iodepth=32 \
+		--verify=crc32c --verify_fatal=1 --do_verify=1 --minimal "$@"
+}
+
+plan 3
+need fio
+load_driver
+disk=$(plain_disk)
+verified "plain"
+verified "registered buffers and files" --fixedbufs=1 --registerfiles=1
+verified "submitted by a kernel thread" --sqthread_poll=1 --size=1M

@@ -1,0 +1,26 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# What is in the memory, all of it, after the same random reads, writes and zeroes, plain and durable, from pieces of memory that begin anywhere; also over bad pages.
+# compare
+# vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
+# timeout: 240
+# quick
+. "$(dirname "$0")/lib/test.sh"
+
+# image NAME DISK [OPTION OF pmem-io…]: what was done, and then the whole disk, seen by a new binding.
+image() {
+	image_name=$1 image_disk=$2
+	shift 2
+	blkdiscard -z "/dev/$image_disk"
+	answers "$image_name: what was done" pmem-io sequence "$@" "/dev/$image_disk"
+	rebind "$(owner_of "$image_disk")"
+	answers "$image_name: the memory" sh -c "dd if=/dev/$image_disk bs=1M iflag=direct status=none | sha256sum"
+}
+
+plan 8
+load_driver
+image "raw" "$(plain_disk)" --seed 1
+image "e820" "$(e820_disk)" --seed 2
+image "e820, bad pages" "$(e820_disk)" --seed 3 --bad
+forget_errors "$(e820_disk)"
+image "fsdax" "$(labelled_disk -m fsdax -M mem -s 64M)" --seed 4

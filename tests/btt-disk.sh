@@ -1,0 +1,29 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# Sector mode: a disk through a block translation table, in sectors of 512 or 4096 bytes, that comes back as it was.
+# vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
+. "$(dirname "$0")/lib/test.sh"
+
+# makes SECTOR-SIZE
+makes() {
+	disk=$(labelled_disk -m sector -s 32M -l "$1")
+	is "$1: its name says it" "${disk#"${disk%s}"}" s
+	is "$1: sectors" "$(cat "/sys/block/$disk/queue/logical_block_size")" "$1"
+	is "$1: bound to the driver under test" "$(driver_of "$(basename "$(readlink "/sys/block/$disk/device")")")" "$DRIVER"
+	check "$1: no DAX" grep -q 0 "/sys/block/$disk/queue/dax"
+	check "$1: written" pmem-io fill --direct --length 4M --block 64K "/dev/$disk"
+	check "$1: overwritten" pmem-io fill --direct --offset 1M --length 1M --block "$1" "/dev/$disk" --seed 2
+	unload_driver
+	check_fails "$1: gone with the driver" test -e "/dev/$disk"
+	forget
+	load_driver
+	is "$1: found again, sectors" "$(cat "/sys/block/$disk/queue/logical_block_size")" "$1"
+	check "$1: read" pmem-io verify --direct --length 1M "/dev/$disk"
+	check "$1: what was overwritten" pmem-io verify --direct --offset 1M --length 1M "/dev/$disk" --seed 2
+	check "$1: what was not" pmem-io verify --direct --offset 2M --length 2M "/dev/$disk"
+}
+
+plan 22
+load_driver
+makes 4096
+makes 512

@@ -1,0 +1,56 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# Sector mode in each sector size that BTT knows, those with room for metadata beside each sector, too: what the disk is, that it keeps
+# data, and that other sizes are refused.
+# compare
+# vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
+# quick
+. "$(dirname "$0")/lib/test.sh"
+
+# limits: what the disk says of itself, in one line.
+limits() {
+	(cd "/sys/block/$1" && paste -d ' ' size queue/logical_block_size queue/physical_block_size queue/minimum_io_size queue/write_cache queue/fua \
+		queue/dax ro)
+}
+
+# integrity: of what the metadata beside a sector consists.
+integrity() {
+	(cd "/sys/block/$1/integrity" && paste -d ' ' format tag_size protection_interval_bytes read_verify write_generate)
+}
+
+# serves SIZE DATA: in sectors of SIZE bytes, of which DATA hold data.
+serves() {
+	answers "$1: made" sh -c "ndctl create-namespace -r $region -m sector -s 32M -l $1 | jq -r '\"\\(.mode) \\(.size) \\(.sector_size) \\(.blockdev)\"'"
+	settle
+	disk=pmem${region#region}s
+	seen "$1: limits" "$(limits "$disk")"
+	seen "$1: integrity" "$(integrity "$disk")"
+	check "$1: written" pmem-io fill --direct --length 2M "/dev/$disk"
+	check "$1: one sector is overwritten" pmem-io fill --direct --offset 64K --length "$2" --block "$2" "/dev/$disk" --seed 2
+	last=$(($(blockdev --getsize64 "/dev/$disk") - $2))
+	check "$1: and the last one" pmem-io fill --direct --offset $last --length "$2" --block "$2" "/dev/$disk" --seed 3
+	answers "$1: less than a sector" pmem-io pwrite --direct --offset 64K --length $(($2 / 2)) "/dev/$disk"
+	ndctl disable-namespace "$namespace" >/dev/null 2>&1
+	answers "$1: ndctl's check of the table" ndctl check-namespace "$namespace"
+	ndctl enable-namespace "$namespace" >/dev/null 2>&1
+	settle
+	check "$1: read" pmem-io verify --direct --length 64K "/dev/$disk"
+	check "$1: the sector that was overwritten" pmem-io verify --direct --offset 64K --length "$2" "/dev/$disk" --seed 2
+	check "$1: and the last one, read" pmem-io verify --direct --offset $last --length "$2" "/dev/$disk" --seed 3
+	ndctl destroy-namespace -f "$namespace" >/dev/null 2>&1
+}
+
+sizes="512 520 528 4096 4104 4160 4224"
+plan 85
+load_driver
+region=$(labelled_region)
+fresh_labels
+namespace=namespace${region#region}.0
+is "the sizes that are known" "$(tr -d "[]" <"$ND/btt${region#region}.0/sector_size" | xargs)" "$sizes"
+for size in $sizes; do
+	serves "$size" $((size / 512 * 512))
+done
+for size in 0 256 1024 2048 8192 65536; do
+	answers "$size is refused" ndctl create-namespace -r "$region" -m sector -s 32M -l $size
+done
+is "and leaves nothing" "$(ndctl list -N -r "$region" | jq length)" ""

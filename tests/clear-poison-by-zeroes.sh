@@ -1,0 +1,33 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# Zeroes heal: blkdiscard -z of the device, and a file's block that is punched out and used again.
+# vm: --bare --append memmap=128M$512M
+. "$(dirname "$0")/lib/test.sh"
+. "$(dirname "$0")/lib/provider.sh"
+
+need pmem-io
+cleanup() {
+	umount /mnt 2>/dev/null
+	provider_cleanup
+}
+
+plan 7
+provide bad=32M+16K
+blkdiscard -f -z -o 32M -l 8K "/dev/$DISK"
+is "BLKZEROOUT of a half" "$(badblocks_of "$DISK")" "65552+16"
+fallocate -z -o $((32 << 20)) -l 1M "/dev/$DISK"
+is "fallocate of all" "$(badblocks_of "$DISK")" ""
+is "it is zero" "$(read_sectors "$DISK" 65536 32 | md5sum)" "$(head -c 16384 /dev/zero | md5sum)"
+
+mkfs.ext4 -q -b 4096 "/dev/$DISK"
+mount -o dax "/dev/$DISK" /mnt
+# All that is free, so that what is punched out is what is used again.
+dd if=/dev/urandom of=/mnt/file bs=1M status=none 2>/dev/null || :
+address=$(pmem-io phys /mnt/file --offset 1M)
+provider bad "$((address - (512 << 20)))+4K"
+check_fails "the block of the file is bad" pmem-io pread /mnt/file --offset 1M --length 4K
+fallocate -p -o 1M -l 4K /mnt/file
+sync
+check "punched out, it reads" pmem-io pread /mnt/file --offset 1M --length 4K
+check "100 bytes there" pmem-io pwrite /mnt/file --offset 1M --length 100
+is "used again, it is healed" "$(badblocks_of "$DISK")" ""

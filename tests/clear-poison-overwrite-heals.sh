@@ -1,0 +1,34 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# Where the bus has commands and none to clear errors, a write of a bad page is an error, unless errors/overwrite_heals allows it to heal.
+# vm: --bare --nvdimm size=48M
+. "$(dirname "$0")/lib/test.sh"
+
+cleanup() {
+	unload_driver
+}
+
+[ "$DRIVER" = rust_pmem ] || skip_all "C never heals there"
+plan 14
+load_driver
+namespace=$(nfit_ns)
+disk=$(disk_of "$namespace")
+switch=/sys/block/$disk/errors/overwrite_heals
+is "the switch is off" "$(cat "$switch")" 0
+pmem-io poll "/sys/block/$disk/badblocks" --run "host mce $(($(cat "$ND/$namespace/resource") + (8 << 20)))" >/tmp/badblocks
+is "a page is listed" "$(tail -n 1 /tmp/badblocks)" '16384 8'
+check_fails "a write of it" pmem-io pwrite "/dev/$disk" --direct --offset 8M --length 4K
+check_fails "garbage into the switch" sh -c "echo maybe >$switch"
+is "leaves it" "$(cat "$switch")" 0
+echo 1 >"$switch"
+check_fails "switched on, a write of a part" pmem-io pwrite "/dev/$disk" --direct --offset 8M --length 2K
+is "it is still listed" "$(cat "/sys/block/$disk/badblocks")" '16384 8'
+check "a write of the page" pmem-io fill "/dev/$disk" --direct --offset 8188K --length 16K
+is "heals: the disk's list" "$(cat "/sys/block/$disk/badblocks")" ''
+is "the region's list" "$(cat "$ND/$namespace/../badblocks")" ''
+check "the data is there" pmem-io verify "/dev/$disk" --direct --offset 8188K --length 16K
+rebind "$namespace"
+disk=$(disk_of "$namespace")
+is "bound again, nothing is listed" "$(cat "/sys/block/$disk/badblocks")" ''
+is "and the switch is off" "$(cat "/sys/block/$disk/errors/overwrite_heals")" 0
+check "the data is there, still" pmem-io verify "/dev/$disk" --direct --offset 8188K --length 16K

@@ -1,0 +1,69 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# A page that fails again and again while it is repaired is an error of those writes and no more: afterwards everything goes on, and the page can be repaired.
+# vm: --bare --nvdimm size=64M --e820 64M@512M --virtio-pmem size=64M
+. "$(dirname "$0")/lib/test.sh"
+. "$(dirname "$0")/lib/badblocks.sh"
+
+SECONDS_=5
+
+cleanup() {
+	dmesg -n 7
+	umount $MNT 2>/dev/null
+	forget_errors "${disk:-}"
+	unload_driver
+}
+
+# kinds FILE: of the answers, without numbers. Of what the device has not written to a DAX file, fs/dax.c says EFAULT.
+kinds() {
+	sed 's/: [0-9].*//; s/^written, then //; s/Input\/output error/EIO/; s/Bad address/EIO/; s/^[0-9]* bytes/EIO/' "$1" | sort -u | xargs
+}
+
+# refails NAME COMMAND…: while the page fails, 2 subtests.
+refails() {
+	refails_name=$1
+	shift
+	echo "poison $at 4096" >/tmp/poison
+	pmem-io lines "$POISON/$namespace" --seconds $SECONDS_ </tmp/poison >/tmp/refused &
+	poisoner=$!
+	"$@" >/tmp/answers 2>&1 || :
+	wait $poisoner || :
+	sed 's/^/# /' /tmp/answers
+	case $(kinds /tmp/answers) in
+	ok | EIO | "EIO ok") ok "$refails_name: it succeeds or is an I/O error" ;;
+	*) is "$refails_name: it succeeds or is an I/O error" "$(kinds /tmp/answers)" "EIO ok" ;;
+	esac
+	is "$refails_name: repaired afterwards" "$(places "$disk" rewrite --seed 7 --offset "$at" --stride 0 --count 1)" "ok: 1"
+}
+
+# zeroes: of the page, by the block device, until the time is over.
+zeroes() {
+	zeroes_end=$(($(date +%s) + SECONDS_))
+	while [ "$(date +%s)" -lt $zeroes_end ]; do
+		if fallocate -z -o "$at" -l 4096 "/dev/$disk" 2>/tmp/zeroes.error; then
+			echo ok
+		else
+			sed 's/.*: //' /tmp/zeroes.error
+		fi
+	done | sort | uniq -c | awk '{ n = $1; $1 = ""; sub(/^ /, ""); print $0 ": " n }'
+}
+
+[ "$DRIVER" = rust_pmem ] || skip_all "C can't inject"
+need pmem-io
+plan 8
+load_injecting
+namespace=$(e820_ns)
+disk=$(disk_of "$namespace")
+list=$(list_of "$namespace")
+make_fs ext4 "$disk"
+mount_dax "$disk"
+fallocate -l 1M $MNT/file
+pmem-io fill $MNT/file
+at=$(($(pmem-io phys $MNT/file --offset 400K) - $(cat "$ND/$namespace/resource")))
+# Each failure is three lines on the console.
+dmesg -n 3
+refails "block write" places "$disk" write --offset "$at" --stride 0 --count 100 --seconds $SECONDS_
+refails "write of a DAX file" pmem-io places $MNT/file write --offset 400K --stride 0 --count 100 --seconds $SECONDS_
+refails "zeroing" zeroes
+check "the file can be written" pmem-io fill $MNT/file
+is "nothing is listed" "$(cat "$list" "/sys/block/$disk/badblocks")" ''

@@ -1,0 +1,31 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# A listed page that machine-check recovery took out of the kernel's map: a write of a part of it is an error, of the whole page heals it.
+# vm: --bare --append memmap=128M$512M
+. "$(dirname "$0")/lib/test.sh"
+. "$(dirname "$0")/lib/provider.sh"
+
+[ "$DRIVER" = rust_pmem ] || skip_all "the C driver oopses in memcpy_flushcache"
+cleanup() {
+	# It would stay out of the map for those that come after.
+	provider unmap ""
+	provider_cleanup
+}
+
+plan 9
+provide pages=1
+pattern before_ 8 | write_sectors "$DISK" 2056 8
+provider unmap 1M
+provider bad 1M+4K
+
+check_fails "a write of its first sector" sh -c "$(command -v dd) if=/dev/zero of=/dev/$DISK bs=512 seek=2048 count=1 oflag=direct"
+check_fails "a write of its last and the next page" sh -c "$(command -v dd) if=/dev/zero of=/dev/$DISK bs=512 seek=2055 count=1 oflag=direct"
+check_fails "a write across its end" sh -c "$(command -v dd) if=/dev/zero of=/dev/$DISK bs=4608 oseek=1052160 oflag=direct,seek_bytes count=1"
+is "still listed" "$(badblocks_of "$DISK")" "2048+8"
+is "and still bad" "$(provider bad)" "1048576+4096"
+is "the next page is as it was" "$(read_sectors "$DISK" 2056 8 | md5sum)" "$(pattern before_ 8 | md5sum)"
+pattern aaaaaaa 24 | write_sectors "$DISK" 2040 24 || :
+is "healed by a write over it" "$(badblocks_of "$DISK")" ""
+is "it reads" "$(read_sectors "$DISK" 2040 24 | md5sum)" "$(pattern aaaaaaa 24 | md5sum)"
+rebind "$NAMESPACE"
+is "no error after a rebind" "$(badblocks_of "$DISK")" ""

@@ -1,0 +1,19 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# On a bus without commands, memory that does not keep what is written over an error stays listed, and the write is an error.
+# There is no memory at all behind this disk.
+# vm: --bare --append memmap=16M!2G
+. "$(dirname "$0")/lib/test.sh"
+
+[ "$DRIVER" = rust_pmem ] || skip_all "C takes the entry off without a look"
+plan 7
+load_driver
+disk=$(e820_disk)
+echo '8 8' >"/sys/block/$disk/badblocks"
+check "a write beside it" pmem-io pwrite --direct --length 4K "/dev/$disk"
+check_fails "a write of the bad page" pmem-io pwrite --direct --offset 4K --length 4K "/dev/$disk"
+is "it stays listed" "$(cat "/sys/block/$disk/badblocks")" '8 8'
+check_fails "as part of a longer one" pmem-io pwrite --direct --length 64K "/dev/$disk"
+is "it stays listed then, too" "$(cat "/sys/block/$disk/badblocks")" '8 8'
+check "zeroes, which it does keep" blkdiscard -f -z -o 4096 -l 4096 "/dev/$disk"
+is "heal" "$(cat "/sys/block/$disk/badblocks")" ''

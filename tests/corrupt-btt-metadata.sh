@@ -1,0 +1,61 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# Damaged info blocks, maps and logs of a namespace in sector mode: what becomes of it, what is read, what the driver says.
+# compare
+# vm: --bare --append memmap=128M$512M
+# expect-splat: nsio_rw_bytes
+# timeout: 300
+. "$(dirname "$0")/lib/test.sh"
+. "$(dirname "$0")/lib/corrupt.sh"
+
+need perl od
+# struct btt_sb, in drivers/nvdimm/btt.h: where map, log and the copy of the block are, from the block on.
+field() {
+	od -An -tu8 -j $((4096 + $1)) -N 8 /tmp/memory | tr -d ' '
+}
+
+# Where no flush has to be waited for: sector mode is read-only there with ours.
+export PARAMETERS=dimm=0
+provide size=$((32 << 20)) "$PARAMETERS"
+DISK=$(make_namespace -e "$NAMESPACE" -m sector | jq -r .blockdev)
+pmem-io fill --direct --length 64K "/dev/$DISK"
+keep_memory 32
+map=$((4096 + $(field 96)))
+log=$((4096 + $(field 104)))
+second=$((4096 + $(field 112)))
+note "the log is behind the map, and the copy behind that" "$((log > map)) $((second > log))"
+damaged "sector" 32 "$second" <<-END
+	nothing changed|block|0|42
+	another signature|block|0|43
+	another signature of the first copy|first|0|43
+	a wrong checksum|block|4088|0000000000000000
+	a wrong checksum of the first copy|first|4088|0000000000000000
+	another parent's uuid|block|32|11111111111111111111111111111111
+	flags: an error|block|48|01000000
+	major version 2|block|52|0200
+	minor version 0|block|54|0000
+	a minor version of the future|block|54|ffff
+	sectors of no bytes|block|56|00000000
+	sectors of 520 bytes|block|56|08020000
+	sectors of 1M|block|56|00001000
+	no sectors|block|60|00000000
+	more sectors than there are|block|60|ffffffff
+	internal sectors of no bytes|block|64|00000000
+	no internal sectors|block|68|00000000
+	more internal sectors than there are|block|68|ffffffff
+	no free sectors|block|72|00000000
+	more free sectors than there are|block|72|ffffff7f
+	a huge block|block|76|ffffffff
+	a next arena|block|80|0000100000000000
+	a next arena behind the end|block|80|0000000100000000
+	data behind the end|block|88|0000000100000000
+	the map behind the end|block|96|0000000100000000
+	the log behind the end|block|104|0000000100000000
+	the second block behind the end|block|112|0000000100000000
+	a map entry behind the end|memory|$map|ffffffcf
+	a map entry with an error|memory|$map|00000040
+	a map entry of zeroes|memory|$map|00000000
+	a log of equal sequence numbers|memory|$log|00000000000000000000000001000000000000000000000000000000010000000000000000000000
+	intact again|block|0|42
+END
+show_rows

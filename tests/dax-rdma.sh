@@ -1,0 +1,82 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# RDMA from and to a mapping, over the software device rxe on loopback: memory of a DAX file can't be registered, that of device
+# DAX can.
+# compare
+# vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
+. "$(dirname "$0")/lib/test.sh"
+
+cleanup() {
+	rdma link delete rxe0 2>/dev/null
+	umount $MNT 2>/dev/null
+	modprobe -r device_dax dax_pmem
+	rm -f /tmp/dax-rdma.*
+}
+
+# writes FILE [TRACER…]: 64 KiB of the client's buffer, at the start of the file, to the server's, at 1 MiB; the status of both.
+writes() {
+	file=$1
+	shift
+	rm -f /tmp/dax-rdma.*
+	ib_write_bw -d rxe0 -F -n 5 -s 65536 --mmap="$file" --mmap-offset=1048576 >/tmp/dax-rdma.server 2>&1 &
+	server=$!
+	tries=0
+	until ss -ltn | grep -q :18515 || [ $((tries += 1)) -gt 100 ]; do
+		sleep 0.1
+	done
+	client=0
+	"$@" timeout 30 ib_write_bw -d rxe0 -F -n 5 -s 65536 --mmap="$file" 127.0.0.1 >/tmp/dax-rdma.client 2>&1 || client=$?
+	timeout 10 tail --pid=$server -f /dev/null || kill $server
+	status=0
+	wait $server || status=$?
+	printf 'client %d, server %d' $client $status
+}
+
+# refuses NAME FILE ERRNO
+refuses() {
+	is "$1: nothing is transferred" "$(writes "$2" strace -f -o /tmp/dax-rdma.trace -e trace=ioctl)" "client 1, server 1"
+	is "$1: as no memory was registered" "$(grep "Couldn't" /tmp/dax-rdma.client | head -n 1)" "Couldn't allocate MR"
+	# libibverbs asks with too little room at first.
+	is "$1: errno" \
+		"$(sed -n 's/.* RDMA_VERBS_IOCTL, .* = -1 \([A-Z]*\) .*/\1/p' /tmp/dax-rdma.trace | grep -v ENOSPC | tail -n 1)" "$3"
+}
+
+# sum OFFSET: of 64 KiB of the device.
+sum() {
+	pmem-io map --read-only --offset "$1" --length 64K "/dev/$dax" vmsplice-out | md5sum
+}
+
+# refused TYPE
+refused() {
+	make_fs "$1" "$disk"
+	mount_dax "$disk"
+	fallocate -l 4M $MNT/file
+	refuses "$1" $MNT/file EOPNOTSUPP
+	umount $MNT
+}
+
+plan 13
+need rdma ib_write_bw ss strace
+load_driver
+modprobe -a rdma_rxe ib_uverbs
+rdma link add rxe0 type rxe netdev lo
+disk=$(labelled_disk -m fsdax -M mem)
+refused ext4
+refused xfs
+make_fs ext4 "$(plain_disk)"
+mount "/dev/$(plain_disk)" $MNT
+fallocate -l 4M $MNT/file
+# As of any file that is written back.
+refuses "no struct pages" $MNT/file EFAULT
+umount $MNT
+# Of 4 KiB: perftest maps no more than its buffer.
+labelled_disk -m devdax -s 32M -a 4096 >/dev/null
+modprobe device_dax
+settle
+dax=$(ndctl list -X -m devdax | jq -r '.[].daxregion.devices[].chardev')
+pmem-io map-write --length 2M "/dev/$dax"
+is "device DAX: registered, written from and to" "$(writes "/dev/$dax")" "client 0, server 0"
+# It has filled the buffers with bytes of its own; the second half is what others write to.
+check_fails "device DAX: the client's bytes" pmem-io map-verify --length 64K "/dev/$dax"
+is "device DAX: are the server's" "$(sum 1088K)" "$(sum 0)"
+check "device DAX: what is behind has not changed" pmem-io map-verify --offset 1152K --length 256K "/dev/$dax"

@@ -1,0 +1,25 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# Files that share blocks: a write to one copies the block first, with what is before and after it, and the other keeps its bytes.
+# vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
+. "$(dirname "$0")/lib/test.sh"
+
+# By calls alone: a store through a mapping of a shared block is a BUG of 7.2's fs/dax.c, with any driver.
+
+cleanup() {
+	umount $MNT 2>/dev/null
+}
+
+plan 6
+load_driver
+disk=$(labelled_disk -m fsdax -M mem)
+make_fs xfs "$disk" -m reflink=1
+mount_dax "$disk"
+truncate -s 1M $MNT/one
+pmem-io fill $MNT/one
+check "a copy that shares all blocks" cp --reflink=always $MNT/one $MNT/two
+check "it has the bytes" pmem-io verify $MNT/two
+check "written in the middle" pmem-io pwrite --offset 100000 --length 30000 --seed 2 $MNT/two
+check "the copy has what was written" pmem-io verify --offset 100000 --length 30000 --seed 2 $MNT/two
+check "and the rest as before" sh -c "pmem-io verify --length 100000 $MNT/two && pmem-io verify --offset 130000 $MNT/two"
+check "the first has its own bytes" pmem-io verify $MNT/one

@@ -1,0 +1,28 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# Zeroing of whole pages by the driver: a hole in the middle of an extent of XFS's real-time device.
+# vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
+. "$(dirname "$0")/lib/test.sh"
+
+cleanup() {
+	umount $MNT 2>/dev/null
+	rm -f /tmp/dax-zero-page-range.*
+}
+
+plan 5
+need xfs_io
+load_driver
+data=$(labelled_disk -m fsdax -M mem -s 320M)
+make_namespace -r "$(labelled_region)" -m fsdax -M mem -s 64M >/tmp/dax-zero-page-range.json
+realtime=$(jq -r .blockdev /tmp/dax-zero-page-range.json)
+modprobe xfs
+# Extents of 64 KiB: a hole inside of one can't be given back, and is zeroed.
+mkfs.xfs -q -f -m reflink=0,rmapbt=0 -r "rtdev=/dev/$realtime,extsize=64k" "/dev/$data"
+check "mounted with DAX on both" mount_dax "$data" "rtdev=/dev/$realtime"
+xfs_io -f -c "chattr +r" -c "falloc 0 128k" $MNT/file
+pmem-io fill $MNT/file
+fallocate -p -o 8192 -l 40960 $MNT/file
+check "the hole is zero" cmp -n 40960 -i 8192:0 $MNT/file /dev/zero
+check "what is before it is not" pmem-io map-verify --length 8K $MNT/file
+check "nor what is after it" pmem-io map-verify --offset 48K $MNT/file
+check "the extent is whole" sh -c "xfs_io -r -c 'bmap -n 9' $MNT/file | grep -q '0: \[0..255\]'"

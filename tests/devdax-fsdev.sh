@@ -1,0 +1,70 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# fsdev_dax: device DAX for file systems that live on it (famfs). The namespace is declined for it as for device_dax, and comes back.
+# compare
+# vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
+. "$(dirname "$0")/lib/test.sh"
+
+need daxctl
+dax=/sys/bus/dax
+cleanup() {
+	[ -z "$device" ] || echo "$device" >"$dax/drivers/fsdev_dax/remove_id"
+	rmmod fsdev_dax
+	rmmod device_dax
+} 2>/dev/null
+
+# move FROM TO: the driver of the device.
+move() {
+	echo "$device" >"$dax/drivers/$1/unbind"
+	echo "$device" >"$dax/drivers/$2/bind"
+}
+
+# dax_driver: which has it.
+dax_driver() {
+	basename "$(readlink "$dax/devices/$device/driver")"
+}
+
+# bind DRIVER: why it does not take the device.
+bind() {
+	env echo "$device" 2>&1 >"$dax/drivers/$1/bind" | sed 's/.*: //'
+}
+
+iomem() {
+	grep -c ": $device\$" /proc/iomem || :
+}
+
+plan 20
+load_driver
+device=
+fresh_labels
+device=$(ndctl create-namespace -r "$(labelled_region)" -m devdax -M mem -s 128M | jq -r '.daxregion.devices[0].chardev')
+settle
+modprobe -a device_dax fsdev_dax
+is "device DAX, by device_dax" "$(dax_driver)" device_dax
+check "it is mapped" pmem-io map-write "/dev/$device" --length 4M
+is "its range is claimed" "$(iomem)" 1
+echo "$device" >$dax/drivers/device_dax/unbind
+is "unbound: nobody claims it" "$(iomem)" 0
+check "fsdev_dax takes it" sh -c "echo $device >$dax/drivers/fsdev_dax/new_id"
+is "it is the driver" "$(dax_driver)" fsdev_dax
+is "and claims it" "$(iomem)" 1
+seen "what daxctl says of it" "$(daxctl list -d "$device" | jq -c '.[0] | [.size, .align, .mode, .state]')"
+seen "what it shows" "$(cd "$dax/devices/$device" && grep . size align modalias memmap_on_memory)"
+seen "it can be opened, but not read" "$(dd if="/dev/$device" bs=4k count=1 status=none 2>&1 | sed 's/.*: //')"
+seen "nor mapped" "$(pmem-io map-read "/dev/$device" --length 4K 2>&1)"
+seen "a second time" "$(bind fsdev_dax)"
+seen "device_dax can't have it meanwhile" "$(bind device_dax)"
+check "back to device_dax" move fsdev_dax device_dax
+is "which is the driver" "$(dax_driver)" device_dax
+check "its bytes are there" pmem-io map-verify "/dev/$device" --length 4M
+check "and once more to fsdev_dax" move device_dax fsdev_dax
+# The namespace is taken back while fsdev_dax has it.
+echo "$device" >$dax/drivers/fsdev_dax/remove_id
+device=
+disk=$(labelled_disk -m fsdax -M mem -s 128M)
+check "made fsdax again, it has a disk" test -b "/dev/$disk"
+make_fs ext4 "$disk"
+check "with the pages of a file system" mount_dax "$disk"
+truncate -s 4M $MNT/file
+check "which maps them" pmem-io map-write --sync --durable flush $MNT/file
+umount $MNT

@@ -1,0 +1,42 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# devdax: the namespace is left to dax_pmem, which makes a character device of it; nothing of it is the driver's.
+# vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
+. "$(dirname "$0")/lib/test.sh"
+
+cleanup() {
+	modprobe -r device_dax dax_pmem
+}
+
+# daxes: the character devices.
+daxes() {
+	ndctl list -X -m devdax | jq -r '.[].daxregion.devices[].chardev'
+}
+
+plan 13
+load_driver
+dmesg -C
+labelled_disk -m devdax -s 32M >/tmp/devdax-left-to-dax-pmem.disk
+namespace=$(jq -r .dev /tmp/labelled_disk.json)
+modprobe device_dax
+settle
+dax=$(daxes)
+is "there is no disk" "$(cat /tmp/devdax-left-to-dax-pmem.disk)" null
+check_fails "the driver has let go of the namespace" test -e "$ND/$namespace/driver"
+is "dax_pmem has it" "$(driver_of "$(cat "$ND/$namespace/holder")")" dax_pmem
+check "there is a character device" test -c "/dev/$dax"
+check "its memory is written" pmem-io map-write --length 4M "/dev/$dax"
+check "and read" pmem-io map-verify --length 4M "/dev/$dax"
+is "nobody complained" "$(dmesg | grep -ci 'fail\|error' || :)" 0
+unload_driver
+check "the driver goes, and the memory stays" pmem-io map-verify --length 4M "/dev/$dax"
+load_driver
+is "the driver comes, and leaves it alone" "$(driver_of "$(cat "$ND/$namespace/holder")")" dax_pmem
+check "still" pmem-io map-verify --length 4M "/dev/$dax"
+unload_driver
+forget
+load_driver
+is "found again, it is left to dax_pmem" "$(driver_of "$(cat "$ND/$namespace/holder")")" dax_pmem
+is "and is a character device again" "$(daxes)" "$dax"
+check "with its bytes" pmem-io map-verify --length 4M "/dev/$dax"
+rm -f /tmp/devdax-left-to-dax-pmem.disk

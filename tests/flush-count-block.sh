@@ -1,0 +1,48 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# How often the region is flushed by what a program does to the disk itself: raw, fsdax and sector mode, and where the memory needs no
+# flush as far as the platform says (no FUA).
+# compare
+# vm: --bare --append memmap=128M$512M
+. "$(dirname "$0")/lib/test.sh"
+. "$(dirname "$0")/lib/provider.sh"
+. "$(dirname "$0")/lib/flush-count.sh"
+
+need python3
+
+# counts NAME DISK: 15 subtests. The disk is kept open: the last one who closes it would write the page cache back.
+counts() {
+	exec 5<"/dev/$2"
+	seen "$1: write cache and FUA" "$(cat "/sys/block/$2/queue/write_cache" "/sys/block/$2/queue/fua")"
+	seen "$1: a direct read" "$(flushes io "/dev/$2" direct read)"
+	seen "$1: a direct write of 4 KiB" "$(flushes io "/dev/$2" direct write:4096)"
+	seen "$1: a direct write of 64 KiB" "$(flushes io "/dev/$2" direct write:65536)"
+	seen "$1: fsync alone" "$(flushes io "/dev/$2" direct fsync)"
+	seen "$1: a direct write and fsync" "$(flushes io "/dev/$2" direct write:4096 fsync)"
+	seen "$1: a direct write and fdatasync" "$(flushes io "/dev/$2" direct write:4096 fdatasync)"
+	seen "$1: a direct write with RWF_DSYNC" "$(flushes io "/dev/$2" direct dsync:4096)"
+	seen "$1: a direct write with O_DSYNC" "$(flushes io "/dev/$2" direct,o_dsync write:4096)"
+	seen "$1: a direct write with O_SYNC" "$(flushes io "/dev/$2" direct,o_sync write:4096)"
+	seen "$1: a write by the page cache" "$(flushes io "/dev/$2" cached write:4096)"
+	seen "$1: and sync(2)" "$(flushes io "/dev/$2" cached sync)"
+	seen "$1: a write by the page cache and fsync" "$(flushes io "/dev/$2" cached write:65536 fsync)"
+	seen "$1: zeroing 64 KiB" "$(flushes blkdiscard -f -z -o 0 -l 65536 "/dev/$2")"
+	seen "$1: BLKFLSBUF" "$(flushes blockdev --flushbufs "/dev/$2")"
+	exec 5<&-
+}
+
+plan 64
+provide pages=1
+counts raw "$DISK"
+echo 'write through' >"/sys/block/$DISK/queue/write_cache"
+seen "queue/write_cache says write through: fsync" "$(flushes io "/dev/$DISK" direct write:4096 fsync)"
+seen "queue/write_cache says write through: RWF_DSYNC" "$(flushes io "/dev/$DISK" direct dsync:4096)"
+echo 'write back' >"/sys/block/$DISK/queue/write_cache"
+is "queue/write_cache says write back again: fsync" "$(flushes io "/dev/$DISK" direct write:4096 fsync)" 1
+counts fsdax "$(make_fsdax "$NAMESPACE")"
+# By 4 KiB: a sector of its own is 4 flushes: data, two of the log, the map.
+provider_cleanup
+provide pages=1 dimm=0
+counts "raw, no flush known" "$DISK"
+is "region says nothing of flushes" "$(cat "$ND/region"*/deep_flush 2>&1 | grep -c 'No such file')" 1
+counts sector "$(make_namespace -e "$NAMESPACE" -m sector -l 4096 | jq -r .blockdev)"

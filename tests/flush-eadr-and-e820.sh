@@ -1,0 +1,26 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# What region and disk say of durability where a power failure saves the CPU's caches, and on e820; fsync and MAP_SYNC there.
+# compare
+# vm: --bare --nvdimm size=256M,labels --persistence cpu --e820 32M@512M
+. "$(dirname "$0")/lib/test.sh"
+. "$(dirname "$0")/lib/flush-count.sh"
+
+plan 13
+load_driver
+says "e820" "$(e820_disk)" "$(region_with "$(e820_ns)")"
+region=$(labelled_region)
+for mode in fsdax raw sector; do
+	disk=$(labelled_disk -m $mode -s 64M)
+	says "NFIT, caches saved, $mode" "$disk" "$region"
+	[ $mode != fsdax ] || is "NFIT: caches are not written back for DAX" "$(cat "/sys/block/$disk/dax/write_cache")" 0
+	[ $mode = fsdax ] || continue
+	make_fs ext4 "$disk"
+	mount_dax "$disk"
+	truncate -s 1M $MNT/file
+	check "stored to and synced" pmem-io map-write --durable fsync $MNT/file
+	check "MAP_SYNC" pmem-io map-write --sync --durable flush $MNT/file --seed 2
+	umount $MNT
+done
+answers "deep_flush of NFIT, written 1" sh -c "env echo 1 2>&1 >$ND/$region/deep_flush | sed 's/.*: //'"
+is "persistence_domain" "$(cat "$ND/$region/persistence_domain")" cpu_cache

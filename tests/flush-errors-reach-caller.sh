@@ -1,0 +1,61 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# Flushes that fail, at once or later, reach who asked for them, and nobody else: programs, ext4, the device mapper.
+# compare
+# vm: --bare --append memmap=128M$512M
+. "$(dirname "$0")/lib/test.sh"
+. "$(dirname "$0")/lib/provider.sh"
+. "$(dirname "$0")/lib/stack.sh"
+. "$(dirname "$0")/lib/flush-count.sh"
+
+need python3 dmsetup
+cleanup() {
+	umount $MNT 2>/dev/null
+	dmsetup remove_all --noudevsync --noudevrules
+	provider_cleanup
+}
+
+# error COMMAND…: what Python says of a call that fails.
+error() {
+	"$@" 2>&1 | tail -n 1
+}
+
+# fails NAME: 13 subtests.
+fails() {
+	provider flush_fails 1
+	seen "$1: fsync" "$(error io "/dev/$DISK" direct write:4096 fsync)"
+	seen "$1: RWF_DSYNC" "$(error io "/dev/$DISK" direct dsync:4096)"
+	check "$1: a plain write" io "/dev/$DISK" direct write:4096
+	check "$1: a read" io "/dev/$DISK" direct read
+	provider flush_fails 0
+	check "$1: fsync, once it works again" io "/dev/$DISK" direct fsync
+	dm_create above "0 65536 linear /dev/$DISK 0"
+	provider flush_fails 1
+	seen "$1: fsync above dm-linear" "$(error io /dev/mapper/above direct write:4096 fsync)"
+	seen "$1: RWF_DSYNC above dm-linear" "$(error io /dev/mapper/above direct dsync:4096)"
+	provider flush_fails 0
+	dm_remove above
+	for dax in never always; do
+		mkfs.ext4 -q -F -b 4096 -E lazy_itable_init=0,lazy_journal_init=0 "/dev/$DISK"
+		mount -o dax=$dax,errors=remount-ro "/dev/$DISK" $MNT
+		truncate -s 64K $MNT/file
+		pmem-io fill $MNT/file
+		sync
+		provider flush_fails 1
+		seen "$1: fsync on ext4, dax=$dax" "$(error io $MNT/file cached write:4096 fsync)"
+		seen "$1: which is, dax=$dax" "$(grep -o " $MNT ext4 r[ow]" /proc/mounts)"
+		provider flush_fails 0
+		umount $MNT
+		check "$1: mounted again, dax=$dax" mount -o dax=$dax "/dev/$DISK" $MNT
+		umount $MNT
+	done
+}
+
+plan 26
+mkdir -p $MNT
+provide pages=1
+fails "at once"
+provider_cleanup
+provide pages=1 flush_async=1
+provider flush_delay 20
+fails "later"

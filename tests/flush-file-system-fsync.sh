@@ -1,0 +1,28 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# A file system's fsync reaches the region: data and log are flushed, with or without DAX.
+# vm: --bare --append memmap=128M$512M
+. "$(dirname "$0")/lib/test.sh"
+. "$(dirname "$0")/lib/provider.sh"
+
+# flushed MOUNT OPTION
+flushed() {
+	mount -o "$1" "/dev/$DISK" /mnt
+	pattern aaaaaaa 8 >/mnt/file
+	sync
+	provider flushes 0
+	dd if=/dev/zero of=/mnt/file bs=4k count=1 conv=notrunc,fsync status=none
+	check "fsync on ext4 with $1" test "$(provider flushes)" -ge 1
+	umount /mnt
+}
+
+cleanup() {
+	umount /mnt 2>/dev/null
+	provider_cleanup
+}
+
+plan 2
+provide pages=1
+mkfs.ext4 -q -b 4096 "/dev/$DISK"
+flushed dax=never
+flushed dax=always

@@ -1,0 +1,58 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# Who gives the memory up has flushed it: unbind, rmmod, a namespace and a region that are disabled, a namespace made into another
+# mode. Raw, fsdax, sector mode and device DAX.
+# compare
+# vm: --bare --append memmap=128M$512M
+. "$(dirname "$0")/lib/test.sh"
+. "$(dirname "$0")/lib/provider.sh"
+. "$(dirname "$0")/lib/flush-count.sh"
+
+# bound: the device of the nd bus that the driver has.
+bound() {
+	basename "$(find "/sys/bus/nd/drivers/$DRIVER/" -type l -name '[nbp]*.*' | head -n 1)"
+}
+
+unbind() {
+	bound >"/sys/bus/nd/drivers/$DRIVER/unbind"
+}
+
+# gives_up MODE DISK: 6 subtests; what was written before is there in the end. Numbers of flushes.
+gives_up() {
+	pmem-io fill --direct "/dev/$2" --length 1M
+	device=$(bound)
+	seen "$1: unbind" "$(flushes unbind)"
+	seen "$1: bind" "$(flushes sh -c "echo $device >/sys/bus/nd/drivers/$DRIVER/bind")"
+	settle
+	seen "$1: rmmod" "$(flushes unload_driver)"
+	load_driver
+	seen "$1: ndctl disable-namespace" "$(flushes ndctl disable-namespace "$NAMESPACE")"
+	ndctl enable-namespace "$NAMESPACE" >/dev/null 2>&1
+	settle
+	seen "$1: ndctl disable-region" "$(flushes ndctl disable-region -b pmem_provider all)"
+	ndctl enable-region -b pmem_provider all >/dev/null 2>&1
+	settle
+	check "$1: what was written is there" pmem-io verify --direct "/dev/$2" --length 1M
+}
+
+plan 20
+provide pages=1
+gives_up raw "$DISK"
+disk=$(make_fsdax "$NAMESPACE" dev)
+gives_up fsdax "$disk"
+# Sector mode can't wait for a flush.
+provider_cleanup
+provide pages=1 dimm=0
+disk=$(make_namespace -e "$NAMESPACE" -m sector -l 512 | jq -r .blockdev)
+gives_up sector "$disk"
+
+# An unbind waits for the page cache of the disk, and flushes after it.
+disk=$(make_namespace -e "$NAMESPACE" -m raw | jq -r .blockdev)
+provider watch 4096
+pattern bbbbbbb 8 >/tmp/data
+dd if=/tmp/data of="/dev/$disk" bs=4k seek=1 conv=notrunc status=none
+unbind
+is "dirty page cache: flushed after it was written" "$(provider seen)" "$(od -An -tu8 -N8 /tmp/data | tr -d ' ')"
+provider flush_fails 1
+echo "$NAMESPACE" >"/sys/bus/nd/drivers/$DRIVER/bind"
+check "a flush that fails: the disk goes all the same" unbind

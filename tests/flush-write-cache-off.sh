@@ -1,0 +1,58 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# dax/write_cache: whether a file system writes the CPU's caches back for DAX. It changes neither what the queue says nor how often
+# the region is flushed, and no data.
+# compare
+# vm: --bare --append memmap=128M$512M
+. "$(dirname "$0")/lib/test.sh"
+. "$(dirname "$0")/lib/provider.sh"
+. "$(dirname "$0")/lib/flush-count.sh"
+
+need python3
+cleanup() {
+	umount $MNT 2>/dev/null
+	provider_cleanup
+}
+
+# stored VALUE: 7 subtests.
+stored() {
+	echo "$1" >"/sys/block/$DISK/dax/write_cache"
+	is "$1: read back" "$(cat "/sys/block/$DISK/dax/write_cache")" "$1"
+	is "$1: the queue" "$(cat "/sys/block/$DISK/queue/write_cache" "/sys/block/$DISK/queue/fua" | tr '\n' ' ')" "write back 1 "
+	seen "$1: a direct write and fsync of the disk" "$(flushes io "/dev/$DISK" direct write:4096 fsync)"
+	seen "$1: RWF_DSYNC of the disk" "$(flushes io "/dev/$DISK" direct dsync:4096)"
+	mkfs.ext4 -q -F -b 4096 -E lazy_itable_init=0,lazy_journal_init=0 "/dev/$DISK"
+	mount -o dax=always,noatime "/dev/$DISK" $MNT
+	truncate -s 1M $MNT/file
+	pmem-io fill $MNT/file
+	sync
+	seen "$1: a mapping of a DAX file and fdatasync" "$(flushes pmem-io map-write $MNT/file --durable msync --seed 2)"
+	umount $MNT
+	rebind "$NAMESPACE"
+	mount -o dax=always,noatime "/dev/$DISK" $MNT
+	check "$1: what was stored is there" pmem-io map-verify $MNT/file --seed 2
+	umount $MNT
+	seen "$1: the driver was away" "$(cat "/sys/block/$DISK/dax/write_cache")"
+}
+
+# store_answer TEXT: what a write of it says, and the value then.
+store_answer() {
+	env printf "$1" 2>&1 >"/sys/block/$DISK/dax/write_cache" | sed 's/.*write error: //'
+	cat "/sys/block/$DISK/dax/write_cache"
+}
+
+plan 31
+provide pages=1
+mkdir -p $MNT
+is "the file's mode" "$(stat -c %a "/sys/block/$DISK/dax/write_cache")" 644
+seen "at first" "$(cat "/sys/block/$DISK/dax/write_cache")"
+stored 0
+stored 1
+for text in y n on off Y 2 00 1x -1 '' '\n' ' 1' '0\n' ; do
+	seen "the answer to '$text'" "$(store_answer "$text")"
+done
+seen "the answer to 64 KiB of text" "$(head -c 65536 /dev/zero | tr '\0' 1 >/tmp/text; env cat /tmp/text 2>&1 >"/sys/block/$DISK/dax/write_cache" |
+	sed 's/.*: //'; cat "/sys/block/$DISK/dax/write_cache")"
+provider_cleanup
+provide pages=0
+answers "memory without struct pages" sh -c "cat /sys/block/$DISK/dax/write_cache 2>&1 | sed 's/.*: //'"

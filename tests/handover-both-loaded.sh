@@ -1,0 +1,47 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# Both drivers are loaded, each with the namespaces that it was given, and a namespace goes from one to the other.
+# vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
+. "$(dirname "$0")/lib/test.sh"
+
+drivers=/sys/bus/nd/drivers
+
+swap_driver_names() {
+	DRIVER=$(other_driver)
+}
+
+cleanup() {
+	unload_both
+}
+
+# gives NAMESPACE FROM TO
+gives() {
+	echo "$1" >"$drivers/$2/unbind" && echo "$1" >"$drivers/$3/bind"
+}
+
+both_drivers
+plan 15
+load_driver
+nfit=$(plain_disk)
+one=$(basename "$(readlink "/sys/block/$nfit/device")")
+two=$(e820_ns)
+e820=$(e820_disk)
+other=$(other_driver)
+swap_driver_names
+load_driver
+swap_driver_names
+is "the second finds nothing to do" "$(driver_of "$one") $(driver_of "$two")" "$DRIVER $DRIVER"
+check "it is given one" gives "$one" "$DRIVER" "$other"
+is "and has it" "$(driver_of "$one") $(driver_of "$two")" "$other $DRIVER"
+check "it writes" pmem-io fill --direct --length 4M "/dev/$nfit" --seed 1
+check "and so does the first" pmem-io fill --direct --length 4M "/dev/$e820" --seed 2
+check "they change places: the one" gives "$one" "$other" "$DRIVER"
+check "they change places: the other" gives "$two" "$DRIVER" "$other"
+is "so they have" "$(driver_of "$one") $(driver_of "$two")" "$DRIVER $other"
+check "what the one wrote" pmem-io verify --direct --length 4M "/dev/$nfit" --seed 1
+check "what the other wrote" pmem-io verify --direct --length 4M "/dev/$e820" --seed 2
+check "the first goes" unload_driver
+check "the second serves on" pmem-io verify --direct --length 4M "/dev/$e820" --seed 2
+check_fails "what the first had is nobody's" test -e "/dev/$nfit"
+check "the first comes back" load_driver
+is "and takes what is nobody's" "$(driver_of "$one") $(driver_of "$two")" "$DRIVER $other"

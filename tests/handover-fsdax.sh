@@ -1,0 +1,57 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# A file system on an fsdax namespace, made under one driver, is whole under the other, and the info block stays as it was.
+# vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
+. "$(dirname "$0")/lib/test.sh"
+
+cleanup() {
+	umount $MNT 2>/dev/null
+	unload_both
+}
+
+# info_block: the sum of all that lies in front of the page map.
+info_block() {
+	# shellcheck disable=SC2016 # for sh
+	as_raw "$namespace" sh -c 'head -c 8192 "$1" | md5sum' sh
+}
+
+# serves NAME FILE SEED OTHER-FILE OTHER-SEED: the file system is clean, has the one file, and takes the other.
+serves() {
+	check "$1: fsck" e2fsck -fn "/dev/$disk"
+	mount_dax "$disk"
+	check "$1: the file is there" pmem-io map-verify --sync "$MNT/$2" --seed "$3"
+	fallocate -l 2M "$MNT/$4"
+	check "$1: another is stored" pmem-io map-write --sync --durable flush "$MNT/$4" --seed "$5"
+	umount $MNT
+}
+
+# swaps MAP
+swaps() {
+	disk=$(labelled_disk -m fsdax -M "$1" -s 32M)
+	namespace=$(jq -r .dev /tmp/labelled_disk.json)
+	make_fs ext4 "$disk"
+	mount_dax "$disk"
+	fallocate -l 2M $MNT/first
+	pmem-io map-write --sync --durable flush $MNT/first --seed 1
+	umount $MNT
+	size=$(blockdev --getsize64 "/dev/$disk")
+	sum=$(md5sum <"/dev/$disk")
+	block=$(info_block)
+
+	swap_drivers
+	is "$1: the info block" "$(info_block)" "$block"
+	is "$1: size" "$(blockdev --getsize64 "/dev/$disk")" "$size"
+	is "$1: all bytes of the data" "$(md5sum <"/dev/$disk")" "$sum"
+	serves "$1, the other driver" first 1 second 2
+
+	swap_drivers
+	is "$1: the info block, still" "$(info_block)" "$block"
+	serves "$1, the first driver again" second 2 third 3
+}
+
+both_drivers
+plan 20
+need e2fsck
+load_driver
+swaps mem
+swaps dev

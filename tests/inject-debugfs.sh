@@ -1,0 +1,61 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# inject=1: root can poison memory of any provider, and do nothing else by that file; without it there is no such file, and under lockdown it can't be opened.
+# vm: --bare --nvdimm size=48M --e820 32M@512M --virtio-pmem size=64M
+. "$(dirname "$0")/lib/test.sh"
+
+cleanup() {
+	umount $MNT 2>/dev/null
+	unload_driver
+}
+
+# injects PROVIDER NAMESPACE: into a DAX file, while it is mapped.
+injects() {
+	ns=$2
+	disk=$(disk_of "$ns")
+	owner=$(owner_of "$disk")
+	file=$FOLDER/$owner
+	make_fs ext4 "$disk" -O ^has_journal
+	mount_dax "$disk"
+	fallocate -l 4M $MNT/file
+	pmem-io fill $MNT/file
+	at=$(($(pmem-io phys $MNT/file --offset 400K) - $(cat "$ND/$ns/resource")))
+
+	pmem-io map $MNT/file store=0+1M "run=echo poison $at 4096 >$file" told >/tmp/told
+	is "$1: a process that has the page mapped is told" "$(tail -n 1 /tmp/told)" 'told: 1 code 5 lsb 12 address 0x64000'
+	is "$1: it is listed" "$(cat "$ND/$owner/errors/list")" "$at 4096 injected"
+	is "$1: a mapping loses it alone" "$(pmem-io map-read $MNT/file)" "page 100 code 4 lsb 12 address 0x64000"
+	check_fails "$1: a write of a part of it" pmem-io pwrite $MNT/file --offset 409700 --length 100
+	check "$1: dropped from its list" sh -c "echo drop $at 4096 >$ND/$owner/errors/list"
+	check "$1: all of the file is there" pmem-io verify $MNT/file
+	check "$1: in a mapping as well" pmem-io map-verify $MNT/file
+	is "$1: nothing is listed" "$(cat "$ND/$owner/errors/list" "/sys/block/$disk/badblocks" "$ND/$ns/../badblocks")" ''
+	check_fails "$1: a part of a page is not poisoned" sh -c "echo poison $at 512 >$file"
+	for command in "add $at 512" "drop $at 512" "add $at 4096 injected"; do
+		is "$1: $command is no command of that file" "$(env echo "$command" 2>&1 >"$file" | sed 's/.*: //')" 'Invalid argument'
+	done
+	is "$1: nothing is listed by them" "$(cat "$ND/$owner/errors/list")" ''
+	umount $MNT
+}
+
+[ "$DRIVER" = rust_pmem ] || skip_all "C can't inject"
+plan 43
+FOLDER=/sys/kernel/debug/rust_pmem
+mountpoint -q /sys/kernel/debug || mount -t debugfs none /sys/kernel/debug
+load_driver
+check_fails "without inject=1, there is no such file" test -e $FOLDER
+unload_driver
+insmod "$MODULE" inject=1
+settle
+echo 1 >/proc/sys/vm/memory_failure_early_kill
+make_fsdax "$(nfit_ns)" >/dev/null
+is "with it, for each namespace" "$(find $FOLDER -type f -perm 200 | wc -l)" 3
+injects NFIT "$(nfit_ns)"
+injects e820 "$(e820_ns)"
+injects virtio-pmem "$(virtio_ns)"
+namespace=$(e820_ns)
+echo "$namespace" >"/sys/bus/nd/drivers/$DRIVER/unbind"
+check_fails "unbound, its file is gone" test -e "$FOLDER/$namespace"
+mountpoint -q /sys/kernel/security || mount -t securityfs none /sys/kernel/security
+echo integrity >/sys/kernel/security/lockdown
+check_fails "under lockdown, nothing is injected" sh -c "echo poison 0 4096 >$FOLDER/$(nfit_ns)"

@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=sh
+#
+# Regions and namespaces of the nd bus, by their provider.
+
+# The entries of $ND are links: the parent of a namespace's folder is its region, and that one's is its bus. Here, a process
+# started is a hundred things not done by the shell.
+
+# namespaces PROVIDER: the namespaces that have a size and whose bus is of this kind: ACPI.NFIT, e820, virtio-pmem…
+namespaces() {
+	for nd_namespace in "$ND"/namespace*; do
+		[ -e "$nd_namespace/size" ] || continue
+		read -r nd_size <"$nd_namespace/size"
+		read -r nd_provider <"$nd_namespace/../../provider"
+		[ "$nd_size" = 0 ] || [ "$nd_provider" != "$1" ] || printf '%s\n' "${nd_namespace##*/}"
+	done
+}
+
+# nfit_ns, e820_ns, virtio_ns: the first namespace of an NVDIMM, of e820 memory, of virtio-pmem.
+nfit_ns() {
+	namespaces ACPI.NFIT | head -n 1
+}
+
+e820_ns() {
+	namespaces e820 | head -n 1
+}
+
+virtio_ns() {
+	namespaces virtio-pmem | head -n 1
+}
+
+# cxl_ns, ramdax_ns: the first namespace of a CXL region, of e820 memory that ramdax has.
+cxl_ns() {
+	namespaces CXL | head -n 1
+}
+
+ramdax_ns() {
+	namespaces ramdax | head -n 1
+}
+
+# region_of PROVIDER: its first region.
+region_of() {
+	for nd_region in "$ND"/region*; do
+		[ -e "$nd_region/../provider" ] || continue
+		read -r nd_provider <"$nd_region/../provider"
+		if [ "$nd_provider" = "$1" ]; then
+			printf '%s\n' "${nd_region##*/}"
+			return
+		fi
+	done
+	return 1
+}
+
+# nfit_region: the first region of an NVDIMM.
+nfit_region() {
+	region_of ACPI.NFIT
+}
+
+# make_cxl_region SIZE UUID: a region of the first CXL device, which the same call brings back after a reboot with what is in it.
+make_cxl_region() {
+	modprobe -a cxl_acpi cxl_pci cxl_mem cxl_pmem || return
+	for _ in $(seq 50); do
+		[ ! -e /sys/bus/cxl/devices/mem0 ] || [ ! -e /sys/bus/cxl/devices/decoder0.0 ] || break
+		sleep 0.2
+	done
+	cxl create-region -d decoder0.0 -m mem0 -t pmem -s "$1" -U "$2" || return
+	settle
+}
+
+# ramdax_has: e820 memory goes to ramdax, which gives it a label area; nd_e820 must not be loaded.
+ramdax_has() {
+	modprobe ramdax || return
+	echo ramdax >/sys/bus/platform/devices/e820_pmem/driver_override
+	echo e820_pmem >/sys/bus/platform/drivers/ramdax/bind || return
+	settle
+}
+
+# disk_of NAMESPACE: the name of its disk (pmem0), whether a pfn or btt device claimed it or not; fails where there is none.
+disk_of() {
+	for nd_block in "$ND/$1"/block/* "$ND/$1"/../*/block/*; do
+		[ -e "$nd_block" ] || continue
+		nd_owner=${nd_block%/block/*}
+		if [ "${nd_owner##*/}" != "$1" ]; then
+			[ -e "$nd_owner/namespace" ] || continue
+			read -r nd_claimed <"$nd_owner/namespace" || continue
+			[ "$nd_claimed" = "$1" ] || continue
+		fi
+		printf '%s\n' "${nd_block##*/}"
+		return
+	done
+	return 1
+}
+
+# fresh_labels: empty labels on every NVDIMM, as ndctl needs them to make namespaces; what was there is gone.
+fresh_labels() {
+	ndctl disable-region all >/dev/null 2>&1 || :
+	ndctl init-labels -f all >/dev/null 2>&1
+	ndctl enable-region all >/dev/null 2>&1
+	settle
+}
+
+# make_fsdax NAMESPACE [MAP]: makes it an fsdax namespace with its page map in memory (mem) or on the device (dev), and prints the
+# name of its disk.
+make_fsdax() {
+	ndctl create-namespace -f -e "$1" -m fsdax -M "${2:-mem}" >/tmp/make_fsdax.json || return
+	settle
+	jq -r .blockdev /tmp/make_fsdax.json
+}
+
+# make_namespace ARGUMENTS OF ndctl create-namespace…: makes one and prints ndctl's JSON.
+make_namespace() {
+	ndctl create-namespace -f "$@" || return
+	settle
+}

@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=sh
+#
+# For selftests that need memory which fails, flushes that are counted, or a driver's probe that fails:
+#
+#	# vm: --bare --append memmap=128M$512M
+#	. "$(dirname "$0")/lib/test.sh"
+#	. "$(dirname "$0")/lib/provider.sh"
+#	provide bad=1M+4K
+#
+# See pmem_provider.c for the parameters.
+
+
+# provide PARAMETER=VALUE…: a provider with these parameters, and the driver under test bound to what it provides. DISK is the
+# name of its first disk, empty where there is none, NAMESPACE the name of its first namespace.
+provide() {
+	provider_load "$@"
+	load_driver
+	NAMESPACE=$(namespaces pmem_provider | head -n 1)
+	# shellcheck disable=SC2034 # for the tests
+	DISK=$(disk_of "$NAMESPACE") || DISK=
+}
+
+provider_load() {
+	modprobe libnvdimm
+	insmod "$TESTS/provider/pmem_provider.ko" "$@"
+	settle
+}
+
+# provider NAME: the value of a parameter of the provider. provider NAME VALUE: sets it.
+provider() {
+	if [ $# -eq 1 ]; then
+		cat "/sys/module/pmem_provider/parameters/$1"
+	else
+		printf '%s\n' "$2" >"/sys/module/pmem_provider/parameters/$1"
+	fi
+}
+
+# badblocks_of DEVICE: the bad blocks of a disk (pmem0) or a region (region0), each as START+LENGTH, on one line.
+badblocks_of() {
+	case $1 in
+	region*) tr ' \n' '+ ' <"$ND/$1/badblocks" ;;
+	*) tr ' \n' '+ ' <"/sys/block/$1/badblocks" ;;
+	esac | sed 's/ $//'
+}
+
+# bind_error DEVICE: why the driver under test does not take a device of the nd bus, in the C library's words; nothing when it does.
+bind_error() {
+	env echo "$1" 2>&1 >"/sys/bus/nd/drivers/$DRIVER/bind" | sed 's/.*write error: //'
+}
+
+# read_sectors DISK START [COUNT], write_sectors DISK START [COUNT] [dd's operands]: past the page cache, in one bio.
+read_sectors() {
+	dd if="/dev/$1" bs="$((512 * ${3:-1}))" count=1 iflag=direct,skip_bytes skip="$((512 * $2))" status=none
+}
+
+# write_sectors DISK START COUNT [FLAG,…]: from standard input, past the page cache, in one bio.
+write_sectors() {
+	dd of="/dev/$1" bs="$((512 * $3))" count=1 oflag="direct,seek_bytes${4:+,$4}" iflag=fullblock seek="$((512 * $2))" \
+		conv=notrunc status=none
+}
+
+# pattern TEXT COUNT: so many sectors full of a text of 7 letters.
+pattern() {
+	yes "$1" | head -c "$((512 * $2))"
+}
+
+# The info block of an fsdax namespace: struct nd_pfn_sb in drivers/nvdimm/pfn.h, at 4K of the memory.
+INFO_BLOCK=$(((512 << 20) / 4096 + 1))
+
+# info_block_save FILE
+info_block_save() {
+	dd if=/dev/mem of="$1" bs=4096 skip=$INFO_BLOCK count=1 status=none
+}
+
+# info_block_restore FILE [OFFSET HEX]: with these bytes instead, and the checksum that they take unless they are in it.
+info_block_restore() {
+	cp "$1" /tmp/info_block
+	if [ $# -gt 1 ]; then
+		printf %s "$3" | xxd -r -p | dd of=/tmp/info_block bs=1 seek="$2" conv=notrunc status=none
+		[ "$2" -ge 4088 ] || info_block_seal /tmp/info_block
+	fi
+	dd if=/tmp/info_block of=/dev/mem bs=4096 seek=$INFO_BLOCK conv=notrunc status=none
+}
+
+# info_block_seal FILE: puts the right checksum into it (fletcher64).
+info_block_seal() {
+	head -c 8 /dev/zero | dd of="$1" bs=8 seek=511 conv=notrunc status=none
+	od -An -v -w4 -tu4 "$1" | {
+		low=0 high=0
+		while read -r word; do
+			low=$(((low + word) & 0xffffffff))
+			high=$(((high + low) & 0xffffffff))
+		done
+		printf '%08x%08x' "$high" "$low"
+	} | sed 's/\(..\)\(..\)\(..\)\(..\)\(..\)\(..\)\(..\)\(..\)/\8\7\6\5\4\3\2\1/' | xxd -r -p |
+		dd of="$1" bs=8 seek=511 conv=notrunc status=none
+}
+
+# grows COMMAND…: runs it 8 times, three times over; prints what the kernel has allocated for each of them each time: objects of a
+# cache, mappings, pieces of 128K.
+grows() {
+	"$@"
+	"$@"
+	allocated >/tmp/allocated.0
+	for round in 1 2 3; do
+		count=0
+		while [ "$count" -lt 8 ]; do
+			"$@"
+			count=$((count + 1))
+		done
+		allocated >/tmp/allocated.$round
+		join /tmp/allocated.$((round - 1)) /tmp/allocated.$round | awk '$3 - $2 >= 8 { print $1 }' >/tmp/grown.$round
+	done
+	comm -12 /tmp/grown.1 /tmp/grown.2 | comm -12 - /tmp/grown.3
+}
+
+allocated() {
+	sleep 0.2
+	# What processors hold in reserve is not allocated.
+	for cache in /sys/kernel/slab/*/shrink; do
+		echo 1 >"$cache"
+	done
+	{
+		awk 'NR > 2 { print $1, $2 }' /proc/slabinfo
+		awk '!/unpurged/ { n++ } END { print "mappings", n }' /proc/vmallocinfo
+		awk '/^MemTotal/ { all = $2 } /^MemAvailable/ { print "memory", (all - $2) / 128 }' /proc/meminfo
+	} | grep -v '^vmap_area\|^maple_node' | sort
+}
+
+provider_cleanup() {
+	[ ! -d "/sys/module/$DRIVER" ] || rmmod "$DRIVER"
+	[ ! -d /sys/module/pmem_provider ] || rmmod pmem_provider
+}
+
+cleanup() {
+	provider_cleanup
+}

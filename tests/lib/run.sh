@@ -1,0 +1,33 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+#
+# run.sh TEST…: runs selftests where there is no kernel tree to do it, and prints KTAP as kselftest does: each test's own lines as
+# comments, and a line for each test. Status 1 where one failed.
+set -u
+
+cd "$(dirname "$0")/.." || exit 1
+timeout=$(sed -n 's/^timeout=//p' settings)
+failed=0 number=0
+printf 'TAP version 13\n1..%d\n' $#
+for test in "$@"; do
+	number=$((number + 1))
+	printf '# timeout set to %s\n# selftests: rust_pmem: %s\n' "$timeout" "${test##*/}"
+	# The status of the test, not of sed.
+	status=$({
+		{
+			timeout --foreground "$timeout" sh "$test" 2>&1 3>&-
+			echo $? >&3
+		} | sed -u 's/^/# /' >&4
+	} 3>&1) 4>&1
+	case $status in
+	0) printf 'ok %d selftests: rust_pmem: %s\n' $number "${test##*/}" ;;
+	4) printf 'ok %d selftests: rust_pmem: %s # SKIP\n' $number "${test##*/}" ;;
+	124) printf 'not ok %d selftests: rust_pmem: %s # TIMEOUT %d seconds\n' $number "${test##*/}" "$timeout" ;;
+	*) printf 'not ok %d selftests: rust_pmem: %s # exit=%d\n' $number "${test##*/}" "$status" ;;
+	esac
+	case $status in
+	0 | 4) ;;
+	*) failed=1 ;;
+	esac
+done
+exit $failed

@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=sh
+#
+# KTAP: a plan, subtests and their results.
+
+TAP_COUNT=0
+TAP_FAILED=0
+TAP_PLAN=
+
+# plan N: so many subtests follow.
+plan() {
+	TAP_PLAN=$1
+	printf 'KTAP version 1\n1..%d\n' "$1"
+}
+
+ok() {
+	TAP_COUNT=$((TAP_COUNT + 1))
+	printf 'ok %d %s\n' "$TAP_COUNT" "$*"
+}
+
+not_ok() {
+	TAP_COUNT=$((TAP_COUNT + 1))
+	TAP_FAILED=$((TAP_FAILED + 1))
+	printf 'not ok %d %s\n' "$TAP_COUNT" "$*"
+}
+
+# check NAME COMMAND…: ok when the command succeeds; what it prints becomes diagnosis.
+check() {
+	tap_name=$1
+	shift
+	tap_status=0
+	tap_output=$("$@" 2>&1) || tap_status=$?
+	if [ "$tap_status" -eq 0 ]; then
+		ok "$tap_name"
+	else
+		not_ok "$tap_name"
+		printf '# status %d of: %s\n' "$tap_status" "$*"
+		[ -z "$tap_output" ] || printf '%s\n' "$tap_output" | sed 's/^/# /'
+	fi
+}
+
+# check_fails NAME COMMAND…: ok when the command fails.
+check_fails() {
+	tap_name=$1
+	shift
+	if tap_output=$("$@" 2>&1); then
+		not_ok "$tap_name"
+		printf '# succeeded: %s\n' "$*"
+		[ -z "$tap_output" ] || printf '%s\n' "$tap_output" | sed 's/^/# /'
+	else
+		ok "$tap_name"
+	fi
+}
+
+# is NAME GOT WANTED: ok when both are the same text.
+is() {
+	if [ "$2" = "$3" ]; then
+		ok "$1"
+	else
+		not_ok "$1"
+		printf 'got:    %s\nwanted: %s\n' "$2" "$3" | sed 's/^/# /'
+	fi
+}
+
+# seen NAME VALUE: a subtest whose verdict is a comparison: `make parity` holds what was seen with one driver against what was
+# seen with the other, and tests/parity/differences.toml lists what may differ. Nothing seen is a failure.
+seen() {
+	if [ -n "$2" ]; then
+		ok "$1"
+		printf '%s\n' "$2" | sed 's/^/# seen: /'
+	else
+		not_ok "$1"
+		printf '# nothing seen\n'
+	fi
+}
+
+# answers NAME COMMAND…: seen, what the command answers: its output and `ok`, or the last line that it said and its status.
+answers() {
+	tap_name=$1
+	shift
+	tap_status=0
+	tap_output=$("$@" 2>&1) || tap_status=$?
+	if [ "$tap_status" -eq 0 ]; then
+		seen "$tap_name" "${tap_output:+$tap_output
+}ok"
+	else
+		seen "$tap_name" "$(printf '%s' "$tap_output" | tail -n 1) (status $tap_status)"
+	fi
+}
+
+# skip NAME REASON: one subtest that does not apply here.
+skip() {
+	TAP_COUNT=$((TAP_COUNT + 1))
+	printf 'ok %d %s # SKIP %s\n' "$TAP_COUNT" "$1" "$2"
+}
+
+# skip_all REASON: the test does not apply here. Before plan.
+skip_all() {
+	printf 'KTAP version 1\n1..0 # SKIP %s\n' "$*"
+	TAP_PLAN=0
+	exit 4
+}
+
+# need PROGRAM…: fails the test at once where one is missing; an absent tool must not look like a result.
+need() {
+	for tap_tool in "$@"; do
+		command -v "$tap_tool" >/dev/null || {
+			printf '# the guest has no %s\n' "$tap_tool"
+			exit 1
+		}
+	done
+}
+
+cleanup() {
+	:
+}
+
+tap_end() {
+	tap_status=$?
+	trap - EXIT
+	set +e
+	cleanup
+	[ "$tap_status" -eq 0 ] || exit "$tap_status"
+	if [ "$TAP_FAILED" -ne 0 ]; then
+		exit 1
+	fi
+	if [ "$TAP_COUNT" -ne "${TAP_PLAN:-0}" ]; then
+		printf '# %d subtests planned, %d run\n' "${TAP_PLAN:-0}" "$TAP_COUNT"
+		exit 1
+	fi
+	exit 0
+}
+trap tap_end EXIT
+trap 'exit 1' INT TERM
+
+# wait_for SECONDS COMMAND…: until it succeeds, no longer than that.
+wait_for() {
+	wait_tries=$(($1 * 10))
+	shift
+	until "$@"; do
+		[ $((wait_tries -= 1)) -gt 0 ] || return
+		sleep 0.1
+	done
+}

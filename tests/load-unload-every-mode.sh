@@ -1,0 +1,80 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# Two hundred times loaded and unloaded, with a namespace of each mode to bind: no memory, no mapping, no claim and no file is left
+# behind by any of them.
+# compare
+# vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
+# timeout: 400
+. "$(dirname "$0")/lib/test.sh"
+
+# cycles N
+cycles() {
+	count=0
+	while [ "$count" -lt "$1" ]; do
+		rmmod "$DRIVER"
+		insmod "$file"
+		count=$((count + 1))
+	done
+	settle
+}
+
+# objects: how many of each slab cache are in use, of mappings of the kernel, and pages that can't be reclaimed or are per processor.
+objects() {
+	sleep 0.5
+	# What processors hold in reserve is not in use.
+	for cache in /sys/kernel/slab/*/shrink; do
+		echo 1 >"$cache"
+	done
+	{
+		# The kernel keeps these for itself, and as it likes.
+		awk 'NR > 2 && !/^(vmap_area|maple_node)/ { print $1, $2 }' /proc/slabinfo
+		awk '!/unpurged/ { n++ } END { print "mappings", n }' /proc/vmallocinfo
+		awk '/^(SUnreclaim|Percpu|PageTables|KernelStack|VmallocUsed):/ { print $1, $2 / 4 }' /proc/meminfo
+	} | sort
+}
+
+# files: what is there under names that do not depend on the time.
+files() {
+	cat /proc/iomem /proc/partitions
+	cut -d ' ' -f 1 /proc/modules
+	find /sys/kernel/slab -maxdepth 1 ! -name ':*' | sort
+	find /sys/kernel/debug /sys/bus/nd /sys/block /sys/class/bdi /sys/class/dax /sys/module /sys/kernel/tracing/events /dev \
+		-maxdepth 3 2>/dev/null | grep -v '/dev/pts/\|/holders/' | sort
+}
+
+plan 10
+load_driver
+fresh_labels
+region=$(labelled_region)
+for mode in "fsdax -M dev" "fsdax -M mem" "sector -l 4096" raw; do
+	# shellcheck disable=SC2086 # words
+	ndctl create-namespace -r "$region" -s 32M -m $mode >/dev/null
+done
+settle
+case $DRIVER in
+rust_pmem) file=$MODULE ;;
+*) file=$(modinfo -n "$DRIVER") ;;
+esac
+cp "$file" /run/
+file=/run/${file##*/}
+
+cycles 10
+files >/tmp/files.1
+disks=$(find /sys/block -name 'pmem*' | wc -l)
+is "disks in the beginning" "$disks" 6
+begin=$(date +%s)
+objects >/tmp/objects.1
+cycles 200
+objects >/tmp/objects.2
+echo "# 200 times in $(($(date +%s) - begin)) s"
+files >/tmp/files.2
+is "disks in the end" "$(find /sys/block -name 'pmem*' | wc -l)" "$disks"
+join /tmp/objects.1 /tmp/objects.2 | awk '$3 > $2 { print "#", $1, $2, "->", $3 }'
+is "what there is 150 of more" "$(join /tmp/objects.1 /tmp/objects.2 | awk '$3 - $2 >= 150 { print $1 }')" ""
+is "caches that came" "$(join -v 2 /tmp/objects.1 /tmp/objects.2)" ""
+is "mappings" "$(join /tmp/objects.1 /tmp/objects.2 | awk '$1 == "mappings" && $3 - $2 > 8')" ""
+is "files and claims" "$(diff /tmp/files.1 /tmp/files.2)" ""
+check "the disks work" pmem-io fill --direct --length 4M "/dev/$(plain_disk)"
+check "the module goes" rmmod "$DRIVER"
+is "no claim is left" "$(grep -c 'namespace\|pfn\|btt' /proc/iomem)" "$(grep -c 'btt' /proc/iomem)"
+is "no disk is left" "$(find /sys/block -name 'pmem*')" ""

@@ -1,0 +1,32 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# A machine check under a mapped DAX file on an NVDIMM: its page alone is lost, to the mapping, to read(2) and to the block device.
+# vm: --bare --nvdimm size=64M
+. "$(dirname "$0")/lib/test.sh"
+
+cleanup() {
+	umount /mnt 2>/dev/null
+	unload_driver
+}
+
+need pmem-io
+plan 8
+load_driver
+disk=$(make_fsdax "$(nfit_ns)")
+mkfs.ext4 -q -b 4096 "/dev/$disk"
+mount -o dax "/dev/$disk" /mnt
+truncate -s 4M /mnt/file
+pmem-io fill /mnt/file
+address=$(pmem-io phys /mnt/file --offset 400K)
+pmem-io poll "/sys/block/$disk/badblocks" --run "host mce $((address))" >/tmp/badblocks
+sector=$(tail -n 1 /tmp/badblocks | sed 's/ .*//')
+
+is "a page is listed" "$(tail -n 1 /tmp/badblocks | sed 's/.* //')" 8
+# Code 4: BUS_MCEERR_AR.
+is "a mapping: it is refused" "$(pmem-io map-read /mnt/file)" "page 100 code 4 lsb 12 address 0x64000"
+check_fails "a read of it" pmem-io pread /mnt/file --offset 400K --length 4K
+check "a read over it gives nothing of it" gives_before 409600 /mnt/file
+check "what is before" pmem-io verify /mnt/file --length 400K
+check "what is behind" pmem-io verify /mnt/file --offset 404K --length 3692K
+check_fails "the block can't be read" pmem-io pread "/dev/$disk" --direct --offset $((sector * 512)) --length 4K
+check "the block before can" pmem-io pread "/dev/$disk" --direct --offset $((sector * 512 - 4096)) --length 4K

@@ -1,0 +1,29 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# Memory that fails under the copy is an error of that read alone, listed or not.
+# vm: --bare --append memmap=128M$512M
+. "$(dirname "$0")/lib/test.sh"
+. "$(dirname "$0")/lib/provider.sh"
+
+cleanup() {
+	# It would stay out of the map for those that come after.
+	provider unmap ""
+	provider_cleanup
+}
+
+plan 5
+provide pages=1
+pattern before_ 8 | write_sectors "$DISK" 2040 8
+pattern behind_ 8 | write_sectors "$DISK" 2056 8
+# As the kernel leaves it behind after a machine check: any access faults.
+provider unmap 1M
+
+check_fails "the page" read_sectors "$DISK" 2048 8
+check_fails "a bio that it is in" read_sectors "$DISK" 2040 24
+is "the page before" "$(read_sectors "$DISK" 2040 8 | md5sum)" "$(pattern before_ 8 | md5sum)"
+is "the page behind" "$(read_sectors "$DISK" 2056 8 | md5sum)" "$(pattern behind_ 8 | md5sum)"
+if [ "$DRIVER" = rust_pmem ]; then
+	is "it is listed then" "$(cat "/sys/block/$DISK/device/errors/list") $(badblocks_of "$DISK")" "1048576 4096 memory-failure 2048+8"
+else
+	skip "it is listed then" "C does not list what a copy ran into"
+fi

@@ -1,0 +1,36 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# No write to a page that had a machine check crashes the kernel, by whatever way it comes: a page that a mapping had touched, which
+# recovery takes out of the kernel's map, or another one; known to the bus or not.
+# compare
+# vm: --bare --append memmap=128M$512M
+# expect-splat: BUG: unable to handle
+# expect-splat: BUG: kernel NULL pointer dereference
+# expect-splat: WARNING: kernel/exit.c
+# expect-splat: Oops:
+# timeout: 300
+. "$(dirname "$0")/lib/test.sh"
+. "$(dirname "$0")/lib/write-poisoned.sh"
+
+provide size=134217728 nr_regions=4
+prepare touched 0
+prepare touched_listed 1
+prepare untouched 2
+prepare untouched_listed 3
+untouch untouched
+untouch untouched_listed
+for state in touched touched_listed untouched untouched_listed; do
+	machine_checks $state
+done
+the_bus_lists touched_listed
+the_bus_lists untouched_listed
+
+write_all touched "touched"
+write_all touched_listed "touched, in the bus's list"
+write_all untouched "not touched"
+write_all untouched_listed "not touched, in the bus's list"
+write_again touched_listed "touched, in the bus's list"
+write_again untouched "not touched"
+write_again untouched_listed "not touched, in the bus's list"
+write_again touched "touched"
+show_rows

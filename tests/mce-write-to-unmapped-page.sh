@@ -1,0 +1,32 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# No write to a page that is out of the kernel's map, though no machine check was reported of it, crashes the kernel, by whatever way it
+# comes; whether it is in the bus's list or not.
+# compare
+# vm: --bare --append memmap=128M$512M
+# expect-splat: BUG: unable to handle
+# expect-splat: BUG: kernel NULL pointer dereference
+# expect-splat: WARNING: kernel/exit.c
+# expect-splat: Oops:
+# timeout: 300
+. "$(dirname "$0")/lib/test.sh"
+. "$(dirname "$0")/lib/write-poisoned.sh"
+
+provide size=134217728 nr_regions=4
+prepare lost 0
+prepare lost_listed 1
+umount /tmp/lost /tmp/lost_listed
+out_of_the_map lost
+out_of_the_map lost_listed
+# Unbinding leaves them out, and binding takes up what is there.
+for namespace in namespace0.0 namespace1.0; do
+	rebind $namespace
+done
+the_bus_lists lost_listed
+untouch lost
+untouch lost_listed
+
+write_all lost "out of the map"
+write_all lost_listed "out of the map, in the bus's list"
+write_again lost_listed "out of the map, in the bus's list"
+show_rows

@@ -1,0 +1,25 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# A machine check in a DAX file on XFS, whose data begin behind an info block: the file system tells who has that very page mapped.
+# vm: --bare --nvdimm size=480M,labels
+. "$(dirname "$0")/lib/test.sh"
+. "$(dirname "$0")/lib/sigbus.sh"
+
+cleanup() {
+	echo 0 >/proc/sys/vm/memory_failure_early_kill
+	umount $MNT 2>/dev/null
+	unload_driver
+	rm -f /tmp/told.*
+}
+
+plan 4
+load_driver
+disk=$(labelled_disk -m fsdax -M mem)
+xfs_file "$disk"
+begin --length 4M $MNT/file
+pmem-io poll "/sys/block/$disk/badblocks" --run "host mce $((address))" >/tmp/told.listed || :
+check "the kernel has done what it can" wait_for 10 sh -c "dmesg | grep -q 'recovery action for dax page: Recovered'"
+end
+is "the page is listed" "$(cat /tmp/told.listed)" "$(((address - start) / 512)) 8"
+is "the process is told where" "$(was_told)" "told: 1 code 5 lsb 12 address 0x101000"
+check "the file system lives" sh -c "echo x >$MNT/other && sync -f $MNT"

@@ -1,0 +1,75 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# A machine check in a DAX file on XFS: the process that maps the page is told, the page alone is lost, and listed; one in the
+# records of XFS shuts it down.
+# compare
+# vm: --bare --nvdimm size=512M,labels
+. "$(dirname "$0")/lib/test.sh"
+. "$(dirname "$0")/lib/sigbus.sh"
+
+cleanup() {
+	echo 0 >/proc/sys/vm/memory_failure_early_kill
+	umount $MNT 2>/dev/null
+	modprobe -r device_dax dax_pmem
+	unload_driver
+	rm -f /tmp/told.* /tmp/mce-xfs-file-and-metadata.json
+}
+
+# strikes FILE ADDRESS: a machine check there; what a process that has all of the file mapped is told.
+strikes() {
+	begin --length 4M "$1"
+	dmesg -C
+	host mce $(($2))
+	tries=0
+	until dmesg | grep -q 'recovery action' || [ $((tries += 1)) -gt 100 ]; do
+		sleep 0.1
+	done
+	end
+	was_told
+}
+
+said() {
+	dmesg | grep 'Memory failure\|XFS' |
+		sed 's/^\[[^]]*\] //; s/0x[0-9a-f]*/X/g; s/pmem-io:[0-9]*/pmem-io/; s/ at .*//; s/ caller .*//'
+}
+
+plan 20
+load_driver
+disk=$(labelled_disk -m fsdax -M mem -s 400M)
+xfs_file "$disk"
+sector=$(((address - start) / 512))
+seen "the process is told" "$(strikes $MNT/file "$address")"
+seen "the kernel says" "$(said)"
+is "the page is listed" "$(cat "/sys/block/$disk/badblocks")" "$sector 8"
+# Code 4: BUS_MCEERR_AR.
+is "a mapping: it alone is refused" "$(pmem-io map-read $MNT/file)" "page 257 code 4 lsb 12 address 0x101000"
+is "a store to it" "$(pmem-io map $MNT/file store=1028K+4K | head -n 1)" "page 257 code 4 lsb 12 address 0x101000"
+check_fails "a read of it" pmem-io pread --offset 1028K --length 4K $MNT/file
+check "what is before" pmem-io verify --length 1028K $MNT/file
+check "what is behind" pmem-io verify --offset 1032K --length 3064K $MNT/file
+fallocate -l 4M $MNT/copy
+answers "direct I/O from it" pmem-io map --offset 1M --length 8K $MNT/file "direct-write=$MNT/copy"
+answers "process_vm_readv of it" pmem-io map --offset 1028K --length 4K $MNT/file process-read
+answers "vmsplice of it" pmem-io map --offset 1028K --length 4K $MNT/file vmsplice
+answers "sendfile of it" pmem-io map --offset 1028K --length 4K $MNT/file sendfile
+check "the file system lives" sh -c "echo x >$MNT/other && sync -f $MNT"
+dmesg -C
+host mce $((start))
+tries=0
+until dmesg | grep -q 'recovery action' || [ $((tries += 1)) -gt 100 ]; do
+	sleep 0.1
+done
+seen "one in its records: the kernel says" "$(said | sed "s/($disk)/(DISK)/")"
+answers "then a file is made" sh -c "echo x >$MNT/new"
+check_fails "and a page of the file read" pmem-io pread --length 64K $MNT/file
+check "unmounted" umount $MNT
+
+# Device DAX, on the rest of the NVDIMM.
+make_namespace -r "$(labelled_region)" -m devdax -s 32M -a 4096 >/tmp/mce-xfs-file-and-metadata.json
+modprobe device_dax
+settle
+dax=/dev/$(ndctl list -X -m devdax | jq -r '.[].daxregion.devices[].chardev')
+pmem-io map --length 4M "$dax" store >/dev/null
+seen "device DAX: the process is told" "$(strikes "$dax" "$(pmem-io phys --offset 1028K "$dax")")"
+seen "device DAX: the kernel says" "$(said)"
+answers "device DAX: touched then" pmem-io map --length 4M "$dax" load

@@ -1,0 +1,57 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# A page is declared dead from outside (hwpoison-inject), in a file, in free space, in the file system's own records: XFS, where
+# it holds the DAX device, shuts down for its records; ext4 does not want to know.
+# compare
+# vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
+. "$(dirname "$0")/lib/test.sh"
+. "$(dirname "$0")/lib/sigbus.sh"
+
+cleanup() {
+	echo 0 >/proc/sys/vm/memory_failure_early_kill
+	umount $MNT 2>/dev/null
+	modprobe -r hwpoison_inject
+	rm -f /tmp/told.*
+}
+
+# kill_at NAME ADDRESS: what the kernel answers, and says.
+kill_at() {
+	dmesg -C
+	answers "$1" sh -c "echo $(($2 / 4096)) >/sys/kernel/debug/hwpoison/corrupt-pfn"
+	seen "$1: the kernel says" "$(dmesg | grep 'Memory failure\|XFS\|EXT4' |
+		sed 's/^\[[^]]*\] //; s/0x[0-9a-f]*/X/g; s/pmem-io:[0-9]*/pmem-io/; s/pmem[0-9.]*)/DISK)/; s/ at .*//; s/ caller .*//')"
+}
+
+# files NAME TYPE RECORDS OPTION…: RECORDS is where on the disk the file system has something of its own.
+files() {
+	name=$1 type=$2 records=$3
+	shift 3
+	disk=$(labelled_disk -m fsdax -M mem)
+	start=$(cat "/sys/block/$disk/device/resource")
+	make_fs "$type" "$disk" "$@"
+	mount_dax "$disk"
+	fallocate -l 4M $MNT/file
+	pmem-io map $MNT/file store >/dev/null
+	address=$(pmem-io phys --offset 1028K $MNT/file)
+	begin $MNT/file
+	kill_at "$name: a page of a mapped file" "$address"
+	end
+	seen "$name: the process that maps it is told" "$(was_told)"
+	kill_at "$name: the same page again" "$address"
+	check "$name: the file system lives" sh -c "echo x >$MNT/other && sync -f $MNT"
+	kill_at "$name: a page that no file has" $((start + (220 << 20)))
+	check "$name: the file system lives, still" sh -c "echo x >$MNT/other && sync -f $MNT"
+	kill_at "$name: a page of its records" $((start + records))
+	answers "$name: a file is made then" sh -c "echo x >$MNT/new && sync -f $MNT"
+	answers "$name: the file is read then" pmem-io pread --length 64K $MNT/file
+	check "$name: unmounted" umount $MNT
+	is "$name: no bad block is listed" "$(cat "/sys/block/$disk/badblocks")" ""
+}
+
+plan 45
+load_driver
+modprobe hwpoison_inject
+echo 1 >/proc/sys/vm/memory_failure_early_kill
+files ext4 ext4 0
+files "XFS with reverse mapping" xfs 0 -m rmapbt=1
+files "XFS without" xfs 0 -m rmapbt=0

@@ -1,0 +1,24 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# Where the bus has no commands (e820): thousands of random steps, after each of which lists, answers and data are a model's.
+# vm: --bare --e820 32M@512M --nvdimm size=48M
+# timeout: 300
+. "$(dirname "$0")/lib/test.sh"
+. "$(dirname "$0")/lib/model.sh"
+
+cleanup() {
+	umount "$MNT" 2>/dev/null
+	unload_driver
+}
+
+need pmem-io
+plan 1
+load_driver
+namespace=$(e820_ns)
+disk=$(disk_of "$namespace")
+model_file "$namespace" "$disk"
+case $DRIVER in
+nd_pmem) clears=pretends ;;
+*) clears=overwrite ;;
+esac
+check "as the model says" model "$namespace" "$disk" --clears $clears

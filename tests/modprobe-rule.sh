@@ -1,0 +1,61 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# The rule for modprobe.d prefers rust_pmem where nd_pmem is asked for, and falls back to nd_pmem where rust_pmem is missing or is
+# refused by the kernel.
+# vm: --bare --append memmap=128M$512M
+# timeout: 180
+. "$(dirname "$0")/lib/test.sh"
+. "$(dirname "$0")/lib/provider.sh"
+
+[ "$DRIVER" = rust_pmem ] || skip_all "it is about rust_pmem"
+
+INSTALLED=/lib/modules/$(uname -r)/updates/rust_pmem.ko
+
+cleanup() {
+	for module in rust_pmem nd_pmem pmem_provider; do
+		[ ! -d "/sys/module/$module" ] || rmmod "$module"
+	done
+	[ ! -e /tmp/pmem.conf ] || mv /tmp/pmem.conf /etc/modprobe.d
+	rm -f /etc/modprobe.d/rust_pmem.conf "$INSTALLED"
+	cp /tmp/modules.* "/lib/modules/$(uname -r)"
+}
+
+# loaded: which of the two drivers is, and which has the namespace. Then neither is.
+loaded() {
+	settle
+	for module in rust_pmem nd_pmem; do
+		[ ! -d "/sys/module/$module" ] || echo "$module"
+		[ ! -e "/sys/bus/nd/drivers/$module/$NAMESPACE" ] || echo "has it: $module"
+		[ ! -d "/sys/module/$module" ] || rmmod "$module"
+	done
+}
+
+plan 7
+cp "/lib/modules/$(uname -r)"/modules.* /tmp
+provider_load
+NAMESPACE=$(namespaces pmem_provider)
+is "without the rule and the module: nd_pmem" "$(modprobe nd_pmem && loaded)" "nd_pmem
+has it: nd_pmem"
+
+cp "$(dirname "$0")/../modprobe.d/rust_pmem.conf" /etc/modprobe.d/
+is "the rule alone falls back" "$(modprobe nd_pmem && loaded)" "nd_pmem
+has it: nd_pmem"
+
+mkdir -p "${INSTALLED%/*}"
+cp "$MODULE" "$INSTALLED"
+depmod
+is "with the module it prefers that" "$(modprobe nd_pmem && loaded)" "rust_pmem
+has it: rust_pmem"
+is "by its own name it is there too" "$(modprobe rust_pmem && loaded)" "rust_pmem
+has it: rust_pmem"
+mv /etc/modprobe.d/pmem.conf /tmp
+is "as udev asks for it" "$(modprobe -b nd:t4 && loaded)" "rust_pmem
+has it: rust_pmem"
+mv /tmp/pmem.conf /etc/modprobe.d
+is "and nd_pmem all the same where that is wanted" "$(modprobe --ignore-install nd_pmem && loaded)" "nd_pmem
+has it: nd_pmem"
+
+# Built for another kernel.
+sed "s/vermagic=$(uname -r)/vermagic=$(uname -r | tr 0-9 1-90)/" "$MODULE" >"$INSTALLED"
+is "what the kernel refuses falls back" "$(modprobe nd_pmem 2>/dev/null && loaded)" "nd_pmem
+has it: nd_pmem"

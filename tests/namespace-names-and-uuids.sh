@@ -1,0 +1,117 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# Namespaces of one region: the names of their disks, names and uuids given to them, sizes that can't be had, and what is left of the names
+# when one is destroyed or all are found again.
+# compare
+# vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
+# quick
+. "$(dirname "$0")/lib/test.sh"
+
+cleanup() {
+	ndctl disable-region all >/dev/null 2>&1
+	modprobe -r device_dax dax_pmem
+}
+
+# all: each namespace of the region with its name, mode and node.
+all() {
+	ndctl list -N -r "$region" | jq -r 'if type == "array" then . else [.] end | sort_by(.dev)[] | "\(.dev) \(.name) \(.mode) \(.blockdev // .chardev)"'
+}
+
+# makes ARGUMENTS OF ndctl create-namespace…: one more, in one line.
+makes() {
+	ndctl create-namespace -r "$region" "$@" >/tmp/namespace-names-and-uuids.json || return
+	settle
+	jq -r '"\(.dev) \(.name) \(.mode) \(.size) \(.blockdev)"' /tmp/namespace-names-and-uuids.json
+}
+
+# drop: what was made last, if it was.
+drop() {
+	made=$(jq -r .dev /tmp/namespace-names-and-uuids.json)
+	[ -z "$made" ] || ndctl destroy-namespace -f "$made" >/dev/null 2>&1
+}
+
+# name_of, uuid_of NAMESPACE
+name_of() {
+	cat "$ND/$1/alt_name"
+}
+uuid_of() {
+	cat "$ND/$1/uuid"
+}
+
+UUID=5f0c7b1e-3c56-4c0b-9c3c-0d6f2c4e9a1
+
+plan 45
+load_driver
+modprobe device_dax
+region=$(labelled_region)
+fresh_labels
+one=namespace${region#region}.0
+two=namespace${region#region}.1
+answers "raw, with a name" makes -m raw -s 32M -n one -u ${UUID}1
+answers "fsdax, with a name" makes -m fsdax -M mem -s 32M -n "number two" -u ${UUID}2
+answers "sector" makes -m sector -s 32M -l 4096
+answers "devdax" makes -m devdax -s 32M
+answers "raw again, sectors of 4096" makes -m raw -s 32M -l 4096
+seen "all of them" "$(all)"
+seen "their nodes" "$(cd /dev && echo pmem"${region#region}"* dax*)"
+is "the name that was given" "$(name_of "$one") and $(name_of "$two")" "one and number two"
+is "the uuid that was given" "$(uuid_of "$one")" ${UUID}1
+answers "a uuid that another has" makes -m raw -s 32M -u ${UUID}1
+answers "a uuid that is none" makes -m raw -s 32M -u 5f0c7b1e
+answers "a name that another has" makes -m raw -s 32M -n one
+drop
+answers "a name of 63 letters" makes -m raw -s 16M -n "$(printf '%063d' 7)"
+drop
+answers "a name of 64 letters" makes -m raw -s 16M -n "$(printf '%064d' 7)"
+drop
+answers "17 MiB" makes -m fsdax -s 17M
+answers "1 MiB" makes -m raw -s 1M
+answers "16 MiB" makes -m fsdax -M mem -s 16M
+drop
+answers "more than there is" makes -m raw -s 4G
+seen "all of them, still" "$(all)"
+
+pmem-io fill --direct --length 4M "/dev/$(disk_of "$one")" --seed 1
+pmem-io fill --direct --length 4M "/dev/$(disk_of "$two")" --seed 2
+# written NAMESPACE ATTRIBUTE VALUE: while it is as it is; the errno.
+written() {
+	echo "$3" | tee "$ND/$1/$2" 2>&1 >/dev/null | sed 's/.*: //'
+}
+answers "another name while it is served" written "$one" alt_name other
+answers "another uuid while it is served" written "$one" uuid ${UUID}8
+answers "another size while it is served" written "$one" size $((16 << 20))
+answers "another sector size while it is served" written "$one" sector_size 4096
+answers "raw by force while it is served" written "$one" force_raw 1
+echo 0 >"$ND/$one/force_raw"
+answers "another holder class while it is served" written "$one" holder_class btt
+is "the name is what it was" "$(name_of "$one")" one
+ndctl disable-namespace "$one" >/dev/null 2>&1
+answers "another name while nobody has it" written "$one" alt_name other
+answers "another uuid while nobody has it" written "$one" uuid ${UUID}8
+ndctl enable-namespace "$one" >/dev/null 2>&1
+settle
+is "the other name" "$(name_of "$one")" other
+check "its data" pmem-io verify --direct --length 4M "/dev/$(disk_of "$one")" --seed 1
+answers "made anew with a name" sh -c "ndctl create-namespace -f -e $two -m fsdax -M mem -n third | jq -r '\"\\(.dev) \\(.name) \\(.size) \\(.blockdev)\"'"
+settle
+check "its data, where the data were" pmem-io verify --direct --length 4M "/dev/$(disk_of "$two")" --seed 2
+
+unload_driver
+forget
+load_driver
+seen "found again: all of them" "$(all)"
+seen "found again: their nodes" "$(cd /dev && echo pmem"${region#region}"* dax*)"
+is "found again: the name" "$(name_of "$one")" other
+is "found again: the uuid" "$(uuid_of "$one")" ${UUID}8
+check "found again: data" pmem-io verify --direct --length 4M "/dev/$(disk_of "$one")" --seed 1
+check "the second is destroyed" ndctl destroy-namespace -f "$two"
+seen "without it: their nodes" "$(cd /dev && echo pmem"${region#region}"* dax*)"
+answers "one in its place" makes -m fsdax -M dev -s 32M
+seen "with it: their nodes" "$(cd /dev && echo pmem"${region#region}"* dax*)"
+check "the first has its data" pmem-io verify --direct --length 4M "/dev/$(disk_of "$one")" --seed 1
+unload_driver
+forget
+load_driver
+seen "found again with it: their nodes" "$(cd /dev && echo pmem"${region#region}"* dax*)"
+answers "all are destroyed" ndctl destroy-namespace -f all -r "$region"
+is "no nodes" "$(cd /dev && echo pmem"${region#region}"* dax*)" "pmem${region#region}* dax*"

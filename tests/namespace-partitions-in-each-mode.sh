@@ -1,0 +1,81 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# Partitions on a disk in each mode: names, sizes, what is found again, and DAX on those that begin at a page and on one that does not.
+# compare
+# vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
+. "$(dirname "$0")/lib/test.sh"
+
+cleanup() {
+	umount $MNT 2>/dev/null
+}
+
+# nodes: the disk's, with their sectors.
+nodes() {
+	for node in /sys/class/block/"$disk" /sys/class/block/"$disk"p[0-9]* /sys/class/block/"$disk"[0-9]*; do
+		[ ! -e "$node" ] || echo "${node##*/} $(cat "$node/start" 2>/dev/null || echo -) $(cat "$node/size") $(cat "$node/ro")"
+	done
+}
+
+# partition NUMBER: its name; one that ends in a letter has its partitions' numbers right after it.
+partition() {
+	for partition in "$disk"p"$1" "$disk$1"; do
+		[ ! -e "/dev/$partition" ] || echo "$partition"
+	done
+}
+
+# parted NAME: a table with a partition aligned to 2 MiB and one that begins in the middle of a page.
+parted() {
+	printf 'label: gpt\nstart=2MiB, size=8MiB\nstart=10MiB, size=8MiB\n' >/tmp/namespace-partitions-in-each-mode.table
+	[ "$(cat "/sys/block/$disk/queue/logical_block_size")" -eq 4096 ] || sed -i '3s/.*/start=20481, size=16384/' /tmp/namespace-partitions-in-each-mode.table
+	answers "$1: partitions are made" sfdisk -q --no-tell-kernel "/dev/$disk" </tmp/namespace-partitions-in-each-mode.table
+	rm /tmp/namespace-partitions-in-each-mode.table
+	answers "$1: and read" blockdev --rereadpt "/dev/$disk"
+	seen "$1: nodes" "$(nodes)"
+	one=$(partition 1)
+	two=$(partition 2)
+	check "$1: the first is written" pmem-io fill --direct "/dev/$one" --seed 1
+	check "$1: the second is written" pmem-io fill --direct "/dev/$two" --seed 2
+	check "$1: the first is read" pmem-io verify --direct "/dev/$one" --seed 1
+	answers "$1: beyond the end of the first" pmem-io pread --direct --offset 8M --length 4096 "/dev/$one"
+	answers "$1: the table is read while one is held" sh -c "exec 9<\"/dev/$one\"; blockdev --rereadpt \"/dev/$disk\" 2>&1"
+	unload_driver
+	is "$1: without the driver, no nodes" "$(cd /dev && echo "$disk"*)" "$disk*"
+	load_driver
+	seen "$1: found again, nodes" "$(nodes)"
+	check "$1: found again, the first" pmem-io verify --direct "/dev/$one" --seed 1
+	check "$1: found again, the second" pmem-io verify --direct "/dev/$two" --seed 2
+}
+
+# daxed NAME PARTITION: what becomes of a mount with DAX.
+daxed() {
+	make_fs ext4 "$2" -O ^has_journal
+	answers "$1: mounted with DAX" try_dax "$2"
+	if mountpoint -q $MNT; then
+		fallocate -l 2M $MNT/file
+		check "$1: a file is stored to" pmem-io map-write --sync --durable flush $MNT/file
+		umount $MNT
+	else
+		answers "$1: mounted without" mount "/dev/$2" $MNT
+		umount $MNT
+	fi
+}
+
+need sfdisk
+plan 70
+load_driver
+mkdir -p $MNT
+disk=$(labelled_disk -m fsdax -M mem -s 32M)
+parted fsdax
+daxed "fsdax, the first" "$one"
+daxed "fsdax, the second" "$two"
+disk=$(labelled_disk -m raw -s 32M)
+parted raw
+daxed "raw, the first" "$one"
+disk=$(labelled_disk -m sector -s 32M -l 512)
+parted "sector 512"
+daxed "sector 512, the first" "$one"
+disk=$(labelled_disk -m sector -s 32M -l 4096)
+parted "sector 4096"
+disk=$(e820_disk)
+parted e820
+daxed "e820, the first" "$one"

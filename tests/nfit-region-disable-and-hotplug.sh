@@ -1,0 +1,61 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# The region of an NVDIMM is disabled in mid-I/O, under fio and under a mounted file system, and enabled again; the whole bus goes
+# with its driver and comes back; an NVDIMM is added to the running machine.
+# compare
+# vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
+# timeout: 240
+. "$(dirname "$0")/lib/test.sh"
+. "$(dirname "$0")/lib/busy.sh"
+
+cleanup() {
+	umount $MNT 2>/dev/null
+}
+
+need fio
+plan 21
+load_driver
+disk=$(labelled_disk -m fsdax -s 96M)
+namespace=$(jq -r .dev /tmp/labelled_disk.json)
+region=$(labelled_region)
+pmem-io fill --length 2M "/dev/$disk" --seed 1
+busy "/dev/$disk" --allow_file_create=0 --filename="/dev/$disk" --direct=1 --offset=8M --size=16M --ioengine=libaio --iodepth=8 --numjobs=2
+answers "ndctl, of a disk in use" sh -c "ndctl disable-region $region 2>&1 | sed 's/region[0-9]*/regionN/'"
+answers "the bus's own switch, after that" sh -c "echo $region >/sys/bus/nd/drivers/nd_region/unbind"
+ends "raw"
+check_fails "raw: no disk" test -e "/dev/$disk"
+is "raw: nothing in iomem" "$(grep -c "$namespace" /proc/iomem)" 0
+check "raw: enabled" ndctl enable-region "$region"
+settle
+disk=$(disk_of "$namespace")
+check "raw: what was synced is there" pmem-io verify --length 2M "/dev/$disk" --seed 1
+
+make_fs ext4 "$disk"
+mount_dax "$disk"
+truncate -s 2M $MNT/file
+pmem-io fill $MNT/file --seed 2
+sync
+busy $MNT/ --directory=$MNT --size=8M --ioengine=psync --fsync=16
+answers "ext4: ndctl, of a mounted disk" sh -c "ndctl disable-region $region 2>&1 | sed 's/region[0-9]*/regionN/g'"
+answers "ext4: the bus's own switch" sh -c "echo $region >/sys/bus/nd/drivers/nd_region/unbind"
+ends "ext4"
+check "ext4: umount" umount $MNT
+check "ext4: enabled" ndctl enable-region "$region"
+settle
+disk=$(disk_of "$namespace")
+check "ext4: mended" sh -c "e2fsck -p /dev/$disk >/dev/null || [ \$? -le 1 ]"
+check "ext4: mounted again" mount_dax "$disk"
+check "ext4: what was synced is there" pmem-io verify $MNT/file --seed 2
+umount $MNT
+
+# All of ACPI's memory.
+before=$(find /sys/block -name 'pmem*' | sort)
+answers "the provider's module, with namespaces bound" rmmod nfit
+provider=$(find /sys/bus/*/drivers/*/ -maxdepth 1 -name 'ACPI0012*')
+check "the provider is unbound" sh -c "echo ${provider##*/} >${provider%/*}/unbind"
+seen "disks that are left" "$(find /sys/block -name 'pmem*' | wc -l)"
+check "it is bound" sh -c "echo ${provider##*/} >${provider%/*}/bind"
+check "the same disks" wait_for 10 sh -c "[ \"\$(find /sys/block -name 'pmem*' | sort)\" = '$before' ]"
+settle
+host add nvdimm size=32M >/dev/null
+check "an NVDIMM that is added has a disk" wait_for 10 sh -c "[ \$(find /sys/block -name 'pmem*' | wc -l) -gt $(printf '%s\n' "$before" | wc -l) ]"

@@ -1,0 +1,113 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# pmemctl bad where the disk or the mount goes away while it looks, and for who is not root: an error then, and never a false answer.
+# vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
+# timeout: 180
+. "$(dirname "$0")/lib/test.sh"
+
+WRAPPED=/tmp/wrapped
+
+cleanup() {
+	rm -rf "$WRAPPED"
+	umount "$MNT" 2>/dev/null
+	[ -e "/sys/bus/nd/drivers/$DRIVER/$owner" ] || echo "$owner" >"/sys/bus/nd/drivers/$DRIVER/bind"
+	settle
+	forget_errors "$disk"
+	wipefs -aq "/dev/$disk"
+	unload_driver
+}
+
+# wrap PROGRAM BEFORE BEHIND: who runs it has these commands run in front of it and behind it.
+wrap() {
+	rm -rf "$WRAPPED"
+	mkdir "$WRAPPED"
+	cat >"$WRAPPED/$1" <<-END
+		#!/bin/sh
+		$2
+		$(command -v "$1") "\$@"
+		status=\$?
+		$3
+		exit \$status
+	END
+	chmod +x "$WRAPPED/$1"
+}
+
+# asked TARGET…: what pmemctl bad says of it, and its status.
+asked() {
+	asked_status=0
+	PATH=$WRAPPED:$PATH pmemctl bad --json "$@" >/tmp/said 2>/tmp/errors || asked_status=$?
+	echo "$asked_status $(tail -n 1 /tmp/errors)"
+}
+
+# as_nobody COMMAND…: as a user who may do nothing.
+as_nobody() {
+	setpriv --reuid 65534 --regid 65534 --clear-groups "$@"
+}
+
+# back: the disk is there again, with its bad sector.
+back() {
+	echo "$owner" >"/sys/bus/nd/drivers/$DRIVER/bind"
+	settle
+	wait_for 10 [ -b "/dev/$disk" ]
+	echo "$sector 1" >"/sys/block/$disk/badblocks"
+}
+
+need setpriv debugfs xfs_db lsblk findmnt filefrag jq
+plan 11
+load_driver
+disk=$(labelled_disk -m fsdax -M mem -s 448M)
+owner=$(owner_of "$disk")
+mkdir -p "$MNT"
+unbind="echo $owner >/sys/bus/nd/drivers/$DRIVER/unbind"
+gone="4 pmemctl: $disk went away while it was looked at"
+
+for kind in 'ext4 debugfs' 'xfs xfs_db'; do
+	make_fs "${kind% *}" "$disk"
+	mount "/dev/$disk" "$MNT"
+	dd if=/dev/urandom of="$MNT/file" bs=64K count=1 conv=fsync status=none
+	sector=$(sector_of "$MNT/file")
+	umount "$MNT"
+	echo "$sector 1" >"/sys/block/$disk/badblocks"
+	for way in "lsblk : $unbind" "${kind#* } $unbind :"; do
+		case $way in
+		lsblk*) wrap lsblk : "$unbind" && when="when it was listed" ;;
+		*) wrap "${kind#* }" "$unbind" : && when="before ${kind#* } looked" ;;
+		esac
+		is "$kind: a disk that goes away $when" "$(asked "/dev/$disk")" "$gone"
+		back
+	done
+	rm -rf "$WRAPPED"
+	is "$kind: it is told when the disk is back" "$(asked "/dev/$disk")$(jq -c '.[].owner.paths' /tmp/said)" '1 ["/file"]'
+	forget_errors "$disk"
+	echo "$unbind" | sh
+	echo "$owner" >"/sys/bus/nd/drivers/$DRIVER/bind"
+	settle
+done
+
+# ---- the last one, mounted ----
+
+echo "$sector 1" >"/sys/block/$disk/badblocks"
+mount "/dev/$disk" "$MNT"
+wrap findmnt : "umount $MNT"
+is "a mount that goes away" "$(asked "/dev/$disk")" \
+	"4 pmemctl: $disk was mounted at $MNT and is there no longer: ask again"
+rm -rf "$WRAPPED"
+chmod 755 /run/pmem
+status=0
+as_nobody pmemctl bad --json "/dev/$disk" >/tmp/said 2>/tmp/errors || status=$?
+is "who is not root, and it is not mounted" "$status $(cat /tmp/errors)" "4 pmemctl: blkid: error: /dev/$disk: Permission denied"
+mount "/dev/$disk" "$MNT"
+chmod 755 "$MNT"
+chmod 600 "$MNT/file"
+status=0
+as_nobody pmemctl bad --json "/dev/$disk" >/tmp/said 2>/tmp/errors || status=$?
+is "mounted, and the file is closed to them" "$status $(jq -r '.[0] | "\(.owner.kind), \(.reason)"' /tmp/said)" \
+	"1 unknown, or of a file or directory that could not be looked at (there are 1 of these)"
+status=0
+as_nobody pmemctl bad "$MNT/file" >/tmp/said 2>/tmp/errors || status=$?
+is "a file that they may not open is not called good" "$status $(cat /tmp/said /tmp/errors)" \
+	"4 pmemctl: $MNT/file: Permission denied (os error 13)"
+chmod 644 "$MNT/file"
+status=0
+as_nobody pmemctl bad "$MNT/file" >/tmp/said 2>/tmp/errors || status=$?
+is "one that they may" "$status $(wc -l </tmp/said)" "1 2"

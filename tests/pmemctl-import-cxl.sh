@@ -1,0 +1,78 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# What a CXL device knows to be poisoned is on the lists after pmemctl sync-poison, at its place in each region and namespace, and is restored after a reboot, when the device knows nothing of it.
+# vm: --bare --cxl size=512M --nvdimm size=32M --qemu '-global pxb-cxl.hdm_for_passthrough=true'
+# timeout: 400
+. "$(dirname "$0")/lib/test.sh"
+. "$(dirname "$0")/lib/save-restore.sh"
+
+cleanup() {
+	[ "$STAGE" = 1 ] || umount $STATE 2>/dev/null
+}
+
+need cxl ndctl
+
+# made: the regions, each of half the device.
+made() {
+	make_cxl_region 256M 5f0c7b1e-3c56-4c0b-9c3c-0d6f2c4e9a11 && make_cxl_region 256M 5f0c7b1e-3c56-4c0b-9c3c-0d6f2c4e9a12
+}
+
+# disk_at DPA: the disk of the region that begins there on the device.
+disk_at() {
+	for at_region in "$ND"/region*; do
+		[ -e "$at_region/mapping0" ] || continue
+		read -r at_mapping <"$at_region/mapping0"
+		case $at_mapping in
+		nmem*,"$1",268435456,0)
+			for at_namespace in $(namespaces CXL); do
+				[ "${at_namespace%.*}" != "namespace${at_region##*region}" ] || disk_of "$at_namespace"
+			done
+			;;
+		esac
+	done
+}
+
+load_driver
+has_state "$(disk_of "$(nfit_ns)")"
+
+case $STAGE in
+1)
+	plan 11
+	check "regions are made" made
+	ndctl disable-region -b CXL all >/dev/null 2>&1
+	ndctl init-labels -f -b CXL all >/dev/null 2>&1
+	ndctl enable-region -b CXL all >/dev/null 2>&1
+	settle
+	for region in $(ndctl list -R -b CXL | jq -r '.[].dev'); do
+		make_namespace -r "$region" -m raw -s 64M >/dev/null
+	done
+	first=$(disk_at 0)
+	second=$(disk_at 268435456)
+	for address in 0x100040 0x1000c0 $((268435456 + 0x200040)); do
+		echo "$address" >/sys/kernel/debug/cxl/mem0/inject_poison
+	done
+	is "the device knows three" "$(cxl list -m mem0 --media-errors | jq '.[0].media_errors | length')" 3
+	is "the kernel lists nothing" "$(cat "/sys/block/$first/badblocks" "/sys/block/$second/badblocks")" ''
+	pmemctl sync-poison --all --json >/tmp/sync.json
+	is "added to each" "$(jq -r '.[] | "\(.result) \(.added_sectors)"' /tmp/sync.json | xargs)" "added 1 added 1"
+	is "in the first region" "$(cat "/sys/block/$first/badblocks")" '2048 1'
+	is "in the second" "$(cat "/sys/block/$second/badblocks")" '4096 1'
+	check_fails "it can't be read" pmem-io pread --direct --offset 1M --length 512 "/dev/$first"
+	check "what is before it can" pmem-io pread --direct --offset 1048064 --length 512 "/dev/$first"
+	is "once more: there already" "$(pmemctl sync-poison "$first" --json | jq -r '.[].result')" there-already
+	check_fails "other memory is refused" pmemctl sync-poison "$(disk_of "$(nfit_ns)")"
+	check "saved" pmemctl save --all
+	sync
+	host reboot
+	;;
+2)
+	plan 4
+	check "the regions are made again" made
+	settle
+	first=$(disk_at 0)
+	second=$(disk_at 268435456)
+	is "the device knows nothing" "$(cxl list -m mem0 --media-errors | jq '.[0].media_errors | length')" 0
+	is "restored" "$(restore "$first" "$second" | cut -d ' ' -f 2- | xargs)" "restored 1 restored 1"
+	is "listed" "$(cat "/sys/block/$first/badblocks" "/sys/block/$second/badblocks" | xargs)" '2048 1 4096 1'
+	;;
+esac

@@ -1,0 +1,115 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# pmemctl hold: while a command runs that has a file mapped, others' truncate waits, up to the kernel's limit; status and signals are the command's.
+# vm: --bare --e820 352M@512M
+# timeout: 180
+. "$(dirname "$0")/lib/test.sh"
+
+cleanup() {
+	touch /tmp/release
+	umount "$MNT" 2>/dev/null
+	[ -z "${limit:-}" ] || echo "$limit" >/proc/sys/fs/lease-break-time
+	wipefs -aq "/dev/$disk"
+	unload_driver
+}
+
+# holds [OPTION…]: a command that has the file mapped, until /tmp/release is there, as process $HOLDER.
+holds() {
+	rm -f /tmp/release /tmp/mapped
+	pmemctl hold "$@" "$file" -- pmem-io map "$file" --read-only --length 64K load \
+		run='touch /tmp/mapped; until [ -e /tmp/release ]; do sleep 0.1; done' load >/tmp/hold.out 2>/tmp/hold.err &
+	HOLDER=$!
+	wait_for 10 test -e /tmp/mapped || :
+}
+
+# released: the status of the command.
+released() {
+	touch /tmp/release
+	hold_status=0
+	wait "$HOLDER" || hold_status=$?
+}
+
+size_is() {
+	[ "$(stat -c %s "$file")" = "$1" ]
+}
+
+# cuts: another process truncates it.
+cuts() {
+	sh -c ": >'$file'" &
+	CUTTER=$!
+	wait_for 10 waits || :
+}
+
+waits() {
+	grep -q break_lease "/proc/$CUTTER/stack"
+}
+
+need setpriv
+plan 29
+load_driver
+disk=$(e820_disk)
+limit=$(cat /proc/sys/fs/lease-break-time)
+file=$MNT/file
+for type in ext4 xfs; do
+	make_fs $type "$disk"
+	mount_dax "$disk"
+	fallocate -l 64K "$file"
+	pmem-io fill "$file"
+
+	holds
+	check "$type: held" test -e /tmp/mapped
+	check "$type: with its limits" grep -q "no longer than $limit s" /tmp/hold.err
+	cuts
+	check "$type: another process's truncate waits" waits
+	check "$type: which is said" wait_for 5 grep -q 'waits for it' /tmp/hold.err
+	check "$type: the file is whole" size_is 65536
+	released
+	is "$type: the command has read all of it again" "$hold_status $(tail -n 1 /tmp/hold.out)" "0 load: 16 pages"
+	wait "$CUTTER"
+	check "$type: it is truncated then" size_is 0
+
+	fallocate -l 64K "$file"
+	pmem-io fill "$file"
+	echo 2 >/proc/sys/fs/lease-break-time
+	holds --quiet
+	is "$type: --quiet" "$(cat /tmp/hold.err)" ''
+	cuts
+	check "$type: no longer than the limit" wait_for 10 size_is 0
+	check "$type: which is said, too" wait_for 5 grep -q 'not held any more' /tmp/hold.err
+	touch /tmp/release
+	wait "$HOLDER" || :
+	echo "$limit" >/proc/sys/fs/lease-break-time
+	[ $type = xfs ] || umount "$MNT"
+done
+
+status=0
+pmemctl hold --quiet "$file" -- sh -c 'exit 7' || status=$?
+is "the command's status" $status 7
+status=0
+pmemctl hold --quiet "$file" -- /none 2>/dev/null || status=$?
+is "no command: as of a shell" $status 127
+pmemctl hold --quiet "$file" -- sh -c 'trap "exit 9" USR1; touch /tmp/ready; while :; do sleep 0.1; done' &
+holder=$!
+wait_for 10 test -e /tmp/ready
+kill -USR1 $holder
+status=0
+wait $holder || status=$?
+is "signals are passed on" $status 9
+# shellcheck disable=SC2016 # for the command
+check "exclusive: the command maps what it is given" pmemctl hold --exclusive "$file" -- sh -c \
+	'eval "echo text >&$PMEMCTL_HOLD_FD"; ! timeout 1 cat "$1"' sh "$file"
+is "exclusive: it has written" "$(head -c 5 "$file")" text
+exec 3>>"$file"
+status=0
+pmemctl hold "$file" -- true 2>/tmp/hold.err || status=$?
+exec 3>&-
+is "open for writing: refused" "$status $(grep -c 'open for writing' /tmp/hold.err)" "125 1"
+status=0
+setpriv --reuid 65534 --regid 65534 --clear-groups pmemctl hold "$file" -- true 2>/tmp/hold.err || status=$?
+is "of another owner: refused" "$status $(grep -c 'only its owner' /tmp/hold.err)" "125 1"
+status=0
+pmemctl hold /proc/version -- true 2>/tmp/hold.err || status=$?
+is "no leases there: refused" $status 125
+status=0
+pmemctl hold "$MNT" -- true 2>/tmp/hold.err || status=$?
+is "no file: refused" "$status $(grep -c 'no regular file' /tmp/hold.err)" "125 1"

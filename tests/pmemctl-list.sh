@@ -1,0 +1,77 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# pmemctl list shows each namespace with its mode, page map, driver and errors, and what is made of its disk: partitions, volumes, file systems, and how they are mounted.
+# vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
+. "$(dirname "$0")/lib/test.sh"
+
+cleanup() {
+	umount "$MNT" "$MNT 2" 2>/dev/null
+	rmdir "$MNT 2"
+	dmsetup remove --retry list 2>/dev/null
+	wipefs -aq "/dev/$disk"p1 "/dev/$disk"
+	forget_errors "$disk"
+	unload_driver
+}
+
+# field EXPRESSION: of the namespace, as programs see it.
+field() {
+	pmemctl list --json "$disk" | jq -r ".[0] | $1"
+}
+
+# row DISK: as people see it, a word for each column.
+row() {
+	pmemctl list | sed 's/  */ /g; s/ $//' | grep -F -- "$1 "
+}
+
+need sfdisk wipefs dmsetup lsblk findmnt
+plan 20
+load_driver
+disk=$(labelled_disk -m fsdax -M dev -s 448M)
+owner=$(owner_of "$disk")
+printf 'start=16M,size=64M\nstart=80M\n' | sfdisk -q "/dev/$disk"
+wait_for 5 test -b "/dev/${disk}p2"
+dmsetup create list --table "0 $((304 * 2048)) linear /dev/${disk}p2 0"
+dmsetup mknodes
+volume=$(basename "$(readlink "/sys/dev/block/$(dmsetup info -c --noheadings -o major,minor --separator : list)")")
+echo '860160 8' >"/sys/block/$disk/badblocks"
+make_fs ext4 "${disk}p1"
+make_fs xfs "$volume"
+mkdir -p "$MNT 2"
+mount_dax "${disk}p1"
+mount "/dev/$volume" "$MNT 2"
+
+is "what it is" "$(field '"\(.device) \(.mode) \(.page_map) \(.provider) \(.driver)"')" "$owner fsdax device ACPI.NFIT $DRIVER"
+is "how large" "$(field .size)" $((448 << 20))
+is "what mappings are limited by" "$(field .alignment)" $((2 << 20))
+is "what is bad of it" "$(field '.bad | tostring')" '[{"offset":440401920,"length":4096}]'
+is "it can be written" "$(field .read_only)" false
+is "its disk" "$(field '"\(.disk.name) \(.disk.type)"')" "$disk disk"
+is "its partitions" "$(field '.disk.children[].name')" "${disk}p1
+${disk}p2"
+is "a file system" "$(field '.disk.children[0] | "\(.file_system) \(.mounts[0].directory) \(.mounts[0].dax)"')" "ext4 $MNT always"
+is "a volume on the other" "$(field '.disk.children[1].children[0] | "\(.name) \(.kernel_name) \(.file_system)"')" \
+	"list $volume xfs"
+is "mounted where the name has a space, DAX for those files that want it" \
+	"$(field '.disk.children[1].children[0].mounts[0] | "\(.directory), \(.dax)"')" "$MNT 2, per-file"
+
+is "a table has the same" "$(row "$disk")" "$disk $owner fsdax device 448M 2M ACPI.NFIT $DRIVER - - - 4K in 1"
+is "of a partition" "$(row "${disk}p1")" "└─${disk}p1 64M ext4 $MNT always"
+is "of a volume" "$(row └─list)" "└─list 304M xfs $MNT 2 per file"
+
+e820=$(e820_ns)
+other=$(disk_of "$e820")
+is "memory of e820, as it is" "$(row "$other")" "$other $e820 raw RAM 32M - e820 $DRIVER - - - none"
+blockdev --setro "/dev/$other"
+is "read-only is said" "$(pmemctl list --json "$e820" | jq '.[0].read_only')" true
+blockdev --setrw "/dev/$other"
+is "all there are, each once" "$(pmemctl list --json | jq -r '.[].namespace' | sort | uniq -c | awk '$1 == 1' | wc -l)" 3
+check_fails "one that is not there is refused" pmemctl list namespace9.9
+is "with its name" "$(pmemctl list namespace9.9 2>&1)" "pmemctl: there is no namespace9.9"
+
+umount "$MNT" "$MNT 2"
+dmsetup remove --retry list
+rebind "$owner" 2>/dev/null || :
+is "not mounted, nothing is" "$(field '[.. | .mounts? // empty | .[]] | length')" 0
+unload_driver
+is "without a driver" "$(pmemctl list --json "$e820" | jq -r '.[0] | "\(.driver) \(.disk)"')" "null null"
+load_driver

@@ -1,0 +1,76 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# A real machine check in a file, on ext4 and on XFS: pmemctl watch tells of file, place and the process that has it mapped within two seconds, while nobody touches it. With rust_pmem, an error that is injected as well.
+# vm: --bare --nvdimm size=96M,labels --nvdimm size=352M,labels --e820 32M@512M
+# timeout: 300
+. "$(dirname "$0")/lib/test.sh"
+. "$(dirname "$0")/lib/monitor.sh"
+
+cleanup() {
+	touch /tmp/told.done
+	[ -z "${WATCHER:-}" ] || kill "$WATCHER" 2>/dev/null
+	wait
+	for at in "$MNT"/*; do
+		umount "$at" 2>/dev/null
+	done
+}
+
+# disk_in REGION: of a new fsdax namespace that has all of it.
+disk_in() {
+	ndctl create-namespace -r "$1" -m fsdax -M mem >/tmp/disk_in.json || return
+	settle
+	jq -r .blockdev /tmp/disk_in.json
+}
+
+need filefrag jq
+plan 11
+load_providers
+if [ "$DRIVER" = rust_pmem ]; then
+	modprobe -a libnvdimm nd_btt
+	insmod "$MODULE" inject=1
+fi
+load_driver
+fresh_labels
+# shellcheck disable=SC2119 # all disks
+watches
+for region in "$ND"/region*; do
+	region=${region##*/}
+	has_labels "$region" || continue
+	disk=$(disk_in "$region")
+	if [ "$(cat "/sys/block/$disk/size")" -gt 614400 ]; then
+		type=xfs
+	else
+		type=ext4
+	fi
+	make_fs $type "$disk"
+	mkdir -p $MNT/$type
+	mount -o dax=always "/dev/$disk" $MNT/$type
+	file=$MNT/$type/file
+	fallocate -l 4M $file
+	pmem-io fill $file
+	sync
+	address=$(pmem-io phys $file --offset 400K)
+	at=$(place_of $file 409600)
+	begin --length 4M $file
+	host mce "$address" 12
+	is "$type: file and place" "$(event "$at" '"\(.owner.paths[0]) \(.owner.file_offset) \(.length) \(.new)"')" "$file 409600 4096 true"
+	is "$type: who has it mapped" "$(event "$at" '.processes[] | "\(.pid) \(.addresses | length)"')" "$told_pid 1"
+	end
+	sed 's/^/# /' /tmp/told.other
+	check "$type: the file is hurt" test "$(pmemctl bad --json $file | jq '.[0].owner.file_offset')" = 409600
+	if [ $type = ext4 ] && [ "$DRIVER" = nd_pmem ]; then
+		for name in made 'file and place' 'who has it mapped' cleared; do
+			skip "injected: $name" "C can't inject"
+		done
+	elif [ $type = ext4 ]; then
+		at=$(place_of $file 1048576)
+		begin --length 1M --offset 1M $file
+		check "injected: made" pmemctl inject "$disk" "$at" 4K
+		is "injected: file and place" "$(event "$at" '"\(.owner.paths[0]) \(.owner.file_offset) \(.length)"')" "$file 1048576 4096"
+		is "injected: who has it mapped" "$(event "$at" '.processes[] | select(.addresses != []) | .pid')" "$told_pid"
+		end
+		check "injected: cleared" pmemctl clear "$disk" "$at" 4K
+	fi
+done
+ends
+is "SIGTERM: status 0" "$watch_status" 0

@@ -1,0 +1,27 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# A machine check under a sector mode disk, which shows no list of its own, is told of by pmemctl watch as well.
+# vm: --bare --nvdimm size=96M
+. "$(dirname "$0")/lib/test.sh"
+. "$(dirname "$0")/lib/monitor.sh"
+
+cleanup() {
+	[ -z "${WATCHER:-}" ] || kill "$WATCHER" 2>/dev/null
+	wait
+}
+
+[ "$DRIVER" = rust_pmem ] || skip_all "nd_pmem has no list in sector mode"
+plan 4
+load_driver
+namespace=$(nfit_ns)
+check "in sector mode" make_namespace -e "$namespace" -m sector
+disk=$(disk_of "$namespace")
+# shellcheck disable=SC2119 # all disks
+watches
+is "it is watched" "$(jq -c 'select(.event == "watching") | .disks' $EVENTS)" "[\"$disk\"]"
+host mce $(($(cat "$ND/$namespace/resource") + (8 << 20))) 12
+wait_for 2 grep -q '"event":"bad"' $EVENTS || :
+is "told, with the place in the namespace" \
+	"$(jq -r 'select(.event == "bad") | "\(.disk) \(.namespace_offset) \(.length)"' $EVENTS)" "$disk $((8 << 20)) 4096"
+ends
+is "SIGTERM: status 0" "$watch_status" 0

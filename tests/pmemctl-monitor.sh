@@ -1,0 +1,116 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# pmemctl watch tells of each new error within two seconds, before anyone touches it: the file, where in it, and who has it mapped; to lines, JSON and a hook, on ext4 and XFS; disks come and go.
+# vm: --bare --nvdimm size=432M,labels --e820 32M@512M
+# timeout: 300
+. "$(dirname "$0")/lib/test.sh"
+. "$(dirname "$0")/lib/monitor.sh"
+
+cleanup() {
+	touch /tmp/told.done
+	[ -z "${WATCHER:-}" ] || kill "$WATCHER" 2>/dev/null
+	wait
+	umount "$MNT" 2>/dev/null
+	forget_errors "$disk"
+	forget_errors "$(e820_disk)"
+	wipefs -aq "/dev/$disk"
+	unload_driver
+}
+
+# makes_bad OFFSET: a sector of the disk, by hand.
+makes_bad() {
+	echo "$(($1 / 512)) 1" >"/sys/block/$disk/badblocks"
+}
+
+need filefrag jq
+plan 34
+load_driver
+disk=$(labelled_disk -m fsdax -M mem)
+
+for type in xfs ext4; do
+	make_fs $type "$disk"
+	mount_dax "$disk"
+	mkdir "$MNT/a folder"
+	file="$MNT/a folder/file"
+	for name in "$file" "$MNT/other"; do
+		fallocate -l 4M "$name"
+		pmem-io fill "$name"
+	done
+	sync
+	[ $type = ext4 ] || makes_bad "$(place_of "$MNT/other" $((3 << 20)))"
+	watches
+	begin --length 4M "$file"
+	at=$(place_of "$file" 409600)
+	makes_bad "$at"
+	is "$type: told, with the file" "$(event "$at" '.owner.paths[0]')" "$file"
+	is "$type: and where in it" "$(event "$at" .owner.file_offset)" 409600
+	is "$type: who has it mapped" "$(event "$at" '.processes[] | select(.addresses != []) | .pid')" "$told_pid"
+	address=$(grep -F "$file" "/proc/$told_pid/maps" | head -n 1 | cut -d - -f 1)
+	is "$type: at which address" "$(event "$at" '.processes[].addresses[0]')" $((0x$address + 409600))
+	is "$type: it is new" "$(event "$at" .new)" true
+	at=$(place_of "$MNT/other" 4096)
+	makes_bad "$at"
+	is "$type: a file that nobody uses" "$(event "$at" '"\(.owner.paths[0]) \(.owner.file_offset) \(.processes | length)"')" "$MNT/other 4096 0"
+	exec 3<"$MNT/other"
+	at=$((at + 8192))
+	makes_bad $at
+	is "$type: one that is open" "$(event $at ".processes[] | select(.pid == $$) | .open")" true
+	exec 3<&-
+	end
+	makes_bad $((300 << 20))
+	is "$type: free space" "$(event $((300 << 20)) .owner.kind)" free
+	is "$type: nobody was hurt" "$(was_told)" "told: no"
+	if [ $type = xfs ]; then
+		is "what was bad before is not told" "$(grep -c '"new":false' $EVENTS)" 0
+		ends
+		is "SIGTERM: status 0" "$watch_status" 0
+		umount "$MNT"
+		forget_errors "$disk"
+		[ "$DRIVER" = rust_pmem ] || rebind "$(owner_of "$disk")"
+	fi
+done
+
+# ---- disks come and go ----
+
+other=$(e820_disk)
+namespace=$(e820_ns)
+echo "$namespace" >"/sys/bus/nd/drivers/$DRIVER/unbind"
+gone() {
+	! grep watching $EVENTS | tail -n 1 | grep -q "$other"
+}
+check "a disk that goes away is not watched" wait_for 5 gone
+echo "$namespace" >"/sys/bus/nd/drivers/$DRIVER/bind"
+settle
+other=$(e820_disk)
+echo "2048 8" >"/sys/block/$other/badblocks"
+is "one that appears is" "$(event 1048576 '"\(.disk) \(.length) \(.reason)"')" "$other 4096 there is no file system"
+ends
+is "disks: SIGTERM: status 0" "$watch_status" 0
+is "no errors" "$(cat /tmp/watch.errors)" ''
+
+# ---- hooks, lines, and what is asked for ----
+
+# shellcheck disable=SC2016 # for the hook
+watches --hook 'echo "$PMEMCTL_DISK $PMEMCTL_OFFSET $PMEMCTL_LENGTH $PMEMCTL_WHOSE" >>/tmp/hook.out; cat >>/tmp/hook.in; exit 3' "$MNT/other"
+at=$(place_of "$MNT/other" 1048576)
+echo "4096 8" >"/sys/block/$other/badblocks"
+makes_bad "$at"
+is "the file that was asked for" "$(event "$at" '"\(.owner.file_offset)"')" 1048576
+is "and no other" "$(grep -c '"event":"bad"' $EVENTS)" 1
+check "a hook is run" wait_for 5 grep -q "^$disk $at 512 $MNT/other\$" /tmp/hook.out
+is "with JSON" "$(jq .owner.file_offset /tmp/hook.in)" 1048576
+check "that it fails is said" wait_for 5 grep -q 'hook.*exit status: 3' /tmp/watch.errors
+at=$((at + 4096))
+makes_bad $at
+is "and the watching goes on" "$(event $at .owner.file_offset)" 1052672
+ends
+
+: >$EVENTS
+stream=$(stat -c %d:%i $EVENTS)
+JOURNAL_STREAM=$stream pmemctl watch --now >$EVENTS &
+WATCHER=$!
+check "a line for the journal, of what is bad already" wait_for 5 grep -q "^<2>$disk: bad memory at .*: $MNT/other at .*; known before" $EVENTS
+check_fails "what is not there can't be watched" pmemctl watch "$MNT/none"
+check_fails "not for others than root" setpriv --reuid 65534 pmemctl watch
+ends
+is "journal: SIGTERM: status 0" "$watch_status" 0

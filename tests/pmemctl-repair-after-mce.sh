@@ -1,0 +1,42 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# After real machine checks in mapped files, on ext4 and XFS, pmemctl repair brings the pages back: for read(2) and for mappings.
+# vm: --bare --e820 352M@512M --e820 64M@880M
+# timeout: 240
+. "$(dirname "$0")/lib/test.sh"
+. "$(dirname "$0")/lib/sigbus.sh"
+
+cleanup() {
+	touch /tmp/told.done
+	umount "$MNT" 2>/dev/null
+	unload_driver
+}
+
+[ "$DRIVER" = rust_pmem ] || skip_all "C lists machine checks on memory of the NFIT alone, and heals none there"
+plan 10
+load_driver
+for namespace in $(namespaces e820); do
+	disk=$(disk_of "$namespace")
+	type=ext4
+	[ "$(cat "/sys/block/$disk/size")" -lt 614400 ] || type=xfs
+	make_fs $type "$disk"
+	mount_dax "$disk"
+	file=$MNT/file
+	fallocate -l 4M "$file"
+	pmem-io fill "$file"
+	cp "$file" /tmp/backup
+	begin --length 4M "$file"
+	for offset in 400K 1M; do
+		pmem-io poll "/sys/block/$disk/badblocks" --run "host mce $(pmem-io phys "$file" --offset $offset) 12" >/dev/null
+	done
+	status=0
+	pmemctl repair "$file" --from /tmp/backup 2>/tmp/said || status=$?
+	is "$type: not while it is mapped" "$status $(grep -c "mapped by process $told_pid" /tmp/said)" "1 1"
+	end
+	is "$type: healed" "$(pmemctl repair --json "$file" --from /tmp/backup | jq -r '[.pieces[] | "\(.file_offset) \(.replaced) \(.result)"] | join(", ")')" \
+		"409600 4096 healed, 1048576 4096 healed"
+	is "$type: nothing is listed" "$(cat "/sys/block/$disk/badblocks")" ''
+	check "$type: read" pmem-io verify "$file"
+	check "$type: mapped" pmem-io map-verify "$file"
+	umount "$MNT"
+done

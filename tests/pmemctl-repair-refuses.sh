@@ -1,0 +1,199 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# What pmemctl repair refuses, with a reason, changing nothing; what happens to the file meanwhile leads to no wrong write; blocks that files share; memory that can't be healed.
+# vm: --bare --e820 352M@512M --nvdimm size=64M,labels
+# timeout: 300
+. "$(dirname "$0")/lib/test.sh"
+
+cleanup() {
+	touch /tmp/unmap
+	dmsetup resume backup 2>/dev/null
+	umount "$MNT" /tmp/other /tmp/backups 2>/dev/null
+	dmsetup remove_all --force 2>/dev/null
+	forget_errors "$disk"
+	forget_errors "$nvdimm"
+	unload_driver
+}
+
+is_listed() {
+	tr '\n' , <"/sys/block/$disk/badblocks"
+}
+
+# refuses NAME TEXT ARGUMENT…: status 1, with a text, and nothing is changed.
+refuses() {
+	refuse_name=$1
+	refuse_text=$2
+	shift 2
+	refuse_status=0
+	refuse_before="$(is_listed) $(stat -c '%s %Y %Z' "$file")"
+	pmemctl repair "$@" >/tmp/refused 2>&1 || refuse_status=$?
+	sed 's/^/# /' /tmp/refused
+	if [ "$refuse_status" -eq 1 ] && grep -q "$refuse_text" /tmp/refused; then
+		is "$refuse_name" "$(is_listed) $(stat -c '%s %Y %Z' "$file")" "$refuse_before"
+	else
+		not_ok "$refuse_name"
+	fi
+}
+
+# meanwhile NAME TEXT COMMAND…: while the backup is being read, the command; the repair stops, with a text, and the error is still
+# listed.
+meanwhile() {
+	meanwhile_name=$1
+	meanwhile_text=$2
+	shift 2
+	echo 3 >/proc/sys/vm/drop_caches
+	dmsetup suspend --noflush --nolockfs backup
+	pmemctl repair "$file" --from /tmp/backups/backup >/tmp/repaired 2>&1 &
+	meanwhile_pid=$!
+	check "$meanwhile_name: it waits for the backup" wait_for 30 waits_in_read "$meanwhile_pid"
+	"$@" &
+	meanwhile_other=$!
+	# Either it is done or it waits for the lease.
+	wait_for 10 over_or_waiting "$meanwhile_other" 2>/dev/null || :
+	dmsetup resume backup
+	meanwhile_status=0
+	wait "$meanwhile_pid" || meanwhile_status=$?
+	wait "$meanwhile_other" || :
+	sed 's/^/# /' /tmp/repaired
+	is "$meanwhile_name: status" "$meanwhile_status" 1
+	check "$meanwhile_name: why" grep -q "$meanwhile_text" /tmp/repaired
+	check "$meanwhile_name: it is still listed" grep -qx "$listed" "/sys/block/$disk/badblocks"
+}
+
+# waits_in_read PID: for the backup, not for pieces of its own program.
+waits_in_read() {
+	grep -q ') D ' "/proc/$1/stat" && cat "/proc/$1/stack" >/tmp/stack &&
+		grep -q 'ext4_\|pread64' /tmp/stack && ! grep -q 'fault\|execve' /tmp/stack
+}
+
+over_or_waiting() {
+	! kill -0 "$1" 2>/dev/null || grep -q ') Z ' "/proc/$1/stat" || grep -q break_lease /proc/[0-9]*/stack
+}
+
+# anew: the file, with a bad page.
+anew() {
+	forget_errors "$disk"
+	rm -f "$file"
+	cp --reflink=never /tmp/right "$file"
+	sync
+	listed="$(sector_of "$file" 40960) 8"
+	echo "$listed" >"/sys/block/$disk/badblocks"
+}
+
+shrink() {
+	: >"$file"
+}
+grow() {
+	echo more >>"$file"
+}
+replace() {
+	cp /tmp/right "$MNT/new"
+	mv "$MNT/new" "$file"
+}
+rename() {
+	mv "$file" "$MNT/renamed"
+}
+defragment() {
+	xfs_fsr "$file" >/dev/null 2>&1 || :
+}
+
+need filefrag jq cmp dmsetup setpriv chattr xfs_fsr
+plan 50
+load_driver
+disk=$(e820_disk)
+nvdimm=$(labelled_disk -m fsdax -M mem)
+make_fs xfs "$disk"
+mount_dax "$disk"
+file=$MNT/file
+dd if=/dev/urandom of=/tmp/right bs=4096 count=256 status=none
+cp /tmp/right "$file"
+sync
+listed="$(sector_of "$file" 40960) 8"
+echo "$listed" >"/sys/block/$disk/badblocks"
+
+refuses "no regular file" 'no regular file' "$MNT" --zero
+refuses "not on persistent memory" 'not on persistent memory\|only files of' /tmp/right --zero
+refuses "not there" 'No such file' "$MNT/none" --zero
+head -c 1000 /tmp/right >/tmp/short
+refuses "a backup of another length" 'it has 1000 bytes' "$file" --from /tmp/short
+refuses "even where it is said which range" 'less than the end' "$file" --from /tmp/short --offset 40K --length 4K
+refuses "the file itself" 'the file itself' "$file" --from "$file"
+refuses "a range that cuts what is bad" 'only heal together' "$file" --zero --offset 41000 --length 100
+refuses "a range beyond the end" 'there is no range' "$file" --zero --offset 1M --length 4K
+for flag in i:immutable a:append-only; do
+	chattr "+${flag%:*}" "$file"
+	refuses "${flag#*:}" "${flag#*:}" "$file" --from /tmp/right
+	chattr "-${flag%:*}" "$file"
+done
+mount -o remount,ro "$MNT"
+refuses "mounted read-only" 'mounted read-only' "$file" --from /tmp/right
+mount -o remount,rw "$MNT"
+exec 3<"$file"
+refuses "open in another process" "open in process $$" "$file" --from /tmp/right
+exec 3<&-
+pmem-io map "$file" --length 4K run='touch /tmp/mapped; until [ -e /tmp/unmap ]; do sleep 0.1; done' >/dev/null 2>&1 &
+reader=$!
+wait_for 10 test -e /tmp/mapped
+refuses "mapped by another process" "mapped by process $reader (pmem-io)" "$file" --from /tmp/right
+touch /tmp/unmap
+wait "$reader"
+check_fails "not for others than root" setpriv --reuid 65534 pmemctl repair "$file" --zero
+
+# ---- blocks that files share ----
+
+cp --reflink=always "$file" "$MNT/copy"
+sync
+refuses "a backup that shares the bad block" 'shares its blocks' "$file" --from "$MNT/copy"
+is "shared: the file moves" "$(pmemctl repair --json "$file" --from /tmp/right 2>/dev/null | jq -r '.pieces[].result')" moved
+check "shared: it is right" cmp "$file" /tmp/right
+check "shared: nothing of it is bad" pmemctl bad "$file"
+is "shared: the other's block is still listed" "$(is_listed)" "$listed,"
+is "shared: that of the last heals" "$(pmemctl repair --json "$MNT/copy" --from "$file" | jq -r '.pieces[].result')" healed
+is "shared: and is not listed any more" "$(is_listed)" ''
+check "shared: it is right, too" cmp "$MNT/copy" /tmp/right
+rm "$MNT/copy"
+
+# ---- what happens meanwhile ----
+
+echo "0 65536 linear /dev/$nvdimm 0" | dmsetup create backup
+dmsetup mknodes
+mkfs.ext4 -q -F /dev/mapper/backup
+mkdir -p /tmp/backups
+mount /dev/mapper/backup /tmp/backups
+cp /tmp/right /tmp/backups/backup
+sync
+
+anew
+meanwhile "truncated" 'another process waits' shrink
+is "truncated: by the other, afterwards" "$(stat -c %s "$file")" 0
+anew
+meanwhile "written to" 'another process waits' grow
+is "written to: by the other, afterwards" "$(tail -c 5 "$file")" more
+anew
+meanwhile "replaced" 'was removed\|another file' replace
+check "replaced: the new one is whole" cmp "$file" /tmp/right
+anew
+meanwhile "renamed" 'its name' rename
+rm "$MNT/renamed"
+anew
+meanwhile "defragmented" 'another process waits' defragment
+is "at last, in peace" "$(pmemctl repair --json "$file" --from /tmp/backups/backup | jq -r '.pieces[].result')" healed
+check "the file is right" cmp "$file" /tmp/right
+umount /tmp/backups
+dmsetup remove --retry backup
+
+# ---- memory that can't be healed ----
+
+umount "$MNT"
+make_fs ext4 "$nvdimm"
+mount_dax "$nvdimm"
+cp /tmp/right "$file"
+sync
+disk=$nvdimm
+echo "$(sector_of "$file" 40960) 8" >"/sys/block/$disk/badblocks"
+refuse_status=0
+pmemctl repair "$file" --from /tmp/right >/tmp/refused 2>&1 || refuse_status=$?
+sed 's/^/# /' /tmp/refused
+is "a bus that can't clear errors: status" $refuse_status 1
+check "a bus that can't clear errors: said so" grep -q 'did not heal it' /tmp/refused
+is "a bus that can't clear errors: still listed" "$(is_listed)" "$(sector_of "$file" 40960) 8,"

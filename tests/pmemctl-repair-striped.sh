@@ -1,0 +1,64 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# pmemctl repair of a file on a volume that is striped over two partitions: the right bytes of the disk are healed, and no other byte of it changes.
+# vm: --bare --e820 96M@512M
+. "$(dirname "$0")/lib/test.sh"
+
+CHUNK=65536
+
+cleanup() {
+	umount "$MNT" 2>/dev/null
+	dmsetup remove_all --force 2>/dev/null
+	forget_errors "$disk"
+	wipefs -aq "/dev/$disk"
+	unload_driver
+}
+
+# on_disk BYTE OF THE VOLUME: where it is on the disk, by Documentation/admin-guide/device-mapper/striped.rst.
+on_disk() {
+	chunk=$(($1 / CHUNK))
+	part=$((chunk % 2 + 1))
+	start=$(($(cat "/sys/block/$disk/${disk}p$part/start") * 512))
+	stripe=$((chunk / 2))
+	echo $((start + stripe * CHUNK + $1 % CHUNK))
+}
+
+# page OFFSET: a checksum of a page of the disk.
+page() {
+	dd if="/dev/$disk" iflag=direct,skip_bytes skip="$1" bs=4096 count=1 status=none | cksum
+}
+
+need sfdisk dmsetup filefrag jq
+modprobe dm-mod
+plan 9
+load_driver
+disk=$(e820_disk)
+mkdir -p "$MNT"
+printf 'start=2M,size=40M\nstart=46M,size=40M\n' | sfdisk -q "/dev/$disk"
+wait_for 5 test -b "/dev/${disk}p2"
+dmsetup create stripes --table "0 $((80 * 2048)) striped 2 $((CHUNK / 512)) /dev/${disk}p1 0 /dev/${disk}p2 0"
+dmsetup mknodes
+mkfs.ext4 -q -F -b 4096 /dev/mapper/stripes
+mount -o dax,noatime /dev/mapper/stripes "$MNT"
+for name in before file behind; do
+	fallocate -l 4M "$MNT/$name"
+	pmem-io fill "$MNT/$name"
+done
+sync
+cp "$MNT/file" /tmp/backup
+# In neighbouring chunks, and so on both partitions.
+one=$(on_disk "$(place_of "$MNT/file" 1048576)")
+other=$(on_disk "$(place_of "$MNT/file" $((1048576 + CHUNK + 512)))")
+check "on both partitions" test $((one > (44 << 20))) -ne $((other > (44 << 20)))
+right=$(page "$one")
+echo "$((one / 512)) 8" >"/sys/block/$disk/badblocks"
+echo "$((other / 512)) 1" >"/sys/block/$disk/badblocks"
+is "whose they are" "$(pmemctl bad --json "/dev/$disk" | jq -c '[.[] | [.volume, .owner.paths[0], .owner.file_offset, .length]] | sort')" \
+	"[[\"stripes\",\"$MNT/file\",1048576,4096],[\"stripes\",\"$MNT/file\",$((1048576 + CHUNK + 512)),512]]"
+is "by the volume" "$(pmemctl bad --json /dev/mapper/stripes | jq length)" 2
+is "by the file" "$(pmemctl bad --json "$MNT/file" | jq length)" 2
+check "repaired" pmemctl repair "$MNT/file" --from /tmp/backup
+is "nothing is listed" "$(cat "/sys/block/$disk/badblocks")" ''
+is "the disk has what it had there" "$(page "$one")" "$right"
+check "the file is whole" cmp /tmp/backup "$MNT/file"
+check "so are its neighbours" sh -c "pmem-io verify $MNT/before && pmem-io verify $MNT/behind"

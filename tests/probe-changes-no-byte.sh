@@ -1,0 +1,53 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# Loading and unloading the driver changes no byte of a device, whatever is on it: the other driver looks before and after.
+# vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
+. "$(dirname "$0")/lib/test.sh"
+
+# by_other COMMAND…: with the other driver in place of the one under test.
+by_other() {
+	(
+		DRIVER=$(other_driver)
+		forget
+		load_driver
+		"$@"
+		unload_driver
+	)
+}
+
+bytes() {
+	md5sum "/dev/$(plain_disk)" "/dev/$(e820_disk)"
+	as_raw "$fsdax" md5sum
+	as_raw "$sector" md5sum
+	# The page map itself is rewritten at each start: before and after it.
+	# shellcheck disable=SC2016 # for sh
+	as_raw "$device" sh -c 'head -c 8192 "$1" | md5sum; tail -c +2097153 "$1" | md5sum' sh
+}
+
+make() {
+	pmem-io fill --direct "/dev/$(plain_disk)" --seed 1
+	pmem-io fill --direct "/dev/$(e820_disk)" --seed 2
+	pmem-io fill --direct "/dev/$(labelled_disk -m fsdax -M mem -s 32M)"
+	make_namespace -r "$(labelled_region)" -m fsdax -M dev -s 32M >/tmp/probe-changes-no-byte.device
+	pmem-io fill --direct "/dev/$(jq -r .blockdev /tmp/probe-changes-no-byte.device)"
+	make_namespace -r "$(labelled_region)" -m sector -s 32M >/tmp/probe-changes-no-byte.sector
+	pmem-io fill --direct --length 8M "/dev/$(jq -r .blockdev /tmp/probe-changes-no-byte.sector)"
+}
+
+cleanup() {
+	unload_both
+	rm -f /tmp/probe-changes-no-byte.*
+}
+
+both_drivers
+plan 2
+by_other make
+fsdax=$(jq -r .dev /tmp/labelled_disk.json)
+device=$(jq -r .dev /tmp/probe-changes-no-byte.device)
+sector=$(jq -r .dev /tmp/probe-changes-no-byte.sector)
+before=$(by_other bytes)
+is "all five devices were looked at" "$(echo "$before" | wc -l)" 6
+forget
+load_driver
+unload_driver
+is "no byte has changed" "$(by_other bytes)" "$before"

@@ -1,0 +1,72 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# Persistent memory of a CXL device: what it is in sysfs, fsdax, raw and sector namespaces of it, MAP_SYNC, and that region, namespace and
+# data come back with the driver and after a reboot.
+# compare
+# vm: --bare --cxl size=256M
+# timeout: 300
+. "$(dirname "$0")/lib/test.sh"
+. "$(dirname "$0")/lib/provider-rows.sh"
+
+UUID=5f0c7b1e-3c56-4c0b-9c3c-0d6f2c4e9a11
+# Each access goes through the emulator's device.
+BYTES=256K
+FILE=256K
+
+cleanup() {
+	umount $MNT 2>/dev/null
+}
+
+need cxl ndctl
+
+# made ARGUMENTS OF ndctl create-namespace…: one more of 64 MiB; its disk.
+made() {
+	ndctl create-namespace -r "$region" -s 64M "$@" >/tmp/provider-cxl.json
+	settle
+	seen "$*: told" "$(jq -r '"\(.dev) \(.mode) \(.map) \(.size) \(.blockdev) \(.align) \(.sector_size)"' /tmp/provider-cxl.json)"
+	disk=$(jq -r .blockdev /tmp/provider-cxl.json)
+}
+
+if [ "$STAGE" -eq 1 ]; then
+	plan 25
+	load_driver
+	check "a region is made" make_cxl_region 256M $UUID
+	region=$(region_of CXL)
+	seen "CXL: dimm" "$(cat "$ND"/nmem*/devtype "$ND"/nmem*/commands | xargs)"
+	ndctl disable-region all >/dev/null 2>&1
+	check "its labels are made empty" ndctl init-labels -f all
+	ndctl enable-region all >/dev/null 2>&1
+	settle
+	made -m fsdax -M mem
+	bus CXL "$(cxl_ns)"
+	disk "CXL, fsdax" "$disk"
+	files "CXL, fsdax" "$disk"
+	again "CXL, fsdax" "$disk"
+	made -m raw
+	disk "CXL, raw" "$disk"
+	keeps "CXL, raw" "$disk"
+	made -m sector
+	disk "CXL, sector" "$disk"
+	keeps "CXL, sector" "$disk"
+	seen "nodes" "$(cd /dev && echo pmem*)"
+	host reboot
+else
+	plan 8
+	load_driver
+	check "the region is made again" make_cxl_region 256M $UUID
+	for _ in $(seq 50); do
+		[ "$(namespaces CXL | wc -l)" -lt 3 ] || break
+		sleep 0.2
+	done
+	settle
+	seen "nodes" "$(cd /dev && echo pmem*)"
+	seen "namespaces" "$(ndctl list -N | jq -r 'sort_by(.dev)[] | "\(.dev) \(.mode) \(.map) \(.size) \(.blockdev)"')"
+	disk=$(ndctl list -N | jq -r '.[] | select(.mode == "fsdax").blockdev')
+	check "fsdax: mounted" mount_dax "$disk"
+	check "fsdax: its file" pmem-io map-verify --sync $MNT/file --seed 8
+	umount $MNT
+	check "raw: its data" pmem-io verify --direct --length $BYTES "/dev/$(ndctl list -N | jq -r '.[] | select(.mode == "raw").blockdev')" --seed 7
+	check "sector: its data" pmem-io verify --direct --length $BYTES "/dev/$(ndctl list -N | jq -r '.[] | select(.mode == "sector").blockdev')" --seed 7
+	ndctl destroy-namespace -f all >/dev/null 2>&1
+	is "all are destroyed: nodes" "$(cd /dev && echo pmem*)" "pmem*"
+fi

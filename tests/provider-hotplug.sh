@@ -1,0 +1,78 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# An NVDIMM and a virtio-pmem device come to the running machine while another disk is written and read: each gets its disk, with no
+# command but that.
+# compare
+# vm: --bare --nvdimm size=64M --slots 1
+. "$(dirname "$0")/lib/test.sh"
+. "$(dirname "$0")/lib/provider-rows.sh"
+
+cleanup() {
+	umount $MNT 2>/dev/null
+	rm -f /tmp/provider-hotplug.*
+}
+
+# busy: writes and reads the first disk until it is told to stop; one line each time, and what went wrong.
+busy() {
+	seed=1
+	while [ ! -e /tmp/provider-hotplug.stop ]; do
+		pmem-io fill --direct --length 16M --seed $seed "/dev/$1" && pmem-io verify --direct --length 16M --seed $seed "/dev/$1" && echo round
+		seed=$((seed + 1))
+	done >>/tmp/provider-hotplug.busy 2>&1
+}
+
+# rounds: how often it was.
+rounds() {
+	grep -c round /tmp/provider-hotplug.busy || :
+}
+
+# another_round: waits until it was once more.
+another_round() {
+	rounds=$(rounds)
+	for _ in $(seq 100); do
+		[ "$(rounds)" -eq "$rounds" ] || return 0
+		sleep 0.2
+	done
+	return 1
+}
+
+# comes PROVIDER NAMESPACES: waits until there are so many of it, and prints the last one.
+comes() {
+	for _ in $(seq 100); do
+		[ "$(namespaces "$1" | wc -l)" -ne "$2" ] || break
+		sleep 0.2
+	done
+	settle
+	namespaces "$1" | tail -n 1
+}
+
+# added NAME NAMESPACE: 11 rows.
+added() {
+	disk=$(disk_of "$2")
+	seen "$1: the disks" "$(cd /sys/block && echo pmem*)"
+	seen "$1: its disk" "$disk"
+	bus "$1" "$2"
+	is "$1: bound to the driver under test" "$(driver_of "$2")" "$DRIVER"
+	check "$1: the other disk serves on" another_round
+	keeps "$1" "$disk"
+	disk=$(make_fsdax "$2")
+	seen "$1: fsdax" "$disk"
+	make_fs ext4 "$disk"
+	answers "$1: mounted with DAX" try_dax "$disk"
+	umount $MNT
+}
+
+plan 26
+load_driver
+first=$(disk_of "$(nfit_ns)")
+rm -f /tmp/provider-hotplug.*
+busy "$first" &
+worker=$!
+check "a disk is in use" another_round
+check "an NVDIMM is added" host add nvdimm size=64M
+added NVDIMM "$(comes ACPI.NFIT 2)"
+check "a virtio-pmem device is added" host add virtio-pmem size=64M
+added virtio-pmem "$(comes virtio-pmem 1)"
+touch /tmp/provider-hotplug.stop
+wait $worker
+is "nothing went wrong meanwhile" "$(grep -v round /tmp/provider-hotplug.busy || :)" ""

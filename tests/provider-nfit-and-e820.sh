@@ -1,0 +1,21 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# An NVDIMM and e820 memory: what each is in sysfs, what it can in each mode, and that it keeps its data.
+# compare
+# vm: --bare --nvdimm size=64M --e820 64M@512M
+# timeout: 180
+. "$(dirname "$0")/lib/test.sh"
+. "$(dirname "$0")/lib/provider-rows.sh"
+
+cleanup() {
+	umount $MNT 2>/dev/null
+	modprobe -r device_dax dax_pmem
+}
+
+plan 90
+load_driver
+modprobe device_dax
+serves NVDIMM "$(nfit_ns)"
+serves_sectors NVDIMM "$(nfit_ns)"
+serves e820 "$(e820_ns)"
+serves_sectors e820 "$(e820_ns)"

@@ -1,0 +1,85 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# e820 memory that ramdax has, which gives it labels: namespaces of each mode side by side, MAP_SYNC, and that they come back with the driver
+# and when ramdax takes the memory again.
+# compare
+# vm: --bare --e820 256M@512M
+# timeout: 180
+. "$(dirname "$0")/lib/test.sh"
+. "$(dirname "$0")/lib/provider-rows.sh"
+
+cleanup() {
+	umount $MNT 2>/dev/null
+	modprobe -r device_dax dax_pmem
+	echo e820_pmem >/sys/bus/platform/drivers/ramdax/unbind 2>/dev/null
+	echo >/sys/bus/platform/devices/e820_pmem/driver_override
+}
+
+# The memory is not for nd_e820.
+load_providers() {
+	modprobe -a libnvdimm device_dax
+}
+
+# made ARGUMENTS OF ndctl create-namespace…: one more; its disk.
+made() {
+	ndctl create-namespace -r "$region" "$@" >/tmp/provider-ramdax.json
+	settle
+	seen "$*: told" "$(jq -r '"\(.dev) \(.mode) \(.map) \(.size) \(.blockdev) \(.align) \(.sector_size)"' /tmp/provider-ramdax.json)"
+	disk=$(jq -r .blockdev /tmp/provider-ramdax.json)
+}
+
+# all: each namespace.
+all() {
+	ndctl list -N | jq -r 'sort_by(.dev)[] | "\(.dev) \(.mode) \(.map) \(.size) \(.blockdev // .chardev)"'
+}
+
+plan 44
+rmmod nd_e820 2>/dev/null || :
+load_driver
+check "ramdax has the memory" ramdax_has
+region=$(region_of ramdax)
+seen "ramdax: dimm" "$(cat "$ND"/nmem*/devtype "$ND"/nmem*/commands | xargs)"
+seen "without labels: nodes" "$(cd /dev && echo pmem*)"
+fresh_labels
+made -m fsdax -M mem -s 64M
+fsdax=$disk
+bus ramdax "$(ramdax_ns)"
+disk "ramdax, fsdax" "$disk"
+files "ramdax, fsdax" "$disk"
+again "ramdax, fsdax" "$disk"
+made -m fsdax -M dev -s 32M
+device=$disk
+disk "ramdax, fsdax, map on the device" "$disk"
+files "ramdax, fsdax, map on the device" "$disk"
+again "ramdax, fsdax, map on the device" "$disk"
+made -m raw -s 32M
+raw=$disk
+disk "ramdax, raw" "$disk"
+mkfs.ext4 -q -F -b 4096 "/dev/$disk"
+answers "ramdax, raw: mounted with DAX" try_dax "$disk"
+umount $MNT 2>/dev/null || :
+keeps "ramdax, raw" "$disk"
+made -m sector -s 32M
+sector=$disk
+disk "ramdax, sector" "$disk"
+keeps "ramdax, sector" "$disk"
+made -m devdax -s 32M
+dax=$(jq -r '.daxregion.devices[0].chardev' /tmp/provider-ramdax.json)
+check "devdax: stored to" pmem-io map-write --length $BYTES "/dev/$dax"
+seen "all of them" "$(all)"
+answers "more than there is" ndctl create-namespace -r "$region" -m raw -s 256M
+
+echo e820_pmem >/sys/bus/platform/drivers/ramdax/unbind
+is "without ramdax: nodes" "$(cd /dev && echo pmem* dax*)" "pmem* dax*"
+echo e820_pmem >/sys/bus/platform/drivers/ramdax/bind
+settle
+seen "with ramdax again: all of them" "$(all)"
+mount_dax "$fsdax"
+check "with ramdax again: a file, map in RAM" pmem-io map-verify --sync $MNT/file --seed 8
+umount $MNT
+mount_dax "$device"
+check "with ramdax again: a file, map on the device" pmem-io map-verify --sync $MNT/file --seed 8
+umount $MNT
+check "with ramdax again: raw" pmem-io verify --direct --length $BYTES "/dev/$raw" --seed 7
+check "with ramdax again: sector" pmem-io verify --direct --length $BYTES "/dev/$sector" --seed 7
+skip "after a reboot" "this machine's RAM begins anew with it"

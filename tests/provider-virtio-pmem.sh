@@ -1,0 +1,34 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# virtio-pmem: what it is in sysfs, what it can in each mode, and that it keeps its data. Sector mode can be read; to write it, the kernel's
+# translation would have to wait for the host with a spinlock held.
+# compare
+# vm: --bare --virtio-pmem size=64M
+# timeout: 180
+. "$(dirname "$0")/lib/test.sh"
+. "$(dirname "$0")/lib/provider-rows.sh"
+
+cleanup() {
+	umount $MNT 2>/dev/null
+	modprobe -r device_dax dax_pmem
+}
+
+plan 44
+load_driver
+modprobe device_dax
+namespace=$(virtio_ns)
+serves virtio-pmem "$namespace"
+becomes virtio-pmem "$namespace" sector
+seen "sector: read-only" "$(cat "/sys/block/$disk/ro")"
+answers "sector: read" pmem-io pread --direct --length 4096 "/dev/$disk"
+if [ "$DRIVER" = nd_pmem ]; then
+	skip "sector: written" "C oopses: scheduling while atomic"
+else
+	check_fails "sector: written" pmem-io pwrite --direct --length 4096 "/dev/$disk"
+fi
+echo 1 >"$ND/$namespace/../read_only"
+is "sector: read-only, as its region" "$(cat "/sys/block/$disk/ro")" 1
+echo 0 >"$ND/$namespace/../read_only"
+seen "sector: read-only, when its region is no more" "$(cat "/sys/block/$disk/ro")"
+becomes "virtio-pmem after sector" "$namespace" raw
+keeps "raw after sector" "$disk"

@@ -1,0 +1,58 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# A program that touches a bad page, crashes, and touches it again after the reboot: where nothing is saved it reaches the memory again, where the list is restored it is refused before it does.
+# vm: --bare --nvdimm size=32M --virtio-pmem size=64M
+# timeout: 240
+. "$(dirname "$0")/lib/test.sh"
+. "$(dirname "$0")/lib/save-restore.sh"
+
+cleanup() {
+	[ "$STAGE" -lt 3 ] || umount $MNT $STATE 2>/dev/null
+}
+
+# touches: the program; what it is told of the page.
+touches() {
+	pmem-io map-read $MNT/file --offset 400K --length 4K
+}
+
+[ "$DRIVER" = rust_pmem ] || skip_all "C lists machine checks on memory of the NFIT alone"
+load_driver
+has_state "$(plain_disk)"
+virtio=$(disk_of "$(virtio_ns)")
+refused="page 0 code 4 lsb 12 address 0x0"
+
+case $STAGE in
+1)
+	plan 2
+	make_fs ext4 "$virtio" -O ^has_journal
+	mount_dax "$virtio"
+	fallocate -l 4M $MNT/file
+	pmem-io map-write $MNT/file --durable fsync
+	sync
+	is "the page is there" "$(touches)" ""
+	breaks "$virtio" "$(pmem-io phys $MNT/file --offset 400K)"
+	is "it is bad" "$(touches)" "$refused"
+	host powercut
+	;;
+2)
+	plan 4
+	mount_dax "$virtio"
+	is "nothing was saved: the memory is touched again" "$(touches)" ""
+	follows
+	breaks "$virtio" "$(pmem-io phys $MNT/file --offset 400K)"
+	is "and fails again" "$(touches)" "$refused"
+	check "this time it is saved" saved "$(file_of virtio-pmem "$(virtio_ns)")" '"length": 4096'
+	is "as one page" "$(jq -r '.list.errors[].length' "$(file_of virtio-pmem "$(virtio_ns)")")" 4096
+	sync
+	host powercut
+	;;
+3)
+	plan 4
+	is "restored" "$(restore "$virtio")" "$virtio restored 8"
+	mount_dax "$virtio"
+	dmesg -C
+	is "the memory is not touched again" "$(touches)" "$refused"
+	check "nor by read(2)" gives_before 409600 $MNT/file
+	is "no machine check" "$(dmesg | grep -c 'Hardware Error\|Memory failure')" 0
+	;;
+esac

@@ -1,0 +1,77 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# A saved list that was cut off or edited, is of other memory, or is stale, is refused with a reason and status 3; nothing is changed, and other devices are restored all the same.
+# vm: --bare --e820 32M@512M --virtio-pmem size=64M
+. "$(dirname "$0")/lib/test.sh"
+. "$(dirname "$0")/lib/save-restore.sh"
+
+cleanup() {
+	for disk in "$e820" "$virtio"; do
+		pmem-io fill --direct --offset 4M --length 4K "/dev/$disk"
+	done
+	rm -rf $STATE /tmp/other
+}
+
+# anew: the disks are bound again, so that what is saved is to be restored; what the driver remembers is healed.
+anew() {
+	for namespace in "$(e820_ns)" "$(virtio_ns)"; do
+		disk=$(disk_of "$namespace")
+		pmem-io fill --direct --offset 4M --length 4K "/dev/$disk"
+		rebind "$namespace"
+	done
+	e820=$(e820_disk)
+	virtio=$(disk_of "$(virtio_ns)")
+}
+
+# refuses NAME WHY: the e820 memory's saved list, and nothing else. 4 rows.
+refuses() {
+	anew
+	cp "$file" /tmp/before
+	status=0
+	pmemctl restore --all --json >/tmp/restore.json 2>&1 || status=$?
+	is "$1: status" "$status" 3
+	is "$1: refused, the other is restored" "$(jq -r '.[] | "\(.result) \(.refusal)"' /tmp/restore.json | sort | xargs)" "refused $2 restored null"
+	is "$1: the list is as it was" "$(cat "/sys/block/$e820/badblocks")" ''
+	check "$1: so is the file" cmp "$file" /tmp/before
+	jq -r '.[].reasons // [] | .[]' /tmp/restore.json | sed 's/^/# /'
+}
+
+plan 26
+load_driver
+anew
+echo ffff456789abcdef0123456789abcdef >/etc/machine-id
+echo "8192 8" >"/sys/block/$e820/badblocks"
+pmemctl save --state-dir /tmp/other "$e820"
+echo 0123456789abcdef0123456789abcdef >/etc/machine-id
+anew
+file=$(file_of e820 "$(e820_ns)")
+is "nothing is saved yet" "$(restore --all | cut -d ' ' -f 2 | sort -u)" nothing-saved
+echo "8192 8" >"/sys/block/$e820/badblocks"
+echo "8192 8" >"/sys/block/$virtio/badblocks"
+check "saved" pmemctl save --all
+cp "$file" /tmp/good
+
+pmem-io fill --direct --offset 4M --length 4K "/dev/$e820"
+status=0
+pmemctl restore "$e820" >/tmp/said 2>&1 || status=$?
+is "stale: status" "$status" 3
+check "stale: said so" grep -q 'is stale' /tmp/said
+is "stale: the healed is not listed again" "$(cat "/sys/block/$e820/badblocks")" ''
+is "stale: the other has all of it" "$(restore "$virtio")" "$virtio there-already 0"
+
+head -c 300 /tmp/good >"$file"
+refuses "cut off" damaged
+sed 's/"offset": 4194304/"offset": 4198400/' /tmp/good >"$file"
+refuses "edited" damaged
+sed 's/"version": 1/"version": 7/' /tmp/good >"$file"
+refuses "of a later version" version
+cp /tmp/other/* "$file"
+refuses "of another machine" other-memory
+
+cp /tmp/good "$file"
+anew
+is "the good one is restored" "$(restore "$e820")" "$e820 restored 8"
+head -c 300 /tmp/good >"$file"
+check "a save puts a bad one aside" pmemctl save "$e820"
+check "where it can be looked at" test -s "$file.refused"
+is "and saves what is listed" "$(jq -r '.list.errors[].offset' "$file")" 4194304

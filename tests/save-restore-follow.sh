@@ -1,0 +1,63 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# pmemctl save --follow finds disks that come, restores what is saved of them, saves each change, forgets what a write has healed, and ends by SIGTERM.
+# vm: --bare --e820 32M@512M --virtio-pmem size=64M
+. "$(dirname "$0")/lib/test.sh"
+. "$(dirname "$0")/lib/save-restore.sh"
+
+cleanup() {
+	kill "$FOLLOWER" 2>/dev/null
+	rm -rf $STATE
+	pmem-io fill --direct --length 4M "/dev/$e820"
+}
+
+# holds OFFSETS: what is saved of the e820 memory.
+holds() {
+	[ "$(jq -r '.list.errors[].offset' "$file" | sort -n | xargs)" = "$1" ]
+}
+
+# ends: it has gone.
+ends() {
+	! kill -0 "$FOLLOWER" 2>/dev/null
+}
+
+plan 13
+echo 0123456789abcdef0123456789abcdef >/etc/machine-id
+load_driver
+e820=$(e820_disk)
+namespace=$(e820_ns)
+file=$(file_of e820 "$namespace")
+echo "$namespace" >"/sys/bus/nd/drivers/$DRIVER/unbind"
+follows
+check "no errors, no file" test ! -e "$file"
+echo "$namespace" >"/sys/bus/nd/drivers/$DRIVER/bind"
+e820=$(e820_disk)
+sleep 1
+echo "2048 8" >"/sys/block/$e820/badblocks"
+check "a disk that came: saved within a second" wait_for 1 test -s "$file"
+check "as listed" holds 1048576
+echo "4096 8" >"/sys/block/$e820/badblocks"
+check "one more" wait_for 1 holds "1048576 2097152"
+pmem-io fill --direct --offset 1M --length 4K "/dev/$e820"
+check "one healed" wait_for 1 holds 2097152
+echo "$namespace" >"/sys/bus/nd/drivers/$DRIVER/unbind"
+sleep 1
+check "a disk that went: what is saved stays" holds 2097152
+echo "$namespace" >"/sys/bus/nd/drivers/$DRIVER/bind"
+e820=$(e820_disk)
+check "it comes again: it is on the list" wait_for 5 grep -qx '4096 8' "/sys/block/$e820/badblocks"
+is "a line for each change" "$(grep -c "^$e820: saved: .*\(new\|healed\)" $FOLLOW)" 3
+sleep 1
+before=$(wc -l <$FOLLOW)
+used=$(cut -d ' ' -f 14,15 "/proc/$FOLLOWER/stat")
+sleep 3
+is "where nothing happens it says nothing" "$(wc -l <$FOLLOW)" "$before"
+is "and sleeps" "$(cut -d ' ' -f 14,15 "/proc/$FOLLOWER/stat")" "$used"
+echo "6144 8" >"/sys/block/$e820/badblocks"
+kill -TERM "$FOLLOWER"
+status=0
+wait "$FOLLOWER" || status=$?
+is "SIGTERM: status" "$status" 0
+check "it has gone" ends
+check "with the last change saved" holds "2097152 3145728"
+sed 's/^/# /' $FOLLOW

@@ -1,0 +1,60 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# Saved errors belong to the memory of the region: restored after a change of mode, they are where the data is now. With nd_pmem by the file badblocks.
+# vm: --bare --nvdimm size=64M --nvdimm size=32M
+# timeout: 240
+. "$(dirname "$0")/lib/test.sh"
+. "$(dirname "$0")/lib/save-restore.sh"
+
+cleanup() {
+	[ "$STAGE" = 1 ] || umount $STATE 2>/dev/null
+}
+
+load_driver
+# The one of 64 MiB, and the other.
+namespace=$(nfit_ns)
+has_state "$(disk_of "$(namespaces ACPI.NFIT | tail -n 1)")"
+
+case $STAGE in
+1)
+	plan 4
+	disk=$(make_fsdax "$namespace")
+	follows
+	# From the start of the data.
+	data=$(($(cat "$ND/$(owner_of "$disk")/resource")))
+	echo $(((data - $(start_of "$namespace")) / 512)) >$STATE/data
+	breaks "$disk" $((data + 1048576)) 12
+	is "listed" "$(tail -n 1 /tmp/badblocks)" '2048 8'
+	check "saved" wait_for 1 grep -q '8 new' $FOLLOW
+	is "from the start of the region" "$(jq -r '.list.errors[].offset' $STATE/nfit-*.json)" $((data + 1048576 - $(start_of "$namespace")))
+	is "by the DIMM's own id" "$(jq -r '.list.memory.pieces[].device' $STATE/nfit-*.json)" "$(cat "$ND"/nmem0/nfit/id)"
+	sync
+	host powercut
+	;;
+2)
+	plan 7
+	read -r data <$STATE/data
+	disk=$(disk_of "$namespace")
+	is "fsdax: restored" "$(restore "$namespace")" "$disk restored 8"
+	is "fsdax: listed" "$(cat "/sys/block/$disk/badblocks")" '2048 8'
+	check_fails "fsdax: can't be read" pmem-io pread --direct --offset 1M --length 4K "/dev/$disk"
+	check "fsdax: but what is before it" pmem-io pread --direct --length 1M "/dev/$disk"
+	check "raw now" make_namespace -e "$namespace" -m raw
+	disk=$(disk_of "$namespace")
+	pmemctl restore --json "$namespace" >/tmp/restore.json
+	is "raw: it is restored where it is now, or was brought along" "$(jq -r '.[0].bad_sectors' /tmp/restore.json)" 8
+	is "raw: listed" "$(cat "/sys/block/$disk/badblocks")" "$((data + 2048)) 8"
+	sync
+	host reboot
+	;;
+3)
+	plan 3
+	read -r data <$STATE/data
+	# No driver has seen it in this boot when its mode changes.
+	check "fsdax once more" make_namespace -e "$namespace" -m fsdax -M dev
+	disk=$(disk_of "$namespace")
+	is "restored" "$(restore "$disk")" "$disk restored 8"
+	moved=$(($(start_of "$namespace") + (data + 2048) * 512 - $(cat "$ND/$(owner_of "$disk")/resource")))
+	is "listed" "$(cat "/sys/block/$disk/badblocks")" "$((moved / 512)) 8"
+	;;
+esac

@@ -1,0 +1,55 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# Machine checks on memory without a log of its own (e820, virtio-pmem) are saved as they happen, outlive a power cut, and are restored before the file system is mounted: each costs what it cost before, and no more.
+# vm: --bare --nvdimm size=32M --e820 32M@512M --virtio-pmem size=64M
+# timeout: 180
+. "$(dirname "$0")/lib/test.sh"
+. "$(dirname "$0")/lib/save-restore.sh"
+
+cleanup() {
+	[ "$STAGE" = 1 ] || umount $MNT $STATE 2>/dev/null
+}
+
+[ "$DRIVER" = rust_pmem ] || skip_all "C lists machine checks on memory of the NFIT alone"
+load_driver
+has_state "$(plain_disk)"
+e820=$(e820_disk)
+virtio=$(disk_of "$(virtio_ns)")
+
+case $STAGE in
+1)
+	plan 3
+	make_fs ext4 "$virtio" -O ^has_journal
+	mount_dax "$virtio"
+	fallocate -l 4M $MNT/file
+	pmem-io map-write $MNT/file --durable fsync
+	follows
+	breaks "$e820" $(($(start_of "$(e820_ns)") + 1052672)) 6
+	check "e820: saved within a second" saved "$(file_of e820 "$(e820_ns)")" '"offset": 1052672' '"length": 4096'
+	address=$(pmem-io phys $MNT/file --offset 400K)
+	breaks "$virtio" "$((address))"
+	offset=$((address - $(start_of "$(virtio_ns)")))
+	echo "$offset" >$STATE/offset
+	check "virtio-pmem: saved within a second" saved "$(file_of virtio-pmem "$(virtio_ns)")" "\"offset\": $offset" '"length": 4096'
+	is "a line is logged for each" "$(grep -c '8 new' $FOLLOW)" 2
+	sync
+	host powercut
+	;;
+2)
+	plan 13
+	read -r offset <$STATE/offset
+	is "after a power cut nothing is listed" "$(cat "/sys/block/$e820/badblocks" "/sys/block/$virtio/badblocks")" ''
+	is "restored" "$(restore "$e820" "$virtio" | cut -d ' ' -f 2- | xargs)" "restored 8 restored 8"
+	is "e820: listed" "$(cat "/sys/block/$e820/badblocks")" '2056 8'
+	is "virtio-pmem: listed" "$(cat "/sys/block/$virtio/badblocks")" "$((offset / 512)) 8"
+	check_fails "e820: a read of it" pmem-io pread --direct --offset 1052672 --length 512 "/dev/$e820"
+	check "e820: a read up to it" pmem-io pread --direct --length 1052672 "/dev/$e820"
+	check "virtio-pmem: mounted" mount_dax "$virtio"
+	check "a read of the file gives nothing of it" gives_before 409600 $MNT/file
+	check "what is before it" pmem-io verify $MNT/file --length 400K
+	check "what is behind it" pmem-io verify $MNT/file --offset 404K --length 3692K
+	is "a mapping loses it alone" "$(pmem-io map-read $MNT/file)" "page 100 code 4 lsb 12 address 0x64000"
+	is "again: there already" "$(restore --all | cut -d ' ' -f 2- | sort -u | xargs)" "nothing-saved 0 there-already 0"
+	check "a write of the page heals" pmem-io fill $MNT/file --offset 400K --length 4K
+	;;
+esac

@@ -1,0 +1,45 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# Errors under a sector mode disk, which shows no list of its own, are saved and restored as well.
+# vm: --bare --nvdimm size=96M --nvdimm size=32M
+# timeout: 180
+. "$(dirname "$0")/lib/test.sh"
+. "$(dirname "$0")/lib/save-restore.sh"
+
+cleanup() {
+	[ "$STAGE" = 1 ] || umount $STATE 2>/dev/null
+}
+
+[ "$DRIVER" = rust_pmem ] || skip_all "nd_pmem takes no errors in sector mode"
+load_driver
+namespace=$(nfit_ns)
+has_state "$(disk_of "$(namespaces ACPI.NFIT | tail -n 1)")"
+# Amid the data of the first sectors that are written.
+offset=$((8 << 20))
+
+case $STAGE in
+1)
+	plan 5
+	check "in sector mode" make_namespace -e "$namespace" -m sector
+	disk=$(disk_of "$namespace")
+	check "no list on the disk" test ! -e "/sys/block/$disk/badblocks"
+	follows
+	pmem-io poll "$ND/$namespace/../badblocks" --run "host mce $(($(start_of "$namespace") + offset)) 12" >/tmp/badblocks
+	is "the region's list has it" "$(tail -n 1 /tmp/badblocks)" "$((offset / 512)) 8"
+	check "saved within a second" wait_for 1 grep -q '8 new' $FOLLOW
+	is "from the start of the region" "$(jq -r '.list.errors[].offset' $STATE/nfit-*.json)" $offset
+	sync
+	host powercut
+	;;
+2)
+	plan 5
+	disk=$(disk_of "$namespace")
+	check_fails "forgotten by the kernel" grep . "$ND/$namespace/../badblocks"
+	is "restored" "$(restore "$disk")" "$disk restored 8"
+	is "the region's list has it" "$(cat "$ND/$namespace/../badblocks")" "$((offset / 512)) 8"
+	device=$(owner_of "$disk")
+	is "with its origin" "$(cat "$ND/$device/errors/list")" "$offset 4096 restored"
+	is "saved under the one it had" "$(pmemctl save "$disk" --json | jq -r '.[0].result'; jq -r '.list.errors[].origin' $STATE/nfit-*.json)" "unchanged
+$(jq -r '.list.errors[].origin' $STATE/nfit-*.json)"
+	;;
+esac

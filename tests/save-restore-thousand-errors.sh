@@ -1,0 +1,51 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# A thousand errors at once, more than badblocks holds, are saved one by one in a few files' time, and restored as they were.
+# vm: --bare --e820 256M@512M
+# timeout: 180
+. "$(dirname "$0")/lib/test.sh"
+. "$(dirname "$0")/lib/save-restore.sh"
+
+# holds COUNT: that many are saved.
+holds() {
+	[ "$(jq '.list.errors | length' "$file")" = "$1" ]
+}
+
+# listed: the exact list, in order.
+listed() {
+	cut -d ' ' -f 1,2 "/sys/block/$e820/device/errors/list" | sort -n
+}
+
+[ "$DRIVER" = rust_pmem ] || skip_all "C leaves out what does not fit"
+
+cleanup() {
+	kill "$FOLLOWER" 2>/dev/null
+	blkdiscard -f -z "/dev/$e820"
+	rm -rf $STATE
+}
+
+plan 8
+echo 0123456789abcdef0123456789abcdef >/etc/machine-id
+load_driver
+e820=$(e820_disk)
+namespace=$(e820_ns)
+file=$(file_of e820 "$namespace")
+follows
+seq 1 1000 | while read -r n; do
+	echo "add $((n * 65536)) 512" >"/sys/block/$e820/device/errors/list"
+done
+check "all are saved within a second" wait_for 1 holds 1000
+is "each by itself" "$(jq -r '.list.errors[].length' "$file" | sort -u)" 512
+check "not with a file for each" test "$(grep -c ': saved:' $FOLLOW)" -lt 200
+listed >/tmp/listed
+is "listed" "$(wc -l </tmp/listed)" 1000
+kill "$FOLLOWER"
+wait "$FOLLOWER" || :
+# Forgotten by the kernel, but not in the file.
+blkdiscard -f -z "/dev/$e820"
+is "healed" "$(listed)" ''
+rebind "$namespace"
+e820=$(e820_disk)
+is "restored" "$(restore "$e820")" "$e820 restored 1000"
+check "as they were" sh -c "cut -d ' ' -f 1,2 /sys/block/$e820/device/errors/list | sort -n | cmp - /tmp/listed"
+check_fails "the last of them can't be read" pmem-io pread --direct --offset 65536000 --length 512 "/dev/$e820"

@@ -1,0 +1,90 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# The machine goes down in order while files are dirty, mapped and being written: what was synced, or lies in the memory, is there
+# when it comes up; file systems are whole.
+# compare
+# vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
+# timeout: 240
+. "$(dirname "$0")/lib/test.sh"
+
+cleanup() {
+	umount $MNT /tmp/cached 2>/dev/null
+}
+
+# The devices by their modes, after a restart.
+find_disks() {
+	fsdax=$(ndctl list -N -m fsdax -r "$(labelled_region)" | jq -r '.[0].blockdev')
+	sector=$(ndctl list -N -m sector -r "$(labelled_region)" | jq -r '.[0].blockdev')
+	raw=$(plain_disk)
+}
+
+# busy: dirties everything, and goes on with it.
+busy() {
+	mkdir -p /tmp/cached
+	mount "/dev/$sector" /tmp/cached
+	mount_dax "$fsdax"
+	truncate -s 2M "$MNT/$1" "/tmp/cached/$1"
+	pmem-io map-write --sync --durable flush "$MNT/$1" --seed "$2"
+	pmem-io fill --no-sync "/tmp/cached/$1" --seed "$2"
+	pmem-io fill --direct --no-sync --offset 4M --length 2M "/dev/$raw" --seed "$2"
+	fio --name=busy --directory=$MNT --rw=randwrite --bs=4k --size=4M --ioengine=sync --time_based --runtime=60 >/dev/null 2>&1 &
+	fio --name=busy --filename="/dev/$raw" --allow_file_create=0 --direct=1 --offset=8M --size=4M --rw=randwrite --bs=4k --ioengine=libaio --iodepth=4 \
+		--time_based --runtime=60 >/dev/null 2>&1 &
+	sleep 2
+}
+
+# there NAME FILE SEED
+there() {
+	check "$1: DAX file" pmem-io map-verify "$MNT/$2" --seed "$3"
+	check "$1: cached file" pmem-io verify "/tmp/cached/$2" --seed "$3"
+	check "$1: raw" pmem-io verify --direct --offset 4M --length 2M "/dev/$raw" --seed "$3"
+}
+
+# comes_back: file systems are mended as after any such end, and whole.
+comes_back() {
+	load_driver
+	find_disks
+	for comes_disk in "$fsdax" "$sector"; do
+		e2fsck -p "/dev/$comes_disk" >/dev/null || [ $? -le 1 ]
+		check "e2fsck: $(test "$comes_disk" = "$fsdax" && echo fsdax || echo sector)" e2fsck -fn "/dev/$comes_disk"
+	done
+	mkdir -p /tmp/cached
+	mount "/dev/$sector" /tmp/cached
+	mount_dax "$fsdax"
+}
+
+need fio e2fsck
+case $STAGE in
+1)
+	plan 1
+	load_driver
+	fresh_labels
+	ndctl create-namespace -r "$(labelled_region)" -m fsdax -s 96M >/dev/null
+	ndctl create-namespace -r "$(labelled_region)" -m sector -s 64M >/dev/null
+	settle
+	find_disks
+	make_fs ext4 "$fsdax"
+	mkfs.ext4 -q -F -b 4096 "/dev/$sector"
+	busy first 1
+	check "all is going on" pgrep fio
+	host reboot
+	;;
+2)
+	plan 5
+	comes_back
+	there "after a restart with sync" first 1
+	umount $MNT /tmp/cached
+	busy second 2
+	sync
+	host shutdown
+	;;
+3)
+	plan 8
+	comes_back
+	there "after a shutdown" second 2
+	check "the first, still: DAX file" pmem-io map-verify "$MNT/first" --seed 1
+	check "the first, still: cached file" pmem-io verify "/tmp/cached/first" --seed 1
+	umount $MNT /tmp/cached
+	check "and the module goes" rmmod "$DRIVER"
+	;;
+esac

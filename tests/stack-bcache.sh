@@ -1,0 +1,68 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# bcache: pmem is the cache, writing back, in front of a slower disk, or the disk behind one.
+# compare
+# vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
+. "$(dirname "$0")/lib/test.sh"
+. "$(dirname "$0")/lib/stack.sh"
+
+need make-bcache fio
+cleanup() {
+	umount $MNT 2>/dev/null
+	stop
+	rmmod brd
+} 2>/dev/null
+
+# gone: no cache and no cached disk is there any more.
+gone() {
+	for bcache_trace in /sys/block/bcache* /sys/fs/bcache/*-*; do
+		[ ! -e "$bcache_trace" ] || return
+	done
+}
+
+stop() {
+	for bcache_stop in /sys/block/bcache*/bcache/stop /sys/fs/bcache/*-*/stop; do
+		[ ! -e "$bcache_stop" ] || echo 1 >"$bcache_stop"
+	done
+	for _ in $(seq 50); do
+		! gone || return 0
+		sleep 0.2
+	done
+	return 1
+}
+
+register() {
+	echo "/dev/$cache" >/sys/fs/bcache/register
+	echo "/dev/$backing" >/sys/fs/bcache/register
+	for _ in $(seq 50); do
+		[ ! -b /dev/bcache0 ] || return 0
+		sleep 0.2
+	done
+	return 1
+}
+
+plan 16
+load_driver
+modprobe bcache
+disk=$(labelled_disk -m fsdax -M mem -s 96M)
+brd_disk 64
+for role in cache backing; do
+	clean_disk "$disk"
+	clean_disk ram0
+	case $role in
+	cache) cache=$disk backing=ram0 ;;
+	backing) cache=ram0 backing=$disk ;;
+	esac
+	make-bcache --wipe-bcache --writeback --bucket 64k --block 4k -C "/dev/$cache" -B "/dev/$backing" >/dev/null
+	check "pmem as $role: registered" register
+	serves "pmem as $role" bcache0
+	pmem-io fill /dev/bcache0 --length 4M --seed 2
+	check "pmem as $role: stopped" stop
+	driver_away
+	# Registered anew: what is dirty in the cache belongs to it still.
+	register
+	check "pmem as $role: the driver was away: what was written is there" pmem-io verify --direct /dev/bcache0 --length 4M --seed 2
+	stop
+	# Whoever stopped has not yet let go.
+	driver_away
+done

@@ -1,0 +1,61 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# md: RAID 0 and RAID 1 of two namespaces; found again when the driver was away; a mirror goes on with one half and is whole again.
+# compare
+# vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
+. "$(dirname "$0")/lib/test.sh"
+. "$(dirname "$0")/lib/stack.sh"
+
+need mdadm fio
+md=md127
+cleanup() {
+	umount $MNT 2>/dev/null
+	mdadm -q --stop /dev/$md
+	mdadm -q --zero-superblock "/dev/$FIRST" "/dev/$SECOND"
+} 2>/dev/null
+
+# create LEVEL
+create() {
+	mdadm -q --create /dev/$md --run --metadata=1.2 --homehost=none --bitmap=none --level="$1" --raid-devices=2 --assume-clean \
+		"/dev/$FIRST" "/dev/$SECOND"
+}
+
+assemble() {
+	mdadm -q --assemble /dev/$md "/dev/$FIRST" "/dev/$SECOND"
+}
+
+# wait_in_sync: up to 30 s.
+wait_in_sync() {
+	for _ in $(seq 60); do
+		[ "$(cat /sys/block/$md/md/degraded) $(cat /sys/block/$md/md/sync_action)" != "0 idle" ] || return 0
+		sleep 0.5
+	done
+	return 1
+}
+
+plan 25
+load_driver
+two_disks -m fsdax -M mem -s 48M
+for level in 0 1; do
+	check "RAID $level: made" create $level
+	seen "RAID $level: queue" "$(queue $md dax write_cache fua logical_block_size physical_block_size minimum_io_size optimal_io_size)"
+	seen "RAID $level: size" "$(blockdev --getsize64 /dev/$md)"
+	serves "RAID $level" $md
+	in_use "RAID $level: the driver is in use"
+	pmem-io fill /dev/$md --length 8M --seed $level
+	mdadm -q --stop /dev/$md
+	driver_away
+	check "RAID $level: the driver was away: assembled again" assemble
+	check "RAID $level: what was written is there" pmem-io verify /dev/$md --length 8M --seed $level
+	[ $level = 1 ] || mdadm -q --stop /dev/$md
+done
+
+mdadm -q /dev/$md --fail "/dev/$SECOND" --remove "/dev/$SECOND"
+pmem-io fill /dev/$md --length 8M --seed 5
+mdadm -q /dev/$md --add "/dev/$SECOND"
+check "RAID 1: a half that was away is brought up to date" wait_in_sync
+mdadm -q /dev/$md --fail "/dev/$FIRST" --remove "/dev/$FIRST"
+check "RAID 1: and has all of it" pmem-io verify --direct /dev/$md --length 8M --seed 5
+mdadm -q /dev/$md --add "/dev/$FIRST"
+wait_in_sync
+seen "RAID 1: mismatches" "$(echo check >/sys/block/$md/md/sync_action && wait_in_sync && cat /sys/block/$md/md/mismatch_cnt)"

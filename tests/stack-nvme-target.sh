@@ -1,0 +1,93 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# The kernel's NVMe target exports the disk, by its loop and by TCP on the loopback interface, and the same machine imports it: this
+# is how pmem leaves one machine.
+# compare
+# vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
+. "$(dirname "$0")/lib/test.sh"
+. "$(dirname "$0")/lib/stack.sh"
+
+need nvme fio
+nvmet=/sys/kernel/config/nvmet
+subsystem=$nvmet/subsystems/pmem
+host_id=11111111-2222-3333-4444-555555555555
+cleanup() {
+	umount $MNT
+	nvme disconnect -n pmem
+	withdraw
+	umount /sys/kernel/config
+} >/dev/null 2>&1
+
+# withdraw: nothing is exported any more.
+withdraw() {
+	rm -f $nvmet/ports/*/subsystems/pmem
+	rmdir $nvmet/ports/*
+	echo 0 >$subsystem/namespaces/1/enable
+	rmdir $subsystem/namespaces/1 $subsystem
+	modprobe -r nvme_loop nvme_tcp nvmet_tcp nvmet
+}
+
+# export_disk: as namespace 1 of the subsystem.
+export_disk() {
+	mkdir $subsystem
+	echo 1 >$subsystem/attr_allow_any_host
+	mkdir $subsystem/namespaces/1
+	echo "/dev/$disk" >$subsystem/namespaces/1/device_path
+	echo 1 >$subsystem/namespaces/1/enable
+}
+
+# port NUMBER ATTRIBUTE VALUE…
+port() {
+	mkdir "$nvmet/ports/$1"
+	port_folder=$nvmet/ports/$1
+	shift
+	while [ $# -gt 0 ]; do
+		echo "$2" >"$port_folder/addr_$1"
+		shift 2
+	done
+	ln -s $subsystem "$port_folder/subsystems/pmem"
+}
+
+# connect ARGUMENTS OF nvme connect…: and waits for the disk.
+connect() {
+	nvme connect -n pmem --hostnqn "nqn.2014-08.org.nvmexpress:uuid:$host_id" --hostid $host_id "$@" >/dev/null
+	for _ in $(seq 50); do
+		for nvme_disk in /dev/nvme*n1; do
+			[ ! -b "$nvme_disk" ] || return 0
+		done
+		sleep 0.1
+	done
+	return 1
+}
+
+# imported: the name of the disk.
+imported() {
+	basename /dev/nvme*n1
+}
+
+plan 22
+load_driver
+disk=$(labelled_disk -m fsdax -M mem -s 96M)
+clean_disk "$disk"
+mount -t configfs none /sys/kernel/config
+modprobe -a nvmet nvme_loop nvmet_tcp nvme_tcp
+check "exported" export_disk
+port 1 trtype loop
+port 2 trtype tcp adrfam ipv4 traddr 127.0.0.1 trsvcid 4420
+
+for transport in loop tcp; do
+	case $transport in
+	loop) check "$transport: connected" connect -t loop ;;
+	tcp) check "$transport: connected" connect -t tcp -a 127.0.0.1 -s 4420 ;;
+	esac
+	remote=$(imported)
+	is "$transport: its size" "$(sectors "$remote")" "$(sectors "$disk")"
+	seen "$transport: queue" "$(queue "$remote" dax write_cache fua logical_block_size physical_block_size)"
+	serves "$transport" "$remote"
+	pmem-io fill --direct "/dev/$remote" --length 4M --seed 7
+	check "$transport: what was written there is here" pmem-io verify --direct "/dev/$disk" --length 4M --seed 7
+	nvme disconnect -n pmem >/dev/null
+done
+in_use "exported, the driver can't go"
+check "the export is withdrawn" withdraw
+unloads

@@ -1,0 +1,64 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# Swap: pages of a process that has too little memory go to pmem and come back unchanged. The driver can't go meanwhile.
+# compare
+# vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
+. "$(dirname "$0")/lib/test.sh"
+. "$(dirname "$0")/lib/stack.sh"
+
+need mkswap swapon swapoff python3
+group=/sys/fs/cgroup/stack-swap
+cleanup() {
+	swapoff "/dev/$disk"
+	rmdir $group
+	umount $MNT
+	umount /sys/fs/cgroup
+	rm -f /tmp/stack-swap.py
+} 2>/dev/null
+
+# hog: fills 48 MiB with what can't be compressed, in 24 MiB of memory; prints how many of them came back changed.
+hog() (
+	echo 0 >$group/memory.swap.peak 2>/dev/null || :
+	exec sh -c "echo \$\$ >$group/cgroup.procs && exec python3 /tmp/stack-swap.py"
+)
+cat >/tmp/stack-swap.py <<'END'
+from hashlib import shake_128
+
+def page(n):
+    return shake_128(b"%d" % n).digest(1 << 20)
+
+held = [page(n) for n in range(48)]
+print(sum(held[n] != page(n) for n in range(48)))
+END
+
+# swaps NAME DISK: 4 subtests.
+swaps() {
+	mkswap -q "/dev/$2"
+	check "$1: on" swapon "/dev/$2"
+	is "$1: the pages that come back changed" "$(hog)" 0
+	swapped=$(($(cat $group/memory.swap.peak) >> 20))
+	check "$1: most of them had been there" test "$swapped" -ge 16
+	check "$1: off" swapoff "/dev/$2"
+}
+
+plan 13
+load_driver
+[ ! -e /sys/module/zswap ] || echo N >/sys/module/zswap/parameters/enabled
+mount -t cgroup2 none /sys/fs/cgroup
+echo +memory >/sys/fs/cgroup/cgroup.subtree_control
+mkdir $group
+echo 24M >$group/memory.max
+
+disk=$(labelled_disk -m fsdax -M mem -s 96M)
+swaps fsdax "$disk"
+mkswap -q "/dev/$disk"
+dmesg -C
+swapon "/dev/$disk"
+seen "how the kernel sees it" "$(dmesg | sed -n 's/.*Priority:[-0-9]* *//p')"
+in_use "in use: the driver can't go"
+answers "in use: nor can it be made a file system" mkfs.ext4 -q "/dev/$disk"
+check "off" swapoff "/dev/$disk"
+check "the driver goes" unload_driver
+load_driver
+disk=$(labelled_disk -m sector -s 96M)
+swaps sector "$disk"

@@ -1,0 +1,56 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# The machine is suspended with a mounted DAX file system and I/O, as far as this one can be: processes are frozen and thawed; the
+# data is as it was and goes on being served.
+# compare
+# vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
+. "$(dirname "$0")/lib/test.sh"
+
+cleanup() {
+	exec 5>&-
+	echo none >/sys/power/pm_test
+	umount $MNT 2>/dev/null
+}
+
+# sleeps STATE: the answer, in words.
+sleeps() {
+	env echo "$1" 2>&1 >/sys/power/state | sed 's/.*write error: //' | grep . || echo "suspended and resumed"
+}
+
+need fio
+[ -e /sys/power/pm_test ] || skip_all "this kernel has no /sys/power/pm_test"
+plan 15
+load_driver
+disk=$(labelled_disk -m fsdax -s 96M)
+raw=$(plain_disk)
+make_fs ext4 "$disk"
+mount_dax "$disk"
+fallocate -l 2M $MNT/file
+pmem-io map-write --sync --durable flush $MNT/file --seed 1
+pmem-io fill --direct --length 2M "/dev/$raw" --seed 1
+seen "states" "$(cat /sys/power/state)"
+echo 1 >/sys/module/suspend/parameters/pm_test_delay
+
+echo freezer >/sys/power/pm_test
+for state in freeze mem; do
+	fio --name=busy --filename="/dev/$raw" --allow_file_create=0 --direct=1 --offset=8M --size=4M --rw=randrw --bs=4k \
+		--ioengine=libaio --iodepth=4 --verify=crc32c --loops=4 >/tmp/fio 2>&1 &
+	fio=$!
+	until [ -n "$(find /proc/[0-9]*/fd -lname "/dev/$raw" 2>/dev/null)" ]; do
+		kill -0 $fio || break
+		sleep 0.1
+	done
+	seen "$state, processes: the answer" "$(sleeps $state)"
+	status=0
+	wait "$fio" || status=$?
+	is "$state, processes: fio went on, without an error" "$status" 0
+	check "$state, processes: the DAX file" pmem-io map-verify --sync $MNT/file --seed 1
+	check "$state, processes: the raw disk" pmem-io verify --direct --length 2M "/dev/$raw" --seed 1
+done
+echo none >/sys/power/pm_test
+for level in devices platform processors core; do
+	skip "mem, $level" "the 9p file system that the checkout is on does not come back from it"
+done
+umount $MNT
+check "fsck" e2fsck -fn "/dev/$disk"
+answers "the module" rmmod "$DRIVER"

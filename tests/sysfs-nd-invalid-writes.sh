@@ -1,0 +1,44 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# Everything of driver, namespace, region and page map that can be written: garbage, nothing and huge text, bound and not.
+# compare
+# vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
+. "$(dirname "$0")/lib/test.sh"
+. "$(dirname "$0")/lib/rows.sh"
+
+need perl
+load_driver
+# Binding: the names of devices that are not the driver's, too.
+note_writes "driver" "/sys/bus/nd/drivers/$DRIVER" bind unbind uevent -- '' '\n' garbage nmem0 ndbus0 'region0\n' 'x*5000' 'namespace99.0' '../namespace0.0'
+plain=$(basename "$(readlink -f "/sys/block/$(plain_disk)/device")")
+note_writes "driver" "/sys/bus/nd/drivers/$DRIVER" bind -- "$(e820_ns)"
+note "driver: bound already" "$(env echo "$plain" 2>&1 >"/sys/bus/nd/drivers/$DRIVER/bind" | sed 's/.*: //')."
+rm -f "$ROWS.names"
+sed "s/\"$(e820_ns)\"/the e820 one/" $ROWS >$ROWS.names
+mv $ROWS.names $ROWS
+
+disk=$(labelled_disk -m fsdax -M mem -s 32M)
+region=$(labelled_region)
+number=${region#region}
+# knobs NAME DEVICE: all that can be written there, but what would only start things.
+knobs() {
+	for file in $(cd "$ND/$2" && find . -maxdepth 2 -path './*/*' -prune -o -perm -200 -type f -printf '%P\n' | sort); do
+		case $file in
+		uevent) ;;
+		*) note_writes "$1" "$ND/$2" "$file" -- '' '\n' garbage -1 3 512 18446744073709551616 'x*5000' '1*300' 11111111-2222-3333-4444-55555555555 ;;
+		esac
+	done
+}
+knobs "region" "$region"
+knobs "namespace of a page map" "namespace$number.0"
+knobs "page map, bound" "$(owner_of "$disk")"
+knobs "raw namespace, bound" "$plain"
+echo "$plain" >"/sys/bus/nd/drivers/$DRIVER/unbind"
+knobs "raw namespace, unbound" "$plain"
+echo "$plain" >"/sys/bus/nd/drivers/$DRIVER/bind"
+knobs "empty namespace" "$(cat "$ND/$region/namespace_seed")"
+knobs "empty page map" "$(cat "$ND/$region/pfn_seed")"
+knobs "empty BTT" "$(cat "$ND/$region/btt_seed")"
+note "the page map's disk is there" "$(pmem-io pread --direct "/dev/$disk" --length 4096 2>&1)"
+note "the raw disk is there" "$(pmem-io pread --direct "/dev/$(plain_disk)" --length 4096 2>&1)"
+show_rows

@@ -1,0 +1,308 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# The rule of udev and the units of systemd, installed as the manual says, with a real systemd: the saved list is back before a file system is mounted; a new error is told in the journal and to a hook, and saved; what is stopped can be started again.
+# vm: --bare --e820 48M@512M
+# timeout: 600
+. "$(dirname "$0")/lib/test.sh"
+. "$(dirname "$0")/lib/save-restore.sh"
+
+UNITS=/etc/systemd/system
+
+cleanup() {
+	if [ -n "${SYSTEMD:-}" ]; then
+		kill -KILL "$SYSTEMD"
+	fi
+	wait
+	if [ "$tap_status" -ne 0 ] || [ "$TAP_FAILED" -ne 0 ]; then
+		sed 's/^/# /' /tmp/systemd
+		jq -r '"# \(.SYSLOG_IDENTIFIER): \(.MESSAGE)"' /tmp/journal.before /tmp/journal
+	fi
+	umount "$MNT" 2>/dev/null
+	forget_errors "$disk"
+	wipefs -aq "/dev/$disk"
+	unload_driver
+}
+
+# ---- a machine ----
+
+# machine: what is in the guest's root is as of an installation with few units, of which none needs hardware.
+machine() {
+	install -d $UNITS/systemd-udev-trigger.service.d /etc/systemd/system-generators /etc/systemd/journald.conf.d
+	for unit in /usr/lib/systemd/system/*.wants/* "$UNITS"/*.wants/*; do
+		case ${unit##*/} in
+		systemd-journald* | systemd-udev-trigger.service | systemd-udevd*) ;;
+		*) ln -sf /dev/null "$UNITS/${unit##*/}" ;;
+		esac
+	done
+	for unit in systemd-remount-fs.service systemd-udev-load-credentials.service; do
+		ln -sf /dev/null "$UNITS/$unit"
+	done
+	for generator in /usr/lib/systemd/system-generators/*; do
+		case $generator in
+		*/systemd-fstab-generator) ;;
+		*) ln -sf /dev/null "/etc${generator#/usr/lib}" ;;
+		esac
+	done
+	printf '[Journal]\nStorage=volatile\nReadKMsg=no\nRateLimitBurst=0\n' >/etc/systemd/journald.conf.d/test.conf
+	printf '[Unit]\nDefaultDependencies=no\nRequires=shutdown.target umount.target\nAfter=shutdown.target umount.target\n' >$UNITS/off.target
+	printf '[Service]\nExecStart=\nExecStart=udevadm trigger --type=all --action=add --subsystem-match=block --subsystem-match=nd\n' \
+		>$UNITS/systemd-udev-trigger.service.d/test.conf
+	echo 0123456789abcdef0123456789abcdef >/etc/machine-id
+	install "$(command -v pmem-io)" /usr/local/bin/pmem-io
+	# What mount(8) runs for ext4 notes the list as it is by then.
+	cat >/sbin/mount.ext4 <<-END
+		#!/bin/sh
+		cat /sys/block/$disk/badblocks >/tmp/mounted
+		exec mount -i -t ext4 "\$@"
+	END
+	chmod 755 /sbin/mount.ext4
+}
+
+# boots: systemd is process 1 of namespaces of its own; returns when all has been started that is to be.
+boots() {
+	rm -f /tmp/mounted
+	: >/tmp/journal
+	state=
+	# An empty `container` says that this is none: devices are the machine's own.
+	# shellcheck disable=SC2016 # for the shell inside
+	container='' SYSTEMD_PROC_CMDLINE='systemd.unit=multi-user.target systemd.show_status=0 systemd.log_target=journal' \
+		unshare --pid --fork --mount --mount-proc --kill-child sh -c '
+			# The checkout would be unmounted at the end, and by then is in use.
+			cd /
+			umount -l "$1" /run
+			mount -t tmpfs -o mode=755 run /run
+			mount -t cgroup2 cgroup2 /sys/fs/cgroup
+			mount --bind /dev/null /dev/console
+			exec /usr/lib/systemd/systemd' sh "$CHECKOUT" </dev/null >/tmp/systemd 2>&1 &
+	UNSHARE=$!
+	wait_for 10 first_process
+	if ! wait_for 60 has_booted; then
+		echo "# systemd: $state"
+		return 1
+	fi
+	inside journalctl -q -f -n all -o json >/tmp/journal &
+}
+
+first_process() {
+	SYSTEMD=$(tr -d ' ' <"/proc/$UNSHARE/task/$UNSHARE/children")
+	[ -n "$SYSTEMD" ]
+}
+
+has_booted() {
+	[ -S "/proc/$SYSTEMD/root/run/systemd/private" ] || return
+	state=$(inside systemctl is-system-running 2>&1) || [ "$state" = degraded ]
+}
+
+# inside COMMAND…: as in that machine.
+inside() {
+	nsenter -t "$SYSTEMD" -p -m "$@"
+}
+
+# shuts_down NAME: stops all as a machine does, but for the last program, which would unmount by force and make the guest's own
+# root read-only; a subtest, that nothing has failed from the boot on.
+shuts_down() {
+	inside systemctl start off.target
+	is "$1: nothing has failed" "$(faults)" ''
+	kill -KILL "$SYSTEMD"
+	wait 2>/dev/null || :
+	SYSTEMD=
+	cat /tmp/journal >>/tmp/journal.before
+}
+
+# faults: units that have failed, and orders that can't be kept.
+faults() {
+	inside systemctl --failed --no-legend --plain
+	inside journalctl -q -o cat -g 'ordering cycle|failed' _PID=1 || :
+}
+
+# blank: what a kernel knows of the memory after a reboot.
+blank() {
+	forget_errors "$disk"
+	rebind "$(e820_ns)"
+	disk=$(e820_disk)
+	cat "/sys/block/$disk/badblocks"
+}
+
+# ---- the test ----
+
+SERVICES='pmemctl-restore.service pmemctl-save.service pmemctl-watch.service'
+
+# journal SERVICE: what it says, each behind its priority.
+journal() {
+	jq -r --arg unit "$1.service" 'select(._SYSTEMD_UNIT == $unit) | "<\(.PRIORITY)>\(.MESSAGE)"' /tmp/journal
+}
+
+# says SERVICE REGEX: by and by.
+says() {
+	wait_for 20 said "$@" || {
+		journal "$1"
+		return 1
+	}
+}
+
+said() {
+	journal "$1" | grep -q "$2"
+}
+
+# watching TIMES: so often it began.
+watching() {
+	[ "$(journal pmemctl-watch | grep -c '^<6>watching')" -ge "$1" ]
+}
+
+# states PROPERTY…: of each of the services.
+states() {
+	for service in $SERVICES; do
+		for property; do
+			inside systemctl show -P "$property" "$service"
+		done
+	done | xargs
+}
+
+# makes_bad NAME OFFSET: a page of that file, by hand; $at is its place.
+makes_bad() {
+	at=$(sed -n "s/^$1 $2 //p" /tmp/places)
+	echo "$((at / 512)) 8" >"/sys/block/$disk/badblocks"
+}
+
+# keeps: what is saved, in order.
+keeps() {
+	jq -r '.list.errors[].offset' "$(file_of e820 "$(e820_ns)")" | sort -n | xargs
+}
+
+keeps_that() {
+	[ "$(keeps)" = "$1" ]
+}
+
+: >/tmp/journal.before
+need filefrag jq journalctl nsenter systemctl udevadm unshare
+plan 34
+load_driver
+disk=$(e820_disk)
+machine
+make_fs ext4 "$disk"
+mount_dax "$disk"
+for name in old used other; do
+	fallocate -l 4M "$MNT/$name"
+	pmem-io fill "$MNT/$name"
+	for offset in 8192 409600 1048576; do
+		echo "$name $offset $(place_of "$MNT/$name" $offset)"
+	done
+done >/tmp/places
+sync
+umount "$MNT"
+makes_bad old 8192
+old=$at
+list="$((old / 512)) 8"
+pmemctl save --all >/dev/null
+
+install -D -m 755 "$(command -v pmemctl)" /usr/sbin/pmemctl
+install -D -m 644 -t /usr/lib/systemd/system "$CHECKOUT"/systemd/pmemctl-*.service
+# shellcheck disable=SC2086 # each
+check "the units are sound" systemd-analyze verify $SERVICES
+check "so is the rule" udevadm verify "$CHECKOUT/udev/59-pmemctl.rules"
+
+# ---- too late ----
+
+echo "/dev/$disk /srv ext4 dax=always 0 0" >/etc/fstab
+install -d $UNITS/pmemctl-restore.service.d
+printf '[Unit]\nAfter=srv.mount\n' >$UNITS/pmemctl-restore.service.d/late.conf
+SYSTEMD_OFFLINE=1 systemctl enable pmemctl-restore.service 2>/dev/null
+is "nothing is known before the first boot" "$(blank)" ''
+boots
+is "without the rule, and with the service late: nothing is listed when it is mounted" "$(cat /tmp/mounted)" ''
+is "too late it is" "$(cat "/sys/block/$disk/badblocks")" "$list"
+shuts_down "the late service"
+
+# ---- the rule ----
+
+install -D -m 644 -t /usr/lib/udev/rules.d "$CHECKOUT/udev/59-pmemctl.rules"
+SYSTEMD_OFFLINE=1 systemctl enable pmemctl-save.service pmemctl-watch.service 2>/dev/null
+cat >$UNITS/maps.service <<-END
+	[Service]
+	Type=exec
+	ExecStart=pmem-io map --length 4M /srv/used load run='touch /tmp/told.ready; sleep inf'
+END
+is "nor before the second" "$(blank)" ''
+boots
+is "by the rule it is listed when it is mounted" "$(cat /tmp/mounted)" "$list"
+check "what was known is told, of a file that nobody uses" says pmemctl-watch "^<2>$disk: bad memory at .*, 4K: /srv/old at 8K; known before$"
+
+inside systemctl start maps.service
+wait_for 20 test -e /tmp/told.ready
+pid=$(inside systemctl show -P MainPID maps.service)
+makes_bad used 409600
+used=$at
+check "a new error is told, with who has the file mapped" \
+	says pmemctl-watch "^<2>$disk: bad memory at .*, 4K: /srv/used at 400K; mapped by process $pid (pmem-io) at 0x[0-9a-f]*$"
+check "it is saved" wait_for 20 keeps_that "$old $used"
+makes_bad other 8192
+check "and one of a file that nobody uses" says pmemctl-watch "^<2>$disk: bad memory at .*, 4K: /srv/other at 8K$"
+check "that is saved, too" wait_for 20 keeps_that "$old $used $at"
+
+# ---- stopped, and started again ----
+
+# shellcheck disable=SC2086 # each
+inside systemctl stop $SERVICES
+is "stopped: without a failure" "$(states ActiveState Result ExecMainStatus)" "inactive success 0 inactive success 0 inactive success 0"
+inside dd if=/dev/zero of=/srv/other bs=4096 seek=2 count=1 conv=notrunc status=none
+check_fails "one is healed" grep -q "^$((at / 512)) " "/sys/block/$disk/badblocks"
+is "while nothing is saved" "$(keeps)" "$old $used $at"
+# shellcheck disable=SC2086 # each
+check "started again" inside systemctl start $SERVICES
+is "started again: active" "$(states ActiveState Result)" "active success active success active success"
+check "what was healed is forgotten" wait_for 20 keeps_that "$old $used"
+check_fails "and not listed" grep -q "^$((at / 512)) " "/sys/block/$disk/badblocks"
+
+# ---- a hook ----
+
+install -d /var/lib/told
+install -m 2755 -g mail "$(command -v id)" /usr/local/bin/group-of-mail
+cat >/etc/pmemctl-hook <<-'END'
+	#!/bin/sh
+	for folder in /var/lib/told /var/tmp /tmp /run /etc /root /srv /dev/shm; do
+		! touch $folder/hook || echo "may write to $folder"
+	done 2>/dev/null | sort | sed "s/^/$PMEMCTL_OFFSET /"
+	echo "$PMEMCTL_OFFSET is of group $(group-of-mail -gn)"
+	echo "$PMEMCTL_OFFSET $PMEMCTL_NEW $PMEMCTL_COMPLETE $PMEMCTL_WHOSE $PMEMCTL_FILE_OFFSET $PMEMCTL_MAPPED_BY"
+	systemctl start --no-block told@$PMEMCTL_OFFSET.service
+END
+chmod 755 /etc/pmemctl-hook
+cat >$UNITS/told@.service <<-'END'
+	[Service]
+	ExecStart=sh -c 'touch /var/tmp/told.%i; group-of-mail -gn'
+END
+# As the unit's comment says.
+{
+	sed -n 's/^#\t//p' "$CHECKOUT/systemd/pmemctl-watch.service"
+	echo ReadWritePaths=/var/lib/told
+} | inside systemctl edit --stdin pmemctl-watch.service >/dev/null 2>&1
+inside systemctl restart pmemctl-watch.service
+check "with a hook it watches" wait_for 20 watching 3
+makes_bad used 1048576
+check "the hook is told" says pmemctl-watch "^<6>$at 1 1 /srv/used 1048576 $pid$"
+is "where it may write" "$(journal pmemctl-watch | sed -n "s/^<6>$at may write to //p" | sort -u | xargs)" "/dev/shm /var/lib/told"
+check "a set-group-ID bit does nothing for it" says pmemctl-watch "^<6>$at is of group root$"
+check "but for a unit that it starts" says "told@$at" "^<6>mail$"
+check "which may write elsewhere" test -e "/var/tmp/told.$at"
+check "saved by then" wait_for 20 keeps_that "$old $used $at"
+shuts_down "the rule"
+
+# ---- /var is a file system of its own ----
+
+list=$(keeps | xargs -n 1 | awk '{ print $1 / 512, 8 }')
+rm -r $UNITS/pmemctl-restore.service.d
+SYSTEMD_OFFLINE=1 systemctl disable pmemctl-watch.service 2>/dev/null
+mv $STATE /var/tmp/state
+install -d $STATE
+cat >/etc/fstab <<-END
+	/dev/$disk /srv ext4 dax=always,x-systemd.after=pmemctl-restore.service 0 0
+	/var/tmp/state $STATE none bind,x-systemd.after=dev-$disk.device 0 0
+END
+is "nor before the third" "$(blank)" ''
+boots
+check "the rule came too early" says pmemctl-restore "^<6>$disk .* restored "
+is "by the service it is listed when it is mounted" "$(cat /tmp/mounted)" "$list"
+makes_bad other 409600
+check "what is new is saved" wait_for 20 grep -q "\"offset\": *$at\>" "/var/tmp/state/$(basename "$(file_of e820 "$(e820_ns)")")"
+is "and nothing below the mount" "$(ls -A $STATE)" ''
+shuts_down "/var of its own"

@@ -1,0 +1,50 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# A namespace that is unbound while a process has a DAX file mapped: the pages stay until process and file system let go of them.
+# vm: --bare --append memmap=128M$512M
+. "$(dirname "$0")/lib/test.sh"
+. "$(dirname "$0")/lib/provider.sh"
+
+[ "$DRIVER" = rust_pmem ] || skip_all "with the C driver the struct pages go away under the process, and munmap oopses"
+need xfs_io
+cleanup() {
+	exec 5>&-
+	umount /mnt 2>/dev/null
+	provider_cleanup
+}
+
+unclaimed() {
+	! grep -q "$NAMESPACE" /proc/iomem
+}
+
+bound() {
+	[ -e "/sys/bus/nd/drivers/$DRIVER/$NAMESPACE" ]
+}
+
+plan 7
+# All of a section of memory: its struct pages go away with the binding.
+provide size=$((128 << 20))
+dmesg -C
+mkfs.ext4 -q -b 4096 "/dev/$DISK"
+mount -o dax "/dev/$DISK" /mnt
+truncate -s 1M /mnt/file
+mkfifo /tmp/commands
+xfs_io /mnt/file </tmp/commands >/tmp/answers 2>&1 &
+xfs_io=$!
+exec 5>/tmp/commands
+rm /tmp/commands
+printf 'mmap -rw 0 1m\nmwrite -S 0x61 0 1m\n' >&5
+check "it is mapped" wait_for 5 grep -q /mnt/file "/proc/$xfs_io/maps"
+sleep 0.5
+
+echo "$NAMESPACE" >"/sys/bus/nd/drivers/$DRIVER/unbind"
+check_fails "it is unbound" bound
+check "the log says which page is in use" sh -c "dmesg | grep 'page frame .* is in use'"
+printf 'mread -v 0 16\nmunmap\nquit\n' >&5
+exec 5>&-
+wait "$xfs_io"
+check "the memory was there for the process" grep -q aaaaaaaaaaaaaaaa /tmp/answers
+check "umount" umount /mnt
+check "the claim is released" wait_for 3 unclaimed
+echo "$NAMESPACE" >"/sys/bus/nd/drivers/$DRIVER/bind"
+check "and can be bound again" bound

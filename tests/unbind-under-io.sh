@@ -1,0 +1,45 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# A namespace that is unbound under I/O: the I/O ends with errors, and a new binding serves again.
+# vm: --bare --append memmap=128M$512M
+. "$(dirname "$0")/lib/test.sh"
+. "$(dirname "$0")/lib/provider.sh"
+
+# busy FUNCTION: calls it while fio reads and writes, and waits until fio is over.
+busy() {
+	fio --name=busy --filename="/dev/$DISK" --direct=1 --rw=randrw --bs=4k --size=32M --ioengine=libaio --iodepth=8 --numjobs=2 \
+		--time_based --runtime=20 >/tmp/fio 2>&1 &
+	fio=$!
+	until [ -n "$(find /proc/[0-9]*/fd -lname "/dev/$DISK" 2>/dev/null)" ]; do
+		sleep 0.1
+	done
+	sleep 0.5
+	"$1"
+	begin=$(date +%s)
+	status=0
+	wait "$fio" || status=$?
+	check "$1: fio ends soon" test $(($(date +%s) - begin)) -lt 10
+	check "$1: with errors" test "$status" -ne 0
+}
+
+unbind() {
+	echo "$NAMESPACE" >"/sys/bus/nd/drivers/$DRIVER/unbind"
+}
+
+region_off() {
+	ndctl disable-region -b pmem_provider all >/dev/null 2>&1
+}
+
+need fio
+plan 8
+provide pages=1
+busy unbind
+check_fails "no disk" test -e "/sys/block/$DISK"
+echo "$NAMESPACE" >"/sys/bus/nd/drivers/$DRIVER/bind"
+check "bound again, it reads" read_sectors "$DISK" 0 8
+
+busy region_off
+ndctl enable-region -b pmem_provider all >/dev/null 2>&1
+settle
+check "the region enabled, it reads" read_sectors "$DISK" 0 8
+check "and writes" sh -c "yes | head -c 4096 >/dev/$DISK"

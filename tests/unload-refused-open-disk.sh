@@ -1,0 +1,24 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# The module can't be unloaded under an open disk or a mounted file system.
+# vm: --bare --append memmap=128M$512M
+. "$(dirname "$0")/lib/test.sh"
+. "$(dirname "$0")/lib/provider.sh"
+
+cleanup() {
+	exec 5>&-
+	umount /mnt 2>/dev/null
+	provider_cleanup
+}
+plan 5
+provide pages=1
+mkfs.ext4 -q -b 4096 "/dev/$DISK"
+exec 5<"/dev/$DISK"
+check_fails "an open disk" rmmod "$DRIVER"
+exec 5<&-
+mount -o dax "/dev/$DISK" /mnt
+check_fails "a mounted file system" rmmod "$DRIVER"
+check "which works on" sh -c 'echo text >/mnt/file && sync && cat /mnt/file'
+umount /mnt
+check "closed, it goes" rmmod "$DRIVER"
+check_fails "it is gone" test -e "/sys/block/$DISK"

@@ -1,0 +1,70 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# The module under load: rmmod is refused while a disk is open, mounted, mapped or swapped to, what uses it goes on undisturbed,
+# and when all are done it goes.
+# compare
+# vm: --bare --append memmap=128M$512M
+# quick
+. "$(dirname "$0")/lib/test.sh"
+. "$(dirname "$0")/lib/provider.sh"
+
+cleanup() {
+	exec 5>&-
+	umount /mnt 2>/dev/null
+	swapoff "/dev/$DISK" 2>/dev/null
+	provider_cleanup
+}
+
+# refused NAME: rmmod's answer, without the name of the module.
+refused() {
+	seen "$1: rmmod" "$(rmmod "$DRIVER" 2>&1 | sed 's/.*Module [^ ]* //')"
+}
+
+need fio xfs_io mkswap
+plan 19
+provide size=$((128 << 20)) pages=1
+fio --name=busy --filename="/dev/$DISK" --direct=1 --rw=randrw --bs=4k --size=32M --ioengine=libaio --iodepth=8 \
+	--verify=crc32c --time_based --runtime=3 >/tmp/fio 2>&1 &
+fio=$!
+check "fio has it open" wait_for 5 sh -c "find /proc/[0-9]*/fd -lname /dev/$DISK 2>/dev/null | grep -q ."
+refused "fio"
+refused "fio, again"
+status=0
+wait "$fio" || status=$?
+is "fio ends well" "$status" 0
+grep -i 'err=' /tmp/fio | sed 's/^/# /'
+
+for options in "" "-o dax"; do
+	mkfs.ext4 -q -F -b 4096 "/dev/$DISK"
+	# shellcheck disable=SC2086 # no option or two words
+	mount $options "/dev/$DISK" /mnt
+	truncate -s 1M /mnt/file
+	refused "ext4${options:+, $options}"
+	# Mapped by a process, and the file is closed.
+	mkfifo /tmp/commands
+	xfs_io /mnt/file </tmp/commands >/tmp/answers 2>&1 &
+	xfs_io=$!
+	exec 5>/tmp/commands
+	rm /tmp/commands
+	printf 'mmap -rw 0 64k\nmwrite -S 0x61 0 4k\nopen /dev/null\nclose\n' >&5
+	check "ext4${options:+, $options}: mapped" wait_for 5 grep -q /mnt/file "/proc/$xfs_io/maps"
+	refused "ext4${options:+, $options}, mapped"
+	printf 'mread -v 0 16\nmunmap\nquit\n' >&5
+	exec 5>&-
+	wait "$xfs_io"
+	check "ext4${options:+, $options}: the mapping is as it was" grep -q aaaaaaaaaaaaaaaa /tmp/answers
+	umount /mnt
+done
+
+mkswap "/dev/$DISK" >/dev/null
+swapon "/dev/$DISK"
+refused "swap"
+swapoff "/dev/$DISK"
+exec 5<"/dev/$DISK"
+refused "an open disk"
+answers "unbinding is not refused, though" sh -c "echo $NAMESPACE >/sys/bus/nd/drivers/$DRIVER/unbind" 5<&-
+refused "the disk is gone and still open"
+answers "a read of it" sh -c 'dd bs=4k count=1 status=none <&5 2>&1 >/dev/null | sed "s/.*: //"'
+exec 5<&-
+check "closed, it goes" rmmod "$DRIVER"
+check_fails "it is gone" driver_loaded

@@ -1,0 +1,14 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# virtio-pmem in sector mode is read-only, and the log says why: nd_btt can't wait for the host.
+# vm: --bare --virtio-pmem size=64M
+. "$(dirname "$0")/lib/test.sh"
+
+[ "$DRIVER" = rust_pmem ] || skip_all "with C a write crashes the kernel"
+plan 4
+load_driver
+disk=$(make_namespace -e "$(virtio_ns)" -m sector -l 4096 | jq -r .blockdev)
+is "it is read-only" "$(cat "/sys/block/$disk/ro")" 1
+check "the log says it" sh -c "dmesg | grep -q 'sector mode is read-only where a flush has to wait for the host'"
+check "it is read" pmem-io pread --direct --length 4K "/dev/$disk"
+check_fails "a write is refused" pmem-io pwrite --direct --length 4K "/dev/$disk"

@@ -1,0 +1,52 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# virtio-pmem: each flush is a request to the host. How many there are for what a program does, by the interrupts that answer them;
+# and that MAP_SYNC, whose stores nobody would tell the host of, is refused.
+# compare
+# vm: --bare --virtio-pmem size=64M
+. "$(dirname "$0")/lib/test.sh"
+. "$(dirname "$0")/lib/flush-count.sh"
+
+need python3
+cleanup() {
+	umount $MNT 2>/dev/null
+}
+
+# provider flushes [0]: of the host: the number since it was set to 0.
+provider() {
+	requests=$(awk '/ '"$virtio"'(-|,|$)/ { n += $2 + $3 } END { print n + 0 }' /proc/interrupts)
+	[ $# -eq 1 ] || {
+		echo "$requests" >/tmp/requests
+		return
+	}
+	echo $((requests - $(cat /tmp/requests)))
+}
+
+plan 14
+mkdir -p $MNT
+load_driver
+virtio=$(basename "$(readlink -f "$ND/$(virtio_ns)/../../..")")
+disk=$(disk_of "$(virtio_ns)")
+exec 5<"/dev/$disk"
+seen "the disk: write cache and FUA" "$(cat "/sys/block/$disk/queue/write_cache" "/sys/block/$disk/queue/fua")"
+seen "a direct write" "$(flushes io "/dev/$disk" direct write:4096)"
+is "a direct write and fsync" "$(flushes io "/dev/$disk" direct write:4096 fsync)" 1
+seen "RWF_DSYNC" "$(flushes io "/dev/$disk" direct dsync:4096)"
+seen "two times fsync" "$(flushes io "/dev/$disk" direct fsync fsync)"
+exec 5<&-
+make_fs ext4 "$disk" -E lazy_itable_init=0,lazy_journal_init=0
+for dax in never always; do
+	mount -o dax=$dax,noatime "/dev/$disk" $MNT
+	truncate -s 1M $MNT/file
+	pmem-io fill $MNT/file
+	sync
+	seen "ext4, dax=$dax: overwritten and fdatasync" "$(flushes io $MNT/file cached write:4096 fdatasync)"
+	seen "ext4, dax=$dax: a mapping and msync" "$(flushes pmem-io map-write $MNT/file --durable msync --seed 2)"
+	answers "ext4, dax=$dax: MAP_SYNC" pmem-io map-write --sync --durable flush $MNT/file
+	umount $MNT
+done
+seen "rmmod" "$(flushes unload_driver)"
+load_driver
+check "what was synced is there" sh -c "mount -o dax=always /dev/$disk $MNT && pmem-io map-verify $MNT/file --seed 2"
+umount $MNT
+answers "the region says nothing of deep_flush" sh -c "ls $ND/region*/deep_flush 2>&1 | sed 's/.*: //'"

@@ -1,0 +1,66 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# virtio-pmem whose driver is unbound in mid-I/O, raw and under a DAX file system, and that comes back with what was synced; and one
+# that is added to the running machine.
+# compare
+# vm: --bare --virtio-pmem size=64M --slots 1
+# timeout: 240
+. "$(dirname "$0")/lib/test.sh"
+. "$(dirname "$0")/lib/busy.sh"
+
+VIRTIO=/sys/bus/virtio/drivers/virtio_pmem
+
+cleanup() {
+	umount $MNT 2>/dev/null
+	[ -e "$VIRTIO/$device" ] || echo "$device" >$VIRTIO/bind
+}
+
+gone() {
+	[ ! -e "/dev/$disk" ]
+}
+
+back() {
+	namespace=$(virtio_ns) && [ -n "$namespace" ] && disk_of "$namespace" >/dev/null
+}
+
+need fio
+plan 19
+load_driver
+namespace=$(virtio_ns)
+disk=$(disk_of "$namespace")
+device=$(find $VIRTIO/ -name 'virtio[0-9]*' -printf '%f')
+pmem-io fill --length 4M "/dev/$disk" --seed 1
+busy "/dev/$disk" --allow_file_create=0 --filename="/dev/$disk" --direct=1 --offset=8M --size=16M --ioengine=psync --fsync=16
+check "raw: the provider is unbound" sh -c "echo $device >$VIRTIO/unbind"
+ends raw
+check "raw: no disk" gone
+check "raw: nothing in iomem" sh -c '! grep -q namespace /proc/iomem'
+check "raw: the provider comes back" sh -c "echo $device >$VIRTIO/bind"
+check "raw: a disk" wait_for 10 back
+disk=$(disk_of "$namespace")
+check "raw: what was synced is there" pmem-io verify --length 4M "/dev/$disk" --seed 1
+
+make_fs ext4 "$disk"
+mount_dax "$disk"
+truncate -s 2M $MNT/file
+pmem-io fill $MNT/file --seed 2
+sync
+busy $MNT/ --directory=$MNT --size=8M --ioengine=psync --fsync=16
+check "ext4: the provider is unbound" sh -c "echo $device >$VIRTIO/unbind"
+ends ext4
+check "ext4: umount" umount $MNT
+check "ext4: no disk" gone
+check "ext4: the provider comes back" sh -c "echo $device >$VIRTIO/bind"
+check "ext4: a disk" wait_for 10 back
+disk=$(disk_of "$namespace")
+check "ext4: mended" sh -c "e2fsck -p /dev/$disk >/dev/null || [ \$? -le 1 ]"
+check "ext4: mounted again" mount_dax "$disk"
+check "ext4: what was synced is there" pmem-io verify $MNT/file --seed 2
+umount $MNT
+
+host add virtio-pmem size=32M >/dev/null
+# shellcheck disable=SC2016 # for sh
+check "added: a second disk" wait_for 10 sh -c '[ "$(find /sys/block -name "pmem*" | wc -l)" = 2 ]'
+other=$(find /sys/block -name 'pmem*' -printf '%f\n' | grep -v "^$disk\$")
+check "added: written" pmem-io fill --length 4M "/dev/$other" --seed 3
+check "added: read" pmem-io verify --direct --length 4M "/dev/$other" --seed 3

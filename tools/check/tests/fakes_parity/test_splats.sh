@@ -1,9 +1,0 @@
-#!/bin/sh
-# SPDX-License-Identifier: GPL-2.0
-# All subtests pass, but the kernel has something to say under one driver.
-# vm: --bare
-. "$(dirname "$0")/../../../../tests/lib.sh"
-
-plan 1
-check "it works" true
-[ "$DRIVER" = nd_pmem ] || echo "WARNING: possible circular locking dependency detected" >/dev/kmsg
