@@ -37,7 +37,7 @@ NAMESPACE=$(namespaces pmem_provider)
 is "without the rule and the module: nd_pmem" "$(modprobe nd_pmem && loaded)" "nd_pmem
 has it: nd_pmem"
 
-cp "$(dirname "$0")/../modprobe.d/rust_pmem.conf" /etc/modprobe.d/
+cp "$(dirname "$0")/../contrib/modprobe.d/rust_pmem.conf" /etc/modprobe.d/
 is "the rule alone falls back" "$(modprobe nd_pmem && loaded)" "nd_pmem
 has it: nd_pmem"
 

@@ -196,10 +196,10 @@ list="$((old / 512)) 8"
 pmemctl save --all >/dev/null
 
 install -D -m 755 "$(command -v pmemctl)" /usr/sbin/pmemctl
-install -D -m 644 -t /usr/lib/systemd/system "$CHECKOUT"/systemd/pmemctl-*.service
+install -D -m 644 -t /usr/lib/systemd/system "$CHECKOUT"/contrib/systemd/pmemctl-*.service
 # shellcheck disable=SC2086 # each
 check "the units are sound" systemd-analyze verify $SERVICES
-check "so is the rule" udevadm verify "$CHECKOUT/udev/59-pmemctl.rules"
+check "so is the rule" udevadm verify "$CHECKOUT/contrib/udev/59-pmemctl.rules"
 
 # ---- too late ----
 
@@ -215,7 +215,7 @@ shuts_down "the late service"
 
 # ---- the rule ----
 
-install -D -m 644 -t /usr/lib/udev/rules.d "$CHECKOUT/udev/59-pmemctl.rules"
+install -D -m 644 -t /usr/lib/udev/rules.d "$CHECKOUT/contrib/udev/59-pmemctl.rules"
 SYSTEMD_OFFLINE=1 systemctl enable pmemctl-save.service pmemctl-watch.service 2>/dev/null
 cat >$UNITS/maps.service <<-END
 	[Service]
@@ -273,7 +273,7 @@ cat >$UNITS/told@.service <<-'END'
 END
 # As the unit's comment says.
 {
-	sed -n 's/^#\t//p' "$CHECKOUT/systemd/pmemctl-watch.service"
+	sed -n 's/^#\t//p' "$CHECKOUT/contrib/systemd/pmemctl-watch.service"
 	echo ReadWritePaths=/var/lib/told
 } | inside systemctl edit --stdin pmemctl-watch.service >/dev/null 2>&1
 inside systemctl restart pmemctl-watch.service

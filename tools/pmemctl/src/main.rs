@@ -135,7 +135,7 @@ enum Command {
     Save(lists::Save),
     /// Put the saved errors back on the kernel's lists
     ///
-    /// Before anything touches the memory: udev/59-pmemctl.rules does this for each disk that
+    /// Before anything touches the memory: contrib/udev/59-pmemctl.rules does this for each disk that
     /// appears. A saved list that was cut off or edited, is of other memory or of another size, or
     /// is stale (the disk has had all of it since this boot, and some of it was healed) is refused
     /// with the reason and status 3, and nothing is changed. Of several devices each is restored or

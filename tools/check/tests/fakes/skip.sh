@@ -1,7 +1,0 @@
-#!/bin/sh
-# SPDX-License-Identifier: GPL-2.0
-# It does not apply.
-TESTS=$(realpath "$(dirname "$0")/../../../../tests")
-# shellcheck source=tests/lib/test.sh
-. "$TESTS/lib/test.sh"
-skip_all "there is no such thing here"

@@ -1,0 +1,18 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# Answers of every kind.
+# vm: --bare
+TESTS=$(realpath "$(dirname "$0")/../../../../../tests")
+# shellcheck source=tests/lib/test.sh
+. "$TESTS/lib/test.sh"
+
+plan 6
+check "it is there" true
+seen "its number" 1
+seen "its name" "$DRIVER"
+case $DRIVER in
+nd_pmem) skip "it crashes" "C oopses" ;;
+*) check "it crashes" true ;;
+esac
+skip "it can't be tried" "there is none"
+check "only $DRIVER has this" true

@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Selftests that go wrong in every way, and what `pmem-check` says of them.
+//!
+//! It boots about a dozen machines, in a minute.
+
+use std::process::Command;
+
+#[test]
+fn selftests_that_go_wrong() {
+    let output = Command::new(env!("CARGO_BIN_EXE_pmem-check"))
+        .args([
+            "--jobs",
+            "1",
+            "--driver",
+            "nd_pmem",
+            "--selftests",
+            "tools/testing/runner/tests/fakes",
+            "*",
+            "nonsense",
+        ])
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    for (verdict, name, reason) in [
+        ("FAIL", "count", "2 subtests announced, 1 run"),
+        ("FAIL", "crash", "the kernel reported: Kernel panic"),
+        ("FAIL", "empty", "it announced no number of subtests"),
+        ("FAIL", "fail", "of 2 subtests this failed: a file is there"),
+        ("FAIL", "hang", "not done after"),
+        ("FAIL", "killer", "it announced no number of subtests"),
+        ("FAIL", "no_plan", "it announced no number of subtests"),
+        (
+            "FAIL",
+            "oops_hang",
+            "the kernel reported: BUG: unable to handle page fault",
+        ),
+        (
+            "FAIL",
+            "splat",
+            "the kernel reported: WARNING: possible circular locking",
+        ),
+        ("pass", "pass", ""),
+        ("pass", "powercut", ""),
+        ("pass", "splat_expected", ""),
+        ("skip", "skip", "there is no such thing here"),
+        ("FAIL", "nonsense", "no selftest has such a name"),
+    ] {
+        let found = said.lines().find(|line| {
+            let mut words = line.split_whitespace();
+            words.next() == Some(verdict) && words.next() == Some(name) && line.contains(reason)
+        });
+        assert!(found.is_some(), "{verdict} {name} {reason}\n{said}");
+    }
+    // With the builds of module and provider.
+    assert!(
+        said.trim_end().ends_with("5 passed, 10 failed, 1 skipped"),
+        "{said}"
+    );
+    assert_eq!(output.status.code(), Some(1));
+}

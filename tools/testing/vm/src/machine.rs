@@ -1,0 +1,473 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! From [`Options`] to a command line of QEMU.
+
+use crate::options::{Cxl, Nvdimm, Options, Persistence, VirtioPmem};
+use anyhow::{Context, Result, ensure};
+use std::env;
+use std::ffi::OsString;
+use std::fs::OpenOptions;
+use std::path::{Path, PathBuf};
+use units::Size;
+
+/// Name of the environment's variable with the folder of `vmlinuz`, `initrd` and `guest.img`.
+const IMAGES: &str = "RUST_PMEM_IMAGES";
+
+/// The files a machine boots from.
+#[derive(Debug, Clone)]
+pub struct Images {
+    /// The kernel.
+    pub kernel: PathBuf,
+    /// Its initrd.
+    pub initrd: PathBuf,
+    /// The image of the guest's root.
+    pub image: PathBuf,
+    /// The folder that the guest sees as /rust_pmem.
+    pub share: PathBuf,
+}
+
+impl Images {
+    /// Those that the options name, else those of the set-up; an error names what is missing.
+    pub fn find(options: &Options) -> Result<Self> {
+        let folder = env::var_os(IMAGES).map(PathBuf::from);
+        let pick = |named: &Option<PathBuf>, name: &str, flag: &str| {
+            let path = match (named, &folder) {
+                (Some(path), _) => path.clone(),
+                (None, Some(folder)) => folder.join(name),
+                (None, None) => anyhow::bail!(
+                    "no {name}: name one by {flag}, or start this by setup/enter, which sets {IMAGES}"
+                ),
+            };
+            ensure!(
+                path.is_file(),
+                "{}: no such file (from {flag} or {IMAGES})",
+                path.display()
+            );
+            Ok(path)
+        };
+        Ok(Self {
+            kernel: pick(&options.kernel, "vmlinuz", "--kernel")?,
+            initrd: pick(&options.initrd, "initrd", "--initrd")?,
+            image: pick(&options.image, "guest.img", "--image")?,
+            share: share(options)?,
+        })
+    }
+}
+
+/// The checkout.
+fn share(options: &Options) -> Result<PathBuf> {
+    const GUEST: &str = "tools/testing/vm/guest/main";
+    if let Some(share) = &options.share {
+        ensure!(
+            share.join(GUEST).is_file(),
+            "--share {}: there is no {GUEST} in it",
+            share.display()
+        );
+        return Ok(share.canonicalize()?);
+    }
+    let here = env::current_dir()?;
+    here.ancestors()
+        .find(|folder| folder.join(GUEST).is_file())
+        .map(Path::to_path_buf)
+        .with_context(|| {
+            format!(
+                "{} is in no checkout of the project: name one by --share",
+                here.display()
+            )
+        })
+}
+
+/// A line of QEMU's options: `key=value,…`, in which a comma in a value is written twice.
+fn escaped(path: &Path) -> Result<String> {
+    let text = path
+        .to_str()
+        .with_context(|| format!("{}: not a name in UTF-8", path.display()))?;
+    Ok(text.replace(',', ",,"))
+}
+
+/// A device, as QEMU's options for the memory behind it and for itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Device {
+    pub objects: Vec<String>,
+    pub device: String,
+    /// Bytes of the machine's address space.
+    pub bytes: u64,
+}
+
+/// The backing file: made when it isn't there, in `folder` when it has no name; returns its path
+/// and length.
+fn backing(
+    id: &str,
+    file: Option<&Path>,
+    size: Option<Size>,
+    labels: Option<Size>,
+    folder: &Path,
+) -> Result<(PathBuf, u64)> {
+    let path = match file {
+        Some(file) => file.to_path_buf(),
+        None => folder.join(format!("{id}.img")),
+    };
+    let shown = path.display();
+    let labels = labels.map_or(0, Size::bytes);
+    let length = match (path.metadata(), size) {
+        (Ok(meta), size) => {
+            ensure!(meta.is_file(), "{shown}: not a regular file");
+            if let Some(size) = size {
+                ensure!(
+                    meta.len() == size.bytes() + labels,
+                    "{shown}: it holds {}, not {size} and {} of labels",
+                    Size::from_bytes(meta.len()),
+                    Size::from_bytes(labels)
+                );
+            }
+            meta.len()
+        }
+        (Err(_), Some(size)) => {
+            let length = size.bytes() + labels;
+            let file = OpenOptions::new().write(true).create_new(true).open(&path);
+            file.and_then(|file| file.set_len(length))
+                .with_context(|| format!("{shown}: can't be made"))?;
+            length
+        }
+        (Err(error), None) => return Err(error).with_context(|| shown.to_string()),
+    };
+    ensure!(length > labels, "{shown}: it is too small for a device");
+    Ok((path, length))
+}
+
+impl Nvdimm {
+    pub(crate) fn device(&self, id: &str, folder: &Path) -> Result<Device> {
+        let (path, bytes) = backing(id, self.file.as_deref(), self.size, self.labels, folder)?;
+        let mut device = format!("nvdimm,id={id},memdev=mem-{id}");
+        if let Some(labels) = self.labels {
+            device.push_str(&format!(",label-size={}", labels.bytes()));
+        }
+        if self.unarmed {
+            device.push_str(",unarmed=on");
+        }
+        if let Some(node) = self.node {
+            device.push_str(&format!(",node={node}"));
+        }
+        Ok(Device {
+            objects: vec![object(id, &path, bytes)?],
+            device,
+            bytes,
+        })
+    }
+}
+
+impl VirtioPmem {
+    pub(crate) fn device(&self, id: &str, folder: &Path) -> Result<Device> {
+        let (path, bytes) = backing(id, self.file.as_deref(), self.size, None, folder)?;
+        Ok(Device {
+            objects: vec![object(id, &path, bytes)?],
+            device: format!("virtio-pmem-pci,id={id},memdev=mem-{id}"),
+            bytes,
+        })
+    }
+}
+
+/// Bytes of a CXL device's label area.
+const CXL_LABELS: Size = Size::from_bytes(256 * 1024);
+
+impl Cxl {
+    pub(crate) fn device(&self, id: &str, folder: &Path) -> Result<Device> {
+        let (path, bytes) = backing(id, self.file.as_deref(), self.size, None, folder)?;
+        let mut labels = path.clone().into_os_string();
+        labels.push(".labels");
+        let label_id = format!("{id}.labels");
+        let (labels, label_bytes) = backing(
+            &label_id,
+            Some(labels.as_ref()),
+            Some(CXL_LABELS),
+            None,
+            folder,
+        )?;
+        Ok(Device {
+            objects: vec![
+                object(id, &path, bytes)?,
+                object(&label_id, &labels, label_bytes)?,
+            ],
+            device: format!("cxl-type3,id={id},persistent-memdev=mem-{id},lsa=mem-{label_id}"),
+            bytes,
+        })
+    }
+}
+
+fn object(id: &str, path: &Path, bytes: u64) -> Result<String> {
+    Ok(format!(
+        "memory-backend-file,id=mem-{id},share=on,size={bytes},mem-path={}",
+        escaped(path)?
+    ))
+}
+
+/// Free slots for NVDIMMs that come later.
+const FREE_DIMMS: usize = 4;
+/// Room in the machine's address space for what comes later.
+const FREE_BYTES: u64 = 64 << 30;
+
+/// The kernel's command line: the log goes to the serial port; a panic ends QEMU at once; an
+/// emulator needs no care for how far its clock can be trusted nor for what a processor may leak.
+const APPEND: &str = "console=ttyS0 panic=-1 tsc=reliable no_timer_check mitigations=off";
+
+/// The command line of QEMU, less the lines to this program.
+pub(crate) fn arguments(
+    options: &Options,
+    images: &Images,
+    serial: &Path,
+    folder: &Path,
+) -> Result<Vec<OsString>> {
+    let mut devices = Vec::new();
+    for dimm in &options.nvdimm {
+        devices.push(dimm.device(dimm.id.as_deref().unwrap_or_default(), folder)?);
+    }
+    for device in &options.virtio_pmem {
+        devices.push(device.device(device.id.as_deref().unwrap_or_default(), folder)?);
+    }
+    let mut cxl = Vec::new();
+    for device in &options.cxl {
+        cxl.push(device.device(device.id.as_deref().unwrap_or_default(), folder)?);
+    }
+    let most = options.memory.bytes()
+        + FREE_BYTES
+        + devices.iter().map(|device| device.bytes).sum::<u64>();
+    let most = most.next_multiple_of(1 << 30);
+
+    let mut machine = String::from("q35,nvdimm=on,i8042=off,vmport=off");
+    if options.persistence == Persistence::Cpu {
+        machine.push_str(",nvdimm-persistence=cpu");
+    }
+    let mut cpu = options.cpu.clone();
+    if !cxl.is_empty() {
+        machine.push_str(",cxl=on");
+        // The kernel takes no CXL region into use where a hypervisor can't flush the caches.
+        cpu.push_str(",hypervisor=off");
+    }
+    let mut append = String::from(APPEND);
+    for extent in &options.e820 {
+        append.push_str(&format!(" memmap={}!{}", extent.size(), extent.start()));
+    }
+    for more in &options.append {
+        append.push(' ');
+        append.push_str(more);
+    }
+
+    let mut line: Vec<OsString> = Vec::new();
+    let mut add = |words: &[&str]| line.extend(words.iter().map(OsString::from));
+    add(&[
+        "-no-user-config",
+        "-nodefaults",
+        "-no-reboot",
+        "-display",
+        "none",
+        "-nic",
+        "none",
+    ]);
+    let threads = if options.icount { "single" } else { "multi" };
+    add(&[
+        "-accel",
+        &format!("tcg,thread={threads}"),
+        "-cpu",
+        &cpu,
+        "-machine",
+        &machine,
+    ]);
+    if options.icount {
+        add(&["-icount", "shift=0,sleep=off"]);
+    }
+    add(&["-smp", &options.cpus.to_string()]);
+    let slots = options.nvdimm.len() + FREE_DIMMS;
+    add(&[
+        "-m",
+        &format!(
+            "size={}M,slots={slots},maxmem={}M",
+            options.memory.bytes() >> 20,
+            most >> 20
+        ),
+    ]);
+    if options.nodes() > 1 {
+        numa(options, &mut add);
+    }
+    add(&[
+        "-kernel",
+        &utf8(&images.kernel)?,
+        "-initrd",
+        &utf8(&images.initrd)?,
+        "-append",
+        &append,
+    ]);
+    add(&[
+        "-drive",
+        &format!(
+            "if=none,id=root,format=raw,read-only=on,file={}",
+            escaped(&images.image)?
+        ),
+        "-device",
+        "virtio-blk-pci,drive=root",
+    ]);
+    add(&[
+        "-virtfs",
+        &format!(
+            "local,mount_tag=checkout,security_model=none,readonly=on,multidevs=remap,path={}",
+            escaped(&images.share)?
+        ),
+    ]);
+    add(&[
+        "-chardev",
+        &format!("file,id=serial,append=on,path={}", escaped(serial)?),
+        "-serial",
+        "chardev:serial",
+        "-device",
+        "virtio-serial-pci",
+    ]);
+    for slot in 0..options.slots {
+        add(&[
+            "-device",
+            &format!("pcie-root-port,id=slot{slot},chassis={}", slot + 1),
+        ]);
+    }
+    for device in &devices {
+        for object in &device.objects {
+            add(&["-object", object]);
+        }
+        add(&["-device", &device.device]);
+    }
+    if !cxl.is_empty() {
+        cxl_bridge(&cxl, &mut add);
+    }
+    for more in &options.qemu {
+        let words =
+            shlex::split(more).with_context(|| format!("--qemu {more}: a quote is not closed"))?;
+        line.extend(words.into_iter().map(OsString::from));
+    }
+    Ok(line)
+}
+
+/// NUMA nodes that have the same memory each but for the first, which has what is left as well.
+fn numa(options: &Options, add: &mut impl FnMut(&[&str])) {
+    const UNIT: u64 = 2 << 20;
+    let nodes = u64::from(options.nodes());
+    let memory = options.memory.bytes();
+    let share = memory / (nodes * UNIT) * UNIT;
+    for node in 0..nodes {
+        let size = match node {
+            0 => memory - (nodes - 1) * share,
+            _ => share,
+        };
+        add(&[
+            "-object",
+            &format!("memory-backend-ram,id=node{node},size={size}"),
+            "-numa",
+            &format!("node,nodeid={node},memdev=node{node}"),
+        ]);
+    }
+}
+
+/// A host bridge with a root port for each device, and a window of the address space on it.
+fn cxl_bridge(devices: &[Device], add: &mut impl FnMut(&[&str])) {
+    const BUS: u8 = 64;
+    /// Windows are made of such units.
+    const UNIT: u64 = 256 << 20;
+    add(&[
+        "-device",
+        &format!("pxb-cxl,id=cxl.bus,bus=pcie.0,bus_nr={BUS}"),
+    ]);
+    let mut window = 0;
+    for (index, device) in devices.iter().enumerate() {
+        window += device.bytes.next_multiple_of(UNIT);
+        for object in &device.objects {
+            add(&["-object", object]);
+        }
+        add(&[
+            "-device",
+            &format!("cxl-rp,id=cxl.port{index},bus=cxl.bus,port={index},chassis=0,slot={index}"),
+            "-device",
+            &format!("{},bus=cxl.port{index},sn={}", device.device, index + 1),
+        ]);
+    }
+    add(&[
+        "-machine",
+        &format!("cxl-fmw.0.targets.0=cxl.bus,cxl-fmw.0.size={window}"),
+    ]);
+}
+
+fn utf8(path: &Path) -> Result<String> {
+    Ok(path
+        .to_str()
+        .with_context(|| format!("{}: not a name in UTF-8", path.display()))?
+        .to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn problem(dimm: &str, folder: &Path) -> String {
+        let dimm: Nvdimm = dimm.parse().unwrap();
+        format!("{:#}", dimm.device("a", folder).unwrap_err())
+    }
+
+    #[test]
+    fn a_file_without_a_name_is_made() {
+        let folder = tempfile::tempdir().unwrap();
+        let dimm: Nvdimm = "size=16M,labels".parse().unwrap();
+        let device = dimm.device("a", folder.path()).unwrap();
+        assert_eq!(device.bytes, (16 << 20) + (128 << 10));
+        assert_eq!(
+            folder.path().join("a.img").metadata().unwrap().len(),
+            device.bytes
+        );
+        assert_eq!(
+            dimm.device("a", folder.path()).unwrap(),
+            device,
+            "and taken again"
+        );
+    }
+
+    #[test]
+    fn files_that_do_not_fit() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x");
+        let file = path.display();
+        assert!(problem(&format!("file={file}"), folder.path()).contains("No such file"));
+        std::fs::write(&path, [0; 4096]).unwrap();
+        assert!(
+            problem(&format!("file={file},size=16M"), folder.path())
+                .contains("it holds 4K, not 16M")
+        );
+        assert!(problem(&format!("file={file},labels"), folder.path()).contains("too small"));
+        let dir = folder.path().display();
+        assert!(problem(&format!("file={dir}"), folder.path()).contains("not a regular file"));
+    }
+
+    #[test]
+    fn the_labels_of_cxl_are_in_a_file_of_their_own() {
+        let folder = tempfile::tempdir().unwrap();
+        let cxl: Cxl = "size=256M".parse().unwrap();
+        let device = cxl.device("a", folder.path()).unwrap();
+        assert_eq!(device.bytes, 256 << 20);
+        let labels = folder.path().join("a.img.labels");
+        assert_eq!(labels.metadata().unwrap().len(), CXL_LABELS.bytes());
+    }
+
+    #[test]
+    fn nodes_share_the_memory() {
+        let options =
+            Options::from_words("--memory 512M --nvdimm size=16M,node=2 --nvdimm size=16M");
+        let mut words = Vec::new();
+        numa(&options.unwrap(), &mut |more: &[&str]| {
+            words.extend(more.iter().map(|&word| word.to_owned()))
+        });
+        let sizes: Vec<u64> = words
+            .iter()
+            .filter_map(|word| word.split_once("size=")?.1.parse().ok())
+            .collect();
+        assert_eq!(sizes.len(), 3);
+        assert_eq!(sizes.iter().sum::<u64>(), 512 << 20);
+    }
+
+    #[test]
+    fn commas_in_names() {
+        assert_eq!(escaped(Path::new("/a,b")).unwrap(), "/a,,b");
+    }
+}
