@@ -34,6 +34,8 @@
 #:      FILES=1000000        how many (otherwise 20000, in minutes)
 #: make bench-errors         what isolated errors cost: to add them, in memory, to I/O, to bind, to repair
 #:      ERRORS=100000        how many (otherwise 20000)
+#: make bench-flushes        what durable writes cost on virtio-pmem, by the number of threads, under both drivers
+#:      SECONDS=5            for each figure
 #: make vm                   a shell in a virtual machine that has the module at hand
 #:      RUN='command'        one command there; a status other than 0 is in make's last line
 #:      VM='options'         another machine: see make vm VM=--help (RUST_PMEM_BIND=DIR lends it files of yours)
@@ -150,6 +152,10 @@ bench-errors: module tools
 	@$(enter) $(release)/pmem-vm --memory 2G --cpus 1 --icount --bare --e820 $$((($(ERRORS) / 128 + 2) / 2 * 2))M@1G \
 		--run '/rust_pmem/tests/bench/errors.sh $(ERRORS)'
 
+bench-flushes: module provider tools
+	@$(enter) $(release)/pmem-vm --driver none --bare --virtio-pmem size=512M --append 'memmap=128M$$512M' \
+		--run '/rust_pmem/tests/bench/flushes.sh $(SECONDS)'
+
 # Statically linked: it runs outside of the build root, whatever is there.
 bench-native: setup
 	@$(enter) env RUSTFLAGS='-C target-feature=+crt-static' cargo build --release --locked --offline --quiet \
@@ -175,5 +181,6 @@ distclean: clean
 	setup/remove
 
 .PHONY: help setup setup-ndctl setup-suites setup-apps module provider emulated tools demo demo-errors picture check \
-	parity mutants suites suite-ndctl suite-kselftest suite-apps xfstests bench bench-cpus bench-native bench-files bench-errors vm \
+	parity mutants suites suite-ndctl suite-kselftest suite-apps xfstests bench bench-cpus bench-native bench-files bench-errors \
+	bench-flushes vm \
 	lint fmt clean distclean

@@ -41,7 +41,10 @@ use crate::{
             self,
             Window, //
         },
-        work::Work, //
+        work::{
+            Queue,
+            Work, //
+        }, //
     },
     ranges::{
         RangeSet,
@@ -688,7 +691,7 @@ impl<'bound> Badblocks<'bound> {
         scope: &'bound Scope<'bound>,
     ) -> Result<Arc<Self>> {
         let set = Arc::pin_init(Set::new(dev, namespace, &data, table), GFP_KERNEL)?;
-        let work = Work::new(set.clone(), scope)?;
+        let work = Work::new(set.clone(), Queue::System, scope)?;
 
         set.read_badrange()?;
         Ok(Arc::new(Self { work, set }, GFP_KERNEL)?)

@@ -4,46 +4,106 @@
 //!
 //! Writes go past the CPU's caches, but may still be in the buffers between it and the memory. A
 //! flush fences them and, where the platform has flush hints (NFIT flush hint address structures,
-//! ACPI 6.5, 5.2.25.9) or a host to be asked (virtio-pmem), drains those buffers.
+//! ACPI 6.5, 5.2.25.9), drains those buffers. That takes no time worth sharing.
+//!
+//! On virtio-pmem a flush asks the host for an fsync, and the provider serves one request after the
+//! other. So requests share flushes there: see [`Group`].
 
 #![forbid(unsafe_code)]
 
 use crate::abstractions::{
+    bio_list::BioList,
     block::Bio,
     nd::{
         Flushed,
         Region, //
+    },
+    scope::{
+        Scope,
+        Scoped, //
+    },
+    work::{
+        Job,
+        Queue,
+        Work, //
     }, //
 };
-use kernel::prelude::*;
+use kernel::{
+    prelude::*,
+    sync::{
+        new_condvar,
+        new_mutex,
+        Arc,
+        CondVar,
+        Mutex, //
+    }, //
+};
 
 /// The flush of a namespace's region.
-#[derive(Clone, Copy)]
-pub(crate) struct Flush<'bound>(&'bound Region);
+#[derive(Clone)]
+pub(crate) struct Flush<'bound> {
+    region: &'bound Region,
+    /// Requests that share flushes, where a flush waits for the host.
+    shared: Option<Arc<Shared<'bound>>>,
+}
+
+/// Flushes that requests share, and what starts them for bios that nobody waits for.
+struct Shared<'bound> {
+    work: Scoped<'bound, Work<Group<'bound>>>,
+    group: Arc<Group<'bound>>,
+}
 
 impl<'bound> Flush<'bound> {
-    /// The flush of `region`.
+    /// The flush of `region`, of which each request is served for itself.
     pub(crate) fn new(region: &'bound Region) -> Self {
-        Self(region)
+        Self {
+            region,
+            shared: None,
+        }
     }
 
-    /// Makes all that was written durable; waits where the provider's flush is asynchronous.
+    /// The flush of `region`, which requests share if it waits for the host. [`ENOMEM`].
+    pub(crate) fn for_disk(region: &'bound Region, scope: &'bound Scope<'bound>) -> Result<Self> {
+        let mut this = Self::new(region);
+
+        if this.waits() {
+            let group = Arc::pin_init(Group::new(region), GFP_KERNEL)?;
+            // Writeback waits for FUA bios of a file system's journal.
+            let queue = Queue::for_reclaim(c"rust_pmem-flush")?;
+            let work = Work::new(group.clone(), queue, scope)?;
+
+            this.shared = Some(Arc::new(Shared { work, group }, GFP_KERNEL)?);
+        }
+        Ok(this)
+    }
+
+    /// Makes all that was written durable; sleeps where a flush waits for the host.
     #[inline]
     pub(crate) fn now(&self) -> Result {
-        self.0.flush()
+        match &self.shared {
+            None => self.region.flush(),
+            Some(shared) => shared.group.flush(),
+        }
     }
 
     /// Whether a flush has to wait for the host.
     pub(crate) fn waits(&self) -> bool {
-        !self.0.is_synchronous()
+        !self.region.is_synchronous()
     }
 
-    /// Makes all that was written durable, then ends the bio: here, or in the background where the
-    /// provider's flush is asynchronous.
+    /// Makes all that was written durable, then ends the bio: here, or in the background where a
+    /// flush waits for the host.
     pub(crate) fn then_end(&self, bio: Bio<'_>) {
-        match self.0.flush_for(bio) {
-            Flushed::Done(bio, result) => bio.end(result),
-            Flushed::Pending => (),
+        match &self.shared {
+            None => match self.region.flush_for(bio) {
+                Flushed::Done(bio, result) => bio.end(result),
+                Flushed::Pending => (),
+            },
+            Some(shared) => {
+                if shared.group.add(bio) {
+                    shared.work.schedule();
+                }
+            }
         }
     }
 }
@@ -55,5 +115,186 @@ impl Drop for LastFlush<'_> {
     fn drop(&mut self) {
         // There is nobody left to be told of a failure; the provider logs its own.
         let _ = self.0.now();
+    }
+}
+
+/// Requests that share flushes.
+///
+/// A request is served by the next flush that *starts* after the request has arrived: one that is
+/// under way may have passed the request's data by. So all that arrive during a flush wait for the
+/// next one together. Its result is that of each of them, and of no other request. The request that
+/// runs first once a flush has ended starts the next one.
+///
+/// Nothing is allocated, because writeback may wait for it.
+#[pin_data]
+struct Group<'bound> {
+    region: &'bound Region,
+    #[pin]
+    state: Mutex<State>,
+    /// A flush has ended, or the last thread that was in the way of the next one has its result.
+    #[pin]
+    changed: CondVar,
+}
+
+/// The flushes of a [`Group`], which are numbered from 1.
+struct State {
+    /// The number of the newest flush.
+    started: u64,
+    /// The same, or the one before while the newest flush is under way.
+    ended: u64,
+    /// How many threads wait for the next flush.
+    waiting: u32,
+    /// Bios that the next flush ends.
+    bios: BioList,
+    /// The newest flushes, by their numbers: several, because a thread takes its result when it next
+    /// runs, and other flushes need not wait for that.
+    rounds: [Round; 4],
+}
+
+/// What a flush came to.
+#[derive(Clone, Copy)]
+struct Round {
+    /// How many threads have not taken the result yet.
+    waiting: u32,
+    result: Result,
+}
+
+impl State {
+    fn new() -> Self {
+        let round = Round {
+            waiting: 0,
+            result: Ok(()),
+        };
+
+        Self {
+            started: 0,
+            ended: 0,
+            waiting: 0,
+            bios: BioList::new(),
+            rounds: [round; 4],
+        }
+    }
+
+    /// The round of a flush that is one of the four newest.
+    fn round(&mut self, number: u64) -> &mut Round {
+        let [first, second, third, fourth] = &mut self.rounds;
+
+        match number % 4 {
+            0 => first,
+            1 => second,
+            2 => third,
+            _ => fourth,
+        }
+    }
+
+    /// Waits for the next flush from now on; returns its number.
+    fn join(&mut self) -> u64 {
+        // Counts threads: there are fewer than 2^32. Flushes: more than 2^64 take too long.
+        self.waiting = self.waiting.wrapping_add(1);
+        self.started.wrapping_add(1)
+    }
+
+    fn is_under_way(&self) -> bool {
+        self.started != self.ended
+    }
+
+    fn is_wanted(&self) -> bool {
+        self.waiting > 0 || !self.bios.is_empty()
+    }
+
+    /// Begins the next flush, if it is wanted and can begin. Returns the bios that it ends.
+    fn start(&mut self) -> Option<BioList> {
+        let number = self.started.wrapping_add(1);
+        let waiting = self.waiting;
+
+        if self.is_under_way() || !self.is_wanted() || self.round(number).waiting > 0 {
+            return None;
+        }
+        self.round(number).waiting = waiting;
+        self.waiting = 0;
+        self.started = number;
+        Some(core::mem::replace(&mut self.bios, BioList::new()))
+    }
+
+    /// Ends the flush that is under way.
+    fn end(&mut self, result: Result) {
+        self.round(self.started).result = result;
+        self.ended = self.started;
+    }
+
+    /// The result of a flush that was joined, for one of those who did; none before it has ended.
+    fn take_result(&mut self, number: u64) -> Option<Result> {
+        if self.ended < number {
+            return None;
+        }
+        let round = self.round(number);
+
+        round.waiting = round.waiting.wrapping_sub(1);
+        Some(round.result)
+    }
+}
+
+impl<'bound> Group<'bound> {
+    fn new(region: &'bound Region) -> impl PinInit<Self> + use<'bound> {
+        pin_init!(Self {
+            region,
+            state <- new_mutex!(State::new()),
+            changed <- new_condvar!(),
+        })
+    }
+
+    /// Makes all that was written durable. Sleeps.
+    fn flush(&self) -> Result {
+        // Locking drains the write-combining buffers of this CPU, so that what it has written is in the
+        // memory before a flush on another CPU begins (SDM volume 3, 13.3.1).
+        let number = self.state.lock().join();
+
+        self.flush_until(|state| {
+            let result = state.take_result(number)?;
+
+            if !state.is_under_way() && state.is_wanted() {
+                self.changed.notify_all();
+            }
+            Some(result)
+        })
+    }
+
+    /// Has the next flush end `bio`. Returns whether the work has to be scheduled for that.
+    fn add(&self, bio: Bio<'_>) -> bool {
+        let mut state = self.state.lock();
+        let first = state.bios.is_empty();
+
+        state.bios.push(bio);
+        first
+    }
+
+    /// Flushes, or waits for those who do, until `done` returns something.
+    fn flush_until<R>(&self, done: impl Fn(&mut State) -> Option<R>) -> R {
+        loop {
+            let mut state = self.state.lock();
+            let bios = loop {
+                if let Some(value) = done(&mut state) {
+                    return value;
+                }
+                if let Some(bios) = state.start() {
+                    break bios;
+                }
+                self.changed.wait(&mut state);
+            };
+            drop(state);
+
+            let result = self.region.flush();
+
+            self.state.lock().end(result);
+            self.changed.notify_all();
+            bios.end(result);
+        }
+    }
+}
+
+impl Job for Group<'_> {
+    /// Ends bios that no thread waits for.
+    fn run(&self) {
+        self.flush_until(|state| state.bios.is_empty().then_some(()));
     }
 }

@@ -170,10 +170,10 @@ impl<'bound> Personality<'bound> {
         }
     }
 
-    fn flush(&self) -> Flush<'bound> {
+    fn flush(&self) -> &Flush<'bound> {
         match self {
-            Self::Sector(s) => s.flush.0,
-            Self::Memory(m) => m.flush.0,
+            Self::Sector(s) => &s.flush.0,
+            Self::Memory(m) => &m.flush.0,
         }
     }
 }
@@ -339,7 +339,7 @@ impl<'bound> Attached<'bound> {
         scope: &'bound Scope<'bound>,
     ) -> Result<Self> {
         let bound: &'bound Device<Bound> = dev;
-        let flush = Flush::new(bound.region());
+        let flush = Flush::for_disk(bound.region(), scope)?;
         let range = ns.range();
 
         let mapping = Mapping::of(dev, ns)?;
@@ -369,7 +369,7 @@ impl<'bound> Attached<'bound> {
             write_zeroes: WRITE_ZEROES,
         };
         let sectors = (media.size() >> SECTOR_SHIFT) as u64;
-        let data = PmemDisk::new(media.clone(), flush, device.clone());
+        let data = PmemDisk::new(media.clone(), flush.clone(), device.clone());
         let disk = UnregisteredDisk::new(&limits, dev.numa_node(), sectors, data, |name| {
             ns.name_disk(name)
         })?;

@@ -12,6 +12,7 @@
 
 pub(crate) mod badblocks;
 mod bindings;
+pub(crate) mod bio_list;
 pub(crate) mod block;
 pub(crate) mod dax;
 #[cfg(CONFIG_DEBUG_FS)]

@@ -12,6 +12,7 @@ use super::scope::{
     Scope,
     Scoped, //
 };
+use core::ptr::NonNull;
 use kernel::{
     bindings,
     prelude::*,
@@ -26,6 +27,63 @@ pub(crate) trait Job: Send + Sync {
     fn run(&self);
 }
 
+/// The threads that run work items.
+pub(crate) enum Queue {
+    /// The system's, for jobs on which no reclaim of memory depends.
+    System,
+    /// One with a rescuer thread, for jobs that writeback waits for (`WQ_MEM_RECLAIM`).
+    Reclaim(ReclaimQueue),
+}
+
+impl Queue {
+    /// A queue of its own for jobs that writeback waits for. [`ENOMEM`].
+    pub(crate) fn for_reclaim(name: &CStr) -> Result<Self> {
+        let flags = bindings::wq_flags_WQ_MEM_RECLAIM | bindings::wq_flags_WQ_UNBOUND;
+
+        // SAFETY: The format takes one string, which is copied.
+        let queue = unsafe {
+            bindings::alloc_workqueue_noprof(
+                c"%s".as_char_ptr(),
+                flags,
+                1,
+                name.as_char_ptr(),
+            )
+        };
+        // INVARIANT: The queue was allocated here.
+        Ok(Self::Reclaim(ReclaimQueue(
+            NonNull::new(queue).ok_or(ENOMEM)?,
+        )))
+    }
+
+    fn as_raw(&self) -> *mut bindings::workqueue_struct {
+        match self {
+            // SAFETY: The system's queues are there from boot on, and are not replaced.
+            Self::System => unsafe { bindings::system_dfl_wq },
+            Self::Reclaim(queue) => queue.0.as_ptr(),
+        }
+    }
+}
+
+/// A workqueue that is destroyed with its handle.
+///
+/// # Invariants
+///
+/// The pointer is a valid workqueue, which only this handle destroys.
+pub(crate) struct ReclaimQueue(NonNull<bindings::workqueue_struct>);
+
+// SAFETY: A workqueue may be used and destroyed by any thread.
+unsafe impl Send for ReclaimQueue {}
+// SAFETY: Queueing work takes the workqueue's own locks.
+unsafe impl Sync for ReclaimQueue {}
+
+impl Drop for ReclaimQueue {
+    fn drop(&mut self) {
+        // SAFETY: The type invariant: the workqueue is valid, and nobody else destroys it. Its only work
+        // item is disabled before the `Work` that has the queue is freed.
+        unsafe { bindings::destroy_workqueue(self.0.as_ptr()) };
+    }
+}
+
 /// A work item that runs a [`Job`].
 ///
 /// # Invariants
@@ -33,6 +91,7 @@ pub(crate) trait Job: Send + Sync {
 /// `work` is initialised, and runs [`Self::callback`], while the value is registered.
 pub(crate) struct Work<J: Job> {
     work: Opaque<bindings::work_struct>,
+    queue: Queue,
     job: Arc<J>,
 }
 
@@ -42,9 +101,10 @@ unsafe impl<J: Job> Send for Work<J> {}
 unsafe impl<J: Job> Sync for Work<J> {}
 
 impl<J: Job> Work<J> {
-    /// A work item for `job`; it is not queued yet. [`ENOMEM`].
+    /// A work item for `job`, to be run by `queue`; it is not queued yet. [`ENOMEM`].
     pub(crate) fn new<'bound>(
         job: Arc<J>,
+        queue: Queue,
         scope: &'bound Scope<'bound>,
     ) -> Result<Scoped<'bound, Self>>
     where
@@ -52,6 +112,7 @@ impl<J: Job> Work<J> {
     {
         let this = Self {
             work: Opaque::uninit(),
+            queue,
             job,
         };
 
@@ -78,7 +139,7 @@ impl<J: Job> Work<J> {
         unsafe {
             bindings::queue_work_on(
                 bindings::wq_misc_consts_WORK_CPU_UNBOUND as c_int,
-                bindings::system_dfl_wq,
+                self.queue.as_raw(),
                 self.work.get(),
             )
         };

@@ -164,9 +164,9 @@ MODULE_PARM_DESC(unmap, "takes the page at OFFSET out of the kernel's map");
 
 static DEFINE_MUTEX(flush_lock);
 
-static uint flushes, flush_delay;
+static uint flushes, flush_delay, flush_fails_every;
 static bool flush_async, flush_fails;
-static ullong watch, seen, tally = ULLONG_MAX;
+static ullong watch, seen, tally = ULLONG_MAX, medium = ULLONG_MAX;
 module_param(flushes, uint, 0644);
 MODULE_PARM_DESC(flushes, "number of flushes");
 module_param(flush_delay, uint, 0644);
@@ -174,21 +174,33 @@ MODULE_PARM_DESC(flush_delay, "milliseconds that a flush takes");
 module_param(flush_async, bool, 0644);
 MODULE_PARM_DESC(flush_async, "FUA bios are ended in the background");
 module_param(flush_fails, bool, 0644);
+module_param(flush_fails_every, uint, 0644);
+MODULE_PARM_DESC(flush_fails_every, "each flush whose number is a multiple of this fails");
 module_param(watch, ullong, 0644);
 MODULE_PARM_DESC(watch, "OFFSET of 8 bytes whose value is recorded by each flush");
 module_param(seen, ullong, 0444);
 MODULE_PARM_DESC(seen, "that value at the last flush");
 module_param(tally, ullong, 0644);
 MODULE_PARM_DESC(tally, "OFFSET of 8 bytes that get the number of flushes");
+module_param(medium, ullong, 0644);
+MODULE_PARM_DESC(medium, "OFFSET of 64K that get what stood in the 64K before them when the last good flush began");
 
 struct flush_work {
 	struct work_struct work;
 	struct bio *bio;
 };
 
+#define MEDIUM_SIZE SZ_64K
+
 static int flush_now(void)
 {
+	static u8 staged[MEDIUM_SIZE];
+	bool kept = medium <= size - MEDIUM_SIZE && medium >= MEDIUM_SIZE;
+	bool fails;
+
 	guard(mutex)(&flush_lock);
+	if (kept)
+		memcpy(staged, memory + medium - MEDIUM_SIZE, MEDIUM_SIZE);
 	msleep(flush_delay);
 	/* What was stored before the flush, by any processor. */
 	mb();
@@ -197,7 +209,10 @@ static int flush_now(void)
 	flushes++;
 	if (tally <= size - sizeof(u64))
 		memcpy_flushcache(memory + tally, &(u64){ flushes }, sizeof(u64));
-	return flush_fails ? -EIO : 0;
+	fails = flush_fails || (flush_fails_every && flushes % flush_fails_every == 0);
+	if (kept && !fails)
+		memcpy_flushcache(memory + medium, staged, MEDIUM_SIZE);
+	return fails ? -EIO : 0;
 }
 
 static void flush_later(struct work_struct *work)
