@@ -3,8 +3,8 @@
 //! The only code of the host tools that the compiler can't check.
 //!
 //! These need it: a [`Mapping`] of a file, whose bytes may change or fault at any time; what the
-//! kernel does with its pages ([`lend`]); memory whose pages come late ([`userfault`]); the report of a fault ([`sigbus`]); instructions of the
-//! processor ([`cache`], [`ticks`]); requests by io_uring ([`ring`]); requests to block devices,
+//! kernel does with its pages ([`pinning`]); memory whose pages come late ([`userfault`]); the report of a fault ([`sigbus`]); instructions of the
+//! processor ([`cache`], [`tsc`]); requests by io_uring ([`ring`]); requests to block devices,
 //! some ([`block`]) or any ([`ioctl`]), and to file systems ([`extents`], [`xattr`]); what runs between fork and exec, and the mask of signals
 //! ([`process`]).
 
@@ -16,13 +16,14 @@ pub mod cache;
 pub mod extents;
 pub mod ioctl;
 pub mod lease;
-pub mod lend;
 pub mod mapping;
+pub mod pinning;
 pub mod process;
 pub mod ring;
 pub mod sigbus;
-pub mod ticks;
+pub mod tsc;
 pub mod userfault;
 pub mod xattr;
 
 pub use mapping::Mapping;
+pub use {pinning as lend, tsc as ticks};

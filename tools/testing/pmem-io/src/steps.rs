@@ -5,7 +5,7 @@
 use crate::pattern::Pattern;
 use crate::{differences, each_page};
 use abstractions::Mapping;
-use abstractions::lend::{self, Advice, Pinned};
+use abstractions::pinning::{self, Advice, Pinned};
 use abstractions::sigbus;
 use anyhow::{Context, Result, bail, ensure};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -343,7 +343,7 @@ impl Target {
             Act::Zerocopy => {
                 let mut copied = false;
                 let (done, differ) = self.sent(|socket| {
-                    lend::allow_zerocopy(socket)?;
+                    pinning::allow_zerocopy(socket)?;
                     let mut calls = 0u32;
                     let done = self.all(|mapping, at, length, _| {
                         calls += 1;
@@ -351,7 +351,7 @@ impl Target {
                     })?;
                     while calls > 0 {
                         wait_for_error(socket)?;
-                        let released = lend::released(socket)?;
+                        let released = pinning::released(socket)?;
                         calls = calls.saturating_sub(released.calls);
                         copied |= released.copied;
                     }

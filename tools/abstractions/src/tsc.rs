@@ -15,9 +15,9 @@ pub fn now() -> u64 {
     // that was denied the counter (PR_SET_TSC) gets a SIGSEGV, which ends it.
     unsafe {
         _mm_lfence();
-        let ticks = _rdtsc();
+        let counter = _rdtsc();
         _mm_lfence();
-        ticks
+        counter
     }
 }
 

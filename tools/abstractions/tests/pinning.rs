@@ -3,8 +3,8 @@
 //! A mapping of a file of the host in the hands of its kernel.
 
 use abstractions::Mapping;
-use abstractions::lend::{Advice, allow_zerocopy, released};
 use abstractions::mapping::Want;
+use abstractions::pinning::{Advice, allow_zerocopy, released};
 use std::fs::File;
 use std::io::Read;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
