@@ -2,6 +2,7 @@
 
 //! Where the bytes of a file are, and whose the bytes of a file system are.
 
+use crate::xattr;
 use rustix::ioctl::{Getter, Opcode, Setter, Updater, ioctl};
 use std::io;
 use std::ops::Range;
@@ -227,16 +228,10 @@ fn by_fiemap(file: impl AsFd, fork: Fork, mut see: impl FnMut(&Extent)) -> io::R
     }
 }
 
-/// `FS_IOC_FSGETXATTR` of linux/fs.h: `_IOR('X', 31, struct fsxattr)`.
-const FSGETXATTR: Opcode = 0x801c_581f;
-
-/// Whether the data of a file is on the real-time device of its file system (XFS), not on the one that
-/// the file system is named by: `FS_XFLAG_REALTIME`.
+/// Whether the data of a file is on the real-time device of its file system (XFS), not on the one
+/// that the file system is named by.
 pub fn is_real_time(file: impl AsFd) -> io::Result<bool> {
-    // SAFETY: FS_IOC_FSGETXATTR writes a `struct fsxattr`, which is 28 bytes, of which the flags are the
-    // first four; any bytes are valid in it.
-    let attributes = unsafe { ioctl(file, Getter::<FSGETXATTR, [u32; 7]>::new())? };
-    Ok(attributes[0] & 1 != 0)
+    Ok(xattr::flags(file)? & xattr::REAL_TIME != 0)
 }
 
 /// `FICLONERANGE` of linux/fs.h: `_IOW(0x94, 13, struct file_clone_range)`.

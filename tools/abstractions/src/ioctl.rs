@@ -1,52 +1,76 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Requests that are made of a block device by ioctl(2).
+//! ioctl(2) requests to block devices: two of them as functions, and a table of many for tests.
 //!
-//! The numbers and the sizes are those of Linux on 64-bit processors with the common encoding of
+//! The numbers and sizes are those of Linux on 64-bit processors with the common encoding of
 //! ioctls (x86-64, arm64): `include/uapi/linux/{fs,blkpg,blktrace_api,blkzoned,hdreg,cdrom,pr}.h`,
 //! `include/scsi/{sg,scsi}.h`.
 
+use rustix::ioctl::{Opcode, Setter, ioctl};
+use std::ffi::c_int;
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
-/// What is passed along with a request.
+/// `BLKROSET` of linux/fs.h: `_IO(0x12, 93)`.
+const BLKROSET: Opcode = 0x125d;
+
+/// `BLKZEROOUT` of linux/fs.h: `_IO(0x12, 127)`.
+const BLKZEROOUT: Opcode = 0x127f;
+
+/// Zeroes `length` bytes of a block device from `start`, both multiples of the logical block size.
+pub fn zero_out(device: impl AsFd, start: u64, length: u64) -> io::Result<()> {
+    // SAFETY: BLKZEROOUT only reads two `u64`s at its argument, which `Setter` passes by address;
+    // a file that is not a block device fails with ENOTTY.
+    unsafe { ioctl(device, Setter::<BLKZEROOUT, [u64; 2]>::new([start, length]))? };
+    Ok(())
+}
+
+/// Makes a block device read-only, like `blockdev --setro`.
+pub fn set_read_only(device: impl AsFd) -> io::Result<()> {
+    // SAFETY: BLKROSET only reads an `int` at its argument, which `Setter` passes by address; a
+    // file that is not a block device fails with ENOTTY.
+    unsafe { ioctl(device, Setter::<BLKROSET, c_int>::new(1))? };
+    Ok(())
+}
+
+/// The argument of a [`Request`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Argument {
-    /// Nothing.
+    /// The request takes no argument.
     None,
-    /// A number.
+    /// The argument is a number.
     Value,
-    /// The address of so many bytes that the kernel writes; before, all of them are zero.
+    /// The kernel writes this many bytes at the argument; they are zero before.
     Get(usize),
-    /// The address of so many bytes that the kernel reads.
+    /// The kernel reads this many bytes at the argument.
     Put(usize),
 }
 
-/// A request.
+/// A request of [`REQUESTS`].
 ///
 /// # Invariants
 ///
-/// In answer to it, the kernel writes to no more memory than the first [`ROOM`] bytes behind the
-/// argument, if that is an address: either those are zero, without lengths and further addresses, or
-/// it only reads from where they lead.
+/// The kernel writes at most [`ROOM`] bytes, at the argument. What it reads there holds no lengths
+/// or further addresses that it writes to: the bytes are zero, or the kernel only reads where they
+/// point.
 #[derive(Debug)]
 pub struct Request {
     /// The name of its macro.
     pub name: &'static str,
-    /// What goes with it.
+    /// The kind of its argument.
     pub argument: Argument,
-    number: u32,
+    number: Opcode,
 }
 
-/// Bytes behind the address of an argument, however few the request is known to need.
+/// Size of the buffer at the argument, which is at least what any request needs.
 const ROOM: usize = 4096;
 
-/// An address that nothing is mapped at: see `vm.mmap_min_addr`.
-const NOWHERE: usize = 8;
+/// An address at which nothing is mapped: see `vm.mmap_min_addr`.
+const UNMAPPED: usize = 8;
 
-const fn request(name: &'static str, number: u32, argument: Argument) -> Request {
-    // INVARIANT: Only for the table below, whose lines were held against the headers. A request of a
-    // kind that block devices don't know writes nothing.
+const fn request(name: &'static str, number: Opcode, argument: Argument) -> Request {
+    // INVARIANT: This function is called for the table below only, which was checked against the
+    // headers. Block devices reject requests that they don't know, without a write.
     Request {
         name,
         argument,
@@ -58,7 +82,7 @@ const fn request(name: &'static str, number: u32, argument: Argument) -> Request
 pub static REQUESTS: &[Request] = {
     use Argument::{Get, None, Put, Value};
     &[
-        request("BLKROSET", 0x125d, Put(4)),
+        request("BLKROSET", BLKROSET, Put(4)),
         request("BLKROGET", 0x125e, Get(4)),
         request("BLKRRPART", 0x125f, None),
         request("BLKGETSIZE", 0x1260, Get(8)),
@@ -85,7 +109,7 @@ pub static REQUESTS: &[Request] = {
         request("BLKDISCARDZEROES", 0x127c, Get(4)),
         request("BLKSECDISCARD", 0x127d, Put(16)),
         request("BLKROTATIONAL", 0x127e, Get(2)),
-        request("BLKZEROOUT", 0x127f, Put(16)),
+        request("BLKZEROOUT", BLKZEROOUT, Put(16)),
         request("BLKREPORTZONE", 0xc010_1282, Get(16)),
         request("BLKRESETZONE", 0x4010_1283, Put(16)),
         request("BLKGETZONESZ", 0x8004_1284, Get(4)),
@@ -112,25 +136,39 @@ pub static REQUESTS: &[Request] = {
 };
 
 impl Request {
-    /// The request of this name.
+    /// Finds a request by its name.
     pub fn named(name: &str) -> Option<&'static Self> {
         REQUESTS.iter().find(|request| request.name == name)
     }
 
-    /// Makes it, and gives the kernel's answer: the bytes that it has written, where it writes such.
-    ///
-    /// `value` is the number where that goes with the request, `bytes` are those that the kernel
-    /// reads; what is missing is zero.
-    pub fn make(&self, file: BorrowedFd<'_>, value: usize, bytes: &[u8]) -> io::Result<Vec<u8>> {
+    /// Returns the bytes at the argument.
+    fn buffer(&self, numbers: &[u64]) -> [u8; ROOM] {
         let mut buffer = [0; ROOM];
-        let length = bytes.len().min(ROOM);
-        buffer[..length].copy_from_slice(&bytes[..length]);
+        if let Argument::Put(length) = self.argument {
+            let share = (length / numbers.len().max(1)).max(1);
+            for (share, number) in buffer[..length].chunks_exact_mut(share).zip(numbers) {
+                let used = share.len().min(size_of_val(number));
+                share[..used].copy_from_slice(&number.to_le_bytes()[..used]);
+            }
+        }
+        buffer
+    }
 
+    /// Makes the request and returns the bytes that the kernel wrote.
+    ///
+    /// The first of `numbers` is the argument of [`Argument::Value`]. For [`Argument::Put`] the
+    /// kernel reads all of them, each in an equal share of the bytes. Missing numbers are zero.
+    pub fn make(&self, file: BorrowedFd<'_>, numbers: &[u64]) -> io::Result<Vec<u8>> {
+        let mut buffer = self.buffer(numbers);
         match self.argument {
             Argument::None => self.call(file, 0)?,
-            Argument::Value => self.call(file, value)?,
+            Argument::Value => {
+                let value = numbers.first().copied().unwrap_or(0);
+                // CAST: usize has 64 bits, as the module documentation requires.
+                self.call(file, value as usize)?;
+            }
             Argument::Get(_) | Argument::Put(_) => {
-                self.call(file, (&raw mut buffer).expose_provenance())?
+                self.call(file, (&raw mut buffer).expose_provenance())?;
             }
         }
         Ok(match self.argument {
@@ -139,19 +177,55 @@ impl Request {
         })
     }
 
-    /// Makes it with an address that nothing is at.
-    pub fn make_nowhere(&self, file: BorrowedFd<'_>) -> io::Result<()> {
-        self.call(file, NOWHERE)
+    /// Makes the request with an argument that points to unmapped memory.
+    pub fn make_unmapped(&self, file: BorrowedFd<'_>) -> io::Result<()> {
+        self.call(file, UNMAPPED)
     }
 
-    /// `argument` is a number or [`NOWHERE`], or the address of [`ROOM`] bytes, as the request wants.
+    /// Makes the request with a number or [`UNMAPPED`], or with the address of [`ROOM`] writable
+    /// bytes if `self.argument` is `Get` or `Put`.
     fn call(&self, file: BorrowedFd<'_>, argument: usize) -> io::Result<()> {
-        // SAFETY: By the type invariant the kernel writes into the bytes at the argument alone, or
-        // fails, as nothing is there.
+        // SAFETY: The type invariant limits the kernel's writes to `ROOM` bytes at the argument.
+        // Those are the caller's buffer, or nothing is mapped there and the call fails.
         let answer = unsafe { libc::ioctl(file.as_raw_fd(), self.number as _, argument) };
         if answer < 0 {
             return Err(io::Error::last_os_error());
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::File;
+
+    #[test]
+    fn names_are_unique() {
+        for request in REQUESTS {
+            let found = Request::named(request.name).unwrap();
+            assert_eq!(found.number, request.number, "{}", request.name);
+        }
+    }
+
+    #[test]
+    fn numbers_share_the_bytes_equally() {
+        let bytes = |name, numbers: &[u64]| Request::named(name).unwrap().buffer(numbers);
+        let two = bytes("BLKDISCARD", &[0x0102, 3]);
+        assert_eq!(two[..16], [2, 1, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(bytes("BLKROSET", &[1])[..8], [1, 0, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(bytes("BLKPG", &[5])[..24], [&[5][..], &[0; 23]].concat());
+        assert!(bytes("SG_IO", &[5]).iter().all(|byte| *byte == 0));
+    }
+
+    #[test]
+    fn regular_file_rejects_block_requests() {
+        let file = File::open("/proc/self/status").unwrap();
+        let refused = |error: io::Error| error.raw_os_error() == Some(libc::ENOTTY);
+        assert!(zero_out(&file, 0, 4096).is_err_and(refused));
+        assert!(set_read_only(&file).is_err_and(refused));
+        let request = Request::named("BLKZEROOUT").unwrap();
+        assert!(request.make(file.as_fd(), &[0, 4096]).is_err_and(refused));
+        assert!(request.make_unmapped(file.as_fd()).is_err_and(refused));
     }
 }

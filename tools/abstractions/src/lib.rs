@@ -4,14 +4,13 @@
 //!
 //! These need it: a [`Mapping`] of a file, whose bytes may change or fault at any time; what the
 //! kernel does with its pages ([`pinning`]); memory whose pages come late ([`userfault`]); the report of a fault ([`sigbus`]); instructions of the
-//! processor ([`cache`], [`tsc`]); requests by io_uring ([`ring`]); requests to block devices,
-//! some ([`block`]) or any ([`ioctl`]), and to file systems ([`extents`], [`xattr`]); what runs between fork and exec, and the mask of signals
+//! processor ([`cache`], [`tsc`]); requests by io_uring ([`ring`]); ioctl requests to block
+//! devices ([`ioctl`]) and to file systems ([`extents`], [`xattr`]); what runs between fork and exec, and the mask of signals
 //! ([`process`]).
 
 #![warn(missing_docs)]
 #![deny(clippy::undocumented_unsafe_blocks, clippy::missing_safety_doc)]
 
-pub mod block;
 pub mod cache;
 pub mod extents;
 pub mod ioctl;
@@ -26,4 +25,4 @@ pub mod userfault;
 pub mod xattr;
 
 pub use mapping::Mapping;
-pub use {pinning as lend, tsc as ticks};
+pub use {ioctl as block, pinning as lend, tsc as ticks};

@@ -9,6 +9,9 @@ use std::os::fd::AsFd;
 /// `FS_IOC_FSGETXATTR` of linux/fs.h: `_IOR('X', 31, struct fsxattr)`.
 const FSGETXATTR: Opcode = 0x801c_581f;
 
+/// `FS_XFLAG_REALTIME`: the data of the file is on the real-time device (XFS).
+pub const REAL_TIME: u32 = 0x1;
+
 /// `FS_XFLAG_DAX`: the file shall be accessed directly where its mount leaves that to files.
 pub const DAX: u32 = 0x8000;
 

@@ -1,41 +1,39 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Requests that are made of a file by ioctl(2), and the answers in words.
+//! `pmem-io ioctl`: makes ioctl(2) requests of a file and prints the answers.
 
 use abstractions::ioctl::{Argument, REQUESTS, Request};
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 use std::fmt::Write;
 use std::fs::File;
-use std::io;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 
-/// The requests, and what they are made of.
 #[derive(Args)]
 pub struct Requests {
     /// The file or device
     file: PathBuf,
-    /// NAME, or NAME=NUMBER,… with the number that goes with it or what the kernel reads at its
-    /// argument: each number takes as many bytes as there are in the same share
+    /// NAME, or NAME=NUMBER,... with the argument, or with the numbers that the kernel reads at the
+    /// argument: each number takes an equal share of the bytes
     #[arg(required = true, value_parser = parse)]
-    requests: Vec<Asked>,
-    /// Let the argument, where it is an address, be one that nothing is at
+    requests: Vec<Call>,
+    /// Pass an address at which nothing is mapped, where the argument is an address
     #[arg(long)]
     bad_pointer: bool,
-    /// Open for reading alone
+    /// Open the file read-only
     #[arg(long)]
     read_only: bool,
 }
 
 #[derive(Clone)]
-struct Asked {
+struct Call {
     text: String,
     request: &'static Request,
     numbers: Vec<u64>,
 }
 
-fn parse(text: &str) -> Result<Asked> {
+fn parse(text: &str) -> Result<Call> {
     let (name, numbers) = text.split_once('=').unwrap_or((text, ""));
     let request = Request::named(name).with_context(|| {
         let names: Vec<_> = REQUESTS.iter().map(|request| request.name).collect();
@@ -49,32 +47,19 @@ fn parse(text: &str) -> Result<Asked> {
     if let Argument::Put(length) = request.argument {
         ensure!(
             numbers.is_empty() || length % numbers.len() == 0,
-            "{length} bytes are wanted"
+            "{length} bytes can't be shared equally by {} numbers",
+            numbers.len()
         );
     }
-    Ok(Asked {
+    Ok(Call {
         text: text.to_owned(),
         request,
         numbers,
     })
 }
 
-impl Asked {
-    /// What the kernel reads.
-    fn bytes(&self) -> Vec<u8> {
-        let Argument::Put(length) = self.request.argument else {
-            return Vec::new();
-        };
-        let share = length / self.numbers.len().max(1);
-        self.numbers
-            .iter()
-            .flat_map(|number| number.to_le_bytes().into_iter().chain([0; 88]).take(share))
-            .collect()
-    }
-}
-
-/// What the kernel wrote: a number, or bytes where it is longer than one.
-fn written(bytes: &[u8]) -> String {
+/// Formats what the kernel wrote: a number of up to 8 bytes, or else each byte in hexadecimal.
+fn formatted(bytes: &[u8]) -> String {
     let mut number = [0; 8];
     match number.get_mut(..bytes.len()) {
         Some(part) => {
@@ -88,30 +73,27 @@ fn written(bytes: &[u8]) -> String {
     }
 }
 
-/// Makes them, in their order, and prints a line for each.
-pub fn make(requests: &Requests) -> Result<usize> {
+/// Makes the requests in order and prints a line for each.
+pub fn run(requests: &Requests) -> Result<usize> {
     let file = File::options()
         .read(true)
         .write(!requests.read_only)
         .open(&requests.file)
         .with_context(|| requests.file.display().to_string())?;
-    for asked in &requests.requests {
-        let request = asked.request;
+    for call in &requests.requests {
         let answer = if requests.bad_pointer {
-            request.make_nowhere(file.as_fd()).map(|()| Vec::new())
+            call.request
+                .make_unmapped(file.as_fd())
+                .map(|()| Vec::new())
         } else {
-            let value = asked.numbers.first().copied().unwrap_or(0);
-            request.make(file.as_fd(), usize::try_from(value)?, &asked.bytes())
+            call.request.make(file.as_fd(), &call.numbers)
         };
-        println!("{}: {}", asked.text, said(answer));
+        let answer = match answer {
+            Ok(bytes) if bytes.is_empty() => "ok".to_owned(),
+            Ok(bytes) => formatted(&bytes),
+            Err(error) => error.to_string(),
+        };
+        println!("{}: {answer}", call.text);
     }
     Ok(0)
-}
-
-fn said(answer: io::Result<Vec<u8>>) -> String {
-    match answer {
-        Ok(bytes) if bytes.is_empty() => "ok".to_owned(),
-        Ok(bytes) => written(&bytes),
-        Err(error) => error.to_string(),
-    }
 }

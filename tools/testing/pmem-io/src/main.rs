@@ -441,7 +441,7 @@ fn work(command: Command) -> Result<usize> {
             files(&folder, from..to, size)?;
             Ok(0)
         }
-        Command::Ioctl { requests } => ioctl::make(&requests),
+        Command::Ioctl { requests } => ioctl::run(&requests),
         Command::Poll { file, run, timeout } => wait_for_change(&file, run.as_deref(), timeout),
     }
 }

@@ -11,7 +11,7 @@
 use crate::open;
 use crate::pattern::Pattern;
 use abstractions::Mapping;
-use abstractions::ioctl::Request;
+use abstractions::ioctl;
 use abstractions::mapping::Want;
 use abstractions::sigbus::{self, MCEERR_AR};
 use anyhow::{Context, Result, anyhow, bail, ensure};
@@ -24,7 +24,6 @@ use std::cell::{Cell, RefCell};
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::ops::Range;
-use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -484,7 +483,7 @@ impl<'a> Run<'a> {
                 })
             }
             Step::Zero(at, len) => {
-                let answer = self.zeroed(&(at..at + len))?;
+                let answer = self.zero_out(&(at..at + len))?;
                 self.written(at..at + len, answer, |bytes| bytes.fill(0))
             }
             Step::FileRead(at, len) => self.file_read(at, len as usize),
@@ -579,18 +578,14 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    fn zeroed(&self, range: &Range<u64>) -> Result<io::Result<()>> {
-        let zero = Request::named("BLKZEROOUT").context("BLKZEROOUT")?;
+    fn zero_out(&self, range: &Range<u64>) -> Result<io::Result<()>> {
         let offset = self.trial.at.bytes() + range.start * SECTOR;
-        let argument: Vec<u8> = [offset, (range.end - range.start) * SECTOR]
-            .iter()
-            .flat_map(|number| number.to_le_bytes())
-            .collect();
-        Ok(zero.make(self.disk()?.as_fd(), 0, &argument).map(|_| ()))
+        let length = (range.end - range.start) * SECTOR;
+        Ok(ioctl::zero_out(self.disk()?, offset, length))
     }
 
     fn block_zero(&mut self, range: Range<u64>) -> Result<()> {
-        let answer = self.zeroed(&range)?;
+        let answer = self.zero_out(&range)?;
         self.model.heal(range);
         Ok(answer?)
     }

@@ -2,7 +2,7 @@
 
 //! Random reads and writes of a disk, one after the other, held against what must be on it.
 
-use abstractions::block;
+use abstractions::ioctl;
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 use fastrand::Rng;
@@ -188,7 +188,7 @@ impl Disk {
     }
 
     fn zero(&mut self, range: Range<usize>) -> Result<()> {
-        block::zero_out(&self.file, range.start as u64, range.len() as u64)
+        ioctl::zero_out(&self.file, range.start as u64, range.len() as u64)
             .with_context(|| format!("zeroes at {}", range.start))?;
         self.image[range].fill(0);
         Ok(())
