@@ -12,6 +12,7 @@
 #![deny(clippy::undocumented_unsafe_blocks, clippy::missing_safety_doc)]
 
 pub mod cache;
+mod direct_buffer;
 pub mod extents;
 pub mod ioctl;
 pub mod lease;
@@ -24,5 +25,6 @@ pub mod tsc;
 pub mod userfault;
 pub mod xattr;
 
+pub use direct_buffer::DirectBuffer;
 pub use mapping::Mapping;
 pub use {ioctl as block, pinning as lend, tsc as ticks};

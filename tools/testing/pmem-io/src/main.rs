@@ -9,10 +9,10 @@ mod places;
 mod sequence;
 mod steps;
 
-use abstractions::Mapping;
 use abstractions::mapping::Want;
 use abstractions::sigbus::{self, Refusal};
 use abstractions::userfault::Stalled;
+use abstractions::{DirectBuffer, Mapping};
 use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use pattern::Pattern;
@@ -28,7 +28,7 @@ use std::process::ExitCode;
 use std::thread;
 use std::time::{Duration, Instant};
 use steps::{Step, Target};
-use units::{Buffer, PAGE, Size};
+use units::{PAGE, Size};
 
 /// What a test of persistent memory does to a file or a mapping that no packaged program does.
 ///
@@ -409,7 +409,7 @@ fn work(command: Command) -> Result<usize> {
         }
         Command::Pread { area, call, flags } => {
             let file = area.open(false, call.direct)?;
-            let mut buffer = Buffer::misaligned(area.length_of(&file)?, call.misalign);
+            let mut buffer = DirectBuffer::misaligned(area.length_of(&file)?, call.misalign);
             let mut to = [IoSliceMut::new(buffer.bytes())];
             said(preadv2(&file, &mut to, area.offset.bytes(), flags.bits()))
         }
@@ -420,7 +420,7 @@ fn work(command: Command) -> Result<usize> {
             flags,
         } => {
             let file = area.open(true, call.direct)?;
-            let mut buffer = Buffer::misaligned(area.length_of(&file)?, call.misalign);
+            let mut buffer = DirectBuffer::misaligned(area.length_of(&file)?, call.misalign);
             Pattern::new(seed.seed).fill(buffer.bytes(), area.offset.bytes());
             let from = [IoSlice::new(buffer.bytes())];
             said(pwritev2(&file, &from, area.offset.bytes(), flags.bits()))
@@ -573,7 +573,7 @@ impl Area {
         let block = usize::try_from(call.block.bytes())?;
         ensure!(block > 0, "--block 0");
         let length = self.length_of(file)?;
-        let mut buffer = Buffer::misaligned(block.min(length), call.misalign);
+        let mut buffer = DirectBuffer::misaligned(block.min(length), call.misalign);
         let mut done = 0;
         while done < length {
             let now = block.min(length - done);

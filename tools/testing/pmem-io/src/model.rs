@@ -10,10 +10,10 @@
 
 use crate::open;
 use crate::pattern::Pattern;
-use abstractions::Mapping;
 use abstractions::ioctl;
 use abstractions::mapping::Want;
 use abstractions::sigbus::{self, MCEERR_AR};
+use abstractions::{DirectBuffer, Mapping};
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use clap::{Args, ValueEnum};
 use proptest::prelude::*;
@@ -28,7 +28,6 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
-use units::Buffer;
 
 /// Bytes of a page.
 const PAGE_BYTES: usize = units::PAGE as usize;
@@ -474,7 +473,7 @@ impl<'a> Run<'a> {
             Step::Drop(at, len) => self.drop_errors(at..at + len),
             Step::Read(at, len) => self.read(at..at + len),
             Step::Write(at, len, seed) => {
-                let mut buffer = Buffer::new((len * SECTOR) as usize);
+                let mut buffer = DirectBuffer::new((len * SECTOR) as usize);
                 Pattern::new(seed).fill(buffer.bytes(), at * SECTOR);
                 let offset = self.trial.at.bytes() + at * SECTOR;
                 let answer = self.disk()?.write_at(buffer.bytes(), offset).map(|_| ());
@@ -559,7 +558,7 @@ impl<'a> Run<'a> {
     }
 
     fn read(&mut self, range: Range<u64>) -> Result<()> {
-        let mut buffer = Buffer::new(((range.end - range.start) * SECTOR) as usize);
+        let mut buffer = DirectBuffer::new(((range.end - range.start) * SECTOR) as usize);
         let offset = self.trial.at.bytes() + range.start * SECTOR;
         let answer = self.disk()?.read_at(buffer.bytes(), offset);
         if self.model.any_bad(range.clone()) {

@@ -4,6 +4,7 @@
 
 use crate::pattern::Pattern;
 use crate::{Call, Seed, open};
+use abstractions::DirectBuffer;
 use anyhow::{Result, ensure};
 use clap::{Args, ValueEnum};
 use std::collections::BTreeMap;
@@ -11,7 +12,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
-use units::{Buffer, Size};
+use units::Size;
 
 /// In which order places are accessed.
 #[derive(Clone, Copy, ValueEnum)]
@@ -104,7 +105,7 @@ impl Places {
             Order::Shuffled => fastrand::Rng::with_seed(1).shuffle(&mut numbers),
         }
         let pattern = Pattern::new(self.seed.seed);
-        let mut buffer = Buffer::misaligned(length, self.call.misalign);
+        let mut buffer = DirectBuffer::misaligned(length, self.call.misalign);
         let mut tally = Tally::default();
         let end = self
             .seconds

@@ -2,7 +2,7 @@
 
 //! Random reads and writes of a disk, one after the other, held against what must be on it.
 
-use abstractions::ioctl;
+use abstractions::{DirectBuffer, ioctl};
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 use fastrand::Rng;
@@ -134,18 +134,18 @@ impl Disk {
             false => vec![self.range(512, self.sector).len()],
         };
         let range = self.place(lengths.iter().sum());
-        let mut memory: Vec<Memory> = lengths
+        let mut buffers: Vec<DirectBuffer> = lengths
             .iter()
-            .map(|&length| Memory::new(length, &mut self.random))
+            .map(|&length| memory(length, &mut self.random))
             .collect();
-        for piece in &mut memory {
+        for piece in &mut buffers {
             self.random.fill(piece.bytes());
         }
-        let bytes: Vec<u8> = memory
+        let bytes: Vec<u8> = buffers
             .iter_mut()
             .flat_map(|piece| piece.bytes().to_vec())
             .collect();
-        let slices: Vec<IoSlice<'_>> = memory
+        let slices: Vec<IoSlice<'_>> = buffers
             .iter_mut()
             .map(|piece| IoSlice::new(piece.bytes()))
             .collect();
@@ -164,11 +164,11 @@ impl Disk {
     fn read(&mut self) -> Result<usize> {
         let lengths = self.pieces();
         let range = self.place(lengths.iter().sum());
-        let mut memory: Vec<Memory> = lengths
+        let mut buffers: Vec<DirectBuffer> = lengths
             .iter()
-            .map(|&length| Memory::new(length, &mut self.random))
+            .map(|&length| memory(length, &mut self.random))
             .collect();
-        let mut slices: Vec<IoSliceMut<'_>> = memory
+        let mut slices: Vec<IoSliceMut<'_>> = buffers
             .iter_mut()
             .map(|piece| IoSliceMut::new(piece.bytes()))
             .collect();
@@ -180,7 +180,7 @@ impl Disk {
         )
         .with_context(|| format!("read of {} bytes at {}", range.len(), range.start))?;
         ensure!(got == range.len(), "{got} of {} bytes read", range.len());
-        let bytes: Vec<u8> = memory
+        let bytes: Vec<u8> = buffers
             .iter_mut()
             .flat_map(|piece| piece.bytes().to_vec())
             .collect();
@@ -200,8 +200,8 @@ impl Disk {
         let entry = format!("{} {}", bad.start / 512, bad.len() / 512);
         fs::write(&self.list, &entry)
             .with_context(|| format!("{}: {entry}", self.list.display()))?;
-        let mut memory = Memory::new(PAGE_BYTES, &mut self.random);
-        match self.file.read_at(memory.bytes(), bad.start as u64) {
+        let mut buffer = memory(PAGE_BYTES, &mut self.random);
+        match self.file.read_at(buffer.bytes(), bad.start as u64) {
             Err(error) if error.raw_os_error() == Some(Errno::IO.raw_os_error()) => {}
             other => ensure!(false, "a read of the bad page at {}: {other:?}", bad.start),
         }
@@ -211,23 +211,23 @@ impl Disk {
         if self.random.bool() {
             return self.zero(around);
         }
-        let mut memory = Memory::new(around.len(), &mut self.random);
-        self.random.fill(memory.bytes());
+        let mut buffer = memory(around.len(), &mut self.random);
+        self.random.fill(buffer.bytes());
         self.file
-            .write_all_at(memory.bytes(), around.start as u64)
+            .write_all_at(buffer.bytes(), around.start as u64)
             .with_context(|| format!("write over the bad pages at {}", bad.start))?;
-        self.image[around].copy_from_slice(memory.bytes());
+        self.image[around].copy_from_slice(buffer.bytes());
         Ok(())
     }
 
     fn read_range(&mut self, range: Range<usize>, each: usize) -> Result<Vec<u8>> {
         let mut all = Vec::with_capacity(range.len());
         for start in range.clone().step_by(each) {
-            let mut memory = Memory::new(each.min(range.end - start), &mut self.random);
+            let mut buffer = memory(each.min(range.end - start), &mut self.random);
             self.file
-                .read_exact_at(memory.bytes(), start as u64)
+                .read_exact_at(buffer.bytes(), start as u64)
                 .with_context(|| format!("read at {start}"))?;
-            all.extend_from_slice(memory.bytes());
+            all.extend_from_slice(buffer.bytes());
         }
         Ok(all)
     }
@@ -249,24 +249,7 @@ impl Disk {
     }
 }
 
-/// Memory that begins at some multiple of the least alignment.
-struct Memory {
-    all: Vec<u8>,
-    range: Range<usize>,
-}
-
-impl Memory {
-    fn new(length: usize, random: &mut Rng) -> Self {
-        let all = vec![0; length + 2 * PAGE_BYTES];
-        let page = all.as_ptr().addr().wrapping_neg() % PAGE_BYTES;
-        let start = page + random.usize(0..PAGE_BYTES / ALIGN) * ALIGN;
-        Self {
-            all,
-            range: start..start + length,
-        }
-    }
-
-    fn bytes(&mut self) -> &mut [u8] {
-        &mut self.all[self.range.clone()]
-    }
+/// Allocates memory at a random multiple of the least alignment.
+fn memory(length: usize, random: &mut Rng) -> DirectBuffer {
+    DirectBuffer::misaligned(length, random.usize(0..PAGE_BYTES / ALIGN) * ALIGN)
 }
