@@ -27,4 +27,3 @@ pub mod xattr;
 
 pub use direct_buffer::DirectBuffer;
 pub use mapping::Mapping;
-pub use {ioctl as block, pinning as lend, tsc as ticks};

@@ -6,7 +6,7 @@ use crate::badlist::BadList;
 use crate::errors::Errors;
 use crate::host::{self, Host};
 use crate::nd;
-use abstractions::block;
+use abstractions::ioctl;
 use anyhow::{Context, Result, ensure};
 use rustix::fs::OFlags;
 use std::fmt;
@@ -237,7 +237,7 @@ impl Disk {
 
     /// Makes a part of it refuse to be written.
     pub fn set_read_only(&self, part: &Part) -> io::Result<()> {
-        block::set_read_only(&File::open(self.node(part))?)
+        ioctl::set_read_only(&File::open(self.node(part))?)
     }
 }
 

@@ -17,6 +17,7 @@ use crate::nd::Device;
 use crate::stack::{self, Mounts, Volume};
 use crate::trace::{Hurt, Span};
 use crate::users;
+use abstractions::DirectBuffer as Buffer;
 use abstractions::extents::{self, Extent, Fork};
 use abstractions::lease::Lease;
 use abstractions::process::Undisturbed;
@@ -33,7 +34,7 @@ use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use units::{Buffer, PAGE};
+use units::PAGE;
 
 /// What is written at once, at most.
 const CHUNK: u64 = 1 << 20;

@@ -12,6 +12,7 @@ use crate::host::{self, printable};
 use crate::list::{Found, List};
 use crate::nd::{Device, Kind};
 use crate::region::{Memory, Region};
+use abstractions::DirectBuffer as Buffer;
 use anyhow::{Context, Result, bail};
 use rustix::fs::{FlockOperation, OFlags, flock};
 use rustix::io::Errno;
@@ -24,7 +25,7 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
-use units::{Buffer, PAGE};
+use units::PAGE;
 
 /// The version of the form of the file.
 const VERSION: u32 = 1;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Sizes and ranges in bytes, as people write them; bytes in memory as direct I/O wants them.
+//! Sizes and ranges in bytes, as people write them.
 
 use std::error::Error;
 use std::fmt;
@@ -9,38 +9,6 @@ use std::str::FromStr;
 
 /// Bytes in a page, the unit in which memory fails and is mapped.
 pub const PAGE: u64 = 4096;
-
-/// Bytes in memory that begin at a page's start, as direct I/O wants them, or so many bytes behind it.
-#[derive(Debug)]
-pub struct Buffer {
-    bytes: Vec<u8>,
-    start: usize,
-    length: usize,
-}
-
-impl Buffer {
-    /// So many zeros, aligned.
-    pub fn new(length: usize) -> Self {
-        Self::misaligned(length, 0)
-    }
-
-    /// So many zeros, `misalign` bytes behind the start of a page.
-    pub fn misaligned(length: usize, misalign: usize) -> Self {
-        let page = PAGE as usize;
-        let bytes = vec![0; length + misalign + page];
-        let start = bytes.as_ptr().addr().wrapping_neg() % page + misalign;
-        Self {
-            bytes,
-            start,
-            length,
-        }
-    }
-
-    /// All of them.
-    pub fn bytes(&mut self) -> &mut [u8] {
-        &mut self.bytes[self.start..self.start + self.length]
-    }
-}
 
 /// Why a text is no [`Size`] or [`Extent`].
 #[derive(Debug, Clone, PartialEq, Eq)]

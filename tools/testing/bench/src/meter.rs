@@ -2,7 +2,7 @@
 
 //! `pmem-meter`: runs in the guest, and prints a line of JSON for each operation.
 
-use abstractions::ticks;
+use abstractions::tsc;
 use anyhow::{Context, Result, ensure};
 use bench::Cell;
 use bench::ops;
@@ -51,7 +51,7 @@ fn run(arguments: &Arguments) -> Result<()> {
         "{}: neither a block device nor a folder",
         path.display()
     );
-    ticks::mark();
+    tsc::mark();
     let all = if kind.is_dir() { ops::FILES } else { ops::DISK };
     let empty = empty_bracket();
     for op in all {
@@ -59,7 +59,7 @@ fn run(arguments: &Arguments) -> Result<()> {
         if !arguments.ops.is_empty() && !arguments.ops.contains(&name) {
             continue;
         }
-        let result = ops::outcome(op, path, ticks::now, empty).with_context(|| name.clone())?;
+        let result = ops::outcome(op, path, tsc::now, empty).with_context(|| name.clone())?;
         let cell = Cell {
             op: name,
             target: arguments.target.clone(),
@@ -67,7 +67,7 @@ fn run(arguments: &Arguments) -> Result<()> {
         };
         println!("{}", serde_json::to_string(&cell)?);
     }
-    ticks::mark();
+    tsc::mark();
     Ok(())
 }
 
@@ -75,8 +75,8 @@ fn run(arguments: &Arguments) -> Result<()> {
 fn empty_bracket() -> u64 {
     let mut least = u64::MAX;
     for _ in 0..1000 {
-        let start = ticks::now();
-        least = least.min(ticks::now() - start);
+        let start = tsc::now();
+        least = least.min(tsc::now() - start);
     }
     least
 }

@@ -4,9 +4,9 @@
 
 use crate::{Outcome, Ticks};
 use abstractions::Mapping;
-use abstractions::block;
-use abstractions::lend::{Advice, advise_huge};
+use abstractions::ioctl;
 use abstractions::mapping::Want;
+use abstractions::pinning::{Advice, advise_huge};
 use abstractions::ring::{self, Ring};
 use abstractions::sigbus;
 use anyhow::{Context, Result, bail, ensure};
@@ -441,7 +441,7 @@ impl BadBlocks {
         let file = OpenOptions::new().write(true).open(&self.path)?;
         let end = BAD + self.count * APART;
         for start in (BAD..end).step_by(M) {
-            block::zero_out(&file, start, (end - start).min(M as u64))
+            ioctl::zero_out(&file, start, (end - start).min(M as u64))
                 .context("a bad block does not heal")?;
         }
         Ok(())
@@ -460,7 +460,7 @@ impl Zeroes {
 impl Work for Zeroes {
     fn once(&mut self, round: usize) -> Result<()> {
         let start = (round * M % AREA) as u64;
-        Ok(block::zero_out(&self.0, start, M as u64)?)
+        Ok(ioctl::zero_out(&self.0, start, M as u64)?)
     }
 }
 
