@@ -19,6 +19,7 @@ use clap::{Args, ValueEnum};
 use proptest::prelude::*;
 use proptest::strategy::Union;
 use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestError, TestRng, TestRunner};
+use rangemap::RangeSet;
 use rustix::io::Errno;
 use std::cell::{Cell, RefCell};
 use std::fs::{self, File};
@@ -216,35 +217,22 @@ fn steps(sectors: u64, trial: &Trial) -> impl Strategy<Value = Vec<Step>> + use<
 /// What is bad and what is there.
 struct Model {
     /// On the disk's list.
-    listed: Vec<bool>,
+    listed: RangeSet<u64>,
     /// Known to the bus, and so the next time as well.
-    known: Vec<bool>,
+    known: RangeSet<u64>,
     /// Written to the disk's list by hand, of which the bus is told at the end, if at all.
-    written: Vec<bool>,
+    written: RangeSet<u64>,
     /// The disk's list was full since the namespace was bound: it may not have all.
     was_full: bool,
     bytes: Vec<u8>,
 }
 
-/// The runs of sectors for which it holds.
-fn runs(marks: &[bool]) -> Vec<Range<u64>> {
-    let mut runs: Vec<Range<u64>> = Vec::new();
-    for (at, _) in marks.iter().enumerate().filter(|(_, mark)| **mark) {
-        let at = at as u64;
-        match runs.last_mut() {
-            Some(run) if run.end == at => run.end += 1,
-            _ => runs.push(at..at + 1),
-        }
-    }
-    runs
-}
-
 impl Model {
     fn new(sectors: usize) -> Self {
         Self {
-            listed: vec![false; sectors],
-            known: vec![false; sectors],
-            written: vec![false; sectors],
+            listed: RangeSet::new(),
+            known: RangeSet::new(),
+            written: RangeSet::new(),
             was_full: false,
             bytes: vec![0; sectors * SECTOR as usize],
         }
@@ -252,31 +240,32 @@ impl Model {
 
     /// All of these sectors are good.
     fn heal(&mut self, range: Range<u64>) {
-        let range = range.start as usize..range.end as usize;
-        self.listed[range.clone()].fill(false);
-        self.known[range.clone()].fill(false);
-        self.written[range].fill(false);
+        if !range.is_empty() {
+            self.listed.remove(range.clone());
+            self.known.remove(range.clone());
+            self.written.remove(range);
+        }
     }
 
     /// What the bus is told of.
-    fn remembered(&self) -> Vec<bool> {
-        let both = |(a, b): (&bool, &bool)| *a || *b;
-        self.known.iter().zip(&self.written).map(both).collect()
+    fn remembered(&self) -> RangeSet<u64> {
+        self.known.union(&self.written).collect()
     }
 
-    fn any_bad(&self, range: Range<u64>) -> bool {
-        self.listed[range.start as usize..range.end as usize].contains(&true)
+    fn any_bad(&self, range: &Range<u64>) -> bool {
+        self.listed.overlaps(range)
     }
 
     fn page_is_bad(&self, page: u64) -> bool {
-        self.any_bad(page * PAGE..(page + 1) * PAGE)
+        self.any_bad(&(page * PAGE..(page + 1) * PAGE))
     }
 
     /// Whether there are so many entries that the disk's list may not have all.
     fn is_full(&self) -> bool {
-        let entries: u64 = runs(&self.listed)
+        let entries: u64 = self
+            .listed
             .iter()
-            .map(|run| (run.end - run.start).div_ceil(LONGEST))
+            .map(|range| (range.end - range.start).div_ceil(LONGEST))
             .sum();
         entries as usize > SURE
     }
@@ -286,7 +275,7 @@ impl Model {
     fn writable(&self, clears: Clears, range: &Range<u64>) -> u64 {
         pieces(range)
             .take_while(|piece| {
-                !self.any_bad(piece.clone())
+                !self.any_bad(piece)
                     || match clears {
                         Clears::Command | Clears::Pretends => true,
                         Clears::Overwrite => piece.end - piece.start == PAGE,
@@ -356,7 +345,7 @@ pub fn run(trial: &Trial) -> Result<usize> {
                 in_steps.set(in_steps.get() || outcome.is_err());
                 outcome.with_context(|| format!("step {number}, {step:?}"))?;
                 done.set(done.get() + 1);
-                most.set(most.get().max(runs(&run.model.listed).len()));
+                most.set(most.get().max(run.model.listed.len()));
             }
             // While the fewest steps are looked for, it is about one of them.
             if in_steps.get() {
@@ -501,14 +490,13 @@ impl<'a> Run<'a> {
             let len = (range.end - range.start) * SECTOR;
             (start + range.start * SECTOR, len)
         };
-        let marks = |range: &Range<u64>| range.start as usize..range.end as usize;
         match (by % 3, &trial.provider, &trial.list) {
             (0, Some(file), _) => {
                 let known = &self.model.known;
                 let new: Vec<_> = ranges
                     .iter()
                     // The bus makes an entry shorter when there is another of the same start.
-                    .filter(|range| !known[marks(range)].contains(&true))
+                    .filter(|range| !known.overlaps(range))
                     .collect();
                 let text: Vec<_> = new
                     .iter()
@@ -517,15 +505,15 @@ impl<'a> Run<'a> {
                     .collect();
                 fs::write(file, text.join(",")).context("the provider")?;
                 for range in new {
-                    self.model.listed[marks(range)].fill(true);
-                    self.model.known[marks(range)].fill(true);
+                    self.model.listed.insert(range.clone());
+                    self.model.known.insert(range.clone());
                 }
             }
             (_, _, Some(file)) if by % 3 < 2 => {
                 for (range, (offset, len)) in ranges.iter().map(|range| (range, bytes(range))) {
                     fs::write(file, format!("add {offset} {len}")).context("errors/list")?;
-                    self.model.listed[marks(range)].fill(true);
-                    self.model.known[marks(range)].fill(true);
+                    self.model.listed.insert(range.clone());
+                    self.model.known.insert(range.clone());
                 }
             }
             _ => {
@@ -537,9 +525,9 @@ impl<'a> Run<'a> {
                     let (at, len) = (self.first() + range.start, range.end - range.start);
                     fs::write(self.sysfs("badblocks"), format!("{at} {len}\n"))
                         .context("badblocks")?;
-                    self.model.listed[marks(range)].fill(true);
+                    self.model.listed.insert(range.clone());
                     if !trial.c {
-                        self.model.written[marks(range)].fill(true);
+                        self.model.written.insert(range.clone());
                     }
                 }
             }
@@ -561,7 +549,7 @@ impl<'a> Run<'a> {
         let mut buffer = DirectBuffer::new(((range.end - range.start) * SECTOR) as usize);
         let offset = self.trial.at.bytes() + range.start * SECTOR;
         let answer = self.disk()?.read_at(buffer.bytes(), offset);
-        if self.model.any_bad(range.clone()) {
+        if self.model.any_bad(&range) {
             return refused(answer, &[Errno::IO]);
         }
         self.same(answer?, buffer.bytes(), range.start * SECTOR)
@@ -713,7 +701,7 @@ impl<'a> Run<'a> {
         ensure!(status.success(), "{command}: {status}");
         self.open()?;
         self.model.known = self.model.remembered();
-        self.model.written.fill(false);
+        self.model.written.clear();
         self.model.listed = self.model.known.clone();
         self.model.was_full = false;
         Ok(())
@@ -724,8 +712,7 @@ impl<'a> Run<'a> {
         let listed = self.listed()?;
         self.model.was_full |= self.model.is_full();
         if self.model.was_full {
-            let other = (0..listed.len()).find(|&at| listed[at] && !self.model.listed[at]);
-            if let Some(at) = other {
+            if let Some(at) = first_lacking(&listed, &self.model.listed) {
                 bail!("badblocks: sector {at} is listed and not bad");
             }
             if self.trial.c {
@@ -740,13 +727,19 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
+    /// The tested ones of `len` sectors from `start`, which count from `first` on.
+    fn within(&self, start: u64, len: u64, first: u64) -> Option<Range<u64>> {
+        let range = start.max(first) - first..(start + len).saturating_sub(first).min(self.sectors);
+        (!range.is_empty()).then_some(range)
+    }
+
     /// The exact list, where there is one.
-    fn exact(&self) -> Result<Option<Vec<bool>>> {
+    fn exact(&self) -> Result<Option<RangeSet<u64>>> {
         let Some(file) = &self.trial.list else {
             return Ok(None);
         };
         let text = text_of(file)?;
-        let mut exact = vec![false; self.sectors as usize];
+        let mut exact = RangeSet::new();
         let skip = (self.trial.data.bytes() + self.trial.at.bytes()) / SECTOR;
         for line in text.lines() {
             let mut words = line.split(' ');
@@ -754,21 +747,21 @@ impl<'a> Run<'a> {
             let (Some(offset), Some(len)) = (number(), number()) else {
                 bail!("errors/list: \"{line}\"");
             };
-            mark(&mut exact, offset / SECTOR, len / SECTOR, skip);
+            exact.extend(self.within(offset / SECTOR, len / SECTOR, skip));
         }
         Ok(Some(exact))
     }
 
     /// The disk's list.
-    fn listed(&self) -> Result<Vec<bool>> {
+    fn listed(&self) -> Result<RangeSet<u64>> {
         let text = text_of(&self.sysfs("badblocks"))?;
-        let mut listed = vec![false; self.sectors as usize];
+        let mut listed = RangeSet::new();
         for line in text.lines() {
             let numbers: Option<Vec<u64>> = line.split(' ').map(|word| word.parse().ok()).collect();
             let Some(&[start, len]) = numbers.as_deref() else {
                 bail!("badblocks: \"{line}\"");
             };
-            mark(&mut listed, start, len, self.first());
+            listed.extend(self.within(start, len, self.first()));
         }
         Ok(listed)
     }
@@ -778,7 +771,7 @@ impl<'a> Run<'a> {
         let piece = 16 * PAGE;
         for start in (0..self.sectors).step_by(piece as usize) {
             let range = start..(start + piece).min(self.sectors);
-            if !self.model.any_bad(range.clone()) {
+            if !self.model.any_bad(&range) {
                 self.read(range)
                     .with_context(|| format!("sectors from {start}"))?;
                 continue;
@@ -805,30 +798,24 @@ fn text_of(path: &Path) -> Result<String> {
     }
 }
 
-/// Marks sectors, which count from `skip` on.
-fn mark(marks: &mut [bool], start: u64, len: u64, skip: u64) {
-    for at in start.max(skip)..start + len {
-        if let Some(mark) = marks.get_mut((at - skip) as usize) {
-            *mark = true;
-        }
-    }
+/// The first sector that is in `set` and not in `other`.
+fn first_lacking(set: &RangeSet<u64>, other: &RangeSet<u64>) -> Option<u64> {
+    set.iter()
+        .find_map(|range| other.gaps(range).next())
+        .map(|gap| gap.start)
 }
 
-fn differs(what: &str, wanted: &[bool], got: &[bool]) -> Result<()> {
-    if wanted != got {
-        let first = wanted
-            .iter()
-            .zip(got)
-            .position(|(a, b)| a != b)
-            .unwrap_or(0);
-        let word = if got[first] {
-            "listed and good"
-        } else {
-            "bad and not listed"
-        };
-        bail!("{what}: sector {first} is {word}");
-    }
-    Ok(())
+fn differs(what: &str, wanted: &RangeSet<u64>, got: &RangeSet<u64>) -> Result<()> {
+    let first = [first_lacking(wanted, got), first_lacking(got, wanted)];
+    let Some(at) = first.into_iter().flatten().min() else {
+        return Ok(());
+    };
+    let word = if got.contains(&at) {
+        "listed and good"
+    } else {
+        "bad and not listed"
+    };
+    bail!("{what}: sector {at} is {word}")
 }
 
 /// The answer is one of these errors.
@@ -837,5 +824,49 @@ fn refused(answer: io::Result<usize>, wanted: &[Errno]) -> Result<()> {
         Ok(done) => bail!("{done} bytes, where an error was due"),
         Err(error) if errno_of(&error).is_some_and(|errno| wanted.contains(&errno)) => Ok(()),
         Err(error) => Err(error).context("another error than was due"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    fn set() -> impl Strategy<Value = RangeSet<u64>> {
+        prop::collection::vec((0..40u64, 1..8u64), 0..8)
+            .prop_map(|ranges| ranges.iter().map(|(at, len)| *at..at + len).collect())
+    }
+
+    fn sectors(set: &RangeSet<u64>) -> BTreeSet<u64> {
+        set.iter().cloned().flatten().collect()
+    }
+
+    proptest! {
+        #[test]
+        fn differs_names_the_first_sector(wanted in set(), got in set()) {
+            let (wanted_sectors, got_sectors) = (sectors(&wanted), sectors(&got));
+            let first = wanted_sectors.symmetric_difference(&got_sectors).min();
+            let message = first.map(|at| match got_sectors.contains(at) {
+                true => format!("x: sector {at} is listed and good"),
+                false => format!("x: sector {at} is bad and not listed"),
+            });
+            let error = differs("x", &wanted, &got).err();
+            prop_assert_eq!(error.map(|error| error.to_string()), message);
+        }
+
+        #[test]
+        fn heal_removes_from_each_set(set in set(), start in 0..40u64, len in 0..8u64) {
+            let mut model = Model::new(48);
+            model.listed = set.clone();
+            model.known = set.clone();
+            model.written = set.clone();
+            model.heal(start..start + len);
+            let mut left = sectors(&set);
+            left.retain(|at| !(start..start + len).contains(at));
+            for set in [&model.listed, &model.known, &model.written] {
+                prop_assert_eq!(&sectors(set), &left);
+            }
+            prop_assert_eq!(sectors(&model.remembered()), left);
+        }
     }
 }
