@@ -27,7 +27,7 @@ pub struct Mapping {
 
 /// What a [`Mapping`] shall be.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Want {
+pub struct Options {
     /// Stores are allowed.
     pub writable: bool,
     /// `MAP_SYNC`: what the processor has written back is durable without a call of the kernel.
@@ -39,15 +39,15 @@ pub struct Want {
 impl Mapping {
     /// Maps `length` bytes of a file from `offset`, a multiple of the page size; errors are those
     /// of mmap(2).
-    pub fn new(file: impl AsFd, offset: u64, length: usize, want: Want) -> io::Result<Self> {
-        let mut flags = if want.sync {
+    pub fn new(file: impl AsFd, offset: u64, length: usize, options: Options) -> io::Result<Self> {
+        let mut flags = if options.sync {
             MapFlags::SHARED_VALIDATE | MapFlags::SYNC
         } else {
             MapFlags::SHARED
         };
-        flags.set(MapFlags::POPULATE, want.populate);
+        flags.set(MapFlags::POPULATE, options.populate);
         let mut protection = ProtFlags::READ;
-        protection.set(ProtFlags::WRITE, want.writable);
+        protection.set(ProtFlags::WRITE, options.writable);
         // SAFETY: A mapping at an address of the kernel's choice replaces no other.
         let base = unsafe { mmap(ptr::null_mut(), length, protection, flags, file, offset)? };
         let base = NonNull::new(base.cast()).ok_or(io::ErrorKind::OutOfMemory)?;
@@ -55,7 +55,7 @@ impl Mapping {
         Ok(Self {
             base,
             length,
-            writable: want.writable,
+            writable: options.writable,
         })
     }
 

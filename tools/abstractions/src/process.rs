@@ -34,14 +34,14 @@ pub fn die_with_parent(command: &mut Command) -> &mut Command {
 ///
 /// Of the thread that made it; it stays with that thread.
 #[derive(Debug)]
-pub struct Undisturbed {
+pub struct BlockedSignals {
     before: libc::sigset_t,
     _of_one_thread: std::marker::PhantomData<*const ()>,
 }
 
-impl Undisturbed {
+impl BlockedSignals {
     /// From now on.
-    pub fn now() -> io::Result<Self> {
+    pub fn new() -> io::Result<Self> {
         // SAFETY: All zeros is a valid `sigset_t`, and both sets live as long as the calls.
         let (failed, before) = unsafe {
             let mut all: libc::sigset_t = mem::zeroed();
@@ -62,7 +62,7 @@ impl Undisturbed {
     }
 }
 
-impl Drop for Undisturbed {
+impl Drop for BlockedSignals {
     fn drop(&mut self) {
         // SAFETY: The set is one that the kernel gave, of this thread: the value is not `Send`.
         let failed =

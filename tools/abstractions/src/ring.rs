@@ -11,7 +11,7 @@ use std::os::fd::AsRawFd;
 
 /// How a [`Ring`] works.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Want {
+pub struct Options {
     /// Requests at once.
     pub depth: u32,
     /// Bytes of each.
@@ -22,7 +22,7 @@ pub struct Want {
     pub polled: bool,
 }
 
-impl Want {
+impl Options {
     /// With buffers and file registered.
     pub const fn registered(self) -> Self {
         Self {
@@ -47,7 +47,7 @@ pub struct Ring {
     /// Room for the blocks; from `start` on they begin at pages.
     buffer: Vec<u8>,
     start: usize,
-    want: Want,
+    options: Options,
 }
 
 /// Blocks begin at multiples of this.
@@ -55,16 +55,16 @@ const ALIGN: usize = 4096;
 
 impl Ring {
     /// A ring for this file.
-    pub fn new(file: File, want: Want) -> io::Result<Self> {
+    pub fn new(file: File, options: Options) -> io::Result<Self> {
         let mut builder = IoUring::builder();
-        if want.polled {
+        if options.polled {
             builder.setup_iopoll();
         }
-        let ring = builder.build(want.depth)?;
-        let length = want.depth as usize * want.block as usize;
+        let ring = builder.build(options.depth)?;
+        let length = options.depth as usize * options.block as usize;
         let mut buffer = vec![0x5a; length + ALIGN];
         let start = buffer.as_ptr().addr().wrapping_neg() % ALIGN;
-        if want.registered {
+        if options.registered {
             let vector = libc::iovec {
                 iov_base: buffer[start..].as_mut_ptr().cast(),
                 iov_len: length,
@@ -79,7 +79,7 @@ impl Ring {
             file,
             buffer,
             start,
-            want,
+            options,
         })
     }
 
@@ -95,7 +95,7 @@ impl Ring {
     }
 
     fn try_batch(&mut self, write: bool, offset: u64) -> io::Result<()> {
-        let Want { depth, block, .. } = self.want;
+        let Options { depth, block, .. } = self.options;
         if self.buffer.is_empty() {
             return Err(Errno::BADF.into());
         }
@@ -103,7 +103,7 @@ impl Ring {
             let at = self.start + index as usize * block as usize;
             let bytes = &mut self.buffer[at..at + block as usize];
             let place = offset + u64::from(index) * u64::from(block);
-            let entry = entry(&self.file, self.want, write, place, bytes);
+            let entry = entry(&self.file, self.options, write, place, bytes);
             // SAFETY: The entry's bytes are the buffer's and of nobody else, and its file is open:
             // both until all requests have ended, as this function returns `Ok` only then, and
             // otherwise the buffer is never freed; the kernel itself holds on to the file.
@@ -131,11 +131,17 @@ impl Ring {
 }
 
 /// A request for these bytes, at `offset` of the file.
-fn entry(file: &File, want: Want, write: bool, offset: u64, bytes: &mut [u8]) -> squeue::Entry {
-    let (start, length) = (bytes.as_mut_ptr(), want.block);
+fn entry(
+    file: &File,
+    options: Options,
+    write: bool,
+    offset: u64,
+    bytes: &mut [u8],
+) -> squeue::Entry {
+    let (start, length) = (bytes.as_mut_ptr(), options.block);
     let fd = types::Fd(file.as_raw_fd());
     let fixed = types::Fixed(0);
-    match (want.registered, write) {
+    match (options.registered, write) {
         (false, false) => opcode::Read::new(fd, start, length).offset(offset).build(),
         (false, true) => opcode::Write::new(fd, start, length).offset(offset).build(),
         (true, false) => opcode::ReadFixed::new(fixed, start, length, 0)

@@ -3,7 +3,7 @@
 //! Mappings of a file of the host. One test, since a process has one handler of SIGBUS.
 
 use abstractions::Mapping;
-use abstractions::mapping::Want;
+use abstractions::mapping::Options;
 use abstractions::sigbus;
 use std::fs;
 
@@ -15,11 +15,11 @@ const NOTHING_THERE: i32 = 2;
 fn stores_are_in_the_file_and_refusals_are_answers() {
     let file = tempfile::NamedTempFile::new().unwrap();
     file.as_file().set_len(3 * PAGE as u64).unwrap();
-    let want = Want {
+    let options = Options {
         writable: true,
-        ..Want::default()
+        ..Options::default()
     };
-    let mapping = Mapping::new(file.as_file(), 0, 3 * PAGE, want).unwrap();
+    let mapping = Mapping::new(file.as_file(), 0, 3 * PAGE, options).unwrap();
     sigbus::catch().unwrap();
 
     let text = b"across a line and a page";
@@ -54,7 +54,7 @@ fn stores_are_in_the_file_and_refusals_are_answers() {
 fn an_access_that_may_be_refused_is_of_one_page() {
     let file = tempfile::tempfile().unwrap();
     file.set_len(2 * PAGE as u64).unwrap();
-    let mapping = Mapping::new(&file, 0, 2 * PAGE, Want::default()).unwrap();
+    let mapping = Mapping::new(&file, 0, 2 * PAGE, Options::default()).unwrap();
     let _ = mapping.try_copy_out(PAGE - 1, &mut [0; 2]);
 }
 
@@ -63,6 +63,6 @@ fn an_access_that_may_be_refused_is_of_one_page() {
 fn an_access_is_within_the_mapping() {
     let file = tempfile::tempfile().unwrap();
     file.set_len(PAGE as u64).unwrap();
-    let mapping = Mapping::new(&file, 0, PAGE, Want::default()).unwrap();
+    let mapping = Mapping::new(&file, 0, PAGE, Options::default()).unwrap();
     mapping.copy_out(PAGE, &mut [0]);
 }

@@ -3,7 +3,7 @@
 //! A mapping of a file of the host in the hands of its kernel.
 
 use abstractions::Mapping;
-use abstractions::mapping::Want;
+use abstractions::mapping::Options;
 use abstractions::pinning::{Advice, allow_zerocopy, released};
 use std::fs::File;
 use std::io::Read;
@@ -14,11 +14,11 @@ const PAGE: usize = 4096;
 fn two_pages(text: &[u8]) -> Mapping {
     let file = tempfile::tempfile().unwrap();
     file.set_len(2 * PAGE as u64).unwrap();
-    let want = Want {
+    let options = Options {
         writable: true,
-        ..Want::default()
+        ..Options::default()
     };
-    let mapping = Mapping::new(&file, 0, 2 * PAGE, want).unwrap();
+    let mapping = Mapping::new(&file, 0, 2 * PAGE, options).unwrap();
     mapping.copy_in(PAGE - 3, text);
     mapping
 }

@@ -2,7 +2,7 @@
 
 //! A child process of the host, and signals that wait.
 
-use abstractions::process::{Undisturbed, die_with_parent};
+use abstractions::process::{BlockedSignals, die_with_parent};
 use std::fs;
 use std::os::unix::process::ExitStatusExt;
 use std::process::Command;
@@ -30,10 +30,10 @@ fn blocked() -> u64 {
 #[test]
 fn signals_wait() {
     let before = blocked();
-    let undisturbed = Undisturbed::now().unwrap();
+    let blocked_signals = BlockedSignals::new().unwrap();
     for signal in [1, 2, 3, 15] {
         assert_ne!(blocked() & (1 << (signal - 1)), 0, "{signal}");
     }
-    drop(undisturbed);
+    drop(blocked_signals);
     assert_eq!(blocked(), before);
 }

@@ -4,7 +4,7 @@
 
 use crate::host::printable;
 use abstractions::extents::{self, Fork};
-use abstractions::mapping::{Mapping, Want};
+use abstractions::mapping::{Mapping, Options};
 use abstractions::sigbus;
 use anyhow::{Context, Result};
 use rustix::fs::{AtFlags, FallocateFlags, Mode, OFlags, StatxAttributes, StatxFlags};
@@ -69,7 +69,7 @@ fn faults() -> Result<u64> {
 /// mapped: `MAP_SYNC` or not, and whether any huge page of it took few faults.
 fn map(file: &File, range: &Range<u64>, writable: bool) -> Result<(bool, Option<bool>)> {
     let length = usize::try_from(range.end - range.start)?;
-    let want = |sync| Want {
+    let want = |sync| Options {
         writable,
         sync,
         populate: false,
@@ -121,9 +121,9 @@ pub fn file(path: &Path, file: &File, window: Option<u64>) -> Result<Probe> {
         }
         _ if size == 0 => probe.reason = Some("it is empty".into()),
         _ => {
-            let want = Want {
+            let want = Options {
                 sync: true,
-                ..Want::default()
+                ..Options::default()
             };
             probe.map_sync = Mapping::new(file, 0, PAGE as usize, want).is_ok();
             probe.huge = Some(false);

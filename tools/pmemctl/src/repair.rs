@@ -20,7 +20,7 @@ use crate::users;
 use abstractions::DirectBuffer as Buffer;
 use abstractions::extents::{self, Extent, Fork};
 use abstractions::lease::Lease;
-use abstractions::process::Undisturbed;
+use abstractions::process::BlockedSignals;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use rustix::fs::{AtFlags, OFlags, StatVfsMountFlags, StatxAttributes, StatxFlags};
 use rustix::io::Errno;
@@ -621,7 +621,7 @@ impl Job {
         let (mut buffer, _) = self.contents(piece)?;
         let target = &self.target;
         // What a signal must not part.
-        let _whole = Undisturbed::now()?;
+        let _whole = BlockedSignals::new()?;
         target.is_the_same(piece)?;
         let written = match piece.shared {
             true => target.replace(piece, buffer.bytes()),

@@ -11,7 +11,7 @@ use crate::disk::{Disk, Number};
 use crate::holders::{self, Holder};
 use crate::host::{self, Host, printable};
 use crate::nd::{self, Device, Kind, Name};
-use abstractions::process::Undisturbed;
+use abstractions::process::BlockedSignals;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use clap::ValueEnum;
 use rustix::io::Errno;
@@ -400,7 +400,7 @@ pub fn to(host: &Host, device: &Device, to: Driver, dry_run: bool) -> Report {
     }
     let moved = from
         .loaded(host)
-        .and_then(|old| Ok((old, to.loaded(host)?, Undisturbed::now()?)));
+        .and_then(|old| Ok((old, to.loaded(host)?, BlockedSignals::new()?)));
     match moved {
         Ok((old, new, _undisturbed)) => {
             rebind(device, (from, &old), (to, &new), claim, &state, report)

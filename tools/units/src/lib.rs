@@ -10,7 +10,7 @@ use std::str::FromStr;
 /// Bytes in a page, the unit in which memory fails and is mapped.
 pub const PAGE: u64 = 4096;
 
-/// Why a text is no [`Size`] or [`Extent`].
+/// Why a text is no [`Size`] or [`AddressRange`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BadSize(String);
 
@@ -105,12 +105,12 @@ impl fmt::Display for Size {
 ///
 /// It is not empty, and its end is a valid address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Extent {
+pub struct AddressRange {
     start: Size,
     size: Size,
 }
 
-impl Extent {
+impl AddressRange {
     /// `size` bytes from address `start`; [`BadSize`] where that is nothing or has no end.
     pub fn new(start: Size, size: Size) -> Result<Self, BadSize> {
         if size.0 == 0 {
@@ -139,12 +139,12 @@ impl Extent {
     }
 
     /// Whether an address is in both.
-    pub fn overlaps(self, other: Extent) -> bool {
+    pub fn overlaps(self, other: AddressRange) -> bool {
         self.range().start < other.range().end && other.range().start < self.range().end
     }
 }
 
-impl FromStr for Extent {
+impl FromStr for AddressRange {
     type Err = BadSize;
 
     fn from_str(text: &str) -> Result<Self, BadSize> {
@@ -153,11 +153,11 @@ impl FromStr for Extent {
                 "\"{text}\" is not a range: write SIZE@START, such as 64M@512M"
             ))
         })?;
-        Extent::new(start.parse()?, size.parse()?)
+        AddressRange::new(start.parse()?, size.parse()?)
     }
 }
 
-impl fmt::Display for Extent {
+impl fmt::Display for AddressRange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}@{}", self.size, self.start)
     }
@@ -205,7 +205,7 @@ mod tests {
     #[test]
     fn what_is_no_range() {
         for text in ["64M", "0@1G", "@", "64M@", "1@0xffffffffffffffff"] {
-            assert!(text.parse::<Extent>().is_err(), "{text}");
+            assert!(text.parse::<AddressRange>().is_err(), "{text}");
         }
     }
 
@@ -217,8 +217,8 @@ mod tests {
 
         #[test]
         fn ranges_overlap_where_they_share_an_address(a in 0u64..64, b in 0u64..64, n in 1u64..16, m in 1u64..16) {
-            let one = Extent::new(Size(a), Size(n)).unwrap();
-            let two = Extent::new(Size(b), Size(m)).unwrap();
+            let one = AddressRange::new(Size(a), Size(n)).unwrap();
+            let two = AddressRange::new(Size(b), Size(m)).unwrap();
             prop_assert_eq!(one.overlaps(two), one.range().any(|x| two.range().contains(&x)));
         }
     }

@@ -5,7 +5,7 @@
 use crate::{Outcome, Ticks};
 use abstractions::Mapping;
 use abstractions::ioctl;
-use abstractions::mapping::Want;
+use abstractions::mapping::Options;
 use abstractions::pinning::{Advice, advise_huge};
 use abstractions::ring::{self, Ring};
 use abstractions::sigbus;
@@ -464,13 +464,13 @@ impl Work for Zeroes {
     }
 }
 
-const PLAIN: ring::Want = ring::Want {
+const PLAIN: ring::Options = ring::Options {
     depth: 1,
     block: 4096,
     registered: false,
     polled: false,
 };
-const DEEP: ring::Want = ring::Want { depth: 32, ..PLAIN };
+const DEEP: ring::Options = ring::Options { depth: 32, ..PLAIN };
 /// Requests by io_uring.
 struct Uring {
     ring: Ring,
@@ -480,7 +480,7 @@ struct Uring {
 
 impl Uring {
     #[expect(clippy::new_ret_no_self, reason = "any work is as good")]
-    fn new(path: &Path, write: bool, want: ring::Want) -> Result<Box<dyn Work>> {
+    fn new(path: &Path, write: bool, want: ring::Options) -> Result<Box<dyn Work>> {
         let file = OpenOptions::new()
             .read(true)
             .write(true)
@@ -559,7 +559,7 @@ impl Work for Faults {
     fn before(&mut self, round: usize) -> Result<()> {
         if round * self.step % self.length == 0 {
             self.check()?;
-            let want = Want {
+            let want = Options {
                 writable: true,
                 sync: false,
                 populate: false,

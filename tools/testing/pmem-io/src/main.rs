@@ -9,7 +9,7 @@ mod places;
 mod sequence;
 mod steps;
 
-use abstractions::mapping::Want;
+use abstractions::mapping::Options;
 use abstractions::sigbus::{self, Refusal};
 use abstractions::userfault::Stalled;
 use abstractions::{DirectBuffer, Mapping};
@@ -553,12 +553,13 @@ impl Area {
         );
         // Stores need a file open for both; MAP_SYNC needs one open for stores too.
         let file = self.open(writable || map.sync, false)?;
-        let want = Want {
+        let options = Options {
             writable: writable || map.sync,
             sync: map.sync,
             populate: map.populate,
         };
-        let mapping = Mapping::new(&file, offset, self.length_of(&file)?, want).context("mmap")?;
+        let mapping =
+            Mapping::new(&file, offset, self.length_of(&file)?, options).context("mmap")?;
         sigbus::catch().context("sigaction")?;
         Ok(mapping)
     }

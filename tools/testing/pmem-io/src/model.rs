@@ -11,7 +11,7 @@
 use crate::open;
 use crate::pattern::Pattern;
 use abstractions::ioctl;
-use abstractions::mapping::Want;
+use abstractions::mapping::Options;
 use abstractions::sigbus::{self, MCEERR_AR};
 use abstractions::{DirectBuffer, Mapping};
 use anyhow::{Context, Result, anyhow, bail, ensure};
@@ -660,12 +660,12 @@ impl<'a> Run<'a> {
 
     /// A load or a store through a mapping.
     fn touch(&mut self, page: u64, store: Option<u64>) -> Result<()> {
-        let want = Want {
+        let options = Options {
             writable: true,
-            ..Want::default()
+            ..Options::default()
         };
         let offset = page * PAGE_BYTES as u64;
-        let mapping = Mapping::new(self.file()?, offset, PAGE_BYTES, want).context("mmap")?;
+        let mapping = Mapping::new(self.file()?, offset, PAGE_BYTES, options).context("mmap")?;
         let mut bytes = [0; PAGE_BYTES];
         let answer = match store {
             None => mapping.try_copy_out(0, &mut bytes),

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, ValueEnum};
 use std::path::PathBuf;
 use std::str::FromStr;
-use units::{Extent, PAGE, Size};
+use units::{AddressRange, PAGE, Size};
 
 /// A machine with persistent memory.
 #[derive(Debug, Clone, Args)]
@@ -36,7 +36,7 @@ pub struct Options {
     /// Memory of the machine that the kernel is told is persistent (e820 type 12): a range such as
     /// 64M@512M; may be repeated
     #[arg(long, value_name = "SIZE@START")]
-    pub e820: Vec<Extent>,
+    pub e820: Vec<AddressRange>,
 
     /// An NVDIMM (ACPI NFIT); may be repeated
     ///
