@@ -3,7 +3,7 @@
 //! A shared mapping of a file.
 
 use crate::cache::Flush;
-use crate::sigbus::{self, Refusal};
+use crate::sigbus::{self, BusError};
 use rustix::mm::{MapFlags, MsyncFlags, ProtFlags, mmap, msync, munmap};
 use std::io;
 use std::os::fd::AsFd;
@@ -124,8 +124,8 @@ impl Mapping {
     /// # Panics
     ///
     /// Where the bytes are outside, or in more than one page.
-    pub fn try_copy_out(&self, at: usize, bytes: &mut [u8]) -> Result<(), Refusal> {
-        sigbus::refusal_of(self.page_of(at, bytes.len()), || self.copy_out(at, bytes))
+    pub fn try_copy_out(&self, at: usize, bytes: &mut [u8]) -> Result<(), BusError> {
+        sigbus::catching(self.page_of(at, bytes.len()), || self.copy_out(at, bytes))
     }
 
     /// Copies bytes of one page in, to `at`, or says how the memory refused: see [`sigbus`].
@@ -133,8 +133,8 @@ impl Mapping {
     /// # Panics
     ///
     /// Where the bytes are outside, or in more than one page, or the mapping is not writable.
-    pub fn try_copy_in(&self, at: usize, bytes: &[u8]) -> Result<(), Refusal> {
-        sigbus::refusal_of(self.page_of(at, bytes.len()), || self.copy_in(at, bytes))
+    pub fn try_copy_in(&self, at: usize, bytes: &[u8]) -> Result<(), BusError> {
+        sigbus::catching(self.page_of(at, bytes.len()), || self.copy_in(at, bytes))
     }
 
     /// Copies bytes out, from `at`.

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, AtomicI32, AtomicUsize, Ordering};
 
 /// One refusal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Refusal {
+pub struct BusError {
     /// Why (`si_code`): 2 = nothing there (`BUS_ADRERR`), 4 = memory failed under this access
     /// (`BUS_MCEERR_AR`).
     pub code: i32,
@@ -66,7 +66,7 @@ pub fn catch() -> io::Result<()> {
 /// What `access` to the page at address `page` is refused, if anything. Call [`catch`] first.
 ///
 /// Only [`crate::Mapping`] calls it, with a page of its own.
-pub(crate) fn refusal_of<T>(page: usize, access: impl FnOnce() -> T) -> Result<T, Refusal> {
+pub(crate) fn catching<T>(page: usize, access: impl FnOnce() -> T) -> Result<T, BusError> {
     let before = COUNT.load(Ordering::SeqCst);
     PAGE_AT.store(page, Ordering::SeqCst);
     let value = access();
@@ -74,7 +74,7 @@ pub(crate) fn refusal_of<T>(page: usize, access: impl FnOnce() -> T) -> Result<T
     if COUNT.load(Ordering::SeqCst) == before {
         return Ok(value);
     }
-    Err(Refusal {
+    Err(BusError {
         code: CODE.load(Ordering::SeqCst),
         address: ADDRESS.load(Ordering::SeqCst),
         lsb: LSB.load(Ordering::SeqCst),
@@ -82,8 +82,8 @@ pub(crate) fn refusal_of<T>(page: usize, access: impl FnOnce() -> T) -> Result<T
 }
 
 /// How many notices have come of memory that failed while nobody accessed it, and the last of them.
-pub fn notices() -> Option<(usize, Refusal)> {
-    let last = Refusal {
+pub fn notices() -> Option<(usize, BusError)> {
+    let last = BusError {
         code: NOTICE_CODE.load(Ordering::SeqCst),
         address: NOTICE_ADDRESS.load(Ordering::SeqCst),
         lsb: NOTICE_LSB.load(Ordering::SeqCst),
@@ -135,7 +135,7 @@ extern "C" fn handle(_signal: i32, info: *mut libc::siginfo_t, _context: *mut li
     COUNT.fetch_add(1, Ordering::SeqCst);
     let page = PAGE_AT.load(Ordering::SeqCst);
     if page == 0 {
-        // Not an access of `refusal_of`: it would be refused for ever.
+        // Not an access of `catching`: it would be refused for ever.
         // SAFETY: _exit is async-signal-safe.
         unsafe { libc::_exit(128 + libc::SIGBUS) };
     }

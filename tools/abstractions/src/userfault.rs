@@ -46,24 +46,24 @@ struct Copy {
     copy: i64,
 }
 
-/// Pages that are missing until [`Stalled::supply`]: an access blocks until then.
+/// Pages that are missing until [`MissingPages::supply`]: an access blocks until then.
 ///
 /// # Invariants
 ///
 /// `length` bytes at `base` are an anonymous mapping, registered with `fd`, until the value is dropped.
 #[derive(Debug)]
-pub struct Stalled {
+pub struct MissingPages {
     fd: OwnedFd,
     base: NonNull<u8>,
     length: usize,
 }
 
 // SAFETY: The memory is reached by system calls alone, which any thread may make.
-unsafe impl Send for Stalled {}
+unsafe impl Send for MissingPages {}
 // SAFETY: As above; no method hands out a reference to the memory.
-unsafe impl Sync for Stalled {}
+unsafe impl Sync for MissingPages {}
 
-impl Stalled {
+impl MissingPages {
     /// So many bytes, a multiple of the page size; errors are those of userfaultfd(2),
     /// ioctl_userfaultfd(2) and mmap(2).
     pub fn new(length: usize) -> io::Result<Self> {
@@ -135,7 +135,7 @@ impl Stalled {
         unsafe { self.request(COPY, &raw mut copy) }
     }
 
-    /// pwrite(2) of all of the memory; blocks until [`Stalled::supply`].
+    /// pwrite(2) of all of the memory; blocks until [`MissingPages::supply`].
     pub fn pwrite(&self, file: impl AsFd, offset: u64) -> io::Result<usize> {
         let offset = i64::try_from(offset).map_err(|_| io::ErrorKind::InvalidInput)?;
         let fd = file.as_fd().as_raw_fd();
@@ -152,7 +152,7 @@ impl Stalled {
     }
 }
 
-impl Drop for Stalled {
+impl Drop for MissingPages {
     fn drop(&mut self) {
         // SAFETY: By the type's invariant it is mapped there, and nothing borrows it.
         let _ = unsafe { munmap(self.base.as_ptr().cast(), self.length) };

@@ -8,12 +8,11 @@
 //! more errors than the disk's badblocks holds, it may have fewer than the model, never others, and
 //! the model counts all the same.
 
-use crate::open;
+use crate::area::open;
 use crate::pattern::Pattern;
 use abstractions::ioctl;
-use abstractions::mapping::Options;
 use abstractions::sigbus::{self, MCEERR_AR};
-use abstractions::{DirectBuffer, Mapping};
+use abstractions::{DirectBuffer, Mapping, mapping};
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use clap::{Args, ValueEnum};
 use proptest::prelude::*;
@@ -45,7 +44,7 @@ const STORED: usize = 64;
 
 /// What is tried, and by which rules.
 #[derive(Args)]
-pub struct Trial {
+pub struct Options {
     /// The disk
     disk: PathBuf,
     /// Bytes of it, from --at on
@@ -121,7 +120,7 @@ enum Step {
 }
 
 /// Steps in `sectors` sectors: most in a few pages, so that they meet.
-fn steps(sectors: u64, trial: &Trial) -> impl Strategy<Value = Vec<Step>> + use<> {
+fn steps(sectors: u64, trial: &Options) -> impl Strategy<Value = Vec<Step>> + use<> {
     let place = move |unit: u64| {
         prop_oneof![
             6 => (0..24 * PAGE / unit).prop_map(move |at| at * unit),
@@ -299,7 +298,7 @@ fn pieces(range: &Range<u64>) -> impl Iterator<Item = Range<u64>> + use<> {
 
 /// The disk, its model, and the steps so far.
 struct Run<'a> {
-    trial: &'a Trial,
+    trial: &'a Options,
     disk: Option<File>,
     file: Option<File>,
     model: Model,
@@ -310,7 +309,7 @@ struct Run<'a> {
 const SHOWN: usize = 40;
 
 /// Does `trial.cases` series of steps.
-pub fn run(trial: &Trial) -> Result<usize> {
+pub fn run(trial: &Options) -> Result<usize> {
     let sectors = trial.length.bytes() / SECTOR;
     ensure!(
         sectors >= 64 * PAGE && trial.at.bytes() % PAGE_BYTES as u64 == 0,
@@ -389,7 +388,7 @@ fn errno_of(error: &io::Error) -> Option<Errno> {
 
 impl<'a> Run<'a> {
     /// All of it is good, and zero.
-    fn new(trial: &'a Trial, was_full: bool) -> Result<Self> {
+    fn new(trial: &'a Options, was_full: bool) -> Result<Self> {
         let sectors = trial.length.bytes() / SECTOR;
         let mut run = Self {
             trial,
@@ -660,9 +659,9 @@ impl<'a> Run<'a> {
 
     /// A load or a store through a mapping.
     fn touch(&mut self, page: u64, store: Option<u64>) -> Result<()> {
-        let options = Options {
+        let options = mapping::Options {
             writable: true,
-            ..Options::default()
+            ..mapping::Options::default()
         };
         let offset = page * PAGE_BYTES as u64;
         let mapping = Mapping::new(self.file()?, offset, PAGE_BYTES, options).context("mmap")?;

@@ -2,8 +2,8 @@
 
 //! The same access at many places of a file or device.
 
+use crate::area::{Call, Seed, open};
 use crate::pattern::Pattern;
-use crate::{Call, Seed, open};
 use abstractions::DirectBuffer;
 use anyhow::{Result, ensure};
 use clap::{Args, ValueEnum};

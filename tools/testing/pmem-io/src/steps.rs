@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What one process does to a mapping, step by step.
+//! `pmem-io map`: the steps that one process does to a mapping.
 
-use crate::pattern::Pattern;
-use crate::{differences, each_page};
+use crate::mapped::{MappedFile, Pages, differences};
 use abstractions::Mapping;
 use abstractions::pinning::{self, Advice, Pinned};
 use abstractions::sigbus;
@@ -22,14 +21,15 @@ use std::str::FromStr;
 use std::thread;
 use units::{PAGE, Size};
 
-/// Bytes of each call where the kernel takes no more, or a pipe holds no more.
+/// Bytes of each call: what a pipe holds.
 const AT_ONCE: usize = 64 * 1024;
 
-/// A piece of a mapping; all of it where none is named.
+/// Pages of a mapping: a start and a length, or all.
 #[derive(Debug, Clone, Copy)]
-struct Piece(Option<(Size, Size)>);
+struct PageRange(Option<(Size, Size)>);
 
-impl Piece {
+impl PageRange {
+    /// Returns the range in bytes of the mapping.
     fn of(&self, mapping: &Mapping) -> Result<Range<usize>> {
         let Some((start, length)) = self.0 else {
             return Ok(0..mapping.len());
@@ -38,22 +38,21 @@ impl Piece {
         let end = start.checked_add(usize::try_from(length.bytes())?);
         end.filter(|&end| end <= mapping.len() && start % PAGE as usize == 0)
             .map(|end| start..end)
-            .context("not pages of the mapping")
+            .context("the range is outside the mapping or does not start at a page")
     }
 }
 
-impl FromStr for Piece {
+impl FromStr for PageRange {
     type Err = anyhow::Error;
 
     fn from_str(text: &str) -> Result<Self> {
         let (start, length) = text
             .split_once('+')
-            .with_context(|| format!("\"{text}\" is not a piece: write START+LENGTH"))?;
+            .with_context(|| format!("\"{text}\" is not a range: write START+LENGTH"))?;
         Ok(Self(Some((start.parse()?, length.parse()?))))
     }
 }
 
-/// One thing that is done.
 #[derive(Debug, Clone)]
 pub struct Step {
     name: String,
@@ -62,23 +61,23 @@ pub struct Step {
 
 #[derive(Debug, Clone)]
 enum Act {
-    Store(Piece),
-    Load(Piece),
-    Verify(Piece),
-    Same(Piece),
-    ReadOnly(Piece),
+    Store(PageRange),
+    Load(PageRange),
+    Verify(PageRange),
+    Same(PageRange),
+    ReadOnly(PageRange),
     Writable,
-    Unmap(Piece),
-    Advise(Advice, Piece),
+    Unmap(PageRange),
+    Advise(Advice, PageRange),
     Lock,
-    Told,
+    Notices,
     Smaps(String),
     Status(String),
     Run(String),
     DirectRead(PathBuf),
     DirectWrite(PathBuf),
     Vmsplice,
-    VmspliceOut(Piece),
+    VmspliceOut(PageRange),
     ProcessWrite,
     ProcessRead,
     Sendfile,
@@ -88,35 +87,35 @@ enum Act {
     PinWrite(PathBuf),
 }
 
-/// What `pmem-io map --help` says of them.
+/// The end of `pmem-io map --help`.
 pub const HELP: &str = "\
-Steps, each of which prints a line; PIECE is START+LENGTH, such as 2M+64K, otherwise all:
-  store[=PIECE]        store the pattern to each page
-  load[=PIECE]         touch each page
-  verify[=PIECE]       compare each page with the pattern
-  same[=PIECE]         compare each page with what read(2) gives
-  read-only=PIECE      mprotect(2)
-  writable             mprotect(2) of all, so that it is as at first
-  unmap=PIECE          other memory in its place
-  forget[=PIECE]       madvise(2) with MADV_DONTNEED
+Steps, each of which prints a line. RANGE is START+LENGTH, such as 2M+64K; the default is all:
+  store[=RANGE]        store the pattern to each page
+  load[=RANGE]         load from each page
+  verify[=RANGE]       compare each page with the pattern
+  same[=RANGE]         compare each page with what read(2) returns
+  read-only=RANGE      mprotect(2)
+  writable             mprotect(2) of all, to make it writable again
+  unmap=RANGE          map anonymous memory instead
+  forget[=RANGE]       madvise(2) with MADV_DONTNEED
   huge, no-huge        madvise(2) with MADV_HUGEPAGE, MADV_NOHUGEPAGE
-  poison=PIECE         madvise(2) with MADV_HWPOISON
+  poison=RANGE         madvise(2) with MADV_HWPOISON
   lock                 mlock(2)
-  told                 how often a SIGBUS came that no access had caused, and the last of them
-  smaps=FIELD          a line of /proc/self/smaps about the mapping
-  status=FIELD         a line of /proc/self/status
-  run=COMMAND          by the shell
-  direct-read=FILE     from a file into the mapping, with O_DIRECT; compare with the pattern
-  direct-write=FILE    from the mapping to a file, with O_DIRECT
-  vmsplice             lend the pages to a pipe, read them there, compare with the pattern
-  vmsplice-out[=PIECE] lend the pages to the pipe that standard output is, and leave them there (prints no line)
-  process-write        process_vm_writev(2) into the mapping; compare with the pattern
+  told                 print the number of SIGBUS that no access raised, and the last one
+  smaps=FIELD          print a line of /proc/self/smaps about the mapping
+  status=FIELD         print a line of /proc/self/status
+  run=COMMAND          run a shell command
+  direct-read=FILE     read a file into the mapping with O_DIRECT; compare with the pattern
+  direct-write=FILE    write the mapping to a file with O_DIRECT
+  vmsplice             vmsplice(2) the pages to a pipe and read it; compare with the pattern
+  vmsplice-out[=RANGE] vmsplice(2) the pages to standard output, a pipe, and leave them there; print no line
+  process-write        process_vm_writev(2) to the mapping; compare with the pattern
   process-read         process_vm_readv(2) from the mapping; compare with the pattern
-  sendfile             the file to a TCP socket; compare what comes out with the pattern
-  zerocopy             send(2) of the mapping with MSG_ZEROCOPY; compare what comes out with the pattern
-  pin                  have an io_uring keep the pages: a fixed buffer
-  pin-read=FILE        pin, then from a file into it, with O_DIRECT; compare with the pattern
-  pin-write=FILE       pin, then from it to a file, with O_DIRECT";
+  sendfile             sendfile(2) the file to a TCP socket; compare what arrives with the pattern
+  zerocopy             send(2) the mapping with MSG_ZEROCOPY; compare what arrives with the pattern
+  pin                  pin the pages as a fixed buffer of an io_uring
+  pin-read=FILE        pin, then read a file into the mapping with O_DIRECT; compare with the pattern
+  pin-write=FILE       pin, then write the mapping to a file with O_DIRECT";
 
 impl FromStr for Step {
     type Err = anyhow::Error;
@@ -126,8 +125,8 @@ impl FromStr for Step {
             Some((name, value)) => (name, Some(value)),
             None => (text, None),
         };
-        let all_or = || value.map_or(Ok(Piece(None)), str::parse);
-        let needed = || value.with_context(|| format!("{name}: what?"));
+        let all_or = || value.map_or(Ok(PageRange(None)), str::parse);
+        let needed = || value.with_context(|| format!("{name} needs a value"));
         let act = match name {
             "store" => Act::Store(all_or()?),
             "load" => Act::Load(all_or()?),
@@ -148,17 +147,17 @@ impl FromStr for Step {
             _ => {
                 let act = match name {
                     "writable" => Act::Writable,
-                    "huge" => Act::Advise(Advice::Huge, Piece(None)),
-                    "no-huge" => Act::Advise(Advice::NoHuge, Piece(None)),
+                    "huge" => Act::Advise(Advice::Huge, PageRange(None)),
+                    "no-huge" => Act::Advise(Advice::NoHuge, PageRange(None)),
                     "lock" => Act::Lock,
-                    "told" => Act::Told,
+                    "told" => Act::Notices,
                     "vmsplice" => Act::Vmsplice,
                     "process-write" => Act::ProcessWrite,
                     "process-read" => Act::ProcessRead,
                     "sendfile" => Act::Sendfile,
                     "zerocopy" => Act::Zerocopy,
                     "pin" => Act::Pin,
-                    _ => bail!("there is no step \"{name}\""),
+                    _ => bail!("unknown step \"{name}\""),
                 };
                 ensure!(value.is_none(), "{name} takes no value");
                 act
@@ -171,25 +170,13 @@ impl FromStr for Step {
     }
 }
 
-/// A mapping, and where it came from.
-pub struct Target {
-    /// The mapping.
-    pub mapping: Mapping,
-    /// Its file.
-    pub path: PathBuf,
-    /// Where in the file it begins.
-    pub offset: u64,
-    /// What it shall hold.
-    pub pattern: Pattern,
-}
-
-/// Does the steps; the number of pages that were refused, and of places that differ.
-pub fn follow(target: &mut Target, steps: &[Step]) -> Result<usize> {
-    let mut wrong = 0;
+/// Does the steps; returns how many pages failed.
+pub fn follow(file: &mut MappedFile, steps: &[Step]) -> Result<usize> {
+    let mut failed = 0;
     for step in steps {
-        wrong += target.step(step).with_context(|| step.name.clone())?;
+        failed += file.step(step).with_context(|| step.name.clone())?;
     }
-    Ok(wrong)
+    Ok(failed)
 }
 
 fn direct(path: &Path, write: bool) -> Result<File> {
@@ -201,62 +188,57 @@ fn direct(path: &Path, write: bool) -> Result<File> {
         .with_context(|| path.display().to_string())
 }
 
-impl Target {
+impl MappedFile {
     fn step(&mut self, step: &Step) -> Result<usize> {
         let name = &step.name;
-        let mut wrong = 0;
+        let mut failed = 0;
+        let mut count = |pages: Pages| {
+            failed += pages.failed();
+            pages.to_string()
+        };
         let what: String = match &step.act {
-            Act::Store(piece) => self.pages(piece, &mut wrong, |target, at, bytes, _| {
-                target.pattern.fill(bytes, target.place(at));
-                target.mapping.try_copy_in(at, bytes)
-            })?,
-            Act::Load(piece) => self.pages(piece, &mut wrong, |target, at, bytes, _| {
-                target.mapping.try_copy_out(at, bytes)
-            })?,
-            Act::Verify(piece) => self.pages(piece, &mut wrong, |target, at, bytes, wrong| {
-                target.mapping.try_copy_out(at, bytes)?;
-                *wrong += differences(&target.pattern, bytes, target.place(at));
-                Ok(())
-            })?,
-            Act::Same(piece) => {
+            Act::Store(range) => count(self.store(range.of(&self.mapping)?)),
+            Act::Load(range) => count(self.load(range.of(&self.mapping)?)),
+            Act::Verify(range) => count(self.verify(range.of(&self.mapping)?)),
+            Act::Same(range) => {
                 let file = File::open(&self.path)?;
-                let piece = piece.of(&self.mapping)?;
+                let range = range.of(&self.mapping)?;
                 let mut differ = 0;
-                for at in piece.clone().step_by(PAGE as usize) {
+                for at in range.clone().step_by(PAGE as usize) {
                     let mut mapped = [0; PAGE as usize];
                     let mut read = [0; PAGE as usize];
                     self.mapping.copy_out(at, &mut mapped);
-                    file.read_exact_at(&mut read, self.place(at))?;
+                    file.read_exact_at(&mut read, self.file_offset(at))?;
                     differ += usize::from(mapped != read);
                 }
-                wrong += differ;
-                let pages = piece.len() / PAGE as usize;
+                failed += differ;
+                let pages = range.len() / PAGE as usize;
                 format!("{} pages of {pages}", pages - differ)
             }
-            Act::ReadOnly(piece) => {
-                let piece = piece.of(&self.mapping)?;
-                self.mapping.protect(piece.start, piece.len())?;
+            Act::ReadOnly(range) => {
+                let range = range.of(&self.mapping)?;
+                self.mapping.protect(range.start, range.len())?;
                 "ok".into()
             }
             Act::Writable => {
                 self.mapping.unprotect()?;
                 "ok".into()
             }
-            Act::Unmap(piece) => {
-                let piece = piece.of(&self.mapping)?;
-                self.mapping.unmap(piece.start, piece.len())?;
+            Act::Unmap(range) => {
+                let range = range.of(&self.mapping)?;
+                self.mapping.unmap(range.start, range.len())?;
                 "ok".into()
             }
-            Act::Advise(advice, piece) => {
-                let piece = piece.of(&self.mapping)?;
-                self.mapping.advise(piece.start, piece.len(), *advice)?;
+            Act::Advise(advice, range) => {
+                let range = range.of(&self.mapping)?;
+                self.mapping.advise(range.start, range.len(), *advice)?;
                 "ok".into()
             }
             Act::Lock => {
                 self.mapping.lock()?;
                 "ok".into()
             }
-            Act::Told => match sigbus::notices() {
+            Act::Notices => match sigbus::notices() {
                 None => "no".into(),
                 Some((count, last)) => format!(
                     "{count} code {} lsb {} address {:#x}",
@@ -274,53 +256,55 @@ impl Target {
             }
             Act::DirectRead(path) => {
                 let file = direct(path, false)?;
-                let done =
-                    self.all(|mapping, at, length, place| mapping.pread(&file, place, at, length))?;
-                wrong += self.compared()?;
+                let done = self.repeat(|mapping, at, length, offset| {
+                    mapping.pread(&file, offset, at, length)
+                })?;
+                failed += self.verify(self.all()).failed();
                 format!("{done} bytes")
             }
             Act::DirectWrite(path) => {
                 let file = direct(path, true)?;
-                let done = self
-                    .all(|mapping, at, length, place| mapping.pwrite(&file, place, at, length))?;
+                let done = self.repeat(|mapping, at, length, offset| {
+                    mapping.pwrite(&file, offset, at, length)
+                })?;
                 format!("{done} bytes")
             }
             Act::Vmsplice => {
                 let (from, to) = rustix::pipe::pipe()?;
                 let mut from = File::from(from);
                 let mut bytes = [0; AT_ONCE];
-                let done = self.all(|mapping, at, length, place| {
-                    let lent = mapping.vmsplice(&to, at, length.min(AT_ONCE))?;
-                    from.read_exact(&mut bytes[..lent])?;
-                    wrong += differences(&self.pattern, &bytes[..lent], place);
-                    Ok(lent)
+                let done = self.repeat(|mapping, at, length, offset| {
+                    let spliced = mapping.vmsplice(&to, at, length.min(AT_ONCE))?;
+                    from.read_exact(&mut bytes[..spliced])?;
+                    failed += differences(&self.pattern, &bytes[..spliced], offset);
+                    Ok(spliced)
                 })?;
                 format!("{done} bytes")
             }
-            Act::VmspliceOut(piece) => {
-                let mut piece = piece.of(&self.mapping)?;
-                while !piece.is_empty() {
+            Act::VmspliceOut(range) => {
+                let mut range = range.of(&self.mapping)?;
+                while !range.is_empty() {
                     let out = io::stdout();
-                    piece.start += self.mapping.vmsplice(out, piece.start, piece.len())?;
+                    range.start += self.mapping.vmsplice(out, range.start, range.len())?;
                 }
                 return Ok(0);
             }
             Act::ProcessWrite => {
                 let mut bytes = [0; AT_ONCE];
-                let done = self.all(|mapping, at, length, place| {
+                let done = self.repeat(|mapping, at, length, offset| {
                     let bytes = &mut bytes[..length.min(AT_ONCE)];
-                    self.pattern.fill(bytes, place);
+                    self.pattern.fill(bytes, offset);
                     mapping.process_write(at, bytes)
                 })?;
-                wrong += self.compared()?;
+                failed += self.verify(self.all()).failed();
                 format!("{done} bytes")
             }
             Act::ProcessRead => {
                 let mut bytes = [0; AT_ONCE];
-                let done = self.all(|mapping, at, length, place| {
+                let done = self.repeat(|mapping, at, length, offset| {
                     let bytes = &mut bytes[..length.min(AT_ONCE)];
                     let read = mapping.process_read(at, bytes)?;
-                    wrong += differences(&self.pattern, &bytes[..read], place);
+                    failed += differences(&self.pattern, &bytes[..read], offset);
                     Ok(read)
                 })?;
                 format!("{done} bytes")
@@ -328,16 +312,16 @@ impl Target {
             Act::Sendfile => {
                 let file = File::open(&self.path)?;
                 let (done, differ) = self.sent(|socket| {
-                    self.all(|_, _, length, mut place| {
+                    self.repeat(|_, _, length, mut offset| {
                         Ok(rustix::fs::sendfile(
                             socket,
                             &file,
-                            Some(&mut place),
+                            Some(&mut offset),
                             length,
                         )?)
                     })
                 })?;
-                wrong += differ;
+                failed += differ;
                 format!("{done} bytes")
             }
             Act::Zerocopy => {
@@ -345,7 +329,7 @@ impl Target {
                 let (done, differ) = self.sent(|socket| {
                     pinning::allow_zerocopy(socket)?;
                     let mut calls = 0u32;
-                    let done = self.all(|mapping, at, length, _| {
+                    let done = self.repeat(|mapping, at, length, _| {
                         calls += 1;
                         mapping.send(socket, at, length)
                     })?;
@@ -357,7 +341,7 @@ impl Target {
                     }
                     Ok(done)
                 })?;
-                wrong += differ;
+                failed += differ;
                 let how = if copied { "copied" } else { "not copied" };
                 format!("{done} bytes, {how}")
             }
@@ -368,7 +352,7 @@ impl Target {
             Act::PinRead(path) => {
                 let file = direct(path, false)?;
                 let done = self.pinned(file.as_fd(), Pinned::read)?;
-                wrong += self.compared()?;
+                failed += self.verify(self.all()).failed();
                 format!("{done} bytes")
             }
             Act::PinWrite(path) => {
@@ -378,97 +362,62 @@ impl Target {
             }
         };
         println!("{name}: {what}");
-        Ok(wrong)
+        Ok(failed)
     }
 
-    /// Where in the file the byte at `at` of the mapping is.
-    fn place(&self, at: usize) -> u64 {
-        self.offset + at as u64
-    }
-
-    /// Accesses each page of a piece; says how many there are, and how many were refused.
-    fn pages(
-        &self,
-        piece: &Piece,
-        wrong: &mut usize,
-        access: impl Fn(&Self, usize, &mut [u8], &mut usize) -> Result<(), sigbus::Refusal>,
-    ) -> Result<String> {
-        let piece = piece.of(&self.mapping)?;
-        let mut bytes = [0; PAGE as usize];
-        let mut differ = 0;
-        let refused = each_page(&self.mapping, piece.clone(), |at, length| {
-            access(self, at, &mut bytes[..length], &mut differ)
-        })?;
-        *wrong += refused + differ;
-        let pages = piece.len().div_ceil(PAGE as usize);
-        Ok(match (refused, differ) {
-            (0, 0) => format!("{pages} pages"),
-            _ => format!("{pages} pages, {refused} refused, {differ} not the pattern"),
-        })
-    }
-
-    /// Repeats a call, which is told the mapping, where in it, how many bytes are left and their
-    /// place in the file, until all are done.
-    fn all(
+    /// Repeats a call until all bytes are done; returns how many those are.
+    ///
+    /// The call gets the mapping, the offset in it, the number of bytes left and the file offset,
+    /// and returns how many bytes it did.
+    fn repeat(
         &self,
         mut call: impl FnMut(&Mapping, usize, usize, u64) -> io::Result<usize>,
     ) -> Result<usize> {
         let length = self.mapping.len();
         let mut done = 0;
         while done < length {
-            match call(&self.mapping, done, length - done, self.place(done))? {
-                0 => bail!("ended after {done} bytes of {length}"),
+            match call(&self.mapping, done, length - done, self.file_offset(done))? {
+                0 => bail!("only {done} of {length} bytes were done"),
                 more => done += more,
             }
         }
         Ok(done)
     }
 
-    /// How many places of the mapping are not the pattern's.
-    fn compared(&self) -> Result<usize> {
-        let mut differ = 0;
-        self.pages(&Piece(None), &mut differ, |target, at, bytes, wrong| {
-            target.mapping.try_copy_out(at, bytes)?;
-            *wrong += differences(&target.pattern, bytes, target.place(at));
-            Ok(())
-        })?;
-        Ok(differ)
-    }
-
-    /// Lets `send` send all of it to a socket of this machine: what it answers, and at how many
-    /// places what came out is not the pattern.
+    /// Lets `send` send all bytes to a loopback TCP socket; returns what `send` returned, and 1 if
+    /// the bytes that arrived are not the pattern, otherwise 0.
     fn sent(&self, send: impl FnOnce(&TcpStream) -> Result<usize>) -> Result<(usize, usize)> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
         let socket = TcpStream::connect(listener.local_addr()?)?;
         let (mut peer, _) = listener.accept()?;
-        // Room for all of what comes, so that nothing waits for a reader.
+        // The buffer has room for all bytes, so the reader does not slow down the sender.
         let mut received = Vec::with_capacity(self.mapping.len());
         let reader = thread::spawn(move || peer.read_to_end(&mut received).map(|_| received));
         let sent = send(&socket);
         drop(socket);
-        let received = reader.join().expect("it does not panic")?;
+        let received = reader.join().expect("the reader does not panic")?;
         let sent = sent?;
         ensure!(
             received.len() == sent,
-            "{sent} bytes went in, {} came out",
+            "{sent} bytes were sent, {} arrived",
             received.len()
         );
         Ok((sent, differences(&self.pattern, &received, self.offset)))
     }
 
-    /// Has the pages kept, and repeats a call with them until all bytes are done.
+    /// Pins the pages and repeats a call with them until all bytes are done.
     fn pinned<'a>(
         &'a self,
         file: BorrowedFd<'_>,
         mut call: impl FnMut(&mut Pinned<'a>, BorrowedFd<'_>, u64, usize, u32) -> io::Result<usize>,
     ) -> Result<usize> {
         let mut pinned = Pinned::new(&self.mapping)?;
-        self.all(|_, at, length, place| {
-            call(&mut pinned, file, place, at, length.min(AT_ONCE) as u32)
+        self.repeat(|_, at, length, offset| {
+            call(&mut pinned, file, offset, at, length.min(AT_ONCE) as u32)
         })
     }
 
-    /// What the kernel says of the mapping.
+    /// Returns a field of the mapping's entry in /proc/self/smaps.
     fn smaps(&self, field: &str) -> Result<String> {
         let text = fs::read_to_string("/proc/self/smaps")?;
         let start = format!("{:x}-", self.mapping.address());
@@ -480,7 +429,7 @@ impl Target {
     }
 }
 
-/// What follows `FIELD:` in the first line that begins so.
+/// Returns the rest of the first line that starts with `FIELD:`.
 fn line_of(text: &str, field: &str) -> Result<String> {
     let line = text
         .lines()
@@ -499,7 +448,7 @@ fn wait_for_error(socket: &TcpStream) -> Result<()> {
     let mut fds = [PollFd::new(socket, PollFlags::ERR)];
     ensure!(
         poll(&mut fds, Some(&limit))? > 0,
-        "pages were lent and never given back"
+        "the kernel did not release the pages in 60 s"
     );
     Ok(())
 }
