@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Errors of a disk held against a model: what is listed, read, written, mapped.
+//! `pmem-io model`: compares a disk that has bad blocks with a model.
 //!
-//! The model knows of each sector whether it is bad, for the disk and for the bus, and what it holds.
-//! Random steps are done to the disk and to the model; after each of them the lists must be the
-//! model's, and every answer and every byte on the way must be what the model says. Where there are
-//! more errors than the disk's badblocks holds, it may have fewer than the model, never others, and
-//! the model counts all the same.
+//! The model has the contents of each sector, and whether it is in the disk's badblocks and in the
+//! bus's badrange. Random steps change the disk and the model alike. After each step the lists must
+//! be those of the model; each result and each byte read must be the one that the model expects. If
+//! there are more bad blocks than the disk's badblocks can hold, that list may lack some of the
+//! model's, but must not have others, and I/O must still behave as the model expects.
 
 use crate::area::open;
 use crate::pattern::Pattern;
@@ -29,86 +29,83 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
 
-/// Bytes of a page.
 const PAGE_BYTES: usize = units::PAGE as usize;
-/// Bytes of a sector.
 const SECTOR: u64 = 512;
-/// Sectors of a page.
+/// Sectors in a page.
 const PAGE: u64 = PAGE_BYTES as u64 / SECTOR;
-/// So many entries fit on any list: from here on it may have fewer than the model.
-const SURE: usize = 300;
-/// Sectors of an entry of the disk's list, at most.
-const LONGEST: u64 = 512;
-/// What a store through a mapping stores.
-const STORED: usize = 64;
+/// This many entries fit in any list; one with more may lack some of the model's.
+const ALWAYS_FIT: usize = 300;
+/// Maximum number of sectors of an entry of badblocks.
+const MAX_ENTRY: u64 = 512;
+/// Bytes that a store through a mapping writes.
+const STORE_LENGTH: usize = 64;
 
-/// What is tried, and by which rules.
 #[derive(Args)]
 pub struct Options {
     /// The disk
     disk: PathBuf,
-    /// Bytes of it, from --at on
+    /// How much of the disk to test
     #[arg(long, value_name = "SIZE", default_value = "4M")]
     length: units::Size,
-    /// Where on the disk they begin
+    /// Where on the disk the tested range starts
     #[arg(long, value_name = "SIZE", default_value = "0")]
     at: units::Size,
-    /// A DAX file that has these bytes of the disk: it is read, written and mapped as well
+    /// A DAX file that occupies the tested range: read, write and map it, too
     #[arg(long)]
     file: Option<PathBuf>,
-    /// What clears errors
+    /// What clears poison
     #[arg(long)]
-    clears: Clears,
-    /// Errors come by this file of the tests' provider, which takes OFFSET+LENGTH in bytes; otherwise
-    /// by the disk's badblocks
+    clears: ClearPoison,
+    /// Inject errors by this file of the test provider as well as by the disk's badblocks; it takes
+    /// OFFSET+LENGTH in bytes
     #[arg(long, value_name = "FILE")]
     provider: Option<PathBuf>,
-    /// They come by this file as well, errors/list of the device
+    /// Inject errors by this file as well: errors/list of the device
     #[arg(long, value_name = "FILE")]
     list: Option<PathBuf>,
-    /// Bytes from the start of the namespace to the disk's first
+    /// Offset of the disk's data in the namespace
     #[arg(long, value_name = "SIZE", default_value = "0")]
     data: units::Size,
-    /// Has the namespace bound again
+    /// A command that unbinds and binds the namespace
     #[arg(long, value_name = "COMMAND")]
     rebind: Option<String>,
-    /// What was added by the disk's badblocks is forgotten then, and what does not fit there is not bad:
-    /// the C driver
+    /// Expect the behaviour of the C driver: a rebind forgets what was added by the disk's badblocks,
+    /// and errors that do not fit there are lost
     #[arg(long)]
     c: bool,
-    /// Series of steps; each begins with good memory
+    /// Number of test cases; each starts without bad blocks
     #[arg(long, default_value_t = 20)]
     cases: u32,
-    /// Steps of a series, at most
+    /// Maximum number of steps of a case
     #[arg(long, default_value_t = 300)]
     steps: usize,
-    /// How often fewer steps are tried where some fail
+    /// Maximum number of attempts to shrink a failing case
     #[arg(long, default_value_t = 2000)]
     shrink: u32,
-    /// Where the random numbers begin
+    /// Seed of the random numbers
     #[arg(long, default_value_t = 1)]
     seed: u64,
 }
 
-/// How a write heals.
+/// How a write clears poison.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Clears {
-    /// The bus has a command: what is written is cleared
+enum ClearPoison {
+    /// The bus has a clear-error command: any write clears what it covers
     Command,
-    /// A write of the whole page
+    /// A write of the whole page clears it
     Overwrite,
-    /// The bus says so and does nothing: whatever is written
+    /// The bus reports success for that command and does nothing; the same is expected
     Pretends,
-    /// It does not
+    /// Writes do not clear poison
     Never,
 }
 
-/// Something done to the disk. Places and lengths are in sectors, of files in bytes.
+/// One step of a case: offsets and lengths in sectors; of a file, in bytes; of a mapping, in pages.
 #[derive(Clone, Debug)]
 enum Step {
-    Bad(u8, u64, u64),
+    Inject(u8, u64, u64),
     Scatter(u64, u64, u64),
-    Drop(u64, u64),
+    Forget(u64, u64),
     Read(u64, u64),
     Write(u64, u64, u64),
     Zero(u64, u64),
@@ -119,8 +116,8 @@ enum Step {
     Rebind,
 }
 
-/// Steps in `sectors` sectors: most in a few pages, so that they meet.
-fn steps(sectors: u64, trial: &Options) -> impl Strategy<Value = Vec<Step>> + use<> {
+/// Generates steps in `sectors` sectors, most of them in a few pages so that they overlap.
+fn steps(sectors: u64, options: &Options) -> impl Strategy<Value = Vec<Step>> + use<> {
     let place = move |unit: u64| {
         prop_oneof![
             6 => (0..24 * PAGE / unit).prop_map(move |at| at * unit),
@@ -128,7 +125,7 @@ fn steps(sectors: u64, trial: &Options) -> impl Strategy<Value = Vec<Step>> + us
             1 => (sectors - 2 * PAGE..sectors).prop_map(move |at| at / unit * unit),
         ]
     };
-    // Whole pages often enough.
+    // Whole pages are frequent: only they can be repaired by an overwrite.
     let piece = move || {
         prop_oneof![
             2 => (place(1), 1..4 * PAGE),
@@ -147,15 +144,15 @@ fn steps(sectors: u64, trial: &Options) -> impl Strategy<Value = Vec<Step>> + us
         .prop_map(move |(at, len)| (at, len.min(bytes - at)))
     };
     let page = move || place(PAGE).prop_map(|at| at / PAGE);
-    let file = u32::from(trial.file.is_some());
-    let list = u32::from(trial.list.is_some());
-    let bind = u32::from(trial.rebind.is_some());
+    let file = u32::from(options.file.is_some());
+    let list = u32::from(options.list.is_some());
+    let bind = u32::from(options.rebind.is_some());
     let seed = || 1..1000u64;
     let mut steps: Vec<(u32, BoxedStrategy<Step>)> = vec![
         (
             96,
             (any::<u8>(), piece())
-                .prop_map(|(by, (at, len))| Step::Bad(by, at, len))
+                .prop_map(|(by, (at, len))| Step::Inject(by, at, len))
                 .boxed(),
         ),
         (
@@ -163,7 +160,7 @@ fn steps(sectors: u64, trial: &Options) -> impl Strategy<Value = Vec<Step>> + us
             (
                 place(1),
                 9..12u64,
-                // As often more than the list holds.
+                // Half of these may overflow badblocks.
                 prop_oneof![1 => 2..20u64, 1 => 400..900u64],
             )
                 .prop_map(|(at, stride, count)| Step::Scatter(at, stride, count))
@@ -171,7 +168,7 @@ fn steps(sectors: u64, trial: &Options) -> impl Strategy<Value = Vec<Step>> + us
         ),
         (
             12 * list,
-            piece().prop_map(|(at, len)| Step::Drop(at, len)).boxed(),
+            piece().prop_map(|(at, len)| Step::Forget(at, len)).boxed(),
         ),
         (
             80,
@@ -210,18 +207,17 @@ fn steps(sectors: u64, trial: &Options) -> impl Strategy<Value = Vec<Step>> + us
     ];
     steps.retain(|(weight, _)| *weight > 0);
     let step = Union::new_weighted(steps);
-    prop::collection::vec(step, 1..=trial.steps)
+    prop::collection::vec(step, 1..=options.steps)
 }
 
-/// What is bad and what is there.
 struct Model {
-    /// On the disk's list.
-    listed: RangeSet<u64>,
-    /// Known to the bus, and so the next time as well.
-    known: RangeSet<u64>,
-    /// Written to the disk's list by hand, of which the bus is told at the end, if at all.
-    written: RangeSet<u64>,
-    /// The disk's list was full since the namespace was bound: it may not have all.
+    /// The disk's badblocks.
+    badblocks: RangeSet<u64>,
+    /// The bus's badrange, which survives a rebind.
+    badrange: RangeSet<u64>,
+    /// Written to badblocks by the user: the driver adds it to badrange when it is unbound.
+    pending: RangeSet<u64>,
+    /// Badblocks may have overflowed since the namespace was bound, and then lacks some.
     was_full: bool,
     bytes: Vec<u8>,
 }
@@ -229,65 +225,65 @@ struct Model {
 impl Model {
     fn new(sectors: usize) -> Self {
         Self {
-            listed: RangeSet::new(),
-            known: RangeSet::new(),
-            written: RangeSet::new(),
+            badblocks: RangeSet::new(),
+            badrange: RangeSet::new(),
+            pending: RangeSet::new(),
             was_full: false,
             bytes: vec![0; sectors * SECTOR as usize],
         }
     }
 
-    /// All of these sectors are good.
-    fn heal(&mut self, range: Range<u64>) {
+    /// Removes sectors from all lists.
+    fn clear(&mut self, range: Range<u64>) {
         if !range.is_empty() {
-            self.listed.remove(range.clone());
-            self.known.remove(range.clone());
-            self.written.remove(range);
+            self.badblocks.remove(range.clone());
+            self.badrange.remove(range.clone());
+            self.pending.remove(range);
         }
     }
 
-    /// What the bus is told of.
-    fn remembered(&self) -> RangeSet<u64> {
-        self.known.union(&self.written).collect()
+    /// Returns what badrange has after a rebind, and errors/list at once.
+    fn badrange_after_rebind(&self) -> RangeSet<u64> {
+        self.badrange.union(&self.pending).collect()
     }
 
     fn any_bad(&self, range: &Range<u64>) -> bool {
-        self.listed.overlaps(range)
+        self.badblocks.overlaps(range)
     }
 
     fn page_is_bad(&self, page: u64) -> bool {
         self.any_bad(&(page * PAGE..(page + 1) * PAGE))
     }
 
-    /// Whether there are so many entries that the disk's list may not have all.
+    /// Whether badblocks may be too small for all entries.
     fn is_full(&self) -> bool {
         let entries: u64 = self
-            .listed
+            .badblocks
             .iter()
-            .map(|range| (range.end - range.start).div_ceil(LONGEST))
+            .map(|range| (range.end - range.start).div_ceil(MAX_ENTRY))
             .sum();
-        entries as usize > SURE
+        entries as usize > ALWAYS_FIT
     }
 
-    /// How many of these sectors, from the first on, are written by the block device: those in front of a
+    /// Returns how many sectors from the start of `range` a block write writes: it stops at the first
     /// page that can't be repaired.
-    fn writable(&self, clears: Clears, range: &Range<u64>) -> u64 {
-        pieces(range)
-            .take_while(|piece| {
-                !self.any_bad(piece)
+    fn writable(&self, clears: ClearPoison, range: &Range<u64>) -> u64 {
+        pages(range)
+            .take_while(|page| {
+                !self.any_bad(page)
                     || match clears {
-                        Clears::Command | Clears::Pretends => true,
-                        Clears::Overwrite => piece.end - piece.start == PAGE,
-                        Clears::Never => false,
+                        ClearPoison::Command | ClearPoison::Pretends => true,
+                        ClearPoison::Overwrite => page.end - page.start == PAGE,
+                        ClearPoison::Never => false,
                     }
             })
-            .map(|piece| piece.end - piece.start)
+            .map(|page| page.end - page.start)
             .sum()
     }
 }
 
-/// A range cut at the pages' borders.
-fn pieces(range: &Range<u64>) -> impl Iterator<Item = Range<u64>> + use<> {
+/// Splits a range at page boundaries.
+fn pages(range: &Range<u64>) -> impl Iterator<Item = Range<u64>> + use<> {
     let (mut at, end) = (range.start, range.end);
     std::iter::from_fn(move || {
         let start = at;
@@ -296,61 +292,61 @@ fn pieces(range: &Range<u64>) -> impl Iterator<Item = Range<u64>> + use<> {
     })
 }
 
-/// The disk, its model, and the steps so far.
+/// A running case: the disk and its model.
 struct Run<'a> {
-    trial: &'a Options,
+    options: &'a Options,
     disk: Option<File>,
     file: Option<File>,
     model: Model,
     sectors: u64,
 }
 
-/// The steps that were shown where one fails.
-const SHOWN: usize = 40;
+/// Steps to print before the one that failed.
+const MAX_TRACE: usize = 40;
 
-/// Does `trial.cases` series of steps.
-pub fn run(trial: &Options) -> Result<usize> {
-    let sectors = trial.length.bytes() / SECTOR;
+/// Runs the test cases; returns 1 if one failed.
+pub fn run(options: &Options) -> Result<usize> {
+    let sectors = options.length.bytes() / SECTOR;
     ensure!(
-        sectors >= 64 * PAGE && trial.at.bytes() % PAGE_BYTES as u64 == 0,
-        "at least 64 pages, from a page's start on"
+        sectors >= 64 * PAGE && options.at.bytes() % PAGE_BYTES as u64 == 0,
+        "--length must be at least 64 pages, and --at a multiple of the page size"
     );
     sigbus::catch().context("sigaction")?;
-    println!("seed {}", trial.seed);
+    println!("seed {}", options.seed);
     let config = Config {
-        cases: trial.cases,
+        cases: options.cases,
         failure_persistence: None,
-        max_shrink_iters: trial.shrink,
+        max_shrink_iters: options.shrink,
         max_shrink_time: 30_000,
         ..Config::default()
     };
     let mut seed = [0; 32];
-    seed[..8].copy_from_slice(&trial.seed.to_le_bytes());
+    seed[..8].copy_from_slice(&options.seed.to_le_bytes());
     let mut runner =
         TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::ChaCha, &seed));
     let done = Cell::new(0usize);
-    let most = Cell::new(0usize);
+    let max_ranges = Cell::new(0usize);
     let in_steps = Cell::new(false);
     let was_full = Cell::new(true);
     let trace = RefCell::new(Vec::new());
     let began = Instant::now();
-    let result = runner.run(&steps(sectors, trial), |steps| {
+    let result = runner.run(&steps(sectors, options), |steps| {
         let mut shown = Vec::new();
-        let outcome = Run::new(trial, was_full.get()).and_then(|mut run| {
+        let outcome = Run::new(options, was_full.get()).and_then(|mut run| {
             for (number, step) in steps.iter().enumerate() {
                 shown.push(format!("{number}: {step:?}"));
-                let outcome = run.step(step).and_then(|()| run.compare());
+                let outcome = run.step(step).and_then(|()| run.compare_lists());
                 was_full.set(run.model.was_full);
                 in_steps.set(in_steps.get() || outcome.is_err());
                 outcome.with_context(|| format!("step {number}, {step:?}"))?;
                 done.set(done.get() + 1);
-                most.set(most.get().max(run.model.listed.len()));
+                max_ranges.set(max_ranges.get().max(run.model.badblocks.len()));
             }
-            // While the fewest steps are looked for, it is about one of them.
+            // A case that is shrunk because of a step does not need the final check.
             if in_steps.get() {
                 Ok(())
             } else {
-                run.all_there()
+                run.read_all()
             }
         });
         outcome.map_err(|error| {
@@ -364,17 +360,17 @@ pub fn run(trial: &Options) -> Result<usize> {
                 "{} steps in {:.1} s, {} ranges at most",
                 done.get(),
                 began.elapsed().as_secs_f64(),
-                most.get()
+                max_ranges.get()
             );
             Ok(0)
         }
         Err(TestError::Fail(reason, steps)) => {
-            println!("the last steps of the last failure:");
+            println!("last steps of the last failing case:");
             let trace = trace.borrow();
-            for line in &trace[trace.len().saturating_sub(SHOWN)..] {
+            for line in &trace[trace.len().saturating_sub(MAX_TRACE)..] {
                 println!("  {line}");
             }
-            println!("the fewest steps, {}: {steps:?}", steps.len());
+            println!("minimal failing case, {} steps: {steps:?}", steps.len());
             println!("{reason}");
             Ok(1)
         }
@@ -387,11 +383,11 @@ fn errno_of(error: &io::Error) -> Option<Errno> {
 }
 
 impl<'a> Run<'a> {
-    /// All of it is good, and zero.
-    fn new(trial: &'a Options, was_full: bool) -> Result<Self> {
-        let sectors = trial.length.bytes() / SECTOR;
+    /// Zeroes the disk, which clears all errors, and opens it.
+    fn new(options: &'a Options, was_full: bool) -> Result<Self> {
+        let sectors = options.length.bytes() / SECTOR;
         let mut run = Self {
-            trial,
+            options,
             disk: None,
             file: None,
             model: Model::new(sectors as usize),
@@ -399,24 +395,24 @@ impl<'a> Run<'a> {
         };
         run.open()?;
         let switch = run.sysfs("errors/overwrite_heals");
-        if trial.clears == Clears::Never {
+        if options.clears == ClearPoison::Never {
             fs::write(&switch, "1").context("overwrite_heals")?;
         }
-        run.block_zero(0..sectors).context("all of it zeroed")?;
-        if trial.clears == Clears::Never {
+        run.block_zero(0..sectors).context("initial zeroing")?;
+        if options.clears == ClearPoison::Never {
             fs::write(&switch, "0").context("overwrite_heals")?;
         }
-        run.compare().context("all of it written over")?;
+        run.compare_lists().context("after the initial zeroing")?;
         run.model.was_full = was_full;
-        if was_full && trial.rebind.is_some() {
+        if was_full && options.rebind.is_some() {
             run.rebind()?;
         }
         Ok(run)
     }
 
     fn open(&mut self) -> Result<()> {
-        self.disk = Some(open(&self.trial.disk, true, true)?);
-        self.file = match &self.trial.file {
+        self.disk = Some(open(&self.options.disk, true, true)?);
+        self.file = match &self.options.file {
             Some(path) => Some(open(path, true, false)?),
             None => None,
         };
@@ -431,21 +427,21 @@ impl<'a> Run<'a> {
         self.file.as_ref().context("there is no file")
     }
 
-    /// A file of the disk in sysfs.
+    /// Returns the path of a sysfs file of the disk.
     fn sysfs(&self, name: &str) -> PathBuf {
-        let disk = self.trial.disk.file_name().unwrap_or_default();
+        let disk = self.options.disk.file_name().unwrap_or_default();
         Path::new("/sys/block").join(disk).join(name)
     }
 
     fn first(&self) -> u64 {
-        self.trial.at.bytes() / SECTOR
+        self.options.at.bytes() / SECTOR
     }
 
     fn step(&mut self, step: &Step) -> Result<()> {
         match *step {
-            Step::Bad(by, at, len) => self.bad(by, std::slice::from_ref(&(at..at + len))),
-            // What does not fit, C leaves out.
-            Step::Scatter(_, _, count) if self.trial.c && count >= 20 => Ok(()),
+            Step::Inject(by, at, len) => self.inject(by, std::slice::from_ref(&(at..at + len))),
+            // The C driver loses errors that do not fit in badblocks.
+            Step::Scatter(_, _, count) if self.options.c && count >= 20 => Ok(()),
             Step::Scatter(at, stride, count) => {
                 let end = self.sectors;
                 let places: Vec<_> = (0..count)
@@ -453,49 +449,49 @@ impl<'a> Run<'a> {
                     .take_while(|at| *at < end)
                     .map(|at| at..at + 1)
                     .collect();
-                // As many as the provider takes at a time.
+                // The provider takes 100 ranges at a time.
                 places
                     .chunks(100)
-                    .try_for_each(|places| self.bad(0, places))
+                    .try_for_each(|places| self.inject(0, places))
             }
-            Step::Drop(at, len) => self.drop_errors(at..at + len),
+            Step::Forget(at, len) => self.forget(at..at + len),
             Step::Read(at, len) => self.read(at..at + len),
             Step::Write(at, len, seed) => {
                 let mut buffer = DirectBuffer::new((len * SECTOR) as usize);
                 Pattern::new(seed).fill(buffer.bytes(), at * SECTOR);
-                let offset = self.trial.at.bytes() + at * SECTOR;
+                let offset = self.options.at.bytes() + at * SECTOR;
                 let answer = self.disk()?.write_at(buffer.bytes(), offset).map(|_| ());
-                self.written(at..at + len, answer, |bytes| {
+                self.apply_write(at..at + len, answer, |bytes| {
                     bytes.copy_from_slice(buffer.bytes())
                 })
             }
             Step::Zero(at, len) => {
                 let answer = self.zero_out(&(at..at + len))?;
-                self.written(at..at + len, answer, |bytes| bytes.fill(0))
+                self.apply_write(at..at + len, answer, |bytes| bytes.fill(0))
             }
             Step::FileRead(at, len) => self.file_read(at, len as usize),
             Step::FileWrite(at, len, seed) => self.file_write(at, len as usize, seed),
-            Step::Load(page) => self.touch(page, None),
-            Step::Store(page, seed) => self.touch(page, Some(seed)),
+            Step::Load(page) => self.access_page(page, None),
+            Step::Store(page, seed) => self.access_page(page, Some(seed)),
             Step::Rebind => self.rebind(),
         }
     }
 
-    /// These sectors go bad, in one of the ways that there are.
-    fn bad(&mut self, by: u8, ranges: &[Range<u64>]) -> Result<()> {
-        let trial = self.trial;
-        let start = trial.data.bytes() + trial.at.bytes();
+    /// Makes sectors bad; `by` selects the interface.
+    fn inject(&mut self, by: u8, ranges: &[Range<u64>]) -> Result<()> {
+        let options = self.options;
+        let start = options.data.bytes() + options.at.bytes();
         let bytes = |range: &Range<u64>| {
             let len = (range.end - range.start) * SECTOR;
             (start + range.start * SECTOR, len)
         };
-        match (by % 3, &trial.provider, &trial.list) {
+        match (by % 3, &options.provider, &options.list) {
             (0, Some(file), _) => {
-                let known = &self.model.known;
+                let badrange = &self.model.badrange;
                 let new: Vec<_> = ranges
                     .iter()
-                    // The bus makes an entry shorter when there is another of the same start.
-                    .filter(|range| !known.overlaps(range))
+                    // libnvdimm replaces the length of an entry that has the same start.
+                    .filter(|range| !badrange.overlaps(range))
                     .collect();
                 let text: Vec<_> = new
                     .iter()
@@ -504,29 +500,29 @@ impl<'a> Run<'a> {
                     .collect();
                 fs::write(file, text.join(",")).context("the provider")?;
                 for range in new {
-                    self.model.listed.insert(range.clone());
-                    self.model.known.insert(range.clone());
+                    self.model.badblocks.insert(range.clone());
+                    self.model.badrange.insert(range.clone());
                 }
             }
             (_, _, Some(file)) if by % 3 < 2 => {
                 for (range, (offset, len)) in ranges.iter().map(|range| (range, bytes(range))) {
                     fs::write(file, format!("add {offset} {len}")).context("errors/list")?;
-                    self.model.listed.insert(range.clone());
-                    self.model.known.insert(range.clone());
+                    self.model.badblocks.insert(range.clone());
+                    self.model.badrange.insert(range.clone());
                 }
             }
             _ => {
                 for range in ranges {
-                    // The kernel refuses what does not fit, or takes a part of it.
+                    // badblocks rejects entries that do not fit, or takes a part of one.
                     if self.model.is_full() {
                         return Ok(());
                     }
                     let (at, len) = (self.first() + range.start, range.end - range.start);
                     fs::write(self.sysfs("badblocks"), format!("{at} {len}\n"))
                         .context("badblocks")?;
-                    self.model.listed.insert(range.clone());
-                    if !trial.c {
-                        self.model.written.insert(range.clone());
+                    self.model.badblocks.insert(range.clone());
+                    if !options.c {
+                        self.model.pending.insert(range.clone());
                     }
                 }
             }
@@ -534,63 +530,63 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// These were repaired elsewhere.
-    fn drop_errors(&mut self, range: Range<u64>) -> Result<()> {
-        let file = self.trial.list.as_ref().context("no --list")?;
-        let offset = self.trial.data.bytes() + self.trial.at.bytes() + range.start * SECTOR;
+    /// Removes sectors by errors/list, as after a repair elsewhere.
+    fn forget(&mut self, range: Range<u64>) -> Result<()> {
+        let file = self.options.list.as_ref().context("no --list")?;
+        let offset = self.options.data.bytes() + self.options.at.bytes() + range.start * SECTOR;
         let len = (range.end - range.start) * SECTOR;
         fs::write(file, format!("drop {offset} {len}")).context("errors/list")?;
-        self.model.heal(range);
+        self.model.clear(range);
         Ok(())
     }
 
     fn read(&mut self, range: Range<u64>) -> Result<()> {
         let mut buffer = DirectBuffer::new(((range.end - range.start) * SECTOR) as usize);
-        let offset = self.trial.at.bytes() + range.start * SECTOR;
+        let offset = self.options.at.bytes() + range.start * SECTOR;
         let answer = self.disk()?.read_at(buffer.bytes(), offset);
         if self.model.any_bad(&range) {
-            return refused(answer, &[Errno::IO]);
+            return expect_error(answer, &[Errno::IO]);
         }
-        self.same(answer?, buffer.bytes(), range.start * SECTOR)
+        self.compare_bytes(answer?, buffer.bytes(), range.start * SECTOR)
     }
 
-    /// So many bytes were read, and they are the model's.
-    fn same(&self, got: usize, bytes: &[u8], at: u64) -> Result<()> {
+    /// Compares the bytes that a read returned with the model.
+    fn compare_bytes(&self, got: usize, bytes: &[u8], at: u64) -> Result<()> {
         ensure!(got == bytes.len(), "{got} bytes of {}", bytes.len());
         let wanted = &self.model.bytes[at as usize..at as usize + got];
         if let Some(first) = bytes.iter().zip(wanted).position(|(a, b)| a != b) {
-            bail!("byte {} is not what was written", at + first as u64);
+            bail!("byte {} differs from what was written", at + first as u64);
         }
         Ok(())
     }
 
     fn zero_out(&self, range: &Range<u64>) -> Result<io::Result<()>> {
-        let offset = self.trial.at.bytes() + range.start * SECTOR;
+        let offset = self.options.at.bytes() + range.start * SECTOR;
         let length = (range.end - range.start) * SECTOR;
         Ok(ioctl::zero_out(self.disk()?, offset, length))
     }
 
     fn block_zero(&mut self, range: Range<u64>) -> Result<()> {
         let answer = self.zero_out(&range)?;
-        self.model.heal(range);
+        self.model.clear(range);
         Ok(answer?)
     }
 
-    /// What a write by the block device has done to the model, and whether its answer is right.
-    fn written(
+    /// Checks the result of a write to the disk, and applies the write to the model.
+    fn apply_write(
         &mut self,
         range: Range<u64>,
         answer: io::Result<()>,
         write: impl FnOnce(&mut [u8]),
     ) -> Result<()> {
-        let sectors = self.model.writable(self.trial.clears, &range);
+        let sectors = self.model.writable(self.options.clears, &range);
         let written = range.start..range.start + sectors;
 
         if written == range {
             answer?;
         } else {
-            refused(answer.map(|()| 0), &[Errno::IO])?;
-            if self.trial.c {
+            expect_error(answer.map(|()| 0), &[Errno::IO])?;
+            if self.options.c {
                 return Ok(());
             }
         }
@@ -600,7 +596,7 @@ impl<'a> Run<'a> {
         write(&mut new);
         new.truncate((sectors * SECTOR) as usize);
         self.model.bytes[bytes(&written)].copy_from_slice(&new);
-        self.model.heal(written);
+        self.model.clear(written);
         Ok(())
     }
 
@@ -612,24 +608,27 @@ impl<'a> Run<'a> {
             .find(|page| self.model.page_is_bad(*page))
             .map_or(len, |bad| (bad * page).saturating_sub(at) as usize);
         if good == 0 {
-            return refused(answer, &[Errno::IO]);
+            return expect_error(answer, &[Errno::IO]);
         }
-        // What stands in front of it may be given, in part, or not.
+        // The bytes before the bad page may be returned, in part or not at all.
         if answer.is_err() && good < len {
-            return refused(answer, &[Errno::IO]);
+            return expect_error(answer, &[Errno::IO]);
         }
         let got = answer?;
         let right = got == good || got < good && good < len;
-        ensure!(right, "{got} bytes, {good} stand before the bad page");
-        self.same(got, &bytes[..got], at)
+        ensure!(
+            right,
+            "read returned {got} bytes, {good} are before the bad page"
+        );
+        self.compare_bytes(got, &bytes[..got], at)
     }
 
-    /// Page by page: a bad one takes all of it, and the write ends where that can't be.
+    /// Writes to the file: a bad page must be written whole, and the write stops at one that is not.
     fn file_write(&mut self, at: u64, len: usize, seed: u64) -> Result<()> {
         let page = PAGE_BYTES as u64;
         let mut pages = at / page..(at + len as u64).div_ceil(page);
-        if self.trial.c && pages.any(|page| self.model.page_is_bad(page)) {
-            // C heals where a page begins with the write, and else does not write what is good.
+        if self.options.c && pages.any(|page| self.model.page_is_bad(page)) {
+            // The C driver clears only where the write starts at a page, and skips good parts.
             return Ok(());
         }
         let mut bytes = vec![0; len];
@@ -640,16 +639,16 @@ impl<'a> Run<'a> {
         while done < end {
             let next = (done / page * page + page).min(end);
             if self.model.page_is_bad(done / page) {
-                if self.trial.clears == Clears::Never || next - done != page {
+                if self.options.clears == ClearPoison::Never || next - done != page {
                     break;
                 }
-                self.model.heal(done / SECTOR..next / SECTOR);
+                self.model.clear(done / SECTOR..next / SECTOR);
             }
             done = next;
         }
         let done = (done - at) as usize;
         if done == 0 {
-            return refused(answer, &[Errno::IO, Errno::FAULT]);
+            return expect_error(answer, &[Errno::IO, Errno::FAULT]);
         }
         let got = answer?;
         ensure!(got == done, "{got} bytes written, not {done}");
@@ -657,8 +656,8 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// A load or a store through a mapping.
-    fn touch(&mut self, page: u64, store: Option<u64>) -> Result<()> {
+    /// Loads from or stores to a page through a mapping.
+    fn access_page(&mut self, page: u64, store: Option<u64>) -> Result<()> {
         let options = mapping::Options {
             writable: true,
             ..mapping::Options::default()
@@ -669,77 +668,78 @@ impl<'a> Run<'a> {
         let answer = match store {
             None => mapping.try_copy_out(0, &mut bytes),
             Some(seed) => {
-                Pattern::new(seed).fill(&mut bytes[..STORED], 0);
-                mapping.try_copy_in(0, &bytes[..STORED])
+                Pattern::new(seed).fill(&mut bytes[..STORE_LENGTH], 0);
+                mapping.try_copy_in(0, &bytes[..STORE_LENGTH])
             }
         };
         if self.model.page_is_bad(page) {
-            let refusal = answer.err().context("a bad page is there")?;
+            let error = answer.err().context("access to a bad page succeeded")?;
             ensure!(
-                (refusal.code, refusal.lsb) == (MCEERR_AR, 12),
+                (error.code, error.lsb) == (MCEERR_AR, 12),
                 "SIGBUS code {} lsb {}",
-                refusal.code,
-                refusal.lsb
+                error.code,
+                error.lsb
             );
             return Ok(());
         }
-        answer.map_err(|refusal| anyhow!("SIGBUS code {}, of a good page", refusal.code))?;
+        answer.map_err(|error| anyhow!("SIGBUS code {} on a good page", error.code))?;
         match store {
-            None => self.same(PAGE_BYTES, &bytes, offset),
+            None => self.compare_bytes(PAGE_BYTES, &bytes, offset),
             Some(_) => {
-                self.model.bytes[offset as usize..][..STORED].copy_from_slice(&bytes[..STORED]);
+                self.model.bytes[offset as usize..][..STORE_LENGTH]
+                    .copy_from_slice(&bytes[..STORE_LENGTH]);
                 Ok(())
             }
         }
     }
 
     fn rebind(&mut self) -> Result<()> {
-        let command = self.trial.rebind.as_ref().context("no --rebind")?;
+        let command = self.options.rebind.as_ref().context("no --rebind")?;
         (self.disk, self.file) = (None, None);
         let status = Command::new("sh").args(["-c", command]).status()?;
         ensure!(status.success(), "{command}: {status}");
         self.open()?;
-        self.model.known = self.model.remembered();
-        self.model.written.clear();
-        self.model.listed = self.model.known.clone();
+        self.model.badrange = self.model.badrange_after_rebind();
+        self.model.pending.clear();
+        self.model.badblocks = self.model.badrange.clone();
         self.model.was_full = false;
         Ok(())
     }
 
-    /// The lists are the model's.
-    fn compare(&mut self) -> Result<()> {
-        let listed = self.listed()?;
+    /// Compares the lists with those of the model.
+    fn compare_lists(&mut self) -> Result<()> {
+        let listed = self.badblocks()?;
         self.model.was_full |= self.model.is_full();
         if self.model.was_full {
-            if let Some(at) = first_lacking(&listed, &self.model.listed) {
-                bail!("badblocks: sector {at} is listed and not bad");
+            if let Some(at) = first_lacking(&listed, &self.model.badblocks) {
+                bail!("badblocks: sector {at} is listed and good");
             }
-            if self.trial.c {
-                self.model.listed = listed;
+            if self.options.c {
+                self.model.badblocks = listed;
             }
         } else {
-            differs("badblocks", &self.model.listed, &listed)?;
+            differs("badblocks", &self.model.badblocks, &listed)?;
         }
-        if let Some(exact) = self.exact()? {
-            differs("errors/list", &self.model.remembered(), &exact)?;
+        if let Some(exact) = self.errors_list()? {
+            differs("errors/list", &self.model.badrange_after_rebind(), &exact)?;
         }
         Ok(())
     }
 
-    /// The tested ones of `len` sectors from `start`, which count from `first` on.
+    /// Converts `len` sectors from `start` to sectors of the tested range, which starts at `first`.
     fn within(&self, start: u64, len: u64, first: u64) -> Option<Range<u64>> {
         let range = start.max(first) - first..(start + len).saturating_sub(first).min(self.sectors);
         (!range.is_empty()).then_some(range)
     }
 
-    /// The exact list, where there is one.
-    fn exact(&self) -> Result<Option<RangeSet<u64>>> {
-        let Some(file) = &self.trial.list else {
+    /// Reads errors/list, if --list names it.
+    fn errors_list(&self) -> Result<Option<RangeSet<u64>>> {
+        let Some(file) = &self.options.list else {
             return Ok(None);
         };
         let text = text_of(file)?;
         let mut exact = RangeSet::new();
-        let skip = (self.trial.data.bytes() + self.trial.at.bytes()) / SECTOR;
+        let skip = (self.options.data.bytes() + self.options.at.bytes()) / SECTOR;
         for line in text.lines() {
             let mut words = line.split(' ');
             let mut number = || words.next()?.parse::<u64>().ok();
@@ -751,8 +751,8 @@ impl<'a> Run<'a> {
         Ok(Some(exact))
     }
 
-    /// The disk's list.
-    fn listed(&self) -> Result<RangeSet<u64>> {
+    /// Reads badblocks of the disk.
+    fn badblocks(&self) -> Result<RangeSet<u64>> {
         let text = text_of(&self.sysfs("badblocks"))?;
         let mut listed = RangeSet::new();
         for line in text.lines() {
@@ -765,8 +765,8 @@ impl<'a> Run<'a> {
         Ok(listed)
     }
 
-    /// At the end, all is read: sector by sector where not all can be.
-    fn all_there(&mut self) -> Result<()> {
+    /// Reads everything, sector by sector where some are bad.
+    fn read_all(&mut self) -> Result<()> {
         let piece = 16 * PAGE;
         for start in (0..self.sectors).step_by(piece as usize) {
             let range = start..(start + piece).min(self.sectors);
@@ -784,7 +784,8 @@ impl<'a> Run<'a> {
     }
 }
 
-/// What a file of sysfs holds, in as few pieces as it gives: each of them is made anew.
+/// Reads a sysfs file with as few calls as possible, because the kernel formats the text anew for
+/// each call.
 fn text_of(path: &Path) -> Result<String> {
     let mut file = File::open(path).with_context(|| path.display().to_string())?;
     let mut text = Vec::new();
@@ -797,7 +798,7 @@ fn text_of(path: &Path) -> Result<String> {
     }
 }
 
-/// The first sector that is in `set` and not in `other`.
+/// Returns the first sector that is in `set` and not in `other`.
 fn first_lacking(set: &RangeSet<u64>, other: &RangeSet<u64>) -> Option<u64> {
     set.iter()
         .find_map(|range| other.gaps(range).next())
@@ -817,12 +818,12 @@ fn differs(what: &str, wanted: &RangeSet<u64>, got: &RangeSet<u64>) -> Result<()
     bail!("{what}: sector {at} is {word}")
 }
 
-/// The answer is one of these errors.
-fn refused(answer: io::Result<usize>, wanted: &[Errno]) -> Result<()> {
+/// Checks that a call failed with one of these errors.
+fn expect_error(answer: io::Result<usize>, wanted: &[Errno]) -> Result<()> {
     match answer {
-        Ok(done) => bail!("{done} bytes, where an error was due"),
+        Ok(done) => bail!("call returned {done} bytes instead of an error"),
         Err(error) if errno_of(&error).is_some_and(|errno| wanted.contains(&errno)) => Ok(()),
-        Err(error) => Err(error).context("another error than was due"),
+        Err(error) => Err(error).context("unexpected error"),
     }
 }
 
@@ -854,18 +855,18 @@ mod tests {
         }
 
         #[test]
-        fn heal_removes_from_each_set(set in set(), start in 0..40u64, len in 0..8u64) {
+        fn clear_removes_from_each_set(set in set(), start in 0..40u64, len in 0..8u64) {
             let mut model = Model::new(48);
-            model.listed = set.clone();
-            model.known = set.clone();
-            model.written = set.clone();
-            model.heal(start..start + len);
+            model.badblocks = set.clone();
+            model.badrange = set.clone();
+            model.pending = set.clone();
+            model.clear(start..start + len);
             let mut left = sectors(&set);
             left.retain(|at| !(start..start + len).contains(at));
-            for set in [&model.listed, &model.known, &model.written] {
+            for set in [&model.badblocks, &model.badrange, &model.pending] {
                 prop_assert_eq!(&sectors(set), &left);
             }
-            prop_assert_eq!(sectors(&model.remembered()), left);
+            prop_assert_eq!(sectors(&model.badrange_after_rebind()), left);
         }
     }
 }

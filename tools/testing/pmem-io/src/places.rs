@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The same access at many places of a file or device.
+//! `pmem-io places`: the same access at many offsets of a file or device.
 
 use crate::area::{Call, Seed, open};
 use crate::pattern::Pattern;
@@ -14,14 +14,13 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use units::Size;
 
-/// In which order places are accessed.
 #[derive(Clone, Copy, ValueEnum)]
 enum Order {
-    /// From the first to the last
+    /// From the lowest to the highest offset
     Ascending,
-    /// From the last to the first
+    /// From the highest to the lowest offset
     Descending,
-    /// At random, always the same
+    /// In a random order, which is always the same
     Shuffled,
 }
 
@@ -37,30 +36,29 @@ enum Access {
     Rewrite,
 }
 
-/// Where, and what is done there.
 #[derive(Args)]
 pub struct Places {
     /// The file or device
     file: PathBuf,
-    /// What is done at each place
+    /// The access
     #[arg(value_enum)]
     access: Access,
-    /// The first place
+    /// First offset
     #[arg(long, value_name = "SIZE", default_value_t = Size::from_bytes(0))]
     offset: Size,
-    /// Bytes from one place to the next
+    /// Distance between offsets
     #[arg(long, value_name = "SIZE")]
     stride: Size,
-    /// How many places
+    /// Number of offsets
     #[arg(long)]
     count: u64,
-    /// Bytes at each place
+    /// Length of each access
     #[arg(long, value_name = "SIZE", default_value_t = Size::from_bytes(4096))]
     length: Size,
-    /// In which order
+    /// Order of the accesses
     #[arg(long, value_name = "ORDER", default_value = "ascending")]
     order: Order,
-    /// Begin again until so many seconds have passed
+    /// Repeat for this many seconds
     #[arg(long, value_name = "SECONDS")]
     seconds: Option<u64>,
     #[command(flatten)]
@@ -69,27 +67,27 @@ pub struct Places {
     call: Call,
 }
 
-/// Equal answers: how many, and the first place.
+/// The results: how many accesses had each, and the first of their offsets.
 #[derive(Default)]
-struct Tally(BTreeMap<String, (u64, u64)>);
+struct Results(BTreeMap<String, (u64, u64)>);
 
-impl Tally {
-    fn count(&mut self, answer: String, at: u64) {
-        self.0.entry(answer).or_insert((0, at)).0 += 1;
+impl Results {
+    fn count(&mut self, result: String, at: u64) {
+        self.0.entry(result).or_insert((0, at)).0 += 1;
     }
 
     fn print(&self) {
-        for (answer, (count, first)) in &self.0 {
+        for (result, (count, first)) in &self.0 {
             match self.0.len() {
-                1 => println!("{answer}: {count}"),
-                _ => println!("{answer}: {count}, first at {first}"),
+                1 => println!("{result}: {count}"),
+                _ => println!("{result}: {count}, first at {first}"),
             }
         }
     }
 }
 
 impl Places {
-    /// Accesses each place, and prints a line for each kind of answer.
+    /// Makes the accesses and prints a line for each different result.
     pub fn run(&self) -> Result<usize> {
         let length = usize::try_from(self.length.bytes())?;
         ensure!(length > 0, "--length 0");
@@ -106,41 +104,40 @@ impl Places {
         }
         let pattern = Pattern::new(self.seed.seed);
         let mut buffer = DirectBuffer::misaligned(length, self.call.misalign);
-        let mut tally = Tally::default();
+        let mut results = Results::default();
         let end = self
             .seconds
             .map(|seconds| Instant::now() + Duration::from_secs(seconds));
         loop {
             for number in &numbers {
                 let at = self.offset.bytes() + number * self.stride.bytes();
-                tally.count(self.access(&file, &pattern, buffer.bytes(), at), at);
+                results.count(self.access(&file, &pattern, buffer.bytes(), at), at);
             }
             if end.is_none_or(|end| Instant::now() >= end) {
                 break;
             }
         }
-        tally.print();
+        results.print();
         Ok(0)
     }
 
-    /// One access, in words.
+    /// Makes one access and returns its result as text.
     fn access(&self, file: &impl FileExt, pattern: &Pattern, buffer: &mut [u8], at: u64) -> String {
         let write = matches!(self.access, Access::Write | Access::Rewrite);
         if write {
             pattern.fill(buffer, at);
-            match whole(file.write_at(buffer, at), buffer.len()) {
-                None => {}
-                Some(answer) => return answer,
+            if let Some(result) = failure(file.write_at(buffer, at), buffer.len()) {
+                return result;
             }
         }
         if self.access == Access::Write {
             return "ok".into();
         }
         buffer.fill(0);
-        match whole(file.read_at(buffer, at), buffer.len()) {
+        match failure(file.read_at(buffer, at), buffer.len()) {
             None => {}
-            Some(answer) if write => return format!("written, then {answer}"),
-            Some(answer) => return answer,
+            Some(result) if write => return format!("written, then {result}"),
+            Some(result) => return result,
         }
         if self.access != Access::Read && pattern.first_difference(buffer, at).is_some() {
             return "not the pattern".into();
@@ -149,9 +146,9 @@ impl Places {
     }
 }
 
-/// What there is to say of a call that did not do all.
-fn whole(answer: io::Result<usize>, length: usize) -> Option<String> {
-    match answer {
+/// Returns the text of a result other than `length` bytes.
+fn failure(result: io::Result<usize>, length: usize) -> Option<String> {
+    match result {
         Ok(done) if done == length => None,
         Ok(done) => Some(format!("{done} bytes")),
         Err(error) => Some(

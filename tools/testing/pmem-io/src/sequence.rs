@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Random reads and writes of a disk, one after the other, held against what must be on it.
+//! `pmem-io sequence`: random reads and writes of a disk, compared with a copy in memory.
 
 use abstractions::{DirectBuffer, ioctl};
 use anyhow::{Context, Result, ensure};
@@ -15,46 +15,47 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::PathBuf;
 use units::{PAGE, Size};
 
-/// What is done, and how often.
 #[derive(Args)]
 pub struct Sequence {
     /// The disk
     disk: PathBuf,
-    /// Which sequence
+    /// Seed of the random numbers
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// How many things are done
+    /// Number of steps
     #[arg(long, default_value_t = 600)]
     steps: u32,
-    /// How much of the disk is used, from its start
+    /// How much of the disk to use, from its start
     #[arg(long, value_name = "SIZE", default_value_t = Size::from_mib(16))]
     length: Size,
-    /// Make pages bad by the disk's list, that whole pages are written over
+    /// Add pages to the disk's badblocks and repair them by overwrites of whole pages
     #[arg(long)]
     bad: bool,
 }
 
-/// The disk, and what must be on it.
 struct Disk {
     file: File,
-    /// Where bad sectors can be added.
-    list: PathBuf,
+    /// The disk's `badblocks`.
+    badblocks: PathBuf,
+    /// The expected contents.
     image: Vec<u8>,
-    /// Bytes of its sectors.
+    /// Logical block size.
     sector: usize,
     random: Rng,
 }
 
-/// Bytes that direct I/O wants memory to be aligned to, at least.
+/// Least alignment of memory for direct I/O.
 const ALIGN: usize = 512;
-/// At most so many pieces, each of at most so many sectors.
-const PIECES: usize = 24;
-const SECTORS: usize = 24;
+/// Maximum number of buffers of a vector.
+const MAX_BUFFERS: usize = 24;
+/// Maximum number of sectors of a buffer.
+const MAX_SECTORS: usize = 24;
 const PAGE_BYTES: usize = PAGE as usize;
 
 impl Sequence {
-    /// Does it all; prints what was done, and the checksum of what is on the disk then. The number of
-    /// places where something else is than must be.
+    /// Does the steps, then prints how many of each kind they were and a checksum of the disk.
+    ///
+    /// Returns how many sectors differed.
     pub fn run(&self) -> Result<usize> {
         let file = OpenOptions::new()
             .read(true)
@@ -62,17 +63,17 @@ impl Sequence {
             .custom_flags(OFlags::DIRECT.bits() as i32)
             .open(&self.disk)
             .with_context(|| self.disk.display().to_string())?;
-        let name = self.disk.file_name().context("a disk's name")?;
-        let sector = ioctl_blksszget(&file).context("this is no disk")? as usize;
+        let name = self.disk.file_name().context("the path has no file name")?;
+        let sector = ioctl_blksszget(&file).context("not a block device")? as usize;
         let mut disk = Disk {
             file,
-            list: PathBuf::from("/sys/block").join(name).join("badblocks"),
+            badblocks: PathBuf::from("/sys/block").join(name).join("badblocks"),
             image: vec![0; usize::try_from(self.length.bytes())?],
             sector,
             random: Rng::with_seed(self.seed),
         };
         disk.zero(0..disk.image.len())?;
-        let mut wrong = 0;
+        let mut different = 0;
         let mut done = [0; 7];
         for _ in 0..self.steps {
             let kind = disk.random.usize(0..if self.bad { 7 } else { 6 });
@@ -86,39 +87,39 @@ impl Sequence {
                     disk.zero(range)?;
                 }
                 4 => disk.file.sync_all().context("fsync")?,
-                5 => wrong += disk.read()?,
-                _ => disk.fail_and_heal()?,
+                5 => different += disk.read()?,
+                _ => disk.fail_and_repair()?,
             }
         }
         let all = disk.read_range(0..disk.image.len(), 1 << 20)?;
-        wrong += disk.differences(&all, 0);
-        let [plain, pieces, durable, zeroed, flushed, read, healed] = done;
+        different += disk.differences(&all, 0);
+        let [plain, vectors, durable, zeroed, flushed, read, repaired] = done;
         println!(
-            "{plain} writes, {pieces} of pieces, {durable} durable, {zeroed} zeroed, {flushed} flushes, {read} reads, {healed} bad pages: \
+            "{plain} writes, {vectors} of pieces, {durable} durable, {zeroed} zeroed, {flushed} flushes, {read} reads, {repaired} bad pages: \
              checksum {:08x}",
             crc32fast::hash(&all)
         );
-        Ok(wrong)
+        Ok(different)
     }
 }
 
 impl Disk {
-    /// A range of at most so many units, which begins and ends at one.
-    fn range(&mut self, most: usize, unit: usize) -> Range<usize> {
+    /// Returns a random range of at most `max` units.
+    fn range(&mut self, max: usize, unit: usize) -> Range<usize> {
         let units = self.image.len() / unit;
-        let length = self.random.usize(1..=most.min(units));
+        let length = self.random.usize(1..=max.min(units));
         let start = self.random.usize(0..=units - length);
         start * unit..(start + length) * unit
     }
 
-    /// Lengths of pieces, all of sectors.
-    fn pieces(&mut self) -> Vec<usize> {
-        let count = self.random.usize(1..=PIECES);
-        let piece = |random: &mut Rng| random.usize(1..=SECTORS) * self.sector;
-        (0..count).map(|_| piece(&mut self.random)).collect()
+    /// Returns random lengths of buffers, in whole sectors.
+    fn lengths(&mut self) -> Vec<usize> {
+        let count = self.random.usize(1..=MAX_BUFFERS);
+        let length = |random: &mut Rng| random.usize(1..=MAX_SECTORS) * self.sector;
+        (0..count).map(|_| length(&mut self.random)).collect()
     }
 
-    /// A place for so many bytes.
+    /// Returns a random range of `length` bytes.
     fn place(&mut self, length: usize) -> Range<usize> {
         let start = self
             .random
@@ -127,27 +128,27 @@ impl Disk {
         start..start + length
     }
 
-    /// Writes random bytes: at once, or from pieces of memory that begin anywhere.
-    fn write(&mut self, in_pieces: bool, flags: ReadWriteFlags) -> Result<()> {
-        let lengths = match in_pieces {
-            true => self.pieces(),
+    /// Writes random bytes from one buffer or from a vector of unaligned buffers.
+    fn write(&mut self, vector: bool, flags: ReadWriteFlags) -> Result<()> {
+        let lengths = match vector {
+            true => self.lengths(),
             false => vec![self.range(512, self.sector).len()],
         };
         let range = self.place(lengths.iter().sum());
         let mut buffers: Vec<DirectBuffer> = lengths
             .iter()
-            .map(|&length| memory(length, &mut self.random))
+            .map(|&length| unaligned_buffer(length, &mut self.random))
             .collect();
-        for piece in &mut buffers {
-            self.random.fill(piece.bytes());
+        for buffer in &mut buffers {
+            self.random.fill(buffer.bytes());
         }
         let bytes: Vec<u8> = buffers
             .iter_mut()
-            .flat_map(|piece| piece.bytes().to_vec())
+            .flat_map(|buffer| buffer.bytes().to_vec())
             .collect();
         let slices: Vec<IoSlice<'_>> = buffers
             .iter_mut()
-            .map(|piece| IoSlice::new(piece.bytes()))
+            .map(|buffer| IoSlice::new(buffer.bytes()))
             .collect();
         let written = pwritev2(&self.file, &slices, range.start as u64, flags)
             .with_context(|| format!("write of {} bytes at {}", range.len(), range.start))?;
@@ -160,17 +161,17 @@ impl Disk {
         Ok(())
     }
 
-    /// Reads into pieces of memory that begin anywhere. The number of sectors that differ.
+    /// Reads into a vector of unaligned buffers; returns how many sectors differ.
     fn read(&mut self) -> Result<usize> {
-        let lengths = self.pieces();
+        let lengths = self.lengths();
         let range = self.place(lengths.iter().sum());
         let mut buffers: Vec<DirectBuffer> = lengths
             .iter()
-            .map(|&length| memory(length, &mut self.random))
+            .map(|&length| unaligned_buffer(length, &mut self.random))
             .collect();
         let mut slices: Vec<IoSliceMut<'_>> = buffers
             .iter_mut()
-            .map(|piece| IoSliceMut::new(piece.bytes()))
+            .map(|buffer| IoSliceMut::new(buffer.bytes()))
             .collect();
         let got = preadv2(
             &self.file,
@@ -182,28 +183,28 @@ impl Disk {
         ensure!(got == range.len(), "{got} of {} bytes read", range.len());
         let bytes: Vec<u8> = buffers
             .iter_mut()
-            .flat_map(|piece| piece.bytes().to_vec())
+            .flat_map(|buffer| buffer.bytes().to_vec())
             .collect();
         Ok(self.differences(&bytes, range.start))
     }
 
     fn zero(&mut self, range: Range<usize>) -> Result<()> {
         ioctl::zero_out(&self.file, range.start as u64, range.len() as u64)
-            .with_context(|| format!("zeroes at {}", range.start))?;
+            .with_context(|| format!("zeroing at {}", range.start))?;
         self.image[range].fill(0);
         Ok(())
     }
 
-    /// Lists some pages as bad, sees that they can't be read, and writes or zeroes them, with some more.
-    fn fail_and_heal(&mut self) -> Result<()> {
+    /// Makes pages bad, checks that reads fail, and repairs them by a write or zeroing that may cover more.
+    fn fail_and_repair(&mut self) -> Result<()> {
         let bad = self.range(8, PAGE_BYTES);
         let entry = format!("{} {}", bad.start / 512, bad.len() / 512);
-        fs::write(&self.list, &entry)
-            .with_context(|| format!("{}: {entry}", self.list.display()))?;
-        let mut buffer = memory(PAGE_BYTES, &mut self.random);
+        fs::write(&self.badblocks, &entry)
+            .with_context(|| format!("{}: {entry}", self.badblocks.display()))?;
+        let mut buffer = unaligned_buffer(PAGE_BYTES, &mut self.random);
         match self.file.read_at(buffer.bytes(), bad.start as u64) {
             Err(error) if error.raw_os_error() == Some(Errno::IO.raw_os_error()) => {}
-            other => ensure!(false, "a read of the bad page at {}: {other:?}", bad.start),
+            other => ensure!(false, "read of the bad page at {}: {other:?}", bad.start),
         }
         let before = self.random.usize(0..4) * PAGE_BYTES;
         let behind = self.random.usize(0..4) * PAGE_BYTES;
@@ -211,11 +212,11 @@ impl Disk {
         if self.random.bool() {
             return self.zero(around);
         }
-        let mut buffer = memory(around.len(), &mut self.random);
+        let mut buffer = unaligned_buffer(around.len(), &mut self.random);
         self.random.fill(buffer.bytes());
         self.file
             .write_all_at(buffer.bytes(), around.start as u64)
-            .with_context(|| format!("write over the bad pages at {}", bad.start))?;
+            .with_context(|| format!("overwrite of the bad pages at {}", bad.start))?;
         self.image[around].copy_from_slice(buffer.bytes());
         Ok(())
     }
@@ -223,7 +224,7 @@ impl Disk {
     fn read_range(&mut self, range: Range<usize>, each: usize) -> Result<Vec<u8>> {
         let mut all = Vec::with_capacity(range.len());
         for start in range.clone().step_by(each) {
-            let mut buffer = memory(each.min(range.end - start), &mut self.random);
+            let mut buffer = unaligned_buffer(each.min(range.end - start), &mut self.random);
             self.file
                 .read_exact_at(buffer.bytes(), start as u64)
                 .with_context(|| format!("read at {start}"))?;
@@ -232,24 +233,25 @@ impl Disk {
         Ok(all)
     }
 
-    /// Says which sectors are not what must be at `start`.
+    /// Compares bytes at `start` with the expected contents and prints the first sectors that differ;
+    /// returns how many do.
     fn differences(&self, found: &[u8], start: usize) -> usize {
         let wanted = self.image[start..start + found.len()].chunks(self.sector);
-        let wrong: Vec<usize> = found
+        let different: Vec<usize> = found
             .chunks(self.sector)
             .zip(wanted)
             .enumerate()
             .filter(|(_, (found, wanted))| found != wanted)
             .map(|(index, _)| start + index * self.sector)
             .collect();
-        for at in wrong.iter().take(8) {
+        for at in different.iter().take(8) {
             println!("not what was written: the sector at byte {at}");
         }
-        wrong.len()
+        different.len()
     }
 }
 
-/// Allocates memory at a random multiple of the least alignment.
-fn memory(length: usize, random: &mut Rng) -> DirectBuffer {
+/// Allocates a buffer at a random multiple of the least alignment.
+fn unaligned_buffer(length: usize, random: &mut Rng) -> DirectBuffer {
     DirectBuffer::misaligned(length, random.usize(0..PAGE_BYTES / ALIGN) * ALIGN)
 }
