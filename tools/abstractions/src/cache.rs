@@ -1,21 +1,20 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Writing the processor's caches back to memory from user space.
+//! Write-back of CPU caches from user space.
 
 use std::fmt;
 
-/// Bytes in a cache line of every x86-64 processor.
+/// Size of a cache line of every x86-64 processor, in bytes.
 pub const LINE: usize = 64;
 
-/// The instruction that writes a cache line back, best first (Intel SDM volume 2: CLWB, CLFLUSHOPT,
-/// CLFLUSH).
+/// An instruction that writes a cache line back, best first (Intel SDM volume 2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Flush {
-    /// Writes back and may keep the line.
+    /// Writes the line back and may keep it in the cache.
     Clwb,
-    /// Writes back and drops the line, in no order.
+    /// Writes the line back and evicts it, not ordered with other flushes.
     ClflushOpt,
-    /// Writes back and drops the line, in order.
+    /// Writes the line back and evicts it, ordered with other flushes.
     Clflush,
 }
 
@@ -31,11 +30,11 @@ impl fmt::Display for Flush {
 
 #[cfg(target_arch = "x86_64")]
 impl Flush {
-    /// The best one that this processor has.
+    /// Returns the best instruction of this processor.
     pub fn best() -> Self {
         use std::arch::x86_64::{__cpuid, __cpuid_count};
 
-        // SAFETY: Every x86-64 processor has the instruction CPUID.
+        // SAFETY: Every x86-64 processor has CPUID, and leaf 7 is read only if leaf 0 reports it.
         let leaf7 = unsafe {
             if __cpuid(0).eax >= 7 {
                 __cpuid_count(7, 0).ebx
@@ -52,20 +51,20 @@ impl Flush {
         }
     }
 
-    /// Writes back the lines of the bytes and waits until they have left the processor's caches.
+    /// Writes back the cache lines of a range and waits until they have left the caches.
     ///
     /// # Safety
     ///
-    /// This processor has the instruction, and the `length` bytes at `start` are mapped. (A line is
-    /// within a page, so the lines that hold the first and the last byte are mapped as well.)
+    /// The processor has the instruction, and `length` bytes at `start` are mapped. (A line does not
+    /// cross a page, so the lines of the first and the last byte are mapped, too.)
     pub(crate) unsafe fn write_back(self, start: *const u8, length: usize) {
         use std::arch::asm;
 
         let end = start as usize + length;
         let mut line = start as usize & !(LINE - 1);
         while line < end {
-            // SAFETY: The line is mapped and the instruction is there, as the caller promises. None
-            // of the three changes what memory holds as a program sees it.
+            // SAFETY: The caller guarantees that the range is mapped, so `line` is, and that the
+            // processor has the instruction. A write-back does not change the value of memory.
             unsafe {
                 match self {
                     Flush::Clwb => {
@@ -81,7 +80,7 @@ impl Flush {
             }
             line += LINE;
         }
-        // SAFETY: A fence touches nothing.
+        // SAFETY: SFENCE orders stores and accesses no memory.
         unsafe { asm!("sfence", options(nostack, preserves_flags)) };
     }
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Where the bytes of a file are, and whose the bytes of a file system are.
+//! Extents of files (FIEMAP, GETBMAPX) and owners of extents of a file system (GETFSMAP).
 
 use crate::xattr;
 use rustix::ioctl::{Getter, Opcode, Setter, Updater, ioctl};
@@ -20,18 +20,18 @@ const GETBMAPX: Opcode = 0xc020_5838;
 /// `XFS_IOC_FSGEOMETRY` of xfs_fs.h: `_IOR('X', 126, struct xfs_fsop_geom)`.
 const FSGEOMETRY: Opcode = 0x8100_587e;
 
-/// How many records are asked for at once.
+/// Number of records per call.
 const RECORDS: usize = 128;
 
-/// A piece of a file (`struct fiemap_extent`), in bytes.
+/// An extent of a file (`struct fiemap_extent`), in bytes.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Extent {
-    /// Where it is in the file.
+    /// Offset in the file.
     pub logical: u64,
-    /// Where it is on the file system's device.
+    /// Offset on the device of the file system.
     pub physical: u64,
-    /// How long it is.
+    /// Length.
     pub length: u64,
     reserved64: [u64; 2],
     /// `FIEMAP_EXTENT_…`.
@@ -40,12 +40,12 @@ pub struct Extent {
 }
 
 impl Extent {
-    /// `FIEMAP_EXTENT_UNWRITTEN`: it has a place, and is read as zeros.
+    /// `FIEMAP_EXTENT_UNWRITTEN`: allocated, but reads return zeros.
     pub const UNWRITTEN: u32 = 0x800;
-    /// `FIEMAP_EXTENT_SHARED`: other files, or other parts of this one, have the same bytes.
+    /// `FIEMAP_EXTENT_SHARED`: shared with other files, or with other extents of this file.
     pub const SHARED: u32 = 0x2000;
 
-    /// Bytes of a file that are its own, and written.
+    /// Creates an extent that is written and not shared.
     pub fn new(logical: u64, physical: u64, length: u64) -> Self {
         Self {
             logical,
@@ -56,12 +56,12 @@ impl Extent {
     }
 }
 
-/// The last one of the file.
+/// `FIEMAP_EXTENT_LAST`.
 const EXTENT_LAST: u32 = 1;
-/// Not where it says: it has no place yet, or none of its own (unknown, delayed, encoded, inline).
-const EXTENT_NOWHERE: u32 = 0x2 | 0x4 | 0x8 | 0x200;
+/// The physical offset is not that of the data: unknown, delayed allocation, encoded, inline.
+const EXTENT_UNLOCATED: u32 = 0x2 | 0x4 | 0x8 | 0x200;
 
-/// `struct fiemap`, and what follows it.
+/// `struct fiemap` and the extents that follow it.
 #[repr(C)]
 struct Fiemap {
     start: u64,
@@ -73,22 +73,24 @@ struct Fiemap {
     extents: [Extent; RECORDS],
 }
 
-/// What of a file is asked for.
+/// The part of a file whose extents are listed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fork {
-    /// Its data.
+    /// The data.
     Data,
-    /// Its extended attributes: `FIEMAP_FLAG_XATTR`.
+    /// The extended attributes: `FIEMAP_FLAG_XATTR`.
     Attributes,
 }
 
-/// Calls `see` with each piece of a file that is on its file system's device, in order.
+/// Calls `see` with each extent of a file that is on the device of its file system, in order.
 ///
-/// `EOPNOTSUPP` or `ENOTTY` of a file system that does not tell, `EBADR` of one that has no extended
-/// attributes to tell of.
+/// # Errors
+///
+/// `EOPNOTSUPP` or `ENOTTY` if the file system does not support it, `EBADR` if it does not for
+/// [`Fork::Attributes`].
 pub fn of_file(file: impl AsFd, fork: Fork, mut see: impl FnMut(&Extent)) -> io::Result<()> {
     match by_fiemap(&file, fork, &mut see) {
-        // Directories of XFS.
+        // XFS does not support FIEMAP for directories.
         Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => {
             by_getbmapx(&file, fork, &mut see)
         }
@@ -110,7 +112,7 @@ struct Getbmapx {
     unused: [i32; 2],
 }
 
-/// As XFS tells of all of its inodes that can be opened.
+/// Lists the extents by GETBMAPX, which XFS supports for all inodes that can be opened.
 fn by_getbmapx(file: impl AsFd, fork: Fork, mut see: impl FnMut(&Extent)) -> io::Result<()> {
     /// `BMV_IF_ATTRFORK`.
     const ATTRIBUTES: i32 = 1;
@@ -132,13 +134,13 @@ fn by_getbmapx(file: impl AsFd, fork: Fork, mut see: impl FnMut(&Extent)) -> io:
             },
             ..Getbmapx::default()
         };
-        // SAFETY: XFS_IOC_GETBMAPX reads the first of an array of `struct getbmapx` and writes to no
-        // more of them than its `count`; files that do not know it leave all as it is.
+        // SAFETY: XFS_IOC_GETBMAPX reads the first of an array of `struct getbmapx` and writes at most
+        // `count` of them, which is the length of `map`; other file systems fail without a write.
         unsafe { ioctl(&file, Updater::<GETBMAPX, _>::new(&mut map))? };
         let found = &map[1..=RECORDS.min(usize::try_from(map[0].entries).unwrap_or(0))];
         let bytes = |sectors: i64| u64::try_from(sectors).ok()?.checked_mul(512);
         for record in found {
-            // Holes, and what has no place yet, are negative.
+            // Holes and delayed allocations have negative block numbers.
             if let (Some(logical), Some(physical), Some(length)) = (
                 bytes(record.offset),
                 bytes(record.block),
@@ -166,35 +168,35 @@ fn by_getbmapx(file: impl AsFd, fork: Fork, mut see: impl FnMut(&Extent)) -> io:
     }
 }
 
-/// How XFS is laid out on its data device (the beginning of `struct xfs_fsop_geom`).
+/// Geometry of an XFS (the start of `struct xfs_fsop_geom`).
 #[repr(C)]
 #[derive(Debug, Clone, Copy)]
 pub struct XfsGeometry {
-    /// Bytes of a block.
+    /// Block size in bytes.
     pub block_size: u32,
     realtime_extent: u32,
-    /// Blocks of an allocation group; the last one may have fewer.
+    /// Blocks per allocation group; the last one may have fewer.
     pub group_blocks: u32,
-    /// How many there are.
+    /// Number of allocation groups.
     pub groups: u32,
-    /// Blocks of the log.
+    /// Size of the log in blocks.
     pub log_blocks: u32,
-    /// Bytes of a sector.
+    /// Sector size in bytes.
     pub sector_size: u32,
     inode_size: u32,
     inode_percent: u32,
     data_blocks: u64,
     realtime_blocks: u64,
     realtime_extents: u64,
-    /// The block that the log begins at, as XFS numbers them; 0 where it is on another device.
+    /// First block of the log, as an XFS block number; 0 if the log is on another device.
     pub log_start: u64,
     rest: [u64; 24],
 }
 
-/// How the XFS is laid out that a file is on; `ENOTTY` elsewhere.
+/// Returns the geometry of the XFS that a file is on; `ENOTTY` on another file system.
 pub fn xfs_geometry(file: impl AsFd) -> io::Result<XfsGeometry> {
-    // SAFETY: XFS_IOC_FSGEOMETRY writes a `struct xfs_fsop_geom`, of 256 bytes, any of which may be
-    // anything.
+    // SAFETY: XFS_IOC_FSGEOMETRY writes a `struct xfs_fsop_geom` of 256 bytes, the size of
+    // `XfsGeometry`, whose fields are integers and valid for any bytes.
     Ok(unsafe { ioctl(file, Getter::<FSGEOMETRY, XfsGeometry>::new())? })
 }
 
@@ -210,12 +212,12 @@ fn by_fiemap(file: impl AsFd, fork: Fork, mut see: impl FnMut(&Extent)) -> io::R
             reserved: 0,
             extents: [Extent::default(); RECORDS],
         };
-        // SAFETY: FS_IOC_FIEMAP reads and writes a `struct fiemap` and as many extents behind it as
-        // that says there is room for; files that do not know it leave all as it is.
+        // SAFETY: FS_IOC_FIEMAP reads and writes a `struct fiemap` and at most `count` extents behind
+        // it, which is the length of `extents`; other file systems fail without a write.
         unsafe { ioctl(&file, Updater::<FIEMAP, Fiemap>::new(&mut map))? };
         let found = &map.extents[..RECORDS.min(map.mapped as usize)];
         for extent in found {
-            if extent.flags & EXTENT_NOWHERE == 0 {
+            if extent.flags & EXTENT_UNLOCATED == 0 {
                 see(extent);
             }
         }
@@ -228,8 +230,7 @@ fn by_fiemap(file: impl AsFd, fork: Fork, mut see: impl FnMut(&Extent)) -> io::R
     }
 }
 
-/// Whether the data of a file is on the real-time device of its file system (XFS), not on the one
-/// that the file system is named by.
+/// Whether the data of a file is on the real-time device of its XFS, and not on the data device.
 pub fn is_real_time(file: impl AsFd) -> io::Result<bool> {
     Ok(xattr::flags(file)? & xattr::REAL_TIME != 0)
 }
@@ -237,10 +238,12 @@ pub fn is_real_time(file: impl AsFd) -> io::Result<bool> {
 /// `FICLONERANGE` of linux/fs.h: `_IOW(0x94, 13, struct file_clone_range)`.
 const CLONE_RANGE: Opcode = 0x4020_940d;
 
-/// Has `length` bytes of `to`, from `at` on, share the blocks of the first ones of `from`, in place of what
-/// they had; at once, or not at all. Whole blocks.
+/// Replaces `length` bytes of `to` at `at` by the first ones of `from`, whose blocks both files then
+/// share. Whole blocks; atomic.
 ///
-/// `EOPNOTSUPP` of a file system whose files share none.
+/// # Errors
+///
+/// `EOPNOTSUPP` if the file system does not support shared blocks.
 pub fn clone_range(from: impl AsFd, length: u64, to: impl AsFd, at: u64) -> io::Result<()> {
     let number = u64::try_from(from.as_fd().as_raw_fd());
     let range = [
@@ -250,31 +253,31 @@ pub fn clone_range(from: impl AsFd, length: u64, to: impl AsFd, at: u64) -> io::
         at,
     ];
     // SAFETY: FICLONERANGE only reads a `struct file_clone_range`, four 64-bit numbers, which `Setter`
-    // passes; what it says of descriptors and places the kernel checks.
+    // passes by address; the kernel validates the descriptor and the ranges.
     unsafe { ioctl(to, Setter::<CLONE_RANGE, [u64; 4]>::new(range))? };
     Ok(())
 }
 
-/// Whose some bytes of a file system's device are (`struct fsmap`).
+/// An extent of a file system's device and its owner (`struct fsmap`).
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Record {
-    /// The number of the device, `major << 8 | minor` and so on as `makedev(3)` has it.
+    /// Device number, encoded like the result of `makedev(3)`.
     pub device: u32,
     /// `FMR_OF_…`.
     pub flags: u32,
-    /// Where they are, in bytes.
+    /// Offset on the device, in bytes.
     pub physical: u64,
-    /// The number of an inode, or `FMR_OWN_…` if the flags say so.
+    /// Inode number, or `FMR_OWN_…` if `flags` has `FMR_OF_SPECIAL_OWNER`.
     pub owner: u64,
-    /// Where they are in the file, in bytes.
+    /// Offset in the file, in bytes.
     pub offset: u64,
-    /// How many.
+    /// Length in bytes.
     pub length: u64,
     reserved: [u64; 3],
 }
 
-/// `struct fsmap_head`, and what follows it.
+/// `struct fsmap_head` and the records that follow it.
 #[repr(C)]
 struct Fsmap {
     iflags: u32,
@@ -286,17 +289,19 @@ struct Fsmap {
     records: [Record; RECORDS],
 }
 
-/// Calls `see` with whose the bytes `range` of the device numbered `device` are, in order, as the
-/// file system that `file` is on has it. Several may own the same bytes.
+/// Calls `see` with each extent in `range` of a device, in order, according to the file system that
+/// `file` is on. Extents of several owners may overlap.
 ///
-/// `ENOTTY` or `EOPNOTSUPP` of a file system that does not tell.
+/// # Errors
+///
+/// `ENOTTY` or `EOPNOTSUPP` if the file system does not support it.
 pub fn of_device(
     file: impl AsFd,
     device: u32,
     range: &Range<u64>,
     mut see: impl FnMut(&Record),
 ) -> io::Result<()> {
-    /// It is the last one.
+    /// `FMR_OF_LAST`.
     const LAST: u32 = 0x20;
     let mut low = Record {
         device,
@@ -323,13 +328,13 @@ pub fn of_device(
             ],
             records: [Record::default(); RECORDS],
         };
-        // SAFETY: FS_IOC_GETFSMAP reads and writes a `struct fsmap_head` and as many records behind it
-        // as that says there is room for; files that do not know it leave all as it is.
+        // SAFETY: FS_IOC_GETFSMAP reads and writes a `struct fsmap_head` and at most `count` records
+        // behind it, which is the length of `records`; other file systems fail without a write.
         unsafe { ioctl(&file, Updater::<GETFSMAP, Fsmap>::new(&mut map))? };
         let found = &map.records[..RECORDS.min(map.entries as usize)];
         found.iter().for_each(&mut see);
         match found.last() {
-            // "For a subsequent call", linux/fsmap.h.
+            // The next call starts at the last record: "for a subsequent call", linux/fsmap.h.
             Some(last) if last.flags & LAST == 0 && found.len() == RECORDS => low = *last,
             _ => return Ok(()),
         }
@@ -343,7 +348,7 @@ mod tests {
     use std::mem::{offset_of, size_of};
 
     #[test]
-    fn layouts_are_the_kernels() {
+    fn layouts_match_the_kernel() {
         assert_eq!(size_of::<Extent>(), 56);
         assert_eq!(offset_of!(Extent, flags), 40);
         assert_eq!(offset_of!(Fiemap, extents), 32);
@@ -356,7 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn files_that_do_not_tell() {
+    fn procfs_reports_no_extents() {
         let file = File::open("/proc/self/status").unwrap();
         assert!(of_file(&file, Fork::Data, |_| ()).is_err());
         assert!(by_getbmapx(&file, Fork::Data, |_| ()).is_err());

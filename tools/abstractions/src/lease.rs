@@ -2,26 +2,25 @@
 
 //! Leases on files: fcntl(2), "Leases".
 //!
-//! Who opens or truncates the file in a way that conflicts with the lease waits until it is given
-//! back, no longer than `/proc/sys/fs/lease-break-time`; the process that took it gets SIGIO, which
-//! kills it unless it is caught.
+//! An open or truncate that conflicts with a lease waits until the lease is released, at most
+//! `/proc/sys/fs/lease-break-time` seconds. The process that holds the lease gets SIGIO, which
+//! terminates it unless it is handled.
 
 use std::ffi::c_int;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 
-/// What a lease is against.
+/// The kind of a lease, by what conflicts with it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lease {
-    /// Against who opens the file for writing, or truncates it: `F_RDLCK`. Nobody may have it open for
-    /// writing.
+    /// `F_RDLCK`: an open for writing, and truncation. Can't be taken if the file is open for writing.
     Read,
-    /// Against who opens it at all: `F_WRLCK`. Nobody else may have it open.
+    /// `F_WRLCK`: any open. Can't be taken if the file is open elsewhere.
     Write,
 }
 
 fn control(file: impl AsFd, command: c_int, argument: c_int) -> io::Result<c_int> {
-    // SAFETY: F_SETLEASE takes an integer and F_GETLEASE nothing; neither touches memory.
+    // SAFETY: F_SETLEASE takes an integer and F_GETLEASE no argument; neither accesses user memory.
     let answer = unsafe { libc::fcntl(file.as_fd().as_raw_fd(), command, argument) };
     match answer {
         -1 => Err(io::Error::last_os_error()),
@@ -30,10 +29,12 @@ fn control(file: impl AsFd, command: c_int, argument: c_int) -> io::Result<c_int
 }
 
 impl Lease {
-    /// Takes it; it is given back when all descriptors that `file` was duplicated to are closed.
+    /// Takes the lease, which is released when all duplicates of the descriptor `file` are closed.
     ///
-    /// `EAGAIN` where somebody has the file open, `EACCES` of who neither owns it nor has `CAP_LEASE`,
-    /// `EINVAL` of a file system that has none.
+    /// # Errors
+    ///
+    /// `EAGAIN` if the file is open in a way that conflicts, `EACCES` if the caller neither owns the
+    /// file nor has `CAP_LEASE`, `EINVAL` if the file system does not support leases.
     pub fn take(self, file: impl AsFd) -> io::Result<()> {
         let kind = match self {
             Self::Read => libc::F_RDLCK,
@@ -42,7 +43,7 @@ impl Lease {
         control(file, libc::F_SETLEASE, kind).map(drop)
     }
 
-    /// The one that is held on `file`; none, or a lesser one, once somebody waits for it.
+    /// Returns the lease held on `file`; none, or a weaker one, while an open or truncate waits for it.
     pub fn held(file: impl AsFd) -> io::Result<Option<Self>> {
         Ok(match control(file, libc::F_GETLEASE, 0)? {
             libc::F_RDLCK => Some(Self::Read),
@@ -58,7 +59,7 @@ mod tests {
     use std::fs::{File, OpenOptions};
 
     #[test]
-    fn nobody_else_may_have_it_open() {
+    fn write_lease_conflicts_with_an_open_file() {
         let path = std::env::temp_dir().join(format!("lease-{}", std::process::id()));
         std::fs::write(&path, "x").unwrap();
         let file = OpenOptions::new()

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The only code of the host tools that the compiler can't check.
+//! The unsafe code of the host tools, behind safe interfaces.
 //!
-//! These need it: a [`Mapping`] of a file, whose bytes may change or fault at any time; what the
-//! kernel does with its pages ([`pinning`]); memory whose pages come late ([`userfault`]); the report of a fault ([`sigbus`]); instructions of the
-//! processor ([`cache`], [`tsc`]); requests by io_uring ([`ring`]); ioctl requests to block
-//! devices ([`ioctl`]) and to file systems ([`extents`], [`xattr`]); what runs between fork and exec, and the mask of signals
-//! ([`process`]).
+//! A [`Mapping`] of a file, whose bytes may change or fault at any time, and what the kernel does with
+//! its pages ([`pinning`]); SIGBUS as an error ([`sigbus`]); pages that a process supplies on demand
+//! ([`userfault`]); cache write-back ([`cache`]) and the time-stamp counter ([`tsc`]); io_uring
+//! ([`ring`]); ioctls of block devices ([`ioctl`]) and of file systems ([`extents`], [`xattr`]); leases
+//! ([`lease`]); what runs between fork and exec, and signal masks ([`process`]).
 
 #![warn(missing_docs)]
 #![deny(clippy::undocumented_unsafe_blocks, clippy::missing_safety_doc)]

@@ -9,15 +9,15 @@ use std::io;
 use std::os::fd::AsFd;
 use std::ptr::{self, NonNull};
 
-/// A shared mapping of a piece of a file.
+/// A shared mapping of a range of a file.
 ///
-/// Its bytes may change at any time and are never borrowed, only copied in and out. Touching a page
-/// that the file or the memory does not give is a SIGBUS: see [`sigbus`].
+/// The bytes may change at any time, so they are never borrowed, only copied. An access to a page
+/// beyond the end of the file, or to poison, raises SIGBUS: see [`sigbus`].
 ///
 /// # Invariants
 ///
 /// `length` bytes at `base` are mapped shared, readable, and writable if `writable`, until the
-/// value is dropped. (A page in whose place [`sigbus`] put another is mapped too.)
+/// value is dropped. (A page that [`sigbus`] replaced is mapped, too.)
 #[derive(Debug)]
 pub struct Mapping {
     base: NonNull<u8>,
@@ -25,20 +25,23 @@ pub struct Mapping {
     writable: bool,
 }
 
-/// What a [`Mapping`] shall be.
+/// Options of a [`Mapping`].
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Options {
-    /// Stores are allowed.
+    /// `PROT_WRITE`.
     pub writable: bool,
-    /// `MAP_SYNC`: what the processor has written back is durable without a call of the kernel.
+    /// `MAP_SYNC`: stores are durable after a cache write-back, without a system call.
     pub sync: bool,
-    /// `MAP_POPULATE`: pages are mapped at once.
+    /// `MAP_POPULATE`: fault in all pages.
     pub populate: bool,
 }
 
 impl Mapping {
-    /// Maps `length` bytes of a file from `offset`, a multiple of the page size; errors are those
-    /// of mmap(2).
+    /// Maps `length` bytes of a file from `offset`, a multiple of the page size.
+    ///
+    /// # Errors
+    ///
+    /// Those of mmap(2).
     pub fn new(file: impl AsFd, offset: u64, length: usize, options: Options) -> io::Result<Self> {
         let mut flags = if options.sync {
             MapFlags::SHARED_VALIDATE | MapFlags::SYNC
@@ -48,10 +51,10 @@ impl Mapping {
         flags.set(MapFlags::POPULATE, options.populate);
         let mut protection = ProtFlags::READ;
         protection.set(ProtFlags::WRITE, options.writable);
-        // SAFETY: A mapping at an address of the kernel's choice replaces no other.
+        // SAFETY: The kernel chooses the address, so the mapping replaces no other.
         let base = unsafe { mmap(ptr::null_mut(), length, protection, flags, file, offset)? };
         let base = NonNull::new(base.cast()).ok_or(io::ErrorKind::OutOfMemory)?;
-        // INVARIANT: Just mapped so.
+        // INVARIANT: mmap(2) has mapped `length` bytes at `base` with this protection.
         Ok(Self {
             base,
             length,
@@ -59,17 +62,17 @@ impl Mapping {
         })
     }
 
-    /// Its length in bytes.
+    /// Returns the length in bytes.
     pub fn len(&self) -> usize {
         self.length
     }
 
-    /// Whether it has no bytes; mmap(2) makes no such mapping.
+    /// Always false: mmap(2) rejects a length of 0.
     pub fn is_empty(&self) -> bool {
         self.length == 0
     }
 
-    /// Where it is in this process.
+    /// Returns the address in this process.
     pub fn address(&self) -> usize {
         self.base.as_ptr() as usize
     }
@@ -83,32 +86,32 @@ impl Mapping {
         );
     }
 
-    /// The start of these bytes, which are in the mapping.
+    /// Returns the address of a range for reading.
     ///
     /// # Panics
     ///
-    /// Where they are outside.
-    pub(crate) fn piece(&self, at: usize, length: usize) -> *mut u8 {
+    /// If the range is outside the mapping.
+    pub(crate) fn range(&self, at: usize, length: usize) -> *mut u8 {
         self.check(at, length);
         self.base.as_ptr().wrapping_add(at)
     }
 
-    /// The same, to be written to.
+    /// Returns the address of a range for writing.
     ///
     /// # Panics
     ///
-    /// Where they are outside, or the mapping is not writable.
-    pub(crate) fn piece_to_write(&self, at: usize, length: usize) -> *mut u8 {
-        assert!(self.writable, "a store to a mapping for reading");
-        self.piece(at, length)
+    /// If the range is outside the mapping, or the mapping is read-only.
+    pub(crate) fn range_mut(&self, at: usize, length: usize) -> *mut u8 {
+        assert!(self.writable, "a store to a read-only mapping");
+        self.range(at, length)
     }
 
-    /// All of it is writable, or a part of it is not.
+    /// Records whether all of the mapping is writable.
     pub(crate) fn set_writable(&mut self, writable: bool) {
         self.writable = writable;
     }
 
-    /// The address of the one page that holds these bytes.
+    /// Returns the address of the page that a range is in.
     fn page_of(&self, at: usize, length: usize) -> usize {
         let first = self.address() + at;
         let page = first & !(sigbus::PAGE - 1);
@@ -119,72 +122,71 @@ impl Mapping {
         page
     }
 
-    /// Copies bytes of one page out, from `at`, or says how the memory refused: see [`sigbus`].
+    /// Copies bytes of one page out; a SIGBUS is returned as an error.
     ///
     /// # Panics
     ///
-    /// Where the bytes are outside, or in more than one page.
+    /// If the range is outside the mapping, or in more than one page.
     pub fn try_copy_out(&self, at: usize, bytes: &mut [u8]) -> Result<(), BusError> {
         sigbus::catching(self.page_of(at, bytes.len()), || self.copy_out(at, bytes))
     }
 
-    /// Copies bytes of one page in, to `at`, or says how the memory refused: see [`sigbus`].
+    /// Copies bytes into one page; a SIGBUS is returned as an error.
     ///
     /// # Panics
     ///
-    /// Where the bytes are outside, or in more than one page, or the mapping is not writable.
+    /// If the range is outside the mapping, or in more than one page, or the mapping is read-only.
     pub fn try_copy_in(&self, at: usize, bytes: &[u8]) -> Result<(), BusError> {
         sigbus::catching(self.page_of(at, bytes.len()), || self.copy_in(at, bytes))
     }
 
-    /// Copies bytes out, from `at`.
+    /// Copies bytes out.
     ///
     /// # Panics
     ///
-    /// Where they are outside.
+    /// If the range is outside the mapping.
     pub fn copy_out(&self, at: usize, bytes: &mut [u8]) {
         self.check(at, bytes.len());
-        // SAFETY: The bytes are mapped by the type's invariant, and `bytes` is this program's
-        // alone, so that they don't overlap.
+        // SAFETY: `check` has verified the range, and by the type invariant it is mapped and
+        // readable. `bytes` is a unique reference, and no reference to a mapping exists, so they
+        // don't overlap.
         unsafe {
             let from = self.base.as_ptr().add(at);
             ptr::copy_nonoverlapping(from, bytes.as_mut_ptr(), bytes.len());
         }
     }
 
-    /// Copies bytes in, to `at`.
+    /// Copies bytes in.
     ///
     /// # Panics
     ///
-    /// Where they are outside, or the mapping is not writable.
+    /// If the range is outside the mapping, or the mapping is read-only.
     pub fn copy_in(&self, at: usize, bytes: &[u8]) {
-        assert!(self.writable, "a store to a mapping for reading");
+        assert!(self.writable, "a store to a read-only mapping");
         self.check(at, bytes.len());
-        // SAFETY: The bytes are mapped and writable by the type's invariant, no reference to them
-        // exists, and they don't overlap `bytes`.
+        // SAFETY: `check` has verified the range, and by the type invariant it is mapped and
+        // writable. No reference to a mapping exists, so `bytes` does not overlap it.
         unsafe {
             let to = self.base.as_ptr().add(at);
             ptr::copy_nonoverlapping(bytes.as_ptr(), to, bytes.len());
         }
     }
 
-    /// Writes the processor's caches back for these bytes, without a call of the kernel; says with
-    /// which instruction.
+    /// Writes CPU caches back for a range, without a system call; returns the instruction used.
     #[cfg(target_arch = "x86_64")]
     pub fn write_back(&self, at: usize, length: usize) -> Flush {
         self.check(at, length);
         let flush = Flush::best();
-        // SAFETY: `best` names an instruction that is there, and the bytes are mapped by the type's
-        // invariant.
+        // SAFETY: `best` returns an instruction that this processor has. `check` has verified the
+        // range, which is mapped by the type invariant.
         unsafe { flush.write_back(self.base.as_ptr().add(at), length) };
         flush
     }
 
-    /// Has the kernel make these bytes durable: msync(2) with `MS_SYNC`; `at` is a multiple of the
-    /// page size.
+    /// Makes a range durable by msync(2) with `MS_SYNC`; `at` is a multiple of the page size.
     pub fn sync(&self, at: usize, length: usize) -> io::Result<()> {
         self.check(at, length);
-        // SAFETY: The bytes are mapped by the type's invariant.
+        // SAFETY: `check` has verified the range, which is mapped by the type invariant.
         unsafe { msync(self.base.as_ptr().add(at).cast(), length, MsyncFlags::SYNC)? };
         Ok(())
     }
@@ -192,7 +194,7 @@ impl Mapping {
 
 impl Drop for Mapping {
     fn drop(&mut self) {
-        // SAFETY: The mapping is this value's own, and nothing refers to it any more.
+        // SAFETY: By the type invariant, the range is mapped; no reference to it exists.
         let unmapped = unsafe { munmap(self.base.as_ptr().cast(), self.length) };
         debug_assert!(unmapped.is_ok());
     }

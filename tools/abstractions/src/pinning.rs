@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A mapping's pages in the hands of the kernel: read into, written from, lent to a pipe or a
-//! socket, kept for good.
+//! System calls on the pages of a [`Mapping`]: as a source or target of I/O, spliced to a pipe, sent
+//! without a copy, and pinned.
 //!
-//! What the kernel does to a [`Mapping`]'s bytes is what another process might do at any time.
+//! Nothing borrows the bytes of a [`Mapping`], so the kernel may change them at any time, as another
+//! process may.
 
 use crate::Mapping;
 use crate::sigbus;
@@ -16,38 +17,38 @@ use std::net::TcpStream;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::ptr;
 
-/// What madvise(2) is told.
+/// Advice of madvise(2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Advice {
     /// `MADV_HUGEPAGE`.
     Huge,
     /// `MADV_NOHUGEPAGE`.
     NoHuge,
-    /// `MADV_DONTNEED`: the next access finds the page anew.
+    /// `MADV_DONTNEED`: the next access faults again.
     Forget,
-    /// `MADV_HWPOISON`: the memory shall be taken for failed.
+    /// `MADV_HWPOISON`: simulate a memory failure.
     Poison,
 }
 
-/// Advises the kernel to have memory of this process in huge pages, or in none. It begins at a page.
+/// Advises the kernel to use huge pages for memory of this process, or not. It starts at a page.
 pub fn advise_huge(bytes: &mut [u8], huge: bool) -> io::Result<()> {
     let advice = match huge {
         true => mm::Advice::LinuxHugepage,
         false => mm::Advice::LinuxNoHugepage,
     };
-    // SAFETY: The bytes are the caller's alone, and in which pages they are changes neither them nor
-    // their addresses.
+    // SAFETY: `bytes` is a valid reference for the call. Both kinds of advice change the page size,
+    // but neither contents nor addresses.
     unsafe { mm::madvise(bytes.as_mut_ptr().cast(), bytes.len(), advice)? };
     Ok(())
 }
 
-/// The answer of a call as the C library gives it.
-fn answer(value: isize) -> io::Result<usize> {
+/// Converts the return value of a C library function.
+fn result_of(value: isize) -> io::Result<usize> {
     usize::try_from(value).map_err(|_| io::Error::last_os_error())
 }
 
 impl Mapping {
-    /// Advises the kernel about `length` bytes from `at`, a multiple of the page size.
+    /// Advises the kernel about a range; `at` is a multiple of the page size.
     pub fn advise(&self, at: usize, length: usize, advice: Advice) -> io::Result<()> {
         let advice = match advice {
             Advice::Huge => mm::Advice::LinuxHugepage,
@@ -55,46 +56,46 @@ impl Mapping {
             Advice::Forget => mm::Advice::LinuxDontNeed,
             Advice::Poison => mm::Advice::LinuxHwPoison,
         };
-        let start = self.piece(at, length);
-        // SAFETY: The bytes are mapped by the type's invariant, and stay so: none of these unmaps
-        // them, and that they may change or be refused is known of all of them.
+        let start = self.range(at, length);
+        // SAFETY: `range` returns a mapped range, and none of these kinds of advice unmaps it. They
+        // may change bytes or make accesses fail, which a `Mapping` always allows.
         Ok(sigbus::in_call(|| unsafe {
             mm::madvise(start.cast(), length, advice)
         })?)
     }
 
-    /// Keeps the pages in memory: mlock(2).
+    /// Locks the pages in memory: mlock(2).
     pub fn lock(&self) -> io::Result<()> {
-        let start = self.piece(0, self.len());
-        // SAFETY: Locking changes no byte and no address.
+        let start = self.range(0, self.len());
+        // SAFETY: mlock(2) of a mapped range changes neither contents nor addresses.
         unsafe { mm::mlock(start.cast(), self.len())? };
         Ok(())
     }
 
-    /// Has `length` bytes from `at` read-only; all of the mapping counts as such then.
+    /// Makes a range read-only. All of the mapping counts as read-only from then on.
     pub fn protect(&mut self, at: usize, length: usize) -> io::Result<()> {
-        let start = self.piece(at, length);
-        // SAFETY: The bytes stay mapped and readable.
+        let start = self.range(at, length);
+        // SAFETY: `range` returns a mapped range, which stays mapped and readable.
         unsafe { mm::mprotect(start.cast(), length, MprotectFlags::READ)? };
         self.set_writable(false);
         Ok(())
     }
 
-    /// Has all of it writable again; an error where the file was not opened so.
+    /// Makes all of the mapping writable; fails if the file was not opened for writing.
     pub fn unprotect(&mut self) -> io::Result<()> {
-        let start = self.piece(0, self.len());
+        let start = self.range(0, self.len());
         let access = MprotectFlags::READ | MprotectFlags::WRITE;
-        // SAFETY: The bytes stay mapped and readable.
+        // SAFETY: `range` returns a mapped range, which stays mapped and readable.
         unsafe { mm::mprotect(start.cast(), self.len(), access)? };
         self.set_writable(true);
         Ok(())
     }
 
-    /// Unmaps `length` bytes from `at` from the file; memory of its own takes their place.
+    /// Replaces a range of the file by anonymous memory.
     pub fn unmap(&self, at: usize, length: usize) -> io::Result<()> {
-        let start = self.piece(at, length);
-        // SAFETY: The bytes belong to this mapping and are only ever copied, so that no reference to
-        // them exists; they are mapped, readable and writable as before.
+        let start = self.range(at, length);
+        // SAFETY: `range` returns a range of this mapping, to which no reference exists. It stays
+        // mapped, readable and writable, as the type invariant requires.
         let put = unsafe {
             libc::mmap(
                 start.cast(),
@@ -111,7 +112,7 @@ impl Mapping {
         Ok(())
     }
 
-    /// One pread(2) of the file into `length` bytes from `at`.
+    /// Reads from a file into a range by one pread(2) call.
     pub fn pread(
         &self,
         file: impl AsFd,
@@ -119,14 +120,13 @@ impl Mapping {
         at: usize,
         length: usize,
     ) -> io::Result<usize> {
-        let start = self.piece_to_write(at, length);
+        let start = self.range_mut(at, length);
         let offset = offset.try_into().map_err(|_| Errno::INVAL)?;
-        // SAFETY: The bytes are mapped and writable by the type's invariant, no reference to them
-        // exists.
-        answer(unsafe { libc::pread(file.as_fd().as_raw_fd(), start.cast(), length, offset) })
+        // SAFETY: `range_mut` returns a mapped, writable range, to which no reference exists.
+        result_of(unsafe { libc::pread(file.as_fd().as_raw_fd(), start.cast(), length, offset) })
     }
 
-    /// One pwrite(2) to the file of `length` bytes from `at`.
+    /// Writes a range to a file by one pwrite(2) call.
     pub fn pwrite(
         &self,
         file: impl AsFd,
@@ -134,58 +134,59 @@ impl Mapping {
         at: usize,
         length: usize,
     ) -> io::Result<usize> {
-        let start = self.piece(at, length);
+        let start = self.range(at, length);
         let offset = offset.try_into().map_err(|_| Errno::INVAL)?;
-        // SAFETY: The bytes are mapped by the type's invariant.
-        answer(unsafe { libc::pwrite(file.as_fd().as_raw_fd(), start.cast(), length, offset) })
+        // SAFETY: `range` returns a mapped range, which the kernel only reads.
+        result_of(unsafe { libc::pwrite(file.as_fd().as_raw_fd(), start.cast(), length, offset) })
     }
 
-    /// Lends `length` bytes from `at` to a pipe: vmsplice(2). The pipe holds their pages until they
-    /// are read from it, whatever becomes of the mapping.
+    /// Splices a range to a pipe by vmsplice(2). The pipe has references to the pages until it is read,
+    /// even if the mapping is dropped.
     pub fn vmsplice(&self, pipe: impl AsFd, at: usize, length: usize) -> io::Result<usize> {
-        let piece = self.vector(at, length);
+        let vector = self.vector(at, length);
         let pipe = pipe.as_fd().as_raw_fd();
-        // SAFETY: The bytes are mapped by the type's invariant; without SPLICE_F_GIFT the kernel
-        // only reads them.
-        answer(unsafe { libc::vmsplice(pipe, &piece, 1, 0) })
+        // SAFETY: `vector` describes a mapped range, which the kernel only reads without
+        // SPLICE_F_GIFT.
+        result_of(unsafe { libc::vmsplice(pipe, &vector, 1, 0) })
     }
 
-    /// Sends `length` bytes from `at` without a copy where the network can: send(2) with
-    /// `MSG_ZEROCOPY`, after [`allow_zerocopy`].
+    /// Sends a range by send(2) with `MSG_ZEROCOPY`, after [`allow_zerocopy`].
     pub fn send(&self, socket: &TcpStream, at: usize, length: usize) -> io::Result<usize> {
-        let start = self.piece(at, length);
-        // SAFETY: The bytes are mapped by the type's invariant.
-        answer(unsafe { libc::send(socket.as_raw_fd(), start.cast(), length, libc::MSG_ZEROCOPY) })
+        let start = self.range(at, length);
+        // SAFETY: `range` returns a mapped range, which the kernel only reads.
+        result_of(unsafe {
+            libc::send(socket.as_raw_fd(), start.cast(), length, libc::MSG_ZEROCOPY)
+        })
     }
 
-    /// Writes to the mapping from `at` on as to another process's: process_vm_writev(2).
+    /// Writes to the mapping at `at` by process_vm_writev(2).
     pub fn process_write(&self, at: usize, bytes: &[u8]) -> io::Result<usize> {
-        self.piece_to_write(at, bytes.len());
+        self.range_mut(at, bytes.len());
         let remote = self.vector(at, bytes.len());
         let local = libc::iovec {
             iov_base: bytes.as_ptr().cast_mut().cast(),
             iov_len: bytes.len(),
         };
-        // SAFETY: The local bytes are only read; the others are mapped and writable by the type's
-        // invariant, and no reference to them exists.
-        answer(unsafe { libc::process_vm_writev(process_id(), &local, 1, &remote, 1, 0) })
+        // SAFETY: The kernel only reads the local bytes. `range_mut` has verified that the remote
+        // range is mapped and writable, and no reference to it exists.
+        result_of(unsafe { libc::process_vm_writev(process_id(), &local, 1, &remote, 1, 0) })
     }
 
-    /// Reads from the mapping from `at` on as from another process's: process_vm_readv(2).
+    /// Reads from the mapping at `at` by process_vm_readv(2).
     pub fn process_read(&self, at: usize, bytes: &mut [u8]) -> io::Result<usize> {
         let remote = self.vector(at, bytes.len());
         let local = libc::iovec {
             iov_base: bytes.as_mut_ptr().cast(),
             iov_len: bytes.len(),
         };
-        // SAFETY: The local bytes are this call's alone; the others are mapped by the type's
-        // invariant.
-        answer(unsafe { libc::process_vm_readv(process_id(), &local, 1, &remote, 1, 0) })
+        // SAFETY: `bytes` is a unique reference to the local bytes. `vector` has verified that the
+        // remote range is mapped.
+        result_of(unsafe { libc::process_vm_readv(process_id(), &local, 1, &remote, 1, 0) })
     }
 
     fn vector(&self, at: usize, length: usize) -> libc::iovec {
         libc::iovec {
-            iov_base: self.piece(at, length).cast(),
+            iov_base: self.range(at, length).cast(),
             iov_len: length,
         }
     }
@@ -195,10 +196,10 @@ fn process_id() -> libc::pid_t {
     rustix::process::getpid().as_raw_nonzero().get()
 }
 
-/// Has the kernel take a socket's [`Mapping::send`].
+/// Enables [`Mapping::send`] for a socket.
 pub fn allow_zerocopy(socket: &TcpStream) -> io::Result<()> {
     let on: libc::c_int = 1;
-    // SAFETY: The option is an `int`, which lives until the call returns.
+    // SAFETY: SO_ZEROCOPY reads an `int`; `on` lives until the call returns.
     let set = unsafe {
         libc::setsockopt(
             socket.as_raw_fd(),
@@ -208,22 +209,22 @@ pub fn allow_zerocopy(socket: &TcpStream) -> io::Result<()> {
             size_of_val(&on) as libc::socklen_t,
         )
     };
-    answer(set as isize).map(drop)
+    result_of(set as isize).map(drop)
 }
 
-/// Which calls of [`Mapping::send`] have let go of their pages.
+/// A notification that calls of [`Mapping::send`] have released their pages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Released {
-    /// How many, since the last answer.
+    /// Number of calls since the last notification.
     pub calls: u32,
-    /// They were copied in the end.
+    /// The kernel copied the bytes after all.
     pub copied: bool,
 }
 
-/// The next notice of released pages, if one has come (Documentation/networking/msg_zerocopy.rst);
-/// else the error is `WouldBlock`.
+/// Returns the next notification (Documentation/networking/msg_zerocopy.rst), or `WouldBlock` if there
+/// is none.
 pub fn released(socket: &TcpStream) -> io::Result<Released> {
-    /// A control message's header, and what IP_RECVERR has in it.
+    /// Room for a control message with a `sock_extended_err` and an address.
     #[repr(C, align(8))]
     struct Control([u8; 256]);
     /// `SO_EE_ORIGIN_ZEROCOPY`, `SO_EE_CODE_ZEROCOPY_COPIED` (include/uapi/linux/errqueue.h).
@@ -231,19 +232,19 @@ pub fn released(socket: &TcpStream) -> io::Result<Released> {
     const COPIED: u8 = 1;
 
     let mut control = Control([0; 256]);
-    // SAFETY: All zeros is a valid `msghdr`.
+    // SAFETY: `msghdr` has integers and nullable pointers, so zero bytes are valid.
     let mut message: libc::msghdr = unsafe { mem::zeroed() };
     message.msg_control = control.0.as_mut_ptr().cast();
     message.msg_controllen = control.0.len();
-    // SAFETY: The message has room for control data only, which lives until the call returns.
-    answer(unsafe { libc::recvmsg(socket.as_raw_fd(), &mut message, libc::MSG_ERRQUEUE) })?;
-    // SAFETY: The kernel has filled in the message.
+    // SAFETY: The only buffer of `message` is `control`, which lives until the call returns.
+    result_of(unsafe { libc::recvmsg(socket.as_raw_fd(), &mut message, libc::MSG_ERRQUEUE) })?;
+    // SAFETY: recvmsg(2) succeeded, so `message` describes valid control data in `control`.
     let first = unsafe { libc::CMSG_FIRSTHDR(&message) };
     if first.is_null() {
         return Err(io::ErrorKind::InvalidData.into());
     }
-    // SAFETY: It holds this structure, as a socket's error queue always does; the copy needs no
-    // alignment.
+    // SAFETY: A message of a socket's error queue has a `sock_extended_err`, and `control` has room
+    // for it; an unaligned read needs no alignment.
     let error: libc::sock_extended_err =
         unsafe { ptr::read_unaligned(libc::CMSG_DATA(first).cast()) };
     if error.ee_origin != ZEROCOPY {
@@ -255,17 +256,18 @@ pub fn released(socket: &TcpStream) -> io::Result<Released> {
     })
 }
 
-/// A mapping whose pages the kernel keeps, as a fixed buffer of an io_uring.
+/// A mapping whose pages are pinned as a fixed buffer of an io_uring.
 pub struct Pinned<'a> {
     ring: IoUring,
     mapping: &'a Mapping,
 }
 
 impl<'a> Pinned<'a> {
-    /// Keeps all of it; memory that belongs to a file system's file is refused.
+    /// Pins all pages. The kernel refuses memory of a file on a file system.
     pub fn new(mapping: &'a Mapping) -> io::Result<Self> {
         let ring = IoUring::new(1)?;
-        // SAFETY: The bytes are mapped by the type's invariant for as long as the ring lives.
+        // SAFETY: `vector` describes a mapped range, and `Self` borrows the mapping, so the range is
+        // mapped for as long as the ring lives.
         unsafe {
             ring.submitter()
                 .register_buffers(&[mapping.vector(0, mapping.len())])?;
@@ -273,7 +275,7 @@ impl<'a> Pinned<'a> {
         Ok(Self { ring, mapping })
     }
 
-    /// Reads of the file into `length` bytes from `at`.
+    /// Reads from a file into a range.
     pub fn read(
         &mut self,
         file: BorrowedFd<'_>,
@@ -281,13 +283,13 @@ impl<'a> Pinned<'a> {
         at: usize,
         length: u32,
     ) -> io::Result<usize> {
-        let start = self.mapping.piece_to_write(at, length as usize);
+        let start = self.mapping.range_mut(at, length as usize);
         let file = Fd(file.as_raw_fd());
         let read = opcode::ReadFixed::new(file, start, length, 0).offset(offset);
         self.call(&read.build())
     }
 
-    /// Writes `length` bytes from `at` to the file.
+    /// Writes a range to a file.
     pub fn write(
         &mut self,
         file: BorrowedFd<'_>,
@@ -295,15 +297,15 @@ impl<'a> Pinned<'a> {
         at: usize,
         length: u32,
     ) -> io::Result<usize> {
-        let start = self.mapping.piece(at, length as usize);
+        let start = self.mapping.range(at, length as usize);
         let file = Fd(file.as_raw_fd());
         let write = opcode::WriteFixed::new(file, start, length, 0).offset(offset);
         self.call(&write.build())
     }
 
     fn call(&mut self, entry: &io_uring::squeue::Entry) -> io::Result<usize> {
-        // SAFETY: The entry's bytes are of the mapping, and its file is open: both until the call,
-        // which is waited for, has ended.
+        // SAFETY: The entry refers to a range of `self.mapping` and to a file that the caller
+        // borrows. Both are valid until the request ends, and `submit_and_wait` waits for that.
         unsafe { self.ring.submission().push(entry) }.map_err(|_| Errno::BUSY)?;
         self.ring.submit_and_wait(1)?;
         let end = self.ring.completion().next();

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Several reads or writes of a file at once, by io_uring.
+//! Parallel reads or writes of a file by io_uring.
 
 use io_uring::{IoUring, opcode, squeue, types};
 use rustix::io::Errno;
@@ -9,21 +9,21 @@ use std::io;
 use std::mem;
 use std::os::fd::AsRawFd;
 
-/// How a [`Ring`] works.
+/// Options of a [`Ring`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Options {
-    /// Requests at once.
+    /// Number of parallel requests.
     pub depth: u32,
-    /// Bytes of each.
+    /// Bytes of each request.
     pub block: u32,
-    /// The kernel keeps the buffers' pages and the file.
+    /// Register the buffers and the file with the kernel.
     pub registered: bool,
-    /// Who waits asks the device whether it is done (`IORING_SETUP_IOPOLL`).
+    /// Poll the device for completions (`IORING_SETUP_IOPOLL`).
     pub polled: bool,
 }
 
 impl Options {
-    /// With buffers and file registered.
+    /// Enables registered buffers and files.
     pub const fn registered(self) -> Self {
         Self {
             registered: true,
@@ -31,7 +31,7 @@ impl Options {
         }
     }
 
-    /// With ends that are polled for.
+    /// Enables polling for completions.
     pub const fn polled(self) -> Self {
         Self {
             polled: true,
@@ -40,21 +40,21 @@ impl Options {
     }
 }
 
-/// Requests of one size to one file, from and to buffers of its own.
+/// An io_uring for requests of one size to one file, with its own buffers.
 pub struct Ring {
     ring: IoUring,
     file: File,
-    /// Room for the blocks; from `start` on they begin at pages.
+    /// The blocks, aligned from `start` on.
     buffer: Vec<u8>,
     start: usize,
     options: Options,
 }
 
-/// Blocks begin at multiples of this.
+/// Alignment of the first block.
 const ALIGN: usize = 4096;
 
 impl Ring {
-    /// A ring for this file.
+    /// Sets up a ring for a file.
     pub fn new(file: File, options: Options) -> io::Result<Self> {
         let mut builder = IoUring::builder();
         if options.polled {
@@ -69,8 +69,8 @@ impl Ring {
                 iov_base: buffer[start..].as_mut_ptr().cast(),
                 iov_len: length,
             };
-            // SAFETY: The bytes are the buffer's, which lives longer than the ring: `drop` ends that
-            // first, as it is declared first, and nothing moves or frees the buffer before.
+            // SAFETY: `buffer` owns the bytes and is dropped after `ring`, because it is declared
+            // after it; nothing reallocates it before.
             unsafe { ring.submitter().register_buffers(&[vector])? };
             ring.submitter().register_files(&[file.as_raw_fd()])?;
         }
@@ -83,12 +83,13 @@ impl Ring {
         })
     }
 
-    /// Reads, or writes, as many blocks at once as the ring is deep, those of the file from `offset`
-    /// on, and waits for all of them. An error, or a block that was not done whole, ends the ring.
+    /// Reads or writes `depth` consecutive blocks of the file from `offset` in parallel, and waits.
+    ///
+    /// The ring can't be used after an error or a short transfer.
     pub fn batch(&mut self, write: bool, offset: u64) -> io::Result<()> {
         let done = self.try_batch(write, offset);
         if done.is_err() {
-            // Requests may be under way still: their memory is never used for anything else.
+            // Requests may still be in flight, so their memory must never be reused: leak it.
             mem::forget(mem::take(&mut self.buffer));
         }
         done
@@ -102,11 +103,11 @@ impl Ring {
         for index in 0..depth {
             let at = self.start + index as usize * block as usize;
             let bytes = &mut self.buffer[at..at + block as usize];
-            let place = offset + u64::from(index) * u64::from(block);
-            let entry = entry(&self.file, self.options, write, place, bytes);
-            // SAFETY: The entry's bytes are the buffer's and of nobody else, and its file is open:
-            // both until all requests have ended, as this function returns `Ok` only then, and
-            // otherwise the buffer is never freed; the kernel itself holds on to the file.
+            let position = offset + u64::from(index) * u64::from(block);
+            let entry = entry(&self.file, self.options, write, position, bytes);
+            // SAFETY: `entry` refers to bytes of `buffer`, which no other request uses, and to
+            // `file`. Both are valid until all requests have ended: this function returns `Ok` only
+            // then, otherwise `batch` leaks the buffer, and the kernel has a reference to the file.
             unsafe { self.ring.submission().push(&entry) }.map_err(|_| Errno::BUSY)?;
         }
         self.ring.submit_and_wait(depth as usize)?;
@@ -130,7 +131,7 @@ impl Ring {
     }
 }
 
-/// A request for these bytes, at `offset` of the file.
+/// Creates a request to transfer `bytes` at `offset` of the file.
 fn entry(
     file: &File,
     options: Options,

@@ -1,39 +1,38 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! SIGBUS as an answer rather than an end.
+//! SIGBUS as an error rather than the end of the process.
 //!
-//! After [`catch`], an access within one page of a mapping that the memory refuses is noted and
-//! then goes on with a page of zeros put in its place, so that one pass over a mapping finds every
-//! page that fails. For programs with one thread.
+//! After [`catch`], the signal handler records the SIGBUS of an access and maps a zero page there, so
+//! the access completes. One pass over a mapping thus finds every page that fails. Only for programs
+//! with one thread that accesses mappings.
 
 use std::io;
 use std::mem;
 use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicUsize, Ordering};
 
-/// One refusal.
+/// A SIGBUS.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BusError {
-    /// Why (`si_code`): 2 = nothing there (`BUS_ADRERR`), 4 = memory failed under this access
-    /// (`BUS_MCEERR_AR`).
+    /// `si_code`: 2 (`BUS_ADRERR`) if no page is there, 4 ([`MCEERR_AR`]) or 5 ([`MCEERR_AO`]).
     pub code: i32,
-    /// Where (`si_addr`).
+    /// `si_addr`.
     pub address: usize,
-    /// How much: 2 to the power of this many bytes (`si_addr_lsb`), where the code is 4.
+    /// `si_addr_lsb`, the binary logarithm of the size of the poison in bytes, or 0.
     pub lsb: i32,
 }
 
-/// The `si_code` of memory that failed under this access.
+/// `BUS_MCEERR_AR`: an access consumed poison, action required.
 pub const MCEERR_AR: i32 = 4;
-/// The `si_code` of a notice that memory has failed.
+/// `BUS_MCEERR_AO`: memory failed without an access, action optional.
 pub const MCEERR_AO: i32 = 5;
 
 pub(crate) const PAGE: usize = 4096;
 
-/// The page that is being accessed, 0 between accesses. The signal's own address does not always
-/// name it: for a mapping by 2 MiB it may be the start of those.
+/// The page that is being accessed, or 0. `si_addr` may not be in it: for a huge page it may be the
+/// start of that.
 static PAGE_AT: AtomicUsize = AtomicUsize::new(0);
-/// A call of the kernel is under way in which memory may fail.
+/// A system call is in progress that may raise SIGBUS without an access.
 static IN_CALL: AtomicBool = AtomicBool::new(false);
 static COUNT: AtomicUsize = AtomicUsize::new(0);
 static CODE: AtomicI32 = AtomicI32::new(0);
@@ -45,11 +44,11 @@ static NOTICE_CODE: AtomicI32 = AtomicI32::new(0);
 static NOTICE_ADDRESS: AtomicUsize = AtomicUsize::new(0);
 static NOTICE_LSB: AtomicI32 = AtomicI32::new(0);
 
-/// Has each SIGBUS of this process noted from now on.
+/// Installs the signal handler.
 pub fn catch() -> io::Result<()> {
     let handler: extern "C" fn(i32, *mut libc::siginfo_t, *mut libc::c_void) = handle;
-    // SAFETY: All zeros is a valid `sigaction`; the handler has the signature that SA_SIGINFO asks
-    // for, and lives for ever.
+    // SAFETY: Zero bytes are a valid `sigaction`. `handle` has the signature that SA_SIGINFO
+    // requires, and makes only async-signal-safe calls.
     let set = unsafe {
         let mut action: libc::sigaction = mem::zeroed();
         action.sa_sigaction = handler as *const () as usize;
@@ -63,9 +62,9 @@ pub fn catch() -> io::Result<()> {
     }
 }
 
-/// What `access` to the page at address `page` is refused, if anything. Call [`catch`] first.
+/// Runs `access`, which accesses the page at address `page`, and returns its SIGBUS as an error.
 ///
-/// Only [`crate::Mapping`] calls it, with a page of its own.
+/// Needs [`catch`]. Only [`crate::Mapping`] calls it, with one of its pages.
 pub(crate) fn catching<T>(page: usize, access: impl FnOnce() -> T) -> Result<T, BusError> {
     let before = COUNT.load(Ordering::SeqCst);
     PAGE_AT.store(page, Ordering::SeqCst);
@@ -81,7 +80,7 @@ pub(crate) fn catching<T>(page: usize, access: impl FnOnce() -> T) -> Result<T, 
     })
 }
 
-/// How many notices have come of memory that failed while nobody accessed it, and the last of them.
+/// Returns the number of SIGBUS that no access raised, and the last one.
 pub fn notices() -> Option<(usize, BusError)> {
     let last = BusError {
         code: NOTICE_CODE.load(Ordering::SeqCst),
@@ -91,7 +90,7 @@ pub fn notices() -> Option<(usize, BusError)> {
     Some((NOTICES.load(Ordering::SeqCst), last)).filter(|(count, _)| *count > 0)
 }
 
-/// Makes a call of the kernel in which a SIGBUS is a notice: it returns all the same.
+/// Makes a system call that may raise SIGBUS and returns nevertheless.
 pub(crate) fn in_call<T>(call: impl FnOnce() -> T) -> T {
     IN_CALL.store(true, Ordering::SeqCst);
     let value = call();
@@ -110,11 +109,10 @@ struct BusInfo {
 }
 
 extern "C" fn handle(_signal: i32, info: *mut libc::siginfo_t, _context: *mut libc::c_void) {
-    // SAFETY: The kernel hands a valid `siginfo_t`, which is longer than `BusInfo` and begins so
-    // for this signal.
+    // SAFETY: The kernel passes a valid `siginfo_t`, which for SIGBUS starts like `BusInfo`.
     let info = unsafe { &*info.cast::<BusInfo>() };
     if info.code == MCEERR_AO || IN_CALL.load(Ordering::SeqCst) {
-        // Nobody is accessing it: the accesses will tell.
+        // No access raised it. A later access to the page raises its own.
         NOTICE_CODE.store(info.code, Ordering::SeqCst);
         NOTICE_ADDRESS.store(info.address as usize, Ordering::SeqCst);
         NOTICE_LSB.store(i32::from(info.lsb), Ordering::SeqCst);
@@ -135,12 +133,12 @@ extern "C" fn handle(_signal: i32, info: *mut libc::siginfo_t, _context: *mut li
     COUNT.fetch_add(1, Ordering::SeqCst);
     let page = PAGE_AT.load(Ordering::SeqCst);
     if page == 0 {
-        // Not an access of `catching`: it would be refused for ever.
+        // Not an access of `catching`: to return would repeat it forever.
         // SAFETY: _exit is async-signal-safe.
         unsafe { libc::_exit(128 + libc::SIGBUS) };
     }
-    // SAFETY: mmap is async-signal-safe on Linux. The page it replaces is one of a `Mapping`, whose
-    // bytes are only ever copied, so that no reference into it exists.
+    // SAFETY: mmap(2) is a plain system call on Linux, so it is async-signal-safe. Only
+    // `Mapping` calls `catching`, with one of its pages, and no reference to those bytes exists.
     let put = unsafe {
         libc::mmap(
             page as *mut libc::c_void,
@@ -152,7 +150,7 @@ extern "C" fn handle(_signal: i32, info: *mut libc::siginfo_t, _context: *mut li
         )
     };
     if put == libc::MAP_FAILED {
-        // The access would be refused for ever.
+        // To return would repeat the access forever.
         // SAFETY: _exit is async-signal-safe.
         unsafe { libc::_exit(128 + libc::SIGBUS) };
     }

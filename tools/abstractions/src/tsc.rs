@@ -1,18 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The processor's time-stamp counter.
+//! The time-stamp counter.
 
-/// The counter, once all instructions before have been done; those behind begin afterwards.
+/// Reads the counter after all earlier instructions have completed and before any later one starts.
 ///
-/// Intel SDM volume 2, "RDTSC": `LFENCE` in front of it waits for what is before, and behind it
-/// holds back what follows.
+/// Intel SDM volume 2, "RDTSC": an `LFENCE` before and one after it enforce that order.
 #[cfg(target_arch = "x86_64")]
 #[inline(always)]
 pub fn now() -> u64 {
     use std::arch::x86_64::{_mm_lfence, _rdtsc};
 
-    // SAFETY: Every x86-64 processor has both instructions, and neither touches memory. A process
-    // that was denied the counter (PR_SET_TSC) gets a SIGSEGV, which ends it.
+    // SAFETY: Every x86-64 processor has both instructions, and neither accesses memory. With
+    // PR_TSC_SIGSEGV the process is killed.
     unsafe {
         _mm_lfence();
         let counter = _rdtsc();
@@ -21,10 +20,9 @@ pub fn now() -> u64 {
     }
 }
 
-/// Where a section ends, for who counts instructions from outside: a look at the counter with no fence
-/// in front of it.
+/// Marks the end of a section for an instruction counter outside the guest: RDTSC without LFENCE.
 #[cfg(target_arch = "x86_64")]
 pub fn mark() {
-    // SAFETY: As above.
+    // SAFETY: Every x86-64 processor has RDTSC, and it accesses no memory.
     let _ = unsafe { std::arch::x86_64::_rdtsc() };
 }

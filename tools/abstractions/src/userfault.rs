@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Memory whose pages this process supplies itself, when it likes: userfaultfd(2).
+//! Memory whose pages the process supplies on demand: userfaultfd(2).
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::mm::{MapFlags, ProtFlags, UserfaultfdFlags, mmap_anonymous, munmap, userfaultfd};
@@ -46,7 +46,7 @@ struct Copy {
     copy: i64,
 }
 
-/// Pages that are missing until [`MissingPages::supply`]: an access blocks until then.
+/// Memory without pages, in which an access blocks until [`MissingPages::supply`].
 ///
 /// # Invariants
 ///
@@ -58,55 +58,58 @@ pub struct MissingPages {
     length: usize,
 }
 
-// SAFETY: The memory is reached by system calls alone, which any thread may make.
+// SAFETY: Only system calls access the memory, and any thread may make them.
 unsafe impl Send for MissingPages {}
-// SAFETY: As above; no method hands out a reference to the memory.
+// SAFETY: Only system calls access the memory; no method returns a reference to it.
 unsafe impl Sync for MissingPages {}
 
 impl MissingPages {
-    /// So many bytes, a multiple of the page size; errors are those of userfaultfd(2),
-    /// ioctl_userfaultfd(2) and mmap(2).
+    /// Maps and registers `length` bytes, a multiple of the page size.
+    ///
+    /// # Errors
+    ///
+    /// Those of userfaultfd(2), ioctl_userfaultfd(2) and mmap(2).
     pub fn new(length: usize) -> io::Result<Self> {
-        // SAFETY: The descriptor alone changes nothing; what is registered with it is below.
+        // SAFETY: Creating the descriptor changes no memory; the registration is below.
         let fd = unsafe { userfaultfd(UserfaultfdFlags::CLOEXEC)? };
         let (protection, flags) = (ProtFlags::READ | ProtFlags::WRITE, MapFlags::PRIVATE);
-        // SAFETY: A mapping at an address of the kernel's choice replaces no other.
+        // SAFETY: The kernel chooses the address, so the mapping replaces no other.
         let base = unsafe { mmap_anonymous(ptr::null_mut(), length, protection, flags)? };
         let base = NonNull::new(base.cast()).ok_or(io::ErrorKind::OutOfMemory)?;
-        // Dropped, and unmapped, where what follows fails.
-        let stalled = Self { fd, base, length };
+        // An error below drops `pages`, which unmaps the memory.
+        let pages = Self { fd, base, length };
         let mut api = Api {
             api: API,
             features: 0,
             ioctls: 0,
         };
-        // SAFETY: UFFDIO_API takes a `struct uffdio_api`.
-        unsafe { stalled.request(NEGOTIATE, &raw mut api)? };
+        // SAFETY: UFFDIO_API reads and writes a `struct uffdio_api`, which `api` is.
+        unsafe { pages.request(NEGOTIATE, &raw mut api)? };
         let mut register = Register {
             start: base.as_ptr().addr() as u64,
             len: length as u64,
             mode: MISSING,
             ioctls: 0,
         };
-        // SAFETY: UFFDIO_REGISTER takes a `struct uffdio_register`; nothing but `stalled` uses that
-        // memory.
-        unsafe { stalled.request(REGISTER, &raw mut register)? };
-        // INVARIANT: Just mapped and registered.
-        Ok(stalled)
+        // SAFETY: UFFDIO_REGISTER reads and writes a `struct uffdio_register`, which `register` is.
+        // The memory it names belongs to `pages`.
+        unsafe { pages.request(REGISTER, &raw mut register)? };
+        // INVARIANT: The memory was mapped and registered above.
+        Ok(pages)
     }
 
     /// # Safety
     ///
-    /// `argument` points to what `request` takes.
+    /// `argument` points to the structure that `request` reads and writes.
     unsafe fn request<T>(&self, request: libc::Ioctl, argument: *mut T) -> io::Result<()> {
-        // SAFETY: By the caller, `argument` is valid for the request.
+        // SAFETY: The caller guarantees that `argument` is valid for `request`.
         match unsafe { libc::ioctl(self.fd.as_raw_fd(), request, argument) } {
             -1 => Err(io::Error::last_os_error()),
             _ => Ok(()),
         }
     }
 
-    /// Waits until an access blocks; whether one did in time.
+    /// Waits until an access blocks; returns false after a timeout.
     pub fn wait(&self, seconds: u32) -> io::Result<bool> {
         let limit = Timespec {
             tv_sec: seconds.into(),
@@ -116,11 +119,11 @@ impl MissingPages {
         Ok(poll(&mut fds, Some(&limit))? > 0)
     }
 
-    /// Lets the memory hold these bytes and lets whoever blocks go on.
+    /// Supplies all pages and wakes blocked accesses.
     ///
     /// # Panics
     ///
-    /// Where they are not as many as the memory has.
+    /// If `bytes` has not the size of the memory.
     pub fn supply(&self, bytes: &[u8]) -> io::Result<()> {
         assert_eq!(bytes.len(), self.length, "bytes for all of the memory");
         let mut copy = Copy {
@@ -130,16 +133,17 @@ impl MissingPages {
             mode: 0,
             copy: 0,
         };
-        // SAFETY: UFFDIO_COPY takes a `struct uffdio_copy`, reads `len` bytes at `src` and fills pages
-        // that are missing.
+        // SAFETY: UFFDIO_COPY reads and writes a `struct uffdio_copy`, which `copy` is. It reads `len`
+        // bytes at `src`, which are `bytes`, and fills missing pages of this memory.
         unsafe { self.request(COPY, &raw mut copy) }
     }
 
-    /// pwrite(2) of all of the memory; blocks until [`MissingPages::supply`].
+    /// Writes all of the memory by one pwrite(2) call, which blocks until [`MissingPages::supply`].
     pub fn pwrite(&self, file: impl AsFd, offset: u64) -> io::Result<usize> {
         let offset = i64::try_from(offset).map_err(|_| io::ErrorKind::InvalidInput)?;
         let fd = file.as_fd().as_raw_fd();
-        // SAFETY: By the type's invariant `length` bytes are mapped there; the kernel alone reads them.
+        // SAFETY: By the type invariant, `length` bytes at `base` are mapped; the kernel only
+        // reads them.
         let done = unsafe {
             libc::pwrite(
                 fd,
@@ -154,7 +158,7 @@ impl MissingPages {
 
 impl Drop for MissingPages {
     fn drop(&mut self) {
-        // SAFETY: By the type's invariant it is mapped there, and nothing borrows it.
+        // SAFETY: By the type invariant, the range is mapped; no reference to it exists.
         let _ = unsafe { munmap(self.base.as_ptr().cast(), self.length) };
     }
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What a file shall be, by its own flags.
+//! Extended attribute flags of files (`FS_XFLAG_…`).
 
 use rustix::ioctl::{Getter, Opcode, ioctl};
 use std::io;
@@ -12,7 +12,7 @@ const FSGETXATTR: Opcode = 0x801c_581f;
 /// `FS_XFLAG_REALTIME`: the data of the file is on the real-time device (XFS).
 pub const REAL_TIME: u32 = 0x1;
 
-/// `FS_XFLAG_DAX`: the file shall be accessed directly where its mount leaves that to files.
+/// `FS_XFLAG_DAX`: use DAX for the file if it is mounted with `dax=inode`.
 pub const DAX: u32 = 0x8000;
 
 /// `struct fsxattr`.
@@ -22,10 +22,10 @@ struct Fsxattr {
     rest: [u32; 6],
 }
 
-/// The flags `FS_XFLAG_…` of a file or directory; `ENOTTY` or `EOPNOTSUPP` where the file system has none.
+/// Returns the flags of a file or directory; `ENOTTY` or `EOPNOTSUPP` if the file system has none.
 pub fn flags(file: impl AsFd) -> io::Result<u32> {
-    // SAFETY: FS_IOC_FSGETXATTR writes a `struct fsxattr`, which is what `Getter` has room for; files
-    // that do not know it leave it as it is, and fail.
+    // SAFETY: FS_IOC_FSGETXATTR writes a `struct fsxattr`, for which `Getter` has room; other file
+    // systems fail without a write.
     let found = unsafe { ioctl(file, Getter::<FSGETXATTR, Fsxattr>::new())? };
     Ok(found.xflags)
 }
@@ -36,12 +36,12 @@ mod tests {
     use std::fs::File;
 
     #[test]
-    fn layout_is_the_kernels() {
+    fn layout_matches_the_kernel() {
         assert_eq!(size_of::<Fsxattr>(), 28);
     }
 
     #[test]
-    fn a_file_that_has_none() {
+    fn procfs_has_no_flags() {
         assert!(flags(File::open("/proc/self/status").unwrap()).is_err());
     }
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Mappings of a file of the host. One test, since a process has one handler of SIGBUS.
+//! Mappings of an ordinary file. One test uses SIGBUS, because a process has one handler of it.
 
 use abstractions::Mapping;
 use abstractions::mapping::Options;
@@ -8,11 +8,11 @@ use abstractions::sigbus;
 use std::fs;
 
 const PAGE: usize = 4096;
-/// `BUS_ADRERR`: nothing is there.
-const NOTHING_THERE: i32 = 2;
+/// `BUS_ADRERR`.
+const ADRERR: i32 = 2;
 
 #[test]
-fn stores_are_in_the_file_and_refusals_are_answers() {
+fn stores_reach_the_file_and_sigbus_is_an_error() {
     let file = tempfile::NamedTempFile::new().unwrap();
     file.as_file().set_len(3 * PAGE as u64).unwrap();
     let options = Options {
@@ -29,29 +29,29 @@ fn stores_are_in_the_file_and_refusals_are_answers() {
     let bytes = fs::read(file.path()).unwrap();
     assert_eq!(&bytes[PAGE - 10..][..text.len()], text);
 
-    // The last two pages go away under the mapping.
+    // Truncate two mapped pages.
     file.as_file().set_len(PAGE as u64).unwrap();
     let mut page = [1; PAGE];
     assert_eq!(mapping.try_copy_out(0, &mut page), Ok(()));
-    let refusal = mapping.try_copy_out(PAGE, &mut page).unwrap_err();
+    let error = mapping.try_copy_out(PAGE, &mut page).unwrap_err();
     assert_eq!(
-        (refusal.code, refusal.address),
-        (NOTHING_THERE, mapping.address() + PAGE)
+        (error.code, error.address),
+        (ADRERR, mapping.address() + PAGE)
     );
     assert_eq!(
         mapping.try_copy_in(2 * PAGE + 7, b"x").unwrap_err().code,
-        NOTHING_THERE
+        ADRERR
     );
     assert_eq!(
         mapping.try_copy_out(0, &mut page),
         Ok(()),
-        "the first page is whole"
+        "the first page is still mapped"
     );
 }
 
 #[test]
 #[should_panic(expected = "in more than one page")]
-fn an_access_that_may_be_refused_is_of_one_page() {
+fn try_copy_across_pages_panics() {
     let file = tempfile::tempfile().unwrap();
     file.set_len(2 * PAGE as u64).unwrap();
     let mapping = Mapping::new(&file, 0, 2 * PAGE, Options::default()).unwrap();
@@ -60,7 +60,7 @@ fn an_access_that_may_be_refused_is_of_one_page() {
 
 #[test]
 #[should_panic(expected = "of a mapping of 4096 bytes")]
-fn an_access_is_within_the_mapping() {
+fn copy_outside_the_mapping_panics() {
     let file = tempfile::tempfile().unwrap();
     file.set_len(PAGE as u64).unwrap();
     let mapping = Mapping::new(&file, 0, PAGE, Options::default()).unwrap();

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A child process of the host, and signals that wait.
+//! A child process that is killed with its parent, and blocked signals.
 
 use abstractions::process::{BlockedSignals, die_with_parent};
 use std::fs;
@@ -9,7 +9,7 @@ use std::process::Command;
 use std::thread;
 
 #[test]
-fn a_child_ends_with_the_thread_that_started_it() {
+fn child_is_killed_when_the_starting_thread_ends() {
     let starter = thread::spawn(|| {
         die_with_parent(Command::new("sleep").arg("600"))
             .spawn()
@@ -20,7 +20,7 @@ fn a_child_ends_with_the_thread_that_started_it() {
     assert_eq!(status.signal(), Some(9));
 }
 
-/// The signals that wait, of this thread, as a mask.
+/// Returns the signal mask of this thread.
 fn blocked() -> u64 {
     let status = fs::read_to_string("/proc/thread-self/status").unwrap();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigBlk:"));
@@ -28,7 +28,7 @@ fn blocked() -> u64 {
 }
 
 #[test]
-fn signals_wait() {
+fn signals_are_blocked_until_drop() {
     let before = blocked();
     let blocked_signals = BlockedSignals::new().unwrap();
     for signal in [1, 2, 3, 15] {

@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Sizes and ranges in bytes, as people write them.
+//! Sizes and address ranges in the notation of command lines.
 
 use std::error::Error;
 use std::fmt;
 use std::ops::Range;
 use std::str::FromStr;
 
-/// Bytes in a page, the unit in which memory fails and is mapped.
+/// Page size in bytes, the unit in which memory is mapped and in which memory failure isolates it.
 pub const PAGE: u64 = 4096;
 
-/// Why a text is no [`Size`] or [`AddressRange`].
+/// The reason why a text is not a valid [`Size`] or [`AddressRange`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BadSize(String);
 
@@ -24,28 +24,24 @@ impl Error for BadSize {}
 
 /// A number of bytes: `4096`, `0x1000`, `4K`, `64M`, `1G`, `2T`.
 ///
-/// Shown in the largest unit that leaves a whole number, so that it reads back as the same size.
+/// Formatted in the largest unit that gives a whole number, so parsing the text returns the same size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct Size(u64);
 
 const UNITS: [(char, u32); 4] = [('T', 40), ('G', 30), ('M', 20), ('K', 10)];
 
 impl Size {
-    /// So many bytes.
+    /// Creates a size from bytes.
     pub const fn from_bytes(bytes: u64) -> Self {
         Self(bytes)
     }
 
-    /// So many mebibytes.
-    ///
-    /// # Panics
-    ///
-    /// Where they are more than 64 bits of bytes.
+    /// Creates a size from mebibytes, which must be less than 2^44.
     pub const fn from_mib(mib: u64) -> Self {
         Self(mib << 20)
     }
 
-    /// The size in bytes.
+    /// Returns the size in bytes.
     pub const fn bytes(self) -> u64 {
         self.0
     }
@@ -99,11 +95,11 @@ impl fmt::Display for Size {
     }
 }
 
-/// A range of addresses, written `SIZE@START`: `64M@512M`.
+/// A range of physical addresses, written `SIZE@START` as in `memmap=`: `64M@512M`.
 ///
 /// # Invariants
 ///
-/// It is not empty, and its end is a valid address.
+/// It is not empty, and its end does not overflow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct AddressRange {
     start: Size,
@@ -111,34 +107,36 @@ pub struct AddressRange {
 }
 
 impl AddressRange {
-    /// `size` bytes from address `start`; [`BadSize`] where that is nothing or has no end.
+    /// Creates a range; [`BadSize`] if it is empty or its end overflows.
     pub fn new(start: Size, size: Size) -> Result<Self, BadSize> {
         if size.0 == 0 {
-            return Err(BadSize(format!("a range of no bytes at {start}")));
+            return Err(BadSize(format!("empty range at {start}")));
         }
         if start.0.checked_add(size.0).is_none() {
-            return Err(BadSize(format!("{size}@{start} ends beyond any address")));
+            return Err(BadSize(format!(
+                "{size}@{start} ends beyond the last address"
+            )));
         }
-        // INVARIANT: Both were just checked.
+        // INVARIANT: Both conditions were checked above.
         Ok(Self { start, size })
     }
 
-    /// Its first address.
+    /// Returns the first address.
     pub const fn start(self) -> Size {
         self.start
     }
 
-    /// Its length.
+    /// Returns the length.
     pub const fn size(self) -> Size {
         self.size
     }
 
-    /// Its addresses.
+    /// Returns the range in bytes.
     pub const fn range(self) -> Range<u64> {
         self.start.0..self.start.0 + self.size.0
     }
 
-    /// Whether an address is in both.
+    /// Whether the ranges have a common address.
     pub fn overlaps(self, other: AddressRange) -> bool {
         self.range().start < other.range().end && other.range().start < self.range().end
     }
@@ -169,7 +167,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn sizes_as_people_write_them() {
+    fn parse_accepts_sizes() {
         for (text, bytes) in [
             ("0", 0),
             ("512", 512),
@@ -185,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_size() {
+    fn parse_rejects_invalid_sizes() {
         for text in [
             "",
             "M",
@@ -203,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_range() {
+    fn parse_rejects_invalid_ranges() {
         for text in ["64M", "0@1G", "@", "64M@", "1@0xffffffffffffffff"] {
             assert!(text.parse::<AddressRange>().is_err(), "{text}");
         }
@@ -211,12 +209,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_size_reads_back_as_itself(bytes: u64) {
+        fn display_and_parse_round_trip(bytes: u64) {
             prop_assert_eq!(Size(bytes).to_string().parse(), Ok(Size(bytes)));
         }
 
         #[test]
-        fn ranges_overlap_where_they_share_an_address(a in 0u64..64, b in 0u64..64, n in 1u64..16, m in 1u64..16) {
+        fn overlaps_matches_common_addresses(a in 0u64..64, b in 0u64..64, n in 1u64..16, m in 1u64..16) {
             let one = AddressRange::new(Size(a), Size(n)).unwrap();
             let two = AddressRange::new(Size(b), Size(m)).unwrap();
             prop_assert_eq!(one.overlaps(two), one.range().any(|x| two.range().contains(&x)));
