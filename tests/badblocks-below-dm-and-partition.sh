@@ -22,8 +22,8 @@ bad() {
 	pmem-io fill --direct "$top" --offset $((($2 - 8) * 512)) --length 8704
 	provider bad "$(provider_offset "$3" "$4")+512"
 	is "$1: the bad sector is listed below" "$(badblocks_of "$3")" "$4+1"
-	seen "$1: a read of it" "$(pmem-io pread --direct "$top" --offset $(($2 * 512)) --length 512 2>&1)"
-	seen "$1: a read of the megabyte around it" "$(pmem-io pread --direct "$top" --offset $((($2 - 1024) * 512)) --length 1M 2>&1)"
+	record "$1: a read of it" "$(pmem-io pread --direct "$top" --offset $(($2 * 512)) --length 512 2>&1)"
+	record "$1: a read of the megabyte around it" "$(pmem-io pread --direct "$top" --offset $((($2 - 1024) * 512)) --length 1M 2>&1)"
 	check "$1: the sectors before" pmem-io verify --direct "$top" --offset $((($2 - 8) * 512)) --length 4096
 	check "$1: the sectors behind" pmem-io verify --direct "$top" --offset $((($2 + 1) * 512)) --length 4096
 	pmem-io fill --direct "$top" --offset $(($2 * 512)) --length 512
@@ -46,8 +46,8 @@ bad_file() {
 	pmem-io fill $MNT/file
 	provider bad "$(($(pmem-io phys $MNT/file --offset 400K) - (512 << 20)))+512"
 	is "$1: a mapping: one page is refused" "$(pmem-io map-read $MNT/file)" "page 100 code 4 lsb 12 address 0x64000"
-	seen "$1: a read of the page" "$(pmem-io pread $MNT/file --offset 400K --length 4K 2>&1)"
-	check "$1: a read over it gives nothing of it" gives_before 409600 $MNT/file
+	record "$1: a read of the page" "$(pmem-io pread $MNT/file --offset 400K --length 4K 2>&1)"
+	check "$1: a read over it gives nothing of it" reads_up_to 409600 $MNT/file
 	check "$1: what is before" pmem-io verify $MNT/file --length 400K
 	check "$1: what is behind" pmem-io verify $MNT/file --offset 404K --length 3692K
 	check "$1: written over" pmem-io pwrite $MNT/file --offset 400K --length 4K
@@ -77,7 +77,7 @@ printf 'label: gpt\nstart=2048, size=32768\n' | sfdisk -q "/dev/$FIRST"
 pmem-io fill --direct "/dev/${FIRST}p1" --length 4M
 provider bad 2M+512
 is "partition: listed for the disk" "$(badblocks_of "$FIRST")" "4096+1"
-seen "partition: a read of the bad sector" "$(pmem-io pread --direct "/dev/${FIRST}p1" --offset 1M --length 512 2>&1)"
+record "partition: a read of the bad sector" "$(pmem-io pread --direct "/dev/${FIRST}p1" --offset 1M --length 512 2>&1)"
 check "partition: the sectors before" pmem-io verify --direct "/dev/${FIRST}p1" --length 1M
 check "partition: the sectors behind" pmem-io verify --direct "/dev/${FIRST}p1" --offset $(((1 << 20) + 512)) --length 1M
 pmem-io fill --direct "/dev/${FIRST}p1" --offset 1M --length 4K

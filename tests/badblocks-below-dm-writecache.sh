@@ -16,21 +16,21 @@ cleanup() {
 
 # cache TYPE
 cache() {
-	dm_create cached "0 $(sectors ram0) writecache $1 /dev/ram0 /dev/$DISK 4096 0"
+	dm_create cached "0 $(sector_count ram0) writecache $1 /dev/ram0 /dev/$DISK 4096 0"
 }
 
 plan 8
-brd_disk 16
+load_brd 16
 provide pages=1
-seen "p: where a store is not durable by itself" "$(cache p 2>&1 | grep -o 'failed: .*')"
+record "p: where a store is not durable by itself" "$(cache p 2>&1 | grep -o 'failed: .*')"
 provider_cleanup
 provide pages=1 dimm=0
 provider bad 20M+4K
-seen "p: the cache is not made" "$(cache p 2>&1 | grep -o 'failed: .*')"
+record "p: the cache is not made" "$(cache p 2>&1 | grep -o 'failed: .*')"
 check_fails "p: it is not there" test -e /dev/mapper/cached
 write_sectors "$DISK" 40960 8 </dev/zero
 check "p: healed by a write, it is made" cache p
-check "p: and serves" fio_verifies /dev/mapper/cached --size=4M
+check "p: and serves" fio_verify /dev/mapper/cached --size=4M
 dm_remove cached
 
 clean_disk "$DISK"
@@ -38,7 +38,7 @@ cache s
 pmem-io fill --direct /dev/mapper/cached --length 16M
 provider bad 8M+4K
 # Each page is read alone.
-seen "s: pages that can't be read" "$(dd if=/dev/mapper/cached of=/dev/null bs=4k iflag=direct conv=noerror 2>&1 | grep 'error reading' | sed 's/.*: //')"
+record "s: pages that can't be read" "$(dd if=/dev/mapper/cached of=/dev/null bs=4k iflag=direct conv=noerror 2>&1 | grep 'error reading' | sed 's/.*: //')"
 check "s: the cache goes on" pmem-io pwrite --direct /dev/mapper/cached --length 4K
 dm_remove cached
-unloads
+check_unloads

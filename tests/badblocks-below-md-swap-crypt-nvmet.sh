@@ -55,7 +55,7 @@ mdadm -q --create /dev/$md --run --metadata=1.2 --homehost=none --bitmap=none --
 pmem-io fill --direct /dev/$md --length 4M
 # Sector 128 is the first of the second chunk.
 provider bad $(((32 << 20) + (2 << 20)))+512
-seen "RAID 0: a read of the bad sector" "$(reads $md 128)"
+record "RAID 0: a read of the bad sector" "$(reads $md 128)"
 check "RAID 0: its neighbours" around $md 128 512
 pmem-io fill --direct /dev/$md --length 4M
 is "RAID 0: written, it is healed" "$(badblocks_of "$SECOND")" ""
@@ -76,8 +76,8 @@ check "RAID 1: the second half alone" pmem-io verify --direct /dev/$md --length 
 # Where the bus refuses to clear, the mirror has nothing to give.
 provider clear_limit 0
 provider bad "$(((32 << 20) + (4 << 20)))+4K"
-seen "RAID 1: a read of what is bad in the last half" "$(reads $md 4096)"
-seen "RAID 1: a write of it, which is refused" "$(pmem-io pwrite --direct /dev/$md --offset 2M --length 4K 2>&1)"
+record "RAID 1: a read of what is bad in the last half" "$(reads $md 4096)"
+record "RAID 1: a write of it, which is refused" "$(pmem-io pwrite --direct /dev/$md --offset 2M --length 4K 2>&1)"
 provider clear_limit 4294967295
 mdadm -q --stop /dev/$md
 write_sectors "$SECOND" 8192 8 </dev/zero
@@ -86,7 +86,7 @@ seq 1000 | head -c 32 >/tmp/badblocks-below-md-swap-crypt-nvmet.key
 cryptsetup open --type plain --cipher aes-xts-plain64 --key-size 256 --key-file /tmp/badblocks-below-md-swap-crypt-nvmet.key "/dev/$FIRST" secret 2>/dev/null
 pmem-io fill --direct /dev/mapper/secret --length 4M
 provider bad 1M+512
-seen "dm-crypt: a read of the bad sector" "$(reads mapper/secret 2048)"
+record "dm-crypt: a read of the bad sector" "$(reads mapper/secret 2048)"
 check "dm-crypt: its neighbours" around mapper/secret 2048 512
 pmem-io fill --direct /dev/mapper/secret --length 4M
 is "dm-crypt: written, it is healed" "$(badblocks_of "$FIRST")" ""
@@ -110,8 +110,8 @@ remote=$(basename /dev/nvme*n1)
 pmem-io fill --direct "/dev/$remote" --length 4M
 provider bad 1M+512
 dmesg -C
-seen "NVMe: a read of the bad sector" "$(reads "$remote" 2048)"
-seen "NVMe: what the kernel says" "$(dmesg | grep -o '[a-zA-Z/]* error, dev nvme.*, sector [0-9]*' | sed 's/nvme[0-9a-z]*/DISK/' | uniq)"
+record "NVMe: a read of the bad sector" "$(reads "$remote" 2048)"
+record "NVMe: what the kernel says" "$(dmesg | grep -o '[a-zA-Z/]* error, dev nvme.*, sector [0-9]*' | sed 's/nvme[0-9a-z]*/DISK/' | uniq)"
 check "NVMe: its neighbours" around "$remote" 2048 512
 pmem-io fill --direct "/dev/$remote" --length 4M
 is "NVMe: written, it is healed" "$(badblocks_of "$FIRST")" ""

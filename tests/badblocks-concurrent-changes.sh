@@ -35,15 +35,15 @@ bound_again() {
 
 # commands FIRST: of each page from there on, it is dropped and added.
 commands() {
-	every "$1" 16384 $COUNT | awk '{ print "drop", $0; print "add", $0 }'
+	list_every "$1" 16384 $COUNT | awk '{ print "drop", $0; print "add", $0 }'
 }
 
 # stressed NAME WRITES: 5 subtests.
 stressed() {
-	list=$(list_of "$namespace")
+	list=$(errors_list_of "$namespace")
 	rm -f /tmp/stress_over /tmp/refused.*
 	echo "drop 0 $(cat "$ND/$namespace/size")" >"$list"
-	every 8388608 8192 $((2 * COUNT)) | listed_by add "$list"
+	list_every 8388608 8192 $((2 * COUNT)) | edit_list add "$list"
 	commands 8388608 | pmem-io lines "$list" --seconds $EACH >/tmp/refused.1 2>&1 &
 	adder=$!
 	commands $((8388608 + 8192)) | pmem-io lines "$list" --seconds $EACH >/tmp/refused.2 2>&1 &
@@ -58,11 +58,11 @@ stressed() {
 	wait_for 10 bound_again
 	echo "drop 0 $(cat "$ND/$namespace/size")" >"$list"
 	is "$1: all dropped, nothing is listed" "$(cat "$list")" ''
-	every 8388608 16384 $COUNT >/tmp/wanted
-	listed_by add "$list" </tmp/wanted
-	is "$1: what is added then is listed" "$(ranges "$list" | digest)" "$(digest </tmp/wanted)"
-	rebind "$(owner_of "$disk")"
-	is "$1: bound again as well" "$(ranges "$list" | digest)" "$(digest </tmp/wanted)"
+	list_every 8388608 16384 $COUNT >/tmp/wanted
+	edit_list add "$list" </tmp/wanted
+	is "$1: what is added then is listed" "$(sorted_ranges "$list" | digest)" "$(digest </tmp/wanted)"
+	rebind "$(device_of_disk "$disk")"
+	is "$1: bound again as well" "$(sorted_ranges "$list" | digest)" "$(digest </tmp/wanted)"
 	is "$1: the other namespace has no errors" "$(cat "$ND/$other/errors/list")" ''
 }
 

@@ -23,7 +23,7 @@ provider bad "$((address - (512 << 20)))+512"
 # Code 4: BUS_MCEERR_AR.
 is "a mapping: one page is refused" "$(pmem-io map-read /mnt/file)" "page 100 code 4 lsb 12 address 0x64000"
 check_fails "a read that begins with it" pmem-io pread /mnt/file --offset 400K --length 8K
-check "a read over it gives nothing of it" gives_before 409600 /mnt/file
+check "a read over it gives nothing of it" reads_up_to 409600 /mnt/file
 check "what is before" pmem-io verify /mnt/file --length 400K
 check "what is behind" pmem-io verify /mnt/file --offset 404K --length 3692K
 check_fails "a write through a mapping" pmem-io map-write /mnt/file --offset 400K --length 4K

@@ -9,7 +9,7 @@
 . "$(dirname "$0")/lib/provider.sh"
 
 lists() {
-	note "$1" "disk $(badblocks_of "$DISK" 2>/dev/null), region $(badblocks_of region0)"
+	add_row "$1" "disk $(badblocks_of "$DISK" 2>/dev/null), region $(badblocks_of region0)"
 }
 
 # learns NAME OFFSET+LENGTH,…: of the whole range.
@@ -32,10 +32,10 @@ of() {
 	learns "the last sector" $(((64 << 20) - 512))+512
 	learns "nothing" ""
 	lists "$name: at last"
-	note "$name: a waiter" "$(pmem-io poll "/sys/block/$DISK/badblocks" --run "echo 12M+512 >/sys/module/pmem_provider/parameters/bad" 2>&1 | wc -l)"
-	note "$name: a read of it" "$(pmem-io pread --direct "/dev/$DISK" --offset 1M --length 16M 2>&1)"
-	note "$name: ndctl list -M" "$(ndctl list -RM | jq -c '.[0] | {badblock_count}')"
-	note "$name: a notice in the middle of I/O" "$(
+	add_row "$name: a waiter" "$(pmem-io poll "/sys/block/$DISK/badblocks" --run "echo 12M+512 >/sys/module/pmem_provider/parameters/bad" 2>&1 | wc -l)"
+	add_row "$name: a read of it" "$(pmem-io pread --direct "/dev/$DISK" --offset 1M --length 16M 2>&1)"
+	add_row "$name: ndctl list -M" "$(ndctl list -RM | jq -c '.[0] | {badblock_count}')"
+	add_row "$name: a notice in the middle of I/O" "$(
 		fio --name=job --filename="/dev/$DISK" --rw=randread --bs=4k --direct=1 --size=1M --offset=24M --time_based --runtime=2 --minimal >/dev/null 2>&1 &
 		for offset in 40 41 42 43 44; do
 			provider bad "${offset}M+4K"
@@ -58,10 +58,10 @@ DISK=$(make_namespace -e "$NAMESPACE" -m sector | jq -r .blockdev)
 of "sector"
 provide bad=0+64M
 lists "all of it is bad"
-note "all of it is bad: a read" "$(pmem-io pread --direct "/dev/$DISK" --length 4096 2>&1)"
+add_row "all of it is bad: a read" "$(pmem-io pread --direct "/dev/$DISK" --length 4096 2>&1)"
 provider_cleanup
 provide unarmed=1
-note "unarmed" "$(cat "/sys/block/$DISK/ro") $(pmem-io pwrite --direct "/dev/$DISK" --length 4096 2>&1)"
+add_row "unarmed" "$(cat "/sys/block/$DISK/ro") $(pmem-io pwrite --direct "/dev/$DISK" --length 4096 2>&1)"
 provider bad 1M+4K
 lists "unarmed: an error"
-show_rows
+report_rows

@@ -17,7 +17,7 @@ cleanup() {
 # state NAME: the disk and what is listed for it, what is listed for the region.
 state() {
 	disk=$(disk_of "$NAMESPACE") || disk=none
-	note "$1" "disk ${disk%%[0-9]*}: $(badblocks_of "$disk" 2>/dev/null); region: $(badblocks_of region0)"
+	add_row "$1" "disk ${disk%%[0-9]*}: $(badblocks_of "$disk" 2>/dev/null); region: $(badblocks_of region0)"
 }
 
 # anew NAME: the namespace is bound again.
@@ -50,20 +50,20 @@ provide dimm=0 pages=0
 for map in mem dev; do
 	made fsdax -M $map
 	breaks "fsdax, map=$map: the info block" 4K+512
-	note_answer "fsdax, map=$map: its data" pmem-io verify --direct --length 1M "/dev/$disk"
+	add_result_row "fsdax, map=$map: its data" pmem-io verify --direct --length 1M "/dev/$disk"
 	made fsdax -M $map
 	breaks "fsdax, map=$map: behind the info block" 64K+4K
-	note_answer "fsdax, map=$map: data then" pmem-io verify --direct --length 1M "/dev/$disk"
+	add_result_row "fsdax, map=$map: data then" pmem-io verify --direct --length 1M "/dev/$disk"
 done
 made sector -l 4096
 breaks "sector: the first info block" 4K+512
-note_answer "sector: its data" pmem-io verify --direct --length 1M "/dev/$disk"
+add_result_row "sector: its data" pmem-io verify --direct --length 1M "/dev/$disk"
 made sector -l 4096
 breaks "sector: the table" $((63 << 20))+512
-note_answer "sector: data then" pmem-io verify --direct --length 1M "/dev/$disk"
-note_answer "sector: all of it written" pmem-io fill --direct "/dev/$disk"
+add_result_row "sector: data then" pmem-io verify --direct --length 1M "/dev/$disk"
+add_result_row "sector: all of it written" pmem-io fill --direct "/dev/$disk"
 state "sector: and then"
 made sector -l 4096
 breaks "sector: the last info block" $(((64 << 20) - 4096))+512
-note_answer "sector: data, still" pmem-io verify --direct --length 1M "/dev/$disk"
-show_rows
+add_result_row "sector: data, still" pmem-io verify --direct --length 1M "/dev/$disk"
+report_rows

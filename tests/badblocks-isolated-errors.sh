@@ -16,12 +16,12 @@ cleanup() {
 # isolated NAME NAMESPACE: 9 subtests.
 isolated() {
 	disk=$(disk_of "$2")
-	list=$(list_of "$2")
+	list=$(errors_list_of "$2")
 	pmem-io fill --direct --length 64M "/dev/$disk"
-	every 0 $STRIDE $COUNT >/tmp/bad
-	is "$1: $COUNT errors are added" "$(listed_by add "$list" </tmp/bad)" ''
-	is "$1: errors/list has each, and no more" "$(ranges "$list" | digest)" "$(digest </tmp/bad)"
-	is "$1: badblocks has no good sector" "$(not_bad "$disk" "$list")" ''
+	list_every 0 $STRIDE $COUNT >/tmp/bad
+	is "$1: $COUNT errors are added" "$(edit_list add "$list" </tmp/bad)" ''
+	is "$1: errors/list has each, and no more" "$(sorted_ranges "$list" | digest)" "$(digest </tmp/bad)"
+	is "$1: badblocks has no good sector" "$(extra_badblocks "$disk" "$list")" ''
 	check "$1: badblocks is not longer than a page" test "$(wc -c <"/sys/block/$disk/badblocks")" -le 4096
 	is "$1: the page before each can be read" "$(places "$disk" verify --offset 124K --stride $STRIDE --count $COUNT)" "ok: $COUNT"
 	is "$1: what is between them can be read" "$(places "$disk" verify --offset 4K --length 124K --stride $STRIDE --count $COUNT)" \
@@ -43,19 +43,19 @@ HALF=$((COUNT / 2))
 is "e820: every other one is repaired by a write" "$(places "$disk" rewrite --stride $((2 * STRIDE)) --count $HALF)" "ok: $HALF"
 is "e820: the others can't be read" "$(places "$disk" read --offset $STRIDE --stride $((2 * STRIDE)) --count $HALF)" \
 	"Input/output error: $HALF"
-every $STRIDE $((2 * STRIDE)) $HALF >/tmp/bad
-is "e820: they alone are listed" "$(ranges "$list" | digest)" "$(digest </tmp/bad)"
-every 65536 $STRIDE $COUNT >/tmp/more
-is "e820: $COUNT others are added" "$(listed_by add "$list" </tmp/more)" ''
+list_every $STRIDE $((2 * STRIDE)) $HALF >/tmp/bad
+is "e820: they alone are listed" "$(sorted_ranges "$list" | digest)" "$(digest </tmp/bad)"
+list_every 65536 $STRIDE $COUNT >/tmp/more
+is "e820: $COUNT others are added" "$(edit_list add "$list" </tmp/more)" ''
 is "e820: what was repaired stays good" "$(places "$disk" verify --stride $((2 * STRIDE)) --count $HALF)" "ok: $HALF"
 is "e820: what is between can be read" \
 	"$(places "$disk" verify --seed 2 --offset 4K --length 60K --stride $STRIDE --count $COUNT)" "ok: $COUNT"
 is "e820: none of the others can be read" "$(places "$disk" read --offset 64K --stride $STRIDE --count $COUNT)" \
 	"Input/output error: $COUNT"
 sort -n /tmp/bad /tmp/more >/tmp/all
-is "e820: errors/list has each" "$(ranges "$list" | digest)" "$(digest </tmp/all)"
+is "e820: errors/list has each" "$(sorted_ranges "$list" | digest)" "$(digest </tmp/all)"
 rebind "$(e820_ns)"
-is "e820: bound again, the same" "$(ranges "$list" | digest) $(places "$disk" verify --stride $((2 * STRIDE)) --count $HALF)" \
+is "e820: bound again, the same" "$(sorted_ranges "$list" | digest) $(places "$disk" verify --stride $((2 * STRIDE)) --count $HALF)" \
 	"$(digest </tmp/all) ok: $HALF"
 blkdiscard -f -z "/dev/$disk"
 is "e820: all zeroed, nothing is listed" "$(cat "$list" "/sys/block/$disk/badblocks")" ''

@@ -32,13 +32,13 @@ other_listed() {
 need pmem-io
 plan 11
 load_driver
-injector_ready
+load_mce_inject
 namespace=$(e820_ns)
 other=$(namespaces e820 | sed -n 2p)
 disk=$(disk_of "$namespace")
-list=$(list_of "$namespace")
-every 0 65536 4 | listed_by add "$list" device
-every 32768 65536 4 | listed_by add "$list" restored
+list=$(errors_list_of "$namespace")
+list_every 0 65536 4 | edit_list add "$list" device
+list_every 32768 65536 4 | edit_list add "$list" restored
 before=$(sort -n "$list")
 unchanged "before"
 
@@ -54,6 +54,6 @@ check "a machine check on another namespace is handled" wait_for 10 other_listed
 unchanged "then, too"
 
 # More than are remembered of one namespace.
-inject_pages "$start" 65536 32 650
+mce_inject_pages "$start" 65536 32 650
 check "hundreds more are" wait_for 20 other_listed $((650 * 65536))
 unchanged "in the end"

@@ -41,7 +41,7 @@ hundreds() {
 
 repairs() {
 	while kill -0 $unread_reader 2>/dev/null; do
-		listed_by add "$list" </tmp/around >>/tmp/refused
+		edit_list add "$list" </tmp/around >>/tmp/refused
 		places "$disk" write --offset $((AT + 8192)) --stride 8K --count 100 >>/tmp/written
 		places "$disk" write --offset $((AT - 8192 * 100)) --stride 8K --count 100 >>/tmp/written
 	done
@@ -55,22 +55,22 @@ for namespace in $(namespaces e820); do
 	[ "$(cat "$ND/$namespace/size")" -lt $AT ] || break
 done
 disk=$(disk_of "$namespace")
-list=$(list_of "$namespace")
+list=$(errors_list_of "$namespace")
 forget_errors "$disk"
 : >/tmp/refused
 echo "add $AT 512" >"$list"
 {
-	every $((AT - 8192 * 100)) 8192 100 512
-	every $((AT + 8192)) 8192 100 512
+	list_every $((AT - 8192 * 100)) 8192 100 512
+	list_every $((AT + 8192)) 8192 100 512
 } >/tmp/around
 unread "hundreds are added and dropped around it" hundreds
 unread "its neighbours are repaired by writes" repairs
 is "which succeeds" "$(sort -u /tmp/written)" 'ok: 100'
 
 # As many as the block layer's list does not hold, far apart.
-every 0 524288 400 512 | listed_by add "$list"
-every $((AT + 1024)) 2048 3 512 >/tmp/near
+list_every 0 524288 400 512 | edit_list add "$list"
+list_every $((AT + 1024)) 2048 3 512 >/tmp/near
 unread "others are, and badblocks is full" commands </tmp/near
 is "all of that was accepted" "$(sort -u /tmp/refused)" ''
-every 0 524288 400 512 | listed_by drop "$list"
+list_every 0 524288 400 512 | edit_list drop "$list"
 is "it alone is listed at the end" "$(cut -d ' ' -f 1,2 "$list")" "$AT 512"

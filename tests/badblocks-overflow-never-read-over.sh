@@ -32,7 +32,7 @@ check "a write of the last bad page" pmem-io fill --direct --offset 102396K --le
 check "heals" pmem-io verify --direct --offset 102396K --length 4K "/dev/$disk"
 fails 102392K
 check "a part of it is repaired" sh -c "echo drop $((4 << 20)) $((8 << 20)) >$list"
-is "the exact list has the rest" "$(ranges "$list" | xargs)" "$((12 << 20)) $(((88 << 20) - 4096))"
-is "badblocks has no good sector" "$(not_bad "$disk" "$list")" ''
+is "the exact list has the rest" "$(sorted_ranges "$list" | xargs)" "$((12 << 20)) $(((88 << 20) - 4096))"
+is "badblocks has no good sector" "$(extra_badblocks "$disk" "$list")" ''
 fails 102392K still
 check "what was repaired can be read" pmem-io pread --direct --offset 4M --length 4M "/dev/$disk"

@@ -21,8 +21,8 @@ bad_pages() {
 
 # exact NAME PAGES: the exact list has those, and badblocks no good sector: 3 subtests.
 exact() {
-	is "$1: errors/list has them, and no more" "$(ranges "$list" | digest)" "$(digest </tmp/bad)"
-	is "$1: badblocks has no good sector" "$(not_bad "$DISK" "$list")" ''
+	is "$1: errors/list has them, and no more" "$(sorted_ranges "$list" | digest)" "$(digest </tmp/bad)"
+	is "$1: badblocks has no good sector" "$(extra_badblocks "$DISK" "$list")" ''
 	check "$1: badblocks is not longer than a page" test "$(wc -c <"/sys/block/$DISK/badblocks")" -le 4096
 }
 
@@ -35,7 +35,7 @@ list=/sys/block/$DISK/device/errors/list
 is "300 bad pages are 300 lines" "$(wc -l <"/sys/block/$DISK/badblocks")" 300
 dmesg -C
 bad_pages 300 599
-every 0 $STRIDE 600 >/tmp/bad
+list_every 0 $STRIDE 600 >/tmp/bad
 exact "600 bad pages"
 is "none can be read" "$(places "$DISK" read --stride $STRIDE --count 600)" 'Input/output error: 600'
 is "what is between them can" "$(places "$DISK" read --offset 4K --length 60K --stride $STRIDE --count 600)" 'ok: 600'
@@ -47,7 +47,7 @@ is "none can be read then" "$(places "$DISK" read --stride $STRIDE --count 600)"
 is "what is between them can then" "$(places "$DISK" read --offset 4K --length 60K --stride $STRIDE --count 600)" 'ok: 600'
 
 is "300 are repaired by writes" "$(places "$DISK" rewrite --stride $((2 * STRIDE)) --count 300 --order shuffled)" 'ok: 300'
-every $STRIDE $((2 * STRIDE)) 300 >/tmp/bad
+list_every $STRIDE $((2 * STRIDE)) 300 >/tmp/bad
 exact "then"
 # A page of it is shown.
 is "the platform knows no others" "$(provider bad | grep -a '+4096$' | tr + ' ' | sort -n | head -n 100 | digest)" "$(head -n 100 /tmp/bad | digest)"

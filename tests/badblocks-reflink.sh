@@ -13,15 +13,15 @@ copies() {
 	cp --reflink=always $MNT/one $MNT/two
 	cp --reflink=always $MNT/one $MNT/three
 	sync
-	bad=$(offset_of $MNT/one 20K)
-	fails "$2" "$bad"
-	is "$1: funshare" "$(answer xfs_io -c 'funshare 0 1m' $MNT/two)" 'Input/output error'
-	is "$1: funshare has not copied the page" "$(page_of $MNT/two 5)" 'Input/output error'
+	bad=$(namespace_offset_of $MNT/one 20K)
+	make_bad "$2" "$bad"
+	is "$1: funshare" "$(errno_of xfs_io -c 'funshare 0 1m' $MNT/two)" 'Input/output error'
+	is "$1: funshare has not copied the page" "$(read_page $MNT/two 5)" 'Input/output error'
 	# Its first block is good; of the second, the end is to be kept.
-	is "$1: a write that ends in the page" "$(answer pmem-io pwrite $MNT/three --offset 16484 --length 4096 --seed 2)" 'Input/output error'
-	is "$1: a write that begins in the page" "$(answer pmem-io pwrite $MNT/three --offset 20580 --length 8000 --seed 2)" 'Input/output error'
-	is "$1: writes have not copied the page" "$(page_of $MNT/three 5)" 'Input/output error'
-	works "$bad"
+	is "$1: a write that ends in the page" "$(errno_of pmem-io pwrite $MNT/three --offset 16484 --length 4096 --seed 2)" 'Input/output error'
+	is "$1: a write that begins in the page" "$(errno_of pmem-io pwrite $MNT/three --offset 20580 --length 8000 --seed 2)" 'Input/output error'
+	is "$1: writes have not copied the page" "$(read_page $MNT/three 5)" 'Input/output error'
+	make_good "$bad"
 	check "$1: the unshared file is as it was" pmem-io verify $MNT/two
 	check "$1: the written file is as it was" pmem-io verify $MNT/three
 }
@@ -58,9 +58,9 @@ cp --reflink=always $MNT/one $MNT/two
 sync
 free_pages >/tmp/free
 case $DRIVER in
-rust_pmem) listed_by add "$(list_of "$NAMESPACE")" </tmp/free ;;
+rust_pmem) edit_list add "$(errors_list_of "$NAMESPACE")" </tmp/free ;;
 *) awk '{ print $1 / 512, 8 }' /tmp/free | pmem-io lines "/sys/block/$DISK/badblocks" ;;
 esac
-is "to bad free space: funshare" "$(answer xfs_io -c 'funshare 0 2m' $MNT/two)" 'Input/output error'
+is "to bad free space: funshare" "$(errno_of xfs_io -c 'funshare 0 2m' $MNT/two)" 'Input/output error'
 check "to bad free space: the file is as it was" pmem-io verify $MNT/two
 check "to bad free space: so is what it shares blocks with" pmem-io verify $MNT/one

@@ -18,19 +18,19 @@ put() {
 		open(my $f, ">", $ARGV[0]) or die "$!\n";
 		my $done = syswrite($f, $ARGV[1], length $ARGV[1]);
 		print defined($done) ? $done == length $ARGV[1] ? "ok" : "$done bytes" : "$!"' "/sys/block/$disk/badblocks" "$2") || :
-	note "$name: $1" "$answer, then $(held)"
+	add_row "$name: $1" "$answer, then $(held)"
 }
 
 # transfer NAME read|write START COUNT: in one bio; the answer, and the list then.
 transfer() {
-	note "$name: $1" "$(pmem-io "p$2" --direct "/dev/$disk" --offset $(($3 * 512)) --length $(($4 * 512)) 2>&1), then $(held)"
+	add_row "$name: $1" "$(pmem-io "p$2" --direct "/dev/$disk" --offset $(($3 * 512)) --length $(($4 * 512)) 2>&1), then $(held)"
 }
 
 # bound NAME: the list after the driver has found the namespace anew.
 bound() {
-	device=$(owner_of "$disk")
+	device=$(device_of_disk "$disk")
 	rebind "$device"
-	note "$name: $1" "list: $(held)"
+	add_row "$name: $1" "list: $(held)"
 	forget_errors "$disk"
 }
 
@@ -79,18 +79,18 @@ of() {
 	bound "bound anew"
 	perl -e 'for (0 .. 299) { open(my $f, ">", $ARGV[0]); syswrite($f, sprintf("%d 1", 1000 + 16 * $_)) or die "$_: $!\n" }' \
 		"/sys/block/$disk/badblocks"
-	note "$name: 300 entries: lines" "$(wc -l <"/sys/block/$disk/badblocks")"
-	note "$name: 300 entries: their sum" "$(md5sum <"/sys/block/$disk/badblocks")"
+	add_row "$name: 300 entries: lines" "$(wc -l <"/sys/block/$disk/badblocks")"
+	add_row "$name: 300 entries: their sum" "$(md5sum <"/sys/block/$disk/badblocks")"
 	perl -e 'for (300 .. 511) { open(my $f, ">", $ARGV[0]); syswrite($f, sprintf("%d 1", 1000 + 16 * $_)) or die "$_: $!\n" }' \
 		"/sys/block/$disk/badblocks"
-	note "$name: full: one more" "$(sh -c "env echo '60000 1' >/sys/block/$disk/badblocks" 2>&1)"
-	note "$name: full: one that joins" "$(sh -c "env echo '1001 1' >/sys/block/$disk/badblocks && echo taken" 2>&1)"
-	note "$name: full: read of the last entry" "$(pmem-io pread --direct "/dev/$disk" --offset $(((1000 + 16 * 511) * 512)) --length 512 2>&1)"
-	note "$name: full: read between" "$(pmem-io pread --direct "/dev/$disk" --offset $(((1004 + 16 * 300) * 512)) --length 512 2>&1)"
+	add_row "$name: full: one more" "$(sh -c "env echo '60000 1' >/sys/block/$disk/badblocks" 2>&1)"
+	add_row "$name: full: one that joins" "$(sh -c "env echo '1001 1' >/sys/block/$disk/badblocks && echo taken" 2>&1)"
+	add_row "$name: full: read of the last entry" "$(pmem-io pread --direct "/dev/$disk" --offset $(((1000 + 16 * 511) * 512)) --length 512 2>&1)"
+	add_row "$name: full: read between" "$(pmem-io pread --direct "/dev/$disk" --offset $(((1004 + 16 * 300) * 512)) --length 512 2>&1)"
 	bound "bound anew, again"
 	# A list whose text is longer than a page is more than the kernel's sysfs can show.
-	note "$name: longer than the list" "$(sh -c "env echo '20000 999999' >/sys/block/$disk/badblocks && echo taken" 2>&1)"
-	note "$name: longer than the list: read there" "$(pmem-io pread --direct "/dev/$disk" --offset 15M --length 512 2>&1)"
+	add_row "$name: longer than the list" "$(sh -c "env echo '20000 999999' >/sys/block/$disk/badblocks && echo taken" 2>&1)"
+	add_row "$name: longer than the list: read there" "$(pmem-io pread --direct "/dev/$disk" --offset 15M --length 512 2>&1)"
 	bound "bound anew, at last"
 }
 
@@ -102,19 +102,19 @@ of "fsdax" "$(labelled_disk -m fsdax -M dev -s 64M)"
 region=$(labelled_region)
 make_fs ext4 "$disk"
 echo "60000 8" >"/sys/block/$disk/badblocks"
-note "the region's list" "list: $(cat "$ND/$region/badblocks")"
-note_answer "the region's list, written" sh -c "env echo '8 8' >$ND/$region/badblocks"
-note "ndctl list -M, namespace" "$(ndctl list -NM -r "$region" | jq -c '.[0] | {badblock_count, badblocks}')"
-note "ndctl list -M, region" "$(ndctl list -RM -r "$region" | jq -c '.[0] | {badblock_count, badblocks}')"
+add_row "the region's list" "list: $(cat "$ND/$region/badblocks")"
+add_result_row "the region's list, written" sh -c "env echo '8 8' >$ND/$region/badblocks"
+add_row "ndctl list -M, namespace" "$(ndctl list -NM -r "$region" | jq -c '.[0] | {badblock_count, badblocks}')"
+add_row "ndctl list -M, region" "$(ndctl list -RM -r "$region" | jq -c '.[0] | {badblock_count, badblocks}')"
 # Written by hand, it is the disk's: a file system's DAX asks there.
 mount_dax "$disk"
 truncate -s 1M $MNT/file
 pmem-io fill $MNT/file
 first=$(sector_of $MNT/file)
 echo "$((first + 40)) 1" >"/sys/block/$disk/badblocks"
-note "fsdax: read of a file up to a listed page" "$(pmem-io pread $MNT/file --offset 0 --length 20480 2>&1)"
-note "fsdax: read from a listed page on" "$(pmem-io pread $MNT/file --offset 20480 --length 4096 2>&1)"
-note "fsdax: touch of a listed page" "$(pmem-io map-read $MNT/file --offset 20480 --length 8192 2>&1)"
+add_row "fsdax: read of a file up to a listed page" "$(pmem-io pread $MNT/file --offset 0 --length 20480 2>&1)"
+add_row "fsdax: read from a listed page on" "$(pmem-io pread $MNT/file --offset 20480 --length 4096 2>&1)"
+add_row "fsdax: touch of a listed page" "$(pmem-io map-read $MNT/file --offset 20480 --length 8192 2>&1)"
 umount $MNT
 forget_errors "$disk"
-show_rows
+report_rows

@@ -21,7 +21,7 @@ honoured() {
 	disk=$(disk_of "$namespace")
 	is "$1: bound again, a read of it" "$(places "$disk" read --offset 2101248 --stride 0 --count 1)" 'Input/output error: 1'
 	is "$1: a write repairs it" "$(places "$disk" rewrite --offset 2101248 --stride 0 --count 1)" 'ok: 1'
-	is "$1: the others stay" "$(ranges "$list" | digest)" "$(printf '%s\n' "$others" | sed '/^$/d' | cut -d ' ' -f 1,2 | sort -n | digest)"
+	is "$1: the others stay" "$(sorted_ranges "$list" | digest)" "$(printf '%s\n' "$others" | sed '/^$/d' | cut -d ' ' -f 1,2 | sort -n | digest)"
 }
 
 [ "$DRIVER" = rust_pmem ] || skip_all "C has no errors/list"
@@ -30,11 +30,11 @@ plan 20
 load_driver
 namespace=$(e820_ns)
 disk=$(disk_of "$namespace")
-list=$(list_of "$namespace")
+list=$(errors_list_of "$namespace")
 honoured "nothing is listed"
 echo 'add 0 512' >"$list"
 honoured "a sector is listed"
-every 8388608 65536 300 | listed_by add "$list"
+list_every 8388608 65536 300 | edit_list add "$list"
 honoured "hundreds are listed"
 echo '8192 8' >"/sys/block/$disk/badblocks"
 echo 'drop 4194304 4096' >"$list"

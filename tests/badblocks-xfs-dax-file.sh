@@ -27,7 +27,7 @@ breaks() {
 fails() {
 	name=$1
 	shift
-	answers "$name" "$@"
+	record_result "$name" "$@"
 	is "$name: it is listed still" "$(badblocks_of "$DISK")" "$listed"
 }
 

@@ -14,7 +14,7 @@ plan 6
 provide size=$((8 << 20))
 echo "$NAMESPACE" >"/sys/bus/nd/drivers/$DRIVER/unbind"
 provider claim 4M
-is "a range that is claimed" "$(grows try)" ""
+is "a range that is claimed" "$(find_leaks try)" ""
 is "it was refused each time" "$(sort -u /tmp/errors)" "Device or resource busy"
 provider claim ""
 
@@ -22,7 +22,7 @@ provider claim ""
 dmesg -n 1
 rm /tmp/errors
 provider decoy "$DISK"
-is "a name that is taken" "$(grows try)" ""
+is "a name that is taken" "$(find_leaks try)" ""
 is "that was refused each time, too" "$(sort -u /tmp/errors)" "File exists"
 provider decoy ""
 dmesg -n 8

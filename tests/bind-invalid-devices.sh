@@ -11,7 +11,7 @@ DRIVERS=/sys/bus/nd/drivers
 
 # does NAME bind|unbind TEXT: the answer of the driver's file.
 does() {
-	seen "$1" "$(env printf '%s' "$3" 2>&1 >"$DRIVERS/$DRIVER/$2" | sed 's/.*write error: //' | grep . || echo taken)"
+	record "$1" "$(env printf '%s' "$3" 2>&1 >"$DRIVERS/$DRIVER/$2" | sed 's/.*write error: //' | grep . || echo taken)"
 }
 
 # seed KIND REGION: the device of which ndctl makes the next.
@@ -75,10 +75,10 @@ check "they serve: btt" pmem-io fill --direct --length 1M "/dev/$(disk_of "$sect
 
 # The info block of a page map is copied into a raw namespace: it names the namespace that it is for, and does not count here.
 # shellcheck disable=SC2016 # for sh
-as_raw "$fsdax" sh -c 'dd if="$1" of=/tmp/pfn.block bs=4K skip=1 count=1 status=none' sh
+with_force_raw "$fsdax" sh -c 'dd if="$1" of=/tmp/pfn.block bs=4K skip=1 count=1 status=none' sh
 dd if=/tmp/pfn.block of="/dev/$(disk_of "$raw")" bs=4K seek=1 oflag=direct conv=notrunc status=none
 does "unbind: raw" unbind "$raw"
 does "raw, with another's info block" bind "$raw"
-seen "who has it" "$(owner "$raw")"
+record "who has it" "$(owner "$raw")"
 rm -f /tmp/pfn.block
-seen "files of the driver" "$(find "$DRIVERS/$DRIVER/" -mindepth 1 ! -name '*.*' -printf '%f\n' | sort | tr '\n' ' ')"
+record "files of the driver" "$(find "$DRIVERS/$DRIVER/" -mindepth 1 ! -name '*.*' -printf '%f\n' | sort | tr '\n' ' ')"

@@ -12,7 +12,7 @@
 
 said() {
 	dmesg -t | sed -n '/pmem_provider\|rust_pmem-vm\|: loading\|taint\|unable to guarantee/d; /namespace0\|pfn0\|dax0\|btt0/p' |
-		same_numbers | sed 's/\(pfn\|btt\|dax\)N\.[0-9]*/\1N.N/g' | sort -u | paste -sd ' '
+		mask_numbers | sed 's/\(pfn\|btt\|dax\)N\.[0-9]*/\1N.N/g' | sort -u | paste -sd ' '
 }
 
 # served NAME PARAMETER OF THE PROVIDER…
@@ -22,11 +22,11 @@ served() {
 	dmesg -C
 	provide "$@" 2>/dev/null || :
 	if [ ! -d /sys/module/pmem_provider ]; then
-		note "$name" "no region can be made"
+		add_row "$name" "no region can be made"
 		provider_cleanup
 		return
 	fi
-	note "$name" "${DISK:+$(cat "/sys/block/$DISK/size") sectors, the last one $(pmem-io pread --direct "/dev/$DISK" --offset \
+	add_row "$name" "${DISK:+$(cat "/sys/block/$DISK/size") sectors, the last one $(pmem-io pread --direct "/dev/$DISK" --offset \
 		$(($(blockdev --getsize64 "/dev/$DISK") - 512)) --length 512 2>&1)} $(bind_error "$NAMESPACE") $(said)"
 	provider_cleanup
 }
@@ -68,10 +68,10 @@ provide size=$((64 << 20))
 echo "$NAMESPACE" >"/sys/bus/nd/drivers/$DRIVER/unbind"
 provider claim 32M
 dmesg -C
-note "a hole in the middle" "$(bind_error "$NAMESPACE") $(said)"
-note "a hole in the middle: fsdax" "$(make_fsdax "$NAMESPACE" mem 2>/dev/null || echo "not made")"
-note "a hole in the middle: sector" "$(make_namespace -e "$NAMESPACE" -m sector >/dev/null 2>&1 && disk_of "$NAMESPACE" || echo "not made")"
+add_row "a hole in the middle" "$(bind_error "$NAMESPACE") $(said)"
+add_row "a hole in the middle: fsdax" "$(make_fsdax "$NAMESPACE" mem 2>/dev/null || echo "not made")"
+add_row "a hole in the middle: sector" "$(make_namespace -e "$NAMESPACE" -m sector >/dev/null 2>&1 && disk_of "$NAMESPACE" || echo "not made")"
 provider claim ""
 provider_cleanup
 served "the hole is filled" size=$((64 << 20))
-show_rows
+report_rows

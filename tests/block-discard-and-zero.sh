@@ -21,7 +21,7 @@ after() {
 	else
 		after_state=unchanged
 	fi
-	note "$name: $after_name" "$after_answer, $after_state"
+	add_row "$name: $after_name" "$after_answer, $after_state"
 }
 
 # of NAME DISK
@@ -58,8 +58,8 @@ of() {
 			syscall(285, fileno($f), int $ARGV[1], 4096, 4096) >= 0 or die "$!\n"' "/dev/$disk" $mode
 	done
 	after "truncate" truncate -s 8192 "/dev/$disk"
-	note "$name: the size" "$(blockdev --getsize64 "/dev/$disk")"
-	note "$name: limits" "$(cat "/sys/block/$disk/queue/discard_max_bytes" "/sys/block/$disk/queue/write_zeroes_max_bytes" \
+	add_row "$name: the size" "$(blockdev --getsize64 "/dev/$disk")"
+	add_row "$name: limits" "$(cat "/sys/block/$disk/queue/discard_max_bytes" "/sys/block/$disk/queue/write_zeroes_max_bytes" \
 		"/sys/block/$disk/queue/discard_granularity" "/sys/block/$disk/queue/write_zeroes_unmap_max_bytes" | paste -sd ' ')"
 }
 
@@ -74,4 +74,4 @@ load_driver
 of "raw" "$(plain_disk)"
 of "fsdax" "$(labelled_disk -m fsdax -M mem -s 64M)"
 of "sector" "$(labelled_disk -m sector -s 64M)"
-show_rows
+report_rows

@@ -55,7 +55,7 @@ is "another one destroyed" "$(disks)" "pmem.2s pmem.2s1 pmem.3s pmem.5 "
 ndctl enable-namespace "namespace$number.1" >/dev/null 2>&1
 settle
 is "back" "$(disks)" "pmem.1 pmem.1p1 pmem.2s pmem.2s1 pmem.3s pmem.5 "
-answers "a new one, named" add -m raw -s 32M
+record_result "a new one, named" add -m raw -s 32M
 
 number=$(e820_ns)
 number=${number#namespace}

@@ -11,33 +11,33 @@
 goes() {
 	name=$1 disk=$2
 	shift 2
-	device=$(owner_of "$disk")
+	device=$(device_of_disk "$disk")
 	fio --name=job --filename="/dev/$disk" --size=16M --bs=64k --time_based --runtime=60 --minimal "$@" >/tmp/dying 2>&1 &
 	worker=$!
 	sleep 3
 	echo "$device" >"/sys/bus/nd/drivers/$DRIVER/unbind"
-	note "$name: the node" "$([ -e "/dev/$disk" ] && echo "is there" || echo "is gone")"
+	add_row "$name: the node" "$([ -e "/dev/$disk" ] && echo "is there" || echo "is gone")"
 	began=$(cut -d. -f1 /proc/uptime)
 	wait "$worker" && status=0 || status=$?
-	note "$name: fails" "$([ "$status" -ne 0 ] && echo yes), $([ $(($(cut -d. -f1 /proc/uptime) - began)) -lt 40 ] && echo "at once")"
-	note "$name: says" "$(grep '^fio:' /tmp/dying | grep -v 'Input/output error\|No space left\|No such device\|full resid\|pid=' | head -n 1)."
+	add_row "$name: fails" "$([ "$status" -ne 0 ] && echo yes), $([ $(($(cut -d. -f1 /proc/uptime) - began)) -lt 40 ] && echo "at once")"
+	add_row "$name: says" "$(grep '^fio:' /tmp/dying | grep -v 'Input/output error\|No space left\|No such device\|full resid\|pid=' | head -n 1)."
 	echo "$device" >"/sys/bus/nd/drivers/$DRIVER/bind"
 	settle
-	note "$name: bound again" "$(pmem-io pread --direct "/dev/$disk" --length 4096 2>&1)"
+	add_row "$name: bound again" "$(pmem-io pread --direct "/dev/$disk" --length 4096 2>&1)"
 }
 
 # outlives NAME DISK: files of it that are open when it goes.
 outlives() {
 	name=$1 disk=$2
-	device=$(owner_of "$disk")
+	device=$(device_of_disk "$disk")
 	exec 5<>"/dev/$disk" 6<"/sys/block/$disk/dax/write_cache" 7<"/sys/block/$disk/badblocks" 8<"/sys/block/$disk/queue/iostats"
 	dd bs=4096 count=1 status=none of=/dev/null <&5
 	# Not yet written.
 	printf dirty >&5
 	echo "$device" >"/sys/bus/nd/drivers/$DRIVER/unbind"
-	note "$name, open: read of what is cached" "$(dd bs=4096 count=1 status=none 2>&1 <&5 | wc -c)"
+	add_row "$name, open: read of what is cached" "$(dd bs=4096 count=1 status=none 2>&1 <&5 | wc -c)"
 	# shellcheck disable=SC2016 # for perl
-	note "$name, open: calls" "$(perl -e '
+	add_row "$name, open: calls" "$(perl -e '
 		open(my $f, "+<&=", 5) or die "$!";
 		sub said { my ($name, $answer) = @_; printf "%s %s, ", $name, defined($answer) && $answer >= 0 ? $answer : "$!" }
 		my $bytes = "x" x 4096;
@@ -56,13 +56,13 @@ outlives() {
 		said("mmap", $address > 0 ? 1 : -1);
 		for (6, 7, 8) { said("read of a file of its folder", syscall(17, $_, $bytes, 4096, 0)) }' 2>&1)"
 	exec 5>&- 6<&- 7<&- 8<&-
-	note "$name, gone: open" "$(dd if="/dev/$disk" of=/dev/null count=1 status=none 2>&1 | sed 's/.*: //')"
+	add_row "$name, gone: open" "$(dd if="/dev/$disk" of=/dev/null count=1 status=none 2>&1 | sed 's/.*: //')"
 	mknod /tmp/old b "$major" "$minor"
-	note "$name, gone: open by number" "$(dd if=/tmp/old of=/dev/null count=1 status=none 2>&1 | sed 's/.*: //')"
+	add_row "$name, gone: open by number" "$(dd if=/tmp/old of=/dev/null count=1 status=none 2>&1 | sed 's/.*: //')"
 	rm /tmp/old
 	echo "$device" >"/sys/bus/nd/drivers/$DRIVER/bind"
 	settle
-	note "$name, bound again" "$(pmem-io pread --direct "/dev/$disk" --length 4096 2>&1)"
+	add_row "$name, bound again" "$(pmem-io pread --direct "/dev/$disk" --length 4096 2>&1)"
 }
 
 numbers() {
@@ -89,5 +89,5 @@ for kind in raw fsdax; do
 done
 disk=$(labelled_disk -m sector -s 64M)
 goes "sector, direct reads" "$disk" --direct=1 --rw=randread
-note "the log" "$(dmesg -t | grep -c 'BUG\|WARNING\|Oops') reports"
-show_rows
+add_row "the log" "$(dmesg -t | grep -c 'BUG\|WARNING\|Oops') reports"
+report_rows

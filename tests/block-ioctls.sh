@@ -24,11 +24,11 @@ IOC_PR_REGISTER IOC_PR_RESERVE'
 of() {
 	# shellcheck disable=SC2086 # lists
 	{
-		pmem-io ioctl "/dev/$2" $asks | note_lines "$1"
-		pmem-io ioctl "/dev/$2" $tells | awk '{ print ++n ", " $0 }' | note_lines "$1"
-		pmem-io ioctl --bad-pointer "/dev/$2" $nowhere | note_lines "$1, nothing there"
+		pmem-io ioctl "/dev/$2" $asks | add_rows "$1"
+		pmem-io ioctl "/dev/$2" $tells | awk '{ print ++n ", " $0 }' | add_rows "$1"
+		pmem-io ioctl --bad-pointer "/dev/$2" $nowhere | add_rows "$1, nothing there"
 		pmem-io ioctl --read-only "/dev/$2" BLKZEROOUT=0,4096 BLKDISCARD=0,4096 BLKFLSBUF BLKBSZSET=4096 BLKROSET=0 BLKRRPART BLKRASET=256 |
-			note_lines "$1, read-only"
+			add_rows "$1, read-only"
 	}
 }
 
@@ -36,20 +36,20 @@ load_driver
 modprobe blktrace 2>/dev/null || :
 disk=$(plain_disk)
 of "raw" "$disk"
-note_answer "not of root" setpriv --reuid 65534 --clear-groups --bounding-set -all sh -c "exec pmem-io ioctl /dev/$disk BLKGETSIZE 2>&1 | sed 's,/dev/[a-z0-9]*,DISK,'"
+add_result_row "not of root" setpriv --reuid 65534 --clear-groups --bounding-set -all sh -c "exec pmem-io ioctl /dev/$disk BLKGETSIZE 2>&1 | sed 's,/dev/[a-z0-9]*,DISK,'"
 chmod 666 "/dev/$disk"
-note_answer "not of root, permitted" setpriv --reuid 65534 --clear-groups --bounding-set -all sh -c "pmem-io ioctl /dev/$disk BLKGETSIZE BLKROSET=1 BLKFLSBUF BLKRASET=256 BLKRRPART BLKPG=1,152,8 | tr '\n' ' '"
+add_result_row "not of root, permitted" setpriv --reuid 65534 --clear-groups --bounding-set -all sh -c "pmem-io ioctl /dev/$disk BLKGETSIZE BLKROSET=1 BLKFLSBUF BLKRASET=256 BLKRRPART BLKPG=1,152,8 | tr '\n' ' '"
 chmod 600 "/dev/$disk"
 echo 'start=4MiB, size=4MiB' | sfdisk -q --label dos "/dev/$disk"
 of "partition" "${disk}p1"
-pmem-io ioctl "/dev/$disk" BLKRRPART | note_lines "with a partition"
+pmem-io ioctl "/dev/$disk" BLKRRPART | add_rows "with a partition"
 exec 5<"/dev/${disk}p1"
-pmem-io ioctl "/dev/$disk" BLKRRPART BLKROSET=1 | note_lines "with a partition that is open"
-pmem-io ioctl --read-only "/dev/${disk}p1" BLKROGET | note_lines "a partition of a disk made read-only"
+pmem-io ioctl "/dev/$disk" BLKRRPART BLKROSET=1 | add_rows "with a partition that is open"
+pmem-io ioctl --read-only "/dev/${disk}p1" BLKROGET | add_rows "a partition of a disk made read-only"
 exec 5<&-
 pmem-io ioctl "/dev/$disk" BLKROSET=0 >/dev/null
 pmem-io ioctl --read-only "/dev/$disk" BLKROSET=0 >/dev/null
 blkdiscard -f -z -l 1M "/dev/$disk" 2>/dev/null
 partx -d "/dev/$disk" 2>/dev/null || :
 of "sector" "$(labelled_disk -m sector -s 32M)"
-show_rows
+report_rows

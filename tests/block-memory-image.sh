@@ -12,9 +12,9 @@ image() {
 	image_name=$1 image_disk=$2
 	shift 2
 	blkdiscard -z "/dev/$image_disk"
-	answers "$image_name: what was done" pmem-io sequence "$@" "/dev/$image_disk"
-	rebind "$(owner_of "$image_disk")"
-	answers "$image_name: the memory" sh -c "dd if=/dev/$image_disk bs=1M iflag=direct status=none | sha256sum"
+	record_result "$image_name: what was done" pmem-io sequence "$@" "/dev/$image_disk"
+	rebind "$(device_of_disk "$image_disk")"
+	record_result "$image_name: the memory" sh -c "dd if=/dev/$image_disk bs=1M iflag=direct status=none | sha256sum"
 }
 
 plan 8

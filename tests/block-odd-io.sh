@@ -15,8 +15,8 @@ plain() {
 
 # io NAME COMMAND OF xfs_io…: with O_DIRECT, and through the page cache.
 io() {
-	note "$name: $1, direct" "$(xfs_io -d -c "$2" "/dev/$disk" 2>&1 | plain)"
-	note "$name: $1, buffered" "$(xfs_io -c "$2" "/dev/$disk" 2>&1 | plain)"
+	add_row "$name: $1, direct" "$(xfs_io -d -c "$2" "/dev/$disk" 2>&1 | plain)"
+	add_row "$name: $1, buffered" "$(xfs_io -c "$2" "/dev/$disk" 2>&1 | plain)"
 }
 
 of() {
@@ -42,9 +42,9 @@ of() {
 		io "$verb of 16M at once" "$verb -b 16M 5M 16M"
 		[ $verb = pread ] || io "$verb with NOWAIT" "$verb -N -V 1 -b 4096 5M 4096"
 	done
-	note "$name: a file for reading alone" "$(xfs_io -r -d -c 'pwrite 0 4096' "/dev/$disk" 2>&1 | plain)"
+	add_row "$name: a file for reading alone" "$(xfs_io -r -d -c 'pwrite 0 4096' "/dev/$disk" 2>&1 | plain)"
 	# shellcheck disable=SC2016 # for perl
-	note "$name: memory that is not there" "$(perl -e '
+	add_row "$name: memory that is not there" "$(perl -e '
 		use Fcntl;
 		sysopen(my $f, $ARGV[0], O_RDWR | 0x4000) or die $!;
 		my $fd = fileno($f);
@@ -61,13 +61,13 @@ of() {
 		}
 		my $answer = syscall(17, $fd, 8, 0, 0);
 		printf "nothing, nowhere %s", $answer < 0 ? "$!" : $answer;' "/dev/$disk" 2>&1)"
-	note "$name: opened with O_EXCL twice" "$(perl -e '
+	add_row "$name: opened with O_EXCL twice" "$(perl -e '
 		use Fcntl;
 		sysopen(my $f, $ARGV[0], O_RDWR | O_EXCL) or die "$!\n";
 		sysopen(my $g, $ARGV[0], O_RDWR | O_EXCL) or die "$!\n";
 		print "both"' "/dev/$disk" 2>&1)"
-	note "$name: the first 4M" "$(pmem-io verify --direct --length 4M "/dev/$disk") as written"
-	note "$name: 3 and 3 pages in one bio across a bad one" "$(echo "16408 8" >"/sys/block/$disk/badblocks"; pmem-io pread --direct "/dev/$disk" --offset 8M --length 28672 2>&1)"
+	add_row "$name: the first 4M" "$(pmem-io verify --direct --length 4M "/dev/$disk") as written"
+	add_row "$name: 3 and 3 pages in one bio across a bad one" "$(echo "16408 8" >"/sys/block/$disk/badblocks"; pmem-io pread --direct "/dev/$disk" --offset 8M --length 28672 2>&1)"
 	forget_errors "$disk"
 }
 
@@ -76,4 +76,4 @@ load_driver
 of "raw" "$(plain_disk)"
 of "fsdax" "$(labelled_disk -m fsdax -M mem -s 64M)"
 of "4096" "$(labelled_disk -m raw -l 4096 -s 64M)"
-show_rows
+report_rows

@@ -8,7 +8,7 @@
 
 # of_kernel NAME: the kernel's messages since the last call, but those of programs and of other devices.
 of_kernel() {
-	dmesg -t | grep 'pmem\|namespace\|pfn\|btt' | grep -v '^rust_pmem-vm:\|loading out-of-tree\|taint' | same_numbers | sort | uniq |
+	dmesg -t | grep 'pmem\|namespace\|pfn\|btt' | grep -v '^rust_pmem-vm:\|loading out-of-tree\|taint' | mask_numbers | sort | uniq |
 		sed "s/.*/$1: &/; s/: /: the log: /" | awk '{ print $0 "\tsaid" }' >>$ROWS
 	dmesg -C
 }
@@ -16,22 +16,22 @@ of_kernel() {
 # of_disk NAME DISK
 of_disk() {
 	lsblk -bJO "/dev/$2" | jq -r '.blockdevices[0] | to_entries[] | select(.key != "disk-seq" and .key != "maj:min" and .key != "min") |
-		"lsblk " + .key + ": " + (.value | tostring)' | same_numbers | note_lines "$1"
-	note_answer "$1: blkid" sh -c "blkid -p /dev/$2 | tr -s ' ' | sed 's/^[^:]*: //; s/\bUUID=[^ ]*/UUID=…/'"
-	note "$1: /proc/partitions" "$(awk -v disk="$2" '$4 == disk { print $1, $3 }' /proc/partitions)"
-	note "$1: the node" "$(stat -c '%F %Hr %A %U %G' "/dev/$2")"
+		"lsblk " + .key + ": " + (.value | tostring)' | mask_numbers | add_rows "$1"
+	add_result_row "$1: blkid" sh -c "blkid -p /dev/$2 | tr -s ' ' | sed 's/^[^:]*: //; s/\bUUID=[^ ]*/UUID=…/'"
+	add_row "$1: /proc/partitions" "$(awk -v disk="$2" '$4 == disk { print $1, $3 }' /proc/partitions)"
+	add_row "$1: the node" "$(stat -c '%F %Hr %A %U %G' "/dev/$2")"
 }
 
 # Ranges, by whom: the numbers of regions and their order differ from run to run, not the addresses.
 of_iomem() {
-	note "$1: /proc/iomem" "$(grep -i 'namespace\|persistent\|pmem' /proc/iomem | same_numbers | tr -s ' ' | paste -sd ,)"
+	add_row "$1: /proc/iomem" "$(grep -i 'namespace\|persistent\|pmem' /proc/iomem | mask_numbers | tr -s ' ' | paste -sd ,)"
 }
 
 of_ndctl() {
 	ndctl list -NDRBM -v | jq -c '[.. | objects | select(has("dev") or has("provider"))] |
 		sort_by(.provider // "", .size // 0, .mode // "", .dev // "")[] |
 		del(.uuid, .raw_uuid, .iset_id, .numa_node, .regions, .namespaces, .dimms, .mappings, .id, .handle, .phys_id)' |
-		sed 's/"uuid":"[^"]*"/"uuid":"UUID"/g' | same_numbers | sort | uniq -c | awk -v name="$1" '
+		sed 's/"uuid":"[^"]*"/"uuid":"UUID"/g' | mask_numbers | sort | uniq -c | awk -v name="$1" '
 		{ sub(/^ +/, ""); printf "%s: ndctl list, %d\t%s\n", name, ++n, $0 }' >>$ROWS
 }
 
@@ -39,16 +39,16 @@ load_providers
 dmesg -C
 load_driver
 of_kernel "loaded"
-note_answer "its name" sh -c "ls /sys/bus/nd/drivers | grep pmem"
+add_result_row "its name" sh -c "ls /sys/bus/nd/drivers | grep pmem"
 for field in alias license depends softdep intree parm description author; do
 	case $DRIVER in
 	rust_pmem) file=$MODULE ;;
 	*) file=$DRIVER ;;
 	esac
-	note_answer "modinfo: $field" sh -c "modinfo -F $field $file | sort | tr '\n' ' '"
+	add_result_row "modinfo: $field" sh -c "modinfo -F $field $file | sort | tr '\n' ' '"
 done
-note "parameters" "$(find "/sys/module/$DRIVER" -path "*/parameters/*" | wc -l)"
-note "needed by the module" "$(lsmod | awk -v driver="$DRIVER" '$1 == "libnvdimm" || $1 == "nd_btt" { print $1, $4 ~ driver }' | sort | paste -sd ,)"
+add_row "parameters" "$(find "/sys/module/$DRIVER" -path "*/parameters/*" | wc -l)"
+add_row "needed by the module" "$(lsmod | awk -v driver="$DRIVER" '$1 == "libnvdimm" || $1 == "nd_btt" { print $1, $4 ~ driver }' | sort | paste -sd ,)"
 
 of_disk "raw" "$(plain_disk)"
 of_disk "raw, e820" "$(e820_disk)"
@@ -63,11 +63,11 @@ of_kernel "sector made"
 of_disk "sector" "$sector"
 of_iomem "bound"
 of_ndctl "bound"
-note_answer "DAX devices of character" sh -c 'ls /sys/class/dax /sys/bus/dax/devices 2>/dev/null | grep -v : | paste -sd " "'
+add_result_row "DAX devices of character" sh -c 'ls /sys/class/dax /sys/bus/dax/devices 2>/dev/null | grep -v : | paste -sd " "'
 
 mkdir -p $MNT
 mount -o dax "/dev/$disk" $MNT
-note "mounted with DAX" "$(awk -v mnt=$MNT '$2 == mnt { print $3, $4 }' /proc/mounts)"
+add_row "mounted with DAX" "$(awk -v mnt=$MNT '$2 == mnt { print $3, $4 }' /proc/mounts)"
 umount $MNT
 dmesg -C
 unload_driver
@@ -75,4 +75,4 @@ of_kernel "unloaded"
 of_iomem "unbound"
 of_ndctl "unbound"
 load_driver
-show_rows
+report_rows

@@ -23,7 +23,7 @@ counted() {
 	for folder in $folders; do
 		counts "$folder/stat"
 	done >$tmp.after
-	note "$name: $counted_name" "$(paste $tmp.before $tmp.after | awk '{ for (i = 1; i <= 7; i++) printf "%d ", $(i + 7) - $i }')"
+	add_row "$name: $counted_name" "$(paste $tmp.before $tmp.after | awk '{ for (i = 1; i <= 7; i++) printf "%d ", $(i + 7) - $i }')"
 }
 
 each() {
@@ -36,7 +36,7 @@ each() {
 	counted "a write with O_DSYNC" dd if=/dev/zero of="$node" bs=4096 count=1 oflag=direct,dsync status=none
 	counted "a buffered write, synced" dd if=/dev/zero of="$node" bs=64K count=1 conv=fsync status=none
 	counted "a read behind the end" pmem-io pread --direct "$node" --offset 1G --length 4096
-	note "$name: in flight" "$(tr -s ' ' <"${folders%% *}/inflight")"
+	add_row "$name: in flight" "$(tr -s ' ' <"${folders%% *}/inflight")"
 }
 
 tmp=/tmp/block-statistics-exact
@@ -53,7 +53,7 @@ echo 1 >"/sys/block/$disk/queue/iostats"
 name=on
 each
 counts "/sys/block/$disk/stat" >$tmp.stat
-note "the same in /proc/diskstats" "$(awk -v disk="$disk" '$3 == disk { $1 = $2 = $3 = ""; print }' /proc/diskstats >$tmp.diskstats
+add_row "the same in /proc/diskstats" "$(awk -v disk="$disk" '$3 == disk { $1 = $2 = $3 = ""; print }' /proc/diskstats >$tmp.diskstats
 	counts $tmp.diskstats | cmp - $tmp.stat && echo yes)"
 echo 'start=4MiB, size=4MiB' | sfdisk -q --label dos "/dev/$disk"
 name="a partition" folders="/sys/block/$disk /sys/block/$disk/${disk}p1" node=/dev/${disk}p1
@@ -71,4 +71,4 @@ disk=$(labelled_disk -m sector -s 32M)
 echo 1 >"/sys/block/$disk/queue/iostats"
 name="sector" folders=/sys/block/$disk node=/dev/$disk sector=4096
 each
-show_rows
+report_rows

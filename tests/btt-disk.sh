@@ -15,7 +15,7 @@ makes() {
 	check "$1: overwritten" pmem-io fill --direct --offset 1M --length 1M --block "$1" "/dev/$disk" --seed 2
 	unload_driver
 	check_fails "$1: gone with the driver" test -e "/dev/$disk"
-	forget
+	reset_regions
 	load_driver
 	is "$1: found again, sectors" "$(cat "/sys/block/$disk/queue/logical_block_size")" "$1"
 	check "$1: read" pmem-io verify --direct --length 1M "/dev/$disk"

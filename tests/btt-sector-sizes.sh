@@ -20,18 +20,18 @@ integrity() {
 
 # serves SIZE DATA: in sectors of SIZE bytes, of which DATA hold data.
 serves() {
-	answers "$1: made" sh -c "ndctl create-namespace -r $region -m sector -s 32M -l $1 | jq -r '\"\\(.mode) \\(.size) \\(.sector_size) \\(.blockdev)\"'"
+	record_result "$1: made" sh -c "ndctl create-namespace -r $region -m sector -s 32M -l $1 | jq -r '\"\\(.mode) \\(.size) \\(.sector_size) \\(.blockdev)\"'"
 	settle
 	disk=pmem${region#region}s
-	seen "$1: limits" "$(limits "$disk")"
-	seen "$1: integrity" "$(integrity "$disk")"
+	record "$1: limits" "$(limits "$disk")"
+	record "$1: integrity" "$(integrity "$disk")"
 	check "$1: written" pmem-io fill --direct --length 2M "/dev/$disk"
 	check "$1: one sector is overwritten" pmem-io fill --direct --offset 64K --length "$2" --block "$2" "/dev/$disk" --seed 2
 	last=$(($(blockdev --getsize64 "/dev/$disk") - $2))
 	check "$1: and the last one" pmem-io fill --direct --offset $last --length "$2" --block "$2" "/dev/$disk" --seed 3
-	answers "$1: less than a sector" pmem-io pwrite --direct --offset 64K --length $(($2 / 2)) "/dev/$disk"
+	record_result "$1: less than a sector" pmem-io pwrite --direct --offset 64K --length $(($2 / 2)) "/dev/$disk"
 	ndctl disable-namespace "$namespace" >/dev/null 2>&1
-	answers "$1: ndctl's check of the table" ndctl check-namespace "$namespace"
+	record_result "$1: ndctl's check of the table" ndctl check-namespace "$namespace"
 	ndctl enable-namespace "$namespace" >/dev/null 2>&1
 	settle
 	check "$1: read" pmem-io verify --direct --length 64K "/dev/$disk"
@@ -51,6 +51,6 @@ for size in $sizes; do
 	serves "$size" $((size / 512 * 512))
 done
 for size in 0 256 1024 2048 8192 65536; do
-	answers "$size is refused" ndctl create-namespace -r "$region" -m sector -s 32M -l $size
+	record_result "$size is refused" ndctl create-namespace -r "$region" -m sector -s 32M -l $size
 done
 is "and leaves nothing" "$(ndctl list -N -r "$region" | jq length)" ""

@@ -19,7 +19,7 @@ plan 17
 load_driver
 namespace=$(e820_ns)
 disk=$(disk_of "$namespace")
-list=$(list_of "$namespace")
+list=$(errors_list_of "$namespace")
 size=$((64 << 20))
 
 for order in ascending descending shuffled; do
@@ -30,7 +30,7 @@ for order in ascending descending shuffled; do
 	is "$order: errors/list has the rest" "$(awk '{ n += $2 } END { print n }' "$list")" $((size - COUNT * PAGE))
 	is "$order: the pages behind them can't be read" "$(places "$disk" read --offset 20K --stride $STRIDE --count $COUNT)" \
 		"Input/output error: $COUNT"
-	is "$order: badblocks has no good sector" "$(not_bad "$disk" "$list")" ''
+	is "$order: badblocks has no good sector" "$(extra_badblocks "$disk" "$list")" ''
 	[ "$order" != shuffled ] || break
 	echo "drop 0 $size" >"$list"
 done

@@ -51,10 +51,10 @@ zeroes() {
 [ "$DRIVER" = rust_pmem ] || skip_all "C can't inject"
 need pmem-io
 plan 8
-load_injecting
+load_with_inject
 namespace=$(e820_ns)
 disk=$(disk_of "$namespace")
-list=$(list_of "$namespace")
+list=$(errors_list_of "$namespace")
 make_fs ext4 "$disk"
 mount_dax "$disk"
 fallocate -l 1M $MNT/file

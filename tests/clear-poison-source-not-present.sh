@@ -56,7 +56,7 @@ for name in file other free; do
 	pmem-io fill $MNT/$name
 done
 free=$(place $MNT/free 512K)
-list=$(list_of "$namespace")
+list=$(errors_list_of "$namespace")
 for bad in "$(place $MNT/file 400K)" "$(place $MNT/other 128K)" $free $((free + 8192)); do
 	echo "$((bad / 512)) 8" >"/sys/block/$disk/badblocks"
 done

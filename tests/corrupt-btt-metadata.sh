@@ -19,12 +19,12 @@ export PARAMETERS=dimm=0
 provide size=$((32 << 20)) "$PARAMETERS"
 DISK=$(make_namespace -e "$NAMESPACE" -m sector | jq -r .blockdev)
 pmem-io fill --direct --length 64K "/dev/$DISK"
-keep_memory 32
+save_memory 32
 map=$((4096 + $(field 96)))
 log=$((4096 + $(field 104)))
 second=$((4096 + $(field 112)))
-note "the log is behind the map, and the copy behind that" "$((log > map)) $((second > log))"
-damaged "sector" 32 "$second" <<-END
+add_row "the log is behind the map, and the copy behind that" "$((log > map)) $((second > log))"
+try_corruptions "sector" 32 "$second" <<-END
 	nothing changed|block|0|42
 	another signature|block|0|43
 	another signature of the first copy|first|0|43
@@ -58,4 +58,4 @@ damaged "sector" 32 "$second" <<-END
 	a log of equal sequence numbers|memory|$log|00000000000000000000000001000000000000000000000000000000010000000000000000000000
 	intact again|block|0|42
 END
-show_rows
+report_rows

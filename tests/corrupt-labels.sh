@@ -11,9 +11,9 @@
 # state: the disks of the region, and what its namespaces are.
 state() {
 	ndctl list -N -r "region$number" | jq -r '[.. | objects | select(has("dev")) | "\(.dev) \(.mode) \(.size) \(.blockdev // .state // "-")"] | sort | join(", ")' |
-		same_numbers
+		mask_numbers
 	for node in "/dev/pmem$number"*; do
-		[ -b "$node" ] && echo "${node##*/}" | same_numbers
+		[ -b "$node" ] && echo "${node##*/}" | mask_numbers
 	done
 	dmesg -t | sed -n 's/.*probe with driver .* failed with error \(-[0-9]*\)$/failed with \1/p' | sort | uniq -c | tr -s ' '
 	echo "."
@@ -45,7 +45,7 @@ becomes() {
 	dmesg -C
 	ndctl enable-region "region$number" >/dev/null 2>&1 || :
 	settle
-	note "$1" "$(state)"
+	add_row "$1" "$(state)"
 	cp /tmp/labels /tmp/labels.new
 }
 
@@ -98,7 +98,7 @@ while [ "$at" -lt $((labels + 256 * 16)) ]; do
 	[ "$(od -An -tu8 -j $((at + 112)) -N 8 /tmp/labels | tr -d ' ')" = 0 ] || last=$at
 	at=$((at + 256))
 done
-note "where things are" "$size $labels $last"
+add_row "where things are" "$size $labels $last"
 
 becomes "nothing changed"
 index_with "the first index without its signature" 0 00 one
@@ -138,4 +138,4 @@ label_with "a label of another slot" 120 07000000
 label_with "a label of another type" 128 11111111111111111111111111111111
 label_with "a label of another claim" 144 11111111111111111111111111111111
 becomes "intact again"
-show_rows
+report_rows

@@ -12,8 +12,8 @@ need perl
 # struct nd_pfn_sb, in drivers/nvdimm/pfn.h.
 provide size=$((64 << 20))
 make_fsdax "$NAMESPACE" dev >/dev/null
-keep_memory 64
-damaged "fsdax, map on the device" 64 <<-END
+save_memory 64
+try_corruptions "fsdax, map on the device" 64 <<-END
 	nothing changed|block|0|4e
 	another signature|block|0|4d
 	the signature of device DAX|block|0|4e564449414d5f4441585f494e464f00
@@ -52,8 +52,8 @@ provider_cleanup
 export PARAMETERS=pages=0
 provide size=$((64 << 20)) pages=0
 make_fsdax "$NAMESPACE" mem >/dev/null
-keep_memory 64
-damaged "fsdax, map in RAM" 64 <<-END
+save_memory 64
+try_corruptions "fsdax, map in RAM" 64 <<-END
 	nothing changed|block|0|4e
 	no pages|block|64|0000000000000000
 	more pages than there are|block|64|ffffffffffffff7f
@@ -68,8 +68,8 @@ END
 provider_cleanup
 provide size=$((64 << 20))
 make_namespace -e "$NAMESPACE" -m devdax -M mem >/dev/null
-keep_memory 64
-damaged "device DAX" 64 <<-END
+save_memory 64
+try_corruptions "device DAX" 64 <<-END
 	nothing changed|block|0|4e
 	another signature|block|0|4d
 	a wrong checksum|block|4088|0000000000000000
@@ -77,4 +77,4 @@ damaged "device DAX" 64 <<-END
 	mode 7|block|72|07000000
 	data far behind the end|block|56|000000000000ff7f
 END
-show_rows
+report_rows

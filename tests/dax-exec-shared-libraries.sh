@@ -30,7 +30,7 @@ runs() {
 		sleep 0.1
 	done
 	is "$1: all of its code is mapped from there" "$(grep ' r-xp ' /proc/$pid/maps | grep -vc " $MNT/\|\[")" 0
-	seen "$1: how its code is mapped" "$(sed -n "/r-xp.*\/jq$/,/^VmFlags/p" /proc/$pid/smaps | grep 'VmFlags\|KernelPageSize')"
+	record "$1: how its code is mapped" "$(sed -n "/r-xp.*\/jq$/,/^VmFlags/p" /proc/$pid/smaps | grep 'VmFlags\|KernelPageSize')"
 	kill $pid
 	wait $pid 2>/dev/null || :
 	changed=

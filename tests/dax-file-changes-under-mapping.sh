@@ -20,7 +20,7 @@ under() {
 	fallocate -l 4M $MNT/file
 	is "$type: $1" "$(pmem-io map $MNT/file store "run=cd $MNT && $2 >/dev/null" "same${3:+=$3}" 2>&1 | tail -n 1)" \
 		"same: ${4:-1024} pages of ${4:-1024}"
-	seen "$type: $1: it has been done" "$(md5sum <$MNT/file) $(stat -c '%s bytes' $MNT/file)"
+	record "$type: $1: it has been done" "$(md5sum <$MNT/file) $(stat -c '%s bytes' $MNT/file)"
 }
 
 plan 47

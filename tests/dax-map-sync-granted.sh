@@ -72,9 +72,9 @@ fallocate -l 4K $MNT/file
 is "sector mode: a file" "$(maps $MNT/file)" "$refusal"
 umount $MNT
 dmesg -C
-answers "sector mode: mounted with DAX" mount -o dax=always "/dev/$sector" $MNT
-seen "sector mode: and the kernel says" "$(dmesg | sed 's/^\[[^]]*\] //; s/pmem[0-9.]*s/DISK/g' | grep -v unmount)"
+record_result "sector mode: mounted with DAX" mount -o dax=always "/dev/$sector" $MNT
+record "sector mode: and the kernel says" "$(dmesg | sed 's/^\[[^]]*\] //; s/pmem[0-9.]*s/DISK/g' | grep -v unmount)"
 make_fs ext4 "$(e820_disk)"
 mount_dax "$(e820_disk)"
 fallocate -l 4K $MNT/file
-seen "VmFlags of a MAP_SYNC mapping" "$(pmem-io map --sync $MNT/file load smaps=VmFlags)"
+record "VmFlags of a MAP_SYNC mapping" "$(pmem-io map --sync $MNT/file load smaps=VmFlags)"

@@ -16,13 +16,13 @@ turns() {
 	mount_dax "$disk"
 	fallocate -l 4M $MNT/file
 	pmem-io map $MNT/file store >/dev/null
-	seen "$1, DAX: the mapping" \
+	record "$1, DAX: the mapping" \
 		"$(pmem-io map --length 2M $MNT/file load smaps=VmFlags smaps=KernelPageSize smaps=Rss smaps=Pss smaps=Locked)"
 	umount $MNT
 	mount -o dax=never "/dev/$disk" $MNT
 	check "$1, page cache: what was stored with DAX" pmem-io map-verify $MNT/file
 	is "$1, page cache: MAP_SYNC" "$(pmem-io map --sync $MNT/file load 2>&1)" "pmem-io: mmap: Operation not supported (os error 95)"
-	seen "$1, page cache: the mapping" "$(pmem-io map --length 2M $MNT/file load lock smaps=VmFlags smaps=Locked)"
+	record "$1, page cache: the mapping" "$(pmem-io map --length 2M $MNT/file load lock smaps=VmFlags smaps=Locked)"
 	check "$1, page cache: stored to and synced" pmem-io map-write --seed 2 --durable fsync $MNT/file
 	check "$1, page cache: so the disk has it" pmem-io verify --seed 2 --direct $MNT/file
 	umount $MNT

@@ -51,7 +51,7 @@ rows() {
 	is "$name: mlock" "$(does lock)" "lock: ok"
 	is "$name: VmLck then" "$(does lock status=VmLck)" "status: $5"
 	is "$name: MADV_HUGEPAGE" "$(does huge)" "huge: ok"
-	seen "$name: VmFlags" "$(does load smaps=VmFlags)"
+	record "$name: VmFlags" "$(does load smaps=VmFlags)"
 }
 
 # files TYPE

@@ -46,8 +46,8 @@ flags() {
 	files="plain/file flagged/file flagged/below/file"
 	# shellcheck disable=SC2086 # the list
 	is "$1: no option: those with the flag, inherited" "$(are_dax $files)" "not dax dax"
-	seen "$1: and the options are said to be" "$(awk '$2 == "'$MNT'" { print $4 }' /proc/mounts)"
-	seen "$1: lsattr" "$(lsattr -R $MNT | awk '/file|flagged|plain/ { print $2, $1 }' | sort)"
+	record "$1: and the options are said to be" "$(awk '$2 == "'$MNT'" { print $4 }' /proc/mounts)"
+	record "$1: lsattr" "$(lsattr -R $MNT | awk '/file|flagged|plain/ { print $2, $1 }' | sort)"
 	check "$1: MAP_SYNC on one with the flag" pmem-io map-write --sync --durable flush $MNT/flagged/file
 	is "$1: on one without" "$(pmem-io map --sync --length 4K $MNT/plain/file load 2>&1)" \
 		"pmem-io: mmap: Operation not supported (os error 95)"
@@ -60,10 +60,10 @@ flags() {
 		esac
 		# shellcheck disable=SC2086 # the list
 		is "$1: $option" "$(are_dax $files)" "$wanted"
-		seen "$1: $option is shown as" "$(awk '$2 == "'$MNT'" { print $4 }' /proc/mounts)"
+		record "$1: $option is shown as" "$(awk '$2 == "'$MNT'" { print $4 }' /proc/mounts)"
 		check "$1: $option: the bytes are there" pmem-io map-verify $MNT/flagged/file
 	done
-	answers "$1: another option while mounted" mount -o remount,dax=never $MNT
+	record_result "$1: another option while mounted" mount -o remount,dax=never $MNT
 	is "$1: and files stay what they are" "$(are_dax plain/file)" dax
 
 	remount dax=inode

@@ -13,23 +13,23 @@ maps() {
 	dax=/dev/$(ndctl list -X -m devdax | jq -r '.[].daxregion.devices[].chardev')
 	echo >$trace/trace
 	check "$1: stored to" pmem-io map --length 8M "$dax" store
-	is "$1: faults of stores" "$(faults)" "$2"
+	is "$1: faults of stores" "$(count_faults)" "$2"
 	is "$1: loaded from" "$(pmem-io map --length 8M --read-only "$dax" verify smaps=KernelPageSize smaps=Rss | tr '\n' ';')" \
 		"verify: 2048 pages;smaps: $3 kB;smaps: 8192 kB;"
-	is "$1: faults of loads" "$(faults)" "$2"
-	answers "$1: 12 KiB" pmem-io map --length 12K "$dax" load
-	answers "$1: MAP_SYNC" pmem-io map --length 2M --sync "$dax" load
-	answers "$1: mprotect of 4 KiB" pmem-io map --length 2M "$dax" store read-only=64K+4K load
-	answers "$1: munmap of 4 KiB" pmem-io map --length 2M "$dax" store unmap=64K+4K load
-	answers "$1: MADV_DONTNEED of 4 KiB" pmem-io map --length 2M "$dax" store forget=64K+4K verify
-	answers "$1: msync" pmem-io map-write --length 2M --durable msync "$dax"
-	answers "$1: fsync" pmem-io map-write --length 2M --durable fsync "$dax"
-	answers "$1: read(2)" pmem-io pread --length 4K "$dax"
-	answers "$1: write(2)" pmem-io pwrite --length 4K "$dax"
+	is "$1: faults of loads" "$(count_faults)" "$2"
+	record_result "$1: 12 KiB" pmem-io map --length 12K "$dax" load
+	record_result "$1: MAP_SYNC" pmem-io map --length 2M --sync "$dax" load
+	record_result "$1: mprotect of 4 KiB" pmem-io map --length 2M "$dax" store read-only=64K+4K load
+	record_result "$1: munmap of 4 KiB" pmem-io map --length 2M "$dax" store unmap=64K+4K load
+	record_result "$1: MADV_DONTNEED of 4 KiB" pmem-io map --length 2M "$dax" store forget=64K+4K verify
+	record_result "$1: msync" pmem-io map-write --length 2M --durable msync "$dax"
+	record_result "$1: fsync" pmem-io map-write --length 2M --durable fsync "$dax"
+	record_result "$1: read(2)" pmem-io pread --length 4K "$dax"
+	record_result "$1: write(2)" pmem-io pwrite --length 4K "$dax"
 }
 
 plan 26
 load_driver
-watch_faults
+trace_faults
 maps 4096 "0 of 1 GiB, 0 of 2 MiB, 2048 of 4 KiB" 4
 maps 2097152 "0 of 1 GiB, 4 of 2 MiB, 0 of 4 KiB" 2048

@@ -48,12 +48,12 @@ is "unbound: nobody claims it" "$(iomem)" 0
 check "fsdev_dax takes it" sh -c "echo $device >$dax/drivers/fsdev_dax/new_id"
 is "it is the driver" "$(dax_driver)" fsdev_dax
 is "and claims it" "$(iomem)" 1
-seen "what daxctl says of it" "$(daxctl list -d "$device" | jq -c '.[0] | [.size, .align, .mode, .state]')"
-seen "what it shows" "$(cd "$dax/devices/$device" && grep . size align modalias memmap_on_memory)"
-seen "it can be opened, but not read" "$(dd if="/dev/$device" bs=4k count=1 status=none 2>&1 | sed 's/.*: //')"
-seen "nor mapped" "$(pmem-io map-read "/dev/$device" --length 4K 2>&1)"
-seen "a second time" "$(bind fsdev_dax)"
-seen "device_dax can't have it meanwhile" "$(bind device_dax)"
+record "what daxctl says of it" "$(daxctl list -d "$device" | jq -c '.[0] | [.size, .align, .mode, .state]')"
+record "what it shows" "$(cd "$dax/devices/$device" && grep . size align modalias memmap_on_memory)"
+record "it can be opened, but not read" "$(dd if="/dev/$device" bs=4k count=1 status=none 2>&1 | sed 's/.*: //')"
+record "nor mapped" "$(pmem-io map-read "/dev/$device" --length 4K 2>&1)"
+record "a second time" "$(bind fsdev_dax)"
+record "device_dax can't have it meanwhile" "$(bind device_dax)"
 check "back to device_dax" move fsdev_dax device_dax
 is "which is the driver" "$(dax_driver)" device_dax
 check "its bytes are there" pmem-io map-verify "/dev/$device" --length 4M

@@ -54,16 +54,16 @@ pmem-io map-write --length 4M "/dev/$dax"
 before=$(total)
 is "system RAM: what daxctl says" "$(said reconfigure-device -m system-ram "$dax")" "system-ram 1 3 of 3"
 block=$((0x$(cat /sys/devices/system/memory/block_size_bytes) / 1024))
-seen "a block of memory, KiB" $block
+record "a block of memory, KiB" $block
 is "MemTotal has grown by three blocks" $(($(total) - before)) $((3 * block))
 is "the nodes that have memory now" "$(cat /sys/devices/system/node/has_memory)" 0-1
 is "a node of its own, without a processor" "$(cat /sys/devices/system/node/node1/cpulist)" ""
-seen "its distance" "$(cat /sys/devices/system/node/node1/distance)"
-seen "in the map of memory" "$(sed -n "/$dax/,\$p" /proc/iomem | head -n 2 | sed 's/^ *//')"
+record "its distance" "$(cat /sys/devices/system/node/node1/distance)"
+record "in the map of memory" "$(sed -n "/$dax/,\$p" /proc/iomem | head -n 2 | sed 's/^ *//')"
 serves "system RAM" 1
 is "bound to the new node, a program's memory is there" "$(keeps 1)" 100
 is "bound to the old one, it is not" "$(keeps 0)" 0
-answers "the namespace can't be taken away" ndctl disable-namespace "$(ndctl list -X | jq -r '.[] | select(.mode == "devdax").dev')"
+record_result "the namespace can't be taken away" ndctl disable-namespace "$(ndctl list -X | jq -r '.[] | select(.mode == "devdax").dev')"
 umount $MNT
 unload_driver
 is "without the driver the memory stays" $(($(total) - before)) $((3 * block))

@@ -34,7 +34,7 @@ load_driver
 is "the driver comes, and leaves it alone" "$(driver_of "$(cat "$ND/$namespace/holder")")" dax_pmem
 check "still" pmem-io map-verify --length 4M "/dev/$dax"
 unload_driver
-forget
+reset_regions
 load_driver
 is "found again, it is left to dax_pmem" "$(driver_of "$(cat "$ND/$namespace/holder")")" dax_pmem
 is "and is a character device again" "$(daxes)" "$dax"

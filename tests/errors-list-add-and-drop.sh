@@ -52,7 +52,7 @@ rebind "$ns"
 has "raw: nor at the next binding" "$ns" ''
 
 disk=$(labelled_disk -m fsdax -M dev -s 96M)
-pfn=$(owner_of "$disk")
+pfn=$(device_of_disk "$disk")
 data=$(($(cat "$ND/$pfn/resource") - $(cat "$ND/$(cat "$ND/$pfn/namespace")/resource")))
 told "$pfn" "add 8192 4096"
 told "$pfn" "add $((data + 4096)) 4096"
@@ -63,7 +63,7 @@ has "fsdax: nothing is left" "$pfn" ''
 is "fsdax: for the disk" "$(bad_of "$disk")" ''
 
 disk=$(labelled_disk -m sector -l 4096 -s 64M)
-btt=$(owner_of "$disk")
+btt=$(device_of_disk "$disk")
 region=$(labelled_region)
 pmem-io fill --direct --length 1M "/dev/$disk"
 told "$btt" "add $((1 << 20)) 4096"

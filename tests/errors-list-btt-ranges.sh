@@ -18,9 +18,9 @@ start=$((32 << 20))
 check "a range of 1 MiB is added" sh -c "echo add $start $((1 << 20)) >$list"
 is "it is one line" "$(timeout 10 cat "$list")" "$start $((1 << 20)) user"
 check "a page of it is dropped, where two entries touch" sh -c "echo drop $((start + (256 << 10))) 4096 >$list"
-is "the rest is listed" "$(ranges "$list")" "$start 262144
+is "the rest is listed" "$(sorted_ranges "$list")" "$start 262144
 $((start + 266240)) 782336"
 check "what is behind is dropped" sh -c "echo drop $((start + 266240)) 782336 >$list"
-is "the front is listed" "$(ranges "$list")" "$start 262144"
+is "the front is listed" "$(sorted_ranges "$list")" "$start 262144"
 echo "drop $start 262144" >"$list"
 is "nothing is left" "$(cat "$list")" ''

@@ -9,7 +9,7 @@ AT=$(((8 << 20) + 4096))
 
 # listed WHERE DATA SECTOR: what disk, region and exact list have; the data begins at this offset of the namespace.
 listed() {
-	owner=$ND/$(owner_of "$disk")
+	owner=$ND/$(device_of_disk "$disk")
 	is "$1" "$(cut -d ' ' -f 1,2 "$owner/errors/list"), $(cat "/sys/block/$disk/badblocks"), $(cat "$ND/$ns/../badblocks")" \
 		"$AT 512, $3, $((AT / 512)) 1"
 }
@@ -52,7 +52,7 @@ through() {
 		lost "$1, fsdax, map=$map" "/dev/$disk" $(((AT - data) / 512))
 	done
 	becomes sector -l 512
-	owner=$ND/$(owner_of "$disk")
+	owner=$ND/$(device_of_disk "$disk")
 	is "$1, sector" "$(cut -d ' ' -f 1,2 "$owner/errors/list"), $(cat "$ND/$ns/../badblocks")" "$AT 512, $((AT / 512)) 1"
 	check_fails "$1, sector: a read of all" pmem-io pread --direct --offset 7M --length 2M "/dev/$disk"
 	becomes raw

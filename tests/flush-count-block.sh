@@ -13,21 +13,21 @@ need python3
 # counts NAME DISK: 15 subtests. The disk is kept open: the last one who closes it would write the page cache back.
 counts() {
 	exec 5<"/dev/$2"
-	seen "$1: write cache and FUA" "$(cat "/sys/block/$2/queue/write_cache" "/sys/block/$2/queue/fua")"
-	seen "$1: a direct read" "$(flushes io "/dev/$2" direct read)"
-	seen "$1: a direct write of 4 KiB" "$(flushes io "/dev/$2" direct write:4096)"
-	seen "$1: a direct write of 64 KiB" "$(flushes io "/dev/$2" direct write:65536)"
-	seen "$1: fsync alone" "$(flushes io "/dev/$2" direct fsync)"
-	seen "$1: a direct write and fsync" "$(flushes io "/dev/$2" direct write:4096 fsync)"
-	seen "$1: a direct write and fdatasync" "$(flushes io "/dev/$2" direct write:4096 fdatasync)"
-	seen "$1: a direct write with RWF_DSYNC" "$(flushes io "/dev/$2" direct dsync:4096)"
-	seen "$1: a direct write with O_DSYNC" "$(flushes io "/dev/$2" direct,o_dsync write:4096)"
-	seen "$1: a direct write with O_SYNC" "$(flushes io "/dev/$2" direct,o_sync write:4096)"
-	seen "$1: a write by the page cache" "$(flushes io "/dev/$2" cached write:4096)"
-	seen "$1: and sync(2)" "$(flushes io "/dev/$2" cached sync)"
-	seen "$1: a write by the page cache and fsync" "$(flushes io "/dev/$2" cached write:65536 fsync)"
-	seen "$1: zeroing 64 KiB" "$(flushes blkdiscard -f -z -o 0 -l 65536 "/dev/$2")"
-	seen "$1: BLKFLSBUF" "$(flushes blockdev --flushbufs "/dev/$2")"
+	record "$1: write cache and FUA" "$(cat "/sys/block/$2/queue/write_cache" "/sys/block/$2/queue/fua")"
+	record "$1: a direct read" "$(count_flushes file_io "/dev/$2" direct read)"
+	record "$1: a direct write of 4 KiB" "$(count_flushes file_io "/dev/$2" direct write:4096)"
+	record "$1: a direct write of 64 KiB" "$(count_flushes file_io "/dev/$2" direct write:65536)"
+	record "$1: fsync alone" "$(count_flushes file_io "/dev/$2" direct fsync)"
+	record "$1: a direct write and fsync" "$(count_flushes file_io "/dev/$2" direct write:4096 fsync)"
+	record "$1: a direct write and fdatasync" "$(count_flushes file_io "/dev/$2" direct write:4096 fdatasync)"
+	record "$1: a direct write with RWF_DSYNC" "$(count_flushes file_io "/dev/$2" direct dsync:4096)"
+	record "$1: a direct write with O_DSYNC" "$(count_flushes file_io "/dev/$2" direct,o_dsync write:4096)"
+	record "$1: a direct write with O_SYNC" "$(count_flushes file_io "/dev/$2" direct,o_sync write:4096)"
+	record "$1: a write by the page cache" "$(count_flushes file_io "/dev/$2" cached write:4096)"
+	record "$1: and sync(2)" "$(count_flushes file_io "/dev/$2" cached sync)"
+	record "$1: a write by the page cache and fsync" "$(count_flushes file_io "/dev/$2" cached write:65536 fsync)"
+	record "$1: zeroing 64 KiB" "$(count_flushes blkdiscard -f -z -o 0 -l 65536 "/dev/$2")"
+	record "$1: BLKFLSBUF" "$(count_flushes blockdev --flushbufs "/dev/$2")"
 	exec 5<&-
 }
 
@@ -35,10 +35,10 @@ plan 64
 provide pages=1
 counts raw "$DISK"
 echo 'write through' >"/sys/block/$DISK/queue/write_cache"
-seen "queue/write_cache says write through: fsync" "$(flushes io "/dev/$DISK" direct write:4096 fsync)"
-seen "queue/write_cache says write through: RWF_DSYNC" "$(flushes io "/dev/$DISK" direct dsync:4096)"
+record "queue/write_cache says write through: fsync" "$(count_flushes file_io "/dev/$DISK" direct write:4096 fsync)"
+record "queue/write_cache says write through: RWF_DSYNC" "$(count_flushes file_io "/dev/$DISK" direct dsync:4096)"
 echo 'write back' >"/sys/block/$DISK/queue/write_cache"
-is "queue/write_cache says write back again: fsync" "$(flushes io "/dev/$DISK" direct write:4096 fsync)" 1
+is "queue/write_cache says write back again: fsync" "$(count_flushes file_io "/dev/$DISK" direct write:4096 fsync)" 1
 counts fsdax "$(make_fsdax "$NAMESPACE")"
 # By 4 KiB: a sector of its own is 4 flushes: data, two of the log, the map.
 provider_cleanup

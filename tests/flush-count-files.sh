@@ -21,19 +21,19 @@ counts() {
 	# All blocks are there, so that only what is said is written.
 	pmem-io fill $MNT/file
 	sync
-	seen "$name: overwritten and fsync" "$(quiet && flushes io $MNT/file cached write:4096 fsync)"
-	seen "$name: overwritten and fdatasync" "$(quiet && flushes io $MNT/file cached write:4096 fdatasync)"
-	seen "$name: overwritten with O_DIRECT and fdatasync" "$(quiet && flushes io $MNT/file direct write:4096 fdatasync)"
-	seen "$name: overwritten with O_DIRECT and RWF_DSYNC" "$(quiet && flushes io $MNT/file direct dsync:4096)"
-	seen "$name: overwritten with RWF_DSYNC" "$(quiet && flushes io $MNT/file cached dsync:4096)"
-	seen "$name: a mapping and msync" "$(quiet && flushes pmem-io map-write $MNT/file --durable msync --seed 2)"
-	seen "$name: fsync with nothing to do" "$(quiet && flushes io $MNT/file cached fsync)"
+	record "$name: overwritten and fsync" "$(quiet && count_flushes file_io $MNT/file cached write:4096 fsync)"
+	record "$name: overwritten and fdatasync" "$(quiet && count_flushes file_io $MNT/file cached write:4096 fdatasync)"
+	record "$name: overwritten with O_DIRECT and fdatasync" "$(quiet && count_flushes file_io $MNT/file direct write:4096 fdatasync)"
+	record "$name: overwritten with O_DIRECT and RWF_DSYNC" "$(quiet && count_flushes file_io $MNT/file direct dsync:4096)"
+	record "$name: overwritten with RWF_DSYNC" "$(quiet && count_flushes file_io $MNT/file cached dsync:4096)"
+	record "$name: a mapping and msync" "$(quiet && count_flushes pmem-io map-write $MNT/file --durable msync --seed 2)"
+	record "$name: fsync with nothing to do" "$(quiet && count_flushes file_io $MNT/file cached fsync)"
 	case $2 in
-	always) seen "$name: MAP_SYNC, flushed by the program" "$(quiet && flushes pmem-io map-write $MNT/file --sync --durable flush --seed 3)" ;;
+	always) record "$name: MAP_SYNC, flushed by the program" "$(quiet && count_flushes pmem-io map-write $MNT/file --sync --durable flush --seed 3)" ;;
 	*) check_fails "$name: MAP_SYNC" pmem-io map-write $MNT/file --sync ;;
 	esac
 	pmem-io fill $MNT/file --seed 4
-	check "$name: umount flushes" test "$(flushes umount $MNT)" -ge 1
+	check "$name: umount flushes" test "$(count_flushes umount $MNT)" -ge 1
 	mount -o "dax=$2,noatime" "/dev/$DISK" $MNT
 	check "$name: it is there" pmem-io verify $MNT/file --seed 4
 	umount $MNT

@@ -19,13 +19,13 @@ plan 16
 provide pages=1
 region=$ND/region${NAMESPACE#namespace}
 region=${region%.*}
-seen "it says" "$(stat -c %a "$region/deep_flush") $(cat "$region/deep_flush")"
+record "it says" "$(stat -c %a "$region/deep_flush") $(cat "$region/deep_flush")"
 is "1: one flush" "$(deep '1\n')" 1
 for text in 'y' 'on' '0' 'n' '2' 'flush' ''; do
-	seen "'$text'" "$(deep "$text")"
+	record "'$text'" "$(deep "$text")"
 done
 provider flush_fails 1
-seen "a flush that fails" "$(deep 1)"
+record "a flush that fails" "$(deep 1)"
 provider flush_fails 0
 provider watch 0
 pattern aaaaaaa 1 >/tmp/data
@@ -42,7 +42,7 @@ region=$ND/region${NAMESPACE#namespace}
 region=${region%.*}
 is "an asynchronous provider: one flush" "$(deep 1)" 1
 provider flush_fails 1
-seen "an asynchronous provider: a flush that fails" "$(deep 1)"
+record "an asynchronous provider: a flush that fails" "$(deep 1)"
 provider flush_fails 0
 provider_cleanup
 provide pages=1 dimm=0

@@ -8,11 +8,11 @@
 
 plan 13
 load_driver
-says "e820" "$(e820_disk)" "$(region_with "$(e820_ns)")"
+record_durability "e820" "$(e820_disk)" "$(region_of_namespace "$(e820_ns)")"
 region=$(labelled_region)
 for mode in fsdax raw sector; do
 	disk=$(labelled_disk -m $mode -s 64M)
-	says "NFIT, caches saved, $mode" "$disk" "$region"
+	record_durability "NFIT, caches saved, $mode" "$disk" "$region"
 	[ $mode != fsdax ] || is "NFIT: caches are not written back for DAX" "$(cat "/sys/block/$disk/dax/write_cache")" 0
 	[ $mode = fsdax ] || continue
 	make_fs ext4 "$disk"
@@ -22,5 +22,5 @@ for mode in fsdax raw sector; do
 	check "MAP_SYNC" pmem-io map-write --sync --durable flush $MNT/file --seed 2
 	umount $MNT
 done
-answers "deep_flush of NFIT, written 1" sh -c "env echo 1 2>&1 >$ND/$region/deep_flush | sed 's/.*: //'"
+record_result "deep_flush of NFIT, written 1" sh -c "env echo 1 2>&1 >$ND/$region/deep_flush | sed 's/.*: //'"
 is "persistence_domain" "$(cat "$ND/$region/persistence_domain")" cpu_cache

@@ -23,16 +23,16 @@ error() {
 # fails NAME: 13 subtests.
 fails() {
 	provider flush_fails 1
-	seen "$1: fsync" "$(error io "/dev/$DISK" direct write:4096 fsync)"
-	seen "$1: RWF_DSYNC" "$(error io "/dev/$DISK" direct dsync:4096)"
-	check "$1: a plain write" io "/dev/$DISK" direct write:4096
-	check "$1: a read" io "/dev/$DISK" direct read
+	record "$1: fsync" "$(error file_io "/dev/$DISK" direct write:4096 fsync)"
+	record "$1: RWF_DSYNC" "$(error file_io "/dev/$DISK" direct dsync:4096)"
+	check "$1: a plain write" file_io "/dev/$DISK" direct write:4096
+	check "$1: a read" file_io "/dev/$DISK" direct read
 	provider flush_fails 0
-	check "$1: fsync, once it works again" io "/dev/$DISK" direct fsync
+	check "$1: fsync, once it works again" file_io "/dev/$DISK" direct fsync
 	dm_create above "0 65536 linear /dev/$DISK 0"
 	provider flush_fails 1
-	seen "$1: fsync above dm-linear" "$(error io /dev/mapper/above direct write:4096 fsync)"
-	seen "$1: RWF_DSYNC above dm-linear" "$(error io /dev/mapper/above direct dsync:4096)"
+	record "$1: fsync above dm-linear" "$(error file_io /dev/mapper/above direct write:4096 fsync)"
+	record "$1: RWF_DSYNC above dm-linear" "$(error file_io /dev/mapper/above direct dsync:4096)"
 	provider flush_fails 0
 	dm_remove above
 	for dax in never always; do
@@ -42,8 +42,8 @@ fails() {
 		pmem-io fill $MNT/file
 		sync
 		provider flush_fails 1
-		seen "$1: fsync on ext4, dax=$dax" "$(error io $MNT/file cached write:4096 fsync)"
-		seen "$1: which is, dax=$dax" "$(grep -o " $MNT ext4 r[ow]" /proc/mounts)"
+		record "$1: fsync on ext4, dax=$dax" "$(error file_io $MNT/file cached write:4096 fsync)"
+		record "$1: which is, dax=$dax" "$(grep -o " $MNT ext4 r[ow]" /proc/mounts)"
 		provider flush_fails 0
 		umount $MNT
 		check "$1: mounted again, dax=$dax" mount -o dax=$dax "/dev/$DISK" $MNT

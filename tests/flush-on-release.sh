@@ -21,15 +21,15 @@ unbind() {
 gives_up() {
 	pmem-io fill --direct "/dev/$2" --length 1M
 	device=$(bound)
-	seen "$1: unbind" "$(flushes unbind)"
-	seen "$1: bind" "$(flushes sh -c "echo $device >/sys/bus/nd/drivers/$DRIVER/bind")"
+	record "$1: unbind" "$(count_flushes unbind)"
+	record "$1: bind" "$(count_flushes sh -c "echo $device >/sys/bus/nd/drivers/$DRIVER/bind")"
 	settle
-	seen "$1: rmmod" "$(flushes unload_driver)"
+	record "$1: rmmod" "$(count_flushes unload_driver)"
 	load_driver
-	seen "$1: ndctl disable-namespace" "$(flushes ndctl disable-namespace "$NAMESPACE")"
+	record "$1: ndctl disable-namespace" "$(count_flushes ndctl disable-namespace "$NAMESPACE")"
 	ndctl enable-namespace "$NAMESPACE" >/dev/null 2>&1
 	settle
-	seen "$1: ndctl disable-region" "$(flushes ndctl disable-region -b pmem_provider all)"
+	record "$1: ndctl disable-region" "$(count_flushes ndctl disable-region -b pmem_provider all)"
 	ndctl enable-region -b pmem_provider all >/dev/null 2>&1
 	settle
 	check "$1: what was written is there" pmem-io verify --direct "/dev/$2" --length 1M

@@ -10,7 +10,7 @@ plan 8
 load_driver
 region=$(labelled_region)
 for mode in fsdax raw sector; do
-	says "with labels, $mode" "$(labelled_disk -m $mode -s 64M)" "$region"
+	record_durability "with labels, $mode" "$(labelled_disk -m $mode -s 64M)" "$region"
 done
 disk=$(plain_disk)
-says "without labels" "$disk" "$(basename "$(readlink -f "/sys/block/$disk/device/..")")"
+record_durability "without labels" "$disk" "$(basename "$(readlink -f "/sys/block/$disk/device/..")")"

@@ -19,20 +19,20 @@ stored() {
 	echo "$1" >"/sys/block/$DISK/dax/write_cache"
 	is "$1: read back" "$(cat "/sys/block/$DISK/dax/write_cache")" "$1"
 	is "$1: the queue" "$(cat "/sys/block/$DISK/queue/write_cache" "/sys/block/$DISK/queue/fua" | tr '\n' ' ')" "write back 1 "
-	seen "$1: a direct write and fsync of the disk" "$(flushes io "/dev/$DISK" direct write:4096 fsync)"
-	seen "$1: RWF_DSYNC of the disk" "$(flushes io "/dev/$DISK" direct dsync:4096)"
+	record "$1: a direct write and fsync of the disk" "$(count_flushes file_io "/dev/$DISK" direct write:4096 fsync)"
+	record "$1: RWF_DSYNC of the disk" "$(count_flushes file_io "/dev/$DISK" direct dsync:4096)"
 	mkfs.ext4 -q -F -b 4096 -E lazy_itable_init=0,lazy_journal_init=0 "/dev/$DISK"
 	mount -o dax=always,noatime "/dev/$DISK" $MNT
 	truncate -s 1M $MNT/file
 	pmem-io fill $MNT/file
 	sync
-	seen "$1: a mapping of a DAX file and fdatasync" "$(flushes pmem-io map-write $MNT/file --durable msync --seed 2)"
+	record "$1: a mapping of a DAX file and fdatasync" "$(count_flushes pmem-io map-write $MNT/file --durable msync --seed 2)"
 	umount $MNT
 	rebind "$NAMESPACE"
 	mount -o dax=always,noatime "/dev/$DISK" $MNT
 	check "$1: what was stored is there" pmem-io map-verify $MNT/file --seed 2
 	umount $MNT
-	seen "$1: the driver was away" "$(cat "/sys/block/$DISK/dax/write_cache")"
+	record "$1: the driver was away" "$(cat "/sys/block/$DISK/dax/write_cache")"
 }
 
 # store_answer TEXT: what a write of it says, and the value then.
@@ -45,14 +45,14 @@ plan 31
 provide pages=1
 mkdir -p $MNT
 is "the file's mode" "$(stat -c %a "/sys/block/$DISK/dax/write_cache")" 644
-seen "at first" "$(cat "/sys/block/$DISK/dax/write_cache")"
+record "at first" "$(cat "/sys/block/$DISK/dax/write_cache")"
 stored 0
 stored 1
 for text in y n on off Y 2 00 1x -1 '' '\n' ' 1' '0\n' ; do
-	seen "the answer to '$text'" "$(store_answer "$text")"
+	record "the answer to '$text'" "$(store_answer "$text")"
 done
-seen "the answer to 64 KiB of text" "$(head -c 65536 /dev/zero | tr '\0' 1 >/tmp/text; env cat /tmp/text 2>&1 >"/sys/block/$DISK/dax/write_cache" |
+record "the answer to 64 KiB of text" "$(head -c 65536 /dev/zero | tr '\0' 1 >/tmp/text; env cat /tmp/text 2>&1 >"/sys/block/$DISK/dax/write_cache" |
 	sed 's/.*: //'; cat "/sys/block/$DISK/dax/write_cache")"
 provider_cleanup
 provide pages=0
-answers "memory without struct pages" sh -c "cat /sys/block/$DISK/dax/write_cache 2>&1 | sed 's/.*: //'"
+record_result "memory without struct pages" sh -c "cat /sys/block/$DISK/dax/write_cache 2>&1 | sed 's/.*: //'"

@@ -11,7 +11,7 @@ swap_driver_names() {
 }
 
 cleanup() {
-	unload_both
+	unload_both_drivers
 }
 
 # gives NAMESPACE FROM TO
@@ -19,7 +19,7 @@ gives() {
 	echo "$1" >"$drivers/$2/unbind" && echo "$1" >"$drivers/$3/bind"
 }
 
-both_drivers
+need_both_drivers
 plan 15
 load_driver
 nfit=$(plain_disk)

@@ -5,10 +5,10 @@
 . "$(dirname "$0")/lib/test.sh"
 
 cleanup() {
-	unload_both
+	unload_both_drivers
 }
 
-both_drivers
+need_both_drivers
 plan 7
 load_driver
 disk=$(labelled_disk -m sector -s 32M -l 4096)

@@ -6,13 +6,13 @@
 
 cleanup() {
 	umount $MNT 2>/dev/null
-	unload_both
+	unload_both_drivers
 }
 
 # info_block: the sum of all that lies in front of the page map.
 info_block() {
 	# shellcheck disable=SC2016 # for sh
-	as_raw "$namespace" sh -c 'head -c 8192 "$1" | md5sum' sh
+	with_force_raw "$namespace" sh -c 'head -c 8192 "$1" | md5sum' sh
 }
 
 # serves NAME FILE SEED OTHER-FILE OTHER-SEED: the file system is clean, has the one file, and takes the other.
@@ -49,7 +49,7 @@ swaps() {
 	serves "$1, the first driver again" second 2 third 3
 }
 
-both_drivers
+need_both_drivers
 plan 20
 need e2fsck
 load_driver

@@ -5,14 +5,14 @@
 . "$(dirname "$0")/lib/test.sh"
 
 cleanup() {
-	unload_both
+	unload_both_drivers
 }
 
 sums() {
 	md5sum "/dev/$nfit" "/dev/$e820" | cut -d ' ' -f 1
 }
 
-both_drivers
+need_both_drivers
 plan 8
 load_driver
 nfit=$(plain_disk)

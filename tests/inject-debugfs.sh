@@ -13,7 +13,7 @@ cleanup() {
 injects() {
 	ns=$2
 	disk=$(disk_of "$ns")
-	owner=$(owner_of "$disk")
+	owner=$(device_of_disk "$disk")
 	file=$FOLDER/$owner
 	make_fs ext4 "$disk" -O ^has_journal
 	mount_dax "$disk"
@@ -21,8 +21,8 @@ injects() {
 	pmem-io fill $MNT/file
 	at=$(($(pmem-io phys $MNT/file --offset 400K) - $(cat "$ND/$ns/resource")))
 
-	pmem-io map $MNT/file store=0+1M "run=echo poison $at 4096 >$file" told >/tmp/told
-	is "$1: a process that has the page mapped is told" "$(tail -n 1 /tmp/told)" 'told: 1 code 5 lsb 12 address 0x64000'
+	pmem-io map $MNT/file store=0+1M "run=echo poison $at 4096 >$file" told >/tmp/sigbus
+	is "$1: a process that has the page mapped is told" "$(tail -n 1 /tmp/sigbus)" 'told: 1 code 5 lsb 12 address 0x64000'
 	is "$1: it is listed" "$(cat "$ND/$owner/errors/list")" "$at 4096 injected"
 	is "$1: a mapping loses it alone" "$(pmem-io map-read $MNT/file)" "page 100 code 4 lsb 12 address 0x64000"
 	check_fails "$1: a write of a part of it" pmem-io pwrite $MNT/file --offset 409700 --length 100

@@ -21,7 +21,7 @@ present() {
 plan 3
 provide size=$((8 << 20))
 before=$(present)
-is "nothing grows by each time" "$(grows cycle)" ""
+is "nothing grows by each time" "$(find_leaks cycle)" ""
 settle
 is "what is there in the end" "$(present)" "$before"
 check "the disk reads" read_sectors "$DISK" 0 8

@@ -25,7 +25,7 @@ is "a page is listed" "$(tail -n 1 /tmp/badblocks | sed 's/.* //')" 8
 # Code 4: BUS_MCEERR_AR.
 is "a mapping: it is refused" "$(pmem-io map-read /mnt/file)" "page 100 code 4 lsb 12 address 0x64000"
 check_fails "a read of it" pmem-io pread /mnt/file --offset 400K --length 4K
-check "a read over it gives nothing of it" gives_before 409600 /mnt/file
+check "a read over it gives nothing of it" reads_up_to 409600 /mnt/file
 check "what is before" pmem-io verify /mnt/file --length 400K
 check "what is behind" pmem-io verify /mnt/file --offset 404K --length 3692K
 check_fails "the block can't be read" pmem-io pread "/dev/$disk" --direct --offset $((sector * 512)) --length 4K

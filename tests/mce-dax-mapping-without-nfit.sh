@@ -24,7 +24,7 @@ whole() {
 # costs NAME PAGE
 costs() {
 	is "$1: a page is listed" "$(sed 's/.* //' /tmp/badblocks)" 8
-	check "$1: a read over it gives nothing of it" gives_before $(($2 * 4096)) $MNT/file
+	check "$1: a read over it gives nothing of it" reads_up_to $(($2 * 4096)) $MNT/file
 	is "$1: a mapping loses it alone" "$(pmem-io map-read $MNT/file)" \
 		"page $2 code 4 lsb 12 address $(printf '%#x' $(($2 * 4096)))"
 	check_fails "$1: 100 bytes in it" pmem-io pwrite $MNT/file --offset $(($2 * 4096 + 100)) --length 100

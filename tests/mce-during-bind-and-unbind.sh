@@ -12,7 +12,7 @@ cleanup() {
 
 plan 3
 load_driver
-injector_ready
+load_mce_inject
 nvdimm=$(nfit_ns)
 other=$(e820_ns)
 for namespace in $nvdimm $other; do
@@ -20,7 +20,7 @@ for namespace in $nvdimm $other; do
 	start=$(cat "$ND/$namespace/resource")
 	rm -f /tmp/storm_over
 	{
-		inject_pages "$start" 65536 0 299
+		mce_inject_pages "$start" 65536 0 299
 		touch /tmp/storm_over
 	} &
 	rounds=0

@@ -20,7 +20,7 @@ readable() {
 need pmem-io
 plan 9
 load_driver
-injector_ready
+load_mce_inject
 namespace=$(e820_ns)
 disk=$(disk_of "$namespace")
 start=$(cat "$ND/$namespace/resource")
@@ -28,10 +28,10 @@ start=$(cat "$ND/$namespace/resource")
 blkdiscard -f -z "/dev/$disk"
 began=$(cut -d. -f1 /proc/uptime)
 dmesg -C
-inject_pages "$start" 32768 0 999
+mce_inject_pages "$start" 32768 0 999
 echo "# in $(($(cut -d. -f1 /proc/uptime) - began)) s"
 all_listed() {
-	all_listed=$(pages_listed "$namespace" 32768 1000)
+	all_listed=$(count_listed_pages "$namespace" 32768 1000)
 	echo "$all_listed are"
 	[ "$all_listed" = 1000 ]
 }

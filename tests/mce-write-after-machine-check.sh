@@ -13,24 +13,24 @@
 . "$(dirname "$0")/lib/write-poisoned.sh"
 
 provide size=134217728 nr_regions=4
-prepare touched 0
-prepare touched_listed 1
-prepare untouched 2
-prepare untouched_listed 3
-untouch untouched
-untouch untouched_listed
+prepare_files touched 0
+prepare_files touched_listed 1
+prepare_files untouched 2
+prepare_files untouched_listed 3
+remount untouched
+remount untouched_listed
 for state in touched touched_listed untouched untouched_listed; do
-	machine_checks $state
+	inject_mces $state
 done
-the_bus_lists touched_listed
-the_bus_lists untouched_listed
+report_on_bus touched_listed
+report_on_bus untouched_listed
 
 write_all touched "touched"
 write_all touched_listed "touched, in the bus's list"
 write_all untouched "not touched"
 write_all untouched_listed "not touched, in the bus's list"
-write_again touched_listed "touched, in the bus's list"
-write_again untouched "not touched"
-write_again untouched_listed "not touched, in the bus's list"
-write_again touched "touched"
-show_rows
+write_punched touched_listed "touched, in the bus's list"
+write_punched untouched "not touched"
+write_punched untouched_listed "not touched, in the bus's list"
+write_punched touched "touched"
+report_rows

@@ -13,20 +13,20 @@
 . "$(dirname "$0")/lib/write-poisoned.sh"
 
 provide size=134217728 nr_regions=4
-prepare lost 0
-prepare lost_listed 1
+prepare_files lost 0
+prepare_files lost_listed 1
 umount /tmp/lost /tmp/lost_listed
-out_of_the_map lost
-out_of_the_map lost_listed
+unmap_pages lost
+unmap_pages lost_listed
 # Unbinding leaves them out, and binding takes up what is there.
 for namespace in namespace0.0 namespace1.0; do
 	rebind $namespace
 done
-the_bus_lists lost_listed
-untouch lost
-untouch lost_listed
+report_on_bus lost_listed
+remount lost
+remount lost_listed
 
 write_all lost "out of the map"
 write_all lost_listed "out of the map, in the bus's list"
-write_again lost_listed "out of the map, in the bus's list"
-show_rows
+write_punched lost_listed "out of the map, in the bus's list"
+report_rows

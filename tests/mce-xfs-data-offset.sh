@@ -9,17 +9,17 @@ cleanup() {
 	echo 0 >/proc/sys/vm/memory_failure_early_kill
 	umount $MNT 2>/dev/null
 	unload_driver
-	rm -f /tmp/told.*
+	rm -f /tmp/sigbus.*
 }
 
 plan 4
 load_driver
 disk=$(labelled_disk -m fsdax -M mem)
-xfs_file "$disk"
-begin --length 4M $MNT/file
-pmem-io poll "/sys/block/$disk/badblocks" --run "host mce $((address))" >/tmp/told.listed || :
+make_xfs_file "$disk"
+map_start --length 4M $MNT/file
+pmem-io poll "/sys/block/$disk/badblocks" --run "host mce $((address))" >/tmp/sigbus.listed || :
 check "the kernel has done what it can" wait_for 10 sh -c "dmesg | grep -q 'recovery action for dax page: Recovered'"
-end
-is "the page is listed" "$(cat /tmp/told.listed)" "$(((address - start) / 512)) 8"
-is "the process is told where" "$(was_told)" "told: 1 code 5 lsb 12 address 0x101000"
+map_stop
+is "the page is listed" "$(cat /tmp/sigbus.listed)" "$(((address - start) / 512)) 8"
+is "the process is told where" "$(sigbus_info)" "told: 1 code 5 lsb 12 address 0x101000"
 check "the file system lives" sh -c "echo x >$MNT/other && sync -f $MNT"

@@ -12,20 +12,20 @@ cleanup() {
 	umount $MNT 2>/dev/null
 	modprobe -r device_dax dax_pmem
 	unload_driver
-	rm -f /tmp/told.* /tmp/mce-xfs-file-and-metadata.json
+	rm -f /tmp/sigbus.* /tmp/mce-xfs-file-and-metadata.json
 }
 
 # strikes FILE ADDRESS: a machine check there; what a process that has all of the file mapped is told.
 strikes() {
-	begin --length 4M "$1"
+	map_start --length 4M "$1"
 	dmesg -C
 	host mce $(($2))
 	tries=0
 	until dmesg | grep -q 'recovery action' || [ $((tries += 1)) -gt 100 ]; do
 		sleep 0.1
 	done
-	end
-	was_told
+	map_stop
+	sigbus_info
 }
 
 said() {
@@ -36,10 +36,10 @@ said() {
 plan 20
 load_driver
 disk=$(labelled_disk -m fsdax -M mem -s 400M)
-xfs_file "$disk"
+make_xfs_file "$disk"
 sector=$(((address - start) / 512))
-seen "the process is told" "$(strikes $MNT/file "$address")"
-seen "the kernel says" "$(said)"
+record "the process is told" "$(strikes $MNT/file "$address")"
+record "the kernel says" "$(said)"
 is "the page is listed" "$(cat "/sys/block/$disk/badblocks")" "$sector 8"
 # Code 4: BUS_MCEERR_AR.
 is "a mapping: it alone is refused" "$(pmem-io map-read $MNT/file)" "page 257 code 4 lsb 12 address 0x101000"
@@ -48,10 +48,10 @@ check_fails "a read of it" pmem-io pread --offset 1028K --length 4K $MNT/file
 check "what is before" pmem-io verify --length 1028K $MNT/file
 check "what is behind" pmem-io verify --offset 1032K --length 3064K $MNT/file
 fallocate -l 4M $MNT/copy
-answers "direct I/O from it" pmem-io map --offset 1M --length 8K $MNT/file "direct-write=$MNT/copy"
-answers "process_vm_readv of it" pmem-io map --offset 1028K --length 4K $MNT/file process-read
-answers "vmsplice of it" pmem-io map --offset 1028K --length 4K $MNT/file vmsplice
-answers "sendfile of it" pmem-io map --offset 1028K --length 4K $MNT/file sendfile
+record_result "direct I/O from it" pmem-io map --offset 1M --length 8K $MNT/file "direct-write=$MNT/copy"
+record_result "process_vm_readv of it" pmem-io map --offset 1028K --length 4K $MNT/file process-read
+record_result "vmsplice of it" pmem-io map --offset 1028K --length 4K $MNT/file vmsplice
+record_result "sendfile of it" pmem-io map --offset 1028K --length 4K $MNT/file sendfile
 check "the file system lives" sh -c "echo x >$MNT/other && sync -f $MNT"
 dmesg -C
 host mce $((start))
@@ -59,8 +59,8 @@ tries=0
 until dmesg | grep -q 'recovery action' || [ $((tries += 1)) -gt 100 ]; do
 	sleep 0.1
 done
-seen "one in its records: the kernel says" "$(said | sed "s/($disk)/(DISK)/")"
-answers "then a file is made" sh -c "echo x >$MNT/new"
+record "one in its records: the kernel says" "$(said | sed "s/($disk)/(DISK)/")"
+record_result "then a file is made" sh -c "echo x >$MNT/new"
 check_fails "and a page of the file read" pmem-io pread --length 64K $MNT/file
 check "unmounted" umount $MNT
 
@@ -70,6 +70,6 @@ modprobe device_dax
 settle
 dax=/dev/$(ndctl list -X -m devdax | jq -r '.[].daxregion.devices[].chardev')
 pmem-io map --length 4M "$dax" store >/dev/null
-seen "device DAX: the process is told" "$(strikes "$dax" "$(pmem-io phys --offset 1028K "$dax")")"
-seen "device DAX: the kernel says" "$(said)"
-answers "device DAX: touched then" pmem-io map --length 4M "$dax" load
+record "device DAX: the process is told" "$(strikes "$dax" "$(pmem-io phys --offset 1028K "$dax")")"
+record "device DAX: the kernel says" "$(said)"
+record_result "device DAX: touched then" pmem-io map --length 4M "$dax" load

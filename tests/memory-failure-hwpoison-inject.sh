@@ -11,14 +11,14 @@ cleanup() {
 	echo 0 >/proc/sys/vm/memory_failure_early_kill
 	umount $MNT 2>/dev/null
 	modprobe -r hwpoison_inject
-	rm -f /tmp/told.*
+	rm -f /tmp/sigbus.*
 }
 
 # kill_at NAME ADDRESS: what the kernel answers, and says.
 kill_at() {
 	dmesg -C
-	answers "$1" sh -c "echo $(($2 / 4096)) >/sys/kernel/debug/hwpoison/corrupt-pfn"
-	seen "$1: the kernel says" "$(dmesg | grep 'Memory failure\|XFS\|EXT4' |
+	record_result "$1" sh -c "echo $(($2 / 4096)) >/sys/kernel/debug/hwpoison/corrupt-pfn"
+	record "$1: the kernel says" "$(dmesg | grep 'Memory failure\|XFS\|EXT4' |
 		sed 's/^\[[^]]*\] //; s/0x[0-9a-f]*/X/g; s/pmem-io:[0-9]*/pmem-io/; s/pmem[0-9.]*)/DISK)/; s/ at .*//; s/ caller .*//')"
 }
 
@@ -33,17 +33,17 @@ files() {
 	fallocate -l 4M $MNT/file
 	pmem-io map $MNT/file store >/dev/null
 	address=$(pmem-io phys --offset 1028K $MNT/file)
-	begin $MNT/file
+	map_start $MNT/file
 	kill_at "$name: a page of a mapped file" "$address"
-	end
-	seen "$name: the process that maps it is told" "$(was_told)"
+	map_stop
+	record "$name: the process that maps it is told" "$(sigbus_info)"
 	kill_at "$name: the same page again" "$address"
 	check "$name: the file system lives" sh -c "echo x >$MNT/other && sync -f $MNT"
 	kill_at "$name: a page that no file has" $((start + (220 << 20)))
 	check "$name: the file system lives, still" sh -c "echo x >$MNT/other && sync -f $MNT"
 	kill_at "$name: a page of its records" $((start + records))
-	answers "$name: a file is made then" sh -c "echo x >$MNT/new && sync -f $MNT"
-	answers "$name: the file is read then" pmem-io pread --length 64K $MNT/file
+	record_result "$name: a file is made then" sh -c "echo x >$MNT/new && sync -f $MNT"
+	record_result "$name: the file is read then" pmem-io pread --length 64K $MNT/file
 	check "$name: unmounted" umount $MNT
 	is "$name: no bad block is listed" "$(cat "/sys/block/$disk/badblocks")" ""
 }

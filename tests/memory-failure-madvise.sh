@@ -11,15 +11,15 @@ cleanup() {
 	echo 0 >/proc/sys/vm/memory_failure_early_kill
 	umount $MNT 2>/dev/null
 	modprobe -r device_dax dax_pmem
-	rm -f /tmp/told.*
+	rm -f /tmp/sigbus.*
 }
 
 # other POISON: what another process, which has all of the file mapped, is told when this one poisons; and what it finds then.
 other() {
-	begin --length 4M "$file"
+	map_start --length 4M "$file"
 	pmem-io map --length 4M "$file" load "$1" >/dev/null || :
-	end
-	was_told
+	map_stop
+	sigbus_info
 }
 
 # rows NAME FILE
@@ -27,15 +27,15 @@ rows() {
 	name=$1 file=$2
 	pmem-io map --length 4M "$file" store >/dev/null
 	dmesg -C
-	seen "$name: who did it is told" "$(pmem-io map --length 4M "$file" load poison=1028K+4K told)"
-	seen "$name: the kernel says" "$(dmesg | sed -n 's/.*Memory failure: 0x[0-9a-f]*: //p' | sed 's/pmem-io:[0-9]*/pmem-io/')"
-	seen "$name: others by default" "$(other poison=64K+4K)"
+	record "$name: who did it is told" "$(pmem-io map --length 4M "$file" load poison=1028K+4K told)"
+	record "$name: the kernel says" "$(dmesg | sed -n 's/.*Memory failure: 0x[0-9a-f]*: //p' | sed 's/pmem-io:[0-9]*/pmem-io/')"
+	record "$name: others by default" "$(other poison=64K+4K)"
 	echo 1 >/proc/sys/vm/memory_failure_early_kill
-	seen "$name: others, where the machine says so" "$(other poison=3M+4K)"
+	record "$name: others, where the machine says so" "$(other poison=3M+4K)"
 	echo 0 >/proc/sys/vm/memory_failure_early_kill
-	answers "$name: the same page again" pmem-io map --length 4M "$file" load poison=3M+4K told
-	answers "$name: touched through a mapping" pmem-io map --length 4M "$file" verify
-	answers "$name: stored to through a mapping" pmem-io map --length 4M "$file" store=1028K+4K
+	record_result "$name: the same page again" pmem-io map --length 4M "$file" load poison=3M+4K told
+	record_result "$name: touched through a mapping" pmem-io map --length 4M "$file" verify
+	record_result "$name: stored to through a mapping" pmem-io map --length 4M "$file" store=1028K+4K
 }
 
 # files NAME TYPE OPTION…
@@ -46,8 +46,8 @@ files() {
 	mount_dax "$disk"
 	fallocate -l 4M $MNT/file
 	rows "$name" $MNT/file
-	answers "$name: read(2)" pmem-io pread --length 4M $MNT/file
-	answers "$name: write(2)" pmem-io pwrite --offset 1028K --length 4K $MNT/file
+	record_result "$name: read(2)" pmem-io pread --length 4M $MNT/file
+	record_result "$name: write(2)" pmem-io pwrite --offset 1028K --length 4K $MNT/file
 	is "$name: no bad block is listed" "$(cat "/sys/block/$disk/badblocks")" ""
 	check "$name: the file system lives" sh -c "echo x >$MNT/other && sync -f $MNT"
 	umount $MNT

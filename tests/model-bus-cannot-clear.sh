@@ -19,7 +19,7 @@ plan 2
 load_driver
 namespace=$(nfit_ns)
 disk=$(disk_of "$namespace")
-check "as the model says, where nothing heals" model "$namespace" "$disk" --clears never
-MODEL_BOUND="echo 1 >/sys/block/$disk/errors/overwrite_heals"
-eval "$MODEL_BOUND"
-check "where overwriting does" model "$namespace" "$disk" --clears overwrite
+check "as the model says, where nothing heals" run_model "$namespace" "$disk" --clears never
+MODEL_AFTER_BIND="echo 1 >/sys/block/$disk/errors/overwrite_heals"
+eval "$MODEL_AFTER_BIND"
+check "where overwriting does" run_model "$namespace" "$disk" --clears overwrite

@@ -16,5 +16,5 @@ cleanup() {
 need pmem-io
 plan 1
 provide pages=1
-model_file "$NAMESPACE" "$DISK"
-check "as the model says" model "$NAMESPACE" "$DISK" --clears command --provider /sys/module/pmem_provider/parameters/bad
+make_model_file "$NAMESPACE" "$DISK"
+check "as the model says" run_model "$NAMESPACE" "$DISK" --clears command --provider /sys/module/pmem_provider/parameters/bad

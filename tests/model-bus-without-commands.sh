@@ -16,9 +16,9 @@ plan 1
 load_driver
 namespace=$(e820_ns)
 disk=$(disk_of "$namespace")
-model_file "$namespace" "$disk"
+make_model_file "$namespace" "$disk"
 case $DRIVER in
 nd_pmem) clears=pretends ;;
 *) clears=overwrite ;;
 esac
-check "as the model says" model "$namespace" "$disk" --clears $clears
+check "as the model says" run_model "$namespace" "$disk" --clears $clears

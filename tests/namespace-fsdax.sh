@@ -24,7 +24,7 @@ makes() {
 	check "$1, $2: a file is stored to" pmem-io map-write --sync --durable flush $MNT/file
 	umount $MNT
 	unload_driver
-	forget
+	reset_regions
 	load_driver
 	is "$1, $2: is what it was" "$(told)" "fsdax $1 $2 $disk"
 	mount_dax "$disk"

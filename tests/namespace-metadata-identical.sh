@@ -8,7 +8,7 @@
 . "$(dirname "$0")/lib/test.sh"
 
 cleanup() {
-	unload_both
+	unload_both_drivers
 	modprobe -r device_dax dax_pmem
 	rm -f /tmp/namespace-metadata-identical.*
 }
@@ -16,7 +16,7 @@ cleanup() {
 # looks: all of the namespace, as it is now.
 looks() {
 	# shellcheck disable=SC2016 # for sh
-	as_raw "$namespace" sh -c 'cat "$1" >/tmp/namespace-metadata-identical.bytes' sh
+	with_force_raw "$namespace" sh -c 'cat "$1" >/tmp/namespace-metadata-identical.bytes' sh
 }
 
 # piece OFFSET LENGTH: what was seen there, its sum.
@@ -63,12 +63,12 @@ info_block() {
 	shift
 	made "$@"
 	looks
-	seen "$name: signature" "$(signature)"
-	seen "$name: flags, version, data offset, pages" "$(numbers 48:4 52:2 54:2 56:8 64:8)"
-	seen "$name: mode, pad, cut off, alignment, page size and struct page" "$(numbers 72:4 76:4 80:4 84:4 88:4 92:2)"
+	record "$name: signature" "$(signature)"
+	record "$name: flags, version, data offset, pages" "$(numbers 48:4 52:2 54:2 56:8 64:8)"
+	record "$name: mode, pad, cut off, alignment, page size and struct page" "$(numbers 72:4 76:4 80:4 84:4 88:4 92:2)"
 	is "$name: the namespace's uuid" "$(uuid 32)" "$(echo $UUID | tr -d -)"
 	is "$name: its own uuid" "$(uuid 16)" "$(claimed)"
-	seen "$name: in front of it" "$(piece 0 4096)"
+	record "$name: in front of it" "$(piece 0 4096)"
 	sum=$(piece 0 8192)
 	own=$(claimed)
 	swap_drivers
@@ -97,17 +97,17 @@ btt() {
 	made sector -l "$1"
 	disk=$(jq -r .blockdev /tmp/namespace-metadata-identical.json)
 	looks
-	seen "sector, $1: signature" "$(signature)"
-	seen "sector, $1: flags, version, sectors outside and inside, lanes, size" "$(numbers 48:4 52:2 54:2 56:4 60:4 64:4 68:4 72:4 76:4)"
-	seen "sector, $1: where the next arena, data, map, log and the second info block are" "$(numbers 80:8 88:8 96:8 104:8 112:8)"
+	record "sector, $1: signature" "$(signature)"
+	record "sector, $1: flags, version, sectors outside and inside, lanes, size" "$(numbers 48:4 52:2 54:2 56:4 60:4 64:4 68:4 72:4 76:4)"
+	record "sector, $1: where the next arena, data, map, log and the second info block are" "$(numbers 80:8 88:8 96:8 104:8 112:8)"
 	map=$(numbers 96:8) log=$(numbers 104:8) info2=$(numbers 112:8)
 	is "sector, $1: its own uuid" "$(uuid 16)" "$(claimed)"
 	is "sector, $1: the namespace's uuid" "$(uuid 32)" "$(echo $UUID | tr -d -)"
 	is "sector, $1: the two info blocks are one" "$(piece 4096 4096)" "$(piece $((4096 + info2)) 4096)"
-	seen "sector, $1: a fresh map and a fresh log" "$(table)"
+	record "sector, $1: a fresh map and a fresh log" "$(table)"
 	writes 1
 	looks
-	seen "sector, $1: map and log after writing" "$(table)"
+	record "sector, $1: map and log after writing" "$(table)"
 	sum=$(md5sum </tmp/namespace-metadata-identical.bytes)
 	swap_drivers
 	check "sector, $1: the other driver reads it" pmem-io verify --direct --offset 1M --length 64K "/dev/$disk" --seed 1
@@ -115,19 +115,19 @@ btt() {
 	is "sector, $1: and has changed no byte" "$(md5sum </tmp/namespace-metadata-identical.bytes)" "$sum"
 	writes 2
 	looks
-	seen "sector, $1: map and log after the other has written" "$(table)"
+	record "sector, $1: map and log after the other has written" "$(table)"
 	sum=$(md5sum </tmp/namespace-metadata-identical.bytes)
 	swap_drivers
 	check "sector, $1: and back" pmem-io verify --direct --offset 1M --length 64K "/dev/$disk" --seed 2
 	looks
 	is "sector, $1: no byte is changed" "$(md5sum </tmp/namespace-metadata-identical.bytes)" "$sum"
 	ndctl disable-namespace "$namespace" >/dev/null 2>&1
-	answers "sector, $1: ndctl's check" ndctl check-namespace "$namespace"
+	record_result "sector, $1: ndctl's check" ndctl check-namespace "$namespace"
 	ndctl enable-namespace "$namespace" >/dev/null 2>&1
 	settle
 }
 
-both_drivers
+need_both_drivers
 plan 78
 load_driver
 modprobe device_dax

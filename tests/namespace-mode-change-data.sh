@@ -19,13 +19,13 @@ becomes() {
 
 # blocks: the info blocks that are anywhere in the namespace, each with its offset.
 blocks() {
-	echo "info blocks: $(as_raw "$namespace" grep -a -b -o 'NVDIMM_[A-Z]*_INFO\|BTT_ARENA_INFO' | xargs)"
+	echo "info blocks: $(with_force_raw "$namespace" grep -a -b -o 'NVDIMM_[A-Z]*_INFO\|BTT_ARENA_INFO' | xargs)"
 }
 
 # data OFFSET: whether the pattern of 4 MiB is there, seen in raw mode from this offset on.
 data() {
 	# shellcheck disable=SC2016 # for sh
-	as_raw "$namespace" sh -c 'dd if="$2" bs=1M iflag=skip_bytes skip="$1" count=4 2>/dev/null >/tmp/namespace-mode-change-data.data; pmem-io verify /tmp/namespace-mode-change-data.data --length 4M >/dev/null && echo there || echo gone' sh "$1"
+	with_force_raw "$namespace" sh -c 'dd if="$2" bs=1M iflag=skip_bytes skip="$1" count=4 2>/dev/null >/tmp/namespace-mode-change-data.data; pmem-io verify /tmp/namespace-mode-change-data.data --length 4M >/dev/null && echo there || echo gone' sh "$1"
 }
 
 plan 23
@@ -35,46 +35,46 @@ labelled_disk -m raw -s 32M >/dev/null
 namespace=$(jq -r .dev /tmp/labelled_disk.json)
 
 becomes fsdax -M mem
-seen "fsdax: metadata" "$(blocks)"
+record "fsdax: metadata" "$(blocks)"
 pmem-io fill --direct --length 4M "/dev/$disk"
 is "fsdax: the data begin after 2 MiB" "$(data $((2 << 20)))" there
 becomes raw
-seen "fsdax, then raw: metadata" "$(blocks)"
+record "fsdax, then raw: metadata" "$(blocks)"
 is "fsdax, then raw: the data" "$(data $((2 << 20)))" there
 becomes fsdax -M mem
 check "fsdax again: the data are where they were" pmem-io verify --direct --length 4M "/dev/$disk"
 becomes devdax -M mem
-seen "devdax: metadata" "$(blocks)"
+record "devdax: metadata" "$(blocks)"
 check "devdax: the data are where they were" pmem-io map-verify --length 4M "/dev/$disk"
 becomes fsdax -M dev
 check "fsdax, map on the device: the data of a namespace of 32 MiB are where they were" pmem-io verify --direct --length 4M "/dev/$disk"
 becomes sector
-seen "sector: metadata" "$(blocks)"
+record "sector: metadata" "$(blocks)"
 pmem-io fill --direct --length 4M "/dev/$disk"
 becomes raw
-seen "sector, then raw: metadata" "$(blocks)"
+record "sector, then raw: metadata" "$(blocks)"
 becomes sector
-seen "sector again: the data" "$(pmem-io verify --direct --length 4M "/dev/$disk" >/dev/null && echo there || echo gone)"
+record "sector again: the data" "$(pmem-io verify --direct --length 4M "/dev/$disk" >/dev/null && echo there || echo gone)"
 becomes fsdax -M mem
-seen "sector, then fsdax: metadata" "$(blocks)"
+record "sector, then fsdax: metadata" "$(blocks)"
 make_fs ext4 "$disk"
 mount_dax "$disk"
 fallocate -l 2M $MNT/file
 pmem-io map-write --sync --durable flush $MNT/file >/dev/null
-answers "another mode while it is mounted" ndctl create-namespace -f -e "$namespace" -m raw
+record_result "another mode while it is mounted" ndctl create-namespace -f -e "$namespace" -m raw
 check "which does nothing to the file" pmem-io verify $MNT/file
-answers "destroyed while it is mounted" ndctl destroy-namespace -f "$namespace"
+record_result "destroyed while it is mounted" ndctl destroy-namespace -f "$namespace"
 check "which does nothing to the file, either" pmem-io verify $MNT/file
-answers "disabled while it is mounted" ndctl disable-namespace "$namespace"
+record_result "disabled while it is mounted" ndctl disable-namespace "$namespace"
 check "nor that" pmem-io verify $MNT/file
 umount $MNT
-answers "without force" ndctl create-namespace -e "$namespace" -m raw
+record_result "without force" ndctl create-namespace -e "$namespace" -m raw
 check "destroyed" ndctl destroy-namespace -f "$namespace"
 fresh=$(ndctl create-namespace -r "$(labelled_region)" -m raw -s 32M | jq -r .dev)
 settle
 is "made anew in the same place: the same name" "$fresh" "$namespace"
-seen "made anew in the same place: metadata" "$(blocks)"
-seen "made anew in the same place: the file system" "$(
+record "made anew in the same place: metadata" "$(blocks)"
+record "made anew in the same place: the file system" "$(
 	becomes fsdax -M mem
 	blkid -o value -s TYPE "/dev/$disk" || echo none
 )"

@@ -87,9 +87,9 @@ devdax() {
 	chardev=/dev/$(jq -r '.daxregion.devices[0].chardev' /tmp/namespace-mode-overhead.json)
 	holder=$(cat "$ND/$namespace/holder")
 	check "$1: data begin at a multiple of it" multiple "$(cat "$ND/$holder/resource")" "$2"
-	answers "$1: a mapping of 4 KiB" pmem-io map-write --length 4096 "$chardev"
+	record_result "$1: a mapping of 4 KiB" pmem-io map-write --length 4096 "$chardev"
 	if [ "$2" -gt $((2 * MIB)) ]; then
-		answers "$1: a mapping of 2 MiB" pmem-io map-write --length 2M "$chardev"
+		record_result "$1: a mapping of 2 MiB" pmem-io map-write --length 2M "$chardev"
 	else
 		check "$1: a mapping of 2 MiB" sh -c "pmem-io map-write --length 2M $chardev && pmem-io map-verify --length 2M $chardev"
 	fi
@@ -102,7 +102,7 @@ region=$(labelled_region)
 costs raw 0 0 -m raw
 capacity raw "$(blockdev --getsize64 "/dev/$disk")" $SIZE
 costs sector 0 0 -m sector
-seen "sector: capacity, of 3 GiB" "$(blockdev --getsize64 "/dev/$disk")"
+record "sector: capacity, of 3 GiB" "$(blockdev --getsize64 "/dev/$disk")"
 for align in 4096 $((2 * MIB)) $((1024 * MIB)); do
 	form="fsdax, map in RAM, $align"
 	costs "$form" $MAP $MAP -m fsdax -M mem -a $align
@@ -140,7 +140,7 @@ for form in "fsdax -M mem" "fsdax -M dev" "devdax -M mem" "devdax -M dev"; do
 	# shellcheck disable=SC2086 # words
 	make_namespace -e "$namespace" -a "$align" -m $form >/tmp/namespace-mode-overhead.json
 	disk=$(jq -r '.blockdev // empty' /tmp/namespace-mode-overhead.json)
-	seen "no label, $form, $align: capacity, of 2 GiB" "$(jq .size /tmp/namespace-mode-overhead.json)"
+	record "no label, $form, $align: capacity, of 2 GiB" "$(jq .size /tmp/namespace-mode-overhead.json)"
 	case $form in
 	fsdax*) fsdax "no label, $form, $align" "$align" ;;
 	*) devdax "no label, $form, $align" "$align" ;;

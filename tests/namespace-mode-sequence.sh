@@ -44,7 +44,7 @@ serves 5
 becomes fsdax "pmem0 dax0*" -M mem -a 4096
 serves 6
 unload_driver
-forget
+reset_regions
 load_driver
 is "found again: nodes" "$(cd /dev && echo pmem0* dax0*)" "pmem0 dax0*"
 check "found again: its data" pmem-io verify --direct --length 1M --seed 6 /dev/pmem0

@@ -30,7 +30,7 @@ uses() {
 # info_blocks: how many it has.
 info_blocks() {
 	# shellcheck disable=SC2016 # for sh
-	as_raw "$1" sh -c 'head -c 4112 "$1" | tail -c 16 | grep -c NVDIMM_PFN_INFO || :' sh
+	with_force_raw "$1" sh -c 'head -c 4112 "$1" | tail -c 16 | grep -c NVDIMM_PFN_INFO || :' sh
 }
 
 # becomes PROVIDER NAMESPACE MODE OPTION…
@@ -38,7 +38,7 @@ becomes() {
 	provider=$1 namespace=$2
 	shift 2
 	make_namespace -e "$namespace" -m "$@" >/dev/null
-	seen "$provider: $*: told" "$(told "$namespace")"
+	record "$provider: $*: told" "$(told "$namespace")"
 	uses "$provider: $*" "$namespace"
 }
 
@@ -56,22 +56,22 @@ modes() {
 	becomes "$1" "$2" sector -l 4104
 	told=$(told "$2")
 	unload_driver
-	forget
+	reset_regions
 	load_driver
 	is "$1: found again as what it was" "$(told "$2")" "$told"
 	becomes "$1" "$2" raw
-	answers "$1: raw: size" blockdev --getsize64 "/dev/$(disk_of "$2")"
+	record_result "$1: raw: size" blockdev --getsize64 "/dev/$(disk_of "$2")"
 	ndctl create-namespace -f -e "$2" -m fsdax -n name >/dev/null
-	seen "$1: a name" "$(ndctl list -N -n "$2" | jq -r '.[0] | "\(.mode) \(.name)"')"
-	answers "$1: a smaller size" ndctl create-namespace -f -e "$2" -m fsdax -s 16M
-	answers "$1: another alignment" ndctl create-namespace -f -e "$2" -m fsdax -a 1G
-	answers "$1: another namespace" ndctl create-namespace -r "$(basename "$(readlink -f "$ND/$2/..")")" -m raw
+	record "$1: a name" "$(ndctl list -N -n "$2" | jq -r '.[0] | "\(.mode) \(.name)"')"
+	record_result "$1: a smaller size" ndctl create-namespace -f -e "$2" -m fsdax -s 16M
+	record_result "$1: another alignment" ndctl create-namespace -f -e "$2" -m fsdax -a 1G
+	record_result "$1: another namespace" ndctl create-namespace -r "$(basename "$(readlink -f "$ND/$2/..")")" -m raw
 	is "$1: an info block" "$(info_blocks "$2")" 1
-	answers "$1: destroyed" ndctl destroy-namespace -f "$2"
+	record_result "$1: destroyed" ndctl destroy-namespace -f "$2"
 	is "$1: no info block" "$(info_blocks "$2")" 0
 	ndctl enable-namespace "$2" >/dev/null 2>&1 || :
 	settle
-	seen "$1: and what is enabled again is raw" "$(told "$2")"
+	record "$1: and what is enabled again is raw" "$(told "$2")"
 }
 
 plan 86

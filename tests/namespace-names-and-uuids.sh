@@ -47,29 +47,29 @@ region=$(labelled_region)
 fresh_labels
 one=namespace${region#region}.0
 two=namespace${region#region}.1
-answers "raw, with a name" makes -m raw -s 32M -n one -u ${UUID}1
-answers "fsdax, with a name" makes -m fsdax -M mem -s 32M -n "number two" -u ${UUID}2
-answers "sector" makes -m sector -s 32M -l 4096
-answers "devdax" makes -m devdax -s 32M
-answers "raw again, sectors of 4096" makes -m raw -s 32M -l 4096
-seen "all of them" "$(all)"
-seen "their nodes" "$(cd /dev && echo pmem"${region#region}"* dax*)"
+record_result "raw, with a name" makes -m raw -s 32M -n one -u ${UUID}1
+record_result "fsdax, with a name" makes -m fsdax -M mem -s 32M -n "number two" -u ${UUID}2
+record_result "sector" makes -m sector -s 32M -l 4096
+record_result "devdax" makes -m devdax -s 32M
+record_result "raw again, sectors of 4096" makes -m raw -s 32M -l 4096
+record "all of them" "$(all)"
+record "their nodes" "$(cd /dev && echo pmem"${region#region}"* dax*)"
 is "the name that was given" "$(name_of "$one") and $(name_of "$two")" "one and number two"
 is "the uuid that was given" "$(uuid_of "$one")" ${UUID}1
-answers "a uuid that another has" makes -m raw -s 32M -u ${UUID}1
-answers "a uuid that is none" makes -m raw -s 32M -u 5f0c7b1e
-answers "a name that another has" makes -m raw -s 32M -n one
+record_result "a uuid that another has" makes -m raw -s 32M -u ${UUID}1
+record_result "a uuid that is none" makes -m raw -s 32M -u 5f0c7b1e
+record_result "a name that another has" makes -m raw -s 32M -n one
 drop
-answers "a name of 63 letters" makes -m raw -s 16M -n "$(printf '%063d' 7)"
+record_result "a name of 63 letters" makes -m raw -s 16M -n "$(printf '%063d' 7)"
 drop
-answers "a name of 64 letters" makes -m raw -s 16M -n "$(printf '%064d' 7)"
+record_result "a name of 64 letters" makes -m raw -s 16M -n "$(printf '%064d' 7)"
 drop
-answers "17 MiB" makes -m fsdax -s 17M
-answers "1 MiB" makes -m raw -s 1M
-answers "16 MiB" makes -m fsdax -M mem -s 16M
+record_result "17 MiB" makes -m fsdax -s 17M
+record_result "1 MiB" makes -m raw -s 1M
+record_result "16 MiB" makes -m fsdax -M mem -s 16M
 drop
-answers "more than there is" makes -m raw -s 4G
-seen "all of them, still" "$(all)"
+record_result "more than there is" makes -m raw -s 4G
+record "all of them, still" "$(all)"
 
 pmem-io fill --direct --length 4M "/dev/$(disk_of "$one")" --seed 1
 pmem-io fill --direct --length 4M "/dev/$(disk_of "$two")" --seed 2
@@ -77,41 +77,41 @@ pmem-io fill --direct --length 4M "/dev/$(disk_of "$two")" --seed 2
 written() {
 	echo "$3" | tee "$ND/$1/$2" 2>&1 >/dev/null | sed 's/.*: //'
 }
-answers "another name while it is served" written "$one" alt_name other
-answers "another uuid while it is served" written "$one" uuid ${UUID}8
-answers "another size while it is served" written "$one" size $((16 << 20))
-answers "another sector size while it is served" written "$one" sector_size 4096
-answers "raw by force while it is served" written "$one" force_raw 1
+record_result "another name while it is served" written "$one" alt_name other
+record_result "another uuid while it is served" written "$one" uuid ${UUID}8
+record_result "another size while it is served" written "$one" size $((16 << 20))
+record_result "another sector size while it is served" written "$one" sector_size 4096
+record_result "raw by force while it is served" written "$one" force_raw 1
 echo 0 >"$ND/$one/force_raw"
-answers "another holder class while it is served" written "$one" holder_class btt
+record_result "another holder class while it is served" written "$one" holder_class btt
 is "the name is what it was" "$(name_of "$one")" one
 ndctl disable-namespace "$one" >/dev/null 2>&1
-answers "another name while nobody has it" written "$one" alt_name other
-answers "another uuid while nobody has it" written "$one" uuid ${UUID}8
+record_result "another name while nobody has it" written "$one" alt_name other
+record_result "another uuid while nobody has it" written "$one" uuid ${UUID}8
 ndctl enable-namespace "$one" >/dev/null 2>&1
 settle
 is "the other name" "$(name_of "$one")" other
 check "its data" pmem-io verify --direct --length 4M "/dev/$(disk_of "$one")" --seed 1
-answers "made anew with a name" sh -c "ndctl create-namespace -f -e $two -m fsdax -M mem -n third | jq -r '\"\\(.dev) \\(.name) \\(.size) \\(.blockdev)\"'"
+record_result "made anew with a name" sh -c "ndctl create-namespace -f -e $two -m fsdax -M mem -n third | jq -r '\"\\(.dev) \\(.name) \\(.size) \\(.blockdev)\"'"
 settle
 check "its data, where the data were" pmem-io verify --direct --length 4M "/dev/$(disk_of "$two")" --seed 2
 
 unload_driver
-forget
+reset_regions
 load_driver
-seen "found again: all of them" "$(all)"
-seen "found again: their nodes" "$(cd /dev && echo pmem"${region#region}"* dax*)"
+record "found again: all of them" "$(all)"
+record "found again: their nodes" "$(cd /dev && echo pmem"${region#region}"* dax*)"
 is "found again: the name" "$(name_of "$one")" other
 is "found again: the uuid" "$(uuid_of "$one")" ${UUID}8
 check "found again: data" pmem-io verify --direct --length 4M "/dev/$(disk_of "$one")" --seed 1
 check "the second is destroyed" ndctl destroy-namespace -f "$two"
-seen "without it: their nodes" "$(cd /dev && echo pmem"${region#region}"* dax*)"
-answers "one in its place" makes -m fsdax -M dev -s 32M
-seen "with it: their nodes" "$(cd /dev && echo pmem"${region#region}"* dax*)"
+record "without it: their nodes" "$(cd /dev && echo pmem"${region#region}"* dax*)"
+record_result "one in its place" makes -m fsdax -M dev -s 32M
+record "with it: their nodes" "$(cd /dev && echo pmem"${region#region}"* dax*)"
 check "the first has its data" pmem-io verify --direct --length 4M "/dev/$(disk_of "$one")" --seed 1
 unload_driver
-forget
+reset_regions
 load_driver
-seen "found again with it: their nodes" "$(cd /dev && echo pmem"${region#region}"* dax*)"
-answers "all are destroyed" ndctl destroy-namespace -f all -r "$region"
+record "found again with it: their nodes" "$(cd /dev && echo pmem"${region#region}"* dax*)"
+record_result "all are destroyed" ndctl destroy-namespace -f all -r "$region"
 is "no nodes" "$(cd /dev && echo pmem"${region#region}"* dax*)" "pmem${region#region}* dax*"

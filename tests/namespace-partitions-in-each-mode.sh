@@ -27,21 +27,21 @@ partition() {
 parted() {
 	printf 'label: gpt\nstart=2MiB, size=8MiB\nstart=10MiB, size=8MiB\n' >/tmp/namespace-partitions-in-each-mode.table
 	[ "$(cat "/sys/block/$disk/queue/logical_block_size")" -eq 4096 ] || sed -i '3s/.*/start=20481, size=16384/' /tmp/namespace-partitions-in-each-mode.table
-	answers "$1: partitions are made" sfdisk -q --no-tell-kernel "/dev/$disk" </tmp/namespace-partitions-in-each-mode.table
+	record_result "$1: partitions are made" sfdisk -q --no-tell-kernel "/dev/$disk" </tmp/namespace-partitions-in-each-mode.table
 	rm /tmp/namespace-partitions-in-each-mode.table
-	answers "$1: and read" blockdev --rereadpt "/dev/$disk"
-	seen "$1: nodes" "$(nodes)"
+	record_result "$1: and read" blockdev --rereadpt "/dev/$disk"
+	record "$1: nodes" "$(nodes)"
 	one=$(partition 1)
 	two=$(partition 2)
 	check "$1: the first is written" pmem-io fill --direct "/dev/$one" --seed 1
 	check "$1: the second is written" pmem-io fill --direct "/dev/$two" --seed 2
 	check "$1: the first is read" pmem-io verify --direct "/dev/$one" --seed 1
-	answers "$1: beyond the end of the first" pmem-io pread --direct --offset 8M --length 4096 "/dev/$one"
-	answers "$1: the table is read while one is held" sh -c "exec 9<\"/dev/$one\"; blockdev --rereadpt \"/dev/$disk\" 2>&1"
+	record_result "$1: beyond the end of the first" pmem-io pread --direct --offset 8M --length 4096 "/dev/$one"
+	record_result "$1: the table is read while one is held" sh -c "exec 9<\"/dev/$one\"; blockdev --rereadpt \"/dev/$disk\" 2>&1"
 	unload_driver
 	is "$1: without the driver, no nodes" "$(cd /dev && echo "$disk"*)" "$disk*"
 	load_driver
-	seen "$1: found again, nodes" "$(nodes)"
+	record "$1: found again, nodes" "$(nodes)"
 	check "$1: found again, the first" pmem-io verify --direct "/dev/$one" --seed 1
 	check "$1: found again, the second" pmem-io verify --direct "/dev/$two" --seed 2
 }
@@ -49,13 +49,13 @@ parted() {
 # daxed NAME PARTITION: what becomes of a mount with DAX.
 daxed() {
 	make_fs ext4 "$2" -O ^has_journal
-	answers "$1: mounted with DAX" try_dax "$2"
+	record_result "$1: mounted with DAX" try_dax "$2"
 	if mountpoint -q $MNT; then
 		fallocate -l 2M $MNT/file
 		check "$1: a file is stored to" pmem-io map-write --sync --durable flush $MNT/file
 		umount $MNT
 	else
-		answers "$1: mounted without" mount "/dev/$2" $MNT
+		record_result "$1: mounted without" mount "/dev/$2" $MNT
 		umount $MNT
 	fi
 }

@@ -19,10 +19,10 @@ disk=$(labelled_disk -m fsdax -s 96M)
 namespace=$(jq -r .dev /tmp/labelled_disk.json)
 region=$(labelled_region)
 pmem-io fill --length 2M "/dev/$disk" --seed 1
-busy "/dev/$disk" --allow_file_create=0 --filename="/dev/$disk" --direct=1 --offset=8M --size=16M --ioengine=libaio --iodepth=8 --numjobs=2
-answers "ndctl, of a disk in use" sh -c "ndctl disable-region $region 2>&1 | sed 's/region[0-9]*/regionN/'"
-answers "the bus's own switch, after that" sh -c "echo $region >/sys/bus/nd/drivers/nd_region/unbind"
-ends "raw"
+start_fio "/dev/$disk" --allow_file_create=0 --filename="/dev/$disk" --direct=1 --offset=8M --size=16M --ioengine=libaio --iodepth=8 --numjobs=2
+record_result "ndctl, of a disk in use" sh -c "ndctl disable-region $region 2>&1 | sed 's/region[0-9]*/regionN/'"
+record_result "the bus's own switch, after that" sh -c "echo $region >/sys/bus/nd/drivers/nd_region/unbind"
+check_fio_fails "raw"
 check_fails "raw: no disk" test -e "/dev/$disk"
 is "raw: nothing in iomem" "$(grep -c "$namespace" /proc/iomem)" 0
 check "raw: enabled" ndctl enable-region "$region"
@@ -35,10 +35,10 @@ mount_dax "$disk"
 truncate -s 2M $MNT/file
 pmem-io fill $MNT/file --seed 2
 sync
-busy $MNT/ --directory=$MNT --size=8M --ioengine=psync --fsync=16
-answers "ext4: ndctl, of a mounted disk" sh -c "ndctl disable-region $region 2>&1 | sed 's/region[0-9]*/regionN/g'"
-answers "ext4: the bus's own switch" sh -c "echo $region >/sys/bus/nd/drivers/nd_region/unbind"
-ends "ext4"
+start_fio $MNT/ --directory=$MNT --size=8M --ioengine=psync --fsync=16
+record_result "ext4: ndctl, of a mounted disk" sh -c "ndctl disable-region $region 2>&1 | sed 's/region[0-9]*/regionN/g'"
+record_result "ext4: the bus's own switch" sh -c "echo $region >/sys/bus/nd/drivers/nd_region/unbind"
+check_fio_fails "ext4"
 check "ext4: umount" umount $MNT
 check "ext4: enabled" ndctl enable-region "$region"
 settle
@@ -50,10 +50,10 @@ umount $MNT
 
 # All of ACPI's memory.
 before=$(find /sys/block -name 'pmem*' | sort)
-answers "the provider's module, with namespaces bound" rmmod nfit
+record_result "the provider's module, with namespaces bound" rmmod nfit
 provider=$(find /sys/bus/*/drivers/*/ -maxdepth 1 -name 'ACPI0012*')
 check "the provider is unbound" sh -c "echo ${provider##*/} >${provider%/*}/unbind"
-seen "disks that are left" "$(find /sys/block -name 'pmem*' | wc -l)"
+record "disks that are left" "$(find /sys/block -name 'pmem*' | wc -l)"
 check "it is bound" sh -c "echo ${provider##*/} >${provider%/*}/bind"
 check "the same disks" wait_for 10 sh -c "[ \"\$(find /sys/block -name 'pmem*' | sort)\" = '$before' ]"
 settle

@@ -55,7 +55,7 @@ is "virtio-pmem: MAP_SYNC is really refused" "$(tried | cut -d ' ' -f 3)" false
 umount "$MNT"
 
 disk=$(labelled_disk -m fsdax -M dev -s 448M)
-owner=$(owner_of "$disk")
+owner=$(device_of_disk "$disk")
 namespace=$(cat "$ND/$owner/namespace")
 mkdir -p "$MNT"
 

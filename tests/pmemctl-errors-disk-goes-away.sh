@@ -56,7 +56,7 @@ need setpriv debugfs xfs_db lsblk findmnt filefrag jq
 plan 11
 load_driver
 disk=$(labelled_disk -m fsdax -M mem -s 448M)
-owner=$(owner_of "$disk")
+owner=$(device_of_disk "$disk")
 mkdir -p "$MNT"
 unbind="echo $owner >/sys/bus/nd/drivers/$DRIVER/unbind"
 gone="4 pmemctl: $disk went away while it was looked at"

@@ -73,7 +73,7 @@ is "with its group" "$(pmemctl bad --json "$MNT" | jq -c '[.[].owner | select(.w
 umount "$MNT"
 is "between the partitions" "$(volume_start=0 whose 100 .reason)" 'outside of all partitions and volumes'
 forget_errors "$disk"
-[ "$DRIVER" = rust_pmem ] || rebind "$(owner_of "$disk")"
+[ "$DRIVER" = rust_pmem ] || rebind "$(device_of_disk "$disk")"
 
 # ---- XFS, on a volume of two pieces ----
 
@@ -104,7 +104,7 @@ for options in '' '-m rmapbt=0'; do
 	umount "$MNT"
 	dmsetup remove --retry two
 	forget_errors "$disk"
-	[ "$DRIVER" = rust_pmem ] || rebind "$(owner_of "$disk")"
+	[ "$DRIVER" = rust_pmem ] || rebind "$(device_of_disk "$disk")"
 done
 echo "0 8192 zero" | dmsetup create zero
 dmsetup mknodes

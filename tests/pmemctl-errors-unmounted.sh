@@ -16,7 +16,7 @@ cleanup() {
 # forget_all: no sector is bad any more.
 forget_all() {
 	forget_errors "$disk"
-	[ "$DRIVER" = rust_pmem ] || rebind "$(owner_of "$disk")"
+	[ "$DRIVER" = rust_pmem ] || rebind "$(device_of_disk "$disk")"
 }
 
 # mark SECTOR…: they are bad.

@@ -33,7 +33,7 @@ disk_at() {
 }
 
 load_driver
-has_state "$(disk_of "$(nfit_ns)")"
+mount_state_dir "$(disk_of "$(nfit_ns)")"
 
 case $STAGE in
 1)

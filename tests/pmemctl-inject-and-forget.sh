@@ -23,7 +23,7 @@ plan 28
 load_driver
 nfit=$(nfit_ns)
 disk=$(make_fsdax "$nfit")
-device=$(owner_of "$disk")
+device=$(device_of_disk "$disk")
 data=$(($(cat "$ND/$device/resource") - $(cat "$ND/$nfit/resource")))
 check_fails "without inject=1" pmemctl inject "$disk" 1M 4K
 check "is said so" sh -c "pmemctl inject $disk 1M 4K 2>&1 | grep -q 'inject=1'"

@@ -44,7 +44,7 @@ make_fs ext4 "${disk}p1"
 mount_dax "${disk}p1"
 dd if=/dev/urandom of="$MNT/file" bs=1M count=10 conv=fsync status=none
 sync -f "$MNT"
-file=$(place_of "$MNT/file" 0)
+file=$(disk_offset_of "$MNT/file" 0)
 for mounted in mounted 'not mounted'; do
 	is "$mounted: a file" "$(cell $((start + file + (5 << 20))))" files
 	is "$mounted: an inode table" "$(cell $((start + 4096 * $(dumpe2fs "/dev/${disk}p1" 2>/dev/null | sed -n 's/.*Inode table at \([0-9]*\).*/\1/p' | head -n 1) + (512 << 10))))" metadata
@@ -72,7 +72,7 @@ is "it is at its place" "$(pmemctl map --json --cells 256 "$disk" | jq '.cells |
 is "the picture has it, and the legend" "$(grep -c 'fill="#d62728"' /tmp/map.svg)" 2
 is "it is in one cell, however many" "$(pmemctl map --cells 100000 "$disk" | grep -o 'in 1 cell$')" 'in 1 cell'
 forget_errors "$disk"
-[ "$DRIVER" = rust_pmem ] || rebind "$(owner_of "$disk")"
+[ "$DRIVER" = rust_pmem ] || rebind "$(device_of_disk "$disk")"
 
 # ---- XFS ----
 
@@ -86,7 +86,7 @@ for options in '-m rmapbt=1' '-m rmapbt=0'; do
 	mount_dax "$disk"
 	dd if=/dev/urandom of="$MNT/file" bs=1M count=10 conv=fsync status=none
 	sync -f "$MNT"
-	file=$(place_of "$MNT/file" 0)
+	file=$(disk_offset_of "$MNT/file" 0)
 	is "XFS $options: a file" "$(cell $((file + (5 << 20))))" $rest
 	umount "$MNT"
 	is "XFS $options, not mounted: free space, as xfs_db says" "$(sum free)" \

@@ -27,7 +27,7 @@ need sfdisk wipefs dmsetup lsblk findmnt
 plan 20
 load_driver
 disk=$(labelled_disk -m fsdax -M dev -s 448M)
-owner=$(owner_of "$disk")
+owner=$(device_of_disk "$disk")
 printf 'start=16M,size=64M\nstart=80M\n' | sfdisk -q "/dev/$disk"
 wait_for 5 test -b "/dev/${disk}p2"
 dmsetup create list --table "0 $((304 * 2048)) linear /dev/${disk}p2 0"

@@ -7,8 +7,8 @@
 . "$(dirname "$0")/lib/monitor.sh"
 
 cleanup() {
-	touch /tmp/told.done
-	[ -z "${WATCHER:-}" ] || kill "$WATCHER" 2>/dev/null
+	touch /tmp/sigbus.done
+	[ -z "${MONITOR_PID:-}" ] || kill "$MONITOR_PID" 2>/dev/null
 	wait
 	for at in "$MNT"/*; do
 		umount "$at" 2>/dev/null
@@ -32,7 +32,7 @@ fi
 load_driver
 fresh_labels
 # shellcheck disable=SC2119 # all disks
-watches
+start_monitor
 for region in "$ND"/region*; do
 	region=${region##*/}
 	has_labels "$region" || continue
@@ -50,27 +50,27 @@ for region in "$ND"/region*; do
 	pmem-io fill $file
 	sync
 	address=$(pmem-io phys $file --offset 400K)
-	at=$(place_of $file 409600)
-	begin --length 4M $file
+	at=$(disk_offset_of $file 409600)
+	map_start --length 4M $file
 	host mce "$address" 12
-	is "$type: file and place" "$(event "$at" '"\(.owner.paths[0]) \(.owner.file_offset) \(.length) \(.new)"')" "$file 409600 4096 true"
-	is "$type: who has it mapped" "$(event "$at" '.processes[] | "\(.pid) \(.addresses | length)"')" "$told_pid 1"
-	end
-	sed 's/^/# /' /tmp/told.other
+	is "$type: file and place" "$(monitor_event "$at" '"\(.owner.paths[0]) \(.owner.file_offset) \(.length) \(.new)"')" "$file 409600 4096 true"
+	is "$type: who has it mapped" "$(monitor_event "$at" '.processes[] | "\(.pid) \(.addresses | length)"')" "$map_pid 1"
+	map_stop
+	sed 's/^/# /' /tmp/sigbus.other
 	check "$type: the file is hurt" test "$(pmemctl bad --json $file | jq '.[0].owner.file_offset')" = 409600
 	if [ $type = ext4 ] && [ "$DRIVER" = nd_pmem ]; then
 		for name in made 'file and place' 'who has it mapped' cleared; do
 			skip "injected: $name" "C can't inject"
 		done
 	elif [ $type = ext4 ]; then
-		at=$(place_of $file 1048576)
-		begin --length 1M --offset 1M $file
+		at=$(disk_offset_of $file 1048576)
+		map_start --length 1M --offset 1M $file
 		check "injected: made" pmemctl inject "$disk" "$at" 4K
-		is "injected: file and place" "$(event "$at" '"\(.owner.paths[0]) \(.owner.file_offset) \(.length)"')" "$file 1048576 4096"
-		is "injected: who has it mapped" "$(event "$at" '.processes[] | select(.addresses != []) | .pid')" "$told_pid"
-		end
+		is "injected: file and place" "$(monitor_event "$at" '"\(.owner.paths[0]) \(.owner.file_offset) \(.length)"')" "$file 1048576 4096"
+		is "injected: who has it mapped" "$(monitor_event "$at" '.processes[] | select(.addresses != []) | .pid')" "$map_pid"
+		map_stop
 		check "injected: cleared" pmemctl clear "$disk" "$at" 4K
 	fi
 done
-ends
-is "SIGTERM: status 0" "$watch_status" 0
+stop_monitor
+is "SIGTERM: status 0" "$monitor_status" 0

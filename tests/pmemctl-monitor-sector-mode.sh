@@ -6,7 +6,7 @@
 . "$(dirname "$0")/lib/monitor.sh"
 
 cleanup() {
-	[ -z "${WATCHER:-}" ] || kill "$WATCHER" 2>/dev/null
+	[ -z "${MONITOR_PID:-}" ] || kill "$MONITOR_PID" 2>/dev/null
 	wait
 }
 
@@ -17,11 +17,11 @@ namespace=$(nfit_ns)
 check "in sector mode" make_namespace -e "$namespace" -m sector
 disk=$(disk_of "$namespace")
 # shellcheck disable=SC2119 # all disks
-watches
+start_monitor
 is "it is watched" "$(jq -c 'select(.event == "watching") | .disks' $EVENTS)" "[\"$disk\"]"
 host mce $(($(cat "$ND/$namespace/resource") + (8 << 20))) 12
 wait_for 2 grep -q '"event":"bad"' $EVENTS || :
 is "told, with the place in the namespace" \
 	"$(jq -r 'select(.event == "bad") | "\(.disk) \(.namespace_offset) \(.length)"' $EVENTS)" "$disk $((8 << 20)) 4096"
-ends
-is "SIGTERM: status 0" "$watch_status" 0
+stop_monitor
+is "SIGTERM: status 0" "$monitor_status" 0

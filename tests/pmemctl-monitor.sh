@@ -7,8 +7,8 @@
 . "$(dirname "$0")/lib/monitor.sh"
 
 cleanup() {
-	touch /tmp/told.done
-	[ -z "${WATCHER:-}" ] || kill "$WATCHER" 2>/dev/null
+	touch /tmp/sigbus.done
+	[ -z "${MONITOR_PID:-}" ] || kill "$MONITOR_PID" 2>/dev/null
 	wait
 	umount "$MNT" 2>/dev/null
 	forget_errors "$disk"
@@ -37,36 +37,36 @@ for type in xfs ext4; do
 		pmem-io fill "$name"
 	done
 	sync
-	[ $type = ext4 ] || makes_bad "$(place_of "$MNT/other" $((3 << 20)))"
-	watches
-	begin --length 4M "$file"
-	at=$(place_of "$file" 409600)
+	[ $type = ext4 ] || makes_bad "$(disk_offset_of "$MNT/other" $((3 << 20)))"
+	start_monitor
+	map_start --length 4M "$file"
+	at=$(disk_offset_of "$file" 409600)
 	makes_bad "$at"
-	is "$type: told, with the file" "$(event "$at" '.owner.paths[0]')" "$file"
-	is "$type: and where in it" "$(event "$at" .owner.file_offset)" 409600
-	is "$type: who has it mapped" "$(event "$at" '.processes[] | select(.addresses != []) | .pid')" "$told_pid"
-	address=$(grep -F "$file" "/proc/$told_pid/maps" | head -n 1 | cut -d - -f 1)
-	is "$type: at which address" "$(event "$at" '.processes[].addresses[0]')" $((0x$address + 409600))
-	is "$type: it is new" "$(event "$at" .new)" true
-	at=$(place_of "$MNT/other" 4096)
+	is "$type: told, with the file" "$(monitor_event "$at" '.owner.paths[0]')" "$file"
+	is "$type: and where in it" "$(monitor_event "$at" .owner.file_offset)" 409600
+	is "$type: who has it mapped" "$(monitor_event "$at" '.processes[] | select(.addresses != []) | .pid')" "$map_pid"
+	address=$(grep -F "$file" "/proc/$map_pid/maps" | head -n 1 | cut -d - -f 1)
+	is "$type: at which address" "$(monitor_event "$at" '.processes[].addresses[0]')" $((0x$address + 409600))
+	is "$type: it is new" "$(monitor_event "$at" .new)" true
+	at=$(disk_offset_of "$MNT/other" 4096)
 	makes_bad "$at"
-	is "$type: a file that nobody uses" "$(event "$at" '"\(.owner.paths[0]) \(.owner.file_offset) \(.processes | length)"')" "$MNT/other 4096 0"
+	is "$type: a file that nobody uses" "$(monitor_event "$at" '"\(.owner.paths[0]) \(.owner.file_offset) \(.processes | length)"')" "$MNT/other 4096 0"
 	exec 3<"$MNT/other"
 	at=$((at + 8192))
 	makes_bad $at
-	is "$type: one that is open" "$(event $at ".processes[] | select(.pid == $$) | .open")" true
+	is "$type: one that is open" "$(monitor_event $at ".processes[] | select(.pid == $$) | .open")" true
 	exec 3<&-
-	end
+	map_stop
 	makes_bad $((300 << 20))
-	is "$type: free space" "$(event $((300 << 20)) .owner.kind)" free
-	is "$type: nobody was hurt" "$(was_told)" "told: no"
+	is "$type: free space" "$(monitor_event $((300 << 20)) .owner.kind)" free
+	is "$type: nobody was hurt" "$(sigbus_info)" "told: no"
 	if [ $type = xfs ]; then
 		is "what was bad before is not told" "$(grep -c '"new":false' $EVENTS)" 0
-		ends
-		is "SIGTERM: status 0" "$watch_status" 0
+		stop_monitor
+		is "SIGTERM: status 0" "$monitor_status" 0
 		umount "$MNT"
 		forget_errors "$disk"
-		[ "$DRIVER" = rust_pmem ] || rebind "$(owner_of "$disk")"
+		[ "$DRIVER" = rust_pmem ] || rebind "$(device_of_disk "$disk")"
 	fi
 done
 
@@ -83,34 +83,34 @@ echo "$namespace" >"/sys/bus/nd/drivers/$DRIVER/bind"
 settle
 other=$(e820_disk)
 echo "2048 8" >"/sys/block/$other/badblocks"
-is "one that appears is" "$(event 1048576 '"\(.disk) \(.length) \(.reason)"')" "$other 4096 there is no file system"
-ends
-is "disks: SIGTERM: status 0" "$watch_status" 0
+is "one that appears is" "$(monitor_event 1048576 '"\(.disk) \(.length) \(.reason)"')" "$other 4096 there is no file system"
+stop_monitor
+is "disks: SIGTERM: status 0" "$monitor_status" 0
 is "no errors" "$(cat /tmp/watch.errors)" ''
 
 # ---- hooks, lines, and what is asked for ----
 
 # shellcheck disable=SC2016 # for the hook
-watches --hook 'echo "$PMEMCTL_DISK $PMEMCTL_OFFSET $PMEMCTL_LENGTH $PMEMCTL_WHOSE" >>/tmp/hook.out; cat >>/tmp/hook.in; exit 3' "$MNT/other"
-at=$(place_of "$MNT/other" 1048576)
+start_monitor --hook 'echo "$PMEMCTL_DISK $PMEMCTL_OFFSET $PMEMCTL_LENGTH $PMEMCTL_WHOSE" >>/tmp/hook.out; cat >>/tmp/hook.in; exit 3' "$MNT/other"
+at=$(disk_offset_of "$MNT/other" 1048576)
 echo "4096 8" >"/sys/block/$other/badblocks"
 makes_bad "$at"
-is "the file that was asked for" "$(event "$at" '"\(.owner.file_offset)"')" 1048576
+is "the file that was asked for" "$(monitor_event "$at" '"\(.owner.file_offset)"')" 1048576
 is "and no other" "$(grep -c '"event":"bad"' $EVENTS)" 1
 check "a hook is run" wait_for 5 grep -q "^$disk $at 512 $MNT/other\$" /tmp/hook.out
 is "with JSON" "$(jq .owner.file_offset /tmp/hook.in)" 1048576
 check "that it fails is said" wait_for 5 grep -q 'hook.*exit status: 3' /tmp/watch.errors
 at=$((at + 4096))
 makes_bad $at
-is "and the watching goes on" "$(event $at .owner.file_offset)" 1052672
-ends
+is "and the watching goes on" "$(monitor_event $at .owner.file_offset)" 1052672
+stop_monitor
 
 : >$EVENTS
 stream=$(stat -c %d:%i $EVENTS)
 JOURNAL_STREAM=$stream pmemctl watch --now >$EVENTS &
-WATCHER=$!
+MONITOR_PID=$!
 check "a line for the journal, of what is bad already" wait_for 5 grep -q "^<2>$disk: bad memory at .*: $MNT/other at .*; known before" $EVENTS
 check_fails "what is not there can't be watched" pmemctl watch "$MNT/none"
 check_fails "not for others than root" setpriv --reuid 65534 pmemctl watch
-ends
-is "journal: SIGTERM: status 0" "$watch_status" 0
+stop_monitor
+is "journal: SIGTERM: status 0" "$monitor_status" 0

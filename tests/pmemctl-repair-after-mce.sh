@@ -7,7 +7,7 @@
 . "$(dirname "$0")/lib/sigbus.sh"
 
 cleanup() {
-	touch /tmp/told.done
+	touch /tmp/sigbus.done
 	umount "$MNT" 2>/dev/null
 	unload_driver
 }
@@ -25,14 +25,14 @@ for namespace in $(namespaces e820); do
 	fallocate -l 4M "$file"
 	pmem-io fill "$file"
 	cp "$file" /tmp/backup
-	begin --length 4M "$file"
+	map_start --length 4M "$file"
 	for offset in 400K 1M; do
 		pmem-io poll "/sys/block/$disk/badblocks" --run "host mce $(pmem-io phys "$file" --offset $offset) 12" >/dev/null
 	done
 	status=0
 	pmemctl repair "$file" --from /tmp/backup 2>/tmp/said || status=$?
-	is "$type: not while it is mapped" "$status $(grep -c "mapped by process $told_pid" /tmp/said)" "1 1"
-	end
+	is "$type: not while it is mapped" "$status $(grep -c "mapped by process $map_pid" /tmp/said)" "1 1"
+	map_stop
 	is "$type: healed" "$(pmemctl repair --json "$file" --from /tmp/backup | jq -r '[.pieces[] | "\(.file_offset) \(.replaced) \(.result)"] | join(", ")')" \
 		"409600 4096 healed, 1048576 4096 healed"
 	is "$type: nothing is listed" "$(cat "/sys/block/$disk/badblocks")" ''

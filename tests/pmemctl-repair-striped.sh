@@ -47,8 +47,8 @@ done
 sync
 cp "$MNT/file" /tmp/backup
 # In neighbouring chunks, and so on both partitions.
-one=$(on_disk "$(place_of "$MNT/file" 1048576)")
-other=$(on_disk "$(place_of "$MNT/file" $((1048576 + CHUNK + 512)))")
+one=$(on_disk "$(disk_offset_of "$MNT/file" 1048576)")
+other=$(on_disk "$(disk_offset_of "$MNT/file" $((1048576 + CHUNK + 512)))")
 check "on both partitions" test $((one > (44 << 20))) -ne $((other > (44 << 20)))
 right=$(page "$one")
 echo "$((one / 512)) 8" >"/sys/block/$disk/badblocks"

@@ -17,7 +17,7 @@ cleanup() {
 		[ -d "$namespace" ] && rmdir "$namespace"
 	done
 	rmdir "$NVMET/life" 2>/dev/null
-	unload_both
+	unload_both_drivers
 }
 
 # refuses NAME TEXT: it is not moved, and this is said.
@@ -30,14 +30,14 @@ refuses() {
 	sed 's/^/# /' /tmp/said
 }
 
-both_drivers
+need_both_drivers
 need pmemctl dmsetup mdadm losetup sfdisk xfs_io mkswap
 plan 32
 load_driver
 disk=$(labelled_disk -m fsdax -s 384M)
-device=$(owner_of "$disk")
+device=$(device_of_disk "$disk")
 e820=$(e820_disk)
-load_both
+load_both_drivers
 other=$(other_driver)
 
 make_fs ext4 "$disk"

@@ -6,7 +6,7 @@
 
 cleanup() {
 	umount $MNT 2>/dev/null
-	unload_both
+	unload_both_drivers
 }
 
 # make MODE OPTIONS…: one more namespace on the region.
@@ -43,7 +43,7 @@ serves() {
 	mount_dax "$fsdax" && pmem-io map-verify --sync "$MNT/$1" --seed "$2" && umount $MNT && e2fsck -fn "/dev/$fsdax"
 }
 
-both_drivers
+need_both_drivers
 need pmemctl jq e2fsck
 plan 20
 load_driver
@@ -53,7 +53,7 @@ make sector -s 32M -l 4096
 make fsdax -s 64M -M dev
 make devdax -s 32M
 raw=$(of raw blockdev) sector=$(of sector blockdev) fsdax=$(of fsdax blockdev) e820=$(e820_disk)
-load_both
+load_both_drivers
 other=$(other_driver)
 devices=$(all_of "$DRIVER") dax=$(all_of dax_pmem)
 is "the other has nothing" "$(all_of "$other")" ""
@@ -76,7 +76,7 @@ check "with that reason" sh -c "pmemctl swap-driver --to $DRIVER $(of devdax dev
 
 check "back, by the name of the disk" pmemctl swap-driver --to "$DRIVER" "/dev/$raw"
 check "by the name of the namespace" pmemctl swap-driver --to "$DRIVER" "$(of fsdax dev)"
-check "by the name of what claims it" pmemctl swap-driver --to "$DRIVER" "$(owner_of "$sector")"
+check "by the name of what claims it" pmemctl swap-driver --to "$DRIVER" "$(device_of_disk "$sector")"
 check "two names of one" pmemctl swap-driver --to "$DRIVER" "$e820" "$(e820_ns)"
 ln -s "/dev/$(plain_disk)" /tmp/link
 check "by a link" pmemctl swap-driver --to "$DRIVER" /tmp/link

@@ -8,7 +8,7 @@
 
 cleanup() {
 	umount /mnt 2>/dev/null
-	unload_both
+	unload_both_drivers
 	rmmod pmem_provider
 }
 
@@ -30,11 +30,11 @@ status() {
 	echo "$status $(printf '%s\n' "$said" | tail -n 1)"
 }
 
-both_drivers
+need_both_drivers
 need pmemctl jq sfdisk setpriv
 plan 38
 provide pages=1 bad=40M+4K
-load_both
+load_both_drivers
 other=$(other_driver)
 
 # What the bus knows the other driver finds by itself; what was written to the disk's list goes along.

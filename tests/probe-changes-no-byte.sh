@@ -8,7 +8,7 @@
 by_other() {
 	(
 		DRIVER=$(other_driver)
-		forget
+		reset_regions
 		load_driver
 		"$@"
 		unload_driver
@@ -17,11 +17,11 @@ by_other() {
 
 bytes() {
 	md5sum "/dev/$(plain_disk)" "/dev/$(e820_disk)"
-	as_raw "$fsdax" md5sum
-	as_raw "$sector" md5sum
+	with_force_raw "$fsdax" md5sum
+	with_force_raw "$sector" md5sum
 	# The page map itself is rewritten at each start: before and after it.
 	# shellcheck disable=SC2016 # for sh
-	as_raw "$device" sh -c 'head -c 8192 "$1" | md5sum; tail -c +2097153 "$1" | md5sum' sh
+	with_force_raw "$device" sh -c 'head -c 8192 "$1" | md5sum; tail -c +2097153 "$1" | md5sum' sh
 }
 
 make() {
@@ -35,11 +35,11 @@ make() {
 }
 
 cleanup() {
-	unload_both
+	unload_both_drivers
 	rm -f /tmp/probe-changes-no-byte.*
 }
 
-both_drivers
+need_both_drivers
 plan 2
 by_other make
 fsdax=$(jq -r .dev /tmp/labelled_disk.json)
@@ -47,7 +47,7 @@ device=$(jq -r .dev /tmp/probe-changes-no-byte.device)
 sector=$(jq -r .dev /tmp/probe-changes-no-byte.sector)
 before=$(by_other bytes)
 is "all five devices were looked at" "$(echo "$before" | wc -l)" 6
-forget
+reset_regions
 load_driver
 unload_driver
 is "no byte has changed" "$(by_other bytes)" "$before"

@@ -23,7 +23,7 @@ need cxl ndctl
 made() {
 	ndctl create-namespace -r "$region" -s 64M "$@" >/tmp/provider-cxl.json
 	settle
-	seen "$*: told" "$(jq -r '"\(.dev) \(.mode) \(.map) \(.size) \(.blockdev) \(.align) \(.sector_size)"' /tmp/provider-cxl.json)"
+	record "$*: told" "$(jq -r '"\(.dev) \(.mode) \(.map) \(.size) \(.blockdev) \(.align) \(.sector_size)"' /tmp/provider-cxl.json)"
 	disk=$(jq -r .blockdev /tmp/provider-cxl.json)
 }
 
@@ -32,23 +32,23 @@ if [ "$STAGE" -eq 1 ]; then
 	load_driver
 	check "a region is made" make_cxl_region 256M $UUID
 	region=$(region_of CXL)
-	seen "CXL: dimm" "$(cat "$ND"/nmem*/devtype "$ND"/nmem*/commands | xargs)"
+	record "CXL: dimm" "$(cat "$ND"/nmem*/devtype "$ND"/nmem*/commands | xargs)"
 	ndctl disable-region all >/dev/null 2>&1
 	check "its labels are made empty" ndctl init-labels -f all
 	ndctl enable-region all >/dev/null 2>&1
 	settle
 	made -m fsdax -M mem
-	bus CXL "$(cxl_ns)"
-	disk "CXL, fsdax" "$disk"
-	files "CXL, fsdax" "$disk"
-	again "CXL, fsdax" "$disk"
+	record_bus CXL "$(cxl_ns)"
+	record_disk "CXL, fsdax" "$disk"
+	check_files "CXL, fsdax" "$disk"
+	check_file_after_reload "CXL, fsdax" "$disk"
 	made -m raw
-	disk "CXL, raw" "$disk"
-	keeps "CXL, raw" "$disk"
+	record_disk "CXL, raw" "$disk"
+	check_data "CXL, raw" "$disk"
 	made -m sector
-	disk "CXL, sector" "$disk"
-	keeps "CXL, sector" "$disk"
-	seen "nodes" "$(cd /dev && echo pmem*)"
+	record_disk "CXL, sector" "$disk"
+	check_data "CXL, sector" "$disk"
+	record "nodes" "$(cd /dev && echo pmem*)"
 	host reboot
 else
 	plan 8
@@ -59,8 +59,8 @@ else
 		sleep 0.2
 	done
 	settle
-	seen "nodes" "$(cd /dev && echo pmem*)"
-	seen "namespaces" "$(ndctl list -N | jq -r 'sort_by(.dev)[] | "\(.dev) \(.mode) \(.map) \(.size) \(.blockdev)"')"
+	record "nodes" "$(cd /dev && echo pmem*)"
+	record "namespaces" "$(ndctl list -N | jq -r 'sort_by(.dev)[] | "\(.dev) \(.mode) \(.map) \(.size) \(.blockdev)"')"
 	disk=$(ndctl list -N | jq -r '.[] | select(.mode == "fsdax").blockdev')
 	check "fsdax: mounted" mount_dax "$disk"
 	check "fsdax: its file" pmem-io map-verify --sync $MNT/file --seed 8

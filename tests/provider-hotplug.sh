@@ -49,16 +49,16 @@ comes() {
 # added NAME NAMESPACE: 11 rows.
 added() {
 	disk=$(disk_of "$2")
-	seen "$1: the disks" "$(cd /sys/block && echo pmem*)"
-	seen "$1: its disk" "$disk"
-	bus "$1" "$2"
+	record "$1: the disks" "$(cd /sys/block && echo pmem*)"
+	record "$1: its disk" "$disk"
+	record_bus "$1" "$2"
 	is "$1: bound to the driver under test" "$(driver_of "$2")" "$DRIVER"
 	check "$1: the other disk serves on" another_round
-	keeps "$1" "$disk"
+	check_data "$1" "$disk"
 	disk=$(make_fsdax "$2")
-	seen "$1: fsdax" "$disk"
+	record "$1: fsdax" "$disk"
 	make_fs ext4 "$disk"
-	answers "$1: mounted with DAX" try_dax "$disk"
+	record_result "$1: mounted with DAX" try_dax "$disk"
 	umount $MNT
 }
 

@@ -15,7 +15,7 @@ cleanup() {
 plan 90
 load_driver
 modprobe device_dax
-serves NVDIMM "$(nfit_ns)"
-serves_sectors NVDIMM "$(nfit_ns)"
-serves e820 "$(e820_ns)"
-serves_sectors e820 "$(e820_ns)"
+check_provider NVDIMM "$(nfit_ns)"
+check_sector_mode NVDIMM "$(nfit_ns)"
+check_provider e820 "$(e820_ns)"
+check_sector_mode e820 "$(e820_ns)"

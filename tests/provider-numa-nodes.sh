@@ -9,7 +9,7 @@
 # nodes NAME NAMESPACE NODE: 2 rows.
 nodes() {
 	is "$1: the disk's node" "$(cat "/sys/block/$(disk_of "$2")/device/numa_node")" "$3"
-	seen "$1: nodes of region and namespace" "$(for file in numa_node target_node; do cat "$ND/$2/../$file" "$ND/$2/$file"; done | xargs)"
+	record "$1: nodes of region and namespace" "$(for file in numa_node target_node; do cat "$ND/$2/../$file" "$ND/$2/$file"; done | xargs)"
 }
 
 # at_once COMMAND OF pmem-io…: on all disks at the same time, each with its own pattern.
@@ -27,20 +27,20 @@ at_once() {
 
 plan 18
 load_driver
-seen "the machine's nodes" "$(cat /sys/devices/system/node/online)"
+record "the machine's nodes" "$(cat /sys/devices/system/node/online)"
 nodes "NVDIMM" "$(nfit_ns)" 0
 nodes "NVDIMM of node 1" "$(namespaces ACPI.NFIT | sed -n 2p)" 1
 nodes "e820" "$(e820_ns)" 0
 nodes "e820 of node 1" "$(namespaces e820 | sed -n 2p)" 1
 nodes "virtio-pmem" "$(virtio_ns)" 0
 disks=$(cd /sys/block && echo pmem*)
-seen "the disks" "$disks"
+record "the disks" "$disks"
 check "all at once: written" at_once fill --direct
 check "all at once: read" at_once verify --direct
 for namespace in $(namespaces ACPI.NFIT) $(namespaces e820) $(virtio_ns); do
 	make_fsdax "$namespace" >/dev/null
 done
-seen "fsdax: the disks" "$(cd /sys/block && echo pmem*)"
-seen "fsdax: their nodes" "$(for disk in $disks; do cat "/sys/block/$disk/device/numa_node"; done | xargs)"
+record "fsdax: the disks" "$(cd /sys/block && echo pmem*)"
+record "fsdax: their nodes" "$(for disk in $disks; do cat "/sys/block/$disk/device/numa_node"; done | xargs)"
 check "fsdax, all at once: written" at_once fill --direct
 check "fsdax, all at once: read" at_once verify --direct

@@ -24,7 +24,7 @@ load_providers() {
 made() {
 	ndctl create-namespace -r "$region" "$@" >/tmp/provider-ramdax.json
 	settle
-	seen "$*: told" "$(jq -r '"\(.dev) \(.mode) \(.map) \(.size) \(.blockdev) \(.align) \(.sector_size)"' /tmp/provider-ramdax.json)"
+	record "$*: told" "$(jq -r '"\(.dev) \(.mode) \(.map) \(.size) \(.blockdev) \(.align) \(.sector_size)"' /tmp/provider-ramdax.json)"
 	disk=$(jq -r .blockdev /tmp/provider-ramdax.json)
 }
 
@@ -36,44 +36,44 @@ all() {
 plan 44
 rmmod nd_e820 2>/dev/null || :
 load_driver
-check "ramdax has the memory" ramdax_has
+check "ramdax has the memory" bind_ramdax
 region=$(region_of ramdax)
-seen "ramdax: dimm" "$(cat "$ND"/nmem*/devtype "$ND"/nmem*/commands | xargs)"
-seen "without labels: nodes" "$(cd /dev && echo pmem*)"
+record "ramdax: dimm" "$(cat "$ND"/nmem*/devtype "$ND"/nmem*/commands | xargs)"
+record "without labels: nodes" "$(cd /dev && echo pmem*)"
 fresh_labels
 made -m fsdax -M mem -s 64M
 fsdax=$disk
-bus ramdax "$(ramdax_ns)"
-disk "ramdax, fsdax" "$disk"
-files "ramdax, fsdax" "$disk"
-again "ramdax, fsdax" "$disk"
+record_bus ramdax "$(ramdax_ns)"
+record_disk "ramdax, fsdax" "$disk"
+check_files "ramdax, fsdax" "$disk"
+check_file_after_reload "ramdax, fsdax" "$disk"
 made -m fsdax -M dev -s 32M
 device=$disk
-disk "ramdax, fsdax, map on the device" "$disk"
-files "ramdax, fsdax, map on the device" "$disk"
-again "ramdax, fsdax, map on the device" "$disk"
+record_disk "ramdax, fsdax, map on the device" "$disk"
+check_files "ramdax, fsdax, map on the device" "$disk"
+check_file_after_reload "ramdax, fsdax, map on the device" "$disk"
 made -m raw -s 32M
 raw=$disk
-disk "ramdax, raw" "$disk"
+record_disk "ramdax, raw" "$disk"
 mkfs.ext4 -q -F -b 4096 "/dev/$disk"
-answers "ramdax, raw: mounted with DAX" try_dax "$disk"
+record_result "ramdax, raw: mounted with DAX" try_dax "$disk"
 umount $MNT 2>/dev/null || :
-keeps "ramdax, raw" "$disk"
+check_data "ramdax, raw" "$disk"
 made -m sector -s 32M
 sector=$disk
-disk "ramdax, sector" "$disk"
-keeps "ramdax, sector" "$disk"
+record_disk "ramdax, sector" "$disk"
+check_data "ramdax, sector" "$disk"
 made -m devdax -s 32M
 dax=$(jq -r '.daxregion.devices[0].chardev' /tmp/provider-ramdax.json)
 check "devdax: stored to" pmem-io map-write --length $BYTES "/dev/$dax"
-seen "all of them" "$(all)"
-answers "more than there is" ndctl create-namespace -r "$region" -m raw -s 256M
+record "all of them" "$(all)"
+record_result "more than there is" ndctl create-namespace -r "$region" -m raw -s 256M
 
 echo e820_pmem >/sys/bus/platform/drivers/ramdax/unbind
 is "without ramdax: nodes" "$(cd /dev && echo pmem* dax*)" "pmem* dax*"
 echo e820_pmem >/sys/bus/platform/drivers/ramdax/bind
 settle
-seen "with ramdax again: all of them" "$(all)"
+record "with ramdax again: all of them" "$(all)"
 mount_dax "$fsdax"
 check "with ramdax again: a file, map in RAM" pmem-io map-verify --sync $MNT/file --seed 8
 umount $MNT

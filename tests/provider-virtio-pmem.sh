@@ -17,10 +17,10 @@ plan 44
 load_driver
 modprobe device_dax
 namespace=$(virtio_ns)
-serves virtio-pmem "$namespace"
-becomes virtio-pmem "$namespace" sector
-seen "sector: read-only" "$(cat "/sys/block/$disk/ro")"
-answers "sector: read" pmem-io pread --direct --length 4096 "/dev/$disk"
+check_provider virtio-pmem "$namespace"
+change_mode virtio-pmem "$namespace" sector
+record "sector: read-only" "$(cat "/sys/block/$disk/ro")"
+record_result "sector: read" pmem-io pread --direct --length 4096 "/dev/$disk"
 if [ "$DRIVER" = nd_pmem ]; then
 	skip "sector: written" "C oopses: scheduling while atomic"
 else
@@ -29,6 +29,6 @@ fi
 echo 1 >"$ND/$namespace/../read_only"
 is "sector: read-only, as its region" "$(cat "/sys/block/$disk/ro")" 1
 echo 0 >"$ND/$namespace/../read_only"
-seen "sector: read-only, when its region is no more" "$(cat "/sys/block/$disk/ro")"
-becomes "virtio-pmem after sector" "$namespace" raw
-keeps "raw after sector" "$disk"
+record "sector: read-only, when its region is no more" "$(cat "/sys/block/$disk/ro")"
+change_mode "virtio-pmem after sector" "$namespace" raw
+check_data "raw after sector" "$disk"

@@ -9,7 +9,7 @@
 
 # state NAME
 state() {
-	note "$1" "region $(cat "$ND/$region/read_only"), disk $(cat "/sys/block/$disk/ro"), $(pmem-io ioctl --read-only "/dev/$disk" BLKROGET)"
+	add_row "$1" "region $(cat "$ND/$region/read_only"), disk $(cat "/sys/block/$disk/ro"), $(pmem-io ioctl --read-only "/dev/$disk" BLKROGET)"
 }
 
 # region_is 0|1
@@ -19,14 +19,14 @@ region_is() {
 
 # io NAME: what reads and writes answer.
 io() {
-	note "$1: read" "$(pmem-io pread --direct "/dev/$disk" --length 4096 2>&1)"
-	note "$1: write" "$(pmem-io pwrite --direct "/dev/$disk" --length 4096 2>&1)"
-	note "$1: zeroing" "$(blkdiscard -f -z -o 0 -l 4096 "/dev/$disk" 2>&1 | sed 's/.*: //')."
-	note "$1: flush" "$(pmem-io ioctl --read-only "/dev/$disk" BLKFLSBUF)"
+	add_row "$1: read" "$(pmem-io pread --direct "/dev/$disk" --length 4096 2>&1)"
+	add_row "$1: write" "$(pmem-io pwrite --direct "/dev/$disk" --length 4096 2>&1)"
+	add_row "$1: zeroing" "$(blkdiscard -f -z -o 0 -l 4096 "/dev/$disk" 2>&1 | sed 's/.*: //')."
+	add_row "$1: flush" "$(pmem-io ioctl --read-only "/dev/$disk" BLKFLSBUF)"
 }
 
 said() {
-	note "$1: the log" "said: $(dmesg -t | grep -v 'rust_pmem-vm\|clocksource\|perf: ' | sed 's/ [0-9a-f]\{8\}-[-0-9a-f]*/ UUID/g; s/([0-9]*)//g' | same_numbers | paste -sd ,)"
+	add_row "$1: the log" "said: $(dmesg -t | grep -v 'rust_pmem-vm\|clocksource\|perf: ' | sed 's/ [0-9a-f]\{8\}-[-0-9a-f]*/ UUID/g; s/([0-9]*)//g' | mask_numbers | paste -sd ,)"
 	dmesg -C
 }
 
@@ -37,14 +37,14 @@ disk=$(disk_of "$namespace")
 dmesg -C
 state "unarmed"
 io "unarmed"
-note "caches that are saved" "$(cat "/sys/block/$disk/dax/write_cache" "/sys/block/$disk/queue/write_cache" "/sys/block/$disk/queue/fua" "$ND/$region/persistence_domain" | paste -sd ,)"
-note_answer "unarmed: mkfs" sh -c "mkfs.ext4 -q -F /dev/$disk 2>&1 | sed 's,/dev/[a-z0-9]*,DISK,' | tail -n 1"
-note_answer "unarmed: BLKROSET 0, BLKROGET" pmem-io ioctl --read-only "/dev/$disk" BLKROSET=0 BLKROGET
+add_row "caches that are saved" "$(cat "/sys/block/$disk/dax/write_cache" "/sys/block/$disk/queue/write_cache" "/sys/block/$disk/queue/fua" "$ND/$region/persistence_domain" | paste -sd ,)"
+add_result_row "unarmed: mkfs" sh -c "mkfs.ext4 -q -F /dev/$disk 2>&1 | sed 's,/dev/[a-z0-9]*,DISK,' | tail -n 1"
+add_result_row "unarmed: BLKROSET 0, BLKROGET" pmem-io ioctl --read-only "/dev/$disk" BLKROSET=0 BLKROGET
 state "unarmed, BLKROSET 0"
 io "unarmed, BLKROSET 0"
-note_answer "unarmed: BLKROSET 1, BLKROGET" pmem-io ioctl --read-only "/dev/$disk" BLKROSET=1 BLKROGET
+add_result_row "unarmed: BLKROSET 1, BLKROGET" pmem-io ioctl --read-only "/dev/$disk" BLKROSET=1 BLKROGET
 pmem-io ioctl --read-only "/dev/$disk" BLKROSET=0 >/dev/null
-note_writes "unarmed" "$ND/$region" read_only -- 0 1 2 y n '' '\n' garbage '0*5000'
+add_write_rows "unarmed" "$ND/$region" read_only -- 0 1 2 y n '' '\n' garbage '0*5000'
 state "unarmed, after that"
 said "unarmed"
 
@@ -54,8 +54,8 @@ io "armed by hand"
 exec 5<>"/dev/$disk"
 region_is 1
 state "while it is open for writing"
-note "open for writing: write" "$(dd if=/dev/zero bs=4096 count=1 status=none 2>&1 >&5 | sed 's/.*: //')"
-note "open for writing: fsync" "$(sync /dev/fd/5 2>&1 | sed 's/.*: //'), $(sync -d "/dev/$disk" 2>&1 | sed 's/.*: //')"
+add_row "open for writing: write" "$(dd if=/dev/zero bs=4096 count=1 status=none 2>&1 >&5 | sed 's/.*: //')"
+add_row "open for writing: fsync" "$(sync /dev/fd/5 2>&1 | sed 's/.*: //'), $(sync -d "/dev/$disk" 2>&1 | sed 's/.*: //')"
 exec 5>&-
 region_is 0
 state "and back"
@@ -77,19 +77,19 @@ pmem-io fill $MNT/file
 dmesg -C
 region_is 1
 state "mounted"
-note "mounted: write to a file" "$(pmem-io pwrite $MNT/file --length 4096 2>&1)"
-note "mounted: store to a file" "$(pmem-io map-write $MNT/file --length 4096 --durable msync 2>&1)."
-note "mounted: a new file" "$(env touch $MNT/new 2>&1 | sed 's/.*: //')."
-note "mounted: sync" "$(sync $MNT/file 2>&1 | sed 's/.*: //')."
-note "mounted: read of a file" "$(pmem-io verify --offset 4K --length 60K $MNT/file 2>&1)."
+add_row "mounted: write to a file" "$(pmem-io pwrite $MNT/file --length 4096 2>&1)"
+add_row "mounted: store to a file" "$(pmem-io map-write $MNT/file --length 4096 --durable msync 2>&1)."
+add_row "mounted: a new file" "$(env touch $MNT/new 2>&1 | sed 's/.*: //')."
+add_row "mounted: sync" "$(sync $MNT/file 2>&1 | sed 's/.*: //')."
+add_row "mounted: read of a file" "$(pmem-io verify --offset 4K --length 60K $MNT/file 2>&1)."
 region_is 0
-note "mounted, and back: a new file" "$(env touch $MNT/new2 2>&1 | sed 's/.*: //')."
+add_row "mounted, and back: a new file" "$(env touch $MNT/new2 2>&1 | sed 's/.*: //')."
 umount $MNT
-note "mounted: the log" "$(dmesg -t | grep -c 'rror' | sed 's/^0$/no error/; s/^[0-9]*$/errors/')"
+add_row "mounted: the log" "$(dmesg -t | grep -c 'rror' | sed 's/^0$/no error/; s/^[0-9]*$/errors/')"
 dmesg -C
 region_is 1
-note "mount of a read-only disk" "$(mount -o dax "/dev/$disk" $MNT 2>&1 | sed 's,/dev/[a-z0-9]*,DISK,g' | tail -n 1)"
-note "its options" "$(awk -v mnt=$MNT '$2 == mnt { print $4 }' /proc/mounts)."
+add_row "mount of a read-only disk" "$(mount -o dax "/dev/$disk" $MNT 2>&1 | sed 's,/dev/[a-z0-9]*,DISK,g' | tail -n 1)"
+add_row "its options" "$(awk -v mnt=$MNT '$2 == mnt { print $4 }' /proc/mounts)."
 umount $MNT 2>/dev/null || :
 region_is 0
 
@@ -97,14 +97,14 @@ disk=$(make_namespace -e "$namespace" -m sector | jq -r .blockdev)
 state "sector"
 region_is 1
 state "sector, read-only"
-note "sector, read-only: write" "$(pmem-io pwrite --direct "/dev/$disk" --length 4096 2>&1)"
-note "sector, read-only: read" "$(pmem-io pread --direct "/dev/$disk" --length 4096 2>&1)"
+add_row "sector, read-only: write" "$(pmem-io pwrite --direct "/dev/$disk" --length 4096 2>&1)"
+add_row "sector, read-only: read" "$(pmem-io pread --direct "/dev/$disk" --length 4096 2>&1)"
 unload_driver
 load_driver
 disk=$(disk_of "$namespace")
 state "sector, found read-only"
-note "sector, found read-only: read" "$(pmem-io pread --direct "/dev/$disk" --length 4096 2>&1)"
+add_row "sector, found read-only: read" "$(pmem-io pread --direct "/dev/$disk" --length 4096 2>&1)"
 region_is 0
 state "sector, and back"
-note "sector, and back: write" "$(pmem-io pwrite --direct "/dev/$disk" --length 4096 2>&1)"
-show_rows
+add_row "sector, and back: write" "$(pmem-io pwrite --direct "/dev/$disk" --length 4096 2>&1)"
+report_rows

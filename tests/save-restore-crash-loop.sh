@@ -17,7 +17,7 @@ touches() {
 
 [ "$DRIVER" = rust_pmem ] || skip_all "C lists machine checks on memory of the NFIT alone"
 load_driver
-has_state "$(plain_disk)"
+mount_state_dir "$(plain_disk)"
 virtio=$(disk_of "$(virtio_ns)")
 refused="page 0 code 4 lsb 12 address 0x0"
 
@@ -30,7 +30,7 @@ case $STAGE in
 	pmem-io map-write $MNT/file --durable fsync
 	sync
 	is "the page is there" "$(touches)" ""
-	breaks "$virtio" "$(pmem-io phys $MNT/file --offset 400K)"
+	inject_mce "$virtio" "$(pmem-io phys $MNT/file --offset 400K)"
 	is "it is bad" "$(touches)" "$refused"
 	host powercut
 	;;
@@ -38,11 +38,11 @@ case $STAGE in
 	plan 4
 	mount_dax "$virtio"
 	is "nothing was saved: the memory is touched again" "$(touches)" ""
-	follows
-	breaks "$virtio" "$(pmem-io phys $MNT/file --offset 400K)"
+	start_follow
+	inject_mce "$virtio" "$(pmem-io phys $MNT/file --offset 400K)"
 	is "and fails again" "$(touches)" "$refused"
-	check "this time it is saved" saved "$(file_of virtio-pmem "$(virtio_ns)")" '"length": 4096'
-	is "as one page" "$(jq -r '.list.errors[].length' "$(file_of virtio-pmem "$(virtio_ns)")")" 4096
+	check "this time it is saved" state_file_has "$(state_file virtio-pmem "$(virtio_ns)")" '"length": 4096'
+	is "as one page" "$(jq -r '.list.errors[].length' "$(state_file virtio-pmem "$(virtio_ns)")")" 4096
 	sync
 	host powercut
 	;;
@@ -52,7 +52,7 @@ case $STAGE in
 	mount_dax "$virtio"
 	dmesg -C
 	is "the memory is not touched again" "$(touches)" "$refused"
-	check "nor by read(2)" gives_before 409600 $MNT/file
+	check "nor by read(2)" reads_up_to 409600 $MNT/file
 	is "no machine check" "$(dmesg | grep -c 'Hardware Error\|Memory failure')" 0
 	;;
 esac

@@ -44,7 +44,7 @@ echo "8192 8" >"/sys/block/$e820/badblocks"
 pmemctl save --state-dir /tmp/other "$e820"
 echo 0123456789abcdef0123456789abcdef >/etc/machine-id
 anew
-file=$(file_of e820 "$(e820_ns)")
+file=$(state_file e820 "$(e820_ns)")
 is "nothing is saved yet" "$(restore --all | cut -d ' ' -f 2 | sort -u)" nothing-saved
 echo "8192 8" >"/sys/block/$e820/badblocks"
 echo "8192 8" >"/sys/block/$virtio/badblocks"

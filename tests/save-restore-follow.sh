@@ -6,7 +6,7 @@
 . "$(dirname "$0")/lib/save-restore.sh"
 
 cleanup() {
-	kill "$FOLLOWER" 2>/dev/null
+	kill "$FOLLOW_PID" 2>/dev/null
 	rm -rf $STATE
 	pmem-io fill --direct --length 4M "/dev/$e820"
 }
@@ -18,7 +18,7 @@ holds() {
 
 # ends: it has gone.
 ends() {
-	! kill -0 "$FOLLOWER" 2>/dev/null
+	! kill -0 "$FOLLOW_PID" 2>/dev/null
 }
 
 plan 13
@@ -26,9 +26,9 @@ echo 0123456789abcdef0123456789abcdef >/etc/machine-id
 load_driver
 e820=$(e820_disk)
 namespace=$(e820_ns)
-file=$(file_of e820 "$namespace")
+file=$(state_file e820 "$namespace")
 echo "$namespace" >"/sys/bus/nd/drivers/$DRIVER/unbind"
-follows
+start_follow
 check "no errors, no file" test ! -e "$file"
 echo "$namespace" >"/sys/bus/nd/drivers/$DRIVER/bind"
 e820=$(e820_disk)
@@ -49,14 +49,14 @@ check "it comes again: it is on the list" wait_for 5 grep -qx '4096 8' "/sys/blo
 is "a line for each change" "$(grep -c "^$e820: saved: .*\(new\|healed\)" $FOLLOW)" 3
 sleep 1
 before=$(wc -l <$FOLLOW)
-used=$(cut -d ' ' -f 14,15 "/proc/$FOLLOWER/stat")
+used=$(cut -d ' ' -f 14,15 "/proc/$FOLLOW_PID/stat")
 sleep 3
 is "where nothing happens it says nothing" "$(wc -l <$FOLLOW)" "$before"
-is "and sleeps" "$(cut -d ' ' -f 14,15 "/proc/$FOLLOWER/stat")" "$used"
+is "and sleeps" "$(cut -d ' ' -f 14,15 "/proc/$FOLLOW_PID/stat")" "$used"
 echo "6144 8" >"/sys/block/$e820/badblocks"
-kill -TERM "$FOLLOWER"
+kill -TERM "$FOLLOW_PID"
 status=0
-wait "$FOLLOWER" || status=$?
+wait "$FOLLOW_PID" || status=$?
 is "SIGTERM: status" "$status" 0
 check "it has gone" ends
 check "with the last change saved" holds "2097152 3145728"

@@ -22,7 +22,7 @@ at() {
 }
 
 load_driver
-has_state "$(plain_disk)"
+mount_state_dir "$(plain_disk)"
 region=$(labelled_region)
 
 case $STAGE in

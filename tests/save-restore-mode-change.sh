@@ -13,20 +13,20 @@ cleanup() {
 load_driver
 # The one of 64 MiB, and the other.
 namespace=$(nfit_ns)
-has_state "$(disk_of "$(namespaces ACPI.NFIT | tail -n 1)")"
+mount_state_dir "$(disk_of "$(namespaces ACPI.NFIT | tail -n 1)")"
 
 case $STAGE in
 1)
 	plan 4
 	disk=$(make_fsdax "$namespace")
-	follows
+	start_follow
 	# From the start of the data.
-	data=$(($(cat "$ND/$(owner_of "$disk")/resource")))
-	echo $(((data - $(start_of "$namespace")) / 512)) >$STATE/data
-	breaks "$disk" $((data + 1048576)) 12
+	data=$(($(cat "$ND/$(device_of_disk "$disk")/resource")))
+	echo $(((data - $(namespace_start "$namespace")) / 512)) >$STATE/data
+	inject_mce "$disk" $((data + 1048576)) 12
 	is "listed" "$(tail -n 1 /tmp/badblocks)" '2048 8'
 	check "saved" wait_for 1 grep -q '8 new' $FOLLOW
-	is "from the start of the region" "$(jq -r '.list.errors[].offset' $STATE/nfit-*.json)" $((data + 1048576 - $(start_of "$namespace")))
+	is "from the start of the region" "$(jq -r '.list.errors[].offset' $STATE/nfit-*.json)" $((data + 1048576 - $(namespace_start "$namespace")))
 	is "by the DIMM's own id" "$(jq -r '.list.memory.pieces[].device' $STATE/nfit-*.json)" "$(cat "$ND"/nmem0/nfit/id)"
 	sync
 	host powercut
@@ -54,7 +54,7 @@ case $STAGE in
 	check "fsdax once more" make_namespace -e "$namespace" -m fsdax -M dev
 	disk=$(disk_of "$namespace")
 	is "restored" "$(restore "$disk")" "$disk restored 8"
-	moved=$(($(start_of "$namespace") + (data + 2048) * 512 - $(cat "$ND/$(owner_of "$disk")/resource")))
+	moved=$(($(namespace_start "$namespace") + (data + 2048) * 512 - $(cat "$ND/$(device_of_disk "$disk")/resource")))
 	is "listed" "$(cat "/sys/block/$disk/badblocks")" "$((moved / 512)) 8"
 	;;
 esac

@@ -12,7 +12,7 @@ cleanup() {
 
 [ "$DRIVER" = rust_pmem ] || skip_all "C lists machine checks on memory of the NFIT alone"
 load_driver
-has_state "$(plain_disk)"
+mount_state_dir "$(plain_disk)"
 e820=$(e820_disk)
 virtio=$(disk_of "$(virtio_ns)")
 
@@ -23,14 +23,14 @@ case $STAGE in
 	mount_dax "$virtio"
 	fallocate -l 4M $MNT/file
 	pmem-io map-write $MNT/file --durable fsync
-	follows
-	breaks "$e820" $(($(start_of "$(e820_ns)") + 1052672)) 6
-	check "e820: saved within a second" saved "$(file_of e820 "$(e820_ns)")" '"offset": 1052672' '"length": 4096'
+	start_follow
+	inject_mce "$e820" $(($(namespace_start "$(e820_ns)") + 1052672)) 6
+	check "e820: saved within a second" state_file_has "$(state_file e820 "$(e820_ns)")" '"offset": 1052672' '"length": 4096'
 	address=$(pmem-io phys $MNT/file --offset 400K)
-	breaks "$virtio" "$((address))"
-	offset=$((address - $(start_of "$(virtio_ns)")))
+	inject_mce "$virtio" "$((address))"
+	offset=$((address - $(namespace_start "$(virtio_ns)")))
 	echo "$offset" >$STATE/offset
-	check "virtio-pmem: saved within a second" saved "$(file_of virtio-pmem "$(virtio_ns)")" "\"offset\": $offset" '"length": 4096'
+	check "virtio-pmem: saved within a second" state_file_has "$(state_file virtio-pmem "$(virtio_ns)")" "\"offset\": $offset" '"length": 4096'
 	is "a line is logged for each" "$(grep -c '8 new' $FOLLOW)" 2
 	sync
 	host powercut
@@ -45,7 +45,7 @@ case $STAGE in
 	check_fails "e820: a read of it" pmem-io pread --direct --offset 1052672 --length 512 "/dev/$e820"
 	check "e820: a read up to it" pmem-io pread --direct --length 1052672 "/dev/$e820"
 	check "virtio-pmem: mounted" mount_dax "$virtio"
-	check "a read of the file gives nothing of it" gives_before 409600 $MNT/file
+	check "a read of the file gives nothing of it" reads_up_to 409600 $MNT/file
 	check "what is before it" pmem-io verify $MNT/file --length 400K
 	check "what is behind it" pmem-io verify $MNT/file --offset 404K --length 3692K
 	is "a mapping loses it alone" "$(pmem-io map-read $MNT/file)" "page 100 code 4 lsb 12 address 0x64000"

@@ -13,7 +13,7 @@ cleanup() {
 [ "$DRIVER" = rust_pmem ] || skip_all "nd_pmem takes no errors in sector mode"
 load_driver
 namespace=$(nfit_ns)
-has_state "$(disk_of "$(namespaces ACPI.NFIT | tail -n 1)")"
+mount_state_dir "$(disk_of "$(namespaces ACPI.NFIT | tail -n 1)")"
 # Amid the data of the first sectors that are written.
 offset=$((8 << 20))
 
@@ -23,8 +23,8 @@ case $STAGE in
 	check "in sector mode" make_namespace -e "$namespace" -m sector
 	disk=$(disk_of "$namespace")
 	check "no list on the disk" test ! -e "/sys/block/$disk/badblocks"
-	follows
-	pmem-io poll "$ND/$namespace/../badblocks" --run "host mce $(($(start_of "$namespace") + offset)) 12" >/tmp/badblocks
+	start_follow
+	pmem-io poll "$ND/$namespace/../badblocks" --run "host mce $(($(namespace_start "$namespace") + offset)) 12" >/tmp/badblocks
 	is "the region's list has it" "$(tail -n 1 /tmp/badblocks)" "$((offset / 512)) 8"
 	check "saved within a second" wait_for 1 grep -q '8 new' $FOLLOW
 	is "from the start of the region" "$(jq -r '.list.errors[].offset' $STATE/nfit-*.json)" $offset
@@ -37,7 +37,7 @@ case $STAGE in
 	check_fails "forgotten by the kernel" grep . "$ND/$namespace/../badblocks"
 	is "restored" "$(restore "$disk")" "$disk restored 8"
 	is "the region's list has it" "$(cat "$ND/$namespace/../badblocks")" "$((offset / 512)) 8"
-	device=$(owner_of "$disk")
+	device=$(device_of_disk "$disk")
 	is "with its origin" "$(cat "$ND/$device/errors/list")" "$offset 4096 restored"
 	is "saved under the one it had" "$(pmemctl save "$disk" --json | jq -r '.[0].result'; jq -r '.list.errors[].origin' $STATE/nfit-*.json)" "unchanged
 $(jq -r '.list.errors[].origin' $STATE/nfit-*.json)"

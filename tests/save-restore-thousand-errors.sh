@@ -19,7 +19,7 @@ listed() {
 [ "$DRIVER" = rust_pmem ] || skip_all "C leaves out what does not fit"
 
 cleanup() {
-	kill "$FOLLOWER" 2>/dev/null
+	kill "$FOLLOW_PID" 2>/dev/null
 	blkdiscard -f -z "/dev/$e820"
 	rm -rf $STATE
 }
@@ -29,8 +29,8 @@ echo 0123456789abcdef0123456789abcdef >/etc/machine-id
 load_driver
 e820=$(e820_disk)
 namespace=$(e820_ns)
-file=$(file_of e820 "$namespace")
-follows
+file=$(state_file e820 "$namespace")
+start_follow
 seq 1 1000 | while read -r n; do
 	echo "add $((n * 65536)) 512" >"/sys/block/$e820/device/errors/list"
 done
@@ -39,8 +39,8 @@ is "each by itself" "$(jq -r '.list.errors[].length' "$file" | sort -u)" 512
 check "not with a file for each" test "$(grep -c ': saved:' $FOLLOW)" -lt 200
 listed >/tmp/listed
 is "listed" "$(wc -l </tmp/listed)" 1000
-kill "$FOLLOWER"
-wait "$FOLLOWER" || :
+kill "$FOLLOW_PID"
+wait "$FOLLOW_PID" || :
 # Forgotten by the kernel, but not in the file.
 blkdiscard -f -z "/dev/$e820"
 is "healed" "$(listed)" ''

@@ -45,7 +45,7 @@ plan 16
 load_driver
 modprobe bcache
 disk=$(labelled_disk -m fsdax -M mem -s 96M)
-brd_disk 64
+load_brd 64
 for role in cache backing; do
 	clean_disk "$disk"
 	clean_disk ram0
@@ -55,14 +55,14 @@ for role in cache backing; do
 	esac
 	make-bcache --wipe-bcache --writeback --bucket 64k --block 4k -C "/dev/$cache" -B "/dev/$backing" >/dev/null
 	check "pmem as $role: registered" register
-	serves "pmem as $role" bcache0
+	check_disk "pmem as $role" bcache0
 	pmem-io fill /dev/bcache0 --length 4M --seed 2
 	check "pmem as $role: stopped" stop
-	driver_away
+	reload_driver
 	# Registered anew: what is dirty in the cache belongs to it still.
 	register
 	check "pmem as $role: the driver was away: what was written is there" pmem-io verify --direct /dev/bcache0 --length 4M --seed 2
 	stop
 	# Whoever stopped has not yet let go.
-	driver_away
+	reload_driver
 done

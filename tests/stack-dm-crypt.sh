@@ -33,8 +33,8 @@ for type in luks plain; do
 	[ $type = plain ] ||
 		cryptsetup -q luksFormat --type luks2 --pbkdf pbkdf2 --pbkdf-force-iterations 1000 "/dev/$disk" $tmp.key 2>/dev/null
 	check "$type: opened" open_$type
-	seen "$type: queue" "$(queue mapper/secret dax write_cache fua logical_block_size)"
-	serves "$type" mapper/secret
+	record "$type: queue" "$(queue_attributes mapper/secret dax write_cache fua logical_block_size)"
+	check_disk "$type" mapper/secret
 	yes 'to be kept secret' | dd of=/dev/mapper/secret bs=64k count=16 iflag=fullblock conv=fsync status=none
 	check_fails "$type: what is secret is not on the disk" grep -q -a 'to be kept secret' "/dev/$disk"
 	cryptsetup close secret

@@ -16,31 +16,31 @@ cleanup() {
 
 # dax NAME: a file system above it.
 dax() {
-	is "$1: the queue has DAX" "$(queue "mapper/$1" dax)" dax:1
-	seen "$1: queue" "$(queue "mapper/$1" write_cache fua logical_block_size physical_block_size minimum_io_size optimal_io_size \
+	is "$1: the queue has DAX" "$(queue_attributes "mapper/$1" dax)" dax:1
+	record "$1: queue" "$(queue_attributes "mapper/$1" write_cache fua logical_block_size physical_block_size minimum_io_size optimal_io_size \
 		max_hw_sectors_kb rotational)"
 	make_fs ext4 "mapper/$1"
 	check "$1: mounted with DAX" mount_dax "mapper/$1"
 	truncate -s 24M $MNT/file
 	check "$1: stores by MAP_SYNC" pmem-io map-write --sync --durable flush $MNT/file
 	check "$1: read(2) sees them" pmem-io verify $MNT/file
-	check "$1: fio by read and write" fio_verifies $MNT/fio --size=8M --ioengine=psync
+	check "$1: fio by read and write" fio_verify $MNT/fio --size=8M --ioengine=psync
 	umount $MNT
 	check "$1: fsck" e2fsck -fn "/dev/mapper/$1"
 }
 
 plan 27
 load_driver
-two_disks -m fsdax -M mem -s 64M
-half=$(sectors "$FIRST")
+make_two_disks -m fsdax -M mem -s 64M
+half=$(sector_count "$FIRST")
 
 dm_create linear "0 $half linear /dev/$FIRST 0\n$half $((half / 2)) linear /dev/$SECOND 2048"
 dax linear
 pmem-io fill --direct /dev/mapper/linear --offset $((half * 512 - 4194304)) --length 8M
 check "linear: the end of the first" cmp -n 4194304 -i $((half * 512 - 4194304)) "/dev/$FIRST" /dev/mapper/linear
 check "linear: the start of the second" cmp -n 4194304 -i $((2048 * 512)):$((half * 512)) "/dev/$SECOND" /dev/mapper/linear
-answers "linear: held by" ls "/sys/block/$FIRST/holders"
-in_use "linear: the driver is in use"
+record_result "linear: held by" ls "/sys/block/$FIRST/holders"
+record_unload_refused "linear: the driver is in use"
 dm_remove linear
 
 # Chunks of 1 MiB in turn.
@@ -53,18 +53,18 @@ dm_remove stripe
 # misaligned NAME TABLE: what does not begin at a page. The device mapper lets it be mounted.
 misaligned() {
 	dm_create askew "$2"
-	seen "$1: the queue has DAX" "$(queue mapper/askew dax)"
+	record "$1: the queue has DAX" "$(queue_attributes mapper/askew dax)"
 	make_fs ext4 mapper/askew 2>/dev/null
 	mount_dax mapper/askew
 	truncate -s 64K $MNT/file
-	answers "$1: a DAX file" pmem-io fill $MNT/file
+	record_result "$1: a DAX file" pmem-io fill $MNT/file
 	umount $MNT
 	mount -o dax=never /dev/mapper/askew $MNT
-	answers "$1: the same file without DAX" sh -c "pmem-io verify $MNT/file 2>&1 | head -n 1"
+	record_result "$1: the same file without DAX" sh -c "pmem-io verify $MNT/file 2>&1 | head -n 1"
 	umount $MNT
 	dm_remove askew
 }
 
 misaligned "stripes of 2 KiB" "0 $half striped 2 4 /dev/$FIRST 0 /dev/$SECOND 0"
 misaligned "linear from sector 3" "0 65536 linear /dev/$FIRST 3"
-unloads
+check_unloads

@@ -16,7 +16,7 @@ cleanup() {
 
 # cache TYPE: p, by its memory; s, by its bios.
 cache() {
-	dm_create cached "0 $(sectors ram0) writecache $1 /dev/ram0 /dev/$disk 4096 0"
+	dm_create cached "0 $(sector_count ram0) writecache $1 /dev/ram0 /dev/$disk 4096 0"
 }
 
 # dirty: blocks that are in the cache alone.
@@ -27,16 +27,16 @@ dirty() {
 plan 20
 load_driver
 disk=$(labelled_disk -m fsdax -M mem -s 64M)
-brd_disk 48
+load_brd 48
 for type in p s; do
 	clean_disk "$disk"
 	check "$type: made" cache $type
-	seen "$type: queue" "$(queue mapper/cached dax write_cache fua logical_block_size)"
-	serves "$type" mapper/cached
+	record "$type: queue" "$(queue_attributes mapper/cached dax write_cache fua logical_block_size)"
+	check_disk "$type" mapper/cached
 	pmem-io fill /dev/mapper/cached --length 8M --seed 3
 	check "$type: not all of it is on the slow disk" test "$(dirty)" -gt 0
 	dm_remove cached
-	driver_away
+	reload_driver
 	# A cache that is not clean is known by its superblock.
 	cache $type
 	check "$type: the driver was away: what was written is there" pmem-io verify /dev/mapper/cached --length 8M --seed 3

@@ -9,33 +9,33 @@
 need lvm fio xfs_growfs xfs_repair
 cleanup() {
 	umount $MNT 2>/dev/null
-	lvm_do vgchange -an pmem_test
+	run_lvm vgchange -an pmem_test
 	dmsetup remove_all --noudevsync --noudevrules
 }
 
 plan 17
 load_driver
-two_disks -m fsdax -M mem -s 224M
-check "two physical volumes" lvm_do pvcreate -q -ff -y "/dev/$FIRST" "/dev/$SECOND"
-check "a volume group" lvm_do vgcreate -q -s 4M pmem_test "/dev/$FIRST" "/dev/$SECOND"
-check "a volume of both" lvm_do lvcreate -q -y -Wn -l 85 -n files pmem_test
-seen "what it consists of" "$(dmsetup table pmem_test-files | awk '{ print $1, $2, $3, $5 }')"
-is "the queue has DAX" "$(queue mapper/pmem_test-files dax)" dax:1
+make_two_disks -m fsdax -M mem -s 224M
+check "two physical volumes" run_lvm pvcreate -q -ff -y "/dev/$FIRST" "/dev/$SECOND"
+check "a volume group" run_lvm vgcreate -q -s 4M pmem_test "/dev/$FIRST" "/dev/$SECOND"
+check "a volume of both" run_lvm lvcreate -q -y -Wn -l 85 -n files pmem_test
+record "what it consists of" "$(dmsetup table pmem_test-files | awk '{ print $1, $2, $3, $5 }')"
+is "the queue has DAX" "$(queue_attributes mapper/pmem_test-files dax)" dax:1
 make_fs xfs mapper/pmem_test-files
 check "mounted with DAX" mount_dax mapper/pmem_test-files
 truncate -s 8M $MNT/file
 check "stores by MAP_SYNC" pmem-io map-write --sync --durable flush $MNT/file
-check "fio in a file" fio_verifies $MNT/fio --ioengine=psync
-check "grown while it is mounted" lvm_do lvextend -q -l +20 pmem_test/files
+check "fio in a file" fio_verify $MNT/fio --ioengine=psync
+check "grown while it is mounted" run_lvm lvextend -q -l +20 pmem_test/files
 check "and the file system" xfs_growfs $MNT
 check "what was stored is there" pmem-io map-verify $MNT/file
-in_use "the driver is in use"
+record_unload_refused "the driver is in use"
 umount $MNT
 check "fsck" xfs_repair -n /dev/mapper/pmem_test-files
-check "deactivated" lvm_do vgchange -q -an pmem_test
-driver_away
-check "the driver was away: activated again" lvm_do vgchange -q -ay pmem_test
+check "deactivated" run_lvm vgchange -q -an pmem_test
+reload_driver
+check "the driver was away: activated again" run_lvm vgchange -q -ay pmem_test
 check "mounted again" mount_dax mapper/pmem_test-files
 check "what was stored is there still" pmem-io map-verify $MNT/file
 umount $MNT
-lvm_do vgremove -q -f -y pmem_test >/dev/null
+run_lvm vgremove -q -f -y pmem_test >/dev/null

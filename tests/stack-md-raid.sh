@@ -35,16 +35,16 @@ wait_in_sync() {
 
 plan 25
 load_driver
-two_disks -m fsdax -M mem -s 48M
+make_two_disks -m fsdax -M mem -s 48M
 for level in 0 1; do
 	check "RAID $level: made" create $level
-	seen "RAID $level: queue" "$(queue $md dax write_cache fua logical_block_size physical_block_size minimum_io_size optimal_io_size)"
-	seen "RAID $level: size" "$(blockdev --getsize64 /dev/$md)"
-	serves "RAID $level" $md
-	in_use "RAID $level: the driver is in use"
+	record "RAID $level: queue" "$(queue_attributes $md dax write_cache fua logical_block_size physical_block_size minimum_io_size optimal_io_size)"
+	record "RAID $level: size" "$(blockdev --getsize64 /dev/$md)"
+	check_disk "RAID $level" $md
+	record_unload_refused "RAID $level: the driver is in use"
 	pmem-io fill /dev/$md --length 8M --seed $level
 	mdadm -q --stop /dev/$md
-	driver_away
+	reload_driver
 	check "RAID $level: the driver was away: assembled again" assemble
 	check "RAID $level: what was written is there" pmem-io verify /dev/$md --length 8M --seed $level
 	[ $level = 1 ] || mdadm -q --stop /dev/$md
@@ -58,4 +58,4 @@ mdadm -q /dev/$md --fail "/dev/$FIRST" --remove "/dev/$FIRST"
 check "RAID 1: and has all of it" pmem-io verify --direct /dev/$md --length 8M --seed 5
 mdadm -q /dev/$md --add "/dev/$FIRST"
 wait_in_sync
-seen "RAID 1: mismatches" "$(echo check >/sys/block/$md/md/sync_action && wait_in_sync && cat /sys/block/$md/md/mismatch_cnt)"
+record "RAID 1: mismatches" "$(echo check >/sys/block/$md/md/sync_action && wait_in_sync && cat /sys/block/$md/md/mismatch_cnt)"

@@ -81,13 +81,13 @@ for transport in loop tcp; do
 	tcp) check "$transport: connected" connect -t tcp -a 127.0.0.1 -s 4420 ;;
 	esac
 	remote=$(imported)
-	is "$transport: its size" "$(sectors "$remote")" "$(sectors "$disk")"
-	seen "$transport: queue" "$(queue "$remote" dax write_cache fua logical_block_size physical_block_size)"
-	serves "$transport" "$remote"
+	is "$transport: its size" "$(sector_count "$remote")" "$(sector_count "$disk")"
+	record "$transport: queue" "$(queue_attributes "$remote" dax write_cache fua logical_block_size physical_block_size)"
+	check_disk "$transport" "$remote"
 	pmem-io fill --direct "/dev/$remote" --length 4M --seed 7
 	check "$transport: what was written there is here" pmem-io verify --direct "/dev/$disk" --length 4M --seed 7
 	nvme disconnect -n pmem >/dev/null
 done
-in_use "exported, the driver can't go"
+record_unload_refused "exported, the driver can't go"
 check "the export is withdrawn" withdraw
-unloads
+check_unloads

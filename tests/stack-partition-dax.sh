@@ -32,7 +32,7 @@ END
 aligned=${disk}p1
 odd=${disk}p2
 is "both are there" "$(cat "/sys/block/$disk/$aligned/size" "/sys/block/$disk/$odd/size" | tr '\n' ' ')" "614400 131072 "
-seen "how far off a page they say they are" "$(cat "/sys/block/$disk/$aligned/alignment_offset" "/sys/block/$disk/$odd/alignment_offset")"
+record "how far off a page they say they are" "$(cat "/sys/block/$disk/$aligned/alignment_offset" "/sys/block/$disk/$odd/alignment_offset")"
 data aligned "$aligned"
 data misaligned "$odd"
 # XFS shares no blocks with DAX on a partition.
@@ -58,15 +58,15 @@ check "misaligned, xfs: mounted without DAX" grep -q "^/dev/$odd .*dax=never" /p
 umount $MNT
 make_fs ext4 "$odd"
 dmesg -C
-answers "misaligned, ext4: with DAX" sh -c "mount -o dax=always /dev/$odd $MNT 2>&1 | head -n 1 | sed 's/on .*//'; mountpoint -q $MNT"
-seen "misaligned, ext4: what the kernel says" "$(dmesg | grep -i dax | sed 's/^[^]]*] //')"
+record_result "misaligned, ext4: with DAX" sh -c "mount -o dax=always /dev/$odd $MNT 2>&1 | head -n 1 | sed 's/on .*//'; mountpoint -q $MNT"
+record "misaligned, ext4: what the kernel says" "$(dmesg | grep -i dax | sed 's/^[^]]*] //')"
 check "misaligned, ext4: dax=inode" mount -o dax=inode "/dev/$odd" $MNT
 truncate -s 1M $MNT/file
 check_fails "misaligned, ext4: but no MAP_SYNC" pmem-io map-write --sync $MNT/file
 check "misaligned, ext4: an ordinary mapping" pmem-io map-write --durable msync $MNT/file
 umount $MNT
 check "misaligned: fsck" e2fsck -fn "/dev/$odd"
-check "misaligned: fio reads back what it wrote" fio_verifies "/dev/$odd" --size=8M --bssplit=512/30:1536/20:4k/30:64k/20 --blockalign=512
+check "misaligned: fio reads back what it wrote" fio_verify "/dev/$odd" --size=8M --bssplit=512/30:1536/20:4k/30:64k/20 --blockalign=512
 
 # A table that is read again, and one that is gone.
 sfdisk -q --delete "/dev/$disk" 2

@@ -54,9 +54,9 @@ swaps fsdax "$disk"
 mkswap -q "/dev/$disk"
 dmesg -C
 swapon "/dev/$disk"
-seen "how the kernel sees it" "$(dmesg | sed -n 's/.*Priority:[-0-9]* *//p')"
-in_use "in use: the driver can't go"
-answers "in use: nor can it be made a file system" mkfs.ext4 -q "/dev/$disk"
+record "how the kernel sees it" "$(dmesg | sed -n 's/.*Priority:[-0-9]* *//p')"
+record_unload_refused "in use: the driver can't go"
+record_result "in use: nor can it be made a file system" mkfs.ext4 -q "/dev/$disk"
 check "off" swapoff "/dev/$disk"
 check "the driver goes" unload_driver
 load_driver

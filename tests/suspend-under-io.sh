@@ -28,7 +28,7 @@ mount_dax "$disk"
 fallocate -l 2M $MNT/file
 pmem-io map-write --sync --durable flush $MNT/file --seed 1
 pmem-io fill --direct --length 2M "/dev/$raw" --seed 1
-seen "states" "$(cat /sys/power/state)"
+record "states" "$(cat /sys/power/state)"
 echo 1 >/sys/module/suspend/parameters/pm_test_delay
 
 echo freezer >/sys/power/pm_test
@@ -40,7 +40,7 @@ for state in freeze mem; do
 		kill -0 $fio || break
 		sleep 0.1
 	done
-	seen "$state, processes: the answer" "$(sleeps $state)"
+	record "$state, processes: the answer" "$(sleeps $state)"
 	status=0
 	wait "$fio" || status=$?
 	is "$state, processes: fio went on, without an error" "$status" 0
@@ -53,4 +53,4 @@ for level in devices platform processors core; do
 done
 umount $MNT
 check "fsck" e2fsck -fn "/dev/$disk"
-answers "the module" rmmod "$DRIVER"
+record_result "the module" rmmod "$DRIVER"

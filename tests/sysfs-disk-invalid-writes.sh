@@ -11,7 +11,7 @@ need perl
 load_driver
 disk=$(plain_disk)
 for file in $(cd "/sys/block/$disk" && find . -perm -200 -type f -printf '%P\n' | grep -v '^dax/\|^badblocks\|^uevent$' | sort); do
-	note_writes "raw" "/sys/block/$disk" "$file" -- 0 1 2 '1\n' 16 -1 '' '\n' garbage 'write through' 'write back' none 18446744073709551616 '1*3000' '1*9000'
+	add_write_rows "raw" "/sys/block/$disk" "$file" -- 0 1 2 '1\n' 16 -1 '' '\n' garbage 'write through' 'write back' none 18446744073709551616 '1*3000' '1*9000'
 done
-note_writes "raw" "/sys/block/$disk" uevent -- add change 'change 11111111-2222-3333-4444-555555555555 A=b' '' garbage 'x*9000'
-show_rows
+add_write_rows "raw" "/sys/block/$disk" uevent -- add change 'change 11111111-2222-3333-4444-555555555555 A=b' '' garbage 'x*9000'
+report_rows

@@ -8,9 +8,9 @@
 . "$(dirname "$0")/lib/rows.sh"
 
 load_driver
-walk "raw" "/sys/block/$(plain_disk)"
-walk "raw, e820" "/sys/block/$(e820_disk)"
+add_tree_rows "raw" "/sys/block/$(plain_disk)"
+add_tree_rows "raw, e820" "/sys/block/$(e820_disk)"
 disk=$(labelled_disk -m fsdax -M mem)
-walk "fsdax" "/sys/block/$disk"
-walk "its backing device" "/sys/block/$disk/bdi/"
-show_rows
+add_tree_rows "fsdax" "/sys/block/$disk"
+add_tree_rows "its backing device" "/sys/block/$disk/bdi/"
+report_rows

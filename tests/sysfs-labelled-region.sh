@@ -11,19 +11,19 @@
 add() {
 	name=$1
 	shift
-	walk "$name" "/sys/block/$(make_namespace -r "$region" "$@" | jq -r .blockdev)"
+	add_tree_rows "$name" "/sys/block/$(make_namespace -r "$region" "$@" | jq -r .blockdev)"
 }
 
 load_driver
-walk "raw" "/sys/block/$(labelled_disk -m raw -s 32M)"
+add_tree_rows "raw" "/sys/block/$(labelled_disk -m raw -s 32M)"
 region=$(labelled_region)
 add "fsdax, map on the device" -m fsdax -M dev -s 64M
 add "sector" -m sector -s 32M
 # The disks' own folders were walked above.
-walk "region with labels" "$ND/$region" -name block -prune -o
-walk "region without labels" "$ND/$(plain_disk | sed 's/pmem\([0-9]*\).*/region\1/')" -name block -prune -o
-walk "region of e820" "$ND/$(e820_ns)/.." -name block -prune -o
-walk "the driver" "/sys/bus/nd/drivers/$DRIVER" ! -name 'namespace*'
+add_tree_rows "region with labels" "$ND/$region" -name block -prune -o
+add_tree_rows "region without labels" "$ND/$(plain_disk | sed 's/pmem\([0-9]*\).*/region\1/')" -name block -prune -o
+add_tree_rows "region of e820" "$ND/$(e820_ns)/.." -name block -prune -o
+add_tree_rows "the driver" "/sys/bus/nd/drivers/$DRIVER" ! -name 'namespace*'
 unload_driver
-walk "region with labels, without a driver" "$ND/$region"
-show_rows
+add_tree_rows "region with labels, without a driver" "$ND/$region"
+report_rows

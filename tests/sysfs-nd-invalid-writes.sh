@@ -9,10 +9,10 @@
 need perl
 load_driver
 # Binding: the names of devices that are not the driver's, too.
-note_writes "driver" "/sys/bus/nd/drivers/$DRIVER" bind unbind uevent -- '' '\n' garbage nmem0 ndbus0 'region0\n' 'x*5000' 'namespace99.0' '../namespace0.0'
+add_write_rows "driver" "/sys/bus/nd/drivers/$DRIVER" bind unbind uevent -- '' '\n' garbage nmem0 ndbus0 'region0\n' 'x*5000' 'namespace99.0' '../namespace0.0'
 plain=$(basename "$(readlink -f "/sys/block/$(plain_disk)/device")")
-note_writes "driver" "/sys/bus/nd/drivers/$DRIVER" bind -- "$(e820_ns)"
-note "driver: bound already" "$(env echo "$plain" 2>&1 >"/sys/bus/nd/drivers/$DRIVER/bind" | sed 's/.*: //')."
+add_write_rows "driver" "/sys/bus/nd/drivers/$DRIVER" bind -- "$(e820_ns)"
+add_row "driver: bound already" "$(env echo "$plain" 2>&1 >"/sys/bus/nd/drivers/$DRIVER/bind" | sed 's/.*: //')."
 rm -f "$ROWS.names"
 sed "s/\"$(e820_ns)\"/the e820 one/" $ROWS >$ROWS.names
 mv $ROWS.names $ROWS
@@ -25,13 +25,13 @@ knobs() {
 	for file in $(cd "$ND/$2" && find . -maxdepth 2 -path './*/*' -prune -o -perm -200 -type f -printf '%P\n' | sort); do
 		case $file in
 		uevent) ;;
-		*) note_writes "$1" "$ND/$2" "$file" -- '' '\n' garbage -1 3 512 18446744073709551616 'x*5000' '1*300' 11111111-2222-3333-4444-55555555555 ;;
+		*) add_write_rows "$1" "$ND/$2" "$file" -- '' '\n' garbage -1 3 512 18446744073709551616 'x*5000' '1*300' 11111111-2222-3333-4444-55555555555 ;;
 		esac
 	done
 }
 knobs "region" "$region"
 knobs "namespace of a page map" "namespace$number.0"
-knobs "page map, bound" "$(owner_of "$disk")"
+knobs "page map, bound" "$(device_of_disk "$disk")"
 knobs "raw namespace, bound" "$plain"
 echo "$plain" >"/sys/bus/nd/drivers/$DRIVER/unbind"
 knobs "raw namespace, unbound" "$plain"
@@ -39,6 +39,6 @@ echo "$plain" >"/sys/bus/nd/drivers/$DRIVER/bind"
 knobs "empty namespace" "$(cat "$ND/$region/namespace_seed")"
 knobs "empty page map" "$(cat "$ND/$region/pfn_seed")"
 knobs "empty BTT" "$(cat "$ND/$region/btt_seed")"
-note "the page map's disk is there" "$(pmem-io pread --direct "/dev/$disk" --length 4096 2>&1)"
-note "the raw disk is there" "$(pmem-io pread --direct "/dev/$(plain_disk)" --length 4096 2>&1)"
-show_rows
+add_row "the page map's disk is there" "$(pmem-io pread --direct "/dev/$disk" --length 4096 2>&1)"
+add_row "the raw disk is there" "$(pmem-io pread --direct "/dev/$(plain_disk)" --length 4096 2>&1)"
+report_rows

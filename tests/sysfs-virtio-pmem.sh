@@ -7,8 +7,8 @@
 . "$(dirname "$0")/lib/rows.sh"
 
 load_driver
-walk "raw" "/sys/block/$(disk_of "$(virtio_ns)")"
-walk "its region" "$ND/$(virtio_ns)/.." -name block -prune -o
-walk "fsdax" "/sys/block/$(make_fsdax "$(virtio_ns)")"
-walk "its region, fsdax" "$ND/$(virtio_ns)/.." -name block -prune -o
-show_rows
+add_tree_rows "raw" "/sys/block/$(disk_of "$(virtio_ns)")"
+add_tree_rows "its region" "$ND/$(virtio_ns)/.." -name block -prune -o
+add_tree_rows "fsdax" "/sys/block/$(make_fsdax "$(virtio_ns)")"
+add_tree_rows "its region, fsdax" "$ND/$(virtio_ns)/.." -name block -prune -o
+report_rows

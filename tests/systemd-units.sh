@@ -166,7 +166,7 @@ makes_bad() {
 
 # keeps: what is saved, in order.
 keeps() {
-	jq -r '.list.errors[].offset' "$(file_of e820 "$(e820_ns)")" | sort -n | xargs
+	jq -r '.list.errors[].offset' "$(state_file e820 "$(e820_ns)")" | sort -n | xargs
 }
 
 keeps_that() {
@@ -185,7 +185,7 @@ for name in old used other; do
 	fallocate -l 4M "$MNT/$name"
 	pmem-io fill "$MNT/$name"
 	for offset in 8192 409600 1048576; do
-		echo "$name $offset $(place_of "$MNT/$name" $offset)"
+		echo "$name $offset $(disk_offset_of "$MNT/$name" $offset)"
 	done
 done >/tmp/places
 sync
@@ -303,6 +303,6 @@ boots
 check "the rule came too early" says pmemctl-restore "^<6>$disk .* restored "
 is "by the service it is listed when it is mounted" "$(cat /tmp/mounted)" "$list"
 makes_bad other 409600
-check "what is new is saved" wait_for 20 grep -q "\"offset\": *$at\>" "/var/tmp/state/$(basename "$(file_of e820 "$(e820_ns)")")"
+check "what is new is saved" wait_for 20 grep -q "\"offset\": *$at\>" "/var/tmp/state/$(basename "$(state_file e820 "$(e820_ns)")")"
 is "and nothing below the mount" "$(ls -A $STATE)" ''
 shuts_down "/var of its own"

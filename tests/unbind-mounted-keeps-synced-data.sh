@@ -31,12 +31,12 @@ story() {
 	cat /mnt/synced >/dev/null
 	pmem-io fill --no-sync /mnt/written --seed 2
 	check "$1: unbind" sh -c "echo $NAMESPACE >/sys/bus/nd/drivers/$DRIVER/unbind"
-	seen "$1: a file that was read before" "$(error cat /mnt/synced)"
-	seen "$1: the same, past the page cache" "$(error dd if=/mnt/synced iflag=direct bs=4k count=1 of=/dev/null status=none)"
-	seen "$1: a write" "$(error sh -c 'echo text >>/mnt/synced')"
-	seen "$1: a write, and fsync" "$(error dd if=/dev/zero of=/mnt/written bs=4k count=1 conv=notrunc,fsync status=none)"
-	seen "$1: a new file, and fsync" "$(error dd if=/dev/zero of=/mnt/new bs=4k count=1 conv=fsync status=none)"
-	seen "$1: sync -f" "$(error sync -f /mnt)"
+	record "$1: a file that was read before" "$(error cat /mnt/synced)"
+	record "$1: the same, past the page cache" "$(error dd if=/mnt/synced iflag=direct bs=4k count=1 of=/dev/null status=none)"
+	record "$1: a write" "$(error sh -c 'echo text >>/mnt/synced')"
+	record "$1: a write, and fsync" "$(error dd if=/dev/zero of=/mnt/written bs=4k count=1 conv=notrunc,fsync status=none)"
+	record "$1: a new file, and fsync" "$(error dd if=/dev/zero of=/mnt/new bs=4k count=1 conv=fsync status=none)"
+	record "$1: sync -f" "$(error sync -f /mnt)"
 	check "$1: umount" umount /mnt
 	check_fails "$1: the disk is gone" test -e "/dev/$DISK"
 	check "$1: bind" sh -c "echo $NAMESPACE >/sys/bus/nd/drivers/$DRIVER/bind"

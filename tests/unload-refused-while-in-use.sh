@@ -17,7 +17,7 @@ cleanup() {
 
 # refused NAME: rmmod's answer, without the name of the module.
 refused() {
-	seen "$1: rmmod" "$(rmmod "$DRIVER" 2>&1 | sed 's/.*Module [^ ]* //')"
+	record "$1: rmmod" "$(rmmod "$DRIVER" 2>&1 | sed 's/.*Module [^ ]* //')"
 }
 
 need fio xfs_io mkswap
@@ -62,9 +62,9 @@ refused "swap"
 swapoff "/dev/$DISK"
 exec 5<"/dev/$DISK"
 refused "an open disk"
-answers "unbinding is not refused, though" sh -c "echo $NAMESPACE >/sys/bus/nd/drivers/$DRIVER/unbind" 5<&-
+record_result "unbinding is not refused, though" sh -c "echo $NAMESPACE >/sys/bus/nd/drivers/$DRIVER/unbind" 5<&-
 refused "the disk is gone and still open"
-answers "a read of it" sh -c 'dd bs=4k count=1 status=none <&5 2>&1 >/dev/null | sed "s/.*: //"'
+record_result "a read of it" sh -c 'dd bs=4k count=1 status=none <&5 2>&1 >/dev/null | sed "s/.*: //"'
 exec 5<&-
 check "closed, it goes" rmmod "$DRIVER"
 check_fails "it is gone" driver_loaded

@@ -28,11 +28,11 @@ load_driver
 virtio=$(basename "$(readlink -f "$ND/$(virtio_ns)/../../..")")
 disk=$(disk_of "$(virtio_ns)")
 exec 5<"/dev/$disk"
-seen "the disk: write cache and FUA" "$(cat "/sys/block/$disk/queue/write_cache" "/sys/block/$disk/queue/fua")"
-seen "a direct write" "$(flushes io "/dev/$disk" direct write:4096)"
-is "a direct write and fsync" "$(flushes io "/dev/$disk" direct write:4096 fsync)" 1
-seen "RWF_DSYNC" "$(flushes io "/dev/$disk" direct dsync:4096)"
-seen "two times fsync" "$(flushes io "/dev/$disk" direct fsync fsync)"
+record "the disk: write cache and FUA" "$(cat "/sys/block/$disk/queue/write_cache" "/sys/block/$disk/queue/fua")"
+record "a direct write" "$(count_flushes file_io "/dev/$disk" direct write:4096)"
+is "a direct write and fsync" "$(count_flushes file_io "/dev/$disk" direct write:4096 fsync)" 1
+record "RWF_DSYNC" "$(count_flushes file_io "/dev/$disk" direct dsync:4096)"
+record "two times fsync" "$(count_flushes file_io "/dev/$disk" direct fsync fsync)"
 exec 5<&-
 make_fs ext4 "$disk" -E lazy_itable_init=0,lazy_journal_init=0
 for dax in never always; do
@@ -40,13 +40,13 @@ for dax in never always; do
 	truncate -s 1M $MNT/file
 	pmem-io fill $MNT/file
 	sync
-	seen "ext4, dax=$dax: overwritten and fdatasync" "$(flushes io $MNT/file cached write:4096 fdatasync)"
-	seen "ext4, dax=$dax: a mapping and msync" "$(flushes pmem-io map-write $MNT/file --durable msync --seed 2)"
-	answers "ext4, dax=$dax: MAP_SYNC" pmem-io map-write --sync --durable flush $MNT/file
+	record "ext4, dax=$dax: overwritten and fdatasync" "$(count_flushes file_io $MNT/file cached write:4096 fdatasync)"
+	record "ext4, dax=$dax: a mapping and msync" "$(count_flushes pmem-io map-write $MNT/file --durable msync --seed 2)"
+	record_result "ext4, dax=$dax: MAP_SYNC" pmem-io map-write --sync --durable flush $MNT/file
 	umount $MNT
 done
-seen "rmmod" "$(flushes unload_driver)"
+record "rmmod" "$(count_flushes unload_driver)"
 load_driver
 check "what was synced is there" sh -c "mount -o dax=always /dev/$disk $MNT && pmem-io map-verify $MNT/file --seed 2"
 umount $MNT
-answers "the region says nothing of deep_flush" sh -c "ls $ND/region*/deep_flush 2>&1 | sed 's/.*: //'"
+record_result "the region says nothing of deep_flush" sh -c "ls $ND/region*/deep_flush 2>&1 | sed 's/.*: //'"

@@ -22,7 +22,7 @@ refuses() {
 	is "$name: MAP_SYNC" "$(pmem-io map --sync $MNT/file store 2>&1)" "$refusal"
 	check "$name: a mapping and fsync" pmem-io map-write --durable fsync $MNT/file
 	check "$name: a mapping and msync" pmem-io map-write --seed 2 --durable msync $MNT/file
-	seen "$name: the kernel with its pages" \
+	record "$name: the kernel with its pages" \
 		"$(pmem-io map --seed 2 --length 2M $MNT/file verify vmsplice process-read process-write sendfile zerocopy lock)"
 	is "$name: kept by an io_uring" "$(pmem-io map $MNT/file pin 2>&1)" "pmem-io: pin: Operation not supported (os error 95)"
 	umount $MNT

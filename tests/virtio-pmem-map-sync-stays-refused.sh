@@ -46,4 +46,4 @@ answers=$(
 		answer
 	done | sort -u | xargs
 )
-seen "after the other has gone" "$answers"
+record "after the other has gone" "$answers"

@@ -30,9 +30,9 @@ namespace=$(virtio_ns)
 disk=$(disk_of "$namespace")
 device=$(find $VIRTIO/ -name 'virtio[0-9]*' -printf '%f')
 pmem-io fill --length 4M "/dev/$disk" --seed 1
-busy "/dev/$disk" --allow_file_create=0 --filename="/dev/$disk" --direct=1 --offset=8M --size=16M --ioengine=psync --fsync=16
+start_fio "/dev/$disk" --allow_file_create=0 --filename="/dev/$disk" --direct=1 --offset=8M --size=16M --ioengine=psync --fsync=16
 check "raw: the provider is unbound" sh -c "echo $device >$VIRTIO/unbind"
-ends raw
+check_fio_fails raw
 check "raw: no disk" gone
 check "raw: nothing in iomem" sh -c '! grep -q namespace /proc/iomem'
 check "raw: the provider comes back" sh -c "echo $device >$VIRTIO/bind"
@@ -45,9 +45,9 @@ mount_dax "$disk"
 truncate -s 2M $MNT/file
 pmem-io fill $MNT/file --seed 2
 sync
-busy $MNT/ --directory=$MNT --size=8M --ioengine=psync --fsync=16
+start_fio $MNT/ --directory=$MNT --size=8M --ioengine=psync --fsync=16
 check "ext4: the provider is unbound" sh -c "echo $device >$VIRTIO/unbind"
-ends ext4
+check_fio_fails ext4
 check "ext4: umount" umount $MNT
 check "ext4: no disk" gone
 check "ext4: the provider comes back" sh -c "echo $device >$VIRTIO/bind"

@@ -91,7 +91,7 @@ load_driver
 namespace=$(e820_ns)
 [ -n "$namespace" ] || namespace=$(nfit_ns)
 disk=$(disk_of "$namespace")
-list=$(list_of "$namespace")
+list=$(errors_list_of "$namespace")
 [ $((ERRORS * STRIDE)) -le "$(cat "$ND/$namespace/size")" ] || { echo "# too many errors for this memory" && exit 1; }
 
 io "no error"
@@ -99,20 +99,20 @@ echo "add 0 $PAGE" >"$list"
 io "one error"
 echo "drop 0 $PAGE" >"$list"
 
-every 0 $STRIDE "$ERRORS" >/tmp/bad
+list_every 0 $STRIDE "$ERRORS" >/tmp/bad
 slabs >/tmp/slabs.before
 before=$(memory)
-timed "add" "$ERRORS" quietly '' listed_by add "$list" </tmp/bad
+timed "add" "$ERRORS" quietly '' edit_list add "$list" </tmp/bad
 grown "$before"
 io "all errors"
 timed "all errors: read 4K of a bad page" $PIECES \
 	quietly "Input/output error: $PIECES" places "$disk" read --stride $STRIDE --count $PIECES --order shuffled
 timed "read errors/list" "$ERRORS" cp "$list" /tmp/list
-[ "$(ranges /tmp/list | digest)" = "$(digest </tmp/bad)" ] || { echo "# errors/list is not what was added" && exit 1; }
+[ "$(sorted_ranges /tmp/list | digest)" = "$(digest </tmp/bad)" ] || { echo "# errors/list is not what was added" && exit 1; }
 timed "unbind and bind" "$ERRORS" rebind "$namespace"
-[ "$(ranges "$list" | digest)" = "$(digest </tmp/bad)" ] || { echo "# errors/list is not what was added, bound again" && exit 1; }
+[ "$(sorted_ranges "$list" | digest)" = "$(digest </tmp/bad)" ] || { echo "# errors/list is not what was added, bound again" && exit 1; }
 timed "repair by writes of a page" "$ERRORS" quietly "ok: $ERRORS" places "$disk" write --stride $STRIDE --count "$ERRORS" --order shuffled
 [ ! -s "$list" ] || [ -z "$(cat "$list")" ] || { echo "# errors are left" && exit 1; }
-listed_by add "$list" </tmp/bad
+edit_list add "$list" </tmp/bad
 timed "repair by zeroes" "$ERRORS" blkdiscard -f -z "/dev/$disk"
 [ -z "$(cat "$list")" ] || { echo "# errors are left" && exit 1; }

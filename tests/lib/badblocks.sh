@@ -1,50 +1,51 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=sh
 #
-# For tests of what is listed as bad, and of what is not:
+# Helpers for tests of bad blocks and of their neighbours:
 #
 #	. "$(dirname "$0")/lib/test.sh"
 #	. "$(dirname "$0")/lib/badblocks.sh"
-#	every 0 128K 500 | listed_by add "$LIST"
+#	list_every 0 128K 500 | edit_list add "$LIST"
 
 PAGE=4096
 
-# list_of NAMESPACE: the file that has its errors, in any mode.
-list_of() {
+# errors_list_of NAMESPACE: the path of its errors/list, in any mode.
+errors_list_of() {
 	printf '%s/device/errors/list\n' "/sys/block/$(disk_of "$1")"
 }
 
-# every FIRST STRIDE COUNT [LENGTH]: a line "OFFSET LENGTH" for each; LENGTH is a page otherwise.
-every() {
+# list_every FIRST STRIDE COUNT [LENGTH]: prints a line "OFFSET LENGTH" for each range; LENGTH is a page by default.
+list_every() {
 	awk -v first="$1" -v stride="$2" -v count="$3" -v length_="${4:-$PAGE}" \
 		'BEGIN { for (i = 0; i < count; i++) printf "%.0f %d\n", first + i * stride, length_ }'
 }
 
-# listed_by add|drop FILE [ORIGIN]: each line of the input is added to a list of errors, or dropped.
-listed_by() {
+# edit_list add|drop FILE [ORIGIN]: adds each range of standard input to an errors/list, or drops it.
+edit_list() {
 	sed "s/^/$1 /${3:+; s/\$/ $3/}" | pmem-io lines "$2"
 }
 
-# ranges FILE: the lines of a list of errors without their origins, in order.
-ranges() {
+# sorted_ranges FILE: the ranges of an errors/list in order, without their origins.
+sorted_ranges() {
 	cut -d ' ' -f 1,2 "$1" | sort -n
 }
 
-# digest: of the input, with how many lines it has, so that two long lists can be compared in a line.
+# digest: a checksum and a line count of standard input, to compare two long lists in one line.
 digest() {
 	awk '{ print } END { print NR, "lines" >"/tmp/digest" }' | md5sum | cut -c 1-12
 	cat /tmp/digest
 }
 
-# places DISK ARGUMENTS OF pmem-io places: direct I/O of pages.
+# places DISK ARGUMENTS OF pmem-io places: does direct I/O to pages of a disk.
 places() {
 	places_disk=$1
 	shift
 	pmem-io places "/dev/$places_disk" --direct "$@" 2>&1
 }
 
-# not_bad DISK LIST: how many sectors the disk's badblocks has that the list of a raw namespace has not, and the first of them.
-not_bad() {
+# extra_badblocks DISK LIST: counts the sectors of the disk's badblocks that are not in errors/list of a raw namespace,
+# and prints the first.
+extra_badblocks() {
 	awk -v list="$2" '
 		BEGIN {
 			while ((getline line <list) > 0) {
@@ -56,8 +57,9 @@ not_bad() {
 		END { if (n) printf "%d sectors, first %d\n", n, first }' "/sys/block/$1/badblocks"
 }
 
-# load_injecting: the driver under test, so that root can poison memory; POISON is the folder of the files for that.
-load_injecting() {
+# load_with_inject: loads the driver under test so that root can poison memory. POISON is the debugfs folder with the
+# commands.
+load_with_inject() {
 	mountpoint -q /sys/kernel/debug || mount -t debugfs none /sys/kernel/debug
 	load_driver
 	unload_driver

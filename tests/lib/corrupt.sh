@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=sh
 #
-# For tests that damage what describes a namespace:
+# Helpers for tests that corrupt the metadata of a namespace:
 #
 #	# vm: --bare --append memmap=128M$512M
 #	. "$(dirname "$0")/lib/test.sh"
 #	. "$(dirname "$0")/lib/corrupt.sh"
-#	provide; make_fsdax "$NAMESPACE" dev >/dev/null; keep_memory 64
-#	damaged "fsdax" 64 <<-END
+#	provide; make_fsdax "$NAMESPACE" dev >/dev/null; save_memory 64
+#	try_corruptions "fsdax" 64 <<-END
 #		another signature|block|0|4d
 #	END
 
@@ -16,17 +16,20 @@
 # shellcheck source=tests/lib/provider.sh
 . "$TESTS/lib/provider.sh"
 
-# keep_memory MIB: notes what is in the provider's memory, which goes away.
-keep_memory() {
+# save_memory MIB: saves the contents of the provider's memory, and unloads the provider.
+save_memory() {
 	provider_cleanup
 	dd if=/dev/mem of=/tmp/memory bs=1M skip=512 count="$1" status=none
 }
 
-# damaged NAME MIB [SECOND]: for each line of standard input, TEXT|WHAT|OFFSET|HEX, what becomes of the memory that was kept when
-# these bytes are in it, and whether the block is left alone. WHAT is `block` for the info block, at 4K, with the right checksum unless
-# the bytes are in that; and in its copy at SECOND where that is given (a BTT's; then the disk's data is looked at, too); `first` for
-# the one at 4K alone; `memory` for anything. Further PARAMETERS of the provider are in the environment.
-damaged() {
+# try_corruptions NAME MIB [SECOND]: reads lines TEXT|WHAT|OFFSET|HEX from standard input. For each, writes the saved
+# memory with these bytes changed, loads the provider, and records which devices result and whether the info block is
+# left unchanged.
+#
+# WHAT is `block` for the info block at 4K and, if SECOND is given, its copy there (a BTT; the data of the disk is
+# checked as well); `first` for the info block at 4K alone; `memory` for any place. The checksum of the info block is
+# updated unless the bytes are in it. PARAMETERS in the environment are further parameters of the provider.
+try_corruptions() {
 	load_driver
 	# shellcheck disable=SC2016 # for perl
 	perl -e '
@@ -59,7 +62,7 @@ damaged() {
 			}
 			open(my $mem, "+<", "/dev/mem") or die "/dev/mem: $!";
 			sysseek($mem, $start, 0);
-			# The page map is made anew.
+			# The driver makes the struct pages anew, so only the metadata is restored.
 			my $length = $second ? length $memory : 16384;
 			for (my $at = 0; $at < $length; $at += 1 << 20) {
 				my $piece = substr($memory, $at, $length - $at < 1 << 20 ? $length - $at : 1 << 20);
@@ -78,16 +81,16 @@ damaged() {
 				push @state, $read eq "" ? "data there" : $read =~ /^byte/ ? "data differs" : $read;
 				push @state, "write: " . `pmem-io pwrite --direct --offset 1M --length 4096 /dev/$disk 2>&1`;
 			}
-			my %said;
+			my %messages;
 			for (split /\n/, `dmesg -t`) {
-				$said{"failed with $1"} = 1 if /probe with driver .* failed with error (-\d+)/;
-				# Not the stack of a warning, nor what the kernel says only so often.
+				$messages{"failed with $1"} = 1 if /probe with driver .* failed with error (-\d+)/;
+				# Skip stack traces and messages that the kernel limits by rate.
 				next if /Buffer I\/O error|\+0x[0-9a-f]+\/0x|probe with driver|unable to guarantee|loading out|taint|rust_pmem-vm/ || !/(namespace|pfn|dax|btt)0|pmem\d/;
 				s/0x[0-9a-f]+|[0-9a-f]{12,}/X/g;
-				$said{$_} = 1;
+				$messages{$_} = 1;
 			}
-			push @state, sort keys %said;
-			# Which of two devices that are made at a time gets which number is not determined.
+			push @state, sort keys %messages;
+			# The numbers of two devices that are made at the same time vary from run to run.
 			my $state = join ", ", map { s/\n//gr =~ s/(nd|rust)_pmem/DRIVER/gr =~ s/pmem\d+/pmemN/gr =~ s/((pfn|btt|dax)0\.)\d+/$1N/gr } @state;
 			printf "%s: %s\t%s\n", $name, $text, $state eq "" ? "nothing" : $state;
 			system("rmmod pmem_provider") == 0 or die "rmmod";

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=sh
 #
-# Disks of namespaces.
+# Helpers to find the disks of namespaces.
 
-# has_labels REGION: whether its NVDIMM has a label area.
+# has_labels REGION: its NVDIMM has a label area.
 has_labels() {
 	[ -e "$ND/$1/mapping0" ] || return
 	IFS=, read -r nd_dimm _ <"$ND/$1/mapping0"
@@ -25,7 +25,7 @@ labelled_region() {
 	return 1
 }
 
-# labelled_disk ARGUMENTS OF ndctl create-namespace…: the only namespace of that region, its labels being emptied before; prints
+# labelled_disk ARGUMENTS OF ndctl create-namespace…: empties the labels of that region, makes one namespace, and prints
 # the name of its disk.
 labelled_disk() {
 	fresh_labels
@@ -34,7 +34,7 @@ labelled_disk() {
 	jq -r .blockdev /tmp/labelled_disk.json
 }
 
-# plain_disk: the disk of an NVDIMM that has no label area, raw.
+# plain_disk: the disk of an NVDIMM without a label area, in raw mode.
 plain_disk() {
 	for nd_plain in $(namespaces ACPI.NFIT); do
 		if ! has_labels "$nd_plain/.."; then
@@ -45,21 +45,21 @@ plain_disk() {
 	return 1
 }
 
-# e820_disk: the disk of the e820 memory, raw.
+# e820_disk: the disk of the e820 memory, in raw mode.
 e820_disk() {
 	disk_of "$(e820_ns)"
 }
 
-# owner_of DISK: the device of the nd bus that it is of: the namespace, or what has claimed it.
-owner_of() {
+# device_of_disk DISK: its device on the nd bus: the namespace, or the btt, pfn or dax device that claimed it.
+device_of_disk() {
 	basename "$(readlink -f "/sys/block/$1/device")"
 }
 
-# forget_errors DISK: none is known of its namespace any more, for whoever is bound next either. What was written to badblocks, C
-# forgets when it is unbound.
+# forget_errors DISK: drops all errors of its namespace, so that the next driver to bind does not find them. nd_pmem
+# forgets errors that were written to badblocks when it unbinds.
 forget_errors() {
-	nd_owner=/sys/block/$1/device
-	[ -e "$nd_owner/errors/list" ] || return 0
-	[ ! -e "$nd_owner/namespace" ] || nd_owner=$ND/$(cat "$nd_owner/namespace")
-	echo "drop 0 $(cat "$nd_owner/size")" >"/sys/block/$1/device/errors/list"
+	nd_device=/sys/block/$1/device
+	[ -e "$nd_device/errors/list" ] || return 0
+	[ ! -e "$nd_device/namespace" ] || nd_device=$ND/$(cat "$nd_device/namespace")
+	echo "drop 0 $(cat "$nd_device/size")" >"/sys/block/$1/device/errors/list"
 }

@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=sh
 #
-# The driver under test, the other one, and handing a namespace from one to the other.
+# Helpers to load a driver, and to move a namespace from one driver to the other.
 
-# load_providers: what makes namespaces of the machine's memory, as udev would load it.
+# load_providers: loads the modules that create the regions of this machine, which udev would do.
 load_providers() {
 	modprobe -a nfit nd_e820 virtio_pmem
 	[ ! -e /sys/bus/acpi/devices/ACPI0017:00 ] || modprobe -a cxl_acpi cxl_pci cxl_mem cxl_pmem
 }
 
-# load_driver: the driver under test, bound to what is there.
+# load_driver: loads the driver under test and waits until it is bound.
 load_driver() {
 	load_providers
 	if ! driver_loaded; then
@@ -40,7 +40,7 @@ unload_driver() {
 	rmmod "$DRIVER"
 }
 
-# rebind DEVICE OF THE nd BUS: it is given up by the driver under test and taken again.
+# rebind DEVICE OF THE nd BUS: unbinds the driver under test from it and binds it again.
 rebind() {
 	echo "$1" >"/sys/bus/nd/drivers/$DRIVER/unbind"
 	echo "$1" >"/sys/bus/nd/drivers/$DRIVER/bind"
@@ -54,13 +54,14 @@ settle() {
 	done
 }
 
-# forget: regions and their namespaces are made anew, so that all that is known of them is what is on them. Without a driver loaded.
-forget() {
+# reset_regions: removes and recreates all regions and namespaces, so that only on-media state is left. Needs the driver
+# unloaded.
+reset_regions() {
 	ndctl disable-region all >/dev/null 2>&1
 	ndctl enable-region all >/dev/null 2>&1
 }
 
-# other_driver: the one that is not under test.
+# other_driver: the name of the driver that is not under test.
 other_driver() {
 	case $DRIVER in
 	rust_pmem) echo nd_pmem ;;
@@ -68,41 +69,42 @@ other_driver() {
 	esac
 }
 
-# both_drivers: skips the test where there is no module of ours. Before plan.
-both_drivers() {
+# need_both_drivers: skips the test if rust_pmem.ko was not built. Call it before plan.
+need_both_drivers() {
 	[ -e "$MODULE" ] || skip_all "there is no $MODULE: make module"
 }
 
-# unload_both: neither has anything any more.
-unload_both() {
+# unload_both_drivers: unloads rust_pmem and nd_pmem.
+unload_both_drivers() {
 	rmmod rust_pmem 2>/dev/null || :
 	rmmod nd_pmem 2>/dev/null || :
 }
 
-# load_both: the other one as well, with nothing to do.
-load_both() {
+# load_both_drivers: loads the driver under test, then the other one, which finds no free namespace.
+load_both_drivers() {
 	load_driver
 	DRIVER=$(other_driver)
 	load_driver
 	DRIVER=$(other_driver)
 }
 
-# swap_drivers: the other one finds all namespaces for itself, and is the one that DRIVER says from here on.
+# swap_drivers: unloads the driver under test and lets the other one take all namespaces. DRIVER is the other one from
+# here on.
 swap_drivers() {
 	unload_driver
-	forget
+	reset_regions
 	DRIVER=$(other_driver)
 	load_driver
 }
 
-# driver_of DEVICE OF THE nd BUS: its name; nothing where there is none.
+# driver_of DEVICE OF THE nd BUS: the name of its driver; nothing if it has none.
 driver_of() {
 	[ ! -e "$ND/$1/driver" ] || basename "$(readlink "$ND/$1/driver")"
 }
 
-# as_raw NAMESPACE COMMAND…: the command, with the namespace's disk as its last argument, while all of the namespace is seen as
-# it is: info block, page map and data.
-as_raw() {
+# with_force_raw NAMESPACE COMMAND…: runs the command with the namespace's disk as its last argument, while force_raw
+# shows the info block and the memmap as well as the data.
+with_force_raw() {
 	raw_namespace=$1
 	shift
 	ndctl disable-namespace "$raw_namespace" >/dev/null 2>&1

@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=sh
 #
-# What the tests of durability share; counting flushes takes the provider.
+# Helpers for tests that count flushes; these need the provider:
 #
 #	. "$(dirname "$0")/lib/test.sh"
 #	. "$(dirname "$0")/lib/provider.sh"
 #	. "$(dirname "$0")/lib/flush-count.sh"
 
-# flushes COMMAND…: how often the region is flushed by it. It must succeed.
-flushes() {
+# count_flushes COMMAND…: runs the command, which must succeed, and prints how often the region was flushed.
+count_flushes() {
 	provider flushes 0
 	"$@" >/tmp/flushes.out 2>&1 || {
 		cat /tmp/flushes.out
@@ -17,10 +17,11 @@ flushes() {
 	provider flushes
 }
 
-# io FILE HOW CALL…: opens FILE (HOW: direct, o_dsync, o_sync, in any combination) and makes these calls at its start, in 4 KiB: read,
-# write:BYTES, dsync:BYTES (RWF_DSYNC), sync:BYTES (RWF_SYNC), fsync, fdatasync, sync (of everything).
+# file_io FILE HOW CALL…: opens FILE (HOW: direct, o_dsync, o_sync, in any combination) and makes these calls at its
+# start, with 4 KiB each: read, write:BYTES, dsync:BYTES (RWF_DSYNC), sync:BYTES (RWF_SYNC), fsync, fdatasync, sync
+# (sync(2)).
 
-io() {
+file_io() {
 	python3 - "$@" <<'END'
 import mmap, os, sys
 
@@ -45,17 +46,17 @@ for call in rest:
 END
 }
 
-# says NAME DISK REGION: 2 subtests: what these have in sysfs of durability.
-says() {
-	seen "$1: region" "$(cd "$ND/$3" && for file in persistence_domain deep_flush mappings read_only; do
+# record_durability NAME DISK REGION: 2 subtests: the sysfs attributes that concern durability.
+record_durability() {
+	record "$1: region" "$(cd "$ND/$3" && for file in persistence_domain deep_flush mappings read_only; do
 		[ ! -e $file ] || echo "$file $(stat -c %a $file) $(cat $file)"
 	done)"
-	seen "$1: disk" "$(cd "/sys/block/$2" && for file in queue/write_cache queue/fua queue/dax dax/write_cache; do
+	record "$1: disk" "$(cd "/sys/block/$2" && for file in queue/write_cache queue/fua queue/dax dax/write_cache; do
 		[ ! -e $file ] || echo "$file $(stat -c %a $file) $(cat $file)"
 	done)"
 }
 
-# region_with NAMESPACE: the name of its region.
-region_with() {
+# region_of_namespace NAMESPACE: the name of its region.
+region_of_namespace() {
 	basename "$(readlink -f "$ND/$1/..")"
 }

@@ -1,23 +1,23 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=sh
 #
-# File systems with DAX on a disk, and where the bytes of their files are.
+# Helpers to make file systems with DAX, and to find where the bytes of a file are.
 
 MNT=/tmp/mnt
 
-# place_of FILE OFFSET: where that byte of a file is on the device of its file system, as that tells.
-place_of() {
-	# Not by its name, which may look like a line of the answer.
+# disk_offset_of FILE OFFSET: the offset of that byte of a file on the device of its file system (FIEMAP).
+disk_offset_of() {
+	# By descriptor: the name of the file may look like a line of filefrag's output.
 	filefrag -e -b1 -v /proc/self/fd/0 <"$1" | tr :. '  ' |
 		awk -v at="$2" '$1 ~ /^[0-9]+$/ && at >= $2 && at <= $3 { printf "%.0f\n", $4 + at - $2; exit }'
 }
 
-# sector_of FILE [OFFSET]: the sector that it is in.
+# sector_of FILE [OFFSET]: the sector that holds that byte.
 sector_of() {
-	echo $(($(place_of "$1" "${2:-0}") / 512))
+	echo $(($(disk_offset_of "$1" "${2:-0}") / 512))
 }
 
-# make_fs ext4|xfs DISK [OPTION OF mkfs…]: a file system for DAX: pages as blocks, files aligned for mappings of 2 MiB.
+# make_fs ext4|xfs DISK [OPTION OF mkfs…]: makes a file system for DAX: blocks of a page, files aligned to 2 MiB.
 make_fs() {
 	fs_type=$1
 	fs_disk=/dev/$2
@@ -28,13 +28,13 @@ make_fs() {
 	esac
 }
 
-# mount_dax DISK [OPTIONS]: mounts it at MNT, all of its files with DAX.
+# mount_dax DISK [OPTIONS]: mounts it at MNT with dax=always.
 mount_dax() {
 	mkdir -p "$MNT"
 	mount -o "dax=always${2:+,$2}" "/dev/$1" "$MNT"
 }
 
-# try_dax DISK: the same, or ext4's own words why it can't be.
+# try_dax DISK: does the same, or prints why ext4 refuses.
 try_dax() {
 	mount_dax "$1" 2>/dev/null || {
 		dmesg | sed -n 's/.*EXT4-fs ([^)]*): //p' | tail -n 1
@@ -42,15 +42,16 @@ try_dax() {
 	}
 }
 
-# gives_before BYTES FILE: whether a read of a DAX file whose page at BYTES is the first bad one gives nothing of that: some of what
-# is before it, or EIO. How much is up to driver and kernel: both may give up a stretch with a bad page as a whole.
-gives_before() {
-	if given=$(pmem-io pread "$2" --length 4M 2>&1); then
-		[ "$given" -le "$1" ]
+# reads_up_to BYTES FILE: a read of a DAX file whose first bad page is at BYTES returns no byte of that page: it returns
+# data before it, or EIO. The driver and the kernel decide how much: both may fail a larger range with a bad page as a
+# whole.
+reads_up_to() {
+	if read_output=$(pmem-io pread "$2" --length 4M 2>&1); then
+		[ "$read_output" -le "$1" ]
 	else
-		case $given in
+		case $read_output in
 		*'Input/output error'*) ;;
-		*) printf '%s\n' "$given" && return 1 ;;
+		*) printf '%s\n' "$read_output" && return 1 ;;
 		esac
 	fi
 }

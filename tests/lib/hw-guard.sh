@@ -1,46 +1,46 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=sh
 #
-# For a machine that is not the project's own: those are made for a test and thrown away afterwards, here what is there is
-# somebody's. A test that this machine is not made for is skipped, and so is every test while persistent memory is in use, or holds
-# data that no selftest has made. Sourced by lib.sh, before the test begins.
+# Safety checks for a machine that is not a VM of this project: its persistent memory may hold data. A test that does
+# not fit this machine is skipped. So is every test while persistent memory is in use, or holds data that no selftest
+# wrote. test.sh sources this file before the test begins.
 
-# Which memory was blank when the first test came, in this boot: what is in it since then is the tests' own.
+# The regions that were blank when the first test of this boot began. The tests alone have written to them since.
 BLANK=/run/rust_pmem-selftests.blank
 
-# An absent tool is a reason to skip here.
+# A missing tool skips the test here.
 need() {
 	for tap_tool in "$@"; do
 		command -v "$tap_tool" >/dev/null || skip_all "there is no $tap_tool"
 	done
 }
 
-# regions: each, as its physical address and size.
-regions() {
+# list_regions: the physical address and size of each region.
+list_regions() {
 	for nd_region in "$ND"/region*; do
 		[ ! -e "$nd_region/resource" ] || printf '%s %s\n' "$(cat "$nd_region/resource")" "$(cat "$nd_region/size")"
 	done
 }
 
-# in_use DISK: a file system, swap or another device is on it or on a partition.
-in_use() {
-	for used_part in "/sys/block/$1" "/sys/block/$1/$1"p*; do
-		[ -e "$used_part/dev" ] || continue
-		read -r used_number <"$used_part/dev"
-		! grep -q " $used_number " /proc/self/mountinfo || return 0
-		! grep -q "^/dev/${used_part##*/} " /proc/swaps || return 0
-		[ -z "$(ls "$used_part/holders")" ] || return 0
+# disk_in_use DISK: the disk, or one of its partitions, has a file system mounted, is used as swap, or has a holder.
+disk_in_use() {
+	for busy_part in "/sys/block/$1" "/sys/block/$1/$1"p*; do
+		[ -e "$busy_part/dev" ] || continue
+		read -r busy_number <"$busy_part/dev"
+		! grep -q " $busy_number " /proc/self/mountinfo || return 0
+		! grep -q "^/dev/${busy_part##*/} " /proc/swaps || return 0
+		[ -z "$(ls "$busy_part/holders")" ] || return 0
 	done
 	return 1
 }
 
-# is_blank DISK: it is nothing but zeroes.
-is_blank() {
+# disk_is_blank DISK: it holds only zeroes.
+disk_is_blank() {
 	cmp -s -n "$(blockdev --getsize64 "/dev/$1")" "/dev/$1" /dev/zero
 }
 
-# fits_machine: what the test's own header asks for is here.
-fits_machine() {
+# need_machine: skips the test unless this machine has the devices that the header of the test asks for.
+need_machine() {
 	machine=$(sed -n 's/^# vm: //p' "$0")
 	case $machine in
 	*memmap=*)
@@ -78,7 +78,7 @@ fits_machine() {
 	esac
 }
 
-# plain_namespace: a namespace of an NVDIMM that has no label area.
+# plain_namespace: a namespace of an NVDIMM without a label area.
 plain_namespace() {
 	for nd_plain in $(namespaces ACPI.NFIT); do
 		has_labels "$nd_plain/.." || return 0
@@ -86,7 +86,7 @@ plain_namespace() {
 	return 1
 }
 
-# has_labelled_namespace: memory of an NVDIMM was given to a namespace, by a label.
+# has_labelled_namespace: an NVDIMM has a namespace that was made by a label.
 has_labelled_namespace() {
 	for nd_namespace in "$ND"/namespace*; do
 		[ -e "$nd_namespace/uuid" ] || continue
@@ -96,33 +96,33 @@ has_labelled_namespace() {
 	return 1
 }
 
-# nothing_is_lost: all persistent memory is free, and blank but for what the tests made.
-nothing_is_lost() {
-	if driver_of_any "$(other_driver)"; then
+# need_free_memory: skips the test unless all persistent memory is free, and blank except for what the tests wrote.
+need_free_memory() {
+	if driver_has_device "$(other_driver)"; then
 		skip_all "$(other_driver) has persistent memory: rmmod $(other_driver)"
 	fi
-	for lost_disk in /sys/block/pmem*; do
-		[ -e "$lost_disk" ] || continue
-		! in_use "${lost_disk##*/}" || skip_all "${lost_disk##*/} is in use"
+	for guard_disk in /sys/block/pmem*; do
+		[ -e "$guard_disk" ] || continue
+		! disk_in_use "${guard_disk##*/}" || skip_all "${guard_disk##*/} is in use"
 	done
-	regions | sort >$BLANK.now
+	list_regions | sort >$BLANK.now
 	if [ -e $BLANK ] && [ -z "$(comm -23 $BLANK.now $BLANK)" ]; then
 		return
 	fi
 	! has_labelled_namespace ||
 		skip_all "an NVDIMM has labels that no selftest has made: ndctl init-labels -f would empty them, with all that is on it"
 	load_driver
-	for lost_disk in /sys/block/pmem*; do
-		[ -e "$lost_disk" ] || continue
-		is_blank "${lost_disk##*/}" ||
-			skip_all "${lost_disk##*/} holds data that no selftest has made: blkdiscard -z would empty it"
+	for guard_disk in /sys/block/pmem*; do
+		[ -e "$guard_disk" ] || continue
+		disk_is_blank "${guard_disk##*/}" ||
+			skip_all "${guard_disk##*/} holds data that no selftest has made: blkdiscard -z would empty it"
 	done
 	unload_driver
 	mv $BLANK.now $BLANK
 }
 
-# driver_of_any DRIVER: it has a device.
-driver_of_any() {
+# driver_has_device DRIVER: it is bound to a device.
+driver_has_device() {
 	[ -n "$(find "/sys/bus/nd/drivers/$1" -type l -name '*[0-9]' 2>/dev/null)" ]
 }
 
@@ -138,5 +138,5 @@ for tool in pmem-io pmemctl; do
 done
 ! grep -q '/lib/provider.sh"' "$0" || [ -e "$TESTS/provider/pmem_provider.ko" ] ||
 	skip_all "there is no provider/pmem_provider.ko"
-fits_machine
-nothing_is_lost
+need_machine
+need_free_memory

@@ -1,17 +1,18 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=sh
 #
-# For tests that hold a disk with errors against a model (pmem-io model):
+# Helpers for tests that compare a disk with bad blocks to a model (pmem-io model):
 #
 #	. "$(dirname "$0")/lib/test.sh"
 #	. "$(dirname "$0")/lib/model.sh"
-#	model_file "$NAMESPACE" "$DISK"
-#	check "as the model says" model "$NAMESPACE" "$DISK" --clears command
+#	make_model_file "$NAMESPACE" "$DISK"
+#	check "as the model says" run_model "$NAMESPACE" "$DISK" --clears command
 #
-# MODEL_CASES and MODEL_SEED in the environment make it longer, and another one.
+# MODEL_CASES in the environment sets the number of steps, MODEL_SEED the random seed.
 
-# model_file NAMESPACE DISK: 4 MiB of the disk, from MODEL_AT on, are those of a DAX file, too. The namespace is a raw one.
-model_file() {
+# make_model_file NAMESPACE DISK: makes a DAX file of 4 MiB that covers the disk from MODEL_AT on. The namespace is in
+# raw mode.
+make_model_file() {
 	make_fs ext4 "$2"
 	mount_dax "$2"
 	truncate -s 4M "$MNT/file"
@@ -24,12 +25,13 @@ model_file() {
 	}
 }
 
-# model NAMESPACE DISK ARGUMENTS OF pmem-io model…: MODEL_BOUND is done whenever it has been bound.
-model() {
+# run_model NAMESPACE DISK ARGUMENTS OF pmem-io model…: runs the model, and the command MODEL_AFTER_BIND after each
+# bind.
+run_model() {
 	model_namespace=$1
 	model_disk=$2
 	shift 2
-	model_bind="cd /sys/bus/nd/drivers/$DRIVER && echo $model_namespace >unbind && echo $model_namespace >bind && ${MODEL_BOUND-true}"
+	model_bind="cd /sys/bus/nd/drivers/$DRIVER && echo $model_namespace >unbind && echo $model_namespace >bind && ${MODEL_AFTER_BIND-true}"
 	if [ -n "${MODEL_AT-}" ]; then
 		model_bind="umount $MNT && $model_bind && mount -o dax=always /dev/$model_disk $MNT"
 		set -- "$@" --at "$MODEL_AT" --file "$MNT/file"

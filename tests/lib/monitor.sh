@@ -7,25 +7,25 @@
 
 EVENTS=/tmp/watch.events
 
-# watches [ARGUMENT OF pmemctl watch…]: as process $WATCHER from now on; $EVENTS says what it tells.
-watches() {
+# start_monitor [ARGUMENT…]: starts the monitor as process $MONITOR_PID; its events go to $EVENTS.
+start_monitor() {
 	: >$EVENTS
 	pmemctl watch --json "$@" >$EVENTS 2>/tmp/watch.errors &
-	WATCHER=$!
+	MONITOR_PID=$!
 	wait_for 30 grep -q watching $EVENTS
 }
 
-# event OFFSET FILTER: what is told of the last error at a byte of a disk, within two seconds from now.
-event() {
+# monitor_event OFFSET FILTER: the complete event of the last error at a byte of a disk, which arrives within two seconds.
+monitor_event() {
 	wait_for 2 grep -q "\"disk_offset\":$1,.*\"complete\":true\|\"complete\":true.*\"disk_offset\":$1," $EVENTS || :
 	jq -r "select(.disk_offset == $1 and .complete) | $2" $EVENTS | tail -n 1
 }
 
-# ends: SIGTERM; its status is in $watch_status.
-ends() {
-	kill "$WATCHER"
-	watch_status=0
+# stop_monitor: sends SIGTERM; the exit status is in $monitor_status.
+stop_monitor() {
+	kill "$MONITOR_PID"
+	monitor_status=0
 	# shellcheck disable=SC2034 # for the tests
-	wait "$WATCHER" || watch_status=$?
-	WATCHER=
+	wait "$MONITOR_PID" || monitor_status=$?
+	MONITOR_PID=
 }

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=sh
 #
-# Regions and namespaces of the nd bus, by their provider.
+# Helpers to find regions and namespaces of the nd bus by their provider.
 
-# The entries of $ND are links: the parent of a namespace's folder is its region, and that one's is its bus. Here, a process
-# started is a hundred things not done by the shell.
+# The entries of $ND are links: the parent of a namespace's folder is its region, and the parent of that is its bus.
+# These functions avoid starting processes, which are slow in the guest.
 
-# namespaces PROVIDER: the namespaces that have a size and whose bus is of this kind: ACPI.NFIT, e820, virtio-pmem…
+# namespaces PROVIDER: the namespaces that have a size and are on a bus of this provider: ACPI.NFIT, e820, virtio-pmem…
 namespaces() {
 	for nd_namespace in "$ND"/namespace*; do
 		[ -e "$nd_namespace/size" ] || continue
@@ -29,7 +29,7 @@ virtio_ns() {
 	namespaces virtio-pmem | head -n 1
 }
 
-# cxl_ns, ramdax_ns: the first namespace of a CXL region, of e820 memory that ramdax has.
+# cxl_ns, ramdax_ns: the first namespace of a CXL region, of e820 memory that is bound to ramdax.
 cxl_ns() {
 	namespaces CXL | head -n 1
 }
@@ -56,7 +56,8 @@ nfit_region() {
 	region_of ACPI.NFIT
 }
 
-# make_cxl_region SIZE UUID: a region of the first CXL device, which the same call brings back after a reboot with what is in it.
+# make_cxl_region SIZE UUID: makes a region of the first CXL device. After a reboot the same call brings it back with
+# its data.
 make_cxl_region() {
 	modprobe -a cxl_acpi cxl_pci cxl_mem cxl_pmem || return
 	for _ in $(seq 50); do
@@ -67,22 +68,23 @@ make_cxl_region() {
 	settle
 }
 
-# ramdax_has: e820 memory goes to ramdax, which gives it a label area; nd_e820 must not be loaded.
-ramdax_has() {
+# bind_ramdax: binds ramdax, which provides a label area, to the e820 memory. nd_e820 must not be loaded.
+bind_ramdax() {
 	modprobe ramdax || return
 	echo ramdax >/sys/bus/platform/devices/e820_pmem/driver_override
 	echo e820_pmem >/sys/bus/platform/drivers/ramdax/bind || return
 	settle
 }
 
-# disk_of NAMESPACE: the name of its disk (pmem0), whether a pfn or btt device claimed it or not; fails where there is none.
+# disk_of NAMESPACE: the name of its disk (pmem0), also if a pfn or btt device claimed the namespace; fails if there is
+# none.
 disk_of() {
 	for nd_block in "$ND/$1"/block/* "$ND/$1"/../*/block/*; do
 		[ -e "$nd_block" ] || continue
-		nd_owner=${nd_block%/block/*}
-		if [ "${nd_owner##*/}" != "$1" ]; then
-			[ -e "$nd_owner/namespace" ] || continue
-			read -r nd_claimed <"$nd_owner/namespace" || continue
+		nd_device=${nd_block%/block/*}
+		if [ "${nd_device##*/}" != "$1" ]; then
+			[ -e "$nd_device/namespace" ] || continue
+			read -r nd_claimed <"$nd_device/namespace" || continue
 			[ "$nd_claimed" = "$1" ] || continue
 		fi
 		printf '%s\n' "${nd_block##*/}"
@@ -91,7 +93,7 @@ disk_of() {
 	return 1
 }
 
-# fresh_labels: empty labels on every NVDIMM, as ndctl needs them to make namespaces; what was there is gone.
+# fresh_labels: empties the labels of every NVDIMM, as ndctl needs it to make namespaces. The old namespaces are lost.
 fresh_labels() {
 	ndctl disable-region all >/dev/null 2>&1 || :
 	ndctl init-labels -f all >/dev/null 2>&1
@@ -99,8 +101,8 @@ fresh_labels() {
 	settle
 }
 
-# make_fsdax NAMESPACE [MAP]: makes it an fsdax namespace with its page map in memory (mem) or on the device (dev), and prints the
-# name of its disk.
+# make_fsdax NAMESPACE [MAP]: makes it an fsdax namespace with its struct pages in memory (mem) or on the device (dev),
+# and prints the name of its disk.
 make_fsdax() {
 	ndctl create-namespace -f -e "$1" -m fsdax -M "${2:-mem}" >/tmp/make_fsdax.json || return
 	settle

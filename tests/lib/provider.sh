@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=sh
 #
-# For selftests that need memory which fails, flushes that are counted, or a driver's probe that fails:
+# Helpers for tests that need memory that fails, counted flushes, or a probe that fails:
 #
 #	# vm: --bare --append memmap=128M$512M
 #	. "$(dirname "$0")/lib/test.sh"
@@ -11,8 +11,8 @@
 # See pmem_provider.c for the parameters.
 
 
-# provide PARAMETER=VALUE…: a provider with these parameters, and the driver under test bound to what it provides. DISK is the
-# name of its first disk, empty where there is none, NAMESPACE the name of its first namespace.
+# provide PARAMETER=VALUE…: loads the provider with these parameters, and the driver under test. DISK is the name of its
+# first disk, empty if there is none; NAMESPACE is the name of its first namespace.
 provide() {
 	provider_load "$@"
 	load_driver
@@ -27,7 +27,7 @@ provider_load() {
 	settle
 }
 
-# provider NAME: the value of a parameter of the provider. provider NAME VALUE: sets it.
+# provider NAME: prints a parameter of the provider. provider NAME VALUE: sets it.
 provider() {
 	if [ $# -eq 1 ]; then
 		cat "/sys/module/pmem_provider/parameters/$1"
@@ -36,7 +36,7 @@ provider() {
 	fi
 }
 
-# badblocks_of DEVICE: the bad blocks of a disk (pmem0) or a region (region0), each as START+LENGTH, on one line.
+# badblocks_of DEVICE: the bad blocks of a disk (pmem0) or a region (region0) on one line, each as START+LENGTH.
 badblocks_of() {
 	case $1 in
 	region*) tr ' \n' '+ ' <"$ND/$1/badblocks" ;;
@@ -44,23 +44,24 @@ badblocks_of() {
 	esac | sed 's/ $//'
 }
 
-# bind_error DEVICE: why the driver under test does not take a device of the nd bus, in the C library's words; nothing when it does.
+# bind_error DEVICE: the error text if the driver under test fails to bind a device of the nd bus; nothing if it
+# succeeds.
 bind_error() {
 	env echo "$1" 2>&1 >"/sys/bus/nd/drivers/$DRIVER/bind" | sed 's/.*write error: //'
 }
 
-# read_sectors DISK START [COUNT], write_sectors DISK START [COUNT] [dd's operands]: past the page cache, in one bio.
+# read_sectors DISK START [COUNT]: prints sectors, read in one bio that bypasses the page cache.
 read_sectors() {
 	dd if="/dev/$1" bs="$((512 * ${3:-1}))" count=1 iflag=direct,skip_bytes skip="$((512 * $2))" status=none
 }
 
-# write_sectors DISK START COUNT [FLAG,…]: from standard input, past the page cache, in one bio.
+# write_sectors DISK START COUNT [FLAG,…]: writes standard input in one bio that bypasses the page cache.
 write_sectors() {
 	dd of="/dev/$1" bs="$((512 * $3))" count=1 oflag="direct,seek_bytes${4:+,$4}" iflag=fullblock seek="$((512 * $2))" \
 		conv=notrunc status=none
 }
 
-# pattern TEXT COUNT: so many sectors full of a text of 7 letters.
+# pattern TEXT COUNT: COUNT sectors filled with a text of 7 letters.
 pattern() {
 	yes "$1" | head -c "$((512 * $2))"
 }
@@ -73,7 +74,8 @@ info_block_save() {
 	dd if=/dev/mem of="$1" bs=4096 skip=$INFO_BLOCK count=1 status=none
 }
 
-# info_block_restore FILE [OFFSET HEX]: with these bytes instead, and the checksum that they take unless they are in it.
+# info_block_restore FILE [OFFSET HEX]: writes the info block back with these bytes changed. Updates the checksum unless
+# the bytes are in it.
 info_block_restore() {
 	cp "$1" /tmp/info_block
 	if [ $# -gt 1 ]; then
@@ -83,7 +85,7 @@ info_block_restore() {
 	dd if=/tmp/info_block of=/dev/mem bs=4096 seek=$INFO_BLOCK conv=notrunc status=none
 }
 
-# info_block_seal FILE: puts the right checksum into it (fletcher64).
+# info_block_seal FILE: updates the checksum (fletcher64).
 info_block_seal() {
 	head -c 8 /dev/zero | dd of="$1" bs=8 seek=511 conv=notrunc status=none
 	od -An -v -w4 -tu4 "$1" | {
@@ -97,27 +99,27 @@ info_block_seal() {
 		dd of="$1" bs=8 seek=511 conv=notrunc status=none
 }
 
-# grows COMMAND…: runs it 8 times, three times over; prints what the kernel has allocated for each of them each time: objects of a
-# cache, mappings, pieces of 128K.
-grows() {
+# find_leaks COMMAND…: runs the command in three rounds of 8, and prints each kind of allocation that grows with every
+# round: objects of a slab cache, vmalloc mappings, memory in units of 128K.
+find_leaks() {
 	"$@"
 	"$@"
-	allocated >/tmp/allocated.0
+	allocations >/tmp/allocated.0
 	for round in 1 2 3; do
 		count=0
 		while [ "$count" -lt 8 ]; do
 			"$@"
 			count=$((count + 1))
 		done
-		allocated >/tmp/allocated.$round
+		allocations >/tmp/allocated.$round
 		join /tmp/allocated.$((round - 1)) /tmp/allocated.$round | awk '$3 - $2 >= 8 { print $1 }' >/tmp/grown.$round
 	done
 	comm -12 /tmp/grown.1 /tmp/grown.2 | comm -12 - /tmp/grown.3
 }
 
-allocated() {
+allocations() {
 	sleep 0.2
-	# What processors hold in reserve is not allocated.
+	# Per-CPU reserves of the slab caches are not leaks.
 	for cache in /sys/kernel/slab/*/shrink; do
 		echo 1 >"$cache"
 	done

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=sh
 #
-# For tests of files on XFS that share blocks, on memory that fails: on a disk itself, on dm-linear, and on that in a partition (XFS takes
-# no partition for both DAX and files that share blocks).
+# Helpers for tests of XFS files that share blocks, on memory that fails: directly on a disk, on dm-linear, and on
+# dm-linear on a partition. (On a partition itself, XFS does not support both DAX and shared blocks.)
 #
 #	. "$(dirname "$0")/lib/test.sh"
 #	. "$(dirname "$0")/lib/reflink.sh"
@@ -16,10 +16,11 @@
 # shellcheck disable=SC2034 # for the tests
 STACKS='disk linear partition'
 
-# reflink_load: the driver, so that memory can be poisoned with rust_pmem; DISK is what the tests are made on, LIST its errors.
+# reflink_load: loads the driver under test; rust_pmem can then poison memory. DISK is the disk under test, NAMESPACE
+# its namespace.
 reflink_load() {
 	case $DRIVER in
-	rust_pmem) load_injecting ;;
+	rust_pmem) load_with_inject ;;
 	*) load_driver ;;
 	esac
 	NAMESPACE=$(namespaces e820 | while read -r reflink_ns; do
@@ -28,7 +29,7 @@ reflink_load() {
 	DISK=$(disk_of "$NAMESPACE")
 }
 
-# reflink_stack disk|linear|partition: XFS there, mounted.
+# reflink_stack disk|linear|partition: makes XFS on that kind of device, and mounts it.
 reflink_stack() {
 	reflink_sectors=$((620 << 10))
 	wipefs -aq "/dev/$DISK"
@@ -50,31 +51,32 @@ reflink_stack() {
 	mount_dax "$reflink_top"
 }
 
-# reflink_unstack: whatever is on the disk.
+# reflink_unstack: removes any device above the disk.
 reflink_unstack() {
 	! dmsetup info linear >/dev/null 2>&1 || dm_remove linear
 	rm -f /dev/mapper/linear
 }
 
 reflink_end() {
-	umount $MNT
+	umount "$MNT"
 	reflink_unstack
 }
 
 cleanup() {
-	umount $MNT 2>/dev/null
+	umount "$MNT" 2>/dev/null
 	reflink_unstack
 	forget_errors "${DISK:-}"
 	unload_driver
 }
 
-# offset_of FILE OFFSET: where that byte is in the namespace, which is a raw one.
-offset_of() {
+# namespace_offset_of FILE OFFSET: the offset of that byte in the namespace, which is in raw mode.
+namespace_offset_of() {
 	echo $(($(pmem-io phys "$1" --offset "$2") - $(cat "$ND/$NAMESPACE/resource")))
 }
 
-# fails add|poison OFFSET: this page of the namespace is listed, and readable all the same, or it is out of the kernel's map.
-fails() {
+# make_bad add|poison OFFSET: lists this page of the namespace as bad. With `add` it stays readable, with `poison` it is
+# unmapped from the direct map.
+make_bad() {
 	dd if="/dev/$DISK" of=/tmp/saved."$2" bs=4k count=1 iflag=direct,skip_bytes skip="$2" status=none
 	case $DRIVER/$1 in
 	rust_pmem/add) echo "add $2 4096" >"$ND/$NAMESPACE/errors/list" ;;
@@ -83,25 +85,25 @@ fails() {
 	esac
 }
 
-# works OFFSET: the page is good again, and holds what it held. With C it has to be written.
-works() {
+# make_good OFFSET: makes the page good again, with its old contents. nd_pmem needs a write for that.
+make_good() {
 	case $DRIVER in
 	rust_pmem) echo "drop $1 4096" >"$ND/$NAMESPACE/errors/list" ;;
 	*) dd if=/tmp/saved."$1" of="/dev/$DISK" bs=4k count=1 oflag=direct,seek_bytes seek="$1" conv=notrunc status=none ;;
 	esac
 }
 
-# answer COMMAND…: its errno in words, or "done".
-answer() {
-	answer_status=0
-	answer_text=$("$@" 2>&1) || answer_status=$?
-	case $answer_text in
+# errno_of COMMAND…: the error text of the command, or "done".
+errno_of() {
+	errno_status=0
+	errno_text=$("$@" 2>&1) || errno_status=$?
+	case $errno_text in
 	*'Input/output error'*) echo 'Input/output error' ;;
-	*) [ $answer_status -eq 0 ] && echo "done" || printf '%s (status %d)\n' "$answer_text" $answer_status ;;
+	*) [ $errno_status -eq 0 ] && echo "done" || printf '%s (status %d)\n' "$errno_text" $errno_status ;;
 	esac
 }
 
-# page_of FILE NUMBER: whether it can be read.
-page_of() {
-	answer pmem-io pread "$1" --offset $(($2 * 4096)) --length 4K
+# read_page FILE NUMBER: the result of a read of that page.
+read_page() {
+	errno_of pmem-io pread "$1" --offset $(($2 * 4096)) --length 4K
 }

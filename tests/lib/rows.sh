@@ -1,29 +1,31 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=sh
 #
-# For tests that see much: a row is noted for each thing, and all are shown at the end.
+# Helpers for tests that record many values: each value is a row, and each row becomes a subtest at the end.
 #
 #	. "$(dirname "$0")/lib/test.sh"
 #	. "$(dirname "$0")/lib/rows.sh"
-#	walk "raw" /sys/block/pmem0
-#	note_writes "raw" /sys/block/pmem0 queue/iostats -- 1 garbage
-#	show_rows
+#	add_tree_rows "raw" /sys/block/pmem0
+#	add_write_rows "raw" /sys/block/pmem0 queue/iostats -- 1 garbage
+#	report_rows
 
 
 ROWS=/tmp/rows
 
-# walk NAME FOLDER [TEST OF find…]: notes each file, folder and link below it, without following links: its permissions and what it
-# holds, or the error that reading it gives. Replaced are the driver's name and what changes from run to run: the numbers of regions
-# and disks (buses register at the same time), device numbers, times, UUIDs.
-walk() {
-	walk_name=$1
+# add_tree_rows NAME FOLDER [TEST OF find…]: adds a row for each file, folder and link below the folder, without
+# following links: its permissions and contents, or the error of reading it. Masks the driver's name and all that
+# changes from run to run: the numbers of regions and disks (buses register at the same time), device numbers, times,
+# UUIDs.
+add_tree_rows() {
+	tree_name=$1
+	# shellcheck disable=SC2164 # the test runs with set -e
 	cd -P "$2"
 	shift 2
 	{
 		find . -mindepth 1 "$@" -printf '%P\t%y%m\t%l\n'
 		echo
 		find . "$@" -type f -exec grep -a '' /dev/null {} + 2>&1 || :
-	} | awk -F '\t' -v name="$walk_name" '
+	} | awk -F '\t' -v name="$tree_name" '
 		BEGIN {
 			numbered = split("ndbus region namespace pfn btt dax nmem pmem", words, " ")
 		}
@@ -57,41 +59,43 @@ walk() {
 			for (i = 1; i <= count; i++)
 				print name ": " plain(order[i]) "\t" shown[order[i]] held[order[i]]
 		}' | sort >>$ROWS
+	# shellcheck disable=SC2103,SC2164 # no subshell, so that set -e ends the test
 	cd - >/dev/null
 }
 
-# note NAME VALUE: notes what was seen.
-note() {
-	note_value=$2
+# add_row NAME VALUE: adds one row.
+add_row() {
+	row_value=$2
 	case $2 in
 	*"
-"*) note_value=$(printf '%s\n' "$2" | paste -sd ,) ;;
+"*) row_value=$(printf '%s\n' "$2" | paste -sd ,) ;;
 	esac
-	printf '%s\t%s\n' "$1" "$note_value" >>$ROWS
+	printf '%s\t%s\n' "$1" "$row_value" >>$ROWS
 }
 
-# note_lines NAME: notes each line of standard input, NAME2: VALUE.
-note_lines() {
+# add_rows NAME: adds a row for each line "NAME2: VALUE" of standard input.
+add_rows() {
 	sed "s|^\\([^:]*\\): |$1: \\1	|" >>$ROWS
 }
 
-# note_answer NAME COMMAND…: notes what it prints and `ok`, or the last that it says of its failure.
-note_answer() {
-	note_name=$1
+# add_result_row NAME COMMAND…: adds a row with the output of the command and `ok`, or the last line of its output and
+# its status if it fails.
+add_result_row() {
+	row_name=$1
 	shift
-	note_status=0
-	note_output=$("$@" 2>&1) || note_status=$?
-	if [ "$note_status" -eq 0 ]; then
-		note "$note_name" "$(printf '%s' "${note_output:+$note_output, }" | tr -s '\n \t' '   ')ok"
+	row_status=0
+	row_output=$("$@" 2>&1) || row_status=$?
+	if [ "$row_status" -eq 0 ]; then
+		add_row "$row_name" "$(printf '%s' "${row_output:+$row_output, }" | tr -s '\n \t' '   ')ok"
 	else
-		note "$note_name" "$(printf '%s' "$note_output" | tail -n 1) (status $note_status)"
+		add_row "$row_name" "$(printf '%s' "$row_output" | tail -n 1) (status $row_status)"
 	fi
 }
 
-# note_writes NAME FOLDER FILE… -- TEXT…: writes each text to each file, notes the answer and what the file holds then, and
-# writes back what it held. Of the texts, \n is a newline and TEXT*NUMBER is the text so many times; the row names them as they
-# are given.
-note_writes() {
+# add_write_rows NAME FOLDER FILE… -- TEXT…: writes each text to each file, adds a row with the result and the contents
+# after it, and restores the old contents. In a text, \n is a newline and TEXT*NUMBER repeats the text. The row name has
+# the text as it was given.
+add_write_rows() {
 	# shellcheck disable=SC2016 # for perl
 	perl -e '
 		sub held {
@@ -130,22 +134,24 @@ note_writes() {
 				$bytes = $1 x $2 if $bytes =~ /^(.*)\*(\d+)$/s;
 				my $answer = put($path, $bytes);
 				printf "%s: %s: %s\t%s, then %s\n", $name, $file, $text eq "" ? "nothing" : "\"$text\"", $answer, shown($path);
-				# What is chosen is in brackets.
+				# The selected word is in brackets.
 				put($path, $before =~ /\[(.*)\]/ ? $1 : $before) unless $before eq "";
 			}
 		}' "$@" >>$ROWS
 }
 
-# same_numbers: standard input, with the numbers of regions and disks taken out, as walk does.
-same_numbers() {
+# mask_numbers: masks the numbers of regions and disks in standard input, like add_tree_rows.
+mask_numbers() {
 	sed 's/\(ndbus\|region\|namespace\|pfn\|btt\|dax\|nmem\|pmem\)[0-9][0-9]*/\1N/g; s/\(nd\|rust\)_pmem/DRIVER/g'
 }
 
-# show_rows: the plan, and each row as a subtest that was seen. Nothing seen is a failure.
-show_rows() {
+# report_rows: prints the plan and each row as a recorded subtest. An empty row fails.
+report_rows() {
 	plan "$(wc -l <$ROWS)"
 	awk -F '\t' '{ printf "%sok %d %s\n# seen: %s\n", $2 == "" ? "not " : "", NR, $1, $2 }' $ROWS
+	# shellcheck disable=SC2034 # for tap.sh
 	TAP_COUNT=$TAP_PLAN
+	# shellcheck disable=SC2034 # for tap.sh
 	TAP_FAILED=$(grep -c '	$' $ROWS) || :
 }
 

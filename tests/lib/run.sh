@@ -1,8 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 #
-# run.sh TEST…: runs selftests where there is no kernel tree to do it, and prints KTAP as kselftest does: each test's own lines as
-# comments, and a line for each test. Status 1 where one failed.
+# run.sh TEST…: runs selftests without a kernel tree, and prints KTAP like kselftest: the lines of each test as
+# comments, and one result line per test. The exit status is 1 if a test failed.
 set -u
 
 cd "$(dirname "$0")/.." || exit 1
@@ -12,7 +12,7 @@ printf 'TAP version 13\n1..%d\n' $#
 for test in "$@"; do
 	number=$((number + 1))
 	printf '# timeout set to %s\n# selftests: rust_pmem: %s\n' "$timeout" "${test##*/}"
-	# The status of the test, not of sed.
+	# The status is that of the test, not of sed.
 	status=$({
 		{
 			timeout --foreground "$timeout" sh "$test" 2>&1 3>&-

@@ -6,50 +6,53 @@
 STATE=/var/lib/pmemctl
 FOLLOW=/tmp/follow.log
 
-# has_state DISK: this machine has an id, and a file system that outlives it for what is saved; made in the first stage.
-has_state() {
+# mount_state_dir DISK: sets the machine id, and mounts a file system that survives a reboot at the state directory.
+# Stage 1 makes the file system.
+mount_state_dir() {
 	echo 0123456789abcdef0123456789abcdef >/etc/machine-id
+	# shellcheck disable=SC2153 # STAGE is of test.sh
 	[ "$STAGE" -gt 1 ] || mkfs.ext4 -q -F -b 4096 "/dev/$1" || return
 	mkdir -p $STATE
 	mount "/dev/$1" $STATE
 }
 
-# follows: saves at each change from now on, as process $FOLLOWER; $FOLLOW says what.
-follows() {
+# start_follow: saves at each change from now on, in process $FOLLOW_PID; its output goes to $FOLLOW.
+start_follow() {
 	: >$FOLLOW
 	pmemctl save --follow --all >$FOLLOW 2>&1 &
-	export FOLLOWER=$!
+	export FOLLOW_PID=$!
 	wait_for 30 test -s $FOLLOW
 }
 
-# file_of PROVIDER NAMESPACE: where what is known of memory that is known by its place is saved; the namespace begins with it.
-file_of() {
-	printf '%s/%s-%x.json\n' $STATE "$1" "$(start_of "$2")"
+# state_file PROVIDER NAMESPACE: the saved file of memory that is identified by its physical address, which is that of
+# the namespace.
+state_file() {
+	printf '%s/%s-%x.json\n' $STATE "$1" "$(namespace_start "$2")"
 }
 
-# saved FILE TEXT…: it holds each text, within a second.
-saved() {
-	saved_file=$1
+# state_file_has FILE TEXT…: the file contains each text within a second.
+state_file_has() {
+	state_path=$1
 	shift
-	for saved_text in "$@"; do
-		wait_for 1 grep -q "$saved_text" "$saved_file" || {
-			cat "$saved_file" $FOLLOW
+	for state_text in "$@"; do
+		wait_for 1 grep -q "$state_text" "$state_path" || {
+			cat "$state_path" $FOLLOW
 			return 1
 		}
 	done
 }
 
-# restore [OPTION…] [DISK…]: as the rule of udev does it; prints the result for each disk.
+# restore [OPTION…] [DISK…]: restores like the udev rule does, and prints the result for each disk.
 restore() {
 	pmemctl restore --json "$@" | jq -r '.[] | "\(.disk) \(.result) \(.restored_sectors)"'
 }
 
-# breaks DISK ADDRESS [LSB]: a machine check there; waits until it is listed.
-breaks() {
+# inject_mce DISK ADDRESS [LSB]: injects a machine check, and waits until it is listed.
+inject_mce() {
 	pmem-io poll "/sys/block/$1/badblocks" --run "host mce $2 ${3:-12}" >/tmp/badblocks
 }
 
-# start_of NAMESPACE: its physical address.
-start_of() {
+# namespace_start NAMESPACE: its physical address.
+namespace_start() {
 	echo $(($(cat "$ND/$1/resource")))
 }

@@ -1,39 +1,40 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=sh
 #
-# For tests in which memory fails that another process has mapped.
+# Helpers for tests in which memory fails while another process has it mapped:
 #
 #	. "$(dirname "$0")/lib/test.sh"
 #	. "$(dirname "$0")/lib/sigbus.sh"
-#	begin --length 4M FILE
+#	map_start --length 4M FILE
 #	…
-#	end
-#	seen "what it was told" "$(was_told)"
+#	map_stop
+#	record "the signal" "$(sigbus_info)"
 
 
-# begin ARGUMENTS OF pmem-io map: another process has touched all of it, and keeps it mapped.
-begin() {
-	rm -f /tmp/told.*
-	pmem-io map "$@" load run="touch /tmp/told.ready; until [ -e /tmp/told.done ]; do sleep 0.05; done" told >/tmp/told.other 2>&1 &
-	told_pid=$!
-	until [ -e /tmp/told.ready ]; do
+# map_start ARGUMENTS OF pmem-io map: starts a process that maps the file and touches each page.
+map_start() {
+	rm -f /tmp/sigbus.*
+	pmem-io map "$@" load run="touch /tmp/sigbus.ready; until [ -e /tmp/sigbus.done ]; do sleep 0.05; done" told >/tmp/sigbus.other 2>&1 &
+	map_pid=$!
+	until [ -e /tmp/sigbus.ready ]; do
 		sleep 0.05
 	done
 }
 
-# end: until here.
-end() {
-	touch /tmp/told.done
-	wait "$told_pid"
+# map_stop: ends that process.
+map_stop() {
+	touch /tmp/sigbus.done
+	wait "$map_pid"
 }
 
-was_told() {
-	tail -n 1 /tmp/told.other
+sigbus_info() {
+	tail -n 1 /tmp/sigbus.other
 }
 
-# xfs_file DISK: a file of 4 MiB, MNT/file, on XFS on it; $address is that of its page 257 in the memory, $start that of the disk.
+# make_xfs_file DISK: makes XFS with a file of 4 MiB, MNT/file. $address is the physical address of its page 257, $start
+# that of the disk.
 # shellcheck disable=SC2034 # for the tests
-xfs_file() {
+make_xfs_file() {
 	echo 1 >/proc/sys/vm/memory_failure_early_kill
 	start=$(cat "/sys/block/$1/device/resource")
 	make_fs xfs "$1" -m rmapbt=1

@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=sh
 #
-# What the tests of other block drivers above a disk share. No udev is there: whoever makes a device makes its node.
+# Helpers for tests of block drivers above a disk. There is no udev, so the tests make device nodes themselves.
 #
 #	. "$(dirname "$0")/lib/test.sh"
 #	. "$(dirname "$0")/lib/stack.sh"
 
-# two_disks ARGUMENTS OF ndctl create-namespace…: two namespaces made so in the labelled region, its labels being emptied before;
-# FIRST and SECOND are the names of their disks. No trace of what was on them before is left.
+# make_two_disks ARGUMENTS OF ndctl create-namespace…: empties the labels and makes two such namespaces in the labelled
+# region. FIRST and SECOND are the names of their disks, which hold no old signature.
 # shellcheck disable=SC2034 # for the tests
-two_disks() {
+make_two_disks() {
 	fresh_labels
 	FIRST=$(make_namespace -r "$(labelled_region)" "$@" | jq -r .blockdev)
 	SECOND=$(make_namespace -r "$(labelled_region)" "$@" | jq -r .blockdev)
@@ -17,15 +17,16 @@ two_disks() {
 	clean_disk "$SECOND"
 }
 
-# clean_disk DISK: nothing that anybody would recognise.
+# clean_disk DISK: zeroes the places where a file system, RAID or partition table has its signature.
 clean_disk() {
 	fallocate -z -o 0 -l 1M "/dev/$1"
 	fallocate -z -o $(($(blockdev --getsize64 "/dev/$1") - 1048576)) -l 1M "/dev/$1"
 	blockdev --rereadpt "/dev/$1"
 }
 
-# fio_verifies FILE [OPTION OF fio…]: 16 MiB at random, in pieces of 4 to 256 KiB, read back and compared by their checksums.
-fio_verifies() {
+# fio_verify FILE [OPTION OF fio…]: writes 16 MiB in random order in blocks of 4 to 256 KiB, reads them back and
+# compares checksums.
+fio_verify() {
 	fio_file=$1
 	shift
 	case $fio_file in
@@ -36,14 +37,14 @@ fio_verifies() {
 		--verify=crc32c --verify_fatal=1 --verify_dump=0 --end_fsync=1 --output-format=terse "$@"
 }
 
-# brd_disk MIB: a disk of ordinary memory, /dev/ram0.
-brd_disk() {
+# load_brd MIB: a RAM disk, /dev/ram0.
+load_brd() {
 	modprobe brd rd_nr=1 rd_size=$(($1 << 10))
 }
 
 # ---- device mapper ----
 
-# dm_create NAME TABLE: /dev/mapper/NAME; the lines of the table are given as printf's \n.
+# dm_create NAME TABLE: makes /dev/mapper/NAME; lines of the table are separated by \n as in a printf format.
 dm_create() {
 	# shellcheck disable=SC2059 # the table is a format
 	printf "$2\n" | dmsetup create "$1" --noudevsync --noudevrules
@@ -54,20 +55,20 @@ dm_remove() {
 	dmsetup remove --retry --noudevsync --noudevrules "$1"
 }
 
-# queue DISK ATTRIBUTE…: the lines ATTRIBUTE:VALUE of its queue. DISK is a name in /dev.
-queue() (
+# queue_attributes DISK ATTRIBUTE…: lines ATTRIBUTE:VALUE of its queue. DISK is a name in /dev.
+queue_attributes() (
 	cd "/sys/dev/block/$(stat -c %Hr:%Lr "/dev/$1")/queue" || exit
 	shift
 	grep -H . "$@"
 )
 
 # sectors DISK
-sectors() {
+sector_count() {
 	cat "/sys/class/block/$1/size"
 }
 
-# lvm_do COMMAND…: without udev.
-lvm_do() {
+# run_lvm COMMAND…: runs lvm without udev.
+run_lvm() {
 	lvm_command=$1
 	shift
 	lvm "$lvm_command" --config 'activation{udev_sync=0 udev_rules=0} devices{use_devicesfile=0}' "$@"
@@ -75,19 +76,19 @@ lvm_do() {
 
 # ---- what a user does with a disk ----
 
-# serves NAME DISK: 5 subtests: fio, a file system, fio in it, fsck. DISK is a name in /dev.
-serves() {
-	check "$1: fio reads back what it wrote" fio_verifies "/dev/$2"
+# check_disk NAME DISK: 5 subtests: fio, a file system, fio in it, fsck. DISK is a name in /dev.
+check_disk() {
+	check "$1: fio reads back what it wrote" fio_verify "/dev/$2"
 	check "$1: mkfs" mkfs.ext4 -q -F -b 4096 "/dev/$2"
 	mkdir -p "$MNT"
 	check "$1: mounted" mount "/dev/$2" "$MNT"
-	check "$1: fio in a file" fio_verifies "$MNT/file" --size=8M
+	check "$1: fio in a file" fio_verify "$MNT/file" --size=8M
 	umount "$MNT"
 	check "$1: fsck" e2fsck -fn "/dev/$2"
 }
 
-# driver_away: the driver is unloaded, as soon as whoever is letting go of a disk has done so, and loaded again.
-driver_away() {
+# reload_driver: unloads the driver once the last user of a disk has released it, and loads it again.
+reload_driver() {
 	for _ in $(seq 50); do
 		! unload_driver 2>/dev/null || break
 		sleep 0.2
@@ -96,12 +97,12 @@ driver_away() {
 	load_driver
 }
 
-# in_use NAME: what unloading the driver answers while something holds a disk of it.
-in_use() {
-	seen "$1" "$(unload_driver 2>&1 | sed "s/$DRIVER/the driver/")"
+# record_unload_refused NAME: 1 subtest: the error of unloading the driver while its disk is in use.
+record_unload_refused() {
+	record "$1" "$(unload_driver 2>&1 | sed "s/$DRIVER/the driver/")"
 }
 
-# unloads: the last subtest of most: nothing holds a disk any more, and the driver can go.
-unloads() {
+# check_unloads: 1 subtest, the last one of most tests: the driver can be unloaded, because nothing holds a disk.
+check_unloads() {
 	check "and the driver can be unloaded" unload_driver
 }

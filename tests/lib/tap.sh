@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=sh
 #
-# KTAP: a plan, subtests and their results.
+# KTAP output: a plan, subtests and their results.
 
 TAP_COUNT=0
 TAP_FAILED=0
 TAP_PLAN=
 
-# plan N: so many subtests follow.
+# plan N: announces N subtests.
 plan() {
 	TAP_PLAN=$1
 	printf 'KTAP version 1\n1..%d\n' "$1"
@@ -24,7 +24,7 @@ not_ok() {
 	printf 'not ok %d %s\n' "$TAP_COUNT" "$*"
 }
 
-# check NAME COMMAND…: ok when the command succeeds; what it prints becomes diagnosis.
+# check NAME COMMAND…: passes if the command succeeds. Its output becomes the diagnosis.
 check() {
 	tap_name=$1
 	shift
@@ -39,7 +39,7 @@ check() {
 	fi
 }
 
-# check_fails NAME COMMAND…: ok when the command fails.
+# check_fails NAME COMMAND…: passes if the command fails.
 check_fails() {
 	tap_name=$1
 	shift
@@ -52,7 +52,7 @@ check_fails() {
 	fi
 }
 
-# is NAME GOT WANTED: ok when both are the same text.
+# is NAME GOT WANTED: passes if both texts are equal.
 is() {
 	if [ "$2" = "$3" ]; then
 		ok "$1"
@@ -62,9 +62,9 @@ is() {
 	fi
 }
 
-# seen NAME VALUE: a subtest whose verdict is a comparison: `make parity` holds what was seen with one driver against what was
-# seen with the other, and tests/parity/differences.toml lists what may differ. Nothing seen is a failure.
-seen() {
+# record NAME VALUE: a subtest that passes if both drivers record the same value: `make parity` compares them, and
+# tests/differences.toml lists the accepted differences. An empty value fails.
+record() {
 	if [ -n "$2" ]; then
 		ok "$1"
 		printf '%s\n' "$2" | sed 's/^/# seen: /'
@@ -74,34 +74,36 @@ seen() {
 	fi
 }
 
-# answers NAME COMMAND…: seen, what the command answers: its output and `ok`, or the last line that it said and its status.
-answers() {
+# record_result NAME COMMAND…: records the output of the command and `ok`, or the last line of its output and its status
+# if it fails.
+record_result() {
 	tap_name=$1
 	shift
 	tap_status=0
 	tap_output=$("$@" 2>&1) || tap_status=$?
 	if [ "$tap_status" -eq 0 ]; then
-		seen "$tap_name" "${tap_output:+$tap_output
+		record "$tap_name" "${tap_output:+$tap_output
 }ok"
 	else
-		seen "$tap_name" "$(printf '%s' "$tap_output" | tail -n 1) (status $tap_status)"
+		record "$tap_name" "$(printf '%s' "$tap_output" | tail -n 1) (status $tap_status)"
 	fi
 }
 
-# skip NAME REASON: one subtest that does not apply here.
+# skip NAME REASON: skips one subtest.
 skip() {
 	TAP_COUNT=$((TAP_COUNT + 1))
 	printf 'ok %d %s # SKIP %s\n' "$TAP_COUNT" "$1" "$2"
 }
 
-# skip_all REASON: the test does not apply here. Before plan.
+# skip_all REASON: skips the test. Call it before plan.
 skip_all() {
 	printf 'KTAP version 1\n1..0 # SKIP %s\n' "$*"
 	TAP_PLAN=0
 	exit 4
 }
 
-# need PROGRAM…: fails the test at once where one is missing; an absent tool must not look like a result.
+# need PROGRAM…: fails the test at once if a program is missing, because a missing program must not look like a test
+# result.
 need() {
 	for tap_tool in "$@"; do
 		command -v "$tap_tool" >/dev/null || {
@@ -133,7 +135,7 @@ tap_end() {
 trap tap_end EXIT
 trap 'exit 1' INT TERM
 
-# wait_for SECONDS COMMAND…: until it succeeds, no longer than that.
+# wait_for SECONDS COMMAND…: runs the command until it succeeds; fails after that time.
 wait_for() {
 	wait_tries=$(($1 * 10))
 	shift

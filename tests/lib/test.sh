@@ -1,26 +1,28 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=sh
 #
-# What the selftests share. A test begins with
+# Common code of the selftests. A test begins with
 #
 #	#!/bin/sh
 #	# SPDX-License-Identifier: GPL-2.0
-#	# What is tested, in a sentence or two.
-#	# vm: OPTIONS OF pmem-vm       (otherwise the default machine; tests with the same line share one)
-#	# timeout: SECONDS             (otherwise 120)
-#	# expect-splat: TEXT           (a report of the kernel with this text in it does not fail the test)
-#	# compare                      (records what it sees with `seen` and `answers`; run by `make parity` under both drivers)
-#	# quick                        (run by `make check` as well, though it is one to compare)
+#	# One sentence that says which behaviour is tested; `make check LIST=1` prints it.
+#	# vm: OPTIONS OF pmem-vm       (default: the default VM; tests with the same line share a VM)
+#	# timeout: SECONDS             (default: 120)
+#	# expect-splat: TEXT           (a kernel report that contains this text does not fail the test)
+#	# compare                      (records values with `record` and `record_result`; `make parity` runs it under both drivers)
+#	# quick                        (`make check` runs it as well, although it has `# compare`)
 #	. "$(dirname "$0")/lib/test.sh"
 #	plan 3
 #	check "a file system is made" mkfs.ext4 -q /dev/pmem0
 #
-# and prints KTAP. Statuses: 0 = all passed, 1 = failed, 4 = skipped. A function `cleanup` of the test is called at its end,
-# however that comes.
+# and prints KTAP. Exit status: 0 = passed, 1 = failed, 4 = skipped. The test's function `cleanup`, if it has one, runs at
+# every exit.
 #
-# Environment: DRIVER (rust_pmem or nd_pmem), STAGE (1, then 2 after `host powercut` or `host reboot`, …), MODULE (the path of
-# rust_pmem.ko), TESTS (this folder's parent; scripts that are not in it set it). `host` asks the runner for what only it can do; pmem-io does
-# to a file or a mapping what packaged programs don't; pmemctl is the administrator's tool.
+# Environment: DRIVER (rust_pmem or nd_pmem); STAGE (1; after `host powercut` or `host reboot` 2, and so on); MODULE (the
+# path of rust_pmem.ko); TESTS (the path of this tests folder; a script outside it sets TESTS itself).
+#
+# The command `host` asks the test runner for what only the host can do. pmem-io does file and mapping operations that
+# packaged programs lack. pmemctl is the administrator's tool.
 
 set -eu
 
@@ -29,7 +31,7 @@ set -eu
 : "${DRIVER:=rust_pmem}" "${STAGE:=1}" "${MODULE:=$CHECKOUT/rust_pmem.ko}"
 ND=/sys/bus/nd/devices
 
-# Run from the guest's own memory, as the way to the checkout is long.
+# Run from the guest's own memory: the checkout is on a slow file system.
 TOOLS=$CHECKOUT/build/tools/release
 for tool in pmem-io pmemctl; do
 	if [ ! -e "/run/pmem/$tool" ] && [ -e "$TOOLS/$tool" ]; then
@@ -50,6 +52,6 @@ PATH=/run/pmem:$PATH
 # shellcheck source=tests/lib/fs.sh
 . "$TESTS/lib/fs.sh"
 
-# Without a host, the machine is somebody's.
+# Outside a VM of this project, check first that the test may use the persistent memory.
 # shellcheck source=tests/lib/hw-guard.sh
 [ -e /dev/virtio-ports/host ] || . "$TESTS/lib/hw-guard.sh"

@@ -1,22 +1,22 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=sh
 #
-# For tests that write to memory after a machine check:
+# Helpers for tests that write to memory after a machine check:
 #
 #	# vm: --bare --append memmap=128M$512M
 #	# expect-splat: BUG: unable to handle page fault
 #	. "$(dirname "$0")/lib/test.sh"
 #	. "$(dirname "$0")/lib/write-poisoned.sh"
 #	provide size=134217728 nr_regions=4
-#	prepare touched 0
-#	machine_checks touched
+#	prepare_files touched 0
+#	inject_mces touched
 #	write_all touched "touched"
-#	write_again touched "touched"
-#	show_rows
+#	write_punched touched "touched"
+#	report_rows
 #
-# For each kind of write there is a file, four pages of the letter a, and a partition that holds the same pages. The second of them goes
-# bad. What is written is the letter b. No file or partition is used twice: a writer that the kernel killed leaves its locks and its bio
-# behind.
+# For each kind of write there is a file with four pages of the letter a, and a partition that covers the same pages. The
+# second page becomes bad. The tests write the letter b. No file or partition is used twice, because a writer that the
+# kernel kills keeps its locks and its bio.
 
 # shellcheck source=tests/lib/rows.sh
 . "$TESTS/lib/rows.sh"
@@ -25,8 +25,9 @@
 
 KINDS="block:sector block:page block:pages zeroes:sector zeroes:page zeroes:pages file:bytes file:page file:pages mapping:store"
 
-# prepare STATE REGION: a file system with the files on the namespace of this region, the state's own from here on.
-prepare() {
+# prepare_files STATE REGION: makes a file system with the files on the namespace of this region. Each state has its
+# own.
+prepare_files() {
 	MNT=/tmp/$1
 	STATES="${STATES-} $1"
 	eval "disk_$1=$(disk_of "namespace$2.0")"
@@ -34,20 +35,20 @@ prepare() {
 	make_fs ext4 "$disk"
 	mount_dax "$disk"
 	for kind in $KINDS file:punched; do
-		# So large that what is punched out of it is what is used again: for small ones ext4 looks elsewhere.
+		# Large enough that ext4 reuses the block that is punched out; for a small file it allocates elsewhere.
 		truncate -s 1M "$MNT/$kind"
-		letters a 16384 "$MNT/$kind" 0
+		write_letters a 16384 "$MNT/$kind" 0
 	done
 	sync
 	for kind in $KINDS file:punched; do
-		# From the start of the provider's memory, and of the disk.
+		# Offsets from the start of the provider's memory, and of the disk.
 		offset=$(($(pmem-io phys "$MNT/$kind" --offset 4K) - (512 << 20)))
 		first=$((offset - $2 * (32 << 20) - 4096))
 		echo "$kind $offset $first"
 	done >"/tmp/$1.places"
 }
 
-# add_partition DISK NUMBER START LENGTH: in bytes; without a table (BLKPG).
+# add_partition DISK NUMBER START LENGTH: adds a partition without a table (BLKPG); START and LENGTH are in bytes.
 add_partition() {
 	# shellcheck disable=SC2016 # for perl
 	perl -e 'my ($disk, @numbers) = @ARGV;
@@ -56,49 +57,49 @@ add_partition() {
 		ioctl($f, 0x1269, pack("iiix4P", 1, 0, length $what, $what)) or die "BLKPG: $!"' "$@"
 }
 
-# untouch STATE: no mapping has touched the files since they were opened.
-untouch() {
+# remount STATE: mounts the file system again, so that no mapping has touched the files since.
+remount() {
 	umount "/tmp/$1" 2>/dev/null || :
 	eval "mount -o dax=always /dev/\$disk_$1 /tmp/$1"
 }
 
-# machine_checks STATE: of each bad page.
-machine_checks() {
+# inject_mces STATE: injects a machine check for each bad page.
+inject_mces() {
 	while read -r _ offset _; do
 		host mce $((offset + (512 << 20))) </dev/null
 	done <"/tmp/$1.places"
 }
 
-# the_bus_lists STATE: each bad page, and tells the driver.
-the_bus_lists() {
+# report_on_bus STATE: the bus reports each bad page, and notifies the driver.
+report_on_bus() {
 	provider bad "$(awk '{ print $2 "+4K" }' "/tmp/$1.places" | paste -sd ,)"
 }
 
-# out_of_the_map STATE: each bad page, though nothing was reported.
-out_of_the_map() {
+# unmap_pages STATE: unmaps each bad page from the direct map without any report.
+unmap_pages() {
 	while read -r _ offset _; do
 		provider unmap "$offset"
 	done <"/tmp/$1.places"
 }
 
-# write_all STATE NAME: each kind of write but the last, and what came of it.
+# write_all STATE NAME: performs each kind of write but the last, and records the result.
 write_all() {
 	for kind in $KINDS; do
-		write_noted "$1" "$2" "$kind"
+		write_and_record "$1" "$2" "$kind"
 	done
 }
 
-# write_again STATE NAME: the last kind. A killed writer would be killed once more, with more damage, if it were the only one that has
-# the file open: closing it then takes a lock that it holds.
-write_again() {
+# write_punched STATE NAME: performs the last kind of write. Another process keeps the file open: if the killed writer
+# closed it last, the close would take a lock that the writer holds, and kill it again with more damage.
+write_punched() {
 	sleep 1000 <>"/tmp/$1/file:punched" >/dev/null 2>&1 &
 	other=$!
-	write_noted "$1" "$2" file:punched
+	write_and_record "$1" "$2" file:punched
 	[ -e /tmp/crashed ] || kill $other
 }
 
-# write_noted STATE NAME KIND
-write_noted() {
+# write_and_record STATE NAME KIND
+write_and_record() {
 	MNT=/tmp/$1
 	eval "disk=/dev/\$disk_$1"
 	number=$(grep -n "^$3 " "/tmp/$1.places" | cut -d: -f1)
@@ -113,7 +114,7 @@ write_noted() {
 		echo $write_status >/tmp/status
 	} &
 	wait_for 20 write_ended || :
-	if crashed; then
+	if kernel_crashed; then
 		touch /tmp/crashed
 		answer="the kernel crashes in $(dmesg | sed -n 's/.*RIP: 0010:\([a-z_]*\).*/\1/p' | head -n 1)"
 	elif [ ! -s /tmp/status ]; then
@@ -123,19 +124,19 @@ write_noted() {
 	else
 		answer=$(tail -n 1 /tmp/answer | sed 's/.*: //; s/ (os.*//')
 	fi
-	note "$2: $(named "$3")" "$answer; the pages then: $(held "$disk" "$first")"
+	add_row "$2: $(kind_in_words "$3")" "$answer; the pages then: $(show_pages "$disk" "$first")"
 }
 
 write_ended() {
-	[ -s /tmp/status ] || crashed
+	[ -s /tmp/status ] || kernel_crashed
 }
 
-crashed() {
+kernel_crashed() {
 	dmesg | grep -q 'BUG: unable to handle page fault'
 }
 
-# named KIND: in words.
-named() {
+# kind_in_words KIND: the row name of that kind.
+kind_in_words() {
 	case $1 in
 	block:sector) echo "block write of a sector" ;;
 	block:page) echo "block write of the page" ;;
@@ -151,25 +152,25 @@ named() {
 	esac
 }
 
-# write_one KIND: to $part, or to the file.
+# write_one KIND: writes to $part, or to the file.
 write_one() {
 	case $1 in
-	block:sector) letters b 512 "$part" 4096 ,direct ;;
-	block:page) letters b 4096 "$part" 4096 ,direct ;;
-	block:pages) letters b 12288 "$part" 0 ,direct ;;
-	zeroes:sector) zeroes 4096 512 ;;
-	zeroes:page) zeroes 4096 4096 ;;
-	zeroes:pages) zeroes 0 12288 ;;
-	file:bytes) letters b 100 "$MNT/$1" 4196 ;;
-	file:page) letters b 4096 "$MNT/$1" 4096 ;;
-	file:pages) letters b 12288 "$MNT/$1" 0 ;;
+	block:sector) write_letters b 512 "$part" 4096 ,direct ;;
+	block:page) write_letters b 4096 "$part" 4096 ,direct ;;
+	block:pages) write_letters b 12288 "$part" 0 ,direct ;;
+	zeroes:sector) zero_range 4096 512 ;;
+	zeroes:page) zero_range 4096 4096 ;;
+	zeroes:pages) zero_range 0 12288 ;;
+	file:bytes) write_letters b 100 "$MNT/$1" 4196 ;;
+	file:page) write_letters b 4096 "$MNT/$1" 4096 ;;
+	file:pages) write_letters b 12288 "$MNT/$1" 0 ;;
 	mapping:store) pmem-io map-write "$MNT/$1" --offset 4K --length 4K --text "$(letter b 4200)" ;;
-	file:punched) fallocate -p -o 4096 -l 4096 "$MNT/$1" && letters b 100 "$MNT/$1" 4196 ;;
+	file:punched) fallocate -p -o 4096 -l 4096 "$MNT/$1" && write_letters b 100 "$MNT/$1" 4196 ;;
 	esac
 }
 
-# letters LETTER COUNT FILE OFFSET [,FLAG]: in one write.
-letters() {
+# write_letters LETTER COUNT FILE OFFSET [,FLAG]: writes in one call.
+write_letters() {
 	letter "$1" "$2" | dd of="$3" bs="$2" count=1 oseek="$4" iflag=fullblock oflag="seek_bytes${5-}" conv=notrunc status=none
 }
 
@@ -177,15 +178,15 @@ letter() {
 	head -c "$2" /dev/zero | tr '\0' "$1"
 }
 
-# zeroes OFFSET LENGTH: BLKZEROOUT.
-zeroes() {
-	said=$(pmem-io ioctl "$part" "BLKZEROOUT=$1,$2")
-	echo "$said"
-	[ "${said##*: }" = ok ]
+# zero_range OFFSET LENGTH: BLKZEROOUT.
+zero_range() {
+	ioctl_output=$(pmem-io ioctl "$part" "BLKZEROOUT=$1,$2")
+	echo "$ioctl_output"
+	[ "${ioctl_output##*: }" = ok ]
 }
 
-# held DISK FIRST: what the four pages from here on hold: LETTERxCOUNT, or that it can't be read.
-held() {
+# show_pages DISK FIRST: the contents of the four pages from FIRST on: LETTERxCOUNT, or that a page is unreadable.
+show_pages() {
 	for page in 0 1 2 3; do
 		dd if="$1" bs=4096 count=1 iseek=$(($2 + page * 4096)) iflag=direct,skip_bytes of=/tmp/page$page status=none 2>/dev/null ||
 			echo unreadable >/tmp/page$page
@@ -195,13 +196,13 @@ held() {
 
 need perl pmem-io
 
-# Nothing can be taken down where a writer was killed; that machine is not used again.
+# After a writer was killed nothing can be unmounted or unloaded, and the VM is not used again.
 cleanup() {
 	[ ! -e /tmp/crashed ] || return 0
 	for state in $STATES; do
 		umount "/tmp/$state"
 	done
-	# What is out of the kernel's map comes back.
+	# A write maps these pages into the direct map again.
 	for disk in /dev/pmem[0-9]; do
 		blkdiscard -f -z "$disk"
 	done
