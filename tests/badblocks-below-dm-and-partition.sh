@@ -1,7 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# A bad block below the device mapper, or in a partition: EIO on the right sector alone, SIGBUS on the right page of a DAX file, and
-# a write heals it from above.
+# A bad block below device mapper or in a partition fails only its own sector, and a write from above repairs it.
+#
+# A read of the sector fails with EIO; an access to its page of a mapped DAX file gets SIGBUS.
 # compare
 # vm: --bare --append memmap=128M$512M
 # quick
@@ -16,8 +17,9 @@ cleanup() {
 	provider_cleanup
 }
 
-# bad NAME SECTOR DISK WHERE: sector SECTOR of /dev/mapper/NAME is bad, and it is WHERE of DISK: 6 subtests.
-bad() {
+# test_bad_sector NAME SECTOR DISK DISK_SECTOR: makes sector SECTOR of /dev/mapper/NAME bad, which is DISK_SECTOR of
+# DISK: 6 subtests.
+test_bad_sector() {
 	top=/dev/mapper/$1
 	pmem-io fill --direct "$top" --offset $((($2 - 8) * 512)) --length 8704
 	provider bad "$(provider_offset "$3" "$4")+512"
@@ -30,7 +32,7 @@ bad() {
 	is "$1: written, it is healed" "$(badblocks_of "$3")" ""
 }
 
-# provider_offset DISK SECTOR: where it is in the provider's memory, of which each disk has a half.
+# provider_offset DISK SECTOR: its offset in the provider's memory; each disk has one half.
 provider_offset() {
 	case $1 in
 	"$FIRST") echo $(($2 * 512)) ;;
@@ -38,8 +40,8 @@ provider_offset() {
 	esac
 }
 
-# bad_file NAME: a page of a DAX file is bad: 8 subtests.
-bad_file() {
+# test_bad_file NAME: makes a page of a DAX file bad: 8 subtests.
+test_bad_file() {
 	make_fs ext4 "mapper/$1"
 	mount_dax "mapper/$1"
 	truncate -s 4M $MNT/file
@@ -62,17 +64,17 @@ FIRST=$DISK
 SECOND=$(disk_of "$(namespaces pmem_provider | sed -n 2p)")
 
 dm_create linear "0 32768 linear /dev/$FIRST 4096\n32768 32768 linear /dev/$SECOND 2048"
-bad linear 40007 "$SECOND" $((40007 - 32768 + 2048))
-bad_file linear
+test_bad_sector linear 40007 "$SECOND" $((40007 - 32768 + 2048))
+test_bad_file linear
 dm_remove linear
 
-# Chunks of 64 KiB: sector 10000 is in chunk 78, which is number 39 of the first.
+# Chunks of 64 KiB: sector 10000 is in chunk 78, which is chunk 39 of the first disk.
 dm_create stripe "0 65536 striped 2 128 /dev/$FIRST 0 /dev/$SECOND 4096"
-bad stripe 10000 "$FIRST" $((39 * 128 + 10000 - 78 * 128))
-bad_file stripe
+test_bad_sector stripe 10000 "$FIRST" $((39 * 128 + 10000 - 78 * 128))
+test_bad_file stripe
 dm_remove stripe
 
-# A partition: the list is of the disk, the sector of the partition.
+# On a partition: badblocks counts sectors of the disk, I/O sectors of the partition.
 printf 'label: gpt\nstart=2048, size=32768\n' | sfdisk -q "/dev/$FIRST"
 pmem-io fill --direct "/dev/${FIRST}p1" --length 4M
 provider bad 2M+512

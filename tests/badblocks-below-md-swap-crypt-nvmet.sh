@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# A bad block below md, swap, dm-crypt and the NVMe target: which error a user above sees, and that a mirror heals it by itself.
+# A bad block below md, swap, dm-crypt and the NVMe target reaches the user as the right error, and RAID 1 repairs it.
 # compare
 # vm: --bare --append memmap=128M$512M
 . "$(dirname "$0")/lib/test.sh"
@@ -16,7 +16,7 @@ cleanup() {
 	mdadm -q --stop /dev/$md
 	cryptsetup close secret
 	swapoff "/dev/$FIRST"
-	withdraw
+	stop_nvmet
 	rmdir /sys/fs/cgroup/badblocks-below-md-swap-crypt-nvmet
 	umount /sys/fs/cgroup
 	umount /sys/kernel/config
@@ -24,7 +24,7 @@ cleanup() {
 	provider_cleanup
 } 2>/dev/null
 
-withdraw() {
+stop_nvmet() {
 	nvme disconnect -n pmem >/dev/null
 	rm -f $nvmet/ports/1/subsystems/pmem
 	rmdir $nvmet/ports/1
@@ -33,13 +33,13 @@ withdraw() {
 	modprobe -r nvme_loop nvmet
 }
 
-# reads DISK SECTOR: the answer to a read of one.
-reads() {
+# read_sector DISK SECTOR: the result of a read of one sector.
+read_sector() {
 	pmem-io pread --direct "/dev/$1" --offset $(($2 * 512)) --length 512 2>&1
 }
 
-# around DISK SECTOR BYTES: that much in front of it, and behind its block of that size.
-around() {
+# verify_neighbours DISK SECTOR BYTES: verifies BYTES before the sector, and BYTES behind its block of that size.
+verify_neighbours() {
 	pmem-io verify --direct "/dev/$1" --offset $(($2 * 512 - $3)) --length "$3" &&
 		pmem-io verify --direct "/dev/$1" --offset $(($2 * 512 + $3)) --length "$3"
 }
@@ -49,14 +49,14 @@ provide nr_regions=2 pages=1
 FIRST=$DISK
 SECOND=$(disk_of "$(namespaces pmem_provider | sed -n 2p)")
 
-# Data begins at 2 MiB of each; chunks of 64 KiB.
+# The data begins at 2 MiB on each disk; chunks are 64 KiB.
 mdadm -q --create /dev/$md --run --metadata=1.2 --homehost=none --bitmap=none --level=0 --chunk=64 --data-offset=2M \
 	--raid-devices=2 "/dev/$FIRST" "/dev/$SECOND"
 pmem-io fill --direct /dev/$md --length 4M
 # Sector 128 is the first of the second chunk.
 provider bad $(((32 << 20) + (2 << 20)))+512
-record "RAID 0: a read of the bad sector" "$(reads $md 128)"
-check "RAID 0: its neighbours" around $md 128 512
+record "RAID 0: a read of the bad sector" "$(read_sector $md 128)"
+check "RAID 0: its neighbours" verify_neighbours $md 128 512
 pmem-io fill --direct /dev/$md --length 4M
 is "RAID 0: written, it is healed" "$(badblocks_of "$SECOND")" ""
 mdadm -q --stop /dev/$md
@@ -73,10 +73,10 @@ is "RAID 1: once all was read, they are healed" "$(badblocks_of "$FIRST")$(badbl
 is "RAID 1: and both are in it" "$(cat /sys/block/$md/md/degraded)" 0
 mdadm -q --fail /dev/$md "/dev/$FIRST"
 check "RAID 1: the second half alone" pmem-io verify --direct /dev/$md --length 4M
-# Where the bus refuses to clear, the mirror has nothing to give.
+# If the bus refuses to clear poison, the last mirror has no good copy left.
 provider clear_limit 0
 provider bad "$(((32 << 20) + (4 << 20)))+4K"
-record "RAID 1: a read of what is bad in the last half" "$(reads $md 4096)"
+record "RAID 1: a read of what is bad in the last half" "$(read_sector $md 4096)"
 record "RAID 1: a write of it, which is refused" "$(pmem-io pwrite --direct /dev/$md --offset 2M --length 4K 2>&1)"
 provider clear_limit 4294967295
 mdadm -q --stop /dev/$md
@@ -86,8 +86,8 @@ seq 1000 | head -c 32 >/tmp/badblocks-below-md-swap-crypt-nvmet.key
 cryptsetup open --type plain --cipher aes-xts-plain64 --key-size 256 --key-file /tmp/badblocks-below-md-swap-crypt-nvmet.key "/dev/$FIRST" secret 2>/dev/null
 pmem-io fill --direct /dev/mapper/secret --length 4M
 provider bad 1M+512
-record "dm-crypt: a read of the bad sector" "$(reads mapper/secret 2048)"
-check "dm-crypt: its neighbours" around mapper/secret 2048 512
+record "dm-crypt: a read of the bad sector" "$(read_sector mapper/secret 2048)"
+check "dm-crypt: its neighbours" verify_neighbours mapper/secret 2048 512
 pmem-io fill --direct /dev/mapper/secret --length 4M
 is "dm-crypt: written, it is healed" "$(badblocks_of "$FIRST")" ""
 cryptsetup close secret
@@ -110,12 +110,12 @@ remote=$(basename /dev/nvme*n1)
 pmem-io fill --direct "/dev/$remote" --length 4M
 provider bad 1M+512
 dmesg -C
-record "NVMe: a read of the bad sector" "$(reads "$remote" 2048)"
+record "NVMe: a read of the bad sector" "$(read_sector "$remote" 2048)"
 record "NVMe: what the kernel says" "$(dmesg | grep -o '[a-zA-Z/]* error, dev nvme.*, sector [0-9]*' | sed 's/nvme[0-9a-z]*/DISK/' | uniq)"
-check "NVMe: its neighbours" around "$remote" 2048 512
+check "NVMe: its neighbours" verify_neighbours "$remote" 2048 512
 pmem-io fill --direct "/dev/$remote" --length 4M
 is "NVMe: written, it is healed" "$(badblocks_of "$FIRST")" ""
-withdraw
+stop_nvmet
 
 cat >/tmp/badblocks-below-md-swap-crypt-nvmet.py <<'END'
 from os import urandom
@@ -142,7 +142,7 @@ for _ in $(seq 300); do
 	! grep -q filled /tmp/badblocks-below-md-swap-crypt-nvmet.out || break
 	sleep 0.1
 done
-# All but the page with the header.
+# All of the swap space except the page with its header.
 provider bad 4K+32764K
 echo >&5
 status=0

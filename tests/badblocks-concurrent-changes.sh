@@ -1,6 +1,9 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# Errors are listed, dropped, read and repaired at once, raw and in sector mode, while another namespace of the bus is bound and unbound: the kernel bears it, and the list is right at the end. RUST_PMEM_LONG=1 makes it longer.
+# Concurrent adds, drops, reads and repairs of errors leave errors/list correct, also while the bus binds another
+# namespace.
+#
+# Runs in raw and in sector mode. RUST_PMEM_LONG=1 makes it longer.
 # vm: --bare --e820 352M@512M --e820 64M@880M
 # timeout: 200
 . "$(dirname "$0")/lib/test.sh"
@@ -15,47 +18,47 @@ COUNT=400
 cleanup() {
 	touch /tmp/stress_over
 	wait
-	# What is left of sector mode is in the memory.
+	# Sector mode leaves its metadata in the memory.
 	ndctl create-namespace -f -e "$namespace" -m raw >/dev/null 2>&1
 	forget_errors "$(disk_of "$namespace")"
 	unload_driver
 }
 
-# until_over COMMAND…: again and again.
+# until_over COMMAND…: repeats the command until the test is over.
 until_over() {
 	until [ -e /tmp/stress_over ]; do
 		"$@" >/dev/null 2>&1 || :
 	done
 }
 
-bound_again() {
+rebind_other() {
 	echo "$other" >"/sys/bus/nd/drivers/$DRIVER/unbind"
 	echo "$other" >"/sys/bus/nd/drivers/$DRIVER/bind"
 }
 
-# commands FIRST: of each page from there on, it is dropped and added.
-commands() {
+# drop_and_add FIRST: commands that drop and add each page from FIRST on.
+drop_and_add() {
 	list_every "$1" 16384 $COUNT | awk '{ print "drop", $0; print "add", $0 }'
 }
 
-# stressed NAME WRITES: 5 subtests.
-stressed() {
+# test_changes NAME WRITES: 5 subtests.
+test_changes() {
 	list=$(errors_list_of "$namespace")
 	rm -f /tmp/stress_over /tmp/refused.*
 	echo "drop 0 $(cat "$ND/$namespace/size")" >"$list"
 	list_every 8388608 8192 $((2 * COUNT)) | edit_list add "$list"
-	commands 8388608 | pmem-io lines "$list" --seconds $EACH >/tmp/refused.1 2>&1 &
+	drop_and_add 8388608 | pmem-io lines "$list" --seconds $EACH >/tmp/refused.1 2>&1 &
 	adder=$!
-	commands $((8388608 + 8192)) | pmem-io lines "$list" --seconds $EACH >/tmp/refused.2 2>&1 &
+	drop_and_add $((8388608 + 8192)) | pmem-io lines "$list" --seconds $EACH >/tmp/refused.2 2>&1 &
 	until_over cat "$list" &
-	until_over bound_again &
+	until_over rebind_other &
 	[ -z "$2" ] || until_over places "$disk" write --offset 8M --stride 16K --count $COUNT &
-	commands 33554432 | pmem-io lines "$list" --seconds $EACH >/tmp/refused.3 2>&1
+	drop_and_add 33554432 | pmem-io lines "$list" --seconds $EACH >/tmp/refused.3 2>&1
 	wait $adder
 	touch /tmp/stress_over
 	wait
 	is "$1: what was added and dropped was accepted" "$(sort -u /tmp/refused.*)" ''
-	wait_for 10 bound_again
+	wait_for 10 rebind_other
 	echo "drop 0 $(cat "$ND/$namespace/size")" >"$list"
 	is "$1: all dropped, nothing is listed" "$(cat "$list")" ''
 	list_every 8388608 16384 $COUNT >/tmp/wanted
@@ -78,11 +81,11 @@ for found in $(namespaces e820); do
 	esac
 done
 disk=$(disk_of "$namespace")
-stressed raw writes
+test_changes raw writes
 is "raw: those listed can't be read" "$(places "$disk" read --offset 8M --stride 16K --count $COUNT)" "Input/output error: $COUNT"
 is "raw: those between can" "$(places "$disk" read --offset 8200K --stride 16K --count $COUNT)" "ok: $COUNT"
 echo "drop 0 67108864" >"$list"
 make_namespace -e "$namespace" -m sector -l 512 >/dev/null
 disk=$(disk_of "$namespace")
-stressed sector ''
+test_changes sector ''
 is "the kernel has reported nothing" "$(dmesg | grep -c 'BUG:\|WARNING:\|Oops')" 0

@@ -1,12 +1,12 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# Deduplication on XFS of files with a bad page shares no block of them, whichever of them has it: the page is not touched, and the files are as they were.
+# XFS deduplication of files with a bad page shares no blocks, does not touch the page, and leaves both files unchanged.
 # vm: --bare --e820 352M@512M --e820 64M@880M
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/reflink.sh"
 
-# dedupe: what is equal in both, and whether they share their first and their last block then. The kernel may answer with an error,
-# or, as it loses that of the comparison, that it has done a byte.
+# dedupe: deduplicates equal blocks, and prints whether the first and the last block are shared then. The kernel may
+# return an error or, because it loses the error of the comparison, one byte deduplicated.
 dedupe() {
 	xfs_io -c "dedupe $MNT/one 0 0 1048576" $MNT/twin >/tmp/dedupe 2>&1 || :
 	sed 's/^/# /' /tmp/dedupe >&2
@@ -19,8 +19,8 @@ dedupe() {
 	done | xargs
 }
 
-# dedupes NAME add|poison FILE: 4 subtests.
-dedupes() {
+# test_dedupe NAME add|poison FILE: 4 subtests.
+test_dedupe() {
 	rm -f $MNT/*
 	for file in one twin; do
 		truncate -s 1M $MNT/$file
@@ -45,11 +45,11 @@ reflink_load
 for stack in $STACKS; do
 	reflink_stack "$stack"
 	for file in one twin; do
-		dedupes "$stack, listed" add $file
+		test_dedupe "$stack, listed" add $file
 	done
 	[ "$stack" = partition ] || reflink_end
 done
-# Where it is in the kernel's map no more. C can't inject that.
+# A page that is unmapped from the direct map. The C driver cannot inject that.
 [ "$DRIVER" = nd_pmem ] || for file in one twin; do
-	dedupes "partition, unmapped" poison $file
+	test_dedupe "partition, unmapped" poison $file
 done

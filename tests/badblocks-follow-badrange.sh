@@ -1,37 +1,38 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# What the bus learns of errors while the driver is bound reaches the lists of disk and region, in every mode: inside, across and
-# outside of the data, again and again, with somebody waiting.
+# Errors that the bus reports while the driver is bound reach badblocks of the disk and the region in every mode.
+#
+# The errors are inside, across and outside of the data area, and some come twice or while a process polls.
 # compare
 # vm: --bare --append memmap=128M$512M
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/rows.sh"
 . "$(dirname "$0")/lib/provider.sh"
 
-lists() {
+add_badblocks_row() {
 	add_row "$1" "disk $(badblocks_of "$DISK" 2>/dev/null), region $(badblocks_of region0)"
 }
 
-# learns NAME OFFSET+LENGTH,…: of the whole range.
-learns() {
+# report_error NAME OFFSET+LENGTH,…: OFFSET counts from the start of the memory.
+report_error() {
 	provider bad "$2"
-	lists "$name: $1"
+	add_badblocks_row "$name: $1"
 }
 
-# of NAME: DISK is there.
-of() {
+# test_reports NAME: needs DISK.
+test_reports() {
 	name=$1
-	lists "$name: at first"
-	learns "the first sector of the memory" 0+512
-	learns "info block and page map" 4K+4K,1M+512
-	learns "the data" 8M+4K
-	learns "joins it" 8196K+4K
-	learns "a part of it again" 8M+512
-	learns "two at once" 9M+1K,10M+4K
-	learns "an odd byte" 11534337+1
-	learns "the last sector" $(((64 << 20) - 512))+512
-	learns "nothing" ""
-	lists "$name: at last"
+	add_badblocks_row "$name: at first"
+	report_error "the first sector of the memory" 0+512
+	report_error "info block and page map" 4K+4K,1M+512
+	report_error "the data" 8M+4K
+	report_error "joins it" 8196K+4K
+	report_error "a part of it again" 8M+512
+	report_error "two at once" 9M+1K,10M+4K
+	report_error "an odd byte" 11534337+1
+	report_error "the last sector" $(((64 << 20) - 512))+512
+	report_error "nothing" ""
+	add_badblocks_row "$name: at last"
 	add_row "$name: a waiter" "$(pmem-io poll "/sys/block/$DISK/badblocks" --run "echo 12M+512 >/sys/module/pmem_provider/parameters/bad" 2>&1 | wc -l)"
 	add_row "$name: a read of it" "$(pmem-io pread --direct "/dev/$DISK" --offset 1M --length 16M 2>&1)"
 	add_row "$name: ndctl list -M" "$(ndctl list -RM | jq -c '.[0] | {badblock_count}')"
@@ -41,27 +42,27 @@ of() {
 			provider bad "${offset}M+4K"
 		done
 		wait "$!" && echo "no error")"
-	lists "$name: after that"
+	add_badblocks_row "$name: after that"
 	provider_cleanup
 }
 
 provide
-of "raw"
+test_reports "raw"
 provide
 DISK=$(make_fsdax "$NAMESPACE" mem)
-of "fsdax"
+test_reports "fsdax"
 provide
 DISK=$(make_fsdax "$NAMESPACE" dev)
-of "fsdax, map on the device"
+test_reports "fsdax, map on the device"
 provide
 DISK=$(make_namespace -e "$NAMESPACE" -m sector | jq -r .blockdev)
-of "sector"
+test_reports "sector"
 provide bad=0+64M
-lists "all of it is bad"
+add_badblocks_row "all of it is bad"
 add_row "all of it is bad: a read" "$(pmem-io pread --direct "/dev/$DISK" --length 4096 2>&1)"
 provider_cleanup
 provide unarmed=1
 add_row "unarmed" "$(cat "/sys/block/$DISK/ro") $(pmem-io pwrite --direct "/dev/$DISK" --length 4096 2>&1)"
 provider bad 1M+4K
-lists "unarmed: an error"
+add_badblocks_row "unarmed: an error"
 report_rows

@@ -1,12 +1,13 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# Memory that was bad before the driver came is in badblocks from the start: what is the namespace's own, and no more.
+# Errors from before the probe are in badblocks from the start, limited to those of the namespace.
 # vm: --bare --append memmap=128M$512M
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/provider.sh"
 
 plan 4
-# Two namespaces of 32M. One sector, a page, 8K across the border of the two, an odd byte, the very end.
+# Two namespaces of 32M. The errors: one sector, a page, 8K across the border of the namespaces, an odd byte, the very
+# end.
 provide nr_regions=2 bad=1M+512,2M+4K,0x1fff000+8K,40M+1,0x3fffe00+512
 second=$(disk_of "$(namespaces pmem_provider | sed -n 2p)")
 

@@ -1,7 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# Errors in what a namespace keeps for itself (info blocks, page map on the device, table and log of sector mode): who lists them, what
-# becomes of the namespace, what heals them.
+# Errors in the metadata of a namespace are listed, keep or lose the namespace, and are repaired as recorded.
+#
+# Metadata: info blocks, struct pages on the device, and the map and log of sector mode.
 # compare
 # vm: --bare --append memmap=128M$512M
 # expect-splat: nsio_rw_bytes
@@ -14,31 +15,31 @@ cleanup() {
 	provider_cleanup
 }
 
-# state NAME: the disk and what is listed for it, what is listed for the region.
-state() {
+# add_state_row NAME: the disk and its badblocks, and badblocks of the region.
+add_state_row() {
 	disk=$(disk_of "$NAMESPACE") || disk=none
 	add_row "$1" "disk ${disk%%[0-9]*}: $(badblocks_of "$disk" 2>/dev/null); region: $(badblocks_of region0)"
 }
 
-# anew NAME: the namespace is bound again.
-anew() {
+# rebind_namespace NAME: disables and enables the namespace.
+rebind_namespace() {
 	ndctl disable-namespace "$NAMESPACE" >/dev/null 2>&1
 	ndctl enable-namespace "$NAMESPACE" >/dev/null 2>&1
 	settle
-	state "$1"
+	add_state_row "$1"
 }
 
-# breaks NAME RANGE: an error in the memory while the namespace is bound, then at the next binding.
-breaks() {
+# make_error NAME RANGE: adds an error while the namespace is bound, and rebinds it twice.
+make_error() {
 	provider bad "$2"
 	settle
-	state "$1: while bound"
-	anew "$1: bound anew"
-	anew "$1: and again"
+	add_state_row "$1: while bound"
+	rebind_namespace "$1: bound anew"
+	rebind_namespace "$1: and again"
 }
 
-# made MODE OPTIONS…: new memory, and a namespace on it.
-made() {
+# make_mode MODE OPTIONS…: makes a namespace on new memory.
+make_mode() {
 	provider_cleanup
 	provide dimm=0 pages=0
 	make_namespace -e "$NAMESPACE" -m "$@" >/dev/null
@@ -48,22 +49,22 @@ made() {
 
 provide dimm=0 pages=0
 for map in mem dev; do
-	made fsdax -M $map
-	breaks "fsdax, map=$map: the info block" 4K+512
+	make_mode fsdax -M $map
+	make_error "fsdax, map=$map: the info block" 4K+512
 	add_result_row "fsdax, map=$map: its data" pmem-io verify --direct --length 1M "/dev/$disk"
-	made fsdax -M $map
-	breaks "fsdax, map=$map: behind the info block" 64K+4K
+	make_mode fsdax -M $map
+	make_error "fsdax, map=$map: behind the info block" 64K+4K
 	add_result_row "fsdax, map=$map: data then" pmem-io verify --direct --length 1M "/dev/$disk"
 done
-made sector -l 4096
-breaks "sector: the first info block" 4K+512
+make_mode sector -l 4096
+make_error "sector: the first info block" 4K+512
 add_result_row "sector: its data" pmem-io verify --direct --length 1M "/dev/$disk"
-made sector -l 4096
-breaks "sector: the table" $((63 << 20))+512
+make_mode sector -l 4096
+make_error "sector: the table" $((63 << 20))+512
 add_result_row "sector: data then" pmem-io verify --direct --length 1M "/dev/$disk"
 add_result_row "sector: all of it written" pmem-io fill --direct "/dev/$disk"
-state "sector: and then"
-made sector -l 4096
-breaks "sector: the last info block" $(((64 << 20) - 4096))+512
+add_state_row "sector: and then"
+make_mode sector -l 4096
+make_error "sector: the last info block" $(((64 << 20) - 4096))+512
 add_result_row "sector: data, still" pmem-io verify --direct --length 1M "/dev/$disk"
 report_rows

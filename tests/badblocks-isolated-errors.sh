@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# Hundreds of isolated errors cost their own pages and no other: neighbours are read and written, and what was repaired stays good when further errors arrive.
+# Hundreds of isolated errors fail only their own pages, and repaired pages stay good when further errors arrive.
 # vm: --bare --nvdimm size=64M --e820 64M@512M --virtio-pmem size=64M
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/badblocks.sh"
@@ -13,8 +13,8 @@ cleanup() {
 	unload_driver
 }
 
-# isolated NAME NAMESPACE: 9 subtests.
-isolated() {
+# test_isolated NAME NAMESPACE: 9 subtests.
+test_isolated() {
 	disk=$(disk_of "$2")
 	list=$(errors_list_of "$2")
 	pmem-io fill --direct --length 64M "/dev/$disk"
@@ -38,7 +38,7 @@ need pmem-io
 plan 29
 load_driver
 
-isolated e820 "$(e820_ns)"
+test_isolated e820 "$(e820_ns)"
 HALF=$((COUNT / 2))
 is "e820: every other one is repaired by a write" "$(places "$disk" rewrite --stride $((2 * STRIDE)) --count $HALF)" "ok: $HALF"
 is "e820: the others can't be read" "$(places "$disk" read --offset $STRIDE --stride $((2 * STRIDE)) --count $HALF)" \
@@ -61,5 +61,5 @@ blkdiscard -f -z "/dev/$disk"
 is "e820: all zeroed, nothing is listed" "$(cat "$list" "/sys/block/$disk/badblocks")" ''
 
 # QEMU's NVDIMMs have no clear-error command.
-isolated NFIT "$(nfit_ns)"
+test_isolated NFIT "$(nfit_ns)"
 is "NFIT: a write can't clear them" "$(places "$disk" write --stride $STRIDE --count $COUNT)" "Input/output error: $COUNT"

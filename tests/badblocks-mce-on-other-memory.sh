@@ -1,6 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# A machine check on ordinary memory, or in another namespace, is none of this one's: it is written without waiting as before, and its list stays as it is.
+# A machine check on ordinary memory or in another namespace changes neither errors/list nor the handling of nowait
+# writes.
 # vm: --bare --e820 352M@512M --e820 64M@880M
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/badblocks.sh"
@@ -14,17 +15,17 @@ cleanup() {
 	unload_driver
 }
 
-# unchanged WHEN: 2 subtests.
-unchanged() {
+# check_unchanged WHEN: 2 subtests.
+check_unchanged() {
 	is "$1: a write does not wait" "$(pmem-io pwrite --direct --nowait --offset 4M --length 4K "/dev/$disk" 2>&1)" 4096
 	is "$1: errors/list is as it was" "$(sort -n "$list")" "$before"
 }
 
-handled() {
+mce_is_handled() {
 	dmesg | grep -q "Memory failure: $(printf '0x%x' $((address >> 12))): recovery action"
 }
 
-other_listed() {
+other_is_listed() {
 	grep -q "$1 4096 machine-check" "$ND/$other/errors/list"
 }
 
@@ -40,20 +41,20 @@ list=$(errors_list_of "$namespace")
 list_every 0 65536 4 | edit_list add "$list" device
 list_every 32768 65536 4 | edit_list add "$list" restored
 before=$(sort -n "$list")
-unchanged "before"
+check_unchanged "before"
 
 head -c 4096 /dev/urandom >/tmp/ram
 address=$(($(pmem-io phys /tmp/ram)))
 host mce $address
-check "the kernel has handled a machine check on ordinary memory" wait_for 10 handled
-unchanged "then"
+check "the kernel has handled a machine check on ordinary memory" wait_for 10 mce_is_handled
+check_unchanged "then"
 
 start=$(cat "$ND/$other/resource")
 host mce $((start + 1048576)) 12
-check "a machine check on another namespace is handled" wait_for 10 other_listed 1048576
-unchanged "then, too"
+check "a machine check on another namespace is handled" wait_for 10 other_is_listed 1048576
+check_unchanged "then, too"
 
-# More than are remembered of one namespace.
+# More than one namespace remembers.
 mce_inject_pages "$start" 65536 32 650
-check "hundreds more are" wait_for 20 other_listed $((650 * 65536))
-unchanged "in the end"
+check "hundreds more are" wait_for 20 other_is_listed $((650 * 65536))
+check_unchanged "in the end"

@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# A read of a bad sector is an error; a read of its neighbours is none, in whatever bios they come.
+# A read of a bad sector fails; reads of its neighbours succeed, however bios are cut.
 # vm: --bare --append memmap=128M$512M
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/provider.sh"

@@ -1,12 +1,13 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# More errors than badblocks can hold in any way: none is read over, what is good can be used, and writes repair.
+# Errors that badblocks cannot hold even as merged ranges are never read over, good data stays usable, and writes
+# repair.
 # vm: --bare --e820 128M@512M
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/badblocks.sh"
 
-# fails WHERE [HOW]: a read there.
-fails() {
+# check_read_fails WHERE [HOW]
+check_read_fails() {
 	check_fails "a read at $1 fails${2:+, $2}" pmem-io pread --direct --offset "$1" --length 4K "/dev/$disk"
 }
 
@@ -24,15 +25,15 @@ is "the log says so once, and of which namespace" "$(dmesg | grep -c "$(e820_ns)
 check "the disk's list is less than a page of text" test "$(wc -c <"/sys/block/$disk/badblocks")" -lt 4096
 is "the exact list has it" "$(cat "$list")" "$((4 << 20)) $((96 << 20)) user"
 check "a read before them" pmem-io pread --direct --length 4M "/dev/$disk"
-fails 4M
-fails 64M
-fails 102396K
+check_read_fails 4M
+check_read_fails 64M
+check_read_fails 102396K
 check "a read behind them" pmem-io pread --direct --offset 100M --length 4M "/dev/$disk"
 check "a write of the last bad page" pmem-io fill --direct --offset 102396K --length 4K "/dev/$disk"
 check "heals" pmem-io verify --direct --offset 102396K --length 4K "/dev/$disk"
-fails 102392K
+check_read_fails 102392K
 check "a part of it is repaired" sh -c "echo drop $((4 << 20)) $((8 << 20)) >$list"
 is "the exact list has the rest" "$(sorted_ranges "$list" | xargs)" "$((12 << 20)) $(((88 << 20) - 4096))"
 is "badblocks has no good sector" "$(extra_badblocks "$disk" "$list")" ''
-fails 102392K still
+check_read_fails 102392K still
 check "what was repaired can be read" pmem-io pread --direct --offset 4M --length 4M "/dev/$disk"

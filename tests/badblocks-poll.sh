@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# Who polls badblocks is woken when an error is added and when one is healed.
+# Adding an error and repairing one both wake a process that polls badblocks.
 # vm: --bare --append memmap=128M$512M
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/provider.sh"

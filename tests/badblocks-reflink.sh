@@ -1,12 +1,12 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# Blocks that files share on XFS, one of them bad: what would copy it is an I/O error, not a byte of it is copied, and the files are as they were.
+# A copy of a bad block that XFS files share fails with EIO, copies no byte of it, and leaves the files unchanged.
 # vm: --bare --e820 352M@512M --e820 64M@880M
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/reflink.sh"
 
-# copies NAME add|poison: 7 subtests.
-copies() {
+# test_copies NAME add|poison: 7 subtests.
+test_copies() {
 	rm -f $MNT/*
 	truncate -s 1M $MNT/one
 	pmem-io fill $MNT/one
@@ -17,7 +17,7 @@ copies() {
 	make_bad "$2" "$bad"
 	is "$1: funshare" "$(errno_of xfs_io -c 'funshare 0 1m' $MNT/two)" 'Input/output error'
 	is "$1: funshare has not copied the page" "$(read_page $MNT/two 5)" 'Input/output error'
-	# Its first block is good; of the second, the end is to be kept.
+	# The write covers a part of its second block, the bad one, so XFS must copy the rest of that block.
 	is "$1: a write that ends in the page" "$(errno_of pmem-io pwrite $MNT/three --offset 16484 --length 4096 --seed 2)" 'Input/output error'
 	is "$1: a write that begins in the page" "$(errno_of pmem-io pwrite $MNT/three --offset 20580 --length 8000 --seed 2)" 'Input/output error'
 	is "$1: writes have not copied the page" "$(read_page $MNT/three 5)" 'Input/output error'
@@ -26,8 +26,8 @@ copies() {
 	check "$1: the written file is as it was" pmem-io verify $MNT/three
 }
 
-# free_pages: of each MiB of free space, a page; by its offset on the disk.
-free_pages() {
+# list_free_pages: one page per MiB of free space, by its offset on the disk.
+list_free_pages() {
 	xfs_io -r -c fsmap $MNT | awk '/free space/ {
 		last = $0
 		sub(/.*\[/, "", last)
@@ -45,18 +45,18 @@ esac
 reflink_load
 for stack in $STACKS; do
 	reflink_stack "$stack"
-	copies "$stack, listed" add
-	[ "$DRIVER" = nd_pmem ] || copies "$stack, unmapped" poison
+	test_copies "$stack, listed" add
+	[ "$DRIVER" = nd_pmem ] || test_copies "$stack, unmapped" poison
 	reflink_end
 done
 
-# Free space is where they would be copied to.
+# Copies go to free space, which is bad here.
 reflink_stack disk
 truncate -s 2M $MNT/one
 pmem-io fill $MNT/one
 cp --reflink=always $MNT/one $MNT/two
 sync
-free_pages >/tmp/free
+list_free_pages >/tmp/free
 case $DRIVER in
 rust_pmem) edit_list add "$(errors_list_of "$NAMESPACE")" </tmp/free ;;
 *) awk '{ print $1 / 512, 8 }' /tmp/free | pmem-io lines "/sys/block/$DISK/badblocks" ;;

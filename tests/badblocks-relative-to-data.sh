@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# In an fsdax namespace, bad sectors count from the start of the data, and those of the metadata are none.
+# In an fsdax namespace badblocks counts sectors from the start of the data, and omits errors of the metadata.
 # vm: --bare --append memmap=128M$512M
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/provider.sh"
@@ -15,7 +15,7 @@ unload_driver
 provider bad "$((edge + 1048576))+512,$((64 * 1048576 - 4096))+8K"
 load_driver
 is "errors that were there before" "$(badblocks_of "$disk")" "2048+1 $((64 * 2048 - start - 8))+8"
-# Not at a probe: libnvdimm would clear them first, and warns, since it has not mapped them.
+# Not before a probe: libnvdimm would try to clear them first, and warn because they are not mapped.
 provider bad "1M+4K,$((edge - 4096))+8K,$((edge + 2097152))+1K"
 is "with some that came later" "$(badblocks_of "$disk")" "0+8 2048+1 4096+2 $((64 * 2048 - start - 8))+8"
 check_fails "reading what is bad" read_sectors "$disk" 4097

@@ -1,13 +1,15 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# A page that left the kernel's map while no driver had it, and that nobody has told of, is listed when it is bound: a write of a part of it is an error, of all of it heals it.
+# A page that is unmapped from the direct map before the probe, without any report, is listed when the driver binds.
+#
+# A write of a part of the page fails, a write of all of it repairs it.
 # vm: --bare --append memmap=128M$512M
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/provider.sh"
 
 [ "$DRIVER" = rust_pmem ] || skip_all "the C driver oopses in memcpy_flushcache"
 cleanup() {
-	# It would stay out of the map for those that come after.
+	# The page would stay unmapped for the tests that follow.
 	provider unmap ""
 	provider_cleanup
 }
@@ -15,7 +17,7 @@ cleanup() {
 need pmem-io
 plan 7
 provide pages=1
-# Unbinding leaves the entry in the kernel's map as it is, and binding takes it up again.
+# Unbinding leaves the page-table entry unchanged, and binding finds it.
 provider unmap 1M
 rebind "$NAMESPACE"
 is "listed" "$(badblocks_of "$DISK")" "2048+8"

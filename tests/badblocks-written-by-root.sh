@@ -1,6 +1,9 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# What root writes to a disk's badblocks counts at once, whether others are listed or not: a read of it fails, errors/list has it, and a write repairs it.
+# A range that root writes to a disk's badblocks takes effect at once: reads fail, errors/list has it, a write repairs
+# it.
+#
+# It does not matter whether other errors are listed.
 # vm: --bare --nvdimm size=64M --e820 64M@512M --virtio-pmem size=64M
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/badblocks.sh"
@@ -10,8 +13,8 @@ cleanup() {
 	unload_driver
 }
 
-# honoured NAME: 6 subtests.
-honoured() {
+# check_takes_effect NAME: 6 subtests.
+check_takes_effect() {
 	others=$(cat "$list")
 	echo '4104 8' >"/sys/block/$disk/badblocks"
 	is "$1: a read of it" "$(places "$disk" read --offset 2101248 --stride 0 --count 1)" 'Input/output error: 1'
@@ -31,11 +34,11 @@ load_driver
 namespace=$(e820_ns)
 disk=$(disk_of "$namespace")
 list=$(errors_list_of "$namespace")
-honoured "nothing is listed"
+check_takes_effect "nothing is listed"
 echo 'add 0 512' >"$list"
-honoured "a sector is listed"
+check_takes_effect "a sector is listed"
 list_every 8388608 65536 300 | edit_list add "$list"
-honoured "hundreds are listed"
+check_takes_effect "hundreds are listed"
 echo '8192 8' >"/sys/block/$disk/badblocks"
 echo 'drop 4194304 4096' >"$list"
 is "dropped, it is on neither list" "$(grep -c '^4194304 ' "$list") $(grep -c '^8192 ' "/sys/block/$disk/badblocks")" '0 0'

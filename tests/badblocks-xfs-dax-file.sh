@@ -1,7 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# A bad page in a DAX file on XFS: what fails, and heals nothing; a write of the whole page, which heals it; and that the rest
-# of the file, and a copy that shares its blocks, are none the worse.
+# On XFS, only a write of the whole bad page of a DAX file repairs it; other operations fail and leave it listed.
+#
+# The rest of the file, and a copy that shares its blocks, stay intact.
 # compare
 # vm: --bare --append memmap=128M$512M
 . "$(dirname "$0")/lib/test.sh"
@@ -12,8 +13,8 @@ cleanup() {
 	provider_cleanup
 }
 
-# breaks: a new file of 1 MiB, of which page 100 is bad.
-breaks() {
+# make_bad_page: makes a new file of 1 MiB, whose page 100 is bad.
+make_bad_page() {
 	rm -f $MNT/file
 	fallocate -l 1M $MNT/file
 	pmem-io fill $MNT/file
@@ -23,16 +24,16 @@ breaks() {
 	provider bad "$((address - (512 << 20)))+4K"
 }
 
-# fails NAME COMMAND…: and the page stays bad.
-fails() {
+# check_stays_bad NAME COMMAND…: records the result; the page stays listed.
+check_stays_bad() {
 	name=$1
 	shift
 	record_result "$name" "$@"
 	is "$name: it is listed still" "$(badblocks_of "$DISK")" "$listed"
 }
 
-# heals NAME COMMAND…: the page; and the rest of the file is what it was.
-heals() {
+# check_repairs NAME COMMAND…: the command repairs the page and leaves the rest of the file unchanged.
+check_repairs() {
 	name=$1
 	shift
 	check "$name" "$@"
@@ -46,24 +47,24 @@ need xfs_io
 provide pages=1
 mkdir -p $MNT
 modprobe xfs
-# Smaller than XFS wants to be.
+# XFS does not support a disk this small.
 mkfs.xfs -q -f -K --unsupported -m reflink=1 "/dev/$DISK"
 mount -o dax=always "/dev/$DISK" $MNT
-breaks
+make_bad_page
 is "a mapping: it is refused" "$(pmem-io map-read $MNT/file)" "page 100 code 4 lsb 12 address 0x64000"
-fails "read(2) of it" pmem-io pread --offset 400K --length 4K $MNT/file
-fails "write(2) of a part of it" pmem-io pwrite --offset 409700 --length 100 $MNT/file
-fails "a part of it zeroed" xfs_io -c "fzero 409700 100" $MNT/file
-fails "a part of it punched out" fallocate -p -o 409700 -l 100 $MNT/file
-fails "the file cut off within it" truncate -s 409700 $MNT/file
-fails "process_vm_readv" pmem-io map --offset 400K --length 4K $MNT/file process-read
-fails "vmsplice" pmem-io map --offset 400K --length 4K $MNT/file vmsplice
-fails "a copy" cp --reflink=never $MNT/file $MNT/twin
+check_stays_bad "read(2) of it" pmem-io pread --offset 400K --length 4K $MNT/file
+check_stays_bad "write(2) of a part of it" pmem-io pwrite --offset 409700 --length 100 $MNT/file
+check_stays_bad "a part of it zeroed" xfs_io -c "fzero 409700 100" $MNT/file
+check_stays_bad "a part of it punched out" fallocate -p -o 409700 -l 100 $MNT/file
+check_stays_bad "the file cut off within it" truncate -s 409700 $MNT/file
+check_stays_bad "process_vm_readv" pmem-io map --offset 400K --length 4K $MNT/file process-read
+check_stays_bad "vmsplice" pmem-io map --offset 400K --length 4K $MNT/file vmsplice
+check_stays_bad "a copy" cp --reflink=never $MNT/file $MNT/twin
 check "a copy that shares its blocks" cp --reflink=always $MNT/file $MNT/copy
-fails "write(2) of a part of it in the copy" pmem-io pwrite --offset 409700 --length 100 $MNT/copy
+check_stays_bad "write(2) of a part of it in the copy" pmem-io pwrite --offset 409700 --length 100 $MNT/copy
 check "write(2) elsewhere in the copy" pmem-io pwrite --offset 600K --length 4K --seed 2 $MNT/copy
 check "the copy has it" pmem-io verify --offset 600K --length 4K --seed 2 $MNT/copy
 rm $MNT/copy
-heals "write(2) of all of it" pmem-io pwrite --offset 400K --length 4K $MNT/file
-breaks
-heals "write(2) of it and more" pmem-io pwrite --offset 396K --length 12K $MNT/file
+check_repairs "write(2) of all of it" pmem-io pwrite --offset 400K --length 4K $MNT/file
+make_bad_page
+check_repairs "write(2) of it and more" pmem-io pwrite --offset 396K --length 12K $MNT/file

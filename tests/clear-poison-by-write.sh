@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# A write over bad memory heals it by the clear-error command: in the memory and in all lists of errors. What was written is there.
+# A write over bad memory clears the poison with the clear-error command and removes it from all lists.
 # vm: --bare --append memmap=128M$512M
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/provider.sh"
@@ -10,8 +10,8 @@ provide bad=1M+512,2M+4K,3M+16K,5M+512
 region=${NAMESPACE#namespace}
 region=region${region%.*}
 
-# lists NAME BAD SECTORS: the same for disk, region and memory (in bytes).
-lists() {
+# check_lists NAME SECTORS BYTES: the disk and the region list these sectors, the memory has these bad bytes.
+check_lists() {
 	is "$1: the disk's list" "$(badblocks_of "$DISK")" "$2"
 	is "$1: the region's list" "$(badblocks_of "$region")" "$2"
 	is "$1: the memory" "$(provider bad | tr '\n' ' ')" "$3"
@@ -19,11 +19,11 @@ lists() {
 
 pattern aaaaaaa 1 | write_sectors "$DISK" 2048 1
 pattern bbbbbbb 8 | write_sectors "$DISK" 4096 8
-lists "a sector and a page" "6144+32 10240+1" "3145728+16384 5242880+512 "
+check_lists "a sector and a page" "6144+32 10240+1" "3145728+16384 5242880+512 "
 pattern ccccccc 8 | write_sectors "$DISK" 6152 8
-lists "a page in the midst" "6144+8 6160+16 10240+1" "3145728+4096 5242880+512 3153920+8192 "
+check_lists "a page in the midst" "6144+8 6160+16 10240+1" "3145728+4096 5242880+512 3153920+8192 "
 pattern ddddddd 6144 | write_sectors "$DISK" 6140 6144
-lists "all the rest in one bio" "" ""
+check_lists "all the rest in one bio" "" ""
 
 is "the sector reads" "$(read_sectors "$DISK" 2048 | md5sum)" "$(pattern aaaaaaa 1 | md5sum)"
 is "the page reads" "$(read_sectors "$DISK" 4096 8 | md5sum)" "$(pattern bbbbbbb 8 | md5sum)"

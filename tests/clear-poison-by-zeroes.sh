@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# Zeroes heal: blkdiscard -z of the device, and a file's block that is punched out and used again.
+# Zeroing repairs bad blocks: blkdiscard -z of the disk, and reuse of a punched-out block of a file.
 # vm: --bare --append memmap=128M$512M
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/provider.sh"
@@ -21,7 +21,7 @@ is "it is zero" "$(read_sectors "$DISK" 65536 32 | md5sum)" "$(head -c 16384 /de
 
 mkfs.ext4 -q -b 4096 "/dev/$DISK"
 mount -o dax "/dev/$DISK" /mnt
-# All that is free, so that what is punched out is what is used again.
+# Fill the disk, so that the punched-out block is the one that ext4 reuses.
 dd if=/dev/urandom of=/mnt/file bs=1M status=none 2>/dev/null || :
 address=$(pmem-io phys /mnt/file --offset 1M)
 provider bad "$((address - (512 << 20)))+4K"

@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# A write(2) of a whole page of a DAX file heals it; a write of a part of it is an error, and costs nothing.
+# A write(2) of a whole bad page of a DAX file repairs it; a write of a part of it fails and changes nothing.
 # vm: --bare --append memmap=128M$512M
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/provider.sh"

@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# A large bad range is repaired page by page, in any order and in more pieces than the block layer's list has entries: what was written can be read.
+# A large bad range can be repaired page by page in any order, in more pieces than badblocks has entries.
 # vm: --bare --nvdimm size=64M --e820 64M@512M --virtio-pmem size=64M
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/badblocks.sh"

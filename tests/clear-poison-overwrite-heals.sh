@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# Where the bus has commands and none to clear errors, a write of a bad page is an error, unless errors/overwrite_heals allows it to heal.
+# If the bus cannot clear poison, a write of a bad page fails unless errors/overwrite_heals is set.
 # vm: --bare --nvdimm size=48M
 . "$(dirname "$0")/lib/test.sh"
 

@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# A page that fails again and again while it is repaired is an error of those writes and no more: afterwards everything goes on, and the page can be repaired.
+# A page that fails again and again during repair fails only those writes, and can be repaired afterwards.
 # vm: --bare --nvdimm size=64M --e820 64M@512M --virtio-pmem size=64M
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/badblocks.sh"
@@ -14,14 +14,15 @@ cleanup() {
 	unload_driver
 }
 
-# kinds FILE: of the answers, without numbers. Of what the device has not written to a DAX file, fs/dax.c says EFAULT.
-kinds() {
+# result_kinds FILE: the kinds of results, without numbers. For a DAX file, fs/dax.c turns a short write of the device
+# into EFAULT.
+result_kinds() {
 	sed 's/: [0-9].*//; s/^written, then //; s/Input\/output error/EIO/; s/Bad address/EIO/; s/^[0-9]* bytes/EIO/' "$1" | sort -u | xargs
 }
 
-# refails NAME COMMAND…: while the page fails, 2 subtests.
-refails() {
-	refails_name=$1
+# test_failing NAME COMMAND…: runs the command while the page fails again and again: 2 subtests.
+test_failing() {
+	failing_name=$1
 	shift
 	echo "poison $at 4096" >/tmp/poison
 	pmem-io lines "$POISON/$namespace" --seconds $SECONDS_ </tmp/poison >/tmp/refused &
@@ -29,17 +30,17 @@ refails() {
 	"$@" >/tmp/answers 2>&1 || :
 	wait $poisoner || :
 	sed 's/^/# /' /tmp/answers
-	case $(kinds /tmp/answers) in
-	ok | EIO | "EIO ok") ok "$refails_name: it succeeds or is an I/O error" ;;
-	*) is "$refails_name: it succeeds or is an I/O error" "$(kinds /tmp/answers)" "EIO ok" ;;
+	case $(result_kinds /tmp/answers) in
+	ok | EIO | "EIO ok") ok "$failing_name: it succeeds or is an I/O error" ;;
+	*) is "$failing_name: it succeeds or is an I/O error" "$(result_kinds /tmp/answers)" "EIO ok" ;;
 	esac
-	is "$refails_name: repaired afterwards" "$(places "$disk" rewrite --seed 7 --offset "$at" --stride 0 --count 1)" "ok: 1"
+	is "$failing_name: repaired afterwards" "$(places "$disk" rewrite --seed 7 --offset "$at" --stride 0 --count 1)" "ok: 1"
 }
 
-# zeroes: of the page, by the block device, until the time is over.
-zeroes() {
-	zeroes_end=$(($(date +%s) + SECONDS_))
-	while [ "$(date +%s)" -lt $zeroes_end ]; do
+# zero_page: zeroes the page through the block device until the time is over.
+zero_page() {
+	zero_end=$(($(date +%s) + SECONDS_))
+	while [ "$(date +%s)" -lt $zero_end ]; do
 		if fallocate -z -o "$at" -l 4096 "/dev/$disk" 2>/tmp/zeroes.error; then
 			echo ok
 		else
@@ -60,10 +61,10 @@ mount_dax "$disk"
 fallocate -l 1M $MNT/file
 pmem-io fill $MNT/file
 at=$(($(pmem-io phys $MNT/file --offset 400K) - $(cat "$ND/$namespace/resource")))
-# Each failure is three lines on the console.
+# Each failure prints three lines on the console.
 dmesg -n 3
-refails "block write" places "$disk" write --offset "$at" --stride 0 --count 100 --seconds $SECONDS_
-refails "write of a DAX file" pmem-io places $MNT/file write --offset 400K --stride 0 --count 100 --seconds $SECONDS_
-refails "zeroing" zeroes
+test_failing "block write" places "$disk" write --offset "$at" --stride 0 --count 100 --seconds $SECONDS_
+test_failing "write of a DAX file" pmem-io places $MNT/file write --offset 400K --stride 0 --count 100 --seconds $SECONDS_
+test_failing "zeroing" zero_page
 check "the file can be written" pmem-io fill $MNT/file
 is "nothing is listed" "$(cat "$list" "/sys/block/$disk/badblocks")" ''

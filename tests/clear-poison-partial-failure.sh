@@ -1,6 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# A write over several bad pages of which one can't be repaired fails: each of the others is either written and on no list, or untouched and on every list, the platform's as well.
+# A write over several bad pages fails if one cannot be repaired; each other page is either written or left listed.
+#
+# A written page is on no list, an untouched one on every list, that of the platform included.
 # vm: --bare --append memmap=128M$512M
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/provider.sh"
@@ -13,7 +15,7 @@ cleanup() {
 	provider_cleanup
 }
 
-# in_ranges OFFSET: whether a page is among the ranges "OFFSET LENGTH" of the input, in whole, not at all, or in part.
+# in_ranges OFFSET: prints whether the ranges "OFFSET LENGTH" of standard input cover all of the page, none, or a part.
 in_ranges() {
 	awk -v at="$1" '
 		{
@@ -24,8 +26,8 @@ in_ranges() {
 		END { print (n >= 4096 ? "all" : n > 0 ? "part" : "none") }'
 }
 
-# state PAGE: what became of it.
-state() {
+# page_state PAGE: untouched, written, or what is inconsistent.
+page_state() {
 	state_at=$((AT + $1 * 4096))
 	state_lists="$(provider bad | tr + ' ' | in_ranges $state_at) $(awk '{ print $1 * 512, $2 * 512 }' "/sys/block/$DISK/badblocks" |
 		in_ranges $state_at)"
@@ -47,39 +49,39 @@ state() {
 	esac
 }
 
-# consistent NAME PAGE…: each of them is.
-consistent() {
+# check_consistent NAME PAGE…: each page is untouched or written.
+check_consistent() {
 	consistent_name=$1
 	shift
 	for consistent_page; do
-		case $(state "$consistent_page") in
+		case $(page_state "$consistent_page") in
 		untouched | written) ;;
-		*) printf 'page %d: %s\n' "$consistent_page" "$(state "$consistent_page")" ;;
+		*) printf 'page %d: %s\n' "$consistent_page" "$(page_state "$consistent_page")" ;;
 		esac
 	done >/tmp/inconsistent
 	is "$consistent_name" "$(cat /tmp/inconsistent)" ''
 }
 
-# bad: four pages are.
-bad() {
+# make_bad: makes four pages bad.
+make_bad() {
 	pmem-io fill --direct "/dev/$DISK" --offset 1M --length 16K --seed 1
 	provider bad 1M+16K
 }
 
-# refuses NAME COMMAND…: what writes over the pages, of which the third refuses: 4 subtests.
-refuses() {
-	refuses_name=$1
+# test_refused NAME COMMAND…: the command writes over the pages, of which the third cannot be repaired: 4 subtests.
+test_refused() {
+	refused_name=$1
 	shift
-	check_fails "$refuses_name: it fails" "$@"
-	consistent "$refuses_name: pages one and two" 0 1
-	is "$refuses_name: the third is bad" "$(state 2)" untouched
+	check_fails "$refused_name: it fails" "$@"
+	check_consistent "$refused_name: pages one and two" 0 1
+	is "$refused_name: the third is bad" "$(page_state 2)" untouched
 	rebind "$NAMESPACE"
 	DISK=$(disk_of "$NAMESPACE")
-	consistent "$refuses_name: pages one and two, bound again" 0 1
+	check_consistent "$refused_name: pages one and two, bound again" 0 1
 }
 
-# good: all of it can be written again.
-good() {
+# make_good: removes all errors.
+make_good() {
 	provider stubborn $((1 << 40))
 	provider unmap ""
 	pmem-io fill --direct "/dev/$DISK" --offset 1M --length 16K --seed 1
@@ -92,22 +94,23 @@ rust_pmem) plan 15 ;;
 esac
 provide pages=1
 
-bad
+make_bad
 provider stubborn $((AT + 8192))
-refuses "not cleared, write" pmem-io pwrite --direct "/dev/$DISK" --offset 1M --length 16K --seed 2
-good
+test_refused "not cleared, write" pmem-io pwrite --direct "/dev/$DISK" --offset 1M --length 16K --seed 2
+make_good
 
-bad
+make_bad
 provider stubborn $((AT + 8192))
-refuses "not cleared, zeroes" fallocate -z -o 1M -l 16K "/dev/$DISK"
-good
+test_refused "not cleared, zeroes" fallocate -z -o 1M -l 16K "/dev/$DISK"
+make_good
 
-# Only a whole page comes back into the kernel's map. With C a write to such a page crashes the kernel.
+# Only a write of the whole page maps it into the direct map again. With the C driver, a write to such a page crashes
+# the kernel.
 if [ "$DRIVER" = rust_pmem ]; then
-	bad
+	make_bad
 	provider unmap $((AT + 8192))
-	refuses "a part of an unmapped page, write" pmem-io pwrite --direct "/dev/$DISK" --offset 1M --length 8704 --seed 2
-	good
+	test_refused "a part of an unmapped page, write" pmem-io pwrite --direct "/dev/$DISK" --offset 1M --length 8704 --seed 2
+	make_good
 fi
 
 mkfs.ext4 -q -F -b 4096 "/dev/$DISK"
@@ -118,10 +121,10 @@ sync
 AT=$(($(pmem-io phys /mnt/file --offset 400K) - (512 << 20)))
 provider stubborn $((AT + 8192))
 provider bad "$AT+16K"
-# How much of it is written before is up to the driver.
+# The driver decides how much it writes before it fails.
 pmem-io pwrite /mnt/file --offset 400K --length 16K --seed 2 >/tmp/answer 2>&1 || :
 sed 's/^/# DAX: /' /tmp/answer
-is "not cleared, DAX file: the third page is bad" "$(state 2)" untouched
+is "not cleared, DAX file: the third page is bad" "$(page_state 2)" untouched
 for page in 0 1; do
 	at=$((409600 + page * 4096))
 	lists="$(provider bad | tr + ' ' | in_ranges $((AT + page * 4096))) $(awk '{ print $1 * 512, $2 * 512 }' "/sys/block/$DISK/badblocks" |

@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# A write that repairs a page of a DAX file, and whose source is memory that is not there yet, blocks itself alone: other repairs, fsync and zeroing go on.
+# A repairing write whose source memory is not present blocks only itself: other repairs, fsync and zeroing proceed.
 # vm: --bare --nvdimm size=64M --e820 64M@512M --virtio-pmem size=64M
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/badblocks.sh"
@@ -11,33 +11,33 @@ cleanup() {
 	unload_driver
 }
 
-# place FILE OFFSET: where that byte is in the namespace, which is a raw one.
-place() {
+# namespace_offset_of FILE OFFSET: the offset of that byte in the namespace, which is in raw mode.
+namespace_offset_of() {
 	echo $(($(pmem-io phys "$1" --offset "$2") - $(cat "$ND/$namespace/resource")))
 }
 
-# other NAME COMMAND…: /tmp/stall.NAME gets its status, or "blocked" where it has not ended in 5 s.
-other() {
+# run_other NAME COMMAND…: writes its exit status to /tmp/stall.NAME, or "blocked" if it has not ended after 5 s.
+run_other() {
 	other_name=$1
 	shift
 	{
 		other_status=0
 		"$@" >/dev/null 2>&1 || other_status=$?
 		echo "$other_status" >"/tmp/stall.new.$other_name"
-		# Unless it is too late.
+		# Has no effect after the time-out.
 		ln "/tmp/stall.new.$other_name" "/tmp/stall.$other_name" 2>/dev/null || :
 	} &
 	wait_for 5 test -e "/tmp/stall.$other_name" || echo blocked >"/tmp/stall.$other_name"
 }
 
-# What runs while the write waits.
+# Runs while the write waits.
 if [ "${1:-}" = others ]; then
 	trap - EXIT
-	other repair dd if=/dev/zero of="/dev/$disk" bs=4k count=1 seek=$((free / 4096)) oflag=direct conv=notrunc
-	other fsync pmem-io fill $MNT/other --length 64K --seed 2
-	other zeroes fallocate -z -o $((free + 8192)) -l 4096 "/dev/$disk"
-	other file pmem-io pwrite $MNT/other --offset 128K --length 4K --seed 1
-	[ "$DRIVER" = nd_pmem ] || other drop sh -c "echo drop $((free + 16384)) 4096 >$list"
+	run_other repair dd if=/dev/zero of="/dev/$disk" bs=4k count=1 seek=$((free / 4096)) oflag=direct conv=notrunc
+	run_other fsync pmem-io fill $MNT/other --length 64K --seed 2
+	run_other zeroes fallocate -z -o $((free + 8192)) -l 4096 "/dev/$disk"
+	run_other file pmem-io pwrite $MNT/other --offset 128K --length 4K --seed 1
+	[ "$DRIVER" = nd_pmem ] || run_other drop sh -c "echo drop $((free + 16384)) 4096 >$list"
 	exit
 fi
 
@@ -55,9 +55,9 @@ for name in file other free; do
 	fallocate -l 1M $MNT/$name
 	pmem-io fill $MNT/$name
 done
-free=$(place $MNT/free 512K)
+free=$(namespace_offset_of $MNT/free 512K)
 list=$(errors_list_of "$namespace")
-for bad in "$(place $MNT/file 400K)" "$(place $MNT/other 128K)" $free $((free + 8192)); do
+for bad in "$(namespace_offset_of $MNT/file 400K)" "$(namespace_offset_of $MNT/other 128K)" $free $((free + 8192)); do
 	echo "$((bad / 512)) 8" >"/sys/block/$disk/badblocks"
 done
 [ "$DRIVER" = nd_pmem ] || echo "add $((free + 16384)) 4096" >"$list"

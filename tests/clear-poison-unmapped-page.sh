@@ -1,13 +1,13 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# A listed page that machine-check recovery took out of the kernel's map: a write of a part of it is an error, of the whole page heals it.
+# A listed page that is unmapped from the direct map: a write of a part of it fails, a write of all of it repairs it.
 # vm: --bare --append memmap=128M$512M
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/provider.sh"
 
 [ "$DRIVER" = rust_pmem ] || skip_all "the C driver oopses in memcpy_flushcache"
 cleanup() {
-	# It would stay out of the map for those that come after.
+	# The page would stay unmapped for the tests that follow.
 	provider unmap ""
 	provider_cleanup
 }

@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# On a bus without commands a write takes errors off the disk's list, and the data can be read.
+# On a bus without commands, a write removes errors from the disk's list, and the data can be read back.
 # vm: --bare --append memmap=128M$512M
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/provider.sh"

@@ -1,6 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# In sector mode, a bad range that takes several entries of the table that the BTT goes by is one line, and can be dropped in pieces.
+# In sector mode, a bad range that spans several BTT map entries is one line of errors/list, and can be dropped in
+# pieces.
 # vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/badblocks.sh"

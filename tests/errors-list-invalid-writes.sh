@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# Nonsense written to the files that take errors is refused, each kind with its errno, and changes nothing.
+# Invalid writes to badblocks and errors/list are refused with the right errno and change nothing.
 # vm: --bare --e820 32M@512M --nvdimm size=48M
 . "$(dirname "$0")/lib/test.sh"
 
@@ -8,8 +8,8 @@ cleanup() {
 	unload_driver
 }
 
-# refused FILE ERRNO TEXT…: each of the texts.
-refused() {
+# check_refused FILE ERRNO TEXT…: each text is refused.
+check_refused() {
 	refused_file=$1
 	refused_errno=$2
 	shift 2
@@ -31,18 +31,18 @@ case $DRIVER in
 nd_pmem) plan 5 ;;
 *) plan 51 ;;
 esac
-refused "$badblocks" 'Invalid argument' 'add 0 512' '8' '-1 8' '8 0' '8 -8'
+check_refused "$badblocks" 'Invalid argument' 'add 0 512' '8' '-1 8' '8 0' '8 -8'
 if [ "$DRIVER" = rust_pmem ]; then
-	# Of different origins and lengths, enough for more than one page of text.
+	# Different origins and lengths, more than one page of text.
 	awk 'BEGIN { for (i = 0; i < 300; i++) printf "add %d %d %s\n", 65536 + i * 8192, 512 + i % 8 * 512, i % 2 ? "device" : "restored" }' |
 		pmem-io lines "$list"
 	before=$(sort -n "$list")
-	refused "$list" 'Invalid argument' 'add' 'drop' 'add 0' 'drop 0' 'add 0 0' 'drop 512 0' 'add 1 512' 'add 512 511' 'drop 100 512' \
+	check_refused "$list" 'Invalid argument' 'add' 'drop' 'add 0' 'drop 0' 'add 0 0' 'drop 512 0' 'add 1 512' 'add 512 511' 'drop 100 512' \
 		'add -512 512' 'add 512 -512' 'add 0 512 log' 'add 0 512 injected' 'add 0 512 machine-check' 'add 0 512 nonsense' \
 		'add 0 512 user user' 'drop 0 512 user' 'poison 0 4096' 'clear 0 512' 'ADD 0 512' 'add 0x 512' 'add x 512' 'add 0 512K' \
 		'add 99999999999999999999 512' 'add 0 18446744073709551616' '\377\376\001\000\004' ' ' "$long" \
 		'add 0 512\nadd 512 512' 'drop 65536 512\ndrop 73728 512' 'add 0 512\000' 'drop 65536 512 device' 'add 0 512 poison' 'drop 0 0x'
-	refused "$list" 'Numerical result out of range' 'add 33554432 512' 'add 33553920 1024' 'drop 33554432 512' 'add 0 33554944' \
+	check_refused "$list" 'Numerical result out of range' 'add 33554432 512' 'add 33553920 1024' 'drop 33554432 512' 'add 0 33554944' \
 		'add 9223372036854775808 512' 'add 512 9223372036854775808' 'add 18446744073709551104 512' \
 		'drop 18446744073709551104 1024' 'add 0x8000000000000000 0x8000000000000000'
 	is "the exact list is as it was" "$(sort -n "$list" | md5sum)" "$(echo "$before" | md5sum)"

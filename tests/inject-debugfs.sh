@@ -1,6 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# inject=1: root can poison memory of any provider, and do nothing else by that file; without it there is no such file, and under lockdown it can't be opened.
+# With inject=1, root can poison memory of any provider through debugfs, and do nothing else with that file.
+#
+# Without the parameter there is no such file, and under lockdown it cannot be opened.
 # vm: --bare --nvdimm size=48M --e820 32M@512M --virtio-pmem size=64M
 . "$(dirname "$0")/lib/test.sh"
 
@@ -9,12 +11,12 @@ cleanup() {
 	unload_driver
 }
 
-# injects PROVIDER NAMESPACE: into a DAX file, while it is mapped.
-injects() {
+# test_poison PROVIDER NAMESPACE: poisons a page of a DAX file that is mapped.
+test_poison() {
 	ns=$2
 	disk=$(disk_of "$ns")
-	owner=$(device_of_disk "$disk")
-	file=$FOLDER/$owner
+	device=$(device_of_disk "$disk")
+	file=$FOLDER/$device
 	make_fs ext4 "$disk" -O ^has_journal
 	mount_dax "$disk"
 	fallocate -l 4M $MNT/file
@@ -23,18 +25,18 @@ injects() {
 
 	pmem-io map $MNT/file store=0+1M "run=echo poison $at 4096 >$file" told >/tmp/sigbus
 	is "$1: a process that has the page mapped is told" "$(tail -n 1 /tmp/sigbus)" 'told: 1 code 5 lsb 12 address 0x64000'
-	is "$1: it is listed" "$(cat "$ND/$owner/errors/list")" "$at 4096 injected"
+	is "$1: it is listed" "$(cat "$ND/$device/errors/list")" "$at 4096 injected"
 	is "$1: a mapping loses it alone" "$(pmem-io map-read $MNT/file)" "page 100 code 4 lsb 12 address 0x64000"
 	check_fails "$1: a write of a part of it" pmem-io pwrite $MNT/file --offset 409700 --length 100
-	check "$1: dropped from its list" sh -c "echo drop $at 4096 >$ND/$owner/errors/list"
+	check "$1: dropped from its list" sh -c "echo drop $at 4096 >$ND/$device/errors/list"
 	check "$1: all of the file is there" pmem-io verify $MNT/file
 	check "$1: in a mapping as well" pmem-io map-verify $MNT/file
-	is "$1: nothing is listed" "$(cat "$ND/$owner/errors/list" "/sys/block/$disk/badblocks" "$ND/$ns/../badblocks")" ''
+	is "$1: nothing is listed" "$(cat "$ND/$device/errors/list" "/sys/block/$disk/badblocks" "$ND/$ns/../badblocks")" ''
 	check_fails "$1: a part of a page is not poisoned" sh -c "echo poison $at 512 >$file"
 	for command in "add $at 512" "drop $at 512" "add $at 4096 injected"; do
 		is "$1: $command is no command of that file" "$(env echo "$command" 2>&1 >"$file" | sed 's/.*: //')" 'Invalid argument'
 	done
-	is "$1: nothing is listed by them" "$(cat "$ND/$owner/errors/list")" ''
+	is "$1: nothing is listed by them" "$(cat "$ND/$device/errors/list")" ''
 	umount $MNT
 }
 
@@ -50,9 +52,9 @@ settle
 echo 1 >/proc/sys/vm/memory_failure_early_kill
 make_fsdax "$(nfit_ns)" >/dev/null
 is "with it, for each namespace" "$(find $FOLDER -type f -perm 200 | wc -l)" 3
-injects NFIT "$(nfit_ns)"
-injects e820 "$(e820_ns)"
-injects virtio-pmem "$(virtio_ns)"
+test_poison NFIT "$(nfit_ns)"
+test_poison e820 "$(e820_ns)"
+test_poison virtio-pmem "$(virtio_ns)"
 namespace=$(e820_ns)
 echo "$namespace" >"/sys/bus/nd/drivers/$DRIVER/unbind"
 check_fails "unbound, its file is gone" test -e "$FOLDER/$namespace"

@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# A machine check under a mapped DAX file on an NVDIMM: its page alone is lost, to the mapping, to read(2) and to the block device.
+# A machine check in a mapped DAX file on an NVDIMM affects one page, for the mapping, read(2) and the block device.
 # vm: --bare --nvdimm size=64M
 . "$(dirname "$0")/lib/test.sh"
 

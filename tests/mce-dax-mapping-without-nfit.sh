@@ -1,6 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# A machine check under a DAX file on memory whose provider does not listen costs that page alone, and a write of the page, or its being punched out and used again, heals it; whether a mapping had touched it or not.
+# A machine check in a DAX file on memory without NFIT affects one page, and a write or reuse of the page repairs it.
+#
+# It does not matter whether a mapping had touched the page.
 # vm: --bare --e820 32M@512M --virtio-pmem size=64M
 . "$(dirname "$0")/lib/test.sh"
 
@@ -8,21 +10,21 @@ cleanup() {
 	umount $MNT 2>/dev/null
 }
 
-# breaks PAGE: a machine check there; waits until it is listed.
-breaks() {
+# inject_mce PAGE: injects a machine check, and waits until it is listed.
+inject_mce() {
 	address=$(pmem-io phys $MNT/file --offset "$(($1 * 4096))")
 	pmem-io poll "/sys/block/$disk/badblocks" --run "host mce $((address))" >/tmp/badblocks
 }
 
-# whole NAME: every byte of the file is there, nothing is listed.
-whole() {
+# check_all_good NAME: the file is intact, and nothing is listed.
+check_all_good() {
 	check "$1: all of the file is there" pmem-io verify $MNT/file
 	check "$1: in a mapping as well" pmem-io map-verify $MNT/file
 	is "$1: nothing is listed" "$(cat "/sys/block/$disk/badblocks" "$ND/$namespace/../badblocks")" ''
 }
 
-# costs NAME PAGE
-costs() {
+# check_one_page_bad NAME PAGE
+check_one_page_bad() {
 	is "$1: a page is listed" "$(sed 's/.* //' /tmp/badblocks)" 8
 	check "$1: a read over it gives nothing of it" reads_up_to $(($2 * 4096)) $MNT/file
 	is "$1: a mapping loses it alone" "$(pmem-io map-read $MNT/file)" \
@@ -30,18 +32,18 @@ costs() {
 	check_fails "$1: 100 bytes in it" pmem-io pwrite $MNT/file --offset $(($2 * 4096 + 100)) --length 100
 }
 
-# heals PROVIDER NAMESPACE
-heals() {
+# test_repairs PROVIDER NAMESPACE
+test_repairs() {
 	namespace=$2
 	disk=$(disk_of "$namespace")
 	make_fs ext4 "$disk" -O ^has_journal
 	mount_dax "$disk"
 	fallocate -l 4M $MNT/file
 	pmem-io map-write $MNT/file
-	breaks 100
-	costs "$1, touched" 100
+	inject_mce 100
+	check_one_page_bad "$1, touched" 100
 	check "$1, touched: a page is written" pmem-io fill $MNT/file --offset 400K --length 4K
-	whole "$1, touched"
+	check_all_good "$1, touched"
 
 	umount $MNT
 	mount_dax "$disk"
@@ -49,15 +51,15 @@ heals() {
 	umount $MNT
 	mount_dax "$disk"
 	pmem-io poll "/sys/block/$disk/badblocks" --run "host mce $address" >/tmp/badblocks
-	costs "$1, untouched" 200
+	check_one_page_bad "$1, untouched" 200
 	fallocate -p -o 800K -l 4K $MNT/file
 	check "$1, untouched: punched out and used again" pmem-io fill $MNT/file --offset 800K --length 4K
-	whole "$1, untouched"
+	check_all_good "$1, untouched"
 	umount $MNT
 }
 
 [ "$DRIVER" = rust_pmem ] || skip_all "C lists machine checks on memory of the NFIT alone"
 plan 32
 load_driver
-heals e820 "$(e820_ns)"
-heals virtio-pmem "$(virtio_ns)"
+test_repairs e820 "$(e820_ns)"
+test_repairs virtio-pmem "$(virtio_ns)"

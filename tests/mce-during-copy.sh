@@ -1,12 +1,12 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# Memory that fails under the copy is an error of that read alone, listed or not.
+# Memory that fails during a copy fails only that read, whether the page is listed or not.
 # vm: --bare --append memmap=128M$512M
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/provider.sh"
 
 cleanup() {
-	# It would stay out of the map for those that come after.
+	# The page would stay unmapped for the tests that follow.
 	provider unmap ""
 	provider_cleanup
 }
@@ -15,7 +15,7 @@ plan 5
 provide pages=1
 pattern before_ 8 | write_sectors "$DISK" 2040 8
 pattern behind_ 8 | write_sectors "$DISK" 2056 8
-# As the kernel leaves it behind after a machine check: any access faults.
+# The state that the kernel leaves behind after a machine check: any access faults.
 provider unmap 1M
 
 check_fails "the page" read_sectors "$DISK" 2048 8

@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# A machine check in an NVDIMM: the block that failed is listed, and who polls is told. It alone can't be read.
+# A machine check in an NVDIMM lists the failed block, wakes pollers, and makes only that block unreadable.
 # vm: --bare --nvdimm size=64M
 . "$(dirname "$0")/lib/test.sh"
 

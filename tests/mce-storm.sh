@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# A storm of a thousand machine checks, in seconds: each is on the exact list, none can be read, the log is not flooded, and all heal.
+# A thousand machine checks within seconds are all listed and unreadable, do not flood the log, and can be repaired.
 # vm: --bare --e820 32M@512M --nvdimm size=48M
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/mce-inject.sh"
@@ -9,8 +9,8 @@ cleanup() {
 	unload_driver
 }
 
-# readable: those of every 37th of the pages that can be read.
-readable() {
+# readable_pages: of every 37th page, those that can be read.
+readable_pages() {
 	seq 0 37 999 | while read -r page; do
 		! pmem-io pread "/dev/$disk" --direct --offset $((page * 32768)) --length 4K 2>/dev/null || echo "$page"
 	done
@@ -24,25 +24,25 @@ load_mce_inject
 namespace=$(e820_ns)
 disk=$(disk_of "$namespace")
 start=$(cat "$ND/$namespace/resource")
-# What other tests have left.
+# Other tests may have left errors.
 blkdiscard -f -z "/dev/$disk"
 began=$(cut -d. -f1 /proc/uptime)
 dmesg -C
 mce_inject_pages "$start" 32768 0 999
 echo "# in $(($(cut -d. -f1 /proc/uptime) - began)) s"
-all_listed() {
+all_are_listed() {
 	all_listed=$(count_listed_pages "$namespace" 32768 1000)
 	echo "$all_listed are"
 	[ "$all_listed" = 1000 ]
 }
-check "each is on the exact list" wait_for 20 all_listed
+check "each is on the exact list" wait_for 20 all_are_listed
 is "the kernel has passed all of them on" "$(dmesg | grep -c 'records pool full')" 0
 check "the disk's list is less than a page of text" test "$(wc -c <"/sys/block/$disk/badblocks")" -lt 4096
-is "none can be read" "$(readable)" ''
+is "none can be read" "$(readable_pages)" ''
 check "the driver says little" test "$(dmesg | grep -c rust_pmem)" -le 10
 rebind "$namespace"
 disk=$(disk_of "$namespace")
-check "bound again, each is on the exact list" all_listed
+check "bound again, each is on the exact list" all_are_listed
 blkdiscard -f -z "/dev/$disk"
 is "all written over, none is listed" "$(cat "/sys/block/$disk/badblocks")" ''
 is "nor on the exact list" "$(cat "$ND/$namespace/errors/list")" ''

@@ -1,40 +1,40 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# A machine check on memory whose provider does not listen (e820, virtio-pmem) is listed all the same, for disk and region, until the whole page was written and read back.
+# A machine check on memory without NFIT (e820, virtio-pmem) is listed until the whole page is written and verified.
 # vm: --bare --e820 32M@512M --virtio-pmem size=64M
 . "$(dirname "$0")/lib/test.sh"
 
-# lists NAME WHAT: disk and region.
-lists() {
+# check_lists NAME SECTORS: badblocks of the disk and of the region.
+check_lists() {
 	is "$1: badblocks of the disk" "$(cat "/sys/block/$disk/badblocks")" "$2"
 	is "$1: badblocks of the region" "$(cat "$ND/$namespace/../badblocks")" "$2"
 }
 
-# goes_bad PROVIDER NAMESPACE
-goes_bad() {
+# test_mce PROVIDER NAMESPACE
+test_mce() {
 	namespace=$2
 	disk=$(disk_of "$namespace")
 	pmem-io fill --direct --offset 1M --length 12K --seed 1 "/dev/$disk"
 	phys=$(($(cat "$ND/$namespace/resource") + 1048576 + 4096))
 
 	is "$1: who polls is woken" "$(pmem-io poll "/sys/block/$disk/badblocks" --run "host mce $phys 6")" '2056 8'
-	lists "$1" '2056 8'
+	check_lists "$1" '2056 8'
 	check_fails "$1: a read of the page fails" pmem-io pread --direct --offset 1052672 --length 512 "/dev/$disk"
 	check "$1: the page before it is there" pmem-io verify --direct --offset 1M --length 4K --seed 1 "/dev/$disk"
 	check_fails "$1: a write of a part of it fails" pmem-io pwrite --direct --offset 1052672 --length 512 --seed 2 "/dev/$disk"
 	check "$1: unbound and bound" rebind "$namespace"
 	disk=$(disk_of "$namespace")
-	lists "$1, bound again" '2056 8'
+	check_lists "$1, bound again" '2056 8'
 	check "$1: all of it is written" pmem-io fill --direct --offset 1052672 --length 4K --seed 2 "/dev/$disk"
 	check "$1: and is there" pmem-io verify --direct --offset 1052672 --length 4K --seed 2 "/dev/$disk"
-	lists "$1, written" ''
+	check_lists "$1, written" ''
 	check "$1: unbound and bound again" rebind "$namespace"
 	disk=$(disk_of "$namespace")
-	lists "$1, written and bound again" ''
+	check_lists "$1, written and bound again" ''
 }
 
 [ "$DRIVER" = rust_pmem ] || skip_all "C lists machine checks on memory of the NFIT alone"
 plan 32
 load_driver
-goes_bad e820 "$(e820_ns)"
-goes_bad virtio-pmem "$(virtio_ns)"
+test_mce e820 "$(e820_ns)"
+test_mce virtio-pmem "$(virtio_ns)"

@@ -1,7 +1,9 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# No write to a page that had a machine check crashes the kernel, by whatever way it comes: a page that a mapping had touched, which
-# recovery takes out of the kernel's map, or another one; known to the bus or not.
+# No kind of write to a page after a machine check crashes the kernel.
+#
+# Covers pages that a mapping had touched, which memory failure handling unmaps from the direct map, and others; known
+# to the bus or not.
 # compare
 # vm: --bare --append memmap=128M$512M
 # expect-splat: BUG: unable to handle

@@ -1,7 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# No write to a page that is out of the kernel's map, though no machine check was reported of it, crashes the kernel, by whatever way it
-# comes; whether it is in the bus's list or not.
+# No kind of write to a page that is unmapped from the direct map, without a reported machine check, crashes the kernel.
+#
+# Covers pages that the bus lists and others.
 # compare
 # vm: --bare --append memmap=128M$512M
 # expect-splat: BUG: unable to handle
@@ -18,7 +19,7 @@ prepare_files lost_listed 1
 umount /tmp/lost /tmp/lost_listed
 unmap_pages lost
 unmap_pages lost_listed
-# Unbinding leaves them out, and binding takes up what is there.
+# Unbinding leaves them unmapped, and binding finds them.
 for namespace in namespace0.0 namespace1.0; do
 	rebind $namespace
 done

@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# A machine check in a DAX file on XFS, whose data begin behind an info block: the file system tells who has that very page mapped.
+# On XFS with data behind an info block, a machine check in a DAX file signals the process that maps that very page.
 # vm: --bare --nvdimm size=480M,labels
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/sigbus.sh"

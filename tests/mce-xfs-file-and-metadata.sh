@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# A machine check in a DAX file on XFS: the process that maps the page is told, the page alone is lost, and listed; one in the
-# records of XFS shuts it down.
+# On XFS, a machine check in a DAX file signals its mapper and lists one page; one in metadata shuts the file system
+# down.
 # compare
 # vm: --bare --nvdimm size=512M,labels
 . "$(dirname "$0")/lib/test.sh"
@@ -15,8 +15,9 @@ cleanup() {
 	rm -f /tmp/sigbus.* /tmp/mce-xfs-file-and-metadata.json
 }
 
-# strikes FILE ADDRESS: a machine check there; what a process that has all of the file mapped is told.
-strikes() {
+# signal_after_mce FILE ADDRESS: injects a machine check; prints the signal that a process gets that maps all of the
+# file.
+signal_after_mce() {
 	map_start --length 4M "$1"
 	dmesg -C
 	host mce $(($2))
@@ -28,7 +29,7 @@ strikes() {
 	sigbus_info
 }
 
-said() {
+kernel_messages() {
 	dmesg | grep 'Memory failure\|XFS' |
 		sed 's/^\[[^]]*\] //; s/0x[0-9a-f]*/X/g; s/pmem-io:[0-9]*/pmem-io/; s/ at .*//; s/ caller .*//'
 }
@@ -38,8 +39,8 @@ load_driver
 disk=$(labelled_disk -m fsdax -M mem -s 400M)
 make_xfs_file "$disk"
 sector=$(((address - start) / 512))
-record "the process is told" "$(strikes $MNT/file "$address")"
-record "the kernel says" "$(said)"
+record "the process is told" "$(signal_after_mce $MNT/file "$address")"
+record "the kernel says" "$(kernel_messages)"
 is "the page is listed" "$(cat "/sys/block/$disk/badblocks")" "$sector 8"
 # Code 4: BUS_MCEERR_AR.
 is "a mapping: it alone is refused" "$(pmem-io map-read $MNT/file)" "page 257 code 4 lsb 12 address 0x101000"
@@ -59,7 +60,7 @@ tries=0
 until dmesg | grep -q 'recovery action' || [ $((tries += 1)) -gt 100 ]; do
 	sleep 0.1
 done
-record "one in its records: the kernel says" "$(said | sed "s/($disk)/(DISK)/")"
+record "one in its records: the kernel says" "$(kernel_messages | sed "s/($disk)/(DISK)/")"
 record_result "then a file is made" sh -c "echo x >$MNT/new"
 check_fails "and a page of the file read" pmem-io pread --length 64K $MNT/file
 check "unmounted" umount $MNT
@@ -70,6 +71,6 @@ modprobe device_dax
 settle
 dax=/dev/$(ndctl list -X -m devdax | jq -r '.[].daxregion.devices[].chardev')
 pmem-io map --length 4M "$dax" store >/dev/null
-record "device DAX: the process is told" "$(strikes "$dax" "$(pmem-io phys --offset 1028K "$dax")")"
-record "device DAX: the kernel says" "$(said)"
+record "device DAX: the process is told" "$(signal_after_mce "$dax" "$(pmem-io phys --offset 1028K "$dax")")"
+record "device DAX: the kernel says" "$(kernel_messages)"
 record_result "device DAX: touched then" pmem-io map --length 4M "$dax" load

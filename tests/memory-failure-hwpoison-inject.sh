@@ -1,7 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# A page is declared dead from outside (hwpoison-inject), in a file, in free space, in the file system's own records: XFS, where
-# it holds the DAX device, shuts down for its records; ext4 does not want to know.
+# A memory failure from hwpoison-inject in metadata shuts XFS down if it holds the DAX device; ext4 ignores it.
+#
+# Also injects into a file and into free space.
 # compare
 # vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
 . "$(dirname "$0")/lib/test.sh"
@@ -14,16 +15,16 @@ cleanup() {
 	rm -f /tmp/sigbus.*
 }
 
-# kill_at NAME ADDRESS: what the kernel answers, and says.
-kill_at() {
+# inject_failure NAME ADDRESS: records the result and the kernel messages.
+inject_failure() {
 	dmesg -C
 	record_result "$1" sh -c "echo $(($2 / 4096)) >/sys/kernel/debug/hwpoison/corrupt-pfn"
 	record "$1: the kernel says" "$(dmesg | grep 'Memory failure\|XFS\|EXT4' |
 		sed 's/^\[[^]]*\] //; s/0x[0-9a-f]*/X/g; s/pmem-io:[0-9]*/pmem-io/; s/pmem[0-9.]*)/DISK)/; s/ at .*//; s/ caller .*//')"
 }
 
-# files NAME TYPE RECORDS OPTION…: RECORDS is where on the disk the file system has something of its own.
-files() {
+# test_file_system NAME TYPE METADATA OPTION…: METADATA is the offset of metadata on the disk.
+test_file_system() {
 	name=$1 type=$2 records=$3
 	shift 3
 	disk=$(labelled_disk -m fsdax -M mem)
@@ -34,14 +35,14 @@ files() {
 	pmem-io map $MNT/file store >/dev/null
 	address=$(pmem-io phys --offset 1028K $MNT/file)
 	map_start $MNT/file
-	kill_at "$name: a page of a mapped file" "$address"
+	inject_failure "$name: a page of a mapped file" "$address"
 	map_stop
 	record "$name: the process that maps it is told" "$(sigbus_info)"
-	kill_at "$name: the same page again" "$address"
+	inject_failure "$name: the same page again" "$address"
 	check "$name: the file system lives" sh -c "echo x >$MNT/other && sync -f $MNT"
-	kill_at "$name: a page that no file has" $((start + (220 << 20)))
+	inject_failure "$name: a page that no file has" $((start + (220 << 20)))
 	check "$name: the file system lives, still" sh -c "echo x >$MNT/other && sync -f $MNT"
-	kill_at "$name: a page of its records" $((start + records))
+	inject_failure "$name: a page of its records" $((start + records))
 	record_result "$name: a file is made then" sh -c "echo x >$MNT/new && sync -f $MNT"
 	record_result "$name: the file is read then" pmem-io pread --length 64K $MNT/file
 	check "$name: unmounted" umount $MNT
@@ -52,6 +53,6 @@ plan 45
 load_driver
 modprobe hwpoison_inject
 echo 1 >/proc/sys/vm/memory_failure_early_kill
-files ext4 ext4 0
-files "XFS with reverse mapping" xfs 0 -m rmapbt=1
-files "XFS without" xfs 0 -m rmapbt=0
+test_file_system ext4 ext4 0
+test_file_system "XFS with reverse mapping" xfs 0 -m rmapbt=1
+test_file_system "XFS without" xfs 0 -m rmapbt=0

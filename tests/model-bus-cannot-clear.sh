@@ -1,7 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# Where the bus has commands and none to clear errors: thousands of random steps, after each of which lists, answers and data are a
-# model's, whether overwriting heals or not.
+# On a bus that cannot clear poison, lists, results and data match a model after each of thousands of random steps.
+#
+# Covers errors/overwrite_heals off and on.
 # vm: --bare --e820 32M@512M --nvdimm size=48M
 # timeout: 300
 . "$(dirname "$0")/lib/test.sh"
@@ -13,7 +14,7 @@ cleanup() {
 
 [ "$DRIVER" = rust_pmem ] || skip_all "C never heals there, so that no series can begin with good memory"
 need pmem-io
-# Where nothing heals, lists only grow, and series take long.
+# Without repair the lists only grow, and each case takes long.
 : "${MODEL_CASES:=3}"
 plan 2
 load_driver

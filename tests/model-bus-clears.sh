@@ -1,7 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# Where the bus clears errors: thousands of random steps (errors, reads, writes, zeroes, a file, its mapping, bindings), after each of
-# which lists, answers and data are a model's.
+# On a bus that clears poison, lists, results and data match a model after each of thousands of random steps.
+#
+# Steps: errors, reads, writes, zeroes, a file, its mapping, rebinds.
 # vm: --bare --append memmap=128M$512M
 # timeout: 300
 . "$(dirname "$0")/lib/test.sh"

@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# Where the bus has no commands (e820): thousands of random steps, after each of which lists, answers and data are a model's.
+# On a bus without commands (e820), lists, results and data match a model after each of thousands of random steps.
 # vm: --bare --e820 32M@512M --nvdimm size=48M
 # timeout: 300
 . "$(dirname "$0")/lib/test.sh"
