@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# A device of more than 4 GiB: what is written or stored above that is there, and not at the same place below.
+# Data above 4 GiB of a disk is at its own offset, and not at the same offset below 4 GiB.
 # vm: --bare --nvdimm size=5G,labels
 . "$(dirname "$0")/lib/test.sh"
 
@@ -9,8 +9,8 @@ cleanup() {
 	dmsetup remove high 2>/dev/null
 }
 
-# apart NAME: the disk's megabytes at 1 MiB and 4 GiB above.
-apart() {
+# test_above_and_below NAME: compares 1 MiB at offset 1 MiB with the same place 4 GiB above.
+test_above_and_below() {
 	check "$1: written below" pmem-io fill --direct "/dev/$disk" --offset 1M --length 1M --seed 1
 	check "$1: written above" pmem-io fill --direct "/dev/$disk" --offset 4097M --length 1M --seed 2
 	check "$1: read below" pmem-io verify --direct "/dev/$disk" --offset 1M --length 1M --seed 1
@@ -22,10 +22,10 @@ need dmsetup
 modprobe dm-mod
 load_driver
 disk=$(disk_of "$(nfit_ns)")
-apart "raw"
+test_above_and_below "raw"
 is "raw: the last sector" "$(pmem-io pwrite --direct "/dev/$disk" --offset $((5120 * 1048576 - 512)) --length 512)" 512
 disk=$(labelled_disk -m fsdax -M dev)
-apart "fsdax"
+test_above_and_below "fsdax"
 # 64 MiB from 4.5 GiB on.
 echo "0 131072 linear /dev/$disk $((4608 * 2048))" | dmsetup create high
 dmsetup mknodes

@@ -1,11 +1,11 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# The capacity of the disk is the size of the data area: all but the info block and the page map that are kept in front of it.
+# The capacity of a disk is the size of its data area, without the info block and the struct pages in front of it.
 # vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
 . "$(dirname "$0")/lib/test.sh"
 
-# has NAME DISK MIB
-has() {
+# check_capacity NAME DISK MIB
+check_capacity() {
 	bytes=$(($3 << 20))
 	is "$1: size" "$(blockdev --getsize64 "/dev/$2")" "$bytes"
 	check "$1: the last sector is read" pmem-io pread --direct "/dev/$2" --offset $((bytes - 512)) --length 512
@@ -14,14 +14,14 @@ has() {
 
 plan 18
 load_driver
-has "NVDIMM without labels" "$(plain_disk)" 32
-has "e820" "$(e820_disk)" 32
-has "a part of an NVDIMM" "$(labelled_disk -m raw -s 32M)" 32
+check_capacity "NVDIMM without labels" "$(plain_disk)" 32
+check_capacity "e820" "$(e820_disk)" 32
+check_capacity "a part of an NVDIMM" "$(labelled_disk -m raw -s 32M)" 32
 disk=$(labelled_disk -m fsdax -M mem)
-has "fsdax, map in RAM" "$disk" 510
+check_capacity "fsdax, map in RAM" "$disk" 510
 is "the page map device: size" "$(cat "/sys/block/$disk/device/size")" $((510 << 20))
 is "the page map device: where the data is" "$(($(cat "/sys/block/$disk/device/resource") % (1 << 30)))" $((2 << 20))
 disk=$(labelled_disk -m fsdax -M dev)
 # 131072 pages with 64 bytes each, and 8 KiB, rounded up to 2 MiB.
-has "fsdax, map on the device" "$disk" 502
+check_capacity "fsdax, map on the device" "$disk" 502
 is "the page map device, too: where the data is" "$(($(cat "/sys/block/$disk/device/resource") % (1 << 30)))" $((10 << 20))

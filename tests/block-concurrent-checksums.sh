@@ -1,11 +1,12 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# Checksums that tell their own place survive four writers at a time: random sizes and offsets, deep queues, buffers anywhere.
+# Four concurrent writers of random sizes and offsets, with deep queues and odd buffers, write no block to a wrong
+# place.
 # vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
 . "$(dirname "$0")/lib/test.sh"
 
-# verified NAME OPTIONS OF fio…: writes, then reads and verifies, in an area of its own for each of four jobs.
-verified() {
+# fio_verify_jobs NAME OPTIONS OF fio…: four jobs, each in its own area, write and then verify.
+fio_verify_jobs() {
 	name=$1
 	shift
 	check "$name" fio --name=job --filename="/dev/$disk" --numjobs=4 --group_reporting --size=3584000 --offset_increment=4M --direct=1 \
@@ -16,7 +17,7 @@ plan 4
 need fio
 load_driver
 disk=$(plain_disk)
-verified "512 bytes to 64 KiB, random" --rw=randwrite --bsrange=512-64k --blockalign=512
-verified "buffers at odd multiples of 512 bytes" --rw=write --bs=3584 --mem_align=512
-verified "half a megabyte, two at a time" --rw=write --bs=512000 --ioengine=libaio --iodepth=2
-verified "through the page cache" --rw=randwrite --bs=4k --size=2M --direct=0 --fsync=64
+fio_verify_jobs "512 bytes to 64 KiB, random" --rw=randwrite --bsrange=512-64k --blockalign=512
+fio_verify_jobs "buffers at odd multiples of 512 bytes" --rw=write --bs=3584 --mem_align=512
+fio_verify_jobs "half a megabyte, two at a time" --rw=write --bs=512000 --ioengine=libaio --iodepth=2
+fio_verify_jobs "through the page cache" --rw=randwrite --bs=4k --size=2M --direct=0 --fsync=64

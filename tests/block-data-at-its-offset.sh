@@ -1,11 +1,10 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# What is written at an offset is read there and nowhere else: odd multiples of 512 bytes, across pages, up to two megabytes, from
-# buffers at a page's start and elsewhere.
+# Data is stored at its offset and nowhere else, for odd sectors, up to 2 MiB, from unaligned buffers.
 # vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
 . "$(dirname "$0")/lib/test.sh"
 
-# First sector, number of sectors, bytes of the buffer off a page's start.
+# First sector, number of sectors, offset of the buffer in its page.
 pieces='0 1 0
 1 1 512
 7 1 3584
@@ -22,7 +21,7 @@ pieces='0 1 0
 4095 1 0'
 tmp=/tmp/block-data-at-its-offset
 
-# write_pieces DISK: to it and to the image, likewise; the data tells the places apart.
+# write_pieces DISK: writes each piece to the disk and to the image; the data depends on the place.
 write_pieces() {
 	printf '%s\n' "$pieces" | while read -r start sectors off; do
 		for file in "$1" $tmp.image; do
@@ -33,7 +32,7 @@ write_pieces() {
 	done
 }
 
-# read_pieces DISK: succeeds when each is the image's.
+# read_pieces DISK: each piece of the disk is equal to that of the image.
 read_pieces() {
 	printf '%s\n' "$pieces" | while read -r start sectors _; do
 		dd if="$1" of=$tmp.read bs=$((sectors * 512)) count=1 iflag=skip_bytes,direct skip=$((start * 512)) status=none
@@ -41,8 +40,8 @@ read_pieces() {
 	done
 }
 
-# follows NAME DISK: a copy of the disk in ordinary memory never differs from it.
-follows() {
+# test_copy NAME DISK: the disk stays equal to an image in RAM.
+test_copy() {
 	truncate -s 2M $tmp.image
 	pmem-io fill $tmp.image
 	check "$1: two megabytes at once" pmem-io fill --direct --block 2M --length 2M "/dev/$2"
@@ -51,8 +50,8 @@ follows() {
 	check "$1: pieces are read" read_pieces "/dev/$2"
 }
 
-# reads_back NAME DISK OFF BLOCK: the pattern into buffers off a page's start.
-reads_back() {
+# verify_unaligned NAME DISK OFFSET BLOCK: reads the pattern into buffers at OFFSET of a page.
+verify_unaligned() {
 	check "$1: blocks of $4 into buffers at $3" pmem-io verify --direct --misalign "$3" --block "$4" --length 1M "/dev/$2"
 }
 
@@ -64,9 +63,9 @@ plan 14
 need cmp
 load_driver
 for disk in $(plain_disk) $(labelled_disk -m fsdax -M dev -s 64M); do
-	follows "$disk" "$disk"
+	test_copy "$disk" "$disk"
 	pmem-io fill --direct --length 1M "/dev/$disk"
-	reads_back "$disk" "$disk" 512 1M
-	reads_back "$disk" "$disk" 3584 3584
-	reads_back "$disk" "$disk" 1536 33280
+	verify_unaligned "$disk" "$disk" 512 1M
+	verify_unaligned "$disk" "$disk" 3584 3584
+	verify_unaligned "$disk" "$disk" 1536 33280
 done

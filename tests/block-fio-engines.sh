@@ -1,21 +1,22 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# fio reads back what it wrote, on the disk itself, by each kind of system call: pieces of 512 bytes to 129 sectors that begin at any
-# sector and come from buffers at any, several jobs at once. In fsdax, raw and sector mode.
+# fio verifies what it wrote with each I/O engine, at any sector and from unaligned buffers, with several jobs at once.
+#
+# Block sizes from 512 bytes to 129 sectors, in fsdax, raw and sector mode.
 # compare
 # vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
 . "$(dirname "$0")/lib/test.sh"
 
 need fio
 
-# mixed NAME ENGINE [OPTION OF fio…]: three jobs on 2 MiB each of the disk.
-mixed() {
-	mixed_name=$1
-	mixed_engine=$2
+# test_engine NAME ENGINE [OPTION OF fio…]: three jobs on 2 MiB each of the disk.
+test_engine() {
+	engine_name=$1
+	engine=$2
 	shift 2
-	check "$mode: $mixed_name" fio --name=mixed --filename="/dev/$disk" --randseed=1 --rw=randwrite --numjobs=3 \
+	check "$mode: $engine_name" fio --name=mixed --filename="/dev/$disk" --randseed=1 --rw=randwrite --numjobs=3 \
 		--offset_increment=9M --size=2M --bssplit=512/20:1536/20:4608/20:33280/20:66048/20 --blockalign=512 \
-		--iomem_align=512 --iodepth=8 --ioengine="$mixed_engine" --verify=crc32c --verify_fatal=1 --verify_dump=0 \
+		--iomem_align=512 --iodepth=8 --ioengine="$engine" --verify=crc32c --verify_fatal=1 --verify_dump=0 \
 		--output-format=terse "$@"
 }
 
@@ -27,10 +28,10 @@ for mode in fsdax raw sector; do
 	raw) disk=$(plain_disk) ;;
 	sector) disk=$(labelled_disk -m sector -l 512 -s 64M) ;;
 	esac
-	mixed "io_uring" io_uring --direct=1
-	mixed "io_uring, registered buffers" io_uring --direct=1 --fixedbufs --registerfiles
-	mixed "io_submit" libaio --direct=1
-	mixed "pwrite and fdatasync" psync --direct=1 --fdatasync=16
-	mixed "pwritev2 with RWF_DSYNC" pvsync2 --direct=1 --sync=dsync
-	mixed "by the page cache, and fsync" psync --fsync=64
+	test_engine "io_uring" io_uring --direct=1
+	test_engine "io_uring, registered buffers" io_uring --direct=1 --fixedbufs --registerfiles
+	test_engine "io_submit" libaio --direct=1
+	test_engine "pwrite and fdatasync" psync --direct=1 --fdatasync=16
+	test_engine "pwritev2 with RWF_DSYNC" pvsync2 --direct=1 --sync=dsync
+	test_engine "by the page cache, and fsync" psync --fsync=64
 done

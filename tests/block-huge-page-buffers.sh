@@ -1,10 +1,10 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# Direct I/O from and into huge pages, whose pieces in a bio are longer than a page.
+# Direct I/O with huge-page buffers, whose bio segments are longer than a page, keeps the data intact.
 # vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
 . "$(dirname "$0")/lib/test.sh"
 
-verified() {
+fio_verify_buffers() {
 	name=$1
 	shift
 	check "$name" fio --name=job --filename="/dev/$disk" --direct=1 --mem=shmhuge --verify=crc32c --verify_fatal=1 --do_verify=1 --minimal "$@"
@@ -20,5 +20,5 @@ load_driver
 disk=$(plain_disk)
 echo 8 >/proc/sys/vm/nr_hugepages
 check "the machine has huge pages" test "$(cat /proc/sys/vm/nr_hugepages)" -ge 4
-verified "a megabyte at a time" --size=8M --rw=write --bs=1M --verify_interval=4096
-verified "odd sizes" --size=4M --rw=randwrite --bsrange=512-256k --blockalign=512
+fio_verify_buffers "a megabyte at a time" --size=8M --rw=write --bs=1M --verify_interval=4096
+fio_verify_buffers "odd sizes" --size=4M --rw=randwrite --bsrange=512-256k --blockalign=512

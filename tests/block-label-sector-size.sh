@@ -1,6 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# A label that asks for sectors of 4096 bytes gets them, and one that asks for 512 gets those.
+# A label with a sector size of 4096 bytes yields a disk with 4096-byte sectors, and one with 512 bytes 512-byte
+# sectors.
 # vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
 . "$(dirname "$0")/lib/test.sh"
 

@@ -1,14 +1,15 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# What is in the memory, all of it, after the same random reads, writes and zeroes, plain and durable, from pieces of memory that begin anywhere; also over bad pages.
+# Equal random reads, writes and zeroes leave the same memory contents under both drivers, also over bad pages.
 # compare
 # vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
 # timeout: 240
 # quick
 . "$(dirname "$0")/lib/test.sh"
 
-# image NAME DISK [OPTION OF pmem-io…]: what was done, and then the whole disk, seen by a new binding.
-image() {
+# record_image NAME DISK [OPTION OF pmem-io…]: records the results of the operations, and a checksum of the disk after a
+# rebind.
+record_image() {
 	image_name=$1 image_disk=$2
 	shift 2
 	blkdiscard -z "/dev/$image_disk"
@@ -19,8 +20,8 @@ image() {
 
 plan 8
 load_driver
-image "raw" "$(plain_disk)" --seed 1
-image "e820" "$(e820_disk)" --seed 2
-image "e820, bad pages" "$(e820_disk)" --seed 3 --bad
+record_image "raw" "$(plain_disk)" --seed 1
+record_image "e820" "$(e820_disk)" --seed 2
+record_image "e820, bad pages" "$(e820_disk)" --seed 3 --bad
 forget_errors "$(e820_disk)"
-image "fsdax" "$(labelled_disk -m fsdax -M mem -s 64M)" --seed 4
+record_image "fsdax" "$(labelled_disk -m fsdax -M mem -s 64M)" --seed 4

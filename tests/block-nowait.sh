@@ -1,6 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# Who does not want to wait gets the answer at once, or EAGAIN and nothing done where errors are to be cleared or the host is to be asked; who polls for the end gets it, too.
+# A nowait request completes at once or fails with EAGAIN and no effect; polled I/O completes.
+#
+# EAGAIN: poison must be cleared, or the host must be asked to flush.
 # vm: --bare --e820 32M@512M --virtio-pmem size=64M
 . "$(dirname "$0")/lib/test.sh"
 
@@ -8,13 +10,13 @@ cleanup() {
 	[ -z "${disk:-}" ] || forget_errors "$disk"
 }
 
-# tries COMMAND OF pmem-io…: the number of bytes, or why not.
-tries() {
+# nowait_io COMMAND OF pmem-io…: the number of bytes, or the error.
+nowait_io() {
 	pmem-io "$@" --direct 2>&1 | sed 's/.*: //; s/ (.*//'
 }
 
-# polled OPERATION ENGINE'S OPTION…: with verification, and the end of each found by polling.
-polled() {
+# polled_io OPERATION OPTION OF THE ENGINE…: verifies the data, and polls for completion.
+polled_io() {
 	fio --name=polled --filename="/dev/$disk" --ioengine=io_uring --hipri --direct=1 --bs=4k --iodepth=8 --size=8M --verify=crc32c \
 		--verify_fatal=1 --output-format=terse "$@" >/tmp/polled
 }
@@ -25,22 +27,22 @@ plan 15
 load_driver
 disk=$(e820_disk)
 virtio=$(disk_of "$(virtio_ns)")
-is "a write" "$(tries pwrite --nowait --length 64K "/dev/$disk")" 65536
-is "a read" "$(tries pread --nowait --length 64K "/dev/$disk")" 65536
+is "a write" "$(nowait_io pwrite --nowait --length 64K "/dev/$disk")" 65536
+is "a read" "$(nowait_io pread --nowait --length 64K "/dev/$disk")" 65536
 echo "add 4096 512" >"/sys/block/$disk/device/errors/list"
-is "a write over an error" "$(tries pwrite --nowait --seed 2 --length 8K "/dev/$disk")" "Resource temporarily unavailable"
+is "a write over an error" "$(nowait_io pwrite --nowait --seed 2 --length 8K "/dev/$disk")" "Resource temporarily unavailable"
 is "the error is listed" "$(cat "/sys/block/$disk/badblocks")" "8 1"
 check "nothing was done" pmem-io verify --direct --length 4K "/dev/$disk"
-is "a write of a part of that page" "$(tries pwrite --nowait --offset 5K --length 1K "/dev/$disk")" "Resource temporarily unavailable"
-is "a read of it" "$(tries pread --nowait --offset 4K --length 4K "/dev/$disk")" "Input/output error"
-is "a write beside it" "$(tries pwrite --nowait --offset 8K --length 4K "/dev/$disk")" 4096
-is "a write over it that may wait" "$(tries pwrite --offset 4K --length 4K "/dev/$disk")" 4096
-is "virtio-pmem: a write" "$(tries pwrite --nowait --length 4K "/dev/$virtio")" 4096
-is "virtio-pmem: a durable write, for which the host is asked" "$(tries pwrite --nowait --dsync --length 4K "/dev/$virtio")" \
+is "a write of a part of that page" "$(nowait_io pwrite --nowait --offset 5K --length 1K "/dev/$disk")" "Resource temporarily unavailable"
+is "a read of it" "$(nowait_io pread --nowait --offset 4K --length 4K "/dev/$disk")" "Input/output error"
+is "a write beside it" "$(nowait_io pwrite --nowait --offset 8K --length 4K "/dev/$disk")" 4096
+is "a write over it that may wait" "$(nowait_io pwrite --offset 4K --length 4K "/dev/$disk")" 4096
+is "virtio-pmem: a write" "$(nowait_io pwrite --nowait --length 4K "/dev/$virtio")" 4096
+is "virtio-pmem: a durable write, for which the host is asked" "$(nowait_io pwrite --nowait --dsync --length 4K "/dev/$virtio")" \
 	"Resource temporarily unavailable"
-is "virtio-pmem: the same, waiting" "$(tries pwrite --dsync --length 4K "/dev/$virtio")" 4096
-check "polled writes" polled --rw=randwrite
-check "polled reads" polled --rw=randread
+is "virtio-pmem: the same, waiting" "$(nowait_io pwrite --dsync --length 4K "/dev/$virtio")" 4096
+check "polled writes" polled_io --rw=randwrite
+check "polled reads" polled_io --rw=randread
 disk=$virtio
-check "virtio-pmem: polled durable writes" polled --rw=randwrite --sync=dsync
+check "virtio-pmem: polled durable writes" polled_io --rw=randwrite --sync=dsync
 disk=$(e820_disk)

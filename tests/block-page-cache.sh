@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# The page cache of the device: odd buffered writes end up in their place, and direct reads see them after a sync.
+# Unaligned buffered writes reach their place, and direct reads see them after a sync.
 # vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
 . "$(dirname "$0")/lib/test.sh"
 

@@ -1,10 +1,10 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# What the disk says of itself in sysfs, for each way in which it can be attached: the same with any driver.
+# The queue limits of a disk in sysfs are the expected ones in each mode.
 # vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
 . "$(dirname "$0")/lib/test.sh"
 
-# What only says how fast something is done is left out.
+# Limits that only affect performance are left out.
 limits='alignment_offset 0
 badblocks 
 dax/write_cache 1
@@ -34,8 +34,8 @@ queue/zoned none
 removable 0
 ro 0'
 
-# shown DISK: what it says, in the same form.
-shown() {
+# show_limits DISK: its limits in the same format.
+show_limits() {
 	printf '%s\n' "$limits" | while read -r file _; do
 		value=
 		read -r value <"/sys/block/$1/$file" || :
@@ -43,16 +43,16 @@ shown() {
 	done
 }
 
-# says NAME DISK DAX PARENT: it says all that, whether there is DAX, and what kind of device it is below.
-says() {
-	is "$1: limits" "$(shown "$2")" "$limits"
+# check_limits NAME DISK DAX PARENT: checks the limits, queue/dax, and the kind of the parent device.
+check_limits() {
+	is "$1: limits" "$(show_limits "$2")" "$limits"
 	is "$1: DAX" "$(cat "/sys/block/$2/queue/dax")" "$3"
 	is "$1: parent" "$(basename "$(readlink "/sys/block/$2/device")" | tr -d 0-9.)" "$4"
 }
 
 plan 12
 load_driver
-says "NVDIMM without labels" "$(plain_disk)" 0 namespace
-says "e820" "$(e820_disk)" 1 namespace
-says "fsdax, map in RAM" "$(labelled_disk -m fsdax -M mem)" 1 pfn
-says "fsdax, map on the device" "$(labelled_disk -m fsdax -M dev)" 1 pfn
+check_limits "NVDIMM without labels" "$(plain_disk)" 0 namespace
+check_limits "e820" "$(e820_disk)" 1 namespace
+check_limits "fsdax, map in RAM" "$(labelled_disk -m fsdax -M mem)" 1 pfn
+check_limits "fsdax, map on the device" "$(labelled_disk -m fsdax -M dev)" 1 pfn

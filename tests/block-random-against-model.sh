@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# Thousands of random reads, writes and zeroes, plain and durable, from and into pieces of memory that begin anywhere, are a model's; also over bad pages.
+# Thousands of random reads, writes and zeroes match a model, from unaligned buffers, also over bad pages.
 # vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
 # timeout: 240
 . "$(dirname "$0")/lib/test.sh"

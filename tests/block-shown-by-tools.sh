@@ -1,20 +1,20 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# What tools show of the disk and the driver: ndctl, lsblk, blkid, modinfo, /proc, and the log.
+# ndctl, lsblk, blkid, modinfo, /proc and the kernel log show the disk and the driver as recorded.
 # compare
 # vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/rows.sh"
 
-# of_kernel NAME: the kernel's messages since the last call, but those of programs and of other devices.
-of_kernel() {
+# add_log_rows NAME: the kernel messages since the last call, without those of programs and other devices.
+add_log_rows() {
 	dmesg -t | grep 'pmem\|namespace\|pfn\|btt' | grep -v '^rust_pmem-vm:\|loading out-of-tree\|taint' | mask_numbers | sort | uniq |
 		sed "s/.*/$1: &/; s/: /: the log: /" | awk '{ print $0 "\tsaid" }' >>$ROWS
 	dmesg -C
 }
 
-# of_disk NAME DISK
-of_disk() {
+# add_disk_rows NAME DISK
+add_disk_rows() {
 	lsblk -bJO "/dev/$2" | jq -r '.blockdevices[0] | to_entries[] | select(.key != "disk-seq" and .key != "maj:min" and .key != "min") |
 		"lsblk " + .key + ": " + (.value | tostring)' | mask_numbers | add_rows "$1"
 	add_result_row "$1: blkid" sh -c "blkid -p /dev/$2 | tr -s ' ' | sed 's/^[^:]*: //; s/\bUUID=[^ ]*/UUID=…/'"
@@ -22,12 +22,12 @@ of_disk() {
 	add_row "$1: the node" "$(stat -c '%F %Hr %A %U %G' "/dev/$2")"
 }
 
-# Ranges, by whom: the numbers of regions and their order differ from run to run, not the addresses.
-of_iomem() {
+# Ranges and their names: the numbers and the order of regions vary, the addresses do not.
+add_iomem_row() {
 	add_row "$1: /proc/iomem" "$(grep -i 'namespace\|persistent\|pmem' /proc/iomem | mask_numbers | tr -s ' ' | paste -sd ,)"
 }
 
-of_ndctl() {
+add_ndctl_rows() {
 	ndctl list -NDRBM -v | jq -c '[.. | objects | select(has("dev") or has("provider"))] |
 		sort_by(.provider // "", .size // 0, .mode // "", .dev // "")[] |
 		del(.uuid, .raw_uuid, .iset_id, .numa_node, .regions, .namespaces, .dimms, .mappings, .id, .handle, .phys_id)' |
@@ -38,7 +38,7 @@ of_ndctl() {
 load_providers
 dmesg -C
 load_driver
-of_kernel "loaded"
+add_log_rows "loaded"
 add_result_row "its name" sh -c "ls /sys/bus/nd/drivers | grep pmem"
 for field in alias license depends softdep intree parm description author; do
 	case $DRIVER in
@@ -50,19 +50,19 @@ done
 add_row "parameters" "$(find "/sys/module/$DRIVER" -path "*/parameters/*" | wc -l)"
 add_row "needed by the module" "$(lsmod | awk -v driver="$DRIVER" '$1 == "libnvdimm" || $1 == "nd_btt" { print $1, $4 ~ driver }' | sort | paste -sd ,)"
 
-of_disk "raw" "$(plain_disk)"
-of_disk "raw, e820" "$(e820_disk)"
+add_disk_rows "raw" "$(plain_disk)"
+add_disk_rows "raw, e820" "$(e820_disk)"
 dmesg -C
 disk=$(labelled_disk -m fsdax -M mem -s 128M)
-of_kernel "fsdax made"
+add_log_rows "fsdax made"
 mkfs.ext4 -q -F -b 4096 -L parity -U 11111111-2222-3333-4444-555555555555 -E nodiscard "/dev/$disk"
-of_disk "fsdax" "$disk"
+add_disk_rows "fsdax" "$disk"
 dmesg -C
 sector=$(make_namespace -r "$(labelled_region)" -m sector -s 64M | jq -r .blockdev)
-of_kernel "sector made"
-of_disk "sector" "$sector"
-of_iomem "bound"
-of_ndctl "bound"
+add_log_rows "sector made"
+add_disk_rows "sector" "$sector"
+add_iomem_row "bound"
+add_ndctl_rows "bound"
 add_result_row "DAX devices of character" sh -c 'ls /sys/class/dax /sys/bus/dax/devices 2>/dev/null | grep -v : | paste -sd " "'
 
 mkdir -p $MNT
@@ -71,8 +71,8 @@ add_row "mounted with DAX" "$(awk -v mnt=$MNT '$2 == mnt { print $3, $4 }' /proc
 umount $MNT
 dmesg -C
 unload_driver
-of_kernel "unloaded"
-of_iomem "unbound"
-of_ndctl "unbound"
+add_log_rows "unloaded"
+add_iomem_row "unbound"
+add_ndctl_rows "unbound"
 load_driver
 report_rows

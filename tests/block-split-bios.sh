@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# Bios that the device mapper has split and moved: at any sector, in the middle of a page, in the middle of a vector.
+# Bios that device mapper splits and remaps, at any sector and within a page or a segment, keep the data intact.
 # vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
 . "$(dirname "$0")/lib/test.sh"
 
@@ -17,7 +17,7 @@ need dmsetup fio
 modprobe dm-mod
 load_driver
 disk=$(plain_disk)
-# Pieces of the disk, in another order: the sector in the new one, their number, the sector in the disk.
+# The pieces of the disk in another order: the sector in the new device, the length, the sector in the disk.
 while read -r start sectors at; do
 	printf '%d %d linear /dev/%s %d\n' "$start" "$sectors" "$disk" "$at"
 done >$tmp.table <<'TABLE'

@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# Zeroing is an operation of its own, 16 MiB at a time; so a block device can be punched as well.
+# Write-zeroes is a separate operation of up to 16 MiB, and lets fallocate punch holes into the disk.
 # vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
 . "$(dirname "$0")/lib/test.sh"
 
@@ -8,20 +8,20 @@ tmp=/tmp/block-write-zeroes
 
 cleanup() {
 	rm -f $tmp.*
-	# With its statistics.
+	# Unloading resets the statistics.
 	unload_driver
 }
 
-# writes: how many the disk has been asked for.
-writes() {
+# count_writes: the number of write requests of the disk.
+count_writes() {
 	awk '{ print $5 }' "/sys/block/$disk/stat"
 }
 
-# operations COMMAND…: how many it takes.
-operations() {
-	before=$(writes)
+# count_requests COMMAND…: the number of write requests that the command makes.
+count_requests() {
+	before=$(count_writes)
 	"$@" || return
-	echo $(($(writes) - before))
+	echo $(($(count_writes) - before))
 }
 
 [ "$DRIVER" = rust_pmem ] || skip_all "C is handed zeroes to write, and can't be punched"
@@ -33,9 +33,9 @@ truncate -s 32M $tmp.image
 pmem-io fill $tmp.image
 pmem-io fill --direct "/dev/$disk"
 is "the most at once" "$(cat "/sys/block/$disk/queue/write_zeroes_max_bytes")" 16777216
-is "24 MiB and a sector are two" "$(operations blkdiscard -f -z -o 512 -l $((24 * 1048576 + 512)) "/dev/$disk" 2>/dev/null)" 2
+is "24 MiB and a sector are two" "$(count_requests blkdiscard -f -z -o 512 -l $((24 * 1048576 + 512)) "/dev/$disk" 2>/dev/null)" 2
 check "a page is punched" fallocate -p -o 30M -l 4K "/dev/$disk"
-is "the last sector is one" "$(operations blkdiscard -f -z -o $((32 * 1048576 - 512)) -l 512 "/dev/$disk" 2>/dev/null)" 1
+is "the last sector is one" "$(count_requests blkdiscard -f -z -o $((32 * 1048576 - 512)) -l 512 "/dev/$disk" 2>/dev/null)" 1
 fallocate -p -o 512 -l $((24 * 1048576 + 512)) $tmp.image
 fallocate -p -o 30M -l 4K $tmp.image
 fallocate -p -o $((32 * 1048576 - 512)) -l 512 $tmp.image

@@ -1,13 +1,13 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# BLKZEROOUT zeroes what it is told to and no more; BLKDISCARD is refused, and changes nothing.
+# BLKZEROOUT zeroes exactly the given range; BLKDISCARD fails and changes nothing.
 # vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
 . "$(dirname "$0")/lib/test.sh"
 
 tmp=/tmp/block-zeroout-range
 
-# zeroed OFFSET BYTES: the image likewise.
-zeroed() {
+# zero_range OFFSET BYTES: zeroes the range of the disk and of the image.
+zero_range() {
 	check "zeroing $2 bytes from $1" blkdiscard -f -z -o "$1" -l "$2" "/dev/$disk"
 	fallocate -p -o "$1" -l "$2" $tmp.image
 }
@@ -22,10 +22,10 @@ disk=$(plain_disk)
 truncate -s 4M $tmp.image
 pmem-io fill $tmp.image
 pmem-io fill --direct --length 4M "/dev/$disk"
-zeroed 4096 4096
-zeroed 10240 512
-zeroed 65024 8192
-zeroed 1048576 2097152
+zero_range 4096 4096
+zero_range 10240 512
+zero_range 65024 8192
+zero_range 1048576 2097152
 check "zeroes there, and nowhere else" cmp -n 4194304 $tmp.image "/dev/$disk"
 is "discard is refused" "$(blkdiscard -f -o 0 -l 4096 "/dev/$disk" 2>&1 | grep -o 'Operation not supported')" "Operation not supported"
 check_fails "secure discard is refused" blkdiscard -f -s -o 0 -l 4096 "/dev/$disk"

@@ -1,31 +1,32 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# A region that is read-only because its NVDIMM is not armed, and one that becomes so and back, while nobody looks, open, mounted and
-# in sector mode; on a platform that saves its caches.
+# A region that is or becomes read-only, or writable again, makes its disk follow in every state, as recorded.
+#
+# The NVDIMM is not armed. States: idle, open, mounted, sector mode. The platform saves CPU caches (eADR).
 # compare
 # vm: --bare --nvdimm size=64M,unarmed --persistence cpu
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/rows.sh"
 
-# state NAME
-state() {
+# add_state_row NAME
+add_state_row() {
 	add_row "$1" "region $(cat "$ND/$region/read_only"), disk $(cat "/sys/block/$disk/ro"), $(pmem-io ioctl --read-only "/dev/$disk" BLKROGET)"
 }
 
-# region_is 0|1
-region_is() {
+# set_read_only 0|1
+set_read_only() {
 	echo "$1" >"$ND/$region/read_only"
 }
 
-# io NAME: what reads and writes answer.
-io() {
+# add_io_rows NAME: the results of reads and writes.
+add_io_rows() {
 	add_row "$1: read" "$(pmem-io pread --direct "/dev/$disk" --length 4096 2>&1)"
 	add_row "$1: write" "$(pmem-io pwrite --direct "/dev/$disk" --length 4096 2>&1)"
 	add_row "$1: zeroing" "$(blkdiscard -f -z -o 0 -l 4096 "/dev/$disk" 2>&1 | sed 's/.*: //')."
 	add_row "$1: flush" "$(pmem-io ioctl --read-only "/dev/$disk" BLKFLSBUF)"
 }
 
-said() {
+add_log_row() {
 	add_row "$1: the log" "said: $(dmesg -t | grep -v 'rust_pmem-vm\|clocksource\|perf: ' | sed 's/ [0-9a-f]\{8\}-[-0-9a-f]*/ UUID/g; s/([0-9]*)//g' | mask_numbers | paste -sd ,)"
 	dmesg -C
 }
@@ -35,76 +36,76 @@ namespace=$(nfit_ns)
 region=$(nfit_region)
 disk=$(disk_of "$namespace")
 dmesg -C
-state "unarmed"
-io "unarmed"
+add_state_row "unarmed"
+add_io_rows "unarmed"
 add_row "caches that are saved" "$(cat "/sys/block/$disk/dax/write_cache" "/sys/block/$disk/queue/write_cache" "/sys/block/$disk/queue/fua" "$ND/$region/persistence_domain" | paste -sd ,)"
 add_result_row "unarmed: mkfs" sh -c "mkfs.ext4 -q -F /dev/$disk 2>&1 | sed 's,/dev/[a-z0-9]*,DISK,' | tail -n 1"
 add_result_row "unarmed: BLKROSET 0, BLKROGET" pmem-io ioctl --read-only "/dev/$disk" BLKROSET=0 BLKROGET
-state "unarmed, BLKROSET 0"
-io "unarmed, BLKROSET 0"
+add_state_row "unarmed, BLKROSET 0"
+add_io_rows "unarmed, BLKROSET 0"
 add_result_row "unarmed: BLKROSET 1, BLKROGET" pmem-io ioctl --read-only "/dev/$disk" BLKROSET=1 BLKROGET
 pmem-io ioctl --read-only "/dev/$disk" BLKROSET=0 >/dev/null
 add_write_rows "unarmed" "$ND/$region" read_only -- 0 1 2 y n '' '\n' garbage '0*5000'
-state "unarmed, after that"
-said "unarmed"
+add_state_row "unarmed, after that"
+add_log_row "unarmed"
 
-region_is 0
-state "armed by hand"
-io "armed by hand"
+set_read_only 0
+add_state_row "armed by hand"
+add_io_rows "armed by hand"
 exec 5<>"/dev/$disk"
-region_is 1
-state "while it is open for writing"
+set_read_only 1
+add_state_row "while it is open for writing"
 add_row "open for writing: write" "$(dd if=/dev/zero bs=4096 count=1 status=none 2>&1 >&5 | sed 's/.*: //')"
 add_row "open for writing: fsync" "$(sync /dev/fd/5 2>&1 | sed 's/.*: //'), $(sync -d "/dev/$disk" 2>&1 | sed 's/.*: //')"
 exec 5>&-
-region_is 0
-state "and back"
+set_read_only 0
+add_state_row "and back"
 pmem-io ioctl "/dev/$disk" BLKROSET=1 >/dev/null
-state "BLKROSET 1 alone"
-region_is 0
-state "BLKROSET 1, and the region told again that it is writable"
-io "BLKROSET 1"
+add_state_row "BLKROSET 1 alone"
+set_read_only 0
+add_state_row "BLKROSET 1, and the region told again that it is writable"
+add_io_rows "BLKROSET 1"
 pmem-io ioctl --read-only "/dev/$disk" BLKROSET=0 >/dev/null
-state "BLKROSET 0"
-said "raw"
+add_state_row "BLKROSET 0"
+add_log_row "raw"
 
 disk=$(make_fsdax "$namespace")
-state "fsdax"
+add_state_row "fsdax"
 make_fs ext4 "$disk"
 mount_dax "$disk"
 truncate -s 64K $MNT/file
 pmem-io fill $MNT/file
 dmesg -C
-region_is 1
-state "mounted"
+set_read_only 1
+add_state_row "mounted"
 add_row "mounted: write to a file" "$(pmem-io pwrite $MNT/file --length 4096 2>&1)"
 add_row "mounted: store to a file" "$(pmem-io map-write $MNT/file --length 4096 --durable msync 2>&1)."
 add_row "mounted: a new file" "$(env touch $MNT/new 2>&1 | sed 's/.*: //')."
 add_row "mounted: sync" "$(sync $MNT/file 2>&1 | sed 's/.*: //')."
 add_row "mounted: read of a file" "$(pmem-io verify --offset 4K --length 60K $MNT/file 2>&1)."
-region_is 0
+set_read_only 0
 add_row "mounted, and back: a new file" "$(env touch $MNT/new2 2>&1 | sed 's/.*: //')."
 umount $MNT
 add_row "mounted: the log" "$(dmesg -t | grep -c 'rror' | sed 's/^0$/no error/; s/^[0-9]*$/errors/')"
 dmesg -C
-region_is 1
+set_read_only 1
 add_row "mount of a read-only disk" "$(mount -o dax "/dev/$disk" $MNT 2>&1 | sed 's,/dev/[a-z0-9]*,DISK,g' | tail -n 1)"
 add_row "its options" "$(awk -v mnt=$MNT '$2 == mnt { print $4 }' /proc/mounts)."
 umount $MNT 2>/dev/null || :
-region_is 0
+set_read_only 0
 
 disk=$(make_namespace -e "$namespace" -m sector | jq -r .blockdev)
-state "sector"
-region_is 1
-state "sector, read-only"
+add_state_row "sector"
+set_read_only 1
+add_state_row "sector, read-only"
 add_row "sector, read-only: write" "$(pmem-io pwrite --direct "/dev/$disk" --length 4096 2>&1)"
 add_row "sector, read-only: read" "$(pmem-io pread --direct "/dev/$disk" --length 4096 2>&1)"
 unload_driver
 load_driver
 disk=$(disk_of "$namespace")
-state "sector, found read-only"
+add_state_row "sector, found read-only"
 add_row "sector, found read-only: read" "$(pmem-io pread --direct "/dev/$disk" --length 4096 2>&1)"
-region_is 0
-state "sector, and back"
+set_read_only 0
+add_state_row "sector, and back"
 add_row "sector, and back: write" "$(pmem-io pwrite --direct "/dev/$disk" --length 4096 2>&1)"
 report_rows

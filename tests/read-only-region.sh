@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# A region that can't persist is read-only, and so is its disk; it follows the region's switch while it is bound.
+# A region that cannot persist is read-only and so is its disk, which follows the region's read_only file while bound.
 # vm: --bare --append memmap=128M$512M
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/provider.sh"
@@ -12,18 +12,18 @@ cleanup() {
 plan 10
 provide unarmed=1
 region=${NAMESPACE#namespace}
-switch=$ND/region${region%.*}/read_only
-is "the region" "$(cat "$switch")" 1
+read_only=$ND/region${region%.*}/read_only
+is "the region" "$(cat "$read_only")" 1
 is "the disk" "$(cat "/sys/block/$DISK/ro")" 1
 check_fails "a write" write_sectors "$DISK" 0 8 </dev/zero
 check "a read" read_sectors "$DISK" 0 8
 check_fails "a writable mount" sh -c "mkfs.ext4 -q -b 4096 /dev/$DISK"
 
-echo 0 >"$switch"
+echo 0 >"$read_only"
 is "writable at once" "$(cat "/sys/block/$DISK/ro")" 0
 check "a write now" write_sectors "$DISK" 0 8 </dev/zero
 exec 5>"/dev/$DISK"
-echo 1 >"$switch"
+echo 1 >"$read_only"
 is "and back" "$(cat "/sys/block/$DISK/ro")" 1
 check_fails "for who had it open as well" dd if=/dev/zero of=/dev/fd/5 bs=4k count=1 conv=notrunc,fsync
 exec 5>&-

@@ -1,7 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# The machine goes down in order while files are dirty, mapped and being written: what was synced, or lies in the memory, is there
-# when it comes up; file systems are whole.
+# A reboot or shutdown while files are dirty, mapped and being written keeps synced data and memory contents.
+#
+# The file systems are consistent afterwards.
 # compare
 # vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
 # timeout: 240
@@ -11,15 +12,15 @@ cleanup() {
 	umount $MNT /tmp/cached 2>/dev/null
 }
 
-# The devices by their modes, after a restart.
+# find_disks: identifies the disks by their modes after a reboot.
 find_disks() {
 	fsdax=$(ndctl list -N -m fsdax -r "$(labelled_region)" | jq -r '.[0].blockdev')
 	sector=$(ndctl list -N -m sector -r "$(labelled_region)" | jq -r '.[0].blockdev')
 	raw=$(plain_disk)
 }
 
-# busy: dirties everything, and goes on with it.
-busy() {
+# start_load: dirties all files, and continues to write.
+start_load() {
 	mkdir -p /tmp/cached
 	mount "/dev/$sector" /tmp/cached
 	mount_dax "$fsdax"
@@ -33,20 +34,20 @@ busy() {
 	sleep 2
 }
 
-# there NAME FILE SEED
-there() {
+# check_files NAME FILE SEED
+check_files() {
 	check "$1: DAX file" pmem-io map-verify "$MNT/$2" --seed "$3"
 	check "$1: cached file" pmem-io verify "/tmp/cached/$2" --seed "$3"
 	check "$1: raw" pmem-io verify --direct --offset 4M --length 2M "/dev/$raw" --seed "$3"
 }
 
-# comes_back: file systems are mended as after any such end, and whole.
-comes_back() {
+# mount_again: recovers and checks the file systems, and mounts them.
+mount_again() {
 	load_driver
 	find_disks
-	for comes_disk in "$fsdax" "$sector"; do
-		e2fsck -p "/dev/$comes_disk" >/dev/null || [ $? -le 1 ]
-		check "e2fsck: $(test "$comes_disk" = "$fsdax" && echo fsdax || echo sector)" e2fsck -fn "/dev/$comes_disk"
+	for mount_disk in "$fsdax" "$sector"; do
+		e2fsck -p "/dev/$mount_disk" >/dev/null || [ $? -le 1 ]
+		check "e2fsck: $(test "$mount_disk" = "$fsdax" && echo fsdax || echo sector)" e2fsck -fn "/dev/$mount_disk"
 	done
 	mkdir -p /tmp/cached
 	mount "/dev/$sector" /tmp/cached
@@ -65,23 +66,23 @@ case $STAGE in
 	find_disks
 	make_fs ext4 "$fsdax"
 	mkfs.ext4 -q -F -b 4096 "/dev/$sector"
-	busy first 1
+	start_load first 1
 	check "all is going on" pgrep fio
 	host reboot
 	;;
 2)
 	plan 5
-	comes_back
-	there "after a restart with sync" first 1
+	mount_again
+	check_files "after a restart with sync" first 1
 	umount $MNT /tmp/cached
-	busy second 2
+	start_load second 2
 	sync
 	host shutdown
 	;;
 3)
 	plan 8
-	comes_back
-	there "after a shutdown" second 2
+	mount_again
+	check_files "after a shutdown" second 2
 	check "the first, still: DAX file" pmem-io map-verify "$MNT/first" --seed 1
 	check "the first, still: cached file" pmem-io verify "/tmp/cached/first" --seed 1
 	umount $MNT /tmp/cached

@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# bcache: pmem is the cache, writing back, in front of a slower disk, or the disk behind one.
+# bcache works with pmem as the writeback cache of a slower disk, and as the backing device of a cache.
 # compare
 # vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
 . "$(dirname "$0")/lib/test.sh"
@@ -9,29 +9,29 @@
 need make-bcache fio
 cleanup() {
 	umount $MNT 2>/dev/null
-	stop
+	stop_bcache
 	rmmod brd
 } 2>/dev/null
 
-# gone: no cache and no cached disk is there any more.
-gone() {
+# all_gone: no cache and no cached disk exists.
+all_gone() {
 	for bcache_trace in /sys/block/bcache* /sys/fs/bcache/*-*; do
 		[ ! -e "$bcache_trace" ] || return
 	done
 }
 
-stop() {
+stop_bcache() {
 	for bcache_stop in /sys/block/bcache*/bcache/stop /sys/fs/bcache/*-*/stop; do
 		[ ! -e "$bcache_stop" ] || echo 1 >"$bcache_stop"
 	done
 	for _ in $(seq 50); do
-		! gone || return 0
+		! all_gone || return 0
 		sleep 0.2
 	done
 	return 1
 }
 
-register() {
+register_bcache() {
 	echo "/dev/$cache" >/sys/fs/bcache/register
 	echo "/dev/$backing" >/sys/fs/bcache/register
 	for _ in $(seq 50); do
@@ -54,15 +54,15 @@ for role in cache backing; do
 	backing) cache=ram0 backing=$disk ;;
 	esac
 	make-bcache --wipe-bcache --writeback --bucket 64k --block 4k -C "/dev/$cache" -B "/dev/$backing" >/dev/null
-	check "pmem as $role: registered" register
+	check "pmem as $role: registered" register_bcache
 	check_disk "pmem as $role" bcache0
 	pmem-io fill /dev/bcache0 --length 4M --seed 2
-	check "pmem as $role: stopped" stop
+	check "pmem as $role: stopped" stop_bcache
 	reload_driver
-	# Registered anew: what is dirty in the cache belongs to it still.
-	register
+	# After re-registration the dirty data of the cache still belongs to the backing device.
+	register_bcache
 	check "pmem as $role: the driver was away: what was written is there" pmem-io verify --direct /dev/bcache0 --length 4M --seed 2
-	stop
-	# Whoever stopped has not yet let go.
+	stop_bcache
+	# The stop completes asynchronously, so unloading may have to be repeated.
 	reload_driver
 done

@@ -1,13 +1,13 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# dm-crypt: LUKS and plain. There is no DAX through it, and nothing on the disk that can be read.
+# dm-crypt, LUKS and plain, works without DAX and leaves no plaintext on the disk.
 # compare
 # vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/stack.sh"
 
 need cryptsetup fio
-# There is no udev to wait for.
+# Without udev.
 export DM_DISABLE_UDEV=1
 tmp=/tmp/stack-dm-crypt
 cleanup() {

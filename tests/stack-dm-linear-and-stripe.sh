@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# dm-linear and dm-stripe over two namespaces: DAX goes through them, MAP_SYNC as well, and each byte is on the disk on which the
-# table says it is.
+# dm-linear and dm-stripe over two namespaces support DAX and MAP_SYNC, and each byte is at the place given by the
+# table.
 # compare
 # vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
 # quick
@@ -14,8 +14,8 @@ cleanup() {
 	dmsetup remove_all --noudevsync --noudevrules
 }
 
-# dax NAME: a file system above it.
-dax() {
+# test_dax NAME: a file system on the mapped device.
+test_dax() {
 	is "$1: the queue has DAX" "$(queue_attributes "mapper/$1" dax)" dax:1
 	record "$1: queue" "$(queue_attributes "mapper/$1" write_cache fua logical_block_size physical_block_size minimum_io_size optimal_io_size \
 		max_hw_sectors_kb rotational)"
@@ -35,7 +35,7 @@ make_two_disks -m fsdax -M mem -s 64M
 half=$(sector_count "$FIRST")
 
 dm_create linear "0 $half linear /dev/$FIRST 0\n$half $((half / 2)) linear /dev/$SECOND 2048"
-dax linear
+test_dax linear
 pmem-io fill --direct /dev/mapper/linear --offset $((half * 512 - 4194304)) --length 8M
 check "linear: the end of the first" cmp -n 4194304 -i $((half * 512 - 4194304)) "/dev/$FIRST" /dev/mapper/linear
 check "linear: the start of the second" cmp -n 4194304 -i $((2048 * 512)):$((half * 512)) "/dev/$SECOND" /dev/mapper/linear
@@ -43,15 +43,15 @@ record_result "linear: held by" ls "/sys/block/$FIRST/holders"
 record_unload_refused "linear: the driver is in use"
 dm_remove linear
 
-# Chunks of 1 MiB in turn.
+# Chunks of 1 MiB, alternating.
 dm_create stripe "0 $half striped 2 2048 /dev/$FIRST 0 /dev/$SECOND 0"
-dax stripe
+test_dax stripe
 pmem-io fill --direct /dev/mapper/stripe --length 8M --block 3M
 check "stripe: the second chunk is on the second" cmp -n 1048576 -i 0:1048576 "/dev/$SECOND" /dev/mapper/stripe
 check "stripe: the third on the first again" cmp -n 1048576 -i 1048576:2097152 "/dev/$FIRST" /dev/mapper/stripe
 dm_remove stripe
-# misaligned NAME TABLE: what does not begin at a page. The device mapper lets it be mounted.
-misaligned() {
+# test_misaligned NAME TABLE: a table that is not aligned to pages. Device mapper lets it be mounted with DAX.
+test_misaligned() {
 	dm_create askew "$2"
 	record "$1: the queue has DAX" "$(queue_attributes mapper/askew dax)"
 	make_fs ext4 mapper/askew 2>/dev/null
@@ -65,6 +65,6 @@ misaligned() {
 	dm_remove askew
 }
 
-misaligned "stripes of 2 KiB" "0 $half striped 2 4 /dev/$FIRST 0 /dev/$SECOND 0"
-misaligned "linear from sector 3" "0 65536 linear /dev/$FIRST 3"
+test_misaligned "stripes of 2 KiB" "0 $half striped 2 4 /dev/$FIRST 0 /dev/$SECOND 0"
+test_misaligned "linear from sector 3" "0 65536 linear /dev/$FIRST 3"
 check_unloads

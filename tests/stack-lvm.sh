@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# LVM: a logical volume over two namespaces, with DAX, grown while it is mounted, and found again when the driver comes back.
+# An LVM volume over two namespaces supports DAX, grows while mounted, and is found again after a reload of the driver.
 # compare
 # vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
 . "$(dirname "$0")/lib/test.sh"

@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# md: RAID 0 and RAID 1 of two namespaces; found again when the driver was away; a mirror goes on with one half and is whole again.
+# RAID 0 and RAID 1 over two namespaces survive a reload of the driver; a mirror runs degraded and resynchronises.
 # compare
 # vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
 . "$(dirname "$0")/lib/test.sh"
@@ -14,17 +14,17 @@ cleanup() {
 	mdadm -q --zero-superblock "/dev/$FIRST" "/dev/$SECOND"
 } 2>/dev/null
 
-# create LEVEL
-create() {
+# create_array LEVEL
+create_array() {
 	mdadm -q --create /dev/$md --run --metadata=1.2 --homehost=none --bitmap=none --level="$1" --raid-devices=2 --assume-clean \
 		"/dev/$FIRST" "/dev/$SECOND"
 }
 
-assemble() {
+assemble_array() {
 	mdadm -q --assemble /dev/$md "/dev/$FIRST" "/dev/$SECOND"
 }
 
-# wait_in_sync: up to 30 s.
+# wait_in_sync: waits up to 30 s.
 wait_in_sync() {
 	for _ in $(seq 60); do
 		[ "$(cat /sys/block/$md/md/degraded) $(cat /sys/block/$md/md/sync_action)" != "0 idle" ] || return 0
@@ -37,7 +37,7 @@ plan 25
 load_driver
 make_two_disks -m fsdax -M mem -s 48M
 for level in 0 1; do
-	check "RAID $level: made" create $level
+	check "RAID $level: made" create_array $level
 	record "RAID $level: queue" "$(queue_attributes $md dax write_cache fua logical_block_size physical_block_size minimum_io_size optimal_io_size)"
 	record "RAID $level: size" "$(blockdev --getsize64 /dev/$md)"
 	check_disk "RAID $level" $md
@@ -45,7 +45,7 @@ for level in 0 1; do
 	pmem-io fill /dev/$md --length 8M --seed $level
 	mdadm -q --stop /dev/$md
 	reload_driver
-	check "RAID $level: the driver was away: assembled again" assemble
+	check "RAID $level: the driver was away: assembled again" assemble_array
 	check "RAID $level: what was written is there" pmem-io verify /dev/$md --length 8M --seed $level
 	[ $level = 1 ] || mdadm -q --stop /dev/$md
 done

@@ -1,7 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# The kernel's NVMe target exports the disk, by its loop and by TCP on the loopback interface, and the same machine imports it: this
-# is how pmem leaves one machine.
+# The NVMe target exports the disk by loop and by TCP, and an initiator on the same machine imports it.
 # compare
 # vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
 . "$(dirname "$0")/lib/test.sh"
@@ -14,12 +13,12 @@ host_id=11111111-2222-3333-4444-555555555555
 cleanup() {
 	umount $MNT
 	nvme disconnect -n pmem
-	withdraw
+	stop_export
 	umount /sys/kernel/config
 } >/dev/null 2>&1
 
-# withdraw: nothing is exported any more.
-withdraw() {
+# stop_export: removes the ports, the subsystem and the modules.
+stop_export() {
 	rm -f $nvmet/ports/*/subsystems/pmem
 	rmdir $nvmet/ports/*
 	echo 0 >$subsystem/namespaces/1/enable
@@ -36,8 +35,8 @@ export_disk() {
 	echo 1 >$subsystem/namespaces/1/enable
 }
 
-# port NUMBER ATTRIBUTE VALUE…
-port() {
+# add_port NUMBER ATTRIBUTE VALUE…
+add_port() {
 	mkdir "$nvmet/ports/$1"
 	port_folder=$nvmet/ports/$1
 	shift
@@ -48,8 +47,8 @@ port() {
 	ln -s $subsystem "$port_folder/subsystems/pmem"
 }
 
-# connect ARGUMENTS OF nvme connect…: and waits for the disk.
-connect() {
+# connect_remote ARGUMENTS OF nvme connect…: connects, and waits for the disk.
+connect_remote() {
 	nvme connect -n pmem --hostnqn "nqn.2014-08.org.nvmexpress:uuid:$host_id" --hostid $host_id "$@" >/dev/null
 	for _ in $(seq 50); do
 		for nvme_disk in /dev/nvme*n1; do
@@ -60,8 +59,8 @@ connect() {
 	return 1
 }
 
-# imported: the name of the disk.
-imported() {
+# remote_disk: the name of the imported disk.
+remote_disk() {
 	basename /dev/nvme*n1
 }
 
@@ -72,15 +71,15 @@ clean_disk "$disk"
 mount -t configfs none /sys/kernel/config
 modprobe -a nvmet nvme_loop nvmet_tcp nvme_tcp
 check "exported" export_disk
-port 1 trtype loop
-port 2 trtype tcp adrfam ipv4 traddr 127.0.0.1 trsvcid 4420
+add_port 1 trtype loop
+add_port 2 trtype tcp adrfam ipv4 traddr 127.0.0.1 trsvcid 4420
 
 for transport in loop tcp; do
 	case $transport in
-	loop) check "$transport: connected" connect -t loop ;;
-	tcp) check "$transport: connected" connect -t tcp -a 127.0.0.1 -s 4420 ;;
+	loop) check "$transport: connected" connect_remote -t loop ;;
+	tcp) check "$transport: connected" connect_remote -t tcp -a 127.0.0.1 -s 4420 ;;
 	esac
-	remote=$(imported)
+	remote=$(remote_disk)
 	is "$transport: its size" "$(sector_count "$remote")" "$(sector_count "$disk")"
 	record "$transport: queue" "$(queue_attributes "$remote" dax write_cache fua logical_block_size physical_block_size)"
 	check_disk "$transport" "$remote"
@@ -89,5 +88,5 @@ for transport in loop tcp; do
 	nvme disconnect -n pmem >/dev/null
 done
 record_unload_refused "exported, the driver can't go"
-check "the export is withdrawn" withdraw
+check "the export is withdrawn" stop_export
 check_unloads

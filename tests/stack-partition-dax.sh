@@ -1,7 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# Partitions: one that begins at a page has DAX as the disk has it; one that does not is refused it by ext4, goes without on XFS,
-# and serves as a disk otherwise.
+# An aligned partition supports DAX; on a misaligned one ext4 refuses DAX, XFS mounts without it, and block I/O works.
 # compare
 # vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
 . "$(dirname "$0")/lib/test.sh"
@@ -13,8 +12,8 @@ cleanup() {
 	[ ! -e "/dev/$disk" ] || sfdisk -q --delete "/dev/$disk"
 }
 
-# data NAME PARTITION: what is written to it is on the disk, where the partition begins.
-data() {
+# check_place NAME PARTITION: data written to the partition is at its place in the disk.
+check_place() {
 	start=$(cat "/sys/class/block/$2/start")
 	pmem-io fill --direct "/dev/$2" --offset 4K --length 4M
 	check "$1: what is written to it is on the disk" cmp -n 4194304 -i "$((start * 512 + 4096)):4096" "/dev/$disk" "/dev/$2"
@@ -33,9 +32,9 @@ aligned=${disk}p1
 odd=${disk}p2
 is "both are there" "$(cat "/sys/block/$disk/$aligned/size" "/sys/block/$disk/$odd/size" | tr '\n' ' ')" "614400 131072 "
 record "how far off a page they say they are" "$(cat "/sys/block/$disk/$aligned/alignment_offset" "/sys/block/$disk/$odd/alignment_offset")"
-data aligned "$aligned"
-data misaligned "$odd"
-# XFS shares no blocks with DAX on a partition.
+check_place aligned "$aligned"
+check_place misaligned "$odd"
+# XFS does not support reflink with DAX on a partition.
 make_fs xfs "$aligned"
 check_fails "aligned, xfs with reflink: refused" mount_dax "$aligned"
 for type in ext4 xfs; do
@@ -68,7 +67,7 @@ umount $MNT
 check "misaligned: fsck" e2fsck -fn "/dev/$odd"
 check "misaligned: fio reads back what it wrote" fio_verify "/dev/$odd" --size=8M --bssplit=512/30:1536/20:4k/30:64k/20 --blockalign=512
 
-# A table that is read again, and one that is gone.
+# Partitions disappear when the table is deleted.
 sfdisk -q --delete "/dev/$disk" 2
 check_fails "a partition that is deleted is gone" test -e "/sys/block/$disk/$odd"
 sfdisk -q --delete "/dev/$disk"

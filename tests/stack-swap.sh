@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# Swap: pages of a process that has too little memory go to pmem and come back unchanged. The driver can't go meanwhile.
+# Swap on pmem returns pages unchanged, and blocks unloading of the driver while it is in use.
 # compare
 # vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
 . "$(dirname "$0")/lib/test.sh"
@@ -16,8 +16,8 @@ cleanup() {
 	rm -f /tmp/stack-swap.py
 } 2>/dev/null
 
-# hog: fills 48 MiB with what can't be compressed, in 24 MiB of memory; prints how many of them came back changed.
-hog() (
+# run_hog: fills 48 MiB with incompressible data in a cgroup of 24 MiB; prints how many of the pages came back changed.
+run_hog() (
 	echo 0 >$group/memory.swap.peak 2>/dev/null || :
 	exec sh -c "echo \$\$ >$group/cgroup.procs && exec python3 /tmp/stack-swap.py"
 )
@@ -31,11 +31,11 @@ held = [page(n) for n in range(48)]
 print(sum(held[n] != page(n) for n in range(48)))
 END
 
-# swaps NAME DISK: 4 subtests.
-swaps() {
+# test_swap NAME DISK: 4 subtests.
+test_swap() {
 	mkswap -q "/dev/$2"
 	check "$1: on" swapon "/dev/$2"
-	is "$1: the pages that come back changed" "$(hog)" 0
+	is "$1: the pages that come back changed" "$(run_hog)" 0
 	swapped=$(($(cat $group/memory.swap.peak) >> 20))
 	check "$1: most of them had been there" test "$swapped" -ge 16
 	check "$1: off" swapoff "/dev/$2"
@@ -50,7 +50,7 @@ mkdir $group
 echo 24M >$group/memory.max
 
 disk=$(labelled_disk -m fsdax -M mem -s 96M)
-swaps fsdax "$disk"
+test_swap fsdax "$disk"
 mkswap -q "/dev/$disk"
 dmesg -C
 swapon "/dev/$disk"
@@ -61,4 +61,4 @@ check "off" swapoff "/dev/$disk"
 check "the driver goes" unload_driver
 load_driver
 disk=$(labelled_disk -m sector -s 96M)
-swaps sector "$disk"
+test_swap sector "$disk"

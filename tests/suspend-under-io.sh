@@ -1,7 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# The machine is suspended with a mounted DAX file system and I/O, as far as this one can be: processes are frozen and thawed; the
-# data is as it was and goes on being served.
+# Suspend with a mounted DAX file system and running I/O keeps the data intact, and I/O continues after resume.
+#
+# The VM can only freeze and thaw processes.
 # compare
 # vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
 . "$(dirname "$0")/lib/test.sh"
@@ -12,8 +13,8 @@ cleanup() {
 	umount $MNT 2>/dev/null
 }
 
-# sleeps STATE: the answer, in words.
-sleeps() {
+# enter_sleep STATE: the result in words.
+enter_sleep() {
 	env echo "$1" 2>&1 >/sys/power/state | sed 's/.*write error: //' | grep . || echo "suspended and resumed"
 }
 
@@ -40,7 +41,7 @@ for state in freeze mem; do
 		kill -0 $fio || break
 		sleep 0.1
 	done
-	record "$state, processes: the answer" "$(sleeps $state)"
+	record "$state, processes: the answer" "$(enter_sleep $state)"
 	status=0
 	wait "$fio" || status=$?
 	is "$state, processes: fio went on, without an error" "$status" 0

@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# Everything in the disk's folder that can be written: good values, garbage, nothing, and huge text.
+# Every writable sysfs file of a disk accepts valid values and refuses garbage, empty and huge text, as recorded.
 # compare
 # vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
 # quick

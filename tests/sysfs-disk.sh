@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# Every file of the disk, by its name, permissions and contents: raw on an NVDIMM, raw on e820 memory, fsdax.
+# Every sysfs file of a disk has the recorded name, mode and contents: raw on an NVDIMM, raw on e820, fsdax.
 # compare
 # vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
 # quick

@@ -1,14 +1,15 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# Every file of the disks of a region with labels (raw, fsdax with its page map on the device, sector), and of all devices of the nd
-# bus below that region and below one without labels.
+# Every sysfs file of a labelled region, of its disks and nd devices, has the recorded name, mode and contents.
+#
+# Modes: raw, fsdax with its struct pages on the device, sector. Also a region without labels.
 # compare
 # vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/rows.sh"
 
-# add NAME ARGUMENTS OF ndctl create-namespace…: makes it in what is left of the region.
-add() {
+# add_namespace_rows NAME ARGUMENTS OF ndctl create-namespace…: makes a namespace in the free space of the region.
+add_namespace_rows() {
 	name=$1
 	shift
 	add_tree_rows "$name" "/sys/block/$(make_namespace -r "$region" "$@" | jq -r .blockdev)"
@@ -17,9 +18,9 @@ add() {
 load_driver
 add_tree_rows "raw" "/sys/block/$(labelled_disk -m raw -s 32M)"
 region=$(labelled_region)
-add "fsdax, map on the device" -m fsdax -M dev -s 64M
-add "sector" -m sector -s 32M
-# The disks' own folders were walked above.
+add_namespace_rows "fsdax, map on the device" -m fsdax -M dev -s 64M
+add_namespace_rows "sector" -m sector -s 32M
+# The folders of the disks are covered above.
 add_tree_rows "region with labels" "$ND/$region" -name block -prune -o
 add_tree_rows "region without labels" "$ND/$(plain_disk | sed 's/pmem\([0-9]*\).*/region\1/')" -name block -prune -o
 add_tree_rows "region of e820" "$ND/$(e820_ns)/.." -name block -prune -o

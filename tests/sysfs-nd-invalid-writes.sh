@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# Everything of driver, namespace, region and page map that can be written: garbage, nothing and huge text, bound and not.
+# Every writable sysfs file of the driver, namespace, region and pfn device refuses garbage, bound or not, as recorded.
 # compare
 # vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
 . "$(dirname "$0")/lib/test.sh"
@@ -8,7 +8,7 @@
 
 need perl
 load_driver
-# Binding: the names of devices that are not the driver's, too.
+# Also with names of devices that do not belong to the driver.
 add_write_rows "driver" "/sys/bus/nd/drivers/$DRIVER" bind unbind uevent -- '' '\n' garbage nmem0 ndbus0 'region0\n' 'x*5000' 'namespace99.0' '../namespace0.0'
 plain=$(basename "$(readlink -f "/sys/block/$(plain_disk)/device")")
 add_write_rows "driver" "/sys/bus/nd/drivers/$DRIVER" bind -- "$(e820_ns)"
@@ -20,8 +20,8 @@ mv $ROWS.names $ROWS
 disk=$(labelled_disk -m fsdax -M mem -s 32M)
 region=$(labelled_region)
 number=${region#region}
-# knobs NAME DEVICE: all that can be written there, but what would only start things.
-knobs() {
+# write_all_files NAME DEVICE: writes to every writable file of the device except those that only trigger actions.
+write_all_files() {
 	for file in $(cd "$ND/$2" && find . -maxdepth 2 -path './*/*' -prune -o -perm -200 -type f -printf '%P\n' | sort); do
 		case $file in
 		uevent) ;;
@@ -29,16 +29,16 @@ knobs() {
 		esac
 	done
 }
-knobs "region" "$region"
-knobs "namespace of a page map" "namespace$number.0"
-knobs "page map, bound" "$(device_of_disk "$disk")"
-knobs "raw namespace, bound" "$plain"
+write_all_files "region" "$region"
+write_all_files "namespace of a page map" "namespace$number.0"
+write_all_files "page map, bound" "$(device_of_disk "$disk")"
+write_all_files "raw namespace, bound" "$plain"
 echo "$plain" >"/sys/bus/nd/drivers/$DRIVER/unbind"
-knobs "raw namespace, unbound" "$plain"
+write_all_files "raw namespace, unbound" "$plain"
 echo "$plain" >"/sys/bus/nd/drivers/$DRIVER/bind"
-knobs "empty namespace" "$(cat "$ND/$region/namespace_seed")"
-knobs "empty page map" "$(cat "$ND/$region/pfn_seed")"
-knobs "empty BTT" "$(cat "$ND/$region/btt_seed")"
+write_all_files "empty namespace" "$(cat "$ND/$region/namespace_seed")"
+write_all_files "empty page map" "$(cat "$ND/$region/pfn_seed")"
+write_all_files "empty BTT" "$(cat "$ND/$region/btt_seed")"
 add_row "the page map's disk is there" "$(pmem-io pread --direct "/dev/$disk" --length 4096 2>&1)"
 add_row "the raw disk is there" "$(pmem-io pread --direct "/dev/$(plain_disk)" --length 4096 2>&1)"
 report_rows

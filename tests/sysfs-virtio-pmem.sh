@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# Every file of the disk of a virtio-pmem device, and of the devices of the nd bus that it stands on.
+# Every sysfs file of a virtio-pmem disk and of its nd devices has the recorded name, mode and contents.
 # compare
 # vm: --bare --virtio-pmem size=64M
 . "$(dirname "$0")/lib/test.sh"

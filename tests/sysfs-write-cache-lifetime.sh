@@ -1,13 +1,13 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# dax/write_cache: what can be written to it, what it holds then, and that a new start of the driver forgets it.
+# dax/write_cache accepts the recorded values, and a rebind resets it.
 # compare
 # vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/rows.sh"
 
-# of NAME DISK DEVICE OF THE nd BUS
-of() {
+# test_disk NAME DISK DEVICE OF THE nd BUS
+test_disk() {
 	file=/sys/block/$2/dax/write_cache
 	add_write_rows "$1" "/sys/block/$2" dax/write_cache -- 0 '0\n' 1 '1\n' 2 -1 00 01 10 y n Y N yes no on off ON OFF o onion offer true false t f T F \
 		' 1' '1 ' '0 1' '\n' '' 'garbage' '0*4095' '0*4096' '0*4097' 'n*9000'
@@ -26,10 +26,10 @@ of() {
 need setpriv perl
 load_driver
 disk=$(plain_disk)
-of "raw" "$disk" "$(device_of_disk "$disk")"
-of "e820" "$(e820_disk)" "$(e820_ns)"
+test_disk "raw" "$disk" "$(device_of_disk "$disk")"
+test_disk "e820" "$(e820_disk)" "$(e820_ns)"
 disk=$(labelled_disk -m fsdax -M mem)
-of "fsdax" "$disk" "$(device_of_disk "$disk")"
+test_disk "fsdax" "$disk" "$(device_of_disk "$disk")"
 sector=$(make_fsdax "$(e820_ns)")
 # While a file system is mounted with DAX.
 make_fs ext4 "$sector"
