@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# Four writers at a time in a DAX file system, through mappings and by calls: checksums that tell their own place survive.
+# Four concurrent writers in a DAX file system, through mappings and by system calls, write no block to a wrong place.
 # vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
 . "$(dirname "$0")/lib/test.sh"
 
@@ -8,21 +8,21 @@ cleanup() {
 	umount $MNT 2>/dev/null
 }
 
-# verified NAME OPTION OF fio…: in a file of its own for each of four jobs.
-verified() {
+# fio_verify_jobs NAME OPTION OF fio…: four jobs, each in its own file.
+fio_verify_jobs() {
 	name=$1
 	shift
 	check "$name" fio --name=job --directory=$MNT --numjobs=4 --group_reporting --size=512K --rw=randwrite --bs=4k \
 		--verify=crc32c --verify_fatal=1 --do_verify=1 --minimal "$@"
 }
 
-# survives TYPE
-survives() {
+# test_writers TYPE
+test_writers() {
 	make_fs "$1" "$disk"
 	mount_dax "$disk"
-	verified "$1: through mappings" --ioengine=mmap
-	verified "$1: by write(2)" --ioengine=psync --bs=3000
-	verified "$1: direct, many at a time" --ioengine=libaio --iodepth=8 --direct=1
+	fio_verify_jobs "$1: through mappings" --ioengine=mmap
+	fio_verify_jobs "$1: by write(2)" --ioengine=psync --bs=3000
+	fio_verify_jobs "$1: direct, many at a time" --ioengine=libaio --iodepth=8 --direct=1
 	umount $MNT
 }
 
@@ -30,5 +30,5 @@ plan 6
 need fio
 load_driver
 disk=$(labelled_disk -m fsdax -M mem)
-survives ext4
-survives xfs
+test_writers ext4
+test_writers xfs

@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# DAX through a device mapper's linear target and on a partition: the same pages, at an offset.
+# DAX through dm-linear and on a partition maps the right pages of the disk.
 # vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
 . "$(dirname "$0")/lib/test.sh"
 
@@ -11,8 +11,8 @@ cleanup() {
 	partx -d "/dev/$disk" 2>/dev/null
 }
 
-# offset NAME DISK BYTES: a file there, and where its bytes are on the disk.
-offset() {
+# test_offset NAME DISK BYTES: maps a file there, and checks its physical address.
+test_offset() {
 	make_fs ext4 "$2"
 	check "$1: mounted with DAX" mount_dax "$2"
 	fallocate -l 2M $MNT/file
@@ -31,10 +31,10 @@ disk=$(labelled_disk -m fsdax -M mem)
 start=$(cat "/sys/block/$disk/device/resource")
 echo "0 131072 linear /dev/$disk 8192" | dmsetup create part
 dmsetup mknodes
-offset "linear" mapper/part $((8192 * 512))
+test_offset "linear" mapper/part $((8192 * 512))
 dmsetup remove part
 echo 'start=4096, size=131072' | sfdisk -q --label dos "/dev/$disk"
-offset "partition" "${disk}p1" $((4096 * 512))
+test_offset "partition" "${disk}p1" $((4096 * 512))
 wipefs -aq "/dev/$disk"
 echo 'start=4097, size=131072' | sfdisk -q --label dos "/dev/$disk"
 make_fs ext4 "${disk}p1"

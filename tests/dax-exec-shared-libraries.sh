@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# A program, its loader and its libraries run from a DAX file system; what it stores to its private pages is not in the files.
+# A program with its loader and libraries runs from a DAX file system; stores to private pages do not change the files.
 # compare
 # vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
 . "$(dirname "$0")/lib/test.sh"
@@ -9,8 +9,8 @@ cleanup() {
 	umount $MNT 2>/dev/null
 }
 
-# runs NAME TYPE DISK
-runs() {
+# test_program NAME TYPE DISK
+test_program() {
 	make_fs "$2" "$3"
 	mount_dax "$3"
 	program=$(command -v jq)
@@ -45,6 +45,6 @@ plan 12
 need ldd jq
 load_driver
 disk=$(labelled_disk -m fsdax -M mem)
-runs ext4 ext4 "$disk"
-runs XFS xfs "$disk"
-runs e820 ext4 "$(e820_disk)"
+test_program ext4 ext4 "$disk"
+test_program XFS xfs "$disk"
+test_program e820 ext4 "$(e820_disk)"

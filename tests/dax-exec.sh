@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# A program is executed from a DAX file system, and private mappings of its pages are its own.
+# A program executes from a DAX file system, and private mappings of its pages are separate.
 # vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
 . "$(dirname "$0")/lib/test.sh"
 
@@ -19,7 +19,7 @@ is "it runs and gives the right answer" "$(seq 10000 | $MNT/program)" "$(seq 100
 check "its file has not changed" cmp "$program" $MNT/program
 $MNT/program >/dev/null </dev/zero &
 pid=$!
-# Until the shell's child has become the program.
+# Until the child of the shell has called exec.
 tries=0
 until [ "$(readlink /proc/$pid/exe)" = $MNT/program ] || [ $((tries += 1)) -gt 100 ]; do
 	sleep 0.1

@@ -1,7 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# MAP_SYNC is granted where a store is durable once it has left the caches: in DAX files of NVDIMMs and e820 memory and
-# partitions and linear mappings of them, however the page map is kept; not in files without DAX, not in what is no file.
+# MAP_SYNC is granted for DAX files of NVDIMM and e820 memory only, also on partitions and dm-linear.
+#
+# The place of the struct pages does not matter. Files without DAX, and block devices, are refused.
 # compare
 # vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
 . "$(dirname "$0")/lib/test.sh"
@@ -15,24 +16,24 @@ cleanup() {
 	partx -d "/dev/$disk" 2>/dev/null
 }
 
-# maps FILE [OPTION…]: the answer to mapping a page of it with MAP_SYNC, and storing to it.
-maps() {
+# map_sync FILE [OPTION…]: the result of mapping a page with MAP_SYNC and storing to it.
+map_sync() {
 	file=$1
 	shift
 	pmem-io map --sync --length 4K "$@" "$file" store 2>&1
 }
 
-# grants NAME TYPE DISK
-grants() {
+# test_map_sync NAME TYPE DISK
+test_map_sync() {
 	make_fs "$2" "$3"
 	mount_dax "$3"
 	fallocate -l 4K $MNT/file
 	truncate -s 8K $MNT/hole
-	is "$1: a file" "$(maps $MNT/file)" "store: 1 pages"
-	is "$1: a hole" "$(maps $MNT/hole)" "store: 1 pages"
+	is "$1: a file" "$(map_sync $MNT/file)" "store: 1 pages"
+	is "$1: a hole" "$(map_sync $MNT/hole)" "store: 1 pages"
 	umount $MNT
 	mount -o dax=never "/dev/$3" $MNT
-	is "$1, dax=never" "$(maps $MNT/file)" "$refusal"
+	is "$1, dax=never" "$(map_sync $MNT/file)" "$refusal"
 	umount $MNT
 	mount -o dax=always,ro "/dev/$3" $MNT
 	is "$1, mounted read-only: a mapping for reading" "$(pmem-io map --read-only --length 4K $MNT/file verify)" "verify: 1 pages"
@@ -44,32 +45,32 @@ need dmsetup partx
 modprobe dm-mod
 load_driver
 disk=$(labelled_disk -m fsdax -M mem)
-grants "ext4, map in RAM" ext4 "$disk"
-grants "XFS, map in RAM" xfs "$disk"
+test_map_sync "ext4, map in RAM" ext4 "$disk"
+test_map_sync "XFS, map in RAM" xfs "$disk"
 echo "0 131072 linear /dev/$disk 8192" | dmsetup create part
 dmsetup mknodes
-grants "linear" ext4 mapper/part
+test_map_sync "linear" ext4 mapper/part
 dmsetup remove part
 echo 'start=4096, size=131072' | sfdisk -q --label dos "/dev/$disk"
-grants "partition" ext4 "${disk}p1"
+test_map_sync "partition" ext4 "${disk}p1"
 wipefs -aq "/dev/$disk"
-is "the disk itself" "$(maps "/dev/$disk")" "$refusal"
+is "the disk itself" "$(map_sync "/dev/$disk")" "$refusal"
 disk=$(labelled_disk -m fsdax -M dev)
-grants "ext4, map on the device" ext4 "$disk"
-grants "XFS, map on the device" xfs "$disk"
-grants "ext4, e820" ext4 "$(e820_disk)"
+test_map_sync "ext4, map on the device" ext4 "$disk"
+test_map_sync "XFS, map on the device" xfs "$disk"
+test_map_sync "ext4, e820" ext4 "$(e820_disk)"
 plain=$(plain_disk)
 make_fs ext4 "$plain"
 mount "/dev/$plain" $MNT
 fallocate -l 4K $MNT/file
-is "no struct pages: a file" "$(maps $MNT/file)" "$refusal"
+is "no struct pages: a file" "$(map_sync $MNT/file)" "$refusal"
 umount $MNT
-is "no struct pages: the disk itself" "$(maps "/dev/$plain")" "$refusal"
+is "no struct pages: the disk itself" "$(map_sync "/dev/$plain")" "$refusal"
 sector=$(labelled_disk -m sector -s 64M)
 make_fs ext4 "$sector"
 mount "/dev/$sector" $MNT
 fallocate -l 4K $MNT/file
-is "sector mode: a file" "$(maps $MNT/file)" "$refusal"
+is "sector mode: a file" "$(map_sync $MNT/file)" "$refusal"
 umount $MNT
 dmesg -C
 record_result "sector mode: mounted with DAX" mount -o dax=always "/dev/$sector" $MNT

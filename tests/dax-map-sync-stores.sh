@@ -1,7 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# MAP_SYNC is granted on a file of a DAX file system, and what is stored through it is what read(2), another mapping and, after
-# unmounting, the block device show.
+# Data stored through a MAP_SYNC mapping is visible to read(2), another mapping and, after unmount, the block device.
 # vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
 . "$(dirname "$0")/lib/test.sh"
 
@@ -9,17 +8,17 @@ cleanup() {
 	umount $MNT 2>/dev/null
 }
 
-# at DISK SECTOR MIB: a megabyte of the file, found on the disk.
-at() {
+# check_on_disk DISK SECTOR MIB: the disk holds this megabyte of the file at the sector.
+check_on_disk() {
 	dd if="/dev/$1" bs=1M count=1 iflag=direct,skip_bytes skip=$(($2 * 512)) status=none >/tmp/dax-map-sync-stores.found
-	# The pattern tells where in the file a byte was.
+	# The pattern depends on the offset in the file.
 	truncate -s 0 /tmp/dax-map-sync-stores.file
 	dd if=/tmp/dax-map-sync-stores.found of=/tmp/dax-map-sync-stores.file bs=1M seek="$3" status=none
 	pmem-io verify --offset "$3"M --length 1M /tmp/dax-map-sync-stores.file
 }
 
-# stores NAME TYPE DISK
-stores() {
+# test_stores NAME TYPE DISK
+test_stores() {
 	file=$MNT/file
 	make_fs "$2" "$3"
 	check "$1: mounted with DAX" mount_dax "$3"
@@ -30,13 +29,13 @@ stores() {
 	check "$1: so does another mapping" pmem-io map-verify $file
 	set -- "$1" "$3" "$(sector_of $file)"
 	umount $MNT
-	check "$1: so does the disk, where the file was" at "$2" "$3" 0
+	check "$1: so does the disk, where the file was" check_on_disk "$2" "$3" 0
 }
 
 plan 18
 need filefrag
 load_driver
-stores "ext4, e820" ext4 "$(e820_disk)"
-stores "ext4, map in RAM" ext4 "$(labelled_disk -m fsdax -M mem)"
-stores "XFS, map on the device" xfs "$(labelled_disk -m fsdax -M dev)"
+test_stores "ext4, e820" ext4 "$(e820_disk)"
+test_stores "ext4, map in RAM" ext4 "$(labelled_disk -m fsdax -M mem)"
+test_stores "XFS, map on the device" xfs "$(labelled_disk -m fsdax -M dev)"
 rm -f /tmp/dax-map-sync-stores.*

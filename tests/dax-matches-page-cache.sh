@@ -1,7 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# The same files with DAX and through the page cache, mount by mount: the same bytes; locking, keeping and syncing differ as
-# said.
+# The same file has the same bytes with DAX and through the page cache; locking and syncing differ as recorded.
 # compare
 # vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
 . "$(dirname "$0")/lib/test.sh"
@@ -10,8 +9,8 @@ cleanup() {
 	umount $MNT 2>/dev/null
 }
 
-# turns TYPE
-turns() {
+# test_both TYPE
+test_both() {
 	make_fs "$1" "$disk"
 	mount_dax "$disk"
 	fallocate -l 4M $MNT/file
@@ -28,7 +27,7 @@ turns() {
 	umount $MNT
 	mount_dax "$disk"
 	check "$1, DAX again: what was stored through the page cache" pmem-io map-verify --seed 2 $MNT/file
-	# The disk itself is read through the page cache, too.
+	# Reads of the disk use the page cache of the disk.
 	sector=$(sector_of $MNT/file)
 	is "$1: the file's blocks, read off the disk" \
 		"$(dd if="/dev/$disk" bs=1M count=1 iflag=skip_bytes skip=$((sector * 512)) status=none | md5sum)" \
@@ -40,5 +39,5 @@ plan 16
 need filefrag
 load_driver
 disk=$(labelled_disk -m fsdax -M mem)
-turns ext4
-turns xfs
+test_both ext4
+test_both xfs

@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# msync and fsync write back what was stored through a mapping, each dirty page once.
+# msync and fsync write back each dirty page of a mapping once.
 # vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
 . "$(dirname "$0")/lib/test.sh"
 
@@ -11,8 +11,8 @@ cleanup() {
 	umount $MNT 2>/dev/null
 }
 
-# written: pages written back since the last time.
-written() {
+# count_written: the number of pages written back since the last call.
+count_written() {
 	sed -n 's/.*dax_writeback_one: .* pglen \(0x[0-9a-f]*\).*/\1/p' $trace/trace | {
 		sum=0
 		while read -r pages; do
@@ -32,11 +32,11 @@ echo 1 >$trace/events/fs_dax/enable
 fallocate -l 1M $MNT/file
 echo >$trace/trace
 check "msync" pmem-io map-write --durable msync $MNT/file
-is "msync: all pages" "$(written)" 256
+is "msync: all pages" "$(count_written)" 256
 check "fsync" pmem-io map-write --offset 64K --length 64K --seed 2 --durable fsync $MNT/file
-is "fsync: those that were stored to" "$(written)" 16
+is "fsync: those that were stored to" "$(count_written)" 16
 check "fsync again" pmem-io fill --length 4K --seed 2 $MNT/file
-is "nothing is left to be written back" "$(written)" 0
+is "nothing is left to be written back" "$(count_written)" 0
 umount $MNT
 mount_dax "$disk"
 check "mounted again, the one is there" pmem-io verify --offset 64K --length 64K --seed 2 $MNT/file

@@ -1,7 +1,9 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# Which files are DAX: none, those with the flag (their own, or inherited from their directory), or all, as the mount says; a
-# flag that is set on a file takes effect when nobody has the file open any more.
+# The mount option and the per-file flag decide which files use DAX; a changed flag takes effect once the file is
+# closed.
+#
+# With dax=inode, files inherit the flag from their directory.
 # compare
 # vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
 . "$(dirname "$0")/lib/test.sh"
@@ -11,7 +13,7 @@ cleanup() {
 	umount $MNT 2>/dev/null
 }
 
-# is_dax FILE: as statx says (STATX_ATTR_DAX).
+# is_dax FILE: prints the DAX state that statx reports (STATX_ATTR_DAX).
 is_dax() {
 	attributes=$(xfs_io -r -c "statx -r" "$1" | sed -n 's/^stat.attributes = //p')
 	if [ $((attributes & 0x200000)) -ne 0 ]; then
@@ -21,7 +23,7 @@ is_dax() {
 	fi
 }
 
-# are_dax FILE…: on one line.
+# are_dax FILE…: the states on one line.
 are_dax() {
 	for file in "$@"; do
 		is_dax "$MNT/$file"
@@ -33,8 +35,8 @@ remount() {
 	mount -o "$1" "/dev/$disk" $MNT
 }
 
-# flags TYPE
-flags() {
+# test_flags TYPE
+test_flags() {
 	make_fs "$1" "$disk"
 	mount "/dev/$disk" $MNT
 	mkdir $MNT/plain $MNT/flagged
@@ -87,5 +89,5 @@ need xfs_io lsattr
 load_driver
 disk=$(labelled_disk -m fsdax -M mem)
 mkdir -p $MNT
-flags ext4
-flags xfs
+test_flags ext4
+test_flags xfs

@@ -1,7 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# RDMA from and to a mapping, over the software device rxe on loopback: memory of a DAX file can't be registered, that of device
-# DAX can.
+# RDMA (rxe on loopback) cannot register memory of a DAX file, and can register memory of device DAX.
 # compare
 # vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
 . "$(dirname "$0")/lib/test.sh"
@@ -13,8 +12,9 @@ cleanup() {
 	rm -f /tmp/dax-rdma.*
 }
 
-# writes FILE [TRACER…]: 64 KiB of the client's buffer, at the start of the file, to the server's, at 1 MiB; the status of both.
-writes() {
+# rdma_write FILE [TRACER…]: writes 64 KiB from the client's buffer, at the start of the file, to the server's, at 1
+# MiB; prints the exit status of both.
+rdma_write() {
 	file=$1
 	shift
 	rm -f /tmp/dax-rdma.*
@@ -32,26 +32,26 @@ writes() {
 	printf 'client %d, server %d' $client $status
 }
 
-# refuses NAME FILE ERRNO
-refuses() {
-	is "$1: nothing is transferred" "$(writes "$2" strace -f -o /tmp/dax-rdma.trace -e trace=ioctl)" "client 1, server 1"
+# check_refused NAME FILE ERRNO
+check_refused() {
+	is "$1: nothing is transferred" "$(rdma_write "$2" strace -f -o /tmp/dax-rdma.trace -e trace=ioctl)" "client 1, server 1"
 	is "$1: as no memory was registered" "$(grep "Couldn't" /tmp/dax-rdma.client | head -n 1)" "Couldn't allocate MR"
-	# libibverbs asks with too little room at first.
+	# libibverbs first asks with a buffer that is too small.
 	is "$1: errno" \
 		"$(sed -n 's/.* RDMA_VERBS_IOCTL, .* = -1 \([A-Z]*\) .*/\1/p' /tmp/dax-rdma.trace | grep -v ENOSPC | tail -n 1)" "$3"
 }
 
-# sum OFFSET: of 64 KiB of the device.
-sum() {
+# checksum OFFSET: of 64 KiB of the device.
+checksum() {
 	pmem-io map --read-only --offset "$1" --length 64K "/dev/$dax" vmsplice-out | md5sum
 }
 
-# refused TYPE
-refused() {
+# test_file TYPE
+test_file() {
 	make_fs "$1" "$disk"
 	mount_dax "$disk"
 	fallocate -l 4M $MNT/file
-	refuses "$1" $MNT/file EOPNOTSUPP
+	check_refused "$1" $MNT/file EOPNOTSUPP
 	umount $MNT
 }
 
@@ -61,22 +61,22 @@ load_driver
 modprobe -a rdma_rxe ib_uverbs
 rdma link add rxe0 type rxe netdev lo
 disk=$(labelled_disk -m fsdax -M mem)
-refused ext4
-refused xfs
+test_file ext4
+test_file xfs
 make_fs ext4 "$(plain_disk)"
 mount "/dev/$(plain_disk)" $MNT
 fallocate -l 4M $MNT/file
-# As of any file that is written back.
-refuses "no struct pages" $MNT/file EFAULT
+# Like any file with writeback.
+check_refused "no struct pages" $MNT/file EFAULT
 umount $MNT
-# Of 4 KiB: perftest maps no more than its buffer.
+# Aligned to 4 KiB: perftest maps no more than its buffer.
 labelled_disk -m devdax -s 32M -a 4096 >/dev/null
 modprobe device_dax
 settle
 dax=$(ndctl list -X -m devdax | jq -r '.[].daxregion.devices[].chardev')
 pmem-io map-write --length 2M "/dev/$dax"
-is "device DAX: registered, written from and to" "$(writes "/dev/$dax")" "client 0, server 0"
-# It has filled the buffers with bytes of its own; the second half is what others write to.
+is "device DAX: registered, written from and to" "$(rdma_write "/dev/$dax")" "client 0, server 0"
+# It has filled the buffers with its own data; the second half is what others write to.
 check_fails "device DAX: the client's bytes" pmem-io map-verify --length 64K "/dev/$dax"
-is "device DAX: are the server's" "$(sum 1088K)" "$(sum 0)"
+is "device DAX: are the server's" "$(checksum 1088K)" "$(checksum 0)"
 check "device DAX: what is behind has not changed" pmem-io map-verify --offset 1152K --length 256K "/dev/$dax"

@@ -1,10 +1,10 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# Files that share blocks: a write to one copies the block first, with what is before and after it, and the other keeps its bytes.
+# A write to a reflinked DAX file copies the shared blocks, and the other file keeps its bytes.
 # vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
 . "$(dirname "$0")/lib/test.sh"
 
-# By calls alone: a store through a mapping of a shared block is a BUG of 7.2's fs/dax.c, with any driver.
+# By system calls only: a store to a mapping of a shared block is a BUG of 7.2's fs/dax.c, with any driver.
 
 cleanup() {
 	umount $MNT 2>/dev/null

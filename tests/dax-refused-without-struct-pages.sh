@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# Memory without struct pages serves files without DAX only: asked for it, ext4 refuses to mount and XFS mounts without.
+# Memory without struct pages has no DAX: with dax=always, ext4 refuses to mount and XFS mounts without DAX.
 # vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
 . "$(dirname "$0")/lib/test.sh"
 

@@ -1,7 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# Pages of a DAX file that a pipe holds are not given to another file: truncating, punching or removing the file waits until
-# they are read.
+# Truncating, punching or removing a DAX file waits while a pipe holds its pages, so that no other file gets them.
 # compare
 # vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
 # quick
@@ -13,8 +12,9 @@ cleanup() {
 	umount $MNT 2>/dev/null
 }
 
-# waits NAME WHERE COMMAND…: while a pipe has 64 KiB of the file; where in the kernel.
-waits() {
+# test_waits NAME WHERE COMMAND…: runs the command while a pipe holds 64 KiB of the file; it waits in the function WHERE
+# of the kernel.
+test_waits() {
 	name=$1 where=$2
 	shift 2
 	fallocate -l 2M $MNT/file
@@ -22,7 +22,7 @@ waits() {
 	pmem-io map --length 64K $MNT/file vmsplice-out >&3
 	"$@" &
 	pid=$!
-	# Until it waits, or has ended.
+	# Until it waits or has ended.
 	tries=0
 	until grep -q "$where" /proc/$pid/stack 2>/dev/null || [ ! -e /proc/$pid ] || [ $((tries += 1)) -gt 100 ]; do
 		sleep 0.1
@@ -46,8 +46,8 @@ disk=$(labelled_disk -m fsdax -M mem)
 for type in ext4 xfs; do
 	make_fs $type "$disk"
 	mount_dax "$disk"
-	waits "$type: truncating" ${type}_wait_dax_page truncate -s 0 $MNT/file
-	waits "$type: punching a hole" ${type}_wait_dax_page fallocate -p -o 0 -l 4K $MNT/file
-	waits "$type: removing" dax_break_layout_final rm $MNT/file
+	test_waits "$type: truncating" ${type}_wait_dax_page truncate -s 0 $MNT/file
+	test_waits "$type: punching a hole" ${type}_wait_dax_page fallocate -p -o 0 -l 4K $MNT/file
+	test_waits "$type: removing" dax_break_layout_final rm $MNT/file
 	umount $MNT
 done

@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# vmsplice: pages of a DAX mapping are lent to a pipe.
+# vmsplice of a DAX mapping passes its pages to a pipe with the right data.
 # vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
 . "$(dirname "$0")/lib/test.sh"
 
@@ -14,9 +14,9 @@ load_driver
 disk=$(labelled_disk -m fsdax -M mem)
 make_fs ext4 "$disk"
 mount_dax "$disk"
-# More than fio's buffer, which begins where the file does.
+# Larger than fio's buffer, which begins at the start of the file.
 fallocate -l 2M $MNT/buffer
-# Its splice engine gives its buffer to a pipe by vmsplice.
+# The splice engine of fio gives its buffer to a pipe by vmsplice.
 check "written by vmsplice and splice" strace -f --seccomp-bpf -o /tmp/dax-vmsplice.trace -e trace=vmsplice fio --name=job --filename=$MNT/copy --rw=write --size=256k --bs=64k \
 	--ioengine=splice --mem=mmapshared:$MNT/buffer --minimal
 check "it was vmsplice" grep -q 'vmsplice(.*) = 65536' /tmp/dax-vmsplice.trace

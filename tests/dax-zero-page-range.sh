@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# Zeroing of whole pages by the driver: a hole in the middle of an extent of XFS's real-time device.
+# The driver zeroes whole pages of a DAX file: a hole within an extent of XFS's real-time device.
 # vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
 . "$(dirname "$0")/lib/test.sh"
 
@@ -16,7 +16,7 @@ data=$(labelled_disk -m fsdax -M mem -s 320M)
 make_namespace -r "$(labelled_region)" -m fsdax -M mem -s 64M >/tmp/dax-zero-page-range.json
 realtime=$(jq -r .blockdev /tmp/dax-zero-page-range.json)
 modprobe xfs
-# Extents of 64 KiB: a hole inside of one can't be given back, and is zeroed.
+# A hole within an extent of 64 KiB cannot be freed, so XFS zeroes it.
 mkfs.xfs -q -f -m reflink=0,rmapbt=0 -r "rtdev=/dev/$realtime,extsize=64k" "/dev/$data"
 check "mounted with DAX on both" mount_dax "$data" "rtdev=/dev/$realtime"
 xfs_io -f -c "chattr +r" -c "falloc 0 128k" $MNT/file

@@ -1,13 +1,13 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# Device DAX aligned to 1 GiB is mapped by 1 GiB: one fault.
+# Device DAX with an alignment of 1 GiB is mapped with 1 GiB pages, one fault each.
 # compare
 # vm: --bare --nvdimm size=5G,labels
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/devdax.sh"
 
-# maps MAP
-maps() {
+# test_mapping MAP
+test_mapping() {
 	labelled_disk -m devdax -M "$1" -a 1G >/tmp/devdax-1gib-pages.disk
 	is "$1: aligned to" "$(jq -r .daxregion.align /tmp/labelled_disk.json)" 1073741824
 	record "$1: size" "$(jq -r .size /tmp/labelled_disk.json)"
@@ -26,5 +26,5 @@ maps() {
 plan 16
 load_driver
 trace_faults
-maps mem
-maps dev
+test_mapping mem
+test_mapping dev

@@ -1,14 +1,13 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# Device DAX is mapped in pieces of its alignment, 4 KiB or 2 MiB: one fault for each, and a mapping that lies otherwise is
-# refused.
+# Device DAX is mapped with pages of its alignment, 4 KiB or 2 MiB; a misaligned mapping is refused.
 # compare
 # vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/devdax.sh"
 
-# maps ALIGN FAULTS PAGESIZE
-maps() {
+# test_alignment ALIGN FAULTS PAGESIZE
+test_alignment() {
 	labelled_disk -m devdax -s 32M -a "$1" >/dev/null
 	dax=/dev/$(ndctl list -X -m devdax | jq -r '.[].daxregion.devices[].chardev')
 	echo >$trace/trace
@@ -31,5 +30,5 @@ maps() {
 plan 26
 load_driver
 trace_faults
-maps 4096 "0 of 1 GiB, 0 of 2 MiB, 2048 of 4 KiB" 4
-maps 2097152 "0 of 1 GiB, 4 of 2 MiB, 0 of 4 KiB" 2048
+test_alignment 4096 "0 of 1 GiB, 0 of 2 MiB, 2048 of 4 KiB" 4
+test_alignment 2097152 "0 of 1 GiB, 4 of 2 MiB, 0 of 4 KiB" 2048

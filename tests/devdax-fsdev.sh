@@ -1,6 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# fsdev_dax: device DAX for file systems that live on it (famfs). The namespace is declined for it as for device_dax, and comes back.
+# The driver leaves a devdax namespace to fsdev_dax, as to device_dax, and takes it back as fsdax afterwards.
+#
+# fsdev_dax is device DAX for file systems such as famfs.
 # compare
 # vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
 . "$(dirname "$0")/lib/test.sh"
@@ -13,23 +15,23 @@ cleanup() {
 	rmmod device_dax
 } 2>/dev/null
 
-# move FROM TO: the driver of the device.
-move() {
+# move_device FROM TO: moves the device between drivers.
+move_device() {
 	echo "$device" >"$dax/drivers/$1/unbind"
 	echo "$device" >"$dax/drivers/$2/bind"
 }
 
-# dax_driver: which has it.
+# dax_driver: the name of its driver.
 dax_driver() {
 	basename "$(readlink "$dax/devices/$device/driver")"
 }
 
-# bind DRIVER: why it does not take the device.
-bind() {
+# bind_error DRIVER: the error of binding the driver.
+bind_error() {
 	env echo "$device" 2>&1 >"$dax/drivers/$1/bind" | sed 's/.*: //'
 }
 
-iomem() {
+count_in_iomem() {
 	grep -c ": $device\$" /proc/iomem || :
 }
 
@@ -42,23 +44,23 @@ settle
 modprobe -a device_dax fsdev_dax
 is "device DAX, by device_dax" "$(dax_driver)" device_dax
 check "it is mapped" pmem-io map-write "/dev/$device" --length 4M
-is "its range is claimed" "$(iomem)" 1
+is "its range is claimed" "$(count_in_iomem)" 1
 echo "$device" >$dax/drivers/device_dax/unbind
-is "unbound: nobody claims it" "$(iomem)" 0
+is "unbound: nobody claims it" "$(count_in_iomem)" 0
 check "fsdev_dax takes it" sh -c "echo $device >$dax/drivers/fsdev_dax/new_id"
 is "it is the driver" "$(dax_driver)" fsdev_dax
-is "and claims it" "$(iomem)" 1
+is "and claims it" "$(count_in_iomem)" 1
 record "what daxctl says of it" "$(daxctl list -d "$device" | jq -c '.[0] | [.size, .align, .mode, .state]')"
 record "what it shows" "$(cd "$dax/devices/$device" && grep . size align modalias memmap_on_memory)"
 record "it can be opened, but not read" "$(dd if="/dev/$device" bs=4k count=1 status=none 2>&1 | sed 's/.*: //')"
 record "nor mapped" "$(pmem-io map-read "/dev/$device" --length 4K 2>&1)"
-record "a second time" "$(bind fsdev_dax)"
-record "device_dax can't have it meanwhile" "$(bind device_dax)"
-check "back to device_dax" move fsdev_dax device_dax
+record "a second time" "$(bind_error fsdev_dax)"
+record "device_dax can't have it meanwhile" "$(bind_error device_dax)"
+check "back to device_dax" move_device fsdev_dax device_dax
 is "which is the driver" "$(dax_driver)" device_dax
 check "its bytes are there" pmem-io map-verify "/dev/$device" --length 4M
-check "and once more to fsdev_dax" move device_dax fsdev_dax
-# The namespace is taken back while fsdev_dax has it.
+check "and once more to fsdev_dax" move_device device_dax fsdev_dax
+# The namespace is changed to fsdax while fsdev_dax has it.
 echo "$device" >$dax/drivers/fsdev_dax/remove_id
 device=
 disk=$(labelled_disk -m fsdax -M mem -s 128M)

@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# devdax: the namespace is left to dax_pmem, which makes a character device of it; nothing of it is the driver's.
+# A devdax namespace is left to dax_pmem, which makes a character device of it.
 # vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
 . "$(dirname "$0")/lib/test.sh"
 
@@ -8,8 +8,8 @@ cleanup() {
 	modprobe -r device_dax dax_pmem
 }
 
-# daxes: the character devices.
-daxes() {
+# list_devdax: the names of the character devices.
+list_devdax() {
 	ndctl list -X -m devdax | jq -r '.[].daxregion.devices[].chardev'
 }
 
@@ -20,7 +20,7 @@ labelled_disk -m devdax -s 32M >/tmp/devdax-left-to-dax-pmem.disk
 namespace=$(jq -r .dev /tmp/labelled_disk.json)
 modprobe device_dax
 settle
-dax=$(daxes)
+dax=$(list_devdax)
 is "there is no disk" "$(cat /tmp/devdax-left-to-dax-pmem.disk)" null
 check_fails "the driver has let go of the namespace" test -e "$ND/$namespace/driver"
 is "dax_pmem has it" "$(driver_of "$(cat "$ND/$namespace/holder")")" dax_pmem
@@ -37,6 +37,6 @@ unload_driver
 reset_regions
 load_driver
 is "found again, it is left to dax_pmem" "$(driver_of "$(cat "$ND/$namespace/holder")")" dax_pmem
-is "and is a character device again" "$(daxes)" "$dax"
+is "and is a character device again" "$(list_devdax)" "$dax"
 check "with its bytes" pmem-io map-verify --length 4M "/dev/$dax"
 rm -f /tmp/devdax-left-to-dax-pmem.disk

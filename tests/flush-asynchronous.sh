@@ -1,15 +1,15 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# Where flushes are asynchronous, a FUA write ends when its flush does; fsync waits for its own; so does unbind.
+# With asynchronous flushes, a FUA write completes after its flush, fsync waits for its own, and so does unbind.
 # vm: --bare --append memmap=128M$512M
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/provider.sh"
 
-# milliseconds COMMAND…: how long it takes. It must succeed.
+# milliseconds COMMAND…: how long the command takes, which must succeed.
 milliseconds() {
-	begin=$(date +%s%N)
+	start=$(date +%s%N)
 	"$@"
-	echo $((($(date +%s%N) - begin) / 1000000))
+	echo $((($(date +%s%N) - start) / 1000000))
 }
 
 plan 6
@@ -28,7 +28,7 @@ provider flush_fails 1
 check_fails "a FUA write whose flush fails later" sh -c "dd if=/tmp/data of=/dev/$DISK bs=4k oflag=direct,dsync"
 provider flush_fails 0
 
-# The driver goes while the bio is with the provider.
+# Unbind while the provider still has the bio.
 provider flush_delay 1000
 dd if=/tmp/data of="/dev/$DISK" bs=4k seek=1 oflag=direct,dsync status=none 2>/tmp/dd &
 sleep 0.5

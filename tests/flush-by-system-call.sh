@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# fsync, fdatasync, msync, syncfs and unmounting flush the region, with DAX and without, on ext4 and XFS; reading does not.
+# fsync, fdatasync, msync, syncfs and unmount flush the region, on ext4 and XFS, with and without DAX; reads do not.
 # compare
 # vm: --bare --append memmap=128M$512M
 . "$(dirname "$0")/lib/test.sh"
@@ -11,8 +11,8 @@ cleanup() {
 	provider_cleanup
 }
 
-# flushes NAME COMMAND…: the command flushes the region.
-flushes() {
+# check_flushes NAME COMMAND…: the command flushes the region.
+check_flushes() {
 	name=$1
 	shift
 	provider flushes 0
@@ -20,25 +20,25 @@ flushes() {
 	check "$name" test "$(provider flushes)" -gt 0
 }
 
-# options TYPE OPTION
-options() {
+# test_calls TYPE OPTION
+test_calls() {
 	mount -o "$2" "/dev/$DISK" $MNT
 	rm -f $MNT/file
 	fallocate -l 1M $MNT/file
 	sync -f $MNT
-	flushes "$1, $2: write(2) and fsync" pmem-io fill $MNT/file
+	check_flushes "$1, $2: write(2) and fsync" pmem-io fill $MNT/file
 	provider flushes 0
 	pmem-io verify $MNT/file
 	is "$1, $2: reading does not" "$(provider flushes)" 0
-	flushes "$1, $2: a mapping and msync" pmem-io map-write --seed 2 --durable msync $MNT/file
-	flushes "$1, $2: a mapping and fsync" pmem-io map-write --seed 3 --durable fsync $MNT/file
-	flushes "$1, $2: write(2) and fdatasync" dd if=/dev/zero of=$MNT/file bs=64K count=1 conv=fdatasync,notrunc status=none
-	flushes "$1, $2: O_SYNC" dd if=/dev/zero of=$MNT/file bs=64K count=1 oflag=sync conv=notrunc status=none
-	flushes "$1, $2: O_DIRECT and O_DSYNC" dd if=/dev/zero of=$MNT/file bs=64K count=1 oflag=direct,dsync conv=notrunc status=none
+	check_flushes "$1, $2: a mapping and msync" pmem-io map-write --seed 2 --durable msync $MNT/file
+	check_flushes "$1, $2: a mapping and fsync" pmem-io map-write --seed 3 --durable fsync $MNT/file
+	check_flushes "$1, $2: write(2) and fdatasync" dd if=/dev/zero of=$MNT/file bs=64K count=1 conv=fdatasync,notrunc status=none
+	check_flushes "$1, $2: O_SYNC" dd if=/dev/zero of=$MNT/file bs=64K count=1 oflag=sync conv=notrunc status=none
+	check_flushes "$1, $2: O_DIRECT and O_DSYNC" dd if=/dev/zero of=$MNT/file bs=64K count=1 oflag=direct,dsync conv=notrunc status=none
 	echo x >$MNT/new
-	flushes "$1, $2: a new file and syncfs" sync -f $MNT
+	check_flushes "$1, $2: a new file and syncfs" sync -f $MNT
 	echo y >$MNT/new
-	flushes "$1, $2: unmounting" umount $MNT
+	check_flushes "$1, $2: unmounting" umount $MNT
 	mount -o "$2" "/dev/$DISK" $MNT
 	is "$1, $2: it is there" "$(cat $MNT/new)" y
 	umount $MNT
@@ -48,10 +48,10 @@ plan 40
 provide pages=1
 mkdir -p $MNT
 mkfs.ext4 -q -F -b 4096 "/dev/$DISK"
-options ext4 dax=always
-options ext4 dax=never
+test_calls ext4 dax=always
+test_calls ext4 dax=never
 modprobe xfs
-# Smaller than XFS wants to be.
+# XFS does not support a disk this small.
 mkfs.xfs -q -f -K --unsupported "/dev/$DISK"
-options XFS dax=always
-options XFS dax=never
+test_calls XFS dax=always
+test_calls XFS dax=never

@@ -1,7 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# How often the region is flushed by what a program does to the disk itself: raw, fsdax and sector mode, and where the memory needs no
-# flush as far as the platform says (no FUA).
+# Each kind of block I/O flushes the region the recorded number of times, in raw, fsdax and sector mode.
+#
+# Also where the platform needs no flush (no FUA).
 # compare
 # vm: --bare --append memmap=128M$512M
 . "$(dirname "$0")/lib/test.sh"
@@ -10,8 +11,8 @@
 
 need python3
 
-# counts NAME DISK: 15 subtests. The disk is kept open: the last one who closes it would write the page cache back.
-counts() {
+# test_counts NAME DISK: 15 subtests. Keeps the disk open, because the last close would write back the page cache.
+test_counts() {
 	exec 5<"/dev/$2"
 	record "$1: write cache and FUA" "$(cat "/sys/block/$2/queue/write_cache" "/sys/block/$2/queue/fua")"
 	record "$1: a direct read" "$(count_flushes file_io "/dev/$2" direct read)"
@@ -33,16 +34,16 @@ counts() {
 
 plan 64
 provide pages=1
-counts raw "$DISK"
+test_counts raw "$DISK"
 echo 'write through' >"/sys/block/$DISK/queue/write_cache"
 record "queue/write_cache says write through: fsync" "$(count_flushes file_io "/dev/$DISK" direct write:4096 fsync)"
 record "queue/write_cache says write through: RWF_DSYNC" "$(count_flushes file_io "/dev/$DISK" direct dsync:4096)"
 echo 'write back' >"/sys/block/$DISK/queue/write_cache"
 is "queue/write_cache says write back again: fsync" "$(count_flushes file_io "/dev/$DISK" direct write:4096 fsync)" 1
-counts fsdax "$(make_fsdax "$NAMESPACE")"
-# By 4 KiB: a sector of its own is 4 flushes: data, two of the log, the map.
+test_counts fsdax "$(make_fsdax "$NAMESPACE")"
+# Writes of 4 KiB: in sector mode each block takes 4 flushes: data, two of the log, the map.
 provider_cleanup
 provide pages=1 dimm=0
-counts "raw, no flush known" "$DISK"
+test_counts "raw, no flush known" "$DISK"
 is "region says nothing of flushes" "$(cat "$ND/region"*/deep_flush 2>&1 | grep -c 'No such file')" 1
-counts sector "$(make_namespace -e "$NAMESPACE" -m sector -l 4096 | jq -r .blockdev)"
+test_counts sector "$(make_namespace -e "$NAMESPACE" -m sector -l 4096 | jq -r .blockdev)"

@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# How often the region is flushed by what a program does to a file of ext4 or XFS, with DAX and without; after each, all is on the
-# disk when the driver was away.
+# Each kind of file I/O on ext4 and XFS flushes the region the recorded number of times, and the data survives a
+# remount.
 # compare
 # vm: --bare --append memmap=128M$512M
 . "$(dirname "$0")/lib/test.sh"
@@ -14,22 +14,22 @@ cleanup() {
 	provider_cleanup
 }
 
-# counts TYPE DAX: 10 subtests.
-counts() {
+# test_counts TYPE DAX: 10 subtests.
+test_counts() {
 	name="$1, dax=$2"
 	mount -o "dax=$2,noatime" "/dev/$DISK" $MNT
-	# All blocks are there, so that only what is said is written.
+	# Allocate all blocks first, so that only the tested I/O writes.
 	pmem-io fill $MNT/file
 	sync
-	record "$name: overwritten and fsync" "$(quiet && count_flushes file_io $MNT/file cached write:4096 fsync)"
-	record "$name: overwritten and fdatasync" "$(quiet && count_flushes file_io $MNT/file cached write:4096 fdatasync)"
-	record "$name: overwritten with O_DIRECT and fdatasync" "$(quiet && count_flushes file_io $MNT/file direct write:4096 fdatasync)"
-	record "$name: overwritten with O_DIRECT and RWF_DSYNC" "$(quiet && count_flushes file_io $MNT/file direct dsync:4096)"
-	record "$name: overwritten with RWF_DSYNC" "$(quiet && count_flushes file_io $MNT/file cached dsync:4096)"
-	record "$name: a mapping and msync" "$(quiet && count_flushes pmem-io map-write $MNT/file --durable msync --seed 2)"
-	record "$name: fsync with nothing to do" "$(quiet && count_flushes file_io $MNT/file cached fsync)"
+	record "$name: overwritten and fsync" "$(settle_writes && count_flushes file_io $MNT/file cached write:4096 fsync)"
+	record "$name: overwritten and fdatasync" "$(settle_writes && count_flushes file_io $MNT/file cached write:4096 fdatasync)"
+	record "$name: overwritten with O_DIRECT and fdatasync" "$(settle_writes && count_flushes file_io $MNT/file direct write:4096 fdatasync)"
+	record "$name: overwritten with O_DIRECT and RWF_DSYNC" "$(settle_writes && count_flushes file_io $MNT/file direct dsync:4096)"
+	record "$name: overwritten with RWF_DSYNC" "$(settle_writes && count_flushes file_io $MNT/file cached dsync:4096)"
+	record "$name: a mapping and msync" "$(settle_writes && count_flushes pmem-io map-write $MNT/file --durable msync --seed 2)"
+	record "$name: fsync with nothing to do" "$(settle_writes && count_flushes file_io $MNT/file cached fsync)"
 	case $2 in
-	always) record "$name: MAP_SYNC, flushed by the program" "$(quiet && count_flushes pmem-io map-write $MNT/file --sync --durable flush --seed 3)" ;;
+	always) record "$name: MAP_SYNC, flushed by the program" "$(settle_writes && count_flushes pmem-io map-write $MNT/file --sync --durable flush --seed 3)" ;;
 	*) check_fails "$name: MAP_SYNC" pmem-io map-write $MNT/file --sync ;;
 	esac
 	pmem-io fill $MNT/file --seed 4
@@ -39,14 +39,14 @@ counts() {
 	umount $MNT
 }
 
-# quiet: what the file system still has to write of the preparations is written.
-quiet() {
+# settle_writes: writes what the file system still has to write.
+settle_writes() {
 	sync
 	sync
 }
 
 plan 40
-# MAP_SYNC wants memory that is said to need no flush.
+# MAP_SYNC needs memory that the platform declares to need no flush.
 provide pages=1 dimm=0 size=$((128 << 20))
 mkdir -p $MNT
 for type in ext4 xfs; do
@@ -58,6 +58,6 @@ for type in ext4 xfs; do
 		mount "/dev/$DISK" $MNT
 		truncate -s 1M $MNT/file
 		umount $MNT
-		counts $type $dax
+		test_counts $type $dax
 	done
 done

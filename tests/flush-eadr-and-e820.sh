@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# What region and disk say of durability where a power failure saves the CPU's caches, and on e820; fsync and MAP_SYNC there.
+# On eADR and e820 memory, region and disk have the recorded durability attributes, and fsync and MAP_SYNC work.
 # compare
 # vm: --bare --nvdimm size=256M,labels --persistence cpu --e820 32M@512M
 . "$(dirname "$0")/lib/test.sh"

@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# Flushes that fail, at once or later, reach who asked for them, and nobody else: programs, ext4, the device mapper.
+# A flush that fails, at once or later, fails the request that needed it and no other: programs, ext4, device mapper.
 # compare
 # vm: --bare --append memmap=128M$512M
 . "$(dirname "$0")/lib/test.sh"
@@ -15,24 +15,24 @@ cleanup() {
 	provider_cleanup
 }
 
-# error COMMAND…: what Python says of a call that fails.
-error() {
+# io_error COMMAND…: the last line of the error that Python prints.
+io_error() {
 	"$@" 2>&1 | tail -n 1
 }
 
-# fails NAME: 13 subtests.
-fails() {
+# test_failing NAME: 13 subtests.
+test_failing() {
 	provider flush_fails 1
-	record "$1: fsync" "$(error file_io "/dev/$DISK" direct write:4096 fsync)"
-	record "$1: RWF_DSYNC" "$(error file_io "/dev/$DISK" direct dsync:4096)"
+	record "$1: fsync" "$(io_error file_io "/dev/$DISK" direct write:4096 fsync)"
+	record "$1: RWF_DSYNC" "$(io_error file_io "/dev/$DISK" direct dsync:4096)"
 	check "$1: a plain write" file_io "/dev/$DISK" direct write:4096
 	check "$1: a read" file_io "/dev/$DISK" direct read
 	provider flush_fails 0
 	check "$1: fsync, once it works again" file_io "/dev/$DISK" direct fsync
 	dm_create above "0 65536 linear /dev/$DISK 0"
 	provider flush_fails 1
-	record "$1: fsync above dm-linear" "$(error file_io /dev/mapper/above direct write:4096 fsync)"
-	record "$1: RWF_DSYNC above dm-linear" "$(error file_io /dev/mapper/above direct dsync:4096)"
+	record "$1: fsync above dm-linear" "$(io_error file_io /dev/mapper/above direct write:4096 fsync)"
+	record "$1: RWF_DSYNC above dm-linear" "$(io_error file_io /dev/mapper/above direct dsync:4096)"
 	provider flush_fails 0
 	dm_remove above
 	for dax in never always; do
@@ -42,7 +42,7 @@ fails() {
 		pmem-io fill $MNT/file
 		sync
 		provider flush_fails 1
-		record "$1: fsync on ext4, dax=$dax" "$(error file_io $MNT/file cached write:4096 fsync)"
+		record "$1: fsync on ext4, dax=$dax" "$(io_error file_io $MNT/file cached write:4096 fsync)"
 		record "$1: which is, dax=$dax" "$(grep -o " $MNT ext4 r[ow]" /proc/mounts)"
 		provider flush_fails 0
 		umount $MNT
@@ -54,8 +54,8 @@ fails() {
 plan 26
 mkdir -p $MNT
 provide pages=1
-fails "at once"
+test_failing "at once"
 provider_cleanup
 provide pages=1 flush_async=1
 provider flush_delay 20
-fails "later"
+test_failing "later"

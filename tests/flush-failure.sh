@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# A flush that fails is the error of the fsync that asked for it, and of nothing else.
+# A flush that fails makes the fsync that needed it fail, and nothing else.
 # vm: --bare --append memmap=128M$512M
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/provider.sh"

@@ -1,12 +1,12 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# A file system's fsync reaches the region: data and log are flushed, with or without DAX.
+# fsync on ext4 flushes the region after data and journal are written, with and without DAX.
 # vm: --bare --append memmap=128M$512M
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/provider.sh"
 
-# flushed MOUNT OPTION
-flushed() {
+# check_fsync MOUNT OPTION
+check_fsync() {
 	mount -o "$1" "/dev/$DISK" /mnt
 	pattern aaaaaaa 8 >/mnt/file
 	sync
@@ -24,5 +24,5 @@ cleanup() {
 plan 2
 provide pages=1
 mkfs.ext4 -q -b 4096 "/dev/$DISK"
-flushed dax=never
-flushed dax=always
+check_fsync dax=never
+check_fsync dax=always

@@ -1,13 +1,13 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# A FUA write is followed by a flush, when what it wrote is in memory. Its failure is the write's.
+# A FUA write is followed by a flush once its data is in memory, and a failed flush fails the write.
 # vm: --bare --append memmap=128M$512M
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/provider.sh"
 
-# fua VALUE OF dimm: whether the region says that it has flush hints (queue/fua) or not, FUA is asked for by O_DSYNC, which makes
-# an fsync follow unless the write fails.
-fua() {
+# test_fua VALUE OF dimm: whether the region has flush hints (queue/fua) or not. O_DSYNC requests FUA and an fsync after
+# a successful write.
+test_fua() {
 	provide "dimm=$1"
 	is "dimm=$1: queue/fua" "$(cat "/sys/block/$DISK/queue/fua")" "$1"
 	provider flushes 0
@@ -24,5 +24,5 @@ fua() {
 }
 
 plan 10
-fua 1
-fua 0
+test_fua 1
+test_fua 0

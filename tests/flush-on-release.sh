@@ -1,27 +1,28 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# Who gives the memory up has flushed it: unbind, rmmod, a namespace and a region that are disabled, a namespace made into another
-# mode. Raw, fsdax, sector mode and device DAX.
+# The region is flushed before the driver releases it: unbind, rmmod, disabled namespace or region, mode change.
+#
+# In raw, fsdax, sector and devdax mode.
 # compare
 # vm: --bare --append memmap=128M$512M
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/provider.sh"
 . "$(dirname "$0")/lib/flush-count.sh"
 
-# bound: the device of the nd bus that the driver has.
-bound() {
+# bound_device: the device of the nd bus that the driver is bound to.
+bound_device() {
 	basename "$(find "/sys/bus/nd/drivers/$DRIVER/" -type l -name '[nbp]*.*' | head -n 1)"
 }
 
-unbind() {
-	bound >"/sys/bus/nd/drivers/$DRIVER/unbind"
+unbind_device() {
+	bound_device >"/sys/bus/nd/drivers/$DRIVER/unbind"
 }
 
-# gives_up MODE DISK: 6 subtests; what was written before is there in the end. Numbers of flushes.
-gives_up() {
+# test_release MODE DISK: 6 subtests. Records numbers of flushes; the data is intact at the end.
+test_release() {
 	pmem-io fill --direct "/dev/$2" --length 1M
-	device=$(bound)
-	record "$1: unbind" "$(count_flushes unbind)"
+	device=$(bound_device)
+	record "$1: unbind" "$(count_flushes unbind_device)"
 	record "$1: bind" "$(count_flushes sh -c "echo $device >/sys/bus/nd/drivers/$DRIVER/bind")"
 	settle
 	record "$1: rmmod" "$(count_flushes unload_driver)"
@@ -37,22 +38,22 @@ gives_up() {
 
 plan 20
 provide pages=1
-gives_up raw "$DISK"
+test_release raw "$DISK"
 disk=$(make_fsdax "$NAMESPACE" dev)
-gives_up fsdax "$disk"
-# Sector mode can't wait for a flush.
+test_release fsdax "$disk"
+# Sector mode does not support asynchronous flushes.
 provider_cleanup
 provide pages=1 dimm=0
 disk=$(make_namespace -e "$NAMESPACE" -m sector -l 512 | jq -r .blockdev)
-gives_up sector "$disk"
+test_release sector "$disk"
 
-# An unbind waits for the page cache of the disk, and flushes after it.
+# Unbind writes back the page cache of the disk, and flushes after that.
 disk=$(make_namespace -e "$NAMESPACE" -m raw | jq -r .blockdev)
 provider watch 4096
 pattern bbbbbbb 8 >/tmp/data
 dd if=/tmp/data of="/dev/$disk" bs=4k seek=1 conv=notrunc status=none
-unbind
+unbind_device
 is "dirty page cache: flushed after it was written" "$(provider seen)" "$(od -An -tu8 -N8 /tmp/data | tr -d ' ')"
 provider flush_fails 1
 echo "$NAMESPACE" >"/sys/bus/nd/drivers/$DRIVER/bind"
-check "a flush that fails: the disk goes all the same" unbind
+check "a flush that fails: the disk goes all the same" unbind_device

@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# Whoever gives the memory up has flushed it: unbind, removal of the module, a region that is disabled.
+# The region is flushed at unbind, at module removal, and when the region is disabled.
 # vm: --bare --append memmap=128M$512M
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/provider.sh"

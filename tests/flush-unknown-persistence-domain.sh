@@ -1,6 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# What region and disk say of durability where the platform says nothing of its caches: with labels and without, in each mode.
+# If the platform does not describe its caches, region and disk have the recorded durability attributes in each mode.
+#
+# With labels and without.
 # compare
 # vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
 . "$(dirname "$0")/lib/test.sh"

@@ -1,7 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# dax/write_cache: whether a file system writes the CPU's caches back for DAX. It changes neither what the queue says nor how often
-# the region is flushed, and no data.
+# dax/write_cache only decides whether a file system writes back CPU caches for DAX.
+#
+# It changes neither the queue's attributes, nor the number of flushes, nor any data.
 # compare
 # vm: --bare --append memmap=128M$512M
 . "$(dirname "$0")/lib/test.sh"
@@ -14,8 +15,8 @@ cleanup() {
 	provider_cleanup
 }
 
-# stored VALUE: 7 subtests.
-stored() {
+# test_value VALUE: 7 subtests.
+test_value() {
 	echo "$1" >"/sys/block/$DISK/dax/write_cache"
 	is "$1: read back" "$(cat "/sys/block/$DISK/dax/write_cache")" "$1"
 	is "$1: the queue" "$(cat "/sys/block/$DISK/queue/write_cache" "/sys/block/$DISK/queue/fua" | tr '\n' ' ')" "write back 1 "
@@ -35,8 +36,8 @@ stored() {
 	record "$1: the driver was away" "$(cat "/sys/block/$DISK/dax/write_cache")"
 }
 
-# store_answer TEXT: what a write of it says, and the value then.
-store_answer() {
+# write_value TEXT: the result of the write, and the value after it.
+write_value() {
 	env printf "$1" 2>&1 >"/sys/block/$DISK/dax/write_cache" | sed 's/.*write error: //'
 	cat "/sys/block/$DISK/dax/write_cache"
 }
@@ -46,10 +47,10 @@ provide pages=1
 mkdir -p $MNT
 is "the file's mode" "$(stat -c %a "/sys/block/$DISK/dax/write_cache")" 644
 record "at first" "$(cat "/sys/block/$DISK/dax/write_cache")"
-stored 0
-stored 1
+test_value 0
+test_value 1
 for text in y n on off Y 2 00 1x -1 '' '\n' ' 1' '0\n' ; do
-	record "the answer to '$text'" "$(store_answer "$text")"
+	record "the answer to '$text'" "$(write_value "$text")"
 done
 record "the answer to 64 KiB of text" "$(head -c 65536 /dev/zero | tr '\0' 1 >/tmp/text; env cat /tmp/text 2>&1 >"/sys/block/$DISK/dax/write_cache" |
 	sed 's/.*: //'; cat "/sys/block/$DISK/dax/write_cache")"
