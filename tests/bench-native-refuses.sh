@@ -1,16 +1,18 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# pmem-bench native overwrites nothing that somebody uses, nothing that is no persistent memory, and nothing without being told to, by an option or by who sits at a terminal.
+# pmem-bench native refuses devices in use, devices that are not persistent memory, and to overwrite without consent.
+#
+# Consent is an option, or an answer at a terminal.
 # vm: --bare --e820 96M@512M
 . "$(dirname "$0")/lib/test.sh"
 
-# says OPTION…: what it says at last, with no terminal.
-says() {
+# bench_error OPTION…: the last line of its output, without a terminal.
+bench_error() {
 	pmem-bench native --no-files "$@" </dev/null 2>&1 | tail -n 1
 }
 
-# types TEXT OPTION…: the same, when that is typed at a terminal. It must have asked first.
-types() {
+# bench_typed TEXT OPTION…: runs it at a terminal, and types the text after it has asked.
+bench_typed() {
 	typed=$1
 	shift
 	(
@@ -31,26 +33,26 @@ disk=$(e820_disk)
 dev=/dev/$disk
 make_fs ext4 "$disk"
 before=$(sha256sum <"$dev")
-is "no terminal" "$(says "$dev")" "pmem-bench: nobody can be asked: --yes-overwrite names each device that may be overwritten"
-is "another device named" "$(says --yes-overwrite /dev/pmem9 "$dev")" \
+is "no terminal" "$(bench_error "$dev")" "pmem-bench: nobody can be asked: --yes-overwrite names each device that may be overwritten"
+is "another device named" "$(bench_error --yes-overwrite /dev/pmem9 "$dev")" \
 	"pmem-bench: nobody can be asked: --yes-overwrite names each device that may be overwritten"
-is "no persistent memory" "$(says --yes-overwrite /dev/vda /dev/vda)" "pmem-bench: /dev/vda: this is no disk of persistent memory"
+is "no persistent memory" "$(bench_error --yes-overwrite /dev/vda /dev/vda)" "pmem-bench: /dev/vda: this is no disk of persistent memory"
 mkdir -p "$MNT"
 mount -r "$dev" "$MNT"
-is "mounted" "$(says --yes-overwrite "$dev" "$dev")" "pmem-bench: $disk is in use: $disk is mounted at $MNT (ext4)"
+is "mounted" "$(bench_error --yes-overwrite "$dev" "$dev")" "pmem-bench: $disk is in use: $disk is mounted at $MNT (ext4)"
 umount "$MNT"
 tail -f /dev/null <"$dev" &
 reader=$!
-is "open" "$(says --yes-overwrite "$dev" "$dev")" "pmem-bench: $disk is in use: process $reader (tail) has $disk open"
+is "open" "$(bench_error --yes-overwrite "$dev" "$dev")" "pmem-bench: $disk is in use: process $reader (tail) has $disk open"
 kill $reader
 dmsetup create busy --table "0 100 linear $dev 0"
-is "part of another device" "$(says --yes-overwrite "$dev" "$dev" | sed 's/dm-[0-9]*/dm/')" \
+is "part of another device" "$(bench_error --yes-overwrite "$dev" "$dev" | sed 's/dm-[0-9]*/dm/')" \
 	"pmem-bench: $disk is in use: $disk is part of dm (device mapper: busy)"
 dmsetup remove busy
 : >/tmp/typed
-check_fails "something else typed" types yes "$dev"
+check_fails "something else typed" bench_typed yes "$dev"
 check "it said so" grep -q "nothing was done" /tmp/typed
 is "nothing was changed" "$(sha256sum <"$dev")" "$before"
 : >/tmp/typed
-check "its name typed" types "$disk" "$dev"
+check "its name typed" bench_typed "$disk" "$dev"
 check "and it is measured" grep -q "read-4k .*$DRIVER" /tmp/typed

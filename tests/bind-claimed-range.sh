@@ -1,12 +1,12 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# A range that somebody else has claimed in iomem is refused with EBUSY and a line in the log; given back, it is served.
+# A range that another driver has claimed in iomem is refused with EBUSY and a log message; once released, it binds.
 # vm: --bare --append memmap=128M$512M
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/provider.sh"
 
-# refused NAME OFFSET
-refused() {
+# test_claimed NAME OFFSET
+test_claimed() {
 	provider claim "$2"
 	is "$1: the errno" "$(bind_error "$NAMESPACE")" "Device or resource busy"
 	is "$1: no disk" "$(ls -d /sys/block/pmem* 2>/dev/null)" ""
@@ -21,7 +21,7 @@ plan 12
 provide pages=1
 echo "$NAMESPACE" >"/sys/bus/nd/drivers/$DRIVER/unbind"
 dmesg -C
-refused "its first page" 0
+test_claimed "its first page" 0
 check "the log says it" sh -c "dmesg | grep -q '$NAMESPACE: could not reserve region .mem 0x20000000-0x23ffffff.'"
-refused "its last page" 65532K
+test_claimed "its last page" 65532K
 is "the log has no more than two lines of each" "$(dmesg | grep -c "$NAMESPACE")" 4

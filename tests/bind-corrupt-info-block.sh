@@ -1,12 +1,14 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# A damaged info block of an fsdax namespace: without a valid checksum the namespace is raw; where it says what can't be, the namespace is declined, with an errno and without a report of the kernel.
+# A corrupt info block of an fsdax namespace yields a raw namespace or a clean probe error, and no kernel report.
+#
+# Without a valid checksum the namespace is raw; with impossible values the probe fails with an errno.
 # vm: --bare --append memmap=128M$512M
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/provider.sh"
 
-# becomes NAME WANTED OFFSET HEX: what the namespace becomes at the next start with these bytes in the block.
-becomes() {
+# check_result NAME WANTED OFFSET HEX: loads the driver with these bytes in the info block.
+check_result() {
 	provider_cleanup
 	info_block_restore /tmp/block "$3" "$4"
 	dmesg -C
@@ -28,12 +30,12 @@ unload_driver
 info_block_save /tmp/block
 is "the block is there" "$(head -c 15 /tmp/block)" NVDIMM_PFN_INFO
 
-becomes "nothing changed" "pfn of 126976" 0 4e
-becomes "a wrong checksum" "namespace of 131072" 4088 00000000
-becomes "a mode of the future" "namespace of 131072" 72 03000000
-becomes "a minor version of the future" "pfn of 126976" 54 ffff
-becomes "data behind the end" "error -95" 56 0000001000000000
-becomes "data at the very start" "error -16" 56 0000000000000000
-becomes "the end cut off in the midst of a section" "error -95" 80 00100000
-becomes "more cut off than there is" "error -22" 80 00000010
-becomes "intact again" "pfn of 126976" 0 4e
+check_result "nothing changed" "pfn of 126976" 0 4e
+check_result "a wrong checksum" "namespace of 131072" 4088 00000000
+check_result "a mode of the future" "namespace of 131072" 72 03000000
+check_result "a minor version of the future" "pfn of 126976" 54 ffff
+check_result "data behind the end" "error -95" 56 0000001000000000
+check_result "data at the very start" "error -16" 56 0000000000000000
+check_result "the end cut off in the midst of a section" "error -95" 80 00100000
+check_result "more cut off than there is" "error -22" 80 00000010
+check_result "intact again" "pfn of 126976" 0 4e

@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# Where another disk has the name, the probe fails with EEXIST and leaves nothing behind; once it is gone, the namespace is served.
+# A probe whose disk name is taken fails with EEXIST and leaves nothing behind; once the name is free, it succeeds.
 # expect-splat: cannot create duplicate filename
 # vm: --bare --append memmap=128M$512M
 . "$(dirname "$0")/lib/test.sh"

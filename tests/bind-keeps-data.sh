@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# Unbound and bound again, or unloaded and loaded, the namespace has the same disk with the same bytes.
+# After unbind and bind, or unload and load, a namespace has the same disk with the same data.
 # vm: --bare --append memmap=128M$512M
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/provider.sh"

@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# Where the page map has no room, the namespace is refused with ENOMEM and nothing is left of it; with room it is served.
+# A namespace with too little room for its struct pages fails with ENOMEM and leaves nothing behind.
 # expect-splat: add_pages
 # vm: --bare --append memmap=128M$512M
 . "$(dirname "$0")/lib/test.sh"
@@ -12,7 +12,7 @@ provide size=$((128 << 20))
 make_fsdax "$NAMESPACE" dev >/dev/null
 provider_cleanup
 info_block_save /tmp/block
-# The data begins at 64K, where a page map of 2M should be.
+# The data begins at 64K, where 2M of struct pages should be.
 info_block_restore /tmp/block 56 0000010000000000
 dmesg -C
 provide size=$((128 << 20)) keep=1

@@ -1,12 +1,12 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# A namespace that is too small or misaligned is declined, with the errno and the line in the log of the C driver.
+# A namespace that is too small or misaligned is declined with the errno and log message of the C driver.
 # vm: --bare --append memmap=128M$512M
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/provider.sh"
 
-# declined NAME START SIZE PAGES ERROR
-declined() {
+# check_declined NAME START SIZE PAGES ERROR
+check_declined() {
 	provide start="$2" size="$3" pages="$4" dimm=0
 	is "$1: no disk" "$DISK" ""
 	is "$1: the errno" "$(bind_error "$NAMESPACE")" "$5"
@@ -17,11 +17,11 @@ declined() {
 start=$((512 << 20))
 unmappable="Operation not supported"
 plan 16
-declined "half a page" $start 2048 1 "No such device"
-declined "a page, to be mapped with struct pages" $start 4096 1 "$unmappable"
-declined "a start that is not a multiple of 2M" $((start + 4096)) $((8 << 20)) 1 "$unmappable"
+check_declined "half a page" $start 2048 1 "No such device"
+check_declined "a page, to be mapped with struct pages" $start 4096 1 "$unmappable"
+check_declined "a start that is not a multiple of 2M" $((start + 4096)) $((8 << 20)) 1 "$unmappable"
 dmesg -C
-declined "nor is the end" $start $(((8 << 20) + 4096)) 1 "$unmappable"
+check_declined "nor is the end" $start $(((8 << 20) + 4096)) 1 "$unmappable"
 check "the log says it" sh -c "dmesg | grep -q '$NAMESPACE: .mem .* misaligned, unable to map'"
 
 provide start=$((start + 4096)) size=$((8 << 20)) pages=0

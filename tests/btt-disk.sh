@@ -1,11 +1,11 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# Sector mode: a disk through a block translation table, in sectors of 512 or 4096 bytes, that comes back as it was.
+# A namespace in sector mode has a disk with sectors of 512 or 4096 bytes, which is found again with its data.
 # vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
 . "$(dirname "$0")/lib/test.sh"
 
-# makes SECTOR-SIZE
-makes() {
+# test_btt SECTOR-SIZE
+test_btt() {
 	disk=$(labelled_disk -m sector -s 32M -l "$1")
 	is "$1: its name says it" "${disk#"${disk%s}"}" s
 	is "$1: sectors" "$(cat "/sys/block/$disk/queue/logical_block_size")" "$1"
@@ -25,5 +25,5 @@ makes() {
 
 plan 22
 load_driver
-makes 4096
-makes 512
+test_btt 4096
+test_btt 512

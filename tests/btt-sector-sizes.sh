@@ -1,30 +1,29 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# Sector mode in each sector size that BTT knows, those with room for metadata beside each sector, too: what the disk is, that it keeps
-# data, and that other sizes are refused.
+# Sector mode supports each sector size of BTT, also with metadata beside the data, and refuses others.
 # compare
 # vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
 # quick
 . "$(dirname "$0")/lib/test.sh"
 
-# limits: what the disk says of itself, in one line.
-limits() {
+# show_limits: the queue limits of the disk on one line.
+show_limits() {
 	(cd "/sys/block/$1" && paste -d ' ' size queue/logical_block_size queue/physical_block_size queue/minimum_io_size queue/write_cache queue/fua \
 		queue/dax ro)
 }
 
-# integrity: of what the metadata beside a sector consists.
-integrity() {
+# show_integrity: the format of the metadata beside a sector.
+show_integrity() {
 	(cd "/sys/block/$1/integrity" && paste -d ' ' format tag_size protection_interval_bytes read_verify write_generate)
 }
 
-# serves SIZE DATA: in sectors of SIZE bytes, of which DATA hold data.
-serves() {
+# test_size SIZE DATA: sectors of SIZE bytes, of which DATA bytes are data.
+test_size() {
 	record_result "$1: made" sh -c "ndctl create-namespace -r $region -m sector -s 32M -l $1 | jq -r '\"\\(.mode) \\(.size) \\(.sector_size) \\(.blockdev)\"'"
 	settle
 	disk=pmem${region#region}s
-	record "$1: limits" "$(limits "$disk")"
-	record "$1: integrity" "$(integrity "$disk")"
+	record "$1: limits" "$(show_limits "$disk")"
+	record "$1: integrity" "$(show_integrity "$disk")"
 	check "$1: written" pmem-io fill --direct --length 2M "/dev/$disk"
 	check "$1: one sector is overwritten" pmem-io fill --direct --offset 64K --length "$2" --block "$2" "/dev/$disk" --seed 2
 	last=$(($(blockdev --getsize64 "/dev/$disk") - $2))
@@ -48,7 +47,7 @@ fresh_labels
 namespace=namespace${region#region}.0
 is "the sizes that are known" "$(tr -d "[]" <"$ND/btt${region#region}.0/sector_size" | xargs)" "$sizes"
 for size in $sizes; do
-	serves "$size" $((size / 512 * 512))
+	test_size "$size" $((size / 512 * 512))
 done
 for size in 0 256 1024 2048 8192 65536; do
 	record_result "$size is refused" ndctl create-namespace -r "$region" -m sector -s 32M -l $size

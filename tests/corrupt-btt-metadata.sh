@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# Damaged info blocks, maps and logs of a namespace in sector mode: what becomes of it, what is read, what the driver says.
+# Corrupt info blocks, maps and logs in sector mode yield the recorded namespace, data and log messages.
 # compare
 # vm: --bare --append memmap=128M$512M
 # expect-splat: nsio_rw_bytes
@@ -9,20 +9,21 @@
 . "$(dirname "$0")/lib/corrupt.sh"
 
 need perl od
-# struct btt_sb, in drivers/nvdimm/btt.h: where map, log and the copy of the block are, from the block on.
-field() {
+# struct btt_sb, in drivers/nvdimm/btt.h: the offsets of the map, the log and the copy of the info block, relative to
+# the info block.
+btt_field() {
 	od -An -tu8 -j $((4096 + $1)) -N 8 /tmp/memory | tr -d ' '
 }
 
-# Where no flush has to be waited for: sector mode is read-only there with ours.
+# Without asynchronous flushes: with them, rust_pmem makes sector mode read-only.
 export PARAMETERS=dimm=0
 provide size=$((32 << 20)) "$PARAMETERS"
 DISK=$(make_namespace -e "$NAMESPACE" -m sector | jq -r .blockdev)
 pmem-io fill --direct --length 64K "/dev/$DISK"
 save_memory 32
-map=$((4096 + $(field 96)))
-log=$((4096 + $(field 104)))
-second=$((4096 + $(field 112)))
+map=$((4096 + $(btt_field 96)))
+log=$((4096 + $(btt_field 104)))
+second=$((4096 + $(btt_field 112)))
 add_row "the log is behind the map, and the copy behind that" "$((log > map)) $((second > log))"
 try_corruptions "sector" 32 "$second" <<-END
 	nothing changed|block|0|42

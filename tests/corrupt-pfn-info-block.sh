@@ -1,7 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# Damaged info blocks of fsdax and device DAX namespaces, field by field, with the right checksum and without: what becomes of the
-# namespace, what the log says, and that the block is left as it is.
+# Corrupt info blocks of fsdax and devdax namespaces yield the recorded namespace and log messages, and stay unchanged.
+#
+# Changes each field, with the right checksum and without.
 # compare
 # vm: --bare --append memmap=128M$512M
 # timeout: 300
@@ -48,7 +49,7 @@ try_corruptions "fsdax, map on the device" 64 <<-END
 	intact again|block|0|4e
 END
 provider_cleanup
-# Memory that is mapped with struct pages as it is needs no info block for a page map in RAM.
+# Memory that is mapped with struct pages anyway needs no info block for struct pages in RAM.
 export PARAMETERS=pages=0
 provide size=$((64 << 20)) pages=0
 make_fsdax "$NAMESPACE" mem >/dev/null

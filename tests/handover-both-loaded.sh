@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# Both drivers are loaded, each with the namespaces that it was given, and a namespace goes from one to the other.
+# With both drivers loaded, each keeps its namespaces, and a namespace can be handed over by unbind and bind.
 # vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
 . "$(dirname "$0")/lib/test.sh"
 
@@ -14,8 +14,8 @@ cleanup() {
 	unload_both_drivers
 }
 
-# gives NAMESPACE FROM TO
-gives() {
+# hand_over NAMESPACE FROM TO
+hand_over() {
 	echo "$1" >"$drivers/$2/unbind" && echo "$1" >"$drivers/$3/bind"
 }
 
@@ -31,12 +31,12 @@ swap_driver_names
 load_driver
 swap_driver_names
 is "the second finds nothing to do" "$(driver_of "$one") $(driver_of "$two")" "$DRIVER $DRIVER"
-check "it is given one" gives "$one" "$DRIVER" "$other"
+check "it is given one" hand_over "$one" "$DRIVER" "$other"
 is "and has it" "$(driver_of "$one") $(driver_of "$two")" "$other $DRIVER"
 check "it writes" pmem-io fill --direct --length 4M "/dev/$nfit" --seed 1
 check "and so does the first" pmem-io fill --direct --length 4M "/dev/$e820" --seed 2
-check "they change places: the one" gives "$one" "$other" "$DRIVER"
-check "they change places: the other" gives "$two" "$DRIVER" "$other"
+check "they change places: the one" hand_over "$one" "$other" "$DRIVER"
+check "they change places: the other" hand_over "$two" "$DRIVER" "$other"
 is "so they have" "$(driver_of "$one") $(driver_of "$two")" "$DRIVER $other"
 check "what the one wrote" pmem-io verify --direct --length 4M "/dev/$nfit" --seed 1
 check "what the other wrote" pmem-io verify --direct --length 4M "/dev/$e820" --seed 2

@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# A file system on an fsdax namespace, made under one driver, is whole under the other, and the info block stays as it was.
+# A file system on an fsdax namespace stays consistent over a handover, and the info block stays unchanged.
 # vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
 . "$(dirname "$0")/lib/test.sh"
 
@@ -9,14 +9,14 @@ cleanup() {
 	unload_both_drivers
 }
 
-# info_block: the sum of all that lies in front of the page map.
-info_block() {
+# info_block_sum: the checksum of all that precedes the struct pages.
+info_block_sum() {
 	# shellcheck disable=SC2016 # for sh
 	with_force_raw "$namespace" sh -c 'head -c 8192 "$1" | md5sum' sh
 }
 
-# serves NAME FILE SEED OTHER-FILE OTHER-SEED: the file system is clean, has the one file, and takes the other.
-serves() {
+# check_file_system NAME FILE SEED OTHER-FILE OTHER-SEED: the file system is clean and has FILE; stores OTHER-FILE.
+check_file_system() {
 	check "$1: fsck" e2fsck -fn "/dev/$disk"
 	mount_dax "$disk"
 	check "$1: the file is there" pmem-io map-verify --sync "$MNT/$2" --seed "$3"
@@ -25,8 +25,8 @@ serves() {
 	umount $MNT
 }
 
-# swaps MAP
-swaps() {
+# test_handover MAP
+test_handover() {
 	disk=$(labelled_disk -m fsdax -M "$1" -s 32M)
 	namespace=$(jq -r .dev /tmp/labelled_disk.json)
 	make_fs ext4 "$disk"
@@ -36,22 +36,22 @@ swaps() {
 	umount $MNT
 	size=$(blockdev --getsize64 "/dev/$disk")
 	sum=$(md5sum <"/dev/$disk")
-	block=$(info_block)
+	block=$(info_block_sum)
 
 	swap_drivers
-	is "$1: the info block" "$(info_block)" "$block"
+	is "$1: the info block" "$(info_block_sum)" "$block"
 	is "$1: size" "$(blockdev --getsize64 "/dev/$disk")" "$size"
 	is "$1: all bytes of the data" "$(md5sum <"/dev/$disk")" "$sum"
-	serves "$1, the other driver" first 1 second 2
+	check_file_system "$1, the other driver" first 1 second 2
 
 	swap_drivers
-	is "$1: the info block, still" "$(info_block)" "$block"
-	serves "$1, the first driver again" second 2 third 3
+	is "$1: the info block, still" "$(info_block_sum)" "$block"
+	check_file_system "$1, the first driver again" second 2 third 3
 }
 
 need_both_drivers
 plan 20
 need e2fsck
 load_driver
-swaps mem
-swaps dev
+test_handover mem
+test_handover dev

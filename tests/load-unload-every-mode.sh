@@ -1,14 +1,13 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# Two hundred times loaded and unloaded, with a namespace of each mode to bind: no memory, no mapping, no claim and no file is left
-# behind by any of them.
+# Two hundred cycles of load and unload with a namespace of each mode leak no memory, mapping, iomem claim or file.
 # compare
 # vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
 # timeout: 400
 . "$(dirname "$0")/lib/test.sh"
 
-# cycles N
-cycles() {
+# run_cycles N
+run_cycles() {
 	count=0
 	while [ "$count" -lt "$1" ]; do
 		rmmod "$DRIVER"
@@ -18,23 +17,23 @@ cycles() {
 	settle
 }
 
-# objects: how many of each slab cache are in use, of mappings of the kernel, and pages that can't be reclaimed or are per processor.
-objects() {
+# count_objects: the used objects of each slab cache, the vmalloc mappings, and the unreclaimable and per-CPU pages.
+count_objects() {
 	sleep 0.5
-	# What processors hold in reserve is not in use.
+	# Per-CPU reserves of the slab caches are not in use.
 	for cache in /sys/kernel/slab/*/shrink; do
 		echo 1 >"$cache"
 	done
 	{
-		# The kernel keeps these for itself, and as it likes.
+		# The kernel sizes these caches itself.
 		awk 'NR > 2 && !/^(vmap_area|maple_node)/ { print $1, $2 }' /proc/slabinfo
 		awk '!/unpurged/ { n++ } END { print "mappings", n }' /proc/vmallocinfo
 		awk '/^(SUnreclaim|Percpu|PageTables|KernelStack|VmallocUsed):/ { print $1, $2 / 4 }' /proc/meminfo
 	} | sort
 }
 
-# files: what is there under names that do not depend on the time.
-files() {
+# list_files: what has a name that does not depend on time.
+list_files() {
 	cat /proc/iomem /proc/partitions
 	cut -d ' ' -f 1 /proc/modules
 	find /sys/kernel/slab -maxdepth 1 ! -name ':*' | sort
@@ -58,16 +57,16 @@ esac
 cp "$file" /run/
 file=/run/${file##*/}
 
-cycles 10
-files >/tmp/files.1
+run_cycles 10
+list_files >/tmp/files.1
 disks=$(find /sys/block -name 'pmem*' | wc -l)
 is "disks in the beginning" "$disks" 6
-begin=$(date +%s)
-objects >/tmp/objects.1
-cycles 200
-objects >/tmp/objects.2
-echo "# 200 times in $(($(date +%s) - begin)) s"
-files >/tmp/files.2
+start=$(date +%s)
+count_objects >/tmp/objects.1
+run_cycles 200
+count_objects >/tmp/objects.2
+echo "# 200 times in $(($(date +%s) - start)) s"
+list_files >/tmp/files.2
 is "disks in the end" "$(find /sys/block -name 'pmem*' | wc -l)" "$disks"
 join /tmp/objects.1 /tmp/objects.2 | awk '$3 > $2 { print "#", $1, $2, "->", $3 }'
 is "what there is 150 of more" "$(join /tmp/objects.1 /tmp/objects.2 | awk '$3 - $2 >= 150 { print $1 }')" ""

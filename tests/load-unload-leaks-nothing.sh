@@ -1,11 +1,11 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# Loaded and unloaded again and again, with a namespace to bind: nothing is left behind.
+# Repeated load and unload with a namespace to bind leaves nothing behind.
 # vm: --bare --append memmap=128M$512M
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/provider.sh"
 
-cycle() {
+reload() {
 	rmmod "$DRIVER"
 	case $DRIVER in
 	rust_pmem) insmod "$MODULE" ;;
@@ -13,15 +13,15 @@ cycle() {
 	esac
 }
 
-present() {
+list_present() {
 	grep -c pmem /proc/iomem /proc/modules /proc/partitions
 	find /sys/block /sys/class/bdi /dev /sys/kernel/debug/block -maxdepth 1 -name '*pmem*' | sort
 }
 
 plan 3
 provide size=$((8 << 20))
-before=$(present)
-is "nothing grows by each time" "$(find_leaks cycle)" ""
+before=$(list_present)
+is "nothing grows by each time" "$(find_leaks reload)" ""
 settle
-is "what is there in the end" "$(present)" "$before"
+is "what is there in the end" "$(list_present)" "$before"
 check "the disk reads" read_sectors "$DISK" 0 8

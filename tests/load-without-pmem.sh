@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# On a machine without persistent memory the module is loaded, does nothing, and goes. Twice at a time it can't be loaded.
+# On a machine without persistent memory the module loads once, does nothing, and unloads.
 # vm: --bare --append memmap=128M$512M
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/provider.sh"

@@ -1,7 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# The rule for modprobe.d prefers rust_pmem where nd_pmem is asked for, and falls back to nd_pmem where rust_pmem is missing or is
-# refused by the kernel.
+# The modprobe.d rule loads rust_pmem for nd_pmem, and falls back if rust_pmem is missing or the kernel refuses it.
 # vm: --bare --append memmap=128M$512M
 # timeout: 180
 . "$(dirname "$0")/lib/test.sh"
@@ -20,8 +19,8 @@ cleanup() {
 	cp /tmp/modules.* "/lib/modules/$(uname -r)"
 }
 
-# loaded: which of the two drivers is, and which has the namespace. Then neither is.
-loaded() {
+# loaded_driver: prints which of the two drivers is loaded and which is bound, and unloads both.
+loaded_driver() {
 	settle
 	for module in rust_pmem nd_pmem; do
 		[ ! -d "/sys/module/$module" ] || echo "$module"
@@ -34,28 +33,28 @@ plan 7
 cp "/lib/modules/$(uname -r)"/modules.* /tmp
 provider_load
 NAMESPACE=$(namespaces pmem_provider)
-is "without the rule and the module: nd_pmem" "$(modprobe nd_pmem && loaded)" "nd_pmem
+is "without the rule and the module: nd_pmem" "$(modprobe nd_pmem && loaded_driver)" "nd_pmem
 has it: nd_pmem"
 
 cp "$(dirname "$0")/../contrib/modprobe.d/rust_pmem.conf" /etc/modprobe.d/
-is "the rule alone falls back" "$(modprobe nd_pmem && loaded)" "nd_pmem
+is "the rule alone falls back" "$(modprobe nd_pmem && loaded_driver)" "nd_pmem
 has it: nd_pmem"
 
 mkdir -p "${INSTALLED%/*}"
 cp "$MODULE" "$INSTALLED"
 depmod
-is "with the module it prefers that" "$(modprobe nd_pmem && loaded)" "rust_pmem
+is "with the module it prefers that" "$(modprobe nd_pmem && loaded_driver)" "rust_pmem
 has it: rust_pmem"
-is "by its own name it is there too" "$(modprobe rust_pmem && loaded)" "rust_pmem
+is "by its own name it is there too" "$(modprobe rust_pmem && loaded_driver)" "rust_pmem
 has it: rust_pmem"
 mv /etc/modprobe.d/pmem.conf /tmp
-is "as udev asks for it" "$(modprobe -b nd:t4 && loaded)" "rust_pmem
+is "as udev asks for it" "$(modprobe -b nd:t4 && loaded_driver)" "rust_pmem
 has it: rust_pmem"
 mv /tmp/pmem.conf /etc/modprobe.d
-is "and nd_pmem all the same where that is wanted" "$(modprobe --ignore-install nd_pmem && loaded)" "nd_pmem
+is "and nd_pmem all the same where that is wanted" "$(modprobe --ignore-install nd_pmem && loaded_driver)" "nd_pmem
 has it: nd_pmem"
 
 # Built for another kernel.
 sed "s/vermagic=$(uname -r)/vermagic=$(uname -r | tr 0-9 1-90)/" "$MODULE" >"$INSTALLED"
-is "what the kernel refuses falls back" "$(modprobe nd_pmem 2>/dev/null && loaded)" "nd_pmem
+is "what the kernel refuses falls back" "$(modprobe nd_pmem 2>/dev/null && loaded_driver)" "nd_pmem
 has it: nd_pmem"

@@ -1,7 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# What becomes of a namespace's data and metadata when its mode changes: where the data of one mode are in another, what of the old mode is
-# left, and what can be found again.
+# After a mode change of a namespace, old data and metadata are where recorded, and can be found again.
 # compare
 # vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
 . "$(dirname "$0")/lib/test.sh"
@@ -11,19 +10,19 @@ cleanup() {
 	modprobe -r device_dax dax_pmem
 }
 
-# becomes MODE OPTION…
-becomes() {
+# change_mode MODE OPTION…
+change_mode() {
 	make_namespace -e "$namespace" -m "$@" >/tmp/namespace-mode-change-data.json
 	disk=$(jq -r '.blockdev // .daxregion.devices[0].chardev' /tmp/namespace-mode-change-data.json)
 }
 
-# blocks: the info blocks that are anywhere in the namespace, each with its offset.
-blocks() {
+# find_info_blocks: all info blocks in the namespace, with their offsets.
+find_info_blocks() {
 	echo "info blocks: $(with_force_raw "$namespace" grep -a -b -o 'NVDIMM_[A-Z]*_INFO\|BTT_ARENA_INFO' | xargs)"
 }
 
-# data OFFSET: whether the pattern of 4 MiB is there, seen in raw mode from this offset on.
-data() {
+# check_data OFFSET: the pattern of 4 MiB is at this offset in raw mode.
+check_data() {
 	# shellcheck disable=SC2016 # for sh
 	with_force_raw "$namespace" sh -c 'dd if="$2" bs=1M iflag=skip_bytes skip="$1" count=4 2>/dev/null >/tmp/namespace-mode-change-data.data; pmem-io verify /tmp/namespace-mode-change-data.data --length 4M >/dev/null && echo there || echo gone' sh "$1"
 }
@@ -34,29 +33,29 @@ modprobe device_dax
 labelled_disk -m raw -s 32M >/dev/null
 namespace=$(jq -r .dev /tmp/labelled_disk.json)
 
-becomes fsdax -M mem
-record "fsdax: metadata" "$(blocks)"
+change_mode fsdax -M mem
+record "fsdax: metadata" "$(find_info_blocks)"
 pmem-io fill --direct --length 4M "/dev/$disk"
-is "fsdax: the data begin after 2 MiB" "$(data $((2 << 20)))" there
-becomes raw
-record "fsdax, then raw: metadata" "$(blocks)"
-is "fsdax, then raw: the data" "$(data $((2 << 20)))" there
-becomes fsdax -M mem
+is "fsdax: the data begin after 2 MiB" "$(check_data $((2 << 20)))" there
+change_mode raw
+record "fsdax, then raw: metadata" "$(find_info_blocks)"
+is "fsdax, then raw: the data" "$(check_data $((2 << 20)))" there
+change_mode fsdax -M mem
 check "fsdax again: the data are where they were" pmem-io verify --direct --length 4M "/dev/$disk"
-becomes devdax -M mem
-record "devdax: metadata" "$(blocks)"
+change_mode devdax -M mem
+record "devdax: metadata" "$(find_info_blocks)"
 check "devdax: the data are where they were" pmem-io map-verify --length 4M "/dev/$disk"
-becomes fsdax -M dev
+change_mode fsdax -M dev
 check "fsdax, map on the device: the data of a namespace of 32 MiB are where they were" pmem-io verify --direct --length 4M "/dev/$disk"
-becomes sector
-record "sector: metadata" "$(blocks)"
+change_mode sector
+record "sector: metadata" "$(find_info_blocks)"
 pmem-io fill --direct --length 4M "/dev/$disk"
-becomes raw
-record "sector, then raw: metadata" "$(blocks)"
-becomes sector
+change_mode raw
+record "sector, then raw: metadata" "$(find_info_blocks)"
+change_mode sector
 record "sector again: the data" "$(pmem-io verify --direct --length 4M "/dev/$disk" >/dev/null && echo there || echo gone)"
-becomes fsdax -M mem
-record "sector, then fsdax: metadata" "$(blocks)"
+change_mode fsdax -M mem
+record "sector, then fsdax: metadata" "$(find_info_blocks)"
 make_fs ext4 "$disk"
 mount_dax "$disk"
 fallocate -l 2M $MNT/file
@@ -73,8 +72,8 @@ check "destroyed" ndctl destroy-namespace -f "$namespace"
 fresh=$(ndctl create-namespace -r "$(labelled_region)" -m raw -s 32M | jq -r .dev)
 settle
 is "made anew in the same place: the same name" "$fresh" "$namespace"
-record "made anew in the same place: metadata" "$(blocks)"
+record "made anew in the same place: metadata" "$(find_info_blocks)"
 record "made anew in the same place: the file system" "$(
-	becomes fsdax -M mem
+	change_mode fsdax -M mem
 	blkid -o value -s TYPE "/dev/$disk" || echo none
 )"

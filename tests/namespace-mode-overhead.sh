@@ -1,8 +1,9 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# What each form of a namespace costs: RAM, as MemFree and the kernel's own count of what page maps take say it, and capacity; and that
-# its data begin where the alignment says. Raw, sector, fsdax and devdax, page map in RAM or on the device, aligned to 4 KiB, 2 MiB and
-# 1 GiB.
+# Each mode of a namespace costs the expected RAM and capacity, and its data begins at the requested alignment.
+#
+# Checks MemFree and nr_memmap_pages. Raw, sector, fsdax and devdax, struct pages in RAM or on the device, aligned to 4
+# KiB, 2 MiB and 1 GiB.
 # compare
 # vm: --nvdimm size=4G,labels --nvdimm size=2G
 # timeout: 300
@@ -10,7 +11,7 @@
 
 MIB=$((1 << 20))
 SIZE=$((3072 * MIB))
-# The page map of a namespace of this size: 64 bytes for each page of 4 KiB.
+# The struct pages of a namespace of this size: 64 bytes for each page of 4 KiB.
 MAP=$((SIZE / 64))
 
 cleanup() {
@@ -19,15 +20,16 @@ cleanup() {
 	modprobe -r device_dax dax_pmem
 }
 
-# free_mib: MemFree, with nothing in RAM that could be dropped.
+# free_mib: MemFree without droppable caches.
 free_mib() {
 	sync
 	echo 3 >/proc/sys/vm/drop_caches
 	awk '/^MemFree:/ {print int($2 / 1024)}' /proc/meminfo
 }
 
-# falls_by MIB: whether MemFree does when the namespace is enabled: within 20 MiB, since the kernel's caches breathe, at one of three times.
-falls_by() {
+# memfree_falls_by MIB: enabling the namespace reduces MemFree by that much, within 20 MiB because caches vary, in one
+# of three tries.
+memfree_falls_by() {
 	for _ in 1 2 3; do
 		ndctl disable-namespace "$namespace" >/dev/null 2>&1
 		fall=$(free_mib)
@@ -40,8 +42,8 @@ falls_by() {
 	return 1
 }
 
-# costs NAME MAP RAM ARGUMENTS OF ndctl create-namespace…: so many bytes of page map, of which so many are in RAM.
-costs() {
+# test_cost NAME MAP RAM ARGUMENTS OF ndctl create-namespace…: MAP bytes of struct pages, of which RAM bytes are in RAM.
+test_cost() {
 	name=$1 map=$2 ram=$(($3 / MIB))
 	shift 3
 	fresh_labels
@@ -49,31 +51,31 @@ costs() {
 	settle
 	namespace=$(jq -r .dev /tmp/namespace-mode-overhead.json)
 	disk=$(jq -r '.blockdev // empty' /tmp/namespace-mode-overhead.json)
-	check "$name: MemFree falls by $ram MiB" falls_by $ram
+	check "$name: MemFree falls by $ram MiB" memfree_falls_by $ram
 	is "$name: the page map, bytes" $(($(awk '$1 == "nr_memmap_pages" {print $2}' /proc/vmstat) * 4096)) "$map"
 }
 
-# capacity NAME BYTES WANTED
-capacity() {
+# check_capacity NAME BYTES WANTED
+check_capacity() {
 	is "$1: capacity, of 3 GiB" "$2" "$3"
 }
 
-# multiple OF: whether the physical address where the data begin is one.
-multiple() {
+# is_multiple ADDRESS OF
+is_multiple() {
 	printf '%s\n' "$1"
 	[ $(($1 % $2)) -eq 0 ]
 }
 
-# rounded BYTES ALIGN: memory has pages in pieces of 2 MiB, whatever the alignment is.
-rounded() {
+# round_up BYTES ALIGN: memory is mapped in units of at least 2 MiB.
+round_up() {
 	piece=$(($2 > 2 * MIB ? $2 : 2 * MIB))
 	echo $((($1 + piece - 1) / piece * piece))
 }
 
-# fsdax NAME ALIGN
-fsdax() {
+# test_fsdax NAME ALIGN
+test_fsdax() {
 	holder=$(cat "$ND/$namespace/holder")
-	check "$1: data begin at a multiple of it" multiple "$(cat "$ND/$holder/resource")" "$2"
+	check "$1: data begin at a multiple of it" is_multiple "$(cat "$ND/$holder/resource")" "$2"
 	make_fs ext4 "$disk"
 	mount_dax "$disk"
 	fallocate -l 2M $MNT/file
@@ -82,11 +84,11 @@ fsdax() {
 	umount $MNT
 }
 
-# devdax NAME ALIGN: as much as a smallest page is mapped, stored to, and read; less than that can't be mapped.
-devdax() {
+# test_devdax NAME ALIGN: maps, stores to and reads one page of that size; less cannot be mapped.
+test_devdax() {
 	chardev=/dev/$(jq -r '.daxregion.devices[0].chardev' /tmp/namespace-mode-overhead.json)
 	holder=$(cat "$ND/$namespace/holder")
-	check "$1: data begin at a multiple of it" multiple "$(cat "$ND/$holder/resource")" "$2"
+	check "$1: data begin at a multiple of it" is_multiple "$(cat "$ND/$holder/resource")" "$2"
 	record_result "$1: a mapping of 4 KiB" pmem-io map-write --length 4096 "$chardev"
 	if [ "$2" -gt $((2 * MIB)) ]; then
 		record_result "$1: a mapping of 2 MiB" pmem-io map-write --length 2M "$chardev"
@@ -99,36 +101,36 @@ plan 94
 load_driver
 modprobe device_dax
 region=$(labelled_region)
-costs raw 0 0 -m raw
-capacity raw "$(blockdev --getsize64 "/dev/$disk")" $SIZE
-costs sector 0 0 -m sector
+test_cost raw 0 0 -m raw
+check_capacity raw "$(blockdev --getsize64 "/dev/$disk")" $SIZE
+test_cost sector 0 0 -m sector
 record "sector: capacity, of 3 GiB" "$(blockdev --getsize64 "/dev/$disk")"
 for align in 4096 $((2 * MIB)) $((1024 * MIB)); do
 	form="fsdax, map in RAM, $align"
-	costs "$form" $MAP $MAP -m fsdax -M mem -a $align
-	capacity "$form" "$(blockdev --getsize64 "/dev/$disk")" $((SIZE - $(rounded 8192 $align)))
-	fsdax "$form" $align
+	test_cost "$form" $MAP $MAP -m fsdax -M mem -a $align
+	check_capacity "$form" "$(blockdev --getsize64 "/dev/$disk")" $((SIZE - $(round_up 8192 $align)))
+	test_fsdax "$form" $align
 
 	form="fsdax, map on the device, $align"
-	costs "$form" $MAP 0 -m fsdax -M dev -a $align
-	capacity "$form" "$(blockdev --getsize64 "/dev/$disk")" $((SIZE - $(rounded $((MAP + 8192)) $align)))
-	fsdax "$form" $align
+	test_cost "$form" $MAP 0 -m fsdax -M dev -a $align
+	check_capacity "$form" "$(blockdev --getsize64 "/dev/$disk")" $((SIZE - $(round_up $((MAP + 8192)) $align)))
+	test_fsdax "$form" $align
 
-	# Pages that are mapped together alone share most of their page map, where it is in RAM.
+	# Compound pages share most of their struct pages if these are in RAM.
 	case $align in
 	4096) shared=$MAP ;;
 	2097152) shared=$((MAP / 4)) ;;
 	*) shared=$((SIZE * 2 * 4096 / align)) ;;
 	esac
 	form="devdax, map in RAM, $align"
-	costs "$form" $shared $shared -m devdax -M mem -a $align
-	capacity "$form" "$(jq .size /tmp/namespace-mode-overhead.json)" $((SIZE - $(rounded 8192 $align)))
-	devdax "$form" $align
+	test_cost "$form" $shared $shared -m devdax -M mem -a $align
+	check_capacity "$form" "$(jq .size /tmp/namespace-mode-overhead.json)" $((SIZE - $(round_up 8192 $align)))
+	test_devdax "$form" $align
 
 	form="devdax, map on the device, $align"
-	costs "$form" $MAP 0 -m devdax -M dev -a $align
-	capacity "$form" "$(jq .size /tmp/namespace-mode-overhead.json)" $((SIZE - $(rounded $((MAP + 8192)) $align)))
-	devdax "$form" $align
+	test_cost "$form" $MAP 0 -m devdax -M dev -a $align
+	check_capacity "$form" "$(jq .size /tmp/namespace-mode-overhead.json)" $((SIZE - $(round_up $((MAP + 8192)) $align)))
+	test_devdax "$form" $align
 done
 
 # Without a label: the namespace is all of its region.
@@ -142,7 +144,7 @@ for form in "fsdax -M mem" "fsdax -M dev" "devdax -M mem" "devdax -M dev"; do
 	disk=$(jq -r '.blockdev // empty' /tmp/namespace-mode-overhead.json)
 	record "no label, $form, $align: capacity, of 2 GiB" "$(jq .size /tmp/namespace-mode-overhead.json)"
 	case $form in
-	fsdax*) fsdax "no label, $form, $align" "$align" ;;
-	*) devdax "no label, $form, $align" "$align" ;;
+	fsdax*) test_fsdax "no label, $form, $align" "$align" ;;
+	*) test_devdax "no label, $form, $align" "$align" ;;
 	esac
 done

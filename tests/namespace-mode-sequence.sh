@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# One namespace in one mode after the other, and back: each time there is what the mode says and nothing else.
+# A namespace changes from mode to mode and back, and each time has exactly the nodes of that mode.
 # vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
 . "$(dirname "$0")/lib/test.sh"
 
@@ -8,8 +8,8 @@ cleanup() {
 	modprobe -r device_dax dax_pmem
 }
 
-# becomes MODE NODES OPTION…: reconfigured in place; the nodes in /dev, a pattern where there is none.
-becomes() {
+# change_mode MODE NODES OPTION…: reconfigures in place; the nodes in /dev, a glob pattern if there is none.
+change_mode() {
 	mode=$1 node=$2
 	shift 2
 	shown="$mode${*:+ $*}"
@@ -19,8 +19,8 @@ becomes() {
 	is "$shown: nodes" "$(cd /dev && echo pmem0* dax0*)" "$node"
 }
 
-# serves SEED
-serves() {
+# check_data SEED
+check_data() {
 	check "$shown: takes and gives data" sh -c "pmem-io fill --direct --length 1M --seed $1 /dev/${node%% *} && pmem-io verify --direct --length 1M --seed $1 /dev/${node%% *}"
 }
 
@@ -29,20 +29,20 @@ load_driver
 modprobe device_dax
 labelled_disk -m raw -s 32M >/dev/null
 namespace=$(jq -r .dev /tmp/labelled_disk.json)
-becomes fsdax "pmem0 dax0*" -M mem
-serves 1
-becomes sector "pmem0s dax0*" -l 4096
-serves 2
-becomes devdax "pmem0* dax0.0"
-becomes raw "pmem0 dax0*"
-serves 3
-becomes fsdax "pmem0 dax0*" -M dev
-serves 4
-becomes devdax "pmem0* dax0.0" -M mem
-becomes sector "pmem0s dax0*" -l 512
-serves 5
-becomes fsdax "pmem0 dax0*" -M mem -a 4096
-serves 6
+change_mode fsdax "pmem0 dax0*" -M mem
+check_data 1
+change_mode sector "pmem0s dax0*" -l 4096
+check_data 2
+change_mode devdax "pmem0* dax0.0"
+change_mode raw "pmem0 dax0*"
+check_data 3
+change_mode fsdax "pmem0 dax0*" -M dev
+check_data 4
+change_mode devdax "pmem0* dax0.0" -M mem
+change_mode sector "pmem0s dax0*" -l 512
+check_data 5
+change_mode fsdax "pmem0 dax0*" -M mem -a 4096
+check_data 6
 unload_driver
 reset_regions
 load_driver

@@ -1,7 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# Namespaces of one region: the names of their disks, names and uuids given to them, sizes that can't be had, and what is left of the names
-# when one is destroyed or all are found again.
+# Names, UUIDs and sizes of the namespaces of a region are as requested, invalid ones are refused, names are reused.
 # compare
 # vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
 # quick
@@ -12,20 +11,20 @@ cleanup() {
 	modprobe -r device_dax dax_pmem
 }
 
-# all: each namespace of the region with its name, mode and node.
-all() {
+# list_all: each namespace of the region with its name, mode and node.
+list_all() {
 	ndctl list -N -r "$region" | jq -r 'if type == "array" then . else [.] end | sort_by(.dev)[] | "\(.dev) \(.name) \(.mode) \(.blockdev // .chardev)"'
 }
 
-# makes ARGUMENTS OF ndctl create-namespace…: one more, in one line.
-makes() {
+# make_one ARGUMENTS OF ndctl create-namespace…: makes a namespace; prints it on one line.
+make_one() {
 	ndctl create-namespace -r "$region" "$@" >/tmp/namespace-names-and-uuids.json || return
 	settle
 	jq -r '"\(.dev) \(.name) \(.mode) \(.size) \(.blockdev)"' /tmp/namespace-names-and-uuids.json
 }
 
-# drop: what was made last, if it was.
-drop() {
+# drop_last: destroys the namespace that was made last.
+drop_last() {
 	made=$(jq -r .dev /tmp/namespace-names-and-uuids.json)
 	[ -z "$made" ] || ndctl destroy-namespace -f "$made" >/dev/null 2>&1
 }
@@ -47,47 +46,47 @@ region=$(labelled_region)
 fresh_labels
 one=namespace${region#region}.0
 two=namespace${region#region}.1
-record_result "raw, with a name" makes -m raw -s 32M -n one -u ${UUID}1
-record_result "fsdax, with a name" makes -m fsdax -M mem -s 32M -n "number two" -u ${UUID}2
-record_result "sector" makes -m sector -s 32M -l 4096
-record_result "devdax" makes -m devdax -s 32M
-record_result "raw again, sectors of 4096" makes -m raw -s 32M -l 4096
-record "all of them" "$(all)"
+record_result "raw, with a name" make_one -m raw -s 32M -n one -u ${UUID}1
+record_result "fsdax, with a name" make_one -m fsdax -M mem -s 32M -n "number two" -u ${UUID}2
+record_result "sector" make_one -m sector -s 32M -l 4096
+record_result "devdax" make_one -m devdax -s 32M
+record_result "raw again, sectors of 4096" make_one -m raw -s 32M -l 4096
+record "all of them" "$(list_all)"
 record "their nodes" "$(cd /dev && echo pmem"${region#region}"* dax*)"
 is "the name that was given" "$(name_of "$one") and $(name_of "$two")" "one and number two"
 is "the uuid that was given" "$(uuid_of "$one")" ${UUID}1
-record_result "a uuid that another has" makes -m raw -s 32M -u ${UUID}1
-record_result "a uuid that is none" makes -m raw -s 32M -u 5f0c7b1e
-record_result "a name that another has" makes -m raw -s 32M -n one
-drop
-record_result "a name of 63 letters" makes -m raw -s 16M -n "$(printf '%063d' 7)"
-drop
-record_result "a name of 64 letters" makes -m raw -s 16M -n "$(printf '%064d' 7)"
-drop
-record_result "17 MiB" makes -m fsdax -s 17M
-record_result "1 MiB" makes -m raw -s 1M
-record_result "16 MiB" makes -m fsdax -M mem -s 16M
-drop
-record_result "more than there is" makes -m raw -s 4G
-record "all of them, still" "$(all)"
+record_result "a uuid that another has" make_one -m raw -s 32M -u ${UUID}1
+record_result "a uuid that is none" make_one -m raw -s 32M -u 5f0c7b1e
+record_result "a name that another has" make_one -m raw -s 32M -n one
+drop_last
+record_result "a name of 63 letters" make_one -m raw -s 16M -n "$(printf '%063d' 7)"
+drop_last
+record_result "a name of 64 letters" make_one -m raw -s 16M -n "$(printf '%064d' 7)"
+drop_last
+record_result "17 MiB" make_one -m fsdax -s 17M
+record_result "1 MiB" make_one -m raw -s 1M
+record_result "16 MiB" make_one -m fsdax -M mem -s 16M
+drop_last
+record_result "more than there is" make_one -m raw -s 4G
+record "all of them, still" "$(list_all)"
 
 pmem-io fill --direct --length 4M "/dev/$(disk_of "$one")" --seed 1
 pmem-io fill --direct --length 4M "/dev/$(disk_of "$two")" --seed 2
-# written NAMESPACE ATTRIBUTE VALUE: while it is as it is; the errno.
-written() {
+# write_attribute NAMESPACE ATTRIBUTE VALUE: in the current state; prints the error.
+write_attribute() {
 	echo "$3" | tee "$ND/$1/$2" 2>&1 >/dev/null | sed 's/.*: //'
 }
-record_result "another name while it is served" written "$one" alt_name other
-record_result "another uuid while it is served" written "$one" uuid ${UUID}8
-record_result "another size while it is served" written "$one" size $((16 << 20))
-record_result "another sector size while it is served" written "$one" sector_size 4096
-record_result "raw by force while it is served" written "$one" force_raw 1
+record_result "another name while it is served" write_attribute "$one" alt_name other
+record_result "another uuid while it is served" write_attribute "$one" uuid ${UUID}8
+record_result "another size while it is served" write_attribute "$one" size $((16 << 20))
+record_result "another sector size while it is served" write_attribute "$one" sector_size 4096
+record_result "raw by force while it is served" write_attribute "$one" force_raw 1
 echo 0 >"$ND/$one/force_raw"
-record_result "another holder class while it is served" written "$one" holder_class btt
+record_result "another holder class while it is served" write_attribute "$one" holder_class btt
 is "the name is what it was" "$(name_of "$one")" one
 ndctl disable-namespace "$one" >/dev/null 2>&1
-record_result "another name while nobody has it" written "$one" alt_name other
-record_result "another uuid while nobody has it" written "$one" uuid ${UUID}8
+record_result "another name while nobody has it" write_attribute "$one" alt_name other
+record_result "another uuid while nobody has it" write_attribute "$one" uuid ${UUID}8
 ndctl enable-namespace "$one" >/dev/null 2>&1
 settle
 is "the other name" "$(name_of "$one")" other
@@ -99,19 +98,19 @@ check "its data, where the data were" pmem-io verify --direct --length 4M "/dev/
 unload_driver
 reset_regions
 load_driver
-record "found again: all of them" "$(all)"
+record "found again: all of them" "$(list_all)"
 record "found again: their nodes" "$(cd /dev && echo pmem"${region#region}"* dax*)"
 is "found again: the name" "$(name_of "$one")" other
 is "found again: the uuid" "$(uuid_of "$one")" ${UUID}8
 check "found again: data" pmem-io verify --direct --length 4M "/dev/$(disk_of "$one")" --seed 1
 check "the second is destroyed" ndctl destroy-namespace -f "$two"
 record "without it: their nodes" "$(cd /dev && echo pmem"${region#region}"* dax*)"
-record_result "one in its place" makes -m fsdax -M dev -s 32M
+record_result "one in its place" make_one -m fsdax -M dev -s 32M
 record "with it: their nodes" "$(cd /dev && echo pmem"${region#region}"* dax*)"
 check "the first has its data" pmem-io verify --direct --length 4M "/dev/$(disk_of "$one")" --seed 1
 unload_driver
 reset_regions
 load_driver
 record "found again with it: their nodes" "$(cd /dev && echo pmem"${region#region}"* dax*)"
-record_result "all are destroyed" ndctl destroy-namespace -f all -r "$region"
+record_result "all are destroyed" ndctl destroy-namespace -f list_all -r "$region"
 is "no nodes" "$(cd /dev && echo pmem"${region#region}"* dax*)" "pmem${region#region}* dax*"

@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# Partitions on a disk in each mode: names, sizes, what is found again, and DAX on those that begin at a page and on one that does not.
+# Partitions work in each mode: names, sizes, discovery after a reload, and DAX if they begin at a page.
 # compare
 # vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
 . "$(dirname "$0")/lib/test.sh"
@@ -9,30 +9,30 @@ cleanup() {
 	umount $MNT 2>/dev/null
 }
 
-# nodes: the disk's, with their sectors.
-nodes() {
+# list_nodes: the disk and its partitions, with their sectors.
+list_nodes() {
 	for node in /sys/class/block/"$disk" /sys/class/block/"$disk"p[0-9]* /sys/class/block/"$disk"[0-9]*; do
 		[ ! -e "$node" ] || echo "${node##*/} $(cat "$node/start" 2>/dev/null || echo -) $(cat "$node/size") $(cat "$node/ro")"
 	done
 }
 
-# partition NUMBER: its name; one that ends in a letter has its partitions' numbers right after it.
-partition() {
+# partition_name NUMBER: a disk name that ends in a letter has no p before the number.
+partition_name() {
 	for partition in "$disk"p"$1" "$disk$1"; do
 		[ ! -e "/dev/$partition" ] || echo "$partition"
 	done
 }
 
-# parted NAME: a table with a partition aligned to 2 MiB and one that begins in the middle of a page.
-parted() {
+# test_partitions NAME: a table with a partition that is aligned to 2 MiB, and one that begins within a page.
+test_partitions() {
 	printf 'label: gpt\nstart=2MiB, size=8MiB\nstart=10MiB, size=8MiB\n' >/tmp/namespace-partitions-in-each-mode.table
 	[ "$(cat "/sys/block/$disk/queue/logical_block_size")" -eq 4096 ] || sed -i '3s/.*/start=20481, size=16384/' /tmp/namespace-partitions-in-each-mode.table
 	record_result "$1: partitions are made" sfdisk -q --no-tell-kernel "/dev/$disk" </tmp/namespace-partitions-in-each-mode.table
 	rm /tmp/namespace-partitions-in-each-mode.table
 	record_result "$1: and read" blockdev --rereadpt "/dev/$disk"
-	record "$1: nodes" "$(nodes)"
-	one=$(partition 1)
-	two=$(partition 2)
+	record "$1: nodes" "$(list_nodes)"
+	one=$(partition_name 1)
+	two=$(partition_name 2)
 	check "$1: the first is written" pmem-io fill --direct "/dev/$one" --seed 1
 	check "$1: the second is written" pmem-io fill --direct "/dev/$two" --seed 2
 	check "$1: the first is read" pmem-io verify --direct "/dev/$one" --seed 1
@@ -41,13 +41,13 @@ parted() {
 	unload_driver
 	is "$1: without the driver, no nodes" "$(cd /dev && echo "$disk"*)" "$disk*"
 	load_driver
-	record "$1: found again, nodes" "$(nodes)"
+	record "$1: found again, nodes" "$(list_nodes)"
 	check "$1: found again, the first" pmem-io verify --direct "/dev/$one" --seed 1
 	check "$1: found again, the second" pmem-io verify --direct "/dev/$two" --seed 2
 }
 
-# daxed NAME PARTITION: what becomes of a mount with DAX.
-daxed() {
+# test_dax NAME PARTITION: tries to mount it with DAX.
+test_dax() {
 	make_fs ext4 "$2" -O ^has_journal
 	record_result "$1: mounted with DAX" try_dax "$2"
 	if mountpoint -q $MNT; then
@@ -65,17 +65,17 @@ plan 70
 load_driver
 mkdir -p $MNT
 disk=$(labelled_disk -m fsdax -M mem -s 32M)
-parted fsdax
-daxed "fsdax, the first" "$one"
-daxed "fsdax, the second" "$two"
+test_partitions fsdax
+test_dax "fsdax, the first" "$one"
+test_dax "fsdax, the second" "$two"
 disk=$(labelled_disk -m raw -s 32M)
-parted raw
-daxed "raw, the first" "$one"
+test_partitions raw
+test_dax "raw, the first" "$one"
 disk=$(labelled_disk -m sector -s 32M -l 512)
-parted "sector 512"
-daxed "sector 512, the first" "$one"
+test_partitions "sector 512"
+test_dax "sector 512, the first" "$one"
 disk=$(labelled_disk -m sector -s 32M -l 4096)
-parted "sector 4096"
+test_partitions "sector 4096"
 disk=$(e820_disk)
-parted e820
-daxed "e820, the first" "$one"
+test_partitions e820
+test_dax "e820, the first" "$one"

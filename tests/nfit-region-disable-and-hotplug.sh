@@ -1,7 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# The region of an NVDIMM is disabled in mid-I/O, under fio and under a mounted file system, and enabled again; the whole bus goes
-# with its driver and comes back; an NVDIMM is added to the running machine.
+# Disabling an NVDIMM region or its bus under I/O or a mounted file system is survived, and the data comes back.
+#
+# Also adds an NVDIMM to the running machine.
 # compare
 # vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
 # timeout: 240
@@ -48,7 +49,7 @@ check "ext4: mounted again" mount_dax "$disk"
 check "ext4: what was synced is there" pmem-io verify $MNT/file --seed 2
 umount $MNT
 
-# All of ACPI's memory.
+# All memory of ACPI.
 before=$(find /sys/block -name 'pmem*' | sort)
 record_result "the provider's module, with namespaces bound" rmmod nfit
 provider=$(find /sys/bus/*/drivers/*/ -maxdepth 1 -name 'ACPI0012*')

@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# A power cut: what a block device was told to make durable is there afterwards. Raw, fsdax and sector mode.
+# After a power cut, all data that a block device acknowledged as durable is there, in raw, fsdax and sector mode.
 # vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
 . "$(dirname "$0")/lib/test.sh"
 
@@ -11,7 +11,7 @@ case $STAGE in
 	fsdax=$(labelled_disk -m fsdax -M dev -s 64M)
 	sector=$(make_namespace -r "$(labelled_region)" -m sector -s 32M -l 4096 | jq -r .blockdev)
 	raw=$(plain_disk)
-	# Kept open: the last one to close a device would sync it.
+	# Keep the disks open: the last close would sync them.
 	exec 7<"/dev/$raw" 8<"/dev/$fsdax"
 	check "raw, O_DIRECT and fsync" pmem-io fill --direct --length 4M --block 60K "/dev/$raw" --seed 1
 	check "raw, O_DSYNC" dd if="/dev/$raw" of="/dev/$raw" bs=64k count=16 skip=0 seek=256 oflag=direct,dsync iflag=direct

@@ -1,7 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# A power cut: what was stored to a MAP_SYNC mapping and flushed from user space is there afterwards, with no call of the kernel
-# in between, and so is what was fsync'ed; the file systems are whole.
+# After a power cut, data that was stored through MAP_SYNC and flushed in user space is there, and so is fsynced data.
+#
+# No system call follows the stores. The file systems are consistent.
 # vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
 . "$(dirname "$0")/lib/test.sh"
 
@@ -9,15 +10,16 @@ cleanup() {
 	[ "$STAGE" = 1 ] || umount "$MNT" 2>/dev/null
 }
 
-# stores TYPE DISK FILE…: these, in this order: what comes last was made durable by nothing else. Left mounted.
-stores() {
+# store_files TYPE DISK FILE…: stores these files in this order, so that nothing but its own flush made the last one
+# durable. Leaves the file system mounted.
+store_files() {
 	make_fs "$1" "$2"
 	MNT=/tmp/mnt.$1
 	mount_dax "$2"
 	name=$1
 	shift 2
 	for file in "$@"; do
-		# Blocks are allocated by the stores themselves.
+		# The stores allocate the blocks.
 		truncate -s 256K "$MNT/$file"
 		case $file in
 		stored) check "$name: stored and flushed" pmem-io map-write --sync --durable flush "$MNT/stored" --seed 1 ;;
@@ -27,8 +29,8 @@ stores() {
 	done
 }
 
-# shows TYPE DISK
-shows() {
+# check_files TYPE DISK
+check_files() {
 	[ "$1" != xfs ] || modprobe xfs
 	check "$1: mounted" mount_dax "$2"
 	check "$1: what was stored and flushed" pmem-io map-verify "$MNT/stored" --seed 1
@@ -41,8 +43,8 @@ shows() {
 	esac
 }
 
-# by_map MAP: the disk with its page map there.
-by_map() {
+# disk_with_map MAP: the disk with its struct pages there.
+disk_with_map() {
 	ndctl list -N -m fsdax -r "$(labelled_region)" | jq -r ".[] | select(.map == \"$1\").blockdev"
 }
 
@@ -52,15 +54,15 @@ case $STAGE in
 	load_driver
 	labelled_disk -m fsdax -M mem -s 128M >/dev/null
 	make_namespace -r "$(labelled_region)" -m fsdax -M dev -s 368M >/dev/null
-	stores ext4 "$(by_map mem)" written synced stored
-	stores xfs "$(by_map dev)" written stored synced
+	store_files ext4 "$(disk_with_map mem)" written synced stored
+	store_files xfs "$(disk_with_map dev)" written stored synced
 	host powercut
 	;;
 2)
 	plan 10
 	need e2fsck xfs_repair
 	load_driver
-	shows ext4 "$(by_map mem)"
-	shows xfs "$(by_map dev)"
+	check_files ext4 "$(disk_with_map mem)"
+	check_files xfs "$(disk_with_map dev)"
 	;;
 esac

@@ -1,11 +1,11 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# Loading and unloading the driver changes no byte of a device, whatever is on it: the other driver looks before and after.
+# Loading and unloading the driver changes no byte of a device; the other driver reads it before and after.
 # vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
 . "$(dirname "$0")/lib/test.sh"
 
-# by_other COMMAND…: with the other driver in place of the one under test.
-by_other() {
+# with_other_driver COMMAND…: runs the command with the other driver loaded instead of the one under test.
+with_other_driver() {
 	(
 		DRIVER=$(other_driver)
 		reset_regions
@@ -15,16 +15,16 @@ by_other() {
 	)
 }
 
-bytes() {
+checksums() {
 	md5sum "/dev/$(plain_disk)" "/dev/$(e820_disk)"
 	with_force_raw "$fsdax" md5sum
 	with_force_raw "$sector" md5sum
-	# The page map itself is rewritten at each start: before and after it.
+	# Each probe rewrites the struct pages, so compare what is before and after them.
 	# shellcheck disable=SC2016 # for sh
 	with_force_raw "$device" sh -c 'head -c 8192 "$1" | md5sum; tail -c +2097153 "$1" | md5sum' sh
 }
 
-make() {
+make_devices() {
 	pmem-io fill --direct "/dev/$(plain_disk)" --seed 1
 	pmem-io fill --direct "/dev/$(e820_disk)" --seed 2
 	pmem-io fill --direct "/dev/$(labelled_disk -m fsdax -M mem -s 32M)"
@@ -41,13 +41,13 @@ cleanup() {
 
 need_both_drivers
 plan 2
-by_other make
+with_other_driver make_devices
 fsdax=$(jq -r .dev /tmp/labelled_disk.json)
 device=$(jq -r .dev /tmp/probe-changes-no-byte.device)
 sector=$(jq -r .dev /tmp/probe-changes-no-byte.sector)
-before=$(by_other bytes)
+before=$(with_other_driver checksums)
 is "all five devices were looked at" "$(echo "$before" | wc -l)" 6
 reset_regions
 load_driver
 unload_driver
-is "no byte has changed" "$(by_other bytes)" "$before"
+is "no byte has changed" "$(with_other_driver checksums)" "$before"

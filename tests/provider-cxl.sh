@@ -1,7 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# Persistent memory of a CXL device: what it is in sysfs, fsdax, raw and sector namespaces of it, MAP_SYNC, and that region, namespace and
-# data come back with the driver and after a reboot.
+# CXL memory supports raw, fsdax and sector namespaces and MAP_SYNC, and comes back with its data after a reboot.
 # compare
 # vm: --bare --cxl size=256M
 # timeout: 300
@@ -9,7 +8,7 @@
 . "$(dirname "$0")/lib/provider-rows.sh"
 
 UUID=5f0c7b1e-3c56-4c0b-9c3c-0d6f2c4e9a11
-# Each access goes through the emulator's device.
+# Each access goes through the emulated device.
 BYTES=256K
 FILE=256K
 
@@ -19,8 +18,8 @@ cleanup() {
 
 need cxl ndctl
 
-# made ARGUMENTS OF ndctl create-namespace…: one more of 64 MiB; its disk.
-made() {
+# make_one ARGUMENTS OF ndctl create-namespace…: makes a namespace of 64 MiB; sets disk.
+make_one() {
 	ndctl create-namespace -r "$region" -s 64M "$@" >/tmp/provider-cxl.json
 	settle
 	record "$*: told" "$(jq -r '"\(.dev) \(.mode) \(.map) \(.size) \(.blockdev) \(.align) \(.sector_size)"' /tmp/provider-cxl.json)"
@@ -37,15 +36,15 @@ if [ "$STAGE" -eq 1 ]; then
 	check "its labels are made empty" ndctl init-labels -f all
 	ndctl enable-region all >/dev/null 2>&1
 	settle
-	made -m fsdax -M mem
+	make_one -m fsdax -M mem
 	record_bus CXL "$(cxl_ns)"
 	record_disk "CXL, fsdax" "$disk"
 	check_files "CXL, fsdax" "$disk"
 	check_file_after_reload "CXL, fsdax" "$disk"
-	made -m raw
+	make_one -m raw
 	record_disk "CXL, raw" "$disk"
 	check_data "CXL, raw" "$disk"
-	made -m sector
+	make_one -m sector
 	record_disk "CXL, sector" "$disk"
 	check_data "CXL, sector" "$disk"
 	record "nodes" "$(cd /dev && echo pmem*)"

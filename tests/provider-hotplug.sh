@@ -1,7 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# An NVDIMM and a virtio-pmem device come to the running machine while another disk is written and read: each gets its disk, with no
-# command but that.
+# A hot-added NVDIMM and virtio-pmem device get their disks without any command, while another disk is in use.
 # compare
 # vm: --bare --nvdimm size=64M --slots 1
 . "$(dirname "$0")/lib/test.sh"
@@ -12,8 +11,8 @@ cleanup() {
 	rm -f /tmp/provider-hotplug.*
 }
 
-# busy: writes and reads the first disk until it is told to stop; one line each time, and what went wrong.
-busy() {
+# run_load: writes and verifies the first disk until it is stopped; prints a line per round, and errors.
+run_load() {
 	seed=1
 	while [ ! -e /tmp/provider-hotplug.stop ]; do
 		pmem-io fill --direct --length 16M --seed $seed "/dev/$1" && pmem-io verify --direct --length 16M --seed $seed "/dev/$1" && echo round
@@ -21,23 +20,23 @@ busy() {
 	done >>/tmp/provider-hotplug.busy 2>&1
 }
 
-# rounds: how often it was.
-rounds() {
+# count_rounds: the number of rounds so far.
+count_rounds() {
 	grep -c round /tmp/provider-hotplug.busy || :
 }
 
-# another_round: waits until it was once more.
+# another_round: waits until one more round is complete.
 another_round() {
-	rounds=$(rounds)
+	rounds=$(count_rounds)
 	for _ in $(seq 100); do
-		[ "$(rounds)" -eq "$rounds" ] || return 0
+		[ "$(count_rounds)" -eq "$rounds" ] || return 0
 		sleep 0.2
 	done
 	return 1
 }
 
-# comes PROVIDER NAMESPACES: waits until there are so many of it, and prints the last one.
-comes() {
+# wait_for_namespace PROVIDER COUNT: waits until the provider has so many namespaces, and prints the last one.
+wait_for_namespace() {
 	for _ in $(seq 100); do
 		[ "$(namespaces "$1" | wc -l)" -ne "$2" ] || break
 		sleep 0.2
@@ -46,8 +45,8 @@ comes() {
 	namespaces "$1" | tail -n 1
 }
 
-# added NAME NAMESPACE: 11 rows.
-added() {
+# test_added NAME NAMESPACE: 11 rows.
+test_added() {
 	disk=$(disk_of "$2")
 	record "$1: the disks" "$(cd /sys/block && echo pmem*)"
 	record "$1: its disk" "$disk"
@@ -66,13 +65,13 @@ plan 26
 load_driver
 first=$(disk_of "$(nfit_ns)")
 rm -f /tmp/provider-hotplug.*
-busy "$first" &
+run_load "$first" &
 worker=$!
 check "a disk is in use" another_round
 check "an NVDIMM is added" host add nvdimm size=64M
-added NVDIMM "$(comes ACPI.NFIT 2)"
+test_added NVDIMM "$(wait_for_namespace ACPI.NFIT 2)"
 check "a virtio-pmem device is added" host add virtio-pmem size=64M
-added virtio-pmem "$(comes virtio-pmem 1)"
+test_added virtio-pmem "$(wait_for_namespace virtio-pmem 1)"
 touch /tmp/provider-hotplug.stop
 wait $worker
 is "nothing went wrong meanwhile" "$(grep -v round /tmp/provider-hotplug.busy || :)" ""

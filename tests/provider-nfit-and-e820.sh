@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# An NVDIMM and e820 memory: what each is in sysfs, what it can in each mode, and that it keeps its data.
+# NVDIMM and e820 memory have the recorded sysfs attributes, work in each mode, and keep their data.
 # compare
 # vm: --bare --nvdimm size=64M --e820 64M@512M
 # timeout: 180

@@ -1,19 +1,19 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# Several providers on two NUMA nodes: each disk has its memory's node, and all of them are written and read at once.
+# With several providers on two NUMA nodes, each disk has the node of its memory, and all work at the same time.
 # compare
 # vm: --bare --nvdimm size=32M --nvdimm size=32M,node=1 --e820 32M@256M --e820 32M@768M --virtio-pmem size=32M
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/provider-rows.sh"
 
-# nodes NAME NAMESPACE NODE: 2 rows.
-nodes() {
+# check_nodes NAME NAMESPACE NODE: 2 rows.
+check_nodes() {
 	is "$1: the disk's node" "$(cat "/sys/block/$(disk_of "$2")/device/numa_node")" "$3"
 	record "$1: nodes of region and namespace" "$(for file in numa_node target_node; do cat "$ND/$2/../$file" "$ND/$2/$file"; done | xargs)"
 }
 
-# at_once COMMAND OF pmem-io…: on all disks at the same time, each with its own pattern.
-at_once() {
+# all_at_once COMMAND OF pmem-io…: on all disks at the same time, each with its own pattern.
+all_at_once() {
 	seed=1 running=
 	for disk in $disks; do
 		pmem-io "$@" "/dev/$disk" --seed $seed &
@@ -28,19 +28,19 @@ at_once() {
 plan 18
 load_driver
 record "the machine's nodes" "$(cat /sys/devices/system/node/online)"
-nodes "NVDIMM" "$(nfit_ns)" 0
-nodes "NVDIMM of node 1" "$(namespaces ACPI.NFIT | sed -n 2p)" 1
-nodes "e820" "$(e820_ns)" 0
-nodes "e820 of node 1" "$(namespaces e820 | sed -n 2p)" 1
-nodes "virtio-pmem" "$(virtio_ns)" 0
+check_nodes "NVDIMM" "$(nfit_ns)" 0
+check_nodes "NVDIMM of node 1" "$(namespaces ACPI.NFIT | sed -n 2p)" 1
+check_nodes "e820" "$(e820_ns)" 0
+check_nodes "e820 of node 1" "$(namespaces e820 | sed -n 2p)" 1
+check_nodes "virtio-pmem" "$(virtio_ns)" 0
 disks=$(cd /sys/block && echo pmem*)
 record "the disks" "$disks"
-check "all at once: written" at_once fill --direct
-check "all at once: read" at_once verify --direct
+check "all at once: written" all_at_once fill --direct
+check "all at once: read" all_at_once verify --direct
 for namespace in $(namespaces ACPI.NFIT) $(namespaces e820) $(virtio_ns); do
 	make_fsdax "$namespace" >/dev/null
 done
 record "fsdax: the disks" "$(cd /sys/block && echo pmem*)"
 record "fsdax: their nodes" "$(for disk in $disks; do cat "/sys/block/$disk/device/numa_node"; done | xargs)"
-check "fsdax, all at once: written" at_once fill --direct
-check "fsdax, all at once: read" at_once verify --direct
+check "fsdax, all at once: written" all_at_once fill --direct
+check "fsdax, all at once: read" all_at_once verify --direct

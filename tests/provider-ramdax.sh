@@ -1,7 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# e820 memory that ramdax has, which gives it labels: namespaces of each mode side by side, MAP_SYNC, and that they come back with the driver
-# and when ramdax takes the memory again.
+# ramdax adds labels to e820 memory: namespaces of each mode coexist and come back after reloads of driver and ramdax.
 # compare
 # vm: --bare --e820 256M@512M
 # timeout: 180
@@ -15,21 +14,21 @@ cleanup() {
 	echo >/sys/bus/platform/devices/e820_pmem/driver_override
 }
 
-# The memory is not for nd_e820.
+# Keep nd_e820 off the memory.
 load_providers() {
 	modprobe -a libnvdimm device_dax
 }
 
-# made ARGUMENTS OF ndctl create-namespace…: one more; its disk.
-made() {
+# make_one ARGUMENTS OF ndctl create-namespace…: makes a namespace; sets disk.
+make_one() {
 	ndctl create-namespace -r "$region" "$@" >/tmp/provider-ramdax.json
 	settle
 	record "$*: told" "$(jq -r '"\(.dev) \(.mode) \(.map) \(.size) \(.blockdev) \(.align) \(.sector_size)"' /tmp/provider-ramdax.json)"
 	disk=$(jq -r .blockdev /tmp/provider-ramdax.json)
 }
 
-# all: each namespace.
-all() {
+# list_all: each namespace.
+list_all() {
 	ndctl list -N | jq -r 'sort_by(.dev)[] | "\(.dev) \(.mode) \(.map) \(.size) \(.blockdev // .chardev)"'
 }
 
@@ -41,39 +40,39 @@ region=$(region_of ramdax)
 record "ramdax: dimm" "$(cat "$ND"/nmem*/devtype "$ND"/nmem*/commands | xargs)"
 record "without labels: nodes" "$(cd /dev && echo pmem*)"
 fresh_labels
-made -m fsdax -M mem -s 64M
+make_one -m fsdax -M mem -s 64M
 fsdax=$disk
 record_bus ramdax "$(ramdax_ns)"
 record_disk "ramdax, fsdax" "$disk"
 check_files "ramdax, fsdax" "$disk"
 check_file_after_reload "ramdax, fsdax" "$disk"
-made -m fsdax -M dev -s 32M
+make_one -m fsdax -M dev -s 32M
 device=$disk
 record_disk "ramdax, fsdax, map on the device" "$disk"
 check_files "ramdax, fsdax, map on the device" "$disk"
 check_file_after_reload "ramdax, fsdax, map on the device" "$disk"
-made -m raw -s 32M
+make_one -m raw -s 32M
 raw=$disk
 record_disk "ramdax, raw" "$disk"
 mkfs.ext4 -q -F -b 4096 "/dev/$disk"
 record_result "ramdax, raw: mounted with DAX" try_dax "$disk"
 umount $MNT 2>/dev/null || :
 check_data "ramdax, raw" "$disk"
-made -m sector -s 32M
+make_one -m sector -s 32M
 sector=$disk
 record_disk "ramdax, sector" "$disk"
 check_data "ramdax, sector" "$disk"
-made -m devdax -s 32M
+make_one -m devdax -s 32M
 dax=$(jq -r '.daxregion.devices[0].chardev' /tmp/provider-ramdax.json)
 check "devdax: stored to" pmem-io map-write --length $BYTES "/dev/$dax"
-record "all of them" "$(all)"
+record "all of them" "$(list_all)"
 record_result "more than there is" ndctl create-namespace -r "$region" -m raw -s 256M
 
 echo e820_pmem >/sys/bus/platform/drivers/ramdax/unbind
 is "without ramdax: nodes" "$(cd /dev && echo pmem* dax*)" "pmem* dax*"
 echo e820_pmem >/sys/bus/platform/drivers/ramdax/bind
 settle
-record "with ramdax again: all of them" "$(all)"
+record "with ramdax again: all of them" "$(list_all)"
 mount_dax "$fsdax"
 check "with ramdax again: a file, map in RAM" pmem-io map-verify --sync $MNT/file --seed 8
 umount $MNT

@@ -1,7 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# virtio-pmem: what it is in sysfs, what it can in each mode, and that it keeps its data. Sector mode can be read; to write it, the kernel's
-# translation would have to wait for the host with a spinlock held.
+# virtio-pmem has the recorded sysfs attributes, works in each mode, and keeps its data; sector mode is read-only.
+#
+# To write in sector mode, nd_btt would have to wait for the host with a spinlock held.
 # compare
 # vm: --bare --virtio-pmem size=64M
 # timeout: 180

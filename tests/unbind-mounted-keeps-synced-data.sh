@@ -1,7 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# A namespace that is unbound under a mounted file system, with files in the page cache or by DAX: what a program sees of it, and
-# that what was synced is there once it is bound again.
+# After an unbind under a mounted file system and a new bind, synced data is there, with the page cache and with DAX.
+#
+# Records the errors that programs get in between.
 # compare
 # vm: --bare --memory 1280M --append memmap=384M$512M
 # timeout: 240
@@ -14,29 +15,29 @@ cleanup() {
 	provider_cleanup
 }
 
-# error COMMAND…: its errno in words, or ok.
-error() {
-	if said=$("$@" 2>&1 >/dev/null); then
+# errno_of COMMAND…: the error text, or ok.
+errno_of() {
+	if output=$("$@" 2>&1 >/dev/null); then
 		echo ok
 	else
-		printf '%s\n' "$said" | tail -n 1 | sed 's/.*: //'
+		printf '%s\n' "$output" | tail -n 1 | sed 's/.*: //'
 	fi
 }
 
-# story NAME: mounted at /mnt, with a synced file, the namespace goes and comes.
-story() {
+# test_unbind NAME: unbinds and binds the namespace while it is mounted at /mnt with a synced file.
+test_unbind() {
 	truncate -s 2M /mnt/synced /mnt/written
 	pmem-io fill /mnt/synced --seed 1
 	sync
 	cat /mnt/synced >/dev/null
 	pmem-io fill --no-sync /mnt/written --seed 2
 	check "$1: unbind" sh -c "echo $NAMESPACE >/sys/bus/nd/drivers/$DRIVER/unbind"
-	record "$1: a file that was read before" "$(error cat /mnt/synced)"
-	record "$1: the same, past the page cache" "$(error dd if=/mnt/synced iflag=direct bs=4k count=1 of=/dev/null status=none)"
-	record "$1: a write" "$(error sh -c 'echo text >>/mnt/synced')"
-	record "$1: a write, and fsync" "$(error dd if=/dev/zero of=/mnt/written bs=4k count=1 conv=notrunc,fsync status=none)"
-	record "$1: a new file, and fsync" "$(error dd if=/dev/zero of=/mnt/new bs=4k count=1 conv=fsync status=none)"
-	record "$1: sync -f" "$(error sync -f /mnt)"
+	record "$1: a file that was read before" "$(errno_of cat /mnt/synced)"
+	record "$1: the same, past the page cache" "$(errno_of dd if=/mnt/synced iflag=direct bs=4k count=1 of=/dev/null status=none)"
+	record "$1: a write" "$(errno_of sh -c 'echo text >>/mnt/synced')"
+	record "$1: a write, and fsync" "$(errno_of dd if=/dev/zero of=/mnt/written bs=4k count=1 conv=notrunc,fsync status=none)"
+	record "$1: a new file, and fsync" "$(errno_of dd if=/dev/zero of=/mnt/new bs=4k count=1 conv=fsync status=none)"
+	record "$1: sync -f" "$(errno_of sync -f /mnt)"
 	check "$1: umount" umount /mnt
 	check_fails "$1: the disk is gone" test -e "/dev/$DISK"
 	check "$1: bind" sh -c "echo $NAMESPACE >/sys/bus/nd/drivers/$DRIVER/bind"
@@ -52,14 +53,14 @@ for fs in ext4 xfs; do
 	for dax in cached DAX; do
 		case $fs in
 		ext4) mkfs.ext4 -q -F -b 4096 "/dev/$DISK" ;;
-		# Without a reverse map: with one, XFS looks for the owners of pages that go, and hangs in it.
+		# No reverse mapping: with it, XFS looks for the owners of removed pages, and hangs.
 		xfs) modprobe xfs && mkfs.xfs -q -f -K -m reflink=0,rmapbt=0 "/dev/$DISK" ;;
 		esac
 		case $dax in
 		cached) mount "/dev/$DISK" /mnt ;;
 		DAX) mount -o dax=always "/dev/$DISK" /mnt ;;
 		esac
-		story "$fs, $dax"
+		test_unbind "$fs, $dax"
 		case $fs in
 		ext4) check "$fs, $dax: fsck" e2fsck -fn "/dev/$DISK" ;;
 		xfs) check "$fs, $dax: fsck" xfs_repair -n "/dev/$DISK" ;;

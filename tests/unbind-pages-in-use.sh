@@ -1,7 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# A namespace is unbound while a process has a DAX file mapped: unbinding returns, machine checks go on being handled, and the memory
-# stays claimed until its last page is idle.
+# Unbind returns while a process maps a DAX file; the memory stays claimed until its last page is idle.
+#
+# Machine checks on these pages and on others are still handled.
 # vm: --bare --append memmap=128M$512M
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/provider.sh"
@@ -17,12 +18,13 @@ cleanup() {
 	provider_cleanup
 }
 
-bound() {
+is_bound() {
 	[ -e "/sys/bus/nd/drivers/$DRIVER/$NAMESPACE" ]
 }
 
-# map FILE DESCRIPTOR: a process, $xfs_io, has all of the file mapped and writes it; what is written to the descriptor is its commands.
-map() {
+# map_file FILE DESCRIPTOR: starts process $xfs_io, which maps all of the file and writes to it; it reads commands from
+# the descriptor.
+map_file() {
 	mkfifo /tmp/commands
 	stdbuf -oL xfs_io "$1" </tmp/commands >/tmp/answers 2>&1 5>&- 6>&- &
 	xfs_io=$!
@@ -31,36 +33,36 @@ map() {
 	printf 'mmap -rw 0 1m\nmwrite -S 0x61 0 1m\nmread -v 0 16\n' >&"$2"
 }
 
-# reads: whether the process gets what it has written.
-reads() {
+# process_reads: the process reads what it has written.
+process_reads() {
 	wait_for 5 grep -q aaaaaaaaaaaaaaaa /tmp/answers
 }
 
-# unbinds: whether that takes less than 5 seconds.
-unbinds() {
+# unbind_in_time: unbind returns within 5 seconds.
+unbind_in_time() {
 	{
 		echo "$NAMESPACE" >"/sys/bus/nd/drivers/$DRIVER/unbind"
 	} >/dev/null 2>&1 5>&- 6>&- &
 	unbind=$!
-	wait_for 5 unbound
+	wait_for 5 has_returned
 }
 
-unbound() {
+has_returned() {
 	! kill -0 "$unbind" 2>/dev/null
 }
 
-# handled ADDRESS: whether the kernel's recovery has come to an end for the page.
-handled() {
+# mce_is_handled ADDRESS: the kernel's recovery has finished for the page.
+mce_is_handled() {
 	host mce "$1"
-	wait_for 10 recovered "$(printf %x $(($1 >> 12)))"
+	wait_for 10 recovery_done "$(printf %x $(($1 >> 12)))"
 }
 
-recovered() {
+recovery_done() {
 	dmesg | grep -q "Memory failure: 0x$1: recovery action for "
 }
 
 plan 21
-# All of a section of memory: its struct pages go away with the binding.
+# A full memory section, so that its struct pages are freed with the binding.
 provide size=$((128 << 20))
 dmesg -C
 mkfs.ext4 -q -b 4096 "/dev/$DISK"
@@ -69,11 +71,11 @@ truncate -s 1M /mnt/file
 truncate -s 4M /mnt/other
 pmem-io map-write /mnt/other --durable fsync
 sync
-map /mnt/file 5
-check "it is mapped" reads
+map_file /mnt/file 5
+check "it is mapped" process_reads
 page=$(pmem-io phys --offset 64K /mnt/file)
-check "unbinding returns" unbinds
-check_fails "it is unbound" bound
+check "unbinding returns" unbind_in_time
+check_fails "it is unbound" is_bound
 check "the log says which page is in use" sh -c "dmesg | grep '$NAMESPACE: page frame .* is in use'"
 check "the memory stays claimed" grep -q "$NAMESPACE" /proc/iomem
 is "it can't be bound" "$(bind_error "$NAMESPACE")" "Device or resource busy"
@@ -84,17 +86,17 @@ rmmod nd_pmem
 check_fails "the module can't be unloaded" rmmod "$DRIVER"
 : >/tmp/answers
 printf 'mread -v 4096 16\n' >&5
-check "the process still has its memory" reads
+check "the process still has its memory" process_reads
 
-# Otherwise the kernel does not look for processes before they touch the page.
+# By default the kernel does not look for processes before they touch the page.
 echo 1 >/proc/sys/vm/memory_failure_early_kill
-check "a machine check on it is handled" handled "$page"
+check "a machine check on it is handled" mce_is_handled "$page"
 check "the process gets a signal" wait_for 5 sh -c "dmesg | grep 'Sending SIGBUS to xfs_io:$xfs_io '"
 exec 5>&-
 truncate -s 1M /dev/shm/file
-map /dev/shm/file 6
-check "a file in RAM is mapped" reads
-check "a machine check on that is handled" handled "$(pmem-io phys --offset 64K /dev/shm/file)"
+map_file /dev/shm/file 6
+check "a file in RAM is mapped" process_reads
+check "a machine check on that is handled" mce_is_handled "$(pmem-io phys --offset 64K /dev/shm/file)"
 exec 6>&-
 is "it can't be bound while a file system remembers the pages" "$(bind_error "$NAMESPACE")" "Device or resource busy"
 

@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# A namespace that is unbound while a process has a DAX file mapped: the pages stay until process and file system let go of them.
+# After an unbind under a mapped DAX file, the pages stay until the process and the file system release them.
 # vm: --bare --append memmap=128M$512M
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/provider.sh"
@@ -13,16 +13,16 @@ cleanup() {
 	provider_cleanup
 }
 
-unclaimed() {
+is_unclaimed() {
 	! grep -q "$NAMESPACE" /proc/iomem
 }
 
-bound() {
+is_bound() {
 	[ -e "/sys/bus/nd/drivers/$DRIVER/$NAMESPACE" ]
 }
 
 plan 7
-# All of a section of memory: its struct pages go away with the binding.
+# A full memory section, so that its struct pages are freed with the binding.
 provide size=$((128 << 20))
 dmesg -C
 mkfs.ext4 -q -b 4096 "/dev/$DISK"
@@ -38,13 +38,13 @@ check "it is mapped" wait_for 5 grep -q /mnt/file "/proc/$xfs_io/maps"
 sleep 0.5
 
 echo "$NAMESPACE" >"/sys/bus/nd/drivers/$DRIVER/unbind"
-check_fails "it is unbound" bound
+check_fails "it is unbound" is_bound
 check "the log says which page is in use" sh -c "dmesg | grep 'page frame .* is in use'"
 printf 'mread -v 0 16\nmunmap\nquit\n' >&5
 exec 5>&-
 wait "$xfs_io"
 check "the memory was there for the process" grep -q aaaaaaaaaaaaaaaa /tmp/answers
 check "umount" umount /mnt
-check "the claim is released" wait_for 3 unclaimed
+check "the claim is released" wait_for 3 is_unclaimed
 echo "$NAMESPACE" >"/sys/bus/nd/drivers/$DRIVER/bind"
-check "and can be bound again" bound
+check "and can be bound again" is_bound

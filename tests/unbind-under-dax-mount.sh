@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# A namespace that is unbound under a mounted DAX file system: files fail, unmount works, and nothing is lost that was synced.
+# After an unbind under a mounted DAX file system, files fail, unmount works, and no synced data is lost.
 # vm: --bare --append memmap=128M$512M
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/provider.sh"
@@ -11,7 +11,7 @@ cleanup() {
 	provider_cleanup
 }
 plan 8
-# All of a section of memory: its struct pages go away with the binding, and the file system must not look for them.
+# A full memory section, so that its struct pages are freed with the binding, and the file system must not use them.
 provide size=$((128 << 20))
 mkfs.ext4 -q -b 4096 "/dev/$DISK"
 mount -o dax "/dev/$DISK" /mnt

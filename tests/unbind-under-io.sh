@@ -1,12 +1,12 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# A namespace that is unbound under I/O: the I/O ends with errors, and a new binding serves again.
+# An unbind under I/O makes the I/O fail, and a new bind works.
 # vm: --bare --append memmap=128M$512M
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/provider.sh"
 
-# busy FUNCTION: calls it while fio reads and writes, and waits until fio is over.
-busy() {
+# test_under_fio FUNCTION: calls it while fio reads and writes, and waits until fio has ended.
+test_under_fio() {
 	fio --name=busy --filename="/dev/$DISK" --direct=1 --rw=randrw --bs=4k --size=32M --ioengine=libaio --iodepth=8 --numjobs=2 \
 		--time_based --runtime=20 >/tmp/fio 2>&1 &
 	fio=$!
@@ -15,10 +15,10 @@ busy() {
 	done
 	sleep 0.5
 	"$1"
-	begin=$(date +%s)
+	start=$(date +%s)
 	status=0
 	wait "$fio" || status=$?
-	check "$1: fio ends soon" test $(($(date +%s) - begin)) -lt 10
+	check "$1: fio ends soon" test $(($(date +%s) - start)) -lt 10
 	check "$1: with errors" test "$status" -ne 0
 }
 
@@ -33,12 +33,12 @@ region_off() {
 need fio
 plan 8
 provide pages=1
-busy unbind
+test_under_fio unbind
 check_fails "no disk" test -e "/sys/block/$DISK"
 echo "$NAMESPACE" >"/sys/bus/nd/drivers/$DRIVER/bind"
 check "bound again, it reads" read_sectors "$DISK" 0 8
 
-busy region_off
+test_under_fio region_off
 ndctl enable-region -b pmem_provider all >/dev/null 2>&1
 settle
 check "the region enabled, it reads" read_sectors "$DISK" 0 8

@@ -1,7 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# The module under load: rmmod is refused while a disk is open, mounted, mapped or swapped to, what uses it goes on undisturbed,
-# and when all are done it goes.
+# rmmod is refused while a disk is open, mounted, mapped or used as swap, without disturbing its users.
 # compare
 # vm: --bare --append memmap=128M$512M
 # quick
@@ -15,8 +14,8 @@ cleanup() {
 	provider_cleanup
 }
 
-# refused NAME: rmmod's answer, without the name of the module.
-refused() {
+# record_rmmod NAME: the error of rmmod, without the name of the module.
+record_rmmod() {
 	record "$1: rmmod" "$(rmmod "$DRIVER" 2>&1 | sed 's/.*Module [^ ]* //')"
 }
 
@@ -27,8 +26,8 @@ fio --name=busy --filename="/dev/$DISK" --direct=1 --rw=randrw --bs=4k --size=32
 	--verify=crc32c --time_based --runtime=3 >/tmp/fio 2>&1 &
 fio=$!
 check "fio has it open" wait_for 5 sh -c "find /proc/[0-9]*/fd -lname /dev/$DISK 2>/dev/null | grep -q ."
-refused "fio"
-refused "fio, again"
+record_rmmod "fio"
+record_rmmod "fio, again"
 status=0
 wait "$fio" || status=$?
 is "fio ends well" "$status" 0
@@ -39,8 +38,8 @@ for options in "" "-o dax"; do
 	# shellcheck disable=SC2086 # no option or two words
 	mount $options "/dev/$DISK" /mnt
 	truncate -s 1M /mnt/file
-	refused "ext4${options:+, $options}"
-	# Mapped by a process, and the file is closed.
+	record_rmmod "ext4${options:+, $options}"
+	# A process maps the file and has closed it.
 	mkfifo /tmp/commands
 	xfs_io /mnt/file </tmp/commands >/tmp/answers 2>&1 &
 	xfs_io=$!
@@ -48,7 +47,7 @@ for options in "" "-o dax"; do
 	rm /tmp/commands
 	printf 'mmap -rw 0 64k\nmwrite -S 0x61 0 4k\nopen /dev/null\nclose\n' >&5
 	check "ext4${options:+, $options}: mapped" wait_for 5 grep -q /mnt/file "/proc/$xfs_io/maps"
-	refused "ext4${options:+, $options}, mapped"
+	record_rmmod "ext4${options:+, $options}, mapped"
 	printf 'mread -v 0 16\nmunmap\nquit\n' >&5
 	exec 5>&-
 	wait "$xfs_io"
@@ -58,12 +57,12 @@ done
 
 mkswap "/dev/$DISK" >/dev/null
 swapon "/dev/$DISK"
-refused "swap"
+record_rmmod "swap"
 swapoff "/dev/$DISK"
 exec 5<"/dev/$DISK"
-refused "an open disk"
+record_rmmod "an open disk"
 record_result "unbinding is not refused, though" sh -c "echo $NAMESPACE >/sys/bus/nd/drivers/$DRIVER/unbind" 5<&-
-refused "the disk is gone and still open"
+record_rmmod "the disk is gone and still open"
 record_result "a read of it" sh -c 'dd bs=4k count=1 status=none <&5 2>&1 >/dev/null | sed "s/.*: //"'
 exec 5<&-
 check "closed, it goes" rmmod "$DRIVER"

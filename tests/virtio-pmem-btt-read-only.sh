@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# virtio-pmem in sector mode is read-only, and the log says why: nd_btt can't wait for the host.
+# virtio-pmem in sector mode is read-only with a log message that says why: nd_btt cannot wait for the host.
 # vm: --bare --virtio-pmem size=64M
 . "$(dirname "$0")/lib/test.sh"
 

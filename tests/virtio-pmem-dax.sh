@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# virtio-pmem, whose host makes writes durable: DAX works, but a store is not durable by itself, so that MAP_SYNC is refused.
+# virtio-pmem supports DAX, and refuses MAP_SYNC, because the host must be asked to make a store durable.
 # vm: --bare --virtio-pmem size=64M
 . "$(dirname "$0")/lib/test.sh"
 

@@ -1,7 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# virtio-pmem: each flush is a request to the host. How many there are for what a program does, by the interrupts that answer them;
-# and that MAP_SYNC, whose stores nobody would tell the host of, is refused.
+# On virtio-pmem, each kind of I/O sends the recorded number of flush requests to the host.
+#
+# Counts the interrupts that complete the requests. MAP_SYNC is refused, because no flush request follows a store.
 # compare
 # vm: --bare --virtio-pmem size=64M
 . "$(dirname "$0")/lib/test.sh"
@@ -12,7 +13,8 @@ cleanup() {
 	umount $MNT 2>/dev/null
 }
 
-# provider flushes [0]: of the host: the number since it was set to 0.
+# provider flushes [0]: the number of flush requests since it was set to 0; replaces the function for the provider
+# module.
 provider() {
 	requests=$(awk '/ '"$virtio"'(-|,|$)/ { n += $2 + $3 } END { print n + 0 }' /proc/interrupts)
 	[ $# -eq 1 ] || {

@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# virtio-pmem: MAP_SYNC is refused, whatever lies between; what needs no promise is the same as elsewhere.
+# MAP_SYNC is refused on virtio-pmem, also on dm-linear and with struct pages; other mappings work as elsewhere.
 # compare
 # vm: --bare --virtio-pmem size=64M
 . "$(dirname "$0")/lib/test.sh"
@@ -12,8 +12,8 @@ cleanup() {
 	dmsetup remove part 2>/dev/null
 }
 
-# refuses NAME TYPE DISK OPTION…
-refuses() {
+# test_file_system NAME TYPE DISK OPTION…
+test_file_system() {
 	name=$1 type=$2 disk=$3
 	shift 3
 	make_fs "$type" "$disk" "$@"
@@ -36,12 +36,12 @@ need dmsetup
 modprobe dm-mod
 load_driver
 whole=$(disk_of "$(virtio_ns)")
-refuses ext4 ext4 "$whole"
-# Smaller than XFS wants to be.
-refuses XFS xfs "$whole" --unsupported
+test_file_system ext4 ext4 "$whole"
+# XFS does not support a disk this small.
+test_file_system XFS xfs "$whole" --unsupported
 echo "0 65536 linear /dev/$whole 8192" | dmsetup create part
 dmsetup mknodes
-refuses linear ext4 mapper/part
+test_file_system linear ext4 mapper/part
 dmsetup remove part
 namespace=$(virtio_ns)
 is "the region is not synchronous: no FUA" "$(cat "/sys/block/$whole/queue/fua")" 0

@@ -1,7 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# virtio-pmem whose driver is unbound in mid-I/O, raw and under a DAX file system, and that comes back with what was synced; and one
-# that is added to the running machine.
+# virtio-pmem survives an unbind of its driver under I/O and under DAX with its synced data, and a device is hot-added.
 # compare
 # vm: --bare --virtio-pmem size=64M --slots 1
 # timeout: 240
@@ -15,11 +14,11 @@ cleanup() {
 	[ -e "$VIRTIO/$device" ] || echo "$device" >$VIRTIO/bind
 }
 
-gone() {
+disk_is_gone() {
 	[ ! -e "/dev/$disk" ]
 }
 
-back() {
+namespace_is_back() {
 	namespace=$(virtio_ns) && [ -n "$namespace" ] && disk_of "$namespace" >/dev/null
 }
 
@@ -33,10 +32,10 @@ pmem-io fill --length 4M "/dev/$disk" --seed 1
 start_fio "/dev/$disk" --allow_file_create=0 --filename="/dev/$disk" --direct=1 --offset=8M --size=16M --ioengine=psync --fsync=16
 check "raw: the provider is unbound" sh -c "echo $device >$VIRTIO/unbind"
 check_fio_fails raw
-check "raw: no disk" gone
+check "raw: no disk" disk_is_gone
 check "raw: nothing in iomem" sh -c '! grep -q namespace /proc/iomem'
 check "raw: the provider comes back" sh -c "echo $device >$VIRTIO/bind"
-check "raw: a disk" wait_for 10 back
+check "raw: a disk" wait_for 10 namespace_is_back
 disk=$(disk_of "$namespace")
 check "raw: what was synced is there" pmem-io verify --length 4M "/dev/$disk" --seed 1
 
@@ -49,9 +48,9 @@ start_fio $MNT/ --directory=$MNT --size=8M --ioengine=psync --fsync=16
 check "ext4: the provider is unbound" sh -c "echo $device >$VIRTIO/unbind"
 check_fio_fails ext4
 check "ext4: umount" umount $MNT
-check "ext4: no disk" gone
+check "ext4: no disk" disk_is_gone
 check "ext4: the provider comes back" sh -c "echo $device >$VIRTIO/bind"
-check "ext4: a disk" wait_for 10 back
+check "ext4: a disk" wait_for 10 namespace_is_back
 disk=$(disk_of "$namespace")
 check "ext4: mended" sh -c "e2fsck -p /dev/$disk >/dev/null || [ \$? -le 1 ]"
 check "ext4: mounted again" mount_dax "$disk"
