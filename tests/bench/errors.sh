@@ -1,8 +1,10 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 #
-# What a number of isolated errors costs: the time to add them, their memory, I/O beside them and on them, the time to bind the
-# namespace again, and to repair all. `make bench-errors` runs it in a virtual machine whose only persistent memory it may have.
+# Measures the cost of many isolated errors: the time to add them, memory, I/O beside them and on them, the time to
+# rebind the namespace, and to repair all.
+#
+# `make bench-errors` runs it in a VM. It overwrites the persistent memory of the VM.
 #
 #	errors.sh [ERRORS]
 TESTS=$(realpath "$(dirname "$0")/..")
@@ -13,7 +15,7 @@ TESTS=$(realpath "$(dirname "$0")/..")
 
 ERRORS=${1:-100000}
 STRIDE=8192
-# Reads and writes that are counted.
+# The number of reads and writes that are timed.
 PIECES=$((ERRORS < 20000 ? ERRORS : 20000))
 
 cleanup() {
@@ -31,7 +33,7 @@ row() {
 		'BEGIN { printf "%-44s %9d %9.2f s %10.0f ns each\n", what, count, ns / 1e9, ns / count }'
 }
 
-# timed WHAT COUNT COMMAND…
+# timed WHAT COUNT COMMAND…: runs the command and prints a row.
 timed() {
 	timed_what=$1
 	timed_count=$2
@@ -42,7 +44,7 @@ timed() {
 	row "$timed_what" "$timed_count" $((timed_end - timed_start))
 }
 
-# memory: what the kernel has in use, in KiB; without what could be freed.
+# memory: the memory that the kernel uses, in KiB, without what can be reclaimed.
 memory() {
 	sync
 	echo 3 >/proc/sys/vm/drop_caches
@@ -52,7 +54,7 @@ memory() {
 	awk '/^MemTotal/ { all = $2 } /^MemFree/ { free = $2 } /^Cached|^Buffers/ { cached += $2 } END { print all - free - cached }' /proc/meminfo
 }
 
-# grown BEFORE: what has been allocated since, and the slabs that have grown most.
+# grown BEFORE: what was allocated since then, and the slab caches that grew most.
 grown() {
 	memory_now=$(memory)
 	awk -v kib=$((memory_now - $1)) -v count="$ERRORS" \
@@ -62,27 +64,27 @@ grown() {
 		sort -rn | head -n 4 | sed 's/^/  of them /'
 }
 
-# slabs: name, objects, size.
+# slabs: the name, the number of objects and the object size of each slab cache.
 slabs() {
 	awk 'NR > 2 { print $1, $2, $4 }' /proc/slabinfo | sort
 }
 
-# quietly EXPECTED COMMAND…: whose answer is that.
-quietly() {
-	quietly_expected=$1
+# expect_output OUTPUT COMMAND…: fails unless the command prints OUTPUT.
+expect_output() {
+	expect_wanted=$1
 	shift
-	quietly_answer=$("$@" 2>&1)
-	[ "$quietly_answer" = "$quietly_expected" ] || {
-		printf '# %s: %s, not %s\n' "$*" "$quietly_answer" "$quietly_expected"
+	expect_got=$("$@" 2>&1)
+	[ "$expect_got" = "$expect_wanted" ] || {
+		printf '# %s: %s, not %s\n' "$*" "$expect_got" "$expect_wanted"
 		exit 1
 	}
 }
 
-# io WHEN: beside errors, and on them.
-io() {
+# time_io WHEN: I/O to good pages beside errors.
+time_io() {
 	for io_access in read write; do
 		timed "$1: $io_access 4K of a good page" $PIECES \
-			quietly "ok: $PIECES" places "$disk" $io_access --offset 4K --stride $STRIDE --count $PIECES --order shuffled
+			expect_output "ok: $PIECES" places "$disk" $io_access --offset 4K --stride $STRIDE --count $PIECES --order shuffled
 	done
 }
 
@@ -94,24 +96,24 @@ disk=$(disk_of "$namespace")
 list=$(errors_list_of "$namespace")
 [ $((ERRORS * STRIDE)) -le "$(cat "$ND/$namespace/size")" ] || { echo "# too many errors for this memory" && exit 1; }
 
-io "no error"
+time_io "no error"
 echo "add 0 $PAGE" >"$list"
-io "one error"
+time_io "one error"
 echo "drop 0 $PAGE" >"$list"
 
 list_every 0 $STRIDE "$ERRORS" >/tmp/bad
 slabs >/tmp/slabs.before
 before=$(memory)
-timed "add" "$ERRORS" quietly '' edit_list add "$list" </tmp/bad
+timed "add" "$ERRORS" expect_output '' edit_list add "$list" </tmp/bad
 grown "$before"
-io "all errors"
+time_io "all errors"
 timed "all errors: read 4K of a bad page" $PIECES \
-	quietly "Input/output error: $PIECES" places "$disk" read --stride $STRIDE --count $PIECES --order shuffled
+	expect_output "Input/output error: $PIECES" places "$disk" read --stride $STRIDE --count $PIECES --order shuffled
 timed "read errors/list" "$ERRORS" cp "$list" /tmp/list
 [ "$(sorted_ranges /tmp/list | digest)" = "$(digest </tmp/bad)" ] || { echo "# errors/list is not what was added" && exit 1; }
 timed "unbind and bind" "$ERRORS" rebind "$namespace"
 [ "$(sorted_ranges "$list" | digest)" = "$(digest </tmp/bad)" ] || { echo "# errors/list is not what was added, bound again" && exit 1; }
-timed "repair by writes of a page" "$ERRORS" quietly "ok: $ERRORS" places "$disk" write --stride $STRIDE --count "$ERRORS" --order shuffled
+timed "repair by writes of a page" "$ERRORS" expect_output "ok: $ERRORS" places "$disk" write --stride $STRIDE --count "$ERRORS" --order shuffled
 [ ! -s "$list" ] || [ -z "$(cat "$list")" ] || { echo "# errors are left" && exit 1; }
 edit_list add "$list" </tmp/bad
 timed "repair by zeroes" "$ERRORS" blkdiscard -f -z "/dev/$disk"

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * A provider of persistent memory for tests: an nvdimm bus over memory that the
- * kernel was told to leave alone (memmap=128M$512M), whose media can fail, be
- * healed or refuse to, and whose flushes can be counted, slowed down and failed.
+ * A provider of persistent memory for tests: an nvdimm bus on memory that the
+ * command line reserves (memmap=128M$512M). Tests can make its media fail, clear
+ * the poison or refuse to, and count, delay and fail its flushes.
  *
  * An OFFSET is in bytes, K or M from the start of the range; other sizes are in
- * bytes. What can be changed is in /sys/module/pmem_provider/parameters.
+ * bytes. Writable parameters are in /sys/module/pmem_provider/parameters.
  */
 
 #include <linux/bio.h>
@@ -35,25 +35,25 @@ module_param(size, ullong, 0444);
 
 static uint nr_regions = 1;
 module_param(nr_regions, uint, 0444);
-MODULE_PARM_DESC(nr_regions, "how many regions the range is cut into");
+MODULE_PARM_DESC(nr_regions, "number of regions that divide the range");
 
 static bool pages = true, dimm = true, commands = true, scrub, unarmed, keep;
 module_param(pages, bool, 0444);
 MODULE_PARM_DESC(pages, "struct pages for the memory of raw namespaces");
 module_param(dimm, bool, 0444);
-MODULE_PARM_DESC(dimm, "known to need flushes: FUA, no MAP_SYNC; 0: as e820");
+MODULE_PARM_DESC(dimm, "the regions have flush hints: FUA, no MAP_SYNC; 0: like e820");
 module_param(commands, bool, 0444);
 MODULE_PARM_DESC(commands, "the bus has a clear-error command");
 module_param(scrub, bool, 0444);
-MODULE_PARM_DESC(scrub, "and says that it has one for what scrubbing found, as where firmware keeps a log");
+MODULE_PARM_DESC(scrub, "the bus has an ARS status command, like firmware that keeps an error log");
 module_param(unarmed, bool, 0444);
-MODULE_PARM_DESC(unarmed, "the memory can't persist: the region is read-only");
+MODULE_PARM_DESC(unarmed, "the DIMM is not armed: the region is read-only");
 module_param(keep, bool, 0444);
-MODULE_PARM_DESC(keep, "the memory holds what it held; otherwise zeroes");
+MODULE_PARM_DESC(keep, "keep the contents of the memory; otherwise zero it");
 
 /* ---- errors ---- */
 
-/* What is really bad, whatever the bus believes: by offset. */
+/* The poison in the media, independent of the badrange list: by offset. */
 static struct badrange media = {
 	.list = LIST_HEAD_INIT(media.list),
 	.lock = __SPIN_LOCK_UNLOCKED(media.lock),
@@ -63,11 +63,11 @@ static uint clear_unit = 512, clear_limit = UINT_MAX;
 module_param(clear_unit, uint, 0644);
 MODULE_PARM_DESC(clear_unit, "smallest range that can be cleared; 0: none");
 module_param(clear_limit, uint, 0644);
-MODULE_PARM_DESC(clear_limit, "bytes that one command clears at most; 0: refused");
+MODULE_PARM_DESC(clear_limit, "maximum bytes that one command clears; 0: refused");
 
 static ullong stubborn = ULLONG_MAX;
 module_param(stubborn, ullong, 0644);
-MODULE_PARM_DESC(stubborn, "OFFSET of a byte whose error no command clears");
+MODULE_PARM_DESC(stubborn, "OFFSET of a byte whose poison cannot be cleared");
 
 static int provider_ctl(struct nvdimm_bus_descriptor *desc,
 			struct nvdimm *nvdimm, uint cmd, void *buf, uint len,
@@ -134,8 +134,8 @@ module_param_cb(bad, &bad_ops, NULL, 0644);
 MODULE_PARM_DESC(bad, "bad ranges; writing adds to them and notifies the driver");
 
 /*
- * As machine-check recovery does; an empty string undoes all. The memory must
- * have struct pages, and a driver now.
+ * Does what memory failure handling does; an empty string undoes all. The memory
+ * must have struct pages, and a bound driver.
  */
 static int unmap_set(const char *val, const struct kernel_param *kp)
 {
@@ -158,7 +158,7 @@ static int unmap_set(const char *val, const struct kernel_param *kp)
 
 static const struct kernel_param_ops unmap_ops = { .set = unmap_set };
 module_param_cb(unmap, &unmap_ops, NULL, 0200);
-MODULE_PARM_DESC(unmap, "takes the page at OFFSET out of the kernel's map");
+MODULE_PARM_DESC(unmap, "unmap the page at OFFSET from the direct map");
 
 /* ---- flushes ---- */
 
@@ -170,20 +170,20 @@ static ullong watch, seen, tally = ULLONG_MAX, medium = ULLONG_MAX;
 module_param(flushes, uint, 0644);
 MODULE_PARM_DESC(flushes, "number of flushes");
 module_param(flush_delay, uint, 0644);
-MODULE_PARM_DESC(flush_delay, "milliseconds that a flush takes");
+MODULE_PARM_DESC(flush_delay, "duration of a flush in milliseconds");
 module_param(flush_async, bool, 0644);
-MODULE_PARM_DESC(flush_async, "FUA bios are ended in the background");
+MODULE_PARM_DESC(flush_async, "complete FUA bios asynchronously");
 module_param(flush_fails, bool, 0644);
 module_param(flush_fails_every, uint, 0644);
-MODULE_PARM_DESC(flush_fails_every, "each flush whose number is a multiple of this fails");
+MODULE_PARM_DESC(flush_fails_every, "fail each flush with a number that is a multiple of this");
 module_param(watch, ullong, 0644);
 MODULE_PARM_DESC(watch, "OFFSET of 8 bytes whose value is recorded by each flush");
 module_param(seen, ullong, 0444);
 MODULE_PARM_DESC(seen, "that value at the last flush");
 module_param(tally, ullong, 0644);
-MODULE_PARM_DESC(tally, "OFFSET of 8 bytes that get the number of flushes");
+MODULE_PARM_DESC(tally, "OFFSET of 8 bytes that store the number of flushes");
 module_param(medium, ullong, 0644);
-MODULE_PARM_DESC(medium, "OFFSET of 64K that get what stood in the 64K before them when the last good flush began");
+MODULE_PARM_DESC(medium, "OFFSET of 64K that store the contents of the 64K before them at the start of the last good flush");
 
 struct flush_work {
 	struct work_struct work;
@@ -202,7 +202,7 @@ static int flush_now(void)
 	if (kept)
 		memcpy(staged, memory + medium - MEDIUM_SIZE, MEDIUM_SIZE);
 	msleep(flush_delay);
-	/* What was stored before the flush, by any processor. */
+	/* The value that any CPU stored before the flush. */
 	mb();
 	if (watch <= size - sizeof(seen))
 		memcpy(&seen, memory + watch, sizeof(seen));
@@ -240,9 +240,9 @@ static int provider_flush(struct nd_region *region, struct bio *bio)
 	return NVDIMM_FLUSH_ASYNC;
 }
 
-/* ---- what stands in a driver's way ---- */
+/* ---- obstacles for a probe ---- */
 
-/* Claims the page at OFFSET in iomem; an empty string gives it back. */
+/* Claims the page at OFFSET in iomem; an empty string releases it. */
 static int claim_set(const char *val, const struct kernel_param *kp)
 {
 	static u64 claimed;
@@ -264,12 +264,12 @@ module_param_cb(claim, &claim_ops, NULL, 0200);
 MODULE_PARM_DESC(claim, "claims the page at OFFSET; an empty string releases it");
 
 /*
- * So many probes fail after the next unbinding: its first page is claimed as
- * soon as the driver has given the range up, and until they have failed.
+ * The number of probes to fail after the next unbind: claims the first page of
+ * the range as soon as the driver has released it, until they have failed.
  */
 static uint hinder;
 module_param(hinder, uint, 0644);
-MODULE_PARM_DESC(hinder, "probes to fail after the next unbinding");
+MODULE_PARM_DESC(hinder, "number of probes to fail after the next unbind");
 
 static int hinder_event(struct notifier_block *nb, unsigned long event,
 			void *data)
@@ -326,7 +326,7 @@ static int decoy_set(const char *val, const struct kernel_param *kp)
 
 static const struct kernel_param_ops decoy_ops = { .set = decoy_set };
 module_param_cb(decoy, &decoy_ops, NULL, 0200);
-MODULE_PARM_DESC(decoy, "another disk of this name; an empty string removes it");
+MODULE_PARM_DESC(decoy, "add another disk with this name; an empty string removes it");
 
 /* ---- bus and regions ---- */
 
@@ -379,7 +379,7 @@ static void provider_exit(void)
 
 static int provider_init(void)
 {
-	/* Its devices don't pin the module: with it the memory can be taken away. */
+	/* The devices do not pin the module, so rmmod can remove the memory. */
 	static struct nvdimm_bus_descriptor desc = {
 		.provider_name = KBUILD_MODNAME,
 	};

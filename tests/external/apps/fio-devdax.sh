@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=sh
-# fio's engine for device DAX reads what it wrote, through pages of each size.
+# fio's dev-dax engine reads back what it wrote, with pages of each size.
 
 for align in 4K 2M; do
 	ndctl create-namespace -f -e "$(ndctl list -N | jq -r '.[0].dev')" -m devdax -a "$align"

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=sh
-# fio's engine of libpmem reads what it wrote.
+# fio's libpmem engine reads back what it wrote.
 
 file_system ext4
 for pattern in write randwrite randrw; do

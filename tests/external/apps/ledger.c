@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * ledger POOL ROUNDS: a child adds entries to a ledger in a pool, each with the ledger's sum in a transaction, and is
- * killed. Then the entries must make up the sum, and all be there that the child knew of. So many times.
+ * ledger POOL ROUNDS: a child adds entries to a ledger in a pool and is killed. Each entry and the ledger's sum change
+ * in one transaction. After the kill, the entries must add up to the sum, and include all that the child had committed.
  */
 #define _GNU_SOURCE
 #include <libpmem.h>
@@ -51,7 +51,7 @@ static void add(PMEMobjpool *pool, struct ledger *ledger, uint64_t value)
 	} TX_END
 }
 
-/* The library flushes caches where files are mapped with MAP_SYNC, and calls msync() elsewhere. */
+/* The library flushes caches if a file is mapped with MAP_SYNC, and calls msync() otherwise. */
 static int is_persistent(const char *pool)
 {
 	char path[4096];
@@ -90,7 +90,7 @@ int main(int argc, char **argv)
 			}
 			return 0;
 		}
-		/* Up to the first commit, then a while that differs. */
+		/* Until the first commit, then for a random time. */
 		for (int wait = 0; *known == before && wait < 30000; wait++)
 			usleep(1000);
 		usleep(1000 + round * 7919 % 100000);

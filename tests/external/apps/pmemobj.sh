@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=sh
-# Transactions of libpmemobj are all or nothing for a process that is killed at any time, and stay once they are committed.
+# Transactions of libpmemobj are atomic for a process that is killed at any time, and durable once committed.
 
 # shellcheck disable=SC2154 # the folder of these scripts
 gcc -O2 -o ledger "$here/ledger.c" -lpmemobj -lpmem

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=sh
-# Pools of PMDK's libraries are made, found consistent, damaged, found so, and repaired.
+# PMDK pools can be made and checked; a corrupt pool is detected and repaired.
 
 file_system ext4
 for kind in obj log 'blk 512'; do
@@ -15,7 +15,7 @@ for kind in obj log 'blk 512'; do
 		echo "a damaged pool is consistent"
 		exit 1
 	fi
-	# It repairs no pools of objects.
+	# pmempool does not repair pools of objects.
 	[ "$kind" != obj ] || continue
 	pmempool check -v -r -a -y /mnt/pool
 	pmempool check -v /mnt/pool

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=sh
-# PostgreSQL's own regression tests, with its files on ext4 with DAX.
+# PostgreSQL's regression tests pass with its files on ext4 with DAX.
 
 bin=$(echo /usr/lib/postgresql/*/bin)
 file_system ext4

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=sh
-# stress-ng's class of files: each of its stressors by itself, verifying what it can, on DAX files.
+# Each of stress-ng's file stressors passes on DAX files, with verification where it has one.
 
 for type in ext4 xfs; do
 	file_system "$type"

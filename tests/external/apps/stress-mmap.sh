@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=sh
-# stress-ng's stressors of mapped files and of memory that the kernel moves, merges, locks, pins and hands over, on DAX files.
+# stress-ng's stressors of mapped files, and of memory that is moved, merged, locked, pinned and passed on, pass on DAX
+# files.
 
 for type in ext4 xfs; do
 	file_system "$type"

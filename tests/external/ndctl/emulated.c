@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * What the driver needs to serve the kernel's emulated DIMMs (tools/testing/nvdimm): memory from vmalloc() that goes by
- * physical addresses which nothing is at. As pmem-dax.c and test/iomap.c there do for nd_pmem.
+ * Lets the driver use the kernel's emulated DIMMs (tools/testing/nvdimm): memory from vmalloc() with physical addresses
+ * that no device has. pmem-dax.c and test/iomap.c there do the same for nd_pmem.
  */
 #include <linux/dax.h>
 #include <linux/memremap.h>
@@ -11,12 +11,12 @@
 #include "test/nfit_test.h"
 #include "watermark.h"
 
-/* By this symbol the DIMMs know that it is not the driver of the installed kernel. */
+/* This symbol shows the emulated DIMMs that this is not the driver of the installed kernel. */
 nfit_test_watermark(pmem);
 
 /*
- * The addresses get struct pages, as those of a real DIMM; in RAM, where the namespace would have them on the DIMM.
- * What is in them is in the buffer.
+ * The addresses get struct pages, like those of a real DIMM, but always in RAM, even if the namespace keeps them on the
+ * DIMM. Their contents are in the buffer.
  */
 void *__real_memremap_pages(struct dev_pagemap *pgmap, int nid);
 void *__wrap_memremap_pages(struct dev_pagemap *pgmap, int nid);
