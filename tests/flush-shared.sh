@@ -1,9 +1,10 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# Requests that arrive during a flush that waits for the host share the next one; none ends before a flush that began after it.
+# Requests that arrive during a flush share the next one; none completes before a flush that began after it.
 #
-# The provider copies a 64 KiB area when a flush begins, to the 64 KiB behind it when the flush has ended well: what a host has
-# made durable. Each writer counts up in a sector of its own, makes the count durable in one of three ways, and looks for it there.
+# The flush waits for the host. When it begins, the provider copies a 64 KiB area; when it has succeeded, the provider
+# stores the copy in the 64 KiB behind the area, like a host that makes data durable. Each writer increments a counter
+# in its own sector, makes it durable in one of three ways, and checks it in the copy.
 # vm: --bare --append memmap=128M$512M
 # timeout: 300
 . "$(dirname "$0")/lib/test.sh"
@@ -41,8 +42,9 @@ for count in range(1, rounds + 1):
 print(failed, missing)
 END
 
-# writers ROUNDS WAY: so many at once; how many of their requests failed, and how many were not durable when they had ended.
-writers() {
+# run_writers ROUNDS WAY: runs all writers at the same time; prints how many of their requests failed, and how many were
+# not durable when they had completed.
+run_writers() {
 	for writer in $(seq $WRITERS); do
 		python3 /tmp/flush-shared.py "/dev/$DISK" $MEDIUM "$writer" "$1" "$2" >"/tmp/flush-shared.$writer" &
 	done
@@ -58,29 +60,29 @@ provider medium $MEDIUM
 
 provider flush_delay 30
 provider flushes 0
-is "fsync, each of 10 rounds" "$(writers 10 fsync)" "$WRITERS writers, none failed, 0 missing"
-flushes=$(provider flushes)
+is "fsync, each of 10 rounds" "$(run_writers 10 fsync)" "$WRITERS writers, none failed, 0 missing"
+flush_count=$(provider flushes)
 if [ "$DRIVER" = rust_pmem ]; then
-	# Not fewer than rounds: a request's data may be behind a flush that is under way.
-	check "160 requests share flushes" test "$flushes" -ge 10 -a "$flushes" -le 80
+	# At least one flush per round: the data of a request may arrive after the start of a running flush.
+	check "160 requests share flushes" test "$flush_count" -ge 10 -a "$flush_count" -le 80
 else
-	skip "160 requests share flushes" "C makes $flushes"
+	skip "160 requests share flushes" "C makes $flush_count"
 fi
 
 provider flush_delay 1
-is "fsync and O_DSYNC, many rounds" "$(writers 400 both)" "$WRITERS writers, none failed, 0 missing"
+is "fsync and O_DSYNC, many rounds" "$(run_writers 400 both)" "$WRITERS writers, none failed, 0 missing"
 provider flush_fails_every 7
-is "some flushes fail" "$(writers 200 both)" "$WRITERS writers, some failed, 0 missing"
+is "some flushes fail" "$(run_writers 200 both)" "$WRITERS writers, some failed, 0 missing"
 provider flush_fails 1
-is "all flushes fail" "$(writers 5 fsync)" "$WRITERS writers, some failed, 0 missing"
+is "all flushes fail" "$(run_writers 5 fsync)" "$WRITERS writers, some failed, 0 missing"
 is "each request of them" "$(cat /tmp/flush-shared.[0-9]* | sort -u)" "5 0"
 provider flush_fails 0
 provider flush_fails_every 0
-is "no failure stays" "$(writers 20 both)" "$WRITERS writers, none failed, 0 missing"
+is "no failure stays" "$(run_writers 20 both)" "$WRITERS writers, none failed, 0 missing"
 
 provider flush_delay 20
 provider flushes 0
-writers 200 both >/tmp/flush-shared.all 2>&1 &
+run_writers 200 both >/tmp/flush-shared.all 2>&1 &
 # shellcheck disable=SC2016 # for sh
 check "writers are at it again" wait_for 60 sh -c '[ "$(cat /sys/module/pmem_provider/parameters/flushes)" -gt 40 ]'
 check "unbinding in the midst of it" sh -c "echo $NAMESPACE >/sys/bus/nd/drivers/$DRIVER/unbind"
