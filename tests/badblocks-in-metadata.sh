@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# Errors in the metadata of a namespace are listed, keep or lose the namespace, and are repaired as recorded.
+# Errors in the metadata of a namespace are listed and repaired, and the namespace binds or fails to bind, as recorded.
 #
 # Metadata: info blocks, struct pages on the device, and the map and log of sector mode.
 # compare

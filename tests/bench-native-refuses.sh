@@ -1,6 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# pmem-bench native refuses devices in use, devices that are not persistent memory, and to overwrite without consent.
+# pmem-bench native refuses a device in use, a device that is not persistent memory, and a run without consent to
+# overwrite.
 #
 # Consent is an option, or an answer at a terminal.
 # vm: --bare --e820 96M@512M

@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# What the bus refuses to clear, or clears only in part, stays listed, and the write fails.
+# Sectors that the bus refuses to clear, or clears only in part, stay listed, and the write fails.
 # vm: --bare --append memmap=128M$512M
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/provider.sh"

@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# On a bus without commands, memory that does not keep what is written over an error stays listed, and the write fails.
+# On a bus without commands, memory that does not keep data written over an error stays listed, and the write fails.
 #
 # There is no memory at all behind this disk.
 # vm: --bare --append memmap=16M!2G

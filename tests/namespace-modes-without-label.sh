@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # A namespace without a label supports all modes, on an NVDIMM and in e820 memory, and is found again unchanged.
 #
-# What needs a label is refused.
+# Operations that need a label are refused.
 # compare
 # vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
 . "$(dirname "$0")/lib/test.sh"

@@ -132,7 +132,7 @@ for kind in 'ext4' 'xfs -m rmapbt=1' 'xfs -m rmapbt=0'; do
 	mkdir -p "$MNT"
 	before=0
 	for count in $((FILES / 100)) "$FILES"; do
-		# Whole folders.
+		# Round up to whole folders.
 		count=$(((count + 999) / 1000 * 1000))
 		mount -o noatime "/dev/$disk" "$MNT"
 		start=$(now)

@@ -62,7 +62,7 @@ queue_attributes() (
 	grep -H . "$@"
 )
 
-# sectors DISK
+# sector_count DISK
 sector_count() {
 	cat "/sys/class/block/$1/size"
 }
@@ -74,7 +74,7 @@ run_lvm() {
 	lvm "$lvm_command" --config 'activation{udev_sync=0 udev_rules=0} devices{use_devicesfile=0}' "$@"
 }
 
-# ---- what a user does with a disk ----
+# ---- operations of users of a disk ----
 
 # check_disk NAME DISK: 5 subtests: fio, a file system, fio in it, fsck. DISK is a name in /dev.
 check_disk() {
