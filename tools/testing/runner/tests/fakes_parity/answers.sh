@@ -8,8 +8,8 @@ TESTS=$(realpath "$(dirname "$0")/../../../../../tests")
 
 plan 6
 check "it is there" true
-seen "its number" 1
-seen "its name" "$DRIVER"
+record "its number" 1
+record "its name" "$DRIVER"
 case $DRIVER in
 nd_pmem) skip "it crashes" "C oopses" ;;
 *) check "it crashes" true ;;
