@@ -112,5 +112,5 @@ unload_driver
 reset_regions
 load_driver
 record "found again with it: their nodes" "$(cd /dev && echo pmem"${region#region}"* dax*)"
-record_result "all are destroyed" ndctl destroy-namespace -f list_all -r "$region"
+record_result "all are destroyed" ndctl destroy-namespace -f all -r "$region"
 is "no nodes" "$(cd /dev && echo pmem"${region#region}"* dax*)" "pmem${region#region}* dax*"

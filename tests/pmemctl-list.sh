@@ -64,7 +64,8 @@ is "memory of e820, as it is" "$(row "$other")" "$other $e820 raw RAM 32M - e820
 blockdev --setro "/dev/$other"
 is "read-only is said" "$(pmemctl list --json "$e820" | jq '.[0].read_only')" true
 blockdev --setrw "/dev/$other"
-is "all there are, each once" "$(pmemctl list --json | jq -r '.[].namespace' | sort | uniq -c | awk '$1 == 1' | wc -l)" 3
+is "all there are, each once" "$(pmemctl list --json | jq -r '.[].namespace' | sort | uniq -c | awk '$1 == 1' | wc -l)" \
+	"$(ndctl list | jq length)"
 check_fails "one that is not there is refused" pmemctl list namespace9.9
 is "with its name" "$(pmemctl list namespace9.9 2>&1)" "pmemctl: there is no namespace9.9"
 
