@@ -2,11 +2,11 @@
 
 //! What persistent memory there is, and what is made of it.
 
-use crate::badlist::BadList;
-use crate::host::{self, Host};
+use crate::badblocks::set::BadList;
+use crate::block::topology::{self, Mounts, Volume};
+use crate::nd::region::Region;
 use crate::nd::{Device, Kind, Name};
-use crate::region::Region;
-use crate::stack::{self, Mounts, Volume};
+use crate::sysfs::{self, Host};
 use anyhow::Result;
 use serde::Serialize;
 use std::fmt;
@@ -70,7 +70,7 @@ pub struct Bad {
 
 impl From<&Range<u64>> for Bad {
     fn from(sectors: &Range<u64>) -> Self {
-        let (offset, length) = crate::list::bytes(sectors);
+        let (offset, length) = crate::badblocks::kernel::bytes(sectors);
         Self { offset, length }
     }
 }
@@ -137,14 +137,14 @@ impl Entry {
                 .and_then(|region| region.provider()),
             driver: device.driver(),
             mode: mode(host, device.name.kind, &dax_devices),
-            page_map: page_map(host::line(folder.join("mode")).as_deref()),
-            size: host::number(namespace.folder().join("size")),
-            alignment: host::number(folder.join("align")).filter(|align| *align != 0),
-            numa_node: host::line(folder.join("numa_node")).and_then(|node| node.parse().ok()),
+            page_map: page_map(sysfs::line(folder.join("mode")).as_deref()),
+            size: sysfs::number(namespace.folder().join("size")),
+            alignment: sysfs::number(folder.join("align")).filter(|align| *align != 0),
+            numa_node: sysfs::line(folder.join("numa_node")).and_then(|node| node.parse().ok()),
             read_only: disk.as_ref().is_some_and(|disk| disk.whole.is_read_only()),
             dax_devices,
             disk: match &disk {
-                Some(disk) => Some(stack::of_disk(host, disk.name(), mounts)?),
+                Some(disk) => Some(topology::of_disk(host, disk.name(), mounts)?),
                 None => None,
             },
             bad: bad.map(|bad: BadList| bad.ranges().iter().map(Bad::from).collect()),
@@ -164,7 +164,7 @@ fn page_map(mode: Option<&str>) -> Option<PageMap> {
 fn mode(host: &Host, kind: Kind, dax_devices: &[String]) -> Mode {
     let is_ram = |name: &String| {
         let device = host.path("sys/bus/dax/devices").join(name);
-        host::link_name(device.join("driver")).is_some_and(|driver| driver == "kmem")
+        sysfs::link_name(device.join("driver")).is_some_and(|driver| driver == "kmem")
     };
     match kind {
         Kind::Namespace => Mode::Raw,
@@ -178,7 +178,7 @@ fn mode(host: &Host, kind: Kind, dax_devices: &[String]) -> Mode {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::machine::Machine;
+    use crate::testing::Machine;
     use std::os::unix::fs::symlink;
 
     #[test]

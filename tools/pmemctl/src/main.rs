@@ -2,21 +2,13 @@
 
 //! `pmemctl`: the administrator's tool for persistent memory.
 
-mod advising;
-mod bad;
-mod diagnosis;
-mod drawing;
-mod holding;
-mod listing;
-mod lists;
-mod pages;
-mod repairing;
-mod scrubbing;
-mod show;
-mod swapping;
-mod watching;
+mod commands;
 
 use clap::{CommandFactory, Parser, Subcommand};
+use commands::output::Status;
+use commands::{
+    doctor, errors, layout, lease, list, man, monitor, plan, repair, scrub, swap_driver,
+};
 use std::io::{self, Write};
 use std::process::ExitCode;
 
@@ -40,7 +32,7 @@ enum Command {
     /// struct pages are) are as in ndctl; what has a page map without fsdax mode, as memory of e820, is
     /// raw. ALIGN is where the data begins a multiple of; DAX says which files of the mount are mapped
     /// and copied without the page cache. Works with either driver.
-    List(listing::List),
+    List(list::List),
     /// Show what is hurt by bad memory: which file, and where in it
     ///
     /// Each bad range of a disk is followed through partitions and the device mapper's linear and
@@ -49,7 +41,7 @@ enum Command {
     /// are, which takes minutes for millions. Files that were removed while they are open are found,
     /// too. The status is 0 where nothing is bad, 1 where something is, so that "pmemctl bad FILE" is
     /// the test to make before a file is mapped, and 4 where it could not be told.
-    Bad(bad::Bad),
+    Bad(errors::Bad),
     /// Tell of each new error: which file it is in, and which processes have it mapped; SIGTERM ends it
     ///
     /// The lists of errors are waited for, and nobody touches the memory: a process that has it mapped
@@ -58,7 +50,7 @@ enum Command {
     /// that takes more than a second, what is known is told first ("complete" is false then). Disks
     /// that appear are watched as well, one that goes away is no error. Works with either driver, of
     /// which nd_pmem lists fewer machine checks.
-    Watch(watching::Watch),
+    Watch(monitor::Watch),
     /// Restore what bad memory has cost a file, by the write that heals
     ///
     /// What is listed as bad of the file is taken from a backup, or is zeros with --zero; with
@@ -71,7 +63,7 @@ enum Command {
     /// one gets others ("moved"): it is good then, and the bad memory heals when the last of those files
     /// is repaired. A crash in the midst may leave the last page of a file that ends within it with zeros
     /// behind the old end. The status is 0 where nothing of it is bad any more.
-    Repair(repairing::Repair),
+    Repair(repair::Repair),
     /// Run a command while nobody can truncate a file that it has mapped, for a while
     ///
     /// A lease (fcntl(2)) is taken on the file while the command runs: a process that truncates it by
@@ -85,14 +77,14 @@ enum Command {
     /// file's owner and root may. Signals are passed on to the command. The status is that of the command, 128 and
     /// the number of the signal that has killed it, 125 where the file can't be held, 126 or 127 where
     /// the command can't be run or found.
-    Hold(holding::Hold),
+    Hold(lease::Hold),
     /// Say what each form of a device would cost in RAM, capacity and wear, and which to take
     ///
     /// Raw, sector, file-system DAX with the page map in RAM or on the device, device DAX by pages of
     /// 4 KiB, 2 MiB and 1 GiB, and RAM: what is left to use, what is cut off by alignment or by the
     /// blocks in which the kernel takes memory, and where the struct pages are. Life left is what
     /// firmware tells of the DIMMs. Nothing is changed. Status 1 where no form is fit for the use.
-    Advise(advising::Advise),
+    Advise(plan::Advise),
     /// Read all of a disk at a chosen pace, so that bad memory is listed before an application meets it
     ///
     /// For memory that no firmware scrubs. Each page that is not listed is read past the page cache,
@@ -100,20 +92,20 @@ enum Command {
     /// alone. Stopped by SIGTERM, SIGINT or a crash, the same command goes on where it was. The info
     /// block and the page map of the namespace are not read. Status 0 where nothing is bad, 1 where
     /// something is, was known before, or failed, 4 where it was stopped.
-    Scrub(scrubbing::Scrub),
+    Scrub(scrub::Scrub),
     /// Say why DAX, MAP_SYNC or huge mappings do not work here, and what mends it
     ///
     /// Looks at the kernel, the namespace, its partitions and volumes, the file system, the mount and
     /// the file, and names each cause with the command that mends it. What is really so is tried: a
     /// mount with a file of 4 MiB that has no name and is gone when the command ends, a file by
     /// reading 2 MiB of it through a mapping. Status 0 where nothing is wrong, 1 where something is.
-    Doctor(diagnosis::Doctor),
+    Doctor(doctor::Doctor),
     /// Draw what is where on a disk: files, metadata, free space, and bad memory
     ///
     /// The disk is divided into cells, each of which is shown as what most of its bytes are for. A cell with
     /// bad memory is shown as bad, however little of it is. Of ext4 and XFS, mounted or not, the free
     /// space is known, and the metadata: of XFS all of it where that is mounted and has a reverse map.
-    Map(drawing::Draw),
+    Map(layout::Draw),
     /// Move namespaces between rust_pmem and nd_pmem while the machine runs; the data stays as it is
     ///
     /// The device that is bound is moved: the namespace in raw mode, its pfn or btt device in fsdax
@@ -122,7 +114,7 @@ enum Command {
     /// or mapped. What is on the disk's list of bad sectors, and whether it is read-only, goes with
     /// it. Where the new driver does not take it, the old one gets it back. Of several devices each
     /// is moved or refused for itself.
-    SwapDriver(swapping::SwapDriver),
+    SwapDriver(swap_driver::SwapDriver),
     /// Save the lists of errors, so that they outlive a reboot
     ///
     /// One file for each memory, named and recognised by what identifies that: the DIMMs' own ids,
@@ -132,7 +124,7 @@ enum Command {
     /// Where the platform keeps a log of its own (NFIT with scrubbing), what that has comes back by
     /// itself and is not saved. What the lists have not had since the boot is restored first; what
     /// was there and is no longer is healed, and is forgotten.
-    Save(lists::Save),
+    Save(errors::save::Save),
     /// Put the saved errors back on the kernel's lists
     ///
     /// Before anything touches the memory: contrib/udev/59-pmemctl.rules does this for each disk that
@@ -140,71 +132,53 @@ enum Command {
     /// is stale (the disk has had all of it since this boot, and some of it was healed) is refused
     /// with the reason and status 3, and nothing is changed. Of several devices each is restored or
     /// refused for itself. With --all, which services run, one that is stale is said, and no failure.
-    Restore(lists::Restore),
+    Restore(errors::restore::Restore),
     /// Make an error, to see what it does; rust_pmem has to be loaded with inject=1
     ///
     /// The memory is taken away as after a machine check, but is not harmed: "pmemctl clear", or a
     /// write of the whole pages, brings it back.
-    Inject(lists::Inject),
+    Inject(errors::inject::Inject),
     /// Take errors that were repaired elsewhere off the lists, if the memory can be read again
     ///
     /// The data stays as it is. What is saved of it is forgotten, too. rust_pmem only.
-    Clear(lists::Clear),
+    Clear(errors::forget::Clear),
     /// Put what CXL memory devices know of their own errors on the kernel's lists
     ///
     /// What "cxl list --media-errors" shows, for regions of one device. The kernel does not do this
     /// itself. Nothing is taken off the device's list: "clear poison" of CXL writes zeros, which may
     /// by then replace what was written over the error.
-    SyncPoison(lists::SyncPoison),
+    SyncPoison(errors::import_cxl::SyncPoison),
     /// Write man pages and completions for shells
     #[command(hide = true)]
-    Generate(pages::Generate),
-}
-
-/// What the shell is told.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
-enum Status {
-    /// All is as wanted.
-    Good = 0,
-    /// Something was refused, or failed.
-    Bad = 1,
-    /// A saved list is not to be trusted.
-    ListRefused = 3,
-    /// Whether something is bad could not be told.
-    Untold = 4,
-}
-
-impl Status {
-    fn good(good: bool) -> Self {
-        if good { Self::Good } else { Self::Bad }
-    }
+    Generate(man::Generate),
 }
 
 fn main() -> ExitCode {
     let done = match Arguments::parse().command {
-        Command::List(arguments) => listing::list(&arguments).map(Status::good),
-        Command::Bad(arguments) => bad::bad(&arguments).or_else(|error| {
+        Command::List(arguments) => list::list(&arguments).map(Status::good),
+        Command::Bad(arguments) => errors::bad(&arguments).or_else(|error| {
             // So that who asks for a file does not take it for hurt.
             let _ = writeln!(io::stderr(), "pmemctl: {error:#}");
             Ok(Status::Untold)
         }),
-        Command::Watch(arguments) => watching::watch(&arguments).map(|()| Status::Good),
-        Command::Repair(arguments) => repairing::repair(&arguments).map(Status::good),
-        Command::Hold(arguments) => return holding::hold(&arguments),
-        Command::Advise(arguments) => advising::advise(&arguments).map(Status::good),
-        Command::Scrub(arguments) => scrubbing::scrub(&arguments),
-        Command::Doctor(arguments) => diagnosis::doctor(&arguments).map(Status::good),
-        Command::Map(arguments) => drawing::map(&arguments),
-        Command::SwapDriver(arguments) => swapping::swap_driver(&arguments).map(Status::good),
-        Command::Save(arguments) => lists::save(&arguments).map(Status::good),
-        Command::Restore(arguments) => lists::restore(&arguments),
-        Command::Inject(arguments) => lists::inject(&arguments).map(Status::good),
-        Command::Clear(arguments) => lists::clear(&arguments).map(Status::good),
+        Command::Watch(arguments) => monitor::watch(&arguments).map(|()| Status::Good),
+        Command::Repair(arguments) => repair::repair(&arguments).map(Status::good),
+        Command::Hold(arguments) => return lease::hold(&arguments),
+        Command::Advise(arguments) => plan::advise(&arguments).map(Status::good),
+        Command::Scrub(arguments) => scrub::scrub(&arguments),
+        Command::Doctor(arguments) => doctor::doctor(&arguments).map(Status::good),
+        Command::Map(arguments) => layout::map(&arguments),
+        Command::SwapDriver(arguments) => swap_driver::swap_driver(&arguments).map(Status::good),
+        Command::Save(arguments) => errors::save::save(&arguments).map(Status::good),
+        Command::Restore(arguments) => errors::restore::restore(&arguments),
+        Command::Inject(arguments) => errors::inject::inject(&arguments).map(Status::good),
+        Command::Clear(arguments) => errors::forget::clear(&arguments).map(Status::good),
         Command::Generate(arguments) => {
-            pages::generate(&arguments, &Arguments::command()).map(Status::good)
+            man::generate(&arguments, &Arguments::command()).map(Status::good)
         }
-        Command::SyncPoison(arguments) => lists::sync_poison(&arguments).map(Status::good),
+        Command::SyncPoison(arguments) => {
+            errors::import_cxl::sync_poison(&arguments).map(Status::good)
+        }
     };
     match done {
         Ok(status) => ExitCode::from(status as u8),

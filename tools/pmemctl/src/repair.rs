@@ -9,14 +9,14 @@
 //!
 //! Nothing is mapped: bad memory is met by `read(2)` alone, which says so.
 
-use crate::disk::Number;
-use crate::errors::SECTOR;
-use crate::host::{Host, printable};
-use crate::hurt;
+use crate::affected;
+use crate::badblocks::origin::SECTOR;
+use crate::block::devno::Number;
+use crate::block::remap::{Hurt, Span};
+use crate::block::topology::{self, Mounts, Volume};
+use crate::fs::open_files;
 use crate::nd::Device;
-use crate::stack::{self, Mounts, Volume};
-use crate::trace::{Hurt, Span};
-use crate::users;
+use crate::sysfs::{Host, printable};
 use abstractions::extents::{self, Extent, Fork};
 use abstractions::lease::Lease;
 use abstractions::process::Undisturbed;
@@ -163,7 +163,7 @@ fn volume(host: &Host, number: Number) -> Result<Option<Volume>> {
     }
     let mounts = Mounts::here()?;
     for disk in Device::all(host).iter().filter_map(Device::disk) {
-        let found = find(stack::of_disk(host, disk.name(), &mounts)?, number);
+        let found = find(topology::of_disk(host, disk.name(), &mounts)?, number);
         if found.is_some() {
             return Ok(found);
         }
@@ -233,7 +233,7 @@ impl Target {
             if Errno::from_io_error(&error) != Some(Errno::AGAIN) {
                 return Err(error).with_context(|| format!("{name}: no lease on it"));
             }
-            let used = users::of_file_systems(host, &[number]);
+            let used = open_files::of_file_systems(host, &[number]);
             let its = used.iter().filter(|used| used.inode == metadata.ino());
             let who: Vec<_> = its
                 .flat_map(|used| used.users(&(0..u64::MAX)))
@@ -670,7 +670,7 @@ impl Job {
 /// What is bad of the volume numbered `number`: bytes of it, with the disks that they are of.
 fn bad_of(host: &Host, number: Number) -> Result<Vec<(String, Span)>> {
     let mut bad = Vec::new();
-    for (disk, hurt) in hurt::all(host)? {
+    for (disk, hurt) in affected::all(host)? {
         if let Some(target) = &hurt.opaque {
             let below = |hurt: &Hurt| contains(&hurt.volume, number);
             ensure!(

@@ -6,12 +6,12 @@
 //! copy. One that can't be read is on the list afterwards: where the driver has not put it there, this
 //! does. How far it has come is in a file, for the memory that the disk is of.
 
-use crate::badlist::BadList;
-use crate::errors::SECTOR;
-use crate::host::{self, printable};
-use crate::list::{Found, List};
+use crate::badblocks::kernel::{Found, List};
+use crate::badblocks::origin::SECTOR;
+use crate::badblocks::set::BadList;
+use crate::nd::region::{Memory, Region};
 use crate::nd::{Device, Kind};
-use crate::region::{Memory, Region};
+use crate::sysfs::{self, printable};
 use anyhow::{Context, Result, bail};
 use rustix::fs::{FlockOperation, OFlags, flock};
 use rustix::io::Errno;
@@ -174,7 +174,7 @@ pub struct Scrub {
 
 impl Scrub {
     /// That of a device.
-    pub fn of(host: &host::Host, device: &Device) -> Result<Self> {
+    pub fn of(host: &sysfs::Host, device: &Device) -> Result<Self> {
         match device.name.kind {
             Kind::Btt => bail!(
                 "{}: in sector mode, what is read is not where it says; read it as a whole: dd if=/dev/pmemNs of=/dev/null bs=1M iflag=direct",
@@ -190,7 +190,7 @@ impl Scrub {
             Found::None(why) => bail!("{}: {why}", device.name),
         };
         let size = list.disk.size().bytes();
-        let start = host::number(device.folder().join("resource"))
+        let start = sysfs::number(device.folder().join("resource"))
             .with_context(|| format!("{} does not say where its data begins", device.name))?;
         Ok(Self {
             memory: region.memory()?,
@@ -425,7 +425,7 @@ fn joined(ranges: &[Range<u64>]) -> Vec<Range<u64>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::machine::Machine;
+    use crate::testing::Machine;
     use proptest::prelude::*;
 
     fn scrub() -> (Machine, Scrub) {

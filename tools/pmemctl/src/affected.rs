@@ -1,0 +1,310 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What is hurt by the bad ranges of disks: the volumes, file systems and files that have them.
+
+use crate::badblocks::kernel::bytes;
+use crate::badblocks::set::BadList;
+use crate::block::devno::Number;
+use crate::block::disk::Disk;
+use crate::block::remap::{self, Hurt, Span};
+use crate::block::topology::{self, Mounts};
+use crate::fs::mounted::FileSystem;
+use crate::fs::offline;
+use crate::fs::{Owned, Owner, Progress};
+use crate::nd::Device;
+use crate::sysfs::{Host, printable};
+use abstractions::extents::{self, Fork};
+use anyhow::{Context, Result, bail, ensure};
+use serde::Serialize;
+use std::cell::Cell;
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+/// A bad range, and what it means.
+#[derive(Debug, Clone, Serialize)]
+pub struct Entry {
+    /// The disk.
+    pub disk: String,
+    /// What is made of it that has the range: the disk itself, a partition, a volume.
+    pub volume: String,
+    /// Where it is.
+    #[serde(flatten)]
+    pub span: Span,
+    /// What is on the volume.
+    pub file_system: Option<String>,
+    /// Where that is mounted.
+    pub mount: Option<String>,
+    /// Whose the bytes are; `null` where that can't be told.
+    pub owner: Option<Owner>,
+    /// Why it can't.
+    pub reason: Option<String>,
+}
+
+/// What is asked about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Target {
+    /// A disk, a partition or a volume, by its number.
+    Device(Number),
+    /// A file system, by where it is mounted.
+    Mount(Number),
+    /// A file.
+    File(PathBuf),
+}
+
+impl Target {
+    /// What a path means: a device node, a directory that something is mounted at, a file.
+    pub fn of(path: &Path) -> Result<Self> {
+        let metadata = fs::metadata(path).with_context(|| printable(path))?;
+        let kind = metadata.file_type();
+        if kind.is_block_device() {
+            return Ok(Self::Device(Number::from_rdev(metadata.rdev())));
+        }
+        if kind.is_file() {
+            return Ok(Self::File(path.to_owned()));
+        }
+        if !kind.is_dir() {
+            bail!("{}: this is no device, mount or file", printable(path));
+        }
+        let above = fs::metadata(path.join("..")).with_context(|| printable(path))?;
+        if above.dev() == metadata.dev() && above.ino() != metadata.ino() {
+            bail!(
+                "{}: nothing is mounted here; give the mount, or a file",
+                printable(path)
+            );
+        }
+        Ok(Self::Mount(Number::from_rdev(metadata.dev())))
+    }
+
+    /// Whether what is hurt is on it.
+    pub fn has(&self, hurt: &Hurt) -> bool {
+        match self {
+            Self::Device(number) => hurt.chain.contains(number),
+            Self::Mount(number) => hurt.chain.first() == Some(number),
+            Self::File(_) => false,
+        }
+    }
+}
+
+/// What of all disks is bad, traced to what is made of them.
+pub fn all(host: &Host) -> Result<Vec<(Disk, Hurt)>> {
+    let mut listed = Vec::new();
+    for disk in Device::all(host).iter().filter_map(Device::disk) {
+        let bad = disk.bad()?;
+        still_there(&disk)?;
+        listed.push((disk, bad));
+    }
+    traced(host, &listed)
+}
+
+/// Traces sectors of disks to what is made of them.
+pub fn traced(host: &Host, listed: &[(Disk, BadList)]) -> Result<Vec<(Disk, Hurt)>> {
+    let mounts = Mounts::here()?;
+    let mut found = Vec::new();
+    for (disk, bad) in listed.iter().filter(|(_, bad)| !bad.is_empty()) {
+        let span = |range| {
+            let (offset, length) = bytes(range);
+            Span {
+                disk_offset: offset,
+                offset,
+                length,
+            }
+        };
+        let spans = bad.ranges().iter().map(span).collect();
+        let volume = topology::of_disk(host, disk.name(), &mounts)?;
+        for hurt in remap::trace(host, &volume, spans)? {
+            found.push((disk.clone(), hurt));
+        }
+    }
+    Ok(found)
+}
+
+/// What is hurt of these targets, or of all there is; files are looked up in mounted file systems.
+pub fn entries(
+    host: &Host,
+    targets: &[Target],
+    all_links: bool,
+    progress: &dyn Progress,
+) -> Result<Vec<Entry>> {
+    entries_of(host, &all(host)?, targets, all_links, progress)
+}
+
+/// The same, of what has been traced.
+pub fn entries_of(
+    host: &Host,
+    hurt: &[(Disk, Hurt)],
+    targets: &[Target],
+    all_links: bool,
+    progress: &dyn Progress,
+) -> Result<Vec<Entry>> {
+    let mut entries = Vec::new();
+    for (disk, hurt) in hurt {
+        if targets.is_empty() || targets.iter().any(|target| target.has(hurt)) {
+            let owners = owners(host, disk, hurt, all_links, progress);
+            // What has gone looks empty, or fails in some way.
+            still_there(disk)?;
+            for number in &hurt.chain {
+                let there = host.path("sys/dev/block").join(number.to_string());
+                ensure!(there.exists(), "{} {GONE}", hurt.volume.name);
+            }
+            entries.extend(owners?);
+        }
+    }
+    for target in targets {
+        if let Target::File(path) = target {
+            entries.extend(of_file(hurt, path)?);
+        }
+    }
+    Ok(entries)
+}
+
+/// What is known of bad bytes before anyone was asked whose they are.
+pub fn entry(disk: &Disk, hurt: &Hurt, span: Span) -> Entry {
+    Entry {
+        disk: disk.name().to_owned(),
+        volume: hurt.volume.name.clone(),
+        span,
+        file_system: hurt.volume.file_system.clone(),
+        mount: hurt.volume.mount(),
+        owner: None,
+        reason: None,
+    }
+}
+
+const GONE: &str = "went away while it was looked at";
+
+fn still_there(disk: &Disk) -> Result<()> {
+    ensure!(disk.is_there(), "{} {GONE}", disk.name());
+    Ok(())
+}
+
+fn owners(
+    host: &Host,
+    disk: &Disk,
+    hurt: &Hurt,
+    all_links: bool,
+    progress: &dyn Progress,
+) -> Result<Vec<Entry>> {
+    let without = |reason: &str| {
+        let one = |span: &Span| Entry {
+            reason: Some(reason.to_owned()),
+            ..entry(disk, hurt, span.clone())
+        };
+        Ok(hurt.spans.iter().map(one).collect())
+    };
+    if let Some(target) = &hurt.opaque {
+        return without(&format!("what is made of it by {target} is not known here"));
+    }
+    let Some(kind) = &hurt.volume.file_system else {
+        /// All superblocks begin before it (libblkid).
+        const HEAD: u64 = 128 << 10;
+        let head = hurt.spans.iter().any(|span| span.offset < HEAD);
+        return without(match hurt.volume.children.is_empty() {
+            true if head => "no file system is seen; what tells of it may be on the bad memory",
+            true => "there is no file system",
+            false => "outside of all partitions and volumes",
+        });
+    };
+    // As a whole, where it is mounted so anywhere.
+    let mounts = &hurt.volume.mounts;
+    let whole = mounts.iter().find(|mount| mount.root == "/");
+    let Some(mount) = whole.or(mounts.first()) else {
+        let told = offline::owners(host, &hurt.volume, &hurt.spans, all_links)?;
+        return Ok(match (told.owned.is_empty(), &told.reason) {
+            (true, Some(reason)) => return without(reason),
+            _ => told
+                .owned
+                .into_iter()
+                .map(|owned| known(disk, hurt, owned, told.reason.as_ref()))
+                .collect(),
+        });
+    };
+    if !matches!(kind.as_str(), "ext2" | "ext3" | "ext4" | "xfs") {
+        return without(&offline::stranger(kind));
+    }
+    let directory = host.absolute(Path::new(&mount.directory));
+    let system = FileSystem::at(&hurt.volume, &directory)?;
+    let seen = Counted {
+        progress,
+        skipped: Cell::new(0),
+    };
+    let owned = system.owners(host, &hurt.spans, all_links, &seen)?;
+    let reason = (seen.skipped.get() > 0).then(|| {
+        format!(
+            "or of a file or directory that could not be looked at (there are {} of these)",
+            seen.skipped.get()
+        )
+    });
+    Ok(owned
+        .into_iter()
+        .map(|owned| Entry {
+            mount: Some(mount.directory.clone()),
+            ..known(disk, hurt, owned, reason.as_ref())
+        })
+        .collect())
+}
+
+/// Counts what could not be looked at.
+struct Counted<'a> {
+    progress: &'a dyn Progress,
+    skipped: Cell<u64>,
+}
+
+impl Progress for Counted<'_> {
+    fn begin(&self, files: u64) {
+        self.skipped.set(0);
+        self.progress.begin(files);
+    }
+
+    fn step(&self) {
+        self.progress.step();
+    }
+
+    fn skipped(&self, path: &Path, error: &io::Error) {
+        self.skipped.set(self.skipped.get() + 1);
+        self.progress.skipped(path, error);
+    }
+}
+
+/// An entry with its owner, and why that is not known better.
+fn known(disk: &Disk, hurt: &Hurt, owned: Owned, reason: Option<&String>) -> Entry {
+    let unknown = matches!(owned.owner, Owner::Unknown { .. });
+    Entry {
+        owner: Some(owned.owner),
+        reason: reason.filter(|_| unknown).cloned(),
+        ..entry(disk, hurt, owned.span)
+    }
+}
+
+/// What of a file is bad: of its data.
+fn of_file(hurt: &[(Disk, Hurt)], path: &Path) -> Result<Vec<Entry>> {
+    let file = File::open(path).with_context(|| printable(path))?;
+    let metadata = file.metadata().with_context(|| printable(path))?;
+    let device = Number::from_rdev(metadata.dev());
+    let mut pieces = Vec::new();
+    extents::of_file(&file, Fork::Data, |extent| pieces.push(*extent))
+        .with_context(|| format!("{}: where its bytes are", printable(path)))?;
+    let mut entries = Vec::new();
+    for (disk, hurt) in hurt
+        .iter()
+        .filter(|(_, hurt)| hurt.chain.first() == Some(&device))
+    {
+        for piece in &pieces {
+            let range = piece.physical..piece.physical.saturating_add(piece.length);
+            for part in hurt.spans.iter().filter_map(|span| span.cut(&range)) {
+                let owner = Owner::File {
+                    paths: vec![printable(path)],
+                    inode: metadata.ino(),
+                    file_offset: Some(piece.logical + (part.offset - piece.physical)),
+                    open_by: Vec::new(),
+                };
+                entries.push(Entry {
+                    owner: Some(owner),
+                    ..entry(disk, hurt, part)
+                });
+            }
+        }
+    }
+    Ok(entries)
+}

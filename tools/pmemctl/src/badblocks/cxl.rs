@@ -1,0 +1,202 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What CXL memory devices know of their own errors.
+//!
+//! Such a device keeps a list of what it knows to be poisoned (CXL 3.1, 8.2.9.9.4.1). The kernel
+//! gives it to tracing alone, from which `cxl list --media-errors` takes it, for a region by place in
+//! the region; no module can ask for it.
+
+use crate::badblocks::kernel::{Found, List};
+use crate::badblocks::origin::{Origin, SECTOR};
+use crate::badblocks::set::BadList;
+use crate::nd::region::Region;
+use crate::sysfs;
+use anyhow::{Context, Result, bail, ensure};
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::path::Path;
+use std::process::Command;
+
+/// How it went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Synced {
+    /// What was missing is on the kernel's lists.
+    Added,
+    /// It was there before.
+    ThereAlready,
+    /// The device knows of no errors there.
+    NoErrors,
+    /// Not all is on the lists.
+    Failed,
+}
+
+impl fmt::Display for Synced {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Added => "added",
+            Self::ThereAlready => "there already",
+            Self::NoErrors => "no errors",
+            Self::Failed => "failed",
+        })
+    }
+}
+
+/// How it went with a region.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct SyncReport {
+    /// The region.
+    pub region: String,
+    /// Its disks.
+    pub disks: Vec<String>,
+    /// Sectors of it on the device's list.
+    pub bad_sectors: u64,
+    /// Those of them that the kernel's lists lacked.
+    pub added_sectors: u64,
+    /// How it went.
+    pub result: Synced,
+    /// Why it went so.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub reasons: Vec<String>,
+}
+
+/// A region, as `cxl list` has it.
+#[derive(Deserialize)]
+struct Listed {
+    region: String,
+    #[serde(default)]
+    media_errors: Vec<MediaError>,
+}
+
+/// Bytes, from the start of the region.
+#[derive(Deserialize)]
+struct MediaError {
+    offset: u64,
+    length: u64,
+}
+
+/// The sectors of a region of this size that have an error, of what `cxl list` printed.
+fn bad(text: &[u8], region: &str, size: u64) -> Result<BadList> {
+    let listed: Vec<Listed> = serde_json::from_slice(text).context("what it printed")?;
+    let listed = listed
+        .iter()
+        .find(|listed| listed.region == region)
+        .with_context(|| format!("it says nothing of {region}"))?;
+    listed
+        .media_errors
+        .iter()
+        .map(|error| {
+            let end = error.offset.checked_add(error.length);
+            let end = end.filter(|end| *end <= size && error.length > 0);
+            let end = end.with_context(|| {
+                format!(
+                    "an error of {} bytes from {} is not in a region of {size}",
+                    error.length, error.offset
+                )
+            })?;
+            Ok(error.offset / SECTOR..end.div_ceil(SECTOR))
+        })
+        .collect()
+}
+
+/// Asks the devices of a CXL region.
+fn of_devices(region: &Region, cxl: &Path) -> Result<BadList> {
+    let name = cxl.file_name().and_then(|name| name.to_str());
+    let name = name.context("its CXL region has no name")?;
+    // With more, which device has which bytes is for the kernel to say, and that it does so for this
+    // list was not tried.
+    let ways = sysfs::number(cxl.join("interleave_ways"));
+    ensure!(
+        ways == Some(1),
+        "it is interleaved {} ways: only regions of one device are supported",
+        ways.unwrap_or(0)
+    );
+    let command = "cxl list --media-errors";
+    let output = Command::new("cxl")
+        .args(["list", "--region", name, "--media-errors"])
+        .output()
+        .with_context(|| format!("\"{command}\" can't be run"))?;
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr);
+        bail!("\"{command}\": {}", sysfs::printable(said.trim()));
+    }
+    bad(&output.stdout, name, region.size).with_context(|| format!("\"{command}\""))
+}
+
+/// Adds to the kernel's lists what the devices of a region know.
+pub fn sync(region: &Region) -> SyncReport {
+    let mut report = SyncReport {
+        region: region.name.clone(),
+        disks: Vec::new(),
+        bad_sectors: 0,
+        added_sectors: 0,
+        result: Synced::NoErrors,
+        reasons: Vec::new(),
+    };
+    if let Err(error) = try_sync(region, &mut report) {
+        report.result = Synced::Failed;
+        report.reasons.push(format!("{error:#}"));
+    }
+    report
+}
+
+fn try_sync(region: &Region, report: &mut SyncReport) -> Result<()> {
+    let cxl = region.cxl().context("it is no CXL memory")?;
+    let bad = of_devices(region, &cxl)?;
+    report.bad_sectors = bad.sectors();
+    if bad.is_empty() {
+        return Ok(());
+    }
+    report.result = Synced::ThereAlready;
+    let mut left = bad.clone();
+    for device in region.devices() {
+        let list = match List::of(region, &device)? {
+            Found::List(list) => list,
+            Found::None(reason) => {
+                report.reasons.push(format!("{}: {reason}", device.name));
+                continue;
+            }
+        };
+        report.disks.push(list.disk.name().to_owned());
+        let missing = bad.within(&list.covers).without(&list.read()?.all());
+        list.add(&missing, Origin::DEVICE)?;
+        report.added_sectors += missing.sectors();
+        left = left.without(&[list.covers.clone()].into_iter().collect());
+    }
+    if report.added_sectors > 0 {
+        report.result = Synced::Added;
+    }
+    if !left.is_empty() {
+        report.reasons.push(format!(
+            "{} of the device's {} bad sectors are where no disk with a list is",
+            left.sectors(),
+            bad.sectors()
+        ));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cxl_prints() {
+        let text = br#"[{"region":"region0","resource":77577846784,"size":268435456,"type":"pmem","interleave_ways":1,
+            "media_errors":[{"offset":1048704,"length":64,"source":"Injected"},
+                            {"offset":1048640,"length":64,"source":"Injected"},
+                            {"offset":511,"length":2,"source":"Unknown"}]}]"#;
+        let list = bad(text, "region0", 256 << 20).unwrap();
+        assert_eq!(list.ranges(), [0..2, 2048..2049]);
+        assert!(bad(text, "region1", 256 << 20).is_err());
+        assert!(bad(text, "region0", 1 << 20).is_err());
+        assert!(bad(b"", "region0", 1 << 20).is_err());
+        let none = br#"[{"region":"region0"}]"#;
+        assert!(bad(none, "region0", 1 << 20).unwrap().is_empty());
+        for offset in ["-1", "18446744073709551615", "\"0x1000\""] {
+            let text =
+                format!(r#"[{{"region":"r","media_errors":[{{"offset":{offset},"length":64}}]}}]"#);
+            assert!(bad(text.as_bytes(), "r", u64::MAX).is_err(), "{offset}");
+        }
+    }
+}

@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Saving at each change.
+
+use crate::badblocks::kernel;
+use crate::badblocks::persist::{self, Kept, PATIENCE, SaveReport};
+use crate::badblocks::poll::{Changes, Lists, SWARM, Woken};
+use crate::nd::region::Region;
+use crate::sysfs::Host;
+use anyhow::Result;
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::thread;
+
+/// What is worth a line: a region seen for the first time, and what has changed.
+fn is_news(report: &SaveReport, last: Option<&SaveReport>) -> bool {
+    let Some(last) = last else { return true };
+    let changed = report.new_sectors + report.healed_sectors + report.restored_sectors > 0;
+    changed
+        || report.reasons != last.reasons
+        || (report.result == Kept::Failed) != (last.result == Kept::Failed)
+}
+
+/// Saves the lists of these regions, of all where `chosen` is `None`, now and at each change, and
+/// tells of it, until SIGTERM or SIGINT.
+pub fn run(
+    host: &Host,
+    folder: &Path,
+    chosen: Option<&[u32]>,
+    mut tell: impl FnMut(&SaveReport) -> Result<()>,
+) -> Result<()> {
+    let changes = Changes::open()?;
+    let mut last: BTreeMap<u32, SaveReport> = BTreeMap::new();
+    let mut ending = false;
+    loop {
+        let mut regions = Region::all(host);
+        regions.retain(|region| chosen.is_none_or(|chosen| chosen.contains(&region.id)));
+        for device in regions.iter().flat_map(Region::devices) {
+            let known = |report: &SaveReport| {
+                let name = device.disk().map(|disk| disk.name().to_owned());
+                name.is_none_or(|name| report.disks.contains(&name))
+            };
+            if !last.get(&device.name.region).is_some_and(known) {
+                kernel::wait(&device, PATIENCE);
+            }
+        }
+        let lists = Lists::of(&regions)?;
+        last.retain(|id, _| regions.iter().any(|region| region.id == *id));
+        for region in &regions {
+            let report = persist::save(region, folder);
+            if is_news(&report, last.get(&region.id)) {
+                tell(&report)?;
+            }
+            last.insert(region.id, report);
+        }
+        if ending {
+            return Ok(());
+        }
+        // What changed last is saved even then.
+        ending = changes.wait(&lists, None, None)? == Woken::End;
+        if !ending {
+            thread::sleep(SWARM);
+        }
+        changes.forget();
+    }
+}

@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The command `doctor`.
+
+use crate::commands::output::{json, root, table};
+use anyhow::Result;
+use clap::Args;
+use pmemctl::doctor::probe::Probe;
+use pmemctl::doctor::{self, Finding, Scope};
+use pmemctl::nd::device_spec::DeviceSpec;
+use pmemctl::sysfs::Host;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+#[derive(Args)]
+pub struct Doctor {
+    /// Make no file to try a mount with
+    #[arg(long)]
+    no_probe: bool,
+    /// For programs: an object of "findings" and "probes"
+    #[arg(long)]
+    json: bool,
+    /// A device (/dev/pmem0, namespace0.0, a partition, a volume), a mount, or a file (otherwise all)
+    #[arg(value_name = "DEVICE|MOUNT|FILE")]
+    target: Option<PathBuf>,
+}
+
+/// Shows what is wrong; whether nothing is.
+pub fn doctor(arguments: &Doctor) -> Result<bool> {
+    let host = root("doctor")?;
+    let scope = match &arguments.target {
+        None => Scope::All,
+        Some(path) => scope(&host, path)?,
+    };
+    let report = doctor::examine(&host, &scope, !arguments.no_probe)?;
+    let good = report.findings.is_empty();
+    if arguments.json {
+        json(&report)?;
+        return Ok(good);
+    }
+    if !report.probes.is_empty() {
+        table(&PROBES, &[], report.probes.iter().map(probe))?;
+    }
+    if good {
+        writeln!(io::stdout(), "Nothing is wrong.")?;
+    } else {
+        let mut out = io::stdout().lock();
+        for one in &report.findings {
+            write!(out, "{}", finding(one))?;
+        }
+    }
+    Ok(good)
+}
+
+/// What a word means: the name of a device as the other commands take it, or a path.
+fn scope(host: &Host, path: &Path) -> Result<Scope> {
+    let name = path.to_str().filter(|_| !path.exists());
+    match name.map(str::parse::<DeviceSpec>) {
+        Some(Ok(asked)) => {
+            let device = asked.find(host)?;
+            Ok(match (&asked, device.disk()) {
+                // A partition has a number of its own.
+                (DeviceSpec::Disk(name), _) if Path::new("/dev").join(name).exists() => {
+                    doctor::scope(&Path::new("/dev").join(name))?
+                }
+                _ => Scope::Namespace(device.name),
+            })
+        }
+        _ => doctor::scope(path),
+    }
+}
+
+const PROBES: [&str; 4] = ["TRIED", "DAX", "MAP_SYNC", "HUGE MAPPINGS"];
+
+fn probe(probe: &Probe) -> Vec<String> {
+    let word = |seen: bool| if seen { "yes" } else { "no" }.to_owned();
+    vec![
+        probe.path.clone(),
+        word(probe.dax),
+        word(probe.map_sync),
+        match (&probe.huge, &probe.reason) {
+            (Some(huge), _) => word(*huge),
+            (None, Some(reason)) => format!("not tried: {reason}"),
+            (None, None) => "not tried".into(),
+        },
+    ]
+}
+
+/// What is wrong, how that is seen, and what mends it: commands are too long for a table.
+fn finding(finding: &Finding) -> String {
+    let loses = if finding.destroys {
+        "    (that loses the data)\n"
+    } else {
+        ""
+    };
+    format!(
+        "{}: {} prevents {}\n    seen:  {}\n    mend:  {}\n{loses}",
+        finding.place, finding.cause, finding.prevents, finding.evidence, finding.command
+    )
+}

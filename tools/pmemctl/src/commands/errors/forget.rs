@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The command `clear`.
+
+use super::change::{Change, change};
+use crate::commands::device_spec::StateDir;
+use crate::commands::output::root;
+use anyhow::Result;
+use clap::Args;
+use pmemctl::badblocks::persist;
+use pmemctl::nd::region::Region;
+
+#[derive(Args)]
+pub struct Clear {
+    #[command(flatten)]
+    change: Change,
+    #[command(flatten)]
+    place: StateDir,
+}
+
+/// Whether there is none now.
+pub fn clear(arguments: &Clear) -> Result<bool> {
+    let host = root("clear")?;
+    let folder = &arguments.place.state_dir;
+    change(&host, &arguments.change, "cleared", |place| {
+        place.clear()?;
+        let region = Region::find(&host, place.device.name.region);
+        match region {
+            Some(region) => persist::update(&region, folder),
+            None => Ok(()),
+        }
+    })
+}

@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The command `save`.
+
+use crate::commands::device_spec::{Devices, StateDir};
+use crate::commands::output::{file_name, json, name_list, reasons, root, table};
+use anyhow::Result;
+use clap::Args;
+use pmemctl::badblocks::follow;
+use pmemctl::badblocks::persist::{self, Kept, SaveReport};
+use std::io::{self, Write};
+
+#[derive(Args)]
+pub struct Save {
+    /// Stay, and save within a second of each change; SIGTERM ends it
+    #[arg(long)]
+    follow: bool,
+    #[command(flatten)]
+    place: StateDir,
+    /// For programs: an array of one object for each region; with --follow an object a line for
+    /// each change
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    which: Devices,
+}
+
+/// A line for a log.
+fn line(report: &SaveReport) -> String {
+    let name = match report.disks.as_slice() {
+        [] => report.region.clone(),
+        disks => disks.join(", "),
+    };
+    let mut changes: Vec<String> = [
+        (report.new_sectors, "new"),
+        (report.healed_sectors, "healed"),
+        (report.restored_sectors, "put back on the list"),
+    ]
+    .into_iter()
+    .filter(|(count, _)| *count > 0)
+    .map(|(count, what)| format!("{count} {what}"))
+    .collect();
+    changes.extend(report.reasons.iter().cloned());
+    let changes = match changes.as_slice() {
+        [] => String::new(),
+        changes => format!(" ({})", changes.join("; ")),
+    };
+    format!(
+        "{name}: {}: {} bad sectors in {}{changes}",
+        report.result,
+        report.bad_sectors,
+        file_name(report.file.as_ref())
+    )
+}
+
+/// Whether all is saved.
+pub fn save(arguments: &Save) -> Result<bool> {
+    let host = root("save")?;
+    let folder = &arguments.place.state_dir;
+    if arguments.follow {
+        let chosen: Option<Vec<u32>> = match arguments.which.all {
+            true => None,
+            false => {
+                let regions = arguments.which.regions(&host)?;
+                Some(regions.iter().map(|region| region.id).collect())
+            }
+        };
+        follow::run(&host, folder, chosen.as_deref(), |report| {
+            let text = match arguments.json {
+                true => serde_json::to_string(report)?,
+                false => line(report),
+            };
+            writeln!(io::stdout(), "{text}")?;
+            Ok(())
+        })?;
+        return Ok(true);
+    }
+    let regions = arguments.which.regions(&host)?;
+    let reports: Vec<_> = regions
+        .iter()
+        .map(|region| persist::save(region, folder))
+        .collect();
+    if arguments.json {
+        json(&reports)?;
+    } else {
+        let rows = reports.iter().map(|report| {
+            vec![
+                report.region.clone(),
+                name_list(&report.disks),
+                report.bad_sectors.to_string(),
+                report.new_sectors.to_string(),
+                report.healed_sectors.to_string(),
+                if report.has_log { "yes" } else { "no" }.to_owned(),
+                report.result.to_string(),
+                file_name(report.file.as_ref()),
+            ]
+        });
+        let header = [
+            "REGION",
+            "DISKS",
+            "BAD SECTORS",
+            "NEW",
+            "HEALED",
+            "OWN LOG",
+            "RESULT",
+            "FILE",
+        ];
+        table(&header, &[2, 3, 4], rows)?;
+        for report in &reports {
+            reasons(&report.region, &report.reasons)?;
+        }
+    }
+    Ok(reports.iter().all(|report| report.result != Kept::Failed))
+}

@@ -1,0 +1,286 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The command `watch`.
+
+use crate::commands::device_spec;
+use crate::commands::errors::whose;
+use crate::commands::output::root;
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use pmemctl::affected::Target;
+use pmemctl::monitor::{self, Bad, Event, Wanted, What};
+use pmemctl::sysfs::Host;
+use rustix::fs::{MemfdFlags, memfd_create};
+use std::fs::File;
+use std::io::{self, Seek, Write};
+use std::path::PathBuf;
+use std::process::{Command, ExitStatus, Stdio};
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+use units::Size;
+
+#[derive(Args)]
+pub struct Watch {
+    /// Tell of what is bad already, too
+    #[arg(long)]
+    now: bool,
+    /// Run this by /bin/sh for each error, with its facts as PMEMCTL_… in the environment and as JSON
+    /// on standard input
+    #[arg(long, value_name = "COMMAND")]
+    hook: Option<String>,
+    /// For programs: an object a line for each event
+    #[arg(long)]
+    json: bool,
+    /// A device (/dev/pmem0, pmem0, a partition, a volume), a mount, or a file (otherwise all disks, those that appear later as well)
+    #[arg(value_name = "DEVICE|MOUNT|FILE")]
+    targets: Vec<PathBuf>,
+}
+
+/// Tells of new errors until SIGTERM or SIGINT.
+pub fn watch(arguments: &Watch) -> Result<()> {
+    let host = root("watch")?;
+    // What is no target at the start is a mistake; later it may be away for a while.
+    for path in &arguments.targets {
+        device_spec::target(&host, path)?;
+    }
+    let paths = arguments.targets.clone();
+    let targets = move || -> Vec<Target> {
+        let host = Host::here();
+        let found = |path: &PathBuf| device_spec::target(&host, path).ok();
+        paths.iter().filter_map(found).collect()
+    };
+    let wanted = Wanted {
+        targets: (!arguments.targets.is_empty()).then(|| Box::new(targets) as monitor::Targets),
+        now: arguments.now,
+    };
+    let journal = is_journal();
+    let mut hooks = arguments.hook.as_ref().map(|command| Hooks::new(command));
+    monitor::run(&host, wanted, |event| {
+        let json = serde_json::to_string(event)?;
+        let mut out = io::stdout().lock();
+        match event {
+            _ if arguments.json => writeln!(out, "{json}")?,
+            // sd-daemon(3).
+            _ if journal => writeln!(out, "<{}>{}", priority(event), line(event))?,
+            _ => writeln!(out, "{}", line(event))?,
+        }
+        if let (Some(hooks), Event::Bad(bad)) = (&mut hooks, event) {
+            hooks.run(variables(bad), json);
+        }
+        Ok(())
+    })?;
+    if let Some(hooks) = hooks {
+        hooks.end();
+    }
+    Ok(())
+}
+
+/// Whether lines go to systemd's journal: `JOURNAL_STREAM` of systemd.exec(5) says to which file.
+fn is_journal() -> bool {
+    let Ok(stream) = std::env::var("JOURNAL_STREAM") else {
+        return false;
+    };
+    rustix::fs::fstat(io::stdout())
+        .is_ok_and(|status| format!("{}:{}", status.st_dev, status.st_ino) == stream)
+}
+
+/// Of syslog(3).
+fn priority(event: &Event) -> u32 {
+    match event {
+        Event::Bad(_) => 2,
+        Event::Failed { .. } => 4,
+        Event::Watching { .. } => 6,
+    }
+}
+
+fn size(bytes: u64) -> String {
+    Size::from_bytes(bytes).to_string()
+}
+
+fn line(event: &Event) -> String {
+    let bad = match event {
+        Event::Bad(bad) => bad,
+        Event::Watching { disks } if disks.is_empty() => return "no disks to watch yet".into(),
+        Event::Watching { disks } => return format!("watching {}", disks.join(", ")),
+        Event::Failed { disk, reason } => return format!("{disk}: {reason}"),
+    };
+    let mut line = match &bad.what {
+        What::Disk(entry) => {
+            let (whose, offset) = whose(entry);
+            let mut line = format!(
+                "{}: bad memory at {}, {}",
+                entry.disk,
+                size(entry.span.disk_offset),
+                size(entry.span.length)
+            );
+            if entry.volume != entry.disk {
+                line.push_str(&format!(" ({})", entry.volume));
+            }
+            line.push_str(&format!(": {whose}"));
+            if let Some(offset) = offset {
+                line.push_str(&format!(" at {}", size(offset)));
+            }
+            // Where whose it is says nothing of it.
+            if let (None, Some(mount)) = (&entry.owner, &entry.mount) {
+                line.push_str(&format!(", on {mount}"));
+            }
+            line
+        }
+        What::Namespace(hidden) => format!(
+            "{}: bad memory at {}, {} of {}: {}",
+            hidden.disk,
+            size(hidden.namespace_offset),
+            size(hidden.length),
+            hidden.device,
+            hidden.reason
+        ),
+    };
+    if !bad.new {
+        line.push_str("; known before");
+    }
+    for user in &bad.processes {
+        line.push_str(&format!("; {user}"));
+    }
+    line
+}
+
+/// The facts for a hook, as pairs of a name and a value.
+fn variables(bad: &Bad) -> Vec<(&'static str, String)> {
+    let flag = |is: bool| u32::from(is).to_string();
+    let mut facts = vec![
+        ("PMEMCTL_NEW", flag(bad.new)),
+        ("PMEMCTL_COMPLETE", flag(bad.complete)),
+    ];
+    match &bad.what {
+        What::Disk(entry) => {
+            let (whose, offset) = whose(entry);
+            facts.extend([
+                ("PMEMCTL_DISK", entry.disk.clone()),
+                ("PMEMCTL_OFFSET", entry.span.disk_offset.to_string()),
+                ("PMEMCTL_LENGTH", entry.span.length.to_string()),
+                ("PMEMCTL_VOLUME", entry.volume.clone()),
+                ("PMEMCTL_MOUNT", entry.mount.clone().unwrap_or_default()),
+                ("PMEMCTL_WHOSE", whose),
+            ]);
+            if let Some(offset) = offset {
+                facts.push(("PMEMCTL_FILE_OFFSET", offset.to_string()));
+            }
+        }
+        What::Namespace(hidden) => facts.extend([
+            ("PMEMCTL_DISK", hidden.disk.clone()),
+            (
+                "PMEMCTL_NAMESPACE_OFFSET",
+                hidden.namespace_offset.to_string(),
+            ),
+            ("PMEMCTL_LENGTH", hidden.length.to_string()),
+            ("PMEMCTL_WHOSE", hidden.reason.to_owned()),
+        ]),
+    }
+    let pids = |mapped: bool| {
+        let pids = bad.processes.iter();
+        let pids = pids.filter(|user| user.addresses.is_empty() != mapped);
+        let pids: Vec<_> = pids.map(|user| user.process.pid.to_string()).collect();
+        pids.join(" ")
+    };
+    facts.push(("PMEMCTL_MAPPED_BY", pids(true)));
+    facts.push(("PMEMCTL_OPEN_IN", pids(false)));
+    facts
+}
+
+/// A hook gets no longer than this.
+const HOOK: Duration = Duration::from_secs(60);
+/// At the end they get this long.
+const LAST: Duration = Duration::from_secs(5);
+
+type Facts = (Vec<(&'static str, String)>, String);
+
+/// Runs hooks, one after the other, beside the watching.
+struct Hooks {
+    queue: Sender<Facts>,
+    runner: JoinHandle<()>,
+}
+
+impl Hooks {
+    fn new(command: &str) -> Self {
+        let (queue, asked) = mpsc::channel();
+        let command = command.to_owned();
+        Self {
+            queue,
+            runner: thread::spawn(move || hooks(&command, &asked)),
+        }
+    }
+
+    fn run(&mut self, facts: Vec<(&'static str, String)>, json: String) {
+        // It does not end before this.
+        let _ = self.queue.send((facts, json));
+    }
+
+    /// Those that were asked for, as far as they are over soon.
+    fn end(self) {
+        drop(self.queue);
+        let end = Instant::now() + LAST;
+        while !self.runner.is_finished() {
+            if Instant::now() > end {
+                let _ = writeln!(io::stderr(), "pmemctl: hooks are still running: left so");
+                return;
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+fn hooks(command: &str, asked: &Receiver<Facts>) {
+    for (facts, json) in asked {
+        let reason = match hook(command, &facts, &json) {
+            Ok(status) if status.success() => continue,
+            Ok(status) => status.to_string(),
+            Err(error) => format!("{error:#}"),
+        };
+        let _ = writeln!(io::stderr(), "pmemctl: the hook {command:?}: {reason}");
+    }
+}
+
+fn hook(command: &str, facts: &[(&'static str, String)], json: &str) -> Result<ExitStatus> {
+    // Not a pipe: who does not read it is not to hold this up.
+    let memory = memfd_create("pmemctl-event", MemfdFlags::CLOEXEC).context("its input")?;
+    let mut input = File::from(memory);
+    writeln!(input, "{json}").context("its input")?;
+    input.rewind().context("its input")?;
+    let facts = facts.iter().map(|(name, value)| (name, value.as_str()));
+    let mut child = Command::new("/bin/sh")
+        .args(["-c", command])
+        .envs(facts)
+        .stdin(Stdio::from(input))
+        .stdout(io::stderr())
+        .spawn()
+        .context("/bin/sh")?;
+    let end = Instant::now() + HOOK;
+    loop {
+        if let Some(status) = child.try_wait()? {
+            return Ok(status);
+        }
+        if Instant::now() > end {
+            child.kill()?;
+            child.wait()?;
+            bail!("killed after {} s", HOOK.as_secs());
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hook_gets_the_facts() {
+        let run = |command| hook(command, &[("PMEMCTL_DISK", "pmem0".into())], "{\"a\": 1}");
+        let wanted =
+            "test \"$PMEMCTL_DISK\" = pmem0 && read -r text && test \"$text\" = '{\"a\": 1}'";
+        assert!(run(wanted).unwrap().success());
+        // Who does not read.
+        assert!(run("true").unwrap().success());
+        assert_eq!(run("exit 3").unwrap().code(), Some(3));
+    }
+}

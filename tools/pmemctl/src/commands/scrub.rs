@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The command `scrub`.
+
+use crate::commands::output::Status;
+use crate::commands::output::{json, root, table};
+use anyhow::{Result, bail};
+use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+use pmemctl::badblocks::persist::FOLDER;
+use pmemctl::nd::device_spec::DeviceSpec;
+use pmemctl::scrub::{Scrub as Disk, Summary, Wanted};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use units::Size;
+
+#[derive(Args)]
+pub struct Scrub {
+    /// Bytes a second, at most: 50M, 1G
+    #[arg(long, value_name = "SIZE", default_value = "200M")]
+    rate: Size,
+    /// Begin at the beginning, not where the last one was stopped
+    #[arg(long)]
+    restart: bool,
+    /// Read it even where the platform scrubs its memory itself
+    #[arg(long)]
+    anyway: bool,
+    /// Where it is saved how far it has come
+    #[arg(long, value_name = "DIR", default_value = FOLDER)]
+    state_dir: PathBuf,
+    /// For programs: an object, when it has ended
+    #[arg(long)]
+    json: bool,
+    /// /dev/pmem0, pmem0, namespace0.0 or pfn0.0
+    #[arg(value_name = "DEVICE")]
+    device: DeviceSpec,
+}
+
+/// Reads the disk; `Bad` where something of it is, `Untold` where it was stopped.
+pub fn scrub(arguments: &Scrub) -> Result<Status> {
+    let host = root("scrub")?;
+    if arguments.rate.bytes() == 0 {
+        bail!("at a rate of 0 nothing is ever read");
+    }
+    let disk = Disk::of(&host, &arguments.device.find(&host)?)?;
+    if let Some(bus) = disk.has_own().filter(|_| !arguments.anyway) {
+        bail!(
+            "the platform of {} scrubs its memory itself: \"ndctl start-scrub {bus}\" has it do so; --anyway reads it all the same",
+            disk.disk()
+        );
+    }
+    let stopped = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        signal_hook::flag::register(signal, Arc::clone(&stopped))?;
+    }
+    // Nothing where this is no terminal.
+    let bar = ProgressBar::new(disk.size());
+    if let Ok(style) = ProgressStyle::with_template(
+        "{msg}{wide_bar} {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left",
+    ) {
+        bar.set_style(style);
+    }
+    let summary = disk.run(&Wanted {
+        folder: &arguments.state_dir,
+        rate: arguments.rate.bytes(),
+        anew: arguments.restart,
+        stop: &|| stopped.load(Ordering::Relaxed),
+        progress: &|done, bad| {
+            bar.set_position(done);
+            if bad > 0 {
+                bar.set_message(format!("{} bad ", Size::from_bytes(bad)));
+            }
+        },
+    })?;
+    bar.finish_and_clear();
+    if arguments.json {
+        json(&summary)?;
+    } else {
+        show(&summary)?;
+    }
+    if let Some(why) = &summary.anew {
+        writeln!(
+            io::stderr(),
+            "pmemctl: it was begun anew, as what was saved is of no use: {why}"
+        )?;
+    }
+    Ok(if !summary.complete {
+        Status::Untold
+    } else {
+        Status::good(summary.found.is_empty() && summary.known.is_empty())
+    })
+}
+
+const HEADER: [&str; 7] = [
+    "DISK",
+    "SIZE",
+    "FROM",
+    "DONE",
+    "KNOWN BEFORE",
+    "FOUND",
+    "RESULT",
+];
+const BAD: [&str; 2] = ["FOUND AT", "LENGTH"];
+
+fn show(summary: &Summary) -> Result<()> {
+    let size = |bytes: u64| Size::from_bytes(bytes).to_string();
+    let sum = |ranges: &[pmemctl::scrub::Bad]| size(ranges.iter().map(|bad| bad.length).sum());
+    let row = vec![
+        summary.disk.clone(),
+        size(summary.size),
+        size(summary.from),
+        size(summary.done),
+        sum(&summary.known),
+        sum(&summary.found),
+        format!(
+            "{} after {:.0} s",
+            if summary.complete {
+                "complete"
+            } else {
+                "stopped; the same command goes on"
+            },
+            summary.seconds
+        ),
+    ];
+    table(&HEADER, &[1, 2, 3, 4, 5], [row])?;
+    if !summary.found.is_empty() {
+        let rows = summary
+            .found
+            .iter()
+            .map(|bad| vec![size(bad.offset), size(bad.length)]);
+        table(&BAD, &[0, 1], rows)?;
+        writeln!(
+            io::stdout(),
+            "\"pmemctl bad {}\" says whose that is.",
+            summary.disk
+        )?;
+    }
+    Ok(())
+}

@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The command `swap-driver`.
+
+use crate::commands::output::{json, or_dash, reasons, root, table};
+use anyhow::Result;
+use clap::Args;
+use pmemctl::nd::Device;
+use pmemctl::nd::device_spec::DeviceSpec;
+use pmemctl::swap_driver::{self, Driver, Report};
+use pmemctl::sysfs::Host;
+use std::io::{self, Write};
+use units::Size;
+
+#[derive(Args)]
+pub struct SwapDriver {
+    /// Where to
+    #[arg(long, value_name = "DRIVER", default_value = "rust_pmem")]
+    to: Driver,
+    /// Only say what would be done
+    #[arg(long)]
+    dry_run: bool,
+    /// For programs: an array of one object for each device
+    #[arg(long)]
+    json: bool,
+    /// All that one of the two drivers has
+    #[arg(long, conflicts_with = "devices")]
+    all: bool,
+    /// /dev/pmem0, pmem0, namespace0.0, pfn0.0 or btt0.0
+    #[arg(value_name = "DEVICE", required_unless_present = "all")]
+    devices: Vec<DeviceSpec>,
+}
+
+/// Whether all is as wanted.
+pub fn swap_driver(arguments: &SwapDriver) -> Result<bool> {
+    let host = root("swap-driver")?;
+    let devices = devices(&host, arguments)?;
+    if devices.is_empty() && !arguments.json {
+        writeln!(
+            io::stderr(),
+            "pmemctl: neither rust_pmem nor nd_pmem has a namespace"
+        )?;
+        return Ok(true);
+    }
+    if !devices.is_empty() {
+        arguments.to.loaded(&host)?;
+    }
+    let reports: Vec<_> = devices
+        .iter()
+        .map(|device| swap_driver::to(&host, device, arguments.to, arguments.dry_run))
+        .collect();
+
+    if arguments.json {
+        json(&reports)?;
+    } else {
+        table(&HEADER, &[4, 5, 6], reports.iter().map(row))?;
+        for report in &reports {
+            let name = report
+                .disk
+                .clone()
+                .unwrap_or_else(|| report.device.to_string());
+            reasons(&name, &report.reasons)?;
+        }
+    }
+    Ok(reports.iter().all(|report| report.result.is_good()))
+}
+
+/// The devices that are meant, each once. Where one is not there, nothing is done to any.
+fn devices(host: &Host, arguments: &SwapDriver) -> Result<Vec<Device>> {
+    if arguments.all {
+        return Ok(swap_driver::all(host));
+    }
+    let mut found: Vec<Device> = Vec::new();
+    for asked in &arguments.devices {
+        let device = asked.find(host)?;
+        if found.iter().all(|other| other.name != device.name) {
+            found.push(device);
+        }
+    }
+    Ok(found)
+}
+
+const HEADER: [&str; 8] = [
+    "DISK",
+    "DEVICE",
+    "FROM",
+    "TO",
+    "SIZE",
+    "BAD SECTORS",
+    "CARRIED",
+    "RESULT",
+];
+
+fn row(report: &Report) -> Vec<String> {
+    vec![
+        or_dash(report.disk.as_ref()),
+        report.device.to_string(),
+        or_dash(report.from.as_ref()),
+        report.to.to_string(),
+        or_dash(report.size.map(Size::from_bytes)),
+        report.bad_sectors.to_string(),
+        report.carried_sectors.to_string(),
+        report.result.to_string(),
+    ]
+}

@@ -1,0 +1,840 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What e2fsprogs tell of ext2, ext3 and ext4: where each group has its metadata, and whose blocks
+//! are of one that is not mounted. They open the device to read alone.
+
+use crate::block::remap::Span;
+use crate::fs::external::{self, Said, run};
+use crate::fs::walk::{self, Held, Holds, Walk};
+use crate::fs::{Owned, Owner, OwnersFound, Space, SpaceKind};
+use anyhow::{Context, Result, bail};
+use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::io::{self, BufRead};
+use std::ops::Range;
+
+const PACKAGE: &str = "e2fsprogs";
+/// How many numbers fit into one command of debugfs, which takes lines of 8,191 bytes.
+const NUMBERS: usize = 400;
+/// The root directory.
+const ROOT: u64 = 2;
+
+/// What `dumpe2fs -h` says, line by line.
+#[derive(Debug)]
+pub struct Header(BTreeMap<String, String>);
+
+impl Header {
+    /// That of the file system on a device; or why there is none.
+    pub fn read(node: &str) -> Result<std::result::Result<Self, String>> {
+        let said = run("dumpe2fs", PACKAGE, &["-h", node], "")?;
+        Ok(match said.well {
+            true => Ok(Self::parse(&said.text())),
+            false => Err(said.reason("dumpe2fs")),
+        })
+    }
+
+    fn parse(text: &str) -> Self {
+        let line = |line: &str| {
+            let (name, value) = line.split_once(':')?;
+            Some((name.to_owned(), value.trim().to_owned()))
+        };
+        Self(text.lines().filter_map(line).collect())
+    }
+
+    fn value(&self, name: &str) -> &str {
+        self.0.get(name).map_or("", String::as_str)
+    }
+
+    fn number(&self, name: &str) -> Result<u64> {
+        let value = self.value(name);
+        value
+            .parse()
+            .with_context(|| format!("dumpe2fs says \"{name}: {value}\""))
+    }
+
+    /// Bytes of a block.
+    pub fn block_size(&self) -> Result<u64> {
+        self.number("Block size")
+    }
+
+    fn has(&self, feature: &str) -> bool {
+        let features = self.value("Filesystem features");
+        features.split_whitespace().any(|word| word == feature)
+    }
+
+    /// Why it is not to be looked into, if so.
+    fn refusal(&self) -> Option<&'static str> {
+        if self.has("journal_dev") {
+            return Some("it is the journal of an ext4 that is elsewhere");
+        }
+        if self.has("needs_recovery") {
+            return Some(
+                "it was not unmounted cleanly, and what its journal has is not in place yet: mount it, or run e2fsck",
+            );
+        }
+        match self.value("Filesystem state") {
+            // Memory that fails is such an error.
+            "clean" | "clean with errors" => None,
+            _ => Some("it was not unmounted cleanly: run e2fsck"),
+        }
+    }
+
+    /// Inodes that no name leads to, and what they are for.
+    pub fn hidden(&self) -> Vec<(u64, &'static str)> {
+        let named = [
+            ("Journal inode", "journal"),
+            ("User quota inode", "user quota"),
+            ("Group quota inode", "group quota"),
+            ("Project quota inode", "project quota"),
+            ("Orphan file inode", "orphan file"),
+        ];
+        let mut hidden = vec![(1, "list of bad blocks"), (7, "reserved group descriptors")];
+        for (name, what) in named {
+            hidden.extend(self.number(name).ok().map(|inode| (inode, what)));
+        }
+        hidden
+    }
+}
+
+/// Where the groups have their metadata.
+#[derive(Debug, Default)]
+pub struct Layout {
+    places: Vec<(Range<u64>, &'static str, u64)>,
+}
+
+impl Layout {
+    /// That of the file system on a device, mounted or not: it does not change.
+    pub fn read(node: &str, header: &Header) -> Result<Self> {
+        let said = run("dumpe2fs", PACKAGE, &["-g", node], "")?;
+        if !said.well {
+            bail!("{}", said.reason("dumpe2fs"));
+        }
+        Self::parse(&said.text(), header)
+    }
+
+    /// Lines of `group:block:super:gdt:bbitmap:ibitmap:itable`; -1 is none.
+    fn parse(text: &str, header: &Header) -> Result<Self> {
+        let size = header.block_size()?;
+        let groups = header.number("Inodes per group")?;
+        let table = header.number("Inode blocks per group")?;
+        if groups == 0 {
+            bail!("dumpe2fs knows no inodes");
+        }
+        let mut places = Vec::new();
+        for line in text
+            .lines()
+            .filter(|line| line.starts_with(|c: char| c.is_ascii_digit()))
+        {
+            let fields: Vec<_> = line.trim().split(':').collect();
+            let [group, _, superblock, descriptors, blocks, inodes, first] = fields[..] else {
+                bail!("dumpe2fs says \"{line}\"");
+            };
+            let group: u64 = group.parse()?;
+            let mut place = |at: &str, what, count: Option<u64>| {
+                let (first, last) = at.split_once('-').unwrap_or((at, at));
+                // "-1" is none.
+                let (Ok(first), Ok(last)) = (first.parse::<u64>(), last.parse::<u64>()) else {
+                    return;
+                };
+                let end = count.map_or(last.saturating_add(1), |count| first.saturating_add(count));
+                places.push((
+                    first.saturating_mul(size)..end.saturating_mul(size),
+                    what,
+                    group,
+                ));
+            };
+            place(superblock, "superblock", None);
+            place(descriptors, "group descriptors", None);
+            place(blocks, "block bitmap", None);
+            place(inodes, "inode bitmap", None);
+            place(first, "inode table", Some(table));
+        }
+        Ok(Self { places })
+    }
+
+    /// What is known of the space: all that is in use and no metadata is files.
+    pub(crate) fn space(&self, hidden: Vec<Range<u64>>) -> Space {
+        let mut fixed = hidden;
+        fixed.extend(self.ranges());
+        Space {
+            fixed,
+            rest: SpaceKind::Files,
+            free: Vec::new(),
+        }
+    }
+
+    fn ranges(&self) -> impl Iterator<Item = Range<u64>> + '_ {
+        self.places.iter().map(|(range, ..)| range.clone())
+    }
+
+    /// What of a span is metadata of a group, and what is not.
+    pub fn split(&self, span: &Span) -> (Vec<Owned>, Vec<Span>) {
+        let mut owned = Vec::new();
+        let mut taken = Vec::new();
+        for (range, what, group) in &self.places {
+            if let Some(part) = span.cut(range) {
+                owned.push(Owned {
+                    span: part,
+                    owner: Owner::Metadata {
+                        what,
+                        group: Some(*group),
+                    },
+                });
+                taken.push(range.clone());
+            }
+        }
+        (owned, span.without(&taken))
+    }
+}
+
+/// Where an inode has its blocks: from which of the file's on, where they are none of its own map or
+/// attributes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Piece {
+    logical: Option<u64>,
+    blocks: Range<u64>,
+}
+
+/// What `stat` of debugfs says: fields in a fixed order; names of attributes, which may be any bytes, and
+/// so may the target of a short symbolic link, which stands for blocks; then blocks, in numbers alone.
+fn pieces(text: &str) -> Vec<Piece> {
+    /// Its blocks hold no data, which is in the inode itself (`EXT4_INLINE_DATA_FL`).
+    const INLINE_DATA: u32 = 0x1000_0000;
+    /// The longest target of a symbolic link that is in the inode itself, and its end.
+    const SHORT: u64 = 60;
+    let field = |name| {
+        let (_, rest) = text.split_once(name)?;
+        rest.split_whitespace().next()
+    };
+    let mut pieces = Vec::new();
+    let attributes = field("File ACL: ").and_then(|block| block.parse::<u64>().ok());
+    if let Some(block) = attributes.filter(|block| *block != 0) {
+        pieces.push(Piece {
+            logical: None,
+            blocks: block..block + 1,
+        });
+    }
+    let hex = |flags: &str| u32::from_str_radix(flags.trim_start_matches("0x"), 16).ok();
+    let inline = field("Flags: ")
+        .and_then(hex)
+        .is_none_or(|flags| flags & INLINE_DATA != 0);
+    let long = || {
+        field(" Size: ")
+            .and_then(|size| size.parse::<u64>().ok())
+            .is_some_and(|size| size >= SHORT)
+    };
+    let has_blocks = match field("Type: ") {
+        Some("symlink") => long(),
+        Some("block" | "character") | None => false,
+        _ => true,
+    };
+    let heads = ["\nEXTENTS:\n", "\nBLOCKS:\n"];
+    let blocks = heads.iter().filter_map(|head| text.rfind(head)).max();
+    let Some(blocks) = blocks.filter(|_| has_blocks && !inline) else {
+        return pieces;
+    };
+    for line in text[blocks..].lines() {
+        // "(0-11):100-111, (IND):112, (12[u]):113", and so on.
+        for word in line.split([',', ' ']).filter(|word| word.starts_with('(')) {
+            let word = word.replace("[u]", "");
+            let Some((logical, physical)) = word.trim_start_matches('(').split_once("):") else {
+                continue;
+            };
+            let (first, last) = physical.split_once('-').unwrap_or((physical, physical));
+            let (Ok(first), Ok(last)) = (first.parse::<u64>(), last.parse::<u64>()) else {
+                continue;
+            };
+            let logical = logical
+                .split('-')
+                .next()
+                .and_then(|first| first.parse().ok());
+            pieces.push(Piece {
+                logical,
+                blocks: first..last.saturating_add(1),
+            });
+        }
+    }
+    pieces
+}
+
+/// debugfs, and the device that it opens.
+struct Debugfs<'a>(&'a str);
+
+impl Debugfs<'_> {
+    /// Without the bitmaps, which may be on bad memory.
+    fn ask(&self, commands: &str) -> Result<Said> {
+        run("debugfs", PACKAGE, &["-c", "-f", "-", self.0], commands)
+    }
+
+    /// With the bitmaps.
+    fn ask_bitmaps(&self, commands: &str) -> Result<Said> {
+        run("debugfs", PACKAGE, &["-f", "-", self.0], commands)
+    }
+
+    /// Lists of numbers, each behind a command.
+    fn ask_of(&self, command: &str, numbers: impl IntoIterator<Item = u64>) -> Result<Said> {
+        let numbers: Vec<String> = numbers
+            .into_iter()
+            .map(|number| number.to_string())
+            .collect();
+        let line = |some: &[String]| format!("{command} {}\n", some.join(" "));
+        self.ask(&numbers.chunks(NUMBERS).map(line).collect::<String>())
+    }
+
+    /// Where inodes have their blocks.
+    fn pieces(&self, inodes: &[u64]) -> Result<Vec<(u64, Vec<Piece>)>> {
+        // Each answer is behind a comment, which is said again: a word that nobody could put into a name.
+        let mark = format!("# {:016x} ", RandomState::new().build_hasher().finish());
+        let commands: Vec<_> = inodes
+            .iter()
+            .map(|inode| format!("{mark}{inode}\nstat <{inode}>\n"))
+            .collect();
+        let text = self.ask(&commands.concat())?.text();
+        let answers: Vec<_> = text.split(&mark).skip(1).collect();
+        let one = |answer: &&str| Some((answer.split_once('\n')?.0.parse().ok()?, pieces(answer)));
+        Ok(answers.iter().filter_map(one).collect())
+    }
+
+    /// What of `left` the inodes have that can be read, by asking all that have a name.
+    fn search(&self, left: &mut Vec<Span>, size: u64) -> Result<Vec<Found>> {
+        let mut found = Vec::new();
+        let mut walk = Walk::from(ROOT);
+        let mut inodes = vec![ROOT];
+        let mut more = true;
+        while more && !left.is_empty() {
+            more = walk.step(
+                |folders, see| self.list(folders, see),
+                |held, _| inodes.push(held.inode),
+            )?;
+            for some in inodes.chunks(NUMBERS) {
+                found.extend(take(left, &self.pieces(some)?, size));
+            }
+            inodes.clear();
+        }
+        Ok(found)
+    }
+
+    /// What directories hold.
+    fn list(&self, folders: &[u64], see: &mut Holds<'_>) -> Result<()> {
+        let commands: Vec<_> = folders
+            .iter()
+            .map(|inode| format!("ls -p <{inode}>\n"))
+            .collect();
+        let arguments = ["-c", "-f", "-", self.0];
+        external::read("debugfs", PACKAGE, &arguments, &commands.concat(), |said| {
+            held(said, see)
+        })?;
+        Ok(())
+    }
+}
+
+/// Bytes that an inode has, and where they are in its file.
+type Found = (Span, u64, Option<u64>);
+
+/// Reads what `ls -p` says: `/INODE/MODE/UID/GID/NAME/SIZE/` behind the command, which is said again. A
+/// name may hold newlines, but no slash.
+fn held(said: &mut dyn BufRead, see: &mut Holds<'_>) -> io::Result<()> {
+    let mut folder = None;
+    while let Some(&first) = said.fill_buf()?.first() {
+        if first != b'/' {
+            let mut line = Vec::new();
+            said.read_until(b'\n', &mut line)?;
+            let inode = line.strip_prefix(b"debugfs: ls -p <");
+            let inode = inode.and_then(|inode| inode.split(|&byte| byte == b'>').next());
+            folder = inode.and_then(number).or(folder);
+            continue;
+        }
+        said.consume(1);
+        let mut fields: [Vec<u8>; 6] = Default::default();
+        for field in &mut fields {
+            said.read_until(b'/', field)?;
+            field.pop();
+        }
+        let [inode, mode, _, _, name, _] = fields;
+        if let (Some(folder), Some(inode)) = (folder, number(&inode)) {
+            let held = Held {
+                name,
+                inode,
+                folder: mode.starts_with(b"04"),
+            };
+            see(folder, held);
+        }
+    }
+    Ok(())
+}
+
+fn number(digits: &[u8]) -> Option<u64> {
+    std::str::from_utf8(digits).ok()?.parse().ok()
+}
+
+/// Takes what inodes have of `left` off it.
+fn take(left: &mut Vec<Span>, pieces: &[(u64, Vec<Piece>)], size: u64) -> Vec<Found> {
+    let mut found = Vec::new();
+    for (inode, pieces) in pieces {
+        for piece in pieces {
+            let range =
+                piece.blocks.start.saturating_mul(size)..piece.blocks.end.saturating_mul(size);
+            for part in left.iter().filter_map(|span| span.cut(&range)) {
+                let offset = piece.logical.and_then(|logical| {
+                    Some(logical.checked_mul(size)? + (part.offset - range.start))
+                });
+                found.push((part, *inode, offset));
+            }
+            *left = left
+                .iter()
+                .flat_map(|span| span.without(std::slice::from_ref(&range)))
+                .collect();
+        }
+    }
+    found
+}
+
+/// Where a mounted ext4 has inodes that can't be opened, and what of `left` is theirs: the hidden ones,
+/// which stay where they are, and `links`, symbolic links that have a block.
+pub fn of_inodes(
+    node: &str,
+    header: &Header,
+    inodes: &[u64],
+    left: &mut Vec<Span>,
+) -> Result<Vec<Found>> {
+    let pieces = Debugfs(node).pieces(inodes)?;
+    Ok(take(left, &pieces, header.block_size()?))
+}
+
+/// Where the hidden inodes have their blocks.
+pub(crate) fn hidden_ranges(node: &str, header: &Header) -> Result<Vec<Range<u64>>> {
+    let size = header.block_size()?;
+    let inodes: Vec<u64> = header.hidden().iter().map(|(inode, _)| *inode).collect();
+    let pieces = Debugfs(node).pieces(&inodes)?;
+    Ok(pieces
+        .iter()
+        .flat_map(|(_, pieces)| pieces)
+        .map(|piece| piece.blocks.start.saturating_mul(size)..piece.blocks.end.saturating_mul(size))
+        .collect())
+}
+
+/// The free space of one that is not mounted, in order.
+pub(crate) fn space(node: &str, header: &Header) -> Result<std::result::Result<Space, String>> {
+    if let Some(reason) = header.refusal() {
+        return Ok(Err(reason.to_owned()));
+    }
+    let layout = Layout::read(node, header)?;
+    let said = run("dumpe2fs", PACKAGE, &[node], "")?;
+    if !said.well {
+        return Ok(Err(said.reason("dumpe2fs")));
+    }
+    Ok(Ok(Space {
+        free: free_ranges(&said.text(), header.block_size()?),
+        ..layout.space(hidden_ranges(node, header)?)
+    }))
+}
+
+/// `  Free blocks: 4854-32767, 40000`, for each group.
+fn free_ranges(text: &str, size: u64) -> Vec<Range<u64>> {
+    let mut free: Vec<Range<u64>> = Vec::new();
+    let lines = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("  Free blocks: "));
+    for part in lines.flat_map(|line| line.split(", ")) {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        if let (Ok(first), Ok(last)) = (first.trim().parse::<u64>(), last.trim().parse::<u64>()) {
+            free.push(first.saturating_mul(size)..last.saturating_add(1).saturating_mul(size));
+        }
+    }
+    free.sort_by_key(|range| range.start);
+    free
+}
+
+/// The blocks of spans.
+fn blocks(spans: &[Span], size: u64) -> BTreeSet<u64> {
+    let of = |span: &Span| span.offset / size..span.range().end.div_ceil(size);
+    spans.iter().flat_map(of).collect()
+}
+
+/// `Block 1000 marked in use`, `Block 1001 not in use`.
+fn free_blocks(text: &str) -> BTreeSet<u64> {
+    text.lines()
+        .filter_map(|line| {
+            let block = line.strip_prefix("Block ")?.strip_suffix(" not in use")?;
+            block.parse().ok()
+        })
+        .collect()
+}
+
+/// `1000<TAB>12`: a block and its inode.
+fn owners_of_blocks(text: &str) -> BTreeMap<u64, u64> {
+    text.lines()
+        .filter_map(|line| {
+            let (block, inode) = line.split_once('\t')?;
+            Some((block.parse().ok()?, inode.parse().ok()?))
+        })
+        .collect()
+}
+
+/// Whose the bytes of `spans` of a device are that has a file system which is not mounted.
+pub fn owners(node: &str, spans: &[Span], all_links: bool) -> Result<OwnersFound> {
+    let header = match Header::read(node)? {
+        Ok(header) => header,
+        Err(reason) => return Ok(OwnersFound::nothing(reason)),
+    };
+    if let Some(reason) = header.refusal() {
+        return Ok(OwnersFound::nothing(reason));
+    }
+    let debugfs = Debugfs(node);
+    if header.has("mmp") {
+        let text = debugfs.ask("dump_mmp\n")?.text();
+        if let Some(reason) = protected(&text) {
+            return Ok(OwnersFound::nothing(reason));
+        }
+    }
+    let size = header.block_size()?;
+    if size == 0 {
+        bail!("dumpe2fs says that blocks have no bytes");
+    }
+    let layout = Layout::read(node, &header)?;
+    let mut told = OwnersFound::default();
+    let mut left = Vec::new();
+    for span in spans {
+        let (owned, rest) = layout.split(span);
+        told.owned.extend(owned);
+        left.extend(rest);
+    }
+    free(&debugfs, size, &mut left, &mut told)?;
+
+    let mut found = Vec::new();
+    let hidden = header.hidden();
+    let inodes: Vec<u64> = hidden.iter().map(|(inode, _)| *inode).collect();
+    found.extend(take(&mut left, &debugfs.pieces(&inodes)?, size));
+    let mut asked: BTreeSet<u64> = BTreeSet::new();
+    loop {
+        let some: Vec<u64> = blocks(&left, size)
+            .into_iter()
+            .filter(|block| !asked.contains(block))
+            .take(NUMBERS)
+            .collect();
+        if some.is_empty() {
+            break;
+        }
+        asked.extend(&some);
+        let said = debugfs.ask_of("icheck", some)?;
+        let text = said.text();
+        let owners = owners_of_blocks(&text);
+        if !text.contains("<block not found>") && owners.is_empty() || said.error.contains("icheck")
+        {
+            // It gives up where a part of an inode table can't be read.
+            told.reason = Some(format!(
+                "or of a file whose inode is on bad memory as well ({})",
+                said.error.trim()
+            ));
+            found.extend(debugfs.search(&mut left, size)?);
+            break;
+        }
+        let inodes: BTreeSet<u64> = owners.values().copied().collect();
+        let inodes: Vec<u64> = inodes.into_iter().collect();
+        found.extend(take(&mut left, &debugfs.pieces(&inodes)?, size));
+        // What icheck knows alone.
+        let pieces: Vec<_> = owners
+            .iter()
+            .map(|(&block, &inode)| {
+                let blocks = block..block + 1;
+                (
+                    inode,
+                    vec![Piece {
+                        logical: None,
+                        blocks,
+                    }],
+                )
+            })
+            .collect();
+        found.extend(take(&mut left, &pieces, size));
+    }
+
+    let is_hidden = |inode: u64| hidden.iter().find(|(hidden, _)| *hidden == inode);
+    let wanted: BTreeSet<u64> = found
+        .iter()
+        .map(|(_, inode, _)| *inode)
+        .filter(|inode| is_hidden(*inode).is_none())
+        .collect();
+    let list = |folders: &[u64], see: &mut Holds<'_>| debugfs.list(folders, see);
+    let paths = walk::paths(ROOT, &wanted, all_links, list)?;
+    for (span, inode, file_offset) in found {
+        let owner = match is_hidden(inode) {
+            Some((_, what)) => Owner::Metadata { what, group: None },
+            None => Owner::File {
+                paths: paths.get(&inode).cloned().unwrap_or_default(),
+                inode,
+                file_offset,
+                open_by: Vec::new(),
+            },
+        };
+        told.owned.push(Owned { span, owner });
+    }
+    told.unknown(left, |_| None);
+    Ok(told)
+}
+
+/// What nothing is in.
+fn free(debugfs: &Debugfs, size: u64, left: &mut Vec<Span>, told: &mut OwnersFound) -> Result<()> {
+    let commands: Vec<_> = left
+        .iter()
+        .map(|span| {
+            let blocks = span.offset / size..span.range().end.div_ceil(size);
+            format!("testb {} {}\n", blocks.start, blocks.end - blocks.start)
+        })
+        .collect();
+    let commands = commands.concat();
+    if commands.is_empty() {
+        return Ok(());
+    }
+    let said = debugfs.ask_bitmaps(&commands)?;
+    if !said.text().contains("\nBlock ") {
+        told.reason = Some(format!(
+            "what is free can't be told ({}): perhaps a bitmap is on bad memory",
+            said.error.trim()
+        ));
+    }
+    let free: Vec<(u64, Vec<Piece>)> = free_blocks(&said.text())
+        .into_iter()
+        .map(|block| {
+            let blocks = block..block + 1;
+            (
+                0,
+                vec![Piece {
+                    logical: None,
+                    blocks,
+                }],
+            )
+        })
+        .collect();
+    let parts = take(left, &free, size).into_iter().map(|(span, ..)| span);
+    told.owned
+        .extend(join(parts.collect()).into_iter().map(|span| Owned {
+            span,
+            owner: Owner::Free,
+        }));
+    Ok(())
+}
+
+/// Neighbours as one.
+fn join(mut spans: Vec<Span>) -> Vec<Span> {
+    spans.sort_by_key(|span| span.offset);
+    let mut joined: Vec<Span> = Vec::new();
+    for span in spans {
+        match joined.last_mut() {
+            Some(last)
+                if last.range().end == span.offset
+                    && last.disk_offset + last.length == span.disk_offset =>
+            {
+                last.length += span.length;
+            }
+            _ => joined.push(span),
+        }
+    }
+    joined
+}
+
+/// What multiple mount protection says, from `dump_mmp`.
+fn protected(text: &str) -> Option<String> {
+    /// `EXT4_MMP_SEQ_CLEAN`.
+    const CLEAN: &str = "ff4d4d50";
+    let value = |name: &str| text.lines().find_map(|line| line.strip_prefix(name));
+    let sequence = value("sequence: ")?.trim();
+    let by = value("node_name: ").unwrap_or("another machine").trim();
+    (sequence != CLEAN).then(|| {
+        format!("its multi-mount protection says that {by} has it mounted, or had when it crashed: mount it, or run e2fsck, where it is")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const HEADER: &str = "Filesystem features:      has_journal ext_attr mmp\nFilesystem state:         clean\n\
+        Block size:               4096\nInodes per group:         25600\nInode blocks per group:   1600\n\
+        Journal inode:            8\nUser quota inode:         3\nOrphan file inode:        13\n";
+
+    fn header() -> Header {
+        Header::parse(HEADER)
+    }
+
+    #[test]
+    fn what_is_not_looked_into() {
+        assert_eq!(header().refusal(), None);
+        for (from, to, says) in [
+            ("ext_attr", "needs_recovery", "journal"),
+            ("ext_attr", "journal_dev", "elsewhere"),
+            ("clean", "not clean", "e2fsck"),
+            ("clean", "not clean with errors", "e2fsck"),
+        ] {
+            let reason = Header::parse(&HEADER.replace(from, to)).refusal().unwrap();
+            assert!(reason.contains(says), "{reason}");
+        }
+        assert_eq!(
+            Header::parse(&HEADER.replace("clean", "clean with errors")).refusal(),
+            None
+        );
+        let mmp = "block_number: 4851\nsequence: ff4d4d50\nnode_name: vm\n";
+        assert_eq!(protected(mmp), None);
+        assert!(
+            protected(&mmp.replace("ff4d", "004d"))
+                .unwrap()
+                .contains("vm")
+        );
+        assert_eq!(
+            protected("dump_mmp: MMP: not active on this filesystem.\n"),
+            None
+        );
+    }
+
+    #[test]
+    fn hidden_inodes() {
+        let hidden = header().hidden();
+        assert!(hidden.contains(&(8, "journal")));
+        assert!(hidden.contains(&(13, "orphan file")));
+        assert!(!hidden.iter().any(|(_, what)| *what == "project quota"));
+    }
+
+    /// What `dumpe2fs -g` said of a file system of 300 MiB.
+    const GROUPS: &str = "\ngroup:block:super:gdt:bbitmap:ibitmap:itable\n0:0:0:1-1:39:42:45\n\
+        1:32768:32768:32769-32769:40:43:1645\n2:65536:-1:-1:41:44:3245\n";
+
+    #[test]
+    fn groups() {
+        let layout = Layout::parse(GROUPS, &header()).unwrap();
+        // The last block of a table, the first of the next, and the first behind that.
+        let (owned, rest) = layout.split(&Span::made_up(1644 * 4096, 8192));
+        let group = |owned: &Owned| match owned.owner {
+            Owner::Metadata { what, group } => (what, group),
+            _ => panic!(),
+        };
+        let groups: Vec<_> = owned.iter().map(group).collect();
+        assert_eq!(groups, [("inode table", Some(0)), ("inode table", Some(1))]);
+        assert!(rest.is_empty());
+        let (owned, rest) = layout.split(&Span::made_up(4844 * 4096, 8192));
+        assert_eq!(group(&owned[0]), ("inode table", Some(2)));
+        assert_eq!(rest, [Span::made_up(4845 * 4096, 4096)]);
+        let (owned, _) = layout.split(&Span::made_up(41 * 4096, 512));
+        assert_eq!(group(&owned[0]), ("block bitmap", Some(2)));
+        let (owned, _) = layout.split(&Span::made_up(32769 * 4096, 512));
+        assert_eq!(group(&owned[0]), ("group descriptors", Some(1)));
+        let (owned, rest) = layout.split(&Span::made_up(65536 * 4096, 4096));
+        assert!(owned.is_empty() && rest.len() == 1);
+        assert!(Layout::parse("0:0:0:1-1:39:42\n", &header()).is_err());
+        assert!(Layout::parse("0:0:0:1-1:39:42:45\n", &Header::parse("")).is_err());
+    }
+
+    #[test]
+    fn where_an_inode_is() {
+        let head =
+            "Inode: 12   Type: regular    Mode:  0644   Flags: 0x80000\nUser:     0   Size: 9000\n";
+        let said = "File ACL: 4853\nLinks: 2   Blockcount: 5864\nEXTENTS:\n\
+            (ETB0):33796, (0-1):100-101, (5[u]):200, (7-8[u]):300-301\n";
+        let piece = |logical, blocks| Piece { logical, blocks };
+        let extents = [
+            piece(None, 4853..4854),
+            piece(None, 33796..33797),
+            piece(Some(0), 100..102),
+            piece(Some(5), 200..201),
+            piece(Some(7), 300..302),
+        ];
+        assert_eq!(pieces(&format!("{head}{said}")), extents);
+        let said = "File ACL: 0\nBLOCKS:\n(0-11):1-12, (IND):13, (12-20):14-22, (DIND):30, (IND):31\nTOTAL: 24\n";
+        assert_eq!(
+            pieces(&format!("{head}{said}")),
+            [
+                piece(Some(0), 1..13),
+                piece(None, 13..14),
+                piece(Some(12), 14..23),
+                piece(None, 30..31),
+                piece(None, 31..32)
+            ]
+        );
+        assert!(
+            pieces("Inode: 17   Type: bad type    Flags: 0x0\nFile ACL: 0\nBLOCKS:\n\n").is_empty()
+        );
+    }
+
+    #[test]
+    fn what_others_have_written_is_no_block() {
+        let link = |size, rest| {
+            let head =
+                "Inode: 15   Type: symlink    Mode:  0777   Flags: 0x0\nUser:     0   Size: ";
+            pieces(&format!("{head}{size}\nFile ACL: 7\n{rest}"))
+        };
+        let own = Piece {
+            logical: None,
+            blocks: 7..8,
+        };
+        let target = "Fast link dest: \"x\nFile ACL: 9\nEXTENTS:\n(0):1234\"\n";
+        assert_eq!(link(19, target), std::slice::from_ref(&own));
+        let block = Piece {
+            logical: Some(0),
+            blocks: 20..21,
+        };
+        let attribute = "Extended attributes:\n  user.\nEXTENTS:\n(0):1234 (1)\nEXTENTS:\n(0):20\n";
+        assert_eq!(link(70, attribute), [own.clone(), block]);
+        let inline = "Inode: 15   Type: regular    Flags: 0x10000000\nFile ACL: 7\n  user.\nEXTENTS:\n(0):1234 (1)\n";
+        assert_eq!(pieces(inline), [own]);
+    }
+
+    #[test]
+    fn what_directories_hold() {
+        let said = b"debugfs 1.47.2 (1-Jan-2025)\ndebugfs: ls -p <2>\n/2/040755/0/0/.//\n/12/040755/0/0/d\n13\t//\n\
+            /14/100644/0/0/f\ndebugfs: ls -p <9>\n\xff/9000/\n\ndebugfs: ls -p <12>\n/13/120777/0/0/e/2/\n/cut";
+        let mut seen = Vec::new();
+        held(&mut &said[..], &mut |folder, held| {
+            seen.push((folder, held.inode, held.name, held.folder));
+        })
+        .unwrap();
+        assert_eq!(
+            seen,
+            [
+                (2, 2, b".".to_vec(), true),
+                (2, 12, b"d\n13\t".to_vec(), true),
+                (2, 14, b"f\ndebugfs: ls -p <9>\n\xff".to_vec(), false),
+                (12, 13, b"e".to_vec(), false),
+            ]
+        );
+    }
+
+    #[test]
+    fn free_space() {
+        let said = "Free blocks:              67776\nGroup 0: (Blocks 0-32767)\n  Free blocks: 4-5, 9\n\
+            \x20 Free inodes: 16-25600\n  Free blocks: \n";
+        assert_eq!(free_ranges(said, 1024), [4096..6144, 9216..10240]);
+    }
+
+    #[test]
+    fn what_debugfs_says_of_blocks() {
+        let said = "debugfs: testb 3 2\nBlock 3 marked in use\nBlock 4 not in use\n";
+        assert_eq!(free_blocks(said), [4].into());
+        let said = "debugfs: icheck 10 11\nBlock\tInode number\n10\t7\n11\t<block not found>\n";
+        assert_eq!(owners_of_blocks(said), [(10, 7)].into());
+    }
+
+    proptest! {
+        /// What a piece has is taken with its place in the file, and the rest is left.
+        #[test]
+        fn each_byte_once(
+            offset in 0_u64..100, length in 1_u64..100, first in 0_u64..8, count in 1_u64..8, logical in 0_u64..4,
+        ) {
+            let size = 16;
+            let mut left = vec![Span::made_up(offset, length)];
+            let pieces = vec![(5, vec![Piece { logical: Some(logical), blocks: first..first + count }])];
+            let found = take(&mut left, &pieces, size);
+            let mut bytes: Vec<u64> = left.iter().flat_map(Span::range).collect();
+            for at in &bytes {
+                prop_assert!(!(first * size..(first + count) * size).contains(at));
+            }
+            for (part, inode, file) in found {
+                prop_assert_eq!(inode, 5);
+                prop_assert_eq!(file.unwrap() - logical * size, part.offset - first * size);
+                prop_assert_eq!(part.disk_offset, part.offset + 1000);
+                bytes.extend(part.range());
+            }
+            bytes.sort_unstable();
+            prop_assert_eq!(bytes, (offset..offset + length).collect::<Vec<_>>());
+        }
+    }
+}

@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Whose bytes of a file system are that is not mounted, as its own tools tell.
+//!
+//! Nothing is written. While they look, the device is claimed, so that nobody mounts it meanwhile.
+
+use crate::block::remap::Span;
+use crate::block::topology::Volume;
+use crate::fs::{OwnersFound, ext4, xfs};
+use crate::sysfs::Host;
+use anyhow::{Context, Result};
+use rustix::fs::OFlags;
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+/// Whose the bytes of `spans` of a volume are.
+pub fn owners(
+    host: &Host,
+    volume: &Volume,
+    spans: &[Span],
+    all_links: bool,
+) -> Result<OwnersFound> {
+    let kind = volume.file_system.as_deref().unwrap_or_default();
+    let look = match kind {
+        "ext2" | "ext3" | "ext4" => ext4::owners,
+        "xfs" => xfs::owners,
+        _ => return Ok(OwnersFound::nothing(stranger(kind))),
+    };
+    let node = host.path("dev").join(&volume.kernel_name);
+    let _claim = match claim(&node)? {
+        Ok(claim) => claim,
+        Err(reason) => return Ok(OwnersFound::nothing(reason)),
+    };
+    let node = node.to_str().context("the name of its device")?;
+    look(node, spans, all_links).with_context(|| volume.name.clone())
+}
+
+/// Opens a device so that nobody mounts it meanwhile; or says why it is not to be looked into.
+pub(crate) fn claim(node: &Path) -> Result<std::result::Result<File, &'static str>> {
+    let claimed = OpenOptions::new()
+        .read(true)
+        .custom_flags(OFlags::EXCL.bits() as i32)
+        .open(node);
+    match claimed {
+        Ok(claim) => Ok(Ok(claim)),
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(Err(
+            "it is not mounted, and only root may look into it: run it as root",
+        )),
+        Err(error) if error.kind() == io::ErrorKind::ResourceBusy => Ok(Err(
+            "it is not mounted here, and in use: mounted in another mount namespace, or a part of something",
+        )),
+        Err(error) => Err(error).with_context(|| node.display().to_string()),
+    }
+}
+
+/// Why one of a kind that is not known here is not looked into.
+pub fn stranger(kind: &str) -> String {
+    match kind {
+        "crypto_LUKS" => "it is encrypted (LUKS): whose the bytes are is not known here".to_owned(),
+        "swap" => "it is swap space".to_owned(),
+        "LVM2_member" => {
+            "no volume of LVM has it, or none that is active (vgchange -ay)".to_owned()
+        }
+        "linux_raid_member" => "it is a part of a RAID, which is not known here".to_owned(),
+        kind => format!("it is {kind}, which is not known here: only ext2, ext3, ext4 and XFS are"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn strangers() {
+        assert!(stranger("btrfs").contains("btrfs"));
+        assert!(stranger("crypto_LUKS").contains("encrypted"));
+    }
+}

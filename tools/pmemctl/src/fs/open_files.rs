@@ -1,0 +1,320 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Which processes have files of a file system open or mapped, and where.
+//!
+//! Not seen are descriptors on their way through a socket or registered with io_uring, and processes
+//! of a PID namespace that is not below this one.
+
+use crate::block::devno::Number;
+use crate::block::holders::{self, Process};
+use crate::sysfs::{self, Host, printable};
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::ops::Range;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+/// A piece of a file that is mapped.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Piece {
+    /// Where it is in the process.
+    pub address: u64,
+    /// Which bytes of the file it has.
+    pub bytes: Range<u64>,
+}
+
+/// How a process uses a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Use {
+    /// Who.
+    pub process: Process,
+    /// It has a descriptor of it.
+    pub open: bool,
+    /// What it has mapped.
+    pub mapped: Vec<Piece>,
+}
+
+/// A process that has some bytes mapped, or their file open.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct User {
+    /// Who.
+    #[serde(flatten)]
+    pub process: Process,
+    /// It has a descriptor of the file, or of the device.
+    pub open: bool,
+    /// The addresses at which it has the first of the bytes that it has mapped; none where it has none
+    /// of them mapped.
+    pub addresses: Vec<u64>,
+}
+
+/// A file that somebody uses.
+#[derive(Debug)]
+pub struct Used {
+    /// Its file system.
+    pub device: Number,
+    /// Its inode.
+    pub inode: u64,
+    /// The name that it was opened by, if that still leads to it.
+    pub name: Option<PathBuf>,
+    /// It has no names any more.
+    pub removed: bool,
+    /// A link in `/proc` through which it can be opened, whatever its name is.
+    link: PathBuf,
+    /// Who uses it.
+    pub by: Vec<Use>,
+}
+
+impl Used {
+    /// Opens it, without waiting for who holds a lease on it.
+    pub fn open(&self) -> io::Result<File> {
+        OpenOptions::new()
+            .read(true)
+            .custom_flags(rustix::fs::OFlags::NONBLOCK.bits() as i32)
+            .open(&self.link)
+    }
+
+    /// Who has any of these bytes mapped, or the file open.
+    pub fn users(&self, bytes: &Range<u64>) -> Vec<User> {
+        let user = |one: &Use| {
+            let addresses: Vec<u64> = one
+                .mapped
+                .iter()
+                .filter(|piece| piece.bytes.start < bytes.end && bytes.start < piece.bytes.end)
+                .map(|piece| piece.address + bytes.start.saturating_sub(piece.bytes.start))
+                .collect();
+            let user = User {
+                process: one.process.clone(),
+                open: one.open,
+                addresses,
+            };
+            (user.open || !user.addresses.is_empty()).then_some(user)
+        };
+        self.by.iter().filter_map(user).collect()
+    }
+}
+
+impl std::fmt::Display for User {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.addresses.as_slice() {
+            [] => write!(f, "open in {}", self.process),
+            addresses => {
+                let at: Vec<_> = addresses.iter().map(|at| format!("{at:#x}")).collect();
+                write!(f, "mapped by {} at {}", self.process, at.join(", "))
+            }
+        }
+    }
+}
+
+/// A line of `/proc/PID/maps` (proc_pid_maps(5)) that is of a file.
+#[derive(Debug, PartialEq, Eq)]
+struct Line<'a> {
+    range: &'a str,
+    piece: Piece,
+    device: Number,
+    inode: u64,
+}
+
+impl<'a> Line<'a> {
+    fn parse(line: &'a str) -> Option<Self> {
+        let mut words = line.split_ascii_whitespace();
+        let range = words.next()?;
+        let (start, end) = range.split_once('-')?;
+        let address = u64::from_str_radix(start, 16).ok()?;
+        let length = u64::from_str_radix(end, 16).ok()?.checked_sub(address)?;
+        let offset = u64::from_str_radix(words.nth(1)?, 16).ok()?;
+        let (major, minor) = words.next()?.split_once(':')?;
+        let hex = |text| u32::from_str_radix(text, 16).ok();
+        let device = format!("{}:{}", hex(major)?, hex(minor)?).parse().ok()?;
+        let inode: u64 = words.next()?.parse().ok()?;
+        (inode != 0).then_some(Self {
+            range,
+            piece: Piece {
+                address,
+                bytes: offset..offset.checked_add(length)?,
+            },
+            device,
+            inode,
+        })
+    }
+}
+
+/// All files of the file systems on `devices` that processes other than this one use.
+pub fn of_file_systems(host: &Host, devices: &[Number]) -> Vec<Used> {
+    let mut found = BTreeMap::new();
+    let own = std::process::id();
+    for pid in holders::pids(host).into_iter().filter(|&pid| pid != own) {
+        let folder = host.path(format!("proc/{pid}"));
+        for descriptor in sysfs::names(&folder.join("fd")) {
+            let link = folder.join("fd").join(descriptor);
+            // Not opened: that might wait.
+            let Ok(metadata) = fs::metadata(&link) else {
+                continue;
+            };
+            let device = Number::from_rdev(metadata.dev());
+            if (metadata.is_file() || metadata.is_dir()) && devices.contains(&device) {
+                note(&mut found, host, pid, device, metadata.ino(), &link).open = true;
+            }
+        }
+        // What is no UTF-8 are names, which are not looked at here.
+        let maps = fs::read(folder.join("maps")).unwrap_or_default();
+        for line in String::from_utf8_lossy(&maps)
+            .lines()
+            .filter_map(Line::parse)
+        {
+            if devices.contains(&line.device) {
+                let link = folder.join("map_files").join(line.range);
+                note(&mut found, host, pid, line.device, line.inode, &link)
+                    .mapped
+                    .push(line.piece);
+            }
+        }
+    }
+    found.into_values().collect()
+}
+
+type Found = BTreeMap<(Number, u64), Used>;
+
+fn note<'a>(
+    found: &'a mut Found,
+    host: &Host,
+    pid: u32,
+    device: Number,
+    inode: u64,
+    link: &Path,
+) -> &'a mut Use {
+    let used = found.entry((device, inode)).or_insert_with(|| Used {
+        device,
+        inode,
+        name: None,
+        removed: fs::metadata(link).is_ok_and(|metadata| metadata.nlink() == 0),
+        link: link.to_owned(),
+        by: Vec::new(),
+    });
+    if used.name.is_none() {
+        used.name = fs::read_link(link).ok().filter(|name| {
+            fs::symlink_metadata(host.absolute(name)).is_ok_and(|metadata| {
+                Number::from_rdev(metadata.dev()) == device && metadata.ino() == inode
+            })
+        });
+    }
+    let at = match used.by.iter().position(|one| one.process.pid == pid) {
+        Some(at) => at,
+        None => {
+            used.by.push(Use {
+                process: Process {
+                    pid,
+                    command: printable(
+                        sysfs::line(host.path(format!("proc/{pid}/comm"))).unwrap_or_default(),
+                    ),
+                },
+                open: false,
+                mapped: Vec::new(),
+            });
+            used.by.len() - 1
+        }
+    };
+    &mut used.by[at]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_of_maps() {
+        let line = Line::parse(
+            "7f8a5c200000-7f8a5c400000 rw-s 00100000 103:05 4711                       /mnt/a b (deleted)",
+        )
+        .unwrap();
+        assert_eq!(line.piece.address, 0x7f8a_5c20_0000);
+        assert_eq!(line.piece.bytes, 0x10_0000..0x30_0000);
+        assert_eq!(line.device.to_string(), "259:5");
+        assert_eq!(line.inode, 4711);
+        for text in [
+            "",
+            "7f8a5c200000-7f8a5c400000 rw-p 00000000 00:00 0 ",
+            "7ffd0000-7ffc0000 rw-p 00000000 08:01 5 /x",
+            "x-y rw-p 00000000 08:01 5 /x",
+            "7ffd0000-7ffe0000 rw-p",
+        ] {
+            assert_eq!(Line::parse(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn who_has_which_bytes() {
+        let process = |pid| Process {
+            pid,
+            command: "x".into(),
+        };
+        let used = Used {
+            device: "1:2".parse().unwrap(),
+            inode: 7,
+            name: None,
+            removed: false,
+            link: PathBuf::new(),
+            by: vec![
+                Use {
+                    process: process(1),
+                    open: true,
+                    mapped: vec![],
+                },
+                Use {
+                    process: process(2),
+                    open: false,
+                    mapped: vec![
+                        Piece {
+                            address: 0x10000,
+                            bytes: 4096..12288,
+                        },
+                        Piece {
+                            address: 0x80000,
+                            bytes: 0..4096,
+                        },
+                    ],
+                },
+            ],
+        };
+        let who = |range| -> Vec<_> {
+            let users = used.users(&range);
+            users.iter().map(User::to_string).collect()
+        };
+        assert_eq!(
+            who(8192..8704),
+            [
+                "open in process 1 (x)",
+                "mapped by process 2 (x) at 0x11000"
+            ]
+        );
+        // From in front of the one to the end of the other.
+        assert_eq!(
+            who(2048..6144)[1],
+            "mapped by process 2 (x) at 0x10000, 0x80800"
+        );
+        assert_eq!(who(12288..16384), ["open in process 1 (x)"]);
+    }
+
+    #[test]
+    fn this_machine() {
+        // A child has a file open and this process has not.
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let mut child = std::process::Command::new("sleep")
+            .arg("60")
+            .stdin(file.reopen().unwrap())
+            .spawn()
+            .unwrap();
+        let metadata = file.as_file().metadata().unwrap();
+        let device = Number::from_rdev(metadata.dev());
+        let used = of_file_systems(&Host::here(), &[device]);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let ours = used
+            .iter()
+            .find(|used| used.inode == metadata.ino())
+            .unwrap();
+        assert_eq!(ours.name.as_deref(), Some(file.path()));
+        assert_eq!(ours.users(&(0..1))[0].process.pid, child.id());
+    }
+}

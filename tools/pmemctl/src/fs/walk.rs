@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A walk over the directories of a file system that is not mounted.
+
+use crate::sysfs::printable;
+use anyhow::Result;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+
+/// What a directory holds: a name, and what it leads to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Held {
+    pub(crate) name: Vec<u8>,
+    pub(crate) inode: u64,
+    /// It is a directory itself.
+    pub(crate) folder: bool,
+}
+
+/// Is told what a directory, by its inode, holds.
+pub(crate) type Holds<'a> = dyn FnMut(u64, Held) + 'a;
+
+/// How many directories are asked for at once.
+const FOLDERS: usize = 1000;
+
+/// A walk over the directories of a file system.
+pub(crate) struct Walk {
+    /// Those that were not listed yet, with their names.
+    folders: Vec<(u64, Vec<u8>)>,
+    /// All that were seen: a directory has one name, but where the file system has a fault.
+    known: BTreeSet<u64>,
+}
+
+impl Walk {
+    /// From the root directory on.
+    pub(crate) fn from(root: u64) -> Self {
+        Self {
+            folders: vec![(root, Vec::new())],
+            known: BTreeSet::from([root]),
+        }
+    }
+
+    /// Has `list` tell what the next directories hold, and `see` look at each of that and at the name
+    /// of its directory; whether there were any.
+    pub(crate) fn step(
+        &mut self,
+        list: impl FnOnce(&[u64], &mut Holds<'_>) -> Result<()>,
+        mut see: impl FnMut(&Held, &[u8]),
+    ) -> Result<bool> {
+        let rest = self.folders.len().saturating_sub(FOLDERS);
+        let some: BTreeMap<u64, Vec<u8>> = self.folders.split_off(rest).into_iter().collect();
+        if some.is_empty() {
+            return Ok(false);
+        }
+        let inodes: Vec<u64> = some.keys().copied().collect();
+        list(&inodes, &mut |folder, held| {
+            let Some(above) = some.get(&folder) else {
+                return;
+            };
+            if matches!(held.name.as_slice(), b"." | b"..") {
+                return;
+            }
+            see(&held, above);
+            if held.folder && self.known.insert(held.inode) {
+                self.folders.push((held.inode, held.below(above)));
+            }
+        })?;
+        Ok(true)
+    }
+}
+
+impl Held {
+    /// Its name, from the root on.
+    fn below(&self, above: &[u8]) -> Vec<u8> {
+        [above, b"/", &self.name].concat()
+    }
+}
+
+/// The names of inodes, the first that is found or all of them, by a walk over the directories from
+/// `root` on.
+pub(crate) fn paths(
+    root: u64,
+    wanted: &BTreeSet<u64>,
+    all_links: bool,
+    mut list: impl FnMut(&[u64], &mut Holds<'_>) -> Result<()>,
+) -> Result<BTreeMap<u64, Vec<String>>> {
+    let mut paths: BTreeMap<u64, Vec<String>> = BTreeMap::new();
+    if wanted.contains(&root) {
+        paths.insert(root, vec!["/".to_owned()]);
+    }
+    let mut walk = Walk::from(root);
+    while paths.len() < wanted.len() || all_links && !wanted.is_empty() {
+        let more = walk.step(&mut list, |held, above| {
+            if wanted.contains(&held.inode) {
+                let names = paths.entry(held.inode).or_default();
+                if all_links || names.is_empty() {
+                    names.push(printable(OsStr::from_bytes(&held.below(above))));
+                }
+            }
+        })?;
+        if !more {
+            break;
+        }
+    }
+    Ok(paths)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a made-up file system holds; 4 is held twice, and a fault has 3 hold the root.
+    fn held(folder: u64) -> Vec<Held> {
+        let held = |name: &[u8], inode, folder| Held {
+            name: name.to_vec(),
+            inode,
+            folder,
+        };
+        match folder {
+            2 => vec![
+                held(b".", 2, true),
+                held(b"..", 2, true),
+                held(b"folder", 3, true),
+                held(b"file", 4, false),
+            ],
+            3 => vec![held(b"a\nb\xff", 4, false), held(b"up", 2, true)],
+            _ => panic!(),
+        }
+    }
+
+    #[test]
+    fn names_of_inodes() {
+        let asked = |wanted: &[u64], all_links| {
+            let mut lists = 0;
+            let wanted = wanted.iter().copied().collect();
+            let found = paths(2, &wanted, all_links, |folders, see| {
+                lists += 1;
+                for &folder in folders {
+                    held(folder).into_iter().for_each(|held| see(folder, held));
+                }
+                Ok(())
+            });
+            let found: Vec<_> = found.unwrap().into_iter().collect();
+            (found, lists)
+        };
+        let file = "/file".to_owned();
+        let other = "/folder/a\\nb\u{fffd}".to_owned();
+        assert_eq!(asked(&[4], false), (vec![(4, vec![file.clone()])], 1));
+        assert_eq!(asked(&[4], true), (vec![(4, vec![file, other])], 2));
+        assert_eq!(asked(&[2], false), (vec![(2, vec!["/".to_owned()])], 0));
+        assert_eq!(
+            asked(&[3, 7], false),
+            (vec![(3, vec!["/folder".to_owned()])], 2)
+        );
+        assert_eq!(asked(&[], true), (vec![], 0));
+        let fails = paths(2, &[4].into(), false, |_, _| anyhow::bail!("no"));
+        assert!(fails.is_err());
+    }
+}

@@ -1,0 +1,407 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What is where on a disk, summed up in cells: files, metadata, free space and bad memory.
+
+use crate::badblocks::kernel::bytes;
+use crate::block::disk::Disk;
+use crate::block::remap::{self, Span};
+use crate::block::topology::{self, Mounts, Volume};
+use crate::fs::ext4::{self, Header};
+use crate::fs::mounted::FileSystem;
+use crate::fs::xfs;
+use crate::fs::{SpaceKind, offline};
+use crate::sysfs::Host;
+use anyhow::{Context, Result, ensure};
+use serde::Serialize;
+use std::ops::Range;
+use std::path::Path;
+use units::PAGE;
+
+/// A part of a disk.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Cell {
+    /// Where it begins, in bytes of the disk.
+    pub offset: u64,
+    /// How long it is.
+    pub length: u64,
+    /// What most of it is for.
+    pub kind: SpaceKind,
+    /// How many bytes of it are bad.
+    pub bad: u64,
+    /// How many are for what, in the order of [`SpaceKind::ALL`].
+    #[serde(skip)]
+    pub bytes: [u64; SpaceKind::ALL.len()],
+}
+
+/// Sums by cells.
+#[derive(Debug)]
+struct Cells(Vec<Cell>);
+
+impl Cells {
+    /// A disk of `size` bytes in `count` cells, or as many as it has pages, if that is less.
+    fn new(size: u64, count: u64) -> Self {
+        let length = size.div_ceil(count.max(1)).next_multiple_of(PAGE).max(PAGE);
+        let cell = |index: u64| Cell {
+            offset: index * length,
+            length: length.min(size - index * length),
+            kind: SpaceKind::Outside,
+            bad: 0,
+            bytes: [0; SpaceKind::ALL.len()],
+        };
+        Self((0..size.div_ceil(length)).map(cell).collect())
+    }
+
+    fn each(&mut self, range: &Range<u64>, mut add: impl FnMut(&mut Cell, u64)) {
+        let Some(length) = self.0.first().map(|cell| cell.length) else {
+            return;
+        };
+        let first = usize::try_from(range.start / length).unwrap_or(usize::MAX);
+        for cell in self.0.iter_mut().skip(first) {
+            if cell.offset >= range.end {
+                break;
+            }
+            let end = range.end.min(cell.offset + cell.length);
+            add(cell, end.saturating_sub(range.start.max(cell.offset)));
+        }
+    }
+
+    fn add(&mut self, range: &Range<u64>, kind: SpaceKind) {
+        self.each(range, |cell, bytes| cell.bytes[kind as usize] += bytes);
+    }
+
+    fn add_bad(&mut self, range: &Range<u64>) {
+        self.each(range, |cell, bytes| cell.bad += bytes);
+    }
+
+    /// Says of each cell what most of it is for.
+    fn finish(mut self) -> Vec<Cell> {
+        for cell in &mut self.0 {
+            let most = SpaceKind::ALL
+                .iter()
+                .max_by_key(|&&kind| cell.bytes[kind as usize]);
+            cell.kind = most.copied().unwrap_or(SpaceKind::Outside);
+        }
+        self.0
+    }
+}
+
+/// A partition, a volume, or the disk itself, where it has something.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Part {
+    /// Its name.
+    pub name: String,
+    /// Where it begins on the disk.
+    pub offset: u64,
+    /// How many of its bytes are there.
+    pub length: u64,
+    /// What is on it.
+    pub file_system: Option<String>,
+    /// Where that is mounted.
+    pub mount: Option<String>,
+    /// Why not more is known.
+    pub reason: Option<String>,
+}
+
+/// What is where on a disk.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Map {
+    /// The disk.
+    pub disk: String,
+    /// Its size.
+    pub size: u64,
+    /// What is made of it.
+    pub volumes: Vec<Part>,
+    /// How many bytes are for what.
+    pub sums: Vec<Sum>,
+    /// How many are bad.
+    pub bad: u64,
+    /// In order.
+    pub cells: Vec<Cell>,
+}
+
+/// How many bytes are for something.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Sum {
+    /// For what.
+    pub kind: SpaceKind,
+    /// How many.
+    pub bytes: u64,
+}
+
+/// What is where on `disk`, in about `count` cells.
+pub fn of_disk(host: &Host, disk: &Disk, count: u64) -> Result<Map> {
+    let size = disk.size().bytes();
+    ensure!(size > 0, "{} has no size", disk.name());
+    let mut cells = Cells::new(size, count);
+    for range in disk.bad()?.ranges() {
+        let (offset, length) = bytes(range);
+        cells.add_bad(&(offset..offset.saturating_add(length)));
+    }
+    let volume = topology::of_disk(host, disk.name(), &Mounts::here()?)?;
+    let whole = Span {
+        disk_offset: 0,
+        offset: 0,
+        length: size,
+    };
+    let mut volumes = Vec::new();
+    for hurt in remap::trace(host, &volume, vec![whole])? {
+        let outside = hurt.volume.file_system.is_none() && !hurt.volume.children.is_empty();
+        let reason = match (&hurt.opaque, outside) {
+            (Some(target), _) => {
+                add(&mut cells, &hurt.spans, &(0..u64::MAX), SpaceKind::Other);
+                Some(format!("what is made of it by {target} is not known here"))
+            }
+            (None, true) => {
+                add(&mut cells, &hurt.spans, &(0..u64::MAX), SpaceKind::Outside);
+                continue;
+            }
+            (None, false) => contents(host, &hurt.volume, &hurt.spans, &mut cells)
+                .with_context(|| hurt.volume.name.clone())?,
+        };
+        let first = hurt.spans.iter().map(|span| span.disk_offset).min();
+        volumes.push(Part {
+            name: hurt.volume.name.clone(),
+            offset: first.unwrap_or(0),
+            length: hurt.spans.iter().map(|span| span.length).sum(),
+            file_system: hurt.volume.file_system.clone(),
+            mount: hurt.volume.mount(),
+            reason,
+        });
+    }
+    volumes.sort_by_key(|part| part.offset);
+    let cells = cells.finish();
+    let sum = |&kind: &SpaceKind| Sum {
+        kind,
+        bytes: cells.iter().map(|cell| cell.bytes[kind as usize]).sum(),
+    };
+    Ok(Map {
+        disk: disk.name().to_owned(),
+        size,
+        volumes,
+        sums: SpaceKind::ALL
+            .iter()
+            .map(sum)
+            .filter(|sum| sum.bytes > 0)
+            .collect(),
+        bad: cells.iter().map(|cell| cell.bad).sum(),
+        cells,
+    })
+}
+
+/// Adds what of a volume's bytes is in `spans`, where those are on the disk.
+fn add(cells: &mut Cells, spans: &[Span], range: &Range<u64>, kind: SpaceKind) {
+    for part in spans.iter().filter_map(|span| span.cut(range)) {
+        cells.add(&(part.disk_offset..part.disk_offset + part.length), kind);
+    }
+}
+
+/// Adds what ranges of a volume are for, each byte once: of what overlaps, the first counts.
+struct Painter<'a> {
+    cells: &'a mut Cells,
+    spans: &'a [Span],
+    /// What is known before; it is in no other range.
+    fixed: Vec<Range<u64>>,
+    /// What is between the ranges.
+    between: SpaceKind,
+    at: u64,
+}
+
+impl<'a> Painter<'a> {
+    fn new(
+        cells: &'a mut Cells,
+        spans: &'a [Span],
+        mut fixed: Vec<Range<u64>>,
+        between: SpaceKind,
+    ) -> Self {
+        fixed.sort_by_key(|range| range.start);
+        let mut painter = Self {
+            cells,
+            spans,
+            fixed: Vec::new(),
+            between,
+            at: 0,
+        };
+        for range in fixed {
+            let start = range
+                .start
+                .max(painter.fixed.last().map_or(0, |last| last.end));
+            if start < range.end {
+                add(
+                    painter.cells,
+                    painter.spans,
+                    &(start..range.end),
+                    SpaceKind::Metadata,
+                );
+                painter.fixed.push(start..range.end);
+            }
+        }
+        painter
+    }
+
+    fn paint(&mut self, range: &Range<u64>, kind: SpaceKind) {
+        let mut start = range.start;
+        let first = self.fixed.partition_point(|fixed| fixed.end <= range.start);
+        for fixed in self.fixed.iter().skip(first) {
+            if fixed.start >= range.end {
+                break;
+            }
+            if start < fixed.start {
+                add(self.cells, self.spans, &(start..fixed.start), kind);
+            }
+            start = fixed.end;
+        }
+        if start < range.end {
+            add(self.cells, self.spans, &(start..range.end), kind);
+        }
+    }
+
+    /// The next range, in order.
+    fn next(&mut self, range: &Range<u64>, kind: SpaceKind) {
+        if self.at < range.start {
+            self.paint(&(self.at..range.start), self.between);
+        }
+        let start = range.start.max(self.at);
+        if start < range.end {
+            self.paint(&(start..range.end), kind);
+            self.at = range.end;
+        }
+    }
+
+    fn end(mut self) {
+        let at = self.at;
+        self.next(&(u64::MAX..u64::MAX), SpaceKind::Other);
+        debug_assert!(self.at >= at);
+    }
+}
+
+/// Adds what the bytes of a volume are for; says why not more is known.
+fn contents(
+    host: &Host,
+    volume: &Volume,
+    spans: &[Span],
+    cells: &mut Cells,
+) -> Result<Option<String>> {
+    let unknown = |cells: &mut Cells, reason: String| {
+        add(cells, spans, &(0..u64::MAX), SpaceKind::Other);
+        Ok(Some(reason))
+    };
+    let kind = match volume.file_system.as_deref() {
+        None => return unknown(cells, "there is no file system".to_owned()),
+        Some(kind @ ("ext2" | "ext3" | "ext4" | "xfs")) => kind,
+        Some(kind) => return unknown(cells, offline::stranger(kind)),
+    };
+    let node = host.path("dev").join(&volume.kernel_name);
+    let node = node.to_str().context("the name of its device")?;
+    if let Some(mount) = volume.mounts.first() {
+        let system = FileSystem::at(volume, &host.absolute(Path::new(&mount.directory)))?;
+        let told = system.space()?;
+        let mut painter = Painter::new(cells, spans, told.fixed, told.rest);
+        system.each(|range, kind| painter.next(range, kind))?;
+        painter.end();
+        return Ok((told.rest == SpaceKind::Used).then(|| {
+            "XFS without a reverse map (rmapbt) does not tell files from metadata".to_owned()
+        }));
+    }
+    let _claim = match offline::claim(Path::new(node))? {
+        Ok(claim) => claim,
+        Err(reason) => return unknown(cells, reason.to_owned()),
+    };
+    let told = match kind {
+        "xfs" => xfs::space(node)?,
+        _ => match Header::read(node)? {
+            Ok(header) => ext4::space(node, &header)?,
+            Err(reason) => Err(reason),
+        },
+    };
+    match told {
+        Err(reason) => unknown(cells, reason),
+        Ok(told) => {
+            let mut painter = Painter::new(cells, spans, told.fixed, told.rest);
+            for range in &told.free {
+                painter.next(range, SpaceKind::Free);
+            }
+            painter.end();
+            Ok(None)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_disk_in_cells() {
+        let mut cells = Cells::new(10 * PAGE + 512, 5);
+        assert_eq!(cells.0.len(), 4);
+        assert_eq!(cells.0[3].length, PAGE + 512);
+        cells.add(&(0..4 * PAGE), SpaceKind::Metadata);
+        cells.add(&(4 * PAGE..10 * PAGE + 512), SpaceKind::Free);
+        cells.add_bad(&(9 * PAGE - 512..9 * PAGE + 512));
+        let cells = cells.finish();
+        let kinds: Vec<_> = cells.iter().map(|cell| (cell.kind, cell.bad)).collect();
+        assert_eq!(
+            kinds,
+            [
+                (SpaceKind::Metadata, 0),
+                (SpaceKind::Free, 0),
+                (SpaceKind::Free, 512),
+                (SpaceKind::Free, 512)
+            ]
+        );
+        assert_eq!(Cells::new(PAGE, 1024).0.len(), 1);
+    }
+
+    #[test]
+    fn what_is_fixed_goes_first() {
+        let spans = [Span {
+            disk_offset: 100 * PAGE,
+            offset: 0,
+            length: 10 * PAGE,
+        }];
+        let mut cells = Cells::new(200 * PAGE, 200);
+        let fixed = vec![2 * PAGE..3 * PAGE, 0..PAGE, 2 * PAGE..4 * PAGE];
+        let mut painter = Painter::new(&mut cells, &spans, fixed, SpaceKind::Files);
+        painter.next(&(PAGE..3 * PAGE), SpaceKind::Free);
+        // The same once more, and what begins in it: as files share blocks.
+        painter.next(&(PAGE..3 * PAGE), SpaceKind::Used);
+        painter.next(&(5 * PAGE..6 * PAGE), SpaceKind::Free);
+        painter.end();
+        let cells = cells.finish();
+        let kinds: Vec<_> = cells[99..111].iter().map(|cell| cell.kind).collect();
+        use SpaceKind::{Files, Free, Metadata, Outside};
+        assert_eq!(
+            kinds,
+            [
+                Outside, Metadata, Free, Metadata, Metadata, Files, Free, Files, Files, Files,
+                Files, Outside
+            ]
+        );
+    }
+
+    proptest! {
+        /// Each byte of the volume is counted once, whatever ranges there are.
+        #[test]
+        fn no_byte_twice(
+            fixed in proptest::collection::vec((0_u64..90, 1_u64..30), 0..5),
+            mut ranges in proptest::collection::vec((0_u64..90, 1_u64..30), 0..9),
+            count in 1_u64..40,
+        ) {
+            let size = 20 * PAGE;
+            let unit = PAGE / 5;
+            let bytes = |(start, length): (u64, u64)| start * unit..(start + length) * unit;
+            let spans = [Span { disk_offset: 0, offset: 0, length: size }];
+            let mut cells = Cells::new(size, count);
+            ranges.sort_unstable();
+            let mut painter = Painter::new(&mut cells, &spans, fixed.into_iter().map(bytes).collect(), SpaceKind::Files);
+            for range in ranges {
+                painter.next(&bytes(range), SpaceKind::Free);
+            }
+            painter.end();
+            for cell in cells.finish() {
+                prop_assert_eq!(cell.bytes.iter().sum::<u64>(), cell.length);
+            }
+        }
+    }
+}

@@ -1,0 +1,772 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Telling of new errors: which file they are in, and who has it mapped.
+//!
+//! The lists are waited for. Whose the bytes are is found by threads of their own: first among the
+//! files that are open or mapped, which is quick; then, by another thread, as `pmemctl bad` does, in the
+//! whole file system, which may take minutes. What becomes bad meanwhile is looked for in the next search, all
+//! in one. What is known after [`PROMPT`] is told then, and all of it when it is known.
+
+use crate::affected::{self, Entry, Target};
+use crate::badblocks::kernel::{self, Found, List, bytes};
+use crate::badblocks::origin::SECTOR;
+use crate::badblocks::persist::PATIENCE;
+use crate::badblocks::poll::{Changes, Lists, SWARM, Woken};
+use crate::badblocks::set::BadList;
+use crate::block::devno::Number;
+use crate::block::disk::Disk;
+use crate::block::holders::{self, Holder};
+use crate::block::remap::{Hurt, Span};
+use crate::fs::open_files::{self, Used, User};
+use crate::fs::{Owner, Progress};
+use crate::nd::region::Region;
+use crate::nd::{Device, Kind};
+use crate::sysfs::{self, Host, printable};
+use abstractions::extents::{self, Extent, Fork};
+use anyhow::{Context, Result};
+use serde::Serialize;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{Read, Write};
+use std::ops::Range;
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// After this what is known by then is told.
+pub const PROMPT: Duration = Duration::from_millis(1000);
+
+/// What is told.
+#[derive(Debug, Serialize)]
+#[serde(tag = "event", rename_all = "kebab-case")]
+pub enum Event {
+    /// These are watched: at the start, and when disks came or went.
+    Watching {
+        /// Disks, and devices in sector mode.
+        disks: Vec<String>,
+    },
+    /// Memory is bad.
+    Bad(Box<Bad>),
+    /// A list could not be read, or traced.
+    Failed {
+        /// Whose.
+        disk: String,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// Bad memory.
+#[derive(Debug, Serialize)]
+pub struct Bad {
+    /// Milliseconds since 1970 when it was seen on the list.
+    pub time_ms: u64,
+    /// It came onto the list while this watched.
+    pub new: bool,
+    /// All is said. Otherwise the file system is still being searched, and another event follows.
+    pub complete: bool,
+    /// Where it is.
+    #[serde(flatten)]
+    pub what: What,
+    /// Who has it mapped, or its file open.
+    pub processes: Vec<User>,
+}
+
+/// Where bad memory is.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+pub enum What {
+    /// On a disk.
+    Disk(Entry),
+    /// In a namespace, and not in what its disk shows of it.
+    Namespace(Hidden),
+}
+
+/// Bad bytes of a namespace that are none of its disk.
+#[derive(Debug, Clone, Serialize)]
+pub struct Hidden {
+    /// The disk.
+    pub disk: String,
+    /// Its device of the `nd` bus.
+    pub device: String,
+    /// The first byte, from the start of the namespace.
+    pub namespace_offset: u64,
+    /// How many.
+    pub length: u64,
+    /// What they are.
+    pub reason: &'static str,
+    #[serde(skip)]
+    number: Number,
+}
+
+/// Says what is to be watched.
+pub type Targets = Box<dyn Fn() -> Vec<Target> + Send>;
+
+/// What is watched.
+pub struct Wanted {
+    /// These alone: asked at each error anew, as a path may lead elsewhere by then. A file is looked at
+    /// by itself, not searched for.
+    pub targets: Option<Targets>,
+    /// What is bad at the start is told as well.
+    pub now: bool,
+}
+
+/// What was seen of a device's list.
+struct Seen {
+    device: Device,
+    disk: Disk,
+    sequence: u64,
+    /// Sectors of the region that its disk shows, from its first on; none in sector mode.
+    data: Range<u64>,
+    /// Sectors of the region that the namespace begins with.
+    start: u64,
+    listed: BadList,
+}
+
+/// What is known of a memory.
+#[derive(Default)]
+struct Known {
+    told: BadList,
+    /// By the number of the disk.
+    listed: BTreeMap<u64, BadList>,
+}
+
+impl Known {
+    /// What of a list is news; it is known from now on. What was on the list of the same disk before,
+    /// and is not now, was healed: it would be news again. A disk that is bound again tells no news.
+    fn news(&mut self, sequence: u64, listed: &BadList) -> BadList {
+        if let Some(before) = self.listed.get(&sequence) {
+            self.told = self.told.without(&before.without(listed));
+        }
+        let news = listed.without(&self.told);
+        self.told = self.told.and(listed);
+        self.listed.insert(sequence, listed.clone());
+        news
+    }
+}
+
+/// New errors that were seen at once.
+struct Batch {
+    number: u64,
+    time_ms: u64,
+    new: bool,
+    news: Vec<(Disk, BadList)>,
+    hidden: Vec<Hidden>,
+}
+
+/// What has been found out about a batch.
+struct Answer {
+    number: u64,
+    /// All is known of these.
+    done: Vec<Event>,
+    /// So much is known of the rest.
+    rest: Vec<Event>,
+}
+
+/// A batch of which not all is known.
+struct Pending {
+    /// When what is known of it is told; `None` once it was.
+    until: Option<Instant>,
+    rest: Vec<Event>,
+}
+
+/// Tells of new errors until SIGTERM or SIGINT.
+///
+/// A search that goes on then is left to the end of the program.
+pub fn run(host: &Host, wanted: Wanted, mut tell: impl FnMut(&Event) -> Result<()>) -> Result<()> {
+    let changes = Changes::open()?;
+    let (batches, asked) = mpsc::channel();
+    let (answers, found) = mpsc::channel();
+    let (mut woken, mut wake) = UnixStream::pair()?;
+    woken.set_nonblocking(true)?;
+    let everything = wanted.targets.is_none();
+    let (its_host, targets) = (host.clone(), wanted.targets);
+    let (lefts, to_search) = mpsc::channel();
+    let (search_host, search_answers, mut search_wake) =
+        (host.clone(), answers.clone(), wake.try_clone()?);
+    thread::spawn(move || {
+        // Where nobody wants it any more, all ends.
+        for batch in asked {
+            let targets = targets.as_ref().map(|targets| targets());
+            let look = Look {
+                host: &its_host,
+                targets: targets.as_deref(),
+                batch: &batch,
+            };
+            let (answer, hurt, used) = look.look();
+            let _ = answers.send(answer);
+            let _ = wake.write_all(b"x");
+            if !hurt.is_empty() {
+                let _ = lefts.send(Left { batch, hurt, used });
+            }
+        }
+    });
+    thread::spawn(move || {
+        while let Ok(first) = to_search.recv() {
+            let lefts: Vec<Left> = std::iter::once(first).chain(to_search.try_iter()).collect();
+            for answer in search(&search_host, &lefts) {
+                let _ = search_answers.send(answer);
+            }
+            let _ = search_wake.write_all(b"x");
+        }
+    });
+
+    let mut known: BTreeMap<String, Known> = BTreeMap::new();
+    let mut sequences = BTreeSet::new();
+    let mut failed = BTreeSet::new();
+    let mut pending: BTreeMap<u64, Pending> = BTreeMap::new();
+    let mut watched = None;
+    loop {
+        let regions = Region::all(host);
+        // What another thread has to say is not kept waiting for a driver that still sets up its disk.
+        for device in regions.iter().flat_map(Region::devices) {
+            let sequence = device.disk().and_then(|disk| disk.sequence());
+            if sequence.is_some_and(|sequence| sequences.insert(sequence)) {
+                kernel::wait(&device, PATIENCE);
+            }
+        }
+        let lists = Lists::of(&regions)?;
+        let time = SystemTime::now().duration_since(UNIX_EPOCH);
+        let mut batch = Batch {
+            number: pending.last_key_value().map_or(0, |(number, _)| number + 1),
+            time_ms: time.map_or(0, |time| time.as_millis() as u64),
+            new: watched.is_some(),
+            news: Vec::new(),
+            hidden: Vec::new(),
+        };
+        let mut disks = Vec::new();
+        let mut fails = BTreeSet::new();
+        for region in &regions {
+            let memory = region.memory();
+            let memory = memory.map_or_else(|_| region.name.clone(), |memory| memory.file_name());
+            let known = known.entry(memory).or_default();
+            for device in region.devices() {
+                match seen(region, &device) {
+                    Ok(Some(seen)) => {
+                        disks.push(seen.disk.name().to_owned());
+                        let news = known.news(seen.sequence, &seen.listed);
+                        if batch.new || wanted.now {
+                            batch.add(&seen, &news);
+                        }
+                    }
+                    Ok(None) => {}
+                    // It is on its way, or has gone: an event follows.
+                    Err(_) if device.driver().is_none() => {}
+                    Err(error) => {
+                        fails.insert((device.name.to_string(), format!("{error:#}")));
+                    }
+                }
+            }
+        }
+        if watched.as_ref() != Some(&disks) {
+            tell(&Event::Watching {
+                disks: disks.clone(),
+            })?;
+            watched = Some(disks);
+        }
+        for (disk, reason) in fails.difference(&failed) {
+            tell(&Event::Failed {
+                disk: disk.clone(),
+                reason: reason.clone(),
+            })?;
+        }
+        failed = fails;
+        if !(batch.news.is_empty() && batch.hidden.is_empty()) {
+            let first = Pending {
+                until: Some(Instant::now() + PROMPT),
+                // Whether it is of what is wanted has to be found out first.
+                rest: match everything {
+                    true => batch.unattributed(),
+                    false => Vec::new(),
+                },
+            };
+            pending.insert(batch.number, first);
+            batches.send(batch).context("the search has ended")?;
+        }
+
+        loop {
+            let until = pending.values().filter_map(|one| one.until).min();
+            match changes.wait(&lists, Some(woken.as_fd()), until)? {
+                Woken::End => return Ok(()),
+                Woken::Changed => break,
+                Woken::Other => {}
+            }
+            while woken.read(&mut [0; 64]).is_ok_and(|count| count > 0) {}
+            for answer in found.try_iter() {
+                answer.done.iter().try_for_each(&mut tell)?;
+                if answer.rest.is_empty() {
+                    pending.remove(&answer.number);
+                } else if let Some(one) = pending.get_mut(&answer.number) {
+                    one.rest = answer.rest;
+                    // More than was told.
+                    one.until.get_or_insert_with(Instant::now);
+                }
+            }
+            let now = Instant::now();
+            for one in pending.values_mut() {
+                if one.until.is_some_and(|until| until <= now) {
+                    one.until = None;
+                    one.rest.iter().try_for_each(&mut tell)?;
+                }
+            }
+        }
+        thread::sleep(SWARM);
+        changes.forget();
+    }
+}
+
+/// The list of a device, if it has one.
+fn seen(region: &Region, device: &Device) -> Result<Option<Seen>> {
+    let Found::List(list) = List::of(region, device)? else {
+        return Ok(None);
+    };
+    let listed = list.read()?.all();
+    let data = match sysfs::number(device.folder().join("resource")) {
+        _ if list.is_plain() => list.covers.clone(),
+        Some(start) if list.disk.whole.folder.join("badblocks").exists() => {
+            let data = region.bytes(start, list.disk.size().bytes());
+            data.map_or(0..0, |data| data.start / SECTOR..data.end / SECTOR)
+        }
+        _ => 0..0,
+    };
+    Ok(Some(Seen {
+        device: device.clone(),
+        sequence: list.sequence,
+        start: list.covers.start,
+        disk: list.disk,
+        data,
+        listed,
+    }))
+}
+
+impl Batch {
+    /// What is news of a list.
+    fn add(&mut self, seen: &Seen, news: &BadList) {
+        let shown = news.within(&seen.data);
+        for range in news.without(&shown).moved_down(seen.start).ranges() {
+            let (offset, length) = bytes(range);
+            self.hidden.push(Hidden {
+                disk: seen.disk.name().to_owned(),
+                device: seen.device.name.to_string(),
+                number: seen.disk.whole.number,
+                namespace_offset: offset,
+                length,
+                reason: match seen.device.name.kind {
+                    Kind::Btt => "in sector mode it is not known which sector it is of",
+                    _ => "it is the namespace's own: its info block, its page map, or unused",
+                },
+            });
+        }
+        if !shown.is_empty() {
+            self.news
+                .push((seen.disk.clone(), shown.moved_down(seen.data.start)));
+        }
+    }
+
+    fn event(&self, what: What, processes: Vec<User>, complete: bool) -> Event {
+        Event::Bad(Box::new(Bad {
+            time_ms: self.time_ms,
+            new: self.new,
+            complete,
+            what,
+            processes,
+        }))
+    }
+
+    /// What is known at once.
+    fn unattributed(&self) -> Vec<Event> {
+        let entry = |disk: &Disk, range| {
+            let (offset, length) = bytes(range);
+            let span = Span {
+                disk_offset: offset,
+                offset,
+                length,
+            };
+            Entry {
+                disk: disk.name().to_owned(),
+                volume: disk.name().to_owned(),
+                span,
+                file_system: None,
+                mount: None,
+                owner: None,
+                reason: Some(SEARCHING.into()),
+            }
+        };
+        let entries = self
+            .news
+            .iter()
+            .flat_map(|(disk, list)| list.ranges().iter().map(move |range| entry(disk, range)));
+        entries
+            .map(|entry| self.event(What::Disk(entry), Vec::new(), false))
+            .collect()
+    }
+}
+
+/// Why it is not known yet whose bytes are.
+const SEARCHING: &str = "whose it is, is being looked for";
+
+/// Finds out about a batch what is found at once.
+struct Look<'a> {
+    host: &'a Host,
+    targets: Option<&'a [Target]>,
+    batch: &'a Batch,
+}
+
+/// What of a batch whole file systems have to be searched for.
+struct Left {
+    batch: Batch,
+    hurt: Vec<(Disk, Hurt)>,
+    used: Vec<Used>,
+}
+
+struct Silent;
+impl Progress for Silent {}
+
+impl Look<'_> {
+    fn wants(&self, wanted: impl Fn(&Target) -> bool) -> bool {
+        self.targets
+            .is_none_or(|targets| targets.iter().any(wanted))
+    }
+
+    /// What is known, and what is left, with who uses the file systems.
+    fn look(&self) -> (Answer, Vec<(Disk, Hurt)>, Vec<Used>) {
+        let mut done = Vec::new();
+        for hidden in &self.batch.hidden {
+            if self.wants(|target| *target == Target::Device(hidden.number)) {
+                let what = What::Namespace(hidden.clone());
+                done.push(self.batch.event(what, Vec::new(), true));
+            }
+        }
+        let mut traced = Vec::new();
+        for (disk, list) in &self.batch.news {
+            match affected::traced(self.host, &[(disk.clone(), list.clone())]) {
+                Ok(mut hurt) => traced.append(&mut hurt),
+                Err(error) => done.push(Event::Failed {
+                    disk: disk.name().to_owned(),
+                    reason: format!("new errors, and what is made of it is not known: {error:#}"),
+                }),
+            }
+        }
+        let devices: Vec<Number> = traced
+            .iter()
+            .filter_map(|(_, hurt)| hurt.volume.number().ok())
+            .collect();
+        let used = open_files::of_file_systems(self.host, &devices);
+
+        let mut left = Vec::new();
+        for (disk, hurt) in &traced {
+            if self.wants(|target| target.has(hurt)) {
+                let (entries, spans) = in_use(disk, hurt, &used);
+                let told = entries
+                    .into_iter()
+                    .map(|entry| self.batch.told(disk, entry, &used));
+                done.extend(told);
+                if !spans.is_empty() {
+                    let hurt = Hurt {
+                        spans,
+                        ..hurt.clone()
+                    };
+                    left.push((disk.clone(), hurt));
+                }
+            }
+        }
+        // What a file alone has is not searched for.
+        let files = self.targets.unwrap_or_default().iter();
+        let files: Vec<_> = files
+            .filter(|target| matches!(target, Target::File(_)))
+            .cloned()
+            .collect();
+        if !files.is_empty() {
+            for (disk, hurt) in &traced {
+                let entries = entries(self.host, disk, hurt, &files);
+                let told = entries
+                    .into_iter()
+                    .map(|entry| self.batch.told(disk, entry, &used));
+                done.extend(told);
+            }
+        }
+        let rest: Vec<Event> = left
+            .iter()
+            .flat_map(|(disk, hurt)| hurt.spans.iter().map(move |span| (disk, hurt, span)))
+            .map(|(disk, hurt, span)| {
+                let entry = Entry {
+                    reason: Some(SEARCHING.into()),
+                    ..affected::entry(disk, hurt, span.clone())
+                };
+                self.batch.event(What::Disk(entry), Vec::new(), false)
+            })
+            .collect();
+        let number = self.batch.number;
+        (Answer { number, done, rest }, left, used)
+    }
+}
+
+/// What all of the file systems are searched for: of each batch, all that was left.
+fn search(host: &Host, lefts: &[Left]) -> Vec<Answer> {
+    let mut answers: Vec<Answer> = lefts
+        .iter()
+        .map(|left| Answer {
+            number: left.batch.number,
+            done: Vec::new(),
+            rest: Vec::new(),
+        })
+        .collect();
+    for (disk, hurt) in together(lefts.iter().flat_map(|left| &left.hurt)) {
+        for entry in entries(host, &disk, &hurt, &[]) {
+            for (left, answer) in lefts.iter().zip(&mut answers) {
+                for part in left.parts(&entry) {
+                    answer.done.push(left.batch.told(&disk, part, &left.used));
+                }
+            }
+        }
+    }
+    answers
+}
+
+/// As few as there are volumes, each with all that is bad of it.
+fn together<'a>(all: impl Iterator<Item = &'a (Disk, Hurt)>) -> Vec<(Disk, Hurt)> {
+    let mut found: Vec<(Disk, Hurt)> = Vec::new();
+    for (disk, hurt) in all {
+        let same = found.iter_mut().find(|(other, one)| {
+            other.name() == disk.name()
+                && one.volume.name == hurt.volume.name
+                && one.chain == hurt.chain
+        });
+        match same {
+            Some((_, one)) => {
+                let known: Vec<_> = one.spans.iter().map(Span::range).collect();
+                let news = hurt.spans.iter().flat_map(|span| span.without(&known));
+                one.spans.extend(news.collect::<Vec<_>>());
+                // As it was last.
+                one.volume.clone_from(&hurt.volume);
+            }
+            None => found.push((disk.clone(), hurt.clone())),
+        }
+    }
+    found
+}
+
+impl Left {
+    /// What of an entry is of this batch.
+    fn parts(&self, entry: &Entry) -> Vec<Entry> {
+        let hurt = self
+            .hurt
+            .iter()
+            .filter(|(disk, hurt)| disk.name() == entry.disk && hurt.volume.name == entry.volume);
+        hurt.flat_map(|(_, hurt)| &hurt.spans)
+            .filter_map(|span| {
+                let span = entry.span.cut(&span.range())?;
+                let skipped = span.offset - entry.span.offset;
+                let mut part = Entry {
+                    span,
+                    ..entry.clone()
+                };
+                if let Some(Owner::File {
+                    file_offset: Some(at),
+                    ..
+                }) = &mut part.owner
+                {
+                    *at += skipped;
+                }
+                Some(part)
+            })
+            .collect()
+    }
+}
+
+/// What is bad of a volume, or of these files alone.
+fn entries(host: &Host, disk: &Disk, hurt: &Hurt, targets: &[Target]) -> Vec<Entry> {
+    let one = (disk.clone(), hurt.clone());
+    match affected::entries_of(host, std::slice::from_ref(&one), targets, false, &Silent) {
+        Ok(entries) => entries,
+        Err(error) => {
+            let reason = format!("{error:#}");
+            let spans = hurt.spans.iter();
+            spans
+                .map(|span| Entry {
+                    reason: Some(reason.clone()),
+                    ..affected::entry(disk, hurt, span.clone())
+                })
+                .collect()
+        }
+    }
+}
+
+impl Batch {
+    /// With the processes that use it.
+    fn told(&self, disk: &Disk, entry: Entry, used: &[Used]) -> Event {
+        let mut processes = Vec::new();
+        if let Some(Owner::File {
+            inode, file_offset, ..
+        }) = &entry.owner
+        {
+            let start = file_offset.unwrap_or_default();
+            let bytes = start..start.saturating_add(entry.span.length);
+            let its = used.iter().filter(|used| used.inode == *inode);
+            processes.extend(its.flat_map(|used| used.users(&bytes)));
+        } else if entry.mount.is_none() {
+            // Of programs that use the device itself.
+            for holder in holders::of_disk(disk) {
+                if let Holder::Process {
+                    device, process, ..
+                } = holder
+                {
+                    if device == entry.volume || device == entry.disk {
+                        processes.push(User {
+                            process,
+                            open: true,
+                            addresses: Vec::new(),
+                        });
+                    }
+                }
+            }
+        }
+        self.event(What::Disk(entry), processes, true)
+    }
+}
+
+/// What of the bad bytes is of files that somebody uses and of no other file, and the rest.
+fn in_use(disk: &Disk, hurt: &Hurt, used: &[Used]) -> (Vec<Entry>, Vec<Span>) {
+    let mut entries = Vec::new();
+    let mut left = hurt.spans.clone();
+    let Ok(device) = hurt.volume.number() else {
+        return (entries, left);
+    };
+    for used in used.iter().filter(|used| used.device == device) {
+        // Whose name is not known has to be searched for.
+        if used.name.is_none() && !used.removed {
+            continue;
+        }
+        let Ok(file) = used.open() else { continue };
+        let _ = extents::of_file(&file, Fork::Data, |extent| {
+            if extent.flags & Extent::SHARED != 0 {
+                return;
+            }
+            let range = extent.physical..extent.physical.saturating_add(extent.length);
+            for part in hurt.spans.iter().filter_map(|span| span.cut(&range)) {
+                let owner = Owner::File {
+                    paths: used.name.iter().map(printable).collect(),
+                    inode: used.inode,
+                    file_offset: Some(extent.logical + (part.offset - extent.physical)),
+                    open_by: match used.removed {
+                        true => used.by.iter().map(|one| one.process.pid).collect(),
+                        false => Vec::new(),
+                    },
+                };
+                left = left
+                    .iter()
+                    .flat_map(|span| span.without(&[part.range()]))
+                    .collect();
+                entries.push(Entry {
+                    owner: Some(owner),
+                    ..affected::entry(disk, hurt, part)
+                });
+            }
+        });
+    }
+    (entries, left)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::block::topology::Volume;
+    use std::fs;
+
+    fn list(text: &str) -> BadList {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn what_is_news() {
+        let mut known = Known::default();
+        assert_eq!(known.news(1, &list("8 8\n")), list("8 8\n"));
+        assert_eq!(known.news(1, &list("8 8\n")), list(""));
+        assert_eq!(known.news(1, &list("8 8\n64 1\n")), list("64 1\n"));
+        // Healed, and bad again.
+        assert_eq!(known.news(1, &list("64 1\n")), list(""));
+        assert_eq!(known.news(1, &list("8 2\n64 1\n")), list("8 2\n"));
+        // Bound again, and what is listed comes a moment later.
+        assert_eq!(known.news(2, &list("")), list(""));
+        assert_eq!(known.news(2, &list("8 2\n")), list(""));
+        assert_eq!(known.news(2, &list("8 8\n")), list("10 6\n"));
+    }
+
+    #[test]
+    fn one_search_for_several_batches() {
+        let folder = tempfile::tempdir().unwrap();
+        let pmem0 = folder.path().join("sys/block/pmem0");
+        fs::create_dir_all(&pmem0).unwrap();
+        fs::write(pmem0.join("dev"), "259:0\n").unwrap();
+        let disk = Disk::find(&Host::at(folder.path()), "pmem0").unwrap();
+        let left = |number, volume, spans: &[(u64, u64)]| {
+            let volume = Volume::made_up(volume, "259:1", vec![]);
+            let spans = spans
+                .iter()
+                .map(|&(offset, length)| Span::made_up(offset, length));
+            let hurt = Hurt {
+                chain: vec![volume.number().unwrap()],
+                volume,
+                spans: spans.collect(),
+                opaque: None,
+            };
+            let batch = Batch {
+                number,
+                time_ms: 0,
+                new: true,
+                news: Vec::new(),
+                hidden: Vec::new(),
+            };
+            Left {
+                batch,
+                hurt: vec![(disk.clone(), hurt)],
+                used: Vec::new(),
+            }
+        };
+        let lefts = [
+            left(0, "pmem0p1", &[(4096, 4096)]),
+            left(1, "pmem0p1", &[(8192, 4096), (65536, 512)]),
+            left(2, "pmem0p2", &[(4096, 512)]),
+            // Healed, and bad again.
+            left(3, "pmem0p1", &[(4096, 8192)]),
+        ];
+        let all = together(lefts.iter().flat_map(|left| &left.hurt));
+        assert_eq!(all.len(), 2);
+        let spans = [(4096, 4096), (8192, 4096), (65536, 512)];
+        let spans = spans.map(|(offset, length)| Span::made_up(offset, length));
+        assert_eq!(all[0].1.spans, spans);
+        assert_eq!(all[1].1.spans, [Span::made_up(4096, 512)]);
+
+        // A file has two pages, which are of two batches.
+        let mut entry = affected::entry(&disk, &all[0].1, Span::made_up(4096, 8192));
+        entry.owner = Some(Owner::File {
+            paths: Vec::new(),
+            inode: 12,
+            file_offset: Some(1 << 20),
+            open_by: Vec::new(),
+        });
+        let parts = |left: &Left| {
+            let offset = |part: Entry| match part.owner {
+                Some(Owner::File { file_offset, .. }) => (part.span, file_offset.unwrap()),
+                _ => panic!("{part:?}"),
+            };
+            left.parts(&entry).into_iter().map(offset).collect()
+        };
+        let found: Vec<Vec<_>> = lefts.iter().map(parts).collect();
+        let first = (Span::made_up(4096, 4096), 1 << 20);
+        let second = (Span::made_up(8192, 4096), (1 << 20) + 4096);
+        let both = (Span::made_up(4096, 8192), 1 << 20);
+        assert_eq!(found, [vec![first], vec![second], vec![], vec![both]]);
+    }
+
+    #[test]
+    fn two_namespaces_of_a_memory() {
+        let mut known = Known::default();
+        assert_eq!(known.news(1, &list("8 8\n")), list("8 8\n"));
+        assert_eq!(known.news(2, &list("800 8\n")), list("800 8\n"));
+        assert_eq!(known.news(1, &list("")), list(""));
+        assert_eq!(known.news(2, &list("800 8\n")), list(""));
+        assert_eq!(known.news(1, &list("8 8\n")), list("8 8\n"));
+    }
+}

@@ -1,0 +1,650 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The forms that memory can be given, and what each costs in RAM, capacity and wear.
+//!
+//! The figures are computed as the kernel does it: `nd_pfn_init` of drivers/nvdimm/pfn_devs.c,
+//! `alloc_arena` of drivers/nvdimm/btt.c, `dax_kmem_range` of drivers/dax/kmem.c, and
+//! Documentation/mm/vmemmap_dedup.rst.
+
+use crate::block::topology;
+use crate::nd::region::Region;
+use crate::nd::{Device, Kind, Name};
+use crate::sysfs::{self, Host};
+use anyhow::{Context, Result};
+use clap::ValueEnum;
+use serde::{Deserialize, Serialize};
+use units::PAGE;
+
+/// Bytes of a `struct page`, and what an info block reserves for one.
+const STRUCT_PAGE: u64 = 64;
+/// What the data of a namespace with a page map begins behind: its info block.
+const INFO_BLOCK: u64 = 8 << 10;
+const M2: u64 = 2 << 20;
+const G1: u64 = 1 << 30;
+/// Pages that the map of a page of device DAX keeps, all others being the same as the second.
+const KEPT: u64 = 2;
+
+/// What memory shall be used for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Use {
+    /// Files, mapped and copied without the page cache.
+    Files,
+    /// A database that maps its files and makes stores durable itself.
+    Database,
+    /// A disk whose sectors are written whole or not at all.
+    Sectors,
+    /// Programs that map the device themselves.
+    Programs,
+    /// More RAM.
+    Ram,
+}
+
+/// A form that memory can be given.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Form {
+    /// Its name: `fsdax-ram`.
+    pub form: &'static str,
+    /// Why it can't be made here; `null` where it can.
+    pub impossible: Option<String>,
+    /// Bytes that can be used.
+    pub capacity: u64,
+    /// Bytes that can't, as something must begin or end at a multiple of something.
+    pub cut_off: u64,
+    /// Bytes of RAM that its page map takes.
+    pub ram: u64,
+    /// Bytes of the memory that its page map, or its map of blocks, takes.
+    pub on_device: u64,
+    /// What of the memory is written besides the data.
+    pub wear: &'static str,
+    /// What makes it.
+    pub commands: Vec<String>,
+}
+
+/// What forms are made of.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Memory {
+    /// The namespace, where there is one already.
+    pub namespace: Option<Name>,
+    /// Its region.
+    pub region: String,
+    /// Who provides it.
+    pub provider: String,
+    /// Its first physical address.
+    pub start: u64,
+    /// Its bytes.
+    pub size: u64,
+    /// Bytes in which the kernel takes memory as RAM, where it can.
+    pub memory_block: Option<u64>,
+    /// The page map of such memory is in the memory itself.
+    pub memmap_on_memory: bool,
+    /// The kernel knows which node it would be RAM of.
+    pub has_node: bool,
+    /// The RAM of this machine.
+    pub machine_ram: u64,
+}
+
+/// What firmware tells of a DIMM.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Dimm {
+    /// `nmem0`.
+    pub dimm: String,
+    /// `ok`, `non-critical`, `critical`, `fatal`.
+    pub health: Option<String>,
+    /// Of its life, in percent.
+    pub life_left: Option<u64>,
+    /// Of its spare blocks, in percent.
+    pub spares_left: Option<u64>,
+}
+
+/// All that is known, and what to do.
+#[derive(Debug, Serialize)]
+pub struct Advice {
+    /// What it is about.
+    pub memory: Memory,
+    /// Each form.
+    pub forms: Vec<Form>,
+    /// The DIMMs of the region; empty where firmware does not tell.
+    pub dimms: Vec<Dimm>,
+    /// What to take.
+    pub take: Option<Take>,
+}
+
+/// What to take.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Take {
+    /// For this.
+    #[serde(rename = "use")]
+    pub purpose: Use,
+    /// The name of a form.
+    pub form: &'static str,
+    /// Why.
+    pub why: String,
+    /// What is to be typed.
+    pub commands: Vec<String>,
+}
+
+fn down(value: u64, unit: u64) -> u64 {
+    value - value % unit
+}
+
+impl Memory {
+    fn end(&self) -> u64 {
+        self.start.saturating_add(self.size)
+    }
+
+    /// Raw memory of these providers has `struct page`s.
+    fn has_pages(&self) -> bool {
+        matches!(self.provider.as_str(), "e820" | "virtio-pmem")
+    }
+
+    /// What the memory is called for ndctl.
+    fn target(&self) -> String {
+        match &self.namespace {
+            Some(name) => format!("-f -e {name}"),
+            None => format!("-r {}", self.region),
+        }
+    }
+
+    fn command(&self, options: &str) -> Vec<String> {
+        vec![format!(
+            "ndctl create-namespace {} -m {options}",
+            self.target()
+        )]
+    }
+
+    fn raw(&self) -> Form {
+        Form {
+            form: "raw",
+            impossible: None,
+            capacity: self.size,
+            cut_off: 0,
+            ram: match self.has_pages() {
+                true => self.size / PAGE * STRUCT_PAGE,
+                false => 0,
+            },
+            on_device: 0,
+            wear: "none",
+            commands: self.command("raw"),
+        }
+    }
+
+    fn sector(&self) -> Form {
+        const ARENA: u64 = 1 << 39;
+        const SMALLEST: u64 = 16 << 20;
+        const SECTOR: u64 = 4096;
+        const ENTRY: u64 = 4;
+        const FREE: u64 = 256;
+        const LOG_GROUP: u64 = 64;
+        let mut left = self.size;
+        let mut sectors = 0;
+        while left >= SMALLEST {
+            let arena = left.min(ARENA);
+            let available = down(arena, PAGE) - 2 * PAGE - FREE * LOG_GROUP;
+            sectors += ((available - PAGE) / (SECTOR + ENTRY)).saturating_sub(FREE);
+            left -= arena;
+        }
+        let capacity = sectors * SECTOR;
+        Form {
+            form: "sector",
+            impossible: match self.provider.as_str() {
+                "virtio-pmem" => Some("it would be read-only".into()),
+                _ if sectors == 0 => Some("it takes 16 MiB".into()),
+                _ => None,
+            },
+            capacity,
+            cut_off: left,
+            ram: 0,
+            on_device: self.size - capacity - left,
+            wear: "20 bytes of map and log with each sector",
+            commands: self.command("sector"),
+        }
+    }
+
+    /// A form with an info block: `fsdax`, `devdax`.
+    fn mapped(&self, form: &'static str, mode: &str, align: u64, on_device: bool) -> Form {
+        let unit = align.max(M2);
+        let pages = self.size.saturating_sub(INFO_BLOCK) / PAGE;
+        let map = match on_device {
+            true => pages * STRUCT_PAGE,
+            false => 0,
+        };
+        let data = (self.start + INFO_BLOCK + map).next_multiple_of(unit);
+        let end = down(self.end(), unit);
+        let capacity = end.saturating_sub(data);
+        // What is mapped by pages larger than what a page of map describes shares most of it.
+        let covered = end.saturating_sub(self.start);
+        let is_shared = mode == "devdax" && align / PAGE * STRUCT_PAGE / PAGE > KEPT;
+        let ram = match (on_device, is_shared) {
+            (true, _) => 0,
+            (false, true) => covered.div_ceil(align) * KEPT * PAGE,
+            (false, false) => covered / PAGE * STRUCT_PAGE,
+        };
+        let place = if on_device { "dev" } else { "mem" };
+        let letter = match align {
+            PAGE => "4K",
+            G1 => "1G",
+            _ => "2M",
+        };
+        Form {
+            form,
+            impossible: if self.start % unit != 0 {
+                Some(format!("it begins at no multiple of {letter}"))
+            } else if capacity == 0 {
+                Some(format!("nothing is left when it is aligned to {letter}"))
+            } else {
+                None
+            },
+            capacity,
+            cut_off: self.size.saturating_sub(capacity + map),
+            ram,
+            on_device: map,
+            wear: match on_device {
+                true => "the page map at each start, and as pages are used",
+                false => "none",
+            },
+            commands: self.command(&format!("{mode} -M {place} -a {letter}")),
+        }
+    }
+
+    fn system_ram(&self) -> Form {
+        let devdax = self.mapped("system-ram", "devdax", M2, false);
+        let end = down(self.end(), M2);
+        let data = end - devdax.capacity;
+        let (capacity, impossible) = match self.memory_block {
+            None => (0, Some("the kernel can't add memory".to_owned())),
+            Some(block) => {
+                let capacity = down(end, block).saturating_sub(data.next_multiple_of(block));
+                let why = if devdax.impossible.is_some() {
+                    devdax.impossible
+                } else if !self.has_node {
+                    Some("the kernel does not know its NUMA node".into())
+                } else if capacity == 0 {
+                    Some(format!("it has no whole block of {} MiB", block >> 20))
+                } else {
+                    None
+                };
+                (capacity, why)
+            }
+        };
+        let map = capacity / PAGE * STRUCT_PAGE;
+        let (capacity, ram, on_device) = match self.memmap_on_memory {
+            true => (capacity - map, 0, map),
+            false => (capacity, map, 0),
+        };
+        let mut commands = devdax.commands;
+        commands.push("echo offline >/sys/devices/system/memory/auto_online_blocks".into());
+        commands.push("daxctl reconfigure-device -m system-ram DAX_DEVICE".into());
+        Form {
+            form: "system-ram",
+            impossible,
+            capacity,
+            cut_off: self.size.saturating_sub(capacity + on_device),
+            ram,
+            on_device,
+            wear: "as RAM: all that programs do",
+            commands,
+        }
+    }
+
+    /// All forms.
+    pub fn forms(&self) -> Vec<Form> {
+        vec![
+            self.raw(),
+            self.sector(),
+            self.mapped("fsdax-ram", "fsdax", M2, false),
+            self.mapped("fsdax-device", "fsdax", M2, true),
+            self.mapped("devdax-4k", "devdax", PAGE, false),
+            self.mapped("devdax-2m", "devdax", M2, false),
+            self.mapped("devdax-1g", "devdax", G1, false),
+            self.mapped("devdax-device", "devdax", M2, true),
+            self.system_ram(),
+        ]
+    }
+
+    /// Which form to take; `None` where none can be made.
+    fn take(&self, forms: &[Form], purpose: Use) -> Option<Take> {
+        let possible = |name: &str| {
+            forms
+                .iter()
+                .find(|form| form.form == name && form.impossible.is_none())
+        };
+        let choose = |form: &Form, why: String| Take {
+            purpose,
+            form: form.form,
+            why,
+            commands: form.commands.clone(),
+        };
+        let disk = || "mkfs.ext4 -b 4096 -E stride=512,stripe_width=512 /dev/pmemN".to_owned();
+        match purpose {
+            Use::Files | Use::Database => {
+                let ram = possible("fsdax-ram")?;
+                let percent = ram.ram.saturating_mul(100) / self.machine_ram.max(1);
+                let mut take = match possible("fsdax-device").filter(|_| percent >= 5) {
+                    Some(device) => choose(
+                        device,
+                        format!(
+                            "its page map would take {percent} % of the RAM; on the device it costs capacity and wear"
+                        ),
+                    ),
+                    None => choose(
+                        ram,
+                        match percent {
+                            0 => "its page map takes less than 1 % of the RAM, and wears nothing"
+                                .into(),
+                            _ => format!(
+                                "its page map takes {percent} % of the RAM, and wears nothing"
+                            ),
+                        },
+                    ),
+                };
+                take.commands.push(disk());
+                take.commands
+                    .push("mount -o dax=always /dev/pmemN DIR".into());
+                if purpose == Use::Database && self.provider == "virtio-pmem" {
+                    take.why.push_str(
+                        "; MAP_SYNC is refused on virtio-pmem, so that the database must call fsync(2)",
+                    );
+                }
+                Some(take)
+            }
+            Use::Sectors => Some(match possible("sector") {
+                Some(form) => choose(
+                    form,
+                    "a sector is the old or the new one after a power cut; there is no DAX".into(),
+                ),
+                None => choose(
+                    possible("raw")?,
+                    "sector mode can't be made: a sector may be torn by a power cut".into(),
+                ),
+            }),
+            Use::Programs => {
+                let large = possible("devdax-1g").filter(|form| form.cut_off <= self.size / 20);
+                Some(match large {
+                    Some(form) => choose(
+                        form,
+                        "the fewest page tables and the smallest page map; not a twentieth is cut off".into(),
+                    ),
+                    None => choose(
+                        possible("devdax-2m")?,
+                        "its page map is a quarter of that of pages; by 1 GiB too much is cut off".into(),
+                    ),
+                })
+            }
+            Use::Ram => {
+                let form = possible("system-ram")?;
+                Some(choose(
+                    form,
+                    format!(
+                        "the kernel takes whole blocks of {} MiB; nothing in it outlives a reboot",
+                        self.memory_block.unwrap_or(0) >> 20
+                    ),
+                ))
+            }
+        }
+    }
+}
+
+/// The memory of a namespace.
+pub fn of_namespace(host: &Host, name: Name) -> Result<Memory> {
+    let namespace = Device::find(host, name).with_context(|| format!("there is no {name}"))?;
+    let number = |file: &str| {
+        sysfs::number(namespace.folder().join(file))
+            .with_context(|| format!("{name} does not tell its {file}; root is told"))
+    };
+    let region = Region::find(host, name.region)
+        .with_context(|| format!("{name} has no region that can be seen"))?;
+    let mut memory = of_region(host, &region)?;
+    memory.namespace = Some(name);
+    memory.start = number("resource")?;
+    memory.size = number("size")?;
+    // A new name in the same place, where labels leave it: what its node is stays.
+    memory.has_node = has_node(&namespace.folder());
+    Ok(memory)
+}
+
+fn has_node(folder: &std::path::Path) -> bool {
+    sysfs::line(folder.join("target_node"))
+        .and_then(|node| node.parse::<i64>().ok())
+        .is_some_and(|node| node >= 0)
+}
+
+/// The memory of a region that no namespace has yet.
+pub fn of_region(host: &Host, region: &Region) -> Result<Memory> {
+    let block = sysfs::line(host.path("sys/devices/system/memory/block_size_bytes"))
+        .and_then(|text| u64::from_str_radix(text.trim_start_matches("0x"), 16).ok())
+        .filter(|block| *block != 0);
+    let on_memory = host.path("sys/module/memory_hotplug/parameters/memmap_on_memory");
+    let meminfo = std::fs::read_to_string(host.path("proc/meminfo")).context("/proc/meminfo")?;
+    let machine_ram = meminfo
+        .lines()
+        .find_map(|line| line.strip_prefix("MemTotal:"))
+        .and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok())
+        .context("/proc/meminfo has no MemTotal")?;
+    Ok(Memory {
+        namespace: None,
+        region: region.name.clone(),
+        provider: region
+            .provider()
+            .with_context(|| format!("{} has no provider", region.name))?,
+        start: region.start,
+        size: sysfs::number(region.folder().join("max_available_extent")).unwrap_or(region.size),
+        memory_block: block,
+        memmap_on_memory: sysfs::line(on_memory).is_some_and(|value| value != "N" && value != "0"),
+        has_node: has_node(&region.folder()),
+        machine_ram: machine_ram.saturating_mul(1024),
+    })
+}
+
+/// All memory, by namespaces, and regions without any.
+pub fn all(host: &Host) -> Result<Vec<Memory>> {
+    let namespaces: Vec<_> = Device::all(host)
+        .into_iter()
+        .filter(|device| device.name.kind == Kind::Namespace && !device.is_seed())
+        .map(|device| device.name)
+        .collect();
+    let mut found = Vec::new();
+    for region in Region::all(host) {
+        let own: Vec<_> = namespaces
+            .iter()
+            .filter(|name| name.region == region.id)
+            .collect();
+        for name in &own {
+            found.push(of_namespace(host, **name)?);
+        }
+        if own.is_empty() {
+            found.push(of_region(host, &region)?);
+        }
+    }
+    Ok(found)
+}
+
+/// What is known of a memory, and what to take.
+pub fn advice(host: &Host, memory: Memory, purpose: Option<Use>) -> Advice {
+    let forms = memory.forms();
+    let take = purpose.and_then(|purpose| memory.take(&forms, purpose));
+    let dimms = dimms(host, &memory.region);
+    Advice {
+        memory,
+        forms,
+        dimms,
+        take,
+    }
+}
+
+/// What ndctl prints of a DIMM.
+#[derive(Deserialize)]
+struct Listed {
+    dev: String,
+    health: Option<Health>,
+}
+
+#[derive(Deserialize)]
+struct Health {
+    health_state: Option<String>,
+    life_used_percentage: Option<u64>,
+    spares_percentage: Option<u64>,
+}
+
+/// The DIMMs of a region whose firmware tells something of them.
+fn dimms(host: &Host, region: &str) -> Vec<Dimm> {
+    let folder = host.path("sys/bus/nd/devices").join(region);
+    let names: Vec<_> = sysfs::names(&folder)
+        .iter()
+        .filter(|name| name.starts_with("mapping"))
+        .filter_map(|name| sysfs::line(folder.join(name)))
+        .filter_map(|line| Some(line.split(',').next()?.to_owned()))
+        .collect();
+    // No firmware that tells is no error, nor is no ndctl.
+    let text = match names.is_empty() {
+        true => String::new(),
+        false => topology::output("ndctl", &["list", "--dimms", "--health"]).unwrap_or_default(),
+    };
+    let mut dimms = parse(&text);
+    dimms.retain(|dimm| names.contains(&dimm.dimm));
+    dimms
+}
+
+fn parse(text: &str) -> Vec<Dimm> {
+    // One of them is no array for some versions.
+    let listed = serde_json::from_str::<Vec<Listed>>(text)
+        .or_else(|_| serde_json::from_str::<Listed>(text).map(|one| vec![one]))
+        .unwrap_or_default();
+    listed
+        .into_iter()
+        .filter_map(|listed| {
+            let health = listed.health?;
+            let known = Dimm {
+                dimm: listed.dev,
+                health: health.health_state,
+                life_left: health
+                    .life_used_percentage
+                    .map(|used| 100_u64.saturating_sub(used)),
+                spares_left: health.spares_percentage,
+            };
+            let tells =
+                known.health.is_some() || known.life_left.is_some() || known.spares_left.is_some();
+            tells.then_some(known)
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn memory(start: u64, size: u64) -> Memory {
+        Memory {
+            namespace: None,
+            region: "region0".into(),
+            provider: "ACPI.NFIT".into(),
+            start,
+            size,
+            memory_block: Some(128 << 20),
+            memmap_on_memory: false,
+            has_node: true,
+            machine_ram: 4 << 30,
+        }
+    }
+
+    fn form(memory: &Memory, name: &str) -> Form {
+        let forms = memory.forms();
+        forms.into_iter().find(|form| form.form == name).unwrap()
+    }
+
+    /// The table of Documentation/rust_pmem.rst, which was measured.
+    #[test]
+    fn three_gibibytes() {
+        const MIB: u64 = 1 << 20;
+        let memory = memory(4 << 30, 3 << 30);
+        for (name, capacity, ram) in [
+            ("raw", 3072 * MIB, 0),
+            ("sector", 3_216_998_400, 0),
+            ("fsdax-ram", 3070 * MIB, 48 * MIB),
+            ("fsdax-device", 3022 * MIB, 0),
+            ("devdax-4k", 3070 * MIB, 48 * MIB),
+            ("devdax-2m", 3070 * MIB, 12 * MIB),
+            ("devdax-1g", 2048 * MIB, 24 << 10),
+            ("devdax-device", 3022 * MIB, 0),
+            ("system-ram", 2944 * MIB, 46 * MIB),
+        ] {
+            let form = form(&memory, name);
+            // Of a block translation table without labels, 4 KiB are left in front.
+            assert!(
+                form.capacity.abs_diff(capacity) <= PAGE,
+                "{name}: {}",
+                form.capacity
+            );
+            assert_eq!(form.ram, ram, "{name}");
+            assert_eq!(form.impossible, None, "{name}");
+        }
+        assert_eq!(form(&memory, "system-ram").cut_off, 128 * MIB);
+    }
+
+    #[test]
+    fn what_can_not_be_made() {
+        let small = memory(4 << 30, 32 << 20);
+        assert!(form(&small, "system-ram").impossible.is_some());
+        assert!(form(&small, "devdax-1g").impossible.is_some());
+        assert!(form(&small, "sector").impossible.is_none());
+        assert!(
+            form(&memory(0x1000, 1 << 30), "fsdax-ram")
+                .impossible
+                .is_some()
+        );
+        let mut other = memory(4 << 30, 1 << 30);
+        other.has_node = false;
+        assert!(form(&other, "system-ram").impossible.is_some());
+        other.provider = "virtio-pmem".into();
+        assert!(form(&other, "sector").impossible.is_some());
+        assert_eq!(other.take(&other.forms(), Use::Ram), None);
+        assert_eq!(
+            other.take(&other.forms(), Use::Sectors).unwrap().form,
+            "raw"
+        );
+    }
+
+    #[test]
+    fn what_to_take() {
+        let take = |memory: &Memory, purpose| memory.take(&memory.forms(), purpose).unwrap().form;
+        let mut large = memory(4 << 30, 64 << 30);
+        assert_eq!(take(&large, Use::Files), "fsdax-device");
+        large.machine_ram = 256 << 30;
+        assert_eq!(take(&large, Use::Files), "fsdax-ram");
+        assert_eq!(take(&large, Use::Database), "fsdax-ram");
+        assert_eq!(take(&large, Use::Sectors), "sector");
+        assert_eq!(take(&large, Use::Programs), "devdax-1g");
+        assert_eq!(take(&large, Use::Ram), "system-ram");
+        assert_eq!(take(&memory(4 << 30, 3 << 30), Use::Programs), "devdax-2m");
+    }
+
+    #[test]
+    fn what_firmware_tells() {
+        let text = r#"[{"dev":"nmem1","id":"8089","health":{"health_state":"ok","temperature_celsius":23.0,
+            "spares_percentage":99,"life_used_percentage":12,"shutdown_state":"clean"}},
+            {"dev":"nmem0","handle":1}]"#;
+        let dimm = Dimm {
+            dimm: "nmem1".into(),
+            health: Some("ok".into()),
+            life_left: Some(88),
+            spares_left: Some(99),
+        };
+        assert_eq!(parse(text), [dimm]);
+        assert_eq!(parse(""), []);
+        assert_eq!(parse("[ {"), []);
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_is_made_of_nothing(start in 0_u64..1 << 46, size in 0_u64..1 << 46) {
+            let memory = memory(start, size);
+            for form in memory.forms() {
+                if form.impossible.is_none() {
+                    prop_assert!(form.capacity + form.cut_off + form.on_device <= size + PAGE, "{:?}", form);
+                    prop_assert!(form.capacity > 0 || form.form == "raw");
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,370 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Moving namespaces from one driver to the other while the machine runs.
+//!
+//! The device that is bound is moved: the namespace itself in raw mode, the `pfn` or `btt` device
+//! that claims it in another. The bus has no `driver_override`; to unbind the namespace and let the
+//! kernel look for a driver would leave the choice to the kernel.
+
+use crate::badblocks::set::BadList;
+use crate::block::disk::Disk;
+use crate::block::holders::{self, Holder};
+use crate::nd::{self, Device, Kind, Name};
+use crate::sysfs::{self, Host, printable};
+use abstractions::process::Undisturbed;
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use clap::ValueEnum;
+use rustix::io::Errno;
+use serde::Serialize;
+use std::fmt;
+use std::fs::File;
+
+/// A driver of namespaces.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
+pub enum Driver {
+    /// This project's.
+    #[value(name = "rust_pmem")]
+    #[serde(rename = "rust_pmem")]
+    Rust,
+    /// The kernel's own.
+    #[value(name = "nd_pmem")]
+    #[serde(rename = "nd_pmem")]
+    C,
+}
+
+impl Driver {
+    fn of(name: &str) -> Option<Self> {
+        [Self::Rust, Self::C]
+            .into_iter()
+            .find(|driver| driver.name() == name)
+    }
+
+    /// As the bus calls it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Rust => "rust_pmem",
+            Self::C => "nd_pmem",
+        }
+    }
+
+    /// The loaded driver; how to load it, where it is not.
+    pub fn loaded(self, host: &Host) -> Result<nd::Driver> {
+        nd::Driver::find(host, self.name()).ok_or_else(|| {
+            let command = match self {
+                Self::Rust => "modprobe rust_pmem",
+                // Whatever rule of modprobe.d prefers the other.
+                Self::C => "modprobe --ignore-install nd_pmem",
+            };
+            anyhow!("{self} is not loaded; load it with: {command}")
+        })
+    }
+}
+
+impl fmt::Display for Driver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// How it went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Outcome {
+    /// The other driver has it.
+    Moved,
+    /// It could be.
+    WouldBeMoved,
+    /// It was there before.
+    ThereAlready,
+    /// Nothing was done.
+    Refused,
+    /// The other driver did not take it, and the first has it again.
+    WentBack,
+    /// It is moved, but not all of its state, or no driver has it.
+    Failed,
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Moved => "moved",
+            Self::WouldBeMoved => "would be moved",
+            Self::ThereAlready => "there already",
+            Self::Refused => "refused",
+            Self::WentBack => "went back",
+            Self::Failed => "failed",
+        })
+    }
+}
+
+impl Outcome {
+    /// Whether it is as its user wants it.
+    pub fn is_good(self) -> bool {
+        matches!(self, Self::Moved | Self::WouldBeMoved | Self::ThereAlready)
+    }
+}
+
+/// What became of a device.
+#[derive(Debug, Clone, Serialize)]
+pub struct Report {
+    /// Its disk.
+    pub disk: Option<String>,
+    /// The device that is bound.
+    pub device: Name,
+    /// Its namespace.
+    pub namespace: Option<Name>,
+    /// The driver that it had.
+    pub from: Option<String>,
+    /// The driver that it was to have.
+    pub to: Driver,
+    /// The driver that it has now.
+    pub driver: Option<String>,
+    /// Bytes of the disk.
+    pub size: Option<u64>,
+    /// Bad sectors on the disk's list before.
+    pub bad_sectors: u64,
+    /// Those of them that were written to the new list, which lacked them.
+    pub carried_sectors: u64,
+    /// How it went.
+    pub result: Outcome,
+    /// Why it went so, where it is not as wanted; and each user, in words.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub reasons: Vec<String>,
+    /// Who uses it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub holders: Vec<Holder>,
+}
+
+impl Report {
+    fn new(device: &Device, to: Driver) -> Self {
+        let disk = device.disk();
+        Self {
+            disk: disk.as_ref().map(|disk| disk.name().to_owned()),
+            device: device.name,
+            namespace: device.namespace(),
+            from: device.driver(),
+            to,
+            driver: device.driver(),
+            size: disk.map(|disk| disk.size().bytes()),
+            bad_sectors: 0,
+            carried_sectors: 0,
+            result: Outcome::Refused,
+            reasons: Vec::new(),
+            holders: Vec::new(),
+        }
+    }
+
+    fn because(mut self, result: Outcome, reason: impl Into<String>) -> Self {
+        self.result = result;
+        self.reasons.push(reason.into());
+        self
+    }
+
+    fn held(mut self, holders: Vec<Holder>) -> Self {
+        self.result = Outcome::Refused;
+        self.reasons.extend(holders.iter().map(Holder::to_string));
+        self.holders = holders;
+        self
+    }
+}
+
+/// The devices that one of the two drivers has.
+pub fn all(host: &Host) -> Vec<Device> {
+    Device::all(host)
+        .into_iter()
+        .filter(|device| device.driver().as_deref().and_then(Driver::of).is_some())
+        .collect()
+}
+
+/// What of a disk its driver does not know again by itself.
+struct State {
+    bad: BadList,
+    /// Names of the disk and its partitions that were made to refuse writes.
+    read_only: Vec<String>,
+}
+
+impl State {
+    fn of(disk: &Disk) -> Result<Self> {
+        let read_only = disk.parts().into_iter().filter(|part| part.is_read_only());
+        // What a driver without an exact list could take over.
+        let shown = disk.shown()?;
+        let bad = disk.bad()?;
+        ensure!(
+            bad.without(&shown).is_empty(),
+            "the list of bad sectors is longer than the kernel shows"
+        );
+        Ok(Self {
+            bad,
+            read_only: read_only.map(|part| part.name).collect(),
+        })
+    }
+
+    /// Gives the disk what it lacks of it; the number of bad sectors that it lacked.
+    fn restore(&self, disk: &Disk) -> Result<u64> {
+        let missing = self.bad.without(&disk.bad()?);
+        disk.add_bad(&missing)?;
+        let left = missing.without(&disk.bad()?).sectors();
+        if left != 0 {
+            bail!(
+                "{left} of {} bad sectors are not on the new list",
+                self.bad.sectors()
+            );
+        }
+        for part in disk.parts() {
+            if self.read_only.contains(&part.name) && !part.is_read_only() {
+                disk.set_read_only(&part)
+                    .with_context(|| format!("{} could not be made read-only", part.name))?;
+            }
+        }
+        Ok(missing.sectors())
+    }
+}
+
+/// Moves a device to a driver, unless somebody uses it; with `dry_run`, only looks whether it could.
+pub fn to(host: &Host, device: &Device, to: Driver, dry_run: bool) -> Report {
+    let report = Report::new(device, to);
+    let refused = |reason: String| report.clone().because(Outcome::Refused, reason);
+
+    if device.name.kind == Kind::Dax {
+        let holders = holders::of_dax(host, &device.dax_devices());
+        let report = refused("this is device DAX, dax_pmem's: there is nothing to move".into());
+        return report.held(holders);
+    }
+    let namespace = device.namespace().unwrap_or(device.name);
+    let Some(from) = device.driver() else {
+        return refused(if device.is_seed() {
+            "there is no memory behind it: ndctl makes the next namespace of it".into()
+        } else {
+            format!("no driver has it; give it one with: ndctl enable-namespace {namespace}")
+        });
+    };
+    let Some(from) = Driver::of(&from) else {
+        return refused(format!(
+            "it is {}'s: there is nothing to move",
+            printable(from)
+        ));
+    };
+    if from == to {
+        return Report {
+            result: Outcome::ThereAlready,
+            ..report
+        };
+    }
+    let Some(disk) = device.disk() else {
+        return refused("it has a driver but no disk".into());
+    };
+    let holders = holders::of_disk(&disk);
+    if !holders.is_empty() {
+        return report.held(holders);
+    }
+    let claim = match disk.claim() {
+        Ok(claim) => claim,
+        Err(error) if error.raw_os_error() == Some(Errno::BUSY.raw_os_error()) => {
+            // Whoever came just now can be named; who can't be seen, not.
+            let mut holders = holders::of_disk(&disk);
+            if holders.is_empty() {
+                holders.push(Holder::Unknown {
+                    device: disk.name().to_owned(),
+                });
+            }
+            return report.held(holders);
+        }
+        Err(error) => return refused(format!("it can't be opened: {}", sysfs::error_text(&error))),
+    };
+    let state = match State::of(&disk) {
+        Ok(state) => state,
+        Err(error) => {
+            return refused(format!(
+                "its list of bad sectors can't be carried over: {error:#}"
+            ));
+        }
+    };
+    let report = Report {
+        bad_sectors: state.bad.sectors(),
+        ..report
+    };
+    if dry_run {
+        return Report {
+            result: Outcome::WouldBeMoved,
+            ..report
+        };
+    }
+    let moved = from
+        .loaded(host)
+        .and_then(|old| Ok((old, to.loaded(host)?, Undisturbed::now()?)));
+    match moved {
+        Ok((old, new, _undisturbed)) => {
+            rebind(device, (from, &old), (to, &new), claim, &state, report)
+        }
+        Err(error) => report.because(Outcome::Refused, format!("{error:#}")),
+    }
+}
+
+/// From the old driver to the new, or back; `claim` keeps others from the old disk until it is gone.
+fn rebind(
+    device: &Device,
+    old: (Driver, &nd::Driver),
+    new: (Driver, &nd::Driver),
+    claim: File,
+    state: &State,
+    report: Report,
+) -> Report {
+    if let Err(error) = old.1.unbind(device.name) {
+        return report.because(
+            Outcome::Refused,
+            format!(
+                "{} does not give it up: {}",
+                old.0,
+                sysfs::error_text(&error)
+            ),
+        );
+    }
+    drop(claim);
+
+    let mut report = report;
+    let mut outcome = Outcome::Moved;
+    if let Err(error) = new.1.bind(device.name) {
+        report.reasons.push(format!(
+            "{} does not take it: {} (dmesg may say more)",
+            new.0,
+            sysfs::error_text(&error)
+        ));
+        outcome = Outcome::WentBack;
+        if let Err(error) = old.1.bind(device.name) {
+            report.reasons.push(format!(
+                "{} does not take it back: {}",
+                old.0,
+                sysfs::error_text(&error)
+            ));
+        }
+    }
+    report.driver = device.driver();
+    let Some(disk) = device.disk().filter(|_| report.driver.is_some()) else {
+        let reason = match device.claim() {
+            Some(other) => format!("an info block on it makes it {}, now", other.name),
+            None => format!(
+                "no driver has it now; when the reason is gone: ndctl enable-namespace {}",
+                report.namespace.unwrap_or(device.name)
+            ),
+        };
+        for part in &state.read_only {
+            report.reasons.push(format!("{part} was read-only"));
+        }
+        for entry in state.bad.to_string().lines() {
+            report
+                .reasons
+                .push(format!("its list of bad sectors had: {entry}"));
+        }
+        return report.because(Outcome::Failed, reason);
+    };
+    match state.restore(&disk) {
+        Ok(carried) => report.carried_sectors = carried,
+        Err(error) => return report.because(Outcome::Failed, format!("{error:#}")),
+    }
+    if report.size != Some(disk.size().bytes()) {
+        let reason = format!("its size is {} now", disk.size());
+        return report.because(Outcome::Failed, reason);
+    }
+    report.result = outcome;
+    report
+}
