@@ -146,7 +146,7 @@ sync
 refuses "a backup that shares the bad block" 'shares its blocks' "$file" --from "$MNT/copy"
 is "shared: the file moves" "$(pmemctl repair --json "$file" --from /tmp/right 2>/dev/null | jq -r '.pieces[].result')" moved
 check "shared: it is right" cmp "$file" /tmp/right
-check "shared: nothing of it is bad" pmemctl bad "$file"
+check "shared: nothing of it is bad" pmemctl errors "$file"
 is "shared: the other's block is still listed" "$(is_listed)" "$listed,"
 is "shared: that of the last heals" "$(pmemctl repair --json "$MNT/copy" --from "$file" | jq -r '.pieces[].result')" healed
 is "shared: and is not listed any more" "$(is_listed)" ''

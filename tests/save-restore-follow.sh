@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# pmemctl save --follow finds disks that come, restores what is saved of them, saves each change, forgets what a write has healed, and ends by SIGTERM.
+# pmemctl errors save --follow finds disks that come, restores what is saved of them, saves each change, forgets what a write has healed, and ends by SIGTERM.
 # vm: --bare --e820 32M@512M --virtio-pmem size=64M
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/save-restore.sh"

@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=sh
 #
-# What the tests of `pmemctl watch` share.
+# What the tests of `pmemctl monitor` share.
 # shellcheck source=tests/lib/sigbus.sh
 . "$TESTS/lib/sigbus.sh"
 
 EVENTS=/tmp/watch.events
 
-# watches [ARGUMENT OF pmemctl watch…]: as process $WATCHER from now on; $EVENTS says what it tells.
+# watches [ARGUMENT OF pmemctl monitor…]: as process $WATCHER from now on; $EVENTS says what it tells.
 watches() {
 	: >$EVENTS
-	pmemctl watch --json "$@" >$EVENTS 2>/tmp/watch.errors &
+	pmemctl monitor --json "$@" >$EVENTS 2>/tmp/watch.errors &
 	WATCHER=$!
 	wait_for 30 grep -q watching $EVENTS
 }

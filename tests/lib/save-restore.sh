@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=sh
 #
-# What the tests of `pmemctl save` and `pmemctl restore` share.
+# What the tests of `pmemctl errors save` and `pmemctl errors restore` share.
 
 STATE=/var/lib/pmemctl
 FOLLOW=/tmp/follow.log
@@ -17,7 +17,7 @@ has_state() {
 # follows: saves at each change from now on, as process $FOLLOWER; $FOLLOW says what.
 follows() {
 	: >$FOLLOW
-	pmemctl save --follow --all >$FOLLOW 2>&1 &
+	pmemctl errors save --follow --all >$FOLLOW 2>&1 &
 	export FOLLOWER=$!
 	wait_for 30 test -s $FOLLOW
 }
@@ -41,7 +41,7 @@ saved() {
 
 # restore [OPTION…] [DISK…]: as the rule of udev does it; prints the result for each disk.
 restore() {
-	pmemctl restore --json "$@" | jq -r '.[] | "\(.disk) \(.result) \(.restored_sectors)"'
+	pmemctl errors restore --json "$@" | jq -r '.[] | "\(.disk) \(.result) \(.restored_sectors)"'
 }
 
 # breaks DISK ADDRESS [LSB]: a machine check there; waits until it is listed.

@@ -15,8 +15,8 @@ use std::process::ExitCode;
 /// What an administrator wants of persistent memory that ndctl does not do.
 ///
 /// Status: 0 when all was done, 1 where something was refused or failed, 2 for bad arguments, 3
-/// where a saved list was refused, 4 where "bad" could not tell or "scrub" was
-/// stopped; "hold" has statuses of its own.
+/// where a saved list was refused, 4 where "errors" could not tell or "scrub" was
+/// stopped; "lease" has statuses of its own.
 #[derive(Parser)]
 #[command(name = "pmemctl", version, max_term_width = 120)]
 struct Arguments {
@@ -39,18 +39,18 @@ enum Command {
     /// striped volumes to the file system that is mounted there, and by that to a file, free space,
     /// or metadata. On XFS with a reverse map that is quick; elsewhere all files are asked where they
     /// are, which takes minutes for millions. Files that were removed while they are open are found,
-    /// too. The status is 0 where nothing is bad, 1 where something is, so that "pmemctl bad FILE" is
+    /// too. The status is 0 where nothing is bad, 1 where something is, so that "pmemctl errors FILE" is
     /// the test to make before a file is mapped, and 4 where it could not be told.
-    Bad(errors::Bad),
+    Errors(errors::Errors),
     /// Tell of each new error: which file it is in, and which processes have it mapped; SIGTERM ends it
     ///
     /// The lists of errors are waited for, and nobody touches the memory: a process that has it mapped
     /// is told of before it runs into it. An event is a line, of high priority in systemd's journal. Where
-    /// a file is in use, it is found at once; others are searched for as by "pmemctl bad", and where
+    /// a file is in use, it is found at once; others are searched for as by "pmemctl errors", and where
     /// that takes more than a second, what is known is told first ("complete" is false then). Disks
     /// that appear are watched as well, one that goes away is no error. Works with either driver, of
     /// which nd_pmem lists fewer machine checks.
-    Watch(monitor::Watch),
+    Monitor(monitor::Monitor),
     /// Restore what bad memory has cost a file, by the write that heals
     ///
     /// What is listed as bad of the file is taken from a backup, or is zeros with --zero; with
@@ -77,14 +77,14 @@ enum Command {
     /// file's owner and root may. Signals are passed on to the command. The status is that of the command, 128 and
     /// the number of the signal that has killed it, 125 where the file can't be held, 126 or 127 where
     /// the command can't be run or found.
-    Hold(lease::Hold),
+    Lease(lease::Lease),
     /// Say what each form of a device would cost in RAM, capacity and wear, and which to take
     ///
     /// Raw, sector, file-system DAX with the page map in RAM or on the device, device DAX by pages of
     /// 4 KiB, 2 MiB and 1 GiB, and RAM: what is left to use, what is cut off by alignment or by the
     /// blocks in which the kernel takes memory, and where the struct pages are. Life left is what
     /// firmware tells of the DIMMs. Nothing is changed. Status 1 where no form is fit for the use.
-    Advise(plan::Advise),
+    Plan(plan::Plan),
     /// Read all of a disk at a chosen pace, so that bad memory is listed before an application meets it
     ///
     /// For memory that no firmware scrubs. Each page that is not listed is read past the page cache,
@@ -105,7 +105,7 @@ enum Command {
     /// The disk is divided into cells, each of which is shown as what most of its bytes are for. A cell with
     /// bad memory is shown as bad, however little of it is. Of ext4 and XFS, mounted or not, the free
     /// space is known, and the metadata: of XFS all of it where that is mounted and has a reverse map.
-    Map(layout::Draw),
+    Layout(layout::Layout),
     /// Move namespaces between rust_pmem and nd_pmem while the machine runs; the data stays as it is
     ///
     /// The device that is bound is moved: the namespace in raw mode, its pfn or btt device in fsdax
@@ -115,39 +115,6 @@ enum Command {
     /// it. Where the new driver does not take it, the old one gets it back. Of several devices each
     /// is moved or refused for itself.
     SwapDriver(swap_driver::SwapDriver),
-    /// Save the lists of errors, so that they outlive a reboot
-    ///
-    /// One file for each memory, named and recognised by what identifies that: the DIMMs' own ids,
-    /// the CXL devices' serial numbers and the region's uuid, and where there is nothing of the
-    /// kind (e820, virtio-pmem, ramdax) the place in this machine. Errors belong to the memory: they
-    /// are saved for the whole region that a device lies in, whatever the modes of its namespaces.
-    /// Where the platform keeps a log of its own (NFIT with scrubbing), what that has comes back by
-    /// itself and is not saved. What the lists have not had since the boot is restored first; what
-    /// was there and is no longer is healed, and is forgotten.
-    Save(errors::save::Save),
-    /// Put the saved errors back on the kernel's lists
-    ///
-    /// Before anything touches the memory: contrib/udev/59-pmemctl.rules does this for each disk that
-    /// appears. A saved list that was cut off or edited, is of other memory or of another size, or
-    /// is stale (the disk has had all of it since this boot, and some of it was healed) is refused
-    /// with the reason and status 3, and nothing is changed. Of several devices each is restored or
-    /// refused for itself. With --all, which services run, one that is stale is said, and no failure.
-    Restore(errors::restore::Restore),
-    /// Make an error, to see what it does; rust_pmem has to be loaded with inject=1
-    ///
-    /// The memory is taken away as after a machine check, but is not harmed: "pmemctl clear", or a
-    /// write of the whole pages, brings it back.
-    Inject(errors::inject::Inject),
-    /// Take errors that were repaired elsewhere off the lists, if the memory can be read again
-    ///
-    /// The data stays as it is. What is saved of it is forgotten, too. rust_pmem only.
-    Clear(errors::forget::Clear),
-    /// Put what CXL memory devices know of their own errors on the kernel's lists
-    ///
-    /// What "cxl list --media-errors" shows, for regions of one device. The kernel does not do this
-    /// itself. Nothing is taken off the device's list: "clear poison" of CXL writes zeros, which may
-    /// by then replace what was written over the error.
-    SyncPoison(errors::import_cxl::SyncPoison),
     /// Write man pages and completions for shells
     #[command(hide = true)]
     Generate(man::Generate),
@@ -156,28 +123,17 @@ enum Command {
 fn main() -> ExitCode {
     let done = match Arguments::parse().command {
         Command::List(arguments) => list::list(&arguments).map(Status::good),
-        Command::Bad(arguments) => errors::bad(&arguments).or_else(|error| {
-            // So that who asks for a file does not take it for hurt.
-            let _ = writeln!(io::stderr(), "pmemctl: {error:#}");
-            Ok(Status::Untold)
-        }),
-        Command::Watch(arguments) => monitor::watch(&arguments).map(|()| Status::Good),
+        Command::Errors(arguments) => errors::run(&arguments),
+        Command::Monitor(arguments) => monitor::monitor(&arguments).map(|()| Status::Good),
         Command::Repair(arguments) => repair::repair(&arguments).map(Status::good),
-        Command::Hold(arguments) => return lease::hold(&arguments),
-        Command::Advise(arguments) => plan::advise(&arguments).map(Status::good),
+        Command::Lease(arguments) => return lease::lease(&arguments),
+        Command::Plan(arguments) => plan::plan(&arguments).map(Status::good),
         Command::Scrub(arguments) => scrub::scrub(&arguments),
         Command::Doctor(arguments) => doctor::doctor(&arguments).map(Status::good),
-        Command::Map(arguments) => layout::map(&arguments),
+        Command::Layout(arguments) => layout::layout(&arguments),
         Command::SwapDriver(arguments) => swap_driver::swap_driver(&arguments).map(Status::good),
-        Command::Save(arguments) => errors::save::save(&arguments).map(Status::good),
-        Command::Restore(arguments) => errors::restore::restore(&arguments),
-        Command::Inject(arguments) => errors::inject::inject(&arguments).map(Status::good),
-        Command::Clear(arguments) => errors::forget::clear(&arguments).map(Status::good),
         Command::Generate(arguments) => {
             man::generate(&arguments, &Arguments::command()).map(Status::good)
-        }
-        Command::SyncPoison(arguments) => {
-            errors::import_cxl::sync_poison(&arguments).map(Status::good)
         }
     };
     match done {

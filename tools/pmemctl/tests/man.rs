@@ -15,24 +15,40 @@ fn pmemctl(arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// The commands, as `--help` lists them.
-fn commands() -> Vec<String> {
-    let help = pmemctl(&["-h"]);
-    let list = help.split("Commands:\n").nth(1).unwrap();
+/// The subcommands of a command, as `-h` lists them.
+fn subcommands(command: &[String]) -> Vec<Vec<String>> {
+    let mut arguments: Vec<&str> = command.iter().map(String::as_str).collect();
+    arguments.push("-h");
+    let help = pmemctl(&arguments);
+    let list = help.split("Commands:\n").nth(1).unwrap_or_default();
     list.lines()
         .take_while(|line| !line.is_empty())
         .filter(|line| line.starts_with("  ") && !line.starts_with("   "))
         .map(|line| line.split_whitespace().next().unwrap().to_owned())
         .filter(|name| name != "help")
+        .map(|name| [command, &[name]].concat())
         .collect()
 }
 
+/// All commands: `list`, `errors`, `errors save`.
+fn commands() -> Vec<Vec<String>> {
+    let mut all = Vec::new();
+    for command in subcommands(&[]) {
+        let inner = subcommands(&command);
+        all.push(command);
+        all.extend(inner);
+    }
+    all
+}
+
 /// The long options that a command's help has.
-fn options(command: &str) -> Vec<String> {
-    pmemctl(&[command, "-h"])
+fn options(command: &[String]) -> Vec<String> {
+    let mut arguments: Vec<&str> = command.iter().map(String::as_str).collect();
+    arguments.push("-h");
+    pmemctl(&arguments)
         .split_whitespace()
         .filter(|word| word.starts_with("--"))
-        .map(|word| word.trim_end_matches([',', ']', '.']).to_owned())
+        .map(|word| word.trim_end_matches([',', ']', '.', ';']).to_owned())
         .filter(|word| word.len() > 2)
         .collect()
 }
@@ -68,17 +84,27 @@ fn each_command_has_a_page() {
     let main = fs::read_to_string(man.join("pmemctl.1")).unwrap();
     let names = commands();
     assert!(names.len() > 5, "{names:?}");
-    for name in &names {
+    assert!(names.contains(&["errors".to_owned(), "save".to_owned()].to_vec()));
+    for command in &names {
+        let name = command.join("-");
         let path = man.join(format!("pmemctl-{name}.1"));
         let page =
             fs::read_to_string(&path).unwrap_or_else(|_| panic!("there is no page of {name}"));
         let plain = page.replace('\\', "");
+        let above = match command.split_last() {
+            Some((_, [])) | None => main.clone(),
+            Some((_, above)) => {
+                let path = man.join(format!("pmemctl-{}.1", above.join("-")));
+                fs::read_to_string(path).unwrap()
+            }
+        };
         assert!(
-            main.replace('\\', "")
+            above
+                .replace('\\', "")
                 .contains(&format!("pmemctl-{name}(1)")),
             "{name}"
         );
-        for option in options(name) {
+        for option in options(command) {
             assert!(plain.contains(&option), "{name} {option}");
         }
         if let Some(faults) = lint(&path) {
@@ -98,12 +124,12 @@ fn shells_complete_each_command() {
     pmemctl(&["generate", folder.path().to_str().unwrap()]);
     for file in ["pmemctl.bash", "_pmemctl", "pmemctl.fish"] {
         let text = fs::read_to_string(folder.path().join("completions").join(file)).unwrap();
-        for name in commands() {
-            assert!(text.contains(&name), "{file} {name}");
-            for option in options(&name) {
+        for command in commands() {
+            assert!(text.contains(command.last().unwrap()), "{file} {command:?}");
+            for option in options(&command) {
                 assert!(
                     text.contains(option.trim_start_matches("--")),
-                    "{file} {name} {option}"
+                    "{file} {command:?} {option}"
                 );
             }
         }

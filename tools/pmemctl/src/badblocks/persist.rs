@@ -395,7 +395,7 @@ fn try_restore(
         return Err(Refused {
             refusal: Refusal::Stale,
             reason: format!(
-                "the saved list is stale: the disk has had all of it since this boot, and {} of its sectors are healed now; \"pmemctl save\" brings it up to date",
+                "the saved list is stale: the disk has had all of it since this boot, and {} of its sectors are healed now; \"pmemctl errors save\" brings it up to date",
                 missing.sectors()
             ),
         }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The command `map`.
+//! The command `layout`.
 
 use crate::commands::output::Status;
 use crate::commands::output::{about, json, or_dash, reasons, table};
@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 use units::Size;
 
 #[derive(Args)]
-pub struct Draw {
+pub struct Layout {
     /// For programs: the volumes, sums, and each cell with what most of it is for, in bytes
     #[arg(long)]
     json: bool,
@@ -39,7 +39,7 @@ pub struct Draw {
 const ROW: usize = 64;
 
 /// Draws it.
-pub fn map(arguments: &Draw) -> Result<Status> {
+pub fn layout(arguments: &Layout) -> Result<Status> {
     let host = Host::here();
     let disk = disk(&host, &arguments.device)?;
     let map = layout::of_disk(&host, &disk, arguments.cells)?;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The command `hold`.
+//! The command `lease`.
 
 use clap::Args;
 use pmemctl::lease::{self, Notice, Refused};
@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 #[derive(Args)]
-pub struct Hold {
+pub struct Lease {
     /// Keep everybody from opening the file, too; the command gets it as the open descriptor whose
     /// number is in PMEMCTL_HOLD_FD, to map it from that
     #[arg(long)]
@@ -31,7 +31,7 @@ pub struct Hold {
 const FAILED: u8 = 125;
 
 /// The command's own status.
-pub fn hold(arguments: &Hold) -> ExitCode {
+pub fn lease(arguments: &Lease) -> ExitCode {
     let name = printable(&arguments.file);
     let say = move |text: &str| {
         let _ = writeln!(io::stderr(), "pmemctl: {name}: {text}");

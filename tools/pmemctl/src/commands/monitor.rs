@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The command `watch`.
+//! The command `monitor`.
 
 use crate::commands::device_spec;
 use crate::commands::errors::whose;
@@ -8,7 +8,7 @@ use crate::commands::output::root;
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use pmemctl::affected::Target;
-use pmemctl::monitor::{self, Bad, Event, Wanted, What};
+use pmemctl::monitor::{self as engine, Bad, Event, Wanted, What};
 use pmemctl::sysfs::Host;
 use rustix::fs::{MemfdFlags, memfd_create};
 use std::fs::File;
@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 use units::Size;
 
 #[derive(Args)]
-pub struct Watch {
+pub struct Monitor {
     /// Tell of what is bad already, too
     #[arg(long)]
     now: bool,
@@ -38,8 +38,8 @@ pub struct Watch {
 }
 
 /// Tells of new errors until SIGTERM or SIGINT.
-pub fn watch(arguments: &Watch) -> Result<()> {
-    let host = root("watch")?;
+pub fn monitor(arguments: &Monitor) -> Result<()> {
+    let host = root("monitor")?;
     // What is no target at the start is a mistake; later it may be away for a while.
     for path in &arguments.targets {
         device_spec::target(&host, path)?;
@@ -51,12 +51,12 @@ pub fn watch(arguments: &Watch) -> Result<()> {
         paths.iter().filter_map(found).collect()
     };
     let wanted = Wanted {
-        targets: (!arguments.targets.is_empty()).then(|| Box::new(targets) as monitor::Targets),
+        targets: (!arguments.targets.is_empty()).then(|| Box::new(targets) as engine::Targets),
         now: arguments.now,
     };
     let journal = is_journal();
     let mut hooks = arguments.hook.as_ref().map(|command| Hooks::new(command));
-    monitor::run(&host, wanted, |event| {
+    engine::run(&host, wanted, |event| {
         let json = serde_json::to_string(event)?;
         let mut out = io::stdout().lock();
         match event {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The command `advise`.
+//! The command `plan`.
 
 use crate::commands::output::{about, json, or_dash, root, table};
 use anyhow::{Result, bail};
@@ -13,7 +13,7 @@ use std::io::{self, Write};
 use units::Size;
 
 #[derive(Args)]
-pub struct Advise {
+pub struct Plan {
     /// What the memory is for: then one form is named, with what to type
     #[arg(long = "use", value_enum, value_name = "USE")]
     purpose: Option<Use>,
@@ -26,8 +26,8 @@ pub struct Advise {
 }
 
 /// Shows the forms; whether there is one for the use that was asked for.
-pub fn advise(arguments: &Advise) -> Result<bool> {
-    let host = root("advise")?;
+pub fn plan(arguments: &Plan) -> Result<bool> {
+    let host = root("plan")?;
     let memories = match &arguments.device {
         None => plan::all(&host)?,
         Some(name) => vec![memory(&host, name)?],

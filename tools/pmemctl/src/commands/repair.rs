@@ -118,7 +118,7 @@ fn said(report: &Report) -> Result<()> {
         writeln!(
             err,
             "pmemctl: other files share the bad memory: this one gets memory of its own; the bad one heals when the last of \
-             them is repaired (\"pmemctl bad\" names them)"
+             them is repaired (\"pmemctl errors\" names them)"
         )?;
     }
     if report.lost > 0 {

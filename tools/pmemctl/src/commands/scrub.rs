@@ -134,7 +134,7 @@ fn show(summary: &Summary) -> Result<()> {
         table(&BAD, &[0, 1], rows)?;
         writeln!(
             io::stdout(),
-            "\"pmemctl bad {}\" says whose that is.",
+            "\"pmemctl errors {}\" says whose that is.",
             summary.disk
         )?;
     }

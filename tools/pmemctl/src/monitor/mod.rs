@@ -3,7 +3,7 @@
 //! Telling of new errors: which file they are in, and who has it mapped.
 //!
 //! The lists are waited for. Whose the bytes are is found by threads of their own: first among the
-//! files that are open or mapped, which is quick; then, by another thread, as `pmemctl bad` does, in the
+//! files that are open or mapped, which is quick; then, by another thread, as `pmemctl errors` does, in the
 //! whole file system, which may take minutes. What becomes bad meanwhile is looked for in the next search, all
 //! in one. What is known after [`PROMPT`] is told then, and all of it when it is known.
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The command `clear`.
+//! The command `errors forget`.
 
 use super::change::{Change, change};
 use crate::commands::device_spec::StateDir;
@@ -11,7 +11,7 @@ use pmemctl::badblocks::persist;
 use pmemctl::nd::region::Region;
 
 #[derive(Args)]
-pub struct Clear {
+pub struct Forget {
     #[command(flatten)]
     change: Change,
     #[command(flatten)]
@@ -19,8 +19,8 @@ pub struct Clear {
 }
 
 /// Whether there is none now.
-pub fn clear(arguments: &Clear) -> Result<bool> {
-    let host = root("clear")?;
+pub fn forget(arguments: &Forget) -> Result<bool> {
+    let host = root("errors forget")?;
     let folder = &arguments.place.state_dir;
     change(&host, &arguments.change, "cleared", |place| {
         place.clear()?;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The command `sync-poison`.
+//! The command `errors import-cxl`.
 
 use crate::commands::device_spec::Devices;
 use crate::commands::output::{json, name_list, reasons, root, table};
@@ -9,7 +9,7 @@ use clap::Args;
 use pmemctl::badblocks::cxl::{self, Synced};
 
 #[derive(Args)]
-pub struct SyncPoison {
+pub struct ImportCxl {
     /// For programs: an array of one object for each region
     #[arg(long)]
     json: bool,
@@ -18,8 +18,8 @@ pub struct SyncPoison {
 }
 
 /// Whether all that the devices know is on the lists.
-pub fn sync_poison(arguments: &SyncPoison) -> Result<bool> {
-    let host = root("sync-poison")?;
+pub fn import_cxl(arguments: &ImportCxl) -> Result<bool> {
+    let host = root("errors import-cxl")?;
     let mut regions = arguments.which.regions(&host)?;
     if arguments.which.all {
         regions.retain(|region| region.provider().as_deref() == Some("CXL"));

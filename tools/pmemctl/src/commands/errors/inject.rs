@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The command `inject`.
+//! The command `errors inject`.
 
 use super::change::{Change, change};
 use crate::commands::output::root;
@@ -19,7 +19,7 @@ pub struct Inject {
 
 /// Whether there is an error now.
 pub fn inject(arguments: &Inject) -> Result<bool> {
-    let host = root("inject")?;
+    let host = root("errors inject")?;
     let how = match arguments.list_only {
         true => Injection::List,
         false => Injection::Poison,

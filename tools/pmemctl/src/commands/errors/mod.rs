@@ -1,18 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The command `bad`.
+//! The command `errors`.
 
 mod change;
-pub mod forget;
-pub mod import_cxl;
-pub mod inject;
-pub mod restore;
-pub mod save;
+mod forget;
+mod import_cxl;
+mod inject;
+mod restore;
+mod save;
 
 use crate::commands::device_spec::target;
 use crate::commands::output::{Status, json, table};
 use anyhow::Result;
-use clap::Args;
+use clap::{Args, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
 use pmemctl::affected::{self, Entry};
 use pmemctl::fs::{Owner, Progress};
@@ -25,20 +25,83 @@ use std::time::Duration;
 use units::Size;
 
 #[derive(Args)]
-pub struct Bad {
+#[command(args_conflicts_with_subcommands = true, disable_help_subcommand = true)]
+pub struct Errors {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    list: List,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Save the lists of errors, so that they outlive a reboot
+    ///
+    /// One file for each memory, named and recognised by what identifies that: the DIMMs' own ids,
+    /// the CXL devices' serial numbers and the region's uuid, and where there is nothing of the
+    /// kind (e820, virtio-pmem, ramdax) the place in this machine. Errors belong to the memory: they
+    /// are saved for the whole region that a device lies in, whatever the modes of its namespaces.
+    /// Where the platform keeps a log of its own (NFIT with scrubbing), what that has comes back by
+    /// itself and is not saved. What the lists have not had since the boot is restored first; what
+    /// was there and is no longer is healed, and is forgotten.
+    Save(save::Save),
+    /// Put the saved errors back on the kernel's lists
+    ///
+    /// Before anything touches the memory: contrib/udev/59-pmemctl.rules does this for each disk that
+    /// appears. A saved list that was cut off or edited, is of other memory or of another size, or
+    /// is stale (the disk has had all of it since this boot, and some of it was healed) is refused
+    /// with the reason and status 3, and nothing is changed. Of several devices each is restored or
+    /// refused for itself. With --all, which services run, one that is stale is said, and no failure.
+    Restore(restore::Restore),
+    /// Put what CXL memory devices know of their own errors on the kernel's lists
+    ///
+    /// What "cxl list --media-errors" shows, for regions of one device. The kernel does not do this
+    /// itself. Nothing is taken off the device's list: "clear poison" of CXL writes zeros, which may
+    /// by then replace what was written over the error.
+    ImportCxl(import_cxl::ImportCxl),
+    /// Take errors that were repaired elsewhere off the lists, if the memory can be read again
+    ///
+    /// The data stays as it is. What is saved of it is forgotten, too. rust_pmem only.
+    Forget(forget::Forget),
+    /// Make an error, to see what it does; rust_pmem has to be loaded with inject=1
+    ///
+    /// The memory is taken away as after a machine check, but is not harmed: "pmemctl errors forget", or a
+    /// write of the whole pages, brings it back.
+    Inject(inject::Inject),
+}
+
+#[derive(Args)]
+struct List {
     /// All names of a file, not the first that is found: looks at the whole file system
     #[arg(long)]
     links: bool,
     /// For programs: an array of one object for each range, in bytes
     #[arg(long)]
     json: bool,
-    /// A device (/dev/pmem0, pmem0, a partition, a volume), a mount, or a file (otherwise all disks)
+    /// A device (/dev/pmem0, pmem0, a partition, a volume), a mount, or a file (otherwise all disks); a file that is
+    /// named as one of the commands is ./save, or save behind --
     #[arg(value_name = "DEVICE|MOUNT|FILE")]
     targets: Vec<PathBuf>,
 }
 
+/// Runs the subcommand, or lists the errors.
+pub fn run(arguments: &Errors) -> Result<Status> {
+    match &arguments.command {
+        Some(Command::Save(arguments)) => save::save(arguments).map(Status::good),
+        Some(Command::Restore(arguments)) => restore::restore(arguments),
+        Some(Command::ImportCxl(arguments)) => import_cxl::import_cxl(arguments).map(Status::good),
+        Some(Command::Forget(arguments)) => forget::forget(arguments).map(Status::good),
+        Some(Command::Inject(arguments)) => inject::inject(arguments).map(Status::good),
+        None => list(&arguments.list).or_else(|error| {
+            // An error is not to be taken for a bad block.
+            let _ = writeln!(io::stderr(), "pmemctl: {error:#}");
+            Ok(Status::Untold)
+        }),
+    }
+}
+
 /// Shows what is bad; `Bad` where there is something.
-pub fn bad(arguments: &Bad) -> Result<Status> {
+fn list(arguments: &List) -> Result<Status> {
     let host = Host::here();
     let targets = arguments
         .targets
@@ -163,6 +226,50 @@ pub fn whose(entry: &Entry) -> (String, Option<u64>) {
                 text.push_str(" (attributes or block map)");
             }
             (text, *file_offset)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Program {
+        #[command(flatten)]
+        errors: Errors,
+    }
+
+    fn parse(arguments: &[&str]) -> Errors {
+        let all = [&["errors"], arguments].concat();
+        Program::try_parse_from(all).unwrap().errors
+    }
+
+    #[test]
+    fn word_that_is_a_subcommand_is_one() {
+        assert!(matches!(
+            parse(&["save", "--all"]).command,
+            Some(Command::Save(_))
+        ));
+        assert!(matches!(
+            parse(&["import-cxl", "pmem0"]).command,
+            Some(Command::ImportCxl(_))
+        ));
+        assert!(parse(&[]).command.is_none());
+    }
+
+    #[test]
+    fn file_named_as_a_subcommand_is_reached() {
+        for (arguments, file) in [
+            (["./save"].as_slice(), "./save"),
+            (&["--", "save"], "save"),
+            (&["--links", "--", "inject"], "inject"),
+            (&["help"], "help"),
+        ] {
+            let parsed = parse(arguments);
+            assert!(parsed.command.is_none(), "{arguments:?}");
+            assert_eq!(parsed.list.targets, [PathBuf::from(file)]);
         }
     }
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The command `restore`.
+//! The command `errors restore`.
 
 use crate::commands::device_spec::{Devices, StateDir};
 use crate::commands::output::{Status, file_name, json, or_dash, reasons, root, table};
@@ -23,7 +23,7 @@ pub struct Restore {
 /// The worst of what became of them. Where all are restored, as at each start of a service, a list
 /// that is stale is no failure: its disk has had all of it, and some was healed since then.
 pub fn restore(arguments: &Restore) -> Result<Status> {
-    let host = root("restore")?;
+    let host = root("errors restore")?;
     let folder = &arguments.place.state_dir;
     let devices = arguments.which.devices(&host)?;
     let reports: Vec<_> = devices

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The command `save`.
+//! The command `errors save`.
 
 use crate::commands::device_spec::{Devices, StateDir};
 use crate::commands::output::{file_name, json, name_list, reasons, root, table};
@@ -55,7 +55,7 @@ fn line(report: &SaveReport) -> String {
 
 /// Whether all is saved.
 pub fn save(arguments: &Save) -> Result<bool> {
-    let host = root("save")?;
+    let host = root("errors save")?;
     let folder = &arguments.place.state_dir;
     if arguments.follow {
         let chosen: Option<Vec<u32>> = match arguments.which.all {
