@@ -161,7 +161,8 @@ fn page_map(mode: Option<&str>) -> Option<PageMap> {
     }
 }
 
-fn mode(host: &Host, kind: Kind, dax_devices: &[String]) -> Mode {
+/// By the kind of the device, and whether the kernel uses it as RAM.
+pub(crate) fn mode(host: &Host, kind: Kind, dax_devices: &[String]) -> Mode {
     let is_ram = |name: &String| {
         let device = host.path("sys/bus/dax/devices").join(name);
         sysfs::link_name(device.join("driver")).is_some_and(|driver| driver == "kmem")

@@ -19,6 +19,7 @@ pub mod nd;
 pub mod plan;
 pub mod repair;
 pub mod scrub;
+pub mod status;
 pub mod swap_driver;
 pub mod sysfs;
 #[cfg(test)]

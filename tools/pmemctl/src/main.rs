@@ -7,7 +7,7 @@ mod commands;
 use clap::{CommandFactory, Parser, Subcommand};
 use commands::output::Status;
 use commands::{
-    doctor, errors, layout, lease, list, man, monitor, plan, repair, scrub, swap_driver,
+    doctor, errors, layout, lease, list, man, monitor, plan, repair, scrub, status, swap_driver,
 };
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -33,6 +33,7 @@ enum Command {
     /// raw. ALIGN is where the data begins a multiple of; DAX says which files of the mount are mapped
     /// and copied without the page cache. Works with either driver.
     List(list::List),
+    Status(status::Status),
     /// Show what is hurt by bad memory: which file, and where in it
     ///
     /// Each bad range of a disk is followed through partitions and the device mapper's linear and
@@ -123,6 +124,7 @@ enum Command {
 fn main() -> ExitCode {
     let done = match Arguments::parse().command {
         Command::List(arguments) => list::list(&arguments).map(Status::good),
+        Command::Status(arguments) => Status::or_untold(status::status(&arguments)),
         Command::Errors(arguments) => errors::run(&arguments),
         Command::Monitor(arguments) => monitor::monitor(&arguments).map(|()| Status::Good),
         Command::Repair(arguments) => repair::repair(&arguments).map(Status::good),

@@ -234,6 +234,27 @@ impl Saved {
     }
 }
 
+/// Reads the saved list of a region without locking the folder: a file is replaced as a whole.
+pub fn load(path: &Path, memory: &Memory, region: &Region) -> Result<Option<Saved>> {
+    let file = match File::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        file => file.with_context(|| path.display().to_string())?,
+    };
+    let mut text = Vec::new();
+    file.take(LONGEST + 1)
+        .read_to_end(&mut text)
+        .with_context(|| path.display().to_string())?;
+    if text.len() as u64 > LONGEST {
+        return Err(refused(
+            Refusal::Damaged,
+            format!("the saved list is longer than {LONGEST} bytes"),
+        ));
+    }
+    let saved = Saved::from_text(&text)?;
+    saved.is_of(memory, region.size)?;
+    Ok(Some(saved))
+}
+
 /// The folder of the saved lists, which this program alone reads and writes as long as this is kept.
 #[derive(Debug)]
 pub struct Store {
@@ -276,24 +297,7 @@ impl Store {
 
     /// What is saved of a region; a [`Refused`] where there is a file that is not of it.
     pub fn load(&self, memory: &Memory, region: &Region) -> Result<Option<Saved>> {
-        let path = self.file(memory);
-        let file = match File::open(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            file => file.with_context(|| path.display().to_string())?,
-        };
-        let mut text = Vec::new();
-        file.take(LONGEST + 1)
-            .read_to_end(&mut text)
-            .with_context(|| path.display().to_string())?;
-        if text.len() as u64 > LONGEST {
-            return Err(refused(
-                Refusal::Damaged,
-                format!("the saved list is longer than {LONGEST} bytes"),
-            ));
-        }
-        let saved = Saved::from_text(&text)?;
-        saved.is_of(memory, region.size)?;
-        Ok(Some(saved))
+        load(&self.file(memory), memory, region)
     }
 
     /// Writes it: after a crash at any time the file is the old one or the new one.

@@ -14,4 +14,5 @@ pub mod output;
 pub mod plan;
 pub mod repair;
 pub mod scrub;
+pub mod status;
 pub mod swap_driver;

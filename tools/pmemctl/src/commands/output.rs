@@ -28,6 +28,15 @@ impl Status {
     pub fn good(good: bool) -> Self {
         if good { Self::Good } else { Self::Bad }
     }
+
+    /// Prints an error: whether something is bad is unknown then, which is not to be taken for a bad block.
+    pub fn or_untold(done: Result<Self>) -> Result<Self> {
+        done.or_else(|error| {
+            // Where this can't be written, the status says it still.
+            let _ = writeln!(io::stderr(), "pmemctl: {error:#}");
+            Ok(Self::Untold)
+        })
+    }
 }
 
 /// This machine, if it is root who asks: others can't see where memory is.

@@ -92,11 +92,7 @@ pub fn run(arguments: &Errors) -> Result<Status> {
         Some(Command::ImportCxl(arguments)) => import_cxl::import_cxl(arguments).map(Status::good),
         Some(Command::Forget(arguments)) => forget::forget(arguments).map(Status::good),
         Some(Command::Inject(arguments)) => inject::inject(arguments).map(Status::good),
-        None => list(&arguments.list).or_else(|error| {
-            // An error is not to be taken for a bad block.
-            let _ = writeln!(io::stderr(), "pmemctl: {error:#}");
-            Ok(Status::Untold)
-        }),
+        None => Status::or_untold(list(&arguments.list)),
     }
 }
 
