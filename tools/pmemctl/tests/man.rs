@@ -15,30 +15,27 @@ fn pmemctl(arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// The subcommands of a command, as `-h` lists them.
-fn subcommands(command: &[String]) -> Vec<Vec<String>> {
-    let mut arguments: Vec<&str> = command.iter().map(String::as_str).collect();
-    arguments.push("-h");
-    let help = pmemctl(&arguments);
+/// All commands, as `--help` lists them in groups: `list`, `errors`, `errors save`.
+fn commands() -> Vec<Vec<String>> {
+    let help = pmemctl(&["--help"]);
+    let list = help.split("\nOptions:\n").next().unwrap();
+    list.lines()
+        .filter(|line| line.starts_with("  ") && !line.starts_with("   "))
+        .map(|line| line.trim_start().split("  ").next().unwrap())
+        .map(|name| name.split(' ').map(str::to_owned).collect())
+        .collect()
+}
+
+/// The subcommands of a command, as its own help lists them.
+fn subcommands(command: &str) -> Vec<Vec<String>> {
+    let help = pmemctl(&[command, "-h"]);
     let list = help.split("Commands:\n").nth(1).unwrap_or_default();
     list.lines()
         .take_while(|line| !line.is_empty())
         .filter(|line| line.starts_with("  ") && !line.starts_with("   "))
         .map(|line| line.split_whitespace().next().unwrap().to_owned())
-        .filter(|name| name != "help")
-        .map(|name| [command, &[name]].concat())
+        .map(|name| vec![command.to_owned(), name])
         .collect()
-}
-
-/// All commands: `list`, `errors`, `errors save`.
-fn commands() -> Vec<Vec<String>> {
-    let mut all = Vec::new();
-    for command in subcommands(&[]) {
-        let inner = subcommands(&command);
-        all.push(command);
-        all.extend(inner);
-    }
-    all
 }
 
 /// The long options that a command's help has.
@@ -77,6 +74,22 @@ fn lint(page: &Path) -> Option<String> {
 }
 
 #[test]
+fn help_lists_each_subcommand() {
+    let names = commands();
+    let inner = subcommands("errors");
+    assert_eq!(inner.len(), 5, "{inner:?}");
+    for name in inner {
+        assert!(names.contains(&name), "{name:?}");
+    }
+    for line in pmemctl(&["--help"])
+        .lines()
+        .filter(|line| line.starts_with("  "))
+    {
+        assert!(line.len() <= 80, "{line}");
+    }
+}
+
+#[test]
 fn each_command_has_a_page() {
     let folder = tempfile::tempdir().unwrap();
     pmemctl(&["generate", folder.path().to_str().unwrap()]);
@@ -106,6 +119,19 @@ fn each_command_has_a_page() {
         );
         for option in options(command) {
             assert!(plain.contains(&option), "{name} {option}");
+        }
+        for section in [
+            "SYNOPSIS",
+            "DESCRIPTION",
+            "EXIT STATUS",
+            "EXAMPLES",
+            "SEE ALSO",
+        ] {
+            assert!(
+                page.contains(&format!(".SH {section}\n"))
+                    || page.contains(&format!(".SH \"{section}\"\n")),
+                "{name} {section}"
+            );
         }
         if let Some(faults) = lint(&path) {
             assert_eq!(faults, "", "{name}");

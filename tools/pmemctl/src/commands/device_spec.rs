@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 
 #[derive(Args)]
 pub struct Devices {
-    /// All there are
+    /// All devices
     #[arg(long, conflicts_with = "devices")]
     pub all: bool,
     /// /dev/pmem0, pmem0, namespace0.0, pfn0.0 or btt0.0
@@ -24,7 +24,7 @@ pub struct Devices {
 
 #[derive(Args)]
 pub struct StateDir {
-    /// Where lists are saved
+    /// The folder of the saved lists
     #[arg(long, value_name = "DIR", default_value = FOLDER)]
     pub state_dir: PathBuf,
 }

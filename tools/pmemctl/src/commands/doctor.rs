@@ -3,6 +3,7 @@
 //! The command `doctor`.
 
 use crate::commands::output::{json, root, table};
+use crate::commands::page::Page;
 use anyhow::Result;
 use clap::Args;
 use pmemctl::doctor::probe::Probe;
@@ -12,16 +13,37 @@ use pmemctl::sysfs::Host;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+pub const PAGE: Page = Page {
+    exit_status: &[
+        ("0", "No cause was found."),
+        ("1", "A cause was found, or the target cannot be examined."),
+    ],
+    examples: &[
+        ("pmemctl doctor", "Check all namespaces and mounts."),
+        (
+            "pmemctl doctor /srv/db/t.17",
+            "Check a file and everything below it.",
+        ),
+    ],
+    see_also: &["pmemctl-list(1)", "pmemctl-plan(1)"],
+    ..Page::EMPTY
+};
+
+/// Find why DAX, MAP_SYNC or huge mappings do not work
+///
+/// Checks the kernel, the namespace, its partitions and volumes, the file system, the mount and the file, and names
+/// each cause with the command that fixes it. Then tries it: on a mount with an unnamed file of 4 MiB that is gone
+/// when the command ends, on a file by reading 2 MiB through a mapping.
 #[derive(Args)]
 pub struct Doctor {
-    /// Make no file to try a mount with
+    /// Do not create a file on the mounts
     #[arg(long)]
     no_probe: bool,
-    /// For programs: an object of "findings" and "probes"
+    /// Print one JSON object with "findings" and "probes"
     #[arg(long)]
     json: bool,
-    /// A device (/dev/pmem0, namespace0.0, a partition, a volume), a mount, or a file (otherwise all)
-    #[arg(value_name = "DEVICE|MOUNT|FILE")]
+    /// A device (/dev/pmem0, namespace0.0, a partition, a volume), a mount, or a file; default: all
+    #[arg(value_name = "TARGET")]
     target: Option<PathBuf>,
 }
 

@@ -4,6 +4,7 @@
 
 use crate::commands::output::Status;
 use crate::commands::output::{about, json, or_dash, reasons, table};
+use crate::commands::page::Page;
 use anstream::{AutoStream, ColorChoice};
 use anstyle::{AnsiColor, Color, Style};
 use anyhow::{Context, Result, bail};
@@ -19,18 +20,39 @@ use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use units::Size;
 
+pub const PAGE: Page = Page {
+    exit_status: &[
+        ("0", "The disk is drawn."),
+        ("1", "The disk or its file systems cannot be read."),
+    ],
+    examples: &[
+        ("pmemctl layout pmem0", "Draw a disk in the terminal."),
+        (
+            "pmemctl layout --svg pmem0.svg pmem0",
+            "Draw it into a file as well.",
+        ),
+    ],
+    see_also: &["pmemctl-errors(1)"],
+    ..Page::EMPTY
+};
+
+/// Draw where files, free space and errors are on a disk
+///
+/// Divides the disk into cells and shows what most bytes of each cell are used for; a cell with a bad block is
+/// shown as bad. Free space and metadata are known of ext4 and XFS, mounted or not; all metadata of XFS is known if
+/// it is mounted and has a reverse map.
 #[derive(Args)]
 pub struct Layout {
-    /// For programs: the volumes, sums, and each cell with what most of it is for, in bytes
+    /// Print JSON: the volumes, the sums, and each cell with its use, in bytes
     #[arg(long)]
     json: bool,
-    /// Also as a picture into this file
+    /// Write a picture into this file as well
     #[arg(long, value_name = "FILE")]
     svg: Option<PathBuf>,
-    /// Into how many cells the disk is divided, at most; none is smaller than a page
+    /// The highest number of cells; none is smaller than a page
     #[arg(long, value_name = "N", default_value_t = 1024, value_parser = clap::value_parser!(u64).range(1..=1 << 20))]
     cells: u64,
-    /// A disk of persistent memory (/dev/pmem0, pmem0, or its namespace)
+    /// A disk (/dev/pmem0, pmem0) or its namespace
     #[arg(value_name = "DEVICE")]
     device: PathBuf,
 }

@@ -3,6 +3,7 @@
 //! The command `list`.
 
 use crate::commands::output::{about, json, or_dash, table};
+use crate::commands::page::Page;
 use anyhow::Result;
 use clap::Args;
 use pmemctl::block::topology::Volume;
@@ -12,12 +13,34 @@ use pmemctl::sysfs::{Host, printable};
 use std::io::{self, Write};
 use units::Size;
 
+pub const PAGE: Page = Page {
+    exit_status: &[
+        ("0", "All devices are listed."),
+        ("1", "A device does not exist, or the list cannot be read."),
+    ],
+    examples: &[
+        ("pmemctl list", "List all namespaces."),
+        (
+            "pmemctl list --json pmem0 | jq '.[0].bad'",
+            "Print the bad ranges of a disk.",
+        ),
+    ],
+    see_also: &["ndctl-list(1)", "lsblk(8)"],
+    ..Page::EMPTY
+};
+
+/// List namespaces, their volumes, file systems and errors
+///
+/// Prints a row for each namespace and for each volume on its disk. MODE and PAGE MAP (where the struct pages are)
+/// are as in ndctl; a namespace whose driver creates struct pages without fsdax mode, such as memory of e820, is
+/// raw. ALIGN is the alignment of the data area. DAX shows which files of a mount bypass the page cache. Works with
+/// both drivers.
 #[derive(Args)]
 pub struct List {
-    /// For programs: an array of one object for each namespace, sizes in bytes
+    /// Print JSON: one object for each namespace, sizes in bytes
     #[arg(long)]
     json: bool,
-    /// /dev/pmem0, pmem0, namespace0.0, pfn0.0 or btt0.0 (otherwise all)
+    /// /dev/pmem0, pmem0, namespace0.0, pfn0.0 or btt0.0; default: all
     #[arg(value_name = "DEVICE")]
     devices: Vec<DeviceSpec>,
 }

@@ -11,6 +11,7 @@ pub mod list;
 pub mod man;
 pub mod monitor;
 pub mod output;
+pub mod page;
 pub mod plan;
 pub mod repair;
 pub mod scrub;

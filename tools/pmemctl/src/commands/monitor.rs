@@ -5,6 +5,7 @@
 use crate::commands::device_spec;
 use crate::commands::errors::whose;
 use crate::commands::output::root;
+use crate::commands::page::Page;
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use pmemctl::affected::Target;
@@ -20,20 +21,80 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 use units::Size;
 
+pub const PAGE: Page = Page {
+    exit_status: &[
+        ("0", "Ended by SIGTERM or SIGINT."),
+        ("1", "The lists cannot be read."),
+    ],
+    environment: &[
+        (
+            "JOURNAL_STREAM",
+            "Set by systemd: lines have a priority (sd-daemon(3)) if standard output is the journal.",
+        ),
+        (
+            "PMEMCTL_DISK, PMEMCTL_OFFSET, PMEMCTL_LENGTH",
+            "For the hook: the disk, and the bytes of it that are bad.",
+        ),
+        (
+            "PMEMCTL_NAMESPACE_OFFSET",
+            "For the hook, in place of PMEMCTL_OFFSET: the offset in the namespace of an error outside of the data area.",
+        ),
+        (
+            "PMEMCTL_VOLUME, PMEMCTL_MOUNT",
+            "For the hook: the volume that has the bytes, and where it is mounted.",
+        ),
+        (
+            "PMEMCTL_WHOSE, PMEMCTL_FILE_OFFSET",
+            "For the hook: the owner in words, and the offset in the file.",
+        ),
+        (
+            "PMEMCTL_MAPPED_BY, PMEMCTL_OPEN_IN",
+            "For the hook: ids of processes that map the bytes, or have the file open.",
+        ),
+        (
+            "PMEMCTL_NEW, PMEMCTL_COMPLETE",
+            "For the hook: 1 if the error was not listed at the start; 1 if the search for the owner is over.",
+        ),
+    ],
+    files: &[(
+        "/usr/lib/systemd/system/pmemctl-monitor.service",
+        "Runs \"pmemctl monitor --now\".",
+    )],
+    examples: &[
+        (
+            "pmemctl monitor --now",
+            "Report listed and new errors of all disks.",
+        ),
+        (
+            "pmemctl monitor --hook /etc/pmemctl-hook /srv/db",
+            "Run a program for each error of a mount.",
+        ),
+    ],
+    see_also: &["pmemctl-errors(1)", "systemd.exec(5)"],
+};
+
+/// Report new errors with their files and processes
+///
+/// Runs until SIGTERM or SIGINT. Polls the kernel's badblocks lists without touching the memory, so processes that
+/// map a bad page are reported before they access it. Each event is one line, with high priority in systemd's
+/// journal. Owners are found as by "pmemctl errors", files in use first. If the search takes longer than a second,
+/// the error is reported at once, with "complete" false, and again when its owner is found.
+///
+/// Disks that appear later are monitored as well; a disk that goes away is not an error. Works with both drivers;
+/// nd_pmem lists fewer machine checks.
 #[derive(Args)]
 pub struct Monitor {
-    /// Tell of what is bad already, too
+    /// Report the errors that are listed already, too
     #[arg(long)]
     now: bool,
-    /// Run this by /bin/sh for each error, with its facts as PMEMCTL_… in the environment and as JSON
-    /// on standard input
+    /// Run this with /bin/sh for each error, with PMEMCTL_* in the environment and JSON on standard input
     #[arg(long, value_name = "COMMAND")]
     hook: Option<String>,
-    /// For programs: an object a line for each event
+    /// Print JSON: one object per line and event
     #[arg(long)]
     json: bool,
-    /// A device (/dev/pmem0, pmem0, a partition, a volume), a mount, or a file (otherwise all disks, those that appear later as well)
-    #[arg(value_name = "DEVICE|MOUNT|FILE")]
+    /// A device (/dev/pmem0, pmem0, a partition, a volume), a mount, or a file; default: all disks, also later ones
+    #[arg(value_name = "TARGET")]
     targets: Vec<PathBuf>,
 }
 

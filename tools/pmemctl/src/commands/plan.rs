@@ -3,6 +3,7 @@
 //! The command `plan`.
 
 use crate::commands::output::{about, json, or_dash, root, table};
+use crate::commands::page::Page;
 use anyhow::{Result, bail};
 use clap::Args;
 use pmemctl::nd::device_spec::DeviceSpec;
@@ -12,15 +13,39 @@ use pmemctl::sysfs::Host;
 use std::io::{self, Write};
 use units::Size;
 
+pub const PAGE: Page = Page {
+    exit_status: &[
+        (
+            "0",
+            "The modes are listed, and one fits the use, if one was given.",
+        ),
+        ("1", "No mode fits the use, or the device cannot be read."),
+    ],
+    examples: &[
+        ("pmemctl plan", "Compare the modes for all memory."),
+        (
+            "pmemctl plan --use database region0",
+            "Recommend a mode, with the commands that create it.",
+        ),
+    ],
+    see_also: &["ndctl-create-namespace(1)", "daxctl-reconfigure-device(1)"],
+    ..Page::EMPTY
+};
+
+/// Compare the cost of each namespace mode and recommend one
+///
+/// Compares raw, sector, fsdax with struct pages in RAM or on the device, devdax with pages of 4 KiB, 2 MiB and 1
+/// GiB, and system-ram: the capacity, what alignment and memory blocks cut off, and where the struct pages are. The
+/// life left of DIMMs is read from their firmware. Changes nothing.
 #[derive(Args)]
 pub struct Plan {
-    /// What the memory is for: then one form is named, with what to type
+    /// Recommend a mode for this use, with the commands that create it
     #[arg(long = "use", value_enum, value_name = "USE")]
     purpose: Option<Use>,
-    /// For programs: an array of one object for each memory, sizes in bytes
+    /// Print JSON: one object for each memory, sizes in bytes
     #[arg(long)]
     json: bool,
-    /// /dev/pmem0, pmem0, namespace0.0, or region0, of which no namespace was made yet (otherwise all)
+    /// /dev/pmem0, pmem0, namespace0.0, or the free space of region0; default: all
     #[arg(value_name = "DEVICE")]
     device: Option<String>,
 }

@@ -3,6 +3,7 @@
 //! The command `repair`.
 
 use crate::commands::output::{json, or_dash, root, table};
+use crate::commands::page::Page;
 use anyhow::Result;
 use clap::Args;
 use pmemctl::repair::{self, Outcome, Piece, Report, Request, Source};
@@ -10,27 +11,60 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 use units::Size;
 
+pub const PAGE: Page = Page {
+    exit_status: &[
+        ("0", "No part of the file is bad any more."),
+        (
+            "1",
+            "A range could not be repaired, or the file was refused.",
+        ),
+    ],
+    examples: &[
+        (
+            "pmemctl repair --dry-run --zero /srv/db/t.17",
+            "Show which ranges would be replaced.",
+        ),
+        (
+            "pmemctl repair --from /backup/t.17 /srv/db/t.17",
+            "Take the bad ranges from a backup.",
+        ),
+    ],
+    see_also: &["pmemctl-errors(1)", "pmemctl-errors-forget(1)"],
+    ..Page::EMPTY
+};
+
+/// Repair the bad ranges of a file from a backup or with zeros
+///
+/// Writes what is listed as bad through the file, which clears the poison; no other file can be affected. Bytes of
+/// the same pages that can still be read are kept. With --offset and --length that range is replaced, whether it is
+/// listed or not.
+///
+/// No other process may have the file open: such a process is named. A process that opens it during the repair
+/// waits, or ends the repair between two writes. Before each write the name, length and blocks of the file are
+/// verified; after it the bytes are read back and must be off the list. If files of XFS share the blocks, this file
+/// gets new ones ("moved"), and the bad memory is repaired with the last of these files. After a crash, the last
+/// page of the file may have zeros behind its old end.
 #[derive(Args)]
 pub struct Repair {
-    /// Take what is lost from this file, at the same offsets
+    /// Replace bad ranges with the bytes of this file at the same offsets
     #[arg(long, value_name = "BACKUP", required_unless_present = "zero")]
     from: Option<PathBuf>,
-    /// Put zeros in place of what is lost
+    /// Replace bad ranges with zeros
     #[arg(long, conflicts_with = "from")]
     zero: bool,
-    /// Restore this range of the file, listed as bad or not (otherwise what is listed): 4096, 0x1000, 4K, 1M
+    /// Replace the range from this offset, listed or not: 4096, 0x1000, 4K, 1M
     #[arg(long, requires = "length")]
     offset: Option<Size>,
-    /// How many bytes that range has
+    /// The length of that range
     #[arg(long, requires = "offset")]
     length: Option<Size>,
-    /// Only show what would be done
+    /// Show what would be replaced, and change nothing
     #[arg(long)]
     dry_run: bool,
-    /// For programs: an object
+    /// Print one JSON object
     #[arg(long)]
     json: bool,
-    /// The file
+    /// The file to repair
     #[arg(value_name = "FILE")]
     file: PathBuf,
 }

@@ -4,6 +4,7 @@
 
 use crate::commands::output::Status;
 use crate::commands::output::{json, root, table};
+use crate::commands::page::Page;
 use anyhow::{Result, bail};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -17,21 +18,47 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use units::Size;
 
+pub const PAGE: Page = Page {
+    exit_status: &[
+        ("0", "The whole disk was read, and nothing is bad."),
+        (
+            "1",
+            "Bad pages were found or known before, or the scrub failed.",
+        ),
+        ("4", "The scrub was stopped."),
+    ],
+    files: &[(
+        "/var/lib/pmemctl",
+        "The position of scrubs that were stopped.",
+    )],
+    examples: &[(
+        "pmemctl scrub --rate 50M pmem0",
+        "Read a disk with at most 50 MiB per second.",
+    )],
+    see_also: &["ndctl-start-scrub(1)"],
+    ..Page::EMPTY
+};
+
+/// Read a whole disk at a limited rate to find errors
+///
+/// For memory that no firmware scrubs. Reads each page that is not listed past the page cache, while other programs
+/// use the disk; a page that cannot be read is on the list afterwards. After SIGTERM, SIGINT or a crash, the same
+/// command continues where it stopped. Does not read the info block and the struct pages of the namespace.
 #[derive(Args)]
 pub struct Scrub {
-    /// Bytes a second, at most: 50M, 1G
+    /// The highest rate in bytes per second: 50M, 1G
     #[arg(long, value_name = "SIZE", default_value = "200M")]
     rate: Size,
-    /// Begin at the beginning, not where the last one was stopped
+    /// Start at the first byte, not where the last scrub stopped
     #[arg(long)]
     restart: bool,
-    /// Read it even where the platform scrubs its memory itself
+    /// Scrub even if the platform scrubs the memory itself
     #[arg(long)]
     anyway: bool,
-    /// Where it is saved how far it has come
+    /// The folder where the position is saved
     #[arg(long, value_name = "DIR", default_value = FOLDER)]
     state_dir: PathBuf,
-    /// For programs: an object, when it has ended
+    /// Print one JSON object at the end
     #[arg(long)]
     json: bool,
     /// /dev/pmem0, pmem0, namespace0.0 or pfn0.0

@@ -4,15 +4,41 @@
 
 use crate::commands::device_spec::StateDir;
 use crate::commands::output::{self, about, json, or_dash, reasons, root, table};
+use crate::commands::page::Page;
 use anyhow::Result;
 use clap::Args;
 use pmemctl::status::{Health, NamespaceStatus, RegionStatus, Status as State};
 use std::io::{self, Write};
 
-/// Show on one screen whether persistent memory is healthy
+pub const PAGE: Page = Page {
+    exit_status: &[
+        ("0", "No list has errors."),
+        ("1", "A list has errors."),
+        (
+            "4",
+            "No list has errors, but not all lists can be read, or there is no persistent memory.",
+        ),
+    ],
+    files: &[(
+        "/var/lib/pmemctl",
+        "The saved lists of errors, one file for each memory.",
+    )],
+    examples: &[
+        ("pmemctl status", "Show all regions and namespaces."),
+        (
+            "pmemctl status --json | jq -r .health",
+            "Print \"healthy\", \"errors\" or \"unknown\".",
+        ),
+    ],
+    see_also: &["pmemctl-list(1)", "pmemctl-errors(1)", "pmemctl-doctor(1)"],
+    ..Page::EMPTY
+};
+
+/// Show whether persistent memory is healthy
 ///
-/// A row for each namespace, and for each region that has none. ERRORS are the bytes on the kernel's lists, "-" where no
-/// list can be read; SAVED says whether the saved list has all of them that do not come back by themselves.
+/// Prints a row for each namespace, and for each region that has none. ERRORS are the bytes on the kernel's lists,
+/// "-" where no list can be read. SAVED says whether the saved list has all errors that do not return by themselves
+/// after a reboot. The last line says whether "pmemctl monitor" and "pmemctl errors save --follow" run.
 #[derive(Args)]
 pub struct Status {
     #[command(flatten)]

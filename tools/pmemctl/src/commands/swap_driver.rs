@@ -3,6 +3,7 @@
 //! The command `swap-driver`.
 
 use crate::commands::output::{json, or_dash, reasons, root, table};
+use crate::commands::page::Page;
 use anyhow::Result;
 use clap::Args;
 use pmemctl::nd::Device;
@@ -12,18 +13,47 @@ use pmemctl::sysfs::Host;
 use std::io::{self, Write};
 use units::Size;
 
+pub const PAGE: Page = Page {
+    exit_status: &[
+        (
+            "0",
+            "Each device has the driver, or, with --dry-run, could be moved.",
+        ),
+        ("1", "A device was refused, or could not be moved."),
+    ],
+    examples: &[
+        (
+            "pmemctl swap-driver --dry-run --all",
+            "Show which devices can be moved to rust_pmem.",
+        ),
+        (
+            "pmemctl swap-driver --to nd_pmem pmem0",
+            "Move a disk back to nd_pmem.",
+        ),
+    ],
+    see_also: &["ndctl-enable-namespace(1)", "modprobe(8)"],
+    ..Page::EMPTY
+};
+
+/// Move namespaces between rust_pmem and nd_pmem at run time
+///
+/// Moves the device that is bound: the namespace in raw mode, its pfn or btt device in fsdax or sector mode. The
+/// data stays as it is; the list of bad sectors and the read-only flag are carried over. Refuses a disk in use and
+/// names each user: mounts, swap, device mapper, md, bcache, loop devices, the NVMe target, processes that have it
+/// open or mapped. If the new driver fails to bind, the old one is bound again. Each of several devices is moved or
+/// refused separately.
 #[derive(Args)]
 pub struct SwapDriver {
-    /// Where to
+    /// The driver to move them to
     #[arg(long, value_name = "DRIVER", default_value = "rust_pmem")]
     to: Driver,
-    /// Only say what would be done
+    /// Show what would be moved, and change nothing
     #[arg(long)]
     dry_run: bool,
-    /// For programs: an array of one object for each device
+    /// Print JSON: one object for each device
     #[arg(long)]
     json: bool,
-    /// All that one of the two drivers has
+    /// Move all devices that one of the two drivers has
     #[arg(long, conflicts_with = "devices")]
     all: bool,
     /// /dev/pmem0, pmem0, namespace0.0, pfn0.0 or btt0.0

@@ -16,13 +16,13 @@ pub struct Change {
     /// /dev/pmem0, pmem0, a partition of it, or namespace0.0
     #[arg(value_name = "DEVICE")]
     device: DeviceSpec,
-    /// From the start of the disk or partition, or of the namespace where that is named: 4096, 0x1000, 4K, 1M
+    /// From the start of the disk, partition or namespace that is named: 4096, 0x1000, 4K, 1M
     #[arg(value_name = "OFFSET")]
     offset: Size,
-    /// Bytes: whole sectors of 512
+    /// A multiple of 512 bytes
     #[arg(value_name = "LENGTH")]
     length: Size,
-    /// For programs: an object
+    /// Print one JSON object
     #[arg(long)]
     json: bool,
 }

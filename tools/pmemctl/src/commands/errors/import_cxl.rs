@@ -4,13 +4,35 @@
 
 use crate::commands::device_spec::Devices;
 use crate::commands::output::{json, name_list, reasons, root, table};
+use crate::commands::page::Page;
 use anyhow::Result;
 use clap::Args;
 use pmemctl::badblocks::cxl::{self, Synced};
 
+pub const PAGE: Page = Page {
+    exit_status: &[
+        ("0", "All errors of the devices are on the kernel's lists."),
+        (
+            "1",
+            "An error could not be added, or the region is not of one CXL device.",
+        ),
+    ],
+    examples: &[(
+        "pmemctl errors import-cxl --all",
+        "Import the lists of all CXL regions.",
+    )],
+    see_also: &["cxl-list(1)"],
+    ..Page::EMPTY
+};
+
+/// Add the poison lists of CXL devices to the kernel's lists
+///
+/// Reads the list with "cxl list --media-errors", for regions of one device; the kernel does not do this. The
+/// device's list is not changed: its command to clear poison writes zeros, which may replace data that was written
+/// over the error.
 #[derive(Args)]
 pub struct ImportCxl {
-    /// For programs: an array of one object for each region
+    /// Print JSON: one object for each region
     #[arg(long)]
     json: bool,
     #[command(flatten)]

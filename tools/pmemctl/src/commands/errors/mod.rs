@@ -3,14 +3,15 @@
 //! The command `errors`.
 
 mod change;
-mod forget;
-mod import_cxl;
-mod inject;
-mod restore;
-mod save;
+pub mod forget;
+pub mod import_cxl;
+pub mod inject;
+pub mod restore;
+pub mod save;
 
 use crate::commands::device_spec::target;
 use crate::commands::output::{Status, json, table};
+use crate::commands::page::Page;
 use anyhow::Result;
 use clap::{Args, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -24,6 +25,36 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use units::Size;
 
+pub const PAGE: Page = Page {
+    exit_status: &[
+        ("0", "No errors are listed."),
+        ("1", "Errors are listed; for a subcommand: see there."),
+        ("4", "The lists or their owners cannot be read."),
+    ],
+    examples: &[
+        ("pmemctl errors", "List the errors of all disks."),
+        (
+            "pmemctl errors /srv/db/t.17 && postgres",
+            "Start a program only if a file has no errors.",
+        ),
+        (
+            "pmemctl errors ./save",
+            "Look at a file whose name is that of a subcommand.",
+        ),
+    ],
+    see_also: &["pmemctl-repair(1)", "pmemctl-monitor(1)", "ndctl-list(1)"],
+    ..Page::EMPTY
+};
+
+/// List media errors and the files they belong to
+///
+/// Reads the kernel's badblocks lists and follows each bad range through partitions and linear or striped
+/// device-mapper volumes to the file system, and there to a file, free space or metadata. XFS with a reverse map
+/// answers at once; on other file systems every file is asked for its extents, which takes minutes for millions of
+/// files. Removed files that are still open are found, too. The exit status for a file says whether it is safe to
+/// map.
+///
+/// A file whose name is that of a subcommand is named "./save", or "save" after "--".
 #[derive(Args)]
 #[command(args_conflicts_with_subcommands = true, disable_help_subcommand = true)]
 pub struct Errors {
@@ -35,52 +66,23 @@ pub struct Errors {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Save the lists of errors, so that they outlive a reboot
-    ///
-    /// One file for each memory, named and recognised by what identifies that: the DIMMs' own ids,
-    /// the CXL devices' serial numbers and the region's uuid, and where there is nothing of the
-    /// kind (e820, virtio-pmem, ramdax) the place in this machine. Errors belong to the memory: they
-    /// are saved for the whole region that a device lies in, whatever the modes of its namespaces.
-    /// Where the platform keeps a log of its own (NFIT with scrubbing), what that has comes back by
-    /// itself and is not saved. What the lists have not had since the boot is restored first; what
-    /// was there and is no longer is healed, and is forgotten.
     Save(save::Save),
-    /// Put the saved errors back on the kernel's lists
-    ///
-    /// Before anything touches the memory: contrib/udev/59-pmemctl.rules does this for each disk that
-    /// appears. A saved list that was cut off or edited, is of other memory or of another size, or
-    /// is stale (the disk has had all of it since this boot, and some of it was healed) is refused
-    /// with the reason and status 3, and nothing is changed. Of several devices each is restored or
-    /// refused for itself. With --all, which services run, one that is stale is said, and no failure.
     Restore(restore::Restore),
-    /// Put what CXL memory devices know of their own errors on the kernel's lists
-    ///
-    /// What "cxl list --media-errors" shows, for regions of one device. The kernel does not do this
-    /// itself. Nothing is taken off the device's list: "clear poison" of CXL writes zeros, which may
-    /// by then replace what was written over the error.
     ImportCxl(import_cxl::ImportCxl),
-    /// Take errors that were repaired elsewhere off the lists, if the memory can be read again
-    ///
-    /// The data stays as it is. What is saved of it is forgotten, too. rust_pmem only.
     Forget(forget::Forget),
-    /// Make an error, to see what it does; rust_pmem has to be loaded with inject=1
-    ///
-    /// The memory is taken away as after a machine check, but is not harmed: "pmemctl errors forget", or a
-    /// write of the whole pages, brings it back.
     Inject(inject::Inject),
 }
 
 #[derive(Args)]
 struct List {
-    /// All names of a file, not the first that is found: looks at the whole file system
+    /// Find all names of a file, not only one: reads the whole file system
     #[arg(long)]
     links: bool,
-    /// For programs: an array of one object for each range, in bytes
+    /// Print JSON: one object for each range, in bytes
     #[arg(long)]
     json: bool,
-    /// A device (/dev/pmem0, pmem0, a partition, a volume), a mount, or a file (otherwise all disks); a file that is
-    /// named as one of the commands is ./save, or save behind --
-    #[arg(value_name = "DEVICE|MOUNT|FILE")]
+    /// A device (/dev/pmem0, pmem0, a partition, a volume), a mount, or a file; default: all disks
+    #[arg(value_name = "TARGET")]
     targets: Vec<PathBuf>,
 }
 

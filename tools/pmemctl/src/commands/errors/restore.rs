@@ -4,16 +4,51 @@
 
 use crate::commands::device_spec::{Devices, StateDir};
 use crate::commands::output::{Status, file_name, json, or_dash, reasons, root, table};
+use crate::commands::page::Page;
 use anyhow::Result;
 use clap::Args;
 use pmemctl::badblocks::persist::{self, RestoreReport, Restored};
 use pmemctl::badblocks::store::Refusal;
 
+pub const PAGE: Page = Page {
+    exit_status: &[
+        ("0", "All saved errors are on the lists."),
+        ("1", "An error could not be put on a list."),
+        ("3", "A saved list was refused."),
+    ],
+    files: &[
+        (
+            "/var/lib/pmemctl",
+            "The saved lists of errors, one file for each memory.",
+        ),
+        (
+            "/usr/lib/udev/rules.d/59-pmemctl.rules",
+            "Restores the list of each disk that appears.",
+        ),
+        (
+            "/usr/lib/systemd/system/pmemctl-restore.service",
+            "Runs \"pmemctl errors restore --all\" at boot.",
+        ),
+    ],
+    examples: &[(
+        "pmemctl errors restore --all",
+        "Restore the lists of all devices.",
+    )],
+    see_also: &["pmemctl-errors-save(1)"],
+    ..Page::EMPTY
+};
+
+/// Put saved errors back on the kernel's lists
+///
+/// Run it before anything reads the memory: the udev rule 59-pmemctl.rules runs it for each disk that appears. A
+/// saved list is refused, and nothing is changed, if the file is damaged, is of other memory or of another size, or
+/// is stale: the disk has had all of it since the boot, and some of its errors are repaired. Each of several
+/// devices is restored or refused separately. With --all a stale list is reported, but is not a failure.
 #[derive(Args)]
 pub struct Restore {
     #[command(flatten)]
     place: StateDir,
-    /// For programs: an array of one object for each device
+    /// Print JSON: one object for each device
     #[arg(long)]
     json: bool,
     #[command(flatten)]

@@ -4,21 +4,57 @@
 
 use crate::commands::device_spec::{Devices, StateDir};
 use crate::commands::output::{file_name, json, name_list, reasons, root, table};
+use crate::commands::page::Page;
 use anyhow::Result;
 use clap::Args;
 use pmemctl::badblocks::follow;
 use pmemctl::badblocks::persist::{self, Kept, SaveReport};
 use std::io::{self, Write};
 
+pub const PAGE: Page = Page {
+    exit_status: &[
+        ("0", "All lists are saved."),
+        ("1", "A list could not be saved."),
+    ],
+    files: &[
+        (
+            "/var/lib/pmemctl",
+            "The saved lists of errors, one file for each memory.",
+        ),
+        (
+            "/usr/lib/systemd/system/pmemctl-save.service",
+            "Runs \"pmemctl errors save --follow --all\".",
+        ),
+    ],
+    examples: &[
+        ("pmemctl errors save --all", "Save the lists once."),
+        (
+            "pmemctl errors save --follow --all",
+            "Save each change until SIGTERM.",
+        ),
+    ],
+    see_also: &["pmemctl-errors-restore(1)"],
+    ..Page::EMPTY
+};
+
+/// Save the kernel's lists of errors across reboots
+///
+/// Writes one file for each memory. The file names the memory by the ids of its DIMMs, by the serial numbers of its
+/// CXL devices and the region's uuid, or, if it has neither (e820, virtio-pmem, ramdax), by its address in this
+/// machine. Errors belong to the memory: they are saved for the whole region of a device, whatever the modes of its
+/// namespaces are.
+///
+/// Errors in the platform's own log (NFIT with address range scrub) return by themselves and are not saved. Saved
+/// errors that a list has not had since the boot are restored first. Errors that a list had and has no longer are
+/// repaired, and are removed from the file.
 #[derive(Args)]
 pub struct Save {
-    /// Stay, and save within a second of each change; SIGTERM ends it
+    /// Keep running and save within a second of each change, until SIGTERM
     #[arg(long)]
     follow: bool,
     #[command(flatten)]
     place: StateDir,
-    /// For programs: an array of one object for each region; with --follow an object a line for
-    /// each change
+    /// Print JSON: one object for each region; with --follow one per line and change
     #[arg(long)]
     json: bool,
     #[command(flatten)]
