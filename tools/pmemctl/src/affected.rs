@@ -3,10 +3,10 @@
 //! What is hurt by the bad ranges of disks: the volumes, file systems and files that have them.
 
 use crate::badblocks::kernel::bytes;
-use crate::badblocks::set::BadList;
-use crate::block::devno::Number;
+use crate::badblocks::set::BadBlocks;
+use crate::block::devno::DeviceNumber;
 use crate::block::disk::Disk;
-use crate::block::remap::{self, Hurt, Span};
+use crate::block::remap::{self, AffectedVolume, Span};
 use crate::block::topology::{self, Mounts};
 use crate::fs::mounted::FileSystem;
 use crate::fs::offline;
@@ -24,7 +24,7 @@ use std::path::{Path, PathBuf};
 
 /// A bad range, and what it means.
 #[derive(Debug, Clone, Serialize)]
-pub struct Entry {
+pub struct AffectedRange {
     /// The disk.
     pub disk: String,
     /// What is made of it that has the range: the disk itself, a partition, a volume.
@@ -46,9 +46,9 @@ pub struct Entry {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Target {
     /// A disk, a partition or a volume, by its number.
-    Device(Number),
+    Device(DeviceNumber),
     /// A file system, by where it is mounted.
-    Mount(Number),
+    Mount(DeviceNumber),
     /// A file.
     File(PathBuf),
 }
@@ -59,7 +59,7 @@ impl Target {
         let metadata = fs::metadata(path).with_context(|| printable(path))?;
         let kind = metadata.file_type();
         if kind.is_block_device() {
-            return Ok(Self::Device(Number::from_rdev(metadata.rdev())));
+            return Ok(Self::Device(DeviceNumber::from_rdev(metadata.rdev())));
         }
         if kind.is_file() {
             return Ok(Self::File(path.to_owned()));
@@ -74,11 +74,11 @@ impl Target {
                 printable(path)
             );
         }
-        Ok(Self::Mount(Number::from_rdev(metadata.dev())))
+        Ok(Self::Mount(DeviceNumber::from_rdev(metadata.dev())))
     }
 
     /// Whether what is hurt is on it.
-    pub fn has(&self, hurt: &Hurt) -> bool {
+    pub fn has(&self, hurt: &AffectedVolume) -> bool {
         match self {
             Self::Device(number) => hurt.chain.contains(number),
             Self::Mount(number) => hurt.chain.first() == Some(number),
@@ -88,7 +88,7 @@ impl Target {
 }
 
 /// What of all disks is bad, traced to what is made of them.
-pub fn all(host: &Host) -> Result<Vec<(Disk, Hurt)>> {
+pub fn all(host: &Host) -> Result<Vec<(Disk, AffectedVolume)>> {
     let mut listed = Vec::new();
     for disk in Device::all(host).iter().filter_map(Device::disk) {
         let bad = disk.bad()?;
@@ -99,7 +99,7 @@ pub fn all(host: &Host) -> Result<Vec<(Disk, Hurt)>> {
 }
 
 /// Traces sectors of disks to what is made of them.
-pub fn traced(host: &Host, listed: &[(Disk, BadList)]) -> Result<Vec<(Disk, Hurt)>> {
+pub fn traced(host: &Host, listed: &[(Disk, BadBlocks)]) -> Result<Vec<(Disk, AffectedVolume)>> {
     let mounts = Mounts::here()?;
     let mut found = Vec::new();
     for (disk, bad) in listed.iter().filter(|(_, bad)| !bad.is_empty()) {
@@ -126,18 +126,18 @@ pub fn entries(
     targets: &[Target],
     all_links: bool,
     progress: &dyn Progress,
-) -> Result<Vec<Entry>> {
+) -> Result<Vec<AffectedRange>> {
     entries_of(host, &all(host)?, targets, all_links, progress)
 }
 
 /// The same, of what has been traced.
 pub fn entries_of(
     host: &Host,
-    hurt: &[(Disk, Hurt)],
+    hurt: &[(Disk, AffectedVolume)],
     targets: &[Target],
     all_links: bool,
     progress: &dyn Progress,
-) -> Result<Vec<Entry>> {
+) -> Result<Vec<AffectedRange>> {
     let mut entries = Vec::new();
     for (disk, hurt) in hurt {
         if targets.is_empty() || targets.iter().any(|target| target.has(hurt)) {
@@ -160,8 +160,8 @@ pub fn entries_of(
 }
 
 /// What is known of bad bytes before anyone was asked whose they are.
-pub fn entry(disk: &Disk, hurt: &Hurt, span: Span) -> Entry {
-    Entry {
+pub fn entry(disk: &Disk, hurt: &AffectedVolume, span: Span) -> AffectedRange {
+    AffectedRange {
         disk: disk.name().to_owned(),
         volume: hurt.volume.name.clone(),
         span,
@@ -182,12 +182,12 @@ fn still_there(disk: &Disk) -> Result<()> {
 fn owners(
     host: &Host,
     disk: &Disk,
-    hurt: &Hurt,
+    hurt: &AffectedVolume,
     all_links: bool,
     progress: &dyn Progress,
-) -> Result<Vec<Entry>> {
+) -> Result<Vec<AffectedRange>> {
     let without = |reason: &str| {
-        let one = |span: &Span| Entry {
+        let one = |span: &Span| AffectedRange {
             reason: Some(reason.to_owned()),
             ..entry(disk, hurt, span.clone())
         };
@@ -225,7 +225,7 @@ fn owners(
     }
     let directory = host.absolute(Path::new(&mount.directory));
     let system = FileSystem::at(&hurt.volume, &directory)?;
-    let seen = Counted {
+    let seen = SkipCounter {
         progress,
         skipped: Cell::new(0),
     };
@@ -238,7 +238,7 @@ fn owners(
     });
     Ok(owned
         .into_iter()
-        .map(|owned| Entry {
+        .map(|owned| AffectedRange {
             mount: Some(mount.directory.clone()),
             ..known(disk, hurt, owned, reason.as_ref())
         })
@@ -246,12 +246,12 @@ fn owners(
 }
 
 /// Counts what could not be looked at.
-struct Counted<'a> {
+struct SkipCounter<'a> {
     progress: &'a dyn Progress,
     skipped: Cell<u64>,
 }
 
-impl Progress for Counted<'_> {
+impl Progress for SkipCounter<'_> {
     fn begin(&self, files: u64) {
         self.skipped.set(0);
         self.progress.begin(files);
@@ -268,9 +268,14 @@ impl Progress for Counted<'_> {
 }
 
 /// An entry with its owner, and why that is not known better.
-fn known(disk: &Disk, hurt: &Hurt, owned: Owned, reason: Option<&String>) -> Entry {
+fn known(
+    disk: &Disk,
+    hurt: &AffectedVolume,
+    owned: Owned,
+    reason: Option<&String>,
+) -> AffectedRange {
     let unknown = matches!(owned.owner, Owner::Unknown { .. });
-    Entry {
+    AffectedRange {
         owner: Some(owned.owner),
         reason: reason.filter(|_| unknown).cloned(),
         ..entry(disk, hurt, owned.span)
@@ -278,10 +283,10 @@ fn known(disk: &Disk, hurt: &Hurt, owned: Owned, reason: Option<&String>) -> Ent
 }
 
 /// What of a file is bad: of its data.
-fn of_file(hurt: &[(Disk, Hurt)], path: &Path) -> Result<Vec<Entry>> {
+fn of_file(hurt: &[(Disk, AffectedVolume)], path: &Path) -> Result<Vec<AffectedRange>> {
     let file = File::open(path).with_context(|| printable(path))?;
     let metadata = file.metadata().with_context(|| printable(path))?;
-    let device = Number::from_rdev(metadata.dev());
+    let device = DeviceNumber::from_rdev(metadata.dev());
     let mut pieces = Vec::new();
     extents::of_file(&file, Fork::Data, |extent| pieces.push(*extent))
         .with_context(|| format!("{}: where its bytes are", printable(path)))?;
@@ -299,7 +304,7 @@ fn of_file(hurt: &[(Disk, Hurt)], path: &Path) -> Result<Vec<Entry>> {
                     file_offset: Some(piece.logical + (part.offset - piece.physical)),
                     open_by: Vec::new(),
                 };
-                entries.push(Entry {
+                entries.push(AffectedRange {
                     owner: Some(owner),
                     ..entry(disk, hurt, part)
                 });

@@ -2,7 +2,7 @@
 
 //! What persistent memory there is, and what is made of it.
 
-use crate::badblocks::set::BadList;
+use crate::badblocks::set::BadBlocks;
 use crate::block::topology::{self, Mounts, Volume};
 use crate::nd::region::Region;
 use crate::nd::{Device, Kind, Name};
@@ -43,14 +43,14 @@ impl fmt::Display for Mode {
 /// Where the `struct page`s of the memory are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum PageMap {
+pub enum MemmapLocation {
     /// In RAM.
     Ram,
     /// On the memory itself.
     Device,
 }
 
-impl fmt::Display for PageMap {
+impl fmt::Display for MemmapLocation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
             Self::Ram => "RAM",
@@ -61,14 +61,14 @@ impl fmt::Display for PageMap {
 
 /// A range of bad bytes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Bad {
+pub struct BadRange {
     /// From the start of the disk.
     pub offset: u64,
     /// How many.
     pub length: u64,
 }
 
-impl From<&Range<u64>> for Bad {
+impl From<&Range<u64>> for BadRange {
     fn from(sectors: &Range<u64>) -> Self {
         let (offset, length) = crate::badblocks::kernel::bytes(sectors);
         Self { offset, length }
@@ -77,7 +77,7 @@ impl From<&Range<u64>> for Bad {
 
 /// A namespace, as it is used.
 #[derive(Debug, Serialize)]
-pub struct Entry {
+pub struct NamespaceInfo {
     /// Its device that has a driver, or could have.
     pub device: Name,
     /// The namespace itself.
@@ -89,7 +89,7 @@ pub struct Entry {
     /// What it is used as.
     pub mode: Mode,
     /// Where its `struct page`s are, if it has some by its mode.
-    pub page_map: Option<PageMap>,
+    pub page_map: Option<MemmapLocation>,
     /// Bytes of the namespace.
     pub size: Option<u64>,
     /// Bytes that its data begins at a multiple of: mappings can't be larger.
@@ -104,22 +104,22 @@ pub struct Entry {
     /// Its disk, and what is made of that.
     pub disk: Option<Volume>,
     /// What is bad of the disk; `null` where there is no list.
-    pub bad: Option<Vec<Bad>>,
+    pub bad: Option<Vec<BadRange>>,
 }
 
 /// All there is, in the order of names.
-pub fn all(host: &Host) -> Result<Vec<Entry>> {
+pub fn all(host: &Host) -> Result<Vec<NamespaceInfo>> {
     let mounts = Mounts::here()?;
     let mut entries = Vec::new();
     for namespace in Device::all(host) {
         if namespace.name.kind == Kind::Namespace && !namespace.is_seed() {
-            entries.push(Entry::of(host, &namespace, &mounts)?);
+            entries.push(NamespaceInfo::of(host, &namespace, &mounts)?);
         }
     }
     Ok(entries)
 }
 
-impl Entry {
+impl NamespaceInfo {
     /// That of a namespace.
     pub fn of(host: &Host, namespace: &Device, mounts: &Mounts) -> Result<Self> {
         let device = namespace.claim().unwrap_or_else(|| namespace.clone());
@@ -147,16 +147,16 @@ impl Entry {
                 Some(disk) => Some(topology::of_disk(host, disk.name(), mounts)?),
                 None => None,
             },
-            bad: bad.map(|bad: BadList| bad.ranges().iter().map(Bad::from).collect()),
+            bad: bad.map(|bad: BadBlocks| bad.ranges().iter().map(BadRange::from).collect()),
         })
     }
 }
 
 /// By the `mode` of the device; that of a namespace whose driver makes a page map of its own is `memory`.
-fn page_map(mode: Option<&str>) -> Option<PageMap> {
+fn page_map(mode: Option<&str>) -> Option<MemmapLocation> {
     match mode {
-        Some("ram" | "memory") => Some(PageMap::Ram),
-        Some("pmem") => Some(PageMap::Device),
+        Some("ram" | "memory") => Some(MemmapLocation::Ram),
+        Some("pmem") => Some(MemmapLocation::Device),
         _ => None,
     }
 }
@@ -179,12 +179,12 @@ pub(crate) fn mode(host: &Host, kind: Kind, dax_devices: &[String]) -> Mode {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::Machine;
+    use crate::testing::FakeSysfs;
     use std::os::unix::fs::symlink;
 
     #[test]
     fn modes() {
-        let machine = Machine::new();
+        let machine = FakeSysfs::new();
         let devices = machine.host.path("sys/bus/dax/devices");
         std::fs::create_dir_all(devices.join("dax0.0")).unwrap();
         symlink("/sys/bus/dax/drivers/kmem", devices.join("dax0.0/driver")).unwrap();
@@ -200,9 +200,9 @@ mod tests {
 
     #[test]
     fn page_maps() {
-        assert_eq!(page_map(Some("ram")), Some(PageMap::Ram));
-        assert_eq!(page_map(Some("pmem")), Some(PageMap::Device));
-        assert_eq!(page_map(Some("memory")), Some(PageMap::Ram));
+        assert_eq!(page_map(Some("ram")), Some(MemmapLocation::Ram));
+        assert_eq!(page_map(Some("pmem")), Some(MemmapLocation::Device));
+        assert_eq!(page_map(Some("memory")), Some(MemmapLocation::Ram));
         assert_eq!(page_map(Some("raw")), None);
         assert_eq!(page_map(None), None);
     }
@@ -210,8 +210,8 @@ mod tests {
     #[test]
     fn bad_bytes() {
         assert_eq!(
-            Bad::from(&(8..16)),
-            Bad {
+            BadRange::from(&(8..16)),
+            BadRange {
                 offset: 4096,
                 length: 4096
             }

@@ -87,7 +87,7 @@ impl Cells {
 
 /// A partition, a volume, or the disk itself, where it has something.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Part {
+pub struct VolumeSummary {
     /// Its name.
     pub name: String,
     /// Where it begins on the disk.
@@ -104,13 +104,13 @@ pub struct Part {
 
 /// What is where on a disk.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Map {
+pub struct DiskLayout {
     /// The disk.
     pub disk: String,
     /// Its size.
     pub size: u64,
     /// What is made of it.
-    pub volumes: Vec<Part>,
+    pub volumes: Vec<VolumeSummary>,
     /// How many bytes are for what.
     pub sums: Vec<Sum>,
     /// How many are bad.
@@ -129,7 +129,7 @@ pub struct Sum {
 }
 
 /// What is where on `disk`, in about `count` cells.
-pub fn of_disk(host: &Host, disk: &Disk, count: u64) -> Result<Map> {
+pub fn of_disk(host: &Host, disk: &Disk, count: u64) -> Result<DiskLayout> {
     let size = disk.size().bytes();
     ensure!(size > 0, "{} has no size", disk.name());
     let mut cells = Cells::new(size, count);
@@ -159,7 +159,7 @@ pub fn of_disk(host: &Host, disk: &Disk, count: u64) -> Result<Map> {
                 .with_context(|| hurt.volume.name.clone())?,
         };
         let first = hurt.spans.iter().map(|span| span.disk_offset).min();
-        volumes.push(Part {
+        volumes.push(VolumeSummary {
             name: hurt.volume.name.clone(),
             offset: first.unwrap_or(0),
             length: hurt.spans.iter().map(|span| span.length).sum(),
@@ -174,7 +174,7 @@ pub fn of_disk(host: &Host, disk: &Disk, count: u64) -> Result<Map> {
         kind,
         bytes: cells.iter().map(|cell| cell.bytes[kind as usize]).sum(),
     };
-    Ok(Map {
+    Ok(DiskLayout {
         disk: disk.name().to_owned(),
         size,
         volumes,

@@ -22,12 +22,12 @@ const INFO_BLOCK: u64 = 8 << 10;
 const M2: u64 = 2 << 20;
 const G1: u64 = 1 << 30;
 /// Pages that the map of a page of device DAX keeps, all others being the same as the second.
-const KEPT: u64 = 2;
+const SHARED_MEMMAP_PAGES: u64 = 2;
 
 /// What memory shall be used for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
-pub enum Use {
+pub enum Purpose {
     /// Files, mapped and copied without the page cache.
     Files,
     /// A database that maps its files and makes stores durable itself.
@@ -42,7 +42,7 @@ pub enum Use {
 
 /// A form that memory can be given.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Form {
+pub struct ModeCost {
     /// Its name: `fsdax-ram`.
     pub form: &'static str,
     /// Why it can't be made here; `null` where it can.
@@ -103,19 +103,19 @@ pub struct Advice {
     /// What it is about.
     pub memory: Memory,
     /// Each form.
-    pub forms: Vec<Form>,
+    pub forms: Vec<ModeCost>,
     /// The DIMMs of the region; empty where firmware does not tell.
     pub dimms: Vec<Dimm>,
     /// What to take.
-    pub take: Option<Take>,
+    pub take: Option<Recommendation>,
 }
 
 /// What to take.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Take {
+pub struct Recommendation {
     /// For this.
     #[serde(rename = "use")]
-    pub purpose: Use,
+    pub purpose: Purpose,
     /// The name of a form.
     pub form: &'static str,
     /// Why.
@@ -153,8 +153,8 @@ impl Memory {
         )]
     }
 
-    fn raw(&self) -> Form {
-        Form {
+    fn raw(&self) -> ModeCost {
+        ModeCost {
             form: "raw",
             impossible: None,
             capacity: self.size,
@@ -169,7 +169,7 @@ impl Memory {
         }
     }
 
-    fn sector(&self) -> Form {
+    fn sector(&self) -> ModeCost {
         const ARENA: u64 = 1 << 39;
         const SMALLEST: u64 = 16 << 20;
         const SECTOR: u64 = 4096;
@@ -185,7 +185,7 @@ impl Memory {
             left -= arena;
         }
         let capacity = sectors * SECTOR;
-        Form {
+        ModeCost {
             form: "sector",
             impossible: match self.provider.as_str() {
                 "virtio-pmem" => Some("it would be read-only".into()),
@@ -202,7 +202,7 @@ impl Memory {
     }
 
     /// A form with an info block: `fsdax`, `devdax`.
-    fn mapped(&self, form: &'static str, mode: &str, align: u64, on_device: bool) -> Form {
+    fn mapped(&self, form: &'static str, mode: &str, align: u64, on_device: bool) -> ModeCost {
         let unit = align.max(M2);
         let pages = self.size.saturating_sub(INFO_BLOCK) / PAGE;
         let map = match on_device {
@@ -214,10 +214,10 @@ impl Memory {
         let capacity = end.saturating_sub(data);
         // What is mapped by pages larger than what a page of map describes shares most of it.
         let covered = end.saturating_sub(self.start);
-        let is_shared = mode == "devdax" && align / PAGE * STRUCT_PAGE / PAGE > KEPT;
+        let is_shared = mode == "devdax" && align / PAGE * STRUCT_PAGE / PAGE > SHARED_MEMMAP_PAGES;
         let ram = match (on_device, is_shared) {
             (true, _) => 0,
-            (false, true) => covered.div_ceil(align) * KEPT * PAGE,
+            (false, true) => covered.div_ceil(align) * SHARED_MEMMAP_PAGES * PAGE,
             (false, false) => covered / PAGE * STRUCT_PAGE,
         };
         let place = if on_device { "dev" } else { "mem" };
@@ -226,7 +226,7 @@ impl Memory {
             G1 => "1G",
             _ => "2M",
         };
-        Form {
+        ModeCost {
             form,
             impossible: if self.start % unit != 0 {
                 Some(format!("it begins at no multiple of {letter}"))
@@ -247,7 +247,7 @@ impl Memory {
         }
     }
 
-    fn system_ram(&self) -> Form {
+    fn system_ram(&self) -> ModeCost {
         let devdax = self.mapped("system-ram", "devdax", M2, false);
         let end = down(self.end(), M2);
         let data = end - devdax.capacity;
@@ -275,7 +275,7 @@ impl Memory {
         let mut commands = devdax.commands;
         commands.push("echo offline >/sys/devices/system/memory/auto_online_blocks".into());
         commands.push("daxctl reconfigure-device -m system-ram DAX_DEVICE".into());
-        Form {
+        ModeCost {
             form: "system-ram",
             impossible,
             capacity,
@@ -288,7 +288,7 @@ impl Memory {
     }
 
     /// All forms.
-    pub fn forms(&self) -> Vec<Form> {
+    pub fn forms(&self) -> Vec<ModeCost> {
         vec![
             self.raw(),
             self.sector(),
@@ -303,13 +303,13 @@ impl Memory {
     }
 
     /// Which form to take; `None` where none can be made.
-    fn take(&self, forms: &[Form], purpose: Use) -> Option<Take> {
+    fn take(&self, forms: &[ModeCost], purpose: Purpose) -> Option<Recommendation> {
         let possible = |name: &str| {
             forms
                 .iter()
                 .find(|form| form.form == name && form.impossible.is_none())
         };
-        let choose = |form: &Form, why: String| Take {
+        let choose = |form: &ModeCost, why: String| Recommendation {
             purpose,
             form: form.form,
             why,
@@ -317,7 +317,7 @@ impl Memory {
         };
         let disk = || "mkfs.ext4 -b 4096 -E stride=512,stripe_width=512 /dev/pmemN".to_owned();
         match purpose {
-            Use::Files | Use::Database => {
+            Purpose::Files | Purpose::Database => {
                 let ram = possible("fsdax-ram")?;
                 let percent = ram.ram.saturating_mul(100) / self.machine_ram.max(1);
                 let mut take = match possible("fsdax-device").filter(|_| percent >= 5) {
@@ -341,14 +341,14 @@ impl Memory {
                 take.commands.push(disk());
                 take.commands
                     .push("mount -o dax=always /dev/pmemN DIR".into());
-                if purpose == Use::Database && self.provider == "virtio-pmem" {
+                if purpose == Purpose::Database && self.provider == "virtio-pmem" {
                     take.why.push_str(
                         "; MAP_SYNC is refused on virtio-pmem, so that the database must call fsync(2)",
                     );
                 }
                 Some(take)
             }
-            Use::Sectors => Some(match possible("sector") {
+            Purpose::Sectors => Some(match possible("sector") {
                 Some(form) => choose(
                     form,
                     "a sector is the old or the new one after a power cut; there is no DAX".into(),
@@ -358,7 +358,7 @@ impl Memory {
                     "sector mode can't be made: a sector may be torn by a power cut".into(),
                 ),
             }),
-            Use::Programs => {
+            Purpose::Programs => {
                 let large = possible("devdax-1g").filter(|form| form.cut_off <= self.size / 20);
                 Some(match large {
                     Some(form) => choose(
@@ -371,7 +371,7 @@ impl Memory {
                     ),
                 })
             }
-            Use::Ram => {
+            Purpose::Ram => {
                 let form = possible("system-ram")?;
                 Some(choose(
                     form,
@@ -460,7 +460,7 @@ pub fn all(host: &Host) -> Result<Vec<Memory>> {
 }
 
 /// What is known of a memory, and what to take.
-pub fn advice(host: &Host, memory: Memory, purpose: Option<Use>) -> Advice {
+pub fn advice(host: &Host, memory: Memory, purpose: Option<Purpose>) -> Advice {
     let forms = memory.forms();
     let take = purpose.and_then(|purpose| memory.take(&forms, purpose));
     let dimms = dimms(host, &memory.region);
@@ -474,7 +474,7 @@ pub fn advice(host: &Host, memory: Memory, purpose: Option<Use>) -> Advice {
 
 /// What ndctl prints of a DIMM.
 #[derive(Deserialize)]
-struct Listed {
+struct NdctlDimm {
     dev: String,
     health: Option<Health>,
 }
@@ -507,8 +507,8 @@ fn dimms(host: &Host, region: &str) -> Vec<Dimm> {
 
 fn parse(text: &str) -> Vec<Dimm> {
     // One of them is no array for some versions.
-    let listed = serde_json::from_str::<Vec<Listed>>(text)
-        .or_else(|_| serde_json::from_str::<Listed>(text).map(|one| vec![one]))
+    let listed = serde_json::from_str::<Vec<NdctlDimm>>(text)
+        .or_else(|_| serde_json::from_str::<NdctlDimm>(text).map(|one| vec![one]))
         .unwrap_or_default();
     listed
         .into_iter()
@@ -548,7 +548,7 @@ mod tests {
         }
     }
 
-    fn form(memory: &Memory, name: &str) -> Form {
+    fn form(memory: &Memory, name: &str) -> ModeCost {
         let forms = memory.forms();
         forms.into_iter().find(|form| form.form == name).unwrap()
     }
@@ -598,9 +598,9 @@ mod tests {
         assert!(form(&other, "system-ram").impossible.is_some());
         other.provider = "virtio-pmem".into();
         assert!(form(&other, "sector").impossible.is_some());
-        assert_eq!(other.take(&other.forms(), Use::Ram), None);
+        assert_eq!(other.take(&other.forms(), Purpose::Ram), None);
         assert_eq!(
-            other.take(&other.forms(), Use::Sectors).unwrap().form,
+            other.take(&other.forms(), Purpose::Sectors).unwrap().form,
             "raw"
         );
     }
@@ -609,14 +609,17 @@ mod tests {
     fn what_to_take() {
         let take = |memory: &Memory, purpose| memory.take(&memory.forms(), purpose).unwrap().form;
         let mut large = memory(4 << 30, 64 << 30);
-        assert_eq!(take(&large, Use::Files), "fsdax-device");
+        assert_eq!(take(&large, Purpose::Files), "fsdax-device");
         large.machine_ram = 256 << 30;
-        assert_eq!(take(&large, Use::Files), "fsdax-ram");
-        assert_eq!(take(&large, Use::Database), "fsdax-ram");
-        assert_eq!(take(&large, Use::Sectors), "sector");
-        assert_eq!(take(&large, Use::Programs), "devdax-1g");
-        assert_eq!(take(&large, Use::Ram), "system-ram");
-        assert_eq!(take(&memory(4 << 30, 3 << 30), Use::Programs), "devdax-2m");
+        assert_eq!(take(&large, Purpose::Files), "fsdax-ram");
+        assert_eq!(take(&large, Purpose::Database), "fsdax-ram");
+        assert_eq!(take(&large, Purpose::Sectors), "sector");
+        assert_eq!(take(&large, Purpose::Programs), "devdax-1g");
+        assert_eq!(take(&large, Purpose::Ram), "system-ram");
+        assert_eq!(
+            take(&memory(4 << 30, 3 << 30), Purpose::Programs),
+            "devdax-2m"
+        );
     }
 
     #[test]

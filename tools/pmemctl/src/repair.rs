@@ -11,8 +11,8 @@
 
 use crate::affected;
 use crate::badblocks::origin::SECTOR;
-use crate::block::devno::Number;
-use crate::block::remap::{Hurt, Span};
+use crate::block::devno::DeviceNumber;
+use crate::block::remap::{AffectedVolume, Span};
 use crate::block::topology::{self, Mounts, Volume};
 use crate::fs::open_files;
 use crate::nd::Device;
@@ -78,7 +78,7 @@ pub enum Outcome {
 
 /// A piece of the file that is written at once: whole pages of memory.
 #[derive(Debug, Clone, Serialize)]
-pub struct Piece {
+pub struct RepairRange {
     /// The first byte, in the file.
     pub file_offset: u64,
     /// How many.
@@ -122,7 +122,7 @@ pub struct Report {
     /// Nothing was written.
     pub dry_run: bool,
     /// In the order of the file.
-    pub pieces: Vec<Piece>,
+    pub pieces: Vec<RepairRange>,
     /// Bytes that are lost: zeros take their place.
     pub lost: u64,
     /// Why it ended before all was tried.
@@ -132,7 +132,7 @@ pub struct Report {
 impl Report {
     /// Whether nothing is bad any more of what was to be repaired, or nothing would be.
     pub fn is_good(&self) -> bool {
-        let good = |piece: &Piece| piece.result != Outcome::Failed;
+        let good = |piece: &RepairRange| piece.result != Outcome::Failed;
         self.stopped.is_none() && self.pieces.iter().all(good)
     }
 }
@@ -148,11 +148,11 @@ struct Target {
 }
 
 /// Magic numbers of statfs(2): ext2, ext3 and ext4; XFS.
-const KNOWN: [u64; 2] = [0xef53, 0x5846_5342];
+const SUPPORTED: [u64; 2] = [0xef53, 0x5846_5342];
 
 /// The volume of this number, on any disk of persistent memory.
-fn volume(host: &Host, number: Number) -> Result<Option<Volume>> {
-    fn find(volume: Volume, number: Number) -> Option<Volume> {
+fn volume(host: &Host, number: DeviceNumber) -> Result<Option<Volume>> {
+    fn find(volume: Volume, number: DeviceNumber) -> Option<Volume> {
         if volume.number().is_ok_and(|its| its == number) {
             return Some(volume);
         }
@@ -184,10 +184,10 @@ impl Target {
         ensure!(metadata.is_file(), "{name}: this is no regular file");
         let kind = rustix::fs::fstatfs(&handle)?.f_type as u64;
         ensure!(
-            KNOWN.contains(&kind),
+            SUPPORTED.contains(&kind),
             "{name}: only files of ext4 and XFS are repaired"
         );
-        let number = Number::from_rdev(metadata.dev());
+        let number = DeviceNumber::from_rdev(metadata.dev());
         let Some(volume) = volume(host, number)? else {
             bail!("{name}: this is not on persistent memory");
         };
@@ -295,7 +295,7 @@ impl Target {
     ///
     /// A write would do so as well; but with DAX the kernel copies first what it writes over
     /// (`dax_iomap_copy_around`), which can't be read.
-    fn replace(&self, piece: &Piece, bytes: &[u8]) -> io::Result<()> {
+    fn replace(&self, piece: &RepairRange, bytes: &[u8]) -> io::Result<()> {
         let folder = fs::canonicalize(&self.path)?;
         let folder = folder.parent().unwrap_or(Path::new("/"));
         let new = OpenOptions::new()
@@ -309,7 +309,7 @@ impl Target {
     }
 
     /// That it is still the file that was looked at, and this piece of it is where it was.
-    fn is_the_same(&self, piece: &Piece) -> Result<()> {
+    fn is_the_same(&self, piece: &RepairRange) -> Result<()> {
         let now = self.file.metadata()?;
         ensure!(now.nlink() > 0, "it was removed meanwhile");
         let by_name = fs::metadata(&self.path).context("its name has gone meanwhile")?;
@@ -437,9 +437,9 @@ fn whole_pages(bytes: &Range<u64>, memory: u64) -> Range<u64> {
 
 /// What of the file is to be written: all pages of the extent that hold some of the `wanted` bytes of
 /// the file, and which bytes of them are bad.
-fn pieces_of(extent: &Extent, wanted: &[Range<u64>], bad: &[(String, Span)]) -> Vec<Piece> {
+fn pieces_of(extent: &Extent, wanted: &[Range<u64>], bad: &[(String, Span)]) -> Vec<RepairRange> {
     let all = extent.logical..extent.logical.saturating_add(extent.length);
-    let mut found: Vec<Piece> = Vec::new();
+    let mut found: Vec<RepairRange> = Vec::new();
     let mut ranges: Vec<_> = wanted
         .iter()
         .filter_map(|range| common(range, &all))
@@ -479,7 +479,7 @@ fn pieces_of(extent: &Extent, wanted: &[Range<u64>], bad: &[(String, Span)]) -> 
                 Some(at..at + part.length)
             });
             let ranges: Vec<_> = its.collect();
-            found.push(Piece {
+            found.push(RepairRange {
                 file_offset: start,
                 length: end - start,
                 disk: (!ranges.is_empty()).then(|| disk.clone()),
@@ -500,7 +500,7 @@ fn pieces_of(extent: &Extent, wanted: &[Range<u64>], bad: &[(String, Span)]) -> 
     found
 }
 
-impl Piece {
+impl RepairRange {
     fn range(&self) -> Range<u64> {
         self.file_offset..self.file_offset + self.length
     }
@@ -530,7 +530,7 @@ fn without(all: &Range<u64>, holes: &[Range<u64>]) -> Vec<Range<u64>> {
 
 impl Job {
     /// What is to be in a piece, and how many bytes of it are lost.
-    fn contents(&self, piece: &mut Piece) -> Result<(Buffer, u64)> {
+    fn contents(&self, piece: &mut RepairRange) -> Result<(Buffer, u64)> {
         let mut buffer = Buffer::new(piece.length as usize);
         let all = piece.range();
         let data = all.start..all.end.min(self.target.size());
@@ -590,7 +590,7 @@ impl Job {
     }
 
     /// Reads what is good of a piece from the device; what can't be read, in order.
-    fn readable(&self, piece: &Piece, buffer: &mut Buffer) -> Result<Vec<Range<u64>>> {
+    fn readable(&self, piece: &RepairRange, buffer: &mut Buffer) -> Result<Vec<Range<u64>>> {
         let all = piece.range();
         let mut gone = piece.ranges.clone();
         gone.sort_by_key(|range| range.start);
@@ -616,7 +616,7 @@ impl Job {
     }
 
     /// Writes a piece. `Err` where the file is not what it was any more: all ends.
-    fn write(&self, piece: &mut Piece) -> Result<Buffer> {
+    fn write(&self, piece: &mut RepairRange) -> Result<Buffer> {
         let (mut buffer, _) = self.contents(piece)?;
         let target = &self.target;
         // What a signal must not part.
@@ -641,7 +641,7 @@ impl Job {
         Ok(buffer)
     }
 
-    fn why(&self, piece: &Piece, error: &io::Error) -> String {
+    fn why(&self, piece: &RepairRange, error: &io::Error) -> String {
         let refused = [Errno::IO, Errno::FAULT]
             .contains(&Errno::from_io_error(error).unwrap_or(Errno::INVAL));
         if !refused {
@@ -655,7 +655,7 @@ impl Job {
     }
 
     /// Whether a piece that was written can be read, and is what was written.
-    fn read_back(&self, piece: &mut Piece, wanted: &mut Buffer) {
+    fn read_back(&self, piece: &mut RepairRange, wanted: &mut Buffer) {
         let mut there = Buffer::new(piece.length as usize);
         let length = (self.target.size().min(piece.range().end) - piece.file_offset) as usize;
         match self.target.read(piece.file_offset, there.bytes(), true) {
@@ -668,11 +668,11 @@ impl Job {
 }
 
 /// What is bad of the volume numbered `number`: bytes of it, with the disks that they are of.
-fn bad_of(host: &Host, number: Number) -> Result<Vec<(String, Span)>> {
+fn bad_of(host: &Host, number: DeviceNumber) -> Result<Vec<(String, Span)>> {
     let mut bad = Vec::new();
     for (disk, hurt) in affected::all(host)? {
         if let Some(target) = &hurt.opaque {
-            let below = |hurt: &Hurt| contains(&hurt.volume, number);
+            let below = |hurt: &AffectedVolume| contains(&hurt.volume, number);
             ensure!(
                 !below(&hurt),
                 "what is made of {} by {target} is not known here",
@@ -687,7 +687,7 @@ fn bad_of(host: &Host, number: Number) -> Result<Vec<(String, Span)>> {
     Ok(bad)
 }
 
-fn contains(volume: &Volume, number: Number) -> bool {
+fn contains(volume: &Volume, number: DeviceNumber) -> bool {
     let is = |volume: &Volume| volume.number().is_ok_and(|its| its == number);
     volume
         .children
@@ -699,7 +699,7 @@ fn contains(volume: &Volume, number: Number) -> bool {
 pub fn repair(host: &Host, request: &Request) -> Result<Report> {
     let target = Target::open(host, &request.file)?;
     let name = target.name();
-    let number = Number::from_rdev(target.metadata.dev());
+    let number = DeviceNumber::from_rdev(target.metadata.dev());
     if let Some(range) = &request.range {
         ensure!(
             range.start < range.end && range.end <= target.size(),
@@ -785,7 +785,7 @@ pub fn repair(host: &Host, request: &Request) -> Result<Report> {
     }
     report.stopped = stopped;
     verify(host, &job, &mut report.pieces)?;
-    let is_zero = |piece: &&Piece| job.backup.is_none() && piece.result != Outcome::Failed;
+    let is_zero = |piece: &&RepairRange| job.backup.is_none() && piece.result != Outcome::Failed;
     report.lost = report
         .pieces
         .iter()
@@ -796,8 +796,8 @@ pub fn repair(host: &Host, request: &Request) -> Result<Report> {
 }
 
 /// Says of what was written whether it is listed still.
-fn verify(host: &Host, job: &Job, pieces: &mut [Piece]) -> Result<()> {
-    let bad = bad_of(host, Number::from_rdev(job.target.metadata.dev()))?;
+fn verify(host: &Host, job: &Job, pieces: &mut [RepairRange]) -> Result<()> {
+    let bad = bad_of(host, DeviceNumber::from_rdev(job.target.metadata.dev()))?;
     let extents = job.target.extents()?;
     for piece in pieces
         .iter_mut()

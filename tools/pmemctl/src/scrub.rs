@@ -6,9 +6,9 @@
 //! copy. One that can't be read is on the list afterwards: where the driver has not put it there, this
 //! does. How far it has come is in a file, for the memory that the disk is of.
 
-use crate::badblocks::kernel::{Found, List};
+use crate::badblocks::kernel::{KernelList, ListLookup};
 use crate::badblocks::origin::SECTOR;
-use crate::badblocks::set::BadList;
+use crate::badblocks::set::BadBlocks;
 use crate::nd::region::{Memory, Region};
 use crate::nd::{Device, Kind};
 use crate::sysfs::{self, printable};
@@ -54,7 +54,7 @@ pub struct State {
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Form {
+struct StateFile {
     checksum: String,
     state: State,
 }
@@ -66,7 +66,7 @@ impl State {
     }
 
     fn to_text(&self) -> Result<String> {
-        let form = Form {
+        let form = StateFile {
             checksum: self.checksum()?,
             state: self.clone(),
         };
@@ -75,7 +75,8 @@ impl State {
 
     /// What stands in a file, if it was not cut off or edited, and can be of such a memory.
     fn from_text(text: &[u8]) -> Result<Self> {
-        let Form { checksum, state } = serde_json::from_slice(text).context("it makes no sense")?;
+        let StateFile { checksum, state } =
+            serde_json::from_slice(text).context("it makes no sense")?;
         if state.version != VERSION {
             bail!("it is of version {}", state.version);
         }
@@ -111,14 +112,14 @@ impl State {
 
 /// A range of bad bytes of a disk.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Bad {
+pub struct BadRange {
     /// The first of them.
     pub offset: u64,
     /// How many.
     pub length: u64,
 }
 
-impl From<&Range<u64>> for Bad {
+impl From<&Range<u64>> for BadRange {
     fn from(range: &Range<u64>) -> Self {
         Self {
             offset: range.start,
@@ -141,9 +142,9 @@ pub struct Summary {
     /// All is done.
     pub complete: bool,
     /// What was found, since the beginning.
-    pub found: Vec<Bad>,
+    pub found: Vec<BadRange>,
     /// What was listed before, and was not touched, of what is behind `from`.
-    pub known: Vec<Bad>,
+    pub known: Vec<BadRange>,
     /// How long this has taken, in seconds.
     pub seconds: f64,
     /// Why it was begun anew although there was a file.
@@ -151,7 +152,7 @@ pub struct Summary {
 }
 
 /// What a scrub is to do, and who watches.
-pub struct Wanted<'a> {
+pub struct Options<'a> {
     /// Where it is saved how far it has come.
     pub folder: &'a Path,
     /// Bytes a second at most.
@@ -167,7 +168,7 @@ pub struct Wanted<'a> {
 /// A disk that can be scrubbed.
 pub struct Scrub {
     region: Region,
-    list: List,
+    list: KernelList,
     memory: Memory,
     covers: Range<u64>,
 }
@@ -185,9 +186,9 @@ impl Scrub {
         }
         let region = Region::find(host, device.name.region)
             .with_context(|| format!("{} has no region that can be seen", device.name))?;
-        let list = match List::of(&region, device)? {
-            Found::List(list) => list,
-            Found::None(why) => bail!("{}: {why}", device.name),
+        let list = match KernelList::of(&region, device)? {
+            ListLookup::List(list) => list,
+            ListLookup::None(why) => bail!("{}: {why}", device.name),
         };
         let size = list.disk.size().bytes();
         let start = sysfs::number(device.folder().join("resource"))
@@ -248,7 +249,7 @@ impl Scrub {
     }
 
     /// Reads the disk from where it was left.
-    pub fn run(&self, wanted: &Wanted<'_>) -> Result<Summary> {
+    pub fn run(&self, wanted: &Options<'_>) -> Result<Summary> {
         let folder = wanted.folder;
         fs::create_dir_all(folder).with_context(|| printable(folder))?;
         let file = self.file(folder);
@@ -309,8 +310,8 @@ impl Scrub {
             from,
             done: state.done,
             complete,
-            found: joined(&state.found).iter().map(Bad::from).collect(),
-            known: joined(&known).iter().map(Bad::from).collect(),
+            found: joined(&state.found).iter().map(BadRange::from).collect(),
+            known: joined(&known).iter().map(BadRange::from).collect(),
             seconds: begun.elapsed().as_secs_f64(),
             anew,
         })
@@ -354,7 +355,7 @@ impl Scrub {
         if !self.list.disk.is_there() {
             bail!("{}: the disk has gone", self.disk());
         }
-        let bad = BadList::from_iter(once(bytes.start / SECTOR..bytes.end.div_ceil(SECTOR)));
+        let bad = BadBlocks::from_iter(once(bytes.start / SECTOR..bytes.end.div_ceil(SECTOR)));
         if bad.without(&self.list.disk.bad()?).is_empty() {
             return Ok(());
         }
@@ -388,7 +389,7 @@ fn pace(bytes: u64, rate: u64) -> Duration {
 }
 
 /// The pages of `bytes` of which nothing is listed, and those of which something is.
-fn split(bytes: &Range<u64>, listed: &BadList) -> (Vec<Range<u64>>, Vec<Range<u64>>) {
+fn split(bytes: &Range<u64>, listed: &BadBlocks) -> (Vec<Range<u64>>, Vec<Range<u64>>) {
     let mut unlisted = Vec::new();
     let mut skipped = Vec::new();
     let mut at = bytes.start;
@@ -425,11 +426,11 @@ fn joined(ranges: &[Range<u64>]) -> Vec<Range<u64>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::Machine;
+    use crate::testing::FakeSysfs;
     use proptest::prelude::*;
 
-    fn scrub() -> (Machine, Scrub) {
-        let machine = Machine::new();
+    fn scrub() -> (FakeSysfs, Scrub) {
+        let machine = FakeSysfs::new();
         let device = Device::find(&machine.host, "pfn0.0".parse().unwrap()).unwrap();
         let scrub = Scrub::of(&machine.host, &device).unwrap();
         (machine, scrub)
@@ -518,7 +519,7 @@ mod tests {
     proptest! {
         #[test]
         fn each_page_is_read_or_skipped(start in 0_u64..64, pages in 1_u64..64, bad in prop::collection::vec((0_u64..1024, 1_u64..40), 0..8)) {
-            let listed = BadList::from_iter(bad.iter().map(|(start, length)| *start..start + length));
+            let listed = BadBlocks::from_iter(bad.iter().map(|(start, length)| *start..start + length));
             let bytes = start * PAGE..(start + pages) * PAGE;
             let (unlisted, skipped) = split(&bytes, &listed);
             let mut all: Vec<_> = unlisted.iter().chain(&skipped).cloned().collect();
@@ -527,7 +528,7 @@ mod tests {
             for (ranges, has) in [(&unlisted, false), (&skipped, true)] {
                 for range in ranges {
                     for page in (range.start..range.end).step_by(PAGE as usize) {
-                        let sectors = BadList::from_iter(once(page / SECTOR..(page + PAGE) / SECTOR));
+                        let sectors = BadBlocks::from_iter(once(page / SECTOR..(page + PAGE) / SECTOR));
                         prop_assert_eq!(!listed.common(&sectors).is_empty(), has);
                     }
                 }

@@ -2,9 +2,9 @@
 
 //! The state of all persistent memory in short: modes, drivers, errors, and whether they are saved and monitored.
 
-use crate::badblocks::kernel::{self, Found, List};
+use crate::badblocks::kernel::{self, KernelList, ListLookup};
 use crate::badblocks::origin::{Errors, Origin, SECTOR};
-use crate::badblocks::set::BadList;
+use crate::badblocks::set::BadBlocks;
 use crate::badblocks::store;
 use crate::block::holders;
 use crate::inventory::{self, Mode};
@@ -112,11 +112,11 @@ impl RegionStatus {
         };
         let bus = kernel::of_region(region).unwrap_or_else(|error| {
             status.reasons.push(format!("{error:#}"));
-            BadList::default()
+            BadBlocks::default()
         });
         let mut errors = Errors::default();
         // What the platform lists by itself after a reboot is not saved.
-        let mut log = BadList::default();
+        let mut log = BadBlocks::default();
         let namespaces = Device::all(host).into_iter().filter(|device| {
             device.name.kind == Kind::Namespace
                 && device.name.region == region.id
@@ -126,8 +126,8 @@ impl RegionStatus {
             let device = namespace.claim().unwrap_or_else(|| namespace.clone());
             let disk = device.disk();
             let mut bad_sectors = None;
-            match List::of(region, &device) {
-                Ok(Found::List(list)) => match list.read() {
+            match KernelList::of(region, &device) {
+                Ok(ListLookup::List(list)) => match list.read() {
                     Ok(listed) => {
                         bad_sectors = Some(listed.all().sectors());
                         log = log.and(&match list.is_plain() {
@@ -138,7 +138,7 @@ impl RegionStatus {
                     }
                     Err(error) => status.reasons.push(format!("{}: {error:#}", device.name)),
                 },
-                Ok(Found::None(reason)) => {
+                Ok(ListLookup::None(reason)) => {
                     let sectors = region
                         .bytes_of(&namespace)
                         .map(|bytes| bytes.start / SECTOR..bytes.end / SECTOR);
@@ -163,7 +163,7 @@ impl RegionStatus {
         status.bad_sectors = all.sectors();
         let platform = match region.has_log() {
             true => log.and(&bus),
-            false => BadList::default(),
+            false => BadBlocks::default(),
         };
         let lost = all.without(&platform);
         if !lost.is_empty() {
@@ -179,10 +179,10 @@ impl RegionStatus {
     }
 }
 
-fn saved(region: &Region, folder: &Path) -> Result<BadList> {
+fn saved(region: &Region, folder: &Path) -> Result<BadBlocks> {
     let memory = region.memory()?;
     let saved = store::load(&folder.join(memory.file_name()), &memory, region)?;
-    Ok(saved.map_or_else(BadList::default, |saved| saved.errors.all()))
+    Ok(saved.map_or_else(BadBlocks::default, |saved| saved.errors.all()))
 }
 
 /// Returns the arguments of each `pmemctl` that runs.
@@ -219,20 +219,20 @@ fn is_follower(words: &[String]) -> bool {
 mod tests {
     use super::*;
     use crate::badblocks::persist;
-    use crate::testing::Machine;
+    use crate::testing::FakeSysfs;
 
-    fn process(machine: &Machine, pid: u32, command: &str) {
+    fn process(machine: &FakeSysfs, pid: u32, command: &str) {
         machine.write(&format!("proc/{pid}/comm"), "pmemctl");
         machine.write(&format!("proc/{pid}/cmdline"), &command.replace(' ', "\0"));
     }
 
-    fn read(machine: &Machine) -> Status {
+    fn read(machine: &FakeSysfs) -> Status {
         Status::read(&machine.host, &machine.folder.path().join("state"))
     }
 
     #[test]
     fn empty_lists_are_healthy() {
-        let machine = Machine::new();
+        let machine = FakeSysfs::new();
         let status = read(&machine);
         assert_eq!(status.health, Health::Healthy);
         assert!(!status.monitoring && !status.saving);
@@ -252,7 +252,7 @@ mod tests {
 
     #[test]
     fn errors_are_unsaved_until_they_are_saved() {
-        let machine = Machine::new();
+        let machine = FakeSysfs::new();
         machine.lists("8 8");
         let status = read(&machine);
         assert_eq!(status.health, Health::Errors);
@@ -265,7 +265,7 @@ mod tests {
 
     #[test]
     fn list_that_is_missing_is_unknown() {
-        let machine = Machine::new();
+        let machine = FakeSysfs::new();
         let list = machine.host.path("sys/block/pmem0/badblocks");
         fs::remove_file(list).unwrap();
         let status = read(&machine);
@@ -278,14 +278,14 @@ mod tests {
 
     #[test]
     fn no_region_is_unknown() {
-        let machine = Machine::new();
+        let machine = FakeSysfs::new();
         fs::remove_dir_all(machine.host.path("sys/bus/nd/devices")).unwrap();
         assert_eq!(read(&machine).health, Health::Unknown);
     }
 
     #[test]
     fn services_are_found_by_their_arguments() {
-        let machine = Machine::new();
+        let machine = FakeSysfs::new();
         process(&machine, 10, "/usr/sbin/pmemctl errors save pmem0");
         process(&machine, 11, "/usr/sbin/pmemctl repair monitor");
         let status = read(&machine);

@@ -6,7 +6,7 @@
 //! that claims it in another. The bus has no `driver_override`; to unbind the namespace and let the
 //! kernel look for a driver would leave the choice to the kernel.
 
-use crate::badblocks::set::BadList;
+use crate::badblocks::set::BadBlocks;
 use crate::block::disk::Disk;
 use crate::block::holders::{self, Holder};
 use crate::nd::{self, Device, Kind, Name};
@@ -106,7 +106,7 @@ impl Outcome {
 
 /// What became of a device.
 #[derive(Debug, Clone, Serialize)]
-pub struct Report {
+pub struct SwapReport {
     /// Its disk.
     pub disk: Option<String>,
     /// The device that is bound.
@@ -135,7 +135,7 @@ pub struct Report {
     pub holders: Vec<Holder>,
 }
 
-impl Report {
+impl SwapReport {
     fn new(device: &Device, to: Driver) -> Self {
         let disk = device.disk();
         Self {
@@ -178,7 +178,7 @@ pub fn all(host: &Host) -> Vec<Device> {
 
 /// What of a disk its driver does not know again by itself.
 struct State {
-    bad: BadList,
+    bad: BadBlocks,
     /// Names of the disk and its partitions that were made to refuse writes.
     read_only: Vec<String>,
 }
@@ -221,8 +221,8 @@ impl State {
 }
 
 /// Moves a device to a driver, unless somebody uses it; with `dry_run`, only looks whether it could.
-pub fn to(host: &Host, device: &Device, to: Driver, dry_run: bool) -> Report {
-    let report = Report::new(device, to);
+pub fn to(host: &Host, device: &Device, to: Driver, dry_run: bool) -> SwapReport {
+    let report = SwapReport::new(device, to);
     let refused = |reason: String| report.clone().because(Outcome::Refused, reason);
 
     if device.name.kind == Kind::Dax {
@@ -245,7 +245,7 @@ pub fn to(host: &Host, device: &Device, to: Driver, dry_run: bool) -> Report {
         ));
     };
     if from == to {
-        return Report {
+        return SwapReport {
             result: Outcome::ThereAlready,
             ..report
         };
@@ -279,12 +279,12 @@ pub fn to(host: &Host, device: &Device, to: Driver, dry_run: bool) -> Report {
             ));
         }
     };
-    let report = Report {
+    let report = SwapReport {
         bad_sectors: state.bad.sectors(),
         ..report
     };
     if dry_run {
-        return Report {
+        return SwapReport {
             result: Outcome::WouldBeMoved,
             ..report
         };
@@ -307,8 +307,8 @@ fn rebind(
     new: (Driver, &nd::Driver),
     claim: File,
     state: &State,
-    report: Report,
-) -> Report {
+    report: SwapReport,
+) -> SwapReport {
     if let Err(error) = old.1.unbind(device.name) {
         return report.because(
             Outcome::Refused,

@@ -14,12 +14,12 @@ pub const ID: &str = "0123456789abcdef0123456789abcdef";
 
 /// A machine with a region of 64 MiB from 512 MiB on, in which a namespace begins after 2 MiB,
 /// and its data 1 MiB later.
-pub struct Machine {
+pub struct FakeSysfs {
     pub folder: TempDir,
     pub host: Host,
 }
 
-impl Machine {
+impl FakeSysfs {
     pub fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let machine = Self {

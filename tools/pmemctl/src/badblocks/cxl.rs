@@ -6,9 +6,9 @@
 //! gives it to tracing alone, from which `cxl list --media-errors` takes it, for a region by place in
 //! the region; no module can ask for it.
 
-use crate::badblocks::kernel::{Found, List};
+use crate::badblocks::kernel::{KernelList, ListLookup};
 use crate::badblocks::origin::{Origin, SECTOR};
-use crate::badblocks::set::BadList;
+use crate::badblocks::set::BadBlocks;
 use crate::nd::region::Region;
 use crate::sysfs;
 use anyhow::{Context, Result, bail, ensure};
@@ -20,7 +20,7 @@ use std::process::Command;
 /// How it went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Synced {
+pub enum ImportOutcome {
     /// What was missing is on the kernel's lists.
     Added,
     /// It was there before.
@@ -31,7 +31,7 @@ pub enum Synced {
     Failed,
 }
 
-impl fmt::Display for Synced {
+impl fmt::Display for ImportOutcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Added => "added",
@@ -44,7 +44,7 @@ impl fmt::Display for Synced {
 
 /// How it went with a region.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct SyncReport {
+pub struct ImportReport {
     /// The region.
     pub region: String,
     /// Its disks.
@@ -54,7 +54,7 @@ pub struct SyncReport {
     /// Those of them that the kernel's lists lacked.
     pub added_sectors: u64,
     /// How it went.
-    pub result: Synced,
+    pub result: ImportOutcome,
     /// Why it went so.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub reasons: Vec<String>,
@@ -62,7 +62,7 @@ pub struct SyncReport {
 
 /// A region, as `cxl list` has it.
 #[derive(Deserialize)]
-struct Listed {
+struct CxlRegion {
     region: String,
     #[serde(default)]
     media_errors: Vec<MediaError>,
@@ -76,8 +76,8 @@ struct MediaError {
 }
 
 /// The sectors of a region of this size that have an error, of what `cxl list` printed.
-fn bad(text: &[u8], region: &str, size: u64) -> Result<BadList> {
-    let listed: Vec<Listed> = serde_json::from_slice(text).context("what it printed")?;
+fn bad(text: &[u8], region: &str, size: u64) -> Result<BadBlocks> {
+    let listed: Vec<CxlRegion> = serde_json::from_slice(text).context("what it printed")?;
     let listed = listed
         .iter()
         .find(|listed| listed.region == region)
@@ -100,7 +100,7 @@ fn bad(text: &[u8], region: &str, size: u64) -> Result<BadList> {
 }
 
 /// Asks the devices of a CXL region.
-fn of_devices(region: &Region, cxl: &Path) -> Result<BadList> {
+fn of_devices(region: &Region, cxl: &Path) -> Result<BadBlocks> {
     let name = cxl.file_name().and_then(|name| name.to_str());
     let name = name.context("its CXL region has no name")?;
     // With more, which device has which bytes is for the kernel to say, and that it does so for this
@@ -124,35 +124,35 @@ fn of_devices(region: &Region, cxl: &Path) -> Result<BadList> {
 }
 
 /// Adds to the kernel's lists what the devices of a region know.
-pub fn sync(region: &Region) -> SyncReport {
-    let mut report = SyncReport {
+pub fn sync(region: &Region) -> ImportReport {
+    let mut report = ImportReport {
         region: region.name.clone(),
         disks: Vec::new(),
         bad_sectors: 0,
         added_sectors: 0,
-        result: Synced::NoErrors,
+        result: ImportOutcome::NoErrors,
         reasons: Vec::new(),
     };
     if let Err(error) = try_sync(region, &mut report) {
-        report.result = Synced::Failed;
+        report.result = ImportOutcome::Failed;
         report.reasons.push(format!("{error:#}"));
     }
     report
 }
 
-fn try_sync(region: &Region, report: &mut SyncReport) -> Result<()> {
+fn try_sync(region: &Region, report: &mut ImportReport) -> Result<()> {
     let cxl = region.cxl().context("it is no CXL memory")?;
     let bad = of_devices(region, &cxl)?;
     report.bad_sectors = bad.sectors();
     if bad.is_empty() {
         return Ok(());
     }
-    report.result = Synced::ThereAlready;
+    report.result = ImportOutcome::ThereAlready;
     let mut left = bad.clone();
     for device in region.devices() {
-        let list = match List::of(region, &device)? {
-            Found::List(list) => list,
-            Found::None(reason) => {
+        let list = match KernelList::of(region, &device)? {
+            ListLookup::List(list) => list,
+            ListLookup::None(reason) => {
                 report.reasons.push(format!("{}: {reason}", device.name));
                 continue;
             }
@@ -164,7 +164,7 @@ fn try_sync(region: &Region, report: &mut SyncReport) -> Result<()> {
         left = left.without(&[list.covers.clone()].into_iter().collect());
     }
     if report.added_sectors > 0 {
-        report.result = Synced::Added;
+        report.result = ImportOutcome::Added;
     }
     if !left.is_empty() {
         report.reasons.push(format!(

@@ -3,8 +3,8 @@
 //! Saving at each change.
 
 use crate::badblocks::kernel;
-use crate::badblocks::persist::{self, Kept, PATIENCE, SaveReport};
-use crate::badblocks::poll::{Changes, Lists, SWARM, Woken};
+use crate::badblocks::persist::{self, PROBE_TIMEOUT, SaveOutcome, SaveReport};
+use crate::badblocks::poll::{Changes, SETTLE_TIME, Wakeup, WatchedLists};
 use crate::nd::region::Region;
 use crate::sysfs::Host;
 use anyhow::Result;
@@ -18,7 +18,7 @@ fn is_news(report: &SaveReport, last: Option<&SaveReport>) -> bool {
     let changed = report.new_sectors + report.healed_sectors + report.restored_sectors > 0;
     changed
         || report.reasons != last.reasons
-        || (report.result == Kept::Failed) != (last.result == Kept::Failed)
+        || (report.result == SaveOutcome::Failed) != (last.result == SaveOutcome::Failed)
 }
 
 /// Saves the lists of these regions, of all where `chosen` is `None`, now and at each change, and
@@ -41,10 +41,10 @@ pub fn run(
                 name.is_none_or(|name| report.disks.contains(&name))
             };
             if !last.get(&device.name.region).is_some_and(known) {
-                kernel::wait(&device, PATIENCE);
+                kernel::wait(&device, PROBE_TIMEOUT);
             }
         }
-        let lists = Lists::of(&regions)?;
+        let lists = WatchedLists::of(&regions)?;
         last.retain(|id, _| regions.iter().any(|region| region.id == *id));
         for region in &regions {
             let report = persist::save(region, folder);
@@ -57,9 +57,9 @@ pub fn run(
             return Ok(());
         }
         // What changed last is saved even then.
-        ending = changes.wait(&lists, None, None)? == Woken::End;
+        ending = changes.wait(&lists, None, None)? == Wakeup::End;
         if !ending {
-            thread::sleep(SWARM);
+            thread::sleep(SETTLE_TIME);
         }
         changes.forget();
     }

@@ -3,7 +3,7 @@
 //! Adding errors by hand, to try what they do, and removing those that were repaired elsewhere.
 
 use crate::badblocks::origin::{SECTOR, sectors};
-use crate::block::devno::Number;
+use crate::block::devno::DeviceNumber;
 use crate::block::disk::Disk;
 use crate::nd::device_spec::DeviceSpec;
 use crate::nd::{Device, Kind};
@@ -43,7 +43,7 @@ fn disk_name(host: &Host, asked: &DeviceSpec) -> Result<Option<String>> {
         DeviceSpec::Disk(name) => Ok(Some(name.clone())),
         DeviceSpec::Node(path) => {
             let status = fs::metadata(host.absolute(path)).with_context(|| asked.to_string())?;
-            let number = Number::from_rdev(status.rdev());
+            let number = DeviceNumber::from_rdev(status.rdev());
             let link = host.path(format!("sys/dev/block/{number}"));
             Ok(sysfs::link_name(link))
         }
@@ -163,15 +163,15 @@ impl Place {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::Machine;
+    use crate::testing::FakeSysfs;
     use proptest::prelude::*;
     use std::os::unix::fs::symlink;
 
     const MIB: u64 = 1 << 20;
 
     /// With a partition from sector 4096 on, of 1 MiB.
-    fn partitioned() -> Machine {
-        let machine = Machine::new();
+    fn partitioned() -> FakeSysfs {
+        let machine = FakeSysfs::new();
         let block = "sys/devices/ndbus0/region0/pfn0.0/block/pmem0";
         for (file, text) in [
             ("size", "63488"),
@@ -195,7 +195,7 @@ mod tests {
         machine
     }
 
-    fn place(machine: &Machine, name: &str, offset: u64, length: u64) -> Result<Range<u64>> {
+    fn place(machine: &FakeSysfs, name: &str, offset: u64, length: u64) -> Result<Range<u64>> {
         let place = Place::find(&machine.host, &name.parse().unwrap(), offset, length)?;
         assert_eq!(place.device.name.to_string(), "pfn0.0");
         Ok(place.bytes)

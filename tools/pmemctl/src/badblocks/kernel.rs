@@ -6,7 +6,7 @@
 //! has one as well, of what the bus knows; it can only be read.
 
 use crate::badblocks::origin::{Errors, Origin, SECTOR};
-use crate::badblocks::set::BadList;
+use crate::badblocks::set::BadBlocks;
 use crate::block::disk::Disk;
 use crate::nd::region::Region;
 use crate::nd::{Device, Kind};
@@ -26,7 +26,7 @@ const SHOWN: u64 = 200;
 
 /// A list that can be read and added to.
 #[derive(Debug, Clone)]
-pub struct List {
+pub struct KernelList {
     /// The device whose list it is.
     pub device: Device,
     /// Its disk.
@@ -35,11 +35,11 @@ pub struct List {
     pub sequence: u64,
     /// Sectors of the region that it covers: what is listed of them is all that is bad of them.
     pub covers: Range<u64>,
-    form: Form,
+    form: ListFormat,
 }
 
 #[derive(Debug, Clone)]
-enum Form {
+enum ListFormat {
     /// `errors/list`: bytes of the namespace, with origins.
     Exact(PathBuf),
     /// `badblocks`: sectors of the disk.
@@ -48,9 +48,9 @@ enum Form {
 
 /// What there is of a device.
 #[derive(Debug)]
-pub enum Found {
+pub enum ListLookup {
     /// A list.
-    List(List),
+    List(KernelList),
     /// None, for this reason.
     None(&'static str),
 }
@@ -73,11 +73,11 @@ fn sectors(bytes: &Range<u64>) -> Range<u64> {
     bytes.start.div_ceil(SECTOR)..bytes.end / SECTOR
 }
 
-impl List {
+impl KernelList {
     /// The list of a device of the region.
-    pub fn of(region: &Region, device: &Device) -> Result<Found> {
+    pub fn of(region: &Region, device: &Device) -> Result<ListLookup> {
         let Some(disk) = device.disk() else {
-            return Ok(Found::None(match device.name.kind {
+            return Ok(ListLookup::None(match device.name.kind {
                 Kind::Dax => "device DAX has no list",
                 _ => "it has no disk",
             }));
@@ -91,7 +91,7 @@ impl List {
             .context("its namespace does not lie in its region")?;
         let file = device.errors_list();
         let (form, covers) = if file.exists() {
-            (Form::Exact(file), whole)
+            (ListFormat::Exact(file), whole)
         } else if disk.whole.folder.join("badblocks").exists() {
             // A device that claims the namespace says where its data begins.
             let start = sysfs::number(device.folder().join("resource"))
@@ -100,15 +100,15 @@ impl List {
                 .bytes(start, disk.size().bytes())
                 .filter(|data| data.end <= whole.end && data.start >= whole.start);
             (
-                Form::Plain,
+                ListFormat::Plain,
                 data.context("its disk does not lie in its namespace")?,
             )
         } else {
-            return Ok(Found::None(
+            return Ok(ListLookup::None(
                 "its disk has no list, as in sector mode with nd_pmem",
             ));
         };
-        Ok(Found::List(Self {
+        Ok(ListLookup::List(Self {
             device: device.clone(),
             sequence: disk.sequence().context("its disk has gone")?,
             disk,
@@ -120,20 +120,20 @@ impl List {
     /// What is listed, in sectors of the region.
     pub fn read(&self) -> Result<Errors> {
         let errors = match &self.form {
-            Form::Exact(file) => sysfs::whole(file)
+            ListFormat::Exact(file) => sysfs::whole(file)
                 .map_err(anyhow::Error::from)
                 .and_then(|text| Ok(text.parse::<Errors>()?))
                 .with_context(|| file.display().to_string())?,
-            Form::Plain => Errors::of(Origin::UNKNOWN, self.disk.bad()?),
+            ListFormat::Plain => Errors::of(Origin::UNKNOWN, self.disk.bad()?),
         };
         Ok(errors.moved_up(self.covers.start).within(&self.covers))
     }
 
     /// Adds sectors of the region, all of which it covers; they are on the list afterwards.
-    pub fn add(&self, bad: &BadList, origin: &str) -> Result<()> {
+    pub fn add(&self, bad: &BadBlocks, origin: &str) -> Result<()> {
         let own = bad.moved_down(self.covers.start);
         match &self.form {
-            Form::Exact(file) => {
+            ListFormat::Exact(file) => {
                 for range in own.ranges() {
                     let (offset, length) = bytes(range);
                     let command = format!("add {offset} {length} {origin}");
@@ -141,7 +141,7 @@ impl List {
                         .with_context(|| format!("{}: {command}", file.display()))?;
                 }
             }
-            Form::Plain => self.disk.add_bad(&own)?,
+            ListFormat::Plain => self.disk.add_bad(&own)?,
         }
         let left = bad.without(&self.read()?.all()).sectors();
         if left != 0 {
@@ -152,7 +152,7 @@ impl List {
 
     /// Whether it knows no origins.
     pub fn is_plain(&self) -> bool {
-        matches!(self.form, Form::Plain)
+        matches!(self.form, ListFormat::Plain)
     }
 }
 
@@ -160,7 +160,7 @@ impl List {
 impl Disk {
     /// Its bad sectors: all that are known where its driver has an exact list, else what `badblocks` has
     /// room for. None where it keeps no list of them, as in sector mode.
-    pub fn bad(&self) -> Result<BadList> {
+    pub fn bad(&self) -> Result<BadBlocks> {
         let device = self
             .owner()
             .filter(|owner| owner.kind != Kind::Btt)
@@ -175,7 +175,7 @@ impl Disk {
     }
 
     /// What `badblocks` shows.
-    pub fn shown(&self) -> Result<BadList> {
+    pub fn shown(&self) -> Result<BadBlocks> {
         let file = self.whole.folder.join("badblocks");
         let text = match fs::read_to_string(&file) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
@@ -185,7 +185,7 @@ impl Disk {
     }
 
     /// What the exact list of the device that is its owner has of its data.
-    fn exact(&self, device: &Device) -> Result<BadList> {
+    fn exact(&self, device: &Device) -> Result<BadBlocks> {
         let errors: Errors = sysfs::whole(&device.errors_list())?.parse()?;
         let all = errors.all();
         let Some(offset) = device.data_offset() else {
@@ -211,7 +211,7 @@ impl Disk {
     }
 
     /// Adds sectors to its list.
-    pub fn add_bad(&self, list: &BadList) -> Result<()> {
+    pub fn add_bad(&self, list: &BadBlocks) -> Result<()> {
         let file = self.whole.folder.join("badblocks");
         for range in list.ranges() {
             let entry = format!("{} {}", range.start, range.end - range.start);
@@ -230,7 +230,7 @@ pub fn bytes(sectors: &Range<u64>) -> (u64, u64) {
 }
 
 /// What the bus knows of a region, in its sectors.
-pub fn of_region(region: &Region) -> Result<BadList> {
+pub fn of_region(region: &Region) -> Result<BadBlocks> {
     let file = region.folder().join("badblocks");
     let text = match fs::read_to_string(&file) {
         // None of a region whose driver is not bound.

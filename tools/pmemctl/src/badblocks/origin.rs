@@ -2,7 +2,7 @@
 
 //! Errors of memory: which sectors are bad, and how that became known.
 
-use crate::badblocks::set::BadList;
+use crate::badblocks::set::BadBlocks;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Range;
@@ -49,19 +49,19 @@ impl FromStr for Origin {
 ///
 /// A sector may be known from several.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Errors(BTreeMap<Origin, BadList>);
+pub struct Errors(BTreeMap<Origin, BadBlocks>);
 
 /// Why a text is no such list: a line of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NoErrors(String);
+pub struct ParseErrorsError(String);
 
-impl fmt::Display for NoErrors {
+impl fmt::Display for ParseErrorsError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "a line of it makes no sense: {:?}", self.0)
     }
 }
 
-impl std::error::Error for NoErrors {}
+impl std::error::Error for ParseErrorsError {}
 
 /// The sectors that these bytes are; `None` where they are not whole ones, none, or have no end.
 pub fn sectors(offset: u64, length: u64) -> Option<Range<u64>> {
@@ -71,10 +71,10 @@ pub fn sectors(offset: u64, length: u64) -> Option<Range<u64>> {
 }
 
 impl FromStr for Errors {
-    type Err = NoErrors;
+    type Err = ParseErrorsError;
 
     /// Lines of `OFFSET LENGTH ORIGIN`, in bytes: the file `errors/list`.
-    fn from_str(text: &str) -> Result<Self, NoErrors> {
+    fn from_str(text: &str) -> Result<Self, ParseErrorsError> {
         let entry = |line: &str| {
             let mut words = line.split(' ');
             let (offset, length) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
@@ -83,7 +83,7 @@ impl FromStr for Errors {
             words.next().is_none().then_some((origin, range))
         };
         text.lines()
-            .map(|line| entry(line).ok_or_else(|| NoErrors(line.to_owned())))
+            .map(|line| entry(line).ok_or_else(|| ParseErrorsError(line.to_owned())))
             .collect()
     }
 }
@@ -103,7 +103,7 @@ impl FromIterator<(Origin, Range<u64>)> for Errors {
 
 impl Errors {
     /// All of one origin.
-    pub fn of(origin: &str, list: BadList) -> Self {
+    pub fn of(origin: &str, list: BadBlocks) -> Self {
         Self([(Origin(origin.to_owned()), list)].into()).tidy()
     }
 
@@ -113,7 +113,7 @@ impl Errors {
         self
     }
 
-    fn each(&self, change: impl Fn(&BadList) -> BadList) -> Self {
+    fn each(&self, change: impl Fn(&BadBlocks) -> BadBlocks) -> Self {
         let lists = self
             .0
             .iter()
@@ -129,14 +129,18 @@ impl Errors {
     }
 
     /// The bad sectors, whatever their origin.
-    pub fn all(&self) -> BadList {
-        self.0.values().flat_map(BadList::ranges).cloned().collect()
+    pub fn all(&self) -> BadBlocks {
+        self.0
+            .values()
+            .flat_map(BadBlocks::ranges)
+            .cloned()
+            .collect()
     }
 
     /// Those of one origin.
-    pub fn from(&self, origin: &str) -> BadList {
+    pub fn from(&self, origin: &str) -> BadBlocks {
         let list = self.0.iter().find(|(other, _)| other.word() == origin);
-        list.map_or_else(BadList::default, |(_, list)| list.clone())
+        list.map_or_else(BadBlocks::default, |(_, list)| list.clone())
     }
 
     /// Whether nothing is bad.
@@ -150,12 +154,12 @@ impl Errors {
     }
 
     /// What is not in `list`.
-    pub fn without(&self, list: &BadList) -> Self {
+    pub fn without(&self, list: &BadBlocks) -> Self {
         self.each(|own| own.without(list))
     }
 
     /// What is in `list` as well.
-    pub fn common(&self, list: &BadList) -> Self {
+    pub fn common(&self, list: &BadBlocks) -> Self {
         self.each(|own| own.common(list))
     }
 
@@ -211,7 +215,7 @@ pub(crate) mod tests {
             "4096 512 USER",
             "4096 512 ",
         ] {
-            let wanted = Err(NoErrors(line.to_owned()));
+            let wanted = Err(ParseErrorsError(line.to_owned()));
             assert_eq!(format!("{line}\n").parse::<Errors>(), wanted, "{line}");
         }
     }
@@ -240,7 +244,7 @@ pub(crate) mod tests {
         #[test]
         fn parts_make_the_whole(errors in some(), start in 0_u64..200, length in 0_u64..100) {
             let range = start..start + length;
-            let inside: BadList = [range.clone()].into_iter().collect();
+            let inside: BadBlocks = [range.clone()].into_iter().collect();
             prop_assert_eq!(errors.within(&range), errors.common(&inside));
             prop_assert_eq!(errors.within(&range).and(&errors.without(&inside)), errors);
         }

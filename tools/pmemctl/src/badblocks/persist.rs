@@ -7,10 +7,10 @@
 //! other part is kept. So that nothing is taken for healed that was only not restored yet, saving
 //! restores first what a list has not had.
 
-use crate::badblocks::kernel::{self, Found, List};
+use crate::badblocks::kernel::{self, KernelList, ListLookup};
 use crate::badblocks::origin::{Errors, Origin};
-use crate::badblocks::set::BadList;
-use crate::badblocks::store::{Refusal, Refused, Saved, Store};
+use crate::badblocks::set::BadBlocks;
+use crate::badblocks::store::{Refusal, Refused, SavedList, Store};
 use crate::nd::region::Region;
 use crate::nd::{Device, Name};
 use crate::sysfs::{self, Host, printable};
@@ -23,15 +23,15 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Where lists are saved.
-pub const FOLDER: &str = "/var/lib/pmemctl";
+pub const STATE_DIR: &str = "/var/lib/pmemctl";
 
 /// How long a driver may take to show its list, once its disk is there.
-pub const PATIENCE: Duration = Duration::from_secs(5);
+pub const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What became of a region's list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Kept {
+pub enum SaveOutcome {
     /// It is in the file.
     Saved,
     /// It was there before.
@@ -42,7 +42,7 @@ pub enum Kept {
     Failed,
 }
 
-impl fmt::Display for Kept {
+impl fmt::Display for SaveOutcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Saved => "saved",
@@ -75,7 +75,7 @@ pub struct SaveReport {
     /// Whether the platform keeps a log of its own, so that what that has is not saved.
     pub has_log: bool,
     /// How it went.
-    pub result: Kept,
+    pub result: SaveOutcome,
     /// What is not as wanted.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub reasons: Vec<String>,
@@ -84,7 +84,7 @@ pub struct SaveReport {
 /// What became of a device's part of a saved list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Restored {
+pub enum RestoreOutcome {
     /// It is on the kernel's list.
     Restored,
     /// It was there before.
@@ -97,7 +97,7 @@ pub enum Restored {
     Failed,
 }
 
-impl fmt::Display for Restored {
+impl fmt::Display for RestoreOutcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Restored => "restored",
@@ -123,7 +123,7 @@ pub struct RestoreReport {
     /// Those of them that were put on its list.
     pub restored_sectors: u64,
     /// How it went.
-    pub result: Restored,
+    pub result: RestoreOutcome,
     /// Why the saved list was refused.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub refusal: Option<Refusal>,
@@ -140,7 +140,7 @@ fn boot(host: &Host) -> Result<String> {
 }
 
 /// What is not on the list of what is saved.
-fn missing(saved: &Saved, list: &List, listed: &Errors) -> BadList {
+fn missing(saved: &SavedList, list: &KernelList, listed: &Errors) -> BadBlocks {
     let wanted = saved.errors.within(&list.covers).all();
     wanted.without(&listed.all())
 }
@@ -153,7 +153,7 @@ fn named(listed: &Errors, known: &Errors) -> Errors {
     let certain = vague
         .iter()
         .fold(listed.clone(), |all, origin| all.but(origin));
-    let any: BadList = lists
+    let any: BadBlocks = lists
         .iter()
         .flat_map(|(_, list)| list.ranges())
         .cloned()
@@ -166,7 +166,7 @@ fn named(listed: &Errors, known: &Errors) -> Errors {
 }
 
 /// A copy in which `seen` is of this boot.
-fn of_this_boot(saved: &Saved, boot: &str) -> Saved {
+fn of_this_boot(saved: &SavedList, boot: &str) -> SavedList {
     let mut saved = saved.clone();
     if saved.boot != boot {
         saved.boot = boot.to_owned();
@@ -187,11 +187,11 @@ pub fn save(region: &Region, folder: &Path) -> SaveReport {
         healed_sectors: 0,
         restored_sectors: 0,
         has_log: region.has_log(),
-        result: Kept::NoErrors,
+        result: SaveOutcome::NoErrors,
         reasons: Vec::new(),
     };
     if let Err(error) = try_save(region, folder, &mut report) {
-        report.result = Kept::Failed;
+        report.result = SaveOutcome::Failed;
         report.reasons.push(format!("{error:#}"));
     }
     report
@@ -204,7 +204,7 @@ pub fn update(region: &Region, folder: &Path) -> Result<()> {
     }
     let report = save(region, folder);
     match report.result {
-        Kept::Failed => Err(anyhow!("it stays saved: {}", report.reasons.join("; "))),
+        SaveOutcome::Failed => Err(anyhow!("it stays saved: {}", report.reasons.join("; "))),
         _ => Ok(()),
     }
 }
@@ -227,7 +227,7 @@ fn try_save(region: &Region, folder: &Path, report: &mut SaveReport) -> Result<(
         }
         Err(error) => return Err(error),
     };
-    let none = Saved::none(memory, region.size);
+    let none = SavedList::none(memory, region.size);
     let known = before.as_ref().unwrap_or(&none);
     let mut saved = of_this_boot(known, &boot);
 
@@ -235,13 +235,13 @@ fn try_save(region: &Region, folder: &Path, report: &mut SaveReport) -> Result<(
     let mut lists = Vec::new();
     let mut failed = false;
     for device in region.devices() {
-        let done = List::of(region, &device).and_then(|found| match found {
-            Found::List(list) => {
+        let done = KernelList::of(region, &device).and_then(|found| match found {
+            ListLookup::List(list) => {
                 report.disks.push(list.disk.name().to_owned());
                 lists.push(list.clone());
                 bring_together(&mut saved, &list, &of_region, report)
             }
-            Found::None(_) => Ok(()),
+            ListLookup::None(_) => Ok(()),
         });
         if let Err(error) = done {
             failed = true;
@@ -253,7 +253,7 @@ fn try_save(region: &Region, folder: &Path, report: &mut SaveReport) -> Result<(
         .retain(|seen| lists.iter().any(|list| list.sequence == *seen));
     if !report.has_log {
         // Where no device has a list: memory without a driver, info blocks in front of the data.
-        let covered: BadList = lists.iter().map(|list| list.covers.clone()).collect();
+        let covered: BadBlocks = lists.iter().map(|list| list.covers.clone()).collect();
         let others = of_region.without(&covered).without(&saved.errors.all());
         saved.errors = saved.errors.and(&Errors::of(Origin::LOG, others));
     }
@@ -263,24 +263,24 @@ fn try_save(region: &Region, folder: &Path, report: &mut SaveReport) -> Result<(
     report.new_sectors = new.without(&old).sectors();
     report.healed_sectors = old.without(&new).sectors();
     report.result = match &before {
-        None if saved.errors.is_empty() => Kept::NoErrors,
-        Some(before) if *before == saved => Kept::Unchanged,
+        None if saved.errors.is_empty() => SaveOutcome::NoErrors,
+        Some(before) if *before == saved => SaveOutcome::Unchanged,
         _ => {
             store.save(&saved).with_context(|| printable(folder))?;
-            Kept::Saved
+            SaveOutcome::Saved
         }
     };
     if failed {
-        report.result = Kept::Failed;
+        report.result = SaveOutcome::Failed;
     }
     Ok(())
 }
 
 /// Puts on the list what is saved, if that was not there yet; then saved is what is listed.
 fn bring_together(
-    saved: &mut Saved,
-    list: &List,
-    of_region: &BadList,
+    saved: &mut SavedList,
+    list: &KernelList,
+    of_region: &BadBlocks,
     report: &mut SaveReport,
 ) -> Result<()> {
     let mut listed = list.read()?;
@@ -307,13 +307,13 @@ fn bring_together(
 }
 
 /// What does not come back by itself: not the log's, or known here before it was.
-fn without_log(listed: &Errors, log: &BadList, known: &Errors) -> Errors {
+fn without_log(listed: &Errors, log: &BadBlocks, known: &Errors) -> Errors {
     listed.without(&log.without(&known.all()))
 }
 
 /// What is known, with a part of it as its list says.
 fn with_part(known: &Errors, part: &Range<u64>, listed: &Errors) -> Errors {
-    let covered: BadList = [part.clone()].into_iter().collect();
+    let covered: BadBlocks = [part.clone()].into_iter().collect();
     let now = named(listed, &known.within(part));
     known.without(&covered).and(&now)
 }
@@ -326,7 +326,7 @@ pub fn restore(host: &Host, device: &Device, folder: &Path) -> RestoreReport {
         file: None,
         bad_sectors: 0,
         restored_sectors: 0,
-        result: Restored::NothingSaved,
+        result: RestoreOutcome::NothingSaved,
         refusal: None,
         reasons: Vec::new(),
     };
@@ -334,8 +334,8 @@ pub fn restore(host: &Host, device: &Device, folder: &Path) -> RestoreReport {
         let refused = error.downcast_ref::<Refused>();
         report.refusal = refused.map(|refused| refused.refusal);
         report.result = match refused {
-            Some(_) => Restored::Refused,
-            None => Restored::Failed,
+            Some(_) => RestoreOutcome::Refused,
+            None => RestoreOutcome::Failed,
         };
         report.reasons.push(format!("{error:#}"));
     }
@@ -357,7 +357,7 @@ fn try_restore(
     let boot = boot(host)?;
     // Not with the folder locked: others may have something to restore meanwhile.
     if folder.join(memory.file_name()).exists() {
-        kernel::wait(device, PATIENCE);
+        kernel::wait(device, PROBE_TIMEOUT);
     }
     let Some(store) = Store::open(folder)? else {
         return Ok(());
@@ -367,9 +367,9 @@ fn try_restore(
     };
     report.file = Some(store.file(&memory));
     report.disk = device.disk().map(|disk| disk.name().to_owned());
-    let list = match List::of(&region, device)? {
-        Found::List(list) => list,
-        Found::None(reason) => {
+    let list = match KernelList::of(&region, device)? {
+        ListLookup::List(list) => list,
+        ListLookup::None(reason) => {
             let bytes = device
                 .namespace()
                 .and_then(|name| region.bytes_of(&Device::find(host, name)?));
@@ -387,7 +387,7 @@ fn try_restore(
     let mut now = of_this_boot(&saved, &boot);
     let missing = missing(&saved, &list, &list.read()?);
     report.bad_sectors = saved.errors.within(&list.covers).all().sectors();
-    report.result = Restored::ThereAlready;
+    report.result = RestoreOutcome::ThereAlready;
     if now.seen.contains(&list.sequence) {
         if missing.is_empty() {
             return Ok(());
@@ -404,7 +404,7 @@ fn try_restore(
     if !missing.is_empty() {
         list.add(&missing, Origin::RESTORED)?;
         report.restored_sectors = missing.sectors();
-        report.result = Restored::Restored;
+        report.result = RestoreOutcome::Restored;
     }
     now.seen.push(list.sequence);
     match store.save(&now) {
@@ -419,11 +419,11 @@ mod tests {
     use super::*;
     use crate::badblocks::origin::tests::some;
     use crate::nd::region::Memory;
-    use crate::testing::{ID, Machine};
+    use crate::testing::{FakeSysfs, ID};
     use proptest::prelude::*;
     use std::fs;
 
-    impl Machine {
+    impl FakeSysfs {
         fn state(&self) -> PathBuf {
             self.folder.path().join("state")
         }
@@ -448,27 +448,30 @@ mod tests {
             let unchanged = fs::read(self.host.path("sys/block/pmem0/badblocks")).unwrap();
             assert_eq!(listed, unchanged);
             assert_eq!(file, fs::read(self.file()).unwrap());
-            assert_eq!(report.result == Restored::Refused, report.refusal.is_some());
+            assert_eq!(
+                report.result == RestoreOutcome::Refused,
+                report.refusal.is_some()
+            );
             report.refusal
         }
 
-        fn saved(&self) -> Saved {
-            Saved::from_text(&fs::read(self.file()).unwrap()).unwrap()
+        fn saved(&self) -> SavedList {
+            SavedList::from_text(&fs::read(self.file()).unwrap()).unwrap()
         }
     }
 
     #[test]
     fn from_the_start_of_the_region() {
-        let machine = Machine::new();
-        assert_eq!(machine.save().result, Kept::NoErrors);
+        let machine = FakeSysfs::new();
+        assert_eq!(machine.save().result, SaveOutcome::NoErrors);
         assert!(!machine.file().exists());
         machine.lists("8 8");
         let report = machine.save();
-        assert_eq!((report.result, report.new_sectors), (Kept::Saved, 8));
+        assert_eq!((report.result, report.new_sectors), (SaveOutcome::Saved, 8));
         // 3 MiB and 8 sectors.
         assert_eq!(machine.saved().errors.all().to_string(), "6152 8\n");
-        assert_eq!(machine.save().result, Kept::Unchanged);
-        assert_eq!(machine.restore().result, Restored::ThereAlready);
+        assert_eq!(machine.save().result, SaveOutcome::Unchanged);
+        assert_eq!(machine.restore().result, RestoreOutcome::ThereAlready);
 
         // The same memory by the exact list of the namespace.
         machine.write(
@@ -483,13 +486,13 @@ mod tests {
 
     #[test]
     fn healed() {
-        let machine = Machine::new();
+        let machine = FakeSysfs::new();
         machine.lists("8 8\n100 1");
         machine.save();
         machine.lists("8 8");
         assert_eq!(machine.refusal(), Some(Refusal::Stale));
         assert_eq!(machine.save().healed_sectors, 1);
-        assert_eq!(machine.restore().result, Restored::ThereAlready);
+        assert_eq!(machine.restore().result, RestoreOutcome::ThereAlready);
     }
 
     #[test]
@@ -498,25 +501,25 @@ mod tests {
             ("proc/sys/kernel/random/boot_id", "boot-2"),
             ("sys/block/pmem0/diskseq", "13"),
         ] {
-            let machine = Machine::new();
+            let machine = FakeSysfs::new();
             machine.lists("8 8");
             machine.save();
             machine.write(change.0, change.1);
             // What is written to this one is not on it afterwards: no kernel reads it.
             machine.lists("");
-            assert_eq!(machine.restore().result, Restored::Failed);
-            assert_eq!(machine.save().result, Kept::Failed);
+            assert_eq!(machine.restore().result, RestoreOutcome::Failed);
+            assert_eq!(machine.save().result, SaveOutcome::Failed);
             assert_eq!(machine.saved().errors.all().to_string(), "6152 8\n");
         }
     }
 
     #[test]
     fn refused() {
-        let machine = Machine::new();
+        let machine = FakeSysfs::new();
         machine.lists("8 8");
         machine.save();
         let good = fs::read(machine.file()).unwrap();
-        let next = |machine: &Machine| {
+        let next = |machine: &FakeSysfs| {
             machine.write("proc/sys/kernel/random/boot_id", "boot-2");
             fs::write(machine.file(), &good).unwrap();
         };
@@ -531,12 +534,12 @@ mod tests {
         machine.write("sys/devices/ndbus0/region0/size", "134217728");
         assert_eq!(machine.refusal(), Some(Refusal::OtherSize));
         machine.write("sys/devices/ndbus0/region0/size", "67108864");
-        assert_eq!(machine.restore().result, Restored::ThereAlready);
+        assert_eq!(machine.restore().result, RestoreOutcome::ThereAlready);
 
         // What can't be used is not lost when the next is saved.
         fs::write(machine.file(), "x").unwrap();
         let report = machine.save();
-        assert_eq!(report.result, Kept::Saved);
+        assert_eq!(report.result, SaveOutcome::Saved);
         assert!(report.reasons[0].contains("put aside"), "{report:?}");
         let aside = machine.state().join("e820-20000000.json.refused");
         assert_eq!(fs::read(aside).unwrap(), b"x");
@@ -544,33 +547,36 @@ mod tests {
 
     #[test]
     fn without_a_list() {
-        let machine = Machine::new();
+        let machine = FakeSysfs::new();
         machine.lists("8 8");
         machine.save();
         let listed = machine.host.path("sys/block/pmem0/badblocks");
         fs::remove_file(&listed).unwrap();
         let report = machine.restore();
-        assert_eq!((report.result, report.bad_sectors), (Restored::Failed, 8));
+        assert_eq!(
+            (report.result, report.bad_sectors),
+            (RestoreOutcome::Failed, 8)
+        );
         assert!(report.reasons[0].contains("stay saved"), "{report:?}");
-        assert_ne!(machine.save().result, Kept::Failed);
+        assert_ne!(machine.save().result, SaveOutcome::Failed);
         assert_eq!(machine.saved().errors.all().to_string(), "6152 8\n");
     }
 
     #[test]
     fn after_a_crash_while_writing() {
-        let machine = Machine::new();
+        let machine = FakeSysfs::new();
         fs::create_dir(machine.state()).unwrap();
         let half = machine.state().join(".new-Xy12Z0");
         fs::write(&half, "{").unwrap();
         machine.lists("8 8");
-        assert_eq!(machine.save().result, Kept::Saved);
+        assert_eq!(machine.save().result, SaveOutcome::Saved);
         assert!(!half.exists());
         assert_eq!(fs::read_dir(machine.state()).unwrap().count(), 1);
     }
 
     #[test]
     fn without_a_machine_id() {
-        let machine = Machine::new();
+        let machine = FakeSysfs::new();
         for id in [
             "",
             "uninitialized",
@@ -578,16 +584,16 @@ mod tests {
             "12",
         ] {
             machine.write("etc/machine-id", id);
-            assert_eq!(machine.save().result, Kept::Failed, "{id}");
+            assert_eq!(machine.save().result, SaveOutcome::Failed, "{id}");
         }
         let board = "4C4C4544-0038-3510-8056-B4C04F4A3533";
         machine.write("sys/class/dmi/id/product_uuid", board);
-        assert_eq!(machine.save().result, Kept::NoErrors);
+        assert_eq!(machine.save().result, SaveOutcome::NoErrors);
     }
 
     #[test]
     fn what_the_log_has() {
-        let machine = Machine::new();
+        let machine = FakeSysfs::new();
         let commands = "ars_cap ars_start ars_status clear_error";
         machine.write("sys/devices/ndbus0/commands", commands);
         // The bus knows 3 MiB and 8 sectors; the other was added by hand.
@@ -602,12 +608,12 @@ mod tests {
             "6152 8\n6244 1\n9000 1",
         );
         machine.lists("8 8\n100 1\n2856 1");
-        assert_eq!(machine.save().result, Kept::Unchanged);
+        assert_eq!(machine.save().result, SaveOutcome::Unchanged);
     }
 
     #[test]
     fn where_no_disk_is() {
-        let machine = Machine::new();
+        let machine = FakeSysfs::new();
         machine.write(
             "sys/devices/ndbus0/region0/badblocks",
             "0 8\n6152 8\n100000 8",
@@ -620,7 +626,7 @@ mod tests {
 
     #[test]
     fn who_a_memory_is() {
-        let machine = Machine::new();
+        let machine = FakeSysfs::new();
         let region = || Region::find(&machine.host, 0).unwrap();
         let place = region().memory().unwrap();
         assert_eq!(place.file_name(), "e820-20000000.json");
@@ -670,7 +676,7 @@ mod tests {
             let part = start..start + length;
             let listed = listed.within(&part);
             let after = with_part(&known, &part, &listed);
-            let covered: BadList = [part.clone()].into_iter().collect();
+            let covered: BadBlocks = [part.clone()].into_iter().collect();
             prop_assert_eq!(after.within(&part).all(), listed.all());
             prop_assert_eq!(after.without(&covered), known.without(&covered));
             // Origins are kept, or become known; saving once more changes nothing.

@@ -20,12 +20,12 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 /// Changes come in swarms: one look for those of this time.
-pub const SWARM: Duration = Duration::from_millis(100);
+pub const SETTLE_TIME: Duration = Duration::from_millis(100);
 
 /// The kernel's device events.
-struct Events(OwnedFd);
+struct Uevents(OwnedFd);
 
-impl Events {
+impl Uevents {
     fn open() -> Result<Self> {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let socket = socket_with(
@@ -61,14 +61,14 @@ impl Events {
 }
 
 /// What wakes when a list changes.
-pub struct Lists {
+pub struct WatchedLists {
     /// The kernel wakes those who poll these, each of which was read once, for what it finds.
     files: Vec<File>,
     /// What somebody writes to a disk's list wakes nobody there.
     written: OwnedFd,
 }
 
-impl Lists {
+impl WatchedLists {
     /// Those of the disks of these regions, and the regions' own, from now on.
     pub fn of(regions: &[Region]) -> Result<Self> {
         let written = inotify::init(inotify::CreateFlags::CLOEXEC)?;
@@ -95,7 +95,7 @@ impl Lists {
 
 /// Why a wait is over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Woken {
+pub enum Wakeup {
     /// SIGTERM or SIGINT: all shall end.
     End,
     /// A list has changed, or a disk came or went.
@@ -107,7 +107,7 @@ pub enum Woken {
 /// What ends a wait, besides the lists.
 pub struct Changes {
     ended: UnixStream,
-    events: Events,
+    events: Uevents,
 }
 
 impl Changes {
@@ -119,7 +119,7 @@ impl Changes {
         }
         Ok(Self {
             ended,
-            events: Events::open()?,
+            events: Uevents::open()?,
         })
     }
 
@@ -131,10 +131,10 @@ impl Changes {
     /// Until something has changed, `also` can be read, or it is `until`.
     pub fn wait(
         &self,
-        lists: &Lists,
+        lists: &WatchedLists,
         also: Option<BorrowedFd<'_>>,
         until: Option<Instant>,
-    ) -> Result<Woken> {
+    ) -> Result<Wakeup> {
         loop {
             let mut waited = vec![
                 PollFd::new(&self.ended, PollFlags::IN),
@@ -158,13 +158,13 @@ impl Changes {
             };
             let happened: Vec<_> = waited.iter().map(|one| !one.revents().is_empty()).collect();
             if happened[0] {
-                return Ok(Woken::End);
+                return Ok(Wakeup::End);
             }
             if happened[of_lists.clone()].contains(&true) || (happened[1] && self.events.take()) {
-                return Ok(Woken::Changed);
+                return Ok(Wakeup::Changed);
             }
             if count == 0 || happened[of_lists.end..].contains(&true) {
-                return Ok(Woken::Other);
+                return Ok(Wakeup::Other);
             }
         }
     }

@@ -6,16 +6,16 @@ use std::fmt;
 use std::ops::Range;
 use std::str::FromStr;
 
-/// Why a text is no [`BadList`].
+/// Why a text is no [`BadBlocks`].
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum NoList {
+pub enum ParseBadBlocksError {
     /// The kernel cuts it off where a page of memory ends: there are more entries.
     CutOff,
     /// A line that is none of such a list.
     Line(String),
 }
 
-impl fmt::Display for NoList {
+impl fmt::Display for ParseBadBlocksError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::CutOff => f.write_str("it is longer than the kernel shows"),
@@ -24,7 +24,7 @@ impl fmt::Display for NoList {
     }
 }
 
-impl std::error::Error for NoList {}
+impl std::error::Error for ParseBadBlocksError {}
 
 /// Bad sectors, of 512 bytes, counted from the start of the disk.
 ///
@@ -32,18 +32,18 @@ impl std::error::Error for NoList {}
 ///
 /// The ranges are in order, not empty, and don't touch.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct BadList(Vec<Range<u64>>);
+pub struct BadBlocks(Vec<Range<u64>>);
 
 /// A file of sysfs holds less than this.
 const FILE: usize = 4096;
 
-impl FromStr for BadList {
-    type Err = NoList;
+impl FromStr for BadBlocks {
+    type Err = ParseBadBlocksError;
 
     /// Lines of `SECTOR LENGTH`.
-    fn from_str(text: &str) -> Result<Self, NoList> {
+    fn from_str(text: &str) -> Result<Self, ParseBadBlocksError> {
         if text.len() >= FILE - 1 || !(text.is_empty() || text.ends_with('\n')) {
-            return Err(NoList::CutOff);
+            return Err(ParseBadBlocksError::CutOff);
         }
         let range = |line: &str| {
             let (start, length) = line.split_once(' ')?;
@@ -53,12 +53,12 @@ impl FromStr for BadList {
         };
         text.lines()
             .filter(|line| !line.is_empty())
-            .map(|line| range(line).ok_or_else(|| NoList::Line(line.to_owned())))
+            .map(|line| range(line).ok_or_else(|| ParseBadBlocksError::Line(line.to_owned())))
             .collect()
     }
 }
 
-impl fmt::Display for BadList {
+impl fmt::Display for BadBlocks {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0
             .iter()
@@ -66,7 +66,7 @@ impl fmt::Display for BadList {
     }
 }
 
-impl FromIterator<Range<u64>> for BadList {
+impl FromIterator<Range<u64>> for BadBlocks {
     fn from_iter<T: IntoIterator<Item = Range<u64>>>(ranges: T) -> Self {
         let mut ranges: Vec<_> = ranges
             .into_iter()
@@ -85,7 +85,7 @@ impl FromIterator<Range<u64>> for BadList {
     }
 }
 
-impl BadList {
+impl BadBlocks {
     /// Its ranges.
     pub fn ranges(&self) -> &[Range<u64>] {
         &self.0
@@ -102,7 +102,7 @@ impl BadList {
     }
 
     /// What lies in `range`.
-    pub fn within(&self, range: &Range<u64>) -> BadList {
+    pub fn within(&self, range: &Range<u64>) -> BadBlocks {
         self.0
             .iter()
             .map(|bad| bad.start.max(range.start)..bad.end.min(range.end))
@@ -110,17 +110,17 @@ impl BadList {
     }
 
     /// What is in either.
-    pub fn and(&self, other: &BadList) -> BadList {
+    pub fn and(&self, other: &BadBlocks) -> BadBlocks {
         self.0.iter().chain(&other.0).cloned().collect()
     }
 
     /// What is in both.
-    pub fn common(&self, other: &BadList) -> BadList {
+    pub fn common(&self, other: &BadBlocks) -> BadBlocks {
         self.without(&self.without(other))
     }
 
     /// As counted from a place so far in front of the one that these are counted from.
-    pub fn moved_up(&self, by: u64) -> BadList {
+    pub fn moved_up(&self, by: u64) -> BadBlocks {
         self.0
             .iter()
             .map(|bad| bad.start.saturating_add(by)..bad.end.saturating_add(by))
@@ -129,7 +129,7 @@ impl BadList {
 
     /// As counted from a place so far behind the one that these are counted from; what lies in front
     /// of it is left out.
-    pub fn moved_down(&self, by: u64) -> BadList {
+    pub fn moved_down(&self, by: u64) -> BadBlocks {
         self.0
             .iter()
             .map(|bad| bad.start.saturating_sub(by)..bad.end.saturating_sub(by))
@@ -137,7 +137,7 @@ impl BadList {
     }
 
     /// What is in this list and not in the other one.
-    pub fn without(&self, other: &BadList) -> BadList {
+    pub fn without(&self, other: &BadBlocks) -> BadBlocks {
         let mut left = Vec::new();
         for range in &self.0 {
             let mut start = range.start;
@@ -160,7 +160,7 @@ mod tests {
     use proptest::prelude::*;
     use std::collections::BTreeSet;
 
-    fn list(text: &str) -> BadList {
+    fn list(text: &str) -> BadBlocks {
         text.parse().unwrap()
     }
 
@@ -175,12 +175,15 @@ mod tests {
 
     #[test]
     fn no_list() {
-        assert_eq!("8 8".parse::<BadList>(), Err(NoList::CutOff));
+        assert_eq!("8 8".parse::<BadBlocks>(), Err(ParseBadBlocksError::CutOff));
         let long = "1000000 512\n".repeat(342);
-        assert_eq!(long[..4095].parse::<BadList>(), Err(NoList::CutOff));
+        assert_eq!(
+            long[..4095].parse::<BadBlocks>(),
+            Err(ParseBadBlocksError::CutOff)
+        );
         for line in ["8", "8 -1", "x 1", "8 8 8", "18446744073709551615 1"] {
-            let wanted = Err(NoList::Line(line.to_owned()));
-            assert_eq!(format!("{line}\n").parse::<BadList>(), wanted);
+            let wanted = Err(ParseBadBlocksError::Line(line.to_owned()));
+            assert_eq!(format!("{line}\n").parse::<BadBlocks>(), wanted);
         }
     }
 
@@ -195,7 +198,7 @@ mod tests {
         );
     }
 
-    fn some() -> impl Strategy<Value = BadList> {
+    fn some() -> impl Strategy<Value = BadBlocks> {
         prop::collection::vec((0_u64..200, 0_u64..20), 0..20).prop_map(|ranges| {
             ranges
                 .into_iter()
@@ -204,7 +207,7 @@ mod tests {
         })
     }
 
-    fn sectors(list: &BadList) -> BTreeSet<u64> {
+    fn sectors(list: &BadBlocks) -> BTreeSet<u64> {
         list.ranges().iter().cloned().flatten().collect()
     }
 
@@ -232,7 +235,7 @@ mod tests {
 
         #[test]
         fn printed_and_read(a in some()) {
-            prop_assert_eq!(a.to_string().parse::<BadList>().unwrap(), a);
+            prop_assert_eq!(a.to_string().parse::<BadBlocks>().unwrap(), a);
         }
     }
 }

@@ -68,7 +68,7 @@ fn refused(refusal: Refusal, reason: impl Into<String>) -> anyhow::Error {
 
 /// What is known of a region's errors.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Saved {
+pub struct SavedList {
     /// Whose they are.
     pub memory: Memory,
     /// The bytes of the region.
@@ -85,39 +85,39 @@ pub struct Saved {
 /// The file.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Form {
+struct SavedFile {
     checksum: String,
-    list: Body,
+    list: SavedBody,
 }
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Body {
+struct SavedBody {
     version: u32,
     memory: Memory,
     size: u64,
     boot: String,
     disks: Vec<u64>,
-    errors: Vec<Entry>,
+    errors: Vec<SavedEntry>,
 }
 
 /// Offset and length in bytes, from the start of the region.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Entry {
+struct SavedEntry {
     offset: u64,
     length: u64,
     origin: String,
 }
 
-impl Body {
+impl SavedBody {
     fn checksum(&self) -> Result<String> {
         let text = serde_json::to_vec(self)?;
         Ok(format!("crc32:{:08x}", crc32fast::hash(&text)))
     }
 }
 
-impl Saved {
+impl SavedList {
     /// Nothing is known of this memory.
     pub fn none(memory: Memory, size: u64) -> Self {
         Self {
@@ -133,13 +133,13 @@ impl Saved {
     pub fn to_text(&self) -> Result<String> {
         let entries = self.errors.entries().map(|(origin, range)| {
             let (offset, length) = bytes(range);
-            Entry {
+            SavedEntry {
                 offset,
                 length,
                 origin: origin.word().to_owned(),
             }
         });
-        let list = Body {
+        let list = SavedBody {
             version: VERSION,
             memory: self.memory.clone(),
             size: self.size,
@@ -148,7 +148,7 @@ impl Saved {
             errors: entries.collect(),
         };
         let checksum = list.checksum()?;
-        let form = Form { checksum, list };
+        let form = SavedFile { checksum, list };
         Ok(serde_json::to_string_pretty(&form)? + "\n")
     }
 
@@ -180,7 +180,7 @@ impl Saved {
                 format!("the saved list is of version {version}; this is for version {VERSION}"),
             ));
         }
-        let Form { checksum, list } = serde_json::from_slice(text).map_err(damaged)?;
+        let SavedFile { checksum, list } = serde_json::from_slice(text).map_err(damaged)?;
         let right = list.checksum()?;
         if checksum != right {
             return Err(refused(
@@ -235,7 +235,7 @@ impl Saved {
 }
 
 /// Reads the saved list of a region without locking the folder: a file is replaced as a whole.
-pub fn load(path: &Path, memory: &Memory, region: &Region) -> Result<Option<Saved>> {
+pub fn load(path: &Path, memory: &Memory, region: &Region) -> Result<Option<SavedList>> {
     let file = match File::open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         file => file.with_context(|| path.display().to_string())?,
@@ -250,7 +250,7 @@ pub fn load(path: &Path, memory: &Memory, region: &Region) -> Result<Option<Save
             format!("the saved list is longer than {LONGEST} bytes"),
         ));
     }
-    let saved = Saved::from_text(&text)?;
+    let saved = SavedList::from_text(&text)?;
     saved.is_of(memory, region.size)?;
     Ok(Some(saved))
 }
@@ -296,12 +296,12 @@ impl Store {
     }
 
     /// What is saved of a region; a [`Refused`] where there is a file that is not of it.
-    pub fn load(&self, memory: &Memory, region: &Region) -> Result<Option<Saved>> {
+    pub fn load(&self, memory: &Memory, region: &Region) -> Result<Option<SavedList>> {
         load(&self.file(memory), memory, region)
     }
 
     /// Writes it: after a crash at any time the file is the old one or the new one.
-    pub fn save(&self, saved: &Saved) -> io::Result<()> {
+    pub fn save(&self, saved: &SavedList) -> io::Result<()> {
         let mut file = NamedTempFile::with_prefix_in(NEW, &self.folder)?;
         let text = saved.to_text().map_err(io::Error::other)?;
         file.write_all(text.as_bytes())?;
@@ -336,8 +336,8 @@ mod tests {
         }
     }
 
-    fn saved(errors: Errors) -> Saved {
-        Saved {
+    fn saved(errors: Errors) -> SavedList {
+        SavedList {
             memory: place(),
             size: 32 << 20,
             boot: "b0".into(),
@@ -346,20 +346,20 @@ mod tests {
         }
     }
 
-    fn one() -> Saved {
+    fn one() -> SavedList {
         saved("1052672 4096 machine-check\n".parse().unwrap())
     }
 
     fn refusal(text: &[u8]) -> Refusal {
-        let error = Saved::from_text(text).expect_err("it was taken");
+        let error = SavedList::from_text(text).expect_err("it was taken");
         error.downcast_ref::<Refused>().unwrap().refusal
     }
 
     /// The checksum is that of what the text holds, whoever wrote it.
     fn signed(list: serde_json::Value) -> String {
-        let body: Body = serde_json::from_value(list).unwrap();
+        let body: SavedBody = serde_json::from_value(list).unwrap();
         let checksum = body.checksum().unwrap();
-        serde_json::to_string(&Form {
+        serde_json::to_string(&SavedFile {
             checksum,
             list: body,
         })
@@ -377,7 +377,7 @@ mod tests {
         assert!(text.contains("\"origin\": \"machine-check\""), "{text}");
         // A blank more is no change.
         let blank = text.replace("\"size\": ", "\"size\":   ");
-        assert_eq!(Saved::from_text(blank.as_bytes()).unwrap(), one());
+        assert_eq!(SavedList::from_text(blank.as_bytes()).unwrap(), one());
     }
 
     #[test]
@@ -417,7 +417,7 @@ mod tests {
     #[test]
     fn nonsense_with_a_right_checksum() {
         let good = list_of(&one().to_text().unwrap());
-        assert!(Saved::from_text(signed(good.clone()).as_bytes()).is_ok());
+        assert!(SavedList::from_text(signed(good.clone()).as_bytes()).is_ok());
         for (key, value) in [
             ("offset", 100_u64.into()),
             ("offset", (32_u64 << 20).into()),
@@ -456,7 +456,7 @@ mod tests {
         fn written_and_read(errors in some()) {
             let list = saved(errors);
             let text = list.to_text().unwrap();
-            prop_assert_eq!(Saved::from_text(text.as_bytes()).unwrap(), list);
+            prop_assert_eq!(SavedList::from_text(text.as_bytes()).unwrap(), list);
         }
 
         #[test]
@@ -466,14 +466,14 @@ mod tests {
             let at = at.index(text.len());
             text[at] = byte;
             // Refused, or the same list still: a blank in the place of a newline.
-            if let Ok(read) = Saved::from_text(&text) {
+            if let Ok(read) = SavedList::from_text(&text) {
                 prop_assert_eq!(read, list);
             }
         }
 
         #[test]
         fn no_bytes_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-            let _ = Saved::from_text(&bytes);
+            let _ = SavedList::from_text(&bytes);
         }
     }
 }

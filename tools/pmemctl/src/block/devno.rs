@@ -7,12 +7,12 @@ use std::str::FromStr;
 
 /// The number of a device: `259:0`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Number {
+pub struct DeviceNumber {
     major: u32,
     minor: u32,
 }
 
-impl Number {
+impl DeviceNumber {
     /// As `stat(2)` has it in `st_rdev`.
     pub fn from_rdev(rdev: u64) -> Self {
         Self {
@@ -22,14 +22,14 @@ impl Number {
     }
 }
 
-impl Number {
+impl DeviceNumber {
     /// As the kernel writes it in 32 bits (`new_encode_dev` of linux/kdev_t.h).
     pub fn encoded(self) -> u32 {
         (self.minor & 0xff) | (self.major << 8) | ((self.minor & !0xff) << 12)
     }
 }
 
-impl FromStr for Number {
+impl FromStr for DeviceNumber {
     type Err = std::num::ParseIntError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
@@ -41,7 +41,7 @@ impl FromStr for Number {
     }
 }
 
-impl fmt::Display for Number {
+impl fmt::Display for DeviceNumber {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}", self.major, self.minor)
     }
@@ -53,12 +53,18 @@ mod tests {
 
     #[test]
     fn numbers() {
-        assert_eq!("259:1".parse::<Number>().unwrap().encoded(), 0x1_0301);
-        assert_eq!("252:300".parse::<Number>().unwrap().encoded(), 0x10_fc2c);
-        assert_eq!("259:12".parse::<Number>().unwrap().to_string(), "259:12");
-        assert_eq!(Number::from_rdev(0x0010_0305).to_string(), "3:261");
+        assert_eq!("259:1".parse::<DeviceNumber>().unwrap().encoded(), 0x1_0301);
+        assert_eq!(
+            "252:300".parse::<DeviceNumber>().unwrap().encoded(),
+            0x10_fc2c
+        );
+        assert_eq!(
+            "259:12".parse::<DeviceNumber>().unwrap().to_string(),
+            "259:12"
+        );
+        assert_eq!(DeviceNumber::from_rdev(0x0010_0305).to_string(), "3:261");
         for text in ["", ":", "259", "259:", "a:b", "259:0:0"] {
-            assert!(text.parse::<Number>().is_err(), "{text}");
+            assert!(text.parse::<DeviceNumber>().is_err(), "{text}");
         }
     }
 }

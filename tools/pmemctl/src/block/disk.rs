@@ -2,7 +2,7 @@
 
 //! Disks of persistent memory and their partitions.
 
-use crate::block::devno::Number;
+use crate::block::devno::DeviceNumber;
 use crate::sysfs::{self, Host};
 use abstractions::block;
 use rustix::fs::OFlags;
@@ -16,16 +16,16 @@ use units::Size;
 const SECTOR: u64 = 512;
 /// A disk, or a partition of one.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Part {
+pub struct BlockDevice {
     /// `pmem0`, `pmem0p1`.
     pub name: String,
     /// Its number.
-    pub number: Number,
+    pub number: DeviceNumber,
     /// Its folder in sysfs.
     pub folder: PathBuf,
 }
 
-impl Part {
+impl BlockDevice {
     fn at(folder: PathBuf) -> Option<Self> {
         Some(Self {
             name: folder.file_name()?.to_str()?.to_owned(),
@@ -41,7 +41,7 @@ impl Part {
 }
 
 /// `diskseq`.
-fn sequence(disk: &Part) -> Option<u64> {
+fn sequence(disk: &BlockDevice) -> Option<u64> {
     sysfs::number(disk.folder.join("diskseq"))
 }
 
@@ -50,14 +50,14 @@ fn sequence(disk: &Part) -> Option<u64> {
 pub struct Disk {
     host: Host,
     /// The whole of it.
-    pub whole: Part,
+    pub whole: BlockDevice,
     sequence: Option<u64>,
 }
 
 impl Disk {
     /// The disk of this name.
     pub fn find(host: &Host, name: &str) -> Option<Self> {
-        let whole = Part::at(host.path("sys/block").join(name))?;
+        let whole = BlockDevice::at(host.path("sys/block").join(name))?;
         Some(Self {
             host: host.clone(),
             sequence: sequence(&whole),
@@ -87,12 +87,12 @@ impl Disk {
     }
 
     /// It and its partitions.
-    pub fn parts(&self) -> Vec<Part> {
+    pub fn parts(&self) -> Vec<BlockDevice> {
         let inner = sysfs::names(&self.whole.folder)
             .into_iter()
             .map(|name| self.whole.folder.join(name))
             .filter(|folder| folder.join("partition").exists())
-            .filter_map(Part::at);
+            .filter_map(BlockDevice::at);
         [self.whole.clone()].into_iter().chain(inner).collect()
     }
 
@@ -104,7 +104,7 @@ impl Disk {
     }
 
     /// Its device node.
-    pub fn node(&self, part: &Part) -> PathBuf {
+    pub fn node(&self, part: &BlockDevice) -> PathBuf {
         self.host.path("dev").join(&part.name)
     }
 
@@ -118,7 +118,7 @@ impl Disk {
     }
 
     /// Makes a part of it refuse to be written.
-    pub fn set_read_only(&self, part: &Part) -> io::Result<()> {
+    pub fn set_read_only(&self, part: &BlockDevice) -> io::Result<()> {
         block::set_read_only(&File::open(self.node(part))?)
     }
 }

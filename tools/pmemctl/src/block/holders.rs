@@ -2,8 +2,8 @@
 
 //! Who uses a disk: whatever would lose it if it went away.
 
-use crate::block::devno::Number;
-use crate::block::disk::{Disk, Part};
+use crate::block::devno::DeviceNumber;
+use crate::block::disk::{BlockDevice, Disk};
 use crate::sysfs::{self, Host, printable, unescape};
 use glob::glob;
 use serde::Serialize;
@@ -135,15 +135,15 @@ impl fmt::Display for Holder {
 }
 
 /// The devices that are asked about, and the files that mean them.
-struct Wanted<'a> {
+struct Lookup<'a> {
     host: &'a Host,
-    parts: Vec<Part>,
+    parts: Vec<BlockDevice>,
     /// Block devices, or the character devices of device DAX.
     block: bool,
 }
 
-impl Wanted<'_> {
-    fn numbered(&self, number: Number) -> Option<&str> {
+impl Lookup<'_> {
+    fn numbered(&self, number: DeviceNumber) -> Option<&str> {
         let part = self.parts.iter().find(|part| part.number == number)?;
         Some(&part.name)
     }
@@ -158,7 +158,7 @@ impl Wanted<'_> {
             kind.is_char_device()
         };
         right
-            .then(|| Number::from_rdev(status.rdev()))
+            .then(|| DeviceNumber::from_rdev(status.rdev()))
             .and_then(|number| self.numbered(number))
     }
 
@@ -181,7 +181,7 @@ impl Wanted<'_> {
 /// of a PID namespace that is not below this one, and clients of other machines.
 pub fn of_disk(disk: &Disk) -> Vec<Holder> {
     let host = disk.host();
-    let wanted = Wanted {
+    let wanted = Lookup {
         host,
         parts: disk.parts(),
         block: true,
@@ -199,13 +199,13 @@ pub fn of_disk(disk: &Disk) -> Vec<Holder> {
 pub fn of_dax(host: &Host, devices: &[String]) -> Vec<Holder> {
     let part = |name: &String| {
         let folder = host.path("sys/bus/dax/devices").join(name);
-        Some(Part {
+        Some(BlockDevice {
             name: name.clone(),
             number: sysfs::line(folder.join("dev"))?.parse().ok()?,
             folder,
         })
     };
-    let wanted = Wanted {
+    let wanted = Lookup {
         host,
         parts: devices.iter().filter_map(part).collect(),
         block: false,
@@ -225,7 +225,7 @@ pub fn of_dax(host: &Host, devices: &[String]) -> Vec<Holder> {
 /// A line of `/proc/PID/mountinfo` (proc_pid_mountinfo(5)).
 #[derive(Debug, PartialEq, Eq)]
 struct Mount {
-    number: Number,
+    number: DeviceNumber,
     directory: OsString,
     file_system: String,
     source: PathBuf,
@@ -281,7 +281,7 @@ fn process(host: &Host, pid: u32) -> Process {
     }
 }
 
-fn mounts(wanted: &Wanted<'_>, found: &mut BTreeSet<Holder>) {
+fn mounts(wanted: &Lookup<'_>, found: &mut BTreeSet<Holder>) {
     let host = wanted.host;
     let space = |process: &str| fs::read_link(host.path(format!("proc/{process}/ns/mnt"))).ok();
     let mut seen = HashSet::new();
@@ -347,7 +347,7 @@ fn mounts(wanted: &Wanted<'_>, found: &mut BTreeSet<Holder>) {
     }
 }
 
-fn swaps(wanted: &Wanted<'_>, found: &mut BTreeSet<Holder>) {
+fn swaps(wanted: &Lookup<'_>, found: &mut BTreeSet<Holder>) {
     let table = fs::read(wanted.host.path("proc/swaps")).unwrap_or_default();
     for line in table.split(|&byte| byte == b'\n').skip(1) {
         let name = line
@@ -364,7 +364,7 @@ fn swaps(wanted: &Wanted<'_>, found: &mut BTreeSet<Holder>) {
 
 /// What the block layer links as `holders`; what claims a disk with no link; and loop devices, which
 /// only know a file.
-fn stacked(wanted: &Wanted<'_>, found: &mut BTreeSet<Holder>) {
+fn stacked(wanted: &Lookup<'_>, found: &mut BTreeSet<Holder>) {
     let block = wanted.host.path("sys/block");
     for part in &wanted.parts {
         for by in sysfs::names(&part.folder.join("holders")) {
@@ -407,7 +407,7 @@ fn stacked(wanted: &Wanted<'_>, found: &mut BTreeSet<Holder>) {
     }
 }
 
-fn nvme_target(wanted: &Wanted<'_>, found: &mut BTreeSet<Holder>) {
+fn nvme_target(wanted: &Lookup<'_>, found: &mut BTreeSet<Holder>) {
     let pattern = wanted
         .host
         .path("sys/kernel/config/nvmet/subsystems/*/namespaces/*/device_path");
@@ -432,7 +432,7 @@ fn nvme_target(wanted: &Wanted<'_>, found: &mut BTreeSet<Holder>) {
     }
 }
 
-fn processes(wanted: &Wanted<'_>, found: &mut BTreeSet<Holder>) {
+fn processes(wanted: &Lookup<'_>, found: &mut BTreeSet<Holder>) {
     let host = wanted.host;
     let own = std::process::id();
     for pid in pids(host).into_iter().filter(|&pid| pid != own) {

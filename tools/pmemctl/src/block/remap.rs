@@ -3,7 +3,7 @@
 //! Which bytes of what is made of a disk are bad: of partitions and of the device mapper's volumes,
 //! however they are stacked.
 
-use crate::block::devno::Number;
+use crate::block::devno::DeviceNumber;
 use crate::block::topology::{self, Volume};
 use crate::sysfs::{self, Host};
 use anyhow::{Context, Result, bail};
@@ -76,8 +76,8 @@ impl Span {
 /// A part of a volume that is made of a part of another: `length` bytes of `parent` from `from` on. They
 /// are there in chunks of the same length, the first from `to` on, each of the others `stride` further.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Piece {
-    parent: Number,
+pub(crate) struct Segment {
+    parent: DeviceNumber,
     from: u64,
     length: u64,
     to: u64,
@@ -85,9 +85,9 @@ pub(crate) struct Piece {
     stride: u64,
 }
 
-impl Piece {
+impl Segment {
     /// A piece that is in one.
-    fn whole(parent: Number, from: u64, length: u64, to: u64) -> Self {
+    fn whole(parent: DeviceNumber, from: u64, length: u64, to: u64) -> Self {
         Self {
             parent,
             from,
@@ -106,7 +106,7 @@ impl Piece {
     /// Which bytes of `range` of `parent` it is made of, in parts, and where each begins in the volume.
     pub(crate) fn parts(
         &self,
-        parent: Number,
+        parent: DeviceNumber,
         range: Range<u64>,
     ) -> impl Iterator<Item = (Range<u64>, u64)> {
         let source = self.source();
@@ -132,18 +132,18 @@ impl Piece {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Layout {
     /// Of pieces of others.
-    Pieces(Vec<Piece>),
+    Pieces(Vec<Segment>),
     /// In a way that this program does not know: the name of the device mapper's target.
     Opaque(String),
 }
 
 /// Where bad bytes of a disk end up.
 #[derive(Debug, Clone)]
-pub struct Hurt {
+pub struct AffectedVolume {
     /// What has them: a file system, or what nothing further is made of.
     pub volume: Volume,
     /// It, and what it is made of, up to the disk.
-    pub chain: Vec<Number>,
+    pub chain: Vec<DeviceNumber>,
     /// Which they are.
     pub spans: Vec<Span>,
     /// What is made of the volume, and how the bad bytes are in that, is not known: the name of the
@@ -152,20 +152,20 @@ pub struct Hurt {
 }
 
 /// Traces `spans` of a disk to what is made of it.
-pub fn trace(host: &Host, disk: &Volume, spans: Vec<Span>) -> Result<Vec<Hurt>> {
+pub fn trace(host: &Host, disk: &Volume, spans: Vec<Span>) -> Result<Vec<AffectedVolume>> {
     descend(disk, &[], spans, &|child| layout(host, child))
 }
 
 fn descend(
     volume: &Volume,
-    above: &[Number],
+    above: &[DeviceNumber],
     spans: Vec<Span>,
     layout: &dyn Fn(&Volume) -> Result<Layout>,
-) -> Result<Vec<Hurt>> {
+) -> Result<Vec<AffectedVolume>> {
     let mut found = Vec::new();
     let mut taken: Vec<Range<u64>> = Vec::new();
     let mut opaque = None;
-    let own: Number = volume.number()?;
+    let own: DeviceNumber = volume.number()?;
     let chain = [&[own], above].concat();
     for child in &volume.children {
         let pieces = match layout(child)? {
@@ -190,7 +190,7 @@ fn descend(
     }
     let left: Vec<_> = spans.iter().flat_map(|span| span.without(&taken)).collect();
     if !left.is_empty() {
-        found.push(Hurt {
+        found.push(AffectedVolume {
             volume: volume.clone(),
             chain,
             spans: left,
@@ -219,7 +219,7 @@ fn partition(folder: &std::path::Path) -> Result<Layout> {
         |name: &str| sysfs::number(folder.join(name)).with_context(|| format!("it has no {name}"));
     let disk = sysfs::line(folder.join("../dev")).context("it has no disk")?;
     let (from, length) = (bytes(sectors("start")?)?, bytes(sectors("size")?)?);
-    Ok(Layout::Pieces(vec![Piece::whole(
+    Ok(Layout::Pieces(vec![Segment::whole(
         disk.parse()?,
         from,
         length,
@@ -250,7 +250,7 @@ fn table(text: &str) -> Result<Layout> {
                     bail!("{line:?} is not as it should be");
                 };
                 let from = bytes(from.parse()?)?;
-                pieces.push(Piece::whole(parent.parse()?, from, length, start));
+                pieces.push(Segment::whole(parent.parse()?, from, length, start));
             }
             Some("striped") => {
                 let words: Vec<_> = words.collect();
@@ -265,7 +265,7 @@ fn table(text: &str) -> Result<Layout> {
 }
 
 /// The pieces of a `striped` target: `COUNT CHUNK DEVICE OFFSET DEVICE OFFSET…`.
-fn stripes(words: &[&str], start: u64, length: u64) -> Result<Vec<Piece>> {
+fn stripes(words: &[&str], start: u64, length: u64) -> Result<Vec<Segment>> {
     let [count, chunk, devices @ ..] = words else {
         bail!("it is too short");
     };
@@ -275,7 +275,7 @@ fn stripes(words: &[&str], start: u64, length: u64) -> Result<Vec<Piece>> {
     }
     let stride = chunk.checked_mul(count).context("a number is too large")?;
     let piece = |(index, device): (u64, &[&str])| {
-        Ok(Piece {
+        Ok(Segment {
             parent: device[0].parse()?,
             from: bytes(device[1].parse()?)?,
             length: length / count,
@@ -300,7 +300,7 @@ mod tests {
         }
     }
 
-    fn number(text: &str) -> Number {
+    fn number(text: &str) -> DeviceNumber {
         text.parse().unwrap()
     }
 
@@ -313,8 +313,8 @@ mod tests {
         assert_eq!(
             pieces,
             [
-                Piece::whole(number("259:0"), 1 << 20, 4096, 0),
-                Piece::whole(number("259:1"), 8192, 4096, 4096)
+                Segment::whole(number("259:0"), 1 << 20, 4096, 0),
+                Segment::whole(number("259:1"), 8192, 4096, 4096)
             ]
         );
     }
@@ -324,7 +324,7 @@ mod tests {
         let Layout::Pieces(pieces) = table("0 32 striped 2 8 259:0 0 259:1 2048").unwrap() else {
             panic!()
         };
-        let parts = |piece: &Piece, parent, range| -> Vec<(Range<u64>, u64)> {
+        let parts = |piece: &Segment, parent, range| -> Vec<(Range<u64>, u64)> {
             piece.parts(number(parent), range).collect()
         };
         let found = parts(&pieces[0], "259:0", 0..u64::MAX);
@@ -392,7 +392,7 @@ mod tests {
                 "pmem0p2" => ("259:0", 3000, 1000),
                 _ => ("259:1", 100, 200),
             };
-            Ok(Layout::Pieces(vec![Piece::whole(
+            Ok(Layout::Pieces(vec![Segment::whole(
                 number(parent),
                 from,
                 length,
@@ -424,7 +424,7 @@ mod tests {
         ) {
             let disk = volume("disk", "1:0", vec![volume("child", "1:1", vec![])]);
             let stride = chunk + gap;
-            let piece = Piece { parent: number("1:0"), from, to, length: size, chunk, stride };
+            let piece = Segment { parent: number("1:0"), from, to, length: size, chunk, stride };
             let hurt = descend(&disk, &[], vec![span(start, start, length)], &|_| {
                 Ok(Layout::Pieces(vec![piece.clone()]))
             }).unwrap();

@@ -3,7 +3,7 @@
 //! What is made of a disk: partitions, volumes, file systems and where they are mounted, as lsblk(8)
 //! and findmnt(8) tell.
 
-use crate::block::devno::Number;
+use crate::block::devno::DeviceNumber;
 use crate::sysfs::{self, Host};
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
@@ -45,7 +45,7 @@ impl Volume {
     }
 
     /// Its number.
-    pub fn number(&self) -> Result<Number> {
+    pub fn number(&self) -> Result<DeviceNumber> {
         self.number
             .parse()
             .with_context(|| format!("the number of {}", self.name))
@@ -132,12 +132,12 @@ struct Lsblk {
 
 #[derive(Deserialize)]
 struct Findmnt {
-    filesystems: Vec<Mounted>,
+    filesystems: Vec<FindmntEntry>,
 }
 
 /// A mount as findmnt(8) has it.
 #[derive(Debug, Deserialize)]
-struct Mounted {
+struct FindmntEntry {
     #[serde(rename = "maj:min")]
     number: String,
     target: String,
@@ -163,7 +163,7 @@ pub(crate) fn output(program: &str, arguments: &[&str]) -> Result<String> {
 }
 
 /// All mounts that this process sees.
-pub struct Mounts(Vec<Mounted>);
+pub struct Mounts(Vec<FindmntEntry>);
 
 impl Mounts {
     /// Those of this moment.

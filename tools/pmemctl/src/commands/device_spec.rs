@@ -5,7 +5,7 @@
 use anyhow::Result;
 use clap::Args;
 use pmemctl::affected::Target;
-use pmemctl::badblocks::persist::FOLDER;
+use pmemctl::badblocks::persist::STATE_DIR;
 use pmemctl::nd::Device;
 use pmemctl::nd::device_spec::DeviceSpec;
 use pmemctl::nd::region::Region;
@@ -25,7 +25,7 @@ pub struct Devices {
 #[derive(Args)]
 pub struct StateDir {
     /// The folder of the saved lists
-    #[arg(long, value_name = "DIR", default_value = FOLDER)]
+    #[arg(long, value_name = "DIR", default_value = STATE_DIR)]
     pub state_dir: PathBuf,
 }
 

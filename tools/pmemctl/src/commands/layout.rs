@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use pmemctl::block::disk::Disk;
 use pmemctl::fs::SpaceKind;
-use pmemctl::layout::{self, Cell, Map};
+use pmemctl::layout::{self, Cell, DiskLayout};
 use pmemctl::nd::device_spec::DeviceSpec;
 use pmemctl::sysfs::Host;
 use std::fmt::Write as _;
@@ -111,7 +111,7 @@ fn disk(host: &Host, word: &Path) -> Result<Disk> {
 
 /// How a cell is shown.
 #[derive(Clone, Copy)]
-struct Look {
+struct CellStyle {
     letter: char,
     words: &'static str,
     /// In a terminal.
@@ -126,7 +126,7 @@ const fn on(ground: AnsiColor, letter: AnsiColor) -> Style {
         .fg_color(Some(Color::Ansi(letter)))
 }
 
-impl Look {
+impl CellStyle {
     fn of(kind: SpaceKind) -> Self {
         use AnsiColor::{Black, BrightBlack, BrightWhite, Cyan, Green, Magenta, Yellow};
         let pale = |colour| Style::new().fg_color(Some(Color::Ansi(colour)));
@@ -161,7 +161,7 @@ impl Look {
     }
 }
 
-const BAD: Look = Look {
+const BAD: CellStyle = CellStyle {
     letter: 'X',
     words: "bad",
     style: on(AnsiColor::Red, AnsiColor::BrightWhite).bold(),
@@ -169,11 +169,11 @@ const BAD: Look = Look {
 };
 
 /// What each look means, and of how many bytes.
-fn legend(map: &Map) -> Vec<(Look, String)> {
-    let entry = |look: Look, bytes| (look, format!("{} {}", look.words, about(bytes)));
+fn legend(map: &DiskLayout) -> Vec<(CellStyle, String)> {
+    let entry = |look: CellStyle, bytes| (look, format!("{} {}", look.words, about(bytes)));
     let sums = map.sums.iter();
     let mut legend: Vec<_> = sums
-        .map(|sum| entry(Look::of(sum.kind), sum.bytes))
+        .map(|sum| entry(CellStyle::of(sum.kind), sum.bytes))
         .collect();
     if map.bad > 0 {
         let (look, text) = entry(BAD, map.bad);
@@ -184,7 +184,7 @@ fn legend(map: &Map) -> Vec<(Look, String)> {
     legend
 }
 
-fn title(map: &Map) -> String {
+fn title(map: &DiskLayout) -> String {
     let length = map.cells.first().map_or(0, |cell| cell.length);
     format!(
         "{}: {}, {} a cell",
@@ -195,13 +195,13 @@ fn title(map: &Map) -> String {
 }
 
 /// Rows of letters, each with where it begins, and what they mean.
-fn picture(map: &Map) -> String {
+fn picture(map: &DiskLayout) -> String {
     let mut text = title(map) + "\n";
     for row in map.cells.chunks(ROW) {
         let offset = row.first().map_or(0, |cell| cell.offset);
         let _ = write!(text, "{:>8} ", Size::from_bytes(offset).to_string());
         for cell in row {
-            text.push_str(&Look::of_cell(cell).coloured());
+            text.push_str(&CellStyle::of_cell(cell).coloured());
         }
         text.push('\n');
     }
@@ -214,7 +214,7 @@ fn picture(map: &Map) -> String {
 }
 
 /// The same as a picture.
-fn svg(map: &Map) -> String {
+fn svg(map: &DiskLayout) -> String {
     const SIDE: usize = 12;
     const LEFT: usize = 84;
     const TOP: usize = 34;
@@ -248,7 +248,7 @@ fn svg(map: &Map) -> String {
                 TOP + row * SIDE + 10
             );
         }
-        let Look { words, fill, .. } = Look::of_cell(cell);
+        let CellStyle { words, fill, .. } = CellStyle::of_cell(cell);
         let (x, y) = (LEFT + column * SIDE, TOP + row * SIDE);
         square(&mut text, x, y, fill, &format!("{offset}: {words}"));
     }
@@ -298,9 +298,9 @@ fn escaped(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use pmemctl::layout::{Part, Sum};
+    use pmemctl::layout::{Sum, VolumeSummary};
 
-    fn map() -> Map {
+    fn map() -> DiskLayout {
         let cell = |number: u64, kind, bad| Cell {
             offset: number << 20,
             length: 1 << 20,
@@ -315,10 +315,10 @@ mod tests {
             cell(3, SpaceKind::Free, 512),
         ];
         cells.extend((4..70).map(|number| cell(number, SpaceKind::Free, 0)));
-        Map {
+        DiskLayout {
             disk: "pmem0".into(),
             size: 70 << 20,
-            volumes: vec![Part {
+            volumes: vec![VolumeSummary {
                 name: "pmem0p1".into(),
                 offset: 1 << 20,
                 length: 69 << 20,

@@ -7,7 +7,7 @@ use crate::commands::page::Page;
 use anyhow::Result;
 use clap::Args;
 use pmemctl::block::topology::Volume;
-use pmemctl::inventory::{self, Entry};
+use pmemctl::inventory::{self, NamespaceInfo};
 use pmemctl::nd::device_spec::DeviceSpec;
 use pmemctl::sysfs::{Host, printable};
 use std::io::{self, Write};
@@ -85,7 +85,7 @@ const HEADER: [&str; 12] = [
     "BAD",
 ];
 
-fn rows(entries: &[Entry]) -> Vec<Vec<String>> {
+fn rows(entries: &[NamespaceInfo]) -> Vec<Vec<String>> {
     let mut all = Vec::new();
     for entry in entries {
         let first = [

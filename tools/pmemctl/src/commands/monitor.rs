@@ -9,7 +9,7 @@ use crate::commands::page::Page;
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use pmemctl::affected::Target;
-use pmemctl::monitor::{self as engine, Bad, Event, Wanted, What};
+use pmemctl::monitor::{self as engine, ErrorEvent, ErrorLocation, Event, Options};
 use pmemctl::sysfs::Host;
 use rustix::fs::{MemfdFlags, memfd_create};
 use std::fs::File;
@@ -111,7 +111,7 @@ pub fn monitor(arguments: &Monitor) -> Result<()> {
         let found = |path: &PathBuf| device_spec::target(&host, path).ok();
         paths.iter().filter_map(found).collect()
     };
-    let wanted = Wanted {
+    let wanted = Options {
         targets: (!arguments.targets.is_empty()).then(|| Box::new(targets) as engine::Targets),
         now: arguments.now,
     };
@@ -167,7 +167,7 @@ fn line(event: &Event) -> String {
         Event::Failed { disk, reason } => return format!("{disk}: {reason}"),
     };
     let mut line = match &bad.what {
-        What::Disk(entry) => {
+        ErrorLocation::Disk(entry) => {
             let (whose, offset) = whose(entry);
             let mut line = format!(
                 "{}: bad memory at {}, {}",
@@ -188,7 +188,7 @@ fn line(event: &Event) -> String {
             }
             line
         }
-        What::Namespace(hidden) => format!(
+        ErrorLocation::Namespace(hidden) => format!(
             "{}: bad memory at {}, {} of {}: {}",
             hidden.disk,
             size(hidden.namespace_offset),
@@ -207,14 +207,14 @@ fn line(event: &Event) -> String {
 }
 
 /// The facts for a hook, as pairs of a name and a value.
-fn variables(bad: &Bad) -> Vec<(&'static str, String)> {
+fn variables(bad: &ErrorEvent) -> Vec<(&'static str, String)> {
     let flag = |is: bool| u32::from(is).to_string();
     let mut facts = vec![
         ("PMEMCTL_NEW", flag(bad.new)),
         ("PMEMCTL_COMPLETE", flag(bad.complete)),
     ];
     match &bad.what {
-        What::Disk(entry) => {
+        ErrorLocation::Disk(entry) => {
             let (whose, offset) = whose(entry);
             facts.extend([
                 ("PMEMCTL_DISK", entry.disk.clone()),
@@ -228,7 +228,7 @@ fn variables(bad: &Bad) -> Vec<(&'static str, String)> {
                 facts.push(("PMEMCTL_FILE_OFFSET", offset.to_string()));
             }
         }
-        What::Namespace(hidden) => facts.extend([
+        ErrorLocation::Namespace(hidden) => facts.extend([
             ("PMEMCTL_DISK", hidden.disk.clone()),
             (
                 "PMEMCTL_NAMESPACE_OFFSET",

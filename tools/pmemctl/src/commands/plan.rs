@@ -8,7 +8,7 @@ use anyhow::{Result, bail};
 use clap::Args;
 use pmemctl::nd::device_spec::DeviceSpec;
 use pmemctl::nd::region::Region;
-use pmemctl::plan::{self, Advice, Dimm, Form, Memory, Use};
+use pmemctl::plan::{self, Advice, Dimm, Memory, ModeCost, Purpose};
 use pmemctl::sysfs::Host;
 use std::io::{self, Write};
 use units::Size;
@@ -41,7 +41,7 @@ pub const PAGE: Page = Page {
 pub struct Plan {
     /// Recommend a mode for this use, with the commands that create it
     #[arg(long = "use", value_enum, value_name = "USE")]
-    purpose: Option<Use>,
+    purpose: Option<Purpose>,
     /// Print JSON: one object for each memory, sizes in bytes
     #[arg(long)]
     json: bool,
@@ -108,7 +108,7 @@ const FORMS: [&str; 6] = [
 ];
 const DIMMS: [&str; 4] = ["DIMM", "HEALTH", "LIFE LEFT", "SPARES LEFT"];
 
-fn show(advice: &Advice, purpose: Option<Use>) -> Result<()> {
+fn show(advice: &Advice, purpose: Option<Purpose>) -> Result<()> {
     let memory = &advice.memory;
     let mut out = io::stdout();
     writeln!(
@@ -139,7 +139,7 @@ fn show(advice: &Advice, purpose: Option<Use>) -> Result<()> {
     Ok(())
 }
 
-fn row(form: &Form) -> Vec<String> {
+fn row(form: &ModeCost) -> Vec<String> {
     match &form.impossible {
         Some(why) => vec![
             form.form.into(),

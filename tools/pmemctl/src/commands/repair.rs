@@ -6,7 +6,7 @@ use crate::commands::output::{json, or_dash, root, table};
 use crate::commands::page::Page;
 use anyhow::Result;
 use clap::Args;
-use pmemctl::repair::{self, Outcome, Piece, Report, Request, Source};
+use pmemctl::repair::{self, Outcome, RepairRange, Report, Request, Source};
 use std::io::{self, Write};
 use std::path::PathBuf;
 use units::Size;
@@ -117,7 +117,7 @@ fn size(bytes: u64) -> String {
     Size::from_bytes(bytes).to_string()
 }
 
-fn row(piece: &Piece) -> Vec<String> {
+fn row(piece: &RepairRange) -> Vec<String> {
     vec![
         size(piece.file_offset),
         size(piece.length),

@@ -8,9 +8,9 @@ use crate::commands::page::Page;
 use anyhow::{Result, bail};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
-use pmemctl::badblocks::persist::FOLDER;
+use pmemctl::badblocks::persist::STATE_DIR;
 use pmemctl::nd::device_spec::DeviceSpec;
-use pmemctl::scrub::{Scrub as Disk, Summary, Wanted};
+use pmemctl::scrub::{Options, Scrub as Disk, Summary};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -56,7 +56,7 @@ pub struct Scrub {
     #[arg(long)]
     anyway: bool,
     /// The folder where the position is saved
-    #[arg(long, value_name = "DIR", default_value = FOLDER)]
+    #[arg(long, value_name = "DIR", default_value = STATE_DIR)]
     state_dir: PathBuf,
     /// Print one JSON object at the end
     #[arg(long)]
@@ -90,7 +90,7 @@ pub fn scrub(arguments: &Scrub) -> Result<Status> {
     ) {
         bar.set_style(style);
     }
-    let summary = disk.run(&Wanted {
+    let summary = disk.run(&Options {
         folder: &arguments.state_dir,
         rate: arguments.rate.bytes(),
         anew: arguments.restart,
@@ -134,7 +134,7 @@ const BAD: [&str; 2] = ["FOUND AT", "LENGTH"];
 
 fn show(summary: &Summary) -> Result<()> {
     let size = |bytes: u64| Size::from_bytes(bytes).to_string();
-    let sum = |ranges: &[pmemctl::scrub::Bad]| size(ranges.iter().map(|bad| bad.length).sum());
+    let sum = |ranges: &[pmemctl::scrub::BadRange]| size(ranges.iter().map(|bad| bad.length).sum());
     let row = vec![
         summary.disk.clone(),
         size(summary.size),

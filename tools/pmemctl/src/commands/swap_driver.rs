@@ -8,7 +8,7 @@ use anyhow::Result;
 use clap::Args;
 use pmemctl::nd::Device;
 use pmemctl::nd::device_spec::DeviceSpec;
-use pmemctl::swap_driver::{self, Driver, Report};
+use pmemctl::swap_driver::{self, Driver, SwapReport};
 use pmemctl::sysfs::Host;
 use std::io::{self, Write};
 use units::Size;
@@ -121,7 +121,7 @@ const HEADER: [&str; 8] = [
     "RESULT",
 ];
 
-fn row(report: &Report) -> Vec<String> {
+fn row(report: &SwapReport) -> Vec<String> {
     vec![
         or_dash(report.disk.as_ref()),
         report.device.to_string(),

@@ -8,10 +8,10 @@
 
 pub mod probe;
 
-use crate::block::devno::Number;
+use crate::block::devno::DeviceNumber;
 use crate::block::remap::{self, Layout};
 use crate::block::topology::{self, Dax, Mount, Volume};
-use crate::inventory::{self, Entry, Mode};
+use crate::inventory::{self, Mode, NamespaceInfo};
 use crate::nd::region::Region;
 use crate::nd::{DEVICES, Device, Kind, Name};
 use crate::sysfs::{self, Host, printable};
@@ -130,13 +130,13 @@ pub enum Scope {
     /// A namespace, by its device.
     Namespace(Name),
     /// A partition, a volume, or the file system on it, by its number.
-    Volume(Number),
+    Volume(DeviceNumber),
     /// A file, with the number of its file system.
-    File(PathBuf, Number),
+    File(PathBuf, DeviceNumber),
 }
 
 impl Scope {
-    fn number(&self) -> Option<Number> {
+    fn number(&self) -> Option<DeviceNumber> {
         match self {
             Self::Volume(number) | Self::File(_, number) => Some(*number),
             Self::All | Self::Namespace(_) => None,
@@ -352,7 +352,7 @@ impl Doctor<'_> {
     }
 
     /// Whether there is any.
-    fn memory(&mut self, entries: &[Entry]) {
+    fn memory(&mut self, entries: &[NamespaceInfo]) {
         if *self.scope != Scope::All {
             return;
         }
@@ -418,7 +418,7 @@ impl Doctor<'_> {
         }
     }
 
-    fn is_asked(&self, entry: &Entry) -> bool {
+    fn is_asked(&self, entry: &NamespaceInfo) -> bool {
         match self.scope {
             Scope::All => true,
             Scope::Namespace(name) => entry.device == *name || entry.namespace == *name,
@@ -429,7 +429,7 @@ impl Doctor<'_> {
         }
     }
 
-    fn namespace(&mut self, entry: &Entry) -> Result<()> {
+    fn namespace(&mut self, entry: &NamespaceInfo) -> Result<()> {
         if !self.is_asked(entry) {
             return Ok(());
         }
@@ -978,7 +978,7 @@ impl Doctor<'_> {
 }
 
 /// Whether a volume has the number, or something that is made of it.
-fn leads_to(volume: &Volume, number: Number) -> bool {
+fn leads_to(volume: &Volume, number: DeviceNumber) -> bool {
     volume.number().is_ok_and(|own| own == number)
         || volume.children.iter().any(|child| leads_to(child, number))
 }
@@ -1006,9 +1006,9 @@ pub fn scope(path: &Path) -> Result<Scope> {
     let metadata = fs::metadata(path).with_context(|| printable(path))?;
     let kind = metadata.file_type();
     if kind.is_block_device() {
-        return Ok(Scope::Volume(Number::from_rdev(metadata.rdev())));
+        return Ok(Scope::Volume(DeviceNumber::from_rdev(metadata.rdev())));
     }
-    let number = Number::from_rdev(metadata.dev());
+    let number = DeviceNumber::from_rdev(metadata.dev());
     match kind.is_file() {
         true => Ok(Scope::File(path.to_owned(), number)),
         false => Ok(Scope::Volume(number)),
@@ -1119,7 +1119,7 @@ mod tests {
 
     #[test]
     fn a_region_without_a_namespace() {
-        let machine = crate::testing::Machine::new();
+        let machine = crate::testing::FakeSysfs::new();
         let found = found(&machine.host);
         assert_eq!(found.len(), 1);
         assert_eq!(

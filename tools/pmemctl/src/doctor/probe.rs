@@ -21,7 +21,7 @@ pub const HUGE: u64 = 2 << 20;
 
 /// Bytes of the file that is made to try a mount: two huge pages, of which one is aligned wherever
 /// the other is not.
-const TRIED: u64 = 2 * HUGE;
+const PROBE_SIZE: u64 = 2 * HUGE;
 
 /// What was seen of a file, or of a file that was made on a mount.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -141,7 +141,7 @@ fn unnamed(directory: &Path) -> Result<Option<File>> {
         Err(Errno::OPNOTSUPP | Errno::ROFS | Errno::NOSPC | Errno::ISDIR) => return Ok(None),
         made => File::from(made.with_context(|| printable(directory))?),
     };
-    match rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, TRIED) {
+    match rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, PROBE_SIZE) {
         Err(Errno::NOSPC | Errno::OPNOTSUPP | Errno::DQUOT) => Ok(None),
         done => done.map(|()| Some(file)).context("fallocate(2)"),
     }
@@ -149,7 +149,7 @@ fn unnamed(directory: &Path) -> Result<Option<File>> {
 
 /// What was seen of a mount, and where the file was that it was tried with.
 #[derive(Debug)]
-pub struct Tried {
+pub struct MountProbe {
     /// What was seen.
     pub probe: Probe,
     /// The pieces of the file.
@@ -160,7 +160,7 @@ pub struct Tried {
 
 /// Tries a mount with a file that has no name and goes away with this call; `None` where none could
 /// be made.
-pub fn mount(directory: &Path) -> Result<Option<Tried>> {
+pub fn mount(directory: &Path) -> Result<Option<MountProbe>> {
     let Some(made) = unnamed(directory)? else {
         return Ok(None);
     };
@@ -168,10 +168,10 @@ pub fn mount(directory: &Path) -> Result<Option<Tried>> {
     let pieces = pieces(&made)?;
     let flags = abstractions::xattr::flags(&made).unwrap_or(0);
     let (map_sync, huge) = match dax {
-        true => map(&made, &(0..TRIED), true)?,
+        true => map(&made, &(0..PROBE_SIZE), true)?,
         false => (false, Some(false)),
     };
-    Ok(Some(Tried {
+    Ok(Some(MountProbe {
         probe: Probe {
             path: printable(directory),
             dax,

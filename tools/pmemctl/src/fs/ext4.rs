@@ -4,8 +4,8 @@
 //! are of one that is not mounted. They open the device to read alone.
 
 use crate::block::remap::Span;
-use crate::fs::external::{self, Said, run};
-use crate::fs::walk::{self, Held, Holds, Walk};
+use crate::fs::external::{self, CommandOutput, run};
+use crate::fs::walk::{self, DirEntry, DirVisitor, Walk};
 use crate::fs::{Owned, Owner, OwnersFound, Space, SpaceKind};
 use anyhow::{Context, Result, bail};
 use std::collections::{BTreeMap, BTreeSet};
@@ -190,14 +190,14 @@ impl Layout {
 /// Where an inode has its blocks: from which of the file's on, where they are none of its own map or
 /// attributes.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Piece {
+struct InodeExtent {
     logical: Option<u64>,
     blocks: Range<u64>,
 }
 
 /// What `stat` of debugfs says: fields in a fixed order; names of attributes, which may be any bytes, and
 /// so may the target of a short symbolic link, which stands for blocks; then blocks, in numbers alone.
-fn pieces(text: &str) -> Vec<Piece> {
+fn pieces(text: &str) -> Vec<InodeExtent> {
     /// Its blocks hold no data, which is in the inode itself (`EXT4_INLINE_DATA_FL`).
     const INLINE_DATA: u32 = 0x1000_0000;
     /// The longest target of a symbolic link that is in the inode itself, and its end.
@@ -209,7 +209,7 @@ fn pieces(text: &str) -> Vec<Piece> {
     let mut pieces = Vec::new();
     let attributes = field("File ACL: ").and_then(|block| block.parse::<u64>().ok());
     if let Some(block) = attributes.filter(|block| *block != 0) {
-        pieces.push(Piece {
+        pieces.push(InodeExtent {
             logical: None,
             blocks: block..block + 1,
         });
@@ -248,7 +248,7 @@ fn pieces(text: &str) -> Vec<Piece> {
                 .split('-')
                 .next()
                 .and_then(|first| first.parse().ok());
-            pieces.push(Piece {
+            pieces.push(InodeExtent {
                 logical,
                 blocks: first..last.saturating_add(1),
             });
@@ -262,17 +262,21 @@ struct Debugfs<'a>(&'a str);
 
 impl Debugfs<'_> {
     /// Without the bitmaps, which may be on bad memory.
-    fn ask(&self, commands: &str) -> Result<Said> {
+    fn ask(&self, commands: &str) -> Result<CommandOutput> {
         run("debugfs", PACKAGE, &["-c", "-f", "-", self.0], commands)
     }
 
     /// With the bitmaps.
-    fn ask_bitmaps(&self, commands: &str) -> Result<Said> {
+    fn ask_bitmaps(&self, commands: &str) -> Result<CommandOutput> {
         run("debugfs", PACKAGE, &["-f", "-", self.0], commands)
     }
 
     /// Lists of numbers, each behind a command.
-    fn ask_of(&self, command: &str, numbers: impl IntoIterator<Item = u64>) -> Result<Said> {
+    fn ask_of(
+        &self,
+        command: &str,
+        numbers: impl IntoIterator<Item = u64>,
+    ) -> Result<CommandOutput> {
         let numbers: Vec<String> = numbers
             .into_iter()
             .map(|number| number.to_string())
@@ -282,7 +286,7 @@ impl Debugfs<'_> {
     }
 
     /// Where inodes have their blocks.
-    fn pieces(&self, inodes: &[u64]) -> Result<Vec<(u64, Vec<Piece>)>> {
+    fn pieces(&self, inodes: &[u64]) -> Result<Vec<(u64, Vec<InodeExtent>)>> {
         // Each answer is behind a comment, which is said again: a word that nobody could put into a name.
         let mark = format!("# {:016x} ", RandomState::new().build_hasher().finish());
         let commands: Vec<_> = inodes
@@ -296,7 +300,7 @@ impl Debugfs<'_> {
     }
 
     /// What of `left` the inodes have that can be read, by asking all that have a name.
-    fn search(&self, left: &mut Vec<Span>, size: u64) -> Result<Vec<Found>> {
+    fn search(&self, left: &mut Vec<Span>, size: u64) -> Result<Vec<OwnedExtent>> {
         let mut found = Vec::new();
         let mut walk = Walk::from(ROOT);
         let mut inodes = vec![ROOT];
@@ -315,7 +319,7 @@ impl Debugfs<'_> {
     }
 
     /// What directories hold.
-    fn list(&self, folders: &[u64], see: &mut Holds<'_>) -> Result<()> {
+    fn list(&self, folders: &[u64], see: &mut DirVisitor<'_>) -> Result<()> {
         let commands: Vec<_> = folders
             .iter()
             .map(|inode| format!("ls -p <{inode}>\n"))
@@ -329,11 +333,11 @@ impl Debugfs<'_> {
 }
 
 /// Bytes that an inode has, and where they are in its file.
-type Found = (Span, u64, Option<u64>);
+type OwnedExtent = (Span, u64, Option<u64>);
 
 /// Reads what `ls -p` says: `/INODE/MODE/UID/GID/NAME/SIZE/` behind the command, which is said again. A
 /// name may hold newlines, but no slash.
-fn held(said: &mut dyn BufRead, see: &mut Holds<'_>) -> io::Result<()> {
+fn held(said: &mut dyn BufRead, see: &mut DirVisitor<'_>) -> io::Result<()> {
     let mut folder = None;
     while let Some(&first) = said.fill_buf()?.first() {
         if first != b'/' {
@@ -352,7 +356,7 @@ fn held(said: &mut dyn BufRead, see: &mut Holds<'_>) -> io::Result<()> {
         }
         let [inode, mode, _, _, name, _] = fields;
         if let (Some(folder), Some(inode)) = (folder, number(&inode)) {
-            let held = Held {
+            let held = DirEntry {
                 name,
                 inode,
                 folder: mode.starts_with(b"04"),
@@ -368,7 +372,7 @@ fn number(digits: &[u8]) -> Option<u64> {
 }
 
 /// Takes what inodes have of `left` off it.
-fn take(left: &mut Vec<Span>, pieces: &[(u64, Vec<Piece>)], size: u64) -> Vec<Found> {
+fn take(left: &mut Vec<Span>, pieces: &[(u64, Vec<InodeExtent>)], size: u64) -> Vec<OwnedExtent> {
     let mut found = Vec::new();
     for (inode, pieces) in pieces {
         for piece in pieces {
@@ -396,7 +400,7 @@ pub fn of_inodes(
     header: &Header,
     inodes: &[u64],
     left: &mut Vec<Span>,
-) -> Result<Vec<Found>> {
+) -> Result<Vec<OwnedExtent>> {
     let pieces = Debugfs(node).pieces(inodes)?;
     Ok(take(left, &pieces, header.block_size()?))
 }
@@ -539,7 +543,7 @@ pub fn owners(node: &str, spans: &[Span], all_links: bool) -> Result<OwnersFound
                 let blocks = block..block + 1;
                 (
                     inode,
-                    vec![Piece {
+                    vec![InodeExtent {
                         logical: None,
                         blocks,
                     }],
@@ -555,7 +559,7 @@ pub fn owners(node: &str, spans: &[Span], all_links: bool) -> Result<OwnersFound
         .map(|(_, inode, _)| *inode)
         .filter(|inode| is_hidden(*inode).is_none())
         .collect();
-    let list = |folders: &[u64], see: &mut Holds<'_>| debugfs.list(folders, see);
+    let list = |folders: &[u64], see: &mut DirVisitor<'_>| debugfs.list(folders, see);
     let paths = walk::paths(ROOT, &wanted, all_links, list)?;
     for (span, inode, file_offset) in found {
         let owner = match is_hidden(inode) {
@@ -593,13 +597,13 @@ fn free(debugfs: &Debugfs, size: u64, left: &mut Vec<Span>, told: &mut OwnersFou
             said.error.trim()
         ));
     }
-    let free: Vec<(u64, Vec<Piece>)> = free_blocks(&said.text())
+    let free: Vec<(u64, Vec<InodeExtent>)> = free_blocks(&said.text())
         .into_iter()
         .map(|block| {
             let blocks = block..block + 1;
             (
                 0,
-                vec![Piece {
+                vec![InodeExtent {
                     logical: None,
                     blocks,
                 }],
@@ -730,7 +734,7 @@ mod tests {
             "Inode: 12   Type: regular    Mode:  0644   Flags: 0x80000\nUser:     0   Size: 9000\n";
         let said = "File ACL: 4853\nLinks: 2   Blockcount: 5864\nEXTENTS:\n\
             (ETB0):33796, (0-1):100-101, (5[u]):200, (7-8[u]):300-301\n";
-        let piece = |logical, blocks| Piece { logical, blocks };
+        let piece = |logical, blocks| InodeExtent { logical, blocks };
         let extents = [
             piece(None, 4853..4854),
             piece(None, 33796..33797),
@@ -762,13 +766,13 @@ mod tests {
                 "Inode: 15   Type: symlink    Mode:  0777   Flags: 0x0\nUser:     0   Size: ";
             pieces(&format!("{head}{size}\nFile ACL: 7\n{rest}"))
         };
-        let own = Piece {
+        let own = InodeExtent {
             logical: None,
             blocks: 7..8,
         };
         let target = "Fast link dest: \"x\nFile ACL: 9\nEXTENTS:\n(0):1234\"\n";
         assert_eq!(link(19, target), std::slice::from_ref(&own));
-        let block = Piece {
+        let block = InodeExtent {
             logical: Some(0),
             blocks: 20..21,
         };
@@ -821,7 +825,7 @@ mod tests {
         ) {
             let size = 16;
             let mut left = vec![Span::made_up(offset, length)];
-            let pieces = vec![(5, vec![Piece { logical: Some(logical), blocks: first..first + count }])];
+            let pieces = vec![(5, vec![InodeExtent { logical: Some(logical), blocks: first..first + count }])];
             let found = take(&mut left, &pieces, size);
             let mut bytes: Vec<u64> = left.iter().flat_map(Span::range).collect();
             for at in &bytes {

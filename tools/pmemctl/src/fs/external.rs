@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 
 /// What a program said.
 #[derive(Debug, Clone, Default)]
-pub struct Said {
+pub struct CommandOutput {
     /// Whether it ended well.
     pub well: bool,
     /// Its output: names of files may be anything.
@@ -19,7 +19,7 @@ pub struct Said {
     pub error: String,
 }
 
-impl Said {
+impl CommandOutput {
     /// Its output as text.
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.output).into_owned()
@@ -37,12 +37,17 @@ impl Said {
 }
 
 /// Runs `program`, which is of the Debian package `package`, with `commands` as its input.
-pub fn run(program: &str, package: &str, arguments: &[&str], commands: &str) -> Result<Said> {
+pub fn run(
+    program: &str,
+    package: &str,
+    arguments: &[&str],
+    commands: &str,
+) -> Result<CommandOutput> {
     let mut output = Vec::new();
     let said = read(program, package, arguments, commands, |from| {
         from.read_to_end(&mut output).map(|_| ())
     })?;
-    Ok(Said { output, ..said })
+    Ok(CommandOutput { output, ..said })
 }
 
 /// The same; `see` reads its output as it comes.
@@ -52,7 +57,7 @@ pub fn read(
     arguments: &[&str],
     commands: &str,
     see: impl FnOnce(&mut dyn BufRead) -> io::Result<()>,
-) -> Result<Said> {
+) -> Result<CommandOutput> {
     // Files, so that neither side waits for the other; in memory, as a service may write nowhere.
     let in_memory = || memfd_create(program, MemfdFlags::CLOEXEC).map(File::from);
     let (mut input, mut errors) = (in_memory()?, in_memory()?);
@@ -76,7 +81,7 @@ pub fn read(
     errors.rewind()?;
     errors.read_to_end(&mut said)?;
     let said = String::from_utf8_lossy(&said);
-    Ok(Said {
+    Ok(CommandOutput {
         well,
         error: said.lines().last().unwrap_or_default().to_owned(),
         output: Vec::new(),
@@ -99,7 +104,11 @@ mod tests {
         assert_eq!((said.well, said.text().as_str()), (false, "a\n"));
         assert_eq!(said.reason("sh"), "sh: no");
         assert_eq!(said.reason("bash"), "bash: sh: no");
-        assert!(Said::default().reason("sh").contains("does not say why"));
+        assert!(
+            CommandOutput::default()
+                .reason("sh")
+                .contains("does not say why")
+        );
         assert!(
             format!("{:#}", run("/none/x", "nothing", &[], "").unwrap_err()).contains("nothing")
         );

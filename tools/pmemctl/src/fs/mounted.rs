@@ -6,7 +6,7 @@
 //! map (`rmapbt`) the inodes of files. Their names, and without a reverse map the files themselves, are
 //! found by a walk over all of it, which asks each file for its extents (`FS_IOC_FIEMAP`).
 
-use crate::block::devno::Number;
+use crate::block::devno::DeviceNumber;
 use crate::block::remap::Span;
 use crate::block::topology::Volume;
 use crate::fs::ext4::{self, Header, Layout};
@@ -29,7 +29,7 @@ use std::path::{Path, PathBuf};
 #[derive(Debug)]
 pub struct FileSystem {
     /// The number of its device.
-    pub device: Number,
+    pub device: DeviceNumber,
     /// Where it is mounted.
     pub directory: PathBuf,
     /// The volume that it is on.
@@ -69,7 +69,7 @@ const SPECIAL: u32 = 0x10;
 
 /// What the file system says of bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Said {
+enum FsmapOwner {
     Free,
     Metadata(&'static str),
     /// Of an inode, and from where on in the file.
@@ -78,7 +78,7 @@ enum Said {
     Unknown,
 }
 
-impl Said {
+impl FsmapOwner {
     /// Of the byte at `at`, which is in the record.
     fn of(record: &Record, at: u64) -> Self {
         if record.flags & SPECIAL == 0 {
@@ -112,7 +112,7 @@ impl FileSystem {
         let device = volume.number()?;
         let there = fs::metadata(&path).with_context(|| directory.display().to_string())?;
         ensure!(
-            Number::from_rdev(there.dev()) == device,
+            DeviceNumber::from_rdev(there.dev()) == device,
             "{} was mounted at {} and is there no longer: ask again",
             volume.name,
             directory.display()
@@ -179,13 +179,13 @@ impl FileSystem {
             File::open(&self.path).with_context(|| self.directory.display().to_string())?;
         let number = self.device.encoded();
         self.records(&directory, |record| {
-            let kind = match Said::of(record, record.physical) {
+            let kind = match FsmapOwner::of(record, record.physical) {
                 _ if record.device != number => return,
-                Said::Free => SpaceKind::Free,
-                Said::Metadata(_) => SpaceKind::Metadata,
-                Said::Inode(_, Some(_)) => SpaceKind::Files,
-                Said::Inode(_, None) => SpaceKind::Metadata,
-                Said::Unknown => return,
+                FsmapOwner::Free => SpaceKind::Free,
+                FsmapOwner::Metadata(_) => SpaceKind::Metadata,
+                FsmapOwner::Inode(_, Some(_)) => SpaceKind::Files,
+                FsmapOwner::Inode(_, None) => SpaceKind::Metadata,
+                FsmapOwner::Unknown => return,
             };
             see(
                 &(record.physical..record.physical.saturating_add(record.length)),
@@ -228,23 +228,23 @@ impl FileSystem {
         for span in &asked {
             for (part, said) in self.ask(&directory, span)? {
                 match said {
-                    Said::Free => found.push(Owned {
+                    FsmapOwner::Free => found.push(Owned {
                         span: part,
                         owner: Owner::Free,
                     }),
-                    Said::Metadata(what) => found.push(Owned {
+                    FsmapOwner::Metadata(what) => found.push(Owned {
                         owner: Owner::Metadata {
                             what,
                             group: group(part.offset),
                         },
                         span: part,
                     }),
-                    Said::Inode(inode, offset) => inodes.push(Hit {
+                    FsmapOwner::Inode(inode, offset) => inodes.push(Hit {
                         span: part,
                         inode,
                         offset,
                     }),
-                    Said::Unknown => unknown.push(part),
+                    FsmapOwner::Unknown => unknown.push(part),
                 }
             }
         }
@@ -320,14 +320,14 @@ impl FileSystem {
     }
 
     /// What the file system itself says of a span, piece by piece.
-    fn ask(&self, directory: &File, span: &Span) -> Result<Vec<(Span, Said)>> {
+    fn ask(&self, directory: &File, span: &Span) -> Result<Vec<(Span, FsmapOwner)>> {
         let mut pieces = Vec::new();
         let mut told: Vec<Range<u64>> = Vec::new();
         let number = self.device.encoded();
         let asked = extents::of_device(directory, number, &span.range(), |record| {
             let range = record.physical..record.physical.saturating_add(record.length);
             if let Some(part) = span.cut(&range).filter(|_| record.device == number) {
-                let said = Said::of(record, part.offset);
+                let said = FsmapOwner::of(record, part.offset);
                 pieces.push((part, said));
                 told.push(range);
             }
@@ -349,7 +349,7 @@ impl FileSystem {
         pieces.extend(
             span.without(&told)
                 .into_iter()
-                .map(|part| (part, Said::Unknown)),
+                .map(|part| (part, FsmapOwner::Unknown)),
         );
         Ok(pieces)
     }
@@ -417,7 +417,7 @@ impl FileSystem {
                     let Ok(metadata) = fs::metadata(entry.path()) else {
                         continue;
                     };
-                    if Number::from_rdev(metadata.dev()) != self.device
+                    if DeviceNumber::from_rdev(metadata.dev()) != self.device
                         || metadata.nlink() != 0
                         || !metadata.is_file()
                     {
@@ -583,20 +583,29 @@ mod tests {
     #[test]
     fn what_file_systems_say() {
         assert_eq!(
-            Said::of(&record(0, 131), 8192 + 512),
-            Said::Inode(131, Some(4096 + 512))
-        );
-        assert_eq!(Said::of(&record(0x2, 131), 8192), Said::Inode(131, None));
-        assert_eq!(Said::of(&record(SPECIAL, 1), 8192), Said::Free);
-        assert_eq!(Said::of(&record(SPECIAL, 2), 8192), Said::Unknown);
-        assert_eq!(Said::of(&record(SPECIAL, 0x5800_0002), 8192), Said::Unknown);
-        assert_eq!(
-            Said::of(&record(SPECIAL, 0x58_0000_0002), 8192),
-            Said::Metadata("journal")
+            FsmapOwner::of(&record(0, 131), 8192 + 512),
+            FsmapOwner::Inode(131, Some(4096 + 512))
         );
         assert_eq!(
-            Said::of(&record(SPECIAL, 0x66_0000_0003), 8192),
-            Said::Metadata("block bitmap")
+            FsmapOwner::of(&record(0x2, 131), 8192),
+            FsmapOwner::Inode(131, None)
+        );
+        assert_eq!(FsmapOwner::of(&record(SPECIAL, 1), 8192), FsmapOwner::Free);
+        assert_eq!(
+            FsmapOwner::of(&record(SPECIAL, 2), 8192),
+            FsmapOwner::Unknown
+        );
+        assert_eq!(
+            FsmapOwner::of(&record(SPECIAL, 0x5800_0002), 8192),
+            FsmapOwner::Unknown
+        );
+        assert_eq!(
+            FsmapOwner::of(&record(SPECIAL, 0x58_0000_0002), 8192),
+            FsmapOwner::Metadata("journal")
+        );
+        assert_eq!(
+            FsmapOwner::of(&record(SPECIAL, 0x66_0000_0003), 8192),
+            FsmapOwner::Metadata("block bitmap")
         );
     }
 
@@ -623,7 +632,7 @@ mod tests {
             length: 512,
         };
         let system = FileSystem {
-            device: Number::from_rdev(file.metadata().unwrap().dev()),
+            device: DeviceNumber::from_rdev(file.metadata().unwrap().dev()),
             directory: folder.path().to_owned(),
             volume: Volume::made_up("disk", "1:0", vec![]),
             root: File::open(folder.path()).unwrap().into(),

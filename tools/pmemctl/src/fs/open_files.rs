@@ -5,7 +5,7 @@
 //! Not seen are descriptors on their way through a socket or registered with io_uring, and processes
 //! of a PID namespace that is not below this one.
 
-use crate::block::devno::Number;
+use crate::block::devno::DeviceNumber;
 use crate::block::holders::{self, Process};
 use crate::sysfs::{self, Host, printable};
 use serde::Serialize;
@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 
 /// A piece of a file that is mapped.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Piece {
+pub struct MappedRange {
     /// Where it is in the process.
     pub address: u64,
     /// Which bytes of the file it has.
@@ -27,18 +27,18 @@ pub struct Piece {
 
 /// How a process uses a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Use {
+pub struct FileUse {
     /// Who.
     pub process: Process,
     /// It has a descriptor of it.
     pub open: bool,
     /// What it has mapped.
-    pub mapped: Vec<Piece>,
+    pub mapped: Vec<MappedRange>,
 }
 
 /// A process that has some bytes mapped, or their file open.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct User {
+pub struct FileUser {
     /// Who.
     #[serde(flatten)]
     pub process: Process,
@@ -51,9 +51,9 @@ pub struct User {
 
 /// A file that somebody uses.
 #[derive(Debug)]
-pub struct Used {
+pub struct OpenFile {
     /// Its file system.
-    pub device: Number,
+    pub device: DeviceNumber,
     /// Its inode.
     pub inode: u64,
     /// The name that it was opened by, if that still leads to it.
@@ -63,10 +63,10 @@ pub struct Used {
     /// A link in `/proc` through which it can be opened, whatever its name is.
     link: PathBuf,
     /// Who uses it.
-    pub by: Vec<Use>,
+    pub by: Vec<FileUse>,
 }
 
-impl Used {
+impl OpenFile {
     /// Opens it, without waiting for who holds a lease on it.
     pub fn open(&self) -> io::Result<File> {
         OpenOptions::new()
@@ -76,15 +76,15 @@ impl Used {
     }
 
     /// Who has any of these bytes mapped, or the file open.
-    pub fn users(&self, bytes: &Range<u64>) -> Vec<User> {
-        let user = |one: &Use| {
+    pub fn users(&self, bytes: &Range<u64>) -> Vec<FileUser> {
+        let user = |one: &FileUse| {
             let addresses: Vec<u64> = one
                 .mapped
                 .iter()
                 .filter(|piece| piece.bytes.start < bytes.end && bytes.start < piece.bytes.end)
                 .map(|piece| piece.address + bytes.start.saturating_sub(piece.bytes.start))
                 .collect();
-            let user = User {
+            let user = FileUser {
                 process: one.process.clone(),
                 open: one.open,
                 addresses,
@@ -95,7 +95,7 @@ impl Used {
     }
 }
 
-impl std::fmt::Display for User {
+impl std::fmt::Display for FileUser {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self.addresses.as_slice() {
             [] => write!(f, "open in {}", self.process),
@@ -109,14 +109,14 @@ impl std::fmt::Display for User {
 
 /// A line of `/proc/PID/maps` (proc_pid_maps(5)) that is of a file.
 #[derive(Debug, PartialEq, Eq)]
-struct Line<'a> {
+struct MapsLine<'a> {
     range: &'a str,
-    piece: Piece,
-    device: Number,
+    piece: MappedRange,
+    device: DeviceNumber,
     inode: u64,
 }
 
-impl<'a> Line<'a> {
+impl<'a> MapsLine<'a> {
     fn parse(line: &'a str) -> Option<Self> {
         let mut words = line.split_ascii_whitespace();
         let range = words.next()?;
@@ -130,7 +130,7 @@ impl<'a> Line<'a> {
         let inode: u64 = words.next()?.parse().ok()?;
         (inode != 0).then_some(Self {
             range,
-            piece: Piece {
+            piece: MappedRange {
                 address,
                 bytes: offset..offset.checked_add(length)?,
             },
@@ -141,7 +141,7 @@ impl<'a> Line<'a> {
 }
 
 /// All files of the file systems on `devices` that processes other than this one use.
-pub fn of_file_systems(host: &Host, devices: &[Number]) -> Vec<Used> {
+pub fn of_file_systems(host: &Host, devices: &[DeviceNumber]) -> Vec<OpenFile> {
     let mut found = BTreeMap::new();
     let own = std::process::id();
     for pid in holders::pids(host).into_iter().filter(|&pid| pid != own) {
@@ -152,7 +152,7 @@ pub fn of_file_systems(host: &Host, devices: &[Number]) -> Vec<Used> {
             let Ok(metadata) = fs::metadata(&link) else {
                 continue;
             };
-            let device = Number::from_rdev(metadata.dev());
+            let device = DeviceNumber::from_rdev(metadata.dev());
             if (metadata.is_file() || metadata.is_dir()) && devices.contains(&device) {
                 note(&mut found, host, pid, device, metadata.ino(), &link).open = true;
             }
@@ -161,7 +161,7 @@ pub fn of_file_systems(host: &Host, devices: &[Number]) -> Vec<Used> {
         let maps = fs::read(folder.join("maps")).unwrap_or_default();
         for line in String::from_utf8_lossy(&maps)
             .lines()
-            .filter_map(Line::parse)
+            .filter_map(MapsLine::parse)
         {
             if devices.contains(&line.device) {
                 let link = folder.join("map_files").join(line.range);
@@ -174,17 +174,17 @@ pub fn of_file_systems(host: &Host, devices: &[Number]) -> Vec<Used> {
     found.into_values().collect()
 }
 
-type Found = BTreeMap<(Number, u64), Used>;
+type OpenFiles = BTreeMap<(DeviceNumber, u64), OpenFile>;
 
 fn note<'a>(
-    found: &'a mut Found,
+    found: &'a mut OpenFiles,
     host: &Host,
     pid: u32,
-    device: Number,
+    device: DeviceNumber,
     inode: u64,
     link: &Path,
-) -> &'a mut Use {
-    let used = found.entry((device, inode)).or_insert_with(|| Used {
+) -> &'a mut FileUse {
+    let used = found.entry((device, inode)).or_insert_with(|| OpenFile {
         device,
         inode,
         name: None,
@@ -195,14 +195,14 @@ fn note<'a>(
     if used.name.is_none() {
         used.name = fs::read_link(link).ok().filter(|name| {
             fs::symlink_metadata(host.absolute(name)).is_ok_and(|metadata| {
-                Number::from_rdev(metadata.dev()) == device && metadata.ino() == inode
+                DeviceNumber::from_rdev(metadata.dev()) == device && metadata.ino() == inode
             })
         });
     }
     let at = match used.by.iter().position(|one| one.process.pid == pid) {
         Some(at) => at,
         None => {
-            used.by.push(Use {
+            used.by.push(FileUse {
                 process: Process {
                     pid,
                     command: printable(
@@ -224,7 +224,7 @@ mod tests {
 
     #[test]
     fn lines_of_maps() {
-        let line = Line::parse(
+        let line = MapsLine::parse(
             "7f8a5c200000-7f8a5c400000 rw-s 00100000 103:05 4711                       /mnt/a b (deleted)",
         )
         .unwrap();
@@ -239,7 +239,7 @@ mod tests {
             "x-y rw-p 00000000 08:01 5 /x",
             "7ffd0000-7ffe0000 rw-p",
         ] {
-            assert_eq!(Line::parse(text), None, "{text}");
+            assert_eq!(MapsLine::parse(text), None, "{text}");
         }
     }
 
@@ -249,27 +249,27 @@ mod tests {
             pid,
             command: "x".into(),
         };
-        let used = Used {
+        let used = OpenFile {
             device: "1:2".parse().unwrap(),
             inode: 7,
             name: None,
             removed: false,
             link: PathBuf::new(),
             by: vec![
-                Use {
+                FileUse {
                     process: process(1),
                     open: true,
                     mapped: vec![],
                 },
-                Use {
+                FileUse {
                     process: process(2),
                     open: false,
                     mapped: vec![
-                        Piece {
+                        MappedRange {
                             address: 0x10000,
                             bytes: 4096..12288,
                         },
-                        Piece {
+                        MappedRange {
                             address: 0x80000,
                             bytes: 0..4096,
                         },
@@ -279,7 +279,7 @@ mod tests {
         };
         let who = |range| -> Vec<_> {
             let users = used.users(&range);
-            users.iter().map(User::to_string).collect()
+            users.iter().map(FileUser::to_string).collect()
         };
         assert_eq!(
             who(8192..8704),
@@ -306,7 +306,7 @@ mod tests {
             .spawn()
             .unwrap();
         let metadata = file.as_file().metadata().unwrap();
-        let device = Number::from_rdev(metadata.dev());
+        let device = DeviceNumber::from_rdev(metadata.dev());
         let used = of_file_systems(&Host::here(), &[device]);
         child.kill().unwrap();
         child.wait().unwrap();

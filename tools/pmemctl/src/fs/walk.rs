@@ -10,7 +10,7 @@ use std::os::unix::ffi::OsStrExt;
 
 /// What a directory holds: a name, and what it leads to.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Held {
+pub(crate) struct DirEntry {
     pub(crate) name: Vec<u8>,
     pub(crate) inode: u64,
     /// It is a directory itself.
@@ -18,7 +18,7 @@ pub(crate) struct Held {
 }
 
 /// Is told what a directory, by its inode, holds.
-pub(crate) type Holds<'a> = dyn FnMut(u64, Held) + 'a;
+pub(crate) type DirVisitor<'a> = dyn FnMut(u64, DirEntry) + 'a;
 
 /// How many directories are asked for at once.
 const FOLDERS: usize = 1000;
@@ -44,8 +44,8 @@ impl Walk {
     /// of its directory; whether there were any.
     pub(crate) fn step(
         &mut self,
-        list: impl FnOnce(&[u64], &mut Holds<'_>) -> Result<()>,
-        mut see: impl FnMut(&Held, &[u8]),
+        list: impl FnOnce(&[u64], &mut DirVisitor<'_>) -> Result<()>,
+        mut see: impl FnMut(&DirEntry, &[u8]),
     ) -> Result<bool> {
         let rest = self.folders.len().saturating_sub(FOLDERS);
         let some: BTreeMap<u64, Vec<u8>> = self.folders.split_off(rest).into_iter().collect();
@@ -69,7 +69,7 @@ impl Walk {
     }
 }
 
-impl Held {
+impl DirEntry {
     /// Its name, from the root on.
     fn below(&self, above: &[u8]) -> Vec<u8> {
         [above, b"/", &self.name].concat()
@@ -82,7 +82,7 @@ pub(crate) fn paths(
     root: u64,
     wanted: &BTreeSet<u64>,
     all_links: bool,
-    mut list: impl FnMut(&[u64], &mut Holds<'_>) -> Result<()>,
+    mut list: impl FnMut(&[u64], &mut DirVisitor<'_>) -> Result<()>,
 ) -> Result<BTreeMap<u64, Vec<String>>> {
     let mut paths: BTreeMap<u64, Vec<String>> = BTreeMap::new();
     if wanted.contains(&root) {
@@ -110,8 +110,8 @@ mod tests {
     use super::*;
 
     /// What a made-up file system holds; 4 is held twice, and a fault has 3 hold the root.
-    fn held(folder: u64) -> Vec<Held> {
-        let held = |name: &[u8], inode, folder| Held {
+    fn held(folder: u64) -> Vec<DirEntry> {
+        let held = |name: &[u8], inode, folder| DirEntry {
             name: name.to_vec(),
             inode,
             folder,

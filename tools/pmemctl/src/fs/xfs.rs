@@ -5,7 +5,7 @@
 
 use crate::block::remap::Span;
 use crate::fs::external::{self, run};
-use crate::fs::walk::{self, Held, Holds};
+use crate::fs::walk::{self, DirEntry, DirVisitor};
 use crate::fs::{Owned, Owner, OwnersFound, Space, SpaceKind};
 use abstractions::extents::XfsGeometry;
 use anyhow::{Context, Result, ensure};
@@ -211,20 +211,20 @@ fn number(text: &str, name: &str) -> Result<u64> {
 
 /// What `blockuse` says of a block.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Use {
+struct BlockUse {
     number: u64,
     kind: String,
     inode: Option<u64>,
 }
 
 /// `block 24 (0/24) type rldata inode 132`.
-fn uses(text: &str) -> Vec<Use> {
+fn uses(text: &str) -> Vec<BlockUse> {
     let one = |line: &str| {
         let words: Vec<_> = line.split_whitespace().collect();
         let ["block", number, _, "type", kind, rest @ ..] = &words[..] else {
             return None;
         };
-        Some(Use {
+        Some(BlockUse {
             number: number.parse().ok()?,
             kind: (*kind).to_owned(),
             inode: match rest {
@@ -236,7 +236,7 @@ fn uses(text: &str) -> Vec<Use> {
     text.lines().filter_map(one).collect()
 }
 
-impl Use {
+impl BlockUse {
     /// Whose a block is that no inode has.
     fn owner(&self, group: Option<u64>) -> Owner {
         let what = match self.kind.as_str() {
@@ -271,7 +271,7 @@ impl Use {
 
 /// Blocks that are an inode's, by their numbers, and from which of the file's on; none of attributes.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Piece {
+struct InodeExtent {
     inode: u64,
     number: u64,
     count: u64,
@@ -279,7 +279,7 @@ struct Piece {
 }
 
 /// `data offset 0 startblock 24 (0/24) count 733 flag 0`, `attr offset …`, behind an inode's number.
-fn pieces(text: &str) -> Vec<Piece> {
+fn pieces(text: &str) -> Vec<InodeExtent> {
     let mut inode = 0;
     let mut pieces = Vec::new();
     for line in text.lines() {
@@ -300,7 +300,7 @@ fn pieces(text: &str) -> Vec<Piece> {
                 if let (Ok(logical), Ok(number), Ok(count)) =
                     (logical.parse(), number.parse(), count.parse())
                 {
-                    pieces.push(Piece {
+                    pieces.push(InodeExtent {
                         inode,
                         number,
                         count,
@@ -315,13 +315,13 @@ fn pieces(text: &str) -> Vec<Piece> {
 }
 
 /// All owners of blocks that several share: `inode 131 block 24 at offset 0`.
-fn sharers(text: &str) -> Vec<Piece> {
+fn sharers(text: &str) -> Vec<InodeExtent> {
     let one = |line: &str| {
         let words: Vec<_> = line.split_whitespace().collect();
         let ["inode", inode, "block", number, "at", "offset", logical] = &words[..] else {
             return None;
         };
-        Some(Piece {
+        Some(InodeExtent {
             inode: inode.parse().ok()?,
             number: number.parse().ok()?,
             count: 1,
@@ -397,12 +397,12 @@ impl<'a> Database<'a> {
 
 /// Reads what `ls` says of directories: lines of a cookie, an inode, its type, a hash, the length of the
 /// name, the name, and whether that is sane. A name may hold newlines.
-fn held(said: &mut dyn BufRead, see: &mut Holds<'_>) -> io::Result<()> {
+fn held(said: &mut dyn BufRead, see: &mut DirVisitor<'_>) -> io::Result<()> {
     let mut folder = None;
     let mut line = Vec::new();
     while said.read_until(b'\n', &mut line)? > 0 {
         match entry(&line) {
-            Entry::Held(held) => {
+            LsLine::Entry(held) => {
                 // The first; where an inode can't be read, xfs_db lists the directory before once more.
                 if held.name == b"." {
                     folder = Some(held.inode);
@@ -411,8 +411,8 @@ fn held(said: &mut dyn BufRead, see: &mut Holds<'_>) -> io::Result<()> {
                     see(folder, held);
                 }
             }
-            Entry::Part => continue,
-            Entry::Other => {}
+            LsLine::Part => continue,
+            LsLine::Other => {}
         }
         line.clear();
     }
@@ -420,14 +420,14 @@ fn held(said: &mut dyn BufRead, see: &mut Holds<'_>) -> io::Result<()> {
 }
 
 /// What a line of `ls` is.
-enum Entry {
-    Held(Held),
+enum LsLine {
+    Entry(DirEntry),
     /// The start of one: its name has a newline.
     Part,
     Other,
 }
 
-fn entry(line: &[u8]) -> Entry {
+fn entry(line: &[u8]) -> LsLine {
     let mut rest = line;
     let mut word = || {
         rest = rest.trim_ascii_start();
@@ -445,22 +445,22 @@ fn entry(line: &[u8]) -> Entry {
         Some(length),
     ] = words
     else {
-        return Entry::Other;
+        return LsLine::Other;
     };
     let (Ok(inode), Ok(length), true) = (inode.parse(), length.parse(), hash.starts_with("0x"))
     else {
-        return Entry::Other;
+        return LsLine::Other;
     };
     let name = rest.get(1..).unwrap_or_default();
     // Behind it, at the least " (good)" and the line's end.
     match name.split_at_checked(length) {
-        Some((name, behind)) if behind.ends_with(b")\n") => Entry::Held(Held {
+        Some((name, behind)) if behind.ends_with(b")\n") => LsLine::Entry(DirEntry {
             name: name.to_vec(),
             inode,
             // Old file systems do not say what it is.
             folder: matches!(kind, "directory" | "unknown"),
         }),
-        _ => Entry::Part,
+        _ => LsLine::Part,
     }
 }
 
@@ -568,14 +568,14 @@ pub fn owners(node: &str, spans: &[Span], all_links: bool) -> Result<OwnersFound
 }
 
 /// The pieces without some blocks.
-fn cut_out(pieces: &[Piece], numbers: &BTreeSet<u64>) -> Vec<Piece> {
+fn cut_out(pieces: &[InodeExtent], numbers: &BTreeSet<u64>) -> Vec<InodeExtent> {
     let mut cut = Vec::new();
     for piece in pieces {
         let end = piece.number.saturating_add(piece.count);
         let mut start = piece.number;
         for &number in numbers.range(piece.number..end).chain([&end]) {
             if start < number {
-                cut.push(Piece {
+                cut.push(InodeExtent {
                     inode: piece.inode,
                     number: start,
                     count: number - start,
@@ -594,8 +594,8 @@ fn cut_out(pieces: &[Piece], numbers: &BTreeSet<u64>) -> Vec<Piece> {
 fn place(
     geometry: &Geometry,
     left: &[Span],
-    uses: &[Use],
-    pieces: &[Piece],
+    uses: &[BlockUse],
+    pieces: &[InodeExtent],
     paths: &BTreeMap<u64, Vec<String>>,
     told: &mut OwnersFound,
 ) {

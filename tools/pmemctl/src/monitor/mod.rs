@@ -7,17 +7,17 @@
 //! whole file system, which may take minutes. What becomes bad meanwhile is looked for in the next search, all
 //! in one. What is known after [`PROMPT`] is told then, and all of it when it is known.
 
-use crate::affected::{self, Entry, Target};
-use crate::badblocks::kernel::{self, Found, List, bytes};
+use crate::affected::{self, AffectedRange, Target};
+use crate::badblocks::kernel::{self, KernelList, ListLookup, bytes};
 use crate::badblocks::origin::SECTOR;
-use crate::badblocks::persist::PATIENCE;
-use crate::badblocks::poll::{Changes, Lists, SWARM, Woken};
-use crate::badblocks::set::BadList;
-use crate::block::devno::Number;
+use crate::badblocks::persist::PROBE_TIMEOUT;
+use crate::badblocks::poll::{Changes, SETTLE_TIME, Wakeup, WatchedLists};
+use crate::badblocks::set::BadBlocks;
+use crate::block::devno::DeviceNumber;
 use crate::block::disk::Disk;
 use crate::block::holders::{self, Holder};
-use crate::block::remap::{Hurt, Span};
-use crate::fs::open_files::{self, Used, User};
+use crate::block::remap::{AffectedVolume, Span};
+use crate::fs::open_files::{self, FileUser, OpenFile};
 use crate::fs::{Owner, Progress};
 use crate::nd::region::Region;
 use crate::nd::{Device, Kind};
@@ -47,7 +47,7 @@ pub enum Event {
         disks: Vec<String>,
     },
     /// Memory is bad.
-    Bad(Box<Bad>),
+    Bad(Box<ErrorEvent>),
     /// A list could not be read, or traced.
     Failed {
         /// Whose.
@@ -59,7 +59,7 @@ pub enum Event {
 
 /// Bad memory.
 #[derive(Debug, Serialize)]
-pub struct Bad {
+pub struct ErrorEvent {
     /// Milliseconds since 1970 when it was seen on the list.
     pub time_ms: u64,
     /// It came onto the list while this watched.
@@ -68,24 +68,24 @@ pub struct Bad {
     pub complete: bool,
     /// Where it is.
     #[serde(flatten)]
-    pub what: What,
+    pub what: ErrorLocation,
     /// Who has it mapped, or its file open.
-    pub processes: Vec<User>,
+    pub processes: Vec<FileUser>,
 }
 
 /// Where bad memory is.
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
-pub enum What {
+pub enum ErrorLocation {
     /// On a disk.
-    Disk(Entry),
+    Disk(AffectedRange),
     /// In a namespace, and not in what its disk shows of it.
-    Namespace(Hidden),
+    Namespace(NamespaceError),
 }
 
 /// Bad bytes of a namespace that are none of its disk.
 #[derive(Debug, Clone, Serialize)]
-pub struct Hidden {
+pub struct NamespaceError {
     /// The disk.
     pub disk: String,
     /// Its device of the `nd` bus.
@@ -97,14 +97,14 @@ pub struct Hidden {
     /// What they are.
     pub reason: &'static str,
     #[serde(skip)]
-    number: Number,
+    number: DeviceNumber,
 }
 
 /// Says what is to be watched.
 pub type Targets = Box<dyn Fn() -> Vec<Target> + Send>;
 
 /// What is watched.
-pub struct Wanted {
+pub struct Options {
     /// These alone: asked at each error anew, as a path may lead elsewhere by then. A file is looked at
     /// by itself, not searched for.
     pub targets: Option<Targets>,
@@ -113,7 +113,7 @@ pub struct Wanted {
 }
 
 /// What was seen of a device's list.
-struct Seen {
+struct ListSnapshot {
     device: Device,
     disk: Disk,
     sequence: u64,
@@ -121,21 +121,21 @@ struct Seen {
     data: Range<u64>,
     /// Sectors of the region that the namespace begins with.
     start: u64,
-    listed: BadList,
+    listed: BadBlocks,
 }
 
 /// What is known of a memory.
 #[derive(Default)]
-struct Known {
-    told: BadList,
+struct ReportedErrors {
+    told: BadBlocks,
     /// By the number of the disk.
-    listed: BTreeMap<u64, BadList>,
+    listed: BTreeMap<u64, BadBlocks>,
 }
 
-impl Known {
+impl ReportedErrors {
     /// What of a list is news; it is known from now on. What was on the list of the same disk before,
     /// and is not now, was healed: it would be news again. A disk that is bound again tells no news.
-    fn news(&mut self, sequence: u64, listed: &BadList) -> BadList {
+    fn news(&mut self, sequence: u64, listed: &BadBlocks) -> BadBlocks {
         if let Some(before) = self.listed.get(&sequence) {
             self.told = self.told.without(&before.without(listed));
         }
@@ -151,8 +151,8 @@ struct Batch {
     number: u64,
     time_ms: u64,
     new: bool,
-    news: Vec<(Disk, BadList)>,
-    hidden: Vec<Hidden>,
+    news: Vec<(Disk, BadBlocks)>,
+    hidden: Vec<NamespaceError>,
 }
 
 /// What has been found out about a batch.
@@ -165,7 +165,7 @@ struct Answer {
 }
 
 /// A batch of which not all is known.
-struct Pending {
+struct PendingBatch {
     /// When what is known of it is told; `None` once it was.
     until: Option<Instant>,
     rest: Vec<Event>,
@@ -174,7 +174,7 @@ struct Pending {
 /// Tells of new errors until SIGTERM or SIGINT.
 ///
 /// A search that goes on then is left to the end of the program.
-pub fn run(host: &Host, wanted: Wanted, mut tell: impl FnMut(&Event) -> Result<()>) -> Result<()> {
+pub fn run(host: &Host, wanted: Options, mut tell: impl FnMut(&Event) -> Result<()>) -> Result<()> {
     let changes = Changes::open()?;
     let (batches, asked) = mpsc::channel();
     let (answers, found) = mpsc::channel();
@@ -189,7 +189,7 @@ pub fn run(host: &Host, wanted: Wanted, mut tell: impl FnMut(&Event) -> Result<(
         // Where nobody wants it any more, all ends.
         for batch in asked {
             let targets = targets.as_ref().map(|targets| targets());
-            let look = Look {
+            let look = QuickSearch {
                 host: &its_host,
                 targets: targets.as_deref(),
                 batch: &batch,
@@ -198,13 +198,14 @@ pub fn run(host: &Host, wanted: Wanted, mut tell: impl FnMut(&Event) -> Result<(
             let _ = answers.send(answer);
             let _ = wake.write_all(b"x");
             if !hurt.is_empty() {
-                let _ = lefts.send(Left { batch, hurt, used });
+                let _ = lefts.send(PendingSearch { batch, hurt, used });
             }
         }
     });
     thread::spawn(move || {
         while let Ok(first) = to_search.recv() {
-            let lefts: Vec<Left> = std::iter::once(first).chain(to_search.try_iter()).collect();
+            let lefts: Vec<PendingSearch> =
+                std::iter::once(first).chain(to_search.try_iter()).collect();
             for answer in search(&search_host, &lefts) {
                 let _ = search_answers.send(answer);
             }
@@ -212,10 +213,10 @@ pub fn run(host: &Host, wanted: Wanted, mut tell: impl FnMut(&Event) -> Result<(
         }
     });
 
-    let mut known: BTreeMap<String, Known> = BTreeMap::new();
+    let mut known: BTreeMap<String, ReportedErrors> = BTreeMap::new();
     let mut sequences = BTreeSet::new();
     let mut failed = BTreeSet::new();
-    let mut pending: BTreeMap<u64, Pending> = BTreeMap::new();
+    let mut pending: BTreeMap<u64, PendingBatch> = BTreeMap::new();
     let mut watched = None;
     loop {
         let regions = Region::all(host);
@@ -223,10 +224,10 @@ pub fn run(host: &Host, wanted: Wanted, mut tell: impl FnMut(&Event) -> Result<(
         for device in regions.iter().flat_map(Region::devices) {
             let sequence = device.disk().and_then(|disk| disk.sequence());
             if sequence.is_some_and(|sequence| sequences.insert(sequence)) {
-                kernel::wait(&device, PATIENCE);
+                kernel::wait(&device, PROBE_TIMEOUT);
             }
         }
-        let lists = Lists::of(&regions)?;
+        let lists = WatchedLists::of(&regions)?;
         let time = SystemTime::now().duration_since(UNIX_EPOCH);
         let mut batch = Batch {
             number: pending.last_key_value().map_or(0, |(number, _)| number + 1),
@@ -273,7 +274,7 @@ pub fn run(host: &Host, wanted: Wanted, mut tell: impl FnMut(&Event) -> Result<(
         }
         failed = fails;
         if !(batch.news.is_empty() && batch.hidden.is_empty()) {
-            let first = Pending {
+            let first = PendingBatch {
                 until: Some(Instant::now() + PROMPT),
                 // Whether it is of what is wanted has to be found out first.
                 rest: match everything {
@@ -288,9 +289,9 @@ pub fn run(host: &Host, wanted: Wanted, mut tell: impl FnMut(&Event) -> Result<(
         loop {
             let until = pending.values().filter_map(|one| one.until).min();
             match changes.wait(&lists, Some(woken.as_fd()), until)? {
-                Woken::End => return Ok(()),
-                Woken::Changed => break,
-                Woken::Other => {}
+                Wakeup::End => return Ok(()),
+                Wakeup::Changed => break,
+                Wakeup::Other => {}
             }
             while woken.read(&mut [0; 64]).is_ok_and(|count| count > 0) {}
             for answer in found.try_iter() {
@@ -311,14 +312,14 @@ pub fn run(host: &Host, wanted: Wanted, mut tell: impl FnMut(&Event) -> Result<(
                 }
             }
         }
-        thread::sleep(SWARM);
+        thread::sleep(SETTLE_TIME);
         changes.forget();
     }
 }
 
 /// The list of a device, if it has one.
-fn seen(region: &Region, device: &Device) -> Result<Option<Seen>> {
-    let Found::List(list) = List::of(region, device)? else {
+fn seen(region: &Region, device: &Device) -> Result<Option<ListSnapshot>> {
+    let ListLookup::List(list) = KernelList::of(region, device)? else {
         return Ok(None);
     };
     let listed = list.read()?.all();
@@ -330,7 +331,7 @@ fn seen(region: &Region, device: &Device) -> Result<Option<Seen>> {
         }
         _ => 0..0,
     };
-    Ok(Some(Seen {
+    Ok(Some(ListSnapshot {
         device: device.clone(),
         sequence: list.sequence,
         start: list.covers.start,
@@ -342,11 +343,11 @@ fn seen(region: &Region, device: &Device) -> Result<Option<Seen>> {
 
 impl Batch {
     /// What is news of a list.
-    fn add(&mut self, seen: &Seen, news: &BadList) {
+    fn add(&mut self, seen: &ListSnapshot, news: &BadBlocks) {
         let shown = news.within(&seen.data);
         for range in news.without(&shown).moved_down(seen.start).ranges() {
             let (offset, length) = bytes(range);
-            self.hidden.push(Hidden {
+            self.hidden.push(NamespaceError {
                 disk: seen.disk.name().to_owned(),
                 device: seen.device.name.to_string(),
                 number: seen.disk.whole.number,
@@ -364,8 +365,8 @@ impl Batch {
         }
     }
 
-    fn event(&self, what: What, processes: Vec<User>, complete: bool) -> Event {
-        Event::Bad(Box::new(Bad {
+    fn event(&self, what: ErrorLocation, processes: Vec<FileUser>, complete: bool) -> Event {
+        Event::Bad(Box::new(ErrorEvent {
             time_ms: self.time_ms,
             new: self.new,
             complete,
@@ -383,7 +384,7 @@ impl Batch {
                 offset,
                 length,
             };
-            Entry {
+            AffectedRange {
                 disk: disk.name().to_owned(),
                 volume: disk.name().to_owned(),
                 span,
@@ -398,7 +399,7 @@ impl Batch {
             .iter()
             .flat_map(|(disk, list)| list.ranges().iter().map(move |range| entry(disk, range)));
         entries
-            .map(|entry| self.event(What::Disk(entry), Vec::new(), false))
+            .map(|entry| self.event(ErrorLocation::Disk(entry), Vec::new(), false))
             .collect()
     }
 }
@@ -407,34 +408,34 @@ impl Batch {
 const SEARCHING: &str = "whose it is, is being looked for";
 
 /// Finds out about a batch what is found at once.
-struct Look<'a> {
+struct QuickSearch<'a> {
     host: &'a Host,
     targets: Option<&'a [Target]>,
     batch: &'a Batch,
 }
 
 /// What of a batch whole file systems have to be searched for.
-struct Left {
+struct PendingSearch {
     batch: Batch,
-    hurt: Vec<(Disk, Hurt)>,
-    used: Vec<Used>,
+    hurt: Vec<(Disk, AffectedVolume)>,
+    used: Vec<OpenFile>,
 }
 
 struct Silent;
 impl Progress for Silent {}
 
-impl Look<'_> {
+impl QuickSearch<'_> {
     fn wants(&self, wanted: impl Fn(&Target) -> bool) -> bool {
         self.targets
             .is_none_or(|targets| targets.iter().any(wanted))
     }
 
     /// What is known, and what is left, with who uses the file systems.
-    fn look(&self) -> (Answer, Vec<(Disk, Hurt)>, Vec<Used>) {
+    fn look(&self) -> (Answer, Vec<(Disk, AffectedVolume)>, Vec<OpenFile>) {
         let mut done = Vec::new();
         for hidden in &self.batch.hidden {
             if self.wants(|target| *target == Target::Device(hidden.number)) {
-                let what = What::Namespace(hidden.clone());
+                let what = ErrorLocation::Namespace(hidden.clone());
                 done.push(self.batch.event(what, Vec::new(), true));
             }
         }
@@ -448,7 +449,7 @@ impl Look<'_> {
                 }),
             }
         }
-        let devices: Vec<Number> = traced
+        let devices: Vec<DeviceNumber> = traced
             .iter()
             .filter_map(|(_, hurt)| hurt.volume.number().ok())
             .collect();
@@ -463,7 +464,7 @@ impl Look<'_> {
                     .map(|entry| self.batch.told(disk, entry, &used));
                 done.extend(told);
                 if !spans.is_empty() {
-                    let hurt = Hurt {
+                    let hurt = AffectedVolume {
                         spans,
                         ..hurt.clone()
                     };
@@ -490,11 +491,12 @@ impl Look<'_> {
             .iter()
             .flat_map(|(disk, hurt)| hurt.spans.iter().map(move |span| (disk, hurt, span)))
             .map(|(disk, hurt, span)| {
-                let entry = Entry {
+                let entry = AffectedRange {
                     reason: Some(SEARCHING.into()),
                     ..affected::entry(disk, hurt, span.clone())
                 };
-                self.batch.event(What::Disk(entry), Vec::new(), false)
+                self.batch
+                    .event(ErrorLocation::Disk(entry), Vec::new(), false)
             })
             .collect();
         let number = self.batch.number;
@@ -503,7 +505,7 @@ impl Look<'_> {
 }
 
 /// What all of the file systems are searched for: of each batch, all that was left.
-fn search(host: &Host, lefts: &[Left]) -> Vec<Answer> {
+fn search(host: &Host, lefts: &[PendingSearch]) -> Vec<Answer> {
     let mut answers: Vec<Answer> = lefts
         .iter()
         .map(|left| Answer {
@@ -525,8 +527,10 @@ fn search(host: &Host, lefts: &[Left]) -> Vec<Answer> {
 }
 
 /// As few as there are volumes, each with all that is bad of it.
-fn together<'a>(all: impl Iterator<Item = &'a (Disk, Hurt)>) -> Vec<(Disk, Hurt)> {
-    let mut found: Vec<(Disk, Hurt)> = Vec::new();
+fn together<'a>(
+    all: impl Iterator<Item = &'a (Disk, AffectedVolume)>,
+) -> Vec<(Disk, AffectedVolume)> {
+    let mut found: Vec<(Disk, AffectedVolume)> = Vec::new();
     for (disk, hurt) in all {
         let same = found.iter_mut().find(|(other, one)| {
             other.name() == disk.name()
@@ -547,9 +551,9 @@ fn together<'a>(all: impl Iterator<Item = &'a (Disk, Hurt)>) -> Vec<(Disk, Hurt)
     found
 }
 
-impl Left {
+impl PendingSearch {
     /// What of an entry is of this batch.
-    fn parts(&self, entry: &Entry) -> Vec<Entry> {
+    fn parts(&self, entry: &AffectedRange) -> Vec<AffectedRange> {
         let hurt = self
             .hurt
             .iter()
@@ -558,7 +562,7 @@ impl Left {
             .filter_map(|span| {
                 let span = entry.span.cut(&span.range())?;
                 let skipped = span.offset - entry.span.offset;
-                let mut part = Entry {
+                let mut part = AffectedRange {
                     span,
                     ..entry.clone()
                 };
@@ -576,7 +580,12 @@ impl Left {
 }
 
 /// What is bad of a volume, or of these files alone.
-fn entries(host: &Host, disk: &Disk, hurt: &Hurt, targets: &[Target]) -> Vec<Entry> {
+fn entries(
+    host: &Host,
+    disk: &Disk,
+    hurt: &AffectedVolume,
+    targets: &[Target],
+) -> Vec<AffectedRange> {
     let one = (disk.clone(), hurt.clone());
     match affected::entries_of(host, std::slice::from_ref(&one), targets, false, &Silent) {
         Ok(entries) => entries,
@@ -584,7 +593,7 @@ fn entries(host: &Host, disk: &Disk, hurt: &Hurt, targets: &[Target]) -> Vec<Ent
             let reason = format!("{error:#}");
             let spans = hurt.spans.iter();
             spans
-                .map(|span| Entry {
+                .map(|span| AffectedRange {
                     reason: Some(reason.clone()),
                     ..affected::entry(disk, hurt, span.clone())
                 })
@@ -595,7 +604,7 @@ fn entries(host: &Host, disk: &Disk, hurt: &Hurt, targets: &[Target]) -> Vec<Ent
 
 impl Batch {
     /// With the processes that use it.
-    fn told(&self, disk: &Disk, entry: Entry, used: &[Used]) -> Event {
+    fn told(&self, disk: &Disk, entry: AffectedRange, used: &[OpenFile]) -> Event {
         let mut processes = Vec::new();
         if let Some(Owner::File {
             inode, file_offset, ..
@@ -613,7 +622,7 @@ impl Batch {
                 } = holder
                 {
                     if device == entry.volume || device == entry.disk {
-                        processes.push(User {
+                        processes.push(FileUser {
                             process,
                             open: true,
                             addresses: Vec::new(),
@@ -622,12 +631,16 @@ impl Batch {
                 }
             }
         }
-        self.event(What::Disk(entry), processes, true)
+        self.event(ErrorLocation::Disk(entry), processes, true)
     }
 }
 
 /// What of the bad bytes is of files that somebody uses and of no other file, and the rest.
-fn in_use(disk: &Disk, hurt: &Hurt, used: &[Used]) -> (Vec<Entry>, Vec<Span>) {
+fn in_use(
+    disk: &Disk,
+    hurt: &AffectedVolume,
+    used: &[OpenFile],
+) -> (Vec<AffectedRange>, Vec<Span>) {
     let mut entries = Vec::new();
     let mut left = hurt.spans.clone();
     let Ok(device) = hurt.volume.number() else {
@@ -658,7 +671,7 @@ fn in_use(disk: &Disk, hurt: &Hurt, used: &[Used]) -> (Vec<Entry>, Vec<Span>) {
                     .iter()
                     .flat_map(|span| span.without(&[part.range()]))
                     .collect();
-                entries.push(Entry {
+                entries.push(AffectedRange {
                     owner: Some(owner),
                     ..affected::entry(disk, hurt, part)
                 });
@@ -674,13 +687,13 @@ mod tests {
     use crate::block::topology::Volume;
     use std::fs;
 
-    fn list(text: &str) -> BadList {
+    fn list(text: &str) -> BadBlocks {
         text.parse().unwrap()
     }
 
     #[test]
     fn what_is_news() {
-        let mut known = Known::default();
+        let mut known = ReportedErrors::default();
         assert_eq!(known.news(1, &list("8 8\n")), list("8 8\n"));
         assert_eq!(known.news(1, &list("8 8\n")), list(""));
         assert_eq!(known.news(1, &list("8 8\n64 1\n")), list("64 1\n"));
@@ -705,7 +718,7 @@ mod tests {
             let spans = spans
                 .iter()
                 .map(|&(offset, length)| Span::made_up(offset, length));
-            let hurt = Hurt {
+            let hurt = AffectedVolume {
                 chain: vec![volume.number().unwrap()],
                 volume,
                 spans: spans.collect(),
@@ -718,7 +731,7 @@ mod tests {
                 news: Vec::new(),
                 hidden: Vec::new(),
             };
-            Left {
+            PendingSearch {
                 batch,
                 hurt: vec![(disk.clone(), hurt)],
                 used: Vec::new(),
@@ -746,8 +759,8 @@ mod tests {
             file_offset: Some(1 << 20),
             open_by: Vec::new(),
         });
-        let parts = |left: &Left| {
-            let offset = |part: Entry| match part.owner {
+        let parts = |left: &PendingSearch| {
+            let offset = |part: AffectedRange| match part.owner {
                 Some(Owner::File { file_offset, .. }) => (part.span, file_offset.unwrap()),
                 _ => panic!("{part:?}"),
             };
@@ -762,7 +775,7 @@ mod tests {
 
     #[test]
     fn two_namespaces_of_a_memory() {
-        let mut known = Known::default();
+        let mut known = ReportedErrors::default();
         assert_eq!(known.news(1, &list("8 8\n")), list("8 8\n"));
         assert_eq!(known.news(2, &list("800 8\n")), list("800 8\n"));
         assert_eq!(known.news(1, &list("")), list(""));

@@ -2,7 +2,7 @@
 
 //! Devices as the command line names them.
 
-use crate::block::devno::Number;
+use crate::block::devno::DeviceNumber;
 use crate::block::disk::Disk;
 use crate::nd::{self, Device, Kind, Name};
 use crate::sysfs::{self, Host, printable};
@@ -84,7 +84,7 @@ impl DeviceSpec {
 fn node(host: &Host, path: &Path) -> Result<Name> {
     let status =
         fs::metadata(host.absolute(path)).map_err(|error| anyhow!(sysfs::error_text(&error)))?;
-    let number = Number::from_rdev(status.rdev());
+    let number = DeviceNumber::from_rdev(status.rdev());
     if status.file_type().is_char_device() {
         let class_device = PathBuf::from(format!("/sys/dev/char/{number}"));
         return nd::owner(host, &class_device).context("this is no persistent memory");

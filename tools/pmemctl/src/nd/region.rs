@@ -28,7 +28,7 @@ pub struct Region {
 /// A piece of a DIMM or of a CXL memory device, in its place among those of a region.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Piece {
+pub struct DeviceExtent {
     /// What the device calls itself: of a DIMM `VENDOR[-LOCATION-DATE]-SERIAL`, of a CXL device its
     /// serial number.
     pub device: String,
@@ -55,14 +55,14 @@ pub enum Memory {
     /// their errors with them, into another socket or machine.
     Dimms {
         /// Which parts of which.
-        pieces: Vec<Piece>,
+        pieces: Vec<DeviceExtent>,
     },
     /// CXL memory devices, assembled to a region, whose uuid is in their labels.
     Cxl {
         /// The region's.
         uuid: String,
         /// Which parts of which.
-        pieces: Vec<Piece>,
+        pieces: Vec<DeviceExtent>,
     },
     /// Memory that says nothing of itself (e820, virtio-pmem, ramdax): where this machine has it.
     Place {
@@ -99,7 +99,7 @@ impl Memory {
 
 impl fmt::Display for Memory {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let pieces = |f: &mut fmt::Formatter<'_>, pieces: &[Piece]| {
+        let pieces = |f: &mut fmt::Formatter<'_>, pieces: &[DeviceExtent]| {
             for (index, piece) in pieces.iter().enumerate() {
                 let separator = if index == 0 { "" } else { ", " };
                 write!(f, "{separator}{} from {:#x}", piece.device, piece.start)?;
@@ -256,7 +256,7 @@ impl Region {
     }
 
     /// Of which devices it is made; `None` where not each says who it is, and no other the same.
-    fn pieces(&self, id: &str) -> Option<Vec<Piece>> {
+    fn pieces(&self, id: &str) -> Option<Vec<DeviceExtent>> {
         let count = sysfs::number(self.folder().join("mappings"))?;
         let devices = self.host.path(DEVICES);
         let known = |name: &str| {
@@ -281,7 +281,7 @@ impl Region {
                 let start = words.next()?.parse().ok()?;
                 let size = words.next()?.parse().ok()?;
                 let position: u64 = words.next()?.parse().ok()?;
-                let piece = Piece {
+                let piece = DeviceExtent {
                     device,
                     start,
                     size,

@@ -28,7 +28,7 @@ pub struct Change {
 }
 
 #[derive(Serialize)]
-struct Changed {
+struct ChangeReport {
     device: String,
     offset: u64,
     length: u64,
@@ -50,7 +50,7 @@ pub fn change(
     if !arguments.json {
         return done.map(|()| true);
     }
-    json(&Changed {
+    json(&ChangeReport {
         device: place.device.name.to_string(),
         offset: place.bytes.start,
         length: place.bytes.end - place.bytes.start,

@@ -7,7 +7,7 @@ use crate::commands::output::{json, name_list, reasons, root, table};
 use crate::commands::page::Page;
 use anyhow::Result;
 use clap::Args;
-use pmemctl::badblocks::cxl::{self, Synced};
+use pmemctl::badblocks::cxl::{self, ImportOutcome};
 
 pub const PAGE: Page = Page {
     exit_status: &[
@@ -65,5 +65,7 @@ pub fn import_cxl(arguments: &ImportCxl) -> Result<bool> {
             reasons(&report.region, &report.reasons)?;
         }
     }
-    Ok(reports.iter().all(|report| report.result != Synced::Failed))
+    Ok(reports
+        .iter()
+        .all(|report| report.result != ImportOutcome::Failed))
 }

@@ -15,7 +15,7 @@ use crate::commands::page::Page;
 use anyhow::Result;
 use clap::{Args, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
-use pmemctl::affected::{self, Entry};
+use pmemctl::affected::{self, AffectedRange};
 use pmemctl::fs::{Owner, Progress};
 use pmemctl::sysfs::{Host, printable};
 use std::cell::Cell;
@@ -106,7 +106,7 @@ fn list(arguments: &List) -> Result<Status> {
         .iter()
         .map(|path| target(&host, path))
         .collect::<Result<Vec<_>>>()?;
-    let walk = Walk::new();
+    let walk = WalkProgress::new();
     let entries = affected::entries(&host, &targets, arguments.links, &walk)?;
     walk.bar.finish_and_clear();
     if arguments.json {
@@ -127,12 +127,12 @@ fn list(arguments: &List) -> Result<Status> {
 }
 
 /// Shows how far a walk over a file system has come.
-struct Walk {
+struct WalkProgress {
     bar: ProgressBar,
     skipped: Cell<u64>,
 }
 
-impl Walk {
+impl WalkProgress {
     fn new() -> Self {
         // Nothing where this is no terminal.
         let bar = ProgressBar::new_spinner();
@@ -148,7 +148,7 @@ impl Walk {
     }
 }
 
-impl Progress for Walk {
+impl Progress for WalkProgress {
     fn begin(&self, files: u64) {
         self.skipped.set(0);
         self.bar.reset();
@@ -168,7 +168,7 @@ impl Progress for Walk {
 
 const HEADER: [&str; 6] = ["DISK", "OFFSET", "LENGTH", "VOLUME", "WHOSE", "FILE OFFSET"];
 
-fn row(entry: &Entry) -> Vec<String> {
+fn row(entry: &AffectedRange) -> Vec<String> {
     let (whose, offset) = whose(entry);
     vec![
         entry.disk.clone(),
@@ -181,7 +181,7 @@ fn row(entry: &Entry) -> Vec<String> {
 }
 
 /// Whose the bytes are, in words, and where they are in the file.
-pub fn whose(entry: &Entry) -> (String, Option<u64>) {
+pub fn whose(entry: &AffectedRange) -> (String, Option<u64>) {
     let place = entry.mount.as_deref().unwrap_or(&entry.volume);
     let group = |group: &Option<u64>| match (group, entry.file_system.as_deref()) {
         (Some(group), Some("xfs")) => format!(" of AG {group}"),

@@ -7,7 +7,7 @@ use crate::commands::output::{Status, file_name, json, or_dash, reasons, root, t
 use crate::commands::page::Page;
 use anyhow::Result;
 use clap::Args;
-use pmemctl::badblocks::persist::{self, RestoreReport, Restored};
+use pmemctl::badblocks::persist::{self, RestoreOutcome, RestoreReport};
 use pmemctl::badblocks::store::Refusal;
 
 pub const PAGE: Page = Page {
@@ -100,9 +100,9 @@ pub fn restore(arguments: &Restore) -> Result<Status> {
             .iter()
             .any(|report| report.result == result && !good(report))
     };
-    Ok(if any(Restored::Refused) {
+    Ok(if any(RestoreOutcome::Refused) {
         Status::ListRefused
     } else {
-        Status::good(!any(Restored::Failed))
+        Status::good(!any(RestoreOutcome::Failed))
     })
 }

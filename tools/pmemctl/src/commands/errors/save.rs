@@ -8,7 +8,7 @@ use crate::commands::page::Page;
 use anyhow::Result;
 use clap::Args;
 use pmemctl::badblocks::follow;
-use pmemctl::badblocks::persist::{self, Kept, SaveReport};
+use pmemctl::badblocks::persist::{self, SaveOutcome, SaveReport};
 use std::io::{self, Write};
 
 pub const PAGE: Page = Page {
@@ -146,5 +146,7 @@ pub fn save(arguments: &Save) -> Result<bool> {
             reasons(&report.region, &report.reasons)?;
         }
     }
-    Ok(reports.iter().all(|report| report.result != Kept::Failed))
+    Ok(reports
+        .iter()
+        .all(|report| report.result != SaveOutcome::Failed))
 }
