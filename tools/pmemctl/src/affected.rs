@@ -25,31 +25,25 @@ use std::path::{Path, PathBuf};
 /// A bad range, and what it means.
 #[derive(Debug, Clone, Serialize)]
 pub struct AffectedRange {
-    /// The disk.
     pub disk: String,
     /// What is made of it that has the range: the disk itself, a partition, a volume.
     pub volume: String,
-    /// Where it is.
     #[serde(flatten)]
     pub span: Span,
     /// What is on the volume.
     pub file_system: Option<String>,
-    /// Where that is mounted.
     pub mount: Option<String>,
     /// Whose the bytes are; `null` where that can't be told.
     pub owner: Option<Owner>,
-    /// Why it can't.
     pub reason: Option<String>,
 }
 
-/// What is asked about.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Target {
     /// A disk, a partition or a volume, by its number.
     Device(DeviceNumber),
     /// A file system, by where it is mounted.
     Mount(DeviceNumber),
-    /// A file.
     File(PathBuf),
 }
 

@@ -16,7 +16,6 @@ use std::ops::Range;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Mode {
-    /// As it is.
     Raw,
     /// A disk with `struct page`s for its memory: files can be mapped directly.
     Fsdax,
@@ -44,9 +43,7 @@ impl fmt::Display for Mode {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum MemmapLocation {
-    /// In RAM.
     Ram,
-    /// On the memory itself.
     Device,
 }
 
@@ -64,7 +61,6 @@ impl fmt::Display for MemmapLocation {
 pub struct BadRange {
     /// From the start of the disk.
     pub offset: u64,
-    /// How many.
     pub length: u64,
 }
 
@@ -80,7 +76,6 @@ impl From<&Range<u64>> for BadRange {
 pub struct NamespaceInfo {
     /// Its device that has a driver, or could have.
     pub device: Name,
-    /// The namespace itself.
     pub namespace: Name,
     /// Who provides the memory: `ACPI.NFIT`, `e820`, `virtio-pmem`, `CXL`.
     pub provider: Option<String>,
@@ -120,7 +115,6 @@ pub fn all(host: &Host) -> Result<Vec<NamespaceInfo>> {
 }
 
 impl NamespaceInfo {
-    /// That of a namespace.
     pub fn of(host: &Host, namespace: &Device, mounts: &Mounts) -> Result<Self> {
         let device = namespace.claim().unwrap_or_else(|| namespace.clone());
         let folder = device.folder();

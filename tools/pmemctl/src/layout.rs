@@ -22,7 +22,6 @@ use units::PAGE;
 pub struct Cell {
     /// Where it begins, in bytes of the disk.
     pub offset: u64,
-    /// How long it is.
     pub length: u64,
     /// What most of it is for.
     pub kind: SpaceKind,
@@ -33,7 +32,6 @@ pub struct Cell {
     pub bytes: [u64; SpaceKind::ALL.len()],
 }
 
-/// Sums by cells.
 #[derive(Debug)]
 struct Cells(Vec<Cell>);
 
@@ -88,15 +86,12 @@ impl Cells {
 /// A partition, a volume, or the disk itself, where it has something.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct VolumeSummary {
-    /// Its name.
     pub name: String,
     /// Where it begins on the disk.
     pub offset: u64,
     /// How many of its bytes are there.
     pub length: u64,
-    /// What is on it.
     pub file_system: Option<String>,
-    /// Where that is mounted.
     pub mount: Option<String>,
     /// Why not more is known.
     pub reason: Option<String>,
@@ -105,26 +100,20 @@ pub struct VolumeSummary {
 /// What is where on a disk.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct DiskLayout {
-    /// The disk.
     pub disk: String,
-    /// Its size.
     pub size: u64,
     /// What is made of it.
     pub volumes: Vec<VolumeSummary>,
     /// How many bytes are for what.
     pub sums: Vec<Sum>,
-    /// How many are bad.
     pub bad: u64,
-    /// In order.
     pub cells: Vec<Cell>,
 }
 
 /// How many bytes are for something.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Sum {
-    /// For what.
     pub kind: SpaceKind,
-    /// How many.
     pub bytes: u64,
 }
 

@@ -32,7 +32,6 @@ pub enum Notice {
         /// Against readers, too.
         exclusive: bool,
     },
-    /// Another process waits.
     Wanted {
         /// How long it will at most.
         seconds: u64,

@@ -57,7 +57,6 @@ pub struct ModeCost {
     pub on_device: u64,
     /// What of the memory is written besides the data.
     pub wear: &'static str,
-    /// What makes it.
     pub commands: Vec<String>,
 }
 
@@ -66,11 +65,8 @@ pub struct ModeCost {
 pub struct Memory {
     /// The namespace, where there is one already.
     pub namespace: Option<Name>,
-    /// Its region.
     pub region: String,
-    /// Who provides it.
     pub provider: String,
-    /// Its first physical address.
     pub start: u64,
     /// Its bytes.
     pub size: u64,
@@ -100,25 +96,19 @@ pub struct Dimm {
 /// All that is known, and what to do.
 #[derive(Debug, Serialize)]
 pub struct Advice {
-    /// What it is about.
     pub memory: Memory,
-    /// Each form.
     pub forms: Vec<ModeCost>,
     /// The DIMMs of the region; empty where firmware does not tell.
     pub dimms: Vec<Dimm>,
-    /// What to take.
     pub take: Option<Recommendation>,
 }
 
-/// What to take.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Recommendation {
-    /// For this.
     #[serde(rename = "use")]
     pub purpose: Purpose,
     /// The name of a form.
     pub form: &'static str,
-    /// Why.
     pub why: String,
     /// What is to be typed.
     pub commands: Vec<String>,
@@ -287,7 +277,6 @@ impl Memory {
         }
     }
 
-    /// All forms.
     pub fn forms(&self) -> Vec<ModeCost> {
         vec![
             self.raw(),

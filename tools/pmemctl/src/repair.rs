@@ -47,17 +47,14 @@ pub enum Source {
     Zeros,
 }
 
-/// What shall be done.
 #[derive(Debug, Clone)]
 pub struct Request {
-    /// The file.
     pub file: PathBuf,
     /// Where what is lost comes from.
     pub source: Source,
     /// Bytes of the file that are restored whether they are listed as bad or not; otherwise those
     /// that are.
     pub range: Option<Range<u64>>,
-    /// Nothing is written.
     pub dry_run: bool,
 }
 
@@ -65,7 +62,6 @@ pub struct Request {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Outcome {
-    /// It would be written.
     Planned,
     /// It was written, can be read, and is not listed as bad.
     Healed,
@@ -81,7 +77,6 @@ pub enum Outcome {
 pub struct RepairRange {
     /// The first byte, in the file.
     pub file_offset: u64,
-    /// How many.
     pub length: u64,
     /// The disk; not looked for where nothing of it is bad.
     pub disk: Option<String>,
@@ -95,9 +90,7 @@ pub struct RepairRange {
     pub kept: u64,
     /// Other files share it: this one gets other memory in its place.
     pub shared: bool,
-    /// What became of it.
     pub result: Outcome,
-    /// Why, where it failed.
     pub reason: Option<String>,
     /// From the start of the volume.
     #[serde(skip)]
@@ -113,13 +106,10 @@ pub struct RepairRange {
 /// What was done, or would be.
 #[derive(Debug, Serialize)]
 pub struct Report {
-    /// The file.
     pub file: String,
-    /// Its inode.
     pub inode: u64,
     /// The backup; `null` for zeros.
     pub source: Option<String>,
-    /// Nothing was written.
     pub dry_run: bool,
     /// In the order of the file.
     pub pieces: Vec<RepairRange>,

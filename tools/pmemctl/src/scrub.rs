@@ -42,7 +42,6 @@ const ORIGIN: &str = "user";
 #[serde(deny_unknown_fields)]
 pub struct State {
     version: u32,
-    /// Whose it is.
     memory: Memory,
     /// The bytes of the region that are the disk's.
     covers: Range<u64>,
@@ -113,9 +112,7 @@ impl State {
 /// A range of bad bytes of a disk.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct BadRange {
-    /// The first of them.
     pub offset: u64,
-    /// How many.
     pub length: u64,
 }
 
@@ -128,10 +125,8 @@ impl From<&Range<u64>> for BadRange {
     }
 }
 
-/// What came of it.
 #[derive(Debug, Serialize)]
 pub struct Summary {
-    /// The disk.
     pub disk: String,
     /// Its bytes.
     pub size: u64,
@@ -139,7 +134,6 @@ pub struct Summary {
     pub from: u64,
     /// Bytes that are done, since the beginning.
     pub done: u64,
-    /// All is done.
     pub complete: bool,
     /// What was found, since the beginning.
     pub found: Vec<BadRange>,
@@ -174,7 +168,6 @@ pub struct Scrub {
 }
 
 impl Scrub {
-    /// That of a device.
     pub fn of(host: &sysfs::Host, device: &Device) -> Result<Self> {
         match device.name.kind {
             Kind::Btt => bail!(
@@ -203,7 +196,6 @@ impl Scrub {
         })
     }
 
-    /// The disk.
     pub fn disk(&self) -> &str {
         self.list.disk.name()
     }

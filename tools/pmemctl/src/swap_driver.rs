@@ -19,7 +19,6 @@ use serde::Serialize;
 use std::fmt;
 use std::fs::File;
 
-/// A driver of namespaces.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
 pub enum Driver {
     /// This project's.
@@ -66,17 +65,13 @@ impl fmt::Display for Driver {
     }
 }
 
-/// How it went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Outcome {
     /// The other driver has it.
     Moved,
-    /// It could be.
     WouldBeMoved,
-    /// It was there before.
     ThereAlready,
-    /// Nothing was done.
     Refused,
     /// The other driver did not take it, and the first has it again.
     WentBack,
@@ -107,11 +102,9 @@ impl Outcome {
 /// What became of a device.
 #[derive(Debug, Clone, Serialize)]
 pub struct SwapReport {
-    /// Its disk.
     pub disk: Option<String>,
     /// The device that is bound.
     pub device: Name,
-    /// Its namespace.
     pub namespace: Option<Name>,
     /// The driver that it had.
     pub from: Option<String>,
@@ -125,12 +118,10 @@ pub struct SwapReport {
     pub bad_sectors: u64,
     /// Those of them that were written to the new list, which lacked them.
     pub carried_sectors: u64,
-    /// How it went.
     pub result: Outcome,
     /// Why it went so, where it is not as wanted; and each user, in words.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub reasons: Vec<String>,
-    /// Who uses it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub holders: Vec<Holder>,
 }

@@ -9,7 +9,6 @@ use tempfile::TempDir;
 
 const BUS: &str = "sys/devices/ndbus0";
 
-/// Its id.
 pub const ID: &str = "0123456789abcdef0123456789abcdef";
 
 /// A machine with a region of 64 MiB from 512 MiB on, in which a namespace begins after 2 MiB,

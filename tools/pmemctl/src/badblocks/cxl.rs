@@ -17,13 +17,11 @@ use std::fmt;
 use std::path::Path;
 use std::process::Command;
 
-/// How it went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ImportOutcome {
     /// What was missing is on the kernel's lists.
     Added,
-    /// It was there before.
     ThereAlready,
     /// The device knows of no errors there.
     NoErrors,
@@ -45,17 +43,13 @@ impl fmt::Display for ImportOutcome {
 /// How it went with a region.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ImportReport {
-    /// The region.
     pub region: String,
-    /// Its disks.
     pub disks: Vec<String>,
     /// Sectors of it on the device's list.
     pub bad_sectors: u64,
     /// Those of them that the kernel's lists lacked.
     pub added_sectors: u64,
-    /// How it went.
     pub result: ImportOutcome,
-    /// Why it went so.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub reasons: Vec<String>,
 }

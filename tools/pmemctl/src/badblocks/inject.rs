@@ -33,7 +33,6 @@ pub struct Place {
 pub enum Injection {
     /// Listed, and the memory taken away as after a machine check.
     Poison,
-    /// Listed alone.
     List,
 }
 

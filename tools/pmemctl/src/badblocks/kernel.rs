@@ -29,7 +29,6 @@ const SHOWN: u64 = 200;
 pub struct KernelList {
     /// The device whose list it is.
     pub device: Device,
-    /// Its disk.
     pub disk: Disk,
     /// The number that the kernel gave the disk, and gives no other until the next boot.
     pub sequence: u64,
@@ -49,9 +48,7 @@ enum ListFormat {
 /// What there is of a device.
 #[derive(Debug)]
 pub enum ListLookup {
-    /// A list.
     List(KernelList),
-    /// None, for this reason.
     None(&'static str),
 }
 

@@ -27,7 +27,6 @@ impl Origin {
     /// A list that has no origins.
     pub const UNKNOWN: &str = "unknown";
 
-    /// It, as a word.
     pub fn word(&self) -> &str {
         &self.0
     }
@@ -102,7 +101,6 @@ impl FromIterator<(Origin, Range<u64>)> for Errors {
 }
 
 impl Errors {
-    /// All of one origin.
     pub fn of(origin: &str, list: BadBlocks) -> Self {
         Self([(Origin(origin.to_owned()), list)].into()).tidy()
     }
@@ -137,13 +135,11 @@ impl Errors {
             .collect()
     }
 
-    /// Those of one origin.
     pub fn from(&self, origin: &str) -> BadBlocks {
         let list = self.0.iter().find(|(other, _)| other.word() == origin);
         list.map_or_else(BadBlocks::default, |(_, list)| list.clone())
     }
 
-    /// Whether nothing is bad.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -170,7 +166,6 @@ impl Errors {
         others
     }
 
-    /// What is in either.
     pub fn and(&self, other: &Self) -> Self {
         let mut both = self.clone();
         for (origin, list) in &other.0 {

@@ -22,7 +22,6 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Where lists are saved.
 pub const STATE_DIR: &str = "/var/lib/pmemctl";
 
 /// How long a driver may take to show its list, once its disk is there.
@@ -34,7 +33,6 @@ pub const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 pub enum SaveOutcome {
     /// It is in the file.
     Saved,
-    /// It was there before.
     Unchanged,
     /// There is none, and no file.
     NoErrors,
@@ -56,13 +54,10 @@ impl fmt::Display for SaveOutcome {
 /// How the saving of a region's list went.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct SaveReport {
-    /// The region.
     pub region: String,
     /// The disks whose lists were read.
     pub disks: Vec<String>,
-    /// Whose errors they are.
     pub memory: Option<String>,
-    /// Where they are saved.
     pub file: Option<PathBuf>,
     /// Bad sectors that are saved.
     pub bad_sectors: u64,
@@ -74,7 +69,6 @@ pub struct SaveReport {
     pub restored_sectors: u64,
     /// Whether the platform keeps a log of its own, so that what that has is not saved.
     pub has_log: bool,
-    /// How it went.
     pub result: SaveOutcome,
     /// What is not as wanted.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -87,7 +81,6 @@ pub struct SaveReport {
 pub enum RestoreOutcome {
     /// It is on the kernel's list.
     Restored,
-    /// It was there before.
     ThereAlready,
     /// Nothing is saved of this memory.
     NothingSaved,
@@ -112,17 +105,13 @@ impl fmt::Display for RestoreOutcome {
 /// How the restoring of a device's list went.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct RestoreReport {
-    /// Its disk.
     pub disk: Option<String>,
-    /// The device.
     pub device: Name,
-    /// The file.
     pub file: Option<PathBuf>,
     /// Bad sectors of it that are saved.
     pub bad_sectors: u64,
     /// Those of them that were put on its list.
     pub restored_sectors: u64,
-    /// How it went.
     pub result: RestoreOutcome,
     /// Why the saved list was refused.
     #[serde(skip_serializing_if = "Option::is_none")]

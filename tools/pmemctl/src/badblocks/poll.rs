@@ -22,7 +22,6 @@ use std::time::{Duration, Instant};
 /// Changes come in swarms: one look for those of this time.
 pub const SETTLE_TIME: Duration = Duration::from_millis(100);
 
-/// The kernel's device events.
 struct Uevents(OwnedFd);
 
 impl Uevents {

@@ -86,7 +86,6 @@ impl FromIterator<Range<u64>> for BadBlocks {
 }
 
 impl BadBlocks {
-    /// Its ranges.
     pub fn ranges(&self) -> &[Range<u64>] {
         &self.0
     }
@@ -96,7 +95,6 @@ impl BadBlocks {
         self.0.iter().map(|range| range.end - range.start).sum()
     }
 
-    /// Whether none is.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -109,12 +107,10 @@ impl BadBlocks {
             .collect()
     }
 
-    /// What is in either.
     pub fn and(&self, other: &BadBlocks) -> BadBlocks {
         self.0.iter().chain(&other.0).cloned().collect()
     }
 
-    /// What is in both.
     pub fn common(&self, other: &BadBlocks) -> BadBlocks {
         self.without(&self.without(other))
     }

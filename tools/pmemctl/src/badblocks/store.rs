@@ -47,9 +47,7 @@ pub enum Refusal {
 /// A saved list that is refused, and why in words.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refused {
-    /// Why.
     pub refusal: Refusal,
-    /// In words.
     pub reason: String,
 }
 
@@ -69,7 +67,6 @@ fn refused(refusal: Refusal, reason: impl Into<String>) -> anyhow::Error {
 /// What is known of a region's errors.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SavedList {
-    /// Whose they are.
     pub memory: Memory,
     /// The bytes of the region.
     pub size: u64,
@@ -82,7 +79,6 @@ pub struct SavedList {
     pub errors: Errors,
 }
 
-/// The file.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct SavedFile {

@@ -19,9 +19,7 @@ const SECTOR: u64 = 512;
 pub struct BlockDevice {
     /// `pmem0`, `pmem0p1`.
     pub name: String,
-    /// Its number.
     pub number: DeviceNumber,
-    /// Its folder in sysfs.
     pub folder: PathBuf,
 }
 
@@ -49,7 +47,6 @@ fn sequence(disk: &BlockDevice) -> Option<u64> {
 #[derive(Debug, Clone)]
 pub struct Disk {
     host: Host,
-    /// The whole of it.
     pub whole: BlockDevice,
     sequence: Option<u64>,
 }
@@ -86,7 +83,6 @@ impl Disk {
         &self.whole.name
     }
 
-    /// It and its partitions.
     pub fn parts(&self) -> Vec<BlockDevice> {
         let inner = sysfs::names(&self.whole.folder)
             .into_iter()
@@ -96,14 +92,12 @@ impl Disk {
         [self.whole.clone()].into_iter().chain(inner).collect()
     }
 
-    /// Its size.
     pub fn size(&self) -> Size {
         let sectors =
             sysfs::line(self.whole.folder.join("size")).and_then(|size| size.parse().ok());
         Size::from_bytes(sectors.unwrap_or(0_u64).saturating_mul(SECTOR))
     }
 
-    /// Its device node.
     pub fn node(&self, part: &BlockDevice) -> PathBuf {
         self.host.path("dev").join(&part.name)
     }

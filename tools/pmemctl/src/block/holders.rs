@@ -18,26 +18,20 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum Holder {
-    /// A file system.
     Mount {
         /// The disk or partition: the file system's own or its log's.
         device: String,
-        /// Where it is mounted.
         directory: String,
-        /// Its type.
         file_system: String,
         /// A process that sees it there, where this one does not.
         #[serde(skip_serializing_if = "Option::is_none")]
         seen_by: Option<Process>,
     },
-    /// Swap space.
     Swap {
-        /// The disk or partition.
         device: String,
     },
     /// Another block device that is made of it.
     Stacked {
-        /// The disk or partition.
         device: String,
         /// What is made of it: `dm-0`, `md127`, `loop0`.
         by: String,
@@ -46,7 +40,6 @@ pub enum Holder {
     },
     /// The kernel's NVMe target exports it.
     NvmeTarget {
-        /// The disk or partition.
         device: String,
         /// The subsystem and the number of its namespace.
         subsystem: String,
@@ -57,7 +50,6 @@ pub enum Holder {
     Process {
         /// The disk or partition, or the device of device DAX.
         device: String,
-        /// The process.
         #[serde(flatten)]
         process: Process,
         /// Mapped, not only open.
@@ -70,17 +62,13 @@ pub enum Holder {
     },
     /// Something claims it that can't be seen from here.
     Unknown {
-        /// The disk.
         device: String,
     },
 }
 
-/// A process.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct Process {
-    /// Its number.
     pub pid: u32,
-    /// Its name.
     pub command: String,
 }
 
@@ -263,7 +251,6 @@ impl Mount {
     }
 }
 
-/// Numbers of all processes.
 pub(crate) fn pids(host: &Host) -> Vec<u32> {
     let mut pids: Vec<u32> = sysfs::names(&host.path("proc"))
         .iter()

@@ -19,7 +19,6 @@ pub struct Span {
     pub disk_offset: u64,
     /// The first byte, from the start of the volume.
     pub offset: u64,
-    /// How many.
     pub length: u64,
 }
 
@@ -131,7 +130,6 @@ impl Segment {
 /// How a volume is put together.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Layout {
-    /// Of pieces of others.
     Pieces(Vec<Segment>),
     /// In a way that this program does not know: the name of the device mapper's target.
     Opaque(String),
@@ -144,7 +142,6 @@ pub struct AffectedVolume {
     pub volume: Volume,
     /// It, and what it is made of, up to the disk.
     pub chain: Vec<DeviceNumber>,
-    /// Which they are.
     pub spans: Vec<Span>,
     /// What is made of the volume, and how the bad bytes are in that, is not known: the name of the
     /// device mapper's target.

@@ -27,7 +27,6 @@ pub struct Volume {
     /// `ext4`, `xfs`, `LVM2_member`.
     #[serde(rename(serialize = "file_system", deserialize = "fstype"))]
     pub file_system: Option<String>,
-    /// Where it is mounted.
     #[serde(skip_deserializing)]
     pub mounts: Vec<Mount>,
     /// What is made of it.
@@ -44,7 +43,6 @@ impl Volume {
         Some(mount.directory.clone())
     }
 
-    /// Its number.
     pub fn number(&self) -> Result<DeviceNumber> {
         self.number
             .parse()
@@ -69,7 +67,6 @@ impl Volume {
 /// Where a file system is mounted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Mount {
-    /// The directory.
     pub directory: String,
     /// Whether files are mapped and copied without the page cache.
     pub dax: Dax,
@@ -166,7 +163,6 @@ pub(crate) fn output(program: &str, arguments: &[&str]) -> Result<String> {
 pub struct Mounts(Vec<FindmntEntry>);
 
 impl Mounts {
-    /// Those of this moment.
     pub fn here() -> Result<Self> {
         let columns = "MAJ:MIN,TARGET,FSTYPE,FS-OPTIONS,FSROOT";
         Self::parse(&output(

@@ -28,7 +28,6 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use units::{PAGE, Size};
 
-/// What does not work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Prevents {
@@ -53,7 +52,6 @@ impl fmt::Display for Prevents {
     }
 }
 
-/// How bad it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Severity {
@@ -63,7 +61,6 @@ pub enum Severity {
     Warning,
 }
 
-/// A reason.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Finding {
     /// What it is about: `kernel`, `namespace0.0`, `pmem0p1`, a mount, a file.
@@ -71,11 +68,9 @@ pub struct Finding {
     pub place: String,
     /// Its name, for programs: `sector-mode`.
     pub cause: &'static str,
-    /// How bad it is.
     pub severity: Severity,
     /// What does not work because of it.
     pub prevents: Prevents,
-    /// What was seen.
     pub evidence: String,
     /// The command that mends it, or what else does.
     pub command: String,
@@ -122,10 +117,8 @@ pub struct Report {
     pub probes: Vec<Probe>,
 }
 
-/// What is asked about.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Scope {
-    /// All there is.
     All,
     /// A namespace, by its device.
     Namespace(Name),
@@ -156,9 +149,7 @@ impl Scope {
 struct Place {
     /// The first of them, of the volume.
     start: u64,
-    /// Its physical address.
     address: u64,
-    /// How many.
     length: u64,
 }
 
@@ -351,7 +342,6 @@ impl Doctor<'_> {
         Ok(())
     }
 
-    /// Whether there is any.
     fn memory(&mut self, entries: &[NamespaceInfo]) {
         if *self.scope != Scope::All {
             return;

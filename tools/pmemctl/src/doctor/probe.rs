@@ -34,7 +34,6 @@ pub struct Probe {
     pub map_sync: bool,
     /// 2 MiB were mapped by few page faults; `null` where that was not tried.
     pub huge: Option<bool>,
-    /// Why it was not.
     pub reason: Option<String>,
 }
 
@@ -150,7 +149,6 @@ fn unnamed(directory: &Path) -> Result<Option<File>> {
 /// What was seen of a mount, and where the file was that it was tried with.
 #[derive(Debug)]
 pub struct MountProbe {
-    /// What was seen.
     pub probe: Probe,
     /// The pieces of the file.
     pub pieces: Vec<extents::Extent>,

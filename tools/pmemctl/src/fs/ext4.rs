@@ -16,7 +16,6 @@ use std::ops::Range;
 const PACKAGE: &str = "e2fsprogs";
 /// How many numbers fit into one command of debugfs, which takes lines of 8,191 bytes.
 const NUMBERS: usize = 400;
-/// The root directory.
 const ROOT: u64 = 2;
 
 /// What `dumpe2fs -h` says, line by line.
@@ -318,7 +317,6 @@ impl Debugfs<'_> {
         Ok(found)
     }
 
-    /// What directories hold.
     fn list(&self, folders: &[u64], see: &mut DirVisitor<'_>) -> Result<()> {
         let commands: Vec<_> = folders
             .iter()
@@ -449,7 +447,6 @@ fn free_ranges(text: &str, size: u64) -> Vec<Range<u64>> {
     free
 }
 
-/// The blocks of spans.
 fn blocks(spans: &[Span], size: u64) -> BTreeSet<u64> {
     let of = |span: &Span| span.offset / size..span.range().end.div_ceil(size);
     spans.iter().flat_map(of).collect()
@@ -577,7 +574,6 @@ pub fn owners(node: &str, spans: &[Span], all_links: bool) -> Result<OwnersFound
     Ok(told)
 }
 
-/// What nothing is in.
 fn free(debugfs: &Debugfs, size: u64, left: &mut Vec<Span>, told: &mut OwnersFound) -> Result<()> {
     let commands: Vec<_> = left
         .iter()
@@ -619,7 +615,6 @@ fn free(debugfs: &Debugfs, size: u64, left: &mut Vec<Span>, told: &mut OwnersFou
     Ok(())
 }
 
-/// Neighbours as one.
 fn join(mut spans: Vec<Span>) -> Vec<Span> {
     spans.sort_by_key(|span| span.offset);
     let mut joined: Vec<Span> = Vec::new();

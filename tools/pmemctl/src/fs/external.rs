@@ -8,10 +8,8 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Seek, Write};
 use std::process::{Command, Stdio};
 
-/// What a program said.
 #[derive(Debug, Clone, Default)]
 pub struct CommandOutput {
-    /// Whether it ended well.
     pub well: bool,
     /// Its output: names of files may be anything.
     pub output: Vec<u8>,
@@ -20,7 +18,6 @@ pub struct CommandOutput {
 }
 
 impl CommandOutput {
-    /// Its output as text.
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.output).into_owned()
     }

@@ -27,7 +27,6 @@ pub enum Owner {
         /// Its names: the first that was found, or all of them. None of a file that was removed
         /// while it is open.
         paths: Vec<String>,
-        /// Its inode.
         inode: u64,
         /// Where they are in the file; `null` where they hold its attributes or its own map.
         file_offset: Option<u64>,
@@ -35,7 +34,6 @@ pub enum Owner {
         #[serde(skip_serializing_if = "Vec::is_empty")]
         open_by: Vec<u32>,
     },
-    /// Nobody's.
     Free,
     /// The file system's own: `journal`, `inode table`.
     Metadata {
@@ -58,7 +56,6 @@ pub struct Owned {
     /// The bytes.
     #[serde(flatten)]
     pub span: Span,
-    /// Whose they are.
     pub owner: Owner,
 }
 
@@ -72,7 +69,6 @@ pub trait Progress {
     fn skipped(&self, _path: &Path, _error: &io::Error) {}
 }
 
-/// What could be told.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct OwnersFound {
     /// Whose which bytes are; nothing where all is refused.
@@ -82,7 +78,6 @@ pub struct OwnersFound {
 }
 
 impl OwnersFound {
-    /// Nothing, for a reason.
     pub(crate) fn nothing(reason: impl Into<String>) -> Self {
         Self {
             owned: Vec::new(),
@@ -103,7 +98,6 @@ impl OwnersFound {
         self.owned.push(Owned { span, owner });
     }
 
-    /// Adds what nobody knows.
     pub(crate) fn unknown(&mut self, left: Vec<Span>, group: impl Fn(u64) -> Option<u64>) {
         for span in left {
             let group = group(span.offset);
@@ -123,9 +117,7 @@ impl OwnersFound {
 pub enum SpaceKind {
     /// Nothing: the file system has them free.
     Free,
-    /// Files and directories.
     Files,
-    /// The file system's own.
     Metadata,
     /// Files or metadata: the file system does not tell which.
     Used,
@@ -136,7 +128,6 @@ pub enum SpaceKind {
 }
 
 impl SpaceKind {
-    /// All of them.
     pub const ALL: [Self; 6] = [
         Self::Free,
         Self::Files,

@@ -25,12 +25,10 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{DirEntryExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-/// A mounted file system.
 #[derive(Debug)]
 pub struct FileSystem {
     /// The number of its device.
     pub device: DeviceNumber,
-    /// Where it is mounted.
     pub directory: PathBuf,
     /// The volume that it is on.
     volume: Volume,
@@ -74,7 +72,6 @@ enum FsmapOwner {
     Metadata(&'static str),
     /// Of an inode, and from where on in the file.
     Inode(u64, Option<u64>),
-    /// Some file's, perhaps.
     Unknown,
 }
 

@@ -28,18 +28,15 @@ pub struct MappedRange {
 /// How a process uses a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FileUse {
-    /// Who.
     pub process: Process,
     /// It has a descriptor of it.
     pub open: bool,
-    /// What it has mapped.
     pub mapped: Vec<MappedRange>,
 }
 
 /// A process that has some bytes mapped, or their file open.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct FileUser {
-    /// Who.
     #[serde(flatten)]
     pub process: Process,
     /// It has a descriptor of the file, or of the device.
@@ -52,9 +49,7 @@ pub struct FileUser {
 /// A file that somebody uses.
 #[derive(Debug)]
 pub struct OpenFile {
-    /// Its file system.
     pub device: DeviceNumber,
-    /// Its inode.
     pub inode: u64,
     /// The name that it was opened by, if that still leads to it.
     pub name: Option<PathBuf>,
@@ -62,7 +57,6 @@ pub struct OpenFile {
     pub removed: bool,
     /// A link in `/proc` through which it can be opened, whatever its name is.
     link: PathBuf,
-    /// Who uses it.
     pub by: Vec<FileUse>,
 }
 

@@ -89,7 +89,6 @@ impl Geometry {
             .trailing_zeros()
     }
 
-    /// Where a block is.
     fn byte(&self, number: u64) -> u64 {
         let shift = self.shift();
         let within = number & ((1 << shift) - 1);
@@ -379,7 +378,6 @@ impl<'a> Database<'a> {
         Ok(String::from_utf8_lossy(&self.ask(commands)?).into_owned())
     }
 
-    /// The names of inodes.
     fn paths(&self, inodes: &BTreeSet<u64>, all_links: bool) -> Result<BTreeMap<u64, Vec<String>>> {
         walk::paths(self.root, inodes, all_links, |folders, see| {
             let commands: Vec<_> = folders

@@ -37,7 +37,6 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 /// After this what is known by then is told.
 pub const PROMPT: Duration = Duration::from_millis(1000);
 
-/// What is told.
 #[derive(Debug, Serialize)]
 #[serde(tag = "event", rename_all = "kebab-case")]
 pub enum Event {
@@ -46,18 +45,14 @@ pub enum Event {
         /// Disks, and devices in sector mode.
         disks: Vec<String>,
     },
-    /// Memory is bad.
     Bad(Box<ErrorEvent>),
     /// A list could not be read, or traced.
     Failed {
-        /// Whose.
         disk: String,
-        /// Why.
         reason: String,
     },
 }
 
-/// Bad memory.
 #[derive(Debug, Serialize)]
 pub struct ErrorEvent {
     /// Milliseconds since 1970 when it was seen on the list.
@@ -66,18 +61,15 @@ pub struct ErrorEvent {
     pub new: bool,
     /// All is said. Otherwise the file system is still being searched, and another event follows.
     pub complete: bool,
-    /// Where it is.
     #[serde(flatten)]
     pub what: ErrorLocation,
     /// Who has it mapped, or its file open.
     pub processes: Vec<FileUser>,
 }
 
-/// Where bad memory is.
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
 pub enum ErrorLocation {
-    /// On a disk.
     Disk(AffectedRange),
     /// In a namespace, and not in what its disk shows of it.
     Namespace(NamespaceError),
@@ -86,15 +78,12 @@ pub enum ErrorLocation {
 /// Bad bytes of a namespace that are none of its disk.
 #[derive(Debug, Clone, Serialize)]
 pub struct NamespaceError {
-    /// The disk.
     pub disk: String,
     /// Its device of the `nd` bus.
     pub device: String,
     /// The first byte, from the start of the namespace.
     pub namespace_offset: u64,
-    /// How many.
     pub length: u64,
-    /// What they are.
     pub reason: &'static str,
     #[serde(skip)]
     number: DeviceNumber,
@@ -103,7 +92,6 @@ pub struct NamespaceError {
 /// Says what is to be watched.
 pub type Targets = Box<dyn Fn() -> Vec<Target> + Send>;
 
-/// What is watched.
 pub struct Options {
     /// These alone: asked at each error anew, as a path may lead elsewhere by then. A file is looked at
     /// by itself, not searched for.

@@ -16,7 +16,6 @@ use std::str::FromStr;
 /// A device as its user names it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DeviceSpec {
-    /// A device node.
     Node(PathBuf),
     /// A disk: `pmem0`.
     Disk(String),

@@ -24,7 +24,6 @@ const DRIVERS: &str = "sys/bus/nd/drivers";
 /// What a device of the bus is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Kind {
-    /// The memory itself.
     Namespace,
     /// Memory with a page map: fsdax mode.
     Pfn,
@@ -44,7 +43,6 @@ const KINDS: [(&str, Kind); 4] = [
 /// The name of such a device: `namespace0.0`, `pfn0.1`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Name {
-    /// What it is.
     pub kind: Kind,
     /// The number of its region.
     pub region: u32,
@@ -92,7 +90,6 @@ impl Serialize for Name {
 #[derive(Debug, Clone)]
 pub struct Device {
     host: Host,
-    /// What it is called.
     pub name: Name,
 }
 
@@ -116,7 +113,6 @@ impl Device {
         devices
     }
 
-    /// Its folder in sysfs.
     pub fn folder(&self) -> PathBuf {
         self.host.path(DEVICES).join(self.name.to_string())
     }
@@ -165,7 +161,6 @@ impl Device {
         }
     }
 
-    /// Its disk.
     pub fn disk(&self) -> Option<Disk> {
         let disks = sysfs::names(&self.folder().join("block"));
         Disk::find(&self.host, disks.first()?)

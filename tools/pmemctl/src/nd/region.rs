@@ -19,7 +19,6 @@ pub struct Region {
     pub name: String,
     /// The number in its name.
     pub id: u32,
-    /// Its first physical address.
     pub start: u64,
     /// Its bytes.
     pub size: u64,
@@ -54,23 +53,18 @@ pub enum Memory {
     /// DIMMs that firmware describes (ACPI NFIT), in the order of their interleaving: they carry
     /// their errors with them, into another socket or machine.
     Dimms {
-        /// Which parts of which.
         pieces: Vec<DeviceExtent>,
     },
     /// CXL memory devices, assembled to a region, whose uuid is in their labels.
     Cxl {
-        /// The region's.
         uuid: String,
-        /// Which parts of which.
         pieces: Vec<DeviceExtent>,
     },
     /// Memory that says nothing of itself (e820, virtio-pmem, ramdax): where this machine has it.
     Place {
         /// Who provides it: `e820`.
         provider: String,
-        /// The machine's id.
         machine: String,
-        /// The first physical address.
         start: u64,
     },
 }
@@ -151,7 +145,6 @@ impl Region {
         })
     }
 
-    /// Its folder in sysfs.
     pub fn folder(&self) -> PathBuf {
         self.host.path(DEVICES).join(&self.name)
     }
@@ -215,7 +208,6 @@ impl Region {
             .any(|command| command == "ars_status")
     }
 
-    /// Its memory.
     pub fn memory(&self) -> Result<Memory> {
         let provider = self
             .provider()
