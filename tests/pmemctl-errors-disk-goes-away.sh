@@ -59,7 +59,7 @@ disk=$(labelled_disk -m fsdax -M mem -s 448M)
 owner=$(owner_of "$disk")
 mkdir -p "$MNT"
 unbind="echo $owner >/sys/bus/nd/drivers/$DRIVER/unbind"
-gone="4 pmemctl: $disk went away while it was looked at"
+gone="4 pmemctl: $disk disappeared during the search"
 
 for kind in 'ext4 debugfs' 'xfs xfs_db'; do
 	make_fs "${kind% *}" "$disk"
@@ -90,7 +90,7 @@ echo "$sector 1" >"/sys/block/$disk/badblocks"
 mount "/dev/$disk" "$MNT"
 wrap findmnt : "umount $MNT"
 is "a mount that goes away" "$(asked "/dev/$disk")" \
-	"4 pmemctl: $disk was mounted at $MNT and is there no longer: ask again"
+	"4 pmemctl: $disk was unmounted from $MNT; try again"
 rm -rf "$WRAPPED"
 chmod 755 /run/pmem
 status=0
@@ -102,7 +102,7 @@ chmod 600 "$MNT/file"
 status=0
 as_nobody pmemctl errors --json "/dev/$disk" >/tmp/said 2>/tmp/errors || status=$?
 is "mounted, and the file is closed to them" "$status $(jq -r '.[0] | "\(.owner.kind), \(.reason)"' /tmp/said)" \
-	"1 unknown, or of a file or directory that could not be looked at (there are 1 of these)"
+	"1 unknown, or a file or directory that cannot be read (1 skipped)"
 status=0
 as_nobody pmemctl errors "$MNT/file" >/tmp/said 2>/tmp/errors || status=$?
 is "a file that they may not open is not called good" "$status $(cat /tmp/said /tmp/errors)" \

@@ -48,7 +48,7 @@ is "with its offset" "$(pmemctl errors --json "/dev/$disk" | jq '.[0].owner.file
 is "and a name, of which nothing is lost" "$(pmemctl errors --json "/dev/$disk" | jq -r '.[0].owner.paths[0]' | grep -cF -e 'a folder/b/c\nd' -e /link)" 1
 is "all of its names" "$(pmemctl errors --links --json "/dev/$disk" | jq '.[0].owner.paths | length')" 2
 is "by its mount" "$(pmemctl errors --json "$MNT" | jq -r '.[0] | "\(.volume) \(.file_system)"')" "${disk}p1 ext4"
-is "of a disk with another name" "$(pmemctl errors "$(e820_ns)" 2>&1)" 'pmemctl: nothing is listed as bad'
+is "of a disk with another name" "$(pmemctl errors "$(e820_ns)" 2>&1)" 'pmemctl: no errors are listed'
 status=0
 pmemctl errors "$file" >/tmp/said || status=$?
 is "the file is hurt: status 1" $status 1

@@ -161,8 +161,8 @@ mark $((table * 8 + 16)) "$first" "$lost" "$last"
 pmemctl errors --json "/dev/$disk" >/tmp/said || :
 is "an inode table that is in use, and files in front of it and behind it" \
 	"$(jq -c '[.[] | .owner | [.what, .paths]]' /tmp/said)" '[["inode table",null],[null,["/1"]],[null,null],[null,["/60"]]]'
-is "one whose inode is in it may have the rest" "$(jq -r '.[2] | "\(.owner.kind) \(.reason)"' /tmp/said | cut -c1-63)" \
-	"unknown or of a file whose inode is on bad memory as well (iche"
+is "one whose inode is in it may have the rest" "$(jq -r '.[2] | "\(.owner.kind) \(.reason)"' /tmp/said | cut -c1-61)" \
+	"unknown or a file whose inode is on a bad block as well (iche"
 forget_all
 mark $(($(sed -n 's/.*Block bitmap at \([0-9]*\).*/\1/p' /tmp/groups | sed -n 2p) * 8 + 5))
 is "a block bitmap" "$(one '"\(.owner.what) \(.owner.group)"')" 'block bitmap 1'
@@ -174,7 +174,7 @@ mark $(($(cat "/sys/block/$disk/size") - 8))
 is "the end, where others have their superblocks" "$(one .owner.kind)" free
 forget_all
 mark 2
-is "what tells of the file system" "$(one .reason)" 'no file system is seen; what tells of it may be on the bad memory'
+is "what tells of the file system" "$(one .reason)" 'no file system found; its superblock may be on a bad block'
 forget_all
 
 # ---- what is not looked into ----
@@ -185,7 +185,7 @@ dmsetup create other --table "0 4096 linear /dev/$disk 0"
 pmemctl errors --json "/dev/$disk" >/tmp/said || status=$?
 dmsetup remove --retry other
 is "in use: status 1" $status 1
-is "and why" "$(jq -r '.[0].reason' /tmp/said | cut -c1-41)" 'it is not mounted here, and in use: mount'
+is "and why" "$(jq -r '.[0].reason' /tmp/said | cut -c1-41)" 'device is busy (mounted in another mount '
 mount "/dev/$disk" "$MNT"
 : >"$MNT/file"
 fsfreeze -f "$MNT"

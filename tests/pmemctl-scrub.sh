@@ -108,7 +108,7 @@ cp "$saved" /tmp/saved.json
 head -c 100 /tmp/saved.json >"$saved"
 is "cut off: begun anew" "$(scrub && said .from)" '1
 0'
-check "and it says so" grep -q 'begun anew' /tmp/scrub.err
+check "and it says so" grep -q 'started at the first byte' /tmp/scrub.err
 jq -c '.state.done = 65536' /tmp/saved.json >"$saved"
 is "edited: begun anew" "$(scrub && said .from)" '1
 0'

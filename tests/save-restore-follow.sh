@@ -46,7 +46,7 @@ check "a disk that went: what is saved stays" holds 2097152
 echo "$namespace" >"/sys/bus/nd/drivers/$DRIVER/bind"
 e820=$(e820_disk)
 check "it comes again: it is on the list" wait_for 5 grep -qx '4096 8' "/sys/block/$e820/badblocks"
-is "a line for each change" "$(grep -c "^$e820: saved: .*\(new\|healed\)" $FOLLOW)" 3
+is "a line for each change" "$(grep -c "^$e820: saved: .*\(new\|repaired\)" $FOLLOW)" 3
 sleep 1
 before=$(wc -l <$FOLLOW)
 used=$(cut -d ' ' -f 14,15 "/proc/$FOLLOWER/stat")

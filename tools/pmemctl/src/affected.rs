@@ -59,7 +59,7 @@ impl Target {
             return Ok(Self::File(path.to_owned()));
         }
         if !kind.is_dir() {
-            bail!("{}: this is no device, mount or file", printable(path));
+            bail!("{}: not a device, mount or file", printable(path));
         }
         let above = fs::metadata(path.join("..")).with_context(|| printable(path))?;
         if above.dev() == metadata.dev() && above.ino() != metadata.ino() {
@@ -166,7 +166,7 @@ pub fn entry(disk: &Disk, hurt: &AffectedVolume, span: Span) -> AffectedRange {
     }
 }
 
-const GONE: &str = "went away while it was looked at";
+const GONE: &str = "disappeared during the search";
 
 fn still_there(disk: &Disk) -> Result<()> {
     ensure!(disk.is_there(), "{} {GONE}", disk.name());
@@ -195,7 +195,7 @@ fn owners(
         const HEAD: u64 = 128 << 10;
         let head = hurt.spans.iter().any(|span| span.offset < HEAD);
         return without(match hurt.volume.children.is_empty() {
-            true if head => "no file system is seen; what tells of it may be on the bad memory",
+            true if head => "no file system found; its superblock may be on a bad block",
             true => "there is no file system",
             false => "outside of all partitions and volumes",
         });
@@ -226,7 +226,7 @@ fn owners(
     let owned = system.owners(host, &hurt.spans, all_links, &seen)?;
     let reason = (seen.skipped.get() > 0).then(|| {
         format!(
-            "or of a file or directory that could not be looked at (there are {} of these)",
+            "or a file or directory that cannot be read ({} skipped)",
             seen.skipped.get()
         )
     });

@@ -288,7 +288,7 @@ fn contents(
         system.each(|range, kind| painter.next(range, kind))?;
         painter.end();
         return Ok((told.rest == SpaceKind::Used).then(|| {
-            "XFS without a reverse map (rmapbt) does not tell files from metadata".to_owned()
+            "XFS without a reverse map (rmapbt) does not distinguish files from metadata".to_owned()
         }));
     }
     let _claim = match offline::claim(Path::new(node))? {

@@ -73,23 +73,23 @@ fn take(path: &Path, exclusive: bool) -> Result<File> {
         })?;
     ensure!(
         file.metadata()?.is_file(),
-        "this is no regular file: there are no leases on others"
+        "this is no regular file, and others have no leases"
     );
     let lease = if exclusive { Lease::Write } else { Lease::Read };
     match lease.take(&file) {
         Ok(()) => Ok(file),
         Err(error) => match Errno::from_io_error(&error) {
             Some(Errno::AGAIN) if exclusive => {
-                bail!("it can't be held: another process has it open (see fuser(1))")
+                bail!("cannot take a lease: another process has the file open (see fuser(1))")
             }
             Some(Errno::AGAIN) => {
-                bail!("it can't be held: a process has it open for writing (see fuser(1))")
+                bail!("cannot take a lease: a process has the file open for writing (see fuser(1))")
             }
-            Some(Errno::ACCESS) => bail!("it can't be held: only its owner and root may"),
+            Some(Errno::ACCESS) => bail!("cannot take a lease: only its owner and root may"),
             Some(Errno::INVAL | Errno::OPNOTSUPP) => {
-                bail!("it can't be held: its file system has no leases")
+                bail!("cannot take a lease: its file system has no leases")
             }
-            _ => Err(error).context("it can't be held"),
+            _ => Err(error).context("cannot take a lease"),
         },
     }
 }

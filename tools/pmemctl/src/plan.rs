@@ -219,7 +219,7 @@ impl Memory {
         ModeCost {
             form,
             impossible: if self.start % unit != 0 {
-                Some(format!("it begins at no multiple of {letter}"))
+                Some(format!("its start is not a multiple of {letter}"))
             } else if capacity == 0 {
                 Some(format!("nothing is left when it is aligned to {letter}"))
             } else {
@@ -230,7 +230,7 @@ impl Memory {
             ram,
             on_device: map,
             wear: match on_device {
-                true => "the page map at each start, and as pages are used",
+                true => "the struct pages at each start and as pages are used",
                 false => "none",
             },
             commands: self.command(&format!("{mode} -M {place} -a {letter}")),
@@ -313,16 +313,16 @@ impl Memory {
                     Some(device) => choose(
                         device,
                         format!(
-                            "its page map would take {percent} % of the RAM; on the device it costs capacity and wear"
+                            "its struct pages would take {percent} % of the RAM; on the device they cost capacity and wear"
                         ),
                     ),
                     None => choose(
                         ram,
                         match percent {
-                            0 => "its page map takes less than 1 % of the RAM, and wears nothing"
+                            0 => "its struct pages take less than 1 % of the RAM and cause no wear"
                                 .into(),
                             _ => format!(
-                                "its page map takes {percent} % of the RAM, and wears nothing"
+                                "its struct pages take {percent} % of the RAM and cause no wear"
                             ),
                         },
                     ),
@@ -344,7 +344,7 @@ impl Memory {
                 ),
                 None => choose(
                     possible("raw")?,
-                    "sector mode can't be made: a sector may be torn by a power cut".into(),
+                    "sector mode is not possible: a power cut may tear a sector".into(),
                 ),
             }),
             Purpose::Programs => {
@@ -352,11 +352,11 @@ impl Memory {
                 Some(match large {
                     Some(form) => choose(
                         form,
-                        "the fewest page tables and the smallest page map; not a twentieth is cut off".into(),
+                        "the fewest page tables and the smallest memmap; less than a twentieth is cut off".into(),
                     ),
                     None => choose(
                         possible("devdax-2m")?,
-                        "its page map is a quarter of that of pages; by 1 GiB too much is cut off".into(),
+                        "its memmap is a quarter of that for 4 KiB pages; alignment to 1 GiB would cut off too much".into(),
                     ),
                 })
             }
@@ -379,10 +379,10 @@ pub fn of_namespace(host: &Host, name: Name) -> Result<Memory> {
     let namespace = Device::find(host, name).with_context(|| format!("there is no {name}"))?;
     let number = |file: &str| {
         sysfs::number(namespace.folder().join(file))
-            .with_context(|| format!("{name} does not tell its {file}; root is told"))
+            .with_context(|| format!("cannot read {file} of {name} (try as root)"))
     };
     let region = Region::find(host, name.region)
-        .with_context(|| format!("{name} has no region that can be seen"))?;
+        .with_context(|| format!("{name} has no region that is visible"))?;
     let mut memory = of_region(host, &region)?;
     memory.namespace = Some(name);
     memory.start = number("resource")?;

@@ -179,7 +179,7 @@ impl Target {
         );
         let number = DeviceNumber::from_rdev(metadata.dev());
         let Some(volume) = volume(host, number)? else {
-            bail!("{name}: this is not on persistent memory");
+            bail!("{name}: the file is not on persistent memory");
         };
         let mount = rustix::fs::fstatvfs(&handle)?.f_flag;
         ensure!(
@@ -192,9 +192,9 @@ impl Target {
             (StatxAttributes::APPEND, "append-only; see chattr(1)"),
             (
                 StatxAttributes::VERITY,
-                "protected by fs-verity: write the file anew",
+                "protected by fs-verity: write a new file",
             ),
-            (StatxAttributes::ENCRYPTED, "encrypted: write the file anew"),
+            (StatxAttributes::ENCRYPTED, "encrypted: write a new file"),
         ] {
             ensure!(
                 !status.stx_attributes.contains(attribute),
@@ -207,7 +207,7 @@ impl Target {
             .custom_flags((OFlags::NONBLOCK | OFlags::NOATIME).bits() as i32)
             .open(format!("/proc/self/fd/{}", handle.as_raw_fd()))
             .map_err(|error| match Errno::from_io_error(&error) {
-                Some(Errno::TXTBSY) => anyhow!("{name}: it is a program that is running"),
+                Some(Errno::TXTBSY) => anyhow!("{name}: the file is a running program"),
                 Some(Errno::WOULDBLOCK) => {
                     anyhow!("{name}: another process holds a lease on it; try again")
                 }
@@ -231,13 +231,13 @@ impl Target {
                 .collect();
             match who.as_slice() {
                 [] => bail!(
-                    "{name}: it is in use by something that can't be seen from here: a loop device, the kernel's NFS server, another container"
+                    "{name}: it is in use by something that is not visible here: a loop device, the kernel's NFS server, another container"
                 ),
                 who => bail!("{name}: it is in use; end these first: {}", who.join("; ")),
             }
         }
         file.sync_all()
-            .with_context(|| format!("{name}: what is not written yet can't be"))?;
+            .with_context(|| format!("{name}: fsync failed"))?;
         Ok(Self {
             path: path.to_owned(),
             metadata: file.metadata()?,
@@ -301,13 +301,16 @@ impl Target {
     /// That it is still the file that was looked at, and this piece of it is where it was.
     fn is_the_same(&self, piece: &RepairRange) -> Result<()> {
         let now = self.file.metadata()?;
-        ensure!(now.nlink() > 0, "it was removed meanwhile");
-        let by_name = fs::metadata(&self.path).context("its name has gone meanwhile")?;
+        ensure!(now.nlink() > 0, "it was removed during the repair");
+        let by_name = fs::metadata(&self.path).context("its name no longer exists")?;
         ensure!(
             (by_name.dev(), by_name.ino()) == (now.dev(), now.ino()),
             "its name leads to another file now"
         );
-        ensure!(now.len() == self.size(), "its size has changed meanwhile");
+        ensure!(
+            now.len() == self.size(),
+            "its size changed during the repair"
+        );
         ensure!(
             Lease::held(&self.file)? == Some(Lease::Write),
             "another process waits to open or truncate it; try again"
@@ -319,7 +322,7 @@ impl Target {
                 && extent.physical + (piece.file_offset - extent.logical) == piece.physical
                 && (extent.flags ^ piece.flags) & (Extent::SHARED | Extent::UNWRITTEN) == 0
         });
-        ensure!(there, "its blocks were moved meanwhile");
+        ensure!(there, "its blocks were moved during the repair");
         Ok(())
     }
 }
@@ -355,14 +358,14 @@ impl Backup {
         match range {
             None => ensure!(
                 metadata.len() == target.size(),
-                "{name}: it has {} bytes, {} has {}; where it is the right one all the same, give --offset and --length",
+                "{name}: it has {} bytes, {} has {}; to use it nevertheless, give --offset and --length",
                 metadata.len(),
                 target.name(),
                 target.size()
             ),
             Some(range) => ensure!(
                 metadata.len() >= range.end,
-                "{name}: it has {} bytes, which is less than the end of what is to be restored, {}",
+                "{name}: it has {} bytes, less than the end of the range, {}",
                 metadata.len(),
                 range.end
             ),
@@ -380,9 +383,9 @@ impl Backup {
             .read_exact_at(bytes, at)
             .map_err(|error| match error.raw_os_error() {
                 Some(code) if code == Errno::IO.raw_os_error() => {
-                    anyhow!("{name}: the backup is hurt itself at {at}, or shares its blocks with the file")
+                    anyhow!("{name}: the backup has a bad block at {at} as well, or shares its blocks with the file")
                 }
-                _ => anyhow!("{name}: it can't be read at {at}: {error}"),
+                _ => anyhow!("{name}: read failed at {at}: {error}"),
             })?;
         let now = self.file.metadata()?;
         let state = |of: &Metadata| {
@@ -554,7 +557,7 @@ impl Job {
                     .find(|gone| common(gone, range).as_ref() != Some(gone));
                 if let Some(outside) = outside {
                     bail!(
-                        "bytes {} to {} are bad, and only heal together with what was asked for; give a range that has them",
+                        "bytes {} to {} are bad and must be repaired together with the range; give a range that includes them",
                         outside.start,
                         outside.end
                     );
@@ -623,7 +626,7 @@ impl Job {
             target
                 .file
                 .set_len(target.size())
-                .context("it could not be cut to its old size again")?;
+                .context("could not be truncated to its old size")?;
         }
         if let Err(error) = written.and_then(|()| target.file.sync_all()) {
             piece.failed(self.why(piece, &error));
@@ -639,8 +642,8 @@ impl Job {
         }
         let disk = piece.disk.as_deref().unwrap_or("the disk");
         format!(
-            "{disk} did not heal it by a write ({error}): its bus has no command to clear errors, or the page is shared with other \
-             blocks; copy the file, and keep this one so that nobody else gets the memory"
+            "{disk}: the write did not clear the poison ({error}): its bus has no command to clear errors, or the page is shared with other \
+             blocks; copy the file, and keep this one so that its memory is not reused"
         )
     }
 
@@ -652,7 +655,7 @@ impl Job {
             Ok(count) if count >= length && there.bytes()[..length] == wanted.bytes()[..length] => {
             }
             Ok(_) => piece.failed("it reads back as something else"),
-            Err(error) => piece.failed(format!("it can't be read back: {error}")),
+            Err(error) => piece.failed(format!("cannot be read back: {error}")),
         }
     }
 }
@@ -805,7 +808,7 @@ fn verify(host: &Host, job: &Job, pieces: &mut [RepairRange]) -> Result<()> {
             }
         }
         match (listed, moved) {
-            (true, _) => piece.failed("it was written, and is still listed as bad"),
+            (true, _) => piece.failed("written, but still listed as bad"),
             (false, true) => piece.result = Outcome::Moved,
             (false, false) => piece.result = Outcome::Healed,
         }

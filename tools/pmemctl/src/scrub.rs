@@ -171,14 +171,14 @@ impl Scrub {
     pub fn of(host: &sysfs::Host, device: &Device) -> Result<Self> {
         match device.name.kind {
             Kind::Btt => bail!(
-                "{}: in sector mode, what is read is not where it says; read it as a whole: dd if=/dev/pmemNs of=/dev/null bs=1M iflag=direct",
+                "{}: in sector mode blocks have no fixed place; read the whole disk instead: dd if=/dev/pmemNs of=/dev/null bs=1M iflag=direct",
                 device.name
             ),
             Kind::Dax => bail!("{}: device DAX has no disk to read", device.name),
             Kind::Namespace | Kind::Pfn => {}
         }
         let region = Region::find(host, device.name.region)
-            .with_context(|| format!("{} has no region that can be seen", device.name))?;
+            .with_context(|| format!("{} has no region that is visible", device.name))?;
         let list = match KernelList::of(&region, device)? {
             ListLookup::List(list) => list,
             ListLookup::None(why) => bail!("{}: {why}", device.name),
@@ -247,7 +247,7 @@ impl Scrub {
         let file = self.file(folder);
         let lock = File::create(file.with_extension("lock")).with_context(|| printable(folder))?;
         match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-            Err(Errno::WOULDBLOCK) => bail!("{}: another scrub of it is under way", self.disk()),
+            Err(Errno::WOULDBLOCK) => bail!("{}: another scrub is running", self.disk()),
             locked => locked.with_context(|| printable(folder))?,
         }
         let (mut state, anew) = self.state(&file);
@@ -354,7 +354,13 @@ impl Scrub {
         // The list counts from the start of the region, the disk from that of its data.
         self.list
             .add(&bad.moved_up(self.covers.start / SECTOR), ORIGIN)
-            .with_context(|| format!("{}: byte {} can't be listed", self.disk(), bytes.start))
+            .with_context(|| {
+                format!(
+                    "{}: byte {} cannot be added to the list",
+                    self.disk(),
+                    bytes.start
+                )
+            })
     }
 }
 

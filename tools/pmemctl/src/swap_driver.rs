@@ -224,9 +224,9 @@ pub fn to(host: &Host, device: &Device, to: Driver, dry_run: bool) -> SwapReport
     let namespace = device.namespace().unwrap_or(device.name);
     let Some(from) = device.driver() else {
         return refused(if device.is_seed() {
-            "there is no memory behind it: ndctl makes the next namespace of it".into()
+            "it has no memory: ndctl creates the next namespace from it".into()
         } else {
-            format!("no driver has it; give it one with: ndctl enable-namespace {namespace}")
+            format!("it has no driver; bind one with: ndctl enable-namespace {namespace}")
         });
     };
     let Some(from) = Driver::of(&from) else {
@@ -303,11 +303,7 @@ fn rebind(
     if let Err(error) = old.1.unbind(device.name) {
         return report.because(
             Outcome::Refused,
-            format!(
-                "{} does not give it up: {}",
-                old.0,
-                sysfs::error_text(&error)
-            ),
+            format!("{} failed to unbind: {}", old.0, sysfs::error_text(&error)),
         );
     }
     drop(claim);
@@ -316,14 +312,14 @@ fn rebind(
     let mut outcome = Outcome::Moved;
     if let Err(error) = new.1.bind(device.name) {
         report.reasons.push(format!(
-            "{} does not take it: {} (dmesg may say more)",
+            "{} failed to bind: {} (see dmesg)",
             new.0,
             sysfs::error_text(&error)
         ));
         outcome = Outcome::WentBack;
         if let Err(error) = old.1.bind(device.name) {
             report.reasons.push(format!(
-                "{} does not take it back: {}",
+                "{} failed to bind again: {}",
                 old.0,
                 sysfs::error_text(&error)
             ));
@@ -334,7 +330,7 @@ fn rebind(
         let reason = match device.claim() {
             Some(other) => format!("an info block on it makes it {}, now", other.name),
             None => format!(
-                "no driver has it now; when the reason is gone: ndctl enable-namespace {}",
+                "it has no driver now; after the cause is fixed: ndctl enable-namespace {}",
                 report.namespace.unwrap_or(device.name)
             ),
         };

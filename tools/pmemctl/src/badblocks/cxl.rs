@@ -71,7 +71,7 @@ struct MediaError {
 
 /// The sectors of a region of this size that have an error, of what `cxl list` printed.
 fn bad(text: &[u8], region: &str, size: u64) -> Result<BadBlocks> {
-    let listed: Vec<CxlRegion> = serde_json::from_slice(text).context("what it printed")?;
+    let listed: Vec<CxlRegion> = serde_json::from_slice(text).context("its output")?;
     let listed = listed
         .iter()
         .find(|listed| listed.region == region)
@@ -109,7 +109,7 @@ fn of_devices(region: &Region, cxl: &Path) -> Result<BadBlocks> {
     let output = Command::new("cxl")
         .args(["list", "--region", name, "--media-errors"])
         .output()
-        .with_context(|| format!("\"{command}\" can't be run"))?;
+        .with_context(|| format!("\"{command}\" cannot be run"))?;
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr);
         bail!("\"{command}\": {}", sysfs::printable(said.trim()));

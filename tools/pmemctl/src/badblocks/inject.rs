@@ -61,12 +61,12 @@ impl Place {
         let namespace = device
             .namespace()
             .and_then(|name| Device::find(host, name))
-            .with_context(|| format!("{asked}: there is no memory behind it"))?;
+            .with_context(|| format!("{asked}: it has no memory"))?;
         let folder = namespace.folder();
         let whole = sysfs::number(folder.join("size")).context("its namespace has no size")?;
         let data = device
             .data_offset()
-            .with_context(|| format!("{asked}: where its data begins can't be seen"))?;
+            .with_context(|| format!("{asked}: the offset of its data is not visible"))?;
         let size = size.unwrap_or(whole);
         let end = offset.checked_add(length).filter(|end| *end <= size);
         ensure!(
@@ -100,7 +100,7 @@ impl Place {
         };
         let owner = whole
             .and_then(|name| Disk::find(host, name)?.owner())
-            .context("it is no persistent memory")?;
+            .context("not persistent memory")?;
         ensure!(
             owner.kind != Kind::Btt,
             "in sector mode a sector has no place of its own: name the namespace"
@@ -140,7 +140,7 @@ impl Place {
             return disk.add_bad(&[own].into_iter().collect());
         }
         bail!(
-            "there is no {}: rust_pmem takes errors when it was loaded with inject=1, and the kernel is not locked down",
+            "there is no {}: load rust_pmem with inject=1, on a kernel that is not locked down",
             printable(&file)
         )
     }
@@ -151,7 +151,7 @@ impl Place {
         let file = self.device.errors_list();
         ensure!(
             file.exists(),
-            "there is no {}: only rust_pmem takes errors off its list, by itself when they are written over",
+            "there is no {}: only rust_pmem removes errors from its list; overwriting them does so as well",
             printable(&file)
         );
         let command = format!("drop {start} {}", end - start);

@@ -193,7 +193,7 @@ impl Disk {
                 .map(|range| (range.end - range.start).div_ceil(LONGEST));
             ensure!(
                 entries.sum::<u64>() <= SHOWN,
-                "only root can tell which of them are the disk's"
+                "only root can see which of them are on the disk"
             );
             return self.shown();
         };

@@ -209,9 +209,7 @@ fn try_save(region: &Region, folder: &Path, report: &mut SaveReport) -> Result<(
         Err(error) if error.is::<Refused>() => {
             let aside = store.put_aside(&memory)?;
             let aside = printable(&aside);
-            report
-                .reasons
-                .push(format!("{error}; it is put aside: {aside}"));
+            report.reasons.push(format!("{error}; moved to {aside}"));
             None
         }
         Err(error) => return Err(error),
@@ -384,7 +382,7 @@ fn try_restore(
         return Err(Refused {
             refusal: Refusal::Stale,
             reason: format!(
-                "the saved list is stale: the disk has had all of it since this boot, and {} of its sectors are healed now; \"pmemctl errors save\" brings it up to date",
+                "the saved list is stale: the disk has had all of it since this boot, and {} of its sectors have been repaired since; \"pmemctl errors save\" brings it up to date",
                 missing.sectors()
             ),
         }
@@ -529,7 +527,7 @@ mod tests {
         fs::write(machine.file(), "x").unwrap();
         let report = machine.save();
         assert_eq!(report.result, SaveOutcome::Saved);
-        assert!(report.reasons[0].contains("put aside"), "{report:?}");
+        assert!(report.reasons[0].contains("moved to"), "{report:?}");
         let aside = machine.state().join("e820-20000000.json.refused");
         assert_eq!(fs::read(aside).unwrap(), b"x");
     }

@@ -36,7 +36,7 @@ impl Uevents {
         .context("no socket for the kernel's device events")?;
         // Group 1 are the kernel's own; udev's are another.
         bind(&socket, &SocketAddrNetlink::new(0, 1))
-            .context("the kernel's device events can't be heard")?;
+            .context("cannot receive the kernel's device events")?;
         Ok(Self(socket))
     }
 

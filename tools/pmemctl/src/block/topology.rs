@@ -149,7 +149,7 @@ pub(crate) fn output(program: &str, arguments: &[&str]) -> Result<String> {
     let output = Command::new(program)
         .args(arguments)
         .output()
-        .with_context(|| format!("{program}, of util-linux, can't be run"))?;
+        .with_context(|| format!("cannot run {program} (package util-linux)"))?;
     if !output.status.success() && !output.stderr.is_empty() {
         let said = String::from_utf8_lossy(&output.stderr);
         let said = said.trim();
@@ -172,7 +172,7 @@ impl Mounts {
     }
 
     fn parse(text: &str) -> Result<Self> {
-        let found: Findmnt = serde_json::from_str(text).context("what findmnt says")?;
+        let found: Findmnt = serde_json::from_str(text).context("output of findmnt")?;
         Ok(Self(found.filesystems))
     }
 
@@ -252,7 +252,7 @@ fn probe(volume: &mut Volume) -> Result<()> {
 }
 
 fn parse(text: &str) -> Result<Volume> {
-    let found: Lsblk = serde_json::from_str(text).context("what lsblk says")?;
+    let found: Lsblk = serde_json::from_str(text).context("output of lsblk")?;
     let [volume] =
         <[Volume; 1]>::try_from(found.blockdevices).map_err(|_| anyhow::anyhow!("it has gone"))?;
     Ok(volume)

@@ -92,7 +92,7 @@ fn scope(host: &Host, path: &Path) -> Result<Scope> {
     }
 }
 
-const PROBES: [&str; 4] = ["TRIED", "DAX", "MAP_SYNC", "HUGE MAPPINGS"];
+const PROBES: [&str; 4] = ["TESTED", "DAX", "MAP_SYNC", "HUGE MAPPINGS"];
 
 fn probe(probe: &Probe) -> Vec<String> {
     let word = |seen: bool| if seen { "yes" } else { "no" }.to_owned();
@@ -116,7 +116,7 @@ fn finding(finding: &Finding) -> String {
         ""
     };
     format!(
-        "{}: {} prevents {}\n    seen:  {}\n    mend:  {}\n{loses}",
+        "{}: {} prevents {}\n    seen:  {}\n    fix:   {}\n{loses}",
         finding.place, finding.cause, finding.prevents, finding.evidence, finding.command
     )
 }

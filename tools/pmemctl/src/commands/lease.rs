@@ -77,14 +77,14 @@ pub fn lease(arguments: &Lease) -> ExitCode {
         &arguments.command,
         move |notice| match notice {
             Notice::Held { seconds, exclusive } if !quiet => tell(&format!(
-                "held: who truncates it or opens it{} waits for the command, but no longer than {seconds} s",
+                "lease taken: a process that truncates it or opens it{} waits for the command, no longer than {seconds} s",
                 if exclusive { "" } else { " for writing" }
             )),
             Notice::Held { .. } => {}
             Notice::Wanted { seconds } => tell(&format!(
-                "another process waits for it, and gets it in {seconds} s at the latest"
+                "another process waits for it, for at most {seconds} s"
             )),
-            Notice::Over => tell("the time is over: it is not held any more"),
+            Notice::Over => tell("the time limit has expired: the lease is not held any more"),
         },
     );
     match done {

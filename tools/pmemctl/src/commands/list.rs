@@ -31,7 +31,7 @@ pub const PAGE: Page = Page {
 
 /// List namespaces, their volumes, file systems and errors
 ///
-/// Prints a row for each namespace and for each volume on its disk. MODE and PAGE MAP (where the struct pages are)
+/// Prints a row for each namespace and for each volume on its disk. MODE and MEMMAP (where the struct pages are)
 /// are as in ndctl; a namespace whose driver creates struct pages without fsdax mode, such as memory of e820, is
 /// raw. ALIGN is the alignment of the data area. DAX shows which files of a mount bypass the page cache. Works with
 /// both drivers.
@@ -74,7 +74,7 @@ const HEADER: [&str; 12] = [
     "DISK",
     "DEVICE",
     "MODE",
-    "PAGE MAP",
+    "MEMMAP",
     "SIZE",
     "ALIGN",
     "PROVIDER",

@@ -3,7 +3,7 @@
 //! The command `monitor`.
 
 use crate::commands::device_spec;
-use crate::commands::errors::whose;
+use crate::commands::errors::describe_owner;
 use crate::commands::output::root;
 use crate::commands::page::Page;
 use anyhow::{Context, Result, bail};
@@ -168,7 +168,7 @@ fn line(event: &Event) -> String {
     };
     let mut line = match &bad.what {
         ErrorLocation::Disk(entry) => {
-            let (whose, offset) = whose(entry);
+            let (owner, offset) = describe_owner(entry);
             let mut line = format!(
                 "{}: bad memory at {}, {}",
                 entry.disk,
@@ -178,7 +178,7 @@ fn line(event: &Event) -> String {
             if entry.volume != entry.disk {
                 line.push_str(&format!(" ({})", entry.volume));
             }
-            line.push_str(&format!(": {whose}"));
+            line.push_str(&format!(": {owner}"));
             if let Some(offset) = offset {
                 line.push_str(&format!(" at {}", size(offset)));
             }
@@ -215,14 +215,14 @@ fn variables(bad: &ErrorEvent) -> Vec<(&'static str, String)> {
     ];
     match &bad.what {
         ErrorLocation::Disk(entry) => {
-            let (whose, offset) = whose(entry);
+            let (owner, offset) = describe_owner(entry);
             facts.extend([
                 ("PMEMCTL_DISK", entry.disk.clone()),
                 ("PMEMCTL_OFFSET", entry.span.disk_offset.to_string()),
                 ("PMEMCTL_LENGTH", entry.span.length.to_string()),
                 ("PMEMCTL_VOLUME", entry.volume.clone()),
                 ("PMEMCTL_MOUNT", entry.mount.clone().unwrap_or_default()),
-                ("PMEMCTL_WHOSE", whose),
+                ("PMEMCTL_WHOSE", owner),
             ]);
             if let Some(offset) = offset {
                 facts.push(("PMEMCTL_FILE_OFFSET", offset.to_string()));
@@ -283,7 +283,7 @@ impl Hooks {
         let end = Instant::now() + LAST;
         while !self.runner.is_finished() {
             if Instant::now() > end {
-                let _ = writeln!(io::stderr(), "pmemctl: hooks are still running: left so");
+                let _ = writeln!(io::stderr(), "pmemctl: leaving running hooks behind");
                 return;
             }
             thread::sleep(Duration::from_millis(20));

@@ -42,7 +42,9 @@ impl Status {
 /// This machine, if it is root who asks: others can't see where memory is.
 pub fn root(command: &str) -> Result<Host> {
     if !rustix::process::geteuid().is_root() {
-        bail!("{command} is for root: others can't see where memory is, nor who uses it");
+        bail!(
+            "{command} needs root: physical addresses and the files of other processes are hidden from others"
+        );
     }
     Ok(Host::here())
 }

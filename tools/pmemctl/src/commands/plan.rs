@@ -82,9 +82,7 @@ fn memory(host: &Host, name: &str) -> Result<Memory> {
     if let Some(region) = region {
         let memory = plan::of_region(host, &region)?;
         if memory.size == 0 {
-            bail!(
-                "{name} has no room left: name one of its namespaces, which \"pmemctl list\" shows"
-            );
+            bail!("{name} has no free space: name one of its namespaces (see \"pmemctl list\")");
         }
         return Ok(memory);
     }
@@ -99,12 +97,12 @@ fn memory(host: &Host, name: &str) -> Result<Memory> {
 }
 
 const FORMS: [&str; 6] = [
-    "FORM",
+    "MODE",
     "CAPACITY",
     "CUT OFF",
     "RAM",
     "ON DEVICE",
-    "WRITTEN BESIDES",
+    "EXTRA WRITES",
 ];
 const DIMMS: [&str; 4] = ["DIMM", "HEALTH", "LIFE LEFT", "SPARES LEFT"];
 
@@ -133,7 +131,7 @@ fn show(advice: &Advice, purpose: Option<Purpose>) -> Result<()> {
                 writeln!(out, "    {command}")?;
             }
         }
-        (None, Some(_)) => writeln!(out, "None of them can be made for that use.")?,
+        (None, Some(_)) => writeln!(out, "No mode fits this use.")?,
         (None, None) => {}
     }
     Ok(())
@@ -147,7 +145,7 @@ fn row(form: &ModeCost) -> Vec<String> {
             "-".into(),
             "-".into(),
             "-".into(),
-            format!("can't be made: {why}"),
+            format!("not possible: {why}"),
         ],
         None => vec![
             form.form.into(),

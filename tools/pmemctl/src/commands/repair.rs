@@ -92,7 +92,7 @@ pub fn repair(arguments: &Repair) -> Result<bool> {
     } else if report.pieces.is_empty() {
         writeln!(
             io::stderr(),
-            "pmemctl: nothing of {} is listed as bad",
+            "pmemctl: no errors are listed for {}",
             report.file
         )?;
     } else {
@@ -151,8 +151,8 @@ fn said(report: &Report) -> Result<()> {
     if report.pieces.iter().any(|piece| piece.shared) {
         writeln!(
             err,
-            "pmemctl: other files share the bad memory: this one gets memory of its own; the bad one heals when the last of \
-             them is repaired (\"pmemctl errors\" names them)"
+            "pmemctl: other files share the bad memory: this one gets new blocks; the bad ones are repaired with the last of \
+             them (\"pmemctl errors\" lists them)"
         )?;
     }
     if report.lost > 0 {

@@ -70,12 +70,12 @@ pub struct Scrub {
 pub fn scrub(arguments: &Scrub) -> Result<Status> {
     let host = root("scrub")?;
     if arguments.rate.bytes() == 0 {
-        bail!("at a rate of 0 nothing is ever read");
+        bail!("the rate must not be 0");
     }
     let disk = Disk::of(&host, &arguments.device.find(&host)?)?;
     if let Some(bus) = disk.has_own().filter(|_| !arguments.anyway) {
         bail!(
-            "the platform of {} scrubs its memory itself: \"ndctl start-scrub {bus}\" has it do so; --anyway reads it all the same",
+            "the platform of {} scrubs its memory itself: \"ndctl start-scrub {bus}\" starts that; --anyway reads it nevertheless",
             disk.disk()
         );
     }
@@ -111,7 +111,7 @@ pub fn scrub(arguments: &Scrub) -> Result<Status> {
     if let Some(why) = &summary.anew {
         writeln!(
             io::stderr(),
-            "pmemctl: it was begun anew, as what was saved is of no use: {why}"
+            "pmemctl: started at the first byte; the saved position cannot be used: {why}"
         )?;
     }
     Ok(if !summary.complete {
@@ -147,7 +147,7 @@ fn show(summary: &Summary) -> Result<()> {
             if summary.complete {
                 "complete"
             } else {
-                "stopped; the same command goes on"
+                "stopped; the same command continues"
             },
             summary.seconds
         ),
@@ -161,7 +161,7 @@ fn show(summary: &Summary) -> Result<()> {
         table(&BAD, &[0, 1], rows)?;
         writeln!(
             io::stdout(),
-            "\"pmemctl errors {}\" says whose that is.",
+            "\"pmemctl errors {}\" lists the affected files.",
             summary.disk
         )?;
     }

@@ -205,8 +205,8 @@ pub fn examine(host: &Host, scope: &Scope, try_files: bool) -> Result<Report> {
             place,
             "not-persistent-memory",
             Prevents::All,
-            format!("what it is on{on} is no persistent memory"),
-            "pmemctl list shows what is",
+            format!("it is on a device{on} that is not persistent memory"),
+            "pmemctl list shows persistent memory",
         ));
     }
     Ok(doctor.report)
@@ -335,7 +335,7 @@ impl Doctor<'_> {
                 PROCESS,
                 "thp-disabled",
                 Prevents::HugeMappings,
-                "THP_enabled is 0 in /proc/self/status: who started it has called prctl(PR_SET_THP_DISABLE)",
+                "THP_enabled is 0 in /proc/self/status: a parent process called prctl(PR_SET_THP_DISABLE)",
                 "start the program from another shell or service",
             ));
         }
@@ -625,11 +625,11 @@ impl Doctor<'_> {
             let (cause, command) = match is_partition {
                 true => (
                     "partition-alignment",
-                    "make it anew from a multiple of 2 MiB: echo start=2MiB | sfdisk DISK",
+                    "create it at a multiple of 2 MiB: echo start=2MiB | sfdisk DISK",
                 ),
                 false => (
                     "volume-alignment",
-                    "make it anew of extents that begin at multiples of 2 MiB: pvcreate --dataalignment 2m",
+                    "create it from extents at multiples of 2 MiB: pvcreate --dataalignment 2m",
                 ),
             };
             self.found(
@@ -957,7 +957,7 @@ impl Doctor<'_> {
         } else if mount.dax == Dax::PerFile {
             (
                 "dax-flag-not-yet",
-                "it has the flag FS_XFLAG_DAX, which counts when its inode is read anew",
+                "it has the flag FS_XFLAG_DAX, which takes effect when its inode is read again",
                 "close it everywhere, then: echo 2 >/proc/sys/vm/drop_caches".into(),
             )
         } else {

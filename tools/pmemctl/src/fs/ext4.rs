@@ -68,7 +68,7 @@ impl Header {
         }
         if self.has("needs_recovery") {
             return Some(
-                "it was not unmounted cleanly, and what its journal has is not in place yet: mount it, or run e2fsck",
+                "it was not unmounted cleanly, and its journal is not replayed: mount it, or run e2fsck",
             );
         }
         match self.value("Filesystem state") {
@@ -524,7 +524,7 @@ pub fn owners(node: &str, spans: &[Span], all_links: bool) -> Result<OwnersFound
         {
             // It gives up where a part of an inode table can't be read.
             told.reason = Some(format!(
-                "or of a file whose inode is on bad memory as well ({})",
+                "or a file whose inode is on a bad block as well ({})",
                 said.error.trim()
             ));
             found.extend(debugfs.search(&mut left, size)?);
@@ -589,7 +589,7 @@ fn free(debugfs: &Debugfs, size: u64, left: &mut Vec<Span>, told: &mut OwnersFou
     let said = debugfs.ask_bitmaps(&commands)?;
     if !said.text().contains("\nBlock ") {
         told.reason = Some(format!(
-            "what is free can't be told ({}): perhaps a bitmap is on bad memory",
+            "free space is unknown ({}): a bitmap may be on a bad block",
             said.error.trim()
         ));
     }

@@ -67,13 +67,13 @@ pub fn read(
         .stdout(Stdio::piped())
         .stderr(errors.try_clone()?)
         .spawn()
-        .with_context(|| format!("{program} can't be run; it is of the package {package}"))?;
+        .with_context(|| format!("cannot run {program} (package {package})"))?;
     let seen = match child.stdout.take() {
         Some(output) => see(&mut BufReader::new(output)),
         None => Ok(()),
     };
     let well = child.wait()?.success();
-    seen.with_context(|| format!("what {program} says"))?;
+    seen.with_context(|| format!("output of {program}"))?;
     let mut said = Vec::new();
     errors.rewind()?;
     errors.read_to_end(&mut said)?;

@@ -110,7 +110,7 @@ impl FileSystem {
         let there = fs::metadata(&path).with_context(|| directory.display().to_string())?;
         ensure!(
             DeviceNumber::from_rdev(there.dev()) == device,
-            "{} was mounted at {} and is there no longer: ask again",
+            "{} was unmounted from {}; try again",
             volume.name,
             directory.display()
         );
@@ -155,10 +155,7 @@ impl FileSystem {
             });
         }
         let Some((node, header)) = self.ext4() else {
-            bail!(
-                "dumpe2fs, of e2fsprogs, does not tell of {}",
-                self.volume.name
-            );
+            bail!("dumpe2fs (e2fsprogs) cannot read {}", self.volume.name);
         };
         let layout = Layout::read(&node, &header)?;
         Ok(layout.space(ext4::hidden_ranges(&node, &header)?))
@@ -166,7 +163,7 @@ impl FileSystem {
 
     fn records(&self, directory: &File, see: impl FnMut(&Record)) -> Result<()> {
         extents::of_device(directory, self.device.encoded(), &(0..u64::MAX), see)
-            .with_context(|| format!("whose blocks of {} are", self.directory.display()))
+            .with_context(|| format!("owners of the blocks of {}", self.directory.display()))
     }
 
     /// Calls `see` with what ranges of it are for, in order; of what is between, nothing is known but
@@ -339,8 +336,9 @@ impl FileSystem {
                     Some(rustix::io::Errno::NOTTY | rustix::io::Errno::OPNOTSUPP)
                 ) => {}
             Err(error) => {
-                return Err(error)
-                    .with_context(|| format!("whose blocks of {} are", self.directory.display()));
+                return Err(error).with_context(|| {
+                    format!("owners of the blocks of {}", self.directory.display())
+                });
             }
         }
         pieces.extend(

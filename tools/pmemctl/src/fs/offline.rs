@@ -45,11 +45,11 @@ pub(crate) fn claim(node: &Path) -> Result<std::result::Result<File, &'static st
         .open(node);
     match claimed {
         Ok(claim) => Ok(Ok(claim)),
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(Err(
-            "it is not mounted, and only root may look into it: run it as root",
-        )),
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            Ok(Err("it is not mounted, and only root can read it"))
+        }
         Err(error) if error.kind() == io::ErrorKind::ResourceBusy => Ok(Err(
-            "it is not mounted here, and in use: mounted in another mount namespace, or a part of something",
+            "device is busy (mounted in another mount namespace, or claimed by another device)",
         )),
         Err(error) => Err(error).with_context(|| node.display().to_string()),
     }
@@ -58,13 +58,13 @@ pub(crate) fn claim(node: &Path) -> Result<std::result::Result<File, &'static st
 /// Why one of a kind that is not known here is not looked into.
 pub fn stranger(kind: &str) -> String {
     match kind {
-        "crypto_LUKS" => "it is encrypted (LUKS): whose the bytes are is not known here".to_owned(),
+        "crypto_LUKS" => "it is encrypted (LUKS); the owners are unknown".to_owned(),
         "swap" => "it is swap space".to_owned(),
         "LVM2_member" => {
             "no volume of LVM has it, or none that is active (vgchange -ay)".to_owned()
         }
-        "linux_raid_member" => "it is a part of a RAID, which is not known here".to_owned(),
-        kind => format!("it is {kind}, which is not known here: only ext2, ext3, ext4 and XFS are"),
+        "linux_raid_member" => "it is part of a RAID, which is not supported".to_owned(),
+        kind => format!("it is {kind}; only ext2, ext3, ext4 and XFS are supported"),
     }
 }
 

@@ -469,13 +469,10 @@ fn log_refusal(node: &str) -> Result<Option<String>> {
     Ok(if text.contains("state: <CLEAN>") {
         None
     } else if text.contains("state: <DIRTY>") {
-        Some(
-            "it was not unmounted cleanly, and what its log has is not in place yet: mount it once"
-                .to_owned(),
-        )
+        Some("it was not unmounted cleanly, and its log is not replayed: mount it once".to_owned())
     } else {
         Some(format!(
-            "whether its log is clean can't be told: {}",
+            "cannot read the state of its log: {}",
             said.reason("xfs_logprint")
         ))
     })

@@ -342,8 +342,8 @@ impl Batch {
                 namespace_offset: offset,
                 length,
                 reason: match seen.device.name.kind {
-                    Kind::Btt => "in sector mode it is not known which sector it is of",
-                    _ => "it is the namespace's own: its info block, its page map, or unused",
+                    Kind::Btt => "in sector mode the sector is unknown",
+                    _ => "outside of the data area: info block, struct pages, or unused",
                 },
             });
         }
@@ -393,7 +393,7 @@ impl Batch {
 }
 
 /// Why it is not known yet whose bytes are.
-const SEARCHING: &str = "whose it is, is being looked for";
+const SEARCHING: &str = "searching for the owner";
 
 /// Finds out about a batch what is found at once.
 struct QuickSearch<'a> {
@@ -433,7 +433,7 @@ impl QuickSearch<'_> {
                 Ok(mut hurt) => traced.append(&mut hurt),
                 Err(error) => done.push(Event::Failed {
                     disk: disk.name().to_owned(),
-                    reason: format!("new errors, and what is made of it is not known: {error:#}"),
+                    reason: format!("cannot trace new errors: {error:#}"),
                 }),
             }
         }

@@ -86,15 +86,15 @@ fn node(host: &Host, path: &Path) -> Result<Name> {
     let number = DeviceNumber::from_rdev(status.rdev());
     if status.file_type().is_char_device() {
         let class_device = PathBuf::from(format!("/sys/dev/char/{number}"));
-        return nd::owner(host, &class_device).context("this is no persistent memory");
+        return nd::owner(host, &class_device).context("not persistent memory");
     }
     if !status.file_type().is_block_device() {
-        bail!("this is no device");
+        bail!("not a device");
     }
     let name = sysfs::link_name(host.path(format!("sys/dev/block/{number}")));
     disk(
         host,
-        &name.with_context(|| format!("there is no disk of the number {number}"))?,
+        &name.with_context(|| format!("no disk has the number {number}"))?,
     )
 }
 
@@ -103,7 +103,7 @@ fn disk(host: &Host, name: &str) -> Result<Name> {
     if let Some(disk) = Disk::find(host, name) {
         return disk
             .owner()
-            .with_context(|| format!("{name} is no persistent memory"));
+            .with_context(|| format!("{name} is not persistent memory"));
     }
     let partition = host.path("sys/class/block").join(name);
     match fs::canonicalize(partition) {
@@ -114,7 +114,7 @@ fn disk(host: &Host, name: &str) -> Result<Name> {
                 printable(whole)
             )
         }
-        Err(_) => bail!("there is no disk of this name"),
+        Err(_) => bail!("no such disk"),
     }
 }
 

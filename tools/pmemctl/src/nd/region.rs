@@ -52,9 +52,7 @@ pub struct DeviceExtent {
 pub enum Memory {
     /// DIMMs that firmware describes (ACPI NFIT), in the order of their interleaving: they carry
     /// their errors with them, into another socket or machine.
-    Dimms {
-        pieces: Vec<DeviceExtent>,
-    },
+    Dimms { pieces: Vec<DeviceExtent> },
     /// CXL memory devices, assembled to a region, whose uuid is in their labels.
     Cxl {
         uuid: String,

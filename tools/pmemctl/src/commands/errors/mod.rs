@@ -39,7 +39,7 @@ pub const PAGE: Page = Page {
         ),
         (
             "pmemctl errors ./save",
-            "Look at a file whose name is that of a subcommand.",
+            "Look at a file with the name of a subcommand.",
         ),
     ],
     see_also: &["pmemctl-repair(1)", "pmemctl-monitor(1)", "ndctl-list(1)"],
@@ -54,7 +54,7 @@ pub const PAGE: Page = Page {
 /// files. Removed files that are still open are found, too. The exit status for a file says whether it is safe to
 /// map.
 ///
-/// A file whose name is that of a subcommand is named "./save", or "save" after "--".
+/// A file with the name of a subcommand is given as "./save", or "save" after "--".
 #[derive(Args)]
 #[command(args_conflicts_with_subcommands = true, disable_help_subcommand = true)]
 pub struct Errors {
@@ -112,14 +112,14 @@ fn list(arguments: &List) -> Result<Status> {
     if arguments.json {
         json(&entries)?;
     } else if entries.is_empty() {
-        writeln!(io::stderr(), "pmemctl: nothing is listed as bad")?;
+        writeln!(io::stderr(), "pmemctl: no errors are listed")?;
     } else {
         table(&HEADER, &[1, 2, 5], entries.iter().map(row))?;
     }
     if walk.skipped.get() > 0 {
         writeln!(
             io::stderr(),
-            "pmemctl: {} files or directories could not be looked at, and may have what is told as metadata",
+            "pmemctl: {} files or directories could not be read, and may own what is shown as metadata",
             walk.skipped.get()
         )?;
     }
@@ -166,22 +166,22 @@ impl Progress for WalkProgress {
     }
 }
 
-const HEADER: [&str; 6] = ["DISK", "OFFSET", "LENGTH", "VOLUME", "WHOSE", "FILE OFFSET"];
+const HEADER: [&str; 6] = ["DISK", "OFFSET", "LENGTH", "VOLUME", "OWNER", "FILE OFFSET"];
 
 fn row(entry: &AffectedRange) -> Vec<String> {
-    let (whose, offset) = whose(entry);
+    let (owner, offset) = describe_owner(entry);
     vec![
         entry.disk.clone(),
         Size::from_bytes(entry.span.disk_offset).to_string(),
         Size::from_bytes(entry.span.length).to_string(),
         entry.volume.clone(),
-        whose,
+        owner,
         offset.map_or_else(String::new, |offset| Size::from_bytes(offset).to_string()),
     ]
 }
 
-/// Whose the bytes are, in words, and where they are in the file.
-pub fn whose(entry: &AffectedRange) -> (String, Option<u64>) {
+/// Returns the owner in words, and the offset in the file.
+pub fn describe_owner(entry: &AffectedRange) -> (String, Option<u64>) {
     let place = entry.mount.as_deref().unwrap_or(&entry.volume);
     let group = |group: &Option<u64>| match (group, entry.file_system.as_deref()) {
         (Some(group), Some("xfs")) => format!(" of AG {group}"),
@@ -197,8 +197,8 @@ pub fn whose(entry: &AffectedRange) -> (String, Option<u64>) {
         Some(Owner::Unknown { group: of }) => {
             let reason = match (&entry.reason, &entry.mount) {
                 (Some(reason), _) => reason,
-                (None, Some(_)) => "or of a symbolic link, or of a file that has changed meanwhile",
-                (None, None) => "or of what its tools don't know",
+                (None, Some(_)) => "or a symbolic link, or a file that changed during the search",
+                (None, None) => "or unknown to its tools",
             };
             (format!("metadata{} of {place}, {reason}", group(of)), None)
         }

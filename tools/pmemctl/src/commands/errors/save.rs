@@ -69,7 +69,7 @@ fn line(report: &SaveReport) -> String {
     };
     let mut changes: Vec<String> = [
         (report.new_sectors, "new"),
-        (report.healed_sectors, "healed"),
+        (report.healed_sectors, "repaired"),
         (report.restored_sectors, "put back on the list"),
     ]
     .into_iter()
@@ -136,8 +136,8 @@ pub fn save(arguments: &Save) -> Result<bool> {
             "DISKS",
             "BAD SECTORS",
             "NEW",
-            "HEALED",
-            "OWN LOG",
+            "REPAIRED",
+            "PLATFORM LOG",
             "RESULT",
             "FILE",
         ];
