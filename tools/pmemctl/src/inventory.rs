@@ -177,7 +177,7 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     #[test]
-    fn modes() {
+    fn mode_follows_device_kind() {
         let machine = FakeSysfs::new();
         let devices = machine.host.path("sys/bus/dax/devices");
         std::fs::create_dir_all(devices.join("dax0.0")).unwrap();
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn page_maps() {
+    fn memmap_location_parses() {
         assert_eq!(page_map(Some("ram")), Some(MemmapLocation::Ram));
         assert_eq!(page_map(Some("pmem")), Some(MemmapLocation::Device));
         assert_eq!(page_map(Some("memory")), Some(MemmapLocation::Ram));
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn bad_bytes() {
+    fn sectors_become_bytes() {
         assert_eq!(
             BadRange::from(&(8..16)),
             BadRange {

@@ -321,7 +321,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn a_disk_in_cells() {
+    fn cells_sum_up_their_bytes() {
         let mut cells = Cells::new(10 * PAGE + 512, 5);
         assert_eq!(cells.0.len(), 4);
         assert_eq!(cells.0[3].length, PAGE + 512);
@@ -343,7 +343,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_fixed_goes_first() {
+    fn fixed_metadata_wins_over_ranges() {
         let spans = [Span {
             disk_offset: 100 * PAGE,
             offset: 0,
@@ -372,7 +372,7 @@ mod tests {
     proptest! {
         /// Each byte of the volume is counted once, whatever ranges there are.
         #[test]
-        fn no_byte_twice(
+        fn each_byte_is_counted_once(
             fixed in proptest::collection::vec((0_u64..90, 1_u64..30), 0..5),
             mut ranges in proptest::collection::vec((0_u64..90, 1_u64..30), 0..9),
             count in 1_u64..40,

@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn the_commands_status() {
+    fn status_of_command_is_returned() {
         let file = tempfile::NamedTempFile::new().unwrap().into_temp_path();
         for (command, status) in [("exit 3", 3), ("kill -9 $$", 137), ("exit 0", 0)] {
             let command = words(&["sh", "-c", command]);
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn others_wait() {
+    fn truncate_waits_for_command() {
         let file = tempfile::NamedTempFile::new().unwrap().into_temp_path();
         let text = format!(
             "{{ echo more >{}; }} & sleep 0.5; test $(stat -c %s {}) = 0",
@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn who_has_it_open() {
+    fn file_open_for_writing_is_refused() {
         let file = tempfile::NamedTempFile::new().unwrap();
         let error = run(file.path(), false, &words(&["true"]), |_| ()).unwrap_err();
         assert!(error.to_string().contains("open for writing"), "{error}");

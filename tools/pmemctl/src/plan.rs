@@ -544,7 +544,7 @@ mod tests {
 
     /// The table of Documentation/rust_pmem.rst, which was measured.
     #[test]
-    fn three_gibibytes() {
+    fn costs_match_known_figures() {
         const MIB: u64 = 1 << 20;
         let memory = memory(4 << 30, 3 << 30);
         for (name, capacity, ram) in [
@@ -572,7 +572,7 @@ mod tests {
     }
 
     #[test]
-    fn what_can_not_be_made() {
+    fn impossible_modes_have_a_reason() {
         let small = memory(4 << 30, 32 << 20);
         assert!(form(&small, "system-ram").impossible.is_some());
         assert!(form(&small, "devdax-1g").impossible.is_some());
@@ -595,7 +595,7 @@ mod tests {
     }
 
     #[test]
-    fn what_to_take() {
+    fn recommendation_fits_the_use() {
         let take = |memory: &Memory, purpose| memory.take(&memory.forms(), purpose).unwrap().form;
         let mut large = memory(4 << 30, 64 << 30);
         assert_eq!(take(&large, Purpose::Files), "fsdax-device");
@@ -612,7 +612,7 @@ mod tests {
     }
 
     #[test]
-    fn what_firmware_tells() {
+    fn ndctl_health_parses() {
         let text = r#"[{"dev":"nmem1","id":"8089","health":{"health_state":"ok","temperature_celsius":23.0,
             "spares_percentage":99,"life_used_percentage":12,"shutdown_state":"clean"}},
             {"dev":"nmem0","handle":1}]"#;
@@ -629,7 +629,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn nothing_is_made_of_nothing(start in 0_u64..1 << 46, size in 0_u64..1 << 46) {
+        fn sizes_never_exceed_memory(start in 0_u64..1 << 46, size in 0_u64..1 << 46) {
             let memory = memory(start, size);
             for form in memory.forms() {
                 if form.impossible.is_none() {

@@ -843,7 +843,7 @@ mod tests {
     }
 
     #[test]
-    fn whole_pages_of_the_memory() {
+    fn ranges_round_to_whole_pages() {
         assert_eq!(whole_pages(&(512..1024), 4096 + 512), 0..4096);
         assert_eq!(whole_pages(&(8192..12288), 0), 8192..12288);
         assert_eq!(whole_pages(&(8192..12289), 0), 8192..16384);
@@ -852,7 +852,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written() {
+    fn ranges_cover_bad_pages_only() {
         let file = Extent::new(8192, 65536, 16384);
         let wanted = [12800..13312, 13824..14336];
         let list = [
@@ -869,7 +869,7 @@ mod tests {
     }
 
     #[test]
-    fn in_pieces_that_end_at_pages() {
+    fn large_ranges_split_at_pages() {
         let file = Extent::new(0, 4096 + 512, 3 << 20);
         let all = 0..3 << 20;
         let found = pieces(&file, std::slice::from_ref(&all), &[]);
@@ -880,7 +880,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn all_that_is_wanted_is_written_once(
+        fn requested_bytes_are_written_once(
             start in 0_u64..64, length in 1_u64..2000, shift in 0_u64..8,
             parts in prop::collection::vec((0_u64..2000, 1_u64..600), 0..8)
         ) {
@@ -906,7 +906,7 @@ mod tests {
         }
 
         #[test]
-        fn holes(all in 0_u64..50, length in 0_u64..50, cuts in prop::collection::vec((0_u64..100, 1_u64..10), 0..6)) {
+        fn holes_are_left_out(all in 0_u64..50, length in 0_u64..50, cuts in prop::collection::vec((0_u64..100, 1_u64..10), 0..6)) {
             let all = all..all + length;
             let mut holes: Vec<_> = cuts.iter().map(|(at, length)| *at..at + length).collect();
             holes.sort_by_key(|hole| hole.start);

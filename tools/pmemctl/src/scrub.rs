@@ -445,7 +445,7 @@ mod tests {
     }
 
     #[test]
-    fn where_the_data_is() {
+    fn data_offset_is_added() {
         let (_machine, scrub) = scrub();
         assert_eq!(scrub.covers, 3 << 20..34 << 20);
         assert_eq!(
@@ -456,7 +456,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_saved_is_of_use_for_the_same_memory() {
+    fn position_of_other_memory_is_refused() {
         let (machine, scrub) = scrub();
         let folder = tempfile::tempdir().unwrap();
         let file = scrub.file(folder.path());
@@ -473,7 +473,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_damaged_is_not() {
+    fn damaged_position_is_refused() {
         let (_machine, scrub) = scrub();
         let text = state(&scrub).to_text().unwrap();
         for length in 0..text.len() - 1 {
@@ -507,7 +507,7 @@ mod tests {
     }
 
     #[test]
-    fn how_fast() {
+    fn rate_limits_chunks() {
         assert_eq!(pace(200 << 20, 100 << 20), Duration::from_secs(2));
         assert_eq!(chunk(1 << 30), CHUNK);
         assert_eq!(chunk(1), PAGE);

@@ -152,7 +152,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn octal_escapes() {
+    fn octal_escapes_decode() {
         assert_eq!(unescape(br"/mnt/a\040b\011c\012\134"), "/mnt/a b\tc\n\\");
         assert_eq!(unescape(br"\04"), r"\04");
         assert_eq!(unescape(br"\777\\040"), "\\777\\ ");
@@ -163,14 +163,14 @@ mod tests {
     }
 
     #[test]
-    fn no_control_characters() {
+    fn control_characters_are_escaped() {
         assert_eq!(printable("/a\n\x1b[31mb"), r"/a\n\u{1b}[31mb");
         assert_eq!(printable("/Bär"), "/Bär");
     }
 
     proptest! {
         #[test]
-        fn whatever_was_escaped_comes_back(bytes in prop::collection::vec(any::<u8>(), 0..40)) {
+        fn escaped_bytes_decode_to_themselves(bytes in prop::collection::vec(any::<u8>(), 0..40)) {
             let mut word = Vec::new();
             for &byte in &bytes {
                 if b" \t\n\\".contains(&byte) {

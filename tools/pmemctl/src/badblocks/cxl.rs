@@ -175,7 +175,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_cxl_prints() {
+    fn media_errors_parsed_as_sectors() {
         let text = br#"[{"region":"region0","resource":77577846784,"size":268435456,"type":"pmem","interleave_ways":1,
             "media_errors":[{"offset":1048704,"length":64,"source":"Injected"},
                             {"offset":1048640,"length":64,"source":"Injected"},

@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn from_where_it_is_counted() {
+    fn offset_counts_from_named_device() {
         let machine = partitioned();
         for (name, start) in [
             ("namespace0.0", 0),
@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn not_in_it() {
+    fn range_outside_device_is_refused() {
         let machine = partitioned();
         let whole = [("namespace0.0", 32), ("pmem0", 31), ("pmem0p1", 1)];
         for (name, mib) in whole {
@@ -242,7 +242,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_sector_is_one_place_by_all_names(sector in 0_u64..2048) {
+        fn sector_is_same_by_each_name(sector in 0_u64..2048) {
             let machine = partitioned();
             let offset = sector * SECTOR;
             let by_part = place(&machine, "pmem0p1", offset, SECTOR).unwrap();

@@ -187,7 +187,7 @@ pub(crate) mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn as_the_driver_prints_it() {
+    fn errors_list_parses() {
         let text = "4096 4096 machine-check\n8192 512 log\n4096 512 user\n4608 512 user\n";
         let errors: Errors = text.parse().unwrap();
         assert_eq!(errors.from("user").to_string(), "8 2\n");
@@ -197,7 +197,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn no_list() {
+    fn invalid_line_is_refused() {
         for line in [
             "4096 4096",
             "4096 4096 user x",
@@ -227,7 +227,7 @@ pub(crate) mod tests {
 
     proptest! {
         #[test]
-        fn printed_and_read(errors in some()) {
+        fn printed_list_parses_to_itself(errors in some()) {
             let mut text = String::new();
             for (origin, range) in errors.entries() {
                 let (offset, length) = (range.start * SECTOR, (range.end - range.start) * SECTOR);
@@ -237,7 +237,7 @@ pub(crate) mod tests {
         }
 
         #[test]
-        fn parts_make_the_whole(errors in some(), start in 0_u64..200, length in 0_u64..100) {
+        fn parts_of_list_make_whole(errors in some(), start in 0_u64..200, length in 0_u64..100) {
             let range = start..start + length;
             let inside: BadBlocks = [range.clone()].into_iter().collect();
             prop_assert_eq!(errors.within(&range), errors.common(&inside));

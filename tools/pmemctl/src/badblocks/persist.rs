@@ -448,7 +448,7 @@ mod tests {
     }
 
     #[test]
-    fn from_the_start_of_the_region() {
+    fn saved_offsets_count_from_region() {
         let machine = FakeSysfs::new();
         assert_eq!(machine.save().result, SaveOutcome::NoErrors);
         assert!(!machine.file().exists());
@@ -472,7 +472,7 @@ mod tests {
     }
 
     #[test]
-    fn healed() {
+    fn repaired_error_is_forgotten() {
         let machine = FakeSysfs::new();
         machine.lists("8 8\n100 1");
         machine.save();
@@ -483,7 +483,7 @@ mod tests {
     }
 
     #[test]
-    fn not_restored_is_not_healed() {
+    fn unrestored_error_stays_saved() {
         for change in [
             ("proc/sys/kernel/random/boot_id", "boot-2"),
             ("sys/block/pmem0/diskseq", "13"),
@@ -501,7 +501,7 @@ mod tests {
     }
 
     #[test]
-    fn refused() {
+    fn unusable_list_is_refused() {
         let machine = FakeSysfs::new();
         machine.lists("8 8");
         machine.save();
@@ -533,7 +533,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_list() {
+    fn device_without_list_keeps_saved_errors() {
         let machine = FakeSysfs::new();
         machine.lists("8 8");
         machine.save();
@@ -550,7 +550,7 @@ mod tests {
     }
 
     #[test]
-    fn after_a_crash_while_writing() {
+    fn partial_file_is_removed_after_crash() {
         let machine = FakeSysfs::new();
         fs::create_dir(machine.state()).unwrap();
         let half = machine.state().join(".new-Xy12Z0");
@@ -562,7 +562,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_machine_id() {
+    fn missing_machine_id_is_reported() {
         let machine = FakeSysfs::new();
         for id in [
             "",
@@ -579,7 +579,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_log_has() {
+    fn platform_log_is_not_saved() {
         let machine = FakeSysfs::new();
         let commands = "ars_cap ars_start ars_status clear_error";
         machine.write("sys/devices/ndbus0/commands", commands);
@@ -599,7 +599,7 @@ mod tests {
     }
 
     #[test]
-    fn where_no_disk_is() {
+    fn bus_errors_without_disk_are_saved() {
         let machine = FakeSysfs::new();
         machine.write(
             "sys/devices/ndbus0/region0/badblocks",
@@ -612,7 +612,7 @@ mod tests {
     }
 
     #[test]
-    fn who_a_memory_is() {
+    fn memory_identity_by_provider() {
         let machine = FakeSysfs::new();
         let region = || Region::find(&machine.host, 0).unwrap();
         let place = region().memory().unwrap();
@@ -657,7 +657,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_part_is_as_listed_the_rest_as_known(
+        fn covered_part_follows_list_rest_stays(
             known in some(), listed in some(), start in 0_u64..150, length in 1_u64..100
         ) {
             let part = start..start + length;
@@ -672,7 +672,7 @@ mod tests {
         }
 
         #[test]
-        fn the_log_alone_is_left_out(known in some(), listed in some()) {
+        fn only_platform_log_is_left_out(known in some(), listed in some()) {
             let log = listed.from(Origin::LOG);
             let kept = without_log(&listed, &log, &known);
             prop_assert_eq!(kept.all(), listed.all().without(&log.without(&known.all())));

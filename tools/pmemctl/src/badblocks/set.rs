@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn as_the_kernel_prints_it() {
+    fn badblocks_file_parses() {
         assert!(list("").is_empty());
         assert!(list("\n").is_empty());
         assert_eq!(list("8 1\n2048 8\n").ranges(), [8..9, 2048..2056]);
@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn no_list() {
+    fn invalid_text_is_refused() {
         assert_eq!("8 8".parse::<BadBlocks>(), Err(ParseBadBlocksError::CutOff));
         let long = "1000000 512\n".repeat(342);
         assert_eq!(
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_other_lacks() {
+    fn difference_keeps_uncovered_sectors() {
         let old = list("8 8\n100 100\n");
         assert_eq!(old.without(&list("")), old);
         assert!(old.without(&old).is_empty());
@@ -209,7 +209,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn as_sets_of_sectors(a in some(), b in some()) {
+        fn operations_match_sets_of_sectors(a in some(), b in some()) {
             let left: BTreeSet<_> = sectors(&a).difference(&sectors(&b)).copied().collect();
             prop_assert_eq!(sectors(&a.without(&b)), left);
             prop_assert_eq!(a.sectors(), sectors(&a).len() as u64);
@@ -220,7 +220,7 @@ mod tests {
         }
 
         #[test]
-        fn moved_and_cut(a in some(), by in 0_u64..300, start in 0_u64..250, length in 0_u64..250) {
+        fn moves_and_cuts_match_sets_of_sectors(a in some(), by in 0_u64..300, start in 0_u64..250, length in 0_u64..250) {
             prop_assert_eq!(a.moved_up(by).moved_down(by), a.clone());
             let down: BTreeSet<_> = sectors(&a).into_iter().filter_map(|s| s.checked_sub(by)).collect();
             prop_assert_eq!(sectors(&a.moved_down(by)), down);
@@ -230,7 +230,7 @@ mod tests {
         }
 
         #[test]
-        fn printed_and_read(a in some()) {
+        fn printed_list_parses_to_itself(a in some()) {
             prop_assert_eq!(a.to_string().parse::<BadBlocks>().unwrap(), a);
         }
     }

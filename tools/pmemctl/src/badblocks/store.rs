@@ -367,7 +367,7 @@ mod tests {
     }
 
     #[test]
-    fn to_be_read_by_people() {
+    fn saved_text_is_readable() {
         let text = one().to_text().unwrap();
         assert!(text.contains("\"offset\": 1052672,"), "{text}");
         assert!(text.contains("\"origin\": \"machine-check\""), "{text}");
@@ -377,7 +377,7 @@ mod tests {
     }
 
     #[test]
-    fn cut_off_anywhere() {
+    fn truncated_text_is_refused() {
         let text = one().to_text().unwrap();
         for length in 0..text.len() - 1 {
             let cut = &text.as_bytes()[..length];
@@ -386,7 +386,7 @@ mod tests {
     }
 
     #[test]
-    fn edited() {
+    fn edited_text_is_refused() {
         let text = one().to_text().unwrap();
         for (old, new) in [
             ("1052672", "1056768"),
@@ -411,7 +411,7 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_with_a_right_checksum() {
+    fn invalid_values_with_valid_checksum_are_refused() {
         let good = list_of(&one().to_text().unwrap());
         assert!(SavedList::from_text(signed(good.clone()).as_bytes()).is_ok());
         for (key, value) in [
@@ -432,7 +432,7 @@ mod tests {
     }
 
     #[test]
-    fn of_what() {
+    fn list_of_other_memory_is_refused() {
         let why = |memory: &Memory, size| {
             let error = one().is_of(memory, size).expect_err("it was taken");
             error.downcast::<Refused>().unwrap().refusal
@@ -449,14 +449,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn written_and_read(errors in some()) {
+        fn saved_list_reads_back(errors in some()) {
             let list = saved(errors);
             let text = list.to_text().unwrap();
             prop_assert_eq!(SavedList::from_text(text.as_bytes()).unwrap(), list);
         }
 
         #[test]
-        fn a_byte_of_it_changed(errors in some(), at in any::<prop::sample::Index>(), byte in any::<u8>()) {
+        fn changed_byte_is_refused(errors in some(), at in any::<prop::sample::Index>(), byte in any::<u8>()) {
             let list = saved(errors);
             let mut text = list.to_text().unwrap().into_bytes();
             let at = at.index(text.len());
@@ -468,7 +468,7 @@ mod tests {
         }
 
         #[test]
-        fn no_bytes_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        fn random_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
             let _ = SavedList::from_text(&bytes);
         }
     }

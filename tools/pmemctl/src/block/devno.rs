@@ -52,7 +52,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers() {
+    fn device_number_parses_and_encodes() {
         assert_eq!("259:1".parse::<DeviceNumber>().unwrap().encoded(), 0x1_0301);
         assert_eq!(
             "252:300".parse::<DeviceNumber>().unwrap().encoded(),

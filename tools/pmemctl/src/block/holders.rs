@@ -454,7 +454,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_of_mountinfo() {
+    fn mountinfo_line_parses() {
         let plain = mount(
             "36 35 259:3 / /mnt/a\\040b rw,noatime master:1 shared:2 - ext4 /dev/pmem0p1 rw,dax=always",
         );
@@ -523,7 +523,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody() {
+    fn unused_disk_has_no_holders() {
         assert!(held(&[]).is_empty());
         // Others of like names.
         assert!(held(&[
@@ -537,7 +537,7 @@ mod tests {
     }
 
     #[test]
-    fn mounts_in_every_namespace() {
+    fn mount_in_other_namespace_is_found() {
         let found = held(&[
             ("proc/self/ns/mnt", "->mnt:[1]"),
             (
@@ -561,7 +561,7 @@ mod tests {
     }
 
     #[test]
-    fn by_source_and_by_option() {
+    fn mount_is_found_by_source_and_option() {
         let found = held(&[(
             "proc/self/mountinfo",
             "36 35 0:40 / /b rw - btrfs /dev/pmem90 rw\n37 35 8:1 / /x rw - xfs /dev/sda1 rw,logdev=/dev/pmem90p1\n",
@@ -574,7 +574,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_made_of_it() {
+    fn stacked_devices_are_found() {
         let found = held(&[
             (
                 "proc/swaps",

@@ -302,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn linear() {
+    fn linear_table_parses() {
         let Layout::Pieces(pieces) = table("0 8 linear 259:0 2048\n8 8 linear 259:1 16\n").unwrap()
         else {
             panic!()
@@ -317,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn striped() {
+    fn striped_table_maps_each_chunk() {
         let Layout::Pieces(pieces) = table("0 32 striped 2 8 259:0 0 259:1 2048").unwrap() else {
             panic!()
         };
@@ -348,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn other_tables() {
+    fn unsupported_table_is_opaque_or_refused() {
         assert_eq!(
             table("0 8 thin-pool 252:1 252:2 128 0").unwrap(),
             Layout::Opaque("thin-pool".into())
@@ -373,7 +373,7 @@ mod tests {
     }
 
     #[test]
-    fn down_to_what_has_them() {
+    fn spans_descend_to_lowest_volumes() {
         let dm = volume("data", "252:0", vec![]);
         let disk = volume(
             "pmem0",
@@ -415,7 +415,7 @@ mod tests {
     proptest! {
         /// Each byte goes to exactly one place, which is where the layout has it.
         #[test]
-        fn no_byte_is_lost(
+        fn each_byte_maps_to_one_place(
             start in 0_u64..300, length in 1_u64..300, from in 0_u64..300, size in 1_u64..200, to in 0_u64..50,
             chunk in 1_u64..90, gap in 0_u64..90,
         ) {

@@ -263,7 +263,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_volume_on_a_partition() {
+    fn lsblk_tree_and_mounts_parse() {
         let mut disk = parse(
             r#"{ "blockdevices": [ { "name": "pmem0", "kname": "pmem0", "type": "disk", "maj:min": "259:0", "size": 532676608,
                 "fstype": null, "children": [ { "name": "pmem0p1", "kname": "pmem0p1", "type": "part", "maj:min": "259:1",
@@ -305,14 +305,14 @@ mod tests {
     }
 
     #[test]
-    fn no_disk() {
+    fn missing_disk_is_refused() {
         assert!(parse(r#"{ "blockdevices": [] }"#).is_err());
         assert!(parse("").is_err());
         assert!(Mounts::parse("{}").is_err());
     }
 
     #[test]
-    fn which_files_are_accessed_directly() {
+    fn dax_mode_follows_mount_options() {
         for (file_system, options, dax) in [
             ("ext4", "rw", Dax::PerFile),
             ("ext4", "rw,dax=always", Dax::Always),

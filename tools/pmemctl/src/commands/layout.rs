@@ -336,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn letters() {
+    fn cells_print_as_letters() {
         let mut plain = AutoStream::never(Vec::new());
         plain.write_all(picture(&map()).as_bytes()).unwrap();
         let text = String::from_utf8(plain.into_inner()).unwrap();
@@ -354,7 +354,7 @@ mod tests {
     }
 
     #[test]
-    fn a_picture() {
+    fn svg_has_a_square_for_each_cell() {
         let text = svg(&map());
         assert_eq!(text.matches("fill=\"#d62728\"").count(), 2);
         assert_eq!(text.matches("<rect").count(), 1 + 70 + 2);

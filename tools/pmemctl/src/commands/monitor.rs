@@ -335,7 +335,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_hook_gets_the_facts() {
+    fn hook_gets_environment_and_json() {
         let run = |command| hook(command, &[("PMEMCTL_DISK", "pmem0".into())], "{\"a\": 1}");
         let wanted =
             "test \"$PMEMCTL_DISK\" = pmem0 && read -r text && test \"$text\" = '{\"a\": 1}'";

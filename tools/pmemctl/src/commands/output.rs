@@ -129,7 +129,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sizes_for_people() {
+    fn sizes_are_rounded() {
         for (bytes, text) in [
             (0, "0"),
             (512, "512"),

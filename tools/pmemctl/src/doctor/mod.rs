@@ -1010,7 +1010,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn where_a_huge_page_fits() {
+    fn aligned_window_is_found() {
         let place = |start, address, length| Place {
             start,
             address,
@@ -1067,7 +1067,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_mode() {
+    fn dimms_without_region_are_reported() {
         let folder = tempfile::tempdir().unwrap();
         let host = Host::at(folder.path());
         let none = found(&host);
@@ -1087,7 +1087,7 @@ mod tests {
     }
 
     #[test]
-    fn a_provider_that_is_not_loaded() {
+    fn unloaded_provider_is_reported() {
         let folder = tempfile::tempdir().unwrap();
         let host = Host::at(folder.path());
         write(
@@ -1108,7 +1108,7 @@ mod tests {
     }
 
     #[test]
-    fn a_region_without_a_namespace() {
+    fn region_without_namespace_is_reported() {
         let machine = crate::testing::FakeSysfs::new();
         let found = found(&machine.host);
         assert_eq!(found.len(), 1);
@@ -1119,7 +1119,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_kernel_was_built_with() {
+    fn missing_kernel_options_are_reported() {
         let folder = tempfile::tempdir().unwrap();
         let host = Host::at(folder.path());
         write(&host, "proc/sys/kernel/osrelease", "7.2.0-x\n");

@@ -188,7 +188,7 @@ mod tests {
     use std::io::Write;
 
     #[test]
-    fn a_file_in_the_page_cache() {
+    fn page_cache_file_has_no_dax() {
         let mut made = tempfile::NamedTempFile::new().unwrap();
         made.write_all(&[1; 8192]).unwrap();
         let path = made.path().to_owned();
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn faults_are_counted() {
+    fn page_faults_are_counted() {
         let before = faults().unwrap();
         let memory = vec![1_u8; 64 << 20];
         assert!(memory.iter().step_by(4096).all(|byte| *byte == 1));

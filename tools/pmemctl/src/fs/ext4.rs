@@ -658,7 +658,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_looked_into() {
+    fn unclean_file_system_is_refused() {
         assert_eq!(header().refusal(), None);
         for (from, to, says) in [
             ("ext_attr", "needs_recovery", "journal"),
@@ -687,7 +687,7 @@ mod tests {
     }
 
     #[test]
-    fn hidden_inodes() {
+    fn header_names_hidden_inodes() {
         let hidden = header().hidden();
         assert!(hidden.contains(&(8, "journal")));
         assert!(hidden.contains(&(13, "orphan file")));
@@ -699,7 +699,7 @@ mod tests {
         1:32768:32768:32769-32769:40:43:1645\n2:65536:-1:-1:41:44:3245\n";
 
     #[test]
-    fn groups() {
+    fn group_metadata_parses() {
         let layout = Layout::parse(GROUPS, &header()).unwrap();
         // The last block of a table, the first of the next, and the first behind that.
         let (owned, rest) = layout.split(&Span::made_up(1644 * 4096, 8192));
@@ -724,7 +724,7 @@ mod tests {
     }
 
     #[test]
-    fn where_an_inode_is() {
+    fn stat_output_parses_to_extents() {
         let head =
             "Inode: 12   Type: regular    Mode:  0644   Flags: 0x80000\nUser:     0   Size: 9000\n";
         let said = "File ACL: 4853\nLinks: 2   Blockcount: 5864\nEXTENTS:\n\
@@ -755,7 +755,7 @@ mod tests {
     }
 
     #[test]
-    fn what_others_have_written_is_no_block() {
+    fn user_text_is_not_parsed_as_extents() {
         let link = |size, rest| {
             let head =
                 "Inode: 15   Type: symlink    Mode:  0777   Flags: 0x0\nUser:     0   Size: ";
@@ -778,7 +778,7 @@ mod tests {
     }
 
     #[test]
-    fn what_directories_hold() {
+    fn directory_listing_parses() {
         let said = b"debugfs 1.47.2 (1-Jan-2025)\ndebugfs: ls -p <2>\n/2/040755/0/0/.//\n/12/040755/0/0/d\n13\t//\n\
             /14/100644/0/0/f\ndebugfs: ls -p <9>\n\xff/9000/\n\ndebugfs: ls -p <12>\n/13/120777/0/0/e/2/\n/cut";
         let mut seen = Vec::new();
@@ -798,14 +798,14 @@ mod tests {
     }
 
     #[test]
-    fn free_space() {
+    fn free_blocks_parse() {
         let said = "Free blocks:              67776\nGroup 0: (Blocks 0-32767)\n  Free blocks: 4-5, 9\n\
             \x20 Free inodes: 16-25600\n  Free blocks: \n";
         assert_eq!(free_ranges(said, 1024), [4096..6144, 9216..10240]);
     }
 
     #[test]
-    fn what_debugfs_says_of_blocks() {
+    fn testb_and_icheck_output_parses() {
         let said = "debugfs: testb 3 2\nBlock 3 marked in use\nBlock 4 not in use\n";
         assert_eq!(free_blocks(said), [4].into());
         let said = "debugfs: icheck 10 11\nBlock\tInode number\n10\t7\n11\t<block not found>\n";
@@ -815,7 +815,7 @@ mod tests {
     proptest! {
         /// What a piece has is taken with its place in the file, and the rest is left.
         #[test]
-        fn each_byte_once(
+        fn each_byte_is_taken_once(
             offset in 0_u64..100, length in 1_u64..100, first in 0_u64..8, count in 1_u64..8, logical in 0_u64..4,
         ) {
             let size = 16;

@@ -90,7 +90,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_program_says() {
+    fn program_output_and_status_are_kept() {
         let said = run(
             "sh",
             "dash",

@@ -154,7 +154,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn neighbours_of_one_owner_are_one() {
+    fn adjacent_spans_of_one_owner_merge() {
         let span = |offset, length| Span {
             disk_offset: offset,
             offset,

@@ -576,7 +576,7 @@ mod tests {
     }
 
     #[test]
-    fn what_file_systems_say() {
+    fn fsmap_record_maps_to_owner() {
         assert_eq!(
             FsmapOwner::of(&record(0, 131), 8192 + 512),
             FsmapOwner::Inode(131, Some(4096 + 512))
@@ -605,7 +605,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_here_is_found_by_its_extents() {
+    fn file_is_found_by_its_extents() {
         struct Silent;
         impl Progress for Silent {}
         // Where the file system of the tests has no extents to tell of, there is nothing to find.

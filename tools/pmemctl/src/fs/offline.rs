@@ -73,7 +73,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn strangers() {
+    fn unsupported_type_is_named() {
         assert!(stranger("btrfs").contains("btrfs"));
         assert!(stranger("crypto_LUKS").contains("encrypted"));
     }

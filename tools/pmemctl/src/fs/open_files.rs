@@ -217,7 +217,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_of_maps() {
+    fn maps_line_parses() {
         let line = MapsLine::parse(
             "7f8a5c200000-7f8a5c400000 rw-s 00100000 103:05 4711                       /mnt/a b (deleted)",
         )
@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn who_has_which_bytes() {
+    fn users_are_found_by_range() {
         let process = |pid| Process {
             pid,
             command: "x".into(),
@@ -291,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn this_machine() {
+    fn open_file_of_child_is_found() {
         // A child has a file open and this process has not.
         let file = tempfile::NamedTempFile::new().unwrap();
         let mut child = std::process::Command::new("sleep")

@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn names_of_inodes() {
+    fn walk_finds_names_of_inodes() {
         let asked = |wanted: &[u64], all_links| {
             let mut lists = 0;
             let wanted = wanted.iter().copied().collect();

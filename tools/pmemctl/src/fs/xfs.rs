@@ -661,7 +661,7 @@ mod tests {
     }
 
     #[test]
-    fn where_blocks_are() {
+    fn block_numbers_map_to_bytes() {
         let geometry = geometry();
         assert_eq!(geometry.shift(), 15);
         // 65543 is block 7 of group 2.
@@ -686,7 +686,7 @@ mod tests {
     }
 
     #[test]
-    fn free_space() {
+    fn free_space_parses() {
         // As xfs_db 6.13 answered.
         let said = "    agno    agbno      len\n       0      757        3\n       0        6        1\n\
             \x20      1       10    25590\n   from      to extents  blocks    pct\n      1       1       6       6   0.01\n";
@@ -701,7 +701,7 @@ mod tests {
     }
 
     #[test]
-    fn from_a_good_block_on() {
+    fn query_starts_at_readable_block() {
         let bad = [
             Span::made_up(GROUP + 10 * 4096 + 512, 512),
             Span::made_up(GROUP + 11 * 4096, 8192),
@@ -715,7 +715,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_where_it_always_is() {
+    fn headers_and_log_are_split_off() {
         let (owned, rest) = geometry().split(&Span::made_up(GROUP - 4096, 12288));
         assert_eq!(
             rest,
@@ -758,7 +758,7 @@ mod tests {
     }
 
     #[test]
-    fn all_owners_of_a_shared_block() {
+    fn shared_block_has_all_owners() {
         // As xfs_db 6.13 answered: two files share 733 blocks from block 24 on; 10 are attributes of
         // a directory, 16 an inode table.
         let said = "block 24 (0/24) type rldata inode 132\nblock 25 (0/25) type rldata inode 132\n\
@@ -819,7 +819,7 @@ mod tests {
     }
 
     #[test]
-    fn what_directories_hold() {
+    fn directory_listing_parses() {
         // As xfs_db 6.13 answered; 262272 could not be read.
         let said = b"8          128                directory      0x0000002e   1 . (good)\n\
             10         128                directory      0x0000172e   2 .. (good)\n\
@@ -851,14 +851,14 @@ mod tests {
     proptest! {
         /// There and back.
         #[test]
-        fn numbers_of_blocks(byte in 0..4 * GROUP, group_blocks in 1_u64..100_000) {
+        fn block_number_round_trips(byte in 0..4 * GROUP, group_blocks in 1_u64..100_000) {
             let geometry = Geometry::new([4096, 512, group_blocks, 1 << 20], 0..0).unwrap();
             prop_assert_eq!(geometry.byte(geometry.number(byte)), byte / 4096 * 4096);
         }
 
         /// Each byte is in what is split off, or in what is left.
         #[test]
-        fn no_byte_is_lost(offset in GROUP - 20_000..2 * GROUP + 60_000, length in 1_u64..40_000) {
+        fn each_byte_has_one_owner(offset in GROUP - 20_000..2 * GROUP + 60_000, length in 1_u64..40_000) {
             let (owned, rest) = geometry().split(&Span::made_up(offset, length));
             let mut spans: Vec<Span> = owned.into_iter().map(|owned| owned.span).collect();
             spans.extend(rest);

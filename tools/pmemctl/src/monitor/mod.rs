@@ -680,7 +680,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_news() {
+    fn only_new_sectors_are_reported() {
         let mut known = ReportedErrors::default();
         assert_eq!(known.news(1, &list("8 8\n")), list("8 8\n"));
         assert_eq!(known.news(1, &list("8 8\n")), list(""));
@@ -695,7 +695,7 @@ mod tests {
     }
 
     #[test]
-    fn one_search_for_several_batches() {
+    fn batches_share_one_search() {
         let folder = tempfile::tempdir().unwrap();
         let pmem0 = folder.path().join("sys/block/pmem0");
         fs::create_dir_all(&pmem0).unwrap();
@@ -762,7 +762,7 @@ mod tests {
     }
 
     #[test]
-    fn two_namespaces_of_a_memory() {
+    fn namespaces_of_one_memory_are_separate() {
         let mut known = ReportedErrors::default();
         assert_eq!(known.news(1, &list("8 8\n")), list("8 8\n"));
         assert_eq!(known.news(2, &list("800 8\n")), list("800 8\n"));

@@ -123,7 +123,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_devices_are_called() {
+    fn device_spec_parses() {
         assert_eq!(
             "/dev/pmem0".parse(),
             Ok(DeviceSpec::Node("/dev/pmem0".into()))

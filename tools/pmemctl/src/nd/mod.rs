@@ -234,7 +234,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names() {
+    fn bus_name_parses_and_prints() {
         for text in ["namespace0.0", "pfn12.3", "btt0.1", "dax1.0"] {
             assert_eq!(text.parse::<Name>().unwrap().to_string(), text);
         }
