@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What is hurt by the bad ranges of disks: the volumes, file systems and files that have them.
+//! Finds the volumes, file systems and files that bad blocks belong to.
 
 use crate::badblocks::kernel::bytes;
 use crate::badblocks::set::BadBlocks;
@@ -22,18 +22,18 @@ use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-/// A bad range, and what it means.
+/// A bad range and its owner.
 #[derive(Debug, Clone, Serialize)]
 pub struct AffectedRange {
     pub disk: String,
-    /// What is made of it that has the range: the disk itself, a partition, a volume.
+    /// The disk itself, or the partition or volume on it that has the range.
     pub volume: String,
     #[serde(flatten)]
     pub span: Span,
-    /// What is on the volume.
+    /// The type of the file system on the volume.
     pub file_system: Option<String>,
     pub mount: Option<String>,
-    /// Whose the bytes are; `null` where that can't be told.
+    /// `null` if the owner is unknown.
     pub owner: Option<Owner>,
     pub reason: Option<String>,
 }
@@ -48,7 +48,7 @@ pub enum Target {
 }
 
 impl Target {
-    /// What a path means: a device node, a directory that something is mounted at, a file.
+    /// Resolves a path: a device node, a mount point, or a file.
     pub fn of(path: &Path) -> Result<Self> {
         let metadata = fs::metadata(path).with_context(|| printable(path))?;
         let kind = metadata.file_type();
@@ -71,7 +71,7 @@ impl Target {
         Ok(Self::Mount(DeviceNumber::from_rdev(metadata.dev())))
     }
 
-    /// Whether what is hurt is on it.
+    /// Returns whether the affected volume belongs to the target.
     pub fn has(&self, hurt: &AffectedVolume) -> bool {
         match self {
             Self::Device(number) => hurt.chain.contains(number),
@@ -81,7 +81,7 @@ impl Target {
     }
 }
 
-/// What of all disks is bad, traced to what is made of them.
+/// Returns the affected volumes of all disks.
 pub fn all(host: &Host) -> Result<Vec<(Disk, AffectedVolume)>> {
     let mut listed = Vec::new();
     for disk in Device::all(host).iter().filter_map(Device::disk) {
@@ -92,7 +92,7 @@ pub fn all(host: &Host) -> Result<Vec<(Disk, AffectedVolume)>> {
     traced(host, &listed)
 }
 
-/// Traces sectors of disks to what is made of them.
+/// Maps sectors of disks to the volumes on them.
 pub fn traced(host: &Host, listed: &[(Disk, BadBlocks)]) -> Result<Vec<(Disk, AffectedVolume)>> {
     let mounts = Mounts::here()?;
     let mut found = Vec::new();
@@ -114,7 +114,7 @@ pub fn traced(host: &Host, listed: &[(Disk, BadBlocks)]) -> Result<Vec<(Disk, Af
     Ok(found)
 }
 
-/// What is hurt of these targets, or of all there is; files are looked up in mounted file systems.
+/// Returns the owners of all bad ranges of the targets, or of all disks if there are none.
 pub fn entries(
     host: &Host,
     targets: &[Target],
@@ -124,7 +124,7 @@ pub fn entries(
     entries_of(host, &all(host)?, targets, all_links, progress)
 }
 
-/// The same, of what has been traced.
+/// Does the same for volumes that are known already.
 pub fn entries_of(
     host: &Host,
     hurt: &[(Disk, AffectedVolume)],
@@ -153,7 +153,7 @@ pub fn entries_of(
     Ok(entries)
 }
 
-/// What is known of bad bytes before anyone was asked whose they are.
+/// Returns a range without its owner.
 pub fn entry(disk: &Disk, hurt: &AffectedVolume, span: Span) -> AffectedRange {
     AffectedRange {
         disk: disk.name().to_owned(),
@@ -239,7 +239,7 @@ fn owners(
         .collect())
 }
 
-/// Counts what could not be looked at.
+/// Counts files and directories that could not be read.
 struct SkipCounter<'a> {
     progress: &'a dyn Progress,
     skipped: Cell<u64>,
@@ -276,7 +276,7 @@ fn known(
     }
 }
 
-/// What of a file is bad: of its data.
+/// Returns the bad ranges of a file's data.
 fn of_file(hurt: &[(Disk, AffectedVolume)], path: &Path) -> Result<Vec<AffectedRange>> {
     let file = File::open(path).with_context(|| printable(path))?;
     let metadata = file.metadata().with_context(|| printable(path))?;

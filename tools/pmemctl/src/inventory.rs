@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What persistent memory there is, and what is made of it.
+//! The inventory of persistent memory: each namespace with its mode, driver, disk and volumes.
 
 use crate::badblocks::set::BadBlocks;
 use crate::block::topology::{self, Mounts, Volume};
@@ -12,14 +12,14 @@ use serde::Serialize;
 use std::fmt;
 use std::ops::Range;
 
-/// What a namespace is used as, in ndctl's words.
+/// The mode of a namespace in ndctl's terms.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Mode {
     Raw,
     /// A disk with `struct page`s for its memory: files can be mapped directly.
     Fsdax,
-    /// A disk whose sectors are written whole or not at all.
+    /// A disk with atomic sector writes.
     Sector,
     /// Memory for programs without a file system.
     Devdax,
@@ -77,11 +77,10 @@ pub struct NamespaceInfo {
     /// Its device that has a driver, or could have.
     pub device: Name,
     pub namespace: Name,
-    /// Who provides the memory: `ACPI.NFIT`, `e820`, `virtio-pmem`, `CXL`.
+    /// `ACPI.NFIT`, `e820`, `virtio-pmem`, `CXL`.
     pub provider: Option<String>,
     /// The driver that it is bound to.
     pub driver: Option<String>,
-    /// What it is used as.
     pub mode: Mode,
     /// Where its `struct page`s are, if it has some by its mode.
     pub page_map: Option<MemmapLocation>,
@@ -96,13 +95,13 @@ pub struct NamespaceInfo {
     /// The devices of device DAX.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub dax_devices: Vec<String>,
-    /// Its disk, and what is made of that.
+    /// Its disk, with the volumes on it.
     pub disk: Option<Volume>,
-    /// What is bad of the disk; `null` where there is no list.
+    /// The bad ranges of the disk; `null` if there is no list.
     pub bad: Option<Vec<BadRange>>,
 }
 
-/// All there is, in the order of names.
+/// Returns all namespaces in the order of their names.
 pub fn all(host: &Host) -> Result<Vec<NamespaceInfo>> {
     let mounts = Mounts::here()?;
     let mut entries = Vec::new();
@@ -146,7 +145,7 @@ impl NamespaceInfo {
     }
 }
 
-/// By the `mode` of the device; that of a namespace whose driver makes a page map of its own is `memory`.
+/// Parses `mode` of the device; it is `memory` for a namespace whose driver creates struct pages itself.
 fn page_map(mode: Option<&str>) -> Option<MemmapLocation> {
     match mode {
         Some("ram" | "memory") => Some(MemmapLocation::Ram),

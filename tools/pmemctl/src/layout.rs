@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What is where on a disk, summed up in cells: files, metadata, free space and bad memory.
+//! Sums up what the bytes of a disk are used for, in cells: files, metadata, free space and bad blocks.
 
 use crate::badblocks::kernel::bytes;
 use crate::block::disk::Disk;
@@ -23,11 +23,11 @@ pub struct Cell {
     /// Where it begins, in bytes of the disk.
     pub offset: u64,
     pub length: u64,
-    /// What most of it is for.
+    /// The use of most of its bytes.
     pub kind: SpaceKind,
     /// How many bytes of it are bad.
     pub bad: u64,
-    /// How many are for what, in the order of [`SpaceKind::ALL`].
+    /// The number of bytes by use, in the order of [`SpaceKind::ALL`].
     #[serde(skip)]
     pub bytes: [u64; SpaceKind::ALL.len()],
 }
@@ -71,7 +71,7 @@ impl Cells {
         self.each(range, |cell, bytes| cell.bad += bytes);
     }
 
-    /// Says of each cell what most of it is for.
+    /// Sets the use of each cell.
     fn finish(mut self) -> Vec<Cell> {
         for cell in &mut self.0 {
             let most = SpaceKind::ALL
@@ -97,14 +97,14 @@ pub struct VolumeSummary {
     pub reason: Option<String>,
 }
 
-/// What is where on a disk.
+/// The layout of a disk.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct DiskLayout {
     pub disk: String,
     pub size: u64,
-    /// What is made of it.
+    /// Partitions and volumes on it.
     pub volumes: Vec<VolumeSummary>,
-    /// How many bytes are for what.
+    /// The number of bytes by use.
     pub sums: Vec<Sum>,
     pub bad: u64,
     pub cells: Vec<Cell>,
@@ -117,7 +117,7 @@ pub struct Sum {
     pub bytes: u64,
 }
 
-/// What is where on `disk`, in about `count` cells.
+/// Reads the layout of `disk` in at most `count` cells.
 pub fn of_disk(host: &Host, disk: &Disk, count: u64) -> Result<DiskLayout> {
     let size = disk.size().bytes();
     ensure!(size > 0, "{} has no size", disk.name());
@@ -177,20 +177,20 @@ pub fn of_disk(host: &Host, disk: &Disk, count: u64) -> Result<DiskLayout> {
     })
 }
 
-/// Adds what of a volume's bytes is in `spans`, where those are on the disk.
+/// Adds the part of a volume's range in `spans` at its place on the disk.
 fn add(cells: &mut Cells, spans: &[Span], range: &Range<u64>, kind: SpaceKind) {
     for part in spans.iter().filter_map(|span| span.cut(range)) {
         cells.add(&(part.disk_offset..part.disk_offset + part.length), kind);
     }
 }
 
-/// Adds what ranges of a volume are for, each byte once: of what overlaps, the first counts.
+/// Adds ranges of a volume with their use, each byte once: the first of overlapping ranges counts.
 struct Painter<'a> {
     cells: &'a mut Cells,
     spans: &'a [Span],
-    /// What is known before; it is in no other range.
+    /// Metadata at fixed places, which takes precedence.
     fixed: Vec<Range<u64>>,
-    /// What is between the ranges.
+    /// The use of space between the ranges.
     between: SpaceKind,
     at: u64,
 }
@@ -263,7 +263,7 @@ impl<'a> Painter<'a> {
     }
 }
 
-/// Adds what the bytes of a volume are for; says why not more is known.
+/// Adds the use of a volume's bytes; returns why it is unknown, if so.
 fn contents(
     host: &Host,
     volume: &Volume,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Running a command while a lease keeps others from truncating a file: fcntl(2), "Leases".
+//! Runs a command while a lease (fcntl(2)) keeps other processes from truncating a file.
 
 use abstractions::lease::Lease;
 use anyhow::{Context, Result, bail, ensure};
@@ -22,7 +22,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-/// What the user is told.
+/// Events during the lease.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Notice {
     /// The lease is held from now on; others wait for so long at most.

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Persistent memory as its administrator sees it. The commands are in the program, `main.rs`.
+//! The engine of `pmemctl`; the commands are in `commands/`.
 //!
-//! [`sysfs`] reads and writes the kernel's files. [`block`] are the disks and what is made of them, [`nd`] the devices of
-//! the `nd` bus, [`badblocks`] the lists of bad blocks, [`fs`] the file systems. Each of these imports only those named
-//! before it.
+//! [`sysfs`] reads and writes the kernel's files. [`block`] has the disks and the volumes on them, [`nd`] the
+//! devices of the `nd` bus, [`badblocks`] the lists of errors, [`fs`] the file systems. Each of these imports only
+//! those before it.
 
 pub mod affected;
 pub mod badblocks;

@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The forms that memory can be given, and what each costs in RAM, capacity and wear.
+//! The cost of each namespace mode in RAM, capacity and wear.
 //!
-//! The figures are computed as the kernel does it: `nd_pfn_init` of drivers/nvdimm/pfn_devs.c,
-//! `alloc_arena` of drivers/nvdimm/btt.c, `dax_kmem_range` of drivers/dax/kmem.c, and
-//! Documentation/mm/vmemmap_dedup.rst.
+//! The figures follow the kernel: `nd_pfn_init` of drivers/nvdimm/pfn_devs.c, `alloc_arena` of
+//! drivers/nvdimm/btt.c, `dax_kmem_range` of drivers/dax/kmem.c, and Documentation/mm/vmemmap_dedup.rst.
 
 use crate::block::topology;
 use crate::nd::region::Region;
@@ -17,11 +16,11 @@ use units::PAGE;
 
 /// Bytes of a `struct page`, and what an info block reserves for one.
 const STRUCT_PAGE: u64 = 64;
-/// What the data of a namespace with a page map begins behind: its info block.
+/// Bytes in front of the data of an fsdax or devdax namespace.
 const INFO_BLOCK: u64 = 8 << 10;
 const M2: u64 = 2 << 20;
 const G1: u64 = 1 << 30;
-/// Pages that the map of a page of device DAX keeps, all others being the same as the second.
+/// Memmap pages that are kept for a page of device DAX; the others are shared (vmemmap deduplication).
 const SHARED_MEMMAP_PAGES: u64 = 2;
 
 /// What memory shall be used for.
@@ -40,27 +39,27 @@ pub enum Purpose {
     Ram,
 }
 
-/// A form that memory can be given.
+/// The cost of a mode.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ModeCost {
     /// Its name: `fsdax-ram`.
     pub form: &'static str,
-    /// Why it can't be made here; `null` where it can.
+    /// Why the mode is not possible; `null` if it is.
     pub impossible: Option<String>,
     /// Bytes that can be used.
     pub capacity: u64,
-    /// Bytes that can't, as something must begin or end at a multiple of something.
+    /// Bytes that are lost to alignment.
     pub cut_off: u64,
-    /// Bytes of RAM that its page map takes.
+    /// Bytes of RAM for struct pages.
     pub ram: u64,
-    /// Bytes of the memory that its page map, or its map of blocks, takes.
+    /// Bytes of the memory for struct pages, or for the BTT.
     pub on_device: u64,
-    /// What of the memory is written besides the data.
+    /// Writes to the memory besides the data.
     pub wear: &'static str,
     pub commands: Vec<String>,
 }
 
-/// What forms are made of.
+/// The memory of a namespace, or the free space of a region.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Memory {
     /// The namespace, where there is one already.
@@ -72,7 +71,7 @@ pub struct Memory {
     pub size: u64,
     /// Bytes in which the kernel takes memory as RAM, where it can.
     pub memory_block: Option<u64>,
-    /// The page map of such memory is in the memory itself.
+    /// Hotplugged memory has its struct pages on itself.
     pub memmap_on_memory: bool,
     /// The kernel knows which node it would be RAM of.
     pub has_node: bool,
@@ -80,7 +79,7 @@ pub struct Memory {
     pub machine_ram: u64,
 }
 
-/// What firmware tells of a DIMM.
+/// The health of a DIMM.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Dimm {
     /// `nmem0`.
@@ -93,12 +92,12 @@ pub struct Dimm {
     pub spares_left: Option<u64>,
 }
 
-/// All that is known, and what to do.
+/// The cost of all modes, and the recommendation.
 #[derive(Debug, Serialize)]
 pub struct Advice {
     pub memory: Memory,
     pub forms: Vec<ModeCost>,
-    /// The DIMMs of the region; empty where firmware does not tell.
+    /// The DIMMs of the region; empty if firmware does not report health.
     pub dimms: Vec<Dimm>,
     pub take: Option<Recommendation>,
 }
@@ -110,7 +109,7 @@ pub struct Recommendation {
     /// The name of a form.
     pub form: &'static str,
     pub why: String,
-    /// What is to be typed.
+    /// The commands that create it.
     pub commands: Vec<String>,
 }
 
@@ -128,7 +127,7 @@ impl Memory {
         matches!(self.provider.as_str(), "e820" | "virtio-pmem")
     }
 
-    /// What the memory is called for ndctl.
+    /// Returns the options with which ndctl selects the memory.
     fn target(&self) -> String {
         match &self.namespace {
             Some(name) => format!("-f -e {name}"),
@@ -191,7 +190,7 @@ impl Memory {
         }
     }
 
-    /// A form with an info block: `fsdax`, `devdax`.
+    /// Returns the cost of a mode with an info block: `fsdax`, `devdax`.
     fn mapped(&self, form: &'static str, mode: &str, align: u64, on_device: bool) -> ModeCost {
         let unit = align.max(M2);
         let pages = self.size.saturating_sub(INFO_BLOCK) / PAGE;
@@ -291,7 +290,7 @@ impl Memory {
         ]
     }
 
-    /// Which form to take; `None` where none can be made.
+    /// Returns the recommended mode; `None` if none is possible.
     fn take(&self, forms: &[ModeCost], purpose: Purpose) -> Option<Recommendation> {
         let possible = |name: &str| {
             forms
@@ -448,7 +447,7 @@ pub fn all(host: &Host) -> Result<Vec<Memory>> {
     Ok(found)
 }
 
-/// What is known of a memory, and what to take.
+/// Returns the cost of all modes for a memory, and the recommendation.
 pub fn advice(host: &Host, memory: Memory, purpose: Option<Purpose>) -> Advice {
     let forms = memory.forms();
     let take = purpose.and_then(|purpose| memory.take(&forms, purpose));
@@ -461,7 +460,7 @@ pub fn advice(host: &Host, memory: Memory, purpose: Option<Purpose>) -> Advice {
     }
 }
 
-/// What ndctl prints of a DIMM.
+/// A DIMM in the output of ndctl.
 #[derive(Deserialize)]
 struct NdctlDimm {
     dev: String,
@@ -475,7 +474,7 @@ struct Health {
     spares_percentage: Option<u64>,
 }
 
-/// The DIMMs of a region whose firmware tells something of them.
+/// Returns the DIMMs of a region whose firmware reports health.
 fn dimms(host: &Host, region: &str) -> Vec<Dimm> {
     let folder = host.path("sys/bus/nd/devices").join(region);
     let names: Vec<_> = sysfs::names(&folder)

@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Restoring what bad memory has cost a file, by the write that heals.
+//! Repairs the bad ranges of a file by overwriting them, which clears the poison.
 //!
-//! All is written through the file, never through the device: whatever becomes of the file meanwhile,
-//! no other one is touched. That it is the right place of the file is seen to by a lease, which keeps all
-//! others from opening or truncating it, and by asking once more before each write which file the name
-//! leads to, how long it is, and where its blocks are.
+//! All writes go through the file, never through the device, so that no other file can be affected whatever happens
+//! to this one. A write lease keeps other processes from opening or truncating the file. Before each write, the
+//! name, the length and the blocks of the file are verified.
 //!
-//! Nothing is mapped: bad memory is met by `read(2)` alone, which says so.
+//! The file is not mapped: `read(2)` reports a bad block as an error, a mapping would raise SIGBUS.
 
 use crate::affected;
 use crate::badblocks::origin::SECTOR;
@@ -35,10 +34,10 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use units::{Buffer, PAGE};
 
-/// What is written at once, at most.
+/// The largest write.
 const CHUNK: u64 = 1 << 20;
 
-/// Where what is lost comes from.
+/// The source of replaced bytes.
 #[derive(Debug, Clone)]
 pub enum Source {
     /// Another file, at the same offsets.
@@ -50,15 +49,14 @@ pub enum Source {
 #[derive(Debug, Clone)]
 pub struct Request {
     pub file: PathBuf,
-    /// Where what is lost comes from.
+    /// The source of replaced bytes.
     pub source: Source,
-    /// Bytes of the file that are restored whether they are listed as bad or not; otherwise those
-    /// that are.
+    /// The range to replace, listed or not; otherwise all that is listed is replaced.
     pub range: Option<Range<u64>>,
     pub dry_run: bool,
 }
 
-/// What became of a piece.
+/// The result for a range.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Outcome {
@@ -72,7 +70,7 @@ pub enum Outcome {
     Failed,
 }
 
-/// A piece of the file that is written at once: whole pages of memory.
+/// A range of the file that is written at once: whole pages of memory.
 #[derive(Debug, Clone, Serialize)]
 pub struct RepairRange {
     /// The first byte, in the file.
@@ -103,7 +101,7 @@ pub struct RepairRange {
     ranges: Vec<Range<u64>>,
 }
 
-/// What was done, or would be.
+/// The result, or with `dry_run` the plan.
 #[derive(Debug, Serialize)]
 pub struct Report {
     pub file: String,
@@ -120,14 +118,14 @@ pub struct Report {
 }
 
 impl Report {
-    /// Whether nothing is bad any more of what was to be repaired, or nothing would be.
+    /// Returns whether all ranges are repaired, or would be.
     pub fn is_good(&self) -> bool {
         let good = |piece: &RepairRange| piece.result != Outcome::Failed;
         self.stopped.is_none() && self.pieces.iter().all(good)
     }
 }
 
-/// The file, which nobody else has open.
+/// The file, under a write lease.
 struct Target {
     path: PathBuf,
     file: File,
@@ -262,7 +260,7 @@ impl Target {
         Ok(found)
     }
 
-    /// Reads by `O_DIRECT`, or not, what there is of these bytes.
+    /// Reads with or without `O_DIRECT`, up to the end of the file.
     fn read(&self, at: u64, buffer: &mut [u8], direct: bool) -> io::Result<usize> {
         self.direct(direct)?;
         let mut done = 0;
@@ -281,10 +279,8 @@ impl Target {
         Ok(rustix::fs::fcntl_setfl(&self.file, flags)?)
     }
 
-    /// Gives it new blocks with these bytes in place of a piece that it shares.
-    ///
-    /// A write would do so as well; but with DAX the kernel copies first what it writes over
-    /// (`dax_iomap_copy_around`), which can't be read.
+    /// Replaces a shared range by new blocks with these bytes. A write would do so as well, but with DAX the
+    /// kernel first copies the blocks around it (`dax_iomap_copy_around`), which cannot be read.
     fn replace(&self, piece: &RepairRange, bytes: &[u8]) -> io::Result<()> {
         let folder = fs::canonicalize(&self.path)?;
         let folder = folder.parent().unwrap_or(Path::new("/"));
@@ -298,7 +294,7 @@ impl Target {
         extents::clone_range(&new, piece.length, &self.file, piece.file_offset)
     }
 
-    /// That it is still the file that was looked at, and this piece of it is where it was.
+    /// Verifies that the name, length and blocks of the file are unchanged.
     fn is_the_same(&self, piece: &RepairRange) -> Result<()> {
         let now = self.file.metadata()?;
         ensure!(now.nlink() > 0, "it was removed during the repair");
@@ -327,12 +323,12 @@ impl Target {
     }
 }
 
-/// The bytes of `range` of the file, of which the buffer holds some from `from` on.
+/// Returns the bytes of `range` in a buffer that starts at `from` of the file.
 fn part<'a>(buffer: &'a mut Buffer, from: u64, range: &Range<u64>) -> &'a mut [u8] {
     &mut buffer.bytes()[(range.start - from) as usize..(range.end - from) as usize]
 }
 
-/// A file that what is lost is taken from.
+/// The backup.
 struct Backup {
     path: PathBuf,
     file: File,
@@ -405,22 +401,22 @@ impl Backup {
     }
 }
 
-/// What to do, with all that it takes.
+/// A repair with its open files.
 struct Job {
     target: Target,
     backup: Option<Backup>,
     range: Option<Range<u64>>,
-    /// The volume that the file system is on, for reading what is good of a bad page.
+    /// The volume of the file system, for reading the good sectors of a bad page.
     device: File,
 }
 
-/// `bytes` cut to what is in `range`, if anything.
+/// Returns the intersection, if it is not empty.
 fn common(bytes: &Range<u64>, range: &Range<u64>) -> Option<Range<u64>> {
     let both = bytes.start.max(range.start)..bytes.end.min(range.end);
     (both.start < both.end).then_some(both)
 }
 
-/// The bytes that whole pages of memory have that hold some of `bytes`; `memory` is where these begin.
+/// Rounds `bytes` to whole pages of memory; `memory` is the address of the first one.
 fn whole_pages(bytes: &Range<u64>, memory: u64) -> Range<u64> {
     let before = memory % PAGE;
     let length = (before + (bytes.end - bytes.start)).next_multiple_of(PAGE);
@@ -428,8 +424,7 @@ fn whole_pages(bytes: &Range<u64>, memory: u64) -> Range<u64> {
     start..bytes.start + (length - before)
 }
 
-/// What of the file is to be written: all pages of the extent that hold some of the `wanted` bytes of
-/// the file, and which bytes of them are bad.
+/// Returns the ranges of an extent to write: all pages with some of the `wanted` bytes of the file.
 fn pieces_of(extent: &Extent, wanted: &[Range<u64>], bad: &[(String, Span)]) -> Vec<RepairRange> {
     let all = extent.logical..extent.logical.saturating_add(extent.length);
     let mut found: Vec<RepairRange> = Vec::new();
@@ -522,7 +517,7 @@ fn without(all: &Range<u64>, holes: &[Range<u64>]) -> Vec<Range<u64>> {
 }
 
 impl Job {
-    /// What is to be in a piece, and how many bytes of it are lost.
+    /// Returns the new contents of a range, and the number of bytes that are lost.
     fn contents(&self, piece: &mut RepairRange) -> Result<(Buffer, u64)> {
         let mut buffer = Buffer::new(piece.length as usize);
         let all = piece.range();
@@ -582,7 +577,7 @@ impl Job {
         Ok((buffer, lost))
     }
 
-    /// Reads what is good of a piece from the device; what can't be read, in order.
+    /// Reads the good bytes of a range from the device; returns the rest in order.
     fn readable(&self, piece: &RepairRange, buffer: &mut Buffer) -> Result<Vec<Range<u64>>> {
         let all = piece.range();
         let mut gone = piece.ranges.clone();
@@ -608,7 +603,7 @@ impl Job {
         Ok(gone)
     }
 
-    /// Writes a piece. `Err` where the file is not what it was any more: all ends.
+    /// Writes a range. Fails if the file has changed, which ends the repair.
     fn write(&self, piece: &mut RepairRange) -> Result<Buffer> {
         let (mut buffer, _) = self.contents(piece)?;
         let target = &self.target;
@@ -647,7 +642,7 @@ impl Job {
         )
     }
 
-    /// Whether a piece that was written can be read, and is what was written.
+    /// Reads a range back and compares it.
     fn read_back(&self, piece: &mut RepairRange, wanted: &mut Buffer) {
         let mut there = Buffer::new(piece.length as usize);
         let length = (self.target.size().min(piece.range().end) - piece.file_offset) as usize;
@@ -660,7 +655,7 @@ impl Job {
     }
 }
 
-/// What is bad of the volume numbered `number`: bytes of it, with the disks that they are of.
+/// Returns the bad ranges of a volume, with their disks.
 fn bad_of(host: &Host, number: DeviceNumber) -> Result<Vec<(String, Span)>> {
     let mut bad = Vec::new();
     for (disk, hurt) in affected::all(host)? {
@@ -688,7 +683,7 @@ fn contains(volume: &Volume, number: DeviceNumber) -> bool {
         .any(|child| is(child) || contains(child, number))
 }
 
-/// Repairs a file, or says what would be done. `Err` where it is refused: nothing is changed then.
+/// Repairs a file, or plans it. Fails before any change if the file is refused.
 pub fn repair(host: &Host, request: &Request) -> Result<Report> {
     let target = Target::open(host, &request.file)?;
     let name = target.name();
@@ -788,7 +783,7 @@ pub fn repair(host: &Host, request: &Request) -> Result<Report> {
     Ok(report)
 }
 
-/// Says of what was written whether it is listed still.
+/// Verifies that the written ranges are not listed any more.
 fn verify(host: &Host, job: &Job, pieces: &mut [RepairRange]) -> Result<()> {
     let bad = bad_of(host, DeviceNumber::from_rdev(job.target.metadata.dev()))?;
     let extents = job.target.extents()?;

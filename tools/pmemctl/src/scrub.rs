@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Reading all of a disk, so that bad memory is known before an application meets it.
+//! Reads a whole disk to find errors before an application does.
 //!
-//! Each page that is not listed is read past the page cache, through the driver's machine-check-safe
-//! copy. One that can't be read is on the list afterwards: where the driver has not put it there, this
-//! does. How far it has come is in a file, for the memory that the disk is of.
+//! Each page that is not listed is read past the page cache, through the driver's machine-check-safe copy. A page
+//! that cannot be read is added to the list if the driver has not done so. The position is saved in a file for the
+//! memory of the disk.
 
 use crate::badblocks::kernel::{KernelList, ListLookup};
 use crate::badblocks::origin::SECTOR;
@@ -28,16 +28,16 @@ use units::{Buffer, PAGE};
 
 /// The version of the form of the file.
 const VERSION: u32 = 1;
-/// Bytes that are read at once.
+/// The largest read.
 const CHUNK: u64 = 1 << 20;
-/// How often it is saved how far it has come.
+/// How often the position is saved.
 const SAVED_EVERY: Duration = Duration::from_secs(2);
-/// How long it sleeps at once, so that it can be stopped.
+/// The longest sleep, so that it can be stopped.
 const NAP: Duration = Duration::from_millis(50);
-/// What made known what is found.
+/// The origin of errors that a scrub finds.
 const ORIGIN: &str = "user";
 
-/// How far a scrub has come.
+/// The position of a scrub.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct State {
@@ -72,7 +72,7 @@ impl State {
         Ok(serde_json::to_string_pretty(&form)? + "\n")
     }
 
-    /// What stands in a file, if it was not cut off or edited, and can be of such a memory.
+    /// Parses a file; fails if it is truncated, edited or inconsistent.
     fn from_text(text: &[u8]) -> Result<Self> {
         let StateFile { checksum, state } =
             serde_json::from_slice(text).context("it makes no sense")?;
@@ -130,24 +130,24 @@ pub struct Summary {
     pub disk: String,
     /// Its bytes.
     pub size: u64,
-    /// Where this began: not at 0 where it goes on.
+    /// The first byte of this run; not 0 if it continues an earlier one.
     pub from: u64,
     /// Bytes that are done, since the beginning.
     pub done: u64,
     pub complete: bool,
-    /// What was found, since the beginning.
+    /// Errors that were found, in this run or earlier.
     pub found: Vec<BadRange>,
-    /// What was listed before, and was not touched, of what is behind `from`.
+    /// Errors after `from` that were listed before, and were not read.
     pub known: Vec<BadRange>,
     /// How long this has taken, in seconds.
     pub seconds: f64,
-    /// Why it was begun anew although there was a file.
+    /// Why the saved position was not used.
     pub anew: Option<String>,
 }
 
-/// What a scrub is to do, and who watches.
+/// Options and callbacks of a scrub.
 pub struct Options<'a> {
-    /// Where it is saved how far it has come.
+    /// The folder of the saved position.
     pub folder: &'a Path,
     /// Bytes a second at most.
     pub rate: u64,
@@ -155,7 +155,7 @@ pub struct Options<'a> {
     pub anew: bool,
     /// Whether it is to stop.
     pub stop: &'a dyn Fn() -> bool,
-    /// Is told how many bytes are done, and what is bad.
+    /// Receives the number of bytes done and of bad bytes.
     pub progress: &'a dyn Fn(u64, u64),
 }
 
@@ -216,7 +216,7 @@ impl Scrub {
         folder.join(format!("scrub-{name}+{:x}.json", self.covers.start))
     }
 
-    /// How far it has come, and why not, where a file is of no use.
+    /// Reads the saved position; also returns why it cannot be used.
     fn state(&self, file: &Path) -> (State, Option<String>) {
         let begin = State {
             version: VERSION,
@@ -309,7 +309,7 @@ impl Scrub {
         })
     }
 
-    /// Reads some bytes, all but what is listed; what of it is bad, which is listed then.
+    /// Reads the unlisted pages of a range; lists and returns those that cannot be read.
     fn step(
         &self,
         disk: &File,
@@ -342,7 +342,7 @@ impl Scrub {
         Ok(found)
     }
 
-    /// Has the list have what could not be read.
+    /// Adds an unreadable range to the list, unless the driver has done so.
     fn record(&self, bytes: Range<u64>) -> Result<()> {
         if !self.list.disk.is_there() {
             bail!("{}: the disk has gone", self.disk());
@@ -364,7 +364,7 @@ impl Scrub {
     }
 }
 
-/// Whether it can be read; what else goes wrong is an error.
+/// Returns whether a range can be read; fails for errors other than `EIO`.
 fn read(disk: &File, buffer: &mut [u8], offset: u64) -> Result<bool> {
     match disk.read_exact_at(buffer, offset) {
         Ok(()) => Ok(true),
@@ -376,17 +376,17 @@ fn read(disk: &File, buffer: &mut [u8], offset: u64) -> Result<bool> {
     }
 }
 
-/// Bytes that are read at once at this rate: about ten times a second.
+/// Returns the size of a read for about ten reads per second.
 fn chunk(rate: u64) -> u64 {
     (rate / 10).clamp(PAGE, CHUNK) / PAGE * PAGE
 }
 
-/// When so many bytes are due.
+/// Returns the time for `bytes` at this rate.
 fn pace(bytes: u64, rate: u64) -> Duration {
     Duration::from_secs_f64(bytes as f64 / rate.max(1) as f64)
 }
 
-/// The pages of `bytes` of which nothing is listed, and those of which something is.
+/// Splits `bytes` into pages without and with listed sectors.
 fn split(bytes: &Range<u64>, listed: &BadBlocks) -> (Vec<Range<u64>>, Vec<Range<u64>>) {
     let mut unlisted = Vec::new();
     let mut skipped = Vec::new();
@@ -409,7 +409,7 @@ fn split(bytes: &Range<u64>, listed: &BadBlocks) -> (Vec<Range<u64>>, Vec<Range<
     (unlisted, skipped)
 }
 
-/// Ranges, in order, with those joined that touch.
+/// Merges adjacent ranges.
 fn joined(ranges: &[Range<u64>]) -> Vec<Range<u64>> {
     let mut all: Vec<Range<u64>> = Vec::new();
     for range in ranges {

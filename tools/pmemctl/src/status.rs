@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The state of all persistent memory in short: modes, drivers, errors, and whether they are saved and monitored.
+//! The state of all regions and namespaces in short.
 
 use crate::badblocks::kernel::{self, KernelList, ListLookup};
 use crate::badblocks::origin::{Errors, Origin, SECTOR};

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Moving namespaces from one driver to the other while the machine runs.
+//! Moves namespaces from one driver to the other at run time.
 //!
-//! The device that is bound is moved: the namespace itself in raw mode, the `pfn` or `btt` device
-//! that claims it in another. The bus has no `driver_override`; to unbind the namespace and let the
-//! kernel look for a driver would leave the choice to the kernel.
+//! The device that is bound is moved: the namespace itself in raw mode, the `pfn` or `btt` device that claims it in
+//! another mode. The bus has no `driver_override`; unbinding the namespace and letting the kernel probe would leave
+//! the choice of the driver to the kernel.
 
 use crate::badblocks::set::BadBlocks;
 use crate::block::disk::Disk;
@@ -21,11 +21,11 @@ use std::fs::File;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
 pub enum Driver {
-    /// This project's.
+    /// The driver in Rust.
     #[value(name = "rust_pmem")]
     #[serde(rename = "rust_pmem")]
     Rust,
-    /// The kernel's own.
+    /// The kernel's driver in C.
     #[value(name = "nd_pmem")]
     #[serde(rename = "nd_pmem")]
     C,
@@ -73,9 +73,9 @@ pub enum Outcome {
     WouldBeMoved,
     ThereAlready,
     Refused,
-    /// The other driver did not take it, and the first has it again.
+    /// The new driver failed to bind, and the old one is bound again.
     WentBack,
-    /// It is moved, but not all of its state, or no driver has it.
+    /// It is moved without all of its state, or has no driver.
     Failed,
 }
 
@@ -93,13 +93,12 @@ impl fmt::Display for Outcome {
 }
 
 impl Outcome {
-    /// Whether it is as its user wants it.
     pub fn is_good(self) -> bool {
         matches!(self, Self::Moved | Self::WouldBeMoved | Self::ThereAlready)
     }
 }
 
-/// What became of a device.
+/// The result for one device.
 #[derive(Debug, Clone, Serialize)]
 pub struct SwapReport {
     pub disk: Option<String>,
@@ -116,10 +115,10 @@ pub struct SwapReport {
     pub size: Option<u64>,
     /// Bad sectors on the disk's list before.
     pub bad_sectors: u64,
-    /// Those of them that were written to the new list, which lacked them.
+    /// Bad sectors that the new list lacked and were added to it.
     pub carried_sectors: u64,
     pub result: Outcome,
-    /// Why it went so, where it is not as wanted; and each user, in words.
+    /// Reasons for a failure, and each user in words.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub reasons: Vec<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -167,7 +166,7 @@ pub fn all(host: &Host) -> Vec<Device> {
         .collect()
 }
 
-/// What of a disk its driver does not know again by itself.
+/// The state of a disk that a new driver does not know.
 struct State {
     bad: BadBlocks,
     /// Names of the disk and its partitions that were made to refuse writes.
@@ -190,7 +189,7 @@ impl State {
         })
     }
 
-    /// Gives the disk what it lacks of it; the number of bad sectors that it lacked.
+    /// Restores the state; returns the number of bad sectors that were missing.
     fn restore(&self, disk: &Disk) -> Result<u64> {
         let missing = self.bad.without(&disk.bad()?);
         disk.add_bad(&missing)?;
@@ -211,7 +210,7 @@ impl State {
     }
 }
 
-/// Moves a device to a driver, unless somebody uses it; with `dry_run`, only looks whether it could.
+/// Moves a device to a driver unless it is in use; with `dry_run`, only checks.
 pub fn to(host: &Host, device: &Device, to: Driver, dry_run: bool) -> SwapReport {
     let report = SwapReport::new(device, to);
     let refused = |reason: String| report.clone().because(Outcome::Refused, reason);
@@ -291,7 +290,8 @@ pub fn to(host: &Host, device: &Device, to: Driver, dry_run: bool) -> SwapReport
     }
 }
 
-/// From the old driver to the new, or back; `claim` keeps others from the old disk until it is gone.
+/// Rebinds a device to the new driver, or back to the old one; `claim` keeps the old disk exclusive until it is
+/// gone.
 fn rebind(
     device: &Device,
     old: (Driver, &nd::Driver),

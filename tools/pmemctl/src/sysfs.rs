@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The files through which a kernel shows itself.
+//! Reads and writes the files of the kernel: `/sys`, `/proc`, `/dev`.
 
 use std::ffi::OsString;
 use std::fs::{self, OpenOptions};
@@ -20,7 +20,7 @@ impl Host {
         Self::at("/")
     }
 
-    /// One whose files are below another folder.
+    /// A system below another root, for tests.
     pub fn at(root: impl Into<PathBuf>) -> Self {
         Self { root: root.into() }
     }
@@ -30,7 +30,7 @@ impl Host {
         self.root.join(path)
     }
 
-    /// What a path that the kernel or its user names means here.
+    /// Maps an absolute path into the root.
     pub fn absolute(&self, path: &Path) -> PathBuf {
         self.root.join(path.strip_prefix("/").unwrap_or(path))
     }
@@ -65,14 +65,14 @@ pub fn number(file: impl AsRef<Path>) -> Option<u64> {
     }
 }
 
-/// The last part of what a link points to.
+/// Returns the last component of a link's target.
 pub fn link_name(link: impl AsRef<Path>) -> Option<String> {
     let target = fs::read_link(link).ok()?;
     Some(target.file_name()?.to_str()?.to_owned())
 }
 
-/// What a file of sysfs holds. What is longer than a page comes in pieces, between which it may change:
-/// such a one is read until it is the same twice.
+/// Reads a file of sysfs. A file longer than a page is read in parts and may change between them: it is read
+/// until two reads are equal.
 pub fn whole(file: &Path) -> io::Result<String> {
     let mut text = fs::read_to_string(file)?;
     while text.len() > units::PAGE as usize {
@@ -93,7 +93,7 @@ pub fn store(file: &Path, text: &str) -> io::Result<()> {
         .write_all(text.as_bytes())
 }
 
-/// The kernel's answer as its users know it.
+/// Returns the error message without the error number.
 pub fn error_text(error: &io::Error) -> String {
     let text = error.to_string();
     text.split(" (os error").next().unwrap_or(&text).to_owned()
@@ -131,7 +131,7 @@ pub fn unescape(word: &[u8]) -> OsString {
     OsString::from_vec(bytes)
 }
 
-/// A text that came from outside, fit for a line of a terminal: no control characters.
+/// Escapes control characters of untrusted text for a terminal.
 pub fn printable(text: impl AsRef<std::ffi::OsStr>) -> String {
     let text = String::from_utf8_lossy(text.as_ref().as_bytes()).into_owned();
     text.chars()

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A machine of files, to try things on.
+//! A fake sysfs for unit tests.
 
 use crate::sysfs::Host;
 use std::fs;

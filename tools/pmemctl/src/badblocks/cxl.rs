@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What CXL memory devices know of their own errors.
+//! Reads the poison lists of CXL memory devices.
 //!
-//! Such a device keeps a list of what it knows to be poisoned (CXL 3.1, 8.2.9.9.4.1). The kernel
-//! gives it to tracing alone, from which `cxl list --media-errors` takes it, for a region by place in
-//! the region; no module can ask for it.
+//! A device keeps a list of poisoned addresses (CXL 3.1, 8.2.9.9.4.1). The kernel exposes it as trace events only,
+//! which `cxl list --media-errors` collects for a region; modules have no access to it.
 
 use crate::badblocks::kernel::{KernelList, ListLookup};
 use crate::badblocks::origin::{Origin, SECTOR};
@@ -20,7 +19,7 @@ use std::process::Command;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ImportOutcome {
-    /// What was missing is on the kernel's lists.
+    /// The missing errors are on the kernel's lists now.
     Added,
     ThereAlready,
     /// The device knows of no errors there.
@@ -40,14 +39,14 @@ impl fmt::Display for ImportOutcome {
     }
 }
 
-/// How it went with a region.
+/// The result for one region.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ImportReport {
     pub region: String,
     pub disks: Vec<String>,
     /// Sectors of it on the device's list.
     pub bad_sectors: u64,
-    /// Those of them that the kernel's lists lacked.
+    /// Sectors that were missing on the kernel's lists.
     pub added_sectors: u64,
     pub result: ImportOutcome,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -69,7 +68,7 @@ struct MediaError {
     length: u64,
 }
 
-/// The sectors of a region of this size that have an error, of what `cxl list` printed.
+/// Parses the output of `cxl list` to the bad sectors of a region of `size` bytes.
 fn bad(text: &[u8], region: &str, size: u64) -> Result<BadBlocks> {
     let listed: Vec<CxlRegion> = serde_json::from_slice(text).context("its output")?;
     let listed = listed
@@ -117,7 +116,7 @@ fn of_devices(region: &Region, cxl: &Path) -> Result<BadBlocks> {
     bad(&output.stdout, name, region.size).with_context(|| format!("\"{command}\""))
 }
 
-/// Adds to the kernel's lists what the devices of a region know.
+/// Adds the poison lists of a region's devices to the kernel's lists.
 pub fn sync(region: &Region) -> ImportReport {
     let mut report = ImportReport {
         region: region.name.clone(),

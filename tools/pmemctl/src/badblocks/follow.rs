@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Saving at each change.
+//! Saves the lists of errors at each change.
 
 use crate::badblocks::kernel;
 use crate::badblocks::persist::{self, PROBE_TIMEOUT, SaveOutcome, SaveReport};
@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::thread;
 
-/// What is worth a line: a region seen for the first time, and what has changed.
+/// Returns whether a report is worth a line: the first one of a region, or a change.
 fn is_news(report: &SaveReport, last: Option<&SaveReport>) -> bool {
     let Some(last) = last else { return true };
     let changed = report.new_sectors + report.healed_sectors + report.restored_sectors > 0;
@@ -21,8 +21,8 @@ fn is_news(report: &SaveReport, last: Option<&SaveReport>) -> bool {
         || (report.result == SaveOutcome::Failed) != (last.result == SaveOutcome::Failed)
 }
 
-/// Saves the lists of these regions, of all where `chosen` is `None`, now and at each change, and
-/// tells of it, until SIGTERM or SIGINT.
+/// Saves the lists of the chosen regions, or of all, now and at each change, and reports it, until SIGTERM or
+/// SIGINT.
 pub fn run(
     host: &Host,
     folder: &Path,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Adding errors by hand, to try what they do, and removing those that were repaired elsewhere.
+//! Injects errors for testing, and removes repaired errors from the lists.
 
 use crate::badblocks::origin::{SECTOR, sectors};
 use crate::block::devno::DeviceNumber;

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The kernel's lists of the errors of a region.
+//! The kernel's lists of errors.
 //!
-//! Each device that has a driver may have one, of the part of the region that it covers. The region
-//! has one as well, of what the bus knows; it can only be read.
+//! Each bound device may have a list for the part of the region that it covers. The region has a read-only list of
+//! its own, which the bus fills from its badrange list.
 
 use crate::badblocks::origin::{Errors, Origin, SECTOR};
 use crate::badblocks::set::BadBlocks;
@@ -21,18 +21,17 @@ use std::time::{Duration, Instant};
 
 /// Sectors of an entry of `badblocks`, at most.
 const LONGEST: u64 = 512;
-/// So many entries `badblocks` always has room for.
+/// The number of entries for which `badblocks` always has room.
 const SHOWN: u64 = 200;
 
 /// A list that can be read and added to.
 #[derive(Debug, Clone)]
 pub struct KernelList {
-    /// The device whose list it is.
     pub device: Device,
     pub disk: Disk,
     /// The number that the kernel gave the disk, and gives no other until the next boot.
     pub sequence: u64,
-    /// Sectors of the region that it covers: what is listed of them is all that is bad of them.
+    /// Sectors of the region that the list covers completely.
     pub covers: Range<u64>,
     form: ListFormat,
 }
@@ -45,7 +44,7 @@ enum ListFormat {
     Plain,
 }
 
-/// What there is of a device.
+/// The result of looking for a device's list.
 #[derive(Debug)]
 pub enum ListLookup {
     List(KernelList),
@@ -114,7 +113,7 @@ impl KernelList {
         }))
     }
 
-    /// What is listed, in sectors of the region.
+    /// Reads the list, in sectors of the region.
     pub fn read(&self) -> Result<Errors> {
         let errors = match &self.form {
             ListFormat::Exact(file) => sysfs::whole(file)
@@ -126,7 +125,7 @@ impl KernelList {
         Ok(errors.moved_up(self.covers.start).within(&self.covers))
     }
 
-    /// Adds sectors of the region, all of which it covers; they are on the list afterwards.
+    /// Adds sectors of the region, which must be covered, and verifies that they are listed.
     pub fn add(&self, bad: &BadBlocks, origin: &str) -> Result<()> {
         let own = bad.moved_down(self.covers.start);
         match &self.form {
@@ -155,8 +154,8 @@ impl KernelList {
 
 /// The lists of a disk.
 impl Disk {
-    /// Its bad sectors: all that are known where its driver has an exact list, else what `badblocks` has
-    /// room for. None where it keeps no list of them, as in sector mode.
+    /// Returns the bad sectors: of the exact list if the driver has one, else of `badblocks`, which may be
+    /// merged. Empty if the disk has no list, as in sector mode.
     pub fn bad(&self) -> Result<BadBlocks> {
         let device = self
             .owner()
@@ -181,7 +180,7 @@ impl Disk {
         text.parse().with_context(|| file.display().to_string())
     }
 
-    /// What the exact list of the device that is its owner has of its data.
+    /// Returns the part of the device's exact list that is in the data area.
     fn exact(&self, device: &Device) -> Result<BadBlocks> {
         let errors: Errors = sysfs::whole(&device.errors_list())?.parse()?;
         let all = errors.all();
@@ -226,7 +225,7 @@ pub fn bytes(sectors: &Range<u64>) -> (u64, u64) {
     )
 }
 
-/// What the bus knows of a region, in its sectors.
+/// Reads the region's list, which the bus fills, in sectors of the region.
 pub fn of_region(region: &Region) -> Result<BadBlocks> {
     let file = region.folder().join("badblocks");
     let text = match fs::read_to_string(&file) {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Errors of memory: which sectors are bad, and how that became known.
+//! Bad sectors by origin: how each error was found.
 
 use crate::badblocks::set::BadBlocks;
 use std::collections::BTreeMap;
@@ -11,14 +11,13 @@ use std::str::FromStr;
 /// Bytes in a sector, the unit in which errors are listed.
 pub const SECTOR: u64 = 512;
 
-/// How an error became known, in a word: `machine-check`, `user`, `restored` …
-///
-/// The driver's words; one that is not known here is carried as it is.
+/// How an error was found: `machine-check`, `user`, `restored` … The words are the driver's; unknown ones are
+/// kept.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Origin(String);
 
 impl Origin {
-    /// Firmware's own log, or what the bus knew otherwise.
+    /// The platform's log, or another source of the bus.
     pub const LOG: &str = "log";
     /// A list that was saved.
     pub const RESTORED: &str = "restored";
@@ -149,17 +148,17 @@ impl Errors {
         self.each(|list| list.within(range))
     }
 
-    /// What is not in `list`.
+    /// Returns the errors that are not in `list`.
     pub fn without(&self, list: &BadBlocks) -> Self {
         self.each(|own| own.without(list))
     }
 
-    /// What is in `list` as well.
+    /// Returns the errors that are also in `list`.
     pub fn common(&self, list: &BadBlocks) -> Self {
         self.each(|own| own.common(list))
     }
 
-    /// All but those of one origin.
+    /// Returns the errors of all other origins.
     pub fn but(&self, origin: &str) -> Self {
         let mut others = self.clone();
         others.0.retain(|other, _| other.word() != origin);
@@ -175,7 +174,7 @@ impl Errors {
         both
     }
 
-    /// As counted from a place so many sectors in front.
+    /// Adds `by` to each sector number.
     pub fn moved_up(&self, by: u64) -> Self {
         self.each(|list| list.moved_up(by))
     }

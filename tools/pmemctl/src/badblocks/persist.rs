@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Saving lists of errors, and restoring them.
+//! Saves and restores lists of errors.
 //!
-//! What is saved of a region replaces what was saved of it before, part by part: a part whose list
-//! can be read, and has had on it all that was saved, is as that list says; what is saved of any
-//! other part is kept. So that nothing is taken for healed that was only not restored yet, saving
-//! restores first what a list has not had.
+//! Saving replaces what is saved of a region part by part. A part whose list can be read, and had all saved errors
+//! on it, is saved as the list has it; other parts stay as saved. A saved error that is not listed counts as
+//! repaired only if the list had it, so saving first restores what a list has not had since the boot.
 
 use crate::badblocks::kernel::{self, KernelList, ListLookup};
 use crate::badblocks::origin::{Errors, Origin};
@@ -24,10 +23,10 @@ use std::time::Duration;
 
 pub const STATE_DIR: &str = "/var/lib/pmemctl";
 
-/// How long a driver may take to show its list, once its disk is there.
+/// How long a driver may take to create its list after the disk has appeared.
 pub const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What became of a region's list.
+/// The result of saving a region's list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum SaveOutcome {
@@ -51,31 +50,30 @@ impl fmt::Display for SaveOutcome {
     }
 }
 
-/// How the saving of a region's list went.
+/// The report of saving a region's list.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct SaveReport {
     pub region: String,
-    /// The disks whose lists were read.
     pub disks: Vec<String>,
     pub memory: Option<String>,
     pub file: Option<PathBuf>,
     /// Bad sectors that are saved.
     pub bad_sectors: u64,
-    /// Those that were not saved before.
+    /// Sectors that were not saved before.
     pub new_sectors: u64,
-    /// Those that were, and are healed.
+    /// Sectors that were saved and have been repaired.
     pub healed_sectors: u64,
-    /// Those that were put on the kernel's lists at this occasion.
+    /// Sectors that were put back on the kernel's lists.
     pub restored_sectors: u64,
-    /// Whether the platform keeps a log of its own, so that what that has is not saved.
+    /// Whether the platform has a log, whose errors are not saved.
     pub has_log: bool,
     pub result: SaveOutcome,
-    /// What is not as wanted.
+    /// Warnings and errors.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub reasons: Vec<String>,
 }
 
-/// What became of a device's part of a saved list.
+/// The result of restoring a device's part of a saved list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum RestoreOutcome {
@@ -102,7 +100,7 @@ impl fmt::Display for RestoreOutcome {
     }
 }
 
-/// How the restoring of a device's list went.
+/// The report of restoring a device's list.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct RestoreReport {
     pub disk: Option<String>,
@@ -110,13 +108,13 @@ pub struct RestoreReport {
     pub file: Option<PathBuf>,
     /// Bad sectors of it that are saved.
     pub bad_sectors: u64,
-    /// Those of them that were put on its list.
+    /// Sectors that were put back on its list.
     pub restored_sectors: u64,
     pub result: RestoreOutcome,
     /// Why the saved list was refused.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub refusal: Option<Refusal>,
-    /// Why it went so, where it is not as wanted.
+    /// Reasons for a failure.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub reasons: Vec<String>,
 }
@@ -128,14 +126,13 @@ fn boot(host: &Host) -> Result<String> {
         .context("the kernel has no boot_id")
 }
 
-/// What is not on the list of what is saved.
+/// Returns the saved sectors that the list lacks.
 fn missing(saved: &SavedList, list: &KernelList, listed: &Errors) -> BadBlocks {
     let wanted = saved.errors.within(&list.covers).all();
     wanted.without(&listed.all())
 }
 
-/// With the origins that were known before, where the list has none, or says no more than that it
-/// was restored or that the bus knows of it.
+/// Takes the saved origins for errors that the list shows as restored, as known by the bus, or without origin.
 fn named(listed: &Errors, known: &Errors) -> Errors {
     let vague = [Origin::RESTORED, Origin::UNKNOWN, Origin::LOG];
     let lists = vague.map(|origin| (origin, listed.from(origin)));
@@ -164,7 +161,7 @@ fn of_this_boot(saved: &SavedList, boot: &str) -> SavedList {
     saved
 }
 
-/// Saves what is known of a region's errors.
+/// Saves the errors of a region.
 pub fn save(region: &Region, folder: &Path) -> SaveReport {
     let mut report = SaveReport {
         region: region.name.clone(),
@@ -186,7 +183,7 @@ pub fn save(region: &Region, folder: &Path) -> SaveReport {
     report
 }
 
-/// Saves what is known of a region's errors where they were saved before.
+/// Saves the errors of a region again if they were saved before.
 pub fn update(region: &Region, folder: &Path) -> Result<()> {
     if !folder.exists() || !folder.join(region.memory()?.file_name()).exists() {
         return Ok(());
@@ -263,7 +260,7 @@ fn try_save(region: &Region, folder: &Path, report: &mut SaveReport) -> Result<(
     Ok(())
 }
 
-/// Puts on the list what is saved, if that was not there yet; then saved is what is listed.
+/// Restores the saved errors if the list has not had them; then takes over the list.
 fn bring_together(
     saved: &mut SavedList,
     list: &KernelList,
@@ -293,19 +290,19 @@ fn bring_together(
     Ok(())
 }
 
-/// What does not come back by itself: not the log's, or known here before it was.
+/// Returns the errors that do not return by themselves: not in the log, or saved before the log had them.
 fn without_log(listed: &Errors, log: &BadBlocks, known: &Errors) -> Errors {
     listed.without(&log.without(&known.all()))
 }
 
-/// What is known, with a part of it as its list says.
+/// Replaces a part of the known errors by its list.
 fn with_part(known: &Errors, part: &Range<u64>, listed: &Errors) -> Errors {
     let covered: BadBlocks = [part.clone()].into_iter().collect();
     let now = named(listed, &known.within(part));
     known.without(&covered).and(&now)
 }
 
-/// Puts on a device's list what is saved of its memory.
+/// Puts the saved errors of a device's memory back on its list.
 pub fn restore(host: &Host, device: &Device, folder: &Path) -> RestoreReport {
     let mut report = RestoreReport {
         disk: device.disk().map(|disk| disk.name().to_owned()),

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Waiting for changes of the lists of errors.
+//! Waits for changes of the badblocks lists.
 //!
-//! `poll(2)` wakes for changes of the lists, the kernel's device events for disks that come and go.
+//! `poll(2)` reports changes of the lists, uevents report disks that appear and disappear.
 
 use crate::nd::region::Region;
 use anyhow::{Context, Result};
@@ -19,7 +19,7 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-/// Changes come in swarms: one look for those of this time.
+/// Changes come in bursts; the lists are read once for this time.
 pub const SETTLE_TIME: Duration = Duration::from_millis(100);
 
 struct Uevents(OwnedFd);
@@ -59,16 +59,16 @@ impl Uevents {
     }
 }
 
-/// What wakes when a list changes.
+/// The files that wake a poll when a list changes.
 pub struct WatchedLists {
-    /// The kernel wakes those who poll these, each of which was read once, for what it finds.
+    /// `poll(2)` on these wakes for errors that the kernel finds; each must have been read once.
     files: Vec<File>,
-    /// What somebody writes to a disk's list wakes nobody there.
+    /// inotify, because a write to a disk's list from user space does not wake `poll(2)`.
     written: OwnedFd,
 }
 
 impl WatchedLists {
-    /// Those of the disks of these regions, and the regions' own, from now on.
+    /// Opens the lists of the regions and of their disks.
     pub fn of(regions: &[Region]) -> Result<Self> {
         let written = inotify::init(inotify::CreateFlags::CLOEXEC)?;
         let disks = regions
@@ -97,13 +97,13 @@ impl WatchedLists {
 pub enum Wakeup {
     /// SIGTERM or SIGINT: all shall end.
     End,
-    /// A list has changed, or a disk came or went.
+    /// A list has changed, or a disk has appeared or disappeared.
     Changed,
     /// The time is over, or there is something to read.
     Other,
 }
 
-/// What ends a wait, besides the lists.
+/// Signals and uevents, which end a wait besides the lists.
 pub struct Changes {
     ended: UnixStream,
     events: Uevents,
@@ -122,7 +122,7 @@ impl Changes {
         })
     }
 
-    /// Forgets of what was heard of disks: all of them are looked at next.
+    /// Drops pending uevents before all disks are read.
     pub fn forget(&self) {
         self.events.take();
     }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Lists of bad sectors, as the file `badblocks` of a disk has them.
+//! Sets of bad sectors, in the format of the file `badblocks`.
 
 use std::fmt;
 use std::ops::Range;
@@ -123,8 +123,7 @@ impl BadBlocks {
             .collect()
     }
 
-    /// As counted from a place so far behind the one that these are counted from; what lies in front
-    /// of it is left out.
+    /// Subtracts `by` from each sector number; drops sectors below `by`.
     pub fn moved_down(&self, by: u64) -> BadBlocks {
         self.0
             .iter()
@@ -132,7 +131,7 @@ impl BadBlocks {
             .collect()
     }
 
-    /// What is in this list and not in the other one.
+    /// Returns the sectors that are not in `other`.
     pub fn without(&self, other: &BadBlocks) -> BadBlocks {
         let mut left = Vec::new();
         for range in &self.0 {

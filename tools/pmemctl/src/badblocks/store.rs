@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A list of errors in a file.
+//! Files of saved errors.
 //!
-//! JSON, to be read by people as well: the list, and a checksum of it. What makes no sense, from the
-//! first byte to the last, is not used at all.
+//! A file is JSON: the list and its checksum. A file that is invalid in any byte is not used at all.
 
 use crate::badblocks::kernel::bytes;
 use crate::badblocks::origin::{Errors, SECTOR, sectors};
@@ -19,7 +18,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use tempfile::NamedTempFile;
 
-/// The version of the form that is written here, and the only one that is read.
+/// The version of the file format.
 const VERSION: u32 = 1;
 
 /// No file is longer: some hundred thousand entries.
@@ -34,7 +33,7 @@ const NEW: &str = ".new-";
 pub enum Refusal {
     /// It is not as it was written: cut off, edited, or none at all.
     Damaged,
-    /// It is of a version that is not known here.
+    /// It has another version.
     Version,
     /// It is of other memory.
     OtherMemory,
@@ -64,7 +63,7 @@ fn refused(refusal: Refusal, reason: impl Into<String>) -> anyhow::Error {
     Refused { refusal, reason }.into()
 }
 
-/// What is known of a region's errors.
+/// The saved errors of a region.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SavedList {
     pub memory: Memory,
@@ -72,8 +71,8 @@ pub struct SavedList {
     pub size: u64,
     /// The boot of the kernel that `seen` speaks of.
     pub boot: String,
-    /// The disks of that boot on whose lists all of it has been: what is missing there since was
-    /// healed. Of any other list it is still to be put there.
+    /// The disks of that boot whose lists had all of it: errors missing there have been repaired. Other lists
+    /// still need it.
     pub seen: Vec<u64>,
     /// The errors, in sectors of the region.
     pub errors: Errors,
@@ -148,7 +147,7 @@ impl SavedList {
         Ok(serde_json::to_string_pretty(&form)? + "\n")
     }
 
-    /// What stands in a file; a [`Refused`] where that can't be trusted.
+    /// Parses a file; fails with [`Refused`] if it is not valid.
     pub fn from_text(text: &[u8]) -> Result<Self> {
         #[derive(Deserialize)]
         struct Versioned {
@@ -291,7 +290,7 @@ impl Store {
         self.folder.join(memory.file_name())
     }
 
-    /// What is saved of a region; a [`Refused`] where there is a file that is not of it.
+    /// Reads the saved list of a region; fails with [`Refused`] if the file is not of this region.
     pub fn load(&self, memory: &Memory, region: &Region) -> Result<Option<SavedList>> {
         load(&self.file(memory), memory, region)
     }
@@ -351,7 +350,7 @@ mod tests {
         error.downcast_ref::<Refused>().unwrap().refusal
     }
 
-    /// The checksum is that of what the text holds, whoever wrote it.
+    /// Returns the text with a valid checksum.
     fn signed(list: serde_json::Value) -> String {
         let body: SavedBody = serde_json::from_value(list).unwrap();
         let checksum = body.checksum().unwrap();

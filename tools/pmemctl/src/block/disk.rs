@@ -68,7 +68,7 @@ impl Disk {
         self.sequence
     }
 
-    /// Whether it is there still, and no other one in its place.
+    /// Returns whether the disk still exists and has not been replaced by another one.
     pub fn is_there(&self) -> bool {
         self.sequence.is_some() && sequence(&self.whole) == self.sequence
     }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Who uses a disk: whatever would lose it if it went away.
+//! Finds the users of a disk: mounts, swap, stacked devices, processes.
 
 use crate::block::devno::DeviceNumber;
 use crate::block::disk::{BlockDevice, Disk};
@@ -30,12 +30,12 @@ pub enum Holder {
     Swap {
         device: String,
     },
-    /// Another block device that is made of it.
+    /// A block device on top of it.
     Stacked {
         device: String,
-        /// What is made of it: `dm-0`, `md127`, `loop0`.
+        /// The device on top: `dm-0`, `md127`, `loop0`.
         by: String,
-        /// What sort of device that is.
+        /// The type of that device.
         what: String,
     },
     /// The kernel's NVMe target exports it.
@@ -60,7 +60,7 @@ pub enum Holder {
         /// The device of device DAX.
         device: String,
     },
-    /// Something claims it that can't be seen from here.
+    /// It is claimed, but the user is not visible.
     Unknown {
         device: String,
     },
@@ -122,7 +122,7 @@ impl fmt::Display for Holder {
     }
 }
 
-/// The devices that are asked about, and the files that mean them.
+/// Recognises files that refer to the devices in question.
 struct Lookup<'a> {
     host: &'a Host,
     parts: Vec<BlockDevice>,
@@ -349,8 +349,7 @@ fn swaps(wanted: &Lookup<'_>, found: &mut BTreeSet<Holder>) {
     }
 }
 
-/// What the block layer links as `holders`; what claims a disk with no link; and loop devices, which
-/// only know a file.
+/// Finds `holders` links, bcache, which has none, and loop devices, which only have a file name.
 fn stacked(wanted: &Lookup<'_>, found: &mut BTreeSet<Holder>) {
     let block = wanted.host.path("sys/block");
     for part in &wanted.parts {
@@ -512,7 +511,7 @@ mod tests {
         ("proc/self/mountinfo", "22 1 0:21 / / rw - tmpfs none rw\n"),
     ];
 
-    /// Who holds the disk, where these files are besides or instead.
+    /// Returns the holders in a fake tree with these files added or replaced.
     fn held(files: &[(&str, &str)]) -> Vec<String> {
         let mut all = DISK.to_vec();
         all.retain(|(path, _)| files.iter().all(|(other, _)| other != path));

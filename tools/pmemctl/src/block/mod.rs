@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Block devices: disks of persistent memory, what is made of them, and who uses them.
+//! Block devices: disks of persistent memory, partitions and volumes on them, and their users.
 
 pub mod devno;
 pub mod disk;

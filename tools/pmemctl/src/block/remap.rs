@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Which bytes of what is made of a disk are bad: of partitions and of the device mapper's volumes,
-//! however they are stacked.
+//! Maps byte ranges of a disk to partitions and device-mapper volumes on it, at any depth.
 
 use crate::block::devno::DeviceNumber;
 use crate::block::topology::{self, Volume};
@@ -12,7 +11,7 @@ use std::ops::Range;
 
 const SECTOR: u64 = 512;
 
-/// A range of bad bytes, in what it was traced to.
+/// A byte range of a disk and its place in a volume.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Span {
     /// The first byte, from the start of the disk.
@@ -32,7 +31,7 @@ impl Span {
         }
     }
 
-    /// What of it is in `range` of the volume, as bytes of something that begins at `to` there.
+    /// Returns the part in `range` of the volume, with `range` moved to `to`.
     fn within(&self, range: &Range<u64>, to: u64) -> Option<Self> {
         let start = self.offset.max(range.start);
         let end = self.offset.saturating_add(self.length).min(range.end);
@@ -43,7 +42,7 @@ impl Span {
         })
     }
 
-    /// What of it is in `range` of the volume.
+    /// Returns the part in `range` of the volume.
     pub fn cut(&self, range: &Range<u64>) -> Option<Self> {
         self.within(range, range.start)
     }
@@ -53,7 +52,7 @@ impl Span {
         self.offset..self.offset.saturating_add(self.length)
     }
 
-    /// What of it is in none of `ranges`.
+    /// Returns the parts outside of `ranges`.
     pub fn without(&self, ranges: &[Range<u64>]) -> Vec<Self> {
         let mut left = vec![self.clone()];
         for range in ranges {
@@ -72,8 +71,8 @@ impl Span {
     }
 }
 
-/// A part of a volume that is made of a part of another: `length` bytes of `parent` from `from` on. They
-/// are there in chunks of the same length, the first from `to` on, each of the others `stride` further.
+/// A segment of a volume on `length` bytes of `parent` from `from` on. In the volume these are chunks of equal
+/// length: the first at `to`, the following ones `stride` apart.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Segment {
     parent: DeviceNumber,
@@ -97,12 +96,12 @@ impl Segment {
         }
     }
 
-    /// Which bytes of its parent it is made of.
+    /// Returns its bytes of the parent.
     fn source(&self) -> Range<u64> {
         self.from..self.from.saturating_add(self.length)
     }
 
-    /// Which bytes of `range` of `parent` it is made of, in parts, and where each begins in the volume.
+    /// Maps `range` of `parent`: returns its parts, each with its offset in the volume.
     pub(crate) fn parts(
         &self,
         parent: DeviceNumber,
@@ -131,24 +130,23 @@ impl Segment {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Layout {
     Pieces(Vec<Segment>),
-    /// In a way that this program does not know: the name of the device mapper's target.
+    /// In a way that is not supported: the name of the device-mapper target.
     Opaque(String),
 }
 
 /// Where bad bytes of a disk end up.
 #[derive(Debug, Clone)]
 pub struct AffectedVolume {
-    /// What has them: a file system, or what nothing further is made of.
+    /// The topmost volume that has the bytes.
     pub volume: Volume,
-    /// It, and what it is made of, up to the disk.
+    /// The volume and the devices below it, down to the disk.
     pub chain: Vec<DeviceNumber>,
     pub spans: Vec<Span>,
-    /// What is made of the volume, and how the bad bytes are in that, is not known: the name of the
-    /// device mapper's target.
+    /// The type of a device on the volume that cannot be traced, such as a device-mapper target.
     pub opaque: Option<String>,
 }
 
-/// Traces `spans` of a disk to what is made of it.
+/// Maps `spans` of a disk to the volumes on it.
 pub fn trace(host: &Host, disk: &Volume, spans: Vec<Span>) -> Result<Vec<AffectedVolume>> {
     descend(disk, &[], spans, &|child| layout(host, child))
 }
@@ -197,7 +195,7 @@ fn descend(
     Ok(found)
 }
 
-/// How a volume is put together of what is below it.
+/// Reads how a volume maps to the devices below it.
 pub(crate) fn layout(host: &Host, volume: &Volume) -> Result<Layout> {
     let folder = host.path("sys/class/block").join(&volume.kernel_name);
     if folder.join("partition").exists() {
@@ -228,7 +226,7 @@ fn bytes(sectors: u64) -> Result<u64> {
     sectors.checked_mul(SECTOR).context("a number is too large")
 }
 
-/// What `dmsetup table` prints (Documentation/admin-guide/device-mapper/{linear,striped}.rst).
+/// Parses the output of `dmsetup table` (Documentation/admin-guide/device-mapper/{linear,striped}.rst).
 fn table(text: &str) -> Result<Layout> {
     let mut pieces = Vec::new();
     for line in text.lines().filter(|line| !line.is_empty()) {
@@ -413,7 +411,7 @@ mod tests {
     }
 
     proptest! {
-        /// Each byte goes to exactly one place, which is where the layout has it.
+        /// Each byte maps to exactly one place, the one in the layout.
         #[test]
         fn each_byte_maps_to_one_place(
             start in 0_u64..300, length in 1_u64..300, from in 0_u64..300, size in 1_u64..200, to in 0_u64..50,

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What is made of a disk: partitions, volumes, file systems and where they are mounted, as lsblk(8)
-//! and findmnt(8) tell.
+//! Partitions, volumes, file systems and mounts of a disk, from lsblk(8) and findmnt(8).
 
 use crate::block::devno::DeviceNumber;
 use crate::sysfs::{self, Host};
@@ -11,7 +10,7 @@ use std::fmt;
 use std::path::Path;
 use std::process::Command;
 
-/// A disk, or what is made of one.
+/// A disk, or a partition or volume on one.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Volume {
     /// `pmem0`, `pmem0p1`, `data-home`.
@@ -29,7 +28,7 @@ pub struct Volume {
     pub file_system: Option<String>,
     #[serde(skip_deserializing)]
     pub mounts: Vec<Mount>,
-    /// What is made of it.
+    /// Partitions and volumes on it.
     #[serde(default)]
     pub children: Vec<Volume>,
     #[serde(rename = "maj:min", skip_serializing)]
@@ -84,7 +83,7 @@ pub struct Mount {
 pub enum Dax {
     /// All: `-o dax=always`.
     Always,
-    /// Those with the flag `FS_XFLAG_DAX`.
+    /// Files with the flag `FS_XFLAG_DAX`.
     PerFile,
     /// None: `-o dax=never`.
     Never,
@@ -104,8 +103,7 @@ impl fmt::Display for Dax {
 }
 
 impl Dax {
-    /// That of a file system of the type `file_system`, mounted with `options`, on a device that has
-    /// direct access or not.
+    /// Returns the mode of a mount with these options, on a device with or without direct access.
     fn of(file_system: &str, options: &str, device: bool) -> Self {
         let option = options
             .split(',')
@@ -144,7 +142,7 @@ struct FindmntEntry {
     fsroot: Option<String>,
 }
 
-/// What a program of util-linux prints; it says nothing where there is nothing.
+/// Returns the output of a program; failing without a message counts as empty output.
 pub(crate) fn output(program: &str, arguments: &[&str]) -> Result<String> {
     let output = Command::new(program)
         .args(arguments)
@@ -176,7 +174,7 @@ impl Mounts {
         Ok(Self(found.filesystems))
     }
 
-    /// Says of a volume and of what is made of it where each is mounted.
+    /// Fills in the mounts of a volume and of those on it.
     fn complete(&self, host: &Host, volume: &mut Volume) {
         let dax = has_dax(host, &volume.kernel_name);
         for mount in self.0.iter().filter(|mount| mount.number == volume.number) {
@@ -211,7 +209,7 @@ pub(crate) fn has_dax(host: &Host, name: &str) -> bool {
     sysfs::number(disk.join("queue/dax")) == Some(1)
 }
 
-/// What is made of a disk, with the disk itself as the root.
+/// Returns the tree of volumes with the disk as its root.
 pub fn of_disk(host: &Host, disk: &str, mounts: &Mounts) -> Result<Volume> {
     let columns = "NAME,KNAME,TYPE,MAJ:MIN,SIZE,FSTYPE";
     let node = Path::new("/dev").join(disk);
@@ -233,7 +231,7 @@ pub fn of_disk(host: &Host, disk: &str, mounts: &Mounts) -> Result<Volume> {
     Ok(volume)
 }
 
-/// Says what is on volumes that nothing is made of, where udev does not: lsblk asks that alone.
+/// Fills in file system types with blkid if there is no udev, whose database lsblk reads.
 fn probe(volume: &mut Volume) -> Result<()> {
     if volume.file_system.is_none() && volume.children.is_empty() {
         let node = format!("/dev/{}", volume.kernel_name);

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Why files of persistent memory are not mapped directly, durably, or by huge pages.
+//! Finds why files on persistent memory have no DAX, `MAP_SYNC` or huge mappings.
 //!
-//! What decides it is in layers: the kernel, the namespace and its driver, what is made of the disk
-//! (partitions, volumes), the file system, its mount, the file. Each finding names the layer and the
-//! command that mends it. What is really so is tried on a file: see [`probe`].
+//! The cause may be in any layer: the kernel, the namespace and its driver, partitions and volumes, the file
+//! system, its mount, the file. Each finding names the layer and the command that fixes it. [`probe`] tests the
+//! result on a file.
 
 pub mod probe;
 
@@ -57,24 +57,23 @@ impl fmt::Display for Prevents {
 pub enum Severity {
     /// There is no direct access.
     Error,
-    /// It is there, and is less than it could be.
+    /// Direct access works, but with limits.
     Warning,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Finding {
-    /// What it is about: `kernel`, `namespace0.0`, `pmem0p1`, a mount, a file.
+    /// `kernel`, `namespace0.0`, `pmem0p1`, a mount, a file.
     #[serde(rename = "where")]
     pub place: String,
     /// Its name, for programs: `sector-mode`.
     pub cause: &'static str,
     pub severity: Severity,
-    /// What does not work because of it.
     pub prevents: Prevents,
     pub evidence: String,
-    /// The command that mends it, or what else does.
+    /// The command or other action that fixes it.
     pub command: String,
-    /// That command loses the data that is there.
+    /// The command destroys the data.
     pub destroys: bool,
 }
 
@@ -108,12 +107,12 @@ impl Finding {
     }
 }
 
-/// What was found, and what was tried.
+/// The findings and the tests.
 #[derive(Debug, Default, Serialize)]
 pub struct Report {
     /// The reasons; none where all works.
     pub findings: Vec<Finding>,
-    /// What was seen of mounts and files.
+    /// Tests of mounts and files.
     pub probes: Vec<Probe>,
 }
 
@@ -154,13 +153,13 @@ struct Place {
 }
 
 impl Place {
-    /// Whether they are as far from a multiple of `unit` in memory as in the volume.
+    /// Returns whether the offsets in memory and in the volume are equal modulo `unit`.
     fn is_aligned(&self, unit: u64) -> bool {
         self.address.wrapping_sub(self.start) % unit == 0
     }
 }
 
-/// Where in a file 2 MiB of it are that can be mapped as one page: whole there, and in memory.
+/// Finds an offset at which 2 MiB of a file can be mapped as one page: aligned both in the file and in memory.
 fn window(pieces: &[Extent], places: &[Place]) -> Option<u64> {
     pieces.iter().find_map(|piece| {
         places.iter().find_map(|place| {
@@ -177,7 +176,7 @@ fn window(pieces: &[Extent], places: &[Place]) -> Option<u64> {
     })
 }
 
-/// Looks for reasons; with `try_files`, mounts are tried with a file that has no name.
+/// Examines the scope; with `try_files`, mounts are tested with an unnamed file.
 pub fn examine(host: &Host, scope: &Scope, try_files: bool) -> Result<Report> {
     let mut doctor = Doctor {
         host,
@@ -216,18 +215,18 @@ struct Doctor<'a> {
     host: &'a Host,
     scope: &'a Scope,
     try_files: bool,
-    /// What was asked about was met.
+    /// The target of the examination was found.
     seen: bool,
-    /// What is being looked at: the namespace, and what is made of it on the way here.
+    /// The namespace and the volumes from there to the current one.
     path: Vec<String>,
     report: Report,
 }
 
-/// What findings are about that count for all memory.
+/// The place of findings that affect all memory.
 const KERNEL: &str = "kernel";
 const PROCESS: &str = "this process";
 
-/// What the kernel must be built with, and what is not there otherwise.
+/// Required kernel options, and what does not work without them.
 const OPTIONS: [(&str, Prevents); 3] = [
     ("CONFIG_FS_DAX", Prevents::Dax),
     ("CONFIG_ZONE_DEVICE", Prevents::Dax),
@@ -258,7 +257,7 @@ fn configuration(host: &Host) -> Option<(PathBuf, String)> {
     })
 }
 
-/// What persistent memory firmware and hypervisor speak of, in words.
+/// Describes the persistent memory that firmware or the hypervisor announces.
 fn announced(host: &Host) -> String {
     let table = |name: &str| {
         let there = host.path("sys/firmware/acpi/tables").join(name).exists();
@@ -277,7 +276,7 @@ fn announced(host: &Host) -> String {
     )
 }
 
-/// The modules that would make regions of what is there, and are not loaded.
+/// Returns the modules that would create regions, but are not loaded.
 fn providers(host: &Host) -> Vec<&'static str> {
     let iomem = fs::read_to_string(host.path("proc/iomem")).unwrap_or_default();
     let virtio = host.path("sys/bus/virtio/devices");
@@ -541,9 +540,7 @@ impl Doctor<'_> {
         self.volume(disk, dax, &[place], false)
     }
 
-    /// A disk, a partition or a volume, and what is made of it.
-    ///
-    /// `asked`: it is made of what is asked about.
+    /// Examines a disk, partition or volume and those on it. `asked`: it is on the target of the examination.
     fn volume(&mut self, volume: &Volume, dax: bool, places: &[Place], asked: bool) -> Result<()> {
         let own = volume.number()?;
         let wanted = self.scope.number();
@@ -586,7 +583,7 @@ impl Doctor<'_> {
         Ok(())
     }
 
-    /// A volume without direct access, on what has it.
+    /// Reports a volume without direct access on a device that has it.
     fn without_dax(&mut self, volume: &Volume, below: bool) -> Result<()> {
         if !below {
             return Ok(());
@@ -613,7 +610,7 @@ impl Doctor<'_> {
         Ok(())
     }
 
-    /// Whether a partition or volume shifts what was aligned below it.
+    /// Reports a partition or volume that breaks the alignment of the device below.
     fn alignment(&mut self, volume: &Volume, below: &[Place], places: &[Place]) {
         for (unit, prevents) in [(PAGE, Prevents::Dax), (HUGE, Prevents::HugeMappings)] {
             let was = below.iter().all(|place| place.is_aligned(unit));
@@ -746,7 +743,7 @@ impl Doctor<'_> {
         Ok(())
     }
 
-    /// What the options of a mount prevent; whether that is all of it.
+    /// Reports mount options that prevent direct access; returns whether they prevent all of it.
     fn options(&mut self, node: &str, mount: &Mount) -> bool {
         let directory = printable(&mount.directory);
         let again = format!("umount {directory} && mount -o dax=always {node} {directory}");
@@ -786,7 +783,7 @@ impl Doctor<'_> {
         false
     }
 
-    /// Whether something was found already, on the way to a mount, that prevents one of these.
+    /// Returns whether a finding for the mount, or for a layer below, already explains one of these.
     fn is_explained(&self, directory: &str, prevents: &[Prevents]) -> bool {
         self.report.findings.iter().any(|finding| {
             let on_the_way = finding.place == directory || self.path.contains(&finding.place);
@@ -967,7 +964,7 @@ impl Doctor<'_> {
     }
 }
 
-/// Whether a volume has the number, or something that is made of it.
+/// Returns whether a volume, or one on it, has the device number.
 fn leads_to(volume: &Volume, number: DeviceNumber) -> bool {
     volume.number().is_ok_and(|own| own == number)
         || volume.children.iter().any(|child| leads_to(child, number))
@@ -990,7 +987,7 @@ fn reflink(node: &str) -> Result<bool> {
     Ok(text.split([' ', ',', '\n']).any(|word| word == "reflink=1"))
 }
 
-/// What a path means: a device node, else the file system that it is on, and with a file that file.
+/// Resolves a path: a device node, a file, or else its file system.
 pub fn scope(path: &Path) -> Result<Scope> {
     use std::os::unix::fs::FileTypeExt;
     let metadata = fs::metadata(path).with_context(|| printable(path))?;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What the kernel really does with a file that is mapped: direct access, `MAP_SYNC`, huge pages.
+//! Tests on a mapped file whether it has direct access, `MAP_SYNC` and huge pages.
 
 use crate::sysfs::printable;
 use abstractions::extents::{self, Fork};
@@ -19,11 +19,10 @@ use units::PAGE;
 /// Bytes of a huge page: of a page middle directory (PMD).
 pub const HUGE: u64 = 2 << 20;
 
-/// Bytes of the file that is made to try a mount: two huge pages, of which one is aligned wherever
-/// the other is not.
+/// The size of the test file on a mount: two huge pages, one of which is aligned.
 const PROBE_SIZE: u64 = 2 * HUGE;
 
-/// What was seen of a file, or of a file that was made on a mount.
+/// The result of a test with a file, or with a test file on a mount.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Probe {
     /// The file or the mount.
@@ -37,7 +36,7 @@ pub struct Probe {
     pub reason: Option<String>,
 }
 
-/// The attributes of a file that [`statx`](https://man7.org/linux/man-pages/man2/statx.2.html) tells.
+/// Returns the attributes of a file from statx(2).
 pub fn attributes(file: impl AsFd) -> Result<StatxAttributes> {
     let found = rustix::fs::statx(file, "", AtFlags::EMPTY_PATH, StatxFlags::BASIC_STATS)?;
     Ok(found.stx_attributes)
@@ -64,8 +63,8 @@ fn faults() -> Result<u64> {
         .context("/proc/self/stat")
 }
 
-/// Maps `range` of a file, of whole huge pages, touches each page of it, and says by how it was
-/// mapped: `MAP_SYNC` or not, and whether any huge page of it took few faults.
+/// Maps `range` of a file, which is whole huge pages, and touches each page. Returns whether `MAP_SYNC` was
+/// granted, and whether a huge page took few faults.
 fn map(file: &File, range: &Range<u64>, writable: bool) -> Result<(bool, Option<bool>)> {
     let length = usize::try_from(range.end - range.start)?;
     let want = |sync| Want {
@@ -146,7 +145,7 @@ fn unnamed(directory: &Path) -> Result<Option<File>> {
     }
 }
 
-/// What was seen of a mount, and where the file was that it was tried with.
+/// The result for a mount, and the extents of its test file.
 #[derive(Debug)]
 pub struct MountProbe {
     pub probe: Probe,
@@ -156,8 +155,7 @@ pub struct MountProbe {
     pub flagged: bool,
 }
 
-/// Tries a mount with a file that has no name and goes away with this call; `None` where none could
-/// be made.
+/// Tests a mount with an unnamed file, which is gone afterwards; `None` if the file cannot be created.
 pub fn mount(directory: &Path) -> Result<Option<MountProbe>> {
     let Some(made) = unnamed(directory)? else {
         return Ok(None);

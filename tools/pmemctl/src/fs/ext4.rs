@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What e2fsprogs tell of ext2, ext3 and ext4: where each group has its metadata, and whose blocks
-//! are of one that is not mounted. They open the device to read alone.
+//! The metadata layout of ext2, ext3 and ext4, and the owners of blocks on an unmounted one, read with e2fsprogs.
+//!
+//! The programs open the device read-only.
 
 use crate::block::remap::Span;
 use crate::fs::external::{self, CommandOutput, run};
@@ -18,12 +19,12 @@ const PACKAGE: &str = "e2fsprogs";
 const NUMBERS: usize = 400;
 const ROOT: u64 = 2;
 
-/// What `dumpe2fs -h` says, line by line.
+/// The output of `dumpe2fs -h`, line by line.
 #[derive(Debug)]
 pub struct Header(BTreeMap<String, String>);
 
 impl Header {
-    /// That of the file system on a device; or why there is none.
+    /// Reads the header of a device, or returns why it has none.
     pub fn read(node: &str) -> Result<std::result::Result<Self, String>> {
         let said = run("dumpe2fs", PACKAGE, &["-h", node], "")?;
         Ok(match said.well {
@@ -61,7 +62,7 @@ impl Header {
         features.split_whitespace().any(|word| word == feature)
     }
 
-    /// Why it is not to be looked into, if so.
+    /// Returns why the file system must not be read, if so.
     fn refusal(&self) -> Option<&'static str> {
         if self.has("journal_dev") {
             return Some("it is the journal of an ext4 that is elsewhere");
@@ -78,7 +79,7 @@ impl Header {
         }
     }
 
-    /// Inodes that no name leads to, and what they are for.
+    /// Returns the inodes without names, with their purpose.
     pub fn hidden(&self) -> Vec<(u64, &'static str)> {
         let named = [
             ("Journal inode", "journal"),
@@ -95,14 +96,14 @@ impl Header {
     }
 }
 
-/// Where the groups have their metadata.
+/// The metadata of the block groups.
 #[derive(Debug, Default)]
 pub struct Layout {
     places: Vec<(Range<u64>, &'static str, u64)>,
 }
 
 impl Layout {
-    /// That of the file system on a device, mounted or not: it does not change.
+    /// Reads the layout, which is constant, of a mounted or unmounted file system.
     pub fn read(node: &str, header: &Header) -> Result<Self> {
         let said = run("dumpe2fs", PACKAGE, &["-g", node], "")?;
         if !said.well {
@@ -151,7 +152,7 @@ impl Layout {
         Ok(Self { places })
     }
 
-    /// What is known of the space: all that is in use and no metadata is files.
+    /// Returns the space: blocks that are in use and are not metadata belong to files.
     pub(crate) fn space(&self, hidden: Vec<Range<u64>>) -> Space {
         let mut fixed = hidden;
         fixed.extend(self.ranges());
@@ -166,7 +167,7 @@ impl Layout {
         self.places.iter().map(|(range, ..)| range.clone())
     }
 
-    /// What of a span is metadata of a group, and what is not.
+    /// Splits a span into group metadata and the rest.
     pub fn split(&self, span: &Span) -> (Vec<Owned>, Vec<Span>) {
         let mut owned = Vec::new();
         let mut taken = Vec::new();
@@ -186,20 +187,19 @@ impl Layout {
     }
 }
 
-/// Where an inode has its blocks: from which of the file's on, where they are none of its own map or
-/// attributes.
+/// Blocks of an inode, with their block number in the file; `None` for extent tree and attribute blocks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct InodeExtent {
     logical: Option<u64>,
     blocks: Range<u64>,
 }
 
-/// What `stat` of debugfs says: fields in a fixed order; names of attributes, which may be any bytes, and
-/// so may the target of a short symbolic link, which stands for blocks; then blocks, in numbers alone.
+/// Parses `stat` of debugfs: fields in a fixed order, then names of attributes or the target of a short symbolic
+/// link, which may contain any bytes, then blocks, which are only numbers.
 fn pieces(text: &str) -> Vec<InodeExtent> {
-    /// Its blocks hold no data, which is in the inode itself (`EXT4_INLINE_DATA_FL`).
+    /// The data is in the inode itself (`EXT4_INLINE_DATA_FL`).
     const INLINE_DATA: u32 = 0x1000_0000;
-    /// The longest target of a symbolic link that is in the inode itself, and its end.
+    /// Targets of symbolic links below this length are in the inode itself.
     const SHORT: u64 = 60;
     let field = |name| {
         let (_, rest) = text.split_once(name)?;
@@ -260,17 +260,17 @@ fn pieces(text: &str) -> Vec<InodeExtent> {
 struct Debugfs<'a>(&'a str);
 
 impl Debugfs<'_> {
-    /// Without the bitmaps, which may be on bad memory.
+    /// Runs commands without loading the bitmaps, which may be on bad blocks.
     fn ask(&self, commands: &str) -> Result<CommandOutput> {
         run("debugfs", PACKAGE, &["-c", "-f", "-", self.0], commands)
     }
 
-    /// With the bitmaps.
+    /// Runs commands with the bitmaps loaded.
     fn ask_bitmaps(&self, commands: &str) -> Result<CommandOutput> {
         run("debugfs", PACKAGE, &["-f", "-", self.0], commands)
     }
 
-    /// Lists of numbers, each behind a command.
+    /// Runs a command with lists of numbers.
     fn ask_of(
         &self,
         command: &str,
@@ -284,7 +284,7 @@ impl Debugfs<'_> {
         self.ask(&numbers.chunks(NUMBERS).map(line).collect::<String>())
     }
 
-    /// Where inodes have their blocks.
+    /// Returns the blocks of inodes.
     fn pieces(&self, inodes: &[u64]) -> Result<Vec<(u64, Vec<InodeExtent>)>> {
         // Each answer is behind a comment, which is said again: a word that nobody could put into a name.
         let mark = format!("# {:016x} ", RandomState::new().build_hasher().finish());
@@ -298,7 +298,7 @@ impl Debugfs<'_> {
         Ok(answers.iter().filter_map(one).collect())
     }
 
-    /// What of `left` the inodes have that can be read, by asking all that have a name.
+    /// Searches `left` in all inodes that have a name and can be read.
     fn search(&self, left: &mut Vec<Span>, size: u64) -> Result<Vec<OwnedExtent>> {
         let mut found = Vec::new();
         let mut walk = Walk::from(ROOT);
@@ -330,11 +330,11 @@ impl Debugfs<'_> {
     }
 }
 
-/// Bytes that an inode has, and where they are in its file.
+/// A span, its inode, and its offset in the file.
 type OwnedExtent = (Span, u64, Option<u64>);
 
-/// Reads what `ls -p` says: `/INODE/MODE/UID/GID/NAME/SIZE/` behind the command, which is said again. A
-/// name may hold newlines, but no slash.
+/// Parses `ls -p`: `/INODE/MODE/UID/GID/NAME/SIZE/` after the echoed command. A name may contain newlines, but no
+/// slash.
 fn held(said: &mut dyn BufRead, see: &mut DirVisitor<'_>) -> io::Result<()> {
     let mut folder = None;
     while let Some(&first) = said.fill_buf()?.first() {
@@ -369,7 +369,7 @@ fn number(digits: &[u8]) -> Option<u64> {
     std::str::from_utf8(digits).ok()?.parse().ok()
 }
 
-/// Takes what inodes have of `left` off it.
+/// Removes the blocks of inodes from `left` and returns them.
 fn take(left: &mut Vec<Span>, pieces: &[(u64, Vec<InodeExtent>)], size: u64) -> Vec<OwnedExtent> {
     let mut found = Vec::new();
     for (inode, pieces) in pieces {
@@ -391,8 +391,8 @@ fn take(left: &mut Vec<Span>, pieces: &[(u64, Vec<InodeExtent>)], size: u64) -> 
     found
 }
 
-/// Where a mounted ext4 has inodes that can't be opened, and what of `left` is theirs: the hidden ones,
-/// which stay where they are, and `links`, symbolic links that have a block.
+/// Removes from `left` the blocks of inodes that cannot be opened on a mounted ext4: hidden ones, and symbolic
+/// links with a block.
 pub fn of_inodes(
     node: &str,
     header: &Header,
@@ -403,7 +403,7 @@ pub fn of_inodes(
     Ok(take(left, &pieces, header.block_size()?))
 }
 
-/// Where the hidden inodes have their blocks.
+/// Returns the blocks of the hidden inodes.
 pub(crate) fn hidden_ranges(node: &str, header: &Header) -> Result<Vec<Range<u64>>> {
     let size = header.block_size()?;
     let inodes: Vec<u64> = header.hidden().iter().map(|(inode, _)| *inode).collect();
@@ -415,7 +415,7 @@ pub(crate) fn hidden_ranges(node: &str, header: &Header) -> Result<Vec<Range<u64
         .collect())
 }
 
-/// The free space of one that is not mounted, in order.
+/// Returns the space of an unmounted file system, with its free ranges in order.
 pub(crate) fn space(node: &str, header: &Header) -> Result<std::result::Result<Space, String>> {
     if let Some(reason) = header.refusal() {
         return Ok(Err(reason.to_owned()));
@@ -472,7 +472,7 @@ fn owners_of_blocks(text: &str) -> BTreeMap<u64, u64> {
         .collect()
 }
 
-/// Whose the bytes of `spans` of a device are that has a file system which is not mounted.
+/// Finds the owners of `spans` of an unmounted file system.
 pub fn owners(node: &str, spans: &[Span], all_links: bool) -> Result<OwnersFound> {
     let header = match Header::read(node)? {
         Ok(header) => header,
@@ -632,7 +632,7 @@ fn join(mut spans: Vec<Span>) -> Vec<Span> {
     joined
 }
 
-/// What multiple mount protection says, from `dump_mmp`.
+/// Returns why multiple mount protection, from `dump_mmp`, forbids reading, if so.
 fn protected(text: &str) -> Option<String> {
     /// `EXT4_MMP_SEQ_CLEAN`.
     const CLEAN: &str = "ff4d4d50";
@@ -694,7 +694,7 @@ mod tests {
         assert!(!hidden.iter().any(|(_, what)| *what == "project quota"));
     }
 
-    /// What `dumpe2fs -g` said of a file system of 300 MiB.
+    /// The output of `dumpe2fs -g` for a file system of 300 MiB.
     const GROUPS: &str = "\ngroup:block:super:gdt:bbitmap:ibitmap:itable\n0:0:0:1-1:39:42:45\n\
         1:32768:32768:32769-32769:40:43:1645\n2:65536:-1:-1:41:44:3245\n";
 
@@ -813,7 +813,7 @@ mod tests {
     }
 
     proptest! {
-        /// What a piece has is taken with its place in the file, and the rest is left.
+        /// Each byte is either taken with its offset in the file or left.
         #[test]
         fn each_byte_is_taken_once(
             offset in 0_u64..100, length in 1_u64..100, first in 0_u64..8, count in 1_u64..8, logical in 0_u64..4,

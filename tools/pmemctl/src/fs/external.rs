@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Programs of others that are asked.
+//! Runs programs of other packages.
 
 use anyhow::{Context, Result};
 use rustix::fs::{MemfdFlags, memfd_create};
@@ -11,9 +11,9 @@ use std::process::{Command, Stdio};
 #[derive(Debug, Clone, Default)]
 pub struct CommandOutput {
     pub well: bool,
-    /// Its output: names of files may be anything.
+    /// Bytes, because names of files need not be UTF-8.
     pub output: Vec<u8>,
-    /// The last line of its errors.
+    /// The last line of standard error.
     pub error: String,
 }
 
@@ -22,7 +22,7 @@ impl CommandOutput {
         String::from_utf8_lossy(&self.output).into_owned()
     }
 
-    /// Why it did not end well, with its name.
+    /// Returns why the program failed, with its name.
     pub fn reason(&self, program: &str) -> String {
         let error = self.error.trim();
         match error.strip_prefix(program) {
@@ -33,7 +33,7 @@ impl CommandOutput {
     }
 }
 
-/// Runs `program`, which is of the Debian package `package`, with `commands` as its input.
+/// Runs `program` of the Debian package `package` with `commands` as its input.
 pub fn run(
     program: &str,
     package: &str,
@@ -47,7 +47,7 @@ pub fn run(
     Ok(CommandOutput { output, ..said })
 }
 
-/// The same; `see` reads its output as it comes.
+/// Does the same, but `see` reads the output as it arrives.
 pub fn read(
     program: &str,
     package: &str,

@@ -22,35 +22,34 @@ use std::path::Path;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum Owner {
-    /// A file's, or a directory's.
+    /// A file or directory.
     File {
-        /// Its names: the first that was found, or all of them. None of a file that was removed
-        /// while it is open.
+        /// The first name that was found, or all; empty if the file is removed but open.
         paths: Vec<String>,
         inode: u64,
-        /// Where they are in the file; `null` where they hold its attributes or its own map.
+        /// The offset in the file; `null` for attributes or extent tree blocks.
         file_offset: Option<u64>,
-        /// The processes that have it open, if it was removed.
+        /// The processes that have a removed file open.
         #[serde(skip_serializing_if = "Vec::is_empty")]
         open_by: Vec<u32>,
     },
     Free,
-    /// The file system's own: `journal`, `inode table`.
+    /// Metadata of the file system: `journal`, `inode table`.
     Metadata {
-        /// In the words of the file system.
+        /// The file system's term.
         what: &'static str,
-        /// Of which block group of ext4, or allocation group of XFS; `null` where it is of none.
+        /// The block group of ext4 or allocation group of XFS, if it has one.
         group: Option<u64>,
     },
-    /// The file system says that they are in use, and no file has them: metadata of XFS without a
-    /// reverse map, a symbolic link's, or what has changed meanwhile.
+    /// In use, but of no file that was found: metadata of XFS without a reverse map, a symbolic link, or a file
+    /// that changed during the search.
     Unknown {
-        /// In which allocation group of XFS.
+        /// The allocation group of XFS.
         group: Option<u64>,
     },
 }
 
-/// Bad bytes, and whose they are.
+/// A range and its owner.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Owned {
     /// The bytes.
@@ -59,21 +58,21 @@ pub struct Owned {
     pub owner: Owner,
 }
 
-/// What the search says of itself while it goes on.
+/// Progress of a search.
 pub trait Progress {
-    /// So many files are there to look at, as the file system counts them.
+    /// The search begins; `files` is the number of inodes in use.
     fn begin(&self, _files: u64) {}
-    /// One more file was looked at.
+    /// One more file was searched.
     fn step(&self) {}
-    /// A file or directory could not be looked at.
+    /// A file or directory could not be read.
     fn skipped(&self, _path: &Path, _error: &io::Error) {}
 }
 
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct OwnersFound {
-    /// Whose which bytes are; nothing where all is refused.
+    /// The ranges with their owners; empty if the file system was refused.
     pub owned: Vec<Owned>,
-    /// Why not more is known.
+    /// Why some owners are unknown.
     pub reason: Option<String>,
 }
 
@@ -85,7 +84,7 @@ impl OwnersFound {
         }
     }
 
-    /// Adds a part, to its neighbour where that is one of the same owner.
+    /// Adds a range, or extends the last one if it is adjacent and has the same owner.
     pub(crate) fn add(&mut self, span: Span, owner: Owner) {
         if let Some(last) = self.owned.last_mut() {
             let behind = last.span.range().end == span.offset
@@ -115,15 +114,15 @@ impl OwnersFound {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum SpaceKind {
-    /// Nothing: the file system has them free.
+    /// Free space.
     Free,
     Files,
     Metadata,
-    /// Files or metadata: the file system does not tell which.
+    /// Files or metadata: the file system does not distinguish them.
     Used,
-    /// What is in them is not known here: no file system, or a strange one.
+    /// Unknown: no file system, or one that is not supported.
     Other,
-    /// No partition or volume has them.
+    /// Outside of all partitions and volumes.
     Outside,
 }
 
@@ -138,14 +137,14 @@ impl SpaceKind {
     ];
 }
 
-/// What is known of a file system's space.
+/// The use of a file system's space.
 #[derive(Debug)]
 pub struct Space {
-    /// Metadata that is where it is.
+    /// Metadata at fixed places.
     pub fixed: Vec<Range<u64>>,
-    /// What all else is that is not free.
+    /// The kind of all other space that is not free.
     pub rest: SpaceKind,
-    /// What is free, in order, where that was asked.
+    /// Free ranges in order, if they were read.
     pub free: Vec<Range<u64>>,
 }
 

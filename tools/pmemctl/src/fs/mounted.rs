@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Whose bytes of a mounted file system are: which file's and where in it, or which of its metadata.
+//! Finds the owners of blocks on a mounted file system.
 //!
-//! The file system tells what is free and what is metadata (`FS_IOC_GETFSMAP`), and XFS with a reverse
-//! map (`rmapbt`) the inodes of files. Their names, and without a reverse map the files themselves, are
-//! found by a walk over all of it, which asks each file for its extents (`FS_IOC_FIEMAP`).
+//! `FS_IOC_GETFSMAP` reports free space and metadata, and on XFS with a reverse map (`rmapbt`) the inodes of files.
+//! File names, and without a reverse map the files themselves, are found by a walk over the whole file system,
+//! which asks each file for its extents (`FS_IOC_FIEMAP`).
 
 use crate::block::devno::DeviceNumber;
 use crate::block::remap::Span;
@@ -27,14 +27,13 @@ use std::path::{Path, PathBuf};
 
 #[derive(Debug)]
 pub struct FileSystem {
-    /// The number of its device.
     pub device: DeviceNumber,
     pub directory: PathBuf,
     /// The volume that it is on.
     volume: Volume,
-    /// Its root, whatever is mounted over parts of it.
+    /// Its root, without the mounts below it.
     root: OwnedFd,
-    /// The same, as a path.
+    /// The root as a path in `/proc/self/fd`.
     path: PathBuf,
 }
 
@@ -65,18 +64,18 @@ const NOT_DATA: u32 = 0x2 | 0x4;
 /// `FMR_OF_SPECIAL_OWNER`.
 const SPECIAL: u32 = 0x10;
 
-/// What the file system says of bytes.
+/// The owner of a range according to `FS_IOC_GETFSMAP`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum FsmapOwner {
     Free,
     Metadata(&'static str),
-    /// Of an inode, and from where on in the file.
+    /// An inode, and the offset in the file.
     Inode(u64, Option<u64>),
     Unknown,
 }
 
 impl FsmapOwner {
-    /// Of the byte at `at`, which is in the record.
+    /// Returns the owner of the byte at `at` in the record.
     fn of(record: &Record, at: u64) -> Self {
         if record.flags & SPECIAL == 0 {
             let data = record.flags & NOT_DATA == 0;
@@ -94,7 +93,7 @@ impl FsmapOwner {
 }
 
 impl FileSystem {
-    /// That of a volume, which is mounted at `directory`.
+    /// Opens the file system of a volume that is mounted at `directory`.
     pub fn at(volume: &Volume, directory: &Path) -> Result<Self> {
         // A copy of the mount, without what is mounted below it: what that hides is seen.
         let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
@@ -123,7 +122,7 @@ impl FileSystem {
         })
     }
 
-    /// What e2fsprogs tell of ext4 from its device; nothing where they can't.
+    /// Reads the header of ext4 from its device, if e2fsprogs can.
     fn ext4(&self) -> Option<(String, Header)> {
         let kind = self.volume.file_system.as_deref()?;
         if !matches!(kind, "ext2" | "ext3" | "ext4") {
@@ -134,7 +133,7 @@ impl FileSystem {
         Some((node, header))
     }
 
-    /// What is known of all of its space before it is asked.
+    /// Returns the space that is known without `FS_IOC_GETFSMAP`.
     pub(crate) fn space(&self) -> Result<Space> {
         let directory =
             File::open(&self.path).with_context(|| self.directory.display().to_string())?;
@@ -166,8 +165,7 @@ impl FileSystem {
             .with_context(|| format!("owners of the blocks of {}", self.directory.display()))
     }
 
-    /// Calls `see` with what ranges of it are for, in order; of what is between, nothing is known but
-    /// that it is in use.
+    /// Calls `see` with each range and its use, in order; space between them is in use.
     pub(crate) fn each(&self, mut see: impl FnMut(&Range<u64>, SpaceKind)) -> Result<()> {
         let directory =
             File::open(&self.path).with_context(|| self.directory.display().to_string())?;
@@ -188,8 +186,8 @@ impl FileSystem {
         })
     }
 
-    /// Whose the bytes of `spans` are, in order. With `all_links`, files are given with all of their
-    /// names, which takes a walk over the whole file system.
+    /// Finds the owners of `spans`, in order. With `all_links`, files have all of their names, which takes a walk
+    /// over the whole file system.
     pub fn owners(
         &self,
         host: &Host,
@@ -313,7 +311,7 @@ impl FileSystem {
         Ok(found)
     }
 
-    /// What the file system itself says of a span, piece by piece.
+    /// Splits a span by the owners from `FS_IOC_GETFSMAP`.
     fn ask(&self, directory: &File, span: &Span) -> Result<Vec<(Span, FsmapOwner)>> {
         let mut pieces = Vec::new();
         let mut told: Vec<Range<u64>> = Vec::new();
@@ -349,7 +347,7 @@ impl FileSystem {
         Ok(pieces)
     }
 
-    /// Looks at every file, until all is found.
+    /// Walks over all files until all owners are found.
     fn walk(&self, search: &mut Search, fork: Fork, all_links: bool, progress: &dyn Progress) {
         if search.is_done(all_links) {
             return;
@@ -400,7 +398,7 @@ impl FileSystem {
         }
     }
 
-    /// Looks at files that were removed and are open.
+    /// Searches removed files that are open.
     fn removed(&self, host: &Host, search: &mut Search) {
         for pid in crate::block::holders::pids(host) {
             for folder in ["fd", "map_files"] {
@@ -436,7 +434,7 @@ impl FileSystem {
     }
 }
 
-/// Bytes that are an inode's.
+/// A range of an inode.
 #[derive(Debug, Clone)]
 struct Hit {
     span: Span,
@@ -444,26 +442,26 @@ struct Hit {
     offset: Option<u64>,
 }
 
-/// What is looked for, and what was found.
+/// The state of a search.
 struct Search {
-    /// Inodes whose names are wanted.
+    /// Inodes without names so far.
     wanted: BTreeSet<u64>,
     /// Bytes whose inodes are.
     asked: Vec<Span>,
-    /// Those of them that are nobody's so far.
+    /// Ranges without owner so far.
     left: Vec<Span>,
-    /// Whether files share some of them, so that there are more owners to find.
+    /// Whether files share some of the ranges, so that each may have several owners.
     shared: bool,
     hits: Vec<Hit>,
     names: BTreeMap<u64, Vec<String>>,
     open_by: BTreeMap<u64, Vec<u32>>,
-    /// Inodes that were asked for their extents and have several names, or none.
+    /// Inodes with several names, or none, whose extents were read.
     seen: BTreeSet<u64>,
-    /// Symbolic links that are longer than an inode has room for, where their inodes are wanted.
+    /// Symbolic links with a block of their own, collected for ext4.
     links: Option<Vec<u64>>,
 }
 
-/// Of more symbolic links than these it is not found out where they are.
+/// The highest number of symbolic links whose blocks are looked up.
 const LINKS: usize = 10_000;
 
 impl Search {
@@ -477,7 +475,7 @@ impl Search {
                 .all(|inode| self.names.contains_key(inode) || self.open_by.contains_key(inode))
     }
 
-    /// Looks at one file of a walk.
+    /// Searches one file of a walk.
     fn visit(
         &mut self,
         of: &FileSystem,
@@ -527,7 +525,7 @@ impl Search {
         }
     }
 
-    /// Takes what is the file's off what is left.
+    /// Removes the file's extents from `left`.
     fn look(&mut self, file: &File, inode: u64, fork: Fork) {
         let mut hits = Vec::new();
         let mut shared = self.shared;

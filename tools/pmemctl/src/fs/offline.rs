@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Whose bytes of a file system are that is not mounted, as its own tools tell.
+//! Finds the owners of blocks on an unmounted file system with e2fsprogs or xfsprogs.
 //!
-//! Nothing is written. While they look, the device is claimed, so that nobody mounts it meanwhile.
+//! Nothing is written. The device is opened with `O_EXCL` meanwhile, so that it cannot be mounted.
 
 use crate::block::remap::Span;
 use crate::block::topology::Volume;
@@ -15,7 +15,7 @@ use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-/// Whose the bytes of `spans` of a volume are.
+/// Finds the owners of `spans` of a volume.
 pub fn owners(
     host: &Host,
     volume: &Volume,
@@ -37,7 +37,7 @@ pub fn owners(
     look(node, spans, all_links).with_context(|| volume.name.clone())
 }
 
-/// Opens a device so that nobody mounts it meanwhile; or says why it is not to be looked into.
+/// Opens a device with `O_EXCL`, so that it cannot be mounted; or returns why it must not be read.
 pub(crate) fn claim(node: &Path) -> Result<std::result::Result<File, &'static str>> {
     let claimed = OpenOptions::new()
         .read(true)
@@ -55,7 +55,7 @@ pub(crate) fn claim(node: &Path) -> Result<std::result::Result<File, &'static st
     }
 }
 
-/// Why one of a kind that is not known here is not looked into.
+/// Returns why a type of file system is not supported.
 pub fn stranger(kind: &str) -> String {
     match kind {
         "crypto_LUKS" => "it is encrypted (LUKS); the owners are unknown".to_owned(),

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Which processes have files of a file system open or mapped, and where.
+//! Finds the processes that have files of a file system open or mapped.
 //!
-//! Not seen are descriptors on their way through a socket or registered with io_uring, and processes
-//! of a PID namespace that is not below this one.
+//! File descriptors in flight through a socket or registered with io_uring are not visible, nor are processes
+//! outside of this PID namespace.
 
 use crate::block::devno::DeviceNumber;
 use crate::block::holders::{self, Process};
@@ -16,12 +16,12 @@ use std::ops::Range;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-/// A piece of a file that is mapped.
+/// A mapped range of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MappedRange {
-    /// Where it is in the process.
+    /// The address in the process.
     pub address: u64,
-    /// Which bytes of the file it has.
+    /// The range of the file.
     pub bytes: Range<u64>,
 }
 
@@ -29,39 +29,38 @@ pub struct MappedRange {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FileUse {
     pub process: Process,
-    /// It has a descriptor of it.
+    /// The process has a descriptor of the file.
     pub open: bool,
     pub mapped: Vec<MappedRange>,
 }
 
-/// A process that has some bytes mapped, or their file open.
+/// A process that maps a range or has its file open.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct FileUser {
     #[serde(flatten)]
     pub process: Process,
-    /// It has a descriptor of the file, or of the device.
+    /// The process has a descriptor of the file or of the device.
     pub open: bool,
-    /// The addresses at which it has the first of the bytes that it has mapped; none where it has none
-    /// of them mapped.
+    /// The address of the first byte of the range in each mapping.
     pub addresses: Vec<u64>,
 }
 
-/// A file that somebody uses.
+/// A file that processes have open or mapped.
 #[derive(Debug)]
 pub struct OpenFile {
     pub device: DeviceNumber,
     pub inode: u64,
-    /// The name that it was opened by, if that still leads to it.
+    /// The name by which it was opened, if it is still valid.
     pub name: Option<PathBuf>,
-    /// It has no names any more.
+    /// The file is removed.
     pub removed: bool,
-    /// A link in `/proc` through which it can be opened, whatever its name is.
+    /// A link in `/proc` through which it can be opened, whether it has a name or not.
     link: PathBuf,
     pub by: Vec<FileUse>,
 }
 
 impl OpenFile {
-    /// Opens it, without waiting for who holds a lease on it.
+    /// Opens the file without waiting for a lease.
     pub fn open(&self) -> io::Result<File> {
         OpenOptions::new()
             .read(true)
@@ -69,7 +68,7 @@ impl OpenFile {
             .open(&self.link)
     }
 
-    /// Who has any of these bytes mapped, or the file open.
+    /// Returns the processes that map any of these bytes or have the file open.
     pub fn users(&self, bytes: &Range<u64>) -> Vec<FileUser> {
         let user = |one: &FileUse| {
             let addresses: Vec<u64> = one
@@ -101,7 +100,7 @@ impl std::fmt::Display for FileUser {
     }
 }
 
-/// A line of `/proc/PID/maps` (proc_pid_maps(5)) that is of a file.
+/// A line of `/proc/PID/maps` (proc_pid_maps(5)) for a file.
 #[derive(Debug, PartialEq, Eq)]
 struct MapsLine<'a> {
     range: &'a str,
@@ -134,7 +133,7 @@ impl<'a> MapsLine<'a> {
     }
 }
 
-/// All files of the file systems on `devices` that processes other than this one use.
+/// Returns all files on `devices` that other processes use.
 pub fn of_file_systems(host: &Host, devices: &[DeviceNumber]) -> Vec<OpenFile> {
     let mut found = BTreeMap::new();
     let own = std::process::id();

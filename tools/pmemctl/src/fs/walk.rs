@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 
-/// What a directory holds: a name, and what it leads to.
+/// An entry of a directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct DirEntry {
     pub(crate) name: Vec<u8>,
@@ -17,22 +17,22 @@ pub(crate) struct DirEntry {
     pub(crate) folder: bool,
 }
 
-/// Is told what a directory, by its inode, holds.
+/// Receives the inode of a directory and an entry of it.
 pub(crate) type DirVisitor<'a> = dyn FnMut(u64, DirEntry) + 'a;
 
-/// How many directories are asked for at once.
+/// The number of directories that are listed at once.
 const FOLDERS: usize = 1000;
 
 /// A walk over the directories of a file system.
 pub(crate) struct Walk {
-    /// Those that were not listed yet, with their names.
+    /// Directories that are not listed yet, with their names.
     folders: Vec<(u64, Vec<u8>)>,
-    /// All that were seen: a directory has one name, but where the file system has a fault.
+    /// Directories seen so far; a corrupt file system may have several names for one.
     known: BTreeSet<u64>,
 }
 
 impl Walk {
-    /// From the root directory on.
+    /// Starts at the root directory.
     pub(crate) fn from(root: u64) -> Self {
         Self {
             folders: vec![(root, Vec::new())],
@@ -40,8 +40,8 @@ impl Walk {
         }
     }
 
-    /// Has `list` tell what the next directories hold, and `see` look at each of that and at the name
-    /// of its directory; whether there were any.
+    /// Lists the next directories with `list`, and calls `see` with each entry and the name of its directory.
+    /// Returns whether there were any.
     pub(crate) fn step(
         &mut self,
         list: impl FnOnce(&[u64], &mut DirVisitor<'_>) -> Result<()>,
@@ -70,14 +70,13 @@ impl Walk {
 }
 
 impl DirEntry {
-    /// Its name, from the root on.
+    /// Returns its path from the root.
     fn below(&self, above: &[u8]) -> Vec<u8> {
         [above, b"/", &self.name].concat()
     }
 }
 
-/// The names of inodes, the first that is found or all of them, by a walk over the directories from
-/// `root` on.
+/// Finds the first name, or all names, of inodes by a walk from `root`.
 pub(crate) fn paths(
     root: u64,
     wanted: &BTreeSet<u64>,
@@ -109,7 +108,7 @@ pub(crate) fn paths(
 mod tests {
     use super::*;
 
-    /// What a made-up file system holds; 4 is held twice, and a fault has 3 hold the root.
+    /// The entries of a fake file system; 4 has two names, and 3 is corrupt and contains the root.
     fn held(folder: u64) -> Vec<DirEntry> {
         let held = |name: &[u8], inode, folder| DirEntry {
             name: name.to_vec(),

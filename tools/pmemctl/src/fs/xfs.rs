@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What XFS and xfsprogs tell: how it is laid out, and whose blocks are of one that is not mounted.
+//! The geometry of XFS, and the owners of blocks on an unmounted XFS, read with xfsprogs.
+//!
 //! `xfs_db -r` and `xfs_logprint -t` write nothing.
 
 use crate::block::remap::Span;
@@ -15,21 +16,21 @@ use std::ops::Range;
 
 const PACKAGE: &str = "xfsprogs";
 
-/// How an XFS is laid out on its data device, in bytes.
+/// The layout of an XFS on its data device, in bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Geometry {
     block: u64,
-    /// Of an allocation group; the last one may be shorter.
+    /// The size of an allocation group; the last one may be shorter.
     group: u64,
     groups: u64,
     /// At the start of each group: superblock, AGF, AGI and AGFL.
     headers: u64,
-    /// The log, where it is on this device.
+    /// The log, if it is on this device.
     log: Option<Range<u64>>,
 }
 
 impl Geometry {
-    /// As the kernel tells it.
+    /// Converts the kernel's structure.
     pub fn of(told: &XfsGeometry) -> Result<Self> {
         Self::new(
             [
@@ -43,7 +44,7 @@ impl Geometry {
         )
     }
 
-    /// `log` in the numbers that XFS gives its blocks; from 0 on, it is elsewhere.
+    /// `log` is in filesystem block numbers; it starts at 0 if it is external.
     fn new([block, sector, group_blocks, groups]: [u64; 4], log: Range<u64>) -> Result<Self> {
         let headers = sector.saturating_mul(4).next_multiple_of(block.max(1));
         let sane = block.is_power_of_two()
@@ -67,7 +68,7 @@ impl Geometry {
         Ok(geometry)
     }
 
-    /// As xfs_db prints the superblock: `name = value`.
+    /// Parses the superblock as xfs_db prints it: `name = value`.
     fn parse(text: &str) -> Result<Self> {
         let number = |name| number(text, name);
         let start = number("logstart")?;
@@ -82,7 +83,7 @@ impl Geometry {
         )
     }
 
-    /// How many bits of a block's number are its place in the group.
+    /// The number of bits of a block number within the group.
     fn shift(&self) -> u32 {
         (self.group / self.block)
             .next_power_of_two()
@@ -95,17 +96,17 @@ impl Geometry {
         (number >> shift).saturating_mul(self.group) + within * self.block
     }
 
-    /// The number of the block that has a byte.
+    /// Returns the number of the block with a byte.
     fn number(&self, byte: u64) -> u64 {
         ((byte / self.group) << self.shift()) | (byte % self.group / self.block)
     }
 
-    /// The allocation group that has a byte, if one has.
+    /// Returns the allocation group of a byte, if it has one.
     pub fn group_of(&self, byte: u64) -> Option<u64> {
         Some(byte / self.group).filter(|group| *group < self.groups)
     }
 
-    /// Parts of a span, each in one allocation group.
+    /// Splits a span by allocation groups.
     fn groups<'a>(&'a self, span: &'a Span) -> impl Iterator<Item = (u64, Span)> + 'a {
         let last = span.range().end.saturating_sub(1) / self.group;
         (span.offset / self.group..=last.min(self.groups.saturating_sub(1))).filter_map(|group| {
@@ -114,7 +115,7 @@ impl Geometry {
         })
     }
 
-    /// What of a span is where it always is: the headers of groups, and the log; and what is not.
+    /// Splits a span into metadata at fixed places, which are the group headers and the log, and the rest.
     pub fn split(&self, span: &Span) -> (Vec<Owned>, Vec<Span>) {
         let mut owned = Vec::new();
         let mut taken = Vec::new();
@@ -147,8 +148,8 @@ impl Geometry {
         (owned, span.without(&taken))
     }
 
-    /// The blocks of a part of a group, from one on that can be read: xfs_db goes to the first of them
-    /// by reading it. The number of that one, and how many they are.
+    /// Returns the first block and the number of blocks to query for a part of a group. It starts at a readable
+    /// block, because xfs_db reads the first one.
     fn around(&self, group: u64, part: &Span, bad: &[Span]) -> (u64, u64) {
         let start = group * self.group;
         let mut first = (part.offset - start) / self.block;
@@ -163,7 +164,7 @@ impl Geometry {
         (self.number(start + first * self.block), end - first)
     }
 
-    /// What is where it always is.
+    /// Returns the metadata at fixed places.
     pub(crate) fn fixed(&self) -> Vec<Range<u64>> {
         let headers = |group: u64| {
             let start = group * self.group;
@@ -175,7 +176,7 @@ impl Geometry {
             .collect()
     }
 
-    /// The parts of spans of which nothing is known, by group.
+    /// Returns spans without known owner, split by group.
     pub fn by_group(&self, spans: &[Span]) -> Vec<Owned> {
         let owned = |group, span| Owned {
             span,
@@ -194,7 +195,7 @@ impl Geometry {
     }
 }
 
-/// A field of the superblock, of a size or a count.
+/// Parses a number of the superblock.
 fn number(text: &str, name: &str) -> Result<u64> {
     let line = |line: &str| {
         line.strip_prefix(name)?
@@ -208,7 +209,7 @@ fn number(text: &str, name: &str) -> Result<u64> {
         .with_context(|| format!("xfs_db does not say {name}"))
 }
 
-/// What `blockuse` says of a block.
+/// The use of a block according to `blockuse`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct BlockUse {
     number: u64,
@@ -236,7 +237,7 @@ fn uses(text: &str) -> Vec<BlockUse> {
 }
 
 impl BlockUse {
-    /// Whose a block is that no inode has.
+    /// Returns the owner of a block without inode.
     fn owner(&self, group: Option<u64>) -> Owner {
         let what = match self.kind.as_str() {
             "free1" | "free2" => return Owner::Free,
@@ -257,7 +258,7 @@ impl BlockUse {
         Owner::Metadata { what, group }
     }
 
-    /// What an inode is for that is no file's.
+    /// Returns the purpose of an inode that is not a file.
     fn hidden(&self) -> Option<&'static str> {
         match self.kind.as_str() {
             "quota" => Some("quota"),
@@ -268,7 +269,7 @@ impl BlockUse {
     }
 }
 
-/// Blocks that are an inode's, by their numbers, and from which of the file's on; none of attributes.
+/// Blocks of an inode, with their block number in the file; `None` for attributes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct InodeExtent {
     inode: u64,
@@ -277,7 +278,7 @@ struct InodeExtent {
     logical: Option<u64>,
 }
 
-/// `data offset 0 startblock 24 (0/24) count 733 flag 0`, `attr offset …`, behind an inode's number.
+/// Parses `data offset 0 startblock 24 (0/24) count 733 flag 0` and `attr offset …` after the inode number.
 fn pieces(text: &str) -> Vec<InodeExtent> {
     let mut inode = 0;
     let mut pieces = Vec::new();
@@ -313,7 +314,7 @@ fn pieces(text: &str) -> Vec<InodeExtent> {
     pieces
 }
 
-/// All owners of blocks that several share: `inode 131 block 24 at offset 0`.
+/// Parses all owners of shared blocks: `inode 131 block 24 at offset 0`.
 fn sharers(text: &str) -> Vec<InodeExtent> {
     let one = |line: &str| {
         let words: Vec<_> = line.split_whitespace().collect();
@@ -330,7 +331,7 @@ fn sharers(text: &str) -> Vec<InodeExtent> {
     text.lines().filter_map(one).collect()
 }
 
-/// A file system that may be looked into, by `xfs_db`.
+/// A file system that `xfs_db` may read.
 struct Database<'a> {
     node: &'a str,
     geometry: Geometry,
@@ -339,7 +340,7 @@ struct Database<'a> {
 }
 
 impl<'a> Database<'a> {
-    /// Looks into a file system; or says why not.
+    /// Opens a file system, or returns why it must not be read.
     fn open(node: &'a str) -> Result<std::result::Result<Self, String>> {
         let superblock =
             "sb 0\nprint blocksize sectsize agblocks agcount logstart logblocks rootino\n";
@@ -362,7 +363,7 @@ impl<'a> Database<'a> {
         })
     }
 
-    /// What it answers to commands.
+    /// Returns the output of commands.
     fn ask(&self, commands: &str) -> Result<Vec<u8>> {
         let said = run("xfs_db", PACKAGE, &["-r", self.node], commands)?;
         // Of a file system that has a fault it tells all the same, and ends with a status of its own.
@@ -393,8 +394,8 @@ impl<'a> Database<'a> {
     }
 }
 
-/// Reads what `ls` says of directories: lines of a cookie, an inode, its type, a hash, the length of the
-/// name, the name, and whether that is sane. A name may hold newlines.
+/// Parses `ls`: lines of a cookie, an inode, its type, a hash, the length of the name, the name, and whether that
+/// is valid. A name may contain newlines.
 fn held(said: &mut dyn BufRead, see: &mut DirVisitor<'_>) -> io::Result<()> {
     let mut folder = None;
     let mut line = Vec::new();
@@ -417,10 +418,10 @@ fn held(said: &mut dyn BufRead, see: &mut DirVisitor<'_>) -> io::Result<()> {
     Ok(())
 }
 
-/// What a line of `ls` is.
+/// A line of `ls`.
 enum LsLine {
     Entry(DirEntry),
-    /// The start of one: its name has a newline.
+    /// The first part of an entry, if its name contains a newline.
     Part,
     Other,
 }
@@ -462,7 +463,7 @@ fn entry(line: &[u8]) -> LsLine {
     }
 }
 
-/// Why the log has to be seen to first, if it has.
+/// Returns why the log must be replayed first, if so.
 fn log_refusal(node: &str) -> Result<Option<String>> {
     let said = run("xfs_logprint", PACKAGE, &["-t", node], "")?;
     let text = said.text();
@@ -491,7 +492,7 @@ pub(crate) fn space(node: &str) -> Result<std::result::Result<Space, String>> {
     }))
 }
 
-/// What `freesp -d` says: lines of group, block in it and length, and a summary.
+/// Parses `freesp -d`: lines of group, block in the group and length, and a summary.
 fn free(text: &str, geometry: &Geometry) -> Vec<Range<u64>> {
     let mut free: Vec<Range<u64>> = Vec::new();
     for line in text.lines() {
@@ -562,7 +563,7 @@ pub fn owners(node: &str, spans: &[Span], all_links: bool) -> Result<OwnersFound
     Ok(told)
 }
 
-/// The pieces without some blocks.
+/// Removes blocks from extents.
 fn cut_out(pieces: &[InodeExtent], numbers: &BTreeSet<u64>) -> Vec<InodeExtent> {
     let mut cut = Vec::new();
     for piece in pieces {
@@ -585,7 +586,7 @@ fn cut_out(pieces: &[InodeExtent], numbers: &BTreeSet<u64>) -> Vec<InodeExtent> 
     cut
 }
 
-/// Puts together what is known of the bytes of `left`.
+/// Assigns owners to the bytes of `left`.
 fn place(
     geometry: &Geometry,
     left: &[Span],
@@ -856,7 +857,7 @@ mod tests {
             prop_assert_eq!(geometry.byte(geometry.number(byte)), byte / 4096 * 4096);
         }
 
-        /// Each byte is in what is split off, or in what is left.
+        /// Each byte is either split off or left.
         #[test]
         fn each_byte_has_one_owner(offset in GROUP - 20_000..2 * GROUP + 60_000, length in 1_u64..40_000) {
             let (owned, rest) = geometry().split(&Span::made_up(offset, length));

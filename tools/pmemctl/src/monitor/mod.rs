@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Telling of new errors: which file they are in, and who has it mapped.
+//! Reports new errors with their files and the processes that use them.
 //!
-//! The lists are waited for. Whose the bytes are is found by threads of their own: first among the
-//! files that are open or mapped, which is quick; then, by another thread, as `pmemctl errors` does, in the
-//! whole file system, which may take minutes. What becomes bad meanwhile is looked for in the next search, all
-//! in one. What is known after [`PROMPT`] is told then, and all of it when it is known.
+//! The main loop polls the lists. A second thread looks among the files that are open or mapped, which is quick. A
+//! third one searches the whole file system, as `pmemctl errors` does, which may take minutes; errors that are
+//! listed meanwhile are searched for together in the next run. After [`PROMPT`] an error is reported with what is
+//! known, and again when its owner is found.
 
 use crate::affected::{self, AffectedRange, Target};
 use crate::badblocks::kernel::{self, KernelList, ListLookup, bytes};
@@ -34,13 +34,13 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// After this what is known by then is told.
+/// After this time an error is reported even if its owner is not known.
 pub const PROMPT: Duration = Duration::from_millis(1000);
 
 #[derive(Debug, Serialize)]
 #[serde(tag = "event", rename_all = "kebab-case")]
 pub enum Event {
-    /// These are watched: at the start, and when disks came or went.
+    /// The monitored disks: at the start, and after disks have appeared or disappeared.
     Watching {
         /// Disks, and devices in sector mode.
         disks: Vec<String>,
@@ -59,11 +59,11 @@ pub struct ErrorEvent {
     pub time_ms: u64,
     /// It came onto the list while this watched.
     pub new: bool,
-    /// All is said. Otherwise the file system is still being searched, and another event follows.
+    /// The search is complete; otherwise another event follows.
     pub complete: bool,
     #[serde(flatten)]
     pub what: ErrorLocation,
-    /// Who has it mapped, or its file open.
+    /// The processes that map the bytes or have the file open.
     pub processes: Vec<FileUser>,
 }
 
@@ -71,7 +71,7 @@ pub struct ErrorEvent {
 #[serde(untagged)]
 pub enum ErrorLocation {
     Disk(AffectedRange),
-    /// In a namespace, and not in what its disk shows of it.
+    /// In a namespace, outside of the data area of its disk.
     Namespace(NamespaceError),
 }
 
@@ -89,18 +89,18 @@ pub struct NamespaceError {
     number: DeviceNumber,
 }
 
-/// Says what is to be watched.
+/// Returns the targets.
 pub type Targets = Box<dyn Fn() -> Vec<Target> + Send>;
 
 pub struct Options {
-    /// These alone: asked at each error anew, as a path may lead elsewhere by then. A file is looked at
-    /// by itself, not searched for.
+    /// Evaluated for each error, because a path may refer to another file by then; `None` for everything. For a
+    /// file only its own extents are read.
     pub targets: Option<Targets>,
-    /// What is bad at the start is told as well.
+    /// Report errors that are listed at the start, too.
     pub now: bool,
 }
 
-/// What was seen of a device's list.
+/// The state of a device's list.
 struct ListSnapshot {
     device: Device,
     disk: Disk,
@@ -112,7 +112,7 @@ struct ListSnapshot {
     listed: BadBlocks,
 }
 
-/// What is known of a memory.
+/// The errors of a memory that were reported.
 #[derive(Default)]
 struct ReportedErrors {
     told: BadBlocks,
@@ -121,8 +121,9 @@ struct ReportedErrors {
 }
 
 impl ReportedErrors {
-    /// What of a list is news; it is known from now on. What was on the list of the same disk before,
-    /// and is not now, was healed: it would be news again. A disk that is bound again tells no news.
+    /// Returns the sectors that were not reported before, and marks them as reported. Sectors that disappeared
+    /// from the list of the same disk are repaired, and would be reported again. A disk that is bound again
+    /// reports nothing.
     fn news(&mut self, sequence: u64, listed: &BadBlocks) -> BadBlocks {
         if let Some(before) = self.listed.get(&sequence) {
             self.told = self.told.without(&before.without(listed));
@@ -134,7 +135,7 @@ impl ReportedErrors {
     }
 }
 
-/// New errors that were seen at once.
+/// New errors that were found at the same time.
 struct Batch {
     number: u64,
     time_ms: u64,
@@ -143,7 +144,7 @@ struct Batch {
     hidden: Vec<NamespaceError>,
 }
 
-/// What has been found out about a batch.
+/// The result for a batch.
 struct Answer {
     number: u64,
     /// All is known of these.
@@ -152,16 +153,14 @@ struct Answer {
     rest: Vec<Event>,
 }
 
-/// A batch of which not all is known.
+/// A batch that is not complete.
 struct PendingBatch {
-    /// When what is known of it is told; `None` once it was.
+    /// When it is reported with what is known; `None` afterwards.
     until: Option<Instant>,
     rest: Vec<Event>,
 }
 
-/// Tells of new errors until SIGTERM or SIGINT.
-///
-/// A search that goes on then is left to the end of the program.
+/// Reports new errors until SIGTERM or SIGINT. A search that is running then ends with the process.
 pub fn run(host: &Host, wanted: Options, mut tell: impl FnMut(&Event) -> Result<()>) -> Result<()> {
     let changes = Changes::open()?;
     let (batches, asked) = mpsc::channel();
@@ -330,7 +329,7 @@ fn seen(region: &Region, device: &Device) -> Result<Option<ListSnapshot>> {
 }
 
 impl Batch {
-    /// What is news of a list.
+    /// Adds the new sectors of a list.
     fn add(&mut self, seen: &ListSnapshot, news: &BadBlocks) {
         let shown = news.within(&seen.data);
         for range in news.without(&shown).moved_down(seen.start).ranges() {
@@ -363,7 +362,7 @@ impl Batch {
         }))
     }
 
-    /// What is known at once.
+    /// Returns the events without owners.
     fn unattributed(&self) -> Vec<Event> {
         let entry = |disk: &Disk, range| {
             let (offset, length) = bytes(range);
@@ -392,17 +391,16 @@ impl Batch {
     }
 }
 
-/// Why it is not known yet whose bytes are.
 const SEARCHING: &str = "searching for the owner";
 
-/// Finds out about a batch what is found at once.
+/// Finds owners among the files in use.
 struct QuickSearch<'a> {
     host: &'a Host,
     targets: Option<&'a [Target]>,
     batch: &'a Batch,
 }
 
-/// What of a batch whole file systems have to be searched for.
+/// The part of a batch that needs a search of whole file systems.
 struct PendingSearch {
     batch: Batch,
     hurt: Vec<(Disk, AffectedVolume)>,
@@ -418,7 +416,7 @@ impl QuickSearch<'_> {
             .is_none_or(|targets| targets.iter().any(wanted))
     }
 
-    /// What is known, and what is left, with who uses the file systems.
+    /// Returns the result so far, the volumes that are left, and the files in use.
     fn look(&self) -> (Answer, Vec<(Disk, AffectedVolume)>, Vec<OpenFile>) {
         let mut done = Vec::new();
         for hidden in &self.batch.hidden {
@@ -492,7 +490,7 @@ impl QuickSearch<'_> {
     }
 }
 
-/// What all of the file systems are searched for: of each batch, all that was left.
+/// Searches whole file systems for the rest of all batches.
 fn search(host: &Host, lefts: &[PendingSearch]) -> Vec<Answer> {
     let mut answers: Vec<Answer> = lefts
         .iter()
@@ -540,7 +538,7 @@ fn together<'a>(
 }
 
 impl PendingSearch {
-    /// What of an entry is of this batch.
+    /// Returns the parts of a range that belong to this batch.
     fn parts(&self, entry: &AffectedRange) -> Vec<AffectedRange> {
         let hurt = self
             .hurt
@@ -567,7 +565,7 @@ impl PendingSearch {
     }
 }
 
-/// What is bad of a volume, or of these files alone.
+/// Returns the owners for a volume, or for these files only.
 fn entries(
     host: &Host,
     disk: &Disk,
@@ -623,7 +621,7 @@ impl Batch {
     }
 }
 
-/// What of the bad bytes is of files that somebody uses and of no other file, and the rest.
+/// Splits the bad bytes into those of files in use that share no blocks, and the rest.
 fn in_use(
     disk: &Disk,
     hurt: &AffectedVolume,

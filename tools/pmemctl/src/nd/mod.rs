@@ -2,9 +2,9 @@
 
 //! The `nd` bus: namespaces and the devices that claim them.
 //!
-//! A namespace in raw mode is bound to its driver itself. In another mode an info block on it says
-//! so, and a device that claims it is bound in its place: `pfn` (fsdax), `btt` (sector) or `dax`
-//! (device DAX). (Documentation/driver-api/nvdimm/nvdimm.rst)
+//! A namespace in raw mode is bound to its driver. In other modes, according to an info block on it, a device
+//! claims the namespace and is bound in its place: `pfn` (fsdax), `btt` (sector) or `dax` (device DAX); see
+//! Documentation/driver-api/nvdimm/nvdimm.rst.
 
 pub mod device_spec;
 pub mod region;
@@ -21,7 +21,7 @@ use std::str::FromStr;
 pub(crate) const DEVICES: &str = "sys/bus/nd/devices";
 const DRIVERS: &str = "sys/bus/nd/drivers";
 
-/// What a device of the bus is.
+/// The type of a device on the bus.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Kind {
     Namespace,
@@ -46,7 +46,7 @@ pub struct Name {
     pub kind: Kind,
     /// The number of its region.
     pub region: u32,
-    /// Its own among those of its kind in the region.
+    /// The number among devices of the same type in the region.
     pub id: u32,
 }
 
@@ -151,7 +151,7 @@ impl Device {
         }
     }
 
-    /// Whether there is memory behind it: a seed, of which `ndctl` makes the next one, has none.
+    /// Returns whether it is a seed: a device without memory, which ndctl configures next.
     pub fn is_seed(&self) -> bool {
         match self.name.kind {
             Kind::Namespace => {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Regions of memory, and what makes one the same after a reboot.
+//! Regions, and the identity of their memory across reboots.
 
 use crate::nd::{DEVICES, Device};
 use crate::sysfs::{self, Host};
@@ -24,12 +24,11 @@ pub struct Region {
     pub size: u64,
 }
 
-/// A piece of a DIMM or of a CXL memory device, in its place among those of a region.
+/// The part of a region on one DIMM or CXL memory device.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DeviceExtent {
-    /// What the device calls itself: of a DIMM `VENDOR[-LOCATION-DATE]-SERIAL`, of a CXL device its
-    /// serial number.
+    /// The id of a DIMM, `VENDOR[-LOCATION-DATE]-SERIAL`, or the serial number of a CXL device.
     pub device: String,
     /// Its first byte, by the device's own count.
     pub start: u64,
@@ -53,12 +52,12 @@ pub enum Memory {
     /// DIMMs that firmware describes (ACPI NFIT), in the order of their interleaving: they carry
     /// their errors with them, into another socket or machine.
     Dimms { pieces: Vec<DeviceExtent> },
-    /// CXL memory devices, assembled to a region, whose uuid is in their labels.
+    /// CXL memory devices with a region, whose uuid is in their labels.
     Cxl {
         uuid: String,
         pieces: Vec<DeviceExtent>,
     },
-    /// Memory that says nothing of itself (e820, virtio-pmem, ramdax): where this machine has it.
+    /// Memory without identity (e820, virtio-pmem, ramdax): its address in this machine.
     Place {
         /// Who provides it: `e820`.
         provider: String,
@@ -68,8 +67,8 @@ pub enum Memory {
 }
 
 impl Memory {
-    /// The name of its file: one for each memory of a machine, even where it has grown or been put
-    /// together anew, so that a list that is no longer its own is found and refused.
+    /// Returns the name of its file. It stays the same if the memory is resized or reassembled, so that the old
+    /// list is found and refused.
     pub fn file_name(&self) -> String {
         let plain = |text: &str| -> String {
             let fit = |c: char| if c.is_ascii_alphanumeric() { c } else { '-' };
@@ -152,7 +151,7 @@ impl Region {
         &self.host
     }
 
-    /// The devices of its namespaces that have a driver: the namespace, or what claims it.
+    /// Returns the bound devices of its namespaces: the namespace or the device that claims it.
     pub fn devices(&self) -> Vec<Device> {
         // Not by asking who claims whom: that is not answered while a device is being unbound, which
         // may take until a file is closed.
@@ -162,14 +161,14 @@ impl Region {
             .collect()
     }
 
-    /// Which of its bytes are those of a namespace.
+    /// Returns the range of a namespace in the region.
     pub fn bytes_of(&self, namespace: &Device) -> Option<Range<u64>> {
         let start = sysfs::number(namespace.folder().join("resource"))?;
         let size = sysfs::number(namespace.folder().join("size"))?;
         self.bytes(start, size)
     }
 
-    /// Which of its bytes are at a physical address.
+    /// Returns the range at a physical address in the region.
     pub fn bytes(&self, address: u64, size: u64) -> Option<Range<u64>> {
         let start = address.checked_sub(self.start)?;
         let end = start.checked_add(size)?;
@@ -182,7 +181,7 @@ impl Region {
         Some(folder.parent()?.to_owned())
     }
 
-    /// Who provides it: `ACPI.NFIT`, `e820`, `virtio-pmem`, `CXL`, `ramdax`.
+    /// Returns the provider: `ACPI.NFIT`, `e820`, `virtio-pmem`, `CXL`, `ramdax`.
     pub fn provider(&self) -> Option<String> {
         sysfs::line(self.bus()?.join("provider"))
     }
@@ -245,7 +244,7 @@ impl Region {
         sysfs::line(self.cxl()?.join(name)).filter(|value| !value.is_empty())
     }
 
-    /// Of which devices it is made; `None` where not each says who it is, and no other the same.
+    /// Returns the devices of the region; `None` unless each has a unique id.
     fn pieces(&self, id: &str) -> Option<Vec<DeviceExtent>> {
         let count = sysfs::number(self.folder().join("mappings"))?;
         let devices = self.host.path(DEVICES);
@@ -285,7 +284,7 @@ impl Region {
     }
 }
 
-/// The machine's id: that of its installation (machine-id(5)), else that of its board.
+/// Returns the id of the installation (machine-id(5)), else of the board.
 fn machine(host: &Host) -> Result<String> {
     let hex = |text: String| -> Option<String> {
         let digits: String = text.chars().filter(|&c| c != '-').collect();
