@@ -136,7 +136,7 @@ pub fn entries_of(
     for (disk, hurt) in hurt {
         if targets.is_empty() || targets.iter().any(|target| target.has(hurt)) {
             let owners = owners(host, disk, hurt, all_links, progress);
-            // What has gone looks empty, or fails in some way.
+            // A disk that disappeared looks empty, or fails in some way.
             still_there(disk)?;
             for number in &hurt.chain {
                 let there = host.path("sys/dev/block").join(number.to_string());
@@ -200,7 +200,7 @@ fn owners(
             false => "outside of all partitions and volumes",
         });
     };
-    // As a whole, where it is mounted so anywhere.
+    // Prefer a mount of the whole file system to a bind mount.
     let mounts = &hurt.volume.mounts;
     let whole = mounts.iter().find(|mount| mount.root == "/");
     let Some(mount) = whole.or(mounts.first()) else {

@@ -353,7 +353,7 @@ mod tests {
         let fixed = vec![2 * PAGE..3 * PAGE, 0..PAGE, 2 * PAGE..4 * PAGE];
         let mut painter = Painter::new(&mut cells, &spans, fixed, SpaceKind::Files);
         painter.next(&(PAGE..3 * PAGE), SpaceKind::Free);
-        // The same once more, and what begins in it: as files share blocks.
+        // The same range again, and one that overlaps it, as for shared blocks.
         painter.next(&(PAGE..3 * PAGE), SpaceKind::Used);
         painter.next(&(5 * PAGE..6 * PAGE), SpaceKind::Free);
         painter.end();

@@ -116,7 +116,7 @@ pub fn run(
     let Some((program, arguments)) = command.split_first() else {
         bail!("there is no command");
     };
-    // Before the lease: SIGIO would kill.
+    // Before the lease, because SIGIO kills by default.
     let mut signals = Signals::new(PASSED.iter().chain(&[SIGIO, SIGCHLD]))?;
     let file = take(path, exclusive)?;
     let mut command = Command::new(program);
@@ -141,14 +141,14 @@ pub fn run(
     })?;
     let mut wanted = false;
     loop {
-        // SIGCHLD wakes.
+        // SIGCHLD wakes this.
         for signal in signals.wait() {
             match signal {
                 SIGIO if !wanted => {
                     wanted = true;
                     let (tell, seconds) = (Arc::clone(&tell), limit());
                     tell(Notice::Wanted { seconds });
-                    // Nothing tells when the kernel takes a lease away.
+                    // The kernel does not report that it breaks a lease.
                     thread::spawn(move || {
                         thread::sleep(Duration::from_secs(seconds));
                         tell(Notice::Over);
@@ -159,7 +159,7 @@ pub fn run(
                 signal => {
                     let process = Pid::from_child(&child);
                     if let Some(signal) = Signal::from_named_raw(signal) {
-                        // It may have ended.
+                        // The command may have exited.
                         let _ = kill_process(process, signal);
                     }
                 }

@@ -62,7 +62,7 @@ fn main() -> ExitCode {
     match done {
         Ok(status) => ExitCode::from(status as u8),
         Err(error) => {
-            // Where this can't be written, the status says it still.
+            // If standard error is closed, the exit status still reports the failure.
             let _ = writeln!(io::stderr(), "pmemctl: {error:#}");
             ExitCode::FAILURE
         }

@@ -201,7 +201,7 @@ impl Memory {
         let data = (self.start + INFO_BLOCK + map).next_multiple_of(unit);
         let end = down(self.end(), unit);
         let capacity = end.saturating_sub(data);
-        // What is mapped by pages larger than what a page of map describes shares most of it.
+        // A huge page that needs more than these memmap pages shares the rest (vmemmap deduplication).
         let covered = end.saturating_sub(self.start);
         let is_shared = mode == "devdax" && align / PAGE * STRUCT_PAGE / PAGE > SHARED_MEMMAP_PAGES;
         let ram = match (on_device, is_shared) {
@@ -386,7 +386,7 @@ pub fn of_namespace(host: &Host, name: Name) -> Result<Memory> {
     memory.namespace = Some(name);
     memory.start = number("resource")?;
     memory.size = number("size")?;
-    // A new name in the same place, where labels leave it: what its node is stays.
+    // A namespace that is created again in the same place keeps its node.
     memory.has_node = has_node(&namespace.folder());
     Ok(memory)
 }
@@ -483,7 +483,7 @@ fn dimms(host: &Host, region: &str) -> Vec<Dimm> {
         .filter_map(|name| sysfs::line(folder.join(name)))
         .filter_map(|line| Some(line.split(',').next()?.to_owned()))
         .collect();
-    // No firmware that tells is no error, nor is no ndctl.
+    // Missing ndctl or missing health data is not an error.
     let text = match names.is_empty() {
         true => String::new(),
         false => topology::output("ndctl", &["list", "--dimms", "--health"]).unwrap_or_default(),
@@ -494,7 +494,7 @@ fn dimms(host: &Host, region: &str) -> Vec<Dimm> {
 }
 
 fn parse(text: &str) -> Vec<Dimm> {
-    // One of them is no array for some versions.
+    // Some versions print a single object without an array.
     let listed = serde_json::from_str::<Vec<NdctlDimm>>(text)
         .or_else(|_| serde_json::from_str::<NdctlDimm>(text).map(|one| vec![one]))
         .unwrap_or_default();
@@ -558,7 +558,7 @@ mod tests {
             ("system-ram", 2944 * MIB, 46 * MIB),
         ] {
             let form = form(&memory, name);
-            // Of a block translation table without labels, 4 KiB are left in front.
+            // Without labels, a BTT leaves 4 KiB free at the start.
             assert!(
                 form.capacity.abs_diff(capacity) <= PAGE,
                 "{name}: {}",

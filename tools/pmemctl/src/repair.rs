@@ -162,7 +162,7 @@ fn volume(host: &Host, number: DeviceNumber) -> Result<Option<Volume>> {
 impl Target {
     fn open(host: &Host, path: &Path) -> Result<Self> {
         let name = printable(path);
-        // Not the file itself at first: to open a device, say, may do something.
+        // O_PATH first, because opening a device may have side effects.
         let handle = OpenOptions::new()
             .read(true)
             .custom_flags(OFlags::PATH.bits() as i32)
@@ -215,7 +215,7 @@ impl Target {
             !extents::is_real_time(&file).unwrap_or(false),
             "{name}: its data is on the real-time device; only data on the file system's own is repaired"
         );
-        // SIGIO would kill: someone who waits for the lease is seen by asking for it.
+        // SIGIO kills by default; a waiting process is detected by querying the lease.
         signal_hook::flag::register(SIGIO, Arc::new(AtomicBool::new(false)))?;
         if let Err(error) = Lease::Write.take(&file) {
             if Errno::from_io_error(&error) != Some(Errno::AGAIN) {
@@ -435,7 +435,7 @@ fn pieces_of(extent: &Extent, wanted: &[Range<u64>], bad: &[(String, Span)]) -> 
     ranges.sort_by_key(|range| range.start);
     for range in ranges {
         let physical = extent.physical + (range.start - extent.logical);
-        // Where the memory is: as far as the disk is known from what is bad near it.
+        // The place on the disk, derived from the nearest bad range.
         let (disk, shift) = bad
             .iter()
             .min_by_key(|(_, span)| span.offset.abs_diff(physical))
@@ -452,7 +452,7 @@ fn pieces_of(extent: &Extent, wanted: &[Range<u64>], bad: &[(String, Span)]) -> 
                 .map_or(0, |last| last.file_offset + last.length),
         );
         while start < pages.end {
-            // Up to a page's end.
+            // End at a page boundary.
             let room = CHUNK
                 - extent
                     .physical
@@ -523,9 +523,9 @@ impl Job {
         let all = piece.range();
         let data = all.start..all.end.min(self.target.size());
         let mut gone = Vec::new();
-        // What was never written is zeros, whatever its memory is.
+        // An unwritten extent reads as zeros, whatever is in memory.
         if piece.flags & Extent::UNWRITTEN == 0 {
-            // The page cache may still have what the memory has lost.
+            // The page cache may still have the lost data.
             let length = (data.end - data.start) as usize;
             let bytes = part(&mut buffer, all.start, &data);
             let cached = !self.target.dax
@@ -607,7 +607,7 @@ impl Job {
     fn write(&self, piece: &mut RepairRange) -> Result<Buffer> {
         let (mut buffer, _) = self.contents(piece)?;
         let target = &self.target;
-        // What a signal must not part.
+        // Block signals between the check and the write.
         let _whole = Undisturbed::now()?;
         target.is_the_same(piece)?;
         let written = match piece.shared {
@@ -616,7 +616,7 @@ impl Job {
                 .direct(true)
                 .and_then(|()| target.file.write_all_at(buffer.bytes(), piece.file_offset)),
         };
-        // A page is written whole, and the last one of a file goes beyond its end.
+        // Whole pages are written, and the last one extends the file.
         if piece.range().end > target.size() {
             target
                 .file
@@ -739,7 +739,7 @@ pub fn repair(host: &Host, request: &Request) -> Result<Report> {
         lost: 0,
         stopped: None,
     };
-    // All that is needed can be read, before anything is changed.
+    // Read all sources before anything is changed.
     for piece in &mut report.pieces {
         if piece.file_offset >= job.target.size() {
             piece.failed("it is beyond the end of the file, which has no data there");
@@ -842,7 +842,7 @@ mod tests {
         assert_eq!(whole_pages(&(512..1024), 4096 + 512), 0..4096);
         assert_eq!(whole_pages(&(8192..12288), 0), 8192..12288);
         assert_eq!(whole_pages(&(8192..12289), 0), 8192..16384);
-        // A partition that begins within a page.
+        // A partition that is not page-aligned.
         assert_eq!(whole_pages(&(8192..8704), 1024), 7168..11264);
     }
 
@@ -855,7 +855,7 @@ mod tests {
             bad((1 << 20) + 1024, 65536 + 5632, 512),
         ];
         assert_eq!(pieces(&file, &wanted, &list[..0]), [(12288, 4096, 0)]);
-        // The disk's pages count: the partition begins 512 bytes into one.
+        // Pages of the disk count: the partition starts 512 bytes into one.
         assert_eq!(pieces(&file, &wanted, &list), [(12800, 4096, 1024)]);
         // No more than the extent.
         let one = |range: Range<u64>| pieces(&file, std::slice::from_ref(&range), &[]);

@@ -98,7 +98,7 @@ impl State {
     /// Writes it: after a crash at any time the file is the old one or the new one.
     fn save(&self, path: &Path) -> Result<()> {
         let folder = path.parent().context("it has no folder")?;
-        // By one scrub at a time, and so under one name: a crash leaves nothing for ever.
+        // One scrub runs at a time, so a fixed name suffices and a crash leaves at most one file.
         let new = path.with_extension("new");
         let mut file = File::create(&new)?;
         file.write_all(self.to_text()?.as_bytes())?;
@@ -351,7 +351,7 @@ impl Scrub {
         if bad.without(&self.list.disk.bad()?).is_empty() {
             return Ok(());
         }
-        // The list counts from the start of the region, the disk from that of its data.
+        // The list counts from the start of the region, the disk from the start of its data.
         self.list
             .add(&bad.moved_up(self.covers.start / SECTOR), ORIGIN)
             .with_context(|| {
@@ -369,7 +369,7 @@ fn read(disk: &File, buffer: &mut [u8], offset: u64) -> Result<bool> {
     match disk.read_exact_at(buffer, offset) {
         Ok(()) => Ok(true),
         Err(error) if error.raw_os_error() == Some(Errno::IO.raw_os_error()) => {
-            // A disk that has gone fails so, too.
+            // A disk that disappeared fails like this, too.
             Ok(false)
         }
         Err(error) => Err(error).with_context(|| format!("reading at byte {offset}")),

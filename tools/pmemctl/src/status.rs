@@ -115,7 +115,7 @@ impl RegionStatus {
             BadBlocks::default()
         });
         let mut errors = Errors::default();
-        // What the platform lists by itself after a reboot is not saved.
+        // Errors that the platform lists again after a reboot are not saved.
         let mut log = BadBlocks::default();
         let namespaces = Device::all(host).into_iter().filter(|device| {
             device.name.kind == Kind::Namespace
@@ -271,7 +271,7 @@ mod tests {
         let status = read(&machine);
         assert_eq!(status.health, Health::Unknown);
         assert_eq!(status.regions[0].namespaces[0].bad_sectors, None);
-        // What the bus knows of it counts all the same.
+        // Errors of the bus count nevertheless.
         machine.write("sys/devices/ndbus0/region0/badblocks", "8192 8");
         assert_eq!(read(&machine).health, Health::Errors);
     }

@@ -51,7 +51,7 @@ impl Driver {
         nd::Driver::find(host, self.name()).ok_or_else(|| {
             let command = match self {
                 Self::Rust => "modprobe rust_pmem",
-                // Whatever rule of modprobe.d prefers the other.
+                // Bypasses a modprobe.d rule that prefers the other driver.
                 Self::C => "modprobe --ignore-install nd_pmem",
             };
             anyhow!("{self} is not loaded; load it with: {command}")
@@ -176,7 +176,7 @@ struct State {
 impl State {
     fn of(disk: &Disk) -> Result<Self> {
         let read_only = disk.parts().into_iter().filter(|part| part.is_read_only());
-        // What a driver without an exact list could take over.
+        // A driver without an exact list can only take over this.
         let shown = disk.shown()?;
         let bad = disk.bad()?;
         ensure!(
@@ -250,7 +250,7 @@ pub fn to(host: &Host, device: &Device, to: Driver, dry_run: bool) -> SwapReport
     let claim = match disk.claim() {
         Ok(claim) => claim,
         Err(error) if error.raw_os_error() == Some(Errno::BUSY.raw_os_error()) => {
-            // Whoever came just now can be named; who can't be seen, not.
+            // A user that has just come can be named, one that is not visible cannot.
             let mut holders = holders::of_disk(&disk);
             if holders.is_empty() {
                 holders.push(Holder::Unknown {

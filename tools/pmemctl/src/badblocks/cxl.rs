@@ -96,8 +96,7 @@ fn bad(text: &[u8], region: &str, size: u64) -> Result<BadBlocks> {
 fn of_devices(region: &Region, cxl: &Path) -> Result<BadBlocks> {
     let name = cxl.file_name().and_then(|name| name.to_str());
     let name = name.context("its CXL region has no name")?;
-    // With more, which device has which bytes is for the kernel to say, and that it does so for this
-    // list was not tried.
+    // With more ways the kernel maps offsets to devices; that it does so for this list is not tested.
     let ways = sysfs::number(cxl.join("interleave_ways"));
     ensure!(
         ways == Some(1),

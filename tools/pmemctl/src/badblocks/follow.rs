@@ -56,7 +56,7 @@ pub fn run(
         if ending {
             return Ok(());
         }
-        // What changed last is saved even then.
+        // The last change is saved before the end.
         ending = changes.wait(&lists, None, None)? == Wakeup::End;
         if !ending {
             thread::sleep(SETTLE_TIME);

@@ -89,7 +89,7 @@ impl KernelList {
         let (form, covers) = if file.exists() {
             (ListFormat::Exact(file), whole)
         } else if disk.whole.folder.join("badblocks").exists() {
-            // A device that claims the namespace says where its data begins.
+            // `resource` of a device that claims the namespace is the start of its data.
             let start = sysfs::number(device.folder().join("resource"))
                 .context("it does not say where its data begins")?;
             let data = region
@@ -185,7 +185,7 @@ impl Disk {
         let errors: Errors = sysfs::whole(&device.errors_list())?.parse()?;
         let all = errors.all();
         let Some(offset) = device.data_offset() else {
-            // Root alone sees where the data begins. Of so few `badblocks` shows all.
+            // Only root sees the start of the data. `badblocks` has room for so few entries.
             let entries = all
                 .ranges()
                 .iter()
@@ -229,7 +229,7 @@ pub fn bytes(sectors: &Range<u64>) -> (u64, u64) {
 pub fn of_region(region: &Region) -> Result<BadBlocks> {
     let file = region.folder().join("badblocks");
     let text = match fs::read_to_string(&file) {
-        // None of a region whose driver is not bound.
+        // A region without a driver has no such file.
         Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
         Err(error) if error.raw_os_error() == Some(rustix::io::Errno::NXIO.raw_os_error()) => {
             String::new()

@@ -236,7 +236,7 @@ fn try_save(region: &Region, folder: &Path, report: &mut SaveReport) -> Result<(
         .seen
         .retain(|seen| lists.iter().any(|list| list.sequence == *seen));
     if !report.has_log {
-        // Where no device has a list: memory without a driver, info blocks in front of the data.
+        // The parts without a list: memory without a driver, info blocks in front of the data.
         let covered: BadBlocks = lists.iter().map(|list| list.covers.clone()).collect();
         let others = of_region.without(&covered).without(&saved.errors.all());
         saved.errors = saved.errors.and(&Errors::of(Origin::LOG, others));
@@ -279,7 +279,7 @@ fn bring_together(
     }
     let covers = &list.covers;
     if report.has_log {
-        // A plain list does not tell what is the log's; the region's does.
+        // A plain list has no origins; the region's list has the errors of the log.
         let log = match list.is_plain() {
             true => of_region.within(covers),
             false => listed.from(Origin::LOG),
@@ -339,7 +339,7 @@ fn try_restore(
     }
     let memory = region.memory()?;
     let boot = boot(host)?;
-    // Not with the folder locked: others may have something to restore meanwhile.
+    // Wait before locking the folder, because others may restore meanwhile.
     if folder.join(memory.file_name()).exists() {
         kernel::wait(device, PROBE_TIMEOUT);
     }
@@ -392,7 +392,7 @@ fn try_restore(
     }
     now.seen.push(list.sequence);
     match store.save(&now) {
-        // Early at boot, when the root can't be written yet: then `save` notes it.
+        // Early at boot the root is read-only; `save` records it later.
         Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => Ok(()),
         saved => saved.with_context(|| printable(folder)),
     }
@@ -489,7 +489,7 @@ mod tests {
             machine.lists("8 8");
             machine.save();
             machine.write(change.0, change.1);
-            // What is written to this one is not on it afterwards: no kernel reads it.
+            // Writes to this fake list have no effect.
             machine.lists("");
             assert_eq!(machine.restore().result, RestoreOutcome::Failed);
             assert_eq!(machine.save().result, SaveOutcome::Failed);
@@ -520,7 +520,7 @@ mod tests {
         machine.write("sys/devices/ndbus0/region0/size", "67108864");
         assert_eq!(machine.restore().result, RestoreOutcome::ThereAlready);
 
-        // What can't be used is not lost when the next is saved.
+        // An unusable list is kept when the next one is saved.
         fs::write(machine.file(), "x").unwrap();
         let report = machine.save();
         assert_eq!(report.result, SaveOutcome::Saved);
@@ -580,13 +580,13 @@ mod tests {
         let machine = FakeSysfs::new();
         let commands = "ars_cap ars_start ars_status clear_error";
         machine.write("sys/devices/ndbus0/commands", commands);
-        // The bus knows 3 MiB and 8 sectors; the other was added by hand.
+        // The bus lists 3 MiB and 8 sectors; the other error was added by hand.
         machine.write("sys/devices/ndbus0/region0/badblocks", "6152 8");
         machine.lists("8 8\n100 1");
         let report = machine.save();
         assert!(report.has_log);
         assert_eq!(machine.saved().errors.all().to_string(), "6244 1\n");
-        // What was saved stays so when the bus learns of it.
+        // A saved error stays saved when the bus lists it.
         machine.write(
             "sys/devices/ndbus0/region0/badblocks",
             "6152 8\n6244 1\n9000 1",
@@ -619,7 +619,7 @@ mod tests {
         machine.write("sys/devices/ndbus0/region0/mappings", "2");
         machine.write("sys/devices/ndbus0/region0/mapping0", "nmem3,4096,1000,1");
         machine.write("sys/devices/ndbus0/region0/mapping1", "nmem2,8192,1000,0");
-        // Without their ids, it is the place that counts.
+        // Without ids the address identifies the memory.
         assert!(matches!(region().memory().unwrap(), Memory::Place { .. }));
         machine.write("sys/bus/nd/devices/nmem2/nfit/id", "8089-a2-1837-00000bc0");
         machine.write("sys/bus/nd/devices/nmem3/nfit/id", "8089-a2-1837-00000bc1");
@@ -628,7 +628,7 @@ mod tests {
         let Memory::Dimms { pieces } = &dimms else {
             panic!("{dimms}")
         };
-        // In the order of the interleaving.
+        // In interleave order.
         assert_eq!(pieces[1].device, "8089-a2-1837-00000bc1");
         assert_eq!(pieces[1].start, 4096);
         for unknown in [

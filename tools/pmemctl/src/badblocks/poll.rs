@@ -34,7 +34,7 @@ impl Uevents {
             Some(KOBJECT_UEVENT),
         )
         .context("no socket for the kernel's device events")?;
-        // Group 1 are the kernel's own; udev's are another.
+        // Group 1 has the kernel's events, another group udev's.
         bind(&socket, &SocketAddrNetlink::new(0, 1))
             .context("cannot receive the kernel's device events")?;
         Ok(Self(socket))
@@ -51,7 +51,7 @@ impl Uevents {
                     ours |= text.contains("/block/pmem") || text.contains("SUBSYSTEM=nd\0");
                 }
                 Err(Errno::INTR) => {}
-                // So many that some were lost.
+                // Events were lost.
                 Err(Errno::NOBUFS) => ours = true,
                 Err(_) => return ours,
             }

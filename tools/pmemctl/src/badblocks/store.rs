@@ -262,7 +262,7 @@ impl Store {
     pub fn make(folder: &Path) -> Result<Self> {
         fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
         let store = Self::open(folder)?.with_context(|| folder.display().to_string())?;
-        // What a crash has left of a file that was being written.
+        // Partial files after a crash.
         for name in sysfs::names(folder) {
             if name.starts_with(NEW) {
                 let _ = fs::remove_file(folder.join(name));
@@ -370,7 +370,7 @@ mod tests {
         let text = one().to_text().unwrap();
         assert!(text.contains("\"offset\": 1052672,"), "{text}");
         assert!(text.contains("\"origin\": \"machine-check\""), "{text}");
-        // A blank more is no change.
+        // Additional whitespace is no change.
         let blank = text.replace("\"size\": ", "\"size\":   ");
         assert_eq!(SavedList::from_text(blank.as_bytes()).unwrap(), one());
     }
@@ -460,7 +460,7 @@ mod tests {
             let mut text = list.to_text().unwrap().into_bytes();
             let at = at.index(text.len());
             text[at] = byte;
-            // Refused, or the same list still: a blank in the place of a newline.
+            // Refused, or the same list if only whitespace has changed.
             if let Ok(read) = SavedList::from_text(&text) {
                 prop_assert_eq!(read, list);
             }

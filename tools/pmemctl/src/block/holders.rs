@@ -274,7 +274,7 @@ fn mounts(wanted: &Lookup<'_>, found: &mut BTreeSet<Holder>) {
     let mut seen = HashSet::new();
     let own = space("self");
     let mut known = HashSet::new();
-    // This process first, so that others are named for what it does not see itself.
+    // This process comes first, so that other processes are named only for mounts that are not visible here.
     let mut tables = vec![("self".to_owned(), None)];
     tables.extend(
         pids(host)
@@ -291,7 +291,7 @@ fn mounts(wanted: &Lookup<'_>, found: &mut BTreeSet<Holder>) {
             continue;
         };
         for mount in table.split(|&byte| byte == b'\n').filter_map(Mount::parse) {
-            // Some file systems (btrfs) have a number of their own: their source says more.
+            // Some file systems (btrfs) have an anonymous device number; use their source.
             let device = wanted
                 .numbered(mount.number)
                 .or_else(|| wanted.path(&mount.source))
@@ -309,7 +309,7 @@ fn mounts(wanted: &Lookup<'_>, found: &mut BTreeSet<Holder>) {
             });
         }
     }
-    // File systems of several devices name one of them as their source.
+    // File systems on several devices name only one as their source.
     for part in &wanted.parts {
         let pattern = host.path("sys/fs/btrfs/*/devices").join(&part.name);
         for path in glob(&pattern.to_string_lossy())
@@ -524,7 +524,7 @@ mod tests {
     #[test]
     fn unused_disk_has_no_holders() {
         assert!(held(&[]).is_empty());
-        // Others of like names.
+        // Devices with similar names.
         assert!(held(&[
             ("proc/swaps", "Filename\n/dev/pmem9 partition 1 0 -2\n/dev/pmem901 partition 1 0 -2\n/swapfile file 1 0 -2\n"),
             ("proc/self/mountinfo", "36 35 259:9 / /mnt rw - ext4 /dev/pmem9 rw\n"),

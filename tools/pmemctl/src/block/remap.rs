@@ -334,7 +334,7 @@ mod tests {
             ]
         );
         assert_eq!(parts(&pieces[1], "259:0", 0..u64::MAX), []);
-        // As many pieces as devices, however large it is.
+        // One segment per device, whatever the size.
         let large = format!("0 {} striped 2 8 259:0 0 259:1 0", 1_u64 << 50);
         let Layout::Pieces(pieces) = table(&large).unwrap() else {
             panic!()

@@ -178,7 +178,7 @@ impl Mounts {
     fn complete(&self, host: &Host, volume: &mut Volume) {
         let dax = has_dax(host, &volume.kernel_name);
         for mount in self.0.iter().filter(|mount| mount.number == volume.number) {
-            // lsblk need not know.
+            // lsblk may not know the type.
             volume
                 .file_system
                 .get_or_insert_with(|| mount.fstype.clone());
@@ -236,7 +236,7 @@ fn probe(volume: &mut Volume) -> Result<()> {
     if volume.file_system.is_none() && volume.children.is_empty() {
         let node = format!("/dev/{}", volume.kernel_name);
         let tag = ["--probe", "--output", "value", "--match-tag", "TYPE"];
-        // It gives up where it can't read, and most kinds are looked for at the end as well.
+        // blkid fails on read errors, and for most types it reads the end of the device as well.
         let few = ["--match-types", "ext2,ext3,ext4,xfs"];
         for types in [&few[..0], &few] {
             let kind = output("blkid", &[&tag, types, &[node.as_str()]].concat())?;

@@ -81,7 +81,7 @@ fn scope(host: &Host, path: &Path) -> Result<Scope> {
         Some(Ok(asked)) => {
             let device = asked.find(host)?;
             Ok(match (&asked, device.disk()) {
-                // A partition has a number of its own.
+                // A partition has its own device number.
                 (DeviceSpec::Disk(name), _) if Path::new("/dev").join(name).exists() => {
                     doctor::scope(&Path::new("/dev").join(name))?
                 }

@@ -101,7 +101,7 @@ pub struct Monitor {
 /// Tells of new errors until SIGTERM or SIGINT.
 pub fn monitor(arguments: &Monitor) -> Result<()> {
     let host = root("monitor")?;
-    // What is no target at the start is a mistake; later it may be away for a while.
+    // A target must exist at the start; later it may disappear for a while.
     for path in &arguments.targets {
         device_spec::target(&host, path)?;
     }
@@ -182,7 +182,7 @@ fn line(event: &Event) -> String {
             if let Some(offset) = offset {
                 line.push_str(&format!(" at {}", size(offset)));
             }
-            // Where whose it is says nothing of it.
+            // The reason does not name the mount.
             if let (None, Some(mount)) = (&entry.owner, &entry.mount) {
                 line.push_str(&format!(", on {mount}"));
             }
@@ -273,7 +273,7 @@ impl Hooks {
     }
 
     fn run(&mut self, facts: Vec<(&'static str, String)>, json: String) {
-        // It does not end before this.
+        // The receiver lives as long as this sender.
         let _ = self.queue.send((facts, json));
     }
 
@@ -303,7 +303,7 @@ fn hooks(command: &str, asked: &Receiver<Facts>) {
 }
 
 fn hook(command: &str, facts: &[(&'static str, String)], json: &str) -> Result<ExitStatus> {
-    // Not a pipe: who does not read it is not to hold this up.
+    // Not a pipe, because a hook that does not read would block the writer.
     let memory = memfd_create("pmemctl-event", MemfdFlags::CLOEXEC).context("its input")?;
     let mut input = File::from(memory);
     writeln!(input, "{json}").context("its input")?;
@@ -340,7 +340,7 @@ mod tests {
         let wanted =
             "test \"$PMEMCTL_DISK\" = pmem0 && read -r text && test \"$text\" = '{\"a\": 1}'";
         assert!(run(wanted).unwrap().success());
-        // Who does not read.
+        // A hook that does not read its input.
         assert!(run("true").unwrap().success());
         assert_eq!(run("exit 3").unwrap().code(), Some(3));
     }

@@ -32,7 +32,7 @@ impl Status {
     /// Prints an error: whether something is bad is unknown then, which is not to be taken for a bad block.
     pub fn or_untold(done: Result<Self>) -> Result<Self> {
         done.or_else(|error| {
-            // Where this can't be written, the status says it still.
+            // If standard error is closed, the exit status still reports the failure.
             let _ = writeln!(io::stderr(), "pmemctl: {error:#}");
             Ok(Self::Untold)
         })

@@ -83,7 +83,7 @@ pub fn scrub(arguments: &Scrub) -> Result<Status> {
     for signal in [SIGINT, SIGTERM] {
         signal_hook::flag::register(signal, Arc::clone(&stopped))?;
     }
-    // Nothing where this is no terminal.
+    // Draws nothing unless standard error is a terminal.
     let bar = ProgressBar::new(disk.size());
     if let Ok(style) = ProgressStyle::with_template(
         "{msg}{wide_bar} {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left",

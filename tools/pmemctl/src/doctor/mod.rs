@@ -322,8 +322,8 @@ impl Doctor<'_> {
                 }
             }
         }
-        // What /sys/kernel/mm/transparent_hugepage says is of no meaning for DAX; this is
-        // (`__thp_vma_allowable_orders` of mm/huge_memory.c).
+        // /sys/kernel/mm/transparent_hugepage does not apply to DAX, this does (`__thp_vma_allowable_orders` of
+        // mm/huge_memory.c).
         let status = fs::read_to_string(self.host.path("proc/self/status")).unwrap_or_default();
         let off = status
             .lines()
@@ -437,7 +437,7 @@ impl Doctor<'_> {
                 ),
                 (_, None) => "modprobe rust_pmem".to_owned(),
                 (Kind::Namespace, _) => format!("ndctl enable-namespace {}", entry.namespace),
-                // What claims the namespace keeps ndctl from enabling that.
+                // ndctl cannot enable a namespace that is claimed.
                 (_, Some(driver)) => format!("echo {name} >/sys/bus/nd/drivers/{driver}/bind"),
             };
             self.found(Finding::new(
@@ -1017,7 +1017,7 @@ mod tests {
         for (pieces, fits) in [
             (vec![Extent::new(0, 0, HUGE)], Some(0)),
             (vec![Extent::new(0, PAGE, 4 * HUGE)], None),
-            // From the second of them on, both are multiples.
+            // From the second huge page on, both are aligned.
             (vec![Extent::new(PAGE, PAGE, 3 * HUGE)], Some(HUGE)),
             (vec![Extent::new(0, 0, HUGE - PAGE)], None),
             (
@@ -1034,7 +1034,7 @@ mod tests {
         }
         let shifted = [place(0, (1 << 32) + PAGE, 1 << 30)];
         assert_eq!(window(&[Extent::new(0, 0, 4 * HUGE)], &shifted), None);
-        // Of two volumes' pieces the second begins where the file goes on.
+        // The second segment starts where the file continues.
         let two = [
             place(0, 1 << 32, HUGE / 2),
             place(HUGE / 2, 1 << 33, 4 * HUGE),
@@ -1133,7 +1133,7 @@ mod tests {
         assert_eq!(kernel.len(), 1);
         assert_eq!(kernel[0].prevents, Prevents::HugeMappings);
         assert!(kernel[0].evidence.contains("/lib/modules/7.2.0-x/config"));
-        // That of the running kernel itself is believed first.
+        // /proc/config.gz takes precedence.
         let mut packed = Vec::new();
         let mut gzip = flate2::write::GzEncoder::new(&mut packed, flate2::Compression::default());
         std::io::Write::write_all(

@@ -90,13 +90,13 @@ fn map(file: &File, range: &Range<u64>, writable: bool) -> Result<(bool, Option<
     for start in (0..length).step_by(HUGE as usize) {
         let before = faults()?;
         for at in (start..start + HUGE as usize).step_by(PAGE as usize) {
-            // A page that is bad is not what is asked here.
+            // Bad pages are not tested here.
             let _ = match writable {
                 true => mapping.try_copy_in(at, &byte),
                 false => mapping.try_copy_out(at, &mut byte),
             };
         }
-        // One for the page, a few for what this program does besides; otherwise 512.
+        // One fault for a huge page and a few of the program itself; 512 for small pages.
         huge |= faults()? - before < HUGE / PAGE / 4;
     }
     Ok((sync, Some(huge)))

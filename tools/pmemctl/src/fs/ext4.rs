@@ -73,7 +73,7 @@ impl Header {
             );
         }
         match self.value("Filesystem state") {
-            // Memory that fails is such an error.
+            // Read errors of bad blocks set this state.
             "clean" | "clean with errors" => None,
             _ => Some("it was not unmounted cleanly: run e2fsck"),
         }
@@ -286,7 +286,7 @@ impl Debugfs<'_> {
 
     /// Returns the blocks of inodes.
     fn pieces(&self, inodes: &[u64]) -> Result<Vec<(u64, Vec<InodeExtent>)>> {
-        // Each answer is behind a comment, which is said again: a word that nobody could put into a name.
+        // debugfs echoes comments: a random one separates the answers, which no file name can contain.
         let mark = format!("# {:016x} ", RandomState::new().build_hasher().finish());
         let commands: Vec<_> = inodes
             .iter()
@@ -522,7 +522,7 @@ pub fn owners(node: &str, spans: &[Span], all_links: bool) -> Result<OwnersFound
         let owners = owners_of_blocks(&text);
         if !text.contains("<block not found>") && owners.is_empty() || said.error.contains("icheck")
         {
-            // It gives up where a part of an inode table can't be read.
+            // icheck fails if a part of an inode table cannot be read.
             told.reason = Some(format!(
                 "or a file whose inode is on a bad block as well ({})",
                 said.error.trim()
@@ -533,7 +533,7 @@ pub fn owners(node: &str, spans: &[Span], all_links: bool) -> Result<OwnersFound
         let inodes: BTreeSet<u64> = owners.values().copied().collect();
         let inodes: Vec<u64> = inodes.into_iter().collect();
         found.extend(take(&mut left, &debugfs.pieces(&inodes)?, size));
-        // What icheck knows alone.
+        // Blocks that only icheck knows.
         let pieces: Vec<_> = owners
             .iter()
             .map(|(&block, &inode)| {
@@ -701,7 +701,7 @@ mod tests {
     #[test]
     fn group_metadata_parses() {
         let layout = Layout::parse(GROUPS, &header()).unwrap();
-        // The last block of a table, the first of the next, and the first behind that.
+        // The last block of a table, the first of the next one, and the first after that.
         let (owned, rest) = layout.split(&Span::made_up(1644 * 4096, 8192));
         let group = |owned: &Owned| match owned.owner {
             Owner::Metadata { what, group } => (what, group),

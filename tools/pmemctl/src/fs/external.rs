@@ -55,7 +55,7 @@ pub fn read(
     commands: &str,
     see: impl FnOnce(&mut dyn BufRead) -> io::Result<()>,
 ) -> Result<CommandOutput> {
-    // Files, so that neither side waits for the other; in memory, as a service may write nowhere.
+    // Files, so that neither side blocks; in memory, because a service may have no writable directory.
     let in_memory = || memfd_create(program, MemfdFlags::CLOEXEC).map(File::from);
     let (mut input, mut errors) = (in_memory()?, in_memory()?);
     input.write_all(commands.as_bytes())?;

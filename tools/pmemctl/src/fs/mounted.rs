@@ -95,11 +95,11 @@ impl FsmapOwner {
 impl FileSystem {
     /// Opens the file system of a volume that is mounted at `directory`.
     pub fn at(volume: &Volume, directory: &Path) -> Result<Self> {
-        // A copy of the mount, without what is mounted below it: what that hides is seen.
+        // A clone of the mount without the mounts below it shows the files that these hide.
         let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
         let root = match open_tree(CWD, directory, flags) {
             Ok(root) => root,
-            // Not root: what can be seen.
+            // Not root: use the visible mount.
             Err(_) => File::open(directory)
                 .with_context(|| directory.display().to_string())?
                 .into(),
@@ -285,7 +285,7 @@ impl FileSystem {
                 }
             }
             if !search.is_done(all_links) {
-                // For the names of links.
+                // Finds the names of symbolic links.
                 self.walk(&mut search, Fork::Attributes, all_links, progress);
             }
         }
@@ -374,7 +374,7 @@ impl FileSystem {
                 return;
             }
             let path = root.join(&folder);
-            // What is mounted below is not in the copy of the mount; but that may be none.
+            // A clone has no mounts below it; but without root this is not a clone.
             if fs::symlink_metadata(path.join(".")).is_ok_and(|metadata| metadata.dev() != device) {
                 continue;
             }
@@ -496,7 +496,7 @@ impl Search {
                     .custom_flags(flags.bits() as i32)
                     .open(&path)
             };
-            // Who does not own a file may not ask to leave its time alone.
+            // O_NOATIME is only permitted to the owner of a file.
             match open(flags).or_else(|_| open(flags - OFlags::NOATIME)) {
                 Ok(file) => {
                     let several = file
@@ -529,7 +529,7 @@ impl Search {
     fn look(&mut self, file: &File, inode: u64, fork: Fork) {
         let mut hits = Vec::new();
         let mut shared = self.shared;
-        // Of those that don't tell (directories of XFS) nothing is learnt.
+        // FIEMAP fails on some inodes (directories of XFS).
         let _ = extents::of_file(file, fork, |extent| {
             let range = extent.physical..extent.physical.saturating_add(extent.length);
             for span in &self.asked {
@@ -606,7 +606,7 @@ mod tests {
     fn file_is_found_by_its_extents() {
         struct Silent;
         impl Progress for Silent {}
-        // Where the file system of the tests has no extents to tell of, there is nothing to find.
+        // Skipped if the file system has no FIEMAP.
         let folder = tempfile::tempdir_in(".").unwrap();
         let path = folder.path().join("file");
         fs::write(&path, vec![1; 65536]).unwrap();

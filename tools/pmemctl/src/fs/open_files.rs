@@ -141,7 +141,7 @@ pub fn of_file_systems(host: &Host, devices: &[DeviceNumber]) -> Vec<OpenFile> {
         let folder = host.path(format!("proc/{pid}"));
         for descriptor in sysfs::names(&folder.join("fd")) {
             let link = folder.join("fd").join(descriptor);
-            // Not opened: that might wait.
+            // stat, because open may block.
             let Ok(metadata) = fs::metadata(&link) else {
                 continue;
             };
@@ -150,7 +150,7 @@ pub fn of_file_systems(host: &Host, devices: &[DeviceNumber]) -> Vec<OpenFile> {
                 note(&mut found, host, pid, device, metadata.ino(), &link).open = true;
             }
         }
-        // What is no UTF-8 are names, which are not looked at here.
+        // Only file names may be invalid UTF-8, and they are not used here.
         let maps = fs::read(folder.join("maps")).unwrap_or_default();
         for line in String::from_utf8_lossy(&maps)
             .lines()
@@ -281,7 +281,7 @@ mod tests {
                 "mapped by process 2 (x) at 0x11000"
             ]
         );
-        // From in front of the one to the end of the other.
+        // A range that overlaps both mappings.
         assert_eq!(
             who(2048..6144)[1],
             "mapped by process 2 (x) at 0x10000, 0x80800"
@@ -291,7 +291,7 @@ mod tests {
 
     #[test]
     fn open_file_of_child_is_found() {
-        // A child has a file open and this process has not.
+        // A file that only a child process has open.
         let file = tempfile::NamedTempFile::new().unwrap();
         let mut child = std::process::Command::new("sleep")
             .arg("60")

@@ -366,7 +366,7 @@ impl<'a> Database<'a> {
     /// Returns the output of commands.
     fn ask(&self, commands: &str) -> Result<Vec<u8>> {
         let said = run("xfs_db", PACKAGE, &["-r", self.node], commands)?;
-        // Of a file system that has a fault it tells all the same, and ends with a status of its own.
+        // xfs_db also prints output for a corrupt file system, and then exits with an error.
         ensure!(
             said.well || !said.output.is_empty(),
             "{}",
@@ -402,7 +402,7 @@ fn held(said: &mut dyn BufRead, see: &mut DirVisitor<'_>) -> io::Result<()> {
     while said.read_until(b'\n', &mut line)? > 0 {
         match entry(&line) {
             LsLine::Entry(held) => {
-                // The first; where an inode can't be read, xfs_db lists the directory before once more.
+                // The first entry; if an inode cannot be read, xfs_db lists the previous directory again.
                 if held.name == b"." {
                     folder = Some(held.inode);
                 }
@@ -451,12 +451,12 @@ fn entry(line: &[u8]) -> LsLine {
         return LsLine::Other;
     };
     let name = rest.get(1..).unwrap_or_default();
-    // Behind it, at the least " (good)" and the line's end.
+    // At least " (good)" and a newline follow.
     match name.split_at_checked(length) {
         Some((name, behind)) if behind.ends_with(b")\n") => LsLine::Entry(DirEntry {
             name: name.to_vec(),
             inode,
-            // Old file systems do not say what it is.
+            // Old file systems have no file type in directories.
             folder: matches!(kind, "directory" | "unknown"),
         }),
         _ => LsLine::Part,
@@ -529,7 +529,7 @@ pub fn owners(node: &str, spans: &[Span], all_links: bool) -> Result<OwnersFound
         return Ok(told);
     }
 
-    // It learns whose all blocks are; then it is asked for some.
+    // blockget reads the use of all blocks; blockuse prints some of them.
     let mut commands = String::from("blockget\n");
     for (group, part) in left.iter().flat_map(|span| geometry.groups(span)) {
         let (first, count) = geometry.around(group, &part, spans);
@@ -544,7 +544,7 @@ pub fn owners(node: &str, spans: &[Span], all_links: bool) -> Result<OwnersFound
     let commands = commands.concat();
     let mut pieces = pieces(&database.text(&commands)?);
 
-    // Of shared blocks it has kept the last owner alone: it is told to say all of them.
+    // blockget keeps only the last owner of a shared block; with -b it prints all of them.
     let shared: Vec<_> = uses
         .iter()
         .filter(|block| block.kind == "rldata")
@@ -628,7 +628,7 @@ fn place(
         let group = geometry.group_of(range.start);
         for part in left.iter().filter_map(|span| span.cut(&range)) {
             let owner = match block.inode {
-                // Of the map of an inode's blocks.
+                // A block of the extent tree.
                 Some(inode) => Owner::File {
                     paths: paths.get(&inode).cloned().unwrap_or_default(),
                     inode,

@@ -173,7 +173,7 @@ pub fn run(host: &Host, wanted: Options, mut tell: impl FnMut(&Event) -> Result<
     let (search_host, search_answers, mut search_wake) =
         (host.clone(), answers.clone(), wake.try_clone()?);
     thread::spawn(move || {
-        // Where nobody wants it any more, all ends.
+        // The receiver is gone only when the process ends.
         for batch in asked {
             let targets = targets.as_ref().map(|targets| targets());
             let look = QuickSearch {
@@ -207,7 +207,7 @@ pub fn run(host: &Host, wanted: Options, mut tell: impl FnMut(&Event) -> Result<
     let mut watched = None;
     loop {
         let regions = Region::all(host);
-        // What another thread has to say is not kept waiting for a driver that still sets up its disk.
+        // Wait for the driver once per disk, so that results of the other threads are not delayed.
         for device in regions.iter().flat_map(Region::devices) {
             let sequence = device.disk().and_then(|disk| disk.sequence());
             if sequence.is_some_and(|sequence| sequences.insert(sequence)) {
@@ -239,7 +239,7 @@ pub fn run(host: &Host, wanted: Options, mut tell: impl FnMut(&Event) -> Result<
                         }
                     }
                     Ok(None) => {}
-                    // It is on its way, or has gone: an event follows.
+                    // The device is being bound or unbound, and an event follows.
                     Err(_) if device.driver().is_none() => {}
                     Err(error) => {
                         fails.insert((device.name.to_string(), format!("{error:#}")));
@@ -263,7 +263,7 @@ pub fn run(host: &Host, wanted: Options, mut tell: impl FnMut(&Event) -> Result<
         if !(batch.news.is_empty() && batch.hidden.is_empty()) {
             let first = PendingBatch {
                 until: Some(Instant::now() + PROMPT),
-                // Whether it is of what is wanted has to be found out first.
+                // With targets, the search must show first whether the error belongs to one.
                 rest: match everything {
                     true => batch.unattributed(),
                     false => Vec::new(),
@@ -287,7 +287,7 @@ pub fn run(host: &Host, wanted: Options, mut tell: impl FnMut(&Event) -> Result<
                     pending.remove(&answer.number);
                 } else if let Some(one) = pending.get_mut(&answer.number) {
                     one.rest = answer.rest;
-                    // More than was told.
+                    // More is known than was reported.
                     one.until.get_or_insert_with(Instant::now);
                 }
             }
@@ -458,7 +458,7 @@ impl QuickSearch<'_> {
                 }
             }
         }
-        // What a file alone has is not searched for.
+        // For a target file only its own extents are read.
         let files = self.targets.unwrap_or_default().iter();
         let files: Vec<_> = files
             .filter(|target| matches!(target, Target::File(_)))
@@ -528,7 +528,7 @@ fn together<'a>(
                 let known: Vec<_> = one.spans.iter().map(Span::range).collect();
                 let news = hurt.spans.iter().flat_map(|span| span.without(&known));
                 one.spans.extend(news.collect::<Vec<_>>());
-                // As it was last.
+                // Keep the latest state.
                 one.volume.clone_from(&hurt.volume);
             }
             None => found.push((disk.clone(), hurt.clone())),
@@ -601,7 +601,7 @@ impl Batch {
             let its = used.iter().filter(|used| used.inode == *inode);
             processes.extend(its.flat_map(|used| used.users(&bytes)));
         } else if entry.mount.is_none() {
-            // Of programs that use the device itself.
+            // Programs that use the device itself.
             for holder in holders::of_disk(disk) {
                 if let Holder::Process {
                     device, process, ..
@@ -633,7 +633,7 @@ fn in_use(
         return (entries, left);
     };
     for used in used.iter().filter(|used| used.device == device) {
-        // Whose name is not known has to be searched for.
+        // A file without a known name must be searched for.
         if used.name.is_none() && !used.removed {
             continue;
         }
@@ -683,10 +683,10 @@ mod tests {
         assert_eq!(known.news(1, &list("8 8\n")), list("8 8\n"));
         assert_eq!(known.news(1, &list("8 8\n")), list(""));
         assert_eq!(known.news(1, &list("8 8\n64 1\n")), list("64 1\n"));
-        // Healed, and bad again.
+        // Repaired, and bad again.
         assert_eq!(known.news(1, &list("64 1\n")), list(""));
         assert_eq!(known.news(1, &list("8 2\n64 1\n")), list("8 2\n"));
-        // Bound again, and what is listed comes a moment later.
+        // Bound again, and the list is filled a moment later.
         assert_eq!(known.news(2, &list("")), list(""));
         assert_eq!(known.news(2, &list("8 2\n")), list(""));
         assert_eq!(known.news(2, &list("8 8\n")), list("10 6\n"));
@@ -727,7 +727,7 @@ mod tests {
             left(0, "pmem0p1", &[(4096, 4096)]),
             left(1, "pmem0p1", &[(8192, 4096), (65536, 512)]),
             left(2, "pmem0p2", &[(4096, 512)]),
-            // Healed, and bad again.
+            // Repaired, and bad again.
             left(3, "pmem0p1", &[(4096, 8192)]),
         ];
         let all = together(lefts.iter().flat_map(|left| &left.hurt));
@@ -737,7 +737,7 @@ mod tests {
         assert_eq!(all[0].1.spans, spans);
         assert_eq!(all[1].1.spans, [Span::made_up(4096, 512)]);
 
-        // A file has two pages, which are of two batches.
+        // Two pages of a file in two batches.
         let mut entry = affected::entry(&disk, &all[0].1, Span::made_up(4096, 8192));
         entry.owner = Some(Owner::File {
             paths: Vec::new(),

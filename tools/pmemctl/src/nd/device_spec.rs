@@ -65,7 +65,7 @@ impl DeviceSpec {
             Self::Bus(name) => *name,
         };
         let Some(device) = Device::find(host, name) else {
-            // What ndctl and daxctl call dax0.0 need not have the number of what the bus does.
+            // dax0.0 of ndctl and daxctl may differ from the name on the bus.
             if name.kind == Kind::Dax {
                 let class_device = Path::new("/sys/bus/dax/devices").join(name.to_string());
                 if let Some(owner) = nd::owner(host, &class_device) {

@@ -55,7 +55,7 @@ impl FromStr for Name {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let number = |text: &str| -> Option<u32> {
-            // Not what an integer may be besides: +1, 01.
+            // Rejects other forms of an integer: +1, 01.
             text.parse().ok().filter(|n: &u32| n.to_string() == text)
         };
         KINDS
@@ -168,7 +168,7 @@ impl Device {
 
     /// The character devices of device DAX: `dax0.0`.
     pub fn dax_devices(&self) -> Vec<String> {
-        // Below the driver's own: dax_region, dax0.0.
+        // Below dax_region, which the driver creates.
         let mut found = Vec::new();
         for folder in sysfs::names(&self.folder()) {
             let path = self.folder().join(&folder);

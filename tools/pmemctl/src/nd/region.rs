@@ -153,8 +153,7 @@ impl Region {
 
     /// Returns the bound devices of its namespaces: the namespace or the device that claims it.
     pub fn devices(&self) -> Vec<Device> {
-        // Not by asking who claims whom: that is not answered while a device is being unbound, which
-        // may take until a file is closed.
+        // `holder` cannot be read while a device is being unbound, which may take until a file is closed.
         Device::all(&self.host)
             .into_iter()
             .filter(|device| device.name.region == self.id && device.driver().is_some())
@@ -176,7 +175,7 @@ impl Region {
     }
 
     fn bus(&self) -> Option<PathBuf> {
-        // What the bus's list of devices has are links.
+        // The bus lists symbolic links.
         let folder = fs::canonicalize(self.folder()).ok()?;
         Some(folder.parent()?.to_owned())
     }
@@ -249,7 +248,7 @@ impl Region {
         let count = sysfs::number(self.folder().join("mappings"))?;
         let devices = self.host.path(DEVICES);
         let known = |name: &str| {
-            // No serial number, or the one of hardware that was never given any.
+            // No serial number, or the default one.
             let value = sysfs::line(devices.join(name).join(id))?;
             let serial = value.rsplit('-').next()?.to_ascii_lowercase();
             let blank = |digit| serial.chars().all(|c| c == digit);

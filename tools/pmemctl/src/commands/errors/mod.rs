@@ -134,7 +134,7 @@ struct WalkProgress {
 
 impl WalkProgress {
     fn new() -> Self {
-        // Nothing where this is no terminal.
+        // Draws nothing unless standard error is a terminal.
         let bar = ProgressBar::new_spinner();
         let template = "{wide_bar} {percent} % of {human_len} files, {per_sec}, {eta} to go";
         if let Ok(style) = ProgressStyle::with_template(template) {
