@@ -72,10 +72,10 @@ impl Target {
     }
 
     /// Returns whether the affected volume belongs to the target.
-    pub fn has(&self, hurt: &AffectedVolume) -> bool {
+    pub fn has(&self, affected: &AffectedVolume) -> bool {
         match self {
-            Self::Device(number) => hurt.chain.contains(number),
-            Self::Mount(number) => hurt.chain.first() == Some(number),
+            Self::Device(number) => affected.chain.contains(number),
+            Self::Mount(number) => affected.chain.first() == Some(number),
             Self::File(_) => false,
         }
     }
@@ -86,7 +86,7 @@ pub fn all(host: &Host) -> Result<Vec<(Disk, AffectedVolume)>> {
     let mut listed = Vec::new();
     for disk in Device::all(host).iter().filter_map(Device::disk) {
         let bad = disk.bad()?;
-        still_there(&disk)?;
+        ensure_present(&disk)?;
         listed.push((disk, bad));
     }
     traced(host, &listed)
@@ -107,8 +107,8 @@ pub fn traced(host: &Host, listed: &[(Disk, BadBlocks)]) -> Result<Vec<(Disk, Af
         };
         let spans = bad.ranges().iter().map(span).collect();
         let volume = topology::of_disk(host, disk.name(), &mounts)?;
-        for hurt in remap::trace(host, &volume, spans)? {
-            found.push((disk.clone(), hurt));
+        for affected in remap::trace(host, &volume, spans)? {
+            found.push((disk.clone(), affected));
         }
     }
     Ok(found)
@@ -127,40 +127,40 @@ pub fn entries(
 /// Does the same for volumes that are known already.
 pub fn entries_of(
     host: &Host,
-    hurt: &[(Disk, AffectedVolume)],
+    affected: &[(Disk, AffectedVolume)],
     targets: &[Target],
     all_links: bool,
     progress: &dyn Progress,
 ) -> Result<Vec<AffectedRange>> {
     let mut entries = Vec::new();
-    for (disk, hurt) in hurt {
-        if targets.is_empty() || targets.iter().any(|target| target.has(hurt)) {
-            let owners = owners(host, disk, hurt, all_links, progress);
+    for (disk, affected) in affected {
+        if targets.is_empty() || targets.iter().any(|target| target.has(affected)) {
+            let owners = owners(host, disk, affected, all_links, progress);
             // A disk that disappeared looks empty, or fails in some way.
-            still_there(disk)?;
-            for number in &hurt.chain {
+            ensure_present(disk)?;
+            for number in &affected.chain {
                 let there = host.path("sys/dev/block").join(number.to_string());
-                ensure!(there.exists(), "{} {GONE}", hurt.volume.name);
+                ensure!(there.exists(), "{} {GONE}", affected.volume.name);
             }
             entries.extend(owners?);
         }
     }
     for target in targets {
         if let Target::File(path) = target {
-            entries.extend(of_file(hurt, path)?);
+            entries.extend(of_file(affected, path)?);
         }
     }
     Ok(entries)
 }
 
 /// Returns a range without its owner.
-pub fn entry(disk: &Disk, hurt: &AffectedVolume, span: Span) -> AffectedRange {
+pub fn entry(disk: &Disk, affected: &AffectedVolume, span: Span) -> AffectedRange {
     AffectedRange {
         disk: disk.name().to_owned(),
-        volume: hurt.volume.name.clone(),
+        volume: affected.volume.name.clone(),
         span,
-        file_system: hurt.volume.file_system.clone(),
-        mount: hurt.volume.mount(),
+        file_system: affected.volume.file_system.clone(),
+        mount: affected.volume.mount(),
         owner: None,
         reason: None,
     }
@@ -168,7 +168,7 @@ pub fn entry(disk: &Disk, hurt: &AffectedVolume, span: Span) -> AffectedRange {
 
 const GONE: &str = "disappeared during the search";
 
-fn still_there(disk: &Disk) -> Result<()> {
+fn ensure_present(disk: &Disk) -> Result<()> {
     ensure!(disk.is_there(), "{} {GONE}", disk.name());
     Ok(())
 }
@@ -176,54 +176,54 @@ fn still_there(disk: &Disk) -> Result<()> {
 fn owners(
     host: &Host,
     disk: &Disk,
-    hurt: &AffectedVolume,
+    affected: &AffectedVolume,
     all_links: bool,
     progress: &dyn Progress,
 ) -> Result<Vec<AffectedRange>> {
     let without = |reason: &str| {
         let one = |span: &Span| AffectedRange {
             reason: Some(reason.to_owned()),
-            ..entry(disk, hurt, span.clone())
+            ..entry(disk, affected, span.clone())
         };
-        Ok(hurt.spans.iter().map(one).collect())
+        Ok(affected.spans.iter().map(one).collect())
     };
-    if let Some(target) = &hurt.opaque {
+    if let Some(target) = &affected.opaque {
         return without(&format!("what is made of it by {target} is not known here"));
     }
-    let Some(kind) = &hurt.volume.file_system else {
+    let Some(kind) = &affected.volume.file_system else {
         /// All superblocks begin before it (libblkid).
         const HEAD: u64 = 128 << 10;
-        let head = hurt.spans.iter().any(|span| span.offset < HEAD);
-        return without(match hurt.volume.children.is_empty() {
+        let head = affected.spans.iter().any(|span| span.offset < HEAD);
+        return without(match affected.volume.children.is_empty() {
             true if head => "no file system found; its superblock may be on a bad block",
             true => "there is no file system",
             false => "outside of all partitions and volumes",
         });
     };
     // Prefer a mount of the whole file system to a bind mount.
-    let mounts = &hurt.volume.mounts;
+    let mounts = &affected.volume.mounts;
     let whole = mounts.iter().find(|mount| mount.root == "/");
     let Some(mount) = whole.or(mounts.first()) else {
-        let told = offline::owners(host, &hurt.volume, &hurt.spans, all_links)?;
-        return Ok(match (told.owned.is_empty(), &told.reason) {
+        let result = offline::owners(host, &affected.volume, &affected.spans, all_links)?;
+        return Ok(match (result.owned.is_empty(), &result.reason) {
             (true, Some(reason)) => return without(reason),
-            _ => told
+            _ => result
                 .owned
                 .into_iter()
-                .map(|owned| known(disk, hurt, owned, told.reason.as_ref()))
+                .map(|owned| with_owner(disk, affected, owned, result.reason.as_ref()))
                 .collect(),
         });
     };
     if !matches!(kind.as_str(), "ext2" | "ext3" | "ext4" | "xfs") {
-        return without(&offline::stranger(kind));
+        return without(&offline::unsupported(kind));
     }
     let directory = host.absolute(Path::new(&mount.directory));
-    let system = FileSystem::at(&hurt.volume, &directory)?;
+    let system = FileSystem::at(&affected.volume, &directory)?;
     let seen = SkipCounter {
         progress,
         skipped: Cell::new(0),
     };
-    let owned = system.owners(host, &hurt.spans, all_links, &seen)?;
+    let owned = system.owners(host, &affected.spans, all_links, &seen)?;
     let reason = (seen.skipped.get() > 0).then(|| {
         format!(
             "or a file or directory that cannot be read ({} skipped)",
@@ -234,7 +234,7 @@ fn owners(
         .into_iter()
         .map(|owned| AffectedRange {
             mount: Some(mount.directory.clone()),
-            ..known(disk, hurt, owned, reason.as_ref())
+            ..with_owner(disk, affected, owned, reason.as_ref())
         })
         .collect())
 }
@@ -262,9 +262,9 @@ impl Progress for SkipCounter<'_> {
 }
 
 /// An entry with its owner, and why that is not known better.
-fn known(
+fn with_owner(
     disk: &Disk,
-    hurt: &AffectedVolume,
+    affected: &AffectedVolume,
     owned: Owned,
     reason: Option<&String>,
 ) -> AffectedRange {
@@ -272,12 +272,12 @@ fn known(
     AffectedRange {
         owner: Some(owned.owner),
         reason: reason.filter(|_| unknown).cloned(),
-        ..entry(disk, hurt, owned.span)
+        ..entry(disk, affected, owned.span)
     }
 }
 
 /// Returns the bad ranges of a file's data.
-fn of_file(hurt: &[(Disk, AffectedVolume)], path: &Path) -> Result<Vec<AffectedRange>> {
+fn of_file(affected: &[(Disk, AffectedVolume)], path: &Path) -> Result<Vec<AffectedRange>> {
     let file = File::open(path).with_context(|| printable(path))?;
     let metadata = file.metadata().with_context(|| printable(path))?;
     let device = DeviceNumber::from_rdev(metadata.dev());
@@ -285,13 +285,13 @@ fn of_file(hurt: &[(Disk, AffectedVolume)], path: &Path) -> Result<Vec<AffectedR
     extents::of_file(&file, Fork::Data, |extent| pieces.push(*extent))
         .with_context(|| format!("{}: where its bytes are", printable(path)))?;
     let mut entries = Vec::new();
-    for (disk, hurt) in hurt
+    for (disk, affected) in affected
         .iter()
-        .filter(|(_, hurt)| hurt.chain.first() == Some(&device))
+        .filter(|(_, affected)| affected.chain.first() == Some(&device))
     {
         for piece in &pieces {
             let range = piece.physical..piece.physical.saturating_add(piece.length);
-            for part in hurt.spans.iter().filter_map(|span| span.cut(&range)) {
+            for part in affected.spans.iter().filter_map(|span| span.cut(&range)) {
                 let owner = Owner::File {
                     paths: vec![printable(path)],
                     inode: metadata.ino(),
@@ -300,7 +300,7 @@ fn of_file(hurt: &[(Disk, AffectedVolume)], path: &Path) -> Result<Vec<AffectedR
                 };
                 entries.push(AffectedRange {
                     owner: Some(owner),
-                    ..entry(disk, hurt, part)
+                    ..entry(disk, affected, part)
                 });
             }
         }

@@ -133,27 +133,37 @@ pub fn of_disk(host: &Host, disk: &Disk, count: u64) -> Result<DiskLayout> {
         length: size,
     };
     let mut volumes = Vec::new();
-    for hurt in remap::trace(host, &volume, vec![whole])? {
-        let outside = hurt.volume.file_system.is_none() && !hurt.volume.children.is_empty();
-        let reason = match (&hurt.opaque, outside) {
+    for affected in remap::trace(host, &volume, vec![whole])? {
+        let outside = affected.volume.file_system.is_none() && !affected.volume.children.is_empty();
+        let reason = match (&affected.opaque, outside) {
             (Some(target), _) => {
-                add(&mut cells, &hurt.spans, &(0..u64::MAX), SpaceKind::Other);
+                add(
+                    &mut cells,
+                    &affected.spans,
+                    &(0..u64::MAX),
+                    SpaceKind::Other,
+                );
                 Some(format!("what is made of it by {target} is not known here"))
             }
             (None, true) => {
-                add(&mut cells, &hurt.spans, &(0..u64::MAX), SpaceKind::Outside);
+                add(
+                    &mut cells,
+                    &affected.spans,
+                    &(0..u64::MAX),
+                    SpaceKind::Outside,
+                );
                 continue;
             }
-            (None, false) => contents(host, &hurt.volume, &hurt.spans, &mut cells)
-                .with_context(|| hurt.volume.name.clone())?,
+            (None, false) => contents(host, &affected.volume, &affected.spans, &mut cells)
+                .with_context(|| affected.volume.name.clone())?,
         };
-        let first = hurt.spans.iter().map(|span| span.disk_offset).min();
+        let first = affected.spans.iter().map(|span| span.disk_offset).min();
         volumes.push(VolumeSummary {
-            name: hurt.volume.name.clone(),
+            name: affected.volume.name.clone(),
             offset: first.unwrap_or(0),
-            length: hurt.spans.iter().map(|span| span.length).sum(),
-            file_system: hurt.volume.file_system.clone(),
-            mount: hurt.volume.mount(),
+            length: affected.spans.iter().map(|span| span.length).sum(),
+            file_system: affected.volume.file_system.clone(),
+            mount: affected.volume.mount(),
             reason,
         });
     }
@@ -277,17 +287,17 @@ fn contents(
     let kind = match volume.file_system.as_deref() {
         None => return unknown(cells, "there is no file system".to_owned()),
         Some(kind @ ("ext2" | "ext3" | "ext4" | "xfs")) => kind,
-        Some(kind) => return unknown(cells, offline::stranger(kind)),
+        Some(kind) => return unknown(cells, offline::unsupported(kind)),
     };
     let node = host.path("dev").join(&volume.kernel_name);
     let node = node.to_str().context("the name of its device")?;
     if let Some(mount) = volume.mounts.first() {
         let system = FileSystem::at(volume, &host.absolute(Path::new(&mount.directory)))?;
-        let told = system.space()?;
-        let mut painter = Painter::new(cells, spans, told.fixed, told.rest);
+        let space = system.space()?;
+        let mut painter = Painter::new(cells, spans, space.fixed, space.rest);
         system.each(|range, kind| painter.next(range, kind))?;
         painter.end();
-        return Ok((told.rest == SpaceKind::Used).then(|| {
+        return Ok((space.rest == SpaceKind::Used).then(|| {
             "XFS without a reverse map (rmapbt) does not distinguish files from metadata".to_owned()
         }));
     }
@@ -295,18 +305,18 @@ fn contents(
         Ok(claim) => claim,
         Err(reason) => return unknown(cells, reason.to_owned()),
     };
-    let told = match kind {
+    let space = match kind {
         "xfs" => xfs::space(node)?,
         _ => match Header::read(node)? {
             Ok(header) => ext4::space(node, &header)?,
             Err(reason) => Err(reason),
         },
     };
-    match told {
+    match space {
         Err(reason) => unknown(cells, reason),
-        Ok(told) => {
-            let mut painter = Painter::new(cells, spans, told.fixed, told.rest);
-            for range in &told.free {
+        Ok(space) => {
+            let mut painter = Painter::new(cells, spans, space.fixed, space.rest);
+            for range in &space.free {
                 painter.next(range, SpaceKind::Free);
             }
             painter.end();

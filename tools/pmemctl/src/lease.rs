@@ -111,7 +111,7 @@ pub fn run(
     path: &Path,
     exclusive: bool,
     command: &[OsString],
-    tell: impl Fn(Notice) + Send + Sync + 'static,
+    notify: impl Fn(Notice) + Send + Sync + 'static,
 ) -> Result<u8> {
     let Some((program, arguments)) = command.split_first() else {
         bail!("there is no command");
@@ -127,8 +127,8 @@ pub fn run(
         rustix::fs::fcntl_setfl(&file, flags - OFlags::NONBLOCK)?;
         command.env("PMEMCTL_HOLD_FD", file.as_fd().as_raw_fd().to_string());
     }
-    let tell = Arc::new(tell);
-    tell(Notice::Held {
+    let notify = Arc::new(notify);
+    notify(Notice::Held {
         seconds: limit(),
         exclusive,
     });
@@ -139,19 +139,19 @@ pub fn run(
         },
         reason: format!("{}: {error}", crate::sysfs::printable(program)),
     })?;
-    let mut wanted = false;
+    let mut contended = false;
     loop {
         // SIGCHLD wakes this.
         for signal in signals.wait() {
             match signal {
-                SIGIO if !wanted => {
-                    wanted = true;
-                    let (tell, seconds) = (Arc::clone(&tell), limit());
-                    tell(Notice::Wanted { seconds });
+                SIGIO if !contended => {
+                    contended = true;
+                    let (notify, seconds) = (Arc::clone(&notify), limit());
+                    notify(Notice::Wanted { seconds });
                     // The kernel does not report that it breaks a lease.
                     thread::spawn(move || {
                         thread::sleep(Duration::from_secs(seconds));
-                        tell(Notice::Over);
+                        notify(Notice::Over);
                     });
                 }
                 SIGIO | SIGCHLD => {}

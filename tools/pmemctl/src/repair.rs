@@ -425,10 +425,14 @@ fn whole_pages(bytes: &Range<u64>, memory: u64) -> Range<u64> {
 }
 
 /// Returns the ranges of an extent to write: all pages with some of the `wanted` bytes of the file.
-fn pieces_of(extent: &Extent, wanted: &[Range<u64>], bad: &[(String, Span)]) -> Vec<RepairRange> {
+fn ranges_of(
+    extent: &Extent,
+    requested: &[Range<u64>],
+    bad: &[(String, Span)],
+) -> Vec<RepairRange> {
     let all = extent.logical..extent.logical.saturating_add(extent.length);
     let mut found: Vec<RepairRange> = Vec::new();
-    let mut ranges: Vec<_> = wanted
+    let mut ranges: Vec<_> = requested
         .iter()
         .filter_map(|range| common(range, &all))
         .collect();
@@ -540,7 +544,7 @@ impl Job {
         let rest = data.end..all.end;
         part(&mut buffer, all.start, &rest).fill(0);
 
-        let wanted: Vec<_> = match &self.range {
+        let requested: Vec<_> = match &self.range {
             None => gone
                 .iter()
                 .filter_map(|range| common(range, &data))
@@ -560,14 +564,14 @@ impl Job {
                 common(range, &data).into_iter().collect()
             }
         };
-        for range in &wanted {
+        for range in &requested {
             let bytes = part(&mut buffer, all.start, range);
             match &self.backup {
                 Some(backup) => backup.read(range.start, bytes)?,
                 None => bytes.fill(0),
             }
         }
-        piece.replaced = count(&wanted);
+        piece.replaced = count(&requested);
         piece.kept = data.end - data.start - piece.replaced;
         let lost = if self.backup.is_some() {
             0
@@ -643,12 +647,12 @@ impl Job {
     }
 
     /// Reads a range back and compares it.
-    fn read_back(&self, piece: &mut RepairRange, wanted: &mut Buffer) {
+    fn read_back(&self, piece: &mut RepairRange, requested: &mut Buffer) {
         let mut there = Buffer::new(piece.length as usize);
         let length = (self.target.size().min(piece.range().end) - piece.file_offset) as usize;
         match self.target.read(piece.file_offset, there.bytes(), true) {
-            Ok(count) if count >= length && there.bytes()[..length] == wanted.bytes()[..length] => {
-            }
+            Ok(count)
+                if count >= length && there.bytes()[..length] == requested.bytes()[..length] => {}
             Ok(_) => piece.failed("it reads back as something else"),
             Err(error) => piece.failed(format!("cannot be read back: {error}")),
         }
@@ -658,18 +662,18 @@ impl Job {
 /// Returns the bad ranges of a volume, with their disks.
 fn bad_of(host: &Host, number: DeviceNumber) -> Result<Vec<(String, Span)>> {
     let mut bad = Vec::new();
-    for (disk, hurt) in affected::all(host)? {
-        if let Some(target) = &hurt.opaque {
-            let below = |hurt: &AffectedVolume| contains(&hurt.volume, number);
+    for (disk, affected) in affected::all(host)? {
+        if let Some(target) = &affected.opaque {
+            let below = |affected: &AffectedVolume| contains(&affected.volume, number);
             ensure!(
-                !below(&hurt),
+                !below(&affected),
                 "what is made of {} by {target} is not known here",
                 disk.name()
             );
         }
-        if hurt.chain.first() == Some(&number) {
+        if affected.chain.first() == Some(&number) {
             let name = disk.name().to_owned();
-            bad.extend(hurt.spans.into_iter().map(|span| (name.clone(), span)));
+            bad.extend(affected.spans.into_iter().map(|span| (name.clone(), span)));
         }
     }
     Ok(bad)
@@ -710,11 +714,11 @@ pub fn repair(host: &Host, request: &Request) -> Result<Report> {
             let at = extent.logical + (part.offset - extent.physical);
             Some(at..at + part.length)
         });
-        let wanted: Vec<_> = match &request.range {
+        let requested: Vec<_> = match &request.range {
             None => listed.collect(),
             Some(range) => vec![range.clone()],
         };
-        pieces.extend(pieces_of(&extent, &wanted, &bad));
+        pieces.extend(ranges_of(&extent, &requested, &bad));
     }
     let device = OpenOptions::new()
         .read(true)
@@ -828,10 +832,10 @@ mod tests {
     /// Offset, length and bad bytes of each.
     fn pieces(
         extent: &Extent,
-        wanted: &[Range<u64>],
+        requested: &[Range<u64>],
         bad: &[(String, Span)],
     ) -> Vec<(u64, u64, u64)> {
-        pieces_of(extent, wanted, bad)
+        ranges_of(extent, requested, bad)
             .iter()
             .map(|piece| (piece.file_offset, piece.length, piece.bad))
             .collect()
@@ -849,14 +853,14 @@ mod tests {
     #[test]
     fn ranges_cover_bad_pages_only() {
         let file = Extent::new(8192, 65536, 16384);
-        let wanted = [12800..13312, 13824..14336];
+        let requested = [12800..13312, 13824..14336];
         let list = [
             bad(1 << 20, 65536 + 4608, 512),
             bad((1 << 20) + 1024, 65536 + 5632, 512),
         ];
-        assert_eq!(pieces(&file, &wanted, &list[..0]), [(12288, 4096, 0)]);
+        assert_eq!(pieces(&file, &requested, &list[..0]), [(12288, 4096, 0)]);
         // Pages of the disk count: the partition starts 512 bytes into one.
-        assert_eq!(pieces(&file, &wanted, &list), [(12800, 4096, 1024)]);
+        assert_eq!(pieces(&file, &requested, &list), [(12800, 4096, 1024)]);
         // No more than the extent.
         let one = |range: Range<u64>| pieces(&file, std::slice::from_ref(&range), &[]);
         assert_eq!(one(0..10000), [(8192, 4096, 0)]);
@@ -881,9 +885,9 @@ mod tests {
         ) {
             let file = Extent::new(start * 512, 1 << 20, length * 512);
             let end = file.logical + file.length;
-            let wanted: Vec<_> = parts.iter().map(|(at, length)| at * 512..(at + length) * 512).collect();
+            let requested: Vec<_> = parts.iter().map(|(at, length)| at * 512..(at + length) * 512).collect();
             let list = [bad((8 << 20) + shift * 512, 1 << 20, 512)];
-            let found = pieces_of(&file, &wanted, &list);
+            let found = ranges_of(&file, &requested, &list);
             let mut last = file.logical;
             for piece in &found {
                 prop_assert!(piece.file_offset >= last && piece.length > 0 && piece.length <= CHUNK);
@@ -891,7 +895,7 @@ mod tests {
                 prop_assert!(last <= end);
                 prop_assert_eq!(piece.physical - file.physical, piece.file_offset - file.logical);
             }
-            for range in wanted {
+            for range in requested {
                 let inside = common(&range, &(file.logical..end));
                 let covered: u64 = inside.iter().flat_map(|range| {
                     found.iter().filter_map(|piece| common(range, &piece.range()))
@@ -906,8 +910,8 @@ mod tests {
             let mut holes: Vec<_> = cuts.iter().map(|(at, length)| *at..at + length).collect();
             holes.sort_by_key(|hole| hole.start);
             let left: Vec<u64> = without(&all, &holes).into_iter().flatten().collect();
-            let wanted: Vec<u64> = all.filter(|at| !holes.iter().any(|hole| hole.contains(at))).collect();
-            prop_assert_eq!(left, wanted);
+            let requested: Vec<u64> = all.filter(|at| !holes.iter().any(|hole| hole.contains(at))).collect();
+            prop_assert_eq!(left, requested);
         }
     }
 }

@@ -206,7 +206,7 @@ impl Scrub {
     }
 
     /// The bus, where the platform scrubs by itself.
-    pub fn has_own(&self) -> Option<String> {
+    pub fn platform_bus(&self) -> Option<String> {
         self.region.has_log().then(|| self.region.bus_name())?
     }
 
@@ -452,7 +452,7 @@ mod tests {
             scrub.file(Path::new("/x")),
             Path::new("/x/scrub-e820-20000000+300000.json")
         );
-        assert_eq!(scrub.has_own(), None);
+        assert_eq!(scrub.platform_bus(), None);
     }
 
     #[test]

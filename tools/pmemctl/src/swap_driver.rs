@@ -144,13 +144,13 @@ impl SwapReport {
         }
     }
 
-    fn because(mut self, result: Outcome, reason: impl Into<String>) -> Self {
+    fn with_reason(mut self, result: Outcome, reason: impl Into<String>) -> Self {
         self.result = result;
         self.reasons.push(reason.into());
         self
     }
 
-    fn held(mut self, holders: Vec<Holder>) -> Self {
+    fn refuse_in_use(mut self, holders: Vec<Holder>) -> Self {
         self.result = Outcome::Refused;
         self.reasons.extend(holders.iter().map(Holder::to_string));
         self.holders = holders;
@@ -213,12 +213,12 @@ impl State {
 /// Moves a device to a driver unless it is in use; with `dry_run`, only checks.
 pub fn to(host: &Host, device: &Device, to: Driver, dry_run: bool) -> SwapReport {
     let report = SwapReport::new(device, to);
-    let refused = |reason: String| report.clone().because(Outcome::Refused, reason);
+    let refused = |reason: String| report.clone().with_reason(Outcome::Refused, reason);
 
     if device.name.kind == Kind::Dax {
         let holders = holders::of_dax(host, &device.dax_devices());
         let report = refused("this is device DAX, dax_pmem's: there is nothing to move".into());
-        return report.held(holders);
+        return report.refuse_in_use(holders);
     }
     let namespace = device.namespace().unwrap_or(device.name);
     let Some(from) = device.driver() else {
@@ -245,7 +245,7 @@ pub fn to(host: &Host, device: &Device, to: Driver, dry_run: bool) -> SwapReport
     };
     let holders = holders::of_disk(&disk);
     if !holders.is_empty() {
-        return report.held(holders);
+        return report.refuse_in_use(holders);
     }
     let claim = match disk.claim() {
         Ok(claim) => claim,
@@ -257,7 +257,7 @@ pub fn to(host: &Host, device: &Device, to: Driver, dry_run: bool) -> SwapReport
                     device: disk.name().to_owned(),
                 });
             }
-            return report.held(holders);
+            return report.refuse_in_use(holders);
         }
         Err(error) => return refused(format!("it can't be opened: {}", sysfs::error_text(&error))),
     };
@@ -286,7 +286,7 @@ pub fn to(host: &Host, device: &Device, to: Driver, dry_run: bool) -> SwapReport
         Ok((old, new, _undisturbed)) => {
             rebind(device, (from, &old), (to, &new), claim, &state, report)
         }
-        Err(error) => report.because(Outcome::Refused, format!("{error:#}")),
+        Err(error) => report.with_reason(Outcome::Refused, format!("{error:#}")),
     }
 }
 
@@ -301,7 +301,7 @@ fn rebind(
     report: SwapReport,
 ) -> SwapReport {
     if let Err(error) = old.1.unbind(device.name) {
-        return report.because(
+        return report.with_reason(
             Outcome::Refused,
             format!("{} failed to unbind: {}", old.0, sysfs::error_text(&error)),
         );
@@ -342,15 +342,15 @@ fn rebind(
                 .reasons
                 .push(format!("its list of bad sectors had: {entry}"));
         }
-        return report.because(Outcome::Failed, reason);
+        return report.with_reason(Outcome::Failed, reason);
     };
     match state.restore(&disk) {
         Ok(carried) => report.carried_sectors = carried,
-        Err(error) => return report.because(Outcome::Failed, format!("{error:#}")),
+        Err(error) => return report.with_reason(Outcome::Failed, format!("{error:#}")),
     }
     if report.size != Some(disk.size().bytes()) {
         let reason = format!("its size is {} now", disk.size());
-        return report.because(Outcome::Failed, reason);
+        return report.with_reason(Outcome::Failed, reason);
     }
     report.result = outcome;
     report

@@ -109,14 +109,14 @@ fn of_devices(region: &Region, cxl: &Path) -> Result<BadBlocks> {
         .output()
         .with_context(|| format!("\"{command}\" cannot be run"))?;
     if !output.status.success() {
-        let said = String::from_utf8_lossy(&output.stderr);
-        bail!("\"{command}\": {}", sysfs::printable(said.trim()));
+        let message = String::from_utf8_lossy(&output.stderr);
+        bail!("\"{command}\": {}", sysfs::printable(message.trim()));
     }
     bad(&output.stdout, name, region.size).with_context(|| format!("\"{command}\""))
 }
 
 /// Adds the poison lists of a region's devices to the kernel's lists.
-pub fn sync(region: &Region) -> ImportReport {
+pub fn import(region: &Region) -> ImportReport {
     let mut report = ImportReport {
         region: region.name.clone(),
         disks: Vec::new(),
@@ -125,14 +125,14 @@ pub fn sync(region: &Region) -> ImportReport {
         result: ImportOutcome::NoErrors,
         reasons: Vec::new(),
     };
-    if let Err(error) = try_sync(region, &mut report) {
+    if let Err(error) = try_import(region, &mut report) {
         report.result = ImportOutcome::Failed;
         report.reasons.push(format!("{error:#}"));
     }
     report
 }
 
-fn try_sync(region: &Region, report: &mut ImportReport) -> Result<()> {
+fn try_import(region: &Region, report: &mut ImportReport) -> Result<()> {
     let cxl = region.cxl().context("it is no CXL memory")?;
     let bad = of_devices(region, &cxl)?;
     report.bad_sectors = bad.sectors();

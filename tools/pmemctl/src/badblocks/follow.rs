@@ -27,7 +27,7 @@ pub fn run(
     host: &Host,
     folder: &Path,
     chosen: Option<&[u32]>,
-    mut tell: impl FnMut(&SaveReport) -> Result<()>,
+    mut report_change: impl FnMut(&SaveReport) -> Result<()>,
 ) -> Result<()> {
     let changes = Changes::open()?;
     let mut last: BTreeMap<u32, SaveReport> = BTreeMap::new();
@@ -49,7 +49,7 @@ pub fn run(
         for region in &regions {
             let report = persist::save(region, folder);
             if is_news(&report, last.get(&region.id)) {
-                tell(&report)?;
+                report_change(&report)?;
             }
             last.insert(region.id, report);
         }

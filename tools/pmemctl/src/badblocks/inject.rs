@@ -37,11 +37,11 @@ pub enum Injection {
 }
 
 /// The name of the disk or partition that is meant, if one is.
-fn disk_name(host: &Host, asked: &DeviceSpec) -> Result<Option<String>> {
-    match asked {
+fn disk_name(host: &Host, spec: &DeviceSpec) -> Result<Option<String>> {
+    match spec {
         DeviceSpec::Disk(name) => Ok(Some(name.clone())),
         DeviceSpec::Node(path) => {
-            let status = fs::metadata(host.absolute(path)).with_context(|| asked.to_string())?;
+            let status = fs::metadata(host.absolute(path)).with_context(|| spec.to_string())?;
             let number = DeviceNumber::from_rdev(status.rdev());
             let link = host.path(format!("sys/dev/block/{number}"));
             Ok(sysfs::link_name(link))
@@ -53,32 +53,32 @@ fn disk_name(host: &Host, asked: &DeviceSpec) -> Result<Option<String>> {
 impl Place {
     /// `length` bytes from `offset`: of the data where a disk or partition was named, else of the
     /// namespace.
-    pub fn find(host: &Host, asked: &DeviceSpec, offset: u64, length: u64) -> Result<Self> {
-        let (device, start, size) = match disk_name(host, asked)? {
-            Some(name) => Self::of_disk(host, &name).with_context(|| asked.to_string())?,
-            None => (asked.find(host)?, None, None),
+    pub fn find(host: &Host, spec: &DeviceSpec, offset: u64, length: u64) -> Result<Self> {
+        let (device, start, size) = match disk_name(host, spec)? {
+            Some(name) => Self::of_disk(host, &name).with_context(|| spec.to_string())?,
+            None => (spec.find(host)?, None, None),
         };
         let namespace = device
             .namespace()
             .and_then(|name| Device::find(host, name))
-            .with_context(|| format!("{asked}: it has no memory"))?;
+            .with_context(|| format!("{spec}: it has no memory"))?;
         let folder = namespace.folder();
         let whole = sysfs::number(folder.join("size")).context("its namespace has no size")?;
         let data = device
             .data_offset()
-            .with_context(|| format!("{asked}: the offset of its data is not visible"))?;
+            .with_context(|| format!("{spec}: the offset of its data is not visible"))?;
         let size = size.unwrap_or(whole);
         let end = offset.checked_add(length).filter(|end| *end <= size);
         ensure!(
             end.is_some(),
-            "{asked}: {length} bytes from {offset} are not in its {size}"
+            "{spec}: {length} bytes from {offset} are not in its {size}"
         );
         ensure!(
             sectors(offset, length).is_some(),
             "{length} bytes from {offset} are not whole sectors of {SECTOR} bytes"
         );
         let start = start.map_or(0, |start| start + data) + offset;
-        ensure!(start + length <= whole, "{asked}: it ends before that");
+        ensure!(start + length <= whole, "{spec}: it ends before that");
         Ok(Self {
             device,
             bytes: start..start + length,

@@ -144,11 +144,11 @@ fn named(listed: &Errors, known: &Errors) -> Errors {
         .flat_map(|(_, list)| list.ranges())
         .cloned()
         .collect();
-    let told = known.common(&any);
+    let with_origin = known.common(&any);
     lists
         .iter()
-        .map(|(origin, list)| Errors::of(origin, list.without(&told.all())))
-        .fold(certain.and(&told), |all, rest| all.and(&rest))
+        .map(|(origin, list)| Errors::of(origin, list.without(&with_origin.all())))
+        .fold(certain.and(&with_origin), |all, rest| all.and(&rest))
 }
 
 /// A copy in which `seen` is of this boot.
@@ -223,7 +223,7 @@ fn try_save(region: &Region, folder: &Path, report: &mut SaveReport) -> Result<(
             ListLookup::List(list) => {
                 report.disks.push(list.disk.name().to_owned());
                 lists.push(list.clone());
-                bring_together(&mut saved, &list, &of_region, report)
+                sync_with_list(&mut saved, &list, &of_region, report)
             }
             ListLookup::None(_) => Ok(()),
         });
@@ -261,7 +261,7 @@ fn try_save(region: &Region, folder: &Path, report: &mut SaveReport) -> Result<(
 }
 
 /// Restores the saved errors if the list has not had them; then takes over the list.
-fn bring_together(
+fn sync_with_list(
     saved: &mut SavedList,
     list: &KernelList,
     of_region: &BadBlocks,

@@ -169,17 +169,17 @@ impl Lookup<'_> {
 /// of a PID namespace that is not below this one, and clients of other machines.
 pub fn of_disk(disk: &Disk) -> Vec<Holder> {
     let host = disk.host();
-    let wanted = Lookup {
+    let lookup = Lookup {
         host,
         parts: disk.parts(),
         block: true,
     };
     let mut found = BTreeSet::new();
-    mounts(&wanted, &mut found);
-    swaps(&wanted, &mut found);
-    stacked(&wanted, &mut found);
-    nvme_target(&wanted, &mut found);
-    processes(&wanted, &mut found);
+    mounts(&lookup, &mut found);
+    swaps(&lookup, &mut found);
+    stacked(&lookup, &mut found);
+    nvme_target(&lookup, &mut found);
+    processes(&lookup, &mut found);
     found.into_iter().collect()
 }
 
@@ -193,20 +193,20 @@ pub fn of_dax(host: &Host, devices: &[String]) -> Vec<Holder> {
             folder,
         })
     };
-    let wanted = Lookup {
+    let lookup = Lookup {
         host,
         parts: devices.iter().filter_map(part).collect(),
         block: false,
     };
     let mut found = BTreeSet::new();
-    for part in &wanted.parts {
+    for part in &lookup.parts {
         if sysfs::link_name(part.folder.join("driver")).is_some_and(|driver| driver == "kmem") {
             found.insert(Holder::SystemRam {
                 device: part.name.clone(),
             });
         }
     }
-    processes(&wanted, &mut found);
+    processes(&lookup, &mut found);
     found.into_iter().collect()
 }
 
@@ -268,8 +268,8 @@ fn process(host: &Host, pid: u32) -> Process {
     }
 }
 
-fn mounts(wanted: &Lookup<'_>, found: &mut BTreeSet<Holder>) {
-    let host = wanted.host;
+fn mounts(lookup: &Lookup<'_>, found: &mut BTreeSet<Holder>) {
+    let host = lookup.host;
     let space = |process: &str| fs::read_link(host.path(format!("proc/{process}/ns/mnt"))).ok();
     let mut seen = HashSet::new();
     let own = space("self");
@@ -292,10 +292,10 @@ fn mounts(wanted: &Lookup<'_>, found: &mut BTreeSet<Holder>) {
         };
         for mount in table.split(|&byte| byte == b'\n').filter_map(Mount::parse) {
             // Some file systems (btrfs) have an anonymous device number; use their source.
-            let device = wanted
+            let device = lookup
                 .numbered(mount.number)
-                .or_else(|| wanted.path(&mount.source))
-                .or_else(|| mount.others.iter().find_map(|other| wanted.path(other)));
+                .or_else(|| lookup.path(&mount.source))
+                .or_else(|| mount.others.iter().find_map(|other| lookup.path(other)));
             let Some(device) = device else { continue };
             if elsewhere && known.contains(&(device.to_owned(), mount.directory.clone())) {
                 continue;
@@ -310,7 +310,7 @@ fn mounts(wanted: &Lookup<'_>, found: &mut BTreeSet<Holder>) {
         }
     }
     // File systems on several devices name only one as their source.
-    for part in &wanted.parts {
+    for part in &lookup.parts {
         let pattern = host.path("sys/fs/btrfs/*/devices").join(&part.name);
         for path in glob(&pattern.to_string_lossy())
             .into_iter()
@@ -334,14 +334,14 @@ fn mounts(wanted: &Lookup<'_>, found: &mut BTreeSet<Holder>) {
     }
 }
 
-fn swaps(wanted: &Lookup<'_>, found: &mut BTreeSet<Holder>) {
-    let table = fs::read(wanted.host.path("proc/swaps")).unwrap_or_default();
+fn swaps(lookup: &Lookup<'_>, found: &mut BTreeSet<Holder>) {
+    let table = fs::read(lookup.host.path("proc/swaps")).unwrap_or_default();
     for line in table.split(|&byte| byte == b'\n').skip(1) {
         let name = line
             .split(|byte| b" \t".contains(byte))
             .next()
             .unwrap_or_default();
-        if let Some(device) = wanted.path(Path::new(&unescape(name))) {
+        if let Some(device) = lookup.path(Path::new(&unescape(name))) {
             found.insert(Holder::Swap {
                 device: device.to_owned(),
             });
@@ -350,9 +350,9 @@ fn swaps(wanted: &Lookup<'_>, found: &mut BTreeSet<Holder>) {
 }
 
 /// Finds `holders` links, bcache, which has none, and loop devices, which only have a file name.
-fn stacked(wanted: &Lookup<'_>, found: &mut BTreeSet<Holder>) {
-    let block = wanted.host.path("sys/block");
-    for part in &wanted.parts {
+fn stacked(lookup: &Lookup<'_>, found: &mut BTreeSet<Holder>) {
+    let block = lookup.host.path("sys/block");
+    for part in &lookup.parts {
         for by in sysfs::names(&part.folder.join("holders")) {
             let folder = block.join(&by);
             let what = if let Some(name) = sysfs::line(folder.join("dm/name")) {
@@ -382,7 +382,7 @@ fn stacked(wanted: &Lookup<'_>, found: &mut BTreeSet<Holder>) {
     }
     for name in sysfs::names(&block) {
         if let Some(file) = sysfs::line(block.join(&name).join("loop/backing_file")) {
-            if let Some(device) = wanted.path(Path::new(&file)) {
+            if let Some(device) = lookup.path(Path::new(&file)) {
                 found.insert(Holder::Stacked {
                     device: device.to_owned(),
                     by: name,
@@ -393,8 +393,8 @@ fn stacked(wanted: &Lookup<'_>, found: &mut BTreeSet<Holder>) {
     }
 }
 
-fn nvme_target(wanted: &Lookup<'_>, found: &mut BTreeSet<Holder>) {
-    let pattern = wanted
+fn nvme_target(lookup: &Lookup<'_>, found: &mut BTreeSet<Holder>) {
+    let pattern = lookup
         .host
         .path("sys/kernel/config/nvmet/subsystems/*/namespaces/*/device_path");
     for path in glob(&pattern.to_string_lossy())
@@ -406,7 +406,7 @@ fn nvme_target(wanted: &Lookup<'_>, found: &mut BTreeSet<Holder>) {
             continue;
         };
         let enabled = sysfs::line(namespace.join("enable")).is_some_and(|enable| enable != "0");
-        let device = sysfs::line(&path).and_then(|file| wanted.path(Path::new(&file)));
+        let device = sysfs::line(&path).and_then(|file| lookup.path(Path::new(&file)));
         if let (true, Some(device)) = (enabled, device) {
             let part = |number| namespace.ancestors().nth(number).and_then(Path::file_name);
             found.insert(Holder::NvmeTarget {
@@ -418,8 +418,8 @@ fn nvme_target(wanted: &Lookup<'_>, found: &mut BTreeSet<Holder>) {
     }
 }
 
-fn processes(wanted: &Lookup<'_>, found: &mut BTreeSet<Holder>) {
-    let host = wanted.host;
+fn processes(lookup: &Lookup<'_>, found: &mut BTreeSet<Holder>) {
+    let host = lookup.host;
     let own = std::process::id();
     for pid in pids(host).into_iter().filter(|&pid| pid != own) {
         let folder = host.path(format!("proc/{pid}"));
@@ -431,12 +431,12 @@ fn processes(wanted: &Lookup<'_>, found: &mut BTreeSet<Holder>) {
             });
         };
         for descriptor in sysfs::names(&folder.join("fd")) {
-            if let Some(device) = wanted.file(&folder.join("fd").join(descriptor)) {
+            if let Some(device) = lookup.file(&folder.join("fd").join(descriptor)) {
                 note(device, false);
             }
         }
         for range in sysfs::names(&folder.join("map_files")) {
-            if let Some(device) = wanted.file(&folder.join("map_files").join(range)) {
+            if let Some(device) = lookup.file(&folder.join("map_files").join(range)) {
                 note(device, true);
             }
         }
@@ -512,7 +512,7 @@ mod tests {
     ];
 
     /// Returns the holders in a fake tree with these files added or replaced.
-    fn held(files: &[(&str, &str)]) -> Vec<String> {
+    fn holders_with(files: &[(&str, &str)]) -> Vec<String> {
         let mut all = DISK.to_vec();
         all.retain(|(path, _)| files.iter().all(|(other, _)| other != path));
         all.extend(files);
@@ -523,9 +523,9 @@ mod tests {
 
     #[test]
     fn unused_disk_has_no_holders() {
-        assert!(held(&[]).is_empty());
+        assert!(holders_with(&[]).is_empty());
         // Devices with similar names.
-        assert!(held(&[
+        assert!(holders_with(&[
             ("proc/swaps", "Filename\n/dev/pmem9 partition 1 0 -2\n/dev/pmem901 partition 1 0 -2\n/swapfile file 1 0 -2\n"),
             ("proc/self/mountinfo", "36 35 259:9 / /mnt rw - ext4 /dev/pmem9 rw\n"),
             ("sys/block/loop0/loop/backing_file", "/dev/pmem900\n"),
@@ -537,7 +537,7 @@ mod tests {
 
     #[test]
     fn mount_in_other_namespace_is_found() {
-        let found = held(&[
+        let found = holders_with(&[
             ("proc/self/ns/mnt", "->mnt:[1]"),
             (
                 "proc/self/mountinfo",
@@ -552,29 +552,29 @@ mod tests {
                 "51 50 259:91 / /mnt rw - ext4 /dev/pmem90p1 rw\n52 50 259:90 / /in\\012side rw - xfs /dev/pmem90 rw\n",
             ),
         ]);
-        let wanted = [
+        let lookup = [
             r"pmem90 is mounted at /in\nside (xfs), as process 8 (box) sees it",
             "pmem90p1 is mounted at /mnt (ext4)",
         ];
-        assert_eq!(found, wanted);
+        assert_eq!(found, lookup);
     }
 
     #[test]
     fn mount_is_found_by_source_and_option() {
-        let found = held(&[(
+        let found = holders_with(&[(
             "proc/self/mountinfo",
             "36 35 0:40 / /b rw - btrfs /dev/pmem90 rw\n37 35 8:1 / /x rw - xfs /dev/sda1 rw,logdev=/dev/pmem90p1\n",
         )]);
-        let wanted = [
+        let lookup = [
             "pmem90 is mounted at /b (btrfs)",
             "pmem90p1 is mounted at /x (xfs)",
         ];
-        assert_eq!(found, wanted);
+        assert_eq!(found, lookup);
     }
 
     #[test]
     fn stacked_devices_are_found() {
-        let found = held(&[
+        let found = holders_with(&[
             (
                 "proc/swaps",
                 "Filename\tType\n/dev/pmem90p1   partition\t1\t0\t-2\n",
@@ -594,7 +594,7 @@ mod tests {
                 "1\n",
             ),
         ]);
-        let wanted = [
+        let lookup = [
             "pmem90p1 is swap space",
             "pmem90 is part of dm-3 (device mapper: vg-data)",
             "pmem90 is part of loop0 (loop device)",
@@ -602,6 +602,6 @@ mod tests {
             "pmem90p1 is part of md127 (md raid1)",
             "pmem90 is exported by the NVMe target: namespace 1 of subsystem s",
         ];
-        assert_eq!(found, wanted);
+        assert_eq!(found, lookup);
     }
 }

@@ -149,10 +149,12 @@ pub(crate) fn output(program: &str, arguments: &[&str]) -> Result<String> {
         .output()
         .with_context(|| format!("cannot run {program} (package util-linux)"))?;
     if !output.status.success() && !output.stderr.is_empty() {
-        let said = String::from_utf8_lossy(&output.stderr);
-        let said = said.trim();
-        let said = said.strip_prefix(&format!("{program}: ")).unwrap_or(said);
-        bail!("{program}: {said}");
+        let message = String::from_utf8_lossy(&output.stderr);
+        let message = message.trim();
+        let message = message
+            .strip_prefix(&format!("{program}: "))
+            .unwrap_or(message);
+        bail!("{program}: {message}");
     }
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }

@@ -37,8 +37,8 @@ impl Devices {
             return Ok(regions.iter().flat_map(Region::devices).collect());
         }
         let mut found: Vec<Device> = Vec::new();
-        for asked in &self.devices {
-            let device = asked.find(host)?;
+        for spec in &self.devices {
+            let device = spec.find(host)?;
             if found.iter().all(|other| other.name != device.name) {
                 found.push(device);
             }
@@ -61,7 +61,7 @@ impl Devices {
 pub fn target(host: &Host, path: &Path) -> Result<Target> {
     let name = path.to_str().filter(|_| !path.exists());
     let disk = match name.map(str::parse::<DeviceSpec>) {
-        Some(Ok(asked)) => asked.find(host)?.disk(),
+        Some(Ok(spec)) => spec.find(host)?.disk(),
         _ => None,
     };
     if let Some(disk) = disk {

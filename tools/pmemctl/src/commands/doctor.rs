@@ -78,9 +78,9 @@ pub fn doctor(arguments: &Doctor) -> Result<bool> {
 fn scope(host: &Host, path: &Path) -> Result<Scope> {
     let name = path.to_str().filter(|_| !path.exists());
     match name.map(str::parse::<DeviceSpec>) {
-        Some(Ok(asked)) => {
-            let device = asked.find(host)?;
-            Ok(match (&asked, device.disk()) {
+        Some(Ok(spec)) => {
+            let device = spec.find(host)?;
+            Ok(match (&spec, device.disk()) {
                 // A partition has its own device number.
                 (DeviceSpec::Disk(name), _) if Path::new("/dev").join(name).exists() => {
                     doctor::scope(&Path::new("/dev").join(name))?

@@ -102,8 +102,8 @@ fn disk(host: &Host, word: &Path) -> Result<Disk> {
     let Some(name) = word.to_str() else {
         bail!("{}: there is no such device", word.display());
     };
-    let asked: DeviceSpec = name.parse().map_err(anyhow::Error::msg)?;
-    let device = asked.find(host)?;
+    let spec: DeviceSpec = name.parse().map_err(anyhow::Error::msg)?;
+    let device = spec.find(host)?;
     device
         .disk()
         .with_context(|| format!("{name} has no disk: only disks can be drawn"))

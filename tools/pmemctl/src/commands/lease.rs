@@ -67,30 +67,30 @@ const FAILED: u8 = 125;
 /// The command's own status.
 pub fn lease(arguments: &Lease) -> ExitCode {
     let name = printable(&arguments.file);
-    let say = move |text: &str| {
+    let print = move |text: &str| {
         let _ = writeln!(io::stderr(), "pmemctl: {name}: {text}");
     };
-    let (tell, quiet) = (say.clone(), arguments.quiet);
+    let (notify, quiet) = (print.clone(), arguments.quiet);
     let done = lease::run(
         &arguments.file,
         arguments.exclusive,
         &arguments.command,
         move |notice| match notice {
-            Notice::Held { seconds, exclusive } if !quiet => tell(&format!(
+            Notice::Held { seconds, exclusive } if !quiet => notify(&format!(
                 "lease taken: a process that truncates it or opens it{} waits for the command, no longer than {seconds} s",
                 if exclusive { "" } else { " for writing" }
             )),
             Notice::Held { .. } => {}
-            Notice::Wanted { seconds } => tell(&format!(
+            Notice::Wanted { seconds } => notify(&format!(
                 "another process waits for it, for at most {seconds} s"
             )),
-            Notice::Over => tell("the time limit has expired: the lease is not held any more"),
+            Notice::Over => notify("the time limit has expired: the lease is not held any more"),
         },
     );
     match done {
         Ok(status) => ExitCode::from(status),
         Err(error) => {
-            say(&format!("{error:#}"));
+            print(&format!("{error:#}"));
             let status = error
                 .downcast_ref::<Refused>()
                 .map_or(FAILED, |refused| refused.status);

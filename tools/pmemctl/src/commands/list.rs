@@ -50,12 +50,12 @@ pub fn list(arguments: &List) -> Result<bool> {
     let host = Host::here();
     let mut entries = inventory::all(&host)?;
     if !arguments.devices.is_empty() {
-        let asked = arguments
+        let specs = arguments
             .devices
             .iter()
             .map(|device| Ok(device.find(&host)?.name))
             .collect::<Result<Vec<_>>>()?;
-        entries.retain(|entry| asked.contains(&entry.device));
+        entries.retain(|entry| specs.contains(&entry.device));
     }
     if arguments.json {
         json(&entries)?;

@@ -111,13 +111,13 @@ pub fn monitor(arguments: &Monitor) -> Result<()> {
         let found = |path: &PathBuf| device_spec::target(&host, path).ok();
         paths.iter().filter_map(found).collect()
     };
-    let wanted = Options {
+    let options = Options {
         targets: (!arguments.targets.is_empty()).then(|| Box::new(targets) as engine::Targets),
         now: arguments.now,
     };
     let journal = is_journal();
     let mut hooks = arguments.hook.as_ref().map(|command| Hooks::new(command));
-    engine::run(&host, wanted, |event| {
+    engine::run(&host, options, |event| {
         let json = serde_json::to_string(event)?;
         let mut out = io::stdout().lock();
         match event {
@@ -264,11 +264,11 @@ struct Hooks {
 
 impl Hooks {
     fn new(command: &str) -> Self {
-        let (queue, asked) = mpsc::channel();
+        let (queue, events) = mpsc::channel();
         let command = command.to_owned();
         Self {
             queue,
-            runner: thread::spawn(move || hooks(&command, &asked)),
+            runner: thread::spawn(move || hooks(&command, &events)),
         }
     }
 
@@ -291,8 +291,8 @@ impl Hooks {
     }
 }
 
-fn hooks(command: &str, asked: &Receiver<Facts>) {
-    for (facts, json) in asked {
+fn hooks(command: &str, events: &Receiver<Facts>) {
+    for (facts, json) in events {
         let reason = match hook(command, &facts, &json) {
             Ok(status) if status.success() => continue,
             Ok(status) => status.to_string(),
@@ -337,9 +337,9 @@ mod tests {
     #[test]
     fn hook_gets_environment_and_json() {
         let run = |command| hook(command, &[("PMEMCTL_DISK", "pmem0".into())], "{\"a\": 1}");
-        let wanted =
+        let options =
             "test \"$PMEMCTL_DISK\" = pmem0 && read -r text && test \"$text\" = '{\"a\": 1}'";
-        assert!(run(wanted).unwrap().success());
+        assert!(run(options).unwrap().success());
         // A hook that does not read its input.
         assert!(run("true").unwrap().success());
         assert_eq!(run("exit 3").unwrap().code(), Some(3));

@@ -86,10 +86,10 @@ fn memory(host: &Host, name: &str) -> Result<Memory> {
         }
         return Ok(memory);
     }
-    let asked: DeviceSpec = name
+    let spec: DeviceSpec = name
         .parse()
         .map_err(|error: String| anyhow::anyhow!("{error}, or region0"))?;
-    let device = asked.find(host)?;
+    let device = spec.find(host)?;
     match device.namespace() {
         Some(namespace) => plan::of_namespace(host, namespace),
         None => bail!("{name} has no namespace"),

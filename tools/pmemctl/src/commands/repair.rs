@@ -97,7 +97,7 @@ pub fn repair(arguments: &Repair) -> Result<bool> {
         )?;
     } else {
         table(&HEADER, &[0, 1, 3, 4, 5, 6], report.pieces.iter().map(row))?;
-        said(&report)?;
+        print_reasons(&report)?;
     }
     Ok(report.is_good())
 }
@@ -138,7 +138,7 @@ fn row(piece: &RepairRange) -> Vec<String> {
 }
 
 /// What the table does not say.
-fn said(report: &Report) -> Result<()> {
+fn print_reasons(report: &Report) -> Result<()> {
     let mut err = io::stderr().lock();
     for piece in &report.pieces {
         if let Some(reason) = &piece.reason {

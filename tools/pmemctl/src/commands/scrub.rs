@@ -73,7 +73,7 @@ pub fn scrub(arguments: &Scrub) -> Result<Status> {
         bail!("the rate must not be 0");
     }
     let disk = Disk::of(&host, &arguments.device.find(&host)?)?;
-    if let Some(bus) = disk.has_own().filter(|_| !arguments.anyway) {
+    if let Some(bus) = disk.platform_bus().filter(|_| !arguments.anyway) {
         bail!(
             "the platform of {} scrubs its memory itself: \"ndctl start-scrub {bus}\" starts that; --anyway reads it nevertheless",
             disk.disk()

@@ -101,8 +101,8 @@ fn devices(host: &Host, arguments: &SwapDriver) -> Result<Vec<Device>> {
         return Ok(swap_driver::all(host));
     }
     let mut found: Vec<Device> = Vec::new();
-    for asked in &arguments.devices {
-        let device = asked.find(host)?;
+    for spec in &arguments.devices {
+        let device = spec.find(host)?;
         if found.iter().all(|other| other.name != device.name) {
             found.push(device);
         }

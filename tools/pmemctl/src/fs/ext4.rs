@@ -26,10 +26,10 @@ pub struct Header(BTreeMap<String, String>);
 impl Header {
     /// Reads the header of a device, or returns why it has none.
     pub fn read(node: &str) -> Result<std::result::Result<Self, String>> {
-        let said = run("dumpe2fs", PACKAGE, &["-h", node], "")?;
-        Ok(match said.well {
-            true => Ok(Self::parse(&said.text())),
-            false => Err(said.reason("dumpe2fs")),
+        let output = run("dumpe2fs", PACKAGE, &["-h", node], "")?;
+        Ok(match output.success {
+            true => Ok(Self::parse(&output.text())),
+            false => Err(output.reason("dumpe2fs")),
         })
     }
 
@@ -105,11 +105,11 @@ pub struct Layout {
 impl Layout {
     /// Reads the layout, which is constant, of a mounted or unmounted file system.
     pub fn read(node: &str, header: &Header) -> Result<Self> {
-        let said = run("dumpe2fs", PACKAGE, &["-g", node], "")?;
-        if !said.well {
-            bail!("{}", said.reason("dumpe2fs"));
+        let output = run("dumpe2fs", PACKAGE, &["-g", node], "")?;
+        if !output.success {
+            bail!("{}", output.reason("dumpe2fs"));
         }
-        Self::parse(&said.text(), header)
+        Self::parse(&output.text(), header)
     }
 
     /// Lines of `group:block:super:gdt:bbitmap:ibitmap:itable`; -1 is none.
@@ -196,7 +196,7 @@ struct InodeExtent {
 
 /// Parses `stat` of debugfs: fields in a fixed order, then names of attributes or the target of a short symbolic
 /// link, which may contain any bytes, then blocks, which are only numbers.
-fn pieces(text: &str) -> Vec<InodeExtent> {
+fn parse_stat(text: &str) -> Vec<InodeExtent> {
     /// The data is in the inode itself (`EXT4_INLINE_DATA_FL`).
     const INLINE_DATA: u32 = 0x1000_0000;
     /// Targets of symbolic links below this length are in the inode itself.
@@ -205,10 +205,10 @@ fn pieces(text: &str) -> Vec<InodeExtent> {
         let (_, rest) = text.split_once(name)?;
         rest.split_whitespace().next()
     };
-    let mut pieces = Vec::new();
+    let mut extents = Vec::new();
     let attributes = field("File ACL: ").and_then(|block| block.parse::<u64>().ok());
     if let Some(block) = attributes.filter(|block| *block != 0) {
-        pieces.push(InodeExtent {
+        extents.push(InodeExtent {
             logical: None,
             blocks: block..block + 1,
         });
@@ -230,7 +230,7 @@ fn pieces(text: &str) -> Vec<InodeExtent> {
     let heads = ["\nEXTENTS:\n", "\nBLOCKS:\n"];
     let blocks = heads.iter().filter_map(|head| text.rfind(head)).max();
     let Some(blocks) = blocks.filter(|_| has_blocks && !inline) else {
-        return pieces;
+        return extents;
     };
     for line in text[blocks..].lines() {
         // "(0-11):100-111, (IND):112, (12[u]):113", and so on.
@@ -247,13 +247,13 @@ fn pieces(text: &str) -> Vec<InodeExtent> {
                 .split('-')
                 .next()
                 .and_then(|first| first.parse().ok());
-            pieces.push(InodeExtent {
+            extents.push(InodeExtent {
                 logical,
                 blocks: first..last.saturating_add(1),
             });
         }
     }
-    pieces
+    extents
 }
 
 /// debugfs, and the device that it opens.
@@ -261,17 +261,17 @@ struct Debugfs<'a>(&'a str);
 
 impl Debugfs<'_> {
     /// Runs commands without loading the bitmaps, which may be on bad blocks.
-    fn ask(&self, commands: &str) -> Result<CommandOutput> {
+    fn run(&self, commands: &str) -> Result<CommandOutput> {
         run("debugfs", PACKAGE, &["-c", "-f", "-", self.0], commands)
     }
 
     /// Runs commands with the bitmaps loaded.
-    fn ask_bitmaps(&self, commands: &str) -> Result<CommandOutput> {
+    fn run_with_bitmaps(&self, commands: &str) -> Result<CommandOutput> {
         run("debugfs", PACKAGE, &["-f", "-", self.0], commands)
     }
 
     /// Runs a command with lists of numbers.
-    fn ask_of(
+    fn run_on(
         &self,
         command: &str,
         numbers: impl IntoIterator<Item = u64>,
@@ -281,20 +281,21 @@ impl Debugfs<'_> {
             .map(|number| number.to_string())
             .collect();
         let line = |some: &[String]| format!("{command} {}\n", some.join(" "));
-        self.ask(&numbers.chunks(NUMBERS).map(line).collect::<String>())
+        self.run(&numbers.chunks(NUMBERS).map(line).collect::<String>())
     }
 
     /// Returns the blocks of inodes.
-    fn pieces(&self, inodes: &[u64]) -> Result<Vec<(u64, Vec<InodeExtent>)>> {
+    fn extents(&self, inodes: &[u64]) -> Result<Vec<(u64, Vec<InodeExtent>)>> {
         // debugfs echoes comments: a random one separates the answers, which no file name can contain.
         let mark = format!("# {:016x} ", RandomState::new().build_hasher().finish());
         let commands: Vec<_> = inodes
             .iter()
             .map(|inode| format!("{mark}{inode}\nstat <{inode}>\n"))
             .collect();
-        let text = self.ask(&commands.concat())?.text();
+        let text = self.run(&commands.concat())?.text();
         let answers: Vec<_> = text.split(&mark).skip(1).collect();
-        let one = |answer: &&str| Some((answer.split_once('\n')?.0.parse().ok()?, pieces(answer)));
+        let one =
+            |answer: &&str| Some((answer.split_once('\n')?.0.parse().ok()?, parse_stat(answer)));
         Ok(answers.iter().filter_map(one).collect())
     }
 
@@ -307,10 +308,10 @@ impl Debugfs<'_> {
         while more && !left.is_empty() {
             more = walk.step(
                 |folders, see| self.list(folders, see),
-                |held, _| inodes.push(held.inode),
+                |entry, _| inodes.push(entry.inode),
             )?;
             for some in inodes.chunks(NUMBERS) {
-                found.extend(take(left, &self.pieces(some)?, size));
+                found.extend(take(left, &self.extents(some)?, size));
             }
             inodes.clear();
         }
@@ -323,9 +324,13 @@ impl Debugfs<'_> {
             .map(|inode| format!("ls -p <{inode}>\n"))
             .collect();
         let arguments = ["-c", "-f", "-", self.0];
-        external::read("debugfs", PACKAGE, &arguments, &commands.concat(), |said| {
-            held(said, see)
-        })?;
+        external::read(
+            "debugfs",
+            PACKAGE,
+            &arguments,
+            &commands.concat(),
+            |output| entry(output, see),
+        )?;
         Ok(())
     }
 }
@@ -335,31 +340,31 @@ type OwnedExtent = (Span, u64, Option<u64>);
 
 /// Parses `ls -p`: `/INODE/MODE/UID/GID/NAME/SIZE/` after the echoed command. A name may contain newlines, but no
 /// slash.
-fn held(said: &mut dyn BufRead, see: &mut DirVisitor<'_>) -> io::Result<()> {
+fn entry(output: &mut dyn BufRead, see: &mut DirVisitor<'_>) -> io::Result<()> {
     let mut folder = None;
-    while let Some(&first) = said.fill_buf()?.first() {
+    while let Some(&first) = output.fill_buf()?.first() {
         if first != b'/' {
             let mut line = Vec::new();
-            said.read_until(b'\n', &mut line)?;
+            output.read_until(b'\n', &mut line)?;
             let inode = line.strip_prefix(b"debugfs: ls -p <");
             let inode = inode.and_then(|inode| inode.split(|&byte| byte == b'>').next());
             folder = inode.and_then(number).or(folder);
             continue;
         }
-        said.consume(1);
+        output.consume(1);
         let mut fields: [Vec<u8>; 6] = Default::default();
         for field in &mut fields {
-            said.read_until(b'/', field)?;
+            output.read_until(b'/', field)?;
             field.pop();
         }
         let [inode, mode, _, _, name, _] = fields;
         if let (Some(folder), Some(inode)) = (folder, number(&inode)) {
-            let held = DirEntry {
+            let entry = DirEntry {
                 name,
                 inode,
                 folder: mode.starts_with(b"04"),
             };
-            see(folder, held);
+            see(folder, entry);
         }
     }
     Ok(())
@@ -370,14 +375,14 @@ fn number(digits: &[u8]) -> Option<u64> {
 }
 
 /// Removes the blocks of inodes from `left` and returns them.
-fn take(left: &mut Vec<Span>, pieces: &[(u64, Vec<InodeExtent>)], size: u64) -> Vec<OwnedExtent> {
+fn take(left: &mut Vec<Span>, extents: &[(u64, Vec<InodeExtent>)], size: u64) -> Vec<OwnedExtent> {
     let mut found = Vec::new();
-    for (inode, pieces) in pieces {
-        for piece in pieces {
+    for (inode, extents) in extents {
+        for extent in extents {
             let range =
-                piece.blocks.start.saturating_mul(size)..piece.blocks.end.saturating_mul(size);
+                extent.blocks.start.saturating_mul(size)..extent.blocks.end.saturating_mul(size);
             for part in left.iter().filter_map(|span| span.cut(&range)) {
-                let offset = piece.logical.and_then(|logical| {
+                let offset = extent.logical.and_then(|logical| {
                     Some(logical.checked_mul(size)? + (part.offset - range.start))
                 });
                 found.push((part, *inode, offset));
@@ -399,19 +404,21 @@ pub fn of_inodes(
     inodes: &[u64],
     left: &mut Vec<Span>,
 ) -> Result<Vec<OwnedExtent>> {
-    let pieces = Debugfs(node).pieces(inodes)?;
-    Ok(take(left, &pieces, header.block_size()?))
+    let extents = Debugfs(node).extents(inodes)?;
+    Ok(take(left, &extents, header.block_size()?))
 }
 
 /// Returns the blocks of the hidden inodes.
 pub(crate) fn hidden_ranges(node: &str, header: &Header) -> Result<Vec<Range<u64>>> {
     let size = header.block_size()?;
     let inodes: Vec<u64> = header.hidden().iter().map(|(inode, _)| *inode).collect();
-    let pieces = Debugfs(node).pieces(&inodes)?;
-    Ok(pieces
+    let extents = Debugfs(node).extents(&inodes)?;
+    Ok(extents
         .iter()
-        .flat_map(|(_, pieces)| pieces)
-        .map(|piece| piece.blocks.start.saturating_mul(size)..piece.blocks.end.saturating_mul(size))
+        .flat_map(|(_, extents)| extents)
+        .map(|extent| {
+            extent.blocks.start.saturating_mul(size)..extent.blocks.end.saturating_mul(size)
+        })
         .collect())
 }
 
@@ -421,12 +428,12 @@ pub(crate) fn space(node: &str, header: &Header) -> Result<std::result::Result<S
         return Ok(Err(reason.to_owned()));
     }
     let layout = Layout::read(node, header)?;
-    let said = run("dumpe2fs", PACKAGE, &[node], "")?;
-    if !said.well {
-        return Ok(Err(said.reason("dumpe2fs")));
+    let output = run("dumpe2fs", PACKAGE, &[node], "")?;
+    if !output.success {
+        return Ok(Err(output.reason("dumpe2fs")));
     }
     Ok(Ok(Space {
-        free: free_ranges(&said.text(), header.block_size()?),
+        free: free_ranges(&output.text(), header.block_size()?),
         ..layout.space(hidden_ranges(node, header)?)
     }))
 }
@@ -483,7 +490,7 @@ pub fn owners(node: &str, spans: &[Span], all_links: bool) -> Result<OwnersFound
     }
     let debugfs = Debugfs(node);
     if header.has("mmp") {
-        let text = debugfs.ask("dump_mmp\n")?.text();
+        let text = debugfs.run("dump_mmp\n")?.text();
         if let Some(reason) = protected(&text) {
             return Ok(OwnersFound::nothing(reason));
         }
@@ -493,48 +500,49 @@ pub fn owners(node: &str, spans: &[Span], all_links: bool) -> Result<OwnersFound
         bail!("dumpe2fs says that blocks have no bytes");
     }
     let layout = Layout::read(node, &header)?;
-    let mut told = OwnersFound::default();
+    let mut result = OwnersFound::default();
     let mut left = Vec::new();
     for span in spans {
         let (owned, rest) = layout.split(span);
-        told.owned.extend(owned);
+        result.owned.extend(owned);
         left.extend(rest);
     }
-    free(&debugfs, size, &mut left, &mut told)?;
+    free(&debugfs, size, &mut left, &mut result)?;
 
     let mut found = Vec::new();
     let hidden = header.hidden();
     let inodes: Vec<u64> = hidden.iter().map(|(inode, _)| *inode).collect();
-    found.extend(take(&mut left, &debugfs.pieces(&inodes)?, size));
-    let mut asked: BTreeSet<u64> = BTreeSet::new();
+    found.extend(take(&mut left, &debugfs.extents(&inodes)?, size));
+    let mut queried: BTreeSet<u64> = BTreeSet::new();
     loop {
         let some: Vec<u64> = blocks(&left, size)
             .into_iter()
-            .filter(|block| !asked.contains(block))
+            .filter(|block| !queried.contains(block))
             .take(NUMBERS)
             .collect();
         if some.is_empty() {
             break;
         }
-        asked.extend(&some);
-        let said = debugfs.ask_of("icheck", some)?;
-        let text = said.text();
+        queried.extend(&some);
+        let output = debugfs.run_on("icheck", some)?;
+        let text = output.text();
         let owners = owners_of_blocks(&text);
-        if !text.contains("<block not found>") && owners.is_empty() || said.error.contains("icheck")
+        if !text.contains("<block not found>") && owners.is_empty()
+            || output.error.contains("icheck")
         {
             // icheck fails if a part of an inode table cannot be read.
-            told.reason = Some(format!(
+            result.reason = Some(format!(
                 "or a file whose inode is on a bad block as well ({})",
-                said.error.trim()
+                output.error.trim()
             ));
             found.extend(debugfs.search(&mut left, size)?);
             break;
         }
         let inodes: BTreeSet<u64> = owners.values().copied().collect();
         let inodes: Vec<u64> = inodes.into_iter().collect();
-        found.extend(take(&mut left, &debugfs.pieces(&inodes)?, size));
+        found.extend(take(&mut left, &debugfs.extents(&inodes)?, size));
         // Blocks that only icheck knows.
-        let pieces: Vec<_> = owners
+        let extents: Vec<_> = owners
             .iter()
             .map(|(&block, &inode)| {
                 let blocks = block..block + 1;
@@ -547,7 +555,7 @@ pub fn owners(node: &str, spans: &[Span], all_links: bool) -> Result<OwnersFound
                 )
             })
             .collect();
-        found.extend(take(&mut left, &pieces, size));
+        found.extend(take(&mut left, &extents, size));
     }
 
     let is_hidden = |inode: u64| hidden.iter().find(|(hidden, _)| *hidden == inode);
@@ -568,13 +576,18 @@ pub fn owners(node: &str, spans: &[Span], all_links: bool) -> Result<OwnersFound
                 open_by: Vec::new(),
             },
         };
-        told.owned.push(Owned { span, owner });
+        result.owned.push(Owned { span, owner });
     }
-    told.unknown(left, |_| None);
-    Ok(told)
+    result.unknown(left, |_| None);
+    Ok(result)
 }
 
-fn free(debugfs: &Debugfs, size: u64, left: &mut Vec<Span>, told: &mut OwnersFound) -> Result<()> {
+fn free(
+    debugfs: &Debugfs,
+    size: u64,
+    left: &mut Vec<Span>,
+    result: &mut OwnersFound,
+) -> Result<()> {
     let commands: Vec<_> = left
         .iter()
         .map(|span| {
@@ -586,14 +599,14 @@ fn free(debugfs: &Debugfs, size: u64, left: &mut Vec<Span>, told: &mut OwnersFou
     if commands.is_empty() {
         return Ok(());
     }
-    let said = debugfs.ask_bitmaps(&commands)?;
-    if !said.text().contains("\nBlock ") {
-        told.reason = Some(format!(
+    let output = debugfs.run_with_bitmaps(&commands)?;
+    if !output.text().contains("\nBlock ") {
+        result.reason = Some(format!(
             "free space is unknown ({}): a bitmap may be on a bad block",
-            said.error.trim()
+            output.error.trim()
         ));
     }
-    let free: Vec<(u64, Vec<InodeExtent>)> = free_blocks(&said.text())
+    let free: Vec<(u64, Vec<InodeExtent>)> = free_blocks(&output.text())
         .into_iter()
         .map(|block| {
             let blocks = block..block + 1;
@@ -607,7 +620,8 @@ fn free(debugfs: &Debugfs, size: u64, left: &mut Vec<Span>, told: &mut OwnersFou
         })
         .collect();
     let parts = take(left, &free, size).into_iter().map(|(span, ..)| span);
-    told.owned
+    result
+        .owned
         .extend(join(parts.collect()).into_iter().map(|span| Owned {
             span,
             owner: Owner::Free,
@@ -727,30 +741,31 @@ mod tests {
     fn stat_output_parses_to_extents() {
         let head =
             "Inode: 12   Type: regular    Mode:  0644   Flags: 0x80000\nUser:     0   Size: 9000\n";
-        let said = "File ACL: 4853\nLinks: 2   Blockcount: 5864\nEXTENTS:\n\
+        let output = "File ACL: 4853\nLinks: 2   Blockcount: 5864\nEXTENTS:\n\
             (ETB0):33796, (0-1):100-101, (5[u]):200, (7-8[u]):300-301\n";
-        let piece = |logical, blocks| InodeExtent { logical, blocks };
+        let extent = |logical, blocks| InodeExtent { logical, blocks };
         let extents = [
-            piece(None, 4853..4854),
-            piece(None, 33796..33797),
-            piece(Some(0), 100..102),
-            piece(Some(5), 200..201),
-            piece(Some(7), 300..302),
+            extent(None, 4853..4854),
+            extent(None, 33796..33797),
+            extent(Some(0), 100..102),
+            extent(Some(5), 200..201),
+            extent(Some(7), 300..302),
         ];
-        assert_eq!(pieces(&format!("{head}{said}")), extents);
-        let said = "File ACL: 0\nBLOCKS:\n(0-11):1-12, (IND):13, (12-20):14-22, (DIND):30, (IND):31\nTOTAL: 24\n";
+        assert_eq!(parse_stat(&format!("{head}{output}")), extents);
+        let output = "File ACL: 0\nBLOCKS:\n(0-11):1-12, (IND):13, (12-20):14-22, (DIND):30, (IND):31\nTOTAL: 24\n";
         assert_eq!(
-            pieces(&format!("{head}{said}")),
+            parse_stat(&format!("{head}{output}")),
             [
-                piece(Some(0), 1..13),
-                piece(None, 13..14),
-                piece(Some(12), 14..23),
-                piece(None, 30..31),
-                piece(None, 31..32)
+                extent(Some(0), 1..13),
+                extent(None, 13..14),
+                extent(Some(12), 14..23),
+                extent(None, 30..31),
+                extent(None, 31..32)
             ]
         );
         assert!(
-            pieces("Inode: 17   Type: bad type    Flags: 0x0\nFile ACL: 0\nBLOCKS:\n\n").is_empty()
+            parse_stat("Inode: 17   Type: bad type    Flags: 0x0\nFile ACL: 0\nBLOCKS:\n\n")
+                .is_empty()
         );
     }
 
@@ -759,7 +774,7 @@ mod tests {
         let link = |size, rest| {
             let head =
                 "Inode: 15   Type: symlink    Mode:  0777   Flags: 0x0\nUser:     0   Size: ";
-            pieces(&format!("{head}{size}\nFile ACL: 7\n{rest}"))
+            parse_stat(&format!("{head}{size}\nFile ACL: 7\n{rest}"))
         };
         let own = InodeExtent {
             logical: None,
@@ -774,16 +789,16 @@ mod tests {
         let attribute = "Extended attributes:\n  user.\nEXTENTS:\n(0):1234 (1)\nEXTENTS:\n(0):20\n";
         assert_eq!(link(70, attribute), [own.clone(), block]);
         let inline = "Inode: 15   Type: regular    Flags: 0x10000000\nFile ACL: 7\n  user.\nEXTENTS:\n(0):1234 (1)\n";
-        assert_eq!(pieces(inline), [own]);
+        assert_eq!(parse_stat(inline), [own]);
     }
 
     #[test]
     fn directory_listing_parses() {
-        let said = b"debugfs 1.47.2 (1-Jan-2025)\ndebugfs: ls -p <2>\n/2/040755/0/0/.//\n/12/040755/0/0/d\n13\t//\n\
+        let output = b"debugfs 1.47.2 (1-Jan-2025)\ndebugfs: ls -p <2>\n/2/040755/0/0/.//\n/12/040755/0/0/d\n13\t//\n\
             /14/100644/0/0/f\ndebugfs: ls -p <9>\n\xff/9000/\n\ndebugfs: ls -p <12>\n/13/120777/0/0/e/2/\n/cut";
         let mut seen = Vec::new();
-        held(&mut &said[..], &mut |folder, held| {
-            seen.push((folder, held.inode, held.name, held.folder));
+        entry(&mut &output[..], &mut |folder, entry| {
+            seen.push((folder, entry.inode, entry.name, entry.folder));
         })
         .unwrap();
         assert_eq!(
@@ -799,17 +814,17 @@ mod tests {
 
     #[test]
     fn free_blocks_parse() {
-        let said = "Free blocks:              67776\nGroup 0: (Blocks 0-32767)\n  Free blocks: 4-5, 9\n\
+        let output = "Free blocks:              67776\nGroup 0: (Blocks 0-32767)\n  Free blocks: 4-5, 9\n\
             \x20 Free inodes: 16-25600\n  Free blocks: \n";
-        assert_eq!(free_ranges(said, 1024), [4096..6144, 9216..10240]);
+        assert_eq!(free_ranges(output, 1024), [4096..6144, 9216..10240]);
     }
 
     #[test]
     fn testb_and_icheck_output_parses() {
-        let said = "debugfs: testb 3 2\nBlock 3 marked in use\nBlock 4 not in use\n";
-        assert_eq!(free_blocks(said), [4].into());
-        let said = "debugfs: icheck 10 11\nBlock\tInode number\n10\t7\n11\t<block not found>\n";
-        assert_eq!(owners_of_blocks(said), [(10, 7)].into());
+        let output = "debugfs: testb 3 2\nBlock 3 marked in use\nBlock 4 not in use\n";
+        assert_eq!(free_blocks(output), [4].into());
+        let output = "debugfs: icheck 10 11\nBlock\tInode number\n10\t7\n11\t<block not found>\n";
+        assert_eq!(owners_of_blocks(output), [(10, 7)].into());
     }
 
     proptest! {
@@ -820,8 +835,8 @@ mod tests {
         ) {
             let size = 16;
             let mut left = vec![Span::made_up(offset, length)];
-            let pieces = vec![(5, vec![InodeExtent { logical: Some(logical), blocks: first..first + count }])];
-            let found = take(&mut left, &pieces, size);
+            let extents = vec![(5, vec![InodeExtent { logical: Some(logical), blocks: first..first + count }])];
+            let found = take(&mut left, &extents, size);
             let mut bytes: Vec<u64> = left.iter().flat_map(Span::range).collect();
             for at in &bytes {
                 prop_assert!(!(first * size..(first + count) * size).contains(at));

@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 
 #[derive(Debug, Clone, Default)]
 pub struct CommandOutput {
-    pub well: bool,
+    pub success: bool,
     /// Bytes, because names of files need not be UTF-8.
     pub output: Vec<u8>,
     /// The last line of standard error.
@@ -41,10 +41,10 @@ pub fn run(
     commands: &str,
 ) -> Result<CommandOutput> {
     let mut output = Vec::new();
-    let said = read(program, package, arguments, commands, |from| {
+    let rest = read(program, package, arguments, commands, |from| {
         from.read_to_end(&mut output).map(|_| ())
     })?;
-    Ok(CommandOutput { output, ..said })
+    Ok(CommandOutput { output, ..rest })
 }
 
 /// Does the same, but `see` reads the output as it arrives.
@@ -72,15 +72,15 @@ pub fn read(
         Some(output) => see(&mut BufReader::new(output)),
         None => Ok(()),
     };
-    let well = child.wait()?.success();
+    let success = child.wait()?.success();
     seen.with_context(|| format!("output of {program}"))?;
-    let mut said = Vec::new();
+    let mut output = Vec::new();
     errors.rewind()?;
-    errors.read_to_end(&mut said)?;
-    let said = String::from_utf8_lossy(&said);
+    errors.read_to_end(&mut output)?;
+    let output = String::from_utf8_lossy(&output);
     Ok(CommandOutput {
-        well,
-        error: said.lines().last().unwrap_or_default().to_owned(),
+        success,
+        error: output.lines().last().unwrap_or_default().to_owned(),
         output: Vec::new(),
     })
 }
@@ -91,16 +91,16 @@ mod tests {
 
     #[test]
     fn program_output_and_status_are_kept() {
-        let said = run(
+        let output = run(
             "sh",
             "dash",
             &[],
             "echo a; echo x >&2; echo sh: no >&2; exit 3",
         )
         .unwrap();
-        assert_eq!((said.well, said.text().as_str()), (false, "a\n"));
-        assert_eq!(said.reason("sh"), "sh: no");
-        assert_eq!(said.reason("bash"), "bash: sh: no");
+        assert_eq!((output.success, output.text().as_str()), (false, "a\n"));
+        assert_eq!(output.reason("sh"), "sh: no");
+        assert_eq!(output.reason("bash"), "bash: sh: no");
         assert!(
             CommandOutput::default()
                 .reason("sh")

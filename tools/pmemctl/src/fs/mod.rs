@@ -159,12 +159,16 @@ mod tests {
             offset,
             length,
         };
-        let mut told = OwnersFound::default();
-        told.add(span(0, 512), Owner::Free);
-        told.add(span(512, 512), Owner::Free);
-        told.add(span(1024, 512), Owner::Unknown { group: None });
-        told.add(span(2048, 512), Owner::Unknown { group: None });
-        let spans: Vec<_> = told.owned.iter().map(|owned| owned.span.clone()).collect();
+        let mut result = OwnersFound::default();
+        result.add(span(0, 512), Owner::Free);
+        result.add(span(512, 512), Owner::Free);
+        result.add(span(1024, 512), Owner::Unknown { group: None });
+        result.add(span(2048, 512), Owner::Unknown { group: None });
+        let spans: Vec<_> = result
+            .owned
+            .iter()
+            .map(|owned| owned.span.clone())
+            .collect();
         assert_eq!(spans, [span(0, 1024), span(1024, 512), span(2048, 512)]);
     }
 }

@@ -206,7 +206,7 @@ impl FileSystem {
             .and_then(|(node, header)| Layout::read(node, header).ok());
         let geometry = extents::xfs_geometry(&directory).ok();
         let geometry = geometry.as_ref().map(Geometry::of).transpose()?;
-        let mut asked = Vec::new();
+        let mut searched = Vec::new();
         for span in spans {
             let (owned, rest) = match (&layout, &geometry) {
                 (Some(layout), _) => layout.split(span),
@@ -214,12 +214,12 @@ impl FileSystem {
                 _ => (Vec::new(), vec![span.clone()]),
             };
             found.extend(owned);
-            asked.extend(rest);
+            searched.extend(rest);
         }
         let group = |at| geometry.as_ref().and_then(|geometry| geometry.group_of(at));
-        for span in &asked {
-            for (part, said) in self.ask(&directory, span)? {
-                match said {
+        for span in &searched {
+            for (part, owner) in self.query(&directory, span)? {
+                match owner {
                     FsmapOwner::Free => found.push(Owned {
                         span: part,
                         owner: Owner::Free,
@@ -243,7 +243,7 @@ impl FileSystem {
         let mut search = Search {
             wanted: inodes.iter().map(|hit| hit.inode).collect(),
             left: unknown.clone(),
-            asked: unknown,
+            searched: unknown,
             shared: false,
             hits: inodes,
             names: BTreeMap::new(),
@@ -257,7 +257,7 @@ impl FileSystem {
         }
         if !search.left.is_empty() {
             search.seen.clear();
-            search.asked = search.left.clone();
+            search.searched = search.left.clone();
             self.walk(&mut search, Fork::Attributes, all_links, progress);
         }
         if let (false, Some((node, header))) = (search.left.is_empty(), &ext4) {
@@ -312,19 +312,19 @@ impl FileSystem {
     }
 
     /// Splits a span by the owners from `FS_IOC_GETFSMAP`.
-    fn ask(&self, directory: &File, span: &Span) -> Result<Vec<(Span, FsmapOwner)>> {
+    fn query(&self, directory: &File, span: &Span) -> Result<Vec<(Span, FsmapOwner)>> {
         let mut pieces = Vec::new();
         let mut told: Vec<Range<u64>> = Vec::new();
         let number = self.device.encoded();
-        let asked = extents::of_device(directory, number, &span.range(), |record| {
+        let searched = extents::of_device(directory, number, &span.range(), |record| {
             let range = record.physical..record.physical.saturating_add(record.length);
             if let Some(part) = span.cut(&range).filter(|_| record.device == number) {
-                let said = FsmapOwner::of(record, part.offset);
-                pieces.push((part, said));
+                let owner = FsmapOwner::of(record, part.offset);
+                pieces.push((part, owner));
                 told.push(range);
             }
         });
-        match asked {
+        match searched {
             Ok(()) => {}
             Err(error)
                 if matches!(
@@ -447,7 +447,7 @@ struct Search {
     /// Inodes without names so far.
     wanted: BTreeSet<u64>,
     /// Bytes whose inodes are.
-    asked: Vec<Span>,
+    searched: Vec<Span>,
     /// Ranges without owner so far.
     left: Vec<Span>,
     /// Whether files share some of the ranges, so that each may have several owners.
@@ -532,7 +532,7 @@ impl Search {
         // FIEMAP fails on some inodes (directories of XFS).
         let _ = extents::of_file(file, fork, |extent| {
             let range = extent.physical..extent.physical.saturating_add(extent.length);
-            for span in &self.asked {
+            for span in &self.searched {
                 if let Some(part) = span.cut(&range) {
                     shared |= extent.flags & Extent::SHARED != 0;
                     let offset = extent.logical + (part.offset - extent.physical);
@@ -633,7 +633,7 @@ mod tests {
         };
         let mut search = Search {
             wanted: BTreeSet::new(),
-            asked: vec![span.clone()],
+            searched: vec![span.clone()],
             left: vec![span.clone()],
             shared: false,
             hits: Vec::new(),

@@ -26,7 +26,7 @@ pub fn owners(
     let look = match kind {
         "ext2" | "ext3" | "ext4" => ext4::owners,
         "xfs" => xfs::owners,
-        _ => return Ok(OwnersFound::nothing(stranger(kind))),
+        _ => return Ok(OwnersFound::nothing(unsupported(kind))),
     };
     let node = host.path("dev").join(&volume.kernel_name);
     let _claim = match claim(&node)? {
@@ -56,7 +56,7 @@ pub(crate) fn claim(node: &Path) -> Result<std::result::Result<File, &'static st
 }
 
 /// Returns why a type of file system is not supported.
-pub fn stranger(kind: &str) -> String {
+pub fn unsupported(kind: &str) -> String {
     match kind {
         "crypto_LUKS" => "it is encrypted (LUKS); the owners are unknown".to_owned(),
         "swap" => "it is swap space".to_owned(),
@@ -74,7 +74,7 @@ mod tests {
 
     #[test]
     fn unsupported_type_is_named() {
-        assert!(stranger("btrfs").contains("btrfs"));
-        assert!(stranger("crypto_LUKS").contains("encrypted"));
+        assert!(unsupported("btrfs").contains("btrfs"));
+        assert!(unsupported("crypto_LUKS").contains("encrypted"));
     }
 }

@@ -26,17 +26,17 @@ const FOLDERS: usize = 1000;
 /// A walk over the directories of a file system.
 pub(crate) struct Walk {
     /// Directories that are not listed yet, with their names.
-    folders: Vec<(u64, Vec<u8>)>,
+    pending: Vec<(u64, Vec<u8>)>,
     /// Directories seen so far; a corrupt file system may have several names for one.
-    known: BTreeSet<u64>,
+    seen: BTreeSet<u64>,
 }
 
 impl Walk {
     /// Starts at the root directory.
     pub(crate) fn from(root: u64) -> Self {
         Self {
-            folders: vec![(root, Vec::new())],
-            known: BTreeSet::from([root]),
+            pending: vec![(root, Vec::new())],
+            seen: BTreeSet::from([root]),
         }
     }
 
@@ -47,22 +47,22 @@ impl Walk {
         list: impl FnOnce(&[u64], &mut DirVisitor<'_>) -> Result<()>,
         mut see: impl FnMut(&DirEntry, &[u8]),
     ) -> Result<bool> {
-        let rest = self.folders.len().saturating_sub(FOLDERS);
-        let some: BTreeMap<u64, Vec<u8>> = self.folders.split_off(rest).into_iter().collect();
+        let rest = self.pending.len().saturating_sub(FOLDERS);
+        let some: BTreeMap<u64, Vec<u8>> = self.pending.split_off(rest).into_iter().collect();
         if some.is_empty() {
             return Ok(false);
         }
         let inodes: Vec<u64> = some.keys().copied().collect();
-        list(&inodes, &mut |folder, held| {
+        list(&inodes, &mut |folder, entry| {
             let Some(above) = some.get(&folder) else {
                 return;
             };
-            if matches!(held.name.as_slice(), b"." | b"..") {
+            if matches!(entry.name.as_slice(), b"." | b"..") {
                 return;
             }
-            see(&held, above);
-            if held.folder && self.known.insert(held.inode) {
-                self.folders.push((held.inode, held.below(above)));
+            see(&entry, above);
+            if entry.folder && self.seen.insert(entry.inode) {
+                self.pending.push((entry.inode, entry.below(above)));
             }
         })?;
         Ok(true)
@@ -89,11 +89,11 @@ pub(crate) fn paths(
     }
     let mut walk = Walk::from(root);
     while paths.len() < wanted.len() || all_links && !wanted.is_empty() {
-        let more = walk.step(&mut list, |held, above| {
-            if wanted.contains(&held.inode) {
-                let names = paths.entry(held.inode).or_default();
+        let more = walk.step(&mut list, |entry, above| {
+            if wanted.contains(&entry.inode) {
+                let names = paths.entry(entry.inode).or_default();
                 if all_links || names.is_empty() {
-                    names.push(printable(OsStr::from_bytes(&held.below(above))));
+                    names.push(printable(OsStr::from_bytes(&entry.below(above))));
                 }
             }
         })?;
@@ -109,20 +109,20 @@ mod tests {
     use super::*;
 
     /// The entries of a fake file system; 4 has two names, and 3 is corrupt and contains the root.
-    fn held(folder: u64) -> Vec<DirEntry> {
-        let held = |name: &[u8], inode, folder| DirEntry {
+    fn entry(folder: u64) -> Vec<DirEntry> {
+        let entry = |name: &[u8], inode, folder| DirEntry {
             name: name.to_vec(),
             inode,
             folder,
         };
         match folder {
             2 => vec![
-                held(b".", 2, true),
-                held(b"..", 2, true),
-                held(b"folder", 3, true),
-                held(b"file", 4, false),
+                entry(b".", 2, true),
+                entry(b"..", 2, true),
+                entry(b"folder", 3, true),
+                entry(b"file", 4, false),
             ],
-            3 => vec![held(b"a\nb\xff", 4, false), held(b"up", 2, true)],
+            3 => vec![entry(b"a\nb\xff", 4, false), entry(b"up", 2, true)],
             _ => panic!(),
         }
     }
@@ -132,10 +132,12 @@ mod tests {
         let asked = |wanted: &[u64], all_links| {
             let mut lists = 0;
             let wanted = wanted.iter().copied().collect();
-            let found = paths(2, &wanted, all_links, |folders, see| {
+            let found = paths(2, &wanted, all_links, |pending, see| {
                 lists += 1;
-                for &folder in folders {
-                    held(folder).into_iter().for_each(|held| see(folder, held));
+                for &folder in pending {
+                    entry(folder)
+                        .into_iter()
+                        .for_each(|entry| see(folder, entry));
                 }
                 Ok(())
             });

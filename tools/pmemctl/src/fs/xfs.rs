@@ -31,16 +31,16 @@ pub struct Geometry {
 
 impl Geometry {
     /// Converts the kernel's structure.
-    pub fn of(told: &XfsGeometry) -> Result<Self> {
+    pub fn of(result: &XfsGeometry) -> Result<Self> {
         Self::new(
             [
-                told.block_size,
-                told.sector_size,
-                told.group_blocks,
-                told.groups,
+                result.block_size,
+                result.sector_size,
+                result.group_blocks,
+                result.groups,
             ]
             .map(u64::from),
-            told.log_start..told.log_start.saturating_add(told.log_blocks.into()),
+            result.log_start..result.log_start.saturating_add(result.log_blocks.into()),
         )
     }
 
@@ -344,11 +344,11 @@ impl<'a> Database<'a> {
     fn open(node: &'a str) -> Result<std::result::Result<Self, String>> {
         let superblock =
             "sb 0\nprint blocksize sectsize agblocks agcount logstart logblocks rootino\n";
-        let said = run("xfs_db", PACKAGE, &["-r", node], superblock)?;
-        if !said.well {
-            return Ok(Err(said.reason("xfs_db")));
+        let output = run("xfs_db", PACKAGE, &["-r", node], superblock)?;
+        if !output.success {
+            return Ok(Err(output.reason("xfs_db")));
         }
-        let text = said.text();
+        let text = output.text();
         let geometry = Geometry::parse(&text)?;
         if geometry.log.is_none() {
             return Ok(Err("its log is on another device: mount it".to_owned()));
@@ -364,19 +364,19 @@ impl<'a> Database<'a> {
     }
 
     /// Returns the output of commands.
-    fn ask(&self, commands: &str) -> Result<Vec<u8>> {
-        let said = run("xfs_db", PACKAGE, &["-r", self.node], commands)?;
+    fn run(&self, commands: &str) -> Result<Vec<u8>> {
+        let output = run("xfs_db", PACKAGE, &["-r", self.node], commands)?;
         // xfs_db also prints output for a corrupt file system, and then exits with an error.
         ensure!(
-            said.well || !said.output.is_empty(),
+            output.success || !output.output.is_empty(),
             "{}",
-            said.reason("xfs_db")
+            output.reason("xfs_db")
         );
-        Ok(said.output)
+        Ok(output.output)
     }
 
     fn text(&self, commands: &str) -> Result<String> {
-        Ok(String::from_utf8_lossy(&self.ask(commands)?).into_owned())
+        Ok(String::from_utf8_lossy(&self.run(commands)?).into_owned())
     }
 
     fn paths(&self, inodes: &BTreeSet<u64>, all_links: bool) -> Result<BTreeMap<u64, Vec<String>>> {
@@ -386,9 +386,13 @@ impl<'a> Database<'a> {
                 .map(|inode| format!("inode {inode}\nls\n"))
                 .collect();
             let arguments = ["-r", self.node];
-            external::read("xfs_db", PACKAGE, &arguments, &commands.concat(), |said| {
-                held(said, see)
-            })?;
+            external::read(
+                "xfs_db",
+                PACKAGE,
+                &arguments,
+                &commands.concat(),
+                |output| held(output, see),
+            )?;
             Ok(())
         })
     }
@@ -396,10 +400,10 @@ impl<'a> Database<'a> {
 
 /// Parses `ls`: lines of a cookie, an inode, its type, a hash, the length of the name, the name, and whether that
 /// is valid. A name may contain newlines.
-fn held(said: &mut dyn BufRead, see: &mut DirVisitor<'_>) -> io::Result<()> {
+fn held(output: &mut dyn BufRead, see: &mut DirVisitor<'_>) -> io::Result<()> {
     let mut folder = None;
     let mut line = Vec::new();
-    while said.read_until(b'\n', &mut line)? > 0 {
+    while output.read_until(b'\n', &mut line)? > 0 {
         match entry(&line) {
             LsLine::Entry(held) => {
                 // The first entry; if an inode cannot be read, xfs_db lists the previous directory again.
@@ -465,8 +469,8 @@ fn entry(line: &[u8]) -> LsLine {
 
 /// Returns why the log must be replayed first, if so.
 fn log_refusal(node: &str) -> Result<Option<String>> {
-    let said = run("xfs_logprint", PACKAGE, &["-t", node], "")?;
-    let text = said.text();
+    let output = run("xfs_logprint", PACKAGE, &["-t", node], "")?;
+    let text = output.text();
     Ok(if text.contains("state: <CLEAN>") {
         None
     } else if text.contains("state: <DIRTY>") {
@@ -474,7 +478,7 @@ fn log_refusal(node: &str) -> Result<Option<String>> {
     } else {
         Some(format!(
             "cannot read the state of its log: {}",
-            said.reason("xfs_logprint")
+            output.reason("xfs_logprint")
         ))
     })
 }
@@ -518,15 +522,15 @@ pub fn owners(node: &str, spans: &[Span], all_links: bool) -> Result<OwnersFound
         Err(reason) => return Ok(OwnersFound::nothing(reason)),
     };
     let geometry = &database.geometry;
-    let mut told = OwnersFound::default();
+    let mut result = OwnersFound::default();
     let mut left = Vec::new();
     for span in spans {
         let (owned, rest) = geometry.split(span);
-        told.owned.extend(owned);
+        result.owned.extend(owned);
         left.extend(rest);
     }
     if left.is_empty() {
-        return Ok(told);
+        return Ok(result);
     }
 
     // blockget reads the use of all blocks; blockuse prints some of them.
@@ -559,8 +563,8 @@ pub fn owners(node: &str, spans: &[Span], all_links: bool) -> Result<OwnersFound
         pieces.extend(sharers);
     }
     let paths = database.paths(&inodes, all_links)?;
-    place(geometry, &left, &uses, &pieces, &paths, &mut told);
-    Ok(told)
+    place(geometry, &left, &uses, &pieces, &paths, &mut result);
+    Ok(result)
 }
 
 /// Removes blocks from extents.
@@ -593,7 +597,7 @@ fn place(
     uses: &[BlockUse],
     pieces: &[InodeExtent],
     paths: &BTreeMap<u64, Vec<String>>,
-    told: &mut OwnersFound,
+    result: &mut OwnersFound,
 ) {
     let range = |number: u64, count: u64| {
         let start = geometry.byte(number);
@@ -619,7 +623,7 @@ fn place(
                 },
             };
             taken.push(part.range());
-            told.owned.push(Owned { span: part, owner });
+            result.owned.push(Owned { span: part, owner });
         }
     }
     let mut left: Vec<Span> = left.iter().flat_map(|span| span.without(&taken)).collect();
@@ -637,14 +641,14 @@ fn place(
                 },
                 None => block.owner(group),
             };
-            told.add(part, owner);
+            result.add(part, owner);
         }
         left = left
             .iter()
             .flat_map(|span| span.without(std::slice::from_ref(&range)))
             .collect();
     }
-    told.unknown(left, |byte| geometry.group_of(byte));
+    result.unknown(left, |byte| geometry.group_of(byte));
 }
 
 #[cfg(test)]
@@ -689,10 +693,10 @@ mod tests {
     #[test]
     fn free_space_parses() {
         // As xfs_db 6.13 answered.
-        let said = "    agno    agbno      len\n       0      757        3\n       0        6        1\n\
+        let output = "    agno    agbno      len\n       0      757        3\n       0        6        1\n\
             \x20      1       10    25590\n   from      to extents  blocks    pct\n      1       1       6       6   0.01\n";
         assert_eq!(
-            free(said, &geometry()),
+            free(output, &geometry()),
             [
                 6 * 4096..7 * 4096,
                 757 * 4096..760 * 4096,
@@ -762,10 +766,10 @@ mod tests {
     fn shared_block_has_all_owners() {
         // As xfs_db 6.13 answered: two files share 733 blocks from block 24 on; 10 are attributes of
         // a directory, 16 an inode table.
-        let said = "block 24 (0/24) type rldata inode 132\nblock 25 (0/25) type rldata inode 132\n\
+        let output = "block 24 (0/24) type rldata inode 132\nblock 25 (0/25) type rldata inode 132\n\
             block 10 (0/10) type attr inode 133\nblock 16 (0/16) type inode\nblock 13 (0/13) type free2\n\
             block 5 (0/5) type btrefcnt\nblock 6 (0/6) type unknown\n";
-        let uses = uses(said);
+        let uses = uses(output);
         assert_eq!(uses.len(), 7);
         let maps = "INODE 132 \ndata offset 0 startblock 24 (0/24) count 733 flag 0\nINODE 133 \n\
             data offset 0 startblock 15 (0/15) count 1 flag 0\nattr offset 0 startblock 10 (0/10) count 1 flag 0\n";
@@ -787,8 +791,8 @@ mod tests {
             Span::made_up(5 * 4096, 8192),
             Span::made_up(400 * 4096, 512),
         ];
-        let mut told = OwnersFound::default();
-        place(&geometry(), &spans, &uses, &pieces, &paths, &mut told);
+        let mut result = OwnersFound::default();
+        place(&geometry(), &spans, &uses, &pieces, &paths, &mut result);
         let file = |paths: &[&str], inode, file_offset| Owner::File {
             paths: paths.iter().map(|&path| path.to_owned()).collect(),
             inode,
@@ -799,7 +803,7 @@ mod tests {
             what,
             group: Some(0),
         };
-        let owners: Vec<_> = told
+        let owners: Vec<_> = result
             .owned
             .iter()
             .map(|owned| (owned.span.offset / 4096, owned.owner.clone()))
@@ -822,7 +826,7 @@ mod tests {
     #[test]
     fn directory_listing_parses() {
         // As xfs_db 6.13 answered; 262272 could not be read.
-        let said = b"8          128                directory      0x0000002e   1 . (good)\n\
+        let output = b"8          128                directory      0x0000002e   1 . (good)\n\
             10         128                directory      0x0000172e   2 .. (good)\n\
             12         131                regular        0x00000061   1 a (good)\n\
             14         262272             directory      0x001cfae2  43 d\n8 9 directory 0x1 1 . (good)\n13 \xff(good)\n1 (good)\n\
@@ -830,7 +834,7 @@ mod tests {
             8          262272             directory      0x0000002e   1 . (good)\n\
             12         131                regular        0x00000061   1 ) (corrupt)\n13";
         let mut seen = Vec::new();
-        held(&mut &said[..], &mut |folder, held| {
+        held(&mut &output[..], &mut |folder, held| {
             seen.push((folder, held.inode, held.name, held.folder));
         })
         .unwrap();

@@ -115,7 +115,7 @@ struct ListSnapshot {
 /// The errors of a memory that were reported.
 #[derive(Default)]
 struct ReportedErrors {
-    told: BadBlocks,
+    reported: BadBlocks,
     /// By the number of the disk.
     listed: BTreeMap<u64, BadBlocks>,
 }
@@ -126,10 +126,10 @@ impl ReportedErrors {
     /// reports nothing.
     fn news(&mut self, sequence: u64, listed: &BadBlocks) -> BadBlocks {
         if let Some(before) = self.listed.get(&sequence) {
-            self.told = self.told.without(&before.without(listed));
+            self.reported = self.reported.without(&before.without(listed));
         }
-        let news = listed.without(&self.told);
-        self.told = self.told.and(listed);
+        let news = listed.without(&self.reported);
+        self.reported = self.reported.and(listed);
         self.listed.insert(sequence, listed.clone());
         news
     }
@@ -161,39 +161,47 @@ struct PendingBatch {
 }
 
 /// Reports new errors until SIGTERM or SIGINT. A search that is running then ends with the process.
-pub fn run(host: &Host, wanted: Options, mut tell: impl FnMut(&Event) -> Result<()>) -> Result<()> {
+pub fn run(
+    host: &Host,
+    options: Options,
+    mut report: impl FnMut(&Event) -> Result<()>,
+) -> Result<()> {
     let changes = Changes::open()?;
-    let (batches, asked) = mpsc::channel();
+    let (batches, queue) = mpsc::channel();
     let (answers, found) = mpsc::channel();
     let (mut woken, mut wake) = UnixStream::pair()?;
     woken.set_nonblocking(true)?;
-    let everything = wanted.targets.is_none();
-    let (its_host, targets) = (host.clone(), wanted.targets);
-    let (lefts, to_search) = mpsc::channel();
+    let everything = options.targets.is_none();
+    let (its_host, targets) = (host.clone(), options.targets);
+    let (searches, to_search) = mpsc::channel();
     let (search_host, search_answers, mut search_wake) =
         (host.clone(), answers.clone(), wake.try_clone()?);
     thread::spawn(move || {
         // The receiver is gone only when the process ends.
-        for batch in asked {
+        for batch in queue {
             let targets = targets.as_ref().map(|targets| targets());
             let look = QuickSearch {
                 host: &its_host,
                 targets: targets.as_deref(),
                 batch: &batch,
             };
-            let (answer, hurt, used) = look.look();
+            let (answer, affected, used) = look.look();
             let _ = answers.send(answer);
             let _ = wake.write_all(b"x");
-            if !hurt.is_empty() {
-                let _ = lefts.send(PendingSearch { batch, hurt, used });
+            if !affected.is_empty() {
+                let _ = searches.send(PendingSearch {
+                    batch,
+                    affected,
+                    used,
+                });
             }
         }
     });
     thread::spawn(move || {
         while let Ok(first) = to_search.recv() {
-            let lefts: Vec<PendingSearch> =
+            let searches: Vec<PendingSearch> =
                 std::iter::once(first).chain(to_search.try_iter()).collect();
-            for answer in search(&search_host, &lefts) {
+            for answer in search(&search_host, &searches) {
                 let _ = search_answers.send(answer);
             }
             let _ = search_wake.write_all(b"x");
@@ -230,12 +238,12 @@ pub fn run(host: &Host, wanted: Options, mut tell: impl FnMut(&Event) -> Result<
             let memory = memory.map_or_else(|_| region.name.clone(), |memory| memory.file_name());
             let known = known.entry(memory).or_default();
             for device in region.devices() {
-                match seen(region, &device) {
-                    Ok(Some(seen)) => {
-                        disks.push(seen.disk.name().to_owned());
-                        let news = known.news(seen.sequence, &seen.listed);
-                        if batch.new || wanted.now {
-                            batch.add(&seen, &news);
+                match snapshot(region, &device) {
+                    Ok(Some(snapshot)) => {
+                        disks.push(snapshot.disk.name().to_owned());
+                        let news = known.news(snapshot.sequence, &snapshot.listed);
+                        if batch.new || options.now {
+                            batch.add(&snapshot, &news);
                         }
                     }
                     Ok(None) => {}
@@ -248,13 +256,13 @@ pub fn run(host: &Host, wanted: Options, mut tell: impl FnMut(&Event) -> Result<
             }
         }
         if watched.as_ref() != Some(&disks) {
-            tell(&Event::Watching {
+            report(&Event::Watching {
                 disks: disks.clone(),
             })?;
             watched = Some(disks);
         }
         for (disk, reason) in fails.difference(&failed) {
-            tell(&Event::Failed {
+            report(&Event::Failed {
                 disk: disk.clone(),
                 reason: reason.clone(),
             })?;
@@ -282,7 +290,7 @@ pub fn run(host: &Host, wanted: Options, mut tell: impl FnMut(&Event) -> Result<
             }
             while woken.read(&mut [0; 64]).is_ok_and(|count| count > 0) {}
             for answer in found.try_iter() {
-                answer.done.iter().try_for_each(&mut tell)?;
+                answer.done.iter().try_for_each(&mut report)?;
                 if answer.rest.is_empty() {
                     pending.remove(&answer.number);
                 } else if let Some(one) = pending.get_mut(&answer.number) {
@@ -295,7 +303,7 @@ pub fn run(host: &Host, wanted: Options, mut tell: impl FnMut(&Event) -> Result<
             for one in pending.values_mut() {
                 if one.until.is_some_and(|until| until <= now) {
                     one.until = None;
-                    one.rest.iter().try_for_each(&mut tell)?;
+                    one.rest.iter().try_for_each(&mut report)?;
                 }
             }
         }
@@ -305,7 +313,7 @@ pub fn run(host: &Host, wanted: Options, mut tell: impl FnMut(&Event) -> Result<
 }
 
 /// The list of a device, if it has one.
-fn seen(region: &Region, device: &Device) -> Result<Option<ListSnapshot>> {
+fn snapshot(region: &Region, device: &Device) -> Result<Option<ListSnapshot>> {
     let ListLookup::List(list) = KernelList::of(region, device)? else {
         return Ok(None);
     };
@@ -330,17 +338,17 @@ fn seen(region: &Region, device: &Device) -> Result<Option<ListSnapshot>> {
 
 impl Batch {
     /// Adds the new sectors of a list.
-    fn add(&mut self, seen: &ListSnapshot, news: &BadBlocks) {
-        let shown = news.within(&seen.data);
-        for range in news.without(&shown).moved_down(seen.start).ranges() {
+    fn add(&mut self, snapshot: &ListSnapshot, news: &BadBlocks) {
+        let shown = news.within(&snapshot.data);
+        for range in news.without(&shown).moved_down(snapshot.start).ranges() {
             let (offset, length) = bytes(range);
             self.hidden.push(NamespaceError {
-                disk: seen.disk.name().to_owned(),
-                device: seen.device.name.to_string(),
-                number: seen.disk.whole.number,
+                disk: snapshot.disk.name().to_owned(),
+                device: snapshot.device.name.to_string(),
+                number: snapshot.disk.whole.number,
                 namespace_offset: offset,
                 length,
-                reason: match seen.device.name.kind {
+                reason: match snapshot.device.name.kind {
                     Kind::Btt => "in sector mode the sector is unknown",
                     _ => "outside of the data area: info block, struct pages, or unused",
                 },
@@ -348,7 +356,7 @@ impl Batch {
         }
         if !shown.is_empty() {
             self.news
-                .push((seen.disk.clone(), shown.moved_down(seen.data.start)));
+                .push((snapshot.disk.clone(), shown.moved_down(snapshot.data.start)));
         }
     }
 
@@ -403,7 +411,7 @@ struct QuickSearch<'a> {
 /// The part of a batch that needs a search of whole file systems.
 struct PendingSearch {
     batch: Batch,
-    hurt: Vec<(Disk, AffectedVolume)>,
+    affected: Vec<(Disk, AffectedVolume)>,
     used: Vec<OpenFile>,
 }
 
@@ -411,9 +419,9 @@ struct Silent;
 impl Progress for Silent {}
 
 impl QuickSearch<'_> {
-    fn wants(&self, wanted: impl Fn(&Target) -> bool) -> bool {
+    fn wants(&self, options: impl Fn(&Target) -> bool) -> bool {
         self.targets
-            .is_none_or(|targets| targets.iter().any(wanted))
+            .is_none_or(|targets| targets.iter().any(options))
     }
 
     /// Returns the result so far, the volumes that are left, and the files in use.
@@ -428,7 +436,7 @@ impl QuickSearch<'_> {
         let mut traced = Vec::new();
         for (disk, list) in &self.batch.news {
             match affected::traced(self.host, &[(disk.clone(), list.clone())]) {
-                Ok(mut hurt) => traced.append(&mut hurt),
+                Ok(mut affected) => traced.append(&mut affected),
                 Err(error) => done.push(Event::Failed {
                     disk: disk.name().to_owned(),
                     reason: format!("cannot trace new errors: {error:#}"),
@@ -437,24 +445,24 @@ impl QuickSearch<'_> {
         }
         let devices: Vec<DeviceNumber> = traced
             .iter()
-            .filter_map(|(_, hurt)| hurt.volume.number().ok())
+            .filter_map(|(_, affected)| affected.volume.number().ok())
             .collect();
         let used = open_files::of_file_systems(self.host, &devices);
 
-        let mut left = Vec::new();
-        for (disk, hurt) in &traced {
-            if self.wants(|target| target.has(hurt)) {
-                let (entries, spans) = in_use(disk, hurt, &used);
-                let told = entries
+        let mut remaining = Vec::new();
+        for (disk, affected) in &traced {
+            if self.wants(|target| target.has(affected)) {
+                let (entries, spans) = in_use(disk, affected, &used);
+                let reported = entries
                     .into_iter()
-                    .map(|entry| self.batch.told(disk, entry, &used));
-                done.extend(told);
+                    .map(|entry| self.batch.reported(disk, entry, &used));
+                done.extend(reported);
                 if !spans.is_empty() {
-                    let hurt = AffectedVolume {
+                    let affected = AffectedVolume {
                         spans,
-                        ..hurt.clone()
+                        ..affected.clone()
                     };
-                    left.push((disk.clone(), hurt));
+                    remaining.push((disk.clone(), affected));
                 }
             }
         }
@@ -465,46 +473,53 @@ impl QuickSearch<'_> {
             .cloned()
             .collect();
         if !files.is_empty() {
-            for (disk, hurt) in &traced {
-                let entries = entries(self.host, disk, hurt, &files);
-                let told = entries
+            for (disk, affected) in &traced {
+                let entries = entries(self.host, disk, affected, &files);
+                let reported = entries
                     .into_iter()
-                    .map(|entry| self.batch.told(disk, entry, &used));
-                done.extend(told);
+                    .map(|entry| self.batch.reported(disk, entry, &used));
+                done.extend(reported);
             }
         }
-        let rest: Vec<Event> = left
+        let rest: Vec<Event> = remaining
             .iter()
-            .flat_map(|(disk, hurt)| hurt.spans.iter().map(move |span| (disk, hurt, span)))
-            .map(|(disk, hurt, span)| {
+            .flat_map(|(disk, affected)| {
+                affected
+                    .spans
+                    .iter()
+                    .map(move |span| (disk, affected, span))
+            })
+            .map(|(disk, affected, span)| {
                 let entry = AffectedRange {
                     reason: Some(SEARCHING.into()),
-                    ..affected::entry(disk, hurt, span.clone())
+                    ..affected::entry(disk, affected, span.clone())
                 };
                 self.batch
                     .event(ErrorLocation::Disk(entry), Vec::new(), false)
             })
             .collect();
         let number = self.batch.number;
-        (Answer { number, done, rest }, left, used)
+        (Answer { number, done, rest }, remaining, used)
     }
 }
 
 /// Searches whole file systems for the rest of all batches.
-fn search(host: &Host, lefts: &[PendingSearch]) -> Vec<Answer> {
-    let mut answers: Vec<Answer> = lefts
+fn search(host: &Host, searches: &[PendingSearch]) -> Vec<Answer> {
+    let mut answers: Vec<Answer> = searches
         .iter()
-        .map(|left| Answer {
-            number: left.batch.number,
+        .map(|remaining| Answer {
+            number: remaining.batch.number,
             done: Vec::new(),
             rest: Vec::new(),
         })
         .collect();
-    for (disk, hurt) in together(lefts.iter().flat_map(|left| &left.hurt)) {
-        for entry in entries(host, &disk, &hurt, &[]) {
-            for (left, answer) in lefts.iter().zip(&mut answers) {
-                for part in left.parts(&entry) {
-                    answer.done.push(left.batch.told(&disk, part, &left.used));
+    for (disk, affected) in together(searches.iter().flat_map(|remaining| &remaining.affected)) {
+        for entry in entries(host, &disk, &affected, &[]) {
+            for (remaining, answer) in searches.iter().zip(&mut answers) {
+                for part in remaining.parts(&entry) {
+                    answer
+                        .done
+                        .push(remaining.batch.reported(&disk, part, &remaining.used));
                 }
             }
         }
@@ -517,21 +532,21 @@ fn together<'a>(
     all: impl Iterator<Item = &'a (Disk, AffectedVolume)>,
 ) -> Vec<(Disk, AffectedVolume)> {
     let mut found: Vec<(Disk, AffectedVolume)> = Vec::new();
-    for (disk, hurt) in all {
+    for (disk, affected) in all {
         let same = found.iter_mut().find(|(other, one)| {
             other.name() == disk.name()
-                && one.volume.name == hurt.volume.name
-                && one.chain == hurt.chain
+                && one.volume.name == affected.volume.name
+                && one.chain == affected.chain
         });
         match same {
             Some((_, one)) => {
                 let known: Vec<_> = one.spans.iter().map(Span::range).collect();
-                let news = hurt.spans.iter().flat_map(|span| span.without(&known));
+                let news = affected.spans.iter().flat_map(|span| span.without(&known));
                 one.spans.extend(news.collect::<Vec<_>>());
                 // Keep the latest state.
-                one.volume.clone_from(&hurt.volume);
+                one.volume.clone_from(&affected.volume);
             }
-            None => found.push((disk.clone(), hurt.clone())),
+            None => found.push((disk.clone(), affected.clone())),
         }
     }
     found
@@ -540,11 +555,11 @@ fn together<'a>(
 impl PendingSearch {
     /// Returns the parts of a range that belong to this batch.
     fn parts(&self, entry: &AffectedRange) -> Vec<AffectedRange> {
-        let hurt = self
-            .hurt
-            .iter()
-            .filter(|(disk, hurt)| disk.name() == entry.disk && hurt.volume.name == entry.volume);
-        hurt.flat_map(|(_, hurt)| &hurt.spans)
+        let affected = self.affected.iter().filter(|(disk, affected)| {
+            disk.name() == entry.disk && affected.volume.name == entry.volume
+        });
+        affected
+            .flat_map(|(_, affected)| &affected.spans)
             .filter_map(|span| {
                 let span = entry.span.cut(&span.range())?;
                 let skipped = span.offset - entry.span.offset;
@@ -569,19 +584,19 @@ impl PendingSearch {
 fn entries(
     host: &Host,
     disk: &Disk,
-    hurt: &AffectedVolume,
+    affected: &AffectedVolume,
     targets: &[Target],
 ) -> Vec<AffectedRange> {
-    let one = (disk.clone(), hurt.clone());
+    let one = (disk.clone(), affected.clone());
     match affected::entries_of(host, std::slice::from_ref(&one), targets, false, &Silent) {
         Ok(entries) => entries,
         Err(error) => {
             let reason = format!("{error:#}");
-            let spans = hurt.spans.iter();
+            let spans = affected.spans.iter();
             spans
                 .map(|span| AffectedRange {
                     reason: Some(reason.clone()),
-                    ..affected::entry(disk, hurt, span.clone())
+                    ..affected::entry(disk, affected, span.clone())
                 })
                 .collect()
         }
@@ -590,7 +605,7 @@ fn entries(
 
 impl Batch {
     /// With the processes that use it.
-    fn told(&self, disk: &Disk, entry: AffectedRange, used: &[OpenFile]) -> Event {
+    fn reported(&self, disk: &Disk, entry: AffectedRange, used: &[OpenFile]) -> Event {
         let mut processes = Vec::new();
         if let Some(Owner::File {
             inode, file_offset, ..
@@ -624,13 +639,13 @@ impl Batch {
 /// Splits the bad bytes into those of files in use that share no blocks, and the rest.
 fn in_use(
     disk: &Disk,
-    hurt: &AffectedVolume,
+    affected: &AffectedVolume,
     used: &[OpenFile],
 ) -> (Vec<AffectedRange>, Vec<Span>) {
     let mut entries = Vec::new();
-    let mut left = hurt.spans.clone();
-    let Ok(device) = hurt.volume.number() else {
-        return (entries, left);
+    let mut remaining = affected.spans.clone();
+    let Ok(device) = affected.volume.number() else {
+        return (entries, remaining);
     };
     for used in used.iter().filter(|used| used.device == device) {
         // A file without a known name must be searched for.
@@ -643,7 +658,7 @@ fn in_use(
                 return;
             }
             let range = extent.physical..extent.physical.saturating_add(extent.length);
-            for part in hurt.spans.iter().filter_map(|span| span.cut(&range)) {
+            for part in affected.spans.iter().filter_map(|span| span.cut(&range)) {
                 let owner = Owner::File {
                     paths: used.name.iter().map(printable).collect(),
                     inode: used.inode,
@@ -653,18 +668,18 @@ fn in_use(
                         false => Vec::new(),
                     },
                 };
-                left = left
+                remaining = remaining
                     .iter()
                     .flat_map(|span| span.without(&[part.range()]))
                     .collect();
                 entries.push(AffectedRange {
                     owner: Some(owner),
-                    ..affected::entry(disk, hurt, part)
+                    ..affected::entry(disk, affected, part)
                 });
             }
         });
     }
-    (entries, left)
+    (entries, remaining)
 }
 
 #[cfg(test)]
@@ -699,12 +714,12 @@ mod tests {
         fs::create_dir_all(&pmem0).unwrap();
         fs::write(pmem0.join("dev"), "259:0\n").unwrap();
         let disk = Disk::find(&Host::at(folder.path()), "pmem0").unwrap();
-        let left = |number, volume, spans: &[(u64, u64)]| {
+        let remaining = |number, volume, spans: &[(u64, u64)]| {
             let volume = Volume::made_up(volume, "259:1", vec![]);
             let spans = spans
                 .iter()
                 .map(|&(offset, length)| Span::made_up(offset, length));
-            let hurt = AffectedVolume {
+            let affected = AffectedVolume {
                 chain: vec![volume.number().unwrap()],
                 volume,
                 spans: spans.collect(),
@@ -719,18 +734,18 @@ mod tests {
             };
             PendingSearch {
                 batch,
-                hurt: vec![(disk.clone(), hurt)],
+                affected: vec![(disk.clone(), affected)],
                 used: Vec::new(),
             }
         };
-        let lefts = [
-            left(0, "pmem0p1", &[(4096, 4096)]),
-            left(1, "pmem0p1", &[(8192, 4096), (65536, 512)]),
-            left(2, "pmem0p2", &[(4096, 512)]),
+        let searches = [
+            remaining(0, "pmem0p1", &[(4096, 4096)]),
+            remaining(1, "pmem0p1", &[(8192, 4096), (65536, 512)]),
+            remaining(2, "pmem0p2", &[(4096, 512)]),
             // Repaired, and bad again.
-            left(3, "pmem0p1", &[(4096, 8192)]),
+            remaining(3, "pmem0p1", &[(4096, 8192)]),
         ];
-        let all = together(lefts.iter().flat_map(|left| &left.hurt));
+        let all = together(searches.iter().flat_map(|remaining| &remaining.affected));
         assert_eq!(all.len(), 2);
         let spans = [(4096, 4096), (8192, 4096), (65536, 512)];
         let spans = spans.map(|(offset, length)| Span::made_up(offset, length));
@@ -745,14 +760,14 @@ mod tests {
             file_offset: Some(1 << 20),
             open_by: Vec::new(),
         });
-        let parts = |left: &PendingSearch| {
+        let parts = |remaining: &PendingSearch| {
             let offset = |part: AffectedRange| match part.owner {
                 Some(Owner::File { file_offset, .. }) => (part.span, file_offset.unwrap()),
                 _ => panic!("{part:?}"),
             };
-            left.parts(&entry).into_iter().map(offset).collect()
+            remaining.parts(&entry).into_iter().map(offset).collect()
         };
-        let found: Vec<Vec<_>> = lefts.iter().map(parts).collect();
+        let found: Vec<Vec<_>> = searches.iter().map(parts).collect();
         let first = (Span::made_up(4096, 4096), 1 << 20);
         let second = (Span::made_up(8192, 4096), (1 << 20) + 4096);
         let both = (Span::made_up(4096, 8192), 1 << 20);

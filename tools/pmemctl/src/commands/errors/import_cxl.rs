@@ -46,7 +46,7 @@ pub fn import_cxl(arguments: &ImportCxl) -> Result<bool> {
     if arguments.which.all {
         regions.retain(|region| region.provider().as_deref() == Some("CXL"));
     }
-    let reports: Vec<_> = regions.iter().map(cxl::sync).collect();
+    let reports: Vec<_> = regions.iter().map(cxl::import).collect();
     if arguments.json {
         json(&reports)?;
     } else {
