@@ -30,7 +30,7 @@
 #: make bench-cpus           fio on two processors, in time: noise, but neither driver should stand still
 #: make bench-native         in nanoseconds, on this machine's own memory; asks before it overwrites
 #:      DISKS='/dev/pmem0'   which; after --help, what else can be said
-#: make bench-files          how long "pmemctl bad" takes, and its memory, by the number of files
+#: make bench-files          how long "pmemctl errors" takes, and its memory, by the number of files
 #:      FILES=1000000        how many (otherwise 20000, in minutes)
 #: make bench-errors         what isolated errors cost: to add them, in memory, to I/O, to bind, to repair
 #:      ERRORS=100000        how many (otherwise 20000)

@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# pmemctl bad where the disk or the mount goes away while it looks, and for who is not root: an error then, and never a false answer.
+# pmemctl errors where the disk or the mount goes away while it looks, and for who is not root: an error then, and never a false answer.
 # vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
 # timeout: 180
 . "$(dirname "$0")/lib/test.sh"
@@ -32,10 +32,10 @@ wrap() {
 	chmod +x "$WRAPPED/$1"
 }
 
-# asked TARGET…: what pmemctl bad says of it, and its status.
+# asked TARGET…: what pmemctl errors says of it, and its status.
 asked() {
 	asked_status=0
-	PATH=$WRAPPED:$PATH pmemctl bad --json "$@" >/tmp/said 2>/tmp/errors || asked_status=$?
+	PATH=$WRAPPED:$PATH pmemctl errors --json "$@" >/tmp/said 2>/tmp/errors || asked_status=$?
 	echo "$asked_status $(tail -n 1 /tmp/errors)"
 }
 
@@ -59,7 +59,7 @@ disk=$(labelled_disk -m fsdax -M mem -s 448M)
 owner=$(device_of_disk "$disk")
 mkdir -p "$MNT"
 unbind="echo $owner >/sys/bus/nd/drivers/$DRIVER/unbind"
-gone="4 pmemctl: $disk went away while it was looked at"
+gone="4 pmemctl: $disk disappeared during the search"
 
 for kind in 'ext4 debugfs' 'xfs xfs_db'; do
 	make_fs "${kind% *}" "$disk"
@@ -90,24 +90,24 @@ echo "$sector 1" >"/sys/block/$disk/badblocks"
 mount "/dev/$disk" "$MNT"
 wrap findmnt : "umount $MNT"
 is "a mount that goes away" "$(asked "/dev/$disk")" \
-	"4 pmemctl: $disk was mounted at $MNT and is there no longer: ask again"
+	"4 pmemctl: $disk was unmounted from $MNT; try again"
 rm -rf "$WRAPPED"
 chmod 755 /run/pmem
 status=0
-as_nobody pmemctl bad --json "/dev/$disk" >/tmp/said 2>/tmp/errors || status=$?
+as_nobody pmemctl errors --json "/dev/$disk" >/tmp/said 2>/tmp/errors || status=$?
 is "who is not root, and it is not mounted" "$status $(cat /tmp/errors)" "4 pmemctl: blkid: error: /dev/$disk: Permission denied"
 mount "/dev/$disk" "$MNT"
 chmod 755 "$MNT"
 chmod 600 "$MNT/file"
 status=0
-as_nobody pmemctl bad --json "/dev/$disk" >/tmp/said 2>/tmp/errors || status=$?
+as_nobody pmemctl errors --json "/dev/$disk" >/tmp/said 2>/tmp/errors || status=$?
 is "mounted, and the file is closed to them" "$status $(jq -r '.[0] | "\(.owner.kind), \(.reason)"' /tmp/said)" \
-	"1 unknown, or of a file or directory that could not be looked at (there are 1 of these)"
+	"1 unknown, or a file or directory that cannot be read (1 skipped)"
 status=0
-as_nobody pmemctl bad "$MNT/file" >/tmp/said 2>/tmp/errors || status=$?
+as_nobody pmemctl errors "$MNT/file" >/tmp/said 2>/tmp/errors || status=$?
 is "a file that they may not open is not called good" "$status $(cat /tmp/said /tmp/errors)" \
 	"4 pmemctl: $MNT/file: Permission denied (os error 13)"
 chmod 644 "$MNT/file"
 status=0
-as_nobody pmemctl bad "$MNT/file" >/tmp/said 2>/tmp/errors || status=$?
+as_nobody pmemctl errors "$MNT/file" >/tmp/said 2>/tmp/errors || status=$?
 is "one that they may" "$status $(wc -l </tmp/said)" "1 2"

@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# pmemctl bad says which file a bad block is in, and where; or whose else it is: free space, the journal, an inode table; on ext4 and on XFS, through partitions and volumes.
+# pmemctl errors says which file a bad block is in, and where; or whose else it is: free space, the journal, an inode table; on ext4 and on XFS, through partitions and volumes.
 # vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
 # timeout: 240
 . "$(dirname "$0")/lib/test.sh"
@@ -17,7 +17,7 @@ cleanup() {
 # whose SECTOR OF THE VOLUME [FIELD]: what one bad sector of it means.
 whose() {
 	echo "$(($1 + volume_start)) 1" >"/sys/block/$disk/badblocks"
-	pmemctl bad --json "/dev/$disk" 2>/dev/null | jq -r ".[] | select(.offset == $(($1 * 512))) | ${2:-.owner.kind}"
+	pmemctl errors --json "/dev/$disk" 2>/dev/null | jq -r ".[] | select(.offset == $(($1 * 512))) | ${2:-.owner.kind}"
 	echo "$(($1 + volume_start)) 1" >>/tmp/bad_list
 }
 
@@ -42,34 +42,34 @@ ln "$file" "$MNT/link"
 sync
 sector=$(sector_of "$file")
 
-check "no file is hurt: status 0" pmemctl bad "$file"
+check "no file is hurt: status 0" pmemctl errors "$file"
 is "a file" "$(whose $((sector + 2048)))" file
-is "with its offset" "$(pmemctl bad --json "/dev/$disk" | jq '.[0].owner.file_offset')" 1048576
-is "and a name, of which nothing is lost" "$(pmemctl bad --json "/dev/$disk" | jq -r '.[0].owner.paths[0]' | grep -cF -e 'a folder/b/c\nd' -e /link)" 1
-is "all of its names" "$(pmemctl bad --links --json "/dev/$disk" | jq '.[0].owner.paths | length')" 2
-is "by its mount" "$(pmemctl bad --json "$MNT" | jq -r '.[0] | "\(.volume) \(.file_system)"')" "${disk}p1 ext4"
-is "of a disk with another name" "$(pmemctl bad "$(e820_ns)" 2>&1)" 'pmemctl: nothing is listed as bad'
+is "with its offset" "$(pmemctl errors --json "/dev/$disk" | jq '.[0].owner.file_offset')" 1048576
+is "and a name, of which nothing is lost" "$(pmemctl errors --json "/dev/$disk" | jq -r '.[0].owner.paths[0]' | grep -cF -e 'a folder/b/c\nd' -e /link)" 1
+is "all of its names" "$(pmemctl errors --links --json "/dev/$disk" | jq '.[0].owner.paths | length')" 2
+is "by its mount" "$(pmemctl errors --json "$MNT" | jq -r '.[0] | "\(.volume) \(.file_system)"')" "${disk}p1 ext4"
+is "of a disk with another name" "$(pmemctl errors "$(e820_ns)" 2>&1)" 'pmemctl: no errors are listed'
 status=0
-pmemctl bad "$file" >/tmp/said || status=$?
+pmemctl errors "$file" >/tmp/said || status=$?
 is "the file is hurt: status 1" $status 1
 check "at its place" grep -q "4K *1M\$\|512 *${disk}p1 .* 1M\$" /tmp/said
-check "another file is not" pmemctl bad "$MNT/other"
+check "another file is not" pmemctl errors "$MNT/other"
 status=0
-pmemctl bad "$MNT/none" 2>/tmp/said || status=$?
+pmemctl errors "$MNT/none" 2>/tmp/said || status=$?
 is "one that is not there can't be told: status 4" $status 4
 is "free space" "$(whose $((125 * 2048)))" free
 exec 3<"$MNT/link"
 removed=$(stat -c %i "$MNT/link")
 rm "$MNT/link" "$file"
 is "a file that was removed while it is open" \
-	"$(pmemctl bad --json "$MNT" | jq -r ".[] | select(.offset == $(((sector + 2048) * 512))) | \"\(.owner.inode) \(.owner.open_by | index($$) != null)\"")" "$removed true"
+	"$(pmemctl errors --json "$MNT" | jq -r ".[] | select(.offset == $(((sector + 2048) * 512))) | \"\(.owner.inode) \(.owner.open_by | index($$) != null)\"")" "$removed true"
 exec 3<&-
 inode_table=$(dumpe2fs "/dev/${disk}p1" 2>/dev/null | sed -n 's/.*Inode table at \([0-9]*\).*/\1/p' | head -n 1)
 is "the inode table" "$(whose $((inode_table * 8)) .owner.what)" 'inode table'
 journal=$(debugfs -R 'blocks <8>' "/dev/${disk}p1" 2>/dev/null | awk '{ print $2 }')
 is "the journal" "$(whose $((journal * 8)) .owner.what)" journal
 is "a directory" "$(whose $((8 * $(debugfs -R "blocks \"/a folder\"" "/dev/${disk}p1" 2>/dev/null | awk '{ print $1 }'))) '.owner.paths[0]')" "$MNT/a folder"
-is "with its group" "$(pmemctl bad --json "$MNT" | jq -c '[.[].owner | select(.what == "inode table").group]')" '[0]'
+is "with its group" "$(pmemctl errors --json "$MNT" | jq -c '[.[].owner | select(.what == "inode table").group]')" '[0]'
 umount "$MNT"
 is "between the partitions" "$(volume_start=0 whose 100 .reason)" 'outside of all partitions and volumes'
 forget_errors "$disk"
@@ -100,7 +100,7 @@ for options in '' '-m rmapbt=0'; do
 		"$(whose "$(($(xfs_io -r -c 'statfs' "$MNT" | sed -n 's/^geom.agblocks = //p') * 8))" '"\(.owner.what) \(.owner.group)"')" 'superblock 1'
 	is "XFS $options: a directory" "$(whose "$(xfs_io -r -c bmap "$MNT/many" | sed -n 's/.*: \([0-9]*\)\.\..*/\1/p' | head -n 1)" '.owner.paths[0]')" "$MNT/many"
 	is "XFS $options: free space" "$(whose $((300 * 2048)))" free
-	is "XFS $options: as the file says itself" "$(pmemctl bad --json "$MNT/folder/file" | jq -c '[.[].owner.file_offset]')" '[4096]'
+	is "XFS $options: as the file says itself" "$(pmemctl errors --json "$MNT/folder/file" | jq -c '[.[].owner.file_offset]')" '[4096]'
 	umount "$MNT"
 	dmsetup remove --retry two
 	forget_errors "$disk"
@@ -108,4 +108,4 @@ for options in '' '-m rmapbt=0'; do
 done
 echo "0 8192 zero" | dmsetup create zero
 dmsetup mknodes
-check_fails "what is on no disk" pmemctl bad /dev/mapper/none
+check_fails "what is on no disk" pmemctl errors /dev/mapper/none

@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# pmemctl bad of file systems that are not mounted: the same as when they are, and as their own tools have it; nothing is written; what can't be looked into is said so.
+# pmemctl errors of file systems that are not mounted: the same as when they are, and as their own tools have it; nothing is written; what can't be looked into is said so.
 # vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
 # timeout: 420
 . "$(dirname "$0")/lib/test.sh"
@@ -28,12 +28,12 @@ mark() {
 
 # said: whose each bad sector is, less what depends on where it is mounted.
 said() {
-	pmemctl bad --links --json "/dev/$disk" | jq -cS '.[] | [.offset, .owner.kind, .owner.what, .owner.group, .owner.inode, .owner.file_offset, ((.owner.paths // []) | map(ltrimstr("'"$MNT"'")) | sort)]' | sort
+	pmemctl errors --links --json "/dev/$disk" | jq -cS '.[] | [.offset, .owner.kind, .owner.what, .owner.group, .owner.inode, .owner.file_offset, ((.owner.paths // []) | map(ltrimstr("'"$MNT"'")) | sort)]' | sort
 }
 
 # one FIELD: of the only entry.
 one() {
-	pmemctl bad --json "/dev/$disk" | jq -r ".[0] | $1"
+	pmemctl errors --json "/dev/$disk" | jq -r ".[0] | $1"
 }
 
 # writes: how many sectors of the disk have been written.
@@ -127,7 +127,7 @@ for kind in 'ext4 -O ^metadata_csum' 'ext4 -O ^extent,^64bit -b 1024' 'xfs -m rm
 	is "$kind: those that share it, each" "$(grep -cF "[$(((one + 9) * 512)),\"file\"" /tmp/offline)" $((1 + copy))
 	is "$kind: a name with a newline and a byte that is no text" "$(grep -cF '/new\\nline �' /tmp/offline)" 1
 	mark "$linked"
-	is "$kind: a symbolic link's block" "$(pmemctl bad --json "/dev/$disk" |
+	is "$kind: a symbolic link's block" "$(pmemctl errors --json "/dev/$disk" |
 		jq -c ".[] | select(.offset == $linked * 512).owner | [.inode, .file_offset, .paths]")" "[$link,0,[\"/link\"]]"
 	is "$kind: free space" "$(grep -c '"free"' /tmp/offline | sed 's/^[1-9].*/some/')" some
 	is "$kind: nothing was written" "$(writes)" "$before"
@@ -154,15 +154,15 @@ dumpe2fs "/dev/$disk" 2>/dev/null >/tmp/groups
 table=$(sed -n 's/.*Inode table at \([0-9]*\)-.*/\1/p' /tmp/groups | sed -n 3p)
 mark $((table * 8))
 is "ext4: an inode table" "$(one '"\(.owner.what) \(.owner.group)"')" 'inode table 2'
-check "in words" sh -c "pmemctl bad /dev/$disk | grep -q 'inode table of group 2 of $disk\$'"
+check "in words" sh -c "pmemctl errors /dev/$disk | grep -q 'inode table of group 2 of $disk\$'"
 forget_all
 table=$(sed -n 's/.*Inode table at \([0-9]*\)-.*/\1/p' /tmp/groups | sed -n 1p)
 mark $((table * 8 + 16)) "$first" "$lost" "$last"
-pmemctl bad --json "/dev/$disk" >/tmp/said || :
+pmemctl errors --json "/dev/$disk" >/tmp/said || :
 is "an inode table that is in use, and files in front of it and behind it" \
 	"$(jq -c '[.[] | .owner | [.what, .paths]]' /tmp/said)" '[["inode table",null],[null,["/1"]],[null,null],[null,["/60"]]]'
-is "one whose inode is in it may have the rest" "$(jq -r '.[2] | "\(.owner.kind) \(.reason)"' /tmp/said | cut -c1-63)" \
-	"unknown or of a file whose inode is on bad memory as well (iche"
+is "one whose inode is in it may have the rest" "$(jq -r '.[2] | "\(.owner.kind) \(.reason)"' /tmp/said | cut -c1-61)" \
+	"unknown or a file whose inode is on a bad block as well (iche"
 forget_all
 mark $(($(sed -n 's/.*Block bitmap at \([0-9]*\).*/\1/p' /tmp/groups | sed -n 2p) * 8 + 5))
 is "a block bitmap" "$(one '"\(.owner.what) \(.owner.group)"')" 'block bitmap 1'
@@ -174,7 +174,7 @@ mark $(($(cat "/sys/block/$disk/size") - 8))
 is "the end, where others have their superblocks" "$(one .owner.kind)" free
 forget_all
 mark 2
-is "what tells of the file system" "$(one .reason)" 'no file system is seen; what tells of it may be on the bad memory'
+is "what tells of the file system" "$(one .reason)" 'no file system found; its superblock may be on a bad block'
 forget_all
 
 # ---- what is not looked into ----
@@ -182,10 +182,10 @@ forget_all
 mark 600000
 status=0
 dmsetup create other --table "0 4096 linear /dev/$disk 0"
-pmemctl bad --json "/dev/$disk" >/tmp/said || status=$?
+pmemctl errors --json "/dev/$disk" >/tmp/said || status=$?
 dmsetup remove --retry other
 is "in use: status 1" $status 1
-is "and why" "$(jq -r '.[0].reason' /tmp/said | cut -c1-41)" 'it is not mounted here, and in use: mount'
+is "and why" "$(jq -r '.[0].reason' /tmp/said | cut -c1-41)" 'device is busy (mounted in another mount '
 mount "/dev/$disk" "$MNT"
 : >"$MNT/file"
 fsfreeze -f "$MNT"

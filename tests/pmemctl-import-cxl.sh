@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# What a CXL device knows to be poisoned is on the lists after pmemctl sync-poison, at its place in each region and namespace, and is restored after a reboot, when the device knows nothing of it.
+# What a CXL device knows to be poisoned is on the lists after pmemctl errors import-cxl, at its place in each region and namespace, and is restored after a reboot, when the device knows nothing of it.
 # vm: --bare --cxl size=512M --nvdimm size=32M --qemu '-global pxb-cxl.hdm_for_passthrough=true'
 # timeout: 400
 . "$(dirname "$0")/lib/test.sh"
@@ -53,15 +53,15 @@ case $STAGE in
 	done
 	is "the device knows three" "$(cxl list -m mem0 --media-errors | jq '.[0].media_errors | length')" 3
 	is "the kernel lists nothing" "$(cat "/sys/block/$first/badblocks" "/sys/block/$second/badblocks")" ''
-	pmemctl sync-poison --all --json >/tmp/sync.json
+	pmemctl errors import-cxl --all --json >/tmp/sync.json
 	is "added to each" "$(jq -r '.[] | "\(.result) \(.added_sectors)"' /tmp/sync.json | xargs)" "added 1 added 1"
 	is "in the first region" "$(cat "/sys/block/$first/badblocks")" '2048 1'
 	is "in the second" "$(cat "/sys/block/$second/badblocks")" '4096 1'
 	check_fails "it can't be read" pmem-io pread --direct --offset 1M --length 512 "/dev/$first"
 	check "what is before it can" pmem-io pread --direct --offset 1048064 --length 512 "/dev/$first"
-	is "once more: there already" "$(pmemctl sync-poison "$first" --json | jq -r '.[].result')" there-already
-	check_fails "other memory is refused" pmemctl sync-poison "$(disk_of "$(nfit_ns)")"
-	check "saved" pmemctl save --all
+	is "once more: there already" "$(pmemctl errors import-cxl "$first" --json | jq -r '.[].result')" there-already
+	check_fails "other memory is refused" pmemctl errors import-cxl "$(disk_of "$(nfit_ns)")"
+	check "saved" pmemctl errors save --all
 	sync
 	host reboot
 	;;

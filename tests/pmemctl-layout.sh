@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# pmemctl map draws what is where on a disk: partitions, files, metadata and free space of ext4 and XFS, mounted or not, and a bad sector wherever it is.
+# pmemctl layout draws what is where on a disk: partitions, files, metadata and free space of ext4 and XFS, mounted or not, and a bad sector wherever it is.
 # vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
 # timeout: 300
 . "$(dirname "$0")/lib/test.sh"
@@ -14,12 +14,12 @@ cleanup() {
 
 # cell OFFSET: what that of this byte of the disk is shown as.
 cell() {
-	pmemctl map --json "$disk" | jq -r ".cells[] | select(.offset <= $1 and $1 < .offset + .length) | .kind"
+	pmemctl layout --json "$disk" | jq -r ".cells[] | select(.offset <= $1 and $1 < .offset + .length) | .kind"
 }
 
 # sum KIND: bytes of the disk that are so.
 sum() {
-	pmemctl map --json "$disk" | jq "[.sums[] | select(.kind == \"$1\").bytes] | add // 0"
+	pmemctl layout --json "$disk" | jq "[.sums[] | select(.kind == \"$1\").bytes] | add // 0"
 }
 
 need sfdisk filefrag dumpe2fs xfs_io xfs_db
@@ -30,10 +30,10 @@ size=$(($(cat "/sys/block/$disk/size") * 512))
 # Of whoever had the memory before.
 wipefs -aq "/dev/$disk"
 
-check "a disk without anything" pmemctl map "$disk"
+check "a disk without anything" pmemctl layout "$disk"
 is "is not known" "$(sum other)" "$size"
-is "in as many cells as asked" "$(pmemctl map --json --cells 10 "$disk" | jq '.cells | length')" 10
-is "which are all of it" "$(pmemctl map --json --cells 1000 "$disk" | jq '[.cells[].length] | add')" "$size"
+is "in as many cells as asked" "$(pmemctl layout --json --cells 10 "$disk" | jq '.cells | length')" 10
+is "which are all of it" "$(pmemctl layout --json --cells 1000 "$disk" | jq '[.cells[].length] | add')" "$size"
 
 # ---- ext4 in a partition, and one that nothing is in ----
 
@@ -55,22 +55,22 @@ for mounted in mounted 'not mounted'; do
 	esac
 	is "$mounted: as much as the file system says" "$(sum free)" $((free * 4096))
 	is "$mounted: before the first partition" "$(cell 4096)" outside
-	is "$mounted: each byte is something" "$(pmemctl map --json "$disk" | jq '[.sums[].bytes] | add')" "$size"
+	is "$mounted: each byte is something" "$(pmemctl layout --json "$disk" | jq '[.sums[].bytes] | add')" "$size"
 	[ "$mounted" = 'not mounted' ] || umount "$MNT"
 done
-is "the volumes" "$(pmemctl map --json "$disk" | jq -c '[.volumes[] | [.name, .offset, .length, .file_system]]')" \
+is "the volumes" "$(pmemctl layout --json "$disk" | jq -c '[.volumes[] | [.name, .offset, .length, .file_system]]')" \
 	"[[\"${disk}p1\",$start,$((64 << 20)),\"ext4\"],[\"${disk}p2\",$((80 << 20)),$((300 << 20)),null]]"
 
 # ---- a bad sector, however small ----
 
 echo "$(((start + file + (5 << 20)) / 512)) 1" >"/sys/block/$disk/badblocks"
-pmemctl map --svg /tmp/map.svg --cells 256 "$disk" >/tmp/map.txt
+pmemctl layout --svg /tmp/map.svg --cells 256 "$disk" >/tmp/map.txt
 is "one cell is bad" "$(sed -n 2,5p /tmp/map.txt | cut -c10- | tr -cd X)" X
-is "the same in JSON" "$(pmemctl map --json --cells 256 "$disk" | jq -c '[.cells[] | select(.bad > 0) | .kind]')" '["files"]'
-is "it is at its place" "$(pmemctl map --json --cells 256 "$disk" | jq '.cells | map(.bad > 0) | index(true)')" \
+is "the same in JSON" "$(pmemctl layout --json --cells 256 "$disk" | jq -c '[.cells[] | select(.bad > 0) | .kind]')" '["files"]'
+is "it is at its place" "$(pmemctl layout --json --cells 256 "$disk" | jq '.cells | map(.bad > 0) | index(true)')" \
 	"$(sed -n 2,5p /tmp/map.txt | cut -c10- | tr -d '\n' | awk '{ print index($0, "X") - 1 }')"
 is "the picture has it, and the legend" "$(grep -c 'fill="#d62728"' /tmp/map.svg)" 2
-is "it is in one cell, however many" "$(pmemctl map --cells 100000 "$disk" | grep -o 'in 1 cell$')" 'in 1 cell'
+is "it is in one cell, however many" "$(pmemctl layout --cells 100000 "$disk" | grep -o 'in 1 cell$')" 'in 1 cell'
 forget_errors "$disk"
 [ "$DRIVER" = rust_pmem ] || rebind "$(device_of_disk "$disk")"
 
@@ -94,4 +94,4 @@ for options in '-m rmapbt=1' '-m rmapbt=0'; do
 	log=$(xfs_db -r -c 'sb 0' -c 'print logstart' "/dev/$disk" | awk '/^logstart/ { print $3 }')
 	is "XFS $options, not mounted: the journal" "$(cell $(($(xfs_db -r -c "convert fsblock $log daddr" "/dev/$disk" | sed 's/.*(\([0-9]*\)).*/\1/') * 512 + (1 << 20))))" metadata
 done
-check_fails "no device" pmemctl map none
+check_fails "no device" pmemctl layout none

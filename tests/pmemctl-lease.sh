@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# pmemctl hold: while a command runs that has a file mapped, others' truncate waits, up to the kernel's limit; status and signals are the command's.
+# pmemctl lease: while a command runs that has a file mapped, others' truncate waits, up to the kernel's limit; status and signals are the command's.
 # vm: --bare --e820 352M@512M
 # timeout: 180
 . "$(dirname "$0")/lib/test.sh"
@@ -16,7 +16,7 @@ cleanup() {
 # holds [OPTION…]: a command that has the file mapped, until /tmp/release is there, as process $HOLDER.
 holds() {
 	rm -f /tmp/release /tmp/mapped
-	pmemctl hold "$@" "$file" -- pmem-io map "$file" --read-only --length 64K load \
+	pmemctl lease "$@" "$file" -- pmem-io map "$file" --read-only --length 64K load \
 		run='touch /tmp/mapped; until [ -e /tmp/release ]; do sleep 0.1; done' load >/tmp/hold.out 2>/tmp/hold.err &
 	HOLDER=$!
 	wait_for 10 test -e /tmp/mapped || :
@@ -83,12 +83,12 @@ for type in ext4 xfs; do
 done
 
 status=0
-pmemctl hold --quiet "$file" -- sh -c 'exit 7' || status=$?
+pmemctl lease --quiet "$file" -- sh -c 'exit 7' || status=$?
 is "the command's status" $status 7
 status=0
-pmemctl hold --quiet "$file" -- /none 2>/dev/null || status=$?
+pmemctl lease --quiet "$file" -- /none 2>/dev/null || status=$?
 is "no command: as of a shell" $status 127
-pmemctl hold --quiet "$file" -- sh -c 'trap "exit 9" USR1; touch /tmp/ready; while :; do sleep 0.1; done' &
+pmemctl lease --quiet "$file" -- sh -c 'trap "exit 9" USR1; touch /tmp/ready; while :; do sleep 0.1; done' &
 holder=$!
 wait_for 10 test -e /tmp/ready
 kill -USR1 $holder
@@ -96,20 +96,20 @@ status=0
 wait $holder || status=$?
 is "signals are passed on" $status 9
 # shellcheck disable=SC2016 # for the command
-check "exclusive: the command maps what it is given" pmemctl hold --exclusive "$file" -- sh -c \
+check "exclusive: the command maps what it is given" pmemctl lease --exclusive "$file" -- sh -c \
 	'eval "echo text >&$PMEMCTL_HOLD_FD"; ! timeout 1 cat "$1"' sh "$file"
 is "exclusive: it has written" "$(head -c 5 "$file")" text
 exec 3>>"$file"
 status=0
-pmemctl hold "$file" -- true 2>/tmp/hold.err || status=$?
+pmemctl lease "$file" -- true 2>/tmp/hold.err || status=$?
 exec 3>&-
 is "open for writing: refused" "$status $(grep -c 'open for writing' /tmp/hold.err)" "125 1"
 status=0
-setpriv --reuid 65534 --regid 65534 --clear-groups pmemctl hold "$file" -- true 2>/tmp/hold.err || status=$?
+setpriv --reuid 65534 --regid 65534 --clear-groups pmemctl lease "$file" -- true 2>/tmp/hold.err || status=$?
 is "of another owner: refused" "$status $(grep -c 'only its owner' /tmp/hold.err)" "125 1"
 status=0
-pmemctl hold /proc/version -- true 2>/tmp/hold.err || status=$?
+pmemctl lease /proc/version -- true 2>/tmp/hold.err || status=$?
 is "no leases there: refused" $status 125
 status=0
-pmemctl hold "$MNT" -- true 2>/tmp/hold.err || status=$?
+pmemctl lease "$MNT" -- true 2>/tmp/hold.err || status=$?
 is "no file: refused" "$status $(grep -c 'no regular file' /tmp/hold.err)" "125 1"

@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# A real machine check in a file, on ext4 and on XFS: pmemctl watch tells of file, place and the process that has it mapped within two seconds, while nobody touches it. With rust_pmem, an error that is injected as well.
+# A real machine check in a file, on ext4 and on XFS: pmemctl monitor tells of file, place and the process that has it mapped within two seconds, while nobody touches it. With rust_pmem, an error that is injected as well.
 # vm: --bare --nvdimm size=96M,labels --nvdimm size=352M,labels --e820 32M@512M
 # timeout: 300
 . "$(dirname "$0")/lib/test.sh"
@@ -57,7 +57,7 @@ for region in "$ND"/region*; do
 	is "$type: who has it mapped" "$(monitor_event "$at" '.processes[] | "\(.pid) \(.addresses | length)"')" "$map_pid 1"
 	map_stop
 	sed 's/^/# /' /tmp/sigbus.other
-	check "$type: the file is hurt" test "$(pmemctl bad --json $file | jq '.[0].owner.file_offset')" = 409600
+	check "$type: the file is hurt" test "$(pmemctl errors --json $file | jq '.[0].owner.file_offset')" = 409600
 	if [ $type = ext4 ] && [ "$DRIVER" = nd_pmem ]; then
 		for name in made 'file and place' 'who has it mapped' cleared; do
 			skip "injected: $name" "C can't inject"
@@ -65,11 +65,11 @@ for region in "$ND"/region*; do
 	elif [ $type = ext4 ]; then
 		at=$(disk_offset_of $file 1048576)
 		map_start --length 1M --offset 1M $file
-		check "injected: made" pmemctl inject "$disk" "$at" 4K
+		check "injected: made" pmemctl errors inject "$disk" "$at" 4K
 		is "injected: file and place" "$(monitor_event "$at" '"\(.owner.paths[0]) \(.owner.file_offset) \(.length)"')" "$file 1048576 4096"
 		is "injected: who has it mapped" "$(monitor_event "$at" '.processes[] | select(.addresses != []) | .pid')" "$map_pid"
 		map_stop
-		check "injected: cleared" pmemctl clear "$disk" "$at" 4K
+		check "injected: cleared" pmemctl errors forget "$disk" "$at" 4K
 	fi
 done
 stop_monitor

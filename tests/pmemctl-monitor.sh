@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# pmemctl watch tells of each new error within two seconds, before anyone touches it: the file, where in it, and who has it mapped; to lines, JSON and a hook, on ext4 and XFS; disks come and go.
+# pmemctl monitor tells of each new error within two seconds, before anyone touches it: the file, where in it, and who has it mapped; to lines, JSON and a hook, on ext4 and XFS; disks come and go.
 # vm: --bare --nvdimm size=432M,labels --e820 32M@512M
 # timeout: 300
 . "$(dirname "$0")/lib/test.sh"
@@ -107,10 +107,10 @@ stop_monitor
 
 : >$EVENTS
 stream=$(stat -c %d:%i $EVENTS)
-JOURNAL_STREAM=$stream pmemctl watch --now >$EVENTS &
+JOURNAL_STREAM=$stream pmemctl monitor --now >$EVENTS &
 MONITOR_PID=$!
 check "a line for the journal, of what is bad already" wait_for 5 grep -q "^<2>$disk: bad memory at .*: $MNT/other at .*; known before" $EVENTS
-check_fails "what is not there can't be watched" pmemctl watch "$MNT/none"
-check_fails "not for others than root" setpriv --reuid 65534 pmemctl watch
+check_fails "what is not there can't be watched" pmemctl monitor "$MNT/none"
+check_fails "not for others than root" setpriv --reuid 65534 pmemctl monitor
 stop_monitor
 is "journal: SIGTERM: status 0" "$monitor_status" 0

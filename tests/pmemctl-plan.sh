@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# pmemctl advise: capacity and RAM that it predicts for each form are, within 5 %, what is there when the form is made.
+# pmemctl plan: capacity and RAM that it predicts for each form are, within 5 %, what is there when the form is made.
 # vm: --bare --memory 2G --nvdimm size=16G,labels
 # timeout: 500
 . "$(dirname "$0")/lib/test.sh"
@@ -64,12 +64,12 @@ modprobe -a dax_pmem device_dax kmem
 load_driver
 fresh_labels
 region=$(labelled_region)
-pmemctl advise --json "$region" >/tmp/advice.json
+pmemctl plan --json "$region" >/tmp/advice.json
 
 # The kernel's own count is exact. Free memory says only where the map is, as other allocations, in all the seconds that
 # making one takes, are some MiB.
 noise=$((40 << 20))
-is "of a use" "$(pmemctl advise --json --use ram "$region" | jq -r '.[0].take.form')" system-ram
+is "of a use" "$(pmemctl plan --json --use ram "$region" | jq -r '.[0].take.form')" system-ram
 for form in raw sector fsdax-ram fsdax-device devdax-4k devdax-2m devdax-1g devdax-device; do
 	is "$form: can be made" "$(predicted $form impossible)" null
 	makes $form
@@ -89,8 +89,8 @@ sh -e /tmp/commands >/tmp/ram.json 2>/tmp/ram.err || cat /tmp/ram.err
 now=$(awk '$1 == "MemTotal:" { print $2 * 1024 }' /proc/meminfo)
 near "system-ram: capacity" "$(predicted system-ram capacity)" $((now - total))
 near "system-ram: map" "$(predicted system-ram ram)" $(($(maps) - before_map))
-check_fails "a region that is full is refused" pmemctl advise "$region"
-is "its namespace is not" "$(pmemctl advise --json "$(jq -r .dev /tmp/made.json)" | jq -r '.[0].memory.namespace')" "$(jq -r .dev /tmp/made.json)"
-check_fails "no such use" pmemctl advise --use nothing "$region"
+check_fails "a region that is full is refused" pmemctl plan "$region"
+is "its namespace is not" "$(pmemctl plan --json "$(jq -r .dev /tmp/made.json)" | jq -r '.[0].memory.namespace')" "$(jq -r .dev /tmp/made.json)"
+check_fails "no such use" pmemctl plan --use nothing "$region"
 daxctl offline-memory "$device" >/dev/null 2>&1 || :
 daxctl reconfigure-device -f -m devdax "$device" >/dev/null 2>&1 || :

@@ -118,7 +118,7 @@ head -c 1000 /tmp/right >/tmp/short
 refuses "a backup of another length" 'it has 1000 bytes' "$file" --from /tmp/short
 refuses "even where it is said which range" 'less than the end' "$file" --from /tmp/short --offset 40K --length 4K
 refuses "the file itself" 'the file itself' "$file" --from "$file"
-refuses "a range that cuts what is bad" 'only heal together' "$file" --zero --offset 41000 --length 100
+refuses "a range that cuts what is bad" 'must be repaired together' "$file" --zero --offset 41000 --length 100
 refuses "a range beyond the end" 'there is no range' "$file" --zero --offset 1M --length 4K
 for flag in i:immutable a:append-only; do
 	chattr "+${flag%:*}" "$file"
@@ -146,7 +146,7 @@ sync
 refuses "a backup that shares the bad block" 'shares its blocks' "$file" --from "$MNT/copy"
 is "shared: the file moves" "$(pmemctl repair --json "$file" --from /tmp/right 2>/dev/null | jq -r '.pieces[].result')" moved
 check "shared: it is right" cmp "$file" /tmp/right
-check "shared: nothing of it is bad" pmemctl bad "$file"
+check "shared: nothing of it is bad" pmemctl errors "$file"
 is "shared: the other's block is still listed" "$(is_listed)" "$listed,"
 is "shared: that of the last heals" "$(pmemctl repair --json "$MNT/copy" --from "$file" | jq -r '.pieces[].result')" healed
 is "shared: and is not listed any more" "$(is_listed)" ''
@@ -195,5 +195,5 @@ refuse_status=0
 pmemctl repair "$file" --from /tmp/right >/tmp/refused 2>&1 || refuse_status=$?
 sed 's/^/# /' /tmp/refused
 is "a bus that can't clear errors: status" $refuse_status 1
-check "a bus that can't clear errors: said so" grep -q 'did not heal it' /tmp/refused
+check "a bus that can't clear errors: said so" grep -q 'did not clear the poison' /tmp/refused
 is "a bus that can't clear errors: still listed" "$(is_listed)" "$(sector_of "$file" 40960) 8,"

@@ -108,7 +108,7 @@ cp "$saved" /tmp/saved.json
 head -c 100 /tmp/saved.json >"$saved"
 is "cut off: begun anew" "$(scrub && said .from)" '1
 0'
-check "and it says so" grep -q 'begun anew' /tmp/scrub.err
+check "and it says so" grep -q 'started at the first byte' /tmp/scrub.err
 jq -c '.state.done = 65536' /tmp/saved.json >"$saved"
 is "edited: begun anew" "$(scrub && said .from)" '1
 0'
@@ -143,7 +143,7 @@ address=$(pmem-io phys "$MNT/file" --offset 14M)
 provider unmap $((address - (576 << 20)))
 is "under a mounted file system: the page is found" "$(scrub)" 1
 is "that is in the file" "$(said .found)" "[{\"offset\":$((address - (576 << 20))),\"length\":4096}]"
-is "and pmemctl tells whose it is" "$(pmemctl bad --json "$MNT/file" | jq -c '[.[].owner.file_offset]')" "[$((14 << 20))]"
+is "and pmemctl tells whose it is" "$(pmemctl errors --json "$MNT/file" | jq -c '[.[].owner.file_offset]')" "[$((14 << 20))]"
 kill "$writer"
 wait "$writer" 2>/dev/null || :
 writer=

@@ -73,22 +73,22 @@ blockdev --rereadpt "/dev/$DISK"
 pmem-io fill --direct --offset 8M --length 4M "/dev/$DISK"
 provider hinder 1
 is "the other does not take it" "$(to "$other" "$DISK")" went-back
-is "why" "$(told 'reasons[]')" "$other does not take it: Device or resource busy (dmesg may say more)"
+is "why" "$(told 'reasons[]')" "$other failed to bind: Device or resource busy (see dmesg)"
 is "who has it" "$(told driver) $(driver_of "$NAMESPACE")" "$DRIVER $DRIVER"
 is "its list" "$(badblocks_of "$DISK")" "$bad"
 check "its data" pmem-io verify --direct --offset 8M --length 4M "/dev/$DISK"
 is "the status" "$(provider hinder 1 && status pmemctl swap-driver --to "$other" "$DISK")" \
-	"1 pmemctl: $DISK: $other does not take it: Device or resource busy (dmesg may say more)"
+	"1 pmemctl: $DISK: $other failed to bind: Device or resource busy (see dmesg)"
 is "the next time it does" "$(to "$other" "$DISK")" moved
 
 blockdev --setro "/dev/$DISK"
 provider hinder 2
 is "neither takes it" "$(to "$DRIVER" "$DISK")" failed
-is "what to do" "$(told 'reasons[]' | grep -c "no driver has it now; when the reason is gone: ndctl enable-namespace $NAMESPACE")" 1
+is "what to do" "$(told 'reasons[]' | grep -c "it has no driver now; after the cause is fixed: ndctl enable-namespace $NAMESPACE")" 1
 is "what it had" "$(told 'reasons[]' | sed -n 's/^its list of bad sectors had: //p' | tr ' \n' '+ ')" "81920+8 90112+8 98304+600 "
 check "it was read-only" sh -c "jq -r '.[].reasons[]' /tmp/result | grep -q '^$DISK was read-only'"
 is "asked again" "$(status pmemctl swap-driver "$NAMESPACE")" \
-	"1 pmemctl: $NAMESPACE: no driver has it; give it one with: ndctl enable-namespace $NAMESPACE"
+	"1 pmemctl: $NAMESPACE: it has no driver; bind one with: ndctl enable-namespace $NAMESPACE"
 ndctl enable-namespace "$NAMESPACE" >/dev/null 2>&1
 check "its data, once it is enabled" pmem-io verify --direct --offset 8M --length 4M "/dev/$DISK"
 to "$DRIVER" "$DISK" >/dev/null
@@ -108,6 +108,6 @@ dmesg -n 8
 for garbage in sda pmem "$DISK/.." region0 "" namespace0; do
 	is "no name of a device: $garbage" "$(status pmemctl swap-driver "$garbage" | cut -c 1)" 2
 done
-is "not there" "$(status pmemctl swap-driver pmem77 namespace77.0 "$DISK")" "1 pmemctl: pmem77: there is no disk of this name"
-is "another disk" "$(status pmemctl swap-driver /dev/vda)" "1 pmemctl: /dev/vda: vda is no persistent memory"
-is "not root" "$(status setpriv --reuid 65534 pmemctl swap-driver --all | cut -d : -f 1-2)" "1 pmemctl: swap-driver is for root"
+is "not there" "$(status pmemctl swap-driver pmem77 namespace77.0 "$DISK")" "1 pmemctl: pmem77: no such disk"
+is "another disk" "$(status pmemctl swap-driver /dev/vda)" "1 pmemctl: /dev/vda: vda is not persistent memory"
+is "not root" "$(status setpriv --reuid 65534 pmemctl swap-driver --all | cut -d : -f 1-2)" "1 pmemctl: swap-driver needs root"

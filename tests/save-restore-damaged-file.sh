@@ -28,7 +28,7 @@ refuses() {
 	anew
 	cp "$file" /tmp/before
 	status=0
-	pmemctl restore --all --json >/tmp/restore.json 2>&1 || status=$?
+	pmemctl errors restore --all --json >/tmp/restore.json 2>&1 || status=$?
 	is "$1: status" "$status" 3
 	is "$1: refused, the other is restored" "$(jq -r '.[] | "\(.result) \(.refusal)"' /tmp/restore.json | sort | xargs)" "refused $2 restored null"
 	is "$1: the list is as it was" "$(cat "/sys/block/$e820/badblocks")" ''
@@ -41,19 +41,19 @@ load_driver
 anew
 echo ffff456789abcdef0123456789abcdef >/etc/machine-id
 echo "8192 8" >"/sys/block/$e820/badblocks"
-pmemctl save --state-dir /tmp/other "$e820"
+pmemctl errors save --state-dir /tmp/other "$e820"
 echo 0123456789abcdef0123456789abcdef >/etc/machine-id
 anew
 file=$(state_file e820 "$(e820_ns)")
 is "nothing is saved yet" "$(restore --all | cut -d ' ' -f 2 | sort -u)" nothing-saved
 echo "8192 8" >"/sys/block/$e820/badblocks"
 echo "8192 8" >"/sys/block/$virtio/badblocks"
-check "saved" pmemctl save --all
+check "saved" pmemctl errors save --all
 cp "$file" /tmp/good
 
 pmem-io fill --direct --offset 4M --length 4K "/dev/$e820"
 status=0
-pmemctl restore "$e820" >/tmp/said 2>&1 || status=$?
+pmemctl errors restore "$e820" >/tmp/said 2>&1 || status=$?
 is "stale: status" "$status" 3
 check "stale: said so" grep -q 'is stale' /tmp/said
 is "stale: the healed is not listed again" "$(cat "/sys/block/$e820/badblocks")" ''
@@ -72,6 +72,6 @@ cp /tmp/good "$file"
 anew
 is "the good one is restored" "$(restore "$e820")" "$e820 restored 8"
 head -c 300 /tmp/good >"$file"
-check "a save puts a bad one aside" pmemctl save "$e820"
+check "a save puts a bad one aside" pmemctl errors save "$e820"
 check "where it can be looked at" test -s "$file.refused"
 is "and saves what is listed" "$(jq -r '.list.errors[].offset' "$file")" 4194304

@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# pmemctl save --follow finds disks that come, restores what is saved of them, saves each change, forgets what a write has healed, and ends by SIGTERM.
+# pmemctl errors save --follow finds disks that come, restores what is saved of them, saves each change, forgets what a write has healed, and ends by SIGTERM.
 # vm: --bare --e820 32M@512M --virtio-pmem size=64M
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/save-restore.sh"
@@ -46,7 +46,7 @@ check "a disk that went: what is saved stays" holds 2097152
 echo "$namespace" >"/sys/bus/nd/drivers/$DRIVER/bind"
 e820=$(e820_disk)
 check "it comes again: it is on the list" wait_for 5 grep -qx '4096 8' "/sys/block/$e820/badblocks"
-is "a line for each change" "$(grep -c "^$e820: saved: .*\(new\|healed\)" $FOLLOW)" 3
+is "a line for each change" "$(grep -c "^$e820: saved: .*\(new\|repaired\)" $FOLLOW)" 3
 sleep 1
 before=$(wc -l <$FOLLOW)
 used=$(cut -d ' ' -f 14,15 "/proc/$FOLLOW_PID/stat")

@@ -33,7 +33,7 @@ case $STAGE in
 	fsdax=$(made -m fsdax -s 64M)
 	echo "16384 8" >"/sys/block/$raw/badblocks"
 	echo "4096 1" >"/sys/block/$fsdax/badblocks"
-	check "saved" pmemctl save --all
+	check "saved" pmemctl errors save --all
 	printf '%d\n' "$(($(at "$raw") + 16384))" "$(($(at "$fsdax") + 4096))" | sort -n >$STATE/sectors
 	is "from the start of the region" "$(jq -r '.list.errors[].offset / 512' $STATE/nfit-*.json | sort -n)" "$(cat $STATE/sectors)"
 	sync
@@ -46,7 +46,7 @@ case $STAGE in
 	is "the part that one covers" "$(restore "$small" | cut -d ' ' -f 2)" restored
 	is "and no other" "$(wc -l <"/sys/block/$small/badblocks")" 1
 	# The rest is still to be restored.
-	check "saved again" pmemctl save --all
+	check "saved again" pmemctl errors save --all
 	is "nothing is forgotten" "$(jq -r '.list.errors[].offset / 512' $STATE/nfit-*.json | sort -n)" "$(cat $STATE/sectors)"
 	ndctl destroy-namespace -f -r "$region" all >/dev/null 2>&1
 	large=$(made -m fsdax -M mem -s 192M)

@@ -41,7 +41,7 @@ case $STAGE in
 	check "fsdax: but what is before it" pmem-io pread --direct --length 1M "/dev/$disk"
 	check "raw now" make_namespace -e "$namespace" -m raw
 	disk=$(disk_of "$namespace")
-	pmemctl restore --json "$namespace" >/tmp/restore.json
+	pmemctl errors restore --json "$namespace" >/tmp/restore.json
 	is "raw: it is restored where it is now, or was brought along" "$(jq -r '.[0].bad_sectors' /tmp/restore.json)" 8
 	is "raw: listed" "$(cat "/sys/block/$disk/badblocks")" "$((data + 2048)) 8"
 	sync

@@ -12,12 +12,12 @@ cleanup() {
 
 # saves: the offsets that are in the file afterwards.
 saves() {
-	pmemctl save --all --state-dir /tmp/state --json >/tmp/save.json && jq -r '.list.errors[].offset' /tmp/state/*.json | sort -n | xargs
+	pmemctl errors save --all --state-dir /tmp/state --json >/tmp/save.json && jq -r '.list.errors[].offset' /tmp/state/*.json | sort -n | xargs
 }
 
 # restores: the result and how many sectors.
 restores() {
-	pmemctl restore "$DISK" --state-dir /tmp/state --json | jq -r '.[] | "\(.result) \(.restored_sectors)"'
+	pmemctl errors restore "$DISK" --state-dir /tmp/state --json | jq -r '.[] | "\(.result) \(.restored_sectors)"'
 }
 
 plan 9

@@ -125,7 +125,7 @@ blank() {
 
 # ---- the test ----
 
-SERVICES='pmemctl-restore.service pmemctl-save.service pmemctl-watch.service'
+SERVICES='pmemctl-restore.service pmemctl-save.service pmemctl-monitor.service'
 
 # journal SERVICE: what it says, each behind its priority.
 journal() {
@@ -146,7 +146,7 @@ said() {
 
 # watching TIMES: so often it began.
 watching() {
-	[ "$(journal pmemctl-watch | grep -c '^<6>watching')" -ge "$1" ]
+	[ "$(journal pmemctl-monitor | grep -c '^<6>watching')" -ge "$1" ]
 }
 
 # states PROPERTY…: of each of the services.
@@ -193,7 +193,7 @@ umount "$MNT"
 makes_bad old 8192
 old=$at
 list="$((old / 512)) 8"
-pmemctl save --all >/dev/null
+pmemctl errors save --all >/dev/null
 
 install -D -m 755 "$(command -v pmemctl)" /usr/sbin/pmemctl
 install -D -m 644 -t /usr/lib/systemd/system "$CHECKOUT"/contrib/systemd/pmemctl-*.service
@@ -216,7 +216,7 @@ shuts_down "the late service"
 # ---- the rule ----
 
 install -D -m 644 -t /usr/lib/udev/rules.d "$CHECKOUT/contrib/udev/59-pmemctl.rules"
-SYSTEMD_OFFLINE=1 systemctl enable pmemctl-save.service pmemctl-watch.service 2>/dev/null
+SYSTEMD_OFFLINE=1 systemctl enable pmemctl-save.service pmemctl-monitor.service 2>/dev/null
 cat >$UNITS/maps.service <<-END
 	[Service]
 	Type=exec
@@ -225,7 +225,7 @@ END
 is "nor before the second" "$(blank)" ''
 boots
 is "by the rule it is listed when it is mounted" "$(cat /tmp/mounted)" "$list"
-check "what was known is told, of a file that nobody uses" says pmemctl-watch "^<2>$disk: bad memory at .*, 4K: /srv/old at 8K; known before$"
+check "what was known is told, of a file that nobody uses" says pmemctl-monitor "^<2>$disk: bad memory at .*, 4K: /srv/old at 8K; known before$"
 
 inside systemctl start maps.service
 wait_for 20 test -e /tmp/told.ready
@@ -233,10 +233,10 @@ pid=$(inside systemctl show -P MainPID maps.service)
 makes_bad used 409600
 used=$at
 check "a new error is told, with who has the file mapped" \
-	says pmemctl-watch "^<2>$disk: bad memory at .*, 4K: /srv/used at 400K; mapped by process $pid (pmem-io) at 0x[0-9a-f]*$"
+	says pmemctl-monitor "^<2>$disk: bad memory at .*, 4K: /srv/used at 400K; mapped by process $pid (pmem-io) at 0x[0-9a-f]*$"
 check "it is saved" wait_for 20 keeps_that "$old $used"
 makes_bad other 8192
-check "and one of a file that nobody uses" says pmemctl-watch "^<2>$disk: bad memory at .*, 4K: /srv/other at 8K$"
+check "and one of a file that nobody uses" says pmemctl-monitor "^<2>$disk: bad memory at .*, 4K: /srv/other at 8K$"
 check "that is saved, too" wait_for 20 keeps_that "$old $used $at"
 
 # ---- stopped, and started again ----
@@ -273,15 +273,15 @@ cat >$UNITS/told@.service <<-'END'
 END
 # As the unit's comment says.
 {
-	sed -n 's/^#\t//p' "$CHECKOUT/contrib/systemd/pmemctl-watch.service"
+	sed -n 's/^#\t//p' "$CHECKOUT/contrib/systemd/pmemctl-monitor.service"
 	echo ReadWritePaths=/var/lib/told
-} | inside systemctl edit --stdin pmemctl-watch.service >/dev/null 2>&1
-inside systemctl restart pmemctl-watch.service
+} | inside systemctl edit --stdin pmemctl-monitor.service >/dev/null 2>&1
+inside systemctl restart pmemctl-monitor.service
 check "with a hook it watches" wait_for 20 watching 3
 makes_bad used 1048576
-check "the hook is told" says pmemctl-watch "^<6>$at 1 1 /srv/used 1048576 $pid$"
-is "where it may write" "$(journal pmemctl-watch | sed -n "s/^<6>$at may write to //p" | sort -u | xargs)" "/dev/shm /var/lib/told"
-check "a set-group-ID bit does nothing for it" says pmemctl-watch "^<6>$at is of group root$"
+check "the hook is told" says pmemctl-monitor "^<6>$at 1 1 /srv/used 1048576 $pid$"
+is "where it may write" "$(journal pmemctl-monitor | sed -n "s/^<6>$at may write to //p" | sort -u | xargs)" "/dev/shm /var/lib/told"
+check "a set-group-ID bit does nothing for it" says pmemctl-monitor "^<6>$at is of group root$"
 check "but for a unit that it starts" says "told@$at" "^<6>mail$"
 check "which may write elsewhere" test -e "/var/tmp/told.$at"
 check "saved by then" wait_for 20 keeps_that "$old $used $at"
@@ -291,7 +291,7 @@ shuts_down "the rule"
 
 list=$(keeps | xargs -n 1 | awk '{ print $1 / 512, 8 }')
 rm -r $UNITS/pmemctl-restore.service.d
-SYSTEMD_OFFLINE=1 systemctl disable pmemctl-watch.service 2>/dev/null
+SYSTEMD_OFFLINE=1 systemctl disable pmemctl-monitor.service 2>/dev/null
 mv $STATE /var/tmp/state
 install -d $STATE
 cat >/etc/fstab <<-END

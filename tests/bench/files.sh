@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 #
-# How long "pmemctl bad" takes and how much memory it needs, by the number of files, and when "pmemctl watch" tells of an error
+# How long "pmemctl errors" takes and how much memory it needs, by the number of files, and when "pmemctl monitor" tells of an error
 # in one that nobody has open. `make bench-files` runs it in a virtual machine whose only persistent memory it may have.
 #
 #	files.sh [FILES]
@@ -50,11 +50,11 @@ peaks() {
 	done
 }
 
-# measure WHAT…: pmemctl bad, and a row of the table.
+# measure WHAT…: pmemctl errors, and a row of the table.
 measure() {
 	echo 3 >/proc/sys/vm/drop_caches
 	start=$(now)
-	pmemctl bad --json "/dev/$disk" >/tmp/said 2>/tmp/errors &
+	pmemctl errors --json "/dev/$disk" >/tmp/said 2>/tmp/errors &
 	pid=$!
 	own=0 tools=0
 	while kill -0 "$pid" 2>/dev/null; do
@@ -85,15 +85,15 @@ mark_some() {
 	echo "$free 1" >"/sys/block/$disk/badblocks"
 }
 
-# said COMPLETE: pmemctl watch has said that much.
+# said COMPLETE: pmemctl monitor has said that much.
 said() {
 	grep -q "\"complete\":$1" /tmp/watch
 }
 
-# watched WHAT: two rows of the table: when pmemctl watch says that a file is hurt that nobody has open, and when it has said which.
+# watched WHAT: two rows of the table: when pmemctl monitor says that a file is hurt that nobody has open, and when it has said which.
 watched() {
 	echo 3 >/proc/sys/vm/drop_caches
-	pmemctl watch --json >/tmp/watch 2>&1 &
+	pmemctl monitor --json >/tmp/watch 2>&1 &
 	watcher=$!
 	wait_for 30 grep -q watching /tmp/watch
 	file=/0/16

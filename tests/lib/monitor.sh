@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=sh
 #
-# What the tests of `pmemctl watch` share.
+# What the tests of `pmemctl monitor` share.
 # shellcheck source=tests/lib/sigbus.sh
 . "$TESTS/lib/sigbus.sh"
 
@@ -10,7 +10,7 @@ EVENTS=/tmp/watch.events
 # start_monitor [ARGUMENT…]: starts the monitor as process $MONITOR_PID; its events go to $EVENTS.
 start_monitor() {
 	: >$EVENTS
-	pmemctl watch --json "$@" >$EVENTS 2>/tmp/watch.errors &
+	pmemctl monitor --json "$@" >$EVENTS 2>/tmp/watch.errors &
 	MONITOR_PID=$!
 	wait_for 30 grep -q watching $EVENTS
 }

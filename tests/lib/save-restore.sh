@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=sh
 #
-# What the tests of `pmemctl save` and `pmemctl restore` share.
+# What the tests of `pmemctl errors save` and `pmemctl errors restore` share.
 
 STATE=/var/lib/pmemctl
 FOLLOW=/tmp/follow.log
@@ -19,7 +19,7 @@ mount_state_dir() {
 # start_follow: saves at each change from now on, in process $FOLLOW_PID; its output goes to $FOLLOW.
 start_follow() {
 	: >$FOLLOW
-	pmemctl save --follow --all >$FOLLOW 2>&1 &
+	pmemctl errors save --follow --all >$FOLLOW 2>&1 &
 	export FOLLOW_PID=$!
 	wait_for 30 test -s $FOLLOW
 }
@@ -44,7 +44,7 @@ state_file_has() {
 
 # restore [OPTION…] [DISK…]: restores like the udev rule does, and prints the result for each disk.
 restore() {
-	pmemctl restore --json "$@" | jq -r '.[] | "\(.disk) \(.result) \(.restored_sectors)"'
+	pmemctl errors restore --json "$@" | jq -r '.[] | "\(.disk) \(.result) \(.restored_sectors)"'
 }
 
 # inject_mce DISK ADDRESS [LSB]: injects a machine check, and waits until it is listed.

@@ -1,26 +1,25 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What persistent memory there is, and what is made of it.
+//! The inventory of persistent memory: each namespace with its mode, driver, disk and volumes.
 
-use crate::badlist::BadList;
-use crate::host::{self, Host};
+use crate::badblocks::set::BadBlocks;
+use crate::block::topology::{self, Mounts, Volume};
+use crate::nd::region::Region;
 use crate::nd::{Device, Kind, Name};
-use crate::region::Region;
-use crate::stack::{self, Mounts, Volume};
+use crate::sysfs::{self, Host};
 use anyhow::Result;
 use serde::Serialize;
 use std::fmt;
 use std::ops::Range;
 
-/// What a namespace is used as, in ndctl's words.
+/// The mode of a namespace in ndctl's terms.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Mode {
-    /// As it is.
     Raw,
     /// A disk with `struct page`s for its memory: files can be mapped directly.
     Fsdax,
-    /// A disk whose sectors are written whole or not at all.
+    /// A disk with atomic sector writes.
     Sector,
     /// Memory for programs without a file system.
     Devdax,
@@ -43,14 +42,12 @@ impl fmt::Display for Mode {
 /// Where the `struct page`s of the memory are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum PageMap {
-    /// In RAM.
+pub enum MemmapLocation {
     Ram,
-    /// On the memory itself.
     Device,
 }
 
-impl fmt::Display for PageMap {
+impl fmt::Display for MemmapLocation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
             Self::Ram => "RAM",
@@ -61,35 +58,32 @@ impl fmt::Display for PageMap {
 
 /// A range of bad bytes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Bad {
+pub struct BadRange {
     /// From the start of the disk.
     pub offset: u64,
-    /// How many.
     pub length: u64,
 }
 
-impl From<&Range<u64>> for Bad {
+impl From<&Range<u64>> for BadRange {
     fn from(sectors: &Range<u64>) -> Self {
-        let (offset, length) = crate::list::bytes(sectors);
+        let (offset, length) = crate::badblocks::kernel::bytes(sectors);
         Self { offset, length }
     }
 }
 
 /// A namespace, as it is used.
 #[derive(Debug, Serialize)]
-pub struct Entry {
+pub struct NamespaceInfo {
     /// Its device that has a driver, or could have.
     pub device: Name,
-    /// The namespace itself.
     pub namespace: Name,
-    /// Who provides the memory: `ACPI.NFIT`, `e820`, `virtio-pmem`, `CXL`.
+    /// `ACPI.NFIT`, `e820`, `virtio-pmem`, `CXL`.
     pub provider: Option<String>,
     /// The driver that it is bound to.
     pub driver: Option<String>,
-    /// What it is used as.
     pub mode: Mode,
     /// Where its `struct page`s are, if it has some by its mode.
-    pub page_map: Option<PageMap>,
+    pub page_map: Option<MemmapLocation>,
     /// Bytes of the namespace.
     pub size: Option<u64>,
     /// Bytes that its data begins at a multiple of: mappings can't be larger.
@@ -101,26 +95,25 @@ pub struct Entry {
     /// The devices of device DAX.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub dax_devices: Vec<String>,
-    /// Its disk, and what is made of that.
+    /// Its disk, with the volumes on it.
     pub disk: Option<Volume>,
-    /// What is bad of the disk; `null` where there is no list.
-    pub bad: Option<Vec<Bad>>,
+    /// The bad ranges of the disk; `null` if there is no list.
+    pub bad: Option<Vec<BadRange>>,
 }
 
-/// All there is, in the order of names.
-pub fn all(host: &Host) -> Result<Vec<Entry>> {
+/// Returns all namespaces in the order of their names.
+pub fn all(host: &Host) -> Result<Vec<NamespaceInfo>> {
     let mounts = Mounts::here()?;
     let mut entries = Vec::new();
     for namespace in Device::all(host) {
         if namespace.name.kind == Kind::Namespace && !namespace.is_seed() {
-            entries.push(Entry::of(host, &namespace, &mounts)?);
+            entries.push(NamespaceInfo::of(host, &namespace, &mounts)?);
         }
     }
     Ok(entries)
 }
 
-impl Entry {
-    /// That of a namespace.
+impl NamespaceInfo {
     pub fn of(host: &Host, namespace: &Device, mounts: &Mounts) -> Result<Self> {
         let device = namespace.claim().unwrap_or_else(|| namespace.clone());
         let folder = device.folder();
@@ -137,34 +130,35 @@ impl Entry {
                 .and_then(|region| region.provider()),
             driver: device.driver(),
             mode: mode(host, device.name.kind, &dax_devices),
-            page_map: page_map(host::line(folder.join("mode")).as_deref()),
-            size: host::number(namespace.folder().join("size")),
-            alignment: host::number(folder.join("align")).filter(|align| *align != 0),
-            numa_node: host::line(folder.join("numa_node")).and_then(|node| node.parse().ok()),
+            page_map: page_map(sysfs::line(folder.join("mode")).as_deref()),
+            size: sysfs::number(namespace.folder().join("size")),
+            alignment: sysfs::number(folder.join("align")).filter(|align| *align != 0),
+            numa_node: sysfs::line(folder.join("numa_node")).and_then(|node| node.parse().ok()),
             read_only: disk.as_ref().is_some_and(|disk| disk.whole.is_read_only()),
             dax_devices,
             disk: match &disk {
-                Some(disk) => Some(stack::of_disk(host, disk.name(), mounts)?),
+                Some(disk) => Some(topology::of_disk(host, disk.name(), mounts)?),
                 None => None,
             },
-            bad: bad.map(|bad: BadList| bad.ranges().iter().map(Bad::from).collect()),
+            bad: bad.map(|bad: BadBlocks| bad.ranges().iter().map(BadRange::from).collect()),
         })
     }
 }
 
-/// By the `mode` of the device; that of a namespace whose driver makes a page map of its own is `memory`.
-fn page_map(mode: Option<&str>) -> Option<PageMap> {
+/// Parses `mode` of the device; it is `memory` for a namespace whose driver creates struct pages itself.
+fn page_map(mode: Option<&str>) -> Option<MemmapLocation> {
     match mode {
-        Some("ram" | "memory") => Some(PageMap::Ram),
-        Some("pmem") => Some(PageMap::Device),
+        Some("ram" | "memory") => Some(MemmapLocation::Ram),
+        Some("pmem") => Some(MemmapLocation::Device),
         _ => None,
     }
 }
 
-fn mode(host: &Host, kind: Kind, dax_devices: &[String]) -> Mode {
+/// By the kind of the device, and whether the kernel uses it as RAM.
+pub(crate) fn mode(host: &Host, kind: Kind, dax_devices: &[String]) -> Mode {
     let is_ram = |name: &String| {
         let device = host.path("sys/bus/dax/devices").join(name);
-        host::link_name(device.join("driver")).is_some_and(|driver| driver == "kmem")
+        sysfs::link_name(device.join("driver")).is_some_and(|driver| driver == "kmem")
     };
     match kind {
         Kind::Namespace => Mode::Raw,
@@ -178,12 +172,12 @@ fn mode(host: &Host, kind: Kind, dax_devices: &[String]) -> Mode {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::machine::Machine;
+    use crate::testing::FakeSysfs;
     use std::os::unix::fs::symlink;
 
     #[test]
-    fn modes() {
-        let machine = Machine::new();
+    fn mode_follows_device_kind() {
+        let machine = FakeSysfs::new();
         let devices = machine.host.path("sys/bus/dax/devices");
         std::fs::create_dir_all(devices.join("dax0.0")).unwrap();
         symlink("/sys/bus/dax/drivers/kmem", devices.join("dax0.0/driver")).unwrap();
@@ -198,19 +192,19 @@ mod tests {
     }
 
     #[test]
-    fn page_maps() {
-        assert_eq!(page_map(Some("ram")), Some(PageMap::Ram));
-        assert_eq!(page_map(Some("pmem")), Some(PageMap::Device));
-        assert_eq!(page_map(Some("memory")), Some(PageMap::Ram));
+    fn memmap_location_parses() {
+        assert_eq!(page_map(Some("ram")), Some(MemmapLocation::Ram));
+        assert_eq!(page_map(Some("pmem")), Some(MemmapLocation::Device));
+        assert_eq!(page_map(Some("memory")), Some(MemmapLocation::Ram));
         assert_eq!(page_map(Some("raw")), None);
         assert_eq!(page_map(None), None);
     }
 
     #[test]
-    fn bad_bytes() {
+    fn sectors_become_bytes() {
         assert_eq!(
-            Bad::from(&(8..16)),
-            Bad {
+            BadRange::from(&(8..16)),
+            BadRange {
                 offset: 4096,
                 length: 4096
             }

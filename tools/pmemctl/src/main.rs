@@ -2,29 +2,20 @@
 
 //! `pmemctl`: the administrator's tool for persistent memory.
 
-mod advising;
-mod bad;
-mod diagnosis;
-mod drawing;
-mod holding;
-mod listing;
-mod lists;
-mod pages;
-mod repairing;
-mod scrubbing;
-mod show;
-mod swapping;
-mod watching;
+mod commands;
 
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use commands::output::Status;
+use commands::{
+    doctor, errors, layout, lease, list, man, monitor, plan, repair, scrub, status, swap_driver,
+};
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-/// What an administrator wants of persistent memory that ndctl does not do.
+/// Administer persistent memory: errors, repair, file systems, drivers
 ///
-/// Status: 0 when all was done, 1 where something was refused or failed, 2 for bad arguments, 3
-/// where a saved list was refused, 4 where "bad" could not tell or "scrub" was
-/// stopped; "hold" has statuses of its own.
+/// pmemctl works on the namespaces of libnvdimm with the driver rust_pmem or nd_pmem; ndctl(1) creates and changes
+/// them.
 #[derive(Parser)]
 #[command(name = "pmemctl", version, max_term_width = 120)]
 struct Arguments {
@@ -34,182 +25,44 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Show the persistent memory there is: its modes, page maps, file systems and bad ranges
-    ///
-    /// A row for each namespace and for each volume made of its disk. MODE and PAGE MAP (where the
-    /// struct pages are) are as in ndctl; what has a page map without fsdax mode, as memory of e820, is
-    /// raw. ALIGN is where the data begins a multiple of; DAX says which files of the mount are mapped
-    /// and copied without the page cache. Works with either driver.
-    List(listing::List),
-    /// Show what is hurt by bad memory: which file, and where in it
-    ///
-    /// Each bad range of a disk is followed through partitions and the device mapper's linear and
-    /// striped volumes to the file system that is mounted there, and by that to a file, free space,
-    /// or metadata. On XFS with a reverse map that is quick; elsewhere all files are asked where they
-    /// are, which takes minutes for millions. Files that were removed while they are open are found,
-    /// too. The status is 0 where nothing is bad, 1 where something is, so that "pmemctl bad FILE" is
-    /// the test to make before a file is mapped, and 4 where it could not be told.
-    Bad(bad::Bad),
-    /// Tell of each new error: which file it is in, and which processes have it mapped; SIGTERM ends it
-    ///
-    /// The lists of errors are waited for, and nobody touches the memory: a process that has it mapped
-    /// is told of before it runs into it. An event is a line, of high priority in systemd's journal. Where
-    /// a file is in use, it is found at once; others are searched for as by "pmemctl bad", and where
-    /// that takes more than a second, what is known is told first ("complete" is false then). Disks
-    /// that appear are watched as well, one that goes away is no error. Works with either driver, of
-    /// which nd_pmem lists fewer machine checks.
-    Watch(watching::Watch),
-    /// Restore what bad memory has cost a file, by the write that heals
-    ///
-    /// What is listed as bad of the file is taken from a backup, or is zeros with --zero; with
-    /// --offset and --length that range is, listed or not. What can still be read of its pages is kept,
-    /// out of the page cache as well. Nobody else may have the file open: who does is named, and who
-    /// comes meanwhile waits, or ends the repair between two writes. Before each write it is made sure
-    /// that the name leads to this file still, of this length, and that its blocks are where they were;
-    /// after it, that the bytes can be read, are right, and are not listed any more. All is written
-    /// through the file, so that no other can be hit. Where files of XFS share the blocks, this
-    /// one gets others ("moved"): it is good then, and the bad memory heals when the last of those files
-    /// is repaired. A crash in the midst may leave the last page of a file that ends within it with zeros
-    /// behind the old end. The status is 0 where nothing of it is bad any more.
-    Repair(repairing::Repair),
-    /// Run a command while nobody can truncate a file that it has mapped, for a while
-    ///
-    /// A lease (fcntl(2)) is taken on the file while the command runs: a process that truncates it by
-    /// its name, or opens it for writing, waits until the command has ended, but no longer than
-    /// /proc/sys/fs/lease-break-time (45 s); then it goes on, and the command's mapping may lose its
-    /// pages. Who opens it with O_NONBLOCK, as truncate(1) does, is refused at once, and the time runs as
-    /// well. The command opens the file itself, only for reading; to write to it, give --exclusive and
-    /// have the command map the descriptor it is given. Whoever has the file open for writing before is
-    /// not held off: then the file can't be held at all. Nor are removing and renaming, which take no
-    /// page from a mapping, clients of other machines, and the file system's own doings. Only the
-    /// file's owner and root may. Signals are passed on to the command. The status is that of the command, 128 and
-    /// the number of the signal that has killed it, 125 where the file can't be held, 126 or 127 where
-    /// the command can't be run or found.
-    Hold(holding::Hold),
-    /// Say what each form of a device would cost in RAM, capacity and wear, and which to take
-    ///
-    /// Raw, sector, file-system DAX with the page map in RAM or on the device, device DAX by pages of
-    /// 4 KiB, 2 MiB and 1 GiB, and RAM: what is left to use, what is cut off by alignment or by the
-    /// blocks in which the kernel takes memory, and where the struct pages are. Life left is what
-    /// firmware tells of the DIMMs. Nothing is changed. Status 1 where no form is fit for the use.
-    Advise(advising::Advise),
-    /// Read all of a disk at a chosen pace, so that bad memory is listed before an application meets it
-    ///
-    /// For memory that no firmware scrubs. Each page that is not listed is read past the page cache,
-    /// beside whatever else uses the disk; one that can't be read is on the list then, and costs itself
-    /// alone. Stopped by SIGTERM, SIGINT or a crash, the same command goes on where it was. The info
-    /// block and the page map of the namespace are not read. Status 0 where nothing is bad, 1 where
-    /// something is, was known before, or failed, 4 where it was stopped.
-    Scrub(scrubbing::Scrub),
-    /// Say why DAX, MAP_SYNC or huge mappings do not work here, and what mends it
-    ///
-    /// Looks at the kernel, the namespace, its partitions and volumes, the file system, the mount and
-    /// the file, and names each cause with the command that mends it. What is really so is tried: a
-    /// mount with a file of 4 MiB that has no name and is gone when the command ends, a file by
-    /// reading 2 MiB of it through a mapping. Status 0 where nothing is wrong, 1 where something is.
-    Doctor(diagnosis::Doctor),
-    /// Draw what is where on a disk: files, metadata, free space, and bad memory
-    ///
-    /// The disk is divided into cells, each of which is shown as what most of its bytes are for. A cell with
-    /// bad memory is shown as bad, however little of it is. Of ext4 and XFS, mounted or not, the free
-    /// space is known, and the metadata: of XFS all of it where that is mounted and has a reverse map.
-    Map(drawing::Draw),
-    /// Move namespaces between rust_pmem and nd_pmem while the machine runs; the data stays as it is
-    ///
-    /// The device that is bound is moved: the namespace in raw mode, its pfn or btt device in fsdax
-    /// or sector mode. Nothing is done while anything uses the disk, and each user is named: mounts,
-    /// swap, device mapper, md, bcache, loop devices, the NVMe target, processes that have it open
-    /// or mapped. What is on the disk's list of bad sectors, and whether it is read-only, goes with
-    /// it. Where the new driver does not take it, the old one gets it back. Of several devices each
-    /// is moved or refused for itself.
-    SwapDriver(swapping::SwapDriver),
-    /// Save the lists of errors, so that they outlive a reboot
-    ///
-    /// One file for each memory, named and recognised by what identifies that: the DIMMs' own ids,
-    /// the CXL devices' serial numbers and the region's uuid, and where there is nothing of the
-    /// kind (e820, virtio-pmem, ramdax) the place in this machine. Errors belong to the memory: they
-    /// are saved for the whole region that a device lies in, whatever the modes of its namespaces.
-    /// Where the platform keeps a log of its own (NFIT with scrubbing), what that has comes back by
-    /// itself and is not saved. What the lists have not had since the boot is restored first; what
-    /// was there and is no longer is healed, and is forgotten.
-    Save(lists::Save),
-    /// Put the saved errors back on the kernel's lists
-    ///
-    /// Before anything touches the memory: contrib/udev/59-pmemctl.rules does this for each disk that
-    /// appears. A saved list that was cut off or edited, is of other memory or of another size, or
-    /// is stale (the disk has had all of it since this boot, and some of it was healed) is refused
-    /// with the reason and status 3, and nothing is changed. Of several devices each is restored or
-    /// refused for itself. With --all, which services run, one that is stale is said, and no failure.
-    Restore(lists::Restore),
-    /// Make an error, to see what it does; rust_pmem has to be loaded with inject=1
-    ///
-    /// The memory is taken away as after a machine check, but is not harmed: "pmemctl clear", or a
-    /// write of the whole pages, brings it back.
-    Inject(lists::Inject),
-    /// Take errors that were repaired elsewhere off the lists, if the memory can be read again
-    ///
-    /// The data stays as it is. What is saved of it is forgotten, too. rust_pmem only.
-    Clear(lists::Clear),
-    /// Put what CXL memory devices know of their own errors on the kernel's lists
-    ///
-    /// What "cxl list --media-errors" shows, for regions of one device. The kernel does not do this
-    /// itself. Nothing is taken off the device's list: "clear poison" of CXL writes zeros, which may
-    /// by then replace what was written over the error.
-    SyncPoison(lists::SyncPoison),
+    List(list::List),
+    Status(status::Status),
+    Errors(errors::Errors),
+    Monitor(monitor::Monitor),
+    Repair(repair::Repair),
+    Lease(lease::Lease),
+    Plan(plan::Plan),
+    Scrub(scrub::Scrub),
+    Doctor(doctor::Doctor),
+    Layout(layout::Layout),
+    SwapDriver(swap_driver::SwapDriver),
     /// Write man pages and completions for shells
     #[command(hide = true)]
-    Generate(pages::Generate),
-}
-
-/// What the shell is told.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
-enum Status {
-    /// All is as wanted.
-    Good = 0,
-    /// Something was refused, or failed.
-    Bad = 1,
-    /// A saved list is not to be trusted.
-    ListRefused = 3,
-    /// Whether something is bad could not be told.
-    Untold = 4,
-}
-
-impl Status {
-    fn good(good: bool) -> Self {
-        if good { Self::Good } else { Self::Bad }
-    }
+    Generate(man::Generate),
 }
 
 fn main() -> ExitCode {
-    let done = match Arguments::parse().command {
-        Command::List(arguments) => listing::list(&arguments).map(Status::good),
-        Command::Bad(arguments) => bad::bad(&arguments).or_else(|error| {
-            // So that who asks for a file does not take it for hurt.
-            let _ = writeln!(io::stderr(), "pmemctl: {error:#}");
-            Ok(Status::Untold)
-        }),
-        Command::Watch(arguments) => watching::watch(&arguments).map(|()| Status::Good),
-        Command::Repair(arguments) => repairing::repair(&arguments).map(Status::good),
-        Command::Hold(arguments) => return holding::hold(&arguments),
-        Command::Advise(arguments) => advising::advise(&arguments).map(Status::good),
-        Command::Scrub(arguments) => scrubbing::scrub(&arguments),
-        Command::Doctor(arguments) => diagnosis::doctor(&arguments).map(Status::good),
-        Command::Map(arguments) => drawing::map(&arguments),
-        Command::SwapDriver(arguments) => swapping::swap_driver(&arguments).map(Status::good),
-        Command::Save(arguments) => lists::save(&arguments).map(Status::good),
-        Command::Restore(arguments) => lists::restore(&arguments),
-        Command::Inject(arguments) => lists::inject(&arguments).map(Status::good),
-        Command::Clear(arguments) => lists::clear(&arguments).map(Status::good),
+    let arguments = Arguments::from_arg_matches(&man::complete(Arguments::command()).get_matches());
+    let done = match arguments.unwrap_or_else(|error| error.exit()).command {
+        Command::List(arguments) => list::list(&arguments).map(Status::good),
+        Command::Status(arguments) => Status::or_untold(status::status(&arguments)),
+        Command::Errors(arguments) => errors::run(&arguments),
+        Command::Monitor(arguments) => monitor::monitor(&arguments).map(|()| Status::Good),
+        Command::Repair(arguments) => repair::repair(&arguments).map(Status::good),
+        Command::Lease(arguments) => return lease::lease(&arguments),
+        Command::Plan(arguments) => plan::plan(&arguments).map(Status::good),
+        Command::Scrub(arguments) => scrub::scrub(&arguments),
+        Command::Doctor(arguments) => doctor::doctor(&arguments).map(Status::good),
+        Command::Layout(arguments) => layout::layout(&arguments),
+        Command::SwapDriver(arguments) => swap_driver::swap_driver(&arguments).map(Status::good),
         Command::Generate(arguments) => {
-            pages::generate(&arguments, &Arguments::command()).map(Status::good)
+            man::generate(&arguments, &Arguments::command()).map(Status::good)
         }
-        Command::SyncPoison(arguments) => lists::sync_poison(&arguments).map(Status::good),
     };
     match done {
         Ok(status) => ExitCode::from(status as u8),
         Err(error) => {
-            // Where this can't be written, the status says it still.
+            // If standard error is closed, the exit status still reports the failure.
             let _ = writeln!(io::stderr(), "pmemctl: {error:#}");
             ExitCode::FAILURE
         }

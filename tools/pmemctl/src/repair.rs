@@ -1,23 +1,22 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Restoring what bad memory has cost a file, by the write that heals.
+//! Repairs the bad ranges of a file by overwriting them, which clears the poison.
 //!
-//! All is written through the file, never through the device: whatever becomes of the file meanwhile,
-//! no other one is touched. That it is the right place of the file is seen to by a lease, which keeps all
-//! others from opening or truncating it, and by asking once more before each write which file the name
-//! leads to, how long it is, and where its blocks are.
+//! All writes go through the file, never through the device, so that no other file can be affected whatever happens
+//! to this one. A write lease keeps other processes from opening or truncating the file. Before each write, the
+//! name, the length and the blocks of the file are verified.
 //!
-//! Nothing is mapped: bad memory is met by `read(2)` alone, which says so.
+//! The file is not mapped: `read(2)` reports a bad block as an error, a mapping would raise SIGBUS.
 
-use crate::disk::Number;
-use crate::errors::SECTOR;
-use crate::host::{Host, printable};
-use crate::hurt;
+use abstractions::DirectBuffer;
+use crate::affected;
+use crate::badblocks::origin::SECTOR;
+use crate::block::devno::DeviceNumber;
+use crate::block::remap::{AffectedVolume, Span};
+use crate::block::topology::{self, Mounts, Volume};
+use crate::fs::open_files;
 use crate::nd::Device;
-use crate::stack::{self, Mounts, Volume};
-use crate::trace::{Hurt, Span};
-use crate::users;
-use abstractions::DirectBuffer as Buffer;
+use crate::sysfs::{Host, printable};
 use abstractions::extents::{self, Extent, Fork};
 use abstractions::lease::Lease;
 use abstractions::process::BlockedSignals;
@@ -36,10 +35,10 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use units::PAGE;
 
-/// What is written at once, at most.
+/// The largest write.
 const CHUNK: u64 = 1 << 20;
 
-/// Where what is lost comes from.
+/// The source of replaced bytes.
 #[derive(Debug, Clone)]
 pub enum Source {
     /// Another file, at the same offsets.
@@ -48,25 +47,20 @@ pub enum Source {
     Zeros,
 }
 
-/// What shall be done.
 #[derive(Debug, Clone)]
 pub struct Request {
-    /// The file.
     pub file: PathBuf,
-    /// Where what is lost comes from.
+    /// The source of replaced bytes.
     pub source: Source,
-    /// Bytes of the file that are restored whether they are listed as bad or not; otherwise those
-    /// that are.
+    /// The range to replace, listed or not; otherwise all that is listed is replaced.
     pub range: Option<Range<u64>>,
-    /// Nothing is written.
     pub dry_run: bool,
 }
 
-/// What became of a piece.
+/// The result for a range.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Outcome {
-    /// It would be written.
     Planned,
     /// It was written, can be read, and is not listed as bad.
     Healed,
@@ -77,12 +71,11 @@ pub enum Outcome {
     Failed,
 }
 
-/// A piece of the file that is written at once: whole pages of memory.
+/// A range of the file that is written at once: whole pages of memory.
 #[derive(Debug, Clone, Serialize)]
-pub struct Piece {
+pub struct RepairRange {
     /// The first byte, in the file.
     pub file_offset: u64,
-    /// How many.
     pub length: u64,
     /// The disk; not looked for where nothing of it is bad.
     pub disk: Option<String>,
@@ -96,9 +89,7 @@ pub struct Piece {
     pub kept: u64,
     /// Other files share it: this one gets other memory in its place.
     pub shared: bool,
-    /// What became of it.
     pub result: Outcome,
-    /// Why, where it failed.
     pub reason: Option<String>,
     /// From the start of the volume.
     #[serde(skip)]
@@ -111,19 +102,16 @@ pub struct Piece {
     ranges: Vec<Range<u64>>,
 }
 
-/// What was done, or would be.
+/// The result, or with `dry_run` the plan.
 #[derive(Debug, Serialize)]
 pub struct Report {
-    /// The file.
     pub file: String,
-    /// Its inode.
     pub inode: u64,
     /// The backup; `null` for zeros.
     pub source: Option<String>,
-    /// Nothing was written.
     pub dry_run: bool,
     /// In the order of the file.
-    pub pieces: Vec<Piece>,
+    pub pieces: Vec<RepairRange>,
     /// Bytes that are lost: zeros take their place.
     pub lost: u64,
     /// Why it ended before all was tried.
@@ -131,14 +119,14 @@ pub struct Report {
 }
 
 impl Report {
-    /// Whether nothing is bad any more of what was to be repaired, or nothing would be.
+    /// Returns whether all ranges are repaired, or would be.
     pub fn is_good(&self) -> bool {
-        let good = |piece: &Piece| piece.result != Outcome::Failed;
+        let good = |piece: &RepairRange| piece.result != Outcome::Failed;
         self.stopped.is_none() && self.pieces.iter().all(good)
     }
 }
 
-/// The file, which nobody else has open.
+/// The file, under a write lease.
 struct Target {
     path: PathBuf,
     file: File,
@@ -149,11 +137,11 @@ struct Target {
 }
 
 /// Magic numbers of statfs(2): ext2, ext3 and ext4; XFS.
-const KNOWN: [u64; 2] = [0xef53, 0x5846_5342];
+const SUPPORTED: [u64; 2] = [0xef53, 0x5846_5342];
 
 /// The volume of this number, on any disk of persistent memory.
-fn volume(host: &Host, number: Number) -> Result<Option<Volume>> {
-    fn find(volume: Volume, number: Number) -> Option<Volume> {
+fn volume(host: &Host, number: DeviceNumber) -> Result<Option<Volume>> {
+    fn find(volume: Volume, number: DeviceNumber) -> Option<Volume> {
         if volume.number().is_ok_and(|its| its == number) {
             return Some(volume);
         }
@@ -164,7 +152,7 @@ fn volume(host: &Host, number: Number) -> Result<Option<Volume>> {
     }
     let mounts = Mounts::here()?;
     for disk in Device::all(host).iter().filter_map(Device::disk) {
-        let found = find(stack::of_disk(host, disk.name(), &mounts)?, number);
+        let found = find(topology::of_disk(host, disk.name(), &mounts)?, number);
         if found.is_some() {
             return Ok(found);
         }
@@ -175,7 +163,7 @@ fn volume(host: &Host, number: Number) -> Result<Option<Volume>> {
 impl Target {
     fn open(host: &Host, path: &Path) -> Result<Self> {
         let name = printable(path);
-        // Not the file itself at first: to open a device, say, may do something.
+        // O_PATH first, because opening a device may have side effects.
         let handle = OpenOptions::new()
             .read(true)
             .custom_flags(OFlags::PATH.bits() as i32)
@@ -185,12 +173,12 @@ impl Target {
         ensure!(metadata.is_file(), "{name}: this is no regular file");
         let kind = rustix::fs::fstatfs(&handle)?.f_type as u64;
         ensure!(
-            KNOWN.contains(&kind),
+            SUPPORTED.contains(&kind),
             "{name}: only files of ext4 and XFS are repaired"
         );
-        let number = Number::from_rdev(metadata.dev());
+        let number = DeviceNumber::from_rdev(metadata.dev());
         let Some(volume) = volume(host, number)? else {
-            bail!("{name}: this is not on persistent memory");
+            bail!("{name}: the file is not on persistent memory");
         };
         let mount = rustix::fs::fstatvfs(&handle)?.f_flag;
         ensure!(
@@ -203,9 +191,9 @@ impl Target {
             (StatxAttributes::APPEND, "append-only; see chattr(1)"),
             (
                 StatxAttributes::VERITY,
-                "protected by fs-verity: write the file anew",
+                "protected by fs-verity: write a new file",
             ),
-            (StatxAttributes::ENCRYPTED, "encrypted: write the file anew"),
+            (StatxAttributes::ENCRYPTED, "encrypted: write a new file"),
         ] {
             ensure!(
                 !status.stx_attributes.contains(attribute),
@@ -218,7 +206,7 @@ impl Target {
             .custom_flags((OFlags::NONBLOCK | OFlags::NOATIME).bits() as i32)
             .open(format!("/proc/self/fd/{}", handle.as_raw_fd()))
             .map_err(|error| match Errno::from_io_error(&error) {
-                Some(Errno::TXTBSY) => anyhow!("{name}: it is a program that is running"),
+                Some(Errno::TXTBSY) => anyhow!("{name}: the file is a running program"),
                 Some(Errno::WOULDBLOCK) => {
                     anyhow!("{name}: another process holds a lease on it; try again")
                 }
@@ -228,13 +216,13 @@ impl Target {
             !extents::is_real_time(&file).unwrap_or(false),
             "{name}: its data is on the real-time device; only data on the file system's own is repaired"
         );
-        // SIGIO would kill: someone who waits for the lease is seen by asking for it.
+        // SIGIO kills by default; a waiting process is detected by querying the lease.
         signal_hook::flag::register(SIGIO, Arc::new(AtomicBool::new(false)))?;
         if let Err(error) = Lease::Write.take(&file) {
             if Errno::from_io_error(&error) != Some(Errno::AGAIN) {
                 return Err(error).with_context(|| format!("{name}: no lease on it"));
             }
-            let used = users::of_file_systems(host, &[number]);
+            let used = open_files::of_file_systems(host, &[number]);
             let its = used.iter().filter(|used| used.inode == metadata.ino());
             let who: Vec<_> = its
                 .flat_map(|used| used.users(&(0..u64::MAX)))
@@ -242,13 +230,13 @@ impl Target {
                 .collect();
             match who.as_slice() {
                 [] => bail!(
-                    "{name}: it is in use by something that can't be seen from here: a loop device, the kernel's NFS server, another container"
+                    "{name}: it is in use by something that is not visible here: a loop device, the kernel's NFS server, another container"
                 ),
                 who => bail!("{name}: it is in use; end these first: {}", who.join("; ")),
             }
         }
         file.sync_all()
-            .with_context(|| format!("{name}: what is not written yet can't be"))?;
+            .with_context(|| format!("{name}: fsync failed"))?;
         Ok(Self {
             path: path.to_owned(),
             metadata: file.metadata()?,
@@ -273,7 +261,7 @@ impl Target {
         Ok(found)
     }
 
-    /// Reads by `O_DIRECT`, or not, what there is of these bytes.
+    /// Reads with or without `O_DIRECT`, up to the end of the file.
     fn read(&self, at: u64, buffer: &mut [u8], direct: bool) -> io::Result<usize> {
         self.direct(direct)?;
         let mut done = 0;
@@ -292,11 +280,9 @@ impl Target {
         Ok(rustix::fs::fcntl_setfl(&self.file, flags)?)
     }
 
-    /// Gives it new blocks with these bytes in place of a piece that it shares.
-    ///
-    /// A write would do so as well; but with DAX the kernel copies first what it writes over
-    /// (`dax_iomap_copy_around`), which can't be read.
-    fn replace(&self, piece: &Piece, bytes: &[u8]) -> io::Result<()> {
+    /// Replaces a shared range by new blocks with these bytes. A write would do so as well, but with DAX the
+    /// kernel first copies the blocks around it (`dax_iomap_copy_around`), which cannot be read.
+    fn replace(&self, piece: &RepairRange, bytes: &[u8]) -> io::Result<()> {
         let folder = fs::canonicalize(&self.path)?;
         let folder = folder.parent().unwrap_or(Path::new("/"));
         let new = OpenOptions::new()
@@ -309,16 +295,19 @@ impl Target {
         extents::clone_range(&new, piece.length, &self.file, piece.file_offset)
     }
 
-    /// That it is still the file that was looked at, and this piece of it is where it was.
-    fn is_the_same(&self, piece: &Piece) -> Result<()> {
+    /// Verifies that the name, length and blocks of the file are unchanged.
+    fn is_the_same(&self, piece: &RepairRange) -> Result<()> {
         let now = self.file.metadata()?;
-        ensure!(now.nlink() > 0, "it was removed meanwhile");
-        let by_name = fs::metadata(&self.path).context("its name has gone meanwhile")?;
+        ensure!(now.nlink() > 0, "it was removed during the repair");
+        let by_name = fs::metadata(&self.path).context("its name no longer exists")?;
         ensure!(
             (by_name.dev(), by_name.ino()) == (now.dev(), now.ino()),
             "its name leads to another file now"
         );
-        ensure!(now.len() == self.size(), "its size has changed meanwhile");
+        ensure!(
+            now.len() == self.size(),
+            "its size changed during the repair"
+        );
         ensure!(
             Lease::held(&self.file)? == Some(Lease::Write),
             "another process waits to open or truncate it; try again"
@@ -330,17 +319,17 @@ impl Target {
                 && extent.physical + (piece.file_offset - extent.logical) == piece.physical
                 && (extent.flags ^ piece.flags) & (Extent::SHARED | Extent::UNWRITTEN) == 0
         });
-        ensure!(there, "its blocks were moved meanwhile");
+        ensure!(there, "its blocks were moved during the repair");
         Ok(())
     }
 }
 
-/// The bytes of `range` of the file, of which the buffer holds some from `from` on.
-fn part<'a>(buffer: &'a mut Buffer, from: u64, range: &Range<u64>) -> &'a mut [u8] {
+/// Returns the bytes of `range` in a buffer that starts at `from` of the file.
+fn part<'a>(buffer: &'a mut DirectBuffer, from: u64, range: &Range<u64>) -> &'a mut [u8] {
     &mut buffer.bytes()[(range.start - from) as usize..(range.end - from) as usize]
 }
 
-/// A file that what is lost is taken from.
+/// The backup.
 struct Backup {
     path: PathBuf,
     file: File,
@@ -366,14 +355,14 @@ impl Backup {
         match range {
             None => ensure!(
                 metadata.len() == target.size(),
-                "{name}: it has {} bytes, {} has {}; where it is the right one all the same, give --offset and --length",
+                "{name}: it has {} bytes, {} has {}; to use it nevertheless, give --offset and --length",
                 metadata.len(),
                 target.name(),
                 target.size()
             ),
             Some(range) => ensure!(
                 metadata.len() >= range.end,
-                "{name}: it has {} bytes, which is less than the end of what is to be restored, {}",
+                "{name}: it has {} bytes, less than the end of the range, {}",
                 metadata.len(),
                 range.end
             ),
@@ -391,9 +380,9 @@ impl Backup {
             .read_exact_at(bytes, at)
             .map_err(|error| match error.raw_os_error() {
                 Some(code) if code == Errno::IO.raw_os_error() => {
-                    anyhow!("{name}: the backup is hurt itself at {at}, or shares its blocks with the file")
+                    anyhow!("{name}: the backup has a bad block at {at} as well, or shares its blocks with the file")
                 }
-                _ => anyhow!("{name}: it can't be read at {at}: {error}"),
+                _ => anyhow!("{name}: read failed at {at}: {error}"),
             })?;
         let now = self.file.metadata()?;
         let state = |of: &Metadata| {
@@ -413,22 +402,22 @@ impl Backup {
     }
 }
 
-/// What to do, with all that it takes.
+/// A repair with its open files.
 struct Job {
     target: Target,
     backup: Option<Backup>,
     range: Option<Range<u64>>,
-    /// The volume that the file system is on, for reading what is good of a bad page.
+    /// The volume of the file system, for reading the good sectors of a bad page.
     device: File,
 }
 
-/// `bytes` cut to what is in `range`, if anything.
+/// Returns the intersection, if it is not empty.
 fn common(bytes: &Range<u64>, range: &Range<u64>) -> Option<Range<u64>> {
     let both = bytes.start.max(range.start)..bytes.end.min(range.end);
     (both.start < both.end).then_some(both)
 }
 
-/// The bytes that whole pages of memory have that hold some of `bytes`; `memory` is where these begin.
+/// Rounds `bytes` to whole pages of memory; `memory` is the address of the first one.
 fn whole_pages(bytes: &Range<u64>, memory: u64) -> Range<u64> {
     let before = memory % PAGE;
     let length = (before + (bytes.end - bytes.start)).next_multiple_of(PAGE);
@@ -436,19 +425,22 @@ fn whole_pages(bytes: &Range<u64>, memory: u64) -> Range<u64> {
     start..bytes.start + (length - before)
 }
 
-/// What of the file is to be written: all pages of the extent that hold some of the `wanted` bytes of
-/// the file, and which bytes of them are bad.
-fn pieces_of(extent: &Extent, wanted: &[Range<u64>], bad: &[(String, Span)]) -> Vec<Piece> {
+/// Returns the ranges of an extent to write: all pages with some of the `wanted` bytes of the file.
+fn ranges_of(
+    extent: &Extent,
+    requested: &[Range<u64>],
+    bad: &[(String, Span)],
+) -> Vec<RepairRange> {
     let all = extent.logical..extent.logical.saturating_add(extent.length);
-    let mut found: Vec<Piece> = Vec::new();
-    let mut ranges: Vec<_> = wanted
+    let mut found: Vec<RepairRange> = Vec::new();
+    let mut ranges: Vec<_> = requested
         .iter()
         .filter_map(|range| common(range, &all))
         .collect();
     ranges.sort_by_key(|range| range.start);
     for range in ranges {
         let physical = extent.physical + (range.start - extent.logical);
-        // Where the memory is: as far as the disk is known from what is bad near it.
+        // The place on the disk, derived from the nearest bad range.
         let (disk, shift) = bad
             .iter()
             .min_by_key(|(_, span)| span.offset.abs_diff(physical))
@@ -465,7 +457,7 @@ fn pieces_of(extent: &Extent, wanted: &[Range<u64>], bad: &[(String, Span)]) -> 
                 .map_or(0, |last| last.file_offset + last.length),
         );
         while start < pages.end {
-            // Up to a page's end.
+            // End at a page boundary.
             let room = CHUNK
                 - extent
                     .physical
@@ -480,7 +472,7 @@ fn pieces_of(extent: &Extent, wanted: &[Range<u64>], bad: &[(String, Span)]) -> 
                 Some(at..at + part.length)
             });
             let ranges: Vec<_> = its.collect();
-            found.push(Piece {
+            found.push(RepairRange {
                 file_offset: start,
                 length: end - start,
                 disk: (!ranges.is_empty()).then(|| disk.clone()),
@@ -501,7 +493,7 @@ fn pieces_of(extent: &Extent, wanted: &[Range<u64>], bad: &[(String, Span)]) -> 
     found
 }
 
-impl Piece {
+impl RepairRange {
     fn range(&self) -> Range<u64> {
         self.file_offset..self.file_offset + self.length
     }
@@ -530,15 +522,15 @@ fn without(all: &Range<u64>, holes: &[Range<u64>]) -> Vec<Range<u64>> {
 }
 
 impl Job {
-    /// What is to be in a piece, and how many bytes of it are lost.
-    fn contents(&self, piece: &mut Piece) -> Result<(Buffer, u64)> {
-        let mut buffer = Buffer::new(piece.length as usize);
+    /// Returns the new contents of a range, and the number of bytes that are lost.
+    fn contents(&self, piece: &mut RepairRange) -> Result<(DirectBuffer, u64)> {
+        let mut buffer = DirectBuffer::new(piece.length as usize);
         let all = piece.range();
         let data = all.start..all.end.min(self.target.size());
         let mut gone = Vec::new();
-        // What was never written is zeros, whatever its memory is.
+        // An unwritten extent reads as zeros, whatever is in memory.
         if piece.flags & Extent::UNWRITTEN == 0 {
-            // The page cache may still have what the memory has lost.
+            // The page cache may still have the lost data.
             let length = (data.end - data.start) as usize;
             let bytes = part(&mut buffer, all.start, &data);
             let cached = !self.target.dax
@@ -553,7 +545,7 @@ impl Job {
         let rest = data.end..all.end;
         part(&mut buffer, all.start, &rest).fill(0);
 
-        let wanted: Vec<_> = match &self.range {
+        let requested: Vec<_> = match &self.range {
             None => gone
                 .iter()
                 .filter_map(|range| common(range, &data))
@@ -565,7 +557,7 @@ impl Job {
                     .find(|gone| common(gone, range).as_ref() != Some(gone));
                 if let Some(outside) = outside {
                     bail!(
-                        "bytes {} to {} are bad, and only heal together with what was asked for; give a range that has them",
+                        "bytes {} to {} are bad and must be repaired together with the range; give a range that includes them",
                         outside.start,
                         outside.end
                     );
@@ -573,14 +565,14 @@ impl Job {
                 common(range, &data).into_iter().collect()
             }
         };
-        for range in &wanted {
+        for range in &requested {
             let bytes = part(&mut buffer, all.start, range);
             match &self.backup {
                 Some(backup) => backup.read(range.start, bytes)?,
                 None => bytes.fill(0),
             }
         }
-        piece.replaced = count(&wanted);
+        piece.replaced = count(&requested);
         piece.kept = data.end - data.start - piece.replaced;
         let lost = if self.backup.is_some() {
             0
@@ -590,8 +582,8 @@ impl Job {
         Ok((buffer, lost))
     }
 
-    /// Reads what is good of a piece from the device; what can't be read, in order.
-    fn readable(&self, piece: &Piece, buffer: &mut Buffer) -> Result<Vec<Range<u64>>> {
+    /// Reads the good bytes of a range from the device; returns the rest in order.
+    fn readable(&self, piece: &RepairRange, buffer: &mut DirectBuffer) -> Result<Vec<Range<u64>>> {
         let all = piece.range();
         let mut gone = piece.ranges.clone();
         gone.sort_by_key(|range| range.start);
@@ -616,11 +608,11 @@ impl Job {
         Ok(gone)
     }
 
-    /// Writes a piece. `Err` where the file is not what it was any more: all ends.
-    fn write(&self, piece: &mut Piece) -> Result<Buffer> {
+    /// Writes a range. Fails if the file has changed, which ends the repair.
+    fn write(&self, piece: &mut RepairRange) -> Result<DirectBuffer> {
         let (mut buffer, _) = self.contents(piece)?;
         let target = &self.target;
-        // What a signal must not part.
+        // Block signals between the check and the write.
         let _whole = BlockedSignals::new()?;
         target.is_the_same(piece)?;
         let written = match piece.shared {
@@ -629,12 +621,12 @@ impl Job {
                 .direct(true)
                 .and_then(|()| target.file.write_all_at(buffer.bytes(), piece.file_offset)),
         };
-        // A page is written whole, and the last one of a file goes beyond its end.
+        // Whole pages are written, and the last one extends the file.
         if piece.range().end > target.size() {
             target
                 .file
                 .set_len(target.size())
-                .context("it could not be cut to its old size again")?;
+                .context("could not be truncated to its old size")?;
         }
         if let Err(error) = written.and_then(|()| target.file.sync_all()) {
             piece.failed(self.why(piece, &error));
@@ -642,7 +634,7 @@ impl Job {
         Ok(buffer)
     }
 
-    fn why(&self, piece: &Piece, error: &io::Error) -> String {
+    fn why(&self, piece: &RepairRange, error: &io::Error) -> String {
         let refused = [Errno::IO, Errno::FAULT]
             .contains(&Errno::from_io_error(error).unwrap_or(Errno::INVAL));
         if !refused {
@@ -650,45 +642,45 @@ impl Job {
         }
         let disk = piece.disk.as_deref().unwrap_or("the disk");
         format!(
-            "{disk} did not heal it by a write ({error}): its bus has no command to clear errors, or the page is shared with other \
-             blocks; copy the file, and keep this one so that nobody else gets the memory"
+            "{disk}: the write did not clear the poison ({error}): its bus has no command to clear errors, or the page is shared with other \
+             blocks; copy the file, and keep this one so that its memory is not reused"
         )
     }
 
-    /// Whether a piece that was written can be read, and is what was written.
-    fn read_back(&self, piece: &mut Piece, wanted: &mut Buffer) {
-        let mut there = Buffer::new(piece.length as usize);
+    /// Reads a range back and compares it.
+    fn read_back(&self, piece: &mut RepairRange, requested: &mut DirectBuffer) {
+        let mut there = DirectBuffer::new(piece.length as usize);
         let length = (self.target.size().min(piece.range().end) - piece.file_offset) as usize;
         match self.target.read(piece.file_offset, there.bytes(), true) {
-            Ok(count) if count >= length && there.bytes()[..length] == wanted.bytes()[..length] => {
-            }
+            Ok(count)
+                if count >= length && there.bytes()[..length] == requested.bytes()[..length] => {}
             Ok(_) => piece.failed("it reads back as something else"),
-            Err(error) => piece.failed(format!("it can't be read back: {error}")),
+            Err(error) => piece.failed(format!("cannot be read back: {error}")),
         }
     }
 }
 
-/// What is bad of the volume numbered `number`: bytes of it, with the disks that they are of.
-fn bad_of(host: &Host, number: Number) -> Result<Vec<(String, Span)>> {
+/// Returns the bad ranges of a volume, with their disks.
+fn bad_of(host: &Host, number: DeviceNumber) -> Result<Vec<(String, Span)>> {
     let mut bad = Vec::new();
-    for (disk, hurt) in hurt::all(host)? {
-        if let Some(target) = &hurt.opaque {
-            let below = |hurt: &Hurt| contains(&hurt.volume, number);
+    for (disk, affected) in affected::all(host)? {
+        if let Some(target) = &affected.opaque {
+            let below = |affected: &AffectedVolume| contains(&affected.volume, number);
             ensure!(
-                !below(&hurt),
+                !below(&affected),
                 "what is made of {} by {target} is not known here",
                 disk.name()
             );
         }
-        if hurt.chain.first() == Some(&number) {
+        if affected.chain.first() == Some(&number) {
             let name = disk.name().to_owned();
-            bad.extend(hurt.spans.into_iter().map(|span| (name.clone(), span)));
+            bad.extend(affected.spans.into_iter().map(|span| (name.clone(), span)));
         }
     }
     Ok(bad)
 }
 
-fn contains(volume: &Volume, number: Number) -> bool {
+fn contains(volume: &Volume, number: DeviceNumber) -> bool {
     let is = |volume: &Volume| volume.number().is_ok_and(|its| its == number);
     volume
         .children
@@ -696,11 +688,11 @@ fn contains(volume: &Volume, number: Number) -> bool {
         .any(|child| is(child) || contains(child, number))
 }
 
-/// Repairs a file, or says what would be done. `Err` where it is refused: nothing is changed then.
+/// Repairs a file, or plans it. Fails before any change if the file is refused.
 pub fn repair(host: &Host, request: &Request) -> Result<Report> {
     let target = Target::open(host, &request.file)?;
     let name = target.name();
-    let number = Number::from_rdev(target.metadata.dev());
+    let number = DeviceNumber::from_rdev(target.metadata.dev());
     if let Some(range) = &request.range {
         ensure!(
             range.start < range.end && range.end <= target.size(),
@@ -723,11 +715,11 @@ pub fn repair(host: &Host, request: &Request) -> Result<Report> {
             let at = extent.logical + (part.offset - extent.physical);
             Some(at..at + part.length)
         });
-        let wanted: Vec<_> = match &request.range {
+        let requested: Vec<_> = match &request.range {
             None => listed.collect(),
             Some(range) => vec![range.clone()],
         };
-        pieces.extend(pieces_of(&extent, &wanted, &bad));
+        pieces.extend(ranges_of(&extent, &requested, &bad));
     }
     let device = OpenOptions::new()
         .read(true)
@@ -752,7 +744,7 @@ pub fn repair(host: &Host, request: &Request) -> Result<Report> {
         lost: 0,
         stopped: None,
     };
-    // All that is needed can be read, before anything is changed.
+    // Read all sources before anything is changed.
     for piece in &mut report.pieces {
         if piece.file_offset >= job.target.size() {
             piece.failed("it is beyond the end of the file, which has no data there");
@@ -786,7 +778,7 @@ pub fn repair(host: &Host, request: &Request) -> Result<Report> {
     }
     report.stopped = stopped;
     verify(host, &job, &mut report.pieces)?;
-    let is_zero = |piece: &&Piece| job.backup.is_none() && piece.result != Outcome::Failed;
+    let is_zero = |piece: &&RepairRange| job.backup.is_none() && piece.result != Outcome::Failed;
     report.lost = report
         .pieces
         .iter()
@@ -796,9 +788,9 @@ pub fn repair(host: &Host, request: &Request) -> Result<Report> {
     Ok(report)
 }
 
-/// Says of what was written whether it is listed still.
-fn verify(host: &Host, job: &Job, pieces: &mut [Piece]) -> Result<()> {
-    let bad = bad_of(host, Number::from_rdev(job.target.metadata.dev()))?;
+/// Verifies that the written ranges are not listed any more.
+fn verify(host: &Host, job: &Job, pieces: &mut [RepairRange]) -> Result<()> {
+    let bad = bad_of(host, DeviceNumber::from_rdev(job.target.metadata.dev()))?;
     let extents = job.target.extents()?;
     for piece in pieces
         .iter_mut()
@@ -816,7 +808,7 @@ fn verify(host: &Host, job: &Job, pieces: &mut [Piece]) -> Result<()> {
             }
         }
         match (listed, moved) {
-            (true, _) => piece.failed("it was written, and is still listed as bad"),
+            (true, _) => piece.failed("written, but still listed as bad"),
             (false, true) => piece.result = Outcome::Moved,
             (false, false) => piece.result = Outcome::Healed,
         }
@@ -841,35 +833,35 @@ mod tests {
     /// Offset, length and bad bytes of each.
     fn pieces(
         extent: &Extent,
-        wanted: &[Range<u64>],
+        requested: &[Range<u64>],
         bad: &[(String, Span)],
     ) -> Vec<(u64, u64, u64)> {
-        pieces_of(extent, wanted, bad)
+        ranges_of(extent, requested, bad)
             .iter()
             .map(|piece| (piece.file_offset, piece.length, piece.bad))
             .collect()
     }
 
     #[test]
-    fn whole_pages_of_the_memory() {
+    fn ranges_round_to_whole_pages() {
         assert_eq!(whole_pages(&(512..1024), 4096 + 512), 0..4096);
         assert_eq!(whole_pages(&(8192..12288), 0), 8192..12288);
         assert_eq!(whole_pages(&(8192..12289), 0), 8192..16384);
-        // A partition that begins within a page.
+        // A partition that is not page-aligned.
         assert_eq!(whole_pages(&(8192..8704), 1024), 7168..11264);
     }
 
     #[test]
-    fn what_is_written() {
+    fn ranges_cover_bad_pages_only() {
         let file = Extent::new(8192, 65536, 16384);
-        let wanted = [12800..13312, 13824..14336];
+        let requested = [12800..13312, 13824..14336];
         let list = [
             bad(1 << 20, 65536 + 4608, 512),
             bad((1 << 20) + 1024, 65536 + 5632, 512),
         ];
-        assert_eq!(pieces(&file, &wanted, &list[..0]), [(12288, 4096, 0)]);
-        // The disk's pages count: the partition begins 512 bytes into one.
-        assert_eq!(pieces(&file, &wanted, &list), [(12800, 4096, 1024)]);
+        assert_eq!(pieces(&file, &requested, &list[..0]), [(12288, 4096, 0)]);
+        // Pages of the disk count: the partition starts 512 bytes into one.
+        assert_eq!(pieces(&file, &requested, &list), [(12800, 4096, 1024)]);
         // No more than the extent.
         let one = |range: Range<u64>| pieces(&file, std::slice::from_ref(&range), &[]);
         assert_eq!(one(0..10000), [(8192, 4096, 0)]);
@@ -877,7 +869,7 @@ mod tests {
     }
 
     #[test]
-    fn in_pieces_that_end_at_pages() {
+    fn large_ranges_split_at_pages() {
         let file = Extent::new(0, 4096 + 512, 3 << 20);
         let all = 0..3 << 20;
         let found = pieces(&file, std::slice::from_ref(&all), &[]);
@@ -888,15 +880,15 @@ mod tests {
 
     proptest! {
         #[test]
-        fn all_that_is_wanted_is_written_once(
+        fn requested_bytes_are_written_once(
             start in 0_u64..64, length in 1_u64..2000, shift in 0_u64..8,
             parts in prop::collection::vec((0_u64..2000, 1_u64..600), 0..8)
         ) {
             let file = Extent::new(start * 512, 1 << 20, length * 512);
             let end = file.logical + file.length;
-            let wanted: Vec<_> = parts.iter().map(|(at, length)| at * 512..(at + length) * 512).collect();
+            let requested: Vec<_> = parts.iter().map(|(at, length)| at * 512..(at + length) * 512).collect();
             let list = [bad((8 << 20) + shift * 512, 1 << 20, 512)];
-            let found = pieces_of(&file, &wanted, &list);
+            let found = ranges_of(&file, &requested, &list);
             let mut last = file.logical;
             for piece in &found {
                 prop_assert!(piece.file_offset >= last && piece.length > 0 && piece.length <= CHUNK);
@@ -904,7 +896,7 @@ mod tests {
                 prop_assert!(last <= end);
                 prop_assert_eq!(piece.physical - file.physical, piece.file_offset - file.logical);
             }
-            for range in wanted {
+            for range in requested {
                 let inside = common(&range, &(file.logical..end));
                 let covered: u64 = inside.iter().flat_map(|range| {
                     found.iter().filter_map(|piece| common(range, &piece.range()))
@@ -914,13 +906,13 @@ mod tests {
         }
 
         #[test]
-        fn holes(all in 0_u64..50, length in 0_u64..50, cuts in prop::collection::vec((0_u64..100, 1_u64..10), 0..6)) {
+        fn holes_are_left_out(all in 0_u64..50, length in 0_u64..50, cuts in prop::collection::vec((0_u64..100, 1_u64..10), 0..6)) {
             let all = all..all + length;
             let mut holes: Vec<_> = cuts.iter().map(|(at, length)| *at..at + length).collect();
             holes.sort_by_key(|hole| hole.start);
             let left: Vec<u64> = without(&all, &holes).into_iter().flatten().collect();
-            let wanted: Vec<u64> = all.filter(|at| !holes.iter().any(|hole| hole.contains(at))).collect();
-            prop_assert_eq!(left, wanted);
+            let requested: Vec<u64> = all.filter(|at| !holes.iter().any(|hole| hole.contains(at))).collect();
+            prop_assert_eq!(left, requested);
         }
     }
 }

@@ -1,18 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Reading all of a disk, so that bad memory is known before an application meets it.
+//! Reads a whole disk to find errors before an application does.
 //!
-//! Each page that is not listed is read past the page cache, through the driver's machine-check-safe
-//! copy. One that can't be read is on the list afterwards: where the driver has not put it there, this
-//! does. How far it has come is in a file, for the memory that the disk is of.
+//! Each page that is not listed is read past the page cache, through the driver's machine-check-safe copy. A page
+//! that cannot be read is added to the list if the driver has not done so. The position is saved in a file for the
+//! memory of the disk.
 
-use crate::badlist::BadList;
-use crate::errors::SECTOR;
-use crate::host::{self, printable};
-use crate::list::{Found, List};
+use abstractions::DirectBuffer;
+use crate::badblocks::kernel::{KernelList, ListLookup};
+use crate::badblocks::origin::SECTOR;
+use crate::badblocks::set::BadBlocks;
+use crate::nd::region::{Memory, Region};
 use crate::nd::{Device, Kind};
-use crate::region::{Memory, Region};
-use abstractions::DirectBuffer as Buffer;
+use crate::sysfs::{self, printable};
 use anyhow::{Context, Result, bail};
 use rustix::fs::{FlockOperation, OFlags, flock};
 use rustix::io::Errno;
@@ -29,21 +29,20 @@ use units::PAGE;
 
 /// The version of the form of the file.
 const VERSION: u32 = 1;
-/// Bytes that are read at once.
+/// The largest read.
 const CHUNK: u64 = 1 << 20;
-/// How often it is saved how far it has come.
+/// How often the position is saved.
 const SAVED_EVERY: Duration = Duration::from_secs(2);
-/// How long it sleeps at once, so that it can be stopped.
+/// The longest sleep, so that it can be stopped.
 const NAP: Duration = Duration::from_millis(50);
-/// What made known what is found.
+/// The origin of errors that a scrub finds.
 const ORIGIN: &str = "user";
 
-/// How far a scrub has come.
+/// The position of a scrub.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct State {
     version: u32,
-    /// Whose it is.
     memory: Memory,
     /// The bytes of the region that are the disk's.
     covers: Range<u64>,
@@ -55,7 +54,7 @@ pub struct State {
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Form {
+struct StateFile {
     checksum: String,
     state: State,
 }
@@ -67,16 +66,17 @@ impl State {
     }
 
     fn to_text(&self) -> Result<String> {
-        let form = Form {
+        let form = StateFile {
             checksum: self.checksum()?,
             state: self.clone(),
         };
         Ok(serde_json::to_string_pretty(&form)? + "\n")
     }
 
-    /// What stands in a file, if it was not cut off or edited, and can be of such a memory.
+    /// Parses a file; fails if it is truncated, edited or inconsistent.
     fn from_text(text: &[u8]) -> Result<Self> {
-        let Form { checksum, state } = serde_json::from_slice(text).context("it makes no sense")?;
+        let StateFile { checksum, state } =
+            serde_json::from_slice(text).context("it makes no sense")?;
         if state.version != VERSION {
             bail!("it is of version {}", state.version);
         }
@@ -99,7 +99,7 @@ impl State {
     /// Writes it: after a crash at any time the file is the old one or the new one.
     fn save(&self, path: &Path) -> Result<()> {
         let folder = path.parent().context("it has no folder")?;
-        // By one scrub at a time, and so under one name: a crash leaves nothing for ever.
+        // One scrub runs at a time, so a fixed name suffices and a crash leaves at most one file.
         let new = path.with_extension("new");
         let mut file = File::create(&new)?;
         file.write_all(self.to_text()?.as_bytes())?;
@@ -112,14 +112,12 @@ impl State {
 
 /// A range of bad bytes of a disk.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Bad {
-    /// The first of them.
+pub struct BadRange {
     pub offset: u64,
-    /// How many.
     pub length: u64,
 }
 
-impl From<&Range<u64>> for Bad {
+impl From<&Range<u64>> for BadRange {
     fn from(range: &Range<u64>) -> Self {
         Self {
             offset: range.start,
@@ -128,32 +126,29 @@ impl From<&Range<u64>> for Bad {
     }
 }
 
-/// What came of it.
 #[derive(Debug, Serialize)]
 pub struct Summary {
-    /// The disk.
     pub disk: String,
     /// Its bytes.
     pub size: u64,
-    /// Where this began: not at 0 where it goes on.
+    /// The first byte of this run; not 0 if it continues an earlier one.
     pub from: u64,
     /// Bytes that are done, since the beginning.
     pub done: u64,
-    /// All is done.
     pub complete: bool,
-    /// What was found, since the beginning.
-    pub found: Vec<Bad>,
-    /// What was listed before, and was not touched, of what is behind `from`.
-    pub known: Vec<Bad>,
+    /// Errors that were found, in this run or earlier.
+    pub found: Vec<BadRange>,
+    /// Errors after `from` that were listed before, and were not read.
+    pub known: Vec<BadRange>,
     /// How long this has taken, in seconds.
     pub seconds: f64,
-    /// Why it was begun anew although there was a file.
+    /// Why the saved position was not used.
     pub anew: Option<String>,
 }
 
-/// What a scrub is to do, and who watches.
-pub struct Wanted<'a> {
-    /// Where it is saved how far it has come.
+/// Options and callbacks of a scrub.
+pub struct Options<'a> {
+    /// The folder of the saved position.
     pub folder: &'a Path,
     /// Bytes a second at most.
     pub rate: u64,
@@ -161,37 +156,36 @@ pub struct Wanted<'a> {
     pub anew: bool,
     /// Whether it is to stop.
     pub stop: &'a dyn Fn() -> bool,
-    /// Is told how many bytes are done, and what is bad.
+    /// Receives the number of bytes done and of bad bytes.
     pub progress: &'a dyn Fn(u64, u64),
 }
 
 /// A disk that can be scrubbed.
 pub struct Scrub {
     region: Region,
-    list: List,
+    list: KernelList,
     memory: Memory,
     covers: Range<u64>,
 }
 
 impl Scrub {
-    /// That of a device.
-    pub fn of(host: &host::Host, device: &Device) -> Result<Self> {
+    pub fn of(host: &sysfs::Host, device: &Device) -> Result<Self> {
         match device.name.kind {
             Kind::Btt => bail!(
-                "{}: in sector mode, what is read is not where it says; read it as a whole: dd if=/dev/pmemNs of=/dev/null bs=1M iflag=direct",
+                "{}: in sector mode blocks have no fixed place; read the whole disk instead: dd if=/dev/pmemNs of=/dev/null bs=1M iflag=direct",
                 device.name
             ),
             Kind::Dax => bail!("{}: device DAX has no disk to read", device.name),
             Kind::Namespace | Kind::Pfn => {}
         }
         let region = Region::find(host, device.name.region)
-            .with_context(|| format!("{} has no region that can be seen", device.name))?;
-        let list = match List::of(&region, device)? {
-            Found::List(list) => list,
-            Found::None(why) => bail!("{}: {why}", device.name),
+            .with_context(|| format!("{} has no region that is visible", device.name))?;
+        let list = match KernelList::of(&region, device)? {
+            ListLookup::List(list) => list,
+            ListLookup::None(why) => bail!("{}: {why}", device.name),
         };
         let size = list.disk.size().bytes();
-        let start = host::number(device.folder().join("resource"))
+        let start = sysfs::number(device.folder().join("resource"))
             .with_context(|| format!("{} does not say where its data begins", device.name))?;
         Ok(Self {
             memory: region.memory()?,
@@ -203,7 +197,6 @@ impl Scrub {
         })
     }
 
-    /// The disk.
     pub fn disk(&self) -> &str {
         self.list.disk.name()
     }
@@ -214,7 +207,7 @@ impl Scrub {
     }
 
     /// The bus, where the platform scrubs by itself.
-    pub fn has_own(&self) -> Option<String> {
+    pub fn platform_bus(&self) -> Option<String> {
         self.region.has_log().then(|| self.region.bus_name())?
     }
 
@@ -224,7 +217,7 @@ impl Scrub {
         folder.join(format!("scrub-{name}+{:x}.json", self.covers.start))
     }
 
-    /// How far it has come, and why not, where a file is of no use.
+    /// Reads the saved position; also returns why it cannot be used.
     fn state(&self, file: &Path) -> (State, Option<String>) {
         let begin = State {
             version: VERSION,
@@ -249,13 +242,13 @@ impl Scrub {
     }
 
     /// Reads the disk from where it was left.
-    pub fn run(&self, wanted: &Wanted<'_>) -> Result<Summary> {
+    pub fn run(&self, wanted: &Options<'_>) -> Result<Summary> {
         let folder = wanted.folder;
         fs::create_dir_all(folder).with_context(|| printable(folder))?;
         let file = self.file(folder);
         let lock = File::create(file.with_extension("lock")).with_context(|| printable(folder))?;
         match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-            Err(Errno::WOULDBLOCK) => bail!("{}: another scrub of it is under way", self.disk()),
+            Err(Errno::WOULDBLOCK) => bail!("{}: another scrub is running", self.disk()),
             locked => locked.with_context(|| printable(folder))?,
         }
         let (mut state, anew) = self.state(&file);
@@ -272,7 +265,7 @@ impl Scrub {
         let (from, begun) = (state.done, Instant::now());
         let mut known = Vec::new();
         let mut saved = begun;
-        let mut buffer = Buffer::new(CHUNK as usize);
+        let mut buffer = DirectBuffer::new(CHUNK as usize);
         let result = loop {
             let end = self.size().min(state.done + chunk(wanted.rate));
             if state.done >= self.size() || (wanted.stop)() {
@@ -310,14 +303,14 @@ impl Scrub {
             from,
             done: state.done,
             complete,
-            found: joined(&state.found).iter().map(Bad::from).collect(),
-            known: joined(&known).iter().map(Bad::from).collect(),
+            found: joined(&state.found).iter().map(BadRange::from).collect(),
+            known: joined(&known).iter().map(BadRange::from).collect(),
             seconds: begun.elapsed().as_secs_f64(),
             anew,
         })
     }
 
-    /// Reads some bytes, all but what is listed; what of it is bad, which is listed then.
+    /// Reads the unlisted pages of a range; lists and returns those that cannot be read.
     fn step(
         &self,
         disk: &File,
@@ -350,46 +343,52 @@ impl Scrub {
         Ok(found)
     }
 
-    /// Has the list have what could not be read.
+    /// Adds an unreadable range to the list, unless the driver has done so.
     fn record(&self, bytes: Range<u64>) -> Result<()> {
         if !self.list.disk.is_there() {
             bail!("{}: the disk has gone", self.disk());
         }
-        let bad = BadList::from_iter(once(bytes.start / SECTOR..bytes.end.div_ceil(SECTOR)));
+        let bad = BadBlocks::from_iter(once(bytes.start / SECTOR..bytes.end.div_ceil(SECTOR)));
         if bad.without(&self.list.disk.bad()?).is_empty() {
             return Ok(());
         }
-        // The list counts from the start of the region, the disk from that of its data.
+        // The list counts from the start of the region, the disk from the start of its data.
         self.list
             .add(&bad.moved_up(self.covers.start / SECTOR), ORIGIN)
-            .with_context(|| format!("{}: byte {} can't be listed", self.disk(), bytes.start))
+            .with_context(|| {
+                format!(
+                    "{}: byte {} cannot be added to the list",
+                    self.disk(),
+                    bytes.start
+                )
+            })
     }
 }
 
-/// Whether it can be read; what else goes wrong is an error.
+/// Returns whether a range can be read; fails for errors other than `EIO`.
 fn read(disk: &File, buffer: &mut [u8], offset: u64) -> Result<bool> {
     match disk.read_exact_at(buffer, offset) {
         Ok(()) => Ok(true),
         Err(error) if error.raw_os_error() == Some(Errno::IO.raw_os_error()) => {
-            // A disk that has gone fails so, too.
+            // A disk that disappeared fails like this, too.
             Ok(false)
         }
         Err(error) => Err(error).with_context(|| format!("reading at byte {offset}")),
     }
 }
 
-/// Bytes that are read at once at this rate: about ten times a second.
+/// Returns the size of a read for about ten reads per second.
 fn chunk(rate: u64) -> u64 {
     (rate / 10).clamp(PAGE, CHUNK) / PAGE * PAGE
 }
 
-/// When so many bytes are due.
+/// Returns the time for `bytes` at this rate.
 fn pace(bytes: u64, rate: u64) -> Duration {
     Duration::from_secs_f64(bytes as f64 / rate.max(1) as f64)
 }
 
-/// The pages of `bytes` of which nothing is listed, and those of which something is.
-fn split(bytes: &Range<u64>, listed: &BadList) -> (Vec<Range<u64>>, Vec<Range<u64>>) {
+/// Splits `bytes` into pages without and with listed sectors.
+fn split(bytes: &Range<u64>, listed: &BadBlocks) -> (Vec<Range<u64>>, Vec<Range<u64>>) {
     let mut unlisted = Vec::new();
     let mut skipped = Vec::new();
     let mut at = bytes.start;
@@ -411,7 +410,7 @@ fn split(bytes: &Range<u64>, listed: &BadList) -> (Vec<Range<u64>>, Vec<Range<u6
     (unlisted, skipped)
 }
 
-/// Ranges, in order, with those joined that touch.
+/// Merges adjacent ranges.
 fn joined(ranges: &[Range<u64>]) -> Vec<Range<u64>> {
     let mut all: Vec<Range<u64>> = Vec::new();
     for range in ranges {
@@ -426,11 +425,11 @@ fn joined(ranges: &[Range<u64>]) -> Vec<Range<u64>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::machine::Machine;
+    use crate::testing::FakeSysfs;
     use proptest::prelude::*;
 
-    fn scrub() -> (Machine, Scrub) {
-        let machine = Machine::new();
+    fn scrub() -> (FakeSysfs, Scrub) {
+        let machine = FakeSysfs::new();
         let device = Device::find(&machine.host, "pfn0.0".parse().unwrap()).unwrap();
         let scrub = Scrub::of(&machine.host, &device).unwrap();
         (machine, scrub)
@@ -447,18 +446,18 @@ mod tests {
     }
 
     #[test]
-    fn where_the_data_is() {
+    fn data_offset_is_added() {
         let (_machine, scrub) = scrub();
         assert_eq!(scrub.covers, 3 << 20..34 << 20);
         assert_eq!(
             scrub.file(Path::new("/x")),
             Path::new("/x/scrub-e820-20000000+300000.json")
         );
-        assert_eq!(scrub.has_own(), None);
+        assert_eq!(scrub.platform_bus(), None);
     }
 
     #[test]
-    fn what_is_saved_is_of_use_for_the_same_memory() {
+    fn position_of_other_memory_is_refused() {
         let (machine, scrub) = scrub();
         let folder = tempfile::tempdir().unwrap();
         let file = scrub.file(folder.path());
@@ -475,7 +474,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_damaged_is_not() {
+    fn damaged_position_is_refused() {
         let (_machine, scrub) = scrub();
         let text = state(&scrub).to_text().unwrap();
         for length in 0..text.len() - 1 {
@@ -509,7 +508,7 @@ mod tests {
     }
 
     #[test]
-    fn how_fast() {
+    fn rate_limits_chunks() {
         assert_eq!(pace(200 << 20, 100 << 20), Duration::from_secs(2));
         assert_eq!(chunk(1 << 30), CHUNK);
         assert_eq!(chunk(1), PAGE);
@@ -519,7 +518,7 @@ mod tests {
     proptest! {
         #[test]
         fn each_page_is_read_or_skipped(start in 0_u64..64, pages in 1_u64..64, bad in prop::collection::vec((0_u64..1024, 1_u64..40), 0..8)) {
-            let listed = BadList::from_iter(bad.iter().map(|(start, length)| *start..start + length));
+            let listed = BadBlocks::from_iter(bad.iter().map(|(start, length)| *start..start + length));
             let bytes = start * PAGE..(start + pages) * PAGE;
             let (unlisted, skipped) = split(&bytes, &listed);
             let mut all: Vec<_> = unlisted.iter().chain(&skipped).cloned().collect();
@@ -528,7 +527,7 @@ mod tests {
             for (ranges, has) in [(&unlisted, false), (&skipped, true)] {
                 for range in ranges {
                     for page in (range.start..range.end).step_by(PAGE as usize) {
-                        let sectors = BadList::from_iter(once(page / SECTOR..(page + PAGE) / SECTOR));
+                        let sectors = BadBlocks::from_iter(once(page / SECTOR..(page + PAGE) / SECTOR));
                         prop_assert_eq!(!listed.common(&sectors).is_empty(), has);
                     }
                 }

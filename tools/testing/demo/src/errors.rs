@@ -20,7 +20,7 @@ use vm::Options;
 
 /// Where pmemctl keeps what it saves: the machine's own disk.
 const STATE: &str = "/var/lib/pmemctl";
-/// Where pmemctl watch says what it sees.
+/// Where pmemctl monitor says what it sees.
 const WATCH: &str = "/run/watch.log";
 const SYSTEM_DISK: u64 = 32 << 20;
 /// Files of each file system.
@@ -35,7 +35,7 @@ const TARGETS: [Target; 4] = [Target::Mapped, Target::Quiet, Target::Mapped, Tar
 const MAPPERS: [usize; 4] = [1, 0, 2, 0];
 /// Whose list is right so soon is told in time.
 const SOON: Duration = Duration::from_secs(10);
-/// So soon after it is on the list, `pmemctl watch` has told all of it.
+/// So soon after it is on the list, `pmemctl monitor` has told all of it.
 const PROMPT: Duration = Duration::from_secs(2);
 /// A look into the machine takes no longer, where the host has time for it. What it takes longer is not
 /// what the machine does.
@@ -110,7 +110,7 @@ struct Hit {
     owner: Owner,
     /// From the machine check to the list.
     listed: Duration,
-    /// From there to what `pmemctl watch` says of it.
+    /// From there to what `pmemctl monitor` says of it.
     told: Duration,
     cure: Cure,
     /// How it went.
@@ -169,7 +169,7 @@ pub fn tell(story: &mut Story, driver: Driver, count: usize, seed: Option<u64>) 
     }
     story.guest("mkfs.ext4 -q /dev/vdb")?;
     state(story)?;
-    story.guest("pmemctl save --follow --all >/run/follow.log 2>&1 &")?;
+    story.guest("pmemctl errors save --follow --all >/run/follow.log 2>&1 &")?;
     // The machine's RAM begins at address 0, below its hole for devices.
     let memory = [(ram, disks[0].start), (virtio, 0)];
     let mut scene = Scene {
@@ -189,7 +189,7 @@ pub fn tell(story: &mut Story, driver: Driver, count: usize, seed: Option<u64>) 
         "All files are read by read(2), with O_DIRECT and through a new mapping, each bad page and its neighbours on the disk, \
          and then the whole of both disks block by block, to compare it with the memory as this host sees it.",
     );
-    story.guest("pmemctl bad | head -n 6")?;
+    story.guest("pmemctl errors | head -n 6")?;
     examine(story, &mut scene, "at first")?;
     heal(story, &mut scene)?;
     examine(story, &mut scene, "healed")?;
@@ -198,7 +198,7 @@ pub fn tell(story: &mut Story, driver: Driver, count: usize, seed: Option<u64>) 
     story.chapter(
         "The power comes back",
         "The kernel knows of no error: nobody told it. An emulator's memory is good again; on a real machine, the first touch \
-         of one of these pages would be the next machine check. pmemctl restore, as a rule of udev runs it before anything is \
+         of one of these pages would be the next machine check. pmemctl errors restore, as a rule of udev runs it before anything is \
          mounted, puts the list back.",
     );
     story.boot(&options, folder.path(), log.path())?;
@@ -628,7 +628,7 @@ fn machine_checks(story: &mut Story, scene: &mut Scene) -> Result<()> {
          and nothing else.",
     );
     story.guest(&format!(
-        "pmemctl watch --json >{WATCH} 2>&1 & echo $! >{WATCH}.pid"
+        "pmemctl monitor --json >{WATCH} 2>&1 & echo $! >{WATCH}.pid"
     ))?;
     story.quietly(&format!(
         "until grep -q '\"watching\"' {WATCH}; do sleep 0.1; done"
@@ -670,7 +670,7 @@ fn machine_checks(story: &mut Story, scene: &mut Scene) -> Result<()> {
         ),
     );
     story.seen(
-        "pmemctl watch has told of each: file, place, and who has it mapped where",
+        "pmemctl monitor has told of each: file, place, and who has it mapped where",
         &format!(
             "within {} ms of the list; {} at once, {} first without the file",
             latest(|hit| hit.told),
@@ -679,7 +679,7 @@ fn machine_checks(story: &mut Story, scene: &mut Scene) -> Result<()> {
         ),
     );
     story.seen(
-        "after each, pmemctl bad knows whose all pages of that disk are",
+        "after each, pmemctl errors knows whose all pages of that disk are",
         &format!("no difference; within {} ms", asked.as_millis()),
     );
 
@@ -707,7 +707,7 @@ fn machine_checks(story: &mut Story, scene: &mut Scene) -> Result<()> {
     Ok(())
 }
 
-/// What pmemctl watch has said.
+/// What pmemctl monitor has said.
 #[derive(Default)]
 struct Watch {
     /// The bytes of it that have been read, in whole lines.
@@ -751,7 +751,7 @@ impl Watch {
             }
             ensure!(
                 waited < PROMPT,
-                "{} ms after it was listed, pmemctl watch says {last:?}, and not {wanted:?}",
+                "{} ms after it was listed, pmemctl monitor says {last:?}, and not {wanted:?}",
                 waited.as_millis()
             );
             thread::sleep(PAUSE);
@@ -849,7 +849,7 @@ fn examine(story: &mut Story, scene: &mut Scene, when: &str) -> Result<()> {
 fn told_by_bad(story: &mut Story, disk: &Disk, when: &str) -> Result<(usize, Duration)> {
     let start = Instant::now();
     let said = story.quietly(&format!(
-        "pmemctl bad --json /dev/{} 2>/dev/null || [ $? = {} ]",
+        "pmemctl errors --json /dev/{} 2>/dev/null || [ $? = {} ]",
         disk.name,
         i32::from(!disk.bad.is_empty())
     ))?;
@@ -858,7 +858,7 @@ fn told_by_bad(story: &mut Story, disk: &Disk, when: &str) -> Result<(usize, Dur
     let wrong: Vec<_> = found.symmetric_difference(&wanted).collect();
     ensure!(
         wrong.is_empty(),
-        "{when}, {}: pmemctl bad differs in {wrong:?}",
+        "{when}, {}: pmemctl errors differs in {wrong:?}",
         disk.name
     );
     let files = found.iter().filter(|told| told.file.is_some()).count();
@@ -889,7 +889,7 @@ fn told(story: &mut Story, scene: &Scene, when: &str) -> Result<()> {
             disk.name
         );
         story.seen(
-            &format!("{when}: pmemctl bad, of {}", disk.system),
+            &format!("{when}: pmemctl errors, of {}", disk.system),
             &format!(
                 "{files} pages of files, {} free, by path, inode and offset; no difference; {} ms; {good} of {} small files whole",
                 disk.bad.len() - files,
@@ -1082,7 +1082,7 @@ fn state(story: &mut Story) -> Result<()> {
 fn power_cut(story: &mut Story, scene: &Scene) -> Result<()> {
     story.chapter(
         "The power fails",
-        "QEMU is killed (SIGKILL) with both file systems mounted and pages bad. pmemctl save --follow has run all the time, and \
+        "QEMU is killed (SIGKILL) with both file systems mounted and pages bad. pmemctl errors save --follow has run all the time, and \
          has saved the list within a second of each change on the machine's own disk.",
     );
     let wanted: Vec<BTreeSet<u64>> = scene.disks.iter().map(Disk::sectors).collect();
@@ -1128,7 +1128,7 @@ fn restored(story: &mut Story, scene: &mut Scene) -> Result<()> {
     }
     await_lists(story, &found).context("before anything is restored")?;
     state(story)?;
-    story.guest("pmemctl restore --all")?;
+    story.guest("pmemctl errors restore --all")?;
     await_lists(story, &scene.disks)?;
     let left: usize = scene.disks.iter().map(|disk| disk.bad.len()).sum();
     story.seen(

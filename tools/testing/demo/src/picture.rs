@@ -87,7 +87,7 @@ until grep -q load: /run/ledger.log; do sleep 0.1; done";
 const UNLISTED: &str = "pmem-io map /mnt/file --read-only load run='sleep 5' >/dev/null 2>&1 &
 sleep 1; pmem-io phys /mnt/file --offset 4M";
 
-const WATCH: &str = "script -qec 'pmemctl watch' /dev/null >/run/watch 2>&1 </dev/null &
+const WATCH: &str = "script -qec 'pmemctl monitor' /dev/null >/run/watch 2>&1 </dev/null &
 until grep -q watching /run/watch; do sleep 0.1; done";
 
 /// Draws them into a folder.
@@ -120,9 +120,9 @@ pub fn draw(story: &mut Story, into: &Path) -> Result<()> {
     story.quietly("kill $(pidof pmemctl); touch /run/ledger.end; sleep 1")?;
     // Where the host has no time, it is told of memory first, and then whose it is.
     let said = story.quietly("grep -v 'is being looked for' /run/watch")?;
-    hurt.typed("pmemctl watch", &said);
-    hurt.shows(story, "pmemctl bad")?;
-    hurt.shows(story, "pmemctl map --cells 256 pmem1")?;
+    hurt.typed("pmemctl monitor", &said);
+    hurt.shows(story, "pmemctl errors")?;
+    hurt.shows(story, "pmemctl layout --cells 256 pmem1")?;
     hurt.shows(
         story,
         "pmemctl repair --from /backup/orders-2025 /srv/db/orders-2025",
@@ -135,15 +135,15 @@ pub fn draw(story: &mut Story, into: &Path) -> Result<()> {
     story.quietly(&format!(
         "echo {POISON:#x} >/sys/kernel/debug/cxl/mem0/inject_poison"
     ))?;
-    hurt.shows(story, "pmemctl sync-poison --all")?;
-    hurt.shows(story, "pmemctl save pmem1 pmem2")?;
+    hurt.shows(story, "pmemctl errors import-cxl --all")?;
+    hurt.shows(story, "pmemctl errors save pmem1 pmem2")?;
 
     setup.shows(story, "pmemctl list")?;
     setup.shows(story, "pmemctl doctor /data")?;
-    setup.shows(story, "pmemctl advise --use database region0")?;
+    setup.shows(story, "pmemctl plan --use database region0")?;
     setup.shows(
         story,
-        "pmemctl hold /srv/db/orders-2026 -- md5sum /srv/db/orders-2026",
+        "pmemctl lease /srv/db/orders-2026 -- md5sum /srv/db/orders-2026",
     )?;
     setup.shows(story, "pmemctl swap-driver pmem2")?;
     story.cut_power()?;
@@ -153,11 +153,11 @@ pub fn draw(story: &mut Story, into: &Path) -> Result<()> {
     story.quietly(LOAD)?;
     story.quietly(STATE)?;
     hurt.happens("The machine has booted again.");
-    hurt.shows(story, "pmemctl restore pmem1 pmem2")?;
-    hurt.shows(story, "pmemctl inject pmem0 1M 4K")?;
-    hurt.shows(story, "pmemctl bad pmem0")?;
-    hurt.shows(story, "pmemctl clear pmem0 1M 4K")?;
-    hurt.shows(story, "pmemctl bad pmem0")?;
+    hurt.shows(story, "pmemctl errors restore pmem1 pmem2")?;
+    hurt.shows(story, "pmemctl errors inject pmem0 1M 4K")?;
+    hurt.shows(story, "pmemctl errors pmem0")?;
+    hurt.shows(story, "pmemctl errors forget pmem0 1M 4K")?;
+    hurt.shows(story, "pmemctl errors pmem0")?;
     story.healthy()?;
     hurt.draw(story, &into.join(HURT))?;
     setup.draw(story, &into.join(SETUP))

@@ -102,7 +102,7 @@ impl Disk {
             .collect()
     }
 
-    /// What `pmemctl bad --json` must say of it: of each bad page its place, its file, inode and place
+    /// What `pmemctl errors --json` must say of it: of each bad page its place, its file, inode and place
     /// in that, or that it is free.
     pub fn told(&self) -> Result<BTreeSet<Told>> {
         self.bad
@@ -362,10 +362,10 @@ pub struct Told {
     pub file: Option<(String, u64, u64)>,
 }
 
-/// What `pmemctl bad --json` says, page by page.
+/// What `pmemctl errors --json` says, page by page.
 pub fn told(said: &str) -> Result<BTreeSet<Told>> {
     let entries: Vec<serde_json::Value> =
-        serde_json::from_str(said).context("what pmemctl bad --json says")?;
+        serde_json::from_str(said).context("what pmemctl errors --json says")?;
     let mut told = BTreeSet::new();
     for entry in &entries {
         let number = |value: &serde_json::Value| value.as_u64().with_context(|| entry.to_string());
@@ -398,7 +398,7 @@ pub fn told(said: &str) -> Result<BTreeSet<Told>> {
     Ok(told)
 }
 
-/// What `pmemctl watch` has said of a page.
+/// What `pmemctl monitor` has said of a page.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Watched {
     /// Whose it is; `None` while that is still being looked for.
@@ -407,7 +407,7 @@ pub struct Watched {
     pub mapped: Vec<Mapper>,
 }
 
-/// What a line of `pmemctl watch --json` says of a page of a disk, if it does. Not all of the page need
+/// What a line of `pmemctl monitor --json` says of a page of a disk, if it does. Not all of the page need
 /// be bad.
 pub fn watched(line: &str, disk: &str, page: u64) -> Result<Option<Watched>> {
     let event: serde_json::Value = serde_json::from_str(line).with_context(|| line.to_owned())?;

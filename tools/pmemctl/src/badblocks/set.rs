@@ -1,0 +1,236 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Sets of bad sectors, in the format of the file `badblocks`.
+
+use std::fmt;
+use std::ops::Range;
+use std::str::FromStr;
+
+/// Why a text is no [`BadBlocks`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ParseBadBlocksError {
+    /// The kernel cuts it off where a page of memory ends: there are more entries.
+    CutOff,
+    /// A line that is none of such a list.
+    Line(String),
+}
+
+impl fmt::Display for ParseBadBlocksError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::CutOff => f.write_str("it is longer than the kernel shows"),
+            Self::Line(line) => write!(f, "a line of it makes no sense: {line:?}"),
+        }
+    }
+}
+
+impl std::error::Error for ParseBadBlocksError {}
+
+/// Bad sectors, of 512 bytes, counted from the start of the disk.
+///
+/// # Invariants
+///
+/// The ranges are in order, not empty, and don't touch.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct BadBlocks(Vec<Range<u64>>);
+
+/// A file of sysfs holds less than this.
+const FILE: usize = 4096;
+
+impl FromStr for BadBlocks {
+    type Err = ParseBadBlocksError;
+
+    /// Lines of `SECTOR LENGTH`.
+    fn from_str(text: &str) -> Result<Self, ParseBadBlocksError> {
+        if text.len() >= FILE - 1 || !(text.is_empty() || text.ends_with('\n')) {
+            return Err(ParseBadBlocksError::CutOff);
+        }
+        let range = |line: &str| {
+            let (start, length) = line.split_once(' ')?;
+            let start: u64 = start.parse().ok()?;
+            let length: u64 = length.parse().ok()?;
+            Some(start..start.checked_add(length)?)
+        };
+        text.lines()
+            .filter(|line| !line.is_empty())
+            .map(|line| range(line).ok_or_else(|| ParseBadBlocksError::Line(line.to_owned())))
+            .collect()
+    }
+}
+
+impl fmt::Display for BadBlocks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0
+            .iter()
+            .try_for_each(|range| writeln!(f, "{} {}", range.start, range.end - range.start))
+    }
+}
+
+impl FromIterator<Range<u64>> for BadBlocks {
+    fn from_iter<T: IntoIterator<Item = Range<u64>>>(ranges: T) -> Self {
+        let mut ranges: Vec<_> = ranges
+            .into_iter()
+            .filter(|range| !range.is_empty())
+            .collect();
+        ranges.sort_by_key(|range| range.start);
+        let mut list: Vec<Range<u64>> = Vec::new();
+        for range in ranges {
+            match list.last_mut() {
+                Some(last) if range.start <= last.end => last.end = last.end.max(range.end),
+                _ => list.push(range),
+            }
+        }
+        // INVARIANT: Sorted by their start, and one that touches the last was made part of it.
+        Self(list)
+    }
+}
+
+impl BadBlocks {
+    pub fn ranges(&self) -> &[Range<u64>] {
+        &self.0
+    }
+
+    /// How many sectors are in it.
+    pub fn sectors(&self) -> u64 {
+        self.0.iter().map(|range| range.end - range.start).sum()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// What lies in `range`.
+    pub fn within(&self, range: &Range<u64>) -> BadBlocks {
+        self.0
+            .iter()
+            .map(|bad| bad.start.max(range.start)..bad.end.min(range.end))
+            .collect()
+    }
+
+    pub fn and(&self, other: &BadBlocks) -> BadBlocks {
+        self.0.iter().chain(&other.0).cloned().collect()
+    }
+
+    pub fn common(&self, other: &BadBlocks) -> BadBlocks {
+        self.without(&self.without(other))
+    }
+
+    /// As counted from a place so far in front of the one that these are counted from.
+    pub fn moved_up(&self, by: u64) -> BadBlocks {
+        self.0
+            .iter()
+            .map(|bad| bad.start.saturating_add(by)..bad.end.saturating_add(by))
+            .collect()
+    }
+
+    /// Subtracts `by` from each sector number; drops sectors below `by`.
+    pub fn moved_down(&self, by: u64) -> BadBlocks {
+        self.0
+            .iter()
+            .map(|bad| bad.start.saturating_sub(by)..bad.end.saturating_sub(by))
+            .collect()
+    }
+
+    /// Returns the sectors that are not in `other`.
+    pub fn without(&self, other: &BadBlocks) -> BadBlocks {
+        let mut left = Vec::new();
+        for range in &self.0 {
+            let mut start = range.start;
+            for hole in &other.0 {
+                if hole.end <= start || hole.start >= range.end {
+                    continue;
+                }
+                left.push(start..hole.start.max(start));
+                start = hole.end;
+            }
+            left.push(start.min(range.end)..range.end);
+        }
+        left.into_iter().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeSet;
+
+    fn list(text: &str) -> BadBlocks {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn badblocks_file_parses() {
+        assert!(list("").is_empty());
+        assert!(list("\n").is_empty());
+        assert_eq!(list("8 1\n2048 8\n").ranges(), [8..9, 2048..2056]);
+        assert_eq!(list("8 8\n16 8\n"), list("8 16\n"));
+        assert_eq!(list("8 8\n2048 8\n").sectors(), 16);
+    }
+
+    #[test]
+    fn invalid_text_is_refused() {
+        assert_eq!("8 8".parse::<BadBlocks>(), Err(ParseBadBlocksError::CutOff));
+        let long = "1000000 512\n".repeat(342);
+        assert_eq!(
+            long[..4095].parse::<BadBlocks>(),
+            Err(ParseBadBlocksError::CutOff)
+        );
+        for line in ["8", "8 -1", "x 1", "8 8 8", "18446744073709551615 1"] {
+            let wanted = Err(ParseBadBlocksError::Line(line.to_owned()));
+            assert_eq!(format!("{line}\n").parse::<BadBlocks>(), wanted);
+        }
+    }
+
+    #[test]
+    fn difference_keeps_uncovered_sectors() {
+        let old = list("8 8\n100 100\n");
+        assert_eq!(old.without(&list("")), old);
+        assert!(old.without(&old).is_empty());
+        assert_eq!(
+            old.without(&list("0 10\n110 10\n190 100\n")).ranges(),
+            [10..16, 100..110, 120..190]
+        );
+    }
+
+    fn some() -> impl Strategy<Value = BadBlocks> {
+        prop::collection::vec((0_u64..200, 0_u64..20), 0..20).prop_map(|ranges| {
+            ranges
+                .into_iter()
+                .map(|(start, length)| start..start + length)
+                .collect()
+        })
+    }
+
+    fn sectors(list: &BadBlocks) -> BTreeSet<u64> {
+        list.ranges().iter().cloned().flatten().collect()
+    }
+
+    proptest! {
+        #[test]
+        fn operations_match_sets_of_sectors(a in some(), b in some()) {
+            let left: BTreeSet<_> = sectors(&a).difference(&sectors(&b)).copied().collect();
+            prop_assert_eq!(sectors(&a.without(&b)), left);
+            prop_assert_eq!(a.sectors(), sectors(&a).len() as u64);
+            let both: BTreeSet<_> = sectors(&a).intersection(&sectors(&b)).copied().collect();
+            prop_assert_eq!(sectors(&a.common(&b)), both);
+            let either: BTreeSet<_> = sectors(&a).union(&sectors(&b)).copied().collect();
+            prop_assert_eq!(sectors(&a.and(&b)), either);
+        }
+
+        #[test]
+        fn moves_and_cuts_match_sets_of_sectors(a in some(), by in 0_u64..300, start in 0_u64..250, length in 0_u64..250) {
+            prop_assert_eq!(a.moved_up(by).moved_down(by), a.clone());
+            let down: BTreeSet<_> = sectors(&a).into_iter().filter_map(|s| s.checked_sub(by)).collect();
+            prop_assert_eq!(sectors(&a.moved_down(by)), down);
+            let range = start..start + length;
+            let cut: BTreeSet<_> = sectors(&a).into_iter().filter(|s| range.contains(s)).collect();
+            prop_assert_eq!(sectors(&a.within(&range)), cut);
+        }
+
+        #[test]
+        fn printed_list_parses_to_itself(a in some()) {
+            prop_assert_eq!(a.to_string().parse::<BadBlocks>().unwrap(), a);
+        }
+    }
+}

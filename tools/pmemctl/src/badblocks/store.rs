@@ -1,0 +1,474 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Files of saved errors.
+//!
+//! A file is JSON: the list and its checksum. A file that is invalid in any byte is not used at all.
+
+use crate::badblocks::kernel::bytes;
+use crate::badblocks::origin::{Errors, SECTOR, sectors};
+use crate::nd::region::{Memory, Region};
+use crate::sysfs;
+use anyhow::{Context, Result};
+use rustix::fs::{FlockOperation, flock};
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use tempfile::NamedTempFile;
+
+/// The version of the file format.
+const VERSION: u32 = 1;
+
+/// No file is longer: some hundred thousand entries.
+const LONGEST: u64 = 64 << 20;
+
+/// How the name of a file begins that is being written.
+const NEW: &str = ".new-";
+
+/// Why a saved list is not used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Refusal {
+    /// It is not as it was written: cut off, edited, or none at all.
+    Damaged,
+    /// It has another version.
+    Version,
+    /// It is of other memory.
+    OtherMemory,
+    /// It is of this memory when that had another size.
+    OtherSize,
+    /// The kernel has had it all, and knows better since.
+    Stale,
+}
+
+/// A saved list that is refused, and why in words.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refused {
+    pub refusal: Refusal,
+    pub reason: String,
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.reason)
+    }
+}
+
+impl std::error::Error for Refused {}
+
+fn refused(refusal: Refusal, reason: impl Into<String>) -> anyhow::Error {
+    let reason = reason.into();
+    Refused { refusal, reason }.into()
+}
+
+/// The saved errors of a region.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SavedList {
+    pub memory: Memory,
+    /// The bytes of the region.
+    pub size: u64,
+    /// The boot of the kernel that `seen` speaks of.
+    pub boot: String,
+    /// The disks of that boot whose lists had all of it: errors missing there have been repaired. Other lists
+    /// still need it.
+    pub seen: Vec<u64>,
+    /// The errors, in sectors of the region.
+    pub errors: Errors,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SavedFile {
+    checksum: String,
+    list: SavedBody,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SavedBody {
+    version: u32,
+    memory: Memory,
+    size: u64,
+    boot: String,
+    disks: Vec<u64>,
+    errors: Vec<SavedEntry>,
+}
+
+/// Offset and length in bytes, from the start of the region.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SavedEntry {
+    offset: u64,
+    length: u64,
+    origin: String,
+}
+
+impl SavedBody {
+    fn checksum(&self) -> Result<String> {
+        let text = serde_json::to_vec(self)?;
+        Ok(format!("crc32:{:08x}", crc32fast::hash(&text)))
+    }
+}
+
+impl SavedList {
+    /// Nothing is known of this memory.
+    pub fn none(memory: Memory, size: u64) -> Self {
+        Self {
+            memory,
+            size,
+            boot: String::new(),
+            seen: Vec::new(),
+            errors: Errors::default(),
+        }
+    }
+
+    /// As it stands in the file.
+    pub fn to_text(&self) -> Result<String> {
+        let entries = self.errors.entries().map(|(origin, range)| {
+            let (offset, length) = bytes(range);
+            SavedEntry {
+                offset,
+                length,
+                origin: origin.word().to_owned(),
+            }
+        });
+        let list = SavedBody {
+            version: VERSION,
+            memory: self.memory.clone(),
+            size: self.size,
+            boot: self.boot.clone(),
+            disks: self.seen.clone(),
+            errors: entries.collect(),
+        };
+        let checksum = list.checksum()?;
+        let form = SavedFile { checksum, list };
+        Ok(serde_json::to_string_pretty(&form)? + "\n")
+    }
+
+    /// Parses a file; fails with [`Refused`] if it is not valid.
+    pub fn from_text(text: &[u8]) -> Result<Self> {
+        #[derive(Deserialize)]
+        struct Versioned {
+            list: Version,
+        }
+        #[derive(Deserialize)]
+        struct Version {
+            version: u32,
+        }
+        let damaged = |error: serde_json::Error| {
+            let how = if error.is_eof() {
+                "is cut off"
+            } else {
+                "makes no sense"
+            };
+            refused(Refusal::Damaged, format!("the saved list {how}: {error}"))
+        };
+        let version = serde_json::from_slice::<Versioned>(text)
+            .map_err(damaged)?
+            .list
+            .version;
+        if version != VERSION {
+            return Err(refused(
+                Refusal::Version,
+                format!("the saved list is of version {version}; this is for version {VERSION}"),
+            ));
+        }
+        let SavedFile { checksum, list } = serde_json::from_slice(text).map_err(damaged)?;
+        let right = list.checksum()?;
+        if checksum != right {
+            return Err(refused(
+                Refusal::Damaged,
+                format!(
+                    "the saved list was changed since it was written: its checksum is {right}, not {:?}",
+                    checksum.chars().take(20).collect::<String>()
+                ),
+            ));
+        }
+        let entries: Option<Errors> = list
+            .errors
+            .iter()
+            .map(|entry| {
+                let range = sectors(entry.offset, entry.length)?;
+                let inside = range.end <= list.size / SECTOR;
+                Some((entry.origin.parse().ok()?, range)).filter(|_| inside)
+            })
+            .collect();
+        let Some(errors) = entries else {
+            let reason = "the saved list has an error that no memory of its size can have";
+            return Err(refused(Refusal::Damaged, reason));
+        };
+        Ok(Self {
+            memory: list.memory,
+            size: list.size,
+            boot: list.boot,
+            seen: list.disks,
+            errors,
+        })
+    }
+
+    /// Refuses it where it is not of this memory.
+    fn is_of(&self, memory: &Memory, size: u64) -> Result<()> {
+        if self.memory != *memory {
+            return Err(refused(
+                Refusal::OtherMemory,
+                format!("the saved list is of {}; this is {memory}", self.memory),
+            ));
+        }
+        if self.size != size {
+            return Err(refused(
+                Refusal::OtherSize,
+                format!(
+                    "the saved list is of {} bytes of this memory; it has {size}",
+                    self.size
+                ),
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// Reads the saved list of a region without locking the folder: a file is replaced as a whole.
+pub fn load(path: &Path, memory: &Memory, region: &Region) -> Result<Option<SavedList>> {
+    let file = match File::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        file => file.with_context(|| path.display().to_string())?,
+    };
+    let mut text = Vec::new();
+    file.take(LONGEST + 1)
+        .read_to_end(&mut text)
+        .with_context(|| path.display().to_string())?;
+    if text.len() as u64 > LONGEST {
+        return Err(refused(
+            Refusal::Damaged,
+            format!("the saved list is longer than {LONGEST} bytes"),
+        ));
+    }
+    let saved = SavedList::from_text(&text)?;
+    saved.is_of(memory, region.size)?;
+    Ok(Some(saved))
+}
+
+/// The folder of the saved lists, which this program alone reads and writes as long as this is kept.
+#[derive(Debug)]
+pub struct Store {
+    folder: PathBuf,
+    _lock: File,
+}
+
+impl Store {
+    /// The folder, made where it is missing.
+    pub fn make(folder: &Path) -> Result<Self> {
+        fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
+        let store = Self::open(folder)?.with_context(|| folder.display().to_string())?;
+        // Partial files after a crash.
+        for name in sysfs::names(folder) {
+            if name.starts_with(NEW) {
+                let _ = fs::remove_file(folder.join(name));
+            }
+        }
+        Ok(store)
+    }
+
+    /// The folder, if there is one.
+    pub fn open(folder: &Path) -> Result<Option<Self>> {
+        let lock = match File::open(folder) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            lock => lock.with_context(|| folder.display().to_string())?,
+        };
+        flock(&lock, FlockOperation::LockExclusive)
+            .with_context(|| format!("{}: it can't be locked", folder.display()))?;
+        Ok(Some(Self {
+            folder: folder.to_owned(),
+            _lock: lock,
+        }))
+    }
+
+    /// The file of a memory.
+    pub fn file(&self, memory: &Memory) -> PathBuf {
+        self.folder.join(memory.file_name())
+    }
+
+    /// Reads the saved list of a region; fails with [`Refused`] if the file is not of this region.
+    pub fn load(&self, memory: &Memory, region: &Region) -> Result<Option<SavedList>> {
+        load(&self.file(memory), memory, region)
+    }
+
+    /// Writes it: after a crash at any time the file is the old one or the new one.
+    pub fn save(&self, saved: &SavedList) -> io::Result<()> {
+        let mut file = NamedTempFile::with_prefix_in(NEW, &self.folder)?;
+        let text = saved.to_text().map_err(io::Error::other)?;
+        file.write_all(text.as_bytes())?;
+        let readable = fs::Permissions::from_mode(0o644);
+        file.as_file().set_permissions(readable)?;
+        file.as_file().sync_all()?;
+        file.persist(self.file(&saved.memory))?;
+        File::open(&self.folder)?.sync_all()
+    }
+
+    /// Puts the file of a memory aside, where it can be looked at; its new name.
+    pub fn put_aside(&self, memory: &Memory) -> io::Result<PathBuf> {
+        let file = self.file(memory);
+        let aside = file.with_extension("json.refused");
+        fs::rename(&file, &aside)?;
+        File::open(&self.folder)?.sync_all()?;
+        Ok(aside)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::badblocks::origin::tests::some;
+    use proptest::prelude::*;
+
+    fn place() -> Memory {
+        Memory::Place {
+            provider: "e820".into(),
+            machine: "0123456789abcdef0123456789abcdef".into(),
+            start: 0x2000_0000,
+        }
+    }
+
+    fn saved(errors: Errors) -> SavedList {
+        SavedList {
+            memory: place(),
+            size: 32 << 20,
+            boot: "b0".into(),
+            seen: vec![12, 15],
+            errors,
+        }
+    }
+
+    fn one() -> SavedList {
+        saved("1052672 4096 machine-check\n".parse().unwrap())
+    }
+
+    fn refusal(text: &[u8]) -> Refusal {
+        let error = SavedList::from_text(text).expect_err("it was taken");
+        error.downcast_ref::<Refused>().unwrap().refusal
+    }
+
+    /// Returns the text with a valid checksum.
+    fn signed(list: serde_json::Value) -> String {
+        let body: SavedBody = serde_json::from_value(list).unwrap();
+        let checksum = body.checksum().unwrap();
+        serde_json::to_string(&SavedFile {
+            checksum,
+            list: body,
+        })
+        .unwrap()
+    }
+
+    fn list_of(text: &str) -> serde_json::Value {
+        serde_json::from_str::<serde_json::Value>(text).unwrap()["list"].take()
+    }
+
+    #[test]
+    fn saved_text_is_readable() {
+        let text = one().to_text().unwrap();
+        assert!(text.contains("\"offset\": 1052672,"), "{text}");
+        assert!(text.contains("\"origin\": \"machine-check\""), "{text}");
+        // Additional whitespace is no change.
+        let blank = text.replace("\"size\": ", "\"size\":   ");
+        assert_eq!(SavedList::from_text(blank.as_bytes()).unwrap(), one());
+    }
+
+    #[test]
+    fn truncated_text_is_refused() {
+        let text = one().to_text().unwrap();
+        for length in 0..text.len() - 1 {
+            let cut = &text.as_bytes()[..length];
+            assert_eq!(refusal(cut), Refusal::Damaged, "{length} bytes");
+        }
+    }
+
+    #[test]
+    fn edited_text_is_refused() {
+        let text = one().to_text().unwrap();
+        for (old, new) in [
+            ("1052672", "1056768"),
+            ("4096", "8192"),
+            ("machine-check", "user"),
+            ("e820", "e821"),
+            ("\"b0\"", "\"b1\""),
+            ("33554432", "67108864"),
+            ("12,", "13,"),
+            ("\"size\"", "\"more\": 1, \"size\""),
+            ("crc32:", "crc33:"),
+            ("}\n", "} x\n"),
+        ] {
+            let edited = text.replacen(old, new, 1);
+            assert_ne!(edited, text, "{old}");
+            assert_eq!(refusal(edited.as_bytes()), Refusal::Damaged, "{old}");
+        }
+        let newer = text.replace("\"version\": 1", "\"version\": 2");
+        assert_eq!(refusal(newer.as_bytes()), Refusal::Version);
+        assert_eq!(refusal(&[0xff; 100]), Refusal::Damaged);
+        assert_eq!(refusal(b"[]"), Refusal::Damaged);
+    }
+
+    #[test]
+    fn invalid_values_with_valid_checksum_are_refused() {
+        let good = list_of(&one().to_text().unwrap());
+        assert!(SavedList::from_text(signed(good.clone()).as_bytes()).is_ok());
+        for (key, value) in [
+            ("offset", 100_u64.into()),
+            ("offset", (32_u64 << 20).into()),
+            ("offset", u64::MAX.into()),
+            ("offset", (u64::MAX - 511).into()),
+            ("length", 0_u64.into()),
+            ("length", 100_u64.into()),
+            ("length", (1_u64 << 63).into()),
+            ("origin", serde_json::Value::from("no word\n")),
+        ] {
+            let mut bad = good.clone();
+            bad["errors"][0][key] = value;
+            let text = signed(bad.clone());
+            assert_eq!(refusal(text.as_bytes()), Refusal::Damaged, "{bad}");
+        }
+    }
+
+    #[test]
+    fn list_of_other_memory_is_refused() {
+        let why = |memory: &Memory, size| {
+            let error = one().is_of(memory, size).expect_err("it was taken");
+            error.downcast::<Refused>().unwrap().refusal
+        };
+        assert!(one().is_of(&place(), 32 << 20).is_ok());
+        assert_eq!(why(&place(), 64 << 20), Refusal::OtherSize);
+        let moved = Memory::Place {
+            provider: "e820".into(),
+            machine: "ff23456789abcdef0123456789abcdef".into(),
+            start: 0x2000_0000,
+        };
+        assert_eq!(why(&moved, 32 << 20), Refusal::OtherMemory);
+    }
+
+    proptest! {
+        #[test]
+        fn saved_list_reads_back(errors in some()) {
+            let list = saved(errors);
+            let text = list.to_text().unwrap();
+            prop_assert_eq!(SavedList::from_text(text.as_bytes()).unwrap(), list);
+        }
+
+        #[test]
+        fn changed_byte_is_refused(errors in some(), at in any::<prop::sample::Index>(), byte in any::<u8>()) {
+            let list = saved(errors);
+            let mut text = list.to_text().unwrap().into_bytes();
+            let at = at.index(text.len());
+            text[at] = byte;
+            // Refused, or the same list if only whitespace has changed.
+            if let Ok(read) = SavedList::from_text(&text) {
+                prop_assert_eq!(read, list);
+            }
+        }
+
+        #[test]
+        fn random_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            let _ = SavedList::from_text(&bytes);
+        }
+    }
+}

@@ -1,0 +1,607 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Finds the users of a disk: mounts, swap, stacked devices, processes.
+
+use crate::block::devno::DeviceNumber;
+use crate::block::disk::{BlockDevice, Disk};
+use crate::sysfs::{self, Host, printable, unescape};
+use glob::glob;
+use serde::Serialize;
+use std::collections::{BTreeSet, HashSet};
+use std::ffi::OsString;
+use std::fmt;
+use std::fs;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+/// One user of a disk.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum Holder {
+    Mount {
+        /// The disk or partition: the file system's own or its log's.
+        device: String,
+        directory: String,
+        file_system: String,
+        /// A process that sees it there, where this one does not.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        seen_by: Option<Process>,
+    },
+    Swap {
+        device: String,
+    },
+    /// A block device on top of it.
+    Stacked {
+        device: String,
+        /// The device on top: `dm-0`, `md127`, `loop0`.
+        by: String,
+        /// The type of that device.
+        what: String,
+    },
+    /// The kernel's NVMe target exports it.
+    NvmeTarget {
+        device: String,
+        /// The subsystem and the number of its namespace.
+        subsystem: String,
+        /// The number of the namespace.
+        namespace: String,
+    },
+    /// A process has it open or mapped.
+    Process {
+        /// The disk or partition, or the device of device DAX.
+        device: String,
+        #[serde(flatten)]
+        process: Process,
+        /// Mapped, not only open.
+        mapped: bool,
+    },
+    /// It is kernel memory: system RAM.
+    SystemRam {
+        /// The device of device DAX.
+        device: String,
+    },
+    /// It is claimed, but the user is not visible.
+    Unknown {
+        device: String,
+    },
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub struct Process {
+    pub pid: u32,
+    pub command: String,
+}
+
+impl fmt::Display for Process {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "process {} ({})", self.pid, self.command)
+    }
+}
+
+impl fmt::Display for Holder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Mount {
+                device,
+                directory,
+                file_system,
+                seen_by,
+            } => {
+                write!(f, "{device} is mounted at {directory} ({file_system})")?;
+                match seen_by {
+                    Some(process) => write!(f, ", as {process} sees it"),
+                    None => Ok(()),
+                }
+            }
+            Self::Swap { device } => write!(f, "{device} is swap space"),
+            Self::Stacked { device, by, what } => write!(f, "{device} is part of {by} ({what})"),
+            Self::NvmeTarget {
+                device,
+                subsystem,
+                namespace,
+            } => write!(
+                f,
+                "{device} is exported by the NVMe target: namespace {namespace} of subsystem {subsystem}"
+            ),
+            Self::Process {
+                device,
+                process,
+                mapped,
+            } => write!(
+                f,
+                "{process} has {device} {}",
+                if *mapped { "mapped" } else { "open" }
+            ),
+            Self::SystemRam { device } => write!(f, "{device} is system RAM"),
+            Self::Unknown { device } => write!(
+                f,
+                "{device} is claimed by something that can't be seen from here (a mount that only the kernel knows of, the journal \
+                 of another file system)"
+            ),
+        }
+    }
+}
+
+/// Recognises files that refer to the devices in question.
+struct Lookup<'a> {
+    host: &'a Host,
+    parts: Vec<BlockDevice>,
+    /// Block devices, or the character devices of device DAX.
+    block: bool,
+}
+
+impl Lookup<'_> {
+    fn numbered(&self, number: DeviceNumber) -> Option<&str> {
+        let part = self.parts.iter().find(|part| part.number == number)?;
+        Some(&part.name)
+    }
+
+    /// Which of them the file is, whatever it is called.
+    fn file(&self, path: &Path) -> Option<&str> {
+        let status = fs::metadata(path).ok()?;
+        let kind = status.file_type();
+        let right = if self.block {
+            kind.is_block_device()
+        } else {
+            kind.is_char_device()
+        };
+        right
+            .then(|| DeviceNumber::from_rdev(status.rdev()))
+            .and_then(|number| self.numbered(number))
+    }
+
+    /// Which of them a path in a text of the kernel is: by its number, or by its name where this
+    /// process has no such file.
+    fn path(&self, path: &Path) -> Option<&str> {
+        let file = self.host.absolute(path);
+        if file.exists() {
+            return self.file(&file);
+        }
+        let name = path.strip_prefix("/dev").ok()?.to_str()?;
+        let part = self.parts.iter().find(|part| part.name == name)?;
+        Some(&part.name)
+    }
+}
+
+/// All users of a disk and its partitions that can be seen.
+///
+/// Not seen are: descriptors on their way through a socket or registered with io_uring, processes
+/// of a PID namespace that is not below this one, and clients of other machines.
+pub fn of_disk(disk: &Disk) -> Vec<Holder> {
+    let host = disk.host();
+    let lookup = Lookup {
+        host,
+        parts: disk.parts(),
+        block: true,
+    };
+    let mut found = BTreeSet::new();
+    mounts(&lookup, &mut found);
+    swaps(&lookup, &mut found);
+    stacked(&lookup, &mut found);
+    nvme_target(&lookup, &mut found);
+    processes(&lookup, &mut found);
+    found.into_iter().collect()
+}
+
+/// All users of devices of device DAX (`dax0.0`).
+pub fn of_dax(host: &Host, devices: &[String]) -> Vec<Holder> {
+    let part = |name: &String| {
+        let folder = host.path("sys/bus/dax/devices").join(name);
+        Some(BlockDevice {
+            name: name.clone(),
+            number: sysfs::line(folder.join("dev"))?.parse().ok()?,
+            folder,
+        })
+    };
+    let lookup = Lookup {
+        host,
+        parts: devices.iter().filter_map(part).collect(),
+        block: false,
+    };
+    let mut found = BTreeSet::new();
+    for part in &lookup.parts {
+        if sysfs::link_name(part.folder.join("driver")).is_some_and(|driver| driver == "kmem") {
+            found.insert(Holder::SystemRam {
+                device: part.name.clone(),
+            });
+        }
+    }
+    processes(&lookup, &mut found);
+    found.into_iter().collect()
+}
+
+/// A line of `/proc/PID/mountinfo` (proc_pid_mountinfo(5)).
+#[derive(Debug, PartialEq, Eq)]
+struct Mount {
+    number: DeviceNumber,
+    directory: OsString,
+    file_system: String,
+    source: PathBuf,
+    /// The logs and other devices that the options name.
+    others: Vec<PathBuf>,
+}
+
+impl Mount {
+    fn parse(line: &[u8]) -> Option<Self> {
+        let mut words = line.split(|&byte| byte == b' ');
+        let number = std::str::from_utf8(words.nth(2)?).ok()?.parse().ok()?;
+        let directory = unescape(words.nth(1)?);
+        // Any number of optional fields, to a hyphen.
+        words.find(|word| *word == b"-")?;
+        let file_system = String::from_utf8_lossy(words.next()?).into_owned();
+        let source = unescape(words.next()?).into();
+        let others = words
+            .next()
+            .unwrap_or_default()
+            .split(|&byte| byte == b',')
+            .filter_map(|option| {
+                option
+                    .strip_prefix(b"logdev=")
+                    .or(option.strip_prefix(b"rtdev="))
+            })
+            .map(|path| unescape(path).into())
+            .collect();
+        Some(Self {
+            number,
+            directory,
+            file_system,
+            source,
+            others,
+        })
+    }
+}
+
+pub(crate) fn pids(host: &Host) -> Vec<u32> {
+    let mut pids: Vec<u32> = sysfs::names(&host.path("proc"))
+        .iter()
+        .filter_map(|name| name.parse().ok())
+        .collect();
+    pids.sort_unstable();
+    pids
+}
+
+fn process(host: &Host, pid: u32) -> Process {
+    let command = sysfs::line(host.path(format!("proc/{pid}/comm"))).unwrap_or_default();
+    Process {
+        pid,
+        command: printable(command),
+    }
+}
+
+fn mounts(lookup: &Lookup<'_>, found: &mut BTreeSet<Holder>) {
+    let host = lookup.host;
+    let space = |process: &str| fs::read_link(host.path(format!("proc/{process}/ns/mnt"))).ok();
+    let mut seen = HashSet::new();
+    let own = space("self");
+    let mut known = HashSet::new();
+    // This process comes first, so that other processes are named only for mounts that are not visible here.
+    let mut tables = vec![("self".to_owned(), None)];
+    tables.extend(
+        pids(host)
+            .into_iter()
+            .map(|pid| (pid.to_string(), Some(pid))),
+    );
+    for (folder, pid) in tables {
+        let its = space(&folder);
+        if its.is_some() && !seen.insert(its.clone()) {
+            continue;
+        }
+        let elsewhere = its != own;
+        let Ok(table) = fs::read(host.path(format!("proc/{folder}/mountinfo"))) else {
+            continue;
+        };
+        for mount in table.split(|&byte| byte == b'\n').filter_map(Mount::parse) {
+            // Some file systems (btrfs) have an anonymous device number; use their source.
+            let device = lookup
+                .numbered(mount.number)
+                .or_else(|| lookup.path(&mount.source))
+                .or_else(|| mount.others.iter().find_map(|other| lookup.path(other)));
+            let Some(device) = device else { continue };
+            if elsewhere && known.contains(&(device.to_owned(), mount.directory.clone())) {
+                continue;
+            }
+            known.insert((device.to_owned(), mount.directory.clone()));
+            found.insert(Holder::Mount {
+                device: device.to_owned(),
+                directory: printable(&mount.directory),
+                file_system: mount.file_system,
+                seen_by: pid.filter(|_| elsewhere).map(|pid| process(host, pid)),
+            });
+        }
+    }
+    // File systems on several devices name only one as their source.
+    for part in &lookup.parts {
+        let pattern = host.path("sys/fs/btrfs/*/devices").join(&part.name);
+        for path in glob(&pattern.to_string_lossy())
+            .into_iter()
+            .flatten()
+            .flatten()
+        {
+            let id = path
+                .ancestors()
+                .nth(2)
+                .and_then(Path::file_name)
+                .unwrap_or_default();
+            let mounted = |holder: &Holder| matches!(holder, Holder::Mount { device, .. } if *device == part.name);
+            if !found.iter().any(mounted) {
+                found.insert(Holder::Stacked {
+                    device: part.name.clone(),
+                    by: printable(id),
+                    what: "btrfs".into(),
+                });
+            }
+        }
+    }
+}
+
+fn swaps(lookup: &Lookup<'_>, found: &mut BTreeSet<Holder>) {
+    let table = fs::read(lookup.host.path("proc/swaps")).unwrap_or_default();
+    for line in table.split(|&byte| byte == b'\n').skip(1) {
+        let name = line
+            .split(|byte| b" \t".contains(byte))
+            .next()
+            .unwrap_or_default();
+        if let Some(device) = lookup.path(Path::new(&unescape(name))) {
+            found.insert(Holder::Swap {
+                device: device.to_owned(),
+            });
+        }
+    }
+}
+
+/// Finds `holders` links, bcache, which has none, and loop devices, which only have a file name.
+fn stacked(lookup: &Lookup<'_>, found: &mut BTreeSet<Holder>) {
+    let block = lookup.host.path("sys/block");
+    for part in &lookup.parts {
+        for by in sysfs::names(&part.folder.join("holders")) {
+            let folder = block.join(&by);
+            let what = if let Some(name) = sysfs::line(folder.join("dm/name")) {
+                format!("device mapper: {}", printable(name))
+            } else if let Some(level) = sysfs::line(folder.join("md/level")) {
+                format!("md {level}")
+            } else if by.starts_with("bcache") {
+                "bcache".into()
+            } else {
+                "a block device".into()
+            };
+            found.insert(Holder::Stacked {
+                device: part.name.clone(),
+                by: printable(by),
+                what,
+            });
+        }
+        let bcache = part.folder.join("bcache");
+        let linked = |holder: &Holder| matches!(holder, Holder::Stacked { device, what, .. } if *device == part.name && what == "bcache");
+        if bcache.exists() && !found.iter().any(linked) {
+            found.insert(Holder::Stacked {
+                device: part.name.clone(),
+                by: "a cache set".into(),
+                what: "bcache".into(),
+            });
+        }
+    }
+    for name in sysfs::names(&block) {
+        if let Some(file) = sysfs::line(block.join(&name).join("loop/backing_file")) {
+            if let Some(device) = lookup.path(Path::new(&file)) {
+                found.insert(Holder::Stacked {
+                    device: device.to_owned(),
+                    by: name,
+                    what: "loop device".into(),
+                });
+            }
+        }
+    }
+}
+
+fn nvme_target(lookup: &Lookup<'_>, found: &mut BTreeSet<Holder>) {
+    let pattern = lookup
+        .host
+        .path("sys/kernel/config/nvmet/subsystems/*/namespaces/*/device_path");
+    for path in glob(&pattern.to_string_lossy())
+        .into_iter()
+        .flatten()
+        .flatten()
+    {
+        let Some(namespace) = path.parent() else {
+            continue;
+        };
+        let enabled = sysfs::line(namespace.join("enable")).is_some_and(|enable| enable != "0");
+        let device = sysfs::line(&path).and_then(|file| lookup.path(Path::new(&file)));
+        if let (true, Some(device)) = (enabled, device) {
+            let part = |number| namespace.ancestors().nth(number).and_then(Path::file_name);
+            found.insert(Holder::NvmeTarget {
+                device: device.to_owned(),
+                subsystem: printable(part(2).unwrap_or_default()),
+                namespace: printable(part(0).unwrap_or_default()),
+            });
+        }
+    }
+}
+
+fn processes(lookup: &Lookup<'_>, found: &mut BTreeSet<Holder>) {
+    let host = lookup.host;
+    let own = std::process::id();
+    for pid in pids(host).into_iter().filter(|&pid| pid != own) {
+        let folder = host.path(format!("proc/{pid}"));
+        let mut note = |device: &str, mapped| {
+            found.insert(Holder::Process {
+                device: device.to_owned(),
+                process: process(host, pid),
+                mapped,
+            });
+        };
+        for descriptor in sysfs::names(&folder.join("fd")) {
+            if let Some(device) = lookup.file(&folder.join("fd").join(descriptor)) {
+                note(device, false);
+            }
+        }
+        for range in sysfs::names(&folder.join("map_files")) {
+            if let Some(device) = lookup.file(&folder.join("map_files").join(range)) {
+                note(device, true);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tempfile::TempDir;
+
+    fn mount(line: &str) -> Option<Mount> {
+        Mount::parse(line.as_bytes())
+    }
+
+    #[test]
+    fn mountinfo_line_parses() {
+        let plain = mount(
+            "36 35 259:3 / /mnt/a\\040b rw,noatime master:1 shared:2 - ext4 /dev/pmem0p1 rw,dax=always",
+        );
+        let plain = plain.unwrap();
+        assert_eq!(plain.number.to_string(), "259:3");
+        assert_eq!(plain.directory, "/mnt/a b");
+        assert_eq!(plain.file_system, "ext4");
+        assert_eq!(plain.source, Path::new("/dev/pmem0p1"));
+        assert!(plain.others.is_empty());
+
+        let log =
+            mount("41 28 253:0 / /data rw - xfs /dev/dm-0 rw,logdev=/dev/pmem0,rtdev=/dev/pmem1")
+                .unwrap();
+        assert_eq!(
+            log.others,
+            [Path::new("/dev/pmem0"), Path::new("/dev/pmem1")]
+        );
+
+        let bare = mount("22 1 0:21 / / rw - tmpfs none rw").unwrap();
+        assert_eq!(bare.directory, "/");
+        for line in [
+            "",
+            "36",
+            "36 35 259:3 / /mnt rw",
+            "36 35 nonsense / /mnt rw - ext4 /dev/pmem0 rw",
+            "36 35 1:2 / /mnt rw -",
+        ] {
+            assert_eq!(mount(line), None, "{line}");
+        }
+    }
+
+    /// A system of these files (text) and links (a target after ->).
+    fn tree(files: &[(&str, &str)]) -> (TempDir, Host) {
+        let folder = tempfile::tempdir().unwrap();
+        for (path, content) in files {
+            let path = folder.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            match content.strip_prefix("->") {
+                Some(target) => std::os::unix::fs::symlink(target, path).unwrap(),
+                None => fs::write(path, content).unwrap(),
+            }
+        }
+        let host = Host::at(folder.path());
+        (folder, host)
+    }
+
+    const DISK: [(&str, &str); 5] = [
+        ("sys/block/pmem90/dev", "259:90\n"),
+        ("sys/block/pmem90/pmem90p1/dev", "259:91\n"),
+        ("sys/block/pmem90/pmem90p1/partition", "1\n"),
+        (
+            "proc/swaps",
+            "Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n",
+        ),
+        ("proc/self/mountinfo", "22 1 0:21 / / rw - tmpfs none rw\n"),
+    ];
+
+    /// Returns the holders in a fake tree with these files added or replaced.
+    fn holders_with(files: &[(&str, &str)]) -> Vec<String> {
+        let mut all = DISK.to_vec();
+        all.retain(|(path, _)| files.iter().all(|(other, _)| other != path));
+        all.extend(files);
+        let (_folder, host) = tree(&all);
+        let disk = Disk::find(&host, "pmem90").unwrap();
+        of_disk(&disk).iter().map(Holder::to_string).collect()
+    }
+
+    #[test]
+    fn unused_disk_has_no_holders() {
+        assert!(holders_with(&[]).is_empty());
+        // Devices with similar names.
+        assert!(holders_with(&[
+            ("proc/swaps", "Filename\n/dev/pmem9 partition 1 0 -2\n/dev/pmem901 partition 1 0 -2\n/swapfile file 1 0 -2\n"),
+            ("proc/self/mountinfo", "36 35 259:9 / /mnt rw - ext4 /dev/pmem9 rw\n"),
+            ("sys/block/loop0/loop/backing_file", "/dev/pmem900\n"),
+            ("sys/kernel/config/nvmet/subsystems/s/namespaces/1/device_path", "/dev/pmem90\n"),
+            ("sys/kernel/config/nvmet/subsystems/s/namespaces/1/enable", "0\n"),
+        ])
+        .is_empty());
+    }
+
+    #[test]
+    fn mount_in_other_namespace_is_found() {
+        let found = holders_with(&[
+            ("proc/self/ns/mnt", "->mnt:[1]"),
+            (
+                "proc/self/mountinfo",
+                "36 35 259:91 / /mnt rw - ext4 /dev/pmem90p1 rw\n",
+            ),
+            ("proc/7/ns/mnt", "->mnt:[1]"),
+            ("proc/7/mountinfo", "never read\n"),
+            ("proc/8/ns/mnt", "->mnt:[2]"),
+            ("proc/8/comm", "box\n"),
+            (
+                "proc/8/mountinfo",
+                "51 50 259:91 / /mnt rw - ext4 /dev/pmem90p1 rw\n52 50 259:90 / /in\\012side rw - xfs /dev/pmem90 rw\n",
+            ),
+        ]);
+        let lookup = [
+            r"pmem90 is mounted at /in\nside (xfs), as process 8 (box) sees it",
+            "pmem90p1 is mounted at /mnt (ext4)",
+        ];
+        assert_eq!(found, lookup);
+    }
+
+    #[test]
+    fn mount_is_found_by_source_and_option() {
+        let found = holders_with(&[(
+            "proc/self/mountinfo",
+            "36 35 0:40 / /b rw - btrfs /dev/pmem90 rw\n37 35 8:1 / /x rw - xfs /dev/sda1 rw,logdev=/dev/pmem90p1\n",
+        )]);
+        let lookup = [
+            "pmem90 is mounted at /b (btrfs)",
+            "pmem90p1 is mounted at /x (xfs)",
+        ];
+        assert_eq!(found, lookup);
+    }
+
+    #[test]
+    fn stacked_devices_are_found() {
+        let found = holders_with(&[
+            (
+                "proc/swaps",
+                "Filename\tType\n/dev/pmem90p1   partition\t1\t0\t-2\n",
+            ),
+            ("sys/block/pmem90/holders/dm-3", ""),
+            ("sys/block/dm-3/dm/name", "vg-data\n"),
+            ("sys/block/pmem90/pmem90p1/holders/md127", ""),
+            ("sys/block/md127/md/level", "raid1\n"),
+            ("sys/block/pmem90/pmem90p1/bcache/x", ""),
+            ("sys/block/loop0/loop/backing_file", "/dev/pmem90\n"),
+            (
+                "sys/kernel/config/nvmet/subsystems/s/namespaces/1/device_path",
+                "/dev/pmem90\n",
+            ),
+            (
+                "sys/kernel/config/nvmet/subsystems/s/namespaces/1/enable",
+                "1\n",
+            ),
+        ]);
+        let lookup = [
+            "pmem90p1 is swap space",
+            "pmem90 is part of dm-3 (device mapper: vg-data)",
+            "pmem90 is part of loop0 (loop device)",
+            "pmem90p1 is part of a cache set (bcache)",
+            "pmem90p1 is part of md127 (md raid1)",
+            "pmem90 is exported by the NVMe target: namespace 1 of subsystem s",
+        ];
+        assert_eq!(found, lookup);
+    }
+}

@@ -1,0 +1,9 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Block devices: disks of persistent memory, partitions and volumes on them, and their users.
+
+pub mod devno;
+pub mod disk;
+pub mod holders;
+pub mod remap;
+pub mod topology;

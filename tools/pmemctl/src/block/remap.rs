@@ -1,0 +1,450 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Maps byte ranges of a disk to partitions and device-mapper volumes on it, at any depth.
+
+use crate::block::devno::DeviceNumber;
+use crate::block::topology::{self, Volume};
+use crate::sysfs::{self, Host};
+use anyhow::{Context, Result, bail};
+use serde::Serialize;
+use std::ops::Range;
+
+const SECTOR: u64 = 512;
+
+/// A byte range of a disk and its place in a volume.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Span {
+    /// The first byte, from the start of the disk.
+    pub disk_offset: u64,
+    /// The first byte, from the start of the volume.
+    pub offset: u64,
+    pub length: u64,
+}
+
+impl Span {
+    #[cfg(test)]
+    pub(crate) fn made_up(offset: u64, length: u64) -> Self {
+        Self {
+            disk_offset: offset + 1000,
+            offset,
+            length,
+        }
+    }
+
+    /// Returns the part in `range` of the volume, with `range` moved to `to`.
+    fn within(&self, range: &Range<u64>, to: u64) -> Option<Self> {
+        let start = self.offset.max(range.start);
+        let end = self.offset.saturating_add(self.length).min(range.end);
+        (start < end).then(|| Self {
+            disk_offset: self.disk_offset + (start - self.offset),
+            offset: to + (start - range.start),
+            length: end - start,
+        })
+    }
+
+    /// Returns the part in `range` of the volume.
+    pub fn cut(&self, range: &Range<u64>) -> Option<Self> {
+        self.within(range, range.start)
+    }
+
+    /// The bytes of the volume.
+    pub fn range(&self) -> Range<u64> {
+        self.offset..self.offset.saturating_add(self.length)
+    }
+
+    /// Returns the parts outside of `ranges`.
+    pub fn without(&self, ranges: &[Range<u64>]) -> Vec<Self> {
+        let mut left = vec![self.clone()];
+        for range in ranges {
+            left = left
+                .iter()
+                .flat_map(|span| {
+                    [
+                        span.cut(&(0..range.start)),
+                        span.cut(&(range.end..u64::MAX)),
+                    ]
+                })
+                .flatten()
+                .collect();
+        }
+        left
+    }
+}
+
+/// A segment of a volume on `length` bytes of `parent` from `from` on. In the volume these are chunks of equal
+/// length: the first at `to`, the following ones `stride` apart.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Segment {
+    parent: DeviceNumber,
+    from: u64,
+    length: u64,
+    to: u64,
+    chunk: u64,
+    stride: u64,
+}
+
+impl Segment {
+    /// A piece that is in one.
+    fn whole(parent: DeviceNumber, from: u64, length: u64, to: u64) -> Self {
+        Self {
+            parent,
+            from,
+            length,
+            to,
+            chunk: length,
+            stride: length,
+        }
+    }
+
+    /// Returns its bytes of the parent.
+    fn source(&self) -> Range<u64> {
+        self.from..self.from.saturating_add(self.length)
+    }
+
+    /// Maps `range` of `parent`: returns its parts, each with its offset in the volume.
+    pub(crate) fn parts(
+        &self,
+        parent: DeviceNumber,
+        range: Range<u64>,
+    ) -> impl Iterator<Item = (Range<u64>, u64)> {
+        let source = self.source();
+        let end = match parent == self.parent {
+            true => range.end.min(source.end),
+            false => 0,
+        };
+        let mut at = range.start.max(source.start);
+        std::iter::from_fn(move || {
+            let (index, within) = (
+                (at - self.from).checked_div(self.chunk)?,
+                (at - self.from).checked_rem(self.chunk)?,
+            );
+            let part = at..end.min(at.saturating_add(self.chunk - within));
+            at = part.end;
+            let to = self.to.checked_add(index.checked_mul(self.stride)?)?;
+            (!part.is_empty()).then_some((part, to + within))
+        })
+    }
+}
+
+/// How a volume is put together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Layout {
+    Pieces(Vec<Segment>),
+    /// In a way that is not supported: the name of the device-mapper target.
+    Opaque(String),
+}
+
+/// Where bad bytes of a disk end up.
+#[derive(Debug, Clone)]
+pub struct AffectedVolume {
+    /// The topmost volume that has the bytes.
+    pub volume: Volume,
+    /// The volume and the devices below it, down to the disk.
+    pub chain: Vec<DeviceNumber>,
+    pub spans: Vec<Span>,
+    /// The type of a device on the volume that cannot be traced, such as a device-mapper target.
+    pub opaque: Option<String>,
+}
+
+/// Maps `spans` of a disk to the volumes on it.
+pub fn trace(host: &Host, disk: &Volume, spans: Vec<Span>) -> Result<Vec<AffectedVolume>> {
+    descend(disk, &[], spans, &|child| layout(host, child))
+}
+
+fn descend(
+    volume: &Volume,
+    above: &[DeviceNumber],
+    spans: Vec<Span>,
+    layout: &dyn Fn(&Volume) -> Result<Layout>,
+) -> Result<Vec<AffectedVolume>> {
+    let mut found = Vec::new();
+    let mut taken: Vec<Range<u64>> = Vec::new();
+    let mut opaque = None;
+    let own: DeviceNumber = volume.number()?;
+    let chain = [&[own], above].concat();
+    for child in &volume.children {
+        let pieces = match layout(child)? {
+            Layout::Pieces(pieces) => pieces,
+            Layout::Opaque(target) => {
+                opaque.get_or_insert(target);
+                continue;
+            }
+        };
+        let mut its = Vec::new();
+        for piece in pieces.iter().filter(|piece| piece.parent == own) {
+            for span in &spans {
+                let parts = piece.parts(own, span.range());
+                its.extend(parts.filter_map(|(range, to)| span.within(&range, to)));
+            }
+            taken.push(piece.source());
+        }
+        its.sort_by_key(|span| span.offset);
+        if !its.is_empty() {
+            found.extend(descend(child, &chain, its, layout)?);
+        }
+    }
+    let left: Vec<_> = spans.iter().flat_map(|span| span.without(&taken)).collect();
+    if !left.is_empty() {
+        found.push(AffectedVolume {
+            volume: volume.clone(),
+            chain,
+            spans: left,
+            opaque,
+        });
+    }
+    Ok(found)
+}
+
+/// Reads how a volume maps to the devices below it.
+pub(crate) fn layout(host: &Host, volume: &Volume) -> Result<Layout> {
+    let folder = host.path("sys/class/block").join(&volume.kernel_name);
+    if folder.join("partition").exists() {
+        return partition(&folder).with_context(|| volume.name.clone());
+    }
+    if folder.join("dm").exists() {
+        let text = topology::output("dmsetup", &["table", &volume.name])?;
+        return table(&text).with_context(|| format!("the table of {}", volume.name));
+    }
+    // md, bcache, loop …
+    Ok(Layout::Opaque(volume.kind.clone()))
+}
+
+fn partition(folder: &std::path::Path) -> Result<Layout> {
+    let sectors =
+        |name: &str| sysfs::number(folder.join(name)).with_context(|| format!("it has no {name}"));
+    let disk = sysfs::line(folder.join("../dev")).context("it has no disk")?;
+    let (from, length) = (bytes(sectors("start")?)?, bytes(sectors("size")?)?);
+    Ok(Layout::Pieces(vec![Segment::whole(
+        disk.parse()?,
+        from,
+        length,
+        0,
+    )]))
+}
+
+fn bytes(sectors: u64) -> Result<u64> {
+    sectors.checked_mul(SECTOR).context("a number is too large")
+}
+
+/// Parses the output of `dmsetup table` (Documentation/admin-guide/device-mapper/{linear,striped}.rst).
+fn table(text: &str) -> Result<Layout> {
+    let mut pieces = Vec::new();
+    for line in text.lines().filter(|line| !line.is_empty()) {
+        let mut words = line.split_whitespace();
+        let mut number = || -> Result<u64> {
+            let word = words
+                .next()
+                .with_context(|| format!("{line:?} is too short"))?;
+            word.parse()
+                .with_context(|| format!("{word:?} is no number"))
+        };
+        let (start, length) = (bytes(number()?)?, bytes(number()?)?);
+        match words.next() {
+            Some("linear") => {
+                let [parent, from] = words.collect::<Vec<_>>()[..] else {
+                    bail!("{line:?} is not as it should be");
+                };
+                let from = bytes(from.parse()?)?;
+                pieces.push(Segment::whole(parent.parse()?, from, length, start));
+            }
+            Some("striped") => {
+                let words: Vec<_> = words.collect();
+                pieces.extend(stripes(&words, start, length).with_context(|| line.to_owned())?);
+            }
+            Some("zero" | "error") => {}
+            Some(other) => return Ok(Layout::Opaque(other.to_owned())),
+            None => bail!("{line:?} is too short"),
+        }
+    }
+    Ok(Layout::Pieces(pieces))
+}
+
+/// The pieces of a `striped` target: `COUNT CHUNK DEVICE OFFSET DEVICE OFFSET…`.
+fn stripes(words: &[&str], start: u64, length: u64) -> Result<Vec<Segment>> {
+    let [count, chunk, devices @ ..] = words else {
+        bail!("it is too short");
+    };
+    let (count, chunk): (u64, u64) = (count.parse()?, bytes(chunk.parse()?)?);
+    if count == 0 || chunk == 0 || devices.len() as u64 != count * 2 || length % count != 0 {
+        bail!("it makes no sense");
+    }
+    let stride = chunk.checked_mul(count).context("a number is too large")?;
+    let piece = |(index, device): (u64, &[&str])| {
+        Ok(Segment {
+            parent: device[0].parse()?,
+            from: bytes(device[1].parse()?)?,
+            length: length / count,
+            to: start + index * chunk,
+            chunk,
+            stride,
+        })
+    };
+    (0..).zip(devices.chunks(2)).map(piece).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn span(disk_offset: u64, offset: u64, length: u64) -> Span {
+        Span {
+            disk_offset,
+            offset,
+            length,
+        }
+    }
+
+    fn number(text: &str) -> DeviceNumber {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn linear_table_parses() {
+        let Layout::Pieces(pieces) = table("0 8 linear 259:0 2048\n8 8 linear 259:1 16\n").unwrap()
+        else {
+            panic!()
+        };
+        assert_eq!(
+            pieces,
+            [
+                Segment::whole(number("259:0"), 1 << 20, 4096, 0),
+                Segment::whole(number("259:1"), 8192, 4096, 4096)
+            ]
+        );
+    }
+
+    #[test]
+    fn striped_table_maps_each_chunk() {
+        let Layout::Pieces(pieces) = table("0 32 striped 2 8 259:0 0 259:1 2048").unwrap() else {
+            panic!()
+        };
+        let parts = |piece: &Segment, parent, range| -> Vec<(Range<u64>, u64)> {
+            piece.parts(number(parent), range).collect()
+        };
+        let found = parts(&pieces[0], "259:0", 0..u64::MAX);
+        assert_eq!(found, [(0..4096, 0), (4096..8192, 8192)]);
+        let start = 1 << 20;
+        let found = parts(&pieces[1], "259:1", start + 512..start + 5000);
+        assert_eq!(
+            found,
+            [
+                (start + 512..start + 4096, 4608),
+                (start + 4096..start + 5000, 12288)
+            ]
+        );
+        assert_eq!(parts(&pieces[1], "259:0", 0..u64::MAX), []);
+        // One segment per device, whatever the size.
+        let large = format!("0 {} striped 2 8 259:0 0 259:1 0", 1_u64 << 50);
+        let Layout::Pieces(pieces) = table(&large).unwrap() else {
+            panic!()
+        };
+        assert_eq!(pieces.len(), 2);
+        let last = (1 << 58) - 512..1 << 58;
+        let found = parts(&pieces[1], "259:1", last.clone());
+        assert_eq!(found, [(last, (1 << 59) - 512)]);
+    }
+
+    #[test]
+    fn unsupported_table_is_opaque_or_refused() {
+        assert_eq!(
+            table("0 8 thin-pool 252:1 252:2 128 0").unwrap(),
+            Layout::Opaque("thin-pool".into())
+        );
+        assert_eq!(table("0 8 error").unwrap(), Layout::Pieces(vec![]));
+        for text in [
+            "0",
+            "0 8",
+            "0 x linear 259:0 0",
+            "0 8 linear 259:0",
+            "0 8 linear 259 0",
+            "0 8 striped 2 8 259:0 0",
+            "0 8 striped 0 8",
+            "0 36893488147419103232 linear 259:0 0",
+        ] {
+            assert!(table(text).is_err(), "{text}");
+        }
+    }
+
+    fn volume(name: &str, number: &str, children: Vec<Volume>) -> Volume {
+        Volume::made_up(name, number, children)
+    }
+
+    #[test]
+    fn spans_descend_to_lowest_volumes() {
+        let dm = volume("data", "252:0", vec![]);
+        let disk = volume(
+            "pmem0",
+            "259:0",
+            vec![
+                volume("pmem0p1", "259:1", vec![dm]),
+                volume("pmem0p2", "259:2", vec![]),
+            ],
+        );
+        let layout = |child: &Volume| {
+            let (parent, from, length) = match child.name.as_str() {
+                "pmem0p1" => ("259:0", 1000, 1000),
+                "pmem0p2" => ("259:0", 3000, 1000),
+                _ => ("259:1", 100, 200),
+            };
+            Ok(Layout::Pieces(vec![Segment::whole(
+                number(parent),
+                from,
+                length,
+                0,
+            )]))
+        };
+        let hurt = descend(&disk, &[], vec![span(900, 900, 3000)], &layout).unwrap();
+        let found: Vec<_> = hurt
+            .iter()
+            .map(|hurt| (hurt.volume.name.as_str(), hurt.spans.clone()))
+            .collect();
+        assert_eq!(
+            found,
+            [
+                ("data", vec![span(1100, 0, 200)]),
+                ("pmem0p1", vec![span(1000, 0, 100), span(1300, 300, 700)]),
+                ("pmem0p2", vec![span(3000, 0, 900)]),
+                ("pmem0", vec![span(900, 900, 100), span(2000, 2000, 1000)]),
+            ]
+        );
+    }
+
+    proptest! {
+        /// Each byte maps to exactly one place, the one in the layout.
+        #[test]
+        fn each_byte_maps_to_one_place(
+            start in 0_u64..300, length in 1_u64..300, from in 0_u64..300, size in 1_u64..200, to in 0_u64..50,
+            chunk in 1_u64..90, gap in 0_u64..90,
+        ) {
+            let disk = volume("disk", "1:0", vec![volume("child", "1:1", vec![])]);
+            let stride = chunk + gap;
+            let piece = Segment { parent: number("1:0"), from, to, length: size, chunk, stride };
+            let hurt = descend(&disk, &[], vec![span(start, start, length)], &|_| {
+                Ok(Layout::Pieces(vec![piece.clone()]))
+            }).unwrap();
+            let mut seen = Vec::new();
+            for hurt in hurt {
+                for span in hurt.spans {
+                    for at in 0..span.length {
+                        let on_disk = span.disk_offset + at;
+                        let there = span.offset + at;
+                        seen.push(on_disk);
+                        match hurt.volume.name.as_str() {
+                            "child" => {
+                                let place = on_disk - from;
+                                prop_assert_eq!(there - to, place / chunk * stride + place % chunk);
+                            }
+                            _ => {
+                                prop_assert_eq!(there, on_disk);
+                                prop_assert!(!(from..from + size).contains(&on_disk));
+                            }
+                        }
+                    }
+                }
+            }
+            seen.sort_unstable();
+            prop_assert_eq!(seen, (start..start + length).collect::<Vec<_>>());
+        }
+    }
+}

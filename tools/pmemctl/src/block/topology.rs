@@ -1,0 +1,330 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Partitions, volumes, file systems and mounts of a disk, from lsblk(8) and findmnt(8).
+
+use crate::block::devno::DeviceNumber;
+use crate::sysfs::{self, Host};
+use anyhow::{Context, Result, bail};
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::path::Path;
+use std::process::Command;
+
+/// A disk, or a partition or volume on one.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Volume {
+    /// `pmem0`, `pmem0p1`, `data-home`.
+    pub name: String,
+    /// The kernel's name for it: `dm-0`.
+    #[serde(rename(deserialize = "kname"))]
+    pub kernel_name: String,
+    /// `disk`, `part`, `lvm`, `crypt`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// In bytes.
+    pub size: u64,
+    /// `ext4`, `xfs`, `LVM2_member`.
+    #[serde(rename(serialize = "file_system", deserialize = "fstype"))]
+    pub file_system: Option<String>,
+    #[serde(skip_deserializing)]
+    pub mounts: Vec<Mount>,
+    /// Partitions and volumes on it.
+    #[serde(default)]
+    pub children: Vec<Volume>,
+    #[serde(rename = "maj:min", skip_serializing)]
+    number: String,
+}
+
+impl Volume {
+    /// Where it is mounted, if it is; the first place of several.
+    pub fn mount(&self) -> Option<String> {
+        let mount = self.mounts.first()?;
+        Some(mount.directory.clone())
+    }
+
+    pub fn number(&self) -> Result<DeviceNumber> {
+        self.number
+            .parse()
+            .with_context(|| format!("the number of {}", self.name))
+    }
+
+    #[cfg(test)]
+    pub(crate) fn made_up(name: &str, number: &str, children: Vec<Volume>) -> Self {
+        Self {
+            name: name.into(),
+            kernel_name: name.into(),
+            kind: "disk".into(),
+            size: 0,
+            file_system: None,
+            mounts: Vec::new(),
+            children,
+            number: number.into(),
+        }
+    }
+}
+
+/// Where a file system is mounted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Mount {
+    pub directory: String,
+    /// Whether files are mapped and copied without the page cache.
+    pub dax: Dax,
+    /// The directory of the file system that is seen there: `/` where it is seen as a whole.
+    #[serde(skip)]
+    pub root: String,
+    /// The options of the file system.
+    #[serde(skip)]
+    pub options: String,
+}
+
+/// Which files of a mount are accessed directly (Documentation/filesystems/dax.rst).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Dax {
+    /// All: `-o dax=always`.
+    Always,
+    /// Files with the flag `FS_XFLAG_DAX`.
+    PerFile,
+    /// None: `-o dax=never`.
+    Never,
+    /// None, as the device or the file system has no direct access.
+    Unsupported,
+}
+
+impl fmt::Display for Dax {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Always => "always",
+            Self::PerFile => "per file",
+            Self::Never => "never",
+            Self::Unsupported => "unsupported",
+        })
+    }
+}
+
+impl Dax {
+    /// Returns the mode of a mount with these options, on a device with or without direct access.
+    fn of(file_system: &str, options: &str, device: bool) -> Self {
+        let option = options
+            .split(',')
+            .filter_map(|option| option.strip_prefix("dax"))
+            .next_back();
+        match (option, file_system) {
+            _ if !device => Self::Unsupported,
+            (Some("" | "=always"), _) => Self::Always,
+            (Some("=never"), _) => Self::Never,
+            (Some("=inode"), _) | (None, "ext4" | "xfs") => Self::PerFile,
+            (_, "ext2") => Self::Never,
+            _ => Self::Unsupported,
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct Lsblk {
+    blockdevices: Vec<Volume>,
+}
+
+#[derive(Deserialize)]
+struct Findmnt {
+    filesystems: Vec<FindmntEntry>,
+}
+
+/// A mount as findmnt(8) has it.
+#[derive(Debug, Deserialize)]
+struct FindmntEntry {
+    #[serde(rename = "maj:min")]
+    number: String,
+    target: String,
+    fstype: String,
+    #[serde(rename = "fs-options")]
+    options: Option<String>,
+    fsroot: Option<String>,
+}
+
+/// Returns the output of a program; failing without a message counts as empty output.
+pub(crate) fn output(program: &str, arguments: &[&str]) -> Result<String> {
+    let output = Command::new(program)
+        .args(arguments)
+        .output()
+        .with_context(|| format!("cannot run {program} (package util-linux)"))?;
+    if !output.status.success() && !output.stderr.is_empty() {
+        let message = String::from_utf8_lossy(&output.stderr);
+        let message = message.trim();
+        let message = message
+            .strip_prefix(&format!("{program}: "))
+            .unwrap_or(message);
+        bail!("{program}: {message}");
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// All mounts that this process sees.
+pub struct Mounts(Vec<FindmntEntry>);
+
+impl Mounts {
+    pub fn here() -> Result<Self> {
+        let columns = "MAJ:MIN,TARGET,FSTYPE,FS-OPTIONS,FSROOT";
+        Self::parse(&output(
+            "findmnt",
+            &["--json", "--list", "--kernel", "--output", columns],
+        )?)
+    }
+
+    fn parse(text: &str) -> Result<Self> {
+        let found: Findmnt = serde_json::from_str(text).context("output of findmnt")?;
+        Ok(Self(found.filesystems))
+    }
+
+    /// Fills in the mounts of a volume and of those on it.
+    fn complete(&self, host: &Host, volume: &mut Volume) {
+        let dax = has_dax(host, &volume.kernel_name);
+        for mount in self.0.iter().filter(|mount| mount.number == volume.number) {
+            // lsblk may not know the type.
+            volume
+                .file_system
+                .get_or_insert_with(|| mount.fstype.clone());
+            volume.mounts.push(Mount {
+                directory: mount.target.clone(),
+                root: mount.fsroot.clone().unwrap_or_default(),
+                options: mount.options.clone().unwrap_or_default(),
+                dax: Dax::of(
+                    &mount.fstype,
+                    mount.options.as_deref().unwrap_or_default(),
+                    dax,
+                ),
+            });
+        }
+        for child in &mut volume.children {
+            self.complete(host, child);
+        }
+    }
+}
+
+/// Whether a block device, or the disk that it is a partition of, has direct access.
+pub(crate) fn has_dax(host: &Host, name: &str) -> bool {
+    let folder = host.path("sys/class/block").join(name);
+    let disk = match folder.join("partition").exists() {
+        true => folder.join(".."),
+        false => folder,
+    };
+    sysfs::number(disk.join("queue/dax")) == Some(1)
+}
+
+/// Returns the tree of volumes with the disk as its root.
+pub fn of_disk(host: &Host, disk: &str, mounts: &Mounts) -> Result<Volume> {
+    let columns = "NAME,KNAME,TYPE,MAJ:MIN,SIZE,FSTYPE";
+    let node = Path::new("/dev").join(disk);
+    let text = output(
+        "lsblk",
+        &[
+            "--json",
+            "--bytes",
+            "--output",
+            columns,
+            &node.to_string_lossy(),
+        ],
+    )?;
+    let mut volume = parse(&text).with_context(|| node.display().to_string())?;
+    mounts.complete(host, &mut volume);
+    if !host.path("run/udev/data").exists() {
+        probe(&mut volume)?;
+    }
+    Ok(volume)
+}
+
+/// Fills in file system types with blkid if there is no udev, whose database lsblk reads.
+fn probe(volume: &mut Volume) -> Result<()> {
+    if volume.file_system.is_none() && volume.children.is_empty() {
+        let node = format!("/dev/{}", volume.kernel_name);
+        let tag = ["--probe", "--output", "value", "--match-tag", "TYPE"];
+        // blkid fails on read errors, and for most types it reads the end of the device as well.
+        let few = ["--match-types", "ext2,ext3,ext4,xfs"];
+        for types in [&few[..0], &few] {
+            let kind = output("blkid", &[&tag, types, &[node.as_str()]].concat())?;
+            volume.file_system = Some(kind.trim().to_owned()).filter(|kind| !kind.is_empty());
+            if volume.file_system.is_some() {
+                break;
+            }
+        }
+    }
+    volume.children.iter_mut().try_for_each(probe)
+}
+
+fn parse(text: &str) -> Result<Volume> {
+    let found: Lsblk = serde_json::from_str(text).context("output of lsblk")?;
+    let [volume] =
+        <[Volume; 1]>::try_from(found.blockdevices).map_err(|_| anyhow::anyhow!("it has gone"))?;
+    Ok(volume)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lsblk_tree_and_mounts_parse() {
+        let mut disk = parse(
+            r#"{ "blockdevices": [ { "name": "pmem0", "kname": "pmem0", "type": "disk", "maj:min": "259:0", "size": 532676608,
+                "fstype": null, "children": [ { "name": "pmem0p1", "kname": "pmem0p1", "type": "part", "maj:min": "259:1",
+                "size": 1048576, "fstype": "LVM2_member", "children": [ { "name": "a-b", "kname": "dm-0", "type": "lvm",
+                "maj:min": "252:0", "size": 4096, "fstype": "xfs" } ] } ] } ] }"#,
+        )
+        .unwrap();
+        let mounts = Mounts::parse(
+            r#"{ "filesystems": [ { "maj:min": "252:0", "target": "/mnt/x y", "fstype": "xfs", "fs-options": "rw,dax=always",
+                "fsroot": "/" },
+                { "maj:min": "0:22", "target": "/proc", "fstype": "proc", "fs-options": null,
+                "fsroot": "/" } ] }"#,
+        )
+        .unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let queue = folder.path().join("sys/class/block/dm-0/queue");
+        std::fs::create_dir_all(&queue).unwrap();
+        std::fs::write(queue.join("dax"), "1\n").unwrap();
+        mounts.complete(&Host::at(folder.path()), &mut disk);
+
+        assert!(disk.mounts.is_empty());
+        let volume = &disk.children[0].children[0];
+        assert_eq!(volume.file_system.as_deref(), Some("xfs"));
+        assert_eq!(
+            volume.mounts,
+            [Mount {
+                directory: "/mnt/x y".into(),
+                dax: Dax::Always,
+                root: "/".into(),
+                options: "rw,dax=always".into()
+            }]
+        );
+        let json = serde_json::to_value(&disk).unwrap();
+        assert_eq!(json["children"][0]["file_system"], "LVM2_member");
+        assert_eq!(
+            json["children"][0]["children"][0]["mounts"][0]["dax"],
+            "always"
+        );
+    }
+
+    #[test]
+    fn missing_disk_is_refused() {
+        assert!(parse(r#"{ "blockdevices": [] }"#).is_err());
+        assert!(parse("").is_err());
+        assert!(Mounts::parse("{}").is_err());
+    }
+
+    #[test]
+    fn dax_mode_follows_mount_options() {
+        for (file_system, options, dax) in [
+            ("ext4", "rw", Dax::PerFile),
+            ("ext4", "rw,dax=always", Dax::Always),
+            ("ext4", "rw,dax=never,nobarrier", Dax::Never),
+            ("xfs", "rw,dax=inode,attr2", Dax::PerFile),
+            ("xfs", "rw", Dax::PerFile),
+            ("ext2", "rw,dax", Dax::Always),
+            ("ext2", "rw", Dax::Never),
+            ("vfat", "rw", Dax::Unsupported),
+        ] {
+            assert_eq!(Dax::of(file_system, options, true), dax, "{options}");
+            assert_eq!(Dax::of(file_system, options, false), Dax::Unsupported);
+        }
+    }
+}

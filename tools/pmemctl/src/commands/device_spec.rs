@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Arguments that name devices, mounts or files.
+
+use anyhow::Result;
+use clap::Args;
+use pmemctl::affected::Target;
+use pmemctl::badblocks::persist::STATE_DIR;
+use pmemctl::nd::Device;
+use pmemctl::nd::device_spec::DeviceSpec;
+use pmemctl::nd::region::Region;
+use pmemctl::sysfs::Host;
+use std::path::{Path, PathBuf};
+
+#[derive(Args)]
+pub struct Devices {
+    /// All devices
+    #[arg(long, conflicts_with = "devices")]
+    pub all: bool,
+    /// /dev/pmem0, pmem0, namespace0.0, pfn0.0 or btt0.0
+    #[arg(value_name = "DEVICE", required_unless_present = "all")]
+    devices: Vec<DeviceSpec>,
+}
+
+#[derive(Args)]
+pub struct StateDir {
+    /// The folder of the saved lists
+    #[arg(long, value_name = "DIR", default_value = STATE_DIR)]
+    pub state_dir: PathBuf,
+}
+
+impl Devices {
+    /// Each once. Where one is not there, nothing is done to any.
+    pub fn devices(&self, host: &Host) -> Result<Vec<Device>> {
+        if self.all {
+            let regions = Region::all(host);
+            return Ok(regions.iter().flat_map(Region::devices).collect());
+        }
+        let mut found: Vec<Device> = Vec::new();
+        for spec in &self.devices {
+            let device = spec.find(host)?;
+            if found.iter().all(|other| other.name != device.name) {
+                found.push(device);
+            }
+        }
+        Ok(found)
+    }
+
+    pub fn regions(&self, host: &Host) -> Result<Vec<Region>> {
+        let mut regions = Region::all(host);
+        if !self.all {
+            let devices = self.devices(host)?;
+            let meant = |region: &Region| devices.iter().any(|one| one.name.region == region.id);
+            regions.retain(meant);
+        }
+        Ok(regions)
+    }
+}
+
+/// What a word means: a path, or the name of a device as the other commands take it.
+pub fn target(host: &Host, path: &Path) -> Result<Target> {
+    let name = path.to_str().filter(|_| !path.exists());
+    let disk = match name.map(str::parse::<DeviceSpec>) {
+        Some(Ok(spec)) => spec.find(host)?.disk(),
+        _ => None,
+    };
+    if let Some(disk) = disk {
+        return Ok(Target::Device(disk.whole.number));
+    }
+    Target::of(path)
+}

@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The command `doctor`.
+
+use crate::commands::output::{json, root, table};
+use crate::commands::page::Page;
+use anyhow::Result;
+use clap::Args;
+use pmemctl::doctor::probe::Probe;
+use pmemctl::doctor::{self, Finding, Scope};
+use pmemctl::nd::device_spec::DeviceSpec;
+use pmemctl::sysfs::Host;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+pub const PAGE: Page = Page {
+    exit_status: &[
+        ("0", "No cause was found."),
+        ("1", "A cause was found, or the target cannot be examined."),
+    ],
+    examples: &[
+        ("pmemctl doctor", "Check all namespaces and mounts."),
+        (
+            "pmemctl doctor /srv/db/t.17",
+            "Check a file and everything below it.",
+        ),
+    ],
+    see_also: &["pmemctl-list(1)", "pmemctl-plan(1)"],
+    ..Page::EMPTY
+};
+
+/// Find why DAX, MAP_SYNC or huge mappings do not work
+///
+/// Checks the kernel, the namespace, its partitions and volumes, the file system, the mount and the file, and names
+/// each cause with the command that fixes it. Then tries it: on a mount with an unnamed file of 4 MiB that is gone
+/// when the command ends, on a file by reading 2 MiB through a mapping.
+#[derive(Args)]
+pub struct Doctor {
+    /// Do not create a file on the mounts
+    #[arg(long)]
+    no_probe: bool,
+    /// Print one JSON object with "findings" and "probes"
+    #[arg(long)]
+    json: bool,
+    /// A device (/dev/pmem0, namespace0.0, a partition, a volume), a mount, or a file; default: all
+    #[arg(value_name = "TARGET")]
+    target: Option<PathBuf>,
+}
+
+/// Shows what is wrong; whether nothing is.
+pub fn doctor(arguments: &Doctor) -> Result<bool> {
+    let host = root("doctor")?;
+    let scope = match &arguments.target {
+        None => Scope::All,
+        Some(path) => scope(&host, path)?,
+    };
+    let report = doctor::examine(&host, &scope, !arguments.no_probe)?;
+    let good = report.findings.is_empty();
+    if arguments.json {
+        json(&report)?;
+        return Ok(good);
+    }
+    if !report.probes.is_empty() {
+        table(&PROBES, &[], report.probes.iter().map(probe))?;
+    }
+    if good {
+        writeln!(io::stdout(), "Nothing is wrong.")?;
+    } else {
+        let mut out = io::stdout().lock();
+        for one in &report.findings {
+            write!(out, "{}", finding(one))?;
+        }
+    }
+    Ok(good)
+}
+
+/// What a word means: the name of a device as the other commands take it, or a path.
+fn scope(host: &Host, path: &Path) -> Result<Scope> {
+    let name = path.to_str().filter(|_| !path.exists());
+    match name.map(str::parse::<DeviceSpec>) {
+        Some(Ok(spec)) => {
+            let device = spec.find(host)?;
+            Ok(match (&spec, device.disk()) {
+                // A partition has its own device number.
+                (DeviceSpec::Disk(name), _) if Path::new("/dev").join(name).exists() => {
+                    doctor::scope(&Path::new("/dev").join(name))?
+                }
+                _ => Scope::Namespace(device.name),
+            })
+        }
+        _ => doctor::scope(path),
+    }
+}
+
+const PROBES: [&str; 4] = ["TESTED", "DAX", "MAP_SYNC", "HUGE MAPPINGS"];
+
+fn probe(probe: &Probe) -> Vec<String> {
+    let word = |seen: bool| if seen { "yes" } else { "no" }.to_owned();
+    vec![
+        probe.path.clone(),
+        word(probe.dax),
+        word(probe.map_sync),
+        match (&probe.huge, &probe.reason) {
+            (Some(huge), _) => word(*huge),
+            (None, Some(reason)) => format!("not tried: {reason}"),
+            (None, None) => "not tried".into(),
+        },
+    ]
+}
+
+/// What is wrong, how that is seen, and what mends it: commands are too long for a table.
+fn finding(finding: &Finding) -> String {
+    let loses = if finding.destroys {
+        "    (that loses the data)\n"
+    } else {
+        ""
+    };
+    format!(
+        "{}: {} prevents {}\n    seen:  {}\n    fix:   {}\n{loses}",
+        finding.place, finding.cause, finding.prevents, finding.evidence, finding.command
+    )
+}

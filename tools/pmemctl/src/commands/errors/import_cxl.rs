@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The command `errors import-cxl`.
+
+use crate::commands::device_spec::Devices;
+use crate::commands::output::{json, name_list, reasons, root, table};
+use crate::commands::page::Page;
+use anyhow::Result;
+use clap::Args;
+use pmemctl::badblocks::cxl::{self, ImportOutcome};
+
+pub const PAGE: Page = Page {
+    exit_status: &[
+        ("0", "All errors of the devices are on the kernel's lists."),
+        (
+            "1",
+            "An error could not be added, or the region is not of one CXL device.",
+        ),
+    ],
+    examples: &[(
+        "pmemctl errors import-cxl --all",
+        "Import the lists of all CXL regions.",
+    )],
+    see_also: &["cxl-list(1)"],
+    ..Page::EMPTY
+};
+
+/// Add the poison lists of CXL devices to the kernel's lists
+///
+/// Reads the list with "cxl list --media-errors", for regions of one device; the kernel does not do this. The
+/// device's list is not changed: its command to clear poison writes zeros, which may replace data that was written
+/// over the error.
+#[derive(Args)]
+pub struct ImportCxl {
+    /// Print JSON: one object for each region
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    which: Devices,
+}
+
+/// Whether all that the devices know is on the lists.
+pub fn import_cxl(arguments: &ImportCxl) -> Result<bool> {
+    let host = root("errors import-cxl")?;
+    let mut regions = arguments.which.regions(&host)?;
+    if arguments.which.all {
+        regions.retain(|region| region.provider().as_deref() == Some("CXL"));
+    }
+    let reports: Vec<_> = regions.iter().map(cxl::import).collect();
+    if arguments.json {
+        json(&reports)?;
+    } else {
+        let rows = reports.iter().map(|report| {
+            vec![
+                report.region.clone(),
+                name_list(&report.disks),
+                report.bad_sectors.to_string(),
+                report.added_sectors.to_string(),
+                report.result.to_string(),
+            ]
+        });
+        let header = ["REGION", "DISKS", "BAD SECTORS", "ADDED", "RESULT"];
+        table(&header, &[2, 3], rows)?;
+        for report in &reports {
+            reasons(&report.region, &report.reasons)?;
+        }
+    }
+    Ok(reports
+        .iter()
+        .all(|report| report.result != ImportOutcome::Failed))
+}

@@ -1,0 +1,273 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The command `errors`.
+
+mod change;
+pub mod forget;
+pub mod import_cxl;
+pub mod inject;
+pub mod restore;
+pub mod save;
+
+use crate::commands::device_spec::target;
+use crate::commands::output::{Status, json, table};
+use crate::commands::page::Page;
+use anyhow::Result;
+use clap::{Args, Subcommand};
+use indicatif::{ProgressBar, ProgressStyle};
+use pmemctl::affected::{self, AffectedRange};
+use pmemctl::fs::{Owner, Progress};
+use pmemctl::sysfs::{Host, printable};
+use std::cell::Cell;
+use std::io;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use units::Size;
+
+pub const PAGE: Page = Page {
+    exit_status: &[
+        ("0", "No errors are listed."),
+        ("1", "Errors are listed; for a subcommand: see there."),
+        ("4", "The lists or their owners cannot be read."),
+    ],
+    examples: &[
+        ("pmemctl errors", "List the errors of all disks."),
+        (
+            "pmemctl errors /srv/db/t.17 && postgres",
+            "Start a program only if a file has no errors.",
+        ),
+        (
+            "pmemctl errors ./save",
+            "Look at a file with the name of a subcommand.",
+        ),
+    ],
+    see_also: &["pmemctl-repair(1)", "pmemctl-monitor(1)", "ndctl-list(1)"],
+    ..Page::EMPTY
+};
+
+/// List media errors and the files they belong to
+///
+/// Reads the kernel's badblocks lists and follows each bad range through partitions and linear or striped
+/// device-mapper volumes to the file system, and there to a file, free space or metadata. XFS with a reverse map
+/// answers at once; on other file systems every file is asked for its extents, which takes minutes for millions of
+/// files. Removed files that are still open are found, too. The exit status for a file says whether it is safe to
+/// map.
+///
+/// A file with the name of a subcommand is given as "./save", or "save" after "--".
+#[derive(Args)]
+#[command(args_conflicts_with_subcommands = true, disable_help_subcommand = true)]
+pub struct Errors {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    list: List,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Save(save::Save),
+    Restore(restore::Restore),
+    ImportCxl(import_cxl::ImportCxl),
+    Forget(forget::Forget),
+    Inject(inject::Inject),
+}
+
+#[derive(Args)]
+struct List {
+    /// Find all names of a file, not only one: reads the whole file system
+    #[arg(long)]
+    links: bool,
+    /// Print JSON: one object for each range, in bytes
+    #[arg(long)]
+    json: bool,
+    /// A device (/dev/pmem0, pmem0, a partition, a volume), a mount, or a file; default: all disks
+    #[arg(value_name = "TARGET")]
+    targets: Vec<PathBuf>,
+}
+
+/// Runs the subcommand, or lists the errors.
+pub fn run(arguments: &Errors) -> Result<Status> {
+    match &arguments.command {
+        Some(Command::Save(arguments)) => save::save(arguments).map(Status::good),
+        Some(Command::Restore(arguments)) => restore::restore(arguments),
+        Some(Command::ImportCxl(arguments)) => import_cxl::import_cxl(arguments).map(Status::good),
+        Some(Command::Forget(arguments)) => forget::forget(arguments).map(Status::good),
+        Some(Command::Inject(arguments)) => inject::inject(arguments).map(Status::good),
+        None => Status::or_untold(list(&arguments.list)),
+    }
+}
+
+/// Shows what is bad; `Bad` where there is something.
+fn list(arguments: &List) -> Result<Status> {
+    let host = Host::here();
+    let targets = arguments
+        .targets
+        .iter()
+        .map(|path| target(&host, path))
+        .collect::<Result<Vec<_>>>()?;
+    let walk = WalkProgress::new();
+    let entries = affected::entries(&host, &targets, arguments.links, &walk)?;
+    walk.bar.finish_and_clear();
+    if arguments.json {
+        json(&entries)?;
+    } else if entries.is_empty() {
+        writeln!(io::stderr(), "pmemctl: no errors are listed")?;
+    } else {
+        table(&HEADER, &[1, 2, 5], entries.iter().map(row))?;
+    }
+    if walk.skipped.get() > 0 {
+        writeln!(
+            io::stderr(),
+            "pmemctl: {} files or directories could not be read, and may own what is shown as metadata",
+            walk.skipped.get()
+        )?;
+    }
+    Ok(Status::good(entries.is_empty()))
+}
+
+/// Shows how far a walk over a file system has come.
+struct WalkProgress {
+    bar: ProgressBar,
+    skipped: Cell<u64>,
+}
+
+impl WalkProgress {
+    fn new() -> Self {
+        // Draws nothing unless standard error is a terminal.
+        let bar = ProgressBar::new_spinner();
+        let template = "{wide_bar} {percent} % of {human_len} files, {per_sec}, {eta} to go";
+        if let Ok(style) = ProgressStyle::with_template(template) {
+            bar.set_style(style);
+        }
+        bar.enable_steady_tick(Duration::from_millis(200));
+        Self {
+            bar,
+            skipped: Cell::new(0),
+        }
+    }
+}
+
+impl Progress for WalkProgress {
+    fn begin(&self, files: u64) {
+        self.skipped.set(0);
+        self.bar.reset();
+        self.bar.set_length(files);
+    }
+
+    fn step(&self) {
+        self.bar.inc(1);
+    }
+
+    fn skipped(&self, path: &Path, error: &io::Error) {
+        self.skipped.set(self.skipped.get() + 1);
+        self.bar
+            .println(format!("pmemctl: {}: {error}", printable(path)));
+    }
+}
+
+const HEADER: [&str; 6] = ["DISK", "OFFSET", "LENGTH", "VOLUME", "OWNER", "FILE OFFSET"];
+
+fn row(entry: &AffectedRange) -> Vec<String> {
+    let (owner, offset) = describe_owner(entry);
+    vec![
+        entry.disk.clone(),
+        Size::from_bytes(entry.span.disk_offset).to_string(),
+        Size::from_bytes(entry.span.length).to_string(),
+        entry.volume.clone(),
+        owner,
+        offset.map_or_else(String::new, |offset| Size::from_bytes(offset).to_string()),
+    ]
+}
+
+/// Returns the owner in words, and the offset in the file.
+pub fn describe_owner(entry: &AffectedRange) -> (String, Option<u64>) {
+    let place = entry.mount.as_deref().unwrap_or(&entry.volume);
+    let group = |group: &Option<u64>| match (group, entry.file_system.as_deref()) {
+        (Some(group), Some("xfs")) => format!(" of AG {group}"),
+        (Some(group), _) => format!(" of group {group}"),
+        (None, _) => String::new(),
+    };
+    match &entry.owner {
+        None => (entry.reason.clone().unwrap_or_default(), None),
+        Some(Owner::Free) => (format!("free space of {place}"), None),
+        Some(Owner::Metadata { what, group: of }) => {
+            (format!("{what}{} of {place}", group(of)), None)
+        }
+        Some(Owner::Unknown { group: of }) => {
+            let reason = match (&entry.reason, &entry.mount) {
+                (Some(reason), _) => reason,
+                (None, Some(_)) => "or a symbolic link, or a file that changed during the search",
+                (None, None) => "or unknown to its tools",
+            };
+            (format!("metadata{} of {place}, {reason}", group(of)), None)
+        }
+        Some(Owner::File {
+            paths,
+            inode,
+            file_offset,
+            open_by,
+        }) => {
+            let mut text = if paths.is_empty() {
+                format!("inode {inode} of {place}")
+            } else {
+                paths.join(", ")
+            };
+            if entry.mount.is_none() && !paths.is_empty() {
+                text.push_str(&format!(" of {place}"));
+            }
+            if !open_by.is_empty() {
+                let pids: Vec<_> = open_by.iter().map(u32::to_string).collect();
+                text.push_str(&format!(" (removed; open in {})", pids.join(", ")));
+            }
+            if file_offset.is_none() {
+                text.push_str(" (attributes or block map)");
+            }
+            (text, *file_offset)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Program {
+        #[command(flatten)]
+        errors: Errors,
+    }
+
+    fn parse(arguments: &[&str]) -> Errors {
+        let all = [&["errors"], arguments].concat();
+        Program::try_parse_from(all).unwrap().errors
+    }
+
+    #[test]
+    fn word_that_is_a_subcommand_is_one() {
+        assert!(matches!(
+            parse(&["save", "--all"]).command,
+            Some(Command::Save(_))
+        ));
+        assert!(matches!(
+            parse(&["import-cxl", "pmem0"]).command,
+            Some(Command::ImportCxl(_))
+        ));
+        assert!(parse(&[]).command.is_none());
+    }
+
+    #[test]
+    fn file_named_as_a_subcommand_is_reached() {
+        for (arguments, file) in [
+            (["./save"].as_slice(), "./save"),
+            (&["--", "save"], "save"),
+            (&["--links", "--", "inject"], "inject"),
+            (&["help"], "help"),
+        ] {
+            let parsed = parse(arguments);
+            assert!(parsed.command.is_none(), "{arguments:?}");
+            assert_eq!(parsed.list.targets, [PathBuf::from(file)]);
+        }
+    }
+}

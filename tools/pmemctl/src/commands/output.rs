@@ -1,0 +1,152 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What the commands share: tables for people, JSON for programs, reasons on standard error.
+
+use anyhow::{Result, bail};
+use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
+use pmemctl::sysfs::Host;
+use serde::Serialize;
+use std::io::{self, Write};
+use std::path::PathBuf;
+use units::Size;
+
+/// What the shell is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Status {
+    /// All is as wanted.
+    Good = 0,
+    /// Something was refused, or failed.
+    Bad = 1,
+    /// A saved list is not to be trusted.
+    ListRefused = 3,
+    /// Whether something is bad could not be told.
+    Untold = 4,
+}
+
+impl Status {
+    pub fn good(good: bool) -> Self {
+        if good { Self::Good } else { Self::Bad }
+    }
+
+    /// Prints an error: whether something is bad is unknown then, which is not to be taken for a bad block.
+    pub fn or_untold(done: Result<Self>) -> Result<Self> {
+        done.or_else(|error| {
+            // If standard error is closed, the exit status still reports the failure.
+            let _ = writeln!(io::stderr(), "pmemctl: {error:#}");
+            Ok(Self::Untold)
+        })
+    }
+}
+
+/// This machine, if it is root who asks: others can't see where memory is.
+pub fn root(command: &str) -> Result<Host> {
+    if !rustix::process::geteuid().is_root() {
+        bail!(
+            "{command} needs root: physical addresses and the files of other processes are hidden from others"
+        );
+    }
+    Ok(Host::here())
+}
+
+/// For programs.
+pub fn json(value: &impl Serialize) -> Result<()> {
+    let mut out = io::stdout().lock();
+    serde_json::to_writer_pretty(&mut out, value)?;
+    writeln!(out)?;
+    Ok(())
+}
+
+/// A table of words and numbers; `numbers` are the columns of the latter.
+pub fn table(
+    header: &[&str],
+    numbers: &[usize],
+    rows: impl IntoIterator<Item = Vec<String>>,
+) -> Result<()> {
+    let mut table = Table::new();
+    table
+        .load_preset(presets::NOTHING)
+        .set_content_arrangement(ContentArrangement::Disabled)
+        .set_header(header.to_vec());
+    table.add_rows(rows);
+    for &column in numbers {
+        if let Some(column) = table.column_mut(column) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    if let Some(column) = table.column_mut(0) {
+        column.set_padding((0, 1));
+    }
+    writeln!(io::stdout(), "{}", table.trim_fmt())?;
+    Ok(())
+}
+
+/// Each with the name of what it is about.
+pub fn reasons(name: &str, reasons: &[String]) -> Result<()> {
+    for reason in reasons {
+        writeln!(io::stderr(), "pmemctl: {name}: {reason}")?;
+    }
+    Ok(())
+}
+
+/// Bytes, as exact as tells a person something.
+pub fn about(bytes: u64) -> String {
+    let exact = Size::from_bytes(bytes).to_string();
+    if exact.len() <= 5 {
+        return exact;
+    }
+    let units = [(40, 'T'), (30, 'G'), (20, 'M'), (10, 'K')];
+    let Some((shift, unit)) = units.into_iter().find(|(shift, _)| bytes >> shift > 0) else {
+        return exact;
+    };
+    let half = 1_u64 << (shift - 1);
+    let whole = (bytes >> shift) + u64::from(bytes & ((1 << shift) - 1) >= half);
+    // One digit behind the point, where there is one before it.
+    let tenths = (u128::from(bytes) * 10 + u128::from(half)) >> shift;
+    match tenths {
+        ..100 if tenths % 10 != 0 => format!("{}.{}{unit}", tenths / 10, tenths % 10),
+        _ => format!("{whole}{unit}"),
+    }
+}
+
+/// What there is, or a dash.
+pub fn or_dash<T: ToString>(value: Option<T>) -> String {
+    value.map_or_else(|| "-".to_owned(), |value| value.to_string())
+}
+
+/// Names in one cell of a table.
+pub fn name_list(names: &[String]) -> String {
+    or_dash((!names.is_empty()).then(|| names.join(" ")))
+}
+
+/// A file, or a dash.
+pub fn file_name(file: Option<&PathBuf>) -> String {
+    or_dash(file.map(|file| file.display().to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_rounded() {
+        for (bytes, text) in [
+            (0, "0"),
+            (512, "512"),
+            (8192, "8K"),
+            (520 << 10, "520K"),
+            ((120 << 20) + 5, "120M"),
+            ((2 << 20) + 128, "2M"),
+            (8_388_480, "8M"),
+            (522_724 << 10, "510M"),
+            (655_956 << 10, "641M"),
+            (1_100_005, "1M"),
+            ((9 << 30) + (1 << 29), "9728M"),
+            ((9 << 30) + (1 << 29) + 4096, "9.5G"),
+            ((1 << 30) - 512, "1024M"),
+            (u64::MAX, "16777216T"),
+        ] {
+            assert_eq!(about(bytes), text, "{bytes}");
+        }
+    }
+}

@@ -1,0 +1,854 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The metadata layout of ext2, ext3 and ext4, and the owners of blocks on an unmounted one, read with e2fsprogs.
+//!
+//! The programs open the device read-only.
+
+use crate::block::remap::Span;
+use crate::fs::external::{self, CommandOutput, run};
+use crate::fs::walk::{self, DirEntry, DirVisitor, Walk};
+use crate::fs::{Owned, Owner, OwnersFound, Space, SpaceKind};
+use anyhow::{Context, Result, bail};
+use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::io::{self, BufRead};
+use std::ops::Range;
+
+const PACKAGE: &str = "e2fsprogs";
+/// How many numbers fit into one command of debugfs, which takes lines of 8,191 bytes.
+const NUMBERS: usize = 400;
+const ROOT: u64 = 2;
+
+/// The output of `dumpe2fs -h`, line by line.
+#[derive(Debug)]
+pub struct Header(BTreeMap<String, String>);
+
+impl Header {
+    /// Reads the header of a device, or returns why it has none.
+    pub fn read(node: &str) -> Result<std::result::Result<Self, String>> {
+        let output = run("dumpe2fs", PACKAGE, &["-h", node], "")?;
+        Ok(match output.success {
+            true => Ok(Self::parse(&output.text())),
+            false => Err(output.reason("dumpe2fs")),
+        })
+    }
+
+    fn parse(text: &str) -> Self {
+        let line = |line: &str| {
+            let (name, value) = line.split_once(':')?;
+            Some((name.to_owned(), value.trim().to_owned()))
+        };
+        Self(text.lines().filter_map(line).collect())
+    }
+
+    fn value(&self, name: &str) -> &str {
+        self.0.get(name).map_or("", String::as_str)
+    }
+
+    fn number(&self, name: &str) -> Result<u64> {
+        let value = self.value(name);
+        value
+            .parse()
+            .with_context(|| format!("dumpe2fs says \"{name}: {value}\""))
+    }
+
+    /// Bytes of a block.
+    pub fn block_size(&self) -> Result<u64> {
+        self.number("Block size")
+    }
+
+    fn has(&self, feature: &str) -> bool {
+        let features = self.value("Filesystem features");
+        features.split_whitespace().any(|word| word == feature)
+    }
+
+    /// Returns why the file system must not be read, if so.
+    fn refusal(&self) -> Option<&'static str> {
+        if self.has("journal_dev") {
+            return Some("it is the journal of an ext4 that is elsewhere");
+        }
+        if self.has("needs_recovery") {
+            return Some(
+                "it was not unmounted cleanly, and its journal is not replayed: mount it, or run e2fsck",
+            );
+        }
+        match self.value("Filesystem state") {
+            // Read errors of bad blocks set this state.
+            "clean" | "clean with errors" => None,
+            _ => Some("it was not unmounted cleanly: run e2fsck"),
+        }
+    }
+
+    /// Returns the inodes without names, with their purpose.
+    pub fn hidden(&self) -> Vec<(u64, &'static str)> {
+        let named = [
+            ("Journal inode", "journal"),
+            ("User quota inode", "user quota"),
+            ("Group quota inode", "group quota"),
+            ("Project quota inode", "project quota"),
+            ("Orphan file inode", "orphan file"),
+        ];
+        let mut hidden = vec![(1, "list of bad blocks"), (7, "reserved group descriptors")];
+        for (name, what) in named {
+            hidden.extend(self.number(name).ok().map(|inode| (inode, what)));
+        }
+        hidden
+    }
+}
+
+/// The metadata of the block groups.
+#[derive(Debug, Default)]
+pub struct Layout {
+    places: Vec<(Range<u64>, &'static str, u64)>,
+}
+
+impl Layout {
+    /// Reads the layout, which is constant, of a mounted or unmounted file system.
+    pub fn read(node: &str, header: &Header) -> Result<Self> {
+        let output = run("dumpe2fs", PACKAGE, &["-g", node], "")?;
+        if !output.success {
+            bail!("{}", output.reason("dumpe2fs"));
+        }
+        Self::parse(&output.text(), header)
+    }
+
+    /// Lines of `group:block:super:gdt:bbitmap:ibitmap:itable`; -1 is none.
+    fn parse(text: &str, header: &Header) -> Result<Self> {
+        let size = header.block_size()?;
+        let groups = header.number("Inodes per group")?;
+        let table = header.number("Inode blocks per group")?;
+        if groups == 0 {
+            bail!("dumpe2fs knows no inodes");
+        }
+        let mut places = Vec::new();
+        for line in text
+            .lines()
+            .filter(|line| line.starts_with(|c: char| c.is_ascii_digit()))
+        {
+            let fields: Vec<_> = line.trim().split(':').collect();
+            let [group, _, superblock, descriptors, blocks, inodes, first] = fields[..] else {
+                bail!("dumpe2fs says \"{line}\"");
+            };
+            let group: u64 = group.parse()?;
+            let mut place = |at: &str, what, count: Option<u64>| {
+                let (first, last) = at.split_once('-').unwrap_or((at, at));
+                // "-1" is none.
+                let (Ok(first), Ok(last)) = (first.parse::<u64>(), last.parse::<u64>()) else {
+                    return;
+                };
+                let end = count.map_or(last.saturating_add(1), |count| first.saturating_add(count));
+                places.push((
+                    first.saturating_mul(size)..end.saturating_mul(size),
+                    what,
+                    group,
+                ));
+            };
+            place(superblock, "superblock", None);
+            place(descriptors, "group descriptors", None);
+            place(blocks, "block bitmap", None);
+            place(inodes, "inode bitmap", None);
+            place(first, "inode table", Some(table));
+        }
+        Ok(Self { places })
+    }
+
+    /// Returns the space: blocks that are in use and are not metadata belong to files.
+    pub(crate) fn space(&self, hidden: Vec<Range<u64>>) -> Space {
+        let mut fixed = hidden;
+        fixed.extend(self.ranges());
+        Space {
+            fixed,
+            rest: SpaceKind::Files,
+            free: Vec::new(),
+        }
+    }
+
+    fn ranges(&self) -> impl Iterator<Item = Range<u64>> + '_ {
+        self.places.iter().map(|(range, ..)| range.clone())
+    }
+
+    /// Splits a span into group metadata and the rest.
+    pub fn split(&self, span: &Span) -> (Vec<Owned>, Vec<Span>) {
+        let mut owned = Vec::new();
+        let mut taken = Vec::new();
+        for (range, what, group) in &self.places {
+            if let Some(part) = span.cut(range) {
+                owned.push(Owned {
+                    span: part,
+                    owner: Owner::Metadata {
+                        what,
+                        group: Some(*group),
+                    },
+                });
+                taken.push(range.clone());
+            }
+        }
+        (owned, span.without(&taken))
+    }
+}
+
+/// Blocks of an inode, with their block number in the file; `None` for extent tree and attribute blocks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct InodeExtent {
+    logical: Option<u64>,
+    blocks: Range<u64>,
+}
+
+/// Parses `stat` of debugfs: fields in a fixed order, then names of attributes or the target of a short symbolic
+/// link, which may contain any bytes, then blocks, which are only numbers.
+fn parse_stat(text: &str) -> Vec<InodeExtent> {
+    /// The data is in the inode itself (`EXT4_INLINE_DATA_FL`).
+    const INLINE_DATA: u32 = 0x1000_0000;
+    /// Targets of symbolic links below this length are in the inode itself.
+    const SHORT: u64 = 60;
+    let field = |name| {
+        let (_, rest) = text.split_once(name)?;
+        rest.split_whitespace().next()
+    };
+    let mut extents = Vec::new();
+    let attributes = field("File ACL: ").and_then(|block| block.parse::<u64>().ok());
+    if let Some(block) = attributes.filter(|block| *block != 0) {
+        extents.push(InodeExtent {
+            logical: None,
+            blocks: block..block + 1,
+        });
+    }
+    let hex = |flags: &str| u32::from_str_radix(flags.trim_start_matches("0x"), 16).ok();
+    let inline = field("Flags: ")
+        .and_then(hex)
+        .is_none_or(|flags| flags & INLINE_DATA != 0);
+    let long = || {
+        field(" Size: ")
+            .and_then(|size| size.parse::<u64>().ok())
+            .is_some_and(|size| size >= SHORT)
+    };
+    let has_blocks = match field("Type: ") {
+        Some("symlink") => long(),
+        Some("block" | "character") | None => false,
+        _ => true,
+    };
+    let heads = ["\nEXTENTS:\n", "\nBLOCKS:\n"];
+    let blocks = heads.iter().filter_map(|head| text.rfind(head)).max();
+    let Some(blocks) = blocks.filter(|_| has_blocks && !inline) else {
+        return extents;
+    };
+    for line in text[blocks..].lines() {
+        // "(0-11):100-111, (IND):112, (12[u]):113", and so on.
+        for word in line.split([',', ' ']).filter(|word| word.starts_with('(')) {
+            let word = word.replace("[u]", "");
+            let Some((logical, physical)) = word.trim_start_matches('(').split_once("):") else {
+                continue;
+            };
+            let (first, last) = physical.split_once('-').unwrap_or((physical, physical));
+            let (Ok(first), Ok(last)) = (first.parse::<u64>(), last.parse::<u64>()) else {
+                continue;
+            };
+            let logical = logical
+                .split('-')
+                .next()
+                .and_then(|first| first.parse().ok());
+            extents.push(InodeExtent {
+                logical,
+                blocks: first..last.saturating_add(1),
+            });
+        }
+    }
+    extents
+}
+
+/// debugfs, and the device that it opens.
+struct Debugfs<'a>(&'a str);
+
+impl Debugfs<'_> {
+    /// Runs commands without loading the bitmaps, which may be on bad blocks.
+    fn run(&self, commands: &str) -> Result<CommandOutput> {
+        run("debugfs", PACKAGE, &["-c", "-f", "-", self.0], commands)
+    }
+
+    /// Runs commands with the bitmaps loaded.
+    fn run_with_bitmaps(&self, commands: &str) -> Result<CommandOutput> {
+        run("debugfs", PACKAGE, &["-f", "-", self.0], commands)
+    }
+
+    /// Runs a command with lists of numbers.
+    fn run_on(
+        &self,
+        command: &str,
+        numbers: impl IntoIterator<Item = u64>,
+    ) -> Result<CommandOutput> {
+        let numbers: Vec<String> = numbers
+            .into_iter()
+            .map(|number| number.to_string())
+            .collect();
+        let line = |some: &[String]| format!("{command} {}\n", some.join(" "));
+        self.run(&numbers.chunks(NUMBERS).map(line).collect::<String>())
+    }
+
+    /// Returns the blocks of inodes.
+    fn extents(&self, inodes: &[u64]) -> Result<Vec<(u64, Vec<InodeExtent>)>> {
+        // debugfs echoes comments: a random one separates the answers, which no file name can contain.
+        let mark = format!("# {:016x} ", RandomState::new().build_hasher().finish());
+        let commands: Vec<_> = inodes
+            .iter()
+            .map(|inode| format!("{mark}{inode}\nstat <{inode}>\n"))
+            .collect();
+        let text = self.run(&commands.concat())?.text();
+        let answers: Vec<_> = text.split(&mark).skip(1).collect();
+        let one =
+            |answer: &&str| Some((answer.split_once('\n')?.0.parse().ok()?, parse_stat(answer)));
+        Ok(answers.iter().filter_map(one).collect())
+    }
+
+    /// Searches `left` in all inodes that have a name and can be read.
+    fn search(&self, left: &mut Vec<Span>, size: u64) -> Result<Vec<OwnedExtent>> {
+        let mut found = Vec::new();
+        let mut walk = Walk::from(ROOT);
+        let mut inodes = vec![ROOT];
+        let mut more = true;
+        while more && !left.is_empty() {
+            more = walk.step(
+                |folders, see| self.list(folders, see),
+                |entry, _| inodes.push(entry.inode),
+            )?;
+            for some in inodes.chunks(NUMBERS) {
+                found.extend(take(left, &self.extents(some)?, size));
+            }
+            inodes.clear();
+        }
+        Ok(found)
+    }
+
+    fn list(&self, folders: &[u64], see: &mut DirVisitor<'_>) -> Result<()> {
+        let commands: Vec<_> = folders
+            .iter()
+            .map(|inode| format!("ls -p <{inode}>\n"))
+            .collect();
+        let arguments = ["-c", "-f", "-", self.0];
+        external::read(
+            "debugfs",
+            PACKAGE,
+            &arguments,
+            &commands.concat(),
+            |output| entry(output, see),
+        )?;
+        Ok(())
+    }
+}
+
+/// A span, its inode, and its offset in the file.
+type OwnedExtent = (Span, u64, Option<u64>);
+
+/// Parses `ls -p`: `/INODE/MODE/UID/GID/NAME/SIZE/` after the echoed command. A name may contain newlines, but no
+/// slash.
+fn entry(output: &mut dyn BufRead, see: &mut DirVisitor<'_>) -> io::Result<()> {
+    let mut folder = None;
+    while let Some(&first) = output.fill_buf()?.first() {
+        if first != b'/' {
+            let mut line = Vec::new();
+            output.read_until(b'\n', &mut line)?;
+            let inode = line.strip_prefix(b"debugfs: ls -p <");
+            let inode = inode.and_then(|inode| inode.split(|&byte| byte == b'>').next());
+            folder = inode.and_then(number).or(folder);
+            continue;
+        }
+        output.consume(1);
+        let mut fields: [Vec<u8>; 6] = Default::default();
+        for field in &mut fields {
+            output.read_until(b'/', field)?;
+            field.pop();
+        }
+        let [inode, mode, _, _, name, _] = fields;
+        if let (Some(folder), Some(inode)) = (folder, number(&inode)) {
+            let entry = DirEntry {
+                name,
+                inode,
+                folder: mode.starts_with(b"04"),
+            };
+            see(folder, entry);
+        }
+    }
+    Ok(())
+}
+
+fn number(digits: &[u8]) -> Option<u64> {
+    std::str::from_utf8(digits).ok()?.parse().ok()
+}
+
+/// Removes the blocks of inodes from `left` and returns them.
+fn take(left: &mut Vec<Span>, extents: &[(u64, Vec<InodeExtent>)], size: u64) -> Vec<OwnedExtent> {
+    let mut found = Vec::new();
+    for (inode, extents) in extents {
+        for extent in extents {
+            let range =
+                extent.blocks.start.saturating_mul(size)..extent.blocks.end.saturating_mul(size);
+            for part in left.iter().filter_map(|span| span.cut(&range)) {
+                let offset = extent.logical.and_then(|logical| {
+                    Some(logical.checked_mul(size)? + (part.offset - range.start))
+                });
+                found.push((part, *inode, offset));
+            }
+            *left = left
+                .iter()
+                .flat_map(|span| span.without(std::slice::from_ref(&range)))
+                .collect();
+        }
+    }
+    found
+}
+
+/// Removes from `left` the blocks of inodes that cannot be opened on a mounted ext4: hidden ones, and symbolic
+/// links with a block.
+pub fn of_inodes(
+    node: &str,
+    header: &Header,
+    inodes: &[u64],
+    left: &mut Vec<Span>,
+) -> Result<Vec<OwnedExtent>> {
+    let extents = Debugfs(node).extents(inodes)?;
+    Ok(take(left, &extents, header.block_size()?))
+}
+
+/// Returns the blocks of the hidden inodes.
+pub(crate) fn hidden_ranges(node: &str, header: &Header) -> Result<Vec<Range<u64>>> {
+    let size = header.block_size()?;
+    let inodes: Vec<u64> = header.hidden().iter().map(|(inode, _)| *inode).collect();
+    let extents = Debugfs(node).extents(&inodes)?;
+    Ok(extents
+        .iter()
+        .flat_map(|(_, extents)| extents)
+        .map(|extent| {
+            extent.blocks.start.saturating_mul(size)..extent.blocks.end.saturating_mul(size)
+        })
+        .collect())
+}
+
+/// Returns the space of an unmounted file system, with its free ranges in order.
+pub(crate) fn space(node: &str, header: &Header) -> Result<std::result::Result<Space, String>> {
+    if let Some(reason) = header.refusal() {
+        return Ok(Err(reason.to_owned()));
+    }
+    let layout = Layout::read(node, header)?;
+    let output = run("dumpe2fs", PACKAGE, &[node], "")?;
+    if !output.success {
+        return Ok(Err(output.reason("dumpe2fs")));
+    }
+    Ok(Ok(Space {
+        free: free_ranges(&output.text(), header.block_size()?),
+        ..layout.space(hidden_ranges(node, header)?)
+    }))
+}
+
+/// `  Free blocks: 4854-32767, 40000`, for each group.
+fn free_ranges(text: &str, size: u64) -> Vec<Range<u64>> {
+    let mut free: Vec<Range<u64>> = Vec::new();
+    let lines = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("  Free blocks: "));
+    for part in lines.flat_map(|line| line.split(", ")) {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        if let (Ok(first), Ok(last)) = (first.trim().parse::<u64>(), last.trim().parse::<u64>()) {
+            free.push(first.saturating_mul(size)..last.saturating_add(1).saturating_mul(size));
+        }
+    }
+    free.sort_by_key(|range| range.start);
+    free
+}
+
+fn blocks(spans: &[Span], size: u64) -> BTreeSet<u64> {
+    let of = |span: &Span| span.offset / size..span.range().end.div_ceil(size);
+    spans.iter().flat_map(of).collect()
+}
+
+/// `Block 1000 marked in use`, `Block 1001 not in use`.
+fn free_blocks(text: &str) -> BTreeSet<u64> {
+    text.lines()
+        .filter_map(|line| {
+            let block = line.strip_prefix("Block ")?.strip_suffix(" not in use")?;
+            block.parse().ok()
+        })
+        .collect()
+}
+
+/// `1000<TAB>12`: a block and its inode.
+fn owners_of_blocks(text: &str) -> BTreeMap<u64, u64> {
+    text.lines()
+        .filter_map(|line| {
+            let (block, inode) = line.split_once('\t')?;
+            Some((block.parse().ok()?, inode.parse().ok()?))
+        })
+        .collect()
+}
+
+/// Finds the owners of `spans` of an unmounted file system.
+pub fn owners(node: &str, spans: &[Span], all_links: bool) -> Result<OwnersFound> {
+    let header = match Header::read(node)? {
+        Ok(header) => header,
+        Err(reason) => return Ok(OwnersFound::nothing(reason)),
+    };
+    if let Some(reason) = header.refusal() {
+        return Ok(OwnersFound::nothing(reason));
+    }
+    let debugfs = Debugfs(node);
+    if header.has("mmp") {
+        let text = debugfs.run("dump_mmp\n")?.text();
+        if let Some(reason) = protected(&text) {
+            return Ok(OwnersFound::nothing(reason));
+        }
+    }
+    let size = header.block_size()?;
+    if size == 0 {
+        bail!("dumpe2fs says that blocks have no bytes");
+    }
+    let layout = Layout::read(node, &header)?;
+    let mut result = OwnersFound::default();
+    let mut left = Vec::new();
+    for span in spans {
+        let (owned, rest) = layout.split(span);
+        result.owned.extend(owned);
+        left.extend(rest);
+    }
+    free(&debugfs, size, &mut left, &mut result)?;
+
+    let mut found = Vec::new();
+    let hidden = header.hidden();
+    let inodes: Vec<u64> = hidden.iter().map(|(inode, _)| *inode).collect();
+    found.extend(take(&mut left, &debugfs.extents(&inodes)?, size));
+    let mut queried: BTreeSet<u64> = BTreeSet::new();
+    loop {
+        let some: Vec<u64> = blocks(&left, size)
+            .into_iter()
+            .filter(|block| !queried.contains(block))
+            .take(NUMBERS)
+            .collect();
+        if some.is_empty() {
+            break;
+        }
+        queried.extend(&some);
+        let output = debugfs.run_on("icheck", some)?;
+        let text = output.text();
+        let owners = owners_of_blocks(&text);
+        if !text.contains("<block not found>") && owners.is_empty()
+            || output.error.contains("icheck")
+        {
+            // icheck fails if a part of an inode table cannot be read.
+            result.reason = Some(format!(
+                "or a file whose inode is on a bad block as well ({})",
+                output.error.trim()
+            ));
+            found.extend(debugfs.search(&mut left, size)?);
+            break;
+        }
+        let inodes: BTreeSet<u64> = owners.values().copied().collect();
+        let inodes: Vec<u64> = inodes.into_iter().collect();
+        found.extend(take(&mut left, &debugfs.extents(&inodes)?, size));
+        // Blocks that only icheck knows.
+        let extents: Vec<_> = owners
+            .iter()
+            .map(|(&block, &inode)| {
+                let blocks = block..block + 1;
+                (
+                    inode,
+                    vec![InodeExtent {
+                        logical: None,
+                        blocks,
+                    }],
+                )
+            })
+            .collect();
+        found.extend(take(&mut left, &extents, size));
+    }
+
+    let is_hidden = |inode: u64| hidden.iter().find(|(hidden, _)| *hidden == inode);
+    let wanted: BTreeSet<u64> = found
+        .iter()
+        .map(|(_, inode, _)| *inode)
+        .filter(|inode| is_hidden(*inode).is_none())
+        .collect();
+    let list = |folders: &[u64], see: &mut DirVisitor<'_>| debugfs.list(folders, see);
+    let paths = walk::paths(ROOT, &wanted, all_links, list)?;
+    for (span, inode, file_offset) in found {
+        let owner = match is_hidden(inode) {
+            Some((_, what)) => Owner::Metadata { what, group: None },
+            None => Owner::File {
+                paths: paths.get(&inode).cloned().unwrap_or_default(),
+                inode,
+                file_offset,
+                open_by: Vec::new(),
+            },
+        };
+        result.owned.push(Owned { span, owner });
+    }
+    result.unknown(left, |_| None);
+    Ok(result)
+}
+
+fn free(
+    debugfs: &Debugfs,
+    size: u64,
+    left: &mut Vec<Span>,
+    result: &mut OwnersFound,
+) -> Result<()> {
+    let commands: Vec<_> = left
+        .iter()
+        .map(|span| {
+            let blocks = span.offset / size..span.range().end.div_ceil(size);
+            format!("testb {} {}\n", blocks.start, blocks.end - blocks.start)
+        })
+        .collect();
+    let commands = commands.concat();
+    if commands.is_empty() {
+        return Ok(());
+    }
+    let output = debugfs.run_with_bitmaps(&commands)?;
+    if !output.text().contains("\nBlock ") {
+        result.reason = Some(format!(
+            "free space is unknown ({}): a bitmap may be on a bad block",
+            output.error.trim()
+        ));
+    }
+    let free: Vec<(u64, Vec<InodeExtent>)> = free_blocks(&output.text())
+        .into_iter()
+        .map(|block| {
+            let blocks = block..block + 1;
+            (
+                0,
+                vec![InodeExtent {
+                    logical: None,
+                    blocks,
+                }],
+            )
+        })
+        .collect();
+    let parts = take(left, &free, size).into_iter().map(|(span, ..)| span);
+    result
+        .owned
+        .extend(join(parts.collect()).into_iter().map(|span| Owned {
+            span,
+            owner: Owner::Free,
+        }));
+    Ok(())
+}
+
+fn join(mut spans: Vec<Span>) -> Vec<Span> {
+    spans.sort_by_key(|span| span.offset);
+    let mut joined: Vec<Span> = Vec::new();
+    for span in spans {
+        match joined.last_mut() {
+            Some(last)
+                if last.range().end == span.offset
+                    && last.disk_offset + last.length == span.disk_offset =>
+            {
+                last.length += span.length;
+            }
+            _ => joined.push(span),
+        }
+    }
+    joined
+}
+
+/// Returns why multiple mount protection, from `dump_mmp`, forbids reading, if so.
+fn protected(text: &str) -> Option<String> {
+    /// `EXT4_MMP_SEQ_CLEAN`.
+    const CLEAN: &str = "ff4d4d50";
+    let value = |name: &str| text.lines().find_map(|line| line.strip_prefix(name));
+    let sequence = value("sequence: ")?.trim();
+    let by = value("node_name: ").unwrap_or("another machine").trim();
+    (sequence != CLEAN).then(|| {
+        format!("its multi-mount protection says that {by} has it mounted, or had when it crashed: mount it, or run e2fsck, where it is")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const HEADER: &str = "Filesystem features:      has_journal ext_attr mmp\nFilesystem state:         clean\n\
+        Block size:               4096\nInodes per group:         25600\nInode blocks per group:   1600\n\
+        Journal inode:            8\nUser quota inode:         3\nOrphan file inode:        13\n";
+
+    fn header() -> Header {
+        Header::parse(HEADER)
+    }
+
+    #[test]
+    fn unclean_file_system_is_refused() {
+        assert_eq!(header().refusal(), None);
+        for (from, to, says) in [
+            ("ext_attr", "needs_recovery", "journal"),
+            ("ext_attr", "journal_dev", "elsewhere"),
+            ("clean", "not clean", "e2fsck"),
+            ("clean", "not clean with errors", "e2fsck"),
+        ] {
+            let reason = Header::parse(&HEADER.replace(from, to)).refusal().unwrap();
+            assert!(reason.contains(says), "{reason}");
+        }
+        assert_eq!(
+            Header::parse(&HEADER.replace("clean", "clean with errors")).refusal(),
+            None
+        );
+        let mmp = "block_number: 4851\nsequence: ff4d4d50\nnode_name: vm\n";
+        assert_eq!(protected(mmp), None);
+        assert!(
+            protected(&mmp.replace("ff4d", "004d"))
+                .unwrap()
+                .contains("vm")
+        );
+        assert_eq!(
+            protected("dump_mmp: MMP: not active on this filesystem.\n"),
+            None
+        );
+    }
+
+    #[test]
+    fn header_names_hidden_inodes() {
+        let hidden = header().hidden();
+        assert!(hidden.contains(&(8, "journal")));
+        assert!(hidden.contains(&(13, "orphan file")));
+        assert!(!hidden.iter().any(|(_, what)| *what == "project quota"));
+    }
+
+    /// The output of `dumpe2fs -g` for a file system of 300 MiB.
+    const GROUPS: &str = "\ngroup:block:super:gdt:bbitmap:ibitmap:itable\n0:0:0:1-1:39:42:45\n\
+        1:32768:32768:32769-32769:40:43:1645\n2:65536:-1:-1:41:44:3245\n";
+
+    #[test]
+    fn group_metadata_parses() {
+        let layout = Layout::parse(GROUPS, &header()).unwrap();
+        // The last block of a table, the first of the next one, and the first after that.
+        let (owned, rest) = layout.split(&Span::made_up(1644 * 4096, 8192));
+        let group = |owned: &Owned| match owned.owner {
+            Owner::Metadata { what, group } => (what, group),
+            _ => panic!(),
+        };
+        let groups: Vec<_> = owned.iter().map(group).collect();
+        assert_eq!(groups, [("inode table", Some(0)), ("inode table", Some(1))]);
+        assert!(rest.is_empty());
+        let (owned, rest) = layout.split(&Span::made_up(4844 * 4096, 8192));
+        assert_eq!(group(&owned[0]), ("inode table", Some(2)));
+        assert_eq!(rest, [Span::made_up(4845 * 4096, 4096)]);
+        let (owned, _) = layout.split(&Span::made_up(41 * 4096, 512));
+        assert_eq!(group(&owned[0]), ("block bitmap", Some(2)));
+        let (owned, _) = layout.split(&Span::made_up(32769 * 4096, 512));
+        assert_eq!(group(&owned[0]), ("group descriptors", Some(1)));
+        let (owned, rest) = layout.split(&Span::made_up(65536 * 4096, 4096));
+        assert!(owned.is_empty() && rest.len() == 1);
+        assert!(Layout::parse("0:0:0:1-1:39:42\n", &header()).is_err());
+        assert!(Layout::parse("0:0:0:1-1:39:42:45\n", &Header::parse("")).is_err());
+    }
+
+    #[test]
+    fn stat_output_parses_to_extents() {
+        let head =
+            "Inode: 12   Type: regular    Mode:  0644   Flags: 0x80000\nUser:     0   Size: 9000\n";
+        let output = "File ACL: 4853\nLinks: 2   Blockcount: 5864\nEXTENTS:\n\
+            (ETB0):33796, (0-1):100-101, (5[u]):200, (7-8[u]):300-301\n";
+        let extent = |logical, blocks| InodeExtent { logical, blocks };
+        let extents = [
+            extent(None, 4853..4854),
+            extent(None, 33796..33797),
+            extent(Some(0), 100..102),
+            extent(Some(5), 200..201),
+            extent(Some(7), 300..302),
+        ];
+        assert_eq!(parse_stat(&format!("{head}{output}")), extents);
+        let output = "File ACL: 0\nBLOCKS:\n(0-11):1-12, (IND):13, (12-20):14-22, (DIND):30, (IND):31\nTOTAL: 24\n";
+        assert_eq!(
+            parse_stat(&format!("{head}{output}")),
+            [
+                extent(Some(0), 1..13),
+                extent(None, 13..14),
+                extent(Some(12), 14..23),
+                extent(None, 30..31),
+                extent(None, 31..32)
+            ]
+        );
+        assert!(
+            parse_stat("Inode: 17   Type: bad type    Flags: 0x0\nFile ACL: 0\nBLOCKS:\n\n")
+                .is_empty()
+        );
+    }
+
+    #[test]
+    fn user_text_is_not_parsed_as_extents() {
+        let link = |size, rest| {
+            let head =
+                "Inode: 15   Type: symlink    Mode:  0777   Flags: 0x0\nUser:     0   Size: ";
+            parse_stat(&format!("{head}{size}\nFile ACL: 7\n{rest}"))
+        };
+        let own = InodeExtent {
+            logical: None,
+            blocks: 7..8,
+        };
+        let target = "Fast link dest: \"x\nFile ACL: 9\nEXTENTS:\n(0):1234\"\n";
+        assert_eq!(link(19, target), std::slice::from_ref(&own));
+        let block = InodeExtent {
+            logical: Some(0),
+            blocks: 20..21,
+        };
+        let attribute = "Extended attributes:\n  user.\nEXTENTS:\n(0):1234 (1)\nEXTENTS:\n(0):20\n";
+        assert_eq!(link(70, attribute), [own.clone(), block]);
+        let inline = "Inode: 15   Type: regular    Flags: 0x10000000\nFile ACL: 7\n  user.\nEXTENTS:\n(0):1234 (1)\n";
+        assert_eq!(parse_stat(inline), [own]);
+    }
+
+    #[test]
+    fn directory_listing_parses() {
+        let output = b"debugfs 1.47.2 (1-Jan-2025)\ndebugfs: ls -p <2>\n/2/040755/0/0/.//\n/12/040755/0/0/d\n13\t//\n\
+            /14/100644/0/0/f\ndebugfs: ls -p <9>\n\xff/9000/\n\ndebugfs: ls -p <12>\n/13/120777/0/0/e/2/\n/cut";
+        let mut seen = Vec::new();
+        entry(&mut &output[..], &mut |folder, entry| {
+            seen.push((folder, entry.inode, entry.name, entry.folder));
+        })
+        .unwrap();
+        assert_eq!(
+            seen,
+            [
+                (2, 2, b".".to_vec(), true),
+                (2, 12, b"d\n13\t".to_vec(), true),
+                (2, 14, b"f\ndebugfs: ls -p <9>\n\xff".to_vec(), false),
+                (12, 13, b"e".to_vec(), false),
+            ]
+        );
+    }
+
+    #[test]
+    fn free_blocks_parse() {
+        let output = "Free blocks:              67776\nGroup 0: (Blocks 0-32767)\n  Free blocks: 4-5, 9\n\
+            \x20 Free inodes: 16-25600\n  Free blocks: \n";
+        assert_eq!(free_ranges(output, 1024), [4096..6144, 9216..10240]);
+    }
+
+    #[test]
+    fn testb_and_icheck_output_parses() {
+        let output = "debugfs: testb 3 2\nBlock 3 marked in use\nBlock 4 not in use\n";
+        assert_eq!(free_blocks(output), [4].into());
+        let output = "debugfs: icheck 10 11\nBlock\tInode number\n10\t7\n11\t<block not found>\n";
+        assert_eq!(owners_of_blocks(output), [(10, 7)].into());
+    }
+
+    proptest! {
+        /// Each byte is either taken with its offset in the file or left.
+        #[test]
+        fn each_byte_is_taken_once(
+            offset in 0_u64..100, length in 1_u64..100, first in 0_u64..8, count in 1_u64..8, logical in 0_u64..4,
+        ) {
+            let size = 16;
+            let mut left = vec![Span::made_up(offset, length)];
+            let extents = vec![(5, vec![InodeExtent { logical: Some(logical), blocks: first..first + count }])];
+            let found = take(&mut left, &extents, size);
+            let mut bytes: Vec<u64> = left.iter().flat_map(Span::range).collect();
+            for at in &bytes {
+                prop_assert!(!(first * size..(first + count) * size).contains(at));
+            }
+            for (part, inode, file) in found {
+                prop_assert_eq!(inode, 5);
+                prop_assert_eq!(file.unwrap() - logical * size, part.offset - first * size);
+                prop_assert_eq!(part.disk_offset, part.offset + 1000);
+                bytes.extend(part.range());
+            }
+            bytes.sort_unstable();
+            prop_assert_eq!(bytes, (offset..offset + length).collect::<Vec<_>>());
+        }
+    }
+}

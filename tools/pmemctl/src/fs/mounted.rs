@@ -1,0 +1,652 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Finds the owners of blocks on a mounted file system.
+//!
+//! `FS_IOC_GETFSMAP` reports free space and metadata, and on XFS with a reverse map (`rmapbt`) the inodes of files.
+//! File names, and without a reverse map the files themselves, are found by a walk over the whole file system,
+//! which asks each file for its extents (`FS_IOC_FIEMAP`).
+
+use crate::block::devno::DeviceNumber;
+use crate::block::remap::Span;
+use crate::block::topology::Volume;
+use crate::fs::ext4::{self, Header, Layout};
+use crate::fs::xfs::Geometry;
+use crate::fs::{Owned, Owner, Progress, Space, SpaceKind};
+use crate::sysfs::{Host, printable};
+use abstractions::extents::{self, Extent, Fork, Record};
+use anyhow::{Context, Result, bail, ensure};
+use rustix::fs::{CWD, OFlags};
+use rustix::mount::{OpenTreeFlags, open_tree};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File, FileType, OpenOptions};
+use std::io;
+use std::ops::Range;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::{DirEntryExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+#[derive(Debug)]
+pub struct FileSystem {
+    pub device: DeviceNumber,
+    pub directory: PathBuf,
+    /// The volume that it is on.
+    volume: Volume,
+    /// Its root, without the mounts below it.
+    root: OwnedFd,
+    /// The root as a path in `/proc/self/fd`.
+    path: PathBuf,
+}
+
+/// Special owners of linux/fsmap.h, fs/xfs/libxfs/xfs_fs.h and fs/ext4/fsmap.h.
+const METADATA: [(u64, &str); 13] = [
+    (3, "metadata"),
+    (owner(b'X', 1), "superblock"),
+    (owner(b'X', 2), "journal"),
+    (owner(b'X', 3), "metadata"),
+    (owner(b'X', 4), "inode index"),
+    (owner(b'X', 5), "inode table"),
+    (owner(b'X', 6), "reference counts"),
+    (owner(b'X', 7), "copy-on-write staging"),
+    (owner(b'X', 8), "marked defective"),
+    (owner(b'f', 1), "group descriptors"),
+    (owner(b'f', 2), "reserved group descriptors"),
+    (owner(b'f', 3), "block bitmap"),
+    (owner(b'f', 4), "inode bitmap"),
+];
+
+const fn owner(kind: u8, code: u64) -> u64 {
+    ((kind as u64) << 32) | code
+}
+
+const FREE: u64 = 1;
+/// `FMR_OF_ATTR_FORK | FMR_OF_EXTENT_MAP`.
+const NOT_DATA: u32 = 0x2 | 0x4;
+/// `FMR_OF_SPECIAL_OWNER`.
+const SPECIAL: u32 = 0x10;
+
+/// The owner of a range according to `FS_IOC_GETFSMAP`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum FsmapOwner {
+    Free,
+    Metadata(&'static str),
+    /// An inode, and the offset in the file.
+    Inode(u64, Option<u64>),
+    Unknown,
+}
+
+impl FsmapOwner {
+    /// Returns the owner of the byte at `at` in the record.
+    fn of(record: &Record, at: u64) -> Self {
+        if record.flags & SPECIAL == 0 {
+            let data = record.flags & NOT_DATA == 0;
+            let offset = record.offset + (at - record.physical);
+            return Self::Inode(record.owner, data.then_some(offset));
+        }
+        if record.owner == FREE {
+            return Self::Free;
+        }
+        match METADATA.iter().find(|(code, _)| *code == record.owner) {
+            Some((_, what)) => Self::Metadata(what),
+            None => Self::Unknown,
+        }
+    }
+}
+
+impl FileSystem {
+    /// Opens the file system of a volume that is mounted at `directory`.
+    pub fn at(volume: &Volume, directory: &Path) -> Result<Self> {
+        // A clone of the mount without the mounts below it shows the files that these hide.
+        let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+        let root = match open_tree(CWD, directory, flags) {
+            Ok(root) => root,
+            // Not root: use the visible mount.
+            Err(_) => File::open(directory)
+                .with_context(|| directory.display().to_string())?
+                .into(),
+        };
+        let path = Path::new("/proc/self/fd").join(root.as_raw_fd().to_string());
+        let device = volume.number()?;
+        let there = fs::metadata(&path).with_context(|| directory.display().to_string())?;
+        ensure!(
+            DeviceNumber::from_rdev(there.dev()) == device,
+            "{} was unmounted from {}; try again",
+            volume.name,
+            directory.display()
+        );
+        Ok(Self {
+            device,
+            directory: directory.to_owned(),
+            volume: volume.clone(),
+            root,
+            path,
+        })
+    }
+
+    /// Reads the header of ext4 from its device, if e2fsprogs can.
+    fn ext4(&self) -> Option<(String, Header)> {
+        let kind = self.volume.file_system.as_deref()?;
+        if !matches!(kind, "ext2" | "ext3" | "ext4") {
+            return None;
+        }
+        let node = format!("/dev/{}", self.volume.kernel_name);
+        let header = Header::read(&node).ok()?.ok()?;
+        Some((node, header))
+    }
+
+    /// Returns the space that is known without `FS_IOC_GETFSMAP`.
+    pub(crate) fn space(&self) -> Result<Space> {
+        let directory =
+            File::open(&self.path).with_context(|| self.directory.display().to_string())?;
+        if let Ok(told) = extents::xfs_geometry(&directory) {
+            let told = Geometry::of(&told)?;
+            let mut maps = false;
+            self.records(&directory, |record| {
+                maps |= record.flags & SPECIAL == 0;
+            })?;
+            return Ok(Space {
+                fixed: told.fixed(),
+                rest: if maps {
+                    SpaceKind::Files
+                } else {
+                    SpaceKind::Used
+                },
+                free: Vec::new(),
+            });
+        }
+        let Some((node, header)) = self.ext4() else {
+            bail!("dumpe2fs (e2fsprogs) cannot read {}", self.volume.name);
+        };
+        let layout = Layout::read(&node, &header)?;
+        Ok(layout.space(ext4::hidden_ranges(&node, &header)?))
+    }
+
+    fn records(&self, directory: &File, see: impl FnMut(&Record)) -> Result<()> {
+        extents::of_device(directory, self.device.encoded(), &(0..u64::MAX), see)
+            .with_context(|| format!("owners of the blocks of {}", self.directory.display()))
+    }
+
+    /// Calls `see` with each range and its use, in order; space between them is in use.
+    pub(crate) fn each(&self, mut see: impl FnMut(&Range<u64>, SpaceKind)) -> Result<()> {
+        let directory =
+            File::open(&self.path).with_context(|| self.directory.display().to_string())?;
+        let number = self.device.encoded();
+        self.records(&directory, |record| {
+            let kind = match FsmapOwner::of(record, record.physical) {
+                _ if record.device != number => return,
+                FsmapOwner::Free => SpaceKind::Free,
+                FsmapOwner::Metadata(_) => SpaceKind::Metadata,
+                FsmapOwner::Inode(_, Some(_)) => SpaceKind::Files,
+                FsmapOwner::Inode(_, None) => SpaceKind::Metadata,
+                FsmapOwner::Unknown => return,
+            };
+            see(
+                &(record.physical..record.physical.saturating_add(record.length)),
+                kind,
+            );
+        })
+    }
+
+    /// Finds the owners of `spans`, in order. With `all_links`, files have all of their names, which takes a walk
+    /// over the whole file system.
+    pub fn owners(
+        &self,
+        host: &Host,
+        spans: &[Span],
+        all_links: bool,
+        progress: &dyn Progress,
+    ) -> Result<Vec<Owned>> {
+        let mut found = Vec::new();
+        let mut unknown = Vec::new();
+        let mut inodes = Vec::new();
+        let directory =
+            File::open(&self.path).with_context(|| self.directory.display().to_string())?;
+        let ext4 = self.ext4();
+        let layout = ext4
+            .as_ref()
+            .and_then(|(node, header)| Layout::read(node, header).ok());
+        let geometry = extents::xfs_geometry(&directory).ok();
+        let geometry = geometry.as_ref().map(Geometry::of).transpose()?;
+        let mut searched = Vec::new();
+        for span in spans {
+            let (owned, rest) = match (&layout, &geometry) {
+                (Some(layout), _) => layout.split(span),
+                (_, Some(geometry)) => geometry.split(span),
+                _ => (Vec::new(), vec![span.clone()]),
+            };
+            found.extend(owned);
+            searched.extend(rest);
+        }
+        let group = |at| geometry.as_ref().and_then(|geometry| geometry.group_of(at));
+        for span in &searched {
+            for (part, owner) in self.query(&directory, span)? {
+                match owner {
+                    FsmapOwner::Free => found.push(Owned {
+                        span: part,
+                        owner: Owner::Free,
+                    }),
+                    FsmapOwner::Metadata(what) => found.push(Owned {
+                        owner: Owner::Metadata {
+                            what,
+                            group: group(part.offset),
+                        },
+                        span: part,
+                    }),
+                    FsmapOwner::Inode(inode, offset) => inodes.push(Hit {
+                        span: part,
+                        inode,
+                        offset,
+                    }),
+                    FsmapOwner::Unknown => unknown.push(part),
+                }
+            }
+        }
+        let mut search = Search {
+            wanted: inodes.iter().map(|hit| hit.inode).collect(),
+            left: unknown.clone(),
+            searched: unknown,
+            shared: false,
+            hits: inodes,
+            names: BTreeMap::new(),
+            open_by: BTreeMap::new(),
+            seen: BTreeSet::new(),
+            links: ext4.as_ref().map(|_| Vec::new()),
+        };
+        self.walk(&mut search, Fork::Data, all_links, progress);
+        if !search.is_done(false) {
+            self.removed(host, &mut search);
+        }
+        if !search.left.is_empty() {
+            search.seen.clear();
+            search.searched = search.left.clone();
+            self.walk(&mut search, Fork::Attributes, all_links, progress);
+        }
+        if let (false, Some((node, header))) = (search.left.is_empty(), &ext4) {
+            let hidden = header.hidden();
+            let links = search.links.take().unwrap_or_default();
+            let inodes: Vec<u64> = hidden
+                .iter()
+                .map(|(inode, _)| *inode)
+                .chain(links)
+                .collect();
+            for (span, inode, offset) in ext4::of_inodes(node, header, &inodes, &mut search.left)? {
+                match hidden.iter().find(|(hidden, _)| *hidden == inode) {
+                    Some((_, what)) => found.push(Owned {
+                        span,
+                        owner: Owner::Metadata { what, group: None },
+                    }),
+                    None => {
+                        search.wanted.insert(inode);
+                        search.hits.push(Hit {
+                            span,
+                            inode,
+                            offset,
+                        });
+                    }
+                }
+            }
+            if !search.is_done(all_links) {
+                // Finds the names of symbolic links.
+                self.walk(&mut search, Fork::Attributes, all_links, progress);
+            }
+        }
+        match &geometry {
+            Some(geometry) => found.extend(geometry.by_group(&search.left)),
+            None => found.extend(search.left.iter().map(|span| Owned {
+                span: span.clone(),
+                owner: Owner::Unknown { group: None },
+            })),
+        }
+        for hit in search.hits {
+            found.push(Owned {
+                owner: Owner::File {
+                    paths: search.names.get(&hit.inode).cloned().unwrap_or_default(),
+                    open_by: search.open_by.get(&hit.inode).cloned().unwrap_or_default(),
+                    inode: hit.inode,
+                    file_offset: hit.offset,
+                },
+                span: hit.span,
+            });
+        }
+        found.sort_by_key(|owned| (owned.span.disk_offset, owned.span.length));
+        Ok(found)
+    }
+
+    /// Splits a span by the owners from `FS_IOC_GETFSMAP`.
+    fn query(&self, directory: &File, span: &Span) -> Result<Vec<(Span, FsmapOwner)>> {
+        let mut pieces = Vec::new();
+        let mut told: Vec<Range<u64>> = Vec::new();
+        let number = self.device.encoded();
+        let searched = extents::of_device(directory, number, &span.range(), |record| {
+            let range = record.physical..record.physical.saturating_add(record.length);
+            if let Some(part) = span.cut(&range).filter(|_| record.device == number) {
+                let owner = FsmapOwner::of(record, part.offset);
+                pieces.push((part, owner));
+                told.push(range);
+            }
+        });
+        match searched {
+            Ok(()) => {}
+            Err(error)
+                if matches!(
+                    error
+                        .raw_os_error()
+                        .map(rustix::io::Errno::from_raw_os_error),
+                    Some(rustix::io::Errno::NOTTY | rustix::io::Errno::OPNOTSUPP)
+                ) => {}
+            Err(error) => {
+                return Err(error).with_context(|| {
+                    format!("owners of the blocks of {}", self.directory.display())
+                });
+            }
+        }
+        pieces.extend(
+            span.without(&told)
+                .into_iter()
+                .map(|part| (part, FsmapOwner::Unknown)),
+        );
+        Ok(pieces)
+    }
+
+    /// Walks over all files until all owners are found.
+    fn walk(&self, search: &mut Search, fork: Fork, all_links: bool, progress: &dyn Progress) {
+        if search.is_done(all_links) {
+            return;
+        }
+        let root = &self.path;
+        let Ok(metadata) = fs::metadata(root) else {
+            return;
+        };
+        if let Ok(counts) = rustix::fs::fstatvfs(&self.root) {
+            progress.begin(counts.f_files.saturating_sub(counts.f_ffree));
+        }
+        let device = metadata.dev();
+        let mut folders = vec![PathBuf::new()];
+        search.visit(
+            self,
+            Path::new(""),
+            metadata.ino(),
+            metadata.file_type(),
+            fork,
+            progress,
+        );
+        while let Some(folder) = folders.pop() {
+            if search.is_done(all_links) {
+                return;
+            }
+            let path = root.join(&folder);
+            // A clone has no mounts below it; but without root this is not a clone.
+            if fs::symlink_metadata(path.join(".")).is_ok_and(|metadata| metadata.dev() != device) {
+                continue;
+            }
+            let entries = match fs::read_dir(&path) {
+                Ok(entries) => entries,
+                Err(error) => {
+                    progress.skipped(&self.directory.join(&folder), &error);
+                    continue;
+                }
+            };
+            for entry in entries.flatten() {
+                let Ok(kind) = entry.file_type() else {
+                    continue;
+                };
+                let name = folder.join(entry.file_name());
+                search.visit(self, &name, entry.ino(), kind, fork, progress);
+                if kind.is_dir() {
+                    folders.push(name);
+                }
+            }
+        }
+    }
+
+    /// Searches removed files that are open.
+    fn removed(&self, host: &Host, search: &mut Search) {
+        for pid in crate::block::holders::pids(host) {
+            for folder in ["fd", "map_files"] {
+                let folder = host.path(format!("proc/{pid}/{folder}"));
+                let Ok(entries) = fs::read_dir(folder) else {
+                    continue;
+                };
+                for entry in entries.flatten() {
+                    let Ok(metadata) = fs::metadata(entry.path()) else {
+                        continue;
+                    };
+                    if DeviceNumber::from_rdev(metadata.dev()) != self.device
+                        || metadata.nlink() != 0
+                        || !metadata.is_file()
+                    {
+                        continue;
+                    }
+                    let inode = metadata.ino();
+                    if search.seen.insert(inode) {
+                        if let Ok(file) = File::open(entry.path()) {
+                            search.look(&file, inode, Fork::Data);
+                        }
+                    }
+                    if search.wanted.contains(&inode) {
+                        let pids = search.open_by.entry(inode).or_default();
+                        if !pids.contains(&pid) {
+                            pids.push(pid);
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// A range of an inode.
+#[derive(Debug, Clone)]
+struct Hit {
+    span: Span,
+    inode: u64,
+    offset: Option<u64>,
+}
+
+/// The state of a search.
+struct Search {
+    /// Inodes without names so far.
+    wanted: BTreeSet<u64>,
+    /// Bytes whose inodes are.
+    searched: Vec<Span>,
+    /// Ranges without owner so far.
+    left: Vec<Span>,
+    /// Whether files share some of the ranges, so that each may have several owners.
+    shared: bool,
+    hits: Vec<Hit>,
+    names: BTreeMap<u64, Vec<String>>,
+    open_by: BTreeMap<u64, Vec<u32>>,
+    /// Inodes with several names, or none, whose extents were read.
+    seen: BTreeSet<u64>,
+    /// Symbolic links with a block of their own, collected for ext4.
+    links: Option<Vec<u64>>,
+}
+
+/// The highest number of symbolic links whose blocks are looked up.
+const LINKS: usize = 10_000;
+
+impl Search {
+    fn is_done(&self, all_links: bool) -> bool {
+        self.left.is_empty()
+            && !self.shared
+            && !all_links
+            && self
+                .wanted
+                .iter()
+                .all(|inode| self.names.contains_key(inode) || self.open_by.contains_key(inode))
+    }
+
+    /// Searches one file of a walk.
+    fn visit(
+        &mut self,
+        of: &FileSystem,
+        name: &Path,
+        inode: u64,
+        kind: FileType,
+        fork: Fork,
+        progress: &dyn Progress,
+    ) {
+        progress.step();
+        let looks = !self.left.is_empty() || self.shared;
+        if looks && (kind.is_file() || kind.is_dir()) {
+            let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOATIME;
+            let path = of.path.join(name);
+            let open = |flags: OFlags| {
+                OpenOptions::new()
+                    .read(true)
+                    .custom_flags(flags.bits() as i32)
+                    .open(&path)
+            };
+            // O_NOATIME is only permitted to the owner of a file.
+            match open(flags).or_else(|_| open(flags - OFlags::NOATIME)) {
+                Ok(file) => {
+                    let several = file
+                        .metadata()
+                        .is_ok_and(|metadata| metadata.nlink() > 1 && metadata.is_file());
+                    if !several || self.seen.insert(inode) {
+                        self.look(&file, inode, fork);
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => progress.skipped(&of.directory.join(name), &error),
+            }
+        }
+        if let Some(links) = self.links.as_mut().filter(|links| links.len() < LINKS) {
+            let long = |metadata: fs::Metadata| metadata.blocks() > 0;
+            if looks && kind.is_symlink() && of.path.join(name).symlink_metadata().is_ok_and(long) {
+                links.push(inode);
+            }
+        }
+        if self.wanted.contains(&inode) {
+            let path = printable(of.directory.join(name));
+            let names = self.names.entry(inode).or_default();
+            if !names.contains(&path) {
+                names.push(path);
+            }
+        }
+    }
+
+    /// Removes the file's extents from `left`.
+    fn look(&mut self, file: &File, inode: u64, fork: Fork) {
+        let mut hits = Vec::new();
+        let mut shared = self.shared;
+        // FIEMAP fails on some inodes (directories of XFS).
+        let _ = extents::of_file(file, fork, |extent| {
+            let range = extent.physical..extent.physical.saturating_add(extent.length);
+            for span in &self.searched {
+                if let Some(part) = span.cut(&range) {
+                    shared |= extent.flags & Extent::SHARED != 0;
+                    let offset = extent.logical + (part.offset - extent.physical);
+                    hits.push(Hit {
+                        offset: (fork == Fork::Data).then_some(offset),
+                        inode,
+                        span: part,
+                    });
+                }
+            }
+        });
+        if hits.is_empty() {
+            return;
+        }
+        self.shared = shared;
+        let taken: Vec<_> = hits.iter().map(|hit| hit.span.range()).collect();
+        self.left = self
+            .left
+            .iter()
+            .flat_map(|span| span.without(&taken))
+            .collect();
+        self.wanted.insert(inode);
+        self.hits.append(&mut hits);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(flags: u32, owner: u64) -> Record {
+        let mut record = Record::default();
+        record.flags = flags;
+        record.owner = owner;
+        record.physical = 8192;
+        record.offset = 4096;
+        record.length = 8192;
+        record
+    }
+
+    #[test]
+    fn fsmap_record_maps_to_owner() {
+        assert_eq!(
+            FsmapOwner::of(&record(0, 131), 8192 + 512),
+            FsmapOwner::Inode(131, Some(4096 + 512))
+        );
+        assert_eq!(
+            FsmapOwner::of(&record(0x2, 131), 8192),
+            FsmapOwner::Inode(131, None)
+        );
+        assert_eq!(FsmapOwner::of(&record(SPECIAL, 1), 8192), FsmapOwner::Free);
+        assert_eq!(
+            FsmapOwner::of(&record(SPECIAL, 2), 8192),
+            FsmapOwner::Unknown
+        );
+        assert_eq!(
+            FsmapOwner::of(&record(SPECIAL, 0x5800_0002), 8192),
+            FsmapOwner::Unknown
+        );
+        assert_eq!(
+            FsmapOwner::of(&record(SPECIAL, 0x58_0000_0002), 8192),
+            FsmapOwner::Metadata("journal")
+        );
+        assert_eq!(
+            FsmapOwner::of(&record(SPECIAL, 0x66_0000_0003), 8192),
+            FsmapOwner::Metadata("block bitmap")
+        );
+    }
+
+    #[test]
+    fn file_is_found_by_its_extents() {
+        struct Silent;
+        impl Progress for Silent {}
+        // Skipped if the file system has no FIEMAP.
+        let folder = tempfile::tempdir_in(".").unwrap();
+        let path = folder.path().join("file");
+        fs::write(&path, vec![1; 65536]).unwrap();
+        fs::hard_link(&path, folder.path().join("link")).unwrap();
+        let file = File::open(&path).unwrap();
+        file.sync_all().unwrap();
+        let mut first = None;
+        let _ = extents::of_file(&file, Fork::Data, |extent| {
+            first.get_or_insert(*extent);
+        });
+        let Some(extent) = first else { return };
+
+        let span = Span {
+            disk_offset: 0,
+            offset: extent.physical + 4096,
+            length: 512,
+        };
+        let system = FileSystem {
+            device: DeviceNumber::from_rdev(file.metadata().unwrap().dev()),
+            directory: folder.path().to_owned(),
+            volume: Volume::made_up("disk", "1:0", vec![]),
+            root: File::open(folder.path()).unwrap().into(),
+            path: folder.path().to_owned(),
+        };
+        let mut search = Search {
+            wanted: BTreeSet::new(),
+            searched: vec![span.clone()],
+            left: vec![span.clone()],
+            shared: false,
+            hits: Vec::new(),
+            names: BTreeMap::new(),
+            open_by: BTreeMap::new(),
+            seen: BTreeSet::new(),
+            links: None,
+        };
+        system.walk(&mut search, Fork::Data, true, &Silent);
+        let inode = file.metadata().unwrap().ino();
+        assert!(search.left.is_empty());
+        assert_eq!(search.hits.len(), 1);
+        assert_eq!(search.hits[0].offset, Some(extent.logical + 4096));
+        assert_eq!(search.names[&inode].len(), 2);
+    }
+}

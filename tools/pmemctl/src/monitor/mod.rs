@@ -1,0 +1,786 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Reports new errors with their files and the processes that use them.
+//!
+//! The main loop polls the lists. A second thread looks among the files that are open or mapped, which is quick. A
+//! third one searches the whole file system, as `pmemctl errors` does, which may take minutes; errors that are
+//! listed meanwhile are searched for together in the next run. After [`PROMPT`] an error is reported with what is
+//! known, and again when its owner is found.
+
+use crate::affected::{self, AffectedRange, Target};
+use crate::badblocks::kernel::{self, KernelList, ListLookup, bytes};
+use crate::badblocks::origin::SECTOR;
+use crate::badblocks::persist::PROBE_TIMEOUT;
+use crate::badblocks::poll::{Changes, SETTLE_TIME, Wakeup, WatchedLists};
+use crate::badblocks::set::BadBlocks;
+use crate::block::devno::DeviceNumber;
+use crate::block::disk::Disk;
+use crate::block::holders::{self, Holder};
+use crate::block::remap::{AffectedVolume, Span};
+use crate::fs::open_files::{self, FileUser, OpenFile};
+use crate::fs::{Owner, Progress};
+use crate::nd::region::Region;
+use crate::nd::{Device, Kind};
+use crate::sysfs::{self, Host, printable};
+use abstractions::extents::{self, Extent, Fork};
+use anyhow::{Context, Result};
+use serde::Serialize;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{Read, Write};
+use std::ops::Range;
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// After this time an error is reported even if its owner is not known.
+pub const PROMPT: Duration = Duration::from_millis(1000);
+
+#[derive(Debug, Serialize)]
+#[serde(tag = "event", rename_all = "kebab-case")]
+pub enum Event {
+    /// The monitored disks: at the start, and after disks have appeared or disappeared.
+    Watching {
+        /// Disks, and devices in sector mode.
+        disks: Vec<String>,
+    },
+    Bad(Box<ErrorEvent>),
+    /// A list could not be read, or traced.
+    Failed {
+        disk: String,
+        reason: String,
+    },
+}
+
+#[derive(Debug, Serialize)]
+pub struct ErrorEvent {
+    /// Milliseconds since 1970 when it was seen on the list.
+    pub time_ms: u64,
+    /// It came onto the list while this watched.
+    pub new: bool,
+    /// The search is complete; otherwise another event follows.
+    pub complete: bool,
+    #[serde(flatten)]
+    pub what: ErrorLocation,
+    /// The processes that map the bytes or have the file open.
+    pub processes: Vec<FileUser>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+pub enum ErrorLocation {
+    Disk(AffectedRange),
+    /// In a namespace, outside of the data area of its disk.
+    Namespace(NamespaceError),
+}
+
+/// Bad bytes of a namespace that are none of its disk.
+#[derive(Debug, Clone, Serialize)]
+pub struct NamespaceError {
+    pub disk: String,
+    /// Its device of the `nd` bus.
+    pub device: String,
+    /// The first byte, from the start of the namespace.
+    pub namespace_offset: u64,
+    pub length: u64,
+    pub reason: &'static str,
+    #[serde(skip)]
+    number: DeviceNumber,
+}
+
+/// Returns the targets.
+pub type Targets = Box<dyn Fn() -> Vec<Target> + Send>;
+
+pub struct Options {
+    /// Evaluated for each error, because a path may refer to another file by then; `None` for everything. For a
+    /// file only its own extents are read.
+    pub targets: Option<Targets>,
+    /// Report errors that are listed at the start, too.
+    pub now: bool,
+}
+
+/// The state of a device's list.
+struct ListSnapshot {
+    device: Device,
+    disk: Disk,
+    sequence: u64,
+    /// Sectors of the region that its disk shows, from its first on; none in sector mode.
+    data: Range<u64>,
+    /// Sectors of the region that the namespace begins with.
+    start: u64,
+    listed: BadBlocks,
+}
+
+/// The errors of a memory that were reported.
+#[derive(Default)]
+struct ReportedErrors {
+    reported: BadBlocks,
+    /// By the number of the disk.
+    listed: BTreeMap<u64, BadBlocks>,
+}
+
+impl ReportedErrors {
+    /// Returns the sectors that were not reported before, and marks them as reported. Sectors that disappeared
+    /// from the list of the same disk are repaired, and would be reported again. A disk that is bound again
+    /// reports nothing.
+    fn news(&mut self, sequence: u64, listed: &BadBlocks) -> BadBlocks {
+        if let Some(before) = self.listed.get(&sequence) {
+            self.reported = self.reported.without(&before.without(listed));
+        }
+        let news = listed.without(&self.reported);
+        self.reported = self.reported.and(listed);
+        self.listed.insert(sequence, listed.clone());
+        news
+    }
+}
+
+/// New errors that were found at the same time.
+struct Batch {
+    number: u64,
+    time_ms: u64,
+    new: bool,
+    news: Vec<(Disk, BadBlocks)>,
+    hidden: Vec<NamespaceError>,
+}
+
+/// The result for a batch.
+struct Answer {
+    number: u64,
+    /// All is known of these.
+    done: Vec<Event>,
+    /// So much is known of the rest.
+    rest: Vec<Event>,
+}
+
+/// A batch that is not complete.
+struct PendingBatch {
+    /// When it is reported with what is known; `None` afterwards.
+    until: Option<Instant>,
+    rest: Vec<Event>,
+}
+
+/// Reports new errors until SIGTERM or SIGINT. A search that is running then ends with the process.
+pub fn run(
+    host: &Host,
+    options: Options,
+    mut report: impl FnMut(&Event) -> Result<()>,
+) -> Result<()> {
+    let changes = Changes::open()?;
+    let (batches, queue) = mpsc::channel();
+    let (answers, found) = mpsc::channel();
+    let (mut woken, mut wake) = UnixStream::pair()?;
+    woken.set_nonblocking(true)?;
+    let everything = options.targets.is_none();
+    let (its_host, targets) = (host.clone(), options.targets);
+    let (searches, to_search) = mpsc::channel();
+    let (search_host, search_answers, mut search_wake) =
+        (host.clone(), answers.clone(), wake.try_clone()?);
+    thread::spawn(move || {
+        // The receiver is gone only when the process ends.
+        for batch in queue {
+            let targets = targets.as_ref().map(|targets| targets());
+            let look = QuickSearch {
+                host: &its_host,
+                targets: targets.as_deref(),
+                batch: &batch,
+            };
+            let (answer, affected, used) = look.look();
+            let _ = answers.send(answer);
+            let _ = wake.write_all(b"x");
+            if !affected.is_empty() {
+                let _ = searches.send(PendingSearch {
+                    batch,
+                    affected,
+                    used,
+                });
+            }
+        }
+    });
+    thread::spawn(move || {
+        while let Ok(first) = to_search.recv() {
+            let searches: Vec<PendingSearch> =
+                std::iter::once(first).chain(to_search.try_iter()).collect();
+            for answer in search(&search_host, &searches) {
+                let _ = search_answers.send(answer);
+            }
+            let _ = search_wake.write_all(b"x");
+        }
+    });
+
+    let mut known: BTreeMap<String, ReportedErrors> = BTreeMap::new();
+    let mut sequences = BTreeSet::new();
+    let mut failed = BTreeSet::new();
+    let mut pending: BTreeMap<u64, PendingBatch> = BTreeMap::new();
+    let mut watched = None;
+    loop {
+        let regions = Region::all(host);
+        // Wait for the driver once per disk, so that results of the other threads are not delayed.
+        for device in regions.iter().flat_map(Region::devices) {
+            let sequence = device.disk().and_then(|disk| disk.sequence());
+            if sequence.is_some_and(|sequence| sequences.insert(sequence)) {
+                kernel::wait(&device, PROBE_TIMEOUT);
+            }
+        }
+        let lists = WatchedLists::of(&regions)?;
+        let time = SystemTime::now().duration_since(UNIX_EPOCH);
+        let mut batch = Batch {
+            number: pending.last_key_value().map_or(0, |(number, _)| number + 1),
+            time_ms: time.map_or(0, |time| time.as_millis() as u64),
+            new: watched.is_some(),
+            news: Vec::new(),
+            hidden: Vec::new(),
+        };
+        let mut disks = Vec::new();
+        let mut fails = BTreeSet::new();
+        for region in &regions {
+            let memory = region.memory();
+            let memory = memory.map_or_else(|_| region.name.clone(), |memory| memory.file_name());
+            let known = known.entry(memory).or_default();
+            for device in region.devices() {
+                match snapshot(region, &device) {
+                    Ok(Some(snapshot)) => {
+                        disks.push(snapshot.disk.name().to_owned());
+                        let news = known.news(snapshot.sequence, &snapshot.listed);
+                        if batch.new || options.now {
+                            batch.add(&snapshot, &news);
+                        }
+                    }
+                    Ok(None) => {}
+                    // The device is being bound or unbound, and an event follows.
+                    Err(_) if device.driver().is_none() => {}
+                    Err(error) => {
+                        fails.insert((device.name.to_string(), format!("{error:#}")));
+                    }
+                }
+            }
+        }
+        if watched.as_ref() != Some(&disks) {
+            report(&Event::Watching {
+                disks: disks.clone(),
+            })?;
+            watched = Some(disks);
+        }
+        for (disk, reason) in fails.difference(&failed) {
+            report(&Event::Failed {
+                disk: disk.clone(),
+                reason: reason.clone(),
+            })?;
+        }
+        failed = fails;
+        if !(batch.news.is_empty() && batch.hidden.is_empty()) {
+            let first = PendingBatch {
+                until: Some(Instant::now() + PROMPT),
+                // With targets, the search must show first whether the error belongs to one.
+                rest: match everything {
+                    true => batch.unattributed(),
+                    false => Vec::new(),
+                },
+            };
+            pending.insert(batch.number, first);
+            batches.send(batch).context("the search has ended")?;
+        }
+
+        loop {
+            let until = pending.values().filter_map(|one| one.until).min();
+            match changes.wait(&lists, Some(woken.as_fd()), until)? {
+                Wakeup::End => return Ok(()),
+                Wakeup::Changed => break,
+                Wakeup::Other => {}
+            }
+            while woken.read(&mut [0; 64]).is_ok_and(|count| count > 0) {}
+            for answer in found.try_iter() {
+                answer.done.iter().try_for_each(&mut report)?;
+                if answer.rest.is_empty() {
+                    pending.remove(&answer.number);
+                } else if let Some(one) = pending.get_mut(&answer.number) {
+                    one.rest = answer.rest;
+                    // More is known than was reported.
+                    one.until.get_or_insert_with(Instant::now);
+                }
+            }
+            let now = Instant::now();
+            for one in pending.values_mut() {
+                if one.until.is_some_and(|until| until <= now) {
+                    one.until = None;
+                    one.rest.iter().try_for_each(&mut report)?;
+                }
+            }
+        }
+        thread::sleep(SETTLE_TIME);
+        changes.forget();
+    }
+}
+
+/// The list of a device, if it has one.
+fn snapshot(region: &Region, device: &Device) -> Result<Option<ListSnapshot>> {
+    let ListLookup::List(list) = KernelList::of(region, device)? else {
+        return Ok(None);
+    };
+    let listed = list.read()?.all();
+    let data = match sysfs::number(device.folder().join("resource")) {
+        _ if list.is_plain() => list.covers.clone(),
+        Some(start) if list.disk.whole.folder.join("badblocks").exists() => {
+            let data = region.bytes(start, list.disk.size().bytes());
+            data.map_or(0..0, |data| data.start / SECTOR..data.end / SECTOR)
+        }
+        _ => 0..0,
+    };
+    Ok(Some(ListSnapshot {
+        device: device.clone(),
+        sequence: list.sequence,
+        start: list.covers.start,
+        disk: list.disk,
+        data,
+        listed,
+    }))
+}
+
+impl Batch {
+    /// Adds the new sectors of a list.
+    fn add(&mut self, snapshot: &ListSnapshot, news: &BadBlocks) {
+        let shown = news.within(&snapshot.data);
+        for range in news.without(&shown).moved_down(snapshot.start).ranges() {
+            let (offset, length) = bytes(range);
+            self.hidden.push(NamespaceError {
+                disk: snapshot.disk.name().to_owned(),
+                device: snapshot.device.name.to_string(),
+                number: snapshot.disk.whole.number,
+                namespace_offset: offset,
+                length,
+                reason: match snapshot.device.name.kind {
+                    Kind::Btt => "in sector mode the sector is unknown",
+                    _ => "outside of the data area: info block, struct pages, or unused",
+                },
+            });
+        }
+        if !shown.is_empty() {
+            self.news
+                .push((snapshot.disk.clone(), shown.moved_down(snapshot.data.start)));
+        }
+    }
+
+    fn event(&self, what: ErrorLocation, processes: Vec<FileUser>, complete: bool) -> Event {
+        Event::Bad(Box::new(ErrorEvent {
+            time_ms: self.time_ms,
+            new: self.new,
+            complete,
+            what,
+            processes,
+        }))
+    }
+
+    /// Returns the events without owners.
+    fn unattributed(&self) -> Vec<Event> {
+        let entry = |disk: &Disk, range| {
+            let (offset, length) = bytes(range);
+            let span = Span {
+                disk_offset: offset,
+                offset,
+                length,
+            };
+            AffectedRange {
+                disk: disk.name().to_owned(),
+                volume: disk.name().to_owned(),
+                span,
+                file_system: None,
+                mount: None,
+                owner: None,
+                reason: Some(SEARCHING.into()),
+            }
+        };
+        let entries = self
+            .news
+            .iter()
+            .flat_map(|(disk, list)| list.ranges().iter().map(move |range| entry(disk, range)));
+        entries
+            .map(|entry| self.event(ErrorLocation::Disk(entry), Vec::new(), false))
+            .collect()
+    }
+}
+
+const SEARCHING: &str = "searching for the owner";
+
+/// Finds owners among the files in use.
+struct QuickSearch<'a> {
+    host: &'a Host,
+    targets: Option<&'a [Target]>,
+    batch: &'a Batch,
+}
+
+/// The part of a batch that needs a search of whole file systems.
+struct PendingSearch {
+    batch: Batch,
+    affected: Vec<(Disk, AffectedVolume)>,
+    used: Vec<OpenFile>,
+}
+
+struct Silent;
+impl Progress for Silent {}
+
+impl QuickSearch<'_> {
+    fn wants(&self, options: impl Fn(&Target) -> bool) -> bool {
+        self.targets
+            .is_none_or(|targets| targets.iter().any(options))
+    }
+
+    /// Returns the result so far, the volumes that are left, and the files in use.
+    fn look(&self) -> (Answer, Vec<(Disk, AffectedVolume)>, Vec<OpenFile>) {
+        let mut done = Vec::new();
+        for hidden in &self.batch.hidden {
+            if self.wants(|target| *target == Target::Device(hidden.number)) {
+                let what = ErrorLocation::Namespace(hidden.clone());
+                done.push(self.batch.event(what, Vec::new(), true));
+            }
+        }
+        let mut traced = Vec::new();
+        for (disk, list) in &self.batch.news {
+            match affected::traced(self.host, &[(disk.clone(), list.clone())]) {
+                Ok(mut affected) => traced.append(&mut affected),
+                Err(error) => done.push(Event::Failed {
+                    disk: disk.name().to_owned(),
+                    reason: format!("cannot trace new errors: {error:#}"),
+                }),
+            }
+        }
+        let devices: Vec<DeviceNumber> = traced
+            .iter()
+            .filter_map(|(_, affected)| affected.volume.number().ok())
+            .collect();
+        let used = open_files::of_file_systems(self.host, &devices);
+
+        let mut remaining = Vec::new();
+        for (disk, affected) in &traced {
+            if self.wants(|target| target.has(affected)) {
+                let (entries, spans) = in_use(disk, affected, &used);
+                let reported = entries
+                    .into_iter()
+                    .map(|entry| self.batch.reported(disk, entry, &used));
+                done.extend(reported);
+                if !spans.is_empty() {
+                    let affected = AffectedVolume {
+                        spans,
+                        ..affected.clone()
+                    };
+                    remaining.push((disk.clone(), affected));
+                }
+            }
+        }
+        // For a target file only its own extents are read.
+        let files = self.targets.unwrap_or_default().iter();
+        let files: Vec<_> = files
+            .filter(|target| matches!(target, Target::File(_)))
+            .cloned()
+            .collect();
+        if !files.is_empty() {
+            for (disk, affected) in &traced {
+                let entries = entries(self.host, disk, affected, &files);
+                let reported = entries
+                    .into_iter()
+                    .map(|entry| self.batch.reported(disk, entry, &used));
+                done.extend(reported);
+            }
+        }
+        let rest: Vec<Event> = remaining
+            .iter()
+            .flat_map(|(disk, affected)| {
+                affected
+                    .spans
+                    .iter()
+                    .map(move |span| (disk, affected, span))
+            })
+            .map(|(disk, affected, span)| {
+                let entry = AffectedRange {
+                    reason: Some(SEARCHING.into()),
+                    ..affected::entry(disk, affected, span.clone())
+                };
+                self.batch
+                    .event(ErrorLocation::Disk(entry), Vec::new(), false)
+            })
+            .collect();
+        let number = self.batch.number;
+        (Answer { number, done, rest }, remaining, used)
+    }
+}
+
+/// Searches whole file systems for the rest of all batches.
+fn search(host: &Host, searches: &[PendingSearch]) -> Vec<Answer> {
+    let mut answers: Vec<Answer> = searches
+        .iter()
+        .map(|remaining| Answer {
+            number: remaining.batch.number,
+            done: Vec::new(),
+            rest: Vec::new(),
+        })
+        .collect();
+    for (disk, affected) in together(searches.iter().flat_map(|remaining| &remaining.affected)) {
+        for entry in entries(host, &disk, &affected, &[]) {
+            for (remaining, answer) in searches.iter().zip(&mut answers) {
+                for part in remaining.parts(&entry) {
+                    answer
+                        .done
+                        .push(remaining.batch.reported(&disk, part, &remaining.used));
+                }
+            }
+        }
+    }
+    answers
+}
+
+/// As few as there are volumes, each with all that is bad of it.
+fn together<'a>(
+    all: impl Iterator<Item = &'a (Disk, AffectedVolume)>,
+) -> Vec<(Disk, AffectedVolume)> {
+    let mut found: Vec<(Disk, AffectedVolume)> = Vec::new();
+    for (disk, affected) in all {
+        let same = found.iter_mut().find(|(other, one)| {
+            other.name() == disk.name()
+                && one.volume.name == affected.volume.name
+                && one.chain == affected.chain
+        });
+        match same {
+            Some((_, one)) => {
+                let known: Vec<_> = one.spans.iter().map(Span::range).collect();
+                let news = affected.spans.iter().flat_map(|span| span.without(&known));
+                one.spans.extend(news.collect::<Vec<_>>());
+                // Keep the latest state.
+                one.volume.clone_from(&affected.volume);
+            }
+            None => found.push((disk.clone(), affected.clone())),
+        }
+    }
+    found
+}
+
+impl PendingSearch {
+    /// Returns the parts of a range that belong to this batch.
+    fn parts(&self, entry: &AffectedRange) -> Vec<AffectedRange> {
+        let affected = self.affected.iter().filter(|(disk, affected)| {
+            disk.name() == entry.disk && affected.volume.name == entry.volume
+        });
+        affected
+            .flat_map(|(_, affected)| &affected.spans)
+            .filter_map(|span| {
+                let span = entry.span.cut(&span.range())?;
+                let skipped = span.offset - entry.span.offset;
+                let mut part = AffectedRange {
+                    span,
+                    ..entry.clone()
+                };
+                if let Some(Owner::File {
+                    file_offset: Some(at),
+                    ..
+                }) = &mut part.owner
+                {
+                    *at += skipped;
+                }
+                Some(part)
+            })
+            .collect()
+    }
+}
+
+/// Returns the owners for a volume, or for these files only.
+fn entries(
+    host: &Host,
+    disk: &Disk,
+    affected: &AffectedVolume,
+    targets: &[Target],
+) -> Vec<AffectedRange> {
+    let one = (disk.clone(), affected.clone());
+    match affected::entries_of(host, std::slice::from_ref(&one), targets, false, &Silent) {
+        Ok(entries) => entries,
+        Err(error) => {
+            let reason = format!("{error:#}");
+            let spans = affected.spans.iter();
+            spans
+                .map(|span| AffectedRange {
+                    reason: Some(reason.clone()),
+                    ..affected::entry(disk, affected, span.clone())
+                })
+                .collect()
+        }
+    }
+}
+
+impl Batch {
+    /// With the processes that use it.
+    fn reported(&self, disk: &Disk, entry: AffectedRange, used: &[OpenFile]) -> Event {
+        let mut processes = Vec::new();
+        if let Some(Owner::File {
+            inode, file_offset, ..
+        }) = &entry.owner
+        {
+            let start = file_offset.unwrap_or_default();
+            let bytes = start..start.saturating_add(entry.span.length);
+            let its = used.iter().filter(|used| used.inode == *inode);
+            processes.extend(its.flat_map(|used| used.users(&bytes)));
+        } else if entry.mount.is_none() {
+            // Programs that use the device itself.
+            for holder in holders::of_disk(disk) {
+                if let Holder::Process {
+                    device, process, ..
+                } = holder
+                {
+                    if device == entry.volume || device == entry.disk {
+                        processes.push(FileUser {
+                            process,
+                            open: true,
+                            addresses: Vec::new(),
+                        });
+                    }
+                }
+            }
+        }
+        self.event(ErrorLocation::Disk(entry), processes, true)
+    }
+}
+
+/// Splits the bad bytes into those of files in use that share no blocks, and the rest.
+fn in_use(
+    disk: &Disk,
+    affected: &AffectedVolume,
+    used: &[OpenFile],
+) -> (Vec<AffectedRange>, Vec<Span>) {
+    let mut entries = Vec::new();
+    let mut remaining = affected.spans.clone();
+    let Ok(device) = affected.volume.number() else {
+        return (entries, remaining);
+    };
+    for used in used.iter().filter(|used| used.device == device) {
+        // A file without a known name must be searched for.
+        if used.name.is_none() && !used.removed {
+            continue;
+        }
+        let Ok(file) = used.open() else { continue };
+        let _ = extents::of_file(&file, Fork::Data, |extent| {
+            if extent.flags & Extent::SHARED != 0 {
+                return;
+            }
+            let range = extent.physical..extent.physical.saturating_add(extent.length);
+            for part in affected.spans.iter().filter_map(|span| span.cut(&range)) {
+                let owner = Owner::File {
+                    paths: used.name.iter().map(printable).collect(),
+                    inode: used.inode,
+                    file_offset: Some(extent.logical + (part.offset - extent.physical)),
+                    open_by: match used.removed {
+                        true => used.by.iter().map(|one| one.process.pid).collect(),
+                        false => Vec::new(),
+                    },
+                };
+                remaining = remaining
+                    .iter()
+                    .flat_map(|span| span.without(&[part.range()]))
+                    .collect();
+                entries.push(AffectedRange {
+                    owner: Some(owner),
+                    ..affected::entry(disk, affected, part)
+                });
+            }
+        });
+    }
+    (entries, remaining)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::block::topology::Volume;
+    use std::fs;
+
+    fn list(text: &str) -> BadBlocks {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn only_new_sectors_are_reported() {
+        let mut known = ReportedErrors::default();
+        assert_eq!(known.news(1, &list("8 8\n")), list("8 8\n"));
+        assert_eq!(known.news(1, &list("8 8\n")), list(""));
+        assert_eq!(known.news(1, &list("8 8\n64 1\n")), list("64 1\n"));
+        // Repaired, and bad again.
+        assert_eq!(known.news(1, &list("64 1\n")), list(""));
+        assert_eq!(known.news(1, &list("8 2\n64 1\n")), list("8 2\n"));
+        // Bound again, and the list is filled a moment later.
+        assert_eq!(known.news(2, &list("")), list(""));
+        assert_eq!(known.news(2, &list("8 2\n")), list(""));
+        assert_eq!(known.news(2, &list("8 8\n")), list("10 6\n"));
+    }
+
+    #[test]
+    fn batches_share_one_search() {
+        let folder = tempfile::tempdir().unwrap();
+        let pmem0 = folder.path().join("sys/block/pmem0");
+        fs::create_dir_all(&pmem0).unwrap();
+        fs::write(pmem0.join("dev"), "259:0\n").unwrap();
+        let disk = Disk::find(&Host::at(folder.path()), "pmem0").unwrap();
+        let remaining = |number, volume, spans: &[(u64, u64)]| {
+            let volume = Volume::made_up(volume, "259:1", vec![]);
+            let spans = spans
+                .iter()
+                .map(|&(offset, length)| Span::made_up(offset, length));
+            let affected = AffectedVolume {
+                chain: vec![volume.number().unwrap()],
+                volume,
+                spans: spans.collect(),
+                opaque: None,
+            };
+            let batch = Batch {
+                number,
+                time_ms: 0,
+                new: true,
+                news: Vec::new(),
+                hidden: Vec::new(),
+            };
+            PendingSearch {
+                batch,
+                affected: vec![(disk.clone(), affected)],
+                used: Vec::new(),
+            }
+        };
+        let searches = [
+            remaining(0, "pmem0p1", &[(4096, 4096)]),
+            remaining(1, "pmem0p1", &[(8192, 4096), (65536, 512)]),
+            remaining(2, "pmem0p2", &[(4096, 512)]),
+            // Repaired, and bad again.
+            remaining(3, "pmem0p1", &[(4096, 8192)]),
+        ];
+        let all = together(searches.iter().flat_map(|remaining| &remaining.affected));
+        assert_eq!(all.len(), 2);
+        let spans = [(4096, 4096), (8192, 4096), (65536, 512)];
+        let spans = spans.map(|(offset, length)| Span::made_up(offset, length));
+        assert_eq!(all[0].1.spans, spans);
+        assert_eq!(all[1].1.spans, [Span::made_up(4096, 512)]);
+
+        // Two pages of a file in two batches.
+        let mut entry = affected::entry(&disk, &all[0].1, Span::made_up(4096, 8192));
+        entry.owner = Some(Owner::File {
+            paths: Vec::new(),
+            inode: 12,
+            file_offset: Some(1 << 20),
+            open_by: Vec::new(),
+        });
+        let parts = |remaining: &PendingSearch| {
+            let offset = |part: AffectedRange| match part.owner {
+                Some(Owner::File { file_offset, .. }) => (part.span, file_offset.unwrap()),
+                _ => panic!("{part:?}"),
+            };
+            remaining.parts(&entry).into_iter().map(offset).collect()
+        };
+        let found: Vec<Vec<_>> = searches.iter().map(parts).collect();
+        let first = (Span::made_up(4096, 4096), 1 << 20);
+        let second = (Span::made_up(8192, 4096), (1 << 20) + 4096);
+        let both = (Span::made_up(4096, 8192), 1 << 20);
+        assert_eq!(found, [vec![first], vec![second], vec![], vec![both]]);
+    }
+
+    #[test]
+    fn namespaces_of_one_memory_are_separate() {
+        let mut known = ReportedErrors::default();
+        assert_eq!(known.news(1, &list("8 8\n")), list("8 8\n"));
+        assert_eq!(known.news(2, &list("800 8\n")), list("800 8\n"));
+        assert_eq!(known.news(1, &list("")), list(""));
+        assert_eq!(known.news(2, &list("800 8\n")), list(""));
+        assert_eq!(known.news(1, &list("8 8\n")), list("8 8\n"));
+    }
+}
