@@ -1,6 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# pmemctl doctor: each of the planted causes is named, alone, with what it prevents; of a healthy mount and file nothing is, and huge pages are really mapped.
+# pmemctl doctor names exactly the planted cause and what it prevents, and finds nothing on a healthy mount and file.
+#
+# On a healthy mount, huge pages are really mapped.
 # vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M --virtio-pmem size=64M
 # timeout: 400
 . "$(dirname "$0")/lib/test.sh"
@@ -16,24 +18,24 @@ cleanup() {
 	[ ! -d "/sys/module/$DRIVER" ] || unload_driver
 }
 
-# names TARGET: the causes that are found, each with where and what it prevents.
-names() {
+# list_findings TARGET: the causes that it finds, each with its place and what it prevents.
+list_findings() {
 	pmemctl doctor --json "$@" >/tmp/doctor.json || :
 	jq -r '.findings[] | "\(.where) \(.cause) \(.prevents)"' /tmp/doctor.json
 }
 
-# tried: what it tried last, as dax map_sync huge.
-tried() {
+# show_probes: what the last run probed: path, DAX, MAP_SYNC, huge pages.
+show_probes() {
 	jq -r '.probes[] | "\(.path) \(.dax) \(.map_sync) \(.huge)"' /tmp/doctor.json
 }
 
-# faults EVENT: how often it was seen to end well, of a store with MAP_SYNC.
-faults() {
+# count_faults EVENT: the number of successful faults of stores with MAP_SYNC.
+count_faults() {
 	grep -c "$1: .*NEEDDSYNC" "$trace/trace" || :
 }
 
-# partition START: the disk's only one.
-partition() {
+# make_partition START: the only partition of the disk.
+make_partition() {
 	wipefs -aq "/dev/$disk"
 	printf 'start=%s\n' "$1" | sfdisk -q --no-tell-kernel "/dev/$disk" 2>/dev/null
 	partx -u "/dev/$disk"
@@ -45,18 +47,18 @@ plan 45
 load_driver
 disk=
 
-# ---- the provider: first, as nd_pmem grants MAP_SYNC there once other memory was unbound ----
+# ---- the provider: first, because nd_pmem grants MAP_SYNC there after other memory was unbound ----
 
 virtio=$(disk_of "$(virtio_ns)")
 make_fs ext4 "$virtio"
 mount_dax "$virtio"
-is "1: virtio-pmem's flush" "$(names "$MNT" | cut -d ' ' -f 2-)" "asynchronous-flush map-sync"
-is "virtio-pmem: MAP_SYNC is really refused" "$(tried | cut -d ' ' -f 3)" false
+is "1: virtio-pmem's flush" "$(list_findings "$MNT" | cut -d ' ' -f 2-)" "asynchronous-flush map-sync"
+is "virtio-pmem: MAP_SYNC is really refused" "$(show_probes | cut -d ' ' -f 3)" false
 umount "$MNT"
 
 disk=$(labelled_disk -m fsdax -M dev -s 448M)
-owner=$(device_of_disk "$disk")
-namespace=$(cat "$ND/$owner/namespace")
+device=$(device_of_disk "$disk")
+namespace=$(cat "$ND/$device/namespace")
 mkdir -p "$MNT"
 
 # ---- healthy ----
@@ -68,14 +70,14 @@ for type in ext4 xfs; do
 	echo 1 >$trace/events/fs_dax/enable
 	echo >$trace/trace
 	check "$type, healthy: status 0" pmemctl doctor "$MNT"
-	is "$type: the kernel has mapped huge pages for it" "$(faults dax_pmd_fault_done)" 2
-	is "$type: and no other" "$(faults dax_pte_fault_done)" 0
+	is "$type: the kernel has mapped huge pages for it" "$(count_faults dax_pmd_fault_done)" 2
+	is "$type: and no other" "$(count_faults dax_pte_fault_done)" 0
 	echo 0 >$trace/events/fs_dax/enable
-	is "$type: nothing is found" "$(names "$MNT")" ''
-	is "$type: what it says" "$(tried)" "$MNT true true true"
-	is "$type: nothing of a file" "$(names "$MNT/file")" ''
-	is "$type: which says the same" "$(tried)" "$MNT/file true true true"
-	is "$type: nor of the disk" "$(names "/dev/$disk")" ''
+	is "$type: nothing is found" "$(list_findings "$MNT")" ''
+	is "$type: what it says" "$(show_probes)" "$MNT true true true"
+	is "$type: nothing of a file" "$(list_findings "$MNT/file")" ''
+	is "$type: which says the same" "$(show_probes)" "$MNT/file true true true"
+	is "$type: nor of the disk" "$(list_findings "/dev/$disk")" ''
 	is "$type: nothing is left there" "$(find "$MNT" -type f | wc -l)" 1
 	umount "$MNT"
 done
@@ -84,82 +86,82 @@ done
 
 make_fs ext4 "$disk"
 mount "/dev/$disk" "$MNT"
-is "2: a mount that leaves DAX to files without the flag" "$(names "$MNT")" "$MNT no-dax-flag dax"
+is "2: a mount that leaves DAX to files without the flag" "$(list_findings "$MNT")" "$MNT no-dax-flag dax"
 fallocate -l 4M "$MNT/file"
 cat "$MNT/file" >/dev/null
-is "3: such a file" "$(names "$MNT/file")" "$MNT/file no-dax-flag dax"
+is "3: such a file" "$(list_findings "$MNT/file")" "$MNT/file no-dax-flag dax"
 exec 3<"$MNT/file"
 xfs_io -c 'chattr +x' "$MNT/file"
-is "4: a flag that does not count yet" "$(names "$MNT/file")" "$MNT/file dax-flag-not-yet dax"
+is "4: a flag that does not count yet" "$(list_findings "$MNT/file")" "$MNT/file dax-flag-not-yet dax"
 exec 3<&-
-is "closed, it counts" "$(names "$MNT/file")" ''
+is "closed, it counts" "$(list_findings "$MNT/file")" ''
 umount "$MNT"
 mount -o dax=never "/dev/$disk" "$MNT"
-is "5: dax=never" "$(names "$MNT")" "$MNT mount-option dax"
+is "5: dax=never" "$(list_findings "$MNT")" "$MNT mount-option dax"
 sh -c "$(jq -r '.findings[0].command' /tmp/doctor.json)"
-is "dax=never: which the command mends" "$(names "$MNT")" ''
+is "dax=never: which the command mends" "$(list_findings "$MNT")" ''
 printf x >"$MNT/small"
-is "6: a file of less than a huge page" "$(names "$MNT/small")" "$MNT/small file-size huge-mappings"
-# Each file gets every second piece of 256 KiB.
+is "6: a file of less than a huge page" "$(list_findings "$MNT/small")" "$MNT/small file-size huge-mappings"
+# Interleaves two files in pieces of 256 KiB.
 for piece in $(seq 0 11); do
 	fallocate -o $((piece << 18)) -l 256K "$MNT/torn"
 	fallocate -o $((piece << 18)) -l 256K "$MNT/other"
 done
-is "7: a file in pieces" "$(names "$MNT/torn")" "$MNT/torn file-extents huge-mappings"
+is "7: a file in pieces" "$(list_findings "$MNT/torn")" "$MNT/torn file-extents huge-mappings"
 umount "$MNT"
 mount -o data=journal "/dev/$disk" "$MNT"
-is "8: data=journal" "$(names "$MNT")" "$MNT data-journal dax"
+is "8: data=journal" "$(list_findings "$MNT")" "$MNT data-journal dax"
 umount "$MNT"
 make_fs ext4 "$disk" -b 1024
-is "9: blocks of 1024 bytes" "$(names "/dev/$disk")" "$disk block-size dax"
+is "9: blocks of 1024 bytes" "$(list_findings "/dev/$disk")" "$disk block-size dax"
 make_fs ext4 "$disk" -O inline_data
-is "10: ext4's inline data" "$(names "/dev/$disk")" "$disk inline-data dax"
+is "10: ext4's inline data" "$(list_findings "/dev/$disk")" "$disk inline-data dax"
 
 # ---- the partition, the volume ----
 
-partition 2049
+make_partition 2049
 make_fs ext4 "${disk}p1"
-is "11: a partition that begins within a page" "$(names "/dev/${disk}p1")" "${disk}p1 partition-alignment dax"
-partition 4104
+is "11: a partition that begins within a page" "$(list_findings "/dev/${disk}p1")" "${disk}p1 partition-alignment dax"
+make_partition 4104
 make_fs ext4 "${disk}p1"
 mount_dax "${disk}p1"
-is "12: one that begins within 2 MiB" "$(names "$MNT")" "${disk}p1 partition-alignment huge-mappings"
-is "within 2 MiB: huge pages are really not mapped" "$(tried)" "$MNT true true false"
+is "12: one that begins within 2 MiB" "$(list_findings "$MNT")" "${disk}p1 partition-alignment huge-mappings"
+is "within 2 MiB: huge pages are really not mapped" "$(show_probes)" "$MNT true true false"
 umount "$MNT"
-partition 4096
+make_partition 4096
 make_fs xfs "${disk}p1"
-is "13: XFS with reflink on a partition" "$(names "/dev/$disk")" "${disk}p1 reflink-on-partition dax"
+is "13: XFS with reflink on a partition" "$(list_findings "/dev/$disk")" "${disk}p1 reflink-on-partition dax"
 check_fails "reflink on a partition: dax=always is really refused" mount_dax "${disk}p1"
 wipefs -aq "/dev/${disk}p1" "/dev/$disk"
 blockdev --rereadpt "/dev/$disk"
 modprobe dm-crypt
 dmsetup create planted --table "0 204800 crypt aes-xts-plain64 $(printf '%064d' 7) 0 /dev/$disk 0"
 dmsetup mknodes
-is "14: a target without DAX" "$(names "/dev/$disk")" "planted target-without-dax dax"
+is "14: a target without DAX" "$(list_findings "/dev/$disk")" "planted target-without-dax dax"
 dmsetup remove --retry planted
 
 # ---- the namespace ----
 
-echo "$owner" >"/sys/bus/nd/drivers/$DRIVER/unbind"
-is "15: no driver" "$(names "$namespace" | cut -d ' ' -f 2-)" "no-driver all"
+echo "$device" >"/sys/bus/nd/drivers/$DRIVER/unbind"
+is "15: no driver" "$(list_findings "$namespace" | cut -d ' ' -f 2-)" "no-driver all"
 sh -c "$(jq -r '.findings[0].command' /tmp/doctor.json)" >/dev/null 2>&1
 settle
-is "no driver: which the command mends" "$(names "$namespace")" ''
-is "16: raw mode" "$(names "/dev/$(plain_disk)" | cut -d ' ' -f 2-)" "raw-mode dax"
+is "no driver: which the command mends" "$(list_findings "$namespace")" ''
+is "16: raw mode" "$(list_findings "/dev/$(plain_disk)" | cut -d ' ' -f 2-)" "raw-mode dax"
 fresh_labels
 ndctl create-namespace -r "$(labelled_region)" -m devdax -a 4K -s 96M >/dev/null
-is "17: device DAX that is aligned to pages" "$(names "$(ndctl list -N -m devdax | jq -r '.[0].dev')" | cut -d ' ' -f 2-)" "namespace-alignment huge-mappings"
+is "17: device DAX that is aligned to pages" "$(list_findings "$(ndctl list -N -m devdax | jq -r '.[0].dev')" | cut -d ' ' -f 2-)" "namespace-alignment huge-mappings"
 disk=$(labelled_disk -m sector -l 4096 -s 64M)
-is "18: sector mode" "$(names "/dev/$disk" | cut -d ' ' -f 2-)" "sector-mode dax"
+is "18: sector mode" "$(list_findings "/dev/$disk" | cut -d ' ' -f 2-)" "sector-mode dax"
 
 # ---- the kernel, the machine ----
 
 mkdir -p /boot
 printf 'CONFIG_ZONE_DEVICE=y\nCONFIG_TRANSPARENT_HUGEPAGE=y\n# CONFIG_FS_DAX is not set\n' >"$config"
-is "19: a kernel without CONFIG_FS_DAX" "$(names "/dev/$disk" | head -n 1)" "kernel kernel-configuration dax"
+is "19: a kernel without CONFIG_FS_DAX" "$(list_findings "/dev/$disk" | head -n 1)" "kernel kernel-configuration dax"
 rm "$config"
-is "20: what is on other memory" "$(names /proc | cut -d ' ' -f 2-)" "not-persistent-memory all"
+is "20: what is on other memory" "$(list_findings /proc | cut -d ' ' -f 2-)" "not-persistent-memory all"
 unload_driver
 echo e820_pmem >/sys/bus/platform/drivers/e820_pmem/unbind
 modprobe -r nd_e820
-is "21: a provider that is not loaded" "$(names | grep ^nd_e820)" "nd_e820 no-provider all"
+is "21: a provider that is not loaded" "$(list_findings | grep ^nd_e820)" "nd_e820 no-provider all"

@@ -1,6 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# pmemctl errors where the disk or the mount goes away while it looks, and for who is not root: an error then, and never a false answer.
+# pmemctl errors fails, and never gives a wrong answer, if the disk or the mount goes away while it runs, or without
+# root.
 # vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
 # timeout: 180
 . "$(dirname "$0")/lib/test.sh"
@@ -10,15 +11,15 @@ WRAPPED=/tmp/wrapped
 cleanup() {
 	rm -rf "$WRAPPED"
 	umount "$MNT" 2>/dev/null
-	[ -e "/sys/bus/nd/drivers/$DRIVER/$owner" ] || echo "$owner" >"/sys/bus/nd/drivers/$DRIVER/bind"
+	[ -e "/sys/bus/nd/drivers/$DRIVER/$device" ] || echo "$device" >"/sys/bus/nd/drivers/$DRIVER/bind"
 	settle
 	forget_errors "$disk"
 	wipefs -aq "/dev/$disk"
 	unload_driver
 }
 
-# wrap PROGRAM BEFORE BEHIND: who runs it has these commands run in front of it and behind it.
-wrap() {
+# wrap_program PROGRAM BEFORE AFTER: makes a PROGRAM that runs these commands before and after the real one.
+wrap_program() {
 	rm -rf "$WRAPPED"
 	mkdir "$WRAPPED"
 	cat >"$WRAPPED/$1" <<-END
@@ -32,21 +33,21 @@ wrap() {
 	chmod +x "$WRAPPED/$1"
 }
 
-# asked TARGET…: what pmemctl errors says of it, and its status.
-asked() {
-	asked_status=0
-	PATH=$WRAPPED:$PATH pmemctl errors --json "$@" >/tmp/said 2>/tmp/errors || asked_status=$?
-	echo "$asked_status $(tail -n 1 /tmp/errors)"
+# run_errors TARGET…: the exit status, and the last line of its errors.
+run_errors() {
+	errors_status=0
+	PATH=$WRAPPED:$PATH pmemctl errors --json "$@" >/tmp/output 2>/tmp/errors || errors_status=$?
+	echo "$errors_status $(tail -n 1 /tmp/errors)"
 }
 
-# as_nobody COMMAND…: as a user who may do nothing.
+# as_nobody COMMAND…: runs the command as an unprivileged user.
 as_nobody() {
 	setpriv --reuid 65534 --regid 65534 --clear-groups "$@"
 }
 
-# back: the disk is there again, with its bad sector.
-back() {
-	echo "$owner" >"/sys/bus/nd/drivers/$DRIVER/bind"
+# bind_again: brings the disk back with its bad sector.
+bind_again() {
+	echo "$device" >"/sys/bus/nd/drivers/$DRIVER/bind"
 	settle
 	wait_for 10 [ -b "/dev/$disk" ]
 	echo "$sector 1" >"/sys/block/$disk/badblocks"
@@ -56,9 +57,9 @@ need setpriv debugfs xfs_db lsblk findmnt filefrag jq
 plan 11
 load_driver
 disk=$(labelled_disk -m fsdax -M mem -s 448M)
-owner=$(device_of_disk "$disk")
+device=$(device_of_disk "$disk")
 mkdir -p "$MNT"
-unbind="echo $owner >/sys/bus/nd/drivers/$DRIVER/unbind"
+unbind="echo $device >/sys/bus/nd/drivers/$DRIVER/unbind"
 gone="4 pmemctl: $disk disappeared during the search"
 
 for kind in 'ext4 debugfs' 'xfs xfs_db'; do
@@ -70,44 +71,44 @@ for kind in 'ext4 debugfs' 'xfs xfs_db'; do
 	echo "$sector 1" >"/sys/block/$disk/badblocks"
 	for way in "lsblk : $unbind" "${kind#* } $unbind :"; do
 		case $way in
-		lsblk*) wrap lsblk : "$unbind" && when="when it was listed" ;;
-		*) wrap "${kind#* }" "$unbind" : && when="before ${kind#* } looked" ;;
+		lsblk*) wrap_program lsblk : "$unbind" && when="when it was listed" ;;
+		*) wrap_program "${kind#* }" "$unbind" : && when="before ${kind#* } looked" ;;
 		esac
-		is "$kind: a disk that goes away $when" "$(asked "/dev/$disk")" "$gone"
-		back
+		is "$kind: a disk that goes away $when" "$(run_errors "/dev/$disk")" "$gone"
+		bind_again
 	done
 	rm -rf "$WRAPPED"
-	is "$kind: it is told when the disk is back" "$(asked "/dev/$disk")$(jq -c '.[].owner.paths' /tmp/said)" '1 ["/file"]'
+	is "$kind: it is told when the disk is back" "$(run_errors "/dev/$disk")$(jq -c '.[].owner.paths' /tmp/output)" '1 ["/file"]'
 	forget_errors "$disk"
 	echo "$unbind" | sh
-	echo "$owner" >"/sys/bus/nd/drivers/$DRIVER/bind"
+	echo "$device" >"/sys/bus/nd/drivers/$DRIVER/bind"
 	settle
 done
 
-# ---- the last one, mounted ----
+# ---- XFS, mounted ----
 
 echo "$sector 1" >"/sys/block/$disk/badblocks"
 mount "/dev/$disk" "$MNT"
-wrap findmnt : "umount $MNT"
-is "a mount that goes away" "$(asked "/dev/$disk")" \
+wrap_program findmnt : "umount $MNT"
+is "a mount that goes away" "$(run_errors "/dev/$disk")" \
 	"4 pmemctl: $disk was unmounted from $MNT; try again"
 rm -rf "$WRAPPED"
 chmod 755 /run/pmem
 status=0
-as_nobody pmemctl errors --json "/dev/$disk" >/tmp/said 2>/tmp/errors || status=$?
+as_nobody pmemctl errors --json "/dev/$disk" >/tmp/output 2>/tmp/errors || status=$?
 is "who is not root, and it is not mounted" "$status $(cat /tmp/errors)" "4 pmemctl: blkid: error: /dev/$disk: Permission denied"
 mount "/dev/$disk" "$MNT"
 chmod 755 "$MNT"
 chmod 600 "$MNT/file"
 status=0
-as_nobody pmemctl errors --json "/dev/$disk" >/tmp/said 2>/tmp/errors || status=$?
-is "mounted, and the file is closed to them" "$status $(jq -r '.[0] | "\(.owner.kind), \(.reason)"' /tmp/said)" \
+as_nobody pmemctl errors --json "/dev/$disk" >/tmp/output 2>/tmp/errors || status=$?
+is "mounted, and the file is closed to them" "$status $(jq -r '.[0] | "\(.owner.kind), \(.reason)"' /tmp/output)" \
 	"1 unknown, or a file or directory that cannot be read (1 skipped)"
 status=0
-as_nobody pmemctl errors "$MNT/file" >/tmp/said 2>/tmp/errors || status=$?
-is "a file that they may not open is not called good" "$status $(cat /tmp/said /tmp/errors)" \
+as_nobody pmemctl errors "$MNT/file" >/tmp/output 2>/tmp/errors || status=$?
+is "a file that they may not open is not called good" "$status $(cat /tmp/output /tmp/errors)" \
 	"4 pmemctl: $MNT/file: Permission denied (os error 13)"
 chmod 644 "$MNT/file"
 status=0
-as_nobody pmemctl errors "$MNT/file" >/tmp/said 2>/tmp/errors || status=$?
-is "one that they may" "$status $(wc -l </tmp/said)" "1 2"
+as_nobody pmemctl errors "$MNT/file" >/tmp/output 2>/tmp/errors || status=$?
+is "one that they may" "$status $(wc -l </tmp/output)" "1 2"

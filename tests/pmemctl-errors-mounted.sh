@@ -1,6 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# pmemctl errors says which file a bad block is in, and where; or whose else it is: free space, the journal, an inode table; on ext4 and on XFS, through partitions and volumes.
+# pmemctl errors names the affected file and offset, or other owner, of a bad block on mounted ext4 and XFS.
+#
+# Other owners: free space, the journal, an inode table. Through partitions and volumes.
 # vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
 # timeout: 240
 . "$(dirname "$0")/lib/test.sh"
@@ -14,8 +16,8 @@ cleanup() {
 	unload_driver
 }
 
-# whose SECTOR OF THE VOLUME [FIELD]: what one bad sector of it means.
-whose() {
+# owner_of SECTOR OF THE VOLUME [FIELD]: makes the sector bad; prints its owner.
+owner_of() {
 	echo "$(($1 + volume_start)) 1" >"/sys/block/$disk/badblocks"
 	pmemctl errors --json "/dev/$disk" 2>/dev/null | jq -r ".[] | select(.offset == $(($1 * 512))) | ${2:-.owner.kind}"
 	echo "$(($1 + volume_start)) 1" >>/tmp/bad_list
@@ -43,21 +45,21 @@ sync
 sector=$(sector_of "$file")
 
 check "no file is hurt: status 0" pmemctl errors "$file"
-is "a file" "$(whose $((sector + 2048)))" file
+is "a file" "$(owner_of $((sector + 2048)))" file
 is "with its offset" "$(pmemctl errors --json "/dev/$disk" | jq '.[0].owner.file_offset')" 1048576
 is "and a name, of which nothing is lost" "$(pmemctl errors --json "/dev/$disk" | jq -r '.[0].owner.paths[0]' | grep -cF -e 'a folder/b/c\nd' -e /link)" 1
 is "all of its names" "$(pmemctl errors --links --json "/dev/$disk" | jq '.[0].owner.paths | length')" 2
 is "by its mount" "$(pmemctl errors --json "$MNT" | jq -r '.[0] | "\(.volume) \(.file_system)"')" "${disk}p1 ext4"
 is "of a disk with another name" "$(pmemctl errors "$(e820_ns)" 2>&1)" 'pmemctl: no errors are listed'
 status=0
-pmemctl errors "$file" >/tmp/said || status=$?
+pmemctl errors "$file" >/tmp/output || status=$?
 is "the file is hurt: status 1" $status 1
-check "at its place" grep -q "4K *1M\$\|512 *${disk}p1 .* 1M\$" /tmp/said
+check "at its place" grep -q "4K *1M\$\|512 *${disk}p1 .* 1M\$" /tmp/output
 check "another file is not" pmemctl errors "$MNT/other"
 status=0
-pmemctl errors "$MNT/none" 2>/tmp/said || status=$?
+pmemctl errors "$MNT/none" 2>/tmp/output || status=$?
 is "one that is not there can't be told: status 4" $status 4
-is "free space" "$(whose $((125 * 2048)))" free
+is "free space" "$(owner_of $((125 * 2048)))" free
 exec 3<"$MNT/link"
 removed=$(stat -c %i "$MNT/link")
 rm "$MNT/link" "$file"
@@ -65,19 +67,19 @@ is "a file that was removed while it is open" \
 	"$(pmemctl errors --json "$MNT" | jq -r ".[] | select(.offset == $(((sector + 2048) * 512))) | \"\(.owner.inode) \(.owner.open_by | index($$) != null)\"")" "$removed true"
 exec 3<&-
 inode_table=$(dumpe2fs "/dev/${disk}p1" 2>/dev/null | sed -n 's/.*Inode table at \([0-9]*\).*/\1/p' | head -n 1)
-is "the inode table" "$(whose $((inode_table * 8)) .owner.what)" 'inode table'
+is "the inode table" "$(owner_of $((inode_table * 8)) .owner.what)" 'inode table'
 journal=$(debugfs -R 'blocks <8>' "/dev/${disk}p1" 2>/dev/null | awk '{ print $2 }')
-is "the journal" "$(whose $((journal * 8)) .owner.what)" journal
-is "a directory" "$(whose $((8 * $(debugfs -R "blocks \"/a folder\"" "/dev/${disk}p1" 2>/dev/null | awk '{ print $1 }'))) '.owner.paths[0]')" "$MNT/a folder"
+is "the journal" "$(owner_of $((journal * 8)) .owner.what)" journal
+is "a directory" "$(owner_of $((8 * $(debugfs -R "blocks \"/a folder\"" "/dev/${disk}p1" 2>/dev/null | awk '{ print $1 }'))) '.owner.paths[0]')" "$MNT/a folder"
 is "with its group" "$(pmemctl errors --json "$MNT" | jq -c '[.[].owner | select(.what == "inode table").group]')" '[0]'
 umount "$MNT"
-is "between the partitions" "$(volume_start=0 whose 100 .reason)" 'outside of all partitions and volumes'
+is "between the partitions" "$(volume_start=0 owner_of 100 .reason)" 'outside of all partitions and volumes'
 forget_errors "$disk"
 [ "$DRIVER" = rust_pmem ] || rebind "$(device_of_disk "$disk")"
 
-# ---- XFS, on a volume of two pieces ----
+# ---- XFS, on a volume of two extents ----
 
-# Without a reverse map, XFS does not tell its metadata from files.
+# Without reverse mapping, XFS does not distinguish its metadata from files.
 for options in '' '-m rmapbt=0'; do
 	wipefs -aq "/dev/$disk"
 	printf '0 131072 linear /dev/%s 262144\n131072 491520 linear /dev/%s 393216\n' "$disk" "$disk" | dmsetup create two
@@ -94,12 +96,12 @@ for options in '' '-m rmapbt=0'; do
 	sync
 	sector=$(sector_of "$MNT/folder/file")
 	is "XFS $options: a file, through the volume" \
-		"$(whose $((sector + 8)) '"\(.volume) \(.owner.paths[0]) \(.owner.file_offset)"')" "two $MNT/folder/file 4096"
-	is "XFS $options: the superblock" "$(whose 0 '"\(.owner.what) \(.owner.group)"')" 'superblock 0'
+		"$(owner_of $((sector + 8)) '"\(.volume) \(.owner.paths[0]) \(.owner.file_offset)"')" "two $MNT/folder/file 4096"
+	is "XFS $options: the superblock" "$(owner_of 0 '"\(.owner.what) \(.owner.group)"')" 'superblock 0'
 	is "XFS $options: a superblock of another group" \
-		"$(whose "$(($(xfs_io -r -c 'statfs' "$MNT" | sed -n 's/^geom.agblocks = //p') * 8))" '"\(.owner.what) \(.owner.group)"')" 'superblock 1'
-	is "XFS $options: a directory" "$(whose "$(xfs_io -r -c bmap "$MNT/many" | sed -n 's/.*: \([0-9]*\)\.\..*/\1/p' | head -n 1)" '.owner.paths[0]')" "$MNT/many"
-	is "XFS $options: free space" "$(whose $((300 * 2048)))" free
+		"$(owner_of "$(($(xfs_io -r -c 'statfs' "$MNT" | sed -n 's/^geom.agblocks = //p') * 8))" '"\(.owner.what) \(.owner.group)"')" 'superblock 1'
+	is "XFS $options: a directory" "$(owner_of "$(xfs_io -r -c bmap "$MNT/many" | sed -n 's/.*: \([0-9]*\)\.\..*/\1/p' | head -n 1)" '.owner.paths[0]')" "$MNT/many"
+	is "XFS $options: free space" "$(owner_of $((300 * 2048)))" free
 	is "XFS $options: as the file says itself" "$(pmemctl errors --json "$MNT/folder/file" | jq -c '[.[].owner.file_offset]')" '[4096]'
 	umount "$MNT"
 	dmsetup remove --retry two

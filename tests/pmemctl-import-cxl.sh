@@ -1,6 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# What a CXL device knows to be poisoned is on the lists after pmemctl errors import-cxl, at its place in each region and namespace, and is restored after a reboot, when the device knows nothing of it.
+# pmemctl errors import-cxl lists the poison of a CXL device at its place in each region, and a reboot restores it.
+#
+# The device has forgotten the poison by then.
 # vm: --bare --cxl size=512M --nvdimm size=32M --qemu '-global pxb-cxl.hdm_for_passthrough=true'
 # timeout: 400
 . "$(dirname "$0")/lib/test.sh"
@@ -12,12 +14,12 @@ cleanup() {
 
 need cxl ndctl
 
-# made: the regions, each of half the device.
-made() {
+# make_regions: two regions, each of half the device.
+make_regions() {
 	make_cxl_region 256M 5f0c7b1e-3c56-4c0b-9c3c-0d6f2c4e9a11 && make_cxl_region 256M 5f0c7b1e-3c56-4c0b-9c3c-0d6f2c4e9a12
 }
 
-# disk_at DPA: the disk of the region that begins there on the device.
+# disk_at DPA: the disk of the region that begins at this device physical address.
 disk_at() {
 	for at_region in "$ND"/region*; do
 		[ -e "$at_region/mapping0" ] || continue
@@ -38,7 +40,7 @@ mount_state_dir "$(disk_of "$(nfit_ns)")"
 case $STAGE in
 1)
 	plan 11
-	check "regions are made" made
+	check "regions are made" make_regions
 	ndctl disable-region -b CXL all >/dev/null 2>&1
 	ndctl init-labels -f -b CXL all >/dev/null 2>&1
 	ndctl enable-region -b CXL all >/dev/null 2>&1
@@ -67,7 +69,7 @@ case $STAGE in
 	;;
 2)
 	plan 4
-	check "the regions are made again" made
+	check "the regions are made again" make_regions
 	settle
 	first=$(disk_at 0)
 	second=$(disk_at 268435456)

@@ -1,11 +1,11 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# pmemctl errors inject and forget count from where the device that is named begins: a disk, a partition of it, a namespace.
+# pmemctl errors inject and forget count from the start of the given device: a disk, a partition or a namespace.
 # vm: --bare --nvdimm size=64M --e820 32M@512M
 . "$(dirname "$0")/lib/test.sh"
 
-# listed: on the disk.
-listed() {
+# list_badblocks: those of the disk.
+list_badblocks() {
 	cat "/sys/block/$disk/badblocks"
 }
 
@@ -34,26 +34,26 @@ disk=$(disk_of "$nfit")
 pmem-io fill --direct --offset 1M --length 8K "/dev/$disk" --seed 3
 
 check "in a disk" pmemctl errors inject "$disk" 1M 4K
-is "its list" "$(listed)" '2048 8'
+is "its list" "$(list_badblocks)" '2048 8'
 is "the namespace's" "$(cat "$ND/$device/errors/list")" "$((data + 1048576)) 4096 injected"
 check_fails "it can't be read" pmem-io pread --direct --offset 1M --length 4K "/dev/$disk"
 check "saved" pmemctl errors save "$disk" --state-dir /tmp/state
 check "cleared, by its node" pmemctl errors forget "/dev/$disk" 1M 4K --state-dir /tmp/state
 is "nothing is saved" "$(jq -c '.list.errors' /tmp/state/nfit-*.json)" '[]'
-is "nothing is listed" "$(listed)" ''
+is "nothing is listed" "$(list_badblocks)" ''
 check "the data is there" pmem-io verify --direct --offset 1M --length 8K "/dev/$disk" --seed 3
 
 check "in a namespace" pmemctl errors inject "$nfit" $((data + 8192)) 4K
-is "the disk's list" "$(listed)" '16 8'
+is "the disk's list" "$(list_badblocks)" '16 8'
 check "cleared, by the device that claims it" pmemctl errors forget "$device" $((data + 8192)) 4096
 check "listed alone" pmemctl errors inject "$disk" 512 512 --list-only
-is "a sector" "$(listed)" '1 1'
+is "a sector" "$(list_badblocks)" '1 1'
 is "for programs" "$(pmemctl errors forget "$disk" 512 512 --json | jq -c .)" "{\"device\":\"$device\",\"offset\":$((data + 512)),\"length\":512,\"result\":\"cleared\"}"
 
 printf 'start=4096, size=4096\n' | sfdisk -q --label dos "/dev/$disk"
 wait_for 5 test -e "/dev/${disk}p1"
 check "in a partition" pmemctl errors inject "/dev/${disk}p1" 1M 4K
-is "is in the disk's list" "$(listed)" '6144 8'
+is "is in the disk's list" "$(list_badblocks)" '6144 8'
 check "cleared" pmemctl errors forget "${disk}p1" 1M 4K
 check_fails "behind its end" pmemctl errors inject "${disk}p1" 2M 4K
 check_fails "a part of a page" pmemctl errors inject "$disk" 1M 512
@@ -62,4 +62,4 @@ check_fails "nothing" pmemctl errors inject --list-only "$disk" 0 0
 check_fails "2^63" pmemctl errors inject --list-only "$disk" 0x8000000000000000 4096
 check_fails "behind the namespace" pmemctl errors inject --list-only "$nfit" 64M 4K
 check_fails "what is no disk" pmemctl errors forget /dev/null 0 4K
-is "none of it is listed" "$(listed)" ''
+is "none of it is listed" "$(list_badblocks)" ''

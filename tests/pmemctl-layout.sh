@@ -1,6 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# pmemctl layout draws what is where on a disk: partitions, files, metadata and free space of ext4 and XFS, mounted or not, and a bad sector wherever it is.
+# pmemctl layout shows partitions, files, metadata, free space and bad sectors of a disk with ext4 and XFS, mounted or
+# not.
 # vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
 # timeout: 300
 . "$(dirname "$0")/lib/test.sh"
@@ -12,13 +13,13 @@ cleanup() {
 	unload_driver
 }
 
-# cell OFFSET: what that of this byte of the disk is shown as.
-cell() {
+# cell_kind OFFSET: the kind of the cell that holds this byte of the disk.
+cell_kind() {
 	pmemctl layout --json "$disk" | jq -r ".cells[] | select(.offset <= $1 and $1 < .offset + .length) | .kind"
 }
 
-# sum KIND: bytes of the disk that are so.
-sum() {
+# sum_of_kind KIND: the number of bytes of this kind.
+sum_of_kind() {
 	pmemctl layout --json "$disk" | jq "[.sums[] | select(.kind == \"$1\").bytes] | add // 0"
 }
 
@@ -27,15 +28,15 @@ plan 29
 load_driver
 disk=$(labelled_disk -m fsdax -M mem -s 448M)
 size=$(($(cat "/sys/block/$disk/size") * 512))
-# Of whoever had the memory before.
+# Remove old signatures.
 wipefs -aq "/dev/$disk"
 
 check "a disk without anything" pmemctl layout "$disk"
-is "is not known" "$(sum other)" "$size"
+is "is not known" "$(sum_of_kind other)" "$size"
 is "in as many cells as asked" "$(pmemctl layout --json --cells 10 "$disk" | jq '.cells | length')" 10
 is "which are all of it" "$(pmemctl layout --json --cells 1000 "$disk" | jq '[.cells[].length] | add')" "$size"
 
-# ---- ext4 in a partition, and one that nothing is in ----
+# ---- ext4 in a partition, and an empty partition ----
 
 printf 'start=2M,size=64M\nstart=80M,size=300M\n' | sfdisk -q "/dev/$disk"
 wait_for 5 test -b "/dev/${disk}p2"
@@ -46,22 +47,22 @@ dd if=/dev/urandom of="$MNT/file" bs=1M count=10 conv=fsync status=none
 sync -f "$MNT"
 file=$(disk_offset_of "$MNT/file" 0)
 for mounted in mounted 'not mounted'; do
-	is "$mounted: a file" "$(cell $((start + file + (5 << 20))))" files
-	is "$mounted: an inode table" "$(cell $((start + 4096 * $(dumpe2fs "/dev/${disk}p1" 2>/dev/null | sed -n 's/.*Inode table at \([0-9]*\).*/\1/p' | head -n 1) + (512 << 10))))" metadata
-	is "$mounted: free space" "$(cell $((start + (60 << 20))))" free
+	is "$mounted: a file" "$(cell_kind $((start + file + (5 << 20))))" files
+	is "$mounted: an inode table" "$(cell_kind $((start + 4096 * $(dumpe2fs "/dev/${disk}p1" 2>/dev/null | sed -n 's/.*Inode table at \([0-9]*\).*/\1/p' | head -n 1) + (512 << 10))))" metadata
+	is "$mounted: free space" "$(cell_kind $((start + (60 << 20))))" free
 	case $mounted in
 	mounted) free=$(stat -f -c %f "$MNT") ;;
 	*) free=$(dumpe2fs -h "/dev/${disk}p1" 2>/dev/null | awk '/^Free blocks:/ { print $3 }') ;;
 	esac
-	is "$mounted: as much as the file system says" "$(sum free)" $((free * 4096))
-	is "$mounted: before the first partition" "$(cell 4096)" outside
+	is "$mounted: as much as the file system says" "$(sum_of_kind free)" $((free * 4096))
+	is "$mounted: before the first partition" "$(cell_kind 4096)" outside
 	is "$mounted: each byte is something" "$(pmemctl layout --json "$disk" | jq '[.sums[].bytes] | add')" "$size"
 	[ "$mounted" = 'not mounted' ] || umount "$MNT"
 done
 is "the volumes" "$(pmemctl layout --json "$disk" | jq -c '[.volumes[] | [.name, .offset, .length, .file_system]]')" \
 	"[[\"${disk}p1\",$start,$((64 << 20)),\"ext4\"],[\"${disk}p2\",$((80 << 20)),$((300 << 20)),null]]"
 
-# ---- a bad sector, however small ----
+# ---- a single bad sector ----
 
 echo "$(((start + file + (5 << 20)) / 512)) 1" >"/sys/block/$disk/badblocks"
 pmemctl layout --svg /tmp/map.svg --cells 256 "$disk" >/tmp/map.txt
@@ -87,11 +88,11 @@ for options in '-m rmapbt=1' '-m rmapbt=0'; do
 	dd if=/dev/urandom of="$MNT/file" bs=1M count=10 conv=fsync status=none
 	sync -f "$MNT"
 	file=$(disk_offset_of "$MNT/file" 0)
-	is "XFS $options: a file" "$(cell $((file + (5 << 20))))" $rest
+	is "XFS $options: a file" "$(cell_kind $((file + (5 << 20))))" $rest
 	umount "$MNT"
-	is "XFS $options, not mounted: free space, as xfs_db says" "$(sum free)" \
+	is "XFS $options, not mounted: free space, as xfs_db says" "$(sum_of_kind free)" \
 		"$(xfs_db -r -c 'freesp -s' "/dev/$disk" | awk '/^total free blocks/ { print $4 * 4096 }')"
 	log=$(xfs_db -r -c 'sb 0' -c 'print logstart' "/dev/$disk" | awk '/^logstart/ { print $3 }')
-	is "XFS $options, not mounted: the journal" "$(cell $(($(xfs_db -r -c "convert fsblock $log daddr" "/dev/$disk" | sed 's/.*(\([0-9]*\)).*/\1/') * 512 + (1 << 20))))" metadata
+	is "XFS $options, not mounted: the journal" "$(cell_kind $(($(xfs_db -r -c "convert fsblock $log daddr" "/dev/$disk" | sed 's/.*(\([0-9]*\)).*/\1/') * 512 + (1 << 20))))" metadata
 done
 check_fails "no device" pmemctl layout none

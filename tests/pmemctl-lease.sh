@@ -1,6 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# pmemctl lease: while a command runs that has a file mapped, others' truncate waits, up to the kernel's limit; status and signals are the command's.
+# While a command runs under pmemctl lease, a truncate by others waits, up to the kernel's limit.
+#
+# The exit status and signals are those of the command.
 # vm: --bare --e820 352M@512M
 # timeout: 180
 . "$(dirname "$0")/lib/test.sh"
@@ -13,8 +15,8 @@ cleanup() {
 	unload_driver
 }
 
-# holds [OPTION…]: a command that has the file mapped, until /tmp/release is there, as process $HOLDER.
-holds() {
+# start_lease [OPTION…]: starts process $HOLDER, a command that maps the file until /tmp/release exists.
+start_lease() {
 	rm -f /tmp/release /tmp/mapped
 	pmemctl lease "$@" "$file" -- pmem-io map "$file" --read-only --length 64K load \
 		run='touch /tmp/mapped; until [ -e /tmp/release ]; do sleep 0.1; done' load >/tmp/hold.out 2>/tmp/hold.err &
@@ -22,8 +24,8 @@ holds() {
 	wait_for 10 test -e /tmp/mapped || :
 }
 
-# released: the status of the command.
-released() {
+# release_lease: ends the command; its exit status is in $hold_status.
+release_lease() {
 	touch /tmp/release
 	hold_status=0
 	wait "$HOLDER" || hold_status=$?
@@ -33,14 +35,14 @@ size_is() {
 	[ "$(stat -c %s "$file")" = "$1" ]
 }
 
-# cuts: another process truncates it.
-cuts() {
+# start_truncate: truncates the file in another process.
+start_truncate() {
 	sh -c ": >'$file'" &
 	CUTTER=$!
-	wait_for 10 waits || :
+	wait_for 10 truncate_waits || :
 }
 
-waits() {
+truncate_waits() {
 	grep -q break_lease "/proc/$CUTTER/stack"
 }
 
@@ -56,14 +58,14 @@ for type in ext4 xfs; do
 	fallocate -l 64K "$file"
 	pmem-io fill "$file"
 
-	holds
+	start_lease
 	check "$type: held" test -e /tmp/mapped
 	check "$type: with its limits" grep -q "no longer than $limit s" /tmp/hold.err
-	cuts
-	check "$type: another process's truncate waits" waits
+	start_truncate
+	check "$type: another process's truncate waits" truncate_waits
 	check "$type: which is said" wait_for 5 grep -q 'waits for it' /tmp/hold.err
 	check "$type: the file is whole" size_is 65536
-	released
+	release_lease
 	is "$type: the command has read all of it again" "$hold_status $(tail -n 1 /tmp/hold.out)" "0 load: 16 pages"
 	wait "$CUTTER"
 	check "$type: it is truncated then" size_is 0
@@ -71,9 +73,9 @@ for type in ext4 xfs; do
 	fallocate -l 64K "$file"
 	pmem-io fill "$file"
 	echo 2 >/proc/sys/fs/lease-break-time
-	holds --quiet
+	start_lease --quiet
 	is "$type: --quiet" "$(cat /tmp/hold.err)" ''
-	cuts
+	start_truncate
 	check "$type: no longer than the limit" wait_for 10 size_is 0
 	check "$type: which is said, too" wait_for 5 grep -q 'not held any more' /tmp/hold.err
 	touch /tmp/release

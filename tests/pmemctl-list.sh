@@ -1,6 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# pmemctl list shows each namespace with its mode, page map, driver and errors, and what is made of its disk: partitions, volumes, file systems, and how they are mounted.
+# pmemctl list shows the mode, memmap place, driver and errors of each namespace, and the users of its disk.
+#
+# Users: partitions, volumes, file systems and how they are mounted.
 # vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
 . "$(dirname "$0")/lib/test.sh"
 
@@ -13,13 +15,13 @@ cleanup() {
 	unload_driver
 }
 
-# field EXPRESSION: of the namespace, as programs see it.
-field() {
+# json_field EXPRESSION: a field of the namespace in the JSON output.
+json_field() {
 	pmemctl list --json "$disk" | jq -r ".[0] | $1"
 }
 
-# row DISK: as people see it, a word for each column.
-row() {
+# table_row DISK: the row of the table.
+table_row() {
 	pmemctl list | sed 's/  */ /g; s/ $//' | grep -F -- "$1 "
 }
 
@@ -27,7 +29,7 @@ need sfdisk wipefs dmsetup lsblk findmnt
 plan 20
 load_driver
 disk=$(labelled_disk -m fsdax -M dev -s 448M)
-owner=$(device_of_disk "$disk")
+device=$(device_of_disk "$disk")
 printf 'start=16M,size=64M\nstart=80M\n' | sfdisk -q "/dev/$disk"
 wait_for 5 test -b "/dev/${disk}p2"
 dmsetup create list --table "0 $((304 * 2048)) linear /dev/${disk}p2 0"
@@ -40,27 +42,27 @@ mkdir -p "$MNT 2"
 mount_dax "${disk}p1"
 mount "/dev/$volume" "$MNT 2"
 
-is "what it is" "$(field '"\(.device) \(.mode) \(.page_map) \(.provider) \(.driver)"')" "$owner fsdax device ACPI.NFIT $DRIVER"
-is "how large" "$(field .size)" $((448 << 20))
-is "what mappings are limited by" "$(field .alignment)" $((2 << 20))
-is "what is bad of it" "$(field '.bad | tostring')" '[{"offset":440401920,"length":4096}]'
-is "it can be written" "$(field .read_only)" false
-is "its disk" "$(field '"\(.disk.name) \(.disk.type)"')" "$disk disk"
-is "its partitions" "$(field '.disk.children[].name')" "${disk}p1
+is "what it is" "$(json_field '"\(.device) \(.mode) \(.page_map) \(.provider) \(.driver)"')" "$device fsdax device ACPI.NFIT $DRIVER"
+is "how large" "$(json_field .size)" $((448 << 20))
+is "what mappings are limited by" "$(json_field .alignment)" $((2 << 20))
+is "what is bad of it" "$(json_field '.bad | tostring')" '[{"offset":440401920,"length":4096}]'
+is "it can be written" "$(json_field .read_only)" false
+is "its disk" "$(json_field '"\(.disk.name) \(.disk.type)"')" "$disk disk"
+is "its partitions" "$(json_field '.disk.children[].name')" "${disk}p1
 ${disk}p2"
-is "a file system" "$(field '.disk.children[0] | "\(.file_system) \(.mounts[0].directory) \(.mounts[0].dax)"')" "ext4 $MNT always"
-is "a volume on the other" "$(field '.disk.children[1].children[0] | "\(.name) \(.kernel_name) \(.file_system)"')" \
+is "a file system" "$(json_field '.disk.children[0] | "\(.file_system) \(.mounts[0].directory) \(.mounts[0].dax)"')" "ext4 $MNT always"
+is "a volume on the other" "$(json_field '.disk.children[1].children[0] | "\(.name) \(.kernel_name) \(.file_system)"')" \
 	"list $volume xfs"
 is "mounted where the name has a space, DAX for those files that want it" \
-	"$(field '.disk.children[1].children[0].mounts[0] | "\(.directory), \(.dax)"')" "$MNT 2, per-file"
+	"$(json_field '.disk.children[1].children[0].mounts[0] | "\(.directory), \(.dax)"')" "$MNT 2, per-file"
 
-is "a table has the same" "$(row "$disk")" "$disk $owner fsdax device 448M 2M ACPI.NFIT $DRIVER - - - 4K in 1"
-is "of a partition" "$(row "${disk}p1")" "└─${disk}p1 64M ext4 $MNT always"
-is "of a volume" "$(row └─list)" "└─list 304M xfs $MNT 2 per file"
+is "a table has the same" "$(table_row "$disk")" "$disk $device fsdax device 448M 2M ACPI.NFIT $DRIVER - - - 4K in 1"
+is "of a partition" "$(table_row "${disk}p1")" "└─${disk}p1 64M ext4 $MNT always"
+is "of a volume" "$(table_row └─list)" "└─list 304M xfs $MNT 2 per file"
 
 e820=$(e820_ns)
 other=$(disk_of "$e820")
-is "memory of e820, as it is" "$(row "$other")" "$other $e820 raw RAM 32M - e820 $DRIVER - - - none"
+is "memory of e820, as it is" "$(table_row "$other")" "$other $e820 raw RAM 32M - e820 $DRIVER - - - none"
 blockdev --setro "/dev/$other"
 is "read-only is said" "$(pmemctl list --json "$e820" | jq '.[0].read_only')" true
 blockdev --setrw "/dev/$other"
@@ -71,8 +73,8 @@ is "with its name" "$(pmemctl list namespace9.9 2>&1)" "pmemctl: there is no nam
 
 umount "$MNT" "$MNT 2"
 dmsetup remove --retry list
-rebind "$owner" 2>/dev/null || :
-is "not mounted, nothing is" "$(field '[.. | .mounts? // empty | .[]] | length')" 0
+rebind "$device" 2>/dev/null || :
+is "not mounted, nothing is" "$(json_field '[.. | .mounts? // empty | .[]] | length')" 0
 unload_driver
 is "without a driver" "$(pmemctl list --json "$e820" | jq -r '.[0] | "\(.driver) \(.disk)"')" "null null"
 load_driver

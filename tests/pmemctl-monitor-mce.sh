@@ -1,6 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# A real machine check in a file, on ext4 and on XFS: pmemctl monitor tells of file, place and the process that has it mapped within two seconds, while nobody touches it. With rust_pmem, an error that is injected as well.
+# pmemctl monitor reports a machine check in a file within two seconds: the file, the offset and the mapping process.
+#
+# On ext4 and XFS, while no process touches the page. With rust_pmem, also an injected error.
 # vm: --bare --nvdimm size=96M,labels --nvdimm size=352M,labels --e820 32M@512M
 # timeout: 300
 . "$(dirname "$0")/lib/test.sh"
@@ -15,8 +17,8 @@ cleanup() {
 	done
 }
 
-# disk_in REGION: of a new fsdax namespace that has all of it.
-disk_in() {
+# make_disk REGION: an fsdax namespace that takes the region; prints its disk.
+make_disk() {
 	ndctl create-namespace -r "$1" -m fsdax -M mem >/tmp/disk_in.json || return
 	settle
 	jq -r .blockdev /tmp/disk_in.json
@@ -36,7 +38,7 @@ start_monitor
 for region in "$ND"/region*; do
 	region=${region##*/}
 	has_labels "$region" || continue
-	disk=$(disk_in "$region")
+	disk=$(make_disk "$region")
 	if [ "$(cat "/sys/block/$disk/size")" -gt 614400 ]; then
 		type=xfs
 	else

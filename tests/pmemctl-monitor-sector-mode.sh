@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# A machine check under a sector mode disk, which shows no list of its own, is told of by pmemctl monitor as well.
+# pmemctl monitor reports a machine check under a disk in sector mode, which has no badblocks of its own.
 # vm: --bare --nvdimm size=96M
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/monitor.sh"

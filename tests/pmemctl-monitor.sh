@@ -1,6 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# pmemctl monitor tells of each new error within two seconds, before anyone touches it: the file, where in it, and who has it mapped; to lines, JSON and a hook, on ext4 and XFS; disks come and go.
+# pmemctl monitor reports each new error within two seconds: the file, the offset, and the processes that map it.
+#
+# As text, JSON and to a hook; on ext4 and XFS; before any process touches the page; while disks come and go.
 # vm: --bare --nvdimm size=432M,labels --e820 32M@512M
 # timeout: 300
 . "$(dirname "$0")/lib/test.sh"
@@ -17,8 +19,8 @@ cleanup() {
 	unload_driver
 }
 
-# makes_bad OFFSET: a sector of the disk, by hand.
-makes_bad() {
+# make_bad OFFSET: writes a sector to the disk's badblocks.
+make_bad() {
 	echo "$(($1 / 512)) 1" >"/sys/block/$disk/badblocks"
 }
 
@@ -37,11 +39,11 @@ for type in xfs ext4; do
 		pmem-io fill "$name"
 	done
 	sync
-	[ $type = ext4 ] || makes_bad "$(disk_offset_of "$MNT/other" $((3 << 20)))"
+	[ $type = ext4 ] || make_bad "$(disk_offset_of "$MNT/other" $((3 << 20)))"
 	start_monitor
 	map_start --length 4M "$file"
 	at=$(disk_offset_of "$file" 409600)
-	makes_bad "$at"
+	make_bad "$at"
 	is "$type: told, with the file" "$(monitor_event "$at" '.owner.paths[0]')" "$file"
 	is "$type: and where in it" "$(monitor_event "$at" .owner.file_offset)" 409600
 	is "$type: who has it mapped" "$(monitor_event "$at" '.processes[] | select(.addresses != []) | .pid')" "$map_pid"
@@ -49,15 +51,15 @@ for type in xfs ext4; do
 	is "$type: at which address" "$(monitor_event "$at" '.processes[].addresses[0]')" $((0x$address + 409600))
 	is "$type: it is new" "$(monitor_event "$at" .new)" true
 	at=$(disk_offset_of "$MNT/other" 4096)
-	makes_bad "$at"
+	make_bad "$at"
 	is "$type: a file that nobody uses" "$(monitor_event "$at" '"\(.owner.paths[0]) \(.owner.file_offset) \(.processes | length)"')" "$MNT/other 4096 0"
 	exec 3<"$MNT/other"
 	at=$((at + 8192))
-	makes_bad $at
+	make_bad $at
 	is "$type: one that is open" "$(monitor_event $at ".processes[] | select(.pid == $$) | .open")" true
 	exec 3<&-
 	map_stop
-	makes_bad $((300 << 20))
+	make_bad $((300 << 20))
 	is "$type: free space" "$(monitor_event $((300 << 20)) .owner.kind)" free
 	is "$type: nobody was hurt" "$(sigbus_info)" "told: no"
 	if [ $type = xfs ]; then
@@ -75,10 +77,10 @@ done
 other=$(e820_disk)
 namespace=$(e820_ns)
 echo "$namespace" >"/sys/bus/nd/drivers/$DRIVER/unbind"
-gone() {
+is_unwatched() {
 	! grep watching $EVENTS | tail -n 1 | grep -q "$other"
 }
-check "a disk that goes away is not watched" wait_for 5 gone
+check "a disk that goes away is not watched" wait_for 5 is_unwatched
 echo "$namespace" >"/sys/bus/nd/drivers/$DRIVER/bind"
 settle
 other=$(e820_disk)
@@ -88,20 +90,20 @@ stop_monitor
 is "disks: SIGTERM: status 0" "$monitor_status" 0
 is "no errors" "$(cat /tmp/watch.errors)" ''
 
-# ---- hooks, lines, and what is asked for ----
+# ---- hooks, lines, and selected targets ----
 
 # shellcheck disable=SC2016 # for the hook
 start_monitor --hook 'echo "$PMEMCTL_DISK $PMEMCTL_OFFSET $PMEMCTL_LENGTH $PMEMCTL_WHOSE" >>/tmp/hook.out; cat >>/tmp/hook.in; exit 3' "$MNT/other"
 at=$(disk_offset_of "$MNT/other" 1048576)
 echo "4096 8" >"/sys/block/$other/badblocks"
-makes_bad "$at"
+make_bad "$at"
 is "the file that was asked for" "$(monitor_event "$at" '"\(.owner.file_offset)"')" 1048576
 is "and no other" "$(grep -c '"event":"bad"' $EVENTS)" 1
 check "a hook is run" wait_for 5 grep -q "^$disk $at 512 $MNT/other\$" /tmp/hook.out
 is "with JSON" "$(jq .owner.file_offset /tmp/hook.in)" 1048576
 check "that it fails is said" wait_for 5 grep -q 'hook.*exit status: 3' /tmp/watch.errors
 at=$((at + 4096))
-makes_bad $at
+make_bad $at
 is "and the watching goes on" "$(monitor_event $at .owner.file_offset)" 1052672
 stop_monitor
 

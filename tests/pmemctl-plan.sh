@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# pmemctl plan: capacity and RAM that it predicts for each form are, within 5 %, what is there when the form is made.
+# pmemctl plan predicts capacity and RAM use of each mode of a namespace within 5 %.
 # vm: --bare --memory 2G --nvdimm size=16G,labels
 # timeout: 500
 . "$(dirname "$0")/lib/test.sh"
@@ -14,8 +14,8 @@ predicted() {
 	jq -r --arg form "$1" --arg field "$2" '.[0].forms[] | select(.form == $form) | .[$field]' /tmp/advice.json
 }
 
-# near NAME PREDICTED SEEN [SLACK]: within 5 % of what is seen, or SLACK bytes.
-near() {
+# check_near NAME PREDICTED SEEN [SLACK]: the prediction is within 5 % of the actual value, or SLACK bytes.
+check_near() {
 	near_off=$(($2 > $3 ? $2 - $3 : $3 - $2))
 	if [ "$near_off" -le $(($3 / 20 > ${4:-0} ? $3 / 20 : ${4:-0})) ]; then
 		ok "$1"
@@ -25,32 +25,33 @@ near() {
 	fi
 }
 
-# maps: bytes of the page maps of devices, wherever they are.
-maps() {
+# memmap_bytes: the struct pages of devices, in RAM and on devices.
+memmap_bytes() {
 	sed -n 's/^nr_memmap_pages //p' /proc/vmstat | awk '{ print $1 * 4096 }'
 }
 
-# memory: bytes that are free, or would be, when asked for.
-memory() {
+# free_ram: bytes that are free after caches are dropped.
+free_ram() {
 	sync
 	echo 3 >/proc/sys/vm/drop_caches
 	awk '$1 == "MemFree:" { print $2 * 1024 }' /proc/meminfo
 }
 
-# makes FORM: as it says; the bytes of page map and of RAM that it takes are in made_map and made_ram.
-makes() {
+# make_form FORM: makes it with the predicted commands; made_map and made_ram are the bytes of struct pages and of RAM
+# that it takes.
+make_form() {
 	ndctl destroy-namespace -f all >/dev/null 2>&1 || :
 	settle
-	before_map=$(maps)
-	before_ram=$(memory)
+	before_map=$(memmap_bytes)
+	before_ram=$(free_ram)
 	sh -c "$(predicted "$1" 'commands' | jq -r '.[0]')" >/tmp/made.json 2>/tmp/made.err || cat /tmp/made.err
 	settle
-	made_map=$(($(maps) - before_map))
-	made_ram=$((before_ram - $(memory)))
+	made_map=$(($(memmap_bytes) - before_map))
+	made_ram=$((before_ram - $(free_ram)))
 }
 
-# has FORM: bytes that can be used.
-has() {
+# actual_capacity: the usable bytes.
+actual_capacity() {
 	if [ "$(jq -r .blockdev /tmp/made.json)" != null ]; then
 		blockdev --getsize64 "/dev/$(jq -r .blockdev /tmp/made.json)"
 	else
@@ -66,29 +67,29 @@ fresh_labels
 region=$(labelled_region)
 pmemctl plan --json "$region" >/tmp/advice.json
 
-# The kernel's own count is exact. Free memory says only where the map is, as other allocations, in all the seconds that
-# making one takes, are some MiB.
+# The kernel's count is exact. Free memory only shows where the struct pages are, because other allocations take some
+# MiB in the seconds that this needs.
 noise=$((40 << 20))
 is "of a use" "$(pmemctl plan --json --use ram "$region" | jq -r '.[0].take.form')" system-ram
 for form in raw sector fsdax-ram fsdax-device devdax-4k devdax-2m devdax-1g devdax-device; do
 	is "$form: can be made" "$(predicted $form impossible)" null
-	makes $form
-	near "$form: capacity" "$(predicted $form capacity)" "$(has)"
-	# The kernel counts maps on the device as well.
+	make_form $form
+	check_near "$form: capacity" "$(predicted $form capacity)" "$(actual_capacity)"
+	# The kernel also counts struct pages on the device.
 	case $form in
-	*-device) near "$form: map on the device" "$(predicted $form on_device)" "$made_map" ;;
-	*) near "$form: map" "$(predicted $form ram)" "$made_map" ;;
+	*-device) check_near "$form: map on the device" "$(predicted $form on_device)" "$made_map" ;;
+	*) check_near "$form: map" "$(predicted $form ram)" "$made_map" ;;
 	esac
-	near "$form: RAM, about" "$(predicted $form ram)" "$made_ram" $noise
+	check_near "$form: RAM, about" "$(predicted $form ram)" "$made_ram" $noise
 done
-makes system-ram
+make_form system-ram
 device=$(jq -r '.daxregion.devices[0].chardev' /tmp/made.json)
 total=$(awk '$1 == "MemTotal:" { print $2 * 1024 }' /proc/meminfo)
 predicted system-ram commands | jq -r '.[1:][]' | sed "s/DAX_DEVICE/$device/" >/tmp/commands
 sh -e /tmp/commands >/tmp/ram.json 2>/tmp/ram.err || cat /tmp/ram.err
 now=$(awk '$1 == "MemTotal:" { print $2 * 1024 }' /proc/meminfo)
-near "system-ram: capacity" "$(predicted system-ram capacity)" $((now - total))
-near "system-ram: map" "$(predicted system-ram ram)" $(($(maps) - before_map))
+check_near "system-ram: capacity" "$(predicted system-ram capacity)" $((now - total))
+check_near "system-ram: map" "$(predicted system-ram ram)" $(($(memmap_bytes) - before_map))
 check_fails "a region that is full is refused" pmemctl plan "$region"
 is "its namespace is not" "$(pmemctl plan --json "$(jq -r .dev /tmp/made.json)" | jq -r '.[0].memory.namespace')" "$(jq -r .dev /tmp/made.json)"
 check_fails "no such use" pmemctl plan --use nothing "$region"

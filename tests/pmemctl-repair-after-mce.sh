@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# After real machine checks in mapped files, on ext4 and XFS, pmemctl repair brings the pages back: for read(2) and for mappings.
+# pmemctl repair restores pages after machine checks in mapped files on ext4 and XFS, for read(2) and for mappings.
 # vm: --bare --e820 352M@512M --e820 64M@880M
 # timeout: 240
 . "$(dirname "$0")/lib/test.sh"
@@ -30,8 +30,8 @@ for namespace in $(namespaces e820); do
 		pmem-io poll "/sys/block/$disk/badblocks" --run "host mce $(pmem-io phys "$file" --offset $offset) 12" >/dev/null
 	done
 	status=0
-	pmemctl repair "$file" --from /tmp/backup 2>/tmp/said || status=$?
-	is "$type: not while it is mapped" "$status $(grep -c "mapped by process $map_pid" /tmp/said)" "1 1"
+	pmemctl repair "$file" --from /tmp/backup 2>/tmp/output || status=$?
+	is "$type: not while it is mapped" "$status $(grep -c "mapped by process $map_pid" /tmp/output)" "1 1"
 	map_stop
 	is "$type: healed" "$(pmemctl repair --json "$file" --from /tmp/backup | jq -r '[.pieces[] | "\(.file_offset) \(.replaced) \(.result)"] | join(", ")')" \
 		"409600 4096 healed, 1048576 4096 healed"

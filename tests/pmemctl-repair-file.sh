@@ -1,6 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# pmemctl repair restores what is bad of a file from a backup, or zeroes it, and nothing else: on ext4 and XFS, with DAX and without, in the middle of a file and in its last page.
+# pmemctl repair restores exactly the bad parts of a file from a backup, or zeroes them.
+#
+# On ext4 and XFS, with DAX and without, in the middle of a file and in its last page.
 # vm: --bare --e820 352M@512M
 # timeout: 400
 . "$(dirname "$0")/lib/test.sh"
@@ -11,20 +13,20 @@ cleanup() {
 	unload_driver
 }
 
-# repairs [ARGUMENT…]: the status, and what became of each piece.
-repairs() {
+# run_repair [ARGUMENT…]: the exit status, and the result of each piece.
+run_repair() {
 	repair_status=0
-	pmemctl repair --json "$@" >/tmp/repair.json 2>/tmp/repair.said || repair_status=$?
+	pmemctl repair --json "$@" >/tmp/repair.json 2>/tmp/repair.err || repair_status=$?
 	echo "$repair_status $(jq -r '"\([.pieces[] | "\(.file_offset)+\(.length) \(.replaced) \(.kept) \(.result)"] | join(", ")) lost \(.lost)"' /tmp/repair.json)"
 }
 
-# is_listed: what is, on one line.
-is_listed() {
+# list_badblocks: on one line.
+list_badblocks() {
 	tr '\n' , <"/sys/block/$disk/badblocks"
 }
 
-# makes_bad OFFSET COUNT: so many sectors of the file, which the page cache forgets.
-makes_bad() {
+# make_bad OFFSET COUNT: makes sectors of the file bad, and drops the page cache.
+make_bad() {
 	echo 3 >/proc/sys/vm/drop_caches
 	echo "$(sector_of "$file" "$1") $2" >"/sys/block/$disk/badblocks"
 }
@@ -40,61 +42,61 @@ for way in 'ext4 always' 'ext4 never' 'xfs always' 'xfs never'; do
 	mkdir -p "$MNT"
 	mount -o "dax=${way#* }" "/dev/$disk" "$MNT"
 	file=$MNT/file
-	# Its last page ends within it.
+	# The file ends within its last page.
 	dd if=/dev/urandom of=/tmp/right bs=1000 count=1001 status=none
 	cp /tmp/right "$file"
 	cp --reflink=never "$file" "$MNT/neighbour"
 	sync
 	cp /tmp/right /tmp/backup
 
-	is "$way: nothing is bad" "$(repairs "$file" --from /tmp/backup)" "0  lost 0"
-	# A page, two sectors of another, and the last one.
-	makes_bad 40960 8
-	makes_bad 82432 1
-	makes_bad 83456 1
-	makes_bad 999424 8
-	before=$(is_listed)
+	is "$way: nothing is bad" "$(run_repair "$file" --from /tmp/backup)" "0  lost 0"
+	# A page, two sectors of another page, and the last page.
+	make_bad 40960 8
+	make_bad 82432 1
+	make_bad 83456 1
+	make_bad 999424 8
+	before=$(list_badblocks)
 	if [ "$way" = 'ext4 always' ]; then
 		pmemctl repair --dry-run "$file" --from /tmp/backup 2>&1 | sed 's/^/# /'
 	fi
 	plan='40960+4096 4096 0 planned, 81920+4096 1024 3072 planned, 999424+4096 1576 0 planned'
-	is "$way: what would be done" "$(repairs --dry-run "$file" --from /tmp/backup)" "0 $plan lost 0"
-	is "$way: was not" "$(is_listed)" "$before"
-	is "$way: what would be lost" "$(repairs --dry-run "$file" --zero)" "0 $plan lost 6696"
+	is "$way: what would be done" "$(run_repair --dry-run "$file" --from /tmp/backup)" "0 $plan lost 0"
+	is "$way: was not" "$(list_badblocks)" "$before"
+	is "$way: what would be lost" "$(run_repair --dry-run "$file" --zero)" "0 $plan lost 6696"
 	done=$(echo "$plan" | sed 's/planned/healed/g')
-	is "$way: repaired" "$(repairs "$file" --from /tmp/backup)" "0 $done lost 0"
-	sed 's/^/# /' /tmp/repair.said
-	is "$way: nothing is listed" "$(is_listed)" ''
+	is "$way: repaired" "$(run_repair "$file" --from /tmp/backup)" "0 $done lost 0"
+	sed 's/^/# /' /tmp/repair.err
+	is "$way: nothing is listed" "$(list_badblocks)" ''
 	check "$way: the file is right" cmp "$file" /tmp/right
 	check "$way: so is its neighbour" cmp "$MNT/neighbour" /tmp/right
 	umount "$MNT"
 	mount -o "dax=${way#* }" "/dev/$disk" "$MNT"
 	check "$way: still so" cmp "$file" /tmp/right
 
-	# From a backup that is older where the memory is good.
+	# The backup is older in places where the memory is good.
 	cp /tmp/right /tmp/backup
 	dd if=/dev/zero of=/tmp/backup bs=4096 seek=21 count=1 conv=notrunc status=none
-	makes_bad 81920 8
-	is "$way: only what is bad" "$(repairs "$file" --from /tmp/backup)" "0 81920+4096 4096 0 healed lost 0"
+	make_bad 81920 8
+	is "$way: only what is bad" "$(run_repair "$file" --from /tmp/backup)" "0 81920+4096 4096 0 healed lost 0"
 	check "$way: comes from the backup" cmp "$file" /tmp/right
 
-	makes_bad 82432 1
-	is "$way: zeroes" "$(repairs "$file" --zero)" "0 81920+4096 512 3584 healed lost 512"
+	make_bad 82432 1
+	is "$way: zeroes" "$(run_repair "$file" --zero)" "0 81920+4096 512 3584 healed lost 512"
 	dd if=/dev/zero of=/tmp/right bs=512 seek=161 count=1 conv=notrunc status=none
 	check "$way: are there, and the rest of the page" cmp "$file" /tmp/right
-	is "$way: a range, bad or not" "$(repairs "$file" --from /tmp/backup --offset 82000 --length 600)" "0 81920+4096 600 3496 healed lost 0"
+	is "$way: a range, bad or not" "$(run_repair "$file" --from /tmp/backup --offset 82000 --length 600)" "0 81920+4096 600 3496 healed lost 0"
 	dd if=/tmp/backup of=/tmp/right bs=1 skip=82000 seek=82000 count=600 conv=notrunc status=none
 	check "$way: is that of the backup" cmp "$file" /tmp/right
 	if [ "$way" = 'ext4 never' ] || [ "$way" = 'xfs never' ]; then
 		cat "$file" >/dev/null
 		echo "$(sector_of "$file" 40960) 8" >"/sys/block/$disk/badblocks"
-		is "$way: what the page cache has is not lost" "$(repairs "$file" --zero)" "0 40960+4096 0 4096 healed lost 0"
+		is "$way: what the page cache has is not lost" "$(run_repair "$file" --zero)" "0 40960+4096 0 4096 healed lost 0"
 	else
 		fallocate -o 2M -l 64K "$MNT/file"
 		truncate -s 2125824 /tmp/right
 		sync
-		makes_bad 2101248 8
-		is "$way: what was never written is zeros" "$(repairs "$file" --zero)" "0 2101248+4096 0 4096 healed lost 0"
+		make_bad 2101248 8
+		is "$way: what was never written is zeros" "$(run_repair "$file" --zero)" "0 2101248+4096 0 4096 healed lost 0"
 	fi
 	umount "$MNT"
 done

@@ -1,6 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# What pmemctl repair refuses, with a reason, changing nothing; what happens to the file meanwhile leads to no wrong write; blocks that files share; memory that can't be healed.
+# pmemctl repair refuses unsafe targets with a reason and without any change, also if the file changes meanwhile.
+#
+# Covers shared blocks, and memory whose poison cannot be cleared.
 # vm: --bare --e820 352M@512M --nvdimm size=64M,labels
 # timeout: 300
 . "$(dirname "$0")/lib/test.sh"
@@ -15,28 +17,28 @@ cleanup() {
 	unload_driver
 }
 
-is_listed() {
+list_badblocks() {
 	tr '\n' , <"/sys/block/$disk/badblocks"
 }
 
-# refuses NAME TEXT ARGUMENT…: status 1, with a text, and nothing is changed.
+# refuses NAME TEXT ARGUMENT…: exit status 1, with this text and without any change.
 refuses() {
 	refuse_name=$1
 	refuse_text=$2
 	shift 2
 	refuse_status=0
-	refuse_before="$(is_listed) $(stat -c '%s %Y %Z' "$file")"
+	refuse_before="$(list_badblocks) $(stat -c '%s %Y %Z' "$file")"
 	pmemctl repair "$@" >/tmp/refused 2>&1 || refuse_status=$?
 	sed 's/^/# /' /tmp/refused
 	if [ "$refuse_status" -eq 1 ] && grep -q "$refuse_text" /tmp/refused; then
-		is "$refuse_name" "$(is_listed) $(stat -c '%s %Y %Z' "$file")" "$refuse_before"
+		is "$refuse_name" "$(list_badblocks) $(stat -c '%s %Y %Z' "$file")" "$refuse_before"
 	else
 		not_ok "$refuse_name"
 	fi
 }
 
-# meanwhile NAME TEXT COMMAND…: while the backup is being read, the command; the repair stops, with a text, and the error is still
-# listed.
+# meanwhile NAME TEXT COMMAND…: runs the command while the repair reads the backup. The repair stops with this text, and
+# the error stays listed.
 meanwhile() {
 	meanwhile_name=$1
 	meanwhile_text=$2
@@ -48,7 +50,7 @@ meanwhile() {
 	check "$meanwhile_name: it waits for the backup" wait_for 30 waits_in_read "$meanwhile_pid"
 	"$@" &
 	meanwhile_other=$!
-	# Either it is done or it waits for the lease.
+	# Either it has ended or it waits for the lease.
 	wait_for 10 over_or_waiting "$meanwhile_other" 2>/dev/null || :
 	dmsetup resume backup
 	meanwhile_status=0
@@ -60,7 +62,7 @@ meanwhile() {
 	check "$meanwhile_name: it is still listed" grep -qx "$listed" "/sys/block/$disk/badblocks"
 }
 
-# waits_in_read PID: for the backup, not for pieces of its own program.
+# waits_in_read PID: it waits for the backup, not for pages of its own executable.
 waits_in_read() {
 	grep -q ') D ' "/proc/$1/stat" && cat "/proc/$1/stack" >/tmp/stack &&
 		grep -q 'ext4_\|pread64' /tmp/stack && ! grep -q 'fault\|execve' /tmp/stack
@@ -70,8 +72,8 @@ over_or_waiting() {
 	! kill -0 "$1" 2>/dev/null || grep -q ') Z ' "/proc/$1/stat" || grep -q break_lease /proc/[0-9]*/stack
 }
 
-# anew: the file, with a bad page.
-anew() {
+# make_file: a new file with a bad page.
+make_file() {
 	forget_errors "$disk"
 	rm -f "$file"
 	cp --reflink=never /tmp/right "$file"
@@ -147,13 +149,13 @@ refuses "a backup that shares the bad block" 'shares its blocks' "$file" --from 
 is "shared: the file moves" "$(pmemctl repair --json "$file" --from /tmp/right 2>/dev/null | jq -r '.pieces[].result')" moved
 check "shared: it is right" cmp "$file" /tmp/right
 check "shared: nothing of it is bad" pmemctl errors "$file"
-is "shared: the other's block is still listed" "$(is_listed)" "$listed,"
+is "shared: the other's block is still listed" "$(list_badblocks)" "$listed,"
 is "shared: that of the last heals" "$(pmemctl repair --json "$MNT/copy" --from "$file" | jq -r '.pieces[].result')" healed
-is "shared: and is not listed any more" "$(is_listed)" ''
+is "shared: and is not listed any more" "$(list_badblocks)" ''
 check "shared: it is right, too" cmp "$MNT/copy" /tmp/right
 rm "$MNT/copy"
 
-# ---- what happens meanwhile ----
+# ---- changes during the repair ----
 
 echo "0 65536 linear /dev/$nvdimm 0" | dmsetup create backup
 dmsetup mknodes
@@ -163,26 +165,26 @@ mount /dev/mapper/backup /tmp/backups
 cp /tmp/right /tmp/backups/backup
 sync
 
-anew
+make_file
 meanwhile "truncated" 'another process waits' shrink
 is "truncated: by the other, afterwards" "$(stat -c %s "$file")" 0
-anew
+make_file
 meanwhile "written to" 'another process waits' grow
 is "written to: by the other, afterwards" "$(tail -c 5 "$file")" more
-anew
+make_file
 meanwhile "replaced" 'was removed\|another file' replace
 check "replaced: the new one is whole" cmp "$file" /tmp/right
-anew
+make_file
 meanwhile "renamed" 'its name' rename
 rm "$MNT/renamed"
-anew
+make_file
 meanwhile "defragmented" 'another process waits' defragment
 is "at last, in peace" "$(pmemctl repair --json "$file" --from /tmp/backups/backup | jq -r '.pieces[].result')" healed
 check "the file is right" cmp "$file" /tmp/right
 umount /tmp/backups
 dmsetup remove --retry backup
 
-# ---- memory that can't be healed ----
+# ---- memory whose poison cannot be cleared ----
 
 umount "$MNT"
 make_fs ext4 "$nvdimm"
@@ -196,4 +198,4 @@ pmemctl repair "$file" --from /tmp/right >/tmp/refused 2>&1 || refuse_status=$?
 sed 's/^/# /' /tmp/refused
 is "a bus that can't clear errors: status" $refuse_status 1
 check "a bus that can't clear errors: said so" grep -q 'did not clear the poison' /tmp/refused
-is "a bus that can't clear errors: still listed" "$(is_listed)" "$(sector_of "$file" 40960) 8,"
+is "a bus that can't clear errors: still listed" "$(list_badblocks)" "$(sector_of "$file" 40960) 8,"

@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# pmemctl repair of a file on a volume that is striped over two partitions: the right bytes of the disk are healed, and no other byte of it changes.
+# pmemctl repair of a file on a striped volume over two partitions repairs the right bytes of the disk and no others.
 # vm: --bare --e820 96M@512M
 . "$(dirname "$0")/lib/test.sh"
 
@@ -14,8 +14,8 @@ cleanup() {
 	unload_driver
 }
 
-# on_disk BYTE OF THE VOLUME: where it is on the disk, by Documentation/admin-guide/device-mapper/striped.rst.
-on_disk() {
+# offset_on_disk BYTE OF THE VOLUME: see Documentation/admin-guide/device-mapper/striped.rst.
+offset_on_disk() {
 	chunk=$(($1 / CHUNK))
 	part=$((chunk % 2 + 1))
 	start=$(($(cat "/sys/block/$disk/${disk}p$part/start") * 512))
@@ -23,8 +23,8 @@ on_disk() {
 	echo $((start + stripe * CHUNK + $1 % CHUNK))
 }
 
-# page OFFSET: a checksum of a page of the disk.
-page() {
+# page_checksum OFFSET: of a page of the disk.
+page_checksum() {
 	dd if="/dev/$disk" iflag=direct,skip_bytes skip="$1" bs=4096 count=1 status=none | cksum
 }
 
@@ -46,11 +46,11 @@ for name in before file behind; do
 done
 sync
 cp "$MNT/file" /tmp/backup
-# In neighbouring chunks, and so on both partitions.
-one=$(on_disk "$(disk_offset_of "$MNT/file" 1048576)")
-other=$(on_disk "$(disk_offset_of "$MNT/file" $((1048576 + CHUNK + 512)))")
+# In neighbouring chunks, which are on different partitions.
+one=$(offset_on_disk "$(disk_offset_of "$MNT/file" 1048576)")
+other=$(offset_on_disk "$(disk_offset_of "$MNT/file" $((1048576 + CHUNK + 512)))")
 check "on both partitions" test $((one > (44 << 20))) -ne $((other > (44 << 20)))
-right=$(page "$one")
+right=$(page_checksum "$one")
 echo "$((one / 512)) 8" >"/sys/block/$disk/badblocks"
 echo "$((other / 512)) 1" >"/sys/block/$disk/badblocks"
 is "whose they are" "$(pmemctl errors --json "/dev/$disk" | jq -c '[.[] | [.volume, .owner.paths[0], .owner.file_offset, .length]] | sort')" \
@@ -59,6 +59,6 @@ is "by the volume" "$(pmemctl errors --json /dev/mapper/stripes | jq length)" 2
 is "by the file" "$(pmemctl errors --json "$MNT/file" | jq length)" 2
 check "repaired" pmemctl repair "$MNT/file" --from /tmp/backup
 is "nothing is listed" "$(cat "/sys/block/$disk/badblocks")" ''
-is "the disk has what it had there" "$(page "$one")" "$right"
+is "the disk has what it had there" "$(page_checksum "$one")" "$right"
 check "the file is whole" cmp /tmp/backup "$MNT/file"
 check "so are its neighbours" sh -c "pmem-io verify $MNT/before && pmem-io verify $MNT/behind"

@@ -1,6 +1,9 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# pmemctl scrub finds pages that fail by a machine check when they are read and that nobody knows of, each for itself; it keeps its rate, goes on where SIGTERM or SIGKILL stopped it, works beside other I/O, and leaves scrubbing to a platform that does it.
+# pmemctl scrub finds unlisted pages that fail with a machine check, keeps its rate, and resumes after SIGTERM or
+# SIGKILL.
+#
+# It works beside other I/O, and leaves scrubbing to a platform that does it.
 # vm: --bare --append memmap=128M$512M
 # timeout: 240
 . "$(dirname "$0")/lib/test.sh"
@@ -16,33 +19,33 @@ cleanup() {
 	rm -rf "$STATE"
 }
 
-# scrub OPTION…: what it says goes to /tmp/scrub.json, its status is the last line.
+# scrub OPTION…: prints the exit status; its output is in /tmp/scrub.json.
 scrub() {
 	scrub_status=0
 	pmemctl scrub --json --state-dir "$STATE" "$@" "$DISK" >/tmp/scrub.json 2>/tmp/scrub.err || scrub_status=$?
 	echo "$scrub_status"
 }
 
-# said EXPRESSION: of that.
-said() {
+# scrub_field EXPRESSION: a field of that output.
+scrub_field() {
 	jq -cr "$1" /tmp/scrub.json
 }
 
-# come BYTES: so much is saved as done.
-come() {
+# has_come BYTES: the saved state records this progress.
+has_come() {
 	[ "$(jq -r .state.done "$STATE"/scrub-*.json 2>/dev/null || echo 0)" -ge "$1" ]
 }
 
 need jq pmem-io
 plan 37
 echo 0123456789abcdef0123456789abcdef >/etc/machine-id
-# ---- a platform that scrubs by itself ----
+# ---- a platform that scrubs ----
 
 provide scrub=1
 is "where the platform does it, it is left to it" "$(scrub)" 1
 check "with the command" grep -q "ndctl start-scrub ndbus" /tmp/scrub.err
 is "unless it is wanted" "$(scrub --anyway)" 0
-is "a healthy disk: nothing" "$(said '[.found, .known]')" '[[],[]]'
+is "a healthy disk: nothing" "$(scrub_field '[.found, .known]')" '[[],[]]'
 check_fails "a rate of nothing is refused" pmemctl scrub --rate 0 "$DISK"
 check_fails "what is not there is refused" pmemctl scrub pmem99
 check_fails "who is not root is refused" setpriv --reuid=1000 --clear-groups pmemctl scrub "$DISK"
@@ -62,71 +65,71 @@ is "nobody knows of four pages" "$(badblocks_of "$DISK")" '40960+8'
 begun=$(date +%s)
 pmemctl scrub --json --state-dir "$STATE" --rate 8M "$DISK" >/tmp/scrub.json 2>/tmp/scrub.err &
 scrub=$!
-wait_for 30 come $((9 << 20))
+wait_for 30 has_come $((9 << 20))
 check_fails "a second one at the same time is refused" pmemctl scrub --state-dir "$STATE" "$DISK"
 kill -TERM $scrub
 status=0
 wait $scrub || status=$?
 is "SIGTERM: the status says that it could not be told" "$status" 4
-is "it says that it is not complete" "$(said .complete)" false
-is "what was found by then" "$(said .found)" '[{"offset":8388608,"length":4096}]'
+is "it says that it is not complete" "$(scrub_field .complete)" false
+is "what was found by then" "$(scrub_field .found)" '[{"offset":8388608,"length":4096}]'
 is "is listed" "$(badblocks_of "$DISK")" '16384+8 40960+8'
-done=$(said .done)
+done=$(scrub_field .done)
 check "it was far from its end" test "$done" -lt $((40 << 20))
 
 pmemctl scrub --json --state-dir "$STATE" --rate 8M "$DISK" >/tmp/scrub.json 2>/tmp/scrub.err &
 scrub=$!
-wait_for 30 come $((done + (9 << 20)))
+wait_for 30 has_come $((done + (9 << 20)))
 kill -KILL $scrub
 wait $scrub 2>/dev/null || :
 now=$(jq -r .state.done "$STATE"/scrub-*.json)
 check "SIGKILL: it is saved how far it has come" test "$now" -gt "$done"
 is "it goes on, and finds something: status 1" "$(scrub --rate 8M)" 1
 seconds=$(($(date +%s) - begun))
-is "from there" "$(said .from)" "$now"
-is "to the end" "$(said '"\(.complete) \(.done)"')" "true $size"
-is "each page that is bad, those that touch as one" "$(said .found)" \
+is "from there" "$(scrub_field .from)" "$now"
+is "to the end" "$(scrub_field '"\(.complete) \(.done)"')" "true $size"
+is "each page that is bad, those that touch as one" "$(scrub_field .found)" \
 	'[{"offset":8388608,"length":4096},{"offset":41947136,"length":8192},{"offset":66060288,"length":4096}]'
 is "all are listed" "$(badblocks_of "$DISK")" '16384+8 40960+8 81928+16 129024+8'
 check "at no more than 8 MiB a second" test "$seconds" -ge 7
 check "and not much less" test "$seconds" -le 60
 is "nothing of it is left behind" "$(find "$STATE" -name '*.json')" ''
 
-# ---- again ----
+# ---- a second run ----
 
 is "again: status 1, as something is known to be bad" "$(scrub)" 1
-is "nothing new" "$(said .found)" '[]'
-is "what is known was not touched" "$(said '[.known[].length] | add')" $((5 * 4096))
+is "nothing new" "$(scrub_field .found)" '[]'
+is "what is known was not touched" "$(scrub_field '[.known[].length] | add')" $((5 * 4096))
 is "what people see" "$(pmemctl scrub --state-dir "$STATE" "$DISK" | tail -n 1 | awk '{ print $1, $2, $4, $5, $6, $7 }')" \
 	"$DISK 64M 64M 20K 0 complete"
 
-# ---- what is saved is of no use ----
+# ---- saved state that is not usable ----
 
 (timeout -s TERM 4 pmemctl scrub --state-dir "$STATE" --rate 4M "$DISK" >/dev/null || :)
 saved=$(find "$STATE" -name 'scrub-*.json')
 cp "$saved" /tmp/saved.json
 head -c 100 /tmp/saved.json >"$saved"
-is "cut off: begun anew" "$(scrub && said .from)" '1
+is "cut off: begun anew" "$(scrub && scrub_field .from)" '1
 0'
 check "and it says so" grep -q 'started at the first byte' /tmp/scrub.err
 jq -c '.state.done = 65536' /tmp/saved.json >"$saved"
-is "edited: begun anew" "$(scrub && said .from)" '1
+is "edited: begun anew" "$(scrub && scrub_field .from)" '1
 0'
 echo ffff456789abcdef0123456789abcdef >/etc/machine-id
 cp /tmp/saved.json "$saved"
-is "of another machine: begun anew" "$(scrub && said .from)" '1
+is "of another machine: begun anew" "$(scrub && scrub_field .from)" '1
 0'
 echo 0123456789abcdef0123456789abcdef >/etc/machine-id
 cp /tmp/saved.json "$saved"
-is "whole: it goes on" "$(scrub && said '.from > 0')" '1
+is "whole: it goes on" "$(scrub && scrub_field '.from > 0')" '1
 true'
 cp /tmp/saved.json "$saved"
-is "told to begin anew, it does" "$(scrub --restart && said .from)" '1
+is "told to begin anew, it does" "$(scrub --restart && scrub_field .from)" '1
 0'
 
 # ---- beside other I/O ----
 
-# In the other half of the memory: where pages are gone, a write crashes nd_pmem.
+# In the other half of the memory: nd_pmem crashes on a write to an unmapped page.
 provider unmap ""
 provider_cleanup
 provide start=$((576 << 20))
@@ -142,7 +145,7 @@ writer=$!
 address=$(pmem-io phys "$MNT/file" --offset 14M)
 provider unmap $((address - (576 << 20)))
 is "under a mounted file system: the page is found" "$(scrub)" 1
-is "that is in the file" "$(said .found)" "[{\"offset\":$((address - (576 << 20))),\"length\":4096}]"
+is "that is in the file" "$(scrub_field .found)" "[{\"offset\":$((address - (576 << 20))),\"length\":4096}]"
 is "and pmemctl tells whose it is" "$(pmemctl errors --json "$MNT/file" | jq -c '[.[].owner.file_offset]')" "[$((14 << 20))]"
 kill "$writer"
 wait "$writer" 2>/dev/null || :

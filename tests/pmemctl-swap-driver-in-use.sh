@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# pmemctl swap-driver does nothing while anything holds the disk, and names each holder; once it is free, it is moved.
+# pmemctl swap-driver does nothing while the disk has a holder, and names each one; a free disk is moved.
 # vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
 . "$(dirname "$0")/lib/test.sh"
 
@@ -20,14 +20,14 @@ cleanup() {
 	unload_both_drivers
 }
 
-# refuses NAME TEXT: it is not moved, and this is said.
+# refuses NAME TEXT: the disk is not moved, and the output has this text.
 refuses() {
 	status=0
-	pmemctl swap-driver --to "$other" "$disk" >/tmp/said 2>&1 || status=$?
+	pmemctl swap-driver --to "$other" "$disk" >/tmp/output 2>&1 || status=$?
 	check "$1: refused" test "$status" -eq 1
-	check "$1: named" grep -qF "$2" /tmp/said || cat /tmp/said
+	check "$1: named" grep -qF "$2" /tmp/output || cat /tmp/output
 	[ "$(driver_of "$device")" = "$DRIVER" ] || not_ok "$1: it was moved all the same"
-	sed 's/^/# /' /tmp/said
+	sed 's/^/# /' /tmp/output
 }
 
 need_both_drivers
@@ -43,7 +43,7 @@ other=$(other_driver)
 make_fs ext4 "$disk"
 mount_dax "$disk"
 refuses "a mount" "$disk is mounted at $MNT (ext4)"
-# In another mount namespace only.
+# Only in another mount namespace.
 unshare -m sleep 60 &
 sleeper=$!
 wait_for 5 sh -c "[ \"\$(readlink /proc/$sleeper/ns/mnt)\" != \"\$(readlink /proc/self/ns/mnt)\" ]"
@@ -84,7 +84,7 @@ exec 5<"/dev/$disk"
 refuses "an open file" "process $$ (sh) has $disk open"
 exec 5>&-
 
-# xfs_io keeps the file open, pmem-io's mapping has no name to stop it by: a file that is closed and mapped on.
+# A file that is closed and still mapped. A command ends xfs_io and its mapping; pmem-io would have to be killed.
 mkfifo /tmp/commands
 xfs_io "/dev/$disk" </tmp/commands >/dev/null 2>&1 &
 xfs_io=$!
@@ -110,7 +110,7 @@ dmsetup remove life_dm
 wipefs -aq "/dev/${disk}p1" "/dev/$disk"
 blockdev --rereadpt "/dev/$disk"
 
-# The log of another file system.
+# The external journal of another file system.
 make_fs ext4 "$e820" -O ^has_journal
 mkfs.ext4 -q -F -b 4096 -O journal_dev "/dev/$disk" 16M
 tune2fs -J device="/dev/$disk" "/dev/$e820" >/dev/null
@@ -133,10 +133,10 @@ ndctl create-namespace -r "$(labelled_region)" -m devdax -s 64M >/tmp/devdax.jso
 dax=$(jq -r '.daxregion.devices[0].chardev' /tmp/devdax.json)
 exec 5<"/dev/$dax"
 status=0
-pmemctl swap-driver --to "$other" "/dev/$dax" >/tmp/said 2>&1 || status=$?
+pmemctl swap-driver --to "$other" "/dev/$dax" >/tmp/output 2>&1 || status=$?
 exec 5>&-
-is "open device DAX" "$status $(sed -n 's/^pmemctl: .* has /has /p' /tmp/said)" "1 has $dax open"
-check "it is not for these drivers" grep -q "device DAX, dax_pmem's: there is nothing to move" /tmp/said
+is "open device DAX" "$status $(sed -n 's/^pmemctl: .* has /has /p' /tmp/output)" "1 has $dax open"
+check "it is not for these drivers" grep -q "device DAX, dax_pmem's: there is nothing to move" /tmp/output
 
 check "free, it is moved" pmemctl swap-driver --to "$other" "$disk" "$e820"
 is "so it is" "$(driver_of "$device")" "$other"

@@ -1,6 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# A program that touches a bad page, crashes, and touches it again after the reboot: where nothing is saved it reaches the memory again, where the list is restored it is refused before it does.
+# A program that crashes on a bad page does not touch it again after a reboot, if the saved errors are restored.
+#
+# Without saved errors it reaches the memory again.
 # vm: --bare --nvdimm size=32M --virtio-pmem size=64M
 # timeout: 240
 . "$(dirname "$0")/lib/test.sh"
@@ -10,8 +12,8 @@ cleanup() {
 	[ "$STAGE" -lt 3 ] || umount $MNT $STATE 2>/dev/null
 }
 
-# touches: the program; what it is told of the page.
-touches() {
+# touch_page: a program that maps the page; prints the signal.
+touch_page() {
 	pmem-io map-read $MNT/file --offset 400K --length 4K
 }
 
@@ -29,18 +31,18 @@ case $STAGE in
 	fallocate -l 4M $MNT/file
 	pmem-io map-write $MNT/file --durable fsync
 	sync
-	is "the page is there" "$(touches)" ""
+	is "the page is there" "$(touch_page)" ""
 	inject_mce "$virtio" "$(pmem-io phys $MNT/file --offset 400K)"
-	is "it is bad" "$(touches)" "$refused"
+	is "it is bad" "$(touch_page)" "$refused"
 	host powercut
 	;;
 2)
 	plan 4
 	mount_dax "$virtio"
-	is "nothing was saved: the memory is touched again" "$(touches)" ""
+	is "nothing was saved: the memory is touched again" "$(touch_page)" ""
 	start_follow
 	inject_mce "$virtio" "$(pmem-io phys $MNT/file --offset 400K)"
-	is "and fails again" "$(touches)" "$refused"
+	is "and fails again" "$(touch_page)" "$refused"
 	check "this time it is saved" state_file_has "$(state_file virtio-pmem "$(virtio_ns)")" '"length": 4096'
 	is "as one page" "$(jq -r '.list.errors[].length' "$(state_file virtio-pmem "$(virtio_ns)")")" 4096
 	sync
@@ -51,7 +53,7 @@ case $STAGE in
 	is "restored" "$(restore "$virtio")" "$virtio restored 8"
 	mount_dax "$virtio"
 	dmesg -C
-	is "the memory is not touched again" "$(touches)" "$refused"
+	is "the memory is not touched again" "$(touch_page)" "$refused"
 	check "nor by read(2)" reads_up_to 409600 $MNT/file
 	is "no machine check" "$(dmesg | grep -c 'Hardware Error\|Memory failure')" 0
 	;;

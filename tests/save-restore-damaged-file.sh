@@ -1,6 +1,9 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# A saved list that was cut off or edited, is of other memory, or is stale, is refused with a reason and status 3; nothing is changed, and other devices are restored all the same.
+# A saved list that is cut off, edited, stale or of other memory is refused with a reason and status 3, and changes
+# nothing.
+#
+# Other devices are still restored.
 # vm: --bare --e820 32M@512M --virtio-pmem size=64M
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/save-restore.sh"
@@ -12,8 +15,8 @@ cleanup() {
 	rm -rf $STATE /tmp/other
 }
 
-# anew: the disks are bound again, so that what is saved is to be restored; what the driver remembers is healed.
-anew() {
+# rebind_disks: repairs what the driver remembers and rebinds both disks, so that the saved errors can be restored.
+rebind_disks() {
 	for namespace in "$(e820_ns)" "$(virtio_ns)"; do
 		disk=$(disk_of "$namespace")
 		pmem-io fill --direct --offset 4M --length 4K "/dev/$disk"
@@ -23,9 +26,9 @@ anew() {
 	virtio=$(disk_of "$(virtio_ns)")
 }
 
-# refuses NAME WHY: the e820 memory's saved list, and nothing else. 4 rows.
-refuses() {
-	anew
+# check_refused NAME WHY: refuses the saved list of the e820 memory and nothing else: 4 subtests.
+check_refused() {
+	rebind_disks
 	cp "$file" /tmp/before
 	status=0
 	pmemctl errors restore --all --json >/tmp/restore.json 2>&1 || status=$?
@@ -38,12 +41,12 @@ refuses() {
 
 plan 26
 load_driver
-anew
+rebind_disks
 echo ffff456789abcdef0123456789abcdef >/etc/machine-id
 echo "8192 8" >"/sys/block/$e820/badblocks"
 pmemctl errors save --state-dir /tmp/other "$e820"
 echo 0123456789abcdef0123456789abcdef >/etc/machine-id
-anew
+rebind_disks
 file=$(state_file e820 "$(e820_ns)")
 is "nothing is saved yet" "$(restore --all | cut -d ' ' -f 2 | sort -u)" nothing-saved
 echo "8192 8" >"/sys/block/$e820/badblocks"
@@ -53,23 +56,23 @@ cp "$file" /tmp/good
 
 pmem-io fill --direct --offset 4M --length 4K "/dev/$e820"
 status=0
-pmemctl errors restore "$e820" >/tmp/said 2>&1 || status=$?
+pmemctl errors restore "$e820" >/tmp/output 2>&1 || status=$?
 is "stale: status" "$status" 3
-check "stale: said so" grep -q 'is stale' /tmp/said
+check "stale: said so" grep -q 'is stale' /tmp/output
 is "stale: the healed is not listed again" "$(cat "/sys/block/$e820/badblocks")" ''
 is "stale: the other has all of it" "$(restore "$virtio")" "$virtio there-already 0"
 
 head -c 300 /tmp/good >"$file"
-refuses "cut off" damaged
+check_refused "cut off" damaged
 sed 's/"offset": 4194304/"offset": 4198400/' /tmp/good >"$file"
-refuses "edited" damaged
+check_refused "edited" damaged
 sed 's/"version": 1/"version": 7/' /tmp/good >"$file"
-refuses "of a later version" version
+check_refused "of a later version" version
 cp /tmp/other/* "$file"
-refuses "of another machine" other-memory
+check_refused "of another machine" other-memory
 
 cp /tmp/good "$file"
-anew
+rebind_disks
 is "the good one is restored" "$(restore "$e820")" "$e820 restored 8"
 head -c 300 /tmp/good >"$file"
 check "a save puts a bad one aside" pmemctl errors save "$e820"

@@ -1,6 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# pmemctl errors save --follow finds disks that come, restores what is saved of them, saves each change, forgets what a write has healed, and ends by SIGTERM.
+# pmemctl errors save --follow finds new disks, restores and saves their errors, and drops repaired ones.
+#
+# It ends on SIGTERM with the last change saved.
 # vm: --bare --e820 32M@512M --virtio-pmem size=64M
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/save-restore.sh"
@@ -11,13 +13,13 @@ cleanup() {
 	pmem-io fill --direct --length 4M "/dev/$e820"
 }
 
-# holds OFFSETS: what is saved of the e820 memory.
-holds() {
+# file_has OFFSETS: the saved errors of the e820 memory.
+file_has() {
 	[ "$(jq -r '.list.errors[].offset' "$file" | sort -n | xargs)" = "$1" ]
 }
 
-# ends: it has gone.
-ends() {
+# has_ended: the process is gone.
+has_ended() {
 	! kill -0 "$FOLLOW_PID" 2>/dev/null
 }
 
@@ -35,14 +37,14 @@ e820=$(e820_disk)
 sleep 1
 echo "2048 8" >"/sys/block/$e820/badblocks"
 check "a disk that came: saved within a second" wait_for 1 test -s "$file"
-check "as listed" holds 1048576
+check "as listed" file_has 1048576
 echo "4096 8" >"/sys/block/$e820/badblocks"
-check "one more" wait_for 1 holds "1048576 2097152"
+check "one more" wait_for 1 file_has "1048576 2097152"
 pmem-io fill --direct --offset 1M --length 4K "/dev/$e820"
-check "one healed" wait_for 1 holds 2097152
+check "one healed" wait_for 1 file_has 2097152
 echo "$namespace" >"/sys/bus/nd/drivers/$DRIVER/unbind"
 sleep 1
-check "a disk that went: what is saved stays" holds 2097152
+check "a disk that went: what is saved stays" file_has 2097152
 echo "$namespace" >"/sys/bus/nd/drivers/$DRIVER/bind"
 e820=$(e820_disk)
 check "it comes again: it is on the list" wait_for 5 grep -qx '4096 8' "/sys/block/$e820/badblocks"
@@ -58,6 +60,6 @@ kill -TERM "$FOLLOW_PID"
 status=0
 wait "$FOLLOW_PID" || status=$?
 is "SIGTERM: status" "$status" 0
-check "it has gone" ends
-check "with the last change saved" holds "2097152 3145728"
+check "it has gone" has_ended
+check "with the last change saved" file_has "2097152 3145728"
 sed 's/^/# /' $FOLLOW

@@ -1,6 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# Saved errors belong to the memory of the region: restored after a change of mode, they are where the data is now. With nd_pmem by the file badblocks.
+# Saved errors belong to the memory of the region: after a mode change they are restored where the data is now.
+#
+# With nd_pmem, through the file badblocks.
 # vm: --bare --nvdimm size=64M --nvdimm size=32M
 # timeout: 240
 . "$(dirname "$0")/lib/test.sh"
@@ -11,7 +13,7 @@ cleanup() {
 }
 
 load_driver
-# The one of 64 MiB, and the other.
+# The namespace of 64 MiB; the other one holds the saved state.
 namespace=$(nfit_ns)
 mount_state_dir "$(disk_of "$(namespaces ACPI.NFIT | tail -n 1)")"
 
@@ -20,7 +22,7 @@ case $STAGE in
 	plan 4
 	disk=$(make_fsdax "$namespace")
 	start_follow
-	# From the start of the data.
+	# Relative to the start of the data.
 	data=$(($(cat "$ND/$(device_of_disk "$disk")/resource")))
 	echo $(((data - $(namespace_start "$namespace")) / 512)) >$STATE/data
 	inject_mce "$disk" $((data + 1048576)) 12
@@ -50,7 +52,7 @@ case $STAGE in
 3)
 	plan 3
 	read -r data <$STATE/data
-	# No driver has seen it in this boot when its mode changes.
+	# No driver was bound in this boot when the mode changes.
 	check "fsdax once more" make_namespace -e "$namespace" -m fsdax -M dev
 	disk=$(disk_of "$namespace")
 	is "restored" "$(restore "$disk")" "$disk restored 8"

@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# Where the platform keeps a log of its errors, what that has comes back by itself and is not saved; what was listed by hand is.
+# Errors that the platform logs come back by themselves and are not saved; errors listed by hand are saved.
 # vm: --bare --append memmap=128M$512M
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/provider.sh"
@@ -10,13 +10,13 @@ cleanup() {
 	rm -rf /tmp/state
 }
 
-# saves: the offsets that are in the file afterwards.
-saves() {
+# saved_offsets: saves, and prints the offsets in the file.
+saved_offsets() {
 	pmemctl errors save --all --state-dir /tmp/state --json >/tmp/save.json && jq -r '.list.errors[].offset' /tmp/state/*.json | sort -n | xargs
 }
 
-# restores: the result and how many sectors.
-restores() {
+# restore_result: restores, and prints the result and the number of sectors.
+restore_result() {
 	pmemctl errors restore "$DISK" --state-dir /tmp/state --json | jq -r '.[] | "\(.result) \(.restored_sectors)"'
 }
 
@@ -24,18 +24,18 @@ plan 9
 echo 0123456789abcdef0123456789abcdef >/etc/machine-id
 provide scrub=1 bad=1M+4K
 is "the log's error is listed" "$(badblocks_of "$DISK")" '2048+8'
-is "and not saved" "$(saves)" ''
+is "and not saved" "$(saved_offsets)" ''
 is "which is said" "$(jq -r '.[].has_log' /tmp/save.json)" true
 echo "8192 8" >"/sys/block/$DISK/badblocks"
-is "another is, that was written to the list" "$(saves)" 4194304
+is "another is, that was written to the list" "$(saved_offsets)" 4194304
 provider_cleanup
 provide scrub=1 bad=1M+4K
 is "a new platform knows its own" "$(badblocks_of "$DISK")" '2048+8'
-is "the other is restored" "$(restores)" 'restored 8'
+is "the other is restored" "$(restore_result)" 'restored 8'
 is "both are listed" "$(badblocks_of "$DISK")" '2048+8 8192+8'
 provider bad 4M+4K
-is "what the log learns of later stays saved" "$(saves)" 4194304
+is "what the log learns of later stays saved" "$(saved_offsets)" 4194304
 provider_cleanup
 provide bad=1M+4K
 rm -r /tmp/state
-is "without a log, all is saved" "$(saves)" 1048576
+is "without a log, all is saved" "$(saved_offsets)" 1048576

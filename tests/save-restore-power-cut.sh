@@ -1,6 +1,9 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# Machine checks on memory without a log of its own (e820, virtio-pmem) are saved as they happen, outlive a power cut, and are restored before the file system is mounted: each costs what it cost before, and no more.
+# Machine checks on memory without an error log are saved as they happen, and restored after a power cut before the
+# mount.
+#
+# e820 memory and virtio-pmem. Each restored error affects one page, as before.
 # vm: --bare --nvdimm size=32M --e820 32M@512M --virtio-pmem size=64M
 # timeout: 180
 . "$(dirname "$0")/lib/test.sh"

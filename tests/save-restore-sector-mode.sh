@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# Errors under a sector mode disk, which shows no list of its own, are saved and restored as well.
+# Errors under a disk in sector mode, which has no badblocks of its own, are saved and restored.
 # vm: --bare --nvdimm size=96M --nvdimm size=32M
 # timeout: 180
 . "$(dirname "$0")/lib/test.sh"
@@ -14,7 +14,7 @@ cleanup() {
 load_driver
 namespace=$(nfit_ns)
 mount_state_dir "$(disk_of "$(namespaces ACPI.NFIT | tail -n 1)")"
-# Amid the data of the first sectors that are written.
+# Within the data of the first sectors that are written.
 offset=$((8 << 20))
 
 case $STAGE in

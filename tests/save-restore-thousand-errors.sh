@@ -1,18 +1,18 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# A thousand errors at once, more than badblocks holds, are saved one by one in a few files' time, and restored as they were.
+# A thousand errors, more than badblocks can hold, are saved one by one in few writes of the file, and restored.
 # vm: --bare --e820 256M@512M
 # timeout: 180
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/save-restore.sh"
 
-# holds COUNT: that many are saved.
-holds() {
+# file_has COUNT: the number of saved errors.
+file_has() {
 	[ "$(jq '.list.errors | length' "$file")" = "$1" ]
 }
 
-# listed: the exact list, in order.
-listed() {
+# list_errors: errors/list in order.
+list_errors() {
 	cut -d ' ' -f 1,2 "/sys/block/$e820/device/errors/list" | sort -n
 }
 
@@ -34,16 +34,16 @@ start_follow
 seq 1 1000 | while read -r n; do
 	echo "add $((n * 65536)) 512" >"/sys/block/$e820/device/errors/list"
 done
-check "all are saved within a second" wait_for 1 holds 1000
+check "all are saved within a second" wait_for 1 file_has 1000
 is "each by itself" "$(jq -r '.list.errors[].length' "$file" | sort -u)" 512
 check "not with a file for each" test "$(grep -c ': saved:' $FOLLOW)" -lt 200
-listed >/tmp/listed
+list_errors >/tmp/listed
 is "listed" "$(wc -l </tmp/listed)" 1000
 kill "$FOLLOW_PID"
 wait "$FOLLOW_PID" || :
-# Forgotten by the kernel, but not in the file.
+# The kernel forgets the errors, the file does not.
 blkdiscard -f -z "/dev/$e820"
-is "healed" "$(listed)" ''
+is "healed" "$(list_errors)" ''
 rebind "$namespace"
 e820=$(e820_disk)
 is "restored" "$(restore "$e820")" "$e820 restored 1000"

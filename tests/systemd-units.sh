@@ -1,6 +1,9 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# The rule of udev and the units of systemd, installed as the manual says, with a real systemd: the saved list is back before a file system is mounted; a new error is told in the journal and to a hook, and saved; what is stopped can be started again.
+# With the udev rule and the systemd units installed, saved errors are restored before a file system is mounted.
+#
+# With a real systemd. New errors are logged to the journal, passed to a hook, and saved; services can be stopped and
+# started again.
 # vm: --bare --e820 48M@512M
 # timeout: 600
 . "$(dirname "$0")/lib/test.sh"
@@ -23,10 +26,10 @@ cleanup() {
 	unload_driver
 }
 
-# ---- a machine ----
+# ---- a machine with systemd ----
 
-# machine: what is in the guest's root is as of an installation with few units, of which none needs hardware.
-machine() {
+# install_machine: turns the guest's root into an installation with few units, none of which needs hardware.
+install_machine() {
 	install -d $UNITS/systemd-udev-trigger.service.d /etc/systemd/system-generators /etc/systemd/journald.conf.d
 	for unit in /usr/lib/systemd/system/*.wants/* "$UNITS"/*.wants/*; do
 		case ${unit##*/} in
@@ -49,7 +52,7 @@ machine() {
 		>$UNITS/systemd-udev-trigger.service.d/test.conf
 	echo 0123456789abcdef0123456789abcdef >/etc/machine-id
 	install "$(command -v pmem-io)" /usr/local/bin/pmem-io
-	# What mount(8) runs for ext4 notes the list as it is by then.
+	# A mount helper for ext4 that records badblocks at the time of the mount.
 	cat >/sbin/mount.ext4 <<-END
 		#!/bin/sh
 		cat /sys/block/$disk/badblocks >/tmp/mounted
@@ -58,16 +61,16 @@ machine() {
 	chmod 755 /sbin/mount.ext4
 }
 
-# boots: systemd is process 1 of namespaces of its own; returns when all has been started that is to be.
-boots() {
+# boot: starts systemd as process 1 of new namespaces; returns when the boot has finished.
+boot() {
 	rm -f /tmp/mounted
 	: >/tmp/journal
 	state=
-	# An empty `container` says that this is none: devices are the machine's own.
+	# An empty `container` means that this is not a container: the devices are those of the machine.
 	# shellcheck disable=SC2016 # for the shell inside
 	container='' SYSTEMD_PROC_CMDLINE='systemd.unit=multi-user.target systemd.show_status=0 systemd.log_target=journal' \
 		unshare --pid --fork --mount --mount-proc --kill-child sh -c '
-			# The checkout would be unmounted at the end, and by then is in use.
+			# The shutdown would unmount the checkout, which is in use.
 			cd /
 			umount -l "$1" /run
 			mount -t tmpfs -o mode=755 run /run
@@ -93,30 +96,30 @@ has_booted() {
 	state=$(inside systemctl is-system-running 2>&1) || [ "$state" = degraded ]
 }
 
-# inside COMMAND…: as in that machine.
+# inside COMMAND…: runs the command in that machine.
 inside() {
 	nsenter -t "$SYSTEMD" -p -m "$@"
 }
 
-# shuts_down NAME: stops all as a machine does, but for the last program, which would unmount by force and make the guest's own
-# root read-only; a subtest, that nothing has failed from the boot on.
-shuts_down() {
+# shut_down NAME: 1 subtest: nothing has failed since the boot. Stops all units but not systemd itself, which would
+# unmount by force and make the guest's own root read-only.
+shut_down() {
 	inside systemctl start off.target
-	is "$1: nothing has failed" "$(faults)" ''
+	is "$1: nothing has failed" "$(list_failures)" ''
 	kill -KILL "$SYSTEMD"
 	wait 2>/dev/null || :
 	SYSTEMD=
 	cat /tmp/journal >>/tmp/journal.before
 }
 
-# faults: units that have failed, and orders that can't be kept.
-faults() {
+# list_failures: failed units, and ordering cycles.
+list_failures() {
 	inside systemctl --failed --no-legend --plain
 	inside journalctl -q -o cat -g 'ordering cycle|failed' _PID=1 || :
 }
 
-# blank: what a kernel knows of the memory after a reboot.
-blank() {
+# clear_kernel_lists: the kernel forgets the errors, as after a reboot; prints what is left in badblocks.
+clear_kernel_lists() {
 	forget_errors "$disk"
 	rebind "$(e820_ns)"
 	disk=$(e820_disk)
@@ -127,29 +130,29 @@ blank() {
 
 SERVICES='pmemctl-restore.service pmemctl-save.service pmemctl-monitor.service'
 
-# journal SERVICE: what it says, each behind its priority.
+# journal SERVICE: its messages, each with its priority.
 journal() {
 	jq -r --arg unit "$1.service" 'select(._SYSTEMD_UNIT == $unit) | "<\(.PRIORITY)>\(.MESSAGE)"' /tmp/journal
 }
 
-# says SERVICE REGEX: by and by.
-says() {
-	wait_for 20 said "$@" || {
+# logs SERVICE REGEX: the service logs a matching message in time.
+logs() {
+	wait_for 20 has_logged "$@" || {
 		journal "$1"
 		return 1
 	}
 }
 
-said() {
+has_logged() {
 	journal "$1" | grep -q "$2"
 }
 
-# watching TIMES: so often it began.
-watching() {
+# watch_count TIMES: the monitor has started so many times.
+watch_count() {
 	[ "$(journal pmemctl-monitor | grep -c '^<6>watching')" -ge "$1" ]
 }
 
-# states PROPERTY…: of each of the services.
+# states PROPERTY…: these properties of each service.
 states() {
 	for service in $SERVICES; do
 		for property; do
@@ -158,19 +161,19 @@ states() {
 	done | xargs
 }
 
-# makes_bad NAME OFFSET: a page of that file, by hand; $at is its place.
-makes_bad() {
+# make_bad NAME OFFSET: makes a page of that file bad; $at is its offset on the disk.
+make_bad() {
 	at=$(sed -n "s/^$1 $2 //p" /tmp/places)
 	echo "$((at / 512)) 8" >"/sys/block/$disk/badblocks"
 }
 
-# keeps: what is saved, in order.
-keeps() {
+# saved_offsets: in order.
+saved_offsets() {
 	jq -r '.list.errors[].offset' "$(state_file e820 "$(e820_ns)")" | sort -n | xargs
 }
 
-keeps_that() {
-	[ "$(keeps)" = "$1" ]
+saved_are() {
+	[ "$(saved_offsets)" = "$1" ]
 }
 
 : >/tmp/journal.before
@@ -178,7 +181,7 @@ need filefrag jq journalctl nsenter systemctl udevadm unshare
 plan 34
 load_driver
 disk=$(e820_disk)
-machine
+install_machine
 make_fs ext4 "$disk"
 mount_dax "$disk"
 for name in old used other; do
@@ -190,7 +193,7 @@ for name in old used other; do
 done >/tmp/places
 sync
 umount "$MNT"
-makes_bad old 8192
+make_bad old 8192
 old=$at
 list="$((old / 512)) 8"
 pmemctl errors save --all >/dev/null
@@ -207,11 +210,11 @@ echo "/dev/$disk /srv ext4 dax=always 0 0" >/etc/fstab
 install -d $UNITS/pmemctl-restore.service.d
 printf '[Unit]\nAfter=srv.mount\n' >$UNITS/pmemctl-restore.service.d/late.conf
 SYSTEMD_OFFLINE=1 systemctl enable pmemctl-restore.service 2>/dev/null
-is "nothing is known before the first boot" "$(blank)" ''
-boots
+is "nothing is known before the first boot" "$(clear_kernel_lists)" ''
+boot
 is "without the rule, and with the service late: nothing is listed when it is mounted" "$(cat /tmp/mounted)" ''
 is "too late it is" "$(cat "/sys/block/$disk/badblocks")" "$list"
-shuts_down "the late service"
+shut_down "the late service"
 
 # ---- the rule ----
 
@@ -220,24 +223,24 @@ SYSTEMD_OFFLINE=1 systemctl enable pmemctl-save.service pmemctl-monitor.service 
 cat >$UNITS/maps.service <<-END
 	[Service]
 	Type=exec
-	ExecStart=pmem-io map --length 4M /srv/used load run='touch /tmp/told.ready; sleep inf'
+	ExecStart=pmem-io map --length 4M /srv/used load run='touch /tmp/maps.ready; sleep inf'
 END
-is "nor before the second" "$(blank)" ''
-boots
+is "nor before the second" "$(clear_kernel_lists)" ''
+boot
 is "by the rule it is listed when it is mounted" "$(cat /tmp/mounted)" "$list"
-check "what was known is told, of a file that nobody uses" says pmemctl-monitor "^<2>$disk: bad memory at .*, 4K: /srv/old at 8K; known before$"
+check "what was known is told, of a file that nobody uses" logs pmemctl-monitor "^<2>$disk: bad memory at .*, 4K: /srv/old at 8K; known before$"
 
 inside systemctl start maps.service
-wait_for 20 test -e /tmp/told.ready
+wait_for 20 test -e /tmp/maps.ready
 pid=$(inside systemctl show -P MainPID maps.service)
-makes_bad used 409600
+make_bad used 409600
 used=$at
 check "a new error is told, with who has the file mapped" \
-	says pmemctl-monitor "^<2>$disk: bad memory at .*, 4K: /srv/used at 400K; mapped by process $pid (pmem-io) at 0x[0-9a-f]*$"
-check "it is saved" wait_for 20 keeps_that "$old $used"
-makes_bad other 8192
-check "and one of a file that nobody uses" says pmemctl-monitor "^<2>$disk: bad memory at .*, 4K: /srv/other at 8K$"
-check "that is saved, too" wait_for 20 keeps_that "$old $used $at"
+	logs pmemctl-monitor "^<2>$disk: bad memory at .*, 4K: /srv/used at 400K; mapped by process $pid (pmem-io) at 0x[0-9a-f]*$"
+check "it is saved" wait_for 20 saved_are "$old $used"
+make_bad other 8192
+check "and one of a file that nobody uses" logs pmemctl-monitor "^<2>$disk: bad memory at .*, 4K: /srv/other at 8K$"
+check "that is saved, too" wait_for 20 saved_are "$old $used $at"
 
 # ---- stopped, and started again ----
 
@@ -246,50 +249,50 @@ inside systemctl stop $SERVICES
 is "stopped: without a failure" "$(states ActiveState Result ExecMainStatus)" "inactive success 0 inactive success 0 inactive success 0"
 inside dd if=/dev/zero of=/srv/other bs=4096 seek=2 count=1 conv=notrunc status=none
 check_fails "one is healed" grep -q "^$((at / 512)) " "/sys/block/$disk/badblocks"
-is "while nothing is saved" "$(keeps)" "$old $used $at"
+is "while nothing is saved" "$(saved_offsets)" "$old $used $at"
 # shellcheck disable=SC2086 # each
 check "started again" inside systemctl start $SERVICES
 is "started again: active" "$(states ActiveState Result)" "active success active success active success"
-check "what was healed is forgotten" wait_for 20 keeps_that "$old $used"
+check "what was healed is forgotten" wait_for 20 saved_are "$old $used"
 check_fails "and not listed" grep -q "^$((at / 512)) " "/sys/block/$disk/badblocks"
 
 # ---- a hook ----
 
-install -d /var/lib/told
+install -d /var/lib/pmem-hook
 install -m 2755 -g mail "$(command -v id)" /usr/local/bin/group-of-mail
 cat >/etc/pmemctl-hook <<-'END'
 	#!/bin/sh
-	for folder in /var/lib/told /var/tmp /tmp /run /etc /root /srv /dev/shm; do
+	for folder in /var/lib/pmem-hook /var/tmp /tmp /run /etc /root /srv /dev/shm; do
 		! touch $folder/hook || echo "may write to $folder"
 	done 2>/dev/null | sort | sed "s/^/$PMEMCTL_OFFSET /"
 	echo "$PMEMCTL_OFFSET is of group $(group-of-mail -gn)"
 	echo "$PMEMCTL_OFFSET $PMEMCTL_NEW $PMEMCTL_COMPLETE $PMEMCTL_WHOSE $PMEMCTL_FILE_OFFSET $PMEMCTL_MAPPED_BY"
-	systemctl start --no-block told@$PMEMCTL_OFFSET.service
+	systemctl start --no-block hook-job@$PMEMCTL_OFFSET.service
 END
 chmod 755 /etc/pmemctl-hook
-cat >$UNITS/told@.service <<-'END'
+cat >$UNITS/hook-job@.service <<-'END'
 	[Service]
-	ExecStart=sh -c 'touch /var/tmp/told.%i; group-of-mail -gn'
+	ExecStart=sh -c 'touch /var/tmp/hook-job.%i; group-of-mail -gn'
 END
-# As the unit's comment says.
+# As the comment in the unit describes.
 {
 	sed -n 's/^#\t//p' "$CHECKOUT/contrib/systemd/pmemctl-monitor.service"
-	echo ReadWritePaths=/var/lib/told
+	echo ReadWritePaths=/var/lib/pmem-hook
 } | inside systemctl edit --stdin pmemctl-monitor.service >/dev/null 2>&1
 inside systemctl restart pmemctl-monitor.service
-check "with a hook it watches" wait_for 20 watching 3
-makes_bad used 1048576
-check "the hook is told" says pmemctl-monitor "^<6>$at 1 1 /srv/used 1048576 $pid$"
-is "where it may write" "$(journal pmemctl-monitor | sed -n "s/^<6>$at may write to //p" | sort -u | xargs)" "/dev/shm /var/lib/told"
-check "a set-group-ID bit does nothing for it" says pmemctl-monitor "^<6>$at is of group root$"
-check "but for a unit that it starts" says "told@$at" "^<6>mail$"
-check "which may write elsewhere" test -e "/var/tmp/told.$at"
-check "saved by then" wait_for 20 keeps_that "$old $used $at"
-shuts_down "the rule"
+check "with a hook it watches" wait_for 20 watch_count 3
+make_bad used 1048576
+check "the hook is told" logs pmemctl-monitor "^<6>$at 1 1 /srv/used 1048576 $pid$"
+is "where it may write" "$(journal pmemctl-monitor | sed -n "s/^<6>$at may write to //p" | sort -u | xargs)" "/dev/shm /var/lib/pmem-hook"
+check "a set-group-ID bit does nothing for it" logs pmemctl-monitor "^<6>$at is of group root$"
+check "but for a unit that it starts" logs "hook-job@$at" "^<6>mail$"
+check "which may write elsewhere" test -e "/var/tmp/hook-job.$at"
+check "saved by then" wait_for 20 saved_are "$old $used $at"
+shut_down "the rule"
 
-# ---- /var is a file system of its own ----
+# ---- /var on its own file system ----
 
-list=$(keeps | xargs -n 1 | awk '{ print $1 / 512, 8 }')
+list=$(saved_offsets | xargs -n 1 | awk '{ print $1 / 512, 8 }')
 rm -r $UNITS/pmemctl-restore.service.d
 SYSTEMD_OFFLINE=1 systemctl disable pmemctl-monitor.service 2>/dev/null
 mv $STATE /var/tmp/state
@@ -298,11 +301,11 @@ cat >/etc/fstab <<-END
 	/dev/$disk /srv ext4 dax=always,x-systemd.after=pmemctl-restore.service 0 0
 	/var/tmp/state $STATE none bind,x-systemd.after=dev-$disk.device 0 0
 END
-is "nor before the third" "$(blank)" ''
-boots
-check "the rule came too early" says pmemctl-restore "^<6>$disk .* restored "
+is "nor before the third" "$(clear_kernel_lists)" ''
+boot
+check "the rule came too early" logs pmemctl-restore "^<6>$disk .* restored "
 is "by the service it is listed when it is mounted" "$(cat /tmp/mounted)" "$list"
-makes_bad other 409600
+make_bad other 409600
 check "what is new is saved" wait_for 20 grep -q "\"offset\": *$at\>" "/var/tmp/state/$(basename "$(state_file e820 "$(e820_ns)")")"
 is "and nothing below the mount" "$(ls -A $STATE)" ''
-shuts_down "/var of its own"
+shut_down "/var of its own"

@@ -14,10 +14,10 @@ cleanup() {
 map_sync_result() {
 	mount_dax "$disk"
 	fallocate -l 64K $MNT/file
-	if pmem-io map-write --sync --length 4096 $MNT/file >/tmp/virtio-pmem-map-sync-stays-refused.said 2>&1; then
+	if pmem-io map-write --sync --length 4096 $MNT/file >/tmp/virtio-pmem-map-sync-stays-refused.output 2>&1; then
 		echo granted
 	else
-		sed -n 's/.*: \(.*\) (os error.*/refused, \1/p' /tmp/virtio-pmem-map-sync-stays-refused.said
+		sed -n 's/.*: \(.*\) (os error.*/refused, \1/p' /tmp/virtio-pmem-map-sync-stays-refused.output
 	fi
 	umount $MNT
 }

@@ -1,8 +1,10 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 #
-# How long "pmemctl errors" takes and how much memory it needs, by the number of files, and when "pmemctl monitor" tells of an error
-# in one that nobody has open. `make bench-files` runs it in a virtual machine whose only persistent memory it may have.
+# Measures the time and memory of "pmemctl errors" by the number of files, and how soon "pmemctl monitor" reports an
+# error in a file that no process has open.
+#
+# `make bench-files` runs it in a VM. It overwrites the persistent memory of the VM.
 #
 #	files.sh [FILES]
 TESTS=$(realpath "$(dirname "$0")/..")
@@ -22,13 +24,13 @@ now() {
 	date +%s%N
 }
 
-# row WHAT NANOSECONDS RATE PMEMCTL ITS-TOOLS: one of the table.
+# row WHAT NANOSECONDS RATE PMEMCTL ITS-TOOLS: prints a row of the table.
 row() {
 	awk -v what="$1" -v count="$count" -v ns="$2" -v rate="$3" -v own="$4" -v tools="$5" \
 		'BEGIN { printf "%-30s %8d %8.1f s %11s %6d KiB %9d KiB\n", what, count, ns / 1e9, rate, own, tools }'
 }
 
-# peak PID: the largest memory that this process has had, in KiB, is in $peak. By the shell alone: it is asked often.
+# peak PID: sets $peak to the peak memory of the process, in KiB. By the shell alone, because it runs often.
 peak() {
 	peak=0
 	while read -r peak_key peak_value _; do
@@ -36,7 +38,7 @@ peak() {
 	done 2>/dev/null <"/proc/$1/status" || :
 }
 
-# peaks PID: of this process, $own, and of those that it runs, $tools.
+# peaks PID: updates $own for this process, and $tools for its child processes.
 peaks() {
 	peak "$1"
 	[ "$peak" -le "$own" ] || own=$peak
@@ -50,11 +52,11 @@ peaks() {
 	done
 }
 
-# measure WHAT…: pmemctl errors, and a row of the table.
+# measure WHAT…: runs pmemctl errors, and prints a row.
 measure() {
 	echo 3 >/proc/sys/vm/drop_caches
 	start=$(now)
-	pmemctl errors --json "/dev/$disk" >/tmp/said 2>/tmp/errors &
+	pmemctl errors --json "/dev/$disk" >/tmp/output 2>/tmp/errors &
 	pid=$!
 	own=0 tools=0
 	while kill -0 "$pid" 2>/dev/null; do
@@ -65,16 +67,15 @@ measure() {
 	wait "$pid" || status=$?
 	end=$(now)
 	[ "$status" = 1 ] || { cat /tmp/errors && exit 1; }
-	found=$(jq -c '[.[] | .owner.kind] | sort' /tmp/said)
-	[ "$found" = '["file","file","file","free"]' ] || { cat /tmp/said /tmp/errors && exit 1; }
-	jq -r '.[] | .owner | select(.kind == "file") | .paths[0]' /tmp/said | sed "s|^$MNT||" | sort >/tmp/found
-	cmp -s /tmp/found /tmp/wanted || { cat /tmp/said && exit 1; }
+	found=$(jq -c '[.[] | .owner.kind] | sort' /tmp/output)
+	[ "$found" = '["file","file","file","free"]' ] || { cat /tmp/output /tmp/errors && exit 1; }
+	jq -r '.[] | .owner | select(.kind == "file") | .paths[0]' /tmp/output | sed "s|^$MNT||" | sort >/tmp/found
+	cmp -s /tmp/found /tmp/wanted || { cat /tmp/output && exit 1; }
 	row "$1" $((end - start)) "$(awk -v ns="$((end - start))" -v count="$count" 'BEGIN { printf "%.0f/s", count * 1e9 / ns }')" \
 		"$own" "$tools"
 }
 
-# mark_some: a bad sector in a file of the first folder and in another there, one in the last file that has a block, and one that
-# is free.
+# mark_some: makes sectors bad in two files of the first folder, in the last file that has a block, and in free space.
 mark_some() {
 	last=$(((count - 1) / 16 * 16))
 	for file in "/0/0" "/0/512" "/$((last / 1000))/$last"; do
@@ -85,13 +86,14 @@ mark_some() {
 	echo "$free 1" >"/sys/block/$disk/badblocks"
 }
 
-# said COMPLETE: pmemctl monitor has said that much.
-said() {
+# has_reported COMPLETE: the monitor has reported that much.
+has_reported() {
 	grep -q "\"complete\":$1" /tmp/watch
 }
 
-# watched WHAT: two rows of the table: when pmemctl monitor says that a file is hurt that nobody has open, and when it has said which.
-watched() {
+# watch_one WHAT: prints two rows: when the monitor reports an error in a file that is not open, and when it has found
+# the file.
+watch_one() {
 	echo 3 >/proc/sys/vm/drop_caches
 	pmemctl monitor --json >/tmp/watch 2>&1 &
 	watcher=$!
@@ -101,8 +103,8 @@ watched() {
 	sector=$(sector_of "$MNT$file")
 	start=$(now)
 	echo "$sector 1" >"/sys/block/$disk/badblocks"
-	until said true; do
-		[ -n "$first" ] || ! said false || first=$(now)
+	until has_reported true; do
+		[ -n "$first" ] || ! has_reported false || first=$(now)
 		peaks "$watcher"
 		sleep 0.02
 	done
@@ -142,7 +144,7 @@ for kind in 'ext4' 'xfs -m rmapbt=1' 'xfs -m rmapbt=0'; do
 		before=$count
 		mark_some
 		measure "$kind"
-		watched "$kind"
+		watch_one "$kind"
 		forget_errors "$disk"
 		mark_some
 		umount "$MNT"

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=sh
 #
-# What the tests of `pmemctl monitor` share.
+# Helpers for tests of `pmemctl monitor`.
 # shellcheck source=tests/lib/sigbus.sh
 . "$TESTS/lib/sigbus.sh"
 

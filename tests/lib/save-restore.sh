@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=sh
 #
-# What the tests of `pmemctl errors save` and `pmemctl errors restore` share.
+# Helpers for tests of `pmemctl errors save` and `pmemctl errors restore`.
 
 STATE=/var/lib/pmemctl
 FOLLOW=/tmp/follow.log
