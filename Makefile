@@ -95,7 +95,14 @@ tools: setup
 	@$(enter) cargo build --release --locked --offline --manifest-path tools/Cargo.toml
 	@$(enter) $(release)/pmemctl generate build
 
-demo: module tools
+# What a target needs of the host tools: on a fresh machine these alone, without what only other targets use. Where all of
+# them are there, they are all kept up to date instead, so that no crate is built in two ways.
+tools-demo tools-vm: tools-%: setup
+	@[ -d build/tools/release ] || echo 'Building the host tools, once (about a minute).'
+	@if [ -e $(release)/pmem-check ]; then packages=; else packages='--no-default-features -p $* -p pmem-io -p pmemctl'; fi; \
+		$(enter) cargo build --release --locked --offline --manifest-path tools/Cargo.toml $$packages
+
+demo: module tools-demo
 	@$(enter) $(release)/pmem-demo
 
 demo-errors: module tools
@@ -157,7 +164,7 @@ bench-native: setup
 		--target x86_64-unknown-linux-gnu --target-dir build/tools-static
 	@build/tools-static/x86_64-unknown-linux-gnu/release/pmem-bench native --output build/bench $(DISKS)
 
-vm: module tools
+vm: module tools-vm
 	@$(enter) $(release)/pmem-vm $(VM) $${RUN:+--run "$$RUN"}
 
 lint: tools
@@ -174,6 +181,6 @@ clean:
 distclean: clean
 	setup/remove
 
-.PHONY: help setup setup-ndctl setup-suites setup-apps module provider emulated tools demo demo-errors picture check \
-	parity mutants suites suite-ndctl suite-kselftest suite-apps xfstests bench bench-cpus bench-native bench-files bench-errors vm \
-	lint fmt clean distclean
+.PHONY: help setup setup-ndctl setup-suites setup-apps module provider emulated tools tools-demo tools-vm demo demo-errors \
+	picture check parity mutants suites suite-ndctl suite-kselftest suite-apps xfstests bench bench-cpus bench-native bench-files \
+	bench-errors vm lint fmt clean distclean

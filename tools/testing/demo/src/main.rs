@@ -3,6 +3,7 @@
 //! `pmem-demo`: what the driver is for, told while it happens.
 
 mod errors;
+#[cfg(feature = "picture")]
 mod picture;
 mod power;
 mod story;
@@ -10,7 +11,6 @@ mod truth;
 
 use anyhow::{Context, Result};
 use clap::Parser;
-use std::path::PathBuf;
 use std::process::ExitCode;
 use story::Story;
 use vm::LogFile;
@@ -39,8 +39,9 @@ struct Arguments {
     seed: Option<u64>,
 
     /// Instead, draw what pmemctl prints in a terminal, as SVG into this folder
+    #[cfg(feature = "picture")]
     #[arg(long, value_name = "DIR", conflicts_with_all = ["errors", "driver"])]
-    picture: Option<PathBuf>,
+    picture: Option<std::path::PathBuf>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -64,14 +65,7 @@ impl Driver {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let mut story = Story::new();
-    let told = match (arguments.errors, &arguments.picture) {
-        (_, Some(path)) => picture::draw(&mut story, path),
-        (None, None) => power::tell(&mut story, arguments.driver),
-        (Some(count), None) => {
-            errors::tell(&mut story, arguments.driver, count.into(), arguments.seed)
-        }
-    };
-    match told {
+    match run(&arguments, &mut story) {
         Ok(()) => {
             story.conclude();
             ExitCode::SUCCESS
@@ -80,6 +74,17 @@ fn main() -> ExitCode {
             story.fail(&error);
             ExitCode::FAILURE
         }
+    }
+}
+
+fn run(arguments: &Arguments, story: &mut Story) -> Result<()> {
+    #[cfg(feature = "picture")]
+    if let Some(folder) = &arguments.picture {
+        return picture::draw(story, folder);
+    }
+    match arguments.errors {
+        None => power::tell(story, arguments.driver),
+        Some(count) => errors::tell(story, arguments.driver, count.into(), arguments.seed),
     }
 }
 

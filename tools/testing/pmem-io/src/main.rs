@@ -3,6 +3,7 @@
 //! `pmem-io`: what a test does to a file or a mapping that no packaged program does.
 
 mod ioctl;
+#[cfg(feature = "model")]
 mod model;
 mod pattern;
 mod places;
@@ -177,6 +178,7 @@ enum Command {
     },
     /// Make random ranges of a disk bad, read, write and map it at random, and hold all of that
     /// against a model; status 3 where they differ
+    #[cfg(feature = "model")]
     Model {
         #[command(flatten)]
         trial: model::Trial,
@@ -431,6 +433,7 @@ fn work(command: Command) -> Result<usize> {
         Command::Places { places } => places.run(),
         Command::Lines { file, seconds } => lines(&file, seconds),
         Command::Sequence { sequence } => sequence.run(),
+        #[cfg(feature = "model")]
         Command::Model { trial } => model::run(&trial),
         Command::Files {
             folder,
