@@ -19,7 +19,14 @@ pub enum Ended {
     Lost(Loss),
 }
 
-/// Why a machine went away.
+impl Ended {
+    /// Returns whether a power cut or restart that was requested ended it.
+    pub fn was_requested(self) -> bool {
+        matches!(self, Ended::Lost(Loss::PowerCut | Loss::Restart))
+    }
+}
+
+/// Why a guest went away.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Loss {
     /// A power cut was asked for, by the guest or by a [`crate::Plug`].

@@ -178,8 +178,9 @@ fn load(vm: &mut Vm, driver: Driver) -> Result<Option<String>> {
         Driver::C => "nd_pmem",
         Driver::None => return Ok(None),
     };
-    let command =
-        format!("TESTS=/rust_pmem/tests DRIVER={driver}; . /rust_pmem/tests/lib/test.sh; load_driver");
+    let command = format!(
+        "TESTS=/rust_pmem/tests DRIVER={driver}; . /rust_pmem/tests/lib/test.sh; load_driver"
+    );
     let (ended, said) = vm.output(&command, Duration::from_secs(60))?;
     let said = said.trim();
     Ok(match ended {

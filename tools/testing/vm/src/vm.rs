@@ -401,9 +401,9 @@ impl Vm {
         let _ = self.run(command, Some(POWER_OFF), &mut |_| ());
     }
 
-    /// Has the guest's kernel write to its log who waits for what, and what each processor does. Works
-    /// while a command runs.
-    pub fn tell_who_waits(&mut self) {
+    /// Has the guest's kernel write its blocked tasks, and a backtrace of each processor, to its log. Works while a command
+    /// runs.
+    pub fn dump_blocked_tasks(&mut self) {
         for key in ['w', 'l'] {
             let _ = writeln!(self.sysrq, "{key}");
         }
