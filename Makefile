@@ -4,14 +4,14 @@
 # What Kbuild reads is in the file Kbuild.
 
 # Targets, as `make` shows them:
-#: make demo                 the whole story in a virtual machine: files on persistent memory survive a power cut
-#: make demo-errors          machine checks at random addresses: what each costs, and how it heals
-#:      ERRORS=12 SEED=1     how many (100 take about four minutes), and which
+#: make demo                 the driver in a virtual machine: files survive a power cut; a media error is found and repaired
 #: make picture              what pmemctl prints, drawn for the README: Documentation/pmemctl*.svg
 #: make check                format, lints, host tests, the module, selftests in virtual machines
 #:      TESTS='dax-*'        only the selftests of these names
 #:      DRIVER=nd_pmem       the same selftests, of the stock C driver
 #:      LIST=1               their names, titles, tags and machines
+#: make soak                 machine checks at random addresses of ext4 and XFS, compared with what everything reports
+#:      ERRORS=12 SEED=1     how many (100 take minutes), and which (otherwise random ones)
 #: make parity               the two drivers side by side: every selftest under both, compared in build/parity.md
 #:      TESTS='block-*'       only these, into build/parity-partial.md
 #: make mutants              plants faults into copies of the driver: each must be found by its selftest; build/mutants.md
@@ -105,14 +105,14 @@ tools-demo tools-vm: tools-%: setup
 demo: module tools-demo
 	@$(enter) $(release)/pmem-demo
 
-demo-errors: module tools
-	@$(enter) $(release)/pmem-demo --errors $(ERRORS) $(if $(SEED),--seed '$(SEED)')
-
 picture: module tools
 	@$(enter) $(release)/pmem-demo --picture Documentation
 
 check: tools $(if $(TESTS)$(LIST),,setup-ndctl)
 	@set -f; $(enter) $(release)/pmem-check $(if $(DRIVER),--driver '$(DRIVER)') $(if $(LIST),--list) $$TESTS
+
+soak: tools
+	@$(enter) $(release)/pmem-check $(foreach name,ERRORS SEED,$(if $($(name)),--set $(name)='$($(name))')) soak-errors
 
 parity: tools
 	@set -f; $(enter) $(release)/pmem-check --parity $$TESTS
@@ -181,6 +181,6 @@ clean:
 distclean: clean
 	setup/remove
 
-.PHONY: help setup setup-ndctl setup-suites setup-apps module provider emulated tools tools-demo tools-vm demo demo-errors \
-	picture check parity mutants suites suite-ndctl suite-kselftest suite-apps xfstests bench bench-cpus bench-native bench-files \
+.PHONY: help setup setup-ndctl setup-suites setup-apps module provider emulated tools tools-demo tools-vm demo picture \
+	check soak parity mutants suites suite-ndctl suite-kselftest suite-apps xfstests bench bench-cpus bench-native bench-files \
 	bench-errors vm lint fmt clean distclean

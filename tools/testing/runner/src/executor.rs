@@ -100,11 +100,26 @@ pub fn interrupted(ended: Ended, limit: Duration) -> Outcome {
     })
 }
 
+/// Checks a variable for the tests, and quotes its value for the shell.
+pub fn variable(text: &str) -> Result<String, String> {
+    let good =
+        |name: &str| !name.is_empty() && name.bytes().all(|b| b.is_ascii_uppercase() || b == b'_');
+    match text.split_once('=').filter(|(name, _)| good(name)) {
+        Some((name, value)) => match shlex::try_quote(value) {
+            Ok(value) => Ok(format!("{name}={value}")),
+            Err(error) => Err(error.to_string()),
+        },
+        None => Err("write NAME=VALUE, with a name in capital letters".to_owned()),
+    }
+}
+
 /// Runs tests of one driver. Several threads may use it, each with a guest of its own.
 pub struct Executor {
     pub driver: &'static str,
     /// Where the guest finds rust_pmem.ko.
     pub module: PathBuf,
+    /// Further variables of the tests, as the shell reads them.
+    pub variables: String,
     /// The kernel's release, once a guest has booted.
     pub kernel: OnceLock<String>,
     logs: PathBuf,
@@ -136,6 +151,7 @@ impl Executor {
         Self {
             driver,
             module: Path::new(GUEST).join("rust_pmem.ko"),
+            variables: String::new(),
             kernel: OnceLock::new(),
             logs,
             boots: AtomicUsize::new(0),
@@ -295,10 +311,11 @@ impl Executor {
 
     fn stage(&self, test: &GuestTest, number: u32, vm: &mut Vm) -> Result<Stage> {
         let command = format!(
-            "echo 'pmem-check: {} stage {number}' >/dev/kmsg; export DRIVER={} STAGE={number} MODULE={}; {}",
+            "echo 'pmem-check: {} stage {number}' >/dev/kmsg; export DRIVER={} STAGE={number} MODULE={} {}; {}",
             test.name,
             self.driver,
             self.module.display(),
+            self.variables,
             test.command
         );
         let limit = vm.limit(test.timeout);
@@ -476,6 +493,15 @@ mod tests {
             assert!(!stage(ended, passed()).requests_another(), "{ended:?}");
         }
         assert!(stage(Ended::Exited(0), passed()).leaves_guest_usable());
+    }
+
+    #[test]
+    fn variables_are_quoted_for_the_shell() {
+        assert_eq!(variable("SEED=7").unwrap(), "SEED=7");
+        assert_eq!(variable("A_B=1; x").unwrap(), "A_B='1; x'");
+        for text in ["SEED", "=7", "seed=7", "A;B=7"] {
+            variable(text).unwrap_err();
+        }
     }
 
     #[test]

@@ -111,6 +111,10 @@ struct Arguments {
     #[arg(long)]
     list: bool,
 
+    /// Set a variable in the environment of the selftests, such as SEED=7; may be repeated
+    #[arg(long = "set", value_name = "NAME=VALUE", value_parser = executor::variable)]
+    variables: Vec<String>,
+
     /// Folder of selftests, from the root of the checkout; may be repeated
     #[arg(long, value_name = "DIR", default_values = ["tests"])]
     selftests: Vec<PathBuf>,
@@ -194,8 +198,9 @@ fn run(arguments: &Arguments) -> Result<bool> {
     if arguments.mutants {
         return run_mutants(arguments, &top, &patterns, &known);
     }
-    let selected = |test: &&Selftest| {
-        patterns.is_empty() || patterns.iter().any(|pattern| test.matches(pattern))
+    let selected = |test: &&Selftest| match patterns.as_slice() {
+        [] => arguments.list || !test.soak,
+        patterns => patterns.iter().any(|pattern| test.matches(pattern)),
     };
     let tests: Vec<Selftest> = known.iter().filter(selected).cloned().collect();
     if arguments.list {
@@ -242,7 +247,8 @@ fn run(arguments: &Arguments) -> Result<bool> {
     fail_unknown_names(&patterns, &known, &mut results);
     let some = !one.is_empty() || !both.is_empty();
     let built = some && build(arguments, &top, &mut results, &logs)?;
-    let executor = Executor::new(arguments.driver().name(), logs.clone());
+    let mut executor = Executor::new(arguments.driver().name(), logs.clone());
+    executor.variables = arguments.variables.join(" ");
     let comparison = Comparison::new(differences, &logs);
     let mut jobs = Vec::new();
     if everything {

@@ -32,6 +32,8 @@ pub struct Selftest {
     pub compare: bool,
     /// Whether `make check` runs it, although it is one to compare.
     pub quick: bool,
+    /// Whether it runs only by its name, because it takes minutes.
+    pub soak: bool,
 }
 
 impl Selftest {
@@ -47,6 +49,7 @@ impl Selftest {
             expected: Vec::new(),
             compare: false,
             quick: false,
+            soak: false,
         };
         let mut about = Vec::new();
         for line in text.lines().take_while(|line| line.starts_with('#')) {
@@ -69,6 +72,8 @@ impl Selftest {
                 test.compare = true;
             } else if line == "quick" {
                 test.quick = true;
+            } else if line == "soak" {
+                test.soak = true;
             } else {
                 about.push(line);
             }
@@ -105,7 +110,10 @@ impl Selftest {
             ),
             protocol: Protocol::Ktap,
             expected: self.expected.clone(),
-            rerun: format!("make check TESTS={}", self.name),
+            rerun: match self.soak {
+                true => "make soak".to_owned(),
+                false => format!("make check TESTS={}", self.name),
+            },
         })
     }
 
@@ -114,6 +122,7 @@ impl Selftest {
         [
             (self.compare, "compare"),
             (self.quick, "quick"),
+            (self.soak, "soak"),
             (!self.expected.is_empty(), "expect-splat"),
         ]
         .into_iter()
@@ -211,7 +220,7 @@ mod tests {
     fn header_is_read() {
         let test = parsed(
             "#!/bin/sh\n# SPDX-License-Identifier: GPL-2.0\n#\n# A mapping is durable. More of it\n# here.\n#\n\
-             # vm:  --nvdimm   size=64M\n# timeout: 30\n# compare\n# quick\n# expect-splat: WARNING: badblocks\n\n# no header\n# timeout: 1\n",
+             # vm:  --nvdimm   size=64M\n# timeout: 30\n# compare\n# quick\n# soak\n# expect-splat: WARNING: badblocks\n\n# no header\n# timeout: 1\n",
         )
         .unwrap();
         assert_eq!(test.name, "dax-exec");
@@ -219,7 +228,7 @@ mod tests {
         assert_eq!(test.machine, "--nvdimm size=64M");
         assert_eq!(test.timeout, Duration::from_secs(30));
         assert_eq!(test.expected, ["WARNING: badblocks"]);
-        assert_eq!(test.tags(), ["compare", "quick", "expect-splat"]);
+        assert_eq!(test.tags(), ["compare", "quick", "soak", "expect-splat"]);
     }
 
     #[test]

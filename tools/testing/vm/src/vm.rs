@@ -467,7 +467,9 @@ impl Plug {
     }
 }
 
-/// Does what the guest asks for by `host`.
+const PAGE: usize = units::PAGE as usize;
+
+/// Serves the requests of the guest's command `host`.
 struct Requests {
     qemu: Arc<Qemu>,
     monitor: Arc<Monitor>,
@@ -519,11 +521,35 @@ impl Requests {
                 .monitor
                 .hmp_quiet(&format!("device_del {name}"))
                 .map(|()| String::new()),
+            ("md5", [id, pages @ ..]) => self.md5(id, pages),
             ("hmp", [_, ..]) => self.monitor.hmp(rest),
             _ => bail!(
-                "\"{request}\" is no request: mce ADDRESS [LSB], powercut, reboot, shutdown, add KIND WHAT, remove NAME, hmp COMMAND"
+                "\"{request}\" is no request: mce ADDRESS [LSB], powercut, reboot, shutdown, add KIND WHAT, remove NAME, md5 NAME [PAGE…], hmp COMMAND"
             ),
         }
+    }
+
+    /// Returns the MD5 sum of the memory behind a device, as this host sees it, with zeros in place of these pages.
+    fn md5(&self, id: &str, pages: &[&str]) -> Result<String> {
+        let path = self.folder.join(format!("{id}.img"));
+        let mut bytes = fs::read(&path).with_context(|| path.display().to_string())?;
+        for page in pages {
+            let start = page.parse::<usize>()?.saturating_mul(PAGE);
+            let page = bytes.get_mut(start..start.saturating_add(PAGE));
+            page.context("a page is not in the memory")?.fill(0);
+        }
+        let mut child = Command::new("md5sum")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .context("md5sum")?;
+        // md5sum prints nothing before it has read everything.
+        let mut input = child.stdin.take().context("no pipe to md5sum")?;
+        input.write_all(&bytes)?;
+        drop(input);
+        let output = String::from_utf8(child.wait_with_output()?.stdout)?;
+        let sum = output.split_whitespace().next();
+        Ok(sum.context("md5sum printed nothing")?.to_owned())
     }
 
     fn machine_check(&self, address: &str, lsb: &str) -> Result<String> {
