@@ -3,7 +3,7 @@
 //! The pictures of `pmemctl` in the README: its commands and what they print, in a terminal.
 
 use crate::log_file;
-use crate::story::Story;
+use crate::narrate::Story;
 use anstyle::{AnsiColor, Style};
 use anyhow::{Context, Result};
 use std::fmt::Write;
