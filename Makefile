@@ -1,65 +1,65 @@
 # SPDX-License-Identifier: GPL-2.0
 #
-# Everything but a module for one's own kernel runs in a build root that setup/setup makes once (see there).
-# What Kbuild reads is in the file Kbuild.
+# All targets except a module for another kernel run in a build root that setup/setup makes once (see there).
+# Kbuild reads the file Kbuild.
 
 # Targets, as `make` shows them:
 #: make demo                 the driver in a virtual machine: files survive a power cut; a media error is found and repaired
-#: make picture              what pmemctl prints, drawn for the README: Documentation/pmemctl*.svg
+#: make picture              draw pmemctl's output for the README: Documentation/pmemctl*.svg
 #: make check                format, lints, host tests, the module, selftests in virtual machines
 #:      TESTS='dax-*'        only the selftests of these names
-#:      DRIVER=nd_pmem       the same selftests, of the stock C driver
-#:      LIST=1               their names, titles, tags and machines
+#:      DRIVER=nd_pmem       the same selftests with the stock C driver
+#:      LIST=1               list their names, titles, tags and machines
 #: make soak                 machine checks at random addresses of ext4 and XFS, compared with what everything reports
-#:      ERRORS=12 SEED=1     how many (100 take minutes), and which (otherwise random ones)
-#: make parity               the two drivers side by side: every selftest under both, compared in build/parity.md
-#:      TESTS='block-*'       only these, into build/parity-partial.md
-#: make mutants              plants faults into copies of the driver: each must be found by its selftest; build/mutants.md
+#:      ERRORS=12 SEED=1     number of errors (100 take minutes) and seed (otherwise random)
+#: make parity               compare the two drivers: every selftest under both, into build/parity.md
+#:      TESTS='block-*'      only these, into build/parity-partial.md
+#: make mutants              plant faults into copies of the driver: each must fail its selftest; build/mutants.md
 #:      MUTANTS='no-*'       only these
-#: make suites               others' test suites under both drivers; the table is build/suites.md
-#: make suite-kselftest      the kernel's own of memory and mounts, on DAX file systems, in about half an hour
-#: make suite-ndctl          that of ndctl, on the kernel's emulated DIMMs, in about half an hour
-#: make suite-apps          libraries and programs on DAX: PMDK, fio, stress-ng, SQLite, PostgreSQL
-#:      TESTS='clear.sh'     only these of its tests
+#: make suites               test suites of other projects under both drivers; the table is build/suites.md
+#: make suite-kselftest      the kernel's tests of memory and mounts, on DAX file systems, in about half an hour
+#: make suite-ndctl          those of ndctl, on the kernel's emulated DIMMs, in about half an hour
+#: make suite-apps           libraries and programs on DAX: PMDK, fio, stress-ng, SQLite, PostgreSQL
+#:      TESTS='clear.sh'     only these tests
 #:      DRIVER=rust_pmem     only under this driver
-#:      RESUME=1             not those again that have been run on the same driver
-#: make xfstests             the xfstests that are installed in a folder of yours, in three ways to mount
-#:      XFSTESTS=DIR         that folder; FSTYP=xfs GROUP=dax, or TESTS='generic/4*'; FRESH=1 runs all of them again
-#: make bench                instructions for each operation, beside nd_pmem and others, into build/bench
+#:      RESUME=1             skip tests whose result with the same driver is known
+#: make xfstests             an installed tree of xfstests, with dax=always, inode and never
+#:      XFSTESTS=DIR         its folder; FSTYP=xfs GROUP=dax, or TESTS='generic/4*'; FRESH=1 runs all of them again
+#: make bench                instructions of each operation, beside nd_pmem and other drivers, into build/bench
 #:      OPS='read-4k fsync'  only these operations
-#: make bench-cpus           fio on two processors, in time: noise, but neither driver should stand still
+#: make bench-cpus           fio on two processors, in time: noise, but neither driver should stall
 #: make bench-native         in nanoseconds, on this machine's own memory; asks before it overwrites
-#:      DISKS='/dev/pmem0'   which; after --help, what else can be said
-#: make bench-files          how long "pmemctl bad" takes, and its memory, by the number of files
-#:      FILES=1000000        how many (otherwise 20000, in minutes)
-#: make bench-errors         what isolated errors cost: to add them, in memory, to I/O, to bind, to repair
-#:      ERRORS=100000        how many (otherwise 20000)
-#: make vm                   a shell in a virtual machine that has the module at hand
+#:      DISKS='/dev/pmem0'   the disks; --help lists further options
+#: make bench-files          time and memory of "pmemctl errors" by the number of files
+#:      FILES=1000000        their number (otherwise 20000, in minutes)
+#: make bench-errors         cost of isolated errors: to add, in memory, for I/O, to bind, to repair
+#:      ERRORS=100000        their number (otherwise 20000)
+#: make vm                   a shell in a virtual machine with the module loaded
 #:      RUN='command'        one command there; a status other than 0 is in make's last line
-#:      VM='options'         another machine: see make vm VM=--help (RUST_PMEM_BIND=DIR lends it files of yours)
+#:      VM='options'         another machine: see make vm VM=--help (RUST_PMEM_BIND=DIR shows it your files)
 #: make module               rust_pmem.ko for the stock kernel of the virtual machine
-#:      KDIR=DIR             for the kernel whose build directory this is, with this machine's own tools
+#:      KDIR=DIR             for the kernel with this build directory, with this machine's own tools
 #:                           (also ARCH= CC= HOSTCC= LLVM= KERNELRELEASE= V= CLIPPY=1)
 #: make tools                the host tools, into build/tools/release; pmemctl's man pages and completions, into build/man
 #:                           and build/completions
-#: make lint, make fmt       only the lints; put the code in the form that they want
-#: make setup                the build root and the images alone
+#: make lint, make fmt       only the lints; format the code as they require
+#: make setup                only the build root and the images
 #: make clean                remove what was built here
 #: make distclean            remove the build root and the images as well
 help:
 	@sed -n 's/^#: //p' Makefile
 
-# A command for the guest's shell is its own: its $ are not for make.
+# make does not expand a command for the guest's shell.
 override RUN := $(value RUN)
 export RUN
 
-# The build root is entered once: its tools may call these targets from inside.
+# The tools call these targets from inside the build root, which is not entered again.
 enter := $(if $(RUST_PMEM_IMAGES),,setup/enter)
 release := $(CURDIR)/build/tools/release
 given = $(foreach name,$1,$(if $(findstring command,$(origin $(name))),$(name)='$($(name))'))
 kbuild_variables := ARCH CC HOSTCC LLVM KERNELRELEASE V W CLIPPY
 
-# The folder that the module is built in, of the sources that are there.
+# The folder of the module's sources, where it is built.
 M := $(CURDIR)
 
 setup:
@@ -75,12 +75,12 @@ module:
 	$(MAKE) -C '$(KDIR)' M='$(M)' modules
 endif
 
-# What selftests load into the guest besides: a provider of memory that fails on demand.
+# Selftests also load a provider of memory that fails on demand.
 provider: setup
 	@$(enter) make -C /usr/src/kernel-build M=$(CURDIR)/tests/provider --no-print-directory \
 		ARCH=x86 CC=x86_64-linux-gnu-gcc-14 modules
 
-# The guests of others' test suites.
+# The guests of the test suites of other projects.
 setup-ndctl setup-suites setup-apps: setup-%: setup
 	@$(if $(enter),setup/setup $*)
 
@@ -95,8 +95,8 @@ tools: setup
 	@$(enter) cargo build --release --locked --offline --manifest-path tools/Cargo.toml
 	@$(enter) $(release)/pmemctl generate build
 
-# What a target needs of the host tools: on a fresh machine these alone, without what only other targets use. Where all of
-# them are there, they are all kept up to date instead, so that no crate is built in two ways.
+# The host tools that one target needs. On a fresh machine, only these are built. If all of them exist already, all are kept up
+# to date instead: no crate is then built twice, with different features.
 tools-demo tools-vm: tools-%: setup
 	@[ -d build/tools/release ] || echo 'Building the host tools, once (about a minute).'
 	@if [ -e $(release)/pmem-check ]; then packages=; else packages='--no-default-features -p $* -p pmem-io -p pmemctl'; fi; \
@@ -146,7 +146,7 @@ bench: module tools
 bench-cpus: module tools
 	@$(enter) $(release)/pmem-bench cpus
 
-# Room for the inodes, and a block for some. A nanosecond is an instruction: the same figures on any machine.
+# The disk has room for the inodes, and a block for some. A nanosecond is an instruction, so figures do not depend on the host.
 bench-files: FILES := 20000
 bench-files: module tools
 	@$(enter) $(release)/pmem-vm --memory 2G --cpus 1 --icount --bare --nvdimm size=$$((512 + $(FILES) / 700))M \
@@ -157,7 +157,7 @@ bench-errors: module tools
 	@$(enter) $(release)/pmem-vm --memory 2G --cpus 1 --icount --bare --e820 $$((($(ERRORS) / 128 + 2) / 2 * 2))M@1G \
 		--run '/rust_pmem/tests/bench/errors.sh $(ERRORS)'
 
-# Statically linked: it runs outside of the build root, whatever is there.
+# Statically linked, because it runs outside of the build root.
 bench-native: setup
 	@$(enter) env RUSTFLAGS='-C target-feature=+crt-static' cargo build --release --locked --offline --quiet \
 		--manifest-path tools/Cargo.toml --package bench --bin pmem-bench \
