@@ -1,67 +1,67 @@
 # SPDX-License-Identifier: GPL-2.0
 #
-# Everything but a module for one's own kernel runs in a build root that setup/setup makes once (see there).
-# What Kbuild reads is in the file Kbuild.
+# All targets except a module for another kernel run in a build root that setup/setup makes once (see there).
+# Kbuild reads the file Kbuild.
 
 # Targets, as `make` shows them:
-#: make demo                 the whole story in a virtual machine: files on persistent memory survive a power cut
-#: make demo-errors          machine checks at random addresses: what each costs, and how it heals
-#:      ERRORS=12 SEED=1     how many (100 take about four minutes), and which
-#: make picture              what pmemctl prints, drawn for the README: Documentation/pmemctl*.svg
+#: make demo                 the driver in a virtual machine: files survive a power cut; a media error is found and repaired
+#: make picture              draw pmemctl's output for the README: Documentation/pmemctl*.svg
 #: make check                format, lints, host tests, the module, selftests in virtual machines
 #:      TESTS='dax-*'        only the selftests of these names
-#:      DRIVER=nd_pmem       the same selftests, of the stock C driver
-#:      LIST=1               their names, titles, tags and machines
-#: make parity               the two drivers side by side: every selftest under both, compared in build/parity.md
-#:      TESTS='block-*'       only these, into build/parity-partial.md
-#: make mutants              plants faults into copies of the driver: each must be found by its selftest; build/mutants.md
+#:      DRIVER=nd_pmem       the same selftests with the stock C driver
+#:      LIST=1               list their names, titles, tags and machines
+#: make soak                 machine checks at random addresses of ext4 and XFS, compared with what everything reports
+#:      ERRORS=12 SEED=1     number of errors (100 take minutes) and seed (otherwise random)
+#: make parity               compare the two drivers: every selftest under both, into build/parity.md
+#:      TESTS='block-*'      only these, into build/parity-partial.md
+#: make mutants              plant faults into copies of the driver: each must fail its selftest; build/mutants.md
 #:      MUTANTS='no-*'       only these
-#: make suites               others' test suites under both drivers; the table is build/suites.md
-#: make suite-kselftest      the kernel's own of memory and mounts, on DAX file systems, in about half an hour
-#: make suite-ndctl          that of ndctl, on the kernel's emulated DIMMs, in about half an hour
-#: make suite-apps          libraries and programs on DAX: PMDK, fio, stress-ng, SQLite, PostgreSQL
-#:      TESTS='clear.sh'     only these of its tests
+#: make suites               test suites of other projects under both drivers; the table is build/suites.md
+#: make suite-kselftest      the kernel's tests of memory and mounts, on DAX file systems, in about half an hour
+#: make suite-ndctl          those of ndctl, on the kernel's emulated DIMMs, in about half an hour
+#: make suite-apps           libraries and programs on DAX: PMDK, fio, stress-ng, SQLite, PostgreSQL
+#:      TESTS='clear.sh'     only these tests
 #:      DRIVER=rust_pmem     only under this driver
-#:      RESUME=1             not those again that have been run on the same driver
-#: make xfstests             the xfstests that are installed in a folder of yours, in three ways to mount
-#:      XFSTESTS=DIR         that folder; FSTYP=xfs GROUP=dax, or TESTS='generic/4*'; FRESH=1 runs all of them again
-#: make bench                instructions for each operation, beside nd_pmem and others, into build/bench
+#:      RESUME=1             skip tests whose result with the same driver is known
+#: make xfstests             an installed tree of xfstests, with dax=always, inode and never
+#:      XFSTESTS=DIR         its folder; FSTYP=xfs GROUP=dax, or TESTS='generic/4*'; FRESH=1 runs all of them again
+#: make bench                instructions of each operation, beside nd_pmem and other drivers, into build/bench
 #:      OPS='read-4k fsync'  only these operations
-#: make bench-cpus           fio on two processors, in time: noise, but neither driver should stand still
+#: make bench-cpus           fio on two processors, in time: noise, but neither driver should stall
 #: make bench-native         in nanoseconds, on this machine's own memory; asks before it overwrites
-#:      DISKS='/dev/pmem0'   which; after --help, what else can be said
-#: make bench-files          how long "pmemctl errors" takes, and its memory, by the number of files
-#:      FILES=1000000        how many (otherwise 20000, in minutes)
-#: make bench-errors         what isolated errors cost: to add them, in memory, to I/O, to bind, to repair
-#:      ERRORS=100000        how many (otherwise 20000)
-#: make bench-flushes        what durable writes cost on virtio-pmem, by the number of threads, under both drivers
+#:      DISKS='/dev/pmem0'   the disks; --help lists further options
+#: make bench-files          time and memory of "pmemctl errors" by the number of files
+#:      FILES=1000000        their number (otherwise 20000, in minutes)
+#: make bench-errors         cost of isolated errors: to add, in memory, for I/O, to bind, to repair
+#:      ERRORS=100000        their number (otherwise 20000)
+#: make bench-flushes        cost of durable writes on virtio-pmem by the number of threads, under both drivers
 #:      SECONDS=5            for each figure
-#: make vm                   a shell in a virtual machine that has the module at hand
+#: make vm                   a shell in a virtual machine with the module loaded
 #:      RUN='command'        one command there; a status other than 0 is in make's last line
-#:      VM='options'         another machine: see make vm VM=--help (RUST_PMEM_BIND=DIR lends it files of yours)
+#:      VM='options'         another machine: see make vm VM=--help (RUST_PMEM_BIND=DIR shows it your files)
 #: make module               rust_pmem.ko for the stock kernel of the virtual machine
-#:      KDIR=DIR             for the kernel whose build directory this is, with this machine's own tools
+#:      KDIR=DIR             for the kernel with this build directory, with this machine's own tools
 #:                           (also ARCH= CC= HOSTCC= LLVM= KERNELRELEASE= V= CLIPPY=1)
 #: make tools                the host tools, into build/tools/release; pmemctl's man pages and completions, into build/man
 #:                           and build/completions
-#: make lint, make fmt       only the lints; put the code in the form that they want
-#: make setup                the build root and the images alone
+#: make lint, make fmt       only the lints; format the code as they require
+#: make setup                only the build root and the images
 #: make clean                remove what was built here
 #: make distclean            remove the build root and the images as well
 help:
 	@sed -n 's/^#: //p' Makefile
 
-# A command for the guest's shell is its own: its $ are not for make.
+# make does not expand a command for the guest's shell.
 override RUN := $(value RUN)
 export RUN
 
-# The build root is entered once: its tools may call these targets from inside.
+# The tools call these targets from inside the build root, which is not entered again.
 enter := $(if $(RUST_PMEM_IMAGES),,setup/enter)
 release := $(CURDIR)/build/tools/release
 given = $(foreach name,$1,$(if $(findstring command,$(origin $(name))),$(name)='$($(name))'))
 kbuild_variables := ARCH CC HOSTCC LLVM KERNELRELEASE V W CLIPPY
 
-# The folder that the module is built in, of the sources that are there.
+# The folder of the module's sources, where it is built.
 M := $(CURDIR)
 
 setup:
@@ -77,12 +77,12 @@ module:
 	$(MAKE) -C '$(KDIR)' M='$(M)' modules
 endif
 
-# What selftests load into the guest besides: a provider of memory that fails on demand.
+# Selftests also load a provider of memory that fails on demand.
 provider: setup
 	@$(enter) make -C /usr/src/kernel-build M=$(CURDIR)/tests/provider --no-print-directory \
 		ARCH=x86 CC=x86_64-linux-gnu-gcc-14 modules
 
-# The guests of others' test suites.
+# The guests of the test suites of other projects.
 setup-ndctl setup-suites setup-apps: setup-%: setup
 	@$(if $(enter),setup/setup $*)
 
@@ -97,17 +97,24 @@ tools: setup
 	@$(enter) cargo build --release --locked --offline --manifest-path tools/Cargo.toml
 	@$(enter) $(release)/pmemctl generate build
 
-demo: module tools
-	@$(enter) $(release)/pmem-demo
+# The host tools that one target needs. On a fresh machine, only these are built. If all of them exist already, all are kept up
+# to date instead: no crate is then built twice, with different features.
+tools-demo tools-vm: tools-%: setup
+	@[ -d build/tools/release ] || echo 'Building the host tools, once (about a minute).'
+	@if [ -e $(release)/pmem-check ]; then packages=; else packages='--no-default-features -p $* -p pmem-io -p pmemctl'; fi; \
+		$(enter) cargo build --release --locked --offline --manifest-path tools/Cargo.toml $$packages
 
-demo-errors: module tools
-	@$(enter) $(release)/pmem-demo --errors $(ERRORS) $(if $(SEED),--seed '$(SEED)')
+demo: module tools-demo
+	@$(enter) $(release)/pmem-demo
 
 picture: module tools
 	@$(enter) $(release)/pmem-demo --picture Documentation
 
 check: tools $(if $(TESTS)$(LIST),,setup-ndctl)
 	@set -f; $(enter) $(release)/pmem-check $(if $(DRIVER),--driver '$(DRIVER)') $(if $(LIST),--list) $$TESTS
+
+soak: tools
+	@$(enter) $(release)/pmem-check $(foreach name,ERRORS SEED,$(if $($(name)),--set $(name)='$($(name))')) soak-errors
 
 parity: tools
 	@set -f; $(enter) $(release)/pmem-check --parity $$TESTS
@@ -141,7 +148,7 @@ bench: module tools
 bench-cpus: module tools
 	@$(enter) $(release)/pmem-bench cpus
 
-# Room for the inodes, and a block for some. A nanosecond is an instruction: the same figures on any machine.
+# The disk has room for the inodes, and a block for some. A nanosecond is an instruction, so figures do not depend on the host.
 bench-files: FILES := 20000
 bench-files: module tools
 	@$(enter) $(release)/pmem-vm --memory 2G --cpus 1 --icount --bare --nvdimm size=$$((512 + $(FILES) / 700))M \
@@ -156,14 +163,14 @@ bench-flushes: module provider tools
 	@$(enter) $(release)/pmem-vm --driver none --bare --virtio-pmem size=512M --append 'memmap=128M$$512M' \
 		--run '/rust_pmem/tests/bench/flushes.sh $(SECONDS)'
 
-# Statically linked: it runs outside of the build root, whatever is there.
+# Statically linked, because it runs outside of the build root.
 bench-native: setup
 	@$(enter) env RUSTFLAGS='-C target-feature=+crt-static' cargo build --release --locked --offline --quiet \
 		--manifest-path tools/Cargo.toml --package bench --bin pmem-bench \
 		--target x86_64-unknown-linux-gnu --target-dir build/tools-static
 	@build/tools-static/x86_64-unknown-linux-gnu/release/pmem-bench native --output build/bench $(DISKS)
 
-vm: module tools
+vm: module tools-vm
 	@$(enter) $(release)/pmem-vm $(VM) $${RUN:+--run "$$RUN"}
 
 lint: tools
@@ -180,7 +187,6 @@ clean:
 distclean: clean
 	setup/remove
 
-.PHONY: help setup setup-ndctl setup-suites setup-apps module provider emulated tools demo demo-errors picture check \
-	parity mutants suites suite-ndctl suite-kselftest suite-apps xfstests bench bench-cpus bench-native bench-files bench-errors \
-	bench-flushes vm \
-	lint fmt clean distclean
+.PHONY: help setup setup-ndctl setup-suites setup-apps module provider emulated tools tools-demo tools-vm demo picture \
+	check soak parity mutants suites suite-ndctl suite-kselftest suite-apps xfstests bench bench-cpus bench-native bench-files \
+	bench-errors bench-flushes vm lint fmt clean distclean

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Several processors at once, in time: whether one is in another's way.
+//! Runs fio on several processors at once: a driver must not serialize them.
 
 use anstream::{eprint, eprintln, println};
 use anyhow::{Context, Result, bail};
@@ -10,24 +10,24 @@ use serde_json::Value;
 use std::time::Duration;
 use vm::{Ended, LogFile, Options, Vm};
 
-/// Runs fio on several processors at once, with nd_pmem and with rust_pmem in turns, in time.
+/// Runs fio on several processors at once, with nd_pmem and rust_pmem in turns
 ///
-/// A check of sanity: an emulator's time is noise, and equal drivers have differed threefold. What it can
-/// show is that neither stands still where the other does not.
+/// A sanity check: times in an emulator are noise, and equal drivers have differed threefold. It can show
+/// that one driver stalls where the other does not.
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// Processors, and fio's jobs
+    /// Number of processors, and of fio's jobs
     #[arg(long, value_name = "N", default_value_t = 2)]
     cpus: u32,
 
-    /// How often all is run
+    /// Number of rounds
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
     rounds: u32,
 }
 
 /// The drivers and their disks.
 const DISKS: [(&str, &str); 2] = [("nd_pmem", "/dev/pmem0"), ("rust_pmem", "/dev/pmem1")];
-/// What fio does, each for two seconds.
+/// Jobs of fio, each of which takes two seconds.
 const LOADS: [(&str, &str); 6] = [
     ("read 4 KiB", "--rw=randread --bs=4k --ioengine=psync"),
     ("write 4 KiB", "--rw=randwrite --bs=4k --ioengine=psync"),
@@ -47,7 +47,7 @@ const LOADS: [(&str, &str); 6] = [
 ];
 const LIMIT: Duration = Duration::from_secs(120);
 
-/// Runs it and shows what came of it.
+/// Runs all jobs and prints the rates.
 pub fn run(arguments: &Arguments) -> Result<()> {
     let output = crate::top()?.join("build/bench");
     std::fs::create_dir_all(&output).with_context(|| output.display().to_string())?;
@@ -112,9 +112,9 @@ fn shell(vm: &mut Vm, command: &str) -> Result<String> {
     }
 }
 
-/// Operations a second, as fio says.
+/// Reads the operations per second from fio's output.
 fn rate(said: &str) -> Result<f64> {
-    // What it warns of comes first.
+    // Warnings come first.
     let json = said.find('{').map_or("", |start| &said[start..]);
     let report: Value = serde_json::from_str(json).with_context(|| said.to_owned())?;
     let job = &report["jobs"][0];
@@ -143,7 +143,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_fio_says() {
+    fn rate_is_read_from_fio_output() {
         let said = |read, write| {
             format!(
                 "fio: a warning\n{{\"jobs\": [{{\"read\": {{\"iops\": {read}}}, \"write\": {{\"iops\": {write}}}}}]}}"

@@ -1,52 +1,46 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What `pmem-meter` measures in the guest, and `pmem-bench native` on a machine of its own.
+//! Operations and results that `pmem-meter`, in the guest, and `pmem-bench native`, on real hardware, share.
 
 pub mod ops;
 
 use serde::{Deserialize, Serialize};
 
-/// An operation on a target.
+/// The result of an operation on a target.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Cell {
     /// The operation: `read-4k`, `ext4-fault-2m`.
     pub op: String,
-    /// A driver.
     pub target: String,
-    /// What it takes.
     #[serde(flatten)]
     pub result: Outcome,
 }
 
-/// What an operation takes, or why there is nothing to measure.
+/// The time of an operation, or why it can't be measured.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Outcome {
-    /// Ticks of the time-stamp counter for each time it was done.
     Measured(Ticks),
-    /// It can't be done.
+    /// With the reason.
     Refused {
-        /// Why.
         refused: String,
     },
 }
 
-/// Ticks of the time-stamp counter for each time something was done, less those of measuring.
+/// Ticks of the time-stamp counter for one operation, without those of the measurement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ticks {
-    /// Half of the times took no more.
     pub median: u64,
-    /// No time took less.
     pub min: u64,
-    /// Nine of ten times took no more.
+    /// 90th percentile.
     pub p90: u64,
-    /// How often it was done.
+    /// Number of operations.
     pub n: usize,
 }
 
 impl Ticks {
-    /// Of these samples, each of which did it `each` times and has `empty` ticks too many; `None` where
-    /// there are none.
+    /// Summarises samples, each of which has `each` operations and `empty` ticks of the measurement itself. Returns
+    /// `None` without samples.
     pub fn of(samples: &[u64], empty: u64, each: u64) -> Option<Self> {
         let mut ticks: Vec<u64> = samples
             .iter()
@@ -68,7 +62,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_middle_and_the_ends() {
+    fn percentiles_are_per_operation() {
         let samples: Vec<u64> = (0..=100).rev().map(|value| 1000 + value * 10).collect();
         let ticks = Ticks::of(&samples, 1000, 10).unwrap();
         let wanted = Ticks {
@@ -82,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cell_reads_back() {
+    fn cell_reads_back() {
         let cell = |result| Cell {
             op: "read-4k".into(),
             target: "brd".into(),

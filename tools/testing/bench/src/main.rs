@@ -1,31 +1,31 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `pmem-bench`: how many instructions an operation takes, with rust_pmem and beside it with others.
+//! `pmem-bench`: counts the instructions of operations, with rust_pmem and with other drivers.
 
 mod cpus;
-mod lines;
 mod native;
 mod plots;
 mod profile;
 mod report;
+mod thresholds;
 
 use anstream::{eprint, eprintln};
 use anyhow::{Context, Result, bail, ensure};
 use bench::{Cell, ops};
 use clap::{Parser, Subcommand};
-use lines::{Figure, Lines};
 use profile::{Done, Profile, Symbols};
 use report::Report;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{self, ExitCode};
 use std::time::{Duration, Instant};
+use thresholds::{Figure, Thresholds};
 use vm::{Ended, LogFile, Options, Vm, reports};
 
 /// Measures disks and DAX files in one virtual machine whose clock counts instructions.
 ///
-/// With no time in it, what comes out is the same each time, within some tenths of a percent. It counts
-/// instructions of an emulated processor: what each of them costs on a real one is another matter.
+/// The results differ by some tenths of a percent from run to run, because they do not depend on time. They
+/// do not say what each instruction costs on a real processor.
 #[derive(Parser)]
 #[command(
     name = "pmem-bench",
@@ -37,16 +37,16 @@ struct Arguments {
     #[command(subcommand)]
     command: Option<Command>,
 
-    /// Where bench.json, bench.md and plots are written (otherwise build/bench)
+    /// Folder of bench.json, bench.md and the plots (otherwise build/bench)
     #[arg(long, value_name = "DIR")]
     output: Option<PathBuf>,
 
-    /// Measure only what has a line in tools/testing/bench/lines.toml; status 1 where a figure is above its
-    /// line by more than 1 %
+    /// Measure only what has a threshold in tools/testing/bench/thresholds.toml; status 1 if a figure exceeds
+    /// its threshold by more than 1 %
     #[arg(long)]
     check: bool,
 
-    /// The operations (otherwise all): read-4k, ext4-fault-2m, …
+    /// Operations (otherwise all): read-4k, ext4-fault-2m, …
     #[arg(conflicts_with = "check")]
     ops: Vec<String>,
 }
@@ -57,7 +57,7 @@ enum Command {
     Cpus(cpus::Arguments),
 }
 
-/// What is measured, and on which disk.
+/// The drivers and their disks.
 const DISKS: [(&str, &str); 5] = [
     ("nd_pmem", "/dev/pmem0"),
     ("rust_pmem", "/dev/pmem1"),
@@ -65,8 +65,7 @@ const DISKS: [(&str, &str); 5] = [
     ("null_blk", "/dev/nullb0"),
     ("null_blk-memory", "/dev/nullbm"),
 ];
-/// The file systems that are put on persistent memory, and how they are made and mounted: files
-/// aligned for mappings of 2 MiB.
+/// File systems, and the commands that make them with files aligned for mappings of 2 MiB.
 const FILE_SYSTEMS: [(&str, &str); 2] = [
     (
         "ext4",
@@ -77,12 +76,12 @@ const FILE_SYSTEMS: [(&str, &str); 2] = [
         "modprobe xfs && mkfs.xfs -q -f -K -d agcount=2,su=2m,sw=1",
     ),
 ];
-/// A disk that waits for the host, for as long as that takes: its operations are only seen from outside,
-/// where instructions are counted and not time.
+/// A disk that waits for the host. Its operations can only be counted by the plugin, because the time that they
+/// take depends on the host.
 const VIRTIO: (&str, &str) = (report::VIRTIO, "/dev/vdb");
-/// What is counted of it.
+/// Its operations.
 const VIRTIO_OPS: [&str; 3] = ["read-4k", "write-4k", "fsync"];
-/// What is looked into, and how many times each of its samples does it.
+/// Operations that are profiled, and how often each sample does them.
 const PROFILED: [(&str, u32); 7] = [
     ("read-4k", 1),
     ("write-4k", 1),
@@ -92,20 +91,20 @@ const PROFILED: [(&str, u32); 7] = [
     ("write-1m-huge", 1),
     ("zeroout-1m", 1),
 ];
-/// Operations on a disk that is one of 64 which a driver has.
+/// Operations on one of 64 disks of a driver.
 const AMONG: [&str; 3] = ["read-4k", "write-4k", "fsync"];
-/// What their names begin with.
 const AMONG_PREFIX: &str = "among-64-";
-/// The plugin that counts, in the checkout.
+/// Path of the plugin that counts, from the root of the checkout.
 const COUNTER: &str = "build/tools/release/libpmem_counter.so";
-/// The machine. Nothing in it is where it is by chance, and locked instructions stay so, though there
-/// is one processor.
+/// The machine. Addresses are not random, and locked instructions keep their prefix although there is one
+/// processor.
 const MACHINE: &str = "--bare --icount --cpus 1 --memory 2G --e820 320M@512M --e820 320M@832M \
     --append 'nokaslr randomize_kstack_offset=off norandmaps noreplace-smp'";
-/// Where its other 63 ranges of persistent memory begin; each is so many MiB.
+/// Start of its other 63 ranges of persistent memory, in MiB.
 const SMALL: u32 = 1152;
+/// Size of each, in MiB.
 const SMALL_SIZE: u32 = 2;
-/// No command takes so long.
+/// Time-out of a command.
 const LIMIT: Duration = Duration::from_secs(300);
 
 fn main() -> ExitCode {
@@ -125,7 +124,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Whether all that is checked is as it should be.
+/// Returns whether all figures that are checked hold.
 fn run(arguments: &Arguments) -> Result<bool> {
     let top = top()?;
     let output = match &arguments.output {
@@ -134,16 +133,16 @@ fn run(arguments: &Arguments) -> Result<bool> {
     };
     fs::create_dir_all(&output).with_context(|| output.display().to_string())?;
     let log = LogFile::in_folder(&output)?;
-    let lines = Lines::load()?;
-    let wanted = Wanted {
+    let thresholds = Thresholds::load()?;
+    let selection = Selection {
         ops: match arguments.check {
-            true => lines.ops(),
+            true => thresholds.ops(),
             false => arguments.ops.clone(),
         },
         compared: arguments.check,
     };
     let known = names();
-    for op in &wanted.ops {
+    for op in &selection.ops {
         ensure!(
             known.contains(op),
             "there is no operation \"{op}\"; there are {}",
@@ -165,12 +164,12 @@ fn run(arguments: &Arguments) -> Result<bool> {
     );
     let options = Options::from_words(&machine)?;
     let start = Instant::now();
-    let mut guest = Guest::boot(&options, folder.path(), log.path(), &wanted)?;
+    let mut guest = Guest::boot(&options, folder.path(), log.path(), &selection)?;
     guest.disks()?;
     guest.files()?;
     guest.among()?;
     guest.healthy()?;
-    for op in &wanted.ops {
+    for op in &selection.ops {
         let measured = guest.cells.iter().any(|cell| cell.op == *op);
         ensure!(measured, "{op} was not measured");
     }
@@ -184,7 +183,7 @@ fn run(arguments: &Arguments) -> Result<bool> {
         top.join(COUNTER).display(),
         counts.display()
     ))?;
-    let mut guest = Guest::boot(&options, folder.path(), log.path(), &wanted)?;
+    let mut guest = Guest::boot(&options, folder.path(), log.path(), &selection)?;
     let profiles = guest.profiles(&counts)?;
     guest.healthy()?;
     drop(guest);
@@ -196,7 +195,7 @@ fn run(arguments: &Arguments) -> Result<bool> {
         figures: Vec::new(),
         text: text_of(&top.join("rust_pmem.ko"))?,
     };
-    report.figures = lines.figures(&report);
+    report.figures = thresholds.figures(&report);
     fs::write(
         output.join("bench.json"),
         serde_json::to_string_pretty(&report)?,
@@ -216,16 +215,16 @@ fn run(arguments: &Arguments) -> Result<bool> {
             let number = |value| figure.number(value);
             let value = figure.value.map_or("not measured".to_owned(), number);
             eprintln!(
-                "error: {}: {value}, line {}",
+                "error: {}: {value}, threshold {}",
                 figure.name(),
-                number(figure.line)
+                number(figure.threshold)
             );
         }
     }
     Ok(!arguments.check || bad.is_empty())
 }
 
-/// All operations.
+/// Returns the names of all operations.
 fn names() -> Vec<String> {
     let disk = ops::DISK.iter().map(|op| op.name.to_owned());
     let files = FILE_SYSTEMS.iter().flat_map(|(system, _)| {
@@ -237,18 +236,18 @@ fn names() -> Vec<String> {
     disk.chain(files).chain(among).collect()
 }
 
-/// The checkout above the current folder.
+/// Finds the checkout above the current folder.
 fn top() -> Result<PathBuf> {
     let here = std::env::current_dir()?;
     let top = here
         .ancestors()
         .find(|folder| folder.join("Kbuild").is_file());
     Ok(top
-        .context("this is in no checkout of the project")?
+        .context("the current folder is in no checkout of the project")?
         .to_owned())
 }
 
-/// Bytes of a module's text, as size(1) counts.
+/// Returns the bytes of a module's text, by size(1).
 fn text_of(module: &Path) -> Result<u64> {
     let output = process::Command::new("size")
         .arg(module)
@@ -263,30 +262,35 @@ fn text_of(module: &Path) -> Result<u64> {
     Ok(number.parse()?)
 }
 
-/// What is to be measured.
-struct Wanted {
-    /// The operations; all if there are none.
+/// What to measure.
+struct Selection {
+    /// Operations; all if this is empty.
     ops: Vec<String>,
-    /// Only the two drivers that are compared.
+    /// Whether to measure only the two drivers that are compared.
     compared: bool,
 }
 
 struct Guest<'a> {
     vm: Vm,
-    /// Bytes of the kernel's log before this machine took commands.
+    /// Length of the kernel's log when the guest was ready.
     healthy_from: u64,
     cells: Vec<Cell>,
-    wanted: &'a Wanted,
+    selection: &'a Selection,
 }
 
 impl<'a> Guest<'a> {
-    fn boot(options: &Options, folder: &Path, log: &Path, wanted: &'a Wanted) -> Result<Self> {
+    fn boot(
+        options: &Options,
+        folder: &Path,
+        log: &Path,
+        selection: &'a Selection,
+    ) -> Result<Self> {
         let vm = Vm::boot(options, folder, log, &mut |text| eprintln!("{text}"))?;
         let mut guest = Self {
             healthy_from: vm.serial().len(),
             vm,
             cells: Vec::new(),
-            wanted,
+            selection,
         };
         guest.prepare()?;
         Ok(guest)
@@ -300,15 +304,15 @@ impl<'a> Guest<'a> {
         Ok(())
     }
 
-    /// Where the instructions of some operations go, as the counter sees it from outside.
+    /// Profiles operations by the plugin.
     fn profiles(&mut self, counts: &Path) -> Result<Vec<Profile>> {
         let compared = PROFILED
             .iter()
             .flat_map(|&(op, each)| DISKS[..2].iter().map(move |disk| (op, each, *disk)));
         let virtio = VIRTIO_OPS.map(|op| (op, 1, VIRTIO));
         let wanted = |op: &str, target| {
-            (self.wanted.ops.is_empty() || self.wanted.ops.iter().any(|name| name == op))
-                && !(self.wanted.compared && target == VIRTIO.0)
+            (self.selection.ops.is_empty() || self.selection.ops.iter().any(|name| name == op))
+                && !(self.selection.compared && target == VIRTIO.0)
         };
         let ops: Vec<_> = compared
             .chain(virtio)
@@ -340,11 +344,11 @@ impl<'a> Guest<'a> {
             Ended::Exited(0) => Ok(output),
             Ended::Exited(status) => bail!("status {status} of: {command}\n{output}"),
             Ended::TimedOut => bail!("not done after {} s: {command}", LIMIT.as_secs()),
-            Ended::Lost(_) => bail!("the machine was lost in: {command}"),
+            Ended::Lost(_) => bail!("the guest was lost in: {command}"),
         }
     }
 
-    /// One range for each driver; the other disks; nothing that runs by itself any more.
+    /// Gives each driver one range and makes the other disks, then waits until nothing runs in the background.
     fn prepare(&mut self) -> Result<()> {
         self.run("mkdir -p /run/pmem && cp /rust_pmem/build/tools/release/pmem-meter /run/pmem/")?;
         self.run(
@@ -367,9 +371,13 @@ impl<'a> Guest<'a> {
     }
 
     fn disks(&mut self) -> Result<()> {
-        let targets = if self.wanted.compared { 2 } else { DISKS.len() };
+        let targets = if self.selection.compared {
+            2
+        } else {
+            DISKS.len()
+        };
         for (target, disk) in &DISKS[..targets] {
-            self.measure(target, "", disk, &self.wanted.ops)?;
+            self.measure(target, "", disk, &self.selection.ops)?;
         }
         Ok(())
     }
@@ -377,8 +385,8 @@ impl<'a> Guest<'a> {
     fn files(&mut self) -> Result<()> {
         for (system, make) in FILE_SYSTEMS {
             let prefix = format!("{system}-");
-            if !self.wanted.ops.is_empty()
-                && !self.wanted.ops.iter().any(|op| op.starts_with(&prefix))
+            if !self.selection.ops.is_empty()
+                && !self.selection.ops.iter().any(|op| op.starts_with(&prefix))
             {
                 continue;
             }
@@ -386,18 +394,18 @@ impl<'a> Guest<'a> {
                 self.run(&format!(
                     "mkdir -p /mnt/bench && {{ {make} {disk}; }} && mount -o dax=always,noatime {disk} /mnt/bench"
                 ))?;
-                self.measure(target, &prefix, "/mnt/bench", &self.wanted.ops)?;
+                self.measure(target, &prefix, "/mnt/bench", &self.selection.ops)?;
                 self.run("umount /mnt/bench")?;
             }
         }
         Ok(())
     }
 
-    /// The operations on a disk of ours that is one of 64.
+    /// Measures operations on one of 64 disks of rust_pmem.
     fn among(&mut self) -> Result<()> {
         let mut ops = AMONG.map(|op| format!("{AMONG_PREFIX}{op}")).to_vec();
-        if !self.wanted.ops.is_empty() {
-            ops.retain(|op| self.wanted.ops.contains(op));
+        if !self.selection.ops.is_empty() {
+            ops.retain(|op| self.selection.ops.contains(op));
         }
         if ops.is_empty() {
             return Ok(());
@@ -410,16 +418,16 @@ impl<'a> Guest<'a> {
         self.measure(target, AMONG_PREFIX, disk, &ops)
     }
 
-    /// Has these operations measured; all that there are if there are none.
+    /// Measures these operations, or all if there are none.
     fn measure(&mut self, target: &str, prefix: &str, path: &str, ops: &[String]) -> Result<()> {
         let start = Instant::now();
         eprint!("{target} {prefix}");
-        let said = self.run(&format!(
+        let output = self.run(&format!(
             "pmem-meter --target {target} --prefix '{prefix}' {path} {}",
             ops.join(" ")
         ))?;
         let before = self.cells.len();
-        for line in said.lines() {
+        for line in output.lines() {
             let cell = serde_json::from_str(line).with_context(|| line.to_owned())?;
             self.cells.push(cell);
         }

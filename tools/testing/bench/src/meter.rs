@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `pmem-meter`: runs in the guest, and prints a line of JSON for each operation.
+//! `pmem-meter`: measures operations in the guest, and prints one line of JSON for each.
 
 use abstractions::tsc;
 use anyhow::{Context, Result, ensure};
@@ -12,22 +12,22 @@ use std::os::unix::fs::FileTypeExt;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-/// Measures operations by the time-stamp counter, each by itself.
+/// Measures operations by the time-stamp counter.
 #[derive(Parser)]
 #[command(name = "pmem-meter", version, max_term_width = 120)]
 struct Arguments {
-    /// What the target is called in the lines
+    /// Name of the target in the output
     #[arg(long)]
     target: String,
 
-    /// What the operations' names begin with, for files of a file system
+    /// Prefix of the operations' names, for files of a file system
     #[arg(long, default_value = "")]
     prefix: String,
 
-    /// A disk, all of whose data is lost; or a folder of a file system with DAX
+    /// Disk, which is overwritten, or folder of a file system with DAX
     path: PathBuf,
 
-    /// The operations (otherwise all that there are for such a path)
+    /// Operations (otherwise all for this kind of path)
     ops: Vec<String>,
 }
 
@@ -71,7 +71,7 @@ fn run(arguments: &Arguments) -> Result<()> {
     Ok(())
 }
 
-/// What measuring itself takes.
+/// Returns the ticks of the measurement itself.
 fn empty_bracket() -> u64 {
     let mut least = u64::MAX;
     for _ in 0..1000 {

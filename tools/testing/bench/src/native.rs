@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The same operations on this machine's own persistent memory, in time.
+//! Measures the same operations on this machine's own persistent memory, in nanoseconds.
 
 use crate::FILE_SYSTEMS;
 use anstream::{eprint, eprintln, println};
@@ -20,48 +20,46 @@ use std::process::Command;
 use std::time::Instant;
 use tempfile::TempDir;
 
-/// Measures disks of persistent memory of this machine, whichever driver has them. ALL DATA ON THEM IS
-/// LOST.
+/// Measure disks of persistent memory of this machine with any driver. ALL DATA ON THEM IS LOST
 ///
-/// Each operation is measured in each of several rounds; what is shown is the median of the rounds' medians,
-/// in nanoseconds, and an interval that has the true one with a probability of at least 95 %. Nothing
-/// else should run meanwhile; `taskset -c 3` and `numactl` keep it on one processor near the memory.
+/// Each operation is measured in several rounds. The result is the median of the rounds' medians, in
+/// nanoseconds, with a 95 % confidence interval. Nothing else should run at the same time; `taskset -c 3`
+/// and `numactl` keep it on one processor near the memory.
 ///
-/// Disks that are given together are measured in turns, and held against the first. To compare two
-/// drivers of the same disk: measure it, move it with `pmemctl swap-driver`, and measure it --against
-/// the file of the first time.
+/// Several disks are measured in turns and compared with the first. To compare two drivers of the same
+/// disk: measure it, move it with `pmemctl swap-driver`, and measure it --against the file of the first
+/// run.
 #[derive(clap::Args)]
 #[command(max_term_width = 120)]
 pub struct Arguments {
-    /// The disks: /dev/pmem0
+    /// Disks: /dev/pmem0
     #[arg(value_name = "DEVICE", required = true)]
     disks: Vec<PathBuf>,
 
-    /// Do not ask whether this device may be overwritten; may be repeated
+    /// Overwrite this device without asking; may be repeated
     #[arg(long, value_name = "DEVICE")]
     yes_overwrite: Vec<PathBuf>,
 
-    /// How often all is measured
+    /// Number of rounds
     #[arg(long, value_name = "N", default_value_t = 12, value_parser = clap::value_parser!(u32).range(6..=1000))]
     rounds: u32,
 
-    /// Make no file systems
+    /// Do not measure file systems
     #[arg(long)]
     no_files: bool,
 
-    /// Write native.json and native.md there
+    /// Write native.json and native.md to this folder
     #[arg(long, value_name = "DIR")]
     output: Option<PathBuf>,
 
-    /// A native.json of the same disks to compare with
+    /// Compare with this native.json of the same disks
     #[arg(long, value_name = "FILE")]
     against: Option<PathBuf>,
 }
 
-/// What is measured of a disk, from its start.
+/// Size of the area at the start of a disk that is measured.
 const LEAST: u64 = 64 << 20;
 
-/// All that was measured.
 #[derive(Debug, Serialize, Deserialize)]
 struct Report {
     /// The kernel's release.
@@ -70,21 +68,21 @@ struct Report {
     cells: Vec<Cell>,
 }
 
-/// An operation on a disk.
+/// The result of an operation on a disk.
 #[derive(Debug, Serialize, Deserialize)]
 struct Cell {
     op: String,
     disk: String,
     driver: String,
-    /// Nanoseconds; nothing where it can't be done.
+    /// In nanoseconds; `None` if the operation was refused.
     time: Option<Estimate>,
-    /// By the first disk's, round by round.
+    /// Ratio to the first disk's time, round by round.
     ratio: Option<Estimate>,
     /// The rounds' medians.
     medians: Vec<f64>,
 }
 
-/// A median, and between what it is.
+/// A median with its confidence interval.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 struct Estimate {
     median: f64,
@@ -93,14 +91,14 @@ struct Estimate {
 }
 
 impl Estimate {
-    /// Of independent samples: the interval between two of them, the same number from either end, that
-    /// has the median of what they are samples of with a probability of at least 95 %, whatever its
-    /// distribution. Nothing for less than six.
+    /// Estimates the median of the distribution of independent samples. The interval is between two samples, the same
+    /// number from either end, and contains the median with a probability of at least 95 % for any distribution.
+    /// Returns `None` for less than six samples.
     fn of(samples: &[f64]) -> Option<Self> {
         let mut sorted = samples.to_vec();
         sorted.sort_by(f64::total_cmp);
         let n = sorted.len();
-        // How probable it is that no more than so many samples are below the median: they fall like coins.
+        // Each sample is below the median with probability 1/2: `below` is P(at most `outside` samples are).
         let mut exactly = 0.5_f64.powi(n as i32);
         let mut below = exactly;
         let mut outside = 0;
@@ -118,7 +116,7 @@ impl Estimate {
     }
 }
 
-/// A disk, and whose it is.
+/// A disk, its driver, and its nd device.
 struct Target {
     disk: Disk,
     path: PathBuf,
@@ -127,8 +125,7 @@ struct Target {
 }
 
 impl Target {
-    /// The disk at a path, if it is one that may be overwritten: whole, of persistent memory, and
-    /// nobody's.
+    /// Finds the disk at a path. Fails unless it is a whole disk of persistent memory that is not in use.
     fn find(host: &Host, path: &Path) -> Result<Self> {
         let path = fs::canonicalize(path).with_context(|| path.display().to_string())?;
         let name = path.file_name().and_then(|name| name.to_str());
@@ -150,7 +147,7 @@ impl Target {
         Ok(target)
     }
 
-    /// Fails if somebody uses it.
+    /// Fails if it is in use.
     fn unused(&self) -> Result<()> {
         let name = self.disk.name();
         let users: Vec<String> = holders::of_disk(&self.disk)
@@ -169,7 +166,7 @@ impl Target {
         Ok(())
     }
 
-    /// What is about to be lost.
+    /// Describes the data that will be lost.
     fn described(&self) -> String {
         let probe = Command::new("blkid")
             .args([
@@ -204,7 +201,7 @@ impl Target {
     }
 }
 
-/// Fails unless all disks may be overwritten: the option says so, or who sits there.
+/// Fails unless the option or the user at the terminal allows each disk to be overwritten.
 fn agreed(targets: &[Target], arguments: &Arguments) -> Result<()> {
     eprintln!("ALL DATA IS LOST that is on");
     for target in targets {
@@ -237,7 +234,7 @@ fn agreed(targets: &[Target], arguments: &Arguments) -> Result<()> {
     Ok(())
 }
 
-/// A file system on a disk, mounted for as long as this lives.
+/// A mounted file system. Dropping it unmounts it.
 struct Mounted(TempDir);
 
 impl Mounted {
@@ -269,7 +266,7 @@ fn shell(command: &str) -> Result<()> {
     Ok(())
 }
 
-/// Nanoseconds that measuring itself takes.
+/// Returns the nanoseconds of the measurement itself.
 fn empty_bracket(now: impl Fn() -> u64) -> u64 {
     (0..10_000)
         .map(|_| now())
@@ -278,7 +275,7 @@ fn empty_bracket(now: impl Fn() -> u64) -> u64 {
         .unwrap_or(0)
 }
 
-/// The medians of each round, for each operation and disk, in this order; none where it can't be done.
+/// Measures the median of each round, for each operation and disk, in this order. A refused operation has none.
 fn measure(
     all: &[Op],
     prefix: &str,
@@ -289,7 +286,7 @@ fn measure(
     let now = || u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
     let empty = empty_bracket(now);
     let mut cells: Vec<Cell> = Vec::new();
-    // What lists errors would leave them where the memory has no command to clear them.
+    // Operations that list errors would leave them where the bus can't clear poison.
     for op in all.iter().filter(|op| !op.lists_errors()) {
         cells.extend(places.iter().map(|(target, _)| Cell {
             op: format!("{prefix}{}", op.name),
@@ -329,7 +326,7 @@ fn measure(
     Ok(cells)
 }
 
-/// Measures, shows and writes down.
+/// Measures the disks, prints the results and writes the files.
 pub fn run(arguments: &Arguments) -> Result<()> {
     let earlier: Option<Report> = match &arguments.against {
         None => None,
@@ -347,7 +344,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         .collect::<Result<Vec<_>>>()?;
     agreed(&targets, arguments)?;
 
-    // From here on nobody else can mount them, or make them part of anything.
+    // From here on, they can't be mounted or become part of another device.
     let claim = |target: &Target| {
         target.unused()?;
         Ok(target.disk.claim()?)
@@ -442,7 +439,7 @@ impl Report {
             row.extend(earlier.map(|earlier| {
                 let same = |it: &&Cell| it.op == cell.op && it.disk == cell.disk;
                 let before = earlier.cells.iter().find(same).and_then(|it| it.time);
-                // The rounds were not side by side: the interval is as wide as both allow.
+                // The rounds were not taken in turns: the interval is as wide as both allow.
                 let by = |now: Estimate, before: Estimate| Estimate {
                     median: now.median / before.median,
                     low: now.low / before.high,
@@ -466,7 +463,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn intervals() {
+    fn interval_is_that_of_the_sign_test() {
         let samples = |n: u32| (1..=n).rev().map(f64::from).collect::<Vec<_>>();
         // Tables of the sign test: the first and the last of 6, the second of 9, the third of 12, the sixth of 20.
         for (n, low) in [

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The operations, and how one is measured.
+//! The operations, and their measurement.
 
 use crate::{Outcome, Ticks};
 use abstractions::Mapping;
@@ -21,28 +21,24 @@ use units::PAGE;
 const K: usize = 1 << 10;
 const M: usize = 1 << 20;
 
-/// An operation.
 pub struct Op {
-    /// Its name.
     pub name: &'static str,
-    /// How often it is measured.
     pub samples: usize,
-    /// How many times a sample does it.
+    /// Number of operations in a sample.
     pub each: u64,
-    /// What it takes before it is measured.
+    /// Prepares the operation on a path.
     pub prepare: fn(&Path) -> Result<Box<dyn Work>>,
 }
 
 impl Op {
-    /// Whether it puts bad blocks on the disk's list, which heal when they are overwritten, if the memory
-    /// can.
+    /// Returns whether it lists bad blocks. Overwriting repairs them, if the bus or the driver can.
     pub fn lists_errors(&self) -> bool {
         self.name.ends_with("-bad")
     }
 }
 
-/// Does it some times unmeasured, then measures each of the times it is done, by a clock that counts so
-/// much too much. Refused is what a disk of this kind can't do; all else is an error.
+/// Warms up, then measures each operation by the clock `now`, which adds `empty` to each interval. An operation that this
+/// kind of disk can't do is refused; other failures are errors.
 #[inline(always)]
 pub fn outcome(op: &Op, path: &Path, now: impl Fn() -> u64, empty: u64) -> Result<Outcome> {
     match measure(op, path, now, empty) {
@@ -72,7 +68,7 @@ fn measure(op: &Op, path: &Path, now: impl Fn() -> u64, empty: u64) -> Result<Ti
     Ticks::of(&samples, empty, op.each).context("no samples")
 }
 
-/// Why there is nothing to measure, where that is an answer and not a mistake.
+/// Returns why a disk refused an operation, or the error itself if it is unexpected.
 fn reason(error: &anyhow::Error) -> Result<String> {
     let errno = error
         .chain()
@@ -90,29 +86,28 @@ fn reason(error: &anyhow::Error) -> Result<String> {
     }
 }
 
-/// Something that can be done again and again.
+/// An operation that can be repeated.
 pub trait Work {
-    /// What has to be done before each time and is not measured.
+    /// Prepares the next operation; not measured.
     fn before(&mut self, _round: usize) -> Result<()> {
         Ok(())
     }
 
-    /// It is done once more.
     fn once(&mut self, round: usize) -> Result<()>;
 
-    /// Puts back what others would see.
+    /// Undoes what remains visible outside.
     fn after(&mut self) -> Result<()> {
         Ok(())
     }
 }
 
-/// Disks are used up to here.
+/// Disks are used up to this offset.
 const AREA: usize = 32 * M;
-/// From here on are bad blocks, which nothing touches, so far apart.
+/// Bad blocks that no operation touches begin here, at this distance.
 const BAD: u64 = 48 * M as u64;
 const APART: u64 = 16 * K as u64;
 
-/// The operations on a disk.
+/// Operations on a disk.
 pub const DISK: &[Op] = &[
     direct("read-512", 400, |path| Direct::new(path, 512, READ)),
     direct("read-4k", 400, |path| Direct::new(path, 4 * K, READ)),
@@ -233,7 +228,7 @@ pub const DISK: &[Op] = &[
     }),
 ];
 
-/// The operations on files with DAX.
+/// Operations on files with DAX.
 pub const FILES: &[Op] = &[
     direct("read-4k", 400, |path| {
         Direct::new(&file(path, 32 * M)?, 4 * K, READ.cached())
@@ -277,7 +272,7 @@ const fn uring(name: &'static str, each: u64, prepare: fn(&Path) -> Result<Box<d
     }
 }
 
-/// How a [`Direct`] is done.
+/// How a [`Direct`] does I/O.
 #[derive(Clone, Copy)]
 struct How {
     write: bool,
@@ -302,17 +297,17 @@ const WRITE: How = How {
 };
 
 impl How {
-    /// From a huge page.
+    /// With a buffer in a huge page.
     const fn huge(self) -> Self {
         Self { huge: true, ..self }
     }
 
-    /// And then fsync(2).
+    /// Followed by fsync(2).
     fn synced(self) -> Self {
         Self { sync: true, ..self }
     }
 
-    /// While so many bad blocks are listed elsewhere.
+    /// While this many bad blocks are listed elsewhere.
     const fn beside(self, bad: u64) -> Self {
         Self { bad, ..self }
     }
@@ -330,7 +325,7 @@ impl How {
     }
 }
 
-/// One read or write after the other, each where the last one ended.
+/// Sequential reads or writes.
 struct Direct {
     file: File,
     buffer: Pages,
@@ -394,7 +389,7 @@ impl Work for Direct {
     }
 }
 
-/// Bad blocks that a disk's list has, at places that nothing else touches.
+/// Bad blocks that are listed where no operation touches them.
 struct BadBlocks {
     path: PathBuf,
     count: u64,
@@ -408,7 +403,7 @@ impl BadBlocks {
         };
         let name = path.file_name().context("a disk's name")?;
         let disk = Path::new("/sys/block").join(name);
-        // Only persistent memory has a list that others may write to.
+        // Only pmem disks have a badblocks list that can be written to.
         if !disk.join("badblocks").exists() || !name.to_string_lossy().starts_with("pmem") {
             return Err(io::Error::from(Errno::OPNOTSUPP).into());
         }
@@ -436,19 +431,19 @@ impl BadBlocks {
         Ok(bad)
     }
 
-    /// Zeroing takes them off, and what is listed with them when they are many.
+    /// Zeroing repairs them, with everything that is merged with them when they are many.
     fn unlist(&self) -> Result<()> {
         let file = OpenOptions::new().write(true).open(&self.path)?;
         let end = BAD + self.count * APART;
         for start in (BAD..end).step_by(M) {
             ioctl::zero_out(&file, start, (end - start).min(M as u64))
-                .context("a bad block does not heal")?;
+                .context("a bad block can't be repaired")?;
         }
         Ok(())
     }
 }
 
-/// Zeroing by ioctl(2).
+/// Zeroing by `BLKZEROOUT`.
 struct Zeroes(File);
 
 impl Zeroes {
@@ -501,13 +496,13 @@ impl Work for Uring {
     }
 }
 
-/// First touches of a mapping.
+/// Page faults: first accesses to a mapping.
 struct Faults {
     file: File,
     length: usize,
     step: usize,
     mapping: Option<Mapping>,
-    /// Touches since it was mapped, and what the kernel had counted before.
+    /// Accesses since it was mapped, and the number of faults before.
     touches: usize,
     faults: u64,
 }
@@ -527,7 +522,7 @@ impl Faults {
         })
     }
 
-    /// Whether each touch was a fault, and mapped as much as it should.
+    /// Checks that each access was a fault that mapped a page of the expected size.
     fn check(&self) -> Result<()> {
         /// Faults that have other causes.
         const OTHERS: u64 = 16;
@@ -547,7 +542,7 @@ impl Faults {
     }
 }
 
-/// The page faults of this process that took no I/O (proc_pid_stat(5), field 10).
+/// Returns the minor faults of this process (proc_pid_stat(5), field 10).
 fn minor_faults() -> Result<u64> {
     let text = fs::read_to_string("/proc/self/stat")?;
     let (_, fields) = text.rsplit_once(')').context("/proc/self/stat")?;
@@ -589,7 +584,7 @@ impl Work for Faults {
     }
 }
 
-/// A file of so many bytes, all of them written.
+/// Makes a file and writes all of it.
 fn file(folder: &Path, length: usize) -> Result<PathBuf> {
     let path = folder.join(format!("file-{}m", length / M));
     let file = OpenOptions::new()
@@ -615,10 +610,10 @@ struct Pages {
 }
 
 impl Pages {
-    /// So many bytes, all touched, that begin at a page or at a huge page.
+    /// Maps and touches memory that begins at a page or at a huge page.
     fn new(length: usize, huge: bool) -> Result<Self> {
         let align = 2 * M;
-        // Always fresh memory from the kernel, as it is that large.
+        // Memory of this size always comes from mmap(2).
         let mut bytes = vec![0; length.next_multiple_of(align) + 64 * M];
         let start = bytes.as_ptr().addr().wrapping_neg() % align;
         let end = start + length.next_multiple_of(if huge { align } else { PAGE as usize });
@@ -638,7 +633,7 @@ impl Pages {
     }
 }
 
-/// Bytes that /proc/self/smaps has of something in the mapping with this address.
+/// Returns a field of /proc/self/smaps, in bytes, of the mapping at this address.
 fn field(address: usize, name: &str) -> Result<usize> {
     let text = fs::read_to_string("/proc/self/smaps")?;
     let mut inside = false;

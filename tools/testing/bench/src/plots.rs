@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What was measured, to look at.
+//! Plots of the report.
 
 use crate::profile::{Part, Profile};
 use crate::report::{OURS, Report, THEIRS, VIRTIO};
@@ -13,7 +13,7 @@ use plotters::style::text_anchor::{HPos, Pos, VPos};
 use std::fmt::Display;
 use std::path::Path;
 
-/// Pixels of each plot.
+/// Size of each plot, in pixels.
 const WIDTH: u32 = 1000;
 const FONT: &str = "sans-serif";
 const LETTERS: i32 = 15;
@@ -21,7 +21,7 @@ const PALE: RGBColor = RGBColor(225, 225, 225);
 const GOOD: RGBColor = RGBColor(46, 134, 87);
 const EVEN: RGBColor = RGBColor(110, 130, 160);
 const BAD: RGBColor = RGBColor(196, 78, 60);
-/// The sizes that are plotted: the ends of the operations' names.
+/// Sizes that are plotted, which are the last part of the operations' names.
 const SIZES: [(&str, f64); 4] = [
     ("512", 512.0),
     ("4k", 4096.0),
@@ -35,7 +35,7 @@ const LINES: [(&str, RGBColor); 4] = [
     ("null_blk-memory", EVEN),
 ];
 
-/// Writes each plot as SVG and as PNG; their names.
+/// Writes each plot as SVG and PNG, and returns their names.
 pub fn write(report: &Report, folder: &Path) -> Result<Vec<String>> {
     register_font(FONT, FontStyle::Normal, UBUNTU_LIGHT)
         .map_err(|_| anyhow!("the font can't be read"))?;
@@ -94,19 +94,19 @@ pub fn write(report: &Report, folder: &Path) -> Result<Vec<String>> {
 }
 
 impl Report {
-    /// Each operation.
+    /// Returns a bar for each operation.
     fn ratios(&self) -> Vec<Bar> {
         let bar = |op: &str| {
             Some(Bar {
                 op: op.to_owned(),
                 ratio: self.ratio(op)?,
-                aim: self.line(op).map(|figure| figure.aim),
+                aim: self.figure(op).map(|figure| figure.aim),
             })
         };
         self.ops().into_iter().filter_map(bar).collect()
     }
 
-    /// For each target the instructions for each size of which there are any.
+    /// Returns the instructions by size for each target that has several.
     fn by_size(&self, verb: &str) -> Vec<Line> {
         let points = |target| {
             let point = |(name, bytes): &(&str, f64)| {
@@ -129,22 +129,22 @@ impl Report {
     }
 }
 
-/// Ours by theirs, and what that is to be.
+/// The ratio of an operation, and its aim.
 struct Bar {
     op: String,
     ratio: f64,
     aim: Option<f64>,
 }
 
-/// Instructions by size, for a target.
+/// The instructions of a target by size.
 struct Line {
     target: &'static str,
     colour: RGBColor,
     points: Vec<(f64, f64)>,
 }
 
-/// The errors of a backend are of its own kind.
-fn told(error: impl Display) -> anyhow::Error {
+/// Converts a backend's error.
+fn plot_error(error: impl Display) -> anyhow::Error {
     anyhow!("a plot: {error}")
 }
 
@@ -155,30 +155,30 @@ fn letters<'a>(anchor: HPos) -> TextStyle<'a> {
 }
 
 const ROW: i32 = 22;
-/// Where the bars begin, and how long one of ratio 1 is.
+/// Start of the bars, and length of one of ratio 1.
 const LEFT: i32 = 270;
 const ONE: f64 = 560.0;
 
 fn draw_ratios<B: DrawingBackend>(area: &DrawingArea<B, Shift>, ratios: &[Bar]) -> Result<()> {
-    area.fill(&WHITE).map_err(told)?;
+    area.fill(&WHITE).map_err(plot_error)?;
     area.draw(&Text::new(
         format!("Instructions with {OURS}, as a part of those with {THEIRS} (mark: the aim)"),
         (20, 26),
         (FONT, 19).into_text_style(area),
     ))
-    .map_err(told)?;
+    .map_err(plot_error)?;
     let bottom = 60 + ROW * ratios.len() as i32;
     for tenth in (0..=12).step_by(2) {
         let x = LEFT + (ONE * f64::from(tenth) / 10.0) as i32;
         let colour = if tenth == 10 { &BLACK } else { &PALE };
         area.draw(&PathElement::new([(x, 56), (x, bottom)], colour))
-            .map_err(told)?;
+            .map_err(plot_error)?;
         area.draw(&Text::new(
             format!("{:.1}", f64::from(tenth) / 10.0),
             (x, bottom + 12),
             letters(HPos::Center),
         ))
-        .map_err(told)?;
+        .map_err(plot_error)?;
     }
     for (index, Bar { op, ratio, aim }) in ratios.iter().enumerate() {
         let middle = 60 + ROW * index as i32 + ROW / 2;
@@ -190,29 +190,29 @@ fn draw_ratios<B: DrawingBackend>(area: &DrawingArea<B, Shift>, ratios: &[Bar]) 
         };
         let bar = [(LEFT, middle - 7), (end, middle + 7)];
         area.draw(&Rectangle::new(bar, colour.filled()))
-            .map_err(told)?;
+            .map_err(plot_error)?;
         if let Some(aim) = aim {
             let x = LEFT + (ONE * aim) as i32;
             area.draw(&PathElement::new(
                 [(x, middle - 10), (x, middle + 10)],
                 BLACK.stroke_width(2),
             ))
-            .map_err(told)?;
+            .map_err(plot_error)?;
         }
         area.draw(&Text::new(
             op.as_str(),
             (LEFT - 10, middle),
             letters(HPos::Right),
         ))
-        .map_err(told)?;
+        .map_err(plot_error)?;
         area.draw(&Text::new(
             format!("{ratio:.3}"),
             (LEFT + (ONE * 1.2) as i32 + 15, middle),
             letters(HPos::Left),
         ))
-        .map_err(told)?;
+        .map_err(plot_error)?;
     }
-    area.present().map_err(told)
+    area.present().map_err(plot_error)
 }
 
 const PARTS: [RGBColor; 6] = [
@@ -234,25 +234,25 @@ fn draw_parts<B: DrawingBackend>(
         .iter()
         .map(|profile| profile.total())
         .fold(1.0, f64::max);
-    area.fill(&WHITE).map_err(told)?;
+    area.fill(&WHITE).map_err(plot_error)?;
     area.draw(&Text::new(
         "Where the instructions of a read and of a write of 4 KiB go",
         (20, 26),
         (FONT, 19).into_text_style(area),
     ))
-    .map_err(told)?;
+    .map_err(plot_error)?;
     for (index, (part, colour)) in Part::ALL.iter().zip(PARTS).enumerate() {
         let x = 20 + 160 * index as i32;
         area.draw(&Rectangle::new([(x, 62), (x + 14, 76)], colour.filled()))
-            .map_err(told)?;
+            .map_err(plot_error)?;
         area.draw(&Text::new(part.name(), (x + 20, 69), letters(HPos::Left)))
-            .map_err(told)?;
+            .map_err(plot_error)?;
     }
     for (index, profile) in profiles.iter().enumerate() {
         let middle = 115 + 44 * index as i32;
         let name = format!("{}, {}", profile.op, profile.target);
         area.draw(&Text::new(name, (170, middle), letters(HPos::Right)))
-            .map_err(told)?;
+            .map_err(plot_error)?;
         let mut from = 180.0;
         for (part, colour) in Part::ALL.iter().zip(PARTS) {
             let count = profile.parts.get(part).copied().unwrap_or(0.0);
@@ -262,7 +262,7 @@ fn draw_parts<B: DrawingBackend>(
                 (to as i32, middle + BAR / 2),
             ];
             area.draw(&Rectangle::new(bar, colour.filled()))
-                .map_err(told)?;
+                .map_err(plot_error)?;
             if to - from > 24.0 {
                 let place = ((from + to) as i32 / 2, middle);
                 area.draw(&Text::new(
@@ -270,7 +270,7 @@ fn draw_parts<B: DrawingBackend>(
                     place,
                     letters(HPos::Center),
                 ))
-                .map_err(told)?;
+                .map_err(plot_error)?;
             }
             from = to;
         }
@@ -283,9 +283,9 @@ fn draw_parts<B: DrawingBackend>(
             (from as i32 + 10, middle),
             letters(HPos::Left),
         ))
-        .map_err(told)?;
+        .map_err(plot_error)?;
     }
-    area.present().map_err(told)
+    area.present().map_err(plot_error)
 }
 
 fn draw_sizes<B: DrawingBackend>(
@@ -293,7 +293,7 @@ fn draw_sizes<B: DrawingBackend>(
     verb: &str,
     lines: &[Line],
 ) -> Result<()> {
-    area.fill(&WHITE).map_err(told)?;
+    area.fill(&WHITE).map_err(plot_error)?;
     let points = || lines.iter().flat_map(|line| &line.points);
     let values = || points().map(|point| point.1);
     let (least, most) = (
@@ -312,7 +312,7 @@ fn draw_sizes<B: DrawingBackend>(
             (400.0..1_400_000.0).log_scale(),
             (least / 2.0..most * 2.0).log_scale(),
         )
-        .map_err(told)?;
+        .map_err(plot_error)?;
     chart
         .configure_mesh()
         .x_desc("bytes")
@@ -323,7 +323,7 @@ fn draw_sizes<B: DrawingBackend>(
         .bold_line_style(PALE)
         .light_line_style(TRANSPARENT)
         .draw()
-        .map_err(told)?;
+        .map_err(plot_error)?;
     for line in lines {
         let (colour, points) = (line.colour, &line.points);
         chart
@@ -331,7 +331,7 @@ fn draw_sizes<B: DrawingBackend>(
                 points.iter().copied(),
                 colour.stroke_width(2),
             ))
-            .map_err(told)?
+            .map_err(plot_error)?
             .label(line.target)
             .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], colour.stroke_width(2)));
         chart
@@ -341,7 +341,7 @@ fn draw_sizes<B: DrawingBackend>(
                 colour.filled(),
                 &|place, size, style| Circle::new(place, size, style),
             ))
-            .map_err(told)?;
+            .map_err(plot_error)?;
     }
     chart
         .configure_series_labels()
@@ -350,8 +350,8 @@ fn draw_sizes<B: DrawingBackend>(
         .border_style(PALE)
         .background_style(WHITE)
         .draw()
-        .map_err(told)?;
-    area.present().map_err(told)
+        .map_err(plot_error)?;
+    area.present().map_err(plot_error)
 }
 
 #[cfg(test)]
@@ -360,7 +360,7 @@ mod tests {
     use bench::{Cell, Outcome, Ticks};
 
     #[test]
-    fn plots_of_what_there_is() {
+    fn measured_operations_are_plotted() {
         let mut cells = Vec::new();
         for (op, ticks) in [("read-4k", 7000), ("read-1m", 1_000_000), ("fsync", 1200)] {
             for target in [THEIRS, OURS] {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Where the instructions of an operation go.
+//! Profiles: which part of an operation takes how many instructions.
 
 use anyhow::{Context, Result, bail, ensure};
 use serde::Serialize;
@@ -9,45 +9,38 @@ use std::collections::BTreeMap;
 /// The instructions of one operation on one target.
 #[derive(Debug, Serialize)]
 pub struct Profile {
-    /// The operation.
     pub op: String,
-    /// A driver.
     pub target: String,
-    /// Instructions for each time it was done, by what they are for.
+    /// Instructions of one operation.
     pub parts: BTreeMap<Part, f64>,
-    /// Those of them that are locked: they keep other processors from the memory meanwhile.
+    /// Locked instructions among them, which keep other processors from the memory.
     pub locked: BTreeMap<Part, f64>,
-    /// All by function, the greatest first.
+    /// Instructions by function, the greatest first.
     pub functions: Vec<(String, f64)>,
 }
 
 impl Profile {
-    /// All of them.
     pub fn total(&self) -> f64 {
         self.parts.values().sum()
     }
 }
 
-/// What instructions are for.
+/// What instructions do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Part {
-    /// Copying the bytes.
     Copy,
-    /// Finding the pages of the program's memory and keeping them.
+    /// Pinning the pages of the program's memory.
     Pages,
-    /// The block layer.
     Block,
-    /// The driver itself.
     Driver,
-    /// All else of the kernel: the system call, the file.
+    /// The rest of the kernel: system call, file.
     Kernel,
-    /// The program.
     Program,
 }
 
 impl Part {
-    /// All of them, in the order in which they are shown.
+    /// In the order of the table.
     pub const ALL: [Self; 6] = [
         Self::Copy,
         Self::Pages,
@@ -57,7 +50,6 @@ impl Part {
         Self::Program,
     ];
 
-    /// For people.
     pub fn name(self) -> &'static str {
         match self {
             Self::Copy => "copy",
@@ -69,7 +61,7 @@ impl Part {
         }
     }
 
-    /// What a function is for, by its name; `module` is where it is, if in one.
+    /// Classifies a function by its name and its module, which is empty for the kernel itself.
     fn of(function: &str, module: &str) -> Self {
         let begins = |names: &[&str]| names.iter().any(|name| function.starts_with(name));
         let copies = [
@@ -115,7 +107,7 @@ impl Part {
             "blk",
             "bvec_",
         ];
-        // Those of rust_pmem are its own, with names of Rust.
+        // rust_pmem has copies of its own, with mangled names.
         if begins(&copies) || module == "rust_pmem" && function.contains("_flushcache") {
             Self::Copy
         } else if module == "nd_pmem" || module == "rust_pmem" {
@@ -134,7 +126,7 @@ impl Part {
 pub struct Symbols(Vec<(u64, String, String)>);
 
 impl Symbols {
-    /// Of lines of `ADDRESS NAME [MODULE]`.
+    /// Parses lines of `ADDRESS NAME [MODULE]`.
     pub fn new(text: &str) -> Result<Self> {
         let symbol = |line: &str| {
             let mut words = line.split_whitespace();
@@ -150,12 +142,12 @@ impl Symbols {
         symbols.sort();
         ensure!(
             symbols.first().is_some_and(|symbol| symbol.0 > 0),
-            "the kernel does not say where its functions are"
+            "the kernel hides the addresses of its functions"
         );
         Ok(Self(symbols))
     }
 
-    /// The function that an address is in, and its module.
+    /// Finds the function at an address, and its module.
     fn find(&self, address: u64) -> Option<(&str, &str)> {
         let behind = self.0.partition_point(|symbol| symbol.0 <= address);
         let (_, name, module) = self.0.get(behind.checked_sub(1)?)?;
@@ -163,17 +155,15 @@ impl Symbols {
     }
 }
 
-/// What was done, one section after the other.
+/// An operation that was run, which has one section in the plugin's output.
 pub struct Done {
-    /// The operation.
     pub op: String,
-    /// A driver.
     pub target: String,
-    /// How many times each window has it.
+    /// Number of operations in each window.
     pub each: u32,
 }
 
-/// The profiles of these operations on targets, in their order, of what the counter wrote.
+/// Reads the plugin's output: one profile for each operation, in order.
 pub fn read(text: &str, done: &[Done], symbols: &Symbols) -> Result<Vec<Profile>> {
     let sections: Vec<&str> = text.split("section ").skip(1).collect();
     ensure!(
@@ -215,7 +205,7 @@ pub fn read(text: &str, done: &[Done], symbols: &Symbols) -> Result<Vec<Profile>
             let mut functions: Vec<(String, f64)> = functions.into_iter().collect();
             functions.retain(|(_, count)| *count >= 0.5);
             functions.sort_by(|one, other| other.1.total_cmp(&one.1));
-            // The kernel takes the prefix off where it finds one processor, unless told not to.
+            // On one processor, the kernel patches the prefix out without noreplace-smp.
             ensure!(
                 locked.values().sum::<f64>() > 0.0,
                 "{op} has no locked instruction at all, on a disk of {target}"
@@ -236,7 +226,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn shares() {
+    fn instructions_are_attributed_to_parts() {
         let symbols = Symbols::new(
             "ffffffff81000000 submit_bio\nffffffff81000100 __memcpy_flushcache\n\
              ffffffffc0000000 pmem_submit_bio\t[nd_pmem]\nffffffff81000200 ksys_write\n",

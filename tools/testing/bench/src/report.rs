@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What was measured, for programs and for people.
+//! The report of the measurements, for programs and for people.
 
-use crate::lines::Figure;
 use crate::profile::{Part, Profile};
+use crate::thresholds::Figure;
 use anstream::println;
 use bench::{Cell, Outcome};
 use comfy_table::presets::{ASCII_MARKDOWN, UTF8_BORDERS_ONLY};
@@ -11,16 +11,13 @@ use comfy_table::{CellAlignment, Table};
 use serde::Serialize;
 use std::collections::BTreeMap;
 
-/// All that was measured.
 #[derive(Debug, Serialize)]
 pub struct Report {
     /// The kernel's release.
     pub kernel: String,
-    /// In the order of measuring.
+    /// In the order of the measurements.
     pub cells: Vec<Cell>,
-    /// Where the instructions of some operations go.
     pub profiles: Vec<Profile>,
-    /// What is held against a line.
     pub figures: Vec<Figure>,
     /// Bytes of the module's text.
     pub text: u64,
@@ -28,18 +25,18 @@ pub struct Report {
 
 /// The driver of this project.
 pub const OURS: &str = "rust_pmem";
-/// What it is held against.
+/// The driver that it is compared with.
 pub const THEIRS: &str = "nd_pmem";
-/// What stands beside them, for scale.
+/// Other drivers, for scale.
 const OTHERS: [&str; 3] = ["brd", "null_blk", "null_blk-memory"];
-/// The same, known by its profiles alone.
+/// Another one, of which only profiles exist.
 pub const VIRTIO: &str = "virtio-blk";
 
-/// Functions of each profile that are listed.
+/// Number of functions listed of each profile.
 const FUNCTIONS: usize = 40;
 
 impl Report {
-    /// The median, where there is something to measure.
+    /// Returns the median, unless the operation was refused.
     pub fn median(&self, op: &str, target: &str) -> Option<u64> {
         match self.find(op, target)? {
             Outcome::Measured(ticks) => Some(ticks.median),
@@ -47,16 +44,16 @@ impl Report {
         }
     }
 
-    /// Where the instructions of an operation go.
+    /// Returns the profile of an operation.
     pub fn profile(&self, op: &str, target: &str) -> Option<&Profile> {
-        let meant = |profile: &&Profile| profile.op == op && profile.target == target;
-        self.profiles.iter().find(meant)
+        let matches = |profile: &&Profile| profile.op == op && profile.target == target;
+        self.profiles.iter().find(matches)
     }
 
-    /// The line of the ratio of an operation, if there is one.
-    pub fn line(&self, op: &str) -> Option<&Figure> {
-        let meant = |figure: &&Figure| figure.is_plain_ratio() && figure.op == op;
-        self.figures.iter().find(meant)
+    /// Returns the ratio of an operation with its threshold, if it has one.
+    pub fn figure(&self, op: &str) -> Option<&Figure> {
+        let matches = |figure: &&Figure| figure.is_plain_ratio() && figure.op == op;
+        self.figures.iter().find(matches)
     }
 
     fn find(&self, op: &str, target: &str) -> Option<&Outcome> {
@@ -75,13 +72,13 @@ impl Report {
         }
     }
 
-    /// Ours by theirs.
+    /// Returns rust_pmem's median divided by nd_pmem's.
     pub fn ratio(&self, op: &str) -> Option<f64> {
         let (ours, theirs) = (self.median(op, OURS)?, self.median(op, THEIRS)?);
         (theirs > 0).then(|| ours as f64 / theirs as f64)
     }
 
-    /// The operations, in their order.
+    /// Returns the operations, in order.
     pub fn ops(&self) -> Vec<&str> {
         let mut ops: Vec<&str> = Vec::new();
         for cell in &self.cells {
@@ -94,7 +91,7 @@ impl Report {
 
     fn table(&self) -> Table {
         let mut table = Table::new();
-        let head = ["operation", THEIRS, OURS, "ratio", "line"];
+        let head = ["operation", THEIRS, OURS, "ratio", "threshold"];
         table.set_header(head.iter().chain(&OTHERS).chain([&VIRTIO]));
         for op in self.ops() {
             let ratio = self.ratio(op);
@@ -103,7 +100,7 @@ impl Report {
                 self.shown(op, THEIRS),
                 self.shown(op, OURS),
                 ratio.map_or(String::new(), |ratio| format!("{ratio:.3}")),
-                self.line(op).map_or(String::new(), Figure::verdict),
+                self.figure(op).map_or(String::new(), Figure::verdict),
             ];
             row.extend(OTHERS.map(|target| self.shown(op, target)));
             let virtio = self.profile(op, VIRTIO).map(Profile::total);
@@ -116,10 +113,10 @@ impl Report {
         table
     }
 
-    /// The figures that are no ratio of an operation to the same one.
+    /// Returns the figures that are not the ratio of the same operation under both drivers.
     fn figure_table(&self) -> Option<Table> {
         let mut table = Table::new();
-        table.set_header(["figure", "is", "line"]);
+        table.set_header(["figure", "is", "threshold"]);
         for figure in &self.figures {
             let known = figure.value.filter(|_| !figure.is_plain_ratio());
             if let Some(value) = known {
@@ -132,7 +129,7 @@ impl Report {
         (!table.is_empty()).then_some(table)
     }
 
-    /// The parts of each profile: all its instructions, or the locked ones.
+    /// Returns the parts of each profile: all instructions, or the locked ones.
     fn profile_table(&self, parts: impl Fn(&Profile) -> &BTreeMap<Part, f64>) -> Table {
         let mut table = Table::new();
         let names = Part::ALL.map(Part::name);
@@ -151,7 +148,7 @@ impl Report {
         table
     }
 
-    /// The tables behind the first one, each with its title.
+    /// Returns the tables after the first one, with their titles.
     fn tables(&self) -> Vec<(&'static str, Table)> {
         let figures = self.figure_table().map(|table| ("Other figures", table));
         let mut tables: Vec<_> = figures.into_iter().collect();
@@ -161,14 +158,14 @@ impl Report {
                 self.profile_table(|profile| &profile.parts),
             ));
             tables.push((
-                "Locked ones among them",
+                "Locked instructions among them",
                 self.profile_table(|profile| &profile.locked),
             ));
         }
         tables
     }
 
-    /// For a file, with these plots.
+    /// Returns the report as Markdown, with these plots.
     pub fn markdown(&self, plots: &[String]) -> String {
         let mut table = self.table();
         table.load_preset(ASCII_MARKDOWN);
@@ -194,7 +191,6 @@ impl Report {
         text
     }
 
-    /// For who is waiting.
     pub fn print(&self) {
         let mut table = self.table();
         table.load_preset(UTF8_BORDERS_ONLY);

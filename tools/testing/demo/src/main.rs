@@ -1,46 +1,32 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `pmem-demo`: what the driver is for, told while it happens.
+//! `pmem-demo`: shows what the driver is for, with a comment on each step.
 
 mod errors;
+mod narrate;
+#[cfg(feature = "picture")]
 mod picture;
 mod power;
-mod story;
-mod truth;
 
 use anyhow::{Context, Result};
 use clap::Parser;
-use std::path::PathBuf;
+use narrate::Story;
 use std::process::ExitCode;
-use story::Story;
 use vm::LogFile;
 
-/// The whole story in a virtual machine: a stock kernel, the driver, file systems on persistent
-/// memory, a power cut, and memory that goes bad.
+/// Shows the driver in a virtual machine: a stock kernel, file systems on persistent memory, a power cut, and a
+/// media error.
 #[derive(Parser)]
 #[command(name = "pmem-demo", version, max_term_width = 120)]
 struct Arguments {
-    /// Which driver to show
+    /// Driver to show
     #[arg(long, value_name = "DRIVER", default_value = "rust_pmem")]
     driver: Driver,
 
-    /// Instead, the story of N machine checks at random addresses
-    #[arg(
-        long,
-        value_name = "N",
-        num_args = 0..=1,
-        default_missing_value = "12",
-        value_parser = clap::value_parser!(u16).range(1..=200)
-    )]
-    errors: Option<u16>,
-
-    /// Which random addresses; the same seed tells the same story again
-    #[arg(long, requires = "errors")]
-    seed: Option<u64>,
-
-    /// Instead, draw what pmemctl prints in a terminal, as SVG into this folder
-    #[arg(long, value_name = "DIR", conflicts_with_all = ["errors", "driver"])]
-    picture: Option<PathBuf>,
+    /// Draw the output of pmemctl in a terminal instead, as SVG files in this folder
+    #[cfg(feature = "picture")]
+    #[arg(long, value_name = "DIR", conflicts_with = "driver")]
+    picture: Option<std::path::PathBuf>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -52,7 +38,6 @@ enum Driver {
 }
 
 impl Driver {
-    /// Its module.
     fn name(self) -> &'static str {
         match self {
             Driver::Rust => "rust_pmem",
@@ -64,14 +49,7 @@ impl Driver {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let mut story = Story::new();
-    let told = match (arguments.errors, &arguments.picture) {
-        (_, Some(path)) => picture::draw(&mut story, path),
-        (None, None) => power::tell(&mut story, arguments.driver),
-        (Some(count), None) => {
-            errors::tell(&mut story, arguments.driver, count.into(), arguments.seed)
-        }
-    };
-    match told {
+    match run(&arguments, &mut story) {
         Ok(()) => {
             story.conclude();
             ExitCode::SUCCESS
@@ -83,26 +61,34 @@ fn main() -> ExitCode {
     }
 }
 
-/// Where the kernel's log goes.
+fn run(arguments: &Arguments, story: &mut Story) -> Result<()> {
+    #[cfg(feature = "picture")]
+    if let Some(folder) = &arguments.picture {
+        return picture::draw(story, folder);
+    }
+    power::run(story, arguments.driver)
+}
+
+/// Opens the file for the kernel's log.
 fn log_file() -> Result<LogFile> {
     let here = std::env::current_dir()?;
     let top = here
         .ancestors()
         .find(|folder| folder.join("Kbuild").is_file());
     LogFile::in_folder(
-        &top.context("this is in no checkout of the project")?
+        &top.context("the current folder is in no checkout of the project")?
             .join("build/demo"),
     )
 }
 
-/// Loads the driver and what finds the memory.
+/// Loads the driver, and the modules that find the memory.
 fn load(story: &mut Story, driver: Driver) -> Result<()> {
     story.guest("modprobe -a nfit nd_e820 nd_btt virtio_pmem 2>/dev/null")?;
     match driver {
         Driver::Rust => story.guest("insmod /rust_pmem/rust_pmem.ko")?,
         Driver::C => story.guest("modprobe nd_pmem")?,
     };
-    // Probes run in their own time.
+    // Probes are asynchronous.
     story.quietly("cat /sys/bus/nd/devices/ndbus*/wait_probe")?;
     Ok(())
 }

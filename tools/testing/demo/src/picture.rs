@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The pictures of `pmemctl` in the README: its commands and what they print, in a terminal.
+//! Draws the pictures of `pmemctl` in the README: its commands and their output in a terminal.
 
 use crate::log_file;
-use crate::story::Story;
+use crate::narrate::Story;
 use anstyle::{AnsiColor, Style};
 use anyhow::{Context, Result};
 use std::fmt::Write;
@@ -11,29 +11,29 @@ use std::fs::{self, File};
 use std::path::Path;
 use vm::Options;
 
-/// What is hurt, and how it heals.
-const HURT: &str = "pmemctl.svg";
-/// What there is, and how it is set up.
+/// Picture of errors, and of their repair.
+const ERRORS: &str = "pmemctl.svg";
+/// Picture of the devices, and of their set-up.
 const SETUP: &str = "pmemctl-setup.svg";
 
 const PROMPT: Style = AnsiColor::Green.on_default().bold();
 const PALE: Style = AnsiColor::Cyan.on_default();
 
 const MACHINE: &str = "--bare --nvdimm size=512M,labels --e820 192M@512M --e820 64M@768M";
-/// Besides, until it boots again, memory that knows of its own errors.
+/// Until the guest boots again, also CXL memory, which has a poison list of its own.
 const CXL: &str = "--cxl size=256M --qemu '-global pxb-cxl.hdm_for_passthrough=true'";
-/// Where that is bad.
+/// Address of the poison in it.
 const POISON: u64 = 0x0010_0040;
 
 const LOAD: &str = "modprobe -a nfit nd_e820 nd_btt 2>/dev/null
 insmod /rust_pmem/rust_pmem.ko inject=1 && modprobe nd_pmem && cat /sys/bus/nd/devices/ndbus*/wait_probe";
 
-/// The machine's name for itself, and its own disk, where pmemctl keeps what it saves.
+/// Sets the machine id, and mounts the disk where pmemctl saves errors.
 const STATE: &str = "echo 0123456789abcdef0123456789abcdef >/etc/machine-id
 mkdir -p /var/lib/pmemctl && mount /dev/vdb /var/lib/pmemctl";
 
-/// Memory of all kinds, a partition that begins where none should, a disk that the C driver has, and
-/// file systems whose files are where they always are.
+/// Makes namespaces of all kinds, a misaligned partition, a disk with the C driver, and file systems with a reproducible
+/// layout.
 const SCENE: &str = "set -e
 modprobe -a cxl_acpi cxl_pci cxl_mem cxl_pmem
 until [ -e /sys/bus/cxl/devices/mem0 ] && [ -e /sys/bus/cxl/devices/decoder0.0 ]; do sleep 0.2; done
@@ -72,7 +72,7 @@ for file in /srv/log/today /mnt/file; do fallocate -l 8M $file; pmem-io fill $fi
 sync
 cp /rust_pmem/build/tools/release/pmem-io /run/ledger";
 
-/// A process that has a file mapped, with the same number and at the same address each time.
+/// Starts a process that maps a file, with the same process id and at the same address each time.
 const LEDGER: &str = "pid=
 until [ \"$pid\" = 4711 ]; do
     [ -z \"$pid\" ] || kill $pid
@@ -83,14 +83,14 @@ until [ \"$pid\" = 4711 ]; do
 done
 until grep -q load: /run/ledger.log; do sleep 0.1; done";
 
-/// What is bad of a disk that the C driver has, and does not list.
+/// Prints the address of a page on the disk of the C driver, which does not list machine checks there.
 const UNLISTED: &str = "pmem-io map /mnt/file --read-only load run='sleep 5' >/dev/null 2>&1 &
 sleep 1; pmem-io phys /mnt/file --offset 4M";
 
 const WATCH: &str = "script -qec 'pmemctl monitor' /dev/null >/run/watch 2>&1 </dev/null &
 until grep -q watching /run/watch; do sleep 0.1; done";
 
-/// Draws them into a folder.
+/// Draws the pictures into a folder.
 pub fn draw(story: &mut Story, into: &Path) -> Result<()> {
     let folder = tempfile::tempdir()?;
     let log = log_file()?;
@@ -118,7 +118,7 @@ pub fn draw(story: &mut Story, into: &Path) -> Result<()> {
         ))?;
     }
     story.quietly("kill $(pidof pmemctl); touch /run/ledger.end; sleep 1")?;
-    // Where the host has no time, it is told of memory first, and then whose it is.
+    // On a busy host, an error is first reported without its owner.
     let said = story.quietly("grep -v 'is being looked for' /run/watch")?;
     hurt.typed("pmemctl monitor", &said);
     hurt.shows(story, "pmemctl errors")?;
@@ -159,26 +159,26 @@ pub fn draw(story: &mut Story, into: &Path) -> Result<()> {
     hurt.shows(story, "pmemctl errors forget pmem0 1M 4K")?;
     hurt.shows(story, "pmemctl errors pmem0")?;
     story.healthy()?;
-    hurt.draw(story, &into.join(HURT))?;
+    hurt.draw(story, &into.join(ERRORS))?;
     setup.draw(story, &into.join(SETUP))
 }
 
-/// What a command prints as a hexadecimal number.
+/// Runs a command that prints a hexadecimal number.
 fn address(story: &mut Story, command: &str) -> Result<u64> {
     let said = story.quietly(command)?;
     let number = said.trim().trim_start_matches("0x");
     u64::from_str_radix(number, 16).with_context(|| said.clone())
 }
 
-/// What is seen.
+/// The text of a terminal.
 #[derive(Default)]
 struct Terminal(String);
 
 impl Terminal {
-    /// A command is run.
+    /// Runs a command and shows its output.
     fn shows(&mut self, story: &mut Story, command: &str) -> Result<()> {
-        // As in a terminal, less the progress; where a command has others print, in their order. Some
-        // have a status that says what was found.
+        // Standard output is a terminal; standard error is a file, so that no progress is drawn, unless the command runs
+        // another one, whose output must be in order. The status is ignored: some commands report findings by it.
         let line = match command.contains(" -- ") {
             true => command.to_owned(),
             false => format!("{command} 2>/run/said; cat /run/said"),
@@ -193,7 +193,7 @@ impl Terminal {
         let _ = writeln!(self.0, "{PROMPT}#{PROMPT:#} {command}\n{said}");
     }
 
-    /// Something else happens.
+    /// Shows a remark.
     fn happens(&mut self, what: &str) {
         let _ = writeln!(self.0, "{PALE}{what}{PALE:#}\n");
     }

@@ -7,6 +7,7 @@ mod calls;
 mod files;
 mod ioctl;
 mod mapped;
+#[cfg(feature = "model")]
 mod model;
 mod pattern;
 mod places;
@@ -172,6 +173,7 @@ enum Command {
     },
     /// Make random ranges of a disk bad, read, write and map it at random, and compare all of that
     /// with a model; exit status 3 if they differ
+    #[cfg(feature = "model")]
     Model {
         #[command(flatten)]
         options: model::Options,
@@ -266,6 +268,7 @@ fn run(command: Command) -> Result<usize> {
         Command::Poll { file, run, timeout } => {
             sysfs::wait_for_change(&file, run.as_deref(), timeout)
         }
+        #[cfg(feature = "model")]
         Command::Model { options } => model::run(&options),
         Command::Sequence { sequence } => sequence.run(),
         Command::Files {

@@ -1,21 +1,20 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A plugin of QEMU that counts which instructions a measured operation takes.
+//! A QEMU plugin that counts the instructions of measured operations.
 //!
-//! It counts from one `lfence; rdtsc` of a program to the next, and not from that one to the third:
-//! what pmem-meter has between its brackets. Each such window is counted by itself; those that the
-//! kernel has no part in are empty brackets, and left out. At an `rdtsc` of a program without a fence,
-//! the windows that took as many instructions as the median of all are written out together, if there
-//! were any, and all are forgotten. (Others were interrupted.)
+//! It counts the instructions between two `lfence; rdtsc` of a program, the brackets of pmem-meter: from the first to the
+//! second one, from the third to the fourth one, and so on. Each such window is counted separately; windows without a
+//! kernel instruction are empty brackets and are ignored. At an `rdtsc` without a fence, the windows with the median
+//! number of instructions are summed and written (others were interrupted), and a new section begins.
 //!
 //! ```text
 //! section WINDOWS
-//! ADDRESS INSTRUCTIONS LOCKED (address of a block of instructions in hexadecimal; for each block)
+//! ADDRESS INSTRUCTIONS LOCKED (for each block of instructions; the address is hexadecimal)
 //! ```
 //!
-//! Locked are the instructions that keep other processors from the memory meanwhile.
+//! Locked instructions keep other processors from the memory.
 //!
-//! For one processor: there is one count. The interface is that of `qemu-plugin.h`, version 4.
+//! There is one count, so the guest must have one processor. The interface is that of `qemu-plugin.h`, version 4.
 
 #![deny(clippy::undocumented_unsafe_blocks, clippy::missing_safety_doc)]
 #![warn(missing_docs)]
@@ -54,32 +53,31 @@ unsafe extern "C" {
     );
 }
 
-/// The version of the interface that is meant.
+/// Version of the interface.
 #[unsafe(no_mangle)]
 pub static qemu_plugin_version: c_int = 4;
 
-/// Instructions that were translated together.
+/// A block of instructions that were translated together.
 struct Block {
     address: u64,
     instructions: u64,
-    /// How many of them are locked.
     locked: u64,
-    /// How often they were executed in this window.
+    /// Number of executions in this window.
     executed: AtomicU64,
 }
 
 static COUNTING: AtomicBool = AtomicBool::new(false);
-/// The blocks of this window.
+/// Blocks executed in this window.
 static TOUCHED: Mutex<Vec<&'static Block>> = Mutex::new(Vec::new());
-/// Where a fence is in front of an `rdtsc`.
+/// Addresses of the `rdtsc` that follow a fence.
 static FENCED: Mutex<BTreeSet<u64>> = Mutex::new(BTreeSet::new());
-static WINDOWS: Mutex<BTreeMap<u64, Alike>> = Mutex::new(BTreeMap::new());
+static WINDOWS: Mutex<BTreeMap<u64, Windows>> = Mutex::new(BTreeMap::new());
 static OUT: OnceLock<Mutex<File>> = OnceLock::new();
 
-/// The windows that took the same number of instructions.
+/// Windows with the same number of instructions.
 #[derive(Default)]
-struct Alike {
-    windows: u64,
+struct Windows {
+    count: u64,
     /// Instructions, and locked ones, by the address of their block.
     sums: BTreeMap<u64, (u64, u64)>,
 }
@@ -88,12 +86,12 @@ fn hold<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Addresses of programs are below this.
+/// Addresses of user space are below this.
 const KERNEL: u64 = 1 << 63;
 const LFENCE: &[u8] = &[0x0f, 0xae, 0xe8];
 const RDTSC: &[u8] = &[0x0f, 0x31];
 
-/// Called by QEMU at its start, with the option `out=FILE`; other than 0 where it can't work.
+/// QEMU calls this at its start, with the option `out=FILE`. Returns other than 0 on failure.
 ///
 /// # Safety
 ///
@@ -106,7 +104,7 @@ pub unsafe extern "C" fn qemu_plugin_install(
     argv: *const *const c_char,
 ) -> c_int {
     for index in 0..usize::try_from(argc).unwrap_or(0) {
-        // SAFETY: It is one of the strings that the caller promises.
+        // SAFETY: `index` is below `argc`, and `argv` has `argc` strings.
         let word = unsafe { CStr::from_ptr(*argv.add(index)) }.to_string_lossy();
         let file = word
             .strip_prefix("out=")
@@ -118,12 +116,12 @@ pub unsafe extern "C" fn qemu_plugin_install(
     if OUT.get().is_none() {
         return 1;
     }
-    // SAFETY: The callback has the signature that is asked for and lives for ever.
+    // SAFETY: `translated` has the type that qemu-plugin.h declares for this callback, and is a static function.
     unsafe { qemu_plugin_register_vcpu_tb_trans_cb(id, translated) };
     0
 }
 
-/// Whether an instruction is locked: by its prefix, or as an exchange with memory (Intel SDM volume 2,
+/// Returns whether an instruction is locked: by its prefix, or as an exchange with memory (Intel SDM volume 2,
 /// "LOCK" and "XCHG").
 fn is_locked(bytes: &[u8]) -> bool {
     let prefixes = [
@@ -135,13 +133,13 @@ fn is_locked(bytes: &[u8]) -> bool {
 }
 
 extern "C" fn translated(_id: Id, tb: *mut c_void) {
-    // SAFETY: The block is valid during this callback.
+    // SAFETY: QEMU keeps `tb` valid during this callback.
     let (address, count) = unsafe { (qemu_plugin_tb_vaddr(tb), qemu_plugin_tb_n_insns(tb)) };
     let (mut fenced, mut locked) = (false, 0);
     for index in 0..count {
         let mut bytes = [0; 15];
-        // SAFETY: There are `count` instructions, which are valid during this callback; no more bytes
-        // than there is room for are copied.
+        // SAFETY: `index` is below the number of instructions of `tb`, which QEMU keeps valid during this callback. At most
+        // `bytes.len()` bytes are copied.
         let (insn, at, length) = unsafe {
             let insn = qemu_plugin_tb_get_insn(tb, index);
             let length = qemu_plugin_insn_data(insn, bytes.as_mut_ptr().cast(), bytes.len());
@@ -154,9 +152,9 @@ extern "C" fn translated(_id: Id, tb: *mut c_void) {
             if fenced {
                 known.insert(at);
             }
-            // A block ends behind the fence where a timer of the emulator is due there.
+            // A block ends after the fence if a timer of QEMU expires there: then the `rdtsc` begins another block.
             let callback = if known.contains(&at) { bracket } else { mark };
-            // SAFETY: The instruction is valid during this callback; the callback takes no data.
+            // SAFETY: QEMU keeps `insn` valid during this callback; the callback ignores its data pointer.
             unsafe {
                 qemu_plugin_register_vcpu_insn_exec_cb(insn, callback, NO_REGS, ptr::null_mut());
             }
@@ -169,7 +167,7 @@ extern "C" fn translated(_id: Id, tb: *mut c_void) {
         locked,
         executed: AtomicU64::new(0),
     }));
-    // SAFETY: The block is valid during this callback; the data live for ever and are shared.
+    // SAFETY: QEMU keeps `tb` valid during this callback; `block` is leaked, so the data pointer stays valid.
     unsafe {
         let data = ptr::from_ref(block).cast_mut().cast();
         qemu_plugin_register_vcpu_tb_exec_cb(tb, executed, NO_REGS, data);
@@ -180,7 +178,7 @@ extern "C" fn executed(_cpu: c_uint, data: *mut c_void) {
     if !COUNTING.load(Ordering::Relaxed) {
         return;
     }
-    // SAFETY: It is what `translated` gave: a block that lives for ever.
+    // SAFETY: `data` is the leaked block that `translated` registered with this callback.
     let block: &'static Block = unsafe { &*data.cast::<Block>() };
     if block.executed.fetch_add(1, Ordering::Relaxed) == 0 {
         hold(&TOUCHED).push(block);
@@ -201,10 +199,10 @@ extern "C" fn bracket(_cpu: c_uint, _data: *mut c_void) {
     let instructions = |(block, times): &(&Block, u64)| block.instructions * times;
     let total = blocks.iter().map(instructions).sum();
     let mut windows = hold(&WINDOWS);
-    let alike = windows.entry(total).or_default();
-    alike.windows += 1;
+    let same = windows.entry(total).or_default();
+    same.count += 1;
     for (block, times) in blocks {
-        let (instructions, locked) = alike.sums.entry(block.address).or_default();
+        let (instructions, locked) = same.sums.entry(block.address).or_default();
         *instructions += block.instructions * times;
         *locked += block.locked * times;
     }
@@ -214,18 +212,18 @@ extern "C" fn mark(_cpu: c_uint, _data: *mut c_void) {
     let windows = std::mem::take(&mut *hold(&WINDOWS));
     let half = windows
         .values()
-        .map(|alike| alike.windows)
+        .map(|same| same.count)
         .sum::<u64>()
         .div_ceil(2);
     let mut before = 0;
-    let median = windows.values().find(|alike| {
-        before += alike.windows;
+    let median = windows.values().find(|same| {
+        before += same.count;
         before >= half
     });
     let Some(median) = median else {
         return;
     };
-    let mut text = format!("section {}\n", median.windows);
+    let mut text = format!("section {}\n", median.count);
     for (address, (instructions, locked)) in &median.sums {
         let _ = writeln!(text, "{address:x} {instructions} {locked}");
     }

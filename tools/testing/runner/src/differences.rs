@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The list of what may differ between the two drivers, and why: tests/differences.toml.
+//! Reads tests/differences.toml, the list of what may differ between the two drivers, and why.
 
-use crate::parity::{Shown, Verdict};
+use crate::parity::{Verdict, shown};
+use crate::results::TestResult;
 use crate::selftest::Selftest;
 use anyhow::{Context, Result, ensure};
 use glob::{Pattern, PatternError};
@@ -24,14 +25,14 @@ impl TryFrom<String> for Glob {
 }
 
 impl Glob {
-    /// Whether it means this. Of a failure, either the word or all of it.
-    fn matches(&self, shown: &Shown) -> bool {
-        let failed = matches!(shown, Shown::Failed(_)) && self.0.matches("fail");
-        failed || self.0.matches(&shown.to_string())
+    /// Returns whether it matches what a subtest showed. A failure is matched by the word or by its whole text.
+    fn matches(&self, subtest: Option<&TestResult>) -> bool {
+        let failed = subtest.is_some_and(|subtest| subtest.outcome.is_failure());
+        failed && self.0.matches("fail") || self.0.matches(&shown(subtest))
     }
 }
 
-/// An entry.
+/// An entry of the list.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Difference {
@@ -43,12 +44,11 @@ pub struct Difference {
     pub verdict: Verdict,
     /// The reason, as a sentence.
     pub why: String,
-    /// Whether it was there.
+    /// Whether the difference occurred.
     #[serde(skip)]
     occurred: bool,
 }
 
-/// The list.
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Differences {
@@ -57,13 +57,13 @@ pub struct Differences {
 }
 
 impl Differences {
-    /// Reads the list. It speaks of these tests.
+    /// Reads the list. Its entries name some of these tests.
     pub fn load(path: &Path, tests: &[Selftest]) -> Result<Self> {
         let text = fs::read_to_string(path).with_context(|| path.display().to_string())?;
         Self::parse(&text, tests).with_context(|| path.display().to_string())
     }
 
-    /// The list in a text.
+    /// Parses the list.
     pub fn parse(text: &str, tests: &[Selftest]) -> Result<Self> {
         let list: Self = toml::from_str(text)?;
         for Difference {
@@ -88,13 +88,13 @@ impl Differences {
         Ok(list)
     }
 
-    /// The entry for what a subtest showed under the two drivers.
+    /// Finds the entry for what a subtest showed under the two drivers.
     pub fn explain(
         &mut self,
         test: &str,
         subtest: &str,
-        c: &Shown,
-        rust: &Shown,
+        c: Option<&TestResult>,
+        rust: Option<&TestResult>,
     ) -> Option<&Difference> {
         let mut first = None;
         for entry in &mut self.entries {
@@ -110,7 +110,7 @@ impl Differences {
         first
     }
 
-    /// The entries of a test that has run that were not needed.
+    /// Returns the entries of a test whose difference did not occur.
     pub fn unneeded(&self, test: &str) -> impl Iterator<Item = String> {
         self.entries
             .iter()
@@ -127,6 +127,7 @@ impl Differences {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::results::Outcome;
 
     const ENTRY: &str = r#"
 [[difference]]
@@ -144,41 +145,47 @@ why = "It is."
     }
 
     #[test]
-    fn an_entry() {
-        let seen = |text: &str| Shown::Seen(text.into());
+    fn entry_explains_its_difference_only() {
+        let result = |value: &str| {
+            let mut result = TestResult::new("its size", Outcome::Passed);
+            result.lines = vec![format!("# seen: {value}")];
+            result
+        };
+        let (zero, one) = (result("0"), result("1"));
         let mut list = parsed(ENTRY).unwrap();
         assert!(
-            list.explain("sysfs-disk", "its size", &seen("1"), &seen("0"))
+            list.explain("sysfs-disk", "its size", Some(&one), Some(&zero))
                 .is_none()
         );
         assert!(
-            list.explain("sysfs-disk", "a name", &seen("0"), &seen("1"))
+            list.explain("sysfs-disk", "a name", Some(&zero), Some(&one))
                 .is_none()
         );
         assert!(
-            list.explain("sysfs-labelled-region", "its size", &seen("0"), &seen("1"))
+            list.explain("sysfs-labelled-region", "its size", Some(&zero), Some(&one))
                 .is_none()
         );
         assert_eq!(list.unneeded("sysfs-disk").count(), 1);
         assert_eq!(list.unneeded("sysfs-labelled-region").count(), 0);
-        let found = list.explain("sysfs-disk", "its size", &seen("0"), &seen("1"));
+        let found = list.explain("sysfs-disk", "its size", Some(&zero), Some(&one));
         assert_eq!(found.unwrap().why, "It is.");
         assert_eq!(list.unneeded("sysfs-disk").count(), 0);
     }
 
     #[test]
-    fn what_an_entry_calls_a_failure() {
-        let failed = Shown::Failed("got: 1; wanted: 0".into());
+    fn failure_is_matched_by_word_or_text() {
+        let mut failed = TestResult::new("a", Outcome::Failed("a".into()));
+        failed.lines = vec!["# got: 1".into(), "# wanted: 0".into()];
         for (pattern, matches) in [("fail", true), ("fail: got: 1*", true), ("pass", false)] {
             assert_eq!(
-                Glob(Pattern::new(pattern).unwrap()).matches(&failed),
+                Glob(Pattern::new(pattern).unwrap()).matches(Some(&failed)),
                 matches
             );
         }
     }
 
     #[test]
-    fn entries_that_are_refused() {
+    fn invalid_entry_is_refused() {
         for (from, to, reason) in [
             ("sysfs-disk", "sysfs-labelled-region", "no such test"),
             ("\"better\"", "\"same\"", "must be \"better\" or \"equal\""),
@@ -192,8 +199,8 @@ why = "It is."
             let Err(error) = parsed(&ENTRY.replace(from, to)) else {
                 panic!("{to} was taken")
             };
-            let said = format!("{error:#}");
-            assert!(said.contains(reason), "{to}: {said}");
+            let text = format!("{error:#}");
+            assert!(text.contains(reason), "{to}: {text}");
         }
     }
 }

@@ -1,35 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What a selftest prints (Documentation/dev-tools/ktap.rst of the kernel), and what it means.
+//! Reads what a selftest prints (Documentation/dev-tools/ktap.rst of the kernel) and judges it.
 
+use crate::executor::{MAX_LINES, Reading, interrupted};
+use crate::results::{Outcome, TestResult};
 use std::collections::BTreeSet;
+use std::time::Duration;
+use vm::{Ended, Loss};
 
-/// One line `ok` or `not ok`, and the diagnosis after it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Subtest {
-    /// Its number, where it has one.
-    pub number: Option<usize>,
-    /// What it says it tests.
-    pub name: String,
-    /// How it went.
-    pub outcome: Outcome,
-    /// The lines after it, up to the next one.
-    pub diagnosis: Vec<String>,
-}
-
-/// How a test or subtest went.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Outcome {
-    /// As it should.
-    Passed,
-    /// Not so, and why.
-    Failed(String),
-    /// It does not apply here, and why.
-    Skipped(String),
-}
+/// Lines shown of what was expected and of what was seen, each.
+const MAX_VALUE: usize = 3;
 
 /// What one run of a selftest printed.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ktap {
     /// Number of subtests that it announced.
     pub plan: Option<usize>,
@@ -37,8 +20,10 @@ pub struct Ktap {
     pub skip: Option<String>,
     /// Why it gave up.
     pub bail_out: Option<String>,
-    /// The subtests.
-    pub subtests: Vec<Subtest>,
+    /// The subtests; their lines are what follows them, up to the next one.
+    pub subtests: Vec<TestResult>,
+    /// Whether those that have a number are numbered from 1 on.
+    pub in_order: bool,
     /// Lines before the first subtest.
     pub preamble: Vec<String>,
 }
@@ -48,22 +33,22 @@ pub struct Ktap {
 pub enum End {
     /// With this status.
     Exited(i32),
-    /// By a power cut or restart that it asked for.
+    /// By a power cut or restart that the test requested.
     CutOff,
 }
 
-/// The status of a test that does not apply.
+/// Exit status of a test that does not apply.
 pub const SKIP: i32 = 4;
 
-/// The names that stand here more than once. A subtest is found again by its name: under the other driver, in the
+/// Returns the names that occur more than once. A subtest is identified by its name: under the other driver, in the
 /// tables, in differences.toml.
-pub fn twice<'a>(names: impl IntoIterator<Item = &'a str>) -> BTreeSet<&'a str> {
+pub fn duplicates<'a>(names: impl IntoIterator<Item = &'a str>) -> BTreeSet<&'a str> {
     let mut seen = BTreeSet::new();
     let names = names.into_iter();
     names.filter(|name| !seen.insert(*name)).collect()
 }
 
-/// The text after `# SKIP`, whatever the letters' case.
+/// Splits a text at `# SKIP` or another such word, in upper or lower case: the text before it, and the reason after it.
 fn directive<'a>(text: &'a str, word: &str) -> Option<(&'a str, &'a str)> {
     let upper = text.to_ascii_uppercase();
     let at = upper.find(&format!("# {word}"))?;
@@ -72,13 +57,21 @@ fn directive<'a>(text: &'a str, word: &str) -> Option<(&'a str, &'a str)> {
 }
 
 impl Ktap {
-    /// Reads what was printed. Nothing is an error here: lines that are no KTAP are diagnosis.
+    /// Reads what was printed. Any text is valid: lines that are not KTAP are diagnosis.
     pub fn parse(text: &str) -> Self {
-        let mut ktap = Self::default();
+        let mut ktap = Self {
+            plan: None,
+            skip: None,
+            bail_out: None,
+            subtests: Vec::new(),
+            in_order: true,
+            preamble: Vec::new(),
+        };
         for line in text.lines() {
             let line = line.trim_end_matches('\r');
-            if let Some(subtest) = subtest(line) {
+            if let Some((number, subtest)) = subtest(line) {
                 ktap.subtests.push(subtest);
+                ktap.in_order &= number.is_none_or(|number| number == ktap.subtests.len());
             } else if let Some((plan, skip)) = plan(line) {
                 ktap.plan = Some(plan);
                 ktap.skip = skip;
@@ -86,7 +79,7 @@ impl Ktap {
                 ktap.bail_out = Some(reason.trim().to_owned());
             } else if !line.starts_with("KTAP version") && !line.starts_with("TAP version") {
                 match ktap.subtests.last_mut() {
-                    Some(subtest) => subtest.diagnosis.push(line.to_owned()),
+                    Some(subtest) => subtest.lines.push(line.to_owned()),
                     None => ktap.preamble.push(line.to_owned()),
                 }
             }
@@ -94,23 +87,21 @@ impl Ktap {
         ktap
     }
 
-    /// The last lines that are no KTAP.
-    pub fn last_words(&self, count: usize) -> &[String] {
-        let words = match self.subtests.last() {
-            Some(subtest) => &subtest.diagnosis,
+    /// Returns the last lines that are not KTAP.
+    pub fn last_lines(&self, count: usize) -> &[String] {
+        let lines = match self.subtests.last() {
+            Some(subtest) => &subtest.lines,
             None => &self.preamble,
         };
-        &words[words.len().saturating_sub(count)..]
+        &lines[lines.len().saturating_sub(count)..]
     }
 
-    /// The subtests that failed.
-    pub fn failed(&self) -> impl Iterator<Item = &Subtest> {
-        self.subtests
-            .iter()
-            .filter(|subtest| matches!(subtest.outcome, Outcome::Failed(_)))
+    pub fn failed(&self) -> impl Iterator<Item = &TestResult> {
+        let subtests = self.subtests.iter();
+        subtests.filter(|subtest| subtest.outcome.is_failure())
     }
 
-    /// The failure that its subtests are.
+    /// Returns the failure of the test that results from failed subtests, if any did.
     pub fn failure(&self) -> Option<Outcome> {
         let run = self.subtests.len();
         let first = &self.failed().next()?.name;
@@ -120,9 +111,9 @@ impl Ktap {
         }))
     }
 
-    /// What the run means. A test passes when it says so in every way: it announced a number of
-    /// subtests, ran so many, each of a name of its own, all of them right, and ended with status 0.
-    pub fn verdict(&self, end: End) -> Outcome {
+    /// Judges the run. A test passes if it announced a number of subtests, ran that many, in order and each with a
+    /// name of its own, none of them failed, and it exited with status 0.
+    pub fn outcome(&self, end: End) -> Outcome {
         let run = self.subtests.len();
         if let Some(reason) = &self.bail_out {
             return Outcome::Failed(format!("gave up: {reason}"));
@@ -132,11 +123,11 @@ impl Ktap {
         }
         match end {
             End::Exited(SKIP) => {
-                let said = self
+                let reason = self
                     .skip
                     .clone()
-                    .or_else(|| self.last_words(1).first().cloned());
-                return Outcome::Skipped(said.unwrap_or_else(|| "it did not say why".into()));
+                    .or_else(|| self.last_lines(1).first().cloned());
+                return Outcome::Skipped(reason.unwrap_or_else(|| "it did not say why".into()));
             }
             End::Exited(0) | End::CutOff => {}
             End::Exited(status) => {
@@ -156,17 +147,14 @@ impl Ktap {
             };
             return Outcome::Failed(format!("{plan} subtests announced, {run} run{when}"));
         }
-        let numbered = |(index, subtest): (usize, &Subtest)| {
-            subtest.number.is_none_or(|number| number == index + 1)
-        };
-        if !self.subtests.iter().enumerate().all(numbered) {
+        if !self.in_order {
             return Outcome::Failed("the subtests' numbers are not in order".into());
         }
         let names = self.subtests.iter().map(|subtest| subtest.name.as_str());
-        if let Some(name) = twice(names).first() {
+        if let Some(name) = duplicates(names).first() {
             return Outcome::Failed(format!("two subtests have this name: {name}"));
         }
-        let reason = |subtest: &Subtest| match &subtest.outcome {
+        let reason = |subtest: &TestResult| match &subtest.outcome {
             Outcome::Skipped(reason) => Some(reason.clone()),
             _ => None,
         };
@@ -185,7 +173,7 @@ impl Ktap {
     }
 }
 
-/// `1..N`, with the reason where N is 0.
+/// Reads `1..N`, with the reason where N is 0.
 fn plan(line: &str) -> Option<(usize, Option<String>)> {
     let rest = line.strip_prefix("1..")?;
     let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
@@ -196,8 +184,87 @@ fn plan(line: &str) -> Option<(usize, Option<String>)> {
     ))
 }
 
-/// `ok N name` or `not ok N - name # SKIP reason`.
-fn subtest(line: &str) -> Option<Subtest> {
+/// Reads the output of a stage of a selftest.
+pub fn read(ended: Ended, limit: Duration, output: &str) -> Reading {
+    let ktap = Ktap::parse(output);
+    let outcome = match ended {
+        Ended::Exited(status) => ktap.outcome(End::Exited(status)),
+        Ended::Lost(Loss::PowerCut | Loss::Restart) => ktap.outcome(End::CutOff),
+        Ended::Lost(Loss::Unasked) | Ended::TimedOut => interrupted(ended, limit),
+    };
+    let mut lines = Vec::new();
+    for subtest in ktap.failed() {
+        lines.push(format!("not ok: {}", subtest.name));
+        lines.extend(explain(subtest).iter().map(|line| format!("  {line}")));
+    }
+    let last = ktap
+        .subtests
+        .last()
+        .map(|subtest| format!("last: {}", subtest.name));
+    let mut tail = Vec::from_iter(last);
+    tail.extend_from_slice(ktap.last_lines(MAX_LINES / 2));
+    Reading {
+        outcome,
+        by_subtests: ktap.failure(),
+        lines,
+        tail,
+        subtests: ktap.subtests,
+    }
+}
+
+/// Explains a failed subtest: what was expected, and what was seen, from the diagnosis that tests/lib/tap.sh prints.
+fn explain(subtest: &TestResult) -> Vec<String> {
+    let lines = subtest.lines.iter();
+    let lines: Vec<&str> = lines
+        .map(|line| line.strip_prefix("# ").unwrap_or(line))
+        .collect();
+    let Some((&first, rest)) = lines.split_first() else {
+        return Vec::new();
+    };
+    if let Some(seen) = first.strip_prefix("got:    ") {
+        let wanted = |line: &&str| line.starts_with("wanted: ");
+        let at = rest.iter().position(wanted).unwrap_or(rest.len());
+        let mut expected = rest[at..].to_vec();
+        if let Some(line) = expected.first_mut() {
+            *line = &line["wanted: ".len()..];
+        }
+        let seen = [&[seen], &rest[..at]].concat();
+        let same = seen
+            .iter()
+            .zip(&expected)
+            .take_while(|(seen, expected)| seen == expected);
+        let same = same.count();
+        return [
+            excerpt("expected: ", &expected, same),
+            excerpt("seen:     ", &seen, same),
+        ]
+        .concat();
+    }
+    let (expected, seen) = match (first.strip_prefix("succeeded: "), first.split_once(" of: ")) {
+        (Some(command), _) => (format!("failure of: {command}"), "success"),
+        (_, Some((status, command))) if status.starts_with("status ") => {
+            (format!("success of: {command}"), status)
+        }
+        _ => return excerpt("", &lines, 0),
+    };
+    let mut explained = vec![format!("expected: {expected}")];
+    explained.extend(excerpt("seen:     ", &[&[seen], rest].concat(), 0));
+    explained
+}
+
+/// Returns the lines of a value from the first one that differs on.
+fn excerpt(label: &str, value: &[&str], same: usize) -> Vec<String> {
+    let shown = value.iter().skip(same).take(MAX_VALUE).enumerate();
+    shown
+        .map(|(index, line)| match index {
+            0 => format!("{label}{line}"),
+            _ => format!("{:width$}{line}", "", width = label.len()),
+        })
+        .collect()
+}
+
+/// Reads `ok N name` or `not ok N - name # SKIP reason`: the number, where there is one, and the result.
+fn subtest(line: &str) -> Option<(Option<usize>, TestResult)> {
     let (good, rest) = match line.strip_prefix("not ok") {
         Some(rest) => (false, rest),
         None => (true, line.strip_prefix("ok")?),
@@ -218,43 +285,38 @@ fn subtest(line: &str) -> Option<Subtest> {
     } else {
         (rest, Outcome::Failed(rest.to_owned()))
     };
-    Some(Subtest {
-        number,
-        name: name.to_owned(),
-        outcome,
-        diagnosis: Vec::new(),
-    })
+    Some((number, TestResult::new(name, outcome)))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn verdict(text: &str, status: i32) -> Outcome {
-        Ktap::parse(text).verdict(End::Exited(status))
+    fn outcome(text: &str, status: i32) -> Outcome {
+        Ktap::parse(text).outcome(End::Exited(status))
     }
 
     fn failure(text: &str, status: i32) -> String {
-        match verdict(text, status) {
+        match outcome(text, status) {
             Outcome::Failed(reason) => reason,
             other => panic!("{text:?}, {status}: {other:?}"),
         }
     }
 
     #[test]
-    fn what_passes() {
+    fn complete_run_without_failures_passes() {
         for text in [
             "KTAP version 1\n1..2\nok 1 one\nok 2 two\n",
             "TAP version 13\n1..1\nok 1 - one\n",
             "KTAP version 1\n# hello\n1..2\nok 1 one\nnoise\nok 2 two # SKIP no such thing\n",
             "ok 1 one\r\n1..1\r\n",
         ] {
-            assert_eq!(verdict(text, 0), Outcome::Passed, "{text}");
+            assert_eq!(outcome(text, 0), Outcome::Passed, "{text}");
         }
     }
 
     #[test]
-    fn what_fails() {
+    fn incomplete_or_contradictory_run_fails() {
         for (text, status, reason) in [
             ("", 0, "announced no number"),
             ("KTAP version 1\nok 1 one\n", 0, "announced no number"),
@@ -296,13 +358,13 @@ mod tests {
             ("1..1\nnot ok 1 one\n", 4, "this failed: one"),
             ("okay\nnotok\n1..0", 0, "tested nothing"),
         ] {
-            let said = failure(text, status);
-            assert!(said.contains(reason), "{text:?}: {said}");
+            let found = failure(text, status);
+            assert!(found.contains(reason), "{text:?}: {found}");
         }
     }
 
     #[test]
-    fn what_is_skipped() {
+    fn skip_gives_its_reason() {
         for (text, status, reason) in [
             ("KTAP version 1\n1..0 # SKIP no NVDIMM\n", 4, "no NVDIMM"),
             ("1..0 # skip no NVDIMM\n", 0, "no NVDIMM"),
@@ -310,20 +372,19 @@ mod tests {
             ("", 4, "did not say why"),
             ("1..1\nok 1 one # SKIP no NVDIMM\n", 0, "no NVDIMM"),
         ] {
-            let Outcome::Skipped(said) = verdict(text, status) else {
-                panic!("{text:?}")
-            };
-            assert!(said.contains(reason), "{text:?}: {said}");
+            let found = outcome(text, status);
+            assert!(matches!(found, Outcome::Skipped(_)), "{text:?}");
+            assert!(found.reason().contains(reason), "{text:?}: {found:?}");
         }
     }
 
     #[test]
-    fn a_power_cut_ends_a_stage() {
+    fn power_cut_ends_a_stage() {
         let ktap = Ktap::parse("1..1\nok 1 stored\n");
-        assert_eq!(ktap.verdict(End::CutOff), Outcome::Passed);
+        assert_eq!(ktap.outcome(End::CutOff), Outcome::Passed);
         let ktap = Ktap::parse("1..2\nok 1 stored\n");
         assert_eq!(
-            ktap.verdict(End::CutOff),
+            ktap.outcome(End::CutOff),
             Outcome::Failed("2 subtests announced, 1 run before the power cut".into())
         );
     }
@@ -332,7 +393,56 @@ mod tests {
     fn diagnosis_belongs_to_the_subtest_before_it() {
         let ktap = Ktap::parse("before\n1..2\nok 1 a\nnot ok 2 b\n# status 1 of: false\nlast\n");
         assert_eq!(ktap.preamble, ["before"]);
-        assert_eq!(ktap.subtests[1].diagnosis, ["# status 1 of: false", "last"]);
-        assert_eq!(ktap.last_words(1), ["last"]);
+        assert_eq!(ktap.subtests[1].lines, ["# status 1 of: false", "last"]);
+        assert_eq!(ktap.last_lines(1), ["last"]);
+    }
+
+    #[test]
+    fn explanation_has_what_was_expected_and_what_was_seen() {
+        for (diagnosis, explained) in [
+            (
+                "# got:    8 8\n# wanted: 8 16",
+                "expected: 8 16\nseen:     8 8",
+            ),
+            (
+                "# got:    \n# wanted: a\n# b",
+                "expected: a\n          b\nseen:     ",
+            ),
+            (
+                "# got:    a\n# b\n# c\n# d\n# wanted: a\n# b\n# x\n# d",
+                "expected: x\n          d\nseen:     c\n          d",
+            ),
+            (
+                "# status 1 of: grep -q a b\n# grep: b: no such file",
+                "expected: success of: grep -q a b\nseen:     status 1\n          grep: b: no such file",
+            ),
+            (
+                "# succeeded: mount /dev/pmem0",
+                "expected: failure of: mount /dev/pmem0\nseen:     success",
+            ),
+            ("# nothing seen", "nothing seen"),
+        ] {
+            let ktap = Ktap::parse(&format!("1..1\nnot ok 1 a\n{diagnosis}\n"));
+            assert_eq!(explain(&ktap.subtests[0]).join("\n"), explained);
+        }
+    }
+
+    #[test]
+    fn reading_has_what_explains_a_failure() {
+        let limit = Duration::from_secs(9);
+        let output = "1..2\nok 1 a\nnot ok 2 b\n# got:    1\n# wanted: 2\n";
+        let reading = read(Ended::Exited(1), limit, output);
+        assert_eq!(reading.by_subtests, Some(reading.outcome));
+        assert_eq!(
+            reading.lines,
+            ["not ok: b", "  expected: 2", "  seen:     1"]
+        );
+        let reading = read(Ended::TimedOut, limit, "1..2\nok 1 a\nwaiting\n");
+        assert!(reading.by_subtests.is_none() && reading.lines.is_empty());
+        assert_eq!(reading.outcome.reason(), "not done after 9 s");
+        assert_eq!(reading.tail, ["last: a", "waiting"]);
+        let cut = Ended::Lost(Loss::PowerCut);
+        let reading = read(cut, limit, "1..1\nok 1 a\n");
+        assert_eq!(reading.outcome, Outcome::Passed);
     }
 }

@@ -1,10 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Format and lints, and what else is run on the host: each a command that must succeed and say
-//! nothing ill.
+//! Format and lints, and other commands on the host that must succeed, some without a warning.
 
-use crate::ktap::Outcome;
-use crate::tally::{Tally, Test};
+use crate::results::{Activity, Outcome, Results, TestResult};
 use anyhow::{Context, Result};
 use std::fs;
 use std::io;
@@ -12,21 +10,20 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Lines shown of a failure.
-const WORDS: usize = 25;
+const MAX_LINES: usize = 25;
 
 /// A command on the host.
 pub struct Step {
-    /// What it is called.
     pub name: &'static str,
-    /// What it is for.
+    /// What it checks or builds.
     pub about: &'static str,
-    /// The command.
+    pub activity: Activity,
     pub command: Command,
-    /// Whether the word "warning" in what it says fails it.
+    /// Whether the word "warning" in its output fails it.
     pub warnings: bool,
 }
 
-/// Runs a command; returns whether it went well, and all it said.
+/// Runs a command; returns whether it succeeded, and its output.
 pub fn run(command: &mut Command) -> Result<(bool, String)> {
     let program = command.get_program().to_string_lossy().into_owned();
     let output = match command.output() {
@@ -36,18 +33,19 @@ pub fn run(command: &mut Command) -> Result<(bool, String)> {
         }
         Err(error) => return Err(error).context(program),
     };
-    let mut said = String::from_utf8_lossy(&output.stdout).into_owned();
-    said.push_str(&String::from_utf8_lossy(&output.stderr));
-    Ok((output.status.success(), said))
+    let mut text = String::from_utf8_lossy(&output.stdout).into_owned();
+    text.push_str(&String::from_utf8_lossy(&output.stderr));
+    Ok((output.status.success(), text))
 }
 
 impl Step {
-    /// Runs it and counts it as a test; whether it passed.
-    pub fn test(mut self, tally: &mut Tally, logs: &Path) -> Result<bool> {
-        let clock = tally.running(self.name);
-        let (success, said) = run(&mut self.command)?;
-        fs::write(logs.join(format!("{}.log", self.name)), &said)?;
-        let warned = self.warnings && said.lines().any(|line| line.contains("warning"));
+    /// Runs it and counts it as a test; returns whether it passed.
+    pub fn test(mut self, results: &mut Results, logs: &Path) -> Result<bool> {
+        let clock = results.running(self.name);
+        let (success, output) = run(&mut self.command)?;
+        let log = logs.join(format!("{}.log", self.name));
+        fs::write(&log, &output)?;
+        let warned = self.warnings && output.lines().any(|line| line.contains("warning"));
         let outcome = if !success {
             Outcome::Failed("it failed".into())
         } else if warned {
@@ -55,39 +53,45 @@ impl Step {
         } else {
             Outcome::Passed
         };
-        let mut words = Vec::new();
-        if outcome != Outcome::Passed {
-            words = ills(&said);
-        }
         let good = outcome == Outcome::Passed;
-        tally.add(Test {
+        let mut lines = Vec::new();
+        if !good {
+            lines = first_errors(&output);
+            lines.push(format!("log: {}", log.display()));
+        }
+        let time = clock.time();
+        match self.activity {
+            Activity::Tests => results.spend_on_test(self.name.into(), time),
+            other => results.spend(other, time),
+        }
+        results.add(TestResult {
             about: self.about.into(),
-            time: clock.time(),
-            words,
-            ..Test::new(self.name, outcome)
+            time,
+            lines,
+            ..TestResult::new(self.name, outcome)
         });
         Ok(good)
     }
 }
 
-/// What to show of a failure: from its first error or warning on, else its end.
-pub fn ills(said: &str) -> Vec<String> {
-    let lines: Vec<&str> = said.lines().collect();
-    let ill = |line: &&str| {
+/// Returns what to show of a failure: the output from its first error or warning on, or else its last lines.
+pub fn first_errors(output: &str) -> Vec<String> {
+    let lines: Vec<&str> = output.lines().collect();
+    let is_error = |line: &&str| {
         line.contains("error") || line.contains("warning") || line.starts_with("Diff in")
     };
     let start = lines
         .iter()
-        .position(ill)
-        .unwrap_or(lines.len().saturating_sub(WORDS));
+        .position(is_error)
+        .unwrap_or(lines.len().saturating_sub(MAX_LINES));
     lines[start..]
         .iter()
-        .take(WORDS)
+        .take(MAX_LINES)
         .map(|&line| line.to_owned())
         .collect()
 }
 
-/// Those of the module; they build it where it is built to be loaded, too.
+/// Returns the lints of the module. They build it in the folder where it is built for the guest.
 pub fn of_module(top: &Path) -> Result<Vec<Step>> {
     let mut format = Command::new("rustfmt");
     format
@@ -100,26 +104,35 @@ pub fn of_module(top: &Path) -> Result<Vec<Step>> {
         Step {
             name: "rustfmt-module",
             about: "the module has the kernel's format",
+            activity: Activity::Lints,
             command: format,
             warnings: true,
         },
         Step {
             name: "clippy-module",
             about: "clippy and rustc have no warning for the module",
+            activity: Activity::Lints,
             command: clippy,
             warnings: true,
         },
     ])
 }
 
-/// Those of the tools and of all scripts that are there.
+/// Returns the lints of the tools and of all scripts.
 pub fn of_tools(top: &Path) -> Result<Vec<Step>> {
     let cargo = |arguments: &[&str]| {
         let mut command = Command::new("cargo");
         command.current_dir(top.join("tools")).args(arguments);
         command
     };
-    let mut clippy = cargo(&["clippy", "--workspace", "--all-targets", "--locked"]);
+    // --release: build scripts and macros are those that the tools were built with.
+    let mut clippy = cargo(&[
+        "clippy",
+        "--release",
+        "--workspace",
+        "--all-targets",
+        "--locked",
+    ]);
     clippy.args(["--offline", "--quiet", "--", "-D", "warnings"]);
     let mut shellcheck = Command::new("shellcheck");
     shellcheck
@@ -130,25 +143,28 @@ pub fn of_tools(top: &Path) -> Result<Vec<Step>> {
         Step {
             name: "rustfmt-tools",
             about: "the tools have rustfmt's format",
+            activity: Activity::Lints,
             command: cargo(&["fmt", "--all", "--check"]),
             warnings: true,
         },
         Step {
             name: "clippy-tools",
             about: "clippy and rustc have no warning for the tools",
+            activity: Activity::Lints,
             command: clippy,
             warnings: false,
         },
         Step {
             name: "shellcheck",
             about: "shellcheck has no remark on the shell scripts",
+            activity: Activity::Lints,
             command: shellcheck,
             warnings: false,
         },
     ])
 }
 
-/// `make` in the checkout, not as a child of another make.
+/// Returns a `make` in the checkout that is not a child of another make.
 pub fn make(top: &Path) -> Command {
     let mut command = Command::new("make");
     command.current_dir(top).arg("--no-print-directory");
@@ -174,7 +190,7 @@ pub fn module_sources(top: &Path) -> Result<Vec<PathBuf>> {
     Ok(sources)
 }
 
-/// Every shell script below the checkout, by its name or its first line.
+/// Finds every shell script of the checkout, by its name or its first line.
 fn scripts(top: &Path) -> Result<Vec<PathBuf>> {
     const NOT: &[&str] = &["build", ".git", "target"];
     let mut scripts = Vec::new();

@@ -1,64 +1,62 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `pmem-check`: the project's tests.
+//! `pmem-check`: runs the project's tests.
 
+mod cargo_test;
 mod differences;
-mod host;
+mod executor;
 mod ktap;
 mod lint;
 mod mutants;
 mod parity;
-mod queue;
 mod report;
+mod results;
+mod scheduler;
 mod selftest;
 mod suite;
-mod tally;
 mod xfstests;
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::Parser;
 use differences::Differences;
+use executor::Executor;
 use glob::Pattern;
-use ktap::Outcome;
+use lint::Step;
 use parity::Comparison;
-use queue::Job;
-use selftest::{Runner, Selftest};
+use results::{Activity, Outcome, Results, TestResult};
+use scheduler::Job;
+use selftest::Selftest;
 use std::env;
 use std::fs;
 use std::io::{Write, stderr};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
-use std::sync::atomic::Ordering;
 use suite::Suite;
-use tally::{Tally, Test};
 
-/// The project's tests: format and lints, host tests, the module's build, what operations cost, and
+/// Runs the project's tests: format and lints, host tests, the module's build, instruction counts, and
 /// the selftests in virtual machines.
 ///
-/// Each is counted; the last line says how many passed, failed and were skipped. What each selftest
-/// printed and what the kernel logged meanwhile is in build/check/DRIVER/TEST/, all results in
-/// build/check/DRIVER/junit.xml.
+/// The last line has the numbers of passed, failed and skipped tests. The output of each selftest and the
+/// kernel's log are in build/check/DRIVER/TEST/, all results in build/check/DRIVER/junit.xml.
 ///
-/// With --parity, selftests run under both drivers, and what each subtest showed is compared; the
-/// table is build/parity.md, and build/parity.json for programs; what was printed and logged, and
-/// junit.xml, are in build/parity/. Where TESTS are given, all of these are parity-partial.
+/// --parity runs selftests under both drivers and compares the results of each subtest; the table is
+/// build/parity.md, and build/parity.json for programs; output, logs and junit.xml are in build/parity/.
+/// With TESTS, all of these are named parity-partial.
 ///
-/// With --suite, a suite that others have made runs under both drivers, or the one of --driver. What
-/// each test printed is in build/suites/SUITE/DRIVER/TEST/, the table of all suites is
-/// build/suites.md.
+/// --suite runs the test suite of another project under both drivers, or the one of --driver. The output of
+/// each test is in build/suites/SUITE/DRIVER/TEST/, the table of all suites is build/suites.md.
 ///
-/// With --xfstests, an installed tree of xfstests runs in the same way, its tests of a group or those
-/// that TESTS mean, such as generic/4* or xfs/always/generic/413, each with dax=always, inode and
-/// never.
+/// --xfstests does the same with an installed tree of xfstests: the tests of a group, or those that match
+/// TESTS, such as generic/4* or xfs/always/generic/413, each with dax=always, inode and never.
 ///
-/// With --mutants, faults are planted into copies of the driver (tests/mutants.toml), one at a time, and
-/// the selftest that is there for each must fail; TESTS are names of these faults then. The table is
-/// build/mutants.md; logs are in build/mutants/.
+/// --mutants plants faults into copies of the driver (tests/mutants.toml), one at a time; the selftest that
+/// the list names for a fault must fail. TESTS are names of faults. The table is build/mutants.md; logs are
+/// in build/mutants/.
 #[derive(Parser)]
 #[command(name = "pmem-check", version, max_term_width = 120)]
 struct Arguments {
-    /// Run only the selftests that these patterns match, such as dax-* (otherwise everything)
+    /// Run only the selftests that match these patterns, such as dax-* (otherwise everything)
     #[arg(value_name = "TESTS")]
     tests: Vec<String>,
 
@@ -66,8 +64,8 @@ struct Arguments {
     #[arg(long, conflicts_with_all = ["tests", "list"])]
     lint: bool,
 
-    /// Test this driver: rust_pmem (as if it were not given, but for --suite), or the stock nd_pmem,
-    /// which tests the tests
+    /// Test this driver: rust_pmem (the default, except with --suite), or the stock nd_pmem, which
+    /// tests the tests
     #[arg(long, value_name = "DRIVER")]
     driver: Option<Driver>,
 
@@ -75,11 +73,11 @@ struct Arguments {
     #[arg(long, conflicts_with_all = ["driver", "lint"])]
     parity: bool,
 
-    /// Run the tests of tests/SUITE/suite.toml
+    /// Run the tests of tests/external/SUITE/suite.toml
     #[arg(long, value_name = "SUITE", conflicts_with_all = ["parity", "lint", "list", "mutants"])]
     suite: Option<String>,
 
-    /// Run the tests of xfstests, installed in this folder
+    /// Run the tests of xfstests installed in this folder
     #[arg(long, value_name = "DIR", conflicts_with_all = ["parity", "lint", "list", "mutants", "suite"])]
     xfstests: Option<PathBuf>,
 
@@ -101,11 +99,11 @@ struct Arguments {
     )]
     group: String,
 
-    /// Leave out what has been tested before, with the same module and the same guest
+    /// Skip tests whose result is known for the same module and the same guest
     #[arg(long)]
     resume: bool,
 
-    /// Plant faults into the driver and see that the selftests find them
+    /// Plant faults into the driver and check that the selftests find them
     #[arg(long, conflicts_with_all = ["driver", "lint", "parity"])]
     mutants: bool,
 
@@ -113,33 +111,33 @@ struct Arguments {
     #[arg(long)]
     list: bool,
 
+    /// Set a variable in the environment of the selftests, such as SEED=7; may be repeated
+    #[arg(long = "set", value_name = "NAME=VALUE", value_parser = executor::variable)]
+    variables: Vec<String>,
+
     /// Folder of selftests, from the root of the checkout; may be repeated
     #[arg(long, value_name = "DIR", default_values = ["tests"])]
     selftests: Vec<PathBuf>,
 
-    /// What may differ between the drivers, and why
-    #[arg(
-        long,
-        value_name = "FILE",
-        default_value = "tests/differences.toml"
-    )]
+    /// List of what may differ between the drivers, and why
+    #[arg(long, value_name = "FILE", default_value = "tests/differences.toml")]
     differences: PathBuf,
 
-    /// Do so many things at once
+    /// Run this many jobs at once
     #[arg(long, value_name = "N", default_value = "2")]
     jobs: NonZeroUsize,
 
-    /// Where the table of --parity goes, less .md (otherwise build/parity, or build/parity-partial
-    /// where TESTS are given)
+    /// Path of the table of --parity without .md (otherwise build/parity, or build/parity-partial with
+    /// TESTS)
     #[arg(long, value_name = "PATH", requires = "parity")]
     table: Option<PathBuf>,
 }
 
-/// Tests that take longer than so many seconds, and share a machine, are divided, each part with a machine of its
-/// own, so that those who run them are done at the same time.
-const MOST: u64 = 200;
+/// Groups of tests that take longer than this are divided, so that all jobs end at about the same time. Each part
+/// boots a guest of its own.
+const MAX_SECONDS: u64 = 200;
 
-/// Suites of which some tests run when everything is run.
+/// Suites whose quick tests run when everything is run.
 const QUICK_SUITES: &[&str] = &["ndctl"];
 
 #[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -155,7 +153,7 @@ impl Arguments {
         self.driver.unwrap_or(Driver::Rust)
     }
 
-    /// Those that suites run under.
+    /// Returns the drivers that suites run under.
     fn drivers(&self) -> &'static [&'static str] {
         match self.driver {
             None => &["nd_pmem", "rust_pmem"],
@@ -175,7 +173,7 @@ impl Driver {
 }
 
 fn main() -> ExitCode {
-    match work(&Arguments::parse()) {
+    match run(&Arguments::parse()) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
@@ -185,25 +183,26 @@ fn main() -> ExitCode {
     }
 }
 
-fn work(arguments: &Arguments) -> Result<bool> {
+fn run(arguments: &Arguments) -> Result<bool> {
     let top = top()?;
     let patterns = patterns(&arguments.tests)?;
     if let Some(name) = &arguments.suite {
-        return suite(arguments, &top, Suite::load(&top, name)?, &patterns);
+        return run_suite(arguments, &top, Suite::load(&top, name)?, &patterns);
     }
     if let Some(tree) = &arguments.xfstests {
         let (fstyp, group) = (&arguments.fstyp, &arguments.group);
-        let tests = xfstests::suite(&top, tree, fstyp, group, &patterns)?;
-        return suite(arguments, &top, tests, &[]);
+        let suite = xfstests::suite(&top, tree, fstyp, group, &patterns)?;
+        return run_suite(arguments, &top, suite, &[]);
     }
     let known = selftest::find(&top, &arguments.selftests)?;
     if arguments.mutants {
-        return mutants(arguments, &top, &patterns, &known);
+        return run_mutants(arguments, &top, &patterns, &known);
     }
-    let meant = |test: &&Selftest| {
-        patterns.is_empty() || patterns.iter().any(|pattern| test.is_meant_by(pattern))
+    let selected = |test: &&Selftest| match patterns.as_slice() {
+        [] => arguments.list || !test.soak,
+        patterns => patterns.iter().any(|pattern| test.matches(pattern)),
     };
-    let tests: Vec<Selftest> = known.iter().filter(meant).cloned().collect();
+    let tests: Vec<Selftest> = known.iter().filter(selected).cloned().collect();
     if arguments.list {
         for test in tests {
             println!("{}", test.name);
@@ -218,7 +217,7 @@ fn work(arguments: &Arguments) -> Result<bool> {
         return Ok(true);
     }
     let everything = patterns.is_empty() && !arguments.lint && !arguments.parity;
-    let (one, both) = divided(arguments, everything, tests);
+    let (one, both) = by_drivers(arguments, everything, tests);
     let differences = match both.is_empty() {
         true => Differences::default(),
         false => Differences::load(&top.join(&arguments.differences), &known)?,
@@ -233,81 +232,78 @@ fn work(arguments: &Arguments) -> Result<bool> {
         false => top.join("build/check").join(arguments.driver().name()),
     };
     fs::create_dir_all(&logs).with_context(|| logs.display().to_string())?;
-    let mut tally = Tally::new();
+    let mut results = Results::new();
 
     if everything || arguments.lint {
-        tally.group("lint-module", "Format and lints of the module");
+        results.group("lint-module", "Format and lints of the module");
         for step in lint::of_module(&top)? {
-            step.test(&mut tally, &logs)?;
+            step.test(&mut results, &logs)?;
         }
-        mutants::lint(&top, &known, &mut tally)?;
+        mutants::lint(&top, &known, &mut results)?;
     }
     if arguments.lint {
-        lint_tools(&top, &logs, &mut tally)?;
+        lint_tools(&top, &logs, &mut results)?;
     }
-    names(&patterns, &known, &mut tally);
+    fail_unknown_names(&patterns, &known, &mut results);
     let some = !one.is_empty() || !both.is_empty();
-    let built = some && built(arguments, &top, &mut tally, &logs)?;
-    let runner = Runner::new(arguments.driver().name(), logs.clone());
+    let built = some && build(arguments, &top, &mut results, &logs)?;
+    let mut executor = Executor::new(arguments.driver().name(), logs.clone());
+    executor.variables = arguments.variables.join(" ");
     let comparison = Comparison::new(differences, &logs);
     let mut jobs = Vec::new();
     if everything {
-        jobs.extend(steps(arguments, built, &top, &logs, &known));
+        jobs.extend(other_jobs(arguments, built, &top, &logs, &known));
     }
     if built {
-        jobs.extend(alone(one, &runner));
-        jobs.extend(side_by_side(both, &comparison));
+        jobs.extend(selftest_jobs(one, &executor));
+        jobs.extend(parity_jobs(both, &comparison));
     }
-    queue::run(jobs, arguments.jobs.get(), &mut tally)?;
-    let retried = runner.retried.load(Ordering::Relaxed);
-    if retried > 0 {
-        tally.line(&format!("\nboots that were tried again: {retried}"));
-    }
+    scheduler::run(jobs, arguments.jobs.get(), &mut results)?;
     if arguments.parity && built {
         let parity = comparison.parity();
         report::write(&parity, &table)?;
-        tally.line(&format!("\n{}", report::summary(&parity)));
-        tally.line(&format!("\nall of it: {}.md", table.display()));
+        results.line(&format!("\n{}", report::summary(&parity)));
+        results.line(&format!("\nthe whole table: {}.md", table.display()));
     }
-    tally.write_junit(&logs.join("junit.xml"))?;
-    Ok(tally.conclude())
+    results.write_junit(&logs.join("junit.xml"))?;
+    Ok(results.conclude())
 }
 
-/// What `make check` does besides selftests.
-fn steps<'a>(
+/// Returns what `make check` runs besides selftests.
+fn other_jobs<'a>(
     arguments: &'a Arguments,
     built: bool,
     top: &'a Path,
     logs: &'a Path,
     known: &'a [Selftest],
 ) -> Vec<Job<'a>> {
-    let mut jobs = vec![Job::new(400, move |tally| {
-        beside(arguments, built, top, logs, tally)
+    let mut jobs = vec![Job::new(400, move |results| {
+        build_and_test_tools(arguments, built, top, logs, results)
     })];
     if built && arguments.driver() == Driver::Rust {
-        jobs.push(Job::new(120, |tally| bench(top, tally, logs)));
-        jobs.push(Job::new(120, |tally| {
-            tally.group("mutants", "Planted faults that are quickly found");
+        jobs.push(Job::new(120, |results| bench(top, results, logs)));
+        jobs.push(Job::new(120, |results| {
+            results.group("mutants", "Planted faults that are quickly found");
             let mut planted = mutants::load(top, known)?;
             planted.retain(|mutant| mutant.quick);
-            mutants::run(top, &planted, known, tally)
+            mutants::run(top, &planted, known, results)
         }));
     }
     jobs
 }
 
-/// Lints, and what needs no module, and with the module that was built the suites: all that makes things in
-/// the checkout again, and so one after the other.
-fn beside(
+/// Runs the lints and the host tests, then the tests that build something in the checkout, which therefore run
+/// one after the other.
+fn build_and_test_tools(
     arguments: &Arguments,
     built: bool,
     top: &Path,
     logs: &Path,
-    tally: &mut Tally,
+    results: &mut Results,
 ) -> Result<()> {
-    lint_tools(top, logs, tally)?;
-    tally.group("host", "Host tests");
-    host::test(top, tally, logs)?;
+    lint_tools(top, logs, results)?;
+    results.group("host", "Host tests");
+    cargo_test::run(top, results, logs)?;
     if !built {
         return Ok(());
     }
@@ -318,53 +314,55 @@ fn beside(
             "--run",
             "test -d /sys/module/rust_pmem && test -b /dev/pmem0",
         ]);
-        lint::Step {
+        Step {
             name: "vm",
-            about: "the machine of make vm has the module, and disks",
+            about: "the guest of make vm has the module, and disks",
+            activity: Activity::Tests,
             command,
             warnings: true,
         }
-        .test(tally, logs)?;
-        picture(top, tally, logs)?;
-        tally.group("xfstests", "What runs xfstests, on a stand-in");
+        .test(results, logs)?;
+        picture(top, results, logs)?;
+        results.group("xfstests", "The runner of xfstests, on a stand-in for them");
         let mut command = Command::new(top.join("tests/external/xfstests/try.sh"));
         command.current_dir(top).arg(env::current_exe()?);
-        lint::Step {
+        Step {
             name: "xfstests",
-            about: "guest, devices, settings, comparison, and going on after a cut",
+            about: "guest, devices, settings, comparison, and resuming after an interruption",
+            activity: Activity::Tests,
             command,
             warnings: false,
         }
-        .test(tally, logs)?;
+        .test(results, logs)?;
     }
     for name in QUICK_SUITES {
         let suite = Suite::load(top, name)?;
-        if suite.build().test(tally, logs)? {
-            tally.group(name, &suite.about);
-            suite.test(&[], true, false, arguments.drivers(), tally)?;
+        if suite.build().test(results, logs)? {
+            results.group(name, &suite.about);
+            suite.test(&[], true, false, arguments.drivers(), results)?;
         }
     }
     Ok(())
 }
 
-fn lint_tools(top: &Path, logs: &Path, tally: &mut Tally) -> Result<()> {
-    tally.group("lint", "Format and lints");
+fn lint_tools(top: &Path, logs: &Path, results: &mut Results) -> Result<()> {
+    results.group("lint", "Format and lints");
     for step in lint::of_tools(top)? {
-        step.test(tally, logs)?;
+        step.test(results, logs)?;
     }
     Ok(())
 }
 
-/// Plants faults, those that the patterns mean or all.
-fn mutants(
+/// Plants the faults that match the patterns, or all.
+fn run_mutants(
     arguments: &Arguments,
     top: &Path,
     patterns: &[Pattern],
     tests: &[Selftest],
 ) -> Result<bool> {
     let mut planted = mutants::load(top, tests)?;
-    let meant = |name: &str| patterns.iter().any(|pattern| pattern.matches(name));
-    planted.retain(|mutant| patterns.is_empty() || meant(&mutant.name));
+    let selected = |name: &str| patterns.iter().any(|pattern| pattern.matches(name));
+    planted.retain(|mutant| patterns.is_empty() || selected(&mutant.name));
     ensure!(!planted.is_empty(), "no fault has such a name");
     if arguments.list {
         for mutant in planted {
@@ -374,18 +372,18 @@ fn mutants(
     }
     let logs = top.join("build/mutants");
     fs::create_dir_all(&logs).with_context(|| logs.display().to_string())?;
-    let mut tally = Tally::new();
-    if built(arguments, top, &mut tally, &logs)? {
-        tally.group("mutants", "Planted faults");
-        mutants::run(top, &planted, tests, &mut tally)?;
-        tally.line(&format!("\nall of it: {}.md", logs.display()));
+    let mut results = Results::new();
+    if build(arguments, top, &mut results, &logs)? {
+        results.group("mutants", "Planted faults");
+        mutants::run(top, &planted, tests, &mut results)?;
+        results.line(&format!("\nthe whole table: {}.md", logs.display()));
     }
-    tally.write_junit(&logs.join("junit.xml"))?;
-    Ok(tally.conclude())
+    results.write_junit(&logs.join("junit.xml"))?;
+    Ok(results.conclude())
 }
 
-/// The tests that run under one driver, and those that run under both and are compared.
-fn divided(
+/// Returns the tests that run under one driver, and those that run under both and are compared.
+fn by_drivers(
     arguments: &Arguments,
     everything: bool,
     tests: Vec<Selftest>,
@@ -404,69 +402,71 @@ fn divided(
     (one, both)
 }
 
-/// Selftests of one driver.
-fn alone(tests: Vec<Selftest>, runner: &Runner) -> impl Iterator<Item = Job<'_>> {
+fn selftest_jobs(tests: Vec<Selftest>, executor: &Executor) -> impl Iterator<Item = Job<'_>> {
     let groups = selftest::grouped(tests).into_iter().enumerate();
     let parts = groups.flat_map(|(index, group)| {
-        let parts = selftest::parts(group, MOST).into_iter();
+        let parts = selftest::parts(group, MAX_SECONDS).into_iter();
         parts.map(move |part| (index, part))
     });
     parts.map(move |(index, part)| {
-        Job::new(selftest::seconds(&part), move |tally| {
-            let title = selftest::title(runner.driver, &part);
-            tally.group(&format!("selftests-{index}"), &title);
-            for result in runner.group(&part, tally)? {
-                tally.count(result);
+        Job::new(selftest::seconds(&part), move |results| {
+            let title = selftest::title(executor.driver, &part);
+            results.group(&format!("selftests-{index}"), &title);
+            for result in executor.group(&selftest::guest_tests(&part)?, results)? {
+                results.count(result);
             }
             Ok(())
         })
     })
 }
 
-/// Selftests of both drivers, compared.
-fn side_by_side(tests: Vec<Selftest>, comparison: &Comparison) -> impl Iterator<Item = Job<'_>> {
+fn parity_jobs(tests: Vec<Selftest>, comparison: &Comparison) -> impl Iterator<Item = Job<'_>> {
     let groups = selftest::grouped(tests).into_iter();
-    let parts = groups.flat_map(|group| selftest::parts(group, MOST / 2));
+    let parts = groups.flat_map(|group| selftest::parts(group, MAX_SECONDS / 2));
     parts.map(move |part| {
-        Job::new(2 * selftest::seconds(&part), move |tally| {
-            comparison.group(&part, tally)
+        Job::new(2 * selftest::seconds(&part), move |results| {
+            comparison.group(&part, results)
         })
     })
 }
 
-/// Runs a suite.
-fn suite(arguments: &Arguments, top: &Path, suite: Suite, patterns: &[Pattern]) -> Result<bool> {
+fn run_suite(
+    arguments: &Arguments,
+    top: &Path,
+    suite: Suite,
+    patterns: &[Pattern],
+) -> Result<bool> {
     let logs = top.join("build/suites").join(&suite.name);
     fs::create_dir_all(&logs).with_context(|| logs.display().to_string())?;
-    let mut tally = Tally::new();
+    let mut results = Results::new();
 
-    tally.group("build", "Build");
-    if suite.build().test(&mut tally, &logs)? {
-        tally.group(&suite.name, &suite.about);
+    results.group("build", "Build");
+    if suite.build().test(&mut results, &logs)? {
+        results.group(&suite.name, &suite.about);
         let resume = arguments.resume;
-        suite.test(patterns, false, resume, arguments.drivers(), &mut tally)?;
+        suite.test(patterns, false, resume, arguments.drivers(), &mut results)?;
     }
-    tally.write_junit(&logs.join("junit.xml"))?;
-    Ok(tally.conclude())
+    results.write_junit(&logs.join("junit.xml"))?;
+    Ok(results.conclude())
 }
 
-/// Patterns that mean no test are failures.
-fn names(patterns: &[Pattern], tests: &[Selftest], tally: &mut Tally) {
-    let missing = |pattern: &&Pattern| !tests.iter().any(|test| test.is_meant_by(pattern));
+/// Counts patterns that match no test as failures.
+fn fail_unknown_names(patterns: &[Pattern], tests: &[Selftest], results: &mut Results) {
+    let missing = |pattern: &&Pattern| !tests.iter().any(|test| test.matches(pattern));
     let missing: Vec<_> = patterns.iter().filter(missing).collect();
     if !missing.is_empty() {
-        tally.group("names", "Selftests that are not there");
+        results.group("names", "Unknown selftests");
     }
     for pattern in missing {
         let outcome = Outcome::Failed("no selftest has such a name".into());
-        tally.add(Test::new(pattern.as_str(), outcome));
+        results.add(TestResult::new(pattern.as_str(), outcome));
     }
 }
 
-/// What the selftests load: the module, which those of the stock driver swap it with, and the
-/// memory that fails.
-fn built(arguments: &Arguments, top: &Path, tally: &mut Tally, logs: &Path) -> Result<bool> {
-    tally.group("build", "Build");
+/// Builds what the selftests load: the module, which tests of the stock driver hand namespaces over to, and the
+/// provider of memory that fails.
+fn build(arguments: &Arguments, top: &Path, results: &mut Results, logs: &Path) -> Result<bool> {
+    results.group("build", "Build");
     let mut good = true;
     for (name, about) in [
         ("module", "rust_pmem.ko for the stock kernel"),
@@ -474,30 +474,32 @@ fn built(arguments: &Arguments, top: &Path, tally: &mut Tally, logs: &Path) -> R
     ] {
         let mut command = lint::make(top);
         command.arg(name);
-        good &= lint::Step {
+        good &= Step {
             name,
             about,
+            activity: Activity::Builds,
             command,
             warnings: true,
         }
-        .test(tally, logs)?;
+        .test(results, logs)?;
     }
     if good && arguments.driver() == Driver::Rust && !arguments.parity && !arguments.mutants {
         let mut command = Command::new(top.join("setup/check-module"));
         command.current_dir(top);
-        lint::Step {
+        Step {
             name: "symbols",
-            about: "rust_pmem.ko can't panic, and stands on libnvdimm and nd_btt alone",
+            about: "rust_pmem.ko can't panic, and depends on libnvdimm and nd_btt alone",
+            activity: Activity::Lints,
             command,
             warnings: false,
         }
-        .test(tally, logs)?;
+        .test(results, logs)?;
     }
     Ok(good)
 }
 
-/// What the README shows of pmemctl is what it prints.
-fn picture(top: &Path, tally: &mut Tally, logs: &Path) -> Result<()> {
+/// Checks that the README shows pmemctl's current output.
+fn picture(top: &Path, results: &mut Results, logs: &Path) -> Result<()> {
     let drawn = logs.join("picture");
     std::fs::create_dir_all(&drawn)?;
     let mut command = Command::new("sh");
@@ -505,38 +507,40 @@ fn picture(top: &Path, tally: &mut Tally, logs: &Path) -> Result<()> {
         "-c",
         "build/tools/release/pmem-demo --picture \"$1\" || exit; same=true
          for drawn in \"$1\"/*.svg; do diff \"Documentation/${drawn##*/}\" \"$drawn\" || same=false; done
-         $same || { echo 'error: other pictures than Documentation/pmemctl*.svg: look at them, and make picture'; exit 1; }",
+         $same || { echo 'error: the pictures differ from Documentation/pmemctl*.svg: look at them, then run make picture'; exit 1; }",
         "sh",
     ]);
     command.arg(&drawn);
-    lint::Step {
+    Step {
         name: "picture",
-        about: "what the README shows of pmemctl is what it prints",
+        about: "the README shows pmemctl's current output",
+        activity: Activity::Tests,
         command,
         warnings: false,
     }
-    .test(tally, logs)?;
+    .test(results, logs)?;
     Ok(())
 }
 
-/// What operations cost, held against tools/testing/bench/lines.toml. Shown in any case.
-fn bench(top: &Path, tally: &mut Tally, logs: &Path) -> Result<()> {
-    tally.group("bench", "Instructions for each operation");
+/// Compares instruction counts with the thresholds of the bench. They are shown in any case.
+fn bench(top: &Path, results: &mut Results, logs: &Path) -> Result<()> {
+    results.group("bench", "Instructions for each operation");
     let mut command = Command::new(top.join("build/tools/release/pmem-bench"));
     command.current_dir(top).arg("--check");
     command.arg("--output").arg(logs.join("bench"));
-    let step = lint::Step {
+    let step = Step {
         name: "bench",
-        about: "no figure is above its line by more than 1 %",
+        about: "no figure exceeds its threshold by more than 1 %",
+        activity: Activity::Tests,
         command,
         warnings: false,
     };
-    step.test(tally, logs)?;
-    tally.line(fs::read_to_string(logs.join("bench.log"))?.trim_end());
+    step.test(results, logs)?;
+    results.line(fs::read_to_string(logs.join("bench.log"))?.trim_end());
     Ok(())
 }
 
-/// The checkout above the current folder.
+/// Finds the checkout above the current folder.
 fn top() -> Result<PathBuf> {
     let here = env::current_dir()?;
     let Some(top) = here
@@ -559,8 +563,8 @@ fn patterns(words: &[String]) -> Result<Vec<Pattern>> {
 mod tests {
     use super::*;
 
-    /// The tests that run under one driver, and those that run under both, by name.
-    fn divided_by(words: &[&str], everything: bool) -> [String; 2] {
+    /// Returns the names of the tests that run under one driver, and of those that run under both.
+    fn names_by_drivers(words: &[&str], everything: bool) -> [String; 2] {
         let arguments = Arguments::parse_from([&["pmem-check"], words].concat());
         let tests = [
             ("tests/a.sh", ""),
@@ -568,16 +572,16 @@ mod tests {
             ("tests/c.sh", "# compare\n"),
         ];
         let tests = tests.map(|(script, text)| Selftest::parse(Path::new(script), text).unwrap());
-        let (one, both) = divided(&arguments, everything, tests.into());
+        let (one, both) = by_drivers(&arguments, everything, tests.into());
         [one, both].map(|tests| tests.iter().map(|test| test.name.as_str()).collect())
     }
 
     #[test]
-    fn which_tests_run_under_which_drivers() {
-        assert_eq!(divided_by(&[], true), ["a", "b"]);
-        assert_eq!(divided_by(&["--driver", "nd_pmem"], true), ["a", ""]);
-        assert_eq!(divided_by(&["*"], false), ["abc", ""]);
-        assert_eq!(divided_by(&["--parity"], false), ["", "abc"]);
-        assert_eq!(divided_by(&["--lint"], false), ["", ""]);
+    fn tests_are_divided_by_drivers() {
+        assert_eq!(names_by_drivers(&[], true), ["a", "b"]);
+        assert_eq!(names_by_drivers(&["--driver", "nd_pmem"], true), ["a", ""]);
+        assert_eq!(names_by_drivers(&["*"], false), ["abc", ""]);
+        assert_eq!(names_by_drivers(&["--parity"], false), ["", "abc"]);
+        assert_eq!(names_by_drivers(&["--lint"], false), ["", ""]);
     }
 }

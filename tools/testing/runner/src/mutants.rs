@@ -1,24 +1,24 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Do the selftests find a fault? Planted faults of the driver, tests/mutants.toml: each is built into a
-//! module of its own, and the one selftest that is there for it must fail.
+//! Checks that the selftests find faults: each fault of tests/mutants.toml is planted into a copy of the driver, which is
+//! built as a module of its own, and the one selftest that the list names for it must fail.
 
-use crate::ktap::Outcome;
+use crate::executor::{Executor, GUEST, GuestTest, WHOLE};
 use crate::lint;
 use crate::report::{plain, table};
-use crate::selftest::{GUEST, Runner, Selftest, WHOLE, grouped};
-use crate::tally::{Clock, Tally, Test};
+use crate::results::{Activity, Clock, Outcome, Results, TestResult};
+use crate::selftest::{self, Selftest, grouped};
 use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{self, Write};
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-/// The list, from the root of the checkout.
+/// Path of the list from the root of the checkout.
 pub const LIST: &str = "tests/mutants.toml";
-/// Where they are built and the table goes, without .md.
+/// Folder of the builds; the table is next to it, as .md.
 const BUILD: &str = "build/mutants";
 /// What the module is made of besides Rust.
 const BESIDE: [&str; 3] = [
@@ -26,26 +26,25 @@ const BESIDE: [&str; 3] = [
     "abstractions/bindgen_parameters",
     "abstractions/bindings_helper.h",
 ];
-/// What stands for the driver without a fault.
+/// Name of the driver without a fault.
 const NONE: &str = "without";
 
 /// A planted fault.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Mutant {
-    /// Its name.
     pub name: String,
-    /// What is wrong with the driver, as a sentence.
+    /// The fault, as a sentence.
     pub fault: String,
-    /// The source, from the root of the checkout.
+    /// Path of the source from the root of the checkout.
     file: PathBuf,
-    /// A text that it has exactly once.
+    /// A text that the source has exactly once.
     text: String,
-    /// What stands there instead.
+    /// The text that replaces it.
     becomes: String,
     /// The selftest that must fail.
     pub test: String,
-    /// Whether it is among the few that `make check` tries.
+    /// Whether `make check` tries it.
     #[serde(default)]
     pub quick: bool,
 }
@@ -57,7 +56,7 @@ struct List {
 }
 
 impl Mutant {
-    /// The source with the fault, from the one without.
+    /// Plants the fault into a source.
     fn plant(&self, source: &str) -> Result<String> {
         let found = source.matches(&self.text).count();
         ensure!(
@@ -71,7 +70,7 @@ impl Mutant {
     }
 }
 
-/// Reads the list. It speaks of these tests.
+/// Reads the list. Its entries name some of these tests.
 pub fn load(top: &Path, tests: &[Selftest]) -> Result<Vec<Mutant>> {
     let text = fs::read_to_string(top.join(LIST)).context(LIST)?;
     parse(&text, tests).context(LIST)
@@ -102,10 +101,10 @@ fn parse(text: &str, tests: &[Selftest]) -> Result<Vec<Mutant>> {
     Ok(mutants)
 }
 
-/// Whether all of the list can be planted into the sources as they are.
-pub fn lint(top: &Path, tests: &[Selftest], tally: &mut Tally) -> Result<()> {
-    let clock = tally.running("mutants");
-    let words: Vec<String> = match load(top, tests) {
+/// Checks that all faults of the list can be planted into the sources.
+pub fn lint(top: &Path, tests: &[Selftest], results: &mut Results) -> Result<()> {
+    let clock = results.running("mutants");
+    let lines: Vec<String> = match load(top, tests) {
         Ok(mutants) => mutants
             .iter()
             .filter_map(|mutant| mutant.planted(top).err())
@@ -113,21 +112,22 @@ pub fn lint(top: &Path, tests: &[Selftest], tally: &mut Tally) -> Result<()> {
             .collect(),
         Err(error) => vec![format!("{error:#}")],
     };
-    let outcome = match words.is_empty() {
+    let outcome = match lines.is_empty() {
         true => Outcome::Passed,
         false => Outcome::Failed(format!("{LIST} does not fit the driver's sources")),
     };
-    tally.add(Test {
+    results.spend(Activity::Lints, clock.time());
+    results.add(TestResult {
         about: "each planted fault has its place in the driver".into(),
         time: clock.time(),
-        words,
-        ..Test::new("mutants", outcome)
+        lines,
+        ..TestResult::new("mutants", outcome)
     });
     Ok(())
 }
 
 impl Mutant {
-    /// The whole source with the fault in it.
+    /// Reads the source and plants the fault.
     fn planted(&self, top: &Path) -> Result<String> {
         let path = top.join(&self.file);
         let source = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
@@ -135,13 +135,13 @@ impl Mutant {
     }
 }
 
-/// The driver's sources in a folder of their own, where faults are planted.
-struct Nursery {
+/// A copy of the driver's sources, where faults are planted.
+struct Workspace {
     top: PathBuf,
     folder: PathBuf,
 }
 
-impl Nursery {
+impl Workspace {
     fn new(top: &Path) -> Result<Self> {
         let folder = top.join(BUILD);
         fs::create_dir_all(folder.join("source/abstractions"))?;
@@ -151,8 +151,8 @@ impl Nursery {
         })
     }
 
-    /// Builds the module with this fault, or with none; its path from the root of the checkout, or why
-    /// there is none. What has not changed is not written, so that Kbuild does not make it again.
+    /// Builds the module with this fault, or with none. Returns its path from the root of the checkout, or the errors of the
+    /// build. A source that has not changed is not written, so that Kbuild does not build it again.
     fn build(&self, mutant: Option<&Mutant>) -> Result<Result<PathBuf, Vec<String>>> {
         for path in sources(&self.top)? {
             let mut text = fs::read_to_string(self.top.join(&path))?;
@@ -170,43 +170,41 @@ impl Nursery {
         let mut command = lint::make(&self.top);
         let source = self.folder.join("source");
         command.arg("module").arg(format!("M={}", source.display()));
-        let (good, said) = lint::run(&mut command)?;
-        fs::write(folder.join("build.log"), &said)?;
+        let (good, output) = lint::run(&mut command)?;
+        fs::write(folder.join("build.log"), &output)?;
         if !good {
-            return Ok(Err(lint::ills(&said)));
+            return Ok(Err(lint::first_errors(&output)));
         }
         fs::copy(source.join("rust_pmem.ko"), folder.join("rust_pmem.ko"))?;
         Ok(Ok(Path::new(BUILD).join(name).join("rust_pmem.ko")))
     }
 }
 
-/// What the module is made of, from the root of the checkout; not what was made there.
+/// Returns the paths of the sources from the root of the checkout, without files that the build makes.
 fn sources(top: &Path) -> Result<Vec<PathBuf>> {
     let mut sources = lint::module_sources(top)?;
     sources.extend(BESIDE.map(PathBuf::from));
     Ok(sources)
 }
 
-/// What became of a mutant.
+/// Whether a fault was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Fate {
-    /// These checks of its test failed; with their diagnosis.
+enum Detection {
+    /// These checks of its test failed.
     Killed(Vec<String>),
     /// Its test passed.
     Survived,
-    /// There is no verdict, and why.
+    /// Its test gave no answer, for this reason.
     Unknown(String),
 }
 
-impl Fate {
-    /// From how its test went.
-    fn of(result: &Test) -> Self {
-        let failed = |outcome: &Outcome| matches!(outcome, Outcome::Failed(_));
+impl Detection {
+    fn of(result: &TestResult) -> Self {
         let checks = result
-            .details
+            .subtests
             .iter()
-            .filter(|detail| detail.name != WHOLE && failed(&detail.outcome));
-        let checks: Vec<String> = checks.map(|detail| detail.name.clone()).collect();
+            .filter(|subtest| subtest.name != WHOLE && subtest.outcome.is_failure());
+        let checks: Vec<String> = checks.map(|subtest| subtest.name.clone()).collect();
         match &result.outcome {
             Outcome::Failed(_) if !checks.is_empty() => Self::Killed(checks),
             Outcome::Failed(why) => Self::Unknown(format!(
@@ -225,7 +223,7 @@ impl Fate {
     }
 }
 
-impl fmt::Display for Fate {
+impl fmt::Display for Detection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Killed(checks) => {
@@ -244,103 +242,128 @@ impl fmt::Display for Fate {
 /// A row of the table.
 struct Row<'a> {
     mutant: &'a Mutant,
-    fate: Fate,
+    detection: Detection,
     time: Duration,
 }
 
-/// Tries these mutants and counts each. Their tests are run without a fault first.
-pub fn run(top: &Path, mutants: &[Mutant], tests: &[Selftest], tally: &mut Tally) -> Result<()> {
+/// Tries these mutants and counts each. Their tests run without a fault first.
+pub fn run(
+    top: &Path,
+    mutants: &[Mutant],
+    tests: &[Selftest],
+    results: &mut Results,
+) -> Result<()> {
     let by_name: BTreeMap<&str, &Selftest> = tests
         .iter()
         .map(|test| (test.name.as_str(), test))
         .collect();
-    let nursery = Nursery::new(top)?;
-    let good = controls(&nursery, mutants, &by_name, tally)?;
+    let workspace = Workspace::new(top)?;
+    let good = controls(&workspace, mutants, &by_name, results)?;
     let mut rows = Vec::new();
-    tally.heading("With a fault");
+    results.heading("With a fault");
     for mutant in mutants {
-        let clock = tally.running(&mutant.name);
+        let clock = results.running(&mutant.name);
         let test = by_name[mutant.test.as_str()];
-        let (fate, words) = match good.contains(&mutant.test) {
-            true => try_out(&nursery, mutant, test, tally, &clock)?,
+        let (detection, lines) = match good.contains(&mutant.test) {
+            true => try_out(&workspace, mutant, test, results, &clock)?,
             false => (
-                Fate::Unknown(format!("{} fails without the fault, too", mutant.test)),
+                Detection::Unknown(format!("{} fails without the fault, too", mutant.test)),
                 Vec::new(),
             ),
         };
         let time = clock.time();
-        tally.add(Test {
-            about: format!("{} {fate}", mutant.test),
+        results.add(TestResult {
+            about: format!("{} {detection}", mutant.test),
             time,
-            words,
-            ..Test::new(&mutant.name, fate.outcome())
+            lines,
+            ..TestResult::new(&mutant.name, detection.outcome())
         });
-        rows.push(Row { mutant, fate, time });
+        rows.push(Row {
+            mutant,
+            detection,
+            time,
+        });
     }
     let path = top.join(BUILD).with_extension("md");
     fs::write(&path, markdown(&rows)).with_context(|| path.display().to_string())
 }
 
-/// The tests that pass without a fault.
+/// Runs the tests without a fault, and returns those that pass.
 fn controls(
-    nursery: &Nursery,
+    workspace: &Workspace,
     mutants: &[Mutant],
     by_name: &BTreeMap<&str, &Selftest>,
-    tally: &mut Tally,
+    results: &mut Results,
 ) -> Result<BTreeSet<String>> {
     let mut good = BTreeSet::new();
     let needed: BTreeSet<&str> = mutants.iter().map(|mutant| mutant.test.as_str()).collect();
     let controls: Vec<Selftest> = needed.iter().map(|name| by_name[name].clone()).collect();
-    tally.heading("Without a fault");
-    let module = match nursery.build(None)? {
+    results.heading("Without a fault");
+    let begin = Instant::now();
+    let built = workspace.build(None)?;
+    results.spend(Activity::Builds, begin.elapsed());
+    let module = match built {
         Ok(module) => module,
-        Err(words) => {
-            tally.add(Test {
-                words,
-                ..Test::new(NONE, Outcome::Failed("it can't be built".into()))
+        Err(lines) => {
+            results.add(TestResult {
+                lines,
+                ..TestResult::new(NONE, Outcome::Failed("it can't be built".into()))
             });
             return Ok(good);
         }
     };
-    let mut runner = Runner::new("rust_pmem", nursery.folder.join(NONE));
-    runner.module = Path::new(GUEST).join(module);
+    let mut executor = Executor::new("rust_pmem", workspace.folder.join(NONE));
+    executor.module = Path::new(GUEST).join(module);
     for group in grouped(controls) {
-        for result in runner.group(&group, tally)? {
+        for result in executor.group(&selftest::guest_tests(&group)?, results)? {
             if result.outcome == Outcome::Passed {
                 good.insert(result.name.clone());
             }
-            tally.count(result);
+            results.count(result);
         }
     }
     Ok(good)
 }
 
-/// Builds a mutant and runs its test; what became of it, and what a person wants to see if it lives.
+/// Builds a mutant and runs its test. Also returns what to show where the fault was not found.
 fn try_out(
-    nursery: &Nursery,
+    workspace: &Workspace,
     mutant: &Mutant,
     test: &Selftest,
-    tally: &Tally,
+    results: &mut Results,
     clock: &Clock,
-) -> Result<(Fate, Vec<String>)> {
-    let module = match nursery.build(Some(mutant)) {
+) -> Result<(Detection, Vec<String>)> {
+    let begin = Instant::now();
+    let built = workspace.build(Some(mutant));
+    results.spend(Activity::Builds, begin.elapsed());
+    let module = match built {
         Ok(Ok(module)) => module,
-        Ok(Err(words)) => return Ok((Fate::Unknown("it can't be built".into()), words)),
-        Err(error) => return Ok((Fate::Unknown(format!("{error:#}")), Vec::new())),
+        Ok(Err(lines)) => return Ok((Detection::Unknown("it can't be built".into()), lines)),
+        Err(error) => return Ok((Detection::Unknown(format!("{error:#}")), Vec::new())),
     };
-    let mut runner = Runner::new("rust_pmem", nursery.folder.join(&mutant.name));
-    runner.module = Path::new(GUEST).join(module);
-    let result = runner.alone(test, tally, clock)?;
-    let fate = Fate::of(&result);
-    let words = match fate {
-        Fate::Killed(_) => Vec::new(),
-        _ => result.words,
+    let rerun = format!("make mutants MUTANTS={}", mutant.name);
+    let mut executor = Executor::new("rust_pmem", workspace.folder.join(&mutant.name));
+    executor.module = Path::new(GUEST).join(module);
+    let test = GuestTest {
+        rerun: rerun.clone(),
+        ..test.guest_test()?
     };
-    Ok((fate, words))
+    let result = executor.alone(&test, results, clock)?;
+    let detection = Detection::of(&result);
+    let lines = match detection {
+        Detection::Killed(_) => Vec::new(),
+        Detection::Survived => vec![
+            format!("expected: a check of {} fails", test.name),
+            "seen:     all of them pass".to_owned(),
+            format!("run alone: {rerun}"),
+        ],
+        Detection::Unknown(_) => result.lines,
+    };
+    Ok((detection, lines))
 }
 
 fn markdown(rows: &[Row<'_>]) -> String {
-    let killed = |row: &&Row<'_>| matches!(row.fate, Fate::Killed(_));
+    let killed = |row: &&Row<'_>| matches!(row.detection, Detection::Killed(_));
     let mut text = format!(
         "<!-- made by `make mutants` -->\n# Planted faults of rust_pmem, and the selftests that find them\n\n\
          {} faults; {} are found, each by the one selftest that is there for it. Without the fault the test passes.\n\n",
@@ -360,7 +383,7 @@ fn markdown(rows: &[Row<'_>]) -> String {
             format!("{name}: {}", plain(fault)),
             file.display().to_string(),
             test.clone(),
-            plain(&row.fate.to_string()),
+            plain(&row.detection.to_string()),
             row.time.as_secs().to_string(),
         ]);
     }
@@ -371,7 +394,6 @@ fn markdown(rows: &[Row<'_>]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tally::Detail;
 
     const ENTRY: &str = r#"
 [[mutant]]
@@ -389,22 +411,25 @@ test = "flush-fsync"
     }
 
     #[test]
-    fn a_fault_is_planted_where_its_text_is_once() {
+    fn fault_is_planted_where_its_text_occurs_once() {
         let mutant = &parsed(ENTRY).unwrap()[0];
         assert_eq!(mutant.plant("{ self.flush() }").unwrap(), "{ Ok(()) }");
         for (source, times) in [("", "0 times"), ("self.flush() self.flush()", "2 times")] {
-            let said = mutant.plant(source).unwrap_err().to_string();
-            assert!(said.contains(times), "{said}");
-            assert!(said.contains("no-flush: flush.rs"), "{said}");
+            let error = mutant.plant(source).unwrap_err().to_string();
+            assert!(error.contains(times), "{error}");
+            assert!(error.contains("no-flush: flush.rs"), "{error}");
         }
     }
 
     #[test]
-    fn entries_that_are_refused() {
+    fn invalid_entry_is_refused() {
         let twice = format!("{ENTRY}{ENTRY}");
         for (text, reason) in [
             (twice.as_str(), "two of this name"),
-            (&ENTRY.replace("flush-fsync", "flush-fua"), "no test flush-fua"),
+            (
+                &ENTRY.replace("flush-fsync", "flush-fua"),
+                "no test flush-fua",
+            ),
             (
                 &ENTRY.replace("no-flush", "no/flush"),
                 "no name of a mutant",
@@ -413,28 +438,25 @@ test = "flush-fsync"
             (&ENTRY.replace("becomes", "instead"), "unknown field"),
             (&ENTRY.replace("no-flush", NONE), "two of this name"),
         ] {
-            let said = format!("{:#}", parsed(text).unwrap_err());
-            assert!(said.contains(reason), "{said}");
+            let error = format!("{:#}", parsed(text).unwrap_err());
+            assert!(error.contains(reason), "{error}");
         }
     }
 
-    /// A test of which these parts went so.
-    fn ran(outcome: Outcome, parts: &[(&str, Outcome)]) -> Test {
-        let details = parts.iter().map(|(name, outcome)| Detail {
-            name: (*name).into(),
-            outcome: outcome.clone(),
-            text: String::new(),
-        });
-        Test {
-            details: details.collect(),
-            ..Test::new("flush-fsync", outcome)
+    fn ran(outcome: Outcome, subtests: &[(&str, Outcome)]) -> TestResult {
+        let subtests = subtests.iter();
+        TestResult {
+            subtests: subtests
+                .map(|(name, outcome)| TestResult::new(*name, outcome.clone()))
+                .collect(),
+            ..TestResult::new("flush-fsync", outcome)
         }
     }
 
     #[test]
-    fn killed_is_what_fails_a_check() {
+    fn failed_check_kills_a_mutant() {
         let failed = || Outcome::Failed("why".into());
-        for (result, fate) in [
+        for (result, detection) in [
             (
                 ran(
                     failed(),
@@ -461,11 +483,11 @@ test = "flush-fsync"
                 "the test was skipped: no disk",
             ),
         ] {
-            let found = Fate::of(&result);
-            assert_eq!(found.to_string(), fate);
+            let found = Detection::of(&result);
+            assert_eq!(found.to_string(), detection);
             assert_eq!(
                 found.outcome() == Outcome::Passed,
-                fate.starts_with("killed")
+                detection.starts_with("killed")
             );
         }
     }

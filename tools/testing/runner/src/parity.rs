@@ -1,17 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The two drivers side by side: each test runs under both, in machines of its own, and what each
-//! subtest showed under the one is held against what it showed under the other.
+//! Compares the two drivers: each test runs under both, in guests of their own, and each subtest's result under one is
+//! compared with its result under the other.
 //!
-//! What counts is what a user would see, so a subtest that the tests of both drivers pass is the
-//! same; one that `seen` or `answers` made (tests/lib.sh) is the same where its text is. The rest
-//! must stand in tests/differences.toml. Nothing excuses a failure of rust_pmem.
+//! A user sees no difference where a subtest passes under both drivers, or where the values that it records are the same
+//! (tests/lib/tap.sh). All other differences must be listed in tests/differences.toml. A failure of rust_pmem is always
+//! worse.
 
 use crate::differences::Differences;
-use crate::ktap::{Outcome, twice};
-use crate::queue::locked;
-use crate::selftest::{self, Runner, Selftest, WHOLE};
-use crate::tally::{Detail, Tally, Test};
+use crate::executor::{Executor, WHOLE};
+use crate::ktap::duplicates;
+use crate::results::{Outcome, Results, TestResult};
+use crate::scheduler::locked;
+use crate::selftest::{self, Selftest};
 use anyhow::Result;
 use serde::{Deserialize, Serialize, Serializer};
 use std::collections::BTreeMap;
@@ -20,83 +21,59 @@ use std::mem;
 use std::path::Path;
 use std::sync::Mutex;
 
-/// What a subtest showed under one driver.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Shown {
-    /// It passed.
-    Passed,
-    /// It saw this text.
-    Seen(String),
-    /// It failed, and said this.
-    Failed(String),
-    /// It does not apply, and why.
-    Skipped(String),
-    /// It is not there.
-    Missing,
+/// Begins the lines of a subtest that hold a recorded value.
+const RECORDED: &str = "# seen: ";
+
+fn joined(subtest: &TestResult, prefix: &str) -> String {
+    let lines = subtest.lines.iter();
+    let lines = lines.filter_map(|line| line.strip_prefix(prefix));
+    lines.collect::<Vec<&str>>().join("; ")
 }
 
-impl fmt::Display for Shown {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Shown::Passed => f.write_str("pass"),
-            Shown::Seen(text) => f.write_str(text),
-            Shown::Failed(said) if said.is_empty() => f.write_str("fail"),
-            Shown::Failed(said) => write!(f, "fail: {said}"),
-            Shown::Skipped(reason) => write!(f, "skip: {reason}"),
-            Shown::Missing => f.write_str("not there"),
-        }
+/// Returns the value that a subtest recorded, if it passed and recorded one.
+pub fn recorded(subtest: Option<&TestResult>) -> Option<String> {
+    let subtest = subtest?;
+    let records = subtest.lines.first()?.starts_with(RECORDED);
+    (records && subtest.outcome == Outcome::Passed).then(|| joined(subtest, RECORDED))
+}
+
+/// Describes what a subtest showed under a driver; `None` if that driver's test does not have it.
+pub fn shown(subtest: Option<&TestResult>) -> String {
+    let Some(result) = subtest else {
+        return "not there".to_owned();
+    };
+    match &result.outcome {
+        Outcome::Passed => recorded(subtest).unwrap_or_else(|| "pass".to_owned()),
+        Outcome::Failed(_) => match joined(result, "# ").as_str() {
+            "" => "fail".to_owned(),
+            diagnosis => format!("fail: {diagnosis}"),
+        },
+        Outcome::Skipped(reason) => format!("skip: {reason}"),
     }
 }
 
-impl Serialize for Shown {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
+fn as_text<S: Serializer>(subtest: &Option<TestResult>, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&shown(subtest.as_ref()))
 }
 
-impl Shown {
-    fn new(outcome: &Outcome, text: &str) -> Self {
-        const SEEN: &str = "# seen: ";
-        let joined = |prefix| {
-            let lines = text.lines().filter_map(|line| line.strip_prefix(prefix));
-            lines.collect::<Vec<&str>>().join("; ")
-        };
-        match outcome {
-            Outcome::Passed if text.starts_with(SEEN) => Shown::Seen(joined(SEEN)),
-            Outcome::Passed => Shown::Passed,
-            Outcome::Failed(_) => Shown::Failed(joined("# ")),
-            Outcome::Skipped(reason) => Shown::Skipped(reason.clone()),
-        }
-    }
-
-    /// What a whole test came to.
-    fn whole(outcome: &Outcome) -> Self {
-        match outcome {
-            Outcome::Failed(reason) => Shown::Failed(reason.clone()),
-            other => Shown::new(other, ""),
-        }
-    }
-}
-
-/// What a subtest of the two drivers comes to.
+/// The result of comparing a subtest under both drivers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Verdict {
-    /// Nobody sees a difference.
     Same,
-    /// They differ, and ours is the better answer.
+    /// They differ, and rust_pmem's result is better.
     Better,
-    /// They differ, and neither is the better answer.
+    /// They differ, and neither result is better.
     Equal,
-    /// They differ in a way that nobody has given a reason for, or ours failed.
+    /// They differ without a listed reason, or rust_pmem failed.
     Worse,
-    /// Neither could be tried here.
+    /// Both skipped it.
     #[serde(rename = "not run")]
     NotRun,
 }
 
 impl Verdict {
-    /// Each, in the order of the table.
+    /// All verdicts, in the order of the table.
     pub const ALL: [Self; 5] = [
         Self::Same,
         Self::Better,
@@ -121,21 +98,20 @@ impl fmt::Display for Verdict {
 /// A row of the table: one subtest.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Row {
-    /// The test's name.
     pub test: String,
-    /// The subtest's.
     pub subtest: String,
-    /// What it showed under nd_pmem.
-    pub c: Shown,
-    /// What it showed under rust_pmem.
-    pub rust: Shown,
-    /// What to think of it.
+    /// The result under nd_pmem.
+    #[serde(serialize_with = "as_text")]
+    pub c: Option<TestResult>,
+    /// The result under rust_pmem.
+    #[serde(serialize_with = "as_text")]
+    pub rust: Option<TestResult>,
     pub verdict: Verdict,
-    /// The reason, where they are not the same.
+    /// The reason, unless they are the same.
     pub why: String,
 }
 
-/// All that was compared.
+/// The whole comparison.
 #[derive(Default, Serialize)]
 pub struct Parity {
     /// The kernel's release.
@@ -145,53 +121,46 @@ pub struct Parity {
     /// What each test is about.
     #[serde(skip)]
     pub abouts: BTreeMap<String, String>,
-    /// Entries of the list that did not occur.
+    /// Entries of the list whose difference did not occur.
     pub unneeded: Vec<String>,
 }
 
-/// The parts of a test: what each showed, by name, in order.
-fn parts(test: &Test) -> Vec<(&str, Shown)> {
-    let part = |detail: &Detail| match detail.name.as_str() {
-        WHOLE => Shown::whole(&detail.outcome),
-        _ => Shown::new(&detail.outcome, &detail.text),
-    };
-    let details = test.details.iter();
-    details
-        .map(|detail| (detail.name.as_str(), part(detail)))
-        .collect()
-}
-
-/// The rows of a test.
-pub fn compare(c: &Test, rust: &Test, differences: &mut Differences) -> Vec<Row> {
+/// Compares a test's results: one row for each subtest, or one for the whole test where a driver skipped it.
+pub fn compare(c: &TestResult, rust: &TestResult, differences: &mut Differences) -> Vec<Row> {
     let skipped =
-        |test: &Test| matches!(test.outcome, Outcome::Skipped(_)) && test.details.is_empty();
-    let (c_parts, rust_parts) = if skipped(c) || skipped(rust) {
-        (
-            vec![(WHOLE, Shown::whole(&c.outcome))],
-            vec![(WHOLE, Shown::whole(&rust.outcome))],
-        )
-    } else {
-        (parts(c), parts(rust))
+        |test: &TestResult| matches!(test.outcome, Outcome::Skipped(_)) && test.subtests.is_empty();
+    let [c_parts, rust_parts] = match skipped(c) || skipped(rust) {
+        true => [c, rust].map(|test| {
+            let mut whole = TestResult::new(WHOLE, test.outcome.clone());
+            whole.lines.push(format!("# {}", test.outcome.reason()));
+            vec![whole]
+        }),
+        false => [c, rust].map(|test| test.subtests.clone()),
     };
-    let [c_twice, rust_twice] =
-        [&c_parts, &rust_parts].map(|parts| twice(parts.iter().map(|(name, _)| *name)));
+    let twice = [&c_parts, &rust_parts]
+        .map(|parts| duplicates(parts.iter().map(|part| part.name.as_str())));
     let mut rows: Vec<Row> = Vec::new();
-    for &(subtest, _) in c_parts.iter().chain(&rust_parts) {
-        if rows.iter().any(|row| row.subtest == subtest) {
+    for subtest in c_parts.iter().chain(&rust_parts).map(|part| &part.name) {
+        if rows.iter().any(|row| row.subtest == *subtest) {
             continue;
         }
-        let c_shown = find(&c_parts, subtest);
-        let rust_shown = find(&rust_parts, subtest);
-        let (verdict, why) = if c_twice.contains(subtest) || rust_twice.contains(subtest) {
+        let [c, rust_part] = [&c_parts, &rust_parts].map(|parts| find(parts, subtest));
+        let (verdict, why) = if twice.iter().any(|names| names.contains(subtest.as_str())) {
             (Verdict::Worse, "two subtests have this name".to_owned())
         } else {
-            judge(&rust.name, subtest, &c_shown, &rust_shown, differences)
+            judge(
+                &rust.name,
+                subtest,
+                c.as_ref(),
+                rust_part.as_ref(),
+                differences,
+            )
         };
         rows.push(Row {
             test: rust.name.clone(),
-            subtest: subtest.to_owned(),
-            c: c_shown,
-            rust: rust_shown,
+            subtest: subtest.clone(),
+            c,
+            rust: rust_part,
             verdict,
             why,
         });
@@ -199,64 +168,69 @@ pub fn compare(c: &Test, rust: &Test, differences: &mut Differences) -> Vec<Row>
     rows
 }
 
-/// What the part of this name showed.
-fn find(parts: &[(&str, Shown)], name: &str) -> Shown {
-    match parts.iter().find(|(other, _)| *other == name) {
-        Some((_, shown)) => shown.clone(),
-        // Said of failures alone.
-        None if name == WHOLE => Shown::Passed,
-        None => Shown::Missing,
+fn find(parts: &[TestResult], name: &str) -> Option<TestResult> {
+    match parts.iter().find(|part| part.name == name) {
+        // Only failures have this part.
+        None if name == WHOLE => Some(TestResult::new(WHOLE, Outcome::Passed)),
+        found => found.cloned(),
     }
 }
 
 fn judge(
     test: &str,
     subtest: &str,
-    c: &Shown,
-    rust: &Shown,
+    c: Option<&TestResult>,
+    rust: Option<&TestResult>,
     differences: &mut Differences,
 ) -> (Verdict, String) {
+    use Outcome::{Failed, Passed, Skipped};
     let worse = |why: &str| (Verdict::Worse, why.to_owned());
-    match (c, rust) {
-        (Shown::Failed(_), Shown::Failed(_)) => worse("it fails under both"),
-        (_, Shown::Failed(_)) => worse("it fails"),
-        (_, Shown::Missing) => worse("rust_pmem does not have it"),
-        (Shown::Skipped(one), Shown::Skipped(other)) => {
+    match [c, rust].map(|result| result.map(|result| &result.outcome)) {
+        [Some(Failed(_)), Some(Failed(_))] => worse("it fails under both"),
+        [_, Some(Failed(_))] => worse("it fails"),
+        [_, None] => worse("rust_pmem does not have it"),
+        [Some(Skipped(one)), Some(Skipped(other))] => {
             let why = match one == other {
                 true => one.clone(),
                 false => format!("nd_pmem: {one}; rust_pmem: {other}"),
             };
             (Verdict::NotRun, why)
         }
-        (c, rust) if c == rust => (Verdict::Same, String::new()),
-        (c, rust) => match differences.explain(test, subtest, c, rust) {
+        [Some(Passed), Some(Passed)] if recorded(c) == recorded(rust) => {
+            (Verdict::Same, String::new())
+        }
+        _ => match differences.explain(test, subtest, c, rust) {
             Some(entry) => (entry.verdict, entry.why.clone()),
-            None if *c == Shown::Missing => worse("nd_pmem does not have it"),
+            None if c.is_none() => worse("nd_pmem does not have it"),
             None => worse("they differ, and differences.toml does not say why"),
         },
     }
 }
 
 impl Row {
-    /// As a result to count.
-    fn result(&self) -> Test {
+    /// Returns the row as a result to count.
+    fn result(&self) -> TestResult {
         let outcome = match self.verdict {
             Verdict::Same | Verdict::Better | Verdict::Equal => Outcome::Passed,
             Verdict::Worse => Outcome::Failed(self.why.clone()),
             Verdict::NotRun => Outcome::Skipped(self.why.clone()),
         };
-        Test {
+        let mut lines = vec![
+            format!("nd_pmem:   {}", shown(self.c.as_ref())),
+            format!("rust_pmem: {}", shown(self.rust.as_ref())),
+        ];
+        if outcome.is_failure() {
+            lines.push(format!("run alone: make parity TESTS={}", self.test));
+        }
+        TestResult {
             about: self.why.clone(),
-            words: vec![
-                format!("nd_pmem:   {}", self.c),
-                format!("rust_pmem: {}", self.rust),
-            ],
-            ..Test::new(format!("{}: {}", self.test, self.subtest), outcome)
+            lines,
+            ..TestResult::new(format!("{}: {}", self.test, self.subtest), outcome)
         }
     }
 }
 
-/// How many rows have each verdict.
+/// Counts the rows of each verdict.
 pub fn counts<'a>(rows: impl IntoIterator<Item = &'a Row>) -> BTreeMap<Verdict, usize> {
     let mut counts: BTreeMap<_, _> = Verdict::ALL.map(|verdict| (verdict, 0)).into();
     for row in rows {
@@ -265,30 +239,32 @@ pub fn counts<'a>(rows: impl IntoIterator<Item = &'a Row>) -> BTreeMap<Verdict, 
     counts
 }
 
-/// Runs tests under both drivers, several groups at once if need be.
+/// Runs tests under both drivers. Several threads may use it.
 pub struct Comparison {
-    /// Of nd_pmem, and of rust_pmem.
-    runners: [Runner; 2],
+    /// For nd_pmem, and for rust_pmem.
+    executors: [Executor; 2],
     differences: Mutex<Differences>,
     parity: Mutex<Parity>,
 }
 
 impl Comparison {
-    /// Will allow these differences and write logs below `logs`.
+    /// Returns a comparison that allows these differences and writes logs below `logs`.
     pub fn new(differences: Differences, logs: &Path) -> Self {
         Self {
-            runners: ["nd_pmem", "rust_pmem"].map(|driver| Runner::new(driver, logs.join(driver))),
+            executors: ["nd_pmem", "rust_pmem"]
+                .map(|driver| Executor::new(driver, logs.join(driver))),
             differences: Mutex::new(differences),
             parity: Mutex::default(),
         }
     }
 
-    /// Runs tests that want the same machine, and counts the rows.
-    pub fn group(&self, tests: &[Selftest], tally: &mut Tally) -> Result<()> {
-        tally.group("parity", "Both drivers, side by side");
-        let [c, rust] = self.runners.each_ref().map(|runner| {
-            tally.heading(&selftest::title(runner.driver, tests));
-            runner.group(tests, tally)
+    /// Runs tests of the same machine, and counts the rows.
+    pub fn group(&self, tests: &[Selftest], results: &mut Results) -> Result<()> {
+        results.group("parity", "Both drivers, side by side");
+        let guest_tests = selftest::guest_tests(tests)?;
+        let [c, rust] = self.executors.each_ref().map(|executor| {
+            results.heading(&selftest::title(executor.driver, tests));
+            executor.group(&guest_tests, results)
         });
         let mut rows = Vec::new();
         let mut unneeded = Vec::new();
@@ -303,17 +279,17 @@ impl Comparison {
         let found: Vec<_> = found
             .map(|(verdict, count)| format!("{count} {verdict}"))
             .collect();
-        tally.heading("Side by side");
-        tally.note(&found.join(", "));
+        results.heading("Side by side");
+        results.note(&found.join(", "));
         for row in &rows {
             match row.verdict {
-                Verdict::Worse => tally.add(row.result()),
-                _ => tally.count(row.result()),
+                Verdict::Worse => results.add(row.result()),
+                _ => results.count(row.result()),
             }
         }
         for entry in &unneeded {
             let outcome = Outcome::Failed(format!("this did not occur: {entry}"));
-            tally.add(Test::new("differences.toml", outcome));
+            results.add(TestResult::new("differences.toml", outcome));
         }
         let mut parity = locked(&self.parity);
         parity.rows.extend(rows);
@@ -324,10 +300,10 @@ impl Comparison {
         Ok(())
     }
 
-    /// All that was compared.
+    /// Returns the whole comparison.
     pub fn parity(self) -> Parity {
         let mut parity = mem::take(&mut *locked(&self.parity));
-        parity.kernel = self.runners[1].kernel.get().cloned().unwrap_or_default();
+        parity.kernel = self.executors[1].kernel.get().cloned().unwrap_or_default();
         parity.rows.sort_by(|a, b| a.test.cmp(&b.test));
         parity.unneeded.sort();
         parity
@@ -337,20 +313,21 @@ impl Comparison {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::executor::{fail, staged};
     use crate::ktap::{End, Ktap};
     use std::path::Path;
 
-    /// A test whose stages printed this. Each but the last ended by a power cut.
-    fn ran(stages: &[&str]) -> Test {
-        let mut test = Test::new("sysfs-disk", Outcome::Passed);
+    /// Returns a test whose stages printed this. Each but the last ended by a power cut.
+    fn ran(stages: &[&str]) -> TestResult {
+        let mut test = TestResult::new("sysfs-disk", Outcome::Passed);
         for (stage, text) in (1..).zip(stages) {
             let ktap = Ktap::parse(&text.replace('/', "\n"));
-            test.details.extend(selftest::details(&ktap, stage));
             let end = match stage as usize == stages.len() {
                 true => End::Exited(0),
                 false => End::CutOff,
             };
-            test.outcome = ktap.verdict(end);
+            test.outcome = ktap.outcome(end);
+            test.subtests.extend(staged(ktap.subtests, stage));
         }
         test
     }
@@ -367,15 +344,19 @@ mod tests {
         Differences::parse(&text, &[Selftest::parse(script, "").unwrap()]).unwrap()
     }
 
-    /// Name, verdict and reason of each row.
-    fn rows(c: &Test, rust: &Test, list: &mut Differences) -> Vec<(String, Verdict, String)> {
+    /// Returns the name, verdict and reason of each row.
+    fn rows(
+        c: &TestResult,
+        rust: &TestResult,
+        list: &mut Differences,
+    ) -> Vec<(String, Verdict, String)> {
         let rows = compare(c, rust, list).into_iter();
         rows.map(|row| (row.subtest, row.verdict, row.why))
             .collect()
     }
 
     #[test]
-    fn verdicts_of_one_subtest() {
+    fn subtest_has_the_verdict_of_its_results() {
         use Verdict::*;
         const LISTED: &str = "they differ, and differences.toml does not say why";
         for (c, rust, entry, verdict, why) in [
@@ -467,7 +448,7 @@ mod tests {
                 "So it is.",
             ),
         ] {
-            // Something else passes, as a test of which all is skipped is another thing.
+            // Something else passes: a test that skips all its subtests has one row.
             let [c_test, rust_test] = [c, rust].map(|text| ran(&[&format!("1..2/{text}/ok 2 b")]));
             let found = rows(&c_test, &rust_test, &mut list(entry.as_slice()));
             assert_eq!(
@@ -480,7 +461,7 @@ mod tests {
     }
 
     #[test]
-    fn a_subtest_of_one_driver_alone() {
+    fn subtest_of_one_driver_is_worse_unless_listed() {
         let [one, two] = ["1..1/ok 1 a", "1..2/ok 1 a/ok 2 b"].map(|text| ran(&[text]));
         let found = rows(&two, &one, &mut list(&[["*", "*", "*", "equal"]]));
         assert_eq!(found[1].1, Verdict::Worse);
@@ -493,7 +474,7 @@ mod tests {
     }
 
     #[test]
-    fn two_subtests_of_one_name() {
+    fn duplicate_name_is_worse() {
         let [one, two] = ["1..1/ok 1 a", "1..2/ok 1 a/ok 2 a"].map(|text| ran(&[text]));
         for (c, rust) in [(&one, &two), (&two, &one), (&two, &two)] {
             let found = rows(c, rust, &mut list(&[]));
@@ -504,7 +485,7 @@ mod tests {
     }
 
     #[test]
-    fn a_test_that_is_skipped_is_one_row() {
+    fn skipped_test_is_one_row() {
         let skipped = ran(&["1..0 # SKIP no disk"]);
         let passed = ran(&["1..2/ok 1 a/ok 2 b"]);
         let found = rows(&skipped, &skipped, &mut list(&[]));
@@ -519,10 +500,10 @@ mod tests {
     }
 
     #[test]
-    fn a_test_that_breaks() {
+    fn failure_of_the_whole_test_is_a_row() {
         let passed = ran(&["1..1/ok 1 a"]);
         let mut broken = ran(&["1..1/ok 1 a"]);
-        selftest::fail(&mut broken, Outcome::Failed("the machine was lost".into()));
+        fail(&mut broken, Outcome::Failed("the machine was lost".into()));
         let mut listed = list(&[["*whole", "fail: the machine*", "pass", "better"]]);
         let found = rows(&broken, &passed, &mut listed);
         assert_eq!(
@@ -536,7 +517,7 @@ mod tests {
     }
 
     #[test]
-    fn a_power_cut_and_what_is_after_it() {
+    fn later_stages_have_rows_of_their_own() {
         let c = ran(&["1..1/ok 1 a", "1..1/ok 1 a/# seen: old"]);
         let rust = ran(&["1..1/ok 1 a", "1..1/ok 1 a/# seen: new"]);
         let mut listed = list(&[["stage 2: a", "old", "new", "better"]]);

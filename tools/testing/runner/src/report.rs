@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The table of what was compared, for people (Markdown) and for programs (JSON).
+//! Writes the comparison of the drivers, for people (Markdown) and for programs (JSON).
 
-use crate::parity::{Parity, Row, Shown, Verdict, counts};
+use crate::parity::{Parity, Row, Verdict, counts, recorded, shown};
 use anyhow::{Context, Result};
 use comfy_table::presets::ASCII_MARKDOWN;
 use comfy_table::{CellAlignment, Table};
@@ -11,12 +11,12 @@ use std::fmt::Write;
 use std::fs;
 use std::path::Path;
 
-/// Characters of a value that are shown.
+/// Characters shown of a value.
 const VALUE: usize = 90;
-/// More rows than so many that are the same are folded.
+/// More rows than this that are the same are folded.
 const UNFOLDED: usize = 4;
 
-/// Writes both, as PATH.md and PATH.json.
+/// Writes PATH.md and PATH.json.
 pub fn write(parity: &Parity, path: &Path) -> Result<()> {
     let json = serde_json::to_string_pretty(parity)?;
     for (extension, text) in [("md", markdown(parity)), ("json", json)] {
@@ -26,19 +26,19 @@ pub fn write(parity: &Parity, path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// An empty table in Markdown.
+/// Returns an empty Markdown table.
 pub fn table<const N: usize>(header: [&str; N]) -> Table {
     let mut table = Table::new();
     table.load_preset(ASCII_MARKDOWN).set_header(header);
     table
 }
 
-/// The area of a test: its name without the number.
+/// Returns the topic of a test, with which its name begins.
 fn area(test: &str) -> &str {
-    test.rsplit_once('_').map_or(test, |(area, _)| area)
+    test.split_once('-').map_or(test, |(area, _)| area)
 }
 
-/// How many rows of each area have each verdict.
+/// Counts the rows of each area that have each verdict.
 pub fn summary(parity: &Parity) -> Table {
     let mut areas: BTreeMap<&str, Vec<&Row>> = BTreeMap::new();
     for row in &parity.rows {
@@ -139,7 +139,7 @@ fn section(text: &mut String, title: &str, table: Table) {
     };
 }
 
-/// The rows of a test that are the same.
+/// Writes the rows of a test that are the same.
 fn same(text: &mut String, rows: Vec<&Row>) {
     let mut table = table(["what", "both"]);
     for row in &rows {
@@ -155,17 +155,19 @@ fn same(text: &mut String, rows: Vec<&Row>) {
     };
 }
 
-/// What the drivers showed, as cells of a table: as much of it as tells one from the other.
+/// Returns the results under both drivers as cells of a table, cut to the part in which they differ.
 fn values(row: &Row) -> (String, String) {
-    let texts = [&row.c, &row.rust].map(Shown::to_string);
+    let both = [row.c.as_ref(), row.rust.as_ref()];
+    let texts = both.map(shown);
     let long = texts.iter().any(|text| text.chars().count() > VALUE);
     let alike = texts[0].chars().zip(texts[1].chars());
     let alike = alike.take_while(|(c, rust)| c == rust).count();
-    let start = match row.c != row.rust && long {
+    let start = match texts[0] != texts[1] && long {
         true => alike.saturating_sub(VALUE / 3),
         false => 0,
     };
-    let cell = |shown: &Shown, text: &str| {
+    let cell = |index: usize| {
+        let text = &texts[index];
         let length = text.chars().count();
         let mut part: String = text.chars().skip(start).take(VALUE).collect();
         if start > 0 {
@@ -174,15 +176,15 @@ fn values(row: &Row) -> (String, String) {
         if start + VALUE < length {
             part.push('…');
         }
-        match shown {
-            Shown::Seen(_) => format!("`{}`", part.replace('`', "'").replace('|', "\\|")),
-            _ => plain(&part),
+        match recorded(both[index]) {
+            Some(_) => format!("`{}`", part.replace('`', "'").replace('|', "\\|")),
+            None => plain(&part),
         }
     };
-    (cell(&row.c, &texts[0]), cell(&row.rust, &texts[1]))
+    (cell(0), cell(1))
 }
 
-/// Text that means itself in a cell of a table.
+/// Escapes text for a cell of a table.
 pub fn plain(text: &str) -> String {
     let mut plain = String::new();
     for letter in text.chars() {

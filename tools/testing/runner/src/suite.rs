@@ -1,32 +1,29 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Test suites that others have made: each test in a machine of its own, under either driver.
+//! Test suites of other projects: each test runs in a guest of its own, under both drivers.
 //!
-//! tests/external/NAME/suite.toml describes one. What its tests came to is kept in build/suites/NAME.json,
-//! from one run to the next, and build/suites.md is the table of all that is there.
+//! tests/external/NAME/suite.toml describes a suite. Its results are kept in build/suites/NAME.json from one run to the
+//! next; build/suites.md is the table of all suites.
 
-use crate::ktap::Outcome;
+use crate::executor::{Executor, GUEST, GuestTest, MAX_LINES, Protocol, Reading, interrupted};
 use crate::lint::{self, Step};
 use crate::report::table;
-use crate::selftest::{GUEST, WORDS};
-use crate::tally::{Tally, Test};
+use crate::results::{Activity, Kind, Outcome, Results, TestResult};
 use anyhow::{Context, Result, ensure};
 use glob::Pattern;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::fmt::{self, Write};
+use std::fmt::Write;
 use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
-use vm::{Ended, Options, Vm, reports};
+use std::time::Duration;
+use vm::{Ended, Options};
 
-/// Of a test that does not apply, as automake and meson have it.
+/// Exit status of a test that does not apply, as in automake and meson.
 const SKIP: i32 = 77;
 /// Seconds of a test that has no timeout of its own.
 const TIMEOUT: u64 = 300;
-/// How often a machine that was lost is replaced.
-const LOSSES: u32 = 1;
 
 /// The drivers, in the order of the table.
 const DRIVERS: [&str; 2] = ["nd_pmem", "rust_pmem"];
@@ -48,24 +45,24 @@ struct Description {
     machines: Vec<Group>,
     #[serde(default)]
     reasons: Vec<Reason>,
-    /// Its tests are the user's, so that what does not pass under nd_pmem either needs no reason.
+    /// Its tests are the user's: a test that does not pass under nd_pmem either needs no reason.
     #[serde(default)]
     open: bool,
-    /// Tests of which one run says little.
+    /// Tests that are run more than once.
     #[serde(default)]
     often: Vec<Often>,
 }
 
-/// Tests that are run more than once under each driver.
+/// Tests that are run more than once under each driver, because they do not fail each time.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Often {
-    /// A pattern.
+    /// A pattern of names.
     test: String,
     runs: u32,
 }
 
-/// Tests that want another machine.
+/// Tests on another machine.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Group {
@@ -73,7 +70,6 @@ struct Group {
     test: Vec<Case>,
 }
 
-/// A test.
 #[derive(Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Case {
@@ -84,85 +80,69 @@ struct Case {
     timeout: Option<u64>,
     #[serde(skip)]
     machine: String,
-    /// How often it runs, less one.
+    /// Number of further runs.
     #[serde(skip)]
     again: u32,
 }
 
-/// Why a test does not pass under each of the drivers.
+/// A result that is expected although it is not a pass, with the reason.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Reason {
     test: String,
-    nd_pmem: Verdict,
-    rust_pmem: Verdict,
+    nd_pmem: Kind,
+    rust_pmem: Kind,
     why: String,
 }
 
-/// What a test came to under a driver.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Verdict {
-    /// It passed.
-    Pass,
-    /// It failed.
-    Fail,
-    /// It does not apply.
-    Skip,
-}
-
-impl fmt::Display for Verdict {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Verdict::Pass => "pass",
-            Verdict::Fail => "FAIL",
-            Verdict::Skip => "skip",
-        })
-    }
-}
-
-/// One run of a test.
+/// The result of a test under a driver, as the file keeps it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Run {
-    verdict: Verdict,
-    /// What went wrong or was missing.
+    verdict: Kind,
     reason: String,
     seconds: f64,
-    /// Of what was tested.
+    /// Identifies the driver and the guest.
     hash: String,
 }
 
 impl Run {
-    /// The worst of several runs, of which there is one at least; it says how many they are.
-    fn of_all(mut all: Vec<Self>) -> Self {
+    fn new(result: &TestResult, hash: String) -> Self {
+        Self {
+            verdict: result.outcome.kind(),
+            reason: result.outcome.reason().to_owned(),
+            seconds: (result.time.as_secs_f64() * 10.0).round() / 10.0,
+            hash,
+        }
+    }
+
+    /// Returns the worst of several runs, of which there is at least one. A failure says how many runs failed.
+    fn worst_of(mut all: Vec<Self>) -> Self {
         let count = all.len();
         let seconds = all.iter().map(|run| run.seconds).sum();
-        all.sort_by_key(|run| run.verdict != Verdict::Fail);
-        let alike = all
-            .iter()
-            .filter(|run| run.verdict == all[0].verdict)
-            .count();
+        all.sort_by_key(|run| run.verdict != Kind::Fail);
+        let same = |run: &&Self| run.verdict == all[0].verdict;
+        let same = all.iter().filter(same).count();
         let mut worst = all.swap_remove(0);
         worst.seconds = seconds;
-        if count > 1 && worst.verdict == Verdict::Fail {
-            worst.reason = format!("{alike} of {count} times: {}", worst.reason);
+        if count > 1 && worst.verdict == Kind::Fail {
+            worst.reason = format!("{same} of {count} times: {}", worst.reason);
         }
         worst
     }
 }
 
-/// What is known of a suite.
+/// The results of a suite, as the file keeps them.
 #[derive(Default, Serialize, Deserialize)]
-struct Results {
+struct Saved {
     about: String,
     kernel: String,
     /// By test, then by driver.
     tests: BTreeMap<String, BTreeMap<String, Run>>,
-    /// Why what does not pass does not.
+    /// Reasons of the tests that do not pass.
     whys: BTreeMap<String, String>,
 }
 
-impl Results {
+impl Saved {
     fn load(path: &Path) -> Result<Self> {
         match fs::read_to_string(path) {
             Ok(text) => serde_json::from_str(&text).with_context(|| path.display().to_string()),
@@ -177,19 +157,16 @@ impl Results {
     }
 }
 
-/// A suite of the checkout.
 pub struct Suite {
-    /// Its name.
     pub name: String,
     top: PathBuf,
-    /// What is tested, in a few words.
     pub about: String,
     image: PathBuf,
     run: PathBuf,
     module: PathBuf,
     build: String,
     machine: String,
-    /// A test in which a command is not found fails, but for lines with these texts.
+    /// A test that prints "command not found" fails, except in lines with one of these texts.
     harmless: Option<Vec<String>>,
     cases: Vec<Case>,
     reasons: Vec<Reason>,
@@ -203,7 +180,7 @@ impl Suite {
         Self::load_from(top, name, &top.join("tests/external").join(name))
     }
 
-    /// Reads suite.toml in a folder.
+    /// Reads the suite.toml of a folder.
     pub fn load_from(top: &Path, name: &str, folder: &Path) -> Result<Self> {
         let path = folder.join("suite.toml");
         let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
@@ -264,8 +241,7 @@ impl Suite {
         })
     }
 
-    /// The same suite with these tests, in order, each of so many seconds at most, on a machine with
-    /// these options as well.
+    /// Adds tests to the suite, with a time-out in seconds, on a machine with these further options.
     pub fn with_tests(mut self, names: Vec<String>, seconds: u64, options: &str) -> Result<Self> {
         let machine = format!("{} {options}", self.machine);
         Options::from_words(&machine).with_context(|| format!("machine: {machine}"))?;
@@ -287,13 +263,14 @@ impl Suite {
         Ok(self)
     }
 
-    /// The making of what it tests.
+    /// Returns the command that builds what it tests.
     pub fn build(&self) -> Step {
         let mut command = lint::make(&self.top);
         command.arg(&self.build);
         Step {
             name: "suite",
-            about: "the driver as the suite wants it",
+            about: "the driver as the suite needs it",
+            activity: Activity::Builds,
             command,
             warnings: true,
         }
@@ -306,7 +283,7 @@ impl Suite {
             .with_extension("json")
     }
 
-    /// What a driver's tests are of: the guest's image, and the module if it is not in that.
+    /// Identifies what is tested: the guest's image, and the module if it is not in the image.
     fn hash(&self, driver: &str) -> Result<String> {
         let mut hasher = DefaultHasher::new();
         let image = fs::canonicalize(&self.image)
@@ -320,73 +297,85 @@ impl Suite {
         Ok(format!("{:016x}", hasher.finish()))
     }
 
-    /// Runs tests, those that patterns mean, or all, or the quick ones, under these drivers, and
-    /// counts what they come to. With `resume`, not those again that have been tested as they are.
+    /// Runs the tests that match the patterns, or all, or the quick ones, under these drivers, and counts the
+    /// results. With `resume`, a test whose result is known for the same driver and guest is not run again.
     pub fn test(
         &self,
         patterns: &[Pattern],
         quick: bool,
         resume: bool,
-        drivers: &[&str],
-        tally: &mut Tally,
+        drivers: &[&'static str],
+        results: &mut Results,
     ) -> Result<()> {
         let file = self.file();
         let logs = file.with_extension("");
         fs::create_dir_all(&logs).with_context(|| logs.display().to_string())?;
-        let mut results = Results::load(&file)?;
-        results.about = self.about.clone();
-        results
+        let mut saved = Saved::load(&file)?;
+        saved.about = self.about.clone();
+        saved
             .tests
             .retain(|name, _| self.open || self.cases.iter().any(|case| case.name == *name));
 
         for pattern in patterns {
             if !self.cases.iter().any(|case| pattern.matches(&case.name)) {
                 let outcome = Outcome::Failed(format!("{} has no such test", self.name));
-                tally.add(Test::new(pattern.as_str(), outcome));
+                results.add(TestResult::new(pattern.as_str(), outcome));
             }
         }
-        let meant = |case: &&Case| match patterns {
+        let selected = |case: &&Case| match patterns {
             [] => case.quick || !quick,
             patterns => patterns.iter().any(|pattern| pattern.matches(&case.name)),
         };
-        let hashes = drivers
+        let executors = drivers
             .iter()
-            .map(|driver| Ok((*driver, self.hash(driver)?)))
+            .map(|driver| Ok((Executor::new(driver, logs.join(driver)), self.hash(driver)?)))
             .collect::<Result<Vec<_>>>()?;
-        for case in self.cases.iter().filter(meant) {
-            for (driver, hash) in &hashes {
-                let runs = results.tests.entry(case.name.clone()).or_default();
-                if resume && runs.get(*driver).is_some_and(|run| run.hash == *hash) {
+        for case in self.cases.iter().filter(selected) {
+            for (executor, hash) in &executors {
+                let driver = executor.driver;
+                let runs = saved.tests.entry(case.name.clone()).or_default();
+                if resume && runs.get(driver).is_some_and(|run| run.hash == *hash) {
                     continue;
                 }
                 let mut all = Vec::new();
                 for _ in 0..=case.again {
-                    let kernel = &mut results.kernel;
-                    all.push(self.once(case, driver, hash.clone(), &logs, kernel, tally)?);
+                    let clock = results.running(&case.name);
+                    let mut result = executor.alone(&self.guest_test(case)?, results, &clock)?;
+                    result.name = format!("{:<24} {driver}", case.name);
+                    result.about = driver.to_owned();
+                    results.show(&result);
+                    all.push(Run::new(&result, hash.clone()));
                 }
-                let run = Run::of_all(all);
-                let runs = results.tests.entry(case.name.clone()).or_default();
-                runs.insert((*driver).to_owned(), run);
-                results.save(&file)?;
+                runs.insert(driver.to_owned(), Run::worst_of(all));
+                if let Some(kernel) = executor.kernel.get() {
+                    saved.kernel.clone_from(kernel);
+                }
+                saved.save(&file)?;
             }
-            let runs = &results.tests[&case.name];
+            let runs = &saved.tests[&case.name];
             let (outcome, why) = self.judge(&case.name, runs, drivers);
+            let seconds = drivers.iter().map(|driver| runs[*driver].seconds).sum();
             match why {
-                Some(why) => results.whys.insert(case.name.clone(), why),
-                None => results.whys.remove(&case.name),
+                Some(why) => saved.whys.insert(case.name.clone(), why),
+                None => saved.whys.remove(&case.name),
             };
-            results.save(&file)?;
-            tally.count(Test {
-                time: Duration::from_secs_f64(
-                    drivers.iter().map(|driver| runs[*driver].seconds).sum(),
-                ),
-                ..Test::new(format!("{}: {}", self.name, case.name), outcome)
-            });
+            saved.save(&file)?;
+            let mut result = TestResult {
+                time: Duration::from_secs_f64(seconds),
+                ..TestResult::new(format!("{}: {}", self.name, case.name), outcome)
+            };
+            if result.outcome.is_failure() {
+                result
+                    .lines
+                    .push(format!("run alone: {}", self.rerun(&case.name)));
+                results.show(&result);
+            }
+            results.count(result);
         }
         write_table(&self.top)
     }
 
-    /// What the runs of a test under these drivers mean, and why those that did not pass did not.
+    /// Judges the runs of a test under these drivers. Also returns the listed reason of those that did not pass.
     fn judge(
         &self,
         test: &str,
@@ -398,159 +387,108 @@ impl Suite {
             run.map(|run| run.verdict)
         };
         let [c, rust] = DRIVERS.map(found);
-        let fits = |listed, found: Option<Verdict>| found.is_none_or(|found| found == listed);
+        let fits = |listed, found: Option<Kind>| found.is_none_or(|found| found == listed);
         let reason = self.reasons.iter().find(|reason| {
             reason.test == test && fits(reason.nd_pmem, c) && fits(reason.rust_pmem, rust)
         });
         let why = reason.map(|reason| reason.why.clone());
-        if [c, rust]
-            .iter()
-            .flatten()
-            .all(|found| *found == Verdict::Pass)
-        {
+        if [c, rust].iter().flatten().all(|found| *found == Kind::Pass) {
             return (Outcome::Passed, None);
         }
-        let came: Vec<_> = DRIVERS
+        let not_passed: Vec<_> = DRIVERS
             .iter()
             .filter_map(|driver| runs.get(*driver).map(|run| (driver, run)))
-            .filter(|(driver, run)| drivers.contains(driver) && run.verdict != Verdict::Pass)
+            .filter(|(driver, run)| drivers.contains(driver) && run.verdict != Kind::Pass)
             .map(|(driver, run)| format!("{driver}: {}: {}", run.verdict, run.reason))
             .collect();
-        let both_fail = [c, rust] == [Some(Verdict::Fail); 2];
+        let both_fail = [c, rust] == [Some(Kind::Fail); 2];
         let outcome = match (&why, rust.or(c)) {
-            (None, _) if self.open => open_outcome(c, rust, &came.join("; ")),
-            (None, _) => {
-                Outcome::Failed(format!("{}; no reason is listed for that", came.join("; ")))
-            }
-            (Some(_), Some(Verdict::Pass)) => Outcome::Passed,
-            // The same words, as far as the suite's script says which parts of a test failed.
+            (None, _) if self.open => open_outcome(c, rust, &not_passed.join("; ")),
+            (None, _) => Outcome::Failed(format!(
+                "{}; no reason is listed for that",
+                not_passed.join("; ")
+            )),
+            (Some(_), Some(Kind::Pass)) => Outcome::Passed,
+            // The reason is the same where the suite's script prints which parts of a test failed.
             (Some(_), _)
                 if both_fail
                     && without_addresses(&runs["nd_pmem"].reason)
                         != without_addresses(&runs["rust_pmem"].reason) =>
             {
-                Outcome::Failed(format!("not in the same way: {}", came.join("; ")))
+                Outcome::Failed(format!("not in the same way: {}", not_passed.join("; ")))
             }
             (Some(why), _) => Outcome::Skipped(why.clone()),
         };
         (outcome, why)
     }
 
-    /// What the guest lacks: an absent tool must not look like a result.
-    fn missing(&self, output: &str) -> Option<String> {
-        let texts = self.harmless.as_ref()?;
-        let harmless = |line: &str| texts.iter().any(|text| line.contains(text));
-        let mut missing = output
-            .lines()
-            .filter(|line| line.contains("command not found") && !harmless(line));
-        Some(format!("the guest lacks something: {}", missing.next()?))
+    /// Returns the command that runs one test alone.
+    fn rerun(&self, test: &str) -> String {
+        match self.name.starts_with("xfstests") {
+            true => format!("make xfstests XFSTESTS=DIR FRESH=1 TESTS={test}"),
+            false => format!("make suite-{} TESTS={test}", self.name),
+        }
     }
 
-    /// Runs a test under a driver, and once more where the machine was lost.
-    fn once(
-        &self,
-        case: &Case,
-        driver: &str,
-        hash: String,
-        logs: &Path,
-        kernel: &mut String,
-        tally: &mut Tally,
-    ) -> Result<Run> {
-        let folder = logs.join(driver).join(&case.name);
-        if folder.exists() {
-            fs::remove_dir_all(&folder)?;
-        }
-        fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
-        let mut options = Options::from_words(&case.machine)?;
-        options.image = Some(self.image.clone());
-        let command = format!(
-            "export DRIVER={driver}; exec {GUEST}/{} {}",
-            self.run.display(),
-            shlex::try_quote(&case.name)?
-        );
-        let clock = tally.running(&format!("{driver}: {}", case.name));
-        let mut losses = 0;
-        let (verdict, reason, time, output) = loop {
-            let memory = tempfile::tempdir()?;
-            let serial = folder.join("serial.log");
-            let mut note = |text: &str| tally.note(text);
-            let mut vm = match Vm::boot(&options, memory.path(), &serial, &mut note) {
-                Ok(vm) => vm,
-                Err(error) => {
-                    break (
-                        Verdict::Fail,
-                        error.to_string(),
-                        clock.time(),
-                        String::new(),
-                    );
-                }
-            };
-            *kernel = vm.kernel().to_owned();
-            let limit = vm.limit(Duration::from_secs(case.timeout.unwrap_or(TIMEOUT)));
-            let begin = Instant::now();
-            let start = vm.serial().len();
-            let (ended, output) = vm.output(&command, limit)?;
-            let time = begin.elapsed();
-            let reported = reports(&vm.serial().since(start)?).into_iter().next();
-            if ended == Ended::TimedOut {
-                vm.tell_who_waits();
-            }
-            if let (Ended::Lost(_), None, true) = (ended, &reported, losses < LOSSES) {
-                losses += 1;
-                tally.note(&format!(
-                    "{driver}: {}: the machine was lost: again",
-                    case.name
-                ));
-                continue;
-            }
-            let problem = reported
-                .map(|report| format!("the kernel reported: {}", report.title))
-                .or_else(|| self.missing(&output));
-            let (verdict, reason) = verdict(ended, limit, problem, &output);
-            break (verdict, reason, time, output);
-        };
-        fs::write(folder.join("output.log"), &output)?;
-        let outcome = match verdict {
-            Verdict::Pass => Outcome::Passed,
-            Verdict::Fail => Outcome::Failed(reason.clone()),
-            Verdict::Skip => Outcome::Skipped(reason.clone()),
-        };
-        let mut words = Vec::new();
-        if verdict == Verdict::Fail {
-            let lines: Vec<&str> = output.lines().collect();
-            let last = lines.len().saturating_sub(WORDS);
-            words.extend(lines[last..].iter().map(|line| line.to_string()));
-            words.push(format!("all of it: {}", folder.display()));
-        }
-        tally.show(&Test {
-            about: driver.to_owned(),
-            time,
-            words,
-            ..Test::new(format!("{:<24} {driver}", case.name), outcome)
-        });
-        Ok(Run {
-            verdict,
-            reason,
-            seconds: (time.as_secs_f64() * 10.0).round() / 10.0,
-            hash,
+    /// Returns what runs in the guest.
+    fn guest_test(&self, case: &Case) -> Result<GuestTest> {
+        let mut machine = Options::from_words(&case.machine)?;
+        machine.image = Some(self.image.clone());
+        Ok(GuestTest {
+            name: case.name.clone(),
+            about: self.about.clone(),
+            machine,
+            timeout: Duration::from_secs(case.timeout.unwrap_or(TIMEOUT)),
+            command: format!(
+                "unset MODULE STAGE; exec {GUEST}/{} {}",
+                self.run.display(),
+                shlex::try_quote(&case.name)?
+            ),
+            protocol: Protocol::Status {
+                harmless: self.harmless.clone(),
+            },
+            expected: Vec::new(),
+            rerun: self.rerun(&case.name),
         })
     }
 }
 
-/// What a test that nobody has given reasons for came to, which does not pass under both drivers: what
-/// nd_pmem does is right.
-fn open_outcome(c: Option<Verdict>, rust: Option<Verdict>, came: &str) -> Outcome {
-    use Verdict::{Fail, Pass, Skip};
-    match (c, rust) {
-        (Some(Pass), Some(Fail | Skip)) | (Some(Skip), Some(Fail)) | (None, Some(Fail)) => {
-            Outcome::Failed(came.to_owned())
-        }
-        (_, Some(Pass)) => Outcome::Passed,
-        _ => Outcome::Skipped(came.to_owned()),
+/// Reads the output of a test. A test that did not find a tool in the guest failed: its status would look like a result.
+pub fn read(harmless: Option<&[String]>, ended: Ended, limit: Duration, output: &str) -> Reading {
+    let lines: Vec<&str> = output.lines().collect();
+    let missing = harmless.and_then(|texts| {
+        let harmless = |line: &str| texts.iter().any(|text| line.contains(text));
+        let mut lines = lines
+            .iter()
+            .filter(|line| line.contains("command not found"));
+        lines.find(|line| !harmless(line))
+    });
+    let tail = lines[lines.len().saturating_sub(MAX_LINES)..].iter();
+    Reading {
+        outcome: match missing {
+            Some(line) => Outcome::Failed(format!("the guest lacks something: {line}")),
+            None => outcome(ended, limit, output),
+        },
+        by_subtests: None,
+        subtests: Vec::new(),
+        lines: Vec::new(),
+        tail: tail.map(|line| line.to_string()).collect(),
     }
 }
 
-/// Words that are addresses, as a kernel's report may have them, say nothing.
+/// Judges a test without a listed reason that does not pass under both drivers: nd_pmem's result is the right one.
+fn open_outcome(c: Option<Kind>, rust: Option<Kind>, reasons: &str) -> Outcome {
+    use Kind::{Fail, Pass, Skip};
+    match (c, rust) {
+        (Some(Pass), Some(Fail | Skip)) | (Some(Skip), Some(Fail)) | (None, Some(Fail)) => {
+            Outcome::Failed(reasons.to_owned())
+        }
+        (_, Some(Pass)) => Outcome::Passed,
+        _ => Outcome::Skipped(reasons.to_owned()),
+    }
+}
+
+/// Splits a reason into words, without addresses, which differ from run to run.
 fn without_addresses(reason: &str) -> Vec<&str> {
     let address = |word: &&str| {
         let digits = word.trim_start_matches("0x");
@@ -560,41 +498,26 @@ fn without_addresses(reason: &str) -> Vec<&str> {
     words.filter(|word| !address(word)).collect()
 }
 
-/// What the end of a test means, and why.
-fn verdict(
-    ended: Ended,
-    limit: Duration,
-    problem: Option<String>,
-    output: &str,
-) -> (Verdict, String) {
-    if let Some(problem) = problem {
-        return (Verdict::Fail, problem);
-    }
-    // A shell's traces of its commands are no last words.
-    let words = output.lines().rev().map(str::trim);
-    let last = words
+/// Judges a test by its status and its last lines.
+fn outcome(ended: Ended, limit: Duration, output: &str) -> Outcome {
+    // Without a shell's traces of its commands.
+    let mut lines = output.lines().rev().map(str::trim);
+    let last = lines
         .clone()
         .find(|line| !line.is_empty() && !line.starts_with('+'))
-        .unwrap_or("it said nothing");
+        .unwrap_or("it printed nothing");
     match ended {
-        Ended::Exited(0) => (Verdict::Pass, String::new()),
-        Ended::Exited(SKIP) => (Verdict::Skip, last.to_owned()),
+        Ended::Exited(0) => Outcome::Passed,
+        Ended::Exited(SKIP) => Outcome::Skipped(last.to_owned()),
         Ended::Exited(status) => {
-            let line = words.clone().find(|line| line.contains("failed at line"));
-            (
-                Verdict::Fail,
-                format!("status {status}: {}", line.unwrap_or(last)),
-            )
+            let line = lines.find(|line| line.contains("failed at line"));
+            Outcome::Failed(format!("status {status}: {}", line.unwrap_or(last)))
         }
-        Ended::TimedOut => (
-            Verdict::Fail,
-            format!("not done after {} s", limit.as_secs()),
-        ),
-        Ended::Lost(_) => (Verdict::Fail, "the machine was lost".to_owned()),
+        Ended::TimedOut | Ended::Lost(_) => interrupted(ended, limit),
     }
 }
 
-/// Writes build/suites.md: what is known of each suite that has run.
+/// Writes build/suites.md: the results of each suite that has run.
 fn write_table(top: &Path) -> Result<()> {
     let folder = top.join("build/suites");
     let mut files: Vec<PathBuf> = fs::read_dir(&folder)?
@@ -612,28 +535,28 @@ fn write_table(top: &Path) -> Result<()> {
             .unwrap_or_default()
             .to_string_lossy()
             .into_owned();
-        suites.push((name, Results::load(&file)?));
+        suites.push((name, Saved::load(&file)?));
     }
     let path = top.join("build/suites.md");
     fs::write(&path, markdown(&suites)).with_context(|| path.display().to_string())
 }
 
-fn markdown(suites: &[(String, Results)]) -> String {
+fn markdown(suites: &[(String, Saved)]) -> String {
     let mut sums = table([
         "suite", "driver", "tests", "pass", "fail", "skip", "seconds",
     ]);
-    for (name, results) in suites {
+    for (name, saved) in suites {
         for driver in DRIVERS {
-            let runs = results.tests.values().filter_map(|runs| runs.get(driver));
-            let count = |verdict| runs.clone().filter(|run| run.verdict == verdict).count();
+            let runs = saved.tests.values().filter_map(|runs| runs.get(driver));
+            let count = |kind| runs.clone().filter(|run| run.verdict == kind).count();
             let seconds: f64 = runs.clone().map(|run| run.seconds).sum();
             sums.add_row([
                 name.clone(),
                 driver.to_owned(),
                 runs.clone().count().to_string(),
-                count(Verdict::Pass).to_string(),
-                count(Verdict::Fail).to_string(),
-                count(Verdict::Skip).to_string(),
+                count(Kind::Pass).to_string(),
+                count(Kind::Fail).to_string(),
+                count(Kind::Skip).to_string(),
                 format!("{seconds:.0}"),
             ]);
         }
@@ -641,9 +564,9 @@ fn markdown(suites: &[(String, Results)]) -> String {
     let mut text = format!(
         "<!-- made by `make suites` -->\n# The field's own suites, under both drivers\n\n{sums}\n"
     );
-    for (name, results) in suites {
+    for (name, saved) in suites {
         let mut rows = table(["test", "nd_pmem", "rust_pmem", "why"]);
-        for (test, runs) in &results.tests {
+        for (test, runs) in &saved.tests {
             let cell = |driver| match runs.get(driver) {
                 None => String::new(),
                 Some(run) if run.reason.is_empty() => {
@@ -656,13 +579,13 @@ fn markdown(suites: &[(String, Results)]) -> String {
                     run.reason.replace('|', "\\|")
                 ),
             };
-            let why = results.whys.get(test).cloned().unwrap_or_default();
+            let why = saved.whys.get(test).cloned().unwrap_or_default();
             rows.add_row([test.clone(), cell(DRIVERS[0]), cell(DRIVERS[1]), why]);
         }
         let _ = write!(
             text,
             "\n## {name}\n\nOf {}, on Linux {}.\n\n{rows}\n",
-            results.about, results.kernel
+            saved.about, saved.kernel
         );
     }
     text
@@ -701,7 +624,7 @@ why = "C is broken."
     }
 
     #[test]
-    fn a_suite() {
+    fn description_is_read() {
         let suite = parsed(TEXT).unwrap();
         let cases: Vec<_> = suite
             .cases
@@ -726,7 +649,7 @@ why = "C is broken."
     }
 
     #[test]
-    fn suites_that_are_refused() {
+    fn invalid_description_is_refused() {
         for (from, to, reason) in [
             ("name = \"two\"", "name = \"one\"", "two tests of one name"),
             ("test = \"two\"", "test = \"four\"", "there is no such test"),
@@ -740,8 +663,8 @@ why = "C is broken."
     }
 
     #[test]
-    fn what_runs_mean() {
-        use Verdict::*;
+    fn listed_reasons_excuse_what_they_describe() {
+        use Kind::{Fail, Pass, Skip};
         let suite = parsed(TEXT).unwrap();
         let both: &[&str] = &DRIVERS;
         let judged = |test: &str, drivers: &[&str], c, rust| {
@@ -804,8 +727,8 @@ why = "C is broken."
     }
 
     #[test]
-    fn tests_of_the_users() {
-        use Verdict::*;
+    fn open_suite_compares_with_nd_pmem() {
+        use Kind::{Fail, Pass, Skip};
         let text = TEXT.replace(
             "about =",
             "open = true\noften = [{ test = \"*/f*\", runs = 3 }]\nabout =",
@@ -834,48 +757,56 @@ why = "C is broken."
         let both = Outcome::Skipped("nd_pmem: FAIL: so; rust_pmem: FAIL: so".into());
         assert_eq!(judged(Fail, Fail), both);
 
-        let all = Run::of_all(vec![run(Pass), run(Fail), run(Pass)]);
+        let all = Run::worst_of(vec![run(Pass), run(Fail), run(Pass)]);
         assert_eq!((all.verdict, all.seconds), (Fail, 3.0));
         assert_eq!(all.reason, "1 of 3 times: so");
-        assert_eq!(Run::of_all(vec![run(Pass), run(Pass)]).reason, "so");
+        assert_eq!(Run::worst_of(vec![run(Pass), run(Pass)]).reason, "so");
     }
 
     #[test]
-    fn what_an_end_means() {
+    fn status_and_last_lines_decide() {
         let limit = Duration::from_secs(9);
-        let of = |ended, output| verdict(ended, limit, None, output);
-        assert_eq!(
-            of(Ended::Exited(0), "+ exit 0\n"),
-            (Verdict::Pass, String::new())
-        );
+        let of = |ended, output| outcome(ended, limit, output);
+        assert_eq!(of(Ended::Exited(0), "+ exit 0\n"), Outcome::Passed);
         assert_eq!(
             of(Ended::Exited(77), "kernel 7.2: no jq\n+ exit 77\n"),
-            (Verdict::Skip, "kernel 7.2: no jq".into())
+            Outcome::Skipped("kernel 7.2: no jq".into())
         );
         assert_eq!(
             of(Ended::Exited(1), "test/clear.sh: failed at line 9\nafter\n"),
-            (
-                Verdict::Fail,
-                "status 1: test/clear.sh: failed at line 9".into()
-            )
+            Outcome::Failed("status 1: test/clear.sh: failed at line 9".into())
         );
         assert_eq!(
             of(Ended::TimedOut, ""),
-            (Verdict::Fail, "not done after 9 s".into())
+            Outcome::Failed("not done after 9 s".into())
         );
-        let reported = verdict(Ended::Exited(0), limit, Some("WARNING".into()), "");
-        assert_eq!(reported, (Verdict::Fail, "WARNING".into()));
     }
 
     #[test]
-    fn what_is_missing() {
+    fn command_to_run_a_test_alone_names_the_suite() {
+        let mut suite = parsed(TEXT).unwrap();
+        assert_eq!(suite.rerun("one"), "make suite-a TESTS=one");
+        suite.name = "xfstests".into();
+        assert!(suite.rerun("one").starts_with("make xfstests XFSTESTS=DIR"));
+    }
+
+    #[test]
+    fn missing_tool_is_a_failure() {
         let suite = parsed(TEXT).unwrap();
-        let said = "x: line 1: cleanup: command not found\nx: line 2: jq: command not found\n";
-        let missing = suite.missing(said).unwrap();
+        let output = "x: line 1: cleanup: command not found\nx: line 2: jq: command not found\n";
+        let read = |output| {
+            read(
+                suite.harmless.as_deref(),
+                Ended::Exited(0),
+                Duration::ZERO,
+                output,
+            )
+            .outcome
+        };
         assert_eq!(
-            missing,
+            read(output).reason(),
             "the guest lacks something: x: line 2: jq: command not found"
         );
-        assert_eq!(suite.missing("jq: parse error\n"), None);
+        assert_eq!(read("jq: parse error\n"), Outcome::Passed);
     }
 }

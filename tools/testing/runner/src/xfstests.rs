@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! xfstests, of which the user brings an installed tree: its tests, in each way to mount, as a suite.
+//! Makes a suite of an installed tree of xfstests that the user provides: each test with each `-o dax=`.
 
 use crate::suite::Suite;
 use anyhow::{Context, Result, ensure};
@@ -8,14 +8,14 @@ use glob::Pattern;
 use std::fs;
 use std::path::Path;
 
-/// What file systems are mounted with: `-o dax=…`.
+/// Values of `-o dax=` that file systems are mounted with.
 const CONFIGS: [&str; 3] = ["always", "inode", "never"];
-/// Seconds of a test.
+/// Time-out of a test, in seconds.
 const TIMEOUT: u64 = 3600;
 
-/// The tests of `tree` for file systems of the type `fstyp`: those of `group` or, where there are
-/// patterns, those that they mean, once for each way to mount. A pattern is of a test, such as
-/// generic/4*, or of a whole name, such as xfs/inode/generic/413.
+/// Returns the tests of `tree` for file systems of the type `fstyp`: those of `group` or, with patterns, those that match
+/// one, once for each `-o dax=`. A pattern matches a test, such as generic/4*, or a whole name, such as
+/// xfs/inode/generic/413.
 pub fn suite(
     top: &Path,
     tree: &Path,
@@ -38,13 +38,13 @@ pub fn suite(
     for config in CONFIGS {
         for (test, groups) in &tests {
             let name = format!("{fstyp}/{config}/{test}");
-            let meant = match patterns {
+            let selected = match patterns {
                 [] => groups.iter().any(|of| of == group),
                 _ => patterns
                     .iter()
                     .any(|pattern| pattern.matches(test) || pattern.matches(&name)),
             };
-            if meant {
+            if selected {
                 names.push(name);
             }
         }
@@ -60,14 +60,13 @@ pub fn suite(
         "local,path={},mount_tag=xfstests,security_model=none,readonly=on",
         path.replace(',', ",,")
     );
-    // Once for QEMU's command line, once for the machine's.
+    // Quoted once for QEMU's command line, once for the machine's options.
     let qemu = format!("-virtfs {}", shlex::try_quote(&share)?);
     let options = format!("--qemu {}", shlex::try_quote(&qemu)?);
     suite.with_tests(names, TIMEOUT, &options)
 }
 
-/// The tests that are for all file systems, and those for this one, with their groups, as the suite
-/// itself lists them.
+/// Returns the generic tests and those of this file system, each with its groups, as the suite lists them.
 fn tests(tree: &Path, fstyp: &str) -> Result<Vec<(String, Vec<String>)>> {
     let mut tests = Vec::new();
     for folder in ["generic", fstyp] {
@@ -96,7 +95,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_tests_of_a_tree() {
+    fn tests_are_read_with_their_groups() {
         let tree = tempfile::tempdir().unwrap();
         let write = |name: &str, text: &str| {
             let path = tree.path().join(name);

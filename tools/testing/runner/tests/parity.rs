@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Selftests that differ between the drivers, and what `pmem-check --parity` makes of them.
+//! Selftests that differ between the drivers, and the table that `pmem-check --parity` makes.
 //!
-//! It boots two machines.
+//! Boots two guests.
 
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 
 #[test]
-fn drivers_that_differ() {
+fn differences_are_listed_and_judged() {
     let output = Command::new(env!("CARGO_BIN_EXE_pmem-check"))
         .args(["--jobs", "1"])
         .args(["--parity", "--table", "build/check/fakes-parity"])
@@ -20,11 +20,13 @@ fn drivers_that_differ() {
         ])
         .output()
         .unwrap();
-    let said = String::from_utf8_lossy(&output.stdout);
+    let printed = String::from_utf8_lossy(&output.stdout);
     // The builds of module and provider, too; one entry did not occur.
     assert!(
-        said.trim_end().ends_with("8 passed, 4 failed, 1 skipped"),
-        "{said}"
+        printed
+            .trim_end()
+            .ends_with("8 passed, 4 failed, 1 skipped"),
+        "{printed}"
     );
     assert_eq!(output.status.code(), Some(1));
 

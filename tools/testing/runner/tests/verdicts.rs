@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Selftests that go wrong in every way, and what `pmem-check` says of them.
+//! Selftests that fail in every way, and the results that `pmem-check` prints.
 //!
-//! It boots about a dozen machines, in a minute.
+//! Boots about a dozen guests, in a minute.
 
 use std::process::Command;
 
 #[test]
-fn selftests_that_go_wrong() {
+fn each_failure_is_reported() {
     let output = Command::new(env!("CARGO_BIN_EXE_pmem-check"))
         .args([
             "--jobs",
@@ -21,7 +21,7 @@ fn selftests_that_go_wrong() {
         ])
         .output()
         .unwrap();
-    let said = String::from_utf8_lossy(&output.stdout);
+    let printed = String::from_utf8_lossy(&output.stdout);
     for (verdict, name, reason) in [
         ("FAIL", "count", "2 subtests announced, 1 run"),
         ("FAIL", "crash", "the kernel reported: Kernel panic"),
@@ -46,16 +46,18 @@ fn selftests_that_go_wrong() {
         ("skip", "skip", "there is no such thing here"),
         ("FAIL", "nonsense", "no selftest has such a name"),
     ] {
-        let found = said.lines().find(|line| {
+        let found = printed.lines().find(|line| {
             let mut words = line.split_whitespace();
             words.next() == Some(verdict) && words.next() == Some(name) && line.contains(reason)
         });
-        assert!(found.is_some(), "{verdict} {name} {reason}\n{said}");
+        assert!(found.is_some(), "{verdict} {name} {reason}\n{printed}");
     }
     // With the builds of module and provider.
     assert!(
-        said.trim_end().ends_with("5 passed, 10 failed, 1 skipped"),
-        "{said}"
+        printed
+            .trim_end()
+            .ends_with("5 passed, 10 failed, 1 skipped"),
+        "{printed}"
     );
     assert_eq!(output.status.code(), Some(1));
 }

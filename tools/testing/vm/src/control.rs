@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The line on which command lines go to the guest and their output comes back; see guest/main for
-//! its other end.
+//! The channel on which command lines go to the guest and their output returns. guest/main has its other end.
 
 use base64::prelude::{BASE64_STANDARD, Engine};
 use std::io::{self, Read, Write};
@@ -11,38 +10,44 @@ use std::time::{Duration, Instant};
 /// How a command ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ended {
-    /// It exited, with this status as a shell gives it (128 + number where a signal ended it).
+    /// It exited with this status, as a shell has it: 128 + number for a signal.
     Exited(i32),
-    /// It was still running when its time was over.
+    /// It still ran at the time-out.
     TimedOut,
-    /// The machine went away under it.
+    /// The guest was lost.
     Lost(Loss),
 }
 
-/// Why a machine went away.
+impl Ended {
+    /// Returns whether a power cut or restart that was requested ended it.
+    pub fn was_requested(self) -> bool {
+        matches!(self, Ended::Lost(Loss::PowerCut | Loss::Restart))
+    }
+}
+
+/// Why a guest was lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Loss {
-    /// A power cut was asked for, by the guest or by a [`crate::Plug`].
+    /// The guest or a [`crate::PowerSwitch`] requested a power cut.
     PowerCut,
-    /// The guest asked for an orderly restart.
+    /// The guest requested an orderly restart.
     Restart,
-    /// Nobody asked: a panic, a reset, or QEMU's own end.
+    /// It was not requested: a panic, a reset, or the end of QEMU.
     Unasked,
 }
 
-/// Begins every line that is about the output rather than of it (ASCII's record separator).
+/// Begins lines that are not part of the output (ASCII's record separator).
 const MARK: u8 = 0x1e;
 
-/// Finds the end of a command in what the guest sends: the mark, the command's nonce, a blank, its
-/// status, a newline.
+/// Finds the end of a command in what the guest sends: the mark, the command's nonce, a blank, its status, a newline.
 #[derive(Debug, Default)]
 struct Framing {
     pending: Vec<u8>,
 }
 
 impl Framing {
-    /// Takes what arrived, hands the command's output to `sink`, and returns what stands after
-    /// "nonce " once that came.
+    /// Takes received bytes, passes the command's output to `sink`, and returns the text after "nonce " once it has
+    /// arrived.
     fn take(&mut self, arrived: &[u8], nonce: &str, sink: &mut dyn FnMut(&[u8])) -> Option<String> {
         self.pending.extend_from_slice(arrived);
         let end: Vec<u8> = [&[MARK], nonce.as_bytes(), b" "].concat();
@@ -77,7 +82,7 @@ impl Framing {
     }
 }
 
-/// The runner's end of the line.
+/// The host's end of the channel.
 #[derive(Debug)]
 pub(crate) struct Control {
     stream: UnixStream,
@@ -85,9 +90,9 @@ pub(crate) struct Control {
     nonces: u64,
 }
 
-/// What came of waiting for the end of a command.
+/// The result of waiting for the end of a command.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Heard {
+pub(crate) enum Received {
     End(String),
     TooLate,
     Closed,
@@ -102,49 +107,48 @@ impl Control {
         }
     }
 
-    /// Sends a command line; the answer ends with the nonce that is returned.
+    /// Sends a command line, and returns the nonce with which its output ends.
     pub(crate) fn send(&mut self, command: &str) -> io::Result<String> {
         self.nonces += 1;
-        // Output can't hold it by chance: it has the clock in it.
+        // The clock in it makes it unique, so output can't contain it by chance.
         let clock = std::time::SystemTime::UNIX_EPOCH
             .elapsed()
             .map_or(0, |time| time.as_nanos());
         let nonce = format!("{:x}-{:x}", clock & u128::from(u64::MAX), self.nonces);
-        // A command may hold any byte, the line to the guest no newline.
+        // A command may contain newlines, which end a line to the guest.
         let line = format!("{nonce} {}\n", BASE64_STANDARD.encode(command));
         self.stream.write_all(line.as_bytes())?;
         Ok(nonce)
     }
 
-    /// Hands output to `sink` until the end of the command, until `deadline`, or until the machine
-    /// has gone.
-    pub(crate) fn hear(
+    /// Passes output to `sink` until the command ends, until `deadline`, or until the guest is lost.
+    pub(crate) fn receive(
         &mut self,
         nonce: &str,
         deadline: Option<Instant>,
         sink: &mut dyn FnMut(&[u8]),
-    ) -> io::Result<Heard> {
+    ) -> io::Result<Received> {
         let mut buffer = vec![0; 64 * 1024];
-        // What came together with the end of the last command.
+        // Bytes that arrived with the end of the last command.
         let mut arrived = 0;
         loop {
             if let Some(end) = self.framing.take(&buffer[..arrived], nonce, sink) {
-                return Ok(Heard::End(end));
+                return Ok(Received::End(end));
             }
             let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
             if left == Some(Duration::ZERO) {
-                return Ok(Heard::TooLate);
+                return Ok(Received::TooLate);
             }
             self.stream.set_read_timeout(left)?;
             arrived = match self.stream.read(&mut buffer) {
-                Ok(0) => return Ok(Heard::Closed),
+                Ok(0) => return Ok(Received::Closed),
                 Ok(count) => count,
                 Err(error) => match error.kind() {
                     io::ErrorKind::WouldBlock
                     | io::ErrorKind::TimedOut
                     | io::ErrorKind::Interrupted => 0,
                     io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => {
-                        return Ok(Heard::Closed);
+                        return Ok(Received::Closed);
                     }
                     _ => return Err(error),
                 },
@@ -169,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn output_then_status() {
+    fn status_follows_output() {
         assert_eq!(
             fed(&[b"hello\n\x1en1 0\n"]),
             (b"hello\n".to_vec(), Some("0".into()))
@@ -177,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn in_any_pieces() {
+    fn any_chunks_are_joined() {
         let whole = b"a\x1eb\x1en2 0\n\xff\x00c\x1en1 137\n";
         let output = b"a\x1eb\x1en2 0\n\xff\x00c".to_vec();
         let bytes: Vec<&[u8]> = whole.chunks(1).collect();
@@ -192,12 +196,12 @@ mod tests {
     }
 
     #[test]
-    fn output_is_not_kept_back() {
+    fn output_is_passed_on_at_once() {
         assert_eq!(fed(&[b"progress"]), (b"progress".to_vec(), None));
     }
 
     #[test]
-    fn what_follows_the_end_stays_for_the_next() {
+    fn bytes_after_the_end_belong_to_the_next_command() {
         let mut framing = Framing::default();
         let mut output = Vec::new();
         let mut sink = |bytes: &[u8]| output.extend_from_slice(bytes);

@@ -2,31 +2,30 @@
 
 //! Virtual machines with persistent memory.
 //!
-//! [`Options`] say what machine, [`Vm::boot`] starts it, [`Vm::run`] runs a command line in it. The
-//! memory of its devices is in files that QEMU maps shared: when QEMU is killed
-//! ([`Vm::cut_power`]), what the guest's processors had stored is in the files, and a new machine
-//! on the same files sees what a real one would see after the power came back, if its caches were
-//! persistent.
+//! [`Options`] describe a machine, [`Vm::boot`] starts it, [`Vm::run`] runs a command line in the guest. The memory
+//! of its devices is in files that QEMU maps shared: after QEMU is killed ([`Vm::cut_power`]), the files have what the
+//! guest's processors had stored, and a new guest on the same files sees what a real machine would see after a power
+//! failure if its caches were persistent.
 //!
 //! ```text
 //!  this program                       QEMU                          guest
 //!  Vm::run            ◄── control ──► virtio-serial ◄──►  guest/main     runs command lines, streams their output
-//!  requests (thread)  ◄── host ─────► virtio-serial ◄──►  guest/host     asks for machine checks, devices, a power cut
+//!  requests (thread)  ◄── host ─────► virtio-serial ◄──►  guest/host     requests machine checks, devices, a power cut
 //!  Monitor            ◄── QMP ──────► monitor
 //!  Serial             ◄── file ────── serial port   ◄───  the kernel's log
 //! ```
 
 mod control;
-mod machine;
 mod monitor;
 mod options;
+mod qemu_args;
 mod serial;
 pub mod terminal;
 mod vm;
 
 pub use control::{Ended, Loss};
-pub use machine::Images;
 pub use monitor::Monitor;
 pub use options::{Cxl, Nvdimm, Options, VirtioPmem};
+pub use qemu_args::Images;
 pub use serial::{LogFile, Report, Serial, reports};
-pub use vm::{BootError, Plug, Vm, command_line};
+pub use vm::{BootError, PowerSwitch, Vm, command_line};

@@ -10,37 +10,36 @@ use std::process::ExitCode;
 use std::time::Duration;
 use vm::{Ended, Images, LogFile, Loss, Options, Serial, Vm, reports, terminal};
 
-/// A virtual machine with persistent memory, booted in seconds on any Linux, without KVM, root or a
-/// network.
+/// Boots a virtual machine with persistent memory, in seconds, on any Linux, without KVM, root or a network
 ///
-/// Gives a shell in it, or runs one command. The guest sees the checkout at /rust_pmem; everything
-/// it writes to its root is forgotten. `host` in the guest asks for what only the outside can do: a
-/// power cut, a machine check, another device.
+/// Gives a shell in the guest, or runs one command. The guest sees the checkout at /rust_pmem; its root is
+/// not kept. The command `host` in the guest requests what only the host can do: a power cut, a machine
+/// check, another device.
 #[derive(Parser)]
 #[command(name = "pmem-vm", version, after_help = HELP, max_term_width = 120)]
 struct Arguments {
-    /// Run this command line by the guest's shell and return its status, instead of giving a shell
+    /// Run this command line by the guest's shell and return its status, instead of starting a shell
     #[arg(long, value_name = "COMMAND")]
     run: Option<String>,
 
-    /// End the command after so many seconds (status 124)
+    /// End the command after this many seconds (status 124)
     #[arg(long, value_name = "SECONDS", requires = "run")]
     time_limit: Option<u64>,
 
-    /// Which driver to load first; "none" leaves that to you
+    /// Driver to load first
     #[arg(long, value_name = "DRIVER", default_value = "rust_pmem")]
     driver: Driver,
 
-    /// Keep the memory of devices without file= in this folder and find it there the next time
+    /// Keep the memory of devices without file= in this folder, from one run to the next
     #[arg(long, value_name = "DIR")]
     state: Option<PathBuf>,
 
-    /// Where the kernel's log goes (otherwise build/vm/serial.log of the checkout, or
-    /// serial-2.log, … while that is in use)
+    /// File for the kernel's log (otherwise build/vm/serial.log of the checkout, or serial-2.log, …
+    /// while that is in use)
     #[arg(long, value_name = "FILE")]
     log: Option<PathBuf>,
 
-    /// Print QEMU's command line and do nothing
+    /// Print QEMU's command line, and do nothing else
     #[arg(long)]
     print: bool,
 
@@ -60,32 +59,32 @@ enum Driver {
 const HELP: &str = "\
 Examples:
   pmem-vm
-      a shell in a machine with an NVDIMM with labels (/dev/pmem0) and persistent e820 memory (/dev/pmem1)
+      a shell in a guest with an NVDIMM with labels (/dev/pmem0) and persistent e820 memory (/dev/pmem1)
   pmem-vm --run 'ndctl list -NR'
   pmem-vm --state build/state --run 'echo hello >/dev/pmem0'
   pmem-vm --state build/state --run 'head -c 5 /dev/pmem0'
-      the memory of an NVDIMM outlasts the machine (that of e820 does not: it is the machine's own)
+      the memory of an NVDIMM outlives the guest (that of e820 does not: it is the guest's RAM)
   pmem-vm --memory 2G --e820 512M@1G --nvdimm size=1G,labels,file=build/nvdimm.img
-      a memory file of your own; of your files, setup/enter shows the checkout and what RUST_PMEM_BIND names
+      a memory file of your own (setup/enter shows only the checkout and the folder of RUST_PMEM_BIND)
   pmem-vm --driver nd_pmem --virtio-pmem size=512M
       the stock driver, on virtio-pmem
   pmem-vm --cxl size=256M --run 'cxl create-region -d decoder0.0 -m mem0 -t pmem -s 256M && ndctl create-namespace -m fsdax'
-      CXL memory: a namespace on it is made in two steps
+      a namespace on CXL memory, which takes two steps
   pmem-vm --append 'mce=off' --cpus 1 --qemu '-rtc base=2030-01-01'
-      other arguments for the kernel and for QEMU
+      further arguments for the kernel and for QEMU
 
 In the guest (`host` alone explains):
-  host mce 0x100200000            memory at this physical address fails, as a real machine check
-  host powercut                   the power fails, now
-  host add nvdimm size=256M       another NVDIMM
+  host mce 0x100200000            inject a machine check at this physical address
+  host powercut                   cut the power, now
+  host add nvdimm size=256M       add an NVDIMM
   host hmp 'info memory-devices'  QEMU's monitor
 
-Status: that of the command; 124 when its time was over, 125 when the machine was lost, 1 when it could not be booted, 2 for \
-bad options.";
+Exit status: that of the command; 124 after its time-out, 125 if the guest was lost, 1 if it did not boot, 2 for bad \
+options.";
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    match work(arguments) {
+    match run(arguments) {
         Ok(status) => status,
         Err(error) => {
             let _ = writeln!(stderr(), "pmem-vm: {error:#}");
@@ -94,7 +93,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn work(arguments: Arguments) -> Result<ExitCode> {
+fn run(arguments: Arguments) -> Result<ExitCode> {
     let options = match arguments.options.checked() {
         Ok(options) => options,
         Err(error) => {
@@ -125,7 +124,7 @@ fn work(arguments: Arguments) -> Result<ExitCode> {
             let limit = arguments.time_limit.map(Duration::from_secs);
             let mut out = stdout().lock();
             vm.run(&command, limit, &mut |bytes| {
-                // A reader that has gone does not end the command.
+                // The command goes on if nobody reads its output.
                 let _ = out.write_all(bytes).and_then(|()| out.flush());
             })?
         }
@@ -138,7 +137,7 @@ fn work(arguments: Arguments) -> Result<ExitCode> {
             ExitCode::from(u8::try_from(status).unwrap_or(1))
         }
         Ended::TimedOut => {
-            eprintln!("pmem-vm: the command's time is over");
+            eprintln!("pmem-vm: the command has timed out");
             ExitCode::from(124)
         }
         Ended::Lost(loss) => {
@@ -148,7 +147,7 @@ fn work(arguments: Arguments) -> Result<ExitCode> {
     };
     for report in reports(&serial.since(start)?) {
         eprintln!(
-            "pmem-vm: the kernel reported: {} (all of it in {})",
+            "pmem-vm: the kernel reported: {} (see {})",
             report.title,
             log.display()
         );
@@ -158,12 +157,12 @@ fn work(arguments: Arguments) -> Result<ExitCode> {
 
 fn lost(loss: Loss, serial: &Serial) {
     match loss {
-        Loss::PowerCut => eprintln!("pmem-vm: the power was cut, as asked"),
-        Loss::Restart => eprintln!(
-            "pmem-vm: the machine went down, as the guest asked; there is no restart here"
-        ),
+        Loss::PowerCut => eprintln!("pmem-vm: the power was cut, as requested"),
+        Loss::Restart => {
+            eprintln!("pmem-vm: the guest requested a restart, which pmem-vm does not do")
+        }
         Loss::Unasked => {
-            eprintln!("pmem-vm: the machine is lost; the last lines of its log:");
+            eprintln!("pmem-vm: the guest is lost; the last lines of its log:");
             for line in serial.tail(20) {
                 eprintln!("    {line}");
             }
@@ -171,27 +170,28 @@ fn lost(loss: Loss, serial: &Serial) {
     }
 }
 
-/// Loads the driver; says what is wrong, if anything.
+/// Loads the driver. Returns why it is not loaded, if that failed.
 fn load(vm: &mut Vm, driver: Driver) -> Result<Option<String>> {
     let driver = match driver {
         Driver::Rust => "rust_pmem",
         Driver::C => "nd_pmem",
         Driver::None => return Ok(None),
     };
-    let command =
-        format!("TESTS=/rust_pmem/tests DRIVER={driver}; . /rust_pmem/tests/lib/test.sh; load_driver");
-    let (ended, said) = vm.output(&command, Duration::from_secs(60))?;
-    let said = said.trim();
+    let command = format!(
+        "TESTS=/rust_pmem/tests DRIVER={driver}; . /rust_pmem/tests/lib/test.sh; load_driver"
+    );
+    let (ended, output) = vm.output(&command, Duration::from_secs(60))?;
+    let output = output.trim();
     Ok(match ended {
         Ended::Exited(0) => None,
-        _ => Some(format!("{driver} is not loaded: {said}")),
+        _ => Some(format!("{driver} is not loaded: {output}")),
     })
 }
 
 fn shell(vm: &mut Vm, log: &Path) -> Result<Ended> {
     let console = vm.console()?;
     eprintln!(
-        "Linux {} booted in {:.1} s; its log: {}\nLeave the shell to power off; Ctrl-] pulls the plug.",
+        "Linux {} booted in {:.1} s; its log: {}\nLeave the shell to power off; Ctrl-] cuts the power.",
         vm.kernel(),
         vm.boot_time().as_secs_f64(),
         log.display()
@@ -201,7 +201,7 @@ fn shell(vm: &mut Vm, log: &Path) -> Result<Ended> {
         "exec setsid -c -w sh -c 'stty rows {rows} cols {columns}; cd /rust_pmem; exec bash -l' \
          </dev/hvc0 >/dev/hvc0 2>&1"
     );
-    let qemu = vm.plug();
-    let _terminal = terminal::connect(console, move || qemu.pull())?;
+    let switch = vm.power_switch();
+    let _terminal = terminal::connect(console, move || switch.off())?;
     vm.run(&command, None, &mut |_| ())
 }

@@ -10,7 +10,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-/// The monitor of a running machine.
+/// The monitor of a running guest.
 pub struct Monitor {
     qmp: Mutex<Qmp<Stream<BufReader<UnixStream>, UnixStream>>>,
 }
@@ -26,7 +26,7 @@ impl Monitor {
         })
     }
 
-    /// Runs a command of the human monitor and returns what it prints.
+    /// Runs a command of the human monitor and returns its output.
     pub fn hmp(&self, command: &str) -> Result<String> {
         let mut qmp = self.qmp.lock().unwrap_or_else(PoisonError::into_inner);
         let answer = qmp
@@ -47,8 +47,8 @@ impl Monitor {
         Ok(())
     }
 
-    /// Has the first processor take a machine check: memory at a physical address, 2 to the power
-    /// of `lsb` bytes of it, has an error that was not corrected; software may recover from it.
+    /// Injects a machine check into the first processor: an uncorrected, recoverable error in 2 to the power of `lsb` bytes
+    /// of memory at a physical address.
     ///
     /// Bank 9, status 0xbd00…00c0: valid, uncorrected, enabled, signalled, address and misc valid,
     /// found by memory scrubbing (Intel SDM volume 3B, "Machine-Check Architecture"); misc: the

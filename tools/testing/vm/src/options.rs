@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What machine is wanted, as its user says it.
+//! Options of a machine, and their checks.
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, ValueEnum};
@@ -12,7 +12,7 @@ use units::{AddressRange, PAGE, Size};
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Machine")]
 pub struct Options {
-    /// Memory of the machine, from 256M
+    /// Memory of the guest, from 256M
     #[arg(long, value_name = "SIZE", default_value_t = Size::from_mib(1024))]
     pub memory: Size,
 
@@ -28,22 +28,20 @@ pub struct Options {
     )]
     pub cpu: String,
 
-    /// One tick of the guest's clock is one instruction, whatever time that takes: for
-    /// measurements; takes --cpus 1
+    /// Count instructions as the guest's clock, for measurements; requires --cpus 1
     #[arg(long)]
     pub icount: bool,
 
-    /// Memory of the machine that the kernel is told is persistent (e820 type 12): a range such as
-    /// 64M@512M; may be repeated
+    /// Mark a range of the guest's memory, such as 64M@512M, as persistent (e820 type 12); may be repeated
     #[arg(long, value_name = "SIZE@START")]
     pub e820: Vec<AddressRange>,
 
     /// An NVDIMM (ACPI NFIT); may be repeated
     ///
     /// Comma-separated: size=SIZE; file=PATH (made when it is not there; its length is the size
-    /// when none is given); labels or labels=SIZE (a label area, so that ndctl can make
-    /// namespaces of every kind); unarmed (the machine says that it can't persist, so that it
-    /// is read-only); node=N (its NUMA node; the machine's memory is shared out to nodes 0 to N);
+    /// when none is given); labels or labels=SIZE (a label area, with which ndctl can make
+    /// namespaces of every mode); unarmed (it reports that it can't persist, and is read-only);
+    /// node=N (its NUMA node; the guest's memory is divided between nodes 0 to N);
     /// id=NAME. Example: size=512M,labels,file=build/nvdimm.img
     #[arg(long, value_name = "KEY=VALUE,…")]
     pub nvdimm: Vec<Nvdimm>,
@@ -56,22 +54,22 @@ pub struct Options {
 
     /// A CXL type 3 device with persistent memory; may be repeated
     ///
-    /// Comma-separated: size=SIZE, of 256M or a multiple; file=PATH; id=NAME, as for --nvdimm. It
-    /// has a label area always, which is in PATH.labels.
+    /// Comma-separated: size=SIZE, of 256M or a multiple; file=PATH; id=NAME, as for --nvdimm. Its
+    /// label area is in PATH.labels.
     #[arg(long, value_name = "KEY=VALUE,…")]
     pub cxl: Vec<Cxl>,
 
-    /// What the platform promises for its NVDIMMs: stores are durable once they left the
-    /// processor's caches, or at once
-    #[arg(long, value_name = "WHO", default_value = "memory")]
+    /// Persistence domain of NVDIMMs: stores are durable after they left the processor's caches
+    /// (memory, ADR), or at once (cpu, eADR)
+    #[arg(long, value_name = "DOMAIN", default_value = "memory")]
     pub persistence: Persistence,
 
-    /// Free slots for virtio-pmem devices added later (`host add`); NVDIMMs have some always
+    /// Free slots for virtio-pmem devices added later (`host add`); NVDIMMs always have some
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub slots: u8,
 
-    /// No persistent memory unless an option says so (otherwise: --nvdimm size=512M,labels --e820
-    /// 64M@512M)
+    /// No default persistent memory (otherwise: --nvdimm size=512M,labels --e820 64M@512M, if no
+    /// option adds any)
     #[arg(long)]
     pub bare: bool,
 
@@ -79,19 +77,19 @@ pub struct Options {
     #[arg(long, value_name = "ARGS", allow_hyphen_values = true)]
     pub append: Vec<String>,
 
-    /// Arguments for QEMU, split as a shell does; may be repeated
+    /// Arguments for QEMU, split like a shell does; may be repeated
     #[arg(long, value_name = "ARGS", allow_hyphen_values = true)]
     pub qemu: Vec<String>,
 
-    /// Kernel to boot instead of the set-up's
+    /// Kernel (otherwise that of the set-up)
     #[arg(long, value_name = "FILE")]
     pub kernel: Option<PathBuf>,
 
-    /// Initrd to boot instead of the set-up's
+    /// Initrd (otherwise that of the set-up)
     #[arg(long, value_name = "FILE")]
     pub initrd: Option<PathBuf>,
 
-    /// Image of the guest's root (never written to) instead of the set-up's
+    /// Image of the guest's root, which is never written (otherwise that of the set-up)
     #[arg(long, value_name = "FILE")]
     pub image: Option<PathBuf>,
 
@@ -101,58 +99,51 @@ pub struct Options {
     pub share: Option<PathBuf>,
 }
 
-/// Which stores survive a power failure of the platform.
+/// The persistence domain of NVDIMMs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Persistence {
-    /// Those that left the processor's caches (ADR).
+    /// ADR.
     Memory,
-    /// All (eADR).
+    /// eADR.
     Cpu,
 }
 
-/// Smallest label area that holds an index (UEFI 2.7, section 13.19), and the one we take.
+/// Default and smallest size of a label area (UEFI 2.7, section 13.19).
 const LABELS: Size = Size::from_bytes(128 * 1024);
 
-/// An NVDIMM.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Nvdimm {
-    /// Its name on QEMU's monitor.
+    /// Its name in QEMU.
     pub id: Option<String>,
     /// Bytes of persistent memory, without the labels.
     pub size: Option<Size>,
-    /// The file behind it.
     pub file: Option<PathBuf>,
-    /// Bytes of its label area.
     pub labels: Option<Size>,
-    /// Says that it can't persist.
+    /// Reports that it can't persist.
     pub unarmed: bool,
-    /// Its NUMA node.
     pub node: Option<u8>,
 }
 
-/// A virtio-pmem device.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VirtioPmem {
-    /// Its name on QEMU's monitor.
+    /// Its name in QEMU.
     pub id: Option<String>,
     /// Bytes of persistent memory.
     pub size: Option<Size>,
-    /// The file behind it.
     pub file: Option<PathBuf>,
 }
 
 /// A CXL type 3 device.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cxl {
-    /// Its name on QEMU's monitor.
+    /// Its name in QEMU.
     pub id: Option<String>,
     /// Bytes of persistent memory.
     pub size: Option<Size>,
-    /// The file behind it.
     pub file: Option<PathBuf>,
 }
 
-/// The parts of `key=value,flag,…`.
+/// Splits `key=value,flag,…`.
 fn parts(text: &str) -> impl Iterator<Item = (&str, Option<&str>)> {
     text.split(',')
         .filter(|part| !part.is_empty())
@@ -243,7 +234,7 @@ impl FromStr for Cxl {
     }
 }
 
-/// A device that has a name, a size, in units of so many MiB, and a file.
+/// Parses a device with a name, a size, in units of `mib` MiB, and a file.
 fn plain(
     what: &str,
     text: &str,
@@ -285,19 +276,17 @@ fn check_size(what: &str, size: Size, mib: u64) -> Result<()> {
     Ok(())
 }
 
-/// Where QEMU's q35 machine cuts memory: when there is more than `HOLE`, only `LOW` of it is below
-/// 4 GiB.
+/// QEMU's q35 machine has only `LOW` of its memory below 4 GiB if it has more than `HOLE`.
 const HOLE: u64 = 0xb000_0000;
 const LOW: u64 = 0x8000_0000;
 const FOUR_GIB: u64 = 1 << 32;
 /// The kernel is unpacked below this address…
 const KERNEL_END: u64 = 128 << 20;
-/// …and the initrd is so far from the end of low memory at most.
+/// …and the initrd is within this distance of the end of low memory.
 const INITRD: u64 = 64 << 20;
 
 impl Options {
-    /// The machine that these words describe, as in a test's header; the default machine where they
-    /// are empty.
+    /// Parses options as in a test's header. An empty text is the default machine.
     pub fn from_words(words: &str) -> Result<Self> {
         #[derive(clap::Parser)]
         #[command(no_binary_name = true, disable_help_flag = true)]
@@ -319,8 +308,7 @@ impl Options {
         line.options.checked()
     }
 
-    /// The same machine with the default devices where none is asked for, or why there can't be
-    /// such a machine.
+    /// Adds the default devices if there are none, and checks the machine.
     pub fn checked(mut self) -> Result<Self> {
         if !self.bare
             && self.e820.is_empty()
@@ -350,7 +338,7 @@ impl Options {
         self.check_names()
     }
 
-    /// Number of NUMA nodes.
+    /// Returns the number of NUMA nodes.
     pub(crate) fn nodes(&self) -> u8 {
         let last = self.nvdimm.iter().filter_map(|dimm| dimm.node).max();
         last.unwrap_or(0) + 1
@@ -437,7 +425,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_said_is_the_default_machine() {
+    fn no_options_are_the_default_machine() {
         let options = Options::from_words("").unwrap();
         assert_eq!(options.memory, Size::from_mib(1024));
         assert_eq!(options.nvdimm.len(), 1);
@@ -446,13 +434,13 @@ mod tests {
     }
 
     #[test]
-    fn bare_is_bare() {
+    fn bare_machine_has_no_persistent_memory() {
         let options = Options::from_words("--bare").unwrap();
         assert!(options.nvdimm.is_empty() && options.e820.is_empty());
     }
 
     #[test]
-    fn every_key_of_an_nvdimm() {
+    fn every_key_of_an_nvdimm_is_parsed() {
         let dimm: Nvdimm = "size=512M,file=/tmp/a,labels=256K,unarmed,node=1,id=n1"
             .parse()
             .unwrap();
@@ -470,14 +458,14 @@ mod tests {
     }
 
     #[test]
-    fn quoted_words() {
+    fn quoted_words_are_kept() {
         let options = Options::from_words("--bare --append 'a=1 b' --qemu '-device x'").unwrap();
         assert_eq!(options.append, ["a=1 b"]);
         assert_eq!(options.qemu, ["-device x"]);
     }
 
     #[test]
-    fn refusals_say_what_is_wrong() {
+    fn refusal_names_the_fault() {
         for (words, reason) in [
             ("--nvdimm size=100M,labels", "multiple of 16M"),
             ("--nvdimm size=1M", "multiple of 2M"),
@@ -517,7 +505,7 @@ mod tests {
     }
 
     #[test]
-    fn ranges_above_four_gib() {
+    fn ranges_above_4_gib_are_allowed() {
         Options::from_words("--memory 4G --e820 1G@4G --e820 1G@5G").unwrap();
     }
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The kernel's log, as the serial port wrote it, and what in it says that the kernel is unwell.
+//! The kernel's log from the serial port, and the kernel's reports in it: oopses, warnings, stalls.
 
 use anyhow::{Context, Result, bail};
 use rustix::fs::{FlockOperation, flock};
@@ -9,7 +9,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
-/// What a sick kernel prints. The log of a healthy one holds none of them after boot.
+/// Texts that begin a report.
 const SIGNS: &[&str] = &[
     "WARNING:",
     "BUG:",
@@ -38,10 +38,10 @@ const SIGNS: &[&str] = &[
     "Kernel panic",
 ];
 
-/// A report that has this sign first began some lines before.
+/// A report without any other sign, which began some lines before.
 const TRACE: &str = "Call Trace:";
 
-/// What stands between the first line of such a report and its trace.
+/// Lines between the first line of such a report and its trace.
 const BETWEEN: &[&str] = &[
     "CPU: ",
     "Tainted: ",
@@ -50,35 +50,34 @@ const BETWEEN: &[&str] = &[
     "Modules linked in:",
 ];
 
-/// Lines that have a sign in them and mean no harm.
+/// Lines with a sign that are not reports.
 const HARMLESS: &[&str] = &["hung_task_timeout_secs", "lockup_timeout"];
 
-/// What guest/main writes at the end of each command.
+/// guest/main writes this at the end of each command.
 const COMMAND_END: &str = "rust_pmem-vm: ";
 
-/// Lines after which a report is over.
+/// Last lines of a report.
 const ENDS: &[&str] = &["---[ end trace", "---[ end Kernel panic", "</TASK>"];
 
-/// A report longer than this is cut.
+/// Maximum lines of a report.
 const LONGEST: usize = 80;
 
-/// One report of a sick kernel.
+/// A report of the kernel.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Report {
-    /// The line that gave it away.
+    /// The line with the sign, without its time.
     pub title: String,
-    /// The report's lines.
     pub lines: Vec<String>,
 }
 
 impl Report {
-    /// Whether a line of it has this text.
+    /// Returns whether one of its lines contains this text.
     pub fn mentions(&self, text: &str) -> bool {
         self.lines.iter().any(|line| line.contains(text))
     }
 }
 
-/// The reports in a piece of a kernel's log.
+/// Finds the reports in a part of a kernel's log.
 pub fn reports(log: &str) -> Vec<Report> {
     let lines: Vec<&str> = log
         .lines()
@@ -119,7 +118,7 @@ pub fn reports(log: &str) -> Vec<Report> {
     found
 }
 
-/// A line of the log without the time before it.
+/// Strips the time from a line of the log.
 fn without_time(line: &str) -> &str {
     match line
         .strip_prefix('[')
@@ -136,34 +135,31 @@ fn without_time(line: &str) -> &str {
     }
 }
 
-/// The log of one machine, or of several that were booted one after the other.
+/// The log of one guest, or of several that were booted one after the other.
 #[derive(Debug, Clone)]
 pub struct Serial {
     path: PathBuf,
 }
 
 impl Serial {
-    /// The log in this file, which need not be there yet.
+    /// Returns the log in this file, which need not exist yet.
     pub fn new(path: impl Into<PathBuf>) -> Self {
         Self { path: path.into() }
     }
 
-    /// The file.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Bytes written so far.
     pub fn len(&self) -> u64 {
         self.path.metadata().map_or(0, |meta| meta.len())
     }
 
-    /// Whether nothing was written yet.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// What was written from byte `start` on.
+    /// Reads the log from byte `start` on.
     pub fn since(&self, start: u64) -> io::Result<String> {
         let mut file = match File::open(&self.path) {
             Ok(file) => file,
@@ -176,7 +172,7 @@ impl Serial {
         Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
 
-    /// The last `count` lines, without blank ones and those that mark the ends of commands.
+    /// Returns the last `count` lines, without blank ones and those that mark the ends of commands.
     pub fn tail(&self, count: usize) -> Vec<String> {
         let start = self.len().saturating_sub(64 * 1024);
         let text = self.since(start).unwrap_or_default();
@@ -192,7 +188,7 @@ impl Serial {
     }
 }
 
-/// A file for a log, empty, and this program's alone while the value lives.
+/// An empty file for a log, locked while this value exists.
 #[derive(Debug)]
 pub struct LogFile {
     path: PathBuf,
@@ -200,7 +196,7 @@ pub struct LogFile {
 }
 
 impl LogFile {
-    /// This file; an error where another program has it.
+    /// Opens this file. Fails if another program has locked it.
     pub fn at(path: PathBuf) -> Result<Self> {
         match Self::taken(&path)? {
             Some(lock) => Ok(Self { path, _lock: lock }),
@@ -208,7 +204,7 @@ impl LogFile {
         }
     }
 
-    /// The first of serial.log, serial-2.log, … in a folder, made if need be, that nobody has.
+    /// Opens the first of serial.log, serial-2.log, … in a folder that is not locked. Makes the folder if necessary.
     pub fn in_folder(folder: &Path) -> Result<Self> {
         fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
         let mut path = folder.join("serial.log");
@@ -233,7 +229,6 @@ impl LogFile {
         Ok(Some(file))
     }
 
-    /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -262,12 +257,12 @@ mod tests {
 ";
 
     #[test]
-    fn a_healthy_log_has_no_report() {
+    fn healthy_log_has_no_report() {
         assert_eq!(reports(HEALTHY), []);
     }
 
     #[test]
-    fn a_warning_is_one_report_with_its_trace() {
+    fn warning_is_one_report_with_its_trace() {
         let log = format!("{HEALTHY}{WARN}{HEALTHY}");
         let found = reports(&log);
         assert_eq!(found.len(), 1);
@@ -281,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bare_trace_is_named_by_what_stands_before_it() {
+    fn bare_trace_has_the_line_before_as_title() {
         let log = "\
 [   15.699870] quiet\r
 [   15.699880] sysfs: cannot create duplicate filename '/devices/virtual/bdi/259:0'\r
@@ -304,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn each_kind_of_report_is_seen() {
+    fn each_kind_of_report_is_found() {
         for line in [
             "BUG: kernel NULL pointer dereference, address: 0000000000000008",
             "Oops: Oops: 0002 [#1] SMP NOPTI",
@@ -328,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn a_log_is_one_machines() {
+    fn log_file_is_locked() {
         let folder = tempfile::tempdir().unwrap();
         let first = LogFile::in_folder(folder.path()).unwrap();
         let second = LogFile::in_folder(folder.path()).unwrap();

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! This program's terminal as the guest's.
+//! Connects this program's terminal to the guest's console.
 
 use anyhow::Result;
 use rustix::termios::{OptionalActions, Termios, isatty, tcgetattr, tcgetwinsize, tcsetattr};
@@ -9,12 +9,12 @@ use std::os::unix::net::UnixStream;
 use std::thread;
 use std::time::Duration;
 
-/// The key that ends it all, Ctrl-].
-const PLUG: u8 = 0x1d;
+/// Ctrl-], which cuts the power.
+const POWER_CUT: u8 = 0x1d;
 /// End of input, Ctrl-D.
 const END: u8 = 0x04;
 
-/// The rows and columns of the terminal that standard output is, if it is one.
+/// Returns the rows and columns of standard output, if that is a terminal.
 pub fn size() -> Option<(u16, u16)> {
     match tcgetwinsize(stdout()) {
         Ok(size) if size.ws_row > 0 && size.ws_col > 0 => Some((size.ws_row, size.ws_col)),
@@ -22,14 +22,16 @@ pub fn size() -> Option<(u16, u16)> {
     }
 }
 
-/// Gives the terminal back as it was when dropped.
+/// Restores the terminal when it is dropped.
 pub struct Connection {
     before: Option<Termios>,
 }
 
-/// Connects standard input and output to the guest's console, raw if they are a terminal; `pull` is
-/// called on Ctrl-].
-pub fn connect(console: UnixStream, pull: impl FnOnce() + Send + 'static) -> Result<Connection> {
+/// Connects standard input and output to the guest's console, in raw mode on a terminal. Ctrl-] calls `cut_power`.
+pub fn connect(
+    console: UnixStream,
+    cut_power: impl FnOnce() + Send + 'static,
+) -> Result<Connection> {
     let mut before = None;
     if isatty(stdin()) {
         let saved = tcgetattr(stdin())?;
@@ -60,15 +62,15 @@ pub fn connect(console: UnixStream, pull: impl FnOnce() + Send + 'static) -> Res
             match stdin().lock().read(&mut buffer) {
                 Ok(count @ 1..) => {
                     let keys = &buffer[..count];
-                    if raw && keys.contains(&PLUG) {
-                        pull();
+                    if raw && keys.contains(&POWER_CUT) {
+                        cut_power();
                         return;
                     }
                     if to_guest.write_all(keys).is_err() {
                         return;
                     }
                 }
-                // Whoever reads next in the guest, the shell or what it runs, gets its end.
+                // The next reader in the guest, the shell or its child, gets the end of input.
                 _ => {
                     if to_guest.write_all(&[END]).is_err() {
                         return;

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A running machine.
+//! A running guest.
 
-use crate::control::{Control, Ended, Heard, Loss};
-use crate::machine::{self, Images};
+use crate::control::{Control, Ended, Loss, Received};
 use crate::monitor::Monitor;
 use crate::options::{Nvdimm, Options, VirtioPmem};
+use crate::qemu_args::{self, Images};
 use crate::serial::{Serial, reports};
 use anyhow::{Context, Result, bail, ensure};
 use rustix::io::{FdFlags, fcntl_setfd};
@@ -22,34 +22,34 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// A boot that says nothing for so long hangs (one in thirty does under TCG, no reason found).
+/// A boot that logs nothing for this long hangs (one in thirty does under TCG, for an unknown reason).
 const SILENCE: Duration = Duration::from_secs(25);
-/// A boot takes so long at most.
+/// Time-out of a boot.
 const BOOT: Duration = Duration::from_secs(150);
-/// What a boot takes on a machine that is not slow.
+/// Time of a boot on a host of usual speed.
 const USUAL_BOOT: Duration = Duration::from_secs(8);
-/// Boots that are tried before giving up.
+/// Number of boots that are tried.
 const TRIES: u32 = 3;
-/// An orderly power-off takes so long at most.
+/// Time-out of an orderly power-off.
 const POWER_OFF: Duration = Duration::from_secs(20);
 
-/// Only one machine at a time may be between making its lines and having handed them to QEMU, or
-/// another QEMU would hold their other ends and a dead one would not be seen to have gone.
+/// Held from making a guest's channels until QEMU has inherited them. Otherwise another QEMU could inherit them as well, and
+/// the end of the first one would not close them.
 static SPAWN: Mutex<()> = Mutex::new(());
 
-/// Why a machine did not come up.
+/// Why a guest did not boot.
 #[derive(Debug)]
 pub enum BootError {
-    /// QEMU would not start: what it said.
+    /// QEMU did not start, with its message.
     Refused(String),
-    /// The guest never said that it was ready: how each try ended, and the last lines of the log.
+    /// The guest was not ready in time.
     NotReady {
         /// How each try ended.
         tries: Vec<String>,
-        /// The log's last lines.
+        /// Last lines of the log.
         tail: Vec<String>,
     },
-    /// Something on this side of QEMU.
+    /// A failure on the host.
     Other(anyhow::Error),
 }
 
@@ -80,11 +80,11 @@ impl From<anyhow::Error> for BootError {
     }
 }
 
-/// QEMU's process, and why it was ended if it was.
+/// QEMU's process, and why it ended if that was requested.
 #[derive(Debug)]
 struct Qemu {
     child: Mutex<Child>,
-    asked: Mutex<Option<Loss>>,
+    requested: Mutex<Option<Loss>>,
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -92,8 +92,7 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Qemu {
-    /// Kills it. A process that has ended but is not yet waited for is still this one, so no other
-    /// can be hit.
+    /// Kills it. Its process id can't be another process's, because only this type waits for it.
     fn kill(&self) {
         let mut child = locked(&self.child);
         let _ = child.kill();
@@ -126,7 +125,7 @@ impl Drop for Qemu {
     }
 }
 
-/// A running machine; gone when this value is.
+/// A running guest. Dropping it kills QEMU.
 pub struct Vm {
     qemu: Arc<Qemu>,
     monitor: Arc<Monitor>,
@@ -138,7 +137,7 @@ pub struct Vm {
     boot_time: Duration,
 }
 
-/// QEMU just started, and this program's ends of the lines to it.
+/// QEMU after its start, with this program's ends of the channels.
 struct Started {
     qemu: Qemu,
     control: UnixStream,
@@ -148,7 +147,7 @@ struct Started {
     monitor: UnixStream,
 }
 
-/// QEMU's own words.
+/// Path of QEMU's messages.
 fn qemu_log(folder: &Path) -> PathBuf {
     folder.join("qemu.log")
 }
@@ -185,7 +184,7 @@ fn start(mut arguments: Vec<OsString>, folder: &Path) -> Result<Started> {
         .context("qemu-system-x86_64 can't be run")?;
     let qemu = Qemu {
         child: Mutex::new(child),
-        asked: Mutex::new(None),
+        requested: Mutex::new(None),
     };
     Ok(Started {
         qemu,
@@ -197,10 +196,10 @@ fn start(mut arguments: Vec<OsString>, folder: &Path) -> Result<Started> {
     })
 }
 
-/// The command line of QEMU for such a machine, for people to read.
+/// Returns QEMU's command line for a machine, to be read by people.
 pub fn command_line(options: &Options, serial: &Path, folder: &Path) -> Result<String> {
     let images = Images::find(options)?;
-    let arguments = machine::arguments(options, &images, serial, folder)?;
+    let arguments = qemu_args::arguments(options, &images, serial, folder)?;
     let words = arguments.iter().map(|word| word.to_string_lossy());
     let words: Vec<_> = words.collect();
     Ok(format!(
@@ -210,12 +209,11 @@ pub fn command_line(options: &Options, serial: &Path, folder: &Path) -> Result<S
 }
 
 impl Vm {
-    /// Starts a machine and waits until it takes commands.
+    /// Boots a guest and waits until it takes commands.
     ///
-    /// Files of its devices that have no name of their own are in `folder`, and are taken again if
-    /// they are there. The kernel's log is appended to `serial`. A boot that hangs or ends
-    /// early is tried again, which `note` is told. Call it from a thread that lives as long as
-    /// the machine shall: QEMU is killed when the thread ends, however that happens.
+    /// Files of devices without a name are in `folder`, and are reused if they exist. The kernel's log is appended to
+    /// `serial`. A boot that hangs or ends early is tried again, which `note` reports. QEMU is killed when the calling
+    /// thread ends, so that thread must live as long as the guest.
     pub fn boot(
         options: &Options,
         folder: &Path,
@@ -227,7 +225,7 @@ impl Vm {
         if let Some(parent) = serial.parent() {
             fs::create_dir_all(parent).with_context(|| parent.display().to_string())?;
         }
-        let arguments = machine::arguments(options, &images, serial, folder)?;
+        let arguments = qemu_args::arguments(options, &images, serial, folder)?;
         let serial = Serial::new(serial);
         let mut tries = Vec::new();
         loop {
@@ -250,7 +248,7 @@ impl Vm {
         }
     }
 
-    /// One try; the inner error says how a boot that may be tried again ended.
+    /// Tries to boot once. The inner error is why a boot that can be tried again failed.
     fn boot_once(
         options: &Options,
         arguments: &[OsString],
@@ -259,7 +257,7 @@ impl Vm {
     ) -> Result<Result<Self, String>, BootError> {
         let begin = Instant::now();
         let log_start = serial.len();
-        let mut heard = (log_start, begin);
+        let mut progress = (log_start, begin);
         let started = start(arguments.to_vec(), folder)?;
         let mut control = Control::new(started.control);
         let said = || {
@@ -271,11 +269,11 @@ impl Vm {
         let kernel = loop {
             let tick = Instant::now() + Duration::from_millis(250);
             match control
-                .hear("ready", Some(tick), &mut |_| ())
+                .receive("ready", Some(tick), &mut |_| ())
                 .context("the line to the guest")?
             {
-                Heard::End(kernel) => break kernel,
-                Heard::Closed => {
+                Received::End(kernel) => break kernel,
+                Received::Closed => {
                     started.qemu.wait(Duration::from_secs(5));
                     let status = started.qemu.ended().unwrap_or_else(|| "still there".into());
                     if !said().is_empty() && !status.ends_with("status: 0") {
@@ -288,12 +286,12 @@ impl Vm {
                         None => format!("QEMU ended after {seconds} s ({status})"),
                     }));
                 }
-                Heard::TooLate => {}
+                Received::TooLate => {}
             }
-            if serial.len() != heard.0 {
-                heard = (serial.len(), Instant::now());
+            if serial.len() != progress.0 {
+                progress = (serial.len(), Instant::now());
             }
-            if heard.1.elapsed() > SILENCE {
+            if progress.1.elapsed() > SILENCE {
                 return Ok(Err(format!("silent for {SILENCE:.0?}")));
             }
             if begin.elapsed() > BOOT {
@@ -324,10 +322,9 @@ impl Vm {
         }))
     }
 
-    /// Runs a command line by the guest's shell, with its standard input empty, and hands what it
-    /// prints to `sink` as it comes.
+    /// Runs a command line by the guest's shell, with empty standard input, and passes its output to `sink` as it arrives.
     ///
-    /// After [`Ended::TimedOut`] and [`Ended::Lost`] the machine takes no more commands.
+    /// After [`Ended::TimedOut`] and [`Ended::Lost`] the guest takes no more commands.
     pub fn run(
         &mut self,
         command: &str,
@@ -341,10 +338,10 @@ impl Vm {
         Ok(
             match self
                 .control
-                .hear(&nonce, deadline, sink)
+                .receive(&nonce, deadline, sink)
                 .context("the line to the guest")?
             {
-                Heard::End(status) => {
+                Received::End(status) => {
                     self.settle(&nonce);
                     Ended::Exited(
                         status
@@ -353,14 +350,13 @@ impl Vm {
                             .with_context(|| format!("the guest's status \"{status}\""))?,
                     )
                 }
-                Heard::TooLate => Ended::TimedOut,
-                Heard::Closed => Ended::Lost(self.loss()),
+                Received::TooLate => Ended::TimedOut,
+                Received::Closed => Ended::Lost(self.loss()),
             },
         )
     }
 
-    /// Waits until the log has the command's end in it, and with it all that the kernel said
-    /// before.
+    /// Waits until the log contains the command's end, and with it everything that the kernel logged before.
     fn settle(&self, nonce: &str) {
         let start = self.serial.len().saturating_sub(16 * 1024);
         for _ in 0..200 {
@@ -375,7 +371,7 @@ impl Vm {
         }
     }
 
-    /// Runs a command line and returns its status and what it printed.
+    /// Runs a command line and returns how it ended, and its output.
     pub fn output(&mut self, command: &str, limit: Duration) -> Result<(Ended, String)> {
         let mut bytes = Vec::new();
         let ended = self.run(command, Some(limit), &mut |piece| {
@@ -386,62 +382,59 @@ impl Vm {
 
     fn loss(&self) -> Loss {
         self.qemu.wait(Duration::from_secs(5));
-        locked(&self.qemu.asked).unwrap_or(Loss::Unasked)
+        locked(&self.qemu.requested).unwrap_or(Loss::Unasked)
     }
 
-    /// The power fails: QEMU is killed, with no warning to the guest.
+    /// Cuts the power: kills QEMU without a warning to the guest.
     pub fn cut_power(self) {
         drop(self);
     }
 
-    /// Lets the guest sync and power itself off; kills it when that takes too long.
+    /// Lets the guest sync and power off, or kills it after a time-out.
     pub fn power_off(mut self) {
         let command =
             "sync; umount -a -t ext4,xfs 2>/dev/null; sync; echo o >/proc/sysrq-trigger; sleep 60";
         let _ = self.run(command, Some(POWER_OFF), &mut |_| ());
     }
 
-    /// Has the guest's kernel write to its log who waits for what, and what each processor does. Works
-    /// while a command runs.
-    pub fn tell_who_waits(&mut self) {
+    /// Has the guest's kernel write its blocked tasks, and a backtrace of each processor, to its log. Works while a command
+    /// runs.
+    pub fn dump_blocked_tasks(&mut self) {
         for key in ['w', 'l'] {
             let _ = writeln!(self.sysrq, "{key}");
         }
         thread::sleep(Duration::from_secs(2));
     }
 
-    /// What cuts the power from another thread.
-    pub fn plug(&self) -> Plug {
-        Plug(Arc::clone(&self.qemu))
+    /// Returns a switch that another thread can use.
+    pub fn power_switch(&self) -> PowerSwitch {
+        PowerSwitch(Arc::clone(&self.qemu))
     }
 
-    /// QEMU's monitor.
     pub fn monitor(&self) -> &Monitor {
         &self.monitor
     }
 
-    /// The other end of the guest's /dev/hvc0.
+    /// Returns the other end of the guest's /dev/hvc0.
     pub fn console(&self) -> Result<UnixStream> {
         Ok(self.console.try_clone()?)
     }
 
-    /// The kernel's log.
     pub fn serial(&self) -> &Serial {
         &self.serial
     }
 
-    /// The kernel's release.
+    /// Returns the kernel's release.
     pub fn kernel(&self) -> &str {
         &self.kernel
     }
 
-    /// From the start of QEMU to the guest's readiness.
+    /// Returns the time from the start of QEMU until the guest took commands.
     pub fn boot_time(&self) -> Duration {
         self.boot_time
     }
 
-    /// How long something may take here that takes `time` on a usual machine: more in proportion where the
-    /// boot took more.
+    /// Scales a time-out to the speed of this host, as far as it booted slower than usual.
     pub fn limit(&self, time: Duration) -> Duration {
         let slow = self.boot_time.as_secs_f64() / USUAL_BOOT.as_secs_f64();
         time.mul_f64(slow.max(1.0))
@@ -450,24 +443,26 @@ impl Vm {
 
 impl Drop for Vm {
     fn drop(&mut self) {
-        // The thread that serves the guest's requests has a share in it, until QEMU has gone.
+        // The thread that serves the guest's requests holds a reference until QEMU ends.
         self.qemu.kill();
     }
 }
 
-/// Cuts the power of a machine.
+/// Cuts the power of a guest.
 #[derive(Debug)]
-pub struct Plug(Arc<Qemu>);
+pub struct PowerSwitch(Arc<Qemu>);
 
-impl Plug {
-    /// QEMU is killed.
-    pub fn pull(self) {
-        *locked(&self.0.asked) = Some(Loss::PowerCut);
+impl PowerSwitch {
+    /// Kills QEMU.
+    pub fn off(self) {
+        *locked(&self.0.requested) = Some(Loss::PowerCut);
         self.0.kill();
     }
 }
 
-/// Does what the guest asks for by `host`.
+const PAGE: usize = units::PAGE as usize;
+
+/// Serves the requests of the guest's command `host`.
 struct Requests {
     qemu: Arc<Qemu>,
     monitor: Arc<Monitor>,
@@ -500,16 +495,16 @@ impl Requests {
             ("mce", [address]) => self.machine_check(address, "12"),
             ("mce", [address, lsb]) => self.machine_check(address, lsb),
             ("powercut", []) => {
-                *locked(&self.qemu.asked) = Some(Loss::PowerCut);
+                *locked(&self.qemu.requested) = Some(Loss::PowerCut);
                 self.qemu.kill();
                 Ok(String::new())
             }
             ("shutdown", []) => {
-                *locked(&self.qemu.asked) = Some(Loss::Restart);
+                *locked(&self.qemu.requested) = Some(Loss::Restart);
                 Ok(String::new())
             }
             ("reboot", []) => {
-                *locked(&self.qemu.asked) = Some(Loss::Restart);
+                *locked(&self.qemu.requested) = Some(Loss::Restart);
                 self.monitor.hmp_quiet("quit")?;
                 Ok(String::new())
             }
@@ -519,11 +514,35 @@ impl Requests {
                 .monitor
                 .hmp_quiet(&format!("device_del {name}"))
                 .map(|()| String::new()),
+            ("md5", [id, pages @ ..]) => self.md5(id, pages),
             ("hmp", [_, ..]) => self.monitor.hmp(rest),
             _ => bail!(
-                "\"{request}\" is no request: mce ADDRESS [LSB], powercut, reboot, shutdown, add KIND WHAT, remove NAME, hmp COMMAND"
+                "\"{request}\" is no request: mce ADDRESS [LSB], powercut, reboot, shutdown, add KIND WHAT, remove NAME, md5 NAME [PAGE…], hmp COMMAND"
             ),
         }
+    }
+
+    /// Returns the MD5 sum of the memory behind a device, as this host sees it, with zeros in place of these pages.
+    fn md5(&self, id: &str, pages: &[&str]) -> Result<String> {
+        let path = self.folder.join(format!("{id}.img"));
+        let mut bytes = fs::read(&path).with_context(|| path.display().to_string())?;
+        for page in pages {
+            let start = page.parse::<usize>()?.saturating_mul(PAGE);
+            let page = bytes.get_mut(start..start.saturating_add(PAGE));
+            page.context("a page is not in the memory")?.fill(0);
+        }
+        let mut child = Command::new("md5sum")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .context("md5sum")?;
+        // md5sum prints nothing before it has read everything.
+        let mut input = child.stdin.take().context("no pipe to md5sum")?;
+        input.write_all(&bytes)?;
+        drop(input);
+        let output = String::from_utf8(child.wait_with_output()?.stdout)?;
+        let sum = output.split_whitespace().next();
+        Ok(sum.context("md5sum printed nothing")?.to_owned())
     }
 
     fn machine_check(&self, address: &str, lsb: &str) -> Result<String> {

@@ -1,4 +1,4 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# It says nothing.
+# It prints nothing.
 exit 0

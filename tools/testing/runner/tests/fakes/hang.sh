@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# It never ends.
+# It never exits.
 # timeout: 5
 echo 'KTAP version 1'
 echo '1..1'

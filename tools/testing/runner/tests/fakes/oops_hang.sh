@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# The kernel reports something, and then it hangs.
+# The kernel reports an oops, then the test hangs.
 # timeout: 5
 echo 'KTAP version 1'
 echo '1..1'

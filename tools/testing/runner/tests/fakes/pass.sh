@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# Everything passes, with output that is no text.
+# Everything passes, with binary output.
 TESTS=$(realpath "$(dirname "$0")/../../../../../tests")
 # shellcheck source=tests/lib/test.sh
 . "$TESTS/lib/test.sh"

@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# What was stored is there after the power failed.
+# Stored data survives a power cut.
 # vm: --nvdimm size=64M
 TESTS=$(realpath "$(dirname "$0")/../../../../../tests")
 # shellcheck source=tests/lib/test.sh

@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# The kernel reports what it should.
+# The kernel reports an expected warning.
 # expect-splat: as it should
 echo 'KTAP version 1'
 echo '1..1'

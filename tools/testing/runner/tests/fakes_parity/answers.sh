@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# Answers of every kind.
+# Results of every kind.
 # vm: --bare
 TESTS=$(realpath "$(dirname "$0")/../../../../../tests")
 # shellcheck source=tests/lib/test.sh

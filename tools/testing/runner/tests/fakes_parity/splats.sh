@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# All subtests pass, but the kernel has something to say under one driver.
+# All subtests pass, but the kernel reports a warning under one driver.
 # vm: --bare
 TESTS=$(realpath "$(dirname "$0")/../../../../../tests")
 # shellcheck source=tests/lib/test.sh

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! From [`Options`] to a command line of QEMU.
+//! Makes QEMU's command line from [`Options`].
 
 use crate::options::{Cxl, Nvdimm, Options, Persistence, VirtioPmem};
 use anyhow::{Context, Result, ensure};
@@ -10,24 +10,22 @@ use std::fs::OpenOptions;
 use std::path::{Path, PathBuf};
 use units::Size;
 
-/// Name of the environment's variable with the folder of `vmlinuz`, `initrd` and `guest.img`.
+/// Environment variable with the folder of `vmlinuz`, `initrd` and `guest.img`.
 const IMAGES: &str = "RUST_PMEM_IMAGES";
 
-/// The files a machine boots from.
+/// The files that a guest boots from.
 #[derive(Debug, Clone)]
 pub struct Images {
-    /// The kernel.
     pub kernel: PathBuf,
-    /// Its initrd.
     pub initrd: PathBuf,
-    /// The image of the guest's root.
+    /// Image of the guest's root.
     pub image: PathBuf,
-    /// The folder that the guest sees as /rust_pmem.
+    /// Folder that the guest sees as /rust_pmem.
     pub share: PathBuf,
 }
 
 impl Images {
-    /// Those that the options name, else those of the set-up; an error names what is missing.
+    /// Finds the files that the options name, or those of the set-up. An error names what is missing.
     pub fn find(options: &Options) -> Result<Self> {
         let folder = env::var_os(IMAGES).map(PathBuf::from);
         let pick = |named: &Option<PathBuf>, name: &str, flag: &str| {
@@ -54,7 +52,7 @@ impl Images {
     }
 }
 
-/// The checkout.
+/// Finds the checkout.
 fn share(options: &Options) -> Result<PathBuf> {
     const GUEST: &str = "tools/testing/vm/guest/main";
     if let Some(share) = &options.share {
@@ -77,7 +75,7 @@ fn share(options: &Options) -> Result<PathBuf> {
         })
 }
 
-/// A line of QEMU's options: `key=value,…`, in which a comma in a value is written twice.
+/// Escapes a value in QEMU's options `key=value,…`, where commas are doubled.
 fn escaped(path: &Path) -> Result<String> {
     let text = path
         .to_str()
@@ -85,17 +83,16 @@ fn escaped(path: &Path) -> Result<String> {
     Ok(text.replace(',', ",,"))
 }
 
-/// A device, as QEMU's options for the memory behind it and for itself.
+/// QEMU's options for a device and for the memory behind it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Device {
     pub objects: Vec<String>,
     pub device: String,
-    /// Bytes of the machine's address space.
+    /// Bytes that it takes of the guest's address space.
     pub bytes: u64,
 }
 
-/// The backing file: made when it isn't there, in `folder` when it has no name; returns its path
-/// and length.
+/// Finds or makes the backing file, in `folder` if it has no name. Returns its path and length.
 fn backing(
     id: &str,
     file: Option<&Path>,
@@ -167,7 +164,7 @@ impl VirtioPmem {
     }
 }
 
-/// Bytes of a CXL device's label area.
+/// Size of a CXL device's label area.
 const CXL_LABELS: Size = Size::from_bytes(256 * 1024);
 
 impl Cxl {
@@ -201,16 +198,16 @@ fn object(id: &str, path: &Path, bytes: u64) -> Result<String> {
     ))
 }
 
-/// Free slots for NVDIMMs that come later.
+/// Free slots for NVDIMMs that are added later.
 const FREE_DIMMS: usize = 4;
-/// Room in the machine's address space for what comes later.
+/// Free address space for devices that are added later.
 const FREE_BYTES: u64 = 64 << 30;
 
-/// The kernel's command line: the log goes to the serial port; a panic ends QEMU at once; an
-/// emulator needs no care for how far its clock can be trusted nor for what a processor may leak.
+/// The kernel's command line: the log goes to the serial port; a panic ends QEMU at once; an emulator needs neither checks
+/// of its clock nor mitigations.
 const APPEND: &str = "console=ttyS0 panic=-1 tsc=reliable no_timer_check mitigations=off";
 
-/// The command line of QEMU, less the lines to this program.
+/// Makes QEMU's command line, except for the channels to this program.
 pub(crate) fn arguments(
     options: &Options,
     images: &Images,
@@ -240,7 +237,7 @@ pub(crate) fn arguments(
     let mut cpu = options.cpu.clone();
     if !cxl.is_empty() {
         machine.push_str(",cxl=on");
-        // The kernel takes no CXL region into use where a hypervisor can't flush the caches.
+        // The kernel refuses CXL regions if it runs on a hypervisor that can't flush the caches.
         cpu.push_str(",hypervisor=off");
     }
     let mut append = String::from(APPEND);
@@ -343,7 +340,7 @@ pub(crate) fn arguments(
     Ok(line)
 }
 
-/// NUMA nodes that have the same memory each but for the first, which has what is left as well.
+/// Adds NUMA nodes with equal memory; the first one has the remainder as well.
 fn numa(options: &Options, add: &mut impl FnMut(&[&str])) {
     const UNIT: u64 = 2 << 20;
     let nodes = u64::from(options.nodes());
@@ -363,10 +360,10 @@ fn numa(options: &Options, add: &mut impl FnMut(&[&str])) {
     }
 }
 
-/// A host bridge with a root port for each device, and a window of the address space on it.
+/// Adds a host bridge with a root port for each device, and a memory window.
 fn cxl_bridge(devices: &[Device], add: &mut impl FnMut(&[&str])) {
     const BUS: u8 = 64;
-    /// Windows are made of such units.
+    /// Granularity of windows.
     const UNIT: u64 = 256 << 20;
     add(&[
         "-device",
@@ -408,7 +405,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_without_a_name_is_made() {
+    fn unnamed_file_is_made_and_reused() {
         let folder = tempfile::tempdir().unwrap();
         let dimm: Nvdimm = "size=16M,labels".parse().unwrap();
         let device = dimm.device("a", folder.path()).unwrap();
@@ -425,7 +422,7 @@ mod tests {
     }
 
     #[test]
-    fn files_that_do_not_fit() {
+    fn unsuitable_file_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("x");
         let file = path.display();
@@ -441,7 +438,7 @@ mod tests {
     }
 
     #[test]
-    fn the_labels_of_cxl_are_in_a_file_of_their_own() {
+    fn cxl_labels_have_their_own_file() {
         let folder = tempfile::tempdir().unwrap();
         let cxl: Cxl = "size=256M".parse().unwrap();
         let device = cxl.device("a", folder.path()).unwrap();
@@ -451,7 +448,7 @@ mod tests {
     }
 
     #[test]
-    fn nodes_share_the_memory() {
+    fn numa_nodes_share_the_memory() {
         let options =
             Options::from_words("--memory 512M --nvdimm size=16M,node=2 --nvdimm size=16M");
         let mut words = Vec::new();
@@ -467,7 +464,7 @@ mod tests {
     }
 
     #[test]
-    fn commas_in_names() {
+    fn commas_are_doubled() {
         assert_eq!(escaped(Path::new("/a,b")).unwrap(), "/a,,b");
     }
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! How the story is told: chapters, commands and what they print, what was seen.
+//! Prints the demo: chapters, commands with their output, and what they showed.
 
 use anstream::println;
 use anstyle::{AnsiColor, Style};
@@ -20,18 +20,16 @@ const BAD: Style = AnsiColor::Red.on_default().bold();
 
 /// Columns of prose, fewer on a narrow terminal.
 const WIDTH: usize = 100;
-/// No command of the story takes so long.
+/// Time-out of a command.
 const LIMIT: Duration = Duration::from_secs(300);
-/// Where the guest has copies of what it runs often, as the way to the checkout is long.
-pub const TOOLS: &str = "/run/pmem";
-/// Lines shown of what a command prints.
+/// Lines shown of a command's output.
 const LINES: usize = 8;
 
-/// The story so far.
+/// A demo in progress.
 pub struct Story {
     start: Instant,
-    machine: Option<Vm>,
-    /// Bytes of the kernel's log before this machine took commands.
+    guest: Option<Vm>,
+    /// Length of the kernel's log when this guest was ready.
     healthy_from: u64,
     chapters: usize,
     seen: Vec<(String, String)>,
@@ -39,11 +37,10 @@ pub struct Story {
 }
 
 impl Story {
-    /// Nothing told yet.
     pub fn new() -> Self {
         Self {
             start: Instant::now(),
-            machine: None,
+            guest: None,
             healthy_from: 0,
             chapters: 0,
             seen: Vec::new(),
@@ -51,19 +48,18 @@ impl Story {
         }
     }
 
-    /// The story's name.
     pub fn title(&self, text: &str) {
         println!("\n{TITLE}{text}{TITLE:#}");
     }
 
-    /// Begins a chapter: what is done, and why.
+    /// Begins a chapter, with its reason.
     pub fn chapter(&mut self, name: &str, why: &str) {
         self.chapters += 1;
         println!("\n{CHAPTER}{:>2}  {name}{CHAPTER:#}", self.chapters);
         self.remark(why);
     }
 
-    /// Prose.
+    /// Prints a paragraph.
     pub fn remark(&self, text: &str) {
         let width = terminal::size().map_or(WIDTH, |(_, columns)| {
             usize::from(columns).saturating_sub(4).clamp(40, WIDTH)
@@ -73,18 +69,17 @@ impl Story {
         }
     }
 
-    /// Something that happens outside of the machine.
+    /// Prints what happens on the host.
     pub fn host(&self, text: &str) {
         println!("    {COMMAND}host:{COMMAND:#} {text}");
     }
 
-    /// What was just shown; it will stand in the table at the end.
+    /// Prints what was just shown; the table at the end repeats it.
     pub fn seen(&mut self, what: &str, evidence: &str) {
         println!("    {GOOD}✓{GOOD:#} {what} {PALE}{evidence}{PALE:#}");
         self.seen.push((what.to_owned(), evidence.to_owned()));
     }
 
-    /// Boots a machine.
     pub fn boot(&mut self, options: &Options, folder: &Path, log: &Path) -> Result<()> {
         let mut note = |text: &str| println!("    {PALE}{text}{PALE:#}");
         let vm = Vm::boot(options, folder, log, &mut note)?;
@@ -93,11 +88,11 @@ impl Story {
             vm.boot_time().as_secs_f64()
         );
         self.healthy_from = vm.serial().len();
-        self.machine = Some(vm);
+        self.guest = Some(vm);
         Ok(())
     }
 
-    /// Runs a command line in the machine, unseen; it must succeed. Returns what it prints.
+    /// Runs a command line in the guest without showing it, and returns its output. It must succeed.
     pub fn quietly(&mut self, command: &str) -> Result<String> {
         match self.run(command)? {
             (0, output) => Ok(output),
@@ -108,7 +103,7 @@ impl Story {
         }
     }
 
-    /// Runs a command line in the machine and shows it and what it prints; it must succeed.
+    /// Runs a command line in the guest, shows it and its output, and returns the output. It must succeed.
     pub fn guest(&mut self, command: &str) -> Result<String> {
         match self.guest_status(command)? {
             (0, output) => Ok(output),
@@ -116,7 +111,7 @@ impl Story {
         }
     }
 
-    /// The same, and it may fail.
+    /// Like [`guest`](Self::guest), but it may fail.
     pub fn guest_status(&mut self, command: &str) -> Result<(i32, String)> {
         println!("    {COMMAND}${COMMAND:#} {command}");
         let (status, output) = self.run(command)?;
@@ -137,28 +132,28 @@ impl Story {
     }
 
     fn run(&mut self, command: &str) -> Result<(i32, String)> {
-        let vm = self.machine.as_mut().context("there is no machine")?;
-        let line = format!("PATH={TOOLS}:/rust_pmem/build/tools/release:$PATH; {command}");
+        let vm = self.guest.as_mut().context("there is no guest")?;
+        let line = format!("PATH=/rust_pmem/build/tools/release:$PATH; {command}");
         let (ended, output) = vm.output(&line, LIMIT)?;
         match ended {
             Ended::Exited(status) => Ok((status, output)),
             Ended::TimedOut => bail!("not done after {} s: {command}", LIMIT.as_secs()),
-            Ended::Lost(_) => bail!("the machine was lost in: {command}"),
+            Ended::Lost(_) => bail!("the guest was lost in: {command}"),
         }
     }
 
-    /// The power fails.
+    /// Cuts the power of the guest.
     pub fn cut_power(&mut self) -> Result<()> {
         self.healthy()?;
-        let vm = self.machine.take().context("there is no machine")?;
+        let vm = self.guest.take().context("there is no guest")?;
         vm.cut_power();
         self.host("kill -9 qemu");
         Ok(())
     }
 
-    /// Memory at a physical address fails, 2 to the power of `lsb` bytes of it.
+    /// Injects an uncorrectable error into 2 to the power of `lsb` bytes at a physical address.
     pub fn machine_check(&mut self, address: u64, lsb: u8) -> Result<()> {
-        let vm = self.machine.as_mut().context("there is no machine")?;
+        let vm = self.guest.as_mut().context("there is no guest")?;
         vm.monitor().machine_check(address, lsb)?;
         self.host(&format!(
             "machine check: uncorrected error in the {} at {address:#x}",
@@ -170,9 +165,9 @@ impl Story {
         Ok(())
     }
 
-    /// Fails if the kernel of this machine reported anything.
+    /// Fails if the kernel of this guest reported anything.
     pub fn healthy(&mut self) -> Result<()> {
-        let vm = self.machine.as_ref().context("there is no machine")?;
+        let vm = self.guest.as_ref().context("there is no guest")?;
         if let Some(report) = reports(&vm.serial().since(self.healthy_from)?)
             .into_iter()
             .next()
@@ -183,17 +178,7 @@ impl Story {
         Ok(())
     }
 
-    /// A table of the story's own.
-    pub fn table<const N: usize>(&self, header: [&str; N], rows: &[[String; N]]) {
-        let mut table = empty_table();
-        table.set_header(header);
-        for row in rows {
-            table.add_row(row);
-        }
-        println!("\n{table}");
-    }
-
-    /// The table of what was shown.
+    /// Prints the table of what was shown.
     pub fn conclude(&self) {
         let mut table = empty_table();
         table.set_header(["", "shown", "seen"]);
@@ -201,21 +186,21 @@ impl Story {
             table.add_row(["✓", what, evidence]);
         }
         println!("\n{table}");
-        println!("All of it in {:.0} s.", self.start.elapsed().as_secs_f64());
+        println!("Done in {:.0} s.", self.start.elapsed().as_secs_f64());
     }
 
-    /// What failed first, and the guest's last lines.
+    /// Prints the error, and the last lines of the guest.
     pub fn fail(&self, error: &Error) {
         println!("\n    {BAD}✗ {error:#}{BAD:#}");
         for line in self.last.iter().rev().take(20).rev() {
             println!("      {PALE}{line}{PALE:#}");
         }
-        if let Some(vm) = &self.machine {
+        if let Some(vm) = &self.guest {
             println!("    the last lines of the guest's log:");
             for line in vm.serial().tail(20) {
                 println!("      {PALE}{line}{PALE:#}");
             }
-            println!("    all of it: {}", vm.serial().path().display());
+            println!("    the whole log: {}", vm.serial().path().display());
         }
     }
 }
@@ -231,7 +216,7 @@ fn empty_table() -> Table {
     table
 }
 
-/// Prose in lines of at most `width` columns.
+/// Wraps a text at `width` columns.
 fn wrapped(text: &str, width: usize) -> Vec<String> {
     let mut lines = vec![String::new()];
     for word in text.split_whitespace() {
@@ -255,7 +240,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn prose_keeps_its_words_and_its_width() {
+    fn wrapped_text_keeps_its_words_and_its_width() {
         let text = "word ".repeat(100);
         let lines = wrapped(&text, 76);
         assert!(lines.len() > 1 && lines.iter().all(|line| line.len() <= 76));

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What the figures are to be.
+//! Compares figures with their thresholds.
 
 use crate::profile::Part;
 use crate::report::{OURS, Report, THEIRS};
@@ -8,53 +8,52 @@ use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// What is to be true, by the name of the operation; see lines.toml.
+/// Thresholds by the name of the operation; see thresholds.toml.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Lines {
-    ratio: BTreeMap<String, Line>,
-    own: BTreeMap<String, Line>,
-    added: BTreeMap<String, Line>,
-    share: BTreeMap<String, Line>,
-    locked: BTreeMap<String, Line>,
-    text: BTreeMap<String, Line>,
+pub struct Thresholds {
+    ratio: BTreeMap<String, Threshold>,
+    own: BTreeMap<String, Threshold>,
+    added: BTreeMap<String, Threshold>,
+    share: BTreeMap<String, Threshold>,
+    locked: BTreeMap<String, Threshold>,
+    text: BTreeMap<String, Threshold>,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Line {
-    line: f64,
+struct Threshold {
+    threshold: f64,
     aim: Option<f64>,
     of: Option<String>,
 }
 
-/// A figure beside its line.
+/// A figure and its threshold.
 #[derive(Debug, Clone, Serialize)]
 pub struct Figure {
-    /// What it is: `ratio`, `share`…
+    /// Kind of the figure: `ratio`, `share`…
     pub what: &'static str,
-    /// The operation.
     pub op: String,
-    /// That which it is compared with, if it is another one.
+    /// The operation that it is compared with, if it is another one.
     pub of: Option<String>,
-    /// What it is; nothing where there was nothing to measure.
+    /// `None` if it was not measured.
     pub value: Option<f64>,
-    /// What it must not be above.
-    pub line: f64,
-    /// What is aimed at.
+    #[serde(rename = "line")]
+    pub threshold: f64,
     pub aim: f64,
 }
 
-/// Counts of instructions do not wobble by more than this.
-const WOBBLE: f64 = 0.01;
+/// Relative difference between two counts of the same instructions.
+const TOLERANCE: f64 = 0.01;
 
-impl Lines {
-    /// Those that are checked in.
+impl Thresholds {
+    /// Reads thresholds.toml.
     pub fn load() -> Result<Self> {
-        toml::from_str(include_str!("../lines.toml")).context("tools/testing/bench/lines.toml")
+        toml::from_str(include_str!("../thresholds.toml"))
+            .context("tools/testing/bench/thresholds.toml")
     }
 
-    /// The operations that it takes to know all figures.
+    /// Returns the operations that all figures need.
     pub fn ops(&self) -> Vec<String> {
         let figures = [
             &self.ratio,
@@ -66,14 +65,14 @@ impl Lines {
         let names = figures
             .into_iter()
             .flatten()
-            .flat_map(|(op, line)| [Some(op), line.of.as_ref()]);
+            .flat_map(|(op, threshold)| [Some(op), threshold.of.as_ref()]);
         let mut ops: Vec<String> = names.flatten().cloned().collect();
         ops.sort();
         ops.dedup();
         ops
     }
 
-    /// The figures of a report.
+    /// Computes the figures of a report.
     pub fn figures(&self, report: &Report) -> Vec<Figure> {
         let ours = |op: &str| Some(report.median(op, OURS)? as f64);
         let theirs = |op: &str| Some(report.median(op, THEIRS)? as f64);
@@ -83,16 +82,21 @@ impl Lines {
         let driver = |parts: &BTreeMap<Part, f64>| parts.get(&Part::Driver).copied();
 
         let mut figures = Vec::new();
-        let mut add = |what, lines: &BTreeMap<_, _>, value: &dyn Fn(&str, &str) -> Option<f64>| {
-            figures.extend(lines.iter().map(|(op, line): (&String, &Line)| Figure {
-                what,
-                op: op.clone(),
-                of: line.of.clone(),
-                value: value(op, line.of.as_ref().unwrap_or(op)),
-                line: line.line,
-                aim: line.aim.unwrap_or(line.line),
-            }));
-        };
+        let mut add =
+            |what, thresholds: &BTreeMap<_, _>, value: &dyn Fn(&str, &str) -> Option<f64>| {
+                figures.extend(
+                    thresholds
+                        .iter()
+                        .map(|(op, threshold): (&String, &Threshold)| Figure {
+                            what,
+                            op: op.clone(),
+                            of: threshold.of.clone(),
+                            value: value(op, threshold.of.as_ref().unwrap_or(op)),
+                            threshold: threshold.threshold,
+                            aim: threshold.aim.unwrap_or(threshold.threshold),
+                        }),
+                );
+            };
         add("ratio", &self.ratio, &|op, of| by(ours(op), theirs(of)));
         add("own", &self.own, &|op, of| by(ours(op), ours(of)));
         add("added", &self.added, &|op, of| minus(ours(op), ours(of)));
@@ -107,27 +111,27 @@ impl Lines {
 }
 
 impl Figure {
-    /// Whether it is not above its line.
+    /// Returns whether it does not exceed its threshold.
     pub fn holds(&self) -> bool {
-        self.is_at_most(self.line)
+        self.is_at_most(self.threshold)
     }
 
-    /// Whether it is what is aimed at.
+    /// Returns whether the aim is reached.
     pub fn reached(&self) -> bool {
         self.is_at_most(self.aim)
     }
 
     fn is_at_most(&self, most: f64) -> bool {
         self.value
-            .is_some_and(|value| value <= most * (1.0 + WOBBLE))
+            .is_some_and(|value| value <= most * (1.0 + TOLERANCE))
     }
 
-    /// Whether it is the ratio of an operation to the same one.
+    /// Returns whether it is the ratio of the same operation under both drivers.
     pub fn is_plain_ratio(&self) -> bool {
         self.what == "ratio" && self.of.is_none()
     }
 
-    /// In words.
+    /// Describes it.
     pub fn name(&self) -> String {
         let (op, of) = (&self.op, self.of.as_ref().unwrap_or(&self.op));
         match self.what {
@@ -141,7 +145,7 @@ impl Figure {
         }
     }
 
-    /// A number of its kind.
+    /// Formats a number of its kind.
     pub fn number(&self, value: f64) -> String {
         match self.what {
             "ratio" | "own" => format!("{value:.3}"),
@@ -149,13 +153,13 @@ impl Figure {
         }
     }
 
-    /// Its line, whether it holds, and what is aimed at where that is something else.
+    /// Describes its threshold, whether it holds, and the aim where that is not reached.
     pub fn verdict(&self) -> String {
         let sign = if self.holds() { "✓" } else { "✗" };
-        let line = self.number(self.line);
-        match self.reached() || self.aim == self.line {
-            true => format!("{line} {sign}"),
-            false => format!("{line} {sign} (aim: {})", self.number(self.aim)),
+        let threshold = self.number(self.threshold);
+        match self.reached() || self.aim == self.threshold {
+            true => format!("{threshold} {sign}"),
+            false => format!("{threshold} {sign} (aim: {})", self.number(self.aim)),
         }
     }
 }
@@ -188,31 +192,34 @@ mod tests {
         }
     }
 
-    fn judged(lines: &str, cells: &[(&str, &str, u64)]) -> Vec<(Option<f64>, bool, bool)> {
-        let lines: Lines = toml::from_str(lines).unwrap();
-        let figures = lines.figures(&report(cells));
+    fn judged(thresholds: &str, cells: &[(&str, &str, u64)]) -> Vec<(Option<f64>, bool, bool)> {
+        let thresholds: Thresholds = toml::from_str(thresholds).unwrap();
+        let figures = thresholds.figures(&report(cells));
         let verdict = |figure: &Figure| (figure.value, figure.holds(), figure.reached());
         figures.iter().map(verdict).collect()
     }
 
     #[test]
-    fn a_line_holds_with_a_wobble_and_no_more() {
-        let lines = "[ratio]\na = { line = 0.9, aim = 0.8 }";
-        let with = |ours| judged(lines, &[("a", OURS, ours), ("a", THEIRS, 10_000)])[0];
+    fn threshold_holds_within_the_tolerance() {
+        let thresholds = "[ratio]\na = { threshold = 0.9, aim = 0.8 }";
+        let with = |ours| judged(thresholds, &[("a", OURS, ours), ("a", THEIRS, 10_000)])[0];
         assert_eq!(with(8080), (Some(0.808), true, true));
         assert_eq!(with(8081), (Some(0.8081), true, false));
         assert_eq!(with(9090), (Some(0.909), true, false));
         assert_eq!(with(9091), (Some(0.9091), false, false));
-        // Nothing measured is nothing reached.
-        assert_eq!(judged(lines, &[("a", OURS, 1)]), [(None, false, false)]);
+        // A figure that was not measured does not hold.
+        assert_eq!(
+            judged(thresholds, &[("a", OURS, 1)]),
+            [(None, false, false)]
+        );
     }
 
     #[test]
-    fn other_figures() {
+    fn each_kind_of_figure_is_computed() {
         let cells = [("a", OURS, 110), ("b", OURS, 100), ("b", THEIRS, 220)];
-        let lines = "[ratio]\na = { line = 0.5, of = \"b\" }\n[own]\na = { line = 1.0, of = \"b\" }\n\
-                     [added]\na = { line = 10, of = \"b\" }\n[share]\nread-4k = { line = 70 }\n\
-                     [locked]\nread-4k = { line = 0 }\n[text]\nm = { line = 900 }";
+        let thresholds = "[ratio]\na = { threshold = 0.5, of = \"b\" }\n[own]\na = { threshold = 1.0, of = \"b\" }\n\
+                     [added]\na = { threshold = 10, of = \"b\" }\n[share]\nread-4k = { threshold = 70 }\n\
+                     [locked]\nread-4k = { threshold = 0 }\n[text]\nm = { threshold = 900 }";
         let wanted = [
             (0.5, true),
             (1.1, false),
@@ -221,7 +228,7 @@ mod tests {
             (0.0, true),
             (1000.0, false),
         ];
-        let found = judged(lines, &cells);
+        let found = judged(thresholds, &cells);
         assert!(
             found
                 .iter()
@@ -232,8 +239,8 @@ mod tests {
     }
 
     #[test]
-    fn what_is_checked_in_reads() {
-        let ops = Lines::load().unwrap().ops();
+    fn thresholds_file_is_valid() {
+        let ops = Thresholds::load().unwrap().ops();
         assert!(ops.iter().any(|op| op == "read-1m"), "{ops:?}");
     }
 }

@@ -1,19 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Tests that need no machine: cargo's.
+//! Runs the host tests with `cargo test`, and reads their results from its output.
 
-use crate::ktap::Outcome;
 use crate::lint;
-use crate::tally::{Tally, Test};
+use crate::results::{Activity, Outcome, Results, TestResult};
 use anyhow::Result;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-/// One line of what cargo's test runner prints, as a result.
+/// Reads one line of cargo's output.
 fn result(line: &str) -> Option<(String, Outcome)> {
-    let (name, verdict) = line.strip_prefix("test ")?.rsplit_once(" ... ")?;
-    let outcome = match verdict.trim() {
+    let (name, outcome) = line.strip_prefix("test ")?.rsplit_once(" ... ")?;
+    let outcome = match outcome.trim() {
         "ok" => Outcome::Passed,
         "FAILED" => Outcome::Failed("it failed".into()),
         ignored if ignored.starts_with("ignored") => Outcome::Skipped(
@@ -27,11 +26,11 @@ fn result(line: &str) -> Option<(String, Outcome)> {
     Some((name.trim_end_matches(" - should panic").to_owned(), outcome))
 }
 
-/// All results in what cargo printed, each with the name of its crate before it.
-fn results(said: &str) -> Vec<(String, Outcome)> {
+/// Reads all results in cargo's output. Each name begins with that of its crate.
+fn results_in(output: &str) -> Vec<(String, Outcome)> {
     let mut target = String::new();
     let mut found = Vec::new();
-    for line in said.lines() {
+    for line in output.lines() {
         if let Some(rest) = line.trim_start().strip_prefix("Running ") {
             // "Running unittests src/lib.rs (build/tools/release/deps/vm-0123456789abcdef)"
             let file = rest
@@ -52,53 +51,59 @@ fn results(said: &str) -> Vec<(String, Outcome)> {
     found
 }
 
-/// Runs them and counts each.
-pub fn test(top: &Path, tally: &mut Tally, logs: &Path) -> Result<()> {
-    let clock = tally.running("cargo test");
+/// Runs the host tests and counts each.
+pub fn run(top: &Path, results: &mut Results, logs: &Path) -> Result<()> {
+    let clock = results.running("cargo test");
     let mut command = Command::new("sh");
-    // One stream, so that the name of each program stands before its results.
+    // One stream: the name of each program precedes its results.
     command.current_dir(top.join("tools")).args([
         "-c",
         "exec cargo test --release --workspace --no-fail-fast --locked --offline 2>&1",
     ]);
-    let (success, said) = lint::run(&mut command)?;
-    fs::write(logs.join("cargo-test.log"), &said)?;
-    let results = results(&said);
-    let count = results.len();
-    let failed = results
-        .iter()
-        .any(|(_, outcome)| matches!(outcome, Outcome::Failed(_)));
-    for (name, outcome) in results {
-        let mut test = Test::new(name, outcome);
-        if let Outcome::Failed(_) = test.outcome {
-            test.words = panic_of(&said, &test.name);
+    let (success, output) = lint::run(&mut command)?;
+    fs::write(logs.join("cargo-test.log"), &output)?;
+    let found = results_in(&output);
+    let count = found.len();
+    let failed = found.iter().any(|(_, outcome)| outcome.is_failure());
+    for (name, outcome) in found {
+        let mut result = TestResult::new(name, outcome);
+        if result.outcome.is_failure() {
+            result.lines = panic_message(&output, &result.name);
+            let name = result
+                .name
+                .split_once("::")
+                .map_or(result.name.as_str(), |(_, name)| name);
+            result.lines.push(format!(
+                "run alone: setup/enter cargo test --release --manifest-path tools/Cargo.toml {name}"
+            ));
         }
-        tally.add_quietly(test);
+        results.add_quietly(result);
     }
     if !success && !failed {
-        let lines: Vec<&str> = said.lines().collect();
+        let lines: Vec<&str> = output.lines().collect();
         let outcome = Outcome::Failed("the tests could not be built or run".into());
-        tally.add(Test {
+        results.add(TestResult {
             time: clock.time(),
-            words: lines[lines.len().saturating_sub(20)..]
+            lines: lines[lines.len().saturating_sub(20)..]
                 .iter()
                 .map(|&line| line.to_owned())
                 .collect(),
-            ..Test::new("cargo-test", outcome)
+            ..TestResult::new("cargo-test", outcome)
         });
     }
-    tally.note(&format!(
+    results.spend(Activity::Tests, clock.time());
+    results.note(&format!(
         "{count} tests in {:.1} s",
         clock.time().as_secs_f64()
     ));
     Ok(())
 }
 
-/// What a failed test said: cargo prints it after "---- name stdout ----".
-fn panic_of(said: &str, name: &str) -> Vec<String> {
+/// Returns what a failed test printed, which follows "---- name stdout ----".
+fn panic_message(output: &str, name: &str) -> Vec<String> {
     let short = name.split_once("::").map_or(name, |(_, short)| short);
     let start = format!("---- {short} stdout ----");
-    let lines = said.lines().skip_while(|line| *line != start).skip(1);
+    let lines = output.lines().skip_while(|line| *line != start).skip(1);
     lines
         .take_while(|line| !line.starts_with("---- "))
         .filter(|line| !line.is_empty())
@@ -111,7 +116,7 @@ fn panic_of(said: &str, name: &str) -> Vec<String> {
 mod tests {
     use super::*;
 
-    const SAID: &str = "
+    const OUTPUT: &str = "
      Running unittests src/lib.rs (build/tools/release/deps/vm-0123456789abcdef)
 running 3 tests
 test serial::tests::good ... ok
@@ -131,9 +136,9 @@ test units/src/lib.rs - Size (line 3) ... ok
 ";
 
     #[test]
-    fn what_cargo_prints() {
+    fn results_are_read_with_their_crate() {
         assert_eq!(
-            results(SAID),
+            results_in(OUTPUT),
             [
                 ("vm::serial::tests::good".to_owned(), Outcome::Passed),
                 (
@@ -153,9 +158,9 @@ test units/src/lib.rs - Size (line 3) ... ok
     }
 
     #[test]
-    fn what_a_failed_test_said() {
+    fn failed_test_shows_its_panic() {
         assert_eq!(
-            panic_of(SAID, "vm::serial::tests::bad")[1],
+            panic_message(OUTPUT, "vm::serial::tests::bad")[1],
             "left is not right"
         );
     }

@@ -1,0 +1,523 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Runs tests in guests: boots them, tries again, ends tests that take too long, and collects output, logs and the kernel's
+//! reports. Selftests and suites are sources of tests: each [`GuestTest`] has a command, and a protocol of its output.
+
+use crate::ktap;
+use crate::results::{Activity, Clock, Outcome, Results, TestResult};
+use crate::suite;
+use anyhow::{Context, Result};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+use vm::{Ended, LogFile, Options, Report, Vm, reports};
+
+/// Where the guest sees the checkout.
+pub const GUEST: &str = "/rust_pmem";
+/// Lines shown of a failure.
+pub const MAX_LINES: usize = 12;
+/// Lines shown of one report of the kernel, or of one blocked task.
+const MAX_REPORT: usize = 6;
+
+/// The kernel's log, in the folder of a test.
+const SERIAL: &str = "serial.log";
+/// A test can request one power cut or restart less than this.
+const STAGES: u32 = 9;
+
+/// The subtest that stands for the whole test.
+pub const WHOLE: &str = "the test as a whole";
+
+/// Lines that every report of the kernel has.
+const BOILERPLATE: &[&str] = &[
+    "Modules linked in:",
+    "CPU: ",
+    "Tainted: ",
+    "Hardware name:",
+    "Call Trace:",
+    "<TASK>",
+];
+
+/// A test that runs in a guest.
+pub struct GuestTest {
+    /// Also the name of the folder of its logs.
+    pub name: String,
+    pub about: String,
+    pub machine: Options,
+    /// The time that it may take where booting takes the usual time.
+    pub timeout: Duration,
+    /// Command line; DRIVER, MODULE and STAGE are in its environment.
+    pub command: String,
+    pub protocol: Protocol,
+    /// Reports of the kernel that have one of these texts do not fail it.
+    pub expected: Vec<String>,
+    /// The command that runs it alone.
+    pub rerun: String,
+}
+
+/// How a test's output is read.
+pub enum Protocol {
+    /// A selftest prints KTAP. It may request power cuts and restarts, each of which begins another stage, counted from 1. It
+    /// shares a guest with tests of the same machine until one of them fails.
+    Ktap,
+    /// A test of a suite exits with a status. It has a guest of its own, which is replaced once where it was lost and the
+    /// kernel reported nothing. "command not found" is a failure except in lines with one of these texts.
+    Status { harmless: Option<Vec<String>> },
+}
+
+/// What the output of a stage means.
+pub struct Reading {
+    pub outcome: Outcome,
+    pub subtests: Vec<TestResult>,
+    /// The failure that failed subtests explain.
+    pub by_subtests: Option<Outcome>,
+    /// What explains a failure.
+    pub lines: Vec<String>,
+    /// The last lines of the output, shown where nothing explains the failure.
+    pub tail: Vec<String>,
+}
+
+impl Protocol {
+    fn is_ktap(&self) -> bool {
+        matches!(self, Protocol::Ktap)
+    }
+
+    fn read(&self, ended: Ended, limit: Duration, output: &str) -> Reading {
+        match self {
+            Protocol::Ktap => ktap::read(ended, limit, output),
+            Protocol::Status { harmless } => suite::read(harmless.as_deref(), ended, limit, output),
+        }
+    }
+}
+
+/// Returns the outcome of a test that did not exit.
+pub fn interrupted(ended: Ended, limit: Duration) -> Outcome {
+    Outcome::Failed(match ended {
+        Ended::TimedOut => format!("not done after {} s", limit.as_secs()),
+        _ => "the machine was lost".to_owned(),
+    })
+}
+
+/// Checks a variable for the tests, and quotes its value for the shell.
+pub fn variable(text: &str) -> Result<String, String> {
+    let good =
+        |name: &str| !name.is_empty() && name.bytes().all(|b| b.is_ascii_uppercase() || b == b'_');
+    match text.split_once('=').filter(|(name, _)| good(name)) {
+        Some((name, value)) => match shlex::try_quote(value) {
+            Ok(value) => Ok(format!("{name}={value}")),
+            Err(error) => Err(error.to_string()),
+        },
+        None => Err("write NAME=VALUE, with a name in capital letters".to_owned()),
+    }
+}
+
+/// Runs tests of one driver. Several threads may use it, each with a guest of its own.
+pub struct Executor {
+    pub driver: &'static str,
+    /// Where the guest finds rust_pmem.ko.
+    pub module: PathBuf,
+    /// Further variables of the tests, as the shell reads them.
+    pub variables: String,
+    /// The kernel's release, once a guest has booted.
+    pub kernel: OnceLock<String>,
+    logs: PathBuf,
+    boots: AtomicUsize,
+}
+
+/// A running guest with the files of its devices.
+struct Guest {
+    // Before the folder: QEMU is gone when its files are removed.
+    vm: Vm,
+    folder: TempDir,
+    _log: Option<LogFile>,
+}
+
+/// One stage of a test, after it has run.
+struct Stage {
+    outcome: Outcome,
+    reading: Reading,
+    output: String,
+    log: String,
+    reports: Vec<Report>,
+    ended: Ended,
+    time: Duration,
+}
+
+impl Executor {
+    /// Returns an executor that writes logs below `logs`.
+    pub fn new(driver: &'static str, logs: PathBuf) -> Self {
+        Self {
+            driver,
+            module: Path::new(GUEST).join("rust_pmem.ko"),
+            variables: String::new(),
+            kernel: OnceLock::new(),
+            logs,
+            boots: AtomicUsize::new(0),
+        }
+    }
+
+    /// Runs tests of the same machine, shows and returns their results. They share a guest until it breaks or one of
+    /// them fails; the rest get another one.
+    pub fn group(&self, tests: &[GuestTest], results: &mut Results) -> Result<Vec<TestResult>> {
+        let mut guest = None;
+        let mut found = Vec::new();
+        for test in tests {
+            let clock = results.running(&test.name);
+            let result = self.test(test, &mut guest, results, &clock)?;
+            results.show(&result);
+            found.push(result);
+        }
+        Ok(found)
+    }
+
+    /// Runs a test in a guest of its own; does not show the result.
+    pub fn alone(
+        &self,
+        test: &GuestTest,
+        results: &mut Results,
+        clock: &Clock,
+    ) -> Result<TestResult> {
+        self.test(test, &mut None, results, clock)
+    }
+
+    /// Boots a guest with the files of its devices in `folder`. The inner error becomes the test's failure.
+    fn boot(
+        &self,
+        test: &GuestTest,
+        folder: TempDir,
+        results: &mut Results,
+    ) -> Result<Guest, String> {
+        let (log, lock) = match test.protocol.is_ktap() {
+            true => {
+                let log = self.machine_log().map_err(|error| error.to_string())?;
+                (log.path().to_owned(), Some(log))
+            }
+            false => (self.logs.join(&test.name).join(SERIAL), None),
+        };
+        let begin = Instant::now();
+        let mut retries = 0;
+        let mut note = |text: &str| {
+            retries += 1;
+            results.note(text);
+        };
+        let booted = Vm::boot(&test.machine, folder.path(), &log, &mut note);
+        results.spend(Activity::Boots, begin.elapsed());
+        results.boots_tried_again += retries;
+        let vm = booted.map_err(|error| error.to_string())?;
+        self.kernel.get_or_init(|| vm.kernel().to_owned());
+        let seconds = vm.boot_time().as_secs_f64();
+        results.note(&format!("Linux {} booted in {seconds:.1} s", vm.kernel()));
+        for report in reports(&vm.serial().since(0).unwrap_or_default()) {
+            results.note(&format!("reported at boot: {}", report.title));
+        }
+        Ok(Guest {
+            vm,
+            folder,
+            _log: lock,
+        })
+    }
+
+    /// Opens the next log that no other pmem-check writes to.
+    fn machine_log(&self) -> Result<LogFile> {
+        loop {
+            let number = self.boots.fetch_add(1, Ordering::Relaxed) + 1;
+            match LogFile::at(self.logs.join(format!("machine-{number:02}.log"))) {
+                Err(_) if number < 1000 => {}
+                log => return log,
+            }
+        }
+    }
+
+    fn test(
+        &self,
+        test: &GuestTest,
+        guest: &mut Option<Guest>,
+        results: &mut Results,
+        clock: &Clock,
+    ) -> Result<TestResult> {
+        let folder = self.logs.join(&test.name);
+        if folder.exists() {
+            fs::remove_dir_all(&folder).with_context(|| folder.display().to_string())?;
+        }
+        fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
+        let ktap = test.protocol.is_ktap();
+        let label = format!("{}: {}", self.driver, test.name);
+        let mut result = TestResult {
+            about: test.about.clone(),
+            ..TestResult::new(&test.name, Outcome::Failed("it was never run".into()))
+        };
+        let (mut output, mut log) = (String::new(), String::new());
+        let (mut number, mut lost) = (1, false);
+        let mut memory = None;
+        loop {
+            clock.show("booting");
+            let mut running = match guest.take() {
+                Some(running) => running,
+                None => {
+                    let memory = memory.take().map_or_else(tempfile::tempdir, Ok)?;
+                    match self.boot(test, memory, results) {
+                        Ok(running) => running,
+                        Err(reason) => {
+                            fail(&mut result, Outcome::Failed(reason));
+                            break;
+                        }
+                    }
+                }
+            };
+            clock.show(&label);
+            let stage = self.stage(test, number, &mut running.vm)?;
+            if !ktap && !lost && matches!(stage.ended, Ended::Lost(_)) && stage.reports.is_empty() {
+                lost = true;
+                results.note(&format!("{label}: the machine was lost: again"));
+                continue;
+            }
+            result.time += stage.time;
+            output.push_str(&stage.output);
+            log.push_str(&stage.log);
+            let next = ktap && number < STAGES && stage.requests_another();
+            if ktap && stage.leaves_guest_usable() {
+                *guest = Some(running);
+            } else if next {
+                // The same memory in a new guest.
+                let Guest { vm, folder, .. } = running;
+                drop(vm);
+                memory = Some(folder);
+            }
+            stage.add_to(&mut result, number);
+            if !next {
+                break;
+            }
+            number += 1;
+        }
+        results.spend_on_test(format!("{} ({})", test.name, self.driver), result.time);
+        if ktap {
+            fs::write(folder.join("output.ktap"), &output)?;
+            fs::write(folder.join(SERIAL), &log)?;
+        } else {
+            fs::write(folder.join("output.log"), &output)?;
+        }
+        if result.outcome.is_failure() {
+            let mut rerun = format!("run alone: {}", test.rerun);
+            if !ktap || self.driver == "nd_pmem" {
+                rerun.push_str(&format!(" DRIVER={}", self.driver));
+            }
+            result.lines.push(rerun);
+            result.lines.push(format!("logs: {}", folder.display()));
+        }
+        Ok(result)
+    }
+
+    fn stage(&self, test: &GuestTest, number: u32, vm: &mut Vm) -> Result<Stage> {
+        let command = format!(
+            "echo 'pmem-check: {} stage {number}' >/dev/kmsg; export DRIVER={} STAGE={number} MODULE={} {}; {}",
+            test.name,
+            self.driver,
+            self.module.display(),
+            self.variables,
+            test.command
+        );
+        let limit = vm.limit(test.timeout);
+        let begin = Instant::now();
+        let start = vm.serial().len();
+        let (ended, output) = vm.output(&command, limit)?;
+        let time = begin.elapsed();
+        // Before the kernel is asked for its blocked tasks, which are not reports of its own.
+        let reports = reports(&vm.serial().since(start)?);
+        if ended == Ended::TimedOut {
+            vm.dump_blocked_tasks();
+        }
+        let reading = test.protocol.read(ended, limit, &output);
+        let expected = |report: &Report| test.expected.iter().any(|text| report.mentions(text));
+        let mut outcome = reading.outcome.clone();
+        if let Some(report) = reports.iter().find(|report| !expected(report)) {
+            let then = match ended {
+                Ended::TimedOut => "; then it hung",
+                _ => "",
+            };
+            outcome = Outcome::Failed(format!("the kernel reported: {}{then}", report.title));
+        }
+        Ok(Stage {
+            outcome,
+            reading,
+            output,
+            log: vm.serial().since(start)?,
+            reports,
+            ended,
+            time,
+        })
+    }
+}
+
+impl Stage {
+    fn requests_another(&self) -> bool {
+        self.ended.was_requested() && !self.outcome.is_failure()
+    }
+
+    fn leaves_guest_usable(&self) -> bool {
+        matches!(self.ended, Ended::Exited(_))
+            && !self.outcome.is_failure()
+            && self.reports.is_empty()
+    }
+
+    /// Adds the stage to the result of its test. Subtests of later stages have the stage in their names.
+    fn add_to(self, result: &mut TestResult, number: u32) {
+        let lines = self.failure_lines();
+        result
+            .subtests
+            .extend(staged(self.reading.subtests, number));
+        if self.outcome.is_failure() {
+            result.lines = lines;
+            if self.reading.by_subtests.as_ref() != Some(&self.outcome) {
+                return fail(result, self.outcome);
+            }
+        }
+        result.outcome = self.outcome;
+    }
+
+    /// Returns what to show of a failure: what explains it and what the kernel reported, or the last lines.
+    fn failure_lines(&self) -> Vec<String> {
+        let mut lines = self.reading.lines.clone();
+        for report in &self.reports {
+            lines.extend(without_boilerplate(report.lines.iter().map(String::as_str)));
+        }
+        if lines.is_empty() {
+            lines.clone_from(&self.reading.tail);
+            if self.ended == Ended::TimedOut {
+                lines.extend(blocked(&self.log));
+            }
+        }
+        lines.truncate(MAX_LINES);
+        lines
+    }
+}
+
+/// Gives the subtests of later stages names of their own.
+pub fn staged(subtests: Vec<TestResult>, stage: u32) -> impl Iterator<Item = TestResult> {
+    subtests.into_iter().map(move |subtest| TestResult {
+        name: match stage {
+            1 => subtest.name,
+            _ => format!("stage {stage}: {}", subtest.name),
+        },
+        ..subtest
+    })
+}
+
+/// Makes a test fail for another reason than its subtests.
+pub fn fail(result: &mut TestResult, outcome: Outcome) {
+    result.subtests.push(TestResult {
+        lines: vec![format!("# {}", outcome.reason())],
+        ..TestResult::new(WHOLE, outcome.clone())
+    });
+    result.outcome = outcome;
+}
+
+fn without_boilerplate<'a>(lines: impl Iterator<Item = &'a str>) -> impl Iterator<Item = String> {
+    lines
+        .filter(|line| !BOILERPLATE.iter().any(|text| line.contains(text)))
+        .take(MAX_REPORT)
+        .map(str::to_owned)
+}
+
+/// Returns the last task in the log that is blocked in the kernel, with its trace.
+fn blocked(log: &str) -> Vec<String> {
+    let lines: Vec<&str> = log.lines().collect();
+    let task = lines
+        .iter()
+        .rposition(|line| line.contains("task:") && line.contains(" state:D"));
+    let trace = lines[task.unwrap_or(lines.len())..].iter();
+    without_boilerplate(trace.copied()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use vm::Loss;
+
+    fn reading(outcome: Outcome, by_subtests: bool) -> Reading {
+        Reading {
+            subtests: vec![TestResult::new("a", outcome.clone())],
+            by_subtests: by_subtests.then(|| outcome.clone()),
+            outcome,
+            lines: Vec::new(),
+            tail: vec!["last".into()],
+        }
+    }
+
+    fn stage(ended: Ended, reading: Reading) -> Stage {
+        Stage {
+            outcome: reading.outcome.clone(),
+            reading,
+            output: String::new(),
+            log: String::new(),
+            reports: Vec::new(),
+            ended,
+            time: Duration::ZERO,
+        }
+    }
+
+    fn added(stage: Stage, number: u32) -> (Outcome, Vec<String>) {
+        let mut result = TestResult::new("test", Outcome::Failed("it was never run".into()));
+        stage.add_to(&mut result, number);
+        let names = result.subtests.into_iter().map(|subtest| subtest.name);
+        (result.outcome, names.collect())
+    }
+
+    #[test]
+    fn failure_beside_subtests_is_a_subtest_of_its_own() {
+        let failed = || Outcome::Failed("so".into());
+        let by_subtest = stage(Ended::Exited(1), reading(failed(), true));
+        assert_eq!(added(by_subtest, 1), (failed(), vec!["a".to_owned()]));
+        let beside = stage(Ended::Exited(1), reading(failed(), false));
+        assert_eq!(
+            added(beside, 2),
+            (failed(), vec!["stage 2: a".to_owned(), WHOLE.to_owned()])
+        );
+        let mut reported = stage(Ended::Exited(0), reading(Outcome::Passed, false));
+        reported.outcome = Outcome::Failed("the kernel reported: BUG".into());
+        assert_eq!(added(reported, 1).1, ["a", WHOLE]);
+    }
+
+    #[test]
+    fn next_stage_begins_after_a_requested_loss_only() {
+        let passed = || reading(Outcome::Passed, false);
+        let cut = stage(Ended::Lost(Loss::PowerCut), passed());
+        assert!(cut.requests_another() && !cut.leaves_guest_usable());
+        assert!(stage(Ended::Lost(Loss::Restart), passed()).requests_another());
+        for ended in [
+            Ended::Lost(Loss::Unasked),
+            Ended::TimedOut,
+            Ended::Exited(0),
+        ] {
+            assert!(!stage(ended, passed()).requests_another(), "{ended:?}");
+        }
+        assert!(stage(Ended::Exited(0), passed()).leaves_guest_usable());
+    }
+
+    #[test]
+    fn variables_are_quoted_for_the_shell() {
+        assert_eq!(variable("SEED=7").unwrap(), "SEED=7");
+        assert_eq!(variable("A_B=1; x").unwrap(), "A_B='1; x'");
+        for text in ["SEED", "=7", "seed=7", "A;B=7"] {
+            variable(text).unwrap_err();
+        }
+    }
+
+    #[test]
+    fn hung_test_shows_the_blocked_task() {
+        let mut hung = stage(
+            Ended::TimedOut,
+            reading(Outcome::Failed("so".into()), false),
+        );
+        hung.log =
+            "sysrq: Show Blocked State\ntask:fio state:D\nCall Trace:\n <TASK>\n schedule+0x1\n"
+                .into();
+        assert_eq!(
+            hung.failure_lines(),
+            ["last", "task:fio state:D", " schedule+0x1"]
+        );
+        hung.ended = Ended::Exited(1);
+        assert_eq!(hung.failure_lines(), ["last"]);
+    }
+}
