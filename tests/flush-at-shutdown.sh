@@ -10,8 +10,7 @@
 load_providers() {
 	:
 }
-start=$(($(host hmp 'info memory-devices' | tr -d '
-' | sed -n 's/^ *addr: //p')))
+start=$(($(host hmp 'info memory-devices' | tr -d '\r' | sed -n 's/^ *addr: //p')))
 cleanup() {
 	[ "$STAGE" = 1 ] || provider_cleanup
 }

@@ -5,6 +5,11 @@
 . "$(dirname "$0")/lib/test.sh"
 
 [ "$DRIVER" = rust_pmem ] || skip_all "with C a write crashes the kernel"
+cleanup() {
+	make_namespace -e "$(virtio_ns)" -m raw >/dev/null
+	wipefs -q -a "/dev/$(disk_of "$(virtio_ns)")"
+}
+
 plan 4
 load_driver
 disk=$(make_namespace -e "$(virtio_ns)" -m sector -l 4096 | jq -r .blockdev)
