@@ -25,13 +25,13 @@ use crate::{
         errno::eopnotsupp,
         flag::Flag,
         mce,
+        memremap::{
+            is_simulated,
+            MemoryFailure, //
+        },
         nd::{
             self,
             Region, //
-        },
-        pagemap::{
-            is_simulated,
-            MemoryFailure, //
         },
         scope::{
             Scope,

@@ -29,6 +29,7 @@ use crate::{
         iomem,
         mce,
         memory::Memory,
+        memremap::Layout,
         nd::{
             Btt,
             Device,
@@ -38,7 +39,6 @@ use crate::{
             Region, //
         },
         orphans,
-        pagemap::Layout,
         scope::{
             Scope,
             Scoped, //

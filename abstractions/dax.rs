@@ -8,7 +8,7 @@ use super::{
     bindings,
     block::GenDisk,
     errno::eopnotsupp,
-    pagemap::Chunks,
+    memremap::Chunks,
     scope::{
         Registered,
         Scope,

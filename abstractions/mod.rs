@@ -13,6 +13,7 @@
 pub(crate) mod badblocks;
 mod bindings;
 pub(crate) mod block;
+mod copy;
 pub(crate) mod dax;
 #[cfg(CONFIG_DEBUG_FS)]
 mod debugfs;
@@ -21,9 +22,10 @@ pub(crate) mod flag;
 pub(crate) mod iomem;
 pub(crate) mod mce;
 pub(crate) mod memory;
+pub(crate) mod memremap;
 pub(crate) mod nd;
 pub(crate) mod orphans;
-pub(crate) mod pagemap;
+mod page;
 pub(crate) mod scope;
 pub(crate) mod sysfs;
 pub(crate) mod work;

@@ -9,7 +9,7 @@
 //! C headers: [`include/linux/workqueue.h`](srctree/include/linux/workqueue.h),
 //! [`include/linux/module.h`](srctree/include/linux/module.h)
 
-use super::pagemap::Pages;
+use super::memremap::Pages;
 use core::{
     ops::RangeInclusive,
     sync::atomic::{

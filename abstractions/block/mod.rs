@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Block devices that serve bios directly, without a request queue.
+//!
+//! C headers: [`include/linux/blkdev.h`](srctree/include/linux/blkdev.h),
+//! [`include/linux/bio.h`](srctree/include/linux/bio.h)
+
+mod attribute;
+mod bio;
+mod disk;
+
+pub(crate) use self::{
+    attribute::BoolAttribute,
+    bio::{
+        Bio,
+        Data,
+        FromBio,
+        PlainBio,
+        Segment,
+        Segments,
+        ToBio,
+        Transfer, //
+    },
+    disk::{
+        Disk,
+        DiskName,
+        GenDisk,
+        Limits,
+        Operations,
+        UnregisteredDisk, //
+    }, //
+};
