@@ -37,10 +37,7 @@ use crate::{
             Scope,
             Scoped, //
         },
-        sysfs::{
-            self,
-            Window, //
-        },
+        sysfs,
         work::Work, //
     },
     ranges::{
@@ -56,10 +53,7 @@ use crate::{
     },
     PAGE_SHIFT, //
 };
-use core::{
-    fmt::Write,
-    ops::Range, //
-};
+use core::ops::Range;
 use kernel::{
     alloc::Flags,
     device::{
@@ -99,22 +93,6 @@ pub(crate) enum Origin {
 }
 
 impl Origin {
-    /// Those that a user may give, with their names.
-    pub(crate) const GIVEN: [Self; 3] = [Self::User, Self::Restored, Self::Device];
-
-    /// The word for it in `errors/list`.
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Log => "log",
-            Self::MachineCheck => "machine-check",
-            Self::MemoryFailure => "memory-failure",
-            Self::User => "user",
-            Self::Restored => "restored",
-            Self::Device => "device",
-            Self::Injected => "injected",
-        }
-    }
-
     /// How much it says: what says more takes the place of what says less.
     fn rank(self) -> u8 {
         match self {
@@ -169,8 +147,6 @@ pub(crate) struct State {
     lacks: Option<u64>,
     /// That it is full was logged.
     warned: bool,
-    /// Where the next read of `errors/list` will likely begin: offset in the text, and sector.
-    text: (usize, u64),
 }
 
 impl State {
@@ -244,7 +220,6 @@ impl<'bound> Set<'bound> {
                 seen: Some(table.get().version()),
                 lacks: None,
                 warned: false,
-                text: (0, 0),
             }),
             repairs <- new_mutex!(()),
             table,
@@ -626,7 +601,7 @@ impl<'bound> Set<'bound> {
     }
 
     /// The first range that ends behind sector `at`, with all that follows it and has its origin.
-    fn next_line(&self, at: u64) -> Option<(Range<u64>, Tag)> {
+    fn next_range(&self, at: u64) -> Option<(Range<u64>, Origin)> {
         let state = self.state.lock();
         let (mut bad, tag) = state.bad.next(at)?;
 
@@ -637,35 +612,7 @@ impl<'bound> Set<'bound> {
         {
             bad.end = next.end;
         }
-        Some((bad, tag))
-    }
-
-    /// Writes the lines of `errors/list`, in the order of the namespace.
-    fn show(&self, to: &mut Window<'_>) {
-        let (offset, sector) = self.state.lock().text;
-        let mut at = if to.begin_at(offset) { sector } else { 0 };
-
-        while !to.is_full() {
-            let line = (to.offset(), at);
-            let Some((bad, tag)) = self.next_line(at) else {
-                break;
-            };
-            let addresses = self.addresses(&bad);
-
-            // What does not fit is not what was asked for.
-            let _ = writeln!(
-                to,
-                "{} {} {}",
-                addresses.start.saturating_sub(self.namespace.start),
-                addresses.end.saturating_sub(addresses.start),
-                tag.origin.name()
-            );
-            if to.is_full() {
-                // The line may go on in the next read.
-                self.state.lock().text = line;
-            }
-            at = bad.end;
-        }
+        Some((bad, tag.origin))
     }
 }
 
@@ -883,14 +830,22 @@ impl<'bound> Badblocks<'bound> {
         })
     }
 
-    /// Writes the lines of `errors/list`.
-    pub(crate) fn show(&self, to: &mut Window<'_>) {
-        if to.is_first() {
-            // Without memory, what users wrote to the disk's table is shown another time.
-            let _ = self.set.import(GFP_KERNEL);
-            self.set.follow_btt();
-        }
-        self.set.show(to);
+    /// Takes over what others have changed in the table: users of the disk's, or a BTT.
+    pub(crate) fn refresh(&self) {
+        // Without memory, sectors that users wrote to the table are missing this time.
+        let _ = self.set.import(GFP_KERNEL);
+        self.set.follow_btt();
+    }
+
+    /// Returns the first run of bad sectors with the same origin that ends behind sector `at` of
+    /// the namespace.
+    pub(crate) fn next_range(&self, at: u64) -> Option<(Range<u64>, Origin)> {
+        self.set.next_range(at)
+    }
+
+    /// Returns the physical addresses of `sectors` of the namespace.
+    pub(crate) fn addresses(&self, sectors: &Range<u64>) -> Range<u64> {
+        self.set.addresses(sectors)
     }
 
     /// Adds what the bus knows.

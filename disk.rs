@@ -11,6 +11,7 @@ use crate::{
             Bio,
             BoolAttribute,
             Data,
+            Limits,
             Operations,
             PlainBio,
             Segments,
@@ -27,12 +28,21 @@ use crate::{
         Media,
         Source, //
     },
-    units::Span, //
+    units::{
+        Span,
+        SECTOR_SHIFT, //
+    }, //
 };
 use kernel::{
+    page::PAGE_SIZE,
     prelude::*,
+    sizes::SZ_16M,
     sync::Arc, //
 };
+
+/// The most sectors in a request to write zeroes: 16 MiB. A bio can ask for 4 GiB, and its submitter
+/// would keep the CPU for all of it.
+const WRITE_ZEROES: u32 = (SZ_16M >> SECTOR_SHIFT) as u32;
 
 /// What serves the bios of `/dev/pmemN`.
 pub(crate) struct PmemDisk<'bound> {
@@ -49,6 +59,24 @@ impl<'bound> PmemDisk<'bound> {
         dax: Option<Arc<Scoped<'bound, DaxDevice<Media<'bound>>>>>,
     ) -> Self {
         Self { media, flush, dax }
+    }
+
+    /// Returns the limits of a disk on `media`. Writes are durable without a flush unless
+    /// `needs_flush`.
+    pub(crate) fn limits(media: &Media<'_>, logical_block_size: u32, needs_flush: bool) -> Limits {
+        Limits {
+            logical_block_size,
+            physical_block_size: PAGE_SIZE as u32,
+            max_hw_sectors: u32::MAX,
+            max_write_zeroes_sectors: WRITE_ZEROES,
+            write_cache: true,
+            fua: needs_flush,
+            // A bio is copied when it is submitted, and is over then, unless it waits for the host.
+            synchronous: true,
+            nowait: true,
+            poll: true,
+            dax: media.dax(),
+        }
     }
 
     /// Serves a bio that is a read or a write of data and nothing besides: the straight path, for

@@ -15,8 +15,7 @@ mod bindings;
 pub(crate) mod block;
 mod copy;
 pub(crate) mod dax;
-#[cfg(CONFIG_DEBUG_FS)]
-mod debugfs;
+pub(crate) mod debugfs;
 pub(crate) mod errno;
 pub(crate) mod flag;
 pub(crate) mod iomem;

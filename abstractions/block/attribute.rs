@@ -22,40 +22,42 @@ use kernel::{
 
 /// A sysfs file that holds a boolean.
 pub(crate) trait BoolAttribute<T> {
-    /// The name of the directory that the file is in, below the disk's own.
+    /// The directory of the file, below that of the disk.
     const DIRECTORY: &'static CStr;
     /// The name of the file.
     const NAME: &'static CStr;
-    /// Whether the file is there at all.
+    /// Whether the file exists.
     const VISIBLE: bool;
 
-    /// What is read.
+    /// Returns the value.
     fn show(of: &T) -> bool;
 
-    /// What is written; anything that `kstrtobool` does not know is [`EINVAL`].
+    /// Sets the value. A write that `kstrtobool` does not accept fails with [`EINVAL`] before.
     fn store(of: &T, value: bool) -> Result;
 }
 
-/// The files of a disk, as the core takes them.
+/// The files of a disk: a tuple of [`BoolAttribute`]s, each in a directory of its own.
 pub(crate) trait Attributes<T> {
-    /// Ends with a null pointer.
+    /// The attribute groups; the last pointer is null.
     const GROUPS: &'static [*const attribute_group];
 }
 
-impl<T, A, B> Attributes<T> for (A, B)
-where
-    T: Operations,
-    A: BoolAttribute<T>,
-    B: BoolAttribute<T>,
-{
-    const GROUPS: &'static [*const attribute_group] = &[
-        AttributeFile::<T, A>::GROUP_REF,
-        AttributeFile::<T, B>::GROUP_REF,
-        core::ptr::null(),
-    ];
+macro_rules! impl_attributes {
+    ($($attribute:ident),+) => {
+        impl<T: Operations, $($attribute: BoolAttribute<T>),+> Attributes<T> for ($($attribute,)+) {
+            const GROUPS: &'static [*const attribute_group] = &[
+                $(AttributeFile::<T, $attribute>::GROUP_REF,)+
+                core::ptr::null(),
+            ];
+        }
+    };
 }
 
-/// The file of a [`BoolAttribute`].
+impl_attributes!(A);
+impl_attributes!(A, B);
+impl_attributes!(A, B, C);
+
+/// The C structures of a [`BoolAttribute`].
 struct AttributeFile<T, A>(PhantomData<(T, A)>);
 
 impl<T: Operations, A: BoolAttribute<T>> AttributeFile<T, A> {
@@ -102,7 +104,7 @@ impl<T: Operations, A: BoolAttribute<T>> AttributeFile<T, A> {
         _index: c_int,
     ) -> kernel::bindings::umode_t {
         if A::VISIBLE {
-            // SAFETY: sysfs calls this for the attributes of the group.
+            // SAFETY: sysfs calls this with an attribute of the group, which is static.
             unsafe { (*attr).mode }
         } else {
             0
@@ -114,11 +116,11 @@ impl<T: Operations, A: BoolAttribute<T>> AttributeFile<T, A> {
         _attr: *mut device_attribute,
         buf: *mut c_char,
     ) -> isize {
-        // SAFETY: sysfs calls this for a file that `register` has made.
+        // SAFETY: sysfs calls this for an access to a file that `register` has added.
         let data = unsafe { UnregisteredDisk::<T>::data_of_device(dev) };
         let digit = if A::show(data) { b'1' } else { b'0' };
 
-        // SAFETY: `buf` has a page.
+        // SAFETY: sysfs passes a buffer of a page.
         unsafe {
             buf.write(digit);
             buf.add(1).write(b'\n');
@@ -133,15 +135,15 @@ impl<T: Operations, A: BoolAttribute<T>> AttributeFile<T, A> {
         buf: *const c_char,
         len: usize,
     ) -> isize {
-        // SAFETY: sysfs calls this for a file that `register` has made.
+        // SAFETY: sysfs calls this for an access to a file that `register` has added.
         let data = unsafe { UnregisteredDisk::<T>::data_of_device(dev) };
         let mut value = false;
 
         from_result(|| {
-            // SAFETY: sysfs ends what was written with a zero.
+            // SAFETY: sysfs passes a buffer that ends with a null byte.
             to_result(unsafe { kernel::bindings::kstrtobool(buf, &mut value) })?;
             A::store(data, value)?;
-            // CAST: No write to sysfs is longer than a page.
+            // CAST: At most a page.
             Ok(len as isize)
         })
     }

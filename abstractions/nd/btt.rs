@@ -86,8 +86,8 @@ impl<'bound> Btt<'bound> {
         }
     }
 
-    /// The list of errors that the BTT goes by, in sectors of the namespace.
-    pub(crate) fn list(&self) -> &'bound BadBlocks {
+    /// Returns the bad blocks that the BTT consults, in sectors of the namespace.
+    pub(crate) fn badblocks(&self) -> &'bound BadBlocks {
         // SAFETY: By the type invariant the namespace is there, and its list initialised; devres
         // releases that after the driver's data are dropped.
         unsafe {

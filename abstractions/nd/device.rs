@@ -140,13 +140,13 @@ impl<'b> Device<Core<'b>> {
     }
 
     /// Whether this is a page map ("pfn") device that has claimed a namespace.
-    pub(crate) fn is_page_map(&self) -> bool {
+    pub(crate) fn is_pfn(&self) -> bool {
         // SAFETY: By the type invariant.
         unsafe { bindings::is_nd_pfn(self.as_raw()) }
     }
 
     /// Whether memory of this region is to have `struct page`s without an info block asking.
-    pub(crate) fn maps_pages_by_default(&self) -> bool {
+    pub(crate) fn should_map_pages(&self) -> bool {
         // SAFETY: By the type invariant.
         unsafe { bindings::pmem_should_map_pages(self.as_raw()) }
     }

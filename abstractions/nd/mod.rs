@@ -17,6 +17,7 @@ pub(crate) use self::{
     device::Device,
     driver::{
         Adapter,
+        BinAttribute,
         Driver,
         Event, //
     },

@@ -132,7 +132,7 @@ impl InfoAccess<'_> {
     }
 
     /// Asks the page map personality; `EOPNOTSUPP` if its info block can't be served, [`ENOMEM`].
-    pub(crate) fn probe_page_map(&self) -> Result<Probed> {
+    pub(crate) fn probe_pfn(&self) -> Result<Probed> {
         // SAFETY: By the type invariant.
         Self::claim(|| unsafe { bindings::nd_pfn_probe(self.dev, self.ndns) })
     }
@@ -149,7 +149,7 @@ impl InfoAccess<'_> {
     /// if the device is not configured, [`ENXIO`] or [`EINVAL`] if it is no page map device or the
     /// info block makes no sense, [`EBUSY`] if it makes so little that the page map can't be looked
     /// at.
-    pub(crate) fn set_up_page_map(self) -> Result<(Layout, u64)> {
+    pub(crate) fn setup_pfn(self) -> Result<(Layout, u64)> {
         // To look at the page map, libnvdimm disables the namespace and enables it at another size.
         // If that fails, whatever it has left enabled is released by devres after the probe.
         let this = ManuallyDrop::new(self);
