@@ -11,6 +11,7 @@
 use crate::{
     abstractions::{
         debugfs,
+        device,
         errno::eopnotsupp,
         nd::{
             BinAttribute,
@@ -93,12 +94,12 @@ impl<'bound> Control<'bound> {
     /// is missing where there is no memory for it.
     pub(crate) fn add_inject_file(
         self: &Arc<Self>,
-        dev: &Device<Bound>,
+        dev: &'bound Device<Bound>,
         scope: &'bound Scope<'bound>,
     ) -> Option<InjectFile<'bound>> {
         let dir = debugfs::Dir::lookup(INJECT_DIRECTORY)?;
 
-        debugfs::File::new(dir, dev.as_ref().name(), self.clone(), scope).ok()
+        debugfs::File::new(dir, device::name(dev.as_ref()).ok()?, self.clone(), scope).ok()
     }
 
     /// Parses and executes what was written to `file`.
@@ -109,7 +110,7 @@ impl<'bound> Control<'bound> {
         match (command, &self.media) {
             (Command::Add(addresses, origin), _) => self.badblocks.add(&addresses, origin),
             (Command::Drop(addresses), None) => self.badblocks.remove(&addresses),
-            (Command::Drop(addresses), Some(media)) => media.drop_errors(&addresses),
+            (Command::Drop(addresses), Some(media)) => media.drop_badblocks(&addresses),
             (Command::Poison(_), None) => Err(eopnotsupp()),
             (Command::Poison(addresses), Some(media)) => media.poison(&addresses),
         }
@@ -117,7 +118,7 @@ impl<'bound> Control<'bound> {
 }
 
 /// The file of a device for injection.
-pub(crate) type InjectFile<'bound> = Scoped<'bound, debugfs::File<Control<'bound>>>;
+pub(crate) type InjectFile<'bound> = Scoped<'bound, debugfs::File<'bound, Control<'bound>>>;
 
 impl debugfs::Handler for Control<'_> {
     fn write(&self, text: &[u8]) -> Result {
@@ -240,7 +241,10 @@ impl Command {
         }
         let command = match (verb, file) {
             (Some(b"add"), File::List) => {
-                let origin = next_word(&mut rest).map_or(Ok(Origin::User), Origin::parse)?;
+                let origin = match next_word(&mut rest) {
+                    Some(word) => Origin::parse(word)?,
+                    None => Origin::User,
+                };
 
                 Self::Add(addresses, origin)
             }

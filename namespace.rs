@@ -24,7 +24,7 @@ use crate::{
             Properties,
             Registration, //
         },
-        errno::eopnotsupp,
+        errno::is_eopnotsupp,
         iomem,
         mce,
         memory::Memory,
@@ -149,7 +149,7 @@ impl<'bound> BoundNamespace<'bound> {
 
         follow_read_only(&btt, dev);
         Ok(Self {
-            inject: control.add_inject_file(dev, scope),
+            inject: control.add_inject_file(bound, scope),
             mode: Mode::Sector(btt),
             flush: LastFlush(Flush::new(bound.region())),
             control,
@@ -186,7 +186,7 @@ impl<'bound> BoundNamespace<'bound> {
 
         let device = dax_device(dev, &media, scope)?;
         let limits = PmemDisk::limits(&media, ns.sector_size(), needs_flush(dev));
-        let sectors = (media.size() >> SECTOR_SHIFT) as u64;
+        let sectors = (media.memory.len() >> SECTOR_SHIFT) as u64;
         let flush = Flush::new(bound.region());
         let data = PmemDisk::new(media, flush, device.clone());
         let disk = UnregisteredDisk::new(&limits, dev.numa_node(), sectors, data, |name| {
@@ -203,7 +203,7 @@ impl<'bound> BoundNamespace<'bound> {
             dev_warn!(dev.as_ref(), "'badblocks' notification disabled\n");
         }
         Ok(Self {
-            inject: control.add_inject_file(dev, scope),
+            inject: control.add_inject_file(bound, scope),
             mode: Mode::Mapped { dax, disk },
             flush: LastFlush(flush),
             control,
@@ -337,7 +337,7 @@ fn dax_device<'bound>(
 
     match DaxDevice::new(media.clone(), properties, scope) {
         Ok(device) => Ok(Some(Arc::new(device, GFP_KERNEL)?)),
-        Err(e) if e == eopnotsupp() => {
+        Err(e) if is_eopnotsupp(e) => {
             dev_warn!(
                 dev.as_ref(),
                 "no DAX device: files on the disk can't be mapped directly\n"

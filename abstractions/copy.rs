@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Copies to and from persistent memory that survive memory failures and bypass the CPU caches.
+//! Copies to and from persistent memory that survive memory failures, and stores that bypass the CPU
+//! caches.
 //!
 //! C headers: [`include/linux/uaccess.h`](srctree/include/linux/uaccess.h),
 //! [`include/linux/libnvdimm.h`](srctree/include/linux/libnvdimm.h)
@@ -11,10 +12,11 @@ use core::ptr::NonNull;
 use kernel::page::PAGE_SIZE;
 use kernel::prelude::*;
 
-/// How many bytes [`zero_flushcache`] stores in a round.
+/// The number of bytes that [`zero_flushcache`] stores in an iteration.
 pub(super) const ZEROED_AT_ONCE: usize = 128;
 
-/// An instruction that may fault: it goes on at label 3 then (`_ASM_EXTABLE_TYPE`).
+/// An instruction that may fault. It has an entry in the exception table (`_ASM_EXTABLE_TYPE`), so that
+/// execution continues at label 3 then.
 #[cfg(CONFIG_X86_64)]
 macro_rules! guarded {
     ($instruction:expr, $kind:literal) => {
@@ -34,7 +36,7 @@ macro_rules! guarded {
     };
 }
 
-/// Stores 32 bytes of zeroes, from `$0` on.
+/// Stores zeroes at four offsets.
 #[cfg(CONFIG_X86_64)]
 macro_rules! zero_32 {
     ($($offset:literal),*) => {
@@ -42,7 +44,7 @@ macro_rules! zero_32 {
     };
 }
 
-/// Copies 32 bytes, from those offsets on.
+/// Copies 8 bytes at each of four offsets.
 #[cfg(CONFIG_X86_64)]
 macro_rules! copy_32 {
     ($a:literal, $b:literal, $c:literal, $d:literal) => {
@@ -59,16 +61,16 @@ macro_rules! copy_32 {
     };
 }
 
-/// How many bytes [`copy_flushcache`] copies in a round.
+/// The number of bytes that [`copy_flushcache`] copies in an iteration.
 #[cfg(CONFIG_X86_64)]
 const COPIED_AT_ONCE: usize = 64;
 
-/// Stores zeroes past the CPU's caches, without a fence; [`EIO`] if a page is not mapped.
+/// Stores zeroes past the CPU caches, without a fence. [`EIO`] if a page is not mapped.
 ///
 /// # Safety
 ///
-/// `to` is the start of `len` bytes of memory, a multiple of [`ZEROED_AT_ONCE`], that may be written
-/// where they are mapped, and aligned to that, too.
+/// `to` is the start of `len` bytes that may be written where they are mapped. Both are multiples of
+/// [`ZEROED_AT_ONCE`].
 #[inline(never)]
 #[cfg(CONFIG_X86_64)]
 pub(super) unsafe fn zero_flushcache(to: NonNull<u8>, len: usize) -> Result {
@@ -77,8 +79,8 @@ pub(super) unsafe fn zero_flushcache(to: NonNull<u8>, len: usize) -> Result {
     if len == 0 {
         return Ok(());
     }
-    // SAFETY: The stores are to the `len` bytes that the caller has said may be written; one that
-    // faults goes on at label 3.
+    // SAFETY: The stores are to the `len` bytes that may be written, as `# Safety` requires. After a fault,
+    // execution continues at label 3.
     unsafe {
         core::arch::asm!(
             "2:",
@@ -104,53 +106,54 @@ pub(super) unsafe fn zero_flushcache(to: NonNull<u8>, len: usize) -> Result {
     Ok(())
 }
 
-/// As above, but a page that is not mapped is an oops.
+/// Stores zeroes past the CPU caches, without a fence.
 ///
 /// # Safety
 ///
-/// As above, and all of it is mapped.
+/// `to` is the start of `len` mapped bytes that may be written.
 #[cfg(not(CONFIG_X86_64))]
 pub(super) unsafe fn zero_flushcache(to: NonNull<u8>, len: usize) -> Result {
     let mut done = 0;
 
     while done < len {
-        let piece = PAGE_SIZE.min(len.wrapping_sub(done));
+        let chunk = PAGE_SIZE.min(len.wrapping_sub(done));
 
-        // SAFETY: `done` is less than the `len` bytes that the caller has said may be written; the
-        // source is the kernel's page of zeroes, which nobody writes.
+        // SAFETY: `done` is less than `len`, and `# Safety` requires that many bytes. The source is the
+        // kernel's page of zeroes, which nobody writes.
         unsafe {
             bindings::memcpy_flushcache(
                 to.as_ptr().add(done).cast(),
                 (&raw const kernel::bindings::empty_zero_page).cast(),
-                piece,
+                chunk,
             )
         };
-        done = done.wrapping_add(piece);
+        done = done.wrapping_add(chunk);
     }
     Ok(())
 }
 
-/// Copies from persistent memory; [`EIO`] if it fails under the copy, see [`Memory::read_bytes`].
+/// Copies from persistent memory. [`EIO`] if the memory fails during the copy: see
+/// [`Memory::read_bytes`](super::memory::Memory::read_bytes).
 ///
 /// # Safety
 ///
-/// `to` is valid for writes and `from` for reads of `len` bytes, which may be out of the kernel's
-/// map. `len` is less than 4 GiB.
+/// `to` is valid for writes of `len` bytes, which are less than 4 GiB. `from` is the start of as many
+/// bytes that may be read where they are mapped.
 #[inline]
 pub(super) unsafe fn copy_mc(to: NonNull<u8>, from: NonNull<u8>, len: usize) -> Result {
-    // SAFETY: `to` and `from` have `len` bytes, as `# Safety` asks. The C routines stand other writers
-    // to either, and overlap, as much as a disk does: what is read is then undefined, nothing else.
+    // SAFETY: `# Safety` requires `to` and `from` to have `len` bytes. With concurrent writers to either, or
+    // an overlap, the C routines copy any of the values, as a disk does.
     #[cfg(all(CONFIG_ARCH_HAS_COPY_MC, CONFIG_X86_64))]
     let left = unsafe {
         kernel::bindings::copy_mc_to_kernel(
             to.as_ptr().cast(),
             from.as_ptr().cast(),
-            // CAST: Less than 4 GiB, as `# Safety` asks.
+            // CAST: `# Safety` requires less than 4 GiB.
             len as c_uint,
         )
     };
     #[cfg(not(all(CONFIG_ARCH_HAS_COPY_MC, CONFIG_X86_64)))]
-    // SAFETY: `to` and `from` have `len` bytes, as `# Safety` asks.
+    // SAFETY: `# Safety` requires `to` and `from` to have `len` bytes.
     let left = unsafe {
         kernel::bindings::memcpy(to.as_ptr().cast(), from.as_ptr().cast(), len);
         0
@@ -161,27 +164,27 @@ pub(super) unsafe fn copy_mc(to: NonNull<u8>, from: NonNull<u8>, len: usize) -> 
     Ok(())
 }
 
-/// Copies with non-temporal stores, or stores and write-backs; [`EIO`], on x86-64, if a page of
-/// either is not mapped, or if a load takes a machine check.
+/// Copies with non-temporal stores, or with stores and write-backs. [`EIO`] if a page of either is not
+/// mapped, or if a load takes a machine check.
 ///
-/// A loop of its own, as the kernel's `__memcpy_flushcache` does not survive a fault, and
-/// `copy_to_nontemporal`, which does, ends in a fence: that makes a write of 4 KiB a third slower.
+/// It has a loop of its own because the kernel's `__memcpy_flushcache` does not survive a fault.
+/// `copy_to_nontemporal` does, but ends with a fence, which makes a write of 4 KiB a third slower.
 ///
 /// # Safety
 ///
-/// `to` is the start of `len` bytes of memory that may be written where they are mapped, `from` of
-/// as many that may be read where they are mapped.
+/// `to` is the start of `len` bytes that may be written where they are mapped, `from` of as many bytes
+/// that may be read where they are mapped.
 #[inline(never)]
 #[cfg(CONFIG_X86_64)]
 pub(super) unsafe fn copy_flushcache(to: NonNull<u8>, from: NonNull<u8>, len: usize) -> Result {
     let mut left = len;
 
     if (to.as_ptr() as usize | len) % COPIED_AT_ONCE != 0 || len == 0 {
-        // SAFETY: The same is asked for.
+        // SAFETY: Its requirements are the same.
         return unsafe { copy_flushcache_unaligned(to, from, len) };
     }
-    // SAFETY: The loads and stores are to the `len` bytes, a multiple of what a round copies, that
-    // the caller has said may be read and written; one that faults goes on at label 3.
+    // SAFETY: The loads and stores are to the `len` bytes, a multiple of an iteration, that may be read and
+    // written, as `# Safety` requires. After a fault, execution continues at label 3.
     unsafe {
         core::arch::asm!(
             "2:",
@@ -211,16 +214,17 @@ pub(super) unsafe fn copy_flushcache(to: NonNull<u8>, from: NonNull<u8>, len: us
     Ok(())
 }
 
-/// As above, of bytes that are not whole cache lines.
+/// [`copy_flushcache`] for bytes that are not whole cache lines.
 ///
 /// # Safety
 ///
-/// As above.
+/// See [`copy_flushcache`].
 #[cold]
 #[cfg(CONFIG_X86_64)]
 unsafe fn copy_flushcache_unaligned(to: NonNull<u8>, from: NonNull<u8>, len: usize) -> Result {
-    // SAFETY: As the caller has said; the routine stops at a load or store that faults, and returns
-    // how much is left. What is not whole words it stores through the caches.
+    // SAFETY: `# Safety` requires bytes that may be read and written where they are mapped. The routine
+    // stops at a fault, and returns the number of bytes that are left. It stores partial words through
+    // the caches, so these are flushed.
     unsafe {
         if bindings::copy_to_nontemporal(to.as_ptr().cast(), from.as_ptr().cast(), len) != 0 {
             return Err(EIO);
@@ -229,16 +233,16 @@ unsafe fn copy_flushcache_unaligned(to: NonNull<u8>, from: NonNull<u8>, len: usi
     }
 }
 
-/// Writes back and drops what the CPU's caches hold; [`EIO`], on x86-64, if a page is not mapped: the
-/// kernel's own routines do not survive that.
+/// Writes back and invalidates the CPU caches. [`EIO`] if a page is not mapped, which the kernel's own
+/// routines do not survive.
 ///
 /// # Safety
 ///
-/// `at` is the start of `len` bytes of memory.
+/// `at` is the start of `len` bytes that may be read where they are mapped.
 #[inline(never)]
 #[cfg(CONFIG_X86_64)]
 pub(super) unsafe fn flush_caches(at: NonNull<u8>, len: usize) -> Result {
-    // SAFETY: Set at boot, and not changed since.
+    // SAFETY: The kernel sets it at boot, and does not change it.
     let line = usize::from(unsafe { kernel::bindings::boot_cpu_data.x86_clflush_size }).max(1);
     let end = (at.as_ptr() as usize).wrapping_add(len);
     let mut next = at.as_ptr() as usize & !line.wrapping_sub(1);
@@ -246,8 +250,8 @@ pub(super) unsafe fn flush_caches(at: NonNull<u8>, len: usize) -> Result {
     if len == 0 {
         return Ok(());
     }
-    // SAFETY: Flushing a cache line changes nothing that can be seen. It faults as a load does; then it
-    // goes on at label 3.
+    // SAFETY: A flush of a cache line does not change its contents. It faults like a load. After a fault,
+    // execution continues at label 3.
     unsafe {
         core::arch::asm!(
             "mfence",
@@ -271,15 +275,15 @@ pub(super) unsafe fn flush_caches(at: NonNull<u8>, len: usize) -> Result {
     Ok(())
 }
 
-/// As above; a page that is not mapped is an oops.
+/// Writes back and invalidates the CPU caches.
 ///
 /// # Safety
 ///
-/// As above, and all of it is mapped.
+/// `at` is the start of `len` mapped bytes.
 #[cfg(not(CONFIG_X86_64))]
 pub(super) unsafe fn flush_caches(at: NonNull<u8>, len: usize) -> Result {
-    // SAFETY: As the caller has said. What is in the caches is written back first: invalidating alone
-    // would lose it (arm64).
+    // SAFETY: `# Safety` requires mapped bytes. The write-back comes first: on arm64, invalidating alone
+    // loses dirty lines.
     unsafe {
         bindings::arch_wb_cache_pmem(at.as_ptr().cast(), len);
         bindings::arch_invalidate_pmem(at.as_ptr().cast(), len);
@@ -287,15 +291,15 @@ pub(super) unsafe fn flush_caches(at: NonNull<u8>, len: usize) -> Result {
     Ok(())
 }
 
-/// As above, but a page that is not mapped is an oops.
+/// Copies with stores and write-backs.
 ///
 /// # Safety
 ///
-/// As above, and all of both is mapped.
+/// `to` is the start of `len` mapped bytes that may be written, `from` of as many that may be read.
 #[inline]
 #[cfg(not(CONFIG_X86_64))]
 pub(super) unsafe fn copy_flushcache(to: NonNull<u8>, from: NonNull<u8>, len: usize) -> Result {
-    // SAFETY: As the caller has said.
+    // SAFETY: `# Safety` requires mapped bytes that may be written and read.
     unsafe { bindings::memcpy_flushcache(to.as_ptr().cast(), from.as_ptr().cast(), len) };
     Ok(())
 }

@@ -17,7 +17,6 @@ use kernel::{
     bindings,
     error::from_result,
     prelude::*,
-    str::CString,
     sync::Arc,
     uaccess::{
         UserPtr,
@@ -70,13 +69,13 @@ impl Drop for Dir {
 }
 
 /// A file that passes what root writes on to a [`Handler`], until it is unregistered.
-pub(crate) struct File<H: Handler> {
+pub(crate) struct File<'bound, H: Handler> {
     dir: Dir,
-    name: CString,
+    name: &'bound CStr,
     handler: Arc<H>,
 }
 
-impl<H: Handler> File<H> {
+impl<'bound, H: Handler + 'bound> File<'bound, H> {
     #[cfg(CONFIG_DEBUG_FS)]
     const OPS: bindings::file_operations = bindings::file_operations {
         owner: (&raw const bindings::__this_module).cast_mut(),
@@ -88,20 +87,13 @@ impl<H: Handler> File<H> {
     /// Adds the file `name` to `dir`. [`ENOMEM`].
     ///
     /// As everywhere in debugfs, there is no file, and no error, if debugfs fails to add it.
-    pub(crate) fn new<'bound>(
+    pub(crate) fn new(
         dir: Dir,
-        name: &CStr,
+        name: &'bound CStr,
         handler: Arc<H>,
         scope: &'bound Scope<'bound>,
-    ) -> Result<Scoped<'bound, Self>>
-    where
-        H: 'bound,
-    {
-        let this = Self {
-            dir,
-            name: CString::try_from(name)?,
-            handler,
-        };
+    ) -> Result<Scoped<'bound, Self>> {
+        let this = Self { dir, name, handler };
 
         Scoped::new(scope, this, |this| {
             #[cfg(CONFIG_DEBUG_FS)]
@@ -148,9 +140,9 @@ impl<H: Handler> File<H> {
     }
 }
 
-// SAFETY: The file is removed, and nobody is in `write_callback` any more. What is left is a name, and
-// references to the directory and the handler.
-unsafe impl<H: Handler> Registered for File<H> {
+// SAFETY: The file is removed, and nobody is in `write_callback` any more. Only a name and references
+// to the directory and the handler remain.
+unsafe impl<H: Handler> Registered for File<'_, H> {
     unsafe fn unregister(&self) {
         #[cfg(CONFIG_DEBUG_FS)]
         // SAFETY: By the type invariant of `Dir` the parent is valid, and the name is a C string. If the

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Page maps: `struct page`s for memory that a driver owns.
+//! Memory with `struct page`s that a driver owns (`struct dev_pagemap`).
 //!
 //! C header: [`include/linux/memremap.h`](srctree/include/linux/memremap.h)
 
@@ -49,39 +49,40 @@ use kernel::{
     types::Opaque, //
 };
 
-/// Who is told when memory of a page map fails.
+/// Handles failures of memory with `struct page`s.
 pub(crate) trait MemoryFailure: Send + Sync {
-    /// `nr_pages` pages from page frame `pfn` on have failed, really or because somebody tries what
-    /// happens then: see [`is_simulated`].
+    /// Handles the failure of `nr_pages` pages from page frame `pfn` on, which may be simulated: see
+    /// [`is_simulated`].
     ///
-    /// `EOPNOTSUPP` where nobody knows their users, so that the core finds and kills them.
+    /// Fails with `EOPNOTSUPP` if there is no file system that knows the users of the pages, so that the
+    /// core finds and kills them.
     ///
-    /// The caller holds a reference to the page map that its unmapping waits for: do not wait for
-    /// anything that unbinding holds.
+    /// The caller holds a reference to the memory, which unmapping waits for. So this must not wait for
+    /// anything that is held during unbind.
     fn memory_failure(&self, pfn: u64, nr_pages: u64, flags: c_int) -> Result;
 }
 
-/// Whether the flags of a memory failure say that the memory is good (`MADV_HWPOISON` and such).
+/// Returns whether a memory failure is simulated (`MADV_HWPOISON`), and the memory good.
 pub(crate) fn is_simulated(flags: c_int) -> bool {
     // CAST: One bit.
     flags & kernel::bindings::mf_flags_MF_SW_SIMULATED as c_int != 0
 }
 
-/// Which physical addresses are to have `struct page`s, and where those are kept.
+/// The physical addresses that get `struct page`s, and where these are kept (`--map=mem`, `--map=dev`).
 pub(crate) struct Layout(dev_pagemap);
 
 impl Layout {
-    /// `pgmap` has at least its range set, as by `nvdimm_setup_pfn`.
+    /// Takes over a `pgmap` with a range, such as `nvdimm_setup_pfn` fills in.
     pub(super) fn from_raw(pgmap: dev_pagemap) -> Self {
         Self(pgmap)
     }
 
-    /// All of `range`, with the `struct page`s in ordinary memory.
+    /// Returns the layout of all of `range` with `struct page`s in ordinary memory.
     pub(crate) fn in_ram(range: &RangeInclusive<u64>) -> Self {
         let mut pgmap = zeroed();
 
         pgmap.nr_range = 1;
-        // SAFETY: `range` is the member that is in use where there is one range.
+        // SAFETY: With one range, `range` is the member of the union that is in use.
         *unsafe { pgmap.__bindgen_anon_1.range.as_mut() } = kernel::bindings::range {
             start: *range.start(),
             end: *range.end(),
@@ -89,30 +90,30 @@ impl Layout {
         Self(pgmap)
     }
 
-    /// The physical addresses.
+    /// Returns the physical addresses.
     pub(crate) fn range(&self) -> RangeInclusive<u64> {
-        // SAFETY: There is one range, so that it is `range` that is in use.
+        // SAFETY: With one range, `range` is the member of the union that is in use.
         let range = unsafe { self.0.__bindgen_anon_1.range.as_ref() };
 
         range.start..=range.end
     }
 }
 
-/// An all-zero page map: what `kzalloc` gives a C driver.
+/// Returns a zeroed `struct dev_pagemap`, as C drivers get it from `kzalloc`.
 pub(super) fn zeroed() -> dev_pagemap {
-    // SAFETY: `struct dev_pagemap` is plain C data, for which all zeroes is its empty state.
+    // SAFETY: All zeroes is a valid `struct dev_pagemap`, without a range.
     unsafe { core::mem::zeroed() }
 }
 
-/// How many pages make a chunk: 2 MiB, what a process maps at once if it can.
+/// The pages of a chunk: 2 MiB, the size of a huge page.
 const CHUNK: u64 = 512;
 
-/// How many bits a word has.
+/// The bits of a word.
 const WORD: u64 = u64::BITS as u64;
 
-/// Which pages of a page map may have users: a bit for each chunk of pages.
+/// The pages that may have users: a bit for each chunk of pages.
 ///
-/// A page gets its first user from somebody who was told its page frame number.
+/// A page gets its first user from a caller to whom its pfn was returned.
 pub(super) struct Chunks {
     /// The first page frame of the first chunk.
     origin: u64,
@@ -130,7 +131,7 @@ impl Clone for Word {
 }
 
 impl Chunks {
-    /// None of the pages of `range`. [`ENOMEM`].
+    /// Creates a bitmap for the pages of `range`, without users. [`ENOMEM`].
     fn new(range: &RangeInclusive<u64>) -> Result<Self> {
         let origin = range.start() >> PAGE_SHIFT;
         let last = (range.end() >> PAGE_SHIFT).saturating_sub(origin) / CHUNK;
@@ -140,16 +141,16 @@ impl Chunks {
         Ok(Self { origin, bits })
     }
 
-    /// The word with the bit of a chunk, and that bit.
+    /// Returns the word with the bit of a chunk, and that bit.
     #[inline]
     fn bit(&self, chunk: u64) -> Option<(&AtomicU64, u64)> {
-        // CAST: A page frame number fits, as this is a 64-bit architecture.
+        // CAST: A pfn fits on a 64-bit architecture.
         let word = self.bits.get((chunk / WORD) as usize)?;
 
         Some((&word.0, 1 << (chunk % WORD)))
     }
 
-    /// Notes that somebody is told of `pages` pages from page frame `pfn` on.
+    /// Notes that the pfns of `pages` pages from `pfn` on are returned to a caller.
     #[inline]
     pub(super) fn mark(&self, pfn: u64, pages: u64) {
         let first = pfn.wrapping_sub(self.origin);
@@ -157,7 +158,7 @@ impl Chunks {
         let mut chunk = first / CHUNK;
 
         while let Some((word, bit)) = self.bit(chunk) {
-            // Nearly always it is set: the word stays in all CPUs' caches.
+            // It is set nearly always: without the write, the word stays in the caches of all CPUs.
             if word.load(Ordering::Relaxed) & bit == 0 {
                 word.fetch_or(bit, Ordering::Relaxed);
             }
@@ -168,15 +169,15 @@ impl Chunks {
         }
     }
 
-    /// Whether somebody was told of any page.
+    /// Returns whether the pfn of any page was returned to a caller.
     fn any(&self) -> bool {
         self.bits
             .iter()
             .any(|word| word.0.load(Ordering::Relaxed) != 0)
     }
 
-    /// Whether pages of the chunk with page frame `pfn` may have users, and the page frame after the
-    /// chunk.
+    /// Returns whether pages of the chunk with page frame `pfn` may have users, and the page frame behind
+    /// the chunk.
     #[cfg(CONFIG_X86_64)]
     fn chunk_of(&self, pfn: u64) -> (bool, u64) {
         let chunk = pfn.wrapping_sub(self.origin) / CHUNK;
@@ -189,12 +190,12 @@ impl Chunks {
     }
 }
 
-/// Who answers for pages.
-enum Owner {
-    /// A binding, whose handler this is.
+/// Whether pages belong to a binding.
+enum Binding {
+    /// They do; its handler is called.
     Bound(Handler),
-    /// Nobody any more: they are among the [`orphans`], which keep the module loaded.
-    Nobody(#[expect(dead_code, reason = "held to be dropped")] Option<ModuleRef>),
+    /// The binding has ended. [`orphans`] keep the module loaded until the pages are unmapped.
+    Ended(#[expect(dead_code, reason = "held to be dropped")] Option<ModuleRef>),
 }
 
 /// A [`MemoryFailure`] without its type.
@@ -203,13 +204,13 @@ struct Handler {
     call: unsafe fn(NonNull<c_void>, u64, u64, c_int) -> Result,
 }
 
-// SAFETY: What it points to is `Sync`.
+// SAFETY: `handler` points to a `MemoryFailure`, which is `Sync`.
 unsafe impl Send for Handler {}
 
 impl Handler {
     /// # Safety
     ///
-    /// `handler` stays where it is for as long as the value is used.
+    /// `handler` stays in place for as long as the result is used.
     unsafe fn new<H: MemoryFailure>(handler: &H) -> Self {
         /// # Safety
         ///
@@ -220,7 +221,7 @@ impl Handler {
             nr_pages: u64,
             flags: c_int,
         ) -> Result {
-            // SAFETY: `handler` points to an `H`, as `# Safety` asks.
+            // SAFETY: `# Safety` requires that `handler` points to an `H`.
             unsafe { handler.cast::<H>().as_ref() }.memory_failure(pfn, nr_pages, flags)
         }
 
@@ -231,26 +232,27 @@ impl Handler {
     }
 }
 
-/// A page map and the claim of its memory, which may outlive their binding. Unmapped, then released,
-/// when dropped; by then none of the pages must be in use.
+/// Memory with `struct page`s, and its claim, which may outlive their binding.
+///
+/// Dropping it unmaps the memory, and then releases the claim. None of the pages must be in use then.
 ///
 /// # Invariants
 ///
-/// `pgmap` is mapped, at `base`. The handler of `owner` is there.
+/// `pgmap` is mapped, at `base`. If `binding` has a handler, that is valid.
 #[pin_data(PinnedDrop)]
 pub(super) struct Pages {
     #[pin]
     pgmap: Opaque<dev_pagemap>,
     base: NonNull<u8>,
     chunks: Chunks,
-    /// No page frame before this one is in use any more.
+    /// No page frame in front of this one is in use any more.
     idle_before: AtomicU64,
     claim: Claim,
     #[pin]
     links: ListLinks,
-    // Last, as the module stays until all else is done.
+    // Dropped last: it may hold the last reference to the module.
     #[pin]
-    owner: Mutex<Owner>,
+    binding: Mutex<Binding>,
 }
 
 impl_list_arc_safe! {
@@ -261,9 +263,9 @@ impl_list_item! {
     impl ListItem<0> for Pages { using ListLinks { self.links }; }
 }
 
-// SAFETY: The map may be undone by any thread.
+// SAFETY: Any thread may unmap the memory.
 unsafe impl Send for Pages {}
-// SAFETY: What can be changed by a reference is atomic, or has a lock.
+// SAFETY: Fields that change through a reference are atomic, or have a lock.
 unsafe impl Sync for Pages {}
 
 impl Pages {
@@ -276,7 +278,7 @@ impl Pages {
 
     /// # Safety
     ///
-    /// `handler` stays where it is until [`Self::cut_off`] was called.
+    /// `handler` stays in place until [`Self::detach_handler`] has returned.
     unsafe fn new<H: MemoryFailure>(
         layout: Layout,
         node: c_int,
@@ -286,13 +288,14 @@ impl Pages {
         if !orphans::is_ready() {
             return Err(ENODEV);
         }
-        // SAFETY: The handler stays where it is until it is cut off, and is not called afterwards.
+        // SAFETY: `# Safety` requires that it stays in place until `detach_handler`, after which it is not
+        // called.
         let handler = unsafe { Handler::new(handler) };
 
         ListArc::pin_init(
             try_pin_init!(Self {
-                // First, as the map calls it from the moment it is there.
-                owner <- new_mutex!(Owner::Bound(handler)),
+                // First: `memory_failure_callback` uses it as soon as the memory is mapped.
+                binding <- new_mutex!(Binding::Bound(handler)),
                 chunks: Chunks::new(&layout.range())?,
                 idle_before: AtomicU64::new(0),
                 claim,
@@ -303,11 +306,11 @@ impl Pages {
                     pgmap.type_ = memory_type_MEMORY_DEVICE_FS_DAX;
                     pgmap.ops = const { &Self::OPS };
                     pgmap.owner = slot.cast();
-                    // SAFETY: `slot` is valid for writes.
+                    // SAFETY: `ffi_init` passes a slot that is valid for writes.
                     unsafe { slot.write(pgmap) };
                 }),
                 base: {
-                    // SAFETY: The map is pinned, and its fields are set.
+                    // SAFETY: `pgmap` is pinned, and its fields are set.
                     let base = from_err_ptr(unsafe {
                         kernel::bindings::memremap_pages(pgmap.get(), node)
                     })?;
@@ -327,42 +330,44 @@ impl Pages {
     ) -> c_int {
         let pgmap = Opaque::cast_from(pgmap);
 
-        // SAFETY: The core holds a reference to the map, so that it, and all that it is a field
-        // of, is there; `owner` was initialised before the map was made.
-        let owner = unsafe { &(*kernel::container_of!(pgmap, Self, pgmap)).owner };
+        // SAFETY: The core holds a reference to the mapped memory, which `PinnedDrop` waits for, so that
+        // `Self` is valid. `binding` was initialised before the memory was mapped.
+        let binding = unsafe { &(*kernel::container_of!(pgmap, Self, pgmap)).binding };
 
-        from_result(|| match &*owner.lock() {
-            // SAFETY: The handler stays until `cut_off` has had the lock.
-            Owner::Bound(Handler { handler, call }) => unsafe {
+        from_result(|| match &*binding.lock() {
+            // SAFETY: By the type invariant the handler is valid while the lock is held: `detach_handler` takes
+            // it.
+            Binding::Bound(Handler { handler, call }) => unsafe {
                 call(*handler, pfn as u64, nr_pages as u64, flags).map(|()| 0)
             },
-            Owner::Nobody(_) => Err(eopnotsupp()),
+            Binding::Ended(_) => Err(eopnotsupp()),
         })
     }
 
-    /// Calls the handler no more. Waits for a call that is under way.
-    fn cut_off(&self) {
-        *self.owner.lock() = Owner::Nobody(None);
+    /// Stops calls of the handler, and waits for one in progress.
+    fn detach_handler(&self) {
+        *self.binding.lock() = Binding::Ended(None);
     }
 
-    /// Keeps `module` loaded for as long as the pages are there, unless it is being unloaded.
+    /// Keeps `module` loaded until the pages are unmapped, unless it is being unloaded.
     pub(super) fn hold(&self, module: &'static ThisModule) {
-        *self.owner.lock() = Owner::Nobody(ModuleRef::get(module));
+        *self.binding.lock() = Binding::Ended(ModuleRef::get(module));
     }
 
-    /// The claim of the memory.
     pub(super) fn claim(&self) -> &Claim {
         &self.claim
     }
 
-    /// The page frame that [`Self::frame_in_use`] has found.
+    /// Returns the page frame that [`Self::frame_in_use`] has found last.
     pub(super) fn last_found(&self) -> u64 {
         self.idle_before.load(Ordering::Relaxed)
     }
 
-    /// The first page that is mapped by a process, held for I/O, or remembered by a file system as a
-    /// page of a file. What was found idle stays so, and is not looked at again: nobody is told of
-    /// pages any more.
+    /// Returns the first page that is mapped by a process, referenced by I/O, or noted by a file system as
+    /// a page of a file.
+    ///
+    /// It does not check pages again that were not in use: no pfns are returned to callers any more, so
+    /// they get no new users.
     pub(super) fn frame_in_use(&self) -> Option<u64> {
         #[cfg(CONFIG_X86_64)]
         {
@@ -377,7 +382,7 @@ impl Pages {
                 if !marked {
                     continue;
                 }
-                // SAFETY: The page frames are memory of this map, which is live.
+                // SAFETY: `frames` are those with an initialised `struct page`, which are mapped.
                 if let Some(busy) = chunk.find(|pfn| unsafe { page_is_in_use(*pfn) }) {
                     self.idle_before.store(busy, Ordering::Relaxed);
                     return Some(busy);
@@ -389,8 +394,8 @@ impl Pages {
         None
     }
 
-    /// As [`Self::frame_in_use`]; and if there is none, nobody is left who was about to use a page, or
-    /// to give one up, when it was called.
+    /// Returns a page in use like [`Self::frame_in_use`]. If there is none, it waits for threads that were
+    /// about to use a page, or to release one, and checks all pages again.
     pub(super) fn last_frame_in_use(&self) -> Option<u64> {
         let busy = self.frame_in_use();
 
@@ -402,37 +407,36 @@ impl Pages {
         self.frame_in_use()
     }
 
-    /// Waits a short time until none of the pages is in use; the page frame of one that still is.
+    /// Waits a short time until none of the pages is in use. Returns the page frame of one that still is.
     ///
-    /// The core waits for references to the map, and pages of this type hold none (Linux 7.2,
-    /// `free_zone_device_folio`): their `struct page`s would go away under their users.
+    /// `memunmap_pages` waits for references to the `pgmap`, but pages of this type hold none (Linux 7.2,
+    /// `free_zone_device_folio`): without this, it would free the `struct page`s of pages in use.
     fn wait_until_idle(&self) -> Option<u64> {
         const TRIES: usize = 10;
 
         for _ in 0..TRIES {
             self.last_frame_in_use()?;
-            // I/O that holds pages ends soon.
+            // I/O with references to pages ends soon.
             fsleep(Delta::from_millis(10));
         }
         self.last_frame_in_use()
     }
 
-    /// The page frames that have an initialised `struct page`: all, but for those that keep the
-    /// `struct page`s.
+    /// Returns the page frames with an initialised `struct page`: all but those that have the memmap.
     #[cfg(CONFIG_X86_64)]
     fn frames(&self) -> core::ops::Range<u64> {
-        // SAFETY: The fields do not change while the memory is mapped.
-        let (range, kept) = unsafe {
+        // SAFETY: By the type invariant the memory is mapped; the fields do not change then.
+        let (range, reserved) = unsafe {
             let pgmap = &*self.pgmap.get();
             let altmap = &pgmap.altmap;
-            let kept = match pgmap.flags & kernel::bindings::PGMAP_ALTMAP_VALID {
+            let reserved = match pgmap.flags & kernel::bindings::PGMAP_ALTMAP_VALID {
                 0 => 0,
                 _ => altmap.reserve.wrapping_add(altmap.free),
             };
 
-            (*pgmap.__bindgen_anon_1.range.as_ref(), kept)
+            (*pgmap.__bindgen_anon_1.range.as_ref(), reserved)
         };
-        let first = (range.start >> PAGE_SHIFT).wrapping_add(kept as u64);
+        let first = (range.start >> PAGE_SHIFT).wrapping_add(reserved as u64);
 
         first..(range.end >> PAGE_SHIFT).wrapping_add(1)
     }
@@ -441,79 +445,80 @@ impl Pages {
 #[pinned_drop]
 impl PinnedDrop for Pages {
     fn drop(self: Pin<&mut Self>) {
-        // SAFETY: By the type invariant; it is unmapped only here. This waits for those who are in
-        // `memory_failure_callback`, who wait for nothing that is held here.
+        // SAFETY: By the type invariant the memory is mapped. It is unmapped only here. This waits for
+        // `memory_failure_callback`, which does not wait for anything that is held here.
         unsafe { kernel::bindings::memunmap_pages(self.pgmap.get()) };
     }
 }
 
-/// Waits for threads that were preempted in the kernel: those that have got a page in a fault and have
-/// not yet made it a page of their file, and those that have given up the last reference to a page and
-/// still look at it.
+/// Waits for threads that were preempted in the kernel while they were about to use a page or had just
+/// released one.
 ///
-/// `dax_iomap_direct_access` gives up the lock that `kill_dax` waits for before `dax_insert_entry`
-/// has changed the page, and `free_zone_device_folio` reads it when its count is zero (Linux 7.2).
-/// Neither sleeps in between, but for a write fault of what was a hole before, or of an extent that
-/// files share (`unmap_mapping_pages`): that one is not waited for.
+/// In a fault, `dax_iomap_direct_access` releases the lock that `kill_dax` waits for before
+/// `dax_insert_entry` makes the page one of a file. `free_zone_device_folio` reads a page after its count
+/// is zero (Linux 7.2). Neither sleeps in between, except for a write fault of a former hole or of a shared
+/// extent (`unmap_mapping_pages`), for which this does not wait.
 fn wait_for_tasks() {
-    // SAFETY: May sleep here.
+    // SAFETY: The callers may sleep.
     #[cfg(CONFIG_TASKS_RCU)]
     unsafe {
         kernel::bindings::synchronize_rcu_tasks()
     };
-    // SAFETY: As above. Nobody is preempted in the kernel: see bindings_helper.h.
+    // SAFETY: The callers may sleep. Without TASKS_RCU the kernel is not preemptible: see
+    // bindings_helper.h.
     #[cfg(not(CONFIG_TASKS_RCU))]
     unsafe {
         kernel::bindings::synchronize_rcu()
     };
 }
 
-/// Lets others have the CPU (`cond_resched`).
+/// Yields the CPU to other threads (`cond_resched`).
 #[cfg(CONFIG_X86_64)]
 fn yield_cpu() {
-    // Elsewhere, the kernel takes it.
-    // SAFETY: May sleep here.
+    // A preemptible kernel does not need it.
+    // SAFETY: The callers may sleep.
     #[cfg(any(not(CONFIG_PREEMPTION), CONFIG_PREEMPT_DYNAMIC))]
     unsafe {
         kernel::bindings::__cond_resched()
     };
 }
 
-/// A reference to the module, which can't be unloaded as long as there is one.
+/// A reference to the module, which prevents unloading it.
 struct ModuleRef(&'static ThisModule);
 
 impl ModuleRef {
-    /// `None` if the module is being unloaded.
+    /// Takes a reference. `None` if the module is being unloaded.
     fn get(module: &'static ThisModule) -> Option<Self> {
-        // SAFETY: It is this module, which is there.
+        // SAFETY: `module` is this module, which is loaded.
         unsafe { kernel::bindings::try_module_get(module.as_ptr()) }.then_some(Self(module))
     }
 }
 
 impl Drop for ModuleRef {
     fn drop(&mut self) {
-        // SAFETY: It was taken by `get`. Unloading waits for who drops it: see `orphans::Watched`.
+        // SAFETY: `get` has taken the reference. The caller is code of the module: dropping
+        // `orphans::Watched` waits for its end before the module is unloaded.
         unsafe { kernel::bindings::module_put(self.0.as_ptr()) };
     }
 }
 
-/// Memory mapped with `struct page`s of type `MEMORY_DEVICE_FS_DAX`.
+/// Memory that is mapped with `struct page`s of type `MEMORY_DEVICE_FS_DAX`.
 ///
-/// Dropping it ends calls of its handler, and unmaps the memory, unless some of the pages are in use:
-/// then it is left to the [`orphans`], with the claim. By then nobody must be told of pages any more:
-/// the DAX device over them is dead.
-pub(crate) struct PageMap<H: MemoryFailure> {
+/// Dropping it stops calls of its handler and unmaps the memory. If pages are in use, it leaves them and
+/// the claim to [`orphans`] instead. The DAX device over them must be dead by then, so that no pfns are
+/// returned to callers any more.
+pub(crate) struct DevPagemap<H: MemoryFailure> {
     pages: ManuallyDrop<ListArc<Pages>>,
     #[expect(dead_code, reason = "held for `pages`")]
     failure: KBox<H>,
 }
 
-impl<H: MemoryFailure> PageMap<H> {
+impl<H: MemoryFailure> DevPagemap<H> {
     /// Maps the addresses of `layout`, which are inside of `claim`, with `struct page`s on NUMA node
-    /// `node`.
+    /// `node`. [`ENODEV`] if `orphans` is not set up, [`ENOMEM`], or another error of `memremap_pages`.
     pub(super) fn new(layout: Layout, node: c_int, claim: Claim, failure: H) -> Result<Self> {
         let failure = KBox::new(failure, GFP_KERNEL)?;
-        // SAFETY: The handler is in a box, which is kept until `drop` has cut it off.
+        // SAFETY: The handler is in a box, which is freed after `drop` has called `detach_handler`.
         let pages = unsafe { Pages::new(layout, node, claim, &*failure) }?;
 
         Ok(Self {
@@ -522,24 +527,24 @@ impl<H: MemoryFailure> PageMap<H> {
         })
     }
 
-    /// The kernel's address of the first byte.
+    /// Returns the kernel address of the first byte.
     pub(super) fn base(&self) -> NonNull<u8> {
         self.pages.base
     }
 
-    /// Which pages may have users.
+    /// Returns the pages that may have users.
     #[inline]
     pub(super) fn chunks(&self) -> &Chunks {
         &self.pages.chunks
     }
 }
 
-impl<H: MemoryFailure> Drop for PageMap<H> {
+impl<H: MemoryFailure> Drop for DevPagemap<H> {
     fn drop(&mut self) {
-        // SAFETY: It is not used again.
+        // SAFETY: `pages` is not used after this.
         let pages = unsafe { ManuallyDrop::take(&mut self.pages) };
 
-        pages.cut_off();
+        pages.detach_handler();
         if let Some(frame) = pages.wait_until_idle() {
             pr_warn!(
                 "{}: page frame {frame:#x} is in use: to bind it again, close the files that map it, or unmount their file system\n",

@@ -16,24 +16,24 @@ use core::sync::atomic::{
 use kernel::error::to_result;
 use kernel::prelude::*;
 
-/// The `struct page` of page frame `pfn`, which must be memory of a live page map to have one.
+/// Returns the `struct page` of page frame `pfn`. It is valid if the memory has `struct page`s.
 #[cfg(CONFIG_X86_64)]
 fn page(pfn: u64) -> *mut kernel::bindings::page {
     const_assert!(size_of::<kernel::bindings::page>() == 64);
-    // SAFETY: `vmemmap_base` is set at boot. On x86-64 it is where the `struct page` of page frame
-    // 0 would be (`vmemmap`).
+    // SAFETY: The kernel sets `vmemmap_base` at boot, and does not change it. On x86-64 it is the address
+    // of the `struct page` of page frame 0 (`vmemmap`).
     let base = unsafe { kernel::bindings::vmemmap_base } as *mut kernel::bindings::page;
 
-    // CAST: A page frame number fits, as this is a 64-bit architecture.
+    // CAST: A pfn fits on a 64-bit architecture.
     base.wrapping_add(pfn as usize)
 }
 
-/// The address of a page in the kernel's map of all memory.
+/// Returns the address of a page in the direct map.
 #[cfg(CONFIG_X86_64)]
 #[inline]
-pub(super) fn address_in_map(page: *mut kernel::bindings::page) -> *mut u8 {
+pub(super) fn direct_map_address(page: *mut kernel::bindings::page) -> *mut u8 {
     const_assert!(size_of::<kernel::bindings::page>() == 64);
-    // SAFETY: Both are set at boot: `vmemmap` and `__PAGE_OFFSET` of x86-64.
+    // SAFETY: The kernel sets both at boot, and does not change them: `vmemmap` and `__PAGE_OFFSET`.
     let (vmemmap, map) = unsafe {
         (
             kernel::bindings::vmemmap_base,
@@ -41,25 +41,25 @@ pub(super) fn address_in_map(page: *mut kernel::bindings::page) -> *mut u8 {
         )
     };
 
-    // A page per `struct page`, and no overflow: it is an address.
+    // A page per `struct page`. No overflow: the result is an address.
     ((page as usize)
         .wrapping_sub(vmemmap)
         .wrapping_mul(kernel::page::PAGE_SIZE / 64))
     .wrapping_add(map) as *mut u8
 }
 
-/// Whether page frame `pfn` is mapped by a process, held for I/O, or a page of a file whose inode is
-/// in memory.
+/// Returns whether page frame `pfn` is mapped by a process, referenced by I/O, or a page of a file that
+/// has an inode in memory.
 ///
 /// # Safety
 ///
-/// The page frame is memory of a live page map.
+/// The page frame has an initialised `struct page` (`MEMORY_DEVICE_FS_DAX`).
 #[cfg(CONFIG_X86_64)]
 pub(super) unsafe fn page_is_in_use(pfn: u64) -> bool {
     let page = page(pfn);
-    // SAFETY: A page frame of a live page map has a `struct page`, initialised; others may change it.
-    // Of a page that is in a file, `mapping` is set or, where files share it, the word behind that
-    // counts them; `dax_folio_put` clears both (fs/dax.c).
+    // SAFETY: `# Safety` requires an initialised `struct page`. Others may change it: volatile loads. For a
+    // page of a file, `mapping` is set, or, if files share the page, the next word counts them;
+    // `dax_folio_put` clears both (fs/dax.c).
     unsafe {
         let count = &raw const (*page)._refcount.counter;
         let mapping = &raw const (*page).__bindgen_anon_1.__bindgen_anon_1.mapping;
@@ -71,20 +71,19 @@ pub(super) unsafe fn page_is_in_use(pfn: u64) -> bool {
     }
 }
 
-/// Takes the HWPoison flag from page frame `pfn` and, unless it is `mapped`, puts it back into the
-/// kernel's map.
+/// Clears the HWPoison flag of page frame `pfn` and, unless it is `mapped`, maps it in the direct map.
 ///
 /// # Safety
 ///
-/// The page frame is memory of a live page map.
+/// The page frame has an initialised `struct page`.
 pub(super) unsafe fn restore_page(pfn: u64, mapped: bool) {
     #[cfg(all(CONFIG_X86_64, CONFIG_MEMORY_FAILURE))]
     {
-        // SAFETY: The page frame is memory of a live page map, so that it has a `struct page`.
+        // SAFETY: `# Safety` requires an initialised `struct page`.
         unsafe { flags(pfn) }.fetch_and(!HWPOISON, Ordering::Relaxed);
         if !mapped {
-            // One that can't be put back stays out and is found so by the next look at the map.
-            // SAFETY: Changes the kernel's map of the page only.
+            // If this fails, the page stays unmapped, and `Memory::is_mapped` finds that.
+            // SAFETY: This changes the direct map of the page only.
             let _ = unsafe { bindings::clear_mce_nospec(pfn as usize) };
         }
     }
@@ -92,25 +91,24 @@ pub(super) unsafe fn restore_page(pfn: u64, mapped: bool) {
     let _ = (pfn, mapped);
 }
 
-/// Treats page frame `pfn` as after a machine check: memory-failure recovery, the HWPoison flag, and
-/// out of the kernel's map, also where nobody uses it and the recovery sees no reason for that.
+/// Handles page frame `pfn` as after a machine check: memory-failure recovery, the HWPoison flag, and
+/// unmapped from the direct map. The recovery alone does not unmap a page that has no users.
 ///
-/// `EOPNOTSUPP` where there is no such recovery.
+/// `EOPNOTSUPP` if the kernel has no such recovery.
 ///
 /// # Safety
 ///
-/// The page frame is memory of a live page map.
+/// The page frame has an initialised `struct page`.
 pub(super) unsafe fn poison_page(pfn: u64) -> Result {
     #[cfg(all(CONFIG_X86_64, CONFIG_MEMORY_FAILURE))]
     {
-        // SAFETY: Any page frame may be said to have failed. What the recovery makes of it, it tells
-        // those who use the page.
+        // The recovery reports to the users of the page; its result does not matter here.
+        // SAFETY: It may be called for any page frame.
         let _ = unsafe { kernel::bindings::memory_failure(pfn as usize, 0) };
 
-        // SAFETY: The page frame is memory of a live page map, so that it has a `struct page`.
+        // SAFETY: `# Safety` requires an initialised `struct page`.
         unsafe { flags(pfn) }.fetch_or(HWPOISON, Ordering::Relaxed);
-        // SAFETY: Changes the kernel's map of the page only. What reads it is guarded, and nobody
-        // writes to it before it is back: see `Memory::is_mapped`.
+        // SAFETY: This changes the direct map of the page only. Copies from and to the page survive a fault.
         to_result(unsafe { bindings::set_mce_nospec(pfn as usize) })
     }
     #[cfg(not(all(CONFIG_X86_64, CONFIG_MEMORY_FAILURE)))]
@@ -120,14 +118,14 @@ pub(super) unsafe fn poison_page(pfn: u64) -> Result {
     }
 }
 
-/// The flags of the `struct page` of page frame `pfn`.
+/// Returns the flags of the `struct page` of page frame `pfn`.
 ///
 /// # Safety
 ///
-/// The page frame is memory of a live page map.
+/// The page frame has an initialised `struct page`, for all of `'a`.
 #[cfg(all(CONFIG_X86_64, CONFIG_MEMORY_FAILURE))]
 unsafe fn flags<'a>(pfn: u64) -> &'a AtomicU64 {
-    // SAFETY: The flags of a `struct page` are only ever accessed atomically.
+    // SAFETY: `# Safety` requires an initialised `struct page`. Its flags are only accessed atomically.
     unsafe { AtomicU64::from_ptr((&raw mut (*page(pfn)).flags).cast()) }
 }
 

@@ -25,109 +25,111 @@ use kernel::{
     prelude::*, //
 };
 
-/// A bio that is ours to end, which is done exactly once: by [`Self::end`], or with [`EIO`] when
-/// it is dropped.
+/// A bio that the driver owns, and ends exactly once: by [`Self::end`], or with [`EIO`] when it is
+/// dropped.
 ///
 /// # Invariants
 ///
-/// `bio` is a valid bio, submitted to a disk of ours and not ended.
+/// `bio` is a valid bio that was submitted to a disk, and has not ended.
 pub(crate) struct Bio<'a> {
     bio: NonNull<bio>,
     _submitted: PhantomData<&'a bio>,
 }
 
-/// The memory of a bio, by what is to be done with it.
+/// The memory of a bio, by the direction of the copy.
 pub(crate) enum Data<'a> {
-    /// The bio's memory is to be filled.
+    /// A read fills the memory.
     Read(Segments<'a, ToBio>),
-    /// The bio's memory is to be stored.
+    /// A write stores the memory.
     Write(Segments<'a, FromBio>),
 }
 
-/// What is to be done.
+/// The operation of a bio.
 pub(crate) enum Transfer<'a> {
-    /// Data is to be moved.
+    /// A read or a write.
     Data(Data<'a>),
-    /// Zeroes are to be stored; the bio has no memory.
+    /// A write of zeroes. The bio has no memory.
     Zero,
 }
 
 impl<'a> Bio<'a> {
     /// # Safety
     ///
-    /// The type invariant must hold, for all of `'a`, and nobody else may end the bio.
+    /// `bio` is a valid bio that was submitted to a disk and has not ended, for all of `'a`. The result
+    /// is the only one to end it.
     #[inline]
     pub(in crate::abstractions) unsafe fn from_raw(bio: NonNull<bio>) -> Self {
-        // INVARIANT: By the safety requirement.
+        // INVARIANT: `# Safety` requires a submitted bio that has not ended.
         Self {
             bio,
             _submitted: PhantomData,
         }
     }
 
-    /// What is asked for: operation and flags.
+    /// Returns the operation and the flags.
     #[inline]
     fn opf(&self) -> blk_opf_t {
-        // SAFETY: By the type invariant; the field is the owner's.
+        // SAFETY: By the type invariant the bio is valid. Only its owner, this driver, may change the field.
         unsafe { (*self.bio.as_ptr()).bi_opf }
     }
 
-    /// Where the data is: on the disk, and in the bio's memory.
+    /// Returns the position of the data on the disk and in the bio's memory.
     #[inline]
     fn iter(&self) -> &bvec_iter {
-        // SAFETY: By the type invariant; the field is the owner's, who does not change it.
+        // SAFETY: By the type invariant the bio is valid. Only its owner, this driver, may change the field,
+        // and does not.
         unsafe { &(*self.bio.as_ptr()).bi_iter }
     }
 
-    /// Gives the bio away; the receiver must end it.
+    /// Gives up the bio. The caller must end it.
     pub(in crate::abstractions) fn into_raw(self) -> NonNull<bio> {
         core::mem::ManuallyDrop::new(self).bio
     }
 
-    /// Whether all that was written and acknowledged before must be durable first.
+    /// Returns whether all acknowledged writes must be durable before this one is served.
     #[inline]
     pub(crate) fn is_preflush(&self) -> bool {
         self.opf() & bindings::REQ_PREFLUSH != 0
     }
 
-    /// Whether the submitter would rather have the bio back than wait.
+    /// Returns whether the bio must end with [`Self::end_would_wait`] rather than wait.
     #[inline]
     pub(crate) fn is_nowait(&self) -> bool {
         self.opf() & bindings::REQ_NOWAIT != 0
     }
 
-    /// Whether what is written must be durable when the bio ends.
+    /// Returns whether the data must be durable when the bio ends.
     #[inline]
     pub(crate) fn is_fua(&self) -> bool {
         self.opf() & bindings::REQ_FUA != 0
     }
 
-    /// The first sector (512 bytes) of the disk that is concerned.
+    /// Returns the first sector (512 bytes) on the disk.
     #[inline]
     pub(crate) fn sector(&self) -> u64 {
         self.iter().bi_sector
     }
 
-    /// The number of bytes.
+    /// Returns the number of bytes.
     #[inline]
     pub(crate) fn len(&self) -> u32 {
         self.iter().bi_size
     }
 
-    /// What is to be done, in the order of the disk; `None` for an operation that [`Limits`] has no
-    /// field for.
+    /// Returns the operation, with the memory in the order of the disk. `None` for operations other than
+    /// read, write and write zeroes.
     pub(crate) fn transfer(&mut self) -> Option<Transfer<'_>> {
-        // Discards and operations on zones have a size, but no memory.
+        // Other operations (discard, zones) have a size, but no memory.
         #[allow(non_upper_case_globals, reason = "the names of C constants")]
         match self.opf() & bindings::REQ_OP_MASK {
             req_op_REQ_OP_READ => {
-                // SAFETY: A read, whose memory is to be filled.
+                // SAFETY: The bio is a read.
                 let segments = unsafe { Segments::new(self) };
 
                 Some(Transfer::Data(Data::Read(segments)))
             }
             req_op_REQ_OP_WRITE => {
-                // SAFETY: A write, whose memory is to be stored.
+                // SAFETY: The bio is a write.
                 let segments = unsafe { Segments::new(self) };
 
                 Some(Transfer::Data(Data::Write(segments)))
@@ -137,32 +139,32 @@ impl<'a> Bio<'a> {
         }
     }
 
-    /// The bio as one that is a read or a write of data with nothing to be done besides, if it is one.
+    /// Converts the bio to a [`SimpleBio`]. Returns it unchanged if it is not simple.
     #[inline]
-    pub(crate) fn plain(self) -> Result<PlainBio<'a>, Self> {
-        const NOT_PLAIN: blk_opf_t =
+    pub(crate) fn simple(self) -> Result<SimpleBio<'a>, Self> {
+        const NOT_SIMPLE: blk_opf_t =
             bindings::REQ_OP_MASK & !1 | bindings::REQ_PREFLUSH | bindings::REQ_FUA;
 
-        if self.opf() & NOT_PLAIN == 0 && !self.has_statistics() {
-            // INVARIANT: Checked here.
-            Ok(PlainBio(self))
+        if self.opf() & NOT_SIMPLE == 0 && !self.has_statistics() {
+            // INVARIANT: The operation is 0 or 1, `REQ_OP_READ` or `REQ_OP_WRITE`.
+            Ok(SimpleBio(self))
         } else {
             Err(self)
         }
     }
 
-    /// Whether the bio changes the disk.
+    /// Returns whether the bio changes the disk.
     #[inline]
     pub(crate) fn is_write(&self) -> bool {
-        // Odd operations do: see `op_is_write`.
+        // Operations that change the disk are odd (`op_is_write`).
         self.opf() & 1 != 0
     }
 
-    /// Whether the disk counts what it serves.
+    /// Returns whether the disk has I/O statistics switched on.
     #[inline]
     fn has_statistics(&self) -> bool {
-        // SAFETY: By the type invariant: a submitted bio has a device with a queue. Its features may
-        // be changed through sysfs meanwhile.
+        // SAFETY: By the type invariant the bio was submitted, so it has a device with a queue. sysfs may
+        // change the features at the same time: one volatile load.
         let features = unsafe {
             let queue = (*(*self.bio.as_ptr()).bi_bdev).bd_queue;
 
@@ -172,27 +174,27 @@ impl<'a> Bio<'a> {
         features & bindings::BLK_FEAT_IO_STAT != 0
     }
 
-    /// Calls `serve` with the bio, and counts that in the disk's statistics if those are on.
+    /// Calls `serve` with the bio, and accounts for it in the disk's statistics if they are on.
     pub(crate) fn account<R>(&mut self, serve: impl FnOnce(&mut Self) -> R) -> R {
         if !self.has_statistics() {
             return serve(self);
         }
         let bio = self.bio.as_ptr();
-        // SAFETY: By the type invariant the bio was submitted to a disk.
+        // SAFETY: By the type invariant the bio was submitted to a disk, and has not ended.
         let start = unsafe { kernel::bindings::bio_start_io_acct(bio) };
         let result = serve(self);
 
-        // SAFETY: The accounting was started above. `serve` had the bio borrowed, so that it could not
-        // end it, and its device is the one that it was submitted to.
+        // SAFETY: The accounting was started above. `serve` only borrows the bio, so it has not ended, and
+        // has the same device.
         unsafe { kernel::bindings::bio_end_io_acct_remapped(bio, start, (*bio).bi_bdev) };
         result
     }
 
-    /// Ends the bio, of which nothing was done: that would have meant to wait.
+    /// Ends the bio unserved, with `BLK_STS_AGAIN`: to serve it, the driver would have to wait.
     pub(crate) fn end_would_wait(self) {
         let bio = self.into_raw();
 
-        // SAFETY: The bio was ours, and now is the submitter's again.
+        // SAFETY: `into_raw` has given up the bio, which is valid and not ended. It is ended once, here.
         unsafe {
             (*bio.as_ptr()).bi_status = bindings::BLK_STS_AGAIN;
             kernel::bindings::bio_endio(bio.as_ptr());
@@ -204,7 +206,7 @@ impl<'a> Bio<'a> {
     pub(crate) fn end(self, result: Result) {
         let bio = self.into_raw();
 
-        // SAFETY: The bio was ours, and now is the submitter's again.
+        // SAFETY: `into_raw` has given up the bio, which is valid and not ended. It is ended once, here.
         unsafe {
             if let Err(e) = result {
                 (*bio.as_ptr()).bi_status = kernel::bindings::errno_to_blk_status(e.to_errno());
@@ -214,30 +216,30 @@ impl<'a> Bio<'a> {
     }
 }
 
-/// A bio that is a read or a write of data with nothing to be done besides: no flush, no statistics.
+/// A bio that only reads or writes data: without a flush, and without statistics.
 ///
 /// # Invariants
 ///
-/// The operation is `REQ_OP_READ` or `REQ_OP_WRITE`, so that there is memory.
-pub(crate) struct PlainBio<'a>(Bio<'a>);
+/// The operation is `REQ_OP_READ` or `REQ_OP_WRITE`, so that the bio has memory.
+pub(crate) struct SimpleBio<'a>(Bio<'a>);
 
-impl PlainBio<'_> {
-    /// The memory of the bio, in the order of the disk.
+impl SimpleBio<'_> {
+    /// Returns the memory of the bio, in the order of the disk.
     #[inline]
     pub(crate) fn data(&mut self) -> Data<'_> {
         if self.is_write() {
-            // SAFETY: By the type invariant it is a write, whose memory is to be stored.
+            // SAFETY: By the type invariant the bio is a read or a write, and it is not a read.
             Data::Write(unsafe { Segments::new(&self.0) })
         } else {
-            // SAFETY: By the type invariant it is a read, whose memory is to be filled.
+            // SAFETY: By the type invariant the bio is a read or a write, and it is not a write.
             Data::Read(unsafe { Segments::new(&self.0) })
         }
     }
 
-    /// Whether its memory is one piece.
+    /// Returns whether the memory is one contiguous segment.
     #[inline]
-    pub(crate) fn is_in_one_piece(&self) -> bool {
-        // SAFETY: By the type invariant there is memory; none of it is taken.
+    pub(crate) fn has_one_segment(&self) -> bool {
+        // SAFETY: By the type invariant the bio is a read or a write. No segment is taken.
         let segments = unsafe { Segments::<'_, ()>::new(&self.0) };
 
         segments.is_one()
@@ -250,7 +252,7 @@ impl PlainBio<'_> {
     }
 }
 
-impl<'a> Deref for PlainBio<'a> {
+impl<'a> Deref for SimpleBio<'a> {
     type Target = Bio<'a>;
 
     #[inline]
@@ -259,16 +261,17 @@ impl<'a> Deref for PlainBio<'a> {
     }
 }
 
-impl<'a> From<PlainBio<'a>> for Bio<'a> {
+impl<'a> From<SimpleBio<'a>> for Bio<'a> {
     #[inline]
-    fn from(bio: PlainBio<'a>) -> Self {
+    fn from(bio: SimpleBio<'a>) -> Self {
         bio.0
     }
 }
 
 impl Drop for Bio<'_> {
     fn drop(&mut self) {
-        // SAFETY: By the type invariant; dropping gives the bio back.
+        // SAFETY: By the type invariant the bio is valid and not ended. It is ended once: `end` and `into_raw`
+        // do not drop.
         unsafe {
             (*self.bio.as_ptr()).bi_status = kernel::bindings::errno_to_blk_status(EIO.to_errno());
             kernel::bindings::bio_endio(self.bio.as_ptr());
@@ -276,17 +279,17 @@ impl Drop for Bio<'_> {
     }
 }
 
-/// The data goes from the device into the bio's memory.
+/// The direction of a read: to the bio's memory.
 pub(crate) struct ToBio;
-/// The data goes from the bio's memory to the device.
+/// The direction of a write: from the bio's memory.
 pub(crate) struct FromBio;
 
-/// One contiguous piece of a bio's memory; `D` is [`ToBio`] or [`FromBio`].
+/// A contiguous segment of a bio's memory. `D`, the direction, is [`ToBio`] or [`FromBio`].
 ///
 /// # Invariants
 ///
 /// `ptr` is mapped and valid for `len` bytes: for writes if `D` is [`ToBio`], else for reads. `page` is
-/// the `struct page` of the first byte, and those of the rest follow.
+/// the `struct page` of the first byte; those of the other bytes follow it.
 pub(crate) struct Segment<'a, D> {
     ptr: NonNull<u8>,
     len: u32,
@@ -295,7 +298,7 @@ pub(crate) struct Segment<'a, D> {
 }
 
 impl<D> Segment<'_, D> {
-    /// The number of bytes.
+    /// Returns the number of bytes.
     #[inline]
     pub(crate) fn len(&self) -> usize {
         self.len as usize
@@ -306,16 +309,16 @@ impl<D> Segment<'_, D> {
         self.ptr
     }
 
-    /// Makes the kernel's and user space's views of the memory agree, where they may differ.
+    /// Makes the kernel's and user space's mappings coherent, where they may differ (`flush_dcache_page`).
     #[inline]
     pub(in crate::abstractions) fn flush_dcache(&self) {
         #[cfg(CONFIG_ARM64)]
         {
             let offset = self.ptr.as_ptr() as usize % PAGE_SIZE;
 
-            // No overflow: a segment is less than 4 GiB long.
+            // No overflow: a segment is shorter than 4 GiB.
             for i in 0..offset.wrapping_add(self.len()).div_ceil(PAGE_SIZE) {
-                // SAFETY: By the type invariant the pages from `page` on are those of the segment.
+                // SAFETY: By the type invariant the `struct page`s of the segment follow `page`.
                 unsafe { bindings::flush_dcache_page(self.page.add(i)) };
             }
         }
@@ -328,18 +331,18 @@ impl<D> Drop for Segment<'_, D> {
     #[inline]
     fn drop(&mut self) {
         #[cfg(CONFIG_KMAP_LOCAL)]
-        // SAFETY: It was mapped by `Segments::next`.
+        // SAFETY: `Segments::first` has mapped it with `kmap_local_page`.
         unsafe {
             kernel::bindings::kunmap_local(self.ptr.as_ptr().cast())
         };
     }
 }
 
-/// Goes through the memory of a bio, whose pieces may be larger than a page.
+/// An iterator over the segments of a bio, which may be larger than a page.
 ///
 /// # Invariants
 ///
-/// `left` bytes are in the elements from `vec` on, after the first `done` of `vec`'s.
+/// `left` bytes remain: in the elements from `vec` on, without the first `done` bytes of `vec`.
 pub(crate) struct Segments<'a, D> {
     vec: *const bio_vec,
     done: u32,
@@ -350,15 +353,15 @@ pub(crate) struct Segments<'a, D> {
 impl<'a, D> Segments<'a, D> {
     /// # Safety
     ///
-    /// The bio is a read or a write. If any memory is taken, it is a read if `D` is [`ToBio`], and a
-    /// write if `D` is [`FromBio`]; and no other segments of the bio are in use.
+    /// The bio is a read or a write. If segments are taken, it is a read if `D` is [`ToBio`], and a write
+    /// if `D` is [`FromBio`], and no other segments of the bio are in use.
     #[inline]
     unsafe fn new(bio: &'a Bio<'_>) -> Self {
         let iter = bio.iter();
 
-        // INVARIANT: That is how a bio is submitted.
+        // INVARIANT: The block layer submits a bio whose `bi_iter` describes its vectors so.
         Self {
-            // SAFETY: By the type invariant of `Bio`.
+            // SAFETY: By the type invariant of `Bio` it is valid; `bi_idx` is an index of its vectors.
             vec: unsafe { (*bio.bio.as_ptr()).bi_io_vec.add(iter.bi_idx as usize) },
             done: iter.bi_bvec_done,
             left: iter.bi_size,
@@ -366,100 +369,99 @@ impl<'a, D> Segments<'a, D> {
         }
     }
 
-    /// Whether something is left, and is one piece.
+    /// Returns whether one segment remains.
     #[inline]
     fn is_one(&self) -> bool {
-        // SAFETY: Something is left.
+        // SAFETY: Bytes remain, as is checked first.
         self.left != 0 && unsafe { self.first_len() } == self.left
     }
 
-    /// All that is left, if it is one piece.
+    /// Returns the remaining memory if it is one segment.
     #[inline]
     pub(crate) fn only(&mut self) -> Option<Segment<'_, D>> {
-        // SAFETY: Something is left. The result borrows the segments, so that it is dropped before the
-        // next one is made.
+        // SAFETY: Bytes remain. The result borrows `self`, so it is dropped before the next one is mapped.
         self.is_one().then(|| unsafe { self.first() })
     }
 
-    /// The next piece, as by `bio_for_each_bvec`, or by `bio_for_each_segment` where pages must be
-    /// mapped one at a time.
+    /// Returns the next segment, like `bio_for_each_bvec`, or like `bio_for_each_segment` where pages must
+    /// be mapped one at a time.
     #[inline]
     pub(crate) fn next_segment(&mut self) -> Option<Segment<'_, D>> {
         if self.left == 0 {
             return None;
         }
-        // SAFETY: Something is left. The result borrows the segments, so that it is dropped before the
-        // next one is made.
+        // SAFETY: Bytes remain. The result borrows `self`, so it is dropped before the next one is mapped.
         let segment = unsafe { self.first() };
 
         self.advance(segment.len, cfg!(not(CONFIG_KMAP_LOCAL)));
         Some(segment)
     }
 
-    /// Goes on behind the next `len` bytes, which are in the first piece; `whole` if they are known to
-    /// be all of its element, or all that is left.
+    /// Advances by `len` bytes, which are in the first segment. `whole` if they are known to be the rest of
+    /// its element, or all that remains.
     #[inline]
     fn advance(&mut self, len: u32, whole: bool) {
-        // INVARIANT: They are taken off.
+        // INVARIANT: `len` bytes less remain, behind `len` bytes more of `vec`.
         self.left = self.left.wrapping_sub(len);
         self.done = self.done.wrapping_add(len);
-        // SAFETY: By the type invariant; the vectors of a submitted bio do not change.
+        // SAFETY: By the type invariant `vec` is an element, as bytes of it remained. The vectors of a
+        // submitted bio do not change.
         if whole || self.done == unsafe { (*self.vec).bv_len } {
             self.done = 0;
             self.vec = self.vec.wrapping_add(1);
         }
     }
 
-    /// The length of the first piece of what is left.
+    /// Returns the length of the first segment.
     ///
     /// # Safety
     ///
-    /// Something is left.
+    /// Bytes remain.
     #[inline]
     unsafe fn first_len(&self) -> u32 {
-        // SAFETY: By the type invariant there is an element, as something is left; the vectors of a
-        // submitted bio do not change.
+        // SAFETY: By the type invariant `vec` is an element, as bytes remain. The vectors of a submitted bio
+        // do not change.
         let vec = unsafe { &*self.vec };
         let len = vec.bv_len.wrapping_sub(self.done).min(self.left);
 
         if cfg!(CONFIG_KMAP_LOCAL) {
             let offset = vec.bv_offset.wrapping_add(self.done) as usize % PAGE_SIZE;
 
-            // CAST: Not more than a page.
+            // CAST: At most a page.
             len.min(PAGE_SIZE.wrapping_sub(offset) as u32)
         } else {
             len
         }
     }
 
-    /// The first piece of what is left.
+    /// Maps and returns the first segment.
     ///
     /// # Safety
     ///
-    /// Something is left. If there is `CONFIG_KMAP_LOCAL`, the pieces must be dropped in the opposite
-    /// order.
+    /// Bytes remain. With `CONFIG_KMAP_LOCAL`, segments must be dropped in the opposite order.
     #[inline]
     unsafe fn first(&self) -> Segment<'a, D> {
-        // SAFETY: By the type invariant there is an element, as something is left; the vectors of a
-        // submitted bio do not change.
+        // SAFETY: By the type invariant `vec` is an element, as bytes remain. The vectors of a submitted bio
+        // do not change.
         let vec = unsafe { &*self.vec };
         let offset = vec.bv_offset.wrapping_add(self.done);
-        // SAFETY: Something is left.
+        // SAFETY: `# Safety` requires that bytes remain.
         let len = unsafe { self.first_len() };
 
-        // SAFETY: The page is the bio's, and the pages of a vector are contiguous; without
-        // `CONFIG_KMAP_LOCAL` in the kernel's map as well.
+        // SAFETY: The page belongs to the bio, and the pages of a vector are contiguous. `Segment::drop`
+        // unmaps it.
         let ptr = unsafe { address_of(vec.bv_page, offset as usize) };
 
-        // INVARIANT: `len` bytes of the vector are left, and are mapped from `ptr` on.
+        // INVARIANT: `len` bytes of the vector remain, and are mapped from `ptr` on: the pages of a vector
+        // are contiguous in the direct map, and a mapped page is at least as long as `first_len` says.
         Segment {
-            // SAFETY: Mapped pages have no null address.
+            // SAFETY: A mapped page does not have the address null.
             ptr: unsafe {
                 core::hint::assert_unchecked(!ptr.is_null());
                 NonNull::new_unchecked(ptr)
             },
             len,
-            // SAFETY: As above.
+            // SAFETY: The offset is inside of the vector, whose `struct page`s follow `bv_page`.
             page: unsafe { vec.bv_page.add(offset as usize / PAGE_SIZE) },
             _memory: PhantomData,
         }
@@ -467,12 +469,12 @@ impl<'a, D> Segments<'a, D> {
 }
 
 impl Segments<'_, FromBio> {
-    /// Copies the next bytes into `to`, until it is full or there are no more; the number of bytes.
+    /// Copies the next bytes into `to`, until it is full or none remain. Returns their number.
     pub(crate) fn copy_to(&mut self, to: &mut [u8]) -> usize {
         let mut done = 0_usize;
 
         while self.left != 0 {
-            // SAFETY: Something is left. The segment is dropped before the next one is made.
+            // SAFETY: Bytes remain. The segment is dropped before the next one is mapped.
             let segment = unsafe { self.first() };
             let rest = to.get_mut(done..).unwrap_or_default();
             let len = segment.len().min(rest.len());
@@ -481,12 +483,12 @@ impl Segments<'_, FromBio> {
                 break;
             }
             segment.flush_dcache();
-            // SAFETY: Both are valid for `len` bytes. Others may write to the memory of a bio
-            // meanwhile; then it is undefined what is copied.
+            // SAFETY: Both are valid for `len` bytes. A program may write to the memory of a bio during the
+            // copy; the C routine stands that, and copies any of the values.
             unsafe {
                 kernel::bindings::memcpy(rest.as_mut_ptr().cast(), segment.ptr.as_ptr().cast(), len)
             };
-            // CAST: No longer than the segment.
+            // CAST: At most the length of the segment.
             self.advance(len as u32, false);
             done = done.saturating_add(len);
         }
@@ -494,20 +496,20 @@ impl Segments<'_, FromBio> {
     }
 }
 
-/// Where the byte at `offset` from the start of `page` is mapped, or has now been mapped.
+/// Returns the address of the byte at `offset` from the start of `page`, and maps it if necessary.
 ///
 /// # Safety
 ///
-/// The byte is in a page of a bio, contiguous to `page`. If there is `CONFIG_KMAP_LOCAL`, it must be
-/// unmapped.
+/// The byte is in a page of a bio, contiguous to `page`. With `CONFIG_KMAP_LOCAL`, the caller must unmap
+/// it.
 #[inline]
 unsafe fn address_of(page: *mut kernel::bindings::page, offset: usize) -> *mut u8 {
-    // What `page_address` is there, without a call.
+    // `page_address`, without a call.
     #[cfg(all(CONFIG_X86_64, not(CONFIG_KMAP_LOCAL)))]
-    return page::address_in_map(page).wrapping_add(offset);
+    return page::direct_map_address(page).wrapping_add(offset);
 
     #[cfg(not(all(CONFIG_X86_64, not(CONFIG_KMAP_LOCAL))))]
-    // SAFETY: The byte's page is the bio's, and that of `page` as many pages on.
+    // SAFETY: `# Safety` requires that the page of the byte belongs to the bio, and follows `page`.
     return unsafe {
         kernel::bindings::kmap_local_page(page.add(offset / PAGE_SIZE))
             .cast::<u8>()

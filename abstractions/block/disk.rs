@@ -53,7 +53,7 @@ pub(crate) trait Operations: Send + Sync + Sized {
     fn bad_blocks(&self) -> &BadBlocks;
 }
 
-/// What a disk tells the block layer about itself.
+/// The limits and the features of a disk.
 pub(crate) struct Limits {
     /// The smallest addressable unit, in bytes.
     pub(crate) logical_block_size: u32,
@@ -311,8 +311,8 @@ impl<T: Operations> AsRef<GenDisk> for Disk<T> {
     }
 }
 
-// SAFETY: `del_gendisk` waits for bios in flight and for accesses to the disk's files. What is left is
-// a reference to the disk.
+// SAFETY: `del_gendisk` waits for bios in flight and for accesses to the disk's files. Only a reference
+// to the disk remains.
 unsafe impl<T: Operations> Registered for Disk<T> {
     unsafe fn unregister(&self) {
         // SAFETY: The caller promises that the disk is registered. It is unregistered only here.

@@ -15,9 +15,9 @@ pub(crate) use self::{
         Bio,
         Data,
         FromBio,
-        PlainBio,
         Segment,
         Segments,
+        SimpleBio,
         ToBio,
         Transfer, //
     },

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Namespaces, and the info blocks that assign them to a personality.
+//! Namespaces, and the info blocks that assign them to a btt, pfn or dax device.
 
 use super::Device;
 use crate::abstractions::{
     bindings,
     block,
-    errno::eopnotsupp,
+    errno::is_eopnotsupp,
     memremap::{
         self,
         Layout, //
@@ -28,20 +28,19 @@ use kernel::{
     sizes::SZ_8K, //
 };
 
-/// What a personality says when it is asked whether a namespace is its own.
+/// The result of a search for an info block.
 pub(crate) enum Probed {
-    /// An info block of that personality was found; a device of its own now has the namespace.
+    /// The info block was found, and libnvdimm has created a device that claims the namespace.
     Claimed,
-    /// None was found.
+    /// There is no such info block.
     Unclaimed,
 }
 
-/// A range of persistent memory, as libnvdimm describes it, and the device that has it: itself, or
-/// the personality that has claimed it.
+/// A namespace, and the device that is probed for it: its own, or one that has claimed it.
 ///
 /// # Invariants
 ///
-/// `ndns` is the `common` part of a valid `struct nd_namespace_io`, and the namespace of `dev`.
+/// `ndns` is the field `common` of a valid `struct nd_namespace_io`, and the namespace of `dev`.
 pub(crate) struct Namespace<'a, 'b> {
     pub(super) ndns: NonNull<bindings::nd_namespace_common>,
     pub(super) dev: &'a Device<Core<'b>>,
@@ -52,35 +51,35 @@ impl<'a> Namespace<'a, '_> {
         self.ndns.as_ptr()
     }
 
-    /// The namespace's own device.
+    /// Returns the namespace's own device.
     pub(crate) fn device(&self) -> &'a device::Device {
-        // SAFETY: By the type invariant; it is referenced by the device that has it.
+        // SAFETY: By the type invariant the namespace is valid. A device that has claimed it holds a
+        // reference to it, and stays for `'a`.
         unsafe { device::Device::from_raw(&raw mut (*self.as_raw()).dev) }
     }
 
     /// The physical addresses of the namespace.
     pub(crate) fn range(&self) -> RangeInclusive<u64> {
-        // CAST: By the type invariant, `common` being the first field.
+        // CAST: By the type invariant it is the field `common` of an `nd_namespace_io`, the first one.
         let nsio = self.as_raw().cast::<bindings::nd_namespace_io>();
 
-        // SAFETY: By the type invariant; the range does not change while a driver is bound.
+        // SAFETY: By the type invariant `nsio` is valid. Its range does not change while a driver is bound.
         unsafe { (*nsio).res.start..=(*nsio).res.end }
     }
 
-    /// The logical sector size that the namespace's label asks for, in bytes.
+    /// Returns the logical sector size in the namespace's label, in bytes.
     pub(crate) fn sector_size(&self) -> u32 {
-        // SAFETY: By the type invariant.
+        // SAFETY: By the type invariant the namespace is valid.
         unsafe { bindings::pmem_sector_size(self.as_raw()) }
     }
 
     /// Writes the name of the namespace's disk.
     pub(crate) fn name_disk(&self, disk: &mut block::DiskName) {
-        // SAFETY: By the type invariant; a disk name has `DISK_NAME_LEN` bytes.
+        // SAFETY: By the type invariant the namespace is valid. A disk name has `DISK_NAME_LEN` bytes.
         unsafe { bindings::nvdimm_namespace_disk_name(self.as_raw(), disk.as_mut_ptr()) };
     }
 
-    /// Makes the raw bytes of the namespace readable for the personalities' probes, until the
-    /// result is dropped.
+    /// Maps the start of the namespace for libnvdimm to read info blocks, until the result is dropped.
     ///
     /// [`EBUSY`] if the range is claimed in iomem, [`ENOMEM`].
     pub(crate) fn enable(&self) -> Result<InfoAccess<'_>> {
@@ -88,8 +87,10 @@ impl<'a> Namespace<'a, '_> {
         let reserve = SZ_8K.max(kernel::page::PAGE_SIZE) as u64;
         let dev = self.dev.as_raw();
 
-        // SAFETY: By the type invariants, in probe.
+        // SAFETY: By the type invariants both are valid, and `ndns` is the namespace of `dev`. `dev` is in
+        // probe: the context of `Namespace::dev` is `Core`.
         to_result(unsafe { bindings::devm_namespace_enable(dev, self.as_raw(), reserve) })?;
+        // INVARIANT: `devm_namespace_enable` has succeeded for the pair.
         Ok(InfoAccess {
             dev,
             ndns: self.as_raw(),
@@ -110,61 +111,63 @@ pub(crate) struct InfoAccess<'a> {
 }
 
 impl InfoAccess<'_> {
-    /// `probe` answers [`ENOMEM`] where it has no memory for a device, but [`ENODEV`] where it has
-    /// none for a copy of the info block (`devm_kzalloc` in `nd_btt_probe`, 7.2): a namespace with
-    /// one must not be taken for raw then, so it is asked again.
+    /// Calls `probe`, which searches for an info block.
+    ///
+    /// It returns [`ENOMEM`] without memory for a device, but [`ENODEV`] without memory for a copy of the
+    /// info block (`devm_kzalloc` in `nd_btt_probe`, 7.2). A namespace with an info block must not be
+    /// taken for a raw one then, so this tries a second time.
     fn claim(probe: impl Fn() -> c_int) -> Result<Probed> {
         for _ in 0..2 {
             match to_result(probe()) {
                 Ok(()) => return Ok(Probed::Claimed),
-                // The info block is there but can't be used: nobody else may have the namespace.
-                Err(e) if e == eopnotsupp() || e == ENOMEM => return Err(e),
+                // There is an info block that can't be served: the namespace is not free for another use.
+                Err(e) if is_eopnotsupp(e) || e == ENOMEM => return Err(e),
                 Err(_) => (),
             }
         }
         Ok(Probed::Unclaimed)
     }
 
-    /// Asks the block translation table personality; [`ENOMEM`].
+    /// Searches for the info block of a BTT. [`ENOMEM`].
     pub(crate) fn probe_btt(&self) -> Result<Probed> {
-        // SAFETY: By the type invariant.
+        // SAFETY: By the type invariant `dev` is in probe, and its namespace is enabled.
         Self::claim(|| unsafe { bindings::nd_btt_probe(self.dev, self.ndns) })
     }
 
-    /// Asks the page map personality; `EOPNOTSUPP` if its info block can't be served, [`ENOMEM`].
+    /// Searches for the info block of a pfn device. `EOPNOTSUPP` if it can't be served, [`ENOMEM`].
     pub(crate) fn probe_pfn(&self) -> Result<Probed> {
-        // SAFETY: By the type invariant.
+        // SAFETY: By the type invariant `dev` is in probe, and its namespace is enabled.
         Self::claim(|| unsafe { bindings::nd_pfn_probe(self.dev, self.ndns) })
     }
 
-    /// Asks the device DAX personality; `EOPNOTSUPP` if its info block can't be served, [`ENOMEM`].
+    /// Searches for the info block of a dax device. `EOPNOTSUPP` if it can't be served, [`ENOMEM`].
     pub(crate) fn probe_dax(&self) -> Result<Probed> {
-        // SAFETY: By the type invariant.
+        // SAFETY: By the type invariant `dev` is in probe, and its namespace is enabled.
         Self::claim(|| unsafe { bindings::nd_dax_probe(self.dev, self.ndns) })
     }
 
-    /// Reads, or makes and writes, the info block of a page map device.
+    /// Reads the info block of a pfn device, or creates and writes it.
     ///
-    /// Returns the layout of the page map, and the offset of the data in it, in bytes. [`ENODEV`]
-    /// if the device is not configured, [`ENXIO`] or [`EINVAL`] if it is no page map device or the
-    /// info block makes no sense, [`EBUSY`] if it makes so little that the page map can't be looked
-    /// at.
+    /// Returns the layout of the memory with its `struct page`s, and the offset of the data area in it,
+    /// in bytes. [`ENODEV`] if the device is not configured, [`ENXIO`] or [`EINVAL`] if it is not a pfn
+    /// device or the info block is inconsistent, [`EBUSY`] if it is so inconsistent that libnvdimm can't
+    /// look at the memmap.
     pub(crate) fn setup_pfn(self) -> Result<(Layout, u64)> {
-        // To look at the page map, libnvdimm disables the namespace and enables it at another size.
-        // If that fails, whatever it has left enabled is released by devres after the probe.
+        // To look at the memmap, libnvdimm disables the namespace and enables it with another size. After
+        // a failure it is unknown whether it is enabled: leave it to devres, after the probe.
         let this = ManuallyDrop::new(self);
         let mut pgmap = memremap::zeroed();
 
-        // SAFETY: By the type invariant.
+        // SAFETY: By the type invariant `dev` is valid.
         if !unsafe { bindings::is_nd_pfn(this.dev) } {
             return Err(ENXIO);
         }
-        // SAFETY: `dev` is a page map device.
+        // SAFETY: `dev` is a pfn device, as checked above.
         let pfn = unsafe { bindings::to_nd_pfn(this.dev) };
-        // SAFETY: `pfn` is the device's own, `pgmap` is zeroed as libnvdimm wants it.
+        // SAFETY: `pfn` belongs to `dev`, which is in probe. `pgmap` is zeroed, as libnvdimm requires.
         to_result(unsafe { bindings::nvdimm_setup_pfn(pfn, &mut pgmap) })?;
-        // SAFETY: A successful set-up leaves a valid info block behind, for as long as the driver
-        // is bound.
+        // SAFETY: After a successful set-up, `pfn_sb` is a valid info block for as long as the driver is
+        // bound.
         let data_offset = u64::from_le(unsafe { (*(*pfn).pfn_sb).dataoff });
 
         drop(ManuallyDrop::into_inner(this));
@@ -174,7 +177,7 @@ impl InfoAccess<'_> {
 
 impl Drop for InfoAccess<'_> {
     fn drop(&mut self) {
-        // SAFETY: Undoes `devm_namespace_enable`, which succeeded for the same pair.
+        // SAFETY: By the type invariant `devm_namespace_enable` has succeeded for the pair.
         unsafe { bindings::devm_namespace_disable(self.dev, self.ndns) };
     }
 }

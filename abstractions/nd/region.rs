@@ -15,7 +15,7 @@ use kernel::{
     types::Opaque, //
 };
 
-/// A region: interleaved memory that is flushed, and goes read-only, as one.
+/// A region: interleaved memory that is flushed, and becomes read-only, as a whole.
 ///
 /// # Invariants
 ///
@@ -23,14 +23,14 @@ use kernel::{
 #[repr(transparent)]
 pub(crate) struct Region(Opaque<bindings::nd_region>);
 
-// SAFETY: The methods of `Region` are safe to be called from any thread.
+// SAFETY: libnvdimm takes its own locks for flushes and lists; the other fields do not change.
 unsafe impl Sync for Region {}
 
-/// How a flush on behalf of a [`Bio`] went.
+/// The state of a flush for a [`Bio`].
 pub(crate) enum Flushed<'a> {
-    /// It is over; here is the bio back.
+    /// The flush is complete. The caller gets the bio back.
     Done(Bio<'a>, Result),
-    /// It goes on in the background, and ends the bio.
+    /// The flush continues in the background, and ends the bio.
     Pending,
 }
 
@@ -39,28 +39,29 @@ impl Region {
         self.0.get()
     }
 
-    /// Makes all earlier writes of this CPU, and all that other CPUs have fenced, durable. May
-    /// sleep where the provider's flush is asynchronous.
+    /// Makes all earlier writes of this CPU durable, and those that other CPUs have fenced. May sleep
+    /// where the provider flushes asynchronously.
     pub(crate) fn flush(&self) -> Result {
-        // SAFETY: By the type invariant.
+        // SAFETY: By the type invariant the region is valid. A null bio asks for a synchronous flush.
         match unsafe { bindings::nvdimm_flush(self.as_raw(), core::ptr::null_mut()) } {
-            // No call for that.
+            // Success is inlined: `to_result` is a call.
             0 => Ok(()),
             rc => to_result(rc),
         }
     }
 
-    /// As [`Self::flush`], but an asynchronous flush goes on in the background and ends the bio.
+    /// Flushes like [`Self::flush`], but an asynchronous flush continues in the background and ends the
+    /// bio.
     pub(crate) fn flush_for<'a>(&self, bio: Bio<'a>) -> Flushed<'a> {
         let bio = bio.into_raw();
 
-        // SAFETY: By the type invariant; the bio is ours, and if the flush is pending its owner is
-        // the provider.
+        // SAFETY: By the type invariant the region is valid. `into_raw` has given up the bio, which the
+        // provider owns from here on if it returns `NVDIMM_FLUSH_ASYNC`.
         let rc = unsafe { bindings::nvdimm_flush(self.as_raw(), bio.as_ptr()) };
         if rc == bindings::NVDIMM_FLUSH_ASYNC as c_int {
             return Flushed::Pending;
         }
-        // SAFETY: The flush is not pending, so the bio has been left to us.
+        // SAFETY: The flush is not pending, so the provider has not taken the bio.
         let bio = unsafe { Bio::from_raw(bio) };
         match rc {
             0 => Flushed::Done(bio, Ok(())),
@@ -68,57 +69,56 @@ impl Region {
         }
     }
 
-    /// Whether writes need a flush to be durable. [`ENXIO`] if that can't be known.
+    /// Returns whether writes need a flush to be durable. [`ENXIO`] if that is unknown.
     pub(crate) fn has_flush(&self) -> Result<bool> {
-        // SAFETY: By the type invariant.
+        // SAFETY: By the type invariant the region is valid.
         let rc = unsafe { bindings::nvdimm_has_flush(self.as_raw()) };
 
         to_result(rc).map(|()| rc > 0)
     }
 
-    /// Whether CPU caches are lost with the power, so that stores must be written back.
+    /// Returns whether a power failure loses the CPU caches (ADR), so that stores must be written back.
     pub(crate) fn has_cache(&self) -> bool {
-        // SAFETY: By the type invariant.
+        // SAFETY: By the type invariant the region is valid.
         unsafe { bindings::nvdimm_has_cache(self.as_raw()) != 0 }
     }
 
-    /// Whether a store is durable once it is out of the CPU's caches, without a flush by the
-    /// provider.
+    /// Returns whether a store is durable once it has left the CPU caches, without an asynchronous flush
+    /// by the provider.
     pub(crate) fn is_synchronous(&self) -> bool {
-        // SAFETY: By the type invariant.
+        // SAFETY: By the type invariant the region is valid.
         unsafe { bindings::is_nvdimm_sync(self.as_raw()) }
     }
 
     fn bus(&self) -> *mut bindings::nvdimm_bus {
-        // SAFETY: By the type invariant; the parent of a region is its bus.
+        // SAFETY: By the type invariant the region is valid. Its parent is its bus.
         unsafe { bindings::to_nvdimm_bus((*self.as_raw()).dev.parent) }
     }
 
-    /// Whether the bus has commands. If not, its provider can't clear errors, and does not know of
-    /// them.
+    /// Returns whether the bus has commands. If not, its provider can't clear poison, and reports none.
     pub(crate) fn has_commands(&self) -> bool {
-        // SAFETY: A bus and its descriptor outlive the regions on it.
+        // SAFETY: By the type invariant the region is bound; its bus and the descriptor outlive it.
         unsafe { (*(*self.bus()).nd_desc).ndctl.is_some() }
     }
 
     /// Takes the lock of the bus, with which libnvdimm walks its badrange list. Sleeps.
     pub(crate) fn lock_bus(&self) -> Bus<'_> {
-        // SAFETY: By the type invariant; the bus of a region outlives it.
+        // SAFETY: By the type invariant the region is valid, and so is its bus, which outlives it.
         unsafe { bindings::nvdimm_bus_lock(&raw mut (*self.as_raw()).dev) };
-        // INVARIANT: It was just taken.
+        // INVARIANT: The lock was just taken.
         Bus(self)
     }
 
-    /// The region's own list, which is that of all its namespaces.
-    fn list(&self) -> &BadBlocks {
-        // SAFETY: By the type invariant the region is bound: its driver initialises the list before it
-        // creates the namespaces.
+    /// The bad blocks of the region, which has all its namespaces.
+    fn badblocks(&self) -> &BadBlocks {
+        // SAFETY: By the type invariant the region is bound: its driver initialises `bb` before it creates
+        // the namespaces.
         unsafe { BadBlocks::from_raw(&raw mut (*self.as_raw()).bb) }
     }
 
-    /// What the physical `addresses` are on the region's list: first sector, and length.
+    /// Converts physical addresses to sectors of the region: the first one, and the number.
     fn sectors(&self, addresses: &Range<u64>) -> (u64, u64) {
-        // SAFETY: By the type invariant; the start of a region does not change.
+        // SAFETY: By the type invariant the region is valid; its start does not change.
         let base = unsafe { (*self.as_raw()).ndr_start };
         let start = addresses.start.saturating_sub(base) >> 9;
         let end = addresses.end.saturating_sub(base).div_ceil(512);
@@ -126,8 +126,8 @@ impl Region {
         (start, end.saturating_sub(start))
     }
 
-    /// Wakes those who poll the region's `badblocks`.
-    pub(crate) fn notify_list(&self) {
+    /// Wakes pollers of the region's `badblocks`.
+    pub(crate) fn notify_badblocks(&self) {
         // SAFETY: By the type invariant the region is bound, and its driver holds a reference to the
         // file until it is unbound.
         unsafe {
@@ -140,17 +140,16 @@ impl Region {
     }
 }
 
-/// The bus of a region, locked.
+/// The locked bus of a region.
 ///
 /// # Invariants
 ///
-/// The lock of the region's bus is held until the value is dropped.
+/// The lock of the region's bus is held.
 pub(crate) struct Bus<'a>(&'a Region);
 
 impl Bus<'_> {
-    /// The entries of the badrange list that touch the physical addresses `within`, cut to these.
-    /// [`ENOMEM`].
-    pub(crate) fn badrange(&self, within: &Range<u64>) -> Result<KVVec<Range<u64>>> {
+    /// Returns the parts of the badrange list that are in the physical addresses `within`. [`ENOMEM`].
+    pub(crate) fn badranges(&self, within: &Range<u64>) -> Result<KVVec<Range<u64>>> {
         let mut entries = KVVec::new();
 
         loop {
@@ -171,21 +170,21 @@ impl Bus<'_> {
         }
     }
 
-    /// Calls `see` with the physical addresses of each entry of the badrange list. It must not
-    /// sleep.
+    /// Calls `see`, which must not sleep, with the physical addresses of each entry of the badrange list.
     fn for_each_badrange(&self, mut see: impl FnMut(Range<u64>)) {
-        // SAFETY: The bus outlives the region; `badrange_init` has initialised list and lock.
+        // SAFETY: The bus outlives the region, and was registered with an initialised `badrange`.
         let badrange = unsafe { &raw mut (*self.0.bus()).badrange };
-        // SAFETY: As above, and the lock is that of a `SpinLock<()>`: a `spinlock_t`.
+        // SAFETY: `badrange_init` has initialised the lock, a `spinlock_t` like that of a `SpinLock<()>`. It
+        // is valid for as long as the bus.
         let lock = unsafe { SpinLock::<()>::from_raw(&raw mut (*badrange).lock) };
         let guard = lock.lock();
-        // SAFETY: The list is initialised, its entries are embedded in `badrange_entry` at `list`,
-        // and they are neither added nor freed without `badrange->lock`, which is held.
+        // SAFETY: `badrange_init` has initialised the list, which changes with `badrange->lock` held only.
         let mut node = unsafe { (*badrange).list.next };
 
-        // SAFETY: As above: each node but the head is a live entry.
+        // SAFETY: `badrange` is valid; this takes the address of a field.
         while node != unsafe { &raw mut (*badrange).list } {
-            // SAFETY: As above.
+            // SAFETY: Each node but the head is the field `list` of a `badrange_entry`, which is freed only
+            // with `badrange->lock` held, as it is here.
             let entry = unsafe { &*kernel::container_of!(node, bindings::badrange_entry, list) };
 
             see(entry.start..entry.start.saturating_add(entry.length));
@@ -194,54 +193,56 @@ impl Bus<'_> {
         drop(guard);
     }
 
-    /// Puts the physical `addresses` on the badrange list, and on that of the region. [`ENOMEM`].
-    pub(crate) fn add(&self, addresses: &Range<u64>) -> Result {
+    /// Adds the physical `addresses` to the badrange list, and to the bad blocks of the region.
+    /// [`ENOMEM`].
+    pub(crate) fn add_badrange(&self, addresses: &Range<u64>) -> Result {
         let len = addresses.end.saturating_sub(addresses.start);
         let mut known = false;
 
-        // An entry with the same start would get this length, even if its provider has given it more.
+        // `badrange_add` sets the length of an entry with the same start, also to a smaller one. Do not
+        // shorten an entry of the provider.
         if self.0.has_commands() {
             self.for_each_badrange(|entry| {
                 known |= entry.start <= addresses.start && entry.end >= addresses.end;
             });
         }
         if !known {
-            // SAFETY: The bus outlives the region.
+            // SAFETY: The bus is valid, as it outlives the region.
             to_result(unsafe {
                 bindings::nvdimm_bus_add_badrange(self.0.bus(), addresses.start, len)
             })?;
         }
         let (start, len) = self.0.sectors(addresses);
-        // One that is full shows what fits.
-        let _ = self.0.list().set(start, len);
+        // Best effort: a full table has no room for it.
+        let _ = self.0.badblocks().set(start, len);
         Ok(())
     }
 
-    /// Takes the physical `addresses`, which are whole sectors, off the badrange list, and off that
-    /// of the region.
-    pub(crate) fn forget(&self, addresses: &Range<u64>) {
+    /// Removes the physical `addresses`, which are whole sectors, from the badrange list and from the bad
+    /// blocks of the region.
+    pub(crate) fn forget_badrange(&self, addresses: &Range<u64>) {
         let mut start = addresses.start;
 
         while start < addresses.end {
             let len = u32::try_from(addresses.end.wrapping_sub(start)).unwrap_or(1 << 31);
 
-            // SAFETY: The bus outlives the region. Its lock is held, without which nobody walks the
-            // list but under `badrange->lock`.
+            // SAFETY: The bus is valid, as it outlives the region. Its lock is held: others who walk the
+            // list hold it as well, or `badrange->lock`, which the call takes.
             unsafe { bindings::badrange_forget(&raw mut (*self.0.bus()).badrange, start, len) };
             start = start.saturating_add(len.into());
         }
         let (mut start, len) = self.0.sectors(addresses);
         let end = start.saturating_add(len);
-        let list = self.0.list();
+        let table = self.0.badblocks();
 
-        // `badblocks_clear` keeps an entry that it has no room to split, and nobody would ever take it
-        // off again: of what is left of an entry, the list gets what fits.
-        while let Some((first, count)) = list.entry_in(start, end.saturating_sub(start)) {
+        // `badblocks_clear` keeps an entry that it has no room to split, and nothing would ever remove it.
+        // Remove the whole entry, then add the parts that remain, if they fit.
+        while let Some((first, count)) = table.entry_in(start, end.saturating_sub(start)) {
             let behind = first.saturating_add(count);
 
-            list.clear(first, count);
-            let _ = list.set(first, start.saturating_sub(first));
-            let _ = list.set(end, behind.saturating_sub(end));
+            table.clear(first, count);
+            let _ = table.set(first, start.saturating_sub(first));
+            let _ = table.set(end, behind.saturating_sub(end));
             start = behind.max(start.saturating_add(1));
         }
     }
@@ -249,7 +250,7 @@ impl Bus<'_> {
 
 impl Drop for Bus<'_> {
     fn drop(&mut self) {
-        // SAFETY: By the type invariant.
+        // SAFETY: By the type invariant the lock is held.
         unsafe { bindings::nvdimm_bus_unlock(&raw mut (*self.0.as_raw()).dev) };
     }
 }
