@@ -89,8 +89,7 @@ impl<'bound> PmemDisk<'bound> {
         if !is_clean {
             return self.submit_slow(bio.into());
         }
-        let part = self.span(&bio).and_then(|span| self.media.part(&span));
-        let Ok(mut part) = part else {
+        let Ok(mut part) = self.media.memory.sectors(bio.sector(), bio.len()) else {
             return self.submit_slow(bio.into());
         };
         let copied = match bio.data() {
@@ -191,7 +190,6 @@ impl<'bound> PmemDisk<'bound> {
     }
 
     /// Returns the range of the bio. [`EIO`] if it is not inside of the data area.
-    #[inline]
     fn span(&self, bio: &Bio<'_>) -> Result<Span> {
         Span::of_sectors(bio.sector(), bio.len(), self.media.memory.len()).ok_or(EIO)
     }

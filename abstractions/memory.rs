@@ -178,6 +178,18 @@ impl<H: MemoryFailure> Memory<H> {
         })
     }
 
+    /// Returns the `len` bytes from the 512-byte sector `sector` on. [`EIO`] if they are not inside of the
+    /// memory.
+    #[inline]
+    pub(crate) fn sectors(&self, sector: u64, len: u32) -> Result<Part<'_>> {
+        let offset = usize::try_from(sector)
+            .ok()
+            .and_then(|sector| sector.checked_mul(512))
+            .ok_or(EIO)?;
+
+        self.part(offset, len as usize)
+    }
+
     /// Returns the `len` bytes at `offset`. [`EIO`] if they are not inside of the memory.
     #[inline]
     pub(crate) fn part(&self, offset: usize, len: usize) -> Result<Part<'_>> {
