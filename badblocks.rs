@@ -165,11 +165,7 @@ impl State {
     /// repaired since it has looked them up, or are under repair.
     pub(crate) fn note_added_to_bus(&mut self, sectors: &Range<u64>) {
         self.added_to_bus |= self.is_under_repair(sectors);
-        self.repaired
-            .retag(sectors, &mut self.spares, &|_, tag| Tag {
-                pending: true,
-                ..tag
-            });
+        self.repaired.set_pending(sectors, &mut self.spares);
     }
 }
 
@@ -212,12 +208,12 @@ impl<'bound> Set<'bound> {
             any: Flag::new(false),
             data: start..start.saturating_add(len),
             state <- new_spinlock!(State {
+                spares: Spares::new(SPARES, GFP_KERNEL)?,
+                repair_spares: Spares::new(REPAIR_SPARES, GFP_KERNEL)?,
                 bad: RangeSet::new(),
                 repaired: RangeSet::new(),
                 failed: RangeSet::new(),
-                spares: Spares::new(SPARES, GFP_KERNEL)?,
                 repair: 0..0,
-                repair_spares: Spares::new(REPAIR_SPARES, GFP_KERNEL)?,
                 failed_again: false,
                 added_to_bus: false,
                 seen: Some(table.get().version()),
@@ -331,17 +327,19 @@ impl<'bound> Set<'bound> {
         let pending = tag.pending || state.repaired.first(sectors).is_some();
 
         state.bad.insert(sectors, Tag { pending, ..tag }, spares)?;
-        state.bad.retag(sectors, spares, &|range, old| Tag {
-            // The report of a page does not identify the origin of a larger range around it.
-            origin: if tag.origin.rank() > old.origin.rank()
-                && range.end.saturating_sub(range.start) <= PAGE_SECTORS
-            {
-                tag.origin
-            } else {
-                old.origin
-            },
-            pending: old.pending || pending,
-        });
+        state
+            .bad
+            .retag(sectors, spares, &|range: &Range<u64>, old: Tag| Tag {
+                // The report of a page does not identify the origin of a larger range around it.
+                origin: if tag.origin.rank() > old.origin.rank()
+                    && range.end.saturating_sub(range.start) <= PAGE_SECTORS
+                {
+                    tag.origin
+                } else {
+                    old.origin
+                },
+                pending: old.pending || pending,
+            });
         // A report from the badrange list may be older than the repair, and does not make it fail.
         if tag.origin != Origin::Log && state.is_under_repair(sectors) {
             state.failed_again = true;
@@ -357,10 +355,7 @@ impl<'bound> Set<'bound> {
         let mut guard = self.state.lock();
         let state = &mut *guard;
 
-        state.bad.retag(sectors, &mut state.spares, &|_, tag| Tag {
-            pending: true,
-            ..tag
-        });
+        state.bad.set_pending(sectors, &mut state.spares);
     }
 
     /// Notes that a failure of pages was reported.
@@ -369,15 +364,13 @@ impl<'bound> Set<'bound> {
             origin: Origin::MemoryFailure,
             pending: false,
         };
-        let own = Spares::new(1, GFP_ATOMIC);
+        let mut own = Spares::new(1, GFP_ATOMIC);
         let mut guard = self.state.lock();
         let state = &mut *guard;
 
+        let spares = own.as_mut().unwrap_or(&mut state.spares);
         // Without memory, nothing is noted: copies survive a page that is unmapped.
-        let _ = match own {
-            Ok(mut own) => state.failed.insert(sectors, tag, &mut own),
-            Err(_) => state.failed.insert(sectors, tag, &mut state.spares),
-        };
+        let _ = state.failed.insert(sectors, tag, spares);
         self.update_any(state);
     }
 

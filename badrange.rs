@@ -24,6 +24,7 @@ use crate::{
         Tag, //
     },
 };
+use core::ops::Range;
 use kernel::prelude::*;
 
 /// The most ranges that are written before the bus lock is released for others.
@@ -129,15 +130,17 @@ impl Set<'_> {
         // A range that has grown since stays pending, and so does one that was repaired and is bad again.
         let repaired = &state.repaired;
 
-        state
-            .bad
-            .retag(&sectors, &mut state.spares, &|range, tag| Tag {
+        state.bad.retag(
+            &sectors,
+            &mut state.spares,
+            &|range: &Range<u64>, tag: Tag| Tag {
                 pending: tag.pending
                     && (range.start < sectors.start
                         || range.end > sectors.end
                         || repaired.first(range).is_some()),
                 ..tag
-            });
+            },
+        );
         Ok(true)
     }
 

@@ -26,6 +26,20 @@ pub(crate) struct Tag {
     pub(crate) pending: bool,
 }
 
+/// A change of tags.
+///
+/// A `dyn Fn` would do, but its vtable has a second copy of each closure (`call_once`).
+pub(crate) trait Retag {
+    /// Returns the new tag of `range`.
+    fn retag(&self, range: &Range<u64>, tag: Tag) -> Tag;
+}
+
+impl<F: Fn(&Range<u64>, Tag) -> Tag> Retag for F {
+    fn retag(&self, range: &Range<u64>, tag: Tag) -> Tag {
+        self(range, tag)
+    }
+}
+
 /// A range of a set. Its key in the tree is its end.
 struct Node {
     start: u64,
@@ -261,16 +275,11 @@ impl RangeSet {
 
     /// Changes the tag of each range that overlaps `sectors`.
     #[inline(never)]
-    pub(crate) fn retag(
-        &mut self,
-        sectors: &Range<u64>,
-        spares: &mut Spares,
-        change: &dyn Fn(&Range<u64>, Tag) -> Tag,
-    ) {
+    pub(crate) fn retag(&mut self, sectors: &Range<u64>, spares: &mut Spares, change: &dyn Retag) {
         let mut at = sectors.start;
 
         while let Some((found, tag)) = self.overlap(&(at..sectors.end)) {
-            let new = change(&found, tag);
+            let new = change.retag(&found, tag);
 
             at = found.end;
             if new != tag {
@@ -279,6 +288,15 @@ impl RangeSet {
                 }
             }
         }
+    }
+
+    /// Marks each range that overlaps `sectors` as pending.
+    #[inline(never)]
+    pub(crate) fn set_pending(&mut self, sectors: &Range<u64>, spares: &mut Spares) {
+        self.retag(sectors, spares, &|_: &Range<u64>, tag| Tag {
+            pending: true,
+            ..tag
+        });
     }
 
     /// Returns the first pending range that ends behind sector `at`.

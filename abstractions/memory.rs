@@ -282,6 +282,7 @@ impl<H: MemoryFailure> Memory<H> {
     }
 
     /// Returns the offset of the first of the `len` bytes at `offset` that is not in the direct map.
+    #[inline(never)]
     pub(crate) fn unmapped(&self, offset: usize, len: usize) -> Result<Option<usize>> {
         let start = self.at(offset, len)?.as_ptr() as usize;
         let end = start.wrapping_add(len);

@@ -111,6 +111,7 @@ impl<'a> Window<'a> {
 }
 
 impl fmt::Write for Window<'_> {
+    #[inline(never)]
     fn write_str(&mut self, text: &str) -> fmt::Result {
         let skipped = self.skip.saturating_sub(self.offset).min(text.len());
         let from = text.as_bytes().get(skipped..).unwrap_or_default();

@@ -88,7 +88,12 @@ impl<T: Operations, A: BoolAttribute<T>> AttributeFile<T, A> {
     const GROUP: attribute_group = attribute_group {
         name: A::DIRECTORY.to_bytes_with_nul().as_ptr(),
         __bindgen_anon_1: kernel::bindings::attribute_group__bindgen_ty_1 {
-            is_visible: Some(Self::is_visible_callback),
+            // Without a callback, all attributes of the group are visible.
+            is_visible: if A::VISIBLE {
+                None
+            } else {
+                Some(Self::is_visible_callback)
+            },
         },
         __bindgen_anon_2: kernel::bindings::attribute_group__bindgen_ty_2 {
             attrs: Self::ATTRIBUTES_REF.as_ptr().cast_mut(),
@@ -100,15 +105,10 @@ impl<T: Operations, A: BoolAttribute<T>> AttributeFile<T, A> {
 
     extern "C" fn is_visible_callback(
         _kobj: *mut kernel::bindings::kobject,
-        attr: *mut attribute,
+        _attr: *mut attribute,
         _index: c_int,
     ) -> kernel::bindings::umode_t {
-        if A::VISIBLE {
-            // SAFETY: sysfs calls this with an attribute of the group, which is static.
-            unsafe { (*attr).mode }
-        } else {
-            0
-        }
+        0
     }
 
     extern "C" fn show_callback(
