@@ -177,11 +177,11 @@ lint: tools
 	@$(enter) $(release)/pmem-check --lint
 
 fmt: setup
-	$(enter) sh -c 'rustfmt --edition 2021 *.rs abstractions/*.rs && cargo fmt --all --manifest-path tools/Cargo.toml'
+	$(enter) sh -c 'rustfmt --edition 2021 rust_pmem.rs && cargo fmt --all --manifest-path tools/Cargo.toml'
 
 clean:
 	rm -rf build abstractions/bindings_generated.rs
-	find . abstractions tests/provider tests/external/ndctl -maxdepth 1 -type f \( -name '*.ko' -o -name '*.o' -o -name '*.mod' \
+	find . abstractions abstractions/block abstractions/nd tests/provider tests/external/ndctl -maxdepth 1 -type f \( -name '*.ko' -o -name '*.o' -o -name '*.mod' \
 		-o -name '*.mod.c' -o -name '.*.cmd' -o -name '.*.d' -o -name Module.symvers -o -name modules.order \) -exec rm {} +
 
 distclean: clean

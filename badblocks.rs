@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The bad blocks of a namespace: one exact set, whatever its mode.
+//! The bad blocks of a namespace: one exact set, in every mode.
 //!
 //! Errors come from the bus's badrange list, from machine checks and memory failures, and from
-//! users. They are added to the [`Set`]; I/O asks the set and nothing else. A write that covers a
-//! bad block takes it out (`repair.rs`). What else shows errors is a view of the set:
+//! users. They are added to the [`Set`], which is all that I/O looks up. A write that covers a bad
+//! block removes it (`repair.rs`). Everything else that shows errors is a view of the set:
 //!
-//! - the disk's `badblocks`, a table of the block layer with room for 512 ranges: it shows what
-//!   fits. Users may add to it, behind the driver's back; those sectors are bad at once, and are
-//!   taken into the set when somebody looks at it ([`Set::import`]);
-//! - `errors/list`, which shows the set;
-//! - the bus's badrange list, by which errors outlive the binding (`badrange.rs`).
+//! - the disk's `badblocks`, a table of the block layer with room for 512 ranges: it shows as many
+//!   as fit. Users can add to it without the driver. Such sectors are bad at once, and the next
+//!   reader of the set adds them to it ([`Set::import`]);
+//! - `errors/list` (`control.rs`), which shows the set;
+//! - the bus's badrange list, which keeps errors across bindings (`badrange.rs`).
 
 #![forbid(unsafe_code)]
 
@@ -25,22 +25,19 @@ use crate::{
         errno::eopnotsupp,
         flag::Flag,
         mce,
+        memremap::{
+            is_simulated,
+            MemoryFailure, //
+        },
         nd::{
             self,
             Region, //
-        },
-        pagemap::{
-            is_simulated,
-            MemoryFailure, //
         },
         scope::{
             Scope,
             Scoped, //
         },
-        sysfs::{
-            self,
-            Window, //
-        },
+        sysfs,
         work::{
             Queue,
             Work, //
@@ -59,10 +56,7 @@ use crate::{
     },
     PAGE_SHIFT, //
 };
-use core::{
-    fmt::Write,
-    ops::Range, //
-};
+use core::ops::Range;
 use kernel::{
     alloc::Flags,
     device::{
@@ -82,43 +76,27 @@ use kernel::{
     }, //
 };
 
-/// Where an error was reported from.
+/// The source of the report of an error.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Origin {
-    /// The bus's badrange list: the platform's log, or an earlier binding.
+    /// The bus's badrange list: the platform (ARS), or an earlier binding.
     Log,
     /// A machine check.
     MachineCheck,
-    /// The kernel's memory-failure recovery, which reports pages.
+    /// The kernel's memory-failure recovery, which reports whole pages.
     MemoryFailure,
     /// A user.
     User,
-    /// A list that was saved before.
+    /// A user, from a list that was saved before.
     Restored,
-    /// The device's own list, which no driver reads (CXL poison).
+    /// A user, from the device's own list, which no driver reads (CXL poison).
     Device,
     /// An injected error.
     Injected,
 }
 
 impl Origin {
-    /// Those that a user may give, with their names.
-    pub(crate) const GIVEN: [Self; 3] = [Self::User, Self::Restored, Self::Device];
-
-    /// The word for it in `errors/list`.
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Log => "log",
-            Self::MachineCheck => "machine-check",
-            Self::MemoryFailure => "memory-failure",
-            Self::User => "user",
-            Self::Restored => "restored",
-            Self::Device => "device",
-            Self::Injected => "injected",
-        }
-    }
-
-    /// How much it says: what says more takes the place of what says less.
+    /// How specific the report is. Of two reports of the same sectors, the higher rank stays.
     fn rank(self) -> u8 {
         match self {
             Self::Log => 0,
@@ -130,11 +108,11 @@ impl Origin {
     }
 }
 
-/// The table of bad blocks that is shown to users.
+/// The table of bad blocks that users or `nd_btt` see.
 pub(crate) enum Table<'bound> {
-    /// The disk's; users may add to it.
+    /// The `badblocks` of the driver's disk, which users can add to.
     Disk(Pin<KBox<BadBlocks>>),
-    /// That which a BTT goes by.
+    /// The table of the namespace, which a BTT consults and clears.
     Btt(&'bound BadBlocks),
 }
 
@@ -148,79 +126,76 @@ impl Table<'_> {
     }
 }
 
-/// Sectors are those of the namespace.
+/// What the lock of a [`Set`] protects. Sectors count from the start of the namespace.
 pub(crate) struct State {
+    /// The bad sectors. `pending`: the bus's badrange list lacks them.
     pub(crate) bad: RangeSet,
-    /// Repaired, and not yet off the bus's list; `pending` if that is up to the driver.
+    /// Repaired sectors that the badrange list still has. `pending`: the driver has to remove them.
     pub(crate) repaired: RangeSet,
-    /// Pages of which a failure was reported: they may be missing in the direct map, or may be so
-    /// soon, since the kernel unmaps them after it has reported them.
+    /// Pages whose failure was reported. They may be unmapped from the direct map, now or soon: the
+    /// kernel unmaps a page after it has reported it.
     failed: RangeSet,
-    /// For reports that can't wait for memory.
+    /// Nodes for reports in contexts that can't wait for memory.
     pub(crate) spares: Spares,
-    /// Under repair.
+    /// The sectors under repair.
     repair: Range<u64>,
-    /// For that: it can't wait for memory either.
+    /// Nodes for the repair: a write under memory pressure can't wait for memory either.
     repair_spares: Spares,
-    /// An error was reported there meanwhile.
+    /// An error in `repair` was reported since the repair began.
     failed_again: bool,
-    /// The bus was told meanwhile that it is bad, and may have been so after it had cleared it.
-    retold: bool,
-    /// The version of the table in which nothing is that the set lacks.
+    /// Sectors in `repair` were added to the badrange list since the repair began: perhaps after the
+    /// bus had cleared and forgotten them.
+    added_to_bus: bool,
+    /// The version of the table whose entries are all in the set.
     seen: Option<u32>,
-    /// The first sector from which on the table may lack some; none if it lacks nothing.
+    /// The first sector from which on the table may lack some; `None` if it lacks none.
     lacks: Option<u64>,
-    /// That it is full was logged.
+    /// The warning that the table is full was logged.
     warned: bool,
-    /// Where the next read of `errors/list` will likely begin: offset in the text, and sector.
-    text: (usize, u64),
 }
 
 impl State {
-    /// Whether some of `sectors` are under repair.
     fn is_under_repair(&self, sectors: &Range<u64>) -> bool {
         intersection(sectors, &self.repair).is_some()
     }
 
-    /// Notes that the table may lack what is bad from sector `at` on.
+    /// Notes that the table may lack bad sectors from `at` on.
     fn note_lacking(&mut self, at: u64) {
         self.lacks = Some(self.lacks.map_or(at, |lacks| lacks.min(at)));
     }
 
-    /// Notes that the bus was told that `sectors` are bad: those that were repaired meanwhile, or are
-    /// being repaired, it has to forget.
-    pub(crate) fn note_told(&mut self, sectors: &Range<u64>) {
-        self.retold |= self.is_under_repair(sectors);
-        self.repaired
-            .retag(sectors, &mut self.spares, &|_, tag| Tag {
-                pending: true,
-                ..tag
-            });
+    /// Notes that `sectors` were added to the badrange list. The driver has to remove those that were
+    /// repaired since it has looked them up, or are under repair.
+    pub(crate) fn note_added_to_bus(&mut self, sectors: &Range<u64>) {
+        self.added_to_bus |= self.is_under_repair(sectors);
+        self.repaired.set_pending(sectors, &mut self.spares);
     }
 }
 
-/// How many nodes are kept for reports that can't wait for memory.
+/// The number of nodes that are kept for reports that can't wait for memory.
 pub(crate) const SPARES: usize = 64;
 
 /// The length of a page in sectors.
 const PAGE_SECTORS: u64 = 1 << (PAGE_SHIFT as u32 - SECTOR_SHIFT);
 
-/// The exact set of the bad sectors of a namespace, with the table that shows them.
+/// The exact set of bad sectors of a namespace, with the table that shows them.
 #[pin_data]
 pub(crate) struct Set<'bound> {
-    /// Whether a sector of the data area is bad, or a page of it has failed.
+    /// A sector of the data area is bad, or a page of it has failed. Set under the lock; the fast
+    /// path reads it without.
     any: Flag,
     table: Table<'bound>,
     #[pin]
     pub(crate) state: SpinLock<State>,
-    /// Held during a repair.
+    /// Locked during a repair.
     #[pin]
     repairs: Mutex<()>,
+    /// The disk's `badblocks` in sysfs.
     file: SetOnce<sysfs::File>,
     dev: &'bound nd::Device<Bound>,
-    /// Physical addresses.
+    /// The physical addresses of the namespace.
     namespace: Range<u64>,
-    /// Sectors of the data area.
+    /// The sectors of the data area.
     data: Range<u64>,
 }
 
@@ -236,18 +211,17 @@ impl<'bound> Set<'bound> {
             any: Flag::new(false),
             data: start..start.saturating_add(len),
             state <- new_spinlock!(State {
+                spares: Spares::new(SPARES, GFP_KERNEL)?,
+                repair_spares: Spares::new(REPAIR_SPARES, GFP_KERNEL)?,
                 bad: RangeSet::new(),
                 repaired: RangeSet::new(),
                 failed: RangeSet::new(),
-                spares: Spares::new(SPARES, GFP_KERNEL)?,
                 repair: 0..0,
-                repair_spares: Spares::new(REPAIR_SPARES, GFP_KERNEL)?,
                 failed_again: false,
-                retold: false,
+                added_to_bus: false,
                 seen: Some(table.get().version()),
                 lacks: None,
                 warned: false,
-                text: (0, 0),
             }),
             repairs <- new_mutex!(()),
             table,
@@ -257,29 +231,26 @@ impl<'bound> Set<'bound> {
         }? Error)
     }
 
-    /// The region that the namespace is in.
     pub(crate) fn region(&self) -> &'bound Region {
         self.dev.region()
     }
 
-    /// The device, for messages.
     pub(crate) fn device(&self) -> &device::Device<Bound> {
         self.dev.as_ref()
     }
 
-    /// The physical addresses of the namespace.
     pub(crate) fn namespace(&self) -> &Range<u64> {
         &self.namespace
     }
 
-    /// The sectors that the physical `addresses`, which are the namespace's, touch.
+    /// Returns the sectors that the physical `addresses`, which are in the namespace, touch.
     pub(crate) fn sectors(&self, addresses: &Range<u64>) -> Range<u64> {
         let Sectors { start, len } = Sectors::of_addresses(addresses, self.namespace.start);
 
         start..start.saturating_add(len)
     }
 
-    /// The physical addresses of `sectors`.
+    /// Returns the physical addresses of `sectors`.
     pub(crate) fn addresses(&self, sectors: &Range<u64>) -> Range<u64> {
         let address = |sector: u64| {
             self.namespace
@@ -291,39 +262,39 @@ impl<'bound> Set<'bound> {
         address(sectors.start)..address(sectors.end)
     }
 
-    /// What of the physical `addresses` is the namespace's.
-    pub(crate) fn of_namespace(&self, addresses: &Range<u64>) -> Option<Range<u64>> {
+    /// Returns the part of the physical `addresses` that is in the namespace.
+    pub(crate) fn in_namespace(&self, addresses: &Range<u64>) -> Option<Range<u64>> {
         intersection(addresses, &self.namespace)
     }
 
-    /// `sectors` of the data area as those of the namespace.
-    fn of_data(&self, sectors: Sectors) -> Range<u64> {
+    /// Converts sectors of the data area to those of the namespace.
+    fn to_namespace(&self, sectors: Sectors) -> Range<u64> {
         let start = self.data.start.saturating_add(sectors.start);
 
         start..start.saturating_add(sectors.len)
     }
 
-    /// The table.
     #[inline]
     pub(crate) fn table(&self) -> &BadBlocks {
         self.table.get()
     }
 
-    /// Whether it is the BTT that goes by the table.
+    /// Returns whether a BTT consults the table.
     pub(crate) fn is_btt(&self) -> bool {
         matches!(self.table, Table::Btt(_))
     }
 
-    /// Adds `sectors`: all, or none of them where there is no memory ([`ENOMEM`]).
+    /// Adds all of `sectors`, or none if there is no memory ([`ENOMEM`]).
     ///
-    /// What is in the set already keeps its origin, unless this one says more; and what was
-    /// repaired a moment ago is bad again.
+    /// Sectors that are in the set already keep their origin, unless the new one ranks higher. Sectors
+    /// that were just repaired are bad again.
     #[inline(never)]
     pub(crate) fn add(&self, sectors: &Range<u64>, tag: Tag, flags: Flags) -> Result {
         let mut gaps = self.state.lock().bad.gaps(sectors);
 
         loop {
-            // Freed after the lock is given up: that may sleep.
+            // Declared before `guard`: spares that are left are freed after the lock is released, as that
+            // may sleep.
             let mut own = Spares::new(gaps, flags);
             let mut guard = self.state.lock();
             let state = &mut *guard;
@@ -331,10 +302,10 @@ impl<'bound> Set<'bound> {
             gaps = state.bad.gaps(sectors);
             match &mut own {
                 Ok(own) if own.len() >= gaps => self.add_with(state, sectors, tag, own)?,
-                // Others have made more gaps meanwhile.
+                // Other threads have made more gaps since.
                 Ok(_) => continue,
                 Err(e) if flags == GFP_KERNEL => return Err(*e),
-                // A report that nobody can repeat.
+                // Nobody repeats this report: use the spares that are kept for it.
                 Err(_) => {
                     let mut kept = core::mem::replace(&mut state.spares, Spares::none());
                     let result = self.add_with(state, sectors, tag, &mut kept);
@@ -354,22 +325,25 @@ impl<'bound> Set<'bound> {
         tag: Tag,
         spares: &mut Spares,
     ) -> Result {
-        // The bus is made to forget what was repaired before it is told of anything.
+        // `sync` removes repaired sectors from the badrange list before it adds any, so these have to be
+        // added again.
         let pending = tag.pending || state.repaired.first(sectors).is_some();
 
         state.bad.insert(sectors, Tag { pending, ..tag }, spares)?;
-        state.bad.retag(sectors, spares, &|range, old| Tag {
-            // A report of a page says nothing of a large range that it is in.
-            origin: if tag.origin.rank() > old.origin.rank()
-                && range.end.saturating_sub(range.start) <= PAGE_SECTORS
-            {
-                tag.origin
-            } else {
-                old.origin
-            },
-            pending: old.pending || pending,
-        });
-        // The bus's list may have been read before the repair began.
+        state
+            .bad
+            .retag(sectors, spares, &|range: &Range<u64>, old: Tag| Tag {
+                // The report of a page does not identify the origin of a larger range around it.
+                origin: if tag.origin.rank() > old.origin.rank()
+                    && range.end.saturating_sub(range.start) <= PAGE_SECTORS
+                {
+                    tag.origin
+                } else {
+                    old.origin
+                },
+                pending: old.pending || pending,
+            });
+        // A report from the badrange list may be older than the repair, and does not make it fail.
         if tag.origin != Origin::Log && state.is_under_repair(sectors) {
             state.failed_again = true;
         }
@@ -378,33 +352,28 @@ impl<'bound> Set<'bound> {
         Ok(())
     }
 
-    /// Has the bus told again of what is bad in `sectors`: it may have forgotten it.
+    /// Has bad sectors in `sectors` added to the badrange list again, which may have lost them.
     #[inline(never)]
     pub(crate) fn set_pending(&self, sectors: &Range<u64>) {
         let mut guard = self.state.lock();
         let state = &mut *guard;
 
-        state.bad.retag(sectors, &mut state.spares, &|_, tag| Tag {
-            pending: true,
-            ..tag
-        });
+        state.bad.set_pending(sectors, &mut state.spares);
     }
 
-    /// Notes that a failure of the pages of `sectors` was reported.
+    /// Notes that a failure of pages was reported.
     fn add_failed(&self, sectors: &Range<u64>) {
         let tag = Tag {
             origin: Origin::MemoryFailure,
             pending: false,
         };
-        let own = Spares::new(1, GFP_ATOMIC);
+        let mut own = Spares::new(1, GFP_ATOMIC);
         let mut guard = self.state.lock();
         let state = &mut *guard;
 
-        // Without memory for it: the copies survive a page that is missing.
-        let _ = match own {
-            Ok(mut own) => state.failed.insert(sectors, tag, &mut own),
-            Err(_) => state.failed.insert(sectors, tag, &mut state.spares),
-        };
+        let spares = own.as_mut().unwrap_or(&mut state.spares);
+        // Without memory, nothing is noted: copies survive a page that is unmapped.
+        let _ = state.failed.insert(sectors, tag, spares);
         self.update_any(state);
     }
 
@@ -413,20 +382,21 @@ impl<'bound> Set<'bound> {
             .set(state.bad.first(&self.data).is_some() || !state.failed.is_empty());
     }
 
-    /// Changes the table, and notes whether somebody else has.
+    /// Changes the table, and notes whether others have changed it. `change` returns the number of its
+    /// writes.
     fn change_table(&self, state: &mut State, change: impl FnOnce(&BadBlocks) -> u32) {
         let table = self.table();
         let before = table.version();
         let writes = change(table);
         let after = table.version();
 
-        // Each write moves the sequence count of the table's lock by two.
+        // Each write adds two to the sequence count of the table's lock.
         state.seen = (state.seen == Some(before)
             && after == before.wrapping_add(writes.wrapping_mul(2)))
         .then_some(after);
     }
 
-    /// Has the table show `sectors`, as far as there is room.
+    /// Adds `sectors` to the table, as many as fit.
     fn show_in_table(&self, state: &mut State, sectors: &Range<u64>) {
         let Some(Range { start, end }) = intersection(sectors, &self.data) else {
             return;
@@ -461,7 +431,7 @@ impl<'bound> Set<'bound> {
         }
     }
 
-    /// Has the table no longer show `sectors`.
+    /// Removes `sectors` from the table.
     fn hide_in_table(&self, state: &mut State, sectors: &Range<u64>) {
         let Some(Range { start, end }) = intersection(sectors, &self.data) else {
             return;
@@ -479,7 +449,7 @@ impl<'bound> Set<'bound> {
                 .filter(|entry| entry.0 < first && entry.1 > behind);
 
             match split {
-                // No room for two ranges in place of one: the second is no longer shown.
+                // No room to split the entry: drop the second half, and note that it is missing.
                 Some((_, entry_end)) if is_known && table.count() >= room => {
                     lacks = Some(end);
                     table.clear(first, entry_end.saturating_sub(first));
@@ -494,7 +464,7 @@ impl<'bound> Set<'bound> {
         self.fill_table(state);
     }
 
-    /// Has the table show what it lacks, as far as there is room.
+    /// Adds bad sectors that the table lacks, as many as fit.
     fn fill_table(&self, state: &mut State) {
         while let Some(at) = state.lacks {
             if self.table().count() >= self.room() {
@@ -507,7 +477,7 @@ impl<'bound> Set<'bound> {
 
             self.show_in_table(state, &(bad.start.max(at)..bad.end));
             if state.lacks.is_some() {
-                // No more fits.
+                // The table is full again.
                 return;
             }
             if bad.end < self.data.end {
@@ -516,16 +486,16 @@ impl<'bound> Set<'bound> {
         }
     }
 
-    /// Whether the table may lack some.
+    /// Returns whether the table may lack bad sectors.
     pub(crate) fn is_truncated(state: &State) -> bool {
         state.lacks.is_some()
     }
 
-    /// How many ranges the table may have: what it holds, and no more than a page of text, since
-    /// the kernel warns of a longer one when `badblocks` is read.
+    /// The number of ranges that the table may have: at most its capacity, and at most a page of
+    /// text, since the kernel warns when more is read from `badblocks`.
     fn room(&self) -> usize {
         let mut sectors = self.data.end.saturating_sub(self.data.start);
-        // "START LENGTH\n", the length being 512 at most.
+        // "START LENGTH\n", where the length is at most 512.
         let mut line = "0 512\n".len();
 
         while sectors >= 10 {
@@ -537,9 +507,9 @@ impl<'bound> Set<'bound> {
             .saturating_sub(2)
     }
 
-    /// Takes into the set what users wrote to the disk's table.
+    /// Adds sectors that users have written to the disk's table to the set.
     ///
-    /// [`ENOMEM`]: I/O asks the table as well, until it has succeeded.
+    /// [`ENOMEM`]; until it succeeds, I/O looks up the table as well.
     #[inline(never)]
     pub(crate) fn import(&self, flags: Flags) -> Result {
         let tag = Tag {
@@ -555,16 +525,16 @@ impl<'bound> Set<'bound> {
             let state = &mut *guard;
             let version = self.table().version();
 
-            // Nobody else changes that of a BTT but the BTT, which takes off it.
+            // Only the BTT changes its own table, and it only clears entries.
             if self.is_btt() || state.seen == Some(version) {
                 return Ok(());
             }
             if begun != Some(version) {
-                // Somebody has written to it meanwhile, perhaps what is in front.
+                // The table has changed, perhaps in front of `at`: start again.
                 begun = Some(version);
                 at = self.data.start;
             }
-            // The look-up would warn if the table changed under it: the lock keeps our changes out.
+            // The lookup warns if the table changes under it: the lock excludes the driver's own changes.
             let Some(listed) = self.table_entry(at) else {
                 if self.table().version() == version {
                     state.seen = Some(version);
@@ -585,7 +555,7 @@ impl<'bound> Set<'bound> {
         }
     }
 
-    /// The first entry of the table that ends behind sector `at` of the data area.
+    /// Returns the first entry of the table that ends behind sector `at`, which is in the data area.
     fn table_entry(&self, at: u64) -> Option<Range<u64>> {
         let (first, len) = self.table().entry_in(
             at.saturating_sub(self.data.start),
@@ -596,7 +566,7 @@ impl<'bound> Set<'bound> {
         Some(start..start.saturating_add(len).min(self.data.end))
     }
 
-    /// The first sector of `sectors`, which are the data area's, that is bad.
+    /// Returns the first bad sector of `sectors`, which are in the data area.
     fn first_of(&self, sectors: &Range<u64>) -> Option<u64> {
         self.first_in_state(&self.state.lock(), sectors)
     }
@@ -611,7 +581,7 @@ impl<'bound> Set<'bound> {
         Iterator::chain(listed.into_iter(), self.first_in_table(sectors)).min()
     }
 
-    /// The first sector of `sectors`, which are the data area's, that the table has.
+    /// Returns the first of `sectors`, which are in the data area, that the table has.
     #[cold]
     fn first_in_table(&self, sectors: &Range<u64>) -> Option<u64> {
         let start = sectors.start.saturating_sub(self.data.start);
@@ -621,15 +591,15 @@ impl<'bound> Set<'bound> {
         Some(self.data.start.saturating_add(first))
     }
 
-    /// Wakes those who poll the disk's `badblocks`.
+    /// Wakes pollers of the disk's `badblocks`.
     fn notify(&self) {
         if let Some(file) = self.file.as_ref() {
             file.notify();
         }
     }
 
-    /// The first range that ends behind sector `at`, with all that follows it and has its origin.
-    fn next_line(&self, at: u64) -> Option<(Range<u64>, Tag)> {
+    /// Returns the first run of bad sectors with the same origin that ends behind sector `at`.
+    fn next_range(&self, at: u64) -> Option<(Range<u64>, Origin)> {
         let state = self.state.lock();
         let (mut bad, tag) = state.bad.next(at)?;
 
@@ -640,49 +610,19 @@ impl<'bound> Set<'bound> {
         {
             bad.end = next.end;
         }
-        Some((bad, tag))
-    }
-
-    /// Writes the lines of `errors/list`, in the order of the namespace.
-    fn show(&self, to: &mut Window<'_>) {
-        let (offset, sector) = self.state.lock().text;
-        let mut at = if to.begin_at(offset) { sector } else { 0 };
-
-        while !to.is_full() {
-            let line = (to.offset(), at);
-            let Some((bad, tag)) = self.next_line(at) else {
-                break;
-            };
-            let addresses = self.addresses(&bad);
-
-            // What does not fit is not what was asked for.
-            let _ = writeln!(
-                to,
-                "{} {} {}",
-                addresses.start.saturating_sub(self.namespace.start),
-                addresses.end.saturating_sub(addresses.start),
-                tag.origin.name()
-            );
-            if to.is_full() {
-                // The line may go on in the next read.
-                self.state.lock().text = line;
-            }
-            at = bad.end;
-        }
+        Some((bad, tag.origin))
     }
 }
 
-/// The bad blocks of a bound namespace.
-///
-/// When it is dropped, the bus has all that is known.
+/// The bad blocks of a bound namespace. Dropping it writes them to the bus's badrange list.
 pub(crate) struct Badblocks<'bound> {
     work: Scoped<'bound, Work<Set<'bound>>>,
     set: Arc<Set<'bound>>,
 }
 
 impl<'bound> Badblocks<'bound> {
-    /// Those of `namespace`, whose data area is `data`, both physical addresses, as the bus knows
-    /// them; `table` shows them. [`ENOMEM`].
+    /// Creates the bad blocks of a namespace from the bus's badrange list. `namespace` and `data`, its
+    /// data area, are physical addresses; `table` shows the bad blocks. [`ENOMEM`].
     pub(crate) fn new(
         dev: &'bound nd::Device<Bound>,
         namespace: Range<u64>,
@@ -697,12 +637,12 @@ impl<'bound> Badblocks<'bound> {
         Ok(Arc::new(Self { work, set }, GFP_KERNEL)?)
     }
 
-    /// The disk's table of bad blocks, for the block layer.
+    /// The table of bad blocks, for the block layer.
     pub(crate) fn table(&self) -> &BadBlocks {
         self.set.table()
     }
 
-    /// From now on, changes wake those who poll the disk's `badblocks` file.
+    /// Has changes wake pollers of the disk's `badblocks` file from now on.
     pub(crate) fn publish<T: Operations>(
         &self,
         dev: &device::Device<Core<'_>>,
@@ -714,12 +654,12 @@ impl<'bound> Badblocks<'bound> {
         Ok(())
     }
 
-    /// Physical addresses of the namespace.
+    /// The physical addresses of the namespace.
     pub(crate) fn namespace(&self) -> &Range<u64> {
         &self.set.namespace
     }
 
-    /// What of the physical `addresses` is in the data area.
+    /// Returns the part of the physical `addresses` that is in the data area.
     pub(crate) fn in_data(&self, addresses: &Range<u64>) -> Option<Span> {
         let area = self.set.addresses(&self.set.data);
         let data = intersection(addresses, &area)?;
@@ -729,7 +669,7 @@ impl<'bound> Badblocks<'bound> {
         Span::of_bytes(offset, len, usize::MAX)
     }
 
-    /// What of the physical `addresses` is in front of the data area, and behind it.
+    /// Returns the parts of the physical `addresses` in front of the data area and behind it.
     pub(crate) fn outside_of_data(
         &self,
         addresses: &Range<u64>,
@@ -743,34 +683,33 @@ impl<'bound> Badblocks<'bound> {
         parts.into_iter().flatten()
     }
 
-    /// Tells the bus of what it does not know yet. [`ENOMEM`]. Sleeps.
+    /// Writes changes to the bus's badrange list. [`ENOMEM`]. Sleeps.
     pub(crate) fn sync(&self) -> Result {
         self.set.sync()
     }
 
-    /// Whether nothing is bad, and no page of the data area has failed: all can be read and written
-    /// without a look at anything else.
+    /// Returns whether the data area has no bad sector and no failed page: I/O needs no lookup.
     #[inline]
     pub(crate) fn is_clean(&self) -> bool {
         !self.set.any.is_on() && self.set.table().is_empty()
     }
 
-    /// The first bad sector that `span` touches, as a sector of the data area.
+    /// Returns the first bad sector that `span` touches, counted from the start of the data area.
     #[inline]
     pub(crate) fn first_in(&self, span: &Span) -> Option<u64> {
-        let first = self.set.first_of(&self.set.of_data(span.sectors()))?;
+        let first = self.set.first_of(&self.set.to_namespace(span.sectors()))?;
 
         Some(first.saturating_sub(self.set.data.start))
     }
 
-    /// Whether a sector is bad in the pages that `span` touches.
+    /// Returns whether a page that `span` touches has a bad sector.
     pub(crate) fn any_in_pages_of(&self, span: &Span) -> bool {
         matches!(self.condition(span), Condition::Bad)
     }
 
-    /// The condition of the pages that `span` touches.
+    /// Returns the condition of the pages that `span` touches.
     pub(crate) fn condition(&self, span: &Span) -> Condition {
-        let pages = self.set.of_data(span.sectors_of_pages());
+        let pages = self.set.to_namespace(span.sectors_of_pages());
         let state = self.set.state.lock();
 
         if self.set.first_in_state(&state, &pages).is_some() {
@@ -778,14 +717,14 @@ impl<'bound> Badblocks<'bound> {
         } else if !state.failed.is_empty() && state.failed.first(&pages).is_some() {
             Condition::Failed
         } else {
-            Condition::Good
+            Condition::Clean
         }
     }
 
-    /// Adds the physical `addresses`, as far as they are the namespace's, and tells the bus.
-    /// [`ENOMEM`]; nothing is changed then. Sleeps.
+    /// Adds the part of the physical `addresses` that is in the namespace, here and to the bus's
+    /// badrange list. [`ENOMEM`], and nothing is changed. Sleeps.
     pub(crate) fn add(&self, addresses: &Range<u64>, origin: Origin) -> Result {
-        let Some(addresses) = self.set.of_namespace(addresses) else {
+        let Some(addresses) = self.set.in_namespace(addresses) else {
             return Ok(());
         };
         let tag = Tag {
@@ -796,21 +735,21 @@ impl<'bound> Badblocks<'bound> {
         self.set
             .add(&self.set.sectors(&addresses), tag, GFP_KERNEL)?;
         self.set.notify();
-        // What the bus has no memory for now, it is told of later.
+        // Without memory, the next `sync` adds the rest.
         let _ = self.set.sync();
         Ok(())
     }
 
-    /// As [`Self::add`], where nobody could do anything about a failure; the bus is told in the
-    /// background, unless it has been by its provider.
-    fn report(&self, addresses: &Range<u64>, origin: Origin, bus_knows: bool) {
-        let Some(addresses) = self.set.of_namespace(addresses) else {
+    /// Adds the part of the physical `addresses` that is in the namespace, for callers that can't
+    /// sleep or handle a failure. A work item adds it to the badrange list, unless it is `listed` there.
+    fn report(&self, addresses: &Range<u64>, origin: Origin, listed: bool) {
+        let Some(addresses) = self.set.in_namespace(addresses) else {
             return;
         };
         let sectors = self.set.sectors(&addresses);
         let tag = Tag {
             origin,
-            pending: !bus_knows,
+            pending: !listed,
         };
 
         if self.set.add(&sectors, tag, GFP_ATOMIC).is_err() {
@@ -831,40 +770,39 @@ impl<'bound> Badblocks<'bound> {
         self.work.schedule();
     }
 
-    /// Adds the pages that `span` touches, which turned out to be missing in the direct map.
+    /// Adds the pages that `span` touches, which were found unmapped from the direct map.
     #[cold]
     pub(crate) fn add_unmapped(&self, span: &Span) {
         let pages = self
             .set
-            .addresses(&self.set.of_data(span.sectors_of_pages()));
+            .addresses(&self.set.to_namespace(span.sectors_of_pages()));
 
         self.report_pages(&pages, Origin::MemoryFailure);
     }
 
-    /// Adds pages that have failed: they may be missing in the direct map, too.
+    /// Adds pages that have failed, and that may be unmapped from the direct map.
     fn report_pages(&self, addresses: &Range<u64>, origin: Origin) {
-        if let Some(addresses) = self.set.of_namespace(addresses) {
+        if let Some(addresses) = self.set.in_namespace(addresses) {
             self.set.add_failed(&self.set.sectors(&addresses));
             self.report(&addresses, origin, false);
         }
     }
 
-    /// Takes the physical `addresses`, which are whole sectors of the namespace, out; the bus is
-    /// told. [`ENOMEM`]. Sleeps.
+    /// Removes the physical `addresses`, which are whole sectors of the namespace, here and from the
+    /// bus's badrange list. [`ENOMEM`]. Sleeps.
     pub(crate) fn remove(&self, addresses: &Range<u64>) -> Result {
         let sectors = self.set.sectors(addresses);
 
-        // What was repaired a moment ago, in many places perhaps, the bus forgets first: that leaves
-        // one gap.
+        // Empties `repaired`, which may have many ranges: `finish` then needs a spare for one gap only.
         self.set.sync()?;
         self.begin_repair_of(sectors)?.finish(true)?;
         self.set.sync()
     }
 
-    /// Begins the repair of `span`, and waits for another one to end. [`ENOMEM`] where there is no
-    /// memory to keep account of it.
+    /// Begins the repair of `span`, after another one has ended. [`ENOMEM`] if there is no memory to
+    /// keep account of it.
     pub(crate) fn begin_repair(&self, span: &Span) -> Result<Repair<'_, 'bound>> {
-        self.begin_repair_of(self.set.of_data(span.sectors()))
+        self.begin_repair_of(self.set.to_namespace(span.sectors()))
     }
 
     fn begin_repair_of(&self, sectors: Range<u64>) -> Result<Repair<'_, 'bound>> {
@@ -877,26 +815,34 @@ impl<'bound> Badblocks<'bound> {
         state.repair_spares.fill(GFP_ATOMIC)?;
         state.repair = sectors.clone();
         state.failed_again = false;
-        state.retold = false;
+        state.added_to_bus = false;
         drop(state);
         Ok(Repair {
             badblocks: self,
             sectors,
-            _alone: guard,
+            _guard: guard,
         })
     }
 
-    /// Writes the lines of `errors/list`.
-    pub(crate) fn show(&self, to: &mut Window<'_>) {
-        if to.is_first() {
-            // Without memory, what users wrote to the disk's table is shown another time.
-            let _ = self.set.import(GFP_KERNEL);
-            self.set.follow_btt();
-        }
-        self.set.show(to);
+    /// Applies changes that others have made to the table: users of the disk, or a BTT.
+    pub(crate) fn refresh(&self) {
+        // Without memory, sectors that users wrote to the table are missing this time.
+        let _ = self.set.import(GFP_KERNEL);
+        self.set.follow_btt();
     }
 
-    /// Adds what the bus knows.
+    /// Returns the first run of bad sectors with the same origin that ends behind sector `at` of
+    /// the namespace.
+    pub(crate) fn next_range(&self, at: u64) -> Option<(Range<u64>, Origin)> {
+        self.set.next_range(at)
+    }
+
+    /// Returns the physical addresses of `sectors` of the namespace.
+    pub(crate) fn addresses(&self, sectors: &Range<u64>) -> Range<u64> {
+        self.set.addresses(sectors)
+    }
+
+    /// Adds the bus's badranges in the namespace.
     pub(crate) fn read_badrange(&self) {
         if self.set.read_badrange().is_err() {
             dev_err!(
@@ -920,33 +866,33 @@ impl Drop for Badblocks<'_> {
     }
 }
 
-/// What is known of pages.
+/// The condition of pages.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Condition {
-    /// Nothing but good.
-    Good,
-    /// A sector of them is bad.
+    /// No sector is bad.
+    Clean,
+    /// A sector is bad.
     Bad,
-    /// None is bad, but a failure of one was reported: it may be missing in the direct map.
+    /// No sector is bad, but a page has failed, and may be unmapped from the direct map.
     Failed,
 }
 
-/// How many nodes a repair may need: one more where it makes two ranges of one, and one for each
-/// gap between what was repaired in the page before.
+/// The number of nodes that a repair may need: one to split a bad range, and one for each gap between
+/// the repaired ranges of a page.
 const REPAIR_SPARES: usize = 8;
 
-/// A repair under way; given up when dropped.
+/// A repair in progress, abandoned when dropped.
 pub(crate) struct Repair<'a, 'bound> {
     badblocks: &'a Badblocks<'bound>,
     sectors: Range<u64>,
-    _alone: MutexGuard<'a, ()>,
+    _guard: MutexGuard<'a, ()>,
 }
 
 impl Repair<'_, '_> {
-    /// The sectors hold what was written: they are no longer bad. `forget` if the bus has still to
-    /// forget them.
+    /// Removes the sectors, which are repaired, from the bad blocks. `forget` if the driver has to
+    /// remove them from the badrange list: the bus does it itself when it clears poison.
     ///
-    /// [`EIO`] if one of them has failed again since the beginning; they stay bad then.
+    /// [`EIO`] if one of them has failed again since the repair began; then all stay bad.
     pub(crate) fn finish(self, forget: bool) -> Result {
         let set = &self.badblocks.set;
         let mut guard = set.state.lock();
@@ -957,7 +903,7 @@ impl Repair<'_, '_> {
         }
         let tag = Tag {
             origin: Origin::Log,
-            pending: forget || state.retold,
+            pending: forget || state.added_to_bus,
         };
 
         state
@@ -976,7 +922,7 @@ impl Drop for Repair<'_, '_> {
         let set = &self.badblocks.set;
 
         set.state.lock().repair = 0..0;
-        // What is still bad the bus may have cleared.
+        // The bus may have cleared and forgotten sectors that are still bad.
         set.set_pending(&self.sectors);
         set.notify();
         self.badblocks.work.schedule();
@@ -989,15 +935,15 @@ impl mce::Handler for Badblocks<'_> {
     }
 }
 
-/// Adds failures of the memory, and passes those of the data area on to the file system that is
-/// mounted on it, if that wants to know (XFS does).
+/// Adds memory failures to the bad blocks, and passes those in the data area on to the mounted file
+/// system, if it handles them (XFS does).
 pub(crate) struct Failures<'bound> {
     badblocks: Arc<Badblocks<'bound>>,
     link: Arc<FailureLink>,
 }
 
 impl<'bound> Failures<'bound> {
-    /// Failures are added to `badblocks`; `link` leads to the DAX device of the data area.
+    /// Passes failures on to `badblocks`, and through `link` to the DAX device of the data area.
     pub(crate) fn new(badblocks: Arc<Badblocks<'bound>>, link: Arc<FailureLink>) -> Self {
         Self { badblocks, link }
     }
@@ -1008,12 +954,12 @@ impl MemoryFailure for Failures<'_> {
         let start = pfn << PAGE_SHIFT;
         let len = nr_pages << PAGE_SHIFT;
 
-        // A page as a whole: that is what the kernel stops to use.
+        // The whole page is bad: the kernel stops using it.
         if !is_simulated(flags) {
             self.badblocks
                 .report_pages(&(start..start.saturating_add(len)), Origin::MemoryFailure);
         }
-        // Memory in front of the data (info block, memmap) is no file system's.
+        // Memory in front of the data area (info block, memmap) belongs to no file system.
         let data = self.badblocks.set.addresses(&self.badblocks.set.data).start;
         let offset = start.checked_sub(data).ok_or_else(eopnotsupp)?;
 

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The bus's badrange list: how errors of a namespace outlive its binding, and how the platform's
-//! arrive.
+//! Synchronisation with the bus's badrange list: it keeps the errors of a namespace across bindings,
+//! and has those that the platform reports.
 //!
-//! It is read at probe and at each notification, and written from process context only: by a work
-//! item, by who adds or drops errors through `errors/list`, and at unbind. That is done under the
-//! lock of the bus, with which libnvdimm walks the list. Nothing on an I/O path touches it.
+//! The driver reads the list at probe and at each notification. It writes the list in process
+//! context only: from a work item, from writes to `errors/list`, and at unbind. Both happen with
+//! the bus lock held, under which libnvdimm walks the list. No I/O path touches it.
 
 #![forbid(unsafe_code)]
 
@@ -24,23 +24,25 @@ use crate::{
         Tag, //
     },
 };
+use core::ops::Range;
 use kernel::prelude::*;
 
-/// How many ranges the bus is told of before others get its lock.
+/// The most ranges that are written before the bus lock is released for others.
 const BATCH: usize = 64;
 
 impl Set<'_> {
-    /// Adds what the bus knows of the namespace. [`ENOMEM`]. Sleeps.
+    /// Adds the bus's badranges in the namespace. [`ENOMEM`]. Sleeps.
     pub(crate) fn read_badrange(&self) -> Result {
         self.sync()?;
 
         let bus = self.region().lock_bus();
-        // Repaired meanwhile, and known to the bus a moment ago: that is no new report. With the
-        // bus's lock held they stay in `repaired`.
-        for addresses in &bus.badrange(self.namespace())? {
+        // Sectors that were repaired since the `sync` are still in the list. Skip them: that is no new
+        // report. `repaired` keeps them while the bus lock is held.
+        for addresses in &bus.badranges(self.namespace())? {
             let mut rest = self.sectors(addresses);
 
-            // A report with the same start as an entry gives it its own length (`badrange_add`).
+            // A report with the same start as an entry replaces its length (`badrange_add`), so that
+            // the list may have lost what follows.
             self.set_pending(&(rest.end..rest.end.saturating_add(1)));
             while !rest.is_empty() {
                 let gap = self.state.lock().repaired.split_gap(&mut rest);
@@ -57,15 +59,14 @@ impl Set<'_> {
         Ok(())
     }
 
-    /// Tells the bus of what it does not know yet: repaired sectors, and new errors.
+    /// Writes changes to the badrange list: removes repaired sectors, and adds new errors.
     ///
-    /// [`ENOMEM`] if it has no memory for all of them; it is told of those at the next occasion.
-    /// Sleeps.
+    /// [`ENOMEM`] if there is no memory for all of them; the next call adds the rest. Sleeps.
     pub(crate) fn sync(&self) -> Result {
         let imported = self.import(GFP_KERNEL);
         let mut at = 0;
 
-        // What a BTT has cleared, the bus has forgotten, and is not told of again.
+        // First: what a BTT has cleared, the bus has forgotten, and must not get back.
         self.follow_btt();
         let mut changed = false;
         let mut more = true;
@@ -74,7 +75,7 @@ impl Set<'_> {
             let bus = self.region().lock_bus();
 
             for _ in 0..BATCH {
-                more = self.forget_next(&bus) || self.tell_next(&bus, &mut at)?;
+                more = self.forget_next(&bus) || self.add_next(&bus, &mut at)?;
                 if !more {
                     break;
                 }
@@ -82,12 +83,12 @@ impl Set<'_> {
             }
         }
         if changed {
-            self.region().notify_list();
+            self.region().notify_badblocks();
         }
-        self.keep_spares().and(imported)
+        self.refill_spares().and(imported)
     }
 
-    /// Has the bus and the region forget the next range that was repaired; whether there was one.
+    /// Removes the next repaired range from the lists of bus and region. Returns whether there was one.
     fn forget_next(&self, bus: &Bus<'_>) -> bool {
         let mut guard = self.state.lock();
         let state = &mut *guard;
@@ -95,21 +96,21 @@ impl Set<'_> {
             return false;
         };
 
-        // All of a range: that takes no memory.
+        // Cannot fail: to remove all of a range takes no spare.
         let _ = state.repaired.remove(&sectors, &mut state.spares);
         drop(guard);
         if tag.pending {
-            bus.forget(&self.addresses(&sectors));
+            bus.forget_badrange(&self.addresses(&sectors));
         }
-        // Where that, or the bus's own command, has made two entries of one, the second is lost if there
-        // was no memory for it (`badrange_forget`).
+        // When `badrange_forget`, here or in the bus's own command, splits an entry and has no memory
+        // for the second half, it loses that half. Add it again.
         self.set_pending(&(sectors.end..sectors.end.saturating_add(1)));
         true
     }
 
-    /// Tells the bus and the region of the next range from sector `at` on that they do not know;
-    /// whether there may be more.
-    fn tell_next(&self, bus: &Bus<'_>, at: &mut u64) -> Result<bool> {
+    /// Adds the next pending range from sector `at` on to the lists of bus and region. Returns whether
+    /// there may be more.
+    fn add_next(&self, bus: &Bus<'_>, at: &mut u64) -> Result<bool> {
         let state = self.state.lock();
         let next = state.bad.next_pending(*at);
         let has_pending = state.bad.has_pending();
@@ -119,36 +120,39 @@ impl Set<'_> {
             *at = 0;
             return Ok(has_pending);
         };
-        bus.add(&self.addresses(&sectors))?;
+        bus.add_badrange(&self.addresses(&sectors))?;
         *at = sectors.end;
 
         let mut guard = self.state.lock();
         let state = &mut *guard;
 
-        state.note_told(&sectors);
-        // What has grown meanwhile stays pending; so does what was repaired and is bad again.
+        state.note_added_to_bus(&sectors);
+        // A range that has grown since stays pending, and so does one that was repaired and is bad again.
         let repaired = &state.repaired;
 
-        state
-            .bad
-            .retag(&sectors, &mut state.spares, &|range, tag| Tag {
+        state.bad.retag(
+            &sectors,
+            &mut state.spares,
+            &|range: &Range<u64>, tag: Tag| Tag {
                 pending: tag.pending
                     && (range.start < sectors.start
                         || range.end > sectors.end
                         || repaired.first(range).is_some()),
                 ..tag
-            });
+            },
+        );
         Ok(true)
     }
 
-    /// A BTT clears errors itself, where its bus can: what it has taken off its table is no longer
-    /// bad.
+    /// Removes sectors that a BTT has cleared itself, which it does where its bus can: they are no
+    /// longer in its table.
     pub(crate) fn follow_btt(&self) {
         let table = self.table();
         let mut guard = self.state.lock();
         let state = &mut *guard;
         let mut at = 0;
 
+        // A table that is not complete does not say which sectors were cleared.
         if !self.is_btt() || Self::is_truncated(state) || !self.region().has_commands() {
             return;
         }
@@ -159,14 +163,14 @@ impl Set<'_> {
                 (first.max(at), first.saturating_add(len))
             });
 
-            // Nothing, where two entries touch. Without a spare node, another time.
+            // An empty range where two entries touch. Without a spare node, it is removed next time.
             let _ = state.bad.remove(&(at..start), &mut state.spares);
             at = end;
         }
     }
 
-    /// Makes up for the spare nodes that were used. [`ENOMEM`].
-    fn keep_spares(&self) -> Result {
+    /// Replaces the spare nodes that were used. [`ENOMEM`].
+    fn refill_spares(&self) -> Result {
         let missing = SPARES.saturating_sub(self.state.lock().spares.len());
         let spares = Spares::new(missing, GFP_KERNEL)?;
 
@@ -177,7 +181,7 @@ impl Set<'_> {
 
 impl Job for Set<'_> {
     fn run(&self) {
-        // Without memory now, at the next report, or at unbind.
+        // Without memory, the next report tries again, and unbind at the latest.
         let _ = self.sync();
     }
 }

@@ -1,33 +1,231 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What users may ask for: the commands of the file `errors/list` of the bound device
-//! (Documentation/ABI/sysfs-bus-nd-errors), and of that in debugfs.
+//! The interfaces through which users see and change the errors of a namespace.
+//!
+//! `errors/list` of the bound device (Documentation/ABI/sysfs-bus-nd-errors) shows all bad blocks
+//! and takes commands that change them. With the module parameter `inject`, debugfs has a file for
+//! each device that poisons memory for tests.
 
 #![forbid(unsafe_code)]
 
 use crate::{
-    badblocks::Origin,
-    units::SECTOR_SHIFT, //
+    abstractions::{
+        debugfs,
+        device,
+        errno::eopnotsupp,
+        nd::{
+            BinAttribute,
+            Device, //
+        },
+        scope::{
+            Scope,
+            Scoped, //
+        },
+        sysfs::Window, //
+    },
+    badblocks::{
+        Badblocks,
+        Origin, //
+    },
+    media::Media,
+    units::SECTOR_SHIFT,
+    PmemModule, //
 };
-use core::ops::Range;
-use kernel::prelude::*;
+use core::{
+    fmt::Write,
+    ops::Range, //
+};
+use kernel::{
+    device::Bound,
+    prelude::*,
+    sync::{
+        new_mutex,
+        Arc,
+        Mutex, //
+    },
+    ModuleMetadata, //
+};
 
-/// What a user wants to be done to the list. Addresses are physical, and the namespace's.
-pub(crate) enum Command {
-    /// An error is to be listed.
+/// The directory in debugfs that has the files for injection.
+pub(crate) const INJECT_DIRECTORY: &CStr = <PmemModule as ModuleMetadata>::NAME;
+
+/// The errors of a bound namespace, as users see and change them.
+#[pin_data]
+pub(crate) struct Control<'bound> {
+    badblocks: Arc<Badblocks<'bound>>,
+    /// None in sector mode, where `nd_btt` has the memory.
+    media: Option<Arc<Media<'bound>>>,
+    /// Where a read of `errors/list` stopped: the next one likely continues there.
+    #[pin]
+    last: Mutex<Position>,
+}
+
+/// The start of a line of `errors/list`: its offset in the text, and the sector from which on it
+/// shows the next range.
+#[derive(Clone, Copy)]
+struct Position {
+    text: usize,
+    sector: u64,
+}
+
+impl<'bound> Control<'bound> {
+    /// Creates the interfaces to `badblocks`, and to the memory they are in. [`ENOMEM`].
+    #[inline(never)]
+    pub(crate) fn new(
+        badblocks: Arc<Badblocks<'bound>>,
+        media: Option<Arc<Media<'bound>>>,
+    ) -> Result<Arc<Self>> {
+        Arc::pin_init(
+            pin_init!(Self {
+                badblocks,
+                media,
+                last <- new_mutex!(Position { text: 0, sector: 0 }),
+            }),
+            GFP_KERNEL,
+        )
+    }
+
+    /// The bad blocks of the namespace.
+    pub(crate) fn badblocks(&self) -> &Badblocks<'bound> {
+        &self.badblocks
+    }
+
+    /// Adds the file of `dev` for injection, if [`INJECT_DIRECTORY`] exists. Like all of debugfs, it
+    /// is missing where there is no memory for it.
+    pub(crate) fn add_inject_file(
+        self: &Arc<Self>,
+        dev: &'bound Device<Bound>,
+        scope: &'bound Scope<'bound>,
+    ) -> Option<InjectFile<'bound>> {
+        let dir = debugfs::Dir::lookup(INJECT_DIRECTORY)?;
+
+        debugfs::File::new(dir, device::name(dev.as_ref()).ok()?, self.clone(), scope).ok()
+    }
+
+    /// Parses and executes what was written to `file`.
+    #[inline(never)]
+    fn command(&self, text: &[u8], file: File) -> Result {
+        let command = Command::parse(text, self.badblocks.namespace(), file)?;
+
+        match (command, &self.media) {
+            (Command::Add(addresses, origin), _) => self.badblocks.add(&addresses, origin),
+            (Command::Drop(addresses), None) => self.badblocks.remove(&addresses),
+            (Command::Drop(addresses), Some(media)) => media.drop_badblocks(&addresses),
+            (Command::Poison(_), None) => Err(eopnotsupp()),
+            (Command::Poison(addresses), Some(media)) => media.poison(&addresses),
+        }
+    }
+}
+
+/// The file of a device for injection.
+pub(crate) type InjectFile<'bound> = Scoped<'bound, debugfs::File<'bound, Control<'bound>>>;
+
+impl debugfs::Handler for Control<'_> {
+    fn write(&self, text: &[u8]) -> Result {
+        self.command(text, File::Inject)
+    }
+}
+
+/// The file `errors/list`.
+///
+/// A line is `OFFSET LENGTH ORIGIN`, in bytes from the start of the namespace. Lines are in order.
+impl BinAttribute for Control<'_> {
+    const DIRECTORY: &'static CStr = c"errors";
+    const NAME: &'static CStr = c"list";
+
+    fn read(&self, window: &mut Window<'_>) {
+        if window.is_first() {
+            self.badblocks.refresh();
+        }
+        let last = *self.last.lock();
+        let mut at = if window.begin_at(last.text) {
+            last.sector
+        } else {
+            0
+        };
+
+        while !window.is_full() {
+            let line = Position {
+                text: window.offset(),
+                sector: at,
+            };
+            let Some((sectors, origin)) = self.badblocks.next_range(at) else {
+                break;
+            };
+            let Range { start, end } = self.badblocks.addresses(&sectors);
+
+            // `Window` never fails: it drops what it has no room for.
+            let _ = writeln!(
+                window,
+                "{} {} {}",
+                start.saturating_sub(self.badblocks.namespace().start),
+                end.saturating_sub(start),
+                origin.name()
+            );
+            if window.is_full() {
+                // The next read may begin in the middle of this line.
+                *self.last.lock() = line;
+            }
+            at = sectors.end;
+        }
+    }
+
+    fn write(&self, text: &[u8]) -> Result {
+        self.command(text, File::List)
+    }
+}
+
+impl Origin {
+    /// The origins that a user can name in a command.
+    const GIVEN: [Self; 3] = [Self::User, Self::Restored, Self::Device];
+
+    /// The word in `errors/list`.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Log => "log",
+            Self::MachineCheck => "machine-check",
+            Self::MemoryFailure => "memory-failure",
+            Self::User => "user",
+            Self::Restored => "restored",
+            Self::Device => "device",
+            Self::Injected => "injected",
+        }
+    }
+
+    /// Parses the word of an origin that a user can name. [`EINVAL`] for any other.
+    fn parse(word: &[u8]) -> Result<Self> {
+        Self::GIVEN
+            .into_iter()
+            .find(|origin| origin.name().as_bytes() == word)
+            .ok_or(EINVAL)
+    }
+}
+
+/// The file that a command was written to.
+#[derive(Clone, Copy)]
+enum File {
+    /// `errors/list`.
+    List,
+    /// The file in debugfs.
+    Inject,
+}
+
+/// A command of a user. Addresses are physical, in the namespace, and multiples of 512.
+enum Command {
+    /// Adds bad blocks.
     Add(Range<u64>, Origin),
-    /// Errors are gone: they are to be taken off the lists.
+    /// Drops bad blocks: the memory is good again.
     Drop(Range<u64>),
-    /// Memory is to be treated as after a machine check.
+    /// Makes memory what it is after a machine check.
     Poison(Range<u64>),
 }
 
 impl Command {
-    /// Reads `add OFFSET LENGTH [ORIGIN]` or `drop OFFSET LENGTH`, or, if `inject`, `poison OFFSET
-    /// LENGTH`; both numbers are multiples of 512, in bytes from the start of `namespace`.
+    /// Parses `add OFFSET LENGTH [ORIGIN]` or `drop OFFSET LENGTH`, or, from the file for injection,
+    /// `poison OFFSET LENGTH`. Numbers are multiples of 512, in bytes from the start of `namespace`.
     ///
-    /// [`EINVAL`] if it is none of these, [`ERANGE`] if it is not all in the namespace.
-    pub(crate) fn parse(text: &[u8], namespace: &Range<u64>, inject: bool) -> Result<Self> {
+    /// [`EINVAL`] for any other text, [`ERANGE`] if the range is not inside of the namespace.
+    fn parse(text: &[u8], namespace: &Range<u64>, file: File) -> Result<Self> {
         let mut rest = text;
         let verb = next_word(&mut rest);
         let (offset, len) = (number(next_word(&mut rest))?, number(next_word(&mut rest))?);
@@ -41,23 +239,17 @@ impl Command {
         if end > namespace.end {
             return Err(ERANGE);
         }
-        let command = match (verb, inject) {
-            (Some(b"add"), false) => {
-                let named = |name: &[u8]| {
-                    Origin::GIVEN
-                        .into_iter()
-                        .find(|origin| origin.name().as_bytes() == name)
+        let command = match (verb, file) {
+            (Some(b"add"), File::List) => {
+                let origin = match next_word(&mut rest) {
+                    Some(word) => Origin::parse(word)?,
+                    None => Origin::User,
                 };
 
-                Self::Add(
-                    addresses,
-                    next_word(&mut rest)
-                        .map_or(Some(Origin::User), named)
-                        .ok_or(EINVAL)?,
-                )
+                Self::Add(addresses, origin)
             }
-            (Some(b"drop"), false) => Self::Drop(addresses),
-            (Some(b"poison"), true) => Self::Poison(addresses),
+            (Some(b"drop"), File::List) => Self::Drop(addresses),
+            (Some(b"poison"), File::Inject) => Self::Poison(addresses),
             _ => return Err(EINVAL),
         };
 
@@ -65,7 +257,7 @@ impl Command {
     }
 }
 
-/// Splits the next word off `text`, if there is one.
+/// Splits off the next word of `text`, if there is one.
 #[inline(never)]
 fn next_word<'a>(text: &mut &'a [u8]) -> Option<&'a [u8]> {
     let trimmed = text.trim_ascii_start();
@@ -79,7 +271,7 @@ fn next_word<'a>(text: &mut &'a [u8]) -> Option<&'a [u8]> {
     (len > 0).then_some(word)
 }
 
-/// A number in decimal or, behind `0x`, in hexadecimal digits.
+/// Parses a decimal number, or a hexadecimal one after `0x`.
 #[inline(never)]
 fn number(word: Option<&[u8]>) -> Result<u64> {
     let (digits, radix) = match word.ok_or(EINVAL)? {

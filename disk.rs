@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The block device: one bio in, its segments copied, the answer back.
+//! The block device: copies the segments of each bio, then ends it.
 
 #![forbid(unsafe_code)]
 
@@ -11,9 +11,10 @@ use crate::{
             Bio,
             BoolAttribute,
             Data,
+            Limits,
             Operations,
-            PlainBio,
             Segments,
+            SimpleBio,
             ToBio,
             Transfer, //
         },
@@ -23,18 +24,27 @@ use crate::{
     },
     flush::Flush,
     media::{
-        again_if_unmapped,
+        retry_if_unmapped,
         Media,
         Source, //
     },
-    units::Span, //
+    units::{
+        Span,
+        SECTOR_SHIFT, //
+    }, //
 };
 use kernel::{
+    page::PAGE_SIZE,
     prelude::*,
+    sizes::SZ_16M,
     sync::Arc, //
 };
 
-/// What serves the bios of `/dev/pmemN`.
+/// The most sectors in a request to write zeroes: 16 MiB. A bio can ask for 4 GiB, and its submitter
+/// would keep the CPU for all of it.
+const WRITE_ZEROES: u32 = (SZ_16M >> SECTOR_SHIFT) as u32;
+
+/// Serves the bios of `/dev/pmemN`.
 pub(crate) struct PmemDisk<'bound> {
     media: Arc<Media<'bound>>,
     flush: Flush<'bound>,
@@ -42,7 +52,7 @@ pub(crate) struct PmemDisk<'bound> {
 }
 
 impl<'bound> PmemDisk<'bound> {
-    /// A disk on `media`, made durable by `flush`, whose memory file systems reach by `dax`.
+    /// Creates the operations of a disk on `media`. `dax` is the DAX device over the same memory.
     pub(crate) fn new(
         media: Arc<Media<'bound>>,
         flush: Flush<'bound>,
@@ -51,19 +61,36 @@ impl<'bound> PmemDisk<'bound> {
         Self { media, flush, dax }
     }
 
-    /// Serves a bio that is a read or a write of data and nothing besides: the straight path, for
-    /// memory in one piece, and a place that no error is known of.
-    #[inline(never)]
-    fn submit_plain(&self, mut bio: PlainBio<'_>) {
-        let is_good =
-            self.media.badblocks().is_clean() || bio.is_in_one_piece() && self.is_good(&bio);
-
-        if !is_good {
-            return self.submit_with_care(bio.into());
+    /// Returns the limits of a disk on `media`. Writes are durable without a flush unless
+    /// `needs_flush`.
+    pub(crate) fn limits(media: &Media<'_>, logical_block_size: u32, needs_flush: bool) -> Limits {
+        Limits {
+            logical_block_size,
+            physical_block_size: PAGE_SIZE as u32,
+            max_hw_sectors: u32::MAX,
+            max_write_zeroes_sectors: WRITE_ZEROES,
+            write_cache: true,
+            fua: needs_flush,
+            // `submit` copies, and ends all bios but those that wait for the host to flush.
+            synchronous: true,
+            nowait: true,
+            poll: true,
+            dax: media.memory.dax(),
         }
-        let part = self.span(&bio).and_then(|span| self.media.part(&span));
-        let Ok(mut part) = part else {
-            return self.submit_with_care(bio.into());
+    }
+
+    /// Serves a read or write without flags: the fast path, for one contiguous segment and a range
+    /// without bad blocks. Everything else takes the slow path.
+    #[inline(never)]
+    fn submit_fast(&self, mut bio: SimpleBio<'_>) {
+        let is_clean =
+            self.media.badblocks().is_clean() || bio.has_one_segment() && self.is_range_clean(&bio);
+
+        if !is_clean {
+            return self.submit_slow(bio.into());
+        }
+        let Ok(mut part) = self.media.memory.sectors(bio.sector(), bio.len()) else {
+            return self.submit_slow(bio.into());
         };
         let copied = match bio.data() {
             Data::Read(mut segments) => segments.only().map(|segment| part.read(&segment)),
@@ -72,21 +99,21 @@ impl<'bound> PmemDisk<'bound> {
 
         match copied {
             Some(Ok(())) => bio.end(Ok(())),
-            Some(Err(_)) => self.fail(bio),
-            None => self.submit_with_care(bio.into()),
+            Some(Err(_)) => self.handle_failed_copy(bio),
+            None => self.submit_slow(bio.into()),
         }
     }
 
-    /// Whether nothing is bad where the bio's data is, though something is elsewhere.
+    /// Returns whether the bio can be copied although the disk has bad blocks.
     #[cold]
-    fn is_good(&self, bio: &Bio<'_>) -> bool {
+    fn is_range_clean(&self, bio: &Bio<'_>) -> bool {
         self.span(bio).is_ok_and(|span| match bio.is_write() {
             true => !self.media.needs_repair(&span),
             false => self.media.badblocks().first_in(&span).is_none(),
         })
     }
 
-    /// Fills the bio's memory from `span`, in which nothing is bad.
+    /// Fills the bio's memory from `span`, which has no bad blocks.
     fn read(&self, mut segments: Segments<'_, ToBio>, span: &Span) -> Result {
         let mut from = self.media.part(span)?;
 
@@ -96,21 +123,21 @@ impl<'bound> PmemDisk<'bound> {
         Ok(())
     }
 
-    /// Serves a bio under which the memory has failed: a write may repair it.
+    /// Ends a bio whose copy on the fast path failed. The slow path repairs what a write covers.
     #[cold]
-    fn fail(&self, bio: PlainBio<'_>) {
+    fn handle_failed_copy(&self, bio: SimpleBio<'_>) {
         if let Ok(span) = self.span(&bio) {
             self.media.find_unmapped(span);
         }
         if bio.is_write() {
-            return self.submit_with_care(bio.into());
+            return self.submit_slow(bio.into());
         }
         bio.end(Err(EIO));
     }
 
-    /// Serves a bio with what there is to be done besides: flushes, statistics, errors.
+    /// Serves any bio: the slow path, with flushes, statistics and bad blocks.
     #[cold]
-    fn submit_with_care(&self, mut bio: Bio<'_>) {
+    fn submit_slow(&self, mut bio: Bio<'_>) {
         if bio.is_nowait() && self.would_wait(&bio) {
             return bio.end_would_wait();
         }
@@ -120,7 +147,7 @@ impl<'bound> PmemDisk<'bound> {
             }
         }
 
-        let result = bio.account(|bio| again_if_unmapped(|| self.transfer(bio)));
+        let result = bio.account(|bio| retry_if_unmapped(|| self.transfer(bio)));
 
         if result.is_ok() && bio.is_fua() {
             return self.flush.then_end(bio);
@@ -128,8 +155,7 @@ impl<'bound> PmemDisk<'bound> {
         bio.end(result);
     }
 
-    /// Whether the bio can't be served without waiting: for the host that makes it durable, or for
-    /// errors to be cleared.
+    /// Returns whether the bio has to wait: for the host to flush, or for a repair.
     fn would_wait(&self, bio: &Bio<'_>) -> bool {
         let repairs = || {
             self.span(bio)
@@ -139,10 +165,10 @@ impl<'bound> PmemDisk<'bound> {
         (bio.is_preflush() || bio.is_fua()) && self.flush.waits() || bio.is_write() && repairs()
     }
 
-    /// Copies what the bio asks for; [`EIO`] if any of it is bad and can't be repaired, `EOPNOTSUPP` if
-    /// it is neither a read nor a write.
+    /// Copies the data of the bio. [`EIO`] if a bad block can't be read or repaired, `EOPNOTSUPP` for
+    /// operations other than read, write and write zeroes.
     fn transfer(&self, bio: &mut Bio<'_>) -> Result {
-        // A flush alone; its sector means nothing.
+        // A flush without data: its sector is undefined.
         if bio.len() == 0 {
             return Ok(());
         }
@@ -163,10 +189,9 @@ impl<'bound> PmemDisk<'bound> {
         }
     }
 
-    /// What the bio is about; [`EIO`] if that is not all on the disk.
-    #[inline]
+    /// Returns the range of the bio. [`EIO`] if it is not inside of the data area.
     fn span(&self, bio: &Bio<'_>) -> Result<Span> {
-        Span::of_sectors(bio.sector(), bio.len(), self.media.size()).ok_or(EIO)
+        Span::of_sectors(bio.sector(), bio.len(), self.media.memory.len()).ok_or(EIO)
     }
 }
 
@@ -175,9 +200,9 @@ impl Operations for PmemDisk<'_> {
 
     #[inline]
     fn submit(&self, bio: Bio<'_>) {
-        match bio.plain() {
-            Ok(bio) => self.submit_plain(bio),
-            Err(bio) => self.submit_with_care(bio),
+        match bio.simple() {
+            Ok(bio) => self.submit_fast(bio),
+            Err(bio) => self.submit_slow(bio),
         }
     }
 
@@ -186,9 +211,10 @@ impl Operations for PmemDisk<'_> {
     }
 }
 
-/// `dax/write_cache`: whether file systems write the CPU's caches back for durability. On unless
-/// the platform saves its caches at a power failure (NFIT platform capabilities, ACPI 6.5,
-/// 5.2.25.10); an administrator may know better.
+/// `dax/write_cache`: whether file systems write the CPU caches back for durability.
+///
+/// On, unless the platform saves its caches at a power failure (NFIT platform capabilities, ACPI 6.5,
+/// 5.2.25.10). An administrator who knows better can change it.
 pub(crate) struct WriteCache;
 
 impl BoolAttribute<PmemDisk<'_>> for WriteCache {
@@ -209,10 +235,11 @@ impl BoolAttribute<PmemDisk<'_>> for WriteCache {
     }
 }
 
-/// `errors/overwrite_heals`: whether a write of a whole bad page that is found in the memory
-/// afterwards clears its errors, where the bus can't. On where the bus has no commands. Elsewhere an
-/// administrator may know that the memory is good again; where it is not, what is written is lost
-/// once the CPU's caches have let go of it.
+/// `errors/overwrite_heals`: whether a bad page that the bus can't clear is repaired by an overwrite
+/// of the whole page that is verified.
+///
+/// On where the bus has no commands. Elsewhere, an administrator who knows that the memory is good
+/// again can switch it on. If it is not good, the data are lost once the CPU caches evict them.
 pub(crate) struct OverwriteHeals;
 
 impl BoolAttribute<PmemDisk<'_>> for OverwriteHeals {
@@ -221,11 +248,11 @@ impl BoolAttribute<PmemDisk<'_>> for OverwriteHeals {
     const VISIBLE: bool = true;
 
     fn show(of: &PmemDisk<'_>) -> bool {
-        of.media.overwrite_heals()
+        of.media.overwrite_heals.is_on()
     }
 
     fn store(of: &PmemDisk<'_>, value: bool) -> Result {
-        of.media.set_overwrite_heals(value);
+        of.media.overwrite_heals.set(value);
         Ok(())
     }
 }

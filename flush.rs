@@ -1,19 +1,21 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Durability: what was written becomes durable when the region is flushed.
+//! Durability: a flush of the region makes earlier writes durable.
 //!
-//! Writes go past the CPU's caches, but may still be in the buffers between it and the memory. A
-//! flush fences them and, where the platform has flush hints (NFIT flush hint address structures,
-//! ACPI 6.5, 5.2.25.9), drains those buffers. That takes no time worth sharing.
+//! Writes bypass the CPU caches, but may still be in the buffers between the CPU and the memory. A
+//! flush fences them and drains these buffers by flush hints (NFIT flush hint address structures,
+//! ACPI 6.5, 5.2.25.9), which is cheap.
 //!
 //! On virtio-pmem a flush asks the host for an fsync, and the provider serves one request after the
-//! other. So requests share flushes there: see [`Group`].
+//! other. There requests share flushes: see [`Group`].
 
 #![forbid(unsafe_code)]
 
 use crate::abstractions::{
-    bio_list::BioList,
-    block::Bio,
+    block::{
+        Bio,
+        BioList, //
+    },
     nd::{
         Flushed,
         Region, //
@@ -47,14 +49,14 @@ pub(crate) struct Flush<'bound> {
     shared: Option<Arc<Shared<'bound>>>,
 }
 
-/// Flushes that requests share, and what starts them for bios that nobody waits for.
+/// Shared flushes, and the work item that starts them for bios that no thread waits for.
 struct Shared<'bound> {
     work: Scoped<'bound, Work<Group<'bound>>>,
     group: Arc<Group<'bound>>,
 }
 
 impl<'bound> Flush<'bound> {
-    /// The flush of `region`, of which each request is served for itself.
+    /// Creates the flush of `region`; requests do not share flushes.
     pub(crate) fn new(region: &'bound Region) -> Self {
         Self {
             region,
@@ -62,7 +64,7 @@ impl<'bound> Flush<'bound> {
         }
     }
 
-    /// The flush of `region`, which requests share if it waits for the host. [`ENOMEM`].
+    /// Creates the flush of `region`; requests share flushes if these wait for the host. [`ENOMEM`].
     pub(crate) fn for_disk(region: &'bound Region, scope: &'bound Scope<'bound>) -> Result<Self> {
         let mut this = Self::new(region);
 
@@ -77,7 +79,7 @@ impl<'bound> Flush<'bound> {
         Ok(this)
     }
 
-    /// Makes all that was written durable; sleeps where a flush waits for the host.
+    /// Makes all earlier writes durable. Sleeps where a flush waits for the host.
     #[inline]
     pub(crate) fn now(&self) -> Result {
         match &self.shared {
@@ -86,13 +88,13 @@ impl<'bound> Flush<'bound> {
         }
     }
 
-    /// Whether a flush has to wait for the host.
+    /// Returns whether a flush has to wait for the host.
     pub(crate) fn waits(&self) -> bool {
         !self.region.is_synchronous()
     }
 
-    /// Makes all that was written durable, then ends the bio: here, or in the background where a
-    /// flush waits for the host.
+    /// Makes all earlier writes durable, then ends the bio: in the background where a flush waits for
+    /// the host.
     pub(crate) fn then_end(&self, bio: Bio<'_>) {
         match &self.shared {
             None => match self.region.flush_for(bio) {
@@ -108,12 +110,12 @@ impl<'bound> Flush<'bound> {
     }
 }
 
-/// Flushes the region when it is dropped: the last thing to be done after its last user is gone.
+/// Flushes the region when dropped, after its last user is gone.
 pub(crate) struct LastFlush<'bound>(pub(crate) Flush<'bound>);
 
 impl Drop for LastFlush<'_> {
     fn drop(&mut self) {
-        // There is nobody left to be told of a failure; the provider logs its own.
+        // Best effort: nobody is left to report a failure to, and the provider logs it.
         let _ = self.0.now();
     }
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The memory itself: reads that survive machine checks, and writes that bypass the CPU's caches.
+//! The data area of a mapped namespace: reads that survive machine checks, and writes that bypass
+//! the CPU caches.
 
 #![forbid(unsafe_code)]
 
@@ -10,13 +11,9 @@ use crate::{
             FromBio,
             Segments, //
         },
-        dax::{
-            RecoveryWrite,
-            Translation, //
-        },
+        dax::RecoveryWrite,
         flag::Flag,
         memory::{
-            HasPages,
             Memory,
             Part, //
         },
@@ -47,16 +44,16 @@ use kernel::{
 pub(crate) struct Media<'bound> {
     pub(crate) memory: Memory<Failures<'bound>>,
     badblocks: Arc<Badblocks<'bound>>,
-    /// Held while a page is repaired.
+    /// Locked while a page is repaired.
     pub(crate) repair: Pin<KBox<Mutex<Buffers>>>,
     pub(crate) overwrite_heals: Flag,
-    /// That a write failed for want of it was logged.
+    /// `overwrite_heals` was recommended in the kernel log.
     pub(crate) hinted: Flag,
     pub(crate) dev: &'bound nd::Device<Bound>,
 }
 
 impl<'bound> Media<'bound> {
-    /// `memory` is all of the data area. [`ENOMEM`].
+    /// Creates the data area, which is all of `memory`. [`ENOMEM`].
     pub(crate) fn new(
         dev: &'bound nd::Device<Bound>,
         memory: Memory<Failures<'bound>>,
@@ -71,48 +68,31 @@ impl<'bound> Media<'bound> {
             dev,
         };
 
-        // A page that was unmapped from the direct map stays so while no driver has the memory.
-        this.find_unmapped(Span::of_bytes(0, this.size(), this.size()).ok_or(ENXIO)?);
+        // Pages that were unmapped from the direct map during an earlier binding are still unmapped,
+        // and the kernel does not report them again.
+        this.find_unmapped(Span::of_bytes(0, this.memory.len(), this.memory.len()).ok_or(ENXIO)?);
         Ok(this)
     }
 
-    /// The size of the data area, in bytes.
-    pub(crate) fn size(&self) -> usize {
-        self.memory.len()
-    }
-
-    /// Whether there are `struct page`s for the memory.
-    pub(crate) fn has_pages(&self) -> bool {
-        self.memory.has_pages()
-    }
-
-    /// The same, for the disk's limits.
-    pub(crate) fn dax(&self) -> Option<HasPages> {
-        self.memory.dax()
-    }
-
-    /// The bad blocks.
+    /// The bad blocks of the data area.
     #[inline]
     pub(crate) fn badblocks(&self) -> &Badblocks<'bound> {
         &self.badblocks
     }
 
-    /// Where the pages from the one at `offset` to the end are. Fails as [`Memory::pages_from`].
-    #[inline]
-    pub(crate) fn pages_from(&self, offset: u64) -> Result<Translation<'_>> {
-        self.memory.pages_from(offset)
-    }
-
-    /// The memory at `span`, to be read where nothing is bad in it, and written where nothing is to
-    /// be repaired; otherwise it is to be written by [`Self::overwrite`]. Where it fails, the pages
-    /// that are missing in the direct map are to be found, by [`Self::find_unmapped`].
+    /// Returns the memory at `span`.
+    ///
+    /// The caller has checked that it has no bad blocks to read, and none to repair by the write:
+    /// else it uses [`Self::overwrite`]. After a copy that failed, the caller calls
+    /// [`Self::find_unmapped`].
     #[inline]
     pub(crate) fn part(&self, span: &Span) -> Result<Part<'_>> {
         self.memory.part(span.offset(), span.len())
     }
 
-    /// Adds the pages of `rest` that are missing in the direct map to the bad blocks. Machine checks
-    /// taken during a copy are reported through the MCE notifier.
+    /// Adds pages of `rest` that are unmapped from the direct map to the bad blocks.
+    ///
+    /// A copy that failed for a machine check has no such page: the MCE notifier reports it.
     #[cold]
     pub(crate) fn find_unmapped(&self, mut rest: Span) {
         while let Ok(Some(hole)) = self.memory.unmapped(rest.offset(), rest.len()) {
@@ -121,18 +101,18 @@ impl<'bound> Media<'bound> {
         }
     }
 
-    /// Whether a write to `span` has to repair something first, so that it sleeps.
+    /// Returns whether a write to `span` has to repair something, and so sleeps.
     #[inline]
     pub(crate) fn needs_repair(&self, span: &Span) -> bool {
         !self.badblocks.is_clean()
             && match self.badblocks.condition(span) {
-                Condition::Good => false,
+                Condition::Clean => false,
                 Condition::Bad => true,
                 Condition::Failed => self.is_unmapped(span),
             }
     }
 
-    /// Whether a page that `span` touches is missing in the direct map.
+    /// Returns whether a page that `span` touches is unmapped from the direct map.
     #[cold]
     fn is_unmapped(&self, span: &Span) -> bool {
         !self
@@ -141,18 +121,21 @@ impl<'bound> Media<'bound> {
             .unwrap_or(true)
     }
 
-    /// Writes `from` to `span`, past the CPU's caches, and repairs what is bad in it: the number of
-    /// bytes written from the start of `span` on, and whether it was all that `from` has.
+    /// Writes `from` to `span`, past the CPU caches, and repairs bad blocks in it. Sleeps if there
+    /// are any.
     ///
-    /// [`EIO`] if a bad block can't be repaired, or if less than a whole page is to be written where
-    /// the page as a whole is lost, [`ENOMEM`] if there is no memory to keep account of a repair.
-    /// What is in front of that page is written then; from it on, nothing is. [`EFAULT`] if a page
-    /// turned out to be missing in the direct map, of which nobody knew: it is bad now, and who tries
-    /// again repairs it. Sleeps if there is something to repair.
+    /// Returns the number of bytes written from the start of `span` on, and whether these are all.
+    /// Pages before the one that fails are written; that page and those behind it are not.
+    ///
+    /// - [`EIO`]: a bad block can't be repaired, or its page is unmapped from the direct map and only a
+    ///   part of it is to be written. A page is mapped again as a whole only.
+    /// - [`ENOMEM`]: there is no memory to keep account of the repair.
+    /// - [`EFAULT`]: a page was unmapped without a report. It is a bad page now, which the next try
+    ///   repairs.
     #[inline]
     pub(crate) fn overwrite(&self, span: Span, from: Source<'_>) -> (usize, Result) {
         if self.needs_repair(&span) {
-            return self.overwrite_bad(span, from);
+            return self.overwrite_slow(span, from);
         }
         match self.part(&span).and_then(|to| from.store(to)) {
             Ok(written) => (written, Ok(())),
@@ -164,27 +147,27 @@ impl<'bound> Media<'bound> {
     }
 }
 
-/// Has `copy` done again if it found a page missing in the direct map ([`EFAULT`]): that is bad now,
-/// so that a write repairs it. [`EIO`] if it fails again.
-pub(crate) fn again_if_unmapped(mut copy: impl FnMut() -> Result) -> Result {
+/// Repeats `copy` if it fails with [`EFAULT`]: it has found an unmapped page, which is a bad page
+/// now, so that a write repairs it. [`EIO`] if it fails again.
+pub(crate) fn retry_if_unmapped(mut copy: impl FnMut() -> Result) -> Result {
     match copy() {
         Err(e) if e == EFAULT => copy().map_err(|_| EIO),
         result => result,
     }
 }
 
-/// What is to be written.
+/// The source of a write.
 pub(crate) enum Source<'a> {
     /// The memory of a bio.
     Bio(Segments<'a, FromBio>),
-    /// What a file system copies from a program.
+    /// The memory of a program, for a file system.
     Program(RecoveryWrite<'a>),
-    /// Zeroes, as many as there is room for.
+    /// Any number of zeroes.
     Zeroes,
 }
 
 impl Source<'_> {
-    /// Writes all of it to `to`; the number of bytes.
+    /// Writes everything to `to`, and returns the number of bytes.
     #[inline]
     fn store(self, mut to: Part<'_>) -> Result<usize> {
         let len = to.len();

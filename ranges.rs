@@ -2,9 +2,8 @@
 
 //! An exact set of sectors, kept as an ordered tree of disjoint ranges.
 //!
-//! Looking up and removing take `O(log n)`. What a change may need in memory is put aside before
-//! it ([`Spares`]), so that a change either happens as a whole or not at all, and can be made where
-//! nothing may be allocated.
+//! Lookup and removal take `O(log n)`. The caller allocates the nodes for a change before it makes the
+//! change ([`Spares`]). So a change happens as a whole or not at all, also with a spinlock held.
 
 #![forbid(unsafe_code)]
 
@@ -19,29 +18,42 @@ use kernel::{
     }, //
 };
 
-/// What is known of the sectors of a range.
+/// The properties of a range.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Tag {
-    /// Where the error was reported from.
     pub(crate) origin: Origin,
-    /// The bus has still to be told.
+    /// The bus's badrange list has still to be changed.
     pub(crate) pending: bool,
 }
 
-/// A range of a set; the key is its end.
+/// A change of tags.
+///
+/// A `dyn Fn` would do, but its vtable has a second copy of each closure (`call_once`).
+pub(crate) trait Retag {
+    /// Returns the new tag of `range`.
+    fn retag(&self, range: &Range<u64>, tag: Tag) -> Tag;
+}
+
+impl<F: Fn(&Range<u64>, Tag) -> Tag> Retag for F {
+    fn retag(&self, range: &Range<u64>, tag: Tag) -> Tag {
+        self(range, tag)
+    }
+}
+
+/// A range of a set. Its key in the tree is its end.
 struct Node {
     start: u64,
     tag: Tag,
 }
 
-/// Memory for a node of a [`RangeSet`].
+/// An unused node of a [`RangeSet`].
 type Spare = RBTreeNodeReservation<u64, Node>;
 
-/// Memory for nodes of a [`RangeSet`].
+/// Unused nodes for a [`RangeSet`].
 pub(crate) struct Spares(KVVec<Spare>);
 
 impl Spares {
-    /// As many as `count`, which is also how many there can be. [`ENOMEM`].
+    /// Allocates `count` nodes, which is also the capacity. [`ENOMEM`].
     #[inline(never)]
     pub(crate) fn new(count: usize, flags: Flags) -> Result<Self> {
         let mut this = Self(KVVec::with_capacity(count, flags)?);
@@ -50,17 +62,16 @@ impl Spares {
         Ok(this)
     }
 
-    /// None, and no room for any.
+    /// Returns an empty stock, without room.
     pub(crate) const fn none() -> Self {
         Self(KVVec::new())
     }
 
-    /// How many there are.
     pub(crate) fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Makes up for those that were taken. [`ENOMEM`]; those that there are stay.
+    /// Allocates nodes up to the capacity. [`ENOMEM`]; those that were allocated stay.
     #[inline(never)]
     pub(crate) fn fill(&mut self, flags: Flags) -> Result {
         while self.0.len() < self.0.capacity() {
@@ -69,19 +80,19 @@ impl Spares {
         Ok(())
     }
 
-    /// Moves as many as are missing there to `to`; the others are freed.
+    /// Moves nodes to `to`, up to its capacity, and frees the rest.
     pub(crate) fn give(mut self, to: &mut Self) {
         while let Some(spare) = self.0.pop() {
             to.put(spare);
         }
     }
 
-    /// Takes one; [`ENOMEM`] if there is none.
+    /// Takes a node. [`ENOMEM`] if there is none.
     fn take(&mut self) -> Result<Spare> {
         self.0.pop().ok_or(ENOMEM)
     }
 
-    /// Keeps the memory of a node, if there is room.
+    /// Keeps a node for later if there is room, else frees it.
     fn put(&mut self, spare: Spare) {
         let _ = self.0.push_within_capacity(spare);
     }
@@ -91,15 +102,14 @@ impl Spares {
 ///
 /// # Invariants
 ///
-/// The ranges of the tree are not empty and do not overlap. `pending` is the number of those whose
-/// tag says so.
+/// The ranges of the tree are not empty and do not overlap. `pending` is the number of ranges with a
+/// pending tag.
 pub(crate) struct RangeSet {
     tree: RBTree<u64, Node>,
     pending: usize,
 }
 
 impl RangeSet {
-    /// The empty set.
     pub(crate) fn new() -> Self {
         Self {
             tree: RBTree::new(),
@@ -107,18 +117,17 @@ impl RangeSet {
         }
     }
 
-    /// Whether nothing is in the set.
     #[inline]
     pub(crate) fn is_empty(&self) -> bool {
         self.tree.is_empty()
     }
 
-    /// Whether the bus has to be told of some.
+    /// Returns whether a range is pending.
     pub(crate) fn has_pending(&self) -> bool {
         self.pending != 0
     }
 
-    /// The first range that ends behind sector `at`.
+    /// Returns the first range that ends behind sector `at`.
     #[inline(never)]
     pub(crate) fn next(&self, at: u64) -> Option<(Range<u64>, Tag)> {
         let cursor = self.tree.cursor_lower_bound(&at.checked_add(1)?)?;
@@ -127,7 +136,7 @@ impl RangeSet {
         Some((node.start..*end, node.tag))
     }
 
-    /// The first of `sectors` that is in the set.
+    /// Returns the first of `sectors` that is in the set.
     #[inline]
     pub(crate) fn first(&self, sectors: &Range<u64>) -> Option<u64> {
         let (found, _) = self.overlap(sectors)?;
@@ -135,7 +144,7 @@ impl RangeSet {
         Some(found.start.max(sectors.start))
     }
 
-    /// Splits off `sectors` what is in front of, and in, the next range: what of it is in front.
+    /// Advances the start of `sectors` behind the next range, and returns the gap in front of that range.
     #[inline(never)]
     pub(crate) fn split_gap(&self, sectors: &mut Range<u64>) -> Range<u64> {
         let start = sectors.start;
@@ -148,7 +157,7 @@ impl RangeSet {
         start..end
     }
 
-    /// How many spares [`Self::insert`] needs for `sectors`: the number of gaps in them.
+    /// Returns the number of gaps in `sectors`: [`Self::insert`] needs as many spares.
     #[inline(never)]
     pub(crate) fn gaps(&self, sectors: &Range<u64>) -> usize {
         let mut rest = sectors.clone();
@@ -162,9 +171,9 @@ impl RangeSet {
         gaps
     }
 
-    /// Adds what of `sectors` is not in the set yet, with `tag`.
+    /// Adds those of `sectors` that are not in the set yet, with `tag`.
     ///
-    /// [`ENOMEM`] if there are fewer spares than gaps; nothing is changed then.
+    /// [`ENOMEM`], and nothing is changed, if there are fewer spares than gaps.
     #[inline(never)]
     pub(crate) fn insert(&mut self, sectors: &Range<u64>, tag: Tag, spares: &mut Spares) -> Result {
         if spares.len() < self.gaps(sectors) {
@@ -184,7 +193,7 @@ impl RangeSet {
         Ok(())
     }
 
-    /// Adds `sectors`, none of which is in the set, and joins them to neighbours with the same tag.
+    /// Adds `sectors`, none of which is in the set, and merges them with neighbours of the same tag.
     #[inline(never)]
     fn put(&mut self, sectors: Range<u64>, tag: Tag, spare: Spare, spares: &mut Spares) {
         let Range { mut start, end } = sectors;
@@ -212,7 +221,7 @@ impl RangeSet {
         self.pending = self.pending.saturating_add(tag.pending.into());
     }
 
-    /// Takes the range that ends at `end` out; its memory.
+    /// Removes the range that ends at `end`, and returns its node.
     #[inline(never)]
     fn take(&mut self, end: u64) -> Option<Spare> {
         let node = self.tree.find_mut(&end)?;
@@ -221,10 +230,9 @@ impl RangeSet {
         Some(node.remove_node().into_reservation())
     }
 
-    /// Takes `sectors` out of the set; whether any was in it.
+    /// Removes `sectors`, and returns whether any was in the set.
     ///
-    /// Needs a spare if it makes two of one range: [`ENOMEM`] if there is none, and nothing is
-    /// changed then.
+    /// It takes a spare to split a range: [`ENOMEM`], and nothing is changed, if there is none.
     #[inline(never)]
     pub(crate) fn remove(&mut self, sectors: &Range<u64>, spares: &mut Spares) -> Result<bool> {
         let mut removed = false;
@@ -232,7 +240,7 @@ impl RangeSet {
         while let Some((found, tag)) = self.overlap(sectors) {
             let ends_inside = found.end <= sectors.end;
 
-            // What is in front gets a node of its own, or that of the range if nothing is behind.
+            // The part in front needs a node: the range's own, unless the part behind keeps that.
             let front = if found.start >= sectors.start {
                 None
             } else if ends_inside {
@@ -258,25 +266,20 @@ impl RangeSet {
         Ok(removed)
     }
 
-    /// The first range that `sectors`, if there are some, touch.
+    /// Returns the first range that overlaps `sectors`.
     #[inline]
     fn overlap(&self, sectors: &Range<u64>) -> Option<(Range<u64>, Tag)> {
         self.next(sectors.start)
             .filter(|(found, _)| found.start < sectors.end && !sectors.is_empty())
     }
 
-    /// Gives each range that `sectors` touches the tag that `change` makes of the range and its own.
+    /// Changes the tag of each range that overlaps `sectors`.
     #[inline(never)]
-    pub(crate) fn retag(
-        &mut self,
-        sectors: &Range<u64>,
-        spares: &mut Spares,
-        change: &dyn Fn(&Range<u64>, Tag) -> Tag,
-    ) {
+    pub(crate) fn retag(&mut self, sectors: &Range<u64>, spares: &mut Spares, change: &dyn Retag) {
         let mut at = sectors.start;
 
         while let Some((found, tag)) = self.overlap(&(at..sectors.end)) {
-            let new = change(&found, tag);
+            let new = change.retag(&found, tag);
 
             at = found.end;
             if new != tag {
@@ -287,7 +290,16 @@ impl RangeSet {
         }
     }
 
-    /// The first range from sector `at` on that the bus has to be told of.
+    /// Marks each range that overlaps `sectors` as pending.
+    #[inline(never)]
+    pub(crate) fn set_pending(&mut self, sectors: &Range<u64>, spares: &mut Spares) {
+        self.retag(sectors, spares, &|_: &Range<u64>, tag| Tag {
+            pending: true,
+            ..tag
+        });
+    }
+
+    /// Returns the first pending range that ends behind sector `at`.
     pub(crate) fn next_pending(&self, mut at: u64) -> Option<Range<u64>> {
         if !self.has_pending() {
             return None;

@@ -2,8 +2,8 @@
 
 //! Writing over bad blocks: clear poison, store, verify.
 //!
-//! A page at a time: it is cleared, stored, and no longer bad, before the next one is touched. So a
-//! page that can't be repaired costs nothing but itself, and nothing is cleared that is not written.
+//! Each page is cleared, stored and removed from the bad blocks before the next one is touched. So a
+//! page that can't be repaired affects only itself, and nothing is cleared that is not written.
 
 #![forbid(unsafe_code)]
 
@@ -23,19 +23,9 @@ use kernel::{
 };
 
 impl Media<'_> {
-    /// Whether a bad page that the bus can't clear is repaired by a write that is read back.
-    pub(crate) fn overwrite_heals(&self) -> bool {
-        self.overwrite_heals.is_on()
-    }
-
-    /// Sets that.
-    pub(crate) fn set_overwrite_heals(&self, on: bool) {
-        self.overwrite_heals.set(on);
-    }
-
-    /// [`Media::overwrite`] where something is bad.
+    /// [`Media::overwrite`] of a range with bad blocks.
     #[cold]
-    pub(crate) fn overwrite_bad(&self, span: Span, mut from: Source<'_>) -> (usize, Result) {
+    pub(crate) fn overwrite_slow(&self, span: Span, mut from: Source<'_>) -> (usize, Result) {
         let mut rest = span;
         let mut written = 0_usize;
 
@@ -50,10 +40,11 @@ impl Media<'_> {
         (written, Ok(()))
     }
 
-    /// Writes the next of `from` to `page`, which is a page or a part of one, and repairs it if it is
-    /// bad. Nothing is written unless `from` has enough for it: [`EFAULT`].
+    /// Writes the next bytes of `from` to `page`, a page or a part of one, and repairs it if it is
+    /// bad. [`EFAULT`], and nothing is written, if `from` has fewer bytes.
     fn overwrite_page(&self, page: Span, from: &mut Source<'_>) -> Result {
-        // The memory of a program may not be there, and be long in coming: nobody else waits for it.
+        // Reading a program's memory may fault and take long. It is copied before the lock is taken,
+        // so that other repairs do not wait for it.
         let of_program = match from {
             Source::Program(program) => {
                 let mut buffer = KVec::from_elem(0, page.len(), GFP_KERNEL)?;
@@ -64,21 +55,21 @@ impl Media<'_> {
             _ => None,
         };
         let mut guard = self.repair.lock();
-        let Buffers { sent, back } = &mut *guard;
+        let Buffers { data, readback } = &mut *guard;
         let bytes = match (&of_program, from) {
             (Some(buffer), _) => buffer,
             (None, from) => {
-                from.fill(sent.get_mut(..page.len()).ok_or(EIO)?);
-                &*sent
+                from.fill(data.get_mut(..page.len()).ok_or(EIO)?);
+                &*data
             }
         };
 
-        self.repair_page(&page, bytes.get(..page.len()).ok_or(EIO)?, back)
+        self.repair_page(&page, bytes.get(..page.len()).ok_or(EIO)?, readback)
             .inspect_err(|_| self.find_unmapped(page))
     }
 
-    /// Stores `bytes` to `page`, which is a page or a part of one, and repairs it if it is bad.
-    fn repair_page(&self, page: &Span, bytes: &[u8], back: &mut KVec<u8>) -> Result {
+    /// Stores `bytes` to `page`, a page or a part of one, and repairs it if it is bad.
+    fn repair_page(&self, page: &Span, bytes: &[u8], readback: &mut KVec<u8>) -> Result {
         let (at, len) = (page.offset(), page.len());
         let mapped = self.memory.is_mapped(at, len)?;
 
@@ -87,16 +78,17 @@ impl Media<'_> {
         }
         let whole = page.is_whole_pages();
 
-        // A page comes back into the direct map as a whole only.
+        // The direct map gets a page back as a whole only.
         if !(mapped || whole) {
             return Err(EIO);
         }
         let repair = self.badblocks().begin_repair(page)?;
         let cleared = self.clear_poison(page);
 
-        // Whether the memory is good again shows only when a whole page is read back.
-        if !(cleared || whole && self.overwrite_heals()) {
-            self.hint_at_overwrite_heals();
+        // Without a clear-error command, only reading back a whole page shows that it is good again:
+        // the poison may be in a part that the write does not cover.
+        if !(cleared || whole && self.overwrite_heals.is_on()) {
+            self.recommend_overwrite_heals();
             return Err(EIO);
         }
         self.memory.restore_pages(at, len)?;
@@ -106,24 +98,25 @@ impl Media<'_> {
         self.memory.invalidate_caches(at, len)?;
         self.memory.write_bytes(at, bytes)?;
         if !cleared {
-            let back = back.get_mut(..len).ok_or(EIO)?;
+            let readback = readback.get_mut(..len).ok_or(EIO)?;
 
-            self.read_back(page, back)?;
-            if back != bytes {
+            self.read_back(page, readback)?;
+            if readback != bytes {
                 return Err(EIO);
             }
         }
         repair.finish(!cleared)
     }
 
-    /// Reads `page` past the CPU's caches. [`EIO`] if that fails.
-    fn read_back(&self, page: &Span, back: &mut [u8]) -> Result {
+    /// Reads `page` from the memory, not from the CPU caches. [`EIO`] if that fails.
+    fn read_back(&self, page: &Span, to: &mut [u8]) -> Result {
         self.memory.invalidate_caches(page.offset(), page.len())?;
-        self.memory.read_bytes(page.offset(), back)
+        self.memory.read_bytes(page.offset(), to)
     }
 
-    /// Whether the bus has cleared the errors in `span`, which is a page or a part of one. A bus
-    /// without commands says so and has done nothing.
+    /// Clears poison in `span`, a page or a part of one, and returns whether the bus has cleared it.
+    ///
+    /// A bus without commands is not asked: libnvdimm returns success for it, and does nothing.
     fn clear_poison(&self, span: &Span) -> bool {
         // No overflow: inside of one range of physical addresses.
         let phys = self.memory.phys().wrapping_add(span.offset() as u64);
@@ -134,9 +127,9 @@ impl Media<'_> {
                 Ok(cleared) if cleared as usize >= span.len())
     }
 
-    /// Says once what an administrator can do about a write that fails.
-    fn hint_at_overwrite_heals(&self) {
-        if !self.hinted.is_on() && !self.overwrite_heals() {
+    /// Logs once what an administrator can do about failing writes.
+    fn recommend_overwrite_heals(&self) {
+        if !self.hinted.is_on() && !self.overwrite_heals.is_on() {
             self.hinted.set(true);
             dev_info!(
                 self.dev.as_ref(),
@@ -145,20 +138,19 @@ impl Media<'_> {
         }
     }
 
-    /// Takes errors at the physical `addresses`, which are whole sectors of the namespace, off the
-    /// list: somebody has repaired the memory.
+    /// Removes the bad blocks at the physical `addresses`, which are whole sectors of the namespace:
+    /// a user says that the memory is repaired. Sleeps.
     ///
-    /// [`EIO`] if what is listed can't be read, or if only a part of a page that is missing in the
-    /// direct map was repaired; it stays listed from there on. What is not in the data area is not
-    /// looked at. Sleeps.
-    pub(crate) fn drop_errors(&self, addresses: &Range<u64>) -> Result {
+    /// [`EIO`] if the data area can't be read there, or if a page is unmapped from the direct map and
+    /// `addresses` cover only a part of it; the bad blocks from there on stay.
+    pub(crate) fn drop_badblocks(&self, addresses: &Range<u64>) -> Result {
         if let Some(mut rest) = self.badblocks().in_data(addresses) {
             while let Some(bad) = self.badblocks().first_in(&rest) {
                 rest.take_to_page_of(bad);
                 self.drop_page(&rest.take_page())?;
             }
         }
-        // What was reported in the data meanwhile stays.
+        // Only the info block and the memmap: reports for the data area that came since stay.
         for metadata in self.badblocks().outside_of_data(addresses) {
             self.badblocks().remove(&metadata)?;
         }
@@ -173,15 +165,15 @@ impl Media<'_> {
         if !self.memory.is_mapped(page.offset(), page.len())? {
             return Err(EIO);
         }
-        self.read_back(page, buffers.back.get_mut(..page.len()).ok_or(EIO)?)?;
+        self.read_back(page, buffers.readback.get_mut(..page.len()).ok_or(EIO)?)?;
         repair.finish(true)
     }
 
-    /// Makes the pages at the physical `addresses` what they are after a machine check: bad, with the
-    /// HWPoison flag, and unmapped from the direct map.
+    /// Puts the pages at the physical `addresses` in the state that follows a machine check: bad
+    /// blocks, the HWPoison flag, and unmapped from the direct map. Sleeps.
     ///
     /// [`EINVAL`] if they are not whole pages of the data area, `EOPNOTSUPP` without `struct page`s or
-    /// a kernel that recovers. Sleeps.
+    /// without memory-failure recovery.
     pub(crate) fn poison(&self, addresses: &Range<u64>) -> Result {
         let span = self.badblocks().in_data(addresses).ok_or(EINVAL)?;
 
@@ -190,43 +182,44 @@ impl Media<'_> {
         {
             return Err(EINVAL);
         }
-        if !self.has_pages() {
+        if !self.memory.has_pages() {
             return Err(eopnotsupp());
         }
-        // Before the recovery reports them, for their origin.
+        // First, as the recovery reports the same pages, and `Injected` outranks its origin.
         self.badblocks().add(addresses, Origin::Injected)?;
         self.memory.poison_pages(span.offset(), span.len())
     }
 }
 
 impl Source<'_> {
-    /// Copies the next of it into `buffer`.
+    /// Copies the next bytes into `buffer`.
     fn fill(&mut self, buffer: &mut [u8]) {
         match self {
             Self::Bio(segments) => {
                 segments.copy_to(buffer);
             }
-            // Its memory is copied before: see `overwrite_page`.
+            // `overwrite_page` has copied them before it took the lock.
             Self::Program(_) => (),
-            // It may hold something else than when it was made.
+            // The buffer holds the bytes of an earlier repair.
             Self::Zeroes => buffer.fill(0),
         }
     }
 }
 
-/// What is written, and what is read back: there from the start, as a write under memory pressure
-/// can't allocate.
+/// A page to write, and a page to read back.
+///
+/// They are allocated with the namespace: a write under memory pressure must not allocate.
 pub(crate) struct Buffers {
-    sent: KVec<u8>,
-    back: KVec<u8>,
+    data: KVec<u8>,
+    readback: KVec<u8>,
 }
 
 impl Buffers {
     /// [`ENOMEM`].
     pub(crate) fn new() -> Result<Self> {
         Ok(Self {
-            sent: KVec::from_elem(0, PAGE_SIZE, GFP_KERNEL)?,
-            back: KVec::from_elem(0, PAGE_SIZE, GFP_KERNEL)?,
+            data: KVec::from_elem(0, PAGE_SIZE, GFP_KERNEL)?,
+            readback: KVec::from_elem(0, PAGE_SIZE, GFP_KERNEL)?,
         })
     }
 }

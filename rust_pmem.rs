@@ -1,23 +1,23 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Persistent memory as a disk and as memory: a driver for the namespaces of libnvdimm.
+//! A driver for libnvdimm's namespaces of persistent memory: a block device and a DAX device.
 //!
 //! ```text
 //!  NFIT, e820, virtio-pmem, CXL, ramdax
-//!        │ regions, namespaces, personalities, the log of errors
-//!   libnvdimm ──probe──► Personality ─┬─► Sector     nd_btt's disk
-//!                                     └─► Attached   /dev/pmemN and its DAX device
+//!        │ regions, namespaces, btt and pfn devices, badrange list
+//!   libnvdimm ──probe──► BoundNamespace ─┬─► Mode::Sector   disk of nd_btt
+//!                                        └─► Mode::Mapped   /dev/pmemN and its DAX device
 //! ```
 //!
-//! A byte travels: `write(2)` → bio → [`PmemDisk::submit`](disk::PmemDisk) → its segments →
-//! [`Part::write`](abstractions::memory::Part::write) → memory; and is durable after
-//! [`Flush::now`](flush::Flush::now). In a DAX file it needs no driver at all, once
-//! [`direct_access`](dax) has said where the page is.
+//! Data: `write(2)` → bio → [`PmemDisk::submit`](disk::PmemDisk) → the segments of the bio →
+//! [`Part::write`](abstractions::memory::Part::write) → memory. [`Flush::now`](flush::Flush::now)
+//! makes it durable. A mapped DAX file needs no driver after [`direct_access`](dax) has returned
+//! where its page is.
 //!
-//! An error travels: the bus's badrange list, a machine check, or a user →
-//! [`Badblocks`](badblocks::Badblocks) → `EIO` on that block alone, `SIGBUS` on that page alone → a
-//! write that covers it → [`Media::overwrite`](media::Media::overwrite) → no longer bad; and the bus
-//! is told of both ([`badrange`]).
+//! Errors: the bus's badrange list, a machine check, or a user →
+//! [`Badblocks`](badblocks::Badblocks) → `EIO` for that block, `SIGBUS` for that page → a write that
+//! covers it → [`Media::overwrite`](media::Media::overwrite) → repaired. [`badrange`] keeps the bus's
+//! list up to date.
 
 #![deny(unsafe_code)]
 #![allow(
@@ -42,9 +42,9 @@ use abstractions::{
     mce,
     nd,
     orphans,
-    scope::Scope,
-    sysfs::Window, //
+    scope::Scope, //
 };
+use control::Control;
 use kernel::{
     debugfs,
     device::Core,
@@ -53,31 +53,27 @@ use kernel::{
     prelude::*,
     InPlaceModule, //
 };
-use namespace::Personality;
+use namespace::BoundNamespace;
 
-/// The driver of namespaces of persistent memory.
 struct Pmem;
 
 impl nd::Driver for Pmem {
-    type Data<'bound> = Personality<'bound>;
+    type Data<'bound> = BoundNamespace<'bound>;
+    type Attribute<'bound> = Control<'bound>;
 
     fn probe<'bound>(
         dev: &'bound nd::Device<Core<'_>>,
         scope: &'bound Scope<'bound>,
     ) -> impl PinInit<Self::Data<'bound>, Error> + 'bound {
-        Personality::probe(dev, scope)
+        BoundNamespace::probe(dev, scope)
     }
 
     fn shutdown<'bound>(_dev: &'bound nd::Device<Core<'_>>, this: Pin<&Self::Data<'bound>>) {
         this.shut_down();
     }
 
-    fn list_errors(this: Pin<&Self::Data<'_>>, to: &mut Window<'_>) {
-        this.list_errors(to);
-    }
-
-    fn command(this: Pin<&Self::Data<'_>>, command: &[u8], inject: bool) -> Result {
-        this.command(command, inject)
+    fn attribute<'a, 'bound>(this: Pin<&'a Self::Data<'bound>>) -> &'a Self::Attribute<'bound> {
+        this.get_ref().control()
     }
 
     fn notify<'bound>(
@@ -103,11 +99,11 @@ struct PmemModule {
 impl InPlaceModule for PmemModule {
     fn init(module: &'static ThisModule) -> impl PinInit<Self, Error> {
         try_pin_init!(Self {
-            // First, as devices that are bound need all three.
+            // Probing needs these three, and registering the driver probes.
             _orphans: orphans::Watched::new(module)?,
             _machine_checks <- mce::Chain::new(),
             _inject: (*module_parameters::inject.value() != 0)
-                .then(|| debugfs::Dir::new(<Self as kernel::ModuleMetadata>::NAME)),
+                .then(|| debugfs::Dir::new(control::INJECT_DIRECTORY)),
             _driver <- driver::Registration::new(
                 <Self as kernel::ModuleMetadata>::NAME,
                 module,

@@ -2,7 +2,7 @@
 
 //! Sectors, pages and bytes of the data area, and the checked conversions between them.
 //!
-//! Pure: depends on nothing of the kernel but the size of a page, so that it is tested on the host.
+//! It needs nothing of the kernel but the size of a page, so that its tests run on the host.
 
 #![forbid(unsafe_code)]
 
@@ -12,21 +12,21 @@ use core::ops::{
     RangeInclusive, //
 };
 
-/// A sector has `1 << SECTOR_SHIFT` bytes, whatever the disk's logical block size is.
+/// A sector has `1 << SECTOR_SHIFT` bytes, for every logical block size of the disk.
 pub(crate) const SECTOR_SHIFT: u32 = 9;
 
 /// A run of sectors of 512 bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Sectors {
-    /// The first one.
+    /// The first sector.
     pub(crate) start: u64,
-    /// How many they are.
+    /// The number of sectors.
     pub(crate) len: u64,
 }
 
 impl Sectors {
-    /// The sectors of an area that begins at the physical address `base` which the physical
-    /// `addresses` touch, also in part.
+    /// Returns the sectors that the physical `addresses` touch, in an area that begins at the physical
+    /// address `base`.
     pub(crate) fn of_addresses(addresses: &Range<u64>, base: u64) -> Self {
         let start = addresses.start.saturating_sub(base) >> SECTOR_SHIFT;
         let last = addresses.end.saturating_sub(base).saturating_sub(1) >> SECTOR_SHIFT;
@@ -36,31 +36,31 @@ impl Sectors {
             len: if addresses.is_empty() {
                 0
             } else {
-                // No overflow: a number of sectors.
+                // No overflow: fewer sectors than addresses.
                 last.saturating_sub(start).wrapping_add(1)
             },
         }
     }
 }
 
-/// The same addresses, without the last one's being named.
+/// Converts an inclusive range to a half-open one.
 pub(crate) fn half_open(range: &RangeInclusive<u64>) -> Range<u64> {
     *range.start()..range.end().saturating_add(1)
 }
 
-/// What `a` and `b` have in common, if anything.
+/// Returns the part that `a` and `b` have in common, unless it is empty.
 pub(crate) fn intersection(a: &Range<u64>, b: &Range<u64>) -> Option<Range<u64>> {
     let common = a.start.max(b.start)..a.end.min(b.end);
 
     (!common.is_empty()).then_some(common)
 }
 
-/// A piece of the data area: an offset from its start and a length, in bytes.
+/// A range of the data area: its offset and its length, in bytes.
 ///
 /// # Invariants
 ///
-/// `offset + len` does not overflow, and is not more than the size that the span was checked
-/// against when it was made.
+/// `offset + len` does not overflow, and is at most the size that the constructor has checked it
+/// against.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Span {
     offset: usize,
@@ -68,8 +68,8 @@ pub(crate) struct Span {
 }
 
 impl Span {
-    /// The `len` bytes from `sector` on, of a data area of `size` bytes; `None` if they are not
-    /// all in it.
+    /// Returns the `len` bytes from `sector` on. `None` if they are not inside of a data area of
+    /// `size` bytes.
     #[inline]
     pub(crate) fn of_sectors(sector: u64, len: u32, size: usize) -> Option<Self> {
         let offset = usize::try_from(sector)
@@ -79,8 +79,8 @@ impl Span {
         Self::of_bytes(offset, len as usize, size)
     }
 
-    /// The `pages` pages from page `first` on, of a data area of `size` bytes; `None` if they are
-    /// not all in it.
+    /// Returns the `pages` pages from page `first` on. `None` if they are not inside of a data area of
+    /// `size` bytes.
     pub(crate) fn of_pages(first: u64, pages: u64, size: usize) -> Option<Self> {
         let offset = usize::try_from(first).ok()?.checked_mul(1 << PAGE_SHIFT)?;
         let len = usize::try_from(pages).ok()?.checked_mul(1 << PAGE_SHIFT)?;
@@ -88,11 +88,11 @@ impl Span {
         Self::of_bytes(offset, len, size)
     }
 
-    /// The `len` bytes from `offset` on, of a data area of `size` bytes; `None` if they are not
-    /// all in it.
+    /// Returns the `len` bytes from `offset` on. `None` if they are not inside of a data area of `size`
+    /// bytes.
     #[inline]
     pub(crate) fn of_bytes(offset: usize, len: usize, size: usize) -> Option<Self> {
-        // INVARIANT: What is checked here.
+        // INVARIANT: `len <= size - offset`, and so `offset + len <= size`.
         (len <= size.checked_sub(offset)?).then_some(Self { offset, len })
     }
 
@@ -110,11 +110,11 @@ impl Span {
 
     /// The offset after the last byte, in bytes.
     fn end(&self) -> usize {
-        // No overflow, by the type invariant.
+        // No overflow: type invariant.
         self.offset.wrapping_add(self.len)
     }
 
-    /// Splits off the first `len` bytes, or all if there are no more.
+    /// Splits off the first `len` bytes, or all if there are fewer.
     #[inline]
     pub(crate) fn take(&mut self, len: usize) -> Self {
         let len = len.min(self.len);
@@ -123,13 +123,13 @@ impl Span {
             len,
         };
 
-        // INVARIANT: Both parts are inside of the whole.
+        // INVARIANT: Both parts are inside of `self`, as `len <= self.len`.
         self.offset = self.offset.wrapping_add(len);
         self.len = self.len.wrapping_sub(len);
         head
     }
 
-    /// The sectors that the span touches, also in part.
+    /// Returns the sectors that the span touches.
     pub(crate) fn sectors(&self) -> Sectors {
         let start = self.offset >> SECTOR_SHIFT;
         let end = self.end();
@@ -147,7 +147,7 @@ impl Span {
         }
     }
 
-    /// All sectors of the pages that the span touches.
+    /// Returns the sectors of the pages that the span touches.
     pub(crate) fn sectors_of_pages(&self) -> Sectors {
         let per_page = PAGE_SHIFT as u32 - SECTOR_SHIFT;
         let first = self.offset >> PAGE_SHIFT;
@@ -163,14 +163,14 @@ impl Span {
         }
     }
 
-    /// Splits off what is in the same page as the first byte.
+    /// Splits off the bytes that are in the same page as the first byte.
     pub(crate) fn take_page(&mut self) -> Self {
         let in_page = self.offset & ((1 << PAGE_SHIFT) - 1);
 
         self.take((1_usize << PAGE_SHIFT).wrapping_sub(in_page))
     }
 
-    /// Splits off what is in front of the page that `sector` is in.
+    /// Splits off the bytes in front of the page that has `sector`.
     pub(crate) fn take_to_page_of(&mut self, sector: u64) -> Self {
         let page = sector >> (PAGE_SHIFT as u32 - SECTOR_SHIFT);
         let start = usize::try_from(page)
@@ -181,13 +181,13 @@ impl Span {
         self.take(start.saturating_sub(self.offset))
     }
 
-    /// Whether the span consists of whole pages.
+    /// Returns whether the span consists of whole pages.
     pub(crate) fn is_whole_pages(&self) -> bool {
         (self.offset | self.len) % (1 << PAGE_SHIFT) == 0
     }
 
-    /// The number of whole pages from the start of the span to the page that `sector` is in; all
-    /// of the span's whole pages if it is beyond them.
+    /// Returns the number of whole pages in front of the page that has `sector`; all whole pages of the
+    /// span if that is behind it.
     pub(crate) fn whole_pages_before(&self, sector: u64) -> u64 {
         let page = sector >> (PAGE_SHIFT as u32 - SECTOR_SHIFT);
         let first = (self.offset >> PAGE_SHIFT) as u64;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Lists of bad blocks.
+//! Tables of bad blocks.
 //!
 //! C header: [`include/linux/badblocks.h`](srctree/include/linux/badblocks.h)
 
@@ -12,9 +12,13 @@ use kernel::{
     types::Opaque, //
 };
 
-/// A list of bad 512-byte sectors, sorted; the kernel's, so that the block layer can show it.
+/// A sorted table of bad 512-byte sectors (`struct badblocks`), which the block layer can show.
 ///
-/// It holds [`CAPACITY`](Self::CAPACITY) entries of at most [`LONGEST`](Self::LONGEST) sectors.
+/// It has room for [`CAPACITY`](Self::CAPACITY) entries of at most [`LONGEST`](Self::LONGEST) sectors.
+///
+/// # Invariants
+///
+/// `inner` is initialised.
 #[pin_data(PinnedDrop)]
 #[repr(transparent)]
 pub(crate) struct BadBlocks {
@@ -22,102 +26,103 @@ pub(crate) struct BadBlocks {
     inner: Opaque<bindings::badblocks>,
 }
 
-// SAFETY: `struct badblocks` has its own lock.
+// SAFETY: Any thread may use and free a `struct badblocks`.
 unsafe impl Send for BadBlocks {}
-// SAFETY: As above.
+// SAFETY: `struct badblocks` has its own lock; fields that are read without are single loads.
 unsafe impl Sync for BadBlocks {}
 
 impl BadBlocks {
-    /// How many entries there can be.
+    /// The most entries in a table.
     pub(crate) const CAPACITY: usize = PAGE_SIZE / size_of::<u64>();
 
-    /// How many sectors an entry can have.
+    /// The most sectors in an entry.
     pub(crate) const LONGEST: u64 = 512;
 
-    /// An empty list. [`ENOMEM`].
+    /// Creates an empty table. [`ENOMEM`].
     pub(crate) fn new() -> impl PinInit<Self, Error> {
         try_pin_init!(Self {
             inner <- Opaque::try_ffi_init(|bb: *mut bindings::badblocks| {
                 // SAFETY: `bb` is valid for writes, and all zeroes is a valid `struct badblocks`.
                 unsafe { bb.write_bytes(0, 1) };
-                // SAFETY: `bb` is zeroed.
+                // SAFETY: `bb` is valid and zeroed.
                 to_result(unsafe { bindings::badblocks_init(bb, 1) })
             }),
         })
     }
 
-    /// The list of somebody else.
+    /// Borrows a table that a C structure has.
     ///
     /// # Safety
     ///
-    /// It is initialised, and stays so for all of `'a`.
-    pub(super) unsafe fn from_raw<'a>(list: *mut bindings::badblocks) -> &'a Self {
-        // SAFETY: The list is initialised for all of `'a`. CAST: `Self` is a transparent wrapper.
-        unsafe { &*list.cast::<Self>() }
+    /// `table` is initialised, and stays so for all of `'a`.
+    pub(super) unsafe fn from_raw<'a>(table: *mut bindings::badblocks) -> &'a Self {
+        // SAFETY: `# Safety` requires a table that is initialised for all of `'a`. CAST: `Self` is a
+        // transparent wrapper of it.
+        unsafe { &*table.cast::<Self>() }
     }
 
-    /// The C object, for interfaces that read or add to the list.
     pub(super) fn as_raw(&self) -> *mut bindings::badblocks {
         self.inner.get()
     }
 
-    /// Whether nothing is listed: one load, for fast paths.
+    /// Returns whether the table is empty: a single load, for fast paths.
     #[inline]
     pub(crate) fn is_empty(&self) -> bool {
         self.raw_count() == 0
     }
 
-    /// The first listed sector of the `len` from `start` on.
+    /// Returns the first bad sector of the `len` from `start` on.
     #[inline]
     pub(crate) fn first_bad(&self, start: u64, len: u64) -> Option<u64> {
-        // An entry that begins before the range is reported with its own start.
+        // An entry that overlaps the start of the range begins in front of it.
         self.entry_in(start, len).map(|(first, _)| first.max(start))
     }
 
-    /// The number of entries.
+    /// Returns the number of entries.
     pub(crate) fn count(&self) -> usize {
         usize::try_from(self.raw_count()).unwrap_or(0)
     }
 
     #[inline]
     fn raw_count(&self) -> c_int {
-        // SAFETY: The field is initialised. It is read without the lock, as the C drivers do.
+        // SAFETY: By the type invariant the field is initialised. The C drivers read it without the lock,
+        // too.
         unsafe { (&raw const (*self.as_raw()).count).read_volatile() }
     }
 
-    /// Start and length of the first entry that touches the `len` sectors from `start` on.
+    /// Returns the start and the length of the first entry that overlaps the `len` sectors from `start` on.
     pub(crate) fn entry_in(&self, start: u64, len: u64) -> Option<(u64, u64)> {
         let (mut first, mut count) = (0, 0);
 
         if self.is_empty() || len == 0 {
             return None;
         }
-        // SAFETY: The list is initialised; `first` and `count` are written if anything is found.
+        // SAFETY: By the type invariant the table is initialised. `first` and `count` are valid for writes.
         let found =
             unsafe { bindings::badblocks_check(self.as_raw(), start, len, &mut first, &mut count) };
         (found != 0).then_some((first, count))
     }
 
-    /// A number that each change of the list makes greater by two; odd while one is under way.
+    /// Returns the sequence count of the table's lock: a write adds two, and it is odd during a write.
     pub(crate) fn version(&self) -> u32 {
-        // SAFETY: The sequence count of the list's lock is initialised; it is only looked at.
+        // SAFETY: By the type invariant the lock is initialised. Its sequence count is only read.
         unsafe { (&raw const (*self.as_raw()).lock.seqcount.seqcount.sequence).read_volatile() }
     }
 
-    /// Adds the `len` sectors from `start` on; [`ENOSPC`] if the list has no room for all of them.
+    /// Adds the `len` sectors from `start` on. [`ENOSPC`] if the table has no room for all of them.
     pub(crate) fn set(&self, start: u64, len: u64) -> Result {
-        // SAFETY: The list is initialised.
+        // SAFETY: By the type invariant the table is initialised.
         if len == 0 || unsafe { bindings::badblocks_set(self.as_raw(), start, len, 1) } {
             return Ok(());
         }
         Err(ENOSPC)
     }
 
-    /// Takes the `len` sectors from `start` on off the list; an entry that needs splitting, when the
-    /// list is full, stays as it is.
+    /// Removes the `len` sectors from `start` on. In a full table, an entry that would have to be split
+    /// stays as it is.
     pub(crate) fn clear(&self, start: u64, len: u64) {
         if len > 0 {
-            // SAFETY: The list is initialised.
+            // SAFETY: By the type invariant the table is initialised.
             unsafe { bindings::badblocks_clear(self.as_raw(), start, len) };
         }
     }
@@ -126,7 +131,7 @@ impl BadBlocks {
 #[pinned_drop]
 impl PinnedDrop for BadBlocks {
     fn drop(self: Pin<&mut Self>) {
-        // SAFETY: The list was initialised, and nobody refers to it any more.
+        // SAFETY: By the type invariant the table is initialised. It is freed only here.
         unsafe { bindings::badblocks_exit(self.as_raw()) };
     }
 }

@@ -25,12 +25,12 @@ include!(env!("RUST_PMEM_BINDINGS"));
 
 #[allow(
     clippy::derivable_impls,
-    reason = "of all that is bound, this alone needs it: derived ones would be compiled in"
+    reason = "bindgen would derive it for all types, and the module would contain them"
 )]
 impl Default for nd_device_driver {
     fn default() -> Self {
-        // SAFETY: Its fields are pointers and functions that may be null, numbers, and C structs of
-        // those, as in a driver that is declared in C.
+        // SAFETY: All zeroes is a valid value: the fields are numbers, pointers and functions that may be
+        // null, and C structures of those.
         unsafe { core::mem::zeroed() }
     }
 }

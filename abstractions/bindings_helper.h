@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * What `bindings.rs` is generated from: the kernel interfaces that the `kernel`
- * crate has no bindings for. Read by bindgen only; no C is compiled into the
- * module.
+ * The kernel interfaces that the `kernel` crate has no bindings for. bindgen
+ * generates `bindings.rs` from them; no C is compiled into the module.
  */
 
 #include <linux/badblocks.h>
@@ -33,12 +32,12 @@
 #error "rust_pmem needs LIBNVDIMM, BTT, NVDIMM_PFN, NVDIMM_DAX, FS_DAX and ZONE_DEVICE, on x86-64 or arm64"
 #endif
 
-/* Unbinding waits for threads that were preempted while they had a page. */
+/* Unbind waits for threads that were preempted while they used a page. */
 #if defined(CONFIG_PREEMPTION) && !defined(CONFIG_TASKS_RCU)
 #error "rust_pmem needs TASKS_RCU where the kernel is preemptible: enable BPF_SYSCALL, KPROBES or FUNCTION_TRACER"
 #endif
 
-/* Macros become constants under their own names (Kbuild strips the prefix). */
+/* Macros become constants of the same name: Kbuild strips the prefix. */
 const blk_features_t RUST_CONST_HELPER_BLK_FEAT_WRITE_CACHE = BLK_FEAT_WRITE_CACHE;
 const blk_features_t RUST_CONST_HELPER_BLK_FEAT_FUA = BLK_FEAT_FUA;
 const blk_features_t RUST_CONST_HELPER_BLK_FEAT_SYNCHRONOUS = BLK_FEAT_SYNCHRONOUS;

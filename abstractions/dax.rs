@@ -8,7 +8,7 @@ use super::{
     bindings,
     block::GenDisk,
     errno::eopnotsupp,
-    pagemap::Chunks,
+    memremap::Chunks,
     scope::{
         Registered,
         Scope,
@@ -36,21 +36,21 @@ use kernel::{
     }, //
 };
 
-/// What a range of pages is wanted for.
+/// The purpose of an access to pages.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Access {
-    /// To be mapped, read or written.
+    /// To map, read or write them.
     Normal,
-    /// To be overwritten as a whole, for its recovery: errors in it do not count.
+    /// To overwrite them, including bad ones, which the write repairs.
     RecoveryWrite,
 }
 
-/// Where pages of a DAX device are, as [`Memory::pages_from`](super::memory::Memory::pages_from) says.
+/// The addresses of pages of a DAX device: see [`Memory::pages_from`](super::memory::Memory::pages_from).
 ///
 /// # Invariants
 ///
 /// `address` and `pfn` are those of `pages` pages of a [`Memory`](super::memory::Memory) that is borrowed
-/// for `'a`. `chunks` are those of the page map they are in, if they have `struct page`s.
+/// for `'a`. `chunks` are those of their memory, if they have `struct page`s.
 pub(crate) struct Translation<'a> {
     pub(super) address: NonNull<c_void>,
     pub(super) pfn: u64,
@@ -60,14 +60,14 @@ pub(crate) struct Translation<'a> {
 }
 
 impl Translation<'_> {
-    /// How many pages they are.
+    /// Returns the number of pages.
     pub(crate) fn pages(&self) -> u64 {
         self.pages
     }
 
-    /// The first `pages` of them, or all if there are no more.
+    /// Returns the first `pages` of them, or all if there are fewer.
     pub(crate) fn first(self, pages: u64) -> Self {
-        // INVARIANT: A part of the pages.
+        // INVARIANT: Fewer pages from the same address on.
         Self {
             pages: self.pages.min(pages),
             ..self
@@ -75,29 +75,28 @@ impl Translation<'_> {
     }
 }
 
-/// What a DAX device does. Offsets are in pages from the start of the device.
+/// The operations of a DAX device. Offsets are in pages from the start of the device.
 pub(crate) trait Operations: Send + Sync {
-    /// Where the page at `offset` is, and how many of the `pages` wanted from there on are usable.
-    ///
-    /// `EHWPOISON` if not even the first is.
+    /// Returns the address of the page at `offset`, and how many pages from there on are usable, of the
+    /// `pages` that are asked for. `EHWPOISON` if there is none.
     fn direct_access(&self, offset: u64, pages: u64, access: Access) -> Result<Translation<'_>>;
 
-    /// Zeroes `pages` pages from `offset` on, clearing errors in them.
+    /// Zeroes `pages` pages from `offset` on, and repairs bad ones.
     fn zero_pages(&self, offset: u64, pages: u64) -> Result;
 
-    /// Overwrites memory that has errors, from the page at `offset` on, where `to` is, and returns
-    /// the number of bytes written: 0 if the errors can't be cleared.
+    /// Overwrites memory with bad pages. `to` is in the page at `offset`. Returns the number of bytes
+    /// written: 0 if the first page can't be repaired.
     fn recovery_write(&self, offset: u64, to: RecoveryWrite<'_>) -> usize;
 }
 
-/// The bytes of a [`recovery_write`](Operations::recovery_write) that are not copied yet, and where they
-/// go.
+/// The source and the destination of a [`recovery_write`](Operations::recovery_write), behind the bytes
+/// that are copied already.
 ///
 /// # Invariants
 ///
-/// `from` is a valid iterator that memory is copied from, and nobody else's for `'a`. `to` is valid
-/// for writes of `bytes` bytes.
-// `kernel::iov::IovIterSource` has no copy past the CPU's caches, and its constructor may panic.
+/// `from` is a valid source iterator, exclusively borrowed for `'a`. `to` is valid for writes of `bytes`
+/// bytes.
+// `kernel::iov::IovIterSource` has no copy that bypasses the CPU caches, and its constructor can panic.
 pub(crate) struct RecoveryWrite<'a> {
     to: *mut c_void,
     bytes: usize,
@@ -106,69 +105,69 @@ pub(crate) struct RecoveryWrite<'a> {
 }
 
 impl RecoveryWrite<'_> {
-    /// The number of bytes left.
+    /// Returns the number of bytes that remain.
     pub(crate) fn len(&self) -> usize {
         self.bytes
     }
 
-    /// The offset in its page of where the first byte goes.
+    /// Returns the offset of the destination in its page.
     pub(crate) fn offset_in_page(&self) -> usize {
         (self.to as usize) & kernel::page::PAGE_SIZE.wrapping_sub(1)
     }
 
-    /// Copies the next bytes into `buffer`, all that it has room for, instead of where they go.
+    /// Fills `buffer`, instead of the destination, with the next bytes. May fault, and sleep.
     ///
-    /// [`EFAULT`] if there are fewer, or if they can't be read; nothing was taken then. Page faults are
-    /// served.
+    /// [`EFAULT`], and nothing is taken, if fewer bytes remain or can be read.
     pub(crate) fn copy_to(&mut self, buffer: &mut [u8]) -> Result {
         let len = buffer.len().min(self.bytes);
-        // SAFETY: `buffer` has room for `len` bytes, and by the type invariant `from` is valid.
+        // SAFETY: `buffer` has at least `len` bytes, and by the type invariant `from` is valid.
         let copied = unsafe {
             kernel::bindings::_copy_from_iter(buffer.as_mut_ptr().cast(), len, self.from)
         };
 
         if copied < buffer.len() {
-            // SAFETY: By the type invariant `from` is valid; so many bytes were just taken from it.
+            // SAFETY: By the type invariant `from` is valid. `copied` bytes were just taken from it.
             unsafe { kernel::bindings::iov_iter_revert(self.from, copied) };
             return Err(EFAULT);
         }
-        // INVARIANT: Not more than `bytes` were copied; what is left goes behind them.
+        // INVARIANT: `copied <= bytes`, so `to` stays valid for the rest.
         self.bytes = self.bytes.saturating_sub(copied);
         self.to = self.to.wrapping_byte_add(copied);
         Ok(())
     }
 
-    /// Copies the bytes to where they go, past the CPU's caches, and returns how many were copied.
+    /// Copies the bytes to their destination, past the CPU caches, and returns their number.
     pub(crate) fn copy(self) -> usize {
-        // SAFETY: By the type invariant.
+        // SAFETY: By the type invariant `from` is valid, and `to` for writes of `bytes` bytes.
         unsafe { kernel::bindings::_copy_from_iter_flushcache(self.to, self.bytes, self.from) }
     }
 }
 
-/// How a [`DaxDevice`] behaves.
+/// The properties of a [`DaxDevice`].
 #[derive(Clone, Copy)]
 pub(crate) struct Properties {
-    /// Stores are durable without a flush by the provider, so that `MAP_SYNC` can be granted.
+    /// Stores are durable without an asynchronous flush by the provider, so that `MAP_SYNC` can be granted.
     pub(crate) synchronous: bool,
-    /// CPU caches must be written back for durability.
+    /// File systems must write the CPU caches back for durability.
     pub(crate) write_cache: bool,
 }
 
-/// A DAX device whose copies bypass the CPU's caches and survive machine checks. Dead when it is
-/// unregistered, and freed when the last file that is mapped through it is gone.
+/// A DAX device whose copies bypass the CPU caches and survive machine checks.
+///
+/// It is dead when it is unregistered, and freed when the last file that is mapped through it is gone.
 ///
 /// # Invariants
 ///
-/// `dax` is a `struct dax_device` that a reference is held to, with `ops` as its private data.
+/// `dax` is a `struct dax_device` to which a reference is held. Its private data are `ops`.
 pub(crate) struct DaxDevice<T: Operations> {
     dax: NonNull<bindings::dax_device>,
     #[expect(dead_code, reason = "held for the device")]
     ops: Arc<T>,
 }
 
-// SAFETY: `struct dax_device` may be used and put by any thread.
+// SAFETY: Any thread may use and put a `struct dax_device`. `T` is `Send` and `Sync`.
 unsafe impl<T: Operations> Send for DaxDevice<T> {}
-// SAFETY: As above.
+// SAFETY: The flags of a `struct dax_device` are atomic. `T` is `Sync`.
 unsafe impl<T: Operations> Sync for DaxDevice<T> {}
 
 impl<T: Operations> DaxDevice<T> {
@@ -178,7 +177,7 @@ impl<T: Operations> DaxDevice<T> {
         recovery_write: Some(Self::recovery_write_callback),
     };
 
-    /// `EOPNOTSUPP` where the architecture has no DAX, [`ENOMEM`].
+    /// Creates a device. `EOPNOTSUPP` if the architecture has no DAX, [`ENOMEM`].
     pub(crate) fn new<'bound>(
         ops: Arc<T>,
         properties: Properties,
@@ -193,7 +192,7 @@ impl<T: Operations> DaxDevice<T> {
             Self::alloc_asynchronous(ops)?
         };
 
-        // SAFETY: By the type invariant.
+        // SAFETY: By the type invariant the device is valid.
         unsafe {
             bindings::set_dax_nocache(this.dax.as_ptr());
             bindings::set_dax_nomc(this.dax.as_ptr());
@@ -208,22 +207,21 @@ impl<T: Operations> DaxDevice<T> {
     fn alloc(ops: Arc<T>) -> Result<Self> {
         let private = core::ptr::from_ref::<T>(&ops).cast_mut();
 
-        // SAFETY: `ops` is kept until the device is dead: see `drop`.
+        // SAFETY: `ops` stays in place until the device is dead: `drop` kills it first.
         let dax = unsafe { bindings::alloc_dax(private.cast(), const { &Self::OPS }) };
         let dax = from_err_ptr(dax)?;
-        // INVARIANT: `alloc_dax` gives the first reference.
+        // INVARIANT: `alloc_dax` returns a device with one reference, which is ours.
         Ok(Self {
             dax: NonNull::new(dax).ok_or(ENOMEM)?,
             ops,
         })
     }
 
-    /// A device that is not synchronous.
+    /// Creates a device that is not synchronous.
     ///
-    /// `alloc_dax` of Linux 7.2 does not clear the flags of a freed device whose memory it uses
-    /// again, and nothing takes back that a device is synchronous: `MAP_SYNC` would be granted where
-    /// a store is not durable. Such devices are held until there is another one; `EOPNOTSUPP` if
-    /// there is none.
+    /// When `alloc_dax` of Linux 7.2 reuses a freed inode, it keeps the flags of the old device, and
+    /// `DAXDEV_SYNC` can't be cleared: `MAP_SYNC` would be granted where a store is not durable. So this
+    /// keeps such devices until it gets one without the flag. `EOPNOTSUPP` if it gets none.
     fn alloc_asynchronous(ops: Arc<T>) -> Result<Self> {
         const TRIES: usize = 64;
         let mut stale = KBox::new([const { None }; TRIES], GFP_KERNEL)?;
@@ -231,7 +229,7 @@ impl<T: Operations> DaxDevice<T> {
         for place in stale.iter_mut() {
             let this = Self::alloc(ops.clone())?;
 
-            // SAFETY: By the type invariant.
+            // SAFETY: By the type invariant the device is valid.
             if !unsafe { bindings::dax_synchronous(this.dax.as_ptr()) } {
                 return Ok(this);
             }
@@ -240,27 +238,26 @@ impl<T: Operations> DaxDevice<T> {
         Err(eopnotsupp())
     }
 
-    /// Whether the CPU's caches are written back for durability.
+    /// Returns whether file systems write the CPU caches back for durability.
     pub(crate) fn write_cache(&self) -> bool {
-        // SAFETY: By the type invariant.
+        // SAFETY: By the type invariant the device is valid.
         unsafe { bindings::dax_write_cache_enabled(self.dax.as_ptr()) }
     }
 
-    /// Says whether the CPU's caches are to be written back for durability.
+    /// Sets whether file systems write the CPU caches back for durability.
     pub(crate) fn set_write_cache(&self, on: bool) {
-        // SAFETY: By the type invariant.
+        // SAFETY: By the type invariant the device is valid.
         unsafe { bindings::dax_write_cache(self.dax.as_ptr(), on) };
     }
 
-    /// `None` if the device has died meanwhile.
+    /// Returns the operations of a device. `None` if it is dead.
     ///
     /// # Safety
     ///
-    /// `dax` is a device made by [`Self::new`], and the read lock is held for all of `'a`.
+    /// [`Self::new`] has created `dax`, and the read lock is held for all of `'a`.
     unsafe fn ops<'a>(dax: *mut bindings::dax_device) -> Option<&'a T> {
-        // SAFETY: The device is one of ours. One that is alive under the read lock has its `ops`, in
-        // their place, until the lock is given up: `kill_dax`, after which they may be dropped, waits
-        // for that.
+        // SAFETY: `new` has set the private data to a `T`. The device is alive, or the pointer is null:
+        // `kill_dax`, after which the operations may be dropped, waits until the read lock is released.
         unsafe { bindings::dax_get_private(dax).cast::<T>().as_ref() }
     }
 
@@ -272,7 +269,7 @@ impl<T: Operations> DaxDevice<T> {
         address: *mut *mut c_void,
         pfn: *mut c_ulong,
     ) -> c_long {
-        // SAFETY: The core calls this under the read lock.
+        // SAFETY: The DAX core calls this for a device with `OPS`, with the read lock held.
         let ops = unsafe { Self::ops(dax) };
         let access = match mode {
             bindings::dax_access_mode_DAX_RECOVERY_WRITE => Access::RecoveryWrite,
@@ -280,22 +277,22 @@ impl<T: Operations> DaxDevice<T> {
         };
 
         from_result(|| {
-            // CAST: The core does not ask for a negative number.
+            // CAST: Not negative.
             let pages = nr_pages.max(0) as u64;
             let found = ops
                 .ok_or(ENXIO)?
                 .direct_access(pgoff as u64, pages, access)?;
 
-            // Without a page frame number, the caller copies, under the read lock, and takes no
-            // reference to a page.
+            // A caller that does not ask for the pfn copies with the read lock held, and takes no reference
+            // to a page.
             if let (false, Some(chunks)) = (pfn.is_null(), found.chunks) {
-                // `dax_direct_access` tells its callers of no more than they asked for.
+                // `dax_direct_access` returns at most as many pages as its caller has asked for.
                 chunks.mark(found.pfn, pages.min(found.pages));
             }
 
-            // The memory is borrowed from `ops`, which the device shares until it is dead: it stays
-            // mapped for as long as the core may use the result.
-            // SAFETY: Both are null or valid for writes.
+            // The memory is borrowed from `ops`, and so stays mapped until the device is dead, which is as
+            // long as the core may use the result.
+            // SAFETY: The core passes pointers that are null or valid for writes.
             unsafe {
                 if !address.is_null() {
                     address.write(found.address.as_ptr());
@@ -304,7 +301,7 @@ impl<T: Operations> DaxDevice<T> {
                     pfn.write(found.pfn as c_ulong);
                 }
             }
-            // CAST: Fewer than bytes of memory.
+            // CAST: Fewer pages than bytes in the address space.
             Ok(found.pages as c_long)
         })
     }
@@ -314,7 +311,7 @@ impl<T: Operations> DaxDevice<T> {
         pgoff: c_ulong,
         nr_pages: usize,
     ) -> c_int {
-        // SAFETY: As in `direct_access_callback`.
+        // SAFETY: The DAX core calls this for a device with `OPS`, with the read lock held.
         let ops = unsafe { Self::ops(dax) };
 
         from_result(|| {
@@ -331,14 +328,14 @@ impl<T: Operations> DaxDevice<T> {
         bytes: usize,
         from: *mut kernel::bindings::iov_iter,
     ) -> usize {
-        // SAFETY: As in `direct_access_callback`.
+        // SAFETY: The DAX core calls this for a device with `OPS`, with the read lock held.
         let ops = unsafe { Self::ops(dax) };
 
         ops.map_or(0, |ops| {
             ops.recovery_write(
                 pgoff as u64,
-                // INVARIANT: `dax_iomap_iter` passes its iterator, and the address that
-                // `direct_access` gave for at least `bytes` bytes; the read lock is held.
+                // INVARIANT: `dax_iomap_iter` passes its own iterator, and the address of at least `bytes`
+                // bytes that `direct_access` has returned. The read lock is held, so they stay mapped.
                 RecoveryWrite {
                     to,
                     bytes,
@@ -350,8 +347,8 @@ impl<T: Operations> DaxDevice<T> {
     }
 }
 
-// SAFETY: A dead device calls its operations no more, and `kill_dax` waits for those that are running.
-// What is left is a device that a reference is held to.
+// SAFETY: `kill_dax` waits for operations in progress, and the core calls none for a dead device. What is
+// left is a reference to the device.
 unsafe impl<T: Operations> Registered for DaxDevice<T> {
     unsafe fn unregister(&self) {
         // SAFETY: By the type invariant the device is valid.
@@ -361,8 +358,8 @@ unsafe impl<T: Operations> Registered for DaxDevice<T> {
 
 impl<T: Operations> Drop for DaxDevice<T> {
     fn drop(&mut self) {
-        // SAFETY: By the type invariant. A dead device calls its operations no more; `kill_dax`
-        // waits for those that are running, and may be called twice.
+        // SAFETY: By the type invariant a reference to the device is held. `kill_dax` may be called twice.
+        // After it, nobody uses `ops` through the device.
         unsafe {
             bindings::kill_dax(self.dax.as_ptr());
             bindings::put_dax(self.dax.as_ptr());
@@ -370,31 +367,31 @@ impl<T: Operations> Drop for DaxDevice<T> {
     }
 }
 
-/// The way from a page map to the DAX device over it, if there is one at the moment.
+/// A link from memory with `struct page`s to the DAX device over it.
 ///
-/// A memory failure may be reported while the device is being set up or torn down: it finds either
-/// a live device or none.
+/// A memory failure may be reported while the device is created or dropped: it finds a live device or
+/// none.
 ///
 /// # Invariants
 ///
-/// `dax` is null, or a device of a [`Registration`] that is registered.
+/// `dax` is null, or the device of a [`Registration`] that is registered.
 pub(crate) struct FailureLink {
     dax: Atomic<*mut bindings::dax_device>,
 }
 
 impl FailureLink {
-    /// A link that leads nowhere yet.
+    /// Creates a link without a device.
     pub(crate) fn new() -> Self {
-        // INVARIANT: Null.
+        // INVARIANT: `dax` is null.
         Self {
             dax: Atomic::new(core::ptr::null_mut()),
         }
     }
 
-    /// Tells the file system on the device that `len` bytes from `offset` on, in bytes from the
-    /// start of the device, have failed.
+    /// Notifies the file system on the device of a failure of `len` bytes at `offset`, in bytes from the
+    /// start of the device.
     ///
-    /// `EOPNOTSUPP` if there is no device, or nobody on it who wants to know.
+    /// `EOPNOTSUPP` if there is no device, or no file system on it that handles failures.
     pub(crate) fn notify_holder(&self, offset: u64, len: u64, flags: c_int) -> Result {
         let _alive = ReadLock::new();
         let dax = self.dax.load(Acquire);
@@ -402,40 +399,40 @@ impl FailureLink {
         if dax.is_null() {
             return Err(eopnotsupp());
         }
-        // SAFETY: `dax` was not null under the read lock, so that `Registration::unregister`, which clears it
-        // and then waits for all readers, has not yet put the device.
+        // SAFETY: `dax` was found with the read lock held. `Registration::unregister` clears the link, and then
+        // waits for readers in `kill_dax` before its reference to the device is put.
         to_result(unsafe { bindings::dax_holder_notify_failure(dax, offset, len, flags) })
     }
 }
 
-/// The lock under which a DAX device that was found alive stays so.
+/// The read lock of all DAX devices: while it is held, no live device becomes dead.
 ///
 /// # Invariants
 ///
-/// The lock is held, and what it was taken with is the field.
+/// The lock is held. The field is the value that `dax_read_lock` has returned.
 struct ReadLock(c_int);
 
 impl ReadLock {
     fn new() -> Self {
-        // INVARIANT: Taken here.
-        // SAFETY: May always be called; the lock nests.
+        // INVARIANT: The lock is taken here.
+        // SAFETY: The lock may be taken at any time, and nests.
         Self(unsafe { bindings::dax_read_lock() })
     }
 }
 
 impl Drop for ReadLock {
     fn drop(&mut self) {
-        // SAFETY: By the type invariant it is held.
+        // SAFETY: By the type invariant the lock is held, and this is the value that it was taken with.
         unsafe { bindings::dax_read_unlock(self.0) };
     }
 }
 
 /// A [`DaxDevice`] that file systems find through its disk, and memory failures through a
-/// [`FailureLink`], until this is unregistered; its holder is then told that the memory goes away.
+/// [`FailureLink`]. When it is unregistered, its holder is notified that the memory goes away.
 ///
 /// # Invariants
 ///
-/// While it is registered, `device` is the host of `disk`, and nothing else but null is in `link`.
+/// While it is registered, `device` is the DAX device of the host `disk`, and `link` has `device` or null.
 pub(crate) struct Registration<'bound, T: Operations> {
     device: Arc<Scoped<'bound, DaxDevice<T>>>,
     disk: GenDisk,
@@ -443,7 +440,7 @@ pub(crate) struct Registration<'bound, T: Operations> {
 }
 
 impl<'bound, T: Operations + 'bound> Registration<'bound, T> {
-    /// [`EBUSY`] if the disk has a DAX device, [`ENOMEM`].
+    /// Registers `device` for `disk` and `link`. [`EBUSY`] if the disk has a DAX device, [`ENOMEM`].
     pub(crate) fn new(
         device: Arc<Scoped<'bound, DaxDevice<T>>>,
         disk: &GenDisk,
@@ -459,25 +456,25 @@ impl<'bound, T: Operations + 'bound> Registration<'bound, T> {
         Scoped::new(scope, this, |this| {
             let dax = this.device.dax.as_ptr();
 
-            // SAFETY: Both are valid, as references are held to them.
+            // SAFETY: Both are valid, as `this` holds references to them.
             to_result(unsafe { bindings::dax_add_host(dax, this.disk.as_raw()) })?;
-            // INVARIANT: The device was just made the disk's host.
+            // INVARIANT: `dax_add_host` has succeeded.
             this.link.dax.store(dax, Release);
             Ok(())
         })
     }
 }
 
-// SAFETY: Nobody finds the device through the disk or the link any more, and those who did have given
-// up the read lock. There are no methods.
+// SAFETY: The device can't be found through the disk or the link any more, and `kill_dax` waits for those
+// that found it with the read lock held. There are no methods.
 unsafe impl<T: Operations> Registered for Registration<'_, T> {
     unsafe fn unregister(&self) {
-        // SAFETY: The device was added for this disk, and is removed only here.
+        // SAFETY: The caller promises that the value is registered, so `dax_add_host` has succeeded for the
+        // disk.
         unsafe { bindings::dax_remove_host(self.disk.as_raw()) };
         self.link.dax.store(core::ptr::null_mut(), Release);
-        // Tells the holder, and waits for all who hold the read lock, so that nobody has a pointer
-        // from `link` any more.
-        // SAFETY: The device is valid, as a reference is held to it.
+        // Notifies the holder, and waits for all readers: nobody has a pointer from `link` any more.
+        // SAFETY: The device is valid, as `self` holds a reference to it.
         unsafe { bindings::kill_dax(self.device.dax.as_ptr()) };
     }
 }

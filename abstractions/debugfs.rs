@@ -1,109 +1,131 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Files in debugfs for devices of a bus, which take commands of root.
+//! Write-only files in debugfs whose data belong to a bound device.
 //!
-//! The `kernel` crate's own files need data that is static, as a bound device's is not.
+//! The files of the `kernel` crate need static data, or a directory of their own. A [`File`] is
+//! added to a directory that exists, and is removed when the device is unbound.
 //!
 //! C header: [`include/linux/debugfs.h`](srctree/include/linux/debugfs.h)
 
-use core::{
-    marker::PhantomData,
-    ptr::NonNull, //
+use super::scope::{
+    Registered,
+    Scope,
+    Scoped, //
 };
+use core::ptr::NonNull;
 use kernel::{
     bindings,
     error::from_result,
     prelude::*,
+    sync::Arc,
     uaccess::{
         UserPtr,
         UserSlice, //
     }, //
 };
 
-/// What is written to the file of a device.
-pub(super) trait Command {
-    /// # Safety
-    ///
-    /// `dev` is a device that a file was added for, and not removed.
-    unsafe fn command(dev: *mut bindings::device, text: &[u8]) -> Result;
+/// The longest write that a [`File`] accepts, in bytes.
+const MAX_LEN: usize = 80;
+
+/// Receives what root writes to a [`File`].
+pub(crate) trait Handler: Send + Sync {
+    /// Handles one write.
+    fn write(&self, text: &[u8]) -> Result;
 }
 
-/// A folder of debugfs, if it is there.
+/// A directory of debugfs.
 ///
 /// # Invariants
 ///
-/// `dentry` is a folder of debugfs that a reference is held to.
-pub(super) struct Folder<C: Command> {
+/// `dentry` is a directory of debugfs that a reference is held to.
+pub(crate) struct Dir {
     dentry: NonNull<bindings::dentry>,
-    _command: PhantomData<C>,
 }
 
-impl<C: Command> Folder<C> {
+// SAFETY: A reference to a directory may be used and put by any thread.
+unsafe impl Send for Dir {}
+// SAFETY: debugfs takes the directory's own lock to add, look up and remove files.
+unsafe impl Sync for Dir {}
+
+impl Dir {
+    /// Looks up the directory `name` in the root of debugfs. `None` if it does not exist.
+    pub(crate) fn lookup(name: &CStr) -> Option<Self> {
+        #[cfg(CONFIG_DEBUG_FS)]
+        // SAFETY: `name` is a valid C string; a null parent is the root.
+        let dentry = unsafe { bindings::debugfs_lookup(name.as_char_ptr(), core::ptr::null_mut()) };
+        #[cfg(not(CONFIG_DEBUG_FS))]
+        let (dentry, _) = (core::ptr::null_mut(), name);
+
+        // INVARIANT: `debugfs_lookup` takes a reference to what it finds.
+        NonNull::new(dentry).map(|dentry| Self { dentry })
+    }
+}
+
+impl Drop for Dir {
+    fn drop(&mut self) {
+        // SAFETY: By the type invariant a reference is held; it is put only here.
+        unsafe { bindings::dput(self.dentry.as_ptr()) };
+    }
+}
+
+/// A file that passes what root writes on to a [`Handler`], until it is unregistered.
+pub(crate) struct File<'bound, H: Handler> {
+    dir: Dir,
+    name: &'bound CStr,
+    handler: Arc<H>,
+}
+
+impl<'bound, H: Handler + 'bound> File<'bound, H> {
+    #[cfg(CONFIG_DEBUG_FS)]
     const OPS: bindings::file_operations = bindings::file_operations {
-        // Such a file is not open when the module goes.
         owner: (&raw const bindings::__this_module).cast_mut(),
         open: Some(bindings::simple_open),
         write: Some(Self::write_callback),
         ..pin_init::zeroed()
     };
 
-    /// The folder with the name of the driver of `dev`, if there is one.
+    /// Adds the file `name` to `dir`. [`ENOMEM`].
     ///
-    /// # Safety
-    ///
-    /// `dev` is a valid device that has a driver.
-    pub(super) unsafe fn of_driver(dev: *mut bindings::device) -> Option<Self> {
-        // SAFETY: `dev` is valid and has a driver, which has a name. Names may be looked up at any time.
-        let dentry =
-            unsafe { bindings::debugfs_lookup((*(*dev).driver).name, core::ptr::null_mut()) };
+    /// As everywhere in debugfs, there is no file, and no error, if debugfs fails to add it.
+    pub(crate) fn new(
+        dir: Dir,
+        name: &'bound CStr,
+        handler: Arc<H>,
+        scope: &'bound Scope<'bound>,
+    ) -> Result<Scoped<'bound, Self>> {
+        let this = Self { dir, name, handler };
 
-        // INVARIANT: The call has taken a reference.
-        NonNull::new(dentry).map(|dentry| Self {
-            dentry,
-            _command: PhantomData,
+        Scoped::new(scope, this, |this| {
+            #[cfg(CONFIG_DEBUG_FS)]
+            // SAFETY: By the type invariant of `Dir` the parent is valid. `this` stays in place until it
+            // is unregistered, which removes the file.
+            unsafe {
+                bindings::debugfs_create_file_full(
+                    this.name.as_char_ptr(),
+                    0o200,
+                    this.dir.dentry.as_ptr(),
+                    core::ptr::from_ref(this).cast_mut().cast(),
+                    core::ptr::null(),
+                    const { &Self::OPS },
+                )
+            };
+            #[cfg(not(CONFIG_DEBUG_FS))]
+            let _ = this;
+            Ok(())
         })
     }
 
-    /// Adds a file with the name of `dev`, which root can write to until it is removed.
-    ///
-    /// # Safety
-    ///
-    /// It must be removed while `dev` is what `C` takes it for.
-    pub(super) unsafe fn add(&self, dev: *mut bindings::device) {
-        // SAFETY: `dentry` is a folder, and `dev` valid until the file is removed. There is nothing to be
-        // done if it fails, as debugfs has it.
-        unsafe {
-            bindings::debugfs_create_file_full(
-                bindings::dev_name(dev),
-                0o200,
-                self.dentry.as_ptr(),
-                dev.cast(),
-                core::ptr::null(),
-                const { &Self::OPS },
-            )
-        };
-    }
-
-    /// Removes the file of `dev`, if there is one. Waits for those who are writing to it.
-    ///
-    /// # Safety
-    ///
-    /// `dev` is a valid device.
-    pub(super) unsafe fn remove(&self, dev: *mut bindings::device) {
-        // SAFETY: `dentry` is a folder, and `dev` has a name.
-        unsafe {
-            bindings::debugfs_lookup_and_remove(bindings::dev_name(dev), self.dentry.as_ptr())
-        };
-    }
-
+    #[cfg_attr(not(CONFIG_DEBUG_FS), expect(dead_code))]
     extern "C" fn write_callback(
         file: *mut bindings::file,
         from: *const c_char,
         len: usize,
         _offset: *mut bindings::loff_t,
     ) -> isize {
-        // No command is longer.
-        let mut text = [0; 80];
+        // SAFETY: `simple_open` has set `private_data` to the data of the file: `this` in `new`. Removing
+        // the file waits until this returns, and `this` stays until then.
+        let this = unsafe { &*(*file).private_data.cast::<Self>() };
+        let mut text = [0; MAX_LEN];
 
         from_result(|| {
             let text = text.get_mut(..len).ok_or(EINVAL)?;
@@ -111,18 +133,24 @@ impl<C: Command> Folder<C> {
             UserSlice::new(UserPtr::from_ptr(from.cast_mut().cast()), len)
                 .reader()
                 .read_slice(text)?;
-            // SAFETY: `simple_open` has put there what `add` gave. Removing the file waits until
-            // nobody is here.
-            unsafe { C::command((*file).private_data.cast(), text) }?;
-            // CAST: Not more than 80.
+            this.handler.write(text)?;
+            // CAST: At most `MAX_LEN`.
             Ok(len as isize)
         })
     }
 }
 
-impl<C: Command> Drop for Folder<C> {
-    fn drop(&mut self) {
-        // SAFETY: By the type invariant.
-        unsafe { bindings::dput(self.dentry.as_ptr()) };
+// SAFETY: The file is removed, and nobody is in `write_callback` any more. Only a name and references
+// to the directory and the handler remain.
+unsafe impl<H: Handler> Registered for File<'_, H> {
+    unsafe fn unregister(&self) {
+        #[cfg(CONFIG_DEBUG_FS)]
+        // SAFETY: By the type invariant of `Dir` the parent is valid, and the name is a C string. If the
+        // directory was removed before, so was the file, and nothing is found.
+        unsafe {
+            bindings::debugfs_lookup_and_remove(self.name.as_char_ptr(), self.dir.dentry.as_ptr())
+        };
+        #[cfg(not(CONFIG_DEBUG_FS))]
+        let _ = (&self.name, &self.dir, &self.handler);
     }
 }

@@ -4,12 +4,17 @@
 
 use kernel::prelude::*;
 
-/// `EOPNOTSUPP`: operation not supported.
+/// Returns `EOPNOTSUPP`: operation not supported.
 pub(crate) fn eopnotsupp() -> Error {
     Error::from_errno(-(kernel::bindings::EOPNOTSUPP as c_int))
 }
 
-/// `EHWPOISON`: the memory has a hardware error.
+/// Returns whether `error` is `EOPNOTSUPP`.
+pub(crate) fn is_eopnotsupp(error: Error) -> bool {
+    error.to_errno() == -(kernel::bindings::EOPNOTSUPP as c_int)
+}
+
+/// Returns `EHWPOISON`: the memory has a hardware error.
 pub(crate) fn ehwpoison() -> Error {
     Error::from_errno(-(kernel::bindings::EHWPOISON as c_int))
 }

@@ -1,29 +1,28 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A boolean that many CPUs look at.
+//! A boolean for fast paths.
 
 use core::sync::atomic::{
     AtomicBool,
     Ordering, //
 };
 
-/// As `Atomic<bool>` with relaxed ordering (`READ_ONCE`, `WRITE_ONCE`), but reading is one load: the
-/// `kernel` crate's loads are calls of C functions, which the straight path of a read can do without.
+/// A boolean with relaxed ordering (`READ_ONCE`, `WRITE_ONCE`), whose read is a single load.
+///
+/// A load of the `kernel` crate's `Atomic<bool>` calls a C function, which costs the fast path of a
+/// read too much.
 pub(crate) struct Flag(AtomicBool);
 
 impl Flag {
-    /// One that is `on`.
     pub(crate) fn new(on: bool) -> Self {
         Self(AtomicBool::new(on))
     }
 
-    /// Whether it is on.
     #[inline]
     pub(crate) fn is_on(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
 
-    /// Switches it.
     pub(crate) fn set(&self, on: bool) {
         self.0.store(on, Ordering::Relaxed);
     }

@@ -4,6 +4,7 @@
 //!
 //! C header: [`include/linux/ioport.h`](srctree/include/linux/ioport.h)
 
+use super::device;
 use core::ops::RangeInclusive;
 use kernel::{
     bindings,
@@ -16,7 +17,7 @@ use kernel::{
 ///
 /// # Invariants
 ///
-/// `start` and `len` are those of a range that was requested as `name` and not released.
+/// The range of `len` bytes from `start` on was requested with `name`, and not released.
 pub(crate) struct Claim {
     start: u64,
     len: u64,
@@ -24,8 +25,8 @@ pub(crate) struct Claim {
 }
 
 impl Claim {
-    /// Claims `range`, under the name of `owner`. [`EBUSY`] if any part of it is taken, [`EINVAL`]
-    /// if there is no such range, [`ENOMEM`].
+    /// Claims `range` in the name of `owner`. [`EBUSY`] if a part of it is claimed, [`EINVAL`] if it is
+    /// empty, [`ENOMEM`].
     pub(crate) fn new(range: &RangeInclusive<u64>, owner: &Device) -> Result<Self> {
         let start = *range.start();
         let len = range
@@ -34,19 +35,10 @@ impl Claim {
             .and_then(|len| len.checked_add(1))
             .ok_or(EINVAL)?;
 
-        // CAST: `Device` is a transparent wrapper.
-        let owner = core::ptr::from_ref(owner).cast::<bindings::device>();
-        // SAFETY: A device that there is a reference to has a name, a C string.
-        let name = unsafe {
-            let name = bindings::dev_name(owner);
-            let len = bindings::strlen(name).saturating_add(1);
+        let name = CString::try_from(device::name(owner)?)?;
 
-            core::slice::from_raw_parts(name.cast::<u8>(), len)
-        };
-        let name = CString::try_from(CStr::from_bytes_with_nul(name).map_err(|_| EINVAL)?)?;
-
-        // SAFETY: The claim owns its name, and frees it after it was released. `iomem_resource` is the
-        // kernel's, with its own lock.
+        // SAFETY: The result owns the name, and frees it after it has released the range. `iomem_resource`
+        // is a static of the kernel, which the call locks.
         let res = unsafe {
             bindings::__request_region(
                 &raw mut bindings::iomem_resource,
@@ -59,17 +51,17 @@ impl Claim {
         if res.is_null() {
             return Err(EBUSY);
         }
-        // INVARIANT: It was just requested.
+        // INVARIANT: `__request_region` has succeeded.
         Ok(Self { start, len, name })
     }
 
-    /// The range.
+    /// Returns the claimed range.
     pub(super) fn range(&self) -> RangeInclusive<u64> {
-        // No overflow: it was made from such a range.
+        // No overflow: `new` has computed `len` from an inclusive range.
         self.start..=self.start.wrapping_add(self.len).wrapping_sub(1)
     }
 
-    /// The name of its owner.
+    /// Returns the name of the owner.
     pub(super) fn name(&self) -> &CStr {
         &self.name
     }
@@ -77,7 +69,7 @@ impl Claim {
 
 impl Drop for Claim {
     fn drop(&mut self) {
-        // SAFETY: By the type invariant.
+        // SAFETY: By the type invariant the range was requested, and not released.
         unsafe {
             bindings::__release_region(&raw mut bindings::iomem_resource, self.start, self.len)
         };

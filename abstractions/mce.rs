@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Machine checks: what the platform says of memory that it can't read.
+//! Machine checks: uncorrected memory errors that the CPU reports.
 //!
-//! The module is on the kernel's chain from its start to its end ([`Chain`]), and passes on what it is
-//! told to each [`Listener`]. A listener of its own for each device would be taken off the chain under
-//! the device's lock, for which others on the chain wait: the NFIT provider's notice to the driver.
+//! The module registers one notifier on the MCE decode chain ([`Chain`]), which notifies each
+//! [`Listener`]. A notifier for each device would deadlock: unregistering it, with the device lock held,
+//! waits for the chain, and the NFIT provider's notifier on the chain takes the device lock to notify
+//! the driver.
 //!
 //! C header: [`arch/x86/include/asm/mce.h`](srctree/arch/x86/include/asm/mce.h)
 
@@ -13,10 +14,7 @@ use super::scope::{
     Scope,
     Scoped, //
 };
-use core::ops::{
-    Deref,
-    Range, //
-};
+use core::ops::Range;
 use kernel::{
     prelude::*,
     sync::{
@@ -31,73 +29,74 @@ use kernel::{
     types::Opaque, //
 };
 
-/// Who is told of memory errors.
+/// Receives memory errors.
 pub(crate) trait Handler: Send + Sync {
-    /// The memory at the physical `addresses` has an uncorrected error; `listed` if its provider has
-    /// put it on the bus's list (the NFIT provider does).
+    /// Handles an uncorrected error of the memory at the physical `addresses`. `listed` if its
+    /// provider has added it to the bus's badrange list (the NFIT provider does).
     ///
-    /// May sleep. Do not wait for anything that is held when a [`Listener`] is made or dropped, such
-    /// as a device's lock.
+    /// May sleep. It must not wait for a lock that is held where a [`Listener`] is created or dropped,
+    /// such as a device lock.
     fn memory_error(&self, addresses: Range<u64>, listed: bool);
 }
 
-/// What all listeners have in common.
-struct Link {
-    /// The next one; null for the last.
-    next: *mut Link,
-    /// Tells the listener that the link is a part of.
-    tell: unsafe fn(*mut Link, Range<u64>, bool),
+/// A node of the list of listeners, independent of the type of their handlers.
+struct Node {
+    /// The next node; null for the last one.
+    next: *mut Node,
+    /// Notifies the listener that has the node.
+    notify: unsafe fn(*mut Node, Range<u64>, bool),
 }
 
-/// The first of the listeners; null if there is none.
-struct First(*mut Link);
+/// The first node of the list; null if it is empty.
+struct Head(*mut Node);
 
-// SAFETY: The links are only followed with the lock held that has the first one.
-unsafe impl Send for First {}
+// SAFETY: Nodes are only accessed with the lock of `LISTENERS` held, which has the head.
+unsafe impl Send for Head {}
 
 kernel::sync::global_lock! {
-    // SAFETY: Used only where `IS_READY` was found set, and by what the chain calls: `Chain::new`
-    // initialises it before it sets the one and joins the other.
-    unsafe(uninit) static LISTENERS: Mutex<First> = First(core::ptr::null_mut());
+    // SAFETY: It is used after `IS_READY` was found set, or from the chain. `Chain::new` initialises it
+    // before it sets `IS_READY` and registers the notifier.
+    unsafe(uninit) static LISTENERS: Mutex<Head> = Head(core::ptr::null_mut());
 }
 
 /// `LISTENERS` is initialised.
 static IS_READY: Atomic<bool> = Atomic::new(false);
 
-/// Tells all listeners.
+/// Notifies all listeners.
 #[cfg(CONFIG_X86_MCE)]
-fn tell_all(addresses: Range<u64>, listed: bool) {
-    let first = LISTENERS.lock();
-    let mut link = first.0;
+fn notify_all(addresses: Range<u64>, listed: bool) {
+    let head = LISTENERS.lock();
+    let mut node = head.0;
 
-    while !link.is_null() {
-        // SAFETY: A link is on the list as long as its listener is there; the lock is held.
+    while !node.is_null() {
+        // SAFETY: The lock is held, which a listener takes to remove its node from the list before it is
+        // freed.
         unsafe {
-            ((*link).tell)(link, addresses.clone(), listed);
-            link = (*link).next;
+            ((*node).notify)(node, addresses.clone(), listed);
+            node = (*node).next;
         }
     }
 }
 
-/// The module's place on the chain of those who are told of machine checks. There is none but on x86.
+/// The notifier of the module on the MCE decode chain. There is no chain but on x86.
 ///
 /// # Invariants
 ///
-/// `block` is on the chain, and `LISTENERS` is initialised.
+/// `block` is registered, and `LISTENERS` is initialised.
 #[pin_data(PinnedDrop)]
 pub(crate) struct Chain {
     #[pin]
     block: Opaque<kernel::bindings::notifier_block>,
 }
 
-// SAFETY: The notifier block is the chain's, which has its own lock.
+// SAFETY: The chain has its own lock, and any thread may unregister the notifier.
 unsafe impl Send for Chain {}
-// SAFETY: As above.
+// SAFETY: There are no methods that take a reference.
 unsafe impl Sync for Chain {}
 
 impl Chain {
-    /// Joins the chain: to be done when the module is loaded, before any listener is made, and undone
-    /// last. [`EBUSY`] if it has been done.
+    /// Registers the notifier. To be called when the module is loaded, before any listener is created.
+    /// [`EBUSY`] for a second call.
     pub(crate) fn new() -> impl PinInit<Self, Error> {
         static IS_TAKEN: Atomic<bool> = Atomic::new(false);
 
@@ -106,16 +105,16 @@ impl Chain {
                 if IS_TAKEN.xchg(true, Relaxed) {
                     return Err(EBUSY);
                 }
-                // SAFETY: Only the first caller comes here.
+                // SAFETY: Only the first caller gets here.
                 unsafe { LISTENERS.init() };
                 IS_READY.store(true, Release);
             },
-            // INVARIANT: Joined here, after the list was initialised.
+            // INVARIANT: `LISTENERS` is initialised above; `register` registers the notifier.
             block <- Opaque::ffi_init(|block: *mut kernel::bindings::notifier_block| {
                 #[cfg(CONFIG_X86_MCE)]
-                // SAFETY: `block` is valid for writes, and stays where it is until `drop`.
+                // SAFETY: `block` is valid for writes. It is pinned, and `drop` unregisters it.
                 unsafe {
-                    x86::join(block)
+                    x86::register(block)
                 };
                 #[cfg(not(CONFIG_X86_MCE))]
                 let _ = block;
@@ -128,10 +127,10 @@ impl Chain {
 impl PinnedDrop for Chain {
     fn drop(self: Pin<&mut Self>) {
         #[cfg(CONFIG_X86_MCE)]
-        // SAFETY: By the type invariant it is on the chain. This waits for those who are being told.
+        // SAFETY: By the type invariant the notifier is registered. This waits for calls in progress.
         unsafe {
-            super::bindings::mce_unregister_decode_chain(self.block.get())
-        };
+            super::bindings::mce_unregister_decode_chain(self.block.get());
+        }
     }
 }
 
@@ -145,14 +144,13 @@ mod x86 {
 
     /// # Safety
     ///
-    /// `block` is valid for writes, and stays where it is until it has left the chain.
-    pub(super) unsafe fn join(block: *mut kernel::bindings::notifier_block) {
-        // SAFETY: `block` is valid for writes, and stays where it is until it has left the chain.
+    /// `block` is valid for writes, and stays in place until it is unregistered.
+    pub(super) unsafe fn register(block: *mut kernel::bindings::notifier_block) {
+        // SAFETY: `# Safety` requires that `block` is valid for writes, and stays in place.
         unsafe {
             block.write(kernel::bindings::notifier_block {
                 notifier_call: Some(callback),
-                // After the memory has been taken out of use (`MCE_PRIO_UC`) and the NFIT provider has
-                // had its turn.
+                // After the kernel has unmapped the page (`MCE_PRIO_UC`), and after the NFIT provider.
                 priority: bindings::mce_notifier_prios_MCE_PRIO_EDAC as c_int,
                 ..Default::default()
             });
@@ -160,10 +158,10 @@ mod x86 {
         }
     }
 
-    /// The bits of an address that are physical: `MCI_ADDR_PHYSADDR`. Those above may be the key that
-    /// the memory is encrypted with.
+    /// The physical bits of an address (`MCI_ADDR_PHYSADDR`). Bits above may be the key that the memory
+    /// is encrypted with.
     fn physical_mask() -> u64 {
-        // SAFETY: Set at boot, and not changed since.
+        // SAFETY: The kernel sets it at boot, and does not change it.
         let bits = unsafe { kernel::bindings::boot_cpu_data.x86_phys_bits };
 
         u64::MAX
@@ -178,23 +176,22 @@ mod x86 {
     ) -> c_int {
         let mce = mce.cast::<bindings::mce>();
 
-        // SAFETY: The chain is called with a machine check's record.
+        // SAFETY: The chain is called with a valid record, which does not change during the call.
         let record = unsafe { &*mce };
-        // SAFETY: As above; the functions only look at it.
-        let lost = unsafe {
+        // SAFETY: `mce` is valid; the functions only read it.
+        let is_lost = unsafe {
             bindings::mce_is_memory_error(mce)
                 && !bindings::mce_is_correctable(mce)
                 && bindings::mce_usable_address(mce)
         };
 
-        if lost {
-            // The least significant valid bit of the address (Intel SDM volume 3,
-            // "IA32_MCi_MISC MSRs"). AMD has other bits there: as the kernel does for Intel, none
-            // above that of a page is believed.
+        if is_lost {
+            // The least significant valid bit of the address (Intel SDM volume 3, "IA32_MCi_MISC MSRs").
+            // AMD has other bits there. As the kernel does for Intel, limit it to a page.
             let size = 1_u64 << (record.misc & 0x3f).min(PAGE_SHIFT as u64);
             let start = record.addr & physical_mask() & !size.wrapping_sub(1);
 
-            tell_all(
+            notify_all(
                 start..start.saturating_add(size),
                 record.kflags & bindings::MCE_HANDLED_NFIT != 0,
             );
@@ -203,23 +200,23 @@ mod x86 {
     }
 }
 
-/// A handler that hears of machine checks until it is unregistered.
+/// Notifies a handler of memory errors until it is unregistered.
 ///
 /// # Invariants
 ///
-/// `link` is on the list while the listener is registered.
+/// `node` is on the list of `LISTENERS` while the listener is registered.
 pub(crate) struct Listener<H: Handler> {
-    link: Opaque<Link>,
+    node: Opaque<Node>,
     handler: Arc<H>,
 }
 
-// SAFETY: The link is followed with a lock held; `H` is `Send` and `Sync`.
+// SAFETY: The node is only accessed with the lock of `LISTENERS` held. `H` is `Send` and `Sync`.
 unsafe impl<H: Handler> Send for Listener<H> {}
-// SAFETY: As above.
+// SAFETY: The node is only accessed with the lock of `LISTENERS` held. `H` is `Send` and `Sync`.
 unsafe impl<H: Handler> Sync for Listener<H> {}
 
 impl<H: Handler> Listener<H> {
-    /// Begins to tell the handler. [`ENODEV`] if there is no [`Chain`], [`ENOMEM`].
+    /// Registers `handler`. [`ENODEV`] if there is no [`Chain`], [`ENOMEM`].
     pub(crate) fn new<'bound>(
         handler: Arc<H>,
         scope: &'bound Scope<'bound>,
@@ -231,48 +228,49 @@ impl<H: Handler> Listener<H> {
             return Err(ENODEV);
         }
         let this = Self {
-            link: Opaque::new(Link {
+            node: Opaque::new(Node {
                 next: core::ptr::null_mut(),
-                tell: Self::tell,
+                notify: Self::notify,
             }),
             handler,
         };
 
         Scoped::new(scope, this, |this| {
-            let link = this.link.get();
-            let mut first = LISTENERS.lock();
+            let node = this.node.get();
+            let mut head = LISTENERS.lock();
 
-            // SAFETY: The link stays where it is while it is on the list, and the lock is held.
-            unsafe { (*link).next = first.0 };
-            // INVARIANT: It is on the list when it is registered.
-            first.0 = link;
+            // SAFETY: The node is not on the list yet, so nobody else accesses it. It stays in place until
+            // it is unregistered.
+            unsafe { (*node).next = head.0 };
+            // INVARIANT: The node is on the list.
+            head.0 = node;
             Ok(())
         })
     }
 
     /// # Safety
     ///
-    /// `link` is a field of a listener that is registered, and stays so for the call.
-    unsafe fn tell(link: *mut Link, addresses: Range<u64>, listed: bool) {
-        let link = Opaque::cast_from(link);
+    /// `node` is a field of a listener that stays registered for the call.
+    unsafe fn notify(node: *mut Node, addresses: Range<u64>, listed: bool) {
+        let node = Opaque::cast_from(node);
 
-        // SAFETY: The link is a field of a listener that is there.
-        let handler = unsafe { &(*kernel::container_of!(link, Self, link)).handler };
+        // SAFETY: `# Safety` requires that `node` is a field of a valid listener.
+        let handler = unsafe { &(*kernel::container_of!(node, Self, node)).handler };
 
         handler.memory_error(addresses, listed);
     }
 }
 
-// SAFETY: The link is off the list, under the lock that the handler is told with. What is left is the
-// handler.
+// SAFETY: The node is removed from the list with the lock held that `notify_all` holds during its
+// calls. Only a reference to the handler remains.
 unsafe impl<H: Handler> Registered for Listener<H> {
     unsafe fn unregister(&self) {
-        let own = self.link.get();
-        let mut first = LISTENERS.lock();
-        let mut place = &raw mut first.0;
+        let own = self.node.get();
+        let mut head = LISTENERS.lock();
+        let mut place = &raw mut head.0;
 
-        // SAFETY: The lock is held, with which the links are those of listeners that are there, this
-        // one among them.
+        // SAFETY: The lock is held: nodes on the list belong to registered listeners, and `own` is one of
+        // them, as the caller promises that the value is registered.
         unsafe {
             while *place != own && !(*place).is_null() {
                 place = &raw mut (**place).next;
@@ -281,14 +279,5 @@ unsafe impl<H: Handler> Registered for Listener<H> {
                 *place = (*own).next;
             }
         }
-    }
-}
-
-impl<H: Handler> Deref for Listener<H> {
-    type Target = H;
-
-    #[inline]
-    fn deref(&self) -> &H {
-        &self.handler
     }
 }

@@ -1,10 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Mapped persistent memory, and the copies into and out of it that outlive its failures.
+//! Mapped persistent memory.
 //!
-//! C headers: [`include/linux/io.h`](srctree/include/linux/io.h),
-//! [`include/linux/uaccess.h`](srctree/include/linux/uaccess.h),
-//! [`include/linux/libnvdimm.h`](srctree/include/linux/libnvdimm.h)
+//! C header: [`include/linux/io.h`](srctree/include/linux/io.h)
 
 use super::{
     bindings,
@@ -13,14 +11,21 @@ use super::{
         Segment,
         ToBio, //
     },
+    copy::{
+        copy_flushcache,
+        copy_mc,
+        flush_caches,
+        zero_flushcache,
+        ZEROED_AT_ONCE, //
+    },
     dax::Translation,
     iomem::Claim,
-    pagemap::{
-        self,
+    memremap::{
+        DevPagemap, //
         Layout,
         MemoryFailure,
-        PageMap, //
-    }, //
+    },
+    page, //
 };
 use core::{
     marker::PhantomData,
@@ -35,15 +40,13 @@ use kernel::{
     prelude::*, //
 };
 
-/// A range of persistent memory that is mapped into the kernel.
-///
-/// All offsets are in bytes from its start.
+/// Persistent memory that is mapped into the kernel. Offsets are in bytes from its start.
 ///
 /// # Invariants
 ///
-/// `base` is the start of `len` bytes that stay mapped, cached and writable for as long as the
-/// value lives, and that no reference points into. Single pages of them may be taken out of the
-/// kernel's map by machine-check recovery.
+/// `base` is the start of `len` bytes that stay mapped, cached and writable for as long as the value
+/// lives, and that no reference points to. Machine-check recovery may unmap single pages of them from
+/// the direct map, so only copies that survive that may access them.
 pub(crate) struct Memory<H: MemoryFailure> {
     base: NonNull<u8>,
     len: usize,
@@ -51,48 +54,47 @@ pub(crate) struct Memory<H: MemoryFailure> {
     backing: Backing<H>,
 }
 
-/// There is memory with `struct page`s, which file systems need for DAX: they look for the page of each
-/// page frame that they are given.
+/// A proof that memory has `struct page`s. File systems need them for DAX: they look up the page of each
+/// pfn that the device returns.
 pub(crate) struct HasPages(());
 
-/// What keeps the memory mapped; unmaps it when dropped, then releases its claim.
+/// The mapping. Dropping it unmaps the memory, then releases its claim.
 enum Backing<H: MemoryFailure> {
-    Pages(PageMap<H>),
-    Plain(#[expect(dead_code, reason = "held to be dropped")] (Remapped, Claim)),
+    Pages(DevPagemap<H>),
+    NoPages(#[expect(dead_code, reason = "held to be dropped")] (Remapped, Claim)),
 }
 
-// SAFETY: The memory is the device's, no thread's; all accesses are copies, which may race with
-// each other and with user space as accesses to a disk may.
+// SAFETY: The memory belongs to the device, not to a thread. Any thread may unmap it.
 unsafe impl<H: MemoryFailure> Send for Memory<H> {}
-// SAFETY: As above.
+// SAFETY: All accesses are copies in C or assembly, which may race with each other and with user space
+// as accesses to a disk may: the result is any of the values.
 unsafe impl<H: MemoryFailure> Sync for Memory<H> {}
 
 impl<H: MemoryFailure> Memory<H> {
-    /// Maps the physical addresses `range`, without `struct page`s, as the architecture wants
-    /// persistent memory mapped; `claim` is held until they are unmapped. [`ENXIO`] if that can't be
-    /// done.
+    /// Maps the physical addresses `range` without `struct page`s. Holds `claim` until they are unmapped.
+    /// [`ENXIO`] if they can't be mapped.
     pub(crate) fn remap(range: &RangeInclusive<u64>, claim: Claim) -> Result<Self> {
         let len = len_of(range)?;
         let mapping = Remapped::new(*range.start(), len)?;
 
-        // INVARIANT: `mapping` keeps `len` bytes mapped.
+        // INVARIANT: `mapping` has `len` bytes mapped from `base` on until it is dropped.
         Ok(Self {
             base: mapping.base,
             len,
             phys: *range.start(),
-            backing: Backing::Plain((mapping, claim)),
+            backing: Backing::NoPages((mapping, claim)),
         })
     }
 
-    /// Maps the physical addresses of `layout`, with `struct page`s; `failure` is told of memory
-    /// failures of them, and `claim` is held until they are unmapped. [`ENOMEM`] or another error of
+    /// Maps the physical addresses of `layout` with `struct page`s. Notifies `failure` of memory failures
+    /// in them, and holds `claim` until they are unmapped. [`ENOMEM`], or another error of
     /// `memremap_pages`.
     pub(crate) fn map_pages(layout: Layout, node: c_int, claim: Claim, failure: H) -> Result<Self> {
         let range = layout.range();
         let len = len_of(&range)?;
-        let mapping = PageMap::new(layout, node, claim, failure)?;
+        let mapping = DevPagemap::new(layout, node, claim, failure)?;
 
-        // INVARIANT: `mapping` keeps `len` bytes mapped.
+        // INVARIANT: `mapping` has `len` bytes mapped from `base` on until it is dropped.
         Ok(Self {
             base: mapping.base(),
             len,
@@ -101,27 +103,28 @@ impl<H: MemoryFailure> Memory<H> {
         })
     }
 
-    /// The physical address of the first byte.
+    /// Returns the physical address of the first byte.
     pub(crate) fn phys(&self) -> u64 {
         self.phys
     }
 
-    /// Whether the memory has `struct page`s.
+    /// Returns whether the memory has `struct page`s.
     pub(crate) fn has_pages(&self) -> bool {
         matches!(self.backing, Backing::Pages(_))
     }
 
-    /// The same, for [`Limits`](super::block::Limits).
+    /// Returns the proof of `struct page`s for [`Limits`](super::block::Limits).
     pub(crate) fn dax(&self) -> Option<HasPages> {
         self.has_pages().then_some(HasPages(()))
     }
 
-    /// The length in bytes.
+    /// Returns the length in bytes.
+    #[inline]
     pub(crate) fn len(&self) -> usize {
         self.len
     }
 
-    /// The same memory without its first `offset` bytes; [`ENXIO`] if there are no more than that.
+    /// Returns the memory without its first `offset` bytes. [`ENXIO`] if nothing remains.
     pub(crate) fn skip(self, offset: usize) -> Result<Self> {
         let len = self
             .len
@@ -129,9 +132,9 @@ impl<H: MemoryFailure> Memory<H> {
             .filter(|len| *len > 0)
             .ok_or(ENXIO)?;
 
-        // SAFETY: `offset` is inside of the memory.
+        // SAFETY: `offset < self.len`, as checked above.
         let base = unsafe { self.base.add(offset) };
-        // INVARIANT: A part of the memory is as valid as the whole.
+        // INVARIANT: The last `len` of the old bytes, which `backing` keeps mapped.
         Ok(Self {
             base,
             len,
@@ -141,17 +144,18 @@ impl<H: MemoryFailure> Memory<H> {
         })
     }
 
-    /// The address of the `len` bytes from `offset`; [`EIO`] if they are not all inside.
+    /// Returns the address of the `len` bytes at `offset`: the bounds check of all accesses. [`EIO`] if
+    /// they are not inside of the memory.
     #[inline]
     fn at(&self, offset: usize, len: usize) -> Result<NonNull<u8>> {
         match self.len.checked_sub(offset) {
-            // SAFETY: `offset` is inside of the memory.
+            // SAFETY: `offset <= self.len`, as the subtraction has not overflowed.
             Some(rest) if len <= rest => Ok(unsafe { self.base.add(offset) }),
             _ => Err(EIO),
         }
     }
 
-    /// Where the pages from the one at `offset`, in pages, to the end are; [`ENXIO`] if there are none.
+    /// Returns the addresses of the pages from `offset`, in pages, to the end. [`ENXIO`] if there are none.
     #[inline]
     pub(crate) fn pages_from(&self, offset: u64) -> Result<Translation<'_>> {
         let pages = ((self.len >> PAGE_SHIFT) as u64)
@@ -161,24 +165,37 @@ impl<H: MemoryFailure> Memory<H> {
 
         // INVARIANT: The pages are inside of the memory, which the result borrows.
         Ok(Translation {
-            // SAFETY: Inside of the memory, so that nothing overflows either.
+            // SAFETY: `offset` is less than the number of pages, so the shift does not overflow, and the result
+            // is inside of the memory.
             address: unsafe { self.base.add((offset as usize) << PAGE_SHIFT) }.cast(),
             pfn: (self.phys >> PAGE_SHIFT).wrapping_add(offset),
             pages,
             memory: PhantomData,
             chunks: match &self.backing {
                 Backing::Pages(mapping) => Some(mapping.chunks()),
-                Backing::Plain(_) => None,
+                Backing::NoPages(_) => None,
             },
         })
     }
 
-    /// The `len` bytes from `offset` on; [`EIO`] if they are not all inside.
+    /// Returns the `len` bytes from the 512-byte sector `sector` on. [`EIO`] if they are not inside of the
+    /// memory.
+    #[inline]
+    pub(crate) fn sectors(&self, sector: u64, len: u32) -> Result<Part<'_>> {
+        let offset = usize::try_from(sector)
+            .ok()
+            .and_then(|sector| sector.checked_mul(512))
+            .ok_or(EIO)?;
+
+        self.part(offset, len as usize)
+    }
+
+    /// Returns the `len` bytes at `offset`. [`EIO`] if they are not inside of the memory.
     #[inline]
     pub(crate) fn part(&self, offset: usize, len: usize) -> Result<Part<'_>> {
         let base = self.at(offset, len)?;
 
-        // INVARIANT: All inside of the memory.
+        // INVARIANT: `at` has checked that they are inside of the memory, which the result borrows.
         Ok(Part {
             base,
             len,
@@ -186,58 +203,56 @@ impl<H: MemoryFailure> Memory<H> {
         })
     }
 
-    /// Copies the bytes from `offset` on into `to`.
+    /// Fills `to` with the bytes at `offset`.
     ///
-    /// [`EIO`] if the memory fails under the copy, on x86-64: by a machine check, or, with a CPU whose
-    /// copies `copy_mc_to_kernel` guards (fast strings, or Xeons known to need it), because
-    /// recovery has taken the page out of the kernel's map. Elsewhere that is an oops. [`EINVAL`] for
-    /// 4 GiB or more.
+    /// On x86-64, [`EIO`] if the memory fails during the copy: with a machine check, or with a fault where
+    /// recovery has unmapped the page from the direct map. The latter needs a CPU for which
+    /// `copy_mc_to_kernel` has a guarded copy (fast strings, or Xeons on its list). Elsewhere it is an
+    /// oops. [`EINVAL`] for 4 GiB or more.
     pub(crate) fn read_bytes(&self, offset: usize, to: &mut [u8]) -> Result {
         let from = self.at(offset, to.len())?;
 
         if to.len() > u32::MAX as usize {
             return Err(EINVAL);
         }
-        // SAFETY: Both are valid for `to.len()` bytes, which are less than 4 GiB.
+        // SAFETY: `to` is a slice of that length, less than 4 GiB. `at` has checked that the memory has as
+        // many bytes at `from`.
         unsafe { copy_mc(NonNull::from(&mut *to).cast(), from, to.len()) }
     }
 
-    /// Copies `from`, which is whole sectors, to the bytes from `offset` on. Fails, and is durable,
-    /// as [`Part::write`].
+    /// Copies `from`, which is whole sectors, to the bytes at `offset`. See [`Part::write`] for errors and
+    /// durability.
     pub(crate) fn write_bytes(&self, offset: usize, from: &[u8]) -> Result {
         let to = self.at(offset, from.len())?;
 
-        // SAFETY: `at` has checked that `to` has `from.len()` bytes, which the memory maps but for
-        // single pages; `from` is a slice of that length.
+        // SAFETY: `from` is a slice. `at` has checked that the memory has as many bytes at `to`, which may be
+        // written where they are mapped.
         unsafe { copy_flushcache(to, NonNull::from(from).cast(), from.len()) }
     }
 
-    /// Drops what the CPU's caches hold of the `len` bytes from `offset` on, so that the next read
-    /// sees the memory.
+    /// Writes back and invalidates the CPU caches of the `len` bytes at `offset`, so that the next read
+    /// reads the memory.
     pub(crate) fn invalidate_caches(&self, offset: usize, len: usize) -> Result {
         let at = self.at(offset, len)?;
 
-        // SAFETY: `at` has checked that the range is the memory's.
+        // SAFETY: `at` has checked that the range is inside of the memory.
         unsafe { flush_caches(at, len) }
     }
 
-    /// Puts the pages that are wholly inside of the `len` bytes from `offset` on back into the
-    /// kernel's map, if they are not all in it, and takes their HWPoison flag away, whether or not
-    /// they have it.
-    ///
-    /// To be called when their errors have been cleared. Sleeps.
+    /// Maps the whole pages in the `len` bytes at `offset` in the direct map again, and clears their
+    /// HWPoison flag. To be called after their poison is cleared. Sleeps.
     pub(crate) fn restore_pages(&self, offset: usize, len: usize) -> Result {
         let mapped = self.is_mapped(offset, len)?;
 
         self.for_each_frame(offset, len, |pfn| {
-            // SAFETY: The page is one of ours, and has a `struct page`.
-            unsafe { pagemap::restore_page(pfn, mapped) };
+            // SAFETY: `for_each_frame` calls this with pfns of this memory, which has `struct page`s.
+            unsafe { page::restore_page(pfn, mapped) };
             Ok(())
         })
     }
 
-    /// Calls `change` with the page frames that are wholly inside of the `len` bytes from `offset` on,
-    /// if they have `struct page`s, until it fails.
+    /// Calls `change` with the pfns of the whole pages in the `len` bytes at `offset` until it fails. Does
+    /// nothing without `struct page`s.
     fn for_each_frame(&self, offset: usize, len: usize, change: impl Fn(u64) -> Result) -> Result {
         self.at(offset, len)?;
         if !self.has_pages() {
@@ -251,25 +266,23 @@ impl<H: MemoryFailure> Memory<H> {
         (first..(end >> PAGE_SHIFT)).try_for_each(change)
     }
 
-    /// Does with the pages that are wholly inside of the `len` bytes from `offset` on what the kernel
-    /// does when a machine check hits them: its memory-failure recovery, and out of its map.
-    ///
-    /// `EOPNOTSUPP` where there is no recovery. Sleeps.
+    /// Handles the whole pages in the `len` bytes at `offset` as the kernel does after a machine check:
+    /// memory-failure recovery, then unmapped from the direct map. `EOPNOTSUPP` if the kernel has no
+    /// recovery. Sleeps.
     pub(crate) fn poison_pages(&self, offset: usize, len: usize) -> Result {
         self.for_each_frame(offset, len, |pfn| {
-            // SAFETY: The page is one of ours, and has a `struct page`.
-            unsafe { pagemap::poison_page(pfn) }
+            // SAFETY: `for_each_frame` calls this with pfns of this memory, which has `struct page`s.
+            unsafe { page::poison_page(pfn) }
         })
     }
 
-    /// Whether the kernel's map has all pages of the `len` bytes from `offset` on.
-    ///
-    /// Slow: walks the page table.
+    /// Returns whether all of the `len` bytes at `offset` are in the direct map. Slow: walks page tables.
     pub(crate) fn is_mapped(&self, offset: usize, len: usize) -> Result<bool> {
         self.unmapped(offset, len).map(|hole| hole.is_none())
     }
 
-    /// The first of the `len` bytes from `offset` on that the kernel's map does not have.
+    /// Returns the offset of the first of the `len` bytes at `offset` that is not in the direct map.
+    #[inline(never)]
     pub(crate) fn unmapped(&self, offset: usize, len: usize) -> Result<Option<usize>> {
         let start = self.at(offset, len)?.as_ptr() as usize;
         let end = start.wrapping_add(len);
@@ -285,11 +298,14 @@ impl<H: MemoryFailure> Memory<H> {
     }
 }
 
-/// A part of a [`Memory`], which bios are served from, from its start to its end.
+/// A range of a [`Memory`] that is copied from its start to its end.
+///
+/// It is the proof of the bounds check: the copies only check that a segment is not longer than what
+/// remains of the range.
 ///
 /// # Invariants
 ///
-/// `base` is the start of `len` bytes of a [`Memory`] that lives for `'a`.
+/// `base` is the start of `len` bytes of a [`Memory`] that is borrowed for `'a`.
 pub(crate) struct Part<'a> {
     base: NonNull<u8>,
     len: usize,
@@ -297,381 +313,91 @@ pub(crate) struct Part<'a> {
 }
 
 impl Part<'_> {
-    /// The number of bytes.
+    /// Returns the number of bytes that remain.
     #[inline]
     pub(crate) fn len(&self) -> usize {
         self.len
     }
 
-    /// Copies the first bytes into a segment of a read bio, and goes on behind them. Fails as
-    /// [`Memory::read_bytes`].
+    /// Copies the next bytes into a segment of a read bio. See [`Memory::read_bytes`] for errors.
     #[inline]
     pub(crate) fn read(&mut self, to: &Segment<'_, ToBio>) -> Result {
         let from = self.take(to.len())?;
 
-        // SAFETY: Both are valid for `to.len()` bytes.
+        // SAFETY: By its type invariant the segment is valid for its length, which is less than 4 GiB. `take`
+        // has checked that the memory has as many bytes at `from`.
         let result = unsafe { copy_mc(to.as_ptr(), from, to.len()) };
         to.flush_dcache();
         result
     }
 
-    /// Copies a segment of a write bio, which is whole sectors, to the first bytes, past the CPU's
-    /// caches, and goes on behind them.
+    /// Copies a segment of a write bio, which is whole sectors, to the next bytes, past the CPU caches. It
+    /// is durable after the next flush of the region.
     ///
-    /// [`EIO`] if it is longer than the part, or, on x86-64, if recovery has taken a page out of the
-    /// direct map; elsewhere that is an oops. The copy is durable after the next flush of the region.
+    /// [`EIO`] if it is longer than the range, or if recovery has unmapped a page from the direct map (on
+    /// x86-64; elsewhere that is an oops).
     #[inline]
     pub(crate) fn write(&mut self, from: &Segment<'_, FromBio>) -> Result {
         let to = self.take(from.len())?;
 
         from.flush_dcache();
-        // SAFETY: `take` has checked that `to` has `from.len()` bytes, which the memory maps but for
-        // single pages; a segment is valid for its length.
+        // SAFETY: By its type invariant the segment is valid for its length. `take` has checked that the
+        // memory has as many bytes at `to`, which may be written where they are mapped.
         unsafe { copy_flushcache(to, from.as_ptr(), from.len()) }
     }
 
-    /// Zeroes all of it, which must be whole sectors, past the CPU's caches. Fails, and is durable,
-    /// as [`Self::write`].
+    /// Zeroes the range, which must be whole sectors, past the CPU caches. See [`Self::write`] for errors
+    /// and durability.
     pub(crate) fn zero(self) -> Result {
         if (self.base.as_ptr() as usize | self.len) % ZEROED_AT_ONCE != 0 {
             return Err(EIO);
         }
-        // SAFETY: By the type invariant, but for single pages; the length was checked.
+        // SAFETY: By the type invariant `len` bytes of the memory begin at `base`, which may be written where
+        // they are mapped. The alignment of both was checked.
         unsafe { zero_flushcache(self.base, self.len) }
     }
 
-    /// Splits off the first `len` bytes; where they are.
+    /// Splits off the next `len` bytes, and returns their address. [`EIO`] if fewer remain.
     #[inline]
     fn take(&mut self, len: usize) -> Result<NonNull<u8>> {
         let base = self.base;
 
-        // INVARIANT: `len` bytes less, from `len` bytes farther on.
+        // INVARIANT: `len` bytes less remain, behind the `len` bytes.
         self.len = self.len.checked_sub(len).ok_or(EIO)?;
-        // SAFETY: It was as long as that.
+        // SAFETY: At least `len` bytes remained, as checked above.
         self.base = unsafe { base.add(len) };
         Ok(base)
     }
 }
 
-/// The end of the page, of whatever size, that the kernel's map has at the address `at`; `None` if
-/// it has none there.
+/// Returns the end of the page, of any size, that is mapped at the kernel address `at`. `None` if none is.
 #[cfg(CONFIG_X86_64)]
 fn end_of_mapped(at: usize) -> Option<usize> {
     let mut level: c_uint = 0;
 
-    // SAFETY: Any kernel address may be looked up; the tables of a mapping that is in use are not
-    // freed.
+    // SAFETY: Any kernel address may be looked up. Page tables of a mapping in use are not freed.
     let pte = unsafe { bindings::lookup_address(at, &mut level) };
-    // SAFETY: A pointer that is not null points to a live entry, which others may change.
+    // SAFETY: A pointer that is not null points to a valid entry. Others may change it: one volatile load.
     if pte.is_null() || unsafe { (&raw const (*pte).pte).read_volatile() } & PRESENT == 0 {
         return None;
     }
-    // Level 1 is a page, each further one 512 times as large (Intel SDM volume 3, 4.5).
+    // Level 1 is a page of 4 KiB, each further level 512 times as large (Intel SDM volume 3, 4.5).
     let size = PAGE_SIZE.checked_shl(level.saturating_sub(1).saturating_mul(9))?;
 
     (at | size.wrapping_sub(1)).checked_add(1)
 }
 
-/// Other architectures do not take pages out of the map.
+/// Other architectures do not unmap pages.
 #[cfg(not(CONFIG_X86_64))]
 fn end_of_mapped(_at: usize) -> Option<usize> {
     Some(usize::MAX)
 }
 
-/// The bit of a page table entry that says that there is a page.
+/// The bit of a page table entry that is set if a page is mapped (`_PAGE_PRESENT`).
 #[cfg(CONFIG_X86_64)]
 const PRESENT: usize = 1;
 
-/// How many bytes [`zero_flushcache`] stores in a round.
-const ZEROED_AT_ONCE: usize = 128;
-
-/// An instruction that may fault: it goes on at label 3 then (`_ASM_EXTABLE_TYPE`).
-#[cfg(CONFIG_X86_64)]
-macro_rules! guarded {
-    ($instruction:expr, $kind:literal) => {
-        concat!(
-            "4: ",
-            $instruction,
-            "\n",
-            ".pushsection \"__ex_table\",\"a\"\n",
-            ".balign 4\n",
-            ".long 4b - .\n",
-            ".long 3f - .\n",
-            ".long {",
-            $kind,
-            "}\n",
-            ".popsection\n",
-        )
-    };
-}
-
-/// Stores 32 bytes of zeroes, from `$0` on.
-#[cfg(CONFIG_X86_64)]
-macro_rules! zero_32 {
-    ($($offset:literal),*) => {
-        concat!($(guarded!(concat!("movnti {zero}, ", $offset, "({to})"), "fault")),*)
-    };
-}
-
-/// Copies 32 bytes, from those offsets on.
-#[cfg(CONFIG_X86_64)]
-macro_rules! copy_32 {
-    ($a:literal, $b:literal, $c:literal, $d:literal) => {
-        concat!(
-            guarded!(concat!("movq ", $a, "({from}), %r8"), "load_fault"),
-            guarded!(concat!("movq ", $b, "({from}), %r9"), "load_fault"),
-            guarded!(concat!("movq ", $c, "({from}), %r10"), "load_fault"),
-            guarded!(concat!("movq ", $d, "({from}), %r11"), "load_fault"),
-            guarded!(concat!("movnti %r8, ", $a, "({to})"), "fault"),
-            guarded!(concat!("movnti %r9, ", $b, "({to})"), "fault"),
-            guarded!(concat!("movnti %r10, ", $c, "({to})"), "fault"),
-            guarded!(concat!("movnti %r11, ", $d, "({to})"), "fault"),
-        )
-    };
-}
-
-/// How many bytes [`copy_flushcache`] copies in a round.
-#[cfg(CONFIG_X86_64)]
-const COPIED_AT_ONCE: usize = 64;
-
-/// Stores zeroes past the CPU's caches, without a fence; [`EIO`] if a page is not mapped.
-///
-/// # Safety
-///
-/// `to` is the start of `len` bytes of memory, a multiple of [`ZEROED_AT_ONCE`], that may be written
-/// where they are mapped, and aligned to that, too.
-#[inline(never)]
-#[cfg(CONFIG_X86_64)]
-unsafe fn zero_flushcache(to: NonNull<u8>, len: usize) -> Result {
-    let mut left = len;
-
-    if len == 0 {
-        return Ok(());
-    }
-    // SAFETY: The stores are to the `len` bytes that the caller has said may be written; one that
-    // faults goes on at label 3.
-    unsafe {
-        core::arch::asm!(
-            "2:",
-            zero_32!("0", "8", "16", "24"),
-            zero_32!("32", "40", "48", "56"),
-            zero_32!("64", "72", "80", "88"),
-            zero_32!("96", "104", "112", "120"),
-            "add ${round}, {to}",
-            "sub ${round}, {len}",
-            "jnz 2b",
-            "3:",
-            to = inout(reg) to.as_ptr() => _,
-            len = inout(reg) left,
-            zero = in(reg) 0_u64,
-            round = const ZEROED_AT_ONCE,
-            fault = const kernel::bindings::EX_TYPE_DEFAULT,
-            options(nostack, att_syntax),
-        )
-    };
-    if left != 0 {
-        return Err(EIO);
-    }
-    Ok(())
-}
-
-/// As above, but a page that is not mapped is an oops.
-///
-/// # Safety
-///
-/// As above, and all of it is mapped.
-#[cfg(not(CONFIG_X86_64))]
-unsafe fn zero_flushcache(to: NonNull<u8>, len: usize) -> Result {
-    let mut done = 0;
-
-    while done < len {
-        let piece = PAGE_SIZE.min(len.wrapping_sub(done));
-
-        // SAFETY: `done` is less than the `len` bytes that the caller has said may be written; the
-        // source is the kernel's page of zeroes, which nobody writes.
-        unsafe {
-            bindings::memcpy_flushcache(
-                to.as_ptr().add(done).cast(),
-                (&raw const kernel::bindings::empty_zero_page).cast(),
-                piece,
-            )
-        };
-        done = done.wrapping_add(piece);
-    }
-    Ok(())
-}
-
-/// Copies from persistent memory; [`EIO`] if it fails under the copy, see [`Memory::read_bytes`].
-///
-/// # Safety
-///
-/// `to` is valid for writes and `from` for reads of `len` bytes, which may be out of the kernel's
-/// map. `len` is less than 4 GiB.
-#[inline]
-unsafe fn copy_mc(to: NonNull<u8>, from: NonNull<u8>, len: usize) -> Result {
-    // SAFETY: `to` and `from` have `len` bytes, as `# Safety` asks. The C routines stand other writers
-    // to either, and overlap, as much as a disk does: what is read is then undefined, nothing else.
-    #[cfg(all(CONFIG_ARCH_HAS_COPY_MC, CONFIG_X86_64))]
-    let left = unsafe {
-        kernel::bindings::copy_mc_to_kernel(
-            to.as_ptr().cast(),
-            from.as_ptr().cast(),
-            // CAST: Less than 4 GiB, as `# Safety` asks.
-            len as c_uint,
-        )
-    };
-    #[cfg(not(all(CONFIG_ARCH_HAS_COPY_MC, CONFIG_X86_64)))]
-    // SAFETY: `to` and `from` have `len` bytes, as `# Safety` asks.
-    let left = unsafe {
-        kernel::bindings::memcpy(to.as_ptr().cast(), from.as_ptr().cast(), len);
-        0
-    };
-    if left != 0 {
-        return Err(EIO);
-    }
-    Ok(())
-}
-
-/// Copies with non-temporal stores, or stores and write-backs; [`EIO`], on x86-64, if a page of
-/// either is not mapped, or if a load takes a machine check.
-///
-/// A loop of its own, as the kernel's `__memcpy_flushcache` does not survive a fault, and
-/// `copy_to_nontemporal`, which does, ends in a fence: that makes a write of 4 KiB a third slower.
-///
-/// # Safety
-///
-/// `to` is the start of `len` bytes of memory that may be written where they are mapped, `from` of
-/// as many that may be read where they are mapped.
-#[inline(never)]
-#[cfg(CONFIG_X86_64)]
-unsafe fn copy_flushcache(to: NonNull<u8>, from: NonNull<u8>, len: usize) -> Result {
-    let mut left = len;
-
-    if (to.as_ptr() as usize | len) % COPIED_AT_ONCE != 0 || len == 0 {
-        // SAFETY: The same is asked for.
-        return unsafe { copy_flushcache_unaligned(to, from, len) };
-    }
-    // SAFETY: The loads and stores are to the `len` bytes, a multiple of what a round copies, that
-    // the caller has said may be read and written; one that faults goes on at label 3.
-    unsafe {
-        core::arch::asm!(
-            "2:",
-            copy_32!("0", "8", "16", "24"),
-            copy_32!("32", "40", "48", "56"),
-            "add ${round}, {from}",
-            "add ${round}, {to}",
-            "sub ${round}, {len}",
-            "jnz 2b",
-            "3:",
-            to = inout(reg) to.as_ptr() => _,
-            from = inout(reg) from.as_ptr() => _,
-            len = inout(reg) left,
-            round = const COPIED_AT_ONCE,
-            fault = const kernel::bindings::EX_TYPE_DEFAULT,
-            load_fault = const kernel::bindings::EX_TYPE_DEFAULT_MCE_SAFE,
-            out("r8") _,
-            out("r9") _,
-            out("r10") _,
-            out("r11") _,
-            options(nostack, att_syntax),
-        )
-    };
-    if left != 0 {
-        return Err(EIO);
-    }
-    Ok(())
-}
-
-/// As above, of bytes that are not whole cache lines.
-///
-/// # Safety
-///
-/// As above.
-#[cold]
-#[cfg(CONFIG_X86_64)]
-unsafe fn copy_flushcache_unaligned(to: NonNull<u8>, from: NonNull<u8>, len: usize) -> Result {
-    // SAFETY: As the caller has said; the routine stops at a load or store that faults, and returns
-    // how much is left. What is not whole words it stores through the caches.
-    unsafe {
-        if bindings::copy_to_nontemporal(to.as_ptr().cast(), from.as_ptr().cast(), len) != 0 {
-            return Err(EIO);
-        }
-        flush_caches(to, len)
-    }
-}
-
-/// Writes back and drops what the CPU's caches hold; [`EIO`], on x86-64, if a page is not mapped: the
-/// kernel's own routines do not survive that.
-///
-/// # Safety
-///
-/// `at` is the start of `len` bytes of memory.
-#[inline(never)]
-#[cfg(CONFIG_X86_64)]
-unsafe fn flush_caches(at: NonNull<u8>, len: usize) -> Result {
-    // SAFETY: Set at boot, and not changed since.
-    let line = usize::from(unsafe { kernel::bindings::boot_cpu_data.x86_clflush_size }).max(1);
-    let end = (at.as_ptr() as usize).wrapping_add(len);
-    let mut next = at.as_ptr() as usize & !line.wrapping_sub(1);
-
-    if len == 0 {
-        return Ok(());
-    }
-    // SAFETY: Flushing a cache line changes nothing that can be seen. It faults as a load does; then it
-    // goes on at label 3.
-    unsafe {
-        core::arch::asm!(
-            "mfence",
-            "2:",
-            guarded!("clflush ({next})", "fault"),
-            "add {line}, {next}",
-            "cmp {end}, {next}",
-            "jb 2b",
-            "3:",
-            "mfence",
-            next = inout(reg) next,
-            end = in(reg) end,
-            line = in(reg) line,
-            fault = const kernel::bindings::EX_TYPE_DEFAULT,
-            options(nostack, att_syntax),
-        )
-    };
-    if next < end {
-        return Err(EIO);
-    }
-    Ok(())
-}
-
-/// As above; a page that is not mapped is an oops.
-///
-/// # Safety
-///
-/// As above, and all of it is mapped.
-#[cfg(not(CONFIG_X86_64))]
-unsafe fn flush_caches(at: NonNull<u8>, len: usize) -> Result {
-    // SAFETY: As the caller has said. What is in the caches is written back first: invalidating alone
-    // would lose it (arm64).
-    unsafe {
-        bindings::arch_wb_cache_pmem(at.as_ptr().cast(), len);
-        bindings::arch_invalidate_pmem(at.as_ptr().cast(), len);
-    }
-    Ok(())
-}
-
-/// As above, but a page that is not mapped is an oops.
-///
-/// # Safety
-///
-/// As above, and all of both is mapped.
-#[inline]
-#[cfg(not(CONFIG_X86_64))]
-unsafe fn copy_flushcache(to: NonNull<u8>, from: NonNull<u8>, len: usize) -> Result {
-    // SAFETY: As the caller has said.
-    unsafe { bindings::memcpy_flushcache(to.as_ptr().cast(), from.as_ptr().cast(), len) };
-    Ok(())
-}
-
-/// The number of bytes in a range of physical addresses; [`EINVAL`] if it is empty or too large.
+/// Returns the number of bytes in a range of physical addresses. [`EINVAL`] if it is empty or too large.
 fn len_of(range: &RangeInclusive<u64>) -> Result<usize> {
     range
         .end()
@@ -681,21 +407,21 @@ fn len_of(range: &RangeInclusive<u64>) -> Result<usize> {
         .ok_or(EINVAL)
 }
 
-/// A mapping of memory that has no `struct page`s, undone when dropped.
+/// A mapping of memory without `struct page`s, unmapped when dropped.
 ///
 /// # Invariants
 ///
-/// `base` is what `memremap` gave for the memory, and was not unmapped.
+/// `memremap` has returned `base`, which is not unmapped.
 struct Remapped {
     base: NonNull<u8>,
 }
 
 impl Remapped {
     fn new(phys: u64, len: usize) -> Result<Self> {
-        // SAFETY: Any physical range may be asked for.
+        // SAFETY: `memremap` accepts any physical range, and returns null if it can't map it.
         let base = unsafe { bindings::memremap(phys, len, bindings::ARCH_MEMREMAP_PMEM) };
 
-        // INVARIANT: Mapped here, unless it is null.
+        // INVARIANT: `memremap` has returned it, and it is not null.
         Ok(Self {
             base: NonNull::new(base.cast()).ok_or(ENXIO)?,
         })
@@ -704,7 +430,7 @@ impl Remapped {
 
 impl Drop for Remapped {
     fn drop(&mut self) {
-        // SAFETY: By the type invariant it is mapped, and it is unmapped only here.
+        // SAFETY: By the type invariant `base` is mapped. It is unmapped only here.
         unsafe { bindings::memunmap(self.base.as_ptr().cast()) };
     }
 }

@@ -1,30 +1,31 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Safe types over the kernel interfaces that the `kernel` crate has none for yet.
+//! Safe types for kernel interfaces that the `kernel` crate does not have yet.
 //!
-//! The only code of the module that may use raw pointers. Each abstraction knows Linux and nothing
-//! of the policy of this driver, so that it could be proposed for the kernel tree on its own.
+//! Only this folder may have unsafe code. An abstraction knows Linux, and nothing of the policy of this
+//! driver, so that each could be proposed for the kernel tree.
 //!
-//! What is registered here and may borrow from the bound device (disks, DAX devices, listeners) is
-//! taken back when its handle is dropped, and at the latest when the device is unbound: see [`scope`].
+//! Registrations that borrow from a bound device (disks, DAX devices, listeners) end when their handle
+//! is dropped, and at the latest when the device is unbound: see [`scope`].
 
-#![allow(unsafe_code, reason = "what this folder is for")]
+#![allow(unsafe_code, reason = "the purpose of this folder")]
 
 pub(crate) mod badblocks;
 mod bindings;
-pub(crate) mod bio_list;
 pub(crate) mod block;
+mod copy;
 pub(crate) mod dax;
-#[cfg(CONFIG_DEBUG_FS)]
-mod debugfs;
+pub(crate) mod debugfs;
+pub(crate) mod device;
 pub(crate) mod errno;
 pub(crate) mod flag;
 pub(crate) mod iomem;
 pub(crate) mod mce;
 pub(crate) mod memory;
+pub(crate) mod memremap;
 pub(crate) mod nd;
 pub(crate) mod orphans;
-pub(crate) mod pagemap;
+mod page;
 pub(crate) mod scope;
 pub(crate) mod sysfs;
 pub(crate) mod work;

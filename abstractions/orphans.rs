@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Page maps that have outlived their binding, since some of their pages are in use.
+//! Mapped memory that outlives its binding because some of its pages are in use.
 //!
-//! Nobody waits for those users: that would be under the lock of the device that is being unbound,
-//! for which handlers of machine checks wait. A work item looks at the pages from time to time, and
-//! unmaps what is idle. Until then the memory stays claimed, and the module loaded.
+//! Unbind does not wait for the users of these pages: it holds the device lock, which handlers of
+//! machine checks wait for. Instead, a work item checks the pages at intervals, and unmaps memory that is
+//! idle. Until then the memory stays claimed, and the module loaded.
 //!
 //! C headers: [`include/linux/workqueue.h`](srctree/include/linux/workqueue.h),
 //! [`include/linux/module.h`](srctree/include/linux/module.h)
 
-use super::pagemap::Pages;
+use super::memremap::Pages;
 use core::{
     ops::RangeInclusive,
     sync::atomic::{
@@ -39,48 +39,49 @@ use kernel::{
     }, //
 };
 
-/// The pause before the first look at new orphans, and the longest one, in milliseconds. It doubles
-/// with each look.
+/// The time before the first check of new orphans, and the longest one, in milliseconds. It doubles with
+/// each check.
 const PAUSES: (u32, u32) = (100, 1000);
 
-/// The orphans, and what is there for them while the module is loaded.
+/// The orphans, and the work item for them, which exists while the module is loaded.
 struct Orphans {
-    /// The watch puts in no new ones and alone takes any out, so that each keeps its place.
+    /// [`add`] appends at the end, and only the work item removes entries. So during a check the places
+    /// of the entries do not change.
     list: List<Pages>,
     keeper: Option<(Arc<Watch>, &'static ThisModule)>,
 }
 
 kernel::sync::global_lock! {
-    // SAFETY: Initialised by `Watched::new`; nobody uses it before `IS_READY` says so.
+    // SAFETY: `Watched::new` initialises it before it sets `IS_READY`, and nobody uses it earlier.
     unsafe(uninit) static ORPHANS: Mutex<Orphans> = Orphans {
         list: List::new(),
         keeper: None,
     };
 }
 
-/// Set when `ORPHANS` is initialised.
+/// `ORPHANS` is initialised.
 static IS_READY: AtomicBool = AtomicBool::new(false);
 
-/// Whether there is a watch that pages can be left to.
+/// Returns whether [`add`] can be used.
 pub(super) fn is_ready() -> bool {
     IS_READY.load(Ordering::Acquire)
 }
 
-/// Leaves `pages`, some of which are in use, to the watch: [`is_ready`] has said that there is one.
+/// Adds `pages`, some of which are in use. [`is_ready`] must have returned `true`.
 pub(super) fn add(pages: ListArc<Pages>) {
     let mut orphans = ORPHANS.lock();
 
     if let Some((watch, module)) = &orphans.keeper {
         pages.hold(module);
         watch.pause.store(PAUSES.0, Ordering::Relaxed);
-        watch.clone().look_later();
+        watch.clone().check_later();
     }
     orphans.list.push_back(pages);
 }
 
-/// A page of the physical addresses `range` that is still in use, from an earlier binding.
+/// Returns a page in the physical addresses `range` that is still in use, from an earlier binding.
 ///
-/// Waits for a look at all orphans, and until those whose pages are idle are unmapped and released.
+/// Checks all orphans first, and waits until those that are idle are unmapped and released.
 pub(crate) fn frame_in_use(range: &RangeInclusive<u64>) -> Option<u64> {
     if !is_ready() {
         return None;
@@ -91,12 +92,12 @@ pub(crate) fn frame_in_use(range: &RangeInclusive<u64>) -> Option<u64> {
         .as_ref()
         .map(|(watch, _)| watch.clone())?;
 
-    // Also if none is on the list: the last one may be being unmapped.
-    watch.look_now();
+    // Even if the list is empty: the work item may be unmapping the last orphan.
+    watch.check_now();
     find(range)
 }
 
-/// The page that was in use at the last look.
+/// Returns a page in `range` that was in use at the last check.
 fn find(range: &RangeInclusive<u64>) -> Option<u64> {
     let orphans = ORPHANS.lock();
 
@@ -108,7 +109,7 @@ fn find(range: &RangeInclusive<u64>) -> Option<u64> {
     })
 }
 
-/// The work item that looks at the orphans.
+/// The work item that checks the orphans.
 #[pin_data]
 struct Watch {
     #[pin]
@@ -126,7 +127,7 @@ impl WorkItem for Watch {
     fn run(this: Arc<Self>) {
         let mut kept = 0;
 
-        // The lock is not held for a look, which may take long.
+        // The lock is not held during a check, which may take long.
         while let Some(pages) = nth(kept) {
             if pages.last_frame_in_use().is_some() {
                 kept = kept.saturating_add(1);
@@ -135,17 +136,17 @@ impl WorkItem for Watch {
             let removed = remove(kept);
 
             pr_info!("{}: no page is in use any more\n", pages.claim().name());
-            // Unmaps and releases the memory, and then may be the last to hold the module: its end
-            // waits for the end of this function.
+            // Unmaps and releases the memory, and may then put the last reference to the module. `Watched`
+            // waits for the end of this function before the module is unloaded.
             drop((pages, removed));
         }
         if kept > 0 {
-            this.look_later();
+            this.check_later();
         }
     }
 }
 
-/// The orphan at this place of the list.
+/// Returns the orphan at this place of the list.
 fn nth(place: usize) -> Option<Arc<Pages>> {
     let orphans = ORPHANS.lock();
     let mut pages = orphans.list.iter();
@@ -156,7 +157,7 @@ fn nth(place: usize) -> Option<Arc<Pages>> {
     pages.next().map(Arc::from)
 }
 
-/// Takes the orphan at this place off the list.
+/// Removes the orphan at this place from the list.
 fn remove(place: usize) -> Option<ListArc<Pages>> {
     let mut orphans = ORPHANS.lock();
     let mut cursor = orphans.list.cursor_front();
@@ -168,38 +169,38 @@ fn remove(place: usize) -> Option<ListArc<Pages>> {
 }
 
 impl Watch {
-    fn look_later(self: Arc<Self>) {
+    fn check_later(self: Arc<Self>) {
         let pause = self.pause.load(Ordering::Relaxed);
 
         self.pause
             .store(pause.saturating_mul(2).min(PAUSES.1), Ordering::Relaxed);
-        // SAFETY: It is there from boot on. The crate's `system_unbound` is its deprecated name, about
-        // which the kernel warns.
+        // SAFETY: The queue exists from boot on. The crate's `system_unbound` has the deprecated name of the
+        // queue, which the kernel warns of.
         let queue = unsafe { Queue::from_raw(kernel::bindings::system_dfl_wq) };
-        // If it is waiting already, that will do.
+        // Fails if the work item is queued already, which is good enough.
         let _ = queue.enqueue_delayed(self, msecs_to_jiffies(pause));
     }
 
-    /// Looks now, if a look is due later, and waits for it.
-    fn look_now(&self) {
+    /// Runs a check that is queued for later now, and waits for its end.
+    fn check_now(&self) {
         let work = &raw const self.work;
 
-        // SAFETY: The work item is initialised, and there for as long as `self`. CAST: Its work is the
-        // first field of a `struct delayed_work`.
+        // SAFETY: The work item is initialised, and valid for as long as `self`. CAST: Its work is the first
+        // field of a `struct delayed_work`.
         unsafe {
             kernel::bindings::flush_delayed_work(DelayedWork::raw_as_work(work).cast());
         }
     }
 }
 
-/// The orphans are watched until this is dropped, which waits for the last of them.
+/// Has orphans checked until it is dropped, which waits for the last one.
 ///
-/// There are some then only if pages were in use when a binding was ended by unloading the module.
+/// There are orphans then only if pages were in use when unloading the module ended a binding.
 pub(crate) struct Watched(());
 
 impl Watched {
-    /// To be made when `module` is loaded, before any page map, and dropped after the last one is.
-    /// [`EBUSY`] if it has been done, [`ENOMEM`].
+    /// To be created when `module` is loaded, before any memory is mapped, and dropped after the last one.
+    /// [`EBUSY`] for a second call, [`ENOMEM`].
     pub(crate) fn new(module: &'static ThisModule) -> Result<Self> {
         static DONE: AtomicBool = AtomicBool::new(false);
         let watch = Arc::pin_init(
@@ -213,7 +214,7 @@ impl Watched {
         if DONE.swap(true, Ordering::Relaxed) {
             return Err(EBUSY);
         }
-        // SAFETY: Done once.
+        // SAFETY: `DONE` lets only the first caller get here.
         unsafe { ORPHANS.init() };
         ORPHANS.lock().keeper = Some((watch, module));
         IS_READY.store(true, Ordering::Release);
@@ -228,9 +229,9 @@ impl Drop for Watched {
         }
         let keeper = ORPHANS.lock().keeper.take();
 
-        // What the last look does is code of the module.
+        // The last check must end before the code of the module is freed.
         if let Some((watch, _)) = keeper {
-            watch.look_now();
+            watch.check_now();
         }
     }
 }

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Registrations that end when a device is unbound, whatever becomes of their handles.
+//! Registrations that end when a device is unbound, even if their handles are leaked.
 //!
-//! What is registered for a bound device may borrow from it. A handle that ends the registration in
-//! `Drop` is not enough: safe code may leak it (`mem::forget`, a cycle of references). So a
-//! [`Scope`], which the driver core owns, knows all registrations and ends those that are left when
-//! the driver's data are gone. A leaked handle leaks memory, and nothing else.
+//! A value that is registered for a bound device may borrow from it. A handle that ends the
+//! registration in `Drop` is not enough: safe code can leak it (`mem::forget`, a cycle of references).
+//! So the driver core owns a [`Scope`], which has a list of all registrations, and ends those that are
+//! left after the driver's data are dropped. A leaked handle leaks memory, and nothing else.
 
 use core::{
     cell::UnsafeCell,
@@ -21,26 +21,26 @@ use kernel::{
     }, //
 };
 
-/// What can be registered in a [`Scope`].
+/// A value that can be registered in a [`Scope`].
 ///
 /// # Safety
 ///
-/// When [`Self::unregister`] has returned, nobody uses the value but by references to it, and all
-/// that can be done safely with such a reference stays sound.
+/// After [`Self::unregister`] has returned, the value is only used through references to it, and the
+/// safe methods that take such a reference stay sound.
 pub(crate) unsafe trait Registered: Send + Sync {
-    /// Ends the registration, and waits for those who use the value because of it.
+    /// Ends the registration, and waits for callbacks that use the value.
     ///
     /// # Safety
     ///
-    /// The value is registered. To be called once.
+    /// The value is registered. This is called once.
     unsafe fn unregister(&self);
 }
 
-/// What the scope knows of a registration.
+/// A registration in the list of its scope, independent of its type.
 struct Link {
-    /// The one made before; null for the first.
+    /// The registration before this one; null for the first.
     older: *mut Link,
-    /// Ends the registration of the node that the link is the first field of.
+    /// Ends the registration of the node that has the link as its first field.
     unregister: unsafe fn(*mut Link),
 }
 
@@ -54,14 +54,14 @@ struct Node<V: Registered> {
 /// The link of the newest registration; null if there is none.
 struct Newest(*mut Link);
 
-// SAFETY: The links are only followed with the lock held that has the first one.
+// SAFETY: Links are only followed with the mutex locked that has the first one.
 unsafe impl Send for Newest {}
 
-/// The registrations of a bound device: `'bound` ends after it is dropped, and can't be shortened.
+/// The registrations of a bound device. `'bound` ends after the scope is dropped, and is invariant.
 ///
 /// # Invariants
 ///
-/// The links are those of nodes that are registered, and not freed before they are off the list.
+/// Each link on the list belongs to a node that is registered, and is not freed while it is on the list.
 #[pin_data(PinnedDrop)]
 pub(crate) struct Scope<'bound> {
     #[pin]
@@ -70,7 +70,7 @@ pub(crate) struct Scope<'bound> {
 }
 
 impl Scope<'_> {
-    /// An empty scope.
+    /// Creates an empty scope.
     pub(super) fn new() -> impl PinInit<Self> {
         pin_init!(Self {
             newest <- new_mutex!(Newest(core::ptr::null_mut())),
@@ -78,28 +78,29 @@ impl Scope<'_> {
         })
     }
 
-    /// Puts `link` on the list.
+    /// Adds `link` to the list.
     ///
     /// # Safety
     ///
-    /// It is that of a node that is registered, not yet on a list, and not freed before it is off it.
+    /// It belongs to a node that is registered and not on a list. The node is not freed while it is on
+    /// the list.
     #[inline(never)]
     unsafe fn put(&self, link: *mut Link) {
         let mut newest = self.newest.lock();
 
-        // SAFETY: The link is valid, and not yet known to anybody else.
+        // SAFETY: `# Safety` requires a valid link that is not on a list, so nobody else accesses it.
         unsafe { (*link).older = newest.0 };
-        // INVARIANT: As the safety requirements say.
+        // INVARIANT: `# Safety` requires a registered node, which is not freed while it is on the list.
         newest.0 = link;
     }
 
-    /// Takes `link` off the list and ends its registration, if it is on the list.
+    /// Removes `link` from the list and ends its registration. Returns whether it was on the list.
     #[inline(never)]
     fn end(&self, link: *mut Link) -> bool {
         let mut newest = self.newest.lock();
         let mut place = &raw mut newest.0;
 
-        // SAFETY: By the type invariant the links on the list are valid, and the lock is held.
+        // SAFETY: By the type invariant the links on the list are valid; the lock is held.
         unsafe {
             while *place != link && !(*place).is_null() {
                 place = &raw mut (**place).older;
@@ -110,8 +111,8 @@ impl Scope<'_> {
             *place = (*link).older;
         }
         drop(newest);
-        // SAFETY: By the type invariant it is registered. It is off the list, so that nobody else ends
-        // it; its node is freed only by who has ended it.
+        // SAFETY: It was on the list, and so by the type invariant it is registered. Only the caller that
+        // has removed it from the list ends it, and frees its node.
         unsafe { ((*link).unregister)(link) };
         true
     }
@@ -126,32 +127,31 @@ impl PinnedDrop for Scope<'_> {
             if link.is_null() {
                 return;
             }
-            // Unless a handle is dropped in another thread at this moment, which ends it then.
+            // Another thread may drop the handle at this moment, and then ends the registration itself.
             self.end(link);
         }
     }
 }
 
-/// A value that is registered until this is dropped, or the device is unbound.
+/// A value that is registered until this handle is dropped, or the device is unbound.
 ///
 /// # Invariants
 ///
-/// `node` is a node that is on the list of `scope`, or that `scope` has taken off; then its memory is
-/// never freed.
+/// `node` is valid. It is on the list of `scope`, or `scope` has removed it; then it is never freed.
 pub(crate) struct Scoped<'bound, V: Registered> {
     node: NonNull<Node<V>>,
     scope: &'bound Scope<'bound>,
     _value: PhantomData<V>,
 }
 
-// SAFETY: A registered value may be used, unregistered and dropped by any thread.
+// SAFETY: `V` is `Send` and `Sync`, and the list of the scope has a lock.
 unsafe impl<V: Registered> Send for Scoped<'_, V> {}
-// SAFETY: As above.
+// SAFETY: `V` is `Sync`; a shared handle gives access to it alone.
 unsafe impl<V: Registered> Sync for Scoped<'_, V> {}
 
 impl<'bound, V: Registered + 'bound> Scoped<'bound, V> {
-    /// Has `register` register `value`, at the place where it stays until it is dropped. [`ENOMEM`], or
-    /// what `register` fails with.
+    /// Moves `value` to the place where it stays, and registers it there with `register`. [`ENOMEM`], or
+    /// the error of `register`.
     pub(super) fn new(
         scope: &'bound Scope<'bound>,
         value: V,
@@ -169,12 +169,12 @@ impl<'bound, V: Registered + 'bound> Scoped<'bound, V> {
         register(&node.value)?;
         let node = KBox::into_raw(node);
 
-        // SAFETY: The link is the first field of the node, which was just registered, and is freed only
-        // by `drop`, when it is off the list.
+        // SAFETY: The link is the first field of the node, which was just registered. Only `drop` frees the
+        // node, after it is removed from the list.
         unsafe { scope.put(node.cast()) };
         // INVARIANT: The node is on the list.
         Ok(Self {
-            // SAFETY: A box is not null.
+            // SAFETY: The pointer of a box is not null.
             node: unsafe { NonNull::new_unchecked(node) },
             scope,
             _value: PhantomData,
@@ -183,9 +183,9 @@ impl<'bound, V: Registered + 'bound> Scoped<'bound, V> {
 
     /// # Safety
     ///
-    /// `link` is that of a node of this type that is registered. To be called once.
+    /// `link` belongs to a node of this type that is registered. This is called once.
     unsafe fn unregister(link: *mut Link) {
-        // SAFETY: The link is the first field of a `repr(C)` node, which is registered.
+        // SAFETY: `# Safety` requires the link of a registered node, which is its first field (`repr(C)`).
         unsafe { (*link.cast::<Node<V>>()).value.unregister() };
     }
 }
@@ -195,7 +195,7 @@ impl<V: Registered> Deref for Scoped<'_, V> {
 
     #[inline]
     fn deref(&self) -> &V {
-        // SAFETY: By the type invariant the node is there.
+        // SAFETY: By the type invariant the node is valid.
         unsafe { &self.node.as_ref().value }
     }
 }
@@ -203,11 +203,11 @@ impl<V: Registered> Deref for Scoped<'_, V> {
 impl<V: Registered> Drop for Scoped<'_, V> {
     #[cold]
     fn drop(&mut self) {
-        // Otherwise the scope is ending the registration, and who has references to the value may use
-        // them: its memory is left alone.
+        // Otherwise the scope ends the registration. References to the value may still be in use, so the
+        // memory is leaked.
         if self.scope.end(self.node.as_ptr().cast()) {
-            // SAFETY: The node comes from a box in `new`. It is registered no more, so that by the
-            // safety requirements of `Registered` this is the last reference to it.
+            // SAFETY: `new` has made the node from a box. It is not registered any more, so that `Registered`
+            // guarantees that nobody uses it but through references, and this handle was the only one.
             unsafe { drop(KBox::from_raw(self.node.as_ptr())) };
         }
     }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Sysfs files: references to them, to wake those who poll them, and texts longer than a page.
+//! Sysfs files: references that notify pollers, and reads of texts longer than a page.
 //!
 //! C header: [`include/linux/sysfs.h`](srctree/include/linux/sysfs.h)
 
@@ -17,46 +17,49 @@ use kernel::{
 ///
 /// # Invariants
 ///
-/// `node` is a `struct kernfs_node` of a file that a reference is held to.
+/// `node` is the `struct kernfs_node` of a file, and a reference to it is held.
 pub(crate) struct File {
     node: NonNull<bindings::kernfs_node>,
 }
 
-// SAFETY: A reference may be used and dropped by any thread.
+// SAFETY: Any thread may use and put a reference.
 unsafe impl Send for File {}
-// SAFETY: `kernfs_notify` may be called by any thread, and from any context.
+// SAFETY: Any thread may call `kernfs_notify`, in any context.
 unsafe impl Sync for File {}
 
 impl File {
-    /// The file `name` in the directory `dir`, if it is there.
+    /// Looks up the file `name` in the directory `dir`.
     ///
     /// # Safety
     ///
-    /// `dir` is a directory of sysfs that is referenced for the duration of the call.
+    /// `dir` is a directory of sysfs, to which there is a reference for the duration of the call.
     pub(super) unsafe fn find(dir: *mut bindings::kernfs_node, name: &CStr) -> Option<Self> {
-        // SAFETY: `dir` is referenced for the call; device directories have no namespace.
+        // SAFETY: `# Safety` requires a reference to `dir`. `name` is a C string. Directories of devices have
+        // no namespace.
         let node =
             unsafe { bindings::kernfs_find_and_get_ns(dir, name.as_char_ptr(), core::ptr::null()) };
 
-        // INVARIANT: The call has taken a reference.
+        // INVARIANT: `kernfs_find_and_get_ns` takes a reference to what it finds.
         NonNull::new(node).map(|node| Self { node })
     }
 
-    /// Wakes those who `poll(2)` the file for `POLLPRI`.
+    /// Wakes processes that `poll(2)` the file for `POLLPRI`.
     pub(crate) fn notify(&self) {
-        // SAFETY: By the type invariant; the file may be removed already.
+        // SAFETY: By the type invariant the node is valid. The call has no effect on a removed file.
         unsafe { bindings::kernfs_notify(self.node.as_ptr()) };
     }
 }
 
 impl Drop for File {
     fn drop(&mut self) {
-        // SAFETY: By the type invariant.
+        // SAFETY: By the type invariant a reference is held. It is put only here.
         unsafe { bindings::kernfs_put(self.node.as_ptr()) };
     }
 }
 
-/// The part of a text that somebody reads: as much as fits, from some byte on.
+/// A read of a part of a text: from an offset on, as much as fits into a buffer.
+///
+/// The text is written to it from the start, or from an offset that [`Self::begin_at`] accepts.
 pub(crate) struct Window<'a> {
     skip: usize,
     offset: usize,
@@ -65,7 +68,7 @@ pub(crate) struct Window<'a> {
 }
 
 impl<'a> Window<'a> {
-    /// What follows the first `skip` bytes of the text goes to `to`.
+    /// Creates a read into `to` of the text behind its first `skip` bytes.
     pub(super) fn new(skip: usize, to: &'a mut [u8]) -> Self {
         Self {
             skip,
@@ -75,18 +78,18 @@ impl<'a> Window<'a> {
         }
     }
 
-    /// The number of bytes that there were to read.
+    /// Returns the number of bytes that were read.
     pub(super) fn len(&self) -> usize {
         self.len
     }
 
-    /// Whether the text is read from its beginning.
+    /// Returns whether the read is from the start of the text.
     pub(crate) fn is_first(&self) -> bool {
         self.skip == 0
     }
 
-    /// The text is written from its byte `offset` on, if nothing before that is wanted; whether it
-    /// is so.
+    /// Lets the writer begin at `offset` of the text, if the read begins there or behind it. Returns
+    /// whether it does.
     pub(crate) fn begin_at(&mut self, offset: usize) -> bool {
         let can = offset <= self.skip;
 
@@ -96,21 +99,22 @@ impl<'a> Window<'a> {
         can
     }
 
-    /// How much of the text was written, or left out as unwanted.
+    /// Returns the offset in the text that was written up to.
     pub(crate) fn offset(&self) -> usize {
         self.offset
     }
 
-    /// Whether what is wanted is there.
+    /// Returns whether the buffer is full.
     pub(crate) fn is_full(&self) -> bool {
         self.len >= self.to.len()
     }
 }
 
 impl fmt::Write for Window<'_> {
+    #[inline(never)]
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        let unwanted = self.skip.saturating_sub(self.offset).min(text.len());
-        let from = text.as_bytes().get(unwanted..).unwrap_or_default();
+        let skipped = self.skip.saturating_sub(self.offset).min(text.len());
+        let from = text.as_bytes().get(skipped..).unwrap_or_default();
         let to = self.to.get_mut(self.len..).unwrap_or_default();
         let len = from.len().min(to.len());
 

@@ -2,8 +2,8 @@
 
 //! Work items that belong to a bound device.
 //!
-//! Those of the `kernel` crate are owned by the queue while they wait, so that their data must be
-//! static, as a bound device's is not. This one is cancelled when its handle is dropped.
+//! The queue owns a pending work item of the `kernel` crate, so its data must be static. The data of a
+//! bound device are not. [`Work`] is cancelled when its handle is dropped.
 //!
 //! C header: [`include/linux/workqueue.h`](srctree/include/linux/workqueue.h)
 
@@ -21,9 +21,9 @@ use kernel::{
     types::Opaque, //
 };
 
-/// What is done in the background.
+/// A function that runs in the background.
 pub(crate) trait Job: Send + Sync {
-    /// Does what there is to do. Called by one thread at a time. Sleeps.
+    /// Runs the job. One thread at a time calls it, and it may sleep.
     fn run(&self);
 }
 
@@ -42,12 +42,7 @@ impl Queue {
 
         // SAFETY: The format takes one string, which is copied.
         let queue = unsafe {
-            bindings::alloc_workqueue_noprof(
-                c"%s".as_char_ptr(),
-                flags,
-                1,
-                name.as_char_ptr(),
-            )
+            bindings::alloc_workqueue_noprof(c"%s".as_char_ptr(), flags, 1, name.as_char_ptr())
         };
         // INVARIANT: The queue was allocated here.
         Ok(Self::Reclaim(ReclaimQueue(
@@ -88,20 +83,20 @@ impl Drop for ReclaimQueue {
 ///
 /// # Invariants
 ///
-/// `work` is initialised, and runs [`Self::callback`], while the value is registered.
+/// From its registration on, `work` is initialised with [`Self::callback`].
 pub(crate) struct Work<J: Job> {
     work: Opaque<bindings::work_struct>,
     queue: Queue,
     job: Arc<J>,
 }
 
-// SAFETY: A `work_struct` may be queued and cancelled by any thread; `J` is `Send` and `Sync`.
+// SAFETY: Any thread may queue and cancel a `work_struct`. `J` is `Send` and `Sync`.
 unsafe impl<J: Job> Send for Work<J> {}
-// SAFETY: Queueing takes the work item's own locks; `J` is `Send` and `Sync`.
+// SAFETY: Queueing and cancelling are atomic. `J` is `Send` and `Sync`.
 unsafe impl<J: Job> Sync for Work<J> {}
 
 impl<J: Job> Work<J> {
-    /// A work item for `job`, to be run by `queue`; it is not queued yet. [`ENOMEM`].
+    /// Creates a work item for `job`, to be run by `queue` and not queued yet. [`ENOMEM`].
     pub(crate) fn new<'bound>(
         job: Arc<J>,
         queue: Queue,
@@ -117,8 +112,8 @@ impl<J: Job> Work<J> {
         };
 
         Scoped::new(scope, this, |this| {
-            // INVARIANT: Initialised here.
-            // SAFETY: The field is valid for writes, and stays where it is while it is registered.
+            // INVARIANT: `init_work_with_key` initialises it.
+            // SAFETY: `work` is valid for writes, and stays in place while it is registered.
             unsafe {
                 bindings::init_work_with_key(
                     this.work.get(),
@@ -132,10 +127,10 @@ impl<J: Job> Work<J> {
         })
     }
 
-    /// Has the job run, once from now on, if it does not wait for its turn already.
+    /// Queues the job, if it is not queued already.
     pub(crate) fn schedule(&self) {
-        // SAFETY: By the type invariant the work item is initialised. It is disabled before the value
-        // is freed, and not queued any more then.
+        // SAFETY: By the type invariant the work item is initialised. `unregister` disables it before the
+        // value is freed.
         unsafe {
             bindings::queue_work_on(
                 bindings::wq_misc_consts_WORK_CPU_UNBOUND as c_int,
@@ -145,7 +140,7 @@ impl<J: Job> Work<J> {
         };
     }
 
-    /// Takes the job off the queue, or waits until it has run. It may be scheduled again.
+    /// Removes the job from the queue, or waits for its end. It can be queued again.
     pub(crate) fn cancel(&self) {
         // SAFETY: By the type invariant the work item is initialised.
         unsafe { bindings::cancel_work_sync(self.work.get()) };
@@ -154,19 +149,19 @@ impl<J: Job> Work<J> {
     extern "C" fn callback(work: *mut bindings::work_struct) {
         let work = Opaque::cast_from(work);
 
-        // SAFETY: By the type invariant the work item is the field of a `Self`, which is not freed
-        // before this has returned: see `unregister`.
+        // SAFETY: By the type invariant `work` is a field of `Self`. `unregister` waits for the end of this
+        // function before the value is freed.
         let job = unsafe { &(*kernel::container_of!(work, Self, work)).job };
 
         job.run();
     }
 }
 
-// SAFETY: `disable_work_sync` waits until the job has run, and makes queueing it do nothing from then
-// on. What is left is a reference to the job.
+// SAFETY: `disable_work_sync` waits for the end of the job; from then on, queueing has no effect. Only a
+// reference to the job remains.
 unsafe impl<J: Job> Registered for Work<J> {
     unsafe fn unregister(&self) {
-        // SAFETY: By the type invariant the work item is initialised.
+        // SAFETY: The caller promises that the value is registered, so the work item is initialised.
         unsafe { bindings::disable_work_sync(self.work.get()) };
     }
 }

@@ -13,6 +13,7 @@ cleanup() {
 	rm -rf $blank /tmp/copies
 	load_driver
 	fresh_labels
+	blkdiscard -f -z "/dev/$(e820_disk)"
 }
 
 # run_guarded TEST [FOLDER]: runs the test as on a machine without a host port; prints its result, or why it is skipped.

@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The driver's pure code, compiled for the host and held against models that are too simple to be
-//! wrong.
+//! The driver's pure code, compiled for the host and compared with simple models.
 
-// What the driver's crate root gives to `units.rs`.
+// `units.rs` imports it from the crate root, as in the driver.
 #[cfg(test)]
 use PAGE_SHIFT_4K as PAGE_SHIFT;
 
@@ -28,8 +27,7 @@ mod tests {
     const SECTOR: usize = 512;
     const SIZE: usize = 64 * PAGE;
 
-    /// An offset in the data area: anywhere, or at or next to the edge of a sector or page, where
-    /// mistakes are.
+    /// An offset in the data area: any, or one at or next to the edge of a sector or page.
     fn offset() -> impl Strategy<Value = usize> {
         let beside = |unit: usize| {
             (0..=SIZE / unit, 0..3_usize)
@@ -39,7 +37,7 @@ mod tests {
         prop_oneof![0..=SIZE, beside(SECTOR), beside(PAGE)]
     }
 
-    /// Any span of the data area, empty ones and those at its ends included.
+    /// Any span of the data area, including empty ones and those at its ends.
     fn span() -> impl Strategy<Value = Span> {
         (offset(), offset()).prop_map(|(a, b)| {
             Span::of_bytes(a.min(b), a.abs_diff(b), SIZE).expect("inside of the area")
@@ -51,7 +49,7 @@ mod tests {
     }
 
     #[test]
-    fn the_ends_of_the_area() {
+    fn span_is_checked_at_the_ends_of_the_area() {
         assert!(Span::of_bytes(SIZE, 0, SIZE).is_some());
         assert!(Span::of_bytes(SIZE, 1, SIZE).is_none());
         assert!(Span::of_bytes(SIZE + 1, 0, SIZE).is_none());
@@ -63,7 +61,7 @@ mod tests {
     }
 
     #[test]
-    fn a_shift_that_overflows_is_outside() {
+    fn span_with_overflowing_shift_is_refused() {
         assert_eq!(Span::of_sectors(1 << 55, 512, usize::MAX), None);
         assert_eq!(Span::of_sectors(u64::MAX, 512, SIZE), None);
         assert_eq!(Span::of_pages(1 << 52, 1, usize::MAX), None);
@@ -75,7 +73,7 @@ mod tests {
         #![proptest_config(ProptestConfig { cases: 1024, failure_persistence: None, ..Default::default() })]
 
         #[test]
-        fn a_span_is_made_exactly_where_it_fits(
+        fn span_is_created_if_and_only_if_it_fits(
             offset in offset(),
             len in offset(),
             size in offset(),
@@ -89,7 +87,7 @@ mod tests {
         }
 
         #[test]
-        fn sectors_and_pages_are_bytes(sector in 0..1024_u64, page in 0..128_u64, n in 0..64_u64) {
+        fn span_of_sectors_and_pages_equals_span_of_bytes(sector in 0..1024_u64, page in 0..128_u64, n in 0..64_u64) {
             let bytes = n as usize * SECTOR;
 
             prop_assert_eq!(
@@ -103,7 +101,7 @@ mod tests {
         }
 
         #[test]
-        fn taking_pieces_gives_all_bytes_in_order(mut rest in span(), piece in 1..9000_usize) {
+        fn take_returns_all_bytes_in_order(mut rest in span(), piece in 1..9000_usize) {
             let all = bytes(&rest);
             let mut next = all.start;
 
@@ -119,7 +117,7 @@ mod tests {
         }
 
         #[test]
-        fn sectors_are_those_that_hold_a_byte(span in span()) {
+        fn sectors_have_a_byte_of_the_span(span in span()) {
             let Sectors { start, len } = span.sectors();
             let touched = |sector: u64| {
                 let first = sector as usize * SECTOR;
@@ -133,7 +131,7 @@ mod tests {
         }
 
         #[test]
-        fn sectors_of_pages_are_those_in_a_page_that_holds_a_byte(span in span()) {
+        fn sectors_of_pages_are_in_pages_with_a_byte_of_the_span(span in span()) {
             let Sectors { start, len } = span.sectors_of_pages();
             let touched = |sector: u64| {
                 let first = sector as usize * SECTOR / PAGE * PAGE;
@@ -148,7 +146,7 @@ mod tests {
         }
 
         #[test]
-        fn taking_pages_gives_all_bytes_a_page_at_a_time(mut rest in span()) {
+        fn take_page_returns_all_bytes_page_by_page(mut rest in span()) {
             let all = bytes(&rest);
             let mut next = all.start;
 
@@ -164,7 +162,7 @@ mod tests {
         }
 
         #[test]
-        fn taking_up_to_a_page_leaves_what_is_from_that_page_on(all in span(), sector in 0..2 * SIZE / SECTOR) {
+        fn take_to_page_of_leaves_the_bytes_from_that_page_on(all in span(), sector in 0..2 * SIZE / SECTOR) {
             let (mut rest, page) = (all, sector * SECTOR / PAGE * PAGE);
             let front = bytes(&rest.take_to_page_of(sector as u64));
 
@@ -176,7 +174,7 @@ mod tests {
         }
 
         #[test]
-        fn whole_pages_are_those_that_are_covered(span in span()) {
+        fn is_whole_pages_means_all_pages_are_covered(span in span()) {
             let covered = bytes(&span)
                 .all(|byte| bytes(&span).contains(&(byte / PAGE * PAGE))
                     && bytes(&span).contains(&(byte / PAGE * PAGE + PAGE - 1)));
@@ -187,27 +185,27 @@ mod tests {
         }
 
         #[test]
-        fn a_half_open_range_has_the_same_addresses(start in 0..64_u64, len in 0..64_u64) {
+        fn half_open_has_the_same_addresses(start in 0..64_u64, len in 0..64_u64) {
             let range = start..=start + len;
             prop_assert_eq!(half_open(&range).collect::<Vec<_>>(), range.collect::<Vec<_>>());
         }
 
         #[test]
-        fn an_intersection_has_what_both_have(a in 0..64_u64, n in 0..64_u64, b in 0..64_u64, m in 0..64_u64) {
+        fn intersection_has_the_common_addresses(a in 0..64_u64, n in 0..64_u64, b in 0..64_u64, m in 0..64_u64) {
             let (a, b) = (a..a + n, b..b + m);
             let both: Vec<u64> = a.clone().filter(|x| b.contains(x)).collect();
             prop_assert_eq!(intersection(&a, &b).map_or(Vec::new(), |range| range.collect()), both);
         }
 
         #[test]
-        fn sectors_of_addresses_are_those_that_hold_one(base in 0..4096_u64, start in 0..8192_u64, len in 0..8192_u64) {
+        fn sectors_of_addresses_have_one_of_the_addresses(base in 0..4096_u64, start in 0..8192_u64, len in 0..8192_u64) {
             let sectors = Sectors::of_addresses(&(base + start..base + start + len), base);
             let held: Vec<u64> = (0..64).filter(|s| (0..512).any(|b| (start..start + len).contains(&(s * 512 + b)))).collect();
             prop_assert_eq!((sectors.start..sectors.start + sectors.len).collect::<Vec<_>>(), held);
         }
 
         #[test]
-        fn pages_before_a_bad_sector(first in 0..64_u64, pages in 0..64_u64, at in 0..512_u64) {
+        fn whole_pages_before_counts_pages_in_front_of_the_sector(first in 0..64_u64, pages in 0..64_u64, at in 0..512_u64) {
             let pages = pages.min(64 - first);
             let span = Span::of_pages(first, pages, SIZE).expect("inside of the area");
             let good = (first..first + pages).take_while(|page| page * 8 + 8 <= at).count();

@@ -177,7 +177,7 @@ pub fn make(top: &Path) -> Command {
 /// The module's own sources in Rust, from the root of the checkout: what bindgen made is not ours.
 pub fn module_sources(top: &Path) -> Result<Vec<PathBuf>> {
     let mut sources = Vec::new();
-    for folder in ["", "abstractions"] {
+    for folder in ["", "abstractions", "abstractions/block", "abstractions/nd"] {
         for entry in fs::read_dir(top.join(folder))? {
             let name = PathBuf::from(entry?.file_name());
             let generated = name.to_string_lossy().contains("generated");

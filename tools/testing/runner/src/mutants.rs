@@ -144,7 +144,9 @@ struct Workspace {
 impl Workspace {
     fn new(top: &Path) -> Result<Self> {
         let folder = top.join(BUILD);
-        fs::create_dir_all(folder.join("source/abstractions"))?;
+        for sources in ["block", "nd"] {
+            fs::create_dir_all(folder.join("source/abstractions").join(sources))?;
+        }
         Ok(Self {
             top: top.to_path_buf(),
             folder,

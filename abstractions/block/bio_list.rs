@@ -4,7 +4,7 @@
 //!
 //! C header: [`include/linux/bio.h`](srctree/include/linux/bio.h) (`struct bio_list`)
 
-use super::block::Bio;
+use super::Bio;
 use core::ptr::NonNull;
 use kernel::{
     bindings::bio,

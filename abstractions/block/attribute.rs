@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Files in a disk's sysfs directory.
+
+use super::disk::{
+    Operations,
+    UnregisteredDisk, //
+};
+use core::marker::PhantomData;
+use kernel::{
+    bindings::{
+        attribute,
+        attribute_group,
+        device_attribute, //
+    },
+    error::{
+        from_result,
+        to_result, //
+    },
+    prelude::*, //
+};
+
+/// A sysfs file that holds a boolean.
+pub(crate) trait BoolAttribute<T> {
+    /// The directory of the file, below that of the disk.
+    const DIRECTORY: &'static CStr;
+    /// The name of the file.
+    const NAME: &'static CStr;
+    /// Whether the file exists.
+    const VISIBLE: bool;
+
+    /// Returns the value.
+    fn show(of: &T) -> bool;
+
+    /// Sets the value. A write that `kstrtobool` does not accept fails with [`EINVAL`] before.
+    fn store(of: &T, value: bool) -> Result;
+}
+
+/// The files of a disk: a tuple of [`BoolAttribute`]s, each in a directory of its own.
+pub(crate) trait Attributes<T> {
+    /// The attribute groups; the last pointer is null.
+    const GROUPS: &'static [*const attribute_group];
+}
+
+macro_rules! impl_attributes {
+    ($($attribute:ident),+) => {
+        impl<T: Operations, $($attribute: BoolAttribute<T>),+> Attributes<T> for ($($attribute,)+) {
+            const GROUPS: &'static [*const attribute_group] = &[
+                $(AttributeFile::<T, $attribute>::GROUP_REF,)+
+                core::ptr::null(),
+            ];
+        }
+    };
+}
+
+impl_attributes!(A);
+impl_attributes!(A, B);
+impl_attributes!(A, B, C);
+
+/// The C structures of a [`BoolAttribute`].
+struct AttributeFile<T, A>(PhantomData<(T, A)>);
+
+impl<T: Operations, A: BoolAttribute<T>> AttributeFile<T, A> {
+    #[allow(
+        clippy::needless_update,
+        reason = "with lockdep, an attribute has more fields"
+    )]
+    const ATTRIBUTE: device_attribute = device_attribute {
+        attr: attribute {
+            name: A::NAME.to_bytes_with_nul().as_ptr(),
+            mode: 0o644,
+            ..pin_init::zeroed()
+        },
+        __bindgen_anon_1: kernel::bindings::device_attribute__bindgen_ty_1 {
+            show: Some(Self::show_callback),
+        },
+        __bindgen_anon_2: kernel::bindings::device_attribute__bindgen_ty_2 {
+            store: Some(Self::store_callback),
+        },
+    };
+
+    const ATTRIBUTES: [*mut attribute; 2] = [
+        (&raw const Self::ATTRIBUTE_REF.attr).cast_mut(),
+        core::ptr::null_mut(),
+    ];
+    const ATTRIBUTE_REF: &'static device_attribute = &Self::ATTRIBUTE;
+
+    const GROUP: attribute_group = attribute_group {
+        name: A::DIRECTORY.to_bytes_with_nul().as_ptr(),
+        __bindgen_anon_1: kernel::bindings::attribute_group__bindgen_ty_1 {
+            // Without a callback, all attributes of the group are visible.
+            is_visible: if A::VISIBLE {
+                None
+            } else {
+                Some(Self::is_visible_callback)
+            },
+        },
+        __bindgen_anon_2: kernel::bindings::attribute_group__bindgen_ty_2 {
+            attrs: Self::ATTRIBUTES_REF.as_ptr().cast_mut(),
+        },
+        ..pin_init::zeroed()
+    };
+    const ATTRIBUTES_REF: &'static [*mut attribute; 2] = &Self::ATTRIBUTES;
+    const GROUP_REF: &'static attribute_group = &Self::GROUP;
+
+    extern "C" fn is_visible_callback(
+        _kobj: *mut kernel::bindings::kobject,
+        _attr: *mut attribute,
+        _index: c_int,
+    ) -> kernel::bindings::umode_t {
+        0
+    }
+
+    extern "C" fn show_callback(
+        dev: *mut kernel::bindings::device,
+        _attr: *mut device_attribute,
+        buf: *mut c_char,
+    ) -> isize {
+        // SAFETY: sysfs calls this for an access to a file that `register` has added.
+        let data = unsafe { UnregisteredDisk::<T>::data_of_device(dev) };
+        let digit = if A::show(data) { b'1' } else { b'0' };
+
+        // SAFETY: sysfs passes a buffer of a page.
+        unsafe {
+            buf.write(digit);
+            buf.add(1).write(b'\n');
+            buf.add(2).write(0);
+        }
+        2
+    }
+
+    extern "C" fn store_callback(
+        dev: *mut kernel::bindings::device,
+        _attr: *mut device_attribute,
+        buf: *const c_char,
+        len: usize,
+    ) -> isize {
+        // SAFETY: sysfs calls this for an access to a file that `register` has added.
+        let data = unsafe { UnregisteredDisk::<T>::data_of_device(dev) };
+        let mut value = false;
+
+        from_result(|| {
+            // SAFETY: sysfs passes a buffer that ends with a null byte.
+            to_result(unsafe { kernel::bindings::kstrtobool(buf, &mut value) })?;
+            A::store(data, value)?;
+            // CAST: At most a page.
+            Ok(len as isize)
+        })
+    }
+}

@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The `nd` bus of libnvdimm: its driver interface, its devices, and the regions they belong to.
+//!
+//! C headers: [`include/linux/nd.h`](srctree/include/linux/nd.h),
+//! [`include/linux/libnvdimm.h`](srctree/include/linux/libnvdimm.h),
+//! [`drivers/nvdimm/nd.h`](srctree/drivers/nvdimm/nd.h)
+
+mod btt;
+mod device;
+mod driver;
+mod namespace;
+mod region;
+
+pub(crate) use self::{
+    btt::Btt,
+    device::Device,
+    driver::{
+        Adapter,
+        BinAttribute,
+        Driver,
+        Event, //
+    },
+    namespace::{
+        Namespace,
+        Probed, //
+    },
+    region::{
+        Bus,
+        Flushed,
+        Region, //
+    }, //
+};

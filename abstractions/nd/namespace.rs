@@ -1,0 +1,183 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Namespaces, and the info blocks that assign them to a btt, pfn or dax device.
+
+use super::Device;
+use crate::abstractions::{
+    bindings,
+    block,
+    errno::is_eopnotsupp,
+    memremap::{
+        self,
+        Layout, //
+    }, //
+};
+use core::{
+    marker::PhantomData,
+    mem::ManuallyDrop,
+    ops::RangeInclusive,
+    ptr::NonNull, //
+};
+use kernel::{
+    device::{
+        self,
+        Core, //
+    },
+    error::to_result,
+    prelude::*,
+    sizes::SZ_8K, //
+};
+
+/// The result of a search for an info block.
+pub(crate) enum Probed {
+    /// The info block was found, and libnvdimm has created a device that claims the namespace.
+    Claimed,
+    /// There is no such info block.
+    Unclaimed,
+}
+
+/// A namespace, and the device that is probed for it: its own, or one that has claimed it.
+///
+/// # Invariants
+///
+/// `ndns` is the field `common` of a valid `struct nd_namespace_io`, and the namespace of `dev`.
+pub(crate) struct Namespace<'a, 'b> {
+    pub(super) ndns: NonNull<bindings::nd_namespace_common>,
+    pub(super) dev: &'a Device<Core<'b>>,
+}
+
+impl<'a> Namespace<'a, '_> {
+    pub(super) fn as_raw(&self) -> *mut bindings::nd_namespace_common {
+        self.ndns.as_ptr()
+    }
+
+    /// Returns the namespace's own device.
+    pub(crate) fn device(&self) -> &'a device::Device {
+        // SAFETY: By the type invariant the namespace is valid. A device that has claimed it holds a
+        // reference to it, and stays for `'a`.
+        unsafe { device::Device::from_raw(&raw mut (*self.as_raw()).dev) }
+    }
+
+    /// The physical addresses of the namespace.
+    pub(crate) fn range(&self) -> RangeInclusive<u64> {
+        // CAST: By the type invariant it is the field `common` of an `nd_namespace_io`, the first one.
+        let nsio = self.as_raw().cast::<bindings::nd_namespace_io>();
+
+        // SAFETY: By the type invariant `nsio` is valid. Its range does not change while a driver is bound.
+        unsafe { (*nsio).res.start..=(*nsio).res.end }
+    }
+
+    /// Returns the logical sector size in the namespace's label, in bytes.
+    pub(crate) fn sector_size(&self) -> u32 {
+        // SAFETY: By the type invariant the namespace is valid.
+        unsafe { bindings::pmem_sector_size(self.as_raw()) }
+    }
+
+    /// Writes the name of the namespace's disk.
+    pub(crate) fn name_disk(&self, disk: &mut block::DiskName) {
+        // SAFETY: By the type invariant the namespace is valid. A disk name has `DISK_NAME_LEN` bytes.
+        unsafe { bindings::nvdimm_namespace_disk_name(self.as_raw(), disk.as_mut_ptr()) };
+    }
+
+    /// Maps the start of the namespace for libnvdimm to read info blocks, until the result is dropped.
+    ///
+    /// [`EBUSY`] if the range is claimed in iomem, [`ENOMEM`].
+    pub(crate) fn enable(&self) -> Result<InfoAccess<'_>> {
+        // `nd_info_block_reserve()`: 8 KiB, but never less than a page.
+        let reserve = SZ_8K.max(kernel::page::PAGE_SIZE) as u64;
+        let dev = self.dev.as_raw();
+
+        // SAFETY: By the type invariants both are valid, and `ndns` is the namespace of `dev`. `dev` is in
+        // probe: the context of `Namespace::dev` is `Core`.
+        to_result(unsafe { bindings::devm_namespace_enable(dev, self.as_raw(), reserve) })?;
+        // INVARIANT: `devm_namespace_enable` has succeeded for the pair.
+        Ok(InfoAccess {
+            dev,
+            ndns: self.as_raw(),
+            _namespace: PhantomData,
+        })
+    }
+}
+
+/// Access to the info blocks of a namespace.
+///
+/// # Invariants
+///
+/// `ndns` is the namespace of `dev`, which is bound to a driver that is probing, and is enabled.
+pub(crate) struct InfoAccess<'a> {
+    dev: *mut kernel::bindings::device,
+    ndns: *mut bindings::nd_namespace_common,
+    _namespace: PhantomData<&'a ()>,
+}
+
+impl InfoAccess<'_> {
+    /// Calls `probe`, which searches for an info block.
+    ///
+    /// It returns [`ENOMEM`] without memory for a device, but [`ENODEV`] without memory for a copy of the
+    /// info block (`devm_kzalloc` in `nd_btt_probe`, 7.2). A namespace with an info block must not be
+    /// taken for a raw one then, so this tries a second time.
+    fn claim(probe: impl Fn() -> c_int) -> Result<Probed> {
+        for _ in 0..2 {
+            match to_result(probe()) {
+                Ok(()) => return Ok(Probed::Claimed),
+                // There is an info block that can't be served: the namespace is not free for another use.
+                Err(e) if is_eopnotsupp(e) || e == ENOMEM => return Err(e),
+                Err(_) => (),
+            }
+        }
+        Ok(Probed::Unclaimed)
+    }
+
+    /// Searches for the info block of a BTT. [`ENOMEM`].
+    pub(crate) fn probe_btt(&self) -> Result<Probed> {
+        // SAFETY: By the type invariant `dev` is in probe, and its namespace is enabled.
+        Self::claim(|| unsafe { bindings::nd_btt_probe(self.dev, self.ndns) })
+    }
+
+    /// Searches for the info block of a pfn device. `EOPNOTSUPP` if it can't be served, [`ENOMEM`].
+    pub(crate) fn probe_pfn(&self) -> Result<Probed> {
+        // SAFETY: By the type invariant `dev` is in probe, and its namespace is enabled.
+        Self::claim(|| unsafe { bindings::nd_pfn_probe(self.dev, self.ndns) })
+    }
+
+    /// Searches for the info block of a dax device. `EOPNOTSUPP` if it can't be served, [`ENOMEM`].
+    pub(crate) fn probe_dax(&self) -> Result<Probed> {
+        // SAFETY: By the type invariant `dev` is in probe, and its namespace is enabled.
+        Self::claim(|| unsafe { bindings::nd_dax_probe(self.dev, self.ndns) })
+    }
+
+    /// Reads the info block of a pfn device, or creates and writes it.
+    ///
+    /// Returns the layout of the memory with its `struct page`s, and the offset of the data area in it,
+    /// in bytes. [`ENODEV`] if the device is not configured, [`ENXIO`] or [`EINVAL`] if it is not a pfn
+    /// device or the info block is inconsistent, [`EBUSY`] if it is so inconsistent that libnvdimm can't
+    /// look at the memmap.
+    pub(crate) fn setup_pfn(self) -> Result<(Layout, u64)> {
+        // To look at the memmap, libnvdimm disables the namespace and enables it with another size. After
+        // a failure it is unknown whether it is enabled: leave it to devres, after the probe.
+        let this = ManuallyDrop::new(self);
+        let mut pgmap = memremap::zeroed();
+
+        // SAFETY: By the type invariant `dev` is valid.
+        if !unsafe { bindings::is_nd_pfn(this.dev) } {
+            return Err(ENXIO);
+        }
+        // SAFETY: `dev` is a pfn device, as checked above.
+        let pfn = unsafe { bindings::to_nd_pfn(this.dev) };
+        // SAFETY: `pfn` belongs to `dev`, which is in probe. `pgmap` is zeroed, as libnvdimm requires.
+        to_result(unsafe { bindings::nvdimm_setup_pfn(pfn, &mut pgmap) })?;
+        // SAFETY: After a successful set-up, `pfn_sb` is a valid info block for as long as the driver is
+        // bound.
+        let data_offset = u64::from_le(unsafe { (*(*pfn).pfn_sb).dataoff });
+
+        drop(ManuallyDrop::into_inner(this));
+        Ok((Layout::from_raw(pgmap), data_offset))
+    }
+}
+
+impl Drop for InfoAccess<'_> {
+    fn drop(&mut self) {
+        // SAFETY: By the type invariant `devm_namespace_enable` has succeeded for the pair.
+        unsafe { bindings::devm_namespace_disable(self.dev, self.ndns) };
+    }
+}

@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! `struct page`s of persistent memory: their users, their HWPoison flag, and the direct map.
+//!
+//! C headers: [`include/linux/mm.h`](srctree/include/linux/mm.h),
+//! [`include/linux/set_memory.h`](srctree/include/linux/set_memory.h)
+
+#[cfg(CONFIG_X86_64)]
+use super::bindings;
+#[cfg(all(CONFIG_X86_64, CONFIG_MEMORY_FAILURE))]
+use core::sync::atomic::{
+    AtomicU64,
+    Ordering, //
+};
+#[cfg(CONFIG_X86_64)]
+use kernel::error::to_result;
+use kernel::prelude::*;
+
+/// Returns the `struct page` of page frame `pfn`. It is valid if the memory has `struct page`s.
+#[cfg(CONFIG_X86_64)]
+fn page(pfn: u64) -> *mut kernel::bindings::page {
+    const_assert!(size_of::<kernel::bindings::page>() == 64);
+    // SAFETY: The kernel sets `vmemmap_base` at boot, and does not change it. On x86-64 it is the address
+    // of the `struct page` of page frame 0 (`vmemmap`).
+    let base = unsafe { kernel::bindings::vmemmap_base } as *mut kernel::bindings::page;
+
+    // CAST: A pfn fits on a 64-bit architecture.
+    base.wrapping_add(pfn as usize)
+}
+
+/// Returns the address of a page in the direct map.
+#[cfg(CONFIG_X86_64)]
+#[inline]
+pub(super) fn direct_map_address(page: *mut kernel::bindings::page) -> *mut u8 {
+    const_assert!(size_of::<kernel::bindings::page>() == 64);
+    // SAFETY: The kernel sets both at boot, and does not change them: `vmemmap` and `__PAGE_OFFSET`.
+    let (vmemmap, map) = unsafe {
+        (
+            kernel::bindings::vmemmap_base,
+            kernel::bindings::page_offset_base,
+        )
+    };
+
+    // A page per `struct page`. No overflow: the result is an address.
+    ((page as usize)
+        .wrapping_sub(vmemmap)
+        .wrapping_mul(kernel::page::PAGE_SIZE / 64))
+    .wrapping_add(map) as *mut u8
+}
+
+/// Returns whether page frame `pfn` is mapped by a process, referenced by I/O, or a page of a file that
+/// has an inode in memory.
+///
+/// # Safety
+///
+/// The page frame has an initialised `struct page` (`MEMORY_DEVICE_FS_DAX`).
+#[cfg(CONFIG_X86_64)]
+pub(super) unsafe fn page_is_in_use(pfn: u64) -> bool {
+    let page = page(pfn);
+    // SAFETY: `# Safety` requires an initialised `struct page`. Others may change it: volatile loads. For a
+    // page of a file, `mapping` is set, or, if files share the page, the next word counts them;
+    // `dax_folio_put` clears both (fs/dax.c).
+    unsafe {
+        let count = &raw const (*page)._refcount.counter;
+        let mapping = &raw const (*page).__bindgen_anon_1.__bindgen_anon_1.mapping;
+        let share = mapping.add(1).cast::<usize>();
+
+        count.read_volatile() != 0
+            || !mapping.read_volatile().is_null()
+            || share.read_volatile() != 0
+    }
+}
+
+/// Clears the HWPoison flag of page frame `pfn` and, unless it is `mapped`, maps it in the direct map.
+///
+/// # Safety
+///
+/// The page frame has an initialised `struct page`.
+pub(super) unsafe fn restore_page(pfn: u64, mapped: bool) {
+    #[cfg(all(CONFIG_X86_64, CONFIG_MEMORY_FAILURE))]
+    {
+        // SAFETY: `# Safety` requires an initialised `struct page`.
+        unsafe { flags(pfn) }.fetch_and(!HWPOISON, Ordering::Relaxed);
+        if !mapped {
+            // If this fails, the page stays unmapped, and `Memory::is_mapped` finds that.
+            // SAFETY: This changes the direct map of the page only.
+            let _ = unsafe { bindings::clear_mce_nospec(pfn as usize) };
+        }
+    }
+    #[cfg(not(all(CONFIG_X86_64, CONFIG_MEMORY_FAILURE)))]
+    let _ = (pfn, mapped);
+}
+
+/// Handles page frame `pfn` as after a machine check: memory-failure recovery, the HWPoison flag, and
+/// unmapped from the direct map. The recovery alone does not unmap a page that has no users.
+///
+/// `EOPNOTSUPP` if the kernel has no such recovery.
+///
+/// # Safety
+///
+/// The page frame has an initialised `struct page`.
+pub(super) unsafe fn poison_page(pfn: u64) -> Result {
+    #[cfg(all(CONFIG_X86_64, CONFIG_MEMORY_FAILURE))]
+    {
+        // The recovery reports to the users of the page; its result does not matter here.
+        // SAFETY: It may be called for any page frame.
+        let _ = unsafe { kernel::bindings::memory_failure(pfn as usize, 0) };
+
+        // SAFETY: `# Safety` requires an initialised `struct page`.
+        unsafe { flags(pfn) }.fetch_or(HWPOISON, Ordering::Relaxed);
+        // SAFETY: This changes the direct map of the page only. Copies from and to the page survive a fault.
+        to_result(unsafe { bindings::set_mce_nospec(pfn as usize) })
+    }
+    #[cfg(not(all(CONFIG_X86_64, CONFIG_MEMORY_FAILURE)))]
+    {
+        let _ = pfn;
+        Err(super::errno::eopnotsupp())
+    }
+}
+
+/// Returns the flags of the `struct page` of page frame `pfn`.
+///
+/// # Safety
+///
+/// The page frame has an initialised `struct page`, for all of `'a`.
+#[cfg(all(CONFIG_X86_64, CONFIG_MEMORY_FAILURE))]
+unsafe fn flags<'a>(pfn: u64) -> &'a AtomicU64 {
+    // SAFETY: `# Safety` requires an initialised `struct page`. Its flags are only accessed atomically.
+    unsafe { AtomicU64::from_ptr((&raw mut (*page(pfn)).flags).cast()) }
+}
+
+#[cfg(all(CONFIG_X86_64, CONFIG_MEMORY_FAILURE))]
+const HWPOISON: u64 = 1 << kernel::bindings::pageflags_PG_hwpoison;
