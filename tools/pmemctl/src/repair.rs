@@ -8,7 +8,6 @@
 //!
 //! The file is not mapped: `read(2)` reports a bad block as an error, a mapping would raise SIGBUS.
 
-use abstractions::DirectBuffer;
 use crate::affected;
 use crate::badblocks::origin::SECTOR;
 use crate::block::devno::DeviceNumber;
@@ -17,6 +16,7 @@ use crate::block::topology::{self, Mounts, Volume};
 use crate::fs::open_files;
 use crate::nd::Device;
 use crate::sysfs::{Host, printable};
+use abstractions::DirectBuffer;
 use abstractions::extents::{self, Extent, Fork};
 use abstractions::lease::Lease;
 use abstractions::process::BlockedSignals;

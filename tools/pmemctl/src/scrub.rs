@@ -6,13 +6,13 @@
 //! that cannot be read is added to the list if the driver has not done so. The position is saved in a file for the
 //! memory of the disk.
 
-use abstractions::DirectBuffer;
 use crate::badblocks::kernel::{KernelList, ListLookup};
 use crate::badblocks::origin::SECTOR;
 use crate::badblocks::set::BadBlocks;
 use crate::nd::region::{Memory, Region};
 use crate::nd::{Device, Kind};
 use crate::sysfs::{self, printable};
+use abstractions::DirectBuffer;
 use anyhow::{Context, Result, bail};
 use rustix::fs::{FlockOperation, OFlags, flock};
 use rustix::io::Errno;

@@ -130,7 +130,7 @@ pub fn draw(story: &mut Story, into: &Path) -> Result<()> {
 
     let address = address(story, UNLISTED)?;
     story.machine_check(address, 12)?;
-    story.quietly("wait; sleep 5; umount /mnt")?;
+    story.quietly("timeout 60 sh -c 'until umount /mnt 2>/dev/null; do sleep 0.2; done'")?;
     hurt.shows(story, "pmemctl scrub --rate 16M pmem2")?;
     story.quietly(&format!(
         "echo {POISON:#x} >/sys/kernel/debug/cxl/mem0/inject_poison"
