@@ -541,7 +541,7 @@ mod tests {
         forms.into_iter().find(|form| form.form == name).unwrap()
     }
 
-    /// The table of Documentation/rust_pmem.rst, which was measured.
+    /// The table of Documentation/driver.rst, which was measured.
     #[test]
     fn costs_match_known_figures() {
         const MIB: u64 = 1 << 20;
