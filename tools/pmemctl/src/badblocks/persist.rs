@@ -555,7 +555,8 @@ mod tests {
         machine.lists("8 8");
         assert_eq!(machine.save().result, SaveOutcome::Saved);
         assert!(!half.exists());
-        assert_eq!(fs::read_dir(machine.state()).unwrap().count(), 1);
+        // The list and the lock.
+        assert_eq!(fs::read_dir(machine.state()).unwrap().count(), 2);
     }
 
     #[test]

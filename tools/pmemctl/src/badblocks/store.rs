@@ -2,21 +2,27 @@
 
 //! Files of saved errors.
 //!
-//! A file is JSON: the list and its checksum. A file that is invalid in any byte is not used at all.
+//! A file is JSON: the list and its checksum. A file that is invalid in any byte is not used at all. The folder, the
+//! files and the lock are root's alone: addresses of memory are not for others, and a lock that others can open is a
+//! lock that they can hold.
 
 use crate::badblocks::kernel::bytes;
 use crate::badblocks::origin::{Errors, SECTOR, sectors};
 use crate::nd::region::{Memory, Region};
-use crate::sysfs;
-use anyhow::{Context, Result};
-use rustix::fs::{FlockOperation, flock};
+use crate::sysfs::{self, printable};
+use anyhow::{Context, Result, bail};
+use rustix::fs::{FlockOperation, OFlags, flock};
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
+use std::ffi::OsString;
 use std::fmt;
-use std::fs::{self, File};
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use tempfile::NamedTempFile;
+use std::thread;
+use std::time::{Duration, Instant};
 
 /// The version of the file format.
 const VERSION: u32 = 1;
@@ -26,6 +32,12 @@ const LONGEST: u64 = 64 << 20;
 
 /// How the name of a file begins that is being written.
 const NEW: &str = ".new-";
+
+/// The lock of the folder.
+const LOCK: &str = ".lock";
+
+/// How long another process may keep the lock. udev waits for a restore, which waits for the lock.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Why a saved list is not used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -233,12 +245,12 @@ impl SavedList {
 pub fn load(path: &Path, memory: &Memory, region: &Region) -> Result<Option<SavedList>> {
     let file = match File::open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        file => file.with_context(|| path.display().to_string())?,
+        file => file.with_context(|| printable(path))?,
     };
     let mut text = Vec::new();
     file.take(LONGEST + 1)
         .read_to_end(&mut text)
-        .with_context(|| path.display().to_string())?;
+        .with_context(|| printable(path))?;
     if text.len() as u64 > LONGEST {
         return Err(refused(
             Refusal::Damaged,
@@ -248,6 +260,93 @@ pub fn load(path: &Path, memory: &Memory, region: &Region) -> Result<Option<Save
     let saved = SavedList::from_text(&text)?;
     saved.is_of(memory, region.size)?;
     Ok(Some(saved))
+}
+
+/// Makes a folder that only root can look into. A folder that exists is left as it is: it may be shared.
+pub fn make_folder(folder: &Path) -> Result<()> {
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(folder)
+        .with_context(|| printable(folder))
+}
+
+/// Opens a file to lock, which only root can open, and makes it where it is missing.
+pub fn lock_file(path: &Path) -> io::Result<File> {
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .mode(0o600)
+        .custom_flags(OFlags::NOFOLLOW.bits() as i32)
+        .open(path)
+}
+
+/// Replaces a file: after a crash at any time it is the old one or the new one. `prefix` is that of the name while it
+/// is written.
+pub fn replace(path: &Path, prefix: &str, text: &[u8]) -> io::Result<()> {
+    let folder = path.parent().filter(|folder| *folder != Path::new(""));
+    let folder = folder.unwrap_or(Path::new("."));
+    // Made with O_EXCL and mode 0600.
+    let mut file = tempfile::Builder::new()
+        .prefix(prefix)
+        .tempfile_in(folder)?;
+    file.write_all(text)?;
+    file.as_file().sync_all()?;
+    file.persist(path)?;
+    File::open(folder)?.sync_all()
+}
+
+/// Removes partial files after a crash.
+pub fn remove_partial(folder: &Path, prefix: &str) {
+    for name in sysfs::names(folder) {
+        if name.starts_with(prefix) {
+            let _ = fs::remove_file(folder.join(name));
+        }
+    }
+}
+
+/// Returns the process that has locked the file, by `/proc/locks`.
+fn locked_by(file: &File) -> Option<u32> {
+    let inode = file.metadata().ok()?.ino();
+    let locks = fs::read_to_string("/proc/locks").ok()?;
+    lock_holder(&locks, inode)
+}
+
+/// A line is `1: FLOCK  ADVISORY  WRITE 812 fd:00:1234 0 EOF`; waiting processes have `->` before the type.
+fn lock_holder(locks: &str, inode: u64) -> Option<u32> {
+    locks.lines().find_map(|line| {
+        let words: Vec<_> = line.split_whitespace().collect();
+        let [_, "FLOCK", _, _, pid, place, ..] = words.as_slice() else {
+            return None;
+        };
+        let number = place.rsplit(':').next()?;
+        (number.parse() == Ok(inode)).then(|| pid.parse().ok())?
+    })
+}
+
+/// Locks a file, for which it waits no longer than this.
+fn lock(file: &File, name: &Path, timeout: Duration) -> Result<()> {
+    let end = Instant::now() + timeout;
+    loop {
+        match flock(file, FlockOperation::NonBlockingLockExclusive) {
+            Err(Errno::WOULDBLOCK) if Instant::now() >= end => {
+                let by = match locked_by(file) {
+                    Some(pid) => format!("process {pid}"),
+                    None => "another process".into(),
+                };
+                bail!(
+                    "{}: {by} has had the lock for {} s; end it, or try again",
+                    printable(name),
+                    timeout.as_secs()
+                );
+            }
+            Err(Errno::WOULDBLOCK | Errno::INTR) => thread::sleep(Duration::from_millis(20)),
+            locked => {
+                return locked.with_context(|| format!("cannot lock {}", printable(name)));
+            }
+        }
+    }
 }
 
 /// The folder of the saved lists, which this program alone reads and writes as long as this is kept.
@@ -260,28 +359,43 @@ pub struct Store {
 impl Store {
     /// The folder, made where it is missing.
     pub fn make(folder: &Path) -> Result<Self> {
-        fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
-        let store = Self::open(folder)?.with_context(|| folder.display().to_string())?;
-        // Partial files after a crash.
-        for name in sysfs::names(folder) {
-            if name.starts_with(NEW) {
-                let _ = fs::remove_file(folder.join(name));
-            }
-        }
+        make_folder(folder)?;
+        let store = Self::open_within(folder, LOCK_TIMEOUT)?;
+        let store = store.with_context(|| printable(folder))?;
+        remove_partial(folder, NEW);
         Ok(store)
     }
 
-    /// The folder, if there is one.
+    /// The folder, if there is one that has lists. Below a mount that is still missing, nothing is made.
     pub fn open(folder: &Path) -> Result<Option<Self>> {
-        let lock = match File::open(folder) {
+        let entries = match fs::read_dir(folder) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            lock => lock.with_context(|| folder.display().to_string())?,
+            entries => entries.with_context(|| printable(folder))?,
         };
-        flock(&lock, FlockOperation::LockExclusive)
-            .with_context(|| format!("{}: it can't be locked", folder.display()))?;
+        let is_list = |name: OsString| name.as_bytes().ends_with(b".json");
+        match entries.flatten().any(|entry| is_list(entry.file_name())) {
+            true => Self::open_within(folder, LOCK_TIMEOUT),
+            false => Ok(None),
+        }
+    }
+
+    fn open_within(folder: &Path, timeout: Duration) -> Result<Option<Self>> {
+        let path = folder.join(LOCK);
+        let file = match lock_file(&path) {
+            // Early at boot the root is read-only, and nobody can write.
+            Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => {
+                File::open(&path).or_else(|_| File::open(folder))
+            }
+            file => file,
+        };
+        let file = match file {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            file => file.with_context(|| printable(&path))?,
+        };
+        lock(&file, &path, timeout)?;
         Ok(Some(Self {
             folder: folder.to_owned(),
-            _lock: lock,
+            _lock: file,
         }))
     }
 
@@ -297,14 +411,8 @@ impl Store {
 
     /// Writes it: after a crash at any time the file is the old one or the new one.
     pub fn save(&self, saved: &SavedList) -> io::Result<()> {
-        let mut file = NamedTempFile::with_prefix_in(NEW, &self.folder)?;
         let text = saved.to_text().map_err(io::Error::other)?;
-        file.write_all(text.as_bytes())?;
-        let readable = fs::Permissions::from_mode(0o644);
-        file.as_file().set_permissions(readable)?;
-        file.as_file().sync_all()?;
-        file.persist(self.file(&saved.memory))?;
-        File::open(&self.folder)?.sync_all()
+        replace(&self.file(&saved.memory), NEW, text.as_bytes())
     }
 
     /// Puts the file of a memory aside, where it can be looked at; its new name.
@@ -444,6 +552,71 @@ mod tests {
             start: 0x2000_0000,
         };
         assert_eq!(why(&moved, 32 << 20), Refusal::OtherMemory);
+    }
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().mode() & 0o777
+    }
+
+    #[test]
+    fn store_is_closed_to_others() {
+        let parent = tempfile::tempdir().unwrap();
+        let folder = parent.path().join("var/lib");
+        let store = Store::make(&folder).unwrap();
+        store.save(&one()).unwrap();
+        assert_eq!(mode(&folder), 0o700);
+        assert_eq!(mode(&store.file(&place())), 0o600);
+        assert_eq!(mode(&folder.join(LOCK)), 0o600);
+    }
+
+    #[test]
+    fn lock_has_a_deadline() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::make(folder.path()).unwrap();
+        let begun = Instant::now();
+        let error = Store::open_within(folder.path(), Duration::from_millis(100)).unwrap_err();
+        assert!(begun.elapsed() < Duration::from_secs(5));
+        let text = error.to_string();
+        assert!(text.contains("has had the lock"), "{text}");
+        store.save(&one()).unwrap();
+        drop(store);
+        assert!(Store::open(folder.path()).unwrap().is_some());
+    }
+
+    #[test]
+    fn nothing_is_made_where_nothing_is_saved() {
+        let folder = tempfile::tempdir().unwrap();
+        assert!(Store::open(folder.path()).unwrap().is_none());
+        assert!(Store::open(&folder.path().join("x")).unwrap().is_none());
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn lock_of_the_folder_itself_does_not_count() {
+        // Another user can take this one if the folder is 0755.
+        let folder = tempfile::tempdir().unwrap();
+        let other = File::open(folder.path()).unwrap();
+        flock(&other, FlockOperation::LockExclusive).unwrap();
+        assert!(Store::make(folder.path()).is_ok());
+    }
+
+    #[test]
+    fn lock_is_no_link() {
+        let folder = tempfile::tempdir().unwrap();
+        let target = folder.path().join("target");
+        std::os::unix::fs::symlink(&target, folder.path().join(LOCK)).unwrap();
+        assert!(Store::make(folder.path()).is_err());
+        assert!(!target.exists());
+    }
+
+    #[test]
+    fn lock_holder_is_found() {
+        let locks = "1: POSIX  ADVISORY  WRITE 7 fd:00:1234 0 EOF\n\
+                     2: FLOCK  ADVISORY  WRITE 812 fd:00:1234 0 EOF\n\
+                     2: -> FLOCK  ADVISORY  WRITE 813 fd:00:1234 0 EOF\n";
+        assert_eq!(lock_holder(locks, 1234), Some(812));
+        assert_eq!(lock_holder(locks, 123), None);
+        assert_eq!(lock_holder("x", 1), None);
     }
 
     proptest! {
