@@ -60,7 +60,7 @@ actual_capacity() {
 }
 
 need jq daxctl blockdev
-plan 38
+plan 40
 modprobe -a dax_pmem device_dax kmem
 load_driver
 fresh_labels
@@ -91,7 +91,11 @@ now=$(awk '$1 == "MemTotal:" { print $2 * 1024 }' /proc/meminfo)
 check_near "system-ram: capacity" "$(predicted system-ram capacity)" $((now - total))
 check_near "system-ram: map" "$(predicted system-ram ram)" $(($(memmap_bytes) - before_map))
 check_fails "a region that is full is refused" pmemctl plan "$region"
-is "its namespace is not" "$(pmemctl plan --json "$(jq -r .dev /tmp/made.json)" | jq -r '.[0].memory.namespace')" "$(jq -r .dev /tmp/made.json)"
+namespace=$(jq -r .dev /tmp/made.json)
+is "its namespace is not" "$(pmemctl plan --json "$namespace" | jq -r '.[0].memory.namespace')" "$namespace"
+is "commands that destroy its data are announced" "$(pmemctl plan --use files "$namespace" | grep -c "^THIS DESTROYS ALL DATA OF $namespace")" 1
+is "no commands for the mode that it has" "$(pmemctl plan --json --use ram "$namespace" | jq -c '.[0].take | [.form, .commands, .destroys]')" \
+	'["system-ram",[],false]'
 check_fails "no such use" pmemctl plan --use nothing "$region"
 daxctl offline-memory "$device" >/dev/null 2>&1 || :
 daxctl reconfigure-device -f -m devdax "$device" >/dev/null 2>&1 || :

@@ -146,7 +146,7 @@ impl NamespaceInfo {
 }
 
 /// Parses `mode` of the device; it is `memory` for a namespace whose driver creates struct pages itself.
-fn page_map(mode: Option<&str>) -> Option<MemmapLocation> {
+pub(crate) fn page_map(mode: Option<&str>) -> Option<MemmapLocation> {
     match mode {
         Some("ram" | "memory") => Some(MemmapLocation::Ram),
         Some("pmem") => Some(MemmapLocation::Device),

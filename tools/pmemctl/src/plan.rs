@@ -5,7 +5,8 @@
 //! The figures follow the kernel: `nd_pfn_init` of drivers/nvdimm/pfn_devs.c, `alloc_arena` of
 //! drivers/nvdimm/btt.c, `dax_kmem_range` of drivers/dax/kmem.c, and Documentation/mm/vmemmap_dedup.rst.
 
-use crate::block::topology;
+use crate::block::topology::{self, Mounts, Volume};
+use crate::inventory::{self, MemmapLocation, Mode};
 use crate::nd::region::Region;
 use crate::nd::{Device, Kind, Name};
 use crate::sysfs::{self, Host};
@@ -56,7 +57,10 @@ pub struct ModeCost {
     pub on_device: u64,
     /// Writes to the memory besides the data.
     pub wear: &'static str,
+    /// The commands that create it; none if the namespace has this form.
     pub commands: Vec<String>,
+    /// The commands destroy the data of the namespace.
+    pub destroys: bool,
 }
 
 /// The memory of a namespace, or the free space of a region.
@@ -64,6 +68,10 @@ pub struct ModeCost {
 pub struct Memory {
     /// The namespace, where there is one already.
     pub namespace: Option<Name>,
+    /// The form that the namespace has, if it is one of those that are compared.
+    pub form: Option<&'static str>,
+    /// The volumes and file systems on it, in words.
+    pub contents: Vec<String>,
     pub region: String,
     pub provider: String,
     pub start: u64,
@@ -109,8 +117,10 @@ pub struct Recommendation {
     /// The name of a form.
     pub form: &'static str,
     pub why: String,
-    /// The commands that create it.
+    /// The commands that create it; none if the namespace has this form.
     pub commands: Vec<String>,
+    /// The commands destroy the data of the namespace.
+    pub destroys: bool,
 }
 
 fn down(value: u64, unit: u64) -> u64 {
@@ -155,6 +165,7 @@ impl Memory {
             on_device: 0,
             wear: "none",
             commands: self.command("raw"),
+            destroys: true,
         }
     }
 
@@ -187,6 +198,7 @@ impl Memory {
             on_device: self.size - capacity - left,
             wear: "20 bytes of map and log with each sector",
             commands: self.command("sector"),
+            destroys: true,
         }
     }
 
@@ -233,6 +245,7 @@ impl Memory {
                 false => "none",
             },
             commands: self.command(&format!("{mode} -M {place} -a {letter}")),
+            destroys: true,
         }
     }
 
@@ -273,10 +286,23 @@ impl Memory {
             on_device,
             wear: "as RAM: all that programs do",
             commands,
+            destroys: true,
         }
     }
 
     pub fn forms(&self) -> Vec<ModeCost> {
+        let mut forms = self.all_forms();
+        for form in &mut forms {
+            if self.form == Some(form.form) {
+                form.commands.clear();
+            }
+            // Free space has no data.
+            form.destroys = self.namespace.is_some() && !form.commands.is_empty();
+        }
+        forms
+    }
+
+    fn all_forms(&self) -> Vec<ModeCost> {
         vec![
             self.raw(),
             self.sector(),
@@ -302,6 +328,7 @@ impl Memory {
             form: form.form,
             why,
             commands: form.commands.clone(),
+            destroys: form.destroys,
         };
         let disk = || "mkfs.ext4 -b 4096 -E stride=512,stripe_width=512 /dev/pmemN".to_owned();
         match purpose {
@@ -326,9 +353,12 @@ impl Memory {
                         },
                     ),
                 };
-                take.commands.push(disk());
-                take.commands
-                    .push("mount -o dax=always /dev/pmemN DIR".into());
+                // A disk that is there may have a file system.
+                if !take.commands.is_empty() {
+                    take.commands.push(disk());
+                    take.commands
+                        .push("mount -o dax=always /dev/pmemN DIR".into());
+                }
                 if purpose == Purpose::Database && self.provider == "virtio-pmem" {
                     take.why.push_str(
                         "; MAP_SYNC is refused on virtio-pmem, so that the database must call fsync(2)",
@@ -384,11 +414,65 @@ pub fn of_namespace(host: &Host, name: Name) -> Result<Memory> {
         .with_context(|| format!("{name} has no region that is visible"))?;
     let mut memory = of_region(host, &region)?;
     memory.namespace = Some(name);
+    memory.form = form_of(host, &namespace);
+    memory.contents = contents_of(host, &namespace);
     memory.start = number("resource")?;
     memory.size = number("size")?;
     // A namespace that is created again in the same place keeps its node.
     memory.has_node = has_node(&namespace.folder());
     Ok(memory)
+}
+
+/// Returns the form of a namespace, if it is one of those that are compared.
+fn form_of(host: &Host, namespace: &Device) -> Option<&'static str> {
+    let device = namespace.claim().unwrap_or_else(|| namespace.clone());
+    let folder = device.folder();
+    let mode = inventory::mode(host, device.name.kind, &device.dax_devices());
+    let place = inventory::page_map(sysfs::line(folder.join("mode")).as_deref());
+    let align = sysfs::number(folder.join("align"));
+    match (mode, place, align) {
+        (Mode::Raw, ..) => Some("raw"),
+        (Mode::Sector, ..) => Some("sector"),
+        (Mode::SystemRam, ..) => Some("system-ram"),
+        (Mode::Fsdax, Some(MemmapLocation::Ram), Some(M2)) => Some("fsdax-ram"),
+        (Mode::Fsdax, Some(MemmapLocation::Device), Some(M2)) => Some("fsdax-device"),
+        (Mode::Devdax, Some(MemmapLocation::Ram), Some(PAGE)) => Some("devdax-4k"),
+        (Mode::Devdax, Some(MemmapLocation::Ram), Some(M2)) => Some("devdax-2m"),
+        (Mode::Devdax, Some(MemmapLocation::Ram), Some(G1)) => Some("devdax-1g"),
+        (Mode::Devdax, Some(MemmapLocation::Device), Some(M2)) => Some("devdax-device"),
+        _ => None,
+    }
+}
+
+/// Returns what is on the disk of a namespace; a disk that cannot be looked at has contents, too.
+fn contents_of(host: &Host, namespace: &Device) -> Vec<String> {
+    let device = namespace.claim().unwrap_or_else(|| namespace.clone());
+    let Some(disk) = device.disk() else {
+        return Vec::new();
+    };
+    let volume = Mounts::here().and_then(|mounts| topology::of_disk(host, disk.name(), &mounts));
+    match volume {
+        Ok(volume) => contents(&volume),
+        Err(error) => vec![format!("unknown: {error:#}")],
+    }
+}
+
+fn contents(volume: &Volume) -> Vec<String> {
+    let name = &volume.name;
+    let mounted: Vec<_> = volume
+        .mounts
+        .iter()
+        .map(|mount| sysfs::printable(&mount.directory))
+        .collect();
+    let text = match (&volume.file_system, mounted.as_slice()) {
+        (Some(kind), []) => Some(format!("{name}: {kind}")),
+        (Some(kind), all) => Some(format!("{name}: {kind}, mounted at {}", all.join(" "))),
+        (None, []) => None,
+        (None, all) => Some(format!("{name}: mounted at {}", all.join(" "))),
+    };
+    text.into_iter()
+        .chain(volume.children.iter().flat_map(contents))
+        .collect()
 }
 
 fn has_node(folder: &std::path::Path) -> bool {
@@ -411,6 +495,8 @@ pub fn of_region(host: &Host, region: &Region) -> Result<Memory> {
         .context("/proc/meminfo has no MemTotal")?;
     Ok(Memory {
         namespace: None,
+        form: None,
+        contents: Vec::new(),
         region: region.name.clone(),
         provider: region
             .provider()
@@ -520,11 +606,14 @@ fn parse(text: &str) -> Vec<Dimm> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::FakeSysfs;
     use proptest::prelude::*;
 
     fn memory(start: u64, size: u64) -> Memory {
         Memory {
             namespace: None,
+            form: None,
+            contents: Vec::new(),
             region: "region0".into(),
             provider: "ACPI.NFIT".into(),
             start,
@@ -608,6 +697,75 @@ mod tests {
             take(&memory(4 << 30, 3 << 30), Purpose::Programs),
             "devdax-2m"
         );
+    }
+
+    const PURPOSES: [Purpose; 5] = [
+        Purpose::Files,
+        Purpose::Database,
+        Purpose::Sectors,
+        Purpose::Programs,
+        Purpose::Ram,
+    ];
+
+    #[test]
+    fn commands_for_a_namespace_destroy_and_say_so() {
+        let mut memory = memory(4 << 30, 3 << 30);
+        for is_namespace in [false, true] {
+            memory.namespace = is_namespace.then(|| "namespace0.0".parse().unwrap());
+            let forms = memory.forms();
+            assert!(forms.iter().all(|form| form.destroys == is_namespace));
+            for purpose in PURPOSES {
+                let take = memory.take(&forms, purpose).unwrap();
+                assert_eq!(take.destroys, is_namespace, "{purpose:?}");
+                assert!(!take.commands.is_empty());
+                assert_eq!(take.commands[0].contains(" -f "), is_namespace);
+            }
+        }
+    }
+
+    #[test]
+    fn namespace_that_has_the_form_gets_no_commands() {
+        let mut memory = memory(4 << 30, 3 << 30);
+        memory.namespace = Some("namespace0.0".parse().unwrap());
+        for purpose in PURPOSES {
+            memory.form = None;
+            let form = memory.take(&memory.forms(), purpose).unwrap().form;
+            memory.form = Some(form);
+            let take = memory.take(&memory.forms(), purpose).unwrap();
+            assert_eq!((take.form, take.destroys), (form, false));
+            assert_eq!(take.commands, [""; 0], "{purpose:?}");
+        }
+    }
+
+    #[test]
+    fn form_of_a_namespace_is_seen() {
+        let machine = FakeSysfs::new();
+        let form = || {
+            let name = "namespace0.0".parse().unwrap();
+            form_of(&machine.host, &Device::find(&machine.host, name).unwrap())
+        };
+        let folder = "sys/devices/ndbus0/region0/pfn0.0";
+        for (mode, align, expected) in [
+            ("ram", "2097152", Some("fsdax-ram")),
+            ("pmem", "2097152", Some("fsdax-device")),
+            // No huge pages.
+            ("ram", "4096", None),
+            ("none", "2097152", None),
+        ] {
+            machine.write(&format!("{folder}/mode"), mode);
+            machine.write(&format!("{folder}/align"), align);
+            assert_eq!(form(), expected, "{mode} {align}");
+        }
+        machine.write("sys/devices/ndbus0/region0/namespace0.0/holder", "");
+        assert_eq!(form(), Some("raw"));
+    }
+
+    #[test]
+    fn contents_are_listed() {
+        let mut part = Volume::made_up("pmem0p1", "259:1", vec![]);
+        part.file_system = Some("ext4".into());
+        let disk = Volume::made_up("pmem0", "259:0", vec![part]);
+        assert_eq!(contents(&disk), ["pmem0p1: ext4"]);
     }
 
     #[test]

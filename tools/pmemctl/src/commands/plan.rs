@@ -8,7 +8,7 @@ use anyhow::{Result, bail};
 use clap::Args;
 use pmemctl::nd::device_spec::DeviceSpec;
 use pmemctl::nd::region::Region;
-use pmemctl::plan::{self, Advice, Dimm, Memory, ModeCost, Purpose};
+use pmemctl::plan::{self, Advice, Dimm, Memory, ModeCost, Purpose, Recommendation};
 use pmemctl::sysfs::Host;
 use std::io::{self, Write};
 use units::Size;
@@ -37,6 +37,9 @@ pub const PAGE: Page = Page {
 /// Compares raw, sector, fsdax with struct pages in RAM or on the device, devdax with pages of 4 KiB, 2 MiB and 1
 /// GiB, and system-ram: the capacity, what alignment and memory blocks cut off, and where the struct pages are. The
 /// life left of DIMMs is read from their firmware. Changes nothing.
+///
+/// The commands for a namespace destroy its data, which is said with them ("destroys" in JSON). There are none if the
+/// namespace has the recommended mode.
 #[derive(Args)]
 pub struct Plan {
     /// Recommend a mode for this use, with the commands that create it
@@ -125,16 +128,37 @@ fn show(advice: &Advice, purpose: Option<Purpose>) -> Result<()> {
         table(&DIMMS, &[2, 3], advice.dimms.iter().map(dimm))?;
     }
     match (&advice.take, purpose) {
-        (Some(take), _) => {
-            writeln!(out, "Take {}: {}.", take.form, take.why)?;
-            for command in &take.commands {
-                writeln!(out, "    {command}")?;
-            }
-        }
+        (Some(take), _) => write!(out, "{}", recommendation(memory, take))?,
         (None, Some(_)) => writeln!(out, "No mode fits this use.")?,
         (None, None) => {}
     }
     Ok(())
+}
+
+/// Returns the recommendation; commands that destroy data are announced, and marked in case they are copied.
+fn recommendation(memory: &Memory, take: &Recommendation) -> String {
+    let mut text = format!("Take {}: {}.\n", take.form, take.why);
+    let name = memory.namespace.map(|name| name.to_string());
+    let name = name.unwrap_or_default();
+    if take.commands.is_empty() {
+        text.push_str(&format!("{name} has this mode; nothing is to be done.\n"));
+        return text;
+    }
+    if take.destroys {
+        text.push_str(&format!("THIS DESTROYS ALL DATA OF {name}"));
+        match memory.contents.as_slice() {
+            [] => text.push_str(".\n"),
+            all => text.push_str(&format!(" ({}).\n", all.join("; "))),
+        }
+    }
+    for command in &take.commands {
+        // mount(8) destroys nothing.
+        match take.destroys && !command.starts_with("mount ") {
+            true => text.push_str(&format!("    {command} # destroys the data of {name}\n")),
+            false => text.push_str(&format!("    {command}\n")),
+        }
+    }
+    text
 }
 
 fn row(form: &ModeCost) -> Vec<String> {
@@ -166,4 +190,64 @@ fn dimm(dimm: &Dimm) -> Vec<String> {
         percent(dimm.life_left),
         percent(dimm.spares_left),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn memory() -> Memory {
+        Memory {
+            namespace: Some("namespace0.0".parse().unwrap()),
+            form: None,
+            contents: vec!["pmem0: ext4, mounted at /srv".into()],
+            region: "region0".into(),
+            provider: "ACPI.NFIT".into(),
+            start: 4 << 30,
+            size: 3 << 30,
+            memory_block: None,
+            memmap_on_memory: false,
+            has_node: true,
+            machine_ram: 4 << 30,
+        }
+    }
+
+    fn text(memory: &Memory) -> String {
+        let advice = plan::advice(&Host::at("/none"), memory.clone(), Some(Purpose::Files));
+        recommendation(memory, &advice.take.unwrap())
+    }
+
+    #[test]
+    fn destructive_commands_are_announced() {
+        let text = text(&memory());
+        assert!(text.contains("DESTROYS ALL DATA OF namespace0.0 (pmem0: ext4, mounted at /srv)"));
+        let commands = text.lines().filter(|line| line.starts_with("    "));
+        for command in commands {
+            let marked = command.ends_with("# destroys the data of namespace0.0");
+            assert!(marked || command.contains(" mount "), "{command}");
+        }
+    }
+
+    #[test]
+    fn namespace_of_the_mode_is_left_alone() {
+        let memory = Memory {
+            form: Some("fsdax-ram"),
+            ..memory()
+        };
+        let text = text(&memory);
+        assert!(text.ends_with("namespace0.0 has this mode; nothing is to be done.\n"));
+        assert!(!text.contains("ndctl") && !text.contains("mkfs"), "{text}");
+    }
+
+    #[test]
+    fn free_space_has_nothing_to_destroy() {
+        let memory = Memory {
+            namespace: None,
+            contents: Vec::new(),
+            ..memory()
+        };
+        let text = text(&memory);
+        assert!(text.contains("ndctl create-namespace -r region0 "));
+        assert!(!text.to_lowercase().contains("destroys"), "{text}");
+    }
 }
