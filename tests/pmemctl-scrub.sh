@@ -14,6 +14,7 @@ STATE=/tmp/scrub
 cleanup() {
 	[ -z "${writer:-}" ] || kill "$writer" 2>/dev/null
 	umount "$MNT" 2>/dev/null
+	umount /proc/sys/kernel/random/boot_id 2>/dev/null
 	provider unmap ""
 	provider_cleanup
 	rm -rf "$STATE"
@@ -37,7 +38,7 @@ has_come() {
 }
 
 need jq pmem-io
-plan 37
+plan 41
 echo 0123456789abcdef0123456789abcdef >/etc/machine-id
 # ---- a platform that scrubs ----
 
@@ -126,6 +127,20 @@ true'
 cp /tmp/saved.json "$saved"
 is "told to begin anew, it does" "$(scrub --restart && scrub_field .from)" '1
 0'
+
+# ---- the machine stops ----
+
+(timeout -s KILL 4 pmemctl scrub --state-dir "$STATE" --rate 4M "$DISK" >/dev/null 2>&1 || :)
+echo 00000000-0000-0000-0000-000000000001 >/tmp/boot_id
+mount --bind /tmp/boot_id /proc/sys/kernel/random/boot_id
+is "what was being read is skipped" "$(scrub && scrub_field '.suspected | length')" '1
+1'
+check "and it says so" grep -q 'the machine stopped when this was read; --retry' /tmp/scrub.err
+is "by the next one, too" "$(scrub && scrub_field '"\(.from) \(.suspected | length)"')" '1
+0 1'
+is "until it is tried again" "$(scrub --retry && scrub_field .suspected)" '1
+[]'
+umount /proc/sys/kernel/random/boot_id
 
 # ---- beside other I/O ----
 

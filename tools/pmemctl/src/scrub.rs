@@ -5,10 +5,16 @@
 //! Each page that is not listed is read past the page cache, through the driver's machine-check-safe copy. A page
 //! that cannot be read is added to the list if the driver has not done so. The position is saved in a file for the
 //! memory of the disk.
+//!
+//! A bad page may stop the machine. The file therefore says which bytes are about to be read, before they are. If the
+//! kernel has started again since, these bytes are suspected: they are skipped and reported until a retry, so that a
+//! scrub that a timer starts does not stop the machine again and again.
 
 use crate::badblocks::kernel::{KernelList, ListLookup};
 use crate::badblocks::origin::SECTOR;
+use crate::badblocks::persist;
 use crate::badblocks::set::BadBlocks;
+use crate::badblocks::store;
 use crate::nd::region::{Memory, Region};
 use crate::nd::{Device, Kind};
 use crate::sysfs::{self, printable};
@@ -18,7 +24,7 @@ use rustix::fs::{FlockOperation, OFlags, flock};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::io;
 use std::iter::once;
 use std::ops::Range;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
@@ -31,8 +37,8 @@ use units::PAGE;
 const VERSION: u32 = 1;
 /// The largest read.
 const CHUNK: u64 = 1 << 20;
-/// How often the position is saved.
-const SAVED_EVERY: Duration = Duration::from_secs(2);
+/// The most that is announced, and skipped after a crash.
+const WINDOW: u64 = 64 << 20;
 /// The longest sleep, so that it can be stopped.
 const NAP: Duration = Duration::from_millis(50);
 /// The origin of errors that a scrub finds.
@@ -50,6 +56,21 @@ pub struct State {
     done: u64,
     /// Bytes that were found to be bad, by where they are on the disk.
     found: Vec<Range<u64>>,
+    /// What is about to be read; none after the scrub has ended by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    reading: Option<Reading>,
+    /// Bytes that were being read when the machine stopped, in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    suspected: Vec<Range<u64>>,
+}
+
+/// The bytes that are about to be read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Reading {
+    bytes: Range<u64>,
+    /// The boot of the kernel that reads them.
+    boot: String,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -84,12 +105,13 @@ impl State {
             bail!("it was changed since it was written");
         }
         let size = state.covers.end.saturating_sub(state.covers.start);
+        let inside = |bytes: &Range<u64>| bytes.start < bytes.end && bytes.end <= size;
+        let pages = |bytes: &Range<u64>| inside(bytes) && bytes.start % PAGE == 0;
         let sound = state.done <= size
             && state.done % PAGE == 0
-            && state
-                .found
-                .iter()
-                .all(|bad| bad.start < bad.end && bad.end <= size);
+            && state.found.iter().all(inside)
+            && state.suspected.iter().all(pages)
+            && state.reading.iter().all(|reading| pages(&reading.bytes));
         if !sound {
             bail!("it has numbers that no such disk can have");
         }
@@ -98,16 +120,41 @@ impl State {
 
     /// Writes it: after a crash at any time the file is the old one or the new one.
     fn save(&self, path: &Path) -> Result<()> {
-        let folder = path.parent().context("it has no folder")?;
-        // One scrub runs at a time, so a fixed name suffices and a crash leaves at most one file.
-        let new = path.with_extension("new");
-        let mut file = File::create(&new)?;
-        file.write_all(self.to_text()?.as_bytes())?;
-        file.sync_all()?;
-        fs::rename(&new, path)?;
-        File::open(folder)?.sync_all()?;
-        Ok(())
+        let text = self.to_text()?;
+        store::replace(path, &partial(path), text.as_bytes()).with_context(|| printable(path))
     }
+
+    /// Takes what was being read as suspected if the machine has stopped since. A scrub that was killed has hit
+    /// nothing. With `retry`, the suspected bytes are read again.
+    fn resume(&mut self, boot: &str, retry: bool) {
+        if let Some(reading) = self.reading.take().filter(|reading| reading.boot != boot) {
+            self.suspected.push(reading.bytes);
+        }
+        self.suspected.sort_by_key(|bytes| bytes.start);
+        self.suspected = joined(&self.suspected);
+        if retry {
+            let first = self.suspected.first().map(|bytes| bytes.start);
+            self.done = self.done.min(first.unwrap_or(self.done));
+            self.suspected.clear();
+        }
+    }
+
+    /// Moves the position behind suspected bytes, and returns where the next ones begin.
+    fn skip_suspected(&mut self) -> Option<u64> {
+        for bytes in &self.suspected {
+            if bytes.start > self.done {
+                return Some(bytes.start);
+            }
+            self.done = self.done.max(bytes.end.next_multiple_of(PAGE));
+        }
+        None
+    }
+}
+
+/// Returns how the name of a position begins while it is written.
+fn partial(path: &Path) -> String {
+    let name = path.file_name().unwrap_or_default();
+    format!(".{}.new-", name.to_string_lossy())
 }
 
 /// A range of bad bytes of a disk.
@@ -140,6 +187,8 @@ pub struct Summary {
     pub found: Vec<BadRange>,
     /// Errors after `from` that were listed before, and were not read.
     pub known: Vec<BadRange>,
+    /// Bytes that were not read because the machine stopped when they were.
+    pub suspected: Vec<BadRange>,
     /// How long this has taken, in seconds.
     pub seconds: f64,
     /// Why the saved position was not used.
@@ -154,6 +203,8 @@ pub struct Options<'a> {
     pub rate: u64,
     /// Begin at the beginning, whatever is saved.
     pub anew: bool,
+    /// Read what was being read when the machine stopped.
+    pub retry: bool,
     /// Whether it is to stop.
     pub stop: &'a dyn Fn() -> bool,
     /// Receives the number of bytes done and of bad bytes.
@@ -211,6 +262,11 @@ impl Scrub {
         self.region.has_log().then(|| self.region.bus_name())?
     }
 
+    /// Returns why a page that cannot be read would stop this machine, where it is certain.
+    pub fn unsurvivable(&self) -> Option<String> {
+        unsurvivable(self.region.host(), std::env::consts::ARCH)
+    }
+
     fn file(&self, folder: &Path) -> PathBuf {
         let name = self.memory.file_name();
         let name = name.strip_suffix(".json").unwrap_or(&name);
@@ -225,6 +281,8 @@ impl Scrub {
             covers: self.covers.clone(),
             done: 0,
             found: Vec::new(),
+            reading: None,
+            suspected: Vec::new(),
         };
         let read = match fs::read(file) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return (begin, None),
@@ -244,14 +302,18 @@ impl Scrub {
     /// Reads the disk from where it was left.
     pub fn run(&self, wanted: &Options<'_>) -> Result<Summary> {
         let folder = wanted.folder;
-        fs::create_dir_all(folder).with_context(|| printable(folder))?;
+        store::make_folder(folder)?;
         let file = self.file(folder);
-        let lock = File::create(file.with_extension("lock")).with_context(|| printable(folder))?;
+        let lock =
+            store::lock_file(&file.with_extension("lock")).with_context(|| printable(folder))?;
         match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
             Err(Errno::WOULDBLOCK) => bail!("{}: another scrub is running", self.disk()),
             locked => locked.with_context(|| printable(folder))?,
         }
+        store::remove_partial(folder, &partial(&file));
+        let boot = persist::boot(self.region.host())?;
         let (mut state, anew) = self.state(&file);
+        state.resume(&boot, wanted.retry);
         if wanted.anew {
             state.done = 0;
             state.found.clear();
@@ -264,37 +326,64 @@ impl Scrub {
             .with_context(|| printable(&node))?;
         let (from, begun) = (state.done, Instant::now());
         let mut known = Vec::new();
-        let mut saved = begun;
         let mut buffer = DirectBuffer::new(CHUNK as usize);
+        // What the file says is about to be read ends here.
+        let mut announced = 0;
+        let mut bytes_read = 0;
         let result = loop {
-            let end = self.size().min(state.done + chunk(wanted.rate));
+            let next_suspected = state.skip_suspected();
             if state.done >= self.size() || (wanted.stop)() {
                 break Ok(());
             }
+            if state.done >= announced {
+                // Small steps narrow down what stops the machine.
+                let length = if wanted.retry {
+                    CHUNK
+                } else {
+                    window(wanted.rate)
+                };
+                announced = self.size().min(state.done + length);
+                announced = announced.min(next_suspected.unwrap_or(announced));
+                state.reading = Some(Reading {
+                    bytes: state.done..announced,
+                    boot: boot.clone(),
+                });
+                if let Err(error) = state.save(&file) {
+                    break Err(error);
+                }
+            }
+            let end = announced.min(state.done + chunk(wanted.rate));
             match self.step(&disk, buffer.bytes(), state.done..end, &mut known) {
                 Ok(found) => state.found.extend(found),
                 Err(error) => break Err(error),
             }
+            bytes_read += end - state.done;
             state.done = end;
             let bad: u64 = state.found.iter().map(|bad| bad.end - bad.start).sum();
             (wanted.progress)(state.done, bad);
-            if saved.elapsed() > SAVED_EVERY {
-                state.save(&file).with_context(|| printable(&file))?;
-                saved = Instant::now();
-            }
-            let due = pace(end - from, wanted.rate);
+            let due = pace(bytes_read, wanted.rate);
             while begun.elapsed() < due && !(wanted.stop)() {
                 thread::sleep(NAP.min(due.saturating_sub(begun.elapsed())));
             }
         };
+        state.reading = None;
         let complete = state.done >= self.size();
-        if complete {
+        let found = std::mem::take(&mut state.found);
+        if !complete {
+            state.found.clone_from(&found);
+            state.save(&file)?;
+        } else if !state.suspected.is_empty() {
+            // The next scrub skips them, too.
+            let next = State {
+                done: 0,
+                ..state.clone()
+            };
+            next.save(&file)?;
+        } else {
             match fs::remove_file(&file) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 removed => removed.with_context(|| printable(&file))?,
             }
-        } else {
-            state.save(&file).with_context(|| printable(&file))?;
         }
         result?;
         Ok(Summary {
@@ -303,8 +392,9 @@ impl Scrub {
             from,
             done: state.done,
             complete,
-            found: joined(&state.found).iter().map(BadRange::from).collect(),
+            found: joined(&found).iter().map(BadRange::from).collect(),
             known: joined(&known).iter().map(BadRange::from).collect(),
+            suspected: state.suspected.iter().map(BadRange::from).collect(),
             seconds: begun.elapsed().as_secs_f64(),
             anew,
         })
@@ -377,6 +467,51 @@ fn read(disk: &File, buffer: &mut [u8], offset: u64) -> Result<bool> {
     }
 }
 
+/// Returns why a bad page would stop this machine, where it is certain. What a hypervisor does is not known.
+fn unsurvivable(host: &sysfs::Host, arch: &str) -> Option<String> {
+    /// `MCG_SER_P` of the register `IA32_MCG_CAP`: the CPU reports errors from which software can recover.
+    const MCG_CAP: u64 = 0x179;
+    const SER_P: u64 = 1 << 24;
+    match arch {
+        "x86_64" => {}
+        "powerpc64" => return None,
+        // No copy_mc_to_kernel().
+        _ => return Some(format!("no read survives a machine check on {arch}")),
+    }
+    if !host
+        .path("sys/devices/system/machinecheck/machinecheck0")
+        .exists()
+    {
+        return Some("the kernel does not handle machine checks (mce=off?)".into());
+    }
+    let text = fs::read_to_string(host.path("proc/cpuinfo")).unwrap_or_default();
+    let field = |name: &str| {
+        let line = text.lines().find(|line| line.starts_with(name));
+        line.and_then(|line| line.split_once(':'))
+            .map_or("", |(_, value)| value)
+    };
+    let has = |flag: &str| field("flags").split_whitespace().any(|word| word == flag);
+    match field("vendor_id").trim() {
+        "AuthenticAMD" | "HygonGenuine" if !has("hypervisor") && !has("succor") => {
+            Some("its CPU does not recover from machine checks (no flag succor)".into())
+        }
+        "GenuineIntel" => {
+            let mut capabilities = [0; 8];
+            // Missing if the module msr is not loaded.
+            let register = File::open(host.path("dev/cpu/0/msr")).ok()?;
+            register.read_exact_at(&mut capabilities, MCG_CAP).ok()?;
+            (u64::from_le_bytes(capabilities) & SER_P == 0)
+                .then(|| "its CPU does not recover from machine checks (no MCG_SER_P)".into())
+        }
+        _ => None,
+    }
+}
+
+/// Returns how much is announced at once: about a second.
+fn window(rate: u64) -> u64 {
+    (rate / CHUNK * CHUNK).clamp(chunk(rate), WINDOW)
+}
+
 /// Returns the size of a read for about ten reads per second.
 fn chunk(rate: u64) -> u64 {
     (rate / 10).clamp(PAGE, CHUNK) / PAGE * PAGE
@@ -442,7 +577,188 @@ mod tests {
             covers: scrub.covers.clone(),
             done: 8192,
             found: once(0..4096).collect(),
+            reading: None,
+            suspected: Vec::new(),
         }
+    }
+
+    fn reading(bytes: Range<u64>) -> Option<Reading> {
+        let boot = "boot-1".into();
+        Some(Reading { bytes, boot })
+    }
+
+    #[test]
+    fn place_that_stopped_the_machine_is_skipped() {
+        let (_machine, scrub) = scrub();
+        let folder = tempfile::tempdir().unwrap();
+        let file = scrub.file(folder.path());
+        let mut before = state(&scrub);
+        before.reading = reading(8192..1 << 20);
+        before.save(&file).unwrap();
+        let read = || scrub.state(&file).0;
+
+        // Killed: the machine is the same.
+        let mut killed = read();
+        killed.resume("boot-1", false);
+        assert_eq!((killed.skip_suspected(), killed.done), (None, 8192));
+
+        let mut crashed = read();
+        crashed.resume("boot-2", false);
+        assert_eq!(crashed.suspected.len(), 1);
+        assert_eq!(crashed.suspected[0], 8192..1 << 20);
+        assert_eq!((crashed.skip_suspected(), crashed.done), (None, 1 << 20));
+        crashed.reading = reading(2 << 20..3 << 20);
+        crashed.save(&file).unwrap();
+
+        let mut again = read();
+        again.resume("boot-3", false);
+        assert_eq!(again.suspected, [8192..1 << 20, 2 << 20..3 << 20]);
+        assert_eq!(
+            (again.skip_suspected(), again.done),
+            (Some(2 << 20), 1 << 20)
+        );
+
+        let mut retried = again.clone();
+        retried.resume("boot-3", true);
+        assert_eq!((retried.skip_suspected(), retried.done), (None, 8192));
+        assert!(retried.suspected.is_empty());
+    }
+
+    #[test]
+    fn impossible_suspects_are_refused() {
+        let (_machine, scrub) = scrub();
+        for wrong in [1..4096, 0..1 << 40, 4096..4096] {
+            let with_reading = State {
+                reading: reading(wrong.clone()),
+                ..state(&scrub)
+            };
+            let with_suspected = State {
+                suspected: vec![wrong],
+                ..state(&scrub)
+            };
+            for state in [with_reading, with_suspected] {
+                assert!(State::from_text(state.to_text().unwrap().as_bytes()).is_err());
+            }
+        }
+    }
+
+    /// A disk that is a file, without an error.
+    fn run(scrub: &Scrub, machine: &FakeSysfs, stop_at: u64, retry: bool) -> Summary {
+        let node = machine.host.path("dev/pmem0");
+        fs::create_dir_all(node.parent().unwrap()).unwrap();
+        File::create(&node).unwrap().set_len(scrub.size()).unwrap();
+        let done = std::cell::Cell::new(0);
+        scrub
+            .run(&Options {
+                folder: &machine.folder.path().join("state"),
+                rate: 1 << 40,
+                anew: false,
+                retry,
+                stop: &|| done.get() > stop_at,
+                progress: &|now, _| done.set(now),
+            })
+            .unwrap()
+    }
+
+    #[test]
+    fn suspects_are_skipped_until_a_retry() {
+        let (machine, scrub) = scrub();
+        let file = scrub.file(&machine.folder.path().join("state"));
+        fs::create_dir(file.parent().unwrap()).unwrap();
+        let mut before = state(&scrub);
+        before.reading = reading(1 << 20..4 << 20);
+        before.found.clear();
+        before.save(&file).unwrap();
+        machine.write("proc/sys/kernel/random/boot_id", "boot-2");
+        let suspected = [BadRange {
+            offset: 1 << 20,
+            length: 3 << 20,
+        }];
+        for from in [8192, 0] {
+            let summary = run(&scrub, &machine, u64::MAX, false);
+            assert!(summary.complete);
+            assert_eq!(
+                (summary.from, &summary.suspected[..]),
+                (from, &suspected[..])
+            );
+        }
+        let summary = run(&scrub, &machine, u64::MAX, true);
+        assert!(summary.complete && summary.suspected.is_empty());
+        assert!(!file.exists());
+    }
+
+    #[test]
+    fn announcement_is_written_before_the_read() {
+        let (machine, scrub) = scrub();
+        let file = scrub.file(&machine.folder.path().join("state"));
+        let node = machine.host.path("dev/pmem0");
+        fs::create_dir_all(node.parent().unwrap()).unwrap();
+        File::create(&node).unwrap().set_len(scrub.size()).unwrap();
+        scrub
+            .run(&Options {
+                folder: file.parent().unwrap(),
+                rate: 1 << 40,
+                anew: false,
+                retry: false,
+                stop: &|| false,
+                progress: &|done, _| {
+                    let saved = scrub.state(&file).0;
+                    assert!(saved.reading.unwrap().bytes.contains(&(done - 1)));
+                },
+            })
+            .unwrap();
+    }
+
+    #[test]
+    fn stopped_scrub_suspects_nothing() {
+        let (machine, scrub) = scrub();
+        let summary = run(&scrub, &machine, 2 << 20, false);
+        assert!(!summary.complete);
+        machine.write("proc/sys/kernel/random/boot_id", "boot-2");
+        assert!(run(&scrub, &machine, u64::MAX, false).suspected.is_empty());
+    }
+
+    #[test]
+    fn link_in_the_folder_is_not_followed() {
+        let (machine, scrub) = scrub();
+        let folder = machine.folder.path().join("state");
+        let file = scrub.file(&folder);
+        fs::create_dir(&folder).unwrap();
+        let target = machine.folder.path().join("target");
+        std::os::unix::fs::symlink(&target, file.with_extension("new")).unwrap();
+        state(&scrub).save(&file).unwrap();
+        assert!(!target.exists());
+    }
+
+    #[test]
+    fn machine_that_cannot_survive_is_recognized() {
+        let machine = FakeSysfs::new();
+        let why = |arch| unsurvivable(&machine.host, arch);
+        assert!(why("aarch64").is_some());
+        assert_eq!(why("powerpc64"), None);
+        assert!(why("x86_64").unwrap().contains("mce=off"));
+        machine.write("sys/devices/system/machinecheck/machinecheck0/bank0", "1");
+        let cpu = |vendor: &str, flags: &str| {
+            let text = format!("processor: 0\nvendor_id\t: {vendor}\nflags\t\t: fpu {flags}");
+            machine.write("proc/cpuinfo", &text);
+        };
+        cpu("AuthenticAMD", "mce");
+        assert!(why("x86_64").unwrap().contains("succor"));
+        cpu("AuthenticAMD", "mce hypervisor");
+        assert_eq!(why("x86_64"), None);
+        cpu("AuthenticAMD", "mce succor");
+        assert_eq!(why("x86_64"), None);
+        cpu("GenuineIntel", "mce");
+        assert_eq!(why("x86_64"), None);
+        let register = |value: u64| {
+            let bytes = [&[0; 0x179][..], &value.to_le_bytes()].concat();
+            fs::create_dir_all(machine.host.path("dev/cpu/0")).unwrap();
+            fs::write(machine.host.path("dev/cpu/0/msr"), bytes).unwrap();
+        };
+        register(0x0100_0c14);
+        assert_eq!(why("x86_64"), None);
+        register(0x0c14);
+        assert!(why("x86_64").unwrap().contains("MCG_SER_P"));
     }
 
     #[test]
@@ -513,6 +829,9 @@ mod tests {
         assert_eq!(chunk(1 << 30), CHUNK);
         assert_eq!(chunk(1), PAGE);
         assert_eq!(chunk(1 << 20), 102_400);
+        assert_eq!(window(1 << 40), WINDOW);
+        assert_eq!(window(8 << 20), 8 << 20);
+        assert_eq!(window(1), PAGE);
     }
 
     proptest! {

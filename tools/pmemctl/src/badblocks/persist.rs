@@ -120,7 +120,7 @@ pub struct RestoreReport {
 }
 
 /// The kernel's name for the time since it started.
-fn boot(host: &Host) -> Result<String> {
+pub(crate) fn boot(host: &Host) -> Result<String> {
     sysfs::line(host.path("proc/sys/kernel/random/boot_id"))
         .filter(|id| !id.is_empty())
         .context("the kernel has no boot_id")

@@ -25,16 +25,25 @@ pub const PAGE: Page = Page {
             "1",
             "Bad pages were found or known before, or the scrub failed.",
         ),
-        ("4", "The scrub was stopped."),
+        (
+            "4",
+            "The scrub was stopped, or it skipped bytes that were being read when the machine stopped.",
+        ),
     ],
     files: &[(
         "/var/lib/pmemctl",
-        "The position of scrubs that were stopped.",
+        "The position of scrubs that were stopped, and what was being read when the machine stopped.",
     )],
-    examples: &[(
-        "pmemctl scrub --rate 50M pmem0",
-        "Read a disk with at most 50 MiB per second.",
-    )],
+    examples: &[
+        (
+            "pmemctl scrub --rate 50M pmem0",
+            "Read a disk with at most 50 MiB per second.",
+        ),
+        (
+            "pmemctl scrub --retry pmem0",
+            "Read what was skipped after the machine had stopped.",
+        ),
+    ],
     see_also: &["ndctl-start-scrub(1)"],
     ..Page::EMPTY
 };
@@ -44,6 +53,9 @@ pub const PAGE: Page = Page {
 /// For memory that no firmware scrubs. Reads each page that is not listed past the page cache, while other programs
 /// use the disk; a page that cannot be read is on the list afterwards. After SIGTERM, SIGINT or a crash, the same
 /// command continues where it stopped. Does not read the info block and the struct pages of the namespace.
+///
+/// If the machine stops during a scrub, the bytes that were being read (up to 64 MiB) are suspected: later scrubs skip
+/// and report them until --retry. A machine that cannot survive the read of a bad page is refused without --anyway.
 #[derive(Args)]
 pub struct Scrub {
     /// The highest rate in bytes per second: 50M, 1G
@@ -52,7 +64,10 @@ pub struct Scrub {
     /// Start at the first byte, not where the last scrub stopped
     #[arg(long)]
     restart: bool,
-    /// Scrub even if the platform scrubs the memory itself
+    /// Read what was skipped because the machine stopped when it was read
+    #[arg(long)]
+    retry: bool,
+    /// Scrub even if the platform scrubs the memory itself, or a bad page stops this machine
     #[arg(long)]
     anyway: bool,
     /// The folder where the position is saved
@@ -79,6 +94,12 @@ pub fn scrub(arguments: &Scrub) -> Result<Status> {
             disk.disk()
         );
     }
+    if let Some(why) = disk.unsurvivable().filter(|_| !arguments.anyway) {
+        bail!(
+            "{}: a bad page would stop this machine: {why}; --anyway reads it nevertheless",
+            disk.disk()
+        );
+    }
     let stopped = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM] {
         signal_hook::flag::register(signal, Arc::clone(&stopped))?;
@@ -94,6 +115,7 @@ pub fn scrub(arguments: &Scrub) -> Result<Status> {
         folder: &arguments.state_dir,
         rate: arguments.rate.bytes(),
         anew: arguments.restart,
+        retry: arguments.retry,
         stop: &|| stopped.load(Ordering::Relaxed),
         progress: &|done, bad| {
             bar.set_position(done);
@@ -114,10 +136,21 @@ pub fn scrub(arguments: &Scrub) -> Result<Status> {
             "pmemctl: started at the first byte; the saved position cannot be used: {why}"
         )?;
     }
-    Ok(if !summary.complete {
-        Status::Untold
-    } else {
-        Status::good(summary.found.is_empty() && summary.known.is_empty())
+    for skipped in &summary.suspected {
+        writeln!(
+            io::stderr(),
+            "pmemctl: {}: skipped {} at {}: the machine stopped when this was read; --retry reads it",
+            summary.disk,
+            Size::from_bytes(skipped.length),
+            Size::from_bytes(skipped.offset)
+        )?;
+    }
+    let any_bad = !(summary.found.is_empty() && summary.known.is_empty());
+    Ok(match (summary.complete, any_bad) {
+        (false, _) => Status::Untold,
+        (true, true) => Status::Bad,
+        (true, false) if !summary.suspected.is_empty() => Status::Untold,
+        (true, false) => Status::Good,
     })
 }
 
