@@ -128,7 +128,7 @@ for kind in 'ext4 -O ^metadata_csum' 'ext4 -O ^extent,^64bit -b 1024' 'xfs -m rm
 	is "$kind: a file, its offset and all of its names" \
 		"$(grep -F "[$(((one + 9) * 512)),\"file\",null,null,$inode," /tmp/offline | cut -d, -f5-)" "$inode,$((9 * 512)),[\"/a folder/one\",\"/linked\"]]"
 	is "$kind: those that share it, each" "$(grep -cF "[$(((one + 9) * 512)),\"file\"" /tmp/offline)" $((1 + copy))
-	is "$kind: a name with a newline and a byte that is no text" "$(grep -cF '/new\\nline �' /tmp/offline)" 1
+	is "$kind: a name with a newline and a byte that is no text" "$(grep -cF '/new\\nline \\xff' /tmp/offline)" 1
 	mark_bad "$linked"
 	is "$kind: a symbolic link's block" "$(pmemctl errors --json "/dev/$disk" |
 		jq -c ".[] | select(.offset == $linked * 512).owner | [.inode, .file_offset, .paths]")" "[$link,0,[\"/link\"]]"

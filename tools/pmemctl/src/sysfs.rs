@@ -2,7 +2,7 @@
 
 //! Reads and writes the files of the kernel: `/sys`, `/proc`, `/dev`.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -131,19 +131,96 @@ pub fn unescape(word: &[u8]) -> OsString {
     OsString::from_vec(bytes)
 }
 
-/// Escapes control characters of untrusted text for a terminal.
-pub fn printable(text: impl AsRef<std::ffi::OsStr>) -> String {
-    let text = String::from_utf8_lossy(text.as_ref().as_bytes()).into_owned();
-    text.chars()
-        .flat_map(|c| {
-            let plain = !c.is_control();
-            let escape = (!plain).then(|| c.escape_default());
-            plain
-                .then_some(c)
-                .into_iter()
-                .chain(escape.into_iter().flatten())
+/// Returns whether a terminal shows a character as it is. Controls act on the terminal, bidirectional controls and
+/// line separators (UAX #9, UAX #14) make text look like another one, and the others are invisible.
+fn is_plain(c: char) -> bool {
+    let spoofs = matches!(
+        c,
+        '\u{ad}'
+            | '\u{61c}'
+            | '\u{200b}'
+            | '\u{200e}'..='\u{200f}'
+            | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}'
+            | '\u{feff}'
+            | '\u{e0000}'..='\u{e007f}'
+    );
+    !c.is_control() && !spoofs
+}
+
+/// Escapes untrusted text for a terminal. No information is lost: [`raw`] returns the text.
+///
+/// A backslash becomes two, a byte that is not UTF-8 `\xff`, a control or invisible character `\n` or `\u{202e}`.
+pub fn printable(text: impl AsRef<OsStr>) -> String {
+    let mut shown = String::new();
+    for chunk in text.as_ref().as_bytes().utf8_chunks() {
+        for c in chunk.valid().chars() {
+            match c {
+                '\\' => shown.push_str(r"\\"),
+                c if is_plain(c) => shown.push(c),
+                c => shown.extend(c.escape_default()),
+            }
+        }
+        for byte in chunk.invalid() {
+            shown.push_str(&format!("\\x{byte:02x}"));
+        }
+    }
+    shown
+}
+
+/// Returns the text that [`printable`] has escaped; `None` if it has not.
+pub fn raw(shown: &str) -> Option<OsString> {
+    let mut bytes = Vec::with_capacity(shown.len());
+    let mut rest = shown.chars();
+    while let Some(c) = rest.next() {
+        let c = match c {
+            '\\' => match rest.next()? {
+                '\\' => '\\',
+                'n' => '\n',
+                'r' => '\r',
+                't' => '\t',
+                'x' => {
+                    let (digits, tail) = rest.as_str().split_at_checked(2)?;
+                    bytes.push(u8::from_str_radix(digits, 16).ok()?);
+                    rest = tail.chars();
+                    continue;
+                }
+                'u' => {
+                    let (digits, tail) = rest.as_str().strip_prefix('{')?.split_once('}')?;
+                    rest = tail.chars();
+                    char::from_u32(u32::from_str_radix(digits, 16).ok()?)?
+                }
+                _ => return None,
+            },
+            c => c,
+        };
+        bytes.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes());
+    }
+    Some(OsString::from_vec(bytes))
+}
+
+/// Returns a path as an argument of a shell command that is to be copied.
+///
+/// What a terminal does not show is written as `$'\033'`, which POSIX.1-2024, bash and zsh know. A leading dash is no
+/// option.
+pub fn shell_path(path: impl AsRef<OsStr>) -> String {
+    let bytes = path.as_ref().as_bytes();
+    let dot: &[u8] = if bytes.starts_with(b"-") { b"./" } else { b"" };
+    let bytes = [dot, bytes].concat();
+    let plain = std::str::from_utf8(&bytes)
+        .ok()
+        .filter(|text| text.chars().all(is_plain));
+    if let Some(Ok(quoted)) = plain.map(shlex::try_quote) {
+        return quoted.into_owned();
+    }
+    let escaped: String = bytes
+        .iter()
+        .map(|&byte| match byte {
+            b' '..=b'~' if byte != b'\'' && byte != b'\\' => char::from(byte).to_string(),
+            _ => format!("\\{byte:03o}"),
         })
-        .collect()
+        .collect();
+    format!("$'{escaped}'")
 }
 
 #[cfg(test)]
@@ -168,7 +245,72 @@ mod tests {
         assert_eq!(printable("/Bär"), "/Bär");
     }
 
+    #[test]
+    fn deceptive_characters_are_escaped() {
+        for (name, shown) in [
+            ("/a\u{202e}gpj.exe", r"/a\u{202e}gpj.exe"),
+            ("/\u{2066}x\u{2069}", r"/\u{2066}x\u{2069}"),
+            ("/a\u{2028}b\u{200b}", r"/a\u{2028}b\u{200b}"),
+            ("/a\u{feff}", r"/a\u{feff}"),
+        ] {
+            assert_eq!(printable(name), shown);
+        }
+        // Joiners belong to words and emoji.
+        assert_eq!(printable("/\u{200d}"), "/\u{200d}");
+    }
+
+    #[test]
+    fn escaped_names_differ() {
+        assert_eq!(printable(r"/a\n"), r"/a\\n");
+        assert_eq!(printable(OsStr::from_bytes(b"/\xff")), r"/\xff");
+        assert_eq!(printable("/\u{fffd}"), "/\u{fffd}");
+        for wrong in [r"\", r"\x1", r"\q", r"\u{110000}", r"\u{1", r"\xäb"] {
+            assert_eq!(raw(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn shell_gets_the_name_back() {
+        for (name, quoted) in [
+            ("/srv/db/t.17", "/srv/db/t.17"),
+            ("/srv/a b", "'/srv/a b'"),
+            ("-rf", "./-rf"),
+            ("/a\u{202e}b", r"$'/a\342\200\256b'"),
+        ] {
+            assert_eq!(shell_path(name), quoted);
+        }
+        assert_ne!(shell_path("/x'; touch /tmp/y; '"), "'/x'; touch /tmp/y; ''");
+    }
+
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(32))]
+        /// /bin/bash: dash has no `$'...'`.
+        #[test]
+        fn bash_reads_what_was_quoted(name in prop::collection::vec(1_u8..=255, 1..20)) {
+            let word = shell_path(OsStr::from_bytes(&name));
+            let output = std::process::Command::new("bash")
+                .args(["-c", &format!("printf %s {word}")])
+                .output()
+                .unwrap();
+            let read = output.stdout.strip_prefix(b"./").unwrap_or(&output.stdout);
+            prop_assert_eq!(read, name.strip_prefix(b"./").unwrap_or(&name));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn printable_text_reads_back(name in prop::collection::vec(any::<u8>(), 0..40)) {
+            let shown = printable(OsStr::from_bytes(&name));
+            prop_assert!(shown.chars().all(is_plain));
+            prop_assert_eq!(raw(&shown), Some(OsString::from_vec(name)));
+        }
+
+        #[test]
+        fn printable_string_reads_back(name in any::<String>()) {
+            let shown = printable(&name);
+            prop_assert_eq!(raw(&shown), Some(OsString::from(name)));
+        }
+
         #[test]
         fn escaped_bytes_decode_to_themselves(bytes in prop::collection::vec(any::<u8>(), 0..40)) {
             let mut word = Vec::new();

@@ -14,7 +14,7 @@ use crate::block::topology::{self, Dax, Mount, Volume};
 use crate::inventory::{self, Mode, NamespaceInfo};
 use crate::nd::region::Region;
 use crate::nd::{DEVICES, Device, Kind, Name};
-use crate::sysfs::{self, Host, printable};
+use crate::sysfs::{self, Host, printable, shell_path};
 use abstractions::extents::Extent;
 use abstractions::xattr;
 use anyhow::{Context, Result};
@@ -746,7 +746,8 @@ impl Doctor<'_> {
     /// Reports mount options that prevent direct access; returns whether they prevent all of it.
     fn options(&mut self, node: &str, mount: &Mount) -> bool {
         let directory = printable(&mount.directory);
-        let again = format!("umount {directory} && mount -o dax=always {node} {directory}");
+        let quoted = shell_path(&mount.directory);
+        let again = format!("umount {quoted} && mount -o dax=always {node} {quoted}");
         let options: Vec<_> = mount.options.split(',').collect();
         if options.contains(&"data=journal") {
             self.found(Finding::new(
@@ -814,7 +815,10 @@ impl Doctor<'_> {
                 "no-dax-flag",
                 Prevents::Dax,
                 "it is mounted with dax=inode, and new files in it do not get the flag FS_XFLAG_DAX",
-                format!("xfs_io -c 'chattr +x' {directory}, or mount it with dax=always"),
+                format!(
+                    "xfs_io -c 'chattr +x' {}, or mount it with dax=always",
+                    shell_path(&mount.directory)
+                ),
             ));
         }
         let Some(tried) = tried else {
@@ -875,12 +879,13 @@ impl Doctor<'_> {
 
     fn file(&mut self, path: &Path, node: &str, mount: &Mount, places: &[Place]) -> Result<()> {
         let name = printable(path);
+        let quoted = shell_path(path);
         let opened = File::open(path).with_context(|| name.clone())?;
         let metadata = opened.metadata().with_context(|| name.clone())?;
         let attributes = probe::attributes(&opened).with_context(|| name.clone())?;
         let by_mount = self.options(node, mount);
         if !attributes.contains(StatxAttributes::DAX) && !by_mount {
-            self.file_without_dax(&name, &opened, attributes, mount);
+            self.file_without_dax(path, &opened, attributes, mount);
         }
         let pieces = probe::pieces(&opened).with_context(|| name.clone())?;
         let window = window(&pieces, places);
@@ -890,7 +895,7 @@ impl Doctor<'_> {
                 "file-size",
                 Prevents::HugeMappings,
                 format!("it has {} bytes, a huge page 2 MiB", metadata.len()),
-                format!("fallocate -l 2M '{name}', if it is to grow"),
+                format!("fallocate -l 2M {quoted}, if it is to grow"),
             ));
         } else if window.is_none() {
             self.found(Finding::new(
@@ -898,7 +903,7 @@ impl Doctor<'_> {
                 "file-extents",
                 Prevents::HugeMappings,
                 format!("none of its {} extents has 2 MiB that begin at a multiple of that both in the file and in memory", pieces.len()),
-                format!("copy it: fallocate -l {} NEW && cp --reflink=never '{name}' NEW; mkfs.ext4 wants -E stride=512,stripe_width=512, mkfs.xfs -d su=2m,sw=1", metadata.len()),
+                format!("copy it: fallocate -l {} NEW && cp --reflink=never {quoted} NEW; mkfs.ext4 wants -E stride=512,stripe_width=512, mkfs.xfs -d su=2m,sw=1", metadata.len()),
             ));
         }
         let probe = probe::file(path, &opened, window)?;
@@ -908,7 +913,7 @@ impl Doctor<'_> {
 
     fn file_without_dax(
         &mut self,
-        name: &str,
+        path: &Path,
         opened: &File,
         attributes: StatxAttributes,
         mount: &Mount,
@@ -918,7 +923,8 @@ impl Doctor<'_> {
         const INLINE_DATA: u32 = 0x1000_0000;
         let flags = rustix::fs::ioctl_getflags(opened).map_or(0, |flags| flags.bits());
         let flagged = xattr::flags(opened).unwrap_or(0) & xattr::DAX != 0;
-        let copy = format!("cp --reflink=never '{name}' NEW");
+        let quoted = shell_path(path);
+        let copy = format!("cp --reflink=never {quoted} NEW");
         let (cause, evidence, command) = if attributes.contains(StatxAttributes::ENCRYPTED) {
             (
                 "file-encrypted",
@@ -935,7 +941,7 @@ impl Doctor<'_> {
             (
                 "file-data-journal",
                 "it has the attribute j: ext4 writes its data twice, by the page cache",
-                format!("chattr -j '{name}', and close it everywhere"),
+                format!("chattr -j {quoted}, and close it everywhere"),
             )
         } else if flags & INLINE_DATA != 0 {
             (
@@ -948,7 +954,7 @@ impl Doctor<'_> {
                 "no-dax-flag",
                 "its mount has dax=inode, and it has no flag FS_XFLAG_DAX",
                 format!(
-                    "xfs_io -c 'chattr +x' '{name}', close it everywhere, echo 2 >/proc/sys/vm/drop_caches"
+                    "xfs_io -c 'chattr +x' {quoted}, close it everywhere, echo 2 >/proc/sys/vm/drop_caches"
                 ),
             )
         } else if mount.dax == Dax::PerFile {
@@ -960,6 +966,7 @@ impl Doctor<'_> {
         } else {
             return;
         };
+        let name = printable(path);
         self.found(Finding::new(name, cause, Prevents::Dax, evidence, command));
     }
 }

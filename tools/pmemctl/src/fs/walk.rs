@@ -145,7 +145,7 @@ mod tests {
             (found, lists)
         };
         let file = "/file".to_owned();
-        let other = "/folder/a\\nb\u{fffd}".to_owned();
+        let other = r"/folder/a\nb\xff".to_owned();
         assert_eq!(asked(&[4], false), (vec![(4, vec![file.clone()])], 1));
         assert_eq!(asked(&[4], true), (vec![(4, vec![file, other])], 2));
         assert_eq!(asked(&[2], false), (vec![(2, vec!["/".to_owned()])], 0));
