@@ -25,7 +25,7 @@ make_bad() {
 }
 
 need filefrag jq
-plan 34
+plan 35
 load_driver
 disk=$(labelled_disk -m fsdax -M mem)
 
@@ -93,7 +93,8 @@ is "no errors" "$(cat /tmp/watch.errors)" ''
 # ---- hooks, lines, and selected targets ----
 
 # shellcheck disable=SC2016 # for the hook
-start_monitor --hook 'echo "$PMEMCTL_DISK $PMEMCTL_OFFSET $PMEMCTL_LENGTH $PMEMCTL_WHOSE" >>/tmp/hook.out; cat >>/tmp/hook.in; exit 3' "$MNT/other"
+start_monitor --hook 'echo "$PMEMCTL_DISK $PMEMCTL_OFFSET $PMEMCTL_LENGTH $PMEMCTL_WHOSE" >>/tmp/hook.out; cat >>/tmp/hook.in
+	echo "$PMEMCTL_KIND $PMEMCTL_INODE $PMEMCTL_COUNT $PMEMCTL_PATH" >>/tmp/hook.file; exit 3' "$MNT/other"
 at=$(disk_offset_of "$MNT/other" 1048576)
 echo "4096 8" >"/sys/block/$other/badblocks"
 make_bad "$at"
@@ -101,6 +102,7 @@ is "the file that was asked for" "$(monitor_event "$at" '"\(.owner.file_offset)"
 is "and no other" "$(grep -c '"event":"bad"' $EVENTS)" 1
 check "a hook is run" wait_for 5 grep -q "^$disk $at 512 $MNT/other\$" /tmp/hook.out
 is "with JSON" "$(jq .owner.file_offset /tmp/hook.in)" 1048576
+check "with its kind, inode and path" wait_for 5 grep -q "^file $(stat -c %i "$MNT/other") 1 $MNT/other\$" /tmp/hook.file
 check "that it fails is said" wait_for 5 grep -q 'hook.*exit status: 3' /tmp/watch.errors
 at=$((at + 4096))
 make_bad $at

@@ -6,19 +6,15 @@ use crate::commands::device_spec;
 use crate::commands::errors::describe_owner;
 use crate::commands::output::root;
 use crate::commands::page::Page;
-use anyhow::{Context, Result, bail};
+use anyhow::Result;
 use clap::Args;
 use pmemctl::affected::Target;
+use pmemctl::fs::Owner;
+use pmemctl::monitor::hooks::{HookEvent, Hooks, Variables};
 use pmemctl::monitor::{self as engine, ErrorEvent, ErrorLocation, Event, Options};
 use pmemctl::sysfs::Host;
-use rustix::fs::{MemfdFlags, memfd_create};
-use std::fs::File;
-use std::io::{self, Seek, Write};
+use std::io::{self, Write};
 use std::path::PathBuf;
-use std::process::{Command, ExitStatus, Stdio};
-use std::sync::mpsc::{self, Receiver, Sender};
-use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
 use units::Size;
 
 pub const PAGE: Page = Page {
@@ -45,7 +41,21 @@ pub const PAGE: Page = Page {
         ),
         (
             "PMEMCTL_WHOSE, PMEMCTL_FILE_OFFSET",
-            "For the hook: the owner in words, and the offset in the file.",
+            "For the hook: the owner in words, with escapes, and the offset in the file.",
+        ),
+        (
+            "PMEMCTL_KIND",
+            "For the hook: file, free, metadata, unknown, namespace (outside of the data area), or summary (events that \
+             were too many for the queue; only PMEMCTL_COUNT is set besides).",
+        ),
+        (
+            "PMEMCTL_PATH, PMEMCTL_INODE",
+            "For the hook: the name of the file, byte for byte, if its file system is mounted; its inode.",
+        ),
+        (
+            "PMEMCTL_COUNT",
+            "For the hook: events that this run is for, one line of standard input for each, at most 256. The other \
+             variables are of the first one.",
         ),
         (
             "PMEMCTL_MAPPED_BY, PMEMCTL_OPEN_IN",
@@ -69,6 +79,10 @@ pub const PAGE: Page = Page {
             "pmemctl monitor --hook /etc/pmemctl-hook /srv/db",
             "Run a program for each error of a mount.",
         ),
+        (
+            "pmemctl monitor --now --cursor /var/lib/pmemctl/monitor.json",
+            "Continue after a restart with errors that were not reported yet.",
+        ),
     ],
     see_also: &["pmemctl-errors(1)", "systemd.exec(5)"],
 };
@@ -80,6 +94,12 @@ pub const PAGE: Page = Page {
 /// journal. Owners are found as by "pmemctl errors", files in use first. If the search takes longer than a second,
 /// the error is reported at once, with "complete" false, and again when its owner is found.
 ///
+/// The hook is run for one file at a time. Events for the same file that wait are passed to one run, and events that are
+/// too many for the queue are counted. A run and its children are killed after a minute.
+///
+/// In JSON and PMEMCTL_WHOSE, paths have escapes: \\ for a backslash, \xff for a byte that is not UTF-8, \n and
+/// \u{202e} for characters that a terminal does not show. "paths_b64" has the bytes.
+///
 /// Disks that appear later are monitored as well; a disk that goes away is not an error. Works with both drivers;
 /// nd_pmem lists fewer machine checks.
 #[derive(Args)]
@@ -90,6 +110,9 @@ pub struct Monitor {
     /// Run this with /bin/sh for each error, with PMEMCTL_* in the environment and JSON on standard input
     #[arg(long, value_name = "COMMAND")]
     hook: Option<String>,
+    /// Do not report what this file has as reported since the system was started, and keep it up to date
+    #[arg(long, value_name = "FILE")]
+    cursor: Option<PathBuf>,
     /// Print JSON: one object per line and event
     #[arg(long)]
     json: bool,
@@ -114,9 +137,10 @@ pub fn monitor(arguments: &Monitor) -> Result<()> {
     let options = Options {
         targets: (!arguments.targets.is_empty()).then(|| Box::new(targets) as engine::Targets),
         now: arguments.now,
+        cursor: arguments.cursor.clone(),
     };
     let journal = is_journal();
-    let mut hooks = arguments.hook.as_ref().map(|command| Hooks::new(command));
+    let hooks = arguments.hook.as_ref().map(|command| Hooks::new(command));
     engine::run(&host, options, |event| {
         let json = serde_json::to_string(event)?;
         let mut out = io::stdout().lock();
@@ -126,8 +150,12 @@ pub fn monitor(arguments: &Monitor) -> Result<()> {
             _ if journal => writeln!(out, "<{}>{}", priority(event), line(event))?,
             _ => writeln!(out, "{}", line(event))?,
         }
-        if let (Some(hooks), Event::Bad(bad)) = (&mut hooks, event) {
-            hooks.run(variables(bad), json);
+        if let (Some(hooks), Event::Bad(bad)) = (&hooks, event) {
+            hooks.add(HookEvent {
+                key: key(bad),
+                variables: variables(bad),
+                json,
+            });
         }
         Ok(())
     })?;
@@ -206,36 +234,86 @@ fn line(event: &Event) -> String {
     line
 }
 
+/// Returns what an error is in: `file`, `free`, `metadata`, `unknown`, `namespace`.
+fn kind(what: &ErrorLocation) -> &'static str {
+    match what {
+        ErrorLocation::Disk(entry) => match &entry.owner {
+            Some(Owner::File { .. }) => "file",
+            Some(Owner::Free) => "free",
+            Some(Owner::Metadata { .. }) => "metadata",
+            Some(Owner::Unknown { .. }) | None => "unknown",
+        },
+        ErrorLocation::Namespace(_) => "namespace",
+    }
+}
+
+fn inode(what: &ErrorLocation) -> Option<u64> {
+    match what {
+        ErrorLocation::Disk(entry) => match &entry.owner {
+            Some(Owner::File { inode, .. }) => Some(*inode),
+            _ => None,
+        },
+        ErrorLocation::Namespace(_) => None,
+    }
+}
+
+/// Events with the same key are for the same file, or for the same kind of space of a volume.
+fn key(bad: &ErrorEvent) -> String {
+    let place = match &bad.what {
+        ErrorLocation::Disk(entry) => &entry.volume,
+        ErrorLocation::Namespace(hidden) => &hidden.device,
+    };
+    format!(
+        "{place} {} {:?} {} {}",
+        kind(&bad.what),
+        inode(&bad.what),
+        bad.new,
+        bad.complete
+    )
+}
+
 /// The facts for a hook, as pairs of a name and a value.
-fn variables(bad: &ErrorEvent) -> Vec<(&'static str, String)> {
+fn variables(bad: &ErrorEvent) -> Variables {
     let flag = |is: bool| u32::from(is).to_string();
-    let mut facts = vec![
-        ("PMEMCTL_NEW", flag(bad.new)),
-        ("PMEMCTL_COMPLETE", flag(bad.complete)),
+    let mut facts: Variables = vec![
+        ("PMEMCTL_NEW", flag(bad.new).into()),
+        ("PMEMCTL_COMPLETE", flag(bad.complete).into()),
+        ("PMEMCTL_KIND", kind(&bad.what).into()),
     ];
     match &bad.what {
         ErrorLocation::Disk(entry) => {
             let (owner, offset) = describe_owner(entry);
             facts.extend([
-                ("PMEMCTL_DISK", entry.disk.clone()),
-                ("PMEMCTL_OFFSET", entry.span.disk_offset.to_string()),
-                ("PMEMCTL_LENGTH", entry.span.length.to_string()),
-                ("PMEMCTL_VOLUME", entry.volume.clone()),
-                ("PMEMCTL_MOUNT", entry.mount.clone().unwrap_or_default()),
-                ("PMEMCTL_WHOSE", owner),
+                ("PMEMCTL_DISK", entry.disk.clone().into()),
+                ("PMEMCTL_OFFSET", entry.span.disk_offset.to_string().into()),
+                ("PMEMCTL_LENGTH", entry.span.length.to_string().into()),
+                ("PMEMCTL_VOLUME", entry.volume.clone().into()),
+                (
+                    "PMEMCTL_MOUNT",
+                    entry.mount.clone().unwrap_or_default().into(),
+                ),
+                ("PMEMCTL_WHOSE", owner.into()),
             ]);
             if let Some(offset) = offset {
-                facts.push(("PMEMCTL_FILE_OFFSET", offset.to_string()));
+                facts.push(("PMEMCTL_FILE_OFFSET", offset.to_string().into()));
+            }
+            if let Some(inode) = inode(&bad.what) {
+                facts.push(("PMEMCTL_INODE", inode.to_string().into()));
+            }
+            // A path in a file system that is not mounted would be one of another file here.
+            let path = bad.what.paths().into_iter().next();
+            if let Some(path) = path.filter(|_| entry.mount.is_some()) {
+                facts.push(("PMEMCTL_PATH", path));
             }
         }
         ErrorLocation::Namespace(hidden) => facts.extend([
-            ("PMEMCTL_DISK", hidden.disk.clone()),
+            ("PMEMCTL_DISK", hidden.disk.clone().into()),
             (
                 "PMEMCTL_NAMESPACE_OFFSET",
-                hidden.namespace_offset.to_string(),
+                hidden.namespace_offset.to_string().into(),
             ),
-            ("PMEMCTL_LENGTH", hidden.length.to_string()),
-            ("PMEMCTL_WHOSE", hidden.reason.to_owned()),
+            ("PMEMCTL_LENGTH", hidden.length.to_string().into()),
+            ("PMEMCTL_WHOSE", hidden.reason.into()),
         ]),
     }
     let pids = |mapped: bool| {
@@ -244,104 +322,89 @@ fn variables(bad: &ErrorEvent) -> Vec<(&'static str, String)> {
         let pids: Vec<_> = pids.map(|user| user.process.pid.to_string()).collect();
         pids.join(" ")
     };
-    facts.push(("PMEMCTL_MAPPED_BY", pids(true)));
-    facts.push(("PMEMCTL_OPEN_IN", pids(false)));
+    facts.push(("PMEMCTL_MAPPED_BY", pids(true).into()));
+    facts.push(("PMEMCTL_OPEN_IN", pids(false).into()));
     facts
-}
-
-/// A hook gets no longer than this.
-const HOOK: Duration = Duration::from_secs(60);
-/// At the end they get this long.
-const LAST: Duration = Duration::from_secs(5);
-
-type Facts = (Vec<(&'static str, String)>, String);
-
-/// Runs hooks, one after the other, beside the watching.
-struct Hooks {
-    queue: Sender<Facts>,
-    runner: JoinHandle<()>,
-}
-
-impl Hooks {
-    fn new(command: &str) -> Self {
-        let (queue, events) = mpsc::channel();
-        let command = command.to_owned();
-        Self {
-            queue,
-            runner: thread::spawn(move || hooks(&command, &events)),
-        }
-    }
-
-    fn run(&mut self, facts: Vec<(&'static str, String)>, json: String) {
-        // The receiver lives as long as this sender.
-        let _ = self.queue.send((facts, json));
-    }
-
-    /// Those that were asked for, as far as they are over soon.
-    fn end(self) {
-        drop(self.queue);
-        let end = Instant::now() + LAST;
-        while !self.runner.is_finished() {
-            if Instant::now() > end {
-                let _ = writeln!(io::stderr(), "pmemctl: leaving running hooks behind");
-                return;
-            }
-            thread::sleep(Duration::from_millis(20));
-        }
-    }
-}
-
-fn hooks(command: &str, events: &Receiver<Facts>) {
-    for (facts, json) in events {
-        let reason = match hook(command, &facts, &json) {
-            Ok(status) if status.success() => continue,
-            Ok(status) => status.to_string(),
-            Err(error) => format!("{error:#}"),
-        };
-        let _ = writeln!(io::stderr(), "pmemctl: the hook {command:?}: {reason}");
-    }
-}
-
-fn hook(command: &str, facts: &[(&'static str, String)], json: &str) -> Result<ExitStatus> {
-    // Not a pipe, because a hook that does not read would block the writer.
-    let memory = memfd_create("pmemctl-event", MemfdFlags::CLOEXEC).context("its input")?;
-    let mut input = File::from(memory);
-    writeln!(input, "{json}").context("its input")?;
-    input.rewind().context("its input")?;
-    let facts = facts.iter().map(|(name, value)| (name, value.as_str()));
-    let mut child = Command::new("/bin/sh")
-        .args(["-c", command])
-        .envs(facts)
-        .stdin(Stdio::from(input))
-        .stdout(io::stderr())
-        .spawn()
-        .context("/bin/sh")?;
-    let end = Instant::now() + HOOK;
-    loop {
-        if let Some(status) = child.try_wait()? {
-            return Ok(status);
-        }
-        if Instant::now() > end {
-            child.kill()?;
-            child.wait()?;
-            bail!("killed after {} s", HOOK.as_secs());
-        }
-        thread::sleep(Duration::from_millis(20));
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use pmemctl::affected::AffectedRange;
+    use pmemctl::block::remap::Span;
+    use pmemctl::sysfs::printable;
+    use std::ffi::{OsStr, OsString};
+    use std::os::unix::ffi::OsStrExt;
+
+    fn event(owner: Option<Owner>, mount: Option<&str>) -> ErrorEvent {
+        ErrorEvent {
+            time_ms: 0,
+            new: true,
+            complete: true,
+            what: ErrorLocation::Disk(AffectedRange {
+                disk: "pmem0".into(),
+                volume: "pmem0p1".into(),
+                span: Span {
+                    disk_offset: 4096,
+                    offset: 0,
+                    length: 512,
+                },
+                file_system: Some("ext4".into()),
+                mount: mount.map(str::to_owned),
+                owner,
+                reason: None,
+            }),
+            paths_b64: Vec::new(),
+            processes: Vec::new(),
+        }
+    }
+
+    fn file(name: &OsStr) -> Owner {
+        Owner::File {
+            paths: vec![printable(name)],
+            inode: 12,
+            file_offset: Some(0),
+            open_by: Vec::new(),
+        }
+    }
+
+    fn variable(event: &ErrorEvent, name: &str) -> Option<OsString> {
+        let mut all = variables(event).into_iter();
+        all.find_map(|(its, value)| (its == name).then_some(value))
+    }
 
     #[test]
-    fn hook_gets_environment_and_json() {
-        let run = |command| hook(command, &[("PMEMCTL_DISK", "pmem0".into())], "{\"a\": 1}");
-        let options =
-            "test \"$PMEMCTL_DISK\" = pmem0 && read -r text && test \"$text\" = '{\"a\": 1}'";
-        assert!(run(options).unwrap().success());
-        // A hook that does not read its input.
-        assert!(run("true").unwrap().success());
-        assert_eq!(run("exit 3").unwrap().code(), Some(3));
+    fn hook_gets_the_path_byte_for_byte() {
+        let name = OsStr::from_bytes(b"/srv/a\\b\n\xff\xe2\x80\xae");
+        let mounted = event(Some(file(name)), Some("/srv"));
+        assert_eq!(variable(&mounted, "PMEMCTL_PATH").unwrap(), name);
+        assert_eq!(variable(&mounted, "PMEMCTL_INODE").unwrap(), "12");
+        assert_eq!(variable(&mounted, "PMEMCTL_KIND").unwrap(), "file");
+        // It would be another file here.
+        let other = event(Some(file(name)), None);
+        assert_eq!(variable(&other, "PMEMCTL_PATH"), None);
+    }
+
+    #[test]
+    fn hook_gets_the_kind() {
+        let unknown = Owner::Unknown { group: None };
+        for (owner, kind) in [
+            (Some(Owner::Free), "free"),
+            (Some(unknown), "unknown"),
+            (None, "unknown"),
+        ] {
+            let event = event(owner, Some("/srv"));
+            assert_eq!(variable(&event, "PMEMCTL_KIND").unwrap(), kind);
+        }
+    }
+
+    #[test]
+    fn events_of_a_file_have_one_key() {
+        let one = event(Some(file(OsStr::new("/srv/a"))), Some("/srv"));
+        let mut other = event(Some(file(OsStr::new("/srv/a"))), Some("/srv"));
+        assert_eq!(key(&one), key(&other));
+        other.new = false;
+        assert_ne!(key(&one), key(&other));
+        assert_ne!(key(&one), key(&event(Some(Owner::Free), Some("/srv"))));
     }
 }

@@ -7,10 +7,13 @@
 //! listed meanwhile are searched for together in the next run. After [`PROMPT`] an error is reported with what is
 //! known, and again when its owner is found.
 
+mod cursor;
+pub mod hooks;
+
 use crate::affected::{self, AffectedRange, Target};
 use crate::badblocks::kernel::{self, KernelList, ListLookup, bytes};
 use crate::badblocks::origin::SECTOR;
-use crate::badblocks::persist::PROBE_TIMEOUT;
+use crate::badblocks::persist::{self, PROBE_TIMEOUT};
 use crate::badblocks::poll::{Changes, SETTLE_TIME, Wakeup, WatchedLists};
 use crate::badblocks::set::BadBlocks;
 use crate::block::devno::DeviceNumber;
@@ -19,17 +22,23 @@ use crate::block::holders::{self, Holder};
 use crate::block::remap::{AffectedVolume, Span};
 use crate::fs::open_files::{self, FileUser, OpenFile};
 use crate::fs::{Owner, Progress};
+use crate::monitor::cursor::Cursor;
 use crate::nd::region::Region;
 use crate::nd::{Device, Kind};
 use crate::sysfs::{self, Host, printable};
 use abstractions::extents::{self, Extent, Fork};
 use anyhow::{Context, Result};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{Read, Write};
+use std::ffi::OsString;
+use std::io::{self, Read, Write};
 use std::ops::Range;
 use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -63,8 +72,24 @@ pub struct ErrorEvent {
     pub complete: bool,
     #[serde(flatten)]
     pub what: ErrorLocation,
+    /// The bytes of `owner.paths` in base64, for programs that do not want to undo the escapes.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub paths_b64: Vec<String>,
     /// The processes that map the bytes or have the file open.
     pub processes: Vec<FileUser>,
+}
+
+impl ErrorLocation {
+    /// Returns the names of the file as they are, from the root of its file system if that is not mounted.
+    pub fn paths(&self) -> Vec<OsString> {
+        match self {
+            Self::Disk(AffectedRange {
+                owner: Some(Owner::File { paths, .. }),
+                ..
+            }) => paths.iter().filter_map(|path| sysfs::raw(path)).collect(),
+            _ => Vec::new(),
+        }
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -98,6 +123,8 @@ pub struct Options {
     pub targets: Option<Targets>,
     /// Report errors that are listed at the start, too.
     pub now: bool,
+    /// The file of the errors that were reported, which are not reported at the start.
+    pub cursor: Option<PathBuf>,
 }
 
 /// The state of a device's list.
@@ -142,6 +169,8 @@ struct Batch {
     new: bool,
     news: Vec<(Disk, BadBlocks)>,
     hidden: Vec<NamespaceError>,
+    /// All of it, by the number of the disk: sectors of the region.
+    sectors: Vec<(u64, BadBlocks)>,
 }
 
 /// The result for a batch.
@@ -158,6 +187,7 @@ struct PendingBatch {
     /// When it is reported with what is known; `None` afterwards.
     until: Option<Instant>,
     rest: Vec<Event>,
+    sectors: Vec<(u64, BadBlocks)>,
 }
 
 /// Reports new errors until SIGTERM or SIGINT. A search that is running then ends with the process.
@@ -167,6 +197,20 @@ pub fn run(
     mut report: impl FnMut(&Event) -> Result<()>,
 ) -> Result<()> {
     let changes = Changes::open()?;
+    let mut cursor = match &options.cursor {
+        Some(file) => Some(Cursor::open(file, persist::boot(host)?)),
+        None => None,
+    };
+    let mut complained = false;
+    let mut save = |cursor: &mut Cursor| {
+        // Monitoring matters more: /var may be full or read-only.
+        if let Err(error) = cursor.save() {
+            if !complained {
+                let _ = writeln!(io::stderr(), "pmemctl: cannot save the cursor: {error:#}");
+            }
+            complained = true;
+        }
+    };
     let (batches, queue) = mpsc::channel();
     let (answers, found) = mpsc::channel();
     let (mut woken, mut wake) = UnixStream::pair()?;
@@ -230,8 +274,10 @@ pub fn run(
             new: watched.is_some(),
             news: Vec::new(),
             hidden: Vec::new(),
+            sectors: Vec::new(),
         };
         let mut disks = Vec::new();
+        let mut listed = BTreeMap::new();
         let mut fails = BTreeSet::new();
         for region in &regions {
             let memory = region.memory();
@@ -241,7 +287,11 @@ pub fn run(
                 match snapshot(region, &device) {
                     Ok(Some(snapshot)) => {
                         disks.push(snapshot.disk.name().to_owned());
-                        let news = known.news(snapshot.sequence, &snapshot.listed);
+                        let mut news = known.news(snapshot.sequence, &snapshot.listed);
+                        if let Some(cursor) = cursor.as_ref().filter(|_| !batch.new) {
+                            news = cursor.news(snapshot.sequence, &news);
+                        }
+                        listed.insert(snapshot.sequence, snapshot.listed.clone());
                         if batch.new || options.now {
                             batch.add(&snapshot, &news);
                         }
@@ -268,6 +318,10 @@ pub fn run(
             })?;
         }
         failed = fails;
+        if let Some(cursor) = &mut cursor {
+            cursor.keep(&listed);
+            save(cursor);
+        }
         if !(batch.news.is_empty() && batch.hidden.is_empty()) {
             let first = PendingBatch {
                 until: Some(Instant::now() + PROMPT),
@@ -276,6 +330,7 @@ pub fn run(
                     true => batch.unattributed(),
                     false => Vec::new(),
                 },
+                sectors: batch.sectors.clone(),
             };
             pending.insert(batch.number, first);
             batches.send(batch).context("the search has ended")?;
@@ -292,7 +347,13 @@ pub fn run(
             for answer in found.try_iter() {
                 answer.done.iter().try_for_each(&mut report)?;
                 if answer.rest.is_empty() {
-                    pending.remove(&answer.number);
+                    let complete = pending.remove(&answer.number);
+                    if let (Some(cursor), Some(complete)) = (&mut cursor, complete) {
+                        for (disk, sectors) in &complete.sectors {
+                            cursor.add(*disk, sectors);
+                        }
+                        save(cursor);
+                    }
                 } else if let Some(one) = pending.get_mut(&answer.number) {
                     one.rest = answer.rest;
                     // More is known than was reported.
@@ -339,6 +400,9 @@ fn snapshot(region: &Region, device: &Device) -> Result<Option<ListSnapshot>> {
 impl Batch {
     /// Adds the new sectors of a list.
     fn add(&mut self, snapshot: &ListSnapshot, news: &BadBlocks) {
+        if !news.is_empty() {
+            self.sectors.push((snapshot.sequence, news.clone()));
+        }
         let shown = news.within(&snapshot.data);
         for range in news.without(&shown).moved_down(snapshot.start).ranges() {
             let (offset, length) = bytes(range);
@@ -361,10 +425,13 @@ impl Batch {
     }
 
     fn event(&self, what: ErrorLocation, processes: Vec<FileUser>, complete: bool) -> Event {
+        let paths = what.paths();
+        let paths = paths.iter().map(|path| STANDARD.encode(path.as_bytes()));
         Event::Bad(Box::new(ErrorEvent {
             time_ms: self.time_ms,
             new: self.new,
             complete,
+            paths_b64: paths.collect(),
             what,
             processes,
         }))
@@ -708,6 +775,37 @@ mod tests {
     }
 
     #[test]
+    fn paths_are_given_byte_for_byte() {
+        let name = std::ffi::OsStr::from_bytes(b"/srv/\xff\\");
+        let batch = Batch {
+            number: 0,
+            time_ms: 0,
+            new: true,
+            news: Vec::new(),
+            hidden: Vec::new(),
+            sectors: Vec::new(),
+        };
+        let entry = AffectedRange {
+            disk: "pmem0".into(),
+            volume: "pmem0".into(),
+            span: Span::made_up(0, 512),
+            file_system: None,
+            mount: Some("/srv".into()),
+            owner: Some(Owner::File {
+                paths: vec![printable(name)],
+                inode: 12,
+                file_offset: Some(0),
+                open_by: Vec::new(),
+            }),
+            reason: None,
+        };
+        let event = batch.event(ErrorLocation::Disk(entry), Vec::new(), true);
+        let json = serde_json::to_value(&event).unwrap();
+        assert_eq!(json["owner"]["paths"][0], r"/srv/\xff\\");
+        assert_eq!(json["paths_b64"][0], STANDARD.encode(name.as_bytes()));
+    }
+
+    #[test]
     fn batches_share_one_search() {
         let folder = tempfile::tempdir().unwrap();
         let pmem0 = folder.path().join("sys/block/pmem0");
@@ -731,6 +829,7 @@ mod tests {
                 new: true,
                 news: Vec::new(),
                 hidden: Vec::new(),
+                sectors: Vec::new(),
             };
             PendingSearch {
                 batch,

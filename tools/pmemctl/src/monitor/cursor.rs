@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The file of the errors that were reported, for a monitor that is started again.
+//!
+//! A boot of the kernel begins with nothing reported. A file that cannot be read is not used: an error is reported
+//! twice rather than never.
+
+use crate::badblocks::set::BadBlocks;
+use crate::badblocks::store;
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// The version of the file format.
+const VERSION: u32 = 1;
+
+/// How the name of a file begins that is being written.
+const PARTIAL: &str = ".cursor.new-";
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CursorFile {
+    version: u32,
+    boot: String,
+    /// By the number of the disk, which no other disk of this boot has: sectors of the region.
+    disks: BTreeMap<u64, String>,
+}
+
+#[derive(Debug)]
+pub struct Cursor {
+    file: PathBuf,
+    boot: String,
+    reported: BTreeMap<u64, BadBlocks>,
+    /// What the file has.
+    saved: BTreeMap<u64, BadBlocks>,
+}
+
+impl Cursor {
+    pub fn open(file: &Path, boot: String) -> Self {
+        let reported = read(file, &boot).unwrap_or_default();
+        if let Some(folder) = file.parent() {
+            store::remove_partial(folder, PARTIAL);
+        }
+        Self {
+            file: file.to_owned(),
+            boot,
+            saved: reported.clone(),
+            reported,
+        }
+    }
+
+    /// Returns the sectors of a list that were not reported.
+    pub fn news(&self, disk: u64, listed: &BadBlocks) -> BadBlocks {
+        match self.reported.get(&disk) {
+            Some(reported) => listed.without(reported),
+            None => listed.clone(),
+        }
+    }
+
+    pub fn add(&mut self, disk: u64, sectors: &BadBlocks) {
+        let reported = self.reported.entry(disk).or_default();
+        *reported = reported.and(sectors);
+    }
+
+    /// Forgets repaired sectors, which may become bad again, and disks that are gone.
+    pub fn keep(&mut self, listed: &BTreeMap<u64, BadBlocks>) {
+        self.reported.retain(|disk, reported| {
+            let Some(listed) = listed.get(disk) else {
+                return false;
+            };
+            *reported = reported.common(listed);
+            true
+        });
+    }
+
+    /// Writes the file if it has changed.
+    pub fn save(&mut self) -> Result<()> {
+        if self.saved == self.reported {
+            return Ok(());
+        }
+        let disks = self.reported.iter();
+        let text = serde_json::to_string(&CursorFile {
+            version: VERSION,
+            boot: self.boot.clone(),
+            disks: disks
+                .map(|(disk, list)| (*disk, list.to_string()))
+                .collect(),
+        })?;
+        store::replace(&self.file, PARTIAL, text.as_bytes())
+            .with_context(|| crate::sysfs::printable(&self.file))?;
+        self.saved.clone_from(&self.reported);
+        Ok(())
+    }
+}
+
+fn read(file: &Path, boot: &str) -> Option<BTreeMap<u64, BadBlocks>> {
+    let cursor: CursorFile = serde_json::from_slice(&fs::read(file).ok()?).ok()?;
+    if cursor.version != VERSION || cursor.boot != boot {
+        return None;
+    }
+    let disks = cursor.disks.into_iter();
+    disks
+        .map(|(disk, list)| Some((disk, list.parse().ok()?)))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn list(text: &str) -> BadBlocks {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn reported_errors_are_no_news_after_a_restart() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("cursor.json");
+        let open = |boot: &str| Cursor::open(&file, boot.into());
+        let mut cursor = open("b1");
+        assert_eq!(cursor.news(12, &list("8 8\n")), list("8 8\n"));
+        cursor.add(12, &list("8 8\n64 8\n"));
+        cursor.save().unwrap();
+
+        let mut again = open("b1");
+        assert_eq!(again.news(12, &list("8 8\n100 1\n")), list("100 1\n"));
+        // Another disk, and the same one after a reboot.
+        assert_eq!(again.news(13, &list("8 8\n")), list("8 8\n"));
+        assert_eq!(open("b2").news(12, &list("8 8\n")), list("8 8\n"));
+
+        // Repaired, and bad again.
+        again.keep(&BTreeMap::from([(12, list("64 8\n"))]));
+        again.save().unwrap();
+        assert_eq!(open("b1").news(12, &list("8 8\n64 8\n")), list("8 8\n"));
+        again.keep(&BTreeMap::new());
+        assert_eq!(again.news(12, &list("64 8\n")), list("64 8\n"));
+    }
+
+    #[test]
+    fn damaged_file_is_not_used() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("cursor.json");
+        let mut cursor = Cursor::open(&file, "b1".into());
+        cursor.add(12, &list("8 8\n"));
+        cursor.save().unwrap();
+        let text = fs::read(&file).unwrap();
+        for length in 0..text.len() {
+            fs::write(&file, &text[..length]).unwrap();
+            let damaged = Cursor::open(&file, "b1".into());
+            assert_eq!(damaged.news(12, &list("8 8\n")), list("8 8\n"));
+        }
+        fs::remove_dir_all(folder.path()).unwrap();
+        let mut cursor = Cursor::open(&file, "b1".into());
+        cursor.add(12, &list("8 8\n"));
+        assert!(cursor.save().is_err());
+    }
+}

@@ -1,0 +1,292 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Runs the hook, one process at a time, beside the monitoring.
+//!
+//! A damaged DIMM may cause thousands of events within a second, and a hook may take a minute. Events of the same file
+//! that wait are therefore passed to one run, and the queue is bounded: events that do not fit in are counted, and a
+//! summary follows when the queue is empty.
+
+use anyhow::{Context, Result, bail};
+use rustix::fs::{MemfdFlags, memfd_create};
+use rustix::process::{Pid, Signal, kill_process_group};
+use std::collections::VecDeque;
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{self, Seek, Write};
+use std::os::unix::process::CommandExt;
+use std::process::{Command, ExitStatus, Stdio};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+/// A hook and its children are killed after this time.
+const TIMEOUT: Duration = Duration::from_secs(60);
+/// At the end the hooks that wait get this long.
+const LAST: Duration = Duration::from_secs(5);
+/// Runs that may wait, each for another file.
+const RUNS: usize = 64;
+/// Events that are passed to one run; more are only counted.
+const EVENTS: usize = 256;
+
+/// Names and values for the environment.
+pub type Variables = Vec<(&'static str, OsString)>;
+
+/// An event for the hook.
+#[derive(Debug, Clone)]
+pub struct HookEvent {
+    /// Events with the same key are passed to one run.
+    pub key: String,
+    pub variables: Variables,
+    /// One line.
+    pub json: String,
+}
+
+/// A run of the hook: the environment of its first event, the lines of all.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Run {
+    key: String,
+    variables: Variables,
+    json: Vec<String>,
+    /// Events, also those that have no line.
+    count: u64,
+}
+
+impl Run {
+    fn summary(events: u64) -> Self {
+        Self {
+            key: String::new(),
+            variables: vec![("PMEMCTL_KIND", "summary".into())],
+            json: vec![format!(r#"{{"event":"summary","events":{events}}}"#)],
+            count: events,
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    runs: VecDeque<Run>,
+    /// Events that did not fit in.
+    skipped: u64,
+    closed: bool,
+}
+
+impl Queue {
+    fn add(&mut self, event: HookEvent) {
+        if let Some(run) = self.runs.iter_mut().find(|run| run.key == event.key) {
+            run.count += 1;
+            if run.json.len() < EVENTS {
+                run.json.push(event.json);
+            }
+        } else if self.runs.len() < RUNS {
+            self.runs.push_back(Run {
+                key: event.key,
+                variables: event.variables,
+                json: vec![event.json],
+                count: 1,
+            });
+        } else {
+            self.skipped += 1;
+        }
+    }
+
+    fn next(&mut self) -> Option<Run> {
+        self.runs.pop_front().or_else(|| {
+            let skipped = std::mem::take(&mut self.skipped);
+            (skipped > 0).then(|| Run::summary(skipped))
+        })
+    }
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    queue: Mutex<Queue>,
+    changed: Condvar,
+}
+
+impl Shared {
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        // The queue is valid after each statement.
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for the next run; `None` at the end.
+    fn next(&self) -> Option<Run> {
+        let mut queue = self.queue();
+        loop {
+            if let Some(run) = queue.next() {
+                return Some(run);
+            }
+            if queue.closed {
+                return None;
+            }
+            queue = self
+                .changed
+                .wait(queue)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
+/// The thread that runs the hook.
+pub struct Hooks {
+    shared: Arc<Shared>,
+    runner: JoinHandle<()>,
+}
+
+impl Hooks {
+    pub fn new(command: &str) -> Self {
+        let shared = Arc::new(Shared::default());
+        let (its, command) = (Arc::clone(&shared), command.to_owned());
+        let runner = thread::spawn(move || {
+            while let Some(one) = its.next() {
+                let reason = match run(&command, &one, TIMEOUT) {
+                    Ok(status) if status.success() => continue,
+                    Ok(status) => status.to_string(),
+                    Err(error) => format!("{error:#}"),
+                };
+                let _ = writeln!(io::stderr(), "pmemctl: the hook {command:?}: {reason}");
+            }
+        });
+        Self { shared, runner }
+    }
+
+    pub fn add(&self, event: HookEvent) {
+        self.shared.queue().add(event);
+        self.shared.changed.notify_one();
+    }
+
+    /// Ends the thread after the runs that wait, as far as they end soon.
+    pub fn end(self) {
+        self.shared.queue().closed = true;
+        self.shared.changed.notify_one();
+        let end = Instant::now() + LAST;
+        while !self.runner.is_finished() {
+            if Instant::now() > end {
+                let _ = writeln!(io::stderr(), "pmemctl: leaving running hooks behind");
+                return;
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+/// Runs the command in a process group of its own, which is killed after the time.
+fn run(command: &str, run: &Run, timeout: Duration) -> Result<ExitStatus> {
+    // Not a pipe, because a hook that does not read would block the writer.
+    let memory = memfd_create("pmemctl-event", MemfdFlags::CLOEXEC).context("its input")?;
+    let mut input = File::from(memory);
+    for line in &run.json {
+        writeln!(input, "{line}").context("its input")?;
+    }
+    input.rewind().context("its input")?;
+    let variables = run.variables.iter().map(|(name, value)| (name, value));
+    let mut child = Command::new("/bin/sh")
+        .args(["-c", command])
+        .envs(variables)
+        .env("PMEMCTL_COUNT", run.count.to_string())
+        .stdin(Stdio::from(input))
+        .stdout(io::stderr())
+        .process_group(0)
+        .spawn()
+        .context("/bin/sh")?;
+    let end = Instant::now() + timeout;
+    loop {
+        if let Some(status) = child.try_wait()? {
+            return Ok(status);
+        }
+        if Instant::now() > end {
+            // The child is not reaped yet, so the group is its own.
+            kill_process_group(Pid::from_child(&child), Signal::KILL)?;
+            child.wait()?;
+            bail!("killed after {} s", timeout.as_secs());
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    fn event(key: &str, number: usize) -> HookEvent {
+        HookEvent {
+            key: key.into(),
+            variables: vec![("PMEMCTL_OFFSET", number.to_string().into())],
+            json: format!("{{\"a\": {number}}}"),
+        }
+    }
+
+    fn queue(events: impl IntoIterator<Item = HookEvent>) -> Queue {
+        let mut queue = Queue::default();
+        events.into_iter().for_each(|event| queue.add(event));
+        queue
+    }
+
+    fn one(event: HookEvent) -> Run {
+        queue([event]).next().unwrap()
+    }
+
+    #[test]
+    fn hook_gets_environment_and_json() {
+        let run = |command| run(command, &one(event("x", 1)), TIMEOUT);
+        let options = "test \"$PMEMCTL_OFFSET $PMEMCTL_COUNT\" = '1 1' && read -r text && test \"$text\" = '{\"a\": 1}'";
+        assert!(run(options).unwrap().success());
+        // A hook that does not read its input.
+        assert!(run("true").unwrap().success());
+        assert_eq!(run("exit 3").unwrap().code(), Some(3));
+    }
+
+    #[test]
+    fn hook_is_killed_with_its_children() {
+        let folder = tempfile::tempdir().unwrap();
+        let pid = folder.path().join("pid");
+        let command = format!("sleep 100 & echo $! >{}; wait", pid.display());
+        let begun = Instant::now();
+        let error = run(&command, &one(event("x", 1)), Duration::from_millis(500)).unwrap_err();
+        assert!(begun.elapsed() < Duration::from_secs(50));
+        assert!(error.to_string().contains("killed after"));
+        let pid = fs::read_to_string(pid).unwrap();
+        let state = || {
+            let stat = fs::read_to_string(format!("/proc/{}/stat", pid.trim())).ok()?;
+            stat.rsplit(") ").next()?.chars().next()
+        };
+        let end = Instant::now() + Duration::from_secs(5);
+        // A zombie until process 1 reaps it.
+        while state().is_some_and(|state| state != 'Z') {
+            assert!(Instant::now() < end, "it still runs");
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    #[test]
+    fn events_of_a_file_share_a_run() {
+        let events = [event("a", 1), event("b", 2), event("a", 3)];
+        let mut queue = queue(events);
+        let first = queue.next().unwrap();
+        assert_eq!(
+            (first.count, &first.json[..]),
+            (2, &["{\"a\": 1}".to_owned(), "{\"a\": 3}".into()][..])
+        );
+        assert_eq!(first.variables, event("a", 1).variables);
+        assert_eq!(queue.next().unwrap().key, "b");
+        assert_eq!(queue.next(), None);
+    }
+
+    #[test]
+    fn queue_is_bounded_and_summarized() {
+        let files = (0..RUNS + 10).map(|number| event(&number.to_string(), number));
+        let many = (0..EVENTS + 10).map(|number| event("0", number));
+        let mut queue = queue(files.chain(many));
+        let runs: Vec<Run> = std::iter::from_fn(|| queue.next()).collect();
+        assert_eq!(runs.len(), RUNS + 1);
+        assert_eq!(
+            (runs[0].count, runs[0].json.len()),
+            (EVENTS as u64 + 11, EVENTS)
+        );
+        let last = runs.last().unwrap();
+        assert_eq!(last.json, [r#"{"event":"summary","events":10}"#]);
+        assert_eq!(last.variables, [("PMEMCTL_KIND", "summary".into())]);
+        assert_eq!(queue.next(), None);
+    }
+}
