@@ -161,6 +161,17 @@ states() {
 	done | xargs
 }
 
+# are_confined: no unit is exposed more than this, in tenths, by what systemd knows of its restrictions.
+are_confined() {
+	for unit in restore:30 save:30 monitor:50 import-cxl:40; do
+		systemd-analyze security --offline=yes --threshold="${unit#*:}" \
+			"$CHECKOUT/contrib/systemd/pmemctl-${unit%:*}.service" >/tmp/security || {
+			tail -n 1 /tmp/security
+			return 1
+		}
+	done
+}
+
 # make_bad NAME OFFSET: makes a page of that file bad; $at is its offset on the disk.
 make_bad() {
 	at=$(sed -n "s/^$1 $2 //p" /tmp/places)
@@ -178,7 +189,7 @@ saved_are() {
 
 : >/tmp/journal.before
 need filefrag jq journalctl nsenter systemctl udevadm unshare
-plan 34
+plan 36
 load_driver
 disk=$(e820_disk)
 install_machine
@@ -200,8 +211,10 @@ pmemctl errors save --all >/dev/null
 
 install -D -m 755 "$(command -v pmemctl)" /usr/sbin/pmemctl
 install -D -m 644 -t /usr/lib/systemd/system "$CHECKOUT"/contrib/systemd/pmemctl-*.service
+# The man pages are not installed here.
 # shellcheck disable=SC2086 # each
-check "the units are sound" systemd-analyze verify $SERVICES
+check "the units are sound" systemd-analyze verify --man=no $SERVICES pmemctl-import-cxl.service
+check "and confined" are_confined
 check "so is the rule" udevadm verify "$CHECKOUT/contrib/udev/59-pmemctl.rules"
 
 # ---- too late ----
@@ -283,6 +296,7 @@ inside systemctl restart pmemctl-monitor.service
 check "with a hook it watches" wait_for 20 watch_count 3
 make_bad used 1048576
 check "the hook is told" logs pmemctl-monitor "^<6>$at 1 1 /srv/used 1048576 $pid$"
+is "what was told before a restart is not told again" "$(journal pmemctl-monitor | grep -c ': /srv/old at 8K; known before')" 1
 is "where it may write" "$(journal pmemctl-monitor | sed -n "s/^<6>$at may write to //p" | sort -u | xargs)" "/dev/shm /var/lib/pmem-hook"
 check "a set-group-ID bit does nothing for it" logs pmemctl-monitor "^<6>$at is of group root$"
 check "but for a unit that it starts" logs "hook-job@$at" "^<6>mail$"
