@@ -5,7 +5,7 @@
 mod commands;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
-use commands::output::Status;
+use commands::output::{self, Status};
 use commands::{
     doctor, errors, layout, lease, list, man, monitor, plan, repair, scrub, status, swap_driver,
 };
@@ -61,6 +61,7 @@ fn main() -> ExitCode {
     };
     match done {
         Ok(status) => ExitCode::from(status as u8),
+        Err(error) if output::is_closed_output(&error) => ExitCode::from(output::OUTPUT_CLOSED),
         Err(error) => {
             // If standard error is closed, the exit status still reports the failure.
             let _ = writeln!(io::stderr(), "pmemctl: {error:#}");

@@ -2,7 +2,7 @@
 
 //! The grouped help, and the hidden command `generate`: man pages and completions, made of the commands' definitions.
 
-use crate::commands::page::Page;
+use crate::commands::page::{EXIT_STATUS, Page};
 use crate::commands::{
     doctor, errors, layout, lease, list, monitor, plan, repair, scrub, status, swap_driver,
 };
@@ -17,15 +17,7 @@ use std::path::PathBuf;
 
 /// The page of `pmemctl` itself.
 const MAIN: Page = Page {
-    exit_status: &[
-        ("0", "The command succeeded."),
-        ("1", "Something failed, was refused, or is bad."),
-        ("3", "A saved list was refused."),
-        (
-            "4",
-            "Whether something is bad is not known, or a scrub was stopped.",
-        ),
-    ],
+    exit_status: EXIT_STATUS,
     files: &[(
         "/var/lib/pmemctl",
         "The saved lists of errors, and the position of scrubs.",
@@ -171,8 +163,13 @@ fn render(command: &Command, name: &str, page: &Page) -> Result<Vec<u8>> {
     if command.get_subcommands().next().is_some() {
         man.render_subcommands_section(&mut text)?;
     }
-    let usage = [("2", "An argument is invalid.")];
-    let status = [page.exit_status, &usage].concat();
+    let of_all = EXIT_STATUS
+        .iter()
+        .filter(|(status, _)| ["2", "141"].contains(status));
+    let mut status = page.exit_status.to_vec();
+    if name != "pmemctl" {
+        status.extend(of_all);
+    }
     for (heading, entries) in [
         ("EXIT STATUS", status.as_slice()),
         ("ENVIRONMENT", page.environment),
@@ -210,6 +207,17 @@ mod tests {
         for (name, page) in GROUPS.iter().flat_map(|(_, commands)| commands.iter()) {
             assert!(!page.exit_status.is_empty(), "{name}");
             assert!(!page.examples.is_empty(), "{name}");
+        }
+    }
+
+    #[test]
+    fn exit_statuses_are_in_one_table() {
+        for (name, page) in GROUPS.iter().flat_map(|(_, commands)| commands.iter()) {
+            for (status, _) in page.exit_status {
+                let of_command = *name == "lease" && ["N", "128+N"].contains(status);
+                let known = EXIT_STATUS.iter().any(|(known, _)| known == status);
+                assert!(known || of_command, "{name}: {status}");
+            }
         }
     }
 }

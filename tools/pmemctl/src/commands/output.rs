@@ -29,14 +29,34 @@ impl Status {
         if good { Self::Good } else { Self::Bad }
     }
 
-    /// Prints an error: whether something is bad is unknown then, which is not to be taken for a bad block.
+    /// Prints an error, unless the reader of the output has gone: whether something is bad is unknown then, which is not to be taken for a bad block.
     pub fn or_untold(done: Result<Self>) -> Result<Self> {
         done.or_else(|error| {
+            if is_closed_output(&error) {
+                return Err(error);
+            }
             // If standard error is closed, the exit status still reports the failure.
             let _ = writeln!(io::stderr(), "pmemctl: {error:#}");
             Ok(Self::Untold)
         })
     }
+}
+
+/// The exit status of a program that SIGPIPE ends. This program ignores the signal, which would end a repair between
+/// two writes.
+pub const OUTPUT_CLOSED: u8 = 141;
+
+/// Returns whether the reader of standard output has gone: `pmemctl errors | head -1`. Errors of other files have a
+/// context.
+pub fn is_closed_output(error: &anyhow::Error) -> bool {
+    if error.chain().count() != 1 {
+        return false;
+    }
+    let kind = match error.downcast_ref::<serde_json::Error>() {
+        Some(error) => error.io_error_kind(),
+        None => error.downcast_ref().map(io::Error::kind),
+    };
+    kind == Some(io::ErrorKind::BrokenPipe)
 }
 
 /// This machine, if it is root who asks: others can't see where memory is.
@@ -127,6 +147,31 @@ pub fn file_name(file: Option<&PathBuf>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn closed_output_is_no_other_pipe() {
+        let pipe = || io::Error::from(io::ErrorKind::BrokenPipe);
+        let json: Result<(), _> = serde_json::to_writer(Closed, "x");
+        assert!(is_closed_output(&pipe().into()));
+        assert!(is_closed_output(&json.unwrap_err().into()));
+        let other = anyhow::Error::from(pipe()).context("/dev/pmem0");
+        assert!(!is_closed_output(&other));
+        assert!(!is_closed_output(&io::Error::other("x").into()));
+        let untold = Status::or_untold(Err(pipe().into()));
+        assert!(is_closed_output(&untold.unwrap_err()));
+    }
+
+    struct Closed;
+
+    impl Write for Closed {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            Err(io::ErrorKind::BrokenPipe.into())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
 
     #[test]
     fn sizes_are_rounded() {

@@ -2,9 +2,34 @@
 
 //! The sections of a man page.
 
+/// The exit statuses of all commands, for pmemctl(1).
+pub const EXIT_STATUS: &[(&str, &str)] = &[
+    (
+        "0",
+        "The command has done what was asked for, and nothing is bad.",
+    ),
+    (
+        "1",
+        "Something is bad, something was refused, or the command failed.",
+    ),
+    ("2", "An argument is invalid."),
+    ("3", "errors restore: a saved list was refused."),
+    (
+        "4",
+        "Whether something is bad is not known: a list or an owner cannot be read, or a scrub is not complete.",
+    ),
+    ("125", "lease: the lease could not be taken."),
+    ("126", "lease: the command could not be run."),
+    ("127", "lease: the command was not found."),
+    (
+        "141",
+        "Standard output was closed before all was written, as by head(1).",
+    ),
+];
+
 /// What the man page of a command has besides its description and options, in pairs of a word and its explanation.
 pub struct Page {
-    /// Without 2, which is the same for all commands.
+    /// Those of [`EXIT_STATUS`] that the command has; 2 and 141 are the same for all.
     pub exit_status: &'static [(&'static str, &'static str)],
     pub environment: &'static [(&'static str, &'static str)],
     pub files: &'static [(&'static str, &'static str)],
