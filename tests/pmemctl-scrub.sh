@@ -135,7 +135,7 @@ echo 00000000-0000-0000-0000-000000000001 >/tmp/boot_id
 mount --bind /tmp/boot_id /proc/sys/kernel/random/boot_id
 is "what was being read is skipped" "$(scrub && scrub_field '.suspected | length')" '1
 1'
-check "and it says so" grep -q 'the machine stopped when this was read; --retry' /tmp/scrub.err
+check "the skipped place is reported" grep -q 'the machine stopped when this was read; --retry' /tmp/scrub.err
 is "by the next one, too" "$(scrub && scrub_field '"\(.from) \(.suspected | length)"')" '1
 0 1'
 is "until it is tried again" "$(scrub --retry && scrub_field .suspected)" '1
