@@ -42,8 +42,8 @@
 #: make module               rust_pmem.ko for the stock kernel of the virtual machine
 #:      KDIR=DIR             for the kernel with this build directory, with this machine's own tools
 #:                           (also ARCH= CC= HOSTCC= LLVM= KERNELRELEASE= V= CLIPPY=1)
-#: make tools                the host tools, into build/tools/release; pmemctl's man pages and completions, into build/man
-#:                           and build/completions
+#: make tools                the host tools, into build/tools/release, and pmemctl for installation
+#: make pmemctl              pmemctl for installation, statically linked: build/bin, build/man, build/completions
 #: make lint, make fmt       only the lints; format the code as they require
 #: make setup                only the build root and the images
 #: make clean                remove what was built here
@@ -58,6 +58,7 @@ export RUN
 # The tools call these targets from inside the build root, which is not entered again.
 enter := $(if $(RUST_PMEM_IMAGES),,setup/enter)
 release := $(CURDIR)/build/tools/release
+pmemctl := build/tools/x86_64-unknown-linux-gnu/release/pmemctl
 given = $(foreach name,$1,$(if $(findstring command,$(origin $(name))),$(name)='$($(name))'))
 kbuild_variables := ARCH CC HOSTCC LLVM KERNELRELEASE V W CLIPPY
 
@@ -92,10 +93,16 @@ emulated: module setup-ndctl
 		ARCH=x86 CC=x86_64-linux-gnu-gcc-14 \
 		KBUILD_EXTRA_SYMBOLS=$(dir $(realpath build/images/ndctl.img))Module.symvers modules
 
-tools: setup
+tools: setup pmemctl
 	@[ -d build/tools/release ] || echo 'Building the host tools, once (about 90 s).'
 	@$(enter) cargo build --release --locked --offline --manifest-path tools/Cargo.toml
-	@$(enter) $(release)/pmemctl generate build
+
+# Linked statically, so that it starts on any distribution: it makes its man pages outside of the build root, on the host's libc.
+pmemctl: setup
+	@$(enter) env RUSTFLAGS='-C target-feature=+crt-static' cargo build --release --locked --offline --quiet \
+		--manifest-path tools/Cargo.toml --package pmemctl --bin pmemctl --target x86_64-unknown-linux-gnu
+	@cmp -s $(pmemctl) build/bin/pmemctl || { rm -rf build/bin build/man build/completions && \
+		install -D $(pmemctl) build/bin/pmemctl && build/bin/pmemctl generate build; }
 
 # The host tools that one target needs. On a fresh machine, only these are built. If all of them exist already, all are kept up
 # to date instead: no crate is then built twice, with different features.
@@ -187,6 +194,6 @@ clean:
 distclean: clean
 	setup/remove
 
-.PHONY: help setup setup-ndctl setup-suites setup-apps module provider emulated tools tools-demo tools-vm demo picture \
+.PHONY: help setup setup-ndctl setup-suites setup-apps module provider emulated tools tools-demo tools-vm pmemctl demo picture \
 	check soak parity mutants suites suite-ndctl suite-kselftest suite-apps xfstests bench bench-cpus bench-native bench-files \
 	bench-errors bench-flushes vm lint fmt clean distclean
