@@ -44,6 +44,9 @@
 #:                           (also ARCH= CC= HOSTCC= LLVM= KERNELRELEASE= V= CLIPPY=1)
 #: make tools                the host tools, into build/tools/release, and pmemctl for installation
 #: make pmemctl              pmemctl for installation, statically linked: build/bin, build/man, build/completions
+#: make install              rust_pmem.ko and pmemctl as they were built, with man pages, completions, units, udev rule, modprobe.d
+#:      DESTDIR= PREFIX=     below another directory; under another prefix than /usr
+#: make uninstall            remove what "make install" installed; saved lists stay
 #: make lint, make fmt       only the lints; format the code as they require
 #: make setup                only the build root and the images
 #: make clean                remove what was built here
@@ -96,6 +99,10 @@ emulated: module setup-ndctl
 tools: setup pmemctl
 	@[ -d build/tools/release ] || echo 'Building the host tools, once (about 90 s).'
 	@$(enter) cargo build --release --locked --offline --manifest-path tools/Cargo.toml
+
+# Nothing is built here: root need not run compilers.
+install uninstall:
+	@$(foreach name,KDIR DESTDIR PREFIX,$(name)='$($(name))') setup/install $@
 
 # Linked statically, so that it starts on any distribution: it makes its man pages outside of the build root, on the host's libc.
 pmemctl: setup
@@ -194,6 +201,6 @@ clean:
 distclean: clean
 	setup/remove
 
-.PHONY: help setup setup-ndctl setup-suites setup-apps module provider emulated tools tools-demo tools-vm pmemctl demo picture \
+.PHONY: help setup setup-ndctl setup-suites setup-apps module provider emulated tools tools-demo tools-vm pmemctl install uninstall demo picture \
 	check soak parity mutants suites suite-ndctl suite-kselftest suite-apps xfstests bench bench-cpus bench-native bench-files \
 	bench-errors bench-flushes vm lint fmt clean distclean

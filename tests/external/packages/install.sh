@@ -1,0 +1,85 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+#
+# tests/external/packages/install.sh: "make install" into a directory installs exactly the expected files, a second one removes
+# names that are gone, and "make uninstall" removes them all but leaves files of others and saved lists. It needs no root and no
+# VM, but rust_pmem.ko and build/bin/pmemctl.
+set -eu
+
+top=$(cd "$(dirname "$0")/../../.." && pwd -P)
+dest=$(mktemp -d)
+trap 'rm -rf "$dest" "$dest.expected"' EXIT
+rmdir "$dest"
+status=0
+fail() {
+	printf 'error: %s\n' "$1"
+	status=1
+}
+run() { make -s --no-print-directory -C "$top" "$@" DESTDIR="$dest" || fail "make $* failed"; }
+files() { (cd "$dest" && find . ! -type d | LC_ALL=C sort); }
+same() { files | diff "$dest.expected" - >&2 || fail "$1: other files than expected (<) are there (>)"; }
+
+release=$(modinfo -F vermagic "$top/rust_pmem.ko" | cut -d' ' -f1)
+
+# expected PREFIX
+expected() {
+	cat <<-END
+		./lib/modules/$release/updates/rust_pmem.ko
+		.$1/lib/modprobe.d/rust_pmem.conf
+		.$1/lib/udev/rules.d/59-pmemctl.rules
+		.$1/sbin/pmemctl
+		.$1/share/bash-completion/completions/pmemctl
+		.$1/share/fish/vendor_completions.d/pmemctl.fish
+		.$1/share/rust_pmem/installed
+		.$1/share/zsh/site-functions/_pmemctl
+	END
+	for unit in "$top"/contrib/systemd/pmemctl-*.service; do
+		echo ".$1/lib/systemd/system/${unit##*/}"
+	done
+	for page in "$top"/build/man/pmemctl*.1; do
+		echo ".$1/share/man/man1/${page##*/}"
+	done
+}
+
+for prefix in /usr /usr/local; do
+	expected $prefix | LC_ALL=C sort >"$dest.expected"
+	run install PREFIX=$prefix
+	same "install under $prefix"
+	installed=$dest$prefix/share/rust_pmem/installed
+	"$dest$prefix/sbin/pmemctl" --version >/dev/null || fail "the installed pmemctl does not start"
+	cmp "$top/rust_pmem.ko" "$dest/lib/modules/$release/updates/rust_pmem.ko" || fail "another module is installed"
+	[ -z "$(find "$dest" -type f -perm /022 -o -type f ! -perm -444)" ] || fail "modes of files are wrong"
+	paths=$(grep -rhoE '(/[a-z]+)+/pmemctl\b' "$dest$prefix/lib/systemd" "$dest$prefix/lib/udev" | grep '/sbin/' | sort -u)
+	[ "$paths" = "$prefix/sbin/pmemctl" ] || fail "units and rule call: $paths"
+
+	# A second version without a unit of the first one; a module for another kernel stays.
+	other=/lib/modules/$release-other/updates/rust_pmem.ko
+	mkdir -p "$dest${other%/*}"
+	touch "$dest$other" "$dest$prefix/lib/systemd/system/pmemctl-old.service"
+	printf '%s\n' "/lib/modules/$release-other/updates/" "/lib/modules/$release-other/" "$other" \
+		"$prefix/lib/systemd/system/pmemctl-old.service" >>"$installed"
+	run install PREFIX=$prefix
+	echo ".$other" >>"$dest.expected"
+	LC_ALL=C sort -o "$dest.expected" "$dest.expected"
+	same "second install under $prefix"
+
+	# Files of the administrator, and saved lists.
+	mkdir -p "$dest/var/lib/pmemctl"
+	touch "$dest/var/lib/pmemctl/list" "$dest$prefix/lib/systemd/system/pmemctl-mine.service"
+	run uninstall PREFIX=$prefix
+	printf '%s\n' "./var/lib/pmemctl/list" ".$prefix/lib/systemd/system/pmemctl-mine.service" | LC_ALL=C sort >"$dest.expected"
+	same "uninstall under $prefix"
+	[ "$(find "$dest" -type d -empty)" = "" ] || fail "uninstall leaves directories: $(find "$dest" -type d -empty)"
+
+	rm -r "${dest:?}"/*
+	run install PREFIX=$prefix
+	run uninstall PREFIX=$prefix
+	[ -z "$(ls -A "$dest")" ] || fail "uninstall leaves $(cd "$dest" && find .)"
+done
+
+! make -s --no-print-directory -C "$top" uninstall DESTDIR="$dest" 2>/dev/null || fail "uninstall of nothing succeeds"
+mkdir -p "$dest/kdir/include/config"
+echo 1.2.3-other >"$dest/kdir/include/config/kernel.release"
+! make -s --no-print-directory -C "$top" install DESTDIR="$dest" KDIR="$dest/kdir" 2>/dev/null ||
+	fail "a module for another kernel than that of KDIR is installed"
+exit $status
