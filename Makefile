@@ -47,6 +47,7 @@
 #: make install              rust_pmem.ko and pmemctl as they were built, with man pages, completions, units, udev rule, modprobe.d
 #:      DESTDIR= PREFIX=     below another directory; under another prefix than /usr
 #: make uninstall            remove what "make install" installed; saved lists stay
+#: make deb                  Debian packages, and their source package, into build/deb
 #: make lint, make fmt       only the lints; format the code as they require
 #: make setup                only the build root and the images
 #: make clean                remove what was built here
@@ -61,7 +62,8 @@ export RUN
 # The tools call these targets from inside the build root, which is not entered again.
 enter := $(if $(RUST_PMEM_IMAGES),,setup/enter)
 release := $(CURDIR)/build/tools/release
-pmemctl := build/tools/x86_64-unknown-linux-gnu/release/pmemctl
+# Packages are built by tools of the system, into a directory of their own.
+pmemctl := $(if $(enter),build/tools,$(or $(CARGO_TARGET_DIR),build/tools))/x86_64-unknown-linux-gnu/release/pmemctl
 given = $(foreach name,$1,$(if $(findstring command,$(origin $(name))),$(name)='$($(name))'))
 kbuild_variables := ARCH CC HOSTCC LLVM KERNELRELEASE V W CLIPPY
 
@@ -103,6 +105,10 @@ tools: setup pmemctl
 # Nothing is built here: root need not run compilers.
 install uninstall:
 	@$(foreach name,KDIR DESTDIR PREFIX,$(name)='$($(name))') setup/install $@
+
+deb:
+	@$(if $(enter),setup/setup packages)
+	@setup/deb
 
 # Linked statically, so that it starts on any distribution: it makes its man pages outside of the build root, on the host's libc.
 pmemctl: setup
@@ -201,6 +207,6 @@ clean:
 distclean: clean
 	setup/remove
 
-.PHONY: help setup setup-ndctl setup-suites setup-apps module provider emulated tools tools-demo tools-vm pmemctl install uninstall demo picture \
+.PHONY: help setup setup-ndctl setup-suites setup-apps module provider emulated tools tools-demo tools-vm pmemctl install uninstall deb demo picture \
 	check soak parity mutants suites suite-ndctl suite-kselftest suite-apps xfstests bench bench-cpus bench-native bench-files \
 	bench-errors bench-flushes vm lint fmt clean distclean
