@@ -207,6 +207,6 @@ clean:
 distclean: clean
 	setup/remove
 
-.PHONY: help setup setup-ndctl setup-suites setup-apps module provider emulated tools tools-demo tools-vm pmemctl install uninstall deb demo picture \
-	check soak parity mutants suites suite-ndctl suite-kselftest suite-apps xfstests bench bench-cpus bench-native bench-files \
-	bench-errors bench-flushes vm lint fmt clean distclean
+.PHONY: help setup setup-ndctl setup-suites setup-apps module provider emulated tools tools-demo tools-vm pmemctl install \
+	uninstall deb demo picture check soak parity mutants suites suite-ndctl suite-kselftest suite-apps xfstests bench bench-cpus \
+	bench-native bench-files bench-errors bench-flushes vm lint fmt clean distclean
