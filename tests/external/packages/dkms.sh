@@ -58,7 +58,7 @@ skipped() {
 
 again
 # No kernel source of this version.
-RUST_PMEM_DKMS_SOURCES=/nonexistent skipped "no source" "its source is not installed (linux-source-"
+RUST_PMEM_DKMS_SOURCES=/nonexistent skipped "no source" "its source is not installed (/nonexistent/linux-source-"
 
 # A source package that is damaged: what was prepared is removed.
 mkdir -p "$work/damaged"
