@@ -147,7 +147,11 @@ impl<'bound> PmemDisk<'bound> {
             }
         }
 
-        let result = bio.account(|bio| retry_if_unmapped(|| self.transfer(bio)));
+        let result = bio.account(|bio| match bio.len() {
+            // A flush without data: its sector is undefined.
+            0 => Ok(()),
+            _ => retry_if_unmapped(|| self.transfer(bio)),
+        });
 
         if result.is_ok() && bio.is_fua() {
             return self.flush.then_end(bio);
@@ -168,10 +172,6 @@ impl<'bound> PmemDisk<'bound> {
     /// Copies the data of the bio. [`EIO`] if a bad block can't be read or repaired, `EOPNOTSUPP` for
     /// operations other than read, write and write zeroes.
     fn transfer(&self, bio: &mut Bio<'_>) -> Result {
-        // A flush without data: its sector is undefined.
-        if bio.len() == 0 {
-            return Ok(());
-        }
         let span = self.span(bio)?;
 
         match bio.transfer().ok_or_else(eopnotsupp)? {

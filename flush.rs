@@ -246,6 +246,7 @@ impl<'bound> Group<'bound> {
     }
 
     /// Makes all that was written durable. Sleeps.
+    #[cold]
     fn flush(&self) -> Result {
         // Locking drains the write-combining buffers of this CPU, so that what it has written is in the
         // memory before a flush on another CPU begins (SDM volume 3, 13.3.1).
