@@ -42,7 +42,7 @@ use kernel::{
 /// Fields are dropped from the top: the memory is unmapped and its claim released, then its bad blocks
 /// are handed over to the bus.
 pub(crate) struct Media<'bound> {
-    pub(crate) memory: Memory<Failures<'bound>>,
+    pub(crate) memory: Memory<'bound, Failures<'bound>>,
     badblocks: Arc<Badblocks<'bound>>,
     /// Locked while a page is repaired.
     pub(crate) repair: Pin<KBox<Mutex<Buffers>>>,
@@ -56,7 +56,7 @@ impl<'bound> Media<'bound> {
     /// Creates the data area, which is all of `memory`. [`ENOMEM`].
     pub(crate) fn new(
         dev: &'bound nd::Device<Bound>,
-        memory: Memory<Failures<'bound>>,
+        memory: Memory<'bound, Failures<'bound>>,
         badblocks: Arc<Badblocks<'bound>>,
     ) -> Result<Self> {
         let this = Self {

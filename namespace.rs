@@ -180,7 +180,7 @@ impl<'bound> BoundNamespace<'bound> {
         let badblocks = Badblocks::new(bound, half_open(&range), half_open(&data), table, scope)?;
         let machine_checks = mce::Listener::new(badblocks.clone(), scope)?;
         let failures = Failures::new(badblocks.clone(), link.clone());
-        let memory = mapping.map(dev, &range, claim, failures)?;
+        let memory = mapping.map(dev, &range, claim, failures, scope)?;
         let media = Arc::new(Media::new(bound, memory, badblocks.clone())?, GFP_KERNEL)?;
         let control = Control::new(badblocks, Some(media.clone()))?;
 
@@ -302,11 +302,12 @@ impl Mapping {
         range: &RangeInclusive<u64>,
         claim: iomem::Claim,
         failures: Failures<'bound>,
-    ) -> Result<Memory<Failures<'bound>>> {
+        scope: &'bound Scope<'bound>,
+    ) -> Result<Memory<'bound, Failures<'bound>>> {
         match self {
             Self::Plain => Memory::remap(range, claim),
             Self::Pages(layout, data_offset) => {
-                Memory::map_pages(layout, dev.numa_node(), claim, failures)?
+                Memory::map_pages(layout, dev.numa_node(), claim, failures, scope)?
                     .skip(usize::try_from(data_offset).map_err(|_| ENXIO)?)
             }
         }

@@ -25,7 +25,8 @@ use super::{
         Layout,
         MemoryFailure,
     },
-    page, //
+    page,
+    scope::Scope, //
 };
 use core::{
     marker::PhantomData,
@@ -47,11 +48,11 @@ use kernel::{
 /// `base` is the start of `len` bytes that stay mapped, cached and writable for as long as the value
 /// lives, and that no reference points to. Machine-check recovery may unmap single pages of them from
 /// the direct map, so only copies that survive that may access them.
-pub(crate) struct Memory<H: MemoryFailure> {
+pub(crate) struct Memory<'bound, H: MemoryFailure> {
     base: NonNull<u8>,
     len: usize,
     phys: u64,
-    backing: Backing<H>,
+    backing: Backing<'bound, H>,
 }
 
 /// A proof that memory has `struct page`s. File systems need them for DAX: they look up the page of each
@@ -59,18 +60,18 @@ pub(crate) struct Memory<H: MemoryFailure> {
 pub(crate) struct HasPages(());
 
 /// The mapping. Dropping it unmaps the memory, then releases its claim.
-enum Backing<H: MemoryFailure> {
-    Pages(DevPagemap<H>),
+enum Backing<'bound, H: MemoryFailure> {
+    Pages(DevPagemap<'bound, H>),
     NoPages(#[expect(dead_code, reason = "held to be dropped")] (Remapped, Claim)),
 }
 
 // SAFETY: The memory belongs to the device, not to a thread. Any thread may unmap it.
-unsafe impl<H: MemoryFailure> Send for Memory<H> {}
+unsafe impl<H: MemoryFailure> Send for Memory<'_, H> {}
 // SAFETY: All accesses are copies in C or assembly, which may race with each other and with user space
 // as accesses to a disk may: the result is any of the values.
-unsafe impl<H: MemoryFailure> Sync for Memory<H> {}
+unsafe impl<H: MemoryFailure> Sync for Memory<'_, H> {}
 
-impl<H: MemoryFailure> Memory<H> {
+impl<'bound, H: MemoryFailure + 'bound> Memory<'bound, H> {
     /// Maps the physical addresses `range` without `struct page`s. Holds `claim` until they are unmapped.
     /// [`ENXIO`] if they can't be mapped.
     pub(crate) fn remap(range: &RangeInclusive<u64>, claim: Claim) -> Result<Self> {
@@ -89,10 +90,16 @@ impl<H: MemoryFailure> Memory<H> {
     /// Maps the physical addresses of `layout` with `struct page`s. Notifies `failure` of memory failures
     /// in them, and holds `claim` until they are unmapped. [`ENOMEM`], or another error of
     /// `memremap_pages`.
-    pub(crate) fn map_pages(layout: Layout, node: c_int, claim: Claim, failure: H) -> Result<Self> {
+    pub(crate) fn map_pages(
+        layout: Layout,
+        node: c_int,
+        claim: Claim,
+        failure: H,
+        scope: &'bound Scope<'bound>,
+    ) -> Result<Self> {
         let range = layout.range();
         let len = len_of(&range)?;
-        let mapping = DevPagemap::new(layout, node, claim, failure)?;
+        let mapping = DevPagemap::new(layout, node, claim, failure, scope)?;
 
         // INVARIANT: `mapping` has `len` bytes mapped from `base` on until it is dropped.
         Ok(Self {

@@ -9,7 +9,12 @@ use super::page::page_is_in_use;
 use super::{
     errno::eopnotsupp,
     iomem::Claim,
-    orphans, //
+    orphans,
+    scope::{
+        Registered,
+        Scope,
+        Scoped, //
+    }, //
 };
 use core::{
     mem::ManuallyDrop,
@@ -17,6 +22,7 @@ use core::{
     ptr::NonNull,
     sync::atomic::{
         AtomicU64,
+        AtomicUsize,
         Ordering, //
     }, //
 };
@@ -40,6 +46,7 @@ use kernel::{
     prelude::*,
     sync::{
         new_mutex,
+        Arc,
         Mutex, //
     },
     time::{
@@ -194,7 +201,8 @@ impl Chunks {
 enum Binding {
     /// They do; its handler is called.
     Bound(Handler),
-    /// The binding has ended. [`orphans`] keep the module loaded until the pages are unmapped.
+    /// The binding has ended. The module stays loaded until the pages are unmapped, unless it is being
+    /// unloaded: then [`orphans::Watched`] waits for that.
     Ended(#[expect(dead_code, reason = "held to be dropped")] Option<ModuleRef>),
 }
 
@@ -230,6 +238,14 @@ impl Handler {
             call: call::<H>,
         }
     }
+}
+
+/// The number of [`Pages`].
+static MAPPED: AtomicUsize = AtomicUsize::new(0);
+
+/// Returns whether any memory is mapped, so that the kernel may call the module.
+pub(super) fn is_any_mapped() -> bool {
+    MAPPED.load(Ordering::Acquire) > 0
 }
 
 /// Memory with `struct page`s, and its claim, which may outlive their binding.
@@ -320,6 +336,9 @@ impl Pages {
             }? Error),
             GFP_KERNEL,
         )
+        .inspect(|_| {
+            MAPPED.fetch_add(1, Ordering::Relaxed);
+        })
     }
 
     extern "C" fn memory_failure_callback(
@@ -346,12 +365,9 @@ impl Pages {
 
     /// Stops calls of the handler, and waits for one in progress.
     fn detach_handler(&self) {
-        *self.binding.lock() = Binding::Ended(None);
-    }
+        let module = orphans::module().and_then(ModuleRef::get);
 
-    /// Keeps `module` loaded until the pages are unmapped, unless it is being unloaded.
-    pub(super) fn hold(&self, module: &'static ThisModule) {
-        *self.binding.lock() = Binding::Ended(ModuleRef::get(module));
+        *self.binding.lock() = Binding::Ended(module);
     }
 
     pub(super) fn claim(&self) -> &Claim {
@@ -448,6 +464,7 @@ impl PinnedDrop for Pages {
         // SAFETY: By the type invariant the memory is mapped. It is unmapped only here. This waits for
         // `memory_failure_callback`, which does not wait for anything that is held here.
         unsafe { kernel::bindings::memunmap_pages(self.pgmap.get()) };
+        MAPPED.fetch_sub(1, Ordering::Release);
     }
 }
 
@@ -502,28 +519,58 @@ impl Drop for ModuleRef {
     }
 }
 
+/// The handler of memory failures in [`Pages`].
+struct Attached<H: MemoryFailure> {
+    pages: Arc<Pages>,
+    #[expect(dead_code, reason = "held for `pages`")]
+    failure: KBox<H>,
+}
+
+// SAFETY: `detach_handler` stops calls of the handler and waits for one in progress.
+unsafe impl<H: MemoryFailure> Registered for Attached<H> {
+    unsafe fn unregister(&self) {
+        self.pages.detach_handler();
+    }
+}
+
+impl<H: MemoryFailure> Drop for Attached<H> {
+    fn drop(&mut self) {
+        self.pages.detach_handler();
+    }
+}
+
 /// Memory that is mapped with `struct page`s of type `MEMORY_DEVICE_FS_DAX`.
 ///
 /// Dropping it stops calls of its handler and unmaps the memory. If pages are in use, it leaves them and
 /// the claim to [`orphans`] instead. The DAX device over them must be dead by then, so that no pfns are
 /// returned to callers any more.
-pub(crate) struct DevPagemap<H: MemoryFailure> {
+pub(crate) struct DevPagemap<'bound, H: MemoryFailure> {
     pages: ManuallyDrop<ListArc<Pages>>,
-    #[expect(dead_code, reason = "held for `pages`")]
-    failure: KBox<H>,
+    attached: ManuallyDrop<Scoped<'bound, Attached<H>>>,
 }
 
-impl<H: MemoryFailure> DevPagemap<H> {
+impl<'bound, H: MemoryFailure + 'bound> DevPagemap<'bound, H> {
     /// Maps the addresses of `layout`, which are inside of `claim`, with `struct page`s on NUMA node
     /// `node`. [`ENODEV`] if `orphans` is not set up, [`ENOMEM`], or another error of `memremap_pages`.
-    pub(super) fn new(layout: Layout, node: c_int, claim: Claim, failure: H) -> Result<Self> {
+    pub(super) fn new(
+        layout: Layout,
+        node: c_int,
+        claim: Claim,
+        failure: H,
+        scope: &'bound Scope<'bound>,
+    ) -> Result<Self> {
         let failure = KBox::new(failure, GFP_KERNEL)?;
-        // SAFETY: The handler is in a box, which is freed after `drop` has called `detach_handler`.
+        // SAFETY: The handler is in a box, which is freed after `Attached::drop` has called
+        // `detach_handler`. If that is leaked, the scope calls it before `'bound` ends.
         let pages = unsafe { Pages::new(layout, node, claim, &*failure) }?;
+        let attached = Attached {
+            pages: pages.clone_arc(),
+            failure,
+        };
 
         Ok(Self {
+            attached: ManuallyDrop::new(Scoped::new(scope, attached, |_| Ok(()))?),
             pages: ManuallyDrop::new(pages),
-            failure,
         })
     }
 
@@ -539,12 +586,14 @@ impl<H: MemoryFailure> DevPagemap<H> {
     }
 }
 
-impl<H: MemoryFailure> Drop for DevPagemap<H> {
+impl<H: MemoryFailure> Drop for DevPagemap<'_, H> {
     fn drop(&mut self) {
-        // SAFETY: `pages` is not used after this.
-        let pages = unsafe { ManuallyDrop::take(&mut self.pages) };
+        // SAFETY: Neither is used after this.
+        let pages = unsafe {
+            ManuallyDrop::drop(&mut self.attached);
+            ManuallyDrop::take(&mut self.pages)
+        };
 
-        pages.detach_handler();
         if let Some(frame) = pages.wait_until_idle() {
             pr_warn!(
                 "{}: page frame {frame:#x} is in use: to bind it again, close the files that map it, or unmount their file system\n",

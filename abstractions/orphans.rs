@@ -9,7 +9,10 @@
 //! C headers: [`include/linux/workqueue.h`](srctree/include/linux/workqueue.h),
 //! [`include/linux/module.h`](srctree/include/linux/module.h)
 
-use super::memremap::Pages;
+use super::memremap::{
+    is_any_mapped,
+    Pages, //
+};
 use core::{
     ops::RangeInclusive,
     sync::atomic::{
@@ -67,12 +70,19 @@ pub(super) fn is_ready() -> bool {
     IS_READY.load(Ordering::Acquire)
 }
 
+/// Returns the module, if [`is_ready`].
+pub(super) fn module() -> Option<&'static ThisModule> {
+    if !is_ready() {
+        return None;
+    }
+    ORPHANS.lock().keeper.as_ref().map(|(_, module)| *module)
+}
+
 /// Adds `pages`, some of which are in use. [`is_ready`] must have returned `true`.
 pub(super) fn add(pages: ListArc<Pages>) {
     let mut orphans = ORPHANS.lock();
 
-    if let Some((watch, module)) = &orphans.keeper {
-        pages.hold(module);
+    if let Some((watch, _)) = &orphans.keeper {
         watch.pause.store(PAUSES.0, Ordering::Relaxed);
         watch.clone().check_later();
     }
@@ -193,9 +203,10 @@ impl Watch {
     }
 }
 
-/// Has orphans checked until it is dropped, which waits for the last one.
+/// Has orphans checked until it is dropped, which waits until no memory is mapped.
 ///
-/// There are orphans then only if pages were in use when unloading the module ended a binding.
+/// There are orphans then only if pages were in use when unloading the module ended a binding. Memory
+/// whose handle was leaked stays mapped, and the module loaded.
 pub(crate) struct Watched(());
 
 impl Watched {
@@ -224,7 +235,7 @@ impl Watched {
 
 impl Drop for Watched {
     fn drop(&mut self) {
-        while !ORPHANS.lock().list.is_empty() {
+        while is_any_mapped() {
             fsleep(Delta::from_millis(10));
         }
         let keeper = ORPHANS.lock().keeper.take();
