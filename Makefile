@@ -34,6 +34,8 @@
 #:      FILES=1000000        their number (otherwise 20000, in minutes)
 #: make bench-errors         cost of isolated errors: to add, in memory, for I/O, to bind, to repair
 #:      ERRORS=100000        their number (otherwise 20000)
+#: make bench-sizes          cost of namespaces of 1, 8 and 64 GiB (sparse files): bind, unbind, memory, first mount
+#:      SIZES='512'          of other sizes, in GiB
 #: make bench-flushes        cost of durable writes on virtio-pmem by the number of threads, under both drivers
 #:      SECONDS=5            for each figure
 #: make vm                   a shell in a virtual machine with the module loaded
@@ -179,6 +181,13 @@ bench-errors: module tools
 	@$(enter) $(release)/pmem-vm --memory 2G --cpus 1 --icount --bare --e820 $$((($(ERRORS) / 128 + 2) / 2 * 2))M@1G \
 		--run '/rust_pmem/tests/bench/errors.sh $(ERRORS)'
 
+bench-sizes: SIZES := 1 8 64
+bench-sizes: module tools
+	@for size in $(SIZES); do \
+		$(enter) $(release)/pmem-vm --driver none --memory 2G --cpus 1 --icount --bare --nvdimm size=$${size}G,labels \
+			--run /rust_pmem/tests/bench/sizes.sh || exit; \
+	done
+
 bench-flushes: module provider tools
 	@$(enter) $(release)/pmem-vm --driver none --bare --virtio-pmem size=512M --append 'memmap=128M$$512M' \
 		--run '/rust_pmem/tests/bench/flushes.sh $(SECONDS)'
@@ -209,4 +218,4 @@ distclean: clean
 
 .PHONY: help setup setup-ndctl setup-suites setup-apps module provider emulated tools tools-demo tools-vm pmemctl install \
 	uninstall deb demo picture check soak parity mutants suites suite-ndctl suite-kselftest suite-apps xfstests bench bench-cpus \
-	bench-native bench-files bench-errors bench-flushes vm lint fmt clean distclean
+	bench-native bench-files bench-errors bench-sizes bench-flushes vm lint fmt clean distclean

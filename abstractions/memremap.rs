@@ -507,7 +507,7 @@ impl ModuleRef {
     /// Takes a reference. `None` if the module is being unloaded.
     fn get(module: &'static ThisModule) -> Option<Self> {
         // SAFETY: `module` is this module, which is loaded.
-        unsafe { kernel::bindings::try_module_get(module.as_ptr()) }.then_some(Self(module))
+        unsafe { kernel::bindings::try_module_get(module.as_ptr()) }.then(|| Self(module))
     }
 }
 
