@@ -161,6 +161,8 @@ pub(crate) struct Properties {
 /// `dax` is a `struct dax_device` to which a reference is held. Its private data are `ops`.
 pub(crate) struct DaxDevice<T: Operations> {
     dax: NonNull<bindings::dax_device>,
+    /// [`Self::kill`] has returned.
+    is_dead: Atomic<bool>,
     #[expect(dead_code, reason = "held for the device")]
     ops: Arc<T>,
 }
@@ -213,6 +215,7 @@ impl<T: Operations> DaxDevice<T> {
         // INVARIANT: `alloc_dax` returns a device with one reference, which is ours.
         Ok(Self {
             dax: NonNull::new(dax).ok_or(ENOMEM)?,
+            is_dead: Atomic::new(false),
             ops,
         })
     }
@@ -248,6 +251,21 @@ impl<T: Operations> DaxDevice<T> {
     pub(crate) fn set_write_cache(&self, on: bool) {
         // SAFETY: By the type invariant the device is valid.
         unsafe { bindings::dax_write_cache(self.dax.as_ptr(), on) };
+    }
+
+    /// Notifies the holder, and waits for all readers. Each call costs a grace period.
+    fn kill(&self) {
+        // SAFETY: By the type invariant the device is valid. `kill_dax` may be called more than once.
+        unsafe { bindings::kill_dax(self.dax.as_ptr()) };
+        self.is_dead.store(true, Release);
+    }
+
+    /// Kills the device, if that has not been done.
+    #[inline(never)]
+    fn kill_once(&self) {
+        if !self.is_dead.load(Acquire) {
+            self.kill();
+        }
     }
 
     /// Returns the operations of a device. `None` if it is dead.
@@ -347,23 +365,20 @@ impl<T: Operations> DaxDevice<T> {
     }
 }
 
-// SAFETY: `kill_dax` waits for operations in progress, and the core calls none for a dead device. What is
+// SAFETY: `kill` waits for operations in progress, and the core calls none for a dead device. What is
 // left is a reference to the device.
 unsafe impl<T: Operations> Registered for DaxDevice<T> {
     unsafe fn unregister(&self) {
-        // SAFETY: By the type invariant the device is valid.
-        unsafe { bindings::kill_dax(self.dax.as_ptr()) };
+        self.kill_once();
     }
 }
 
 impl<T: Operations> Drop for DaxDevice<T> {
     fn drop(&mut self) {
-        // SAFETY: By the type invariant a reference to the device is held. `kill_dax` may be called twice.
-        // After it, nobody uses `ops` through the device.
-        unsafe {
-            bindings::kill_dax(self.dax.as_ptr());
-            bindings::put_dax(self.dax.as_ptr());
-        }
+        // After this, nobody uses `ops` through the device.
+        self.kill_once();
+        // SAFETY: By the type invariant a reference to the device is held.
+        unsafe { bindings::put_dax(self.dax.as_ptr()) };
     }
 }
 
@@ -465,16 +480,15 @@ impl<'bound, T: Operations + 'bound> Registration<'bound, T> {
     }
 }
 
-// SAFETY: The device can't be found through the disk or the link any more, and `kill_dax` waits for those
-// that found it with the read lock held. There are no methods.
+// SAFETY: The device can't be found through the disk or the link any more, and `kill` waits for those that
+// found it with the read lock held. There are no methods.
 unsafe impl<T: Operations> Registered for Registration<'_, T> {
     unsafe fn unregister(&self) {
         // SAFETY: The caller promises that the value is registered, so `dax_add_host` has succeeded for the
         // disk.
         unsafe { bindings::dax_remove_host(self.disk.as_raw()) };
         self.link.dax.store(core::ptr::null_mut(), Release);
-        // Notifies the holder, and waits for all readers: nobody has a pointer from `link` any more.
-        // SAFETY: The device is valid, as `self` holds a reference to it.
-        unsafe { bindings::kill_dax(self.device.dax.as_ptr()) };
+        // Waits for all readers: nobody has a pointer from `link` any more.
+        self.device.kill();
     }
 }
