@@ -1,0 +1,106 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+#
+# Measures what a namespace costs by its size, under both drivers: time to bind and unbind, memory while it is bound, the
+# first mount, and unbind after files were mapped. Each time is the shortest of three.
+#
+# `make bench-sizes` runs it in VMs whose NVDIMM has labels. It overwrites the persistent memory of the VM.
+TESTS=$(realpath "$(dirname "$0")/..")
+# shellcheck source=tests/lib/test.sh
+. "$TESTS/lib/test.sh"
+
+cleanup() {
+	umount $MNT 2>/dev/null || :
+	unload_both_drivers
+}
+
+# microseconds COMMAND…: how long the command takes.
+microseconds() {
+	start=$(date +%s%N)
+	"$@" >/dev/null || echo "# failed: $*" >&2
+	echo $((($(date +%s%N) - start) / 1000))
+}
+
+# free_memory: KiB of memory that is free, or is used by caches that can be dropped.
+free_memory() {
+	sync
+	echo 3 >/proc/sys/vm/drop_caches
+	awk '/^(MemFree|Cached|Buffers):/ { kib += $2 } END { print kib }' /proc/meminfo
+}
+
+bind() {
+	echo "$device" >"/sys/bus/nd/drivers/$DRIVER/bind"
+}
+
+unbind() {
+	echo "$device" >"/sys/bus/nd/drivers/$DRIVER/unbind"
+}
+
+mount_first() {
+	mount_dax "$disk"
+}
+
+# use_files: maps 256 MiB of a file, by huge pages where they are aligned.
+use_files() {
+	mount_dax "$disk"
+	pmem-io map-write $MNT/file --length "$MAPPED" --durable fsync
+	umount $MNT
+}
+
+# measure MODE: prints a line "MODE OPERATION VALUE" for each figure.
+measure() {
+	unbind
+	before=$(free_memory)
+	bind
+	echo "$1,memory,$((before - $(free_memory)))"
+	for _ in 1 2 3; do
+		echo "$1,unbind,$(microseconds unbind)"
+		echo "$1,bind,$(microseconds bind)"
+	done
+	[ "$1" = fsdax ] || return 0
+	make_fs ext4 "$disk" >/dev/null
+	echo "$1,first mount,$(microseconds mount_first)"
+	truncate -s "$MAPPED" $MNT/file && fallocate -l "$MAPPED" $MNT/file
+	umount $MNT
+	for _ in 1 2 3; do
+		use_files
+		echo "$1,unbind after $((MAPPED >> 20)) MiB were mapped,$(microseconds unbind)"
+		bind
+	done
+}
+
+need pmem-io
+MAPPED=$((256 << 20))
+mkdir -p $MNT
+modprobe ext4
+load_driver
+fresh_labels
+region=$(nfit_region)
+for mode in raw fsdax; do
+	case $mode in
+	raw) json=$(make_namespace -r "$region" -m raw) ;;
+	fsdax) json=$(make_namespace -r "$region" -m fsdax -M dev) ;;
+	esac
+	disk=$(echo "$json" | jq -r .blockdev)
+	namespace=$(echo "$json" | jq -r .dev)
+	for _ in 1 2; do
+		device=$(basename "$(readlink -f "/sys/block/$disk/device")")
+		measure $mode | sed "s/^/$DRIVER,/" >>/tmp/figures
+		swap_drivers
+	done
+	ndctl destroy-namespace -f "$namespace" >/dev/null 2>&1
+done
+size=$(cat "$ND/$region/size")
+awk -F, -v size=$((size >> 30)) '
+	{ key = $2 "," $3; if (!(key in seen)) { seen[key] = ++n; keys[n] = key }
+	  k = $1 SUBSEP key; if (!(k in best) || $4 < best[k]) best[k] = $4 }
+	END {
+		printf "%5s  %-6s %-34s %12s %12s %6s\n", "GiB", "mode", "", "nd_pmem", "rust_pmem", "ratio"
+		for (i = 1; i <= n; i++) {
+			split(keys[i], part, ",")
+			c = best["nd_pmem" SUBSEP keys[i]]; r = best["rust_pmem" SUBSEP keys[i]]
+			unit = part[2] == "memory" ? "KiB" : "us"
+			ratio = c > 0 ? sprintf("%.2f", r / c) : "-"
+			printf "%5d  %-6s %-34s %9d %-3s %8d %-3s %6s\n", size, part[1], part[2], c, unit, r, unit, ratio
+		}
+	}' /tmp/figures
