@@ -1,12 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! Maps byte ranges of a disk to partitions and device-mapper volumes on it, at any depth.
+//!
+//! Targets that leave each sector at its place are followed: linear, striped, and those that change or check the
+//! data on the way (crypt, verity). Volumes of other targets, of md and of bcache are opaque.
 
 use crate::block::devno::DeviceNumber;
 use crate::block::topology::{self, Volume};
 use crate::sysfs::{self, Host};
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
+use std::fmt;
 use std::ops::Range;
 
 const SECTOR: u64 = 512;
@@ -130,8 +134,56 @@ impl Segment {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Layout {
     Pieces(Vec<Segment>),
+    /// Only in part from these segments: the name of the device-mapper target that makes the rest.
+    Mixed(Vec<Segment>, String),
     /// In a way that is not supported: the name of the device-mapper target.
     Opaque(String),
+}
+
+impl Layout {
+    /// Returns the segments that are known, and the target that makes the rest.
+    pub(crate) fn into_parts(self) -> (Vec<Segment>, Option<String>) {
+        match self {
+            Self::Pieces(pieces) => (pieces, None),
+            Self::Mixed(pieces, target) => (pieces, Some(target)),
+            Self::Opaque(target) => (Vec::new(), Some(target)),
+        }
+    }
+}
+
+/// Volumes that can't be traced.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Opaque {
+    /// The device-mapper target of the first of them, or the type of its device: `thin`, `raid1`, `bcache`.
+    pub target: String,
+    /// The volumes, and those on them.
+    volumes: Vec<DeviceNumber>,
+}
+
+impl fmt::Display for Opaque {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.target)
+    }
+}
+
+impl Opaque {
+    pub(crate) fn of(target: impl Into<String>) -> Self {
+        Self {
+            target: target.into(),
+            volumes: Vec::new(),
+        }
+    }
+
+    /// Adds a volume and those on it.
+    pub(crate) fn add(&mut self, volume: &Volume) {
+        self.volumes.extend(volume.number());
+        volume.children.iter().for_each(|child| self.add(child));
+    }
+
+    /// Returns whether the volume is one of these.
+    pub fn has(&self, number: DeviceNumber) -> bool {
+        self.volumes.contains(&number)
+    }
 }
 
 /// Where bad bytes of a disk end up.
@@ -142,8 +194,8 @@ pub struct AffectedVolume {
     /// The volume and the devices below it, down to the disk.
     pub chain: Vec<DeviceNumber>,
     pub spans: Vec<Span>,
-    /// The type of a device on the volume that cannot be traced, such as a device-mapper target.
-    pub opaque: Option<String>,
+    /// The volumes on it that may have the bytes, but can't be traced.
+    pub opaque: Option<Opaque>,
 }
 
 /// Maps `spans` of a disk to the volumes on it.
@@ -159,17 +211,15 @@ fn descend(
 ) -> Result<Vec<AffectedVolume>> {
     let mut found = Vec::new();
     let mut taken: Vec<Range<u64>> = Vec::new();
-    let mut opaque = None;
+    let mut opaque: Option<Opaque> = None;
     let own: DeviceNumber = volume.number()?;
     let chain = [&[own], above].concat();
     for child in &volume.children {
-        let pieces = match layout(child)? {
-            Layout::Pieces(pieces) => pieces,
-            Layout::Opaque(target) => {
-                opaque.get_or_insert(target);
-                continue;
-            }
-        };
+        let (pieces, target) = layout(child)?.into_parts();
+        if let Some(target) = target {
+            let opaque = opaque.get_or_insert_with(|| Opaque::of(target));
+            opaque.add(child);
+        }
         let mut its = Vec::new();
         for piece in pieces.iter().filter(|piece| piece.parent == own) {
             for span in &spans {
@@ -226,9 +276,10 @@ fn bytes(sectors: u64) -> Result<u64> {
     sectors.checked_mul(SECTOR).context("a number is too large")
 }
 
-/// Parses the output of `dmsetup table` (Documentation/admin-guide/device-mapper/{linear,striped}.rst).
+/// Parses the output of `dmsetup table` (Documentation/admin-guide/device-mapper).
 fn table(text: &str) -> Result<Layout> {
     let mut pieces = Vec::new();
+    let mut opaque = None;
     for line in text.lines().filter(|line| !line.is_empty()) {
         let mut words = line.split_whitespace();
         let mut number = || -> Result<u64> {
@@ -239,24 +290,57 @@ fn table(text: &str) -> Result<Layout> {
                 .with_context(|| format!("{word:?} is no number"))
         };
         let (start, length) = (bytes(number()?)?, bytes(number()?)?);
-        match words.next() {
-            Some("linear") => {
-                let [parent, from] = words.collect::<Vec<_>>()[..] else {
-                    bail!("{line:?} is not as it should be");
-                };
-                let from = bytes(from.parse()?)?;
-                pieces.push(Segment::whole(parent.parse()?, from, length, start));
+        let target = words
+            .next()
+            .with_context(|| format!("{line:?} is too short"))?;
+        let words: Vec<_> = words.collect();
+        match segments(target, &words, start, length).with_context(|| line.to_owned())? {
+            Some(found) => pieces.extend(found),
+            None => {
+                opaque.get_or_insert_with(|| target.to_owned());
             }
-            Some("striped") => {
-                let words: Vec<_> = words.collect();
-                pieces.extend(stripes(&words, start, length).with_context(|| line.to_owned())?);
-            }
-            Some("zero" | "error") => {}
-            Some(other) => return Ok(Layout::Opaque(other.to_owned())),
-            None => bail!("{line:?} is too short"),
+        }
+        // The data is unreadable without its hashes, which are elsewhere.
+        if target == "verity" {
+            opaque.get_or_insert_with(|| target.to_owned());
         }
     }
-    Ok(Layout::Pieces(pieces))
+    Ok(match opaque {
+        None => Layout::Pieces(pieces),
+        Some(target) if pieces.is_empty() => Layout::Opaque(target),
+        Some(target) => Layout::Mixed(pieces, target),
+    })
+}
+
+/// Returns the segments of a line of a table; `None` if the target moves sectors in a way that is not supported.
+fn segments(target: &str, words: &[&str], start: u64, length: u64) -> Result<Option<Vec<Segment>>> {
+    let one = |parent: &str, from: &str| -> Result<Option<Vec<Segment>>> {
+        let from = bytes(from.parse()?)?;
+        let segment = Segment::whole(parent.parse()?, from, length, start);
+        Ok(Some(vec![segment]))
+    };
+    match (target, words) {
+        ("zero" | "error", _) => Ok(Some(Vec::new())),
+        ("linear", [parent, from]) => one(parent, from),
+        ("striped", words) => stripes(words, start, length).map(Some),
+        // CIPHER KEY IV_OFFSET DEVICE OFFSET [OPTION…]
+        ("crypt", [_, _, _, parent, from, ..]) => one(parent, from),
+        ("flakey", [parent, from, _, _, ..]) | ("dust", [parent, from, _]) => one(parent, from),
+        ("snapshot-origin", [parent]) => one(parent, "0"),
+        // VERSION DEVICE HASH_DEVICE DATA_BLOCK_SIZE …
+        ("verity", [_, parent, _, _, ..]) => one(parent, "0"),
+        // A device for reads, and maybe others for writes and flushes.
+        ("delay", [parent, from, _, rest @ ..]) if rest.len() % 3 == 0 => {
+            match rest.chunks(3).all(|other| other[..2] == [*parent, *from]) {
+                true => one(parent, from),
+                false => Ok(None),
+            }
+        }
+        ("linear" | "crypt" | "flakey" | "dust" | "snapshot-origin" | "verity" | "delay", _) => {
+            bail!("it is not as it should be")
+        }
+        _ => Ok(None),
+    }
 }
 
 /// The pieces of a `striped` target: `COUNT CHUNK DEVICE OFFSET DEVICE OFFSET…`.
@@ -352,18 +436,86 @@ mod tests {
             Layout::Opaque("thin-pool".into())
         );
         assert_eq!(table("0 8 error").unwrap(), Layout::Pieces(vec![]));
+        assert_eq!(
+            table("0 8 linear 259:0 0\n8 8 snapshot 252:1 252:2 P 8").unwrap(),
+            Layout::Mixed(
+                vec![Segment::whole(number("259:0"), 0, 4096, 0)],
+                "snapshot".into()
+            )
+        );
+        // Writes go to another device.
+        assert_eq!(
+            table("0 8 delay 259:0 0 0 259:1 0 500").unwrap(),
+            Layout::Opaque("delay".into())
+        );
         for text in [
             "0",
             "0 8",
             "0 x linear 259:0 0",
             "0 8 linear 259:0",
             "0 8 linear 259 0",
+            "0 8 crypt aes-xts-plain64 00 0 259:0",
+            "0 8 delay 259:0 0",
+            "0 8 delay 259:0 0 0 259:0",
             "0 8 striped 2 8 259:0 0",
             "0 8 striped 0 8",
             "0 36893488147419103232 linear 259:0 0",
         ] {
             assert!(table(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn targets_that_keep_sectors_in_place_are_followed() {
+        for line in [
+            "0 16 crypt capi:xts(aes)-plain64 :64:logon:x 0 259:0 32768 2 allow_discards sector_size:4096",
+            "0 16 flakey 259:0 32768 60 0",
+            "0 16 flakey 259:0 32768 0 1 1 drop_writes",
+            "0 16 delay 259:0 32768 5",
+            "0 16 delay 259:0 32768 5 259:0 32768 10",
+            "0 16 dust 259:0 32768 512",
+        ] {
+            let segment = Segment::whole(number("259:0"), 16 << 20, 8192, 0);
+            assert_eq!(
+                table(line).unwrap(),
+                Layout::Pieces(vec![segment]),
+                "{line}"
+            );
+        }
+        let origin = Segment::whole(number("252:3"), 0, 8192, 0);
+        assert_eq!(
+            table("0 16 snapshot-origin 252:3").unwrap(),
+            Layout::Pieces(vec![origin])
+        );
+        // The hashes of verity may be bad as well.
+        let data = Segment::whole(number("259:1"), 0, 8192, 0);
+        assert_eq!(
+            table("0 16 verity 1 259:1 259:2 4096 4096 2 1 sha256 abcd 0123").unwrap(),
+            Layout::Mixed(vec![data], "verity".into())
+        );
+    }
+
+    #[test]
+    fn untraceable_volumes_are_named() {
+        let file_system = volume("data", "252:2", vec![]);
+        let pool = volume("pool", "252:1", vec![file_system]);
+        let part = volume("pmem0p1", "259:1", vec![]);
+        let disk = volume("pmem0", "259:0", vec![part, pool]);
+        let layout = |child: &Volume| {
+            Ok(match child.name.as_str() {
+                "pool" => Layout::Opaque("thin-pool".into()),
+                _ => Layout::Pieces(vec![Segment::whole(number("259:0"), 0, 4096, 0)]),
+            })
+        };
+        let found = descend(&disk, &[], vec![span(8192, 8192, 512)], &layout).unwrap();
+        let opaque = found[0].opaque.as_ref().unwrap();
+        assert_eq!(opaque.to_string(), "thin-pool");
+        assert!(opaque.has(number("252:1")) && opaque.has(number("252:2")));
+        assert!(!opaque.has(number("259:1")) && !opaque.has(number("259:0")));
+        // The partition can be traced.
+        let found = descend(&disk, &[], vec![span(0, 0, 512)], &layout).unwrap();
+        assert_eq!((found.len(), found[0].volume.name.as_str()), (1, "pmem0p1"));
+        assert_eq!(found[0].opaque, None);
     }
 
     fn volume(name: &str, number: &str, children: Vec<Volume>) -> Volume {

@@ -9,7 +9,7 @@
 pub mod probe;
 
 use crate::block::devno::DeviceNumber;
-use crate::block::remap::{self, Layout};
+use crate::block::remap;
 use crate::block::topology::{self, Dax, Mount, Volume};
 use crate::inventory::{self, Mode, NamespaceInfo};
 use crate::nd::region::Region;
@@ -554,10 +554,11 @@ impl Doctor<'_> {
             if !asked && wanted.is_some_and(|wanted| !leads_to(child, wanted)) {
                 continue;
             }
-            let Layout::Pieces(pieces) = remap::layout(self.host, child)? else {
+            let (pieces, opaque) = remap::layout(self.host, child)?.into_parts();
+            if opaque.is_some() {
                 self.without_dax(child, dax)?;
                 continue;
-            };
+            }
             let inner: Vec<_> = pieces
                 .iter()
                 .flat_map(|piece| {
