@@ -1,25 +1,30 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! Finds the volumes, file systems and files that bad blocks belong to.
+//!
+//! There are three answers for a target: bad, good, and unknown, for example if the target is not on persistent
+//! memory, or on a volume that can't be traced.
 
-use crate::badblocks::kernel::bytes;
+use crate::badblocks::kernel::{DiskErrors, bytes};
 use crate::badblocks::set::BadBlocks;
 use crate::block::devno::DeviceNumber;
 use crate::block::disk::Disk;
 use crate::block::remap::{self, AffectedVolume, Span};
-use crate::block::topology::{self, Mounts};
+use crate::block::topology::{self, Mount, Mounts};
 use crate::fs::mounted::FileSystem;
 use crate::fs::offline;
 use crate::fs::{Owned, Owner, Progress};
-use crate::nd::Device;
-use crate::sysfs::{Host, printable};
-use abstractions::extents::{self, Fork};
+use crate::nd::{Device, Kind};
+use crate::sysfs::{self, Host, printable};
+use abstractions::extents::{self, Extent, Fork};
 use anyhow::{Context, Result, bail, ensure};
+use rustix::fs::OFlags;
 use serde::Serialize;
 use std::cell::Cell;
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 /// A bad range and its owner.
@@ -38,6 +43,34 @@ pub struct AffectedRange {
     pub reason: Option<String>,
 }
 
+/// A bad range of a namespace that is not of its disk.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct NamespaceRange {
+    pub disk: String,
+    /// Its device of the `nd` bus.
+    pub device: String,
+    /// The first byte, from the start of the namespace.
+    pub namespace_offset: u64,
+    pub length: u64,
+    pub reason: &'static str,
+}
+
+/// The bad ranges of the targets.
+#[derive(Debug, Default)]
+pub struct Listing {
+    pub entries: Vec<AffectedRange>,
+    pub outside: Vec<NamespaceRange>,
+    /// For each target whose errors are unknown, the target and the reason.
+    pub unknown: Vec<String>,
+}
+
+impl Listing {
+    /// Returns whether no range is bad, as far as is known.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty() && self.outside.is_empty()
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Target {
     /// A disk, a partition or a volume, by its number.
@@ -45,6 +78,32 @@ pub enum Target {
     /// A file system, by where it is mounted.
     Mount(DeviceNumber),
     File(PathBuf),
+    /// A file or file system whose errors can't be known, and the reason.
+    Unknown(PathBuf, String),
+}
+
+/// Returns why the errors of a file system are unknown, from statfs(2) and the number of its device.
+fn untraceable(magic: u64, device: u64) -> Option<String> {
+    const OVERLAYFS: u64 = 0x794c_7630;
+    const OTHERS: [(u64, &str); 6] = [
+        (0x9123_683e, "btrfs"),
+        (0xca45_1a4e, "bcachefs"),
+        (0x2fc1_2fc1, "zfs"),
+        (0x0102_1994, "tmpfs"),
+        (0x6969, "nfs"),
+        (0x6573_5546, "fuse"),
+    ];
+    if magic == OVERLAYFS {
+        return Some("overlayfs is not followed; give the file of the layer below".into());
+    }
+    let name = OTHERS.iter().find(|(other, _)| *other == magic);
+    match name {
+        Some((_, name)) => Some(format!("{name} is not followed to its memory")),
+        None if rustix::fs::major(device) == 0 => {
+            Some("its file system is on no block device of its own".into())
+        }
+        None => None,
+    }
 }
 
 impl Target {
@@ -52,6 +111,15 @@ impl Target {
     pub fn of(path: &Path) -> Result<Self> {
         let metadata = fs::metadata(path).with_context(|| printable(path))?;
         let kind = metadata.file_type();
+        if kind.is_file() || kind.is_dir() {
+            let magic = rustix::fs::statfs(path)
+                .with_context(|| printable(path))?
+                .f_type;
+            // CAST: a magic number has 32 bits; it may be negative.
+            if let Some(reason) = untraceable(u64::from(magic as u32), metadata.dev()) {
+                return Ok(Self::Unknown(path.to_owned(), reason));
+            }
+        }
         if kind.is_block_device() {
             return Ok(Self::Device(DeviceNumber::from_rdev(metadata.rdev())));
         }
@@ -76,20 +144,170 @@ impl Target {
         match self {
             Self::Device(number) => affected.chain.contains(number),
             Self::Mount(number) => affected.chain.first() == Some(number),
-            Self::File(_) => false,
+            Self::File(_) | Self::Unknown(..) => false,
         }
     }
 }
 
-/// Returns the affected volumes of all disks.
-pub fn all(host: &Host) -> Result<Vec<(Disk, AffectedVolume)>> {
-    let mut listed = Vec::new();
-    for disk in Device::all(host).iter().filter_map(Device::disk) {
-        let bad = disk.bad()?;
-        ensure_present(&disk)?;
-        listed.push((disk, bad));
+/// The errors of all disks.
+pub struct Survey {
+    host: Host,
+    pub disks: Vec<DiskErrors>,
+    pub affected: Vec<(Disk, AffectedVolume)>,
+}
+
+impl Survey {
+    /// Reads the lists of all disks. A list that can't be read counts for its own disk only.
+    pub fn of(host: &Host) -> Result<Self> {
+        let mut disks = Vec::new();
+        for disk in Device::all(host).iter().filter_map(Device::disk) {
+            let mut errors = disk.errors();
+            // A disk that disappeared looks empty.
+            if !disk.is_there() {
+                errors.bad = Err(GONE.to_owned());
+            }
+            disks.push(errors);
+        }
+        let listed = |errors: &DiskErrors| Some((errors.disk.clone(), errors.bad.clone().ok()?));
+        let listed: Vec<_> = disks.iter().filter_map(listed).collect();
+        Ok(Self {
+            affected: traced(host, &listed)?,
+            host: host.clone(),
+            disks,
+        })
     }
-    traced(host, &listed)
+
+    /// Returns the bad ranges of the targets with their owners, or of all disks if there are no targets.
+    pub fn list(
+        &self,
+        targets: &[Target],
+        all_links: bool,
+        progress: &dyn Progress,
+    ) -> Result<Listing> {
+        let mut listing = Listing::default();
+        if targets.is_empty() {
+            for disk in &self.disks {
+                listing.outside.extend(outside(disk));
+                let reason = disk.bad.as_ref().err();
+                listing
+                    .unknown
+                    .extend(reason.map(|reason| format!("{}: {reason}", disk.disk.name())));
+            }
+        }
+        let mut volumes = Vec::new();
+        for target in targets {
+            match target {
+                Target::Unknown(path, reason) => {
+                    let reason = format!("{}: {reason}", printable(path));
+                    listing.unknown.push(reason);
+                }
+                Target::Device(number) | Target::Mount(number) => {
+                    volumes.push(target.clone());
+                    let name = sysfs::link_name(self.device(*number));
+                    let name = name.unwrap_or_else(|| number.to_string());
+                    let reason = self.unknown(target, *number);
+                    listing
+                        .unknown
+                        .extend(reason.map(|reason| format!("{name}: {reason}")));
+                    let is_whole =
+                        |disk: &&DiskErrors| *target == Target::Device(disk.disk.whole.number);
+                    let disks = self.disks.iter().filter(is_whole);
+                    listing.outside.extend(disks.flat_map(outside));
+                }
+                Target::File(path) => match self.file(path) {
+                    Ok(mut entries) => listing.entries.append(&mut entries),
+                    Err(error) => listing.unknown.push(format!("{error:#}")),
+                },
+            }
+        }
+        if targets.is_empty() || !volumes.is_empty() {
+            let (host, affected) = (&self.host, &self.affected);
+            let mut entries = entries_of(host, affected, &volumes, all_links, progress)?;
+            entries.append(&mut listing.entries);
+            listing.entries = entries;
+        }
+        Ok(listing)
+    }
+
+    fn device(&self, number: DeviceNumber) -> PathBuf {
+        self.host.path("sys/dev/block").join(number.to_string())
+    }
+
+    /// Returns why the lists do not show all errors of a target on the device of this number.
+    pub fn unknown(&self, target: &Target, number: DeviceNumber) -> Option<String> {
+        let below = topology::disks_below(&self.host, number);
+        if let Some(name) = below.iter().find(|name| name.starts_with("loop")) {
+            let file = sysfs::line(
+                self.host
+                    .path("sys/block")
+                    .join(name)
+                    .join("loop/backing_file"),
+            );
+            let file = file.map_or_else(String::new, |file| format!(" of {}", printable(file)));
+            return Some(format!(
+                "it is on the loop device {name}{file}, which is not followed"
+            ));
+        }
+        let is_below = |disk: &&DiskErrors| below.contains(disk.disk.name());
+        let mut disks: Vec<_> = self.disks.iter().filter(is_below).collect();
+        if disks.is_empty() {
+            return Some("it is not on persistent memory".into());
+        }
+        if let Some((name, reason)) = disks
+            .iter()
+            .find_map(|disk| Some((disk.disk.name(), disk.bad.as_ref().err()?)))
+        {
+            return Some(format!("the errors of {name} are unknown: {reason}"));
+        }
+        // For a disk itself they are listed.
+        disks.retain(|disk| *target != Target::Device(disk.disk.whole.number));
+        if let Some(disk) = disks.iter().find(|disk| disk.outside_affects_files()) {
+            let name = disk.disk.name();
+            let reasons = outside(disk);
+            let reason = reasons.first().map_or("", |range| range.reason);
+            return Some(format!("the namespace of {name} has errors: {reason}"));
+        }
+        self.affected.iter().find_map(|(_, affected)| {
+            let opaque = affected
+                .opaque
+                .as_ref()
+                .filter(|opaque| opaque.has(number))?;
+            Some(format!(
+                "{} has errors, which are not followed through {opaque}",
+                affected.volume.name
+            ))
+        })
+    }
+
+    /// Returns the bad ranges of a file's data; fails if they are unknown.
+    pub fn file(&self, path: &Path) -> Result<Vec<AffectedRange>> {
+        let map = FileMap::of(&self.host, path)?;
+        let target = Target::File(path.to_owned());
+        match self.unknown(&target, map.device) {
+            Some(reason) => bail!("{}: {reason}", printable(path)),
+            None => Ok(map.entries(&self.affected, path)),
+        }
+    }
+}
+
+/// Returns the bad ranges of a namespace that are none of its disk.
+fn outside(errors: &DiskErrors) -> Vec<NamespaceRange> {
+    let Some(device) = &errors.device else {
+        return Vec::new();
+    };
+    let ranges = errors.outside.ranges().iter().map(bytes);
+    ranges
+        .map(|(namespace_offset, length)| NamespaceRange {
+            disk: errors.disk.name().to_owned(),
+            device: device.name.to_string(),
+            namespace_offset,
+            length,
+            reason: match device.name.kind {
+                Kind::Btt => "in sector mode the sector is unknown",
+                _ => "outside of the data area: info block, struct pages, or unused",
+            },
+        })
+        .collect()
 }
 
 /// Maps sectors of disks to the volumes on them.
@@ -114,17 +332,7 @@ pub fn traced(host: &Host, listed: &[(Disk, BadBlocks)]) -> Result<Vec<(Disk, Af
     Ok(found)
 }
 
-/// Returns the owners of all bad ranges of the targets, or of all disks if there are none.
-pub fn entries(
-    host: &Host,
-    targets: &[Target],
-    all_links: bool,
-    progress: &dyn Progress,
-) -> Result<Vec<AffectedRange>> {
-    entries_of(host, &all(host)?, targets, all_links, progress)
-}
-
-/// Does the same for volumes that are known already.
+/// Returns the owners of all bad ranges of the targets, or of all volumes if there are no targets.
 pub fn entries_of(
     host: &Host,
     affected: &[(Disk, AffectedVolume)],
@@ -147,7 +355,7 @@ pub fn entries_of(
     }
     for target in targets {
         if let Target::File(path) = target {
-            entries.extend(of_file(affected, path)?);
+            entries.extend(FileMap::of(host, path)?.entries(affected, path));
         }
     }
     Ok(entries)
@@ -191,6 +399,11 @@ fn owners(
         return without(&format!("what is made of it by {target} is not known here"));
     }
     let Some(kind) = &affected.volume.file_system else {
+        if let Some(mount) = Mounts::here()?.with_realtime_device(&affected.volume.kernel_name) {
+            return without(&format!(
+                "it is the real-time device of {mount}, on which files are not searched"
+            ));
+        }
         /// All superblocks begin before it (libblkid).
         const HEAD: u64 = 128 << 10;
         let head = affected.spans.iter().any(|span| span.offset < HEAD);
@@ -200,10 +413,7 @@ fn owners(
             false => "outside of all partitions and volumes",
         });
     };
-    // Prefer a mount of the whole file system to a bind mount.
-    let mounts = &affected.volume.mounts;
-    let whole = mounts.iter().find(|mount| mount.root == "/");
-    let Some(mount) = whole.or(mounts.first()) else {
+    let Some(mount) = widest(&affected.volume.mounts) else {
         let result = offline::owners(host, &affected.volume, &affected.spans, all_links)?;
         return Ok(match (result.owned.is_empty(), &result.reason) {
             (true, Some(reason)) => return without(reason),
@@ -224,12 +434,7 @@ fn owners(
         skipped: Cell::new(0),
     };
     let owned = system.owners(host, &affected.spans, all_links, &seen)?;
-    let reason = (seen.skipped.get() > 0).then(|| {
-        format!(
-            "or a file or directory that cannot be read ({} skipped)",
-            seen.skipped.get()
-        )
-    });
+    let reason = why_unknown(mount, seen.skipped.get());
     Ok(owned
         .into_iter()
         .map(|owned| AffectedRange {
@@ -237,6 +442,23 @@ fn owners(
             ..with_owner(disk, affected, owned, reason.as_ref())
         })
         .collect())
+}
+
+/// Prefers a mount of the whole file system to a bind mount.
+fn widest(mounts: &[Mount]) -> Option<&Mount> {
+    let whole = mounts.iter().find(|mount| mount.root == "/");
+    whole.or(mounts.first())
+}
+
+/// Returns why the walk over a mount may have missed an owner.
+fn why_unknown(mount: &Mount, skipped: u64) -> Option<String> {
+    if mount.root != "/" {
+        let (root, directory) = (printable(&mount.root), printable(&mount.directory));
+        return Some(format!(
+            "or a file outside of {root}, the only directory of it that is visible here, at {directory}"
+        ));
+    }
+    (skipped > 0).then(|| format!("or a file or directory that cannot be read ({skipped} skipped)"))
 }
 
 /// Counts files and directories that could not be read.
@@ -276,34 +498,248 @@ fn with_owner(
     }
 }
 
-/// Returns the bad ranges of a file's data.
-fn of_file(affected: &[(Disk, AffectedVolume)], path: &Path) -> Result<Vec<AffectedRange>> {
-    let file = File::open(path).with_context(|| printable(path))?;
-    let metadata = file.metadata().with_context(|| printable(path))?;
-    let device = DeviceNumber::from_rdev(metadata.dev());
-    let mut pieces = Vec::new();
-    extents::of_file(&file, Fork::Data, |extent| pieces.push(*extent))
-        .with_context(|| format!("{}: where its bytes are", printable(path)))?;
-    let mut entries = Vec::new();
-    for (disk, affected) in affected
-        .iter()
-        .filter(|(_, affected)| affected.chain.first() == Some(&device))
-    {
-        for piece in &pieces {
-            let range = piece.physical..piece.physical.saturating_add(piece.length);
-            for part in affected.spans.iter().filter_map(|span| span.cut(&range)) {
-                let owner = Owner::File {
-                    paths: vec![printable(path)],
-                    inode: metadata.ino(),
-                    file_offset: Some(piece.logical + (part.offset - piece.physical)),
-                    open_by: Vec::new(),
-                };
-                entries.push(AffectedRange {
-                    owner: Some(owner),
-                    ..entry(disk, affected, part)
-                });
+/// Where the data of a file is.
+struct FileMap {
+    /// The device that the offsets are of.
+    device: DeviceNumber,
+    inode: u64,
+    pieces: Vec<Extent>,
+}
+
+impl FileMap {
+    fn of(host: &Host, path: &Path) -> Result<Self> {
+        let file = open(path).map_err(|error| error.context(printable(path)))?;
+        let metadata = file.metadata().with_context(|| printable(path))?;
+        let number = DeviceNumber::from_rdev(metadata.dev());
+        let device = match extents::is_real_time(&file).unwrap_or(false) {
+            false => number,
+            true => Mounts::here()?
+                .realtime_device(host, number)
+                .with_context(|| {
+                    format!(
+                        "{}: its data is on an unknown real-time device",
+                        printable(path)
+                    )
+                })?,
+        };
+        let mut pieces = Vec::new();
+        extents::of_file(&file, Fork::Data, |extent| pieces.push(*extent))
+            .with_context(|| format!("{}: where its bytes are", printable(path)))?;
+        Ok(Self {
+            device,
+            inode: metadata.ino(),
+            pieces,
+        })
+    }
+
+    /// Returns the parts of the volumes that are the file's.
+    fn entries(&self, affected: &[(Disk, AffectedVolume)], path: &Path) -> Vec<AffectedRange> {
+        let mut entries = Vec::new();
+        for (disk, affected) in affected
+            .iter()
+            .filter(|(_, affected)| affected.chain.first() == Some(&self.device))
+        {
+            for piece in &self.pieces {
+                let range = piece.physical..piece.physical.saturating_add(piece.length);
+                for part in affected.spans.iter().filter_map(|span| span.cut(&range)) {
+                    let owner = Owner::File {
+                        paths: vec![printable(path)],
+                        inode: self.inode,
+                        file_offset: Some(piece.logical + (part.offset - piece.physical)),
+                        open_by: Vec::new(),
+                    };
+                    entries.push(AffectedRange {
+                        owner: Some(owner),
+                        ..entry(disk, affected, part)
+                    });
+                }
             }
         }
+        entries
     }
-    Ok(entries)
+}
+
+/// Opens a regular file, and nothing else: opening a device or a FIFO has side effects.
+fn open(path: &Path) -> Result<File> {
+    let handle = OpenOptions::new()
+        .read(true)
+        .custom_flags(OFlags::PATH.bits() as i32)
+        .open(path)?;
+    ensure!(
+        handle.metadata()?.is_file(),
+        "this is no regular file any more"
+    );
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(OFlags::NONBLOCK.bits() as i32)
+        .open(format!("/proc/self/fd/{}", handle.as_raw_fd()))?;
+    Ok(file)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::block::remap::Opaque;
+    use crate::block::topology::{Dax, Volume};
+    use crate::testing::FakeSysfs;
+    use std::os::unix::fs::symlink;
+
+    fn number(text: &str) -> DeviceNumber {
+        text.parse().unwrap()
+    }
+
+    /// `pmem0` with a volume `259:1` on it, and the disk `8:0` elsewhere.
+    fn survey(machine: &FakeSysfs) -> Survey {
+        for (number, device) in [
+            ("259:0", "pmem0"),
+            ("259:1", "pmem0/pmem0p1"),
+            ("8:0", "sda"),
+            ("7:0", "loop0"),
+        ] {
+            let folder = machine.host.path("sys/block").join(device);
+            fs::create_dir_all(&folder).unwrap();
+            let link = machine.host.path("sys/dev/block").join(number);
+            fs::create_dir_all(link.parent().unwrap()).unwrap();
+            symlink(folder, link).unwrap();
+        }
+        machine.write("sys/block/pmem0/pmem0p1/partition", "1");
+        let disk = Disk::find(&machine.host, "pmem0").unwrap();
+        Survey {
+            host: machine.host.clone(),
+            disks: vec![disk.errors()],
+            affected: Vec::new(),
+        }
+    }
+
+    fn unknown(survey: &Survey, text: &str) -> Option<String> {
+        survey.unknown(&Target::Device(number(text)), number(text))
+    }
+
+    #[test]
+    fn device_without_persistent_memory_is_unknown() {
+        let machine = FakeSysfs::new();
+        let survey = survey(&machine);
+        assert_eq!(unknown(&survey, "259:0"), None);
+        assert_eq!(unknown(&survey, "259:1"), None);
+        let elsewhere = Some("it is not on persistent memory".to_owned());
+        assert_eq!(unknown(&survey, "8:0"), elsewhere);
+        assert_eq!(unknown(&survey, "0:42"), elsewhere);
+        assert!(unknown(&survey, "7:0").unwrap().contains("loop0"));
+    }
+
+    #[test]
+    fn list_that_is_cut_off_is_unknown_for_its_own_disk() {
+        let machine = FakeSysfs::new();
+        machine.lists(&"1000000 512\n".repeat(350));
+        let mut survey = survey(&machine);
+        let other = machine.host.path("sys/block/pmem1");
+        fs::create_dir_all(&other).unwrap();
+        machine.write("sys/block/pmem1/dev", "259:8");
+        machine.write("sys/block/pmem1/badblocks", "");
+        symlink(&other, machine.host.path("sys/dev/block/259:8")).unwrap();
+        let disk = Disk::find(&machine.host, "pmem1").unwrap();
+        survey.disks.push(disk.errors());
+        let reason = unknown(&survey, "259:1").unwrap();
+        assert!(reason.contains("longer than the kernel shows"), "{reason}");
+        assert_eq!(unknown(&survey, "259:8"), None);
+        // Without targets, all disks count.
+        struct Silent;
+        impl Progress for Silent {}
+        let listing = survey.list(&[], false, &Silent).unwrap();
+        assert_eq!(listing.unknown.len(), 1);
+        assert!(listing.is_empty() && listing.unknown[0].starts_with("pmem0: "));
+    }
+
+    #[test]
+    fn volume_that_is_not_traced_is_unknown_if_there_are_errors_below() {
+        let machine = FakeSysfs::new();
+        let mut survey = survey(&machine);
+        let pool = Volume::made_up("pool", "259:1", vec![]);
+        let opaque = |volume: &Volume| {
+            let mut opaque = Opaque::of("thin-pool");
+            opaque.add(volume);
+            opaque
+        };
+        let affected = AffectedVolume {
+            opaque: Some(opaque(&pool)),
+            volume: Volume::made_up("pmem0", "259:0", vec![pool]),
+            chain: vec![number("259:0")],
+            spans: vec![Span::made_up(0, 512)],
+        };
+        let disk = survey.disks[0].disk.clone();
+        survey.affected.push((disk, affected));
+        let reason = unknown(&survey, "259:1").unwrap();
+        assert!(reason.contains("pmem0 has errors") && reason.contains("thin-pool"));
+        assert_eq!(unknown(&survey, "259:0"), None);
+    }
+
+    #[test]
+    fn errors_in_sector_mode_make_files_unknown() {
+        let machine = FakeSysfs::new();
+        let mut survey = survey(&machine);
+        machine.write(
+            "sys/devices/ndbus0/region0/btt0.0/namespace",
+            "namespace0.0",
+        );
+        let link = machine.host.path("sys/bus/nd/devices/btt0.0");
+        symlink("../../../../sys/devices/ndbus0/region0/btt0.0", link).unwrap();
+        let btt = Device::find(&machine.host, "btt0.0".parse().unwrap());
+        survey.disks[0].device = Some(btt.unwrap());
+        assert_eq!(unknown(&survey, "259:1"), None);
+        survey.disks[0].outside = "8 8\n".parse().unwrap();
+        assert!(unknown(&survey, "259:1").unwrap().contains("sector mode"));
+        let mount = Target::Mount(number("259:0"));
+        assert!(survey.unknown(&mount, number("259:0")).is_some());
+        // They are listed for the disk.
+        assert_eq!(unknown(&survey, "259:0"), None);
+        struct Silent;
+        impl Progress for Silent {}
+        let disk = Target::Device(number("259:0"));
+        let listing = survey.list(&[disk], false, &Silent).unwrap();
+        let found = &listing.outside[0];
+        assert_eq!((found.namespace_offset, found.length), (4096, 4096));
+        assert!(!listing.is_empty() && listing.unknown.is_empty());
+    }
+
+    #[test]
+    fn file_system_without_device_is_unknown() {
+        let ext4 = rustix::fs::makedev(259, 0);
+        assert_eq!(untraceable(0xef53, ext4), None);
+        // A file of overlayfs may have the device number of the layer below.
+        assert!(
+            untraceable(0x794c_7630, ext4)
+                .unwrap()
+                .contains("overlayfs")
+        );
+        assert!(untraceable(0x9123_683e, 42).unwrap().contains("btrfs"));
+        assert!(untraceable(0xef53, 42).is_some());
+        let path = Path::new("/proc/self/status");
+        assert!(matches!(Target::of(path).unwrap(), Target::Unknown(..)));
+    }
+
+    #[test]
+    fn regular_files_alone_are_opened() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        assert!(open(&path).is_err());
+        fs::write(&path, "x").unwrap();
+        assert!(open(&path).is_ok());
+        assert!(open(folder.path()).is_err());
+        assert!(open(Path::new("/dev/null")).is_err());
+    }
+
+    #[test]
+    fn bind_mount_of_a_directory_is_named() {
+        let mount = |root: &str| Mount {
+            directory: "/mnt".into(),
+            dax: Dax::Never,
+            root: root.into(),
+            options: String::new(),
+        };
+        assert_eq!(why_unknown(&mount("/"), 0), None);
+        assert!(why_unknown(&mount("/"), 3).unwrap().contains("3 skipped"));
+        assert!(why_unknown(&mount("/sub"), 3).unwrap().contains("/sub"));
+        let both = [mount("/sub"), mount("/")];
+        assert_eq!(widest(&both).unwrap().root, "/");
+    }
 }

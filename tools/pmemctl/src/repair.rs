@@ -8,7 +8,7 @@
 //!
 //! The file is not mapped: `read(2)` reports a bad block as an error, a mapping would raise SIGBUS.
 
-use crate::affected;
+use crate::affected::{self, Survey};
 use crate::badblocks::origin::SECTOR;
 use crate::block::devno::DeviceNumber;
 use crate::block::remap::{AffectedVolume, Span};
@@ -660,32 +660,25 @@ impl Job {
     }
 }
 
-/// Returns the bad ranges of a volume, with their disks.
-fn bad_of(host: &Host, number: DeviceNumber) -> Result<Vec<(String, Span)>> {
-    let mut bad = Vec::new();
-    for (disk, affected) in affected::all(host)? {
-        if let Some(target) = &affected.opaque {
-            let below = |affected: &AffectedVolume| contains(&affected.volume, number);
-            ensure!(
-                !below(&affected),
-                "what is made of {} by {target} is not known here",
-                disk.name()
-            );
-        }
-        if affected.chain.first() == Some(&number) {
-            let name = disk.name().to_owned();
-            bad.extend(affected.spans.into_iter().map(|span| (name.clone(), span)));
-        }
+/// Returns the bad ranges of a volume, with their disks; fails if they are unknown.
+fn bad_of(host: &Host, file: &Path, number: DeviceNumber) -> Result<Vec<(String, Span)>> {
+    let survey = Survey::of(host)?;
+    if let Some(reason) = survey.unknown(&affected::Target::File(file.to_owned()), number) {
+        bail!("{}: {reason}", printable(file));
     }
-    Ok(bad)
-}
-
-fn contains(volume: &Volume, number: DeviceNumber) -> bool {
-    let is = |volume: &Volume| volume.number().is_ok_and(|its| its == number);
-    volume
-        .children
-        .iter()
-        .any(|child| is(child) || contains(child, number))
+    let own = |affected: &AffectedVolume| affected.chain.first() == Some(&number);
+    let affected = survey
+        .affected
+        .into_iter()
+        .filter(|(_, affected)| own(affected));
+    let bad = affected.flat_map(|(disk, affected)| {
+        let name = disk.name().to_owned();
+        affected
+            .spans
+            .into_iter()
+            .map(move |span| (name.clone(), span))
+    });
+    Ok(bad.collect())
 }
 
 /// Repairs a file, or plans it. Fails before any change if the file is refused.
@@ -706,7 +699,7 @@ pub fn repair(host: &Host, request: &Request) -> Result<Report> {
         Source::Zeros => None,
         Source::Backup(path) => Some(Backup::open(path, &target, request.range.as_ref())?),
     };
-    let bad = bad_of(host, number)?;
+    let bad = bad_of(host, &request.file, number)?;
     let mut pieces = Vec::new();
     for extent in target.extents()? {
         let all = extent.physical..extent.physical.saturating_add(extent.length);
@@ -790,7 +783,8 @@ pub fn repair(host: &Host, request: &Request) -> Result<Report> {
 
 /// Verifies that the written ranges are not listed any more.
 fn verify(host: &Host, job: &Job, pieces: &mut [RepairRange]) -> Result<()> {
-    let bad = bad_of(host, DeviceNumber::from_rdev(job.target.metadata.dev()))?;
+    let number = DeviceNumber::from_rdev(job.target.metadata.dev());
+    let bad = bad_of(host, &job.target.path, number)?;
     let extents = job.target.extents()?;
     for piece in pieces
         .iter_mut()

@@ -6,12 +6,13 @@
 //! its own, which the bus fills from its badrange list.
 
 use crate::badblocks::origin::{Errors, Origin, SECTOR};
-use crate::badblocks::set::BadBlocks;
+use crate::badblocks::set::{self, BadBlocks};
 use crate::block::disk::Disk;
 use crate::nd::region::Region;
 use crate::nd::{Device, Kind};
-use crate::sysfs;
-use anyhow::{Context, Result, bail, ensure};
+use crate::sysfs::{self, Host};
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use rustix::io::Errno;
 use std::fs;
 use std::io;
 use std::ops::Range;
@@ -152,8 +153,169 @@ impl KernelList {
     }
 }
 
+/// The errors of a disk and of its namespace.
+#[derive(Debug)]
+pub struct DiskErrors {
+    pub disk: Disk,
+    /// Its device of the `nd` bus.
+    pub device: Option<Device>,
+    /// The bad sectors of the disk, or why they are unknown.
+    pub bad: Result<BadBlocks, String>,
+    /// Bad sectors of the namespace that are not of the disk, from the start of the namespace.
+    pub outside: BadBlocks,
+}
+
+impl DiskErrors {
+    /// Returns whether a file on the disk may be affected by the errors outside.
+    pub fn outside_affects_files(&self) -> bool {
+        let affects = |device: &Device| match device.name.kind {
+            Kind::Btt => true,
+            // `struct page`s on the device.
+            Kind::Pfn => sysfs::line(device.folder().join("mode")).as_deref() == Some("pmem"),
+            Kind::Namespace | Kind::Dax => false,
+        };
+        !self.outside.is_empty() && self.device.as_ref().is_some_and(affects)
+    }
+}
+
+/// The exact list of a disk, through which memory is read past the CPU caches.
+#[derive(Debug)]
+pub struct ExactList {
+    file: PathBuf,
+    /// Where the data of the disk begins in the namespace.
+    data: u64,
+}
+
+impl ExactList {
+    /// Reads whole sectors of the disk; takes them off the list and returns true if they can be read.
+    pub fn drop_readable(&self, bytes: &Range<u64>) -> Result<bool> {
+        let offset = self.data.checked_add(bytes.start);
+        let offset = offset.context("a number is too large")?;
+        let command = format!("drop {offset} {}", bytes.end - bytes.start);
+        match sysfs::store(&self.file, &command) {
+            Ok(()) => Ok(true),
+            Err(error) if Errno::from_io_error(&error) == Some(Errno::IO) => Ok(false),
+            Err(error) => {
+                Err(anyhow!(error).context(format!("{}: {command}", self.file.display())))
+            }
+        }
+    }
+}
+
+/// Returns whether a read of poison is survived: the CPU reports it and the kernel handles the report.
+pub fn survives_poison(host: &Host) -> bool {
+    match std::env::consts::ARCH {
+        // The folder is missing with mce=off.
+        "x86_64" => host
+            .path("sys/devices/system/machinecheck/machinecheck0")
+            .exists(),
+        "powerpc64" => true,
+        _ => false,
+    }
+}
+
 /// The lists of a disk.
 impl Disk {
+    /// Its device of the `nd` bus.
+    fn device(&self) -> Option<Device> {
+        Device::find(self.host(), self.owner()?)
+    }
+
+    /// Reads all lists that may have errors of the disk.
+    pub fn errors(&self) -> DiskErrors {
+        let device = self.device();
+        let exact = device
+            .as_ref()
+            .is_some_and(|device| device.errors_list().exists());
+        let is_btt = (device.as_ref()).is_some_and(|device| device.name.kind == Kind::Btt);
+        let outside = match &device {
+            Some(device) if exact => self.outside_by_list(device),
+            Some(device) => self.outside_by_region(device),
+            None => Ok(BadBlocks::default()),
+        };
+        let bad = match (is_btt, &outside) {
+            (true, Err(error)) => Err(format!("{error:#}")),
+            (true, Ok(outside)) if !exact && outside.is_empty() => {
+                Err("in sector mode its driver has no list of errors".to_owned())
+            }
+            (true, Ok(_)) => Ok(BadBlocks::default()),
+            (false, _) if !exact && !self.whole.folder.join("badblocks").exists() => {
+                Err("it has no list of bad blocks".to_owned())
+            }
+            (false, _) => self.bad().map_err(|error| format!("{error:#}")),
+        };
+        DiskErrors {
+            disk: self.clone(),
+            device,
+            bad,
+            outside: outside.unwrap_or_default(),
+        }
+    }
+
+    /// Returns the sectors of the namespace that are on its exact list, but are none of the disk.
+    fn outside_by_list(&self, device: &Device) -> Result<BadBlocks> {
+        let errors: Errors = sysfs::whole(&device.errors_list())
+            .map_err(anyhow::Error::from)
+            .and_then(|text| Ok(text.parse()?))
+            .with_context(|| device.errors_list().display().to_string())?;
+        let all = errors.all();
+        Ok(self.without_data(device, &all))
+    }
+
+    /// Returns the sectors of a namespace that are none of its disk; none where only root sees the start of the
+    /// data.
+    fn without_data(&self, device: &Device, all: &BadBlocks) -> BadBlocks {
+        if device.name.kind == Kind::Btt {
+            return all.clone();
+        }
+        let Some(offset) = device.data_offset() else {
+            return BadBlocks::default();
+        };
+        let start = offset / SECTOR;
+        let data = start..start + self.size().bytes() / SECTOR;
+        all.without(&all.within(&data))
+    }
+
+    /// Returns the sectors of the namespace that are on the region's list, but are none of the disk.
+    fn outside_by_region(&self, device: &Device) -> Result<BadBlocks> {
+        let region = Region::find(self.host(), device.name.region);
+        let namespace = device
+            .namespace()
+            .and_then(|name| Device::find(self.host(), name));
+        // Only root sees where they are.
+        let Some((region, namespace)) = region.zip(namespace) else {
+            return Ok(BadBlocks::default());
+        };
+        let whole = region
+            .bytes_of(&namespace)
+            .context("its namespace does not lie in its region")?;
+        let all = of_region(&region)?
+            .within(&sectors(&whole))
+            .moved_down(whole.start / SECTOR);
+        Ok(self.without_data(device, &all))
+    }
+
+    /// Returns its exact list, if its driver has one; only root sees where the data begins.
+    pub fn exact_list(&self) -> Option<ExactList> {
+        let device = self
+            .device()
+            .filter(|device| device.name.kind != Kind::Btt && device.errors_list().exists())?;
+        Some(ExactList {
+            file: device.errors_list(),
+            data: device.data_offset()?,
+        })
+    }
+
+    /// Returns whether its only list is `badblocks`, which is nearly full and may lack errors.
+    pub fn may_lack_errors(&self) -> Result<bool> {
+        if self.exact_list().is_some() {
+            return Ok(false);
+        }
+        let file = self.whole.folder.join("badblocks");
+        let text = fs::read_to_string(&file).with_context(|| file.display().to_string())?;
+        Ok(set::is_nearly_full(&text))
+    }
+
     /// Returns the bad sectors: of the exact list if the driver has one, else of `badblocks`, which may be
     /// merged. Empty if the disk has no list, as in sector mode.
     pub fn bad(&self) -> Result<BadBlocks> {
@@ -237,4 +399,90 @@ pub fn of_region(region: &Region) -> Result<BadBlocks> {
         text => text.with_context(|| file.display().to_string())?,
     };
     text.parse().with_context(|| file.display().to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::FakeSysfs;
+    use std::os::unix::fs::symlink;
+
+    /// Puts the disk below its device, as in sysfs.
+    fn machine() -> FakeSysfs {
+        let machine = FakeSysfs::new();
+        let block = machine.host.path("sys/block/pmem0");
+        let below = "sys/devices/ndbus0/region0/pfn0.0/block/pmem0";
+        for file in ["size", "diskseq", "badblocks"] {
+            let text = sysfs::line(block.join(file)).unwrap();
+            machine.write(&format!("{below}/{file}"), &text);
+        }
+        fs::remove_dir_all(&block).unwrap();
+        symlink(machine.host.path(below), block).unwrap();
+        machine
+    }
+
+    fn disk(machine: &FakeSysfs) -> Disk {
+        Disk::find(&machine.host, "pmem0").unwrap()
+    }
+
+    const LIST: &str = "sys/devices/ndbus0/region0/pfn0.0/errors/list";
+    const REGION: &str = "sys/devices/ndbus0/region0/badblocks";
+
+    #[test]
+    fn errors_outside_of_the_data_are_found() {
+        let machine = machine();
+        // The namespace begins at sector 4096 of the region, its data 2048 sectors later.
+        machine.write(REGION, "16 8\n4112 8\n6144 8");
+        machine.lists("0 8");
+        let errors = disk(&machine).errors();
+        assert_eq!(errors.bad.as_ref().unwrap().to_string(), "0 8\n");
+        assert_eq!(errors.outside.to_string(), "16 8\n");
+        // The exact list takes precedence.
+        machine.write(LIST, "4096 512 log\n1048576 4096 user");
+        let errors = disk(&machine).errors();
+        assert_eq!(errors.bad.as_ref().unwrap().to_string(), "0 8\n");
+        assert_eq!(errors.outside.to_string(), "8 1\n");
+        // The struct pages are in RAM, or on the device.
+        assert!(!errors.outside_affects_files());
+        machine.write("sys/devices/ndbus0/region0/pfn0.0/mode", "pmem");
+        assert!(errors.outside_affects_files());
+    }
+
+    #[test]
+    fn missing_or_cut_off_list_is_unknown() {
+        let machine = machine();
+        machine.lists(&"1000000 512\n".repeat(342)[..4094]);
+        let errors = disk(&machine).errors();
+        assert!(
+            errors
+                .bad
+                .unwrap_err()
+                .ends_with("longer than the kernel shows")
+        );
+        fs::remove_file(machine.host.path("sys/block/pmem0/badblocks")).unwrap();
+        assert!(disk(&machine).errors().bad.is_err());
+        machine.write(LIST, "");
+        assert!(disk(&machine).errors().bad.unwrap().is_empty());
+    }
+
+    #[test]
+    fn badblocks_alone_may_lack_errors() {
+        let machine = machine();
+        assert!(!disk(&machine).may_lack_errors().unwrap());
+        machine.lists(&"1000000 512\n".repeat(330));
+        assert!(disk(&machine).may_lack_errors().unwrap());
+        machine.write(LIST, "");
+        assert!(!disk(&machine).may_lack_errors().unwrap());
+    }
+
+    #[test]
+    fn drop_counts_from_the_start_of_the_namespace() {
+        let machine = machine();
+        assert!(disk(&machine).exact_list().is_none());
+        machine.write(LIST, "");
+        let list = disk(&machine).exact_list().unwrap();
+        assert!(list.drop_readable(&(8192..12288)).unwrap());
+        let written = fs::read_to_string(machine.host.path(LIST)).unwrap();
+        assert_eq!(written, "drop 1056768 4096");
+    }
 }

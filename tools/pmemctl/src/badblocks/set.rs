@@ -36,6 +36,14 @@ pub struct BadBlocks(Vec<Range<u64>>);
 
 /// A file of sysfs holds less than this.
 const FILE: usize = 4096;
+/// Entries of the kernel's list, at most: `MAX_BADBLOCKS` of linux/badblocks.h.
+const ENTRIES: usize = 512;
+
+/// Returns whether a list in the format of `badblocks` has so many entries that new errors may soon be left out, or
+/// already were.
+pub fn is_nearly_full(text: &str) -> bool {
+    text.lines().count() >= ENTRIES / 8 * 7 || text.len() >= FILE / 8 * 7
+}
 
 impl FromStr for BadBlocks {
     type Err = ParseBadBlocksError;
@@ -180,6 +188,15 @@ mod tests {
             let wanted = Err(ParseBadBlocksError::Line(line.to_owned()));
             assert_eq!(format!("{line}\n").parse::<BadBlocks>(), wanted);
         }
+    }
+
+    #[test]
+    fn list_near_its_limit_is_nearly_full() {
+        assert!(!is_nearly_full(""));
+        assert!(!is_nearly_full(&"100 1\n".repeat(447)));
+        assert!(is_nearly_full(&"100 1\n".repeat(448)));
+        assert!(!is_nearly_full(&"1000000000 512\n".repeat(238)));
+        assert!(is_nearly_full(&"1000000000 512\n".repeat(239)));
     }
 
     #[test]

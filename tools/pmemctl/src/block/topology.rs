@@ -6,7 +6,10 @@ use crate::block::devno::DeviceNumber;
 use crate::sysfs::{self, Host};
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use std::fmt;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::Command;
 
@@ -142,6 +145,13 @@ struct FindmntEntry {
     fsroot: Option<String>,
 }
 
+impl FindmntEntry {
+    fn realtime_device(&self) -> Option<&str> {
+        let mut options = self.options.as_deref()?.split(',');
+        options.find_map(|option| option.strip_prefix("rtdev="))
+    }
+}
+
 /// Returns the output of a program; failing without a message counts as empty output.
 pub(crate) fn output(program: &str, arguments: &[&str]) -> Result<String> {
     let output = Command::new(program)
@@ -163,6 +173,27 @@ pub(crate) fn output(program: &str, arguments: &[&str]) -> Result<String> {
 pub struct Mounts(Vec<FindmntEntry>);
 
 impl Mounts {
+    /// Returns the real-time device of an XFS, if it is on a device of its own.
+    pub fn realtime_device(&self, host: &Host, file_system: DeviceNumber) -> Option<DeviceNumber> {
+        let file_system = file_system.to_string();
+        let mut mounts = self.0.iter().filter(|mount| mount.number == file_system);
+        let device = mounts.find_map(FindmntEntry::realtime_device)?;
+        let node = fs::metadata(host.absolute(Path::new(device))).ok()?;
+        Some(DeviceNumber::from_rdev(node.rdev()))
+    }
+
+    /// Returns where an XFS is mounted that has this volume as its real-time device.
+    pub fn with_realtime_device(&self, kernel_name: &str) -> Option<&str> {
+        let is_it = |mount: &&FindmntEntry| {
+            let name = mount.realtime_device().and_then(|path| {
+                let path = fs::canonicalize(path).unwrap_or_else(|_| path.into());
+                Some(path.file_name()?.to_str()?.to_owned())
+            });
+            name.as_deref() == Some(kernel_name)
+        };
+        self.0.iter().find(is_it).map(|mount| mount.target.as_str())
+    }
+
     pub fn here() -> Result<Self> {
         let columns = "MAJ:MIN,TARGET,FSTYPE,FS-OPTIONS,FSROOT";
         Self::parse(&output(
@@ -209,6 +240,36 @@ pub(crate) fn has_dax(host: &Host, name: &str) -> bool {
         false => folder,
     };
     sysfs::number(disk.join("queue/dax")) == Some(1)
+}
+
+/// Returns the disks below a device: the device itself if it is a disk. Loop devices count as disks.
+pub fn disks_below(host: &Host, number: DeviceNumber) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    let device = host.path("sys/dev/block").join(number.to_string());
+    if let Ok(folder) = fs::canonicalize(device) {
+        add_disks(&folder, &mut found);
+    }
+    found
+}
+
+fn add_disks(folder: &Path, found: &mut BTreeSet<String>) {
+    if folder.join("partition").exists() {
+        return folder.parent().map_or((), |disk| add_disks(disk, found));
+    }
+    let slaves = folder.join("slaves");
+    let below = sysfs::names(&slaves);
+    if below.is_empty() {
+        found.extend(
+            folder
+                .file_name()
+                .and_then(|name| Some(name.to_str()?.to_owned())),
+        );
+    }
+    for name in below {
+        if let Ok(slave) = fs::canonicalize(slaves.join(name)) {
+            add_disks(&slave, found);
+        }
+    }
 }
 
 /// Returns the tree of volumes with the disk as its root.
@@ -301,6 +362,65 @@ mod tests {
         assert_eq!(
             json["children"][0]["children"][0]["mounts"][0]["dax"],
             "always"
+        );
+    }
+
+    #[test]
+    fn disks_below_a_volume_are_found() {
+        let folder = tempfile::tempdir().unwrap();
+        let host = Host::at(folder.path());
+        let devices = host.path("sys/devices");
+        for file in [
+            "pmem0/pmem0p1/partition",
+            "sda/size",
+            "dm-0/slaves/x",
+            "loop0/size",
+        ] {
+            let path = devices.join(file);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, "1\n").unwrap();
+        }
+        fs::remove_file(devices.join("dm-0/slaves/x")).unwrap();
+        fs::create_dir_all(host.path("sys/dev/block")).unwrap();
+        let link = |target: &str, link: &str| {
+            std::os::unix::fs::symlink(devices.join(target), host.path(link)).unwrap();
+        };
+        link("pmem0/pmem0p1", "sys/devices/dm-0/slaves/pmem0p1");
+        link("sda", "sys/devices/dm-0/slaves/sda");
+        for (number, device) in [
+            ("259:0", "pmem0"),
+            ("259:1", "pmem0/pmem0p1"),
+            ("252:0", "dm-0"),
+            ("7:0", "loop0"),
+        ] {
+            link(device, &format!("sys/dev/block/{number}"));
+        }
+        for (number, disks) in [
+            ("259:0", &["pmem0"][..]),
+            ("259:1", &["pmem0"]),
+            ("252:0", &["pmem0", "sda"]),
+            ("7:0", &["loop0"]),
+            ("0:42", &[]),
+        ] {
+            let found = disks_below(&host, number.parse().unwrap());
+            assert!(found.iter().eq(disks), "{number}: {found:?}");
+        }
+    }
+
+    #[test]
+    fn realtime_device_of_a_mount_is_found() {
+        let mounts = Mounts::parse(
+            r#"{ "filesystems": [ { "maj:min": "259:0", "target": "/mnt", "fstype": "xfs",
+                "fs-options": "rw,rtdev=/dev/pmem9,noquota", "fsroot": "/" } ] }"#,
+        )
+        .unwrap();
+        assert_eq!(mounts.with_realtime_device("pmem9"), Some("/mnt"));
+        assert_eq!(mounts.with_realtime_device("pmem0"), None);
+        // There is no such device here.
+        let host = Host::at("/nonexistent");
+        assert_eq!(
+            mounts.realtime_device(&host, "259:0".parse().unwrap()),
+            None
         );
     }
 

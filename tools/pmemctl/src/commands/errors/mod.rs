@@ -15,9 +15,10 @@ use crate::commands::page::Page;
 use anyhow::Result;
 use clap::{Args, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
-use pmemctl::affected::{self, AffectedRange};
+use pmemctl::affected::{AffectedRange, NamespaceRange, Survey};
 use pmemctl::fs::{Owner, Progress};
 use pmemctl::sysfs::{Host, printable};
+use serde::Serialize;
 use std::cell::Cell;
 use std::io;
 use std::io::Write;
@@ -27,9 +28,12 @@ use units::Size;
 
 pub const PAGE: Page = Page {
     exit_status: &[
-        ("0", "No errors are listed."),
+        ("0", "The lists show that there are no errors."),
         ("1", "Errors are listed; for a subcommand: see there."),
-        ("4", "The lists or their owners cannot be read."),
+        (
+            "4",
+            "Whether there are errors is unknown: a target is not on persistent memory, or on a volume or file system that is not followed, or a list cannot be read.",
+        ),
     ],
     examples: &[
         ("pmemctl errors", "List the errors of all disks."),
@@ -48,11 +52,16 @@ pub const PAGE: Page = Page {
 
 /// List media errors and the files they belong to
 ///
-/// Reads the kernel's badblocks lists and follows each bad range through partitions and linear or striped
-/// device-mapper volumes to the file system, and there to a file, free space or metadata. XFS with a reverse map
-/// answers at once; on other file systems every file is asked for its extents, which takes minutes for millions of
-/// files. Removed files that are still open are found, too. The exit status for a file says whether it is safe to
-/// map.
+/// Reads the kernel's badblocks lists and follows each bad range through partitions and device-mapper volumes to the
+/// file system, and there to a file, free space or metadata. Followed are the targets linear, striped, crypt, verity,
+/// snapshot-origin, flakey, delay and dust. XFS with a reverse map answers at once; on other file systems every file
+/// is asked for its extents, which takes minutes for millions of files. Removed files that are still open are found,
+/// too.
+///
+/// The exit status says whether the targets have errors (1), have none (0), or whether that is unknown (4): for what
+/// is not on persistent memory, on btrfs or overlayfs, or on a volume of another target, md or bcache above bad
+/// blocks. In sector mode, errors are listed with their place in the namespace, and files are unknown if there are
+/// any.
 ///
 /// A file with the name of a subcommand is given as "./save", or "save" after "--".
 #[derive(Args)]
@@ -98,7 +107,7 @@ pub fn run(arguments: &Errors) -> Result<Status> {
     }
 }
 
-/// Shows what is bad; `Bad` where there is something.
+/// Shows the errors of the targets.
 fn list(arguments: &List) -> Result<Status> {
     let host = Host::here();
     let targets = arguments
@@ -107,14 +116,21 @@ fn list(arguments: &List) -> Result<Status> {
         .map(|path| target(&host, path))
         .collect::<Result<Vec<_>>>()?;
     let walk = WalkProgress::new();
-    let entries = affected::entries(&host, &targets, arguments.links, &walk)?;
+    let listing = Survey::of(&host)?.list(&targets, arguments.links, &walk)?;
     walk.bar.finish_and_clear();
     if arguments.json {
-        json(&entries)?;
-    } else if entries.is_empty() {
+        let entries = listing.entries.iter().map(ListedRange::Disk);
+        let outside = listing.outside.iter().map(ListedRange::Namespace);
+        json(&entries.chain(outside).collect::<Vec<_>>())?;
+    } else if !listing.is_empty() {
+        let outside = listing.outside.iter().map(namespace_row);
+        let rows = listing.entries.iter().map(row).chain(outside);
+        table(&HEADER, &[1, 2, 5], rows)?;
+    } else if listing.unknown.is_empty() {
         writeln!(io::stderr(), "pmemctl: no errors are listed")?;
-    } else {
-        table(&HEADER, &[1, 2, 5], entries.iter().map(row))?;
+    }
+    for reason in &listing.unknown {
+        writeln!(io::stderr(), "pmemctl: {reason}")?;
     }
     if walk.skipped.get() > 0 {
         writeln!(
@@ -123,7 +139,23 @@ fn list(arguments: &List) -> Result<Status> {
             walk.skipped.get()
         )?;
     }
-    Ok(Status::good(entries.is_empty()))
+    Ok(status(listing.is_empty(), listing.unknown.is_empty()))
+}
+
+/// Errors that are listed outweigh what is unknown.
+fn status(is_empty: bool, is_known: bool) -> Status {
+    match (is_empty, is_known) {
+        (false, _) => Status::Bad,
+        (true, false) => Status::Untold,
+        (true, true) => Status::Good,
+    }
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum ListedRange<'a> {
+    Disk(&'a AffectedRange),
+    Namespace(&'a NamespaceRange),
 }
 
 /// Shows how far a walk over a file system has come.
@@ -177,6 +209,18 @@ fn row(entry: &AffectedRange) -> Vec<String> {
         entry.volume.clone(),
         owner,
         offset.map_or_else(String::new, |offset| Size::from_bytes(offset).to_string()),
+    ]
+}
+
+fn namespace_row(range: &NamespaceRange) -> Vec<String> {
+    let offset = Size::from_bytes(range.namespace_offset);
+    vec![
+        range.disk.clone(),
+        "-".to_owned(),
+        Size::from_bytes(range.length).to_string(),
+        range.device.clone(),
+        format!("at {offset} of the namespace, {}", range.reason),
+        String::new(),
     ]
 }
 
@@ -242,6 +286,14 @@ mod tests {
     fn parse(arguments: &[&str]) -> Errors {
         let all = [&["errors"], arguments].concat();
         Program::try_parse_from(all).unwrap().errors
+    }
+
+    #[test]
+    fn status_has_three_answers() {
+        assert_eq!(status(true, true), Status::Good);
+        assert_eq!(status(false, true), Status::Bad);
+        assert_eq!(status(false, false), Status::Bad);
+        assert_eq!(status(true, false), Status::Untold);
     }
 
     #[test]
