@@ -97,8 +97,11 @@ pub struct NamespaceInfo {
     pub dax_devices: Vec<String>,
     /// Its disk, with the volumes on it.
     pub disk: Option<Volume>,
-    /// The bad ranges of the disk; `null` if there is no list.
+    /// The bad ranges of the disk; `null` if there is no list, or if it cannot be read.
     pub bad: Option<Vec<BadRange>>,
+    /// Why the list cannot be read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bad_unknown: Option<String>,
 }
 
 /// Returns all namespaces in the order of their names.
@@ -118,9 +121,12 @@ impl NamespaceInfo {
         let device = namespace.claim().unwrap_or_else(|| namespace.clone());
         let folder = device.folder();
         let disk = device.disk();
-        let bad = match &disk {
-            Some(disk) if disk.whole.folder.join("badblocks").exists() => Some(disk.bad()?),
-            _ => None,
+        let (bad, bad_unknown) = match &disk {
+            Some(disk) if disk.whole.folder.join("badblocks").exists() => match disk.bad() {
+                Ok(bad) => (Some(bad), None),
+                Err(error) => (None, Some(format!("{error:#}"))),
+            },
+            _ => (None, None),
         };
         let dax_devices = device.dax_devices();
         Ok(Self {
@@ -141,6 +147,7 @@ impl NamespaceInfo {
                 None => None,
             },
             bad: bad.map(|bad: BadBlocks| bad.ranges().iter().map(BadRange::from).collect()),
+            bad_unknown,
         })
     }
 }

@@ -2,7 +2,7 @@
 
 //! The command `list`.
 
-use crate::commands::output::{about, json, or_dash, table};
+use crate::commands::output::{about, json, or_dash, reasons, table};
 use crate::commands::page::Page;
 use anyhow::Result;
 use clap::Args;
@@ -66,6 +66,9 @@ pub fn list(arguments: &List) -> Result<bool> {
         )?;
     } else {
         table(&HEADER, &[4, 5, 11], rows(&entries))?;
+        for entry in &entries {
+            reasons(&entry.device.to_string(), entry.bad_unknown.as_slice())?;
+        }
     }
     Ok(true)
 }
@@ -104,6 +107,7 @@ fn rows(entries: &[NamespaceInfo]) -> Vec<Vec<String>> {
             or_dash(entry.driver.as_ref()),
         ];
         let bad = match &entry.bad {
+            None if entry.bad_unknown.is_some() => "?".to_owned(),
             None => "-".to_owned(),
             Some(bad) if bad.is_empty() => "none".to_owned(),
             Some(bad) => {
