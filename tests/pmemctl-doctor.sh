@@ -42,8 +42,8 @@ make_partition() {
 	wait_for 5 test -b "/dev/${disk}p1"
 }
 
-need sfdisk partx wipefs dmsetup jq blkid dumpe2fs xfs_info
-plan 45
+need sfdisk partx wipefs dmsetup jq blkid dumpe2fs xfs_info filefrag
+plan 47
 load_driver
 disk=
 
@@ -81,6 +81,19 @@ for type in ext4 xfs; do
 	is "$type: nothing is left there" "$(find "$MNT" -type f | wc -l)" 1
 	umount "$MNT"
 done
+
+# ---- bad blocks ----
+
+make_fs ext4 "$disk"
+mount_dax "$disk"
+fallocate -l 4M "$MNT/file"
+sync -f "$MNT"
+echo "$(sector_of "$MNT/file") 8" >"/sys/block/$disk/badblocks"
+is "a bad block of a file" "$(list_findings "$MNT/file")" "$MNT/file bad-blocks reads"
+is "of the disk" "$(list_findings --no-probe "/dev/$disk")" "$disk bad-blocks reads"
+umount "$MNT"
+forget_errors "$disk"
+[ "$DRIVER" = rust_pmem ] || rebind "$device"
 
 # ---- the file, the mount, the file system ----
 

@@ -177,6 +177,15 @@ impl Survey {
         })
     }
 
+    #[cfg(test)]
+    pub(crate) fn made_up(host: &Host, disks: Vec<DiskErrors>) -> Self {
+        Self {
+            host: host.clone(),
+            disks,
+            affected: Vec::new(),
+        }
+    }
+
     /// Returns the bad ranges of the targets with their owners, or of all disks if there are no targets.
     pub fn list(
         &self,
@@ -312,6 +321,9 @@ fn outside(errors: &DiskErrors) -> Vec<NamespaceRange> {
 
 /// Maps sectors of disks to the volumes on them.
 pub fn traced(host: &Host, listed: &[(Disk, BadBlocks)]) -> Result<Vec<(Disk, AffectedVolume)>> {
+    if listed.iter().all(|(_, bad)| bad.is_empty()) {
+        return Ok(Vec::new());
+    }
     let mounts = Mounts::here()?;
     let mut found = Vec::new();
     for (disk, bad) in listed.iter().filter(|(_, bad)| !bad.is_empty()) {
@@ -604,11 +616,7 @@ mod tests {
         }
         machine.write("sys/block/pmem0/pmem0p1/partition", "1");
         let disk = Disk::find(&machine.host, "pmem0").unwrap();
-        Survey {
-            host: machine.host.clone(),
-            disks: vec![disk.errors()],
-            affected: Vec::new(),
-        }
+        Survey::made_up(&machine.host, vec![disk.errors()])
     }
 
     fn unknown(survey: &Survey, text: &str) -> Option<String> {

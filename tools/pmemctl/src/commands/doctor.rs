@@ -29,11 +29,11 @@ pub const PAGE: Page = Page {
     ..Page::EMPTY
 };
 
-/// Find why DAX, MAP_SYNC or huge mappings do not work
+/// Find bad blocks, and why DAX or huge mappings do not work
 ///
 /// Checks the kernel, the namespace, its partitions and volumes, the file system, the mount and the file, and names
 /// each cause with the command that fixes it. Then tries it: on a mount with an unnamed file of 4 MiB that is gone
-/// when the command ends, on a file by reading 2 MiB through a mapping.
+/// when the command ends, on a file by reading 2 MiB through a mapping. Bad blocks on the lists are findings as well.
 #[derive(Args)]
 pub struct Doctor {
     /// Do not create a file on the mounts

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Finds why files on persistent memory have no DAX, `MAP_SYNC` or huge mappings.
+//! Finds bad blocks, and why files on persistent memory have no DAX, `MAP_SYNC` or huge mappings.
 //!
 //! The cause may be in any layer: the kernel, the namespace and its driver, partitions and volumes, the file
 //! system, its mount, the file. Each finding names the layer and the command that fixes it. [`probe`] tests the
@@ -8,6 +8,9 @@
 
 pub mod probe;
 
+use crate::affected::Survey;
+use crate::badblocks::kernel::DiskErrors;
+use crate::badblocks::origin::SECTOR;
 use crate::block::devno::DeviceNumber;
 use crate::block::remap;
 use crate::block::topology::{self, Dax, Mount, Volume};
@@ -24,6 +27,7 @@ use serde::Serialize;
 use std::fmt;
 use std::fs::{self, File};
 use std::io::Read;
+use std::ops::Range;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use units::{PAGE, Size};
@@ -39,6 +43,8 @@ pub enum Prevents {
     MapSync,
     /// Mappings by pages of 2 MiB.
     HugeMappings,
+    /// Reads of some of the data.
+    Reads,
 }
 
 impl fmt::Display for Prevents {
@@ -48,6 +54,7 @@ impl fmt::Display for Prevents {
             Self::Dax => "DAX",
             Self::MapSync => "MAP_SYNC",
             Self::HugeMappings => "huge mappings",
+            Self::Reads => "reads",
         })
     }
 }
@@ -55,7 +62,7 @@ impl fmt::Display for Prevents {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Severity {
-    /// There is no direct access.
+    /// There is no direct access, or data cannot be read.
     Error,
     /// Direct access works, but with limits.
     Warning,
@@ -89,7 +96,7 @@ impl Finding {
             place: place.into(),
             cause,
             severity: match prevents {
-                Prevents::All | Prevents::Dax => Severity::Error,
+                Prevents::All | Prevents::Dax | Prevents::Reads => Severity::Error,
                 Prevents::MapSync | Prevents::HugeMappings => Severity::Warning,
             },
             prevents,
@@ -191,6 +198,9 @@ pub fn examine(host: &Host, scope: &Scope, try_files: bool) -> Result<Report> {
     doctor.memory(&entries);
     for entry in &entries {
         doctor.namespace(entry)?;
+    }
+    if doctor.seen || *scope == Scope::All {
+        doctor.errors(&Survey::of(host)?);
     }
     if !doctor.seen && !matches!(scope, Scope::All) {
         let (place, on) = match scope {
@@ -303,7 +313,105 @@ fn providers(host: &Host) -> Vec<&'static str> {
     .collect()
 }
 
+/// The places of listed errors: the number of bytes and of ranges.
+#[derive(Default)]
+struct ErrorCount {
+    bytes: u64,
+    ranges: usize,
+}
+
+impl ErrorCount {
+    fn add(&mut self, lengths: impl Iterator<Item = u64>) {
+        for length in lengths {
+            self.bytes += length;
+            self.ranges += 1;
+        }
+    }
+}
+
 impl Doctor<'_> {
+    /// Reports the errors that are listed for the scope, and lists that cannot be read.
+    fn errors(&mut self, survey: &Survey) {
+        let number = self.scope.number();
+        for errors in &survey.disks {
+            let device = errors.device.as_ref();
+            let is_asked = match self.scope {
+                Scope::All => true,
+                Scope::Namespace(name) => device.is_some_and(|device| {
+                    device.name == *name || device.namespace() == Some(*name)
+                }),
+                Scope::Volume(number) | Scope::File(_, number) => {
+                    topology::disks_below(self.host, *number).contains(errors.disk.name())
+                }
+            };
+            if !is_asked {
+                continue;
+            }
+            let is_whole = number.is_none_or(|number| number == errors.disk.whole.number);
+            let mut count = ErrorCount::default();
+            let lengths = |range: &Range<u64>| (range.end - range.start) * SECTOR;
+            match &errors.bad {
+                Ok(bad) if is_whole && self.scope.file().is_none() => {
+                    count.add(
+                        bad.ranges()
+                            .iter()
+                            .chain(errors.outside.ranges())
+                            .map(lengths),
+                    );
+                }
+                Ok(_) => {}
+                // A driver without any list is no finding.
+                Err(_) if !errors.disk.whole.folder.join("badblocks").exists() => {}
+                Err(reason) => self.found(Finding::new(
+                    errors.disk.name(),
+                    "errors-unknown",
+                    Prevents::Reads,
+                    format!("its bad blocks are unknown: {reason}"),
+                    "repair what is listed; with rust_pmem, errors/list has all of them",
+                )),
+            }
+            self.found_errors(errors.disk.name().to_owned(), &count);
+        }
+        let mut count = ErrorCount::default();
+        let place = match (self.scope, number) {
+            (Scope::File(path, _), _) => {
+                // Why they are unknown is another finding, or shown by "pmemctl errors".
+                let entries = survey.file(path).unwrap_or_default();
+                count.add(entries.iter().map(|entry| entry.span.length));
+                printable(path)
+            }
+            (_, Some(number)) => {
+                let is_disk = |errors: &DiskErrors| errors.disk.whole.number == number;
+                if !survey.disks.iter().any(is_disk) {
+                    let affected = survey.affected.iter();
+                    let affected =
+                        affected.filter(|(_, affected)| affected.chain.contains(&number));
+                    let spans = affected.flat_map(|(_, affected)| &affected.spans);
+                    count.add(spans.map(|span| span.length));
+                }
+                let device = self.host.path("sys/dev/block").join(number.to_string());
+                sysfs::link_name(device).unwrap_or_else(|| number.to_string())
+            }
+            (_, None) => return,
+        };
+        self.found_errors(place, &count);
+    }
+
+    fn found_errors(&mut self, place: String, count: &ErrorCount) {
+        if count.ranges > 0 {
+            self.found(Finding::new(
+                place,
+                "bad-blocks",
+                Prevents::Reads,
+                format!(
+                    "{} bytes in {} ranges are listed as bad",
+                    count.bytes, count.ranges
+                ),
+                "pmemctl errors names the files; pmemctl repair restores a file from a backup",
+            ));
+        }
+    }
+
     fn found(&mut self, finding: Finding) {
         self.report.findings.push(finding);
     }
@@ -1069,6 +1177,46 @@ mod tests {
         let path = host.path(file);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, text).unwrap();
+    }
+
+    fn errors_of(machine: &crate::testing::FakeSysfs, scope: &Scope) -> Vec<Finding> {
+        let disk = crate::block::disk::Disk::find(&machine.host, "pmem0").unwrap();
+        let mut errors = disk.errors();
+        errors.device = Device::find(&machine.host, "pfn0.0".parse().unwrap());
+        let mut doctor = Doctor {
+            host: &machine.host,
+            scope,
+            try_files: false,
+            seen: true,
+            path: Vec::new(),
+            report: Report::default(),
+        };
+        doctor.errors(&Survey::made_up(&machine.host, vec![errors]));
+        doctor.report.findings
+    }
+
+    #[test]
+    fn bad_blocks_are_reported() {
+        let machine = crate::testing::FakeSysfs::new();
+        let namespace = |name: &str| Scope::Namespace(name.parse().unwrap());
+        assert_eq!(errors_of(&machine, &Scope::All), []);
+        machine.lists("8 8\n64 1");
+        for scope in [Scope::All, namespace("pfn0.0"), namespace("namespace0.0")] {
+            let found = errors_of(&machine, &scope);
+            assert_eq!(found.len(), 1, "{scope:?}");
+            assert_eq!(
+                (found[0].place.as_str(), found[0].cause, found[0].prevents),
+                ("pmem0", "bad-blocks", Prevents::Reads)
+            );
+            assert_eq!(
+                found[0].evidence,
+                "4608 bytes in 2 ranges are listed as bad"
+            );
+        }
+        assert_eq!(errors_of(&machine, &namespace("pfn1.0")), []);
+        machine.lists(&"1000000 512\n".repeat(350));
+        let found = errors_of(&machine, &Scope::All);
+        assert_eq!(found[0].cause, "errors-unknown");
     }
 
     #[test]
