@@ -9,7 +9,6 @@
 //! The file is not mapped: `read(2)` reports a bad block as an error, a mapping would raise SIGBUS.
 
 use crate::affected::{self, Survey};
-use crate::badblocks::origin::SECTOR;
 use crate::block::devno::DeviceNumber;
 use crate::block::remap::{AffectedVolume, Span};
 use crate::block::topology::{self, Mounts, Volume};
@@ -126,6 +125,11 @@ impl Report {
     }
 }
 
+/// Returns whether a read error means that the data is lost: a bad block, or one of a DAX file.
+fn is_lost(error: &io::Error) -> bool {
+    matches!(Errno::from_io_error(error), Some(Errno::IO | Errno::FAULT))
+}
+
 /// The file, under a write lease.
 struct Target {
     path: PathBuf,
@@ -134,6 +138,8 @@ struct Target {
     dax: bool,
     /// The volume that its file system is on.
     volume: Volume,
+    /// The logical block size of the volume.
+    block_size: u64,
 }
 
 /// Magic numbers of statfs(2): ext2, ext3 and ext4; XFS.
@@ -238,6 +244,7 @@ impl Target {
         file.sync_all()
             .with_context(|| format!("{name}: fsync failed"))?;
         Ok(Self {
+            block_size: topology::block_size(host, &volume.kernel_name),
             path: path.to_owned(),
             metadata: file.metadata()?,
             dax: status.stx_attributes.contains(StatxAttributes::DAX),
@@ -266,9 +273,11 @@ impl Target {
         self.direct(direct)?;
         let mut done = 0;
         while done < buffer.len() {
-            match self.file.read_at(&mut buffer[done..], at + done as u64)? {
-                0 => break,
-                count => done += count,
+            match self.file.read_at(&mut buffer[done..], at + done as u64) {
+                Ok(0) => break,
+                Ok(count) => done += count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
             }
         }
         Ok(done)
@@ -521,6 +530,56 @@ fn without(all: &Range<u64>, holes: &[Range<u64>]) -> Vec<Range<u64>> {
     left
 }
 
+/// Sorts ranges, and joins those that overlap.
+fn joined(mut ranges: Vec<Range<u64>>) -> Vec<Range<u64>> {
+    ranges.sort_by_key(|range| range.start);
+    let mut found: Vec<Range<u64>> = Vec::new();
+    for range in ranges {
+        match found.last_mut() {
+            Some(last) if range.start <= last.end => last.end = last.end.max(range.end),
+            _ => found.push(range),
+        }
+    }
+    found
+}
+
+/// Reads `all` but for the bad ranges in it, in blocks of `unit` bytes where a part of it fails; returns what is lost,
+/// in order.
+fn lost_parts(
+    all: &Range<u64>,
+    bad: &[Range<u64>],
+    unit: u64,
+    read: &mut dyn FnMut(Range<u64>) -> io::Result<()>,
+) -> io::Result<Vec<Range<u64>>> {
+    // A block with a bad sector is bad.
+    let blocks = |range: &Range<u64>| {
+        let start = all.start + (range.start - all.start) / unit * unit;
+        let end = all.start + (range.end - all.start).next_multiple_of(unit);
+        start..end.min(all.end)
+    };
+    let bad = joined(bad.iter().map(blocks).collect());
+    let mut lost = bad.clone();
+    for good in without(all, &bad) {
+        match read(good.clone()) {
+            Ok(()) => continue,
+            Err(error) if is_lost(&error) => {}
+            Err(error) => return Err(error),
+        }
+        let mut at = good.start;
+        while at < good.end {
+            let block = at..(at + unit).min(good.end);
+            at = block.end;
+            match read(block.clone()) {
+                Ok(()) => {}
+                Err(error) if is_lost(&error) => lost.push(block),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+    lost.sort_by_key(|range| range.start);
+    Ok(lost)
+}
+
 impl Job {
     /// Returns the new contents of a range, and the number of bytes that are lost.
     fn contents(&self, piece: &mut RepairRange) -> Result<(DirectBuffer, u64)> {
@@ -534,10 +593,14 @@ impl Job {
             let length = (data.end - data.start) as usize;
             let bytes = part(&mut buffer, all.start, &data);
             let cached = !self.target.dax
-                && self
-                    .target
-                    .read(data.start, bytes, false)
-                    .is_ok_and(|count| count == length);
+                && match self.target.read(data.start, bytes, false) {
+                    Ok(count) => count == length,
+                    Err(error) if is_lost(&error) => false,
+                    Err(error) => {
+                        return Err(error)
+                            .with_context(|| format!("read failed at {}", data.start));
+                    }
+                };
             if !cached {
                 gone = self.readable(piece, &mut buffer)?;
             }
@@ -585,27 +648,13 @@ impl Job {
     /// Reads the good bytes of a range from the device; returns the rest in order.
     fn readable(&self, piece: &RepairRange, buffer: &mut DirectBuffer) -> Result<Vec<Range<u64>>> {
         let all = piece.range();
-        let mut gone = piece.ranges.clone();
-        gone.sort_by_key(|range| range.start);
-        for good in without(&all, &gone.clone()) {
-            let place = |at: u64| piece.physical + (at - all.start);
-            let bytes = part(buffer, all.start, &good);
-            if self.device.read_exact_at(bytes, place(good.start)).is_ok() {
-                continue;
-            }
-            // Sector by sector.
-            let mut at = good.start;
-            while at < good.end {
-                let sector = at..(at + SECTOR).min(good.end);
-                let bytes = part(buffer, all.start, &sector);
-                if self.device.read_exact_at(bytes, place(at)).is_err() {
-                    gone.push(sector);
-                }
-                at += SECTOR;
-            }
-        }
-        gone.sort_by_key(|range| range.start);
-        Ok(gone)
+        let mut read = |range: Range<u64>| {
+            let at = piece.physical + (range.start - all.start);
+            let bytes = part(buffer, all.start, &range);
+            self.device.read_exact_at(bytes, at)
+        };
+        lost_parts(&all, &piece.ranges, self.target.block_size, &mut read)
+            .with_context(|| format!("{}: read failed", self.target.volume.name))
     }
 
     /// Writes a range. Fails if the file has changed, which ends the repair.
@@ -814,6 +863,7 @@ fn verify(host: &Host, job: &Job, pieces: &mut [RepairRange]) -> Result<()> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use std::slice::from_ref;
 
     fn bad(disk_offset: u64, offset: u64, length: u64) -> (String, Span) {
         let span = Span {
@@ -870,6 +920,36 @@ mod tests {
         assert_eq!(found[0], (0, (1 << 20) - 512, 0));
         assert_eq!(found[1].0, (1 << 20) - 512);
         assert_eq!(found.iter().map(|piece| piece.1).sum::<u64>(), 3 << 20);
+    }
+
+    #[test]
+    fn only_an_io_error_means_that_data_is_lost() {
+        let all = 0..4096;
+        let fail_at = |place: u64, errno: Errno| {
+            move |range: Range<u64>| match range.contains(&place) {
+                true => Err(io::Error::from(errno)),
+                false => Ok(()),
+            }
+        };
+        for errno in [Errno::IO, Errno::FAULT] {
+            let lost = lost_parts(&all, from_ref(&(0..512)), 512, &mut fail_at(1600, errno));
+            assert_eq!(lost.unwrap(), [0..512, 1536..2048]);
+        }
+        for errno in [Errno::INVAL, Errno::NOMEM, Errno::INTR, Errno::NXIO] {
+            assert!(lost_parts(&all, &[], 512, &mut fail_at(1600, errno)).is_err());
+        }
+        assert!(!is_lost(&io::ErrorKind::UnexpectedEof.into()));
+    }
+
+    #[test]
+    fn large_blocks_are_read_as_a_whole() {
+        let mut reads = Vec::new();
+        let lost = lost_parts(&(0..12288), from_ref(&(4608..5120)), 4096, &mut |range| {
+            reads.push(range);
+            Ok(())
+        });
+        assert_eq!(lost.unwrap(), from_ref(&(4096..8192)));
+        assert_eq!(reads, [0..4096, 8192..12288]);
     }
 
     proptest! {

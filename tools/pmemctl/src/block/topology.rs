@@ -232,14 +232,25 @@ impl Mounts {
     }
 }
 
-/// Whether a block device, or the disk that it is a partition of, has direct access.
-pub(crate) fn has_dax(host: &Host, name: &str) -> bool {
+/// Returns an attribute of the queue of a block device, or of the disk that it is a partition of.
+fn queue_number(host: &Host, name: &str, attribute: &str) -> Option<u64> {
     let folder = host.path("sys/class/block").join(name);
     let disk = match folder.join("partition").exists() {
         true => folder.join(".."),
         false => folder,
     };
-    sysfs::number(disk.join("queue/dax")) == Some(1)
+    sysfs::number(disk.join("queue").join(attribute))
+}
+
+/// Whether a block device, or the disk that it is a partition of, has direct access.
+pub(crate) fn has_dax(host: &Host, name: &str) -> bool {
+    queue_number(host, name, "dax") == Some(1)
+}
+
+/// Returns the size of the blocks that a device reads and writes.
+pub(crate) fn block_size(host: &Host, name: &str) -> u64 {
+    let size = queue_number(host, name, "logical_block_size");
+    size.filter(|size| *size > 0).unwrap_or(512)
 }
 
 /// Returns the disks below a device: the device itself if it is a disk. Loop devices count as disks.
