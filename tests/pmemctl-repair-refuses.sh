@@ -21,14 +21,15 @@ list_badblocks() {
 	tr '\n' , <"/sys/block/$disk/badblocks"
 }
 
-# refuses NAME TEXT ARGUMENT…: exit status 1, with this text and without any change.
+# refuses NAME TEXT ARGUMENT…: exit status 1, with this text and without any change. What is listed here can be read all
+# the same.
 refuses() {
 	refuse_name=$1
 	refuse_text=$2
 	shift 2
 	refuse_status=0
 	refuse_before="$(list_badblocks) $(stat -c '%s %Y %Z' "$file")"
-	pmemctl repair "$@" >/tmp/refused 2>&1 || refuse_status=$?
+	pmemctl repair --trust-list "$@" >/tmp/refused 2>&1 || refuse_status=$?
 	sed 's/^/# /' /tmp/refused
 	if [ "$refuse_status" -eq 1 ] && grep -q "$refuse_text" /tmp/refused; then
 		is "$refuse_name" "$(list_badblocks) $(stat -c '%s %Y %Z' "$file")" "$refuse_before"
@@ -45,7 +46,7 @@ meanwhile() {
 	shift 2
 	echo 3 >/proc/sys/vm/drop_caches
 	dmsetup suspend --noflush --nolockfs backup
-	pmemctl repair "$file" --from /tmp/backups/backup >/tmp/repaired 2>&1 &
+	pmemctl repair --trust-list "$file" --from /tmp/backups/backup >/tmp/repaired 2>&1 &
 	meanwhile_pid=$!
 	check "$meanwhile_name: it waits for the backup" wait_for 30 waits_in_read "$meanwhile_pid"
 	"$@" &
@@ -139,18 +140,18 @@ wait_for 10 test -e /tmp/mapped
 refuses "mapped by another process" "mapped by process $reader (pmem-io)" "$file" --from /tmp/right
 touch /tmp/unmap
 wait "$reader"
-check_fails "not for others than root" setpriv --reuid 65534 pmemctl repair "$file" --zero
+check_fails "not for others than root" setpriv --reuid 65534 pmemctl repair --trust-list "$file" --zero
 
 # ---- blocks that files share ----
 
 cp --reflink=always "$file" "$MNT/copy"
 sync
 refuses "a backup that shares the bad block" 'shares its blocks' "$file" --from "$MNT/copy"
-is "shared: the file moves" "$(pmemctl repair --json "$file" --from /tmp/right 2>/dev/null | jq -r '.pieces[].result')" moved
+is "shared: the file moves" "$(pmemctl repair --trust-list --json "$file" --from /tmp/right 2>/dev/null | jq -r '.pieces[].result')" moved
 check "shared: it is right" cmp "$file" /tmp/right
 check "shared: nothing of it is bad" pmemctl errors "$file"
 is "shared: the other's block is still listed" "$(list_badblocks)" "$listed,"
-is "shared: that of the last heals" "$(pmemctl repair --json "$MNT/copy" --from "$file" | jq -r '.pieces[].result')" healed
+is "shared: that of the last heals" "$(pmemctl repair --trust-list --json "$MNT/copy" --from "$file" | jq -r '.pieces[].result')" healed
 is "shared: and is not listed any more" "$(list_badblocks)" ''
 check "shared: it is right, too" cmp "$MNT/copy" /tmp/right
 rm "$MNT/copy"
@@ -179,7 +180,7 @@ meanwhile "renamed" 'its name' rename
 rm "$MNT/renamed"
 make_file
 meanwhile "defragmented" 'another process waits' defragment
-is "at last, in peace" "$(pmemctl repair --json "$file" --from /tmp/backups/backup | jq -r '.pieces[].result')" healed
+is "at last, in peace" "$(pmemctl repair --trust-list --json "$file" --from /tmp/backups/backup | jq -r '.pieces[].result')" healed
 check "the file is right" cmp "$file" /tmp/right
 umount /tmp/backups
 dmsetup remove --retry backup
@@ -194,7 +195,7 @@ sync
 disk=$nvdimm
 echo "$(sector_of "$file" 40960) 8" >"/sys/block/$disk/badblocks"
 refuse_status=0
-pmemctl repair "$file" --from /tmp/right >/tmp/refused 2>&1 || refuse_status=$?
+pmemctl repair --trust-list "$file" --from /tmp/right >/tmp/refused 2>&1 || refuse_status=$?
 sed 's/^/# /' /tmp/refused
 is "a bus that can't clear errors: status" $refuse_status 1
 check "a bus that can't clear errors: said so" grep -q 'did not clear the poison' /tmp/refused

@@ -57,7 +57,7 @@ is "whose they are" "$(pmemctl errors --json "/dev/$disk" | jq -c '[.[] | [.volu
 	"[[\"stripes\",\"$MNT/file\",1048576,4096],[\"stripes\",\"$MNT/file\",$((1048576 + CHUNK + 512)),512]]"
 is "by the volume" "$(pmemctl errors --json /dev/mapper/stripes | jq length)" 2
 is "by the file" "$(pmemctl errors --json "$MNT/file" | jq length)" 2
-check "repaired" pmemctl repair "$MNT/file" --from /tmp/backup
+check "repaired" pmemctl repair --trust-list "$MNT/file" --from /tmp/backup
 is "nothing is listed" "$(cat "/sys/block/$disk/badblocks")" ''
 is "the disk has what it had there" "$(page_checksum "$one")" "$right"
 check "the file is whole" cmp /tmp/backup "$MNT/file"

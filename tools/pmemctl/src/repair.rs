@@ -6,10 +6,15 @@
 //! to this one. A write lease keeps other processes from opening or truncating the file. Before each write, the
 //! name, the length and the blocks of the file are verified.
 //!
+//! A list may have too much: stale entries, or good blocks beside bad ones. What is listed is therefore read past the
+//! CPU caches first if the driver has an exact list, and kept if it can be read.
+//!
 //! The file is not mapped: `read(2)` reports a bad block as an error, a mapping would raise SIGBUS.
 
 use crate::affected::{self, Survey};
+use crate::badblocks::kernel::survives_poison;
 use crate::block::devno::DeviceNumber;
+use crate::block::disk::Disk;
 use crate::block::remap::{AffectedVolume, Span};
 use crate::block::topology::{self, Mounts, Volume};
 use crate::fs::open_files;
@@ -24,6 +29,7 @@ use rustix::fs::{AtFlags, OFlags, StatVfsMountFlags, StatxAttributes, StatxFlags
 use rustix::io::Errno;
 use serde::Serialize;
 use signal_hook::consts::SIGIO;
+use std::collections::BTreeMap;
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io;
 use std::ops::Range;
@@ -51,8 +57,10 @@ pub struct Request {
     pub file: PathBuf,
     /// The source of replaced bytes.
     pub source: Source,
-    /// The range to replace, listed or not; otherwise all that is listed is replaced.
+    /// The range to replace, listed or not; otherwise all that is listed and can't be read is replaced.
     pub range: Option<Range<u64>>,
+    /// Take what is listed as bad without reading it, and a list as complete.
+    pub trust_list: bool,
     pub dry_run: bool,
 }
 
@@ -66,6 +74,8 @@ pub enum Outcome {
     /// The file has other memory in its place, which can be read and is not listed as bad. The bad memory
     /// is left to the files that share it.
     Moved,
+    /// It was listed, but can be read: it is kept, and is not listed any more.
+    GoodAfterAll,
     /// It is as it was, or it is still listed.
     Failed,
 }
@@ -80,7 +90,7 @@ pub struct RepairRange {
     pub disk: Option<String>,
     /// The first byte, from the start of the disk.
     pub disk_offset: Option<u64>,
-    /// Bytes of it that are listed as bad.
+    /// Bytes of it that are listed as bad, or were.
     pub bad: u64,
     /// Bytes that come from the source.
     pub replaced: u64,
@@ -411,6 +421,13 @@ impl Backup {
     }
 }
 
+/// The new contents of a range.
+struct Contents {
+    buffer: DirectBuffer,
+    /// Bytes that are lost.
+    lost: u64,
+}
+
 /// A repair with its open files.
 struct Job {
     target: Target,
@@ -507,6 +524,25 @@ impl RepairRange {
         self.file_offset..self.file_offset + self.length
     }
 
+    /// A range that was listed, and is kept.
+    fn kept(listed: &ListedRange, size: u64) -> Self {
+        Self {
+            file_offset: listed.file_offset,
+            length: listed.length,
+            disk: Some(listed.disk.clone()),
+            disk_offset: Some(listed.disk_offset),
+            bad: listed.length,
+            replaced: 0,
+            kept: listed.length.min(size.saturating_sub(listed.file_offset)),
+            shared: false,
+            result: Outcome::GoodAfterAll,
+            reason: None,
+            physical: listed.physical,
+            flags: 0,
+            ranges: Vec::new(),
+        }
+    }
+
     fn failed(&mut self, reason: impl ToString) {
         self.result = Outcome::Failed;
         self.reason = Some(reason.to_string());
@@ -581,8 +617,8 @@ fn lost_parts(
 }
 
 impl Job {
-    /// Returns the new contents of a range, and the number of bytes that are lost.
-    fn contents(&self, piece: &mut RepairRange) -> Result<(DirectBuffer, u64)> {
+    /// Returns the new contents of a range.
+    fn contents(&self, piece: &mut RepairRange) -> Result<Contents> {
         let mut buffer = DirectBuffer::new(piece.length as usize);
         let all = piece.range();
         let data = all.start..all.end.min(self.target.size());
@@ -642,7 +678,7 @@ impl Job {
         } else {
             piece.replaced
         };
-        Ok((buffer, lost))
+        Ok(Contents { buffer, lost })
     }
 
     /// Reads the good bytes of a range from the device; returns the rest in order.
@@ -659,7 +695,7 @@ impl Job {
 
     /// Writes a range. Fails if the file has changed, which ends the repair.
     fn write(&self, piece: &mut RepairRange) -> Result<DirectBuffer> {
-        let (mut buffer, _) = self.contents(piece)?;
+        let Contents { mut buffer, .. } = self.contents(piece)?;
         let target = &self.target;
         // Block signals between the check and the write.
         let _whole = BlockedSignals::new()?;
@@ -730,6 +766,174 @@ fn bad_of(host: &Host, file: &Path, number: DeviceNumber) -> Result<Vec<(String,
     Ok(bad.collect())
 }
 
+/// A listed range of the file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct ListedRange {
+    disk: String,
+    disk_offset: u64,
+    file_offset: u64,
+    length: u64,
+    /// From the start of the volume.
+    physical: u64,
+}
+
+impl ListedRange {
+    /// Returns the part in `range` of the file.
+    fn cut(&self, range: &Range<u64>) -> Option<Self> {
+        let part = common(&(self.file_offset..self.file_offset + self.length), range)?;
+        let skipped = part.start - self.file_offset;
+        Some(Self {
+            disk: self.disk.clone(),
+            disk_offset: self.disk_offset + skipped,
+            file_offset: part.start,
+            length: part.end - part.start,
+            physical: self.physical + skipped,
+        })
+    }
+
+    /// Returns its parts in each page of memory.
+    fn pages(&self) -> impl Iterator<Item = (u64, Self)> {
+        let end = self.disk_offset + self.length;
+        let pages = self.disk_offset / PAGE..end.div_ceil(PAGE);
+        pages.filter_map(move |page| {
+            let start = (page * PAGE).max(self.disk_offset) - self.disk_offset;
+            let end = ((page + 1) * PAGE).min(end) - self.disk_offset;
+            let part = self.cut(&(self.file_offset + start..self.file_offset + end))?;
+            Some((page, part))
+        })
+    }
+}
+
+/// Returns the listed ranges of the file's extents.
+fn listed_ranges(extents: &[Extent], bad: &[(String, Span)]) -> Vec<ListedRange> {
+    let of_extent = |extent: &Extent| {
+        let all = extent.physical..extent.physical.saturating_add(extent.length);
+        let (logical, physical) = (extent.logical, extent.physical);
+        bad.iter().filter_map(move |(disk, span)| {
+            let part = span.cut(&all)?;
+            Some(ListedRange {
+                disk: disk.clone(),
+                disk_offset: part.disk_offset,
+                file_offset: logical + (part.offset - physical),
+                length: part.length,
+                physical: part.offset,
+            })
+        })
+    };
+    extents.iter().flat_map(of_extent).collect()
+}
+
+/// Reads listed ranges by `drop_readable`, which takes bytes of a disk off its list and returns true if they can be
+/// read. Returns the parts that can be read, in the order of the file.
+fn readable_after_all(
+    listed: &[ListedRange],
+    drop_readable: &mut dyn FnMut(&str, &Range<u64>) -> Result<bool>,
+) -> Result<Vec<ListedRange>> {
+    // A page is read once, whatever is listed of it: unmapped pages come back as a whole only.
+    let mut pages: BTreeMap<(String, u64), Vec<ListedRange>> = BTreeMap::new();
+    for range in listed {
+        for (page, part) in range.pages() {
+            let parts = pages.entry((range.disk.clone(), page)).or_default();
+            parts.push(part);
+        }
+    }
+    let mut found = Vec::new();
+    for ((disk, page), parts) in pages {
+        if drop_readable(&disk, &(page * PAGE..(page + 1) * PAGE))? {
+            found.extend(parts);
+            continue;
+        }
+        for part in parts {
+            let bytes = part.disk_offset..part.disk_offset + part.length;
+            if part.length < PAGE && drop_readable(&disk, &bytes)? {
+                found.push(part);
+            }
+        }
+    }
+    found.sort_by_key(|part| part.file_offset);
+    let mut merged: Vec<ListedRange> = Vec::new();
+    for part in found {
+        match merged.last_mut() {
+            Some(last)
+                if last.disk == part.disk
+                    && last.file_offset + last.length == part.file_offset
+                    && last.disk_offset + last.length == part.disk_offset =>
+            {
+                last.length += part.length;
+            }
+            _ => merged.push(part),
+        }
+    }
+    Ok(merged)
+}
+
+/// Returns what is listed in the pieces, but not in `range`.
+fn beside(listed: &[ListedRange], pieces: &[RepairRange], range: &Range<u64>) -> Vec<ListedRange> {
+    let parts = pieces
+        .iter()
+        .flat_map(|piece| without(&piece.range(), std::slice::from_ref(range)));
+    parts
+        .flat_map(|part| listed.iter().filter_map(move |listed| listed.cut(&part)))
+        .collect()
+}
+
+/// Returns the ranges of the file to write: the given one, or all that is listed.
+fn plan(
+    extents: &[Extent],
+    bad: &[(String, Span)],
+    range: Option<&Range<u64>>,
+) -> Vec<RepairRange> {
+    let mut pieces = Vec::new();
+    for extent in extents {
+        let requested: Vec<_> = match range {
+            None => listed_ranges(std::slice::from_ref(extent), bad)
+                .iter()
+                .map(|listed| listed.file_offset..listed.file_offset + listed.length)
+                .collect(),
+            Some(range) => vec![range.clone()],
+        };
+        pieces.extend(ranges_of(extent, &requested, bad));
+    }
+    pieces
+}
+
+/// Takes what can be read off the exact lists of the disks; returns it.
+fn drop_readable(host: &Host, listed: &[ListedRange]) -> Result<Vec<ListedRange>> {
+    let mut lists = BTreeMap::new();
+    for name in listed.iter().map(|range| &range.disk) {
+        if !lists.contains_key(name) {
+            let disk = Disk::find(host, name).with_context(|| format!("{name} has gone"))?;
+            let list = disk.exact_list();
+            ensure!(
+                list.is_none() || survives_poison(host),
+                "{name}: what is listed is not read, because a machine check would end this system; to replace it \
+                 without that, use --trust-list"
+            );
+            lists.insert(name.clone(), (list, disk.size().bytes()));
+        }
+    }
+    readable_after_all(listed, &mut |name, bytes| match lists.get(name) {
+        Some((Some(list), size)) => list.drop_readable(&(bytes.start..bytes.end.min(*size))),
+        // Other drivers do not read what is listed.
+        _ => Ok(false),
+    })
+}
+
+/// Fails if a disk of the volume may have errors that are not listed.
+fn ensure_complete(host: &Host, number: DeviceNumber) -> Result<()> {
+    for name in topology::disks_below(host, number) {
+        let disk = Disk::find(host, &name).with_context(|| format!("{name} has gone"))?;
+        // Only disks of persistent memory have such a list.
+        if disk.owner().is_some() {
+            ensure!(
+                !disk.may_lack_errors()?,
+                "the list of {name} is nearly full and may lack errors; to repair what is listed, use --trust-list"
+            );
+        }
+    }
+    Ok(())
+}
+
 /// Repairs a file, or plans it. Fails before any change if the file is refused.
 pub fn repair(host: &Host, request: &Request) -> Result<Report> {
     let target = Target::open(host, &request.file)?;
@@ -748,20 +952,29 @@ pub fn repair(host: &Host, request: &Request) -> Result<Report> {
         Source::Zeros => None,
         Source::Backup(path) => Some(Backup::open(path, &target, request.range.as_ref())?),
     };
-    let bad = bad_of(host, &request.file, number)?;
-    let mut pieces = Vec::new();
-    for extent in target.extents()? {
-        let all = extent.physical..extent.physical.saturating_add(extent.length);
-        let listed = bad.iter().filter_map(|(_, span)| {
-            let part = span.cut(&all)?;
-            let at = extent.logical + (part.offset - extent.physical);
-            Some(at..at + part.length)
-        });
-        let requested: Vec<_> = match &request.range {
-            None => listed.collect(),
-            Some(range) => vec![range.clone()],
-        };
-        pieces.extend(ranges_of(&extent, &requested, &bad));
+    let extents = target.extents()?;
+    let mut bad = bad_of(host, &request.file, number)?;
+    let mut pieces = plan(&extents, &bad, request.range.as_ref());
+    let mut good = Vec::new();
+    if !request.trust_list {
+        ensure_complete(host, number).with_context(|| name.clone())?;
+        if !request.dry_run {
+            let listed = listed_ranges(&extents, &bad);
+            let listed = match &request.range {
+                None => listed,
+                Some(range) => beside(&listed, &pieces, range),
+            };
+            good = drop_readable(host, &listed).with_context(|| name.clone())?;
+            if !good.is_empty() {
+                bad = bad_of(host, &request.file, number)?;
+                pieces = plan(&extents, &bad, request.range.as_ref());
+            }
+        }
+    }
+    if request.range.is_none() {
+        let size = target.size();
+        pieces.extend(good.iter().map(|range| RepairRange::kept(range, size)));
+        pieces.sort_by_key(|piece: &RepairRange| piece.file_offset);
     }
     let device = OpenOptions::new()
         .read(true)
@@ -787,13 +1000,14 @@ pub fn repair(host: &Host, request: &Request) -> Result<Report> {
         stopped: None,
     };
     // Read all sources before anything is changed.
-    for piece in &mut report.pieces {
+    let planned = |piece: &&mut RepairRange| piece.result == Outcome::Planned;
+    for piece in report.pieces.iter_mut().filter(planned) {
         if piece.file_offset >= job.target.size() {
             piece.failed("it is beyond the end of the file, which has no data there");
             continue;
         }
-        let (_, lost) = job.contents(piece).with_context(|| name.clone())?;
-        report.lost += lost;
+        let contents = job.contents(piece).with_context(|| name.clone())?;
+        report.lost += contents.lost;
     }
     if request.dry_run {
         return Ok(report);
@@ -819,7 +1033,13 @@ pub fn repair(host: &Host, request: &Request) -> Result<Report> {
         }
     }
     report.stopped = stopped;
-    verify(host, &job, &mut report.pieces)?;
+    if let Err(error) = verify(host, &job, &mut report.pieces) {
+        let written = |piece: &&mut RepairRange| piece.result == Outcome::Planned;
+        for piece in report.pieces.iter_mut().filter(written) {
+            piece.failed("written, but whether it is still listed is unknown");
+        }
+        report.stopped.get_or_insert_with(|| format!("{error:#}"));
+    }
     let is_zero = |piece: &&RepairRange| job.backup.is_none() && piece.result != Outcome::Failed;
     report.lost = report
         .pieces
@@ -920,6 +1140,73 @@ mod tests {
         assert_eq!(found[0], (0, (1 << 20) - 512, 0));
         assert_eq!(found[1].0, (1 << 20) - 512);
         assert_eq!(found.iter().map(|piece| piece.1).sum::<u64>(), 3 << 20);
+    }
+
+    fn listed(disk_offset: u64, file_offset: u64, length: u64) -> ListedRange {
+        ListedRange {
+            disk: "pmem0".into(),
+            disk_offset,
+            file_offset,
+            length,
+            physical: disk_offset,
+        }
+    }
+
+    /// The ranges that are kept if what is in `bad` can't be read, and the number of reads.
+    fn kept(ranges: &[ListedRange], bad: &[Range<u64>]) -> (Vec<ListedRange>, usize) {
+        let mut reads = 0;
+        let found = readable_after_all(ranges, &mut |_, bytes| {
+            reads += 1;
+            Ok(!bad.iter().any(|bad| common(bad, bytes).is_some()))
+        });
+        (found.unwrap(), reads)
+    }
+
+    #[test]
+    fn listed_page_that_can_be_read_is_kept() {
+        let ranges = [listed(1 << 20, 0, 3 * 4096), listed(8 << 20, 65536, 512)];
+        assert_eq!(kept(&ranges, &[]), (ranges.to_vec(), 4));
+        // Only a bad page is replaced.
+        let bad = (1 << 20) + 4096..(1 << 20) + 8192;
+        let (found, _) = kept(&ranges, &[bad]);
+        assert_eq!(
+            found,
+            [
+                listed(1 << 20, 0, 4096),
+                listed((1 << 20) + 8192, 8192, 4096),
+                listed(8 << 20, 65536, 512)
+            ]
+        );
+        let (found, _) = kept(&ranges, from_ref(&(0..u64::MAX)));
+        assert_eq!(found, []);
+    }
+
+    #[test]
+    fn sector_beside_a_bad_one_is_kept() {
+        let ranges = [listed(4096, 0, 512), listed(5120, 1024, 512)];
+        let (found, reads) = kept(&ranges, from_ref(&(5120..5632)));
+        assert_eq!((found.as_slice(), reads), (&ranges[..1], 3));
+    }
+
+    #[test]
+    fn error_other_than_a_bad_block_ends_the_search() {
+        let ranges = [listed(4096, 0, 512)];
+        assert!(readable_after_all(&ranges, &mut |_, _| bail!("no memory")).is_err());
+    }
+
+    #[test]
+    fn range_reads_only_what_is_listed_beside_it() {
+        let extent = Extent::new(0, 0, 65536);
+        let list = [bad(0, 0, 16384)];
+        let read = |range: Range<u64>| {
+            let extents = std::slice::from_ref(&extent);
+            let pieces = plan(extents, &list, Some(&range));
+            beside(&listed_ranges(extents, &list), &pieces, &range)
+        };
+        let found = read(8704..9216);
+        assert_eq!(found, [listed(8192, 8192, 512), listed(9216, 9216, 3072)]);
+        assert!(read(4096..8192).is_empty());
+        assert!(read(20480..20992).is_empty());
     }
 
     #[test]

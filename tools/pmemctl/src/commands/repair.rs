@@ -35,9 +35,10 @@ pub const PAGE: Page = Page {
 
 /// Repair the bad ranges of a file from a backup or with zeros
 ///
-/// Writes what is listed as bad through the file, which clears the poison; no other file can be affected. Bytes of
-/// the same pages that can still be read are kept. With --offset and --length that range is replaced, whether it is
-/// listed or not.
+/// Writes what is listed as bad through the file, which clears the poison; no other file can be affected. If the
+/// driver has an exact list (errors/list), what is listed is read past the CPU caches first: what can be read is kept,
+/// and taken off the list ("good after all"). Bytes of the same pages that can still be read are kept as well. With
+/// --offset and --length that range is replaced, whether it is listed or not.
 ///
 /// No other process may have the file open: such a process is named. A process that opens it during the repair
 /// waits, or ends the repair between two writes. Before each write the name, length and blocks of the file are
@@ -58,7 +59,10 @@ pub struct Repair {
     /// The length of that range
     #[arg(long, requires = "offset")]
     length: Option<Size>,
-    /// Show what would be replaced, and change nothing
+    /// Take what is listed as bad without reading it, also from a badblocks list that is nearly full
+    #[arg(long)]
+    trust_list: bool,
+    /// Show what would be replaced, and change nothing: not even what is listed is read
     #[arg(long)]
     dry_run: bool,
     /// Print one JSON object
@@ -84,6 +88,7 @@ pub fn repair(arguments: &Repair) -> Result<bool> {
             range: range.map(|(offset, length)| {
                 offset.bytes()..offset.bytes().saturating_add(length.bytes())
             }),
+            trust_list: arguments.trust_list,
             dry_run: arguments.dry_run,
         },
     )?;
@@ -131,6 +136,7 @@ fn row(piece: &RepairRange) -> Vec<String> {
             (Outcome::Planned, true) => "planned: moves",
             (Outcome::Healed, _) => "healed",
             (Outcome::Moved, _) => "moved",
+            (Outcome::GoodAfterAll, _) => "good after all",
             (Outcome::Failed, _) => "failed",
         }
         .to_owned(),

@@ -1,0 +1,60 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# pmemctl repair keeps what is listed but can be read, and replaces no good page beside a bad one, with 400 errors listed.
+# vm: --bare --e820 352M@512M
+. "$(dirname "$0")/lib/test.sh"
+. "$(dirname "$0")/lib/badblocks.sh"
+
+COUNT=400
+START=$((2 << 20))
+
+cleanup() {
+	umount "$MNT" 2>/dev/null
+	forget_errors "$disk"
+	wipefs -aq "/dev/$disk"
+	unload_driver
+}
+
+# run_repair ARGUMENT…: the exit status, and the result of each piece.
+run_repair() {
+	repair_status=0
+	pmemctl repair --json "$@" >/tmp/repair.json 2>/tmp/repair.err || repair_status=$?
+	echo "$repair_status $(jq -r '[.pieces[] | "\(.file_offset)+\(.length) \(.replaced) \(.kept) \(.result)"] | join(", ")' /tmp/repair.json)"
+}
+
+# count_listed: the number of ranges on the exact list.
+count_listed() {
+	wc -l <"$list"
+}
+
+[ "$DRIVER" = rust_pmem ] || skip_all "C has no exact list"
+need sfdisk filefrag jq cmp wipefs
+plan 9
+load_driver
+disk=$(e820_disk)
+list=$(errors_list_of "$(e820_ns)")
+printf 'start=2M,size=96M\n' | sfdisk -q "/dev/$disk"
+wait_for 5 test -b "/dev/${disk}p1"
+make_fs ext4 "${disk}p1"
+mount_dax "${disk}p1"
+file=$MNT/file
+dd if=/dev/urandom of=/tmp/right bs=4096 count=256 status=none
+cp /tmp/right "$file"
+sync
+# More errors than badblocks can hold, behind the partition.
+list_every $((100 << 20)) $((512 << 10)) $COUNT | edit_list add "$list"
+page=$((START + $(disk_offset_of "$file" 40960)))
+echo "add $page 4096" >"$list"
+
+is "one page of the file is listed" "$(pmemctl errors --json "$file" | jq -c '[.[] | [.owner.file_offset, .length]]')" '[[40960,4096]]'
+is "a dry run reads nothing" "$(run_repair --dry-run --zero "$file") $(count_listed)" "0 40960+4096 4096 0 planned $((COUNT + 1))"
+is "it can be read, and is kept" "$(run_repair --zero "$file")" '0 40960+4096 0 4096 good-after-all'
+check "the file is as it was" cmp "$file" /tmp/right
+is "only its page was taken off the list" "$(count_listed)" $COUNT
+check "the file has no errors" pmemctl errors "$file"
+
+echo "add $page 4096" >"$list"
+is "with --trust-list it is replaced" "$(run_repair --trust-list --zero "$file")" '0 40960+4096 4096 0 healed'
+dd if=/dev/zero of=/tmp/right bs=4096 seek=10 count=1 conv=notrunc status=none
+check "and no other byte" cmp "$file" /tmp/right
+is "the others are still listed" "$(count_listed)" $COUNT
