@@ -32,7 +32,7 @@ make_bad() {
 }
 
 need filefrag jq cmp
-plan 64
+plan 68
 load_driver
 disk=$(e820_disk)
 
@@ -77,14 +77,15 @@ for way in 'ext4 always' 'ext4 never' 'xfs always' 'xfs never'; do
 	cp /tmp/right /tmp/backup
 	dd if=/dev/zero of=/tmp/backup bs=4096 seek=21 count=1 conv=notrunc status=none
 	make_bad 81920 8
-	is "$way: only what is bad" "$(run_repair "$file" --from /tmp/backup)" "0 81920+4096 4096 0 healed lost 0"
+	is "$way: a backup of another version is refused" "$(run_repair "$file" --from /tmp/backup)" "1 "
+	is "$way: only what is bad" "$(run_repair "$file" --from /tmp/backup --force)" "0 81920+4096 4096 0 healed lost 0"
 	check "$way: comes from the backup" cmp "$file" /tmp/right
 
 	make_bad 82432 1
 	is "$way: zeroes" "$(run_repair "$file" --zero)" "0 81920+4096 512 3584 healed lost 512"
 	dd if=/dev/zero of=/tmp/right bs=512 seek=161 count=1 conv=notrunc status=none
 	check "$way: are there, and the rest of the page" cmp "$file" /tmp/right
-	is "$way: a range, bad or not" "$(run_repair "$file" --from /tmp/backup --offset 82000 --length 600)" "0 81920+4096 600 3496 healed lost 0"
+	is "$way: a range, bad or not" "$(run_repair "$file" --from /tmp/backup --force --offset 82000 --length 600)" "0 81920+4096 600 3496 healed lost 0"
 	dd if=/tmp/backup of=/tmp/right bs=1 skip=82000 seek=82000 count=600 conv=notrunc status=none
 	check "$way: is that of the backup" cmp "$file" /tmp/right
 	if [ "$way" = 'ext4 never' ] || [ "$way" = 'xfs never' ]; then

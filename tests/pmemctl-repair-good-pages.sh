@@ -29,7 +29,7 @@ count_listed() {
 
 [ "$DRIVER" = rust_pmem ] || skip_all "C has no exact list"
 need sfdisk filefrag jq cmp wipefs
-plan 9
+plan 10
 load_driver
 disk=$(e820_disk)
 list=$(errors_list_of "$(e820_ns)")
@@ -54,6 +54,8 @@ is "only its page was taken off the list" "$(count_listed)" $COUNT
 check "the file has no errors" pmemctl errors "$file"
 
 echo "add $page 4096" >"$list"
+tr '\000-\377' '\001-\377\000' </tmp/right >/tmp/other
+is "a backup of another version is not used" "$(run_repair --trust-list --from /tmp/other "$file")" '1 '
 is "with --trust-list it is replaced" "$(run_repair --trust-list --zero "$file")" '0 40960+4096 4096 0 healed'
 dd if=/dev/zero of=/tmp/right bs=4096 seek=10 count=1 conv=notrunc status=none
 check "and no other byte" cmp "$file" /tmp/right

@@ -43,6 +43,9 @@ use units::PAGE;
 /// The largest write.
 const CHUNK: u64 = 1 << 20;
 
+/// Bytes on each side of a range that are compared with the backup.
+const AROUND: u64 = 64 << 10;
+
 /// The source of replaced bytes.
 #[derive(Debug, Clone)]
 pub enum Source {
@@ -61,6 +64,8 @@ pub struct Request {
     pub range: Option<Range<u64>>,
     /// Take what is listed as bad without reading it, and a list as complete.
     pub trust_list: bool,
+    /// Use a backup although it differs in what can be read.
+    pub force: bool,
     pub dry_run: bool,
 }
 
@@ -123,6 +128,9 @@ pub struct Report {
     pub pieces: Vec<RepairRange>,
     /// Bytes that are lost: zeros take their place.
     pub lost: u64,
+    /// What can be read of the ranges and around them, compared with the backup; `null` if there is none, or if
+    /// nothing is taken from it.
+    pub compared: Option<Comparison>,
     /// Why it ended before all was tried.
     pub stopped: Option<String>,
 }
@@ -132,6 +140,21 @@ impl Report {
     pub fn is_good(&self) -> bool {
         let good = |piece: &RepairRange| piece.result != Outcome::Failed;
         self.stopped.is_none() && self.pieces.iter().all(good)
+    }
+}
+
+/// The number of bytes that are the same in two files, and that are not.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Comparison {
+    pub same: u64,
+    pub different: u64,
+}
+
+impl Comparison {
+    fn add(&mut self, one: &[u8], other: &[u8]) {
+        let different = one.iter().zip(other).filter(|(a, b)| a != b).count() as u64;
+        self.different += different;
+        self.same += one.len().min(other.len()) as u64 - different;
     }
 }
 
@@ -419,6 +442,25 @@ impl Backup {
         );
         Ok(())
     }
+
+    /// Compares bytes of the file with those at the same offset, as far as these exist and can be read.
+    fn compare(&self, at: u64, bytes: &[u8], compared: &mut Comparison) -> Result<()> {
+        let length = self
+            .metadata
+            .len()
+            .saturating_sub(at)
+            .min(bytes.len() as u64);
+        let mut own = vec![0; length as usize];
+        match self.file.read_exact_at(&mut own, at) {
+            Ok(()) => compared.add(bytes, &own),
+            Err(error) if is_lost(&error) => {}
+            Err(error) => {
+                let name = printable(&self.path);
+                return Err(error).with_context(|| format!("{name}: read failed at {at}"));
+            }
+        }
+        Ok(())
+    }
 }
 
 /// The new contents of a range.
@@ -426,6 +468,8 @@ struct Contents {
     buffer: DirectBuffer,
     /// Bytes that are lost.
     lost: u64,
+    /// What is kept, compared with the backup.
+    compared: Comparison,
 }
 
 /// A repair with its open files.
@@ -616,6 +660,18 @@ fn lost_parts(
     Ok(lost)
 }
 
+/// Returns what is around the ranges in a file of `size` bytes, without the ranges.
+fn surroundings(ranges: &[Range<u64>], size: u64) -> Vec<Range<u64>> {
+    let ranges = joined(ranges.to_vec());
+    let wide =
+        |range: &Range<u64>| range.start.saturating_sub(AROUND)..(range.end + AROUND).min(size);
+    let around = joined(ranges.iter().map(wide).collect());
+    around
+        .iter()
+        .flat_map(|range| without(range, &ranges))
+        .collect()
+}
+
 impl Job {
     /// Returns the new contents of a range.
     fn contents(&self, piece: &mut RepairRange) -> Result<Contents> {
@@ -664,11 +720,18 @@ impl Job {
                 common(range, &data).into_iter().collect()
             }
         };
+        let mut compared = Comparison::default();
         for range in &requested {
             let bytes = part(&mut buffer, all.start, range);
             match &self.backup {
                 Some(backup) => backup.read(range.start, bytes)?,
                 None => bytes.fill(0),
+            }
+        }
+        if let Some(backup) = &self.backup {
+            for kept in without(&data, &requested) {
+                let bytes = part(&mut buffer, all.start, &kept);
+                backup.compare(kept.start, bytes, &mut compared)?;
             }
         }
         piece.replaced = count(&requested);
@@ -678,7 +741,11 @@ impl Job {
         } else {
             piece.replaced
         };
-        Ok(Contents { buffer, lost })
+        Ok(Contents {
+            buffer,
+            lost,
+            compared,
+        })
     }
 
     /// Reads the good bytes of a range from the device; returns the rest in order.
@@ -691,6 +758,31 @@ impl Job {
         };
         lost_parts(&all, &piece.ranges, self.target.block_size, &mut read)
             .with_context(|| format!("{}: read failed", self.target.volume.name))
+    }
+
+    /// Compares what can be read around the ranges with the backup.
+    fn compare(&self, backup: &Backup, pieces: &[RepairRange]) -> Result<Comparison> {
+        let mut compared = Comparison::default();
+        let size = self.target.size().min(backup.metadata.len());
+        let replaced = pieces.iter().filter(|piece| piece.replaced > 0);
+        let ranges: Vec<_> = replaced.map(RepairRange::range).collect();
+        for range in surroundings(&ranges, size) {
+            // A page cannot be read if it has a bad block.
+            let mut at = range.start;
+            while at < range.end {
+                let end = range.end.min((at + 1).next_multiple_of(PAGE));
+                let mut bytes = vec![0; (end - at) as usize];
+                match self.target.read(at, &mut bytes, false) {
+                    Ok(count) => backup.compare(at, &bytes[..count], &mut compared)?,
+                    Err(error) if is_lost(&error) => {}
+                    Err(error) => {
+                        return Err(error).with_context(|| format!("read failed at {at}"));
+                    }
+                }
+                at = end;
+            }
+        }
+        Ok(compared)
     }
 
     /// Writes a range. Fails if the file has changed, which ends the repair.
@@ -997,9 +1089,11 @@ pub fn repair(host: &Host, request: &Request) -> Result<Report> {
         dry_run: request.dry_run,
         pieces,
         lost: 0,
+        compared: None,
         stopped: None,
     };
     // Read all sources before anything is changed.
+    let mut compared = Comparison::default();
     let planned = |piece: &&mut RepairRange| piece.result == Outcome::Planned;
     for piece in report.pieces.iter_mut().filter(planned) {
         if piece.file_offset >= job.target.size() {
@@ -1008,6 +1102,27 @@ pub fn repair(host: &Host, request: &Request) -> Result<Report> {
         }
         let contents = job.contents(piece).with_context(|| name.clone())?;
         report.lost += contents.lost;
+        if piece.replaced > 0 {
+            compared.same += contents.compared.same;
+            compared.different += contents.compared.different;
+        }
+    }
+    let is_replaced = report.pieces.iter().any(|piece| piece.replaced > 0);
+    if let Some(backup) = job.backup.as_ref().filter(|_| is_replaced) {
+        let around = job
+            .compare(backup, &report.pieces)
+            .with_context(|| name.clone())?;
+        compared.same += around.same;
+        compared.different += around.different;
+        ensure!(
+            compared.different == 0 || request.force,
+            "{}: the backup is of another version of {name}: {} of {} bytes around the bad ranges differ; to use it \
+             nevertheless, use --force",
+            printable(&backup.path),
+            compared.different,
+            compared.same + compared.different
+        );
+        report.compared = Some(compared);
     }
     if request.dry_run {
         return Ok(report);
@@ -1237,6 +1352,25 @@ mod tests {
         });
         assert_eq!(lost.unwrap(), from_ref(&(4096..8192)));
         assert_eq!(reads, [0..4096, 8192..12288]);
+    }
+
+    #[test]
+    fn surroundings_are_compared() {
+        let far = 10 * AROUND;
+        assert_eq!(
+            surroundings(&[far..far + 4096, 4096..8192, 12288..16384], far + 5000),
+            [
+                0..4096,
+                8192..12288,
+                16384..16384 + AROUND,
+                far - AROUND..far,
+                far + 4096..far + 5000
+            ]
+        );
+        let mut compared = Comparison::default();
+        compared.add(b"abcd", b"abxd");
+        compared.add(b"abcd", b"ab");
+        assert_eq!((compared.same, compared.different), (5, 1));
     }
 
     proptest! {

@@ -40,6 +40,9 @@ pub const PAGE: Page = Page {
 /// and taken off the list ("good after all"). Bytes of the same pages that can still be read are kept as well. With
 /// --offset and --length that range is replaced, whether it is listed or not.
 ///
+/// A backup is refused if it differs from the file in what can be read around the bad ranges: it is of another
+/// version.
+///
 /// No other process may have the file open: such a process is named. A process that opens it during the repair
 /// waits, or ends the repair between two writes. Before each write the name, length and blocks of the file are
 /// verified; after it the bytes are read back and must be off the list. If files of XFS share the blocks, this file
@@ -62,6 +65,9 @@ pub struct Repair {
     /// Take what is listed as bad without reading it, also from a badblocks list that is nearly full
     #[arg(long)]
     trust_list: bool,
+    /// Use the backup although it differs from what can be read of the file
+    #[arg(long, conflicts_with = "zero")]
+    force: bool,
     /// Show what would be replaced, and change nothing: not even what is listed is read
     #[arg(long)]
     dry_run: bool,
@@ -89,6 +95,7 @@ pub fn repair(arguments: &Repair) -> Result<bool> {
                 offset.bytes()..offset.bytes().saturating_add(length.bytes())
             }),
             trust_list: arguments.trust_list,
+            force: arguments.force,
             dry_run: arguments.dry_run,
         },
     )?;
@@ -159,6 +166,14 @@ fn print_reasons(report: &Report) -> Result<()> {
             err,
             "pmemctl: other files share the bad memory: this one gets new blocks; the bad ones are repaired with the last of \
              them (\"pmemctl errors\" lists them)"
+        )?;
+    }
+    if let Some(compared) = report.compared {
+        let all = compared.same + compared.different;
+        writeln!(
+            err,
+            "pmemctl: {} of {all} bytes around the ranges are the same in the backup",
+            compared.same
         )?;
     }
     if report.lost > 0 {
