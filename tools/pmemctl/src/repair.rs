@@ -274,7 +274,9 @@ impl Target {
                 who => bail!("{name}: it is in use; end these first: {}", who.join("; ")),
             }
         }
+        // The first call reports an earlier failure of writeback, if nobody has seen it.
         file.sync_all()
+            .or_else(|_| file.sync_all())
             .with_context(|| format!("{name}: fsync failed"))?;
         Ok(Self {
             block_size: topology::block_size(host, &volume.kernel_name),
