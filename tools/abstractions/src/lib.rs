@@ -6,7 +6,8 @@
 //! its pages ([`pinning`]); SIGBUS as an error ([`sigbus`]); pages that a process supplies on demand
 //! ([`userfault`]); cache write-back ([`cache`]) and the time-stamp counter ([`tsc`]); io_uring
 //! ([`ring`]); ioctls of block devices ([`ioctl`]) and of file systems ([`extents`], [`xattr`]); leases
-//! ([`lease`]); what runs between fork and exec, and signal masks ([`process`]).
+//! ([`lease`]); what runs between fork and exec, and signal masks ([`process`]); child processes without privileges
+//! ([`sandbox`]).
 
 #![warn(missing_docs)]
 #![deny(clippy::undocumented_unsafe_blocks, clippy::missing_safety_doc)]
@@ -20,6 +21,7 @@ pub mod mapping;
 pub mod pinning;
 pub mod process;
 pub mod ring;
+pub mod sandbox;
 pub mod sigbus;
 pub mod tsc;
 pub mod userfault;

@@ -2,9 +2,9 @@
 
 //! The engine of `pmemctl`; the commands are in `commands/`.
 //!
-//! [`sysfs`] reads and writes the kernel's files. [`block`] has the disks and the volumes on them, [`nd`] the
-//! devices of the `nd` bus, [`badblocks`] the lists of errors, [`fs`] the file systems. Each of these imports only
-//! those before it.
+//! [`sysfs`] reads and writes the kernel's files, [`programs`] finds programs. [`block`] has the disks and the
+//! volumes on them, [`nd`] the devices of the `nd` bus, [`badblocks`] the lists of errors, [`fs`] the file systems.
+//! Each of these imports only those before it.
 
 pub mod affected;
 pub mod badblocks;
@@ -17,6 +17,7 @@ pub mod lease;
 pub mod monitor;
 pub mod nd;
 pub mod plan;
+pub mod programs;
 pub mod repair;
 pub mod scrub;
 pub mod status;

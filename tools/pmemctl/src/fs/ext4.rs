@@ -26,7 +26,7 @@ pub struct Header(BTreeMap<String, String>);
 impl Header {
     /// Reads the header of a device, or returns why it has none.
     pub fn read(node: &str) -> Result<std::result::Result<Self, String>> {
-        let output = run("dumpe2fs", PACKAGE, &["-h", node], "")?;
+        let output = run("dumpe2fs", PACKAGE, &["-h"], node, "")?;
         Ok(match output.success {
             true => Ok(Self::parse(&output.text())),
             false => Err(output.reason("dumpe2fs")),
@@ -105,7 +105,7 @@ pub struct Layout {
 impl Layout {
     /// Reads the layout, which is constant, of a mounted or unmounted file system.
     pub fn read(node: &str, header: &Header) -> Result<Self> {
-        let output = run("dumpe2fs", PACKAGE, &["-g", node], "")?;
+        let output = run("dumpe2fs", PACKAGE, &["-g"], node, "")?;
         if !output.success {
             bail!("{}", output.reason("dumpe2fs"));
         }
@@ -262,12 +262,12 @@ struct Debugfs<'a>(&'a str);
 impl Debugfs<'_> {
     /// Runs commands without loading the bitmaps, which may be on bad blocks.
     fn run(&self, commands: &str) -> Result<CommandOutput> {
-        run("debugfs", PACKAGE, &["-c", "-f", "-", self.0], commands)
+        run("debugfs", PACKAGE, &["-c", "-f", "-"], self.0, commands)
     }
 
     /// Runs commands with the bitmaps loaded.
     fn run_with_bitmaps(&self, commands: &str) -> Result<CommandOutput> {
-        run("debugfs", PACKAGE, &["-f", "-", self.0], commands)
+        run("debugfs", PACKAGE, &["-f", "-"], self.0, commands)
     }
 
     /// Runs a command with lists of numbers.
@@ -323,11 +323,11 @@ impl Debugfs<'_> {
             .iter()
             .map(|inode| format!("ls -p <{inode}>\n"))
             .collect();
-        let arguments = ["-c", "-f", "-", self.0];
         external::read(
             "debugfs",
             PACKAGE,
-            &arguments,
+            &["-c", "-f", "-"],
+            self.0,
             &commands.concat(),
             |output| entry(output, see),
         )?;
@@ -428,7 +428,7 @@ pub(crate) fn space(node: &str, header: &Header) -> Result<std::result::Result<S
         return Ok(Err(reason.to_owned()));
     }
     let layout = Layout::read(node, header)?;
-    let output = run("dumpe2fs", PACKAGE, &[node], "")?;
+    let output = run("dumpe2fs", PACKAGE, &[], node, "")?;
     if !output.success {
         return Ok(Err(output.reason("dumpe2fs")));
     }
@@ -661,6 +661,7 @@ fn protected(text: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::programs;
     use proptest::prelude::*;
 
     const HEADER: &str = "Filesystem features:      has_journal ext_attr mmp\nFilesystem state:         clean\n\
@@ -669,6 +670,43 @@ mod tests {
 
     fn header() -> Header {
         Header::parse(HEADER)
+    }
+
+    #[test]
+    fn owner_is_found_in_an_image() {
+        // Skipped if there are no e2fsprogs.
+        let programs = ["mkfs.ext4", "debugfs", "dumpe2fs"].map(programs::path);
+        if !programs.iter().all(|program| program.is_absolute()) {
+            return;
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        let image = at("image");
+        let file = std::fs::File::create(&image).unwrap();
+        file.set_len(64 << 20).unwrap();
+        std::fs::create_dir(at("tree")).unwrap();
+        std::fs::write(at("tree/file"), vec![7; 65536]).unwrap();
+        let made = std::process::Command::new(&programs[0])
+            .args(["-q", "-F", "-b", "4096", "-d"])
+            .args([at("tree"), image.clone()])
+            .status();
+        assert!(made.unwrap().success());
+
+        let node = image.to_str().unwrap();
+        // The first inode behind lost+found, or behind the orphan file.
+        let hidden = Header::read(node).unwrap().unwrap().hidden();
+        let inode = 12 + u64::from(hidden.iter().any(|(inode, _)| *inode == 12));
+        let extents = Debugfs(node).extents(&[inode]).unwrap();
+        let start = extents[0].1[0].blocks.start * 4096;
+        let span = Span::made_up(start + 4608, 512);
+        let found = owners(node, std::slice::from_ref(&span), false).unwrap();
+        let owner = Owner::File {
+            paths: vec!["/file".to_owned()],
+            inode,
+            file_offset: Some(4608),
+            open_by: Vec::new(),
+        };
+        assert_eq!(found.owned, [Owned { span, owner }]);
     }
 
     #[test]

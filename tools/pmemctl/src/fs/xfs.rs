@@ -344,7 +344,7 @@ impl<'a> Database<'a> {
     fn open(node: &'a str) -> Result<std::result::Result<Self, String>> {
         let superblock =
             "sb 0\nprint blocksize sectsize agblocks agcount logstart logblocks rootino\n";
-        let output = run("xfs_db", PACKAGE, &["-r", node], superblock)?;
+        let output = run("xfs_db", PACKAGE, &["-r"], node, superblock)?;
         if !output.success {
             return Ok(Err(output.reason("xfs_db")));
         }
@@ -365,7 +365,7 @@ impl<'a> Database<'a> {
 
     /// Returns the output of commands.
     fn run(&self, commands: &str) -> Result<Vec<u8>> {
-        let output = run("xfs_db", PACKAGE, &["-r", self.node], commands)?;
+        let output = run("xfs_db", PACKAGE, &["-r"], self.node, commands)?;
         // xfs_db also prints output for a corrupt file system, and then exits with an error.
         ensure!(
             output.success || !output.output.is_empty(),
@@ -385,11 +385,11 @@ impl<'a> Database<'a> {
                 .iter()
                 .map(|inode| format!("inode {inode}\nls\n"))
                 .collect();
-            let arguments = ["-r", self.node];
             external::read(
                 "xfs_db",
                 PACKAGE,
-                &arguments,
+                &["-r"],
+                self.node,
                 &commands.concat(),
                 |output| held(output, see),
             )?;
@@ -469,7 +469,7 @@ fn entry(line: &[u8]) -> LsLine {
 
 /// Returns why the log must be replayed first, if so.
 fn log_refusal(node: &str) -> Result<Option<String>> {
-    let output = run("xfs_logprint", PACKAGE, &["-t", node], "")?;
+    let output = run("xfs_logprint", PACKAGE, &["-t"], node, "")?;
     let text = output.text();
     Ok(if text.contains("state: <CLEAN>") {
         None
