@@ -331,19 +331,141 @@ fn sharers(text: &str) -> Vec<InodeExtent> {
     text.lines().filter_map(one).collect()
 }
 
+/// A record of the reverse map, in blocks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Mapping {
+    group: u64,
+    /// The first block in the group.
+    block: u64,
+    count: u64,
+    /// An inode, or a purpose (`XFS_RMAP_OWN_…` of xfs_format.h).
+    owner: i64,
+    /// The first block in the file.
+    offset: u64,
+    /// Of the data of a file: neither a block of its extent tree nor of its attributes.
+    data: bool,
+}
+
+impl Mapping {
+    /// Parses the output of `fsmap`, one record for each line; `None` if it is anything else, such as an error of a
+    /// block that cannot be read.
+    fn parse(text: &str) -> Option<BTreeSet<Self>> {
+        text.lines().map(Self::line).collect()
+    }
+
+    /// `6: 0/16 len 8 owner -7 offset 0 bmbt 0 attrfork 0 extflag 0`.
+    fn line(line: &str) -> Option<Self> {
+        let words: Vec<_> = line.split_whitespace().collect();
+        let [
+            _,
+            start,
+            "len",
+            count,
+            "owner",
+            owner,
+            "offset",
+            offset,
+            "bmbt",
+            tree,
+            "attrfork",
+            attributes,
+            ..,
+        ] = words[..]
+        else {
+            return None;
+        };
+        let (group, block) = start.split_once('/')?;
+        Some(Self {
+            group: group.parse().ok()?,
+            block: block.parse().ok()?,
+            count: count.parse().ok()?,
+            owner: owner.parse().ok()?,
+            offset: offset.parse().ok()?,
+            data: tree == "0" && attributes == "0",
+        })
+    }
+
+    fn range(&self, geometry: &Geometry) -> Range<u64> {
+        let start = self
+            .group
+            .saturating_mul(geometry.group)
+            .saturating_add(self.block.saturating_mul(geometry.block));
+        start..start.saturating_add(self.count.saturating_mul(geometry.block))
+    }
+
+    fn inode(&self) -> Option<u64> {
+        u64::try_from(self.owner).ok()
+    }
+
+    /// Returns the owner of blocks without inode.
+    fn special(&self) -> Owner {
+        let group = Some(self.group);
+        let what = match self.owner {
+            -3 => "superblock",
+            -4 => {
+                return Owner::Metadata {
+                    what: "journal",
+                    group: None,
+                };
+            }
+            -5 => "metadata",
+            -6 => "inode index",
+            -7 => "inode table",
+            -8 => "reference counts",
+            -9 => "copy-on-write staging",
+            _ => return Owner::Unknown { group },
+        };
+        Owner::Metadata { what, group }
+    }
+}
+
 /// A file system that `xfs_db` may read.
 struct Database<'a> {
     node: &'a str,
     geometry: Geometry,
     /// The inode of its root.
     root: u64,
+    /// It has a reverse map.
+    reverse_map: bool,
+    /// Inodes without names, with their purpose.
+    hidden: BTreeMap<u64, &'static str>,
+}
+
+/// `XFS_SB_FEAT_RO_COMPAT_RMAPBT`.
+const REVERSE_MAP: u64 = 1 << 1;
+
+/// Returns whether the superblock says that there is a reverse map.
+fn has_reverse_map(text: &str) -> bool {
+    let features = text
+        .lines()
+        .find_map(|line| line.strip_prefix("features_ro_compat = 0x"));
+    features
+        .and_then(|digits| u64::from_str_radix(digits.trim(), 16).ok())
+        .is_some_and(|features| features & REVERSE_MAP != 0)
+}
+
+/// Returns the inodes of the superblock that are no files; 0 is none.
+fn hidden_inodes(text: &str) -> BTreeMap<u64, &'static str> {
+    let fields = [
+        ("rbmino", "realtime bitmap"),
+        ("rsumino", "realtime summary"),
+        ("uquotino", "quota"),
+        ("gquotino", "quota"),
+        ("pquotino", "quota"),
+    ];
+    fields
+        .into_iter()
+        .filter_map(|(field, what)| Some((number(text, field).ok()?, what)))
+        .filter(|(inode, _)| *inode != 0)
+        .collect()
 }
 
 impl<'a> Database<'a> {
     /// Opens a file system, or returns why it must not be read.
     fn open(node: &'a str) -> Result<std::result::Result<Self, String>> {
-        let superblock =
-            "sb 0\nprint blocksize sectsize agblocks agcount logstart logblocks rootino\n";
+        // One by one, because xfs_db prints nothing if it does not know one of several fields.
+        let superblock = "sb 0\nprint blocksize sectsize agblocks agcount logstart logblocks rootino\n\
+            print features_ro_compat\nprint rbmino\nprint rsumino\nprint uquotino\nprint gquotino\nprint pquotino\n";
         let output = run("xfs_db", PACKAGE, &["-r"], node, superblock)?;
         if !output.success {
             return Ok(Err(output.reason("xfs_db")));
@@ -359,6 +481,8 @@ impl<'a> Database<'a> {
                 node,
                 geometry,
                 root: number(&text, "rootino")?,
+                reverse_map: has_reverse_map(&text),
+                hidden: hidden_inodes(&text),
             }),
         })
     }
@@ -373,6 +497,27 @@ impl<'a> Database<'a> {
             output.reason("xfs_db")
         );
         Ok(output.output)
+    }
+
+    /// Returns the records of the reverse map for `spans`; `None` if there is none, or it cannot be read.
+    fn reverse_map(&self, spans: &[Span]) -> Result<Option<BTreeSet<Mapping>>> {
+        if !self.reverse_map {
+            return Ok(None);
+        }
+        let geometry = &self.geometry;
+        let query = |span: &Span| {
+            let first = geometry.number(span.offset);
+            let last = geometry.number(span.range().end.saturating_sub(1));
+            format!("fsmap {first} {last}\n")
+        };
+        let commands: String = spans
+            .iter()
+            .flat_map(|span| geometry.groups(span))
+            .map(|(_, part)| query(&part))
+            .collect();
+        let output = run("xfs_db", PACKAGE, &["-r"], self.node, &commands)?;
+        let complete = output.success && output.error.is_empty();
+        Ok(complete.then(|| Mapping::parse(&output.text())).flatten())
     }
 
     fn text(&self, commands: &str) -> Result<String> {
@@ -515,56 +660,126 @@ fn free(text: &str, geometry: &Geometry) -> Vec<Range<u64>> {
     free
 }
 
-/// Whose the bytes of `spans` of a device are that has a file system which is not mounted.
+/// Finds the owners of `spans` of an unmounted file system.
 pub fn owners(node: &str, spans: &[Span], all_links: bool) -> Result<OwnersFound> {
-    let database = match Database::open(node)? {
-        Ok(database) => database,
-        Err(reason) => return Ok(OwnersFound::nothing(reason)),
-    };
+    match Database::open(node)? {
+        Ok(database) => database.owners(spans, all_links),
+        Err(reason) => Ok(OwnersFound::nothing(reason)),
+    }
+}
+
+impl Database<'_> {
+    fn owners(&self, spans: &[Span], all_links: bool) -> Result<OwnersFound> {
+        let geometry = &self.geometry;
+        let mut result = OwnersFound::default();
+        let mut left = Vec::new();
+        for span in spans {
+            let (owned, rest) = geometry.split(span);
+            result.owned.extend(owned);
+            left.extend(rest);
+        }
+        if left.is_empty() {
+            return Ok(result);
+        }
+        // The reverse map answers for these blocks alone; blockget reads all metadata, and keeps it in memory.
+        if let Some(mappings) = self.reverse_map(&left)? {
+            let inodes = mappings.iter().filter_map(Mapping::inode);
+            let inodes = inodes
+                .filter(|inode| !self.hidden.contains_key(inode))
+                .collect();
+            let paths = self.paths(&inodes, all_links)?;
+            place_mappings(self, &left, &mappings, &paths, &mut result);
+            return Ok(result);
+        }
+
+        // blockget reads the use of all blocks; blockuse prints some of them.
+        let mut commands = String::from("blockget\n");
+        for (group, part) in left.iter().flat_map(|span| geometry.groups(span)) {
+            let (first, count) = geometry.around(group, &part, spans);
+            commands.push_str(&format!("fsblock {first}\nblockuse -c {count}\n"));
+        }
+        let uses = match self.text(&commands) {
+            Ok(text) => uses(&text),
+            Err(error) => {
+                result.reason = Some(format!(
+                    "{error:#}; without a reverse map (rmapbt), xfs_db needs some 9 bytes of memory for a block"
+                ));
+                result.unknown(left, |byte| geometry.group_of(byte));
+                return Ok(result);
+            }
+        };
+        let mut inodes: BTreeSet<u64> = uses.iter().filter_map(|block| block.inode).collect();
+        let commands: Vec<_> = inodes
+            .iter()
+            .map(|inode| format!("echo INODE {inode}\ninode {inode}\nbmap -d\nbmap -a\n"))
+            .collect();
+        let commands = commands.concat();
+        let mut pieces = pieces(&self.text(&commands)?);
+
+        // blockget keeps only the last owner of a shared block; with -b it prints all of them.
+        let shared: Vec<_> = uses
+            .iter()
+            .filter(|block| block.kind == "rldata")
+            .map(|block| format!(" -b {}", block.number))
+            .collect();
+        let shared = shared.concat();
+        if !shared.is_empty() {
+            let sharers = sharers(&self.text(&format!("blockget{shared}\n"))?);
+            let numbers: BTreeSet<u64> = sharers.iter().map(|piece| piece.number).collect();
+            pieces = cut_out(&pieces, &numbers);
+            inodes.extend(sharers.iter().map(|piece| piece.inode));
+            pieces.extend(sharers);
+        }
+        let paths = self.paths(&inodes, all_links)?;
+        place(geometry, &left, &uses, &pieces, &paths, &mut result);
+        Ok(result)
+    }
+}
+
+/// Assigns the owners that the reverse map has to the bytes of `left`; the rest is free.
+fn place_mappings(
+    database: &Database<'_>,
+    left: &[Span],
+    mappings: &BTreeSet<Mapping>,
+    paths: &BTreeMap<u64, Vec<String>>,
+    result: &mut OwnersFound,
+) {
     let geometry = &database.geometry;
-    let mut result = OwnersFound::default();
-    let mut left = Vec::new();
-    for span in spans {
-        let (owned, rest) = geometry.split(span);
-        result.owned.extend(owned);
-        left.extend(rest);
+    let mut taken = Vec::new();
+    for mapping in mappings {
+        let range = mapping.range(geometry);
+        for part in left.iter().filter_map(|span| span.cut(&range)) {
+            let owner = match mapping.inode() {
+                None => mapping.special(),
+                Some(inode) => match database.hidden.get(&inode) {
+                    Some(what) => Owner::Metadata { what, group: None },
+                    None => Owner::File {
+                        paths: paths.get(&inode).cloned().unwrap_or_default(),
+                        inode,
+                        file_offset: mapping.data.then(|| {
+                            let start = mapping.offset.saturating_mul(geometry.block);
+                            start.saturating_add(part.offset - range.start)
+                        }),
+                        open_by: Vec::new(),
+                    },
+                },
+            };
+            taken.push(part.range());
+            result.owned.push(Owned { span: part, owner });
+        }
     }
-    if left.is_empty() {
-        return Ok(result);
+    let free = left.iter().flat_map(|span| span.without(&taken));
+    // Nothing is behind the last group.
+    for owned in geometry.by_group(&free.collect::<Vec<_>>()) {
+        let owner = match owned.owner {
+            Owner::Unknown { group: Some(_) } => Owner::Free,
+            other => other,
+        };
+        result.add(owned.span, owner);
     }
-
-    // blockget reads the use of all blocks; blockuse prints some of them.
-    let mut commands = String::from("blockget\n");
-    for (group, part) in left.iter().flat_map(|span| geometry.groups(span)) {
-        let (first, count) = geometry.around(group, &part, spans);
-        commands.push_str(&format!("fsblock {first}\nblockuse -c {count}\n"));
-    }
-    let uses = uses(&database.text(&commands)?);
-    let mut inodes: BTreeSet<u64> = uses.iter().filter_map(|block| block.inode).collect();
-    let commands: Vec<_> = inodes
-        .iter()
-        .map(|inode| format!("echo INODE {inode}\ninode {inode}\nbmap -d\nbmap -a\n"))
-        .collect();
-    let commands = commands.concat();
-    let mut pieces = pieces(&database.text(&commands)?);
-
-    // blockget keeps only the last owner of a shared block; with -b it prints all of them.
-    let shared: Vec<_> = uses
-        .iter()
-        .filter(|block| block.kind == "rldata")
-        .map(|block| format!(" -b {}", block.number))
-        .collect();
-    let shared = shared.concat();
-    if !shared.is_empty() {
-        let sharers = sharers(&database.text(&format!("blockget{shared}\n"))?);
-        let numbers: BTreeSet<u64> = sharers.iter().map(|piece| piece.number).collect();
-        pieces = cut_out(&pieces, &numbers);
-        inodes.extend(sharers.iter().map(|piece| piece.inode));
-        pieces.extend(sharers);
-    }
-    let paths = database.paths(&inodes, all_links)?;
-    place(geometry, &left, &uses, &pieces, &paths, &mut result);
-    Ok(result)
+    result
+        .owned
+        .sort_by_key(|owned| (owned.span.disk_offset, owned.span.length));
 }
 
 /// Removes blocks from extents.
@@ -654,6 +869,7 @@ fn place(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::programs;
     use proptest::prelude::*;
 
     /// 400 MiB, four groups, as xfs_db printed it.
@@ -703,6 +919,100 @@ mod tests {
                 GROUP + 40960..2 * GROUP
             ]
         );
+    }
+
+    /// As xfs_db 6.13 answered `fsmap 0 100`, and two records of a file.
+    const FSMAP: &str = "0: 0/0 len 1 owner -3 offset 0 bmbt 0 attrfork 0 extflag 0\n\
+        1: 0/1 len 2 owner -5 offset 0 bmbt 0 attrfork 0 extflag 0\n\
+        2: 0/16 len 8 owner -7 offset 0 bmbt 0 attrfork 0 extflag 0\n\
+        3: 0/24 len 4 owner 131 offset 512 bmbt 0 attrfork 0 extflag 1\n\
+        4: 0/28 len 1 owner 131 offset 0 bmbt 1 attrfork 0 extflag 0\n\
+        5: 0/30 len 1 owner 129 offset 0 bmbt 0 attrfork 0 extflag 0\n";
+
+    #[test]
+    fn reverse_map_has_the_owners() {
+        let mappings = Mapping::parse(FSMAP).unwrap();
+        assert_eq!(mappings.len(), 6);
+        // What xfs_db prints if a block of the reverse map is bad.
+        let error = "Error 74 while querying fsmap btree.\n";
+        assert_eq!(Mapping::parse(&format!("{FSMAP}{error}")), None);
+        let database = Database {
+            node: "",
+            geometry: geometry(),
+            root: 128,
+            reverse_map: true,
+            hidden: hidden_inodes("rbmino = 129\nrsumino = 130\nuquotino = 0\ngquotino = null\n"),
+        };
+        let paths = BTreeMap::from([(131, vec!["/file".to_owned()])]);
+        let left = [
+            Span::made_up(16 * 4096, 512),
+            Span::made_up(25 * 4096 + 512, 512),
+            Span::made_up(28 * 4096, 3 * 4096),
+            Span::made_up(4 * GROUP, 512),
+        ];
+        let mut result = OwnersFound::default();
+        place_mappings(&database, &left, &mappings, &paths, &mut result);
+        let file = |file_offset| Owner::File {
+            paths: vec!["/file".to_owned()],
+            inode: 131,
+            file_offset,
+            open_by: Vec::new(),
+        };
+        let owned: Vec<_> = result.owned.into_iter().map(|one| one.owner).collect();
+        let metadata = |what, group| Owner::Metadata { what, group };
+        assert_eq!(
+            owned,
+            [
+                metadata("inode table", Some(0)),
+                file(Some(513 * 4096 + 512)),
+                file(None),
+                Owner::Free,
+                metadata("realtime bitmap", None),
+                Owner::Unknown { group: None },
+            ]
+        );
+    }
+
+    #[test]
+    fn reverse_map_and_blockget_agree() {
+        // Skipped if there are no xfsprogs.
+        let programs = ["mkfs.xfs", "xfs_db", "xfs_logprint"].map(programs::path);
+        if !programs.iter().all(|program| program.is_absolute()) {
+            return;
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        let image = at("image");
+        let file = std::fs::File::create(&image).unwrap();
+        file.set_len(512 << 20).unwrap();
+        std::fs::write(at("content"), vec![7; 4 << 20]).unwrap();
+        let content = at("content").display().to_string();
+        let tree = format!("/dummy\n0 0\nd--755 0 0\nfile ---644 0 0 {content}\n$\n");
+        std::fs::write(at("tree"), tree).unwrap();
+        let made = std::process::Command::new(&programs[0])
+            .args(["-q", "-m", "rmapbt=1,reflink=1", "-p"])
+            .args([at("tree"), image.clone()])
+            .status();
+        assert!(made.unwrap().success());
+
+        let node = image.to_str().unwrap();
+        let mut database = Database::open(node).unwrap().unwrap();
+        assert!(database.reverse_map);
+        let spans: Vec<Span> = (0..2048)
+            .map(|number| Span::made_up(number * 7 * 4096 + 512, 512))
+            .collect();
+        let by_map = database.owners(&spans, false).unwrap();
+        database.reverse_map = false;
+        assert_eq!(by_map, database.owners(&spans, false).unwrap());
+        let named = |owned: &Owned| matches!(&owned.owner, Owner::File { paths, .. } if paths[..] == ["/file"]);
+        assert!(by_map.owned.iter().any(named));
+    }
+
+    #[test]
+    fn superblock_says_whether_there_is_a_reverse_map() {
+        assert!(has_reverse_map("rootino = 128\nfeatures_ro_compat = 0xf\n"));
+        assert!(!has_reverse_map("features_ro_compat = 0xd\n"));
+        assert!(!has_reverse_map("field features_ro_compat not found\n"));
     }
 
     #[test]
