@@ -2,12 +2,14 @@
 
 //! Finds the users of a disk: mounts, swap, stacked devices, processes.
 
+use crate::block::descriptors::{self, Descriptor, MappedFile, MountTable, Place};
 use crate::block::devno::DeviceNumber;
 use crate::block::disk::{BlockDevice, Disk};
 use crate::sysfs::{self, Host, printable, unescape};
 use glob::glob;
 use serde::Serialize;
-use std::collections::{BTreeSet, HashSet};
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::ffi::OsString;
 use std::fmt;
 use std::fs;
@@ -128,34 +130,73 @@ struct Lookup<'a> {
     parts: Vec<BlockDevice>,
     /// Block devices, or the character devices of device DAX.
     block: bool,
+    /// Processes that only read are no users.
+    writers: bool,
+    pids: Vec<u32>,
+    table: MountTable,
+    /// The files of processes that were looked at.
+    known: RefCell<BTreeMap<(Place, u64), Option<DeviceNumber>>>,
 }
 
-impl Lookup<'_> {
+impl<'a> Lookup<'a> {
+    fn new(host: &'a Host, parts: Vec<BlockDevice>, block: bool) -> Self {
+        let pids = pids(host);
+        Self {
+            host,
+            parts,
+            block,
+            writers: false,
+            table: MountTable::of(host, &pids),
+            pids,
+            known: RefCell::default(),
+        }
+    }
+
     fn numbered(&self, number: DeviceNumber) -> Option<&str> {
         let part = self.parts.iter().find(|part| part.number == number)?;
         Some(&part.name)
     }
 
-    /// Which of them the file is, whatever it is called.
-    fn file(&self, path: &Path) -> Option<&str> {
-        let status = fs::metadata(path).ok()?;
+    /// The number of a device, if it is of the right kind.
+    fn device(&self, status: &fs::Metadata) -> Option<DeviceNumber> {
         let kind = status.file_type();
         let right = if self.block {
             kind.is_block_device()
         } else {
             kind.is_char_device()
         };
-        right
-            .then(|| DeviceNumber::from_rdev(status.rdev()))
-            .and_then(|number| self.numbered(number))
+        right.then(|| DeviceNumber::from_rdev(status.rdev()))
+    }
+
+    /// Which of them a file of a process is, whatever it is called.
+    fn file(&self, link: &Path, place: Place, inode: Option<u64>) -> Option<&str> {
+        let look = || {
+            let status = self.table.status(link, place)?;
+            self.device(&status)
+        };
+        let number = match inode {
+            // Many processes map the same libraries.
+            Some(inode) => {
+                let known = self.known.borrow().get(&(place, inode)).copied();
+                match known {
+                    Some(number) => number,
+                    None => {
+                        let number = look();
+                        self.known.borrow_mut().insert((place, inode), number);
+                        number
+                    }
+                }
+            }
+            None => look(),
+        };
+        self.numbered(number?)
     }
 
     /// Which of them a path in a text of the kernel is: by its number, or by its name where this
     /// process has no such file.
     fn path(&self, path: &Path) -> Option<&str> {
-        let file = self.host.absolute(path);
-        if file.exists() {
-            return self.file(&file);
+        if let Some(status) = self.table.status_of_path(self.host, path) {
+            return self.numbered(self.device(&status)?);
         }
         let name = path.strip_prefix("/dev").ok()?.to_str()?;
         let part = self.parts.iter().find(|part| part.name == name)?;
@@ -169,18 +210,76 @@ impl Lookup<'_> {
 /// of a PID namespace that is not below this one, and clients of other machines.
 pub fn of_disk(disk: &Disk) -> Vec<Holder> {
     let host = disk.host();
-    let lookup = Lookup {
-        host,
-        parts: disk.parts(),
-        block: true,
-    };
+    let lookup = Lookup::new(host, disk.parts(), true);
     let mut found = BTreeSet::new();
-    mounts(&lookup, &mut found);
-    swaps(&lookup, &mut found);
-    stacked(&lookup, &mut found);
+    users(&lookup, &mut found);
+    found.into_iter().collect()
+}
+
+fn users(lookup: &Lookup<'_>, found: &mut BTreeSet<Holder>) {
+    mounts(lookup, found);
+    swaps(lookup, found);
+    stacked(lookup, found);
+    nvme_target(lookup, found);
+    processes(lookup, found);
+}
+
+/// All users of a disk, partition or volume, `name` for the kernel, that may write to it: those of [`of_disk`] but
+/// processes that only read, mounts that no process sees, and processes that may write to a device below it.
+pub fn writers(host: &Host, name: &str, number: DeviceNumber) -> Vec<Holder> {
+    let part = BlockDevice {
+        name: name.to_owned(),
+        number,
+        folder: host.path("sys/class/block").join(name),
+    };
+    let below = below(host, &part);
+    let mut lookup = Lookup::new(host, vec![part], true);
+    lookup.writers = true;
+    let mut found = BTreeSet::new();
+    users(&lookup, &mut found);
+    let mounted = found
+        .iter()
+        .any(|holder| matches!(holder, Holder::Mount { .. }));
+    // These directories live as long as the superblock: after umount -l, too.
+    let active = |kind: &str| host.path("sys/fs").join(kind).join(name).exists();
+    if !mounted && ["ext4", "xfs"].into_iter().any(active) {
+        found.insert(Holder::Unknown {
+            device: name.to_owned(),
+        });
+    }
+    lookup.parts = below;
+    lookup.known = RefCell::default();
     nvme_target(&lookup, &mut found);
     processes(&lookup, &mut found);
     found.into_iter().collect()
+}
+
+/// Returns the devices that a device is on: the disk of a partition, the devices of a volume, and those below them.
+fn below(host: &Host, part: &BlockDevice) -> Vec<BlockDevice> {
+    let mut found: Vec<BlockDevice> = Vec::new();
+    let mut pending = vec![part.folder.clone()];
+    while let Some(folder) = pending.pop() {
+        let mut names = sysfs::names(&folder.join("slaves"));
+        if folder.join("partition").exists() {
+            let real = fs::canonicalize(&folder).unwrap_or(folder);
+            let disk = real.parent().and_then(Path::file_name);
+            names.extend(disk.and_then(|name| Some(name.to_str()?.to_owned())));
+        }
+        for name in names {
+            let folder = host.path("sys/class/block").join(&name);
+            let number = sysfs::line(folder.join("dev")).and_then(|number| number.parse().ok());
+            let Some(number) = number else { continue };
+            if !found.iter().any(|known| known.number == number) {
+                pending.push(folder.clone());
+                found.push(BlockDevice {
+                    name,
+                    number,
+                    folder,
+                });
+            }
+        }
+    }
+    found
 }
 
 /// All users of devices of device DAX (`dax0.0`).
@@ -193,11 +292,7 @@ pub fn of_dax(host: &Host, devices: &[String]) -> Vec<Holder> {
             folder,
         })
     };
-    let lookup = Lookup {
-        host,
-        parts: devices.iter().filter_map(part).collect(),
-        block: false,
-    };
+    let lookup = Lookup::new(host, devices.iter().filter_map(part).collect(), false);
     let mut found = BTreeSet::new();
     for part in &lookup.parts {
         if sysfs::link_name(part.folder.join("driver")).is_some_and(|driver| driver == "kmem") {
@@ -276,11 +371,7 @@ fn mounts(lookup: &Lookup<'_>, found: &mut BTreeSet<Holder>) {
     let mut known = HashSet::new();
     // This process comes first, so that other processes are named only for mounts that are not visible here.
     let mut tables = vec![("self".to_owned(), None)];
-    tables.extend(
-        pids(host)
-            .into_iter()
-            .map(|pid| (pid.to_string(), Some(pid))),
-    );
+    tables.extend(lookup.pids.iter().map(|&pid| (pid.to_string(), Some(pid))));
     for (folder, pid) in tables {
         let its = space(&folder);
         if its.is_some() && !seen.insert(its.clone()) {
@@ -421,7 +512,7 @@ fn nvme_target(lookup: &Lookup<'_>, found: &mut BTreeSet<Holder>) {
 fn processes(lookup: &Lookup<'_>, found: &mut BTreeSet<Holder>) {
     let host = lookup.host;
     let own = std::process::id();
-    for pid in pids(host).into_iter().filter(|&pid| pid != own) {
+    for &pid in lookup.pids.iter().filter(|&&pid| pid != own) {
         let folder = host.path(format!("proc/{pid}"));
         let mut note = |device: &str, mapped| {
             found.insert(Holder::Process {
@@ -430,13 +521,25 @@ fn processes(lookup: &Lookup<'_>, found: &mut BTreeSet<Holder>) {
                 mapped,
             });
         };
-        for descriptor in sysfs::names(&folder.join("fd")) {
-            if let Some(device) = lookup.file(&folder.join("fd").join(descriptor)) {
+        for name in descriptors::names(&folder) {
+            let Some(descriptor) = Descriptor::read(&folder, &name) else {
+                continue;
+            };
+            if lookup.writers && !descriptor.is_writable() {
+                continue;
+            }
+            let link = folder.join("fd").join(name);
+            if let Some(device) = lookup.file(&link, descriptor.place(), descriptor.inode) {
                 note(device, false);
             }
         }
-        for range in sysfs::names(&folder.join("map_files")) {
-            if let Some(device) = lookup.file(&folder.join("map_files").join(range)) {
+        for mapped in MappedFile::all(&folder) {
+            if lookup.writers && !mapped.writable {
+                continue;
+            }
+            let link = folder.join("map_files").join(mapped.link());
+            let place = Place::Device(mapped.device);
+            if let Some(device) = lookup.file(&link, place, Some(mapped.inode)) {
                 note(device, true);
             }
         }
@@ -603,5 +706,78 @@ mod tests {
             "pmem90 is exported by the NVMe target: namespace 1 of subsystem s",
         ];
         assert_eq!(found, lookup);
+    }
+
+    /// Returns what may write to the volume `dm-3` on the partition, in a fake tree with these files.
+    fn writers_with(files: &[(&str, &str)]) -> Vec<String> {
+        let mut all = DISK.to_vec();
+        all.extend([
+            ("sys/class/block/dm-3/dev", "252:3\n"),
+            ("sys/class/block/dm-3/slaves/pmem90p1", ""),
+            ("sys/class/block/pmem90p1", "->../../block/pmem90/pmem90p1"),
+            ("sys/class/block/pmem90", "->../../block/pmem90"),
+        ]);
+        all.retain(|(path, _)| files.iter().all(|(other, _)| other != path));
+        all.extend(files);
+        let (_folder, host) = tree(&all);
+        let number = "252:3".parse().unwrap();
+        let found = writers(&host, "dm-3", number);
+        let below = below(
+            &host,
+            &BlockDevice {
+                name: "dm-3".into(),
+                number,
+                folder: host.path("sys/class/block/dm-3"),
+            },
+        );
+        let below: Vec<_> = below.iter().map(|part| part.name.as_str()).collect();
+        assert_eq!(below, ["pmem90p1", "pmem90"]);
+        found.iter().map(Holder::to_string).collect()
+    }
+
+    #[test]
+    fn superblock_without_visible_mount_is_found() {
+        assert!(writers_with(&[]).is_empty());
+        let found = writers_with(&[("sys/fs/xfs/dm-3/log", "")]);
+        assert!(
+            found[0].starts_with("dm-3 is claimed by something"),
+            "{found:?}"
+        );
+        let mount = "36 35 252:3 / /mnt rw - xfs /dev/dm-3 rw\n";
+        let files = [("sys/fs/xfs/dm-3/log", ""), ("proc/self/mountinfo", mount)];
+        assert_eq!(writers_with(&files), ["dm-3 is mounted at /mnt (xfs)"]);
+    }
+
+    #[test]
+    fn process_that_only_reads_is_no_writer() {
+        // A device that exists here, and a process with it open.
+        let null = DeviceNumber::from_rdev(fs::metadata("/dev/null").unwrap().rdev());
+        let found = |flags: &str, kind: &str| {
+            let info = format!("pos:\t0\nflags:\t{flags}\nmnt_id:\t9\nino:\t5\n");
+            let table = format!("9 1 0:6 / /dev rw - {kind} x rw\n");
+            let (_folder, host) = tree(&[
+                ("proc/7/fd/3", "->/dev/null"),
+                ("proc/7/fdinfo/3", &info),
+                ("proc/7/comm", "cat\n"),
+                ("proc/7/mountinfo", &table),
+            ]);
+            let part = BlockDevice {
+                name: "null".into(),
+                number: null,
+                folder: PathBuf::new(),
+            };
+            // A character device, because there is always one.
+            let mut lookup = Lookup::new(&host, vec![part], false);
+            let mut all = BTreeSet::new();
+            processes(&lookup, &mut all);
+            lookup.writers = true;
+            let mut writers = BTreeSet::new();
+            processes(&lookup, &mut writers);
+            (all.len(), writers.len())
+        };
+        assert_eq!(found("0100000", "devtmpfs"), (1, 0));
+        assert_eq!(found("0100002", "devtmpfs"), (1, 1));
+        // A server that is down would not answer.
+        assert_eq!(found("0100002", "nfs"), (0, 0));
     }
 }

@@ -2,6 +2,7 @@
 
 //! Block devices: disks of persistent memory, partitions and volumes on them, and their users.
 
+pub mod descriptors;
 pub mod devno;
 pub mod disk;
 pub mod holders;

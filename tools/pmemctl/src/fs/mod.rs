@@ -6,6 +6,7 @@
 
 pub mod ext4;
 pub mod external;
+mod leases;
 pub mod mounted;
 pub mod offline;
 pub mod open_files;

@@ -5,9 +5,13 @@
 //! File descriptors in flight through a socket or registered with io_uring are not visible, nor are processes
 //! outside of this PID namespace.
 
+use crate::block::descriptors::{self, Descriptor, MappedFile, MountTable};
 use crate::block::devno::DeviceNumber;
 use crate::block::holders::{self, Process};
+use crate::fs::leases::Leases;
 use crate::sysfs::{self, Host, printable};
+use rustix::fs::{AtFlags, OFlags, StatxFlags};
+use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
@@ -56,16 +60,46 @@ pub struct OpenFile {
     pub removed: bool,
     /// A link in `/proc` through which it can be opened, whether it has a name or not.
     link: PathBuf,
+    /// A descriptor of it: the process and the number.
+    descriptor: Option<(u32, i32)>,
+    /// An open would break a lease.
+    leased: bool,
     pub by: Vec<FileUse>,
 }
 
 impl OpenFile {
-    /// Opens the file without waiting for a lease.
+    /// Returns the file for queries. Breaks no lease, because nothing is opened if a process has a descriptor.
+    ///
+    /// # Errors
+    ///
+    /// `WouldBlock` if only an open would do, and would break a lease.
     pub fn open(&self) -> io::Result<File> {
+        if let Some(file) = self
+            .descriptor
+            .and_then(|(pid, fd)| self.duplicate(pid, fd))
+        {
+            return Ok(file);
+        }
+        if self.leased {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
         OpenOptions::new()
             .read(true)
-            .custom_flags(rustix::fs::OFlags::NONBLOCK.bits() as i32)
+            .custom_flags(OFlags::NONBLOCK.bits() as i32)
             .open(&self.link)
+    }
+
+    /// Duplicates a descriptor of a process, if it still is of this file.
+    fn duplicate(&self, pid: u32, fd: i32) -> Option<File> {
+        let pid = Pid::from_raw(i32::try_from(pid).ok()?)?;
+        let process = pidfd_open(pid, PidfdFlags::empty()).ok()?;
+        let file = pidfd_getfd(process, fd, PidfdGetfdFlags::empty()).ok()?;
+        // Asks no server, should the number be another file's now.
+        let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
+        let status = rustix::fs::statx(&file, "", flags, StatxFlags::INO).ok()?;
+        let device = rustix::fs::makedev(status.stx_dev_major, status.stx_dev_minor);
+        let same = status.stx_ino == self.inode && DeviceNumber::from_rdev(device) == self.device;
+        same.then(|| file.into())
     }
 
     /// Returns the processes that map any of these bytes or have the file open.
@@ -100,102 +134,101 @@ impl std::fmt::Display for FileUser {
     }
 }
 
-/// A line of `/proc/PID/maps` (proc_pid_maps(5)) for a file.
-#[derive(Debug, PartialEq, Eq)]
-struct MapsLine<'a> {
-    range: &'a str,
-    piece: MappedRange,
-    device: DeviceNumber,
-    inode: u64,
-}
-
-impl<'a> MapsLine<'a> {
-    fn parse(line: &'a str) -> Option<Self> {
-        let mut words = line.split_ascii_whitespace();
-        let range = words.next()?;
-        let (start, end) = range.split_once('-')?;
-        let address = u64::from_str_radix(start, 16).ok()?;
-        let length = u64::from_str_radix(end, 16).ok()?.checked_sub(address)?;
-        let offset = u64::from_str_radix(words.nth(1)?, 16).ok()?;
-        let (major, minor) = words.next()?.split_once(':')?;
-        let hex = |text| u32::from_str_radix(text, 16).ok();
-        let device = format!("{}:{}", hex(major)?, hex(minor)?).parse().ok()?;
-        let inode: u64 = words.next()?.parse().ok()?;
-        (inode != 0).then_some(Self {
-            range,
-            piece: MappedRange {
-                address,
-                bytes: offset..offset.checked_add(length)?,
-            },
-            device,
-            inode,
-        })
-    }
-}
-
 /// Returns all files on `devices` that other processes use.
 pub fn of_file_systems(host: &Host, devices: &[DeviceNumber]) -> Vec<OpenFile> {
-    let mut found = BTreeMap::new();
+    let pids = holders::pids(host);
+    let mut search = Search {
+        host,
+        table: MountTable::of(host, &pids),
+        leases: Leases::read(host),
+        found: BTreeMap::new(),
+    };
     let own = std::process::id();
-    for pid in holders::pids(host).into_iter().filter(|&pid| pid != own) {
+    for pid in pids.into_iter().filter(|&pid| pid != own) {
         let folder = host.path(format!("proc/{pid}"));
-        for descriptor in sysfs::names(&folder.join("fd")) {
-            let link = folder.join("fd").join(descriptor);
-            // stat, because open may block.
-            let Ok(metadata) = fs::metadata(&link) else {
+        for name in descriptors::names(&folder) {
+            let Some(descriptor) = Descriptor::read(&folder, &name) else {
+                continue;
+            };
+            let link = folder.join("fd").join(&name);
+            // A file elsewhere is not asked for its status, because its file system may not answer.
+            if let Some(device) = descriptor.device(&search.table) {
+                if !devices.contains(&device) {
+                    continue;
+                }
+            }
+            let Some(metadata) = search.table.status(&link, descriptor.place()) else {
                 continue;
             };
             let device = DeviceNumber::from_rdev(metadata.dev());
             if (metadata.is_file() || metadata.is_dir()) && devices.contains(&device) {
-                note(&mut found, host, pid, device, metadata.ino(), &link).open = true;
+                let file = search.file(device, metadata.ino(), &link);
+                if let (None, false, Ok(fd)) = (file.descriptor, descriptor.is_path(), name.parse())
+                {
+                    file.descriptor = Some((pid, fd));
+                }
+                user(file, host, pid).open = true;
             }
         }
-        // Only file names may be invalid UTF-8, and they are not used here.
-        let maps = fs::read(folder.join("maps")).unwrap_or_default();
-        for line in String::from_utf8_lossy(&maps)
-            .lines()
-            .filter_map(MapsLine::parse)
-        {
-            if devices.contains(&line.device) {
-                let link = folder.join("map_files").join(line.range);
-                note(&mut found, host, pid, line.device, line.inode, &link)
-                    .mapped
-                    .push(line.piece);
+        for mapped in MappedFile::all(&folder) {
+            if devices.contains(&mapped.device) {
+                let link = folder.join("map_files").join(mapped.link());
+                let file = search.file(mapped.device, mapped.inode, &link);
+                user(file, host, pid).mapped.push(MappedRange {
+                    address: mapped.start,
+                    bytes: mapped.offset..mapped.offset + (mapped.end - mapped.start),
+                });
             }
         }
     }
-    found.into_values().collect()
+    search.found.into_values().collect()
 }
 
-type OpenFiles = BTreeMap<(DeviceNumber, u64), OpenFile>;
+/// A search for the files that processes use.
+struct Search<'a> {
+    host: &'a Host,
+    table: MountTable,
+    leases: Leases,
+    found: BTreeMap<(DeviceNumber, u64), OpenFile>,
+}
 
-fn note<'a>(
-    found: &'a mut OpenFiles,
-    host: &Host,
-    pid: u32,
-    device: DeviceNumber,
-    inode: u64,
-    link: &Path,
-) -> &'a mut FileUse {
-    let used = found.entry((device, inode)).or_insert_with(|| OpenFile {
-        device,
-        inode,
-        name: None,
-        removed: fs::metadata(link).is_ok_and(|metadata| metadata.nlink() == 0),
-        link: link.to_owned(),
-        by: Vec::new(),
-    });
-    if used.name.is_none() {
-        used.name = fs::read_link(link).ok().filter(|name| {
-            fs::symlink_metadata(host.absolute(name)).is_ok_and(|metadata| {
-                DeviceNumber::from_rdev(metadata.dev()) == device && metadata.ino() == inode
-            })
-        });
+impl Search<'_> {
+    fn file(&mut self, device: DeviceNumber, inode: u64, link: &Path) -> &mut OpenFile {
+        let used = self
+            .found
+            .entry((device, inode))
+            .or_insert_with(|| OpenFile {
+                device,
+                inode,
+                name: None,
+                removed: fs::metadata(link).is_ok_and(|metadata| metadata.nlink() == 0),
+                link: link.to_owned(),
+                descriptor: None,
+                leased: self.leases.has_write(device, inode),
+                by: Vec::new(),
+            });
+        if used.name.is_none() {
+            // The name that a process of another mount namespace sees may be that of another file here.
+            used.name = fs::read_link(link).ok().filter(|name| {
+                name.is_absolute()
+                    && self
+                        .table
+                        .status_of_path(self.host, name)
+                        .is_some_and(|metadata| {
+                            DeviceNumber::from_rdev(metadata.dev()) == device
+                                && metadata.ino() == inode
+                        })
+            });
+        }
+        used
     }
-    let at = match used.by.iter().position(|one| one.process.pid == pid) {
+}
+
+fn user<'a>(file: &'a mut OpenFile, host: &Host, pid: u32) -> &'a mut FileUse {
+    let at = match file.by.iter().position(|one| one.process.pid == pid) {
         Some(at) => at,
         None => {
-            used.by.push(FileUse {
+            file.by.push(FileUse {
                 process: Process {
                     pid,
                     command: printable(
@@ -205,36 +238,15 @@ fn note<'a>(
                 open: false,
                 mapped: Vec::new(),
             });
-            used.by.len() - 1
+            file.by.len() - 1
         }
     };
-    &mut used.by[at]
+    &mut file.by[at]
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn maps_line_parses() {
-        let line = MapsLine::parse(
-            "7f8a5c200000-7f8a5c400000 rw-s 00100000 103:05 4711                       /mnt/a b (deleted)",
-        )
-        .unwrap();
-        assert_eq!(line.piece.address, 0x7f8a_5c20_0000);
-        assert_eq!(line.piece.bytes, 0x10_0000..0x30_0000);
-        assert_eq!(line.device.to_string(), "259:5");
-        assert_eq!(line.inode, 4711);
-        for text in [
-            "",
-            "7f8a5c200000-7f8a5c400000 rw-p 00000000 00:00 0 ",
-            "7ffd0000-7ffc0000 rw-p 00000000 08:01 5 /x",
-            "x-y rw-p 00000000 08:01 5 /x",
-            "7ffd0000-7ffe0000 rw-p",
-        ] {
-            assert_eq!(MapsLine::parse(text), None, "{text}");
-        }
-    }
 
     #[test]
     fn users_are_found_by_range() {
@@ -248,6 +260,8 @@ mod tests {
             name: None,
             removed: false,
             link: PathBuf::new(),
+            descriptor: None,
+            leased: false,
             by: vec![
                 FileUse {
                     process: process(1),
@@ -309,5 +323,64 @@ mod tests {
             .unwrap();
         assert_eq!(ours.name.as_deref(), Some(file.path()));
         assert_eq!(ours.users(&(0..1))[0].process.pid, child.id());
+    }
+
+    #[test]
+    fn file_elsewhere_is_not_asked_for_its_status() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |path: &str, text: &str| {
+            let path = folder.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        };
+        let device = DeviceNumber::from_rdev(folder.path().metadata().unwrap().dev());
+        write("file", "");
+        write(
+            "proc/7/fdinfo/3",
+            "pos:\t0\nflags:\t0100000\nmnt_id:\t9\nino:\t5\n",
+        );
+        fs::create_dir(folder.path().join("proc/7/fd")).unwrap();
+        std::os::unix::fs::symlink("../../../file", folder.path().join("proc/7/fd/3")).unwrap();
+        let found = |mount: &str| {
+            write("proc/7/mountinfo", mount);
+            of_file_systems(&Host::at(folder.path()), &[device]).len()
+        };
+        // stat(2) through the link would say that it is on the device.
+        assert_eq!(found("9 1 0:50 / /srv rw - nfs server:/ rw\n"), 0);
+        assert_eq!(
+            found(&format!("9 1 {device} / /srv rw - xfs /dev/x rw\n")),
+            1
+        );
+    }
+
+    #[test]
+    fn query_of_open_file_breaks_no_lease() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let mut child = std::process::Command::new("sleep")
+            .arg("60")
+            .stdin(file.reopen().unwrap())
+            .spawn()
+            .unwrap();
+        let metadata = file.as_file().metadata().unwrap();
+        let device = DeviceNumber::from_rdev(metadata.dev());
+        let used = of_file_systems(&Host::here(), &[device]);
+        let ours = used.iter().find(|used| used.inode == metadata.ino());
+        let ours = ours.unwrap();
+        assert_eq!(ours.descriptor.map(|(pid, _)| pid), Some(child.id()));
+        let duplicate = ours.open().unwrap();
+        assert_eq!(duplicate.metadata().unwrap().ino(), metadata.ino());
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let leased = OpenFile {
+            device,
+            inode: metadata.ino(),
+            name: None,
+            removed: false,
+            link: file.path().to_owned(),
+            descriptor: None,
+            leased: true,
+            by: Vec::new(),
+        };
+        assert_eq!(leased.open().unwrap_err().kind(), io::ErrorKind::WouldBlock);
     }
 }
