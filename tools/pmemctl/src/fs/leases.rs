@@ -10,17 +10,35 @@ use crate::block::devno::DeviceNumber;
 use crate::sysfs::Host;
 use std::collections::BTreeSet;
 use std::fs;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+/// How long what was read is taken for current.
+const CURRENT: Duration = Duration::from_millis(100);
 
 /// The files with leases that an open for reading breaks.
 #[derive(Debug)]
 pub(crate) struct Leases {
+    file: PathBuf,
+    read: Instant,
     write: BTreeSet<(DeviceNumber, u64)>,
 }
 
 impl Leases {
     pub(crate) fn read(host: &Host) -> Self {
+        let file = host.path("proc/locks");
         Self {
-            write: parse(&fs::read_to_string(host.path("proc/locks")).unwrap_or_default()),
+            read: Instant::now(),
+            write: parse(&fs::read_to_string(&file).unwrap_or_default()),
+            file,
+        }
+    }
+
+    /// Reads them again if what was read is old. A lease that is taken between this and an open is broken.
+    pub(crate) fn refresh(&mut self) {
+        if self.read.elapsed() > CURRENT {
+            self.read = Instant::now();
+            self.write = parse(&fs::read_to_string(&self.file).unwrap_or_default());
         }
     }
 

@@ -10,19 +10,23 @@ use crate::block::devno::DeviceNumber;
 use crate::block::remap::Span;
 use crate::block::topology::Volume;
 use crate::fs::ext4::{self, Header, Layout};
+use crate::fs::leases::Leases;
+use crate::fs::open_files;
+use crate::fs::tree::{self, Tree};
 use crate::fs::xfs::Geometry;
 use crate::fs::{Owned, Owner, Progress, Space, SpaceKind};
 use crate::sysfs::{Host, printable};
 use abstractions::extents::{self, Extent, Fork, Record};
 use anyhow::{Context, Result, bail, ensure};
-use rustix::fs::{CWD, OFlags};
-use rustix::mount::{OpenTreeFlags, open_tree};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, open, statat};
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, File, FileType, OpenOptions};
+use std::ffi::OsStr;
+use std::fs::File;
 use std::io;
 use std::ops::Range;
-use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::fs::{DirEntryExt, MetadataExt, OpenOptionsExt};
+use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 #[derive(Debug)]
@@ -31,10 +35,6 @@ pub struct FileSystem {
     pub directory: PathBuf,
     /// The volume that it is on.
     volume: Volume,
-    /// Its root, without the mounts below it.
-    root: OwnedFd,
-    /// The root as a path in `/proc/self/fd`.
-    path: PathBuf,
 }
 
 /// Special owners of linux/fsmap.h, fs/xfs/libxfs/xfs_fs.h and fs/ext4/fsmap.h.
@@ -93,33 +93,41 @@ impl FsmapOwner {
 }
 
 impl FileSystem {
-    /// Opens the file system of a volume that is mounted at `directory`.
+    /// Returns the file system of a volume that is mounted at `directory`.
     pub fn at(volume: &Volume, directory: &Path) -> Result<Self> {
-        // A clone of the mount without the mounts below it shows the files that these hide.
-        let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-        let root = match open_tree(CWD, directory, flags) {
-            Ok(root) => root,
-            // Not root: use the visible mount.
-            Err(_) => File::open(directory)
-                .with_context(|| directory.display().to_string())?
-                .into(),
-        };
-        let path = Path::new("/proc/self/fd").join(root.as_raw_fd().to_string());
-        let device = volume.number()?;
-        let there = fs::metadata(&path).with_context(|| directory.display().to_string())?;
-        ensure!(
-            DeviceNumber::from_rdev(there.dev()) == device,
-            "{} was unmounted from {}; try again",
-            volume.name,
-            directory.display()
-        );
-        Ok(Self {
-            device,
+        let system = Self {
+            device: volume.number()?,
             directory: directory.to_owned(),
             volume: volume.clone(),
-            root,
-            path,
-        })
+        };
+        system.root()?;
+        Ok(system)
+    }
+
+    /// Opens its root. The mount is busy as long as that is open.
+    fn root(&self) -> Result<File> {
+        let directory = &self.directory;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let root = open(directory, flags, Mode::empty())
+            .map(File::from)
+            .with_context(|| directory.display().to_string())?;
+        let there = root
+            .metadata()
+            .with_context(|| directory.display().to_string())?;
+        ensure!(
+            DeviceNumber::from_rdev(there.dev()) == self.device,
+            "{}",
+            self.gone()
+        );
+        Ok(root)
+    }
+
+    fn gone(&self) -> String {
+        format!(
+            "{} was unmounted from {}; try again",
+            self.volume.name,
+            self.directory.display()
+        )
     }
 
     /// Reads the header of ext4 from its device, if e2fsprogs can.
@@ -135,8 +143,7 @@ impl FileSystem {
 
     /// Returns the space that is known without `FS_IOC_GETFSMAP`.
     pub(crate) fn space(&self) -> Result<Space> {
-        let directory =
-            File::open(&self.path).with_context(|| self.directory.display().to_string())?;
+        let directory = self.root()?;
         if let Ok(told) = extents::xfs_geometry(&directory) {
             let told = Geometry::of(&told)?;
             let mut maps = false;
@@ -167,8 +174,7 @@ impl FileSystem {
 
     /// Calls `see` with each range and its use, in order; space between them is in use.
     pub(crate) fn each(&self, mut see: impl FnMut(&Range<u64>, SpaceKind)) -> Result<()> {
-        let directory =
-            File::open(&self.path).with_context(|| self.directory.display().to_string())?;
+        let directory = self.root()?;
         let number = self.device.encoded();
         self.records(&directory, |record| {
             let kind = match FsmapOwner::of(record, record.physical) {
@@ -198,8 +204,7 @@ impl FileSystem {
         let mut found = Vec::new();
         let mut unknown = Vec::new();
         let mut inodes = Vec::new();
-        let directory =
-            File::open(&self.path).with_context(|| self.directory.display().to_string())?;
+        let directory = self.root()?;
         let ext4 = self.ext4();
         let layout = ext4
             .as_ref()
@@ -240,7 +245,11 @@ impl FileSystem {
                 }
             }
         }
+        // From here on only the walks keep the mount in use.
+        drop(directory);
         let mut search = Search {
+            leases: Leases::read(host),
+            leased: BTreeMap::new(),
             wanted: inodes.iter().map(|hit| hit.inode).collect(),
             left: unknown.clone(),
             searched: unknown,
@@ -251,14 +260,15 @@ impl FileSystem {
             seen: BTreeSet::new(),
             links: ext4.as_ref().map(|_| Vec::new()),
         };
-        self.walk(&mut search, Fork::Data, all_links, progress);
+        self.walk(&mut search, Fork::Data, all_links, progress)?;
         if !search.is_done(false) {
-            self.removed(host, &mut search);
+            self.open_files(host, &mut search);
+            search.report_leased(progress);
         }
         if !search.left.is_empty() {
             search.seen.clear();
             search.searched = search.left.clone();
-            self.walk(&mut search, Fork::Attributes, all_links, progress);
+            self.walk(&mut search, Fork::Attributes, all_links, progress)?;
         }
         if let (false, Some((node, header))) = (search.left.is_empty(), &ext4) {
             let hidden = header.hidden();
@@ -286,7 +296,7 @@ impl FileSystem {
             }
             if !search.is_done(all_links) {
                 // Finds the names of symbolic links.
-                self.walk(&mut search, Fork::Attributes, all_links, progress);
+                self.walk(&mut search, Fork::Attributes, all_links, progress)?;
             }
         }
         match &geometry {
@@ -347,90 +357,130 @@ impl FileSystem {
         Ok(pieces)
     }
 
-    /// Walks over all files until all owners are found.
-    fn walk(&self, search: &mut Search, fork: Fork, all_links: bool, progress: &dyn Progress) {
+    /// Walks over all files until all owners are found. Fails if the file system is unmounted.
+    fn walk(
+        &self,
+        search: &mut Search,
+        fork: Fork,
+        all_links: bool,
+        progress: &dyn Progress,
+    ) -> Result<()> {
         if search.is_done(all_links) {
-            return;
+            return Ok(());
         }
-        let root = &self.path;
-        let Ok(metadata) = fs::metadata(root) else {
-            return;
-        };
-        if let Ok(counts) = rustix::fs::fstatvfs(&self.root) {
+        let mut tree = Tree::open(&self.root()?)?;
+        if let Ok(counts) = rustix::fs::fstatvfs(tree.root()) {
             progress.begin(counts.f_files.saturating_sub(counts.f_ffree));
         }
-        let device = metadata.dev();
+        let root = rustix::fs::fstat(tree.root())?;
+        let entry = Entry {
+            folder: tree.directory(Path::new(""))?,
+            path: PathBuf::new(),
+            inode: root.st_ino,
+            kind: FileType::Directory,
+        };
+        search.visit(self, &entry, fork, progress);
         let mut folders = vec![PathBuf::new()];
-        search.visit(
-            self,
-            Path::new(""),
-            metadata.ino(),
-            metadata.file_type(),
-            fork,
-            progress,
-        );
         while let Some(folder) = folders.pop() {
             if search.is_done(all_links) {
-                return;
+                return Ok(());
             }
-            let path = root.join(&folder);
-            // A clone has no mounts below it; but without root this is not a clone.
-            if fs::symlink_metadata(path.join(".")).is_ok_and(|metadata| metadata.dev() != device) {
-                continue;
-            }
-            let entries = match fs::read_dir(&path) {
-                Ok(entries) => entries,
+            search.leases.refresh();
+            let skipped = |error: &io::Error| {
+                progress.skipped(&self.directory.join(&folder), error);
+            };
+            let opened = match tree.directory(&folder) {
+                Ok(opened) => opened,
+                // A mount on it: without root, the tree is not a clone.
+                Err(error) if error.kind() == io::ErrorKind::CrossesDevices => continue,
                 Err(error) => {
-                    progress.skipped(&self.directory.join(&folder), &error);
+                    skipped(&error);
                     continue;
                 }
             };
-            for entry in entries.flatten() {
-                let Ok(kind) = entry.file_type() else {
+            let entries = match Dir::read_from(&opened) {
+                Ok(entries) => entries,
+                Err(error) => {
+                    skipped(&error.into());
                     continue;
-                };
-                let name = folder.join(entry.file_name());
-                search.visit(self, &name, entry.ino(), kind, fork, progress);
-                if kind.is_dir() {
-                    folders.push(name);
                 }
+            };
+            for entry in entries {
+                ensure!(tree.is_mounted()?, "{}", self.gone());
+                let entry = match entry {
+                    Ok(entry) => entry,
+                    Err(error) => {
+                        skipped(&error.into());
+                        break;
+                    }
+                };
+                let name = entry.file_name().to_bytes();
+                if matches!(name, b"." | b"..") {
+                    continue;
+                }
+                let name = OsStr::from_bytes(name);
+                let mut kind = entry.file_type();
+                if kind == FileType::Unknown {
+                    let status = statat(&opened, name, AtFlags::SYMLINK_NOFOLLOW);
+                    let Ok(status) = status else { continue };
+                    kind = FileType::from_raw_mode(status.st_mode);
+                }
+                let entry = Entry {
+                    folder: opened.as_fd(),
+                    path: folder.join(name),
+                    inode: entry.ino(),
+                    kind,
+                };
+                search.visit(self, &entry, fork, progress);
+                if kind == FileType::Directory {
+                    folders.push(entry.path);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Searches the files that processes have open, of those that a walk does not open: removed ones, and those with
+    /// a lease.
+    fn open_files(&self, host: &Host, search: &mut Search) {
+        for used in open_files::of_file_systems(host, &[self.device]) {
+            if !used.removed && !search.leased.contains_key(&used.inode) {
+                continue;
+            }
+            if search.seen.insert(used.inode) {
+                let file = used.open();
+                let regular = |file: &File| file.metadata().is_ok_and(|it| it.is_file());
+                if let Some(file) = file.ok().filter(regular) {
+                    search.look(&file, used.inode, Fork::Data);
+                    let paths = search.leased.remove(&used.inode).unwrap_or_default();
+                    if search.wanted.contains(&used.inode) {
+                        for path in &paths {
+                            let names = search.names.entry(used.inode).or_default();
+                            names.push(printable(path));
+                        }
+                    }
+                }
+            }
+            if used.removed && search.wanted.contains(&used.inode) {
+                let pids = used.by.iter().map(|one| one.process.pid).collect();
+                search.open_by.insert(used.inode, pids);
             }
         }
     }
+}
 
-    /// Searches removed files that are open.
-    fn removed(&self, host: &Host, search: &mut Search) {
-        for pid in crate::block::holders::pids(host) {
-            for folder in ["fd", "map_files"] {
-                let folder = host.path(format!("proc/{pid}/{folder}"));
-                let Ok(entries) = fs::read_dir(folder) else {
-                    continue;
-                };
-                for entry in entries.flatten() {
-                    let Ok(metadata) = fs::metadata(entry.path()) else {
-                        continue;
-                    };
-                    if DeviceNumber::from_rdev(metadata.dev()) != self.device
-                        || metadata.nlink() != 0
-                        || !metadata.is_file()
-                    {
-                        continue;
-                    }
-                    let inode = metadata.ino();
-                    if search.seen.insert(inode) {
-                        if let Ok(file) = File::open(entry.path()) {
-                            search.look(&file, inode, Fork::Data);
-                        }
-                    }
-                    if search.wanted.contains(&inode) {
-                        let pids = search.open_by.entry(inode).or_default();
-                        if !pids.contains(&pid) {
-                            pids.push(pid);
-                        }
-                    }
-                }
-            }
-        }
+/// An entry of a directory.
+struct Entry<F> {
+    folder: F,
+    /// From the root of the file system; empty for the root itself.
+    path: PathBuf,
+    inode: u64,
+    kind: FileType,
+}
+
+impl<F> Entry<F> {
+    fn name(&self) -> &Path {
+        self.path.file_name().map_or(Path::new("."), Path::new)
     }
 }
 
@@ -444,6 +494,9 @@ struct Hit {
 
 /// The state of a search.
 struct Search {
+    leases: Leases,
+    /// Files that were not opened, because that would break a lease, with their paths.
+    leased: BTreeMap<u64, Vec<PathBuf>>,
     /// Inodes without names so far.
     wanted: BTreeSet<u64>,
     /// Bytes whose inodes are.
@@ -476,52 +529,71 @@ impl Search {
     }
 
     /// Searches one file of a walk.
-    fn visit(
+    fn visit<F: AsFd>(
         &mut self,
         of: &FileSystem,
-        name: &Path,
-        inode: u64,
-        kind: FileType,
+        entry: &Entry<F>,
         fork: Fork,
         progress: &dyn Progress,
     ) {
         progress.step();
+        let inode = entry.inode;
         let looks = !self.left.is_empty() || self.shared;
-        if looks && (kind.is_file() || kind.is_dir()) {
-            let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOATIME;
-            let path = of.path.join(name);
-            let open = |flags: OFlags| {
-                OpenOptions::new()
-                    .read(true)
-                    .custom_flags(flags.bits() as i32)
-                    .open(&path)
-            };
-            // O_NOATIME is only permitted to the owner of a file.
-            match open(flags).or_else(|_| open(flags - OFlags::NOATIME)) {
-                Ok(file) => {
-                    let several = file
-                        .metadata()
-                        .is_ok_and(|metadata| metadata.nlink() > 1 && metadata.is_file());
-                    if !several || self.seen.insert(inode) {
-                        self.look(&file, inode, fork);
-                    }
+        if looks && matches!(entry.kind, FileType::RegularFile | FileType::Directory) {
+            match self.query(of, entry, fork) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    progress.skipped(&of.directory.join(&entry.path), &error);
                 }
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => progress.skipped(&of.directory.join(name), &error),
+                _ => {}
             }
         }
         if let Some(links) = self.links.as_mut().filter(|links| links.len() < LINKS) {
-            let long = |metadata: fs::Metadata| metadata.blocks() > 0;
-            if looks && kind.is_symlink() && of.path.join(name).symlink_metadata().is_ok_and(long) {
+            let long = || {
+                statat(&entry.folder, entry.name(), AtFlags::SYMLINK_NOFOLLOW)
+                    .is_ok_and(|status| status.st_blocks > 0)
+            };
+            if looks && entry.kind == FileType::Symlink && long() {
                 links.push(inode);
             }
         }
         if self.wanted.contains(&inode) {
-            let path = printable(of.directory.join(name));
+            let path = printable(of.directory.join(&entry.path));
             let names = self.names.entry(inode).or_default();
             if !names.contains(&path) {
                 names.push(path);
             }
+        }
+    }
+
+    /// Queries the extents of a file or directory.
+    fn query<F: AsFd>(&mut self, of: &FileSystem, entry: &Entry<F>, fork: Fork) -> io::Result<()> {
+        let Some(handle) = tree::handle(&entry.folder, entry.name())? else {
+            return Ok(());
+        };
+        if handle.several && self.seen.contains(&handle.inode) {
+            return Ok(());
+        }
+        if self.leases.has_write(handle.device, handle.inode) {
+            let paths = self.leased.entry(handle.inode).or_default();
+            let path = of.directory.join(&entry.path);
+            if !paths.contains(&path) {
+                paths.push(path);
+            }
+            return Ok(());
+        }
+        let file = handle.open()?;
+        if handle.several {
+            self.seen.insert(handle.inode);
+        }
+        self.look(&file, handle.inode, fork);
+        Ok(())
+    }
+
+    /// Reports the files that were not opened because of a lease.
+    fn report_leased(&mut self, progress: &dyn Progress) {
+        let reason = "not searched, because that would break the lease of another process";
+        for path in std::mem::take(&mut self.leased).into_values().flatten() {
+            progress.skipped(&path, &io::Error::new(io::ErrorKind::WouldBlock, reason));
         }
     }
 
@@ -562,6 +634,7 @@ impl Search {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
 
     fn record(flags: u32, owner: u64) -> Record {
         let mut record = Record::default();
@@ -628,10 +701,10 @@ mod tests {
             device: DeviceNumber::from_rdev(file.metadata().unwrap().dev()),
             directory: folder.path().to_owned(),
             volume: Volume::made_up("disk", "1:0", vec![]),
-            root: File::open(folder.path()).unwrap().into(),
-            path: folder.path().to_owned(),
         };
         let mut search = Search {
+            leases: Leases::read(&Host::here()),
+            leased: BTreeMap::new(),
             wanted: BTreeSet::new(),
             searched: vec![span.clone()],
             left: vec![span.clone()],
@@ -642,7 +715,7 @@ mod tests {
             seen: BTreeSet::new(),
             links: None,
         };
-        system.walk(&mut search, Fork::Data, true, &Silent);
+        system.walk(&mut search, Fork::Data, true, &Silent).unwrap();
         let inode = file.metadata().unwrap().ino();
         assert!(search.left.is_empty());
         assert_eq!(search.hits.len(), 1);
