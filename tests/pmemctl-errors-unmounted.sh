@@ -185,10 +185,11 @@ forget_all
 mark_bad 600000
 status=0
 dmsetup create other --table "0 4096 linear /dev/$disk 0"
+other=$(dmsetup info -c --noheadings -o blkdevname other)
 pmemctl errors --json "/dev/$disk" >/tmp/output || status=$?
 dmsetup remove --retry other
 is "in use: status 1" $status 1
-is "and why" "$(jq -r '.[0].reason' /tmp/output | cut -c1-41)" 'device is busy (mounted in another mount '
+is "and why" "$(jq -r '.[0].reason' /tmp/output)" "device is busy: $disk is part of $other (device mapper: other)"
 mount "/dev/$disk" "$MNT"
 : >"$MNT/file"
 fsfreeze -f "$MNT"

@@ -6,10 +6,11 @@ use crate::badblocks::kernel::bytes;
 use crate::block::disk::Disk;
 use crate::block::remap::{self, Span};
 use crate::block::topology::{self, Mounts, Volume};
+use crate::fs::SpaceKind;
 use crate::fs::ext4::{self, Header};
 use crate::fs::mounted::FileSystem;
+use crate::fs::offline::{self, Unused};
 use crate::fs::xfs;
-use crate::fs::{SpaceKind, offline};
 use crate::sysfs::Host;
 use anyhow::{Context, Result, ensure};
 use serde::Serialize;
@@ -289,8 +290,6 @@ fn contents(
         Some(kind @ ("ext2" | "ext3" | "ext4" | "xfs")) => kind,
         Some(kind) => return unknown(cells, offline::unsupported(kind)),
     };
-    let node = host.path("dev").join(&volume.kernel_name);
-    let node = node.to_str().context("the name of its device")?;
     if let Some(mount) = volume.mounts.first() {
         let system = FileSystem::at(volume, &host.absolute(Path::new(&mount.directory)))?;
         let space = system.space()?;
@@ -301,10 +300,11 @@ fn contents(
             "XFS without a reverse map (rmapbt) does not distinguish files from metadata".to_owned()
         }));
     }
-    let _claim = match offline::claim(Path::new(node))? {
-        Ok(claim) => claim,
-        Err(reason) => return unknown(cells, reason.to_owned()),
+    let unused = match Unused::check(host, volume)? {
+        Ok(unused) => unused,
+        Err(reason) => return unknown(cells, reason),
     };
+    let node = unused.node.to_str().context("the name of its device")?;
     let space = match kind {
         "xfs" => xfs::space(node)?,
         _ => match Header::read(node)? {
@@ -312,6 +312,9 @@ fn contents(
             Err(reason) => Err(reason),
         },
     };
+    if let Some(reason) = unused.has_changed()? {
+        return unknown(cells, reason);
+    }
     match space {
         Err(reason) => unknown(cells, reason),
         Ok(space) => {

@@ -1,0 +1,86 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# pmemctl errors does not keep a file system mounted, breaks no lease, and does not wait for a file system that hangs.
+#
+# An unmounted device is not examined while a process may write to it.
+# vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
+# timeout: 180
+. "$(dirname "$0")/lib/test.sh"
+
+cleanup() {
+	touch /tmp/release
+	[ -z "${walker:-}" ] || kill -CONT "$walker" 2>/dev/null
+	exec 3>&- 4>&-
+	umount /tmp/beside 2>/dev/null
+	umount -l /tmp/hung 2>/dev/null
+	umount "$MNT" 2>/dev/null
+	forget_errors "$disk"
+	wipefs -aq "/dev/$disk"
+	unload_driver
+}
+
+# has_copy: the walk has its copy of the mount, whose root has the path /.
+has_copy() {
+	for fd in "/proc/$walker/fd/"*; do
+		[ "$(readlink "$fd")" != / ] || return 0
+	done
+	return 1
+}
+
+is_inactive() {
+	[ ! -e "/sys/fs/ext4/$disk" ]
+}
+
+need jq wipefs
+plan 10
+load_driver
+disk=$(labelled_disk -m fsdax -M mem -s 448M)
+make_fs ext4 "$disk" -N 60000
+mount_dax "$disk"
+
+# ---- leases ----
+
+file=$MNT/leased
+dd if=/dev/urandom of="$file" bs=64K count=1 conv=fsync status=none
+echo "$(sector_of "$file") 1" >"/sys/block/$disk/badblocks"
+rm -f /tmp/release /tmp/taken
+pmemctl lease --exclusive "$file" -- sh -c 'touch /tmp/taken; until [ -e /tmp/release ]; do sleep 0.1; done' 2>/tmp/lease.err &
+holder=$!
+check "a write lease" wait_for 10 test -e /tmp/taken
+is "a file with a write lease" "$(pmemctl errors --json "/dev/$disk" | jq -r '.[0].owner.paths[0]')" "$file"
+is "which is not broken" "$(grep -c 'waits for it' /tmp/lease.err)" 0
+touch /tmp/release
+check "until its end" wait "$holder"
+
+# ---- unmounted during the search ----
+
+mkdir "$MNT/many"
+(cd "$MNT/many" && seq 50000 | xargs touch)
+pmemctl errors --links "/dev/$disk" >/tmp/output 2>&1 &
+walker=$!
+until has_copy; do kill -0 "$walker"; done
+kill -STOP "$walker"
+check "umount during the search" umount "$MNT"
+kill -CONT "$walker"
+check "the file system is not in use any more" wait_for 2 is_inactive
+status=0
+wait "$walker" || status=$?
+walker=
+is "the search fails: status 4, with the reason" "$status $(grep -c 'was unmounted from' /tmp/output)" "4 1"
+
+# ---- devices in use ----
+
+exec 3<>"/dev/$disk"
+is "open for writing" "$(pmemctl errors --json "/dev/$disk" | jq -r '.[0].reason')" "device is busy: process $$ (sh) has $disk open"
+exec 3>&-
+
+# ---- a file system that hangs ----
+
+# A FUSE whose process never answers, in the source of another mount.
+mkdir -p /tmp/hung /tmp/beside
+exec 4<>/dev/fuse
+mount -i -t fuse -o fd=4,rootmode=40000,user_id=0,group_id=0 hung /tmp/hung
+check "a mount from a directory that hangs" mount -c -t tmpfs /tmp/hung/x /tmp/beside
+status=0
+timeout 30 pmemctl errors "/dev/$disk" >/dev/null || status=$?
+is "the search ends" $status 1
