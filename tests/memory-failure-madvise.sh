@@ -29,13 +29,13 @@ test_file() {
 	name=$1 file=$2
 	pmem-io map --length 4M "$file" store >/dev/null
 	dmesg -C
-	record "$name: who did it is told" "$(pmem-io map --length 4M "$file" load poison=1028K+4K told)"
+	record "$name: who did it is told" "$(pmem-io map --length 4M "$file" load poison=1028K+4K sigbus)"
 	record "$name: the kernel says" "$(dmesg | sed -n 's/.*Memory failure: 0x[0-9a-f]*: //p' | sed 's/pmem-io:[0-9]*/pmem-io/')"
 	record "$name: others by default" "$(signal_other poison=64K+4K)"
 	echo 1 >/proc/sys/vm/memory_failure_early_kill
 	record "$name: others, where the machine says so" "$(signal_other poison=3M+4K)"
 	echo 0 >/proc/sys/vm/memory_failure_early_kill
-	record_result "$name: the same page again" pmem-io map --length 4M "$file" load poison=3M+4K told
+	record_result "$name: the same page again" pmem-io map --length 4M "$file" load poison=3M+4K sigbus
 	record_result "$name: touched through a mapping" pmem-io map --length 4M "$file" verify
 	record_result "$name: stored to through a mapping" pmem-io map --length 4M "$file" store=1028K+4K
 }

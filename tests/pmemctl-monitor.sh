@@ -61,7 +61,7 @@ for type in xfs ext4; do
 	map_stop
 	make_bad $((300 << 20))
 	is "$type: free space" "$(monitor_event $((300 << 20)) .owner.kind)" free
-	is "$type: nobody was hurt" "$(sigbus_info)" "told: no"
+	is "$type: nobody was hurt" "$(sigbus_info)" "sigbus: no"
 	if [ $type = xfs ]; then
 		is "what was bad before is not told" "$(grep -c '"new":false' $EVENTS)" 0
 		stop_monitor

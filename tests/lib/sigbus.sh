@@ -14,7 +14,7 @@
 # map_start ARGUMENTS OF pmem-io map: starts a process that maps the file and touches each page.
 map_start() {
 	rm -f /tmp/sigbus.*
-	pmem-io map "$@" load run="touch /tmp/sigbus.ready; until [ -e /tmp/sigbus.done ]; do sleep 0.05; done" told >/tmp/sigbus.other 2>&1 &
+	pmem-io map "$@" load run="touch /tmp/sigbus.ready; until [ -e /tmp/sigbus.done ]; do sleep 0.05; done" sigbus >/tmp/sigbus.other 2>&1 &
 	map_pid=$!
 	until [ -e /tmp/sigbus.ready ]; do
 		sleep 0.05

@@ -70,7 +70,7 @@ enum Act {
     Unmap(PageRange),
     Advise(Advice, PageRange),
     Lock,
-    Notices,
+    Sigbus,
     Smaps(String),
     Status(String),
     Run(String),
@@ -101,7 +101,7 @@ Steps, each of which prints a line. RANGE is START+LENGTH, such as 2M+64K; the d
   huge, no-huge        madvise(2) with MADV_HUGEPAGE, MADV_NOHUGEPAGE
   poison=RANGE         madvise(2) with MADV_HWPOISON
   lock                 mlock(2)
-  told                 print the number of SIGBUS that no access raised, and the last one
+  sigbus               print the number of SIGBUS that no access raised, and the last one
   smaps=FIELD          print a line of /proc/self/smaps about the mapping
   status=FIELD         print a line of /proc/self/status
   run=COMMAND          run a shell command
@@ -150,7 +150,7 @@ impl FromStr for Step {
                     "huge" => Act::Advise(Advice::Huge, PageRange(None)),
                     "no-huge" => Act::Advise(Advice::NoHuge, PageRange(None)),
                     "lock" => Act::Lock,
-                    "told" => Act::Notices,
+                    "sigbus" => Act::Sigbus,
                     "vmsplice" => Act::Vmsplice,
                     "process-write" => Act::ProcessWrite,
                     "process-read" => Act::ProcessRead,
@@ -238,7 +238,7 @@ impl MappedFile {
                 self.mapping.lock()?;
                 "ok".into()
             }
-            Act::Notices => match sigbus::notices() {
+            Act::Sigbus => match sigbus::notices() {
                 None => "no".into(),
                 Some((count, last)) => format!(
                     "{count} code {} lsb {} address {:#x}",
