@@ -29,7 +29,7 @@ provider bad 20M+4K
 record "p: the cache is not made" "$(create_cache p 2>&1 | grep -o 'failed: .*')"
 check_fails "p: it is not there" test -e /dev/mapper/cached
 write_sectors "$DISK" 40960 8 </dev/zero
-check "p: healed by a write, it is made" create_cache p
+check "p: repaired by a write, it is made" create_cache p
 check "p: and serves" fio_verify /dev/mapper/cached --size=4M
 dm_remove cached
 

@@ -58,7 +58,7 @@ provider bad $(((32 << 20) + (2 << 20)))+512
 record "RAID 0: a read of the bad sector" "$(read_sector $md 128)"
 check "RAID 0: its neighbours" verify_neighbours $md 128 512
 pmem-io fill --direct /dev/$md --length 4M
-is "RAID 0: written, it is healed" "$(badblocks_of "$SECOND")" ""
+is "RAID 0: written, it is repaired" "$(badblocks_of "$SECOND")" ""
 mdadm -q --stop /dev/$md
 
 mdadm -q --create /dev/$md --run --metadata=1.2 --homehost=none --bitmap=none --level=1 --data-offset=2M --raid-devices=2 \
@@ -69,7 +69,7 @@ is "RAID 1: both halves have a bad block" "$(badblocks_of "$FIRST") $(badblocks_
 check "RAID 1: nobody sees them" pmem-io verify --direct /dev/$md --length 4M
 echo check >/sys/block/$md/md/sync_action
 mdadm -q --wait /dev/$md || :
-is "RAID 1: once all was read, they are healed" "$(badblocks_of "$FIRST")$(badblocks_of "$SECOND")" ""
+is "RAID 1: once all was read, they are repaired" "$(badblocks_of "$FIRST")$(badblocks_of "$SECOND")" ""
 is "RAID 1: and both are in it" "$(cat /sys/block/$md/md/degraded)" 0
 mdadm -q --fail /dev/$md "/dev/$FIRST"
 check "RAID 1: the second half alone" pmem-io verify --direct /dev/$md --length 4M
@@ -89,7 +89,7 @@ provider bad 1M+512
 record "dm-crypt: a read of the bad sector" "$(read_sector mapper/secret 2048)"
 check "dm-crypt: its neighbours" verify_neighbours mapper/secret 2048 512
 pmem-io fill --direct /dev/mapper/secret --length 4M
-is "dm-crypt: written, it is healed" "$(badblocks_of "$FIRST")" ""
+is "dm-crypt: written, it is repaired" "$(badblocks_of "$FIRST")" ""
 cryptsetup close secret
 
 mount -t configfs none /sys/kernel/config
@@ -114,7 +114,7 @@ record "NVMe: a read of the bad sector" "$(read_sector "$remote" 2048)"
 record "NVMe: what the kernel says" "$(dmesg | grep -o '[a-zA-Z/]* error, dev nvme.*, sector [0-9]*' | sed 's/nvme[0-9a-z]*/DISK/' | uniq)"
 check "NVMe: its neighbours" verify_neighbours "$remote" 2048 512
 pmem-io fill --direct "/dev/$remote" --length 4M
-is "NVMe: written, it is healed" "$(badblocks_of "$FIRST")" ""
+is "NVMe: written, it is repaired" "$(badblocks_of "$FIRST")" ""
 stop_nvmet
 
 cat >/tmp/badblocks-below-md-swap-crypt-nvmet.py <<'END'
@@ -148,6 +148,6 @@ echo >&5
 status=0
 wait $! || status=$?
 is "swap: a process whose page can't be read back gets SIGBUS" "$status" $((128 + 7))
-check "swap: nobody else has harm" swapoff "/dev/$FIRST"
+check "swap: swapoff succeeds" swapoff "/dev/$FIRST"
 exec 5>&-
 rmdir /sys/fs/cgroup/badblocks-below-md-swap-crypt-nvmet

@@ -24,7 +24,7 @@ test_reports() {
 	name=$1
 	add_badblocks_row "$name: at first"
 	report_error "the first sector of the memory" 0+512
-	report_error "info block and page map" 4K+4K,1M+512
+	report_error "info block and memmap" 4K+4K,1M+512
 	report_error "the data" 8M+4K
 	report_error "joins it" 8196K+4K
 	report_error "a part of it again" 8M+512

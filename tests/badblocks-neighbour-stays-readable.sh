@@ -18,4 +18,4 @@ check_fails "a megabyte that begins with it" read_sectors "$DISK" 2048 2048
 is "the sector before" "$(read_sectors "$DISK" 2047 | md5sum)" "$(pattern neigh_1 1 | md5sum)"
 is "the sectors behind" "$(read_sectors "$DISK" 2049 8 | md5sum)" "$(pattern neigh_2 8 | md5sum)"
 check "a megabyte before" read_sectors "$DISK" 0 2048
-is "and nothing was healed by that" "$(badblocks_of "$DISK")" "2048+1"
+is "and nothing was repaired by that" "$(badblocks_of "$DISK")" "2048+1"

@@ -30,7 +30,7 @@ check_read_fails 64M
 check_read_fails 102396K
 check "a read behind them" pmem-io pread --direct --offset 100M --length 4M "/dev/$disk"
 check "a write of the last bad page" pmem-io fill --direct --offset 102396K --length 4K "/dev/$disk"
-check "heals" pmem-io verify --direct --offset 102396K --length 4K "/dev/$disk"
+check "repairs it" pmem-io verify --direct --offset 102396K --length 4K "/dev/$disk"
 check_read_fails 102392K
 check "a part of it is repaired" sh -c "echo drop $((4 << 20)) $((8 << 20)) >$list"
 is "the exact list has the rest" "$(sorted_ranges "$list" | xargs)" "$((12 << 20)) $(((88 << 20) - 4096))"

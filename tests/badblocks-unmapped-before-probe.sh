@@ -27,5 +27,5 @@ check_fails "nobody is woken by a write elsewhere" pmem-io poll "/sys/block/$DIS
 	--run "pmem-io pwrite --direct --length 4K --offset 2M /dev/$DISK"
 check "a write elsewhere" sh -c "head -c 512 /dev/zero | dd of=/dev/$DISK bs=512 oseek=2056 oflag=direct"
 pattern aaaaaaa 8 | write_sectors "$DISK" 2048 8
-is "healed by a write over it" "$(read_sectors "$DISK" 2048 8 | md5sum)" "$(pattern aaaaaaa 8 | md5sum)"
+is "repaired by a write over it" "$(read_sectors "$DISK" 2048 8 | md5sum)" "$(pattern aaaaaaa 8 | md5sum)"
 check "a part of it can be written then" sh -c "head -c 512 /dev/zero | dd of=/dev/$DISK bs=512 oseek=2049 oflag=direct"

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # Bind and unbind of devices that the driver cannot take fail with the recorded errors.
 #
-# Seeds without memory, namespaces of another personality, bound devices, a copied info block, missing devices.
+# Seeds without memory, namespaces in another mode, bound devices, a copied info block, missing devices.
 # compare
 # vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
 # quick

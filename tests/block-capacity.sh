@@ -19,9 +19,9 @@ check_capacity "e820" "$(e820_disk)" 32
 check_capacity "a part of an NVDIMM" "$(labelled_disk -m raw -s 32M)" 32
 disk=$(labelled_disk -m fsdax -M mem)
 check_capacity "fsdax, map in RAM" "$disk" 510
-is "the page map device: size" "$(cat "/sys/block/$disk/device/size")" $((510 << 20))
-is "the page map device: where the data is" "$(($(cat "/sys/block/$disk/device/resource") % (1 << 30)))" $((2 << 20))
+is "pfn device: size" "$(cat "/sys/block/$disk/device/size")" $((510 << 20))
+is "pfn device: where the data is" "$(($(cat "/sys/block/$disk/device/resource") % (1 << 30)))" $((2 << 20))
 disk=$(labelled_disk -m fsdax -M dev)
 # 131072 pages with 64 bytes each, and 8 KiB, rounded up to 2 MiB.
 check_capacity "fsdax, map on the device" "$disk" 502
-is "the page map device, too: where the data is" "$(($(cat "/sys/block/$disk/device/resource") % (1 << 30)))" $((10 << 20))
+is "pfn device, map on the device: where the data is" "$(($(cat "/sys/block/$disk/device/resource") % (1 << 30)))" $((10 << 20))

@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# A write over bad memory clears the poison with the clear-error command and removes it from all lists.
+# A write over bad blocks clears the poison with the clear-error command and removes it from all lists.
 # vm: --bare --append memmap=128M$512M
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/provider.sh"

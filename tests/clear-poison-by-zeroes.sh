@@ -30,4 +30,4 @@ fallocate -p -o 1M -l 4K /mnt/file
 sync
 check "punched out, it reads" pmem-io pread /mnt/file --offset 1M --length 4K
 check "100 bytes there" pmem-io pwrite /mnt/file --offset 1M --length 100
-is "used again, it is healed" "$(badblocks_of "$DISK")" ""
+is "used again, it is repaired" "$(badblocks_of "$DISK")" ""

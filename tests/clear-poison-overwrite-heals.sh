@@ -8,7 +8,7 @@ cleanup() {
 	unload_driver
 }
 
-[ "$DRIVER" = rust_pmem ] || skip_all "C never heals there"
+[ "$DRIVER" = rust_pmem ] || skip_all "C never repairs there"
 plan 14
 load_driver
 namespace=$(nfit_ns)
@@ -24,7 +24,7 @@ echo 1 >"$switch"
 check_fails "switched on, a write of a part" pmem-io pwrite "/dev/$disk" --direct --offset 8M --length 2K
 is "it is still listed" "$(cat "/sys/block/$disk/badblocks")" '16384 8'
 check "a write of the page" pmem-io fill "/dev/$disk" --direct --offset 8188K --length 16K
-is "heals: the disk's list" "$(cat "/sys/block/$disk/badblocks")" ''
+is "repairs it: the disk's list" "$(cat "/sys/block/$disk/badblocks")" ''
 is "the region's list" "$(cat "$ND/$namespace/../badblocks")" ''
 check "the data is there" pmem-io verify "/dev/$disk" --direct --offset 8188K --length 16K
 rebind "$namespace"

@@ -9,31 +9,31 @@ plan 12
 provide bad=1M+4K,2M+4K
 
 provider clear_limit 0
-check_fails "a write that is not healed" sh -c "$(command -v dd) if=/dev/zero of=/dev/$DISK bs=4k seek=256 count=1 oflag=direct"
+check_fails "a write that repairs nothing" sh -c "$(command -v dd) if=/dev/zero of=/dev/$DISK bs=4k seek=256 count=1 oflag=direct"
 is "it is listed" "$(badblocks_of "$DISK")" "2048+8 4096+8"
 check_fails "it can't be read" read_sectors "$DISK" 2048
 
 provider clear_limit 512
-check_fails "a write that is healed in part" sh -c "$(command -v dd) if=/dev/zero of=/dev/$DISK bs=4k seek=512 count=1 oflag=direct"
+check_fails "a write that repairs only a part" sh -c "$(command -v dd) if=/dev/zero of=/dev/$DISK bs=4k seek=512 count=1 oflag=direct"
 case $(badblocks_of "$DISK") in
-"2048+8 4096+8" | "2048+8 4097+7") ok "what was not healed is listed" ;;
+"2048+8 4096+8" | "2048+8 4097+7") ok "the unrepaired part is listed" ;;
 *)
-	not_ok "what was not healed is listed"
+	not_ok "the unrepaired part is listed"
 	printf '# listed: %s\n' "$(badblocks_of "$DISK")"
 	;;
 esac
-check_fails "what was not healed can't be read" read_sectors "$DISK" 4097
+check_fails "the unrepaired part can't be read" read_sectors "$DISK" 4097
 
 provider clear_limit 4096
 provider clear_unit 4096
 check_fails "a write of less than what can be cleared" sh -c "$(command -v dd) if=/dev/zero of=/dev/$DISK bs=512 seek=2048 count=1 oflag=direct"
-check_fails "does not heal" read_sectors "$DISK" 2048
+check_fails "does not repair it" read_sectors "$DISK" 2048
 provider clear_unit 0
 check_fails "a write where nothing can be cleared" sh -c "$(command -v dd) if=/dev/zero of=/dev/$DISK bs=4k seek=256 count=1 oflag=direct"
 
 provider clear_unit 512
 pattern aaaaaaa 8 | write_sectors "$DISK" 2048 8
 pattern bbbbbbb 8 | write_sectors "$DISK" 4096 8
-is "a later write heals" "$(badblocks_of "$DISK")" ""
+is "a later write repairs them" "$(badblocks_of "$DISK")" ""
 is "the first reads" "$(read_sectors "$DISK" 2048 8 | md5sum)" "$(pattern aaaaaaa 8 | md5sum)"
 is "the second reads" "$(read_sectors "$DISK" 4096 8 | md5sum)" "$(pattern bbbbbbb 8 | md5sum)"

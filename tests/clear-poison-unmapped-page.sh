@@ -25,7 +25,7 @@ is "still listed" "$(badblocks_of "$DISK")" "2048+8"
 is "and still bad" "$(provider bad)" "1048576+4096"
 is "the next page is as it was" "$(read_sectors "$DISK" 2056 8 | md5sum)" "$(pattern before_ 8 | md5sum)"
 pattern aaaaaaa 24 | write_sectors "$DISK" 2040 24 || :
-is "healed by a write over it" "$(badblocks_of "$DISK")" ""
+is "repaired by a write over it" "$(badblocks_of "$DISK")" ""
 is "it reads" "$(read_sectors "$DISK" 2040 24 | md5sum)" "$(pattern aaaaaaa 24 | md5sum)"
 rebind "$NAMESPACE"
 is "no error after a rebind" "$(badblocks_of "$DISK")" ""

@@ -58,7 +58,7 @@ pfn=$(device_of_disk "$disk")
 data=$(($(cat "$ND/$pfn/resource") - $(cat "$ND/$(cat "$ND/$pfn/namespace")/resource")))
 edit_errors "$pfn" "add 8192 4096"
 edit_errors "$pfn" "add $((data + 4096)) 4096"
-check_list "fsdax: the page map, and the data" "$pfn" "8192 4096 user,$((data + 4096)) 4096 user"
+check_list "fsdax: the memmap, and the data" "$pfn" "8192 4096 user,$((data + 4096)) 4096 user"
 is "fsdax: the disk has that of the data" "$(badblocks_line "$disk")" '8 8'
 check "fsdax: both are dropped" edit_errors "$pfn" "drop 0 $((data + 8192))"
 check_list "fsdax: nothing is left" "$pfn" ''

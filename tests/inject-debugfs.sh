@@ -24,7 +24,7 @@ test_poison() {
 	at=$(($(pmem-io phys $MNT/file --offset 400K) - $(cat "$ND/$ns/resource")))
 
 	pmem-io map $MNT/file store=0+1M "run=echo poison $at 4096 >$file" sigbus >/tmp/sigbus
-	is "$1: a process that has the page mapped is told" "$(tail -n 1 /tmp/sigbus)" 'sigbus: 1 code 5 lsb 12 address 0x64000'
+	is "$1: a process that has the page mapped gets SIGBUS" "$(tail -n 1 /tmp/sigbus)" 'sigbus: 1 code 5 lsb 12 address 0x64000'
 	is "$1: it is listed" "$(cat "$ND/$device/errors/list")" "$at 4096 injected"
 	is "$1: a mapping loses it alone" "$(pmem-io map-read $MNT/file)" "page 100 code 4 lsb 12 address 0x64000"
 	check_fails "$1: a write of a part of it" pmem-io pwrite $MNT/file --offset 409700 --length 100

@@ -18,4 +18,4 @@ check_fails "a read of it" pmem-io pread "/dev/$disk" --direct --offset 60M --le
 check "a read before it" pmem-io pread "/dev/$disk" --direct --offset 59M --length 1M
 check "a read behind it" pmem-io pread "/dev/$disk" --direct --offset 61444K --length 1M
 # QEMU's NVDIMMs have no clear-error command.
-check_fails "a write of it, which can't heal" pmem-io pwrite "/dev/$disk" --direct --offset 60M --length 4K
+check_fails "a write of it, which can't repair it" pmem-io pwrite "/dev/$disk" --direct --offset 60M --length 4K

@@ -28,11 +28,11 @@ report_on_bus touched_listed
 report_on_bus untouched_listed
 
 write_all touched "touched"
-write_all touched_listed "touched, in the bus's list"
+write_all touched_listed "touched, in badrange"
 write_all untouched "not touched"
-write_all untouched_listed "not touched, in the bus's list"
-write_punched touched_listed "touched, in the bus's list"
+write_all untouched_listed "not touched, in badrange"
+write_punched touched_listed "touched, in badrange"
 write_punched untouched "not touched"
-write_punched untouched_listed "not touched, in the bus's list"
+write_punched untouched_listed "not touched, in badrange"
 write_punched touched "touched"
 report_rows

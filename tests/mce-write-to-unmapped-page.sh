@@ -27,7 +27,7 @@ report_on_bus lost_listed
 remount lost
 remount lost_listed
 
-write_all lost "out of the map"
-write_all lost_listed "out of the map, in the bus's list"
-write_punched lost_listed "out of the map, in the bus's list"
+write_all lost "unmapped"
+write_all lost_listed "unmapped, in badrange"
+write_punched lost_listed "unmapped, in badrange"
 report_rows

@@ -21,5 +21,5 @@ pmem-io poll "/sys/block/$disk/badblocks" --run "host mce $((address))" >/tmp/si
 check "the kernel has done what it can" wait_for 10 sh -c "dmesg | grep -q 'recovery action for dax page: Recovered'"
 map_stop
 is "the page is listed" "$(cat /tmp/sigbus.listed)" "$(((address - start) / 512)) 8"
-is "the process is told where" "$(sigbus_info)" "sigbus: 1 code 5 lsb 12 address 0x101000"
-check "the file system lives" sh -c "echo x >$MNT/other && sync -f $MNT"
+is "the process gets SIGBUS, with the address" "$(sigbus_info)" "sigbus: 1 code 5 lsb 12 address 0x101000"
+check "the file system survives" sh -c "echo x >$MNT/other && sync -f $MNT"

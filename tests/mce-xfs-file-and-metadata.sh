@@ -39,7 +39,7 @@ load_driver
 disk=$(labelled_disk -m fsdax -M mem -s 400M)
 make_xfs_file "$disk"
 sector=$(((address - start) / 512))
-record "the process is told" "$(signal_after_mce $MNT/file "$address")"
+record "SIGBUS of the process" "$(signal_after_mce $MNT/file "$address")"
 record "the kernel says" "$(kernel_messages)"
 is "the page is listed" "$(cat "/sys/block/$disk/badblocks")" "$sector 8"
 # Code 4: BUS_MCEERR_AR.
@@ -53,7 +53,7 @@ record_result "direct I/O from it" pmem-io map --offset 1M --length 8K $MNT/file
 record_result "process_vm_readv of it" pmem-io map --offset 1028K --length 4K $MNT/file process-read
 record_result "vmsplice of it" pmem-io map --offset 1028K --length 4K $MNT/file vmsplice
 record_result "sendfile of it" pmem-io map --offset 1028K --length 4K $MNT/file sendfile
-check "the file system lives" sh -c "echo x >$MNT/other && sync -f $MNT"
+check "the file system survives" sh -c "echo x >$MNT/other && sync -f $MNT"
 dmesg -C
 host mce $((start))
 tries=0
@@ -71,6 +71,6 @@ modprobe device_dax
 settle
 dax=/dev/$(ndctl list -X -m devdax | jq -r '.[].daxregion.devices[].chardev')
 pmem-io map --length 4M "$dax" store >/dev/null
-record "device DAX: the process is told" "$(signal_after_mce "$dax" "$(pmem-io phys --offset 1028K "$dax")")"
+record "device DAX: SIGBUS of the process" "$(signal_after_mce "$dax" "$(pmem-io phys --offset 1028K "$dax")")"
 record "device DAX: the kernel says" "$(kernel_messages)"
 record_result "device DAX: touched then" pmem-io map --length 4M "$dax" load

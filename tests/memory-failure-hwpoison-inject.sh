@@ -37,11 +37,11 @@ test_file_system() {
 	map_start $MNT/file
 	inject_failure "$name: a page of a mapped file" "$address"
 	map_stop
-	record "$name: the process that maps it is told" "$(sigbus_info)"
+	record "$name: SIGBUS of the process that maps it" "$(sigbus_info)"
 	inject_failure "$name: the same page again" "$address"
-	check "$name: the file system lives" sh -c "echo x >$MNT/other && sync -f $MNT"
+	check "$name: the file system survives" sh -c "echo x >$MNT/other && sync -f $MNT"
 	inject_failure "$name: a page that no file has" $((start + (220 << 20)))
-	check "$name: the file system lives, still" sh -c "echo x >$MNT/other && sync -f $MNT"
+	check "$name: the file system survives that, too" sh -c "echo x >$MNT/other && sync -f $MNT"
 	inject_failure "$name: a page of its records" $((start + records))
 	record_result "$name: a file is made then" sh -c "echo x >$MNT/new && sync -f $MNT"
 	record_result "$name: the file is read then" pmem-io pread --length 64K $MNT/file

@@ -29,7 +29,7 @@ test_file() {
 	name=$1 file=$2
 	pmem-io map --length 4M "$file" store >/dev/null
 	dmesg -C
-	record "$name: who did it is told" "$(pmem-io map --length 4M "$file" load poison=1028K+4K sigbus)"
+	record "$name: SIGBUS of the caller" "$(pmem-io map --length 4M "$file" load poison=1028K+4K sigbus)"
 	record "$name: the kernel says" "$(dmesg | sed -n 's/.*Memory failure: 0x[0-9a-f]*: //p' | sed 's/pmem-io:[0-9]*/pmem-io/')"
 	record "$name: others by default" "$(signal_other poison=64K+4K)"
 	echo 1 >/proc/sys/vm/memory_failure_early_kill
@@ -51,7 +51,7 @@ test_file_system() {
 	record_result "$name: read(2)" pmem-io pread --length 4M $MNT/file
 	record_result "$name: write(2)" pmem-io pwrite --offset 1028K --length 4K $MNT/file
 	is "$name: no bad block is listed" "$(cat "/sys/block/$disk/badblocks")" ""
-	check "$name: the file system lives" sh -c "echo x >$MNT/other && sync -f $MNT"
+	check "$name: the file system survives" sh -c "echo x >$MNT/other && sync -f $MNT"
 	umount $MNT
 }
 

@@ -12,7 +12,7 @@ cleanup() {
 	unload_driver
 }
 
-[ "$DRIVER" = rust_pmem ] || skip_all "C never heals there, so that no series can begin with good memory"
+[ "$DRIVER" = rust_pmem ] || skip_all "C never repairs there, so no series can begin without errors"
 need pmem-io
 # Without repair the lists only grow, and each case takes long.
 : "${MODEL_CASES:=3}"
@@ -20,7 +20,7 @@ plan 2
 load_driver
 namespace=$(nfit_ns)
 disk=$(disk_of "$namespace")
-check "as the model says, where nothing heals" run_model "$namespace" "$disk" --clears never
+check "as the model says, where nothing repairs" run_model "$namespace" "$disk" --clears never
 MODEL_AFTER_BIND="echo 1 >/sys/block/$disk/errors/overwrite_heals"
 eval "$MODEL_AFTER_BIND"
 check "where overwriting does" run_model "$namespace" "$disk" --clears overwrite

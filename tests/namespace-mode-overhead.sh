@@ -52,7 +52,7 @@ test_cost() {
 	namespace=$(jq -r .dev /tmp/namespace-mode-overhead.json)
 	disk=$(jq -r '.blockdev // empty' /tmp/namespace-mode-overhead.json)
 	check "$name: MemFree falls by $ram MiB" memfree_falls_by $ram
-	is "$name: the page map, bytes" $(($(awk '$1 == "nr_memmap_pages" {print $2}' /proc/vmstat) * 4096)) "$map"
+	is "$name: the memmap, bytes" $(($(awk '$1 == "nr_memmap_pages" {print $2}' /proc/vmstat) * 4096)) "$map"
 }
 
 # check_capacity NAME BYTES WANTED

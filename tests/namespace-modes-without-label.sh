@@ -39,7 +39,7 @@ change_mode() {
 	provider=$1 namespace=$2
 	shift 2
 	make_namespace -e "$namespace" -m "$@" >/dev/null
-	record "$provider: $*: told" "$(show_namespace "$namespace")"
+	record "$provider: $*: as ndctl shows it" "$(show_namespace "$namespace")"
 	check_data "$provider: $*" "$namespace"
 }
 

@@ -44,7 +44,7 @@ check "ext4: umount" umount $MNT
 check "ext4: enabled" ndctl enable-region "$region"
 settle
 disk=$(disk_of "$namespace")
-check "ext4: mended" sh -c "e2fsck -p /dev/$disk >/dev/null || [ \$? -le 1 ]"
+check "ext4: repaired by e2fsck" sh -c "e2fsck -p /dev/$disk >/dev/null || [ \$? -le 1 ]"
 check "ext4: mounted again" mount_dax "$disk"
 check "ext4: what was synced is there" pmem-io verify $MNT/file --seed 2
 umount $MNT

@@ -78,7 +78,7 @@ for kind in 'ext4 debugfs' 'xfs xfs_db'; do
 		bind_again
 	done
 	rm -rf "$WRAPPED"
-	is "$kind: it is told when the disk is back" "$(run_errors "/dev/$disk")$(jq -c '.[].owner.paths' /tmp/output)" '1 ["/file"]'
+	is "$kind: the owner is reported when the disk is back" "$(run_errors "/dev/$disk")$(jq -c '.[].owner.paths' /tmp/output)" '1 ["/file"]'
 	forget_errors "$disk"
 	echo "$unbind" | sh
 	echo "$device" >"/sys/bus/nd/drivers/$DRIVER/bind"

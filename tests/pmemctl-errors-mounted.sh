@@ -44,7 +44,7 @@ ln "$file" "$MNT/link"
 sync
 sector=$(sector_of "$file")
 
-check "no file is hurt: status 0" pmemctl errors "$file"
+check "the file is not affected: status 0" pmemctl errors "$file"
 is "a file" "$(owner_of $((sector + 2048)))" file
 is "with its offset" "$(pmemctl errors --json "/dev/$disk" | jq '.[0].owner.file_offset')" 1048576
 is "and a name, of which nothing is lost" "$(pmemctl errors --json "/dev/$disk" | jq -r '.[0].owner.paths[0]' | grep -cF -e 'a folder/b/c\nd' -e /link)" 1
@@ -53,12 +53,12 @@ is "by its mount" "$(pmemctl errors --json "$MNT" | jq -r '.[0] | "\(.volume) \(
 is "of a disk with another name" "$(pmemctl errors "$(e820_ns)" 2>&1)" 'pmemctl: no errors are listed'
 status=0
 pmemctl errors "$file" >/tmp/output || status=$?
-is "the file is hurt: status 1" $status 1
+is "the file is affected: status 1" $status 1
 check "at its place" grep -q "4K *1M\$\|512 *${disk}p1 .* 1M\$" /tmp/output
 check "another file is not" pmemctl errors "$MNT/other"
 status=0
 pmemctl errors "$MNT/none" 2>/tmp/output || status=$?
-is "one that is not there can't be told: status 4" $status 4
+is "a file that is not there: status 4" $status 4
 is "free space" "$(owner_of $((125 * 2048)))" free
 exec 3<"$MNT/link"
 removed=$(stat -c %i "$MNT/link")

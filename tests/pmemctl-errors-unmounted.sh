@@ -164,7 +164,7 @@ mark_bad $((table * 8 + 16)) "$first" "$lost" "$last"
 pmemctl errors --json "/dev/$disk" >/tmp/output || :
 is "an inode table that is in use, and files in front of it and behind it" \
 	"$(jq -c '[.[] | .owner | [.what, .paths]]' /tmp/output)" '[["inode table",null],[null,["/1"]],[null,null],[null,["/60"]]]'
-is "one whose inode is in it may have the rest" "$(jq -r '.[2] | "\(.owner.kind) \(.reason)"' /tmp/output | cut -c1-61)" \
+is "a file with its inode in it may own the rest" "$(jq -r '.[2] | "\(.owner.kind) \(.reason)"' /tmp/output | cut -c1-61)" \
 	"unknown or a file whose inode is on a bad block as well (iche"
 forget_all
 mark_bad $(($(sed -n 's/.*Block bitmap at \([0-9]*\).*/\1/p' /tmp/groups | sed -n 2p) * 8 + 5))
@@ -177,7 +177,7 @@ mark_bad $(($(cat "/sys/block/$disk/size") - 8))
 is "the end, where others have their superblocks" "$(first_entry .owner.kind)" free
 forget_all
 mark_bad 2
-is "what tells of the file system" "$(first_entry .reason)" 'no file system found; its superblock may be on a bad block'
+is "the superblock" "$(first_entry .reason)" 'no file system found; its superblock may be on a bad block'
 forget_all
 
 # ---- devices that are not examined ----
@@ -193,7 +193,7 @@ is "and why" "$(jq -r '.[0].reason' /tmp/output)" "device is busy: $disk is part
 mount "/dev/$disk" "$MNT"
 : >"$MNT/file"
 fsfreeze -f "$MNT"
-is "frozen: it is told" "$(first_entry .owner.kind)" free
+is "frozen: the owner is reported" "$(first_entry .owner.kind)" free
 dd if="/dev/$disk" of=/tmp/dirty bs=1M count=64 status=none
 fsfreeze -u "$MNT"
 umount "$MNT"
@@ -218,6 +218,6 @@ xfs_io -x -c 'shutdown -f' "$MNT"
 umount "$MNT"
 is "a log that has something" "$(first_entry .reason | cut -c1-29)" 'it was not unmounted cleanly,'
 mount "/dev/$disk" "$MNT"
-is "mounted once, it is told" "$(first_entry .owner.kind)" free
+is "mounted once, the owner is reported" "$(first_entry .owner.kind)" free
 umount "$MNT"
 is "and when it is not mounted" "$(first_entry .owner.kind)" free

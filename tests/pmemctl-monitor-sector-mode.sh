@@ -21,7 +21,7 @@ start_monitor
 is "it is watched" "$(jq -c 'select(.event == "watching") | .disks' $EVENTS)" "[\"$disk\"]"
 host mce $(($(cat "$ND/$namespace/resource") + (8 << 20))) 12
 wait_for 2 grep -q '"event":"bad"' $EVENTS || :
-is "told, with the place in the namespace" \
+is "reported, with the offset in the namespace" \
 	"$(jq -r 'select(.event == "bad") | "\(.disk) \(.namespace_offset) \(.length)"' $EVENTS)" "$disk $((8 << 20)) 4096"
 stop_monitor
 is "SIGTERM: status 0" "$monitor_status" 0

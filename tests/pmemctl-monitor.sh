@@ -44,7 +44,7 @@ for type in xfs ext4; do
 	map_start --length 4M "$file"
 	at=$(disk_offset_of "$file" 409600)
 	make_bad "$at"
-	is "$type: told, with the file" "$(monitor_event "$at" '.owner.paths[0]')" "$file"
+	is "$type: reported, with the file" "$(monitor_event "$at" '.owner.paths[0]')" "$file"
 	is "$type: and where in it" "$(monitor_event "$at" .owner.file_offset)" 409600
 	is "$type: who has it mapped" "$(monitor_event "$at" '.processes[] | select(.addresses != []) | .pid')" "$map_pid"
 	address=$(grep -F "$file" "/proc/$map_pid/maps" | head -n 1 | cut -d - -f 1)
@@ -61,9 +61,9 @@ for type in xfs ext4; do
 	map_stop
 	make_bad $((300 << 20))
 	is "$type: free space" "$(monitor_event $((300 << 20)) .owner.kind)" free
-	is "$type: nobody was hurt" "$(sigbus_info)" "sigbus: no"
+	is "$type: no process got SIGBUS" "$(sigbus_info)" "sigbus: no"
 	if [ $type = xfs ]; then
-		is "what was bad before is not told" "$(grep -c '"new":false' $EVENTS)" 0
+		is "errors listed before are not reported" "$(grep -c '"new":false' $EVENTS)" 0
 		stop_monitor
 		is "SIGTERM: status 0" "$monitor_status" 0
 		umount "$MNT"

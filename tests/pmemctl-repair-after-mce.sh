@@ -14,7 +14,7 @@ cleanup() {
 	unload_driver
 }
 
-[ "$DRIVER" = rust_pmem ] || skip_all "C lists machine checks on memory of the NFIT alone, and heals none there"
+[ "$DRIVER" = rust_pmem ] || skip_all "C lists machine checks on memory of the NFIT alone, and repairs none there"
 plan 10
 load_driver
 for namespace in $(namespaces e820); do

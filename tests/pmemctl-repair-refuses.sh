@@ -151,7 +151,7 @@ is "shared: the file moves" "$(pmemctl repair --trust-list --json "$file" --from
 check "shared: it is right" cmp "$file" /tmp/right
 check "shared: nothing of it is bad" pmemctl errors "$file"
 is "shared: the other's block is still listed" "$(list_badblocks)" "$listed,"
-is "shared: that of the last heals" "$(pmemctl repair --trust-list --json "$MNT/copy" --from "$file" | jq -r '.pieces[].result')" healed
+is "shared: the block of the last file is repaired" "$(pmemctl repair --trust-list --json "$MNT/copy" --from "$file" | jq -r '.pieces[].result')" healed
 is "shared: and is not listed any more" "$(list_badblocks)" ''
 check "shared: it is right, too" cmp "$MNT/copy" /tmp/right
 rm "$MNT/copy"
@@ -180,7 +180,7 @@ meanwhile "renamed" 'its name' rename
 rm "$MNT/renamed"
 make_file
 meanwhile "defragmented" 'another process waits' defragment
-is "at last, in peace" "$(pmemctl repair --trust-list --json "$file" --from /tmp/backups/backup | jq -r '.pieces[].result')" healed
+is "repaired, while nobody changes the file" "$(pmemctl repair --trust-list --json "$file" --from /tmp/backups/backup | jq -r '.pieces[].result')" healed
 check "the file is right" cmp "$file" /tmp/right
 umount /tmp/backups
 dmsetup remove --retry backup

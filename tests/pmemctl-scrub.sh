@@ -59,7 +59,7 @@ size=$(blockdev --getsize64 "/dev/$DISK")
 for offset in 8M 40964K 40968K 63M; do
 	provider unmap "$offset"
 done
-is "nobody knows of four pages" "$(badblocks_of "$DISK")" '40960+8'
+is "four bad pages are not listed" "$(badblocks_of "$DISK")" '40960+8'
 
 # ---- stopped and resumed ----
 
@@ -71,7 +71,7 @@ check_fails "a second one at the same time is refused" pmemctl scrub --state-dir
 kill -TERM $scrub
 status=0
 wait $scrub || status=$?
-is "SIGTERM: the status says that it could not be told" "$status" 4
+is "SIGTERM: status 4" "$status" 4
 is "it says that it is not complete" "$(scrub_field .complete)" false
 is "what was found by then" "$(scrub_field .found)" '[{"offset":8388608,"length":4096}]'
 is "is listed" "$(badblocks_of "$DISK")" '16384+8 40960+8'
@@ -125,7 +125,7 @@ cp /tmp/saved.json "$saved"
 is "whole: it goes on" "$(scrub && scrub_field '.from > 0')" '1
 true'
 cp /tmp/saved.json "$saved"
-is "told to begin anew, it does" "$(scrub --restart && scrub_field .from)" '1
+is "--restart: begun anew" "$(scrub --restart && scrub_field .from)" '1
 0'
 
 # ---- the machine stops ----
@@ -161,7 +161,7 @@ address=$(pmem-io phys "$MNT/file" --offset 14M)
 provider unmap $((address - (576 << 20)))
 is "under a mounted file system: the page is found" "$(scrub)" 1
 is "that is in the file" "$(scrub_field .found)" "[{\"offset\":$((address - (576 << 20))),\"length\":4096}]"
-is "and pmemctl tells whose it is" "$(pmemctl errors --json "$MNT/file" | jq -c '[.[].owner.file_offset]')" "[$((14 << 20))]"
+is "pmemctl errors reports the file and the offset" "$(pmemctl errors --json "$MNT/file" | jq -c '[.[].owner.file_offset]')" "[$((14 << 20))]"
 kill "$writer"
 wait "$writer" 2>/dev/null || :
 writer=

@@ -22,7 +22,7 @@ need cxl ndctl
 make_one() {
 	ndctl create-namespace -r "$region" -s 64M "$@" >/tmp/provider-cxl.json
 	settle
-	record "$*: told" "$(jq -r '"\(.dev) \(.mode) \(.map) \(.size) \(.blockdev) \(.align) \(.sector_size)"' /tmp/provider-cxl.json)"
+	record "$*: ndctl's answer" "$(jq -r '"\(.dev) \(.mode) \(.map) \(.size) \(.blockdev) \(.align) \(.sector_size)"' /tmp/provider-cxl.json)"
 	disk=$(jq -r .blockdev /tmp/provider-cxl.json)
 }
 

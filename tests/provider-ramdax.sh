@@ -23,7 +23,7 @@ load_providers() {
 make_one() {
 	ndctl create-namespace -r "$region" "$@" >/tmp/provider-ramdax.json
 	settle
-	record "$*: told" "$(jq -r '"\(.dev) \(.mode) \(.map) \(.size) \(.blockdev) \(.align) \(.sector_size)"' /tmp/provider-ramdax.json)"
+	record "$*: ndctl's answer" "$(jq -r '"\(.dev) \(.mode) \(.map) \(.size) \(.blockdev) \(.align) \(.sector_size)"' /tmp/provider-ramdax.json)"
 	disk=$(jq -r .blockdev /tmp/provider-ramdax.json)
 }
 

@@ -63,7 +63,7 @@ add_state_row "and back"
 pmem-io ioctl "/dev/$disk" BLKROSET=1 >/dev/null
 add_state_row "BLKROSET 1 alone"
 set_read_only 0
-add_state_row "BLKROSET 1, and the region told again that it is writable"
+add_state_row "BLKROSET 1, and the region's read_only set to 0 again"
 add_io_rows "BLKROSET 1"
 pmem-io ioctl --read-only "/dev/$disk" BLKROSET=0 >/dev/null
 add_state_row "BLKROSET 0"

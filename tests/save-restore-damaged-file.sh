@@ -59,7 +59,7 @@ status=0
 pmemctl errors restore "$e820" >/tmp/output 2>&1 || status=$?
 is "stale: status" "$status" 3
 check "stale: said so" grep -q 'is stale' /tmp/output
-is "stale: the healed is not listed again" "$(cat "/sys/block/$e820/badblocks")" ''
+is "stale: the repaired one is not listed again" "$(cat "/sys/block/$e820/badblocks")" ''
 is "stale: the other has all of it" "$(restore "$virtio")" "$virtio there-already 0"
 
 head -c 300 /tmp/good >"$file"

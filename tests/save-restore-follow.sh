@@ -41,7 +41,7 @@ check "as listed" file_has 1048576
 echo "4096 8" >"/sys/block/$e820/badblocks"
 check "one more" wait_for 1 file_has "1048576 2097152"
 pmem-io fill --direct --offset 1M --length 4K "/dev/$e820"
-check "one healed" wait_for 1 file_has 2097152
+check "one repaired" wait_for 1 file_has 2097152
 echo "$namespace" >"/sys/bus/nd/drivers/$DRIVER/unbind"
 sleep 1
 check "a disk that went: what is saved stays" file_has 2097152

@@ -30,15 +30,15 @@ write_all_files() {
 	done
 }
 write_all_files "region" "$region"
-write_all_files "namespace of a page map" "namespace$number.0"
-write_all_files "page map, bound" "$(device_of_disk "$disk")"
+write_all_files "namespace of a pfn" "namespace$number.0"
+write_all_files "pfn, bound" "$(device_of_disk "$disk")"
 write_all_files "raw namespace, bound" "$plain"
 echo "$plain" >"/sys/bus/nd/drivers/$DRIVER/unbind"
 write_all_files "raw namespace, unbound" "$plain"
 echo "$plain" >"/sys/bus/nd/drivers/$DRIVER/bind"
 write_all_files "empty namespace" "$(cat "$ND/$region/namespace_seed")"
-write_all_files "empty page map" "$(cat "$ND/$region/pfn_seed")"
+write_all_files "empty pfn" "$(cat "$ND/$region/pfn_seed")"
 write_all_files "empty BTT" "$(cat "$ND/$region/btt_seed")"
-add_row "the page map's disk is there" "$(pmem-io pread --direct "/dev/$disk" --length 4096 2>&1)"
+add_row "the pfn's disk is there" "$(pmem-io pread --direct "/dev/$disk" --length 4096 2>&1)"
 add_row "the raw disk is there" "$(pmem-io pread --direct "/dev/$(plain_disk)" --length 4096 2>&1)"
 report_rows

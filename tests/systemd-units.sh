@@ -241,14 +241,14 @@ END
 is "nor before the second" "$(clear_kernel_lists)" ''
 boot
 is "by the rule it is listed when it is mounted" "$(cat /tmp/mounted)" "$list"
-check "what was known is told, of a file that nobody uses" logs pmemctl-monitor "^<2>$disk: bad memory at .*, 4K: /srv/old at 8K; known before$"
+check "a known error is reported, of a file that nobody uses" logs pmemctl-monitor "^<2>$disk: bad memory at .*, 4K: /srv/old at 8K; known before$"
 
 inside systemctl start maps.service
 wait_for 20 test -e /tmp/maps.ready
 pid=$(inside systemctl show -P MainPID maps.service)
 make_bad used 409600
 used=$at
-check "a new error is told, with who has the file mapped" \
+check "a new error is reported, with the process that has the file mapped" \
 	logs pmemctl-monitor "^<2>$disk: bad memory at .*, 4K: /srv/used at 400K; mapped by process $pid (pmem-io) at 0x[0-9a-f]*$"
 check "it is saved" wait_for 20 saved_are "$old $used"
 make_bad other 8192
@@ -261,12 +261,12 @@ check "that is saved, too" wait_for 20 saved_are "$old $used $at"
 inside systemctl stop $SERVICES
 is "stopped: without a failure" "$(states ActiveState Result ExecMainStatus)" "inactive success 0 inactive success 0 inactive success 0"
 inside dd if=/dev/zero of=/srv/other bs=4096 seek=2 count=1 conv=notrunc status=none
-check_fails "one is healed" grep -q "^$((at / 512)) " "/sys/block/$disk/badblocks"
+check_fails "one is repaired" grep -q "^$((at / 512)) " "/sys/block/$disk/badblocks"
 is "while nothing is saved" "$(saved_offsets)" "$old $used $at"
 # shellcheck disable=SC2086 # each
 check "started again" inside systemctl start $SERVICES
 is "started again: active" "$(states ActiveState Result)" "active success active success active success"
-check "what was healed is forgotten" wait_for 20 saved_are "$old $used"
+check "the repaired one is forgotten" wait_for 20 saved_are "$old $used"
 check_fails "and not listed" grep -q "^$((at / 512)) " "/sys/block/$disk/badblocks"
 
 # ---- a hook ----
@@ -295,8 +295,8 @@ END
 inside systemctl restart pmemctl-monitor.service
 check "with a hook it watches" wait_for 20 watch_count 3
 make_bad used 1048576
-check "the hook is told" logs pmemctl-monitor "^<6>$at 1 1 /srv/used 1048576 $pid$"
-is "what was told before a restart is not told again" "$(journal pmemctl-monitor | grep -c ': /srv/old at 8K; known before')" 1
+check "the hook gets the error" logs pmemctl-monitor "^<6>$at 1 1 /srv/used 1048576 $pid$"
+is "an error reported before a restart is not reported again" "$(journal pmemctl-monitor | grep -c ': /srv/old at 8K; known before')" 1
 is "where it may write" "$(journal pmemctl-monitor | sed -n "s/^<6>$at may write to //p" | sort -u | xargs)" "/dev/shm /var/lib/pmem-hook"
 check "a set-group-ID bit does nothing for it" logs pmemctl-monitor "^<6>$at is of group root$"
 check "but for a unit that it starts" logs "hook-job@$at" "^<6>mail$"

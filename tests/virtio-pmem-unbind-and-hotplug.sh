@@ -52,7 +52,7 @@ check "ext4: no disk" disk_is_gone
 check "ext4: the provider comes back" sh -c "echo $device >$VIRTIO/bind"
 check "ext4: a disk" wait_for 10 namespace_is_back
 disk=$(disk_of "$namespace")
-check "ext4: mended" sh -c "e2fsck -p /dev/$disk >/dev/null || [ \$? -le 1 ]"
+check "ext4: repaired by e2fsck" sh -c "e2fsck -p /dev/$disk >/dev/null || [ \$? -le 1 ]"
 check "ext4: mounted again" mount_dax "$disk"
 check "ext4: what was synced is there" pmem-io verify $MNT/file --seed 2
 umount $MNT

@@ -65,7 +65,7 @@ change_mode() {
 	provider=$1 namespace=$2
 	shift 2
 	make_namespace -e "$namespace" -m "$@" >/tmp/provider.json
-	record "$provider: $*: told" "$(jq -r '"\(.mode) \(.map) \(.size) \(.blockdev) \(.align) \(.sector_size)"' /tmp/provider.json)"
+	record "$provider: $*: ndctl's answer" "$(jq -r '"\(.mode) \(.map) \(.size) \(.blockdev) \(.align) \(.sector_size)"' /tmp/provider.json)"
 	disk=$(jq -r '.blockdev // empty' /tmp/provider.json)
 }
 
