@@ -47,17 +47,17 @@ use_files() {
 	umount $MNT
 }
 
-# measure MODE: prints a line "MODE OPERATION VALUE" for each figure.
+# measure MODE: prints a line "MODE,OPERATION,VALUE" for each figure.
 measure() {
 	unbind
 	before=$(free_memory)
 	bind
-	echo "$1,memory,$((before - $(free_memory)))"
+	[ "$1" != mem ] || echo "$1,memory,$((before - $(free_memory)))"
 	for _ in 1 2 3; do
 		echo "$1,unbind,$(microseconds unbind)"
 		echo "$1,bind,$(microseconds bind)"
 	done
-	[ "$1" = fsdax ] || return 0
+	[ "$1" = dev ] || return 0
 	make_fs ext4 "$disk" >/dev/null
 	echo "$1,first mount,$(microseconds mount_first)"
 	truncate -s "$MAPPED" $MNT/file && fallocate -l "$MAPPED" $MNT/file
@@ -76,10 +76,11 @@ modprobe ext4
 load_driver
 fresh_labels
 region=$(nfit_region)
-for mode in raw fsdax; do
+# Without struct pages, and with these in ordinary memory or on the device.
+for mode in raw mem dev; do
 	case $mode in
 	raw) json=$(make_namespace -r "$region" -m raw) ;;
-	fsdax) json=$(make_namespace -r "$region" -m fsdax -M dev) ;;
+	*) json=$(make_namespace -r "$region" -m fsdax -M $mode) ;;
 	esac
 	disk=$(echo "$json" | jq -r .blockdev)
 	namespace=$(echo "$json" | jq -r .dev)
@@ -95,12 +96,12 @@ awk -F, -v size=$((size >> 30)) '
 	{ key = $2 "," $3; if (!(key in seen)) { seen[key] = ++n; keys[n] = key }
 	  k = $1 SUBSEP key; if (!(k in best) || $4 < best[k]) best[k] = $4 }
 	END {
-		printf "%5s  %-6s %-34s %12s %12s %6s\n", "GiB", "mode", "", "nd_pmem", "rust_pmem", "ratio"
+		printf "%5s  %-11s %-34s %12s %12s %6s\n", "GiB", "mode", "", "nd_pmem", "rust_pmem", "ratio"
 		for (i = 1; i <= n; i++) {
 			split(keys[i], part, ",")
 			c = best["nd_pmem" SUBSEP keys[i]]; r = best["rust_pmem" SUBSEP keys[i]]
 			unit = part[2] == "memory" ? "KiB" : "us"
 			ratio = c > 0 ? sprintf("%.2f", r / c) : "-"
-			printf "%5d  %-6s %-34s %9d %-3s %8d %-3s %6s\n", size, part[1], part[2], c, unit, r, unit, ratio
+			printf "%5d  %-11s %-34s %9d %-3s %8d %-3s %6s\n", size, part[1] == "raw" ? "raw" : "fsdax (" part[1] ")", part[2], c, unit, r, unit, ratio
 		}
 	}' /tmp/figures
