@@ -69,12 +69,19 @@ for kind in 'ext4 debugfs' 'xfs xfs_db'; do
 	sector=$(sector_of "$MNT/file")
 	umount "$MNT"
 	echo "$sector 1" >"/sys/block/$disk/badblocks"
-	for way in "lsblk : $unbind" "${kind#* } $unbind :"; do
-		case $way in
-		lsblk*) wrap_program lsblk : "$unbind" && when="when it was listed" ;;
-		*) wrap_program "${kind#* }" "$unbind" : && when="before ${kind#* } looked" ;;
+	for program in lsblk "${kind#* }"; do
+		unbinder=
+		case $program in
+		lsblk) wrap_program lsblk : "$unbind" && when="when it was listed" ;;
+		*)
+			# It has no privileges: it can only wait for the unbind.
+			wrap_program "$program" "while grep -qw $disk /proc/partitions; do sleep 0.1; done" : && when="before $program looked"
+			(wait_for 30 pgrep -f "$WRAPPED/$program" && echo "$device" >"/sys/bus/nd/drivers/$DRIVER/unbind") >/dev/null &
+			unbinder=$!
+			;;
 		esac
 		is "$kind: a disk that goes away $when" "$(run_errors "/dev/$disk")" "$gone"
+		[ -z "$unbinder" ] || wait "$unbinder"
 		bind_again
 	done
 	rm -rf "$WRAPPED"
