@@ -304,6 +304,20 @@ fn build_and_test_tools(
     lint_tools(top, logs, results)?;
     results.group("host", "Host tests");
     cargo_test::run(top, results, logs)?;
+    let mut command = Command::new("sh");
+    command.current_dir(top);
+    command.args([
+        "-c",
+        "make --no-print-directory pmemctl && setup/check-pmemctl",
+    ]);
+    Step {
+        name: "static",
+        about: "the pmemctl that is installed starts with any libc, or none",
+        activity: Activity::Tests,
+        command,
+        warnings: false,
+    }
+    .test(results, logs)?;
     if !built {
         return Ok(());
     }
