@@ -13,6 +13,21 @@ pub const PAGE_SHIFT_4K: usize = 12;
 #[path = "../../../units.rs"]
 mod units;
 
+// The rest of the driver sees these in the place of the `kernel` crate and of its own abstractions.
+#[cfg(test)]
+extern crate self as kernel;
+#[cfg(test)]
+mod abstractions;
+#[cfg(test)]
+#[path = "../../../flush.rs"]
+mod flush;
+#[cfg(test)]
+mod flush_test;
+#[cfg(test)]
+pub mod prelude;
+#[cfg(test)]
+pub mod sync;
+
 #[cfg(test)]
 mod tests {
     use super::units::{

@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Shared flushes in random interleavings of their threads, some of which fail.
+
+use crate::abstractions::block::Bio;
+use crate::abstractions::nd::Region;
+use crate::abstractions::scope::Scope;
+use crate::flush::{Flush, LastFlush};
+use std::marker::PhantomData;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::Arc;
+
+/// Interleavings; FLUSH_INTERLEAVINGS sets another number.
+const INTERLEAVINGS: usize = 2_000;
+/// Threads that wait for flushes, and threads that submit bios.
+const THREADS: [usize; 2] = [3, 2];
+/// Flushes that each thread requests.
+const REQUESTS: u64 = 3;
+
+/// Memory that stays: threads of shuttle, and bios, refer to it.
+fn leak<T>(value: T) -> &'static T {
+    Box::leak(Box::new(value))
+}
+
+/// Requests flushes from all threads, and checks each result. Returns the number of flushes of the region.
+fn interleave() -> usize {
+    let region = leak(Region::default());
+    let ended = leak(AtomicU64::new(0));
+    let scope = leak(Scope(PhantomData));
+    let flush = Arc::new(Flush::for_disk(region, scope).expect("there is memory"));
+    let mut threads = Vec::new();
+
+    for _ in 0..THREADS[0] {
+        let flush = flush.clone();
+
+        threads.push(shuttle::thread::spawn(move || {
+            for _ in 0..REQUESTS {
+                let arrived = region.now();
+                let result = flush.now();
+
+                region.check(arrived, result);
+            }
+        }));
+    }
+    for _ in 0..THREADS[1] {
+        let flush = flush.clone();
+
+        threads.push(shuttle::thread::spawn(move || {
+            for _ in 0..REQUESTS {
+                flush.then_end(Bio::new(region, ended));
+            }
+        }));
+    }
+    for thread in threads {
+        thread.join().expect("no thread panics");
+    }
+    assert_eq!(ended.load(Ordering::Relaxed), THREADS[1] as u64 * REQUESTS);
+    let flushes = region.flushes();
+
+    drop(LastFlush(Flush::clone(&flush)));
+    assert_eq!(region.flushes(), flushes + 1);
+    flushes
+}
+
+#[test]
+fn each_request_has_the_result_of_a_flush_that_started_after_it() {
+    let interleavings = std::env::var("FLUSH_INTERLEAVINGS")
+        .ok()
+        .and_then(|number| number.parse().ok())
+        .unwrap_or(INTERLEAVINGS);
+    let flushes = Arc::new(AtomicUsize::new(0));
+    let count = flushes.clone();
+
+    // A failure prints the schedule, with which shuttle::replay() repeats it.
+    shuttle::check_random(
+        move || {
+            count.fetch_add(interleave(), Ordering::Relaxed);
+        },
+        interleavings,
+    );
+    let requests = interleavings * (THREADS[0] + THREADS[1]) * REQUESTS as usize;
+    let flushes = flushes.load(Ordering::Relaxed);
+
+    println!("{interleavings} interleavings, {requests} requests, {flushes} flushes");
+    assert!(
+        flushes < requests * 2 / 3,
+        "{flushes} flushes for {requests} requests"
+    );
+}

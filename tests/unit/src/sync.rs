@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! `kernel::sync`, on threads whose interleaving shuttle chooses.
+
+use crate::prelude::{Flags, PinInit, Result};
+use shuttle::sync as threads;
+use std::ops::{Deref, DerefMut};
+
+pub use crate::{new_condvar, new_mutex};
+
+pub struct Arc<T>(std::sync::Arc<T>);
+
+impl<T> Arc<T> {
+    pub fn new(value: T, _flags: Flags) -> Result<Self> {
+        Ok(Self(std::sync::Arc::new(value)))
+    }
+
+    pub fn pin_init(init: impl PinInit<T>, flags: Flags) -> Result<Self> {
+        Self::new(init.value(), flags)
+    }
+}
+
+impl<T> Clone for Arc<T> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<T> Deref for Arc<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.0
+    }
+}
+
+pub struct Mutex<T>(threads::Mutex<T>);
+
+impl<T> Mutex<T> {
+    pub fn new(value: T) -> Self {
+        Self(threads::Mutex::new(value))
+    }
+
+    pub fn lock(&self) -> Guard<'_, T> {
+        Guard(Some(self.0.lock().expect("no thread has panicked")))
+    }
+}
+
+/// A locked mutex; `None` while a [`CondVar`] has it.
+pub struct Guard<'a, T>(Option<threads::MutexGuard<'a, T>>);
+
+impl<T> Deref for Guard<'_, T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        self.0.as_ref().expect("locked")
+    }
+}
+
+impl<T> DerefMut for Guard<'_, T> {
+    fn deref_mut(&mut self) -> &mut T {
+        self.0.as_mut().expect("locked")
+    }
+}
+
+#[derive(Default)]
+pub struct CondVar(threads::Condvar);
+
+impl CondVar {
+    pub fn wait<T>(&self, guard: &mut Guard<'_, T>) {
+        let locked = guard.0.take().expect("locked");
+
+        guard.0 = Some(self.0.wait(locked).expect("no thread has panicked"));
+    }
+
+    pub fn notify_all(&self) {
+        self.0.notify_all();
+    }
+}
+
+#[macro_export]
+macro_rules! new_mutex {
+    ($value:expr) => {
+        $crate::sync::Mutex::new($value)
+    };
+}
+
+#[macro_export]
+macro_rules! new_condvar {
+    () => {
+        $crate::sync::CondVar::default()
+    };
+}
