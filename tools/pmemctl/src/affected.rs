@@ -304,7 +304,7 @@ fn outside(errors: &DiskErrors) -> Vec<NamespaceRange> {
     let Some(device) = &errors.device else {
         return Vec::new();
     };
-    let ranges = errors.outside.ranges().iter().map(bytes);
+    let ranges = errors.outside.ranges().map(bytes);
     ranges
         .map(|(namespace_offset, length)| NamespaceRange {
             disk: errors.disk.name().to_owned(),
@@ -335,7 +335,7 @@ pub fn traced(host: &Host, listed: &[(Disk, BadBlocks)]) -> Result<Vec<(Disk, Af
                 length,
             }
         };
-        let spans = bad.ranges().iter().map(span).collect();
+        let spans = bad.ranges().map(span).collect();
         let volume = topology::of_disk(host, disk.name(), &mounts)?;
         for affected in remap::trace(host, &volume, spans)? {
             found.push((disk.clone(), affected));

@@ -146,7 +146,7 @@ impl NamespaceInfo {
                 Some(disk) => Some(topology::of_disk(host, disk.name(), mounts)?),
                 None => None,
             },
-            bad: bad.map(|bad: BadBlocks| bad.ranges().iter().map(BadRange::from).collect()),
+            bad: bad.map(|bad: BadBlocks| bad.ranges().map(BadRange::from).collect()),
             bad_unknown,
         })
     }

@@ -2,8 +2,8 @@
 
 //! The engine of `pmemctl`; the commands are in `commands/`.
 //!
-//! [`sysfs`] reads and writes the kernel's files, [`programs`] finds programs. [`block`] has the disks and the
-//! volumes on them, [`nd`] the devices of the `nd` bus, [`badblocks`] the lists of errors, [`fs`] the file systems.
+//! [`sysfs`] reads and writes the kernel's files, [`programs`] finds programs, [`ranges`] has sets of numbers. [`block`]
+//! has the disks and the volumes on them, [`nd`] the devices of the `nd` bus, [`badblocks`] the lists of errors, [`fs`] the file systems.
 //! Each of these imports only those before it.
 
 pub mod affected;
@@ -18,6 +18,7 @@ pub mod monitor;
 pub mod nd;
 pub mod plan;
 pub mod programs;
+pub mod ranges;
 pub mod repair;
 pub mod scrub;
 pub mod status;

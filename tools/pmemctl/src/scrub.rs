@@ -17,6 +17,7 @@ use crate::badblocks::set::BadBlocks;
 use crate::badblocks::store;
 use crate::nd::region::{Memory, Region};
 use crate::nd::{Device, Kind};
+use crate::ranges::Ranges;
 use crate::sysfs::{self, printable};
 use abstractions::DirectBuffer;
 use anyhow::{Context, Result, bail};
@@ -130,8 +131,7 @@ impl State {
         if let Some(reading) = self.reading.take().filter(|reading| reading.boot != boot) {
             self.suspected.push(reading.bytes);
         }
-        self.suspected.sort_by_key(|bytes| bytes.start);
-        self.suspected = joined(&self.suspected);
+        self.suspected = joined(&self.suspected).iter().cloned().collect();
         if retry {
             let first = self.suspected.first().map(|bytes| bytes.start);
             self.done = self.done.min(first.unwrap_or(self.done));
@@ -325,7 +325,7 @@ impl Scrub {
             .open(&node)
             .with_context(|| printable(&node))?;
         let (from, begun) = (state.done, Instant::now());
-        let mut known = Vec::new();
+        let mut known = Ranges::default();
         let mut buffer = DirectBuffer::new(CHUNK as usize);
         // What the file says is about to be read ends here.
         let mut announced = 0;
@@ -393,7 +393,7 @@ impl Scrub {
             done: state.done,
             complete,
             found: joined(&found).iter().map(BadRange::from).collect(),
-            known: joined(&known).iter().map(BadRange::from).collect(),
+            known: known.iter().map(BadRange::from).collect(),
             suspected: state.suspected.iter().map(BadRange::from).collect(),
             seconds: begun.elapsed().as_secs_f64(),
             anew,
@@ -406,13 +406,13 @@ impl Scrub {
         disk: &File,
         buffer: &mut [u8],
         bytes: Range<u64>,
-        known: &mut Vec<Range<u64>>,
+        known: &mut Ranges,
     ) -> Result<Vec<Range<u64>>> {
         let listed = self.list.disk.bad()?;
         let (unlisted, skipped) = split(&bytes, &listed);
-        known.extend(skipped);
+        known.extend(skipped.iter().cloned());
         let mut found = Vec::new();
-        for range in unlisted {
+        for range in unlisted.iter() {
             if read(
                 disk,
                 &mut buffer[..(range.end - range.start) as usize],
@@ -523,38 +523,17 @@ fn pace(bytes: u64, rate: u64) -> Duration {
 }
 
 /// Splits `bytes` into pages without and with listed sectors.
-fn split(bytes: &Range<u64>, listed: &BadBlocks) -> (Vec<Range<u64>>, Vec<Range<u64>>) {
-    let mut unlisted = Vec::new();
-    let mut skipped = Vec::new();
-    let mut at = bytes.start;
-    for range in listed.ranges() {
-        let first = (range.start * SECTOR / PAGE * PAGE).max(at);
-        let last = (range.end * SECTOR).next_multiple_of(PAGE).min(bytes.end);
-        if last <= at || first >= bytes.end {
-            continue;
-        }
-        if first > at {
-            unlisted.push(at..first);
-        }
-        skipped.push(first..last);
-        at = last;
-    }
-    if at < bytes.end {
-        unlisted.push(at..bytes.end);
-    }
-    (unlisted, skipped)
+fn split(bytes: &Range<u64>, listed: &BadBlocks) -> (Ranges, Ranges) {
+    let pages = |sectors: &Range<u64>| {
+        sectors.start * SECTOR / PAGE * PAGE..(sectors.end * SECTOR).next_multiple_of(PAGE)
+    };
+    let skipped: Ranges = listed.ranges().map(pages).collect();
+    (skipped.gaps(bytes), skipped.within(bytes))
 }
 
 /// Merges adjacent ranges.
-fn joined(ranges: &[Range<u64>]) -> Vec<Range<u64>> {
-    let mut all: Vec<Range<u64>> = Vec::new();
-    for range in ranges {
-        match all.last_mut() {
-            Some(last) if last.end == range.start => last.end = range.end,
-            _ => all.push(range.clone()),
-        }
-    }
-    all
+fn joined(ranges: &[Range<u64>]) -> Ranges {
+    ranges.iter().cloned().collect()
 }
 
 #[cfg(test)]
@@ -840,11 +819,10 @@ mod tests {
             let listed = BadBlocks::from_iter(bad.iter().map(|(start, length)| *start..start + length));
             let bytes = start * PAGE..(start + pages) * PAGE;
             let (unlisted, skipped) = split(&bytes, &listed);
-            let mut all: Vec<_> = unlisted.iter().chain(&skipped).cloned().collect();
-            all.sort_by_key(|range| range.start);
-            prop_assert_eq!(joined(&all), [bytes]);
+            prop_assert!(unlisted.common(&skipped).is_empty());
+            prop_assert_eq!(unlisted.and(&skipped), joined(&[bytes]));
             for (ranges, has) in [(&unlisted, false), (&skipped, true)] {
-                for range in ranges {
+                for range in ranges.iter() {
                     for page in (range.start..range.end).step_by(PAGE as usize) {
                         let sectors = BadBlocks::from_iter(once(page / SECTOR..(page + PAGE) / SECTOR));
                         prop_assert_eq!(!listed.common(&sectors).is_empty(), has);

@@ -350,7 +350,6 @@ impl Disk {
             // Only root sees the start of the data. `badblocks` has room for so few entries.
             let entries = all
                 .ranges()
-                .iter()
                 .map(|range| (range.end - range.start).div_ceil(LONGEST));
             ensure!(
                 entries.sum::<u64>() <= SHOWN,
@@ -360,12 +359,7 @@ impl Disk {
         };
         let start = offset / SECTOR;
         let data = start..start + self.size().bytes() / SECTOR;
-        Ok(all
-            .within(&data)
-            .ranges()
-            .iter()
-            .map(|range| range.start - start..range.end - start)
-            .collect())
+        Ok(all.within(&data).moved_down(start))
     }
 
     /// Adds sectors to its list.

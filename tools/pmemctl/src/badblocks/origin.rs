@@ -122,7 +122,7 @@ impl Errors {
     pub fn entries(&self) -> impl Iterator<Item = (&Origin, &Range<u64>)> {
         self.0
             .iter()
-            .flat_map(|(origin, list)| list.ranges().iter().map(move |range| (origin, range)))
+            .flat_map(|(origin, list)| list.ranges().map(move |range| (origin, range)))
     }
 
     /// The bad sectors, whatever their origin.

@@ -352,12 +352,7 @@ impl Doctor<'_> {
             let lengths = |range: &Range<u64>| (range.end - range.start) * SECTOR;
             match &errors.bad {
                 Ok(bad) if is_whole && self.scope.file().is_none() => {
-                    count.add(
-                        bad.ranges()
-                            .iter()
-                            .chain(errors.outside.ranges())
-                            .map(lengths),
-                    );
+                    count.add(bad.ranges().chain(errors.outside.ranges()).map(lengths));
                 }
                 Ok(_) => {}
                 // A driver without any list is no finding.

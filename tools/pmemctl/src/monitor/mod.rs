@@ -459,7 +459,7 @@ impl Batch {
         let entries = self
             .news
             .iter()
-            .flat_map(|(disk, list)| list.ranges().iter().map(move |range| entry(disk, range)));
+            .flat_map(|(disk, list)| list.ranges().map(move |range| entry(disk, range)));
         entries
             .map(|entry| self.event(ErrorLocation::Disk(entry), Vec::new(), false))
             .collect()
