@@ -401,9 +401,9 @@ fn owners(
     progress: &dyn Progress,
 ) -> Result<Vec<AffectedRange>> {
     let without = |reason: &str| {
-        let one = |span: &Span| AffectedRange {
+        let one = |span| AffectedRange {
             reason: Some(reason.to_owned()),
-            ..entry(disk, affected, span.clone())
+            ..entry(disk, affected, span)
         };
         Ok(affected.spans.iter().map(one).collect())
     };
@@ -553,7 +553,7 @@ impl FileMap {
         {
             for piece in &self.pieces {
                 let range = piece.physical..piece.physical.saturating_add(piece.length);
-                for part in affected.spans.iter().filter_map(|span| span.cut(&range)) {
+                for part in affected.spans.within(&range) {
                     let owner = Owner::File {
                         paths: vec![printable(path)],
                         inode: self.inode,
@@ -672,7 +672,7 @@ mod tests {
             opaque: Some(opaque(&pool)),
             volume: Volume::made_up("pmem0", "259:0", vec![pool]),
             chain: vec![number("259:0")],
-            spans: vec![Span::made_up(0, 512)],
+            spans: [Span::made_up(0, 512)].into_iter().collect(),
         };
         let disk = survey.disks[0].disk.clone();
         survey.affected.push((disk, affected));

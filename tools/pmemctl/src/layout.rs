@@ -4,13 +4,14 @@
 
 use crate::badblocks::kernel::bytes;
 use crate::block::disk::Disk;
-use crate::block::remap::{self, Span};
+use crate::block::remap::{self, Span, Spans};
 use crate::block::topology::{self, Mounts, Volume};
 use crate::fs::SpaceKind;
 use crate::fs::ext4::{self, Header};
 use crate::fs::mounted::FileSystem;
 use crate::fs::offline::{self, Unused};
 use crate::fs::xfs;
+use crate::ranges::Ranges;
 use crate::sysfs::Host;
 use anyhow::{Context, Result, ensure};
 use serde::Serialize;
@@ -133,8 +134,9 @@ pub fn of_disk(host: &Host, disk: &Disk, count: u64) -> Result<DiskLayout> {
         offset: 0,
         length: size,
     };
+    let whole = [whole].into_iter().collect();
     let mut volumes = Vec::new();
-    for affected in remap::trace(host, &volume, vec![whole])? {
+    for affected in remap::trace(host, &volume, whole)? {
         let outside = affected.volume.file_system.is_none() && !affected.volume.children.is_empty();
         let reason = match (&affected.opaque, outside) {
             (Some(target), _) => {
@@ -189,8 +191,8 @@ pub fn of_disk(host: &Host, disk: &Disk, count: u64) -> Result<DiskLayout> {
 }
 
 /// Adds the part of a volume's range in `spans` at its place on the disk.
-fn add(cells: &mut Cells, spans: &[Span], range: &Range<u64>, kind: SpaceKind) {
-    for part in spans.iter().filter_map(|span| span.cut(range)) {
+fn add(cells: &mut Cells, spans: &Spans, range: &Range<u64>, kind: SpaceKind) {
+    for part in spans.within(range) {
         cells.add(&(part.disk_offset..part.disk_offset + part.length), kind);
     }
 }
@@ -198,60 +200,31 @@ fn add(cells: &mut Cells, spans: &[Span], range: &Range<u64>, kind: SpaceKind) {
 /// Adds ranges of a volume with their use, each byte once: the first of overlapping ranges counts.
 struct Painter<'a> {
     cells: &'a mut Cells,
-    spans: &'a [Span],
+    spans: &'a Spans,
     /// Metadata at fixed places, which takes precedence.
-    fixed: Vec<Range<u64>>,
+    fixed: Ranges,
     /// The use of space between the ranges.
     between: SpaceKind,
     at: u64,
 }
 
 impl<'a> Painter<'a> {
-    fn new(
-        cells: &'a mut Cells,
-        spans: &'a [Span],
-        mut fixed: Vec<Range<u64>>,
-        between: SpaceKind,
-    ) -> Self {
-        fixed.sort_by_key(|range| range.start);
-        let mut painter = Self {
+    fn new(cells: &'a mut Cells, spans: &'a Spans, fixed: Ranges, between: SpaceKind) -> Self {
+        for range in fixed.iter() {
+            add(cells, spans, range, SpaceKind::Metadata);
+        }
+        Self {
             cells,
             spans,
-            fixed: Vec::new(),
+            fixed,
             between,
             at: 0,
-        };
-        for range in fixed {
-            let start = range
-                .start
-                .max(painter.fixed.last().map_or(0, |last| last.end));
-            if start < range.end {
-                add(
-                    painter.cells,
-                    painter.spans,
-                    &(start..range.end),
-                    SpaceKind::Metadata,
-                );
-                painter.fixed.push(start..range.end);
-            }
         }
-        painter
     }
 
     fn paint(&mut self, range: &Range<u64>, kind: SpaceKind) {
-        let mut start = range.start;
-        let first = self.fixed.partition_point(|fixed| fixed.end <= range.start);
-        for fixed in self.fixed.iter().skip(first) {
-            if fixed.start >= range.end {
-                break;
-            }
-            if start < fixed.start {
-                add(self.cells, self.spans, &(start..fixed.start), kind);
-            }
-            start = fixed.end;
-        }
-        if start < range.end {
-            add(self.cells, self.spans, &(start..range.end), kind);
+        for part in self.fixed.gaps(range).iter() {
+            add(self.cells, self.spans, part, kind);
         }
     }
 
@@ -278,7 +251,7 @@ impl<'a> Painter<'a> {
 fn contents(
     host: &Host,
     volume: &Volume,
-    spans: &[Span],
+    spans: &Spans,
     cells: &mut Cells,
 ) -> Result<Option<String>> {
     let unknown = |cells: &mut Cells, reason: String| {
@@ -357,13 +330,15 @@ mod tests {
 
     #[test]
     fn fixed_metadata_wins_over_ranges() {
-        let spans = [Span {
+        let span = Span {
             disk_offset: 100 * PAGE,
             offset: 0,
             length: 10 * PAGE,
-        }];
+        };
+        let spans = [span].into_iter().collect();
         let mut cells = Cells::new(200 * PAGE, 200);
-        let fixed = vec![2 * PAGE..3 * PAGE, 0..PAGE, 2 * PAGE..4 * PAGE];
+        let fixed = [2 * PAGE..3 * PAGE, 0..PAGE, 2 * PAGE..4 * PAGE];
+        let fixed = fixed.into_iter().collect();
         let mut painter = Painter::new(&mut cells, &spans, fixed, SpaceKind::Files);
         painter.next(&(PAGE..3 * PAGE), SpaceKind::Free);
         // The same range again, and one that overlaps it, as for shared blocks.
@@ -393,7 +368,7 @@ mod tests {
             let size = 20 * PAGE;
             let unit = PAGE / 5;
             let bytes = |(start, length): (u64, u64)| start * unit..(start + length) * unit;
-            let spans = [Span { disk_offset: 0, offset: 0, length: size }];
+            let spans = [Span { disk_offset: 0, offset: 0, length: size }].into_iter().collect();
             let mut cells = Cells::new(size, count);
             ranges.sort_unstable();
             let mut painter = Painter::new(&mut cells, &spans, fixed.into_iter().map(bytes).collect(), SpaceKind::Files);

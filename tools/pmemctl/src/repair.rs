@@ -806,8 +806,9 @@ fn bad_of(host: &Host, file: &Path, number: DeviceNumber) -> Result<Vec<(String,
         let name = disk.name().to_owned();
         affected
             .spans
-            .into_iter()
-            .map(move |span| (name.clone(), span))
+            .iter()
+            .map(|span| (name.clone(), span))
+            .collect::<Vec<_>>()
     });
     Ok(bad.collect())
 }

@@ -7,8 +7,10 @@
 
 use crate::block::devno::DeviceNumber;
 use crate::block::topology::{self, Volume};
+use crate::ranges::common;
 use crate::sysfs::{self, Host};
 use anyhow::{Context, Result, bail};
+use rangemap::RangeMap;
 use serde::Serialize;
 use std::fmt;
 use std::ops::Range;
@@ -37,12 +39,11 @@ impl Span {
 
     /// Returns the part in `range` of the volume, with `range` moved to `to`.
     fn within(&self, range: &Range<u64>, to: u64) -> Option<Self> {
-        let start = self.offset.max(range.start);
-        let end = self.offset.saturating_add(self.length).min(range.end);
-        (start < end).then(|| Self {
-            disk_offset: self.disk_offset + (start - self.offset),
-            offset: to + (start - range.start),
-            length: end - start,
+        let part = common(&self.range(), range)?;
+        Some(Self {
+            disk_offset: self.disk_offset + (part.start - self.offset),
+            offset: to + (part.start - range.start),
+            length: part.end - part.start,
         })
     }
 
@@ -55,23 +56,74 @@ impl Span {
     pub fn range(&self) -> Range<u64> {
         self.offset..self.offset.saturating_add(self.length)
     }
+}
 
-    /// Returns the parts outside of `ranges`.
-    pub fn without(&self, ranges: &[Range<u64>]) -> Vec<Self> {
-        let mut left = vec![self.clone()];
-        for range in ranges {
-            left = left
-                .iter()
-                .flat_map(|span| {
-                    [
-                        span.cut(&(0..range.start)),
-                        span.cut(&(range.end..u64::MAX)),
-                    ]
+/// Ranges of a volume with their places on a disk, in the order of the volume. Each byte is in one of them at most;
+/// adjacent ranges are one if they are adjacent on the disk as well.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Spans(
+    /// How far the place on the disk is behind that in the volume, modulo 2^64.
+    RangeMap<u64, u64>,
+);
+
+impl Spans {
+    pub fn iter(&self) -> impl Iterator<Item = Span> {
+        self.0.iter().map(|(range, shift)| Span {
+            disk_offset: range.start.wrapping_add(*shift),
+            offset: range.start,
+            length: range.end - range.start,
+        })
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Returns the parts in `range` of the volume.
+    pub fn within(&self, range: &Range<u64>) -> impl Iterator<Item = Span> + use<'_> {
+        let range = range.clone();
+        self.0
+            .overlapping(range.clone())
+            .filter_map(move |(own, shift)| {
+                let part = common(own, &range)?;
+                Some(Span {
+                    disk_offset: part.start.wrapping_add(*shift),
+                    offset: part.start,
+                    length: part.end - part.start,
                 })
-                .flatten()
-                .collect();
+            })
+    }
+
+    /// Removes `range` of the volume.
+    pub fn remove(&mut self, range: &Range<u64>) {
+        // RangeMap panics for an empty range, here and below.
+        if !range.is_empty() {
+            self.0.remove(range.clone());
         }
-        left
+    }
+
+    /// Removes the parts in `range` of the volume, and returns them.
+    pub fn take(&mut self, range: &Range<u64>) -> Vec<Span> {
+        let taken = self.within(range).collect();
+        self.remove(range);
+        taken
+    }
+}
+
+impl Extend<Span> for Spans {
+    fn extend<T: IntoIterator<Item = Span>>(&mut self, spans: T) {
+        for span in spans.into_iter().filter(|span| span.length > 0) {
+            let shift = span.disk_offset.wrapping_sub(span.offset);
+            self.0.insert(span.range(), shift);
+        }
+    }
+}
+
+impl FromIterator<Span> for Spans {
+    fn from_iter<T: IntoIterator<Item = Span>>(spans: T) -> Self {
+        let mut all = Self::default();
+        all.extend(spans);
+        all
     }
 }
 
@@ -193,24 +245,24 @@ pub struct AffectedVolume {
     pub volume: Volume,
     /// The volume and the devices below it, down to the disk.
     pub chain: Vec<DeviceNumber>,
-    pub spans: Vec<Span>,
+    pub spans: Spans,
     /// The volumes on it that may have the bytes, but can't be traced.
     pub opaque: Option<Opaque>,
 }
 
 /// Maps `spans` of a disk to the volumes on it.
-pub fn trace(host: &Host, disk: &Volume, spans: Vec<Span>) -> Result<Vec<AffectedVolume>> {
+pub fn trace(host: &Host, disk: &Volume, spans: Spans) -> Result<Vec<AffectedVolume>> {
     descend(disk, &[], spans, &|child| layout(host, child))
 }
 
 fn descend(
     volume: &Volume,
     above: &[DeviceNumber],
-    spans: Vec<Span>,
+    spans: Spans,
     layout: &dyn Fn(&Volume) -> Result<Layout>,
 ) -> Result<Vec<AffectedVolume>> {
     let mut found = Vec::new();
-    let mut taken: Vec<Range<u64>> = Vec::new();
+    let mut left = spans.clone();
     let mut opaque: Option<Opaque> = None;
     let own: DeviceNumber = volume.number()?;
     let chain = [&[own], above].concat();
@@ -220,20 +272,18 @@ fn descend(
             let opaque = opaque.get_or_insert_with(|| Opaque::of(target));
             opaque.add(child);
         }
-        let mut its = Vec::new();
+        let mut its = Spans::default();
         for piece in pieces.iter().filter(|piece| piece.parent == own) {
-            for span in &spans {
+            for span in spans.within(&piece.source()) {
                 let parts = piece.parts(own, span.range());
                 its.extend(parts.filter_map(|(range, to)| span.within(&range, to)));
             }
-            taken.push(piece.source());
+            left.remove(&piece.source());
         }
-        its.sort_by_key(|span| span.offset);
         if !its.is_empty() {
             found.extend(descend(child, &chain, its, layout)?);
         }
     }
-    let left: Vec<_> = spans.iter().flat_map(|span| span.without(&taken)).collect();
     if !left.is_empty() {
         found.push(AffectedVolume {
             volume: volume.clone(),
@@ -370,6 +420,7 @@ fn stripes(words: &[&str], start: u64, length: u64) -> Result<Vec<Segment>> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use std::collections::BTreeMap;
 
     fn span(disk_offset: u64, offset: u64, length: u64) -> Span {
         Span {
@@ -377,6 +428,10 @@ mod tests {
             offset,
             length,
         }
+    }
+
+    fn one(disk_offset: u64, offset: u64, length: u64) -> Spans {
+        [span(disk_offset, offset, length)].into_iter().collect()
     }
 
     fn number(text: &str) -> DeviceNumber {
@@ -507,13 +562,13 @@ mod tests {
                 _ => Layout::Pieces(vec![Segment::whole(number("259:0"), 0, 4096, 0)]),
             })
         };
-        let found = descend(&disk, &[], vec![span(8192, 8192, 512)], &layout).unwrap();
+        let found = descend(&disk, &[], one(8192, 8192, 512), &layout).unwrap();
         let opaque = found[0].opaque.as_ref().unwrap();
         assert_eq!(opaque.to_string(), "thin-pool");
         assert!(opaque.has(number("252:1")) && opaque.has(number("252:2")));
         assert!(!opaque.has(number("259:1")) && !opaque.has(number("259:0")));
         // The partition can be traced.
-        let found = descend(&disk, &[], vec![span(0, 0, 512)], &layout).unwrap();
+        let found = descend(&disk, &[], one(0, 0, 512), &layout).unwrap();
         assert_eq!((found.len(), found[0].volume.name.as_str()), (1, "pmem0p1"));
         assert_eq!(found[0].opaque, None);
     }
@@ -546,10 +601,10 @@ mod tests {
                 0,
             )]))
         };
-        let hurt = descend(&disk, &[], vec![span(900, 900, 3000)], &layout).unwrap();
-        let found: Vec<_> = hurt
+        let hurt = descend(&disk, &[], one(900, 900, 3000), &layout).unwrap();
+        let found: Vec<(&str, Vec<Span>)> = hurt
             .iter()
-            .map(|hurt| (hurt.volume.name.as_str(), hurt.spans.clone()))
+            .map(|hurt| (hurt.volume.name.as_str(), hurt.spans.iter().collect()))
             .collect();
         assert_eq!(
             found,
@@ -562,7 +617,48 @@ mod tests {
         );
     }
 
+    #[test]
+    fn adjacent_spans_merge_if_they_are_adjacent_on_the_disk() {
+        let spans: Spans = [
+            span(9000, 1000, 100),
+            span(9100, 1100, 100),
+            span(0, 1200, 0),
+        ]
+        .into_iter()
+        .chain([span(5000, 1200, 100), span(100, 500, 100)])
+        .collect();
+        let merged = [
+            span(100, 500, 100),
+            span(9000, 1000, 200),
+            span(5000, 1200, 100),
+        ];
+        assert!(spans.iter().eq(merged));
+    }
+
     proptest! {
+        /// Each byte is taken once, with its place on the disk.
+        #[test]
+        fn taken_bytes_keep_their_place(
+            spans in prop::collection::vec((0_u64..9, 0_u64..90, 0_u64..20), 0..9),
+            cuts in prop::collection::vec((0_u64..90, 0_u64..40), 0..5),
+        ) {
+            let mut all = Spans::default();
+            let mut places = BTreeMap::new();
+            for (disk, offset, length) in spans {
+                all.extend([span(disk * 7, offset, length)]);
+                places.extend((0..length).map(|at| (offset + at, disk * 7 + at)));
+            }
+            let bytes = |span: Span| (0..span.length).map(move |at| (span.offset + at, span.disk_offset + at));
+            for (start, length) in cuts {
+                let range = start..start + length;
+                let taken: BTreeMap<_, _> = all.take(&range).into_iter().flat_map(bytes).collect();
+                let (cut, rest) = places.into_iter().partition(|(at, _)| range.contains(at));
+                places = rest;
+                prop_assert_eq!(taken, cut);
+            }
+            prop_assert_eq!(all.iter().flat_map(bytes).collect::<BTreeMap<_, _>>(), places);
+        }
+
         /// Each byte maps to exactly one place, the one in the layout.
         #[test]
         fn each_byte_maps_to_one_place(
@@ -572,12 +668,12 @@ mod tests {
             let disk = volume("disk", "1:0", vec![volume("child", "1:1", vec![])]);
             let stride = chunk + gap;
             let piece = Segment { parent: number("1:0"), from, to, length: size, chunk, stride };
-            let hurt = descend(&disk, &[], vec![span(start, start, length)], &|_| {
+            let hurt = descend(&disk, &[], one(start, start, length), &|_| {
                 Ok(Layout::Pieces(vec![piece.clone()]))
             }).unwrap();
             let mut seen = Vec::new();
             for hurt in hurt {
-                for span in hurt.spans {
+                for span in hurt.spans.iter() {
                     for at in 0..span.length {
                         let on_disk = span.disk_offset + at;
                         let there = span.offset + at;

@@ -381,7 +381,7 @@ impl Doctor<'_> {
                     let affected = survey.affected.iter();
                     let affected =
                         affected.filter(|(_, affected)| affected.chain.contains(&number));
-                    let spans = affected.flat_map(|(_, affected)| &affected.spans);
+                    let spans = affected.flat_map(|(_, affected)| affected.spans.iter());
                     count.add(spans.map(|span| span.length));
                 }
                 let device = self.host.path("sys/dev/block").join(number.to_string());

@@ -4,10 +4,11 @@
 //!
 //! The programs open the device read-only.
 
-use crate::block::remap::Span;
+use crate::block::remap::{Span, Spans};
 use crate::fs::external::{self, CommandOutput, run};
 use crate::fs::walk::{self, DirEntry, DirVisitor, Walk};
 use crate::fs::{Owned, Owner, OwnersFound, Space, SpaceKind};
+use crate::ranges::Ranges;
 use anyhow::{Context, Result, bail};
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -153,37 +154,26 @@ impl Layout {
     }
 
     /// Returns the space: blocks that are in use and are not metadata belong to files.
-    pub(crate) fn space(&self, hidden: Vec<Range<u64>>) -> Space {
-        let mut fixed = hidden;
-        fixed.extend(self.ranges());
+    pub(crate) fn space(&self, mut hidden: Ranges) -> Space {
+        hidden.extend(self.places.iter().map(|(range, ..)| range.clone()));
         Space {
-            fixed,
+            fixed: hidden,
             rest: SpaceKind::Files,
             free: Vec::new(),
         }
     }
 
-    fn ranges(&self) -> impl Iterator<Item = Range<u64>> + '_ {
-        self.places.iter().map(|(range, ..)| range.clone())
-    }
-
-    /// Splits a span into group metadata and the rest.
-    pub fn split(&self, span: &Span) -> (Vec<Owned>, Vec<Span>) {
+    /// Removes group metadata from `left`, and returns it.
+    pub fn take(&self, left: &mut Spans) -> Vec<Owned> {
         let mut owned = Vec::new();
-        let mut taken = Vec::new();
         for (range, what, group) in &self.places {
-            if let Some(part) = span.cut(range) {
-                owned.push(Owned {
-                    span: part,
-                    owner: Owner::Metadata {
-                        what,
-                        group: Some(*group),
-                    },
-                });
-                taken.push(range.clone());
-            }
+            let group = Some(*group);
+            owned.extend(left.take(range).into_iter().map(|span| Owned {
+                span,
+                owner: Owner::Metadata { what, group },
+            }));
         }
-        (owned, span.without(&taken))
+        owned
     }
 }
 
@@ -192,6 +182,12 @@ impl Layout {
 struct InodeExtent {
     logical: Option<u64>,
     blocks: Range<u64>,
+}
+
+impl InodeExtent {
+    fn bytes(&self, size: u64) -> Range<u64> {
+        self.blocks.start.saturating_mul(size)..self.blocks.end.saturating_mul(size)
+    }
 }
 
 /// Parses `stat` of debugfs: fields in a fixed order, then names of attributes or the target of a short symbolic
@@ -300,7 +296,7 @@ impl Debugfs<'_> {
     }
 
     /// Searches `left` in all inodes that have a name and can be read.
-    fn search(&self, left: &mut Vec<Span>, size: u64) -> Result<Vec<OwnedExtent>> {
+    fn search(&self, left: &mut Spans, size: u64) -> Result<Vec<OwnedExtent>> {
         let mut found = Vec::new();
         let mut walk = Walk::from(ROOT);
         let mut inodes = vec![ROOT];
@@ -375,22 +371,17 @@ fn number(digits: &[u8]) -> Option<u64> {
 }
 
 /// Removes the blocks of inodes from `left` and returns them.
-fn take(left: &mut Vec<Span>, extents: &[(u64, Vec<InodeExtent>)], size: u64) -> Vec<OwnedExtent> {
+fn take(left: &mut Spans, extents: &[(u64, Vec<InodeExtent>)], size: u64) -> Vec<OwnedExtent> {
     let mut found = Vec::new();
     for (inode, extents) in extents {
         for extent in extents {
-            let range =
-                extent.blocks.start.saturating_mul(size)..extent.blocks.end.saturating_mul(size);
-            for part in left.iter().filter_map(|span| span.cut(&range)) {
+            let range = extent.bytes(size);
+            for part in left.take(&range) {
                 let offset = extent.logical.and_then(|logical| {
                     Some(logical.checked_mul(size)? + (part.offset - range.start))
                 });
                 found.push((part, *inode, offset));
             }
-            *left = left
-                .iter()
-                .flat_map(|span| span.without(std::slice::from_ref(&range)))
-                .collect();
         }
     }
     found
@@ -402,23 +393,21 @@ pub fn of_inodes(
     node: &str,
     header: &Header,
     inodes: &[u64],
-    left: &mut Vec<Span>,
+    left: &mut Spans,
 ) -> Result<Vec<OwnedExtent>> {
     let extents = Debugfs(node).extents(inodes)?;
     Ok(take(left, &extents, header.block_size()?))
 }
 
 /// Returns the blocks of the hidden inodes.
-pub(crate) fn hidden_ranges(node: &str, header: &Header) -> Result<Vec<Range<u64>>> {
+pub(crate) fn hidden_ranges(node: &str, header: &Header) -> Result<Ranges> {
     let size = header.block_size()?;
     let inodes: Vec<u64> = header.hidden().iter().map(|(inode, _)| *inode).collect();
     let extents = Debugfs(node).extents(&inodes)?;
     Ok(extents
         .iter()
         .flat_map(|(_, extents)| extents)
-        .map(|extent| {
-            extent.blocks.start.saturating_mul(size)..extent.blocks.end.saturating_mul(size)
-        })
+        .map(|extent| extent.bytes(size))
         .collect())
 }
 
@@ -454,8 +443,8 @@ fn free_ranges(text: &str, size: u64) -> Vec<Range<u64>> {
     free
 }
 
-fn blocks(spans: &[Span], size: u64) -> BTreeSet<u64> {
-    let of = |span: &Span| span.offset / size..span.range().end.div_ceil(size);
+fn blocks(spans: &Spans, size: u64) -> BTreeSet<u64> {
+    let of = |span: Span| span.offset / size..span.range().end.div_ceil(size);
     spans.iter().flat_map(of).collect()
 }
 
@@ -480,7 +469,7 @@ fn owners_of_blocks(text: &str) -> BTreeMap<u64, u64> {
 }
 
 /// Finds the owners of `spans` of an unmounted file system.
-pub fn owners(node: &str, spans: &[Span], all_links: bool) -> Result<OwnersFound> {
+pub fn owners(node: &str, spans: &Spans, all_links: bool) -> Result<OwnersFound> {
     let header = match Header::read(node)? {
         Ok(header) => header,
         Err(reason) => return Ok(OwnersFound::nothing(reason)),
@@ -501,12 +490,8 @@ pub fn owners(node: &str, spans: &[Span], all_links: bool) -> Result<OwnersFound
     }
     let layout = Layout::read(node, &header)?;
     let mut result = OwnersFound::default();
-    let mut left = Vec::new();
-    for span in spans {
-        let (owned, rest) = layout.split(span);
-        result.owned.extend(owned);
-        left.extend(rest);
-    }
+    let mut left = spans.clone();
+    result.owned = layout.take(&mut left);
     free(&debugfs, size, &mut left, &mut result)?;
 
     let mut found = Vec::new();
@@ -578,16 +563,11 @@ pub fn owners(node: &str, spans: &[Span], all_links: bool) -> Result<OwnersFound
         };
         result.owned.push(Owned { span, owner });
     }
-    result.unknown(left, |_| None);
+    result.unknown(&left, |_| None);
     Ok(result)
 }
 
-fn free(
-    debugfs: &Debugfs,
-    size: u64,
-    left: &mut Vec<Span>,
-    result: &mut OwnersFound,
-) -> Result<()> {
+fn free(debugfs: &Debugfs, size: u64, left: &mut Spans, result: &mut OwnersFound) -> Result<()> {
     let commands: Vec<_> = left
         .iter()
         .map(|span| {
@@ -620,30 +600,12 @@ fn free(
         })
         .collect();
     let parts = take(left, &free, size).into_iter().map(|(span, ..)| span);
-    result
-        .owned
-        .extend(join(parts.collect()).into_iter().map(|span| Owned {
-            span,
-            owner: Owner::Free,
-        }));
+    let parts: Spans = parts.collect();
+    result.owned.extend(parts.iter().map(|span| Owned {
+        span,
+        owner: Owner::Free,
+    }));
     Ok(())
-}
-
-fn join(mut spans: Vec<Span>) -> Vec<Span> {
-    spans.sort_by_key(|span| span.offset);
-    let mut joined: Vec<Span> = Vec::new();
-    for span in spans {
-        match joined.last_mut() {
-            Some(last)
-                if last.range().end == span.offset
-                    && last.disk_offset + last.length == span.disk_offset =>
-            {
-                last.length += span.length;
-            }
-            _ => joined.push(span),
-        }
-    }
-    joined
 }
 
 /// Returns why multiple mount protection, from `dump_mmp`, forbids reading, if so.
@@ -667,6 +629,10 @@ mod tests {
     const HEADER: &str = "Filesystem features:      has_journal ext_attr mmp\nFilesystem state:         clean\n\
         Block size:               4096\nInodes per group:         25600\nInode blocks per group:   1600\n\
         Journal inode:            8\nUser quota inode:         3\nOrphan file inode:        13\n";
+
+    fn one(span: &Span) -> Spans {
+        std::iter::once(span.clone()).collect()
+    }
 
     fn header() -> Header {
         Header::parse(HEADER)
@@ -699,7 +665,7 @@ mod tests {
         let extents = Debugfs(node).extents(&[inode]).unwrap();
         let start = extents[0].1[0].blocks.start * 4096;
         let span = Span::made_up(start + 4608, 512);
-        let found = owners(node, std::slice::from_ref(&span), false).unwrap();
+        let found = owners(node, &one(&span), false).unwrap();
         let owner = Owner::File {
             paths: vec!["/file".to_owned()],
             inode,
@@ -753,8 +719,12 @@ mod tests {
     #[test]
     fn group_metadata_parses() {
         let layout = Layout::parse(GROUPS, &header()).unwrap();
+        let split = |offset, length| {
+            let mut rest = one(&Span::made_up(offset, length));
+            (layout.take(&mut rest), rest)
+        };
         // The last block of a table, the first of the next one, and the first after that.
-        let (owned, rest) = layout.split(&Span::made_up(1644 * 4096, 8192));
+        let (owned, rest) = split(1644 * 4096, 8192);
         let group = |owned: &Owned| match owned.owner {
             Owner::Metadata { what, group } => (what, group),
             _ => panic!(),
@@ -762,15 +732,15 @@ mod tests {
         let groups: Vec<_> = owned.iter().map(group).collect();
         assert_eq!(groups, [("inode table", Some(0)), ("inode table", Some(1))]);
         assert!(rest.is_empty());
-        let (owned, rest) = layout.split(&Span::made_up(4844 * 4096, 8192));
+        let (owned, rest) = split(4844 * 4096, 8192);
         assert_eq!(group(&owned[0]), ("inode table", Some(2)));
-        assert_eq!(rest, [Span::made_up(4845 * 4096, 4096)]);
-        let (owned, _) = layout.split(&Span::made_up(41 * 4096, 512));
+        assert_eq!(rest, one(&Span::made_up(4845 * 4096, 4096)));
+        let (owned, _) = split(41 * 4096, 512);
         assert_eq!(group(&owned[0]), ("block bitmap", Some(2)));
-        let (owned, _) = layout.split(&Span::made_up(32769 * 4096, 512));
+        let (owned, _) = split(32769 * 4096, 512);
         assert_eq!(group(&owned[0]), ("group descriptors", Some(1)));
-        let (owned, rest) = layout.split(&Span::made_up(65536 * 4096, 4096));
-        assert!(owned.is_empty() && rest.len() == 1);
+        let (owned, rest) = split(65536 * 4096, 4096);
+        assert!(owned.is_empty() && !rest.is_empty());
         assert!(Layout::parse("0:0:0:1-1:39:42\n", &header()).is_err());
         assert!(Layout::parse("0:0:0:1-1:39:42:45\n", &Header::parse("")).is_err());
     }
@@ -872,10 +842,10 @@ mod tests {
             offset in 0_u64..100, length in 1_u64..100, first in 0_u64..8, count in 1_u64..8, logical in 0_u64..4,
         ) {
             let size = 16;
-            let mut left = vec![Span::made_up(offset, length)];
+            let mut left = one(&Span::made_up(offset, length));
             let extents = vec![(5, vec![InodeExtent { logical: Some(logical), blocks: first..first + count }])];
             let found = take(&mut left, &extents, size);
-            let mut bytes: Vec<u64> = left.iter().flat_map(Span::range).collect();
+            let mut bytes: Vec<u64> = left.iter().flat_map(|span| span.range()).collect();
             for at in &bytes {
                 prop_assert!(!(first * size..(first + count) * size).contains(at));
             }

@@ -14,7 +14,8 @@ mod tree;
 mod walk;
 pub mod xfs;
 
-use crate::block::remap::Span;
+use crate::block::remap::{Span, Spans};
+use crate::ranges::Ranges;
 use serde::Serialize;
 use std::io;
 use std::ops::Range;
@@ -99,14 +100,18 @@ impl OwnersFound {
         self.owned.push(Owned { span, owner });
     }
 
-    pub(crate) fn unknown(&mut self, left: Vec<Span>, group: impl Fn(u64) -> Option<u64>) {
-        for span in left {
+    pub(crate) fn unknown(&mut self, left: &Spans, group: impl Fn(u64) -> Option<u64>) {
+        for span in left.iter() {
             let group = group(span.offset);
             self.owned.push(Owned {
                 span,
                 owner: Owner::Unknown { group },
             });
         }
+        self.sort();
+    }
+
+    pub(crate) fn sort(&mut self) {
         self.owned
             .sort_by_key(|owned| (owned.span.disk_offset, owned.span.length));
     }
@@ -143,7 +148,7 @@ impl SpaceKind {
 #[derive(Debug)]
 pub struct Space {
     /// Metadata at fixed places.
-    pub fixed: Vec<Range<u64>>,
+    pub fixed: Ranges,
     /// The kind of all other space that is not free.
     pub rest: SpaceKind,
     /// Free ranges in order, if they were read.

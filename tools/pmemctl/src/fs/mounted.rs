@@ -7,7 +7,7 @@
 //! which asks each file for its extents (`FS_IOC_FIEMAP`).
 
 use crate::block::devno::DeviceNumber;
-use crate::block::remap::Span;
+use crate::block::remap::{Span, Spans};
 use crate::block::topology::Volume;
 use crate::fs::ext4::{self, Header, Layout};
 use crate::fs::leases::Leases;
@@ -197,12 +197,11 @@ impl FileSystem {
     pub fn owners(
         &self,
         host: &Host,
-        spans: &[Span],
+        spans: &Spans,
         all_links: bool,
         progress: &dyn Progress,
     ) -> Result<Vec<Owned>> {
-        let mut found = Vec::new();
-        let mut unknown = Vec::new();
+        let mut unknown = Spans::default();
         let mut inodes = Vec::new();
         let directory = self.root()?;
         let ext4 = self.ext4();
@@ -211,18 +210,14 @@ impl FileSystem {
             .and_then(|(node, header)| Layout::read(node, header).ok());
         let geometry = extents::xfs_geometry(&directory).ok();
         let geometry = geometry.as_ref().map(Geometry::of).transpose()?;
-        let mut searched = Vec::new();
-        for span in spans {
-            let (owned, rest) = match (&layout, &geometry) {
-                (Some(layout), _) => layout.split(span),
-                (_, Some(geometry)) => geometry.split(span),
-                _ => (Vec::new(), vec![span.clone()]),
-            };
-            found.extend(owned);
-            searched.extend(rest);
-        }
+        let mut searched = spans.clone();
+        let mut found = match (&layout, &geometry) {
+            (Some(layout), _) => layout.take(&mut searched),
+            (_, Some(geometry)) => geometry.take(&mut searched),
+            _ => Vec::new(),
+        };
         let group = |at| geometry.as_ref().and_then(|geometry| geometry.group_of(at));
-        for span in &searched {
+        for span in searched.iter() {
             for (part, owner) in self.query(&directory, span)? {
                 match owner {
                     FsmapOwner::Free => found.push(Owned {
@@ -241,7 +236,7 @@ impl FileSystem {
                         inode,
                         offset,
                     }),
-                    FsmapOwner::Unknown => unknown.push(part),
+                    FsmapOwner::Unknown => unknown.extend([part]),
                 }
             }
         }
@@ -302,7 +297,7 @@ impl FileSystem {
         match &geometry {
             Some(geometry) => found.extend(geometry.by_group(&search.left)),
             None => found.extend(search.left.iter().map(|span| Owned {
-                span: span.clone(),
+                span,
                 owner: Owner::Unknown { group: None },
             })),
         }
@@ -322,16 +317,16 @@ impl FileSystem {
     }
 
     /// Splits a span by the owners from `FS_IOC_GETFSMAP`.
-    fn query(&self, directory: &File, span: &Span) -> Result<Vec<(Span, FsmapOwner)>> {
+    fn query(&self, directory: &File, span: Span) -> Result<Vec<(Span, FsmapOwner)>> {
         let mut pieces = Vec::new();
-        let mut told: Vec<Range<u64>> = Vec::new();
+        let mut left: Spans = [span.clone()].into_iter().collect();
         let number = self.device.encoded();
         let searched = extents::of_device(directory, number, &span.range(), |record| {
             let range = record.physical..record.physical.saturating_add(record.length);
             if let Some(part) = span.cut(&range).filter(|_| record.device == number) {
                 let owner = FsmapOwner::of(record, part.offset);
                 pieces.push((part, owner));
-                told.push(range);
+                left.remove(&range);
             }
         });
         match searched {
@@ -349,11 +344,7 @@ impl FileSystem {
                 });
             }
         }
-        pieces.extend(
-            span.without(&told)
-                .into_iter()
-                .map(|part| (part, FsmapOwner::Unknown)),
-        );
+        pieces.extend(left.iter().map(|part| (part, FsmapOwner::Unknown)));
         Ok(pieces)
     }
 
@@ -500,9 +491,9 @@ struct Search {
     /// Inodes without names so far.
     wanted: BTreeSet<u64>,
     /// Bytes whose inodes are.
-    searched: Vec<Span>,
+    searched: Spans,
     /// Ranges without owner so far.
-    left: Vec<Span>,
+    left: Spans,
     /// Whether files share some of the ranges, so that each may have several owners.
     shared: bool,
     hits: Vec<Hit>,
@@ -604,28 +595,23 @@ impl Search {
         // FIEMAP fails on some inodes (directories of XFS).
         let _ = extents::of_file(file, fork, |extent| {
             let range = extent.physical..extent.physical.saturating_add(extent.length);
-            for span in &self.searched {
-                if let Some(part) = span.cut(&range) {
-                    shared |= extent.flags & Extent::SHARED != 0;
-                    let offset = extent.logical + (part.offset - extent.physical);
-                    hits.push(Hit {
-                        offset: (fork == Fork::Data).then_some(offset),
-                        inode,
-                        span: part,
-                    });
-                }
+            for part in self.searched.within(&range) {
+                shared |= extent.flags & Extent::SHARED != 0;
+                let offset = extent.logical + (part.offset - extent.physical);
+                hits.push(Hit {
+                    offset: (fork == Fork::Data).then_some(offset),
+                    inode,
+                    span: part,
+                });
             }
         });
         if hits.is_empty() {
             return;
         }
         self.shared = shared;
-        let taken: Vec<_> = hits.iter().map(|hit| hit.span.range()).collect();
-        self.left = self
-            .left
-            .iter()
-            .flat_map(|span| span.without(&taken))
-            .collect();
+        for hit in &hits {
+            self.left.remove(&hit.span.range());
+        }
         self.wanted.insert(inode);
         self.hits.append(&mut hits);
     }
@@ -697,6 +683,7 @@ mod tests {
             offset: extent.physical + 4096,
             length: 512,
         };
+        let spans: Spans = [span].into_iter().collect();
         let system = FileSystem {
             device: DeviceNumber::from_rdev(file.metadata().unwrap().dev()),
             directory: folder.path().to_owned(),
@@ -706,8 +693,8 @@ mod tests {
             leases: Leases::read(&Host::here()),
             leased: BTreeMap::new(),
             wanted: BTreeSet::new(),
-            searched: vec![span.clone()],
-            left: vec![span.clone()],
+            searched: spans.clone(),
+            left: spans,
             shared: false,
             hits: Vec::new(),
             names: BTreeMap::new(),

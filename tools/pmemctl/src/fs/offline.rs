@@ -7,7 +7,7 @@
 
 use crate::block::devno::DeviceNumber;
 use crate::block::holders;
-use crate::block::remap::Span;
+use crate::block::remap::Spans;
 use crate::block::topology::Volume;
 use crate::fs::{OwnersFound, ext4, xfs};
 use crate::sysfs::{self, Host};
@@ -20,12 +20,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 /// Finds the owners of `spans` of a volume.
-pub fn owners(
-    host: &Host,
-    volume: &Volume,
-    spans: &[Span],
-    all_links: bool,
-) -> Result<OwnersFound> {
+pub fn owners(host: &Host, volume: &Volume, spans: &Spans, all_links: bool) -> Result<OwnersFound> {
     let kind = volume.file_system.as_deref().unwrap_or_default();
     let look = match kind {
         "ext2" | "ext3" | "ext4" => ext4::owners,

@@ -4,10 +4,11 @@
 //!
 //! `xfs_db -r` and `xfs_logprint -t` write nothing.
 
-use crate::block::remap::Span;
+use crate::block::remap::{Span, Spans};
 use crate::fs::external::{self, run};
 use crate::fs::walk::{self, DirEntry, DirVisitor};
 use crate::fs::{Owned, Owner, OwnersFound, Space, SpaceKind};
+use crate::ranges::Ranges;
 use abstractions::extents::XfsGeometry;
 use anyhow::{Context, Result, ensure};
 use std::collections::{BTreeMap, BTreeSet};
@@ -107,55 +108,47 @@ impl Geometry {
     }
 
     /// Splits a span by allocation groups.
-    fn groups<'a>(&'a self, span: &'a Span) -> impl Iterator<Item = (u64, Span)> + 'a {
+    fn groups(&self, span: Span) -> impl Iterator<Item = (u64, Span)> {
         let last = span.range().end.saturating_sub(1) / self.group;
-        (span.offset / self.group..=last.min(self.groups.saturating_sub(1))).filter_map(|group| {
-            let start = group * self.group;
-            Some((group, span.cut(&(start..start + self.group))?))
-        })
+        (span.offset / self.group..=last.min(self.groups.saturating_sub(1))).filter_map(
+            move |group| {
+                let start = group * self.group;
+                Some((group, span.cut(&(start..start + self.group))?))
+            },
+        )
     }
 
-    /// Splits a span into metadata at fixed places, which are the group headers and the log, and the rest.
-    pub fn split(&self, span: &Span) -> (Vec<Owned>, Vec<Span>) {
+    fn headers(&self, group: u64) -> Range<u64> {
+        let start = group * self.group;
+        start..start + self.headers
+    }
+
+    /// Removes metadata at fixed places, which are the group headers and the log, from `left`, and returns it.
+    pub fn take(&self, left: &mut Spans) -> Vec<Owned> {
+        let groups = left.iter().flat_map(|span| self.groups(span));
+        let groups: BTreeSet<u64> = groups.map(|(group, _)| group).collect();
+        let headers = groups
+            .into_iter()
+            .map(|group| (self.headers(group), "superblock", Some(group)));
+        let log = self.log.iter().map(|log| (log.clone(), "journal", None));
         let mut owned = Vec::new();
-        let mut taken = Vec::new();
-        for (group, part) in self.groups(span) {
-            let start = group * self.group;
-            let headers = start..start + self.headers;
-            if let Some(span) = part.cut(&headers) {
-                owned.push(Owned {
-                    span,
-                    owner: Owner::Metadata {
-                        what: "superblock",
-                        group: Some(group),
-                    },
-                });
-                taken.push(headers);
-            }
+        for (range, what, group) in headers.chain(log) {
+            owned.extend(left.take(&range).into_iter().map(|span| Owned {
+                span,
+                owner: Owner::Metadata { what, group },
+            }));
         }
-        if let Some(log) = &self.log {
-            if let Some(span) = span.cut(log) {
-                owned.push(Owned {
-                    span,
-                    owner: Owner::Metadata {
-                        what: "journal",
-                        group: None,
-                    },
-                });
-                taken.push(log.clone());
-            }
-        }
-        (owned, span.without(&taken))
+        owned
     }
 
     /// Returns the first block and the number of blocks to query for a part of a group. It starts at a readable
     /// block, because xfs_db reads the first one.
-    fn around(&self, group: u64, part: &Span, bad: &[Span]) -> (u64, u64) {
+    fn around(&self, group: u64, part: &Span, bad: &Spans) -> (u64, u64) {
         let start = group * self.group;
         let mut first = (part.offset - start) / self.block;
         let is_bad = |block: u64| {
             let range = start + block * self.block..start + (block + 1) * self.block;
-            bad.iter().any(|span| span.cut(&range).is_some())
+            bad.within(&range).next().is_some()
         };
         while first > 0 && is_bad(first) {
             first -= 1;
@@ -165,27 +158,21 @@ impl Geometry {
     }
 
     /// Returns the metadata at fixed places.
-    pub(crate) fn fixed(&self) -> Vec<Range<u64>> {
-        let headers = |group: u64| {
-            let start = group * self.group;
-            start..start + self.headers
-        };
+    pub(crate) fn fixed(&self) -> Ranges {
         (0..self.groups)
-            .map(headers)
+            .map(|group| self.headers(group))
             .chain(self.log.clone())
             .collect()
     }
 
     /// Returns spans without known owner, split by group.
-    pub fn by_group(&self, spans: &[Span]) -> Vec<Owned> {
+    pub fn by_group(&self, spans: &Spans) -> Vec<Owned> {
         let owned = |group, span| Owned {
             span,
             owner: Owner::Unknown { group },
         };
-        let all = 0..self.groups.saturating_mul(self.group);
-        let behind = spans
-            .iter()
-            .flat_map(|span| span.without(std::slice::from_ref(&all)));
+        let end = self.groups.saturating_mul(self.group);
+        let behind = spans.within(&(end..u64::MAX));
         spans
             .iter()
             .flat_map(|span| self.groups(span))
@@ -276,6 +263,12 @@ struct InodeExtent {
     number: u64,
     count: u64,
     logical: Option<u64>,
+}
+
+impl InodeExtent {
+    fn numbers(&self) -> Range<u64> {
+        self.number..self.number.saturating_add(self.count)
+    }
 }
 
 /// Parses `data offset 0 startblock 24 (0/24) count 733 flag 0` and `attr offset …` after the inode number.
@@ -500,7 +493,7 @@ impl<'a> Database<'a> {
     }
 
     /// Returns the records of the reverse map for `spans`; `None` if there is none, or it cannot be read.
-    fn reverse_map(&self, spans: &[Span]) -> Result<Option<BTreeSet<Mapping>>> {
+    fn reverse_map(&self, spans: &Spans) -> Result<Option<BTreeSet<Mapping>>> {
         if !self.reverse_map {
             return Ok(None);
         }
@@ -661,7 +654,7 @@ fn free(text: &str, geometry: &Geometry) -> Vec<Range<u64>> {
 }
 
 /// Finds the owners of `spans` of an unmounted file system.
-pub fn owners(node: &str, spans: &[Span], all_links: bool) -> Result<OwnersFound> {
+pub fn owners(node: &str, spans: &Spans, all_links: bool) -> Result<OwnersFound> {
     match Database::open(node)? {
         Ok(database) => database.owners(spans, all_links),
         Err(reason) => Ok(OwnersFound::nothing(reason)),
@@ -669,16 +662,13 @@ pub fn owners(node: &str, spans: &[Span], all_links: bool) -> Result<OwnersFound
 }
 
 impl Database<'_> {
-    fn owners(&self, spans: &[Span], all_links: bool) -> Result<OwnersFound> {
+    fn owners(&self, spans: &Spans, all_links: bool) -> Result<OwnersFound> {
         let geometry = &self.geometry;
         let mut result = OwnersFound::default();
-        let mut left = Vec::new();
-        for span in spans {
-            let (owned, rest) = geometry.split(span);
-            result.owned.extend(owned);
-            left.extend(rest);
-        }
+        let mut left = spans.clone();
+        result.owned = geometry.take(&mut left);
         if left.is_empty() {
+            result.sort();
             return Ok(result);
         }
         // The reverse map answers for these blocks alone; blockget reads all metadata, and keeps it in memory.
@@ -704,7 +694,7 @@ impl Database<'_> {
                 result.reason = Some(format!(
                     "{error:#}; without a reverse map (rmapbt), xfs_db needs some 9 bytes of memory for a block"
                 ));
-                result.unknown(left, |byte| geometry.group_of(byte));
+                result.unknown(&left, |byte| geometry.group_of(byte));
                 return Ok(result);
             }
         };
@@ -725,8 +715,7 @@ impl Database<'_> {
         let shared = shared.concat();
         if !shared.is_empty() {
             let sharers = sharers(&self.text(&format!("blockget{shared}\n"))?);
-            let numbers: BTreeSet<u64> = sharers.iter().map(|piece| piece.number).collect();
-            pieces = cut_out(&pieces, &numbers);
+            pieces = cut_out(&pieces, &sharers.iter().map(InodeExtent::numbers).collect());
             inodes.extend(sharers.iter().map(|piece| piece.inode));
             pieces.extend(sharers);
         }
@@ -739,16 +728,17 @@ impl Database<'_> {
 /// Assigns the owners that the reverse map has to the bytes of `left`; the rest is free.
 fn place_mappings(
     database: &Database<'_>,
-    left: &[Span],
+    left: &Spans,
     mappings: &BTreeSet<Mapping>,
     paths: &BTreeMap<u64, Vec<String>>,
     result: &mut OwnersFound,
 ) {
     let geometry = &database.geometry;
-    let mut taken = Vec::new();
+    let mut free = left.clone();
     for mapping in mappings {
         let range = mapping.range(geometry);
-        for part in left.iter().filter_map(|span| span.cut(&range)) {
+        free.remove(&range);
+        for part in left.within(&range) {
             let owner = match mapping.inode() {
                 None => mapping.special(),
                 Some(inode) => match database.hidden.get(&inode) {
@@ -764,42 +754,32 @@ fn place_mappings(
                     },
                 },
             };
-            taken.push(part.range());
             result.owned.push(Owned { span: part, owner });
         }
     }
-    let free = left.iter().flat_map(|span| span.without(&taken));
     // Nothing is behind the last group.
-    for owned in geometry.by_group(&free.collect::<Vec<_>>()) {
+    for owned in geometry.by_group(&free) {
         let owner = match owned.owner {
             Owner::Unknown { group: Some(_) } => Owner::Free,
             other => other,
         };
         result.add(owned.span, owner);
     }
-    result
-        .owned
-        .sort_by_key(|owned| (owned.span.disk_offset, owned.span.length));
+    result.sort();
 }
 
 /// Removes blocks from extents.
-fn cut_out(pieces: &[InodeExtent], numbers: &BTreeSet<u64>) -> Vec<InodeExtent> {
+fn cut_out(pieces: &[InodeExtent], numbers: &Ranges) -> Vec<InodeExtent> {
     let mut cut = Vec::new();
     for piece in pieces {
-        let end = piece.number.saturating_add(piece.count);
-        let mut start = piece.number;
-        for &number in numbers.range(piece.number..end).chain([&end]) {
-            if start < number {
-                cut.push(InodeExtent {
-                    inode: piece.inode,
-                    number: start,
-                    count: number - start,
-                    logical: piece
-                        .logical
-                        .map(|logical| logical + (start - piece.number)),
-                });
-            }
-            start = number + 1;
+        for part in numbers.gaps(&piece.numbers()).iter() {
+            let skipped = part.start - piece.number;
+            cut.push(InodeExtent {
+                inode: piece.inode,
+                number: part.start,
+                count: part.end - part.start,
+                logical: piece.logical.map(|logical| logical + skipped),
+            });
         }
     }
     cut
@@ -808,7 +788,7 @@ fn cut_out(pieces: &[InodeExtent], numbers: &BTreeSet<u64>) -> Vec<InodeExtent> 
 /// Assigns owners to the bytes of `left`.
 fn place(
     geometry: &Geometry,
-    left: &[Span],
+    left: &Spans,
     uses: &[BlockUse],
     pieces: &[InodeExtent],
     paths: &BTreeMap<u64, Vec<String>>,
@@ -822,10 +802,11 @@ fn place(
         .iter()
         .filter_map(|block| Some((block.inode?, block.hidden()?)))
         .collect();
-    let mut taken = Vec::new();
+    let mut rest = left.clone();
     for piece in pieces {
         let range = range(piece.number, piece.count);
-        for part in left.iter().filter_map(|span| span.cut(&range)) {
+        rest.remove(&range);
+        for part in left.within(&range) {
             let owner = match hidden.get(&piece.inode) {
                 Some(what) => Owner::Metadata { what, group: None },
                 None => Owner::File {
@@ -837,15 +818,13 @@ fn place(
                     open_by: Vec::new(),
                 },
             };
-            taken.push(part.range());
             result.owned.push(Owned { span: part, owner });
         }
     }
-    let mut left: Vec<Span> = left.iter().flat_map(|span| span.without(&taken)).collect();
     for block in uses {
         let range = range(block.number, 1);
         let group = geometry.group_of(range.start);
-        for part in left.iter().filter_map(|span| span.cut(&range)) {
+        for part in rest.take(&range) {
             let owner = match block.inode {
                 // A block of the extent tree.
                 Some(inode) => Owner::File {
@@ -858,12 +837,8 @@ fn place(
             };
             result.add(part, owner);
         }
-        left = left
-            .iter()
-            .flat_map(|span| span.without(std::slice::from_ref(&range)))
-            .collect();
     }
-    result.unknown(left, |byte| geometry.group_of(byte));
+    result.unknown(&rest, |byte| geometry.group_of(byte));
 }
 
 #[cfg(test)]
@@ -876,6 +851,10 @@ mod tests {
     const SUPERBLOCK: &str = "blocksize = 4096\nsectsize = 512\nagblocks = 25600\nagcount = 4\nlogstart = 65543\n\
         logblocks = 16384\n";
     const GROUP: u64 = 25600 * 4096;
+
+    fn spans(spans: &[Span]) -> Spans {
+        spans.iter().cloned().collect()
+    }
 
     fn geometry() -> Geometry {
         Geometry::parse(SUPERBLOCK).unwrap()
@@ -944,12 +923,12 @@ mod tests {
             hidden: hidden_inodes("rbmino = 129\nrsumino = 130\nuquotino = 0\ngquotino = null\n"),
         };
         let paths = BTreeMap::from([(131, vec!["/file".to_owned()])]);
-        let left = [
+        let left = spans(&[
             Span::made_up(16 * 4096, 512),
             Span::made_up(25 * 4096 + 512, 512),
             Span::made_up(28 * 4096, 3 * 4096),
             Span::made_up(4 * GROUP, 512),
-        ];
+        ]);
         let mut result = OwnersFound::default();
         place_mappings(&database, &left, &mappings, &paths, &mut result);
         let file = |file_offset| Owner::File {
@@ -998,7 +977,7 @@ mod tests {
         let node = image.to_str().unwrap();
         let mut database = Database::open(node).unwrap().unwrap();
         assert!(database.reverse_map);
-        let spans: Vec<Span> = (0..2048)
+        let spans: Spans = (0..2048)
             .map(|number| Span::made_up(number * 7 * 4096 + 512, 512))
             .collect();
         let by_map = database.owners(&spans, false).unwrap();
@@ -1022,22 +1001,24 @@ mod tests {
             Span::made_up(GROUP + 11 * 4096, 8192),
             Span::made_up(4096, 512),
         ];
+        let all = spans(&bad);
         // From block 9 of group 1 on: 10 to 12 are bad.
         let first = (1 << 15) + 9;
-        assert_eq!(geometry().around(1, &bad[0], &bad), (first, 2));
-        assert_eq!(geometry().around(1, &bad[1], &bad), (first, 4));
-        assert_eq!(geometry().around(0, &bad[2], &bad), (0, 2));
+        assert_eq!(geometry().around(1, &bad[0], &all), (first, 2));
+        assert_eq!(geometry().around(1, &bad[1], &all), (first, 4));
+        assert_eq!(geometry().around(0, &bad[2], &all), (0, 2));
     }
 
     #[test]
     fn headers_and_log_are_split_off() {
-        let (owned, rest) = geometry().split(&Span::made_up(GROUP - 4096, 12288));
+        let mut rest = spans(&[Span::made_up(GROUP - 4096, 12288)]);
+        let owned = geometry().take(&mut rest);
         assert_eq!(
             rest,
-            [
+            spans(&[
                 Span::made_up(GROUP - 4096, 4096),
                 Span::made_up(GROUP + 4096, 4096)
-            ]
+            ])
         );
         assert_eq!(
             owned,
@@ -1049,10 +1030,10 @@ mod tests {
                 }
             }]
         );
-        let owned = geometry().by_group(&[
+        let owned = geometry().by_group(&spans(&[
             Span::made_up(3 * GROUP - 512, 1024),
             Span::made_up(4 * GROUP - 512, 1024),
-        ]);
+        ]));
         let groups: Vec<_> = owned
             .iter()
             .map(|owned| (owned.span.length, &owned.owner))
@@ -1067,8 +1048,8 @@ mod tests {
                 (512, &group(None))
             ]
         );
-        let (owned, rest) = geometry().split(&Span::made_up(2 * GROUP + 8 * 4096, 512));
-        assert_eq!(owned.len(), 1);
+        let mut rest = spans(&[Span::made_up(2 * GROUP + 8 * 4096, 512)]);
+        assert_eq!(geometry().take(&mut rest).len(), 1);
         assert!(rest.is_empty());
     }
 
@@ -1088,21 +1069,21 @@ mod tests {
             "setting inode to 131 for block 0/24\ninode 131 block 24 at offset 0\n\
             inode 132 block 24 at offset 0\ninode 131 block 25 at offset 1\ninode 132 block 25 at offset 1\n",
         );
-        pieces = cut_out(&pieces, &more.iter().map(|piece| piece.number).collect());
+        pieces = cut_out(&pieces, &more.iter().map(InodeExtent::numbers).collect());
         assert_eq!(pieces[0].number, 26);
         assert_eq!(pieces[0].logical, Some(2));
         pieces.extend(more);
         let paths = [(131, vec!["/file".to_owned()])].into();
-        let spans = [
+        let left = spans(&[
             Span::made_up(25 * 4096 + 512, 512),
             Span::made_up(10 * 4096, 4096),
             Span::made_up(16 * 4096, 512),
             Span::made_up(13 * 4096, 512),
             Span::made_up(5 * 4096, 8192),
             Span::made_up(400 * 4096, 512),
-        ];
+        ]);
         let mut result = OwnersFound::default();
-        place(&geometry(), &spans, &uses, &pieces, &paths, &mut result);
+        place(&geometry(), &left, &uses, &pieces, &paths, &mut result);
         let file = |paths: &[&str], inode, file_offset| Owner::File {
             paths: paths.iter().map(|&path| path.to_owned()).collect(),
             inode,
@@ -1174,9 +1155,10 @@ mod tests {
         /// Each byte is either split off or left.
         #[test]
         fn each_byte_has_one_owner(offset in GROUP - 20_000..2 * GROUP + 60_000, length in 1_u64..40_000) {
-            let (owned, rest) = geometry().split(&Span::made_up(offset, length));
+            let mut rest = spans(&[Span::made_up(offset, length)]);
+            let owned = geometry().take(&mut rest);
             let mut spans: Vec<Span> = owned.into_iter().map(|owned| owned.span).collect();
-            spans.extend(rest);
+            spans.extend(rest.iter());
             spans.sort_by_key(|span| span.offset);
             let mut at = offset;
             for span in spans {

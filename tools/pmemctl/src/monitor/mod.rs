@@ -19,7 +19,7 @@ use crate::badblocks::set::BadBlocks;
 use crate::block::devno::DeviceNumber;
 use crate::block::disk::Disk;
 use crate::block::holders::{self, Holder};
-use crate::block::remap::{AffectedVolume, Span};
+use crate::block::remap::{AffectedVolume, Span, Spans};
 use crate::fs::open_files::{self, FileUser, OpenFile};
 use crate::fs::{Owner, Progress};
 use crate::monitor::cursor::Cursor;
@@ -559,7 +559,7 @@ impl QuickSearch<'_> {
             .map(|(disk, affected, span)| {
                 let entry = AffectedRange {
                     reason: Some(SEARCHING.into()),
-                    ..affected::entry(disk, affected, span.clone())
+                    ..affected::entry(disk, affected, span)
                 };
                 self.batch
                     .event(ErrorLocation::Disk(entry), Vec::new(), false)
@@ -607,9 +607,7 @@ fn together<'a>(
         });
         match same {
             Some((_, one)) => {
-                let known: Vec<_> = one.spans.iter().map(Span::range).collect();
-                let news = affected.spans.iter().flat_map(|span| span.without(&known));
-                one.spans.extend(news.collect::<Vec<_>>());
+                one.spans.extend(affected.spans.iter());
                 // Keep the latest state.
                 one.volume.clone_from(&affected.volume);
             }
@@ -626,9 +624,8 @@ impl PendingSearch {
             disk.name() == entry.disk && affected.volume.name == entry.volume
         });
         affected
-            .flat_map(|(_, affected)| &affected.spans)
-            .filter_map(|span| {
-                let span = entry.span.cut(&span.range())?;
+            .flat_map(|(_, affected)| affected.spans.within(&entry.span.range()))
+            .map(|span| {
                 let skipped = span.offset - entry.span.offset;
                 let mut part = AffectedRange {
                     span,
@@ -641,7 +638,7 @@ impl PendingSearch {
                 {
                     *at += skipped;
                 }
-                Some(part)
+                part
             })
             .collect()
     }
@@ -663,7 +660,7 @@ fn entries(
             spans
                 .map(|span| AffectedRange {
                     reason: Some(reason.clone()),
-                    ..affected::entry(disk, affected, span.clone())
+                    ..affected::entry(disk, affected, span)
                 })
                 .collect()
         }
@@ -708,7 +705,7 @@ fn in_use(
     disk: &Disk,
     affected: &AffectedVolume,
     used: &[OpenFile],
-) -> (Vec<AffectedRange>, Vec<Span>) {
+) -> (Vec<AffectedRange>, Spans) {
     let mut entries = Vec::new();
     let mut remaining = affected.spans.clone();
     let Ok(device) = affected.volume.number() else {
@@ -725,7 +722,7 @@ fn in_use(
                 return;
             }
             let range = extent.physical..extent.physical.saturating_add(extent.length);
-            for part in affected.spans.iter().filter_map(|span| span.cut(&range)) {
+            for part in affected.spans.within(&range) {
                 let owner = Owner::File {
                     paths: used.name.iter().map(printable).collect(),
                     inode: used.inode,
@@ -735,10 +732,7 @@ fn in_use(
                         false => Vec::new(),
                     },
                 };
-                remaining = remaining
-                    .iter()
-                    .flat_map(|span| span.without(&[part.range()]))
-                    .collect();
+                remaining.remove(&part.range());
                 entries.push(AffectedRange {
                     owner: Some(owner),
                     ..affected::entry(disk, affected, part)
@@ -846,10 +840,9 @@ mod tests {
         ];
         let all = together(searches.iter().flat_map(|remaining| &remaining.affected));
         assert_eq!(all.len(), 2);
-        let spans = [(4096, 4096), (8192, 4096), (65536, 512)];
-        let spans = spans.map(|(offset, length)| Span::made_up(offset, length));
-        assert_eq!(all[0].1.spans, spans);
-        assert_eq!(all[1].1.spans, [Span::made_up(4096, 512)]);
+        let spans = [Span::made_up(4096, 8192), Span::made_up(65536, 512)];
+        assert!(all[0].1.spans.iter().eq(spans));
+        assert!(all[1].1.spans.iter().eq([Span::made_up(4096, 512)]));
 
         // Two pages of a file in two batches.
         let mut entry = affected::entry(&disk, &all[0].1, Span::made_up(4096, 8192));
