@@ -329,11 +329,7 @@ pub fn traced(host: &Host, listed: &[(Disk, BadBlocks)]) -> Result<Vec<(Disk, Af
     for (disk, bad) in listed.iter().filter(|(_, bad)| !bad.is_empty()) {
         let span = |range| {
             let (offset, length) = bytes(range);
-            Span {
-                disk_offset: offset,
-                offset,
-                length,
-            }
+            Span::of_disk(offset, length)
         };
         let spans = bad.ranges().map(span).collect();
         let volume = topology::of_disk(host, disk.name(), &mounts)?;
@@ -552,12 +548,11 @@ impl FileMap {
             .filter(|(_, affected)| affected.chain.first() == Some(&self.device))
         {
             for piece in &self.pieces {
-                let range = piece.physical..piece.physical.saturating_add(piece.length);
-                for part in affected.spans.within(&range) {
+                for (part, at) in affected.spans.in_extent(piece) {
                     let owner = Owner::File {
                         paths: vec![printable(path)],
                         inode: self.inode,
-                        file_offset: Some(piece.logical + (part.offset - piece.physical)),
+                        file_offset: Some(at),
                         open_by: Vec::new(),
                     };
                     entries.push(AffectedRange {

@@ -129,12 +129,7 @@ pub fn of_disk(host: &Host, disk: &Disk, count: u64) -> Result<DiskLayout> {
         cells.add_bad(&(offset..offset.saturating_add(length)));
     }
     let volume = topology::of_disk(host, disk.name(), &Mounts::here()?)?;
-    let whole = Span {
-        disk_offset: 0,
-        offset: 0,
-        length: size,
-    };
-    let whole = [whole].into_iter().collect();
+    let whole = [Span::of_disk(0, size)].into_iter().collect();
     let mut volumes = Vec::new();
     for affected in remap::trace(host, &volume, whole)? {
         let outside = affected.volume.file_system.is_none() && !affected.volume.children.is_empty();
@@ -368,7 +363,7 @@ mod tests {
             let size = 20 * PAGE;
             let unit = PAGE / 5;
             let bytes = |(start, length): (u64, u64)| start * unit..(start + length) * unit;
-            let spans = [Span { disk_offset: 0, offset: 0, length: size }].into_iter().collect();
+            let spans = [Span::of_disk(0, size)].into_iter().collect();
             let mut cells = Cells::new(size, count);
             ranges.sort_unstable();
             let mut painter = Painter::new(&mut cells, &spans, fixed.into_iter().map(bytes).collect(), SpaceKind::Files);

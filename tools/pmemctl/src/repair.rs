@@ -15,7 +15,7 @@ use crate::affected::{self, Survey};
 use crate::badblocks::kernel::survives_poison;
 use crate::block::devno::DeviceNumber;
 use crate::block::disk::Disk;
-use crate::block::remap::{AffectedVolume, Span};
+use crate::block::remap::{AffectedVolume, Spans};
 use crate::block::topology::{self, Mounts, Volume};
 use crate::fs::open_files;
 use crate::nd::Device;
@@ -496,7 +496,7 @@ fn whole_pages(bytes: &Range<u64>, memory: u64) -> Range<u64> {
 fn ranges_of(
     extent: &Extent,
     requested: &[Range<u64>],
-    bad: &[(String, Span)],
+    bad: &[(String, Spans)],
 ) -> Vec<RepairRange> {
     let all = extent.logical..extent.logical.saturating_add(extent.length);
     let mut found: Vec<RepairRange> = Vec::new();
@@ -510,6 +510,7 @@ fn ranges_of(
         // The place on the disk, derived from the nearest bad range.
         let (disk, shift) = bad
             .iter()
+            .flat_map(|(disk, spans)| spans.iter().map(move |span| (disk, span)))
             .min_by_key(|(_, span)| span.offset.abs_diff(physical))
             .map_or((String::new(), 0), |(disk, span)| {
                 (disk.clone(), span.disk_offset.wrapping_sub(span.offset))
@@ -533,12 +534,9 @@ fn ranges_of(
                     % PAGE;
             let end = pages.end.min(start + room);
             let physical = extent.physical + (start - extent.logical);
-            let its = bad.iter().filter_map(|(_, span)| {
-                let part = span.cut(&(physical..physical + (end - start)))?;
-                let at = start + (part.offset - physical);
-                Some(at..at + part.length)
-            });
-            let ranges: Vec<_> = its.collect();
+            let here = Extent::new(start, physical, end - start);
+            let its = bad.iter().flat_map(|(_, spans)| spans.in_extent(&here));
+            let ranges: Vec<_> = its.map(|(part, at)| at..at + part.length).collect();
             found.push(RepairRange {
                 file_offset: start,
                 length: end - start,
@@ -792,7 +790,7 @@ impl Job {
 }
 
 /// Returns the bad ranges of a volume, with their disks; fails if they are unknown.
-fn bad_of(host: &Host, file: &Path, number: DeviceNumber) -> Result<Vec<(String, Span)>> {
+fn bad_of(host: &Host, file: &Path, number: DeviceNumber) -> Result<Vec<(String, Spans)>> {
     let survey = Survey::of(host)?;
     if let Some(reason) = survey.unknown(&affected::Target::File(file.to_owned()), number) {
         bail!("{}: {reason}", printable(file));
@@ -802,14 +800,7 @@ fn bad_of(host: &Host, file: &Path, number: DeviceNumber) -> Result<Vec<(String,
         .affected
         .into_iter()
         .filter(|(_, affected)| own(affected));
-    let bad = affected.flat_map(|(disk, affected)| {
-        let name = disk.name().to_owned();
-        affected
-            .spans
-            .iter()
-            .map(|span| (name.clone(), span))
-            .collect::<Vec<_>>()
-    });
+    let bad = affected.map(|(disk, affected)| (disk.name().to_owned(), affected.spans));
     Ok(bad.collect())
 }
 
@@ -852,22 +843,20 @@ impl ListedRange {
 }
 
 /// Returns the listed ranges of the file's extents.
-fn listed_ranges(extents: &[Extent], bad: &[(String, Span)]) -> Vec<ListedRange> {
-    let of_extent = |extent: &Extent| {
-        let all = extent.physical..extent.physical.saturating_add(extent.length);
-        let (logical, physical) = (extent.logical, extent.physical);
-        bad.iter().filter_map(move |(disk, span)| {
-            let part = span.cut(&all)?;
-            Some(ListedRange {
+fn listed_ranges(extents: &[Extent], bad: &[(String, Spans)]) -> Vec<ListedRange> {
+    let mut found = Vec::new();
+    for extent in extents {
+        for (disk, spans) in bad {
+            found.extend(spans.in_extent(extent).map(|(span, at)| ListedRange {
                 disk: disk.clone(),
-                disk_offset: part.disk_offset,
-                file_offset: logical + (part.offset - physical),
-                length: part.length,
-                physical: part.offset,
-            })
-        })
-    };
-    extents.iter().flat_map(of_extent).collect()
+                disk_offset: span.disk_offset,
+                file_offset: at,
+                length: span.length,
+                physical: span.offset,
+            }));
+        }
+    }
+    found
 }
 
 /// Reads listed ranges by `drop_readable`, which takes bytes of a disk off its list and returns true if they can be
@@ -927,7 +916,7 @@ fn beside(listed: &[ListedRange], pieces: &[RepairRange], range: &Range<u64>) ->
 /// Returns the ranges of the file to write: the given one, or all that is listed.
 fn plan(
     extents: &[Extent],
-    bad: &[(String, Span)],
+    bad: &[(String, Spans)],
     range: Option<&Range<u64>>,
 ) -> Vec<RepairRange> {
     let mut pieces = Vec::new();
@@ -1137,7 +1126,9 @@ fn verify(host: &Host, job: &Job, pieces: &mut [RepairRange]) -> Result<()> {
                 let physical = extent.physical + (part.start - extent.logical);
                 moved |= physical != piece.physical + (part.start - piece.file_offset);
                 let place = physical..physical + (part.end - part.start);
-                listed |= bad.iter().any(|(_, span)| span.cut(&place).is_some());
+                listed |= bad
+                    .iter()
+                    .any(|(_, spans)| spans.within(&place).next().is_some());
             }
         }
         match (listed, moved) {
@@ -1152,23 +1143,24 @@ fn verify(host: &Host, job: &Job, pieces: &mut [RepairRange]) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::block::remap::Span;
     use proptest::prelude::*;
     use std::slice::from_ref;
 
-    fn bad(disk_offset: u64, offset: u64, length: u64) -> (String, Span) {
+    fn bad(disk_offset: u64, offset: u64, length: u64) -> (String, Spans) {
         let span = Span {
             disk_offset,
             offset,
             length,
         };
-        ("pmem0".into(), span)
+        ("pmem0".into(), [span].into_iter().collect())
     }
 
     /// Offset, length and bad bytes of each.
     fn pieces(
         extent: &Extent,
         requested: &[Range<u64>],
-        bad: &[(String, Span)],
+        bad: &[(String, Spans)],
     ) -> Vec<(u64, u64, u64)> {
         ranges_of(extent, requested, bad)
             .iter()

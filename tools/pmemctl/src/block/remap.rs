@@ -9,6 +9,7 @@ use crate::block::devno::DeviceNumber;
 use crate::block::topology::{self, Volume};
 use crate::ranges::common;
 use crate::sysfs::{self, Host};
+use abstractions::extents::Extent;
 use anyhow::{Context, Result, bail};
 use rangemap::RangeMap;
 use serde::Serialize;
@@ -28,6 +29,15 @@ pub struct Span {
 }
 
 impl Span {
+    /// Bytes of the disk itself.
+    pub fn of_disk(offset: u64, length: u64) -> Self {
+        Self {
+            disk_offset: offset,
+            offset,
+            length,
+        }
+    }
+
     #[cfg(test)]
     pub(crate) fn made_up(offset: u64, length: u64) -> Self {
         Self {
@@ -91,6 +101,16 @@ impl Spans {
                     offset: part.start,
                     length: part.end - part.start,
                 })
+            })
+    }
+
+    /// Returns the parts in an extent of a file, each with its offset in the file.
+    pub fn in_extent(&self, extent: &Extent) -> impl Iterator<Item = (Span, u64)> + use<'_> {
+        let (logical, physical) = (extent.logical, extent.physical);
+        self.within(&(physical..physical.saturating_add(extent.length)))
+            .map(move |part| {
+                let at = logical.saturating_add(part.offset - physical);
+                (part, at)
             })
     }
 

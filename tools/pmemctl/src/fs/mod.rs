@@ -161,11 +161,7 @@ mod tests {
 
     #[test]
     fn adjacent_spans_of_one_owner_merge() {
-        let span = |offset, length| Span {
-            disk_offset: offset,
-            offset,
-            length,
-        };
+        let span = Span::of_disk;
         let mut result = OwnersFound::default();
         result.add(span(0, 512), Owner::Free);
         result.add(span(512, 512), Owner::Free);

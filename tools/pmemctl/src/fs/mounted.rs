@@ -594,12 +594,10 @@ impl Search {
         let mut shared = self.shared;
         // FIEMAP fails on some inodes (directories of XFS).
         let _ = extents::of_file(file, fork, |extent| {
-            let range = extent.physical..extent.physical.saturating_add(extent.length);
-            for part in self.searched.within(&range) {
+            for (part, at) in self.searched.in_extent(extent) {
                 shared |= extent.flags & Extent::SHARED != 0;
-                let offset = extent.logical + (part.offset - extent.physical);
                 hits.push(Hit {
-                    offset: (fork == Fork::Data).then_some(offset),
+                    offset: (fork == Fork::Data).then_some(at),
                     inode,
                     span: part,
                 });

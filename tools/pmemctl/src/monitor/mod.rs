@@ -441,15 +441,10 @@ impl Batch {
     fn unattributed(&self) -> Vec<Event> {
         let entry = |disk: &Disk, range| {
             let (offset, length) = bytes(range);
-            let span = Span {
-                disk_offset: offset,
-                offset,
-                length,
-            };
             AffectedRange {
                 disk: disk.name().to_owned(),
                 volume: disk.name().to_owned(),
-                span,
+                span: Span::of_disk(offset, length),
                 file_system: None,
                 mount: None,
                 owner: None,
@@ -721,12 +716,11 @@ fn in_use(
             if extent.flags & Extent::SHARED != 0 {
                 return;
             }
-            let range = extent.physical..extent.physical.saturating_add(extent.length);
-            for part in affected.spans.within(&range) {
+            for (part, at) in affected.spans.in_extent(extent) {
                 let owner = Owner::File {
                     paths: used.name.iter().map(printable).collect(),
                     inode: used.inode,
-                    file_offset: Some(extent.logical + (part.offset - extent.physical)),
+                    file_offset: Some(at),
                     open_by: match used.removed {
                         true => used.by.iter().map(|one| one.process.pid).collect(),
                         false => Vec::new(),
