@@ -5,7 +5,8 @@
 //! A [`Mapping`] of a file, whose bytes may change or fault at any time, and what the kernel does with
 //! its pages ([`pinning`]); SIGBUS as an error ([`sigbus`]); pages that a process supplies on demand
 //! ([`userfault`]); cache write-back ([`cache`]) and the time-stamp counter ([`tsc`]); io_uring
-//! ([`ring`]); ioctls of block devices ([`ioctl`]) and of file systems ([`extents`], [`xattr`]); leases
+//! ([`ring`]); ioctls of block devices ([`ioctl`]) and of file systems ([`extents`], [`xattr`],
+//! [`xfs_parents`]); errors that file systems report ([`fs_errors`]); leases
 //! ([`lease`]); what runs between fork and exec, and signal masks ([`process`]); child processes without privileges
 //! ([`sandbox`]).
 
@@ -15,6 +16,7 @@
 pub mod cache;
 mod direct_buffer;
 pub mod extents;
+pub mod fs_errors;
 pub mod ioctl;
 pub mod lease;
 pub mod mapping;
@@ -26,6 +28,7 @@ pub mod sigbus;
 pub mod tsc;
 pub mod userfault;
 pub mod xattr;
+pub mod xfs_parents;
 
 pub use direct_buffer::DirectBuffer;
 pub use mapping::Mapping;
