@@ -10,6 +10,7 @@ mod leases;
 pub mod mounted;
 pub mod offline;
 pub mod open_files;
+mod parents;
 mod tree;
 mod walk;
 pub mod xfs;

@@ -3,8 +3,8 @@
 //! Finds the owners of blocks on a mounted file system.
 //!
 //! `FS_IOC_GETFSMAP` reports free space and metadata, and on XFS with a reverse map (`rmapbt`) the inodes of files.
-//! File names, and without a reverse map the files themselves, are found by a walk over the whole file system,
-//! which asks each file for its extents (`FS_IOC_FIEMAP`).
+//! Their names are known at once if the XFS has parent pointers. Other names, and without a reverse map the files
+//! themselves, are found by a walk over the whole file system, which asks each file for its extents (`FS_IOC_FIEMAP`).
 
 use crate::block::devno::DeviceNumber;
 use crate::block::remap::{Span, Spans};
@@ -12,6 +12,7 @@ use crate::block::topology::Volume;
 use crate::fs::ext4::{self, Header, Layout};
 use crate::fs::leases::Leases;
 use crate::fs::open_files;
+use crate::fs::parents::{self, Names};
 use crate::fs::tree::{self, Tree};
 use crate::fs::xfs::Geometry;
 use crate::fs::{Owned, Owner, Progress, Space, SpaceKind};
@@ -19,6 +20,7 @@ use crate::sysfs::{Host, printable};
 use abstractions::extents::{self, Extent, Fork, Record};
 use anyhow::{Context, Result, bail, ensure};
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, open, statat};
+use rustix::io::Errno;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::fs::File;
@@ -253,8 +255,12 @@ impl FileSystem {
             names: BTreeMap::new(),
             open_by: BTreeMap::new(),
             seen: BTreeSet::new(),
+            complete: BTreeSet::new(),
             links: ext4.as_ref().map(|_| Vec::new()),
         };
+        if geometry.is_some() {
+            self.names_by_parents(host, &mut search, all_links)?;
+        }
         self.walk(&mut search, Fork::Data, all_links, progress)?;
         if !search.is_done(false) {
             self.open_files(host, &mut search);
@@ -333,10 +339,8 @@ impl FileSystem {
             Ok(()) => {}
             Err(error)
                 if matches!(
-                    error
-                        .raw_os_error()
-                        .map(rustix::io::Errno::from_raw_os_error),
-                    Some(rustix::io::Errno::NOTTY | rustix::io::Errno::OPNOTSUPP)
+                    Errno::from_io_error(&error),
+                    Some(Errno::NOTTY | Errno::OPNOTSUPP)
                 ) => {}
             Err(error) => {
                 return Err(error).with_context(|| {
@@ -346,6 +350,36 @@ impl FileSystem {
         }
         pieces.extend(left.iter().map(|part| (part, FsmapOwner::Unknown)));
         Ok(pieces)
+    }
+
+    /// Finds the names of inodes of XFS by their parent pointers. The walk finds those that have none, or change.
+    fn names_by_parents(&self, host: &Host, search: &mut Search, all_links: bool) -> Result<()> {
+        let root = self.root()?;
+        let mut removed = Vec::new();
+        for &inode in &search.wanted {
+            match parents::names(&root, inode, all_links) {
+                Ok(Names::Paths { paths, all }) => {
+                    let paths = paths
+                        .iter()
+                        .map(|path| printable(self.directory.join(path)));
+                    search.names.insert(inode, paths.collect());
+                    search.complete.extend(all.then_some(inode));
+                }
+                Ok(Names::Outside) => {
+                    search.complete.insert(inode);
+                }
+                Ok(Names::Removed) => removed.push(inode),
+                Err(error) if Errno::from_io_error(&error) == Some(Errno::OPNOTSUPP) => break,
+                Err(_) => {}
+            }
+        }
+        drop(root);
+        if !removed.is_empty() {
+            self.open_files(host, search);
+            removed.retain(|inode| search.open_by.contains_key(inode));
+            search.complete.extend(removed);
+        }
+        Ok(())
     }
 
     /// Walks over all files until all owners are found. Fails if the file system is unmounted.
@@ -501,6 +535,8 @@ struct Search {
     open_by: BTreeMap<u64, Vec<u32>>,
     /// Inodes with several names, or none, whose extents were read.
     seen: BTreeSet<u64>,
+    /// Inodes all of whose names are known.
+    complete: BTreeSet<u64>,
     /// Symbolic links with a block of their own, collected for ext4.
     links: Option<Vec<u64>>,
 }
@@ -510,13 +546,13 @@ const LINKS: usize = 10_000;
 
 impl Search {
     fn is_done(&self, all_links: bool) -> bool {
+        let named = |inode| self.names.contains_key(inode) || self.open_by.contains_key(inode);
         self.left.is_empty()
             && !self.shared
-            && !all_links
             && self
                 .wanted
                 .iter()
-                .all(|inode| self.names.contains_key(inode) || self.open_by.contains_key(inode))
+                .all(|inode| self.complete.contains(inode) || !all_links && named(inode))
     }
 
     /// Searches one file of a walk.
@@ -698,6 +734,7 @@ mod tests {
             names: BTreeMap::new(),
             open_by: BTreeMap::new(),
             seen: BTreeSet::new(),
+            complete: BTreeSet::new(),
             links: None,
         };
         system.walk(&mut search, Fork::Data, true, &Silent).unwrap();
