@@ -94,6 +94,9 @@ pub const PAGE: Page = Page {
 /// journal. Owners are found as by "pmemctl errors", files in use first. If the search takes longer than a second,
 /// the error is reported at once, with "complete" false, and again when its owner is found.
 ///
+/// Files for which the kernel reports I/O errors (XFS health monitoring, fanotify) are looked at first. If xfs_healer(8)
+/// runs, it gets the reports of XFS health monitoring, and this command those of fanotify.
+///
 /// The hook is run for one file at a time. Events for the same file that wait are passed to one run, and events that are
 /// too many for the queue are counted. A run and its children are killed after a minute.
 ///
@@ -113,6 +116,9 @@ pub struct Monitor {
     /// Do not report what this file has as reported since the system was started, and keep it up to date
     #[arg(long, value_name = "FILE")]
     cursor: Option<PathBuf>,
+    /// Report mounts for which the kernel does not report errors of files
+    #[arg(long, short)]
+    verbose: bool,
     /// Print JSON: one object per line and event
     #[arg(long)]
     json: bool,
@@ -142,6 +148,13 @@ pub fn monitor(arguments: &Monitor) -> Result<()> {
     let journal = is_journal();
     let hooks = arguments.hook.as_ref().map(|command| Hooks::new(command));
     engine::run(&host, options, |event| {
+        // The journal can leave out lines of low priority.
+        if matches!(event, Event::NotReported { .. })
+            && !arguments.verbose
+            && (arguments.json || !journal)
+        {
+            return Ok(());
+        }
         let json = serde_json::to_string(event)?;
         let mut out = io::stdout().lock();
         match event {
@@ -180,6 +193,7 @@ fn priority(event: &Event) -> u32 {
         Event::Bad(_) => 2,
         Event::Failed { .. } => 4,
         Event::Watching { .. } => 6,
+        Event::NotReported { .. } => 7,
     }
 }
 
@@ -193,6 +207,9 @@ fn line(event: &Event) -> String {
         Event::Watching { disks } if disks.is_empty() => return "no disks to watch yet".into(),
         Event::Watching { disks } => return format!("watching {}", disks.join(", ")),
         Event::Failed { disk, reason } => return format!("{disk}: {reason}"),
+        Event::NotReported { mount, reason } => {
+            return format!("{mount}: errors of files are not reported by the kernel: {reason}");
+        }
     };
     let mut line = match &bad.what {
         ErrorLocation::Disk(entry) => {

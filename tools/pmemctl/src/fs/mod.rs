@@ -2,10 +2,12 @@
 
 //! File systems: the owners of ranges of bytes, and what their space is used for.
 //!
-//! [`mounted`] asks a mounted file system, [`offline`] the programs of one that is not mounted.
+//! [`mounted`] asks a mounted file system, [`offline`] the programs of one that is not mounted. [`kernel_reports`]
+//! listens for errors that the kernel reports for files.
 
 pub mod ext4;
 pub mod external;
+pub mod kernel_reports;
 mod leases;
 pub mod mounted;
 pub mod offline;

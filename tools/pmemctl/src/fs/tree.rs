@@ -14,7 +14,7 @@ use rustix::io::Errno;
 use rustix::mount::{OpenTreeFlags, open_tree};
 use std::fs::{self, File};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 const RESOLVE: ResolveFlags = ResolveFlags::BENEATH
@@ -78,6 +78,11 @@ pub(crate) fn handle(folder: impl AsFd, name: &Path) -> io::Result<Option<Handle
         Err(Errno::XDEV) => return Ok(None),
         Err(error) => return Err(error.into()),
     };
+    handle_of(handle)
+}
+
+/// Takes a descriptor that was opened with `O_PATH`; `None` if it is not of a file or directory.
+pub(crate) fn handle_of(handle: OwnedFd) -> io::Result<Option<Handle>> {
     let status = fstat(&handle)?;
     let kind = FileType::from_raw_mode(status.st_mode);
     let right = matches!(kind, FileType::RegularFile | FileType::Directory);
@@ -97,6 +102,12 @@ pub(crate) struct Handle {
     pub(crate) inode: u64,
     /// It is a file with several names.
     pub(crate) several: bool,
+}
+
+impl AsFd for Handle {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.handle.as_fd()
+    }
 }
 
 impl Handle {

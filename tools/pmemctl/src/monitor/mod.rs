@@ -5,7 +5,8 @@
 //! The main loop polls the lists. A second thread looks among the files that are open or mapped, which is quick. A
 //! third one searches the whole file system, as `pmemctl errors` does, which may take minutes; errors that are
 //! listed meanwhile are searched for together in the next run. After [`PROMPT`] an error is reported with what is
-//! known, and again when its owner is found.
+//! known, and again when its owner is found. A fourth thread listens for files for which the kernel reports errors;
+//! both searches look at those first.
 
 mod cursor;
 pub mod hooks;
@@ -20,6 +21,7 @@ use crate::block::devno::DeviceNumber;
 use crate::block::disk::Disk;
 use crate::block::holders::{self, Holder};
 use crate::block::remap::{AffectedVolume, Span, Spans};
+use crate::fs::kernel_reports::{self, KernelReports};
 use crate::fs::open_files::{self, FileUser, OpenFile};
 use crate::fs::{Owner, Progress};
 use crate::monitor::cursor::Cursor;
@@ -33,12 +35,13 @@ use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
+use std::fs::File;
 use std::io::{self, Read, Write};
 use std::ops::Range;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -58,6 +61,11 @@ pub enum Event {
     /// A list could not be read, or traced.
     Failed {
         disk: String,
+        reason: String,
+    },
+    /// The kernel does not report errors of the files of a mount, which are searched for instead.
+    NotReported {
+        mount: String,
         reason: String,
     },
 }
@@ -217,6 +225,20 @@ pub fn run(
     woken.set_nonblocking(true)?;
     let everything = options.targets.is_none();
     let (its_host, targets) = (host.clone(), options.targets);
+    let reports = KernelReports::default();
+    let (quick_reports, search_reports) = (reports.clone(), reports.clone());
+    let (notes, noted) = mpsc::channel();
+    let (listen_host, mut note_wake) = (host.clone(), wake.try_clone()?);
+    thread::spawn(move || {
+        let mut note = |mount, reason| {
+            let _ = notes.send(Event::NotReported { mount, reason });
+            let _ = note_wake.write_all(b"x");
+        };
+        // Without it, files are searched for.
+        if let Err(error) = kernel_reports::listen(&listen_host, &reports, &mut note) {
+            note("all mounts".into(), error.to_string());
+        }
+    });
     let (searches, to_search) = mpsc::channel();
     let (search_host, search_answers, mut search_wake) =
         (host.clone(), answers.clone(), wake.try_clone()?);
@@ -227,6 +249,7 @@ pub fn run(
             let look = QuickSearch {
                 host: &its_host,
                 targets: targets.as_deref(),
+                reports: &quick_reports,
                 batch: &batch,
             };
             let (answer, affected, used) = look.look();
@@ -245,7 +268,7 @@ pub fn run(
         while let Ok(first) = to_search.recv() {
             let searches: Vec<PendingSearch> =
                 std::iter::once(first).chain(to_search.try_iter()).collect();
-            for answer in search(&search_host, &searches) {
+            for answer in search(&search_host, &search_reports, &searches) {
                 let _ = search_answers.send(answer);
             }
             let _ = search_wake.write_all(b"x");
@@ -344,6 +367,7 @@ pub fn run(
                 Wakeup::Other => {}
             }
             while woken.read(&mut [0; 64]).is_ok_and(|count| count > 0) {}
+            noted.try_iter().try_for_each(|note| report(&note))?;
             for answer in found.try_iter() {
                 answer.done.iter().try_for_each(&mut report)?;
                 if answer.rest.is_empty() {
@@ -467,6 +491,7 @@ const SEARCHING: &str = "searching for the owner";
 struct QuickSearch<'a> {
     host: &'a Host,
     targets: Option<&'a [Target]>,
+    reports: &'a KernelReports,
     batch: &'a Batch,
 }
 
@@ -514,7 +539,13 @@ impl QuickSearch<'_> {
         let mut remaining = Vec::new();
         for (disk, affected) in &traced {
             if self.wants(|target| target.has(affected)) {
-                let (entries, spans) = in_use(disk, affected, &used);
+                let (mut entries, spans) = in_use(disk, affected, &used);
+                let rest = AffectedVolume {
+                    spans,
+                    ..affected.clone()
+                };
+                let (more, spans) = reported(self.host, self.reports, disk, &rest);
+                entries.extend(more);
                 let reported = entries
                     .into_iter()
                     .map(|entry| self.batch.reported(disk, entry, &used));
@@ -566,7 +597,7 @@ impl QuickSearch<'_> {
 }
 
 /// Searches whole file systems for the rest of all batches.
-fn search(host: &Host, searches: &[PendingSearch]) -> Vec<Answer> {
+fn search(host: &Host, reports: &KernelReports, searches: &[PendingSearch]) -> Vec<Answer> {
     let mut answers: Vec<Answer> = searches
         .iter()
         .map(|remaining| Answer {
@@ -576,7 +607,12 @@ fn search(host: &Host, searches: &[PendingSearch]) -> Vec<Answer> {
         })
         .collect();
     for (disk, affected) in together(searches.iter().flat_map(|remaining| &remaining.affected)) {
-        for entry in entries(host, &disk, &affected, &[]) {
+        let (mut found, spans) = reported(host, reports, &disk, &affected);
+        if !spans.is_empty() {
+            let rest = AffectedVolume { spans, ..affected };
+            found.extend(entries(host, &disk, &rest, &[]));
+        }
+        for entry in found {
             for (remaining, answer) in searches.iter().zip(&mut answers) {
                 for part in remaining.parts(&entry) {
                     answer
@@ -712,29 +748,75 @@ fn in_use(
             continue;
         }
         let Ok(file) = used.open() else { continue };
-        let _ = extents::of_file(&file, Fork::Data, |extent| {
-            if extent.flags & Extent::SHARED != 0 {
-                return;
-            }
-            for (part, at) in affected.spans.in_extent(extent) {
-                let owner = Owner::File {
-                    paths: used.name.iter().map(printable).collect(),
-                    inode: used.inode,
-                    file_offset: Some(at),
-                    open_by: match used.removed {
-                        true => used.by.iter().map(|one| one.process.pid).collect(),
-                        false => Vec::new(),
-                    },
-                };
-                remaining.remove(&part.range());
-                entries.push(AffectedRange {
-                    owner: Some(owner),
-                    ..affected::entry(disk, affected, part)
-                });
-            }
-        });
+        for (part, offset) in parts_of(&file, &mut remaining) {
+            let owner = Owner::File {
+                paths: used.name.iter().map(printable).collect(),
+                inode: used.inode,
+                file_offset: Some(offset),
+                open_by: match used.removed {
+                    true => used.by.iter().map(|one| one.process.pid).collect(),
+                    false => Vec::new(),
+                },
+            };
+            entries.push(AffectedRange {
+                owner: Some(owner),
+                ..affected::entry(disk, affected, part)
+            });
+        }
     }
     (entries, remaining)
+}
+
+/// Splits the bad bytes into those of files for which the kernel has reported errors, and the rest.
+fn reported(
+    host: &Host,
+    reports: &KernelReports,
+    disk: &Disk,
+    affected: &AffectedVolume,
+) -> (Vec<AffectedRange>, Spans) {
+    let mut entries = Vec::new();
+    let mut remaining = affected.spans.clone();
+    let mounts = &affected.volume.mounts;
+    let whole = mounts.iter().find(|mount| mount.root == "/");
+    let (Some(mount), Ok(device)) = (whole.or(mounts.first()), affected.volume.number()) else {
+        return (entries, remaining);
+    };
+    if remaining.is_empty() {
+        return (entries, remaining);
+    }
+    let directory = host.absolute(Path::new(&mount.directory));
+    for reported in reports.files(host, device, &directory) {
+        for (part, offset) in parts_of(&reported.file, &mut remaining) {
+            let owner = Owner::File {
+                paths: vec![printable(&reported.path)],
+                inode: reported.inode,
+                file_offset: Some(offset),
+                open_by: Vec::new(),
+            };
+            entries.push(AffectedRange {
+                owner: Some(owner),
+                ..affected::entry(disk, affected, part)
+            });
+        }
+    }
+    (entries, remaining)
+}
+
+/// Takes the parts out of `remaining` that are the file's alone; returns them with their offsets in the file.
+fn parts_of(file: &File, remaining: &mut Spans) -> Vec<(Span, u64)> {
+    let mut parts = Vec::new();
+    // Its extents are of another device.
+    if extents::is_real_time(file).unwrap_or(false) {
+        return parts;
+    }
+    let _ = extents::of_file(file, Fork::Data, |extent| {
+        if extent.flags & Extent::SHARED != 0 {
+            return;
+        }
+        parts.extend(remaining.in_extent(extent));
+        remaining.remove(&(extent.physical..extent.physical.saturating_add(extent.length)));
+    });
+    parts
 }
 
 #[cfg(test)]
@@ -760,6 +842,33 @@ mod tests {
         assert_eq!(known.news(2, &list("")), list(""));
         assert_eq!(known.news(2, &list("8 2\n")), list(""));
         assert_eq!(known.news(2, &list("8 8\n")), list("10 6\n"));
+    }
+
+    #[test]
+    fn file_takes_its_parts_only() {
+        // Skipped if the file system has no FIEMAP.
+        let folder = tempfile::tempdir_in(".").unwrap();
+        let path = folder.path().join("file");
+        fs::write(&path, vec![1; 65536]).unwrap();
+        let file = File::open(&path).unwrap();
+        file.sync_all().unwrap();
+        let mut first = None;
+        let _ = extents::of_file(&file, Fork::Data, |extent| {
+            first.get_or_insert(*extent);
+        });
+        let Some(extent) = first.filter(|extent| extent.physical >= 4096) else {
+            return;
+        };
+        let start = extent.physical;
+        let before = Span::made_up(start - 4096, 4096);
+        let mut remaining = Spans::default();
+        remaining.extend([Span {
+            length: 8192,
+            ..before.clone()
+        }]);
+        let parts = parts_of(&file, &mut remaining);
+        assert_eq!(parts, [(Span::made_up(start, 4096), extent.logical)]);
+        assert!(remaining.iter().eq([before]));
     }
 
     #[test]

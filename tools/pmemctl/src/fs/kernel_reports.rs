@@ -1,0 +1,374 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The files for which the kernel reports I/O errors: on XFS to its health monitor, on ext4 and XFS to fanotify.
+//!
+//! A report is not an error of the memory: the device may have failed in another way, or a write may have repaired it.
+//! The files are candidates, whose extents are compared with the lists of errors before any is named.
+
+use crate::block::devno::DeviceNumber;
+use crate::block::holders;
+use crate::block::topology;
+use crate::fs::leases::Leases;
+use crate::fs::parents::{self, Names};
+use crate::fs::tree;
+use crate::nd::Device;
+use crate::sysfs::{self, Host, error_text, unescape};
+use abstractions::fs_errors::{FileHandle, Listener, Reports};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::{AtFlags, Mode, OFlags, fstat, open, statat};
+use rustix::io::Errno;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// The number of files of a file system that are remembered.
+const FILES: usize = 256;
+
+/// How long they are remembered. The lists are read about 100 ms after a change.
+const RECENT: Duration = Duration::from_secs(60);
+
+/// Files with the times of their last errors, the last one at the end.
+type Recent = VecDeque<(Instant, FileHandle)>;
+
+/// Files that had errors lately, by the device of their file system.
+#[derive(Debug, Clone, Default)]
+pub struct KernelReports(Arc<Mutex<BTreeMap<DeviceNumber, Recent>>>);
+
+impl KernelReports {
+    fn add(&self, device: DeviceNumber, file: FileHandle) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let files = all.entry(device).or_default();
+        files.retain(|(_, other)| *other != file);
+        files.push_back((Instant::now(), file));
+        if files.len() > FILES {
+            files.pop_front();
+        }
+    }
+
+    fn forget(&self, device: DeviceNumber) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.remove(&device);
+    }
+
+    /// Returns the files of a file system that had errors lately, the last one first.
+    fn recent(&self, device: DeviceNumber) -> Vec<FileHandle> {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(files) = all.get_mut(&device) else {
+            return Vec::new();
+        };
+        files.retain(|(time, _)| time.elapsed() < RECENT);
+        files.iter().rev().map(|(_, file)| file.clone()).collect()
+    }
+
+    /// Opens the files of a file system that had errors lately and have a name. Breaks no lease.
+    pub fn files(&self, host: &Host, device: DeviceNumber, directory: &Path) -> Vec<ReportedFile> {
+        let recent = self.recent(device);
+        if recent.is_empty() {
+            return Vec::new();
+        }
+        let leases = Leases::read(host);
+        let Ok(root) = open_root(directory, device) else {
+            return Vec::new();
+        };
+        let open = |handle: &FileHandle| {
+            let file = ReportedFile::open(&root, device, handle, &leases);
+            let mut file = file.ok()??;
+            // A path that is absolute stays as it is.
+            file.path = directory.join(&file.path);
+            Some(file)
+        };
+        recent.iter().filter_map(open).collect()
+    }
+}
+
+/// A file that had an error.
+#[derive(Debug)]
+pub struct ReportedFile {
+    pub file: File,
+    pub inode: u64,
+    pub path: PathBuf,
+}
+
+impl ReportedFile {
+    /// Opens a file; `None` if that would break a lease, or its name is not known without a search.
+    fn open(
+        root: &File,
+        device: DeviceNumber,
+        handle: &FileHandle,
+        leases: &Leases,
+    ) -> io::Result<Option<Self>> {
+        let Some(handle) = tree::handle_of(handle.path(root)?)? else {
+            return Ok(None);
+        };
+        if handle.device != device || leases.has_write(device, handle.inode) {
+            return Ok(None);
+        }
+        let path = match parents::names(root, handle.inode, false) {
+            Ok(Names::Paths { mut paths, .. }) => paths.pop(),
+            Ok(Names::Outside | Names::Removed) => None,
+            Err(_) => cached_name(&handle, device)?,
+        };
+        let Some(path) = path else {
+            return Ok(None);
+        };
+        Ok(Some(Self {
+            file: handle.open()?,
+            inode: handle.inode,
+            path,
+        }))
+    }
+}
+
+/// Returns the name by which the kernel knows a file that was in use lately, if it still is the name of that file.
+fn cached_name(handle: &tree::Handle, device: DeviceNumber) -> io::Result<Option<PathBuf>> {
+    let path = fs::read_link(format!("/proc/self/fd/{}", handle.as_fd().as_raw_fd()))?;
+    if !path.is_absolute() {
+        return Ok(None);
+    }
+    let status = statat(rustix::fs::CWD, &path, AtFlags::SYMLINK_NOFOLLOW);
+    let same = status.is_ok_and(|status| {
+        status.st_ino == handle.inode && DeviceNumber::from_rdev(status.st_dev) == device
+    });
+    Ok(same.then_some(path))
+}
+
+fn open_root(directory: &Path, device: DeviceNumber) -> io::Result<File> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let root = open(directory, flags, Mode::empty())?;
+    match DeviceNumber::from_rdev(fstat(&root)?.st_dev) == device {
+        true => Ok(root.into()),
+        // It was unmounted, or something is mounted above it.
+        false => Err(Errno::NODEV.into()),
+    }
+}
+
+/// A mount of ext4 or XFS (proc_pid_mountinfo(5)).
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct MountPoint {
+    id: u64,
+    device: DeviceNumber,
+    directory: OsString,
+    /// `ext2`, `ext3`, `ext4` or `xfs`.
+    kind: String,
+    /// The whole file system is visible.
+    is_whole: bool,
+}
+
+impl MountPoint {
+    fn parse(line: &[u8]) -> Option<Self> {
+        let mut words = line.split(|&byte| byte == b' ');
+        let text = |word| std::str::from_utf8(word).ok();
+        let id = text(words.next()?)?.parse().ok()?;
+        let device = text(words.nth(1)?)?.parse().ok()?;
+        let is_whole = words.next()? == b"/";
+        let directory = unescape(words.next()?);
+        words.find(|word| *word == b"-")?;
+        let kind = text(words.next()?)?;
+        matches!(kind, "ext2" | "ext3" | "ext4" | "xfs").then_some(Self {
+            id,
+            device,
+            directory,
+            kind: kind.to_owned(),
+            is_whole,
+        })
+    }
+
+    /// Returns one mount of each file system, of all of it if there is one.
+    fn all(table: &[u8]) -> Vec<Self> {
+        let mut found: BTreeMap<DeviceNumber, Self> = BTreeMap::new();
+        for mount in table.split(|&byte| byte == b'\n').filter_map(Self::parse) {
+            let known = found.entry(mount.device).or_insert_with(|| mount.clone());
+            if mount.is_whole && !known.is_whole {
+                *known = mount;
+            }
+        }
+        found.into_values().collect()
+    }
+
+    /// Listens for errors of the file system; returns the reasons why not all are reported as well.
+    fn listen(&self, host: &Host) -> (Vec<Listener>, Vec<String>) {
+        let mut listeners = Vec::new();
+        let mut reasons = Vec::new();
+        let root = match open_root(Path::new(&self.directory), self.device) {
+            Ok(root) => root,
+            Err(error) => return (listeners, vec![error_text(&error)]),
+        };
+        let is_xfs = self.kind == "xfs";
+        if is_xfs && has_healer(host) {
+            reasons.push("xfs_healer is the health monitor".to_owned());
+        } else if is_xfs {
+            match Listener::xfs_health(&root) {
+                Ok(listener) => return (vec![listener], reasons),
+                Err(error) => {
+                    reasons.push(format!("XFS_IOC_HEALTH_MONITOR: {}", error_text(&error)))
+                }
+            }
+        }
+        match Listener::fanotify(&root) {
+            Ok(listener) => listeners.push(listener),
+            Err(error) => reasons.push(format!("fanotify: {}", error_text(&error))),
+        }
+        (listeners, reasons)
+    }
+}
+
+/// Returns whether xfs_healer(8) runs, which repairs file systems: only one process can be the health monitor of an XFS.
+fn has_healer(host: &Host) -> bool {
+    let comm = |pid| sysfs::line(host.path(format!("proc/{pid}/comm")));
+    let is_healer = |name: String| name.starts_with("xfs_healer");
+    holders::pids(host)
+        .into_iter()
+        .filter_map(comm)
+        .any(is_healer)
+}
+
+/// Returns the names of the disks of persistent memory.
+fn disks(host: &Host) -> BTreeSet<String> {
+    Device::all(host)
+        .iter()
+        .filter_map(|device| Some(device.disk()?.name().to_owned()))
+        .collect()
+}
+
+/// A mount, with listeners if it is on persistent memory.
+struct Monitored {
+    mount: MountPoint,
+    listeners: Vec<Listener>,
+}
+
+/// Listens for errors of all mounted file systems on persistent memory, as they come and go, until it fails.
+///
+/// `note` gets the mount and the reason where the kernel does not report errors.
+pub fn listen(
+    host: &Host,
+    reports: &KernelReports,
+    mut note: impl FnMut(String, String),
+) -> io::Result<()> {
+    let table = File::open("/proc/self/mountinfo")?;
+    let mut monitored: Vec<Monitored> = Vec::new();
+    loop {
+        let mounts = MountPoint::all(&fs::read("/proc/self/mountinfo")?);
+        monitored.retain(|one| mounts.contains(&one.mount));
+        let news: Vec<_> = mounts
+            .into_iter()
+            .filter(|mount| monitored.iter().all(|one| one.mount != *mount))
+            .collect();
+        let disks: BTreeSet<String> = match news.is_empty() {
+            true => BTreeSet::new(),
+            false => disks(host),
+        };
+        for mount in news {
+            let mut listeners = Vec::new();
+            if !topology::disks_below(host, mount.device).is_disjoint(&disks) {
+                reports.forget(mount.device);
+                let (found, reasons) = mount.listen(host);
+                listeners = found;
+                for reason in reasons {
+                    note(sysfs::printable(&mount.directory), reason);
+                }
+            }
+            monitored.push(Monitored { mount, listeners });
+        }
+        while !wait(&table, &mut monitored, reports)? {}
+    }
+}
+
+/// Reads the reports that come; returns whether the mounts have changed.
+fn wait(table: &File, monitored: &mut [Monitored], reports: &KernelReports) -> io::Result<bool> {
+    let listeners = monitored.iter().flat_map(|one| &one.listeners);
+    let mut polled = vec![PollFd::new(table, PollFlags::PRI)];
+    polled.extend(listeners.map(|one| PollFd::new(one, PollFlags::IN)));
+    match poll(&mut polled, None) {
+        Ok(_) => {}
+        Err(Errno::INTR) => return Ok(false),
+        Err(error) => return Err(error.into()),
+    }
+    let mut happened = polled.iter().map(|one| !one.revents().is_empty());
+    let changed = happened.next() == Some(true);
+    let happened: Vec<bool> = happened.collect();
+    let mut happened = happened.into_iter();
+    for one in monitored {
+        let device = one.mount.device;
+        one.listeners.retain(|listener| {
+            if happened.next() != Some(true) {
+                return true;
+            }
+            // What can't be read would wake this thread again and again.
+            let found = listener.read().unwrap_or(Reports {
+                files: Vec::new(),
+                ended: true,
+            });
+            for file in found.files {
+                reports.add(device, file);
+            }
+            !found.ended
+        });
+    }
+    Ok(changed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn last_files_are_remembered_once() {
+        let reports = KernelReports::default();
+        let device: DeviceNumber = "259:1".parse().unwrap();
+        for inode in 0..FILES as u64 + 10 {
+            reports.add(device, FileHandle::xfs(inode, 1));
+        }
+        reports.add(device, FileHandle::xfs(100, 1));
+        let recent = reports.recent(device);
+        assert_eq!(recent.len(), FILES);
+        assert_eq!(recent[0], FileHandle::xfs(100, 1));
+        assert_eq!(recent[1], FileHandle::xfs(FILES as u64 + 9, 1));
+        let same = recent.iter().filter(|file| **file == recent[0]);
+        assert_eq!(same.count(), 1);
+        assert!(reports.recent("259:2".parse().unwrap()).is_empty());
+        reports.forget(device);
+        assert!(reports.recent(device).is_empty());
+    }
+
+    #[test]
+    fn one_mount_of_each_file_system_is_listened_to() {
+        let table = b"30 1 259:1 /sub /a\\040b rw - xfs /dev/pmem0 rw\n\
+            31 1 259:1 / /srv rw,x shared:7 - xfs /dev/pmem0 rw\n\
+            32 1 259:1 / /later rw - xfs /dev/pmem0 rw\n\
+            33 1 259:2 / /ext rw - ext4 /dev/pmem1 rw\n\
+            34 1 0:5 / /tmp rw - tmpfs none rw\n\
+            junk\n";
+        let found = MountPoint::all(table);
+        let short: Vec<_> = found
+            .iter()
+            .map(|mount| {
+                (
+                    mount.id,
+                    mount.directory.to_str().unwrap(),
+                    mount.kind.as_str(),
+                )
+            })
+            .collect();
+        assert_eq!(short, [(31, "/srv", "xfs"), (33, "/ext", "ext4")]);
+        let one = MountPoint::parse(table.split(|&byte| byte == b'\n').next().unwrap());
+        let one = one.unwrap();
+        assert_eq!(one.directory, "/a b");
+        assert!(!one.is_whole);
+    }
+
+    #[test]
+    fn xfs_healer_is_recognised() {
+        let folder = tempfile::tempdir().unwrap();
+        let host = Host::at(folder.path());
+        fs::create_dir_all(folder.path().join("proc/7")).unwrap();
+        fs::write(folder.path().join("proc/7/comm"), "xfs_scrub\n").unwrap();
+        assert!(!has_healer(&host));
+        fs::write(folder.path().join("proc/7/comm"), "xfs_healer_start\n").unwrap();
+        assert!(has_healer(&host));
+    }
+}
