@@ -83,7 +83,7 @@ pub enum Target {
 }
 
 /// Returns why the errors of a file system are unknown, from statfs(2) and the number of its device.
-fn untraceable(magic: u64, device: u64) -> Option<String> {
+pub(crate) fn untraceable(magic: u64, device: u64) -> Option<String> {
     const OVERLAYFS: u64 = 0x794c_7630;
     const OTHERS: [(u64, &str); 6] = [
         (0x9123_683e, "btrfs"),
@@ -290,7 +290,13 @@ impl Survey {
 
     /// Returns the bad ranges of a file's data; fails if they are unknown.
     pub fn file(&self, path: &Path) -> Result<Vec<AffectedRange>> {
-        let map = FileMap::of(&self.host, path)?;
+        let file = open(path).map_err(|error| error.context(printable(path)))?;
+        self.open_file(&file, path)
+    }
+
+    /// Returns the same for an open file.
+    pub fn open_file(&self, file: &File, path: &Path) -> Result<Vec<AffectedRange>> {
+        let map = FileMap::of(&self.host, file, path)?;
         let target = Target::File(path.to_owned());
         match self.unknown(&target, map.device) {
             Some(reason) => bail!("{}: {reason}", printable(path)),
@@ -363,7 +369,8 @@ pub fn entries_of(
     }
     for target in targets {
         if let Target::File(path) = target {
-            entries.extend(FileMap::of(host, path)?.entries(affected, path));
+            let file = open(path).map_err(|error| error.context(printable(path)))?;
+            entries.extend(FileMap::of(host, &file, path)?.entries(affected, path));
         }
     }
     Ok(entries)
@@ -515,11 +522,10 @@ struct FileMap {
 }
 
 impl FileMap {
-    fn of(host: &Host, path: &Path) -> Result<Self> {
-        let file = open(path).map_err(|error| error.context(printable(path)))?;
+    fn of(host: &Host, file: &File, path: &Path) -> Result<Self> {
         let metadata = file.metadata().with_context(|| printable(path))?;
         let number = DeviceNumber::from_rdev(metadata.dev());
-        let device = match extents::is_real_time(&file).unwrap_or(false) {
+        let device = match extents::is_real_time(file).unwrap_or(false) {
             false => number,
             true => Mounts::here()?
                 .realtime_device(host, number)
@@ -531,7 +537,7 @@ impl FileMap {
                 })?,
         };
         let mut pieces = Vec::new();
-        extents::of_file(&file, Fork::Data, |extent| pieces.push(*extent))
+        extents::of_file(file, Fork::Data, |extent| pieces.push(*extent))
             .with_context(|| format!("{}: where its bytes are", printable(path)))?;
         Ok(Self {
             device,
@@ -567,7 +573,7 @@ impl FileMap {
 }
 
 /// Opens a regular file, and nothing else: opening a device or a FIFO has side effects.
-fn open(path: &Path) -> Result<File> {
+pub(crate) fn open(path: &Path) -> Result<File> {
     let handle = OpenOptions::new()
         .read(true)
         .custom_flags(OFlags::PATH.bits() as i32)

@@ -10,6 +10,7 @@ pub mod affected;
 pub mod badblocks;
 pub mod block;
 pub mod doctor;
+pub mod explain;
 pub mod fs;
 pub mod inventory;
 pub mod layout;

@@ -7,7 +7,8 @@ mod commands;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use commands::output::{self, Status};
 use commands::{
-    doctor, errors, layout, lease, list, man, monitor, plan, repair, scrub, status, swap_driver,
+    doctor, errors, explain, layout, lease, list, man, monitor, plan, repair, scrub,
+    status, swap_driver,
 };
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -29,6 +30,7 @@ enum Command {
     Status(status::Status),
     Errors(errors::Errors),
     Monitor(monitor::Monitor),
+    Explain(explain::Explain),
     Repair(repair::Repair),
     Lease(lease::Lease),
     Plan(plan::Plan),
@@ -48,6 +50,7 @@ fn main() -> ExitCode {
         Command::Status(arguments) => Status::or_untold(status::status(&arguments)),
         Command::Errors(arguments) => errors::run(&arguments),
         Command::Monitor(arguments) => monitor::monitor(&arguments).map(|()| Status::Good),
+        Command::Explain(arguments) => Status::or_untold(explain::explain(&arguments)),
         Command::Repair(arguments) => repair::repair(&arguments).map(Status::good),
         Command::Lease(arguments) => return lease::lease(&arguments),
         Command::Plan(arguments) => plan::plan(&arguments).map(Status::good),

@@ -51,7 +51,7 @@ impl Answers {
             "9p", "afs", "autofs", "ceph", "cifs", "coda", "gfs2", "lustre", "nfs", "nfs4",
             "ocfs2", "smb3",
         ];
-        let has_device = number.encoded() & 0xf_ff00 != 0;
+        let has_device = number.is_of_block_device();
         if kind.starts_with("fuse") || REMOTE.contains(&kind) {
             Self::Remote
         } else if has_device || IN_MEMORY.contains(&kind) || POOLS.contains(&kind) {

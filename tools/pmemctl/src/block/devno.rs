@@ -23,6 +23,11 @@ impl DeviceNumber {
 }
 
 impl DeviceNumber {
+    /// Returns whether it is the number of a block device. File systems without one have a number of major 0.
+    pub fn is_of_block_device(self) -> bool {
+        self.major != 0
+    }
+
     /// As the kernel writes it in 32 bits (`new_encode_dev` of linux/kdev_t.h).
     pub fn encoded(self) -> u32 {
         (self.minor & 0xff) | (self.major << 8) | ((self.minor & !0xff) << 12)

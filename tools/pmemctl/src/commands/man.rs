@@ -4,7 +4,8 @@
 
 use crate::commands::page::{EXIT_STATUS, Page};
 use crate::commands::{
-    doctor, errors, layout, lease, list, monitor, plan, repair, scrub, status, swap_driver,
+    doctor, errors, explain, layout, lease, list, monitor, plan, repair, scrub, status,
+    swap_driver,
 };
 use anyhow::{Context, Result};
 use clap::{Args, Command};
@@ -39,6 +40,7 @@ const GROUPS: [(&str, &[(&str, &Page)]); 4] = [
             ("list", &list::PAGE),
             ("errors", &errors::PAGE),
             ("monitor", &monitor::PAGE),
+            ("explain", &explain::PAGE),
             ("doctor", &doctor::PAGE),
             ("layout", &layout::PAGE),
             ("plan", &plan::PAGE),

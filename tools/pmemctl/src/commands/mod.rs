@@ -5,6 +5,7 @@
 pub mod device_spec;
 pub mod doctor;
 pub mod errors;
+pub mod explain;
 pub mod layout;
 pub mod lease;
 pub mod list;

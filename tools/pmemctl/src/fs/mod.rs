@@ -8,7 +8,7 @@
 pub mod ext4;
 pub mod external;
 pub mod kernel_reports;
-mod leases;
+pub(crate) mod leases;
 pub mod mounted;
 pub mod offline;
 pub mod open_files;
