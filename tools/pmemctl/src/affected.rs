@@ -15,6 +15,7 @@ use crate::fs::mounted::FileSystem;
 use crate::fs::offline;
 use crate::fs::{Owned, Owner, Progress};
 use crate::nd::{Device, Kind};
+use crate::quarantine;
 use crate::sysfs::{self, Host, printable};
 use abstractions::extents::{self, Extent, Fork};
 use anyhow::{Context, Result, bail, ensure};
@@ -40,6 +41,9 @@ pub struct AffectedRange {
     pub mount: Option<String>,
     /// `null` if the owner is unknown.
     pub owner: Option<Owner>,
+    /// The owner is the file of `pmemctl quarantine`.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub quarantined: bool,
     pub reason: Option<String>,
 }
 
@@ -385,6 +389,7 @@ pub fn entry(disk: &Disk, affected: &AffectedVolume, span: Span) -> AffectedRang
         file_system: affected.volume.file_system.clone(),
         mount: affected.volume.mount(),
         owner: None,
+        quarantined: false,
         reason: None,
     }
 }
@@ -453,10 +458,21 @@ fn owners(
     Ok(owned
         .into_iter()
         .map(|owned| AffectedRange {
+            quarantined: is_quarantined(&owned.owner, &directory),
             mount: Some(mount.directory.clone()),
             ..with_owner(disk, affected, owned, reason.as_ref())
         })
         .collect())
+}
+
+/// Returns whether a file is the quarantine file of a mount.
+fn is_quarantined(owner: &Owner, mount: &Path) -> bool {
+    let Owner::File { paths, .. } = owner else {
+        return false;
+    };
+    let path = paths.first().and_then(|path| sysfs::raw(path));
+    path.map(PathBuf::from)
+        .is_some_and(|path| path.parent() == Some(mount) && quarantine::is_quarantine(&path))
 }
 
 /// Prefers a mount of the whole file system to a bind mount.

@@ -687,6 +687,7 @@ mod tests {
                 file_offset: Some(4096),
                 open_by: Vec::new(),
             }),
+            quarantined: false,
             reason: None,
         };
         let cut = within(entry.clone(), &(8192..12288)).unwrap();

@@ -19,6 +19,7 @@ pub mod monitor;
 pub mod nd;
 pub mod plan;
 pub mod programs;
+pub mod quarantine;
 pub mod ranges;
 pub mod repair;
 pub mod scrub;

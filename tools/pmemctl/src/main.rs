@@ -7,7 +7,7 @@ mod commands;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use commands::output::{self, Status};
 use commands::{
-    doctor, errors, explain, layout, lease, list, man, monitor, plan, repair, scrub,
+    doctor, errors, explain, layout, lease, list, man, monitor, plan, quarantine, repair, scrub,
     status, swap_driver,
 };
 use std::io::{self, Write};
@@ -32,6 +32,7 @@ enum Command {
     Monitor(monitor::Monitor),
     Explain(explain::Explain),
     Repair(repair::Repair),
+    Quarantine(quarantine::Quarantine),
     Lease(lease::Lease),
     Plan(plan::Plan),
     Scrub(scrub::Scrub),
@@ -52,6 +53,7 @@ fn main() -> ExitCode {
         Command::Monitor(arguments) => monitor::monitor(&arguments).map(|()| Status::Good),
         Command::Explain(arguments) => Status::or_untold(explain::explain(&arguments)),
         Command::Repair(arguments) => repair::repair(&arguments).map(Status::good),
+        Command::Quarantine(arguments) => quarantine::quarantine(&arguments).map(Status::good),
         Command::Lease(arguments) => return lease::lease(&arguments),
         Command::Plan(arguments) => plan::plan(&arguments).map(Status::good),
         Command::Scrub(arguments) => scrub::scrub(&arguments),

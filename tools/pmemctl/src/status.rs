@@ -10,6 +10,7 @@ use crate::block::holders;
 use crate::inventory::{self, Mode};
 use crate::nd::region::Region;
 use crate::nd::{Device, Kind, Name};
+use crate::quarantine::{self, Quarantine};
 use crate::sysfs::{self, Host};
 use anyhow::Result;
 use serde::Serialize;
@@ -36,6 +37,8 @@ pub struct Status {
     /// Whether `pmemctl errors save --follow` runs.
     pub saving: bool,
     pub regions: Vec<RegionStatus>,
+    /// The files that own bad blocks which were free.
+    pub quarantines: Vec<Quarantine>,
 }
 
 #[derive(Debug, Serialize)]
@@ -90,7 +93,13 @@ impl Status {
             Health::Healthy
         };
         let commands = commands(host);
+        let disks: Vec<String> = regions
+            .iter()
+            .flat_map(|region| &region.namespaces)
+            .filter_map(|namespace| namespace.disk.clone())
+            .collect();
         Self {
+            quarantines: quarantine::all(host, &disks),
             health,
             monitoring: commands.iter().any(|words| is_monitor(words)),
             saving: commands.iter().any(|words| is_follower(words)),

@@ -4,7 +4,7 @@
 
 use crate::commands::page::{EXIT_STATUS, Page};
 use crate::commands::{
-    doctor, errors, explain, layout, lease, list, monitor, plan, repair, scrub, status,
+    doctor, errors, explain, layout, lease, list, monitor, plan, quarantine, repair, scrub, status,
     swap_driver,
 };
 use anyhow::{Context, Result};
@@ -50,6 +50,7 @@ const GROUPS: [(&str, &[(&str, &Page)]); 4] = [
         "Repair",
         &[
             ("repair", &repair::PAGE),
+            ("quarantine", &quarantine::PAGE),
             ("scrub", &scrub::PAGE),
             ("lease", &lease::PAGE),
             ("errors forget", &errors::forget::PAGE),

@@ -14,6 +14,7 @@ pub mod monitor;
 pub mod output;
 pub mod page;
 pub mod plan;
+pub mod quarantine;
 pub mod repair;
 pub mod scrub;
 pub mod status;

@@ -369,6 +369,7 @@ mod tests {
                 file_system: Some("ext4".into()),
                 mount: mount.map(str::to_owned),
                 owner,
+                quarantined: false,
                 reason: None,
             }),
             paths_b64: Vec::new(),

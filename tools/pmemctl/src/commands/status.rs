@@ -67,6 +67,10 @@ pub fn status(arguments: &Status) -> Result<output::Status> {
             word(state.monitoring),
             word(state.saving)
         )?;
+        for one in &state.quarantines {
+            let (bytes, file) = (about(one.bytes), &one.file);
+            writeln!(io::stdout(), "{}: {bytes} quarantined in {file}", one.mount)?;
+        }
         for region in &state.regions {
             reasons(&region.region, &region.reasons)?;
         }

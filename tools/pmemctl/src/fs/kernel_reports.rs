@@ -15,7 +15,7 @@ use crate::nd::Device;
 use crate::sysfs::{self, Host, error_text, unescape};
 use abstractions::fs_errors::{FileHandle, Listener, Reports};
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::fs::{AtFlags, Mode, OFlags, fstat, open, statat};
+use rustix::fs::{AtFlags, Mode, OFlags, StatxFlags, fstat, open, statat, statx};
 use rustix::io::Errno;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ffi::OsString;
@@ -149,14 +149,14 @@ fn open_root(directory: &Path, device: DeviceNumber) -> io::Result<File> {
 
 /// A mount of ext4 or XFS (proc_pid_mountinfo(5)).
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct MountPoint {
+pub(crate) struct MountPoint {
     id: u64,
-    device: DeviceNumber,
-    directory: OsString,
+    pub(crate) device: DeviceNumber,
+    pub(crate) directory: OsString,
     /// `ext2`, `ext3`, `ext4` or `xfs`.
-    kind: String,
+    pub(crate) kind: String,
     /// The whole file system is visible.
-    is_whole: bool,
+    pub(crate) is_whole: bool,
 }
 
 impl MountPoint {
@@ -178,8 +178,16 @@ impl MountPoint {
         })
     }
 
+    /// Returns the mount that a directory was opened on, if it is one of these file systems.
+    pub(crate) fn of(directory: &File) -> io::Result<Option<Self>> {
+        let status = statx(directory, "", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID)?;
+        let table = fs::read("/proc/self/mountinfo")?;
+        let mut mounts = table.split(|&byte| byte == b'\n').filter_map(Self::parse);
+        Ok(mounts.find(|mount| mount.id == status.stx_mnt_id))
+    }
+
     /// Returns one mount of each file system, of all of it if there is one.
-    fn all(table: &[u8]) -> Vec<Self> {
+    pub(crate) fn all(table: &[u8]) -> Vec<Self> {
         let mut found: BTreeMap<DeviceNumber, Self> = BTreeMap::new();
         for mount in table.split(|&byte| byte == b'\n').filter_map(Self::parse) {
             let known = found.entry(mount.device).or_insert_with(|| mount.clone());

@@ -94,6 +94,27 @@ impl FsmapOwner {
     }
 }
 
+/// Returns the free parts of ranges of bytes of the device of a mounted file system.
+pub(crate) fn free_parts(
+    directory: &File,
+    device: DeviceNumber,
+    ranges: &[Range<u64>],
+) -> io::Result<Vec<Range<u64>>> {
+    let mut free = Vec::new();
+    let number = device.encoded();
+    for range in ranges {
+        extents::of_device(directory, number, range, |record| {
+            let is_free = FsmapOwner::of(record, record.physical) == FsmapOwner::Free;
+            let end = record.physical.saturating_add(record.length);
+            let part = record.physical.max(range.start)..end.min(range.end);
+            if record.device == number && is_free && !part.is_empty() {
+                free.push(part);
+            }
+        })?;
+    }
+    Ok(free)
+}
+
 impl FileSystem {
     /// Returns the file system of a volume that is mounted at `directory`.
     pub fn at(volume: &Volume, directory: &Path) -> Result<Self> {

@@ -472,6 +472,7 @@ impl Batch {
                 file_system: None,
                 mount: None,
                 owner: None,
+                quarantined: false,
                 reason: Some(SEARCHING.into()),
             }
         };
@@ -894,6 +895,7 @@ mod tests {
                 file_offset: Some(0),
                 open_by: Vec::new(),
             }),
+            quarantined: false,
             reason: None,
         };
         let event = batch.event(ErrorLocation::Disk(entry), Vec::new(), true);

@@ -46,7 +46,12 @@ pub const PAGE: Page = Page {
             "Look at a file with the name of a subcommand.",
         ),
     ],
-    see_also: &["pmemctl-repair(1)", "pmemctl-monitor(1)", "ndctl-list(1)"],
+    see_also: &[
+        "pmemctl-repair(1)",
+        "pmemctl-quarantine(1)",
+        "pmemctl-monitor(1)",
+        "ndctl-list(1)",
+    ],
     ..Page::EMPTY
 };
 
@@ -263,6 +268,9 @@ pub fn describe_owner(entry: &AffectedRange) -> (String, Option<u64>) {
             if !open_by.is_empty() {
                 let pids: Vec<_> = open_by.iter().map(u32::to_string).collect();
                 text.push_str(&format!(" (removed; open in {})", pids.join(", ")));
+            }
+            if entry.quarantined {
+                text.push_str(" (quarantined)");
             }
             if file_offset.is_none() {
                 text.push_str(" (attributes or block map)");

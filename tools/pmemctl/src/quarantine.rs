@@ -1,0 +1,684 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Keeps free bad blocks of a mounted file system from being given to other files.
+//!
+//! A file owns them. The kernel has no call that allocates a given block, so free space is allocated in pieces until no
+//! bad block is free, and all other blocks are given back. Blocks are allocated unwritten, so that nothing is written to
+//! them, and a read of the file returns zeros without reading them.
+
+use crate::affected::{self, Survey, Target};
+use crate::badblocks::origin::SECTOR;
+use crate::badblocks::set::BadBlocks;
+use crate::block::devno::DeviceNumber;
+use crate::block::topology;
+use crate::fs::kernel_reports::MountPoint;
+use crate::fs::mounted;
+use crate::sysfs::{Host, printable};
+use abstractions::extents::{self, Extent, Fork};
+use anyhow::{Context, Result, bail, ensure};
+use rustix::fs::{
+    AtFlags, Dir, FallocateFlags, FileType, FlockOperation, IFlags, Mode, OFlags,
+    StatVfsMountFlags, StatxAttributes, StatxFlags, XattrFlags, fallocate, fgetxattr, flock,
+    fsetxattr, fstat, fstatvfs, ftruncate, ioctl_getflags, ioctl_setflags, open, openat, statx,
+    unlinkat,
+};
+use rustix::io::Errno;
+use serde::Serialize;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io;
+use std::ops::Range;
+use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+use units::Size;
+
+/// The name of the file, in the root directory of the file system.
+pub const NAME: &str = ".pmemctl-quarantine";
+
+/// Marks the file, so that no other file of its name is changed. Only root can set it.
+const MARK: &str = "trusted.pmemctl.quarantine";
+
+/// The first and the largest piece that is allocated at once.
+const PIECES: Range<u64> = 64 << 20..1 << 30;
+
+/// The number of names in the root directory among which the file is searched.
+const NAMES: usize = 1000;
+
+#[derive(Debug)]
+pub struct Request {
+    pub mount: PathBuf,
+    pub name: OsString,
+    /// Bytes that stay available to other files at any time; 5 % of the file system if `None`.
+    pub keep_free: Option<u64>,
+    /// How long free space is allocated at most.
+    pub time: Duration,
+}
+
+#[derive(Debug, Serialize)]
+pub struct Report {
+    pub mount: String,
+    pub file: String,
+    /// Bytes of bad blocks that the file owns.
+    pub quarantined: u64,
+    /// Bytes of bad blocks that are still free.
+    pub free: u64,
+    /// Bytes of bad blocks of other files or of metadata.
+    pub in_use: u64,
+    /// Bytes that the file has given back, because they are no longer listed as bad, or it was removed.
+    pub released: u64,
+    /// Why bad blocks are still free.
+    pub stopped: Option<String>,
+}
+
+/// A quarantine file that exists.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Quarantine {
+    pub mount: String,
+    pub file: String,
+    pub bytes: u64,
+}
+
+/// The root directory of a mounted file system.
+struct Place {
+    directory: PathBuf,
+    root: File,
+    device: DeviceNumber,
+    /// Bytes of a block.
+    block: u64,
+}
+
+impl Place {
+    fn open(directory: &Path) -> Result<Self> {
+        let shown = printable(directory);
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let root: File = open(directory, flags, Mode::empty())
+            .with_context(|| shown.clone())?
+            .into();
+        let mount = MountPoint::of(&root).with_context(|| shown.clone())?;
+        let mount = mount.with_context(|| format!("{shown}: no ext4 or XFS is mounted here"))?;
+        ensure!(
+            mount.kind == "ext4" || mount.kind == "xfs",
+            "{shown}: {} cannot allocate blocks without writing them; only ext4 and XFS can",
+            mount.kind
+        );
+        ensure!(
+            mount.is_whole,
+            "{shown}: this is a bind mount of a part of the file system; give a mount of all of it"
+        );
+        let status = fstat(&root).with_context(|| shown.clone())?;
+        let flags = AtFlags::EMPTY_PATH;
+        let root_of_mount = statx(&root, "", flags, StatxFlags::BASIC_STATS)
+            .is_ok_and(|it| it.stx_attributes.contains(StatxAttributes::MOUNT_ROOT));
+        ensure!(
+            root_of_mount,
+            "{shown}: this is a directory below the mount {}; give the mount",
+            printable(&mount.directory)
+        );
+        let space = fstatvfs(&root).with_context(|| shown.clone())?;
+        Ok(Self {
+            directory: directory.to_owned(),
+            device: DeviceNumber::from_rdev(status.st_dev),
+            block: space.f_frsize.max(SECTOR),
+            root,
+        })
+    }
+
+    fn ensure_writable(&self) -> Result<()> {
+        let space = fstatvfs(&self.root)?;
+        ensure!(
+            !space.f_flag.contains(StatVfsMountFlags::RDONLY),
+            "{} is mounted read-only; mount it read-write",
+            printable(&self.directory)
+        );
+        Ok(())
+    }
+
+    /// Returns the bad blocks, in sectors from the start of the volume; whole blocks of the file system.
+    fn bad(&self, host: &Host) -> Result<BadBlocks> {
+        let survey = Survey::of(host)?;
+        let target = Target::Mount(self.device);
+        if let Some(reason) = survey.unknown(&target, self.device) {
+            bail!("{}: {reason}", printable(&self.directory));
+        }
+        let spans = survey
+            .affected
+            .iter()
+            .filter(|(_, affected)| affected.chain.first() == Some(&self.device))
+            .flat_map(|(_, affected)| &affected.spans);
+        Ok(blocks(spans.map(|span| span.range()), self.block))
+    }
+
+    /// Returns the blocks of these that are free.
+    fn free(&self, of: &BadBlocks) -> Result<BadBlocks> {
+        let ranges: Vec<_> = of.ranges().iter().map(bytes).collect();
+        let free = mounted::free_parts(&self.root, self.device, &ranges);
+        let free =
+            free.with_context(|| format!("free blocks of {}", printable(&self.directory)))?;
+        Ok(blocks(free.into_iter(), self.block).common(of))
+    }
+
+    /// Opens a quarantine file without changing it; `None` if there is no file of that name.
+    fn find(&self, name: &OsStr) -> Result<Option<QuarantineFile>> {
+        let path = self.directory.join(name);
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let file: File = match openat(&self.root, name, flags, Mode::empty()) {
+            Ok(file) => file.into(),
+            Err(Errno::NOENT) => return Ok(None),
+            Err(error) => return Err(error).with_context(|| printable(&path)),
+        };
+        let status = fstat(&file)?;
+        let is_file = FileType::from_raw_mode(status.st_mode) == FileType::RegularFile;
+        let is_private = status.st_uid == 0 && status.st_nlink == 1 && status.st_mode & 0o077 == 0;
+        // It was created, but the command was killed before it was marked.
+        let is_empty = status.st_size == 0 && status.st_blocks == 0;
+        ensure!(
+            is_file && is_private && (is_marked(&file) || is_empty),
+            "{}: this is no quarantine file; give another name with --name",
+            printable(&path)
+        );
+        Ok(Some(QuarantineFile {
+            path,
+            file,
+            block: self.block,
+        }))
+    }
+
+    fn create(&self, name: &OsStr) -> Result<QuarantineFile> {
+        let path = self.directory.join(name);
+        let flags = OFlags::RDONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+        let mode = Mode::RUSR | Mode::WUSR;
+        let file: File = openat(&self.root, name, flags, mode)
+            .with_context(|| printable(&path))?
+            .into();
+        Ok(QuarantineFile {
+            path,
+            file,
+            block: self.block,
+        })
+    }
+
+    fn remove(&self, name: &OsStr) -> Result<()> {
+        unlinkat(&self.root, name, AtFlags::empty())?;
+        self.root.sync_all()?;
+        Ok(())
+    }
+}
+
+fn is_marked(file: impl AsFd) -> bool {
+    let mut value = [0; 8];
+    fgetxattr(file, MARK, &mut value).is_ok_and(|length| length > 0)
+}
+
+/// Returns ranges of bytes as sectors, rounded out to whole blocks.
+fn blocks(ranges: impl Iterator<Item = Range<u64>>, block: u64) -> BadBlocks {
+    let round = |range: Range<u64>| {
+        let start = range.start / block * block;
+        let end = range.end.div_ceil(block).saturating_mul(block);
+        start / SECTOR..end / SECTOR
+    };
+    ranges.map(round).collect()
+}
+
+fn bytes(sectors: &Range<u64>) -> Range<u64> {
+    sectors.start * SECTOR..sectors.end * SECTOR
+}
+
+struct QuarantineFile {
+    path: PathBuf,
+    /// For queries.
+    file: File,
+    block: u64,
+}
+
+/// A quarantine file that can be changed.
+struct Unlocked {
+    file: File,
+    block: u64,
+}
+
+impl QuarantineFile {
+    /// Returns its extents in order of their offsets.
+    fn extents(&self) -> Result<Vec<Extent>> {
+        extents_of(&self.file).with_context(|| printable(&self.path))
+    }
+
+    /// Opens it for changes. The immutable attribute is back after [`Self::lock`].
+    fn unlock(&self) -> Result<Unlocked> {
+        let context = || printable(&self.path);
+        match flock(&self.file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(Errno::WOULDBLOCK) => {
+                bail!("{}: another \"pmemctl quarantine\" is running", context())
+            }
+            Err(error) => return Err(error).with_context(context),
+        }
+        let flags = ioctl_getflags(&self.file).with_context(context)?;
+        if flags.contains(IFlags::IMMUTABLE) {
+            ioctl_setflags(&self.file, flags - IFlags::IMMUTABLE).with_context(context)?;
+        }
+        let path = format!("/proc/self/fd/{}", self.file.as_raw_fd());
+        let flags = OFlags::RDWR | OFlags::CLOEXEC;
+        let file: File = open(path, flags, Mode::empty())
+            .with_context(context)?
+            .into();
+        ensure!(
+            !extents::is_real_time(&file).unwrap_or(false),
+            "{}: files of this directory are on the real-time device; their blocks are not supported",
+            context()
+        );
+        fsetxattr(&file, MARK, b"1", XattrFlags::empty()).with_context(context)?;
+        Ok(Unlocked {
+            file,
+            block: self.block,
+        })
+    }
+
+    fn lock(&self, unlocked: &Unlocked) -> Result<()> {
+        let context = || printable(&self.path);
+        unlocked.file.sync_all().with_context(context)?;
+        let flags = ioctl_getflags(&self.file).with_context(context)?;
+        ioctl_setflags(&self.file, flags | IFlags::IMMUTABLE).with_context(context)
+    }
+}
+
+fn extents_of(file: &File) -> io::Result<Vec<Extent>> {
+    let mut found = Vec::new();
+    extents::of_file(file, Fork::Data, |extent| found.push(*extent))?;
+    Ok(found)
+}
+
+/// Returns the sectors of a volume that are in these extents.
+fn sectors_of(extents: &[Extent]) -> BadBlocks {
+    let range = |extent: &Extent| {
+        let end = extent.physical.saturating_add(extent.length);
+        extent.physical / SECTOR..end / SECTOR
+    };
+    extents.iter().map(range).collect()
+}
+
+/// Returns the parts of a file whose blocks are in `keep`, in order and merged.
+fn kept_parts(extents: &[Extent], keep: &BadBlocks) -> Vec<Range<u64>> {
+    let mut parts: Vec<Range<u64>> = Vec::new();
+    for extent in extents {
+        let own = extent.physical / SECTOR..extent.physical.saturating_add(extent.length) / SECTOR;
+        for part in keep.within(&own).ranges() {
+            let part = bytes(part);
+            let start = extent.logical + (part.start - extent.physical);
+            let end = start + (part.end - part.start);
+            match parts.last_mut() {
+                Some(last) if last.end == start => last.end = end,
+                _ => parts.push(start..end),
+            }
+        }
+    }
+    parts
+}
+
+impl Unlocked {
+    fn size(&self) -> Result<u64> {
+        Ok(self.file.metadata()?.len())
+    }
+
+    /// Allocates free space behind the end of the file until `is_done` or a limit is reached; returns the limit.
+    fn fill(
+        &self,
+        request: &Request,
+        stop: &AtomicBool,
+        mut is_done: impl FnMut() -> Result<bool>,
+    ) -> Result<Option<String>> {
+        let start = Instant::now();
+        let mut piece = PIECES.start;
+        let mut end = self.size()?.next_multiple_of(self.block);
+        while !is_done()? {
+            if stop.load(Ordering::Relaxed) {
+                return Ok(Some("stopped by a signal".to_owned()));
+            }
+            if start.elapsed() > request.time {
+                let time = request.time.as_secs();
+                return Ok(Some(format!("not found in {time} s; use a larger --time")));
+            }
+            let space = fstatvfs(&self.file)?;
+            let keep = request
+                .keep_free
+                .unwrap_or(space.f_blocks * space.f_frsize / 20);
+            let spare = (space.f_bavail * space.f_frsize).saturating_sub(keep);
+            let length = piece.min(spare) / self.block * self.block;
+            if length == 0 {
+                let keep = Size::from_bytes(keep);
+                return Ok(Some(format!(
+                    "to take more would leave less than {keep} free; use a smaller --keep-free, or free some space"
+                )));
+            }
+            match fallocate(&self.file, FallocateFlags::empty(), end, length) {
+                Ok(()) => {
+                    piece = piece.saturating_mul(2).min(PIECES.end);
+                    end = end.saturating_add(length);
+                }
+                Err(Errno::INTR | Errno::AGAIN) => {}
+                // Some of it may have been allocated.
+                Err(Errno::NOSPC) if length > self.block => {
+                    piece = (length / 2).max(self.block);
+                    end = end.saturating_add(length);
+                }
+                Err(Errno::NOSPC) => {
+                    return Ok(Some("there is no more free space to take".to_owned()));
+                }
+                Err(Errno::FBIG) => return Ok(Some("the file would be too large".to_owned())),
+                Err(error) => return Err(error).context("cannot allocate free space"),
+            }
+        }
+        Ok(None)
+    }
+
+    /// Gives back all blocks that are not in `keep`, and moves the rest together.
+    fn trim(&self, keep: &BadBlocks) -> Result<()> {
+        let kept = kept_parts(&extents_of(&self.file)?, keep);
+        // From the end, so that the offsets of earlier parts stay as they are.
+        ftruncate(&self.file, kept.last().map_or(0, |part| part.end))?;
+        let starts = std::iter::once(0).chain(kept.iter().map(|part| part.end));
+        let gaps: Vec<_> = starts.zip(kept.iter().map(|part| part.start)).collect();
+        for (start, end) in gaps.into_iter().rev().filter(|(start, end)| start < end) {
+            let collapse = FallocateFlags::COLLAPSE_RANGE;
+            match fallocate(&self.file, collapse, start, end - start) {
+                Ok(()) => {}
+                // Blocks that are larger than those of fstatvfs (bigalloc, extent size hints).
+                Err(Errno::OPNOTSUPP | Errno::INVAL) => {
+                    let punch = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+                    fallocate(&self.file, punch, start, end - start)?;
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Sets a flag for signals that would end the program.
+fn stop_flag() -> Result<Arc<AtomicBool>> {
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [SIGHUP, SIGINT, SIGTERM] {
+        signal_hook::flag::register(signal, Arc::clone(&stop))?;
+    }
+    Ok(stop)
+}
+
+fn check_name(name: &OsStr) -> Result<()> {
+    let bytes = name.as_bytes();
+    ensure!(
+        !bytes.is_empty() && !matches!(bytes, b"." | b"..") && !bytes.contains(&b'/'),
+        "{}: the name of a file in the root directory is needed, without a slash",
+        printable(name)
+    );
+    Ok(())
+}
+
+/// Gives the free bad blocks of a file system to its quarantine file, and takes blocks that are no longer listed from it.
+pub fn quarantine(host: &Host, request: &Request) -> Result<Report> {
+    check_name(&request.name)?;
+    let place = Place::open(&request.mount)?;
+    place.ensure_writable()?;
+    let bad = place.bad(host)?;
+    let mut report = Report {
+        mount: printable(&place.directory),
+        file: printable(place.directory.join(&request.name)),
+        quarantined: 0,
+        free: 0,
+        in_use: 0,
+        released: 0,
+        stopped: None,
+    };
+    let found = place.find(&request.name)?;
+    if found.is_none() && place.free(&bad)?.is_empty() {
+        report.in_use = bad.sectors() * SECTOR;
+        return Ok(report);
+    }
+    let stop = stop_flag()?;
+    let file = match found {
+        Some(file) => file,
+        None => place.create(&request.name)?,
+    };
+    let before = sectors_of(&file.extents()?);
+    let unlocked = file.unlock()?;
+    // What it has too much may be from a run that was killed.
+    let filled = unlocked
+        .trim(&bad)
+        .and_then(|()| unlocked.fill(request, &stop, || Ok(place.free(&bad)?.is_empty())));
+    // Whatever has happened, the file keeps bad blocks only.
+    let trimmed = unlocked.trim(&bad).and_then(|()| file.lock(&unlocked));
+    report.stopped = filled.with_context(|| report.file.clone())?;
+    trimmed.with_context(|| {
+        format!(
+            "{}: blocks could not be given back; run the command again",
+            report.file
+        )
+    })?;
+    let own = sectors_of(&file.extents()?);
+    let quarantined = own.common(&bad);
+    let free = place.free(&bad)?;
+    report.quarantined = quarantined.sectors() * SECTOR;
+    report.free = free.sectors() * SECTOR;
+    report.in_use = bad.without(&quarantined).without(&free).sectors() * SECTOR;
+    report.released = before.without(&own).sectors() * SECTOR;
+    if own.is_empty() {
+        let flags = ioctl_getflags(&file.file)?;
+        ioctl_setflags(&file.file, flags - IFlags::IMMUTABLE)?;
+        place.remove(&request.name)?;
+    }
+    Ok(report)
+}
+
+/// Removes the quarantine file, so that its blocks are free again.
+pub fn release(request: &Request) -> Result<Report> {
+    check_name(&request.name)?;
+    let place = Place::open(&request.mount)?;
+    place.ensure_writable()?;
+    let path = printable(place.directory.join(&request.name));
+    let Some(file) = place.find(&request.name)? else {
+        bail!("{path}: there is no quarantine file");
+    };
+    let released = sectors_of(&file.extents()?).sectors() * SECTOR;
+    drop(file.unlock()?);
+    place.remove(&request.name).with_context(|| path.clone())?;
+    Ok(Report {
+        mount: printable(&place.directory),
+        file: path,
+        quarantined: 0,
+        free: released,
+        in_use: 0,
+        released,
+        stopped: None,
+    })
+}
+
+/// Returns whether a file is a quarantine file: it has the mark, which only root can set.
+pub fn is_quarantine(path: &Path) -> bool {
+    let mut value = [0; 8];
+    rustix::fs::lgetxattr(path, MARK, &mut value).is_ok_and(|length| length > 0)
+}
+
+/// Returns the quarantine files of the mounted file systems on these disks.
+pub fn all(host: &Host, disks: &[String]) -> Vec<Quarantine> {
+    let table = std::fs::read(host.path("proc/self/mountinfo")).unwrap_or_default();
+    let mut found = Vec::new();
+    for mount in MountPoint::all(&table) {
+        let below = topology::disks_below(host, mount.device);
+        if !mount.is_whole || !below.iter().any(|disk| disks.contains(disk)) {
+            continue;
+        }
+        let directory = host.absolute(Path::new(&mount.directory));
+        let Some(path) = file_in(&directory) else {
+            continue;
+        };
+        let Ok(file) = affected::open(&path) else {
+            continue;
+        };
+        let extents = extents_of(&file).unwrap_or_default();
+        found.push(Quarantine {
+            mount: printable(&mount.directory),
+            file: printable(&path),
+            bytes: sectors_of(&extents).sectors() * SECTOR,
+        });
+    }
+    found
+}
+
+/// Returns the quarantine file in a directory.
+fn file_in(directory: &Path) -> Option<PathBuf> {
+    let usual = directory.join(NAME);
+    if is_quarantine(&usual) {
+        return Some(usual);
+    }
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let opened = open(directory, flags, Mode::empty()).ok()?;
+    let entries = Dir::read_from(&opened).ok()?;
+    entries
+        .take(NAMES)
+        .filter_map(Result::ok)
+        .filter(|entry| entry.file_type() == FileType::RegularFile)
+        .map(|entry| directory.join(OsStr::from_bytes(entry.file_name().to_bytes())))
+        .find(|path| is_quarantine(path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request() -> Request {
+        Request {
+            mount: PathBuf::new(),
+            name: NAME.into(),
+            keep_free: None,
+            time: Duration::from_secs(60),
+        }
+    }
+
+    /// A file that can be allocated, or `None` if the file system has no FIEMAP.
+    fn file(folder: &Path) -> Option<Unlocked> {
+        let file = File::options()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .open(folder.join("file"))
+            .unwrap();
+        let unlocked = Unlocked { file, block: 4096 };
+        fallocate(&unlocked.file, FallocateFlags::empty(), 0, 1 << 20).ok()?;
+        let extents = extents_of(&unlocked.file).ok()?;
+        (!extents.is_empty()).then_some(unlocked)
+    }
+
+    #[test]
+    fn ranges_become_whole_blocks() {
+        let found = blocks([4096..4608, 16383..16385].into_iter(), 4096);
+        assert_eq!(found.ranges(), [8..16, 24..40]);
+        assert_eq!(bytes(&(8..16)), 4096..8192);
+    }
+
+    #[test]
+    fn parts_of_bad_blocks_are_kept() {
+        let extents = [
+            Extent::new(0, 1 << 20, 16384),
+            Extent::new(16384, 2 << 20, 8192),
+            Extent::new(65536, 3 << 20, 4096),
+        ];
+        let keep = [
+            (1 << 20) + 12288..(1 << 20) + 20480,
+            2 << 20..(2 << 20) + 4096,
+            5 << 20..6 << 20,
+        ];
+        let keep = blocks(keep.into_iter(), 4096);
+        let parts = kept_parts(&extents, &keep);
+        assert_eq!(parts, std::slice::from_ref(&(12288..20480)));
+        assert_eq!(kept_parts(&extents, &BadBlocks::default()), []);
+        assert_eq!(sectors_of(&extents).sectors(), 56);
+    }
+
+    #[test]
+    fn all_but_bad_blocks_are_given_back() {
+        let folder = tempfile::tempdir_in(".").unwrap();
+        let Some(unlocked) = file(folder.path()) else {
+            return;
+        };
+        let extents = extents_of(&unlocked.file).unwrap();
+        let start = extents[0].physical;
+        let bad = [start + 4096..start + 4608, start + 16384..start + 20480];
+        let bad = blocks(bad.into_iter(), 4096);
+        unlocked.trim(&bad).unwrap();
+        let left = extents_of(&unlocked.file).unwrap();
+        assert_eq!(sectors_of(&left).ranges(), bad.ranges());
+        assert_eq!(unlocked.file.metadata().unwrap().len(), 8192);
+        unlocked.trim(&bad).unwrap();
+        assert_eq!(extents_of(&unlocked.file).unwrap(), left);
+        unlocked.trim(&BadBlocks::default()).unwrap();
+        assert_eq!(unlocked.file.metadata().unwrap().len(), 0);
+    }
+
+    #[test]
+    fn filling_stops_at_its_limits() {
+        let folder = tempfile::tempdir_in(".").unwrap();
+        let Some(unlocked) = file(folder.path()) else {
+            return;
+        };
+        let go = AtomicBool::new(false);
+        let mut rounds = 0;
+        let mut done = || {
+            rounds += 1;
+            Ok(rounds > 1)
+        };
+        let space = fstatvfs(&unlocked.file).unwrap();
+        if space.f_bavail * space.f_frsize > 1 << 30 {
+            let keep_free = Some(512 << 20);
+            let little = Request {
+                keep_free,
+                ..request()
+            };
+            assert_eq!(unlocked.fill(&little, &go, &mut done).unwrap(), None);
+            assert_eq!(unlocked.size().unwrap(), (1 << 20) + PIECES.start);
+        }
+        let reason = |request: &Request, stop| {
+            let stop = AtomicBool::new(stop);
+            unlocked
+                .fill(request, &stop, || Ok(false))
+                .unwrap()
+                .unwrap()
+        };
+        let all = Request {
+            keep_free: Some(u64::MAX),
+            ..request()
+        };
+        assert!(reason(&all, false).contains("--keep-free"));
+        assert!(reason(&all, true).contains("signal"));
+        let time = Duration::ZERO;
+        assert!(reason(&Request { time, ..request() }, false).contains("--time"));
+    }
+
+    #[test]
+    fn name_is_in_the_root_directory() {
+        for name in ["", ".", "..", "a/b", "/x"] {
+            assert!(check_name(OsStr::new(name)).is_err(), "{name}");
+        }
+        assert!(check_name(OsStr::new(NAME)).is_ok());
+    }
+
+    #[test]
+    fn file_without_mark_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = Place {
+            directory: folder.path().to_owned(),
+            root: File::open(folder.path()).unwrap(),
+            device: "1:2".parse().unwrap(),
+            block: 4096,
+        };
+        assert!(place.find(OsStr::new("none")).unwrap().is_none());
+        std::fs::write(folder.path().join("data"), "data").unwrap();
+        assert!(place.find(OsStr::new("data")).is_err());
+        std::os::unix::fs::symlink("/etc/passwd", folder.path().join("link")).unwrap();
+        assert!(place.find(OsStr::new("link")).is_err());
+        assert!(!is_quarantine(&folder.path().join("data")));
+        assert_eq!(file_in(folder.path()), None);
+    }
+}
