@@ -259,13 +259,12 @@ fn open(host: &Host, subject: &Subject, mapping: &Mapping) -> Result<(File, Opti
         !Leases::read(host).has_write(mapping.device, mapping.inode),
         "{shown}: not opened, because that would break the lease of another process"
     );
-    let is_it = |file: &File| {
-        file.metadata().is_ok_and(|metadata| {
-            metadata.ino() == mapping.inode
-                && DeviceNumber::from_rdev(metadata.dev()) == mapping.device
-                && metadata.is_file()
-        })
+    let is_same = |metadata: &fs::Metadata| {
+        metadata.ino() == mapping.inode
+            && DeviceNumber::from_rdev(metadata.dev()) == mapping.device
+            && metadata.is_file()
     };
+    let is_it = |file: &File| file.metadata().is_ok_and(|metadata| is_same(&metadata));
     let candidates = [
         mapping.name.clone(),
         // The table has a newline as \012.
@@ -276,6 +275,8 @@ fn open(host: &Host, subject: &Subject, mapping: &Mapping) -> Result<(File, Opti
         .map(PathBuf::from)
         .filter(|path| path.is_absolute());
     let named = candidates.find_map(|path| {
+        // The process may have another file of this name, which is not opened.
+        fs::metadata(&path).ok().filter(is_same)?;
         let file = affected::open(&path).ok().filter(is_it)?;
         Some((file, path))
     });
@@ -699,6 +700,8 @@ mod tests {
                 ..
             })
         ));
+        let first = within(entry.clone(), &(0..8192)).unwrap();
+        assert_eq!(first.span, Span::made_up(8192, 4096));
         assert!(within(entry.clone(), &(0..4096)).is_none());
         assert!(within(entry, &(12288..16384)).is_none());
         let extents = [
