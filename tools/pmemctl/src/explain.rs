@@ -566,18 +566,13 @@ fn on_disk(
         if !below.contains(disk.name()) {
             return None;
         }
-        let all = Span {
-            disk_offset: 0,
-            offset: 0,
-            length: disk.size().bytes(),
-        };
+        let all = Span::of_disk(0, disk.size().bytes());
         let volume = topology::of_disk(host, disk.name(), &mounts).ok()?;
-        let traced = remap::trace(host, &volume, vec![all]).ok()?;
+        let traced = remap::trace(host, &volume, [all].into_iter().collect()).ok()?;
         let found = traced
             .iter()
             .filter(|one| one.chain.first() == Some(&number) && one.opaque.is_none())
-            .flat_map(|one| &one.spans)
-            .find_map(|span| span.cut(&(at..at.checked_add(1)?)))?;
+            .find_map(|one| one.spans.within(&(at..at.checked_add(1)?)).next())?;
         Some((disk.name().to_owned(), found.disk_offset))
     })
 }

@@ -149,13 +149,13 @@ impl Place {
             .affected
             .iter()
             .filter(|(_, affected)| affected.chain.first() == Some(&self.device))
-            .flat_map(|(_, affected)| &affected.spans);
+            .flat_map(|(_, affected)| affected.spans.iter());
         Ok(blocks(spans.map(|span| span.range()), self.block))
     }
 
     /// Returns the blocks of these that are free.
     fn free(&self, of: &BadBlocks) -> Result<BadBlocks> {
-        let ranges: Vec<_> = of.ranges().iter().map(bytes).collect();
+        let ranges: Vec<_> = of.ranges().map(bytes).collect();
         let free = mounted::free_parts(&self.root, self.device, &ranges);
         let free =
             free.with_context(|| format!("free blocks of {}", printable(&self.directory)))?;
@@ -574,7 +574,7 @@ mod tests {
     #[test]
     fn ranges_become_whole_blocks() {
         let found = blocks([4096..4608, 16383..16385].into_iter(), 4096);
-        assert_eq!(found.ranges(), [8..16, 24..40]);
+        assert!(found.ranges().eq(&[8..16, 24..40]));
         assert_eq!(bytes(&(8..16)), 4096..8192);
     }
 
@@ -609,7 +609,7 @@ mod tests {
         let bad = blocks(bad.into_iter(), 4096);
         unlocked.trim(&bad).unwrap();
         let left = extents_of(&unlocked.file).unwrap();
-        assert_eq!(sectors_of(&left).ranges(), bad.ranges());
+        assert!(sectors_of(&left).ranges().eq(bad.ranges()));
         assert_eq!(unlocked.file.metadata().unwrap().len(), 8192);
         unlocked.trim(&bad).unwrap();
         assert_eq!(extents_of(&unlocked.file).unwrap(), left);
