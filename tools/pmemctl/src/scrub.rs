@@ -31,7 +31,7 @@ use std::ops::Range;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use units::PAGE;
 
 /// The version of the form of the file.
@@ -149,6 +149,31 @@ impl State {
         }
         None
     }
+}
+
+/// The end of the last scrub that has read the whole disk. Its file stays when that of the position is removed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LastScrub {
+    version: u32,
+    memory: Memory,
+    /// The bytes of the region that are the disk's.
+    covers: Range<u64>,
+    /// Milliseconds since 1970.
+    time_ms: u64,
+}
+
+/// What is known of the scrubs of a disk.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Progress {
+    /// Bytes that the current scrub, or one that was stopped, has read; 0 if there is none.
+    pub done: u64,
+    /// Bytes of the disk.
+    pub size: u64,
+    /// Bytes that later scrubs skip, because the machine stopped when they were read.
+    pub suspected: u64,
+    /// When the last complete scrub ended, in milliseconds since 1970.
+    pub completed_ms: Option<u64>,
 }
 
 /// Returns how the name of a position begins while it is written.
@@ -299,6 +324,47 @@ impl Scrub {
         (begin, Some(format!("{}: {why}", file.display())))
     }
 
+    /// The file of the last complete scrub.
+    fn last_file(&self, folder: &Path) -> PathBuf {
+        self.file(folder).with_extension("last")
+    }
+
+    /// Keeps the time at which the whole disk was read.
+    fn save_last(&self, folder: &Path, time: SystemTime) -> Result<()> {
+        let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let text = serde_json::to_vec(&LastScrub {
+            version: VERSION,
+            memory: self.memory.clone(),
+            covers: self.covers.clone(),
+            time_ms: since.as_millis() as u64,
+        })?;
+        let file = self.last_file(folder);
+        store::replace(&file, &partial(&file), &text).with_context(|| printable(&file))
+    }
+
+    /// Returns when the last complete scrub of this disk ended, in milliseconds since 1970.
+    fn last(&self, folder: &Path) -> Option<u64> {
+        let text = fs::read(self.last_file(folder)).ok()?;
+        let last: LastScrub = serde_json::from_slice(&text).ok()?;
+        let is_own = last.version == VERSION && last.memory == self.memory;
+        (is_own && last.covers == self.covers).then_some(last.time_ms)
+    }
+
+    /// Returns what is known of its scrubs; `None` if there was none.
+    pub fn progress(&self, folder: &Path) -> Option<Progress> {
+        let (state, _) = self.state(&self.file(folder));
+        let bytes = |bytes: &Range<u64>| bytes.end - bytes.start;
+        let progress = Progress {
+            done: state.done,
+            size: self.size(),
+            suspected: state.suspected.iter().map(bytes).sum(),
+            completed_ms: self.last(folder),
+        };
+        let is_known =
+            progress.done > 0 || progress.suspected > 0 || progress.completed_ms.is_some();
+        is_known.then_some(progress)
+    }
+
     /// Reads the disk from where it was left.
     pub fn run(&self, wanted: &Options<'_>) -> Result<Summary> {
         let folder = wanted.folder;
@@ -386,6 +452,9 @@ impl Scrub {
             }
         }
         result?;
+        if complete {
+            self.save_last(folder, SystemTime::now())?;
+        }
         Ok(Summary {
             disk: self.disk().to_owned(),
             size: self.size(),
@@ -601,6 +670,40 @@ mod tests {
         retried.resume("boot-3", true);
         assert_eq!((retried.skip_suspected(), retried.done), (None, 8192));
         assert!(retried.suspected.is_empty());
+    }
+
+    #[test]
+    fn end_of_a_scrub_is_kept() {
+        let (machine, scrub) = scrub();
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(scrub.progress(folder.path()), None);
+        let mut stopped = state(&scrub);
+        stopped.suspected.push(1 << 20..2 << 20);
+        stopped.save(&scrub.file(folder.path())).unwrap();
+        let mut known = Progress {
+            done: 8192,
+            size: scrub.size(),
+            suspected: 1 << 20,
+            completed_ms: None,
+        };
+        assert_eq!(scrub.progress(folder.path()).as_ref(), Some(&known));
+
+        let time = UNIX_EPOCH + Duration::from_millis(1_700_000_000_123);
+        scrub.save_last(folder.path(), time).unwrap();
+        fs::remove_file(scrub.file(folder.path())).unwrap();
+        known = Progress {
+            done: 0,
+            suspected: 0,
+            completed_ms: Some(1_700_000_000_123),
+            ..known
+        };
+        assert_eq!(scrub.progress(folder.path()).as_ref(), Some(&known));
+
+        // Another disk of the memory, which begins at the same place.
+        machine.write("sys/block/pmem0/size", "61440");
+        let device = Device::find(&machine.host, "pfn0.0".parse().unwrap()).unwrap();
+        let other = Scrub::of(&machine.host, &device).unwrap();
+        assert_eq!(other.progress(folder.path()), None);
     }
 
     #[test]

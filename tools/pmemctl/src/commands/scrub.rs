@@ -32,7 +32,8 @@ pub const PAGE: Page = Page {
     ],
     files: &[(
         "/var/lib/pmemctl",
-        "The position of scrubs that were stopped, and what was being read when the machine stopped.",
+        "The position of scrubs that were stopped, what was being read when the machine stopped, and when a disk was \
+         last read completely.",
     )],
     examples: &[
         (
