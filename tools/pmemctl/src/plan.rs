@@ -7,12 +7,13 @@
 
 use crate::block::topology::{self, Mounts, Volume};
 use crate::inventory::{self, MemmapLocation, Mode};
+use crate::nd::dimm::{self, Dimm};
 use crate::nd::region::Region;
 use crate::nd::{Device, Kind, Name};
 use crate::sysfs::{self, Host};
 use anyhow::{Context, Result};
 use clap::ValueEnum;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use units::PAGE;
 
 /// Bytes of a `struct page`, and what an info block reserves for one.
@@ -85,19 +86,6 @@ pub struct Memory {
     pub has_node: bool,
     /// The RAM of this machine.
     pub machine_ram: u64,
-}
-
-/// The health of a DIMM.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Dimm {
-    /// `nmem0`.
-    pub dimm: String,
-    /// `ok`, `non-critical`, `critical`, `fatal`.
-    pub health: Option<String>,
-    /// Of its life, in percent.
-    pub life_left: Option<u64>,
-    /// Of its spare blocks, in percent.
-    pub spares_left: Option<u64>,
 }
 
 /// The cost of all modes, and the recommendation.
@@ -537,70 +525,13 @@ pub fn all(host: &Host) -> Result<Vec<Memory>> {
 pub fn advice(host: &Host, memory: Memory, purpose: Option<Purpose>) -> Advice {
     let forms = memory.forms();
     let take = purpose.and_then(|purpose| memory.take(&forms, purpose));
-    let dimms = dimms(host, &memory.region);
+    let dimms = dimm::of_region(host, &memory.region);
     Advice {
         memory,
         forms,
         dimms,
         take,
     }
-}
-
-/// A DIMM in the output of ndctl.
-#[derive(Deserialize)]
-struct NdctlDimm {
-    dev: String,
-    health: Option<Health>,
-}
-
-#[derive(Deserialize)]
-struct Health {
-    health_state: Option<String>,
-    life_used_percentage: Option<u64>,
-    spares_percentage: Option<u64>,
-}
-
-/// Returns the DIMMs of a region whose firmware reports health.
-fn dimms(host: &Host, region: &str) -> Vec<Dimm> {
-    let folder = host.path("sys/bus/nd/devices").join(region);
-    let names: Vec<_> = sysfs::names(&folder)
-        .iter()
-        .filter(|name| name.starts_with("mapping"))
-        .filter_map(|name| sysfs::line(folder.join(name)))
-        .filter_map(|line| Some(line.split(',').next()?.to_owned()))
-        .collect();
-    // Missing ndctl or missing health data is not an error.
-    let text = match names.is_empty() {
-        true => String::new(),
-        false => topology::output("ndctl", &["list", "--dimms", "--health"]).unwrap_or_default(),
-    };
-    let mut dimms = parse(&text);
-    dimms.retain(|dimm| names.contains(&dimm.dimm));
-    dimms
-}
-
-fn parse(text: &str) -> Vec<Dimm> {
-    // Some versions print a single object without an array.
-    let listed = serde_json::from_str::<Vec<NdctlDimm>>(text)
-        .or_else(|_| serde_json::from_str::<NdctlDimm>(text).map(|one| vec![one]))
-        .unwrap_or_default();
-    listed
-        .into_iter()
-        .filter_map(|listed| {
-            let health = listed.health?;
-            let known = Dimm {
-                dimm: listed.dev,
-                health: health.health_state,
-                life_left: health
-                    .life_used_percentage
-                    .map(|used| 100_u64.saturating_sub(used)),
-                spares_left: health.spares_percentage,
-            };
-            let tells =
-                known.health.is_some() || known.life_left.is_some() || known.spares_left.is_some();
-            tells.then_some(known)
-        })
-        .collect()
 }
 
 #[cfg(test)]
@@ -766,22 +697,6 @@ mod tests {
         part.file_system = Some("ext4".into());
         let disk = Volume::made_up("pmem0", "259:0", vec![part]);
         assert_eq!(contents(&disk), ["pmem0p1: ext4"]);
-    }
-
-    #[test]
-    fn ndctl_health_parses() {
-        let text = r#"[{"dev":"nmem1","id":"8089","health":{"health_state":"ok","temperature_celsius":23.0,
-            "spares_percentage":99,"life_used_percentage":12,"shutdown_state":"clean"}},
-            {"dev":"nmem0","handle":1}]"#;
-        let dimm = Dimm {
-            dimm: "nmem1".into(),
-            health: Some("ok".into()),
-            life_left: Some(88),
-            spares_left: Some(99),
-        };
-        assert_eq!(parse(text), [dimm]);
-        assert_eq!(parse(""), []);
-        assert_eq!(parse("[ {"), []);
     }
 
     proptest! {

@@ -7,6 +7,7 @@
 //! Documentation/driver-api/nvdimm/nvdimm.rst.
 
 pub mod device_spec;
+pub mod dimm;
 pub mod region;
 
 use crate::block::disk::Disk;
