@@ -7,15 +7,21 @@ use crate::badblocks::origin::{Errors, Origin, SECTOR};
 use crate::badblocks::set::BadBlocks;
 use crate::badblocks::store;
 use crate::block::holders;
+use crate::block::topology::{self, Dax, Mounts, Volume};
 use crate::inventory::{self, Mode};
+use crate::nd::dimm::{self, Dimm};
+use crate::nd::preference;
 use crate::nd::region::Region;
 use crate::nd::{Device, Kind, Name};
 use crate::quarantine::{self, Quarantine};
+use crate::scrub::{Progress, Scrub};
 use crate::sysfs::{self, Host};
 use anyhow::Result;
 use serde::Serialize;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
+use std::time::UNIX_EPOCH;
 
 /// Whether there are errors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -39,6 +45,8 @@ pub struct Status {
     pub regions: Vec<RegionStatus>,
     /// The files that own bad blocks which were free.
     pub quarantines: Vec<Quarantine>,
+    /// The DIMMs whose firmware reports health.
+    pub dimms: Vec<Dimm>,
 }
 
 #[derive(Debug, Serialize)]
@@ -52,6 +60,8 @@ pub struct RegionStatus {
     pub bad_sectors: u64,
     /// Whether the saved list has all errors that do not come back by themselves; `null` where there are none.
     pub saved: Option<bool>,
+    /// When the saved list was last written, in milliseconds since 1970.
+    pub saved_ms: Option<u64>,
     pub namespaces: Vec<NamespaceStatus>,
     /// Why a list or a saved list can't be read.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -66,17 +76,44 @@ pub struct NamespaceStatus {
     pub disk: Option<String>,
     pub mode: Mode,
     pub driver: Option<String>,
+    /// Why nd_pmem serves it although `modprobe.d` prefers rust_pmem.
+    pub fallback: Option<String>,
+    /// Bytes of the namespace.
+    pub size: Option<u64>,
     pub read_only: bool,
+    /// Where its volumes are mounted; `null` where that is unknown.
+    pub mounts: Option<Vec<MountStatus>>,
     /// Sectors of 512 bytes; `null` where no list can be read.
     pub bad_sectors: Option<u64>,
+    /// Contiguous ranges of bad sectors.
+    pub bad_ranges: Option<usize>,
+    /// Bad sectors by their origin; each counts for one.
+    pub origins: BTreeMap<String, u64>,
+    /// `null` if it was never scrubbed.
+    pub scrub: Option<Progress>,
+}
+
+/// A mount of a volume.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct MountStatus {
+    pub directory: String,
+    /// `pmem0p1`.
+    pub volume: String,
+    /// Which files are accessed directly.
+    pub dax: Dax,
+    /// Whether such a file can be mapped with `MAP_SYNC`.
+    pub map_sync: bool,
 }
 
 impl Status {
     /// Reads the state of all regions; `folder` has the saved lists.
     pub fn read(host: &Host, folder: &Path) -> Self {
-        let regions: Vec<_> = Region::all(host)
+        let all = Region::all(host);
+        // Needless and slow without memory.
+        let mounts = (!all.is_empty()).then(Mounts::here).and_then(Result::ok);
+        let regions: Vec<_> = all
             .iter()
-            .map(|region| RegionStatus::read(host, region, folder))
+            .map(|region| RegionStatus::read(host, region, folder, mounts.as_ref()))
             .collect();
         let unknown = |region: &RegionStatus| {
             !region.reasons.is_empty()
@@ -104,18 +141,20 @@ impl Status {
             monitoring: commands.iter().any(|words| is_monitor(words)),
             saving: commands.iter().any(|words| is_follower(words)),
             regions,
+            dimms: dimm::all(host),
         }
     }
 }
 
 impl RegionStatus {
-    fn read(host: &Host, region: &Region, folder: &Path) -> Self {
+    fn read(host: &Host, region: &Region, folder: &Path, mounts: Option<&Mounts>) -> Self {
         let mut status = Self {
             region: region.name.clone(),
             provider: region.provider(),
             size: region.size,
             bad_sectors: 0,
             saved: None,
+            saved_ms: saved_ms(region, folder),
             namespaces: Vec::new(),
             reasons: Vec::new(),
         };
@@ -134,11 +173,13 @@ impl RegionStatus {
         for namespace in namespaces {
             let device = namespace.claim().unwrap_or_else(|| namespace.clone());
             let disk = device.disk();
-            let mut bad_sectors = None;
+            let mut bad = None;
+            let mut origins = BTreeMap::new();
             match KernelList::of(region, &device) {
                 Ok(ListLookup::List(list)) => match list.read() {
                     Ok(listed) => {
-                        bad_sectors = Some(listed.all().sectors());
+                        bad = Some(listed.all());
+                        origins = by_origin(&listed);
                         log = log.and(&match list.is_plain() {
                             true => bus.within(&list.covers),
                             false => listed.from(Origin::LOG),
@@ -151,21 +192,40 @@ impl RegionStatus {
                     let sectors = region
                         .bytes_of(&namespace)
                         .map(|bytes| bytes.start / SECTOR..bytes.end / SECTOR);
-                    let known = sectors.map_or(0, |sectors| bus.within(&sectors).sectors());
-                    bad_sectors = Some(known).filter(|known| *known > 0);
+                    let known = sectors.map(|sectors| bus.within(&sectors));
+                    bad = known.filter(|known| !known.is_empty());
+                    if let Some(known) = &bad {
+                        origins = by_origin(&Errors::of(Origin::UNKNOWN, known.clone()));
+                    }
                     status.reasons.push(format!("{}: {reason}", device.name));
                 }
                 Err(error) => status.reasons.push(format!("{}: {error:#}", device.name)),
             }
             let mode = inventory::mode(host, device.name.kind, &device.dax_devices());
+            let driver = device.driver();
+            let of_stock_driver = driver.as_deref() == Some("nd_pmem");
+            let volume = disk
+                .as_ref()
+                .zip(mounts)
+                .and_then(|(disk, mounts)| topology::of_disk(host, disk.name(), mounts).ok());
+            let is_synchronous = status.provider.as_deref() != Some("virtio-pmem");
+            let scrub = Scrub::of(host, &device).ok();
             status.namespaces.push(NamespaceStatus {
+                mode,
+                fallback: of_stock_driver
+                    .then(|| preference::fallback_reason(host))
+                    .flatten(),
+                driver,
+                size: sysfs::number(namespace.folder().join("size")),
+                read_only: disk.as_ref().is_some_and(|disk| disk.whole.is_read_only()),
+                mounts: volume.map(|volume| mounts_of(&volume, is_synchronous)),
+                disk: disk.map(|disk| disk.name().to_owned()),
+                bad_sectors: bad.as_ref().map(BadBlocks::sectors),
+                bad_ranges: bad.as_ref().map(|bad| bad.ranges().len()),
+                origins,
+                scrub: scrub.and_then(|scrub| scrub.progress(folder)),
                 namespace: namespace.name,
                 device: device.name,
-                mode,
-                driver: device.driver(),
-                read_only: disk.as_ref().is_some_and(|disk| disk.whole.is_read_only()),
-                disk: disk.map(|disk| disk.name().to_owned()),
-                bad_sectors,
             });
         }
         let all = errors.all().and(&bus);
@@ -186,6 +246,44 @@ impl RegionStatus {
         }
         status
     }
+}
+
+/// Counts each sector for the first of its origins.
+fn by_origin(errors: &Errors) -> BTreeMap<String, u64> {
+    let words: BTreeSet<_> = errors.entries().map(|(origin, _)| origin.word()).collect();
+    let mut counted = BadBlocks::default();
+    let mut found = BTreeMap::new();
+    for word in words {
+        let news = errors.from(word).without(&counted);
+        if !news.is_empty() {
+            found.insert(word.to_owned(), news.sectors());
+        }
+        counted = counted.and(&news);
+    }
+    found
+}
+
+/// Returns the mounts of a volume and of those on it.
+fn mounts_of(volume: &Volume, is_synchronous: bool) -> Vec<MountStatus> {
+    let own = volume.mounts.iter().map(|mount| MountStatus {
+        directory: sysfs::printable(&mount.directory),
+        volume: volume.name.clone(),
+        dax: mount.dax,
+        // fs/ext4/file.c, fs/xfs/xfs_file.c: daxdev_mapping_supported().
+        map_sync: is_synchronous && matches!(mount.dax, Dax::Always | Dax::PerFile),
+    });
+    let others = volume
+        .children
+        .iter()
+        .flat_map(|child| mounts_of(child, is_synchronous));
+    own.chain(others).collect()
+}
+
+/// Returns when the saved list of a region was last written.
+fn saved_ms(region: &Region, folder: &Path) -> Option<u64> {
+    let file = folder.join(region.memory().ok()?.file_name());
+    let time = fs::metadata(file).and_then(|file| file.modified()).ok()?;
+    Some(time.duration_since(UNIX_EPOCH).ok()?.as_millis() as u64)
 }
 
 fn saved(region: &Region, folder: &Path) -> Result<BadBlocks> {
@@ -256,7 +354,52 @@ mod tests {
         assert_eq!(namespace.disk.as_deref(), Some("pmem0"));
         assert_eq!(namespace.mode, Mode::Fsdax);
         assert_eq!(namespace.driver.as_deref(), Some("nd_pmem"));
+        assert_eq!(namespace.fallback, None);
         assert_eq!(namespace.bad_sectors, Some(0));
+        assert_eq!(namespace.bad_ranges, Some(0));
+        assert!(namespace.origins.is_empty());
+        assert_eq!((&namespace.scrub, region.saved_ms), (&None, None));
+    }
+
+    #[test]
+    fn each_sector_has_one_origin() {
+        let errors = "8192 4096 machine-check\n8192 512 user\n65536 512 user\n";
+        let counted = by_origin(&errors.parse().unwrap());
+        let expected = [("machine-check", 8), ("user", 1)];
+        assert_eq!(
+            counted,
+            expected.map(|(word, count)| (word.into(), count)).into()
+        );
+    }
+
+    #[test]
+    fn map_sync_needs_dax_and_synchronous_memory() {
+        let mount = |directory: &str, dax| topology::Mount {
+            directory: directory.into(),
+            dax,
+            root: "/".into(),
+            options: String::new(),
+        };
+        let mut part = Volume::made_up("pmem0p1", "259:1", Vec::new());
+        part.mounts = vec![mount("/srv", Dax::Always)];
+        let mut disk = Volume::made_up("pmem0", "259:0", vec![part]);
+        disk.mounts = vec![mount("/a\n", Dax::Never)];
+        let found = mounts_of(&disk, true);
+        let facts = |one: &MountStatus| (one.directory.clone(), one.volume.clone(), one.map_sync);
+        assert_eq!(facts(&found[0]), (r"/a\n".into(), "pmem0".into(), false));
+        assert_eq!(facts(&found[1]), ("/srv".into(), "pmem0p1".into(), true));
+        assert!(!mounts_of(&disk, false)[1].map_sync);
+    }
+
+    #[test]
+    fn fallback_to_the_stock_driver_is_shown() {
+        let machine = FakeSysfs::new();
+        machine.write("proc/sys/kernel/osrelease", "7.2.13");
+        machine.write("etc/modprobe.d/x.conf", "softdep nd_pmem pre: rust_pmem");
+        let status = read(&machine);
+        let reason = status.regions[0].namespaces[0].fallback.as_deref();
+        assert_eq!(reason, Some("module not built for 7.2.13"));
+        assert_eq!(status.health, Health::Healthy);
     }
 
     #[test]
@@ -269,7 +412,10 @@ mod tests {
         assert_eq!(status.regions[0].saved, Some(false));
         let region = Region::find(&machine.host, 0).unwrap();
         persist::save(&region, &machine.folder.path().join("state"));
-        assert_eq!(read(&machine).regions[0].saved, Some(true));
+        let saved = read(&machine);
+        assert_eq!(saved.regions[0].saved, Some(true));
+        assert!(saved.regions[0].saved_ms.is_some());
+        assert_eq!(saved.regions[0].namespaces[0].bad_ranges, Some(1));
     }
 
     #[test]

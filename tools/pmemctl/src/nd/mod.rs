@@ -8,6 +8,7 @@
 
 pub mod device_spec;
 pub mod dimm;
+pub mod preference;
 pub mod region;
 
 use crate::block::disk::Disk;
