@@ -15,6 +15,7 @@ pub mod fs;
 pub mod inventory;
 pub mod layout;
 pub mod lease;
+pub mod metrics;
 pub mod monitor;
 pub mod nd;
 pub mod plan;

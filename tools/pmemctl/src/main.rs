@@ -7,7 +7,7 @@ mod commands;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use commands::output::{self, Status};
 use commands::{
-    doctor, errors, explain, layout, lease, list, man, monitor, plan, quarantine, repair, scrub,
+    doctor, errors, explain, layout, lease, list, man, metrics, monitor, plan, quarantine, repair, scrub,
     status, swap_driver,
 };
 use std::io::{self, Write};
@@ -31,6 +31,7 @@ enum Command {
     Errors(errors::Errors),
     Monitor(monitor::Monitor),
     Explain(explain::Explain),
+    Metrics(metrics::Metrics),
     Repair(repair::Repair),
     Quarantine(quarantine::Quarantine),
     Lease(lease::Lease),
@@ -52,6 +53,7 @@ fn main() -> ExitCode {
         Command::Errors(arguments) => errors::run(&arguments),
         Command::Monitor(arguments) => monitor::monitor(&arguments).map(|()| Status::Good),
         Command::Explain(arguments) => Status::or_untold(explain::explain(&arguments)),
+        Command::Metrics(arguments) => metrics::metrics(&arguments).map(|()| Status::Good),
         Command::Repair(arguments) => repair::repair(&arguments).map(Status::good),
         Command::Quarantine(arguments) => quarantine::quarantine(&arguments).map(Status::good),
         Command::Lease(arguments) => return lease::lease(&arguments),

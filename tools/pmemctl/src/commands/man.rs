@@ -4,7 +4,7 @@
 
 use crate::commands::page::{EXIT_STATUS, Page};
 use crate::commands::{
-    doctor, errors, explain, layout, lease, list, monitor, plan, quarantine, repair, scrub, status,
+    doctor, errors, explain, layout, lease, list, metrics, monitor, plan, quarantine, repair, scrub, status,
     swap_driver,
 };
 use anyhow::{Context, Result};
@@ -41,6 +41,7 @@ const GROUPS: [(&str, &[(&str, &Page)]); 4] = [
             ("errors", &errors::PAGE),
             ("monitor", &monitor::PAGE),
             ("explain", &explain::PAGE),
+            ("metrics", &metrics::PAGE),
             ("doctor", &doctor::PAGE),
             ("layout", &layout::PAGE),
             ("plan", &plan::PAGE),

@@ -10,6 +10,7 @@ pub mod layout;
 pub mod lease;
 pub mod list;
 pub mod man;
+pub mod metrics;
 pub mod monitor;
 pub mod output;
 pub mod page;
