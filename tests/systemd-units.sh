@@ -163,7 +163,7 @@ states() {
 
 # are_confined: no unit is exposed more than this, in tenths, by what systemd knows of its restrictions.
 are_confined() {
-	for unit in restore:30 save:30 monitor:50 import-cxl:40; do
+	for unit in restore:30 save:30 monitor:50 import-cxl:40 metrics:40 scrub@:40; do
 		systemd-analyze security --offline=yes --threshold="${unit#*:}" \
 			"$CHECKOUT/contrib/systemd/pmemctl-${unit%:*}.service" >/tmp/security || {
 			tail -n 1 /tmp/security
@@ -210,10 +210,11 @@ list="$((old / 512)) 8"
 pmemctl errors save --all >/dev/null
 
 install -D -m 755 "$(command -v pmemctl)" /usr/sbin/pmemctl
-install -D -m 644 -t /usr/lib/systemd/system "$CHECKOUT"/contrib/systemd/pmemctl-*.service
+install -D -m 644 -t /usr/lib/systemd/system "$CHECKOUT"/contrib/systemd/pmemctl-*.service "$CHECKOUT"/contrib/systemd/pmemctl-*.timer
 # The man pages are not installed here.
 # shellcheck disable=SC2086 # each
-check "the units are sound" systemd-analyze verify --man=no $SERVICES pmemctl-import-cxl.service
+check "the units are sound" systemd-analyze verify --man=no $SERVICES pmemctl-import-cxl.service \
+	pmemctl-metrics.timer pmemctl-metrics.service pmemctl-scrub@pmem0.timer pmemctl-scrub@pmem0.service
 check "and confined" are_confined
 check "so is the rule" udevadm verify "$CHECKOUT/contrib/udev/59-pmemctl.rules"
 

@@ -33,7 +33,7 @@ expected() {
 		.$1/share/rust_pmem/installed
 		.$1/share/zsh/site-functions/_pmemctl
 	END
-	for unit in "$top"/contrib/systemd/pmemctl-*.service; do
+	for unit in "$top"/contrib/systemd/pmemctl-*.service "$top"/contrib/systemd/pmemctl-*.timer; do
 		echo ".$1/lib/systemd/system/${unit##*/}"
 	done
 	for page in "$top"/build/man/pmemctl*.1; do
