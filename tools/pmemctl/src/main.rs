@@ -7,8 +7,8 @@ mod commands;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use commands::output::{self, Status};
 use commands::{
-    doctor, errors, explain, layout, lease, list, man, metrics, monitor, plan, quarantine, repair, scrub,
-    status, swap_driver,
+    doctor, errors, explain, layout, lease, list, man, metrics, monitor, plan, quarantine, repair,
+    scrub, status, swap_driver,
 };
 use std::io::{self, Write};
 use std::process::ExitCode;

@@ -221,7 +221,7 @@ impl RegionStatus {
                 mounts: volume.map(|volume| mounts_of(&volume, is_synchronous)),
                 disk: disk.map(|disk| disk.name().to_owned()),
                 bad_sectors: bad.as_ref().map(BadBlocks::sectors),
-                bad_ranges: bad.as_ref().map(|bad| bad.ranges().len()),
+                bad_ranges: bad.as_ref().map(|bad| bad.ranges().count()),
                 origins,
                 scrub: scrub.and_then(|scrub| scrub.progress(folder)),
                 namespace: namespace.name,

@@ -4,8 +4,8 @@
 
 use crate::commands::page::{EXIT_STATUS, Page};
 use crate::commands::{
-    doctor, errors, explain, layout, lease, list, metrics, monitor, plan, quarantine, repair, scrub, status,
-    swap_driver,
+    doctor, errors, explain, layout, lease, list, metrics, monitor, plan, quarantine, repair,
+    scrub, status, swap_driver,
 };
 use anyhow::{Context, Result};
 use clap::{Args, Command};
