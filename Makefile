@@ -45,7 +45,7 @@
 #:      KDIR=DIR             for the kernel with this build directory, with this machine's own tools
 #:                           (also ARCH= CC= HOSTCC= LLVM= KERNELRELEASE= V= CLIPPY=1)
 #: make tools                the host tools, into build/tools/release, and pmemctl for installation
-#: make pmemctl              pmemctl for installation, statically linked: build/bin, build/man, build/completions
+#: make pmemctl              pmemctl for installation, statically linked: build/bin, build/man, build/completions, build/schema
 #: make install              rust_pmem.ko and pmemctl as they were built, with man pages, completions, units, udev rule, modprobe.d
 #:      DESTDIR= PREFIX=     below another directory; under another prefix than /usr
 #: make uninstall            remove what "make install" installed; saved lists stay
@@ -116,7 +116,7 @@ deb:
 pmemctl: setup
 	@$(enter) env RUSTFLAGS='-C target-feature=+crt-static' cargo build --release --locked --offline --quiet \
 		--manifest-path tools/Cargo.toml --package pmemctl --bin pmemctl --target x86_64-unknown-linux-gnu
-	@cmp -s $(pmemctl) build/bin/pmemctl || { rm -rf build/bin build/man build/completions && \
+	@cmp -s $(pmemctl) build/bin/pmemctl || { rm -rf build/bin build/man build/completions build/schema && \
 		install -D $(pmemctl) build/bin/pmemctl && build/bin/pmemctl generate build; }
 
 # The host tools that one target needs. On a fresh machine, only these are built. If all of them exist already, all are kept up

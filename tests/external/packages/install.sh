@@ -36,6 +36,9 @@ expected() {
 	for unit in "$top"/contrib/systemd/pmemctl-*.service "$top"/contrib/systemd/pmemctl-*.timer; do
 		echo ".$1/lib/systemd/system/${unit##*/}"
 	done
+	for schema in "$top"/build/schema/pmemctl-*.json; do
+		echo ".$1/share/pmemctl/schema/${schema##*/}"
+	done
 	for page in "$top"/build/man/pmemctl*.1; do
 		echo ".$1/share/man/man1/${page##*/}"
 	done

@@ -20,6 +20,7 @@ use crate::sysfs::{self, Host, printable};
 use abstractions::extents::{self, Extent, Fork};
 use anyhow::{Context, Result, bail, ensure};
 use rustix::fs::OFlags;
+use schemars::JsonSchema;
 use serde::Serialize;
 use std::cell::Cell;
 use std::fs::{self, File, OpenOptions};
@@ -29,7 +30,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 /// A bad range and its owner.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, JsonSchema, Serialize)]
 pub struct AffectedRange {
     pub disk: String,
     /// The disk itself, or the partition or volume on it that has the range.
@@ -48,7 +49,7 @@ pub struct AffectedRange {
 }
 
 /// A bad range of a namespace that is not of its disk.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, JsonSchema, Serialize)]
 pub struct NamespaceRange {
     pub disk: String,
     /// Its device of the `nd` bus.

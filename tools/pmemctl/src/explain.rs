@@ -16,6 +16,7 @@ use abstractions::extents::{self, Extent, Fork};
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use rustix::fs::{AtFlags, OFlags, StatxAttributes, StatxFlags, statx};
 use rustix::io::Errno;
+use schemars::JsonSchema;
 use serde::Serialize;
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, OpenOptions};
@@ -38,7 +39,7 @@ pub enum Subject {
 }
 
 /// Why an access to the address fails, or may have failed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, JsonSchema, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Cause {
     /// The memory of the file is listed as bad.
@@ -56,7 +57,7 @@ pub enum Cause {
 }
 
 /// A line of `/proc/PID/maps` (proc_pid_maps(5)).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, JsonSchema, Serialize)]
 pub struct Mapping {
     pub start: u64,
     pub end: u64,
@@ -127,7 +128,7 @@ impl Mapping {
 }
 
 /// A mapped file.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, JsonSchema, Serialize)]
 pub struct MappedFile {
     /// `null` if it is removed.
     pub path: Option<String>,
@@ -138,7 +139,7 @@ pub struct MappedFile {
 }
 
 /// What is known about an address.
-#[derive(Debug, Serialize)]
+#[derive(Debug, JsonSchema, Serialize)]
 pub struct Explanation {
     pub address: u64,
     pub process: Option<Process>,

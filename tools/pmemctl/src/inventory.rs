@@ -8,12 +8,13 @@ use crate::nd::region::Region;
 use crate::nd::{Device, Kind, Name};
 use crate::sysfs::{self, Host};
 use anyhow::Result;
+use schemars::JsonSchema;
 use serde::Serialize;
 use std::fmt;
 use std::ops::Range;
 
 /// The mode of a namespace in ndctl's terms.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, JsonSchema, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Mode {
     Raw,
@@ -40,7 +41,7 @@ impl fmt::Display for Mode {
 }
 
 /// Where the `struct page`s of the memory are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, JsonSchema, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum MemmapLocation {
     Ram,
@@ -57,7 +58,7 @@ impl fmt::Display for MemmapLocation {
 }
 
 /// A range of bad bytes.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, JsonSchema, Serialize)]
 pub struct BadRange {
     /// From the start of the disk.
     pub offset: u64,
@@ -72,7 +73,7 @@ impl From<&Range<u64>> for BadRange {
 }
 
 /// A namespace, as it is used.
-#[derive(Debug, Serialize)]
+#[derive(Debug, JsonSchema, Serialize)]
 pub struct NamespaceInfo {
     /// Its device that has a driver, or could have.
     pub device: Name,

@@ -14,13 +14,14 @@ use crate::fs::xfs;
 use crate::ranges::Ranges;
 use crate::sysfs::Host;
 use anyhow::{Context, Result, ensure};
+use schemars::JsonSchema;
 use serde::Serialize;
 use std::ops::Range;
 use std::path::Path;
 use units::PAGE;
 
 /// A part of a disk.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, JsonSchema, Serialize)]
 pub struct Cell {
     /// Where it begins, in bytes of the disk.
     pub offset: u64,
@@ -86,7 +87,7 @@ impl Cells {
 }
 
 /// A partition, a volume, or the disk itself, where it has something.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, JsonSchema, Serialize)]
 pub struct VolumeSummary {
     pub name: String,
     /// Where it begins on the disk.
@@ -100,7 +101,7 @@ pub struct VolumeSummary {
 }
 
 /// The layout of a disk.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, JsonSchema, Serialize)]
 pub struct DiskLayout {
     pub disk: String,
     pub size: u64,
@@ -113,7 +114,7 @@ pub struct DiskLayout {
 }
 
 /// How many bytes are for something.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, JsonSchema, Serialize)]
 pub struct Sum {
     pub kind: SpaceKind,
     pub bytes: u64,

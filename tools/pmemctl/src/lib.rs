@@ -13,6 +13,7 @@ pub mod doctor;
 pub mod explain;
 pub mod fs;
 pub mod inventory;
+pub mod json;
 pub mod layout;
 pub mod lease;
 pub mod metrics;

@@ -13,6 +13,7 @@ use crate::nd::{Device, Kind, Name};
 use crate::sysfs::{self, Host};
 use anyhow::{Context, Result};
 use clap::ValueEnum;
+use schemars::JsonSchema;
 use serde::Serialize;
 use units::PAGE;
 
@@ -26,7 +27,7 @@ const G1: u64 = 1 << 30;
 const SHARED_MEMMAP_PAGES: u64 = 2;
 
 /// What memory shall be used for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, JsonSchema, Serialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Purpose {
     /// Files, mapped and copied without the page cache.
@@ -42,7 +43,7 @@ pub enum Purpose {
 }
 
 /// The cost of a mode.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, JsonSchema, Serialize)]
 pub struct ModeCost {
     /// Its name: `fsdax-ram`.
     pub form: &'static str,
@@ -65,7 +66,7 @@ pub struct ModeCost {
 }
 
 /// The memory of a namespace, or the free space of a region.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, JsonSchema, Serialize)]
 pub struct Memory {
     /// The namespace, where there is one already.
     pub namespace: Option<Name>,
@@ -89,7 +90,7 @@ pub struct Memory {
 }
 
 /// The cost of all modes, and the recommendation.
-#[derive(Debug, Serialize)]
+#[derive(Debug, JsonSchema, Serialize)]
 pub struct Advice {
     pub memory: Memory,
     pub forms: Vec<ModeCost>,
@@ -98,7 +99,7 @@ pub struct Advice {
     pub take: Option<Recommendation>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, JsonSchema, Serialize)]
 pub struct Recommendation {
     #[serde(rename = "use")]
     pub purpose: Purpose,

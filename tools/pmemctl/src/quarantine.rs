@@ -23,6 +23,7 @@ use rustix::fs::{
     unlinkat,
 };
 use rustix::io::Errno;
+use schemars::JsonSchema;
 use serde::Serialize;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use std::ffi::{OsStr, OsString};
@@ -59,7 +60,7 @@ pub struct Request {
     pub time: Duration,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, JsonSchema, Serialize)]
 pub struct Report {
     pub mount: String,
     pub file: String,
@@ -76,7 +77,7 @@ pub struct Report {
 }
 
 /// A quarantine file that exists.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, JsonSchema, Serialize)]
 pub struct Quarantine {
     pub mount: String,
     pub file: String,

@@ -28,6 +28,7 @@ use abstractions::process::BlockedSignals;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use rustix::fs::{AtFlags, OFlags, StatVfsMountFlags, StatxAttributes, StatxFlags};
 use rustix::io::Errno;
+use schemars::JsonSchema;
 use serde::Serialize;
 use signal_hook::consts::SIGIO;
 use std::collections::BTreeMap;
@@ -71,7 +72,7 @@ pub struct Request {
 }
 
 /// The result for a range.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, JsonSchema, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Outcome {
     Planned,
@@ -87,7 +88,7 @@ pub enum Outcome {
 }
 
 /// A range of the file that is written at once: whole pages of memory.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, JsonSchema, Serialize)]
 pub struct RepairRange {
     /// The first byte, in the file.
     pub file_offset: u64,
@@ -118,7 +119,7 @@ pub struct RepairRange {
 }
 
 /// The result, or with `dry_run` the plan.
-#[derive(Debug, Serialize)]
+#[derive(Debug, JsonSchema, Serialize)]
 pub struct Report {
     pub file: String,
     pub inode: u64,
@@ -145,7 +146,7 @@ impl Report {
 }
 
 /// The number of bytes that are the same in two files, and that are not.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, JsonSchema, Serialize)]
 pub struct Comparison {
     pub same: u64,
     pub different: u64,

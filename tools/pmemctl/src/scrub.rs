@@ -23,6 +23,7 @@ use abstractions::DirectBuffer;
 use anyhow::{Context, Result, bail};
 use rustix::fs::{FlockOperation, OFlags, flock};
 use rustix::io::Errno;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -164,7 +165,7 @@ struct LastScrub {
 }
 
 /// What is known of the scrubs of a disk.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, JsonSchema, Serialize)]
 pub struct Progress {
     /// Bytes that the current scrub, or one that was stopped, has read; 0 if there is none.
     pub done: u64,
@@ -183,7 +184,7 @@ fn partial(path: &Path) -> String {
 }
 
 /// A range of bad bytes of a disk.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, JsonSchema, Serialize)]
 pub struct BadRange {
     pub offset: u64,
     pub length: u64,
@@ -198,7 +199,7 @@ impl From<&Range<u64>> for BadRange {
     }
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, JsonSchema, Serialize)]
 pub struct Summary {
     pub disk: String,
     /// Its bytes.

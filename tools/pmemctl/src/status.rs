@@ -17,6 +17,7 @@ use crate::quarantine::{self, Quarantine};
 use crate::scrub::{Progress, Scrub};
 use crate::sysfs::{self, Host};
 use anyhow::Result;
+use schemars::JsonSchema;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -24,7 +25,7 @@ use std::path::Path;
 use std::time::UNIX_EPOCH;
 
 /// Whether there are errors.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, JsonSchema, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Health {
     /// Every list can be read and is empty.
@@ -35,7 +36,7 @@ pub enum Health {
     Unknown,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, JsonSchema, Serialize)]
 pub struct Status {
     pub health: Health,
     /// Whether `pmemctl monitor` runs.
@@ -49,7 +50,7 @@ pub struct Status {
     pub dimms: Vec<Dimm>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, JsonSchema, Serialize)]
 pub struct RegionStatus {
     pub region: String,
     /// `ACPI.NFIT`, `e820`, `virtio-pmem`, `CXL`.
@@ -68,7 +69,7 @@ pub struct RegionStatus {
     pub reasons: Vec<String>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, JsonSchema, Serialize)]
 pub struct NamespaceStatus {
     pub namespace: Name,
     /// The namespace, or the device that claims it.
@@ -94,7 +95,7 @@ pub struct NamespaceStatus {
 }
 
 /// A mount of a volume.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, JsonSchema, Serialize)]
 pub struct MountStatus {
     pub directory: String,
     /// `pmem0p1`.

@@ -15,11 +15,12 @@ use abstractions::process::BlockedSignals;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use clap::ValueEnum;
 use rustix::io::Errno;
+use schemars::JsonSchema;
 use serde::Serialize;
 use std::fmt;
 use std::fs::File;
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, JsonSchema, Serialize)]
 pub enum Driver {
     /// The driver in Rust.
     #[value(name = "rust_pmem")]
@@ -65,7 +66,7 @@ impl fmt::Display for Driver {
     }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, JsonSchema, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Outcome {
     /// The other driver has it.
@@ -99,7 +100,7 @@ impl Outcome {
 }
 
 /// The result for one device.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, JsonSchema, Serialize)]
 pub struct SwapReport {
     pub disk: Option<String>,
     /// The device that is bound.

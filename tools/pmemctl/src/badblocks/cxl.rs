@@ -11,12 +11,13 @@ use crate::badblocks::set::BadBlocks;
 use crate::nd::region::Region;
 use crate::sysfs;
 use anyhow::{Context, Result, bail, ensure};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::path::Path;
 use std::process::Command;
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, JsonSchema, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ImportOutcome {
     /// The missing errors are on the kernel's lists now.
@@ -40,7 +41,7 @@ impl fmt::Display for ImportOutcome {
 }
 
 /// The result for one region.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, JsonSchema, Serialize)]
 pub struct ImportReport {
     pub region: String,
     pub disks: Vec<String>,

@@ -14,6 +14,7 @@ use crate::nd::region::Region;
 use crate::nd::{Device, Name};
 use crate::sysfs::{self, Host, printable};
 use anyhow::{Context, Result, anyhow};
+use schemars::JsonSchema;
 use serde::Serialize;
 use std::fmt;
 use std::io;
@@ -27,7 +28,7 @@ pub const STATE_DIR: &str = "/var/lib/pmemctl";
 pub const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The result of saving a region's list.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, JsonSchema, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum SaveOutcome {
     /// It is in the file.
@@ -51,7 +52,7 @@ impl fmt::Display for SaveOutcome {
 }
 
 /// The report of saving a region's list.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, JsonSchema, Serialize)]
 pub struct SaveReport {
     pub region: String,
     pub disks: Vec<String>,
@@ -74,7 +75,7 @@ pub struct SaveReport {
 }
 
 /// The result of restoring a device's part of a saved list.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, JsonSchema, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum RestoreOutcome {
     /// It is on the kernel's list.
@@ -101,7 +102,7 @@ impl fmt::Display for RestoreOutcome {
 }
 
 /// The report of restoring a device's list.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, JsonSchema, Serialize)]
 pub struct RestoreReport {
     pub disk: Option<String>,
     pub device: Name,

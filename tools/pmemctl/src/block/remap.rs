@@ -12,6 +12,7 @@ use crate::sysfs::{self, Host};
 use abstractions::extents::Extent;
 use anyhow::{Context, Result, bail};
 use rangemap::RangeMap;
+use schemars::JsonSchema;
 use serde::Serialize;
 use std::fmt;
 use std::ops::Range;
@@ -19,7 +20,7 @@ use std::ops::Range;
 const SECTOR: u64 = 512;
 
 /// A byte range of a disk and its place in a volume.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, JsonSchema, Serialize)]
 pub struct Span {
     /// The first byte, from the start of the disk.
     pub disk_offset: u64,

@@ -5,6 +5,7 @@
 use crate::block::devno::DeviceNumber;
 use crate::sysfs::{self, Host};
 use anyhow::{Context, Result, bail};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::fmt;
@@ -14,7 +15,7 @@ use std::path::Path;
 use std::process::Command;
 
 /// A disk, or a partition or volume on one.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, JsonSchema, Serialize, Deserialize)]
 pub struct Volume {
     /// `pmem0`, `pmem0p1`, `data-home`.
     pub name: String,
@@ -67,7 +68,7 @@ impl Volume {
 }
 
 /// Where a file system is mounted.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, JsonSchema, Serialize)]
 pub struct Mount {
     pub directory: String,
     /// Whether files are mapped and copied without the page cache.
@@ -81,7 +82,7 @@ pub struct Mount {
 }
 
 /// Which files of a mount are accessed directly (Documentation/filesystems/dax.rst).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, JsonSchema, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Dax {
     /// All: `-o dax=always`.

@@ -2,7 +2,7 @@
 
 //! The command `doctor`.
 
-use crate::commands::output::{json, root, table};
+use crate::commands::output::{json_object, root, table};
 use crate::commands::page::Page;
 use anyhow::Result;
 use clap::Args;
@@ -57,7 +57,7 @@ pub fn doctor(arguments: &Doctor) -> Result<bool> {
     let report = doctor::examine(&host, &scope, !arguments.no_probe)?;
     let good = report.findings.is_empty();
     if arguments.json {
-        json(&report)?;
+        json_object(&report)?;
         return Ok(good);
     }
     if !report.probes.is_empty() {

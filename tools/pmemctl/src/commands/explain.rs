@@ -2,7 +2,7 @@
 
 //! The command `explain`.
 
-use crate::commands::output::{Status, json, root};
+use crate::commands::output::{Status, json_object, root};
 use crate::commands::page::Page;
 use anyhow::Result;
 use clap::Args;
@@ -94,7 +94,7 @@ pub fn explain(arguments: &Explain) -> Result<Status> {
     };
     let found = engine::explain(&host, &subject, arguments.addr, arguments.lsb)?;
     if arguments.json {
-        json(&found)?;
+        json_object(&found)?;
     } else {
         let mut out = io::stdout().lock();
         for (name, value) in lines(&found) {

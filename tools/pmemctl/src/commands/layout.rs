@@ -3,7 +3,7 @@
 //! The command `layout`.
 
 use crate::commands::output::Status;
-use crate::commands::output::{about, json, or_dash, reasons, table};
+use crate::commands::output::{about, json_object, or_dash, reasons, table};
 use crate::commands::page::Page;
 use anstream::{AutoStream, ColorChoice};
 use anstyle::{AnsiColor, Color, Style};
@@ -69,7 +69,7 @@ pub fn layout(arguments: &Layout) -> Result<Status> {
         fs::write(path, svg(&map)).with_context(|| path.display().to_string())?;
     }
     if arguments.json {
-        json(&map)?;
+        json_object(&map)?;
     } else {
         let color = match io::stdout().is_terminal() {
             true => ColorChoice::Auto,

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The grouped help, and the hidden command `generate`: man pages and completions, made of the commands' definitions.
+//! The grouped help, and the hidden command `generate`: man pages, completions and JSON Schemas, made of the commands'
+//! definitions.
 
 use crate::commands::page::{EXIT_STATUS, Page};
 use crate::commands::{
     doctor, errors, explain, layout, lease, list, metrics, monitor, plan, quarantine, repair,
-    scrub, status, swap_driver,
+    schema, scrub, status, swap_driver,
 };
 use anyhow::{Context, Result};
 use clap::{Args, Command};
@@ -96,7 +97,7 @@ pub fn complete(command: Command) -> Command {
 
 #[derive(Args)]
 pub struct Generate {
-    /// The folders man and completions are made there
+    /// The folders man, completions and schema are made there
     #[arg(value_name = "DIR")]
     folder: PathBuf,
 }
@@ -120,15 +121,17 @@ fn visible(command: &Command) -> Command {
     }
 }
 
-/// Writes `man/*.1` and `completions/*`.
+/// Writes `man/*.1`, `completions/*` and `schema/*.json`.
 pub fn generate(arguments: &Generate, command: &Command) -> Result<bool> {
     let mut command = visible(command);
-    let (man, completions) = (
-        arguments.folder.join("man"),
-        arguments.folder.join("completions"),
-    );
-    for folder in [&man, &completions] {
+    let [man, completions, schemas] =
+        ["man", "completions", "schema"].map(|name| arguments.folder.join(name));
+    for folder in [&man, &completions, &schemas] {
         fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
+    }
+    for (name, text) in schema::texts()? {
+        let file = schemas.join(schema::file_name(name));
+        fs::write(&file, text).with_context(|| file.display().to_string())?;
     }
     for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
         clap_complete::generate_to(shell, &mut command.clone(), "pmemctl", &completions)

@@ -17,6 +17,7 @@ pub mod page;
 pub mod plan;
 pub mod quarantine;
 pub mod repair;
+pub mod schema;
 pub mod scrub;
 pub mod status;
 pub mod swap_driver;

@@ -10,6 +10,7 @@ use anyhow::Result;
 use clap::Args;
 use pmemctl::affected::Target;
 use pmemctl::fs::Owner;
+use pmemctl::json::Versioned;
 use pmemctl::monitor::hooks::{HookEvent, Hooks, Variables};
 use pmemctl::monitor::{self as engine, ErrorEvent, ErrorLocation, Event, Options};
 use pmemctl::sysfs::Host;
@@ -26,6 +27,10 @@ pub const PAGE: Page = Page {
         (
             "JOURNAL_STREAM",
             "Set by systemd: lines have a priority (sd-daemon(3)) if standard output is the journal.",
+        ),
+        (
+            "PMEMCTL_ID",
+            "For the hook: the id of the event, as in JSON.",
         ),
         (
             "PMEMCTL_DISK, PMEMCTL_OFFSET, PMEMCTL_LENGTH",
@@ -140,22 +145,18 @@ pub fn monitor(arguments: &Monitor) -> Result<()> {
         let found = |path: &PathBuf| device_spec::target(&host, path).ok();
         paths.iter().filter_map(found).collect()
     };
+    let journal = is_journal();
     let options = Options {
         targets: (!arguments.targets.is_empty()).then(|| Box::new(targets) as engine::Targets),
         now: arguments.now,
         cursor: arguments.cursor.clone(),
-    };
-    let journal = is_journal();
-    let hooks = arguments.hook.as_ref().map(|command| Hooks::new(command));
-    engine::run(&host, options, |event| {
         // The journal can leave out lines of low priority.
-        if matches!(event, Event::NotReported { .. })
-            && !arguments.verbose
-            && (arguments.json || !journal)
-        {
-            return Ok(());
-        }
-        let json = serde_json::to_string(event)?;
+        not_reported: arguments.verbose || (journal && !arguments.json),
+    };
+    let hooks = arguments.hook.as_ref().map(|command| Hooks::new(command));
+    engine::run(&host, options, |record| {
+        let event = record.event;
+        let json = serde_json::to_string(&Versioned::new(record))?;
         let mut out = io::stdout().lock();
         match event {
             _ if arguments.json => writeln!(out, "{json}")?,
@@ -166,7 +167,7 @@ pub fn monitor(arguments: &Monitor) -> Result<()> {
         if let (Some(hooks), Event::Bad(bad)) = (&hooks, event) {
             hooks.add(HookEvent {
                 key: key(bad),
-                variables: variables(bad),
+                variables: variables(record.id.as_deref().unwrap_or_default(), bad),
                 json,
             });
         }
@@ -192,7 +193,7 @@ fn priority(event: &Event) -> u32 {
     match event {
         Event::Bad(_) => 2,
         Event::Failed { .. } => 4,
-        Event::Watching { .. } => 6,
+        Event::Watching { .. } | Event::Summary { .. } => 6,
         Event::NotReported { .. } => 7,
     }
 }
@@ -210,6 +211,7 @@ fn line(event: &Event) -> String {
         Event::NotReported { mount, reason } => {
             return format!("{mount}: errors of files are not reported by the kernel: {reason}");
         }
+        Event::Summary { events } => return format!("{events} more events"),
     };
     let mut line = match &bad.what {
         ErrorLocation::Disk(entry) => {
@@ -290,9 +292,10 @@ fn key(bad: &ErrorEvent) -> String {
 }
 
 /// The facts for a hook, as pairs of a name and a value.
-fn variables(bad: &ErrorEvent) -> Variables {
+fn variables(id: &str, bad: &ErrorEvent) -> Variables {
     let flag = |is: bool| u32::from(is).to_string();
     let mut facts: Variables = vec![
+        ("PMEMCTL_ID", id.into()),
         ("PMEMCTL_NEW", flag(bad.new).into()),
         ("PMEMCTL_COMPLETE", flag(bad.complete).into()),
         ("PMEMCTL_KIND", kind(&bad.what).into()),
@@ -387,7 +390,7 @@ mod tests {
     }
 
     fn variable(event: &ErrorEvent, name: &str) -> Option<OsString> {
-        let mut all = variables(event).into_iter();
+        let mut all = variables("0123456789abcdef-7", event).into_iter();
         all.find_map(|(its, value)| (its == name).then_some(value))
     }
 
@@ -398,6 +401,10 @@ mod tests {
         assert_eq!(variable(&mounted, "PMEMCTL_PATH").unwrap(), name);
         assert_eq!(variable(&mounted, "PMEMCTL_INODE").unwrap(), "12");
         assert_eq!(variable(&mounted, "PMEMCTL_KIND").unwrap(), "file");
+        assert_eq!(
+            variable(&mounted, "PMEMCTL_ID").unwrap(),
+            "0123456789abcdef-7"
+        );
         // It would be another file here.
         let other = event(Some(file(name)), None);
         assert_eq!(variable(&other, "PMEMCTL_PATH"), None);

@@ -4,6 +4,7 @@
 
 use anyhow::{Result, bail};
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
+use pmemctl::json::Versioned;
 use pmemctl::sysfs::Host;
 use serde::Serialize;
 use std::io::{self, Write};
@@ -69,7 +70,12 @@ pub fn root(command: &str) -> Result<Host> {
     Ok(Host::here())
 }
 
-/// For programs.
+/// Prints an object for programs.
+pub fn json_object(value: &impl Serialize) -> Result<()> {
+    json(&Versioned::new(value))
+}
+
+/// Prints a value for programs. Arrays have no version.
 pub fn json(value: &impl Serialize) -> Result<()> {
     let mut out = io::stdout().lock();
     serde_json::to_writer_pretty(&mut out, value)?;

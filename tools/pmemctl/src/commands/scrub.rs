@@ -3,7 +3,7 @@
 //! The command `scrub`.
 
 use crate::commands::output::Status;
-use crate::commands::output::{json, root, table};
+use crate::commands::output::{json_object, root, table};
 use crate::commands::page::Page;
 use anyhow::{Result, bail};
 use clap::Args;
@@ -127,7 +127,7 @@ pub fn scrub(arguments: &Scrub) -> Result<Status> {
     })?;
     bar.finish_and_clear();
     if arguments.json {
-        json(&summary)?;
+        json_object(&summary)?;
     } else {
         show(&summary)?;
     }

@@ -3,7 +3,7 @@
 //! The command `status`.
 
 use crate::commands::device_spec::StateDir;
-use crate::commands::output::{self, about, json, or_dash, reasons, root, table};
+use crate::commands::output::{self, about, json_object, or_dash, reasons, root, table};
 use crate::commands::page::Page;
 use anyhow::Result;
 use clap::Args;
@@ -52,7 +52,7 @@ pub fn status(arguments: &Status) -> Result<output::Status> {
     let host = root("status")?;
     let state = State::read(&host, &arguments.place.state_dir);
     if arguments.json {
-        json(&state)?;
+        json_object(&state)?;
     } else if state.regions.is_empty() {
         writeln!(
             io::stderr(),

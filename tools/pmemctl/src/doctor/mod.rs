@@ -23,6 +23,7 @@ use abstractions::xattr;
 use anyhow::{Context, Result};
 use probe::{HUGE, Probe};
 use rustix::fs::StatxAttributes;
+use schemars::JsonSchema;
 use serde::Serialize;
 use std::fmt;
 use std::fs::{self, File};
@@ -32,7 +33,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use units::{PAGE, Size};
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, JsonSchema, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Prevents {
     /// Any of it: there is no persistent memory to use.
@@ -59,7 +60,7 @@ impl fmt::Display for Prevents {
     }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, JsonSchema, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Severity {
     /// There is no direct access, or data cannot be read.
@@ -68,7 +69,7 @@ pub enum Severity {
     Warning,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, JsonSchema, Serialize)]
 pub struct Finding {
     /// `kernel`, `namespace0.0`, `pmem0p1`, a mount, a file.
     #[serde(rename = "where")]
@@ -115,7 +116,7 @@ impl Finding {
 }
 
 /// The findings and the tests.
-#[derive(Debug, Default, Serialize)]
+#[derive(Debug, Default, JsonSchema, Serialize)]
 pub struct Report {
     /// The reasons; none where all works.
     pub findings: Vec<Finding>,

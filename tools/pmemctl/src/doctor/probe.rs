@@ -9,6 +9,7 @@ use abstractions::sigbus;
 use anyhow::{Context, Result};
 use rustix::fs::{AtFlags, FallocateFlags, Mode, OFlags, StatxAttributes, StatxFlags};
 use rustix::io::Errno;
+use schemars::JsonSchema;
 use serde::Serialize;
 use std::fs::{self, File};
 use std::ops::Range;
@@ -23,7 +24,7 @@ pub const HUGE: u64 = 2 << 20;
 const PROBE_SIZE: u64 = 2 * HUGE;
 
 /// The result of a test with a file, or with a test file on a mount.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, JsonSchema, Serialize)]
 pub struct Probe {
     /// The file or the mount.
     pub path: String,

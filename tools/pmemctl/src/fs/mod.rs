@@ -19,13 +19,14 @@ pub mod xfs;
 
 use crate::block::remap::{Span, Spans};
 use crate::ranges::Ranges;
+use schemars::JsonSchema;
 use serde::Serialize;
 use std::io;
 use std::ops::Range;
 use std::path::Path;
 
 /// Whose some bytes are.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, JsonSchema, Serialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum Owner {
     /// A file or directory.
@@ -56,7 +57,7 @@ pub enum Owner {
 }
 
 /// A range and its owner.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, JsonSchema, Serialize)]
 pub struct Owned {
     /// The bytes.
     #[serde(flatten)]
@@ -121,7 +122,7 @@ impl OwnersFound {
 }
 
 /// What bytes are for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, JsonSchema, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum SpaceKind {
     /// Free space.

@@ -12,6 +12,7 @@ use crate::fs::leases::Leases;
 use crate::sysfs::{self, Host, printable};
 use rustix::fs::{AtFlags, OFlags, StatxFlags};
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
+use schemars::JsonSchema;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
@@ -39,7 +40,7 @@ pub struct FileUse {
 }
 
 /// A process that maps a range or has its file open.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, JsonSchema, Serialize)]
 pub struct FileUser {
     #[serde(flatten)]
     pub process: Process,

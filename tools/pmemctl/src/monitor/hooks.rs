@@ -6,6 +6,8 @@
 //! that wait are therefore passed to one run, and the queue is bounded: events that do not fit in are counted, and a
 //! summary follows when the queue is empty.
 
+use crate::json::Versioned;
+use crate::monitor::{Event, EventRecord};
 use anyhow::{Context, Result, bail};
 use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::process::{Pid, Signal, kill_process_group};
@@ -56,7 +58,12 @@ impl Run {
         Self {
             key: String::new(),
             variables: vec![("PMEMCTL_KIND", "summary".into())],
-            json: vec![format!(r#"{{"event":"summary","events":{events}}}"#)],
+            json: serde_json::to_string(&Versioned::new(EventRecord {
+                id: None,
+                event: &Event::Summary { events },
+            }))
+            .into_iter()
+            .collect(),
             count: events,
         }
     }
@@ -285,7 +292,10 @@ mod tests {
             (EVENTS as u64 + 11, EVENTS)
         );
         let last = runs.last().unwrap();
-        assert_eq!(last.json, [r#"{"event":"summary","events":10}"#]);
+        assert_eq!(
+            last.json,
+            [r#"{"version":1,"event":"summary","events":10}"#]
+        );
         assert_eq!(last.variables, [("PMEMCTL_KIND", "summary".into())]);
         assert_eq!(queue.next(), None);
     }

@@ -29,9 +29,10 @@ use crate::nd::region::Region;
 use crate::nd::{Device, Kind};
 use crate::sysfs::{self, Host, printable};
 use abstractions::extents::{self, Extent, Fork};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use schemars::JsonSchema;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
@@ -49,7 +50,32 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 /// After this time an error is reported even if its owner is not known.
 pub const PROMPT: Duration = Duration::from_millis(1000);
 
-#[derive(Debug, Serialize)]
+/// An event, as it is printed.
+#[derive(Debug, JsonSchema, Serialize)]
+pub struct EventRecord<'a> {
+    /// A random id of this run, and the number of the event, without gaps; none for a summary.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+    #[serde(flatten)]
+    pub event: &'a Event,
+}
+
+/// Returns a random id.
+fn run_id(host: &Host) -> Result<String> {
+    let id = sysfs::line(host.path("proc/sys/kernel/random/uuid")).unwrap_or_default();
+    let id: String = id
+        .chars()
+        .filter(char::is_ascii_hexdigit)
+        .take(16)
+        .collect();
+    ensure!(
+        id.len() == 16,
+        "/proc/sys/kernel/random/uuid cannot be read"
+    );
+    Ok(id)
+}
+
+#[derive(Debug, JsonSchema, Serialize)]
 #[serde(tag = "event", rename_all = "kebab-case")]
 pub enum Event {
     /// The monitored disks: at the start, and after disks have appeared or disappeared.
@@ -68,9 +94,13 @@ pub enum Event {
         mount: String,
         reason: String,
     },
+    /// For a hook only: events that were too many for its queue.
+    Summary {
+        events: u64,
+    },
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, JsonSchema, Serialize)]
 pub struct ErrorEvent {
     /// Milliseconds since 1970 when it was seen on the list.
     pub time_ms: u64,
@@ -100,7 +130,7 @@ impl ErrorLocation {
     }
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, JsonSchema, Serialize)]
 #[serde(untagged)]
 pub enum ErrorLocation {
     Disk(AffectedRange),
@@ -109,7 +139,7 @@ pub enum ErrorLocation {
 }
 
 /// Bad bytes of a namespace that are none of its disk.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, JsonSchema, Serialize)]
 pub struct NamespaceError {
     pub disk: String,
     /// Its device of the `nd` bus.
@@ -133,6 +163,8 @@ pub struct Options {
     pub now: bool,
     /// The file of the errors that were reported, which are not reported at the start.
     pub cursor: Option<PathBuf>,
+    /// Report mounts for which the kernel does not report errors of files.
+    pub not_reported: bool,
 }
 
 /// The state of a device's list.
@@ -202,8 +234,16 @@ struct PendingBatch {
 pub fn run(
     host: &Host,
     options: Options,
-    mut report: impl FnMut(&Event) -> Result<()>,
+    mut report: impl FnMut(&EventRecord<'_>) -> Result<()>,
 ) -> Result<()> {
+    let (run, mut number) = (run_id(host)?, 0_u64);
+    let mut report = |event: &Event| {
+        number += 1;
+        report(&EventRecord {
+            id: Some(format!("{run}-{number}")),
+            event,
+        })
+    };
     let changes = Changes::open()?;
     let mut cursor = match &options.cursor {
         Some(file) => Some(Cursor::open(file, persist::boot(host)?)),
@@ -225,12 +265,16 @@ pub fn run(
     woken.set_nonblocking(true)?;
     let everything = options.targets.is_none();
     let (its_host, targets) = (host.clone(), options.targets);
+    let not_reported = options.not_reported;
     let reports = KernelReports::default();
     let (quick_reports, search_reports) = (reports.clone(), reports.clone());
     let (notes, noted) = mpsc::channel();
     let (listen_host, mut note_wake) = (host.clone(), wake.try_clone()?);
     thread::spawn(move || {
         let mut note = |mount, reason| {
+            if !not_reported {
+                return;
+            }
             let _ = notes.send(Event::NotReported { mount, reason });
             let _ = note_wake.write_all(b"x");
         };

@@ -5,11 +5,12 @@
 use crate::nd::DEVICES;
 use crate::programs;
 use crate::sysfs::{self, Host};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::process::{Command, Stdio};
 
 /// The health of a DIMM. What its firmware does not report is `null`.
-#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, JsonSchema, Serialize)]
 pub struct Dimm {
     /// `nmem0`.
     pub dimm: String,

@@ -13,7 +13,9 @@ pub mod region;
 
 use crate::block::disk::Disk;
 use crate::sysfs::{self, Host};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Serialize;
+use std::borrow::Cow;
 use std::fmt;
 use std::fs;
 use std::io;
@@ -85,6 +87,23 @@ impl fmt::Display for Name {
 impl Serialize for Name {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
+    }
+}
+
+impl JsonSchema for Name {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Name".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "string",
+            "pattern": "^(namespace|pfn|btt|dax)[0-9]+\\.[0-9]+$",
+        })
     }
 }
 

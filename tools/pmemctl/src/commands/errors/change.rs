@@ -2,12 +2,13 @@
 
 //! Arguments and output of the commands that change one range of a list.
 
-use crate::commands::output::json;
+use crate::commands::output::json_object;
 use anyhow::Result;
 use clap::Args;
 use pmemctl::badblocks::inject::Place;
 use pmemctl::nd::device_spec::DeviceSpec;
 use pmemctl::sysfs::Host;
+use schemars::JsonSchema;
 use serde::Serialize;
 use units::Size;
 
@@ -27,14 +28,16 @@ pub struct Change {
     json: bool,
 }
 
-#[derive(Serialize)]
-struct ChangeReport {
-    device: String,
-    offset: u64,
-    length: u64,
-    result: &'static str,
+#[derive(JsonSchema, Serialize)]
+pub struct ChangeReport {
+    pub device: String,
+    /// The first byte, from the start of the namespace.
+    pub offset: u64,
+    pub length: u64,
+    /// `injected`, `cleared` or `failed`.
+    pub result: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
-    reason: Option<String>,
+    pub reason: Option<String>,
 }
 
 /// Tells how a change went, of which place of which namespace.
@@ -50,7 +53,7 @@ pub fn change(
     if !arguments.json {
         return done.map(|()| true);
     }
-    json(&ChangeReport {
+    json_object(&ChangeReport {
         device: place.device.name.to_string(),
         offset: place.bytes.start,
         length: place.bytes.end - place.bytes.start,

@@ -2,7 +2,7 @@
 
 //! The command `errors`.
 
-mod change;
+pub mod change;
 pub mod forget;
 pub mod import_cxl;
 pub mod inject;
@@ -18,6 +18,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use pmemctl::affected::{AffectedRange, NamespaceRange, Survey};
 use pmemctl::fs::{Owner, Progress};
 use pmemctl::sysfs::{Host, printable};
+use schemars::JsonSchema;
 use serde::Serialize;
 use std::cell::Cell;
 use std::io;
@@ -156,9 +157,9 @@ fn status(is_empty: bool, is_known: bool) -> Status {
     }
 }
 
-#[derive(Serialize)]
+#[derive(JsonSchema, Serialize)]
 #[serde(untagged)]
-enum ListedRange<'a> {
+pub enum ListedRange<'a> {
     Disk(&'a AffectedRange),
     Namespace(&'a NamespaceRange),
 }

@@ -9,6 +9,7 @@ use anyhow::Result;
 use clap::Args;
 use pmemctl::badblocks::follow;
 use pmemctl::badblocks::persist::{self, SaveOutcome, SaveReport};
+use pmemctl::json::Versioned;
 use std::io::{self, Write};
 
 pub const PAGE: Page = Page {
@@ -103,7 +104,7 @@ pub fn save(arguments: &Save) -> Result<bool> {
         };
         follow::run(&host, folder, chosen.as_deref(), |report| {
             let text = match arguments.json {
-                true => serde_json::to_string(report)?,
+                true => serde_json::to_string(&Versioned::new(report))?,
                 false => line(report),
             };
             writeln!(io::stdout(), "{text}")?;
