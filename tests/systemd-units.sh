@@ -152,6 +152,11 @@ watch_count() {
 	[ "$(journal pmemctl-monitor | grep -c '^<6>watching')" -ge "$1" ]
 }
 
+# field_of_error OFFSET EXPRESSION: fields of the journal entry for the error at this offset of the disk.
+field_of_error() {
+	jq -r "select(.PMEM_OFFSET == \"$1\") | $2" /tmp/journal | tail -n 1
+}
+
 # states PROPERTY…: these properties of each service.
 states() {
 	for service in $SERVICES; do
@@ -189,7 +194,7 @@ saved_are() {
 
 : >/tmp/journal.before
 need filefrag jq journalctl nsenter systemctl udevadm unshare
-plan 36
+plan 41
 load_driver
 disk=$(e820_disk)
 install_machine
@@ -272,9 +277,9 @@ check_fails "and not listed" grep -q "^$((at / 512)) " "/sys/block/$disk/badbloc
 
 # ---- a hook ----
 
-install -d /var/lib/pmem-hook
+install -d /var/lib/pmem-hook /etc/pmemctl/hooks.d
 install -m 2755 -g mail "$(command -v id)" /usr/local/bin/group-of-mail
-cat >/etc/pmemctl-hook <<-'END'
+cat >/etc/pmemctl/hooks.d/10-test <<-'END'
 	#!/bin/sh
 	for folder in /var/lib/pmem-hook /var/tmp /tmp /run /etc /root /srv /dev/shm; do
 		! touch $folder/hook || echo "may write to $folder"
@@ -283,20 +288,26 @@ cat >/etc/pmemctl-hook <<-'END'
 	echo "$PMEMCTL_OFFSET $PMEMCTL_NEW $PMEMCTL_COMPLETE $PMEMCTL_WHOSE $PMEMCTL_FILE_OFFSET $PMEMCTL_MAPPED_BY"
 	systemctl start --no-block hook-job@$PMEMCTL_OFFSET.service
 END
-chmod 755 /etc/pmemctl-hook
+printf '#!/bin/sh\necho unsafe >>/var/lib/pmem-hook/unsafe\n' >/etc/pmemctl/hooks.d/20-unsafe
+chmod 755 /etc/pmemctl/hooks.d/10-test
+chmod 775 /etc/pmemctl/hooks.d/20-unsafe
 cat >$UNITS/hook-job@.service <<-'END'
 	[Service]
 	ExecStart=sh -c 'touch /var/tmp/hook-job.%i; group-of-mail -gn'
 END
-# As the comment in the unit describes.
-{
-	sed -n 's/^#\t//p' "$CHECKOUT/contrib/systemd/pmemctl-monitor.service"
-	echo ReadWritePaths=/var/lib/pmem-hook
-} | inside systemctl edit --stdin pmemctl-monitor.service >/dev/null 2>&1
+printf '[Service]\nReadWritePaths=/var/lib/pmem-hook\n' |
+	inside systemctl edit --stdin pmemctl-monitor.service >/dev/null 2>&1
 inside systemctl restart pmemctl-monitor.service
 check "with a hook it watches" wait_for 20 watch_count 3
 make_bad used 1048576
 check "the hook gets the error" logs pmemctl-monitor "^<6>$at 1 1 /srv/used 1048576 $pid$"
+check "a hook that others may change is refused" logs pmemctl-monitor "20-unsafe is not run: others may write"
+check_fails "and not run" test -e /var/lib/pmem-hook/unsafe
+is "the journal has the fields" "$(field_of_error "$at" '"\(.PMEM_OWNER) \(.PMEM_FILE_OFFSET) \(.PMEM_KIND) \(.SYSLOG_IDENTIFIER)"')" \
+	"/srv/used 1048576 file pmemctl"
+is "and an id that the catalog explains" "$(field_of_error "$at" .MESSAGE_ID)" "$(sed -n '/^Subject: .*has bad memory/{x;s/^-- //p};h' \
+	"$CHECKOUT/contrib/systemd/rust_pmem.catalog")"
+is "the state of the service" "$(inside systemctl show -P StatusText pmemctl-monitor.service)" "watching $disk; 1 error reported"
 is "an error reported before a restart is not reported again" "$(journal pmemctl-monitor | grep -c ': /srv/old at 8K; known before')" 1
 is "where it may write" "$(journal pmemctl-monitor | sed -n "s/^<6>$at may write to //p" | sort -u | xargs)" "/dev/shm /var/lib/pmem-hook"
 check "a set-group-ID bit does nothing for it" logs pmemctl-monitor "^<6>$at is of group root$"

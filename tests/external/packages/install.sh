@@ -26,6 +26,7 @@ expected() {
 	cat <<-END
 		./lib/modules/$release/updates/rust_pmem.ko
 		.$1/lib/modprobe.d/rust_pmem.conf
+		.$1/lib/systemd/catalog/rust_pmem.catalog
 		.$1/lib/udev/rules.d/59-pmemctl.rules
 		.$1/sbin/pmemctl
 		.$1/share/bash-completion/completions/pmemctl

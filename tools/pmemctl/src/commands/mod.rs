@@ -6,6 +6,7 @@ pub mod device_spec;
 pub mod doctor;
 pub mod errors;
 pub mod explain;
+pub mod journal;
 pub mod layout;
 pub mod lease;
 pub mod list;

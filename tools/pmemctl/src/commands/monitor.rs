@@ -4,15 +4,17 @@
 
 use crate::commands::device_spec;
 use crate::commands::errors::describe_owner;
+use crate::commands::journal::{self, Message};
 use crate::commands::output::root;
 use crate::commands::page::Page;
 use anyhow::Result;
 use clap::Args;
+use libsystemd::daemon::NotifyState;
 use pmemctl::affected::Target;
 use pmemctl::fs::Owner;
 use pmemctl::json::Versioned;
-use pmemctl::monitor::hooks::{HookEvent, Hooks, Variables};
-use pmemctl::monitor::{self as engine, ErrorEvent, ErrorLocation, Event, Options};
+use pmemctl::monitor::hooks::{HookEvent, HookPrograms, Hooks, Variables};
+use pmemctl::monitor::{self as engine, ErrorEvent, ErrorLocation, Event, Heartbeat, Options};
 use pmemctl::sysfs::Host;
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -26,7 +28,12 @@ pub const PAGE: Page = Page {
     environment: &[
         (
             "JOURNAL_STREAM",
-            "Set by systemd: lines have a priority (sd-daemon(3)) if standard output is the journal.",
+            "Set by systemd: if standard output is the journal, entries have fields (PMEM_DISK, PMEM_OFFSET, \
+             PMEM_OWNER and so on, as the variables for the hook) and a MESSAGE_ID, which \"journalctl -x\" explains.",
+        ),
+        (
+            "NOTIFY_SOCKET, WATCHDOG_USEC",
+            "Set by systemd: the state of the service is sent, and signs of life while searches make progress.",
         ),
         (
             "PMEMCTL_ID",
@@ -71,10 +78,16 @@ pub const PAGE: Page = Page {
             "For the hook: 1 if the error was not listed at the start; 1 if the search for the owner is over.",
         ),
     ],
-    files: &[(
-        "/usr/lib/systemd/system/pmemctl-monitor.service",
-        "Runs \"pmemctl monitor --now\".",
-    )],
+    files: &[
+        (
+            "/usr/lib/systemd/system/pmemctl-monitor.service",
+            "Runs \"pmemctl monitor --now --hooks-dir /etc/pmemctl/hooks.d\".",
+        ),
+        (
+            "/etc/pmemctl/hooks.d",
+            "Programs that the service runs for each error.",
+        ),
+    ],
     examples: &[
         (
             "pmemctl monitor --now",
@@ -102,8 +115,10 @@ pub const PAGE: Page = Page {
 /// Files for which the kernel reports I/O errors (XFS health monitoring, fanotify) are looked at first. If xfs_healer(8)
 /// runs, it gets the reports of XFS health monitoring, and this command those of fanotify.
 ///
-/// The hook is run for one file at a time. Events for the same file that wait are passed to one run, and events that are
-/// too many for the queue are counted. A run and its children are killed after a minute.
+/// Hooks are run for one file at a time, first the command, then the programs of the directory in the order of their
+/// names. Events for the same file that wait are passed to one run, and events that are too many for the queue are
+/// counted. A hook and its children are killed after a minute. Programs that users other than root could change are not
+/// run, nor files that are not executable, hidden or copies (x~, x.dpkg-old).
 ///
 /// In JSON and PMEMCTL_WHOSE, paths have escapes: \\ for a backslash, \xff for a byte that is not UTF-8, \n and
 /// \u{202e} for characters that a terminal does not show. "paths_b64" has the bytes.
@@ -118,6 +133,9 @@ pub struct Monitor {
     /// Run this with /bin/sh for each error, with PMEMCTL_* in the environment and JSON on standard input
     #[arg(long, value_name = "COMMAND")]
     hook: Option<String>,
+    /// Run each program in this directory, too, which root alone may change; it need not exist
+    #[arg(long, value_name = "DIR")]
+    hooks_dir: Option<PathBuf>,
     /// Do not report what this file has as reported since the system was started, and keep it up to date
     #[arg(long, value_name = "FILE")]
     cursor: Option<PathBuf>,
@@ -145,56 +163,104 @@ pub fn monitor(arguments: &Monitor) -> Result<()> {
         let found = |path: &PathBuf| device_spec::target(&host, path).ok();
         paths.iter().filter_map(found).collect()
     };
-    let journal = is_journal();
+    let is_journal = journal::is_journal();
     let options = Options {
         targets: (!arguments.targets.is_empty()).then(|| Box::new(targets) as engine::Targets),
         now: arguments.now,
         cursor: arguments.cursor.clone(),
         // The journal can leave out lines of low priority.
-        not_reported: arguments.verbose || (journal && !arguments.json),
+        not_reported: arguments.verbose || (is_journal && !arguments.json),
+        heartbeat: journal::heartbeat()
+            .map(|interval| Heartbeat::new(interval, || journal::state(&[NotifyState::Watchdog]))),
     };
-    let hooks = arguments.hook.as_ref().map(|command| Hooks::new(command));
+    let programs = HookPrograms {
+        command: arguments.hook.clone(),
+        folder: arguments.hooks_dir.clone(),
+    };
+    let has_hooks = programs.command.is_some() || programs.folder.is_some();
+    let hooks = has_hooks.then(|| Hooks::new(programs));
+    let mut service = Service::default();
     engine::run(&host, options, |record| {
         let event = record.event;
         let json = serde_json::to_string(&Versioned::new(record))?;
+        let id = record.id.as_deref().unwrap_or_default();
         let mut out = io::stdout().lock();
-        match event {
-            _ if arguments.json => writeln!(out, "{json}")?,
-            // sd-daemon(3).
-            _ if journal => writeln!(out, "<{}>{}", priority(event), line(event))?,
-            _ => writeln!(out, "{}", line(event))?,
+        if arguments.json {
+            writeln!(out, "{json}")?;
+        } else if is_journal {
+            let message = message(event);
+            let line = line(event);
+            if !journal::send(message, &line, facts(id, event)) {
+                writeln!(out, "{}{line}", message.prefix())?;
+            }
+        } else {
+            writeln!(out, "{}", line(event))?;
         }
+        journal::state(&service.states(event));
         if let (Some(hooks), Event::Bad(bad)) = (&hooks, event) {
             hooks.add(HookEvent {
                 key: key(bad),
-                variables: variables(record.id.as_deref().unwrap_or_default(), bad),
+                variables: variables(id, bad),
                 json,
             });
         }
         Ok(())
     })?;
+    journal::state(&[NotifyState::Stopping]);
     if let Some(hooks) = hooks {
         hooks.end();
     }
     Ok(())
 }
 
-/// Whether lines go to systemd's journal: `JOURNAL_STREAM` of systemd.exec(5) says to which file.
-fn is_journal() -> bool {
-    let Ok(stream) = std::env::var("JOURNAL_STREAM") else {
-        return false;
-    };
-    rustix::fs::fstat(io::stdout())
-        .is_ok_and(|status| format!("{}:{}", status.st_dev, status.st_ino) == stream)
+/// What systemd shows of the service.
+#[derive(Default)]
+struct Service {
+    disks: String,
+    errors: u64,
 }
 
-/// Of syslog(3).
-fn priority(event: &Event) -> u32 {
+impl Service {
+    /// Returns the state after an event. The service is ready when it watches the disks.
+    fn states(&mut self, event: &Event) -> Vec<NotifyState> {
+        let mut states = Vec::new();
+        match event {
+            Event::Watching { .. } => {
+                self.disks = line(event);
+                states.push(NotifyState::Ready);
+            }
+            Event::Bad(bad) if bad.complete => self.errors += 1,
+            _ => {}
+        }
+        states.push(NotifyState::Status(match self.errors {
+            0 => self.disks.clone(),
+            1 => format!("{}; 1 error reported", self.disks),
+            errors => format!("{}; {errors} errors reported", self.disks),
+        }));
+        states
+    }
+}
+
+fn message(event: &Event) -> Message {
     match event {
-        Event::Bad(_) => 2,
-        Event::Failed { .. } => 4,
-        Event::Watching { .. } | Event::Summary { .. } => 6,
-        Event::NotReported { .. } => 7,
+        Event::Bad(_) => Message::Bad,
+        Event::Failed { .. } => Message::Failed,
+        Event::Watching { .. } | Event::Summary { .. } => Message::Watching,
+        Event::NotReported { .. } => Message::NotReported,
+    }
+}
+
+/// Returns the facts for the journal.
+fn facts(id: &str, event: &Event) -> Variables {
+    match event {
+        Event::Bad(bad) => variables(id, bad),
+        Event::Failed { disk, .. } => {
+            vec![("PMEMCTL_ID", id.into()), ("PMEMCTL_DISK", disk.into())]
+        }
+        Event::NotReported { mount, .. } => {
+            vec![("PMEMCTL_ID", id.into()), ("PMEMCTL_MOUNT", mount.into())]
+        }
+        Event::Watching { .. } | Event::Summary { .. } => vec![("PMEMCTL_ID", id.into())],
     }
 }
 
@@ -421,6 +487,29 @@ mod tests {
             let event = event(owner, Some("/srv"));
             assert_eq!(variable(&event, "PMEMCTL_KIND").unwrap(), kind);
         }
+    }
+
+    #[test]
+    fn service_is_ready_when_it_watches() {
+        let mut service = Service::default();
+        let watching = Event::Watching {
+            disks: vec!["pmem0".into()],
+        };
+        let state = |text: &str| NotifyState::Status(text.into());
+        assert_eq!(
+            service.states(&watching),
+            [NotifyState::Ready, state("watching pmem0")]
+        );
+        let bad = |complete| {
+            let mut bad = event(None, None);
+            bad.complete = complete;
+            Event::Bad(Box::new(bad))
+        };
+        service.states(&bad(false));
+        let states = service.states(&bad(true));
+        assert_eq!(states, [state("watching pmem0; 1 error reported")]);
+        let states = service.states(&bad(true));
+        assert_eq!(states, [state("watching pmem0; 2 errors reported")]);
     }
 
     #[test]

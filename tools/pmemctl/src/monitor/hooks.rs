@@ -1,21 +1,23 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Runs the hook, one process at a time, beside the monitoring.
+//! Runs the hooks, one process at a time, beside the monitoring.
 //!
 //! A damaged DIMM may cause thousands of events within a second, and a hook may take a minute. Events of the same file
 //! that wait are therefore passed to one run, and the queue is bounded: events that do not fit in are counted, and a
 //! summary follows when the queue is empty.
 
 use crate::json::Versioned;
-use crate::monitor::{Event, EventRecord};
+use crate::monitor::{Event, EventRecord, hooks_dir};
+use crate::sysfs::printable;
 use anyhow::{Context, Result, bail};
 use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::process::{Pid, Signal, kill_process_group};
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Seek, Write};
 use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -140,18 +142,55 @@ pub struct Hooks {
     runner: JoinHandle<()>,
 }
 
+/// What is run for an event.
+#[derive(Debug, Default)]
+pub struct HookPrograms {
+    /// A command for /bin/sh.
+    pub command: Option<String>,
+    /// A directory of programs, which is read for each run.
+    pub folder: Option<PathBuf>,
+}
+
+impl HookPrograms {
+    /// Runs all of them, one after the other. `reported` are the reasons that were reported before.
+    fn run(&self, one: &Run, reported: &mut BTreeSet<String>) {
+        if let Some(command) = &self.command {
+            let mut shell = Command::new("/bin/sh");
+            shell.args(["-c", command]);
+            report(command, run(&mut shell, one, TIMEOUT));
+        }
+        let Some(folder) = &self.folder else {
+            return;
+        };
+        let programs = hooks_dir::programs(folder);
+        for path in &programs.paths {
+            report(&printable(path), run(&mut Command::new(path), one, TIMEOUT));
+        }
+        let reasons: BTreeSet<_> = programs.reasons.into_iter().collect();
+        for reason in reasons.difference(reported) {
+            let _ = writeln!(io::stderr(), "pmemctl: {reason}");
+        }
+        *reported = reasons;
+    }
+}
+
+fn report(name: &str, done: Result<ExitStatus>) {
+    let reason = match done {
+        Ok(status) if status.success() => return,
+        Ok(status) => status.to_string(),
+        Err(error) => format!("{error:#}"),
+    };
+    let _ = writeln!(io::stderr(), "pmemctl: the hook {name:?}: {reason}");
+}
+
 impl Hooks {
-    pub fn new(command: &str) -> Self {
+    pub fn new(programs: HookPrograms) -> Self {
         let shared = Arc::new(Shared::default());
-        let (its, command) = (Arc::clone(&shared), command.to_owned());
+        let its = Arc::clone(&shared);
         let runner = thread::spawn(move || {
+            let mut reported = BTreeSet::new();
             while let Some(one) = its.next() {
-                let reason = match run(&command, &one, TIMEOUT) {
-                    Ok(status) if status.success() => continue,
-                    Ok(status) => status.to_string(),
-                    Err(error) => format!("{error:#}"),
-                };
-                let _ = writeln!(io::stderr(), "pmemctl: the hook {command:?}: {reason}");
+                programs.run(&one, &mut reported);
             }
         });
         Self { shared, runner }
@@ -178,7 +217,7 @@ impl Hooks {
 }
 
 /// Runs the command in a process group of its own, which is killed after the time.
-fn run(command: &str, run: &Run, timeout: Duration) -> Result<ExitStatus> {
+fn run(command: &mut Command, run: &Run, timeout: Duration) -> Result<ExitStatus> {
     // Not a pipe, because a hook that does not read would block the writer.
     let memory = memfd_create("pmemctl-event", MemfdFlags::CLOEXEC).context("its input")?;
     let mut input = File::from(memory);
@@ -187,15 +226,18 @@ fn run(command: &str, run: &Run, timeout: Duration) -> Result<ExitStatus> {
     }
     input.rewind().context("its input")?;
     let variables = run.variables.iter().map(|(name, value)| (name, value));
-    let mut child = Command::new("/bin/sh")
-        .args(["-c", command])
+    // systemd's variables are for the service itself.
+    for name in ["NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC"] {
+        command.env_remove(name);
+    }
+    let mut child = command
         .envs(variables)
         .env("PMEMCTL_COUNT", run.count.to_string())
         .stdin(Stdio::from(input))
         .stdout(io::stderr())
         .process_group(0)
         .spawn()
-        .context("/bin/sh")?;
+        .context("cannot be run")?;
     let end = Instant::now() + timeout;
     loop {
         if let Some(status) = child.try_wait()? {
@@ -215,6 +257,7 @@ fn run(command: &str, run: &Run, timeout: Duration) -> Result<ExitStatus> {
 mod tests {
     use super::*;
     use std::fs;
+    use std::os::unix::fs::PermissionsExt;
 
     fn event(key: &str, number: usize) -> HookEvent {
         HookEvent {
@@ -234,9 +277,38 @@ mod tests {
         queue([event]).next().unwrap()
     }
 
+    fn shell(command: &str) -> Command {
+        let mut shell = Command::new("/bin/sh");
+        shell.args(["-c", command]);
+        shell
+    }
+
+    #[test]
+    fn all_hooks_of_a_directory_are_run_after_the_command() {
+        let folder = tempfile::tempdir().unwrap();
+        let hooks = folder.path().join("hooks.d");
+        fs::create_dir(&hooks).unwrap();
+        let log = folder.path().join("log");
+        let add = |name: &str, text: &str| {
+            let path = hooks.join(name);
+            fs::write(&path, format!("#!/bin/sh\n{text} >>{}\n", log.display())).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        };
+        add("20-count", "echo $PMEMCTL_COUNT");
+        add("10-input", "{ cat; exit 3; }");
+        add("30-offset", "echo $PMEMCTL_OFFSET");
+        let programs = HookPrograms {
+            command: Some(format!("echo first >{}", log.display())),
+            folder: Some(hooks),
+        };
+        programs.run(&one(event("x", 7)), &mut BTreeSet::new());
+        let text = fs::read_to_string(&log).unwrap();
+        assert_eq!(text, "first\n{\"a\": 7}\n1\n7\n");
+    }
+
     #[test]
     fn hook_gets_environment_and_json() {
-        let run = |command| run(command, &one(event("x", 1)), TIMEOUT);
+        let run = |command| run(&mut shell(command), &one(event("x", 1)), TIMEOUT);
         let options = "test \"$PMEMCTL_OFFSET $PMEMCTL_COUNT\" = '1 1' && read -r text && test \"$text\" = '{\"a\": 1}'";
         assert!(run(options).unwrap().success());
         // A hook that does not read its input.
@@ -250,7 +322,12 @@ mod tests {
         let pid = folder.path().join("pid");
         let command = format!("sleep 100 & echo $! >{}; wait", pid.display());
         let begun = Instant::now();
-        let error = run(&command, &one(event("x", 1)), Duration::from_millis(500)).unwrap_err();
+        let error = run(
+            &mut shell(&command),
+            &one(event("x", 1)),
+            Duration::from_millis(500),
+        )
+        .unwrap_err();
         assert!(begun.elapsed() < Duration::from_secs(50));
         assert!(error.to_string().contains("killed after"));
         let pid = fs::read_to_string(pid).unwrap();

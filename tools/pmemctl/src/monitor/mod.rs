@@ -10,6 +10,7 @@
 
 mod cursor;
 pub mod hooks;
+mod hooks_dir;
 
 use crate::affected::{self, AffectedRange, Target};
 use crate::badblocks::kernel::{self, KernelList, ListLookup, bytes};
@@ -43,12 +44,15 @@ use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc;
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// After this time an error is reported even if its owner is not known.
 pub const PROMPT: Duration = Duration::from_millis(1000);
+
+/// After this time a search among the files in use is taken for hanging.
+const HANGS: Duration = Duration::from_secs(300);
 
 /// An event, as it is printed.
 #[derive(Debug, JsonSchema, Serialize)]
@@ -152,6 +156,49 @@ pub struct NamespaceError {
     number: DeviceNumber,
 }
 
+/// A sign of life at an interval, for a service manager that restarts what hangs.
+pub struct Heartbeat {
+    interval: Duration,
+    beat: Box<dyn Fn()>,
+    next: Instant,
+}
+
+impl Heartbeat {
+    pub fn new(interval: Duration, beat: impl Fn() + 'static) -> Self {
+        Self {
+            interval,
+            beat: Box::new(beat),
+            next: Instant::now(),
+        }
+    }
+
+    /// Beats if it is time to and the quick search does not hang; returns when to be called next.
+    fn beat(&mut self, search: &SearchState, now: Instant) -> Instant {
+        if now >= self.next {
+            if !search.hangs(now) {
+                (self.beat)();
+            }
+            self.next = now + self.interval;
+        }
+        self.next
+    }
+}
+
+/// Since when the quick search works on a batch, which takes no more than seconds.
+#[derive(Clone, Default)]
+struct SearchState(Arc<Mutex<Option<Instant>>>);
+
+impl SearchState {
+    fn set(&self, since: Option<Instant>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = since;
+    }
+
+    fn hangs(&self, now: Instant) -> bool {
+        let since = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        since.is_some_and(|since| now.saturating_duration_since(since) > HANGS)
+    }
+}
+
 /// Returns the targets.
 pub type Targets = Box<dyn Fn() -> Vec<Target> + Send>;
 
@@ -165,6 +212,7 @@ pub struct Options {
     pub cursor: Option<PathBuf>,
     /// Report mounts for which the kernel does not report errors of files.
     pub not_reported: bool,
+    pub heartbeat: Option<Heartbeat>,
 }
 
 /// The state of a device's list.
@@ -265,6 +313,9 @@ pub fn run(
     woken.set_nonblocking(true)?;
     let everything = options.targets.is_none();
     let (its_host, targets) = (host.clone(), options.targets);
+    let mut heartbeat = options.heartbeat;
+    let search_state = SearchState::default();
+    let its_state = search_state.clone();
     let not_reported = options.not_reported;
     let reports = KernelReports::default();
     let (quick_reports, search_reports) = (reports.clone(), reports.clone());
@@ -289,6 +340,7 @@ pub fn run(
     thread::spawn(move || {
         // The receiver is gone only when the process ends.
         for batch in queue {
+            its_state.set(Some(Instant::now()));
             let targets = targets.as_ref().map(|targets| targets());
             let look = QuickSearch {
                 host: &its_host,
@@ -297,6 +349,7 @@ pub fn run(
                 batch: &batch,
             };
             let (answer, affected, used) = look.look();
+            its_state.set(None);
             let _ = answers.send(answer);
             let _ = wake.write_all(b"x");
             if !affected.is_empty() {
@@ -405,6 +458,10 @@ pub fn run(
 
         loop {
             let until = pending.values().filter_map(|one| one.until).min();
+            let next = heartbeat
+                .as_mut()
+                .map(|heartbeat| heartbeat.beat(&search_state, Instant::now()));
+            let until = until.into_iter().chain(next).min();
             match changes.wait(&lists, Some(woken.as_fd()), until)? {
                 Wakeup::End => return Ok(()),
                 Wakeup::Changed => break,
@@ -914,6 +971,28 @@ mod tests {
         let parts = parts_of(&file, &mut remaining);
         assert_eq!(parts, [(Span::made_up(start, 4096), extent.logical)]);
         assert!(remaining.iter().eq([before]));
+    }
+
+    #[test]
+    fn search_that_hangs_stops_the_heartbeat() {
+        let count = std::rc::Rc::new(std::cell::Cell::new(0));
+        let its = count.clone();
+        let second = Duration::from_secs(1);
+        let mut heartbeat = Heartbeat::new(second, move || its.set(its.get() + 1));
+        let begun = heartbeat.next;
+        let search = SearchState::default();
+        assert_eq!(heartbeat.beat(&search, begun), begun + second);
+        // Woken by something else.
+        assert_eq!(heartbeat.beat(&search, begun), begun + second);
+        assert_eq!(count.get(), 1);
+        search.set(Some(begun));
+        heartbeat.beat(&search, begun + HANGS);
+        assert_eq!(count.get(), 2);
+        heartbeat.beat(&search, begun + HANGS + second);
+        assert_eq!(count.get(), 2);
+        search.set(None);
+        heartbeat.beat(&search, begun + HANGS + 2 * second);
+        assert_eq!(count.get(), 3);
     }
 
     #[test]
