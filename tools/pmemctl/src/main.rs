@@ -49,6 +49,7 @@ fn main() -> ExitCode {
     let arguments = Arguments::from_arg_matches(&man::complete(Arguments::command()).get_matches());
     let done = match arguments.unwrap_or_else(|error| error.exit()).command {
         Command::List(arguments) => list::list(&arguments).map(Status::good),
+        Command::Status(arguments) if arguments.check => return status::check(&arguments),
         Command::Status(arguments) => Status::or_untold(status::status(&arguments)),
         Command::Errors(arguments) => errors::run(&arguments),
         Command::Monitor(arguments) => monitor::monitor(&arguments).map(|()| Status::Good),

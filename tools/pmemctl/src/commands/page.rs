@@ -12,8 +12,11 @@ pub const EXIT_STATUS: &[(&str, &str)] = &[
         "1",
         "Something is bad, something was refused, or the command failed.",
     ),
-    ("2", "An argument is invalid."),
-    ("3", "errors restore: a saved list was refused."),
+    ("2", "An argument is invalid; status --check: CRITICAL."),
+    (
+        "3",
+        "errors restore: a saved list was refused; status --check: UNKNOWN.",
+    ),
     (
         "4",
         "Whether something is bad is not known: a list or an owner cannot be read, or a scrub is not complete.",
