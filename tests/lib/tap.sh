@@ -120,7 +120,8 @@ cleanup() {
 tap_end() {
 	tap_status=$?
 	trap - EXIT
-	set +e
+	# It also runs if the test did not get far enough to set all variables.
+	set +eu
 	cleanup
 	[ "$tap_status" -eq 0 ] || exit "$tap_status"
 	if [ "$TAP_FAILED" -ne 0 ]; then
