@@ -147,10 +147,27 @@ impl Workspace {
         for sources in ["block", "nd"] {
             fs::create_dir_all(folder.join("source/abstractions").join(sources))?;
         }
-        Ok(Self {
+        let workspace = Self {
             top: top.to_path_buf(),
             folder,
-        })
+        };
+        workspace.remove_old_sources()?;
+        Ok(workspace)
+    }
+
+    /// Removes sources that the driver does not have any more: rustc would find them as modules.
+    fn remove_old_sources(&self) -> Result<()> {
+        let source = self.folder.join("source");
+        let known = sources(&self.top)?;
+        for copy in glob::glob(&format!("{}/**/*.rs", source.display()))? {
+            let copy = copy?;
+            let path = copy.strip_prefix(&source)?;
+            let generated = path.to_string_lossy().ends_with("_generated.rs");
+            if !generated && !known.iter().any(|known| known == path) {
+                fs::remove_file(&copy).with_context(|| copy.display().to_string())?;
+            }
+        }
+        Ok(())
     }
 
     /// Builds the module with this fault, or with none. Returns its path from the root of the checkout, or the errors of the
