@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# pmemctl explain says why an address of a process gets SIGBUS: a bad block, truncation, a hole, a poisoned page.
+# pmemctl explain says why an address of a process gets SIGBUS: a bad block, truncation, a hole.
 #
 # With the process, and after it has ended; on ext4 and XFS.
 # vm: --bare --e820 352M@512M
@@ -31,7 +31,7 @@ explain() {
 }
 
 need jq filefrag setpriv
-plan 25
+plan 24
 load_driver
 disk=$(e820_disk)
 for type in ext4 xfs; do
@@ -88,11 +88,3 @@ echo "$(sector_of "$file" 1048576) 8" >"/sys/block/$disk/badblocks"
 explain --pid "$map_pid" --addr "$(address_of "a file" 1048576)" >/tmp/explain.out
 is "a file that is not DAX" "$(cat /tmp/explain.out) $(jq .file.dax /tmp/explain.json)" '1 bad-block false'
 map_stop
-# The first page is anonymous memory and poisoned; the file's mapping begins behind it.
-# shellcheck disable=SC2016 # for the shell that is run
-pmem-io map --length 64K "$file" unmap=0+4K poison=0+4K run='
-	map_pid=$PPID
-	start=$(grep -m 1 "a file" /proc/$map_pid/maps | cut -d - -f 1)
-	before=$(printf "0x%x" $((0x$start - 4096)))
-	pmemctl explain --json --pid $map_pid --addr $before >/tmp/explain.json' >/dev/null 2>&1 || :
-is "a poisoned page" "$(jq -r .cause /tmp/explain.json)" poisoned-page
