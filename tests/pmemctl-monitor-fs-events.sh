@@ -59,7 +59,8 @@ end_files() {
 # start_traced: starts the monitor as process $MONITOR_PID, below strace.
 start_traced() {
 	: >$EVENTS
-	traced pmemctl monitor --json --verbose >$EVENTS 2>/tmp/watch.errors &
+	# Not by traced(): the parent of the monitor is strace, not a shell.
+	strace -f -y -qq -e trace=getdents64 -o $TRACE pmemctl monitor --json --verbose >$EVENTS 2>/tmp/watch.errors &
 	tracer=$!
 	wait_for 30 grep -q watching $EVENTS
 	MONITOR_PID=$(pgrep -P $tracer)
