@@ -19,7 +19,8 @@ btt_field() {
 export PARAMETERS=dimm=0
 provide size=$((32 << 20)) "$PARAMETERS"
 DISK=$(make_namespace -e "$NAMESPACE" -m sector | jq -r .blockdev)
-pmem-io fill --direct --length 64K "/dev/$DISK"
+# By the CPU that writes after each corruption: each has a free block of its own.
+taskset -c 0 pmem-io fill --direct --length 64K "/dev/$DISK"
 save_memory 32
 map=$((4096 + $(btt_field 96)))
 log=$((4096 + $(btt_field 104)))

@@ -79,7 +79,7 @@ try_corruptions() {
 				next unless $second;
 				my $read = `pmem-io verify --direct --length 64K /dev/$disk 2>&1`;
 				push @state, $read eq "" ? "data there" : $read =~ /^byte/ ? "data differs" : $read;
-				# On one CPU: in sector mode each CPU writes to a free block of its own, which may be inside of the memory.
+				# In sector mode each CPU has a free block of its own, which may be inside of the memory or not.
 				push @state, "write: " . `taskset -c 0 pmem-io pwrite --direct --offset 1M --length 4096 /dev/$disk 2>&1`;
 			}
 			my %messages;
