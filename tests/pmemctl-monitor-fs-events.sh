@@ -120,6 +120,8 @@ for type in xfs ext4; do
 	sleep 1
 	: >$TRACE
 	kill -CONT "$MONITOR_PID"
+	# The monitor is slow below strace.
+	wait_for 30 grep -q '"complete":true' $EVENTS || :
 	is "$type: the file and its offset" "$(monitor_event "$at" '"\(.owner.inode) \(.owner.file_offset)"')" \
 		"$(stat -c %i "$file") 1048576"
 	is "$type: no directory is read" "$(directories_read)" 0
