@@ -44,7 +44,7 @@
 #: make module               rust_pmem.ko for the stock kernel of the virtual machine
 #:      KDIR=DIR             for the kernel with this build directory, with this machine's own tools
 #:                           (also ARCH= CC= HOSTCC= LLVM= KERNELRELEASE= V= CLIPPY=1)
-#: make tools                the host tools, into build/tools/release, and pmemctl for installation
+#: make tools                the host tools, into build/tools/release
 #: make pmemctl              pmemctl for installation, statically linked: build/bin, build/man, build/completions, build/schema
 #: make install              rust_pmem.ko and pmemctl as they were built, with man pages, completions, units, udev rule, modprobe.d
 #:      DESTDIR= PREFIX=     below another directory; under another prefix than /usr
@@ -100,7 +100,7 @@ emulated: module setup-ndctl
 		ARCH=x86 CC=x86_64-linux-gnu-gcc-14 \
 		KBUILD_EXTRA_SYMBOLS=$(dir $(realpath build/images/ndctl.img))Module.symvers modules
 
-tools: setup pmemctl
+tools: setup
 	@[ -d build/tools/release ] || echo 'Building the host tools, once (about 90 s).'
 	@$(enter) cargo build --release --locked --offline --manifest-path tools/Cargo.toml
 
