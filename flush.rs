@@ -246,7 +246,8 @@ impl<'bound> Group<'bound> {
     }
 
     /// Makes all that was written durable. Sleeps.
-    #[cold]
+    // Not inlined: a flush that is not shared needs no stack frame for it.
+    #[inline(never)]
     fn flush(&self) -> Result {
         // Locking drains the write-combining buffers of this CPU, so that what it has written is in the
         // memory before a flush on another CPU begins (SDM volume 3, 13.3.1).
