@@ -119,7 +119,7 @@ pub fn draw(story: &mut Story, into: &Path) -> Result<()> {
     }
     story.quietly("kill $(pidof pmemctl); touch /run/ledger.end; sleep 1")?;
     // On a busy host, an error is first reported without its owner.
-    let said = story.quietly("grep -v 'is being looked for' /run/watch")?;
+    let said = story.quietly("grep -v 'searching for the owner' /run/watch")?;
     hurt.typed("pmemctl monitor", &said);
     hurt.shows(story, "pmemctl errors")?;
     hurt.shows(story, "pmemctl layout --cells 256 pmem1")?;
