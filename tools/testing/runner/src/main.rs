@@ -321,6 +321,16 @@ fn build_and_test_tools(
     if !built {
         return Ok(());
     }
+    let mut command = Command::new(top.join("tests/external/packages/install.sh"));
+    command.current_dir(top);
+    Step {
+        name: "install",
+        about: "make install installs the expected files, and make uninstall removes them",
+        activity: Activity::Tests,
+        command,
+        warnings: false,
+    }
+    .test(results, logs)?;
     if arguments.driver() == Driver::Rust {
         let mut command = Command::new(top.join("build/tools/release/pmem-vm"));
         command.current_dir(top);
