@@ -8,6 +8,7 @@
 # vm: --nvdimm size=4G,labels --nvdimm size=2G
 # timeout: 300
 . "$(dirname "$0")/lib/test.sh"
+. "$(dirname "$0")/lib/memory.sh"
 
 MIB=$((1 << 20))
 SIZE=$((3072 * MIB))
@@ -20,22 +21,15 @@ cleanup() {
 	modprobe -r device_dax dax_pmem
 }
 
-# free_mib: MemFree without droppable caches.
-free_mib() {
-	sync
-	echo 3 >/proc/sys/vm/drop_caches
-	awk '/^MemFree:/ {print int($2 / 1024)}' /proc/meminfo
-}
-
-# memfree_falls_by MIB: enabling the namespace reduces MemFree by that much, within 20 MiB because caches vary, in one
-# of three tries.
-memfree_falls_by() {
+# free_ram_falls_by MIB: enabling the namespace takes that much RAM, within 20 MiB because caches vary, in one of three
+# tries.
+free_ram_falls_by() {
 	for _ in 1 2 3; do
 		ndctl disable-namespace "$namespace" >/dev/null 2>&1
-		fall=$(free_mib)
+		fall=$(free_ram)
 		ndctl enable-namespace "$namespace" >/dev/null 2>&1
 		settle
-		fall=$((fall - $(free_mib)))
+		fall=$(((fall - $(free_ram)) / 1024))
 		echo "by $fall MiB"
 		[ $fall -lt $(($1 - 20)) ] || [ $fall -gt $(($1 + 20)) ] || return 0
 	done
@@ -51,7 +45,7 @@ test_cost() {
 	settle
 	namespace=$(jq -r .dev /tmp/namespace-mode-overhead.json)
 	disk=$(jq -r '.blockdev // empty' /tmp/namespace-mode-overhead.json)
-	check "$name: MemFree falls by $ram MiB" memfree_falls_by $ram
+	check "$name: MemFree falls by $ram MiB" free_ram_falls_by $ram
 	is "$name: the memmap, bytes" $(($(awk '$1 == "nr_memmap_pages" {print $2}' /proc/vmstat) * 4096)) "$map"
 }
 

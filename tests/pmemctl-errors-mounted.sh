@@ -74,8 +74,7 @@ is "a directory" "$(owner_of $((8 * $(debugfs -R "blocks \"/a folder\"" "/dev/${
 is "with its group" "$(pmemctl errors --json "$MNT" | jq -c '[.[].owner | select(.what == "inode table").group]')" '[0]'
 umount "$MNT"
 is "between the partitions" "$(volume_start=0 owner_of 100 .reason)" 'outside of all partitions and volumes'
-forget_errors "$disk"
-[ "$DRIVER" = rust_pmem ] || rebind "$(device_of_disk "$disk")"
+forget_errors_now "$disk"
 
 # ---- XFS, on a volume of two extents ----
 
@@ -105,8 +104,7 @@ for options in '' '-m rmapbt=0'; do
 	is "XFS $options: as the file says itself" "$(pmemctl errors --json "$MNT/folder/file" | jq -c '[.[].owner.file_offset]')" '[4096]'
 	umount "$MNT"
 	dmsetup remove --retry two
-	forget_errors "$disk"
-	[ "$DRIVER" = rust_pmem ] || rebind "$(device_of_disk "$disk")"
+	forget_errors_now "$disk"
 done
 echo "0 8192 zero" | dmsetup create zero
 dmsetup mknodes

@@ -15,12 +15,6 @@ cleanup() {
 	unload_driver
 }
 
-# forget_all: removes all errors.
-forget_all() {
-	forget_errors "$disk"
-	[ "$DRIVER" = rust_pmem ] || rebind "$(device_of_disk "$disk")"
-}
-
 # mark_bad SECTOR…: makes the sectors bad.
 mark_bad() {
 	for sector; do
@@ -134,14 +128,14 @@ for kind in 'ext4 -O ^metadata_csum' 'ext4 -O ^extent,^64bit -b 1024' 'xfs -m rm
 		jq -c ".[] | select(.offset == $linked * 512).owner | [.inode, .file_offset, .paths]")" "[$link,0,[\"/link\"]]"
 	is "$kind: free space" "$(grep -c '"free"' /tmp/offline | sed 's/^[1-9].*/some/')" some
 	is "$kind: nothing was written" "$(count_written)" "$before"
-	forget_all
+	forget_errors_now "$disk"
 	mount "/dev/$disk" "$MNT"
 	# shellcheck disable=SC2086
 	mark_bad $bad_sectors
 	list_owners >/tmp/online
 	check "$kind: the same as when it is mounted" diff /tmp/online /tmp/offline
 	umount "$MNT"
-	forget_all
+	forget_errors_now "$disk"
 done
 
 # ---- metadata that the tools cannot read ----
@@ -158,7 +152,7 @@ table=$(sed -n 's/.*Inode table at \([0-9]*\)-.*/\1/p' /tmp/groups | sed -n 3p)
 mark_bad $((table * 8))
 is "ext4: an inode table" "$(first_entry '"\(.owner.what) \(.owner.group)"')" 'inode table 2'
 check "in words" sh -c "pmemctl errors /dev/$disk | grep -q 'inode table of group 2 of $disk\$'"
-forget_all
+forget_errors_now "$disk"
 table=$(sed -n 's/.*Inode table at \([0-9]*\)-.*/\1/p' /tmp/groups | sed -n 1p)
 mark_bad $((table * 8 + 16)) "$first" "$lost" "$last"
 pmemctl errors --json "/dev/$disk" >/tmp/output || :
@@ -166,19 +160,19 @@ is "an inode table that is in use, and files in front of it and behind it" \
 	"$(jq -c '[.[] | .owner | [.what, .paths]]' /tmp/output)" '[["inode table",null],[null,["/1"]],[null,null],[null,["/60"]]]'
 is "a file with its inode in it may own the rest" "$(jq -r '.[2] | "\(.owner.kind) \(.reason)"' /tmp/output | cut -c1-61)" \
 	"unknown or a file whose inode is on a bad block as well (iche"
-forget_all
+forget_errors_now "$disk"
 mark_bad $(($(sed -n 's/.*Block bitmap at \([0-9]*\).*/\1/p' /tmp/groups | sed -n 2p) * 8 + 5))
 is "a block bitmap" "$(first_entry '"\(.owner.what) \(.owner.group)"')" 'block bitmap 1'
-forget_all
+forget_errors_now "$disk"
 mark_bad $(($(debugfs -R 'blocks <8>' "/dev/$disk" 2>/dev/null | awk '{ print $2 }') * 8))
 is "the journal" "$(first_entry .owner.what)" journal
-forget_all
+forget_errors_now "$disk"
 mark_bad $(($(cat "/sys/block/$disk/size") - 8))
 is "the end, where others have their superblocks" "$(first_entry .owner.kind)" free
-forget_all
+forget_errors_now "$disk"
 mark_bad 2
 is "the superblock" "$(first_entry .reason)" 'no file system found; its superblock may be on a bad block'
-forget_all
+forget_errors_now "$disk"
 
 # ---- devices that are not examined ----
 

@@ -56,12 +56,9 @@ for type in ext4 xfs; do
 	map_stop
 	is "$type: the process has ended" "$(explain --pid "$map_pid" --addr "$at")" '4 '
 	is "$type: by its saved mappings" "$(explain --maps /tmp/saved.maps --addr "$at")" '1 bad-block'
-	forget_errors "$disk"
-	[ "$DRIVER" = rust_pmem ] || {
-		umount "$MNT"
-		rebind "$(device_of_disk "$disk")"
-		mount_dax "$disk"
-	}
+	umount "$MNT"
+	forget_errors_now "$disk"
+	mount_dax "$disk"
 
 	fallocate -l 4M "$MNT/cut"
 	map_start --length 4M "$MNT/cut"

@@ -72,8 +72,7 @@ is "it is at its place" "$(pmemctl layout --json --cells 256 "$disk" | jq '.cell
 	"$(sed -n 2,5p /tmp/map.txt | cut -c10- | tr -d '\n' | awk '{ print index($0, "X") - 1 }')"
 is "the picture has it, and the legend" "$(grep -c 'fill="#d62728"' /tmp/map.svg)" 2
 is "it is in one cell, however many" "$(pmemctl layout --cells 100000 "$disk" | grep -o 'in 1 cell$')" 'in 1 cell'
-forget_errors "$disk"
-[ "$DRIVER" = rust_pmem ] || rebind "$(device_of_disk "$disk")"
+forget_errors_now "$disk"
 
 # ---- XFS ----
 

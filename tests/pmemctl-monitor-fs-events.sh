@@ -9,21 +9,18 @@
 . "$(dirname "$0")/lib/monitor.sh"
 
 TRACE=/tmp/getdents.trace
+# Records which directories are read.
+STRACE="strace -f -y -qq -e trace=getdents64 -o $TRACE"
 
 cleanup() {
 	exec 3<&-
-	[ -z "${MONITOR_PID:-}" ] || kill -CONT "$MONITOR_PID" 2>/dev/null
-	[ -z "${MONITOR_PID:-}" ] || kill "$MONITOR_PID" 2>/dev/null
+	# The monitor, which may be stopped; strace ends with it.
+	[ -z "${tracer:-}" ] || pkill -KILL -P "$tracer"
 	wait
 	umount "$MNT" 2>/dev/null
 	forget_errors "$disk"
 	wipefs -aq "/dev/$disk"
 	unload_driver
-}
-
-# traced COMMAND…: runs it and records which directories are read.
-traced() {
-	strace -f -y -qq -e trace=getdents64 -o $TRACE "$@"
 }
 
 # directories_read: how often the directory of the file was read.
@@ -52,15 +49,13 @@ make_bad() {
 
 end_files() {
 	umount "$MNT"
-	forget_errors "$disk"
-	[ "$DRIVER" = rust_pmem ] || rebind "$(device_of_disk "$disk")"
+	forget_errors_now "$disk"
 }
 
 # start_traced: starts the monitor as process $MONITOR_PID, below strace.
 start_traced() {
 	: >$EVENTS
-	# Not by traced(): the parent of the monitor is strace, not a shell.
-	strace -f -y -qq -e trace=getdents64 -o $TRACE pmemctl monitor --json --verbose >$EVENTS 2>/tmp/watch.errors &
+	$STRACE pmemctl monitor --json --verbose >$EVENTS 2>/tmp/watch.errors &
 	tracer=$!
 	wait_for 30 grep -q watching $EVENTS
 	MONITOR_PID=$(pgrep -P $tracer)
@@ -76,7 +71,7 @@ listens_no_more() {
 	! listens "$1"
 }
 
-need strace jq filefrag pgrep
+need strace jq filefrag pgrep pkill
 plan 16
 load_driver
 disk=$(e820_disk)
@@ -85,12 +80,12 @@ disk=$(e820_disk)
 
 make_files xfs -m rmapbt=1 -n parent=1
 make_bad 1048576
-traced pmemctl errors --json --links "$MNT" >/tmp/errors.json 2>/dev/null || :
+$STRACE pmemctl errors --json --links "$MNT" >/tmp/errors.json 2>/dev/null || :
 is "parent pointers: all names" "$(jq -c '.[0].owner.paths | sort' /tmp/errors.json)" "[\"$file\",\"$MNT/link\"]"
 is "parent pointers: no directory is read" "$(directories_read)" 0
 exec 3<"$file"
 rm "$file" "$MNT/link"
-traced pmemctl errors --json "$MNT" >/tmp/errors.json 2>/dev/null || :
+$STRACE pmemctl errors --json "$MNT" >/tmp/errors.json 2>/dev/null || :
 is "parent pointers: a removed file" "$(jq -c ".[0].owner.open_by | index($$) != null" /tmp/errors.json)" true
 is "parent pointers: a removed file: no directory is read" "$(directories_read)" 0
 exec 3<&-
@@ -127,9 +122,7 @@ for type in xfs ext4; do
 	is "$type: no directory is read" "$(directories_read)" 0
 	check "$type: the file system can be unmounted" umount "$MNT"
 	[ "$type" = ext4 ] || check "$type: the monitor stops listening" wait_for 10 listens_no_more "$listener"
-	stop_traced=$MONITOR_PID
-	MONITOR_PID=
-	kill "$stop_traced"
+	kill "$MONITOR_PID"
 	wait "$tracer" || :
 	mount -o dax=never "/dev/$disk" "$MNT"
 	end_files

@@ -67,8 +67,7 @@ for type in xfs ext4; do
 		stop_monitor
 		is "SIGTERM: status 0" "$monitor_status" 0
 		umount "$MNT"
-		forget_errors "$disk"
-		[ "$DRIVER" = rust_pmem ] || rebind "$(device_of_disk "$disk")"
+		forget_errors_now "$disk"
 	fi
 done
 

@@ -4,6 +4,7 @@
 # vm: --bare --memory 2G --nvdimm size=16G,labels
 # timeout: 500
 . "$(dirname "$0")/lib/test.sh"
+. "$(dirname "$0")/lib/memory.sh"
 
 cleanup() {
 	fresh_labels
@@ -30,13 +31,6 @@ memmap_bytes() {
 	sed -n 's/^nr_memmap_pages //p' /proc/vmstat | awk '{ print $1 * 4096 }'
 }
 
-# free_ram: bytes that are free after caches are dropped.
-free_ram() {
-	sync
-	echo 3 >/proc/sys/vm/drop_caches
-	awk '$1 == "MemFree:" { print $2 * 1024 }' /proc/meminfo
-}
-
 # make_form FORM: makes it with the predicted commands; made_map and made_ram are the bytes of struct pages and of RAM
 # that it takes.
 make_form() {
@@ -47,7 +41,7 @@ make_form() {
 	sh -c "$(predicted "$1" 'commands' | jq -r '.[0]')" >/tmp/made.json 2>/tmp/made.err || cat /tmp/made.err
 	settle
 	made_map=$(($(memmap_bytes) - before_map))
-	made_ram=$((before_ram - $(free_ram)))
+	made_ram=$(((before_ram - $(free_ram)) * 1024))
 }
 
 # actual_capacity: the usable bytes.

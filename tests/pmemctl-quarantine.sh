@@ -80,6 +80,5 @@ for type in ext4 xfs; do
 	is "$type: and not changed" "$(cat "$quarantine")" data
 	rm "$quarantine"
 	umount "$MNT"
-	forget_errors "$disk"
-	[ "$DRIVER" = rust_pmem ] || rebind "$(device_of_disk "$disk")"
+	forget_errors_now "$disk"
 done

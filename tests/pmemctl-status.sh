@@ -99,8 +99,7 @@ is "a directory that does not exist is refused" "$(status_of pmemctl metrics --o
 
 # ---- the other driver ----
 
-forget_errors "$disk"
-[ "$DRIVER" = rust_pmem ] || rebind "$(device_of_disk "$disk")"
+forget_errors_now "$disk"
 disk=$(e820_disk)
 is "the errors are forgotten" "$(status_field .bad_sectors)" 0
 mkdir -p "${RULE%/*}"

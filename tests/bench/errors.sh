@@ -12,6 +12,8 @@ TESTS=$(realpath "$(dirname "$0")/..")
 . "$TESTS/lib/test.sh"
 # shellcheck source=tests/lib/badblocks.sh
 . "$TESTS/lib/badblocks.sh"
+# shellcheck source=tests/lib/memory.sh
+. "$TESTS/lib/memory.sh"
 
 ERRORS=${1:-100000}
 STRIDE=8192
@@ -44,20 +46,10 @@ timed() {
 	row "$timed_what" "$timed_count" $((timed_end - timed_start))
 }
 
-# memory: the memory that the kernel uses, in KiB, without what can be reclaimed.
-memory() {
-	sync
-	echo 3 >/proc/sys/vm/drop_caches
-	for memory_cache in /sys/kernel/slab/*/shrink; do
-		echo 1 >"$memory_cache"
-	done
-	awk '/^MemTotal/ { all = $2 } /^MemFree/ { free = $2 } /^Cached|^Buffers/ { cached += $2 } END { print all - free - cached }' /proc/meminfo
-}
-
 # grown BEFORE: what was allocated since then, and the slab caches that grew most.
 grown() {
-	memory_now=$(memory)
-	awk -v kib=$((memory_now - $1)) -v count="$ERRORS" \
+	grown_now=$(free_ram)
+	awk -v kib=$(($1 - grown_now)) -v count="$ERRORS" \
 		'BEGIN { printf "%-44s %9d %9d KiB %8.0f bytes each\n", "memory", count, kib, kib * 1024 / count }'
 	slabs >/tmp/slabs.now
 	join /tmp/slabs.before /tmp/slabs.now | awk '{ n = ($4 - $2) * $5 / 1024; if (n > 64) printf "%9d KiB %s\n", n, $1 }' |
@@ -103,7 +95,7 @@ echo "drop 0 $PAGE" >"$list"
 
 list_every 0 $STRIDE "$ERRORS" >/tmp/bad
 slabs >/tmp/slabs.before
-before=$(memory)
+before=$(free_ram)
 timed "add" "$ERRORS" expect_output '' edit_list add "$list" </tmp/bad
 grown "$before"
 time_io "all errors"

@@ -8,6 +8,8 @@
 TESTS=$(realpath "$(dirname "$0")/..")
 # shellcheck source=tests/lib/test.sh
 . "$TESTS/lib/test.sh"
+# shellcheck source=tests/lib/memory.sh
+. "$TESTS/lib/memory.sh"
 
 cleanup() {
 	umount $MNT 2>/dev/null || :
@@ -21,23 +23,12 @@ microseconds() {
 	echo $((($(date +%s%N) - start) / 1000))
 }
 
-# free_memory: KiB of memory that is free, or is used by caches that can be dropped.
-free_memory() {
-	sync
-	echo 3 >/proc/sys/vm/drop_caches
-	awk '/^(MemFree|Cached|Buffers):/ { kib += $2 } END { print kib }' /proc/meminfo
-}
-
 bind() {
 	echo "$device" >"/sys/bus/nd/drivers/$DRIVER/bind"
 }
 
 unbind() {
 	echo "$device" >"/sys/bus/nd/drivers/$DRIVER/unbind"
-}
-
-mount_first() {
-	mount_dax "$disk"
 }
 
 # use_files: maps 256 MiB of a file, by huge pages where they are aligned.
@@ -50,16 +41,16 @@ use_files() {
 # measure MODE: prints a line "MODE,OPERATION,VALUE" for each figure.
 measure() {
 	unbind
-	before=$(free_memory)
+	before=$(free_ram)
 	bind
-	[ "$1" != mem ] || echo "$1,memory,$((before - $(free_memory)))"
+	[ "$1" != mem ] || echo "$1,memory,$((before - $(free_ram)))"
 	for _ in 1 2 3; do
 		echo "$1,unbind,$(microseconds unbind)"
 		echo "$1,bind,$(microseconds bind)"
 	done
 	[ "$1" = dev ] || return 0
 	make_fs ext4 "$disk" >/dev/null
-	echo "$1,first mount,$(microseconds mount_first)"
+	echo "$1,first mount,$(microseconds mount_dax "$disk")"
 	truncate -s "$MAPPED" $MNT/file && fallocate -l "$MAPPED" $MNT/file
 	umount $MNT
 	for _ in 1 2 3; do

@@ -63,3 +63,9 @@ forget_errors() {
 	[ ! -e "$nd_device/namespace" ] || nd_device=$ND/$(cat "$nd_device/namespace")
 	echo "drop 0 $(cat "$nd_device/size")" >"/sys/block/$1/device/errors/list"
 }
+
+# forget_errors_now DISK: the same, and nd_pmem does it now, by a rebind: nothing may use the disk.
+forget_errors_now() {
+	forget_errors "$1"
+	[ "$DRIVER" = rust_pmem ] || rebind "$(device_of_disk "$1")"
+}
