@@ -11,6 +11,7 @@ use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 /// The version of the file format.
@@ -25,7 +26,7 @@ struct CursorFile {
     version: u32,
     boot: String,
     /// By the number of the disk, which no other disk of this boot has: sectors of the region.
-    disks: BTreeMap<u64, String>,
+    disks: BTreeMap<u64, Vec<Range<u64>>>,
 }
 
 #[derive(Debug)]
@@ -85,7 +86,7 @@ impl Cursor {
             version: VERSION,
             boot: self.boot.clone(),
             disks: disks
-                .map(|(disk, list)| (*disk, list.to_string()))
+                .map(|(disk, list)| (*disk, list.ranges().cloned().collect()))
                 .collect(),
         })?;
         store::replace(&self.file, PARTIAL, text.as_bytes())
@@ -101,9 +102,11 @@ fn read(file: &Path, boot: &str) -> Option<BTreeMap<u64, BadBlocks>> {
         return None;
     }
     let disks = cursor.disks.into_iter();
-    disks
-        .map(|(disk, list)| Some((disk, list.parse().ok()?)))
-        .collect()
+    Some(
+        disks
+            .map(|(disk, ranges)| (disk, ranges.into_iter().collect()))
+            .collect(),
+    )
 }
 
 #[cfg(test)]
@@ -136,6 +139,18 @@ mod tests {
         assert_eq!(open("b1").news(12, &list("8 8\n64 8\n")), list("8 8\n"));
         again.keep(&BTreeMap::new());
         assert_eq!(again.news(12, &list("64 8\n")), list("64 8\n"));
+    }
+
+    #[test]
+    fn list_longer_than_a_file_of_sysfs_is_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("cursor.json");
+        let long: BadBlocks = (0..1000).map(|at| at * 16..at * 16 + 8).collect();
+        let mut cursor = Cursor::open(&file, "b1".into());
+        cursor.add(12, &long);
+        cursor.save().unwrap();
+        let again = Cursor::open(&file, "b1".into());
+        assert!(again.news(12, &long).is_empty());
     }
 
     #[test]
