@@ -297,8 +297,9 @@ fn saved(region: &Region, folder: &Path) -> Result<BadBlocks> {
 fn commands(host: &Host) -> Vec<Vec<String>> {
     let arguments = |pid: u32| {
         let folder = host.path(format!("proc/{pid}"));
-        let is_own = sysfs::line(folder.join("comm")).is_some_and(|name| name == "pmemctl");
-        let text = fs::read(folder.join("cmdline")).ok().filter(|_| is_own)?;
+        sysfs::line(folder.join("comm")).filter(|name| name == "pmemctl")?;
+        // Waits for the lock of the process's mappings.
+        let text = fs::read(folder.join("cmdline")).ok()?;
         let words = text.split(|&byte| byte == 0).skip(1);
         Some(
             words
