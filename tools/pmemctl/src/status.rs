@@ -19,6 +19,7 @@ use crate::sysfs::{self, Host};
 use anyhow::Result;
 use schemars::JsonSchema;
 use serde::Serialize;
+use std::cell::LazyCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
@@ -112,9 +113,12 @@ impl Status {
         let all = Region::all(host);
         // Needless and slow without memory.
         let mounts = (!all.is_empty()).then(Mounts::here).and_then(Result::ok);
+        // The same for all namespaces; modules.dep is long.
+        let fallback = LazyCell::new(|| preference::fallback_reason(host));
+        let fallback = || fallback.clone();
         let regions: Vec<_> = all
             .iter()
-            .map(|region| RegionStatus::read(host, region, folder, mounts.as_ref()))
+            .map(|region| RegionStatus::read(host, region, folder, mounts.as_ref(), &fallback))
             .collect();
         let unknown = |region: &RegionStatus| {
             !region.reasons.is_empty()
@@ -148,7 +152,13 @@ impl Status {
 }
 
 impl RegionStatus {
-    fn read(host: &Host, region: &Region, folder: &Path, mounts: Option<&Mounts>) -> Self {
+    fn read(
+        host: &Host,
+        region: &Region,
+        folder: &Path,
+        mounts: Option<&Mounts>,
+        fallback: &dyn Fn() -> Option<String>,
+    ) -> Self {
         let mut status = Self {
             region: region.name.clone(),
             provider: region.provider(),
@@ -213,9 +223,7 @@ impl RegionStatus {
             let scrub = Scrub::of(host, &device).ok();
             status.namespaces.push(NamespaceStatus {
                 mode,
-                fallback: of_stock_driver
-                    .then(|| preference::fallback_reason(host))
-                    .flatten(),
+                fallback: of_stock_driver.then(fallback).flatten(),
                 driver,
                 size: sysfs::number(namespace.folder().join("size")),
                 read_only: disk.as_ref().is_some_and(|disk| disk.whole.is_read_only()),
