@@ -522,11 +522,11 @@ pub fn all(host: &Host) -> Result<Vec<Memory>> {
     Ok(found)
 }
 
-/// Returns the cost of all modes for a memory, and the recommendation.
-pub fn advice(host: &Host, memory: Memory, purpose: Option<Purpose>) -> Advice {
+/// Returns the cost of all modes for a memory, and the recommendation; `dimms` are those of all regions.
+pub fn advice(host: &Host, memory: Memory, dimms: &[Dimm], purpose: Option<Purpose>) -> Advice {
     let forms = memory.forms();
     let take = purpose.and_then(|purpose| memory.take(&forms, purpose));
-    let dimms = dimm::of_region(host, &memory.region);
+    let dimms = dimm::of_region(host, &memory.region, dimms);
     Advice {
         memory,
         forms,

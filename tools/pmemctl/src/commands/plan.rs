@@ -7,7 +7,7 @@ use crate::commands::page::Page;
 use anyhow::{Result, bail};
 use clap::Args;
 use pmemctl::nd::device_spec::DeviceSpec;
-use pmemctl::nd::dimm::Dimm;
+use pmemctl::nd::dimm::{self, Dimm};
 use pmemctl::nd::region::Region;
 use pmemctl::plan::{self, Advice, Memory, ModeCost, Purpose, Recommendation};
 use pmemctl::sysfs::Host;
@@ -64,9 +64,10 @@ pub fn plan(arguments: &Plan) -> Result<bool> {
     if memories.is_empty() {
         bail!("there is no persistent memory; \"pmemctl doctor\" says why");
     }
+    let dimms = dimm::all(&host);
     let advices: Vec<_> = memories
         .into_iter()
-        .map(|memory| plan::advice(&host, memory, arguments.purpose))
+        .map(|memory| plan::advice(&host, memory, &dimms, arguments.purpose))
         .collect();
     let good = arguments.purpose.is_none() || advices.iter().all(|advice| advice.take.is_some());
     if arguments.json {
@@ -214,7 +215,8 @@ mod tests {
     }
 
     fn text(memory: &Memory) -> String {
-        let advice = plan::advice(&Host::at("/none"), memory.clone(), Some(Purpose::Files));
+        let host = Host::at("/none");
+        let advice = plan::advice(&host, memory.clone(), &[], Some(Purpose::Files));
         recommendation(memory, &advice.take.unwrap())
     }
 

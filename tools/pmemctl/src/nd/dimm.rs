@@ -59,8 +59,8 @@ pub fn all(host: &Host) -> Vec<Dimm> {
     }
 }
 
-/// Returns those of a region.
-pub fn of_region(host: &Host, region: &str) -> Vec<Dimm> {
+/// Returns those of `dimms` that a region is on.
+pub fn of_region(host: &Host, region: &str, dimms: &[Dimm]) -> Vec<Dimm> {
     let folder = host.path(DEVICES).join(region);
     let names: Vec<_> = sysfs::names(&folder)
         .iter()
@@ -68,12 +68,8 @@ pub fn of_region(host: &Host, region: &str) -> Vec<Dimm> {
         .filter_map(|name| sysfs::line(folder.join(name)))
         .filter_map(|line| Some(line.split(',').next()?.to_owned()))
         .collect();
-    if names.is_empty() {
-        return Vec::new();
-    }
-    let mut dimms = all(host);
-    dimms.retain(|dimm| names.contains(&dimm.dimm));
-    dimms
+    let own = dimms.iter().filter(|dimm| names.contains(&dimm.dimm));
+    own.cloned().collect()
 }
 
 fn parse(text: &[u8]) -> Vec<Dimm> {
