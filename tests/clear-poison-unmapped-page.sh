@@ -1,6 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 # A listed page that is unmapped from the direct map: a write of a part of it fails, a write of all of it repairs it.
+#
+# Zeroes repair one that is not listed.
 # vm: --bare --append memmap=128M$512M
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/provider.sh"
@@ -12,7 +14,7 @@ cleanup() {
 	provider_cleanup
 }
 
-plan 9
+plan 12
 provide pages=1
 pattern before_ 8 | write_sectors "$DISK" 2056 8
 provider unmap 1M
@@ -29,3 +31,9 @@ is "repaired by a write over it" "$(badblocks_of "$DISK")" ""
 is "it reads" "$(read_sectors "$DISK" 2040 24 | md5sum)" "$(pattern aaaaaaa 24 | md5sum)"
 rebind "$NAMESPACE"
 is "no error after a rebind" "$(badblocks_of "$DISK")" ""
+
+pattern before_ 24 | write_sectors "$DISK" 4088 24
+provider unmap 2M
+check "zeroes over a page that is unmapped since the probe" blkdiscard --force --zeroout --offset 2M --length 4K "/dev/$DISK"
+is "it has them" "$(read_sectors "$DISK" 4096 8 | md5sum)" "$(head -c 4096 /dev/zero | md5sum)"
+is "and no error" "$(badblocks_of "$DISK")" ""
