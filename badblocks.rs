@@ -152,6 +152,8 @@ pub(crate) struct State {
     lacks: Option<u64>,
     /// The warning that the table is full was logged.
     warned: bool,
+    /// Sectors were added since the last uevent.
+    unannounced: bool,
 }
 
 impl State {
@@ -222,6 +224,7 @@ impl<'bound> Set<'bound> {
                 seen: Some(table.get().version()),
                 lacks: None,
                 warned: false,
+                unannounced: false,
             }),
             repairs <- new_mutex!(()),
             table,
@@ -314,6 +317,7 @@ impl<'bound> Set<'bound> {
                     result?;
                 }
             }
+            state.unannounced |= gaps > 0;
             return Ok(());
         }
     }
@@ -550,6 +554,7 @@ impl<'bound> Set<'bound> {
                 continue;
             }
             state.bad.insert(&listed, tag, &mut own)?;
+            state.unannounced |= gaps > 0;
             self.update_any(state);
             at = listed.end;
         }
@@ -598,6 +603,16 @@ impl<'bound> Set<'bound> {
         }
     }
 
+    /// Sends a uevent if sectors were added since the last one. Sleeps.
+    ///
+    /// Not for the disk: udev would read its superblock again, and if that is bad, remove the links to
+    /// the file system, on which systemd may unmount it.
+    pub(crate) fn announce(&self) {
+        if core::mem::take(&mut self.state.lock().unannounced) {
+            self.dev.send_change(c"BADBLOCKS=added");
+        }
+    }
+
     /// Returns the first run of bad sectors with the same origin that ends behind sector `at`.
     fn next_range(&self, at: u64) -> Option<(Range<u64>, Origin)> {
         let state = self.state.lock();
@@ -634,6 +649,8 @@ impl<'bound> Badblocks<'bound> {
         let work = Work::new(set.clone(), Queue::System, scope)?;
 
         set.read_badrange()?;
+        // The driver core sends a uevent at the end of a probe.
+        set.state.lock().unannounced = false;
         Ok(Arc::new(Self { work, set }, GFP_KERNEL)?)
     }
 
@@ -737,6 +754,8 @@ impl<'bound> Badblocks<'bound> {
         self.set.notify();
         // Without memory, the next `sync` adds the rest.
         let _ = self.set.sync();
+        // One uevent for many errors.
+        self.work.schedule();
         Ok(())
     }
 
@@ -851,6 +870,7 @@ impl<'bound> Badblocks<'bound> {
             );
         }
         self.set.notify();
+        self.work.schedule();
     }
 }
 

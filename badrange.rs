@@ -183,5 +183,6 @@ impl Job for Set<'_> {
     fn run(&self) {
         // Without memory, the next report tries again, and unbind at the latest.
         let _ = self.sync();
+        self.announce();
     }
 }

@@ -43,8 +43,8 @@ kernel::impl_device_context_deref!(unsafe { Device });
 // SAFETY: The methods of `Device<Normal>` only read fields that do not change.
 unsafe impl Sync for Device {}
 
-// SAFETY: Beyond those of `Device<Normal>`, the only method that changes anything is `clear_poison`, which
-// takes the bus lock. `Bound` does not affect thread safety, unlike `Core`, which stands for the
+// SAFETY: Beyond those of `Device<Normal>`, the only methods that change anything are `clear_poison`, which
+// takes the bus lock, and `send_change`, which any thread may call. `Bound` does not affect thread safety, unlike `Core`, which stands for the
 // device lock.
 unsafe impl Sync for Device<Bound> {}
 
@@ -84,6 +84,22 @@ impl Device<Bound> {
         // below it first.
         // SAFETY: `to_nd_region` returns a valid region. `Region` is a transparent wrapper of it.
         unsafe { &*region.cast::<Region>() }
+    }
+
+    /// Sends a uevent of the action `change` with `variable`, as `NAME=value`. Without memory for it,
+    /// none is sent. May sleep.
+    pub(crate) fn send_change(&self, variable: &CStr) {
+        let mut variables = [variable.as_char_ptr().cast_mut(), core::ptr::null_mut()];
+
+        // SAFETY: By the type invariant the device is valid. It is bound, so that it is registered. The
+        // array ends with a null pointer, and the strings in it are only read.
+        unsafe {
+            kernel::bindings::kobject_uevent_env(
+                &raw mut (*self.as_raw()).kobj,
+                kernel::bindings::kobject_action_KOBJ_CHANGE,
+                variables.as_mut_ptr(),
+            )
+        };
     }
 
     /// Clears poison in the `len` bytes from physical address `phys` with the bus's clear-error

@@ -1,0 +1,63 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# New errors send a uevent of the namespace's device: one for many at once, and none for known errors or for the disk.
+# vm: --bare --append memmap=128M$512M
+. "$(dirname "$0")/lib/test.sh"
+. "$(dirname "$0")/lib/provider.sh"
+
+EVENTS=/tmp/uevents
+
+cleanup() {
+	[ -z "${monitor:-}" ] || kill "$monitor"
+}
+
+# start_events: starts a record of the kernel's uevents.
+start_events() {
+	udevadm monitor --kernel --property >$EVENTS &
+	monitor=$!
+	wait_for 10 records
+}
+
+# records: a uevent that is sent now, or was before, is in the record.
+records() {
+	echo change >/sys/module/pmem_provider/uevent
+	grep -q '^ACTION=change' $EVENTS
+}
+
+# count_events TEXT: how many uevents of changes have the line.
+count_events() {
+	awk -v RS= -v text="$1" '/\nACTION=change\n/ && index($0 "\n", "\n" text "\n")' $EVENTS | grep -c '^ACTION=' || :
+}
+
+# has_events N: that many uevents about errors have come.
+has_events() {
+	[ "$(count_events BADBLOCKS=added)" -ge "$1" ]
+}
+
+[ "$DRIVER" = rust_pmem ] || skip_all "nd_pmem sends none"
+need pmem-io udevadm
+plan 10
+provide pages=1
+list=$ND/$NAMESPACE/errors/list
+start_events
+
+provider bad 1M+4K
+check "an error that the bus reports" wait_for 10 has_events 1
+is "it names the device" "$(count_events "DEVPATH=$(realpath "$ND/$NAMESPACE" | sed 's,^/sys,,')")" 1
+echo "add $((2 << 20)) 512" >"$list"
+check "an error that a user adds" wait_for 10 has_events 2
+echo "add $((2 << 20)) 512" >"$list"
+provider bad 1M+4K
+sleep 1
+is "errors that are known" "$(count_events BADBLOCKS=added)" 2
+pmem-io pwrite --direct --length 4K "/dev/$DISK" --offset 2M
+is "a write repairs one" "$(grep -c ' 512 ' "$list")" 0
+sleep 1
+is "a repair" "$(count_events BADBLOCKS=added)" 2
+echo "add $((2 << 20)) 512" >"$list"
+check "an error where one was repaired" wait_for 10 has_events 3
+provider bad "$(seq -f %.0fM+4K -s , 4 67)"
+check "64 errors" wait_for 10 has_events 4
+sleep 1
+is "it was one for all of them" "$(count_events BADBLOCKS=added)" 4
+is "none of the disk" "$(count_events SUBSYSTEM=block)" 0
