@@ -9,6 +9,7 @@ EVENTS=/tmp/uevents
 
 cleanup() {
 	[ -z "${monitor:-}" ] || kill "$monitor"
+	provider_cleanup
 }
 
 # start_events: starts a record of the kernel's uevents.

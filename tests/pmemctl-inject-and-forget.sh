@@ -48,7 +48,7 @@ is "the disk's list" "$(list_badblocks)" '16 8'
 check "cleared, by the device that claims it" pmemctl errors forget "$device" $((data + 8192)) 4096
 check "listed alone" pmemctl errors inject "$disk" 512 512 --list-only
 is "a sector" "$(list_badblocks)" '1 1'
-is "for programs" "$(pmemctl errors forget "$disk" 512 512 --json | jq -c .)" "{\"device\":\"$device\",\"offset\":$((data + 512)),\"length\":512,\"result\":\"cleared\"}"
+is "for programs" "$(pmemctl errors forget "$disk" 512 512 --json | jq -c .)" "{\"version\":1,\"device\":\"$device\",\"offset\":$((data + 512)),\"length\":512,\"result\":\"cleared\"}"
 
 printf 'start=4096, size=4096\n' | sfdisk -q --label dos "/dev/$disk"
 wait_for 5 test -e "/dev/${disk}p1"

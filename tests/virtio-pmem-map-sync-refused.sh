@@ -1,8 +1,10 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 # MAP_SYNC is refused on virtio-pmem, also on dm-linear and with struct pages; other mappings work as elsewhere.
+#
+# In a guest of its own: without patches/0003, a dm device may inherit the flags of a freed device of device DAX.
 # compare
-# vm: --bare --virtio-pmem size=64M
+# vm: --bare --virtio-pmem size=96M
 . "$(dirname "$0")/lib/test.sh"
 
 refusal="pmem-io: mmap: Operation not supported (os error 95)"
