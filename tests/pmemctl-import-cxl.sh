@@ -2,14 +2,20 @@
 # SPDX-License-Identifier: GPL-2.0
 # pmemctl errors import-cxl lists the poison of a CXL device at its place in each region, and a reboot restores it.
 #
-# The device has forgotten the poison by then.
-# vm: --bare --cxl size=512M --nvdimm size=32M --qemu '-global pxb-cxl.hdm_for_passthrough=true'
+# With --follow, it lists what the devices report. They have forgotten the poison after the reboot.
+# vm: --bare --cxl size=512M,id=memory --nvdimm size=32M --qemu '-global pxb-cxl.hdm_for_passthrough=true'
 # timeout: 400
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/save-restore.sh"
 
 cleanup() {
+	[ -z "${follower:-}" ] || kill "$follower"
 	[ "$STAGE" = 1 ] || umount $STATE 2>/dev/null
+}
+
+# lists_sector DISK SECTOR: its badblocks has the sector, alone.
+lists_sector() {
+	grep -qx "$2 1" "/sys/block/$1/badblocks"
 }
 
 need cxl ndctl
@@ -39,7 +45,7 @@ mount_state_dir "$(disk_of "$(nfit_ns)")"
 
 case $STAGE in
 1)
-	plan 11
+	plan 18
 	check "regions are made" make_regions
 	ndctl disable-region -b CXL all >/dev/null 2>&1
 	ndctl init-labels -f -b CXL all >/dev/null 2>&1
@@ -63,6 +69,19 @@ case $STAGE in
 	check "what is before it can" pmem-io pread --direct --offset 1048064 --length 512 "/dev/$first"
 	is "once more: there already" "$(pmemctl errors import-cxl "$first" --json | jq -r '.[].result')" there-already
 	check_fails "other memory is refused" pmemctl errors import-cxl "$(disk_of "$(nfit_ns)")"
+	pmemctl errors import-cxl --follow --all >/tmp/follow &
+	follower=$!
+	check "it follows: all is there already" wait_for 20 sh -c "[ \$(grep -c 'there already' /tmp/follow) = 2 ]"
+	check_fails "a second one is refused" timeout 20 pmemctl errors import-cxl --follow --all
+	echo 0x300040 >/sys/kernel/debug/cxl/mem0/inject_poison
+	check "it follows: injected poison" wait_for 20 lists_sector "$first" 6144
+	check "a device reports an error" host cxl-media-error memory $((268435456 + 0x400080))
+	check "it follows: the error" wait_for 20 lists_sector "$second" 8192
+	is "a line for each" "$(grep -c '1 added' /tmp/follow)" 2
+	kill "$follower"
+	follower=
+	sleep 2
+	check_fails "nothing is traced after its end" [ -e /sys/kernel/tracing/instances/pmemctl-cxl ]
 	check "saved" pmemctl errors save --all
 	sync
 	host reboot
@@ -74,7 +93,7 @@ case $STAGE in
 	first=$(disk_at 0)
 	second=$(disk_at 268435456)
 	is "the device knows nothing" "$(cxl list -m mem0 --media-errors | jq '.[0].media_errors | length')" 0
-	is "restored" "$(restore "$first" "$second" | cut -d ' ' -f 2- | xargs)" "restored 1 restored 1"
-	is "listed" "$(cat "/sys/block/$first/badblocks" "/sys/block/$second/badblocks" | xargs)" '2048 1 4096 1'
+	is "restored" "$(restore "$first" "$second" | cut -d ' ' -f 2- | xargs)" "restored 2 restored 2"
+	is "listed" "$(cat "/sys/block/$first/badblocks" "/sys/block/$second/badblocks" | xargs)" '2048 1 6144 1 4096 1 8192 1'
 	;;
 esac

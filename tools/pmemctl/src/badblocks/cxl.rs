@@ -5,17 +5,23 @@
 //! A device keeps a list of poisoned addresses (CXL 3.1, 8.2.9.9.4.1). The kernel exposes it as trace events only,
 //! which `cxl list --media-errors` collects for a region; modules have no access to it.
 
+use crate::badblocks::cxl_events::CxlEvents;
 use crate::badblocks::kernel::{KernelList, ListLookup};
 use crate::badblocks::origin::{Origin, SECTOR};
+use crate::badblocks::poll::{Changes, SETTLE_TIME, Wakeup, WatchedLists};
 use crate::badblocks::set::BadBlocks;
+use crate::nd::Device;
 use crate::nd::region::Region;
-use crate::sysfs;
+use crate::sysfs::{self, Host};
 use anyhow::{Context, Result, bail, ensure};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::fmt;
+use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::Command;
+use std::thread;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, JsonSchema, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -131,6 +137,48 @@ pub fn import(region: &Region) -> ImportReport {
         report.reasons.push(format!("{error:#}"));
     }
     report
+}
+
+/// Imports the poison lists of the devices below the chosen regions: now, for each region and disk that
+/// appears, and for each report of a device. Reports the first result of a region and each change, until SIGTERM or
+/// SIGINT.
+pub fn follow(
+    host: &Host,
+    is_chosen: impl Fn(&Region) -> bool,
+    mut report_change: impl FnMut(&ImportReport) -> Result<()>,
+) -> Result<()> {
+    let changes = Changes::open()?;
+    let events = CxlEvents::open(host)?;
+    let no_lists = WatchedLists::of(&[])?;
+    let mut last: BTreeMap<String, (ImportReport, Vec<String>)> = BTreeMap::new();
+    loop {
+        changes.forget();
+        let has_reports = events.take();
+        let mut regions = Region::all(host);
+        regions.retain(|region| region.cxl().is_some() && is_chosen(region));
+        last.retain(|name, _| regions.iter().any(|region| region.name == *name));
+        for region in &regions {
+            let disks: Vec<_> = region.devices().iter().filter_map(Device::disk).collect();
+            let disks: Vec<_> = disks.iter().map(|disk| disk.name().to_owned()).collect();
+            let before = last.get(&region.name);
+            // A change of other devices, such as a uevent about the errors that were added.
+            if !has_reports && before.is_some_and(|(_, its)| *its == disks) {
+                continue;
+            }
+            let report = import(region);
+            let is_news = before.is_none_or(|(before, _)| {
+                report.added_sectors > 0 || report.reasons != before.reasons
+            });
+            if is_news {
+                report_change(&report)?;
+            }
+            last.insert(region.name.clone(), (report, disks));
+        }
+        if changes.wait(&no_lists, Some(events.as_fd()), None)? == Wakeup::End {
+            return Ok(());
+        }
+        thread::sleep(SETTLE_TIME);
+    }
 }
 
 fn try_import(region: &Region, report: &mut ImportReport) -> Result<()> {

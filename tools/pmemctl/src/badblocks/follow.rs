@@ -21,12 +21,12 @@ fn is_news(report: &SaveReport, last: Option<&SaveReport>) -> bool {
         || (report.result == SaveOutcome::Failed) != (last.result == SaveOutcome::Failed)
 }
 
-/// Saves the lists of the chosen regions, or of all, now and at each change, and reports it, until SIGTERM or
+/// Saves the lists of the chosen regions now and at each change, and reports it, until SIGTERM or
 /// SIGINT.
 pub fn run(
     host: &Host,
     folder: &Path,
-    chosen: Option<&[u32]>,
+    is_chosen: impl Fn(&Region) -> bool,
     mut report_change: impl FnMut(&SaveReport) -> Result<()>,
 ) -> Result<()> {
     let changes = Changes::open()?;
@@ -34,7 +34,7 @@ pub fn run(
     let mut ending = false;
     loop {
         let mut regions = Region::all(host);
-        regions.retain(|region| chosen.is_none_or(|chosen| chosen.contains(&region.id)));
+        regions.retain(&is_chosen);
         for device in regions.iter().flat_map(Region::devices) {
             let known = |report: &SaveReport| {
                 let name = device.disk().map(|disk| disk.name().to_owned());

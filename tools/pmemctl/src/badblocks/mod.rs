@@ -3,6 +3,7 @@
 //! The lists of bad blocks: the kernel's, and those that are saved.
 
 pub mod cxl;
+pub mod cxl_events;
 pub mod follow;
 pub mod inject;
 pub mod kernel;

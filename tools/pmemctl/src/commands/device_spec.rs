@@ -55,6 +55,13 @@ impl Devices {
         }
         Ok(regions)
     }
+    /// Returns whether a region has one of them: with `--all` also one that appears later.
+    pub fn region_filter(&self, host: &Host) -> Result<impl Fn(&Region) -> bool + use<>> {
+        let regions = self.regions(host)?;
+        let chosen: Vec<u32> = regions.iter().map(|region| region.id).collect();
+        let all = self.all;
+        Ok(move |region: &Region| all || chosen.contains(&region.id))
+    }
 }
 
 /// What a word means: a path, or the name of a device as the other commands take it.

@@ -75,6 +75,24 @@ pub fn json_object(value: &impl Serialize) -> Result<()> {
     json(&Versioned::new(value))
 }
 
+/// Prints a change that a command has followed: a line of JSON, or `text`.
+pub fn change(as_json: bool, report: &impl Serialize, text: &str) -> Result<()> {
+    let mut out = io::stdout().lock();
+    match as_json {
+        true => writeln!(out, "{}", serde_json::to_string(&Versioned::new(report))?)?,
+        false => writeln!(out, "{text}")?,
+    }
+    Ok(())
+}
+
+/// The memory of a region, for a log: its disks, or the region without any.
+pub fn memory_name(region: &str, disks: &[String]) -> String {
+    match disks {
+        [] => region.to_owned(),
+        disks => disks.join(", "),
+    }
+}
+
 /// Prints a value for programs. Arrays have no version.
 pub fn json(value: &impl Serialize) -> Result<()> {
     let mut out = io::stdout().lock();

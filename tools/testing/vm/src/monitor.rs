@@ -3,12 +3,19 @@
 //! QEMU's monitor.
 
 use anyhow::{Context, Result, bail};
-use qapi::qmp::human_monitor_command;
+use qapi::qmp::{
+    CxlEventLog, cxl_inject_general_media_event, cxl_inject_poison, human_monitor_command,
+};
 use qapi::{Qmp, Stream};
 use std::io::BufReader;
 use std::os::unix::net::UnixStream;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
+
+// Fields of a general media event record (CXL 3.1, table 8-45).
+const UNCORRECTABLE: u8 = 1;
+const ECC_ERROR: u8 = 0;
+const MEDIA_SCRUB: u8 = 5;
 
 /// The monitor of a running guest.
 pub struct Monitor {
@@ -44,6 +51,32 @@ impl Monitor {
         if !answer.trim().is_empty() {
             bail!("{}", answer.trim().trim_start_matches("Error: "));
         }
+        Ok(())
+    }
+
+    /// Poisons a cache line of the CXL device `name` at a device physical address, a multiple of 64, and has the device
+    /// report it: an uncorrectable error of its medium, in its failure log (CXL 3.1, 8.2.9.2.1.1).
+    pub fn cxl_media_error(&self, name: &str, address: u64) -> Result<()> {
+        let path = format!("/machine/peripheral/{name}");
+        let mut qmp = self.qmp.lock().unwrap_or_else(PoisonError::into_inner);
+        qmp.execute(&cxl_inject_poison {
+            path: path.clone(),
+            start: address,
+            length: 64,
+        })?;
+        qmp.execute(&cxl_inject_general_media_event {
+            path,
+            log: CxlEventLog::failure,
+            flags: 0,
+            dpa: address,
+            descriptor: UNCORRECTABLE,
+            type_: ECC_ERROR,
+            transaction_type: MEDIA_SCRUB,
+            channel: None,
+            rank: None,
+            device: None,
+            component_id: None,
+        })?;
         Ok(())
     }
 

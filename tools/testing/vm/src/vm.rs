@@ -87,6 +87,15 @@ struct Qemu {
     requested: Mutex<Option<Loss>>,
 }
 
+/// Parses a decimal or hexadecimal address.
+fn parse_address(text: &str) -> Result<u64> {
+    let number = match text.strip_prefix("0x") {
+        Some(digits) => u64::from_str_radix(digits, 16).ok(),
+        None => text.parse().ok(),
+    };
+    number.with_context(|| format!("\"{text}\" is not an address"))
+}
+
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -515,9 +524,13 @@ impl Requests {
                 .hmp_quiet(&format!("device_del {name}"))
                 .map(|()| String::new()),
             ("md5", [id, pages @ ..]) => self.md5(id, pages),
+            ("cxl-media-error", [name, address]) => self
+                .monitor
+                .cxl_media_error(name, parse_address(address)?)
+                .map(|()| String::new()),
             ("hmp", [_, ..]) => self.monitor.hmp(rest),
             _ => bail!(
-                "\"{request}\" is no request: mce ADDRESS [LSB], powercut, reboot, shutdown, add KIND WHAT, remove NAME, md5 NAME [PAGE…], hmp COMMAND"
+                "\"{request}\" is no request: mce ADDRESS [LSB], powercut, reboot, shutdown, add KIND WHAT, remove NAME, md5 NAME [PAGE…], cxl-media-error NAME ADDRESS, hmp COMMAND"
             ),
         }
     }
@@ -546,15 +559,10 @@ impl Requests {
     }
 
     fn machine_check(&self, address: &str, lsb: &str) -> Result<String> {
-        let number = match address.strip_prefix("0x") {
-            Some(digits) => u64::from_str_radix(digits, 16).ok(),
-            None => address.parse().ok(),
-        };
-        let address = number.with_context(|| format!("\"{address}\" is not an address"))?;
         let lsb = lsb
             .parse()
             .with_context(|| format!("\"{lsb}\" is not a number of bits"))?;
-        self.monitor.machine_check(address, lsb)?;
+        self.monitor.machine_check(parse_address(address)?, lsb)?;
         Ok(String::new())
     }
 

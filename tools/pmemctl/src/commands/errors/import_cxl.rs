@@ -3,11 +3,11 @@
 //! The command `errors import-cxl`.
 
 use crate::commands::device_spec::Devices;
-use crate::commands::output::{json, name_list, reasons, root, table};
+use crate::commands::output::{change, json, memory_name, name_list, reasons, root, table};
 use crate::commands::page::Page;
 use anyhow::Result;
 use clap::Args;
-use pmemctl::badblocks::cxl::{self, ImportOutcome};
+use pmemctl::badblocks::cxl::{self, ImportOutcome, ImportReport};
 
 pub const PAGE: Page = Page {
     exit_status: &[
@@ -17,10 +17,20 @@ pub const PAGE: Page = Page {
             "An error could not be added, or the region is not of one CXL device.",
         ),
     ],
-    examples: &[(
-        "pmemctl errors import-cxl --all",
-        "Import the lists of all CXL regions.",
+    files: &[(
+        "/usr/lib/systemd/system/pmemctl-import-cxl.service",
+        "Runs \"pmemctl errors import-cxl --follow --all\".",
     )],
+    examples: &[
+        (
+            "pmemctl errors import-cxl --all",
+            "Import the lists of all CXL regions.",
+        ),
+        (
+            "pmemctl errors import-cxl --follow --all",
+            "Import the errors that the devices report until SIGTERM.",
+        ),
+    ],
     see_also: &["cxl-list(1)"],
     ..Page::EMPTY
 };
@@ -32,16 +42,41 @@ pub const PAGE: Page = Page {
 /// over the error.
 #[derive(Args)]
 pub struct ImportCxl {
-    /// Print JSON: one object for each region
+    /// Keep running and import the lists again when a device reports an error, until SIGTERM
+    ///
+    /// The reports are the kernel's trace events cxl_general_media, cxl_dram and, for injected poison, cxl_poison.
+    #[arg(long)]
+    follow: bool,
+    /// Print JSON: one object for each region; with --follow one per line and change
     #[arg(long)]
     json: bool,
     #[command(flatten)]
     which: Devices,
 }
 
+/// A line for a log.
+fn line(report: &ImportReport) -> String {
+    let name = memory_name(&report.region, &report.disks);
+    let reasons = match report.reasons.as_slice() {
+        [] => String::new(),
+        reasons => format!(" ({})", reasons.join("; ")),
+    };
+    format!(
+        "{name}: {}: {} bad sectors of the device, {} added{reasons}",
+        report.result, report.bad_sectors, report.added_sectors
+    )
+}
+
 /// Whether all that the devices know is on the lists.
 pub fn import_cxl(arguments: &ImportCxl) -> Result<bool> {
     let host = root("errors import-cxl")?;
+    if arguments.follow {
+        let is_chosen = arguments.which.region_filter(&host)?;
+        cxl::follow(&host, is_chosen, |report| {
+            change(arguments.json, report, &line(report))
+        })?;
+        return Ok(true);
+    }
     let mut regions = arguments.which.regions(&host)?;
     if arguments.which.all {
         regions.retain(|region| region.provider().as_deref() == Some("CXL"));

@@ -3,14 +3,14 @@
 //! The command `errors save`.
 
 use crate::commands::device_spec::{Devices, StateDir};
-use crate::commands::output::{file_name, json, name_list, reasons, root, table};
+use crate::commands::output::{
+    change, file_name, json, memory_name, name_list, reasons, root, table,
+};
 use crate::commands::page::Page;
 use anyhow::Result;
 use clap::Args;
 use pmemctl::badblocks::follow;
 use pmemctl::badblocks::persist::{self, SaveOutcome, SaveReport};
-use pmemctl::json::Versioned;
-use std::io::{self, Write};
 
 pub const PAGE: Page = Page {
     exit_status: &[
@@ -64,10 +64,7 @@ pub struct Save {
 
 /// A line for a log.
 fn line(report: &SaveReport) -> String {
-    let name = match report.disks.as_slice() {
-        [] => report.region.clone(),
-        disks => disks.join(", "),
-    };
+    let name = memory_name(&report.region, &report.disks);
     let mut changes: Vec<String> = [
         (report.new_sectors, "new"),
         (report.healed_sectors, "repaired"),
@@ -95,20 +92,9 @@ pub fn save(arguments: &Save) -> Result<bool> {
     let host = root("errors save")?;
     let folder = &arguments.place.state_dir;
     if arguments.follow {
-        let chosen: Option<Vec<u32>> = match arguments.which.all {
-            true => None,
-            false => {
-                let regions = arguments.which.regions(&host)?;
-                Some(regions.iter().map(|region| region.id).collect())
-            }
-        };
-        follow::run(&host, folder, chosen.as_deref(), |report| {
-            let text = match arguments.json {
-                true => serde_json::to_string(&Versioned::new(report))?,
-                false => line(report),
-            };
-            writeln!(io::stdout(), "{text}")?;
-            Ok(())
+        let is_chosen = arguments.which.region_filter(&host)?;
+        follow::run(&host, folder, is_chosen, |report| {
+            change(arguments.json, report, &line(report))
         })?;
         return Ok(true);
     }
