@@ -53,7 +53,7 @@ bind_again() {
 	echo "$sector 1" >"/sys/block/$disk/badblocks"
 }
 
-need setpriv debugfs xfs_db lsblk findmnt filefrag jq
+need setpriv debugfs xfs_db lsblk filefrag jq
 plan 11
 load_driver
 disk=$(labelled_disk -m fsdax -M mem -s 448M)
@@ -96,7 +96,7 @@ done
 
 echo "$sector 1" >"/sys/block/$disk/badblocks"
 mount "/dev/$disk" "$MNT"
-wrap_program findmnt : "umount $MNT"
+wrap_program lsblk "umount $MNT" :
 is "a mount that goes away" "$(run_errors "/dev/$disk")" \
 	"4 pmemctl: $disk was unmounted from $MNT; try again"
 rm -rf "$WRAPPED"

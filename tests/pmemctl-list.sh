@@ -25,7 +25,7 @@ table_row() {
 	pmemctl list | sed 's/  */ /g; s/ $//' | grep -F -- "$1 "
 }
 
-need sfdisk wipefs dmsetup lsblk findmnt
+need sfdisk wipefs dmsetup lsblk
 plan 20
 load_driver
 disk=$(labelled_disk -m fsdax -M dev -s 448M)

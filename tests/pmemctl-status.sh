@@ -38,7 +38,7 @@ metric() {
 	pmemctl metrics --state-dir "$STATE" | grep "^$1{.*disk=\"$disk\"" | grep -F -- "$2" | sed 's/.* //'
 }
 
-need jq wipefs findmnt lsblk
+need jq wipefs lsblk
 plan 32
 echo 0123456789abcdef0123456789abcdef >/etc/machine-id
 load_driver

@@ -7,6 +7,7 @@
 use crate::affected::{self, AffectedRange, Survey};
 use crate::block::devno::DeviceNumber;
 use crate::block::holders::Process;
+use crate::block::maps::{self, Mapping};
 use crate::block::remap::{self, Span};
 use crate::block::topology::{self, Mounts};
 use crate::fs::Owner;
@@ -18,7 +19,6 @@ use rustix::fs::{AtFlags, OFlags, StatxAttributes, StatxFlags, statx};
 use rustix::io::Errno;
 use schemars::JsonSchema;
 use serde::Serialize;
-use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read};
 use std::ops::Range;
@@ -56,75 +56,17 @@ pub enum Cause {
     Unknown,
 }
 
-/// A line of `/proc/PID/maps` (proc_pid_maps(5)).
-#[derive(Debug, Clone, PartialEq, Eq, JsonSchema, Serialize)]
-pub struct Mapping {
-    pub start: u64,
-    pub end: u64,
-    /// `rw-s`.
-    pub permissions: String,
-    /// The first byte in the file.
-    pub offset: u64,
-    #[serde(skip)]
-    device: DeviceNumber,
-    pub inode: u64,
-    #[serde(skip)]
-    name: OsString,
-}
-
-impl Mapping {
-    fn parse(line: &[u8]) -> Option<Self> {
-        let mut rest = line;
-        let mut word = || -> Option<&str> {
-            let text = rest.trim_ascii_start();
-            let end = text.iter().position(|&byte| byte == b' ');
-            let (word, tail) = text.split_at(end.unwrap_or(text.len()));
-            rest = tail;
-            std::str::from_utf8(word)
-                .ok()
-                .filter(|word| !word.is_empty())
-        };
-        let hex = |text| u64::from_str_radix(text, 16).ok();
-        let (start, end) = word()?.split_once('-')?;
-        let (start, end) = (hex(start)?, hex(end)?);
-        let permissions = word()?.to_owned();
-        let offset = hex(word()?)?;
-        let (major, minor) = word()?.split_once(':')?;
-        let device = format!("{}:{}", hex(major)?, hex(minor)?).parse().ok()?;
-        let inode = word()?.parse().ok()?;
-        offset.checked_add(end.checked_sub(start)?)?;
-        Some(Self {
-            start,
-            end,
-            permissions,
-            offset,
-            device,
-            inode,
-            name: OsStr::from_bytes(rest.trim_ascii_start()).to_owned(),
-        })
-    }
-
-    /// Returns the mapping of an address; if there is none, why.
-    fn find(table: &[u8], address: u64) -> Result<Self> {
-        let all: Vec<Self> = table
-            .split(|&byte| byte == b'\n')
-            .filter_map(Self::parse)
-            .collect();
-        ensure!(
-            !all.is_empty(),
-            "this is no table of mappings; save /proc/PID/maps before the process ends"
-        );
-        let at = |one: &&Self| (one.start..one.end).contains(&address);
-        all.iter().find(at).cloned().with_context(|| {
-            format!(
-                "{address:#x} is not mapped: an access is SIGSEGV, unless it was unmapped since"
-            )
-        })
-    }
-
-    fn is_anonymous(&self) -> bool {
-        self.inode == 0
-    }
+/// Returns the mapping of an address; if there is none, why.
+fn mapping_of(table: &[u8], address: u64) -> Result<Mapping> {
+    let all = maps::parse(table);
+    ensure!(
+        !all.is_empty(),
+        "this is no table of mappings; save /proc/PID/maps before the process ends"
+    );
+    let at = |one: &&Mapping| (one.start..one.end).contains(&address);
+    all.iter().find(at).cloned().with_context(|| {
+        format!("{address:#x} is not mapped: an access is SIGSEGV, unless it was unmapped since")
+    })
 }
 
 /// A mapped file.
@@ -172,7 +114,7 @@ pub fn explain(host: &Host, subject: &Subject, address: u64, lsb: u32) -> Result
             (table, None)
         }
     };
-    let mapping = Mapping::find(&table, address).map_err(|error| match &process {
+    let mapping = mapping_of(&table, address).map_err(|error| match &process {
         Some(process) => error.context(process.to_string()),
         None => error,
     })?;
@@ -589,21 +531,18 @@ mod tests {
 
     #[test]
     fn mapping_of_an_address_is_found() {
-        let mapping = Mapping::find(TABLE, 0x7f00_0000_0fff).unwrap();
+        let mapping = mapping_of(TABLE, 0x7f00_0000_0fff).unwrap();
         assert_eq!(mapping.name, "/mnt/a b\\012c (deleted)");
         assert_eq!((mapping.offset, mapping.inode), (1 << 20, 4711));
         assert_eq!(mapping.device.to_string(), "259:5");
-        let anonymous = Mapping::find(TABLE, 0x7f00_0040_0000).unwrap();
+        let anonymous = mapping_of(TABLE, 0x7f00_0040_0000).unwrap();
         assert!(anonymous.is_anonymous() && anonymous.name.is_empty());
-        let stack = Mapping::find(TABLE, 0x7ffd_0000_0000).unwrap();
+        let stack = mapping_of(TABLE, 0x7ffd_0000_0000).unwrap();
         assert!(stack.is_anonymous() && stack.name == "[stack]");
-        let error = Mapping::find(TABLE, 0x1000).unwrap_err().to_string();
+        let error = mapping_of(TABLE, 0x1000).unwrap_err().to_string();
         assert!(error.contains("0x1000 is not mapped"), "{error}");
-        let error = Mapping::find(b"junk\n", 0x1000).unwrap_err().to_string();
+        let error = mapping_of(b"junk\n", 0x1000).unwrap_err().to_string();
         assert!(error.contains("no table"), "{error}");
-        for line in ["2-1 rw-p 0 0:0 0", "1-2 rw-p ffffffffffffffff 0:0 0", "1-2"] {
-            assert_eq!(Mapping::parse(line.as_bytes()), None, "{line}");
-        }
     }
 
     #[test]

@@ -10,8 +10,9 @@ use crate::affected::{self, Survey, Target};
 use crate::badblocks::origin::SECTOR;
 use crate::badblocks::set::BadBlocks;
 use crate::block::devno::DeviceNumber;
+use crate::block::mountinfo;
 use crate::block::topology;
-use crate::fs::kernel_reports::MountPoint;
+use crate::fs::kernel_reports;
 use crate::fs::mounted;
 use crate::sysfs::{Host, printable};
 use abstractions::extents::{self, Extent, Fork};
@@ -100,15 +101,17 @@ impl Place {
         let root: File = open(directory, flags, Mode::empty())
             .with_context(|| shown.clone())?
             .into();
-        let mount = MountPoint::of(&root).with_context(|| shown.clone())?;
-        let mount = mount.with_context(|| format!("{shown}: no ext4 or XFS is mounted here"))?;
+        let id = mountinfo::id_of(&root).with_context(|| shown.clone())?;
+        let mut mounts = mountinfo::of_process(&Host::here(), "self")?.into_iter();
+        let mount = mounts.find(|mount| mount.id == id);
+        let mount = mount.with_context(|| format!("{shown}: its mount is not visible"))?;
         ensure!(
-            mount.kind == "ext4" || mount.kind == "xfs",
+            mount.file_system == "ext4" || mount.file_system == "xfs",
             "{shown}: {} cannot allocate blocks without writing them; only ext4 and XFS can",
-            mount.kind
+            printable(&mount.file_system)
         );
         ensure!(
-            mount.is_whole,
+            mount.is_whole(),
             "{shown}: this is a bind mount of a part of the file system; give a mount of all of it"
         );
         let status = fstat(&root).with_context(|| shown.clone())?;
@@ -504,11 +507,11 @@ pub fn is_quarantine(path: &Path) -> bool {
 
 /// Returns the quarantine files of the mounted file systems on these disks.
 pub fn all(host: &Host, disks: &[String]) -> Vec<Quarantine> {
-    let table = std::fs::read(host.path("proc/self/mountinfo")).unwrap_or_default();
+    let mounts = mountinfo::of_process(host, "self").unwrap_or_default();
     let mut found = Vec::new();
-    for mount in MountPoint::all(&table) {
+    for mount in kernel_reports::one_of_each(mounts) {
         let below = topology::disks_below(host, mount.device);
-        if !mount.is_whole || !below.iter().any(|disk| disks.contains(disk)) {
+        if !mount.is_whole() || !below.iter().any(|disk| disks.contains(disk)) {
             continue;
         }
         let directory = host.absolute(Path::new(&mount.directory));

@@ -6,7 +6,8 @@
 //! a FUSE process that is stopped. `/proc/PID/fdinfo/N` has the mount and the inode without asking it.
 
 use crate::block::devno::DeviceNumber;
-use crate::sysfs::{self, Host, unescape};
+use crate::block::mountinfo::{self, MountInfo};
+use crate::sysfs::{self, Host};
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat2};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::ffi::OsString;
@@ -62,33 +63,6 @@ impl Answers {
     }
 }
 
-/// A line of `/proc/PID/mountinfo` (proc_pid_mountinfo(5)).
-#[derive(Debug)]
-struct Line {
-    id: u64,
-    number: DeviceNumber,
-    directory: OsString,
-    answers: Answers,
-}
-
-impl Line {
-    fn parse(line: &[u8]) -> Option<Self> {
-        let mut words = line.split(|&byte| byte == b' ');
-        let text = |word| std::str::from_utf8(word).ok();
-        let id = text(words.next()?)?.parse().ok()?;
-        let number = text(words.nth(1)?)?.parse().ok()?;
-        let directory = unescape(words.nth(1)?);
-        words.find(|word| *word == b"-")?;
-        let answers = Answers::of(text(words.next()?)?, number);
-        Some(Self {
-            id,
-            number,
-            directory,
-            answers,
-        })
-    }
-}
-
 /// The mounts that processes see, in all mount namespaces.
 #[derive(Debug)]
 pub struct MountTable {
@@ -106,8 +80,9 @@ impl MountTable {
             by_device: BTreeMap::new(),
             own: Vec::new(),
         };
-        for line in table.read(&host.path("proc/self")) {
-            table.own.push((line.directory, line.answers));
+        for mount in table.read(host, "self") {
+            let answers = Answers::of(&mount.file_system, mount.device);
+            table.own.push((mount.directory, answers));
         }
         let mut seen = HashSet::new();
         for pid in pids {
@@ -116,23 +91,20 @@ impl MountTable {
             let link = |name| fs::read_link(folder.join(name)).ok();
             let view = (link("ns/mnt"), link("root"));
             if view.0.is_none() || seen.insert(view) {
-                table.read(&folder);
+                table.read(host, &pid.to_string());
             }
         }
         table
     }
 
-    fn read(&mut self, folder: &Path) -> Vec<Line> {
-        let text = fs::read(folder.join("mountinfo")).unwrap_or_default();
-        let lines: Vec<Line> = text
-            .split(|&byte| byte == b'\n')
-            .filter_map(Line::parse)
-            .collect();
-        for line in &lines {
-            self.by_id.insert(line.id, (line.number, line.answers));
-            self.by_device.insert(line.number, line.answers);
+    fn read(&mut self, host: &Host, process: &str) -> Vec<MountInfo> {
+        let mounts = mountinfo::of_process(host, process).unwrap_or_default();
+        for mount in &mounts {
+            let answers = Answers::of(&mount.file_system, mount.device);
+            self.by_id.insert(mount.id, (mount.device, answers));
+            self.by_device.insert(mount.device, answers);
         }
-        lines
+        mounts
     }
 
     /// Returns the status of the file that `link` in `/proc/PID` refers to; `None` if its file system may be remote
@@ -245,58 +217,6 @@ impl Descriptor {
     }
 }
 
-/// A mapped file in `/proc/PID/maps` (proc_pid_maps(5)).
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct MappedFile {
-    /// Addresses in the process.
-    pub start: u64,
-    pub end: u64,
-    /// Stores reach the file.
-    pub writable: bool,
-    /// The first byte in the file.
-    pub offset: u64,
-    /// The device of its file system.
-    pub device: DeviceNumber,
-    pub inode: u64,
-}
-
-impl MappedFile {
-    /// Returns the mapped files of the process of the directory `process`.
-    pub fn all(process: &Path) -> Vec<Self> {
-        // Only file names may be invalid UTF-8, and they are not used here.
-        let maps = fs::read(process.join("maps")).unwrap_or_default();
-        let maps = String::from_utf8_lossy(&maps);
-        maps.lines().filter_map(Self::parse).collect()
-    }
-
-    pub(crate) fn parse(line: &str) -> Option<Self> {
-        let mut words = line.split_ascii_whitespace();
-        let (start, end) = words.next()?.split_once('-')?;
-        let hex = |text| u64::from_str_radix(text, 16).ok();
-        let (start, end) = (hex(start)?, hex(end)?);
-        let permissions = words.next()?;
-        let offset = hex(words.next()?)?;
-        let (major, minor) = words.next()?.split_once(':')?;
-        let device = format!("{}:{}", hex(major)?, hex(minor)?).parse().ok()?;
-        let inode: u64 = words.next()?.parse().ok()?;
-        let length = end.checked_sub(start)?;
-        offset.checked_add(length)?;
-        (inode != 0).then_some(Self {
-            start,
-            end,
-            writable: permissions.contains('w') && permissions.contains('s'),
-            offset,
-            device,
-            inode,
-        })
-    }
-
-    /// Returns the name of its link in `/proc/PID/map_files`, whose numbers have no leading zeros.
-    pub fn link(&self) -> String {
-        format!("{:x}-{:x}", self.start, self.end)
-    }
-}
-
 /// The descriptors of a process, by their names.
 pub fn names(process: &Path) -> Vec<String> {
     sysfs::names(&process.join("fd"))
@@ -347,28 +267,6 @@ mod tests {
         let path = parse("flags:\t012000002\nmnt_id:\t29\n");
         assert!(path.is_path() && !path.is_writable());
         assert_eq!((path.inode, parse("").place()), (None, Place::Unknown));
-    }
-
-    #[test]
-    fn maps_line_parses() {
-        let parse = MappedFile::parse;
-        let line =
-            "00400000-00600000 rw-s 00100000 103:05 4711                       /mnt/a b (deleted)";
-        let mapped = parse(line).unwrap();
-        assert_eq!(mapped.link(), "400000-600000");
-        assert_eq!(mapped.offset, 0x10_0000);
-        assert_eq!(mapped.device.to_string(), "259:5");
-        assert_eq!((mapped.inode, mapped.writable), (4711, true));
-        assert!(!parse(&line.replace("rw-s", "rw-p")).unwrap().writable);
-        for text in [
-            "",
-            "7f8a5c200000-7f8a5c400000 rw-p 00000000 00:00 0 ",
-            "7ffd0000-7ffc0000 rw-p 00000000 08:01 5 /x",
-            "x-y rw-p 00000000 08:01 5 /x",
-            "7ffd0000-7ffe0000 rw-p",
-        ] {
-            assert_eq!(parse(text), None, "{text}");
-        }
     }
 
     #[test]

@@ -2,20 +2,21 @@
 
 //! Finds the users of a disk: mounts, swap, stacked devices, processes.
 
-use crate::block::descriptors::{self, Descriptor, MappedFile, MountTable, Place};
+use crate::block::descriptors::{self, Descriptor, MountTable, Place};
 use crate::block::devno::DeviceNumber;
 use crate::block::disk::{BlockDevice, Disk};
+use crate::block::maps;
+use crate::block::mountinfo;
 use crate::sysfs::{self, Host, printable, unescape};
 use glob::glob;
 use schemars::JsonSchema;
 use serde::Serialize;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
-use std::ffi::OsString;
 use std::fmt;
 use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// One user of a disk.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, JsonSchema, Serialize)]
@@ -306,47 +307,6 @@ pub fn of_dax(host: &Host, devices: &[String]) -> Vec<Holder> {
     found.into_iter().collect()
 }
 
-/// A line of `/proc/PID/mountinfo` (proc_pid_mountinfo(5)).
-#[derive(Debug, PartialEq, Eq)]
-struct Mount {
-    number: DeviceNumber,
-    directory: OsString,
-    file_system: String,
-    source: PathBuf,
-    /// The logs and other devices that the options name.
-    others: Vec<PathBuf>,
-}
-
-impl Mount {
-    fn parse(line: &[u8]) -> Option<Self> {
-        let mut words = line.split(|&byte| byte == b' ');
-        let number = std::str::from_utf8(words.nth(2)?).ok()?.parse().ok()?;
-        let directory = unescape(words.nth(1)?);
-        // Any number of optional fields, to a hyphen.
-        words.find(|word| *word == b"-")?;
-        let file_system = String::from_utf8_lossy(words.next()?).into_owned();
-        let source = unescape(words.next()?).into();
-        let others = words
-            .next()
-            .unwrap_or_default()
-            .split(|&byte| byte == b',')
-            .filter_map(|option| {
-                option
-                    .strip_prefix(b"logdev=")
-                    .or(option.strip_prefix(b"rtdev="))
-            })
-            .map(|path| unescape(path).into())
-            .collect();
-        Some(Self {
-            number,
-            directory,
-            file_system,
-            source,
-            others,
-        })
-    }
-}
-
 pub(crate) fn pids(host: &Host) -> Vec<u32> {
     let mut pids: Vec<u32> = sysfs::names(&host.path("proc"))
         .iter()
@@ -379,15 +339,13 @@ fn mounts(lookup: &Lookup<'_>, found: &mut BTreeSet<Holder>) {
             continue;
         }
         let elsewhere = its != own;
-        let Ok(table) = fs::read(host.path(format!("proc/{folder}/mountinfo"))) else {
-            continue;
-        };
-        for mount in table.split(|&byte| byte == b'\n').filter_map(Mount::parse) {
+        for mount in mountinfo::of_process(host, &folder).unwrap_or_default() {
+            let other = |option: &&str| lookup.path(&mount.device_option(option)?);
             // Some file systems (btrfs) have an anonymous device number; use their source.
             let device = lookup
-                .numbered(mount.number)
+                .numbered(mount.device)
                 .or_else(|| lookup.path(&mount.source))
-                .or_else(|| mount.others.iter().find_map(|other| lookup.path(other)));
+                .or_else(|| ["logdev", "rtdev"].iter().find_map(other));
             let Some(device) = device else { continue };
             if elsewhere && known.contains(&(device.to_owned(), mount.directory.clone())) {
                 continue;
@@ -534,8 +492,8 @@ fn processes(lookup: &Lookup<'_>, found: &mut BTreeSet<Holder>) {
                 note(device, false);
             }
         }
-        for mapped in MappedFile::all(&folder) {
-            if lookup.writers && !mapped.writable {
+        for mapped in maps::files(&folder) {
+            if lookup.writers && !mapped.is_shared_writable() {
                 continue;
             }
             let link = folder.join("map_files").join(mapped.link());
@@ -550,44 +508,8 @@ fn processes(lookup: &Lookup<'_>, found: &mut BTreeSet<Holder>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::path::PathBuf;
     use tempfile::TempDir;
-
-    fn mount(line: &str) -> Option<Mount> {
-        Mount::parse(line.as_bytes())
-    }
-
-    #[test]
-    fn mountinfo_line_parses() {
-        let plain = mount(
-            "36 35 259:3 / /mnt/a\\040b rw,noatime master:1 shared:2 - ext4 /dev/pmem0p1 rw,dax=always",
-        );
-        let plain = plain.unwrap();
-        assert_eq!(plain.number.to_string(), "259:3");
-        assert_eq!(plain.directory, "/mnt/a b");
-        assert_eq!(plain.file_system, "ext4");
-        assert_eq!(plain.source, Path::new("/dev/pmem0p1"));
-        assert!(plain.others.is_empty());
-
-        let log =
-            mount("41 28 253:0 / /data rw - xfs /dev/dm-0 rw,logdev=/dev/pmem0,rtdev=/dev/pmem1")
-                .unwrap();
-        assert_eq!(
-            log.others,
-            [Path::new("/dev/pmem0"), Path::new("/dev/pmem1")]
-        );
-
-        let bare = mount("22 1 0:21 / / rw - tmpfs none rw").unwrap();
-        assert_eq!(bare.directory, "/");
-        for line in [
-            "",
-            "36",
-            "36 35 259:3 / /mnt rw",
-            "36 35 nonsense / /mnt rw - ext4 /dev/pmem0 rw",
-            "36 35 1:2 / /mnt rw -",
-        ] {
-            assert_eq!(mount(line), None, "{line}");
-        }
-    }
 
     /// A system of these files (text) and links (a target after ->).
     fn tree(files: &[(&str, &str)]) -> (TempDir, Host) {

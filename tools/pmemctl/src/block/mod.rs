@@ -6,5 +6,7 @@ pub mod descriptors;
 pub mod devno;
 pub mod disk;
 pub mod holders;
+pub mod maps;
+pub mod mountinfo;
 pub mod remap;
 pub mod topology;

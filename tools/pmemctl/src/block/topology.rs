@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Partitions, volumes, file systems and mounts of a disk, from lsblk(8) and findmnt(8).
+//! Partitions, volumes, file systems and mounts of a disk, from lsblk(8) and the table of mounts.
 
 use crate::block::devno::DeviceNumber;
+use crate::block::mountinfo::{self, MountInfo};
 use crate::sysfs::{self, Host};
 use anyhow::{Context, Result, bail};
 use schemars::JsonSchema;
@@ -129,30 +130,6 @@ struct Lsblk {
     blockdevices: Vec<Volume>,
 }
 
-#[derive(Deserialize)]
-struct Findmnt {
-    filesystems: Vec<FindmntEntry>,
-}
-
-/// A mount as findmnt(8) has it.
-#[derive(Debug, Deserialize)]
-struct FindmntEntry {
-    #[serde(rename = "maj:min")]
-    number: String,
-    target: String,
-    fstype: String,
-    #[serde(rename = "fs-options")]
-    options: Option<String>,
-    fsroot: Option<String>,
-}
-
-impl FindmntEntry {
-    fn realtime_device(&self) -> Option<&str> {
-        let mut options = self.options.as_deref()?.split(',');
-        options.find_map(|option| option.strip_prefix("rtdev="))
-    }
-}
-
 /// Returns the output of a program; failing without a message counts as empty output.
 pub(crate) fn output(program: &str, arguments: &[&str]) -> Result<String> {
     let output = Command::new(program)
@@ -171,65 +148,54 @@ pub(crate) fn output(program: &str, arguments: &[&str]) -> Result<String> {
 }
 
 /// All mounts that this process sees.
-pub struct Mounts(Vec<FindmntEntry>);
+pub struct Mounts(Vec<MountInfo>);
 
 impl Mounts {
+    pub fn here() -> Result<Self> {
+        let mounts = mountinfo::of_process(&Host::here(), "self");
+        Ok(Self(mounts.context("cannot read the table of mounts")?))
+    }
+
     /// Returns the real-time device of an XFS, if it is on a device of its own.
     pub fn realtime_device(&self, host: &Host, file_system: DeviceNumber) -> Option<DeviceNumber> {
-        let file_system = file_system.to_string();
-        let mut mounts = self.0.iter().filter(|mount| mount.number == file_system);
-        let device = mounts.find_map(FindmntEntry::realtime_device)?;
-        let node = fs::metadata(host.absolute(Path::new(device))).ok()?;
+        let mut mounts = self.0.iter().filter(|mount| mount.device == file_system);
+        let device = mounts.find_map(|mount| mount.device_option("rtdev"))?;
+        let node = fs::metadata(host.absolute(&device)).ok()?;
         Some(DeviceNumber::from_rdev(node.rdev()))
     }
 
     /// Returns where an XFS is mounted that has this volume as its real-time device.
-    pub fn with_realtime_device(&self, kernel_name: &str) -> Option<&str> {
-        let is_it = |mount: &&FindmntEntry| {
-            let name = mount.realtime_device().and_then(|path| {
-                let path = fs::canonicalize(path).unwrap_or_else(|_| path.into());
-                Some(path.file_name()?.to_str()?.to_owned())
-            });
-            name.as_deref() == Some(kernel_name)
+    pub fn with_realtime_device(&self, kernel_name: &str) -> Option<String> {
+        let is_it = |mount: &&MountInfo| {
+            let path = mount.device_option("rtdev");
+            let path = path.map(|path| fs::canonicalize(&path).unwrap_or(path));
+            path.is_some_and(|path| path.file_name().is_some_and(|name| name == kernel_name))
         };
-        self.0.iter().find(is_it).map(|mount| mount.target.as_str())
-    }
-
-    pub fn here() -> Result<Self> {
-        let columns = "MAJ:MIN,TARGET,FSTYPE,FS-OPTIONS,FSROOT";
-        Self::parse(&output(
-            "findmnt",
-            &["--json", "--list", "--kernel", "--output", columns],
-        )?)
-    }
-
-    fn parse(text: &str) -> Result<Self> {
-        let found: Findmnt = serde_json::from_str(text).context("output of findmnt")?;
-        Ok(Self(found.filesystems))
+        let found = self.0.iter().find(is_it)?;
+        Some(found.directory.to_string_lossy().into_owned())
     }
 
     /// Fills in the mounts of a volume and of those on it.
-    fn complete(&self, host: &Host, volume: &mut Volume) {
+    fn complete(&self, host: &Host, volume: &mut Volume) -> Result<()> {
         let dax = has_dax(host, &volume.kernel_name);
-        for mount in self.0.iter().filter(|mount| mount.number == volume.number) {
+        let number = volume.number()?;
+        for mount in self.0.iter().filter(|mount| mount.device == number) {
             // lsblk may not know the type.
             volume
                 .file_system
-                .get_or_insert_with(|| mount.fstype.clone());
+                .get_or_insert_with(|| mount.file_system.clone());
+            let options = mount.options();
             volume.mounts.push(Mount {
-                directory: mount.target.clone(),
-                root: mount.fsroot.clone().unwrap_or_default(),
-                options: mount.options.clone().unwrap_or_default(),
-                dax: Dax::of(
-                    &mount.fstype,
-                    mount.options.as_deref().unwrap_or_default(),
-                    dax,
-                ),
+                directory: mount.directory.to_string_lossy().into_owned(),
+                root: mount.root.to_string_lossy().into_owned(),
+                dax: Dax::of(&mount.file_system, &options, dax),
+                options,
             });
         }
-        for child in &mut volume.children {
-            self.complete(host, child);
-        }
+        volume
+            .children
+            .iter_mut()
+            .try_for_each(|child| self.complete(host, child))
     }
 }
 
@@ -299,7 +265,7 @@ pub fn of_disk(host: &Host, disk: &str, mounts: &Mounts) -> Result<Volume> {
         ],
     )?;
     let mut volume = parse(&text).with_context(|| node.display().to_string())?;
-    mounts.complete(host, &mut volume);
+    mounts.complete(host, &mut volume)?;
     if !host.path("run/udev/data").exists() {
         probe(&mut volume)?;
     }
@@ -344,18 +310,16 @@ mod tests {
                 "maj:min": "252:0", "size": 4096, "fstype": "xfs" } ] } ] } ] }"#,
         )
         .unwrap();
-        let mounts = Mounts::parse(
-            r#"{ "filesystems": [ { "maj:min": "252:0", "target": "/mnt/x y", "fstype": "xfs", "fs-options": "rw,dax=always",
-                "fsroot": "/" },
-                { "maj:min": "0:22", "target": "/proc", "fstype": "proc", "fs-options": null,
-                "fsroot": "/" } ] }"#,
-        )
-        .unwrap();
+        let mounts = Mounts(mountinfo::parse(
+            b"36 1 252:0 / /mnt/x\\040y rw - xfs /dev/dm-0 rw,dax=always\n22 1 0:22 / /proc rw - proc proc rw\n",
+        ));
         let folder = tempfile::tempdir().unwrap();
         let queue = folder.path().join("sys/class/block/dm-0/queue");
         std::fs::create_dir_all(&queue).unwrap();
         std::fs::write(queue.join("dax"), "1\n").unwrap();
-        mounts.complete(&Host::at(folder.path()), &mut disk);
+        mounts
+            .complete(&Host::at(folder.path()), &mut disk)
+            .unwrap();
 
         assert!(disk.mounts.is_empty());
         let volume = &disk.children[0].children[0];
@@ -421,12 +385,13 @@ mod tests {
 
     #[test]
     fn realtime_device_of_a_mount_is_found() {
-        let mounts = Mounts::parse(
-            r#"{ "filesystems": [ { "maj:min": "259:0", "target": "/mnt", "fstype": "xfs",
-                "fs-options": "rw,rtdev=/dev/pmem9,noquota", "fsroot": "/" } ] }"#,
-        )
-        .unwrap();
-        assert_eq!(mounts.with_realtime_device("pmem9"), Some("/mnt"));
+        let mounts = Mounts(mountinfo::parse(
+            b"36 1 259:0 / /mnt rw - xfs /dev/pmem0 rw,rtdev=/dev/pmem9,noquota\n",
+        ));
+        assert_eq!(
+            mounts.with_realtime_device("pmem9").as_deref(),
+            Some("/mnt")
+        );
         assert_eq!(mounts.with_realtime_device("pmem0"), None);
         // There is no such device here.
         let host = Host::at("/nonexistent");
@@ -440,7 +405,6 @@ mod tests {
     fn missing_disk_is_refused() {
         assert!(parse(r#"{ "blockdevices": [] }"#).is_err());
         assert!(parse("").is_err());
-        assert!(Mounts::parse("{}").is_err());
     }
 
     #[test]

@@ -7,18 +7,18 @@
 
 use crate::block::devno::DeviceNumber;
 use crate::block::holders;
+use crate::block::mountinfo::{self, MountInfo};
 use crate::block::topology;
 use crate::fs::leases::Leases;
 use crate::fs::parents::{self, Names};
 use crate::fs::tree;
 use crate::nd::Device;
-use crate::sysfs::{self, Host, error_text, unescape};
+use crate::sysfs::{self, Host, error_text};
 use abstractions::fs_errors::{FileHandle, Listener, Reports};
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::fs::{AtFlags, Mode, OFlags, StatxFlags, fstat, open, statat, statx};
+use rustix::fs::{AtFlags, Mode, OFlags, fstat, open, statat};
 use rustix::io::Errno;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
@@ -28,6 +28,9 @@ use std::time::{Duration, Instant};
 
 /// The number of files of a file system that are remembered.
 const FILES: usize = 256;
+
+/// The file systems that report errors.
+const FILE_SYSTEMS: [&str; 4] = ["ext2", "ext3", "ext4", "xfs"];
 
 /// How long they are remembered. The lists are read about 100 ms after a change.
 const RECENT: Duration = Duration::from_secs(60);
@@ -147,82 +150,43 @@ fn open_root(directory: &Path, device: DeviceNumber) -> io::Result<File> {
     }
 }
 
-/// A mount of ext4 or XFS (proc_pid_mountinfo(5)).
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct MountPoint {
-    id: u64,
-    pub(crate) device: DeviceNumber,
-    pub(crate) directory: OsString,
-    /// `ext2`, `ext3`, `ext4` or `xfs`.
-    pub(crate) kind: String,
-    /// The whole file system is visible.
-    pub(crate) is_whole: bool,
+/// Returns one mount of each ext4 and XFS, of all of it if there is one.
+pub(crate) fn one_of_each(mounts: Vec<MountInfo>) -> Vec<MountInfo> {
+    let mut found: BTreeMap<DeviceNumber, MountInfo> = BTreeMap::new();
+    for mount in mounts {
+        if !FILE_SYSTEMS.contains(&mount.file_system.as_str()) {
+            continue;
+        }
+        let known = found.entry(mount.device).or_insert_with(|| mount.clone());
+        if mount.is_whole() && !known.is_whole() {
+            *known = mount;
+        }
+    }
+    found.into_values().collect()
 }
 
-impl MountPoint {
-    fn parse(line: &[u8]) -> Option<Self> {
-        let mut words = line.split(|&byte| byte == b' ');
-        let text = |word| std::str::from_utf8(word).ok();
-        let id = text(words.next()?)?.parse().ok()?;
-        let device = text(words.nth(1)?)?.parse().ok()?;
-        let is_whole = words.next()? == b"/";
-        let directory = unescape(words.next()?);
-        words.find(|word| *word == b"-")?;
-        let kind = text(words.next()?)?;
-        matches!(kind, "ext2" | "ext3" | "ext4" | "xfs").then_some(Self {
-            id,
-            device,
-            directory,
-            kind: kind.to_owned(),
-            is_whole,
-        })
-    }
-
-    /// Returns the mount that a directory was opened on, if it is one of these file systems.
-    pub(crate) fn of(directory: &File) -> io::Result<Option<Self>> {
-        let status = statx(directory, "", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID)?;
-        let table = fs::read("/proc/self/mountinfo")?;
-        let mut mounts = table.split(|&byte| byte == b'\n').filter_map(Self::parse);
-        Ok(mounts.find(|mount| mount.id == status.stx_mnt_id))
-    }
-
-    /// Returns one mount of each file system, of all of it if there is one.
-    pub(crate) fn all(table: &[u8]) -> Vec<Self> {
-        let mut found: BTreeMap<DeviceNumber, Self> = BTreeMap::new();
-        for mount in table.split(|&byte| byte == b'\n').filter_map(Self::parse) {
-            let known = found.entry(mount.device).or_insert_with(|| mount.clone());
-            if mount.is_whole && !known.is_whole {
-                *known = mount;
-            }
+/// Listens for errors of the file system; returns the reasons why not all are reported as well.
+fn listen_to(host: &Host, mount: &MountInfo) -> (Vec<Listener>, Vec<String>) {
+    let mut listeners = Vec::new();
+    let mut reasons = Vec::new();
+    let root = match open_root(Path::new(&mount.directory), mount.device) {
+        Ok(root) => root,
+        Err(error) => return (listeners, vec![error_text(&error)]),
+    };
+    let is_xfs = mount.file_system == "xfs";
+    if is_xfs && has_healer(host) {
+        reasons.push("xfs_healer is the health monitor".to_owned());
+    } else if is_xfs {
+        match Listener::xfs_health(&root) {
+            Ok(listener) => return (vec![listener], reasons),
+            Err(error) => reasons.push(format!("XFS_IOC_HEALTH_MONITOR: {}", error_text(&error))),
         }
-        found.into_values().collect()
     }
-
-    /// Listens for errors of the file system; returns the reasons why not all are reported as well.
-    fn listen(&self, host: &Host) -> (Vec<Listener>, Vec<String>) {
-        let mut listeners = Vec::new();
-        let mut reasons = Vec::new();
-        let root = match open_root(Path::new(&self.directory), self.device) {
-            Ok(root) => root,
-            Err(error) => return (listeners, vec![error_text(&error)]),
-        };
-        let is_xfs = self.kind == "xfs";
-        if is_xfs && has_healer(host) {
-            reasons.push("xfs_healer is the health monitor".to_owned());
-        } else if is_xfs {
-            match Listener::xfs_health(&root) {
-                Ok(listener) => return (vec![listener], reasons),
-                Err(error) => {
-                    reasons.push(format!("XFS_IOC_HEALTH_MONITOR: {}", error_text(&error)))
-                }
-            }
-        }
-        match Listener::fanotify(&root) {
-            Ok(listener) => listeners.push(listener),
-            Err(error) => reasons.push(format!("fanotify: {}", error_text(&error))),
-        }
-        (listeners, reasons)
+    match Listener::fanotify(&root) {
+        Ok(listener) => listeners.push(listener),
+        Err(error) => reasons.push(format!("fanotify: {}", error_text(&error))),
     }
+    (listeners, reasons)
 }
 
 /// Returns whether xfs_healer(8) runs, which repairs file systems: only one process can be the health monitor of an XFS.
@@ -245,7 +209,7 @@ fn disks(host: &Host) -> BTreeSet<String> {
 
 /// A mount, with listeners if it is on persistent memory.
 struct Monitored {
-    mount: MountPoint,
+    mount: MountInfo,
     listeners: Vec<Listener>,
 }
 
@@ -260,11 +224,14 @@ pub fn listen(
     let table = File::open("/proc/self/mountinfo")?;
     let mut monitored: Vec<Monitored> = Vec::new();
     loop {
-        let mounts = MountPoint::all(&fs::read("/proc/self/mountinfo")?);
-        monitored.retain(|one| mounts.contains(&one.mount));
+        let mounts = one_of_each(mountinfo::of_process(host, "self")?);
+        // A remount changes the options.
+        let is_same =
+            |one: &MountInfo, other: &MountInfo| (one.id, one.device) == (other.id, other.device);
+        monitored.retain(|one| mounts.iter().any(|mount| is_same(mount, &one.mount)));
         let news: Vec<_> = mounts
             .into_iter()
-            .filter(|mount| monitored.iter().all(|one| one.mount != *mount))
+            .filter(|mount| !monitored.iter().any(|one| is_same(mount, &one.mount)))
             .collect();
         let disks: BTreeSet<String> = match news.is_empty() {
             true => BTreeSet::new(),
@@ -274,7 +241,7 @@ pub fn listen(
             let mut listeners = Vec::new();
             if !topology::disks_below(host, mount.device).is_disjoint(&disks) {
                 reports.forget(mount.device);
-                let (found, reasons) = mount.listen(host);
+                let (found, reasons) = listen_to(host, &mount);
                 listeners = found;
                 for reason in reasons {
                     note(sysfs::printable(&mount.directory), reason);
@@ -351,22 +318,18 @@ mod tests {
             33 1 259:2 / /ext rw - ext4 /dev/pmem1 rw\n\
             34 1 0:5 / /tmp rw - tmpfs none rw\n\
             junk\n";
-        let found = MountPoint::all(table);
+        let found = one_of_each(mountinfo::parse(table));
         let short: Vec<_> = found
             .iter()
             .map(|mount| {
                 (
                     mount.id,
                     mount.directory.to_str().unwrap(),
-                    mount.kind.as_str(),
+                    mount.file_system.as_str(),
                 )
             })
             .collect();
         assert_eq!(short, [(31, "/srv", "xfs"), (33, "/ext", "ext4")]);
-        let one = MountPoint::parse(table.split(|&byte| byte == b'\n').next().unwrap());
-        let one = one.unwrap();
-        assert_eq!(one.directory, "/a b");
-        assert!(!one.is_whole);
     }
 
     #[test]

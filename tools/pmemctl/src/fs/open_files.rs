@@ -5,9 +5,10 @@
 //! File descriptors in flight through a socket or registered with io_uring are not visible, nor are processes
 //! outside of this PID namespace.
 
-use crate::block::descriptors::{self, Descriptor, MappedFile, MountTable};
+use crate::block::descriptors::{self, Descriptor, MountTable};
 use crate::block::devno::DeviceNumber;
 use crate::block::holders::{self, Process};
+use crate::block::maps;
 use crate::fs::leases::Leases;
 use crate::sysfs::{self, Host, printable};
 use rustix::fs::{AtFlags, OFlags, StatxFlags};
@@ -171,7 +172,7 @@ pub fn of_file_systems(host: &Host, devices: &[DeviceNumber]) -> Vec<OpenFile> {
                 user(file, host, pid).open = true;
             }
         }
-        for mapped in MappedFile::all(&folder) {
+        for mapped in maps::files(&folder) {
             if devices.contains(&mapped.device) {
                 let link = folder.join("map_files").join(mapped.link());
                 let file = search.file(mapped.device, mapped.inode, &link);
@@ -304,15 +305,20 @@ mod tests {
         assert_eq!(who(12288..16384), ["open in process 1 (x)"]);
     }
 
+    /// Starts a process that has a file open; no other has it as this one has.
+    fn child_with(file: &tempfile::NamedTempFile) -> std::process::Child {
+        std::process::Command::new("sleep")
+            .arg("60")
+            .stdin(file.reopen().unwrap())
+            .spawn()
+            .unwrap()
+    }
+
     #[test]
     fn open_file_of_child_is_found() {
         // A file that only a child process has open.
         let file = tempfile::NamedTempFile::new().unwrap();
-        let mut child = std::process::Command::new("sleep")
-            .arg("60")
-            .stdin(file.reopen().unwrap())
-            .spawn()
-            .unwrap();
+        let mut child = child_with(&file);
         let metadata = file.as_file().metadata().unwrap();
         let device = DeviceNumber::from_rdev(metadata.dev());
         let used = of_file_systems(&Host::here(), &[device]);
@@ -357,11 +363,7 @@ mod tests {
     #[test]
     fn query_of_open_file_breaks_no_lease() {
         let file = tempfile::NamedTempFile::new().unwrap();
-        let mut child = std::process::Command::new("sleep")
-            .arg("60")
-            .stdin(file.reopen().unwrap())
-            .spawn()
-            .unwrap();
+        let mut child = child_with(&file);
         let metadata = file.as_file().metadata().unwrap();
         let device = DeviceNumber::from_rdev(metadata.dev());
         let used = of_file_systems(&Host::here(), &[device]);
