@@ -8,7 +8,7 @@
 //! ([`ring`]); ioctls of block devices ([`ioctl`]) and of file systems ([`extents`], [`xattr`],
 //! [`xfs_parents`]); errors that file systems report ([`fs_errors`]); leases
 //! ([`lease`]); what runs between fork and exec, and signal masks ([`process`]); child processes without privileges
-//! ([`sandbox`]).
+//! ([`sandbox`]); [`mark`] for the power-failure plugin.
 
 #![warn(missing_docs)]
 #![deny(clippy::undocumented_unsafe_blocks, clippy::missing_safety_doc)]
@@ -20,6 +20,7 @@ pub mod fs_errors;
 pub mod ioctl;
 pub mod lease;
 pub mod mapping;
+mod mark;
 pub mod pinning;
 pub mod process;
 pub mod ring;
@@ -32,3 +33,4 @@ pub mod xfs_parents;
 
 pub use direct_buffer::DirectBuffer;
 pub use mapping::Mapping;
+pub use mark::mark;

@@ -7,6 +7,7 @@ mod calls;
 mod files;
 mod ioctl;
 mod mapped;
+mod mark;
 #[cfg(feature = "model")]
 mod model;
 mod pattern;
@@ -204,6 +205,11 @@ enum Command {
         #[command(flatten)]
         requests: ioctl::Requests,
     },
+    /// Speak to the power-failure plugin of QEMU
+    Mark {
+        #[command(subcommand)]
+        mark: mark::Mark,
+    },
 }
 
 fn main() -> ExitCode {
@@ -278,6 +284,7 @@ fn run(command: Command) -> Result<usize> {
             size,
         } => files::make(&folder, from..to, size),
         Command::Ioctl { requests } => ioctl::run(&requests),
+        Command::Mark { mark } => mark.run().map(|()| 0),
     }
 }
 

@@ -64,6 +64,14 @@ pub struct Options {
     #[arg(long, value_name = "DOMAIN", default_value = "memory")]
     pub persistence: Persistence,
 
+    /// Follow which stores to persistent memory are durable, by a plugin of QEMU
+    ///
+    /// Comma-separated: range=SIZE@START (physical addresses; the first NVDIMM begins at 4G, if the guest has less memory
+    /// than that); log=FILE; seed=N; fences=N, stores=N (a crash image at each N-th); eadr; sectors. See
+    /// tools/testing/powerfail/README.md.
+    #[arg(long, value_name = "KEY=VALUE,…")]
+    pub powerfail: Option<String>,
+
     /// Free slots for virtio-pmem devices added later (`host add`); NVDIMMs always have some
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub slots: u8,

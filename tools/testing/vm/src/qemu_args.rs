@@ -8,6 +8,7 @@ use std::env;
 use std::ffi::OsString;
 use std::fs::OpenOptions;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use units::Size;
 
 /// Environment variable with the folder of `vmlinuz`, `initrd` and `guest.img`.
@@ -73,6 +74,34 @@ fn share(options: &Options) -> Result<PathBuf> {
                 here.display()
             )
         })
+}
+
+/// Environment variable with the folder of the QEMU that takes the power-failure plugin.
+const POWERFAIL: &str = "RUST_PMEM_POWERFAIL";
+
+/// Returns the command that runs QEMU.
+pub(crate) fn program(options: &Options) -> Result<Command> {
+    if options.powerfail.is_none() {
+        return Ok(Command::new("qemu-system-x86_64"));
+    }
+    let root = env::var_os(POWERFAIL).map(PathBuf::from);
+    let root = root.filter(|root| root.is_dir());
+    let root = root.context(
+        "there is no QEMU for --powerfail: run setup/setup powerfail, and this by setup/enter",
+    )?;
+    // Its libraries are not those of this root.
+    let libraries = root.join("usr/lib/x86_64-linux-gnu");
+    let mut command = Command::new(libraries.join("ld-linux-x86-64.so.2"));
+    command
+        .arg("--library-path")
+        .arg(&libraries)
+        .arg(root.join("usr/bin/qemu-system-x86_64"))
+        .arg("-L")
+        .arg(root.join("usr/share/qemu"))
+        .arg("-L")
+        .arg(root.join("usr/share/seabios"))
+        .env("QEMU_MODULE_DIR", libraries.join("qemu"));
+    Ok(command)
 }
 
 /// Escapes a value in QEMU's options `key=value,…`, where commas are doubled.
@@ -331,6 +360,15 @@ pub(crate) fn arguments(
     }
     if !cxl.is_empty() {
         cxl_bridge(&cxl, &mut add);
+    }
+    if let Some(words) = &options.powerfail {
+        let plugin = env::current_exe()?.with_file_name("libpmem_powerfail.so");
+        ensure!(
+            plugin.is_file(),
+            "{}: there is no such file; `make tools` builds it",
+            plugin.display()
+        );
+        add(&["-plugin", &format!("file={},{words}", escaped(&plugin)?)]);
     }
     for more in &options.qemu {
         let words =

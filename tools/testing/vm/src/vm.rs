@@ -161,7 +161,7 @@ fn qemu_log(folder: &Path) -> PathBuf {
     folder.join("qemu.log")
 }
 
-fn start(mut arguments: Vec<OsString>, folder: &Path) -> Result<Started> {
+fn start(mut command: Command, mut arguments: Vec<OsString>, folder: &Path) -> Result<Started> {
     let _one_at_a_time = locked(&SPAWN);
     let mut theirs = Vec::new();
     let mut line = |name: &str, option: &str, value: &str| -> Result<UnixStream> {
@@ -182,7 +182,6 @@ fn start(mut arguments: Vec<OsString>, folder: &Path) -> Result<Started> {
     let console = line("console", "-device", "virtconsole")?;
     let monitor = line("monitor", "-mon", "mode=control")?;
     let log = File::create(qemu_log(folder))?;
-    let mut command = Command::new("qemu-system-x86_64");
     command
         .args(&arguments)
         .stdin(Stdio::null())
@@ -267,7 +266,7 @@ impl Vm {
         let begin = Instant::now();
         let log_start = serial.len();
         let mut progress = (log_start, begin);
-        let started = start(arguments.to_vec(), folder)?;
+        let started = start(qemu_args::program(options)?, arguments.to_vec(), folder)?;
         let mut control = Control::new(started.control);
         let said = || {
             fs::read_to_string(qemu_log(folder))
