@@ -4,13 +4,15 @@
 //!
 //! [`Domain`] follows stores, cache write-backs and fences, and has the contents of the medium. [`instruction`] finds the
 //! instructions that matter. [`log`] is what a watched guest leaves for a checker: each line that became durable, crash
-//! images as differences from the medium, and the guest's own marks, in one order.
+//! images as differences from the medium, and the guest's own marks, in one order. [`record`] is what test programs write, and
+//! how a checker finds it lost.
 
 #![warn(missing_docs)]
 
 mod domain;
 pub mod instruction;
 pub mod log;
+pub mod record;
 
 pub use domain::{Domain, Line, Policy, Store, Tearing, Undurable};
 

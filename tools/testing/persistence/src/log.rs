@@ -34,10 +34,14 @@ pub mod operation {
     pub const IMAGE: u64 = 3;
     /// Takes a crash image with a random choice of the undurable lines.
     pub const RANDOM_IMAGE: u64 = 4;
-    /// Takes crash images by itself from now on (argument 1), or no more (0).
+    /// Takes crash images by itself until there are as many as the argument; returns their number.
     pub const CRASHES: u64 = 5;
-    /// Goes into the log, for whoever checks the images. Operations from here on do the same.
+    /// Goes into the log, for whoever checks the images; so does each operation from here on.
     pub const NOTE: u64 = 16;
+    /// A generation of a record was begun: see [`crate::record::note`].
+    pub const BEGUN: u64 = NOTE;
+    /// A generation of a record is promised to be durable.
+    pub const PROMISED: u64 = NOTE + 1;
 }
 
 const BEGIN: &[u8; 8] = b"pmemlog1";
@@ -88,6 +92,8 @@ pub struct Reader<R> {
     from: R,
     /// The contents of the memory at the begin.
     pub memory: Vec<u8>,
+    /// Lines of the memory.
+    lines: usize,
 }
 
 impl<R: Read> Reader<R> {
@@ -108,6 +114,7 @@ impl<R: Read> Reader<R> {
         let mut reader = Self {
             from,
             memory: Vec::new(),
+            lines: 0,
         };
         let length = reader.number()?;
         (&mut reader.from)
@@ -116,6 +123,7 @@ impl<R: Read> Reader<R> {
         if reader.memory.len() as u64 != length {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
+        reader.lines = reader.memory.len() / LINE;
         Ok(reader)
     }
 
@@ -133,7 +141,7 @@ impl<R: Read> Reader<R> {
         let line = self.number()?;
         let line = u32::try_from(line)
             .ok()
-            .filter(|&line| (line as usize) < self.memory.len() / LINE);
+            .filter(|&line| (line as usize) < self.lines);
         let line = line.ok_or_else(|| {
             io::Error::new(io::ErrorKind::InvalidData, "a line outside the memory")
         })?;

@@ -12,6 +12,7 @@ mod mark;
 mod model;
 mod pattern;
 mod places;
+mod promise;
 mod sequence;
 mod steps;
 mod sysfs;
@@ -205,6 +206,12 @@ enum Command {
         #[command(flatten)]
         requests: ioctl::Requests,
     },
+    /// Write records, and mark which were promised to be durable, until the power-failure plugin of
+    /// QEMU has taken enough crash images
+    Promise {
+        #[command(flatten)]
+        promise: promise::Promise,
+    },
     /// Speak to the power-failure plugin of QEMU
     Mark {
         #[command(subcommand)]
@@ -284,6 +291,7 @@ fn run(command: Command) -> Result<usize> {
             size,
         } => files::make(&folder, from..to, size),
         Command::Ioctl { requests } => ioctl::run(&requests),
+        Command::Promise { promise } => promise.run().map(|()| 0),
         Command::Mark { mark } => mark.run().map(|()| 0),
     }
 }

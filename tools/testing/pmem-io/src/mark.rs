@@ -22,11 +22,8 @@ pub enum Mark {
     Image,
     /// Take a crash image with a random choice of what is not durable
     RandomImage,
-    /// Take crash images at fences and stores from now on, or no more
-    Crashes {
-        #[arg(value_parser = clap::builder::BoolishValueParser::new())]
-        on: bool,
-    },
+    /// Take crash images at fences and stores, until there are so many
+    Crashes { number: u64 },
     /// Log a number for the checker of the images
     Note { number: u64 },
 }
@@ -38,7 +35,7 @@ impl Mark {
             Self::Undurable => println!("{}", mark(operation::UNDURABLE, 0)),
             Self::Image => drop(mark(operation::IMAGE, 0)),
             Self::RandomImage => drop(mark(operation::RANDOM_IMAGE, 0)),
-            Self::Crashes { on } => drop(mark(operation::CRASHES, (*on).into())),
+            Self::Crashes { number } => drop(mark(operation::CRASHES, *number)),
             Self::Note { number } => drop(mark(operation::NOTE, *number)),
         }
         Ok(())

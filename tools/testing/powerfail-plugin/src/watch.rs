@@ -99,8 +99,8 @@ pub struct Watch {
     fences: u64,
     stores: u64,
     tearing: Tearing,
-    /// Whether crash images are taken without the guest's mark.
-    crashes: bool,
+    /// Number of crash images until which they are taken without the guest's mark.
+    wanted: u64,
     fence_number: u64,
     /// Stores until the next crash image.
     stores_left: u64,
@@ -122,7 +122,7 @@ impl Watch {
             fences: options.fences,
             stores: options.stores,
             tearing: options.tearing,
-            crashes: false,
+            wanted: 0,
             fence_number: 0,
             stores_left: options.stores,
             image_number: 0,
@@ -140,7 +140,7 @@ impl Watch {
             let line = (store.at / LINE as u64) as u32;
             self.log.add(&Event::Durable(line, *data))?;
         }
-        if self.crashes && self.stores > 0 {
+        if self.stores > 0 {
             self.stores_left = self.stores_left.saturating_sub(1);
             if self.stores_left == 0 {
                 self.stores_left = self.rng.u64(1..2 * self.stores);
@@ -177,7 +177,7 @@ impl Watch {
         self.fence_number += 1;
         let lines = u32::try_from(self.undurable()).unwrap_or(u32::MAX);
         self.log.add(&Event::Fence(self.fence_number, lines))?;
-        if self.crashes && self.fences > 0 && self.fence_number % self.fences == 0 {
+        if self.fences > 0 && self.fence_number % self.fences == 0 {
             self.crash(pc)?;
         }
         for line in self.domain.fence(cpu) {
@@ -196,15 +196,28 @@ impl Watch {
                 self.log.add(&Event::Undurable(lines))?;
             }
             operation::IMAGE => self.image(0, Vec::new())?,
-            operation::RANDOM_IMAGE => self.crash(0)?,
-            operation::CRASHES => self.crashes = argument != 0,
+            operation::RANDOM_IMAGE => self.random_image(0)?,
+            operation::CRASHES => self.wanted = argument,
             _ => {}
         }
         self.log.flush()?;
-        Ok(self.undurable() as u64)
+        Ok(match operation {
+            operation::CRASHES => self.image_number,
+            _ => self.undurable() as u64,
+        })
     }
 
+    /// Takes a crash image, if more are wanted.
     fn crash(&mut self, pc: u64) -> io::Result<()> {
+        match self.image_number < self.wanted {
+            true => self.random_image(pc),
+            false => Ok(()),
+        }
+    }
+
+    fn random_image(&mut self, pc: u64) -> io::Result<()> {
+        let undurable = self.domain.undurable().collect();
+        self.log.add(&Event::Undurable(undurable))?;
         let lines = self.domain.crash(self.tearing);
         self.image(pc, lines)
     }
