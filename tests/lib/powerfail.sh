@@ -1,0 +1,24 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=sh
+#
+# Helpers of tests that run under the power-failure plugin of QEMU (# vm: --cpu max … --powerfail range=SIZE@START): it knows
+# which cache lines of persistent memory are not durable. Its QEMU often hangs at boot with the default model of CPU.
+
+# watch_stores: follows stores from the first call on; what was stored before that counts as durable. Skips the test elsewhere.
+watch_stores() {
+	pmem-io mark watch 2>/dev/null || skip_all "this needs the power-failure plugin of QEMU"
+}
+
+# undurable: the number of cache lines (64 bytes) that a power failure may lose.
+undurable() {
+	pmem-io mark undurable
+}
+
+# is_durable NAME COMMAND…: the command succeeds, and leaves no line that is not durable. It begins with none.
+is_durable() {
+	durable_name=$1
+	shift
+	durable_before=$(undurable)
+	"$@" >/dev/null 2>/tmp/is_durable || { durable_before="$* failed"; cat /tmp/is_durable; }
+	is "$durable_name" "$durable_before, $(undurable)" "0, 0"
+}
