@@ -16,6 +16,9 @@
 #:      TESTS='block-*'      only these, into build/parity-partial.md
 #: make mutants              plant faults into copies of the driver: each must fail its selftest; build/mutants.md
 #:      MUTANTS='no-*'       only these
+#: make powerfail            cut the power of guests at fences and stores: nothing promised may be lost; build/powerfail.md
+#:      IMAGES=10000         number of crash images; the same command continues an interrupted run, FRESH=1 starts again
+#:      WORKLOADS='raw-fsync' only these; SEED=1 DRIVER=nd_pmem CPU=max,-clwb EADR=1 MODULE=build/mutants/no-flush/rust_pmem.ko
 #: make suites               test suites of other projects under both drivers; the table is build/suites.md
 #: make suite-kselftest      the kernel's tests of memory and mounts, on DAX file systems, in about half an hour
 #: make suite-ndctl          those of ndctl, on the kernel's emulated DIMMs, in about half an hour
@@ -90,8 +93,8 @@ provider: setup
 	@$(enter) make -C /usr/src/kernel-build M=$(CURDIR)/tests/provider --no-print-directory \
 		ARCH=x86 CC=x86_64-linux-gnu-gcc-14 modules
 
-# The guests of the test suites of other projects.
-setup-ndctl setup-suites setup-apps: setup-%: setup
+# The guests of the test suites of other projects, and the QEMU of the power-failure tests.
+setup-ndctl setup-suites setup-apps setup-powerfail: setup-%: setup
 	@$(if $(enter),setup/setup $*)
 
 # The driver for the kernel's emulated DIMMs.
@@ -132,13 +135,13 @@ demo: module tools-demo
 picture: module tools
 	@$(enter) $(release)/pmem-demo --picture Documentation
 
-check: tools $(if $(TESTS)$(LIST),,setup-ndctl)
+check: tools $(if $(TESTS)$(LIST),,setup-ndctl) $(if $(LIST),,setup-powerfail)
 	@set -f; $(enter) $(release)/pmem-check $(if $(DRIVER),--driver '$(DRIVER)') $(if $(LIST),--list) $$TESTS
 
 soak: tools
 	@$(enter) $(release)/pmem-check $(foreach name,ERRORS SEED,$(if $($(name)),--set $(name)='$($(name))')) soak-errors
 
-parity: tools
+parity: tools setup-powerfail
 	@set -f; $(enter) $(release)/pmem-check --parity $$TESTS
 
 suites: suite-ndctl suite-kselftest suite-apps
@@ -161,8 +164,14 @@ xfstests:
 	@exit 2
 endif
 
-mutants: tools
+mutants: tools setup-powerfail
 	@set -f; $(enter) $(release)/pmem-check --mutants $$MUTANTS
+
+powerfail: IMAGES := 10000
+powerfail: module tools setup-powerfail
+	@set -f; $(enter) $(release)/pmem-powerfail --images $(IMAGES) $(if $(FRESH),,--resume) $(if $(SEED),--seed '$(SEED)') \
+		$(if $(DRIVER),--driver '$(DRIVER)') $(if $(CPU),--cpu '$(CPU)') $(if $(EADR),--eadr) \
+		$(if $(MODULE),--module '$(MODULE)') $(WORKLOADS)
 
 bench: module tools
 	@$(enter) $(release)/pmem-bench $(OPS)
@@ -216,6 +225,6 @@ clean:
 distclean: clean
 	setup/remove
 
-.PHONY: help setup setup-ndctl setup-suites setup-apps module provider emulated tools tools-demo tools-vm pmemctl install \
-	uninstall deb demo picture check soak parity mutants suites suite-ndctl suite-kselftest suite-apps xfstests bench bench-cpus \
+.PHONY: help setup setup-ndctl setup-suites setup-apps setup-powerfail module provider emulated tools tools-demo tools-vm pmemctl install \
+	uninstall deb demo picture check soak parity mutants powerfail suites suite-ndctl suite-kselftest suite-apps xfstests bench bench-cpus \
 	bench-native bench-files bench-errors bench-sizes bench-flushes vm lint fmt clean distclean
