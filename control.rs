@@ -136,6 +136,8 @@ impl BinAttribute for Control<'_> {
     fn read(&self, window: &mut Window<'_>) {
         if window.is_first() {
             self.badblocks.refresh();
+            // The list may have changed since it was read last.
+            *self.last.lock() = Position { text: 0, sector: 0 };
         }
         let last = *self.last.lock();
         let mut at = if window.begin_at(last.text) {

@@ -1,0 +1,27 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# The list of errors is read in pieces without lines of an earlier list.
+# vm: --bare --append memmap=128M$512M
+. "$(dirname "$0")/lib/test.sh"
+. "$(dirname "$0")/lib/provider.sh"
+
+# read_list SIZE: reads the list in pieces of so many bytes, up to its end.
+read_list() {
+	dd if="$LIST" bs="$1" status=none
+}
+
+[ "$DRIVER" = rust_pmem ] || skip_all "nd_pmem has no errors/list"
+plan 5
+provide size=$((8 << 20)) pages=1
+LIST=$ND/$NAMESPACE/errors/list
+BOTH="65536 4096 user
+73728 4096 user"
+echo "add 65536 4096" >"$LIST"
+echo "add 73728 4096" >"$LIST"
+for size in 1 7 16 32; do
+	is "two lines, $size bytes at a time" "$(read_list $size)" "$BOTH"
+done
+# The last piece was full, and ended in the second line.
+read_list 32 >/dev/null
+echo "add 69632 4096" >"$LIST"
+is "one line instead of them" "$(read_list 32)" "65536 12288 user"
