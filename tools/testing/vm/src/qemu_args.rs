@@ -6,13 +6,15 @@ use crate::options::{Cxl, Nvdimm, Options, Persistence, VirtioPmem};
 use anyhow::{Context, Result, ensure};
 use std::env;
 use std::ffi::OsString;
-use std::fs::OpenOptions;
+use std::fs::{self, OpenOptions};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use units::Size;
 
 /// Environment variable with the folder of `vmlinuz`, `initrd` and `guest.img`.
 const IMAGES: &str = "RUST_PMEM_IMAGES";
+/// A file in that folder which marks the kernel as a debug kernel, with further arguments for its command line.
+const DEBUG: &str = "debug.cmdline";
 
 /// The files that a guest boots from.
 #[derive(Debug, Clone)]
@@ -21,6 +23,8 @@ pub struct Images {
     pub initrd: PathBuf,
     /// Image of the guest's root.
     pub image: PathBuf,
+    /// Arguments for a debug kernel, which boots several times slower than a usual one.
+    pub debug: Option<String>,
     /// Folder that the guest sees as /rust_pmem.
     pub share: PathBuf,
 }
@@ -48,6 +52,10 @@ impl Images {
             kernel: pick(&options.kernel, "vmlinuz", "--kernel")?,
             initrd: pick(&options.initrd, "initrd", "--initrd")?,
             image: pick(&options.image, "guest.img", "--image")?,
+            debug: match (&options.kernel, &folder) {
+                (None, Some(folder)) => fs::read_to_string(folder.join(DEBUG)).ok(),
+                _ => None,
+            },
             share: share(options)?,
         })
     }
@@ -273,9 +281,9 @@ pub(crate) fn arguments(
     for extent in &options.e820 {
         append.push_str(&format!(" memmap={}!{}", extent.size(), extent.start()));
     }
-    for more in &options.append {
+    for more in options.append.iter().chain(&images.debug) {
         append.push(' ');
-        append.push_str(more);
+        append.push_str(more.trim_end());
     }
 
     let mut line: Vec<OsString> = Vec::new();

@@ -26,6 +26,8 @@ use std::time::{Duration, Instant};
 const SILENCE: Duration = Duration::from_secs(25);
 /// Time-out of a boot.
 const BOOT: Duration = Duration::from_secs(150);
+/// Factor of both for a debug kernel.
+const DEBUG: u32 = 4;
 /// Time of a boot on a host of usual speed.
 const USUAL_BOOT: Duration = Duration::from_secs(8);
 /// Number of boots that are tried.
@@ -237,7 +239,7 @@ impl Vm {
         let serial = Serial::new(serial);
         let mut tries = Vec::new();
         loop {
-            match Self::boot_once(options, &arguments, folder, &serial)? {
+            match Self::boot_once(options, &images, &arguments, folder, &serial)? {
                 Ok(vm) => return Ok(vm),
                 Err(how) => {
                     tries.push(how);
@@ -259,10 +261,13 @@ impl Vm {
     /// Tries to boot once. The inner error is why a boot that can be tried again failed.
     fn boot_once(
         options: &Options,
+        images: &Images,
         arguments: &[OsString],
         folder: &Path,
         serial: &Serial,
     ) -> Result<Result<Self, String>, BootError> {
+        let patience = if images.debug.is_some() { DEBUG } else { 1 };
+        let (silence, boot) = (SILENCE * patience, BOOT * patience);
         let begin = Instant::now();
         let log_start = serial.len();
         let mut progress = (log_start, begin);
@@ -299,11 +304,11 @@ impl Vm {
             if serial.len() != progress.0 {
                 progress = (serial.len(), Instant::now());
             }
-            if progress.1.elapsed() > SILENCE {
-                return Ok(Err(format!("silent for {SILENCE:.0?}")));
+            if progress.1.elapsed() > silence {
+                return Ok(Err(format!("silent for {silence:.0?}")));
             }
-            if begin.elapsed() > BOOT {
-                return Ok(Err(format!("not ready after {BOOT:.0?}")));
+            if begin.elapsed() > boot {
+                return Ok(Err(format!("not ready after {boot:.0?}")));
             }
         };
         let monitor = Arc::new(Monitor::new(started.monitor)?);
