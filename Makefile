@@ -10,6 +10,9 @@
 #:      TESTS='dax-*'        only the selftests of these names
 #:      DRIVER=nd_pmem       the same selftests with the stock C driver
 #:      LIST=1               list their names, titles, tags and machines
+#: make check-debug          the selftests on a kernel that reports use after free, wrong lock order, leaks and more; its first
+#:                           build takes a quarter of an hour
+#:      TESTS= DRIVER=       as above
 #: make soak                 machine checks at random addresses of ext4 and XFS, compared with what everything reports
 #:      ERRORS=12 SEED=1     number of errors (100 take minutes) and seed (otherwise random)
 #: make parity               compare the two drivers: every selftest under both, into build/parity.md
@@ -93,8 +96,8 @@ provider: setup
 	@$(enter) make -C /usr/src/kernel-build M=$(CURDIR)/tests/provider --no-print-directory \
 		ARCH=x86 CC=x86_64-linux-gnu-gcc-14 modules
 
-# The guests of the test suites of other projects, and the QEMU of the power-failure tests.
-setup-ndctl setup-suites setup-apps setup-powerfail: setup-%: setup
+# The guests of the test suites of other projects; the QEMU of the power-failure tests; the debug kernel and its guest.
+setup-ndctl setup-suites setup-apps setup-powerfail setup-debug: setup-%: setup
 	@$(if $(enter),setup/setup $*)
 
 # The driver for the kernel's emulated DIMMs.
@@ -137,6 +140,15 @@ picture: module tools
 
 check: tools $(if $(TESTS)$(LIST),,setup-ndctl) $(if $(LIST),,setup-powerfail)
 	@set -f; $(enter) $(release)/pmem-check $(if $(DRIVER),--driver '$(DRIVER)') $(if $(LIST),--list) $$TESTS
+
+# The modules for the debug kernel are built in a folder of their own.
+debug := $(CURDIR)/build/debug
+debug_make := ENTER_ROOT=debug setup/enter make -C /usr/src/kernel-build ARCH=x86 LLVM=1 --no-print-directory
+check-debug: tools setup-debug
+	@$(debug_make) M=$(CURDIR) MO=$(debug) modules
+	@$(debug_make) M=$(CURDIR)/tests/provider MO=$(debug)/provider modules
+	@set -f; $(enter) env RUST_PMEM_IMAGES=$(CURDIR)/build/images/debug $(release)/pmem-check --debug \
+		$(if $(DRIVER),--driver '$(DRIVER)') $$TESTS
 
 soak: tools
 	@$(enter) $(release)/pmem-check $(foreach name,ERRORS SEED,$(if $($(name)),--set $(name)='$($(name))')) soak-errors
@@ -225,6 +237,7 @@ clean:
 distclean: clean
 	setup/remove
 
-.PHONY: help setup setup-ndctl setup-suites setup-apps setup-powerfail module provider emulated tools tools-demo tools-vm pmemctl install \
-	uninstall deb demo picture check soak parity mutants powerfail suites suite-ndctl suite-kselftest suite-apps xfstests bench bench-cpus \
+.PHONY: help setup setup-ndctl setup-suites setup-apps setup-powerfail module provider emulated tools tools-demo \
+	tools-vm pmemctl install uninstall deb demo picture check soak parity mutants powerfail suites suite-ndctl \
+	suite-kselftest suite-apps xfstests bench bench-cpus setup-debug check-debug \
 	bench-native bench-files bench-errors bench-sizes bench-flushes vm lint fmt clean distclean

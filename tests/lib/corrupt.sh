@@ -98,7 +98,7 @@ try_corruptions() {
 			sysseek($mem, $start + 4096, 0);
 			sysread($mem, my $block, 4096);
 			printf "%s: %s: the block\tchanged\n", $name, $text if $block ne substr($memory, 4096, 4096);
-		}' "$1" "$2" "${3:-0}" "$TESTS/provider/pmem_provider.ko" "$ND" >>$ROWS
+		}' "$1" "$2" "${3:-0}" "$PROVIDER" "$ND" >>$ROWS
 }
 
 cleanup() {

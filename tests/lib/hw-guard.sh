@@ -136,7 +136,7 @@ fi
 for tool in pmem-io pmemctl; do
 	! grep -q "$tool" "$0" || need "$tool"
 done
-! grep -q '/lib/provider.sh"' "$0" || [ -e "$TESTS/provider/pmem_provider.ko" ] ||
+! grep -q '/lib/provider.sh"' "$0" || [ -e "$PROVIDER" ] ||
 	skip_all "there is no provider/pmem_provider.ko"
 need_machine
 need_free_memory

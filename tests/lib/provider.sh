@@ -23,7 +23,7 @@ provide() {
 
 provider_load() {
 	modprobe libnvdimm
-	insmod "$TESTS/provider/pmem_provider.ko" "$@"
+	insmod "$PROVIDER" "$@"
 	settle
 }
 

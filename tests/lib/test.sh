@@ -19,7 +19,8 @@
 # every exit.
 #
 # Environment: DRIVER (rust_pmem or nd_pmem); STAGE (1; after `host powercut` or `host reboot` 2, and so on); MODULE (the
-# path of rust_pmem.ko); TESTS (the path of this tests folder; a script outside it sets TESTS itself).
+# path of rust_pmem.ko); PROVIDER (the path of pmem_provider.ko); TESTS (the path of this tests folder; a script outside it
+# sets TESTS itself).
 #
 # The command `host` asks the test runner for what only the host can do. pmem-io does file and mapping operations that
 # packaged programs lack. pmemctl is the administrator's tool.
@@ -29,6 +30,7 @@ set -eu
 : "${TESTS:=$(realpath "$(dirname "$0")")}"
 : "${CHECKOUT:=${TESTS%/*}}"
 : "${DRIVER:=rust_pmem}" "${STAGE:=1}" "${MODULE:=$CHECKOUT/rust_pmem.ko}"
+: "${PROVIDER:=$TESTS/provider/pmem_provider.ko}"
 ND=/sys/bus/nd/devices
 
 # Run from the guest's own memory: the checkout is on a slow file system.

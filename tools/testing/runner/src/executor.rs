@@ -24,6 +24,10 @@ const MAX_REPORT: usize = 6;
 
 /// The kernel's log, in the folder of a test.
 const SERIAL: &str = "serial.log";
+/// Where the modules for the debug kernel are, from the root of the checkout.
+const DEBUG_BUILD: &str = "build/debug";
+const FIND_LEAKS: &str = "sh /rust_pmem/tests/lib/kmemleak.sh";
+const LEAKS_AT_BOOT: Duration = Duration::from_secs(60);
 /// A test can request one power cut or restart less than this.
 const STAGES: u32 = 9;
 
@@ -53,6 +57,8 @@ pub struct GuestTest {
     pub protocol: Protocol,
     /// Reports of the kernel that have one of these texts do not fail it.
     pub expected: Vec<String>,
+    /// It fails unless the kernel reports each of these texts.
+    pub required: Vec<String>,
     /// The command that runs it alone.
     pub rerun: String,
 }
@@ -120,6 +126,8 @@ pub struct Executor {
     pub module: PathBuf,
     /// Further variables of the tests, as the shell reads them.
     pub variables: String,
+    /// A shell command that runs after each test; the kernel's reports meanwhile are the test's.
+    pub after: Option<&'static str>,
     /// The kernel's release, once a guest has booted.
     pub kernel: OnceLock<String>,
     logs: PathBuf,
@@ -152,10 +160,21 @@ impl Executor {
             driver,
             module: Path::new(GUEST).join("rust_pmem.ko"),
             variables: String::new(),
+            after: None,
             kernel: OnceLock::new(),
             logs,
             boots: AtomicUsize::new(0),
         }
+    }
+
+    /// Takes the modules that were built for the debug kernel, and searches for leaks after each test.
+    pub fn use_debug_kernel(&mut self) {
+        let built = Path::new(GUEST).join(DEBUG_BUILD);
+        self.module = built.join("rust_pmem.ko");
+        let provider = built.join("provider/pmem_provider.ko");
+        self.variables
+            .push_str(&format!(" PROVIDER={}", provider.display()));
+        self.after = Some(FIND_LEAKS);
     }
 
     /// Runs tests of the same machine, shows and returns their results. They share a guest until it breaks or one of
@@ -205,7 +224,12 @@ impl Executor {
         let booted = Vm::boot(&test.machine, folder.path(), &log, &mut note);
         results.spend(Activity::Boots, begin.elapsed());
         results.boots_tried_again += retries;
-        let vm = booted.map_err(|error| error.to_string())?;
+        let mut vm = booted.map_err(|error| error.to_string())?;
+        if let Some(after) = self.after {
+            // What the kernel's start leaves is no test's.
+            let limit = vm.limit(LEAKS_AT_BOOT);
+            vm.output(after, limit).map_err(|error| error.to_string())?;
+        }
         self.kernel.get_or_init(|| vm.kernel().to_owned());
         let seconds = vm.boot_time().as_secs_f64();
         results.note(&format!("Linux {} booted in {seconds:.1} s", vm.kernel()));
@@ -300,6 +324,9 @@ impl Executor {
         }
         if result.outcome.is_failure() {
             let mut rerun = format!("run alone: {}", test.rerun);
+            if self.after.is_some() {
+                rerun = rerun.replace("make check ", "make check-debug ");
+            }
             if !ktap || self.driver == "nd_pmem" {
                 rerun.push_str(&format!(" DRIVER={}", self.driver));
             }
@@ -310,14 +337,20 @@ impl Executor {
     }
 
     fn stage(&self, test: &GuestTest, number: u32, vm: &mut Vm) -> Result<Stage> {
-        let command = format!(
-            "echo 'pmem-check: {} stage {number}' >/dev/kmsg; export DRIVER={} STAGE={number} MODULE={} {}; {}",
+        let mut command = format!(
+            "echo 'pmem-check: {} stage {number}' >/dev/kmsg; export DRIVER={} STAGE={number} MODULE={} {}; ",
             test.name,
             self.driver,
             self.module.display(),
             self.variables,
-            test.command
         );
+        match self.after {
+            None => command.push_str(&test.command),
+            Some(after) => command.push_str(&format!(
+                "({}); status=$?; {after}; exit $status",
+                test.command
+            )),
+        }
         let limit = vm.limit(test.timeout);
         let begin = Instant::now();
         let start = vm.serial().len();
@@ -329,8 +362,18 @@ impl Executor {
             vm.dump_blocked_tasks();
         }
         let reading = test.protocol.read(ended, limit, &output);
-        let expected = |report: &Report| test.expected.iter().any(|text| report.mentions(text));
+        let wanted = || test.expected.iter().chain(&test.required);
+        let expected = |report: &Report| wanted().any(|text| report.mentions(text));
         let mut outcome = reading.outcome.clone();
+        let missing = |text: &&String| !reports.iter().any(|report| report.mentions(text));
+        if let Some(text) = test
+            .required
+            .iter()
+            .find(missing)
+            .filter(|_| outcome == Outcome::Passed)
+        {
+            outcome = Outcome::Failed(format!("the kernel did not report: {text}"));
+        }
         if let Some(report) = reports.iter().find(|report| !expected(report)) {
             let then = match ended {
                 Ended::TimedOut => "; then it hung",

@@ -44,6 +44,8 @@ use suite::Suite;
 /// build/parity.md, and build/parity.json for programs; output, logs and junit.xml are in build/parity/.
 /// With TESTS, all of these are named parity-partial.
 ///
+/// --debug runs selftests on the debug kernel. Logs are in build/check-debug/DRIVER/.
+///
 /// --suite runs the test suite of another project under both drivers, or the one of --driver. The output of
 /// each test is in build/suites/SUITE/DRIVER/TEST/, the table of all suites is build/suites.md.
 ///
@@ -98,6 +100,10 @@ struct Arguments {
         requires = "xfstests"
     )]
     group: String,
+
+    /// Run the selftests on the debug kernel, for which `make check-debug` has built everything
+    #[arg(long, conflicts_with_all = ["lint", "parity", "suite", "xfstests", "mutants"])]
+    debug: bool,
 
     /// Skip tests whose result is known for the same module and the same guest
     #[arg(long)]
@@ -208,7 +214,7 @@ fn run(arguments: &Arguments) -> Result<bool> {
         return run_mutants(arguments, &top, &patterns, &known);
     }
     let selected = |test: &&Selftest| match patterns.as_slice() {
-        [] => arguments.list || !test.soak,
+        [] => arguments.list || !(test.soak || test.debug && !arguments.debug),
         patterns => patterns.iter().any(|pattern| test.matches(pattern)),
     };
     let tests: Vec<Selftest> = known.iter().filter(selected).cloned().collect();
@@ -225,7 +231,8 @@ fn run(arguments: &Arguments) -> Result<bool> {
         }
         return Ok(true);
     }
-    let everything = patterns.is_empty() && !arguments.lint && !arguments.parity;
+    let everything =
+        patterns.is_empty() && !arguments.lint && !arguments.parity && !arguments.debug;
     let (one, both) = by_drivers(arguments, everything, tests);
     let differences = match both.is_empty() {
         true => Differences::default(),
@@ -236,9 +243,12 @@ fn run(arguments: &Arguments) -> Result<bool> {
         (None, true) => Path::new("build/parity"),
         (None, false) => Path::new("build/parity-partial"),
     });
-    let logs = match arguments.parity {
-        true => table.clone(),
-        false => top.join("build/check").join(arguments.driver().name()),
+    let logs = match (arguments.parity, arguments.debug) {
+        (true, _) => table.clone(),
+        (_, true) => top
+            .join("build/check-debug")
+            .join(arguments.driver().name()),
+        _ => top.join("build/check").join(arguments.driver().name()),
     };
     fs::create_dir_all(&logs).with_context(|| logs.display().to_string())?;
     let mut results = Results::new();
@@ -255,9 +265,12 @@ fn run(arguments: &Arguments) -> Result<bool> {
     }
     fail_unknown_names(&patterns, &known, &mut results);
     let some = !one.is_empty() || !both.is_empty();
-    let built = some && build(arguments, &top, &mut results, &logs)?;
+    let built = some && (arguments.debug || build(arguments, &top, &mut results, &logs)?);
     let mut executor = Executor::new(arguments.driver().name(), logs.clone());
     executor.variables = arguments.variables.join(" ");
+    if arguments.debug {
+        executor.use_debug_kernel();
+    }
     let comparison = Comparison::new(differences, &logs);
     let mut jobs = Vec::new();
     if everything {

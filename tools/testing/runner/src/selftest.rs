@@ -28,6 +28,10 @@ pub struct Selftest {
     pub timeout: Duration,
     /// Reports of the kernel that have one of these texts do not fail it.
     pub expected: Vec<String>,
+    /// The kernel must report each of these texts, or it fails.
+    pub required: Vec<String>,
+    /// Whether it needs the debug kernel.
+    pub debug: bool,
     /// Whether it records what it sees, to be compared between the drivers.
     pub compare: bool,
     /// Whether `make check` runs it, although it is one to compare.
@@ -47,6 +51,8 @@ impl Selftest {
             machine: String::new(),
             timeout: TIMEOUT,
             expected: Vec::new(),
+            required: Vec::new(),
+            debug: false,
             compare: false,
             quick: false,
             soak: false,
@@ -68,6 +74,11 @@ impl Selftest {
             } else if let Some(text) = line.strip_prefix("expect-splat:") {
                 ensure!(!text.trim().is_empty(), "expect-splat: without a text");
                 test.expected.push(text.trim().to_owned());
+            } else if let Some(text) = line.strip_prefix("require-splat:") {
+                ensure!(!text.trim().is_empty(), "require-splat: without a text");
+                test.required.push(text.trim().to_owned());
+            } else if line == "debug" {
+                test.debug = true;
             } else if line == "compare" {
                 test.compare = true;
             } else if line == "quick" {
@@ -110,8 +121,10 @@ impl Selftest {
             ),
             protocol: Protocol::Ktap,
             expected: self.expected.clone(),
+            required: self.required.clone(),
             rerun: match self.soak {
-                true => "make soak".to_owned(),
+                // soak-errors, fuzz-long
+                true => format!("make {}", self.name.split('-').next().unwrap_or_default()),
                 false => format!("make check TESTS={}", self.name),
             },
         })
@@ -123,7 +136,9 @@ impl Selftest {
             (self.compare, "compare"),
             (self.quick, "quick"),
             (self.soak, "soak"),
+            (self.debug, "debug"),
             (!self.expected.is_empty(), "expect-splat"),
+            (!self.required.is_empty(), "require-splat"),
         ]
         .into_iter()
         .filter_map(|(is, tag)| is.then_some(tag))
@@ -220,7 +235,8 @@ mod tests {
     fn header_is_read() {
         let test = parsed(
             "#!/bin/sh\n# SPDX-License-Identifier: GPL-2.0\n#\n# A mapping is durable. More of it\n# here.\n#\n\
-             # vm:  --nvdimm   size=64M\n# timeout: 30\n# compare\n# quick\n# soak\n# expect-splat: WARNING: badblocks\n\n# no header\n# timeout: 1\n",
+             # vm:  --nvdimm   size=64M\n# timeout: 30\n# compare\n# quick\n# soak\n# debug\n# expect-splat: WARNING: badblocks\n\
+             # require-splat: BUG: KASAN\n\n# no header\n# timeout: 1\n",
         )
         .unwrap();
         assert_eq!(test.name, "dax-exec");
@@ -228,7 +244,18 @@ mod tests {
         assert_eq!(test.machine, "--nvdimm size=64M");
         assert_eq!(test.timeout, Duration::from_secs(30));
         assert_eq!(test.expected, ["WARNING: badblocks"]);
-        assert_eq!(test.tags(), ["compare", "quick", "soak", "expect-splat"]);
+        assert_eq!(test.required, ["BUG: KASAN"]);
+        assert_eq!(
+            test.tags(),
+            [
+                "compare",
+                "quick",
+                "soak",
+                "debug",
+                "expect-splat",
+                "require-splat"
+            ]
+        );
     }
 
     #[test]
@@ -243,6 +270,7 @@ mod tests {
             "# vm: --nvdimm size=1",
             "# timeout: soon",
             "# expect-splat:",
+            "# require-splat:",
         ] {
             assert!(parsed(text).is_err(), "{text}");
         }

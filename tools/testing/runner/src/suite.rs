@@ -448,6 +448,7 @@ impl Suite {
                 harmless: self.harmless.clone(),
             },
             expected: Vec::new(),
+            required: Vec::new(),
             rerun: self.rerun(&case.name),
         })
     }
