@@ -7,8 +7,8 @@
 //! ([`userfault`]); cache write-back ([`cache`]) and the time-stamp counter ([`tsc`]); io_uring
 //! ([`ring`]); ioctls of block devices ([`ioctl`]) and of file systems ([`extents`], [`xattr`],
 //! [`xfs_parents`]); errors that file systems report ([`fs_errors`]); leases
-//! ([`lease`]); what runs between fork and exec, and signal masks ([`process`]); child processes without privileges
-//! ([`sandbox`]); [`mark`] for the power-failure plugin.
+//! ([`lease`]); kernel modules ([`module`]); what runs between fork and exec, and signal masks
+//! ([`process`]); child processes without privileges ([`sandbox`]); [`mark`] for the power-failure plugin.
 
 #![warn(missing_docs)]
 #![deny(clippy::undocumented_unsafe_blocks, clippy::missing_safety_doc)]
@@ -21,6 +21,7 @@ pub mod ioctl;
 pub mod lease;
 pub mod mapping;
 mod mark;
+pub mod module;
 pub mod pinning;
 pub mod process;
 pub mod ring;

@@ -4,6 +4,7 @@
 
 mod area;
 mod calls;
+mod fail_nth;
 mod files;
 mod ioctl;
 mod mapped;
@@ -201,6 +202,13 @@ enum Command {
         #[arg(long, value_name = "SIZE", default_value_t = Size::from_mib(1))]
         size: Size,
     },
+    /// Repeat a step with a fault at its first, second, third … allocation, until it has no more; print
+    /// how many faults led to each result
+    #[command(after_help = fail_nth::HELP)]
+    FailNth {
+        #[command(flatten)]
+        steps: fail_nth::FailNth,
+    },
     /// Make ioctl(2) requests in order; print a line for each: what the kernel wrote, or the errno
     Ioctl {
         #[command(flatten)]
@@ -290,6 +298,7 @@ fn run(command: Command) -> Result<usize> {
             to,
             size,
         } => files::make(&folder, from..to, size),
+        Command::FailNth { steps } => steps.run(),
         Command::Ioctl { requests } => ioctl::run(&requests),
         Command::Promise { promise } => promise.run().map(|()| 0),
         Command::Mark { mark } => mark.run().map(|()| 0),

@@ -1,0 +1,41 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# A change of the list of errors in which any one allocation fails is made wholly or not at all, and no error is forgotten.
+# debug
+# vm: --bare --append memmap=128M$512M
+# timeout: 600
+. "$(dirname "$0")/lib/test.sh"
+. "$(dirname "$0")/lib/provider.sh"
+. "$(dirname "$0")/lib/fail-nth.sh"
+
+[ "$DRIVER" = rust_pmem ] || skip_all "nd_pmem has no errors/list"
+need_faults
+plan 5
+provide size=$((16 << 20)) pages=1 dimm=0
+rmmod rust_pmem
+insmod "$MODULE" inject=1
+settle
+LIST=$ND/$NAMESPACE/errors/list
+BADBLOCKS=/sys/block/$DISK/badblocks
+set -- --show "$LIST" --show "$BADBLOCKS"
+
+check_faults "add" "ok; 65536 512 user; 128 1|$ERRORS; ; " "write=$LIST=add 65536 512" --before "write=$LIST=drop 0 1048576" "$@"
+# In the middle of a range: the list needs memory for the second half.
+check_faults "drop" "ok; 65536 4096 user\+73728 4096 user; 128 8\+144 8|$ERRORS; 65536 12288 user; 128 24" "write=$LIST=drop 69632 4096" \
+	--before "write=$LIST=drop 0 1048576" --before "write=$LIST=add 65536 12288" "$@"
+echo "drop 0 1048576" >"$LIST"
+i=0
+while [ "$i" -lt 200 ]; do
+	echo "add $((i * 8192)) 512"
+	i=$((i + 1))
+done | pmem-io lines "$LIST"
+sum=$(gzip -c 2>/dev/null <"$LIST" | tail -c 8 | od -An -tx4 | awk '{ print $1 }')
+check_faults "read" "ok $sum|$ERRORS" "read=$LIST"
+echo "drop 0 16777216" >"$LIST"
+
+# Poison is there, whatever fails: it has to be listed unless the command that makes it failed.
+poison=/sys/kernel/debug/rust_pmem/$NAMESPACE
+check_faults "poison" "ok; 65536 4096 injected; 128 8|$ERRORS; (65536 4096 [a-z-]+)?; (128 8)?" "write=$poison=poison 65536 4096" \
+	--before "write=$LIST=drop 0 1048576" "$@"
+echo "drop 0 1048576" >"$LIST"
+is "all can be dropped" "$(cat "$LIST" "$BADBLOCKS")" ""

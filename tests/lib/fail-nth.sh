@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=sh
+#
+# Helpers for tests that let each allocation of an operation fail, one after the other. They need a kernel with
+# CONFIG_FAULT_INJECTION:
+#
+#	# debug
+#	. "$(dirname "$0")/lib/test.sh"
+#	. "$(dirname "$0")/lib/fail-nth.sh"
+#	need_faults
+#	check_faults "a read" "ok [0-9a-f]+|$ERRORS" "pread=/dev/pmem0=0=4096"
+
+# What a fault may cause: ENOMEM; EFAULT of a copy from or to user memory; EIO of a bio.
+# shellcheck disable=SC2034 # for the tests
+ERRORS='(Cannot allocate memory|Bad address|Input/output error) \(os error [0-9]+\)'
+
+# need_faults: skips the test if the kernel can't inject faults; otherwise lets allocations that may sleep fail as well,
+# without a trace in the log. Call it before plan.
+need_faults() {
+	[ -e /proc/self/fail-nth ] || skip_all "the kernel has no CONFIG_FAULT_INJECTION: make check-debug"
+	for faults_kind in failslab fail_page_alloc fail_usercopy fail_make_request; do
+		faults_kind=/sys/kernel/debug/$faults_kind
+		[ ! -e "$faults_kind" ] || echo 0 >"$faults_kind/verbose"
+		[ ! -e "$faults_kind/ignore-gfp-wait" ] || echo N >"$faults_kind/ignore-gfp-wait"
+		[ ! -e "$faults_kind/min-order" ] || echo 0 >"$faults_kind/min-order"
+	done
+	# Each failed probe is in the log.
+	dmesg -n 3
+}
+
+# check_faults NAME ALLOWED ARGUMENTS OF pmem-io fail-nth…: passes if each result is as this extended regular expression
+# says. Prints the results.
+check_faults() {
+	faults_name=$1 faults_allowed=$2
+	shift 2
+	if ! pmem-io fail-nth "$@" >/tmp/faults 2>&1; then
+		not_ok "$faults_name"
+	elif sed 's/^[^:]*: //' /tmp/faults | grep -qvxE "$faults_allowed"; then
+		not_ok "$faults_name"
+	else
+		ok "$faults_name"
+	fi
+	sed 's/^/# /' /tmp/faults
+}
