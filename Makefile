@@ -138,7 +138,7 @@ demo: module tools-demo
 picture: module tools
 	@$(enter) $(release)/pmem-demo --picture Documentation
 
-check: tools $(if $(TESTS)$(LIST),,setup-ndctl) $(if $(LIST),,setup-powerfail)
+check: tools $(if $(TESTS)$(LIST),,setup-ndctl) $(if $(findstring powerfail,$(TESTS)),setup-powerfail)
 	@set -f; $(enter) $(release)/pmem-check $(if $(DRIVER),--driver '$(DRIVER)') $(if $(LIST),--list) $$TESTS
 
 # The modules for the debug kernel are built in a folder of their own.
@@ -153,7 +153,7 @@ check-debug: tools setup-debug
 soak: tools
 	@$(enter) $(release)/pmem-check $(foreach name,ERRORS SEED,$(if $($(name)),--set $(name)='$($(name))')) soak-errors
 
-parity: tools setup-powerfail
+parity: tools $(if $(findstring powerfail,$(TESTS)),setup-powerfail)
 	@set -f; $(enter) $(release)/pmem-check --parity $$TESTS
 
 suites: suite-ndctl suite-kselftest suite-apps

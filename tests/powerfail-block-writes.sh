@@ -1,6 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 # Data that a block device has acknowledged as durable is on the medium; unbind leaves nothing behind.
+# soak
 # vm: --cpu max --bare --nvdimm size=64M --powerfail range=64M@4G
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/powerfail.sh"

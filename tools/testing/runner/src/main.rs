@@ -146,15 +146,6 @@ const MAX_SECONDS: u64 = 200;
 /// Suites whose quick tests run when everything is run.
 const QUICK_SUITES: &[&str] = &["ndctl"];
 
-/// Workloads of pmem-powerfail that run when everything is run.
-const QUICK_POWERFAIL: [&str; 5] = [
-    "raw-fsync",
-    "sector-fsync",
-    "ext4-write",
-    "ext4-map-sync",
-    "ext4-rename",
-];
-
 #[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum Driver {
     #[value(name = "rust_pmem")]
@@ -381,21 +372,6 @@ fn build_and_test_tools(
         }
         .test(results, logs)?;
     }
-    results.group("powerfail", "Power cuts at fences and stores");
-    let mut command = Command::new(top.join("build/tools/release/pmem-powerfail"));
-    command.current_dir(top);
-    command.args(["--driver", arguments.driver().name()]);
-    command
-        .args(["--output", "build/powerfail-quick"])
-        .args(QUICK_POWERFAIL);
-    Step {
-        name: "powerfail",
-        about: "no crash image has lost what was promised",
-        activity: Activity::Tests,
-        command,
-        warnings: false,
-    }
-    .test(results, logs)?;
     for name in QUICK_SUITES {
         let suite = Suite::load(top, name)?;
         if suite.build().test(results, logs)? {
