@@ -19,6 +19,7 @@
 #![deny(clippy::undocumented_unsafe_blocks, clippy::missing_safety_doc)]
 #![warn(missing_docs)]
 
+use persistence::instruction::{Kind, decode};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
 use std::fmt::Write as _;
@@ -121,17 +122,6 @@ pub unsafe extern "C" fn qemu_plugin_install(
     0
 }
 
-/// Returns whether an instruction is locked: by its prefix, or as an exchange with memory (Intel SDM volume 2,
-/// "LOCK" and "XCHG").
-fn is_locked(bytes: &[u8]) -> bool {
-    let prefixes = [
-        0x26, 0x2e, 0x36, 0x3e, 0x64, 0x65, 0x66, 0x67, 0xf0, 0xf2, 0xf3,
-    ];
-    let other = |byte: &u8| !prefixes.contains(byte) && byte & 0xf0 != 0x40;
-    let (prefixes, rest) = bytes.split_at(bytes.iter().position(other).unwrap_or(bytes.len()));
-    prefixes.contains(&0xf0) || matches!(rest, [0x86 | 0x87, operands, ..] if operands >> 6 != 3)
-}
-
 extern "C" fn translated(_id: Id, tb: *mut c_void) {
     // SAFETY: QEMU keeps `tb` valid during this callback.
     let (address, count) = unsafe { (qemu_plugin_tb_vaddr(tb), qemu_plugin_tb_n_insns(tb)) };
@@ -146,7 +136,7 @@ extern "C" fn translated(_id: Id, tb: *mut c_void) {
             (insn, qemu_plugin_insn_vaddr(insn), length.min(bytes.len()))
         };
         let bytes = &bytes[..length];
-        locked += u64::from(is_locked(bytes));
+        locked += u64::from(decode(bytes) == Some(Kind::Locked));
         if bytes == RDTSC && address < KERNEL {
             let mut known = hold(&FENCED);
             if fenced {
