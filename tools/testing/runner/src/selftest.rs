@@ -122,11 +122,7 @@ impl Selftest {
             protocol: Protocol::Ktap,
             expected: self.expected.clone(),
             required: self.required.clone(),
-            rerun: match self.soak {
-                // soak-errors, fuzz-long
-                true => format!("make {}", self.name.split('-').next().unwrap_or_default()),
-                false => format!("make check TESTS={}", self.name),
-            },
+            rerun: format!("make check TESTS={}", self.name),
         })
     }
 
