@@ -2,12 +2,12 @@
 
 //! A machine check in a file: one page is lost, pmemctl finds the file, and a write of the page repairs it.
 
-use crate::Driver;
 use crate::narrate::Story;
 use anyhow::{Context, Result, bail, ensure};
 use std::thread;
 use std::time::{Duration, Instant};
 use units::PAGE;
+use vm::Driver;
 
 /// A page in the middle of the file.
 const BAD_PAGE: u64 = 5;

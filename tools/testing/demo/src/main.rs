@@ -12,7 +12,7 @@ use anyhow::{Context, Result};
 use clap::Parser;
 use narrate::Story;
 use std::process::ExitCode;
-use vm::LogFile;
+use vm::{Driver, LogFile};
 
 /// Shows the driver in a virtual machine: a stock kernel, file systems on persistent memory, a power cut, and a
 /// media error.
@@ -27,23 +27,6 @@ struct Arguments {
     #[cfg(feature = "picture")]
     #[arg(long, value_name = "DIR", conflicts_with = "driver")]
     picture: Option<std::path::PathBuf>,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum Driver {
-    #[value(name = "rust_pmem")]
-    Rust,
-    #[value(name = "nd_pmem")]
-    C,
-}
-
-impl Driver {
-    fn name(self) -> &'static str {
-        match self {
-            Driver::Rust => "rust_pmem",
-            Driver::C => "nd_pmem",
-        }
-    }
 }
 
 fn main() -> ExitCode {

@@ -3,11 +3,11 @@
 //! Files that survive a power cut.
 
 use crate::narrate::Story;
-use crate::{Driver, errors, load, log_file};
+use crate::{errors, load, log_file};
 use anyhow::{Context, Result, ensure};
 use std::fs;
 use std::path::Path;
-use vm::Options;
+use vm::{Driver, Options};
 
 /// Stored before the power cut and read after it.
 const TEXT: &str = "Written by a store instruction, read after the power failed.";

@@ -16,10 +16,11 @@ mod workload;
 use anyhow::{Context, Result, bail, ensure};
 use clap::Parser;
 use report::Row;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
-use vm::{Ended, LogFile, Options, Vm};
+use vm::{Driver, Ended, LogFile, Options, Vm};
 use workload::{WORKLOADS, Workload};
 
 /// Cuts the power of guests at any store, and checks that nothing promised is lost
@@ -72,20 +73,16 @@ struct Arguments {
     output: PathBuf,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum Driver {
-    #[value(name = "rust_pmem")]
-    Rust,
-    #[value(name = "nd_pmem")]
-    C,
-}
-
-impl Driver {
-    fn name(self) -> &'static str {
-        match self {
-            Driver::Rust => "rust_pmem",
-            Driver::C => "nd_pmem",
+impl Arguments {
+    /// Identifies the module under test: a result of another build is not this one's.
+    fn module_hash(&self) -> Result<u64> {
+        let mut hasher = DefaultHasher::new();
+        if self.driver == Driver::Rust {
+            let module = std::fs::read(&self.module);
+            let module = module.with_context(|| self.module.display().to_string())?;
+            module.hash(&mut hasher);
         }
+        Ok(hasher.finish())
     }
 }
 
@@ -116,11 +113,12 @@ fn run(arguments: &Arguments) -> Result<bool> {
     let each = arguments.images.div_ceil(chosen.len() as u64);
     ensure!(each > 0, "--images 0: at least one");
     let folder = arguments.output.join(arguments.driver.name());
+    let module = arguments.module_hash()?;
     let mut rows = Vec::new();
     for workload in chosen {
         let folder = folder.join(workload.name);
         let key = format!(
-            "{each} {} {} {}",
+            "{each} {} {} {} {module:x}",
             arguments.seed, arguments.cpu, arguments.eadr
         );
         if arguments.resume {
@@ -187,6 +185,7 @@ fn run_workload(
         .and_then(|text| text.trim().parse().ok())
         .context("the guest does not know where its data are")?;
     let found = images::check(&log, workload, at, folder)?;
+    ensure!(found.images > 0, "no crash image was taken");
     let symbols = report::symbols(&mut vm, &found)?;
     plots::draw(&found, workload.name, folder)?;
     let problems = found.problems(&symbols);

@@ -2,8 +2,9 @@
 
 //! The workloads: what a guest does until its power fails.
 
-use crate::{Arguments, Driver};
+use crate::Arguments;
 use std::path::Path;
+use vm::Driver;
 
 /// How an image is checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

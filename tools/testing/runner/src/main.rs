@@ -33,6 +33,7 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use suite::Suite;
+use vm::Driver;
 
 /// Runs the project's tests: format and lints, host tests, the module's build, instruction counts, and
 /// the selftests in virtual machines.
@@ -146,14 +147,6 @@ const MAX_SECONDS: u64 = 200;
 /// Suites whose quick tests run when everything is run.
 const QUICK_SUITES: &[&str] = &["ndctl"];
 
-#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum Driver {
-    #[value(name = "rust_pmem")]
-    Rust,
-    #[value(name = "nd_pmem")]
-    C,
-}
-
 impl Arguments {
     fn driver(&self) -> Driver {
         self.driver.unwrap_or(Driver::Rust)
@@ -165,15 +158,6 @@ impl Arguments {
             None => &["nd_pmem", "rust_pmem"],
             Some(Driver::C) => &["nd_pmem"],
             Some(Driver::Rust) => &["rust_pmem"],
-        }
-    }
-}
-
-impl Driver {
-    fn name(self) -> &'static str {
-        match self {
-            Driver::Rust => "rust_pmem",
-            Driver::C => "nd_pmem",
         }
     }
 }

@@ -16,6 +16,7 @@
 //! ```
 
 mod control;
+mod driver;
 mod monitor;
 mod options;
 mod qemu_args;
@@ -24,6 +25,7 @@ pub mod terminal;
 mod vm;
 
 pub use control::{Ended, Loss};
+pub use driver::Driver;
 pub use monitor::Monitor;
 pub use options::{Cxl, Nvdimm, Options, VirtioPmem};
 pub use qemu_args::Images;
