@@ -197,7 +197,7 @@ bench-files: module tools
 	@$(enter) $(release)/pmem-vm --memory 2G --cpus 1 --icount --bare --nvdimm size=$$((512 + $(FILES) / 700))M \
 		--run '/rust_pmem/tests/bench/files.sh $(FILES)'
 
-bench-errors: ERRORS := 20000
+bench-errors: ERRORS := 100000
 bench-errors: module tools
 	@$(enter) $(release)/pmem-vm --memory 2G --cpus 1 --icount --bare --e820 $$((($(ERRORS) / 128 + 2) / 2 * 2))M@1G \
 		--run '/rust_pmem/tests/bench/errors.sh $(ERRORS)'

@@ -329,8 +329,7 @@ impl<'bound> Set<'bound> {
         tag: Tag,
         spares: &mut Spares,
     ) -> Result {
-        // `sync` removes repaired sectors from the badrange list before it adds any, so these have to be
-        // added again.
+        // `sync` removes repaired sectors from the badrange list, so these have to be added again.
         let pending = tag.pending || state.repaired.first(sectors).is_some();
 
         state.bad.insert(sectors, Tag { pending, ..tag }, spares)?;
@@ -700,11 +699,6 @@ impl<'bound> Badblocks<'bound> {
         parts.into_iter().flatten()
     }
 
-    /// Writes changes to the bus's badrange list. [`ENOMEM`]. Sleeps.
-    pub(crate) fn sync(&self) -> Result {
-        self.set.sync()
-    }
-
     /// Returns whether the data area has no bad sector and no failed page: I/O needs no lookup.
     #[inline]
     pub(crate) fn is_clean(&self) -> bool {
@@ -738,7 +732,7 @@ impl<'bound> Badblocks<'bound> {
         }
     }
 
-    /// Adds the part of the physical `addresses` that is in the namespace, here and to the bus's
+    /// Adds the part of the physical `addresses` that is in the namespace. A work item adds it to the
     /// badrange list. [`ENOMEM`], and nothing is changed. Sleeps.
     pub(crate) fn add(&self, addresses: &Range<u64>, origin: Origin) -> Result {
         let Some(addresses) = self.set.in_namespace(addresses) else {
@@ -752,23 +746,20 @@ impl<'bound> Badblocks<'bound> {
         self.set
             .add(&self.set.sectors(&addresses), tag, GFP_KERNEL)?;
         self.set.notify();
-        // Without memory, the next `sync` adds the rest.
-        let _ = self.set.sync();
-        // One uevent for many errors.
         self.work.schedule();
         Ok(())
     }
 
     /// Adds the part of the physical `addresses` that is in the namespace, for callers that can't
-    /// sleep or handle a failure. A work item adds it to the badrange list, unless it is `listed` there.
-    fn report(&self, addresses: &Range<u64>, origin: Origin, listed: bool) {
+    /// sleep or handle a failure. A work item adds it to the badrange list.
+    fn report(&self, addresses: &Range<u64>, origin: Origin) {
         let Some(addresses) = self.set.in_namespace(addresses) else {
             return;
         };
         let sectors = self.set.sectors(&addresses);
         let tag = Tag {
             origin,
-            pending: !listed,
+            pending: true,
         };
 
         if self.set.add(&sectors, tag, GFP_ATOMIC).is_err() {
@@ -803,19 +794,21 @@ impl<'bound> Badblocks<'bound> {
     fn report_pages(&self, addresses: &Range<u64>, origin: Origin) {
         if let Some(addresses) = self.set.in_namespace(addresses) {
             self.set.add_failed(&self.set.sectors(&addresses));
-            self.report(&addresses, origin, false);
+            self.report(&addresses, origin);
         }
     }
 
-    /// Removes the physical `addresses`, which are whole sectors of the namespace, here and from the
-    /// bus's badrange list. [`ENOMEM`]. Sleeps.
+    /// Removes the physical `addresses`, which are whole sectors of the namespace. A work item removes
+    /// them from the badrange list. [`ENOMEM`]. Sleeps.
     pub(crate) fn remove(&self, addresses: &Range<u64>) -> Result {
         let sectors = self.set.sectors(addresses);
+        let gaps = self.set.state.lock().repaired.gaps(&sectors);
 
-        // Empties `repaired`, which may have many ranges: `finish` then needs a spare for one gap only.
-        self.set.sync()?;
-        self.begin_repair_of(sectors)?.finish(true)?;
-        self.set.sync()
+        // `finish` has no spares for more gaps between repaired ranges than a page has. Empty the set.
+        if gaps >= REPAIR_SPARES {
+            self.set.sync()?;
+        }
+        self.begin_repair_of(sectors)?.finish(true)
     }
 
     /// Begins the repair of `span`, after another one has ended. [`ENOMEM`] if there is no memory to
@@ -950,8 +943,8 @@ impl Drop for Repair<'_, '_> {
 }
 
 impl mce::Handler for Badblocks<'_> {
-    fn memory_error(&self, addresses: Range<u64>, listed: bool) {
-        self.report(&addresses, Origin::MachineCheck, listed);
+    fn memory_error(&self, addresses: Range<u64>) {
+        self.report(&addresses, Origin::MachineCheck);
     }
 }
 

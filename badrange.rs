@@ -4,8 +4,11 @@
 //! and has those that the platform reports.
 //!
 //! The driver reads the list at probe and at each notification. It writes the list in process
-//! context only: from a work item, from writes to `errors/list`, and at unbind. Both happen with
-//! the bus lock held, under which libnvdimm walks the list. No I/O path touches it.
+//! context only: from a work item and at unbind. Both happen with the bus lock held, under which
+//! libnvdimm walks the list. No I/O path touches it.
+//!
+//! The list is not sorted, and a change of one entry walks all of it. So all changes since the last
+//! time are made in one walk.
 
 #![forbid(unsafe_code)]
 
@@ -20,15 +23,13 @@ use crate::{
         SPARES, //
     },
     ranges::{
+        RangeSet,
         Spares,
         Tag, //
     },
 };
 use core::ops::Range;
 use kernel::prelude::*;
-
-/// The most ranges that are written before the bus lock is released for others.
-const BATCH: usize = 64;
 
 impl Set<'_> {
     /// Adds the bus's badranges in the namespace. [`ENOMEM`]. Sleeps.
@@ -64,74 +65,100 @@ impl Set<'_> {
     /// [`ENOMEM`] if there is no memory for all of them; the next call adds the rest. Sleeps.
     pub(crate) fn sync(&self) -> Result {
         let imported = self.import(GFP_KERNEL);
-        let mut at = 0;
 
         // First: what a BTT has cleared, the bus has forgotten, and must not get back.
         self.follow_btt();
-        let mut changed = false;
-        let mut more = true;
-
-        while more {
-            let bus = self.region().lock_bus();
-
-            for _ in 0..BATCH {
-                more = self.forget_next(&bus) || self.add_next(&bus, &mut at)?;
-                if !more {
-                    break;
-                }
-                changed = true;
-            }
-        }
-        if changed {
-            self.region().notify_badblocks();
-        }
+        while self.write_badrange()? {}
         self.refill_spares().and(imported)
     }
 
-    /// Removes the next repaired range from the lists of bus and region. Returns whether there was one.
-    fn forget_next(&self, bus: &Bus<'_>) -> bool {
+    /// Walks the badrange list once for all changes. Returns whether there were any: then others may
+    /// have been made meanwhile. [`ENOMEM`].
+    fn write_badrange(&self) -> Result<bool> {
+        let bus = self.region().lock_bus();
         let mut guard = self.state.lock();
-        let state = &mut *guard;
-        let Some((sectors, tag)) = state.repaired.next(0) else {
-            return false;
-        };
+        let repaired = core::mem::replace(&mut guard.repaired, RangeSet::new());
+        let is_done = repaired.is_empty() && !guard.bad.has_pending();
 
-        // Cannot fail: to remove all of a range takes no spare.
-        let _ = state.repaired.remove(&sectors, &mut state.spares);
         drop(guard);
-        if tag.pending {
-            bus.forget_badrange(&self.addresses(&sectors));
+        if is_done {
+            return Ok(false);
         }
-        // When `badrange_forget`, here or in the bus's own command, splits an entry and has no memory
-        // for the second half, it loses that half. Add it again.
-        self.set_pending(&(sectors.end..sectors.end.saturating_add(1)));
-        true
+        let mut at = 0;
+
+        while let Some((sectors, tag)) = repaired.next(at) {
+            if tag.pending {
+                bus.clear_badblocks(&self.addresses(&sectors));
+            }
+            // Where the bus's own command (`badrange_forget`) or a full table of the region has no room for
+            // the second half of an entry that it splits, it loses that half. Add it again.
+            self.set_pending(&(sectors.end..sectors.end.saturating_add(1)));
+            at = sectors.end;
+        }
+        bus.cut_badranges(
+            |entry| {
+                let sectors = self.sectors(&self.in_namespace(entry)?);
+                let cut = repaired.first_pending(&sectors);
+
+                if cut.is_none() {
+                    self.note_known(&bus, &sectors);
+                }
+                cut.map(|cut| self.addresses(&cut))
+            },
+            |lost| {
+                if let Some(lost) = self.in_namespace(&lost) {
+                    self.set_pending(&self.sectors(&lost));
+                }
+            },
+        );
+        let added = self.add_pending(&bus);
+
+        self.region().notify_badblocks();
+        added.and(Ok(true))
     }
 
-    /// Adds the next pending range from sector `at` on to the lists of bus and region. Returns whether
-    /// there may be more.
-    fn add_next(&self, bus: &Bus<'_>, at: &mut u64) -> Result<bool> {
-        let state = self.state.lock();
-        let next = state.bad.next_pending(*at);
-        let has_pending = state.bad.has_pending();
+    /// Notes that the badrange list has an entry of `sectors`.
+    fn note_known(&self, bus: &Bus<'_>, sectors: &Range<u64>) {
+        let mut rest = sectors.clone();
 
-        drop(state);
-        let Some(sectors) = next else {
-            *at = 0;
-            return Ok(has_pending);
-        };
-        bus.add_badrange(&self.addresses(&sectors))?;
-        *at = sectors.end;
+        while let Some(bad) = self.next_pending(&rest) {
+            rest.start = bad.end;
+            if bad.start >= sectors.start && bad.end <= sectors.end {
+                self.note_added(bus, &bad);
+            }
+        }
+    }
+
+    /// Adds the pending ranges to the badrange list. [`ENOMEM`].
+    fn add_pending(&self, bus: &Bus<'_>) -> Result {
+        let mut rest = 0..u64::MAX;
+
+        while let Some(bad) = self.next_pending(&rest) {
+            rest.start = bad.end;
+            bus.add_badrange(&self.addresses(&bad))?;
+            self.note_added(bus, &bad);
+        }
+        Ok(())
+    }
+
+    fn next_pending(&self, within: &Range<u64>) -> Option<Range<u64>> {
+        self.state.lock().bad.first_pending(within)
+    }
+
+    /// Notes that `sectors`, a range that was pending, are in the badrange list, and adds them to the bad
+    /// blocks of the region.
+    fn note_added(&self, bus: &Bus<'_>, sectors: &Range<u64>) {
+        bus.set_badblocks(&self.addresses(sectors));
 
         let mut guard = self.state.lock();
         let state = &mut *guard;
 
-        state.note_added_to_bus(&sectors);
+        state.note_added_to_bus(sectors);
         // A range that has grown since stays pending, and so does one that was repaired and is bad again.
         let repaired = &state.repaired;
 
         state.bad.retag(
-            &sectors,
+            sectors,
             &mut state.spares,
             &|range: &Range<u64>, tag: Tag| Tag {
                 pending: tag.pending
@@ -141,7 +168,6 @@ impl Set<'_> {
                 ..tag
             },
         );
-        Ok(true)
     }
 
     /// Removes sectors that a BTT has cleared itself, which it does where its bus can: they are no

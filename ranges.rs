@@ -299,18 +299,19 @@ impl RangeSet {
         });
     }
 
-    /// Returns the first pending range that ends behind sector `at`.
-    pub(crate) fn next_pending(&self, mut at: u64) -> Option<Range<u64>> {
-        if !self.has_pending() {
-            return None;
-        }
-        loop {
-            let (found, tag) = self.next(at)?;
+    /// Returns the first pending range that overlaps `sectors`.
+    #[inline(never)]
+    pub(crate) fn first_pending(&self, sectors: &Range<u64>) -> Option<Range<u64>> {
+        let mut rest = sectors.clone();
+
+        while self.has_pending() {
+            let (found, tag) = self.overlap(&rest)?;
 
             if tag.pending {
                 return Some(found);
             }
-            at = found.end;
+            rest.start = found.end;
         }
+        None
     }
 }

@@ -154,7 +154,7 @@ impl Media<'_> {
         for metadata in self.badblocks().outside_of_data(addresses) {
             self.badblocks().remove(&metadata)?;
         }
-        self.badblocks().sync()
+        Ok(())
     }
 
     fn drop_page(&self, page: &Span) -> Result {

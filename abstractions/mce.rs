@@ -31,12 +31,11 @@ use kernel::{
 
 /// Receives memory errors.
 pub(crate) trait Handler: Send + Sync {
-    /// Handles an uncorrected error of the memory at the physical `addresses`. `listed` if its
-    /// provider has added it to the bus's badrange list (the NFIT provider does).
+    /// Handles an uncorrected error of the memory at the physical `addresses`.
     ///
     /// May sleep. It must not wait for a lock that is held where a [`Listener`] is created or dropped,
     /// such as a device lock.
-    fn memory_error(&self, addresses: Range<u64>, listed: bool);
+    fn memory_error(&self, addresses: Range<u64>);
 }
 
 /// A node of the list of listeners, independent of the type of their handlers.
@@ -44,7 +43,7 @@ struct Node {
     /// The next node; null for the last one.
     next: *mut Node,
     /// Notifies the listener that has the node.
-    notify: unsafe fn(*mut Node, Range<u64>, bool),
+    notify: unsafe fn(*mut Node, Range<u64>),
 }
 
 /// The first node of the list; null if it is empty.
@@ -64,7 +63,7 @@ static IS_READY: Atomic<bool> = Atomic::new(false);
 
 /// Notifies all listeners.
 #[cfg(CONFIG_X86_MCE)]
-fn notify_all(addresses: Range<u64>, listed: bool) {
+fn notify_all(addresses: Range<u64>) {
     let head = LISTENERS.lock();
     let mut node = head.0;
 
@@ -72,7 +71,7 @@ fn notify_all(addresses: Range<u64>, listed: bool) {
         // SAFETY: The lock is held, which a listener takes to remove its node from the list before it is
         // freed.
         unsafe {
-            ((*node).notify)(node, addresses.clone(), listed);
+            ((*node).notify)(node, addresses.clone());
             node = (*node).next;
         }
     }
@@ -191,10 +190,7 @@ mod x86 {
             let size = 1_u64 << (record.misc & 0x3f).min(PAGE_SHIFT as u64);
             let start = record.addr & physical_mask() & !size.wrapping_sub(1);
 
-            notify_all(
-                start..start.saturating_add(size),
-                record.kflags & bindings::MCE_HANDLED_NFIT != 0,
-            );
+            notify_all(start..start.saturating_add(size));
         }
         kernel::bindings::NOTIFY_DONE as c_int
     }
@@ -251,13 +247,13 @@ impl<H: Handler> Listener<H> {
     /// # Safety
     ///
     /// `node` is a field of a listener that stays registered for the call.
-    unsafe fn notify(node: *mut Node, addresses: Range<u64>, listed: bool) {
+    unsafe fn notify(node: *mut Node, addresses: Range<u64>) {
         let node = Opaque::cast_from(node);
 
         // SAFETY: `# Safety` requires that `node` is a field of a valid listener.
         let handler = unsafe { &(*kernel::container_of!(node, Self, node)).handler };
 
-        handler.memory_error(addresses, listed);
+        handler.memory_error(addresses);
     }
 }
 

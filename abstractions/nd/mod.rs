@@ -7,6 +7,7 @@
 //! [`drivers/nvdimm/nd.h`](srctree/drivers/nvdimm/nd.h)
 
 mod btt;
+mod bus;
 mod device;
 mod driver;
 mod namespace;
@@ -14,6 +15,7 @@ mod region;
 
 pub(crate) use self::{
     btt::Btt,
+    bus::Bus,
     device::Device,
     driver::{
         Adapter,
@@ -26,7 +28,6 @@ pub(crate) use self::{
         Probed, //
     },
     region::{
-        Bus,
         Flushed,
         Region, //
     }, //

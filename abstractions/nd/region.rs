@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Regions: flushing, and the badrange list of the bus.
+//! Regions: flushing, and their bad blocks.
 
 use crate::abstractions::{
     badblocks::BadBlocks,
@@ -11,7 +11,6 @@ use core::ops::Range;
 use kernel::{
     error::to_result,
     prelude::*,
-    sync::SpinLock,
     types::Opaque, //
 };
 
@@ -35,7 +34,7 @@ pub(crate) enum Flushed<'a> {
 }
 
 impl Region {
-    fn as_raw(&self) -> *mut bindings::nd_region {
+    pub(super) fn as_raw(&self) -> *mut bindings::nd_region {
         self.0.get()
     }
 
@@ -90,7 +89,7 @@ impl Region {
         unsafe { bindings::is_nvdimm_sync(self.as_raw()) }
     }
 
-    fn bus(&self) -> *mut bindings::nvdimm_bus {
+    pub(super) fn bus(&self) -> *mut bindings::nvdimm_bus {
         // SAFETY: By the type invariant the region is valid. Its parent is its bus.
         unsafe { bindings::to_nvdimm_bus((*self.as_raw()).dev.parent) }
     }
@@ -101,23 +100,15 @@ impl Region {
         unsafe { (*(*self.bus()).nd_desc).ndctl.is_some() }
     }
 
-    /// Takes the lock of the bus, with which libnvdimm walks its badrange list. Sleeps.
-    pub(crate) fn lock_bus(&self) -> Bus<'_> {
-        // SAFETY: By the type invariant the region is valid, and so is its bus, which outlives it.
-        unsafe { bindings::nvdimm_bus_lock(&raw mut (*self.as_raw()).dev) };
-        // INVARIANT: The lock was just taken.
-        Bus(self)
-    }
-
     /// The bad blocks of the region, which has all its namespaces.
-    fn badblocks(&self) -> &BadBlocks {
+    pub(super) fn badblocks(&self) -> &BadBlocks {
         // SAFETY: By the type invariant the region is bound: its driver initialises `bb` before it creates
         // the namespaces.
         unsafe { BadBlocks::from_raw(&raw mut (*self.as_raw()).bb) }
     }
 
     /// Converts physical addresses to sectors of the region: the first one, and the number.
-    fn sectors(&self, addresses: &Range<u64>) -> (u64, u64) {
+    pub(super) fn sectors(&self, addresses: &Range<u64>) -> (u64, u64) {
         // SAFETY: By the type invariant the region is valid; its start does not change.
         let base = unsafe { (*self.as_raw()).ndr_start };
         let start = addresses.start.saturating_sub(base) >> 9;
@@ -137,120 +128,5 @@ impl Region {
                 kernel::bindings::kernfs_notify(file);
             }
         }
-    }
-}
-
-/// The locked bus of a region.
-///
-/// # Invariants
-///
-/// The lock of the region's bus is held.
-pub(crate) struct Bus<'a>(&'a Region);
-
-impl Bus<'_> {
-    /// Returns the parts of the badrange list that are in the physical addresses `within`. [`ENOMEM`].
-    pub(crate) fn badranges(&self, within: &Range<u64>) -> Result<KVVec<Range<u64>>> {
-        let mut entries = KVVec::new();
-
-        loop {
-            let mut missing = 0_usize;
-
-            entries.clear();
-            self.for_each_badrange(|entry| {
-                let entry = entry.start.max(within.start)..entry.end.min(within.end);
-
-                if !entry.is_empty() && entries.push_within_capacity(entry).is_err() {
-                    missing = missing.saturating_add(1);
-                }
-            });
-            if missing == 0 {
-                return Ok(entries);
-            }
-            entries = KVVec::with_capacity(entries.len().saturating_add(missing), GFP_KERNEL)?;
-        }
-    }
-
-    /// Calls `see`, which must not sleep, with the physical addresses of each entry of the badrange list.
-    fn for_each_badrange(&self, mut see: impl FnMut(Range<u64>)) {
-        // SAFETY: The bus outlives the region, and was registered with an initialised `badrange`.
-        let badrange = unsafe { &raw mut (*self.0.bus()).badrange };
-        // SAFETY: `badrange_init` has initialised the lock, a `spinlock_t` like that of a `SpinLock<()>`. It
-        // is valid for as long as the bus.
-        let lock = unsafe { SpinLock::<()>::from_raw(&raw mut (*badrange).lock) };
-        let guard = lock.lock();
-        // SAFETY: `badrange_init` has initialised the list, which changes with `badrange->lock` held only.
-        let mut node = unsafe { (*badrange).list.next };
-
-        // SAFETY: `badrange` is valid; this takes the address of a field.
-        while node != unsafe { &raw mut (*badrange).list } {
-            // SAFETY: Each node but the head is the field `list` of a `badrange_entry`, which is freed only
-            // with `badrange->lock` held, as it is here.
-            let entry = unsafe { &*kernel::container_of!(node, bindings::badrange_entry, list) };
-
-            see(entry.start..entry.start.saturating_add(entry.length));
-            node = entry.list.next;
-        }
-        drop(guard);
-    }
-
-    /// Adds the physical `addresses` to the badrange list, and to the bad blocks of the region.
-    /// [`ENOMEM`].
-    pub(crate) fn add_badrange(&self, addresses: &Range<u64>) -> Result {
-        let len = addresses.end.saturating_sub(addresses.start);
-        let mut known = false;
-
-        // `badrange_add` sets the length of an entry with the same start, also to a smaller one. Do not
-        // shorten an entry of the provider.
-        if self.0.has_commands() {
-            self.for_each_badrange(|entry| {
-                known |= entry.start <= addresses.start && entry.end >= addresses.end;
-            });
-        }
-        if !known {
-            // SAFETY: The bus is valid, as it outlives the region.
-            to_result(unsafe {
-                bindings::nvdimm_bus_add_badrange(self.0.bus(), addresses.start, len)
-            })?;
-        }
-        let (start, len) = self.0.sectors(addresses);
-        // Best effort: a full table has no room for it.
-        let _ = self.0.badblocks().set(start, len);
-        Ok(())
-    }
-
-    /// Removes the physical `addresses`, which are whole sectors, from the badrange list and from the bad
-    /// blocks of the region.
-    pub(crate) fn forget_badrange(&self, addresses: &Range<u64>) {
-        let mut start = addresses.start;
-
-        while start < addresses.end {
-            let len = u32::try_from(addresses.end.wrapping_sub(start)).unwrap_or(1 << 31);
-
-            // SAFETY: The bus is valid, as it outlives the region. Its lock is held: others who walk the
-            // list hold it as well, or `badrange->lock`, which the call takes.
-            unsafe { bindings::badrange_forget(&raw mut (*self.0.bus()).badrange, start, len) };
-            start = start.saturating_add(len.into());
-        }
-        let (mut start, len) = self.0.sectors(addresses);
-        let end = start.saturating_add(len);
-        let table = self.0.badblocks();
-
-        // `badblocks_clear` keeps an entry that it has no room to split, and nothing would ever remove it.
-        // Remove the whole entry, then add the parts that remain, if they fit.
-        while let Some((first, count)) = table.entry_in(start, end.saturating_sub(start)) {
-            let behind = first.saturating_add(count);
-
-            table.clear(first, count);
-            let _ = table.set(first, start.saturating_sub(first));
-            let _ = table.set(end, behind.saturating_sub(end));
-            start = behind.max(start.saturating_add(1));
-        }
-    }
-}
-
-impl Drop for Bus<'_> {
-    fn drop(&mut self) {
-        // SAFETY: By the type invariant the lock is held.
-        unsafe { bindings::nvdimm_bus_unlock(&raw mut (*self.0.as_raw()).dev) };
     }
 }

@@ -1,0 +1,217 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The badrange list of a bus, which has the errors of all its regions.
+
+use super::Region;
+use crate::abstractions::bindings;
+use core::ops::Range;
+use kernel::{
+    alloc::Flags,
+    prelude::*,
+    sync::{
+        SpinLock,
+        SpinLockGuard, //
+    }, //
+};
+
+impl Region {
+    /// Takes the lock of the bus, with which libnvdimm walks its badrange list. Sleeps.
+    pub(crate) fn lock_bus(&self) -> Bus<'_> {
+        // SAFETY: By the type invariant the region is valid, and so is its bus, which outlives it.
+        unsafe { bindings::nvdimm_bus_lock(&raw mut (*self.as_raw()).dev) };
+        // INVARIANT: The lock was just taken.
+        Bus(self)
+    }
+}
+
+/// The locked bus of a region.
+///
+/// # Invariants
+///
+/// The lock of the region's bus is held.
+pub(crate) struct Bus<'a>(&'a Region);
+
+impl Bus<'_> {
+    /// Returns the parts of the badrange list that are in the physical addresses `within`. [`ENOMEM`].
+    pub(crate) fn badranges(&self, within: &Range<u64>) -> Result<KVVec<Range<u64>>> {
+        let mut entries = KVVec::new();
+
+        loop {
+            let mut missing = 0_usize;
+
+            entries.clear();
+            self.cut_badranges(
+                |entry| {
+                    let entry = entry.start.max(within.start)..entry.end.min(within.end);
+
+                    if !entry.is_empty() && entries.push_within_capacity(entry).is_err() {
+                        missing = missing.saturating_add(1);
+                    }
+                    None
+                },
+                |_| (),
+            );
+            if missing == 0 {
+                return Ok(entries);
+            }
+            entries = KVVec::with_capacity(entries.len().saturating_add(missing), GFP_KERNEL)?;
+        }
+    }
+
+    /// Removes what `cut` returns, which is called with the physical addresses of each entry of the
+    /// badrange list until it returns none of them.
+    ///
+    /// A part in the middle splits an entry. If there is no memory for the second half, that is removed
+    /// as well, and passed to `lost`. Neither function may sleep.
+    pub(crate) fn cut_badranges(
+        &self,
+        mut cut: impl FnMut(&Range<u64>) -> Option<Range<u64>>,
+        mut lost: impl FnMut(Range<u64>),
+    ) {
+        let list = self.lock_badranges();
+        // SAFETY: `badrange_init` has initialised the list, which changes with its lock held only.
+        let mut node = unsafe { (*list.head).next };
+
+        while node != list.head {
+            // SAFETY: Each node but the head is the field `list` of a `badrange_entry`, which is accessed and
+            // freed only with the lock of the list held, as it is here.
+            let entry =
+                unsafe { &mut *kernel::container_of!(node, bindings::badrange_entry, list) };
+            let addresses = entry.start..entry.start.saturating_add(entry.length);
+            let removed = cut(&addresses)
+                .map(|part| part.start.max(addresses.start)..part.end.min(addresses.end))
+                .filter(|part| !part.is_empty());
+            let Some(removed) = removed else {
+                node = entry.list.next;
+                continue;
+            };
+            let front = addresses.start..removed.start;
+            let back = removed.end..addresses.end;
+
+            if front.is_empty() && back.is_empty() {
+                node = entry.list.next;
+                list.remove(entry);
+                continue;
+            }
+            let kept = if front.is_empty() { &back } else { &front };
+
+            (entry.start, entry.length) = (kept.start, kept.end.saturating_sub(kept.start));
+            if !front.is_empty() && !back.is_empty() {
+                // At the end of the list, so that it is passed to `cut` as well.
+                match new_entry(&back, GFP_ATOMIC) {
+                    Ok(second) => list.append(second),
+                    Err(_) => lost(back),
+                }
+            }
+        }
+    }
+
+    /// Adds an entry with the physical `addresses` to the badrange list. [`ENOMEM`].
+    ///
+    /// Entries may overlap: those who read the list merge them.
+    pub(crate) fn add_badrange(&self, addresses: &Range<u64>) -> Result {
+        let entry = new_entry(addresses, GFP_KERNEL)?;
+
+        self.lock_badranges().append(entry);
+        Ok(())
+    }
+
+    fn lock_badranges(&self) -> Badranges<'_> {
+        // SAFETY: The bus outlives the region, and was registered with an initialised `badrange`.
+        let badrange = unsafe { &raw mut (*self.0.bus()).badrange };
+        // SAFETY: `badrange_init` has initialised the lock, a `spinlock_t` like that of a `SpinLock<()>`. It
+        // is valid for as long as the bus.
+        let lock = unsafe { SpinLock::<()>::from_raw(&raw mut (*badrange).lock) };
+
+        // INVARIANT: The lock is held.
+        Badranges {
+            _guard: lock.lock(),
+            // SAFETY: `badrange` is valid; this takes the address of a field.
+            head: unsafe { &raw mut (*badrange).list },
+        }
+    }
+
+    /// Adds the physical `addresses` to the bad blocks of the region, if there is room.
+    pub(crate) fn set_badblocks(&self, addresses: &Range<u64>) {
+        let (start, len) = self.0.sectors(addresses);
+
+        let _ = self.0.badblocks().set(start, len);
+    }
+
+    /// Removes the physical `addresses`, which are whole sectors, from the bad blocks of the region.
+    pub(crate) fn clear_badblocks(&self, addresses: &Range<u64>) {
+        let (mut start, len) = self.0.sectors(addresses);
+        let end = start.saturating_add(len);
+        let table = self.0.badblocks();
+
+        // `badblocks_clear` keeps an entry that it has no room to split, and nothing would ever remove it.
+        // Remove the whole entry, then add the parts that remain, if they fit.
+        while let Some((first, count)) = table.entry_in(start, end.saturating_sub(start)) {
+            let behind = first.saturating_add(count);
+
+            table.clear(first, count);
+            let _ = table.set(first, start.saturating_sub(first));
+            let _ = table.set(end, behind.saturating_sub(end));
+            start = behind.max(start.saturating_add(1));
+        }
+    }
+}
+
+impl Drop for Bus<'_> {
+    fn drop(&mut self) {
+        // SAFETY: By the type invariant the lock is held.
+        unsafe { bindings::nvdimm_bus_unlock(&raw mut (*self.0.as_raw()).dev) };
+    }
+}
+
+/// The locked badrange list of a bus.
+///
+/// # Invariants
+///
+/// The lock of the list is held. `head` is its head; all its nodes are fields `list` of a
+/// `badrange_entry` that `kmalloc` has allocated.
+struct Badranges<'a> {
+    _guard: SpinLockGuard<'a, ()>,
+    head: *mut kernel::bindings::list_head,
+}
+
+impl Badranges<'_> {
+    /// Adds an entry at the end of the list.
+    fn append(&self, entry: KBox<bindings::badrange_entry>) {
+        let entry = KBox::into_raw(entry);
+
+        // INVARIANT: A `KBox` is allocated with `kmalloc`.
+        // SAFETY: By the type invariant the list is valid, and its lock held. The entry is valid, and from
+        // here on owned by the list.
+        unsafe {
+            let last = (*self.head).prev;
+
+            (*entry).list.next = self.head;
+            (*entry).list.prev = last;
+            (*last).next = &raw mut (*entry).list;
+            (*self.head).prev = &raw mut (*entry).list;
+        }
+    }
+
+    /// Removes an entry of the list, and frees it.
+    fn remove(&self, entry: &mut bindings::badrange_entry) {
+        // SAFETY: By the type invariant the lock is held, so that the neighbours of an entry are valid. No
+        // other reference to the entry remains. It was allocated with `kmalloc`, as a `KBox` is.
+        unsafe {
+            (*entry.list.prev).next = entry.list.next;
+            (*entry.list.next).prev = entry.list.prev;
+            drop(KBox::from_raw(core::ptr::from_mut(entry)));
+        }
+    }
+}
+
+/// Returns an entry of the badrange list that is in no list yet. [`ENOMEM`].
+fn new_entry(addresses: &Range<u64>, flags: Flags) -> Result<KBox<bindings::badrange_entry>> {
+    let entry = bindings::badrange_entry {
+        start: addresses.start,
+        length: addresses.end.saturating_sub(addresses.start),
+        list: kernel::bindings::list_head::default(),
+    };
+
+    Ok(KBox::new(entry, flags)?)
+}
