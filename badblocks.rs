@@ -494,20 +494,9 @@ impl<'bound> Set<'bound> {
         state.lacks.is_some()
     }
 
-    /// The number of ranges that the table may have: at most its capacity, and at most a page of
-    /// text, since the kernel warns when more is read from `badblocks`.
+    /// The number of entries that the table may have.
     fn room(&self) -> usize {
-        let mut sectors = self.data.end.saturating_sub(self.data.start);
-        // "START LENGTH\n", where the length is at most 512.
-        let mut line = "0 512\n".len();
-
-        while sectors >= 10 {
-            sectors /= 10;
-            line = line.saturating_add(1);
-        }
-        (kernel::page::PAGE_SIZE / line)
-            .min(BadBlocks::CAPACITY)
-            .saturating_sub(2)
+        BadBlocks::room(self.data.end.saturating_sub(self.data.start))
     }
 
     /// Adds sectors that users have written to the disk's table to the set.

@@ -78,6 +78,19 @@ impl BadBlocks {
         self.entry_in(start, len).map(|(first, _)| first.max(start))
     }
 
+    /// Returns the number of entries that a table of so many sectors should have at most: as many as a
+    /// page has room for as text, since the kernel warns when more is read from `badblocks`.
+    pub(crate) fn room(mut sectors: u64) -> usize {
+        // "START LENGTH\n", where the length is at most 512.
+        let mut line = "0 512\n".len();
+
+        while sectors >= 10 {
+            sectors /= 10;
+            line = line.saturating_add(1);
+        }
+        (PAGE_SIZE / line).min(Self::CAPACITY).saturating_sub(2)
+    }
+
     /// Returns the number of entries.
     pub(crate) fn count(&self) -> usize {
         usize::try_from(self.raw_count()).unwrap_or(0)

@@ -3,7 +3,10 @@
 //! The badrange list of a bus, which has the errors of all its regions.
 
 use super::Region;
-use crate::abstractions::bindings;
+use crate::abstractions::{
+    badblocks::BadBlocks,
+    bindings, //
+};
 use core::ops::Range;
 use kernel::{
     alloc::Flags,
@@ -134,8 +137,11 @@ impl Bus<'_> {
     /// Adds the physical `addresses` to the bad blocks of the region, if there is room.
     pub(crate) fn set_badblocks(&self, addresses: &Range<u64>) {
         let (start, len) = self.0.sectors(addresses);
+        let table = self.0.badblocks();
 
-        let _ = self.0.badblocks().set(start, len);
+        if table.count() < BadBlocks::room(self.0.size() >> 9) {
+            let _ = table.set(start, len);
+        }
     }
 
     /// Removes the physical `addresses`, which are whole sectors, from the bad blocks of the region.

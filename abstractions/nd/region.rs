@@ -107,6 +107,12 @@ impl Region {
         unsafe { BadBlocks::from_raw(&raw mut (*self.as_raw()).bb) }
     }
 
+    /// The size in bytes.
+    pub(super) fn size(&self) -> u64 {
+        // SAFETY: By the type invariant the region is valid; its size does not change.
+        unsafe { (*self.as_raw()).ndr_size }
+    }
+
     /// Converts physical addresses to sectors of the region: the first one, and the number.
     pub(super) fn sectors(&self, addresses: &Range<u64>) -> (u64, u64) {
         // SAFETY: By the type invariant the region is valid; its start does not change.
