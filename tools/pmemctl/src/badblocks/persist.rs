@@ -7,7 +7,7 @@
 //! repaired only if the list had it, so saving first restores what a list has not had since the boot.
 
 use crate::badblocks::kernel::{self, KernelList, ListLookup};
-use crate::badblocks::origin::{Errors, Origin};
+use crate::badblocks::origin::{Errors, Origin, SECTOR};
 use crate::badblocks::set::BadBlocks;
 use crate::badblocks::store::{Refusal, Refused, SavedList, Store};
 use crate::nd::region::Region;
@@ -216,7 +216,6 @@ fn try_save(region: &Region, folder: &Path, report: &mut SaveReport) -> Result<(
     let known = before.as_ref().unwrap_or(&none);
     let mut saved = of_this_boot(known, &boot);
 
-    let of_region = kernel::of_region(region)?;
     let mut lists = Vec::new();
     let mut failed = false;
     for device in region.devices() {
@@ -224,7 +223,7 @@ fn try_save(region: &Region, folder: &Path, report: &mut SaveReport) -> Result<(
             ListLookup::List(list) => {
                 report.disks.push(list.disk.name().to_owned());
                 lists.push(list.clone());
-                sync_with_list(&mut saved, &list, &of_region, report)
+                sync_with_list(&mut saved, region, &list, report)
             }
             ListLookup::None(_) => Ok(()),
         });
@@ -239,8 +238,16 @@ fn try_save(region: &Region, folder: &Path, report: &mut SaveReport) -> Result<(
     if !report.has_log {
         // The parts without a list: memory without a driver, info blocks in front of the data.
         let covered: BadBlocks = lists.iter().map(|list| list.covers.clone()).collect();
-        let others = of_region.without(&covered).without(&saved.errors.all());
-        saved.errors = saved.errors.and(&Errors::of(Origin::LOG, others));
+        match others(region, &covered) {
+            Ok(others) => {
+                let others = others.without(&saved.errors.all());
+                saved.errors = saved.errors.and(&Errors::of(Origin::LOG, others));
+            }
+            Err(error) => {
+                failed = true;
+                report.reasons.push(format!("{error:#}"));
+            }
+        }
     }
 
     let (old, new) = (known.errors.all(), saved.errors.all());
@@ -261,11 +268,21 @@ fn try_save(region: &Region, folder: &Path, report: &mut SaveReport) -> Result<(
     Ok(())
 }
 
+/// Returns the sectors of the region's list that no device's list covers. The kernel shows no more than a page of it, so
+/// it is not read where it has nothing to add.
+fn others(region: &Region, covered: &BadBlocks) -> Result<BadBlocks> {
+    let all: BadBlocks = std::iter::once(0..region.size / SECTOR).collect();
+    if all.without(covered).is_empty() {
+        return Ok(BadBlocks::default());
+    }
+    Ok(kernel::of_region(region)?.without(covered))
+}
+
 /// Restores the saved errors if the list has not had them; then takes over the list.
 fn sync_with_list(
     saved: &mut SavedList,
+    region: &Region,
     list: &KernelList,
-    of_region: &BadBlocks,
     report: &mut SaveReport,
 ) -> Result<()> {
     let mut listed = list.read()?;
@@ -282,7 +299,7 @@ fn sync_with_list(
     if report.has_log {
         // A plain list has no origins; the region's list has the errors of the log.
         let log = match list.is_plain() {
-            true => of_region.within(covers),
+            true => kernel::of_region(region)?.within(covers),
             false => listed.from(Origin::LOG),
         };
         listed = without_log(&listed, &log, &saved.errors);
@@ -594,6 +611,30 @@ mod tests {
             "6152 8\n6244 1\n9000 1",
         );
         machine.lists("8 8\n100 1\n2856 1");
+        assert_eq!(machine.save().result, SaveOutcome::Unchanged);
+    }
+
+    #[test]
+    fn region_list_that_is_cut_off_hides_no_list_of_a_device() {
+        let machine = FakeSysfs::new();
+        let cut_off = &"1000000 512\n".repeat(342)[..4094];
+        machine.write("sys/devices/ndbus0/region0/badblocks", cut_off);
+        machine.write(
+            "sys/devices/ndbus0/region0/pfn0.0/errors/list",
+            "1052672 4096 machine-check",
+        );
+        // The rest of the region may have errors that cannot be seen.
+        assert_eq!(machine.save().result, SaveOutcome::Failed);
+        assert_eq!(machine.saved().errors.all().to_string(), "6152 8\n");
+
+        // There is no rest: the region's list is not read.
+        let namespace = "sys/devices/ndbus0/region0/namespace0.0";
+        machine.write(&format!("{namespace}/resource"), "0x20000000");
+        machine.write(&format!("{namespace}/size"), "67108864");
+        machine.write(
+            "sys/devices/ndbus0/region0/pfn0.0/errors/list",
+            "3149824 4096 machine-check",
+        );
         assert_eq!(machine.save().result, SaveOutcome::Unchanged);
     }
 
