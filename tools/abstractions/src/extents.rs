@@ -89,13 +89,22 @@ pub enum Fork {
 /// `EOPNOTSUPP` or `ENOTTY` if the file system does not support it, `EBADR` if it does not for
 /// [`Fork::Attributes`].
 pub fn of_file(file: impl AsFd, fork: Fork, mut see: impl FnMut(&Extent)) -> io::Result<()> {
-    match by_fiemap(&file, fork, &mut see) {
+    match by_fiemap(&file, fork, 0..u64::MAX, &mut see) {
         // XFS does not support FIEMAP for directories.
         Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => {
             by_getbmapx(&file, fork, &mut see)
         }
         done => done,
     }
+}
+
+/// Calls `see` with each extent of the data of a regular file that overlaps `range`, in bytes of the file, in order.
+///
+/// # Errors
+///
+/// `EOPNOTSUPP` or `ENOTTY` if the file system does not support it.
+pub fn of_range(file: impl AsFd, range: Range<u64>, see: impl FnMut(&Extent)) -> io::Result<()> {
+    by_fiemap(file, Fork::Data, range, see)
 }
 
 /// `struct getbmapx`, in sectors of 512 bytes.
@@ -200,12 +209,17 @@ pub fn xfs_geometry(file: impl AsFd) -> io::Result<XfsGeometry> {
     Ok(unsafe { ioctl(file, Getter::<FSGEOMETRY, XfsGeometry>::new())? })
 }
 
-fn by_fiemap(file: impl AsFd, fork: Fork, mut see: impl FnMut(&Extent)) -> io::Result<()> {
-    let mut start = 0;
-    loop {
+fn by_fiemap(
+    file: impl AsFd,
+    fork: Fork,
+    range: Range<u64>,
+    mut see: impl FnMut(&Extent),
+) -> io::Result<()> {
+    let mut start = range.start;
+    while start < range.end {
         let mut map = Fiemap {
             start,
-            length: u64::MAX - start,
+            length: range.end - start,
             flags: if fork == Fork::Attributes { 2 } else { 0 },
             mapped: 0,
             count: RECORDS as u32,
@@ -225,9 +239,10 @@ fn by_fiemap(file: impl AsFd, fork: Fork, mut see: impl FnMut(&Extent)) -> io::R
             Some(last) if last.flags & EXTENT_LAST == 0 => {
                 start = last.logical.saturating_add(last.length);
             }
-            _ => return Ok(()),
+            _ => break,
         }
     }
+    Ok(())
 }
 
 /// Whether the data of a file is on the real-time device of its XFS, and not on the data device.

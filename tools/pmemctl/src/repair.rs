@@ -22,7 +22,7 @@ use crate::nd::Device;
 use crate::ranges::{Ranges, common};
 use crate::sysfs::{Host, printable};
 use abstractions::DirectBuffer;
-use abstractions::extents::{self, Extent, Fork};
+use abstractions::extents::{self, Extent};
 use abstractions::lease::Lease;
 use abstractions::process::BlockedSignals;
 use anyhow::{Context, Result, anyhow, bail, ensure};
@@ -298,9 +298,10 @@ impl Target {
         self.metadata.len()
     }
 
-    fn extents(&self) -> Result<Vec<Extent>> {
+    /// Returns the extents that overlap a range of the file.
+    fn extents(&self, range: Range<u64>) -> Result<Vec<Extent>> {
         let mut found = Vec::new();
-        extents::of_file(&self.file, Fork::Data, |extent| found.push(*extent))
+        extents::of_range(&self.file, range, |extent| found.push(*extent))
             .with_context(|| format!("{}: where its bytes are", self.name()))?;
         Ok(found)
     }
@@ -358,12 +359,13 @@ impl Target {
             Lease::held(&self.file)? == Some(Lease::Write),
             "another process waits to open or truncate it; try again"
         );
-        let end = piece.file_offset + piece.length;
-        let there = self.extents()?.iter().any(|extent| {
+        let there = self.extents(piece.range())?.iter().any(|extent| {
             extent.logical <= piece.file_offset
-                && extent.logical.saturating_add(extent.length) >= end
+                && extent.logical.saturating_add(extent.length) >= piece.range().end
                 && extent.physical + (piece.file_offset - extent.logical) == piece.physical
-                && (extent.flags ^ piece.flags) & (Extent::SHARED | Extent::UNWRITTEN) == 0
+                && (extent.flags ^ piece.flags) & Extent::SHARED == 0
+                // ext4 writes zeros to a short rest of an unwritten extent.
+                && extent.flags & Extent::UNWRITTEN & !piece.flags == 0
         });
         ensure!(there, "its blocks were moved during the repair");
         Ok(())
@@ -989,7 +991,7 @@ pub fn repair(host: &Host, request: &Request) -> Result<Report> {
         Source::Zeros => None,
         Source::Backup(path) => Some(Backup::open(path, &target, request.range.as_ref())?),
     };
-    let extents = target.extents()?;
+    let extents = target.extents(0..u64::MAX)?;
     let mut bad = bad_of(host, &request.file, number)?;
     let mut pieces = plan(&extents, &bad, request.range.as_ref());
     let mut good = Vec::new();
@@ -1114,14 +1116,13 @@ pub fn repair(host: &Host, request: &Request) -> Result<Report> {
 fn verify(host: &Host, job: &Job, pieces: &mut [RepairRange]) -> Result<()> {
     let number = DeviceNumber::from_rdev(job.target.metadata.dev());
     let bad = bad_of(host, &job.target.path, number)?;
-    let extents = job.target.extents()?;
     for piece in pieces
         .iter_mut()
         .filter(|piece| piece.result == Outcome::Planned)
     {
         let mut moved = false;
         let mut listed = false;
-        for extent in &extents {
+        for extent in job.target.extents(piece.range())? {
             let its = extent.logical..extent.logical.saturating_add(extent.length);
             if let Some(part) = common(&piece.range(), &its) {
                 let physical = extent.physical + (part.start - extent.logical);
