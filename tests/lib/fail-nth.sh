@@ -28,6 +28,18 @@ need_faults() {
 	dmesg -n 3
 }
 
+# spare_allocations_in FUNCTION: what this function of the kernel allocates, itself or below it, does not fail.
+spare_allocations_in() {
+	# shellcheck disable=SC2046 # the addresses of the function and of the next one
+	set -- $(sort /proc/kallsyms | grep -m 1 -A 40 " [tT] $1\$" | cut -d ' ' -f 1 | uniq | head -n 2)
+	for faults_kind in failslab fail_page_alloc; do
+		faults_kind=/sys/kernel/debug/$faults_kind
+		echo 32 >"$faults_kind/stacktrace-depth"
+		echo "0x$1" >"$faults_kind/reject-start"
+		echo "0x$2" >"$faults_kind/reject-end"
+	done
+}
+
 # check_faults NAME ALLOWED ARGUMENTS OF pmem-io fail-nth…: passes if each result is as this extended regular expression
 # says. Prints the results.
 check_faults() {
