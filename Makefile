@@ -38,6 +38,7 @@
 #:      DISKS='/dev/pmem0'   the disks; --help lists further options
 #: make bench-files          time and memory of "pmemctl errors" by the number of files
 #:      FILES=1000000        their number (otherwise 20000, in minutes)
+#: make bench-pmemctl        time and memory of pmemctl's commands by the number of errors
 #: make bench-errors         cost of isolated errors: to add, in memory, for I/O, to bind, to repair
 #:      ERRORS=100000        their number (otherwise 20000)
 #: make bench-sizes          cost of namespaces of 1, 8 and 64 GiB (sparse files): bind, unbind, memory, first mount
@@ -198,6 +199,11 @@ bench-files: module tools
 		--run '/rust_pmem/tests/bench/files.sh $(FILES)'
 
 bench-errors: ERRORS := 100000
+bench-pmemctl: ERRORS := 10000
+bench-pmemctl: module tools
+	@$(enter) $(release)/pmem-vm --memory 2G --cpus 1 --icount --bare --e820 $$((($(ERRORS) / 100 + 384) / 2 * 2))M@1G \
+		--run '/rust_pmem/tests/bench/pmemctl.sh $(ERRORS)'
+
 bench-errors: module tools
 	@$(enter) $(release)/pmem-vm --memory 2G --cpus 1 --icount --bare --e820 $$((($(ERRORS) / 128 + 2) / 2 * 2))M@1G \
 		--run '/rust_pmem/tests/bench/errors.sh $(ERRORS)'
@@ -240,4 +246,4 @@ distclean: clean
 .PHONY: help setup setup-ndctl setup-suites setup-apps setup-powerfail module provider emulated tools tools-demo \
 	tools-vm pmemctl install uninstall deb demo picture check soak parity mutants powerfail suites suite-ndctl \
 	suite-kselftest suite-apps xfstests bench bench-cpus setup-debug check-debug \
-	bench-native bench-files bench-errors bench-sizes bench-flushes vm lint fmt clean distclean
+	bench-native bench-files bench-pmemctl bench-errors bench-sizes bench-flushes vm lint fmt clean distclean

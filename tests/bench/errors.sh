@@ -14,6 +14,8 @@ TESTS=$(realpath "$(dirname "$0")/..")
 . "$TESTS/lib/badblocks.sh"
 # shellcheck source=tests/lib/memory.sh
 . "$TESTS/lib/memory.sh"
+# shellcheck source=tests/lib/measure.sh
+. "$TESTS/lib/measure.sh"
 
 ERRORS=${1:-100000}
 STRIDE=8192
@@ -22,11 +24,6 @@ PIECES=$((ERRORS < 20000 ? ERRORS : 20000))
 
 cleanup() {
 	unload_driver
-}
-
-# now: nanoseconds.
-now() {
-	date +%s%N
 }
 
 # row WHAT COUNT NANOSECONDS

@@ -10,6 +10,8 @@
 TESTS=$(realpath "$(dirname "$0")/..")
 # shellcheck source=tests/lib/test.sh
 . "$TESTS/lib/test.sh"
+# shellcheck source=tests/lib/measure.sh
+. "$TESTS/lib/measure.sh"
 
 FILES=${1:-20000}
 
@@ -19,59 +21,22 @@ cleanup() {
 	forget_errors "$disk"
 }
 
-# now: nanoseconds.
-now() {
-	date +%s%N
-}
-
 # row WHAT NANOSECONDS RATE PMEMCTL ITS-TOOLS: prints a row of the table.
 row() {
 	awk -v what="$1" -v count="$count" -v ns="$2" -v rate="$3" -v own="$4" -v tools="$5" \
 		'BEGIN { printf "%-30s %8d %8.1f s %11s %6d KiB %9d KiB\n", what, count, ns / 1e9, rate, own, tools }'
 }
 
-# peak PID: sets $peak to the peak memory of the process, in KiB. By the shell alone, because it runs often.
-peak() {
-	peak=0
-	while read -r peak_key peak_value _; do
-		[ "$peak_key" != VmHWM: ] || peak=$peak_value
-	done 2>/dev/null <"/proc/$1/status" || :
-}
-
-# peaks PID: updates $own for this process, and $tools for its child processes.
-peaks() {
-	peak "$1"
-	[ "$peak" -le "$own" ] || own=$peak
-	for peaks_task in "/proc/$1/task"/*/children; do
-		peaks_children=
-		{ read -r peaks_children <"$peaks_task"; } 2>/dev/null || :
-		for peaks_child in $peaks_children; do
-			peak "$peaks_child"
-			[ "$peak" -le "$tools" ] || tools=$peak
-		done
-	done
-}
-
 # measure WHAT…: runs pmemctl errors, and prints a row.
 measure() {
 	echo 3 >/proc/sys/vm/drop_caches
-	start=$(now)
-	pmemctl errors --json "/dev/$disk" >/tmp/output 2>/tmp/errors &
-	pid=$!
-	own=0 tools=0
-	while kill -0 "$pid" 2>/dev/null; do
-		peaks "$pid"
-		sleep 0.02
-	done
-	status=0
-	wait "$pid" || status=$?
-	end=$(now)
+	measured pmemctl errors --json "/dev/$disk"
 	[ "$status" = 1 ] || { cat /tmp/errors && exit 1; }
 	found=$(jq -c '[.[] | .owner.kind] | sort' /tmp/output)
 	[ "$found" = '["file","file","file","free"]' ] || { cat /tmp/output /tmp/errors && exit 1; }
 	jq -r '.[] | .owner | select(.kind == "file") | .paths[0]' /tmp/output | sed "s|^$MNT||" | sort >/tmp/found
 	cmp -s /tmp/found /tmp/wanted || { cat /tmp/output && exit 1; }
-	row "$1" $((end - start)) "$(awk -v ns="$((end - start))" -v count="$count" 'BEGIN { printf "%.0f/s", count * 1e9 / ns }')" \
+	row "$1" "$ns" "$(awk -v ns="$ns" -v count="$count" 'BEGIN { printf "%.0f/s", count * 1e9 / ns }')" \
 		"$own" "$tools"
 }
 

@@ -32,6 +32,7 @@ peaks() {
 
 # measured COMMAND…: runs a command; sets $ns to its time, $own and $tools to peak memory, $status to its exit status. Its
 # output is in /tmp/output and /tmp/errors.
+# shellcheck disable=SC2034 # for the benchmarks
 measured() {
 	own=0 tools=0 status=0
 	measured_start=$(now)
