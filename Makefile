@@ -195,7 +195,7 @@ bench-cpus: module tools
 # The disk has room for the inodes, and a block for some. A nanosecond is an instruction, so figures do not depend on the host.
 bench-files: FILES := 20000
 bench-files: module tools
-	@$(enter) $(release)/pmem-vm --memory 2G --cpus 1 --icount --bare --nvdimm size=$$((512 + $(FILES) / 700))M \
+	@$(enter) $(release)/pmem-vm --memory 2G --cpus 1 --icount --bare --nvdimm size=$$(((512 + $(FILES) / 700) / 2 * 2))M \
 		--run '/rust_pmem/tests/bench/files.sh $(FILES)'
 
 bench-errors: ERRORS := 100000
