@@ -93,7 +93,8 @@ impl Bus<'_> {
 
             if front.is_empty() && back.is_empty() {
                 node = entry.list.next;
-                list.remove(entry);
+                // SAFETY: `entry` is of this list, and not used again.
+                unsafe { list.remove(entry) };
                 continue;
             }
             let kept = if front.is_empty() { &back } else { &front };
@@ -200,13 +201,19 @@ impl Badranges<'_> {
     }
 
     /// Removes an entry of the list, and frees it.
-    fn remove(&self, entry: &mut bindings::badrange_entry) {
-        // SAFETY: By the type invariant the lock is held, so that the neighbours of an entry are valid. No
-        // other reference to the entry remains. It was allocated with `kmalloc`, as a `KBox` is.
+    ///
+    /// # Safety
+    ///
+    /// `entry` is an entry of this list, and not used afterwards.
+    unsafe fn remove(&self, entry: *mut bindings::badrange_entry) {
+        // SAFETY: `# Safety` requires an entry of the list. By the type invariant the lock is held, so that
+        // its neighbours are valid, and it was allocated with `kmalloc`, as a `KBox` is.
         unsafe {
-            (*entry.list.prev).next = entry.list.next;
-            (*entry.list.next).prev = entry.list.prev;
-            drop(KBox::from_raw(core::ptr::from_mut(entry)));
+            let (prev, next) = ((*entry).list.prev, (*entry).list.next);
+
+            (*prev).next = next;
+            (*next).prev = prev;
+            drop(KBox::from_raw(entry));
         }
     }
 }
