@@ -39,8 +39,9 @@
 #: make bench-files          time and memory of "pmemctl errors" by the number of files
 #:      FILES=1000000        their number (otherwise 20000, in minutes)
 #: make bench-pmemctl        time and memory of pmemctl's commands by the number of errors
+#:      ERRORS=100000        their number (otherwise 10000)
 #: make bench-errors         cost of isolated errors: to add, in memory, for I/O, to bind, to repair
-#:      ERRORS=100000        their number (otherwise 20000)
+#:      ERRORS=1000          their number (otherwise 100000)
 #: make bench-sizes          cost of namespaces of 1, 8 and 64 GiB (sparse files): bind, unbind, memory, first mount
 #:      SIZES='512'          of other sizes, in GiB
 #: make bench-flushes        cost of durable writes on virtio-pmem by the number of threads, under both drivers
@@ -198,12 +199,12 @@ bench-files: module tools
 	@$(enter) $(release)/pmem-vm --memory 2G --cpus 1 --icount --bare --nvdimm size=$$(((512 + $(FILES) / 700) / 2 * 2))M \
 		--run '/rust_pmem/tests/bench/files.sh $(FILES)'
 
-bench-errors: ERRORS := 100000
 bench-pmemctl: ERRORS := 10000
 bench-pmemctl: module tools
 	@$(enter) $(release)/pmem-vm --memory 2G --cpus 1 --icount --bare --e820 $$((($(ERRORS) / 100 + 384) / 2 * 2))M@1G \
 		--run '/rust_pmem/tests/bench/pmemctl.sh $(ERRORS)'
 
+bench-errors: ERRORS := 100000
 bench-errors: module tools
 	@$(enter) $(release)/pmem-vm --memory 2G --cpus 1 --icount --bare --e820 $$((($(ERRORS) / 128 + 2) / 2 * 2))M@1G \
 		--run '/rust_pmem/tests/bench/errors.sh $(ERRORS)'

@@ -10,14 +10,12 @@
 TESTS=$(realpath "$(dirname "$0")/..")
 # shellcheck source=tests/lib/test.sh
 . "$TESTS/lib/test.sh"
-# shellcheck source=tests/lib/fs.sh
-. "$TESTS/lib/fs.sh"
 # shellcheck source=tests/lib/badblocks.sh
 . "$TESTS/lib/badblocks.sh"
 # shellcheck source=tests/lib/measure.sh
 . "$TESTS/lib/measure.sh"
 
-ERRORS=${1:-100000}
+ERRORS=${1:-10000}
 STRIDE=8192
 
 cleanup() {
@@ -48,7 +46,7 @@ list_errors() {
 		edit_list add "$list"
 }
 
-need filefrag xfs_io jq pmem-io
+need filefrag jq pmem-io
 load_driver
 disk=$(e820_disk)
 echo 0123456789abcdef0123456789abcdef >/etc/machine-id
