@@ -495,12 +495,46 @@ fn whole_pages(bytes: &Range<u64>, memory: u64) -> Range<u64> {
     start..bytes.start + (length - before)
 }
 
-/// Returns the ranges of an extent to write: all pages with some of the `wanted` bytes of the file.
-fn ranges_of(
-    extent: &Extent,
-    requested: &[Range<u64>],
-    bad: &[(String, Spans)],
-) -> Vec<RepairRange> {
+/// Where bytes of a volume are on its disks, derived from the nearest bad range.
+struct Places<'a> {
+    bad: &'a [(String, Spans)],
+    /// The start and the end in the volume, how far the place on the disk is behind it, modulo 2^64, and the disk;
+    /// in this order.
+    known: Vec<(u64, u64, u64, &'a str)>,
+}
+
+impl<'a> Places<'a> {
+    fn of(bad: &'a [(String, Spans)]) -> Self {
+        let mut known: Vec<_> = bad
+            .iter()
+            .flat_map(|(disk, spans)| {
+                spans.iter().map(|span| {
+                    let shift = span.disk_offset.wrapping_sub(span.offset);
+                    let Range { start, end } = span.range();
+                    (start, end, shift, disk.as_str())
+                })
+            })
+            .collect();
+        known.sort_unstable();
+        Self { bad, known }
+    }
+
+    /// Returns the shift and the disk of the byte at `offset`; 0 and no name if no range is bad.
+    fn nearest(&self, offset: u64) -> (u64, &'a str) {
+        let next = self.known.partition_point(|(start, ..)| *start <= offset);
+        self.known[next.saturating_sub(1)..]
+            .iter()
+            .take(2)
+            .min_by_key(|(start, end, ..)| match offset < *end {
+                true => start.saturating_sub(offset),
+                false => offset - end,
+            })
+            .map_or((0, ""), |(_, _, shift, disk)| (*shift, disk))
+    }
+}
+
+/// Returns the ranges of an extent to write: all pages with some of the `requested` bytes of the file.
+fn ranges_of(extent: &Extent, requested: &[Range<u64>], places: &Places<'_>) -> Vec<RepairRange> {
     let all = extent.logical..extent.logical.saturating_add(extent.length);
     let mut found: Vec<RepairRange> = Vec::new();
     let mut ranges: Vec<_> = requested
@@ -510,14 +544,7 @@ fn ranges_of(
     ranges.sort_by_key(|range| range.start);
     for range in ranges {
         let physical = extent.physical + (range.start - extent.logical);
-        // The place on the disk, derived from the nearest bad range.
-        let (disk, shift) = bad
-            .iter()
-            .flat_map(|(disk, spans)| spans.iter().map(move |span| (disk, span)))
-            .min_by_key(|(_, span)| span.offset.abs_diff(physical))
-            .map_or((String::new(), 0), |(disk, span)| {
-                (disk.clone(), span.disk_offset.wrapping_sub(span.offset))
-            });
+        let (shift, disk) = places.nearest(physical);
         let memory = physical.wrapping_add(shift);
         let Some(pages) = common(&whole_pages(&range, memory), &all) else {
             continue;
@@ -538,12 +565,12 @@ fn ranges_of(
             let end = pages.end.min(start + room);
             let physical = extent.physical + (start - extent.logical);
             let here = Extent::new(start, physical, end - start);
-            let its = bad.iter().flat_map(|(_, spans)| spans.in_extent(&here));
+            let its = (places.bad.iter()).flat_map(|(_, spans)| spans.in_extent(&here));
             let ranges: Vec<_> = its.map(|(part, at)| at..at + part.length).collect();
             found.push(RepairRange {
                 file_offset: start,
                 length: end - start,
-                disk: (!ranges.is_empty()).then(|| disk.clone()),
+                disk: (!ranges.is_empty()).then(|| disk.to_owned()),
                 disk_offset: (!ranges.is_empty()).then(|| physical.wrapping_add(shift)),
                 bad: ranges.iter().map(|range| range.end - range.start).sum(),
                 replaced: 0,
@@ -910,10 +937,12 @@ fn readable_after_all(
 fn beside(listed: &[ListedRange], pieces: &[RepairRange], range: &Range<u64>) -> Vec<ListedRange> {
     let mut parts: Ranges = pieces.iter().map(RepairRange::range).collect();
     parts.remove(range);
-    parts
-        .iter()
-        .flat_map(|part| listed.iter().filter_map(|listed| listed.cut(part)))
-        .collect()
+    let mut found = Vec::new();
+    for listed in listed {
+        let its = parts.within(&(listed.file_offset..listed.file_offset + listed.length));
+        found.extend(its.iter().filter_map(|part| listed.cut(part)));
+    }
+    found
 }
 
 /// Returns the ranges of the file to write: the given one, or all that is listed.
@@ -922,6 +951,7 @@ fn plan(
     bad: &[(String, Spans)],
     range: Option<&Range<u64>>,
 ) -> Vec<RepairRange> {
+    let places = Places::of(bad);
     let mut pieces = Vec::new();
     for extent in extents {
         let requested: Vec<_> = match range {
@@ -931,7 +961,7 @@ fn plan(
                 .collect(),
             Some(range) => vec![range.clone()],
         };
-        pieces.extend(ranges_of(extent, &requested, bad));
+        pieces.extend(ranges_of(extent, &requested, &places));
     }
     pieces
 }
@@ -1164,7 +1194,7 @@ mod tests {
         requested: &[Range<u64>],
         bad: &[(String, Spans)],
     ) -> Vec<(u64, u64, u64)> {
-        ranges_of(extent, requested, bad)
+        ranges_of(extent, requested, &Places::of(bad))
             .iter()
             .map(|piece| (piece.file_offset, piece.length, piece.bad))
             .collect()
@@ -1194,6 +1224,46 @@ mod tests {
         let one = |range: Range<u64>| pieces(&file, std::slice::from_ref(&range), &[]);
         assert_eq!(one(0..10000), [(8192, 4096, 0)]);
         assert!(one(0..8192).is_empty());
+    }
+
+    #[test]
+    fn place_follows_the_nearest_bad_range() {
+        // A volume on two disks; the first bad range is long.
+        let list = [
+            (
+                "pmem0".into(),
+                [Span {
+                    disk_offset: 4096,
+                    offset: 0,
+                    length: 8192,
+                }]
+                .into_iter()
+                .collect(),
+            ),
+            (
+                "pmem1".into(),
+                [Span {
+                    disk_offset: 512,
+                    offset: 12288,
+                    length: 512,
+                }]
+                .into_iter()
+                .collect(),
+            ),
+        ];
+        let places = Places::of(&list);
+        for (offset, disk) in [
+            (0, "pmem0"),
+            (8191, "pmem0"),
+            (9000, "pmem0"),
+            (12000, "pmem1"),
+            (12288, "pmem1"),
+            (1 << 20, "pmem1"),
+        ] {
+            assert_eq!(places.nearest(offset).1, disk, "{offset}");
+        }
+        assert_eq!(places.nearest(0).0, 4096);
+        assert_eq!(Places::of(&[]).nearest(4096), (0, ""));
     }
 
     #[test]
@@ -1335,7 +1405,7 @@ mod tests {
             let end = file.logical + file.length;
             let requested: Vec<_> = parts.iter().map(|(at, length)| at * 512..(at + length) * 512).collect();
             let list = [bad((8 << 20) + shift * 512, 1 << 20, 512)];
-            let found = ranges_of(&file, &requested, &list);
+            let found = ranges_of(&file, &requested, &Places::of(&list));
             let mut last = file.logical;
             for piece in &found {
                 prop_assert!(piece.file_offset >= last && piece.length > 0 && piece.length <= CHUNK);
