@@ -3,7 +3,8 @@
 //! Checks of a crash image: what was promised is there.
 
 use crate::btt::Btt;
-use crate::workload::{Check, Workload};
+use crate::recovery::Guest;
+use crate::workload::{Check, FileSystem, Workload};
 use anyhow::{Context, Result};
 use persistence::record::{Promise, RECORD};
 use std::collections::BTreeMap;
@@ -13,7 +14,7 @@ use std::process::{Command, Output};
 use tempfile::TempDir;
 
 /// What is wrong with an image, as a sentence; nothing if all is well.
-type Verdict = Result<(), String>;
+pub type Verdict = Result<(), String>;
 
 /// Checks the images of a workload.
 pub struct Checker {
@@ -21,85 +22,96 @@ pub struct Checker {
     /// Where the disk's data begin.
     offset: usize,
     folder: TempDir,
+    /// Recovers XFS.
+    guest: Option<Guest>,
 }
 
 impl Checker {
-    pub fn new(workload: &Workload, offset: usize) -> Result<Self> {
+    /// `size` is that of the memory. Logs of a guest that recovers images go to `logs`.
+    pub fn new(workload: &Workload, offset: usize, size: usize, logs: &Path) -> Result<Self> {
+        let guest = match workload.check {
+            Check::File(FileSystem::Xfs) | Check::Folder(FileSystem::Xfs) => {
+                let size = size
+                    .checked_sub(offset)
+                    .context("the disk begins behind the memory")?;
+                Some(Guest::boot(size as u64, logs)?)
+            }
+            _ => None,
+        };
         Ok(Self {
             check: workload.check,
             offset,
             folder: tempfile::tempdir().context("no folder for images")?,
+            guest,
         })
     }
 
     /// Checks an image of the whole memory. The outer error is one of this host.
-    pub fn check(&self, memory: &[u8], promises: &BTreeMap<u16, Promise>) -> Result<Verdict> {
+    pub fn check(&mut self, memory: &[u8], promises: &BTreeMap<u16, Promise>) -> Result<Verdict> {
         let data = memory
             .get(self.offset..)
             .context("the disk begins behind the memory")?;
-        Ok(match self.check {
-            Check::Raw => in_order(data, promises),
-            Check::Btt => blocks(data, promises),
-            Check::Ext4File | Check::Ext4Folder => {
+        let (Check::File(file_system) | Check::Folder(file_system)) = self.check else {
+            return Ok(match self.check {
+                Check::Btt => blocks(data, promises),
+                _ => in_order(data, promises),
+            });
+        };
+        let files = tempfile::tempdir_in(&self.folder)?;
+        let recovered = match (file_system, &mut self.guest) {
+            (FileSystem::Xfs, Some(guest)) => guest.recover(data, files.path())?,
+            _ => {
                 let image = self.folder.path().join("image");
                 fs::write(&image, data)?;
-                match self.recover(&image)? {
-                    Err(problem) => Err(problem),
-                    Ok(()) if self.check == Check::Ext4File => self.file(&image, promises)?,
-                    Ok(()) => self.files(&image, promises)?,
-                }
+                recover_ext4(&image, files.path())?
             }
-        })
-    }
-
-    /// Has e2fsck recover the journal, as mount does, and check the file system.
-    fn recover(&self, image: &Path) -> Result<Verdict> {
-        let journal = run(Command::new("e2fsck")
-            .args(["-fy", "-E", "journal_only"])
-            .arg(image))?;
-        if !matches!(journal.status.code(), Some(0 | 1)) {
-            return Ok(Err(format!(
-                "the journal can't be recovered: {}",
-                text(&journal)
-            )));
-        }
-        let check = run(Command::new("e2fsck").arg("-fn").arg(image))?;
-        Ok(match check.status.success() {
-            true => Ok(()),
-            false => Err(format!("the file system is not clean: {}", text(&check))),
-        })
-    }
-
-    /// Copies the root folder of ext4 out, and returns its path.
-    fn copy(&self, image: &Path) -> Result<TempDir> {
-        let folder = tempfile::tempdir_in(&self.folder)?;
-        let request = format!("rdump / {}", folder.path().display());
-        let output = run(Command::new("debugfs").args(["-R", &request]).arg(image))?;
-        anyhow::ensure!(output.status.success(), "debugfs: {}", text(&output));
-        Ok(folder)
-    }
-
-    fn file(&self, image: &Path, promises: &BTreeMap<u16, Promise>) -> Result<Verdict> {
-        let folder = self.copy(image)?;
-        Ok(match fs::read(folder.path().join("records")) {
-            Ok(data) => in_order(&data, promises),
-            Err(error) => Err(format!("the file of the records: {error}")),
-        })
-    }
-
-    fn files(&self, image: &Path, promises: &BTreeMap<u16, Promise>) -> Result<Verdict> {
-        let folder = self.copy(image)?;
-        let check = |(&record, promise): (&u16, &Promise)| match fs::read(
-            folder.path().join(format!("record{record}")),
-        ) {
-            Ok(data) if promise.promised > 0 => promise.check(&data, record, true),
-            Err(error) if promise.promised > 0 => {
-                Err(format!("record {record} is no file any more: {error}"))
-            }
-            _ => Ok(()),
         };
-        Ok(promises.iter().try_for_each(check))
+        Ok(recovered.and_then(|()| match self.check {
+            Check::Folder(_) => each_file(files.path(), promises),
+            _ => match fs::read(files.path().join("records")) {
+                Ok(data) => in_order(&data, promises),
+                Err(error) => Err(format!("the file of the records: {error}")),
+            },
+        }))
     }
+}
+
+/// Has e2fsck recover the journal, as mount does, and check the file system; copies its root folder to `files`.
+fn recover_ext4(image: &Path, files: &Path) -> Result<Verdict> {
+    let journal = run(Command::new("e2fsck")
+        .args(["-fy", "-E", "journal_only"])
+        .arg(image))?;
+    if !matches!(journal.status.code(), Some(0 | 1)) {
+        return Ok(Err(format!(
+            "the journal can't be recovered: {}",
+            text(&journal)
+        )));
+    }
+    let check = run(Command::new("e2fsck").arg("-fn").arg(image))?;
+    if !check.status.success() {
+        return Ok(Err(format!(
+            "the file system is not clean: {}",
+            text(&check)
+        )));
+    }
+    let request = format!("rdump / {}", files.display());
+    let output = run(Command::new("debugfs").args(["-R", &request]).arg(image))?;
+    anyhow::ensure!(output.status.success(), "debugfs: {}", text(&output));
+    Ok(Ok(()))
+}
+
+/// Checks records that are files.
+fn each_file(folder: &Path, promises: &BTreeMap<u16, Promise>) -> Verdict {
+    let check = |(&record, promise): (&u16, &Promise)| match fs::read(
+        folder.join(format!("record{record}")),
+    ) {
+        Ok(data) if promise.promised > 0 => promise.check(&data, record, true),
+        Err(error) if promise.promised > 0 => {
+            Err(format!("record {record} is no file any more: {error}"))
+        }
+        _ => Ok(()),
+    };
+    promises.iter().try_for_each(check)
 }
 
 /// Checks records that are stored one after the other.
@@ -120,7 +132,7 @@ fn blocks(memory: &[u8], promises: &BTreeMap<u16, Promise>) -> Verdict {
     })
 }
 
-fn run(command: &mut Command) -> Result<Output> {
+pub fn run(command: &mut Command) -> Result<Output> {
     let program = command.get_program().to_string_lossy().into_owned();
     command
         .output()
@@ -128,7 +140,7 @@ fn run(command: &mut Command) -> Result<Output> {
 }
 
 /// Returns the last lines of a program's output as one.
-fn text(output: &Output) -> String {
+pub fn text(output: &Output) -> String {
     let text = String::from_utf8_lossy(&output.stdout).into_owned()
         + &String::from_utf8_lossy(&output.stderr);
     let lines: Vec<&str> = text

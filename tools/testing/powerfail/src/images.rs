@@ -94,7 +94,7 @@ pub fn check(log: &Path, workload: &Workload, offset: usize, folder: &Path) -> R
     let file = File::open(log).with_context(|| log.display().to_string())?;
     let mut reader = Reader::new(BufReader::with_capacity(1 << 20, file)).context("the log")?;
     let mut memory = std::mem::take(&mut reader.memory);
-    let checker = Checker::new(workload, offset)?;
+    let mut checker = Checker::new(workload, offset, memory.len(), folder)?;
     let mut promises: BTreeMap<u16, Promise> = BTreeMap::new();
     let mut found = Found::default();
     let (mut fence, mut undurable) = (0, Vec::new());

@@ -10,6 +10,7 @@ mod btt;
 mod check;
 mod images;
 mod plots;
+mod recovery;
 mod report;
 mod workload;
 

@@ -13,10 +13,16 @@ pub enum Check {
     Raw,
     /// The records are the blocks of a BTT, and none is torn.
     Btt,
-    /// ext4 recovers and is clean, and its file "records" has the records.
-    Ext4File,
-    /// ext4 recovers and is clean, and each promised record is a file, and whole.
-    Ext4Folder,
+    /// The file system recovers and is clean, and its file "records" has the records.
+    File(FileSystem),
+    /// The file system recovers and is clean, and each promised record is a file, and whole.
+    Folder(FileSystem),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FileSystem {
+    Ext4,
+    Xfs,
 }
 
 /// A workload.
@@ -36,7 +42,7 @@ pub struct Workload {
 enum Mode {
     Raw,
     Sector,
-    Ext4,
+    FileSystem(FileSystem),
 }
 
 const fn raw(name: &'static str, about: &'static str, how: &'static str) -> Workload {
@@ -50,18 +56,35 @@ const fn raw(name: &'static str, about: &'static str, how: &'static str) -> Work
     }
 }
 
-const fn file(name: &'static str, about: &'static str, how: &'static str) -> Workload {
+const fn file(
+    file_system: FileSystem,
+    name: &'static str,
+    about: &'static str,
+    how: &'static str,
+) -> Workload {
     Workload {
         name,
         about,
-        mode: Mode::Ext4,
+        mode: Mode::FileSystem(file_system),
         how,
-        check: Check::Ext4File,
+        check: Check::File(file_system),
         stores: 700,
     }
 }
 
-pub static WORKLOADS: [Workload; 13] = [
+const fn folder(
+    file_system: FileSystem,
+    name: &'static str,
+    about: &'static str,
+    how: &'static str,
+) -> Workload {
+    Workload {
+        check: Check::Folder(file_system),
+        ..file(file_system, name, about, how)
+    }
+}
+
+pub static WORKLOADS: [Workload; 20] = [
     raw(
         "raw-fsync",
         "block writes (O_DIRECT), made durable by fsync",
@@ -95,60 +118,107 @@ pub static WORKLOADS: [Workload; 13] = [
         stores: 500,
     },
     file(
+        FileSystem::Ext4,
         "ext4-fsync",
         "a file of ext4 with DAX: O_DIRECT writes and fsync",
         "fsync",
     ),
     file(
+        FileSystem::Ext4,
         "ext4-write",
         "a file of ext4 with DAX: writes and fsync",
         "write",
     ),
     file(
+        FileSystem::Ext4,
         "ext4-dsync",
         "a file of ext4 with DAX: writes with O_DSYNC",
         "dsync",
     ),
     file(
+        FileSystem::Ext4,
         "ext4-msync",
         "a mapped file of ext4: stores and msync",
         "msync",
     ),
     file(
+        FileSystem::Ext4,
         "ext4-map-sync",
         "a file of ext4 mapped with MAP_SYNC: stores and cache write-back",
         "map-sync",
     ),
-    Workload {
-        name: "ext4-create",
-        about: "new files of ext4, synced with their folder",
-        mode: Mode::Ext4,
-        how: "create",
-        check: Check::Ext4Folder,
-        stores: 700,
-    },
-    Workload {
-        name: "ext4-rename",
-        about: "files of ext4 that are replaced by rename",
-        mode: Mode::Ext4,
-        how: "rename",
-        check: Check::Ext4Folder,
-        stores: 700,
-    },
+    folder(
+        FileSystem::Ext4,
+        "ext4-create",
+        "new files of ext4, synced with their folder",
+        "create",
+    ),
+    folder(
+        FileSystem::Ext4,
+        "ext4-rename",
+        "files of ext4 that are replaced by rename",
+        "rename",
+    ),
+    file(
+        FileSystem::Xfs,
+        "xfs-fsync",
+        "a file of XFS with DAX: O_DIRECT writes and fsync",
+        "fsync",
+    ),
+    file(
+        FileSystem::Xfs,
+        "xfs-write",
+        "a file of XFS with DAX: writes and fsync",
+        "write",
+    ),
+    file(
+        FileSystem::Xfs,
+        "xfs-dsync",
+        "a file of XFS with DAX: writes with O_DSYNC",
+        "dsync",
+    ),
+    file(
+        FileSystem::Xfs,
+        "xfs-msync",
+        "a mapped file of XFS: stores and msync",
+        "msync",
+    ),
+    file(
+        FileSystem::Xfs,
+        "xfs-map-sync",
+        "a file of XFS mapped with MAP_SYNC: stores and cache write-back",
+        "map-sync",
+    ),
+    folder(
+        FileSystem::Xfs,
+        "xfs-create",
+        "new files of XFS, synced with their folder",
+        "create",
+    ),
+    folder(
+        FileSystem::Xfs,
+        "xfs-rename",
+        "files of XFS that are replaced by rename",
+        "rename",
+    ),
 ];
 
 impl Workload {
     /// Returns the options of the guest.
     pub fn machine(&self, arguments: &Arguments, log: &Path) -> String {
         // A file system assumes that a disk does not tear sectors.
-        let sectors = if self.mode == Mode::Ext4 {
-            ",sectors"
-        } else {
-            ""
+        let sectors = match self.mode {
+            Mode::FileSystem(_) => ",sectors",
+            Mode::Raw | Mode::Sector => "",
+        };
+        // XFS needs 300 MiB.
+        let size = match self.mode {
+            Mode::FileSystem(FileSystem::Xfs) => "352M",
+            _ => "48M",
         };
         let eadr = if arguments.eadr { ",eadr" } else { "" };
         format!(
-            "--bare --nvdimm size=48M --powerfail range=48M@4G,log={},seed={},fences=1,stores={}{sectors}{eadr}",
+            "--bare --nvdimm size={size} --powerfail range={size}@4G,log={},seed={},fences=1,stores={}{sectors}{eadr}",
             log.display(),
             arguments.seed,
             self.stores
@@ -158,8 +228,8 @@ impl Workload {
     /// Returns the number of records that are checked.
     pub fn records(&self) -> u16 {
         match self.check {
-            Check::Ext4Folder if self.how == "create" => 2000,
-            Check::Ext4Folder => 16,
+            Check::Folder(_) if self.how == "create" => 2000,
+            Check::Folder(_) => 16,
             _ => 32,
         }
     }
@@ -178,11 +248,17 @@ impl Workload {
             Mode::Sector => {
                 "disk=$(ndctl create-namespace -f -e \"$(nfit_ns)\" -m sector -l 4K | jq -r .blockdev); settle; path=/dev/$disk"
             }
-            Mode::Ext4 => {
-                "disk=$(make_fsdax \"$(nfit_ns)\"); \
-                 mkfs.ext4 -q -b 4096 -J size=4 -E lazy_itable_init=0,lazy_journal_init=0 /dev/$disk; \
-                 mkdir -p /mnt; mount -o dax /dev/$disk /mnt; path=/mnt; \
-                 case $how in create|rename) ;; *) path=/mnt/records; dd if=/dev/zero of=$path bs=4k count=32 conv=fsync status=none ;; esac"
+            Mode::FileSystem(file_system) => {
+                let mkfs = match file_system {
+                    FileSystem::Ext4 => {
+                        "mkfs.ext4 -q -b 4096 -J size=4 -E lazy_itable_init=0,lazy_journal_init=0 /dev/$disk"
+                    }
+                    FileSystem::Xfs => "make_fs xfs $disk",
+                };
+                &format!(
+                    "disk=$(make_fsdax \"$(nfit_ns)\"); {mkfs}; mkdir -p /mnt; mount -o dax /dev/$disk /mnt; path=/mnt; \
+                     case $how in create|rename) ;; *) path=/mnt/records; dd if=/dev/zero of=$path bs=4k count=32 conv=fsync status=none ;; esac"
+                )
             }
         };
         format!(

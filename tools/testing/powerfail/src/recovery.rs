@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A guest that recovers images of XFS, whose log only the kernel replays.
+//!
+//! The image is a virtio disk, so that no driver for persistent memory is involved.
+
+use crate::check::{Verdict, run, text};
+use anyhow::{Context, Result, bail, ensure};
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+use tempfile::TempDir;
+use vm::{Ended, LogFile, Options, Vm};
+
+/// Size of the disk that the guest copies files to, as a tar archive: enough for the records of any workload.
+const FILES: u64 = 32 << 20;
+/// Time to recover an image.
+const TIME: Duration = Duration::from_secs(120);
+/// The status of the script if the file system can't be recovered, or is not clean.
+const BROKEN: i32 = 3;
+
+const SCRIPT: &str = "blockdev --flushbufs /dev/vdb; mkdir -p /mnt; \
+    mount -t xfs /dev/vdb /mnt || { dmesg | tail -n 5; exit 3; }; \
+    tar -C /mnt -cf /dev/vdc . && umount /mnt || exit 4; \
+    xfs_repair -n /dev/vdb >/tmp/repair 2>&1 || { tail -n 6 /tmp/repair; exit 3; }";
+
+/// The guest with its disks.
+pub struct Guest {
+    // Before the folder: QEMU is gone when its files are removed.
+    vm: Vm,
+    image: PathBuf,
+    files: PathBuf,
+    _folder: TempDir,
+    _log: LogFile,
+}
+
+impl Guest {
+    /// Boots it, with a disk of `size` bytes for images.
+    pub fn boot(size: u64, logs: &Path) -> Result<Self> {
+        let folder = tempfile::tempdir().context("no folder for images")?;
+        let (image, files) = (folder.path().join("image"), folder.path().join("files"));
+        let mut options = Options::from_words("--bare --cpus 1")?;
+        for (path, size) in [(&image, size), (&files, FILES)] {
+            File::create(path)
+                .and_then(|file| file.set_len(size))
+                .with_context(|| path.display().to_string())?;
+            let drive = format!(
+                "-drive if=virtio,format=raw,cache=unsafe,file={}",
+                path.display()
+            );
+            options.qemu.push(drive);
+        }
+        let log = LogFile::at(logs.join("recovery.log"))?;
+        let mut vm = Vm::boot(&options, folder.path(), log.path(), &mut |note| {
+            println!("    {note}")
+        })?;
+        let (ended, output) = vm.output("modprobe xfs", TIME)?;
+        ensure!(ended == Ended::Exited(0), "no XFS in the guest: {output}");
+        Ok(Self {
+            vm,
+            image,
+            files,
+            _folder: folder,
+            _log: log,
+        })
+    }
+
+    /// Mounts an image, which recovers it, copies its files to `files`, and checks it.
+    pub fn recover(&mut self, data: &[u8], files: &Path) -> Result<Verdict> {
+        // Not fs::write: the guest has this very file.
+        OpenOptions::new()
+            .write(true)
+            .open(&self.image)
+            .and_then(|mut file| file.write_all(data))
+            .with_context(|| self.image.display().to_string())?;
+        let limit = self.vm.limit(TIME);
+        match self.vm.output(SCRIPT, limit)? {
+            (Ended::Exited(0), _) => {}
+            (Ended::Exited(BROKEN), said) => {
+                return Ok(Err(format!(
+                    "XFS does not recover, or is not clean: {}",
+                    said.trim().replace('\n', " / ")
+                )));
+            }
+            (ended, said) => bail!("the guest that recovers images: {ended:?} {}", said.trim()),
+        }
+        let output = run(Command::new("tar")
+            .arg("-xf")
+            .arg(&self.files)
+            .arg("-C")
+            .arg(files))?;
+        ensure!(output.status.success(), "tar: {}", text(&output));
+        Ok(Ok(()))
+    }
+}
