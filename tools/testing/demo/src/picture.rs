@@ -70,7 +70,7 @@ truncate -s 48M /backup/orders-2025
 for file in /srv/db/orders-2025 /backup/orders-2025; do pmem-io fill $file --offset 20M --length 1M; done
 for file in /srv/log/today /mnt/file; do fallocate -l 8M $file; pmem-io fill $file; done
 sync
-cp /rust_pmem/build/tools/release/pmem-io /run/ledger";
+cp /rust_pmem/build/tools/debug/pmem-io /run/ledger";
 
 /// Starts a process that maps a file, with the same process id and at the same address each time.
 const LEDGER: &str = "pid=
@@ -105,7 +105,7 @@ pub fn draw(story: &mut Story, into: &Path) -> Result<()> {
     story.quietly(LOAD)?;
     story.quietly(&format!("mkfs.ext4 -q /dev/vdb; {STATE}"))?;
     story.quietly(SCENE)?;
-    let mut hurt = Terminal::default();
+    let mut errors = Terminal::default();
     let mut setup = Terminal::default();
 
     story.quietly(LEDGER)?;
@@ -120,10 +120,10 @@ pub fn draw(story: &mut Story, into: &Path) -> Result<()> {
     story.quietly("kill $(pidof pmemctl); touch /run/ledger.end; sleep 1")?;
     // On a busy host, an error is first reported without its owner.
     let said = story.quietly("grep -v 'searching for the owner' /run/watch")?;
-    hurt.typed("pmemctl monitor", &said);
-    hurt.shows(story, "pmemctl errors")?;
-    hurt.shows(story, "pmemctl layout --cells 256 pmem1")?;
-    hurt.shows(
+    errors.typed("pmemctl monitor", &said);
+    errors.shows(story, "pmemctl errors")?;
+    errors.shows(story, "pmemctl layout --cells 256 pmem1")?;
+    errors.shows(
         story,
         "pmemctl repair --from /backup/orders-2025 /srv/db/orders-2025",
     )?;
@@ -131,12 +131,12 @@ pub fn draw(story: &mut Story, into: &Path) -> Result<()> {
     let address = address(story, UNLISTED)?;
     story.machine_check(address, 12)?;
     story.quietly("timeout 60 sh -c 'until umount /mnt 2>/dev/null; do sleep 0.2; done'")?;
-    hurt.shows(story, "pmemctl scrub --rate 16M pmem2")?;
+    errors.shows(story, "pmemctl scrub --rate 16M pmem2")?;
     story.quietly(&format!(
         "echo {POISON:#x} >/sys/kernel/debug/cxl/mem0/inject_poison"
     ))?;
-    hurt.shows(story, "pmemctl errors import-cxl --all")?;
-    hurt.shows(story, "pmemctl errors save pmem1 pmem2")?;
+    errors.shows(story, "pmemctl errors import-cxl --all")?;
+    errors.shows(story, "pmemctl errors save pmem1 pmem2")?;
 
     setup.shows(story, "pmemctl list")?;
     setup.shows(story, "pmemctl doctor /data")?;
@@ -152,14 +152,14 @@ pub fn draw(story: &mut Story, into: &Path) -> Result<()> {
     story.boot(&options, folder.path(), log.path())?;
     story.quietly(LOAD)?;
     story.quietly(STATE)?;
-    hurt.happens("The machine has booted again.");
-    hurt.shows(story, "pmemctl errors restore pmem1 pmem2")?;
-    hurt.shows(story, "pmemctl errors inject pmem0 1M 4K")?;
-    hurt.shows(story, "pmemctl errors pmem0")?;
-    hurt.shows(story, "pmemctl errors forget pmem0 1M 4K")?;
-    hurt.shows(story, "pmemctl errors pmem0")?;
+    errors.happens("The machine has booted again.");
+    errors.shows(story, "pmemctl errors restore pmem1 pmem2")?;
+    errors.shows(story, "pmemctl errors inject pmem0 1M 4K")?;
+    errors.shows(story, "pmemctl errors pmem0")?;
+    errors.shows(story, "pmemctl errors forget pmem0 1M 4K")?;
+    errors.shows(story, "pmemctl errors pmem0")?;
     story.healthy()?;
-    hurt.draw(story, &into.join(ERRORS))?;
+    errors.draw(story, &into.join(ERRORS))?;
     setup.draw(story, &into.join(SETUP))
 }
 

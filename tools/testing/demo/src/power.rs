@@ -223,8 +223,8 @@ fn power_cut(story: &mut Story, memory: &Path) -> Result<()> {
         "This proves that the bytes were in the memory itself, not in a buffer of the kernel.",
     );
     story.remark(
-        "It does not prove that they had left the processor's caches. An emulator has none: a store is in the file at once, \
-         flushed or not. That would need a tool that follows each store and flush.",
+        "It does not prove that they had left the processor's caches: an emulator has none. `make powerfail` follows each \
+         store, cache flush and fence, and proves that.",
     );
     story.seen(
         "power cut",
