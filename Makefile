@@ -52,7 +52,7 @@
 #: make module               rust_pmem.ko for the stock kernel of the virtual machine
 #:      KDIR=DIR             for the kernel with this build directory, with this machine's own tools
 #:                           (also ARCH= CC= HOSTCC= LLVM= KERNELRELEASE= V= CLIPPY=1)
-#: make tools                the host tools, into build/tools/release
+#: make tools                the host tools, into build/tools/debug
 #: make pmemctl              pmemctl for installation, statically linked: build/bin, build/man, build/completions, build/schema
 #: make install              rust_pmem.ko and pmemctl as they were built, with man pages, completions, units, udev rule, modprobe.d
 #:      DESTDIR= PREFIX=     below another directory; under another prefix than /usr
@@ -71,7 +71,7 @@ export RUN
 
 # The tools call these targets from inside the build root, which is not entered again.
 enter := $(if $(RUST_PMEM_IMAGES),,setup/enter)
-release := $(CURDIR)/build/tools/release
+built := $(CURDIR)/build/tools/debug
 # Packages are built by tools of the system, into a directory of their own.
 pmemctl := $(if $(enter),build/tools,$(or $(CARGO_TARGET_DIR),build/tools))/x86_64-unknown-linux-gnu/release/pmemctl
 given = $(foreach name,$1,$(if $(findstring command,$(origin $(name))),$(name)='$($(name))'))
@@ -109,8 +109,8 @@ emulated: module setup-ndctl
 		KBUILD_EXTRA_SYMBOLS=$(dir $(realpath build/images/ndctl.img))Module.symvers modules
 
 tools: setup
-	@[ -d build/tools/release ] || echo 'Building the host tools, once (about 90 s).'
-	@$(enter) cargo build --release --locked --offline --manifest-path tools/Cargo.toml
+	@[ -d $(built) ] || echo 'Building the host tools, once (about a minute).'
+	@$(enter) cargo build --locked --offline --manifest-path tools/Cargo.toml
 
 # Nothing is built here: root need not run compilers.
 install uninstall:
@@ -130,18 +130,18 @@ pmemctl: setup
 # The host tools that one target needs. On a fresh machine, only these are built. If all of them exist already, all are kept up
 # to date instead: no crate is then built twice, with different features.
 tools-demo tools-vm: tools-%: setup
-	@[ -d build/tools/release ] || echo 'Building the host tools, once (about a minute).'
-	@if [ -e $(release)/pmem-check ]; then packages=; else packages='--no-default-features -p $* -p pmem-io -p pmemctl'; fi; \
-		$(enter) cargo build --release --locked --offline --manifest-path tools/Cargo.toml $$packages
+	@[ -d $(built) ] || echo 'Building the host tools, once (about a minute).'
+	@if [ -e $(built)/pmem-check ]; then packages=; else packages='--no-default-features -p $* -p pmem-io -p pmemctl'; fi; \
+		$(enter) cargo build --locked --offline --manifest-path tools/Cargo.toml $$packages
 
 demo: module tools-demo
-	@$(enter) $(release)/pmem-demo
+	@$(enter) $(built)/pmem-demo
 
 picture: module tools
-	@$(enter) $(release)/pmem-demo --picture Documentation
+	@$(enter) $(built)/pmem-demo --picture Documentation
 
 check: tools $(if $(TESTS)$(LIST),,setup-ndctl) $(if $(findstring powerfail,$(TESTS)),setup-powerfail)
-	@set -f; $(enter) $(release)/pmem-check $(if $(DRIVER),--driver '$(DRIVER)') $(if $(LIST),--list) $$TESTS
+	@set -f; $(enter) $(built)/pmem-check $(if $(DRIVER),--driver '$(DRIVER)') $(if $(LIST),--list) $$TESTS
 
 # The modules for the debug kernel are built in a folder of their own.
 debug := $(CURDIR)/build/debug
@@ -149,14 +149,14 @@ debug_make := ENTER_ROOT=debug setup/enter make -C /usr/src/kernel-build ARCH=x8
 check-debug: tools setup-debug
 	@$(debug_make) M=$(CURDIR) MO=$(debug) modules
 	@$(debug_make) M=$(CURDIR)/tests/provider MO=$(debug)/provider modules
-	@set -f; $(enter) env RUST_PMEM_IMAGES=$(CURDIR)/build/images/debug $(release)/pmem-check --debug \
+	@set -f; $(enter) env RUST_PMEM_IMAGES=$(CURDIR)/build/images/debug $(built)/pmem-check --debug \
 		$(if $(DRIVER),--driver '$(DRIVER)') $$TESTS
 
 soak: tools
-	@$(enter) $(release)/pmem-check $(foreach name,ERRORS SEED,$(if $($(name)),--set $(name)='$($(name))')) soak-errors
+	@$(enter) $(built)/pmem-check $(foreach name,ERRORS SEED,$(if $($(name)),--set $(name)='$($(name))')) soak-errors
 
 parity: tools $(if $(findstring powerfail,$(TESTS)),setup-powerfail)
-	@set -f; $(enter) $(release)/pmem-check --parity $$TESTS
+	@set -f; $(enter) $(built)/pmem-check --parity $$TESTS
 
 suites: suite-ndctl suite-kselftest suite-apps
 
@@ -164,11 +164,11 @@ suite-ndctl: setup-ndctl
 suite-kselftest: setup-suites
 suite-apps: setup-apps
 suite-ndctl suite-kselftest suite-apps: suite-%: tools
-	@set -f; $(enter) $(release)/pmem-check --suite $* $(if $(DRIVER),--driver '$(DRIVER)') $(if $(RESUME),--resume) $$TESTS
+	@set -f; $(enter) $(built)/pmem-check --suite $* $(if $(DRIVER),--driver '$(DRIVER)') $(if $(RESUME),--resume) $$TESTS
 
 ifneq ($(XFSTESTS),)
 xfstests: tools $(if $(wildcard $(XFSTESTS)/suite.toml),,setup-suites)
-	@set -f; RUST_PMEM_BIND='$(abspath $(XFSTESTS))' $(enter) $(release)/pmem-check --xfstests '$(abspath $(XFSTESTS))' \
+	@set -f; RUST_PMEM_BIND='$(abspath $(XFSTESTS))' $(enter) $(built)/pmem-check --xfstests '$(abspath $(XFSTESTS))' \
 		$(if $(FSTYP),--fstyp '$(FSTYP)') $(if $(GROUP),--group '$(GROUP)') $(if $(DRIVER),--driver '$(DRIVER)') \
 		$(if $(FRESH),,--resume) $$TESTS
 else
@@ -179,45 +179,50 @@ xfstests:
 endif
 
 mutants: tools setup-powerfail
-	@set -f; $(enter) $(release)/pmem-check --mutants $$MUTANTS
+	@set -f; $(enter) $(built)/pmem-check --mutants $$MUTANTS
 
 powerfail: IMAGES := 10000
 powerfail: module tools setup-powerfail
-	@set -f; $(enter) $(release)/pmem-powerfail --images $(IMAGES) $(if $(FRESH),,--resume) $(if $(SEED),--seed '$(SEED)') \
+	@set -f; $(enter) $(built)/pmem-powerfail --images $(IMAGES) $(if $(FRESH),,--resume) $(if $(SEED),--seed '$(SEED)') \
 		$(if $(DRIVER),--driver '$(DRIVER)') $(if $(CPU),--cpu '$(CPU)') $(if $(EADR),--eadr) \
 		$(if $(MODULE),--module '$(MODULE)') $(WORKLOADS)
 
 bench: module tools
-	@$(enter) $(release)/pmem-bench $(OPS)
+	@$(enter) $(built)/pmem-bench $(OPS)
 
 bench-cpus: module tools
-	@$(enter) $(release)/pmem-bench cpus
+	@$(enter) $(built)/pmem-bench cpus
+
+# pmemctl is measured as it is installed.
+optimised := /rust_pmem/build/tools/release
+release-tools: setup
+	@$(enter) cargo build --release --locked --offline --quiet --manifest-path tools/Cargo.toml -p pmemctl -p pmem-io
 
 # The disk has room for the inodes, and a block for some. A nanosecond is an instruction, so figures do not depend on the host.
 bench-files: FILES := 20000
-bench-files: module tools
-	@$(enter) $(release)/pmem-vm --memory 2G --cpus 1 --icount --bare --nvdimm size=$$(((512 + $(FILES) / 700) / 2 * 2))M \
-		--run '/rust_pmem/tests/bench/files.sh $(FILES)'
+bench-files: module tools release-tools
+	@$(enter) $(built)/pmem-vm --memory 2G --cpus 1 --icount --bare --nvdimm size=$$(((512 + $(FILES) / 700) / 2 * 2))M \
+		--run 'TOOLS=$(optimised) /rust_pmem/tests/bench/files.sh $(FILES)'
 
 bench-pmemctl: ERRORS := 10000
-bench-pmemctl: module tools
-	@$(enter) $(release)/pmem-vm --memory 2G --cpus 1 --icount --bare --e820 $$((($(ERRORS) / 100 + 384) / 2 * 2))M@1G \
-		--run '/rust_pmem/tests/bench/pmemctl.sh $(ERRORS)'
+bench-pmemctl: module tools release-tools
+	@$(enter) $(built)/pmem-vm --memory 2G --cpus 1 --icount --bare --e820 $$((($(ERRORS) / 100 + 384) / 2 * 2))M@1G \
+		--run 'TOOLS=$(optimised) /rust_pmem/tests/bench/pmemctl.sh $(ERRORS)'
 
 bench-errors: ERRORS := 100000
 bench-errors: module tools
-	@$(enter) $(release)/pmem-vm --memory 2G --cpus 1 --icount --bare --e820 $$((($(ERRORS) / 128 + 2) / 2 * 2))M@1G \
+	@$(enter) $(built)/pmem-vm --memory 2G --cpus 1 --icount --bare --e820 $$((($(ERRORS) / 128 + 2) / 2 * 2))M@1G \
 		--run '/rust_pmem/tests/bench/errors.sh $(ERRORS)'
 
 bench-sizes: SIZES := 1 8 64
 bench-sizes: module tools
 	@for size in $(SIZES); do \
-		$(enter) $(release)/pmem-vm --driver none --memory 2G --cpus 1 --icount --bare --nvdimm size=$${size}G,labels \
+		$(enter) $(built)/pmem-vm --driver none --memory 2G --cpus 1 --icount --bare --nvdimm size=$${size}G,labels \
 			--run /rust_pmem/tests/bench/sizes.sh || exit; \
 	done
 
 bench-flushes: module provider tools
-	@$(enter) $(release)/pmem-vm --driver none --bare --virtio-pmem size=512M --append 'memmap=128M$$512M' \
+	@$(enter) $(built)/pmem-vm --driver none --bare --virtio-pmem size=512M --append 'memmap=128M$$512M' \
 		--run '/rust_pmem/tests/bench/flushes.sh $(SECONDS)'
 
 # Statically linked, because it runs outside of the build root.
@@ -228,10 +233,10 @@ bench-native: setup
 	@build/tools-static/x86_64-unknown-linux-gnu/release/pmem-bench native --output build/bench $(DISKS)
 
 vm: module tools-vm
-	@$(enter) $(release)/pmem-vm $(VM) $${RUN:+--run "$$RUN"}
+	@$(enter) $(built)/pmem-vm $(VM) $${RUN:+--run "$$RUN"}
 
 lint: tools
-	@$(enter) $(release)/pmem-check --lint
+	@$(enter) $(built)/pmem-check --lint
 
 fmt: setup
 	$(enter) sh -c 'rustfmt --edition 2021 rust_pmem.rs && cargo fmt --all --manifest-path tools/Cargo.toml'
@@ -244,7 +249,10 @@ clean:
 distclean: clean
 	setup/remove
 
-.PHONY: help setup setup-ndctl setup-suites setup-apps setup-powerfail module provider emulated tools tools-demo \
-	tools-vm pmemctl install uninstall deb demo picture check soak parity mutants powerfail suites suite-ndctl \
-	suite-kselftest suite-apps xfstests bench bench-cpus setup-debug check-debug \
-	bench-native bench-files bench-pmemctl bench-errors bench-sizes bench-flushes vm lint fmt clean distclean
+# The targets share one set-up, and each of them uses all processors by itself.
+.NOTPARALLEL:
+
+.PHONY: help setup setup-ndctl setup-suites setup-apps setup-powerfail setup-debug module provider emulated tools tools-demo \
+	tools-vm pmemctl install uninstall deb demo picture check check-debug soak \
+	parity mutants powerfail suites suite-ndctl suite-kselftest suite-apps xfstests bench bench-cpus bench-native \
+	bench-files bench-pmemctl bench-errors release-tools bench-sizes bench-flushes vm lint fmt clean distclean

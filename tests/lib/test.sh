@@ -34,7 +34,7 @@ set -eu
 ND=/sys/bus/nd/devices
 
 # Run from the guest's own memory: the checkout is on a slow file system.
-TOOLS=$CHECKOUT/build/tools/release
+: "${TOOLS:=$CHECKOUT/build/tools/debug}"
 for tool in pmem-io pmemctl; do
 	if [ ! -e "/run/pmem/$tool" ] && [ -e "$TOOLS/$tool" ]; then
 		mkdir -p /run/pmem

@@ -95,7 +95,7 @@ const PROFILED: [(&str, u32); 7] = [
 const AMONG: [&str; 3] = ["read-4k", "write-4k", "fsync"];
 const AMONG_PREFIX: &str = "among-64-";
 /// Path of the plugin that counts, from the root of the checkout.
-const COUNTER: &str = "build/tools/release/libpmem_counter.so";
+const COUNTER: &str = "build/tools/debug/libpmem_counter.so";
 /// The machine. Addresses are not random, and locked instructions keep their prefix although there is one
 /// processor.
 const MACHINE: &str = "--bare --icount --cpus 1 --memory 2G --e820 320M@512M --e820 320M@832M \
@@ -350,7 +350,7 @@ impl<'a> Guest<'a> {
 
     /// Gives each driver one range and makes the other disks, then waits until nothing runs in the background.
     fn prepare(&mut self) -> Result<()> {
-        self.run("mkdir -p /run/pmem && cp /rust_pmem/build/tools/release/pmem-meter /run/pmem/")?;
+        self.run("mkdir -p /run/pmem && cp /rust_pmem/build/tools/debug/pmem-meter /run/pmem/")?;
         self.run(
             "set -e; nd=/sys/bus/nd; modprobe -a nd_e820 nd_btt; modprobe nd_pmem; cat $nd/devices/ndbus*/wait_probe
              for n in $(seq 64); do echo namespace$n.0 >$nd/drivers/nd_pmem/unbind; done

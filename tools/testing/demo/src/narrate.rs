@@ -133,7 +133,7 @@ impl Story {
 
     fn run(&mut self, command: &str) -> Result<(i32, String)> {
         let vm = self.guest.as_mut().context("there is no guest")?;
-        let line = format!("PATH=/rust_pmem/build/tools/release:$PATH; {command}");
+        let line = format!("PATH=/rust_pmem/build/tools/debug:$PATH; {command}");
         let (ended, output) = vm.output(&line, LIMIT)?;
         match ended {
             Ended::Exited(status) => Ok((status, output)),

@@ -42,7 +42,7 @@ impl Seed {
 }
 
 #[derive(Args)]
-pub struct Map {
+pub struct MapOptions {
     /// Map with MAP_SYNC
     #[arg(long)]
     pub sync: bool,
@@ -100,7 +100,7 @@ impl Area {
     }
 
     /// Maps the range. SIGBUS is handled from then on.
-    pub fn map(&self, map: &Map, writable: bool, pattern: Pattern) -> Result<MappedFile> {
+    pub fn map(&self, map: &MapOptions, writable: bool, pattern: Pattern) -> Result<MappedFile> {
         let offset = self.offset.bytes();
         ensure!(
             offset % PAGE == 0,

@@ -19,7 +19,7 @@ mod steps;
 mod sysfs;
 
 use anyhow::{Result, ensure};
-use area::{Area, Call, Map, Seed};
+use area::{Area, Call, MapOptions, Seed};
 use calls::Flags;
 use clap::{Parser, Subcommand};
 use mapped::Durable;
@@ -50,7 +50,7 @@ enum Command {
         #[command(flatten)]
         seed: Seed,
         #[command(flatten)]
-        map: Map,
+        map: MapOptions,
         /// Store this text and a newline instead of the pattern
         #[arg(long)]
         text: Option<String>,
@@ -64,7 +64,7 @@ enum Command {
         #[command(flatten)]
         area: Area,
         #[command(flatten)]
-        map: Map,
+        map: MapOptions,
     },
     /// Compare each page with the pattern through a mapping
     MapVerify {
@@ -73,7 +73,7 @@ enum Command {
         #[command(flatten)]
         seed: Seed,
         #[command(flatten)]
-        map: Map,
+        map: MapOptions,
     },
     /// Map the area and do steps to the mapping
     #[command(after_help = steps::HELP)]
@@ -83,7 +83,7 @@ enum Command {
         #[command(flatten)]
         seed: Seed,
         #[command(flatten)]
-        map: Map,
+        map: MapOptions,
         /// Map read-only
         #[arg(long)]
         read_only: bool,
@@ -149,10 +149,7 @@ enum Command {
         run: String,
     },
     /// Make the same access at equally spaced offsets; print how many had each result
-    Places {
-        #[command(flatten)]
-        places: places::Places,
-    },
+    Places(places::Places),
     /// Write each line of standard input by one write(2) at the start of a file of sysfs or debugfs;
     /// print the lines that fail, with their errno
     Lines {
@@ -177,16 +174,10 @@ enum Command {
     /// Make random ranges of a disk bad, read, write and map it at random, and compare all of that
     /// with a model; exit status 3 if they differ
     #[cfg(feature = "model")]
-    Model {
-        #[command(flatten)]
-        options: model::Options,
-    },
+    Model(model::Options),
     /// Read, write and zero a disk at random, with vectors of unaligned buffers, and compare with a
     /// model; print a checksum of the disk; exit status 3 if it differs
-    Sequence {
-        #[command(flatten)]
-        sequence: sequence::Sequence,
-    },
+    Sequence(sequence::Sequence),
     /// Make files, a thousand in a folder, such as FOLDER/7/7992. They are sparse, except that every
     /// sixteenth has a block
     Files {
@@ -205,21 +196,12 @@ enum Command {
     /// Repeat a step with a fault at its first, second, third … allocation, until it has no more; print
     /// how many faults led to each result
     #[command(after_help = fail_nth::HELP)]
-    FailNth {
-        #[command(flatten)]
-        steps: fail_nth::FailNth,
-    },
+    FailNth(fail_nth::FailNth),
     /// Make ioctl(2) requests in order; print a line for each: what the kernel wrote, or the errno
-    Ioctl {
-        #[command(flatten)]
-        requests: ioctl::Requests,
-    },
+    Ioctl(ioctl::Requests),
     /// Write records, and mark which were promised to be durable, until the power-failure plugin of
     /// QEMU has taken enough crash images
-    Promise {
-        #[command(flatten)]
-        promise: promise::Promise,
-    },
+    Promise(promise::Promise),
     /// Speak to the power-failure plugin of QEMU
     Mark {
         #[command(subcommand)]
@@ -284,23 +266,23 @@ fn run(command: Command) -> Result<usize> {
         Command::PwriteStalled { area, seed, run } => {
             calls::pwrite_stalled(&area, seed.pattern(), &run)
         }
-        Command::Places { places } => places.run(),
+        Command::Places(places) => places.run(),
         Command::Lines { file, seconds } => sysfs::write_lines(&file, seconds),
         Command::Poll { file, run, timeout } => {
             sysfs::wait_for_change(&file, run.as_deref(), timeout)
         }
         #[cfg(feature = "model")]
-        Command::Model { options } => model::run(&options),
-        Command::Sequence { sequence } => sequence.run(),
+        Command::Model(options) => model::run(&options),
+        Command::Sequence(sequence) => sequence.run(),
         Command::Files {
             folder,
             from,
             to,
             size,
         } => files::make(&folder, from..to, size),
-        Command::FailNth { steps } => steps.run(),
-        Command::Ioctl { requests } => ioctl::run(&requests),
-        Command::Promise { promise } => promise.run().map(|()| 0),
+        Command::FailNth(steps) => steps.run(),
+        Command::Ioctl(requests) => ioctl::run(&requests),
+        Command::Promise(promise) => promise.run().map(|()| 0),
         Command::Mark { mark } => mark.run().map(|()| 0),
     }
 }
@@ -313,4 +295,15 @@ fn shell(command: &str) -> Result<()> {
         .status()?;
     ensure!(status.success(), "\"{command}\": {status}");
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
 }

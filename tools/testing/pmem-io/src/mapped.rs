@@ -2,7 +2,7 @@
 
 //! Accesses to each page of a mapping of a file.
 
-use crate::area::{Area, Map};
+use crate::area::{Area, MapOptions};
 use crate::pattern::Pattern;
 use abstractions::Mapping;
 use abstractions::sigbus::BusError;
@@ -164,7 +164,7 @@ pub enum Durable {
 /// Stores the text or the pattern to all of the area; returns how many pages refused it.
 pub fn map_write(
     area: &Area,
-    map: &Map,
+    map: &MapOptions,
     pattern: Pattern,
     text: Option<&str>,
     durable: Durable,
@@ -200,7 +200,7 @@ pub fn physical_address(area: &Area) -> Result<u64> {
         offset: Size::from_bytes(area.offset.bytes() - in_page),
         length: Some(Size::from_bytes(PAGE)),
     };
-    let map = Map {
+    let map = MapOptions {
         sync: false,
         populate: false,
     };

@@ -32,7 +32,7 @@ fn results_in(output: &str) -> Vec<(String, Outcome)> {
     let mut found = Vec::new();
     for line in output.lines() {
         if let Some(rest) = line.trim_start().strip_prefix("Running ") {
-            // "Running unittests src/lib.rs (build/tools/release/deps/vm-0123456789abcdef)"
+            // "Running unittests src/lib.rs (build/tools/debug/deps/vm-0123456789abcdef)"
             let file = rest
                 .rsplit_once('(')
                 .map_or(rest, |(_, path)| path)
@@ -58,7 +58,7 @@ pub fn run(top: &Path, results: &mut Results, logs: &Path) -> Result<()> {
     // One stream: the name of each program precedes its results.
     command.current_dir(top.join("tools")).args([
         "-c",
-        "exec cargo test --release --workspace --no-fail-fast --locked --offline 2>&1",
+        "exec cargo test --workspace --no-fail-fast --locked --offline 2>&1",
     ]);
     let (success, output) = lint::run(&mut command)?;
     fs::write(logs.join("cargo-test.log"), &output)?;
@@ -74,7 +74,7 @@ pub fn run(top: &Path, results: &mut Results, logs: &Path) -> Result<()> {
                 .split_once("::")
                 .map_or(result.name.as_str(), |(_, name)| name);
             result.lines.push(format!(
-                "run alone: setup/enter cargo test --release --manifest-path tools/Cargo.toml {name}"
+                "run alone: setup/enter cargo test --manifest-path tools/Cargo.toml {name}"
             ));
         }
         results.add_quietly(result);
@@ -117,7 +117,7 @@ mod tests {
     use super::*;
 
     const OUTPUT: &str = "
-     Running unittests src/lib.rs (build/tools/release/deps/vm-0123456789abcdef)
+     Running unittests src/lib.rs (build/tools/debug/deps/vm-0123456789abcdef)
 running 3 tests
 test serial::tests::good ... ok
 test serial::tests::bad ... FAILED

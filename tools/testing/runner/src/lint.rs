@@ -125,14 +125,7 @@ pub fn of_tools(top: &Path) -> Result<Vec<Step>> {
         command.current_dir(top.join("tools")).args(arguments);
         command
     };
-    // --release: build scripts and macros are those that the tools were built with.
-    let mut clippy = cargo(&[
-        "clippy",
-        "--release",
-        "--workspace",
-        "--all-targets",
-        "--locked",
-    ]);
+    let mut clippy = cargo(&["clippy", "--workspace", "--all-targets", "--locked"]);
     clippy.args(["--offline", "--quiet", "--", "-D", "warnings"]);
     let mut shellcheck = Command::new("shellcheck");
     shellcheck

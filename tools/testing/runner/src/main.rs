@@ -329,7 +329,7 @@ fn build_and_test_tools(
     }
     .test(results, logs)?;
     if arguments.driver() == Driver::Rust {
-        let mut command = Command::new(top.join("build/tools/release/pmem-vm"));
+        let mut command = Command::new(top.join("build/tools/debug/pmem-vm"));
         command.current_dir(top);
         command.args([
             "--run",
@@ -526,7 +526,7 @@ fn picture(top: &Path, results: &mut Results, logs: &Path) -> Result<()> {
     let mut command = Command::new("sh");
     command.current_dir(top).args([
         "-c",
-        "build/tools/release/pmem-demo --picture \"$1\" || exit; same=true
+        "build/tools/debug/pmem-demo --picture \"$1\" || exit; same=true
          for drawn in \"$1\"/*.svg; do diff \"Documentation/${drawn##*/}\" \"$drawn\" || same=false; done
          $same || { echo 'error: the pictures differ from Documentation/pmemctl*.svg: look at them, then run make picture'; exit 1; }",
         "sh",
@@ -546,7 +546,7 @@ fn picture(top: &Path, results: &mut Results, logs: &Path) -> Result<()> {
 /// Compares instruction counts with the thresholds of the bench. They are shown in any case.
 fn bench(top: &Path, results: &mut Results, logs: &Path) -> Result<()> {
     results.group("bench", "Instructions for each operation");
-    let mut command = Command::new(top.join("build/tools/release/pmem-bench"));
+    let mut command = Command::new(top.join("build/tools/debug/pmem-bench"));
     command.current_dir(top).arg("--check");
     command.arg("--output").arg(logs.join("bench"));
     let step = Step {

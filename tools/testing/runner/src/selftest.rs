@@ -116,7 +116,7 @@ impl Selftest {
             machine: Options::from_words(&self.machine)?,
             timeout: self.timeout,
             command: format!(
-                "cd {GUEST} && export PATH={GUEST}/tests:{GUEST}/build/tools/release:$PATH && exec sh {}",
+                "cd {GUEST} && export PATH={GUEST}/tests:{GUEST}/build/tools/debug:$PATH && exec sh {}",
                 shlex::try_quote(&script.to_string_lossy())?
             ),
             protocol: Protocol::Ktap,
