@@ -4,7 +4,7 @@
 # namespace.
 #
 # Runs in raw and in sector mode. RUST_PMEM_LONG=1 makes it longer.
-# vm: --bare --e820 352M@512M --e820 64M@880M
+# vm: --bare --e820 352M@512M --e820 64M@880M --cpus 2
 # timeout: 200
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/badblocks.sh"

@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 # A listed sector is never readable while errors around it are added, dropped and repaired.
-# vm: --bare --e820 352M@512M --e820 64M@880M
+# vm: --bare --e820 352M@512M --e820 64M@880M --cpus 2
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/badblocks.sh"
 

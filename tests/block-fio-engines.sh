@@ -4,7 +4,7 @@
 #
 # Block sizes from 512 bytes to 129 sectors, in fsdax, raw and sector mode.
 # compare
-# vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
+# vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M --cpus 2
 . "$(dirname "$0")/lib/test.sh"
 
 need fio

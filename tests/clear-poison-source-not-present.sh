@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 # A repairing write whose source memory is not present blocks only itself: other repairs, fsync and zeroing proceed.
-# vm: --bare --nvdimm size=64M --e820 64M@512M --virtio-pmem size=64M
+# vm: --bare --nvdimm size=64M --e820 64M@512M --virtio-pmem size=64M --cpus 2
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/badblocks.sh"
 

@@ -5,7 +5,7 @@
 # The flush waits for the host. When it begins, the provider copies a 64 KiB area; when it has succeeded, the provider
 # stores the copy in the 64 KiB behind the area, like a host that makes data durable. Each writer increments a counter
 # in its own sector, makes it durable in one of three ways, and checks it in the copy.
-# vm: --bare --append memmap=128M$512M
+# vm: --bare --append memmap=128M$512M --cpus 2
 # timeout: 300
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/provider.sh"

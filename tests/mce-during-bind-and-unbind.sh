@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 # Machine checks while namespaces are bound and unbound crash nothing, and those on an NVDIMM are all listed.
-# vm: --bare --e820 32M@512M --nvdimm size=48M
+# vm: --bare --e820 32M@512M --nvdimm size=48M --cpus 2
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/mce-inject.sh"
 

@@ -5,7 +5,7 @@
 # Covers pages that a mapping had touched, which memory failure handling unmaps from the direct map, and others; known
 # to the bus or not.
 # compare
-# vm: --bare --append memmap=128M$512M
+# vm: --bare --append memmap=128M$512M --cpus 2
 # expect-splat: BUG: unable to handle
 # expect-splat: BUG: kernel NULL pointer dereference
 # expect-splat: WARNING: kernel/exit.c

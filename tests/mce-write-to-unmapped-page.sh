@@ -4,7 +4,7 @@
 #
 # Covers pages that the bus lists and others.
 # compare
-# vm: --bare --append memmap=128M$512M
+# vm: --bare --append memmap=128M$512M --cpus 2
 # expect-splat: BUG: unable to handle
 # expect-splat: BUG: kernel NULL pointer dereference
 # expect-splat: WARNING: kernel/exit.c

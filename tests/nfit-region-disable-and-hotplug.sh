@@ -4,7 +4,7 @@
 #
 # Also adds an NVDIMM to the running machine.
 # compare
-# vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
+# vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M --cpus 2
 # timeout: 240
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/busy.sh"

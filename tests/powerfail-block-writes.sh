@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # Data that a block device has acknowledged as durable is on the medium; unbind leaves nothing behind.
 # soak
-# vm: --cpu max --bare --nvdimm size=64M --powerfail range=64M@4G
+# vm: --cpu max --bare --nvdimm size=64M --powerfail range=64M@4G --cpus 2
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/powerfail.sh"
 

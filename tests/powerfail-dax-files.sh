@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # Data of DAX files that was acknowledged as durable is on the medium, and with it the journal that finds it.
 # soak
-# vm: --cpu max --bare --nvdimm size=384M --powerfail range=384M@4G
+# vm: --cpu max --bare --nvdimm size=384M --powerfail range=384M@4G --cpus 2
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/powerfail.sh"
 

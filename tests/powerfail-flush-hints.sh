@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # On memory with flush hints, FUA writes are durable without an fsync.
 # soak
-# vm: --cpu max --bare --append memmap=128M$512M --powerfail range=128M@512M
+# vm: --cpu max --bare --append memmap=128M$512M --powerfail range=128M@512M --cpus 2
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/provider.sh"
 . "$(dirname "$0")/lib/powerfail.sh"

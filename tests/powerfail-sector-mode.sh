@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # Sectors of a BTT that were acknowledged as durable are on the medium, with the map that finds them.
 # soak
-# vm: --cpu max --bare --nvdimm size=64M --powerfail range=64M@4G
+# vm: --cpu max --bare --nvdimm size=64M --powerfail range=64M@4G --cpus 2
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/powerfail.sh"
 

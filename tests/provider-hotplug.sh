@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # A hot-added NVDIMM and virtio-pmem device get their disks without any command, while another disk is in use.
 # compare
-# vm: --bare --nvdimm size=64M --slots 1
+# vm: --bare --nvdimm size=64M --slots 1 --cpus 2
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/provider-rows.sh"
 

@@ -9,7 +9,7 @@
 # SEED selects the addresses, ERRORS is their number: make soak SEED=7 ERRORS=100
 #
 # soak
-# vm: --bare --nvdimm size=32M --virtio-pmem size=96M,id=ext4 --virtio-pmem size=304M,id=xfs
+# vm: --bare --nvdimm size=32M --virtio-pmem size=96M,id=ext4 --virtio-pmem size=304M,id=xfs --cpus 2
 # timeout: 900
 . "$(dirname "$0")/lib/test.sh"
 

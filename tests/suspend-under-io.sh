@@ -4,7 +4,7 @@
 #
 # The VM can only freeze and thaw processes.
 # compare
-# vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
+# vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M --cpus 2
 . "$(dirname "$0")/lib/test.sh"
 
 cleanup() {

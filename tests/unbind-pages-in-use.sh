@@ -3,7 +3,7 @@
 # Unbind returns while a process maps a DAX file; the memory stays claimed until its last page is idle.
 #
 # Machine checks on these pages and on others are still handled.
-# vm: --bare --append memmap=128M$512M
+# vm: --bare --append memmap=128M$512M --cpus 2
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/provider.sh"
 

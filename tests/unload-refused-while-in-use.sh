@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # rmmod is refused while a disk is open, mounted, mapped or used as swap, without disturbing its users.
 # compare
-# vm: --bare --append memmap=128M$512M
+# vm: --bare --append memmap=128M$512M --cpus 2
 # quick
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/provider.sh"

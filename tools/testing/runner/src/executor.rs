@@ -128,6 +128,8 @@ pub struct Executor {
     pub variables: String,
     /// A shell command that runs after each test; the kernel's reports meanwhile are the test's.
     pub after: Option<&'static str>,
+    /// Number of processors of a guest, at least.
+    cpus: u32,
     /// The kernel's release, once a guest has booted.
     pub kernel: OnceLock<String>,
     logs: PathBuf,
@@ -161,13 +163,15 @@ impl Executor {
             module: Path::new(GUEST).join("rust_pmem.ko"),
             variables: String::new(),
             after: None,
+            cpus: 1,
             kernel: OnceLock::new(),
             logs,
             boots: AtomicUsize::new(0),
         }
     }
 
-    /// Takes the modules that were built for the debug kernel, and searches for leaks after each test.
+    /// Takes the modules that were built for the debug kernel, and searches for leaks after each test. Races need two
+    /// processors to be found.
     pub fn use_debug_kernel(&mut self) {
         let built = Path::new(GUEST).join(DEBUG_BUILD);
         self.module = built.join("rust_pmem.ko");
@@ -175,6 +179,7 @@ impl Executor {
         self.variables
             .push_str(&format!(" PROVIDER={}", provider.display()));
         self.after = Some(FIND_LEAKS);
+        self.cpus = 2;
     }
 
     /// Runs tests of the same machine, shows and returns their results. They share a guest until it breaks or one of
@@ -221,7 +226,9 @@ impl Executor {
             retries += 1;
             results.note(text);
         };
-        let booted = Vm::boot(&test.machine, folder.path(), &log, &mut note);
+        let mut machine = test.machine.clone();
+        machine.cpus = machine.cpus.max(self.cpus);
+        let booted = Vm::boot(&machine, folder.path(), &log, &mut note);
         results.spend(Activity::Boots, begin.elapsed());
         results.boots_tried_again += retries;
         let mut vm = booted.map_err(|error| error.to_string())?;

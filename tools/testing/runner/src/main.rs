@@ -283,7 +283,8 @@ fn other_jobs<'a>(
             results.group("mutants", "Planted faults that are quickly found");
             let mut planted = mutants::load(top, known)?;
             planted.retain(|mutant| mutant.quick);
-            mutants::run(top, &planted, known, results)
+            // The selftests themselves run as well.
+            mutants::run(top, &planted, known, false, results)
         }));
     }
     jobs
@@ -396,7 +397,7 @@ fn run_mutants(
     let mut results = Results::new();
     if build(arguments, top, &mut results, &logs)? {
         results.group("mutants", "Planted faults");
-        mutants::run(top, &planted, tests, &mut results)?;
+        mutants::run(top, &planted, tests, true, &mut results)?;
         results.line(&format!("\nthe whole table: {}.md", logs.display()));
     }
     results.write_junit(&logs.join("junit.xml"))?;

@@ -98,8 +98,19 @@ impl Selftest {
         let about = about.into_iter().copied().collect::<Vec<_>>().join(" ");
         let end = about.find(". ").unwrap_or(about.len());
         test.about = about[..end].trim_end_matches(['.', ':']).to_owned();
-        Options::from_words(&test.machine).with_context(|| format!("vm: {}", test.machine))?;
+        test.options()
+            .with_context(|| format!("vm: {}", test.machine))?;
         Ok(test)
+    }
+
+    /// Returns the machine. It has one processor, which an emulator runs with less work than two, unless the header has
+    /// `--cpus`.
+    fn options(&self) -> Result<Options> {
+        let cpus = match self.machine.contains("--cpus") {
+            true => "",
+            false => "--cpus 1 ",
+        };
+        Options::from_words(&format!("{cpus}{}", self.machine))
     }
 
     /// Returns whether a pattern matches it: `dax-*`, or `dax-*.sh`.
@@ -113,7 +124,7 @@ impl Selftest {
         Ok(GuestTest {
             name: self.name.clone(),
             about: self.about.clone(),
-            machine: Options::from_words(&self.machine)?,
+            machine: self.options()?,
             timeout: self.timeout,
             command: format!(
                 "cd {GUEST} && export PATH={GUEST}/tests:{GUEST}/build/tools/debug:$PATH && exec sh {}",
@@ -238,6 +249,7 @@ mod tests {
         assert_eq!(test.name, "dax-exec");
         assert_eq!(test.about, "A mapping is durable");
         assert_eq!(test.machine, "--nvdimm size=64M");
+        assert_eq!(test.guest_test().unwrap().machine.cpus, 1);
         assert_eq!(test.timeout, Duration::from_secs(30));
         assert_eq!(test.expected, ["WARNING: badblocks"]);
         assert_eq!(test.required, ["BUG: KASAN"]);
@@ -261,9 +273,16 @@ mod tests {
     }
 
     #[test]
+    fn header_may_ask_for_processors() {
+        let test = parsed("# vm: --bare --cpus 3\n").unwrap();
+        assert_eq!(test.guest_test().unwrap().machine.cpus, 3);
+    }
+
+    #[test]
     fn invalid_header_is_refused() {
         for text in [
             "# vm: --nvdimm size=1",
+            "# vm: --cpus",
             "# timeout: soon",
             "# expect-splat:",
             "# require-splat:",
