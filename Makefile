@@ -202,12 +202,12 @@ release-tools: setup
 bench-files: FILES := 20000
 bench-files: module tools release-tools
 	@$(enter) $(built)/pmem-vm --memory 2G --cpus 1 --icount --bare --nvdimm size=$$(((512 + $(FILES) / 700) / 2 * 2))M \
-		--run 'TOOLS=$(optimised) /rust_pmem/tests/bench/files.sh $(FILES)'
+		--run 'rm -rf /run/pmem; TOOLS=$(optimised) /rust_pmem/tests/bench/files.sh $(FILES)'
 
 bench-pmemctl: ERRORS := 10000
 bench-pmemctl: module tools release-tools
 	@$(enter) $(built)/pmem-vm --memory 2G --cpus 1 --icount --bare --e820 $$((($(ERRORS) / 100 + 384) / 2 * 2))M@1G \
-		--run 'TOOLS=$(optimised) /rust_pmem/tests/bench/pmemctl.sh $(ERRORS)'
+		--run 'rm -rf /run/pmem; TOOLS=$(optimised) /rust_pmem/tests/bench/pmemctl.sh $(ERRORS)'
 
 bench-errors: ERRORS := 100000
 bench-errors: module tools
