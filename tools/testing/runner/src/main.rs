@@ -280,11 +280,11 @@ fn other_jobs<'a>(
     if built && arguments.driver() == Driver::Rust {
         jobs.push(Job::new(120, |results| bench(top, results, logs)));
         jobs.push(Job::new(120, |results| {
-            results.group("mutants", "Planted faults that are quickly found");
+            results.group(mutants::GROUP, "Planted faults that are quickly found");
             let mut planted = mutants::load(top, known)?;
             planted.retain(|mutant| mutant.quick);
             // The selftests themselves run as well.
-            mutants::run(top, &planted, known, false, results)
+            mutants::run(top, &planted, known, false, 1, results)
         }));
     }
     jobs
@@ -396,8 +396,9 @@ fn run_mutants(
     fs::create_dir_all(&logs).with_context(|| logs.display().to_string())?;
     let mut results = Results::new();
     if build(arguments, top, &mut results, &logs)? {
-        results.group("mutants", "Planted faults");
-        mutants::run(top, &planted, tests, true, &mut results)?;
+        results.group(mutants::GROUP, "Planted faults");
+        let threads = arguments.jobs.get();
+        mutants::run(top, &planted, tests, true, threads, &mut results)?;
         results.line(&format!("\nthe whole table: {}.md", logs.display()));
     }
     results.write_junit(&logs.join("junit.xml"))?;

@@ -7,13 +7,16 @@ use crate::executor::{Executor, GUEST, GuestTest, WHOLE};
 use crate::lint;
 use crate::report::{plain, table};
 use crate::results::{Activity, Clock, Outcome, Results, TestResult};
+use crate::scheduler::{self, Job, locked};
 use crate::selftest::{self, Selftest, grouped};
 use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{self, Write};
 use std::fs;
+use std::mem;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 /// Path of the list from the root of the checkout.
@@ -26,6 +29,8 @@ const BESIDE: [&str; 3] = [
     "abstractions/bindgen_parameters",
     "abstractions/bindings_helper.h",
 ];
+/// Name of the group of the results.
+pub const GROUP: &str = "mutants";
 /// Name of the driver without a fault.
 const NONE: &str = "without";
 
@@ -265,13 +270,14 @@ struct Row<'a> {
     time: Duration,
 }
 
-/// Tries these mutants and counts each. With `with_controls`, their tests run without a fault first; otherwise the caller runs
-/// them.
+/// Tries these mutants, `threads` at a time, and counts each. With `with_controls`, their tests run without a fault first;
+/// otherwise the caller runs them.
 pub fn run(
     top: &Path,
     mutants: &[Mutant],
     tests: &[Selftest],
     with_controls: bool,
+    threads: usize,
     results: &mut Results,
 ) -> Result<()> {
     let by_name: BTreeMap<&str, &Selftest> = tests
@@ -280,35 +286,47 @@ pub fn run(
         .collect();
     let workspace = Workspace::new(top)?;
     let good = match with_controls {
-        true => Some(controls(&workspace, mutants, &by_name, results)?),
+        true => Some(controls(&workspace, mutants, &by_name, threads, results)?),
         false => None,
     };
-    let mut rows = Vec::new();
     results.heading("With a fault");
-    for mutant in mutants {
-        let clock = results.running(&mutant.name);
+    let workspace = &Mutex::new(workspace);
+    let rows = &Mutex::new(Vec::new());
+    let job = |(index, mutant)| {
+        let mutant: &Mutant = mutant;
         let test = by_name[mutant.test.as_str()];
-        let passes = |good: &BTreeSet<String>| good.contains(&mutant.test);
-        let (detection, lines) = match good.as_ref().is_none_or(passes) {
-            true => try_out(&workspace, mutant, test, results, &clock)?,
-            false => (
-                Detection::Unknown(format!("{} fails without the fault, too", mutant.test)),
-                Vec::new(),
-            ),
-        };
-        let time = clock.time();
-        results.add(TestResult {
-            about: format!("{} {detection}", mutant.test),
-            time,
-            lines,
-            ..TestResult::new(&mutant.name, detection.outcome())
-        });
-        rows.push(Row {
-            mutant,
-            detection,
-            time,
-        });
-    }
+        let passes = good.as_ref().is_none_or(|good| good.contains(&test.name));
+        Job::new(0, move |results: &mut Results| {
+            results.resume_group(GROUP);
+            let clock = results.running(&mutant.name);
+            let (detection, lines) = match passes {
+                true => try_out(workspace, top, mutant, test, results, &clock)?,
+                false => (
+                    Detection::Unknown(format!("{} fails without the fault, too", test.name)),
+                    Vec::new(),
+                ),
+            };
+            let time = clock.time();
+            results.add(TestResult {
+                about: format!("{} {detection}", test.name),
+                time,
+                lines,
+                ..TestResult::new(&mutant.name, detection.outcome())
+            });
+            let row = Row {
+                mutant,
+                detection,
+                time,
+            };
+            locked(rows).push((index, row));
+            Ok(())
+        })
+    };
+    let jobs = mutants.iter().enumerate().map(job).collect();
+    scheduler::run(jobs, threads, results)?;
+    let mut rows = mem::take(&mut *locked(rows));
+    rows.sort_by_key(|(index, _)| *index);
+    let rows: Vec<Row<'_>> = rows.into_iter().map(|(_, row)| row).collect();
     let path = top.join(BUILD).with_extension("md");
     fs::write(&path, markdown(&rows)).with_context(|| path.display().to_string())
 }
@@ -318,9 +336,9 @@ fn controls(
     workspace: &Workspace,
     mutants: &[Mutant],
     by_name: &BTreeMap<&str, &Selftest>,
+    threads: usize,
     results: &mut Results,
 ) -> Result<BTreeSet<String>> {
-    let mut good = BTreeSet::new();
     let needed: BTreeSet<&str> = mutants.iter().map(|mutant| mutant.test.as_str()).collect();
     let controls: Vec<Selftest> = needed.iter().map(|name| by_name[name].clone()).collect();
     results.heading("Without a fault");
@@ -334,32 +352,44 @@ fn controls(
                 lines,
                 ..TestResult::new(NONE, Outcome::Failed("it can't be built".into()))
             });
-            return Ok(good);
+            return Ok(BTreeSet::new());
         }
     };
     let mut executor = Executor::new("rust_pmem", workspace.folder.join(NONE));
     executor.module = Path::new(GUEST).join(module);
-    for group in grouped(controls) {
-        for result in executor.group(&selftest::guest_tests(&group)?, results)? {
-            if result.outcome == Outcome::Passed {
-                good.insert(result.name.clone());
+    let executor = &executor;
+    let good = &Mutex::new(BTreeSet::new());
+    let job = |group: Vec<Selftest>| {
+        Job::new(selftest::seconds(&group), move |results: &mut Results| {
+            results.resume_group(GROUP);
+            for result in executor.group(&selftest::guest_tests(&group)?, results)? {
+                if result.outcome == Outcome::Passed {
+                    locked(good).insert(result.name.clone());
+                }
+                results.count(result);
             }
-            results.count(result);
-        }
-    }
+            Ok(())
+        })
+    };
+    let jobs = grouped(controls).into_iter().map(job).collect();
+    scheduler::run(jobs, threads, results)?;
+    let good = mem::take(&mut *locked(good));
     Ok(good)
 }
 
 /// Builds a mutant and runs its test. Also returns what to show where the fault was not found.
 fn try_out(
-    workspace: &Workspace,
+    workspace: &Mutex<Workspace>,
+    top: &Path,
     mutant: &Mutant,
     test: &Selftest,
     results: &mut Results,
     clock: &Clock,
 ) -> Result<(Detection, Vec<String>)> {
+    let workspace = locked(workspace);
     let begin = Instant::now();
     let built = workspace.build(Some(mutant));
+    drop(workspace);
     results.spend(Activity::Builds, begin.elapsed());
     let module = match built {
         Ok(Ok(module)) => module,
@@ -367,7 +397,7 @@ fn try_out(
         Err(error) => return Ok((Detection::Unknown(format!("{error:#}")), Vec::new())),
     };
     let rerun = format!("make mutants MUTANTS={}", mutant.name);
-    let mut executor = Executor::new("rust_pmem", workspace.folder.join(&mutant.name));
+    let mut executor = Executor::new("rust_pmem", top.join(BUILD).join(&mutant.name));
     executor.module = Path::new(GUEST).join(module);
     let test = GuestTest {
         rerun: rerun.clone(),

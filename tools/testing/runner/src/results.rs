@@ -194,6 +194,12 @@ impl Results {
         self.heading(about);
     }
 
+    /// Continues a group that another job has begun.
+    pub fn resume_group(&mut self, name: &str) {
+        self.end_group();
+        self.suite = Some(TestSuite::new(name));
+    }
+
     pub fn heading(&self, about: &str) {
         self.line(&format!("\n{TITLE}{about}{TITLE:#}"));
     }
