@@ -22,7 +22,7 @@ pub struct Checker {
     /// Where the disk's data begin.
     offset: usize,
     folder: TempDir,
-    /// Recovers XFS.
+    /// Recovers XFS; none for other workloads.
     guest: Option<Guest>,
 }
 
@@ -51,16 +51,15 @@ impl Checker {
         let data = memory
             .get(self.offset..)
             .context("the disk begins behind the memory")?;
-        let (Check::File(file_system) | Check::Folder(file_system)) = self.check else {
-            return Ok(match self.check {
-                Check::Btt => blocks(data, promises),
-                _ => in_order(data, promises),
-            });
-        };
+        match self.check {
+            Check::Raw => return Ok(in_order(data, promises)),
+            Check::Btt => return Ok(blocks(data, promises)),
+            Check::File(_) | Check::Folder(_) => {}
+        }
         let files = tempfile::tempdir_in(&self.folder)?;
-        let recovered = match (file_system, &mut self.guest) {
-            (FileSystem::Xfs, Some(guest)) => guest.recover(data, files.path())?,
-            _ => {
+        let recovered = match &mut self.guest {
+            Some(guest) => guest.recover(data, files.path())?,
+            None => {
                 let image = self.folder.path().join("image");
                 fs::write(&image, data)?;
                 recover_ext4(&image, files.path())?

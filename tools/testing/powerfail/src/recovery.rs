@@ -47,7 +47,7 @@ impl Guest {
                 .and_then(|file| file.set_len(size))
                 .with_context(|| path.display().to_string())?;
             let drive = format!(
-                "-drive if=virtio,format=raw,cache=unsafe,file={}",
+                "-drive if=virtio,format=raw,cache.no-flush=on,file={}",
                 path.display()
             );
             options.qemu.push(drive);
