@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use units::Size;
 
-/// Environment variable with the folder of `vmlinuz`, `initrd` and `guest.img`.
+/// Environment variable with the folder of `kernel`, `initrd` and `guest.img`.
 const IMAGES: &str = "RUST_PMEM_IMAGES";
 /// A file in that folder which marks the kernel as a debug kernel, with further arguments for its command line.
 const DEBUG: &str = "debug.cmdline";
@@ -49,7 +49,7 @@ impl Images {
             Ok(path)
         };
         Ok(Self {
-            kernel: pick(&options.kernel, "vmlinuz", "--kernel")?,
+            kernel: pick(&options.kernel, "kernel", "--kernel")?,
             initrd: pick(&options.initrd, "initrd", "--initrd")?,
             image: pick(&options.image, "guest.img", "--image")?,
             debug: match (&options.kernel, &folder) {
