@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # Errors that badblocks cannot hold even as merged ranges are never read over, good data stays usable, and writes
 # repair.
-# vm: --bare --e820 128M@512M
+# vm: --bare --e820 352M@512M
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/badblocks.sh"
 

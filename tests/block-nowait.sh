@@ -3,7 +3,7 @@
 # A nowait request completes at once or fails with EAGAIN and no effect; polled I/O completes.
 #
 # EAGAIN: poison must be cleared, or the host must be asked to flush.
-# vm: --bare --e820 32M@512M --virtio-pmem size=64M
+# vm: --bare --nvdimm size=64M --e820 64M@512M --virtio-pmem size=64M
 . "$(dirname "$0")/lib/test.sh"
 
 cleanup() {

@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 # If the bus cannot clear poison, a write of a bad page fails unless errors/overwrite_heals is set.
-# vm: --bare --nvdimm size=48M
+# vm: --bare --nvdimm size=64M --e820 64M@512M --virtio-pmem size=64M
 . "$(dirname "$0")/lib/test.sh"
 
 cleanup() {

@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 # pmemctl repair of a file on a striped volume over two partitions repairs the right bytes of the disk and no others.
-# vm: --bare --e820 96M@512M
+# vm: --bare --e820 352M@512M
 . "$(dirname "$0")/lib/test.sh"
 
 CHUNK=65536

@@ -3,7 +3,7 @@
 # pmemctl status shows drivers, DAX, errors, saved lists and scrubs; --check is a monitoring plugin; metrics agree.
 #
 # A namespace that nd_pmem serves although modprobe.d prefers rust_pmem is named with the reason.
-# vm: --bare --e820 32M@512M
+# vm: --bare --e820 352M@512M
 . "$(dirname "$0")/lib/test.sh"
 
 STATE=/tmp/status-state

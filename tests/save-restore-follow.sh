@@ -3,7 +3,7 @@
 # pmemctl errors save --follow finds new disks, restores and saves their errors, and drops repaired ones.
 #
 # It ends on SIGTERM with the last change saved.
-# vm: --bare --e820 32M@512M --virtio-pmem size=64M
+# vm: --bare --nvdimm size=64M --e820 64M@512M --virtio-pmem size=64M
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/save-restore.sh"
 

@@ -4,7 +4,7 @@
 # mount.
 #
 # e820 memory and virtio-pmem. Each restored error affects one page, as before.
-# vm: --bare --nvdimm size=32M --e820 32M@512M --virtio-pmem size=64M
+# vm: --bare --nvdimm size=64M --e820 64M@512M --virtio-pmem size=64M
 # timeout: 180
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/save-restore.sh"

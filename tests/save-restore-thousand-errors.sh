@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 # A thousand errors, more than badblocks can hold, are saved one by one in few writes of the file, and restored.
-# vm: --bare --e820 256M@512M
+# vm: --bare --e820 352M@512M
 # timeout: 180
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/save-restore.sh"

@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 # virtio-pmem in sector mode is read-only with a log message that says why: nd_btt cannot wait for the host.
-# vm: --bare --virtio-pmem size=64M
+# vm: --bare --nvdimm size=64M --e820 64M@512M --virtio-pmem size=64M
 . "$(dirname "$0")/lib/test.sh"
 
 [ "$DRIVER" = rust_pmem ] || skip_all "with C a write crashes the kernel"

@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 # virtio-pmem supports DAX, and refuses MAP_SYNC, because the host must be asked to make a store durable.
-# vm: --bare --virtio-pmem size=64M
+# vm: --bare --nvdimm size=64M --e820 64M@512M --virtio-pmem size=64M
 . "$(dirname "$0")/lib/test.sh"
 
 need pmem-io

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # MAP_SYNC stays refused on virtio-pmem after a synchronous device of the other kind was unbound and rebound.
 # compare
-# vm: --bare --e820 64M@512M --virtio-pmem size=64M
+# vm: --bare --nvdimm size=64M --e820 64M@512M --virtio-pmem size=64M
 # quick
 . "$(dirname "$0")/lib/test.sh"
 
