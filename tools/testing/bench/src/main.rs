@@ -11,8 +11,8 @@ mod thresholds;
 
 use anstream::{eprint, eprintln};
 use anyhow::{Context, Result, bail, ensure};
-use bench::{Cell, ops};
 use clap::{Parser, Subcommand};
+use meter::{Cell, ops};
 use profile::{Done, Profile, Symbols};
 use report::Report;
 use std::fs::{self, File};

@@ -5,9 +5,9 @@
 use crate::FILE_SYSTEMS;
 use anstream::{eprint, eprintln, println};
 use anyhow::{Context, Result, bail, ensure};
-use bench::ops::{self, Op};
 use comfy_table::presets::{ASCII_MARKDOWN, UTF8_BORDERS_ONLY};
 use comfy_table::{CellAlignment, Table};
+use meter::ops::{self, Op};
 use pmemctl::block::disk::Disk;
 use pmemctl::block::holders;
 use pmemctl::nd;
@@ -302,7 +302,7 @@ fn measure(
         let ops = all.iter().filter(|op| !op.lists_errors());
         let turns = ops.flat_map(|op| places.iter().map(move |(_, path)| (op, path)));
         for ((op, path), cell) in turns.zip(&mut cells) {
-            if let bench::Outcome::Measured(ticks) =
+            if let meter::Outcome::Measured(ticks) =
                 ops::outcome(op, path, now, empty).context(cell.op.clone())?
             {
                 cell.medians.push(ticks.median as f64);

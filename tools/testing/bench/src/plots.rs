@@ -357,7 +357,7 @@ fn draw_sizes<B: DrawingBackend>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use bench::{Cell, Outcome, Ticks};
+    use meter::{Cell, Outcome, Ticks};
 
     #[test]
     fn measured_operations_are_plotted() {

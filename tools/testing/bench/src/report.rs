@@ -5,9 +5,9 @@
 use crate::profile::{Part, Profile};
 use crate::thresholds::Figure;
 use anstream::println;
-use bench::{Cell, Outcome};
 use comfy_table::presets::{ASCII_MARKDOWN, UTF8_BORDERS_ONLY};
 use comfy_table::{CellAlignment, Table};
+use meter::{Cell, Outcome};
 use serde::Serialize;
 use std::collections::BTreeMap;
 

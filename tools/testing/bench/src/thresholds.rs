@@ -168,7 +168,7 @@ impl Figure {
 mod tests {
     use super::*;
     use crate::profile::Profile;
-    use bench::{Cell, Outcome, Ticks};
+    use meter::{Cell, Outcome, Ticks};
 
     fn report(cells: &[(&str, &str, u64)]) -> Report {
         let cell = |&(op, target, ticks): &(&str, &str, u64)| Cell {

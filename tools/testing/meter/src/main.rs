@@ -4,9 +4,9 @@
 
 use abstractions::tsc;
 use anyhow::{Context, Result, ensure};
-use bench::Cell;
-use bench::ops;
 use clap::Parser;
+use meter::Cell;
+use meter::ops;
 use std::fs;
 use std::os::unix::fs::FileTypeExt;
 use std::path::PathBuf;
