@@ -54,8 +54,10 @@
 #:                           (also ARCH= CC= HOSTCC= LLVM= KERNELRELEASE= V= CLIPPY=1)
 #: make tools                the host tools, into build/tools/debug
 #: make pmemctl              pmemctl for installation, statically linked: build/bin, build/man, build/completions, build/schema
+#:      PROFILE=dev BUILD=DIR  built quickly, and elsewhere
 #: make install              rust_pmem.ko and pmemctl as they were built, with man pages, completions, units, udev rule, modprobe.d
 #:      DESTDIR= PREFIX=     below another directory; under another prefix than /usr
+#:      BUILD=DIR            pmemctl from there
 #: make uninstall            remove what "make install" installed; saved lists stay
 #: make deb                  Debian packages, and their source package, into build/deb
 #: make lint, make fmt       only the lints; format the code as they require
@@ -73,7 +75,9 @@ export RUN
 enter := $(if $(RUST_PMEM_IMAGES),,setup/enter)
 built := $(CURDIR)/build/tools/debug
 # Packages are built by tools of the system, into a directory of their own.
-pmemctl := $(if $(enter),build/tools,$(or $(CARGO_TARGET_DIR),build/tools))/x86_64-unknown-linux-gnu/release/pmemctl
+PROFILE := release
+BUILD := build
+pmemctl := $(if $(enter),build/tools,$(or $(CARGO_TARGET_DIR),build/tools))/x86_64-unknown-linux-gnu/$(PROFILE:dev=debug)/pmemctl
 given = $(foreach name,$1,$(if $(findstring command,$(origin $(name))),$(name)='$($(name))'))
 kbuild_variables := ARCH CC HOSTCC LLVM KERNELRELEASE V W CLIPPY
 
@@ -114,7 +118,7 @@ tools: setup
 
 # Nothing is built here: root need not run compilers.
 install uninstall:
-	@$(foreach name,KDIR DESTDIR PREFIX,$(name)='$($(name))') setup/install $@
+	@$(foreach name,KDIR DESTDIR PREFIX BUILD,$(name)='$($(name))') setup/install $@
 
 deb:
 	@$(if $(enter),setup/setup packages)
@@ -122,10 +126,11 @@ deb:
 
 # Linked statically, so that it starts on any distribution: it makes its man pages outside of the build root, on the host's libc.
 pmemctl: setup
-	@$(enter) env RUSTFLAGS='-C target-feature=+crt-static' cargo build --release --locked --offline --quiet \
+	@$(enter) env RUSTFLAGS='-C target-feature=+crt-static' cargo build --profile $(PROFILE) --locked --offline --quiet \
 		--manifest-path tools/Cargo.toml --package pmemctl --bin pmemctl --target x86_64-unknown-linux-gnu
-	@cmp -s $(pmemctl) build/bin/pmemctl || { rm -rf build/bin build/man build/completions build/schema && \
-		install -D $(pmemctl) build/bin/pmemctl && build/bin/pmemctl generate build; }
+	@cmp -s $(pmemctl) $(BUILD)/bin/pmemctl || { \
+		rm -rf $(BUILD)/bin $(BUILD)/man $(BUILD)/completions $(BUILD)/schema && \
+		install -D $(pmemctl) $(BUILD)/bin/pmemctl && $(BUILD)/bin/pmemctl generate $(BUILD); }
 
 # The host tools that one target needs. On a fresh machine, only these are built. If all of them exist already, all are kept up
 # to date instead: no crate is then built twice, with different features.

@@ -1,12 +1,13 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 #
-# tests/external/packages/install.sh: "make install" into a directory installs exactly the expected files, a second one removes
+# tests/external/packages/install.sh BUILD: "make install" into a directory installs exactly the expected files, a second one removes
 # names that are gone, and "make uninstall" removes them all but leaves files of others and saved lists. It needs no root and no
-# VM, but rust_pmem.ko and build/bin/pmemctl.
+# VM, but rust_pmem.ko, and pmemctl in the folder BUILD.
 set -eu
 
 top=$(cd "$(dirname "$0")/../../.." && pwd -P)
+build=$(realpath "$1")
 dest=$(mktemp -d)
 trap 'rm -rf "$dest" "$dest.expected"' EXIT
 rmdir "$dest"
@@ -15,7 +16,7 @@ fail() {
 	printf 'error: %s\n' "$1"
 	status=1
 }
-run() { make -s --no-print-directory -C "$top" "$@" DESTDIR="$dest" || fail "make $* failed"; }
+run() { make -s --no-print-directory -C "$top" "$@" BUILD="$build" DESTDIR="$dest" || fail "make $* failed"; }
 files() { (cd "$dest" && find . ! -type d | LC_ALL=C sort); }
 same() { files | diff "$dest.expected" - >&2 || fail "$1: other files than expected (<) are there (>)"; }
 
@@ -37,10 +38,10 @@ expected() {
 	for unit in "$top"/contrib/systemd/pmemctl-*.service "$top"/contrib/systemd/pmemctl-*.timer; do
 		echo ".$1/lib/systemd/system/${unit##*/}"
 	done
-	for schema in "$top"/build/schema/pmemctl-*.json; do
+	for schema in "$build"/schema/pmemctl-*.json; do
 		echo ".$1/share/pmemctl/schema/${schema##*/}"
 	done
-	for page in "$top"/build/man/pmemctl*.1; do
+	for page in "$build"/man/pmemctl*.1; do
 		echo ".$1/share/man/man1/${page##*/}"
 	done
 }
@@ -84,6 +85,6 @@ done
 ! make -s --no-print-directory -C "$top" uninstall DESTDIR="$dest" 2>/dev/null || fail "uninstall of nothing succeeds"
 mkdir -p "$dest/kdir/include/config"
 echo 1.2.3-other >"$dest/kdir/include/config/kernel.release"
-! make -s --no-print-directory -C "$top" install DESTDIR="$dest" KDIR="$dest/kdir" 2>/dev/null ||
+! make -s --no-print-directory -C "$top" install BUILD="$build" DESTDIR="$dest" KDIR="$dest/kdir" 2>/dev/null ||
 	fail "a module for another kernel than that of KDIR is installed"
 exit $status
