@@ -32,6 +32,7 @@ use std::io::{Write, stderr};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
+use std::thread;
 use suite::Suite;
 use vm::Driver;
 
@@ -130,9 +131,9 @@ struct Arguments {
     #[arg(long, value_name = "FILE", default_value = "tests/differences.toml")]
     differences: PathBuf,
 
-    /// Run this many jobs at once
-    #[arg(long, value_name = "N", default_value = "2")]
-    jobs: NonZeroUsize,
+    /// Run this many jobs at once (otherwise one more than there are processors, because guests also wait)
+    #[arg(long, value_name = "N")]
+    jobs: Option<NonZeroUsize>,
 
     /// Path of the table of --parity without .md (otherwise build/parity, or build/parity-partial with
     /// TESTS)
@@ -150,6 +151,11 @@ const QUICK_SUITES: &[&str] = &["ndctl"];
 impl Arguments {
     fn driver(&self) -> Driver {
         self.driver.unwrap_or(Driver::Rust)
+    }
+
+    fn jobs(&self) -> usize {
+        let usual = || thread::available_parallelism().map_or(2, |count| count.get() + 1);
+        self.jobs.map_or_else(usual, NonZeroUsize::get)
     }
 
     /// Returns the drivers that suites run under.
@@ -255,7 +261,7 @@ fn run(arguments: &Arguments) -> Result<bool> {
         jobs.extend(selftest_jobs(one, &executor));
         jobs.extend(parity_jobs(both, &comparison));
     }
-    scheduler::run(jobs, arguments.jobs.get(), &mut results)?;
+    scheduler::run(jobs, arguments.jobs(), &mut results)?;
     if arguments.parity && built {
         let parity = comparison.parity();
         report::write(&parity, &table)?;
@@ -302,12 +308,15 @@ fn build_and_test_tools(
     lint_tools(top, logs, results)?;
     results.group("host", "Host tests");
     cargo_test::run(top, results, logs)?;
+    // Linked as for installation; what is optimised takes a minute more to build.
+    let static_build = logs.join("static");
     let mut command = Command::new("sh");
-    command.current_dir(top);
-    command.args([
+    command.current_dir(top).args([
         "-c",
-        "make --no-print-directory pmemctl && setup/check-pmemctl",
+        "make --no-print-directory pmemctl PROFILE=dev BUILD=\"$1\" && setup/check-pmemctl \"$1/bin/pmemctl\"",
+        "sh",
     ]);
+    command.arg(&static_build);
     Step {
         name: "static",
         about: "the pmemctl that is installed starts with any libc, or none",
@@ -320,7 +329,7 @@ fn build_and_test_tools(
         return Ok(());
     }
     let mut command = Command::new(top.join("tests/external/packages/install.sh"));
-    command.current_dir(top);
+    command.current_dir(top).arg(&static_build);
     Step {
         name: "install",
         about: "make install installs the expected files, and make uninstall removes them",
@@ -361,7 +370,8 @@ fn build_and_test_tools(
         let suite = Suite::load(top, name)?;
         if suite.build().test(results, logs)? {
             results.group(name, &suite.about);
-            suite.test(&[], true, false, arguments.drivers(), results)?;
+            let driver = [arguments.driver().name()];
+            suite.test(&[], true, false, &driver, results)?;
         }
     }
     Ok(())
@@ -397,8 +407,7 @@ fn run_mutants(
     let mut results = Results::new();
     if build(arguments, top, &mut results, &logs)? {
         results.group(mutants::GROUP, "Planted faults");
-        let threads = arguments.jobs.get();
-        mutants::run(top, &planted, tests, true, threads, &mut results)?;
+        mutants::run(top, &planted, tests, true, arguments.jobs(), &mut results)?;
         results.line(&format!("\nthe whole table: {}.md", logs.display()));
     }
     results.write_junit(&logs.join("junit.xml"))?;
