@@ -3,7 +3,7 @@
 # With inject=1, root can poison memory of any provider through debugfs, and do nothing else with that file.
 #
 # Without the parameter there is no such file, and under lockdown it cannot be opened.
-# vm: --bare --nvdimm size=64M --e820 64M@512M --virtio-pmem size=64M
+# vm: --bare --nvdimm size=48M --e820 32M@512M --virtio-pmem size=64M
 . "$(dirname "$0")/lib/test.sh"
 
 cleanup() {
