@@ -6,8 +6,7 @@
 #	#!/bin/sh
 #	# SPDX-License-Identifier: GPL-2.0
 #	# One sentence that says which behaviour is tested; `make check LIST=1` prints it.
-#	# vm: OPTIONS OF pmem-vm       (default: the default VM; tests with the same line share a VM; --cpus 2 for races, and for
-#	                              machine checks during a copy)
+#	# vm: OPTIONS OF pmem-vm       (default: the default VM; tests with the same line share a VM; --cpus 2 for races)
 #	# timeout: SECONDS             (default: 120)
 #	# expect-splat: TEXT           (a kernel report that contains this text does not fail the test)
 #	# compare                      (records values with `record` and `record_result`; `make parity` runs it under both drivers)
