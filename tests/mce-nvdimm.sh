@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 # A machine check in an NVDIMM lists the failed block, wakes pollers, and makes only that block unreadable.
-# vm: --bare --nvdimm size=64M --e820 64M@512M --virtio-pmem size=64M --cpus 2
+# vm: --bare --nvdimm size=96M --cpus 2
 . "$(dirname "$0")/lib/test.sh"
 
 cleanup() {

@@ -79,8 +79,8 @@ case $STAGE in
 	check "it follows: the error" wait_for 20 lists_sector "$second" 8192
 	is "a line for each" "$(grep -c '1 added' /tmp/follow)" 2
 	kill "$follower"
+	wait "$follower" || :
 	follower=
-	sleep 2
 	check_fails "nothing is traced after its end" [ -e /sys/kernel/tracing/instances/pmemctl-cxl ]
 	check "saved" pmemctl errors save --all
 	sync
