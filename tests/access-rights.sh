@@ -1,0 +1,97 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# Only root changes errors or reads the memory, also under lockdown and in a user namespace, and readers of lists stall no I/O.
+#
+# The guest is this test's own: lockdown ends with it.
+# vm: --bare --nvdimm size=64M --e820 352M@512M --cpus 2
+# timeout: 300
+. "$(dirname "$0")/lib/test.sh"
+
+need setpriv unshare fio jq
+load_driver
+if [ "$DRIVER" = rust_pmem ]; then
+	unload_driver
+	insmod "$MODULE" inject=1
+	settle
+fi
+namespace=$(e820_ns)
+disk=$(disk_of "$namespace")
+list=$ND/$namespace/errors/list
+poison=/sys/kernel/debug/rust_pmem/$namespace
+
+# rights FILE: its mode and owner.
+rights() {
+	stat -L -c '%a %U:%G' "$1"
+}
+
+# as_user COMMAND: by the shell, without any privilege; prints the reason for a failure.
+as_user() {
+	setpriv --reuid=65534 --regid=65534 --clear-groups --no-new-privs sh -c "$1" 2>&1 | sed -n 's/.*: //p' | tail -n 1
+}
+
+# in_container COMMAND: as root of a user namespace, which an unprivileged user can make.
+in_container() {
+	setpriv --reuid=65534 --regid=65534 --clear-groups unshare --user --map-root-user --mount sh -c "$1" 2>&1 |
+		sed -n 's/.*: //p' | tail -n 1
+}
+
+# as_root COMMAND
+as_root() {
+	sh -c "$1" 2>&1 | sed -n 's/.*: //p' | tail -n 1
+}
+
+case $DRIVER in
+rust_pmem) plan 33 ;;
+*) plan 14 ;;
+esac
+is "the disk" "$(rights "/dev/$disk" | cut -d' ' -f2 | cut -d: -f1) $(($(rights "/dev/$disk" | cut -d' ' -f1) % 10))" "root 0"
+is "badblocks" "$(rights "/sys/block/$disk/badblocks")" "644 root:root"
+is "dax/write_cache" "$(rights "/sys/block/$disk/dax/write_cache")" "644 root:root"
+is "bind" "$(rights "/sys/bus/nd/drivers/$DRIVER/bind")" "200 root:root"
+is "unbind" "$(rights "/sys/bus/nd/drivers/$DRIVER/unbind")" "200 root:root"
+
+# Files that an unprivileged user, or the root of a container, must not change.
+for file in "/sys/block/$disk/badblocks" "/sys/block/$disk/dax/write_cache" "/sys/bus/nd/drivers/$DRIVER/unbind" "/dev/$disk"; do
+	is "an unprivileged user: ${file##*/}" "$(as_user "echo 0 8 >$file")" "Permission denied"
+	is "a container: ${file##*/}" "$(in_container "echo 0 8 >$file")" "Permission denied"
+done
+is "an unprivileged user cannot read the disk" "$(as_user "head -c 512 /dev/$disk")" "Permission denied"
+[ "$DRIVER" = rust_pmem ] || exit 0
+
+is "errors/list" "$(rights "$list")" "644 root:root"
+is "errors/overwrite_heals" "$(rights "/sys/block/$disk/errors/overwrite_heals")" "644 root:root"
+is "the file that poisons memory" "$(rights "$poison") in $(rights /sys/kernel/debug)" "200 root:root in 700 root:root"
+is "an unprivileged user: errors/list" "$(as_user "echo 'add 0 512' >$list")" "Permission denied"
+is "a container: errors/list" "$(in_container "echo 'add 0 512' >$list")" "Permission denied"
+is "an unprivileged user: poison" "$(as_user "echo 'poison 0 4096' >$poison")" "Permission denied"
+is "a container: poison" "$(in_container "echo 'poison 0 4096' >$poison")" "Permission denied"
+is "a user reads the list" "$(as_user "cat $list")" ""
+echo "add 4096 512" >"$list"
+is "and sees what is there" "$(setpriv --reuid=65534 --regid=65534 --clear-groups cat "$list")" "4096 512 user"
+echo "drop 4096 512" >"$list"
+
+# Reads in two seconds, while another CPU reads a list of many lines, or a file of one line, without a pause.
+reads() {
+	taskset -c 1 setpriv --reuid=65534 --regid=65534 --clear-groups sh -c "while :; do cat $1 >/dev/null; done" &
+	reader=$!
+	taskset -c 0 fio --name=reads --filename="/dev/$disk" --rw=randread --bs=4k --direct=1 --ioengine=psync --time_based --runtime=2 \
+		--allow_file_create=0 --output-format=json --offset=128M | sed -n '/^{/,$p' | jq '.jobs[0].read.total_ios, (.jobs[0].read.clat_ns.max / 1000000 | floor)' | xargs
+	kill "$reader"
+	wait "$reader" 2>/dev/null || :
+}
+awk 'BEGIN { for (i = 0; i < 100000; i++) printf "add %d 512\n", i * 1024 }' | pmem-io lines "$list"
+is "a list of 100,000 lines" "$(wc -l <"$list")" 100000
+alone=$(reads /proc/version)
+beside=$(reads "$list")
+echo "# reads, longest in ms: alone $alone; beside a reader of the list $beside"
+check "a reader of the list stalls no read" test "${beside% *}" -gt $((${alone% *} / 4))
+echo "drop 0 $((352 << 20))" >"$list"
+
+# lockdown LEVEL
+mount -t securityfs securityfs /sys/kernel/security 2>/dev/null || :
+for level in integrity confidentiality; do
+	check "lockdown: $level" sh -c "echo $level >/sys/kernel/security/lockdown"
+	is "$level: nobody poisons memory" "$(as_root "echo 'poison 0 4096' >$poison")" "Operation not permitted"
+	is "$level: errors are added" "$(as_root "echo 'add 4096 512' >$list; cat $list")" ""
+	is "$level: and dropped" "$(as_root "echo 'drop 4096 512' >$list; cat $list")" ""
+done
