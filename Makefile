@@ -15,6 +15,8 @@
 #:      TESTS= DRIVER=       as above
 #: make soak                 machine checks at random addresses of ext4 and XFS, compared with what everything reports
 #:      ERRORS=12 SEED=1     number of errors (100 take minutes) and seed (otherwise random)
+#: make fuzz                 mutated info blocks, maps, logs and commands, with a new seed each time
+#:      MINUTES=60 SEED=1    how long, and the seed
 #: make parity               compare the two drivers: every selftest under both, into build/parity.md
 #:      TESTS='block-*'      only these, into build/parity-partial.md
 #: make mutants              plant faults into copies of the driver: each must fail its selftest; build/mutants.md
@@ -145,7 +147,7 @@ demo: module tools-demo
 picture: module tools
 	@$(enter) $(built)/pmem-demo --picture Documentation
 
-check: tools $(if $(TESTS)$(LIST),,setup-ndctl) $(if $(findstring powerfail,$(TESTS)),setup-powerfail)
+check: tools $(if $(TESTS)$(LIST),$(if $(findstring powerfail,$(TESTS)),setup-powerfail),setup-ndctl setup-powerfail)
 	@set -f; $(enter) $(built)/pmem-check $(if $(DRIVER),--driver '$(DRIVER)') $(if $(LIST),--list) $$TESTS
 
 # The modules for the debug kernel are built in a folder of their own.
@@ -159,6 +161,9 @@ check-debug: tools setup-debug
 
 soak: tools
 	@$(enter) $(built)/pmem-check $(foreach name,ERRORS SEED,$(if $($(name)),--set $(name)='$($(name))')) soak-errors
+
+fuzz: tools
+	@$(enter) $(built)/pmem-check $(foreach name,MINUTES SEED,$(if $($(name)),--set $(name)='$($(name))')) fuzz-long
 
 parity: tools $(if $(findstring powerfail,$(TESTS)),setup-powerfail)
 	@set -f; $(enter) $(built)/pmem-check --parity $$TESTS
@@ -258,6 +263,6 @@ distclean: clean
 .NOTPARALLEL:
 
 .PHONY: help setup setup-ndctl setup-suites setup-apps setup-powerfail setup-debug module provider emulated tools tools-demo \
-	tools-vm pmemctl install uninstall deb demo picture check check-debug soak \
+	tools-vm pmemctl install uninstall deb demo picture check check-debug soak fuzz \
 	parity mutants powerfail suites suite-ndctl suite-kselftest suite-apps xfstests bench bench-cpus bench-native \
 	bench-files bench-pmemctl bench-errors release-tools bench-sizes bench-flushes vm lint fmt clean distclean

@@ -1,0 +1,21 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# Mutated info blocks, maps and logs, with right checksums as a rule, are probed without a report, and as recorded.
+#
+# The same images for both drivers. SEED and COUNT in the environment select others; `make fuzz` tries more.
+# compare
+# quick
+# vm: --bare --append memmap=128M$512M
+# expect-splat: nsio_rw_bytes
+# timeout: 300
+. "$(dirname "$0")/lib/test.sh"
+. "$(dirname "$0")/lib/fuzz.sh"
+
+need pmem-fuzz
+plan 6
+for mode in fsdax devdax sector; do
+	status=0
+	fuzz_images $mode --seed "${SEED:-1}" --count "${COUNT:-60}" >/tmp/images || status=$?
+	is "$mode: no disk is larger than its namespace, and the sample is intact at the end" "$status" 0
+	record "$mode: what is bound" "$(cat /tmp/images)"
+done

@@ -1,0 +1,24 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# Mutated metadata and commands, with a new seed each time, for an hour, or MINUTES.
+# soak
+# vm: --bare --append memmap=128M$512M
+# expect-splat: nsio_rw_bytes
+# timeout: 5400
+. "$(dirname "$0")/lib/test.sh"
+. "$(dirname "$0")/lib/fuzz.sh"
+
+need pmem-fuzz
+seed=${SEED:-$(date +%s)}
+part=$((${MINUTES:-60} * 15))
+plan 4
+for mode in fsdax devdax sector; do
+	check "$mode, seed $seed" fuzz_images $mode --seed "$seed" --count 1000000 --seconds $part
+	[ -z "$tap_output" ] || echo "$tap_output" | sed 's/^/# /'
+done
+if [ "$DRIVER" = rust_pmem ]; then
+	provide size=$((8 << 20)) pages=1
+	check "commands, seed $seed" pmem-fuzz commands "$ND/$NAMESPACE/errors/list" $((8 << 20)) --seed "$seed" --count 100000000 --seconds $part
+else
+	skip "commands" "nd_pmem has no errors/list"
+fi

@@ -1,0 +1,358 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! `pmem-fuzz commands`: mutated commands to `errors/list`, compared with a model of its grammar
+//! (Documentation/ABI/sysfs-bus-nd-errors).
+
+use crate::bus::announce;
+use anyhow::{Context, Result, ensure};
+use clap::Args;
+use fastrand::Rng;
+use std::fs::{self, OpenOptions};
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+/// Errors of writes (errno(3)).
+const EINVAL: i32 = 22;
+const ERANGE: i32 = 34;
+/// Bytes of a sector.
+const SECTOR: u64 = 512;
+
+#[derive(Args)]
+pub struct Commands {
+    /// The file errors/list
+    list: PathBuf,
+    /// Bytes of the namespace
+    size: u64,
+    /// Seed of the commands
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Number of the first command
+    #[arg(long, default_value_t = 0)]
+    first: u64,
+    /// Number of commands
+    #[arg(long, default_value_t = 10000)]
+    count: u64,
+    /// Stop after this many seconds, whatever the number of commands
+    #[arg(long, value_name = "SECONDS")]
+    seconds: Option<u64>,
+}
+
+impl Commands {
+    /// Writes each command, and compares the errno with the model's, and from time to time the list. Empties the list at
+    /// the end. Returns how many differed.
+    pub fn run(&self) -> Result<usize> {
+        let name = || self.list.display().to_string();
+        let file = OpenOptions::new()
+            .write(true)
+            .open(&self.list)
+            .with_context(name)?;
+        let mut model = Model::new(self.size);
+        let (mut different, mut accepted) = (0, 0);
+        let begin = Instant::now();
+        file.write_at(format!("drop 0 {}", self.size).as_bytes(), 0)
+            .with_context(name)?;
+        for number in self.first..self.first + self.count {
+            if self
+                .seconds
+                .is_some_and(|most| begin.elapsed() >= Duration::from_secs(most))
+            {
+                break;
+            }
+            let mut random = Rng::with_seed((self.seed << 32) ^ number);
+            let text = command(&mut random, self.size);
+            let shown = text.escape_ascii();
+            if number % 256 == 0 {
+                announce(&format!("seed {} commands from {number}", self.seed))?;
+            }
+            let got = errno(file.write_at(&text, 0));
+            let good = match model.write(&text) {
+                Ok(()) => got.is_none(),
+                Err(errors) => got.is_some_and(|got| errors.contains(&got)),
+            };
+            if !good {
+                different += 1;
+                println!(
+                    "seed {} command {number} \"{shown}\": errno {got:?}",
+                    self.seed
+                );
+            }
+            accepted += u64::from(got.is_none());
+            if number % 512 == 511 {
+                different += self.compare(&model)?;
+            }
+        }
+        different += self.compare(&model)?;
+        println!("{accepted} commands accepted");
+        file.write_at(format!("drop 0 {}", self.size).as_bytes(), 0)
+            .with_context(name)?;
+        ensure!(
+            fs::read(&self.list).with_context(name)?.is_empty(),
+            "the list is not empty after \"drop\""
+        );
+        Ok(different)
+    }
+
+    /// Compares the list with the model; returns 1 if they differ.
+    fn compare(&self, model: &Model) -> Result<usize> {
+        let list =
+            fs::read_to_string(&self.list).with_context(|| self.list.display().to_string())?;
+        let wanted = model.list();
+        if list == wanted {
+            return Ok(0);
+        }
+        let differs = |(got, wanted): &(&str, &str)| got != wanted;
+        let first = list
+            .lines()
+            .chain([""])
+            .zip(wanted.lines().chain([""]))
+            .find(differs);
+        println!(
+            "the list differs: {first:?}, of {} and {} lines",
+            list.lines().count(),
+            wanted.lines().count()
+        );
+        Ok(1)
+    }
+}
+
+fn errno(written: io::Result<usize>) -> Option<i32> {
+    written.err().map(|error| error.raw_os_error().unwrap_or(0))
+}
+
+/// Returns a command that is valid, or nearly so, or has random bytes.
+fn command(random: &mut Rng, size: u64) -> Vec<u8> {
+    match random.bool() {
+        true => valid(random, size).into_bytes(),
+        false => mutated(random, size),
+    }
+}
+
+/// Returns a valid command, often of a small area, so that ranges meet.
+fn valid(random: &mut Rng, size: u64) -> String {
+    let sectors = match random.bool() {
+        true => 64,
+        false => size / SECTOR,
+    };
+    let first = random.u64(0..sectors);
+    let count = random.u64(1..=(sectors - first).min(64));
+    let (offset, length) = (first * SECTOR, count * SECTOR);
+    if random.u8(0..3) == 0 {
+        return format!("drop {offset} {length}");
+    }
+    let origin = random.choice(ORIGINS).unwrap_or_default();
+    format!("add {offset} {length} {origin}")
+}
+
+fn mutated(random: &mut Rng, size: u64) -> Vec<u8> {
+    let words: [&[&str]; 2] = [
+        &[
+            "add", "add", "add", "drop", "poison", "ADD", "", "a", "addd",
+        ],
+        &[
+            "",
+            "",
+            "",
+            "user",
+            "restored",
+            "device",
+            "log",
+            "machine-check",
+            "injected",
+            "users",
+            "0",
+        ],
+    ];
+    let gap = |random: &mut Rng| {
+        [" ", " ", " ", " ", " ", "  ", "\t", "\n", "", "\0", "\u{b}"][random.usize(0..11)]
+    };
+    let mut text = String::new();
+    text.push_str(["", "", "", "", " ", "\n"][random.usize(0..6)]);
+    // Three in four commands begin as they should.
+    let verb = if random.u8(0..4) == 0 {
+        words[0].len()
+    } else {
+        4
+    };
+    text.push_str(words[0][random.usize(0..verb)]);
+    for _ in 0..2 {
+        text.push_str(gap(random));
+        text.push_str(&number(random, size));
+    }
+    let word = words[1][random.usize(0..words[1].len())];
+    if !word.is_empty() {
+        text.push_str(gap(random));
+        text.push_str(word);
+    }
+    text.push_str(["", "", "\n", " ", "\n\n", "\0", " x"][random.usize(0..7)]);
+    let mut text = text.into_bytes();
+    if random.u8(0..12) == 0 && !text.is_empty() {
+        let at = random.usize(0..text.len());
+        text[at] = random.u8(..);
+    }
+    text
+}
+
+/// Returns a number that is as a rule a multiple of 512 within the namespace.
+fn number(random: &mut Rng, size: u64) -> String {
+    let sectors = size / SECTOR;
+    // Often within a small area, so that ranges meet.
+    let near = random.u64(0..64) * SECTOR;
+    let value = match random.u8(0..16) {
+        0 => random.u64(..),
+        1 => random.u64(0..size),
+        2 => u64::MAX - random.u64(0..2048),
+        3 => size - near,
+        4 => size + near,
+        5 => 0,
+        6 | 7 => random.u64(0..sectors) * SECTOR,
+        _ => near,
+    };
+    match random.u8(0..32) {
+        0 => format!("{value:#x}"),
+        1 => format!("{value:#X}"),
+        2 => format!("-{value}"),
+        3 => format!("+{value}"),
+        4 => format!("{value}K"),
+        5 => format!("00{value}"),
+        6 => format!("{value}0000000000000000000"),
+        7 => "0x".to_owned(),
+        _ => value.to_string(),
+    }
+}
+
+/// The list as it should be: the origin of each sector, where it has one, as its place in [`ORIGINS`].
+struct Model {
+    size: u64,
+    sectors: Vec<Option<usize>>,
+}
+
+/// The origins that a user can name.
+const ORIGINS: [&str; 3] = ["user", "restored", "device"];
+
+impl Model {
+    fn new(size: u64) -> Self {
+        Self {
+            size,
+            sectors: vec![None; (size / SECTOR) as usize],
+        }
+    }
+
+    /// Carries out a command, or returns the errnos that it may give: it can be wrong in two ways.
+    fn write(&mut self, text: &[u8]) -> Result<(), Vec<i32>> {
+        let words: Vec<&[u8]> = text
+            .split(u8::is_ascii_whitespace)
+            .filter(|word| !word.is_empty())
+            .collect();
+        let invalid = || vec![EINVAL];
+        let [verb, offset, length, rest @ ..] = words.as_slice() else {
+            return Err(invalid());
+        };
+        let offset = parse(offset).ok_or_else(invalid)?;
+        let length = parse(length).ok_or_else(invalid)?;
+        let named = |word: &[u8]| ORIGINS.iter().position(|origin| origin.as_bytes() == word);
+        let command = match (*verb, rest) {
+            (b"add", []) => Some(Some(0)),
+            (b"add", [word]) => named(word).map(Some),
+            (b"drop", []) => Some(None),
+            _ => None,
+        };
+        let even = length != 0 && offset % SECTOR == 0 && length % SECTOR == 0;
+        let end = offset.checked_add(length).filter(|&end| end <= self.size);
+        match (command, end) {
+            (Some(origin), Some(end)) if even => {
+                for sector in &mut self.sectors[(offset / SECTOR) as usize..(end / SECTOR) as usize]
+                {
+                    // A sector that is listed keeps its origin: those that a user can name are equally specific.
+                    *sector = origin.map(|origin| sector.unwrap_or(origin));
+                }
+                Ok(())
+            }
+            (Some(_), None) if even => Err(vec![ERANGE]),
+            (_, Some(_)) => Err(invalid()),
+            (_, None) => Err(vec![EINVAL, ERANGE]),
+        }
+    }
+
+    /// Returns the text of the list.
+    fn list(&self) -> String {
+        let mut text = String::new();
+        let mut at = 0;
+        for run in self.sectors.chunk_by(|one, other| one == other) {
+            if let Some(origin) = run[0] {
+                let length = run.len() as u64 * SECTOR;
+                text.push_str(&format!("{} {length} {}\n", at, ORIGINS[origin]));
+            }
+            at += run.len() as u64 * SECTOR;
+        }
+        text
+    }
+}
+
+/// Parses a decimal number, or a hexadecimal one after "0x".
+fn parse(word: &[u8]) -> Option<u64> {
+    let (digits, radix) = match word.strip_prefix(b"0x") {
+        Some(digits) => (digits, 16),
+        None => (word, 10),
+    };
+    let text = std::str::from_utf8(digits).ok()?;
+    let plain = text.chars().all(|letter| letter.is_digit(radix));
+    u64::from_str_radix(text, radix).ok().filter(|_| plain)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn model_accepts_the_documented_commands() {
+        let mut model = Model::new(1 << 20);
+        for text in [
+            "add 0 1024",
+            "add 0x400 512 device\n",
+            " add 4096  512 restored ",
+            "drop 512 512",
+        ] {
+            model.write(text.as_bytes()).unwrap();
+        }
+        assert_eq!(
+            model.list(),
+            "0 512 user\n1024 512 device\n4096 512 restored\n"
+        );
+        for (text, errno) in [
+            ("add 0", EINVAL),
+            ("add 0 0", EINVAL),
+            ("add 1 512", EINVAL),
+            ("add 0 512 log", EINVAL),
+            ("drop 0 512 user", EINVAL),
+            ("poison 0 512", EINVAL),
+            ("add 0 0X200", EINVAL),
+            ("add 1048576 512", ERANGE),
+            ("add 18446744073709551104 1024", ERANGE),
+        ] {
+            assert!(
+                model.write(text.as_bytes()).unwrap_err().contains(&errno),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn commands_are_of_every_kind() {
+        let mut model = Model::new(1 << 20);
+        let mut count = [0; 3];
+        for seed in 0..4000 {
+            let text = command(&mut Rng::with_seed(seed), 1 << 20);
+            count[match model.write(&text) {
+                Ok(()) => 0,
+                Err(errors) if errors == [EINVAL] => 1,
+                Err(_) => 2,
+            }] += 1;
+        }
+        assert!(
+            count[0] > 800 && count[1] > 800 && count[2] > 80,
+            "{count:?}"
+        );
+    }
+}

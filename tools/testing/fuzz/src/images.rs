@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! `pmem-fuzz images`: probes of a namespace with mutated metadata.
+
+use crate::bus::{Region, announce};
+use crate::mutation::{Kind, Mutation, Sample};
+use anyhow::{Context, Result, ensure};
+use clap::Args;
+use fastrand::Rng;
+use std::collections::BTreeMap;
+use std::fs::{self, File, OpenOptions};
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+use units::Size;
+
+/// The memory of the guest.
+const MEMORY: &str = "/dev/mem";
+
+#[derive(Args)]
+pub struct Images {
+    /// What the namespace is
+    #[arg(value_enum)]
+    kind: Kind,
+    /// Its memory, as it was saved after the namespace was made
+    sample: PathBuf,
+    /// Its region on the nd bus, which has no other namespace
+    #[arg(long, default_value = "region0")]
+    region: String,
+    /// Where its memory begins in the guest's
+    #[arg(long, value_name = "ADDRESS", default_value_t = Size::from_mib(512))]
+    start: Size,
+    /// Seed of the images
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Number of the first image
+    #[arg(long, default_value_t = 0)]
+    first: u64,
+    /// Number of images
+    #[arg(long, default_value_t = 1000)]
+    count: u64,
+    /// Stop after this many seconds, whatever the number of images
+    #[arg(long, value_name = "SECONDS")]
+    seconds: Option<u64>,
+    /// Print each image and its result
+    #[arg(long)]
+    verbose: bool,
+}
+
+struct Target {
+    memory: File,
+    start: u64,
+    sample: Sample,
+    region: Region,
+}
+
+impl Images {
+    /// Probes each image, then the sample again. Prints how often each result was seen, and a checksum of all results in
+    /// order; returns how many images broke a rule.
+    pub fn run(&self) -> Result<usize> {
+        let bytes = fs::read(&self.sample).with_context(|| self.sample.display().to_string())?;
+        let memory = OpenOptions::new().read(true).write(true).open(MEMORY);
+        let target = Target {
+            memory: memory.context(MEMORY)?,
+            start: self.start.bytes(),
+            sample: Sample::new(self.kind, bytes)?,
+            region: Region::new(&self.region)?,
+        };
+        let size = target.sample.memory.len() as u64;
+        let begin = Instant::now();
+        let (mut seen, mut broken, mut all) =
+            (BTreeMap::<String, u64>::new(), 0, crc32fast::Hasher::new());
+        target.region.disable()?;
+        let good = target.probe(&[], size)?;
+        for image in self.first..self.first + self.count {
+            if self
+                .seconds
+                .is_some_and(|most| begin.elapsed() >= Duration::from_secs(most))
+            {
+                break;
+            }
+            // Each image has a generator of its own, so that it can be repeated alone.
+            let mut random = Rng::with_seed((self.seed << 32) ^ image);
+            let mutations = target.sample.mutate(&mut random);
+            let text: Vec<_> = mutations.iter().map(|one| format!(" {one}")).collect();
+            let text = text.concat();
+            announce(&format!("seed {} image {image}:{text}", self.seed))?;
+            let state = match target.probe(&mutations, size) {
+                Ok(state) => state,
+                Err(error) => {
+                    broken += 1;
+                    println!("seed {} image {image}:{text}: {error:#}", self.seed);
+                    "broken".to_owned()
+                }
+            };
+            if self.verbose {
+                println!("image {image}:{text}: {state}");
+            }
+            all.update(state.as_bytes());
+            all.update(b"\n");
+            *seen.entry(state).or_default() += 1;
+        }
+        for (state, count) in &seen {
+            println!("{count}: {state}");
+        }
+        println!("checksum {:08x}", all.finalize());
+        let after = target.probe(&[], size)?;
+        target.region.enable()?;
+        ensure!(
+            after == good,
+            "the sample was \"{good}\", and is \"{after}\" after the images"
+        );
+        Ok(broken)
+    }
+}
+
+impl Target {
+    /// Lets the drivers probe the sample with these mutations; returns what they made of it. The region is disabled before
+    /// and after.
+    fn probe(&self, mutations: &[Mutation], size: u64) -> Result<String> {
+        for range in self.sample.metadata() {
+            self.put(range.start, &self.sample.memory[range])?;
+        }
+        for mutation in mutations {
+            self.put(mutation.offset, &mutation.bytes)?;
+        }
+        self.region.enable()?;
+        let state = self.region.state(size);
+        self.region.disable()?;
+        state
+    }
+
+    fn put(&self, offset: usize, bytes: &[u8]) -> Result<()> {
+        let at = self.start + offset as u64;
+        self.memory.write_all_at(bytes, at).context(MEMORY)
+    }
+}

@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The info blocks of libnvdimm, as far as they are mutated: `struct nd_pfn_sb` (drivers/nvdimm/pfn.h) for fsdax and device
+//! DAX, `struct btt_sb` (drivers/nvdimm/btt.h) for sector mode. All numbers are little-endian.
+
+use std::ops::Range;
+
+/// Bytes of an info block.
+pub const BLOCK: usize = 4096;
+/// Where the first info block begins in a namespace.
+pub const FIRST: usize = 4096;
+/// The checksum at the end of an info block: fletcher64, computed with zeros in its place.
+pub const CHECKSUM: Range<usize> = BLOCK - 8..BLOCK;
+
+/// A number in an info block.
+pub struct Field {
+    pub name: &'static str,
+    pub offset: usize,
+    /// Bytes: 2, 4, or 8.
+    pub length: usize,
+}
+
+const fn field(name: &'static str, offset: usize, length: usize) -> Field {
+    Field {
+        name,
+        offset,
+        length,
+    }
+}
+
+pub const SIGNATURE: Range<usize> = 0..16;
+/// Of the info block, and of the namespace that it was made for.
+pub const UUIDS: [Range<usize>; 2] = [16..32, 32..48];
+
+/// The signatures: each kind of block is also tried as the other ones.
+pub const SIGNATURES: [&[u8; 16]; 3] = [
+    b"NVDIMM_PFN_INFO\0",
+    b"NVDIMM_DAX_INFO\0",
+    b"BTT_ARENA_INFO\0\0",
+];
+
+pub const PFN: &[Field] = &[
+    field("flags", 48, 4),
+    field("version_major", 52, 2),
+    field("version_minor", 54, 2),
+    field("dataoff", 56, 8),
+    field("npfns", 64, 8),
+    field("mode", 72, 4),
+    field("start_pad", 76, 4),
+    field("end_trunc", 80, 4),
+    field("align", 84, 4),
+    field("page_size", 88, 4),
+    field("page_struct_size", 92, 2),
+];
+
+pub const BTT: &[Field] = &[
+    field("flags", 48, 4),
+    field("version_major", 52, 2),
+    field("version_minor", 54, 2),
+    field("external_lbasize", 56, 4),
+    field("external_nlba", 60, 4),
+    field("internal_lbasize", 64, 4),
+    field("internal_nlba", 68, 4),
+    field("nfree", 72, 4),
+    field("infosize", 76, 4),
+    field("nextoff", 80, 8),
+    field("dataoff", 88, 8),
+    field("mapoff", 96, 8),
+    field("logoff", 104, 8),
+    field("info2off", 112, 8),
+];
+
+/// Where `mapoff`, `logoff` and `info2off` are, relative to the info block.
+pub const BTT_PLACES: [usize; 3] = [96, 104, 112];
+
+pub fn number(bytes: &[u8]) -> u64 {
+    let mut all = [0; 8];
+    all[..bytes.len()].copy_from_slice(bytes);
+    u64::from_le_bytes(all)
+}
+
+/// Writes the checksum of an info block.
+pub fn seal(block: &mut [u8]) {
+    block[CHECKSUM].fill(0);
+    let (mut low, mut high) = (0_u32, 0_u32);
+    for word in block.chunks_exact(4) {
+        low = low.wrapping_add(number(word) as u32);
+        high = high.wrapping_add(low);
+    }
+    let sum = (u64::from(high) << 32) | u64::from(low);
+    block[CHECKSUM].copy_from_slice(&sum.to_le_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn checksum_is_fletcher64() {
+        let mut block = [0; BLOCK];
+        block[0] = 1;
+        seal(&mut block);
+        // One word of 1 in the first of 1024 places.
+        assert_eq!(number(&block[CHECKSUM]), (1024 << 32) | 1);
+        block[4] = 2;
+        seal(&mut block);
+        assert_eq!(number(&block[CHECKSUM]), ((1024 + 2 * 1023) << 32) | 3);
+    }
+
+    #[test]
+    fn fields_do_not_overlap() {
+        for fields in [PFN, BTT] {
+            for pair in fields.windows(2) {
+                assert_eq!(
+                    pair[0].offset + pair[0].length,
+                    pair[1].offset,
+                    "{}",
+                    pair[1].name
+                );
+            }
+        }
+    }
+}

@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! `pmem-fuzz`: feeds the drivers mutated input, the same for the same seed.
+
+mod bus;
+mod commands;
+mod images;
+mod layout;
+mod mutation;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+/// Feed a driver of persistent memory mutated metadata and commands, the same for the same seed
+///
+/// Each input is announced in the kernel's log before it is tried, so that the log of a lost guest ends
+/// with the input that did it: --first and --count 1 repeat it.
+///
+/// Exit status: 0; 1 for an error; 3 if the driver did what it must not: each such input is printed.
+#[derive(Parser)]
+#[command(name = "pmem-fuzz", version, max_term_width = 120)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Mutate the info blocks of a namespace, and its maps and logs, and let the driver probe the result
+    Images(images::Images),
+    /// Write valid, nearly valid and random commands to errors/list, and compare with a model
+    Commands(commands::Commands),
+}
+
+fn main() -> ExitCode {
+    let done: Result<usize> = match Arguments::parse().command {
+        Command::Images(images) => images.run(),
+        Command::Commands(commands) => commands.run(),
+    };
+    match done {
+        Ok(0) => ExitCode::SUCCESS,
+        Ok(_) => ExitCode::from(3),
+        Err(error) => {
+            eprintln!("pmem-fuzz: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
