@@ -285,6 +285,7 @@ fn other_jobs<'a>(
     })];
     if built && arguments.driver() == Driver::Rust {
         jobs.push(Job::new(120, |results| bench(top, results, logs)));
+        jobs.push(Job::new(120, |results| powerfail(top, results, logs)));
         jobs.push(Job::new(120, |results| {
             results.group(mutants::GROUP, "Planted faults that are quickly found");
             let mut planted = mutants::load(top, known)?;
@@ -551,6 +552,26 @@ fn picture(top: &Path, results: &mut Results, logs: &Path) -> Result<()> {
         warnings: false,
     }
     .test(results, logs)?;
+    Ok(())
+}
+
+/// Cuts the power of guests, and checks crash images.
+fn powerfail(top: &Path, results: &mut Results, logs: &Path) -> Result<()> {
+    /// One of each kind: what is checked, and what makes data durable.
+    const WORKLOADS: &[&str] = &["raw-fsync", "sector-dsync", "ext4-write", "ext4-map-sync"];
+    results.group("powerfail", "Power cuts at fences and stores");
+    let mut command = Command::new(top.join("build/tools/debug/pmem-powerfail"));
+    command.current_dir(top).args(["--images", "200"]);
+    command.arg("--output").arg(logs.join("powerfail"));
+    command.args(WORKLOADS);
+    let step = Step {
+        name: "powerfail",
+        about: "200 crash images have lost nothing that was promised",
+        activity: Activity::Tests,
+        command,
+        warnings: false,
+    };
+    step.test(results, logs)?;
     Ok(())
 }
 
