@@ -70,9 +70,9 @@ else
 fi
 
 provider flush_delay 1
-is "fsync and O_DSYNC, many rounds" "$(run_writers 400 both)" "$WRITERS writers, none failed, 0 missing"
+is "fsync and O_DSYNC, many rounds" "$(run_writers 150 both)" "$WRITERS writers, none failed, 0 missing"
 provider flush_fails_every 7
-is "some flushes fail" "$(run_writers 200 both)" "$WRITERS writers, some failed, 0 missing"
+is "some flushes fail" "$(run_writers 100 both)" "$WRITERS writers, some failed, 0 missing"
 provider flush_fails 1
 is "all flushes fail" "$(run_writers 5 fsync)" "$WRITERS writers, some failed, 0 missing"
 is "each request of them" "$(cat /tmp/flush-shared.[0-9]* | sort -u)" "5 0"

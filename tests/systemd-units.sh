@@ -16,6 +16,7 @@ cleanup() {
 		kill -KILL "$SYSTEMD"
 	fi
 	wait
+	# shellcheck disable=SC2154 # tests/lib/tap.sh sets it
 	if [ "$tap_status" -ne 0 ] || [ "$TAP_FAILED" -ne 0 ]; then
 		sed 's/^/# /' /tmp/systemd
 		jq -r '"# \(.SYSLOG_IDENTIFIER): \(.MESSAGE)"' /tmp/journal.before /tmp/journal

@@ -3,8 +3,6 @@
 #
 # Helpers to make file systems with DAX, and to find where the bytes of a file are.
 
-MNT=/tmp/mnt
-
 # disk_offset_of FILE OFFSET: the offset of that byte of a file on the device of its file system (FIEMAP).
 disk_offset_of() {
 	# By descriptor: the name of the file may look like a line of filefrag's output.

@@ -31,7 +31,8 @@ set -eu
 : "${CHECKOUT:=${TESTS%/*}}"
 : "${DRIVER:=rust_pmem}" "${STAGE:=1}" "${MODULE:=$CHECKOUT/rust_pmem.ko}"
 : "${PROVIDER:=$TESTS/provider/pmem_provider.ko}"
-ND=/sys/bus/nd/devices
+# shellcheck disable=SC2034 # for the tests
+ND=/sys/bus/nd/devices MNT=/tmp/mnt
 
 # Run from the guest's own memory: the checkout is on a slow file system.
 : "${TOOLS:=$CHECKOUT/build/tools/debug}"
@@ -43,17 +44,12 @@ for tool in pmem-io pmemctl; do
 done
 PATH=/run/pmem:$PATH
 
-# shellcheck source=tests/lib/tap.sh
-. "$TESTS/lib/tap.sh"
-# shellcheck source=tests/lib/driver.sh
-. "$TESTS/lib/driver.sh"
-# shellcheck source=tests/lib/namespace.sh
-. "$TESTS/lib/namespace.sh"
-# shellcheck source=tests/lib/disk.sh
-. "$TESTS/lib/disk.sh"
-# shellcheck source=tests/lib/fs.sh
-. "$TESTS/lib/fs.sh"
+# Each of these is checked by itself: to follow them from every test takes ten times as long.
+# shellcheck source=/dev/null
+for library in tap driver namespace disk fs; do
+	. "$TESTS/lib/$library.sh"
+done
 
 # Outside a VM of this project, check first that the test may use the persistent memory.
-# shellcheck source=tests/lib/hw-guard.sh
+# shellcheck source=/dev/null
 [ -e /dev/virtio-ports/host ] || . "$TESTS/lib/hw-guard.sh"
