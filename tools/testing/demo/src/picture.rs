@@ -19,7 +19,7 @@ const SETUP: &str = "pmemctl-setup.svg";
 const PROMPT: Style = AnsiColor::Green.on_default().bold();
 const PALE: Style = AnsiColor::Cyan.on_default();
 
-const MACHINE: &str = "--bare --nvdimm size=512M,labels --e820 192M@512M --e820 64M@768M";
+const MACHINE: &str = "--cpus 1 --bare --nvdimm size=512M,labels --e820 192M@512M --e820 64M@768M";
 /// Until the guest boots again, also CXL memory, which has a poison list of its own.
 const CXL: &str = "--cxl size=256M --qemu '-global pxb-cxl.hdm_for_passthrough=true'";
 /// Address of the poison in it.
