@@ -4,39 +4,31 @@
 //! (Documentation/ABI/sysfs-bus-nd-errors).
 
 use crate::bus::announce;
+use crate::inputs::Inputs;
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 use fastrand::Rng;
+use rustix::io::Errno;
 use std::fs::{self, OpenOptions};
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
 
 /// Errors of writes (errno(3)).
-const EINVAL: i32 = 22;
-const ERANGE: i32 = 34;
+const EINVAL: i32 = Errno::INVAL.raw_os_error();
+const ERANGE: i32 = Errno::RANGE.raw_os_error();
 /// Bytes of a sector.
 const SECTOR: u64 = 512;
 
 #[derive(Args)]
+#[command(mut_arg("count", |count| count.default_value("10000")))]
 pub struct Commands {
     /// The file errors/list
     list: PathBuf,
     /// Bytes of the namespace
     size: u64,
-    /// Seed of the commands
-    #[arg(long, default_value_t = 1)]
-    seed: u64,
-    /// Number of the first command
-    #[arg(long, default_value_t = 0)]
-    first: u64,
-    /// Number of commands
-    #[arg(long, default_value_t = 10000)]
-    count: u64,
-    /// Stop after this many seconds, whatever the number of commands
-    #[arg(long, value_name = "SECONDS")]
-    seconds: Option<u64>,
+    #[command(flatten)]
+    inputs: Inputs,
 }
 
 impl Commands {
@@ -50,21 +42,14 @@ impl Commands {
             .with_context(name)?;
         let mut model = Model::new(self.size);
         let (mut different, mut accepted) = (0, 0);
-        let begin = Instant::now();
         file.write_at(format!("drop 0 {}", self.size).as_bytes(), 0)
             .with_context(name)?;
-        for number in self.first..self.first + self.count {
-            if self
-                .seconds
-                .is_some_and(|most| begin.elapsed() >= Duration::from_secs(most))
-            {
-                break;
-            }
-            let mut random = Rng::with_seed((self.seed << 32) ^ number);
+        let seed = self.inputs.seed;
+        for (number, mut random) in self.inputs.each() {
             let text = command(&mut random, self.size);
             let shown = text.escape_ascii();
             if number % 256 == 0 {
-                announce(&format!("seed {} commands from {number}", self.seed))?;
+                announce(&format!("seed {seed} commands from {number}"))?;
             }
             let got = errno(file.write_at(&text, 0));
             let good = match model.write(&text) {
@@ -73,10 +58,7 @@ impl Commands {
             };
             if !good {
                 different += 1;
-                println!(
-                    "seed {} command {number} \"{shown}\": errno {got:?}",
-                    self.seed
-                );
+                println!("seed {seed} command {number} \"{shown}\": errno {got:?}");
             }
             accepted += u64::from(got.is_none());
             if number % 512 == 511 {

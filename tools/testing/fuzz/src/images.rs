@@ -3,15 +3,14 @@
 //! `pmem-fuzz images`: probes of a namespace with mutated metadata.
 
 use crate::bus::{Region, announce};
+use crate::inputs::Inputs;
 use crate::mutation::{Kind, Mutation, Sample};
 use anyhow::{Context, Result, ensure};
 use clap::Args;
-use fastrand::Rng;
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
 use units::Size;
 
 /// The memory of the guest.
@@ -30,18 +29,8 @@ pub struct Images {
     /// Where its memory begins in the guest's
     #[arg(long, value_name = "ADDRESS", default_value_t = Size::from_mib(512))]
     start: Size,
-    /// Seed of the images
-    #[arg(long, default_value_t = 1)]
-    seed: u64,
-    /// Number of the first image
-    #[arg(long, default_value_t = 0)]
-    first: u64,
-    /// Number of images
-    #[arg(long, default_value_t = 1000)]
-    count: u64,
-    /// Stop after this many seconds, whatever the number of images
-    #[arg(long, value_name = "SECONDS")]
-    seconds: Option<u64>,
+    #[command(flatten)]
+    inputs: Inputs,
     /// Print each image and its result
     #[arg(long)]
     verbose: bool,
@@ -67,29 +56,21 @@ impl Images {
             region: Region::new(&self.region)?,
         };
         let size = target.sample.memory.len() as u64;
-        let begin = Instant::now();
         let (mut seen, mut broken, mut all) =
             (BTreeMap::<String, u64>::new(), 0, crc32fast::Hasher::new());
         target.region.disable()?;
         let good = target.probe(&[], size)?;
-        for image in self.first..self.first + self.count {
-            if self
-                .seconds
-                .is_some_and(|most| begin.elapsed() >= Duration::from_secs(most))
-            {
-                break;
-            }
-            // Each image has a generator of its own, so that it can be repeated alone.
-            let mut random = Rng::with_seed((self.seed << 32) ^ image);
+        let seed = self.inputs.seed;
+        for (image, mut random) in self.inputs.each() {
             let mutations = target.sample.mutate(&mut random);
             let text: Vec<_> = mutations.iter().map(|one| format!(" {one}")).collect();
             let text = text.concat();
-            announce(&format!("seed {} image {image}:{text}", self.seed))?;
+            announce(&format!("seed {seed} image {image}:{text}"))?;
             let state = match target.probe(&mutations, size) {
                 Ok(state) => state,
                 Err(error) => {
                     broken += 1;
-                    println!("seed {} image {image}:{text}: {error:#}", self.seed);
+                    println!("seed {seed} image {image}:{text}: {error:#}");
                     "broken".to_owned()
                 }
             };

@@ -5,6 +5,7 @@
 mod bus;
 mod commands;
 mod images;
+mod inputs;
 mod layout;
 mod mutation;
 
@@ -14,8 +15,8 @@ use std::process::ExitCode;
 
 /// Feed a driver of persistent memory mutated metadata and commands, the same for the same seed
 ///
-/// Each input is announced in the kernel's log before it is tried, so that the log of a lost guest ends
-/// with the input that did it: --first and --count 1 repeat it.
+/// Inputs are announced in the kernel's log before they are tried, commands 256 at a time, so that the
+/// log of a lost guest ends with what did it: --first and --count repeat it.
 ///
 /// Exit status: 0; 1 for an error; 3 if the driver did what it must not: each such input is printed.
 #[derive(Parser)]
