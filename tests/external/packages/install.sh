@@ -1,9 +1,9 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 #
-# tests/external/packages/install.sh BUILD: "make install" into a directory installs exactly the expected files, a second one removes
-# names that are gone, and "make uninstall" removes them all but leaves files of others and saved lists. It needs no root and no
-# VM, but rust_pmem.ko, and pmemctl in the folder BUILD.
+# tests/external/packages/install.sh BUILD: "make install" into a directory installs exactly the expected files, a second one
+# removes names that are gone, and "make uninstall" removes them all but leaves files of others and saved lists. It needs no
+# root and no VM, but rust_pmem.ko, and pmemctl in the folder BUILD.
 set -eu
 
 top=$(cd "$(dirname "$0")/../../.." && pwd -P)
