@@ -102,7 +102,8 @@ impl InPlaceModule for PmemModule {
             // Probing needs these three, and registering the driver probes.
             _orphans: orphans::Watched::new(module)?,
             _machine_checks <- mce::Chain::new(),
-            _inject: (*module_parameters::inject.value() != 0)
+            // `ne` takes both a reference, as Linux 7.2 returns, and a value.
+            _inject: module_parameters::inject.value().ne(&0)
                 .then(|| debugfs::Dir::new(control::INJECT_DIRECTORY)),
             _driver <- driver::Registration::new(
                 <Self as kernel::ModuleMetadata>::NAME,

@@ -286,10 +286,8 @@ unsafe impl Sync for Pages {}
 
 impl Pages {
     const OPS: dev_pagemap_ops = dev_pagemap_ops {
-        folio_free: None,
-        migrate_to_ram: None,
         memory_failure: Some(Self::memory_failure_callback),
-        folio_split: None,
+        ..pin_init::zeroed()
     };
 
     /// # Safety

@@ -363,6 +363,9 @@ impl<'a, D> Segments<'a, D> {
         Self {
             // SAFETY: By the type invariant of `Bio` it is valid; `bi_idx` is an index of its vectors.
             vec: unsafe { (*bio.bio.as_ptr()).bi_io_vec.add(iter.bi_idx as usize) },
+            #[cfg(BVEC_ITER_HAS_BI_OFFSET)]
+            done: iter.bi_offset,
+            #[cfg(not(BVEC_ITER_HAS_BI_OFFSET))]
             done: iter.bi_bvec_done,
             left: iter.bi_size,
             _memory: PhantomData,
