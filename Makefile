@@ -10,9 +10,12 @@
 #:      TESTS='dax-*'        only the selftests of these names
 #:      DRIVER=nd_pmem       the same selftests with the stock C driver
 #:      LIST=1               list their names, titles, tags and machines
+#:      KERNEL=next          only the selftests, on another kernel of setup/kernels
 #: make check-debug          the selftests on a kernel that reports use after free, wrong lock order, leaks and more; its first
 #:                           build takes a quarter of an hour
 #:      TESTS= DRIVER=       as above
+#: make matrix               build the module for every kernel of setup/kernels and run selftests there: build/matrix.md
+#:      KERNELS='rt cloud'   only these; TESTS='dax-*' only these selftests, TESTS=none only the build
 #: make soak                 machine checks at random addresses of ext4 and XFS, compared with what everything reports
 #:      ERRORS=12 SEED=1     number of errors (100 take minutes) and seed (otherwise random)
 #: make fuzz                 mutated info blocks, maps, logs and commands, with a new seed each time
@@ -21,6 +24,7 @@
 #:      TESTS='block-*'      only these, into build/parity-partial.md
 #: make mutants              plant faults into copies of the driver: each must fail its selftest; build/mutants.md
 #:      MUTANTS='no-*'       only these
+#:      KERNEL=debug         those that the debug kernel must report
 #: make powerfail            cut the power of guests at fences and stores: nothing promised may be lost; build/powerfail.md
 #:      IMAGES=10000         number of crash images; the same command continues an interrupted run, FRESH=1 starts again
 #:      WORKLOADS='raw-fsync' only these; SEED=1 DRIVER=nd_pmem CPU=max,-clwb EADR=1 MODULE=build/mutants/no-flush/rust_pmem.ko
@@ -52,6 +56,7 @@
 #:      RUN='command'        one command there; a status other than 0 is in make's last line
 #:      VM='options'         another machine: see make vm VM=--help (RUST_PMEM_BIND=DIR shows it your files)
 #: make module               rust_pmem.ko for the stock kernel of the virtual machine
+#:      KERNEL=next          for another kernel of setup/kernels, into build/kernels
 #:      KDIR=DIR             for the kernel with this build directory, with this machine's own tools
 #:                           (also ARCH= CC= HOSTCC= LLVM= KERNELRELEASE= V= CLIPPY=1)
 #: make tools                the host tools, into build/tools/debug
@@ -86,13 +91,21 @@ kbuild_variables := ARCH CC HOSTCC LLVM KERNELRELEASE V W CLIPPY
 # The folder of the module's sources, where it is built.
 M := $(CURDIR)
 
+# Modules for another kernel than the usual one are built with its compilers, from copies of their sources: Kbuild takes no
+# folder for objects if there are other objects beside the sources.
+other := $(filter-out stock,$(KERNEL))
+kbuild := $(if $(other),ENTER_ROOT='$(other)' )$(enter) setup/kbuild
+copies := $(CURDIR)/build/kernels/$(other)
+copy = mkdir -p $(copies) && find $1 -type f \( -name Kbuild -o -name bindgen_parameters -o -name '*.rs' -o -name '*.[ch]' \) \
+	! -name '*_generated.rs' ! -name '*.mod.c' -exec cp -p --parents -t $(copies) {} +
+
 setup:
-	@$(if $(enter),setup/setup)
+	@$(if $(enter),setup/setup $(if $(other),'$(other)'))
 
 ifeq ($(if $(enter),$(KDIR)),)
 module: setup
-	@$(enter) make -C /usr/src/kernel-build M='$(M)' --no-print-directory \
-		ARCH=x86 CC=x86_64-linux-gnu-gcc-14 $(call given,$(kbuild_variables)) modules
+	@$(if $(other),$(call copy,Kbuild *.rs abstractions))
+	@$(kbuild) M='$(if $(other),$(copies),$(M))' $(call given,$(kbuild_variables)) modules
 else
 module:
 	@$(call given,$(kbuild_variables) RUSTC BINDGEN) setup/check-kdir '$(KDIR)'
@@ -101,17 +114,16 @@ endif
 
 # Selftests also load a provider of memory that fails on demand.
 provider: setup
-	@$(enter) make -C /usr/src/kernel-build M=$(CURDIR)/tests/provider --no-print-directory \
-		ARCH=x86 CC=x86_64-linux-gnu-gcc-14 modules
+	@$(if $(other),$(call copy,tests/provider))
+	@$(kbuild) M='$(if $(other),$(copies),$(CURDIR))/tests/provider' modules
 
-# The guests of the test suites of other projects; the QEMU of the power-failure tests; the debug kernel and its guest.
-setup-ndctl setup-suites setup-apps setup-powerfail setup-debug: setup-%: setup
+# The guests of the test suites of other projects; the QEMU of the power-failure tests.
+setup-ndctl setup-suites setup-apps setup-powerfail: setup-%: setup
 	@$(if $(enter),setup/setup $*)
 
 # The driver for the kernel's emulated DIMMs.
 emulated: module setup-ndctl
-	@$(enter) make -C /usr/src/kernel-build M=$(CURDIR)/tests/external/ndctl --no-print-directory \
-		ARCH=x86 CC=x86_64-linux-gnu-gcc-14 \
+	@$(kbuild) M='$(CURDIR)/tests/external/ndctl' \
 		KBUILD_EXTRA_SYMBOLS=$(dir $(realpath build/images/ndctl.img))Module.symvers modules
 
 tools: setup
@@ -147,17 +159,20 @@ demo: module tools-demo
 picture: module tools
 	@$(enter) $(built)/pmem-demo --picture Documentation
 
+ifeq ($(other),)
 check: tools $(if $(TESTS)$(LIST),$(if $(findstring powerfail,$(TESTS)),setup-powerfail),setup-ndctl setup-powerfail)
 	@set -f; $(enter) $(built)/pmem-check $(if $(DRIVER),--driver '$(DRIVER)') $(if $(LIST),--list) $$TESTS
-
-# The modules for the debug kernel are built in a folder of their own.
-debug := $(CURDIR)/build/debug
-debug_make := ENTER_ROOT=debug setup/enter make -C /usr/src/kernel-build ARCH=x86 LLVM=1 --no-print-directory
-check-debug: tools setup-debug
-	@$(debug_make) M=$(CURDIR) MO=$(debug) modules
-	@$(debug_make) M=$(CURDIR)/tests/provider MO=$(debug)/provider modules
-	@set -f; $(enter) env RUST_PMEM_IMAGES=$(CURDIR)/build/images/debug $(built)/pmem-check --debug \
+else
+check: tools module provider
+	@set -f; $(enter) env RUST_PMEM_IMAGES=$(CURDIR)/build/images/$(other) $(built)/pmem-check --kernel '$(other)' \
 		$(if $(DRIVER),--driver '$(DRIVER)') $$TESTS
+endif
+
+check-debug:
+	@$(MAKE) check KERNEL=debug
+
+matrix: tools
+	@set -f; setup/matrix $(KERNELS)
 
 soak: tools
 	@$(enter) $(built)/pmem-check $(foreach name,ERRORS SEED,$(if $($(name)),--set $(name)='$($(name))')) soak-errors
@@ -183,13 +198,22 @@ xfstests: tools $(if $(wildcard $(XFSTESTS)/suite.toml),,setup-suites)
 		$(if $(FRESH),,--resume) $$TESTS
 else
 xfstests:
-	@echo 'xfstests are not packaged: build and install them on Debian $(shell grep -v "^\#" setup/kernel | cut -d" " -f1) (their README says how), then'
+	@echo 'xfstests are not packaged: build and install them on Debian $(shell awk '/^stock/ { print $$2 }' setup/kernels) (their README says how), then'
 	@echo '  make xfstests XFSTESTS=/var/lib/xfstests FSTYP=xfs GROUP=dax'
 	@exit 2
 endif
 
+ifeq ($(other),)
 mutants: tools setup-powerfail
 	@set -f; $(enter) $(built)/pmem-check --mutants $$MUTANTS
+else
+# Built here, by the compilers of that kernel.
+mutants: tools provider
+	@set -f; folders=$$($(enter) $(built)/pmem-check --mutants --kernel '$(other)' --plant $$MUTANTS) && \
+		for folder in $$folders; do $(kbuild) M='$(CURDIR)'/$$folder modules || exit; done
+	@set -f; $(enter) env RUST_PMEM_IMAGES=$(CURDIR)/build/images/$(other) $(built)/pmem-check --mutants \
+		--kernel '$(other)' $$MUTANTS
+endif
 
 powerfail: IMAGES := 10000
 powerfail: module tools setup-powerfail
@@ -262,7 +286,7 @@ distclean: clean
 # The targets share one set-up, and each of them uses all processors by itself.
 .NOTPARALLEL:
 
-.PHONY: help setup setup-ndctl setup-suites setup-apps setup-powerfail setup-debug module provider emulated tools tools-demo \
-	tools-vm pmemctl install uninstall deb demo picture check check-debug soak fuzz \
+.PHONY: help setup setup-ndctl setup-suites setup-apps setup-powerfail module provider emulated tools tools-demo \
+	tools-vm pmemctl install uninstall deb demo picture check check-debug matrix soak fuzz \
 	parity mutants powerfail suites suite-ndctl suite-kselftest suite-apps xfstests bench bench-cpus bench-native \
 	bench-files bench-pmemctl bench-errors release-tools bench-sizes bench-flushes vm lint fmt clean distclean

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # A file is mapped with 2 MiB pages where file, memory and mapping are aligned, and with 4 KiB pages elsewhere.
 # compare
+# kernel: transparent_hugepage
 # vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
 # quick
 . "$(dirname "$0")/lib/test.sh"

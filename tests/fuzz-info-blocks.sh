@@ -5,6 +5,7 @@
 # The same images for both drivers. SEED and COUNT in the environment select others; `make fuzz` tries more.
 # compare
 # quick
+# kernel: device_dax
 # vm: --bare --append memmap=128M$512M
 # expect-splat: nsio_rw_bytes
 # timeout: 300

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # Mutated metadata and commands, with a new seed each time, for an hour, or MINUTES.
 # soak
+# kernel: device_dax
 # vm: --bare --append memmap=128M$512M
 # expect-splat: nsio_rw_bytes
 # timeout: 5400

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # Both drivers write byte-identical metadata for each mode, including a BTT map that both wrote through.
 # compare
+# kernel: device_dax
 # vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
 # timeout: 180
 . "$(dirname "$0")/lib/test.sh"

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # After a mode change of a namespace, old data and metadata are where recorded, and can be found again.
 # compare
+# kernel: device_dax
 # vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
 . "$(dirname "$0")/lib/test.sh"
 

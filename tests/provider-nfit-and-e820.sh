@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # NVDIMM and e820 memory have the recorded sysfs attributes, work in each mode, and keep their data.
 # compare
+# kernel: device_dax
 # vm: --bare --nvdimm size=64M --e820 64M@512M
 # timeout: 180
 . "$(dirname "$0")/lib/test.sh"

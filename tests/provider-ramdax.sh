@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # ramdax adds labels to e820 memory: namespaces of each mode coexist and come back after reloads of driver and ramdax.
 # compare
+# kernel: device_dax
 # vm: --bare --e820 256M@512M
 # timeout: 180
 . "$(dirname "$0")/lib/test.sh"

@@ -4,6 +4,7 @@
 #
 # To write in sector mode, nd_btt would have to wait for the host with a spinlock held.
 # compare
+# kernel: device_dax
 # vm: --bare --virtio-pmem size=64M
 # timeout: 180
 . "$(dirname "$0")/lib/test.sh"

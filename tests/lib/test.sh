@@ -7,6 +7,7 @@
 #	# SPDX-License-Identifier: GPL-2.0
 #	# One sentence that says which behaviour is tested; `make check LIST=1` prints it.
 #	# vm: OPTIONS OF pmem-vm       (default: the default VM; tests with the same line share a VM; --cpus 2 for races)
+#	# kernel: NAME…                (modules, or features below /sys/kernel/mm, without which another kernel skips the test)
 #	# timeout: SECONDS             (default: 120)
 #	# expect-splat: TEXT           (a kernel report that contains this text does not fail the test)
 #	# compare                      (records values with `record` and `record_result`; `make parity` runs it under both drivers)
@@ -19,8 +20,8 @@
 # every exit.
 #
 # Environment: DRIVER (rust_pmem or nd_pmem); STAGE (1; after `host powercut` or `host reboot` 2, and so on); MODULE (the
-# path of rust_pmem.ko); PROVIDER (the path of pmem_provider.ko); TESTS (the path of this tests folder; a script outside it
-# sets TESTS itself).
+# path of rust_pmem.ko); PROVIDER (the path of pmem_provider.ko); KERNEL (its name in setup/kernels, if it is not the usual
+# one); TESTS (the path of this tests folder; a script outside it sets TESTS itself).
 #
 # The command `host` asks the test runner for what only the host can do. pmem-io does file and mapping operations that
 # packaged programs lack. pmemctl is the administrator's tool.
@@ -49,6 +50,13 @@ PATH=/run/pmem:$PATH
 for library in tap driver namespace disk fs; do
 	. "$TESTS/lib/$library.sh"
 done
+
+# The usual kernel has all that tests need: what it lacks is a failure. PREEMPT_RT has no huge pages, and so no device DAX.
+if [ -n "${KERNEL:-}" ]; then
+	for feature in $(sed -n 's/^# kernel: //p' "$0"); do
+		modprobe -n "$feature" 2>/dev/null || [ -e "/sys/kernel/mm/$feature" ] || skip_all "this kernel has no $feature"
+	done
+fi
 
 # Outside a VM of this project, check first that the test may use the persistent memory.
 # shellcheck source=/dev/null

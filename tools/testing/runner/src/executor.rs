@@ -24,8 +24,8 @@ const MAX_REPORT: usize = 6;
 
 /// The kernel's log, in the folder of a test.
 const SERIAL: &str = "serial.log";
-/// Where the modules for the debug kernel are, from the root of the checkout.
-const DEBUG_BUILD: &str = "build/debug";
+/// Where the modules for other kernels are, from the root of the checkout.
+const KERNELS: &str = "build/kernels";
 const FIND_LEAKS: &str = "sh /rust_pmem/tests/lib/kmemleak.sh";
 const LEAKS_AT_BOOT: Duration = Duration::from_secs(60);
 /// A test can request one power cut or restart less than this.
@@ -128,6 +128,8 @@ pub struct Executor {
     pub variables: String,
     /// A shell command that runs after each test; the kernel's reports meanwhile are the test's.
     pub after: Option<&'static str>,
+    /// The name of another kernel than the usual one.
+    other_kernel: Option<String>,
     /// Number of processors of a guest, at least.
     cpus: u32,
     /// The kernel's release, once a guest has booted.
@@ -163,6 +165,7 @@ impl Executor {
             module: Path::new(GUEST).join("rust_pmem.ko"),
             variables: String::new(),
             after: None,
+            other_kernel: None,
             cpus: 1,
             kernel: OnceLock::new(),
             logs,
@@ -170,14 +173,19 @@ impl Executor {
         }
     }
 
-    /// Takes the modules that were built for the debug kernel, and searches for leaks after each test. Races need two
-    /// processors to be found.
-    pub fn use_debug_kernel(&mut self) {
-        let built = Path::new(GUEST).join(DEBUG_BUILD);
+    /// Takes the modules that were built for the kernel of this name.
+    pub fn use_kernel(&mut self, name: &str) {
+        let built = Path::new(GUEST).join(KERNELS).join(name);
         self.module = built.join("rust_pmem.ko");
-        let provider = built.join("provider/pmem_provider.ko");
+        let provider = built.join("tests/provider/pmem_provider.ko");
         self.variables
-            .push_str(&format!(" PROVIDER={}", provider.display()));
+            .push_str(&format!(" KERNEL={name} PROVIDER={}", provider.display()));
+        self.other_kernel = Some(name.to_owned());
+    }
+
+    /// Searches for leaks after each test, and for races, which need two processors to be found. Call it for the debug
+    /// kernel only.
+    pub fn find_leaks(&mut self) {
         self.after = Some(FIND_LEAKS);
         self.cpus = 2;
     }
@@ -331,8 +339,8 @@ impl Executor {
         }
         if result.outcome.is_failure() {
             let mut rerun = format!("run alone: {}", test.rerun);
-            if self.after.is_some() {
-                rerun = rerun.replace("make check ", "make check-debug ");
+            if let Some(kernel) = &self.other_kernel {
+                rerun.push_str(&format!(" KERNEL={kernel}"));
             }
             if !ktap || self.driver == "nd_pmem" {
                 rerun.push_str(&format!(" DRIVER={}", self.driver));

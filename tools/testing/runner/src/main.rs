@@ -46,7 +46,8 @@ use vm::Driver;
 /// build/parity.md, and build/parity.json for programs; output, logs and junit.xml are in build/parity/.
 /// With TESTS, all of these are named parity-partial.
 ///
-/// --debug runs selftests on the debug kernel. Logs are in build/check-debug/DRIVER/.
+/// --kernel runs selftests on another kernel of setup/kernels, or on the debug kernel. Logs are in
+/// build/check-NAME/DRIVER/.
 ///
 /// --suite runs the test suite of another project under both drivers, or the one of --driver. The output of
 /// each test is in build/suites/SUITE/DRIVER/TEST/, the table of all suites is build/suites.md.
@@ -103,9 +104,9 @@ struct Arguments {
     )]
     group: String,
 
-    /// Run the selftests on the debug kernel, for which `make check-debug` has built everything
-    #[arg(long, conflicts_with_all = ["lint", "parity", "suite", "xfstests", "mutants"])]
-    debug: bool,
+    /// Run the selftests on another kernel, for which `make check KERNEL=NAME` has built everything
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["lint", "parity", "suite", "xfstests"])]
+    kernel: Option<String>,
 
     /// Skip tests whose result is known for the same module and the same guest
     #[arg(long)]
@@ -114,6 +115,10 @@ struct Arguments {
     /// Plant faults into the driver and check that the selftests find them
     #[arg(long, conflicts_with_all = ["driver", "lint", "parity"])]
     mutants: bool,
+
+    /// Only plant the faults that the debug kernel must report, into build/mutants/debug, and print the folders
+    #[arg(long, requires_all = ["mutants", "kernel"])]
+    plant: bool,
 
     /// Print each selftest's name, title, tags and machine, and run nothing
     #[arg(long)]
@@ -149,6 +154,10 @@ const MAX_SECONDS: u64 = 200;
 const QUICK_SUITES: &[&str] = &["ndctl"];
 
 impl Arguments {
+    fn is_debug_kernel(&self) -> bool {
+        self.kernel.as_deref() == Some("debug")
+    }
+
     fn driver(&self) -> Driver {
         self.driver.unwrap_or(Driver::Rust)
     }
@@ -195,7 +204,7 @@ fn run(arguments: &Arguments) -> Result<bool> {
         return run_mutants(arguments, &top, &patterns, &known);
     }
     let selected = |test: &&Selftest| match patterns.as_slice() {
-        [] => arguments.list || !(test.soak || test.debug && !arguments.debug),
+        [] => arguments.list || !(test.soak || test.debug && !arguments.is_debug_kernel()),
         patterns => patterns.iter().any(|pattern| test.matches(pattern)),
     };
     let tests: Vec<Selftest> = known.iter().filter(selected).cloned().collect();
@@ -213,7 +222,7 @@ fn run(arguments: &Arguments) -> Result<bool> {
         return Ok(true);
     }
     let everything =
-        patterns.is_empty() && !arguments.lint && !arguments.parity && !arguments.debug;
+        patterns.is_empty() && !arguments.lint && !arguments.parity && arguments.kernel.is_none();
     let (one, both) = by_drivers(arguments, everything, tests);
     let differences = match both.is_empty() {
         true => Differences::default(),
@@ -224,12 +233,11 @@ fn run(arguments: &Arguments) -> Result<bool> {
         (None, true) => Path::new("build/parity"),
         (None, false) => Path::new("build/parity-partial"),
     });
-    let logs = match (arguments.parity, arguments.debug) {
+    let driver = arguments.driver().name();
+    let logs = match (arguments.parity, &arguments.kernel) {
         (true, _) => table.clone(),
-        (_, true) => top
-            .join("build/check-debug")
-            .join(arguments.driver().name()),
-        _ => top.join("build/check").join(arguments.driver().name()),
+        (_, Some(kernel)) => top.join(format!("build/check-{kernel}")).join(driver),
+        _ => top.join("build/check").join(driver),
     };
     fs::create_dir_all(&logs).with_context(|| logs.display().to_string())?;
     let mut results = Results::new();
@@ -246,11 +254,15 @@ fn run(arguments: &Arguments) -> Result<bool> {
     }
     fail_unknown_names(&patterns, &known, &mut results);
     let some = !one.is_empty() || !both.is_empty();
-    let built = some && (arguments.debug || build(arguments, &top, &mut results, &logs)?);
-    let mut executor = Executor::new(arguments.driver().name(), logs.clone());
+    let built =
+        some && (arguments.kernel.is_some() || build(arguments, &top, &mut results, &logs)?);
+    let mut executor = Executor::new(driver, logs.clone());
     executor.variables = arguments.variables.join(" ");
-    if arguments.debug {
-        executor.use_debug_kernel();
+    if let Some(kernel) = &arguments.kernel {
+        executor.use_kernel(kernel);
+    }
+    if arguments.is_debug_kernel() {
+        executor.find_leaks();
     }
     let comparison = Comparison::new(differences, &logs);
     let mut jobs = Vec::new();
@@ -329,6 +341,14 @@ fn build_and_test_tools(
     if !built {
         return Ok(());
     }
+    Step {
+        name: "kdir",
+        about: "make module says what a kernel's build directory lacks",
+        activity: Activity::Tests,
+        command: Command::new(top.join("tests/external/packages/kdir.sh")),
+        warnings: false,
+    }
+    .test(results, logs)?;
     let mut command = Command::new(top.join("tests/external/packages/install.sh"));
     command.current_dir(top).arg(&static_build);
     Step {
@@ -395,8 +415,18 @@ fn run_mutants(
 ) -> Result<bool> {
     let mut planted = mutants::load(top, tests)?;
     let selected = |name: &str| patterns.iter().any(|pattern| pattern.matches(name));
-    planted.retain(|mutant| patterns.is_empty() || selected(&mutant.name));
-    ensure!(!planted.is_empty(), "no fault has such a name");
+    planted.retain(|mutant| {
+        mutant.report.is_some() == arguments.is_debug_kernel()
+            && (patterns.is_empty() || selected(&mutant.name))
+    });
+    ensure!(
+        !planted.is_empty(),
+        "no fault that is tried on this kernel has such a name"
+    );
+    if arguments.plant {
+        mutants::plant(top, &planted)?;
+        return Ok(true);
+    }
     if arguments.list {
         for mutant in planted {
             println!("{:<24} {} {}", mutant.name, mutant.test, mutant.fault);
@@ -406,9 +436,11 @@ fn run_mutants(
     let logs = top.join("build/mutants");
     fs::create_dir_all(&logs).with_context(|| logs.display().to_string())?;
     let mut results = Results::new();
-    if build(arguments, top, &mut results, &logs)? {
+    // On the debug kernel, `make check-debug` runs the tests without a fault.
+    let stock = arguments.kernel.is_none();
+    if !stock || build(arguments, top, &mut results, &logs)? {
         results.group(mutants::GROUP, "Planted faults");
-        mutants::run(top, &planted, tests, true, arguments.jobs(), &mut results)?;
+        mutants::run(top, &planted, tests, stock, arguments.jobs(), &mut results)?;
         results.line(&format!("\nthe whole table: {}.md", logs.display()));
     }
     results.write_junit(&logs.join("junit.xml"))?;

@@ -31,6 +31,8 @@ const BESIDE: [&str; 3] = [
 ];
 /// Name of the group of the results.
 pub const GROUP: &str = "mutants";
+/// The kernel where faults are tried that it must report.
+const DEBUG_KERNEL: &str = "debug";
 /// Name of the driver without a fault.
 const NONE: &str = "without";
 
@@ -52,6 +54,8 @@ pub struct Mutant {
     /// Whether `make check` tries it.
     #[serde(default)]
     pub quick: bool,
+    /// A text that the debug kernel must report; the fault is tried there only.
+    pub report: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -138,6 +142,39 @@ impl Mutant {
         let source = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
         self.plant(&source)
     }
+
+    /// Returns its folder for the debug kernel, where it is built by that kernel's compilers, from the root of the checkout.
+    fn debug_folder(&self) -> PathBuf {
+        Path::new(BUILD).join(DEBUG_KERNEL).join(&self.name)
+    }
+}
+
+/// Plants each fault into a copy of the driver's sources, to be built for the debug kernel.
+pub fn plant(top: &Path, mutants: &[Mutant]) -> Result<()> {
+    for mutant in mutants {
+        let folder = top.join(mutant.debug_folder());
+        for path in sources(top)? {
+            let copy = folder.join(&path);
+            let parent = copy.parent().context("a source has a folder")?;
+            fs::create_dir_all(parent).with_context(|| parent.display().to_string())?;
+            write_source(top, &path, Some(mutant), &copy)?;
+        }
+        println!("{}", mutant.debug_folder().display());
+    }
+    Ok(())
+}
+
+/// Copies a source, with the fault if that is planted there. A copy that has not changed is not written, so that Kbuild does
+/// not build it again.
+fn write_source(top: &Path, path: &Path, mutant: Option<&Mutant>, copy: &Path) -> Result<()> {
+    let mut text = fs::read_to_string(top.join(path))?;
+    if let Some(mutant) = mutant.filter(|mutant| mutant.file == path) {
+        text = mutant.plant(&text)?;
+    }
+    if fs::read_to_string(copy).ok().as_deref() != Some(&text) {
+        fs::write(copy, text).with_context(|| copy.display().to_string())?;
+    }
+    Ok(())
 }
 
 /// A copy of the driver's sources, where faults are planted.
@@ -176,17 +213,11 @@ impl Workspace {
     }
 
     /// Builds the module with this fault, or with none. Returns its path from the root of the checkout, or the errors of the
-    /// build. A source that has not changed is not written, so that Kbuild does not build it again.
+    /// build.
     fn build(&self, mutant: Option<&Mutant>) -> Result<Result<PathBuf, Vec<String>>> {
         for path in sources(&self.top)? {
-            let mut text = fs::read_to_string(self.top.join(&path))?;
-            if let Some(mutant) = mutant.filter(|mutant| mutant.file == path) {
-                text = mutant.plant(&text)?;
-            }
             let copy = self.folder.join("source").join(&path);
-            if fs::read_to_string(&copy).ok().as_deref() != Some(&text) {
-                fs::write(&copy, text).with_context(|| copy.display().to_string())?;
-            }
+            write_source(&self.top, &path, mutant, &copy)?;
         }
         let name = mutant.map_or(NONE, |mutant| &mutant.name);
         let folder = self.folder.join(name);
@@ -214,7 +245,7 @@ fn sources(top: &Path) -> Result<Vec<PathBuf>> {
 /// Whether a fault was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Detection {
-    /// These checks of its test failed.
+    /// These checks of its test failed, or the kernel reported this.
     Killed(Vec<String>),
     /// Its test passed.
     Survived,
@@ -223,7 +254,13 @@ enum Detection {
 }
 
 impl Detection {
-    fn of(result: &TestResult) -> Self {
+    fn of(result: &TestResult, report: Option<&str>) -> Self {
+        match (&result.outcome, report) {
+            (Outcome::Failed(why), Some(report)) if why.contains(report) => {
+                return Self::Killed(vec![why.clone()]);
+            }
+            _ => {}
+        }
         let checks = result
             .subtests
             .iter()
@@ -386,25 +423,32 @@ fn try_out(
     results: &mut Results,
     clock: &Clock,
 ) -> Result<(Detection, Vec<String>)> {
-    let workspace = locked(workspace);
-    let begin = Instant::now();
-    let built = workspace.build(Some(mutant));
-    drop(workspace);
-    results.spend(Activity::Builds, begin.elapsed());
-    let module = match built {
-        Ok(Ok(module)) => module,
-        Ok(Err(lines)) => return Ok((Detection::Unknown("it can't be built".into()), lines)),
-        Err(error) => return Ok((Detection::Unknown(format!("{error:#}")), Vec::new())),
-    };
-    let rerun = format!("make mutants MUTANTS={}", mutant.name);
+    let mut rerun = format!("make mutants MUTANTS={}", mutant.name);
     let mut executor = Executor::new("rust_pmem", top.join(BUILD).join(&mutant.name));
+    let module = if mutant.report.is_some() {
+        rerun.push_str(&format!(" KERNEL={DEBUG_KERNEL}"));
+        executor.use_kernel(DEBUG_KERNEL);
+        executor.find_leaks();
+        mutant.debug_folder().join("rust_pmem.ko")
+    } else {
+        let workspace = locked(workspace);
+        let begin = Instant::now();
+        let built = workspace.build(Some(mutant));
+        drop(workspace);
+        results.spend(Activity::Builds, begin.elapsed());
+        match built {
+            Ok(Ok(module)) => module,
+            Ok(Err(lines)) => return Ok((Detection::Unknown("it can't be built".into()), lines)),
+            Err(error) => return Ok((Detection::Unknown(format!("{error:#}")), Vec::new())),
+        }
+    };
     executor.module = Path::new(GUEST).join(module);
     let test = GuestTest {
         rerun: rerun.clone(),
         ..test.guest_test()?
     };
     let result = executor.alone(&test, results, clock)?;
-    let detection = Detection::of(&result);
+    let detection = Detection::of(&result, mutant.report.as_deref());
     let lines = match detection {
         Detection::Killed(_) => Vec::new(),
         Detection::Survived => vec![
@@ -509,6 +553,18 @@ test = "flush-fsync"
     }
 
     #[test]
+    fn only_its_report_kills_a_mutant_of_the_debug_kernel() {
+        let of = |outcome| Detection::of(&ran(outcome, &[]), Some("KASAN")).to_string();
+        let reported = |title| Outcome::Failed(format!("the kernel reported: {title}"));
+        assert_eq!(
+            of(reported("BUG: KASAN: slab-use-after-free")),
+            "killed: the kernel reported: BUG: KASAN: slab-use-after-free"
+        );
+        assert!(of(reported("INFO: task hung")).contains("the test broke"));
+        assert_eq!(of(Outcome::Passed), "SURVIVED");
+    }
+
+    #[test]
     fn failed_check_kills_a_mutant() {
         let failed = || Outcome::Failed("why".into());
         for (result, detection) in [
@@ -538,7 +594,7 @@ test = "flush-fsync"
                 "the test was skipped: no disk",
             ),
         ] {
-            let found = Detection::of(&result);
+            let found = Detection::of(&result, None);
             assert_eq!(found.to_string(), detection);
             assert_eq!(
                 found.outcome() == Outcome::Passed,

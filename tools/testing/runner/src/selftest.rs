@@ -60,7 +60,9 @@ impl Selftest {
         let mut about = Vec::new();
         for line in text.lines().take_while(|line| line.starts_with('#')) {
             let line = line.trim_start_matches('#').trim();
-            if line.starts_with('!') || line.starts_with("SPDX") || line.starts_with("shellcheck") {
+            // tests/lib/test.sh reads "kernel:".
+            let others = ["!", "SPDX", "shellcheck", "kernel:"];
+            if others.iter().any(|other| line.starts_with(other)) {
                 continue;
             }
             if let Some(options) = line.strip_prefix("vm:") {
