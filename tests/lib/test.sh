@@ -53,7 +53,8 @@ done
 
 # The usual kernel has all that tests need: what it lacks is a failure. PREEMPT_RT has no huge pages, and so no device DAX.
 if [ -n "${KERNEL:-}" ]; then
-	for feature in $(sed -n 's/^# kernel: //p' "$0"); do
+	features=$(sed -n 's/^# kernel: //p' "$0")
+	for feature in $features; do
 		modprobe -n "$feature" 2>/dev/null || [ -e "/sys/kernel/mm/$feature" ] || skip_all "this kernel has no $feature"
 	done
 fi
