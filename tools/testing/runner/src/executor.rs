@@ -24,6 +24,8 @@ const MAX_REPORT: usize = 6;
 
 /// The kernel's log, in the folder of a test.
 const SERIAL: &str = "serial.log";
+/// Name of the kernel that reports what tests do not see.
+pub const DEBUG_KERNEL: &str = "debug";
 /// Where the modules for other kernels are, from the root of the checkout.
 const KERNELS: &str = "build/kernels";
 const FIND_LEAKS: &str = "sh /rust_pmem/tests/lib/kmemleak.sh";
@@ -128,7 +130,7 @@ pub struct Executor {
     pub variables: String,
     /// A shell command that runs after each test; the kernel's reports meanwhile are the test's.
     pub after: Option<&'static str>,
-    /// The name of another kernel than the usual one.
+    /// The name of another kernel than the default.
     other_kernel: Option<String>,
     /// Number of processors of a guest, at least.
     cpus: u32,
@@ -173,7 +175,8 @@ impl Executor {
         }
     }
 
-    /// Takes the modules that were built for the kernel of this name.
+    /// Takes the modules that were built for the kernel of this name. On the debug kernel, searches for leaks after each
+    /// test, and for races, which need two processors to be found.
     pub fn use_kernel(&mut self, name: &str) {
         let built = Path::new(GUEST).join(KERNELS).join(name);
         self.module = built.join("rust_pmem.ko");
@@ -181,13 +184,10 @@ impl Executor {
         self.variables
             .push_str(&format!(" KERNEL={name} PROVIDER={}", provider.display()));
         self.other_kernel = Some(name.to_owned());
-    }
-
-    /// Searches for leaks after each test, and for races, which need two processors to be found. Call it for the debug
-    /// kernel only.
-    pub fn find_leaks(&mut self) {
-        self.after = Some(FIND_LEAKS);
-        self.cpus = 2;
+        if name == DEBUG_KERNEL {
+            self.after = Some(FIND_LEAKS);
+            self.cpus = 2;
+        }
     }
 
     /// Runs tests of the same machine, shows and returns their results. They share a guest until it breaks or one of

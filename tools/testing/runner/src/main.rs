@@ -155,7 +155,7 @@ const QUICK_SUITES: &[&str] = &["ndctl"];
 
 impl Arguments {
     fn is_debug_kernel(&self) -> bool {
-        self.kernel.as_deref() == Some("debug")
+        self.kernel.as_deref() == Some(executor::DEBUG_KERNEL)
     }
 
     fn driver(&self) -> Driver {
@@ -260,9 +260,6 @@ fn run(arguments: &Arguments) -> Result<bool> {
     executor.variables = arguments.variables.join(" ");
     if let Some(kernel) = &arguments.kernel {
         executor.use_kernel(kernel);
-    }
-    if arguments.is_debug_kernel() {
-        executor.find_leaks();
     }
     let comparison = Comparison::new(differences, &logs);
     let mut jobs = Vec::new();
@@ -413,11 +410,16 @@ fn run_mutants(
     patterns: &[Pattern],
     tests: &[Selftest],
 ) -> Result<bool> {
+    // On the debug kernel, `make check-debug` runs the tests without a fault.
+    let stock = arguments.kernel.is_none();
+    ensure!(
+        stock || arguments.is_debug_kernel(),
+        "faults are planted for the stock kernel and the debug kernel only"
+    );
     let mut planted = mutants::load(top, tests)?;
     let selected = |name: &str| patterns.iter().any(|pattern| pattern.matches(name));
     planted.retain(|mutant| {
-        mutant.report.is_some() == arguments.is_debug_kernel()
-            && (patterns.is_empty() || selected(&mutant.name))
+        mutant.report.is_none() == stock && (patterns.is_empty() || selected(&mutant.name))
     });
     ensure!(
         !planted.is_empty(),
@@ -436,8 +438,6 @@ fn run_mutants(
     let logs = top.join("build/mutants");
     fs::create_dir_all(&logs).with_context(|| logs.display().to_string())?;
     let mut results = Results::new();
-    // On the debug kernel, `make check-debug` runs the tests without a fault.
-    let stock = arguments.kernel.is_none();
     if !stock || build(arguments, top, &mut results, &logs)? {
         results.group(mutants::GROUP, "Planted faults");
         mutants::run(top, &planted, tests, stock, arguments.jobs(), &mut results)?;

@@ -3,7 +3,7 @@
 //! Checks that the selftests find faults: each fault of tests/mutants.toml is planted into a copy of the driver, which is
 //! built as a module of its own, and the one selftest that the list names for it must fail.
 
-use crate::executor::{Executor, GUEST, GuestTest, WHOLE};
+use crate::executor::{DEBUG_KERNEL, Executor, GUEST, GuestTest, WHOLE};
 use crate::lint;
 use crate::report::{plain, table};
 use crate::results::{Activity, Clock, Outcome, Results, TestResult};
@@ -31,8 +31,6 @@ const BESIDE: [&str; 3] = [
 ];
 /// Name of the group of the results.
 pub const GROUP: &str = "mutants";
-/// The kernel where faults are tried that it must report.
-const DEBUG_KERNEL: &str = "debug";
 /// Name of the driver without a fault.
 const NONE: &str = "without";
 
@@ -54,7 +52,7 @@ pub struct Mutant {
     /// Whether `make check` tries it.
     #[serde(default)]
     pub quick: bool,
-    /// A text that the debug kernel must report; the fault is tried there only.
+    /// A text that must be in the debug kernel's first report; the fault is tried there only.
     pub report: Option<String>,
 }
 
@@ -153,6 +151,7 @@ impl Mutant {
 pub fn plant(top: &Path, mutants: &[Mutant]) -> Result<()> {
     for mutant in mutants {
         let folder = top.join(mutant.debug_folder());
+        remove_old_sources(top, &folder)?;
         for path in sources(top)? {
             let copy = folder.join(&path);
             let parent = copy.parent().context("a source has a folder")?;
@@ -160,6 +159,20 @@ pub fn plant(top: &Path, mutants: &[Mutant]) -> Result<()> {
             write_source(top, &path, Some(mutant), &copy)?;
         }
         println!("{}", mutant.debug_folder().display());
+    }
+    Ok(())
+}
+
+/// Removes copies of sources that the driver does not have any more: rustc would find them as modules.
+fn remove_old_sources(top: &Path, folder: &Path) -> Result<()> {
+    let known = sources(top)?;
+    for copy in glob::glob(&format!("{}/**/*.rs", folder.display()))? {
+        let copy = copy?;
+        let path = copy.strip_prefix(folder)?;
+        let generated = path.to_string_lossy().ends_with("_generated.rs");
+        if !generated && !known.iter().any(|known| known == path) {
+            fs::remove_file(&copy).with_context(|| copy.display().to_string())?;
+        }
     }
     Ok(())
 }
@@ -193,23 +206,8 @@ impl Workspace {
             top: top.to_path_buf(),
             folder,
         };
-        workspace.remove_old_sources()?;
+        remove_old_sources(top, &workspace.folder.join("source"))?;
         Ok(workspace)
-    }
-
-    /// Removes sources that the driver does not have any more: rustc would find them as modules.
-    fn remove_old_sources(&self) -> Result<()> {
-        let source = self.folder.join("source");
-        let known = sources(&self.top)?;
-        for copy in glob::glob(&format!("{}/**/*.rs", source.display()))? {
-            let copy = copy?;
-            let path = copy.strip_prefix(&source)?;
-            let generated = path.to_string_lossy().ends_with("_generated.rs");
-            if !generated && !known.iter().any(|known| known == path) {
-                fs::remove_file(&copy).with_context(|| copy.display().to_string())?;
-            }
-        }
-        Ok(())
     }
 
     /// Builds the module with this fault, or with none. Returns its path from the root of the checkout, or the errors of the
@@ -255,11 +253,11 @@ enum Detection {
 
 impl Detection {
     fn of(result: &TestResult, report: Option<&str>) -> Self {
-        match (&result.outcome, report) {
-            (Outcome::Failed(why), Some(report)) if why.contains(report) => {
-                return Self::Killed(vec![why.clone()]);
-            }
-            _ => {}
+        if let (Outcome::Failed(why), Some(report)) = (&result.outcome, report) {
+            return match why.contains(report) {
+                true => Self::Killed(vec![why.clone()]),
+                false => Self::Unknown(format!("the test broke, without that report: {why}")),
+            };
         }
         let checks = result
             .subtests
@@ -428,7 +426,6 @@ fn try_out(
     let module = if mutant.report.is_some() {
         rerun.push_str(&format!(" KERNEL={DEBUG_KERNEL}"));
         executor.use_kernel(DEBUG_KERNEL);
-        executor.find_leaks();
         mutant.debug_folder().join("rust_pmem.ko")
     } else {
         let workspace = locked(workspace);
@@ -562,6 +559,12 @@ test = "flush-fsync"
         );
         assert!(of(reported("INFO: task hung")).contains("the test broke"));
         assert_eq!(of(Outcome::Passed), "SURVIVED");
+        let failed = Outcome::Failed("why".into());
+        let result = ran(failed.clone(), &[("a", failed)]);
+        assert!(matches!(
+            Detection::of(&result, Some("KASAN")),
+            Detection::Unknown(_)
+        ));
     }
 
     #[test]
