@@ -15,7 +15,7 @@
 #:                           build takes a quarter of an hour
 #:      TESTS= DRIVER=       as above
 #: make matrix               build the module for every kernel of setup/kernels and run selftests there: build/matrix.md
-#:      KERNELS='rt cloud'   only these; TESTS='dax-*' only these selftests, TESTS=none only the build
+#:      KERNELS='rt sid'     only these; TESTS='dax-*' only these selftests, TESTS=none only the build
 #: make soak                 machine checks at random addresses of ext4 and XFS, compared with what everything reports
 #:      ERRORS=12 SEED=1     number of errors (100 take minutes) and seed (otherwise random)
 #: make fuzz                 mutated info blocks, maps, logs and commands, with a new seed each time
@@ -91,11 +91,16 @@ kbuild_variables := ARCH CC HOSTCC LLVM KERNELRELEASE V W CLIPPY
 # The folder of the module's sources, where it is built.
 M := $(CURDIR)
 
-# Modules for another kernel than the usual one are built with its compilers, from copies of their sources: Kbuild takes no
+# Modules for another kernel than the default are built with its compilers, from copies of their sources: Kbuild takes no
 # folder for objects if there are other objects beside the sources.
 other := $(filter-out stock,$(KERNEL))
+ifneq ($(if $(other),$(filter-out module provider check check-debug mutants setup tools,$(MAKECMDGOALS))),)
+$(error KERNEL= is for module, check and mutants)
+endif
 kbuild := $(if $(other),ENTER_ROOT='$(other)' )$(enter) setup/kbuild
 copies := $(CURDIR)/build/kernels/$(other)
+# rustc would find sources that are gone as modules.
+remove_copies = mkdir -p $(copies) && find $(copies) -name '*.rs' ! -name '*_generated.rs' -delete
 copy = mkdir -p $(copies) && find $1 -type f \( -name Kbuild -o -name bindgen_parameters -o -name '*.rs' -o -name '*.[ch]' \) \
 	! -name '*_generated.rs' ! -name '*.mod.c' -exec cp -p --parents -t $(copies) {} +
 
@@ -104,7 +109,7 @@ setup:
 
 ifeq ($(if $(enter),$(KDIR)),)
 module: setup
-	@$(if $(other),$(call copy,Kbuild *.rs abstractions))
+	@$(if $(other),$(remove_copies) && $(call copy,Kbuild *.rs abstractions))
 	@$(kbuild) M='$(if $(other),$(copies),$(M))' $(call given,$(kbuild_variables)) modules
 else
 module:
@@ -163,9 +168,9 @@ ifeq ($(other),)
 check: tools $(if $(TESTS)$(LIST),$(if $(findstring powerfail,$(TESTS)),setup-powerfail),setup-ndctl setup-powerfail)
 	@set -f; $(enter) $(built)/pmem-check $(if $(DRIVER),--driver '$(DRIVER)') $(if $(LIST),--list) $$TESTS
 else
-check: tools module provider
+check: tools $(if $(LIST),,module provider)
 	@set -f; $(enter) env RUST_PMEM_IMAGES=$(CURDIR)/build/images/$(other) $(built)/pmem-check --kernel '$(other)' \
-		$(if $(DRIVER),--driver '$(DRIVER)') $$TESTS
+		$(if $(DRIVER),--driver '$(DRIVER)') $(if $(LIST),--list) $$TESTS
 endif
 
 check-debug:
