@@ -20,7 +20,7 @@
 # every exit.
 #
 # Environment: DRIVER (rust_pmem or nd_pmem); STAGE (1; after `host powercut` or `host reboot` 2, and so on); MODULE (the
-# path of rust_pmem.ko); PROVIDER (the path of pmem_provider.ko); KERNEL (its name in setup/kernels, if it is not the usual
+# path of rust_pmem.ko); PROVIDER (the path of pmem_provider.ko); KERNEL (its name in setup/kernels, if it is not the default
 # one); TESTS (the path of this tests folder; a script outside it sets TESTS itself).
 #
 # The command `host` asks the test runner for what only the host can do. pmem-io does file and mapping operations that
@@ -51,7 +51,7 @@ for library in tap driver namespace disk fs; do
 	. "$TESTS/lib/$library.sh"
 done
 
-# The usual kernel has all that tests need: what it lacks is a failure. PREEMPT_RT has no huge pages, and so no device DAX.
+# The default kernel has all that tests need: what it lacks is a failure. PREEMPT_RT has no huge pages, and so no device DAX.
 if [ -n "${KERNEL:-}" ]; then
 	features=$(sed -n 's/^# kernel: //p' "$0")
 	for feature in $features; do
