@@ -132,6 +132,7 @@ emulated: module setup-ndctl
 		KBUILD_EXTRA_SYMBOLS=$(dir $(realpath build/images/ndctl.img))Module.symvers modules
 
 tools: setup
+	@$(if $(enter),setup/crates take)
 	@[ -d $(built) ] || echo 'Building the host tools, once (about a minute).'
 	@$(enter) cargo build --locked --offline --manifest-path tools/Cargo.toml
 
@@ -154,6 +155,7 @@ pmemctl: setup
 # The host tools that one target needs. On a fresh machine, only these are built. If all of them exist already, all are kept up
 # to date instead: no crate is then built twice, with different features.
 tools-demo tools-vm: tools-%: setup
+	@$(if $(enter),setup/crates take)
 	@[ -d $(built) ] || echo 'Building the host tools, once (about a minute).'
 	@if [ -e $(built)/pmem-check ]; then packages=; else packages='--no-default-features -p $* -p pmem-io -p pmemctl'; fi; \
 		$(enter) cargo build --locked --offline --manifest-path tools/Cargo.toml $$packages
@@ -167,6 +169,7 @@ picture: module tools
 ifeq ($(other),)
 check: tools $(if $(TESTS)$(LIST),$(if $(findstring powerfail,$(TESTS)),setup-powerfail),setup-ndctl setup-powerfail)
 	@set -f; $(enter) $(built)/pmem-check $(if $(DRIVER),--driver '$(DRIVER)') $(if $(LIST),--list) $$TESTS
+	@$(if $(enter),setup/crates keep)
 else
 check: tools $(if $(LIST),,module provider)
 	@set -f; $(enter) env RUST_PMEM_IMAGES=$(CURDIR)/build/images/$(other) $(built)/pmem-check --kernel '$(other)' \
