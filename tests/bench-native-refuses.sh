@@ -4,7 +4,7 @@
 # overwrite.
 #
 # Consent is an option, or an answer at a terminal.
-# vm: --bare --e820 96M@512M
+# vm: --bare --nvdimm size=64M --e820 64M@512M --virtio-pmem size=64M
 . "$(dirname "$0")/lib/test.sh"
 
 # bench_error OPTION…: the last line of its output, without a terminal.

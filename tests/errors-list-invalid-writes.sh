@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 # Invalid writes to badblocks and errors/list are refused with the right errno and change nothing.
-# vm: --bare --e820 32M@512M --nvdimm size=48M
+# vm: --bare --nvdimm size=64M --e820 64M@512M --virtio-pmem size=64M
 . "$(dirname "$0")/lib/test.sh"
 
 cleanup() {
@@ -42,7 +42,7 @@ if [ "$DRIVER" = rust_pmem ]; then
 		'add 0 512 user user' 'drop 0 512 user' 'poison 0 4096' 'clear 0 512' 'ADD 0 512' 'add 0x 512' 'add x 512' 'add 0 512K' \
 		'add 99999999999999999999 512' 'add 0 18446744073709551616' '\377\376\001\000\004' ' ' "$long" \
 		'add 0 512\nadd 512 512' 'drop 65536 512\ndrop 73728 512' 'add 0 512\000' 'drop 65536 512 device' 'add 0 512 poison' 'drop 0 0x'
-	check_refused "$list" 'Numerical result out of range' 'add 33554432 512' 'add 33553920 1024' 'drop 33554432 512' 'add 0 33554944' \
+	check_refused "$list" 'Numerical result out of range' 'add 67108864 512' 'add 67108352 1024' 'drop 67108864 512' 'add 0 67109376' \
 		'add 9223372036854775808 512' 'add 512 9223372036854775808' 'add 18446744073709551104 512' \
 		'drop 18446744073709551104 1024' 'add 0x8000000000000000 0x8000000000000000'
 	is "the exact list is as it was" "$(sort -n "$list" | md5sum)" "$(echo "$before" | md5sum)"

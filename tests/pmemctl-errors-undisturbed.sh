@@ -35,7 +35,7 @@ need jq wipefs
 plan 10
 load_driver
 disk=$(labelled_disk -m fsdax -M mem -s 448M)
-make_fs ext4 "$disk" -N 60000
+make_fs ext4 "$disk" -N 25000
 mount_dax "$disk"
 
 # ---- leases ----
@@ -57,7 +57,7 @@ is "until its end" $status 0
 # ---- unmounted during the search ----
 
 mkdir "$MNT/many"
-(cd "$MNT/many" && seq 50000 | xargs touch)
+(cd "$MNT/many" && seq 20000 | xargs touch)
 pmemctl errors --links "/dev/$disk" >/tmp/output 2>&1 &
 walker=$!
 until has_copy; do kill -0 "$walker"; done

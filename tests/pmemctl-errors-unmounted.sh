@@ -50,9 +50,7 @@ populate() {
 	odd=$(printf '%s/new\nline \377' "$MNT")
 	dd if=/dev/urandom of="$odd" bs=4K count=9 conv=fsync status=none
 	# More extents than fit into an inode.
-	for piece in $(seq 0 8 320); do
-		dd if=/dev/zero of="$MNT/pieces" bs=4K seek="$piece" count=1 conv=notrunc status=none
-	done
+	seq 0 32 1280 | sed 's/.*/pwrite -q &k 4k/' | xfs_io -f "$MNT/pieces" >/dev/null
 	ln -s "$(printf '%0900d' 0)" "$MNT/link"
 	setfattr -n user.x -v "$(printf '%0900d' 0)" "$MNT/pieces"
 	sync -f "$MNT"

@@ -3,7 +3,7 @@
 # A program that crashes on a bad page does not touch it again after a reboot, if the saved errors are restored.
 #
 # Without saved errors it reaches the memory again.
-# vm: --bare --nvdimm size=32M --virtio-pmem size=64M
+# vm: --bare --nvdimm size=64M --e820 64M@512M --virtio-pmem size=64M
 # timeout: 240
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/save-restore.sh"

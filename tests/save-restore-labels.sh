@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 # Saved errors of an NVDIMM with labels are restored to the namespaces that it has later, of other sizes and modes.
-# vm: --bare --nvdimm size=256M,labels --nvdimm size=32M
+# vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
 # timeout: 180
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/save-restore.sh"

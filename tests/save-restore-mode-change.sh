@@ -3,19 +3,21 @@
 # Saved errors belong to the memory of the region: after a mode change they are restored where the data is now.
 #
 # With nd_pmem, through the file badblocks.
-# vm: --bare --nvdimm size=64M --nvdimm size=32M
+# vm: --bare --nvdimm size=64M --e820 64M@512M --virtio-pmem size=64M
 # timeout: 240
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/save-restore.sh"
 
 cleanup() {
-	[ "$STAGE" = 1 ] || umount $STATE 2>/dev/null
+	[ "$STAGE" = 3 ] || return 0
+	umount $STATE
+	forget_errors "$disk"
+	make_namespace -e "$namespace" -m raw
 }
 
 load_driver
-# The namespace of 64 MiB; the other one holds the saved state.
 namespace=$(nfit_ns)
-mount_state_dir "$(disk_of "$(namespaces ACPI.NFIT | tail -n 1)")"
+mount_state_dir "$(disk_of "$(virtio_ns)")"
 
 case $STAGE in
 1)
@@ -27,7 +29,7 @@ case $STAGE in
 	echo $(((data - $(namespace_start "$namespace")) / 512)) >$STATE/data
 	inject_mce "$disk" $((data + 1048576)) 12
 	is "listed" "$(tail -n 1 /tmp/badblocks)" '2048 8'
-	check "saved" wait_for 1 grep -q '8 new' $FOLLOW
+	check "saved" wait_for 1 saved_as "$(disk_of "$namespace")"
 	is "from the start of the region" "$(jq -r '.list.errors[].offset' $STATE/nfit-*.json)" $((data + 1048576 - $(namespace_start "$namespace")))
 	is "by the DIMM's own id" "$(jq -r '.list.memory.pieces[].device' $STATE/nfit-*.json)" "$(cat "$ND"/nmem0/nfit/id)"
 	sync

@@ -1,6 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 # The tracepoints, functions and dynamic debug messages that the driver guide names show what the driver does.
+# vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
 . "$(dirname "$0")/lib/test.sh"
 
 TRACING=/sys/kernel/tracing
@@ -75,8 +76,8 @@ check_traced fs_dax:dax_pte_fault_done sh -c "pmem-io map-write --length 4K $MNT
 check_traced arch_wb_cache_pmem pmem-io map-write --durable msync $MNT/file
 check_traced ras:memory_failure_event host mce "$(pmem-io phys $MNT/file)"
 umount $MNT
-forget_errors "$disk"
-forget_errors "$nvdimm"
+forget_errors_now "$disk"
+forget_errors_now "$nvdimm"
 check_traced nvdimm_bus_probe binds "$namespace"
 echo 'module libnvdimm +p' >/proc/dynamic_debug/control
 check "dynamic debug of libnvdimm names the driver at probe" is_logged "START: $DRIVER.probe($namespace)" binds "$namespace"
