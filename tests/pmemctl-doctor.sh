@@ -6,6 +6,7 @@
 # vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M --virtio-pmem size=64M
 # timeout: 400
 . "$(dirname "$0")/lib/test.sh"
+. "$(dirname "$0")/lib/schema.sh"
 
 config=/boot/config-$(uname -r)
 trace=/sys/kernel/tracing
@@ -43,7 +44,7 @@ make_partition() {
 }
 
 need sfdisk partx wipefs dmsetup jq blkid dumpe2fs xfs_info filefrag
-plan 47
+plan 48
 load_driver
 disk=
 
@@ -53,6 +54,7 @@ virtio=$(disk_of "$(virtio_ns)")
 make_fs ext4 "$virtio"
 mount_dax "$virtio"
 is "1: virtio-pmem's flush" "$(list_findings "$MNT" | cut -d ' ' -f 2-)" "asynchronous-flush map-sync"
+check_schema doctor /tmp/doctor.json
 is "virtio-pmem: MAP_SYNC is really refused" "$(show_probes | cut -d ' ' -f 3)" false
 umount "$MNT"
 

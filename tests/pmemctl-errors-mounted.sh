@@ -6,6 +6,7 @@
 # vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
 # timeout: 240
 . "$(dirname "$0")/lib/test.sh"
+. "$(dirname "$0")/lib/schema.sh"
 
 cleanup() {
 	exec 3<&-
@@ -24,7 +25,7 @@ owner_of() {
 }
 
 need sfdisk dmsetup filefrag debugfs xfs_io
-plan 31
+plan 33
 load_driver
 disk=$(labelled_disk -m fsdax -M mem -s 448M)
 
@@ -46,7 +47,11 @@ sector=$(sector_of "$file")
 
 check "the file is not affected: status 0" pmemctl errors "$file"
 is "a file" "$(owner_of $((sector + 2048)))" file
-is "with its offset" "$(pmemctl errors --json "/dev/$disk" | jq '.[0].owner.file_offset')" 1048576
+pmemctl errors --json "/dev/$disk" >/tmp/errors.json || :
+is "with its offset" "$(jq '.[0].owner.file_offset' /tmp/errors.json)" 1048576
+is "and its physical address" "$(jq -c '[.[0] | .physical_address - .disk_offset]' /tmp/errors.json)" \
+	"[$(($(cat "$ND/$(device_of_disk "$disk")/resource")))]"
+check_schema errors /tmp/errors.json
 is "and a name, of which nothing is lost" "$(pmemctl errors --json "/dev/$disk" | jq -r '.[0].owner.paths[0]' | grep -cF -e 'a folder/b/c\nd' -e /link)" 1
 is "all of its names" "$(pmemctl errors --links --json "/dev/$disk" | jq '.[0].owner.paths | length')" 2
 is "by its mount" "$(pmemctl errors --json "$MNT" | jq -r '.[0] | "\(.volume) \(.file_system)"')" "${disk}p1 ext4"

@@ -6,6 +6,7 @@
 # vm: --bare --e820 352M@512M
 # timeout: 240
 . "$(dirname "$0")/lib/test.sh"
+. "$(dirname "$0")/lib/schema.sh"
 . "$(dirname "$0")/lib/sigbus.sh"
 
 cleanup() {
@@ -31,7 +32,7 @@ explain() {
 }
 
 need jq filefrag setpriv
-plan 24
+plan 25
 load_driver
 disk=$(e820_disk)
 for type in ext4 xfs; do
@@ -45,6 +46,7 @@ for type in ext4 xfs; do
 	is "$type: good memory" "$(explain --pid "$map_pid" --addr "$at")" '0 not-listed'
 	echo "$(sector_of "$file" 1048576) 8" >"/sys/block/$disk/badblocks"
 	is "$type: a bad block" "$(explain --pid "$map_pid" --addr "$at")" '1 bad-block'
+	[ $type = xfs ] || check_schema explain /tmp/explain.json
 	is "$type: its place" "$(jq -r '"\(.file.path) \(.file.dax) \(.file_offset) \(.disk) \(.sector)"' /tmp/explain.json)" \
 		"$file true 1048676 $disk $(sector_of "$file" 1048676)"
 	is "$type: a command to repair it" "$(jq -r '.actions[1]' /tmp/explain.json)" \

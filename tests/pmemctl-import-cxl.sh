@@ -6,6 +6,7 @@
 # vm: --bare --cxl size=512M,id=memory --nvdimm size=32M --qemu '-global pxb-cxl.hdm_for_passthrough=true'
 # timeout: 400
 . "$(dirname "$0")/lib/test.sh"
+. "$(dirname "$0")/lib/schema.sh"
 . "$(dirname "$0")/lib/save-restore.sh"
 
 cleanup() {
@@ -45,7 +46,7 @@ mount_state_dir "$(disk_of "$(nfit_ns)")"
 
 case $STAGE in
 1)
-	plan 18
+	plan 19
 	check "regions are made" make_regions
 	ndctl disable-region -b CXL all >/dev/null 2>&1
 	ndctl init-labels -f -b CXL all >/dev/null 2>&1
@@ -62,6 +63,7 @@ case $STAGE in
 	is "the device knows three" "$(cxl list -m mem0 --media-errors | jq '.[0].media_errors | length')" 3
 	is "the kernel lists nothing" "$(cat "/sys/block/$first/badblocks" "/sys/block/$second/badblocks")" ''
 	pmemctl errors import-cxl --all --json >/tmp/sync.json
+	check_schema "errors import-cxl" /tmp/sync.json
 	is "added to each" "$(jq -r '.[] | "\(.result) \(.added_sectors)"' /tmp/sync.json | xargs)" "added 1 added 1"
 	is "in the first region" "$(cat "/sys/block/$first/badblocks")" '2048 1'
 	is "in the second" "$(cat "/sys/block/$second/badblocks")" '4096 1'

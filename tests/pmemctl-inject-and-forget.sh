@@ -1,8 +1,9 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 # pmemctl errors inject and forget count from the start of the given device: a disk, a partition or a namespace.
-# vm: --bare --nvdimm size=64M --e820 32M@512M
+# vm: --bare --nvdimm size=64M --e820 64M@512M --virtio-pmem size=64M
 . "$(dirname "$0")/lib/test.sh"
+. "$(dirname "$0")/lib/schema.sh"
 
 # list_badblocks: those of the disk.
 list_badblocks() {
@@ -15,11 +16,12 @@ need sfdisk wipefs
 cleanup() {
 	pmemctl errors forget "$nfit" 0 32M
 	wipefs -aq "/dev/$disk"
+	make_namespace -e "$nfit" -m raw
 	unload_driver
 	rm -rf /tmp/state
 }
 
-plan 28
+plan 30
 load_driver
 nfit=$(nfit_ns)
 disk=$(make_fsdax "$nfit")
@@ -48,11 +50,14 @@ is "the disk's list" "$(list_badblocks)" '16 8'
 check "cleared, by the device that claims it" pmemctl errors forget "$device" $((data + 8192)) 4096
 check "listed alone" pmemctl errors inject "$disk" 512 512 --list-only
 is "a sector" "$(list_badblocks)" '1 1'
-is "for programs" "$(pmemctl errors forget "$disk" 512 512 --json | jq -c .)" "{\"version\":1,\"device\":\"$device\",\"offset\":$((data + 512)),\"length\":512,\"result\":\"cleared\"}"
+pmemctl errors forget "$disk" 512 512 --json >/tmp/forget.json
+check_schema "errors forget" /tmp/forget.json
+is "for programs" "$(jq -c . /tmp/forget.json)" "{\"version\":1,\"device\":\"$device\",\"offset\":$((data + 512)),\"length\":512,\"result\":\"cleared\"}"
 
 printf 'start=4096, size=4096\n' | sfdisk -q --label dos "/dev/$disk"
 wait_for 5 test -e "/dev/${disk}p1"
-check "in a partition" pmemctl errors inject "/dev/${disk}p1" 1M 4K
+check "in a partition" sh -c "pmemctl errors inject --json /dev/${disk}p1 1M 4K >/tmp/inject.json"
+check_schema "errors inject" /tmp/inject.json
 is "is in the disk's list" "$(list_badblocks)" '6144 8'
 check "cleared" pmemctl errors forget "${disk}p1" 1M 4K
 check_fails "behind its end" pmemctl errors inject "${disk}p1" 2M 4K

@@ -5,6 +5,7 @@
 # vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
 # timeout: 300
 . "$(dirname "$0")/lib/test.sh"
+. "$(dirname "$0")/lib/schema.sh"
 
 cleanup() {
 	umount "$MNT" 2>/dev/null
@@ -24,7 +25,7 @@ sum_of_kind() {
 }
 
 need sfdisk filefrag dumpe2fs xfs_io xfs_db
-plan 29
+plan 30
 load_driver
 disk=$(labelled_disk -m fsdax -M mem -s 448M)
 size=$(($(cat "/sys/block/$disk/size") * 512))
@@ -59,7 +60,9 @@ for mounted in mounted 'not mounted'; do
 	is "$mounted: each byte is something" "$(pmemctl layout --json "$disk" | jq '[.sums[].bytes] | add')" "$size"
 	[ "$mounted" = 'not mounted' ] || umount "$MNT"
 done
-is "the volumes" "$(pmemctl layout --json "$disk" | jq -c '[.volumes[] | [.name, .offset, .length, .file_system]]')" \
+pmemctl layout --json "$disk" >/tmp/layout.json
+check_schema layout /tmp/layout.json
+is "the volumes" "$(jq -c '[.volumes[] | [.name, .offset, .length, .file_system]]' /tmp/layout.json)" \
 	"[[\"${disk}p1\",$start,$((64 << 20)),\"ext4\"],[\"${disk}p2\",$((80 << 20)),$((300 << 20)),null]]"
 
 # ---- a single bad sector ----

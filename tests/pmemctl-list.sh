@@ -5,6 +5,7 @@
 # Users: partitions, volumes, file systems and how they are mounted.
 # vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
 . "$(dirname "$0")/lib/test.sh"
+. "$(dirname "$0")/lib/schema.sh"
 
 cleanup() {
 	umount "$MNT" "$MNT 2" 2>/dev/null
@@ -26,7 +27,7 @@ table_row() {
 }
 
 need sfdisk wipefs dmsetup lsblk
-plan 20
+plan 21
 load_driver
 disk=$(labelled_disk -m fsdax -M dev -s 448M)
 device=$(device_of_disk "$disk")
@@ -66,7 +67,9 @@ is "memory of e820, as it is" "$(table_row "$other")" "$other $e820 raw RAM 32M 
 blockdev --setro "/dev/$other"
 is "read-only is said" "$(pmemctl list --json "$e820" | jq '.[0].read_only')" true
 blockdev --setrw "/dev/$other"
-is "all there are, each once" "$(pmemctl list --json | jq -r '.[].namespace' | sort | uniq -c | awk '$1 == 1' | wc -l)" \
+pmemctl list --json >/tmp/list.json
+check_schema list /tmp/list.json
+is "all there are, each once" "$(jq -r '.[].namespace' /tmp/list.json | sort | uniq -c | awk '$1 == 1' | wc -l)" \
 	"$(ndctl list | jq length)"
 check_fails "one that is not there is refused" pmemctl list namespace9.9
 is "with its name" "$(pmemctl list namespace9.9 2>&1)" "pmemctl: there is no namespace9.9"

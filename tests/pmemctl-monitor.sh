@@ -3,9 +3,10 @@
 # pmemctl monitor reports each new error within two seconds: the file, the offset, and the processes that map it.
 #
 # As text, JSON and to a hook; on ext4 and XFS; before any process touches the page; while disks come and go.
-# vm: --bare --nvdimm size=432M,labels --e820 32M@512M
+# vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
 # timeout: 300
 . "$(dirname "$0")/lib/test.sh"
+. "$(dirname "$0")/lib/schema.sh"
 . "$(dirname "$0")/lib/monitor.sh"
 
 cleanup() {
@@ -25,7 +26,7 @@ make_bad() {
 }
 
 need filefrag jq
-plan 35
+plan 37
 load_driver
 disk=$(labelled_disk -m fsdax -M mem)
 
@@ -59,8 +60,8 @@ for type in xfs ext4; do
 	is "$type: one that is open" "$(monitor_event $at ".processes[] | select(.pid == $$) | .open")" true
 	exec 3<&-
 	map_stop
-	make_bad $((300 << 20))
-	is "$type: free space" "$(monitor_event $((300 << 20)) .owner.kind)" free
+	make_bad $((200 << 20))
+	is "$type: free space" "$(monitor_event $((200 << 20)) .owner.kind)" free
 	is "$type: no process got SIGBUS" "$(sigbus_info)" "sigbus: no"
 	if [ $type = xfs ]; then
 		is "errors listed before are not reported" "$(grep -c '"new":false' $EVENTS)" 0
@@ -85,6 +86,8 @@ settle
 other=$(e820_disk)
 echo "2048 8" >"/sys/block/$other/badblocks"
 is "one that appears is" "$(monitor_event 1048576 '"\(.disk) \(.length) \(.reason)"')" "$other 4096 there is no file system"
+is "with its physical address" "$(monitor_event 1048576 .physical_address)" $(($(cat "$ND/$namespace/resource") + 1048576))
+check_schema monitor $EVENTS
 stop_monitor
 is "disks: SIGTERM: status 0" "$monitor_status" 0
 is "no errors" "$(cat /tmp/watch.errors)" ''

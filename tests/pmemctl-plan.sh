@@ -5,6 +5,7 @@
 # vm: --bare --memory 2G --nvdimm size=16G,labels
 # timeout: 500
 . "$(dirname "$0")/lib/test.sh"
+. "$(dirname "$0")/lib/schema.sh"
 . "$(dirname "$0")/lib/memory.sh"
 
 cleanup() {
@@ -55,12 +56,13 @@ actual_capacity() {
 }
 
 need jq daxctl blockdev
-plan 40
+plan 41
 modprobe -a dax_pmem device_dax kmem
 load_driver
 fresh_labels
 region=$(labelled_region)
 pmemctl plan --json "$region" >/tmp/advice.json
+check_schema plan /tmp/advice.json
 
 # The kernel's count is exact. Free memory only shows where the struct pages are, because other allocations take some
 # MiB in the seconds that this needs.

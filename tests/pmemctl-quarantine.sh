@@ -6,6 +6,7 @@
 # vm: --bare --e820 352M@512M
 # timeout: 300
 . "$(dirname "$0")/lib/test.sh"
+. "$(dirname "$0")/lib/schema.sh"
 
 cleanup() {
 	pmemctl quarantine --release "$MNT" 2>/dev/null
@@ -37,7 +38,7 @@ is_free() {
 }
 
 need jq filefrag
-plan 30
+plan 31
 load_driver
 disk=$(e820_disk)
 for type in ext4 xfs; do
@@ -58,6 +59,7 @@ for type in ext4 xfs; do
 	check "$type: no time: no file is left" test ! -e "$quarantine"
 	is "$type: no space" "$(run --keep-free 100G)" '1 0 4096 4096 0'
 	is "$type: the free bad block is taken" "$(run --keep-free 1M)" '0 4096 0 4096 0'
+	[ $type = xfs ] || check_schema quarantine /tmp/quarantine.json
 	is "$type: for root alone, and no longer than the block" "$(stat -c '%a %u %s' "$quarantine")" '600 0 4096'
 	check_fails "$type: it can't be removed" rm -f "$quarantine"
 	pmemctl errors --json "$MNT" >/tmp/errors.json || :

@@ -6,6 +6,7 @@
 # vm: --bare --e820 352M@512M
 # timeout: 400
 . "$(dirname "$0")/lib/test.sh"
+. "$(dirname "$0")/lib/schema.sh"
 
 cleanup() {
 	umount "$MNT" 2>/dev/null
@@ -32,7 +33,7 @@ make_bad() {
 }
 
 need filefrag jq cmp
-plan 68
+plan 69
 load_driver
 disk=$(e820_disk)
 
@@ -66,6 +67,7 @@ for way in 'ext4 always' 'ext4 never' 'xfs always' 'xfs never'; do
 	done=$(echo "$plan" | sed 's/planned/healed/g')
 	is "$way: repaired" "$(run_repair "$file" --from /tmp/backup)" "0 $done lost 0"
 	sed 's/^/# /' /tmp/repair.err
+	[ "$way" != 'ext4 always' ] || check_schema repair /tmp/repair.json
 	is "$way: nothing is listed" "$(list_badblocks)" ''
 	check "$way: the file is right" cmp "$file" /tmp/right
 	check "$way: so is its neighbour" cmp "$MNT/neighbour" /tmp/right

@@ -5,6 +5,7 @@
 # A namespace that nd_pmem serves although modprobe.d prefers rust_pmem is named with the reason.
 # vm: --bare --e820 352M@512M
 . "$(dirname "$0")/lib/test.sh"
+. "$(dirname "$0")/lib/schema.sh"
 
 STATE=/tmp/status-state
 RULE=/etc/modprobe.d/pmemctl-status.conf
@@ -39,7 +40,7 @@ metric() {
 }
 
 need jq wipefs lsblk
-plan 32
+plan 35
 echo 0123456789abcdef0123456789abcdef >/etc/machine-id
 load_driver
 disk=$(e820_disk)
@@ -85,8 +86,16 @@ is "by origin" "$(status_field .origins)" "{\"$origin\":9}"
 is "metrics have the same" "$(metric pmem_bad_bytes "origin=\"$origin\"")" 4608
 is "and no other origin" "$(metric pmem_bad_bytes '' | sort -n | uniq -c | awk '{ print $1, $2 }' | xargs)" "7 0 1 4608"
 is "ranges" "$(metric pmem_bad_ranges '')" 2
-pmemctl errors save --state-dir "$STATE" --all >/dev/null
-is "saved" "$(pmemctl status --state-dir "$STATE" --json | jq -c '[.regions[] | .saved, .saved_ms > 0]')" '[true,true]'
+pmemctl errors save --state-dir "$STATE" --all --json >/tmp/save.json
+check_schema "errors save" /tmp/save.json
+pmemctl errors save --state-dir "$STATE" --all --follow --json >/tmp/follow.json 2>/dev/null &
+follower=$!
+wait_for 30 test -s /tmp/follow.json
+kill $follower
+check_schema "errors save follow" /tmp/follow.json
+pmemctl status --state-dir "$STATE" --json >/tmp/status.json || :
+check_schema status /tmp/status.json
+is "saved" "$(jq -c '[.regions[] | .saved, .saved_ms > 0]' /tmp/status.json)" '[true,true]'
 check_status >/dev/null
 check_fails "the check does not say otherwise" grep -q 'not saved' /tmp/status.out
 

@@ -4,6 +4,7 @@
 # kernel: device_dax
 # vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M --cpus 2
 . "$(dirname "$0")/lib/test.sh"
+. "$(dirname "$0")/lib/schema.sh"
 
 NVMET=/sys/kernel/config/nvmet/subsystems
 
@@ -33,7 +34,7 @@ refuses() {
 
 need_both_drivers
 need pmemctl dmsetup mdadm losetup sfdisk xfs_io mkswap
-plan 32
+plan 33
 load_driver
 disk=$(labelled_disk -m fsdax -s 384M)
 device=$(device_of_disk "$disk")
@@ -124,9 +125,11 @@ is "several holders are several lines" "$(
 	exec 5<"/dev/$disk"
 	mkswap "/dev/$disk" >/dev/null
 	swapon "/dev/$disk"
-	pmemctl swap-driver --to "$other" "$disk" --json | jq -r '.[0].holders[].kind' | sort -u | tr '\n' ' '
+	pmemctl swap-driver --to "$other" "$disk" --json >/tmp/swap.json
+	jq -r '.[0].holders[].kind' /tmp/swap.json | sort -u | tr '\n' ' '
 	swapoff "/dev/$disk"
 )" "process swap "
+check_schema swap-driver /tmp/swap.json
 is "its list of holders is empty" "$(pmemctl swap-driver --to "$other" "$disk" --dry-run --json | jq -c '.[0].holders')" null
 
 modprobe device_dax

@@ -6,6 +6,7 @@
 # Other devices are still restored.
 # vm: --bare --e820 32M@512M --virtio-pmem size=64M
 . "$(dirname "$0")/lib/test.sh"
+. "$(dirname "$0")/lib/schema.sh"
 . "$(dirname "$0")/lib/save-restore.sh"
 
 cleanup() {
@@ -39,7 +40,7 @@ check_refused() {
 	jq -r '.[].reasons // [] | .[]' /tmp/restore.json | sed 's/^/# /'
 }
 
-plan 26
+plan 27
 load_driver
 rebind_disks
 echo ffff456789abcdef0123456789abcdef >/etc/machine-id
@@ -71,6 +72,7 @@ check_refused "of a later version" version
 cp /tmp/other/* "$file"
 check_refused "of another machine" other-memory
 
+check_schema "errors restore" /tmp/restore.json
 cp /tmp/good "$file"
 rebind_disks
 is "the good one is restored" "$(restore "$e820")" "$e820 restored 8"

@@ -62,6 +62,11 @@ impl Disk {
         })
     }
 
+    /// The physical address of the first byte; only root can read it, and in sector mode there is none.
+    pub fn physical_address(&self) -> Option<u64> {
+        sysfs::number(self.whole.folder.join("device/resource"))
+    }
+
     /// The number that no other disk has had since the boot; `None` where it had gone before that was
     /// read.
     pub fn sequence(&self) -> Option<u64> {

@@ -44,6 +44,10 @@ pub const PAGE: Page = Page {
             "For the hook: the disk, and the bytes of it that are bad.",
         ),
         (
+            "PMEMCTL_PHYSICAL_ADDRESS",
+            "For the hook: the physical address of the first byte, in hexadecimal, if it is known.",
+        ),
+        (
             "PMEMCTL_NAMESPACE_OFFSET",
             "For the hook, in place of PMEMCTL_OFFSET: the offset in the namespace of an error outside of the data area.",
         ),
@@ -402,6 +406,9 @@ fn variables(id: &str, bad: &ErrorEvent) -> Variables {
             ("PMEMCTL_WHOSE", hidden.reason.into()),
         ]),
     }
+    if let Some(address) = bad.physical_address {
+        facts.push(("PMEMCTL_PHYSICAL_ADDRESS", format!("{address:#x}").into()));
+    }
     let pids = |mapped: bool| {
         let pids = bad.processes.iter();
         let pids = pids.filter(|user| user.addresses.is_empty() != mapped);
@@ -441,6 +448,7 @@ mod tests {
                 quarantined: false,
                 reason: None,
             }),
+            physical_address: Some(0x2_4000_1000),
             paths_b64: Vec::new(),
             processes: Vec::new(),
         }
@@ -467,6 +475,10 @@ mod tests {
         assert_eq!(variable(&mounted, "PMEMCTL_PATH").unwrap(), name);
         assert_eq!(variable(&mounted, "PMEMCTL_INODE").unwrap(), "12");
         assert_eq!(variable(&mounted, "PMEMCTL_KIND").unwrap(), "file");
+        assert_eq!(
+            variable(&mounted, "PMEMCTL_PHYSICAL_ADDRESS").unwrap(),
+            "0x240001000"
+        );
         assert_eq!(
             variable(&mounted, "PMEMCTL_ID").unwrap(),
             "0123456789abcdef-7"

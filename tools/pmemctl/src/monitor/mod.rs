@@ -114,6 +114,8 @@ pub struct ErrorEvent {
     pub complete: bool,
     #[serde(flatten)]
     pub what: ErrorLocation,
+    /// Of the first byte, as the kernel and rasdaemon report it; `null` if it cannot be read.
+    pub physical_address: Option<u64>,
     /// The bytes of `owner.paths` in base64, for programs that do not want to undo the escapes.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub paths_b64: Vec<String>,
@@ -122,6 +124,21 @@ pub struct ErrorEvent {
 }
 
 impl ErrorLocation {
+    fn physical_address(&self, host: &Host) -> Option<u64> {
+        match self {
+            Self::Disk(range) => {
+                let start = Disk::find(host, &range.disk)?.physical_address()?;
+                start.checked_add(range.span.disk_offset)
+            }
+            Self::Namespace(range) => {
+                let device = Device::find(host, range.device.parse().ok()?)?;
+                device
+                    .namespace_address()?
+                    .checked_add(range.namespace_offset)
+            }
+        }
+    }
+
     /// Returns the names of the file as they are, from the root of its file system if that is not mounted.
     pub fn paths(&self) -> Vec<OsString> {
         match self {
@@ -252,6 +269,7 @@ impl ReportedErrors {
 
 /// New errors that were found at the same time.
 struct Batch {
+    host: Host,
     number: u64,
     time_ms: u64,
     new: bool,
@@ -389,6 +407,7 @@ pub fn run(
         let lists = WatchedLists::of(&regions)?;
         let time = SystemTime::now().duration_since(UNIX_EPOCH);
         let mut batch = Batch {
+            host: host.clone(),
             number: pending.last_key_value().map_or(0, |(number, _)| number + 1),
             time_ms: time.map_or(0, |time| time.as_millis() as u64),
             new: watched.is_some(),
@@ -556,6 +575,7 @@ impl Batch {
             time_ms: self.time_ms,
             new: self.new,
             complete,
+            physical_address: what.physical_address(&self.host),
             paths_b64: paths.collect(),
             what,
             processes,
@@ -925,6 +945,7 @@ fn parts_of(file: &File, remaining: &mut Spans) -> Vec<(Span, u64)> {
 mod tests {
     use super::*;
     use crate::block::topology::Volume;
+    use crate::testing::FakeSysfs;
     use std::fs;
 
     fn list(text: &str) -> BadBlocks {
@@ -996,9 +1017,12 @@ mod tests {
     }
 
     #[test]
-    fn paths_are_given_byte_for_byte() {
+    fn event_has_physical_address_and_paths_byte_for_byte() {
         let name = std::ffi::OsStr::from_bytes(b"/srv/\xff\\");
+        let machine = FakeSysfs::new();
+        machine.write("sys/block/pmem0/device/resource", "0x240000000");
         let batch = Batch {
+            host: machine.host.clone(),
             number: 0,
             time_ms: 0,
             new: true,
@@ -1023,6 +1047,7 @@ mod tests {
         };
         let event = batch.event(ErrorLocation::Disk(entry), Vec::new(), true);
         let json = serde_json::to_value(&event).unwrap();
+        assert_eq!(json["physical_address"], 0x2_4000_0000_u64 + 1000);
         assert_eq!(json["owner"]["paths"][0], r"/srv/\xff\\");
         assert_eq!(json["paths_b64"][0], STANDARD.encode(name.as_bytes()));
     }
@@ -1046,6 +1071,7 @@ mod tests {
                 opaque: None,
             };
             let batch = Batch {
+                host: Host::here(),
                 number,
                 time_ms: 0,
                 new: true,

@@ -164,6 +164,12 @@ impl Device {
         first.checked_sub(sysfs::number(namespace.folder().join("resource"))?)
     }
 
+    /// The physical address of the first byte of its namespace; only root can read it.
+    pub fn namespace_address(&self) -> Option<u64> {
+        let namespace = Self::find(&self.host, self.namespace()?)?;
+        sysfs::number(namespace.folder().join("resource"))
+    }
+
     /// The namespace that this device claims, or is.
     pub fn namespace(&self) -> Option<Name> {
         match self.name.kind {

@@ -15,12 +15,15 @@ use crate::commands::page::Page;
 use anyhow::Result;
 use clap::{Args, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
-use pmemctl::affected::{AffectedRange, NamespaceRange, Survey};
+use pmemctl::affected::{AffectedRange, Listing, NamespaceRange, Survey};
+use pmemctl::block::disk::Disk;
 use pmemctl::fs::{Owner, Progress};
+use pmemctl::nd::Device;
 use pmemctl::sysfs::{Host, printable};
 use schemars::JsonSchema;
 use serde::Serialize;
 use std::cell::Cell;
+use std::collections::BTreeMap;
 use std::io;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -125,9 +128,7 @@ fn list(arguments: &List) -> Result<Status> {
     let listing = Survey::of(&host)?.list(&targets, arguments.links, &walk)?;
     walk.bar.finish_and_clear();
     if arguments.json {
-        let entries = listing.entries.iter().map(ListedRange::Disk);
-        let outside = listing.outside.iter().map(ListedRange::Namespace);
-        json(&entries.chain(outside).collect::<Vec<_>>())?;
+        json(&listed_ranges(&host, &listing))?;
     } else if !listing.is_empty() {
         let outside = listing.outside.iter().map(namespace_row);
         let rows = listing.entries.iter().map(row).chain(outside);
@@ -158,10 +159,43 @@ fn status(is_empty: bool, is_known: bool) -> Status {
 }
 
 #[derive(JsonSchema, Serialize)]
+pub struct ListedRange<'a> {
+    #[serde(flatten)]
+    place: ListedPlace<'a>,
+    /// Of the first byte, as the kernel and rasdaemon report it; `null` if it cannot be read.
+    physical_address: Option<u64>,
+}
+
+#[derive(JsonSchema, Serialize)]
 #[serde(untagged)]
-pub enum ListedRange<'a> {
+enum ListedPlace<'a> {
     Disk(&'a AffectedRange),
     Namespace(&'a NamespaceRange),
+}
+
+fn listed_ranges<'a>(host: &Host, listing: &'a Listing) -> Vec<ListedRange<'a>> {
+    let mut disks = BTreeMap::new();
+    let entries = listing.entries.iter().map(|entry| {
+        let first = disks
+            .entry(&entry.disk)
+            .or_insert_with(|| Disk::find(host, &entry.disk)?.physical_address());
+        ListedRange {
+            physical_address: first.and_then(|first| first.checked_add(entry.span.disk_offset)),
+            place: ListedPlace::Disk(entry),
+        }
+    });
+    let entries: Vec<_> = entries.collect();
+    let mut namespaces = BTreeMap::new();
+    let outside = listing.outside.iter().map(|range| {
+        let first = namespaces
+            .entry(&range.device)
+            .or_insert_with(|| Device::find(host, range.device.parse().ok()?)?.namespace_address());
+        ListedRange {
+            physical_address: first.and_then(|first| first.checked_add(range.namespace_offset)),
+            place: ListedPlace::Namespace(range),
+        }
+    });
+    entries.into_iter().chain(outside).collect()
 }
 
 /// Shows how far a walk over a file system has come.
