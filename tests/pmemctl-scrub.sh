@@ -7,6 +7,7 @@
 # vm: --bare --append memmap=128M$512M
 # timeout: 240
 . "$(dirname "$0")/lib/test.sh"
+. "$(dirname "$0")/lib/schema.sh"
 . "$(dirname "$0")/lib/provider.sh"
 
 STATE=/tmp/scrub
@@ -37,8 +38,13 @@ has_come() {
 	[ "$(jq -r .state.done "$STATE"/scrub-*.json 2>/dev/null || echo 0)" -ge "$1" ]
 }
 
+# is_listed RANGE: the disk's badblocks have it.
+is_listed() {
+	badblocks_of "$DISK" | grep -qF "$1"
+}
+
 need jq pmem-io
-plan 41
+plan 42
 echo 0123456789abcdef0123456789abcdef >/etc/machine-id
 # ---- a platform that scrubs ----
 
@@ -80,7 +86,9 @@ check "it was far from its end" test "$done" -lt $((40 << 20))
 
 pmemctl scrub --json --state-dir "$STATE" --rate 8M "$DISK" >/tmp/scrub.json 2>/tmp/scrub.err &
 scrub=$!
-wait_for 30 has_come $((done + (9 << 20)))
+wait_for 30 is_listed '81928+16'
+# What it has found is saved at once.
+sleep 0.2
 kill -KILL $scrub
 wait $scrub 2>/dev/null || :
 now=$(jq -r .state.done "$STATE"/scrub-*.json)
@@ -91,6 +99,7 @@ is "from there" "$(scrub_field .from)" "$now"
 is "to the end" "$(scrub_field '"\(.complete) \(.done)"')" "true $size"
 is "each page that is bad, those that touch as one" "$(scrub_field .found)" \
 	'[{"offset":8388608,"length":4096},{"offset":41947136,"length":8192},{"offset":66060288,"length":4096}]'
+check_schema scrub /tmp/scrub.json
 is "all are listed" "$(badblocks_of "$DISK")" '16384+8 40960+8 81928+16 129024+8'
 check "at no more than 8 MiB a second" test "$seconds" -ge 7
 check "and not much less" test "$seconds" -le 60

@@ -420,12 +420,21 @@ impl Scrub {
                 }
             }
             let end = announced.min(state.done + chunk(wanted.rate));
-            match self.step(&disk, buffer.bytes(), state.done..end, &mut known) {
-                Ok(found) => state.found.extend(found),
+            let found = match self.step(&disk, buffer.bytes(), state.done..end, &mut known) {
+                Ok(found) => found,
                 Err(error) => break Err(error),
-            }
+            };
             bytes_read += end - state.done;
             state.done = end;
+            if !found.is_empty() {
+                state.found.extend(found);
+                // Saved before a SIGKILL: these are listed now, so the next scrub would take them for known ones.
+                state.reading = None;
+                announced = end;
+                if let Err(error) = state.save(&file) {
+                    break Err(error);
+                }
+            }
             let bad: u64 = state.found.iter().map(|bad| bad.end - bad.start).sum();
             (wanted.progress)(state.done, bad);
             let due = pace(bytes_read, wanted.rate);
