@@ -169,7 +169,7 @@ picture: module tools
 ifeq ($(other),)
 check: tools $(if $(TESTS)$(LIST),$(if $(findstring powerfail,$(TESTS)),setup-powerfail),setup-ndctl setup-powerfail)
 	@set -f; $(enter) $(built)/pmem-check $(if $(DRIVER),--driver '$(DRIVER)') $(if $(LIST),--list) $$TESTS
-	@$(if $(enter),setup/crates keep)
+	@$(if $(enter),$(if $(TESTS)$(LIST)$(DRIVER),,setup/crates keep))
 else
 check: tools $(if $(LIST),,module provider)
 	@set -f; $(enter) env RUST_PMEM_IMAGES=$(CURDIR)/build/images/$(other) $(built)/pmem-check --kernel '$(other)' \
