@@ -5,6 +5,7 @@
 . "$(dirname "$0")/lib/test.sh"
 
 cleanup() {
+	forget_errors "$disk"
 	unload_driver
 }
 
