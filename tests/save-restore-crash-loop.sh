@@ -9,7 +9,9 @@
 . "$(dirname "$0")/lib/save-restore.sh"
 
 cleanup() {
-	[ "$STAGE" -lt 3 ] || umount $MNT $STATE 2>/dev/null
+	[ "$STAGE" = 3 ] || return 0
+	umount $MNT $STATE
+	forget_errors "$virtio"
 }
 
 # touch_page: a program that maps the page; prints the signal.
