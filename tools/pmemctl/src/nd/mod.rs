@@ -159,9 +159,8 @@ impl Device {
         if self.name.kind != Kind::Pfn {
             return Some(0);
         }
-        let namespace = Self::find(&self.host, self.namespace()?)?;
         let first = sysfs::number(self.folder().join("resource"))?;
-        first.checked_sub(sysfs::number(namespace.folder().join("resource"))?)
+        first.checked_sub(self.namespace_address()?)
     }
 
     /// The physical address of the first byte of its namespace; only root can read it.
