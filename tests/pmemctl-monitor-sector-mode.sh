@@ -21,7 +21,8 @@ check "in sector mode" make_namespace -e "$namespace" -m sector
 disk=$(disk_of "$namespace")
 # shellcheck disable=SC2119 # all disks
 start_monitor
-is "it is watched" "$(jq -r 'select(.event == "watching") | .disks[]' $EVENTS | grep -x "$disk")" "$disk"
+is "it is watched, as are the others" "$(jq -r 'select(.event == "watching") | .disks[]' $EVENTS | sort | xargs)" \
+	"$(printf '%s\n' "$disk" "$(e820_disk)" "$(disk_of "$(virtio_ns)")" | sort | xargs)"
 host mce $(($(cat "$ND/$namespace/resource") + (8 << 20))) 12
 wait_for 2 grep -q '"event":"bad"' $EVENTS || :
 is "reported, with the offset in the namespace" \

@@ -24,9 +24,9 @@ start_follow() {
 	wait_for 30 test -s $FOLLOW
 }
 
-# saved_as DISK: a list with new errors was saved for the disk. Other disks may have errors, too.
-saved_as() {
-	grep -q "^$1: .*([1-9][0-9]* new" $FOLLOW
+# has_saved DISK SECTORS: a list with so many new bad sectors was saved for the disk. Other disks may have errors, too.
+has_saved() {
+	grep -q "^$1: .*($2 new" $FOLLOW
 }
 
 # state_file PROVIDER NAMESPACE: the saved file of memory that is identified by its physical address, which is that of
