@@ -14,8 +14,10 @@
 use crate::abstractions::{
     block::{
         Bio,
-        BioList, //
+        BioList,
+        DiskName, //
     },
+    flag::Flag,
     nd::{
         Flushed,
         Region, //
@@ -24,6 +26,10 @@ use crate::abstractions::{
         Scope,
         Scoped, //
     },
+    timer::{
+        Late,
+        Watchdog, //
+    },
     work::{
         Job,
         Queue,
@@ -31,15 +37,21 @@ use crate::abstractions::{
     }, //
 };
 use kernel::{
+    device::Device,
     prelude::*,
     sync::{
+        aref::ARef,
         new_condvar,
         new_mutex,
         Arc,
         CondVar,
         Mutex, //
-    }, //
+    },
+    time::Delta, //
 };
+
+/// How long a flush waits for the host before the log says so: what NVMe and SCSI allow a command.
+const SLOW: Delta = Delta::from_secs(30);
 
 /// The flush of a namespace's region.
 #[derive(Clone)]
@@ -64,12 +76,19 @@ impl<'bound> Flush<'bound> {
         }
     }
 
-    /// Creates the flush of `region`; requests share flushes if these wait for the host. [`ENOMEM`].
-    pub(crate) fn for_disk(region: &'bound Region, scope: &'bound Scope<'bound>) -> Result<Self> {
+    /// Creates the flush of `region`; requests share flushes if these wait for the host. Messages about
+    /// slow flushes name `dev` and the disk. [`ENOMEM`].
+    pub(crate) fn for_disk(
+        region: &'bound Region,
+        dev: &Device,
+        disk: DiskName,
+        scope: &'bound Scope<'bound>,
+    ) -> Result<Self> {
         let mut this = Self::new(region);
 
         if this.waits() {
-            let group = Arc::pin_init(Group::new(region), GFP_KERNEL)?;
+            let watchdog = Watchdog::new(SlowFlush::new(dev, disk))?;
+            let group = Arc::pin_init(Group::new(region, watchdog), GFP_KERNEL)?;
             // Writeback waits for FUA bios of a file system's journal.
             let queue = Queue::for_reclaim(c"rust_pmem-flush")?;
             let work = Work::new(group.clone(), queue, scope)?;
@@ -131,6 +150,7 @@ impl Drop for LastFlush<'_> {
 #[pin_data]
 struct Group<'bound> {
     region: &'bound Region,
+    watchdog: Arc<Watchdog<SlowFlush>>,
     #[pin]
     state: Mutex<State>,
     /// A flush has ended, or the last thread that was in the way of the next one has its result.
@@ -237,9 +257,13 @@ impl State {
 }
 
 impl<'bound> Group<'bound> {
-    fn new(region: &'bound Region) -> impl PinInit<Self> + use<'bound> {
+    fn new(
+        region: &'bound Region,
+        watchdog: Arc<Watchdog<SlowFlush>>,
+    ) -> impl PinInit<Self> + use<'bound> {
         pin_init!(Self {
             region,
+            watchdog,
             state <- new_mutex!(State::new()),
             changed <- new_condvar!(),
         })
@@ -287,8 +311,9 @@ impl<'bound> Group<'bound> {
             };
             drop(state);
 
-            let result = self.region.flush();
+            let result = Watchdog::watch(&self.watchdog, SLOW, || self.region.flush());
 
+            self.watchdog.late().ended();
             self.state.lock().end(result);
             self.changed.notify_all();
             bios.end(result);
@@ -300,5 +325,42 @@ impl Job for Group<'_> {
     /// Ends bios that no thread waits for.
     fn run(&self) {
         self.flush_until(|state| state.bios.is_empty().then_some(()));
+    }
+}
+
+/// Says in the log that a flush waits for the host: those that wait for it cannot be interrupted.
+struct SlowFlush {
+    dev: ARef<Device>,
+    disk: DiskName,
+    is_late: Flag,
+}
+
+impl SlowFlush {
+    fn new(dev: &Device, disk: DiskName) -> Self {
+        Self {
+            dev: dev.into(),
+            disk,
+            is_late: Flag::new(false),
+        }
+    }
+
+    /// The flush has ended.
+    fn ended(&self) {
+        if self.is_late.is_on() {
+            self.is_late.set(false);
+            dev_warn!(self.dev, "{}: the host has ended the flush\n", self.disk);
+        }
+    }
+}
+
+impl Late for SlowFlush {
+    fn late(&self) {
+        self.is_late.set(true);
+        dev_warn!(
+            self.dev,
+            "{}: the host has not ended a flush for {} s; unbind waits for it as well\n",
+            self.disk,
+            SLOW.as_millis() / 1000
+        );
     }
 }

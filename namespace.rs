@@ -187,11 +187,10 @@ impl<'bound> BoundNamespace<'bound> {
         let device = dax_device(dev, &media, scope)?;
         let limits = PmemDisk::limits(&media, ns.sector_size(), needs_flush(dev));
         let sectors = (media.memory.len() >> SECTOR_SHIFT) as u64;
-        let flush = Flush::for_disk(bound.region(), scope)?;
+        let name = ns.disk_name();
+        let flush = Flush::for_disk(bound.region(), dev.as_ref(), name, scope)?;
         let data = PmemDisk::new(media, flush.clone(), device.clone());
-        let disk = UnregisteredDisk::new(&limits, dev.numa_node(), sectors, data, |name| {
-            ns.name_disk(name)
-        })?;
+        let disk = UnregisteredDisk::new(&limits, dev.numa_node(), sectors, data, name)?;
         let dax = match device {
             Some(device) => Some(Registration::new(device, disk.as_ref(), link, scope)?),
             None => None,

@@ -28,4 +28,5 @@ pub(crate) mod orphans;
 mod page;
 pub(crate) mod scope;
 pub(crate) mod sysfs;
+pub(crate) mod timer;
 pub(crate) mod work;

@@ -34,12 +34,33 @@ use kernel::{
         from_err_ptr,
         to_result, //
     },
+    fmt,
     prelude::*,
     static_lock_class, //
 };
 
 /// The name of a disk, as it appears in `/dev`.
-pub(crate) type DiskName = [c_char; DISK_NAME_LEN as usize];
+#[derive(Clone, Copy)]
+pub(crate) struct DiskName([c_char; DISK_NAME_LEN as usize]);
+
+impl DiskName {
+    /// Creates a name from its bytes, which end with the first 0.
+    pub(crate) fn new(mut name: [c_char; DISK_NAME_LEN as usize]) -> Self {
+        if let Some(last) = name.last_mut() {
+            *last = 0;
+        }
+        Self(name)
+    }
+}
+
+impl fmt::Display for DiskName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match CStr::from_bytes_until_nul(&self.0) {
+            Ok(name) => fmt::Display::fmt(name, f),
+            Err(_) => Ok(()),
+        }
+    }
+}
 
 /// The operations of a bio-based disk.
 pub(crate) trait Operations: Send + Sync + Sized {
@@ -165,14 +186,13 @@ impl<T: Operations> UnregisteredDisk<T> {
     };
 
     /// Creates a disk of `sectors` sectors of 512 bytes, whose bios `data` serves, with its memory on
-    /// NUMA node `node`. `name` writes the disk's name. [`ENOMEM`], or [`EINVAL`] if the limits are
-    /// inconsistent.
+    /// NUMA node `node`. [`ENOMEM`], or [`EINVAL`] if the limits are inconsistent.
     pub(crate) fn new(
         limits: &Limits,
         node: c_int,
         sectors: u64,
         data: T,
-        name: impl FnOnce(&mut DiskName),
+        name: DiskName,
     ) -> Result<Self> {
         let data = KBox::new(data, GFP_KERNEL)?;
         let mut limits = limits.to_raw();
@@ -190,8 +210,7 @@ impl<T: Operations> UnregisteredDisk<T> {
         // SAFETY: The disk is not registered yet, so nobody else accesses its fields. `data` and its bad
         // blocks stay in place until after the disk is unregistered.
         unsafe {
-            name(&mut (*raw).disk_name);
-            (*raw).disk_name[DISK_NAME_LEN as usize - 1] = 0;
+            (*raw).disk_name = name.0;
             (*raw).fops = const { &Self::OPS };
             (*raw).private_data = core::ptr::from_ref::<T>(&data).cast_mut().cast();
             (*raw).bb = data.bad_blocks().as_raw().cast();

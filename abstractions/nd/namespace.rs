@@ -5,7 +5,7 @@
 use super::Device;
 use crate::abstractions::{
     bindings,
-    block,
+    block::DiskName,
     errno::is_eopnotsupp,
     memremap::{
         self,
@@ -73,10 +73,13 @@ impl<'a> Namespace<'a, '_> {
         unsafe { bindings::pmem_sector_size(self.as_raw()) }
     }
 
-    /// Writes the name of the namespace's disk.
-    pub(crate) fn name_disk(&self, disk: &mut block::DiskName) {
-        // SAFETY: By the type invariant the namespace is valid. A disk name has `DISK_NAME_LEN` bytes.
-        unsafe { bindings::nvdimm_namespace_disk_name(self.as_raw(), disk.as_mut_ptr()) };
+    /// Returns the name of the namespace's disk.
+    pub(crate) fn disk_name(&self) -> DiskName {
+        let mut name = [0; kernel::bindings::DISK_NAME_LEN as usize];
+
+        // SAFETY: By the type invariant the namespace is valid. `name` has `DISK_NAME_LEN` bytes.
+        unsafe { bindings::nvdimm_namespace_disk_name(self.as_raw(), name.as_mut_ptr()) };
+        DiskName::new(name)
     }
 
     /// Maps the start of the namespace for libnvdimm to read info blocks, until the result is dropped.

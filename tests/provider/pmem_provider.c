@@ -196,12 +196,19 @@ static int flush_now(void)
 {
 	static u8 staged[MEDIUM_SIZE];
 	bool kept = medium <= size - MEDIUM_SIZE && medium >= MEDIUM_SIZE;
+	uint delay, waited = 0;
 	bool fails;
 
 	guard(mutex)(&flush_lock);
 	if (kept)
 		memcpy(staged, memory + medium - MEDIUM_SIZE, MEDIUM_SIZE);
-	msleep(flush_delay);
+	/* A shorter delay also ends a flush that is under way. */
+	while ((delay = READ_ONCE(flush_delay)) > waited) {
+		uint step = min(delay - waited, 100U);
+
+		msleep(step);
+		waited += step;
+	}
 	/* The value that any CPU stored before the flush. */
 	mb();
 	if (watch <= size - sizeof(seen))

@@ -1,13 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! The driver's abstractions, as far as flushes need them: a region that records its flushes, bios that check how they
-//! end, and work items.
+//! end, work items, and a timer that expires at random.
 
 use crate::prelude::{CStr, Result};
 use crate::sync::Arc;
 use std::marker::PhantomData;
 use std::ops::Deref;
 use std::sync::atomic::{AtomicU64, Ordering};
+
+#[path = "../../../abstractions/flag.rs"]
+pub(crate) mod flag;
 
 pub(crate) mod nd {
     use super::*;
@@ -112,6 +115,15 @@ pub(crate) mod block {
         }
     }
 
+    #[derive(Clone, Copy)]
+    pub(crate) struct DiskName;
+
+    impl std::fmt::Display for DiskName {
+        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("pmem0")
+        }
+    }
+
     #[derive(Default)]
     pub(crate) struct BioList(Vec<Bio<'static>>);
 
@@ -150,6 +162,41 @@ pub(crate) mod scope {
         type Target = V;
 
         fn deref(&self) -> &V {
+            &self.0
+        }
+    }
+}
+
+pub(crate) mod timer {
+    use super::*;
+    use crate::time::Delta;
+    use shuttle::rand::{thread_rng, Rng};
+
+    pub(crate) trait Late: Send + Sync {
+        fn late(&self);
+    }
+
+    pub(crate) struct Watchdog<L>(L);
+
+    impl<L: Late> Watchdog<L> {
+        pub(crate) fn new(late: L) -> Result<Arc<Self>> {
+            Arc::new(Self(late), crate::prelude::GFP_KERNEL)
+        }
+
+        pub(crate) fn watch<T>(
+            this: &Arc<Self>,
+            _limit: Delta,
+            operation: impl FnOnce() -> T,
+        ) -> T {
+            let value = operation();
+
+            if thread_rng().gen_range(0..4) == 0 {
+                this.0.late();
+            }
+            value
+        }
+
+        pub(crate) fn late(&self) -> &L {
             &self.0
         }
     }

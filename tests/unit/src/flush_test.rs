@@ -2,9 +2,10 @@
 
 //! Shared flushes in random interleavings of their threads, some of which fail.
 
-use crate::abstractions::block::Bio;
+use crate::abstractions::block::{Bio, DiskName};
 use crate::abstractions::nd::Region;
 use crate::abstractions::scope::Scope;
+use crate::device::Device;
 use crate::flush::{Flush, LastFlush};
 use std::marker::PhantomData;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -27,7 +28,8 @@ fn interleave() -> usize {
     let region = leak(Region::default());
     let ended = leak(AtomicU64::new(0));
     let scope = leak(Scope(PhantomData));
-    let flush = Arc::new(Flush::for_disk(region, scope).expect("there is memory"));
+    let flush = Flush::for_disk(region, &Device, DiskName, scope).expect("there is memory");
+    let flush = Arc::new(flush);
     let mut threads = Vec::new();
 
     for _ in 0..THREADS[0] {

@@ -19,6 +19,8 @@ extern crate self as kernel;
 #[cfg(test)]
 mod abstractions;
 #[cfg(test)]
+pub mod device;
+#[cfg(test)]
 #[path = "../../../flush.rs"]
 mod flush;
 #[cfg(test)]
@@ -27,6 +29,8 @@ mod flush_test;
 pub mod prelude;
 #[cfg(test)]
 pub mod sync;
+#[cfg(test)]
+pub mod time;
 
 #[cfg(test)]
 mod tests {

@@ -2,7 +2,7 @@
 
 //! `kernel::prelude`.
 
-pub use crate::pin_init;
+pub use crate::{dev_warn, pin_init};
 pub use pinned_init::pin_data;
 pub use std::ffi::CStr;
 

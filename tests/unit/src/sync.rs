@@ -8,6 +8,11 @@ use std::ops::{Deref, DerefMut};
 
 pub use crate::{new_condvar, new_mutex};
 
+pub mod aref {
+    /// A counted reference: here the value.
+    pub struct ARef<T>(pub T);
+}
+
 pub struct Arc<T>(std::sync::Arc<T>);
 
 impl<T> Arc<T> {

@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Timers beside operations that should not take long.
+//!
+//! The `kernel` crate's macro for types with timers expands to unsafe code, which only this folder may
+//! have.
+
+use kernel::{
+    impl_has_hr_timer,
+    prelude::*,
+    sync::{
+        Arc,
+        ArcBorrow, //
+    },
+    time::{
+        hrtimer::{
+            HrTimer,
+            HrTimerCallback,
+            HrTimerCallbackContext,
+            HrTimerPointer,
+            HrTimerRestart,
+            RelativeSoftMode, //
+        },
+        Delta,
+        Monotonic, //
+    }, //
+};
+
+/// What is done when an operation takes long.
+pub(crate) trait Late: Send + Sync {
+    /// Called once for an operation, in softirq context, while the operation goes on.
+    fn late(&self);
+}
+
+/// A timer that runs beside operations, one at a time.
+#[pin_data]
+pub(crate) struct Watchdog<L> {
+    #[pin]
+    timer: HrTimer<Self>,
+    late: L,
+}
+
+impl<L: Late + 'static> Watchdog<L> {
+    /// Creates a timer that is not started. [`ENOMEM`].
+    pub(crate) fn new(late: L) -> Result<Arc<Self>> {
+        Arc::pin_init(
+            pin_init!(Self {
+                timer <- HrTimer::new(),
+                late,
+            }),
+            GFP_KERNEL,
+        )
+    }
+
+    /// Runs `operation`, and calls [`Late::late`] if it takes longer than `limit`. When this returns, that
+    /// call has ended. Allocates nothing.
+    pub(crate) fn watch<T>(this: &Arc<Self>, limit: Delta, operation: impl FnOnce() -> T) -> T {
+        let timer = this.clone().start(limit);
+        let value = operation();
+
+        // Stops the timer, and waits for its callback.
+        drop(timer);
+        value
+    }
+
+    pub(crate) fn late(&self) -> &L {
+        &self.late
+    }
+}
+
+impl<L: Late + 'static> HrTimerCallback for Watchdog<L> {
+    type Pointer<'a> = Arc<Self>;
+
+    fn run(
+        this: ArcBorrow<'_, Self>,
+        _context: HrTimerCallbackContext<'_, Self>,
+    ) -> HrTimerRestart {
+        this.late.late();
+        HrTimerRestart::NoRestart
+    }
+}
+
+impl_has_hr_timer! {
+    impl{L: Late + 'static} HasHrTimer<Self> for Watchdog<L> {
+        mode: RelativeSoftMode<Monotonic>, field: self.timer
+    }
+}
