@@ -248,7 +248,8 @@ bench-files: module tools release-tools
 
 bench-pmemctl: ERRORS := 10000
 bench-pmemctl: module tools release-tools
-	@$(enter) $(built)/pmem-vm --memory 2G --cpus 1 --icount --bare --e820 $$((($(ERRORS) / 100 + 384) / 2 * 2))M@1G \
+	@size=$$((($(ERRORS) / 100 + 384) / 2 * 2)); \
+	$(enter) $(built)/pmem-vm --memory $$((3072 + size))M --cpus 1 --icount --bare --e820 $${size}M@4G \
 		--run 'rm -rf /run/pmem; TOOLS=$(optimised) /rust_pmem/tests/bench/pmemctl.sh $(ERRORS)'
 
 bench-errors: ERRORS := 100000
