@@ -38,7 +38,7 @@ SECOND=$!
 dd if="/dev/$DISK" bs=4k count=1 iflag=direct status=none >/tmp/read
 check "reads do not wait for it" cmp /tmp/data /tmp/read
 if [ "$DRIVER" = rust_pmem ]; then
-	check "after 30 seconds the log says so" wait_for 60 sh -c "dmesg | grep -q '$MESSAGE not ended a flush for 30 s'"
+	check "after 30 seconds the log says so" wait_for 45 sh -c "dmesg | grep -q '$MESSAGE not ended a flush for 30 s'"
 else
 	skip "after 30 seconds the log says so" "nd_pmem does not"
 fi

@@ -17,6 +17,7 @@
 
 mod control;
 mod driver;
+mod host_cache;
 mod monitor;
 mod options;
 mod qemu_args;

@@ -48,7 +48,8 @@ pub struct Options {
 
     /// A virtio-pmem device; may be repeated
     ///
-    /// Comma-separated: size=SIZE; file=PATH; id=NAME, as for --nvdimm.
+    /// Comma-separated: size=SIZE; file=PATH; id=NAME, as for --nvdimm; volatile-cache (a power
+    /// cut loses pages that no flush has made durable, as if the host had failed).
     #[arg(long, value_name = "KEY=VALUE,…")]
     pub virtio_pmem: Vec<VirtioPmem>,
 
@@ -139,6 +140,8 @@ pub struct VirtioPmem {
     /// Bytes of persistent memory.
     pub size: Option<Size>,
     pub file: Option<PathBuf>,
+    /// A power cut loses what no flush has made durable.
+    pub volatile_cache: bool,
 }
 
 /// A CXL type 3 device.
@@ -228,8 +231,16 @@ impl FromStr for VirtioPmem {
     type Err = anyhow::Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        let (id, size, file) = plain("virtio-pmem", text, 2)?;
-        Ok(Self { id, size, file })
+        const VOLATILE_CACHE: &str = "volatile-cache";
+        let (flags, rest): (Vec<&str>, Vec<&str>) =
+            text.split(',').partition(|part| *part == VOLATILE_CACHE);
+        let (id, size, file) = plain("virtio-pmem", &rest.join(","), 2)?;
+        Ok(Self {
+            id,
+            size,
+            file,
+            volatile_cache: !flags.is_empty(),
+        })
     }
 }
 
@@ -342,6 +353,11 @@ impl Options {
             self.cpus
         );
         ensure!(self.slots <= 8, "--slots {}: at most 8", self.slots);
+        ensure!(
+            self.powerfail.is_none()
+                || self.virtio_pmem.iter().all(|device| !device.volatile_cache),
+            "--powerfail has a QEMU of its own, which knows no volatile-cache"
+        );
         self.check_e820()?;
         self.check_names()
     }

@@ -129,6 +129,14 @@ pub(crate) struct Device {
     pub bytes: u64,
 }
 
+/// The file behind a device: the one that is named, or one in `folder`.
+fn backing_path(id: &str, file: Option<&Path>, folder: &Path) -> PathBuf {
+    match file {
+        Some(file) => file.to_path_buf(),
+        None => folder.join(format!("{id}.img")),
+    }
+}
+
 /// Finds or makes the backing file, in `folder` if it has no name. Returns its path and length.
 fn backing(
     id: &str,
@@ -137,10 +145,7 @@ fn backing(
     labels: Option<Size>,
     folder: &Path,
 ) -> Result<(PathBuf, u64)> {
-    let path = match file {
-        Some(file) => file.to_path_buf(),
-        None => folder.join(format!("{id}.img")),
-    };
+    let path = backing_path(id, file, folder);
     let shown = path.display();
     let labels = labels.map_or(0, Size::bytes);
     let length = match (path.metadata(), size) {
@@ -199,6 +204,18 @@ impl VirtioPmem {
             bytes,
         })
     }
+}
+
+/// Returns the files of virtio-pmem devices of which a power cut loses what is not durable.
+pub(crate) fn volatile_files(options: &Options, folder: &Path) -> Vec<PathBuf> {
+    let devices = options.virtio_pmem.iter();
+    devices
+        .filter(|device| device.volatile_cache)
+        .map(|device| {
+            let id = device.id.as_deref().unwrap_or_default();
+            backing_path(id, device.file.as_deref(), folder)
+        })
+        .collect()
 }
 
 /// Size of a CXL device's label area.

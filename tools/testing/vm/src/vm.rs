@@ -3,6 +3,7 @@
 //! A running guest.
 
 use crate::control::{Control, Ended, Loss, Received};
+use crate::host_cache::HostCache;
 use crate::monitor::Monitor;
 use crate::options::{Nvdimm, Options, VirtioPmem};
 use crate::qemu_args::{self, Images};
@@ -87,6 +88,7 @@ impl From<anyhow::Error> for BootError {
 struct Qemu {
     child: Mutex<Child>,
     requested: Mutex<Option<Loss>>,
+    cache: HostCache,
 }
 
 /// Parses a decimal or hexadecimal address.
@@ -108,6 +110,14 @@ impl Qemu {
         let mut child = locked(&self.child);
         let _ = child.kill();
         let _ = child.wait();
+    }
+
+    /// Cuts the power.
+    fn cut(&self) -> Result<()> {
+        self.cache.cut()?;
+        *locked(&self.requested) = Some(Loss::PowerCut);
+        self.kill();
+        Ok(())
     }
 
     fn ended(&self) -> Option<String> {
@@ -163,7 +173,12 @@ fn qemu_log(folder: &Path) -> PathBuf {
     folder.join("qemu.log")
 }
 
-fn start(mut command: Command, mut arguments: Vec<OsString>, folder: &Path) -> Result<Started> {
+fn start(
+    mut command: Command,
+    mut arguments: Vec<OsString>,
+    folder: &Path,
+    cache: HostCache,
+) -> Result<Started> {
     let _one_at_a_time = locked(&SPAWN);
     let mut theirs = Vec::new();
     let mut line = |name: &str, option: &str, value: &str| -> Result<UnixStream> {
@@ -195,6 +210,7 @@ fn start(mut command: Command, mut arguments: Vec<OsString>, folder: &Path) -> R
     let qemu = Qemu {
         child: Mutex::new(child),
         requested: Mutex::new(None),
+        cache,
     };
     Ok(Started {
         qemu,
@@ -236,10 +252,11 @@ impl Vm {
             fs::create_dir_all(parent).with_context(|| parent.display().to_string())?;
         }
         let arguments = qemu_args::arguments(options, &images, serial, folder)?;
+        let cache = HostCache::new(qemu_args::volatile_files(options, folder))?;
         let serial = Serial::new(serial);
         let mut tries = Vec::new();
         loop {
-            match Self::boot_once(options, &images, &arguments, folder, &serial)? {
+            match Self::boot_once(options, &images, &arguments, folder, &serial, &cache)? {
                 Ok(vm) => return Ok(vm),
                 Err(how) => {
                     tries.push(how);
@@ -265,13 +282,16 @@ impl Vm {
         arguments: &[OsString],
         folder: &Path,
         serial: &Serial,
+        cache: &HostCache,
     ) -> Result<Result<Self, String>, BootError> {
         let patience = if images.debug.is_some() { DEBUG } else { 1 };
         let (silence, boot) = (SILENCE * patience, BOOT * patience);
         let begin = Instant::now();
         let log_start = serial.len();
         let mut progress = (log_start, begin);
-        let started = start(qemu_args::program(options)?, arguments.to_vec(), folder)?;
+        let mut program = qemu_args::program(options)?;
+        cache.preload(&mut program)?;
+        let started = start(program, arguments.to_vec(), folder, cache.clone())?;
         let mut control = Control::new(started.control);
         let said = || {
             fs::read_to_string(qemu_log(folder))
@@ -398,9 +418,9 @@ impl Vm {
         locked(&self.qemu.requested).unwrap_or(Loss::Unasked)
     }
 
-    /// Cuts the power: kills QEMU without a warning to the guest.
+    /// Cuts the power, without a warning to the guest.
     pub fn cut_power(self) {
-        drop(self);
+        self.power_switch().off();
     }
 
     /// Lets the guest sync and power off, or kills it after a time-out.
@@ -466,10 +486,12 @@ impl Drop for Vm {
 pub struct PowerSwitch(Arc<Qemu>);
 
 impl PowerSwitch {
-    /// Kills QEMU.
+    /// Cuts the power.
     pub fn off(self) {
-        *locked(&self.0.requested) = Some(Loss::PowerCut);
-        self.0.kill();
+        // Without the mark that a cut needs, nothing is lost.
+        if self.0.cut().is_err() {
+            self.0.kill();
+        }
     }
 }
 
@@ -508,8 +530,7 @@ impl Requests {
             ("mce", [address]) => self.machine_check(address, "12"),
             ("mce", [address, lsb]) => self.machine_check(address, lsb),
             ("powercut", []) => {
-                *locked(&self.qemu.requested) = Some(Loss::PowerCut);
-                self.qemu.kill();
+                self.qemu.cut()?;
                 Ok(String::new())
             }
             ("shutdown", []) => {
@@ -580,6 +601,10 @@ impl Requests {
             }
             "virtio-pmem" => {
                 let device: VirtioPmem = what.parse()?;
+                ensure!(
+                    !device.volatile_cache,
+                    "volatile-cache: only of devices that the guest boots with"
+                );
                 let id = device.id.clone().unwrap_or_else(|| format!("added{count}"));
                 let slot = self.slots_used.fetch_add(1, Ordering::Relaxed);
                 ensure!(
