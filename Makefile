@@ -52,6 +52,8 @@
 #:      SIZES='512'          of other sizes, in GiB
 #: make bench-flushes        cost of durable writes on virtio-pmem by the number of threads, under both drivers
 #:      SECONDS=5            for each figure
+#: make bench-databases      the same of transactions: SQLite, PostgreSQL
+#:      SECONDS=5            for each figure
 #: make vm                   a shell in a virtual machine with the module loaded
 #:      RUN='command'        one command there; a status other than 0 is in make's last line
 #:      VM='options'         another machine: see make vm VM=--help (RUST_PMEM_BIND=DIR shows it your files)
@@ -268,6 +270,10 @@ bench-flushes: module provider tools
 	@$(enter) $(built)/pmem-vm --driver none --bare --virtio-pmem size=512M --append 'memmap=128M$$512M' \
 		--run '/rust_pmem/tests/bench/flushes.sh $(SECONDS)'
 
+bench-databases: module provider tools setup-apps
+	@$(enter) $(built)/pmem-vm --driver none --bare --image build/images/apps.img --virtio-pmem size=512M --memory 2G \
+		--append 'memmap=384M$$512M' --run '/rust_pmem/tests/bench/databases.sh $(SECONDS)'
+
 # Statically linked, because it runs outside of the build root.
 bench-native: setup
 	@$(enter) env RUSTFLAGS='-C target-feature=+crt-static' cargo build --release --locked --offline --quiet \
@@ -298,4 +304,5 @@ distclean: clean
 .PHONY: help setup setup-ndctl setup-suites setup-apps setup-powerfail module provider emulated tools tools-demo \
 	tools-vm pmemctl install uninstall deb demo picture check check-debug matrix soak fuzz \
 	parity mutants powerfail suites suite-ndctl suite-kselftest suite-apps xfstests bench bench-cpus bench-native \
-	bench-files bench-pmemctl bench-errors release-tools bench-sizes bench-flushes vm lint fmt clean distclean
+	bench-files bench-pmemctl bench-errors release-tools bench-sizes bench-flushes bench-databases vm lint fmt clean \
+	distclean

@@ -296,6 +296,15 @@ impl<'bound> Group<'bound> {
         first
     }
 
+    /// Flushes, once. The log says so if that takes long.
+    #[inline(never)]
+    fn flush_region(&self) -> Result {
+        let result = Watchdog::watch(&self.watchdog, SLOW, || self.region.flush());
+
+        self.watchdog.late().ended();
+        result
+    }
+
     /// Flushes, or waits for those who do, until `done` returns something.
     fn flush_until<R>(&self, done: impl Fn(&mut State) -> Option<R>) -> R {
         loop {
@@ -311,9 +320,8 @@ impl<'bound> Group<'bound> {
             };
             drop(state);
 
-            let result = Watchdog::watch(&self.watchdog, SLOW, || self.region.flush());
+            let result = self.flush_region();
 
-            self.watchdog.late().ended();
             self.state.lock().end(result);
             self.changed.notify_all();
             bios.end(result);

@@ -100,7 +100,8 @@ measure() {
 	mount_dax "$2"
 	measure_sqlite "$1" "$3"
 	measure_postgresql "$1" "$3"
-	umount $MNT
+	# The server removes its lock file before it exits.
+	wait_for 30 umount $MNT
 }
 
 mkdir -p $MNT
