@@ -3,8 +3,10 @@
 //! Block translation tables, which `nd_btt` serves.
 
 use super::{
+    namespace::InfoAccess,
     Device,
-    Namespace, //
+    Namespace,
+    Probed, //
 };
 use crate::abstractions::{
     badblocks::BadBlocks,
@@ -22,11 +24,28 @@ use core::{
 use kernel::{
     device::{
         Bound,
-        Core, //
+        Core,
+        DeviceContext, //
     },
     error::to_result,
     prelude::*, //
 };
+
+impl<Ctx: DeviceContext> Device<Ctx> {
+    /// Returns whether this is a btt device, which has claimed a namespace.
+    pub(crate) fn is_btt(&self) -> bool {
+        // SAFETY: By the type invariant the device is valid.
+        unsafe { bindings::is_nd_btt(self.as_raw()) }
+    }
+}
+
+impl InfoAccess<'_> {
+    /// Searches for the info block of a BTT. [`ENOMEM`].
+    pub(crate) fn probe_btt(&self) -> Result<Probed> {
+        // SAFETY: By the type invariant `dev` is in probe, and its namespace is enabled.
+        Self::claim(|| unsafe { bindings::nd_btt_probe(self.dev, self.ndns) })
+    }
+}
 
 /// A block translation table that serves its namespace: sector mode.
 ///

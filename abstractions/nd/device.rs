@@ -151,12 +151,6 @@ impl<'b> Device<Core<'b>> {
         Ok(Namespace { ndns, dev: self })
     }
 
-    /// Returns whether this is a btt device, which has claimed a namespace.
-    pub(crate) fn is_btt(&self) -> bool {
-        // SAFETY: By the type invariant the device is valid.
-        unsafe { bindings::is_nd_btt(self.as_raw()) }
-    }
-
     /// Returns whether this is a pfn device, which has claimed a namespace.
     pub(crate) fn is_pfn(&self) -> bool {
         // SAFETY: By the type invariant the device is valid.

@@ -6,6 +6,10 @@
 //! [`include/linux/libnvdimm.h`](srctree/include/linux/libnvdimm.h),
 //! [`drivers/nvdimm/nd.h`](srctree/drivers/nvdimm/nd.h)
 
+#[cfg(CONFIG_BTT)]
+mod btt;
+#[cfg(not(CONFIG_BTT))]
+#[path = "no_btt.rs"]
 mod btt;
 mod bus;
 mod device;

@@ -108,8 +108,8 @@ impl<'a> Namespace<'a, '_> {
 ///
 /// `ndns` is the namespace of `dev`, which is bound to a driver that is probing, and is enabled.
 pub(crate) struct InfoAccess<'a> {
-    dev: *mut kernel::bindings::device,
-    ndns: *mut bindings::nd_namespace_common,
+    pub(super) dev: *mut kernel::bindings::device,
+    pub(super) ndns: *mut bindings::nd_namespace_common,
     _namespace: PhantomData<&'a ()>,
 }
 
@@ -119,7 +119,7 @@ impl InfoAccess<'_> {
     /// It returns [`ENOMEM`] without memory for a device, but [`ENODEV`] without memory for a copy of the
     /// info block (`devm_kzalloc` in `nd_btt_probe`, 7.2). A namespace with an info block must not be
     /// taken for a raw one then, so this tries a second time.
-    fn claim(probe: impl Fn() -> c_int) -> Result<Probed> {
+    pub(super) fn claim(probe: impl Fn() -> c_int) -> Result<Probed> {
         for _ in 0..2 {
             match to_result(probe()) {
                 Ok(()) => return Ok(Probed::Claimed),
@@ -129,12 +129,6 @@ impl InfoAccess<'_> {
             }
         }
         Ok(Probed::Unclaimed)
-    }
-
-    /// Searches for the info block of a BTT. [`ENOMEM`].
-    pub(crate) fn probe_btt(&self) -> Result<Probed> {
-        // SAFETY: By the type invariant `dev` is in probe, and its namespace is enabled.
-        Self::claim(|| unsafe { bindings::nd_btt_probe(self.dev, self.ndns) })
     }
 
     /// Searches for the info block of a pfn device. `EOPNOTSUPP` if it can't be served, [`ENOMEM`].

@@ -50,7 +50,7 @@ fresh && without RUST
 refused "configured without Rust"
 fresh && without MODULES
 refused "without loadable modules"
-for option in LIBNVDIMM BTT NVDIMM_PFN NVDIMM_DAX FS_DAX; do
+for option in LIBNVDIMM NVDIMM_PFN NVDIMM_DAX FS_DAX; do
 	fresh && without $option
 	refused "configured without CONFIG_$option"
 done

@@ -346,6 +346,14 @@ fn build_and_test_tools(
         warnings: false,
     }
     .test(results, logs)?;
+    Step {
+        name: "no-btt",
+        about: "the module is built for a kernel without BTT",
+        activity: Activity::Builds,
+        command: Command::new(top.join("tests/external/packages/no-btt.sh")),
+        warnings: false,
+    }
+    .test(results, logs)?;
     let mut command = Command::new(top.join("tests/external/packages/install.sh"));
     command.current_dir(top).arg(&static_build);
     Step {
