@@ -13,11 +13,23 @@ pub const PAGE_SHIFT_4K: usize = 12;
 #[path = "../../../units.rs"]
 mod units;
 
-// The rest of the driver sees these in the place of the `kernel` crate and of its own abstractions.
+// The rest of the driver sees these in the place of the `kernel` crate, of its own abstractions and of other modules.
 #[cfg(test)]
 extern crate self as kernel;
 #[cfg(test)]
 mod abstractions;
+#[cfg(test)]
+pub mod alloc {
+    pub use crate::prelude::Flags;
+}
+#[cfg(test)]
+mod badblocks {
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub(crate) enum Origin {
+        Bus,
+        User,
+    }
+}
 #[cfg(test)]
 pub mod device;
 #[cfg(test)]
@@ -27,6 +39,14 @@ mod flush;
 mod flush_test;
 #[cfg(test)]
 pub mod prelude;
+#[cfg(test)]
+#[expect(dead_code, reason = "nodes are moved to other stocks by other modules")]
+#[path = "../../../ranges.rs"]
+mod ranges;
+#[cfg(test)]
+mod ranges_test;
+#[cfg(test)]
+pub mod rbtree;
 #[cfg(test)]
 pub mod sync;
 #[cfg(test)]
