@@ -50,7 +50,7 @@ use kernel::{
     time::Delta, //
 };
 
-/// How long a flush waits for the host before the log says so: what NVMe and SCSI allow a command.
+/// How long a flush waits for the host before that is logged: the I/O timeout of NVMe.
 const SLOW: Delta = Delta::from_secs(30);
 
 /// The flush of a namespace's region.
@@ -76,8 +76,8 @@ impl<'bound> Flush<'bound> {
         }
     }
 
-    /// Creates the flush of `region`; requests share flushes if these wait for the host. Messages about
-    /// slow flushes name `dev` and the disk. [`ENOMEM`].
+    /// Creates the flush of `region`; requests share flushes if these wait for the host. Slow flushes are
+    /// logged for `dev` and the disk. [`ENOMEM`].
     pub(crate) fn for_disk(
         region: &'bound Region,
         dev: &Device,
@@ -296,12 +296,12 @@ impl<'bound> Group<'bound> {
         first
     }
 
-    /// Flushes, once. The log says so if that takes long.
+    /// Flushes once. Logs a flush that takes long.
     #[inline(never)]
     fn flush_region(&self) -> Result {
         let result = Watchdog::watch(&self.watchdog, SLOW, || self.region.flush());
 
-        self.watchdog.late().ended();
+        self.watchdog.late().ended(result);
         result
     }
 
@@ -336,7 +336,7 @@ impl Job for Group<'_> {
     }
 }
 
-/// Says in the log that a flush waits for the host: those that wait for it cannot be interrupted.
+/// Logs that a flush waits for the host: its waiters cannot be interrupted.
 struct SlowFlush {
     dev: ARef<Device>,
     disk: DiskName,
@@ -353,10 +353,15 @@ impl SlowFlush {
     }
 
     /// The flush has ended.
-    fn ended(&self) {
+    fn ended(&self, result: Result) {
         if self.is_late.is_on() {
             self.is_late.set(false);
-            dev_warn!(self.dev, "{}: the host has ended the flush\n", self.disk);
+            dev_warn!(
+                self.dev,
+                "{}: the flush has {}\n",
+                self.disk,
+                if result.is_ok() { "ended" } else { "failed" }
+            );
         }
     }
 }

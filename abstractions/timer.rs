@@ -26,7 +26,7 @@ use kernel::{
     }, //
 };
 
-/// What is done when an operation takes long.
+/// The reaction to an operation that takes long.
 pub(crate) trait Late: Send + Sync {
     /// Called once for an operation, in softirq context, while the operation goes on.
     fn late(&self);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! The driver's abstractions, as far as flushes need them: a region that records its flushes, bios that check how they
-//! end, work items, and a timer that expires at random.
+//! end, work items, and a timer that expires for some operations.
 
 use crate::prelude::{CStr, Result};
 use crate::sync::Arc;
@@ -188,12 +188,10 @@ pub(crate) mod timer {
             _limit: Delta,
             operation: impl FnOnce() -> T,
         ) -> T {
-            let value = operation();
-
             if thread_rng().gen_range(0..4) == 0 {
                 this.0.late();
             }
-            value
+            operation()
         }
 
         pub(crate) fn late(&self) -> &L {

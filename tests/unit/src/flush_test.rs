@@ -23,12 +23,28 @@ fn leak<T>(value: T) -> &'static T {
     Box::leak(Box::new(value))
 }
 
+/// Each message about a flush that takes long is followed by one about its end.
+fn check_messages(messages: &[String]) {
+    for pair in messages.chunks(2) {
+        let [late, end] = pair else {
+            panic!("an end is missing: {messages:?}");
+        };
+
+        assert!(late.contains("has not ended"), "{messages:?}");
+        assert!(
+            end.ends_with("has ended\n") || end.ends_with("has failed\n"),
+            "{messages:?}"
+        );
+    }
+}
+
 /// Requests flushes from all threads, and checks each result. Returns the number of flushes of the region.
 fn interleave() -> usize {
     let region = leak(Region::default());
     let ended = leak(AtomicU64::new(0));
     let scope = leak(Scope(PhantomData));
-    let flush = Flush::for_disk(region, &Device, DiskName, scope).expect("there is memory");
+    let device = Device::default();
+    let flush = Flush::for_disk(region, &device, DiskName, scope).expect("there is memory");
     let flush = Arc::new(flush);
     let mut threads = Vec::new();
 
@@ -61,6 +77,7 @@ fn interleave() -> usize {
 
     drop(LastFlush(Flush::clone(&flush)));
     assert_eq!(region.flushes(), flushes + 1);
+    check_messages(&device.messages());
     flushes
 }
 

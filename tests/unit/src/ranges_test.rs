@@ -37,7 +37,7 @@ fn tag() -> impl Strategy<Value = Tag> {
         .prop_map(|(origin, pending)| Tag { origin, pending })
 }
 
-/// Any range, also an empty one, or one beyond the end of the model.
+/// Any range, also an empty one.
 fn sectors() -> impl Strategy<Value = Range<u64>> {
     (0..SECTORS, 0..SECTORS / 2).prop_map(|(start, len)| start..(start + len).min(SECTORS))
 }

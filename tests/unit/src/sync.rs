@@ -9,8 +9,16 @@ use std::ops::{Deref, DerefMut};
 pub use crate::{new_condvar, new_mutex};
 
 pub mod aref {
-    /// A counted reference: here the value.
+    /// A counted reference: here the value, which is counted itself.
     pub struct ARef<T>(pub T);
+
+    impl<T> std::ops::Deref for ARef<T> {
+        type Target = T;
+
+        fn deref(&self) -> &T {
+            &self.0
+        }
+    }
 }
 
 pub struct Arc<T>(std::sync::Arc<T>);

@@ -146,7 +146,7 @@ impl Story {
     pub fn cut_power(&mut self) -> Result<()> {
         self.healthy()?;
         let vm = self.guest.take().context("there is no guest")?;
-        vm.cut_power();
+        vm.cut_power()?;
         self.host("kill -9 qemu");
         Ok(())
     }

@@ -2,31 +2,27 @@
 
 //! Keeps what an fsync has made durable, for QEMU's virtio-pmem devices with `volatile-cache`.
 //!
-//! QEMU answers a flush of virtio-pmem by an `fsync(2)` of the device's file. Preloaded into QEMU, this library takes the
-//! place of libc's `fsync`: of a file with a copy beside it, FILE.durable, it makes a new copy instead. `pmem-vm` makes the
-//! first copy, and goes back to the last one after a power cut (`tools/testing/vm/src/host_cache.rs`).
+//! QEMU answers a flush of virtio-pmem by an `fsync(2)` of the device's file. Preloaded into QEMU, this library replaces
+//! libc's `fsync`: if there is a FILE.durable beside the file, it makes a new copy there instead. `pmem-vm` makes the first
+//! copy, and goes back to the last one after a power cut (`tools/testing/vm/src/host_cache.rs`).
 
-#![deny(clippy::undocumented_unsafe_blocks)]
+#![deny(unsafe_code)]
+
+#[expect(unsafe_code, reason = "the interface is that of C")]
+mod abstractions;
 
 use rustix::fs::{self, Mode, OFlags, SeekFrom};
 use rustix::io::Errno;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 
-/// Makes the file durable. Returns 0, or -1 if that fails, as fsync(2) does; the caller prints the error.
-#[unsafe(no_mangle)]
-pub extern "C" fn fsync(fd: RawFd) -> i32 {
-    if fd < 0 {
-        return -1;
-    }
-    // SAFETY: It is not -1, and the caller keeps it open. If it is not open, system calls fail with EBADF.
-    let fd = unsafe { BorrowedFd::borrow_raw(fd) };
+/// Held while a copy is made: FILE.new has one writer, and each descriptor one user of its offset.
+static COPY: Mutex<()> = Mutex::new(());
 
-    // rustix makes the system call itself, so that this is not called again.
-    match keep(fd).unwrap_or_else(|| fs::fsync(fd)) {
-        Ok(()) => 0,
-        Err(_) => -1,
-    }
+/// Makes the file durable. rustix makes system calls itself, so that this is not called again.
+fn fsync(fd: BorrowedFd<'_>) -> Result<(), Errno> {
+    keep(fd).unwrap_or_else(|| fs::fsync(fd))
 }
 
 /// Copies the file to FILE.durable, if there is one.
@@ -47,6 +43,7 @@ fn keep(fd: BorrowedFd<'_>) -> Option<Result<(), Errno>> {
 
 /// Replaces `durable` by a copy of the file, at once for whoever opens it, even if this process is killed.
 fn replace(from: BorrowedFd<'_>, durable: &Path, new: &Path) -> Result<(), Errno> {
+    let _one_at_a_time = COPY.lock().unwrap_or_else(PoisonError::into_inner);
     let flags = OFlags::CREATE | OFlags::TRUNC | OFlags::WRONLY | OFlags::CLOEXEC;
     let to = fs::open(new, flags, Mode::RUSR | Mode::WUSR)?;
     let length = u64::try_from(fs::fstat(from)?.st_size).map_err(|_| Errno::INVAL)?;
@@ -61,7 +58,6 @@ fn copy_data(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> Result<(), Errno> {
     let mut end = 0;
 
     loop {
-        // Another thread of QEMU may map the file, but none uses its offset.
         let mut start = match fs::seek(from, SeekFrom::Data(end)) {
             Ok(start) => start,
             Err(Errno::NXIO) => return Ok(()),

@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The host's page cache over the file of a virtio-pmem device, of which a power cut loses what no flush has made durable.
+//! The host's page cache over the file of a virtio-pmem device: a power cut loses pages that no flush has made durable.
 //!
 //! While QEMU runs, each flush copies the device's file to FILE.durable (`tools/testing/host-cache`, preloaded). A cut leaves
-//! a mark, FILE.cut, by which the next boot goes back to that copy: killing QEMU alone loses nothing.
+//! a mark, FILE.cut, and the next boot goes back to that copy: killing QEMU alone loses nothing.
 
 use anyhow::{Context, Result, ensure};
 use std::env;
 use std::fs::{self, File};
+use std::io::ErrorKind;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use units::PAGE;
@@ -23,7 +25,7 @@ fn beside(path: &Path, suffix: &str) -> PathBuf {
 }
 
 impl HostCache {
-    /// Prepares the files for a boot: what they have is durable, except after a power cut.
+    /// Prepares the files for a boot: their contents are durable, except after a power cut.
     pub(crate) fn new(files: Vec<PathBuf>) -> Result<Self> {
         for path in &files {
             let (durable, cut) = (beside(path, ".durable"), beside(path, ".cut"));
@@ -34,6 +36,17 @@ impl HostCache {
             fs::copy(path, &durable).with_context(|| durable.display().to_string())?;
         }
         Ok(Self(files))
+    }
+
+    /// Forgets an earlier boot in which `path` had a volatile cache: it has none now.
+    pub(crate) fn forget(path: &Path) -> Result<()> {
+        for suffix in [".durable", ".cut"] {
+            match fs::remove_file(beside(path, suffix)) {
+                Err(error) if error.kind() != ErrorKind::NotFound => return Err(error.into()),
+                _ => (),
+            }
+        }
+        Ok(())
     }
 
     /// Has QEMU keep what its flushes make durable.
@@ -63,16 +76,24 @@ impl HostCache {
 
 /// Goes back to the durable contents in half of the pages: the host may have written any others.
 fn lose(path: &Path, durable: &Path) -> Result<()> {
-    let mut kept = fs::read(durable)?;
-    let newest = fs::read(path)?;
-    ensure!(kept.len() == newest.len(), "its durable copy is as long");
-    let pages = kept.chunks_mut(PAGE as usize);
-    for (page, new) in pages.zip(newest.chunks(PAGE as usize)) {
-        if page != new && fastrand::bool() {
-            page.copy_from_slice(new);
+    let file = File::options().read(true).write(true).open(path)?;
+    let kept = File::open(durable)?;
+    let length = file.metadata()?.len();
+    ensure!(
+        kept.metadata()?.len() == length,
+        "{} is longer or shorter; delete it and {}",
+        durable.display(),
+        beside(path, ".cut").display()
+    );
+    let (mut new, mut old) = ([0; PAGE as usize], [0; PAGE as usize]);
+    for start in (0..length).step_by(PAGE as usize) {
+        let page = usize::try_from(PAGE.min(length - start))?;
+        file.read_exact_at(&mut new[..page], start)?;
+        kept.read_exact_at(&mut old[..page], start)?;
+        if new != old && fastrand::bool() {
+            file.write_all_at(&old[..page], start)?;
         }
     }
-    fs::write(path, kept)?;
     Ok(())
 }
 
@@ -88,15 +109,16 @@ mod tests {
         let path = folder.path().join("x.img");
         let pages = |value: u8| vec![value; PAGES * PAGE as usize];
         fs::write(&path, pages(1)).unwrap();
-        HostCache::new(vec![path.clone()]).unwrap();
+        let new = || HostCache::new(vec![path.clone()]);
+        new().unwrap();
         fs::write(&path, pages(2)).unwrap();
 
-        let cache = HostCache::new(vec![path.clone()]).unwrap();
+        let cache = new().unwrap();
         assert_eq!(fs::read(&path).unwrap(), pages(2), "QEMU has ended");
 
         fs::write(&path, pages(3)).unwrap();
         cache.cut().unwrap();
-        let cache = HostCache::new(vec![path.clone()]).unwrap();
+        let cache = new().unwrap();
         let left = fs::read(&path).unwrap();
         let lost = left.chunks(PAGE as usize).filter(|page| page[0] == 2);
         assert!((1..PAGES).contains(&lost.count()));
@@ -106,7 +128,17 @@ mod tests {
         );
 
         cache.cut().unwrap();
-        HostCache::new(vec![path.clone()]).unwrap();
+        new().unwrap();
         assert_eq!(fs::read(&path).unwrap(), left, "all was durable");
+
+        fs::write(&path, pages(4)).unwrap();
+        cache.cut().unwrap();
+        HostCache::forget(&path).unwrap();
+        new().unwrap();
+        assert_eq!(
+            fs::read(&path).unwrap(),
+            pages(4),
+            "there was a boot without a cache meanwhile"
+        );
     }
 }

@@ -202,6 +202,11 @@ fn shell(vm: &mut Vm, log: &Path) -> Result<Ended> {
          </dev/hvc0 >/dev/hvc0 2>&1"
     );
     let switch = vm.power_switch();
-    let _terminal = terminal::connect(console, move || switch.off())?;
+    let cut_power = move || {
+        if let Err(error) = switch.off() {
+            eprintln!("pmem-vm: {error:#}");
+        }
+    };
+    let _terminal = terminal::connect(console, cut_power)?;
     vm.run(&command, None, &mut |_| ())
 }

@@ -206,16 +206,19 @@ impl VirtioPmem {
     }
 }
 
-/// Returns the files of virtio-pmem devices of which a power cut loses what is not durable.
-pub(crate) fn volatile_files(options: &Options, folder: &Path) -> Vec<PathBuf> {
-    let devices = options.virtio_pmem.iter();
-    devices
-        .filter(|device| device.volatile_cache)
-        .map(|device| {
-            let id = device.id.as_deref().unwrap_or_default();
-            backing_path(id, device.file.as_deref(), folder)
-        })
-        .collect()
+/// Returns the files of virtio-pmem devices with a volatile cache, and those of the others.
+pub(crate) fn virtio_pmem_files(options: &Options, folder: &Path) -> (Vec<PathBuf>, Vec<PathBuf>) {
+    let (mut volatile, mut others) = (Vec::new(), Vec::new());
+    for device in &options.virtio_pmem {
+        let id = device.id.as_deref().unwrap_or_default();
+        let path = backing_path(id, device.file.as_deref(), folder);
+        if device.volatile_cache {
+            volatile.push(path);
+        } else {
+            others.push(path);
+        }
+    }
+    (volatile, others)
 }
 
 /// Size of a CXL device's label area.

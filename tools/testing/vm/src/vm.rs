@@ -252,7 +252,11 @@ impl Vm {
             fs::create_dir_all(parent).with_context(|| parent.display().to_string())?;
         }
         let arguments = qemu_args::arguments(options, &images, serial, folder)?;
-        let cache = HostCache::new(qemu_args::volatile_files(options, folder))?;
+        let (volatile, others) = qemu_args::virtio_pmem_files(options, folder);
+        for path in &others {
+            HostCache::forget(path)?;
+        }
+        let cache = HostCache::new(volatile)?;
         let serial = Serial::new(serial);
         let mut tries = Vec::new();
         loop {
@@ -418,9 +422,9 @@ impl Vm {
         locked(&self.qemu.requested).unwrap_or(Loss::Unasked)
     }
 
-    /// Cuts the power, without a warning to the guest.
-    pub fn cut_power(self) {
-        self.power_switch().off();
+    /// Cuts the power, without a warning to the guest. An error says that a volatile cache is not lost.
+    pub fn cut_power(self) -> Result<()> {
+        self.power_switch().off()
     }
 
     /// Lets the guest sync and power off, or kills it after a time-out.
@@ -486,12 +490,12 @@ impl Drop for Vm {
 pub struct PowerSwitch(Arc<Qemu>);
 
 impl PowerSwitch {
-    /// Cuts the power.
-    pub fn off(self) {
-        // Without the mark that a cut needs, nothing is lost.
-        if self.0.cut().is_err() {
-            self.0.kill();
-        }
+    /// Cuts the power. An error says that a volatile cache is not lost.
+    pub fn off(self) -> Result<()> {
+        let marked = self.0.cut();
+        *locked(&self.0.requested) = Some(Loss::PowerCut);
+        self.0.kill();
+        marked
     }
 }
 
