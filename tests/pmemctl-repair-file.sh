@@ -33,7 +33,7 @@ make_bad() {
 }
 
 need filefrag jq cmp
-plan 69
+plan 77
 load_driver
 disk=$(e820_disk)
 
@@ -87,7 +87,13 @@ for way in 'ext4 always' 'ext4 never' 'xfs always' 'xfs never'; do
 	is "$way: zeroes" "$(run_repair "$file" --zero)" "0 81920+4096 512 3584 healed lost 512"
 	dd if=/dev/zero of=/tmp/right bs=512 seek=161 count=1 conv=notrunc status=none
 	check "$way: are there, and the rest of the page" cmp "$file" /tmp/right
-	is "$way: a range, bad or not" "$(run_repair "$file" --from /tmp/backup --force --offset 82000 --length 600)" "0 81920+4096 600 3496 healed lost 0"
+	case $way in
+	*never) kept=healed ;;
+	*) kept=good-after-all ;;
+	esac
+	is "$way: a range that can be read is kept" "$(run_repair "$file" --from /tmp/backup --force --offset 82000 --length 600)" "0 81920+4096 0 4096 $kept lost 0"
+	check "$way: unchanged" cmp "$file" /tmp/right
+	is "$way: a range, bad or not" "$(run_repair "$file" --from /tmp/backup --force --overwrite-good --offset 82000 --length 600)" "0 81920+4096 600 3496 healed lost 0"
 	dd if=/tmp/backup of=/tmp/right bs=1 skip=82000 seek=82000 count=600 conv=notrunc status=none
 	check "$way: is that of the backup" cmp "$file" /tmp/right
 	if [ "$way" = 'ext4 never' ] || [ "$way" = 'xfs never' ]; then

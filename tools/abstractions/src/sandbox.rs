@@ -2,14 +2,16 @@
 
 //! Child processes without privileges, for programs that parse untrusted data.
 //!
-//! The child has no capabilities and can gain none, limited memory and CPU time, and, where the kernel has Landlock
-//! (linux/landlock.h), can open nothing for writing and only a few directories and one device for reading.
+//! The child has no capabilities and can gain none, limited memory and CPU time, no sockets, and, where the kernel has
+//! Landlock (linux/landlock.h), can open nothing for writing and only a few directories and one device for reading.
 
 use rustix::io::{FdFlags, fcntl_setfd};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{
     CapabilitySet, CapabilitySets, clear_ambient_capability_set, set_capabilities, set_no_new_privs,
 };
+use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, TargetArch, apply_filter};
+use std::env::consts::ARCH;
 use std::ffi::c_long;
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -51,6 +53,7 @@ pub fn confine(
     device: Option<Device>,
 ) -> io::Result<()> {
     let ruleset = ruleset(readable, device.as_ref())?;
+    let refused = refused_calls()?;
     let nothing = CapabilitySets {
         effective: CapabilitySet::empty(),
         permitted: CapabilitySet::empty(),
@@ -72,12 +75,36 @@ pub fn confine(
         if let Some(device) = &device {
             fcntl_setfd(&device.file, FdFlags::empty())?;
         }
-        Ok(())
+        apply_filter(&refused).map_err(|_| io::Error::last_os_error())
     };
     // SAFETY: Only async-signal-safe functions may run between fork and exec. The closure only makes system calls,
     // and does not allocate: an `io::Error` of an errno has no heap part.
     unsafe { command.pre_exec(confine) };
     Ok(())
+}
+
+/// The system calls that fail with `EPERM`: by those, the user that the child still is could have services act for it,
+/// or change other processes of that user. Landlock does not cover sockets that have a path.
+fn refused_calls() -> io::Result<BpfProgram> {
+    let calls = [
+        libc::SYS_socket,
+        libc::SYS_connect,
+        libc::SYS_ptrace,
+        libc::SYS_process_vm_writev,
+        libc::SYS_pidfd_getfd,
+        libc::SYS_io_uring_setup,
+        libc::SYS_bpf,
+        libc::SYS_keyctl,
+    ];
+    let filter = SeccompFilter::new(
+        calls.into_iter().map(|call| (call, Vec::new())).collect(),
+        SeccompAction::Allow,
+        SeccompAction::Errno(libc::EPERM as u32),
+        TargetArch::try_from(ARCH).map_err(io::Error::other)?,
+    );
+    filter
+        .and_then(BpfProgram::try_from)
+        .map_err(io::Error::other)
 }
 
 fn limit(resource: Resource, most: u64) -> io::Result<()> {
@@ -267,10 +294,18 @@ mod tests {
             "CapPrm:\t0000000000000000",
             "CapEff:\t0000000000000000",
             "NoNewPrivs:\t1",
+            "Seccomp:\t2",
         ] {
             assert!(status.contains(line), "{status}");
         }
         assert!(status.ends_with("\n524288\n7\n0\n"), "{status}");
+    }
+
+    #[test]
+    fn child_has_no_sockets() {
+        let script = "bash -c 'exec 3<>/dev/tcp/127.0.0.1/1' 2>&1";
+        let said = output(script, None);
+        assert!(said.contains("Operation not permitted"), "{said}");
     }
 
     #[test]

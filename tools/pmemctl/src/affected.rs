@@ -364,12 +364,16 @@ pub fn entries_of(
         if targets.is_empty() || targets.iter().any(|target| target.has(affected)) {
             let owners = owners(host, disk, affected, all_links, progress);
             // A disk that disappeared looks empty, or fails in some way.
-            ensure_present(disk)?;
-            for number in &affected.chain {
-                let there = host.path("sys/dev/block").join(number.to_string());
-                ensure!(there.exists(), "{} {GONE}", affected.volume.name);
+            let there = ensure_there(host, disk, affected);
+            match there.and(owners) {
+                Ok(owners) => entries.extend(owners),
+                // Of all disks, one must not hide the errors of others.
+                Err(error) if targets.is_empty() => {
+                    let reason = format!("{error:#}");
+                    entries.extend(without_owner(disk, affected, &reason));
+                }
+                Err(error) => return Err(error),
             }
-            entries.extend(owners?);
         }
     }
     for target in targets {
@@ -402,6 +406,27 @@ fn ensure_present(disk: &Disk) -> Result<()> {
     Ok(())
 }
 
+fn ensure_there(host: &Host, disk: &Disk, affected: &AffectedVolume) -> Result<()> {
+    ensure_present(disk)?;
+    for number in &affected.chain {
+        let there = host.path("sys/dev/block").join(number.to_string());
+        ensure!(there.exists(), "{} {GONE}", affected.volume.name);
+    }
+    Ok(())
+}
+
+/// Returns the bad ranges of a volume without their owners, and why these are not known.
+fn without_owner<'a>(
+    disk: &'a Disk,
+    affected: &'a AffectedVolume,
+    reason: &'a str,
+) -> impl Iterator<Item = AffectedRange> + 'a {
+    affected.spans.iter().map(move |span| AffectedRange {
+        reason: Some(reason.to_owned()),
+        ..entry(disk, affected, span)
+    })
+}
+
 fn owners(
     host: &Host,
     disk: &Disk,
@@ -409,13 +434,7 @@ fn owners(
     all_links: bool,
     progress: &dyn Progress,
 ) -> Result<Vec<AffectedRange>> {
-    let without = |reason: &str| {
-        let one = |span| AffectedRange {
-            reason: Some(reason.to_owned()),
-            ..entry(disk, affected, span)
-        };
-        Ok(affected.spans.iter().map(one).collect())
-    };
+    let without = |reason: &str| Ok(without_owner(disk, affected, reason).collect());
     if let Some(target) = &affected.opaque {
         return without(&format!("what is made of it by {target} is not known here"));
     }
@@ -535,7 +554,7 @@ struct FileMap {
     /// The device that the offsets are of.
     device: DeviceNumber,
     inode: u64,
-    pieces: Vec<Extent>,
+    pieces: Vec<(Extent, Fork)>,
 }
 
 impl FileMap {
@@ -554,8 +573,16 @@ impl FileMap {
                 })?,
         };
         let mut pieces = Vec::new();
-        extents::of_file(file, Fork::Data, |extent| pieces.push(*extent))
-            .with_context(|| format!("{}: where its bytes are", printable(path)))?;
+        extents::of_file(file, Fork::Data, |extent| {
+            pieces.push((*extent, Fork::Data));
+        })
+        .with_context(|| format!("{}: where its bytes are", printable(path)))?;
+        if device == number {
+            // Fails where there are none.
+            let _ = extents::of_file(file, Fork::Attributes, |extent| {
+                pieces.push((*extent, Fork::Attributes));
+            });
+        }
         Ok(Self {
             device,
             inode: metadata.ino(),
@@ -570,12 +597,12 @@ impl FileMap {
             .iter()
             .filter(|(_, affected)| affected.chain.first() == Some(&self.device))
         {
-            for piece in &self.pieces {
+            for (piece, fork) in &self.pieces {
                 for (part, at) in affected.spans.in_extent(piece) {
                     let owner = Owner::File {
                         paths: vec![printable(path)],
                         inode: self.inode,
-                        file_offset: Some(at),
+                        file_offset: (*fork == Fork::Data).then_some(at),
                         open_by: Vec::new(),
                     };
                     entries.push(AffectedRange {

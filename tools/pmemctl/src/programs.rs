@@ -1,9 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Where programs of other packages are.
+//! Programs of other packages: where they are, and how they run.
+//!
+//! [`sandboxed`] runs those that read the contents of devices.
 
+pub mod sandboxed;
+
+use anyhow::{Context, Result, bail};
 use std::env;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 /// Directories of programs for administrators. A `$PATH` need not have them: that of users, and that of `su` without
 /// `-`, does not.
@@ -14,6 +20,24 @@ pub fn path(name: &str) -> PathBuf {
     let folders = env::var_os("PATH").unwrap_or_default();
     let folders = env::split_paths(&folders).filter(|folder| folder.is_absolute());
     find(name, folders.chain(SYSTEM.map(PathBuf::from)))
+}
+
+/// Returns the output of a program of the Debian package `package`; failing without a message counts as empty output.
+pub fn output(program: &str, package: &str, arguments: &[&str]) -> Result<String> {
+    let output = Command::new(path(program))
+        .args(arguments)
+        .env("LC_ALL", "C")
+        .output()
+        .with_context(|| format!("cannot run {program} (package {package})"))?;
+    if !output.status.success() && !output.stderr.is_empty() {
+        let message = String::from_utf8_lossy(&output.stderr);
+        let message = message.trim();
+        let message = message
+            .strip_prefix(&format!("{program}: "))
+            .unwrap_or(message);
+        bail!("{program}: {message}");
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 fn find(name: &str, folders: impl Iterator<Item = PathBuf>) -> PathBuf {

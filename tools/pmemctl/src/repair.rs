@@ -26,7 +26,10 @@ use abstractions::extents::{self, Extent};
 use abstractions::lease::Lease;
 use abstractions::process::BlockedSignals;
 use anyhow::{Context, Result, anyhow, bail, ensure};
-use rustix::fs::{AtFlags, OFlags, StatVfsMountFlags, StatxAttributes, StatxFlags};
+use rustix::fs::{
+    AtFlags, CWD, Mode, OFlags, ResolveFlags, StatVfsMountFlags, StatxAttributes, StatxFlags,
+    openat2,
+};
 use rustix::io::Errno;
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -62,8 +65,12 @@ pub struct Request {
     pub file: PathBuf,
     /// The source of replaced bytes.
     pub source: Source,
-    /// The range to replace, listed or not; otherwise all that is listed and can't be read is replaced.
+    /// The range to repair, listed or not; otherwise all that is listed. Only bytes that can't be read are replaced.
     pub range: Option<Range<u64>>,
+    /// Replace all of the range.
+    pub overwrite_good: bool,
+    /// Refuse paths with symbolic links.
+    pub no_symlinks: bool,
     /// Take what is listed as bad without reading it, and a list as complete.
     pub trust_list: bool,
     /// Use a backup although it differs in what can be read.
@@ -201,15 +208,36 @@ fn volume(host: &Host, number: DeviceNumber) -> Result<Option<Volume>> {
     Ok(None)
 }
 
+/// Opens a path without an effect on the file. `ELOOP` if it has symbolic links and must not.
+fn open_path(path: &Path, no_symlinks: bool) -> Result<File> {
+    let resolve = match no_symlinks {
+        true => ResolveFlags::NO_SYMLINKS,
+        false => ResolveFlags::empty(),
+    };
+    // O_PATH, because opening a device may have side effects.
+    let handle = openat2(
+        CWD,
+        path,
+        OFlags::PATH | OFlags::CLOEXEC,
+        Mode::empty(),
+        resolve,
+    )
+    .map_err(|error| match error {
+        Errno::LOOP if no_symlinks => anyhow!("{}: the path has a symbolic link", printable(path)),
+        error => anyhow!("{}: {}", printable(path), io::Error::from(error)),
+    })?;
+    Ok(handle.into())
+}
+
+/// Returns the name by which an opened path can be opened again.
+fn again(handle: &File) -> String {
+    format!("/proc/self/fd/{}", handle.as_raw_fd())
+}
+
 impl Target {
-    fn open(host: &Host, path: &Path) -> Result<Self> {
+    fn open(host: &Host, path: &Path, no_symlinks: bool) -> Result<Self> {
         let name = printable(path);
-        // O_PATH first, because opening a device may have side effects.
-        let handle = OpenOptions::new()
-            .read(true)
-            .custom_flags(OFlags::PATH.bits() as i32)
-            .open(path)
-            .with_context(|| name.clone())?;
+        let handle = open_path(path, no_symlinks)?;
         let metadata = handle.metadata().with_context(|| name.clone())?;
         ensure!(metadata.is_file(), "{name}: this is no regular file");
         let kind = rustix::fs::fstatfs(&handle)?.f_type as u64;
@@ -245,7 +273,7 @@ impl Target {
             .read(true)
             .write(true)
             .custom_flags((OFlags::NONBLOCK | OFlags::NOATIME).bits() as i32)
-            .open(format!("/proc/self/fd/{}", handle.as_raw_fd()))
+            .open(again(&handle))
             .map_err(|error| match Errno::from_io_error(&error) {
                 Some(Errno::TXTBSY) => anyhow!("{name}: the file is a running program"),
                 Some(Errno::WOULDBLOCK) => {
@@ -385,9 +413,10 @@ struct Backup {
 }
 
 impl Backup {
-    fn open(path: &Path, target: &Target, range: Option<&Range<u64>>) -> Result<Self> {
+    fn open(path: &Path, target: &Target, request: &Request) -> Result<Self> {
         let name = printable(path);
-        let metadata = fs::metadata(path).with_context(|| name.clone())?;
+        let handle = open_path(path, request.no_symlinks)?;
+        let metadata = handle.metadata().with_context(|| name.clone())?;
         ensure!(metadata.is_file(), "{name}: this is no regular file");
         let same = (metadata.dev(), metadata.ino());
         ensure!(
@@ -397,10 +426,10 @@ impl Backup {
         let file = OpenOptions::new()
             .read(true)
             .custom_flags(OFlags::NONBLOCK.bits() as i32)
-            .open(path)
+            .open(again(&handle))
             .with_context(|| name.clone())?;
         let metadata = file.metadata()?;
-        match range {
+        match &request.range {
             None => ensure!(
                 metadata.len() == target.size(),
                 "{name}: it has {} bytes, {} has {}; to use it nevertheless, give --offset and --length",
@@ -476,6 +505,8 @@ struct Contents {
     lost: u64,
     /// What is kept, compared with the backup.
     compared: Comparison,
+    /// Nothing has to be written.
+    is_good: bool,
 }
 
 /// A repair with its open files.
@@ -483,6 +514,8 @@ struct Job {
     target: Target,
     backup: Option<Backup>,
     range: Option<Range<u64>>,
+    /// Replace all of the range, not only bytes that can't be read.
+    overwrite_good: bool,
     /// The volume of the file system, for reading the good sectors of a bad page.
     device: File,
 }
@@ -666,12 +699,13 @@ impl Job {
         let all = piece.range();
         let data = all.start..all.end.min(self.target.size());
         let mut gone = Ranges::default();
+        let mut cached = false;
         // An unwritten extent reads as zeros, whatever is in memory.
         if piece.flags & Extent::UNWRITTEN == 0 {
             // The page cache may still have the lost data.
             let length = (data.end - data.start) as usize;
             let bytes = part(&mut buffer, all.start, &data);
-            let cached = !self.target.dax
+            cached = !self.target.dax
                 && match self.target.read(data.start, bytes, false) {
                     Ok(count) => count == length,
                     Err(error) if is_lost(&error) => false,
@@ -699,9 +733,14 @@ impl Job {
                         outside.end
                     );
                 }
-                common(range, &data).into_iter().collect()
+                match self.overwrite_good {
+                    true => common(range, &data).into_iter().collect(),
+                    false => gone,
+                }
             }
         };
+        // A page that is not listed and can be read needs no write. In the page cache, it says nothing of the memory.
+        let is_good = piece.ranges.is_empty() && requested.is_empty() && !cached;
         let mut compared = Comparison::default();
         for range in requested.iter() {
             let bytes = part(&mut buffer, all.start, range);
@@ -727,6 +766,7 @@ impl Job {
             buffer,
             lost,
             compared,
+            is_good,
         })
     }
 
@@ -974,7 +1014,12 @@ fn drop_readable(host: &Host, listed: &[ListedRange]) -> Result<Vec<ListedRange>
             let disk = Disk::find(host, name).with_context(|| format!("{name} has gone"))?;
             let list = disk.exact_list();
             ensure!(
-                list.is_none() || survives_poison(host),
+                list.is_some(),
+                "{name}: its driver has no exact list, by which it can be proven that a listed range is bad; to replace \
+                 what is listed without that, use --trust-list"
+            );
+            ensure!(
+                survives_poison(host),
                 "{name}: what is listed is not read, because a machine check would end this system; to replace it \
                  without that, use --trust-list"
             );
@@ -983,7 +1028,6 @@ fn drop_readable(host: &Host, listed: &[ListedRange]) -> Result<Vec<ListedRange>
     }
     readable_after_all(listed, &mut |name, bytes| match lists.get(name) {
         Some((Some(list), size)) => list.drop_readable(&(bytes.start..bytes.end.min(*size))),
-        // Other drivers do not read what is listed.
         _ => Ok(false),
     })
 }
@@ -1005,7 +1049,7 @@ fn ensure_complete(host: &Host, number: DeviceNumber) -> Result<()> {
 
 /// Repairs a file, or plans it. Fails before any change if the file is refused.
 pub fn repair(host: &Host, request: &Request) -> Result<Report> {
-    let target = Target::open(host, &request.file)?;
+    let target = Target::open(host, &request.file, request.no_symlinks)?;
     let name = target.name();
     let number = DeviceNumber::from_rdev(target.metadata.dev());
     if let Some(range) = &request.range {
@@ -1019,7 +1063,7 @@ pub fn repair(host: &Host, request: &Request) -> Result<Report> {
     }
     let backup = match &request.source {
         Source::Zeros => None,
-        Source::Backup(path) => Some(Backup::open(path, &target, request.range.as_ref())?),
+        Source::Backup(path) => Some(Backup::open(path, &target, request)?),
     };
     let extents = target.extents(0..u64::MAX)?;
     let mut bad = bad_of(host, &request.file, number)?;
@@ -1031,7 +1075,8 @@ pub fn repair(host: &Host, request: &Request) -> Result<Report> {
             let listed = listed_ranges(&extents, &bad);
             let listed = match &request.range {
                 None => listed,
-                Some(range) => beside(&listed, &pieces, range),
+                Some(range) if request.overwrite_good => beside(&listed, &pieces, range),
+                Some(_) => beside(&listed, &pieces, &(0..0)),
             };
             good = drop_readable(host, &listed).with_context(|| name.clone())?;
             if !good.is_empty() {
@@ -1054,6 +1099,7 @@ pub fn repair(host: &Host, request: &Request) -> Result<Report> {
         target,
         backup,
         range: request.range.clone(),
+        overwrite_good: request.overwrite_good,
         device,
     };
     let mut report = Report {
@@ -1079,6 +1125,9 @@ pub fn repair(host: &Host, request: &Request) -> Result<Report> {
         }
         let contents = job.contents(piece).with_context(|| name.clone())?;
         report.lost += contents.lost;
+        if contents.is_good {
+            piece.result = Outcome::GoodAfterAll;
+        }
         if piece.replaced > 0 {
             compared.same += contents.compared.same;
             compared.different += contents.compared.different;
@@ -1098,6 +1147,12 @@ pub fn repair(host: &Host, request: &Request) -> Result<Report> {
             printable(&backup.path),
             compared.different,
             compared.same + compared.different
+        );
+        ensure!(
+            compared.same > 0 || request.force,
+            "{}: no byte of {name} around the bad ranges can be read and compared with this backup; to use it \
+             nevertheless, use --force",
+            printable(&backup.path)
         );
         report.compared = Some(compared);
     }
@@ -1284,6 +1339,13 @@ mod tests {
             length,
             physical: disk_offset,
         }
+    }
+
+    #[test]
+    fn without_an_exact_list_nothing_is_proven() {
+        let machine = crate::testing::FakeSysfs::new();
+        let error = drop_readable(&machine.host, &[listed(4096, 0, 4096)]).unwrap_err();
+        assert!(error.to_string().contains("--trust-list"), "{error}");
     }
 
     /// The ranges that are kept if what is in `bad` can't be read, and the number of reads.

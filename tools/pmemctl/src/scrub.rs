@@ -27,7 +27,6 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::iter::once;
 use std::ops::Range;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -397,7 +396,12 @@ impl Scrub {
         // What the file says is about to be read ends here.
         let mut announced = 0;
         let mut bytes_read = 0;
-        let result = loop {
+        let mut listed = Ranges::default();
+        // Both take long with many errors.
+        let (mut reread, mut saved) = (Throttle::default(), Throttle::default());
+        let mut unsaved = Vec::new();
+        let mut bad: u64 = state.found.iter().map(|bad| bad.end - bad.start).sum();
+        let mut result = loop {
             let next_suspected = state.skip_suspected();
             if state.done >= self.size() || (wanted.stop)() {
                 break Ok(());
@@ -419,30 +423,40 @@ impl Scrub {
                     break Err(error);
                 }
             }
+            if reread.is_due() {
+                match reread.time(|| self.list.disk.bad()) {
+                    Ok(list) => listed = pages_of(&list),
+                    Err(error) => break Err(error),
+                }
+            }
             let end = announced.min(state.done + chunk(wanted.rate));
-            let found = match self.step(&disk, buffer.bytes(), state.done..end, &mut known) {
-                Ok(found) => found,
+            let bytes = state.done..end;
+            known.extend(listed.within(&bytes).iter().cloned());
+            match unreadable(&disk, buffer.bytes(), &listed.gaps(&bytes)) {
+                Ok(found) => unsaved.extend(found),
                 Err(error) => break Err(error),
-            };
+            }
             bytes_read += end - state.done;
             state.done = end;
-            if !found.is_empty() {
-                state.found.extend(found);
+            if !unsaved.is_empty() && saved.is_due() {
+                bad += count(&unsaved);
                 // Saved before a SIGKILL: these are listed now, so the next scrub would take them for known ones.
                 state.reading = None;
                 announced = end;
-                if let Err(error) = state.save(&file) {
+                if let Err(error) = saved.time(|| self.save(&mut state, &mut unsaved, &file)) {
                     break Err(error);
                 }
             }
-            let bad: u64 = state.found.iter().map(|bad| bad.end - bad.start).sum();
-            (wanted.progress)(state.done, bad);
+            (wanted.progress)(state.done, bad + count(&unsaved));
             let due = pace(bytes_read, wanted.rate);
             while begun.elapsed() < due && !(wanted.stop)() {
                 thread::sleep(NAP.min(due.saturating_sub(begun.elapsed())));
             }
         };
         state.reading = None;
+        if !unsaved.is_empty() {
+            result = result.and(self.save(&mut state, &mut unsaved, &file));
+        }
         let complete = state.done >= self.size();
         let found = std::mem::take(&mut state.found);
         if !complete {
@@ -479,59 +493,74 @@ impl Scrub {
         })
     }
 
-    /// Reads the unlisted pages of a range; lists and returns those that cannot be read.
-    fn step(
-        &self,
-        disk: &File,
-        buffer: &mut [u8],
-        bytes: Range<u64>,
-        known: &mut Ranges,
-    ) -> Result<Vec<Range<u64>>> {
-        let listed = self.list.disk.bad()?;
-        let (unlisted, skipped) = split(&bytes, &listed);
-        known.extend(skipped.iter().cloned());
-        let mut found = Vec::new();
-        for range in unlisted.iter() {
-            if read(
-                disk,
-                &mut buffer[..(range.end - range.start) as usize],
-                range.start,
-            )? {
-                continue;
-            }
-            let mut at = range.start;
-            while at < range.end {
-                let end = range.end.min(at + PAGE);
-                if !read(disk, &mut buffer[..(end - at) as usize], at)? {
-                    self.record(at..end)?;
-                    found.push(at..end);
-                }
-                at = end;
-            }
-        }
-        Ok(found)
+    /// Adds unreadable ranges to the list, and saves that they were found.
+    fn save(&self, state: &mut State, found: &mut Vec<Range<u64>>, file: &Path) -> Result<()> {
+        self.record(found)?;
+        state.found.append(found);
+        state.save(file)
     }
 
-    /// Adds an unreadable range to the list, unless the driver has done so.
-    fn record(&self, bytes: Range<u64>) -> Result<()> {
+    /// Adds unreadable ranges to the list, unless the driver has done so.
+    fn record(&self, found: &[Range<u64>]) -> Result<()> {
         if !self.list.disk.is_there() {
             bail!("{}: the disk has gone", self.disk());
         }
-        let bad = BadBlocks::from_iter(once(bytes.start / SECTOR..bytes.end.div_ceil(SECTOR)));
-        if bad.without(&self.list.disk.bad()?).is_empty() {
+        let sectors = |bytes: &Range<u64>| bytes.start / SECTOR..bytes.end.div_ceil(SECTOR);
+        let bad: BadBlocks = found.iter().map(sectors).collect();
+        let unlisted = bad.without(&self.list.disk.bad()?);
+        if unlisted.is_empty() {
             return Ok(());
         }
         // The list counts from the start of the region, the disk from the start of its data.
         self.list
-            .add(&bad.moved_up(self.covers.start / SECTOR), ORIGIN)
-            .with_context(|| {
-                format!(
-                    "{}: byte {} cannot be added to the list",
-                    self.disk(),
-                    bytes.start
-                )
-            })
+            .add(&unlisted.moved_up(self.covers.start / SECTOR), ORIGIN)
+            .with_context(|| format!("{}: what is found cannot be added to the list", self.disk()))
     }
+}
+
+/// Repeats something that may take long, so that it takes a twentieth of the time at most.
+#[derive(Default)]
+struct Throttle {
+    /// When it had ended, and the time that it took.
+    last: Option<(Instant, Duration)>,
+}
+
+impl Throttle {
+    fn is_due(&self) -> bool {
+        self.last
+            .is_none_or(|(ended, took)| ended.elapsed() >= took * 20)
+    }
+
+    fn time<R>(&mut self, run: impl FnOnce() -> R) -> R {
+        let begun = Instant::now();
+        let value = run();
+        self.last = Some((Instant::now(), begun.elapsed()));
+        value
+    }
+}
+
+fn count(ranges: &[Range<u64>]) -> u64 {
+    ranges.iter().map(|range| range.end - range.start).sum()
+}
+
+/// Reads ranges; returns the pages that cannot be read.
+fn unreadable(disk: &File, buffer: &mut [u8], ranges: &Ranges) -> Result<Vec<Range<u64>>> {
+    let mut found = Vec::new();
+    for range in ranges.iter() {
+        let length = (range.end - range.start) as usize;
+        if read(disk, &mut buffer[..length], range.start)? {
+            continue;
+        }
+        let mut at = range.start;
+        while at < range.end {
+            let end = range.end.min(at + PAGE);
+            if !read(disk, &mut buffer[..(end - at) as usize], at)? {
+                found.push(at..end);
+            }
+            at = end;
+        }
+    }
+    Ok(found)
 }
 
 /// Returns whether a range can be read; fails for errors other than `EIO`.
@@ -601,13 +630,12 @@ fn pace(bytes: u64, rate: u64) -> Duration {
     Duration::from_secs_f64(bytes as f64 / rate.max(1) as f64)
 }
 
-/// Splits `bytes` into pages without and with listed sectors.
-fn split(bytes: &Range<u64>, listed: &BadBlocks) -> (Ranges, Ranges) {
+/// Returns the pages with listed sectors, in bytes.
+fn pages_of(listed: &BadBlocks) -> Ranges {
     let pages = |sectors: &Range<u64>| {
         sectors.start * SECTOR / PAGE * PAGE..(sectors.end * SECTOR).next_multiple_of(PAGE)
     };
-    let skipped: Ranges = listed.ranges().map(pages).collect();
-    (skipped.gaps(bytes), skipped.within(bytes))
+    listed.ranges().map(pages).collect()
 }
 
 /// Merges adjacent ranges.
@@ -620,6 +648,7 @@ mod tests {
     use super::*;
     use crate::testing::FakeSysfs;
     use proptest::prelude::*;
+    use std::iter::once;
 
     fn scrub() -> (FakeSysfs, Scrub) {
         let machine = FakeSysfs::new();
@@ -926,12 +955,26 @@ mod tests {
         assert_eq!(window(1), PAGE);
     }
 
+    #[test]
+    fn what_takes_long_is_repeated_seldom() {
+        let mut throttle = Throttle::default();
+        assert!(throttle.is_due());
+        throttle.time(|| thread::sleep(Duration::from_millis(20)));
+        assert!(!throttle.is_due());
+        throttle.last = Some((
+            Instant::now() - Duration::from_secs(1),
+            Duration::from_millis(20),
+        ));
+        assert!(throttle.is_due());
+    }
+
     proptest! {
         #[test]
         fn each_page_is_read_or_skipped(start in 0_u64..64, pages in 1_u64..64, bad in prop::collection::vec((0_u64..1024, 1_u64..40), 0..8)) {
             let listed = BadBlocks::from_iter(bad.iter().map(|(start, length)| *start..start + length));
             let bytes = start * PAGE..(start + pages) * PAGE;
-            let (unlisted, skipped) = split(&bytes, &listed);
+            let skipped = pages_of(&listed);
+            let (unlisted, skipped) = (skipped.gaps(&bytes), skipped.within(&bytes));
             prop_assert!(unlisted.common(&skipped).is_empty());
             prop_assert_eq!(unlisted.and(&skipped), joined(&[bytes]));
             for (ranges, has) in [(&unlisted, false), (&skipped, true)] {

@@ -12,6 +12,7 @@ use crate::badblocks::poll::{Changes, SETTLE_TIME, Wakeup, WatchedLists};
 use crate::badblocks::set::BadBlocks;
 use crate::nd::Device;
 use crate::nd::region::Region;
+use crate::programs;
 use crate::sysfs::{self, Host};
 use anyhow::{Context, Result, bail, ensure};
 use schemars::JsonSchema;
@@ -111,7 +112,7 @@ fn of_devices(region: &Region, cxl: &Path) -> Result<BadBlocks> {
         ways.unwrap_or(0)
     );
     let command = "cxl list --media-errors";
-    let output = Command::new("cxl")
+    let output = Command::new(programs::path("cxl"))
         .args(["list", "--region", name, "--media-errors"])
         .output()
         .with_context(|| format!("\"{command}\" cannot be run"))?;

@@ -6,7 +6,8 @@
 //! data on the way (crypt, verity). Volumes of other targets, of md and of bcache are opaque.
 
 use crate::block::devno::DeviceNumber;
-use crate::block::topology::{self, Volume};
+use crate::block::topology::Volume;
+use crate::programs;
 use crate::ranges::common;
 use crate::sysfs::{self, Host};
 use abstractions::extents::Extent;
@@ -323,7 +324,7 @@ pub(crate) fn layout(host: &Host, volume: &Volume) -> Result<Layout> {
         return partition(&folder).with_context(|| volume.name.clone());
     }
     if folder.join("dm").exists() {
-        let text = topology::output("dmsetup", &["table", &volume.name])?;
+        let text = programs::output("dmsetup", "dmsetup", &["table", &volume.name])?;
         return table(&text).with_context(|| format!("the table of {}", volume.name));
     }
     // md, bcache, loop …

@@ -4,8 +4,9 @@
 
 use crate::block::devno::DeviceNumber;
 use crate::block::mountinfo::{self, MountInfo};
+use crate::programs::{self, sandboxed};
 use crate::sysfs::{self, Host};
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, ensure};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -13,7 +14,6 @@ use std::fmt;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::process::Command;
 
 /// A disk, or a partition or volume on one.
 #[derive(Debug, Clone, JsonSchema, Serialize, Deserialize)]
@@ -130,21 +130,16 @@ struct Lsblk {
     blockdevices: Vec<Volume>,
 }
 
-/// Returns the output of a program; failing without a message counts as empty output.
-pub(crate) fn output(program: &str, arguments: &[&str]) -> Result<String> {
-    let output = Command::new(program)
-        .args(arguments)
-        .output()
-        .with_context(|| format!("cannot run {program} (package util-linux)"))?;
-    if !output.status.success() && !output.stderr.is_empty() {
-        let message = String::from_utf8_lossy(&output.stderr);
-        let message = message.trim();
-        let message = message
-            .strip_prefix(&format!("{program}: "))
-            .unwrap_or(message);
-        bail!("{program}: {message}");
-    }
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+/// Returns a value that blkid(8) finds on a device by reading it; empty if it finds none.
+pub(crate) fn probed(tag: &str, types: &[&str], node: &str) -> Result<String> {
+    let options = [&["--probe", "--output", "value", "--match-tag", tag], types].concat();
+    let output = sandboxed::run("blkid", "util-linux", &options, node, "")?;
+    ensure!(
+        output.success || output.error.is_empty(),
+        "{}",
+        output.reason("blkid")
+    );
+    Ok(output.text().trim().to_owned())
 }
 
 /// All mounts that this process sees.
@@ -254,8 +249,9 @@ fn add_disks(folder: &Path, found: &mut BTreeSet<String>) {
 pub fn of_disk(host: &Host, disk: &str, mounts: &Mounts) -> Result<Volume> {
     let columns = "NAME,KNAME,TYPE,MAJ:MIN,SIZE,FSTYPE";
     let node = Path::new("/dev").join(disk);
-    let text = output(
+    let text = programs::output(
         "lsblk",
+        "util-linux",
         &[
             "--json",
             "--bytes",
@@ -276,12 +272,11 @@ pub fn of_disk(host: &Host, disk: &str, mounts: &Mounts) -> Result<Volume> {
 fn probe(volume: &mut Volume) -> Result<()> {
     if volume.file_system.is_none() && volume.children.is_empty() {
         let node = format!("/dev/{}", volume.kernel_name);
-        let tag = ["--probe", "--output", "value", "--match-tag", "TYPE"];
         // blkid fails on read errors, and for most types it reads the end of the device as well.
         let few = ["--match-types", "ext2,ext3,ext4,xfs"];
         for types in [&few[..0], &few] {
-            let kind = output("blkid", &[&tag, types, &[node.as_str()]].concat())?;
-            volume.file_system = Some(kind.trim().to_owned()).filter(|kind| !kind.is_empty());
+            let kind = probed("TYPE", types, &node)?;
+            volume.file_system = Some(kind).filter(|kind| !kind.is_empty());
             if volume.file_system.is_some() {
                 break;
             }

@@ -38,10 +38,13 @@ pub const PAGE: Page = Page {
 /// Writes what is listed as bad through the file, which clears the poison; no other file can be affected. If the
 /// driver has an exact list (errors/list), what is listed is read past the CPU caches first: what can be read is kept,
 /// and taken off the list ("good after all"). Bytes of the same pages that can still be read are kept as well. With
-/// --offset and --length that range is replaced, whether it is listed or not.
+/// --offset and --length, bytes of that range that can't be read are replaced, whether they are listed or not, and with
+/// --overwrite-good all of it.
 ///
-/// A backup is refused if it differs from the file in what can be read around the bad ranges: it is of another
-/// version.
+/// A backup is refused if it differs from the file around the bad ranges, where that can be read: it is of another
+/// version. It is refused as well if nothing there can be read.
+///
+/// If users can change a directory of the path, as may be in a hook, use --no-symlinks.
 ///
 /// No other process may have the file open: such a process is named. A process that opens it during the repair
 /// waits, or ends the repair between two writes. Before each write the name, length and blocks of the file are
@@ -56,12 +59,18 @@ pub struct Repair {
     /// Replace bad ranges with zeros
     #[arg(long, conflicts_with = "from")]
     zero: bool,
-    /// Replace the range from this offset, listed or not: 4096, 0x1000, 4K, 1M
+    /// Repair the range from this offset, listed or not: 4096, 0x1000, 4K, 1M
     #[arg(long, requires = "length")]
     offset: Option<Size>,
     /// The length of that range
     #[arg(long, requires = "offset")]
     length: Option<Size>,
+    /// Replace all of that range, also bytes that can be read
+    #[arg(long, requires = "offset")]
+    overwrite_good: bool,
+    /// Refuse the file and the backup if a path has a symbolic link
+    #[arg(long)]
+    no_symlinks: bool,
     /// Take what is listed as bad without reading it, also from a badblocks list that is nearly full
     #[arg(long)]
     trust_list: bool,
@@ -94,6 +103,8 @@ pub fn repair(arguments: &Repair) -> Result<bool> {
             range: range.map(|(offset, length)| {
                 offset.bytes()..offset.bytes().saturating_add(length.bytes())
             }),
+            overwrite_good: arguments.overwrite_good,
+            no_symlinks: arguments.no_symlinks,
             trust_list: arguments.trust_list,
             force: arguments.force,
             dry_run: arguments.dry_run,

@@ -14,13 +14,15 @@ use crate::badblocks::origin::SECTOR;
 use crate::block::devno::DeviceNumber;
 use crate::block::remap;
 use crate::block::topology::{self, Dax, Mount, Volume};
+use crate::fs::{ext4, xfs};
 use crate::inventory::{self, Mode, NamespaceInfo};
 use crate::nd::region::Region;
 use crate::nd::{DEVICES, Device, Kind, Name};
+use crate::programs;
 use crate::sysfs::{self, Host, printable, shell_path};
 use abstractions::extents::Extent;
 use abstractions::xattr;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use probe::{HUGE, Probe};
 use rustix::fs::StatxAttributes;
 use schemars::JsonSchema;
@@ -694,7 +696,7 @@ impl Doctor<'_> {
             return Ok(());
         }
         let targets = if volume.kernel_name.starts_with("dm-") {
-            let table = topology::output("dmsetup", &["table", &volume.name])?;
+            let table = programs::output("dmsetup", "dmsetup", &["table", &volume.name])?;
             let mut targets: Vec<_> = table
                 .lines()
                 .filter_map(|line| line.split_whitespace().nth(2))
@@ -780,18 +782,8 @@ impl Doctor<'_> {
                 return Ok(());
             }
         }
-        let size = topology::output(
-            "blkid",
-            &[
-                "--probe",
-                "--output",
-                "value",
-                "--match-tag",
-                "FSBLOCKSIZE",
-                &node,
-            ],
-        )?;
-        let size: Option<u64> = size.trim().parse().ok();
+        let size = topology::probed("FSBLOCKSIZE", &[], &node)?;
+        let size: Option<u64> = size.parse().ok();
         if let Some(size) = size.filter(|size| *size != PAGE) {
             self.found(
                 Finding::new(
@@ -807,11 +799,7 @@ impl Doctor<'_> {
                 .destroying(),
             );
         }
-        if kind == "ext4"
-            && features(&node)?
-                .iter()
-                .any(|feature| feature == "inline_data")
-        {
+        if kind == "ext4" && has_feature(&node, "inline_data")? {
             self.found(
                 Finding::new(
                     &volume.name,
@@ -824,7 +812,7 @@ impl Doctor<'_> {
             );
         }
         let per_file = volume.mounts.iter().any(|mount| mount.dax == Dax::PerFile);
-        if kind == "xfs" && volume.kind == "part" && !per_file && reflink(&node)? {
+        if kind == "xfs" && volume.kind == "part" && !per_file && xfs::shares_blocks(&node)? {
             self.found(
                 Finding::new(
                     &volume.name,
@@ -1008,7 +996,7 @@ impl Doctor<'_> {
                 "file-extents",
                 Prevents::HugeMappings,
                 format!("none of its {} extents has 2 MiB that begin at a multiple of that both in the file and in memory", pieces.len()),
-                format!("copy it: fallocate -l {} NEW && cp --reflink=never {quoted} NEW; mkfs.ext4 wants -E stride=512,stripe_width=512, mkfs.xfs -d su=2m,sw=1", metadata.len()),
+                format!("copy it: fallocate -l {} NEW && cp --reflink=never {quoted} NEW; a file system made with mkfs.ext4 -E stride=512,stripe_width=512 or mkfs.xfs -d su=2m,sw=1 aligns them", metadata.len()),
             ));
         }
         let probe = probe::file(path, &opened, window)?;
@@ -1052,7 +1040,7 @@ impl Doctor<'_> {
             (
                 "file-inline",
                 "its data is in its inode",
-                "mkfs.ext4 -O ^inline_data".into(),
+                "back up all files, then: mkfs.ext4 -O ^inline_data on its device".into(),
             )
         } else if mount.dax == Dax::PerFile && !flagged {
             (
@@ -1071,8 +1059,11 @@ impl Doctor<'_> {
         } else {
             return;
         };
-        let name = printable(path);
-        self.found(Finding::new(name, cause, Prevents::Dax, evidence, command));
+        let finding = Finding::new(printable(path), cause, Prevents::Dax, evidence, command);
+        self.found(match cause {
+            "file-inline" => finding.destroying(),
+            _ => finding,
+        });
     }
 }
 
@@ -1082,21 +1073,12 @@ fn leads_to(volume: &Volume, number: DeviceNumber) -> bool {
         || volume.children.iter().any(|child| leads_to(child, number))
 }
 
-/// The features of an ext4, as dumpe2fs(8) names them.
-fn features(node: &str) -> Result<Vec<String>> {
-    let text = topology::output("dumpe2fs", &["-h", node])?;
-    Ok(text
-        .lines()
-        .filter_map(|line| line.strip_prefix("Filesystem features:"))
-        .flat_map(str::split_whitespace)
-        .map(str::to_owned)
-        .collect())
-}
-
-/// Whether files of an XFS can share blocks, as xfs_info(8) has it.
-fn reflink(node: &str) -> Result<bool> {
-    let text = topology::output("xfs_info", &[node])?;
-    Ok(text.split([' ', ',', '\n']).any(|word| word == "reflink=1"))
+/// Whether an ext4 has a feature, as dumpe2fs(8) names it.
+fn has_feature(node: &str, feature: &str) -> Result<bool> {
+    match ext4::Header::read(node)? {
+        Ok(header) => Ok(header.has(feature)),
+        Err(reason) => bail!(reason),
+    }
 }
 
 /// Resolves a path: a device node, a file, or else its file system.

@@ -5,9 +5,9 @@
 //! The programs open the device read-only.
 
 use crate::block::remap::{Span, Spans};
-use crate::fs::external::{self, CommandOutput, run};
 use crate::fs::walk::{self, DirEntry, DirVisitor, Walk};
 use crate::fs::{Owned, Owner, OwnersFound, Space, SpaceKind};
+use crate::programs::sandboxed::{self, CommandOutput, run};
 use crate::ranges::Ranges;
 use anyhow::{Context, Result, bail};
 use std::collections::{BTreeMap, BTreeSet};
@@ -58,7 +58,8 @@ impl Header {
         self.number("Block size")
     }
 
-    fn has(&self, feature: &str) -> bool {
+    /// Returns whether it has a feature, as dumpe2fs(8) names it.
+    pub fn has(&self, feature: &str) -> bool {
         let features = self.value("Filesystem features");
         features.split_whitespace().any(|word| word == feature)
     }
@@ -319,7 +320,7 @@ impl Debugfs<'_> {
             .iter()
             .map(|inode| format!("ls -p <{inode}>\n"))
             .collect();
-        external::read(
+        sandboxed::read(
             "debugfs",
             PACKAGE,
             &["-c", "-f", "-"],

@@ -6,7 +6,6 @@
 //! listens for errors that the kernel reports for files.
 
 pub mod ext4;
-pub mod external;
 pub mod kernel_reports;
 pub(crate) mod leases;
 pub mod mounted;

@@ -647,6 +647,10 @@ impl Search {
 
     /// Removes the file's extents from `left`.
     fn look(&mut self, file: &File, inode: u64, fork: Fork) {
+        // FIEMAP has places on the real-time device then, which is another volume.
+        if fork == Fork::Data && extents::is_real_time(file).unwrap_or(false) {
+            return;
+        }
         let mut hits = Vec::new();
         let mut shared = self.shared;
         // FIEMAP fails on some inodes (directories of XFS).

@@ -5,9 +5,9 @@
 //! `xfs_db -r` and `xfs_logprint -t` write nothing.
 
 use crate::block::remap::{Span, Spans};
-use crate::fs::external::{self, run};
 use crate::fs::walk::{self, DirEntry, DirVisitor};
 use crate::fs::{Owned, Owner, OwnersFound, Space, SpaceKind};
+use crate::programs::sandboxed::{self, run};
 use crate::ranges::Ranges;
 use abstractions::extents::XfsGeometry;
 use anyhow::{Context, Result, ensure};
@@ -426,15 +426,25 @@ struct Database<'a> {
 
 /// `XFS_SB_FEAT_RO_COMPAT_RMAPBT`.
 const REVERSE_MAP: u64 = 1 << 1;
+/// The bit of files that share blocks.
+const REFLINK: u64 = 1 << 2;
 
 /// Returns whether the superblock says that there is a reverse map.
-fn has_reverse_map(text: &str) -> bool {
+fn has_feature(text: &str, feature: u64) -> bool {
     let features = text
         .lines()
         .find_map(|line| line.strip_prefix("features_ro_compat = 0x"));
     features
         .and_then(|digits| u64::from_str_radix(digits.trim(), 16).ok())
-        .is_some_and(|features| features & REVERSE_MAP != 0)
+        .is_some_and(|features| features & feature != 0)
+}
+
+/// Returns whether files can share blocks.
+pub fn shares_blocks(node: &str) -> Result<bool> {
+    let superblock = "sb 0\nprint features_ro_compat\n";
+    let output = run("xfs_db", PACKAGE, &["-r"], node, superblock)?;
+    ensure!(output.success, "{}", output.reason("xfs_db"));
+    Ok(has_feature(&output.text(), REFLINK))
 }
 
 /// Returns the inodes of the superblock that are no files; 0 is none.
@@ -474,7 +484,7 @@ impl<'a> Database<'a> {
                 node,
                 geometry,
                 root: number(&text, "rootino")?,
-                reverse_map: has_reverse_map(&text),
+                reverse_map: has_feature(&text, REVERSE_MAP),
                 hidden: hidden_inodes(&text),
             }),
         })
@@ -523,7 +533,7 @@ impl<'a> Database<'a> {
                 .iter()
                 .map(|inode| format!("inode {inode}\nls\n"))
                 .collect();
-            external::read(
+            sandboxed::read(
                 "xfs_db",
                 PACKAGE,
                 &["-r"],
@@ -989,9 +999,16 @@ mod tests {
 
     #[test]
     fn superblock_says_whether_there_is_a_reverse_map() {
-        assert!(has_reverse_map("rootino = 128\nfeatures_ro_compat = 0xf\n"));
-        assert!(!has_reverse_map("features_ro_compat = 0xd\n"));
-        assert!(!has_reverse_map("field features_ro_compat not found\n"));
+        assert!(has_feature(
+            "rootino = 128\nfeatures_ro_compat = 0xf\n",
+            REVERSE_MAP
+        ));
+        assert!(!has_feature("features_ro_compat = 0xd\n", REVERSE_MAP));
+        assert!(has_feature("features_ro_compat = 0xd\n", REFLINK));
+        assert!(!has_feature(
+            "field features_ro_compat not found\n",
+            REVERSE_MAP
+        ));
     }
 
     #[test]

@@ -28,6 +28,7 @@ use crate::fs::{Owner, Progress};
 use crate::monitor::cursor::Cursor;
 use crate::nd::region::Region;
 use crate::nd::{Device, Kind};
+use crate::programs::sandboxed;
 use crate::sysfs::{self, Host, printable};
 use abstractions::extents::{self, Extent, Fork};
 use anyhow::{Context, Result, ensure};
@@ -296,12 +297,16 @@ struct PendingBatch {
     sectors: Vec<(u64, BadBlocks)>,
 }
 
+/// The time of each program that reads an unmounted file system. The files of other disks wait for it.
+const SEARCH: Duration = Duration::from_secs(300);
+
 /// Reports new errors until SIGTERM or SIGINT. A search that is running then ends with the process.
 pub fn run(
     host: &Host,
     options: Options,
     mut report: impl FnMut(&EventRecord<'_>) -> Result<()>,
 ) -> Result<()> {
+    sandboxed::limit_runs(SEARCH);
     let (run, mut number) = (run_id(host)?, 0_u64);
     let mut report = |event: &Event| {
         number += 1;
@@ -658,6 +663,7 @@ impl QuickSearch<'_> {
             .collect();
         let used = open_files::of_file_systems(self.host, &devices);
 
+        let mut users = Users::default();
         let mut remaining = Vec::new();
         for (disk, affected) in &traced {
             if self.wants(|target| target.has(affected)) {
@@ -670,7 +676,7 @@ impl QuickSearch<'_> {
                 entries.extend(more);
                 let reported = entries
                     .into_iter()
-                    .map(|entry| self.batch.reported(disk, entry, &used));
+                    .map(|entry| self.batch.reported(disk, entry, &used, &mut users));
                 done.extend(reported);
                 if !spans.is_empty() {
                     let affected = AffectedVolume {
@@ -692,7 +698,7 @@ impl QuickSearch<'_> {
                 let entries = entries(self.host, disk, affected, &files);
                 let reported = entries
                     .into_iter()
-                    .map(|entry| self.batch.reported(disk, entry, &used));
+                    .map(|entry| self.batch.reported(disk, entry, &used, &mut users));
                 done.extend(reported);
             }
         }
@@ -728,6 +734,7 @@ fn search(host: &Host, reports: &KernelReports, searches: &[PendingSearch]) -> V
             rest: Vec::new(),
         })
         .collect();
+    let mut users = Users::default();
     for (disk, affected) in together(searches.iter().flat_map(|remaining| &remaining.affected)) {
         let (mut found, spans) = reported(host, reports, &disk, &affected);
         if !spans.is_empty() {
@@ -737,9 +744,9 @@ fn search(host: &Host, reports: &KernelReports, searches: &[PendingSearch]) -> V
         for entry in found {
             for (remaining, answer) in searches.iter().zip(&mut answers) {
                 for part in remaining.parts(&entry) {
-                    answer
-                        .done
-                        .push(remaining.batch.reported(&disk, part, &remaining.used));
+                    let batch = &remaining.batch;
+                    let event = batch.reported(&disk, part, &remaining.used, &mut users);
+                    answer.done.push(event);
                 }
             }
         }
@@ -820,9 +827,27 @@ fn entries(
     }
 }
 
+/// The users of disks, which are found once for all ranges: each search reads all of /proc.
+#[derive(Default)]
+struct Users(BTreeMap<String, Vec<Holder>>);
+
+impl Users {
+    fn of(&mut self, disk: &Disk) -> &[Holder] {
+        self.0
+            .entry(disk.name().to_owned())
+            .or_insert_with(|| holders::of_disk(disk))
+    }
+}
+
 impl Batch {
     /// With the processes that use it.
-    fn reported(&self, disk: &Disk, entry: AffectedRange, used: &[OpenFile]) -> Event {
+    fn reported(
+        &self,
+        disk: &Disk,
+        entry: AffectedRange,
+        used: &[OpenFile],
+        users: &mut Users,
+    ) -> Event {
         let mut processes = Vec::new();
         if let Some(Owner::File {
             inode, file_offset, ..
@@ -834,14 +859,14 @@ impl Batch {
             processes.extend(its.flat_map(|used| used.users(&bytes)));
         } else if entry.mount.is_none() {
             // Programs that use the device itself.
-            for holder in holders::of_disk(disk) {
+            for holder in users.of(disk) {
                 if let Holder::Process {
                     device, process, ..
                 } = holder
                 {
-                    if device == entry.volume || device == entry.disk {
+                    if *device == entry.volume || *device == entry.disk {
                         processes.push(FileUser {
-                            process,
+                            process: process.clone(),
                             open: true,
                             addresses: Vec::new(),
                         });

@@ -18,6 +18,7 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 #[derive(Debug, Clone, Default)]
@@ -45,8 +46,13 @@ impl CommandOutput {
     }
 }
 
-/// The time that a program may run. A search in all inodes of 10^8 files takes hours, but in several runs.
-const DEADLINE: Duration = Duration::from_secs(3600);
+/// The seconds that a program may run. A search in all inodes of 10^8 files takes hours, but in several runs.
+static DEADLINE: AtomicU64 = AtomicU64::new(3600);
+
+/// Ends each program of this process after `limit`, from now on: a service must not wait for a hostile image.
+pub fn limit_runs(limit: Duration) {
+    DEADLINE.store(limit.as_secs(), Ordering::Relaxed);
+}
 
 /// What programs read besides the device: themselves, their libraries, and the settings of mke2fs(8).
 const READABLE: [&str; 11] = [
@@ -106,7 +112,8 @@ pub fn read(
     commands: &str,
     see: impl FnOnce(&mut dyn BufRead) -> io::Result<()>,
 ) -> Result<CommandOutput> {
-    read_within(DEADLINE, program, package, options, device, commands, see)
+    let limit = Duration::from_secs(DEADLINE.load(Ordering::Relaxed));
+    read_within(limit, program, package, options, device, commands, see)
 }
 
 /// Does the same for the device `name`, with a time limit.
