@@ -11,6 +11,7 @@ use crate::block::devno::DeviceNumber;
 use crate::block::disk::Disk;
 use crate::block::remap::{self, AffectedVolume, Span};
 use crate::block::topology::{self, Mount, Mounts};
+use crate::fs::leases::Leases;
 use crate::fs::mounted::FileSystem;
 use crate::fs::offline;
 use crate::fs::{Owned, Owner, Progress};
@@ -616,15 +617,19 @@ impl FileMap {
     }
 }
 
-/// Opens a regular file, and nothing else: opening a device or a FIFO has side effects.
+/// Opens a regular file, and nothing else: opening a device or a FIFO has side effects. A file with a write lease is
+/// refused, because that would break the lease.
 pub(crate) fn open(path: &Path) -> Result<File> {
     let handle = OpenOptions::new()
         .read(true)
         .custom_flags(OFlags::PATH.bits() as i32)
         .open(path)?;
+    let metadata = handle.metadata()?;
+    ensure!(metadata.is_file(), "this is no regular file any more");
+    let device = DeviceNumber::from_rdev(metadata.dev());
     ensure!(
-        handle.metadata()?.is_file(),
-        "this is no regular file any more"
+        !Leases::read(&Host::here()).has_write(device, metadata.ino()),
+        "another process has a lease on it (pmemctl lease, Samba, the NFS server), which opening it would break"
     );
     let file = OpenOptions::new()
         .read(true)

@@ -8,7 +8,7 @@
 
 pub mod probe;
 
-use crate::affected::Survey;
+use crate::affected::{self, Survey};
 use crate::badblocks::kernel::DiskErrors;
 use crate::badblocks::origin::SECTOR;
 use crate::block::devno::DeviceNumber;
@@ -973,7 +973,7 @@ impl Doctor<'_> {
     fn file(&mut self, path: &Path, node: &str, mount: &Mount, places: &[Place]) -> Result<()> {
         let name = printable(path);
         let quoted = shell_path(path);
-        let opened = File::open(path).with_context(|| name.clone())?;
+        let opened = affected::open(path).with_context(|| name.clone())?;
         let metadata = opened.metadata().with_context(|| name.clone())?;
         let attributes = probe::attributes(&opened).with_context(|| name.clone())?;
         let by_mount = self.options(node, mount);

@@ -16,12 +16,12 @@ use crate::nd::Device;
 use crate::sysfs::{self, Host, error_text};
 use abstractions::fs_errors::{FileHandle, Listener, Reports};
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::fs::{AtFlags, Mode, OFlags, fstat, open, statat};
+use rustix::fs::{Mode, OFlags, fstat, open};
 use rustix::io::Errno;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fs::{self, File};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -81,7 +81,6 @@ impl KernelReports {
         let open = |handle: &FileHandle| {
             let file = ReportedFile::open(&root, device, handle, &leases);
             let mut file = file.ok()??;
-            // A path that is absolute stays as it is.
             file.path = directory.join(&file.path);
             Some(file)
         };
@@ -114,7 +113,7 @@ impl ReportedFile {
         let path = match parents::names(root, handle.inode, false) {
             Ok(Names::Paths { mut paths, .. }) => paths.pop(),
             Ok(Names::Outside | Names::Removed) => None,
-            Err(_) => cached_name(&handle, device)?,
+            Err(_) => cached_name(root, &handle)?,
         };
         let Some(path) = path else {
             return Ok(None);
@@ -127,17 +126,18 @@ impl ReportedFile {
     }
 }
 
-/// Returns the name by which the kernel knows a file that was in use lately, if it still is the name of that file.
-fn cached_name(handle: &tree::Handle, device: DeviceNumber) -> io::Result<Option<PathBuf>> {
-    let path = fs::read_link(format!("/proc/self/fd/{}", handle.as_fd().as_raw_fd()))?;
-    if !path.is_absolute() {
+/// Returns the path below `root` by which the kernel knows a file that was in use lately, if it still is that file's.
+///
+/// A user may have put a link or a mount in its place, whose server might not answer: neither is followed.
+fn cached_name(root: &File, handle: &tree::Handle) -> io::Result<Option<PathBuf>> {
+    let name = |fd: BorrowedFd<'_>| fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd()));
+    let path = name(handle.as_fd())?;
+    let Ok(path) = path.strip_prefix(name(root.as_fd())?) else {
         return Ok(None);
-    }
-    let status = statat(rustix::fs::CWD, &path, AtFlags::SYMLINK_NOFOLLOW);
-    let same = status.is_ok_and(|status| {
-        status.st_ino == handle.inode && DeviceNumber::from_rdev(status.st_dev) == device
-    });
-    Ok(same.then_some(path))
+    };
+    let now = tree::handle(root, path).ok().flatten();
+    let same = now.is_some_and(|now| now.inode == handle.inode && now.device == handle.device);
+    Ok(same.then(|| path.to_owned()))
 }
 
 fn open_root(directory: &Path, device: DeviceNumber) -> io::Result<File> {

@@ -10,6 +10,8 @@ use pmemctl::nd::device_spec::DeviceSpec;
 use pmemctl::sysfs::Host;
 use schemars::JsonSchema;
 use serde::Serialize;
+use std::io::{self, Write};
+use std::ops::Range;
 use units::Size;
 
 #[derive(Args)]
@@ -51,7 +53,16 @@ pub fn change(
     let place = Place::find(host, &arguments.device, offset, length)?;
     let done = work(&place);
     if !arguments.json {
-        return done.map(|()| true);
+        done?;
+        let Range { start, end } = place.bytes;
+        writeln!(
+            io::stdout(),
+            "{verb}: {} at {} of {}",
+            Size::from_bytes(end - start),
+            Size::from_bytes(start),
+            place.device.name
+        )?;
+        return Ok(true);
     }
     json_object(&ChangeReport {
         device: place.device.name.to_string(),
