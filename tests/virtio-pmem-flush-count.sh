@@ -24,7 +24,7 @@ provider() {
 	echo $((requests - $(cat /tmp/requests)))
 }
 
-plan 14
+plan 12
 mkdir -p $MNT
 load_driver
 virtio=$(basename "$(readlink -f "$ND/$(virtio_ns)/../../..")")
@@ -44,7 +44,6 @@ for dax in never always; do
 	sync
 	record "ext4, dax=$dax: overwritten and fdatasync" "$(count_flushes file_io $MNT/file cached write:4096 fdatasync)"
 	record "ext4, dax=$dax: a mapping and msync" "$(count_flushes pmem-io map-write $MNT/file --durable msync --seed 2)"
-	record_result "ext4, dax=$dax: MAP_SYNC" pmem-io map-write --sync --durable flush $MNT/file
 	umount $MNT
 done
 record "rmmod" "$(count_flushes unload_driver)"
