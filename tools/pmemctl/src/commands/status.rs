@@ -225,6 +225,23 @@ fn dimm_health(dimm: &Dimm) -> String {
     format!("{}: health is {}{left}", dimm.dimm, printable(health))
 }
 
+/// Returns all that the firmware of a DIMM reports.
+fn dimm_report(dimm: &Dimm) -> String {
+    let mut line = dimm_health(dimm);
+    if let Some(spares) = dimm.spares_left {
+        line += &format!(", {spares} % of its spare blocks");
+    }
+    if let Some(temperature) = dimm.temperature {
+        line += &format!(", {temperature} °C");
+    }
+    match dimm.unsafe_shutdowns {
+        Some(1) => line += ", 1 dirty shutdown",
+        Some(count) => line += &format!(", {count} dirty shutdowns"),
+        None => {}
+    }
+    line
+}
+
 /// Returns a time as people say it: `3 h`.
 fn age(since_ms: u64, now: SystemTime) -> String {
     let now = now.duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -257,10 +274,11 @@ pub fn status(arguments: &Status) -> Result<output::Status> {
                 writeln!(out, "\n{reason}")?;
             }
         }
+        if !state.dimms.is_empty() {
+            writeln!(out)?;
+        }
         for dimm in &state.dimms {
-            if dimm.health.as_deref().is_some_and(|health| health != "ok") {
-                writeln!(out, "\n{}", dimm_health(dimm))?;
-            }
+            writeln!(out, "{}", dimm_report(dimm))?;
         }
         let word = |runs| if runs { "running" } else { "not running" };
         writeln!(
@@ -417,6 +435,22 @@ mod tests {
             life_left: Some(9),
             ..Dimm::default()
         }
+    }
+
+    #[test]
+    fn report_of_a_dimm_has_what_its_firmware_reports() {
+        let mut reported = dimm("ok");
+        assert_eq!(
+            dimm_report(&reported),
+            "nmem0: health is ok, 9 % of its life left"
+        );
+        reported.spares_left = Some(80);
+        reported.temperature = Some(41.5);
+        reported.unsafe_shutdowns = Some(1);
+        assert_eq!(
+            dimm_report(&reported),
+            "nmem0: health is ok, 9 % of its life left, 80 % of its spare blocks, 41.5 °C, 1 dirty shutdown"
+        );
     }
 
     #[test]
