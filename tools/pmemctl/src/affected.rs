@@ -480,7 +480,7 @@ fn owners(
         .into_iter()
         .map(|owned| AffectedRange {
             quarantined: is_quarantined(&owned.owner, &directory),
-            mount: Some(mount.directory.clone()),
+            mount: Some(printable(&mount.directory)),
             ..with_owner(disk, affected, owned, reason.as_ref())
         })
         .collect())

@@ -5,11 +5,12 @@
 use crate::block::devno::DeviceNumber;
 use crate::block::mountinfo::{self, MountInfo};
 use crate::programs::{self, sandboxed};
-use crate::sysfs::{self, Host};
+use crate::sysfs::{self, Host, printable};
 use anyhow::{Context, Result, ensure};
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 use std::collections::BTreeSet;
+use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -41,10 +42,9 @@ pub struct Volume {
 }
 
 impl Volume {
-    /// Where it is mounted, if it is; the first place of several.
+    /// Where it is mounted, if it is, as [`printable`] has it; the first place of several.
     pub fn mount(&self) -> Option<String> {
-        let mount = self.mounts.first()?;
-        Some(mount.directory.clone())
+        Some(printable(&self.mounts.first()?.directory))
     }
 
     pub fn number(&self) -> Result<DeviceNumber> {
@@ -71,15 +71,21 @@ impl Volume {
 /// Where a file system is mounted.
 #[derive(Debug, Clone, PartialEq, Eq, JsonSchema, Serialize)]
 pub struct Mount {
-    pub directory: String,
+    #[serde(serialize_with = "as_printable")]
+    #[schemars(with = "String")]
+    pub directory: OsString,
     /// Whether files are mapped and copied without the page cache.
     pub dax: Dax,
     /// The directory of the file system that is seen there: `/` where it is seen as a whole.
     #[serde(skip)]
-    pub root: String,
+    pub root: OsString,
     /// The options of the file system.
     #[serde(skip)]
     pub options: String,
+}
+
+fn as_printable<S: Serializer>(path: &OsStr, to: S) -> std::result::Result<S::Ok, S::Error> {
+    to.serialize_str(&printable(path))
 }
 
 /// Which files of a mount are accessed directly (Documentation/filesystems/dax.rst).
@@ -181,8 +187,8 @@ impl Mounts {
                 .get_or_insert_with(|| mount.file_system.clone());
             let options = mount.options();
             volume.mounts.push(Mount {
-                directory: mount.directory.to_string_lossy().into_owned(),
-                root: mount.root.to_string_lossy().into_owned(),
+                directory: mount.directory.clone(),
+                root: mount.root.clone(),
                 dax: Dax::of(&mount.file_system, &options, dax),
                 options,
             });
@@ -295,6 +301,22 @@ fn parse(text: &str) -> Result<Volume> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn mount_is_escaped_for_people_and_kept_as_bytes() {
+        use std::os::unix::ffi::OsStringExt;
+        let directory = OsString::from_vec(b"/mnt/\x1b[31m\xff".to_vec());
+        let mut volume = Volume::made_up("pmem0", "259:0", Vec::new());
+        volume.mounts.push(Mount {
+            directory: directory.clone(),
+            dax: Dax::Always,
+            root: "/".into(),
+            options: String::new(),
+        });
+        let shown = volume.mount().unwrap();
+        assert_eq!(shown, r"/mnt/\u{1b}[31m\xff");
+        assert_eq!(sysfs::raw(&shown), Some(directory));
+    }
 
     #[test]
     fn lsblk_tree_and_mounts_parse() {

@@ -15,7 +15,7 @@ use pmemctl::fs::Owner;
 use pmemctl::json::Versioned;
 use pmemctl::monitor::hooks::{HookEvent, HookPrograms, Hooks, Variables};
 use pmemctl::monitor::{self as engine, ErrorEvent, ErrorLocation, Event, Heartbeat, Options};
-use pmemctl::sysfs::Host;
+use pmemctl::sysfs::{Host, raw};
 use std::io::{self, Write};
 use std::path::PathBuf;
 use units::Size;
@@ -380,7 +380,7 @@ fn variables(id: &str, bad: &ErrorEvent) -> Variables {
                 ("PMEMCTL_VOLUME", entry.volume.clone().into()),
                 (
                     "PMEMCTL_MOUNT",
-                    entry.mount.clone().unwrap_or_default().into(),
+                    entry.mount.as_deref().and_then(raw).unwrap_or_default(),
                 ),
                 ("PMEMCTL_WHOSE", owner.into()),
             ]);
