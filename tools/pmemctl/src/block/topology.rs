@@ -276,8 +276,9 @@ pub fn of_disk(host: &Host, disk: &str, mounts: &Mounts) -> Result<Volume> {
 
 /// Fills in file system types with blkid if there is no udev, whose database lsblk reads.
 fn probe(volume: &mut Volume) -> Result<()> {
-    if volume.file_system.is_none() && volume.children.is_empty() {
-        let node = format!("/dev/{}", volume.kernel_name);
+    let node = format!("/dev/{}", volume.kernel_name);
+    // The search finds out that a disk has gone.
+    if volume.file_system.is_none() && volume.children.is_empty() && Path::new(&node).exists() {
         // blkid fails on read errors, and for most types it reads the end of the device as well.
         let few = ["--match-types", "ext2,ext3,ext4,xfs"];
         for types in [&few[..0], &few] {
