@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # On virtio-pmem, each kind of I/O sends the recorded number of flush requests to the host.
 #
-# Counts the interrupts that complete the requests. MAP_SYNC is refused, because no flush request follows a store.
+# Counts the interrupts that complete the requests.
 # compare
 # vm: --bare --virtio-pmem size=64M
 . "$(dirname "$0")/lib/test.sh"
@@ -16,7 +16,7 @@ cleanup() {
 # provider flushes [0]: the number of flush requests since it was set to 0; replaces the function for the provider
 # module.
 provider() {
-	requests=$(awk '/ '"$virtio"'(-|,|$)/ { n += $2 + $3 } END { print n + 0 }' /proc/interrupts)
+	requests=$(virtio_flushes "$virtio")
 	[ $# -eq 1 ] || {
 		echo "$requests" >/tmp/requests
 		return

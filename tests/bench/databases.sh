@@ -15,6 +15,8 @@ TESTS=$(realpath "$(dirname "$0")/..")
 . "$TESTS/lib/fs.sh"
 # shellcheck source=tests/lib/provider.sh
 . "$TESTS/lib/provider.sh"
+# shellcheck source=tests/lib/flush-count.sh
+. "$TESTS/lib/flush-count.sh"
 
 SECONDS_EACH=${1:-5}
 BIN=$(echo /usr/lib/postgresql/*/bin)
@@ -30,9 +32,9 @@ postgres() {
 	setpriv --reuid postgres --regid postgres --clear-groups env PATH="$BIN:$PATH" PGHOST=/tmp LANG=C "$@"
 }
 
-# virtio_flushes: the flush requests of the virtio device so far, counted by its interrupts.
-virtio_flushes() {
-	awk '/ '"$VIRTIO"'(-|,|$)/ { n += $2 + $3 } END { print n + 0 }' /proc/interrupts
+# host_flushes: the flush requests of the virtio device so far.
+host_flushes() {
+	virtio_flushes "$VIRTIO"
 }
 
 provider_flushes() {
@@ -110,7 +112,7 @@ printf '%-10s %-24s %7s %14s %21s\n' driver where clients transactions/s 'flushe
 for DRIVER in nd_pmem rust_pmem; do
 	load_driver
 	VIRTIO=$(basename "$(readlink -f "$ND/$(virtio_ns)/../../..")")
-	measure virtio-pmem "$(disk_of "$(virtio_ns)")" virtio_flushes
+	measure virtio-pmem "$(disk_of "$(virtio_ns)")" host_flushes
 	unload_driver
 	provide flush_async=1 size=$((384 << 20))
 	provider flush_delay 10

@@ -10,6 +10,8 @@ TESTS=$(realpath "$(dirname "$0")/..")
 . "$TESTS/lib/test.sh"
 # shellcheck source=tests/lib/provider.sh
 . "$TESTS/lib/provider.sh"
+# shellcheck source=tests/lib/flush-count.sh
+. "$TESTS/lib/flush-count.sh"
 
 SECONDS_EACH=${1:-5}
 
@@ -18,9 +20,9 @@ cleanup() {
 	provider_cleanup 2>/dev/null
 }
 
-# host_flushes: the flush requests of the virtio device so far, counted by its interrupts.
+# host_flushes: the flush requests of the virtio device so far.
 host_flushes() {
-	awk '/ '"$VIRTIO"'(-|,|$)/ { n += $2 + $3 } END { print n + 0 }' /proc/interrupts
+	virtio_flushes "$VIRTIO"
 }
 
 # run_fsyncs FILE THREADS: random writes of 4 KiB, each with an fsync; prints the number of fsyncs, and fsyncs per

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=sh
 #
-# Helpers for tests that count flushes; these need the provider:
+# Helpers for tests that count flushes; count_flushes needs the provider:
 #
 #	. "$(dirname "$0")/lib/test.sh"
 #	. "$(dirname "$0")/lib/provider.sh"
@@ -15,6 +15,11 @@ count_flushes() {
 		return 1
 	}
 	provider flushes
+}
+
+# virtio_flushes DEVICE: the number of flush requests that this virtio device has completed, by its interrupts.
+virtio_flushes() {
+	awk '/ '"$1"'(-|,|$)/ { n += $2 + $3 } END { print n + 0 }' /proc/interrupts
 }
 
 # file_io FILE HOW CALL…: opens FILE (HOW: direct, o_dsync, o_sync, in any combination) and makes these calls at its

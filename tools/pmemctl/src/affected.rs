@@ -417,7 +417,7 @@ fn ensure_there(host: &Host, disk: &Disk, affected: &AffectedVolume) -> Result<(
 }
 
 /// Returns the bad ranges of a volume without their owners, and why these are not known.
-fn without_owner<'a>(
+pub(crate) fn without_owner<'a>(
     disk: &'a Disk,
     affected: &'a AffectedVolume,
     reason: &'a str,

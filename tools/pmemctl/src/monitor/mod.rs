@@ -704,17 +704,8 @@ impl QuickSearch<'_> {
         }
         let rest: Vec<Event> = remaining
             .iter()
-            .flat_map(|(disk, affected)| {
-                affected
-                    .spans
-                    .iter()
-                    .map(move |span| (disk, affected, span))
-            })
-            .map(|(disk, affected, span)| {
-                let entry = AffectedRange {
-                    reason: Some(SEARCHING.into()),
-                    ..affected::entry(disk, affected, span)
-                };
+            .flat_map(|(disk, affected)| affected::without_owner(disk, affected, SEARCHING))
+            .map(|entry| {
                 self.batch
                     .event(ErrorLocation::Disk(entry), Vec::new(), false)
             })
@@ -814,16 +805,7 @@ fn entries(
     let one = (disk.clone(), affected.clone());
     match affected::entries_of(host, std::slice::from_ref(&one), targets, false, &Silent) {
         Ok(entries) => entries,
-        Err(error) => {
-            let reason = format!("{error:#}");
-            let spans = affected.spans.iter();
-            spans
-                .map(|span| AffectedRange {
-                    reason: Some(reason.clone()),
-                    ..affected::entry(disk, affected, span)
-                })
-                .collect()
-        }
+        Err(error) => affected::without_owner(disk, affected, &format!("{error:#}")).collect(),
     }
 }
 

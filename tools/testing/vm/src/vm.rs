@@ -112,12 +112,10 @@ impl Qemu {
         let _ = child.wait();
     }
 
-    /// Cuts the power.
-    fn cut(&self) -> Result<()> {
-        self.cache.cut()?;
+    /// Kills it, by a power cut that was requested.
+    fn cut(&self) {
         *locked(&self.requested) = Some(Loss::PowerCut);
         self.kill();
-        Ok(())
     }
 
     fn ended(&self) -> Option<String> {
@@ -492,9 +490,8 @@ pub struct PowerSwitch(Arc<Qemu>);
 impl PowerSwitch {
     /// Cuts the power. An error says that a volatile cache is not lost.
     pub fn off(self) -> Result<()> {
-        let marked = self.0.cut();
-        *locked(&self.0.requested) = Some(Loss::PowerCut);
-        self.0.kill();
+        let marked = self.0.cache.cut();
+        self.0.cut();
         marked
     }
 }
@@ -534,7 +531,8 @@ impl Requests {
             ("mce", [address]) => self.machine_check(address, "12"),
             ("mce", [address, lsb]) => self.machine_check(address, lsb),
             ("powercut", []) => {
-                self.qemu.cut()?;
+                self.qemu.cache.cut()?;
+                self.qemu.cut();
                 Ok(String::new())
             }
             ("shutdown", []) => {
