@@ -77,13 +77,14 @@ impl Step {
 /// Returns what to show of a failure: the output from its first error or warning on, or else its last lines.
 pub fn first_errors(output: &str) -> Vec<String> {
     let lines: Vec<&str> = output.lines().collect();
-    let is_error = |line: &&str| {
-        line.contains("error") || line.contains("warning") || line.starts_with("Diff in")
-    };
+    // Other lines may speak of errors: those of memory.
+    let words = ["error:", "error[", "warning:", "warning[", "Diff in "];
+    let is_error = |line: &&str| words.iter().any(|word| line.contains(word));
+    let last = lines.len().saturating_sub(MAX_LINES);
     let start = lines
         .iter()
         .position(is_error)
-        .unwrap_or(lines.len().saturating_sub(MAX_LINES));
+        .map_or(last, |first| first.min(last));
     lines[start..]
         .iter()
         .take(MAX_LINES)
@@ -220,4 +221,29 @@ fn is_script(path: &Path) -> bool {
     start.lines().next().is_some_and(|line| {
         line.starts_with("#!") && (line.ends_with("/sh") || line.ends_with(" sh"))
     }) || start.contains("# shellcheck shell=sh")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OTHER: &str = "an error of memory\n";
+
+    #[test]
+    fn output_is_shown_from_its_first_error_on() {
+        let other = OTHER.repeat(100);
+        let shown = first_errors(&format!("{other}error: first\n{other}error: second\n"));
+        assert_eq!(shown.len(), MAX_LINES);
+        assert_eq!(shown[0], "error: first");
+    }
+
+    #[test]
+    fn end_of_the_output_is_shown_if_the_error_is_there() {
+        let other = OTHER.repeat(100);
+        for last in ["error: it differs\n", "no error\n"] {
+            let shown = first_errors(&format!("{other}{last}"));
+            assert_eq!(shown.len(), MAX_LINES);
+            assert_eq!(shown.last().unwrap(), last.trim_end());
+        }
+    }
 }
