@@ -558,21 +558,31 @@ struct FileMap {
     pieces: Vec<(Extent, Fork)>,
 }
 
+/// Returns the device of a file's data, of a file system on the device `number`: XFS may have another one for real-time
+/// files.
+pub(crate) fn data_device(
+    host: &Host,
+    file: &File,
+    number: DeviceNumber,
+    path: &Path,
+) -> Result<DeviceNumber> {
+    if !extents::is_real_time(file).unwrap_or(false) {
+        return Ok(number);
+    }
+    let device = Mounts::here()?.realtime_device(host, number);
+    device.with_context(|| {
+        format!(
+            "{}: its data is on an unknown real-time device",
+            printable(path)
+        )
+    })
+}
+
 impl FileMap {
     fn of(host: &Host, file: &File, path: &Path) -> Result<Self> {
         let metadata = file.metadata().with_context(|| printable(path))?;
         let number = DeviceNumber::from_rdev(metadata.dev());
-        let device = match extents::is_real_time(file).unwrap_or(false) {
-            false => number,
-            true => Mounts::here()?
-                .realtime_device(host, number)
-                .with_context(|| {
-                    format!(
-                        "{}: its data is on an unknown real-time device",
-                        printable(path)
-                    )
-                })?,
-        };
+        let device = data_device(host, file, number, path)?;
         let mut pieces = Vec::new();
         extents::of_file(file, Fork::Data, |extent| {
             pieces.push((*extent, Fork::Data));

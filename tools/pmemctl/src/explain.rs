@@ -375,11 +375,13 @@ impl Explanation {
             return Ok(());
         }
         let survey = Survey::of(host)?;
+        let number = DeviceNumber::from_rdev(metadata.dev());
+        let device = affected::data_device(host, file, number, &shown)?;
         let entries = match survey.open_file(file, &shown) {
             Ok(entries) => entries,
             Err(error) => {
                 // Without persistent memory below it, only the page cache can be bad.
-                let is_elsewhere = topology::disks_below(host, self.mapping.device)
+                let is_elsewhere = topology::disks_below(host, device)
                     .iter()
                     .all(|disk| survey.disks.iter().all(|one| one.disk.name() != disk));
                 match is_elsewhere {
@@ -401,7 +403,7 @@ impl Explanation {
             .filter_map(|entry| within(entry, &range))
             .collect();
         let physical = physical(&extents, offset);
-        if let Some((disk, at)) = physical.and_then(|at| on_disk(host, &survey, &metadata, at)) {
+        if let Some((disk, at)) = physical.and_then(|at| on_disk(host, &survey, device, at)) {
             self.disk = Some(disk);
             self.disk_offset = Some(at);
             self.sector = Some(at / 512);
@@ -494,14 +496,8 @@ fn physical(extents: &[Extent], offset: u64) -> Option<u64> {
     })
 }
 
-/// Returns the disk and the byte of it that has a byte of the volume of a file system.
-fn on_disk(
-    host: &Host,
-    survey: &Survey,
-    metadata: &fs::Metadata,
-    at: u64,
-) -> Option<(String, u64)> {
-    let number = DeviceNumber::from_rdev(metadata.dev());
+/// Returns the disk and the byte of it that has a byte of a volume.
+fn on_disk(host: &Host, survey: &Survey, number: DeviceNumber, at: u64) -> Option<(String, u64)> {
     let below = topology::disks_below(host, number);
     let mounts = Mounts::here().ok()?;
     let mut disks = survey.disks.iter().map(|one| &one.disk);

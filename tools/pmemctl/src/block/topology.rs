@@ -157,12 +157,35 @@ impl Mounts {
         Ok(Self(mounts.context("cannot read the table of mounts")?))
     }
 
-    /// Returns the real-time device of an XFS, if it is on a device of its own.
-    pub fn realtime_device(&self, host: &Host, file_system: DeviceNumber) -> Option<DeviceNumber> {
+    /// Returns the device that an option of a mounted file system names.
+    fn device_option(
+        &self,
+        host: &Host,
+        file_system: DeviceNumber,
+        name: &str,
+    ) -> Option<DeviceNumber> {
         let mut mounts = self.0.iter().filter(|mount| mount.device == file_system);
-        let device = mounts.find_map(|mount| mount.device_option("rtdev"))?;
+        let device = mounts.find_map(|mount| mount.device_option(name))?;
         let node = fs::metadata(host.absolute(&device)).ok()?;
         Some(DeviceNumber::from_rdev(node.rdev()))
+    }
+
+    /// Returns the real-time device of an XFS, if it is on a device of its own.
+    pub fn realtime_device(&self, host: &Host, file_system: DeviceNumber) -> Option<DeviceNumber> {
+        self.device_option(host, file_system, "rtdev")
+    }
+
+    /// Returns the real-time device and the log device of an XFS, if they are persistent memory of their own.
+    pub fn other_devices(&self, host: &Host, file_system: DeviceNumber) -> Vec<DeviceNumber> {
+        let is_pmem = |device: &DeviceNumber| {
+            let below = disks_below(host, *device);
+            below.iter().any(|name| name.starts_with("pmem"))
+        };
+        ["rtdev", "logdev"]
+            .iter()
+            .filter_map(|name| self.device_option(host, file_system, name))
+            .filter(is_pmem)
+            .collect()
     }
 
     /// Returns where an XFS is mounted that has this volume as its real-time device.

@@ -6,6 +6,7 @@ use anyhow::Result;
 use clap::Args;
 use pmemctl::affected::Target;
 use pmemctl::badblocks::persist::STATE_DIR;
+use pmemctl::block::topology::Mounts;
 use pmemctl::nd::Device;
 use pmemctl::nd::device_spec::DeviceSpec;
 use pmemctl::nd::region::Region;
@@ -64,15 +65,21 @@ impl Devices {
     }
 }
 
-/// What a word means: a path, or the name of a device as the other commands take it.
-pub fn target(host: &Host, path: &Path) -> Result<Target> {
+/// What a word means: a path, or the name of a device as the other commands take it. A mount has several devices if an
+/// XFS has its log or its real-time data on others.
+pub fn targets(host: &Host, path: &Path) -> Result<Vec<Target>> {
     let name = path.to_str().filter(|_| !path.exists());
     let disk = match name.map(str::parse::<DeviceSpec>) {
         Some(Ok(spec)) => spec.find(host)?.disk(),
         _ => None,
     };
     if let Some(disk) = disk {
-        return Ok(Target::Device(disk.whole.number));
+        return Ok(vec![Target::Device(disk.whole.number)]);
     }
-    Target::of(path)
+    let mut targets = vec![Target::of(path)?];
+    if let [Target::Mount(number)] = targets[..] {
+        let others = Mounts::here()?.other_devices(host, number);
+        targets.extend(others.into_iter().map(Target::Device));
+    }
+    Ok(targets)
 }

@@ -159,13 +159,13 @@ pub fn monitor(arguments: &Monitor) -> Result<()> {
     let host = root("monitor")?;
     // A target must exist at the start; later it may disappear for a while.
     for path in &arguments.targets {
-        device_spec::target(&host, path)?;
+        device_spec::targets(&host, path)?;
     }
     let paths = arguments.targets.clone();
     let targets = move || -> Vec<Target> {
         let host = Host::here();
-        let found = |path: &PathBuf| device_spec::target(&host, path).ok();
-        paths.iter().filter_map(found).collect()
+        let found = |path: &PathBuf| device_spec::targets(&host, path).unwrap_or_default();
+        paths.iter().flat_map(found).collect()
     };
     let is_journal = journal::is_journal();
     let options = Options {

@@ -9,7 +9,7 @@ pub mod inject;
 pub mod restore;
 pub mod save;
 
-use crate::commands::device_spec::target;
+use crate::commands::device_spec::targets;
 use crate::commands::output::{Status, json, table};
 use crate::commands::page::Page;
 use anyhow::Result;
@@ -122,8 +122,9 @@ fn list(arguments: &List) -> Result<Status> {
     let targets = arguments
         .targets
         .iter()
-        .map(|path| target(&host, path))
-        .collect::<Result<Vec<_>>>()?;
+        .map(|path| targets(&host, path))
+        .collect::<Result<Vec<_>>>()?
+        .concat();
     let walk = WalkProgress::new();
     let listing = Survey::of(&host)?.list(&targets, arguments.links, &walk)?;
     walk.bar.finish_and_clear();
