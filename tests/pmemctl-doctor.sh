@@ -25,6 +25,13 @@ list_findings() {
 	jq -r '.findings[] | "\(.where) \(.cause) \(.prevents)"' /tmp/doctor.json
 }
 
+# doctor_status TARGET: its exit status.
+doctor_status() {
+	doctor_status=0
+	pmemctl doctor "$@" >/dev/null 2>&1 || doctor_status=$?
+	echo $doctor_status
+}
+
 # show_probes: what the last run probed: path, DAX, MAP_SYNC, huge pages.
 show_probes() {
 	jq -r '.probes[] | "\(.path) \(.dax) \(.map_sync) \(.huge)"' /tmp/doctor.json
@@ -44,7 +51,7 @@ make_partition() {
 }
 
 need sfdisk partx wipefs dmsetup jq blkid dumpe2fs xfs_info filefrag
-plan 48
+plan 49
 load_driver
 disk=
 
@@ -64,6 +71,8 @@ namespace=$(cat "$ND/$device/namespace")
 mkdir -p "$MNT"
 
 # ---- healthy ----
+
+is "a file that is not there: status 4, as nothing is known" "$(doctor_status "$MNT/none")" 4
 
 for type in ext4 xfs; do
 	make_fs $type "$disk"

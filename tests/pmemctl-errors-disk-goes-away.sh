@@ -85,7 +85,7 @@ for kind in 'ext4 debugfs' 'xfs xfs_db'; do
 		bind_again
 	done
 	rm -rf "$WRAPPED"
-	is "$kind: the owner is reported when the disk is back" "$(run_errors "/dev/$disk")$(jq -c '.[].owner.paths' /tmp/output)" '1 ["/file"]'
+	is "$kind: the owner is reported when the disk is back" "$(run_errors "/dev/$disk")$(jq -c '.errors[].owner.paths' /tmp/output)" '1 ["/file"]'
 	forget_errors "$disk"
 	echo "$unbind" | sh
 	echo "$device" >"/sys/bus/nd/drivers/$DRIVER/bind"
@@ -109,7 +109,7 @@ chmod 755 "$MNT"
 chmod 600 "$MNT/file"
 status=0
 as_nobody pmemctl errors --json "/dev/$disk" >/tmp/output 2>/tmp/errors || status=$?
-is "mounted, and the file is closed to them" "$status $(jq -r '.[0] | "\(.owner.kind), \(.reason)"' /tmp/output)" \
+is "mounted, and the file is closed to them" "$status $(jq -r '.errors[0] | "\(.owner.kind), \(.reason)"' /tmp/output)" \
 	"1 unknown, or a file or directory that cannot be read (1 skipped)"
 status=0
 as_nobody pmemctl errors "$MNT/file" >/tmp/output 2>/tmp/errors || status=$?

@@ -20,12 +20,12 @@ cleanup() {
 # owner_of SECTOR OF THE VOLUME [FIELD]: makes the sector bad; prints its owner.
 owner_of() {
 	echo "$(($1 + volume_start)) 1" >"/sys/block/$disk/badblocks"
-	pmemctl errors --json "/dev/$disk" 2>/dev/null | jq -r ".[] | select(.offset == $(($1 * 512))) | ${2:-.owner.kind}"
+	pmemctl errors --json "/dev/$disk" 2>/dev/null | jq -r ".errors[] | select(.offset == $(($1 * 512))) | ${2:-.owner.kind}"
 	echo "$(($1 + volume_start)) 1" >>/tmp/bad_list
 }
 
-need sfdisk dmsetup filefrag debugfs xfs_io
-plan 33
+need sfdisk dmsetup filefrag debugfs xfs_io setfattr
+plan 37
 load_driver
 disk=$(labelled_disk -m fsdax -M mem -s 448M)
 
@@ -48,13 +48,13 @@ sector=$(sector_of "$file")
 check "the file is not affected: status 0" pmemctl errors "$file"
 is "a file" "$(owner_of $((sector + 2048)))" file
 pmemctl errors --json "/dev/$disk" >/tmp/errors.json || :
-is "with its offset" "$(jq '.[0].owner.file_offset' /tmp/errors.json)" 1048576
-is "and its physical address" "$(jq -c '[.[0] | .physical_address - .disk_offset]' /tmp/errors.json)" \
+is "with its offset" "$(jq '.errors[0].owner.file_offset' /tmp/errors.json)" 1048576
+is "and its physical address" "$(jq -c '[.errors[0] | .physical_address - .disk_offset]' /tmp/errors.json)" \
 	"[$(($(cat "$ND/$(device_of_disk "$disk")/resource")))]"
 check_schema errors /tmp/errors.json
-is "and a name, of which nothing is lost" "$(pmemctl errors --json "/dev/$disk" | jq -r '.[0].owner.paths[0]' | grep -cF -e 'a folder/b/c\nd' -e /link)" 1
-is "all of its names" "$(pmemctl errors --links --json "/dev/$disk" | jq '.[0].owner.paths | length')" 2
-is "by its mount" "$(pmemctl errors --json "$MNT" | jq -r '.[0] | "\(.volume) \(.file_system)"')" "${disk}p1 ext4"
+is "and a name, of which nothing is lost" "$(pmemctl errors --json "/dev/$disk" | jq -r '.errors[0].owner.paths[0]' | grep -cF -e 'a folder/b/c\nd' -e /link)" 1
+is "all of its names" "$(pmemctl errors --links --json "/dev/$disk" | jq '.errors[0].owner.paths | length')" 2
+is "by its mount" "$(pmemctl errors --json "$MNT" | jq -r '.errors[0] | "\(.volume) \(.file_system)"')" "${disk}p1 ext4"
 is "of a disk with another name" "$(pmemctl errors "$(e820_ns)" 2>&1)" 'pmemctl: no errors are listed'
 status=0
 pmemctl errors "$file" >/tmp/output || status=$?
@@ -69,14 +69,14 @@ exec 3<"$MNT/link"
 removed=$(stat -c %i "$MNT/link")
 rm "$MNT/link" "$file"
 is "a file that was removed while it is open" \
-	"$(pmemctl errors --json "$MNT" | jq -r ".[] | select(.offset == $(((sector + 2048) * 512))) | \"\(.owner.inode) \(.owner.open_by | index($$) != null)\"")" "$removed true"
+	"$(pmemctl errors --json "$MNT" | jq -r ".errors[] | select(.offset == $(((sector + 2048) * 512))) | \"\(.owner.inode) \(.owner.open_by | index($$) != null)\"")" "$removed true"
 exec 3<&-
 inode_table=$(dumpe2fs "/dev/${disk}p1" 2>/dev/null | sed -n 's/.*Inode table at \([0-9]*\).*/\1/p' | head -n 1)
 is "the inode table" "$(owner_of $((inode_table * 8)) .owner.what)" 'inode table'
 journal=$(debugfs -R 'blocks <8>' "/dev/${disk}p1" 2>/dev/null | awk '{ print $2 }')
 is "the journal" "$(owner_of $((journal * 8)) .owner.what)" journal
 is "a directory" "$(owner_of $((8 * $(debugfs -R "blocks \"/a folder\"" "/dev/${disk}p1" 2>/dev/null | awk '{ print $1 }'))) '.owner.paths[0]')" "$MNT/a folder"
-is "with its group" "$(pmemctl errors --json "$MNT" | jq -c '[.[].owner | select(.what == "inode table").group]')" '[0]'
+is "with its group" "$(pmemctl errors --json "$MNT" | jq -c '[.errors[].owner | select(.what == "inode table").group]')" '[0]'
 umount "$MNT"
 is "between the partitions" "$(volume_start=0 owner_of 100 .reason)" 'outside of all partitions and volumes'
 forget_errors_now "$disk"
@@ -97,6 +97,7 @@ for options in '' '-m rmapbt=0'; do
 	for name in $(seq 100); do : >"$MNT/many/a long name, so that the inode has no room for all of them $name"; done
 	dd if=/dev/urandom of="$MNT/folder/file" bs=1M count=4 conv=fsync status=none
 	cp --reflink=never "$MNT/folder/file" "$MNT/other"
+	setfattr -n user.x -v "$(printf '%03000d' 0)" "$MNT/folder/file"
 	sync
 	sector=$(sector_of "$MNT/folder/file")
 	is "XFS $options: a file, through the volume" \
@@ -106,7 +107,10 @@ for options in '' '-m rmapbt=0'; do
 		"$(owner_of "$(($(xfs_io -r -c 'statfs' "$MNT" | sed -n 's/^geom.agblocks = //p') * 8))" '"\(.owner.what) \(.owner.group)"')" 'superblock 1'
 	is "XFS $options: a directory" "$(owner_of "$(xfs_io -r -c bmap "$MNT/many" | sed -n 's/.*: \([0-9]*\)\.\..*/\1/p' | head -n 1)" '.owner.paths[0]')" "$MNT/many"
 	is "XFS $options: free space" "$(owner_of $((300 * 2048)))" free
-	is "XFS $options: as the file says itself" "$(pmemctl errors --json "$MNT/folder/file" | jq -c '[.[].owner.file_offset]')" '[4096]'
+	is "XFS $options: as the file says itself" "$(pmemctl errors --json "$MNT/folder/file" | jq -c '[.errors[].owner.file_offset]')" '[4096]'
+	attribute=$(xfs_io -r -c 'bmap -a' "$MNT/folder/file" | sed -n 's/.*: \([0-9]*\)\.\..*/\1/p' | head -n 1)
+	is "XFS $options: extended attributes of a file" "$(owner_of "$attribute" '.owner.paths[0]')" "$MNT/folder/file"
+	is "XFS $options: also as the file says itself" "$(pmemctl errors --json "$MNT/folder/file" | jq -c '[.errors[].owner.file_offset]')" '[4096,null]'
 	umount "$MNT"
 	dmsetup remove --retry two
 	forget_errors_now "$disk"

@@ -32,7 +32,7 @@ is_inactive() {
 }
 
 need jq wipefs
-plan 10
+plan 11
 load_driver
 disk=$(labelled_disk -m fsdax -M mem -s 448M)
 make_fs ext4 "$disk" -N 25000
@@ -47,8 +47,11 @@ rm -f /tmp/release /tmp/taken
 pmemctl lease --exclusive "$file" -- sh -c 'touch /tmp/taken; until [ -e /tmp/release ]; do sleep 0.1; done' 2>/tmp/lease.err &
 holder=$!
 check "a write lease" wait_for 10 test -e /tmp/taken
-is "a file with a write lease" "$(pmemctl errors --json "/dev/$disk" | jq -r '.[0].owner.paths[0]')" "$file"
-is "which is not broken" "$(grep -c 'waits for it' /tmp/lease.err)" 0
+is "a file with a write lease" "$(pmemctl errors --json "/dev/$disk" | jq -r '.errors[0].owner.paths[0]')" "$file"
+status=0
+pmemctl errors "$file" >/dev/null 2>/tmp/errors.err || status=$?
+is "the file itself: its errors are unknown" "$status $(grep -c lease /tmp/errors.err)" "4 1"
+is "the lease is not broken" "$(grep -c 'waits for it' /tmp/lease.err)" 0
 touch /tmp/release
 status=0
 wait "$holder" || status=$?
@@ -73,7 +76,7 @@ is "the search fails: status 4, with the reason" "$status $(grep -c 'was unmount
 # ---- devices in use ----
 
 exec 3<>"/dev/$disk"
-is "open for writing" "$(pmemctl errors --json "/dev/$disk" | jq -r '.[0].reason')" "device is busy: process $$ (sh) has $disk open"
+is "open for writing" "$(pmemctl errors --json "/dev/$disk" | jq -r '.errors[0].reason')" "device is busy: process $$ (sh) has $disk open"
 exec 3>&-
 
 # ---- a file system that hangs ----

@@ -44,7 +44,7 @@ done
 is "dm-crypt: a file without errors" "$(errors_status "$MNT/file")" 0
 echo "$((2048 + $(sector_of "$MNT/file" 40960))) 8" >"/sys/block/$FIRST/badblocks"
 is "dm-crypt: a file with an error" "$(errors_status "$MNT/file")" 1
-is "dm-crypt: and its offset" "$(pmemctl errors --json "$MNT/file" | jq -c '[.[].owner.file_offset]')" '[40960]'
+is "dm-crypt: and its offset" "$(pmemctl errors --json "$MNT/file" | jq -c '[.errors[].owner.file_offset]')" '[40960]'
 is "dm-crypt: another file" "$(errors_status "$MNT/other")" 0
 umount "$MNT"
 dmsetup remove --retry crypted
@@ -90,7 +90,7 @@ if [ "$DRIVER" = rust_pmem ]; then
 	is "sector mode: the disk" "$(errors_status "/dev/$disk")" 1
 	pmemctl errors --json "/dev/$disk" >/tmp/errors.json || :
 	is "sector mode: with its place in the namespace" \
-		"$(jq -c '[.[] | [.namespace_offset, .length]]' /tmp/errors.json)" "[[$((80 << 20)),4096]]"
+		"$(jq -c '[.errors[] | [.namespace_offset, .length]]' /tmp/errors.json)" "[[$((80 << 20)),4096]]"
 	umount "$MNT"
 	forget_errors "$disk"
 fi

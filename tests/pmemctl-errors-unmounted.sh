@@ -24,12 +24,12 @@ mark_bad() {
 
 # list_owners: the owner of each bad sector, without the mount point.
 list_owners() {
-	pmemctl errors --links --json "/dev/$disk" | jq -cS '.[] | [.offset, .owner.kind, .owner.what, .owner.group, .owner.inode, .owner.file_offset, ((.owner.paths // []) | map(ltrimstr("'"$MNT"'")) | sort)]' | sort
+	pmemctl errors --links --json "/dev/$disk" | jq -cS '.errors[] | [.offset, .owner.kind, .owner.what, .owner.group, .owner.inode, .owner.file_offset, ((.owner.paths // []) | map(ltrimstr("'"$MNT"'")) | sort)]' | sort
 }
 
 # first_entry FIELD: a field of the first entry.
 first_entry() {
-	pmemctl errors --json "/dev/$disk" | jq -r ".[0] | $1"
+	pmemctl errors --json "/dev/$disk" | jq -r ".errors[0] | $1"
 }
 
 # count_written: the number of sectors that were written to the disk.
@@ -123,7 +123,7 @@ for kind in 'ext4 -O ^metadata_csum' 'ext4 -O ^extent,^64bit -b 1024' 'xfs -m rm
 	is "$kind: a name with a newline and a byte that is no text" "$(grep -cF '/new\\nline \\xff' /tmp/offline)" 1
 	mark_bad "$linked"
 	is "$kind: a symbolic link's block" "$(pmemctl errors --json "/dev/$disk" |
-		jq -c ".[] | select(.offset == $linked * 512).owner | [.inode, .file_offset, .paths]")" "[$link,0,[\"/link\"]]"
+		jq -c ".errors[] | select(.offset == $linked * 512).owner | [.inode, .file_offset, .paths]")" "[$link,0,[\"/link\"]]"
 	is "$kind: free space" "$(grep -c '"free"' /tmp/offline | sed 's/^[1-9].*/some/')" some
 	is "$kind: nothing was written" "$(count_written)" "$before"
 	forget_errors_now "$disk"
@@ -155,8 +155,8 @@ table=$(sed -n 's/.*Inode table at \([0-9]*\)-.*/\1/p' /tmp/groups | sed -n 1p)
 mark_bad $((table * 8 + 16)) "$first" "$lost" "$last"
 pmemctl errors --json "/dev/$disk" >/tmp/output || :
 is "an inode table that is in use, and files in front of it and behind it" \
-	"$(jq -c '[.[] | .owner | [.what, .paths]]' /tmp/output)" '[["inode table",null],[null,["/1"]],[null,null],[null,["/60"]]]'
-is "a file with its inode in it may own the rest" "$(jq -r '.[2] | "\(.owner.kind) \(.reason)"' /tmp/output | cut -c1-61)" \
+	"$(jq -c '[.errors[] | .owner | [.what, .paths]]' /tmp/output)" '[["inode table",null],[null,["/1"]],[null,null],[null,["/60"]]]'
+is "a file with its inode in it may own the rest" "$(jq -r '.errors[2] | "\(.owner.kind) \(.reason)"' /tmp/output | cut -c1-61)" \
 	"unknown or a file whose inode is on a bad block as well (iche"
 forget_errors_now "$disk"
 mark_bad $(($(sed -n 's/.*Block bitmap at \([0-9]*\).*/\1/p' /tmp/groups | sed -n 2p) * 8 + 5))
@@ -181,7 +181,7 @@ other=$(dmsetup info -c --noheadings -o blkdevname other)
 pmemctl errors --json "/dev/$disk" >/tmp/output || status=$?
 dmsetup remove --retry other
 is "in use: status 1" $status 1
-is "and why" "$(jq -r '.[0].reason' /tmp/output)" "device is busy: $disk is part of $other (device mapper: other)"
+is "and why" "$(jq -r '.errors[0].reason' /tmp/output)" "device is busy: $disk is part of $other (device mapper: other)"
 mount "/dev/$disk" "$MNT"
 : >"$MNT/file"
 fsfreeze -f "$MNT"

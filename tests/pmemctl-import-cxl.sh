@@ -64,12 +64,12 @@ case $STAGE in
 	is "the kernel lists nothing" "$(cat "/sys/block/$first/badblocks" "/sys/block/$second/badblocks")" ''
 	pmemctl errors import-cxl --all --json >/tmp/sync.json
 	check_schema "errors import-cxl" /tmp/sync.json
-	is "added to each" "$(jq -r '.[] | "\(.result) \(.added_sectors)"' /tmp/sync.json | xargs)" "added 1 added 1"
+	is "added to each" "$(jq -r '.reports[] | "\(.result) \(.added_sectors)"' /tmp/sync.json | xargs)" "added 1 added 1"
 	is "in the first region" "$(cat "/sys/block/$first/badblocks")" '2048 1'
 	is "in the second" "$(cat "/sys/block/$second/badblocks")" '4096 1'
 	check_fails "it can't be read" pmem-io pread --direct --offset 1M --length 512 "/dev/$first"
 	check "what is before it can" pmem-io pread --direct --offset 1048064 --length 512 "/dev/$first"
-	is "once more: there already" "$(pmemctl errors import-cxl "$first" --json | jq -r '.[].result')" there-already
+	is "once more: there already" "$(pmemctl errors import-cxl "$first" --json | jq -r '.reports[].result')" there-already
 	check_fails "other memory is refused" pmemctl errors import-cxl "$(disk_of "$(nfit_ns)")"
 	pmemctl errors import-cxl --follow --all >/tmp/follow &
 	follower=$!

@@ -18,7 +18,7 @@ cleanup() {
 
 # json_field EXPRESSION: a field of the namespace in the JSON output.
 json_field() {
-	pmemctl list --json "$disk" | jq -r ".[0] | $1"
+	pmemctl list --json "$disk" | jq -r ".namespaces[0] | $1"
 }
 
 # table_row DISK: the row of the table.
@@ -65,11 +65,11 @@ e820=$(e820_ns)
 other=$(disk_of "$e820")
 is "memory of e820, as it is" "$(table_row "$other")" "$other $e820 raw RAM 32M - e820 $DRIVER - - - none"
 blockdev --setro "/dev/$other"
-is "read-only is said" "$(pmemctl list --json "$e820" | jq '.[0].read_only')" true
+is "read-only is said" "$(pmemctl list --json "$e820" | jq '.namespaces[0].read_only')" true
 blockdev --setrw "/dev/$other"
 pmemctl list --json >/tmp/list.json
 check_schema list /tmp/list.json
-is "all there are, each once" "$(jq -r '.[].namespace' /tmp/list.json | sort | uniq -c | awk '$1 == 1' | wc -l)" \
+is "all there are, each once" "$(jq -r '.namespaces[].namespace' /tmp/list.json | sort | uniq -c | awk '$1 == 1' | wc -l)" \
 	"$(ndctl list | jq length)"
 check_fails "one that is not there is refused" pmemctl list namespace9.9
 is "with its name" "$(pmemctl list namespace9.9 2>&1)" "pmemctl: there is no namespace9.9"
@@ -79,5 +79,5 @@ dmsetup remove --retry list
 rebind "$device" 2>/dev/null || :
 is "not mounted, nothing is" "$(json_field '[.. | .mounts? // empty | .[]] | length')" 0
 unload_driver
-is "without a driver" "$(pmemctl list --json "$e820" | jq -r '.[0] | "\(.driver) \(.disk)"')" "null null"
+is "without a driver" "$(pmemctl list --json "$e820" | jq -r '.namespaces[0] | "\(.driver) \(.disk)"')" "null null"
 load_driver

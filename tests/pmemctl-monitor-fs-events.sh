@@ -81,12 +81,12 @@ disk=$(e820_disk)
 make_files xfs -m rmapbt=1 -n parent=1
 make_bad 1048576
 $STRACE pmemctl errors --json --links "$MNT" >/tmp/errors.json 2>/dev/null || :
-is "parent pointers: all names" "$(jq -c '.[0].owner.paths | sort' /tmp/errors.json)" "[\"$file\",\"$MNT/link\"]"
+is "parent pointers: all names" "$(jq -c '.errors[0].owner.paths | sort' /tmp/errors.json)" "[\"$file\",\"$MNT/link\"]"
 is "parent pointers: no directory is read" "$(directories_read)" 0
 exec 3<"$file"
 rm "$file" "$MNT/link"
 $STRACE pmemctl errors --json "$MNT" >/tmp/errors.json 2>/dev/null || :
-is "parent pointers: a removed file" "$(jq -c ".[0].owner.open_by | index($$) != null" /tmp/errors.json)" true
+is "parent pointers: a removed file" "$(jq -c ".errors[0].owner.open_by | index($$) != null" /tmp/errors.json)" true
 is "parent pointers: a removed file: no directory is read" "$(directories_read)" 0
 exec 3<&-
 end_files

@@ -59,7 +59,7 @@ for region in "$ND"/region*; do
 	is "$type: who has it mapped" "$(monitor_event "$at" '.processes[] | "\(.pid) \(.addresses | length)"')" "$map_pid 1"
 	map_stop
 	sed 's/^/# /' /tmp/sigbus.other
-	check "$type: the file is affected" test "$(pmemctl errors --json $file | jq '.[0].owner.file_offset')" = 409600
+	check "$type: the file is affected" test "$(pmemctl errors --json $file | jq '.errors[0].owner.file_offset')" = 409600
 	if [ $type = ext4 ] && [ "$DRIVER" = nd_pmem ]; then
 		for name in made 'file and place' 'who has it mapped' cleared; do
 			skip "injected: $name" "C can't inject"

@@ -14,7 +14,7 @@ cleanup() {
 
 # predicted FORM FIELD
 predicted() {
-	jq -r --arg form "$1" --arg field "$2" '.[0].forms[] | select(.form == $form) | .[$field]' /tmp/advice.json
+	jq -r --arg form "$1" --arg field "$2" '.plans[0].forms[] | select(.form == $form) | .[$field]' /tmp/advice.json
 }
 
 # check_near NAME PREDICTED SEEN [SLACK]: the prediction is within 5 % of the actual value, or SLACK bytes.
@@ -67,7 +67,7 @@ check_schema plan /tmp/advice.json
 # The kernel's count is exact. Free memory only shows where the struct pages are, because other allocations take some
 # MiB in the seconds that this needs.
 noise=$((40 << 20))
-is "of a use" "$(pmemctl plan --json --use ram "$region" | jq -r '.[0].take.form')" system-ram
+is "of a use" "$(pmemctl plan --json --use ram "$region" | jq -r '.plans[0].take.form')" system-ram
 for form in raw sector fsdax-ram fsdax-device devdax-4k devdax-2m devdax-1g devdax-device; do
 	is "$form: can be made" "$(predicted $form impossible)" null
 	make_form $form
@@ -89,9 +89,9 @@ check_near "system-ram: capacity" "$(predicted system-ram capacity)" $((now - to
 check_near "system-ram: map" "$(predicted system-ram ram)" $(($(memmap_bytes) - before_map))
 check_fails "a region that is full is refused" pmemctl plan "$region"
 namespace=$(jq -r .dev /tmp/made.json)
-is "its namespace is not" "$(pmemctl plan --json "$namespace" | jq -r '.[0].memory.namespace')" "$namespace"
+is "its namespace is not" "$(pmemctl plan --json "$namespace" | jq -r '.plans[0].memory.namespace')" "$namespace"
 is "commands that destroy its data are announced" "$(pmemctl plan --use files "$namespace" | grep -c "^THIS DESTROYS ALL DATA OF $namespace")" 1
-is "no commands for the mode that it has" "$(pmemctl plan --json --use ram "$namespace" | jq -c '.[0].take | [.form, .commands, .destroys]')" \
+is "no commands for the mode that it has" "$(pmemctl plan --json --use ram "$namespace" | jq -c '.plans[0].take | [.form, .commands, .destroys]')" \
 	'["system-ram",[],false]'
 check_fails "no such use" pmemctl plan --use nothing "$region"
 daxctl offline-memory "$device" >/dev/null 2>&1 || :

@@ -30,7 +30,7 @@ list_badblocks() {
 
 # owner_of SECTOR: whose it is.
 owner_of() {
-	pmemctl errors --json "$MNT" 2>/dev/null | jq -r ".[] | select(.disk_offset == $(($1 * 512))) | .owner.kind"
+	pmemctl errors --json "$MNT" 2>/dev/null | jq -r ".errors[] | select(.disk_offset == $(($1 * 512))) | .owner.kind"
 }
 
 is_free() {
@@ -63,7 +63,7 @@ for type in ext4 xfs; do
 	is "$type: for root alone, and no longer than the block" "$(stat -c '%a %u %s' "$quarantine")" '600 0 4096'
 	check_fails "$type: it can't be removed" rm -f "$quarantine"
 	pmemctl errors --json "$MNT" >/tmp/errors.json || :
-	is "$type: pmemctl errors shows it" "$(jq -r '.[] | select(.quarantined) | .owner.paths[0]' /tmp/errors.json)" \
+	is "$type: pmemctl errors shows it" "$(jq -r '.errors[] | select(.quarantined) | .owner.paths[0]' /tmp/errors.json)" \
 		"$quarantine"
 	pmemctl status >/tmp/status.out || :
 	check "$type: pmemctl status shows it" grep -q "4K quarantined in $quarantine" /tmp/status.out

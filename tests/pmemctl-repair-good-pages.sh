@@ -46,7 +46,7 @@ list_every $((100 << 20)) $((512 << 10)) $COUNT | edit_list add "$list"
 page=$((START + $(disk_offset_of "$file" 40960)))
 echo "add $page 4096" >"$list"
 
-is "one page of the file is listed" "$(pmemctl errors --json "$file" | jq -c '[.[] | [.owner.file_offset, .length]]')" '[[40960,4096]]'
+is "one page of the file is listed" "$(pmemctl errors --json "$file" | jq -c '[.errors[] | [.owner.file_offset, .length]]')" '[[40960,4096]]'
 is "a dry run reads nothing" "$(run_repair --dry-run --zero "$file") $(count_listed)" "0 40960+4096 4096 0 planned $((COUNT + 1))"
 is "it can be read, and is kept" "$(run_repair --zero "$file")" '0 40960+4096 0 4096 good-after-all'
 check "the file is as it was" cmp "$file" /tmp/right

@@ -101,7 +101,7 @@ defragment() {
 }
 
 need filefrag jq cmp dmsetup setpriv chattr xfs_fsr
-plan 50
+plan 56
 load_driver
 disk=$(e820_disk)
 nvdimm=$(labelled_disk -m fsdax -M mem)
@@ -117,6 +117,12 @@ echo "$listed" >"/sys/block/$disk/badblocks"
 refuses "no regular file" 'no regular file' "$MNT" --zero
 refuses "not on persistent memory" 'not on persistent memory\|only files of' /tmp/right --zero
 refuses "not there" 'No such file' "$MNT/none" --zero
+ln -s "$file" "$MNT/link"
+ln -s "$MNT" /tmp/mount
+refuses "a symbolic link, where none is wanted" 'has a symbolic link' --no-symlinks "$MNT/link" --zero
+refuses "nor above the file" 'has a symbolic link' --no-symlinks /tmp/mount/file --zero
+refuses "nor to the backup" 'has a symbolic link' --no-symlinks "$file" --from "$MNT/link"
+rm "$MNT/link" /tmp/mount
 head -c 1000 /tmp/right >/tmp/short
 refuses "a backup of another length" 'it has 1000 bytes' "$file" --from /tmp/short
 refuses "even where it is said which range" 'less than the end' "$file" --from /tmp/short --offset 40K --length 4K
@@ -141,6 +147,19 @@ refuses "mapped by another process" "mapped by process $reader (pmem-io)" "$file
 touch /tmp/unmap
 wait "$reader"
 check_fails "not for others than root" setpriv --reuid 65534 pmemctl repair --trust-list "$file" --zero
+
+# ---- a backup that cannot be compared ----
+
+dd if=/dev/urandom of="$MNT/page" bs=4096 count=1 conv=fsync status=none
+cp "$MNT/page" /tmp/page
+echo "$(sector_of "$MNT/page" 0) 8" >"/sys/block/$disk/badblocks"
+whole=$file file=$MNT/page
+refuses "no byte of the file can be compared" 'no byte .* can be read and compared' "$file" --from /tmp/page
+is "it is repaired with --force" \
+	"$(pmemctl repair --trust-list --force --json "$file" --from /tmp/page 2>/dev/null | jq -r '.pieces[].result')" healed
+check "with the bytes of the backup" cmp "$file" /tmp/page
+rm "$file"
+file=$whole
 
 # ---- blocks that files share ----
 

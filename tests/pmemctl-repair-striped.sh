@@ -53,10 +53,10 @@ check "on both partitions" test $((one > (44 << 20))) -ne $((other > (44 << 20))
 right=$(page_checksum "$one")
 echo "$((one / 512)) 8" >"/sys/block/$disk/badblocks"
 echo "$((other / 512)) 1" >"/sys/block/$disk/badblocks"
-is "their owner" "$(pmemctl errors --json "/dev/$disk" | jq -c '[.[] | [.volume, .owner.paths[0], .owner.file_offset, .length]] | sort')" \
+is "their owner" "$(pmemctl errors --json "/dev/$disk" | jq -c '[.errors[] | [.volume, .owner.paths[0], .owner.file_offset, .length]] | sort')" \
 	"[[\"stripes\",\"$MNT/file\",1048576,4096],[\"stripes\",\"$MNT/file\",$((1048576 + CHUNK + 512)),512]]"
-is "by the volume" "$(pmemctl errors --json /dev/mapper/stripes | jq length)" 2
-is "by the file" "$(pmemctl errors --json "$MNT/file" | jq length)" 2
+is "by the volume" "$(pmemctl errors --json /dev/mapper/stripes | jq '.errors | length')" 2
+is "by the file" "$(pmemctl errors --json "$MNT/file" | jq '.errors | length')" 2
 check "repaired" pmemctl repair --trust-list "$MNT/file" --from /tmp/backup
 is "nothing is listed" "$(cat "/sys/block/$disk/badblocks")" ''
 is "the disk has what it had there" "$(page_checksum "$one")" "$right"

@@ -170,7 +170,7 @@ address=$(pmem-io phys "$MNT/file" --offset 14M)
 provider unmap $((address - (576 << 20)))
 is "under a mounted file system: the page is found" "$(scrub)" 1
 is "that is in the file" "$(scrub_field .found)" "[{\"offset\":$((address - (576 << 20))),\"length\":4096}]"
-is "pmemctl errors reports the file and the offset" "$(pmemctl errors --json "$MNT/file" | jq -c '[.[].owner.file_offset]')" "[$((14 << 20))]"
+is "pmemctl errors reports the file and the offset" "$(pmemctl errors --json "$MNT/file" | jq -c '[.errors[].owner.file_offset]')" "[$((14 << 20))]"
 kill "$writer"
 wait "$writer" 2>/dev/null || :
 writer=

@@ -126,11 +126,11 @@ is "several holders are several lines" "$(
 	mkswap "/dev/$disk" >/dev/null
 	swapon "/dev/$disk"
 	pmemctl swap-driver --to "$other" "$disk" --json >/tmp/swap.json || :
-	jq -r '.[0].holders[].kind' /tmp/swap.json | sort -u | tr '\n' ' '
+	jq -r '.reports[0].holders[].kind' /tmp/swap.json | sort -u | tr '\n' ' '
 	swapoff "/dev/$disk"
 )" "process swap "
 check_schema swap-driver /tmp/swap.json
-is "its list of holders is empty" "$(pmemctl swap-driver --to "$other" "$disk" --dry-run --json | jq -c '.[0].holders')" null
+is "its list of holders is empty" "$(pmemctl swap-driver --to "$other" "$disk" --dry-run --json | jq -c '.reports[0].holders')" null
 
 modprobe device_dax
 ndctl create-namespace -r "$(labelled_region)" -m devdax -s 64M >/tmp/devdax.json
@@ -147,7 +147,7 @@ is "so it is" "$(driver_of "$device")" "$other"
 DRIVER=$(other_driver)
 is "of two, the free one is moved" "$(
 	exec 5<"/dev/$e820"
-	pmemctl swap-driver --to "$(other_driver)" "$disk" "$e820" --json | jq -r '.[].result' | tr '\n' ' '
+	pmemctl swap-driver --to "$(other_driver)" "$disk" "$e820" --json | jq -r '.reports[].result' | tr '\n' ' '
 )" "moved refused "
 DRIVER=$(other_driver)
 is "back" "$(driver_of "$device")" "$DRIVER"

@@ -84,4 +84,4 @@ rm /tmp/link
 is "all are back" "$(devices_of "$DRIVER")" "$devices"
 check "what the other wrote" verify_disks 2
 check "the file system, still" check_file file 5
-is "there already" "$(pmemctl swap-driver --to "$DRIVER" --all --json | jq -r '.[].result' | sort -u)" there-already
+is "there already" "$(pmemctl swap-driver --to "$DRIVER" --all --json | jq -r '.reports[].result' | sort -u)" there-already

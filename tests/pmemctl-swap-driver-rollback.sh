@@ -16,12 +16,12 @@ cleanup() {
 # swap_to DRIVER OPTION…: prints the result; the JSON is in /tmp/result.
 swap_to() {
 	pmemctl swap-driver --json --to "$@" >/tmp/result 2>/tmp/complaint || :
-	jq -r '.[].result' /tmp/result
+	jq -r '.reports[].result' /tmp/result
 }
 
 # result_field KEY: a field of that result.
 result_field() {
-	jq -r ".[0].$1" /tmp/result
+	jq -r ".reports[0].$1" /tmp/result
 }
 
 # status_of COMMAND…: the exit status and the last line of the output.
@@ -87,7 +87,7 @@ provider hinder 2
 is "neither takes it" "$(swap_to "$DRIVER" "$DISK")" failed
 is "what to do" "$(result_field 'reasons[]' | grep -c "it has no driver now; after the cause is fixed: ndctl enable-namespace $NAMESPACE")" 1
 is "what it had" "$(result_field 'reasons[]' | sed -n 's/^its list of bad sectors had: //p' | tr ' \n' '+ ')" "81920+8 90112+8 98304+600 "
-check "it was read-only" sh -c "jq -r '.[].reasons[]' /tmp/result | grep -q '^$DISK was read-only'"
+check "it was read-only" sh -c "jq -r '.reports[].reasons[]' /tmp/result | grep -q '^$DISK was read-only'"
 is "asked again" "$(status_of pmemctl swap-driver "$NAMESPACE")" \
 	"1 pmemctl: $NAMESPACE: it has no driver; bind one with: ndctl enable-namespace $NAMESPACE"
 ndctl enable-namespace "$NAMESPACE" >/dev/null 2>&1
@@ -103,7 +103,7 @@ while read -r entry; do
 	echo "$entry" >"/sys/block/$DISK/badblocks" 2>/dev/null || break
 done </tmp/many
 is "a list that is longer than its file" "$(swap_to "$other" "$DISK") $(driver_of "$NAMESPACE")" "refused $DRIVER"
-check "with that reason" sh -c "jq -r '.[].reasons[]' /tmp/result | grep -q 'can.t be carried over: .* longer than the kernel shows'"
+check "with that reason" sh -c "jq -r '.reports[].reasons[]' /tmp/result | grep -q 'can.t be carried over: .* longer than the kernel shows'"
 dmesg -n 8
 
 for garbage in sda pmem "$DISK/.." region0 "" namespace0; do

@@ -34,10 +34,10 @@ check_refused() {
 	status=0
 	pmemctl errors restore --all --json >/tmp/restore.json 2>&1 || status=$?
 	is "$1: status" "$status" 3
-	is "$1: refused, the other is restored" "$(jq -r '.[] | "\(.result) \(.refusal)"' /tmp/restore.json | sort | xargs)" "refused $2 restored null"
+	is "$1: refused, the other is restored" "$(jq -r '.reports[] | "\(.result) \(.refusal)"' /tmp/restore.json | sort | xargs)" "refused $2 restored null"
 	is "$1: the list is as it was" "$(cat "/sys/block/$e820/badblocks")" ''
 	check "$1: so is the file" cmp "$file" /tmp/before
-	jq -r '.[].reasons // [] | .[]' /tmp/restore.json | sed 's/^/# /'
+	jq -r '.reports[].reasons // [] | .[]' /tmp/restore.json | sed 's/^/# /'
 }
 
 plan 27

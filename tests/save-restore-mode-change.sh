@@ -46,7 +46,7 @@ case $STAGE in
 	check "raw now" make_namespace -e "$namespace" -m raw
 	disk=$(disk_of "$namespace")
 	pmemctl errors restore --json "$namespace" >/tmp/restore.json
-	is "raw: it is restored where it is now, or was brought along" "$(jq -r '.[0].bad_sectors' /tmp/restore.json)" 8
+	is "raw: it is restored where it is now, or was brought along" "$(jq -r '.reports[0].bad_sectors' /tmp/restore.json)" 8
 	is "raw: listed" "$(cat "/sys/block/$disk/badblocks")" "$((data + 2048)) 8"
 	sync
 	host reboot

@@ -17,7 +17,7 @@ saved_offsets() {
 
 # restore_result: restores, and prints the result and the number of sectors.
 restore_result() {
-	pmemctl errors restore "$DISK" --state-dir /tmp/state --json | jq -r '.[] | "\(.result) \(.restored_sectors)"'
+	pmemctl errors restore "$DISK" --state-dir /tmp/state --json | jq -r '.reports[] | "\(.result) \(.restored_sectors)"'
 }
 
 plan 9
@@ -25,7 +25,7 @@ echo 0123456789abcdef0123456789abcdef >/etc/machine-id
 provide scrub=1 bad=1M+4K
 is "the log's error is listed" "$(badblocks_of "$DISK")" '2048+8'
 is "and not saved" "$(saved_offsets)" ''
-is "which is said" "$(jq -r '.[].has_log' /tmp/save.json)" true
+is "which is said" "$(jq -r '.reports[].has_log' /tmp/save.json)" true
 echo "8192 8" >"/sys/block/$DISK/badblocks"
 is "another is, that was written to the list" "$(saved_offsets)" 4194304
 provider_cleanup

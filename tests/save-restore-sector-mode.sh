@@ -42,7 +42,7 @@ case $STAGE in
 	is "the region's list has it" "$(cat "$ND/$namespace/../badblocks")" "$((offset / 512)) 8"
 	device=$(device_of_disk "$disk")
 	is "with its origin" "$(cat "$ND/$device/errors/list")" "$offset 4096 restored"
-	is "saved under the one it had" "$(pmemctl errors save "$disk" --json | jq -r '.[0].result'; jq -r '.list.errors[].origin' $STATE/nfit-*.json)" "unchanged
+	is "saved under the one it had" "$(pmemctl errors save "$disk" --json | jq -r '.reports[0].result'; jq -r '.list.errors[].origin' $STATE/nfit-*.json)" "unchanged
 $(jq -r '.list.errors[].origin' $STATE/nfit-*.json)"
 	;;
 esac

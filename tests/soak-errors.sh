@@ -251,7 +251,7 @@ hit_all() {
 errors_agree() {
 	errors_status=0
 	pmemctl errors --json "/dev/$(disk "$1")" >$T/json 2>/dev/null || errors_status=$?
-	jq -r '.[] | range(0; .length; 4096) as $i | "\((.disk_offset + $i) / 4096) " + (.owner |
+	jq -r '.errors[] | range(0; .length; 4096) as $i | "\((.disk_offset + $i) / 4096) " + (.owner |
 		if .kind == "file" then "\(.paths | join(",")) \(.inode) " else "\(.kind)" end) +
 		(if .owner.kind == "file" then "\(.owner.file_offset + $i)" else "" end)' $T/json | sort -n >$T/seen
 	owners "$1" >$T/expected

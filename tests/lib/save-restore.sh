@@ -49,7 +49,7 @@ state_file_has() {
 
 # restore [OPTION…] [DISK…]: restores like the udev rule does, and prints the result for each disk.
 restore() {
-	pmemctl errors restore --json "$@" | jq -r '.[] | "\(.disk) \(.result) \(.restored_sectors)"'
+	pmemctl errors restore --json "$@" | jq -r '.reports[] | "\(.disk) \(.result) \(.restored_sectors)"'
 }
 
 # inject_mce DISK ADDRESS [LSB]: injects a machine check, and waits until it is listed.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The version of JSON output.
+//! The forms of JSON output.
 
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -25,4 +25,11 @@ impl<T> Versioned<T> {
             value,
         }
     }
+}
+
+/// The results of a command that does the same to several devices.
+#[derive(JsonSchema, Serialize)]
+pub struct Reports<'a, T> {
+    /// In the order of the devices, each once.
+    pub reports: &'a [T],
 }

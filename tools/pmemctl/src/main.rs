@@ -50,17 +50,19 @@ fn main() -> ExitCode {
     let done = match arguments.unwrap_or_else(|error| error.exit()).command {
         Command::List(arguments) => list::list(&arguments).map(Status::good),
         Command::Status(arguments) if arguments.check => return status::check(&arguments),
-        Command::Status(arguments) => Status::or_untold(status::status(&arguments)),
+        Command::Status(arguments) => Status::or_unknown(status::status(&arguments)),
         Command::Errors(arguments) => errors::run(&arguments),
         Command::Monitor(arguments) => monitor::monitor(&arguments).map(|()| Status::Good),
-        Command::Explain(arguments) => Status::or_untold(explain::explain(&arguments)),
+        Command::Explain(arguments) => Status::or_unknown(explain::explain(&arguments)),
         Command::Metrics(arguments) => metrics::metrics(&arguments).map(|()| Status::Good),
         Command::Repair(arguments) => repair::repair(&arguments).map(Status::good),
         Command::Quarantine(arguments) => quarantine::quarantine(&arguments).map(Status::good),
         Command::Lease(arguments) => return lease::lease(&arguments),
         Command::Plan(arguments) => plan::plan(&arguments).map(Status::good),
         Command::Scrub(arguments) => scrub::scrub(&arguments),
-        Command::Doctor(arguments) => doctor::doctor(&arguments).map(Status::good),
+        Command::Doctor(arguments) => {
+            Status::or_unknown(doctor::doctor(&arguments).map(Status::good))
+        }
         Command::Layout(arguments) => layout::layout(&arguments),
         Command::SwapDriver(arguments) => swap_driver::swap_driver(&arguments).map(Status::good),
         Command::Generate(arguments) => {

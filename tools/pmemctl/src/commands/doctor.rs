@@ -2,7 +2,7 @@
 
 //! The command `doctor`.
 
-use crate::commands::output::{json_object, root, table};
+use crate::commands::output::{json, root, table};
 use crate::commands::page::Page;
 use anyhow::Result;
 use clap::Args;
@@ -16,7 +16,8 @@ use std::path::{Path, PathBuf};
 pub const PAGE: Page = Page {
     exit_status: &[
         ("0", "No cause was found."),
-        ("1", "A cause was found, or the target cannot be examined."),
+        ("1", "A cause was found."),
+        ("4", "The target cannot be examined."),
     ],
     examples: &[
         ("pmemctl doctor", "Check all namespaces and mounts."),
@@ -57,7 +58,7 @@ pub fn doctor(arguments: &Doctor) -> Result<bool> {
     let report = doctor::examine(&host, &scope, !arguments.no_probe)?;
     let good = report.findings.is_empty();
     if arguments.json {
-        json_object(&report)?;
+        json(&report)?;
         return Ok(good);
     }
     if !report.probes.is_empty() {

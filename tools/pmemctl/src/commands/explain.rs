@@ -2,7 +2,7 @@
 
 //! The command `explain`.
 
-use crate::commands::output::{Status, json_object, root};
+use crate::commands::output::{Status, json, root};
 use crate::commands::page::Page;
 use anyhow::Result;
 use clap::Args;
@@ -94,7 +94,7 @@ pub fn explain(arguments: &Explain) -> Result<Status> {
     };
     let found = engine::explain(&host, &subject, arguments.addr, arguments.lsb)?;
     if arguments.json {
-        json_object(&found)?;
+        json(&found)?;
     } else {
         let mut out = io::stdout().lock();
         for (name, value) in lines(&found) {
@@ -108,7 +108,7 @@ fn status(cause: Cause) -> Status {
     match cause {
         Cause::BadBlock | Cause::PoisonedPage => Status::Bad,
         Cause::BeyondEnd | Cause::Hole | Cause::NotListed => Status::Good,
-        Cause::Unknown => Status::Untold,
+        Cause::Unknown => Status::Unknown,
     }
 }
 
@@ -215,6 +215,6 @@ mod tests {
         assert_eq!(status(Cause::BadBlock), Status::Bad);
         assert_eq!(status(Cause::PoisonedPage), Status::Bad);
         assert_eq!(status(Cause::BeyondEnd), Status::Good);
-        assert_eq!(status(Cause::Unknown), Status::Untold);
+        assert_eq!(status(Cause::Unknown), Status::Unknown);
     }
 }

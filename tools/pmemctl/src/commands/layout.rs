@@ -3,7 +3,7 @@
 //! The command `layout`.
 
 use crate::commands::output::Status;
-use crate::commands::output::{about, json_object, or_dash, reasons, table};
+use crate::commands::output::{about, json, or_dash, reasons, table};
 use crate::commands::page::Page;
 use anstream::{AutoStream, ColorChoice};
 use anstyle::{AnsiColor, Color, Style};
@@ -43,7 +43,7 @@ pub const PAGE: Page = Page {
 /// it is mounted and has a reverse map.
 #[derive(Args)]
 pub struct Layout {
-    /// Print JSON: the volumes, the sums, and each cell with its use, in bytes
+    /// Print one JSON object: the volumes, the sums, and each cell with its use, in bytes
     #[arg(long)]
     json: bool,
     /// Write a picture into this file as well
@@ -69,7 +69,7 @@ pub fn layout(arguments: &Layout) -> Result<Status> {
         fs::write(path, svg(&map)).with_context(|| path.display().to_string())?;
     }
     if arguments.json {
-        json_object(&map)?;
+        json(&map)?;
     } else {
         let color = match io::stdout().is_terminal() {
             true => ColorChoice::Auto,

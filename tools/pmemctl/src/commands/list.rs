@@ -10,6 +10,8 @@ use pmemctl::block::topology::Volume;
 use pmemctl::inventory::{self, NamespaceInfo};
 use pmemctl::nd::device_spec::DeviceSpec;
 use pmemctl::sysfs::{Host, printable};
+use schemars::JsonSchema;
+use serde::Serialize;
 use std::io::{self, Write};
 use units::Size;
 
@@ -21,7 +23,7 @@ pub const PAGE: Page = Page {
     examples: &[
         ("pmemctl list", "List all namespaces."),
         (
-            "pmemctl list --json pmem0 | jq '.[0].bad'",
+            "pmemctl list --json pmem0 | jq '.namespaces[].bad'",
             "Print the bad ranges of a disk.",
         ),
     ],
@@ -37,12 +39,18 @@ pub const PAGE: Page = Page {
 /// both drivers.
 #[derive(Args)]
 pub struct List {
-    /// Print JSON: one object for each namespace, sizes in bytes
+    /// Print one JSON object, sizes in bytes
     #[arg(long)]
     json: bool,
     /// /dev/pmem0, pmem0, namespace0.0, pfn0.0 or btt0.0; default: all
     #[arg(value_name = "DEVICE")]
     devices: Vec<DeviceSpec>,
+}
+
+/// The output of --json.
+#[derive(JsonSchema, Serialize)]
+pub struct NamespaceList<'a> {
+    namespaces: &'a [NamespaceInfo],
 }
 
 /// Shows them; whether there are all that were asked for.
@@ -58,7 +66,9 @@ pub fn list(arguments: &List) -> Result<bool> {
         entries.retain(|entry| specs.contains(&entry.device));
     }
     if arguments.json {
-        json(&entries)?;
+        json(&NamespaceList {
+            namespaces: &entries,
+        })?;
     } else if entries.is_empty() {
         writeln!(
             io::stderr(),

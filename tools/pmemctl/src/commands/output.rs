@@ -11,18 +11,19 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 use units::Size;
 
-/// What the shell is told.
+/// The exit status. Commands that answer a question fail with [`Unknown`](Self::Unknown), so that a failure is not
+/// taken for a bad block; the others with [`Bad`](Self::Bad).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Status {
-    /// All is as wanted.
+    /// Nothing is bad, or the command is done.
     Good = 0,
-    /// Something was refused, or failed.
+    /// Something is bad, or the command was refused or failed.
     Bad = 1,
-    /// A saved list is not to be trusted.
+    /// A saved list was refused.
     ListRefused = 3,
-    /// Whether something is bad could not be told.
-    Untold = 4,
+    /// The answer could not be determined.
+    Unknown = 4,
 }
 
 impl Status {
@@ -30,15 +31,15 @@ impl Status {
         if good { Self::Good } else { Self::Bad }
     }
 
-    /// Prints an error, unless the reader of the output has gone: whether something is bad is unknown then, which is not to be taken for a bad block.
-    pub fn or_untold(done: Result<Self>) -> Result<Self> {
+    /// Prints an error of a command that answers a question, unless the reader of the output has gone.
+    pub fn or_unknown(done: Result<Self>) -> Result<Self> {
         done.or_else(|error| {
             if is_closed_output(&error) {
                 return Err(error);
             }
             // If standard error is closed, the exit status still reports the failure.
             let _ = writeln!(io::stderr(), "pmemctl: {error:#}");
-            Ok(Self::Untold)
+            Ok(Self::Unknown)
         })
     }
 }
@@ -71,8 +72,11 @@ pub fn root(command: &str) -> Result<Host> {
 }
 
 /// Prints an object for programs.
-pub fn json_object(value: &impl Serialize) -> Result<()> {
-    json(&Versioned::new(value))
+pub fn json(value: &impl Serialize) -> Result<()> {
+    let mut out = io::stdout().lock();
+    serde_json::to_writer_pretty(&mut out, &Versioned::new(value))?;
+    writeln!(out)?;
+    Ok(())
 }
 
 /// Prints a change that a command has followed: a line of JSON, or `text`.
@@ -91,14 +95,6 @@ pub fn memory_name(region: &str, disks: &[String]) -> String {
         [] => region.to_owned(),
         disks => disks.join(", "),
     }
-}
-
-/// Prints a value for programs. Arrays have no version.
-pub fn json(value: &impl Serialize) -> Result<()> {
-    let mut out = io::stdout().lock();
-    serde_json::to_writer_pretty(&mut out, value)?;
-    writeln!(out)?;
-    Ok(())
 }
 
 /// A table of words and numbers; `numbers` are the columns of the latter.
@@ -181,8 +177,8 @@ mod tests {
         let other = anyhow::Error::from(pipe()).context("/dev/pmem0");
         assert!(!is_closed_output(&other));
         assert!(!is_closed_output(&io::Error::other("x").into()));
-        let untold = Status::or_untold(Err(pipe().into()));
-        assert!(is_closed_output(&untold.unwrap_err()));
+        let passed_on = Status::or_unknown(Err(pipe().into()));
+        assert!(is_closed_output(&passed_on.unwrap_err()));
     }
 
     struct Closed;

@@ -4,13 +4,10 @@
 
 /// The exit statuses of all commands, for pmemctl(1).
 pub const EXIT_STATUS: &[(&str, &str)] = &[
-    (
-        "0",
-        "The command has done what was asked for, and nothing is bad.",
-    ),
+    ("0", "Nothing is bad, or the command is done."),
     (
         "1",
-        "Something is bad, something was refused, or the command failed.",
+        "errors, status, explain and doctor: something is bad. scrub: something is bad, or it failed. Other commands: something was refused, or failed.",
     ),
     ("2", "An argument is invalid; status --check: CRITICAL."),
     (
@@ -19,7 +16,7 @@ pub const EXIT_STATUS: &[(&str, &str)] = &[
     ),
     (
         "4",
-        "Whether something is bad is not known: a list or an owner cannot be read, or a scrub is not complete.",
+        "errors, status, explain and doctor: the answer is unknown, because a list or an owner cannot be read, or the command failed. scrub: it is not complete.",
     ),
     ("125", "lease: the lease could not be taken."),
     ("126", "lease: the command could not be run."),

@@ -11,6 +11,8 @@ use pmemctl::nd::dimm::{self, Dimm};
 use pmemctl::nd::region::Region;
 use pmemctl::plan::{self, Advice, Memory, ModeCost, Purpose, Recommendation};
 use pmemctl::sysfs::Host;
+use schemars::JsonSchema;
+use serde::Serialize;
 use std::io::{self, Write};
 use units::Size;
 
@@ -46,12 +48,19 @@ pub struct Plan {
     /// Recommend a mode for this use, with the commands that create it
     #[arg(long = "use", value_enum, value_name = "USE")]
     purpose: Option<Purpose>,
-    /// Print JSON: one object for each memory, sizes in bytes
+    /// Print one JSON object, sizes in bytes
     #[arg(long)]
     json: bool,
     /// /dev/pmem0, pmem0, namespace0.0, or the free space of region0; default: all
     #[arg(value_name = "DEVICE")]
     device: Option<String>,
+}
+
+/// The output of --json.
+#[derive(JsonSchema, Serialize)]
+pub struct Plans<'a> {
+    /// One for each memory.
+    plans: &'a [Advice],
 }
 
 /// Shows the forms; whether there is one for the use that was asked for.
@@ -71,7 +80,7 @@ pub fn plan(arguments: &Plan) -> Result<bool> {
         .collect();
     let good = arguments.purpose.is_none() || advices.iter().all(|advice| advice.take.is_some());
     if arguments.json {
-        json(&advices)?;
+        json(&Plans { plans: &advices })?;
         return Ok(good);
     }
     for advice in &advices {

@@ -2,7 +2,7 @@
 
 //! The command `quarantine`.
 
-use crate::commands::output::{about, json_object, root};
+use crate::commands::output::{about, json, root};
 use crate::commands::page::Page;
 use anyhow::Result;
 use clap::Args;
@@ -88,7 +88,7 @@ pub fn quarantine(arguments: &Quarantine) -> Result<bool> {
         false => engine::quarantine(&host, &request)?,
     };
     if arguments.json {
-        json_object(&report)?;
+        json(&report)?;
     } else {
         let mut out = io::stdout().lock();
         for line in lines(&report, arguments.release) {

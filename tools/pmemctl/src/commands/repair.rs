@@ -2,7 +2,7 @@
 
 //! The command `repair`.
 
-use crate::commands::output::{json_object, or_dash, root, table};
+use crate::commands::output::{json, or_dash, root, table};
 use crate::commands::page::Page;
 use anyhow::Result;
 use clap::Args;
@@ -111,7 +111,7 @@ pub fn repair(arguments: &Repair) -> Result<bool> {
         },
     )?;
     if arguments.json {
-        json_object(&report)?;
+        json(&report)?;
     } else if report.pieces.is_empty() {
         writeln!(
             io::stderr(),

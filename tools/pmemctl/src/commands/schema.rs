@@ -4,33 +4,42 @@
 //!
 //! tools/pmemctl/schema has a copy, so that a change of the output is seen in a review.
 
-use crate::commands::errors::ListedRange;
+use crate::commands::errors::ErrorList;
 use crate::commands::errors::change::ChangeReport;
+use crate::commands::list::NamespaceList;
+use crate::commands::plan::Plans;
 use anyhow::Result;
 use pmemctl::badblocks::cxl::ImportReport;
 use pmemctl::badblocks::persist::{RestoreReport, SaveReport};
 use pmemctl::explain::Explanation;
-use pmemctl::inventory::NamespaceInfo;
-use pmemctl::json::Versioned;
+use pmemctl::json::{Reports, Versioned};
 use pmemctl::layout::DiskLayout;
 use pmemctl::monitor::EventRecord;
-use pmemctl::plan::Advice;
 use pmemctl::status::Status;
 use pmemctl::swap_driver::SwapReport;
 use pmemctl::{doctor, quarantine, repair, scrub};
 use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema};
 
-/// The schemas by command, with dashes. Objects have a version; arrays cannot.
+/// The schemas by command, with dashes.
 fn all() -> Vec<(&'static str, Schema)> {
     vec![
         ("status", of::<Versioned<Status>>()),
-        ("list", of::<Vec<NamespaceInfo>>()),
-        ("errors", of::<Vec<ListedRange<'static>>>()),
-        ("errors-save", of::<Vec<SaveReport>>()),
+        ("list", of::<Versioned<NamespaceList<'static>>>()),
+        ("errors", of::<Versioned<ErrorList<'static>>>()),
+        (
+            "errors-save",
+            of::<Versioned<Reports<'static, SaveReport>>>(),
+        ),
         ("errors-save-follow", of::<Versioned<SaveReport>>()),
-        ("errors-restore", of::<Vec<RestoreReport>>()),
-        ("errors-import-cxl", of::<Vec<ImportReport>>()),
+        (
+            "errors-restore",
+            of::<Versioned<Reports<'static, RestoreReport>>>(),
+        ),
+        (
+            "errors-import-cxl",
+            of::<Versioned<Reports<'static, ImportReport>>>(),
+        ),
         ("errors-inject", of::<Versioned<ChangeReport>>()),
         ("errors-forget", of::<Versioned<ChangeReport>>()),
         ("monitor", of::<Versioned<EventRecord<'static>>>()),
@@ -39,9 +48,12 @@ fn all() -> Vec<(&'static str, Schema)> {
         ("scrub", of::<Versioned<scrub::Summary>>()),
         ("doctor", of::<Versioned<doctor::Report>>()),
         ("explain", of::<Versioned<Explanation>>()),
-        ("plan", of::<Vec<Advice>>()),
+        ("plan", of::<Versioned<Plans<'static>>>()),
         ("layout", of::<Versioned<DiskLayout>>()),
-        ("swap-driver", of::<Vec<SwapReport>>()),
+        (
+            "swap-driver",
+            of::<Versioned<Reports<'static, SwapReport>>>(),
+        ),
     ]
 }
 
@@ -124,12 +136,9 @@ mod tests {
     }
 
     #[test]
-    fn objects_have_a_version() {
+    fn output_is_an_object_with_a_version() {
         for (name, schema) in all() {
             let schema = schema.to_value();
-            if schema["type"] == "array" {
-                continue;
-            }
             let required = schema["required"].as_array();
             assert!(
                 required.is_some_and(|names| names.iter().any(|one| one == "version")),

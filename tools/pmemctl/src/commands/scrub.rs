@@ -3,7 +3,7 @@
 //! The command `scrub`.
 
 use crate::commands::output::Status;
-use crate::commands::output::{json_object, root, table};
+use crate::commands::output::{json, root, table};
 use crate::commands::page::Page;
 use anyhow::{Result, bail};
 use clap::Args;
@@ -82,7 +82,7 @@ pub struct Scrub {
     device: DeviceSpec,
 }
 
-/// Reads the disk; `Bad` where something of it is, `Untold` where it was stopped.
+/// Reads the disk; `Bad` where something of it is, `Unknown` where it was stopped.
 pub fn scrub(arguments: &Scrub) -> Result<Status> {
     let host = root("scrub")?;
     if arguments.rate.bytes() == 0 {
@@ -127,7 +127,7 @@ pub fn scrub(arguments: &Scrub) -> Result<Status> {
     })?;
     bar.finish_and_clear();
     if arguments.json {
-        json_object(&summary)?;
+        json(&summary)?;
     } else {
         show(&summary)?;
     }
@@ -148,9 +148,9 @@ pub fn scrub(arguments: &Scrub) -> Result<Status> {
     }
     let any_bad = !(summary.found.is_empty() && summary.known.is_empty());
     Ok(match (summary.complete, any_bad) {
-        (false, _) => Status::Untold,
+        (false, _) => Status::Unknown,
         (true, true) => Status::Bad,
-        (true, false) if !summary.suspected.is_empty() => Status::Untold,
+        (true, false) if !summary.suspected.is_empty() => Status::Unknown,
         (true, false) => Status::Good,
     })
 }

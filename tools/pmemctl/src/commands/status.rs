@@ -3,7 +3,7 @@
 //! The command `status`.
 
 use crate::commands::device_spec::StateDir;
-use crate::commands::output::{self, about, json_object, or_dash, reasons, root, table};
+use crate::commands::output::{self, about, json, or_dash, reasons, root, table};
 use crate::commands::page::Page;
 use anyhow::Result;
 use clap::Args;
@@ -258,7 +258,7 @@ pub fn status(arguments: &Status) -> Result<output::Status> {
     let host = root("status")?;
     let state = State::read(&host, &arguments.place.state_dir);
     if arguments.json {
-        json_object(&state)?;
+        json(&state)?;
     } else if state.regions.is_empty() {
         writeln!(
             io::stderr(),
@@ -298,7 +298,7 @@ pub fn status(arguments: &Status) -> Result<output::Status> {
     Ok(match state.health {
         Health::Healthy => output::Status::Good,
         Health::Errors => output::Status::Bad,
-        Health::Unknown => output::Status::Untold,
+        Health::Unknown => output::Status::Unknown,
     })
 }
 

@@ -6,6 +6,7 @@ use crate::commands::output::{json, or_dash, reasons, root, table};
 use crate::commands::page::Page;
 use anyhow::Result;
 use clap::Args;
+use pmemctl::json::Reports;
 use pmemctl::nd::Device;
 use pmemctl::nd::device_spec::DeviceSpec;
 use pmemctl::swap_driver::{self, Driver, SwapReport};
@@ -50,7 +51,7 @@ pub struct SwapDriver {
     /// Show what would be moved, and change nothing
     #[arg(long)]
     dry_run: bool,
-    /// Print JSON: one object for each device
+    /// Print one JSON object
     #[arg(long)]
     json: bool,
     /// Move all devices that one of the two drivers has
@@ -81,7 +82,7 @@ pub fn swap_driver(arguments: &SwapDriver) -> Result<bool> {
         .collect();
 
     if arguments.json {
-        json(&reports)?;
+        json(&Reports { reports: &reports })?;
     } else {
         table(&HEADER, &[4, 5, 6], reports.iter().map(row))?;
         for report in &reports {

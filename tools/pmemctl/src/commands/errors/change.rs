@@ -2,7 +2,7 @@
 
 //! Arguments and output of the commands that change one range of a list.
 
-use crate::commands::output::json_object;
+use crate::commands::output::json;
 use anyhow::Result;
 use clap::Args;
 use pmemctl::badblocks::inject::Place;
@@ -64,7 +64,7 @@ pub fn change(
         )?;
         return Ok(true);
     }
-    json_object(&ChangeReport {
+    json(&ChangeReport {
         device: place.device.name.to_string(),
         offset: place.bytes.start,
         length: place.bytes.end - place.bytes.start,

@@ -8,6 +8,7 @@ use crate::commands::page::Page;
 use anyhow::Result;
 use clap::Args;
 use pmemctl::badblocks::cxl::{self, ImportOutcome, ImportReport};
+use pmemctl::json::Reports;
 
 pub const PAGE: Page = Page {
     exit_status: &[
@@ -47,7 +48,7 @@ pub struct ImportCxl {
     /// The reports are the kernel's trace events cxl_general_media, cxl_dram and, for injected poison, cxl_poison.
     #[arg(long)]
     follow: bool,
-    /// Print JSON: one object for each region; with --follow one per line and change
+    /// Print one JSON object; with --follow one per line and change
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -83,7 +84,7 @@ pub fn import_cxl(arguments: &ImportCxl) -> Result<bool> {
     }
     let reports: Vec<_> = regions.iter().map(cxl::import).collect();
     if arguments.json {
-        json(&reports)?;
+        json(&Reports { reports: &reports })?;
     } else {
         let rows = reports.iter().map(|report| {
             vec![

@@ -96,7 +96,7 @@ struct List {
     /// Find all names of a file, not only one: reads the whole file system
     #[arg(long)]
     links: bool,
-    /// Print JSON: one object for each range, in bytes
+    /// Print one JSON object, sizes in bytes
     #[arg(long)]
     json: bool,
     /// A device (/dev/pmem0, pmem0, a partition, a volume), a mount, or a file; default: all disks
@@ -112,7 +112,7 @@ pub fn run(arguments: &Errors) -> Result<Status> {
         Some(Command::ImportCxl(arguments)) => import_cxl::import_cxl(arguments).map(Status::good),
         Some(Command::Forget(arguments)) => forget::forget(arguments).map(Status::good),
         Some(Command::Inject(arguments)) => inject::inject(arguments).map(Status::good),
-        None => Status::or_untold(list(&arguments.list)),
+        None => Status::or_unknown(list(&arguments.list)),
     }
 }
 
@@ -129,7 +129,9 @@ fn list(arguments: &List) -> Result<Status> {
     let listing = Survey::of(&host)?.list(&targets, arguments.links, &walk)?;
     walk.bar.finish_and_clear();
     if arguments.json {
-        json(&listed_ranges(&host, &listing))?;
+        json(&ErrorList {
+            errors: listed_ranges(&host, &listing),
+        })?;
     } else if !listing.is_empty() {
         let outside = listing.outside.iter().map(namespace_row);
         let rows = listing.entries.iter().map(row).chain(outside);
@@ -154,9 +156,15 @@ fn list(arguments: &List) -> Result<Status> {
 fn status(is_empty: bool, is_known: bool) -> Status {
     match (is_empty, is_known) {
         (false, _) => Status::Bad,
-        (true, false) => Status::Untold,
+        (true, false) => Status::Unknown,
         (true, true) => Status::Good,
     }
+}
+
+/// The output of --json.
+#[derive(JsonSchema, Serialize)]
+pub struct ErrorList<'a> {
+    errors: Vec<ListedRange<'a>>,
 }
 
 #[derive(JsonSchema, Serialize)]
@@ -337,7 +345,7 @@ mod tests {
         assert_eq!(status(true, true), Status::Good);
         assert_eq!(status(false, true), Status::Bad);
         assert_eq!(status(false, false), Status::Bad);
-        assert_eq!(status(true, false), Status::Untold);
+        assert_eq!(status(true, false), Status::Unknown);
     }
 
     #[test]

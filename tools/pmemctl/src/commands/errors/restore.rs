@@ -9,6 +9,7 @@ use anyhow::Result;
 use clap::Args;
 use pmemctl::badblocks::persist::{self, RestoreOutcome, RestoreReport};
 use pmemctl::badblocks::store::Refusal;
+use pmemctl::json::Reports;
 
 pub const PAGE: Page = Page {
     exit_status: &[
@@ -48,7 +49,7 @@ pub const PAGE: Page = Page {
 pub struct Restore {
     #[command(flatten)]
     place: StateDir,
-    /// Print JSON: one object for each device
+    /// Print one JSON object
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -66,7 +67,7 @@ pub fn restore(arguments: &Restore) -> Result<Status> {
         .map(|device| persist::restore(&host, device, folder))
         .collect();
     if arguments.json {
-        json(&reports)?;
+        json(&Reports { reports: &reports })?;
     } else {
         let rows = reports.iter().map(|report| {
             vec![

@@ -11,6 +11,7 @@ use anyhow::Result;
 use clap::Args;
 use pmemctl::badblocks::follow;
 use pmemctl::badblocks::persist::{self, SaveOutcome, SaveReport};
+use pmemctl::json::Reports;
 
 pub const PAGE: Page = Page {
     exit_status: &[
@@ -55,7 +56,7 @@ pub struct Save {
     follow: bool,
     #[command(flatten)]
     place: StateDir,
-    /// Print JSON: one object for each region; with --follow one per line and change
+    /// Print one JSON object; with --follow one per line and change
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -104,7 +105,7 @@ pub fn save(arguments: &Save) -> Result<bool> {
         .map(|region| persist::save(region, folder))
         .collect();
     if arguments.json {
-        json(&reports)?;
+        json(&Reports { reports: &reports })?;
     } else {
         let rows = reports.iter().map(|report| {
             vec![
