@@ -32,9 +32,9 @@ measure() {
 	echo 3 >/proc/sys/vm/drop_caches
 	measured pmemctl errors --json "/dev/$disk"
 	[ "$status" = 1 ] || { cat /tmp/errors && exit 1; }
-	found=$(jq -c '[.[] | .owner.kind] | sort' /tmp/output)
+	found=$(jq -c '[.errors[] | .owner.kind] | sort' /tmp/output)
 	[ "$found" = '["file","file","file","free"]' ] || { cat /tmp/output /tmp/errors && exit 1; }
-	jq -r '.[] | .owner | select(.kind == "file") | .paths[0]' /tmp/output | sed "s|^$MNT||" | sort >/tmp/found
+	jq -r '.errors[] | .owner | select(.kind == "file") | .paths[0]' /tmp/output | sed "s|^$MNT||" | sort >/tmp/found
 	cmp -s /tmp/found /tmp/wanted || { cat /tmp/output && exit 1; }
 	row "$1" "$ns" "$(awk -v ns="$ns" -v count="$count" 'BEGIN { printf "%.0f/s", count * 1e9 / ns }')" \
 		"$own" "$tools"

@@ -19,8 +19,10 @@ ERRORS=${1:-10000}
 STRIDE=8192
 
 cleanup() {
+	[ -z "$watcher" ] || kill "$watcher" 2>/dev/null
 	umount "$MNT" 2>/dev/null
 	forget_errors "$disk"
+	rm -rf /run/watch /run/scrub
 }
 
 # measure WHAT STATUS COMMAND…: measures a command of pmemctl, which has to end with this status, and prints a row.
@@ -29,8 +31,35 @@ measure() {
 	shift 2
 	measured pmemctl "$@"
 	[ "$status" = "$measure_status" ] || { echo "# pmemctl $*: status $status" && head -n 20 /tmp/output /tmp/errors && exit 1; }
-	awk -v what="$kind, $measure_what" -v count="$count" -v ns="$ns" -v own="$own" -v tools="$tools" \
+	row "$measure_what"
+}
+
+# row WHAT: prints what was measured.
+row() {
+	awk -v what="$kind, $1" -v count="$count" -v ns="$ns" -v own="$own" -v tools="$tools" \
 		'BEGIN { printf "%-34s %8d %8.2f s %6d KiB %9d KiB\n", what, count, ns / 1e9, own, tools }'
+}
+
+# measure_monitor: measures how long pmemctl monitor takes to report all errors that are listed.
+measure_monitor() {
+	own=0 tools=0
+	mkfifo /run/watch
+	measured_start=$(now)
+	pmemctl monitor --now --json >/run/watch 2>/tmp/errors &
+	watcher=$!
+	awk -v count="$count" '/"complete":true/ && ++seen == count { exit } END { exit seen < count }' /run/watch &
+	reader=$!
+	while kill -0 "$reader" 2>/dev/null; do
+		peaks "$watcher"
+		sleep 0.02
+	done
+	ns=$(($(now) - measured_start))
+	wait "$reader" || { echo "# pmemctl monitor has ended" && head -n 20 /tmp/errors && exit 1; }
+	kill "$watcher" 2>/dev/null || :
+	wait "$watcher" || :
+	watcher=
+	rm /run/watch
+	row "monitor --now"
 }
 
 # list_errors: adds each other page of the file to the list of errors.
@@ -46,6 +75,7 @@ list_errors() {
 		edit_list add "$list"
 }
 
+watcher=
 need filefrag jq pmem-io
 load_driver
 disk=$(e820_disk)
@@ -63,8 +93,10 @@ for kind in ext4 xfs; do
 		measure "status" 1 status
 		measure "metrics" 0 metrics
 		measure "errors DISK" 1 errors --json "/dev/$disk"
-		[ "$(jq length /tmp/output)" = "$count" ] || { echo "# $(jq length /tmp/output) errors were found" && exit 1; }
+		[ "$(jq '.errors | length' /tmp/output)" = "$count" ] || { echo "# $(jq '.errors | length' /tmp/output) errors were found" && exit 1; }
 		measure "errors FILE" 1 errors --json "$MNT/file"
+		measure_monitor
+		measure "scrub" 1 scrub --anyway --restart --rate 16G --state-dir /run/scrub "$disk"
 		measure "errors save" 0 errors save --all
 		measure "repair: good after all" 0 repair --zero "$MNT/file"
 		[ -z "$(cat "$list")" ] || { echo "# errors are left" && exit 1; }
