@@ -14,14 +14,19 @@ cleanup() {
 	unload_driver
 }
 
+# read_layout: reads the layout of the disk, for the next two.
+read_layout() {
+	pmemctl layout --json "$disk" >/tmp/layout.json
+}
+
 # cell_kind OFFSET: the kind of the cell that holds this byte of the disk.
 cell_kind() {
-	pmemctl layout --json "$disk" | jq -r ".cells[] | select(.offset <= $1 and $1 < .offset + .length) | .kind"
+	jq -r ".cells[] | select(.offset <= $1 and $1 < .offset + .length) | .kind" /tmp/layout.json
 }
 
 # sum_of_kind KIND: the number of bytes of this kind.
 sum_of_kind() {
-	pmemctl layout --json "$disk" | jq "[.sums[] | select(.kind == \"$1\").bytes] | add // 0"
+	jq "[.sums[] | select(.kind == \"$1\").bytes] | add // 0" /tmp/layout.json
 }
 
 need sfdisk filefrag dumpe2fs xfs_io xfs_db
@@ -33,6 +38,7 @@ size=$(($(cat "/sys/block/$disk/size") * 512))
 wipefs -aq "/dev/$disk"
 
 check "a disk without anything" pmemctl layout "$disk"
+read_layout
 is "is not known" "$(sum_of_kind other)" "$size"
 is "in as many cells as asked" "$(pmemctl layout --json --cells 10 "$disk" | jq '.cells | length')" 10
 is "which are all of it" "$(pmemctl layout --json --cells 1000 "$disk" | jq '[.cells[].length] | add')" "$size"
@@ -48,6 +54,8 @@ dd if=/dev/urandom of="$MNT/file" bs=1M count=10 conv=fsync status=none
 sync -f "$MNT"
 file=$(disk_offset_of "$MNT/file" 0)
 for mounted in mounted 'not mounted'; do
+	[ "$mounted" = mounted ] || umount "$MNT"
+	read_layout
 	is "$mounted: a file" "$(cell_kind $((start + file + (5 << 20))))" files
 	is "$mounted: an inode table" "$(cell_kind $((start + 4096 * $(dumpe2fs "/dev/${disk}p1" 2>/dev/null | sed -n 's/.*Inode table at \([0-9]*\).*/\1/p' | head -n 1) + (512 << 10))))" metadata
 	is "$mounted: free space" "$(cell_kind $((start + (60 << 20))))" free
@@ -57,10 +65,8 @@ for mounted in mounted 'not mounted'; do
 	esac
 	is "$mounted: as much as the file system says" "$(sum_of_kind free)" $((free * 4096))
 	is "$mounted: before the first partition" "$(cell_kind 4096)" outside
-	is "$mounted: each byte is something" "$(pmemctl layout --json "$disk" | jq '[.sums[].bytes] | add')" "$size"
-	[ "$mounted" = 'not mounted' ] || umount "$MNT"
+	is "$mounted: each byte is something" "$(jq '[.sums[].bytes] | add' /tmp/layout.json)" "$size"
 done
-pmemctl layout --json "$disk" >/tmp/layout.json
 check_schema layout /tmp/layout.json
 is "the volumes" "$(jq -c '[.volumes[] | [.name, .offset, .length, .file_system]]' /tmp/layout.json)" \
 	"[[\"${disk}p1\",$start,$((64 << 20)),\"ext4\"],[\"${disk}p2\",$((80 << 20)),$((300 << 20)),null]]"
@@ -90,8 +96,10 @@ for options in '-m rmapbt=1' '-m rmapbt=0'; do
 	dd if=/dev/urandom of="$MNT/file" bs=1M count=10 conv=fsync status=none
 	sync -f "$MNT"
 	file=$(disk_offset_of "$MNT/file" 0)
+	read_layout
 	is "XFS $options: a file" "$(cell_kind $((file + (5 << 20))))" $rest
 	umount "$MNT"
+	read_layout
 	is "XFS $options, not mounted: free space, as xfs_db says" "$(sum_of_kind free)" \
 		"$(xfs_db -r -c 'freesp -s' "/dev/$disk" | awk '/^total free blocks/ { print $4 * 4096 }')"
 	log=$(xfs_db -r -c 'sb 0' -c 'print logstart' "/dev/$disk" | awk '/^logstart/ { print $3 }')
