@@ -95,7 +95,7 @@ is "no errors" "$(cat /tmp/watch.errors)" ''
 # ---- hooks, lines, and selected targets ----
 
 # shellcheck disable=SC2016 # for the hook
-start_monitor --hook 'echo "$PMEMCTL_DISK $PMEMCTL_OFFSET $PMEMCTL_LENGTH $PMEMCTL_WHOSE" >>/tmp/hook.out; cat >>/tmp/hook.in
+start_monitor --hook 'echo "$PMEMCTL_DISK $PMEMCTL_OFFSET $PMEMCTL_LENGTH $PMEMCTL_OWNER" >>/tmp/hook.out; cat >>/tmp/hook.in
 	echo "$PMEMCTL_KIND $PMEMCTL_INODE $PMEMCTL_COUNT $PMEMCTL_PATH" >>/tmp/hook.file; exit 3' "$MNT/other"
 at=$(disk_offset_of "$MNT/other" 1048576)
 echo "4096 8" >"/sys/block/$other/badblocks"

@@ -286,7 +286,7 @@ cat >/etc/pmemctl/hooks.d/10-test <<-'END'
 		! touch $folder/hook || echo "may write to $folder"
 	done 2>/dev/null | sort | sed "s/^/$PMEMCTL_OFFSET /"
 	echo "$PMEMCTL_OFFSET is of group $(group-of-mail -gn)"
-	echo "$PMEMCTL_OFFSET $PMEMCTL_NEW $PMEMCTL_COMPLETE $PMEMCTL_WHOSE $PMEMCTL_FILE_OFFSET $PMEMCTL_MAPPED_BY"
+	echo "$PMEMCTL_OFFSET $PMEMCTL_NEW $PMEMCTL_COMPLETE $PMEMCTL_OWNER $PMEMCTL_FILE_OFFSET $PMEMCTL_MAPPED_BY"
 	systemctl start --no-block hook-job@$PMEMCTL_OFFSET.service
 END
 printf '#!/bin/sh\necho unsafe >>/var/lib/pmem-hook/unsafe\n' >/etc/pmemctl/hooks.d/20-unsafe

@@ -59,10 +59,7 @@ fn fields(message: Message, variables: Vec<(&'static str, OsString)>) -> Vec<(St
     ];
     let own = own.map(|(name, value)| (name.to_owned(), value.to_owned()));
     let others = variables.into_iter().filter_map(|(name, value)| {
-        let name = match name.strip_prefix("PMEMCTL_")? {
-            "WHOSE" => "OWNER",
-            name => name,
-        };
+        let name = name.strip_prefix("PMEMCTL_")?;
         Some((format!("PMEM_{name}"), value.into_string().ok()?))
     });
     own.into_iter().chain(others).collect()
@@ -93,7 +90,7 @@ mod tests {
     fn fields_are_those_of_the_hook() {
         let variables = vec![
             ("PMEMCTL_DISK", "pmem0".into()),
-            ("PMEMCTL_WHOSE", "free space of /srv".into()),
+            ("PMEMCTL_OWNER", "free space of /srv".into()),
             ("PMEMCTL_PATH", OsString::from_vec(vec![0xff])),
         ];
         let fields = fields(Message::Bad, variables);

@@ -56,7 +56,7 @@ pub const PAGE: Page = Page {
             "For the hook: the volume that has the bytes, and where it is mounted.",
         ),
         (
-            "PMEMCTL_WHOSE, PMEMCTL_FILE_OFFSET",
+            "PMEMCTL_OWNER, PMEMCTL_FILE_OFFSET",
             "For the hook: the owner in words, with escapes, and the offset in the file.",
         ),
         (
@@ -124,7 +124,7 @@ pub const PAGE: Page = Page {
 /// counted. A hook and its children are killed after a minute. Programs that users other than root could change are not
 /// run, nor files that are not executable, hidden or copies (x~, x.dpkg-old).
 ///
-/// In JSON and PMEMCTL_WHOSE, paths have escapes: \\ for a backslash, \xff for a byte that is not UTF-8, \n and
+/// In JSON and PMEMCTL_OWNER, paths have escapes: \\ for a backslash, \xff for a byte that is not UTF-8, \n and
 /// \u{202e} for characters that a terminal does not show. "paths_b64" has the bytes.
 ///
 /// Disks that appear later are monitored as well; a disk that goes away is not an error. Works with both drivers;
@@ -382,7 +382,7 @@ fn variables(id: &str, bad: &ErrorEvent) -> Variables {
                     "PMEMCTL_MOUNT",
                     entry.mount.as_deref().and_then(raw).unwrap_or_default(),
                 ),
-                ("PMEMCTL_WHOSE", owner.into()),
+                ("PMEMCTL_OWNER", owner.into()),
             ]);
             if let Some(offset) = offset {
                 facts.push(("PMEMCTL_FILE_OFFSET", offset.to_string().into()));
@@ -403,7 +403,7 @@ fn variables(id: &str, bad: &ErrorEvent) -> Variables {
                 hidden.namespace_offset.to_string().into(),
             ),
             ("PMEMCTL_LENGTH", hidden.length.to_string().into()),
-            ("PMEMCTL_WHOSE", hidden.reason.into()),
+            ("PMEMCTL_OWNER", hidden.reason.into()),
         ]),
     }
     if let Some(address) = bad.physical_address {
