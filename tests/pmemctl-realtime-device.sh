@@ -64,17 +64,17 @@ pmemctl explain --json --pid "$map_pid" --addr "$(printf '0x%x' $((0x$start + 50
 is "a SIGBUS at it is explained" "$explained $(jq -r '"\(.cause) \(.disk) \(.sector)"' /tmp/explain.json)" \
 	"1 bad-block $realtime $((sector + 9))"
 map_stop
-forget_errors_now "$realtime"
 
 # A block of inodes, on the data device.
 echo "$((sector + 136)) 8" >"/sys/block/$data/badblocks"
-is "the same sector of the data device is none of it" "$(errors "$MNT/realtime")" "0 "
-is "and is listed for the mount" "$(errors "$MNT")" "1 $data@$(((sector + 136) / 2))"
+inodes=$data@$(((sector + 136) / 2))
+is "the same sector of the data device is none of it" "$(errors "$MNT/realtime")" "1 $bad"
+is "and is listed for the mount" "$(errors "$MNT")" "1 $(printf '%s\n' "$inodes" "$bad" | sort | xargs)"
 check "with an owner that is not the real-time file" sh -c "! grep -q '$MNT/realtime' /tmp/errors.json"
-forget_errors_now "$data"
-
 echo "1024 8" >"/sys/block/$log/badblocks"
-is "the log is affected, and so is the mount" "$(errors "$MNT")" "1 $log@512"
+is "the log is affected, and so is the mount" "$(errors "$MNT")" "1 $(printf '%s\n' "$inodes" "$bad" "$log@512" | sort | xargs)"
 is "no file is" "$(errors "$MNT/plain")" "0 "
-forget_errors_now "$log"
+umount "$MNT"
+for disk in $data $realtime $log; do forget_errors_now "$disk"; done
+mount_dax "$data" "rtdev=/dev/$realtime,logdev=/dev/$log"
 is "nothing is bad any more" "$(errors "$MNT")" "0 "
