@@ -3,8 +3,9 @@
 # Whichever system call SIGKILL ends pmemctl repair at, each page is as it was or repaired, and the next repair ends well.
 #
 # A page that is not repaired stays listed. A file that ends within its last page may be longer, by zeroes, and has to be cut.
+# A page that another file of XFS shares moves to a new block.
 # vm: --bare --e820 352M@512M
-# timeout: 240
+# timeout: 400
 . "$(dirname "$0")/lib/test.sh"
 
 # The pages of the file that get bad: the last one is not whole.
@@ -16,17 +17,26 @@ cleanup() {
 	rm -f /tmp/right /tmp/backup /tmp/seen
 }
 
-# make_bad: makes the pages bad. Their contents are not the backup's any more.
+# clear_copy: removes the other file, after its blocks are good again.
+clear_copy() {
+	[ -e "$MNT/copy" ] || return 0
+	dd if=/dev/zero of="$MNT/copy" bs=40960 count=1 conv=notrunc status=none
+	sync -f "$MNT"
+	rm "$MNT/copy"
+}
+
+# make_bad: makes the pages bad. Their contents are not the backup's any more. With $shared, another file has them as well.
 make_bad() {
+	clear_copy
 	dd if=/tmp/right of="$file" bs=$SIZE conv=notrunc status=none
 	truncate -s $SIZE "$file"
 	for page in $BAD; do
 		printf x | dd of="$file" bs=1 seek=$((page * 4096 + 10)) conv=notrunc status=none
 	done
+	[ -z "$shared" ] || cp --reflink=always "$file" "$MNT/copy"
 	sync -f "$MNT"
-	first=$(sector_of "$file")
 	for page in $BAD; do
-		echo "$((first + page * 8)) 8" >"/sys/block/$disk/badblocks"
+		echo "$(sector_of "$file" $((page * 4096))) 8" >"/sys/block/$disk/badblocks"
 	done
 }
 
@@ -39,7 +49,7 @@ repair() {
 check_state() {
 	dd if="$file" of=/tmp/seen bs=4096 conv=noerror,sync status=none 2>/dev/null
 	for page in $(cmp -l /tmp/seen /tmp/right 2>/dev/null | awk '{ print int(($1 - 1) / 4096) }' | uniq); do
-		grep -q "^$((first + page * 8)) " "/sys/block/$disk/badblocks" || {
+		grep -q "^$(sector_of "$file" $((page * 4096))) " "/sys/block/$disk/badblocks" || {
 			echo "page $page is not listed, and wrong"
 			return 1
 		}
@@ -62,14 +72,15 @@ kill_at_each() {
 			return 1
 		}
 		cmp /tmp/right "$file" || return
-		[ -z "$(cat "/sys/block/$disk/badblocks")" ] || return
+		pmemctl errors "$file" || return
+		[ -n "$shared" ] || [ -z "$(cat "/sys/block/$disk/badblocks")" ] || return
 	done
 	echo "killed $((number - 1)) times"
 	[ $number -gt 1 ]
 }
 
 need strace
-plan 4
+plan 6
 load_driver
 disk=$(e820_disk)
 dd if=/dev/urandom of=/tmp/right bs=$SIZE count=1 status=none
@@ -78,9 +89,14 @@ for type in ext4 xfs; do
 	wipefs -aq "/dev/$disk"
 	make_fs $type "$disk"
 	mount_dax "$disk"
-	file=$MNT/file
+	file=$MNT/file shared=
 	for call in pwrite64 ftruncate; do
 		check "$type: killed at each $call" kill_at_each $call
 	done
+	[ $type = ext4 ] || for call in pwrite64 ioctl; do
+		shared=1
+		check "$type: shared blocks: killed at each $call" kill_at_each $call
+	done
+	clear_copy
 	umount "$MNT"
 done
