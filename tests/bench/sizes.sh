@@ -68,16 +68,22 @@ load_driver
 fresh_labels
 region=$(nfit_region)
 # Without struct pages, and with these in ordinary memory or on the device.
-for mode in raw mem dev; do
+modes='raw mem dev'
+# A struct page has 64 bytes for each 4 KiB.
+[ $(($(cat "$ND/$region/size") / 64 / 1024)) -lt "$(awk '/^MemAvailable/ { print $2 }' /proc/meminfo)" ] || {
+	echo "# no RAM for the struct pages of $(($(cat "$ND/$region/size") >> 30)) GiB" >&2
+	modes='raw dev'
+}
+for mode in $modes; do
 	case $mode in
 	raw) json=$(make_namespace -r "$region" -m raw) ;;
-	*) json=$(make_namespace -r "$region" -m fsdax -M $mode) ;;
+	*) json=$(make_namespace -r "$region" -m fsdax -M "$mode") ;;
 	esac
 	disk=$(echo "$json" | jq -r .blockdev)
 	namespace=$(echo "$json" | jq -r .dev)
 	for _ in 1 2; do
 		device=$(basename "$(readlink -f "/sys/block/$disk/device")")
-		measure $mode | sed "s/^/$DRIVER,/" >>/tmp/figures
+		measure "$mode" | sed "s/^/$DRIVER,/" >>/tmp/figures
 		swap_drivers
 	done
 	ndctl destroy-namespace -f "$namespace" >/dev/null 2>&1
