@@ -49,10 +49,7 @@ measure_monitor() {
 	watcher=$!
 	awk -v count="$count" '/"complete":true/ && ++seen == count { exit } END { exit seen < count }' /run/watch &
 	reader=$!
-	while kill -0 "$reader" 2>/dev/null; do
-		peaks "$watcher"
-		sleep 0.02
-	done
+	peaks_until "$reader" "$watcher"
 	ns=$(($(now) - measured_start))
 	wait "$reader" || { echo "# pmemctl monitor has ended" && head -n 20 /tmp/errors && exit 1; }
 	kill "$watcher" 2>/dev/null || :

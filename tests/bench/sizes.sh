@@ -67,11 +67,12 @@ modprobe ext4
 load_driver
 fresh_labels
 region=$(nfit_region)
+size=$(cat "$ND/$region/size")
 # Without struct pages, and with these in ordinary memory or on the device.
 modes='raw mem dev'
 # A struct page has 64 bytes for each 4 KiB.
-[ $(($(cat "$ND/$region/size") / 64 / 1024)) -lt "$(awk '/^MemAvailable/ { print $2 }' /proc/meminfo)" ] || {
-	echo "# no RAM for the struct pages of $(($(cat "$ND/$region/size") >> 30)) GiB" >&2
+[ $((size / 64 / 1024)) -lt "$(awk '/^MemAvailable/ { print $2 }' /proc/meminfo)" ] || {
+	echo "# no RAM for the struct pages of $((size >> 30)) GiB" >&2
 	modes='raw dev'
 }
 for mode in $modes; do
@@ -88,7 +89,6 @@ for mode in $modes; do
 	done
 	ndctl destroy-namespace -f "$namespace" >/dev/null 2>&1
 done
-size=$(cat "$ND/$region/size")
 awk -F, -v size=$((size >> 30)) '
 	{ key = $2 "," $3; if (!(key in seen)) { seen[key] = ++n; keys[n] = key }
 	  k = $1 SUBSEP key; if (!(k in best) || $4 < best[k]) best[k] = $4 }

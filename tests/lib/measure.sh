@@ -30,6 +30,14 @@ peaks() {
 	done
 }
 
+# peaks_until PID1 PID2: updates $own and $tools for PID2 until PID1 has ended.
+peaks_until() {
+	while kill -0 "$1" 2>/dev/null; do
+		peaks "$2"
+		sleep 0.02
+	done
+}
+
 # measured COMMAND…: runs a command; sets $ns to its time, $own and $tools to peak memory, $status to its exit status. Its
 # output is in /tmp/output and /tmp/errors.
 # shellcheck disable=SC2034 # for the benchmarks
@@ -38,10 +46,7 @@ measured() {
 	measured_start=$(now)
 	"$@" >/tmp/output 2>/tmp/errors &
 	measured_pid=$!
-	while kill -0 "$measured_pid" 2>/dev/null; do
-		peaks "$measured_pid"
-		sleep 0.02
-	done
+	peaks_until "$measured_pid" "$measured_pid"
 	wait "$measured_pid" || status=$?
 	ns=$(($(now) - measured_start))
 }

@@ -376,7 +376,8 @@ impl Explanation {
         }
         let survey = Survey::of(host)?;
         let number = DeviceNumber::from_rdev(metadata.dev());
-        let device = affected::data_device(host, file, number, &shown)?;
+        // If it is not known, open_file() fails, and says why.
+        let device = affected::data_device(host, file, number, &shown).unwrap_or(number);
         let entries = match survey.open_file(file, &shown) {
             Ok(entries) => entries,
             Err(error) => {

@@ -74,7 +74,8 @@ impl Step {
     }
 }
 
-/// Returns what to show of a failure: the output from its first error or warning on, or else its last lines.
+/// Returns what to show of a failure: the output from its first error or warning on, or its last lines if these have the
+/// first one, or if there is none.
 pub fn first_errors(output: &str) -> Vec<String> {
     let lines: Vec<&str> = output.lines().collect();
     // Other lines may speak of errors: those of memory.
