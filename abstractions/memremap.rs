@@ -184,16 +184,17 @@ impl Chunks {
     }
 
     /// Returns whether pages of the chunk with page frame `pfn` may have users, and the page frame behind
-    /// the chunk.
+    /// the chunk, or behind all chunks of the word if none of these has users.
     #[cfg(CONFIG_X86_64)]
     fn chunk_of(&self, pfn: u64) -> (bool, u64) {
         let chunk = pfn.wrapping_sub(self.origin) / CHUNK;
-        let marked = self
+        let (word, bit) = self
             .bit(chunk)
-            .is_some_and(|(word, bit)| word.load(Ordering::Relaxed) & bit != 0);
-        let next = chunk.saturating_add(1).saturating_mul(CHUNK);
+            .map_or((0, 0), |(word, bit)| (word.load(Ordering::Relaxed), bit));
+        let last = if word == 0 { chunk | (WORD - 1) } else { chunk };
+        let next = last.saturating_add(1).saturating_mul(CHUNK);
 
-        (marked, self.origin.saturating_add(next))
+        (word & bit != 0, self.origin.saturating_add(next))
     }
 }
 

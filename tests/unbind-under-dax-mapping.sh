@@ -1,16 +1,16 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 # After an unbind under a mapped DAX file, the pages stay until the process and the file system release them.
-# vm: --bare --append memmap=128M$512M --cpus 2
+# vm: --bare --e820 352M@512M --e820 64M@880M --cpus 2
 . "$(dirname "$0")/lib/test.sh"
-. "$(dirname "$0")/lib/provider.sh"
+. "$(dirname "$0")/lib/fs.sh"
 
 [ "$DRIVER" = rust_pmem ] || skip_all "with the C driver the struct pages go away under the process, and munmap oopses"
 need xfs_io
 cleanup() {
 	exec 5>&-
 	umount /mnt 2>/dev/null
-	provider_cleanup
+	unload_driver
 }
 
 is_unclaimed() {
@@ -21,13 +21,18 @@ is_bound() {
 	[ -e "/sys/bus/nd/drivers/$DRIVER/$NAMESPACE" ]
 }
 
-plan 7
-# A full memory section, so that its struct pages are freed with the binding.
-provide size=$((128 << 20))
+plan 8
+load_driver
+NAMESPACE=$(e820_ns)
+DISK=$(disk_of "$NAMESPACE")
 dmesg -C
-mkfs.ext4 -q -b 4096 "/dev/$DISK"
+mkfs.ext4 -q -F -b 4096 "/dev/$DISK"
 mount -o dax "/dev/$DISK" /mnt
-truncate -s 1M /mnt/file
+fallocate -l 200M /mnt/not-mapped
+fallocate -l 1M /mnt/file
+# The driver skips 128 MiB at a time if none of it is mapped. A full memory section, so that its struct pages are freed
+# with the binding, begins there as well.
+is "none of the first 128 MiB is mapped" "$(($(disk_offset_of /mnt/file 0) >> 27))" 1
 mkfifo /tmp/commands
 xfs_io /mnt/file </tmp/commands >/tmp/answers 2>&1 &
 xfs_io=$!
