@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # After an unbind under a mapped DAX file, the pages stay until the process and the file system release them.
 # vm: --bare --e820 352M@512M --e820 64M@880M --cpus 2
+# timeout: 60
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/fs.sh"
 
