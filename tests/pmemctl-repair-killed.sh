@@ -45,12 +45,18 @@ repair() {
 	"$@" pmemctl repair --trust-list --force "$file" --from /tmp/backup >/tmp/output 2>&1
 }
 
+# is_listed SECTOR: it is bad, alone or with its neighbours.
+is_listed() {
+	awk -v at="$1" '$1 <= at && at < $1 + $2 { found = 1 } END { exit !found }' "/sys/block/$disk/badblocks"
+}
+
 # check_state: each page is listed, or is that of the backup.
 check_state() {
 	dd if="$file" of=/tmp/seen bs=4096 conv=noerror,sync status=none 2>/dev/null
 	for page in $(cmp -l /tmp/seen /tmp/right 2>/dev/null | awk '{ print int(($1 - 1) / 4096) }' | uniq); do
-		grep -q "^$(sector_of "$file" $((page * 4096))) " "/sys/block/$disk/badblocks" || {
-			echo "page $page is not listed, and wrong"
+		is_listed "$(sector_of "$file" $((page * 4096)))" || {
+			echo "page $page, at sector $(sector_of "$file" $((page * 4096))), is wrong, and not listed:"
+			cat "/sys/block/$disk/badblocks"
 			return 1
 		}
 	done
