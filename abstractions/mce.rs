@@ -43,6 +43,10 @@ struct Node {
     /// The next node; null for the last one.
     next: *mut Node,
     /// Notifies the listener that has the node.
+    #[cfg_attr(
+        not(CONFIG_X86_MCE),
+        expect(dead_code, reason = "there is no chain that calls it")
+    )]
     notify: unsafe fn(*mut Node, Range<u64>),
 }
 

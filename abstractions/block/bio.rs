@@ -2,10 +2,9 @@
 
 //! Bios, and the memory that they transfer to or from.
 
-use crate::abstractions::{
-    bindings,
-    page, //
-};
+use crate::abstractions::bindings;
+#[cfg(all(CONFIG_X86_64, not(CONFIG_KMAP_LOCAL)))]
+use crate::abstractions::page;
 use core::{
     marker::PhantomData,
     ops::Deref,
