@@ -99,6 +99,9 @@ other := $(filter-out stock,$(KERNEL))
 ifneq ($(if $(other),$(filter-out module provider check check-debug mutants setup tools,$(MAKECMDGOALS))),)
 $(error KERNEL= is for module, check and mutants)
 endif
+ifneq ($(and $(filter arm64%,$(other)),$(filter-out module provider setup tools,$(MAKECMDGOALS))),)
+$(error there is no guest for $(other): KERNEL=$(other) is for module)
+endif
 kbuild := $(if $(other),ENTER_ROOT='$(other)' )$(enter) setup/kbuild
 copies := $(CURDIR)/build/kernels/$(other)
 # rustc would find sources that are gone as modules.
