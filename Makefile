@@ -99,10 +99,8 @@ other := $(filter-out stock,$(KERNEL))
 ifneq ($(if $(other),$(filter-out module provider check check-debug mutants setup tools,$(MAKECMDGOALS))),)
 $(error KERNEL= is for module, check and mutants)
 endif
-ifneq ($(and $(filter arm64%,$(other)),$(filter-out module provider setup tools,$(MAKECMDGOALS))),)
-$(error there is no guest for $(other): KERNEL=$(other) is for module)
-endif
-kbuild := $(if $(other),ENTER_ROOT='$(other)' )$(enter) setup/kbuild
+enter_kernel := $(if $(other),ENTER_ROOT='$(other)' )$(enter)
+kbuild := $(enter_kernel) setup/kbuild
 copies := $(CURDIR)/build/kernels/$(other)
 # rustc would find sources that are gone as modules.
 remove_copies = mkdir -p $(copies) && find $(copies) -name '*.rs' ! -name '*_generated.rs' -delete
@@ -141,6 +139,11 @@ tools: setup
 	@[ -d $(built) ] || echo 'Building the host tools, once (about a minute).'
 	@$(enter) cargo build --locked --offline --manifest-path tools/Cargo.toml
 
+# What runs in guests of arm64. The QEMU of those is beside the compilers.
+tools-arm64: setup
+	@$(enter_kernel) env CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc cargo build --locked --offline \
+		--manifest-path tools/Cargo.toml --target aarch64-unknown-linux-gnu -p pmem-io -p pmemctl
+
 # Nothing is built here: root need not run compilers.
 install uninstall:
 	@$(foreach name,KDIR DESTDIR PREFIX BUILD,$(name)='$($(name))') setup/install $@
@@ -176,8 +179,8 @@ check: tools $(if $(TESTS)$(LIST),$(if $(findstring powerfail,$(TESTS)),setup-po
 	@set -f; $(enter) $(built)/pmem-check $(if $(DRIVER),--driver '$(DRIVER)') $(if $(LIST),--list) $$TESTS
 	@$(if $(enter),$(if $(TESTS)$(LIST)$(DRIVER),,setup/crates keep))
 else
-check: tools $(if $(LIST),,module provider)
-	@set -f; $(enter) env RUST_PMEM_IMAGES=$(CURDIR)/build/images/$(other) $(built)/pmem-check --kernel '$(other)' \
+check: tools $(if $(LIST),,module provider $(if $(filter arm64%,$(other)),tools-arm64))
+	@set -f; $(if $(filter arm64%,$(other)),$(enter_kernel),$(enter)) env RUST_PMEM_IMAGES=$(CURDIR)/build/images/$(other) $(built)/pmem-check --kernel '$(other)' \
 		$(if $(DRIVER),--driver '$(DRIVER)') $(if $(LIST),--list) $$TESTS
 endif
 
@@ -304,7 +307,7 @@ distclean: clean
 # The targets share one set-up, and each of them uses all processors by itself.
 .NOTPARALLEL:
 
-.PHONY: help setup setup-ndctl setup-suites setup-apps setup-powerfail module provider emulated tools tools-demo \
+.PHONY: help setup setup-ndctl setup-suites setup-apps setup-powerfail module provider emulated tools tools-arm64 tools-demo \
 	tools-vm pmemctl install uninstall deb demo picture check check-debug matrix soak fuzz \
 	parity mutants powerfail suites suite-ndctl suite-kselftest suite-apps xfstests bench bench-cpus bench-native \
 	bench-files bench-pmemctl bench-errors release-tools bench-sizes bench-flushes bench-databases vm lint fmt clean \

@@ -4,10 +4,8 @@
 
 use std::fmt;
 
-/// Size of a cache line of every x86-64 processor, in bytes.
-pub const LINE: usize = 64;
-
 /// An instruction that writes a cache line back, best first (Intel SDM volume 2).
+#[cfg(target_arch = "x86_64")]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Flush {
     /// Writes the line back and may keep it in the cache.
@@ -18,6 +16,18 @@ pub enum Flush {
     Clflush,
 }
 
+/// An instruction that writes a cache line back, best first (Arm Architecture Reference Manual, "Cache maintenance
+/// instructions").
+#[cfg(target_arch = "aarch64")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Flush {
+    /// Writes the line back to persistent memory.
+    DcCvap,
+    /// Writes the line back to memory. Without the first one, the kernel uses it for persistent memory too.
+    DcCvac,
+}
+
+#[cfg(target_arch = "x86_64")]
 impl fmt::Display for Flush {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -27,6 +37,69 @@ impl fmt::Display for Flush {
         })
     }
 }
+
+#[cfg(target_arch = "aarch64")]
+impl fmt::Display for Flush {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Flush::DcCvap => "dc cvap",
+            Flush::DcCvac => "dc cvac",
+        })
+    }
+}
+
+#[cfg(target_arch = "aarch64")]
+impl Flush {
+    /// Returns the best instruction of this processor.
+    pub fn best() -> Self {
+        match std::arch::is_aarch64_feature_detected!("dpb") {
+            true => Flush::DcCvap,
+            false => Flush::DcCvac,
+        }
+    }
+
+    /// Writes back the cache lines of a range and waits until they have left the caches.
+    ///
+    /// # Safety
+    ///
+    /// The processor has the instruction, and `length` bytes at `start` are mapped. (A line does not
+    /// cross a page, so the lines of the first and the last byte are mapped, too.)
+    pub(crate) unsafe fn write_back(self, start: *const u8, length: usize) {
+        use std::arch::asm;
+
+        let types: usize;
+        // SAFETY: Linux lets processes read the cache type register, and emulates it where it does not.
+        unsafe {
+            asm!("mrs {}, ctr_el0", out(reg) types, options(nomem, nostack, preserves_flags))
+        };
+        // DminLine: the logarithm of the words of the smallest line.
+        let size = 4 << (types >> 16 & 0xf);
+        let end = start as usize + length;
+        let mut line = start as usize & !(size - 1);
+        while line < end {
+            // SAFETY: The caller guarantees that the range is mapped, so `line` is, and that the
+            // processor has the instruction. A write-back does not change the value of memory.
+            unsafe {
+                match self {
+                    // DC CVAP by its number: the assembler knows its name only for processors that have it.
+                    Flush::DcCvap => {
+                        asm!("sys #3, c7, c12, #1, {}", in(reg) line, options(nostack, preserves_flags))
+                    }
+                    Flush::DcCvac => {
+                        asm!("dc cvac, {}", in(reg) line, options(nostack, preserves_flags))
+                    }
+                }
+            }
+            line += size;
+        }
+        // SAFETY: A barrier accesses no memory.
+        unsafe { asm!("dsb sy", options(nostack, preserves_flags)) };
+    }
+}
+
+/// Size of a cache line of every x86-64 processor, in bytes.
+#[cfg(target_arch = "x86_64")]
+const LINE: usize = 64;
 
 #[cfg(target_arch = "x86_64")]
 impl Flush {

@@ -173,7 +173,6 @@ impl Mapping {
     }
 
     /// Writes CPU caches back for a range, without a system call; returns the instruction used.
-    #[cfg(target_arch = "x86_64")]
     pub fn write_back(&self, at: usize, length: usize) -> Flush {
         self.check(at, length);
         let flush = Flush::best();

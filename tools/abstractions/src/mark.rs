@@ -19,3 +19,9 @@ pub fn mark(operation: u64, argument: u64) -> u64 {
     }
     result
 }
+
+/// The plugin is for x86-64.
+#[cfg(not(target_arch = "x86_64"))]
+pub fn mark(operation: u64, _argument: u64) -> u64 {
+    operation
+}

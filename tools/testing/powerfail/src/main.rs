@@ -170,7 +170,7 @@ fn run_workload(
     let scratch = tempfile::tempdir().context("no folder for temporary files")?;
     let serial = LogFile::at(folder.join("serial.log"))?;
     let mut options = Options::from_words(&workload.machine(arguments, &log))?;
-    options.cpu.clone_from(&arguments.cpu);
+    options.cpu = Some(arguments.cpu.clone());
     let mut vm = Vm::boot(&options, scratch.path(), serial.path(), &mut |note| {
         println!("    {note}")
     })?;

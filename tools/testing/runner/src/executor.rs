@@ -13,7 +13,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
-use vm::{Ended, LogFile, Options, Report, Vm, reports};
+use vm::{Architecture, Ended, Images, LogFile, Options, Report, Vm, reports};
 
 /// Where the guest sees the checkout.
 pub const GUEST: &str = "/rust_pmem";
@@ -28,10 +28,15 @@ const SERIAL: &str = "serial.log";
 pub const DEBUG_KERNEL: &str = "debug";
 /// Where the modules for other kernels are, from the root of the checkout.
 const KERNELS: &str = "build/kernels";
+/// Where the tools for arm64 guests are.
+const ARM64_TOOLS: &str = "build/tools/aarch64-unknown-linux-gnu/debug";
 const FIND_LEAKS: &str = "sh /rust_pmem/tests/lib/kmemleak.sh";
 const LEAKS_AT_BOOT: Duration = Duration::from_secs(60);
 /// A test can request one power cut or restart less than this.
 const STAGES: u32 = 9;
+
+/// Why a test is skipped on arm64.
+const ONLY_NVDIMMS: &str = "QEMU has its persistent memory, or what else it needs, for x86-64 only";
 
 /// The subtest that stands for the whole test.
 pub const WHOLE: &str = "the test as a whole";
@@ -132,6 +137,7 @@ pub struct Executor {
     pub after: Option<&'static str>,
     /// The name of another kernel than the default.
     other_kernel: Option<String>,
+    architecture: Architecture,
     /// Number of processors of a guest, at least.
     cpus: u32,
     /// The kernel's release, once a guest has booted.
@@ -168,6 +174,7 @@ impl Executor {
             variables: String::new(),
             after: None,
             other_kernel: None,
+            architecture: Architecture::X86_64,
             cpus: 1,
             kernel: OnceLock::new(),
             logs,
@@ -175,9 +182,9 @@ impl Executor {
         }
     }
 
-    /// Takes the modules that were built for the kernel of this name. On the debug kernel, searches for leaks after each
-    /// test, and for races, which need two processors to be found.
-    pub fn use_kernel(&mut self, name: &str) {
+    /// Takes the modules and tools that were built for the kernel of this name, which the images are of. On the debug kernel,
+    /// searches for leaks after each test, and for races, which need two processors to be found.
+    pub fn use_kernel(&mut self, name: &str) -> Result<()> {
         let built = Path::new(GUEST).join(KERNELS).join(name);
         self.module = built.join("rust_pmem.ko");
         let provider = built.join("tests/provider/pmem_provider.ko");
@@ -188,6 +195,13 @@ impl Executor {
             self.after = Some(FIND_LEAKS);
             self.cpus = 2;
         }
+        self.architecture = Images::find(&Options::from_words("")?)?.architecture;
+        if self.architecture == Architecture::Arm64 {
+            let tools = Path::new(GUEST).join(ARM64_TOOLS);
+            self.variables
+                .push_str(&format!(" TOOLS={}", tools.display()));
+        }
+        Ok(())
     }
 
     /// Runs tests of the same machine, shows and returns their results. They share a guest until it breaks or one of
@@ -197,7 +211,13 @@ impl Executor {
         let mut found = Vec::new();
         for test in tests {
             let clock = results.running(&test.name);
-            let result = self.test(test, &mut guest, results, &clock)?;
+            let result = match self.architecture.adapt(&mut test.machine.clone()) {
+                true => self.test(test, &mut guest, results, &clock)?,
+                false => TestResult {
+                    about: test.about.clone(),
+                    ..TestResult::new(&test.name, Outcome::Skipped(ONLY_NVDIMMS.into()))
+                },
+            };
             results.show(&result);
             found.push(result);
         }
@@ -235,6 +255,7 @@ impl Executor {
             results.note(text);
         };
         let mut machine = test.machine.clone();
+        self.architecture.adapt(&mut machine);
         machine.cpus = machine.cpus.max(self.cpus);
         let booted = Vm::boot(&machine, folder.path(), &log, &mut note);
         results.spend(Activity::Boots, begin.elapsed());

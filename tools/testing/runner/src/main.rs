@@ -259,7 +259,7 @@ fn run(arguments: &Arguments) -> Result<bool> {
     let mut executor = Executor::new(driver, logs.clone());
     executor.variables = arguments.variables.join(" ");
     if let Some(kernel) = &arguments.kernel {
-        executor.use_kernel(kernel);
+        executor.use_kernel(kernel)?;
     }
     let comparison = Comparison::new(differences, &logs);
     let mut jobs = Vec::new();

@@ -425,7 +425,7 @@ fn try_out(
     let mut executor = Executor::new("rust_pmem", top.join(BUILD).join(&mutant.name));
     let module = if mutant.report.is_some() {
         rerun.push_str(&format!(" KERNEL={DEBUG_KERNEL}"));
-        executor.use_kernel(DEBUG_KERNEL);
+        executor.use_kernel(DEBUG_KERNEL)?;
         mutant.debug_folder().join("rust_pmem.ko")
     } else {
         let workspace = locked(workspace);

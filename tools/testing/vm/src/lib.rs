@@ -16,6 +16,7 @@
 //!  Serial             ◄── file ────── serial port   ◄───  the kernel's log
 //! ```
 
+mod architecture;
 mod control;
 mod driver;
 mod host_cache;
@@ -26,6 +27,7 @@ mod serial;
 pub mod terminal;
 mod vm;
 
+pub use architecture::Architecture;
 pub use control::{Ended, Loss};
 pub use driver::Driver;
 pub use monitor::Monitor;

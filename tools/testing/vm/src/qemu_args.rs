@@ -2,6 +2,7 @@
 
 //! Makes QEMU's command line from [`Options`].
 
+use crate::architecture::Architecture;
 use crate::options::{Cxl, Nvdimm, Options, Persistence, VirtioPmem};
 use anyhow::{Context, Result, ensure};
 use std::env;
@@ -20,6 +21,7 @@ const DEBUG: &str = "debug.cmdline";
 #[derive(Debug, Clone)]
 pub struct Images {
     pub kernel: PathBuf,
+    pub architecture: Architecture,
     pub initrd: PathBuf,
     /// Image of the guest's root.
     pub image: PathBuf,
@@ -48,8 +50,10 @@ impl Images {
             );
             Ok(path)
         };
+        let kernel = pick(&options.kernel, "kernel", "--kernel")?;
         Ok(Self {
-            kernel: pick(&options.kernel, "kernel", "--kernel")?,
+            architecture: Architecture::of_kernel(&kernel)?,
+            kernel,
             initrd: pick(&options.initrd, "initrd", "--initrd")?,
             image: pick(&options.image, "guest.img", "--image")?,
             debug: match (&options.kernel, &folder) {
@@ -88,9 +92,9 @@ fn share(options: &Options) -> Result<PathBuf> {
 const POWERFAIL: &str = "RUST_PMEM_POWERFAIL";
 
 /// Returns the command that runs QEMU.
-pub(crate) fn program(options: &Options) -> Result<Command> {
+pub(crate) fn program(options: &Options, images: &Images) -> Result<Command> {
     if options.powerfail.is_none() {
-        return Ok(Command::new("qemu-system-x86_64"));
+        return Ok(Command::new(images.architecture.qemu()));
     }
     let root = env::var_os(POWERFAIL).map(PathBuf::from);
     let root = root.filter(|root| root.is_dir());
@@ -260,10 +264,6 @@ const FREE_DIMMS: usize = 4;
 /// Free address space for devices that are added later.
 const FREE_BYTES: u64 = 64 << 30;
 
-/// The kernel's command line: the log goes to the serial port; a panic ends QEMU at once; an emulator needs neither checks
-/// of its clock nor mitigations.
-const APPEND: &str = "console=ttyS0 panic=-1 tsc=reliable no_timer_check mitigations=off";
-
 /// Makes QEMU's command line, except for the channels to this program.
 pub(crate) fn arguments(
     options: &Options,
@@ -271,6 +271,8 @@ pub(crate) fn arguments(
     serial: &Path,
     folder: &Path,
 ) -> Result<Vec<OsString>> {
+    let architecture = images.architecture;
+    architecture.check(options)?;
     let mut devices = Vec::new();
     for dimm in &options.nvdimm {
         devices.push(dimm.device(dimm.id.as_deref().unwrap_or_default(), folder)?);
@@ -287,17 +289,18 @@ pub(crate) fn arguments(
         + devices.iter().map(|device| device.bytes).sum::<u64>();
     let most = most.next_multiple_of(1 << 30);
 
-    let mut machine = String::from("q35,nvdimm=on,i8042=off,vmport=off");
+    let mut machine = String::from(architecture.machine());
     if options.persistence == Persistence::Cpu {
         machine.push_str(",nvdimm-persistence=cpu");
     }
     let mut cpu = options.cpu.clone();
+    let cpu = cpu.get_or_insert_with(|| architecture.cpu().to_owned());
     if !cxl.is_empty() {
         machine.push_str(",cxl=on");
         // The kernel refuses CXL regions if it runs on a hypervisor that can't flush the caches.
         cpu.push_str(",hypervisor=off");
     }
-    let mut append = String::from(APPEND);
+    let mut append = String::from(architecture.append());
     for extent in &options.e820 {
         append.push_str(&format!(" memmap={}!{}", extent.size(), extent.start()));
     }
@@ -322,10 +325,13 @@ pub(crate) fn arguments(
         "-accel",
         &format!("tcg,thread={threads}"),
         "-cpu",
-        &cpu,
+        cpu,
         "-machine",
         &machine,
     ]);
+    if let Some(firmware) = architecture.firmware() {
+        add(&["-bios", firmware]);
+    }
     if options.icount {
         add(&["-icount", "shift=0,sleep=off"]);
     }

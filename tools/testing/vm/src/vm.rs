@@ -202,9 +202,10 @@ fn start(
         .stdin(Stdio::null())
         .stdout(log.try_clone()?)
         .stderr(log);
+    let program = command.get_program().to_string_lossy().into_owned();
     let child = abstractions::process::die_with_parent(&mut command)
         .spawn()
-        .context("qemu-system-x86_64 can't be run")?;
+        .with_context(|| format!("{program} can't be run"))?;
     let qemu = Qemu {
         child: Mutex::new(child),
         requested: Mutex::new(None),
@@ -227,7 +228,8 @@ pub fn command_line(options: &Options, serial: &Path, folder: &Path) -> Result<S
     let words = arguments.iter().map(|word| word.to_string_lossy());
     let words: Vec<_> = words.collect();
     Ok(format!(
-        "qemu-system-x86_64 {}",
+        "{} {}",
+        images.architecture.qemu(),
         shlex::try_join(words.iter().map(AsRef::as_ref))?
     ))
 }
@@ -291,7 +293,7 @@ impl Vm {
         let begin = Instant::now();
         let log_start = serial.len();
         let mut progress = (log_start, begin);
-        let mut program = qemu_args::program(options)?;
+        let mut program = qemu_args::program(options, images)?;
         cache.preload(&mut program)?;
         let started = start(program, arguments.to_vec(), folder, cache.clone())?;
         let mut control = Control::new(started.control);
