@@ -4,12 +4,11 @@
 //!
 //! C header: [`include/linux/memremap.h`](srctree/include/linux/memremap.h)
 
-#[cfg(CONFIG_X86_64)]
-use super::page::page_is_in_use;
 use super::{
     errno::eopnotsupp,
     iomem::Claim,
     orphans,
+    page::page_is_in_use,
     scope::{
         Registered,
         Scope,
@@ -185,7 +184,6 @@ impl Chunks {
 
     /// Returns whether pages of the chunk with page frame `pfn` may have users, and the page frame behind
     /// the chunk, or behind all chunks of the word if none of these has users.
-    #[cfg(CONFIG_X86_64)]
     fn chunk_of(&self, pfn: u64) -> (bool, u64) {
         let chunk = pfn.wrapping_sub(self.origin) / CHUNK;
         let (word, bit) = self
@@ -384,28 +382,25 @@ impl Pages {
     /// It does not check pages again that were not in use: no pfns are returned to callers any more, so
     /// they get no new users.
     pub(super) fn frame_in_use(&self) -> Option<u64> {
-        #[cfg(CONFIG_X86_64)]
-        {
-            let frames = self.frames();
-            let mut next = frames.start.max(self.idle_before.load(Ordering::Relaxed));
+        let frames = self.frames();
+        let mut next = frames.start.max(self.idle_before.load(Ordering::Relaxed));
 
-            while next < frames.end {
-                let (marked, end) = self.chunks.chunk_of(next);
-                let mut chunk = next..end.min(frames.end);
+        while next < frames.end {
+            let (marked, end) = self.chunks.chunk_of(next);
+            let mut chunk = next..end.min(frames.end);
 
-                next = chunk.end;
-                if !marked {
-                    continue;
-                }
-                // SAFETY: `frames` are those with an initialised `struct page`, which are mapped.
-                if let Some(busy) = chunk.find(|pfn| unsafe { page_is_in_use(*pfn) }) {
-                    self.idle_before.store(busy, Ordering::Relaxed);
-                    return Some(busy);
-                }
-                yield_cpu();
+            next = chunk.end;
+            if !marked {
+                continue;
             }
-            self.idle_before.store(next, Ordering::Relaxed);
+            // SAFETY: `frames` are those with an initialised `struct page`, which are mapped.
+            if let Some(busy) = chunk.find(|pfn| unsafe { page_is_in_use(*pfn) }) {
+                self.idle_before.store(busy, Ordering::Relaxed);
+                return Some(busy);
+            }
+            yield_cpu();
         }
+        self.idle_before.store(next, Ordering::Relaxed);
         None
     }
 
@@ -438,7 +433,6 @@ impl Pages {
     }
 
     /// Returns the page frames with an initialised `struct page`: all but those that have the memmap.
-    #[cfg(CONFIG_X86_64)]
     fn frames(&self) -> core::ops::Range<u64> {
         // SAFETY: By the type invariant the memory is mapped; the fields do not change then.
         let (range, reserved) = unsafe {
@@ -489,7 +483,6 @@ fn wait_for_tasks() {
 }
 
 /// Yields the CPU to other threads (`cond_resched`).
-#[cfg(CONFIG_X86_64)]
 fn yield_cpu() {
     // A preemptible kernel does not need it.
     // SAFETY: The callers may sleep.

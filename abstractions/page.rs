@@ -5,9 +5,8 @@
 //! C headers: [`include/linux/mm.h`](srctree/include/linux/mm.h),
 //! [`include/linux/set_memory.h`](srctree/include/linux/set_memory.h)
 
-#[cfg(CONFIG_X86_64)]
 use super::bindings;
-#[cfg(all(CONFIG_X86_64, CONFIG_MEMORY_FAILURE))]
+#[cfg(CONFIG_MEMORY_FAILURE)]
 use core::sync::atomic::{
     AtomicU64,
     Ordering, //
@@ -17,15 +16,30 @@ use kernel::error::to_result;
 use kernel::prelude::*;
 
 /// Returns the `struct page` of page frame `pfn`. It is valid if the memory has `struct page`s.
-#[cfg(CONFIG_X86_64)]
 fn page(pfn: u64) -> *mut kernel::bindings::page {
     const_assert!(size_of::<kernel::bindings::page>() == 64);
-    // SAFETY: The kernel sets `vmemmap_base` at boot, and does not change it. On x86-64 it is the address
-    // of the `struct page` of page frame 0 (`vmemmap`).
-    let base = unsafe { kernel::bindings::vmemmap_base } as *mut kernel::bindings::page;
 
     // CAST: A pfn fits on a 64-bit architecture.
-    base.wrapping_add(pfn as usize)
+    vmemmap().wrapping_add(pfn as usize)
+}
+
+/// Returns the address of the `struct page` of page frame 0.
+#[cfg(CONFIG_X86_64)]
+fn vmemmap() -> *mut kernel::bindings::page {
+    // SAFETY: The kernel sets it at boot, and does not change it.
+    (unsafe { kernel::bindings::vmemmap_base }) as *mut kernel::bindings::page
+}
+
+/// Returns the address of the `struct page` of page frame 0 (`vmemmap` of asm/pgtable.h).
+#[cfg(CONFIG_ARM64)]
+fn vmemmap() -> *mut kernel::bindings::page {
+    // SAFETY: The kernel sets it at boot, and does not change it.
+    let start = unsafe { kernel::bindings::memstart_addr };
+
+    // CAST: An address; the start of memory may be negative if the kernel is configured for more bits of
+    // virtual addresses than the processor has.
+    (bindings::VMEMMAP_START as *mut kernel::bindings::page)
+        .wrapping_offset((start >> kernel::page::PAGE_SHIFT).wrapping_neg() as isize)
 }
 
 /// Returns the address of a page in the direct map.
@@ -54,7 +68,6 @@ pub(super) fn direct_map_address(page: *mut kernel::bindings::page) -> *mut u8 {
 /// # Safety
 ///
 /// The page frame has an initialised `struct page` (`MEMORY_DEVICE_FS_DAX`).
-#[cfg(CONFIG_X86_64)]
 pub(super) unsafe fn page_is_in_use(pfn: u64) -> bool {
     let page = page(pfn);
     // SAFETY: `# Safety` requires an initialised `struct page`. Others may change it: volatile loads. For a
@@ -71,28 +84,29 @@ pub(super) unsafe fn page_is_in_use(pfn: u64) -> bool {
     }
 }
 
-/// Clears the HWPoison flag of page frame `pfn` and, unless it is `mapped`, maps it in the direct map.
+/// Clears the HWPoison flag of page frame `pfn` and, unless it is `mapped`, maps it in the direct map, from
+/// which only x86-64 unmaps pages.
 ///
 /// # Safety
 ///
 /// The page frame has an initialised `struct page`.
 pub(super) unsafe fn restore_page(pfn: u64, mapped: bool) {
-    #[cfg(all(CONFIG_X86_64, CONFIG_MEMORY_FAILURE))]
+    #[cfg(CONFIG_MEMORY_FAILURE)]
     {
         // SAFETY: `# Safety` requires an initialised `struct page`.
         unsafe { flags(pfn) }.fetch_and(!HWPOISON, Ordering::Relaxed);
+        #[cfg(CONFIG_X86_64)]
         if !mapped {
             // If this fails, the page stays unmapped, and `Memory::is_mapped` finds that.
             // SAFETY: This changes the direct map of the page only.
             let _ = unsafe { bindings::clear_mce_nospec(pfn as usize) };
         }
     }
-    #[cfg(not(all(CONFIG_X86_64, CONFIG_MEMORY_FAILURE)))]
     let _ = (pfn, mapped);
 }
 
-/// Handles page frame `pfn` as after a machine check: memory-failure recovery, the HWPoison flag, and
-/// unmapped from the direct map. The recovery alone does not unmap a page that has no users.
+/// Handles page frame `pfn` as after a machine check: memory-failure recovery, the HWPoison flag, and, on
+/// x86-64, unmapped from the direct map. The recovery alone does not unmap a page that has no users.
 ///
 /// `EOPNOTSUPP` if the kernel has no such recovery.
 ///
@@ -100,7 +114,7 @@ pub(super) unsafe fn restore_page(pfn: u64, mapped: bool) {
 ///
 /// The page frame has an initialised `struct page`.
 pub(super) unsafe fn poison_page(pfn: u64) -> Result {
-    #[cfg(all(CONFIG_X86_64, CONFIG_MEMORY_FAILURE))]
+    #[cfg(CONFIG_MEMORY_FAILURE)]
     {
         // The recovery reports to the users of the page; its result does not matter here.
         // SAFETY: It may be called for any page frame.
@@ -108,10 +122,12 @@ pub(super) unsafe fn poison_page(pfn: u64) -> Result {
 
         // SAFETY: `# Safety` requires an initialised `struct page`.
         unsafe { flags(pfn) }.fetch_or(HWPOISON, Ordering::Relaxed);
+        #[cfg(CONFIG_X86_64)]
         // SAFETY: This changes the direct map of the page only. Copies from and to the page survive a fault.
-        to_result(unsafe { bindings::set_mce_nospec(pfn as usize) })
+        to_result(unsafe { bindings::set_mce_nospec(pfn as usize) })?;
+        Ok(())
     }
-    #[cfg(not(all(CONFIG_X86_64, CONFIG_MEMORY_FAILURE)))]
+    #[cfg(not(CONFIG_MEMORY_FAILURE))]
     {
         let _ = pfn;
         Err(super::errno::eopnotsupp())
@@ -123,11 +139,11 @@ pub(super) unsafe fn poison_page(pfn: u64) -> Result {
 /// # Safety
 ///
 /// The page frame has an initialised `struct page`, for all of `'a`.
-#[cfg(all(CONFIG_X86_64, CONFIG_MEMORY_FAILURE))]
+#[cfg(CONFIG_MEMORY_FAILURE)]
 unsafe fn flags<'a>(pfn: u64) -> &'a AtomicU64 {
     // SAFETY: `# Safety` requires an initialised `struct page`. Its flags are only accessed atomically.
     unsafe { AtomicU64::from_ptr((&raw mut (*page(pfn)).flags).cast()) }
 }
 
-#[cfg(all(CONFIG_X86_64, CONFIG_MEMORY_FAILURE))]
+#[cfg(CONFIG_MEMORY_FAILURE)]
 const HWPOISON: u64 = 1 << kernel::bindings::pageflags_PG_hwpoison;
