@@ -11,7 +11,7 @@ use crate::nd::dimm::{self, Dimm};
 use crate::nd::region::Region;
 use crate::nd::{Device, Kind, Name};
 use crate::sysfs::{self, Host};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clap::ValueEnum;
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -85,6 +85,10 @@ pub struct Memory {
     pub memmap_on_memory: bool,
     /// The kernel knows which node it would be RAM of.
     pub has_node: bool,
+    /// Alignments of fsdax and devdax that the kernel supports; empty if it does not say.
+    pub alignments: Vec<u64>,
+    /// The kernel shares struct pages of huge pages of device DAX (vmemmap deduplication).
+    pub shares_memmap: bool,
     /// The RAM of this machine.
     pub machine_ram: u64,
 }
@@ -204,7 +208,9 @@ impl Memory {
         let capacity = end.saturating_sub(data);
         // A huge page that needs more than these memmap pages shares the rest (vmemmap deduplication).
         let covered = end.saturating_sub(self.start);
-        let is_shared = mode == "devdax" && align / PAGE * STRUCT_PAGE / PAGE > SHARED_MEMMAP_PAGES;
+        let is_shared = self.shares_memmap
+            && mode == "devdax"
+            && align / PAGE * STRUCT_PAGE / PAGE > SHARED_MEMMAP_PAGES;
         let ram = match (on_device, is_shared) {
             (true, _) => 0,
             (false, true) => covered.div_ceil(align) * SHARED_MEMMAP_PAGES * PAGE,
@@ -218,7 +224,9 @@ impl Memory {
         };
         ModeCost {
             form,
-            impossible: if self.start % unit != 0 {
+            impossible: if !self.alignments.is_empty() && !self.alignments.contains(&align) {
+                Some(format!("the kernel has no pages of {letter}"))
+            } else if self.start % unit != 0 {
                 Some(format!("its start is not a multiple of {letter}"))
             } else if capacity == 0 {
                 Some(format!("nothing is left when it is aligned to {letter}"))
@@ -470,8 +478,24 @@ fn has_node(folder: &std::path::Path) -> bool {
         .is_some_and(|node| node >= 0)
 }
 
-/// The memory of a region that no namespace has yet.
+/// Returns the alignments that the kernel supports for info blocks in a region.
+fn alignments(host: &Host, region: &Region) -> Vec<u64> {
+    let seed = sysfs::line(region.folder().join("dax_seed")).unwrap_or_default();
+    let file = host.path(format!("sys/bus/nd/devices/{seed}/supported_alignments"));
+    let line = sysfs::line(file).unwrap_or_default();
+    line.split_whitespace()
+        .filter_map(|align| align.parse().ok())
+        .collect()
+}
+
+/// The memory of a region that no namespace has yet. Fails on kernels with larger pages than 4 KiB.
 pub fn of_region(host: &Host, region: &Region) -> Result<Memory> {
+    let page = rustix::param::page_size();
+    ensure!(
+        page as u64 == PAGE,
+        "this kernel has pages of {} KiB; costs are known for 4 KiB only",
+        page >> 10
+    );
     let block = sysfs::line(host.path("sys/devices/system/memory/block_size_bytes"))
         .and_then(|text| u64::from_str_radix(text.trim_start_matches("0x"), 16).ok())
         .filter(|block| *block != 0);
@@ -495,6 +519,9 @@ pub fn of_region(host: &Host, region: &Region) -> Result<Memory> {
         memory_block: block,
         memmap_on_memory: sysfs::line(on_memory).is_some_and(|value| value != "N" && value != "0"),
         has_node: has_node(&region.folder()),
+        alignments: alignments(host, region),
+        // Those that select ARCH_WANT_OPTIMIZE_DAX_VMEMMAP.
+        shares_memmap: matches!(std::env::consts::ARCH, "x86_64" | "powerpc64" | "riscv64"),
         machine_ram: machine_ram.saturating_mul(1024),
     })
 }
@@ -553,6 +580,8 @@ mod tests {
             memory_block: Some(128 << 20),
             memmap_on_memory: false,
             has_node: true,
+            alignments: Vec::new(),
+            shares_memmap: true,
             machine_ram: 4 << 30,
         }
     }
@@ -592,6 +621,17 @@ mod tests {
     }
 
     #[test]
+    fn device_dax_costs_as_much_as_fsdax_without_deduplication() {
+        let mut memory = memory(4 << 30, 3 << 30);
+        memory.shares_memmap = false;
+        assert_eq!(
+            form(&memory, "devdax-2m").ram,
+            form(&memory, "fsdax-ram").ram
+        );
+        assert_eq!(form(&memory, "system-ram").ram, 46 << 20);
+    }
+
+    #[test]
     fn impossible_modes_have_a_reason() {
         let small = memory(4 << 30, 32 << 20);
         assert!(form(&small, "system-ram").impossible.is_some());
@@ -603,6 +643,12 @@ mod tests {
                 .is_some()
         );
         let mut other = memory(4 << 30, 1 << 30);
+        other.alignments = vec![PAGE, M2];
+        assert!(form(&other, "devdax-2m").impossible.is_none());
+        assert_eq!(
+            form(&other, "devdax-1g").impossible.unwrap(),
+            "the kernel has no pages of 1G"
+        );
         other.has_node = false;
         assert!(form(&other, "system-ram").impossible.is_some());
         other.provider = "virtio-pmem".into();

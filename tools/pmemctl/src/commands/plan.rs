@@ -219,6 +219,8 @@ mod tests {
             memory_block: None,
             memmap_on_memory: false,
             has_node: true,
+            alignments: Vec::new(),
+            shares_memmap: true,
             machine_ram: 4 << 30,
         }
     }
