@@ -47,7 +47,7 @@ test_disk() {
 	# shellcheck disable=SC2016 # for perl
 	add_row "$name: memory that is not there" "$(perl -e '
 		use Fcntl;
-		sysopen(my $f, $ARGV[0], O_RDWR | 0x4000) or die $!;
+		sysopen(my $f, $ARGV[0], O_RDWR | O_DIRECT) or die $!;
 		my $fd = fileno($f);
 		for (["read", 0], ["pread64", 17], ["write", 1], ["pwrite64", 18]) {
 			my $answer = syscall($_->[1], $fd, 8, 4096, 5 << 20);

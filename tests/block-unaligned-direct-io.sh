@@ -30,7 +30,7 @@ check "nothing has changed" pmem-io verify --direct --length 1M "/dev/$disk"
 # shellcheck disable=SC2016 # for perl
 check "read and write of no bytes" perl -e '
 	use Fcntl;
-	sysopen(my $f, $ARGV[0], O_RDWR | 0x4000) or die $!;
+	sysopen(my $f, $ARGV[0], O_RDWR | O_DIRECT) or die $!;
 	for my $place (0, sysseek($f, 0, 2)) {
 		my $bytes = "";
 		sysseek($f, $place, 0);

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # Device DAX with an alignment of 1 GiB is mapped with 1 GiB pages, one fault each.
 # compare
-# kernel: device_dax
+# kernel: device_dax vmf_insert_folio_pud
 # vm: --bare --nvdimm size=5G,labels
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/devdax.sh"

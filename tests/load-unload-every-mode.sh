@@ -60,7 +60,8 @@ file=/run/${file##*/}
 run_cycles 10
 list_files >/tmp/files.1
 disks=$(find /sys/block -name 'pmem*' | wc -l)
-is "disks in the beginning" "$disks" 6
+# Four in the region with labels, one in each other region.
+is "disks in the beginning" "$disks" $((3 + $(find "$ND" -name 'region*' | wc -l)))
 start=$(date +%s)
 count_objects >/tmp/objects.1
 run_cycles 200

@@ -5,7 +5,7 @@
 # Checks MemFree and nr_memmap_pages. Raw, sector, fsdax and devdax, struct pages in RAM or on the device, aligned to 4
 # KiB, 2 MiB and 1 GiB.
 # compare
-# kernel: device_dax
+# kernel: device_dax vmf_insert_folio_pud
 # vm: --nvdimm size=4G,labels --nvdimm size=2G --cpus 2
 # timeout: 300
 . "$(dirname "$0")/lib/test.sh"

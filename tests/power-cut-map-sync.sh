@@ -53,7 +53,7 @@ case $STAGE in
 	plan 6
 	load_driver
 	labelled_disk -m fsdax -M mem -s 128M >/dev/null
-	make_namespace -r "$(labelled_region)" -m fsdax -M dev -s 368M >/dev/null
+	make_namespace -r "$(labelled_region)" -m fsdax -M dev -s 384M >/dev/null
 	store_files ext4 "$(disk_with_map mem)" written synced stored
 	store_files xfs "$(disk_with_map dev)" written stored synced
 	host powercut

@@ -20,7 +20,9 @@ cleanup() {
 # trace_faults: records faults from here on.
 trace_faults() {
 	modprobe device_dax
-	echo 'vmf_insert_folio_pud vmf_insert_folio_pmd vmf_insert_page_mkwrite' >$trace/set_ftrace_filter
+	# Not every architecture has huge pages of 1 GiB.
+	! grep -q ' vmf_insert_folio_pud$' /proc/kallsyms || echo vmf_insert_folio_pud >$trace/set_ftrace_filter
+	echo 'vmf_insert_folio_pmd vmf_insert_page_mkwrite' >>$trace/set_ftrace_filter
 	echo function >$trace/current_tracer
 }
 

@@ -7,7 +7,7 @@
 #	# SPDX-License-Identifier: GPL-2.0
 #	# One sentence that says which behaviour is tested; `make check LIST=1` prints it.
 #	# vm: OPTIONS OF pmem-vm       (default: the default VM; tests with the same line share a VM; --cpus 2 for races)
-#	# kernel: NAME…                (modules, or features below /sys/kernel/mm, without which another kernel skips the test)
+#	# kernel: NAME…                (modules, features below /sys/kernel/mm, or functions, without which another kernel skips it)
 #	# timeout: SECONDS             (default: 120)
 #	# expect-splat: TEXT           (a kernel report that contains this text does not fail the test)
 #	# compare                      (records values with `record` and `record_result`; `make parity` runs it under both drivers)
@@ -55,8 +55,16 @@ done
 if [ -n "${KERNEL:-}" ]; then
 	features=$(sed -n 's/^# kernel: //p' "$0")
 	for feature in $features; do
-		modprobe -n "$feature" 2>/dev/null || [ -e "/sys/kernel/mm/$feature" ] || skip_all "this kernel has no $feature"
+		modprobe -n "$feature" 2>/dev/null || [ -e "/sys/kernel/mm/$feature" ] || grep -q " $feature\$" /proc/kallsyms ||
+			skip_all "this kernel has no $feature"
 	done
+	case $KERNEL in
+	arm64*)
+		! sed '/^# vm:/d' "$0" | grep -qE 'e820|host (mce|add virtio)' ||
+			skip_all "QEMU has e820 memory, virtio-pmem and machine checks for x86-64 only"
+		! grep -q 'syscall(' "$0" || skip_all "its system calls have the numbers of x86-64"
+		;;
+	esac
 fi
 
 # Outside a VM of this project, check first that the test may use the persistent memory.
