@@ -77,15 +77,15 @@ noise=$((40 << 20))
 is "of a use" "$(pmemctl plan --json --use ram "$region" | jq -r '.plans[0].take.form')" system-ram
 [ -n "$gigabyte" ] || is "devdax-1g: can't be made" "$(predicted devdax-1g impossible)" "the kernel has no pages of 1G"
 for form in raw sector fsdax-ram fsdax-device devdax-4k devdax-2m $gigabyte devdax-device; do
-	is "$form: can be made" "$(predicted $form impossible)" null
-	make_form $form
-	check_near "$form: capacity" "$(predicted $form capacity)" "$(actual_capacity)"
+	is "$form: can be made" "$(predicted "$form" impossible)" null
+	make_form "$form"
+	check_near "$form: capacity" "$(predicted "$form" capacity)" "$(actual_capacity)"
 	# The kernel also counts struct pages on the device.
 	case $form in
-	*-device) check_near "$form: map on the device" "$(predicted $form on_device)" "$made_map" ;;
-	*) check_near "$form: map" "$(predicted $form ram)" "$made_map" ;;
+	*-device) check_near "$form: map on the device" "$(predicted "$form" on_device)" "$made_map" ;;
+	*) check_near "$form: map" "$(predicted "$form" ram)" "$made_map" ;;
 	esac
-	check_near "$form: RAM, about" "$(predicted $form ram)" "$made_ram" $noise
+	check_near "$form: RAM, about" "$(predicted "$form" ram)" "$made_ram" $noise
 done
 make_form system-ram
 device=$(jq -r '.daxregion.devices[0].chardev' /tmp/made.json)
