@@ -19,10 +19,12 @@ sector_of() {
 make_fs() {
 	fs_type=$1
 	fs_disk=/dev/$2
+	fs_page=$(getconf PAGESIZE)
+	fs_stride=$((2097152 / fs_page))
 	shift 2
 	case $fs_type in
-	ext4) mkfs.ext4 -q -F -b 4096 -E stride=512,stripe_width=512,nodiscard "$@" "$fs_disk" ;;
-	xfs) modprobe xfs && mkfs.xfs -q -f -K -d agcount=2,su=2m,sw=1 "$@" "$fs_disk" ;;
+	ext4) mkfs.ext4 -q -F -b "$fs_page" -E stride=$fs_stride,stripe_width=$fs_stride,nodiscard "$@" "$fs_disk" ;;
+	xfs) modprobe xfs && mkfs.xfs -q -f -K -b size="$fs_page" -d agcount=2,su=2m,sw=1 "$@" "$fs_disk" ;;
 	esac
 }
 
