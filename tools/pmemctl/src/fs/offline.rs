@@ -107,11 +107,16 @@ fn state(
     };
     // A program that partitions or formats a device locks it: https://systemd.io/BLOCK_DEVICE_LOCKING. The lock is only
     // tried, because one that is held for the search would keep such a program waiting.
-    if let Err(rustix::io::Errno::WOULDBLOCK) = flock(&file, FlockOperation::NonBlockingLockShared)
-    {
-        return Ok(Err(
-            "device is busy: a program has locked it, to partition or format it".to_owned(),
-        ));
+    match flock(&file, FlockOperation::NonBlockingLockShared) {
+        Err(rustix::io::Errno::WOULDBLOCK) => {
+            return Ok(Err(
+                "device is busy: a program has locked it, to partition or format it".to_owned(),
+            ));
+        }
+        Err(_) => {}
+        // Not by closing it: a process that another thread has just forked has the descriptor as well, until it executes
+        // its program.
+        Ok(()) => flock(&file, FlockOperation::Unlock)?,
     }
     if let Some(holder) = holders::writers(host, name, number).first() {
         return Ok(Err(format!("device is busy: {holder}")));
