@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # pmemctl plan predicts capacity and RAM use of each mode of a namespace within 5 %.
 # kernel: device_dax kmem
-# vm: --bare --memory 2G --nvdimm size=8G,labels
+# vm: --bare --memory 2G --nvdimm size=16G,labels
 # timeout: 500
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/schema.sh"
@@ -57,7 +57,7 @@ actual_capacity() {
 
 need jq daxctl blockdev
 # Not every architecture has huge pages of 1 GiB.
-if grep -q ' vmf_insert_folio_pud$' /proc/kallsyms; then
+if kernel_has vmf_insert_folio_pud; then
 	plan 41
 	gigabyte=devdax-1g
 else

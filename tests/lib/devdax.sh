@@ -21,7 +21,7 @@ cleanup() {
 trace_faults() {
 	modprobe device_dax
 	# Not every architecture has huge pages of 1 GiB.
-	! grep -q ' vmf_insert_folio_pud$' /proc/kallsyms || echo vmf_insert_folio_pud >$trace/set_ftrace_filter
+	! kernel_has vmf_insert_folio_pud || echo vmf_insert_folio_pud >$trace/set_ftrace_filter
 	echo 'vmf_insert_folio_pmd vmf_insert_page_mkwrite' >>$trace/set_ftrace_filter
 	echo function >$trace/current_tracer
 }

@@ -51,12 +51,16 @@ for library in tap driver namespace disk fs; do
 	. "$TESTS/lib/$library.sh"
 done
 
-# The default kernel has all that tests need: what it lacks is a failure. PREEMPT_RT has no huge pages, and so no device DAX.
+# kernel_has NAME: this kernel has the module, the feature below /sys/kernel/mm, or the function. The default kernel has all
+# that tests need: what it lacks is a failure. PREEMPT_RT has no huge pages, and so no device DAX.
+kernel_has() {
+	[ -z "${KERNEL:-}" ] || modprobe -n "$1" 2>/dev/null || [ -e "/sys/kernel/mm/$1" ] || grep -q " $1\$" /proc/kallsyms
+}
+
 if [ -n "${KERNEL:-}" ]; then
 	features=$(sed -n 's/^# kernel: //p' "$0")
 	for feature in $features; do
-		modprobe -n "$feature" 2>/dev/null || [ -e "/sys/kernel/mm/$feature" ] || grep -q " $feature\$" /proc/kallsyms ||
-			skip_all "this kernel has no $feature"
+		kernel_has "$feature" || skip_all "this kernel has no $feature"
 	done
 	case $KERNEL in
 	arm64*)
