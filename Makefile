@@ -99,6 +99,7 @@ other := $(filter-out stock,$(KERNEL))
 ifneq ($(if $(other),$(filter-out module provider check check-debug mutants setup tools,$(MAKECMDGOALS))),)
 $(error KERNEL= is for module, check and mutants)
 endif
+arm64 := $(filter arm64%,$(other))
 enter_kernel := $(if $(other),ENTER_ROOT='$(other)' )$(enter)
 kbuild := $(enter_kernel) setup/kbuild
 copies := $(CURDIR)/build/kernels/$(other)
@@ -179,9 +180,9 @@ check: tools $(if $(TESTS)$(LIST),$(if $(findstring powerfail,$(TESTS)),setup-po
 	@set -f; $(enter) $(built)/pmem-check $(if $(DRIVER),--driver '$(DRIVER)') $(if $(LIST),--list) $$TESTS
 	@$(if $(enter),$(if $(TESTS)$(LIST)$(DRIVER),,setup/crates keep))
 else
-check: tools $(if $(LIST),,module provider $(if $(filter arm64%,$(other)),tools-arm64))
-	@set -f; $(if $(filter arm64%,$(other)),$(enter_kernel),$(enter)) env RUST_PMEM_IMAGES=$(CURDIR)/build/images/$(other) $(built)/pmem-check --kernel '$(other)' \
-		$(if $(DRIVER),--driver '$(DRIVER)') $(if $(LIST),--list) $$TESTS
+check: tools $(if $(LIST),,module provider $(if $(arm64),tools-arm64))
+	@set -f; $(if $(arm64),$(enter_kernel),$(enter)) env RUST_PMEM_IMAGES=$(CURDIR)/build/images/$(other) \
+		$(built)/pmem-check --kernel '$(other)' $(if $(DRIVER),--driver '$(DRIVER)') $(if $(LIST),--list) $$TESTS
 endif
 
 check-debug:

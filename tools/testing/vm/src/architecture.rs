@@ -80,8 +80,7 @@ impl Architecture {
             return true;
         }
         options.e820.clear();
-        let reserved = options.append.iter().any(|more| more.contains("memmap="));
-        !options.nvdimm.is_empty() && !reserved && self.check(options).is_ok()
+        !options.nvdimm.is_empty() && self.check(options).is_ok()
     }
 
     /// Fails with what QEMU has for another architecture only.
@@ -89,11 +88,13 @@ impl Architecture {
         if self == Self::X86_64 {
             return Ok(());
         }
+        let memmap = |more: &String| more.contains("memmap=");
         let missing = [
             ("--e820", !options.e820.is_empty()),
             ("--virtio-pmem", !options.virtio_pmem.is_empty()),
             ("--cxl", !options.cxl.is_empty()),
             ("--powerfail", options.powerfail.is_some()),
+            ("--append memmap=", options.append.iter().any(memmap)),
             ("--persistence cpu", options.persistence == Persistence::Cpu),
         ];
         for (option, is) in missing {
