@@ -133,7 +133,9 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
     let serial = vm.serial().clone();
     let status = match ended {
         Ended::Exited(status) => {
-            vm.power_off();
+            if !vm.power_off() {
+                eprintln!("pmem-vm: the guest has not powered off in time, and was killed");
+            }
             ExitCode::from(u8::try_from(status).unwrap_or(1))
         }
         Ended::TimedOut => {

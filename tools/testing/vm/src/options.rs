@@ -98,6 +98,12 @@ pub struct Options {
     #[arg(long, value_name = "FILE")]
     pub image: Option<PathBuf>,
 
+    /// Disk with an installed system, which the guest boots from and writes to; with --kernel and --initrd of that system
+    ///
+    /// The system must have guest/system.service in tools/testing/vm.
+    #[arg(long, value_name = "FILE", requires_all = ["kernel", "initrd"], conflicts_with = "image")]
+    pub disk: Option<PathBuf>,
+
     /// Folder that the guest sees as /rust_pmem, read-only (otherwise: the checkout above the
     /// current folder)
     #[arg(long, value_name = "DIR")]
@@ -517,6 +523,11 @@ mod tests {
             ("--icount", "one processor"),
             ("--nonsense", "--nonsense"),
             ("--append 'a", "quote"),
+            ("--disk a", "required arguments"),
+            (
+                "--disk a --kernel b --initrd c --image d",
+                "cannot be used with",
+            ),
         ] {
             let text = refusal(words);
             assert!(text.contains(reason), "{words}: {text}");

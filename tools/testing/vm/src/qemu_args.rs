@@ -23,7 +23,7 @@ pub struct Images {
     pub kernel: PathBuf,
     pub architecture: Architecture,
     pub initrd: PathBuf,
-    /// Image of the guest's root.
+    /// Image of the guest's root, or the disk with an installed system.
     pub image: PathBuf,
     /// Arguments for a debug kernel, which boots several times slower than a usual one.
     pub debug: Option<String>,
@@ -55,7 +55,10 @@ impl Images {
             architecture: Architecture::of_kernel(&kernel)?,
             kernel,
             initrd: pick(&options.initrd, "initrd", "--initrd")?,
-            image: pick(&options.image, "guest.img", "--image")?,
+            image: match &options.disk {
+                disk @ Some(_) => pick(disk, "disk", "--disk")?,
+                None => pick(&options.image, "guest.img", "--image")?,
+            },
             debug: match (&options.kernel, &folder) {
                 (None, Some(folder)) => fs::read_to_string(folder.join(DEBUG)).ok(),
                 _ => None,
@@ -301,6 +304,9 @@ pub(crate) fn arguments(
         cpu.push_str(",hypervisor=off");
     }
     let mut append = String::from(architecture.append());
+    if options.disk.is_some() {
+        append.push_str(" root=/dev/vda");
+    }
     for extent in &options.e820 {
         append.push_str(&format!(" memmap={}!{}", extent.size(), extent.start()));
     }
@@ -356,10 +362,14 @@ pub(crate) fn arguments(
         "-append",
         &append,
     ]);
+    let access = match options.disk {
+        Some(_) => "off",
+        None => "on",
+    };
     add(&[
         "-drive",
         &format!(
-            "if=none,id=root,format=raw,read-only=on,file={}",
+            "if=none,id=root,format=raw,read-only={access},file={}",
             escaped(&images.image)?
         ),
         "-device",

@@ -27,14 +27,15 @@ use std::time::{Duration, Instant};
 const SILENCE: Duration = Duration::from_secs(25);
 /// Time-out of a boot.
 const BOOT: Duration = Duration::from_secs(150);
-/// Factor of both for a debug kernel.
-const DEBUG: u32 = 4;
+/// Factor of both for a debug kernel and for an installed system.
+const SLOW: u32 = 4;
 /// Time of a boot on a host of usual speed.
 const USUAL_BOOT: Duration = Duration::from_secs(8);
 /// Number of boots that are tried.
 const TRIES: u32 = 3;
-/// Time-out of an orderly power-off.
+/// Time-out of an orderly power-off, and of that of an installed system.
 const POWER_OFF: Duration = Duration::from_secs(20);
+const SYSTEM_POWER_OFF: Duration = Duration::from_secs(300);
 
 /// Held from making a guest's channels until QEMU has inherited them. Otherwise another QEMU could inherit them as well, and
 /// the end of the first one would not close them.
@@ -154,6 +155,8 @@ pub struct Vm {
     serial: Serial,
     kernel: String,
     boot_time: Duration,
+    /// It has an installed system, with systemd.
+    installed: bool,
 }
 
 /// QEMU after its start, with this program's ends of the channels.
@@ -288,7 +291,8 @@ impl Vm {
         serial: &Serial,
         cache: &HostCache,
     ) -> Result<Result<Self, String>, BootError> {
-        let patience = if images.debug.is_some() { DEBUG } else { 1 };
+        let slow = images.debug.is_some() || options.disk.is_some();
+        let patience = if slow { SLOW } else { 1 };
         let (silence, boot) = (SILENCE * patience, BOOT * patience);
         let begin = Instant::now();
         let log_start = serial.len();
@@ -356,6 +360,7 @@ impl Vm {
             serial: serial.clone(),
             kernel,
             boot_time: begin.elapsed(),
+            installed: options.disk.is_some(),
         }))
     }
 
@@ -427,11 +432,18 @@ impl Vm {
         self.power_switch().off()
     }
 
-    /// Lets the guest sync and power off, or kills it after a time-out.
-    pub fn power_off(mut self) {
-        let command =
-            "sync; umount -a -t ext4,xfs 2>/dev/null; sync; echo o >/proc/sysrq-trigger; sleep 60";
-        let _ = self.run(command, Some(POWER_OFF), &mut |_| ());
+    /// Lets the guest sync and power off, or an installed system shut down; kills it after a time-out. Returns whether it has
+    /// powered off.
+    pub fn power_off(mut self) -> bool {
+        let (command, limit) = match self.installed {
+            false => (
+                "sync; umount -a -t ext4,xfs 2>/dev/null; sync; echo o >/proc/sysrq-trigger; sleep 60",
+                POWER_OFF,
+            ),
+            true => ("systemctl poweroff; sleep infinity", SYSTEM_POWER_OFF),
+        };
+        let _ = self.run(command, Some(limit), &mut |_| ());
+        self.qemu.wait(Duration::from_secs(5))
     }
 
     /// Has the guest's kernel write its blocked tasks, and a backtrace of each processor, to its log. Works while a command
