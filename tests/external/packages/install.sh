@@ -41,6 +41,10 @@ expected() {
 	for schema in "$build"/schema/pmemctl-*.json; do
 		echo ".$1/share/pmemctl/schema/${schema##*/}"
 	done
+	if [ "$1" = /usr ]; then
+		echo ./usr/share/initramfs-tools/hooks/rust_pmem
+		echo ./usr/lib/dracut/modules.d/90rust_pmem/module-setup.sh
+	fi
 	for page in "$build"/man/pmemctl*.1; do
 		echo ".$1/share/man/man1/${page##*/}"
 	done
