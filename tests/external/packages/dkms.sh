@@ -78,7 +78,11 @@ skipped "other rustc" "it was built by 'rustc 1.0.0', and '"
 rm -r "$fake"
 ln -s "$headers" "$work/lib/modules/$kernel/build"
 
-# The build; a kernel that has been removed loses its build directory.
+# The build, without openssl, which the kernel's configuration tells the abilities of; a kernel that has been removed loses its
+# build directory.
+mkdir "$work/bin"
+ln -s /bin/false "$work/bin/openssl"
+PATH=$work/bin:$PATH
 mkdir -p "$cache/1.2.3-removed"
 dkms install -k "$kernel" || fail "the module is not built"
 is_installed || fail "no module is installed"
