@@ -5,6 +5,8 @@
 use crate::sysfs::{self, Host};
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 
 /// Where kmod looks for settings; a file hides those of the same name in later folders (modprobe.d(5)).
 const FOLDERS: [&str; 5] = [
@@ -51,20 +53,37 @@ pub fn fallback_reason(host: &Host) -> Option<String> {
         return Some("both are loaded; \"pmemctl swap-driver\" moves it".into());
     }
     let release = sysfs::line(host.path("proc/sys/kernel/osrelease"))?;
-    let is_built = ["lib/modules", "usr/lib/modules"].iter().any(|folder| {
-        let file = host.path(folder).join(&release).join("modules.dep");
-        // "updates/dkms/rust_pmem.ko.xz: kernel/…"
-        let text = fs::read_to_string(file).unwrap_or_default();
-        text.lines().any(|line| {
-            let path = line.split(':').next().unwrap_or_default();
-            let name = path.rsplit('/').next().unwrap_or_default();
-            name == "rust_pmem.ko" || name.starts_with("rust_pmem.ko.")
-        })
-    });
-    Some(match is_built {
-        true => "module not loaded; \"modprobe rust_pmem\" says why".into(),
-        false => format!("module not built for {}", sysfs::printable(release)),
+    let module = ["lib/modules", "usr/lib/modules"]
+        .iter()
+        .find_map(|folder| {
+            let folder = host.path(folder).join(&release);
+            // "updates/dkms/rust_pmem.ko.xz: kernel/…"
+            let text = fs::read_to_string(folder.join("modules.dep")).ok()?;
+            let mut paths = text.lines().filter_map(|line| line.split(':').next());
+            let path = paths.find(|path| {
+                let name = path.rsplit('/').next().unwrap_or_default();
+                name == "rust_pmem.ko" || name.starts_with("rust_pmem.ko.")
+            })?;
+            Some(folder.join(path))
+        });
+    Some(match module {
+        Some(module) if is_newer_than_boot(host, &module) => {
+            "module installed since the boot; the next boot or \"pmemctl swap-driver\" moves it"
+                .into()
+        }
+        Some(_) => "module not loaded; \"modprobe rust_pmem\" says why".into(),
+        None => format!("module not built for {}", sysfs::printable(release)),
     })
+}
+
+/// Returns whether a file was installed while this system ran.
+fn is_newer_than_boot(host: &Host, file: &Path) -> bool {
+    let text = fs::read_to_string(host.path("proc/stat")).unwrap_or_default();
+    let boot = text.lines().find_map(|line| line.strip_prefix("btime "));
+    let boot = boot.and_then(|boot| boot.trim().parse::<i64>().ok());
+    // Not the time of its contents, which may be that of a package.
+    let installed = fs::metadata(file).map(|metadata| metadata.ctime()).ok();
+    matches!((boot, installed), (Some(boot), Some(installed)) if installed > boot)
 }
 
 #[cfg(test)]
@@ -89,6 +108,15 @@ mod tests {
             "kernel/x/nd_pmem.ko:\nupdates/rust_pmem.ko.xz: kernel/drivers/nvdimm/libnvdimm.ko",
         );
         assert!(reason().unwrap().starts_with("module not loaded"));
+        machine.write("lib/modules/7.2.13/updates/rust_pmem.ko.xz", "");
+        machine.write("proc/stat", "cpu 1 2 3\nbtime 4000000000\nctxt 1\n");
+        assert!(reason().unwrap().starts_with("module not loaded"));
+        machine.write("proc/stat", "cpu 1 2 3\nbtime 1000000000\nctxt 1\n");
+        assert!(
+            reason()
+                .unwrap()
+                .starts_with("module installed since the boot")
+        );
         machine.write("sys/module/rust_pmem/initstate", "live");
         assert!(reason().unwrap().starts_with("both are loaded"));
         // Hidden by the administrator.
