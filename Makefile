@@ -69,6 +69,9 @@
 #:      BUILD=DIR            pmemctl from there
 #: make uninstall            remove what "make install" installed; saved lists stay
 #: make deb                  Debian packages, and their source package, into build/deb
+#:      KERNELS='stock rt'   with modules for these kernels of setup/kernels (otherwise for stock)
+#: make repo                 the same, and a signed apt repository of them, build/repo
+#:      URL=https://HOST/DIR KEY=FILE  the address that it will have; an OpenPGP secret key of yours
 #: make lint, make fmt       only the lints; format the code as they require
 #: make setup                only the build root and the images
 #: make clean                remove what was built here
@@ -149,9 +152,15 @@ tools-arm64: setup
 install uninstall:
 	@$(foreach name,KDIR DESTDIR PREFIX BUILD,$(name)='$($(name))') setup/install $@
 
-deb:
+# Modules are built by Debian's compilers for these of its kernels.
+deb: KERNELS := stock
+deb: module
 	@$(if $(enter),setup/setup packages)
-	@setup/deb
+	@$(foreach name,$(filter-out stock,$(KERNELS)),$(MAKE) module KERNEL='$(name)' &&) \
+		setup/deb $(foreach name,$(KERNELS),$(if $(filter stock,$(name)),,build/kernels/$(name)/)rust_pmem.ko)
+
+repo: deb
+	@$(call given,KEY URL) setup/repo
 
 # Linked statically, so that it starts on any distribution: it makes its man pages outside of the build root, on the host's libc.
 pmemctl: setup
@@ -309,7 +318,7 @@ distclean: clean
 .NOTPARALLEL:
 
 .PHONY: help setup setup-ndctl setup-suites setup-apps setup-powerfail module provider emulated tools tools-arm64 tools-demo \
-	tools-vm pmemctl install uninstall deb demo picture check check-debug matrix soak fuzz \
+	tools-vm pmemctl install uninstall deb repo demo picture check check-debug matrix soak fuzz \
 	parity mutants powerfail suites suite-ndctl suite-kselftest suite-apps xfstests bench bench-cpus bench-native \
 	bench-files bench-pmemctl bench-errors release-tools bench-sizes bench-flushes bench-databases vm lint fmt clean \
 	distclean
