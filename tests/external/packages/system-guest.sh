@@ -1,0 +1,276 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+#
+# tests/external/packages/system-guest.sh STEP: what system.sh does in the guest, an installed Debian with systemd, as root.
+# shellcheck disable=SC3043 # dash has "local"
+set -u
+# shellcheck source=tests/lib/tap.sh
+. "$(dirname "$0")/../../lib/tap.sh"
+
+export HOME=/root PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin DEBIAN_FRONTEND=noninteractive
+host=/rust_pmem/tools/testing/vm/guest/host
+data=/srv/data
+files=/var/tmp/files-before
+
+# driver DISK: prints its driver.
+driver() { basename "$(readlink -f "/sys/block/$1/device/driver")"; }
+# is_right: the files of the first step are there, on a DAX file system.
+is_right() {
+	findmnt --noheadings --output OPTIONS $data | grep -q dax=always && (cd $data && md5sum --quiet -c /srv/md5sums)
+}
+# module KERNEL: the module that modprobe would load there.
+module() { modinfo -k "$1" -F filename rust_pmem; }
+# other_files: files that are there, but for those that a running system writes, and caches that dpkg and apt keep anyway.
+other_files() {
+	find / -xdev \( -path /srv -o -path /proc -o -path /sys -o -path /dev -o -path /run -o -path /tmp -o -path /root \
+		-o -path /var/tmp -o -path /var/log -o -path /var/cache/apt -o -path /var/cache/debconf -o -path /var/lib/apt \
+		-o -path /var/lib/dpkg -o -path /var/lib/systemd \) -prune -o -print | sort
+}
+installed_version() { dpkg-query --show --showformat='${Version}' "$1"; }
+apt() { apt-get --quiet=2 --yes -o Dpkg::Use-Pty=0 "$@"; }
+
+# check_driver DRIVER: after a boot: this driver has the namespaces, the system is as it should be, and the files are right.
+check_driver() {
+	is "the namespaces have $1" "$(driver pmem0) $(driver pmem0.1s)" "$1 $1"
+	check "the files are there" is_right
+	check "the sector-mode disk as well" sh -c 'head -c 1M /dev/pmem0.1s | cmp - /srv/sectors'
+	is "the system runs, no unit has failed" "$(systemctl is-system-running) $(systemctl list-units --failed --plain --no-legend)" "running "
+}
+
+# Namespaces with files, under nd_pmem, and what the system has before.
+step_prepare() {
+	plan 3
+	# It fails if it starts before there is a bus to monitor.
+	systemctl --quiet mask ndctl-monitor
+	systemctl reset-failed
+	# Without KVM an initramfs with most modules takes minutes, and each step makes one or more.
+	echo MODULES=dep >/etc/initramfs-tools/conf.d/modules
+	update-initramfs -u
+	ndctl disable-region all
+	ndctl init-labels --force all
+	ndctl enable-region all
+	ndctl create-namespace --mode=fsdax --size=320M >/dev/null
+	ndctl create-namespace --mode=sector --size=64M >/dev/null
+	is "the namespaces have nd_pmem" "$(driver pmem0) $(driver pmem0.1s)" "nd_pmem nd_pmem"
+	mkfs.ext4 -q -b 4096 /dev/pmem0
+	mkdir $data
+	mount -o dax=always /dev/pmem0 $data || exit
+	echo "/dev/pmem0 $data ext4 dax=always 0 2" >>/etc/fstab
+	cp -r /etc /usr/bin/systemctl $data
+	(cd $data && find . -type f -exec md5sum {} + >/srv/md5sums)
+	head -c 1M /dev/urandom >/srv/sectors
+	dd if=/srv/sectors of=/dev/pmem0.1s bs=1M conv=fsync status=none
+	check "the files are there" is_right
+	check "the sector-mode disk as well" sh -c 'head -c 1M /dev/pmem0.1s | cmp - /srv/sectors'
+	other_files >$files
+}
+
+# log COMMAND...: with its output also in a file.
+log() {
+	{
+		tap_status=0
+		"$@" 2>&1 || tap_status=$?
+		echo $tap_status >/run/status
+	} | tee /run/last.log
+	return "$(cat /run/status)"
+}
+apt_install() { log apt install "$@"; }
+# prints TEXT: the last of these has printed this.
+prints() { grep -F -e "$1" /run/last.log; }
+
+add_repository() {
+	sed 's,^URIs: .*,URIs: file:/rust_pmem/build/repo,' /rust_pmem/build/repo/rust-pmem.sources \
+		>/etc/apt/sources.list.d/rust-pmem.sources
+	apt-get --error-on=any update
+}
+
+# The two commands of the documentation.
+step_install() {
+	plan 8
+	check "apt takes the signed repository" add_repository
+	apt_install "$@"
+	is "the packages are installed" "$?" 0
+	check "there is a module for this kernel" module "$(uname -r)"
+	is "the namespaces keep their driver" "$(driver pmem0) $(driver pmem0.1s)" "nd_pmem nd_pmem"
+	check "the installation says so" prints 'namespaces keep nd_pmem until the next boot, or until "pmemctl swap-driver --all"'
+	check "the files are there" is_right
+	is "the services run" "$(systemctl is-active pmemctl-save pmemctl-monitor pmemctl-metrics.timer | sort -u)" active
+	check "pmemctl tells that the next boot changes the driver" sh -c 'pmemctl status | grep "module installed since the boot"'
+}
+
+# The packages once more with another version, while the namespaces are in use.
+step_upgrade() {
+	plan 6
+	new=/var/tmp/upgrade
+	for package in $(dpkg-query --show --showformat='${Package} ${Status}\n' 'rust-pmem*' pmemctl | sed -n 's/ .* installed$//p'); do
+		rm -rf $new/tree
+		mkdir -p $new/tree
+		dpkg-deb --raw-extract /rust_pmem/build/repo/"$package"_*.deb $new/tree
+		version=$(installed_version "$package")
+		sed -i "/^\(Version\|Depends\): /s/\<$version\>/$version+upgrade/" $new/tree/DEBIAN/control
+		dpkg-deb --build $new/tree $new/"$package".deb >/dev/null
+	done
+	rm -r $new/tree
+	exec 7<>$data/etc/passwd
+	apt_install $new/*.deb
+	is "the packages are upgraded" "$?" 0
+	is "to the other version" "$(installed_version rust-pmem) $(installed_version pmemctl)" "$version+upgrade $version+upgrade"
+	check "the upgrade says that the module stays" prints "namespaces keep the loaded rust_pmem until the next boot"
+	is "the namespaces keep their driver" "$(driver pmem0) $(driver pmem0.1s)" "rust_pmem rust_pmem"
+	check "the files are there" is_right
+	is "the services run" "$(systemctl is-active pmemctl-save pmemctl-monitor pmemctl-metrics.timer | sort -u)" active
+	rm -r $new
+}
+
+# All packages are purged while the namespaces are in use. Nothing is left but saved lists, and DKMS's key.
+step_purge() {
+	plan 5
+	# A saved list.
+	pmemctl errors save --all
+	ls /var/lib/pmemctl
+	log apt purge rust-pmem 'rust-pmem-*' pmemctl
+	is "the packages are purged" "$?" 0
+	rm /etc/apt/sources.list.d/rust-pmem.sources
+	check "the removal says that the module stays" prints "namespaces keep the loaded rust_pmem until the next boot"
+	is "the namespaces keep their driver" "$(driver pmem0) $(driver pmem0.1s)" "rust_pmem rust_pmem"
+	check "the files are there" is_right
+	other_files >/var/tmp/files-after
+	is "nothing is left but saved lists" "$(diff $files /var/tmp/files-after | grep '^[<>]' | grep -v -e ' /var/lib/pmemctl' -e ' /var/lib/dkms')" ""
+}
+
+# The root file system is copied to a second NVDIMM, a page of which is bad: of a file that is there for that.
+step_copy_root() {
+	plan 3
+	new=/mnt
+	ndctl create-namespace --force --mode=fsdax --reconfig=namespace1.0 >/dev/null
+	mkfs.ext4 -q -b 4096 /dev/pmem1
+	mount /dev/pmem1 $new
+	head -c 64K /dev/urandom >$new/bad
+	sync
+	block=$(filefrag -e $new/bad | awk '$1 == "0:" { print $4 + 0 }')
+	echo "$((block * 8)) 8" >/sys/block/pmem1/badblocks
+	pmemctl errors save --all
+	cp -ax / $new
+	sed -i 's,^/dev/vda ,/dev/pmem1 ,' $new/etc/fstab
+	# What is on the list when the root file system is going to be mounted.
+	install -D /dev/stdin $new/etc/initramfs-tools/scripts/local-premount/badblocks <<-END
+		#!/bin/sh
+		[ "\$1" = prereqs ] || cat /sys/block/pmem1/badblocks >/run/badblocks
+	END
+	for directory in dev proc sys; do
+		mount --bind /$directory $new/$directory
+	done
+	check "its initramfs is made" chroot $new update-initramfs -u
+	lsinitramfs $new/boot/initrd.img-"$(uname -r)" >/var/tmp/initramfs
+	is "it has drivers, their rules, pmemctl and the list" \
+		"$(grep -oE '/(rust_pmem|nd_pmem|nd_btt|nfit)\.ko|sbin/pmemctl|59-pmemctl.rules|rust_pmem.conf|pmemctl/nfit-8680-57341200-0.json' \
+			/var/tmp/initramfs | sort -u)" "/nd_btt.ko
+/nd_pmem.ko
+/nfit.ko
+/rust_pmem.ko
+59-pmemctl.rules
+pmemctl/nfit-8680-57341200-0.json
+rust_pmem.conf
+sbin/pmemctl"
+	check "the other one has none of these" sh -c "! lsinitramfs /boot/initrd.img-$(uname -r) | grep -e rust_pmem.ko -e pmemctl"
+	cp $new/boot/initrd.img-"$(uname -r)" /boot
+	umount --recursive $new
+}
+
+step_root_on_pmem() {
+	plan 8
+	check_driver rust_pmem
+	is "the root file system is on the NVDIMM, with DAX" "$(findmnt --noheadings --output SOURCE,OPTIONS / | grep -o -e '^[^ ]*' -e dax=always)" \
+		"/dev/pmem1
+dax=always"
+	is "the error was listed before the mount" "$(cat /run/badblocks)" "$(cat /sys/block/pmem1/badblocks)"
+	check_fails "the bad page is not read" dd if=/bad of=/dev/null bs=4096 count=1
+	check "its neighbours are" dd if=/bad of=/dev/null bs=4096 skip=1
+	cat /sys/block/pmem1/badblocks
+}
+
+# As the documents say.
+step_sign() {
+	plan 2
+	check "the module is signed" /lib/modules/"$(uname -r)"/build/scripts/sign-file sha256 /var/lib/dkms/mok.key \
+		/var/lib/dkms/mok.pub "$(module "$(uname -r)")"
+	is "by DKMS's key" "$(modinfo -F signer rust_pmem)" "DKMS module signing key"
+}
+
+# The key is not enrolled.
+step_secure_boot_refused() {
+	plan 6
+	is "the kernel is locked down" "$(cat /sys/kernel/security/lockdown)" "none [integrity] confidentiality"
+	check_driver nd_pmem
+	check "pmemctl says that the module is not loaded" sh -c "pmemctl status | grep 'module not loaded; \"modprobe rust_pmem\" says why'"
+	# For the reader, as in the next step: which error it is.
+	modprobe rust_pmem || :
+}
+
+step_secure_boot() {
+	plan 6
+	is "the kernel is locked down" "$(cat /sys/kernel/security/lockdown)" "none [integrity] confidentiality"
+	check_driver rust_pmem
+	umount $data
+	modprobe --remove rust_pmem
+	modprobe rust_pmem inject=1
+	udevadm settle
+	check_fails "errors can not be injected" pmemctl errors inject pmem0 0 4096
+	pmemctl errors inject pmem0 0 4096 || :
+}
+
+# kernel DIRECTORY: another kernel is installed.
+step_kernel() {
+	plan 2
+	apt_install /srv/kernels/"$1"/*.deb
+	is "the kernel is installed" "$?" 0
+	is "all packages are configured" "$(dpkg --audit)" ""
+}
+
+# no_module: a kernel for which there is no module.
+step_no_module() {
+	plan 5
+	check_driver nd_pmem
+	check "pmemctl tells why" sh -c "pmemctl status | grep 'module not built for $(uname -r)'"
+}
+
+# The power fails while DKMS builds.
+step_interrupted() {
+	add_repository
+	apt install rust-pmem rust-pmem-dkms &
+	until ls /var/cache/rust-pmem-dkms/*/build/scripts/basic/fixdep; do
+		sleep 5
+	done >/dev/null 2>&1
+	$host powercut
+}
+
+# The disk is full for DKMS; rustc is not that of the kernel.
+step_full() {
+	plan 4
+	add_repository
+	free=$(df --output=avail --block-size=1M / | tail -n 1)
+	fallocate --length $((free - 200))M /srv/full
+	apt_install rust-pmem rust-pmem-dkms
+	is "the packages are installed without a module" "$?" 0
+	check "the reason is one sentence" \
+		prints "rust-pmem: no module for Linux $(uname -r), which will use nd_pmem: its source could not be prepared (the log shows why)."
+	rm /srv/full
+	printf '#!/bin/sh\necho "rustc 1.2.3"\n' >/usr/local/bin/rustc
+	chmod +x /usr/local/bin/rustc
+	apt_install --reinstall rust-pmem-dkms
+	is "so they are with another rustc" "$?" 0
+	check "the reason is one sentence" prints "and 'rustc 1.2.3' is installed."
+	rm /usr/local/bin/rustc
+}
+
+step_driver() {
+	plan 4
+	check_driver "$1"
+	! command -v pmemctl >/dev/null || pmemctl status || :
+}
+
+# A slow machine has not loaded all drivers when its boot has ended.
+udevadm settle --timeout=300
+tap_step=$1
+shift
+"step_$tap_step" "$@"

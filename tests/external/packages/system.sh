@@ -1,0 +1,155 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+#
+# tests/external/packages/system.sh [STEP...]: the project's packages on an installed Debian, in a virtual machine with
+# persistent memory that has data: installed from the repository, rebooted, upgraded, removed. In the build root, after
+# "make deb" and "setup/repo" and "setup/setup system":
+#
+#	setup/enter tests/external/packages/system.sh
+#
+# Each step starts from the machine that an earlier one has left, in build/system/STEP: its disk and the memory of its NVDIMM.
+# A machine that is there is not made again; the named steps are always run.
+set -eu
+
+top=$(cd "$(dirname "$0")/../../.." && pwd -P)
+cd "$top"
+states=build/system
+passed=0 failed=0
+
+# boot_file NAME: copies vmlinuz or initrd.img of the newest kernel, as a boot loader takes them, or of $release.
+boot_file() {
+	path=$(debugfs -R 'ls -p /boot' "$state/disk.img" 2>/dev/null | cut -d/ -f6 | grep -E "^$1-$release" | sort -V | tail -n 1)
+	debugfs -R "dump /boot/$path $state/$1" "$state/disk.img" 2>/dev/null
+	[ -s "$state/$1" ] || {
+		echo "there is no /boot/$1"
+		exit 1
+	}
+}
+
+# boot "STEP [ARGUMENT...]" [OPTION...]: boots the machine, with these options of pmem-vm, and runs this step of
+# system-guest.sh in it; then the machine shuts down.
+boot() {
+	printf '== %s: %s\n' "${state##*/}" "$*"
+	step=$1
+	shift
+	boot_file vmlinuz
+	boot_file initrd.img
+	status=0
+	: >"$state/output"
+	build/tools/debug/pmem-vm --driver none --memory 3G --disk "$state/disk.img" --kernel "$state/vmlinuz" \
+		--initrd "$state/initrd.img" --state "$state" --nvdimm size=512M,labels "$@" --log "$state/serial.log" \
+		--run "sh /rust_pmem/tests/external/packages/system-guest.sh $step" >"$state/output" &
+	tail --pid=$! --lines=+1 --follow "$state/output" | sed --unbuffered 's/^/   /'
+	wait $! || status=$?
+	passed=$((passed + $(grep -c '^ok ' "$state/output" || :)))
+	bad=$(grep -c '^not ok ' "$state/output" || :)
+	[ "$status" = "$expected" ] || [ "$bad" != 0 ] || bad=1
+	failed=$((failed + bad))
+}
+
+# from STATE: begins with a copy of that machine.
+from() {
+	release='' expected=0
+	rm -rf "$state"
+	mkdir -p "$state"
+	case $1 in
+	image) cp --sparse=always build/images/system/disk.img "$state" ;;
+	*) cp --sparse=always "$states/$1"/*.img "$state" ;;
+	esac
+}
+
+step_prepared() {
+	from image
+	boot prepare
+}
+
+step_installed() {
+	from prepared
+	boot "install rust-pmem"
+	boot "driver rust_pmem"
+}
+
+step_upgraded() {
+	from installed
+	boot upgrade
+	boot "driver rust_pmem"
+}
+
+step_purged() {
+	from upgraded
+	boot purge
+	boot "driver nd_pmem"
+}
+
+# The root file system is moved to an NVDIMM.
+step_root() {
+	from installed
+	boot copy_root --nvdimm size=4G
+	boot root_on_pmem --nvdimm size=4G --append 'root=/dev/pmem1 rootflags=dax=always'
+}
+
+# secure_boot VARIABLES: options of pmem-vm for Secure Boot with these UEFI variables.
+secure_boot() {
+	cp "build/images/system/$1.fd" "$state/variables.fd"
+	echo "-machine smm=on -global driver=cfi.pflash01,property=secure,value=on" \
+		"-drive if=pflash,format=raw,unit=0,readonly=on,file=build/images/system/firmware.fd" \
+		"-drive if=pflash,format=raw,unit=1,file=$state/variables.fd"
+}
+
+# The module is signed; its key is enrolled at the last boot only.
+step_secure_boot() {
+	from installed
+	boot sign
+	boot secure_boot_refused --qemu "$(secure_boot variables)"
+	boot secure_boot --qemu "$(secure_boot variables-dkms)"
+}
+
+# The older kernel has a module of neither kind.
+step_without_rust() {
+	from installed
+	boot "kernel without-rust"
+	boot "driver rust_pmem"
+	release=6.12
+	boot no_module
+	release=''
+	boot "driver rust_pmem"
+}
+
+step_full() {
+	from prepared
+	boot full
+	boot no_module
+}
+
+# 125: the guest was lost.
+step_interrupted() {
+	from prepared
+	expected=125
+	boot interrupted
+	expected=0
+	boot no_module
+}
+
+step_dkms() {
+	from prepared
+	boot "install rust-pmem rust-pmem-dkms"
+	boot "driver rust_pmem"
+}
+
+# To another version, by packages: DKMS builds the module for it.
+step_updated() {
+	from dkms
+	boot "kernel update"
+	boot "driver rust_pmem"
+	boot purge
+	boot "driver nd_pmem"
+}
+
+[ $# -gt 0 ] || set -- prepared installed upgraded purged root secure_boot without_rust full interrupted dkms updated
+for name; do
+	state=$states/$name
+	"step_$name"
+	[ "$failed" = 0 ] || break
+done
+echo "$passed passed, $failed failed"
+[ "$failed" = 0 ]
