@@ -43,6 +43,7 @@ expected() {
 	done
 	if [ "$1" = /usr ]; then
 		echo ./usr/share/initramfs-tools/hooks/rust_pmem
+		echo ./usr/share/pmemctl/initramfs.sh
 		echo ./usr/lib/dracut/modules.d/90rust_pmem/module-setup.sh
 	fi
 	for page in "$build"/man/pmemctl*.1; do

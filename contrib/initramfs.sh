@@ -1,0 +1,17 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=sh disable=SC2034 # sourced
+#
+# What the hook of initramfs-tools and the module of dracut have in common, for a root file system on persistent memory: the
+# drivers, and what puts saved errors back on the kernel's lists before the mount.
+
+# As udev requests them: the drivers of devices and buses, and those of namespaces.
+pmem_modules='nfit nd_e820 virtio_pmem cxl_acpi cxl_pci cxl_mem cxl_port cxl_pmem nd_pmem nd_btt rust_pmem'
+
+# A list is restored on the machine that it was saved on.
+pmem_files='/usr/lib/udev/rules.d/59-pmemctl.rules /usr/lib/modprobe.d/rust_pmem.conf /etc/machine-id'
+for pmem_list in /var/lib/pmemctl/*.json; do
+	[ ! -e "$pmem_list" ] || pmem_files="$pmem_files $pmem_list"
+done
+
+# is_on_pmem SOURCE: what is mounted from SOURCE is on persistent memory, itself or through other block devices.
+is_on_pmem() { lsblk --inverse --noheadings --raw --output NAME "$1" 2>/dev/null | grep -q '^pmem'; }
