@@ -2,18 +2,17 @@
 # SPDX-License-Identifier: GPL-2.0
 #
 # tests/external/packages/system.sh [STEP...]: the project's packages on an installed Debian, in a virtual machine with
-# persistent memory that has data: installed from the repository, rebooted, upgraded, removed. In the build root, after
-# "make deb" and "setup/repo" and "setup/setup system":
+# persistent memory that has data. It runs in the build root; "make check-packages" makes what it needs. Without arguments it
+# runs all steps, in this order.
 #
-#	setup/enter tests/external/packages/system.sh
-#
-# Each step starts from the machine that an earlier one has left, in build/system/STEP: its disk and the memory of its NVDIMM.
-# A machine that is there is not made again; the named steps are always run.
+# Each step begins with a copy of the machine that an earlier one has left in build/system/STEP: its disk and the memory of its
+# NVDIMM.
 set -eu
 
 top=$(cd "$(dirname "$0")/../../.." && pwd -P)
 cd "$top"
 states=build/system
+steps='prepared installed upgraded purged root secure_boot without_rust full dkms updated'
 passed=0 failed=0
 
 # boot_file NAME: copies vmlinuz or initrd.img of the newest kernel, as a boot loader takes them, or of $release.
@@ -29,7 +28,7 @@ boot_file() {
 # boot "STEP [ARGUMENT...]" [OPTION...]: boots the machine, with these options of pmem-vm, and runs this step of
 # system-guest.sh in it; then the machine shuts down.
 boot() {
-	printf '== %s: %s\n' "${state##*/}" "$*"
+	printf '== %s: %s\n' "$name" "$*"
 	step=$1
 	shift
 	boot_file vmlinuz
@@ -50,6 +49,10 @@ boot() {
 # from STATE: begins with a copy of that machine.
 from() {
 	release='' expected=0
+	[ "$1" = image ] || [ -d "$states/$1" ] || {
+		echo "there is no $states/$1: the step \"$1\" makes it" >&2
+		exit 1
+	}
 	rm -rf "$state"
 	mkdir -p "$state"
 	case $1 in
@@ -121,35 +124,44 @@ step_full() {
 	boot no_module
 }
 
-# 125: the guest was lost.
-step_interrupted() {
+# The power fails while DKMS builds. 125: the guest was lost.
+step_dkms() {
 	from prepared
 	expected=125
 	boot interrupted
 	expected=0
 	boot no_module
-}
-
-step_dkms() {
-	from prepared
-	boot "install rust-pmem rust-pmem-dkms"
+	boot recovered
 	boot "driver rust_pmem"
 }
 
-# To another version, by packages: DKMS builds the module for it.
+# The packages, and then the kernel: DKMS builds the module for both.
 step_updated() {
 	from dkms
+	boot upgrade
 	boot "kernel update"
 	boot "driver rust_pmem"
 	boot purge
 	boot "driver nd_pmem"
 }
 
-[ $# -gt 0 ] || set -- prepared installed upgraded purged root secure_boot without_rust full interrupted dkms updated
+# shellcheck disable=SC2086 # a list
+[ $# -gt 0 ] || set -- $steps
 for name; do
-	state=$states/$name
+	case " $steps " in
+	*" $name "*) ;;
+	*)
+		echo "there is no step \"$name\", only: $steps" >&2
+		exit 2
+		;;
+	esac
+done
+for name; do
+	state=$states/$name.partial
 	"step_$name"
 	[ "$failed" = 0 ] || break
+	rm -rf "${states:?}/$name"
+	mv "$state" "$states/$name"
 done
 echo "$passed passed, $failed failed"
 [ "$failed" = 0 ]
