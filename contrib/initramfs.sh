@@ -7,10 +7,12 @@
 # As udev requests them: the drivers of devices and buses, and those of namespaces.
 pmem_modules='nfit nd_e820 virtio_pmem cxl_acpi cxl_pci cxl_mem cxl_port cxl_pmem nd_pmem nd_btt rust_pmem'
 
-# A list is restored on the machine that it was saved on.
-pmem_files='/usr/lib/udev/rules.d/59-pmemctl.rules /usr/lib/modprobe.d/rust_pmem.conf /etc/machine-id'
+pmem_files='/usr/lib/udev/rules.d/59-pmemctl.rules /usr/lib/modprobe.d/rust_pmem.conf'
+
+# Lists of errors, with the identity of the machine that they were saved on, since they are restored there only.
+pmem_saved=/etc/machine-id
 for pmem_list in /var/lib/pmemctl/*.json; do
-	[ ! -e "$pmem_list" ] || pmem_files="$pmem_files $pmem_list"
+	[ ! -e "$pmem_list" ] || pmem_saved="$pmem_saved $pmem_list"
 done
 
 # is_on_pmem SOURCE: what is mounted from SOURCE is on persistent memory, itself or through other block devices.

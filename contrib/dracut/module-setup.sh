@@ -1,16 +1,17 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# Module of dracut, for a root file system on persistent memory. "add_dracutmodules+=' rust_pmem '" in dracut.conf(5) copies
-# drivers and saved errors for any root.
+# Module of dracut, for a root file system on persistent memory. An image for any machine always has it; one for this machine
+# (hostonly=yes) has it if needed, or with "add_dracutmodules+=' rust_pmem '" in dracut.conf(5).
+# shellcheck disable=SC2086,SC2154 # lists; dracut's variables
 
 # shellcheck source=contrib/initramfs.sh
 . /usr/share/pmemctl/initramfs.sh
 
 check() {
 	require_binaries /usr/sbin/pmemctl || return 1
+	[[ $hostonly || $mount_needs ]] || return 0
 	local device
-	# shellcheck disable=SC2154 # dracut's
 	for device in "${host_devs[@]}"; do
 		! is_on_pmem "$device" || return 0
 	done
@@ -19,8 +20,10 @@ check() {
 
 depends() { echo udev-rules; }
 
-# shellcheck disable=SC2086 # a list
 installkernel() { hostonly='' instmods $pmem_modules; }
 
-# shellcheck disable=SC2086 # a list
-install() { inst_multiple /usr/sbin/pmemctl $pmem_files; }
+install() {
+	inst_multiple /usr/sbin/pmemctl $pmem_files
+	# Saved errors are of this machine.
+	[[ ! $hostonly ]] || inst_multiple $pmem_saved
+}
