@@ -99,8 +99,8 @@ kbuild_variables := ARCH CC HOSTCC LLVM KERNELRELEASE V W CLIPPY
 M := $(CURDIR)
 
 # Modules for another kernel than the default are built with its compilers, from copies of their sources: Kbuild takes no
-# folder for objects if there are other objects beside the sources.
-other := $(filter-out stock,$(KERNEL))
+# folder for objects if there are other objects beside the sources. A list of tests needs none.
+other := $(if $(LIST),,$(filter-out stock,$(KERNEL)))
 ifneq ($(if $(other),$(filter-out module provider check check-debug mutants setup tools,$(MAKECMDGOALS))),)
 $(error KERNEL= is for module, check and mutants)
 endif
@@ -195,9 +195,9 @@ check: tools $(if $(TESTS)$(LIST),$(if $(findstring powerfail,$(TESTS)),setup-po
 	@set -f; $(enter) $(built)/pmem-check $(if $(DRIVER),--driver '$(DRIVER)') $(if $(LIST),--list) $$TESTS
 	@$(if $(enter),$(if $(TESTS)$(LIST)$(DRIVER),,setup/crates keep))
 else
-check: tools $(if $(LIST),,module provider $(if $(arm64),tools-arm64))
+check: tools module provider $(if $(arm64),tools-arm64)
 	@set -f; $(if $(arm64),$(enter_kernel),$(enter)) env RUST_PMEM_IMAGES=$(CURDIR)/build/images/$(other) \
-		$(built)/pmem-check --kernel '$(other)' $(if $(DRIVER),--driver '$(DRIVER)') $(if $(LIST),--list) $$TESTS
+		$(built)/pmem-check --kernel '$(other)' $(if $(DRIVER),--driver '$(DRIVER)') $$TESTS
 endif
 
 check-debug:
