@@ -56,22 +56,30 @@ impl Lease {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::fs::{File, OpenOptions};
+    use std::fs::File;
+    use std::io::{Read, Write};
+    use std::process::{Command, Stdio};
 
+    /// A process that another test forks has our descriptors until it executes its program. So the file is opened once here,
+    /// and the other time by a process of its own.
     #[test]
     fn write_lease_conflicts_with_an_open_file() {
         let path = std::env::temp_dir().join(format!("lease-{}", std::process::id()));
-        std::fs::write(&path, "x").unwrap();
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .open(&path)
+        let mut file = File::create_new(&path).unwrap();
+        file.write_all(b"x").unwrap();
+        let mut other = Command::new("tail")
+            .arg("-f")
+            .arg(&path)
+            .stdout(Stdio::piped())
+            .spawn()
             .unwrap();
-        let other = File::open(&path).unwrap();
+        let mut output = other.stdout.take().unwrap();
+        output.read_exact(&mut [0]).unwrap();
         assert_eq!(Lease::held(&file).unwrap(), None);
         let refused = Lease::Write.take(&file).unwrap_err();
         assert_eq!(refused.raw_os_error(), Some(libc::EAGAIN));
-        drop(other);
+        other.kill().unwrap();
+        other.wait().unwrap();
         Lease::Write.take(&file).unwrap();
         assert_eq!(Lease::held(&file).unwrap(), Some(Lease::Write));
         std::fs::remove_file(&path).unwrap();
