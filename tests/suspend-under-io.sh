@@ -6,6 +6,7 @@
 # compare
 # vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M --cpus 2
 . "$(dirname "$0")/lib/test.sh"
+. "$(dirname "$0")/lib/busy.sh"
 
 cleanup() {
 	exec 5>&-
@@ -34,16 +35,11 @@ echo 1 >/sys/module/suspend/parameters/pm_test_delay
 
 echo freezer >/sys/power/pm_test
 for state in freeze mem; do
-	fio --name=busy --filename="/dev/$raw" --allow_file_create=0 --direct=1 --offset=8M --size=4M --rw=randrw --bs=4k \
-		--ioengine=libaio --iodepth=4 --verify=crc32c --loops=4 >/tmp/fio 2>&1 &
-	fio=$!
-	until [ -n "$(find /proc/[0-9]*/fd -lname "/dev/$raw" 2>/dev/null)" ]; do
-		kill -0 $fio || break
-		sleep 0.1
-	done
+	start_fio "/dev/$raw" --filename="/dev/$raw" --allow_file_create=0 --direct=1 --offset=8M --size=4M --ioengine=libaio --iodepth=4 \
+		--verify=crc32c --rate_iops=200
 	record "$state, processes: the answer" "$(enter_sleep $state)"
 	status=0
-	wait "$fio" || status=$?
+	wait "$fio_pid" || status=$?
 	is "$state, processes: fio went on, without an error" "$status" 0
 	check "$state, processes: the DAX file" pmem-io map-verify --sync $MNT/file --seed 1
 	check "$state, processes: the raw disk" pmem-io verify --direct --length 2M "/dev/$raw" --seed 1

@@ -4,30 +4,23 @@
 # vm: --bare --append memmap=128M$512M --cpus 2
 # timeout: 240
 . "$(dirname "$0")/lib/test.sh"
+. "$(dirname "$0")/lib/busy.sh"
 . "$(dirname "$0")/lib/provider.sh"
 
 # test_unbind NAME OPTION OF fio…: unbinds while fio writes and verifies, and binds again.
 test_unbind() {
 	name=$1
 	shift
-	fio --name=busy --filename="/dev/$DISK" --direct=1 --rw=randrw --bs=4k --size=16M --numjobs=2 --time_based --runtime=30 "$@" \
-		>/tmp/fio 2>&1 &
-	fio=$!
-	wait_for 10 disk_is_open || :
-	sleep 1
-	check "$name: at work until then" kill -0 "$fio"
+	start_fio "/dev/$DISK" --filename="/dev/$DISK" --direct=1 --size=16M --numjobs=2 --time_based --runtime=60 "$@"
+	check "$name: at work until then" kill -0 "$fio_pid"
 	echo "$NAMESPACE" >"/sys/bus/nd/drivers/$DRIVER/unbind"
 	start=$(date +%s)
 	status=0
-	wait "$fio" || status=$?
+	wait "$fio_pid" || status=$?
 	check "$name: it ends soon" test $(($(date +%s) - start)) -lt 15
 	check "$name: with errors" test "$status" -ne 0
 	wait_for 10 bind_again
 	check "$name: bound again, it reads" read_sectors "$DISK" 0 8
-}
-
-disk_is_open() {
-	[ -n "$(find /proc/[0-9]*/fd -lname "/dev/$DISK" 2>/dev/null)" ]
 }
 
 # io_uring releases the disk some time after its process has ended.

@@ -5,11 +5,12 @@
 # vm: --bare --append memmap=128M$512M --cpus 2
 # quick
 . "$(dirname "$0")/lib/test.sh"
+. "$(dirname "$0")/lib/busy.sh"
 . "$(dirname "$0")/lib/provider.sh"
 
 cleanup() {
 	exec 5>&-
-	umount /mnt 2>/dev/null
+	umount $MNT 2>/dev/null
 	swapoff "/dev/$DISK" 2>/dev/null
 	provider_cleanup
 }
@@ -22,37 +23,37 @@ record_rmmod() {
 need fio xfs_io mkswap
 plan 19
 provide size=$((128 << 20)) pages=1
-fio --name=busy --filename="/dev/$DISK" --direct=1 --rw=randrw --bs=4k --size=32M --ioengine=libaio --iodepth=8 \
-	--verify=crc32c --time_based --runtime=3 >/tmp/fio 2>&1 &
-fio=$!
-check "fio has it open" wait_for 5 sh -c "find /proc/[0-9]*/fd -lname /dev/$DISK 2>/dev/null | grep -q ."
+# Its pace lets fio write for 5 seconds. It closes the disk before it verifies.
+start_fio "/dev/$DISK" --filename="/dev/$DISK" --direct=1 --size=8M --ioengine=libaio --iodepth=8 --verify=crc32c --rate_iops=200
+check "fio has it open" fio_is_at_work
 record_rmmod "fio"
 record_rmmod "fio, again"
 status=0
-wait "$fio" || status=$?
+wait "$fio_pid" || status=$?
 is "fio ends well" "$status" 0
 grep -i 'err=' /tmp/fio | sed 's/^/# /'
 
+mkdir -p $MNT
 for options in "" "-o dax"; do
 	mkfs.ext4 -q -F -b 4096 "/dev/$DISK"
 	# shellcheck disable=SC2086 # no option or two words
-	mount $options "/dev/$DISK" /mnt
-	truncate -s 1M /mnt/file
+	mount $options "/dev/$DISK" $MNT
+	truncate -s 1M $MNT/file
 	record_rmmod "ext4${options:+, $options}"
 	# A process maps the file and has closed it.
 	mkfifo /tmp/commands
-	xfs_io /mnt/file </tmp/commands >/tmp/answers 2>&1 &
+	xfs_io $MNT/file </tmp/commands >/tmp/answers 2>&1 &
 	xfs_io=$!
 	exec 5>/tmp/commands
 	rm /tmp/commands
 	printf 'mmap -rw 0 64k\nmwrite -S 0x61 0 4k\nopen /dev/null\nclose\n' >&5
-	check "ext4${options:+, $options}: mapped" wait_for 5 grep -q /mnt/file "/proc/$xfs_io/maps"
+	check "ext4${options:+, $options}: mapped" wait_for 5 grep -q $MNT/file "/proc/$xfs_io/maps"
 	record_rmmod "ext4${options:+, $options}, mapped"
 	printf 'mread -v 0 16\nmunmap\nquit\n' >&5
 	exec 5>&-
 	wait "$xfs_io"
 	check "ext4${options:+, $options}: the mapping is as it was" grep -q aaaaaaaaaaaaaaaa /tmp/answers
-	umount /mnt
+	umount $MNT
 done
 
 mkswap "/dev/$DISK" >/dev/null

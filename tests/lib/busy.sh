@@ -1,23 +1,30 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=sh
 #
-# Helpers for tests that remove a disk while fio uses it:
+# Helpers for tests that remove, keep or suspend a disk while fio uses it:
 #
 #	. "$(dirname "$0")/lib/test.sh"
 #	. "$(dirname "$0")/lib/busy.sh"
 
-
-# start_fio PATH OPTIONS OF fio…: starts fio, and waits until it has a file below this path open.
+# start_fio PATH OPTIONS OF fio…: starts fio on files below this path, and waits until one of its jobs has one open.
 start_fio() {
 	fio_path=$1
 	shift
-	fio --name=busy --rw=randrw --bs=4k --time_based --runtime=60 "$@" >/tmp/fio 2>&1 &
+	fio --name=busy --rw=randrw --bs=4k "$@" >/tmp/fio 2>&1 &
 	fio_pid=$!
-	until [ -n "$(find /proc/[0-9]*/fd -lname "$fio_path*" 2>/dev/null)" ]; do
-		kill -0 $fio_pid || return
+	until fio_is_at_work; do
+		kill -0 $fio_pid 2>/dev/null || return 0
 		sleep 0.1
 	done
-	sleep 1
+	sleep 0.5
+}
+
+# Jobs are children of the first process, which opens the files too, but only to see their size.
+fio_is_at_work() {
+	for fio_job in $(pgrep -P "$fio_pid"); do
+		[ -z "$(find "/proc/$fio_job/fd" -lname "$fio_path*" 2>/dev/null)" ] || return 0
+	done
+	return 1
 }
 
 # check_fio_fails NAME: 1 subtest: fio ends with an error after its disk is gone.
