@@ -139,10 +139,10 @@ step_purge() {
 	is "the namespaces keep their driver" "$(driver pmem0) $(driver pmem0.1s)" "rust_pmem rust_pmem"
 	check "the files are there" is_right
 	other_files >/var/tmp/files-after
-	# Since then another kernel may have been installed: its package makes an initramfs, links and depmod's files.
+	# Since then another kernel may have been installed: its package makes files in /boot, links and depmod's files.
 	sort -u /var/lib/dpkg/info/*.list >/var/tmp/owned
 	is "nothing is left but saved lists" "$(comm -13 $files /var/tmp/files-after | comm -23 - /var/tmp/owned |
-		grep -v -e '^/var/lib/pmemctl' -e '^/var/lib/dkms' -e '^/boot/initrd.img-' -e '^/var/lib/initramfs-tools/' \
+		grep -v -e '^/var/lib/pmemctl' -e '^/var/lib/dkms' -e '^/boot/\(vmlinuz\|config\|initrd.img\)-' -e '^/var/lib/initramfs-tools/' \
 			-e '^/\(vmlinuz\|initrd.img\)\.old$' -e '^/usr/lib/modules/[^/]*/modules\.')" ""
 	is "nothing else is gone" "$(comm -23 $files /var/tmp/files-after)" ""
 }
