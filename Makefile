@@ -21,7 +21,7 @@
 #: make fuzz                 mutated info blocks, maps, logs and commands, with a new seed each time
 #:      MINUTES=60 SEED=1    how long, and the seed
 #: make parity               compare the two drivers: every selftest under both, into build/parity.md
-#:      TESTS='block-*'      only these, into build/parity-partial.md
+#:      TESTS='block-*'      only these, into build/parity-partial.md; KERNEL=arm64 on that kernel
 #: make mutants              plant faults into copies of the driver: each must fail its selftest; build/mutants.md
 #:      MUTANTS='no-*'       only these
 #:      KERNEL=debug         those that the debug kernel must report
@@ -101,8 +101,8 @@ M := $(CURDIR)
 # Modules for another kernel than the default are built with its compilers, from copies of their sources: Kbuild takes no
 # folder for objects if there are other objects beside the sources. A list of tests needs none.
 other := $(if $(LIST),,$(filter-out stock,$(KERNEL)))
-ifneq ($(if $(other),$(filter-out module provider check check-debug mutants setup tools,$(MAKECMDGOALS))),)
-$(error KERNEL= is for module, check and mutants)
+ifneq ($(if $(other),$(filter-out module provider check parity check-debug mutants setup tools,$(MAKECMDGOALS))),)
+$(error KERNEL= is for module, check, parity and mutants)
 endif
 arm64 := $(filter arm64%,$(other))
 enter_kernel := $(if $(other),ENTER_ROOT='$(other)' )$(enter)
@@ -148,7 +148,7 @@ tools: setup
 # What runs in guests of arm64. The QEMU of those is beside the compilers.
 tools-arm64: setup
 	@$(enter_kernel) env CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc cargo build --locked --offline \
-		--manifest-path tools/Cargo.toml --target aarch64-unknown-linux-gnu -p pmem-io -p pmemctl
+		--manifest-path tools/Cargo.toml --target aarch64-unknown-linux-gnu -p pmem-io -p pmemctl -p fuzz
 
 # Nothing is built here: root need not run compilers.
 install uninstall:
@@ -190,15 +190,20 @@ demo: module tools-demo
 picture: module tools
 	@$(enter) $(built)/pmem-demo --picture Documentation
 
+# Runs selftests on the kernel that KERNEL names, and what it needs besides the host tools.
 ifeq ($(other),)
-check: tools $(if $(TESTS)$(LIST),$(if $(findstring powerfail,$(TESTS)),setup-powerfail),setup-ndctl setup-powerfail)
-	@set -f; $(enter) $(built)/pmem-check $(if $(DRIVER),--driver '$(DRIVER)') $(if $(LIST),--list) $$TESTS
-	@$(if $(enter),$(if $(TESTS)$(LIST)$(DRIVER),,setup/crates keep))
+selftests := $(enter) $(built)/pmem-check
+powerfail := $(if $(findstring powerfail,$(TESTS)),setup-powerfail)
 else
-check: tools module provider $(if $(arm64),tools-arm64)
-	@set -f; $(if $(arm64),$(enter_kernel),$(enter)) env RUST_PMEM_IMAGES=$(CURDIR)/build/images/$(other) \
-		$(built)/pmem-check --kernel '$(other)' $(if $(DRIVER),--driver '$(DRIVER)') $$TESTS
+selftests := $(if $(arm64),$(enter_kernel),$(enter)) env RUST_PMEM_IMAGES=$(CURDIR)/build/images/$(other) \
+	$(built)/pmem-check --kernel '$(other)'
+powerfail :=
+modules := module provider $(if $(arm64),tools-arm64)
 endif
+
+check: tools $(modules) $(if $(TESTS)$(LIST)$(other),$(powerfail),setup-ndctl setup-powerfail)
+	@set -f; $(selftests) $(if $(DRIVER),--driver '$(DRIVER)') $(if $(LIST),--list) $$TESTS
+	@$(if $(enter),$(if $(TESTS)$(LIST)$(DRIVER)$(other),,setup/crates keep))
 
 check-debug:
 	@$(MAKE) check KERNEL=debug
@@ -212,8 +217,8 @@ soak: tools
 fuzz: tools
 	@$(enter) $(built)/pmem-check $(foreach name,MINUTES SEED,$(if $($(name)),--set $(name)='$($(name))')) fuzz-long
 
-parity: tools $(if $(findstring powerfail,$(TESTS)),setup-powerfail)
-	@set -f; $(enter) $(built)/pmem-check --parity $$TESTS
+parity: tools $(modules) $(powerfail)
+	@set -f; $(selftests) --parity $$TESTS
 
 suites: suite-ndctl suite-kselftest suite-apps
 

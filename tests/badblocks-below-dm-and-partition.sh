@@ -46,7 +46,7 @@ test_bad_file() {
 	mount_dax "mapper/$1"
 	truncate -s 4M $MNT/file
 	pmem-io fill $MNT/file
-	provider bad "$(($(pmem-io phys $MNT/file --offset 400K) - (512 << 20)))+512"
+	provider bad "$(($(pmem-io phys $MNT/file --offset 400K) - MEMORY))+512"
 	is "$1: a mapping: one page is refused" "$(pmem-io map-read $MNT/file)" "page 100 code 4 lsb 12 address 0x64000"
 	record "$1: a read of the page" "$(pmem-io pread $MNT/file --offset 400K --length 4K 2>&1)"
 	check "$1: a read over it gives nothing of it" reads_up_to 409600 $MNT/file

@@ -134,8 +134,9 @@ echo 16M >/sys/fs/cgroup/badblocks-below-md-swap-crypt-nvmet/memory.max
 mkswap -q "/dev/$FIRST"
 check "swap: on" swapon "/dev/$FIRST"
 mkfifo /tmp/badblocks-below-md-swap-crypt-nvmet.in
+# -B: bytecode that it saved in the tmpfs would go to the bad swap space too, and the kernel warns when that is deleted.
 (
-	exec sh -c 'echo $$ >/sys/fs/cgroup/badblocks-below-md-swap-crypt-nvmet/cgroup.procs && exec python3 /tmp/badblocks-below-md-swap-crypt-nvmet.py'
+	exec sh -c 'echo $$ >/sys/fs/cgroup/badblocks-below-md-swap-crypt-nvmet/cgroup.procs && exec python3 -B /tmp/badblocks-below-md-swap-crypt-nvmet.py'
 ) </tmp/badblocks-below-md-swap-crypt-nvmet.in >/tmp/badblocks-below-md-swap-crypt-nvmet.out 2>&1 &
 exec 5>/tmp/badblocks-below-md-swap-crypt-nvmet.in
 for _ in $(seq 300); do

@@ -7,25 +7,25 @@
 
 need pmem-io
 cleanup() {
-	umount /mnt 2>/dev/null
+	umount $MNT 2>/dev/null
 	provider_cleanup
 }
 
 plan 8
 provide pages=1
 mkfs.ext4 -q -b 4096 "/dev/$DISK"
-mount -o dax "/dev/$DISK" /mnt
-truncate -s 4M /mnt/file
-pmem-io fill /mnt/file
-address=$(pmem-io phys /mnt/file --offset 400K)
-provider bad "$((address - (512 << 20)))+512"
+mount_dax "$DISK"
+truncate -s 4M $MNT/file
+pmem-io fill $MNT/file
+address=$(pmem-io phys $MNT/file --offset 400K)
+provider bad "$((address - MEMORY))+512"
 
 # Code 4: BUS_MCEERR_AR.
-is "a mapping: one page is refused" "$(pmem-io map-read /mnt/file)" "page 100 code 4 lsb 12 address 0x64000"
-check_fails "a read that begins with it" pmem-io pread /mnt/file --offset 400K --length 8K
-check "a read over it gives nothing of it" reads_up_to 409600 /mnt/file
-check "what is before" pmem-io verify /mnt/file --length 400K
-check "what is behind" pmem-io verify /mnt/file --offset 404K --length 3692K
-check_fails "a write through a mapping" pmem-io map-write /mnt/file --offset 400K --length 4K
-check "the file can be written elsewhere" pmem-io fill /mnt/file --offset 1M --length 1M --seed 2
-check "by a mapping as well" pmem-io map-write /mnt/file --offset 404K --length 8K
+is "a mapping: one page is refused" "$(pmem-io map-read $MNT/file)" "page 100 code 4 lsb 12 address 0x64000"
+check_fails "a read that begins with it" pmem-io pread $MNT/file --offset 400K --length 8K
+check "a read over it gives nothing of it" reads_up_to 409600 $MNT/file
+check "what is before" pmem-io verify $MNT/file --length 400K
+check "what is behind" pmem-io verify $MNT/file --offset 404K --length 3692K
+check_fails "a write through a mapping" pmem-io map-write $MNT/file --offset 400K --length 4K
+check "the file can be written elsewhere" pmem-io fill $MNT/file --offset 1M --length 1M --seed 2
+check "by a mapping as well" pmem-io map-write $MNT/file --offset 404K --length 8K

@@ -20,8 +20,8 @@ make_bad_page() {
 	pmem-io fill $MNT/file
 	sync -f $MNT
 	address=$(pmem-io phys $MNT/file --offset 400K)
-	listed=$(((address - (512 << 20)) / 512))+8
-	provider bad "$((address - (512 << 20)))+4K"
+	listed=$(((address - MEMORY) / 512))+8
+	provider bad "$((address - MEMORY))+4K"
 }
 
 # check_stays_bad NAME COMMAND…: records the result; the page stays listed.

@@ -30,7 +30,6 @@ test_region() {
 	provider_cleanup
 }
 
-start=$((512 << 20))
 for pages in 0 1; do
 	test_region "pages=$pages: as it should be" pages=$pages
 	test_region "pages=$pages: no sector" size=256 pages=$pages
@@ -41,8 +40,8 @@ for pages in 0 1; do
 	test_region "pages=$pages: 8M and a sector" size=$(((8 << 20) + 512)) pages=$pages
 	test_region "pages=$pages: 8M and a byte" size=$(((8 << 20) + 1)) pages=$pages
 	test_region "pages=$pages: 15M" size=$((15 << 20)) pages=$pages
-	test_region "pages=$pages: from a sector on" start=$((start + 512)) size=$((8 << 20)) pages=$pages
-	test_region "pages=$pages: from a page on" start=$((start + 4096)) size=$((8 << 20)) pages=$pages
+	test_region "pages=$pages: from a sector on" start=$((MEMORY + 512)) size=$((8 << 20)) pages=$pages
+	test_region "pages=$pages: from a page on" start=$((MEMORY + 4096)) size=$((8 << 20)) pages=$pages
 	test_region "pages=$pages: without a DIMM, 3 regions of odd size" size=$((10 << 20)) nr_regions=3 dimm=0 pages=$pages
 done
 

@@ -14,17 +14,16 @@ check_declined() {
 	provider_cleanup
 }
 
-start=$((512 << 20))
 unmappable="Operation not supported"
 plan 16
-check_declined "half a page" $start 2048 1 "No such device"
-check_declined "a page, to be mapped with struct pages" $start 4096 1 "$unmappable"
-check_declined "a start that is not a multiple of 2M" $((start + 4096)) $((8 << 20)) 1 "$unmappable"
+check_declined "half a page" $MEMORY 2048 1 "No such device"
+check_declined "a page, to be mapped with struct pages" $MEMORY 4096 1 "$unmappable"
+check_declined "a start that is not a multiple of 2M" $((MEMORY + 4096)) $((8 << 20)) 1 "$unmappable"
 dmesg -C
-check_declined "nor is the end" $start $(((8 << 20) + 4096)) 1 "$unmappable"
+check_declined "nor is the end" $MEMORY $(((8 << 20) + 4096)) 1 "$unmappable"
 check "the log says it" sh -c "dmesg | grep -q '$NAMESPACE: .mem .* misaligned, unable to map'"
 
-provide start=$((start + 4096)) size=$((8 << 20)) pages=0
+provide start=$((MEMORY + 4096)) size=$((8 << 20)) pages=0
 check "without struct pages it is served" test -n "$DISK"
 is "all of it" "$(cat "/sys/block/$DISK/size")" 16384
 check "it reads" read_sectors "$DISK" 16376 8

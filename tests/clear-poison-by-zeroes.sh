@@ -7,7 +7,7 @@
 
 need pmem-io
 cleanup() {
-	umount /mnt 2>/dev/null
+	umount $MNT 2>/dev/null
 	provider_cleanup
 }
 
@@ -20,14 +20,14 @@ is "fallocate of all" "$(badblocks_of "$DISK")" ""
 is "it is zero" "$(read_sectors "$DISK" 65536 32 | md5sum)" "$(head -c 16384 /dev/zero | md5sum)"
 
 mkfs.ext4 -q -b 4096 "/dev/$DISK"
-mount -o dax "/dev/$DISK" /mnt
+mount_dax "$DISK"
 # Fill the disk, so that the punched-out block is the one that ext4 reuses.
-dd if=/dev/urandom of=/mnt/file bs=1M status=none 2>/dev/null || :
-address=$(pmem-io phys /mnt/file --offset 1M)
-provider bad "$((address - (512 << 20)))+4K"
-check_fails "the block of the file is bad" pmem-io pread /mnt/file --offset 1M --length 4K
-fallocate -p -o 1M -l 4K /mnt/file
+dd if=/dev/urandom of=$MNT/file bs=1M status=none 2>/dev/null || :
+address=$(pmem-io phys $MNT/file --offset 1M)
+provider bad "$((address - MEMORY))+4K"
+check_fails "the block of the file is bad" pmem-io pread $MNT/file --offset 1M --length 4K
+fallocate -p -o 1M -l 4K $MNT/file
 sync
-check "punched out, it reads" pmem-io pread /mnt/file --offset 1M --length 4K
-check "100 bytes there" pmem-io pwrite /mnt/file --offset 1M --length 100
+check "punched out, it reads" pmem-io pread $MNT/file --offset 1M --length 4K
+check "100 bytes there" pmem-io pwrite $MNT/file --offset 1M --length 100
 is "used again, it is repaired" "$(badblocks_of "$DISK")" ""

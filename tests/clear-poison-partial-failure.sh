@@ -10,7 +10,7 @@
 AT=$((1 << 20))
 
 cleanup() {
-	umount /mnt 2>/dev/null
+	umount $MNT 2>/dev/null
 	provider unmap ""
 	provider_cleanup
 }
@@ -114,15 +114,15 @@ if [ "$DRIVER" = rust_pmem ]; then
 fi
 
 mkfs.ext4 -q -F -b 4096 "/dev/$DISK"
-mount -o dax=always "/dev/$DISK" /mnt
-fallocate -l 1M /mnt/file
-pmem-io fill /mnt/file --seed 1
+mount_dax "$DISK"
+fallocate -l 1M $MNT/file
+pmem-io fill $MNT/file --seed 1
 sync
-AT=$(($(pmem-io phys /mnt/file --offset 400K) - (512 << 20)))
+AT=$(($(pmem-io phys $MNT/file --offset 400K) - MEMORY))
 provider stubborn $((AT + 8192))
 provider bad "$AT+16K"
 # The driver decides how much it writes before it fails.
-pmem-io pwrite /mnt/file --offset 400K --length 16K --seed 2 >/tmp/answer 2>&1 || :
+pmem-io pwrite $MNT/file --offset 400K --length 16K --seed 2 >/tmp/answer 2>&1 || :
 sed 's/^/# DAX: /' /tmp/answer
 is "not cleared, DAX file: the third page is bad" "$(page_state 2)" untouched
 for page in 0 1; do
@@ -131,7 +131,7 @@ for page in 0 1; do
 		in_ranges $((AT + page * 4096)))"
 	case $lists in
 	"all all") ok "not cleared, DAX file: page $page" ;;
-	"none none") check "not cleared, DAX file: page $page" pmem-io verify /mnt/file --offset $at --length 4K --seed 2 ;;
+	"none none") check "not cleared, DAX file: page $page" pmem-io verify $MNT/file --offset $at --length 4K --seed 2 ;;
 	*) is "not cleared, DAX file: page $page" "$lists" "the same" ;;
 	esac
 done

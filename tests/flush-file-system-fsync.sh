@@ -7,17 +7,18 @@
 
 # check_fsync MOUNT OPTION
 check_fsync() {
-	mount -o "$1" "/dev/$DISK" /mnt
-	pattern aaaaaaa 8 >/mnt/file
+	mkdir -p $MNT
+	mount -o "$1" "/dev/$DISK" $MNT
+	pattern aaaaaaa 8 >$MNT/file
 	sync
 	provider flushes 0
-	dd if=/dev/zero of=/mnt/file bs=4k count=1 conv=notrunc,fsync status=none
+	dd if=/dev/zero of=$MNT/file bs=4k count=1 conv=notrunc,fsync status=none
 	check "fsync on ext4 with $1" test "$(provider flushes)" -ge 1
-	umount /mnt
+	umount $MNT
 }
 
 cleanup() {
-	umount /mnt 2>/dev/null
+	umount $MNT 2>/dev/null
 	provider_cleanup
 }
 

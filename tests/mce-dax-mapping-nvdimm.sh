@@ -5,7 +5,7 @@
 . "$(dirname "$0")/lib/test.sh"
 
 cleanup() {
-	umount /mnt 2>/dev/null
+	umount $MNT 2>/dev/null
 	unload_driver
 }
 
@@ -14,19 +14,19 @@ plan 8
 load_driver
 disk=$(make_fsdax "$(nfit_ns)")
 mkfs.ext4 -q -b 4096 "/dev/$disk"
-mount -o dax "/dev/$disk" /mnt
-truncate -s 4M /mnt/file
-pmem-io fill /mnt/file
-address=$(pmem-io phys /mnt/file --offset 400K)
+mount_dax "$disk"
+truncate -s 4M $MNT/file
+pmem-io fill $MNT/file
+address=$(pmem-io phys $MNT/file --offset 400K)
 pmem-io poll "/sys/block/$disk/badblocks" --run "host mce $((address))" >/tmp/badblocks
 sector=$(tail -n 1 /tmp/badblocks | sed 's/ .*//')
 
 is "a page is listed" "$(tail -n 1 /tmp/badblocks | sed 's/.* //')" 8
 # Code 4: BUS_MCEERR_AR.
-is "a mapping: it is refused" "$(pmem-io map-read /mnt/file)" "page 100 code 4 lsb 12 address 0x64000"
-check_fails "a read of it" pmem-io pread /mnt/file --offset 400K --length 4K
-check "a read over it gives nothing of it" reads_up_to 409600 /mnt/file
-check "what is before" pmem-io verify /mnt/file --length 400K
-check "what is behind" pmem-io verify /mnt/file --offset 404K --length 3692K
+is "a mapping: it is refused" "$(pmem-io map-read $MNT/file)" "page 100 code 4 lsb 12 address 0x64000"
+check_fails "a read of it" pmem-io pread $MNT/file --offset 400K --length 4K
+check "a read over it gives nothing of it" reads_up_to 409600 $MNT/file
+check "what is before" pmem-io verify $MNT/file --length 400K
+check "what is behind" pmem-io verify $MNT/file --offset 404K --length 3692K
 check_fails "the block can't be read" pmem-io pread "/dev/$disk" --direct --offset $((sector * 512)) --length 4K
 check "the block before can" pmem-io pread "/dev/$disk" --direct --offset $((sector * 512 - 4096)) --length 4K

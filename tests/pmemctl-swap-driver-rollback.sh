@@ -8,7 +8,7 @@
 . "$(dirname "$0")/lib/provider.sh"
 
 cleanup() {
-	umount /mnt 2>/dev/null
+	umount $MNT 2>/dev/null
 	unload_both_drivers
 	rmmod pmem_provider
 }

@@ -11,7 +11,7 @@
 
 cleanup() {
 	exec 5>&-
-	umount /mnt 2>/dev/null
+	umount $MNT 2>/dev/null
 	provider_cleanup
 }
 
@@ -24,31 +24,32 @@ errno_of() {
 	fi
 }
 
-# test_unbind NAME: unbinds and binds the namespace while it is mounted at /mnt with a synced file.
+# test_unbind NAME: unbinds and binds the namespace while it is mounted at MNT with a synced file.
 test_unbind() {
-	truncate -s 2M /mnt/synced /mnt/written
-	pmem-io fill /mnt/synced --seed 1
+	truncate -s 2M $MNT/synced $MNT/written
+	pmem-io fill $MNT/synced --seed 1
 	sync
-	cat /mnt/synced >/dev/null
-	pmem-io fill --no-sync /mnt/written --seed 2
+	cat $MNT/synced >/dev/null
+	pmem-io fill --no-sync $MNT/written --seed 2
 	check "$1: unbind" sh -c "echo $NAMESPACE >/sys/bus/nd/drivers/$DRIVER/unbind"
-	record "$1: a file that was read before" "$(errno_of cat /mnt/synced)"
-	record "$1: the same, past the page cache" "$(errno_of dd if=/mnt/synced iflag=direct bs=4k count=1 of=/dev/null status=none)"
-	record "$1: a write" "$(errno_of sh -c 'echo text >>/mnt/synced')"
-	record "$1: a write, and fsync" "$(errno_of dd if=/dev/zero of=/mnt/written bs=4k count=1 conv=notrunc,fsync status=none)"
-	record "$1: a new file, and fsync" "$(errno_of dd if=/dev/zero of=/mnt/new bs=4k count=1 conv=fsync status=none)"
-	record "$1: sync -f" "$(errno_of sync -f /mnt)"
-	check "$1: umount" umount /mnt
+	record "$1: a file that was read before" "$(errno_of cat $MNT/synced)"
+	record "$1: the same, past the page cache" "$(errno_of dd if=$MNT/synced iflag=direct bs=4k count=1 of=/dev/null status=none)"
+	record "$1: a write" "$(errno_of sh -c "echo text >>$MNT/synced")"
+	record "$1: a write, and fsync" "$(errno_of dd if=/dev/zero of=$MNT/written bs=4k count=1 conv=notrunc,fsync status=none)"
+	record "$1: a new file, and fsync" "$(errno_of dd if=/dev/zero of=$MNT/new bs=4k count=1 conv=fsync status=none)"
+	record "$1: sync -f" "$(errno_of sync -f $MNT)"
+	check "$1: umount" umount $MNT
 	check_fails "$1: the disk is gone" test -e "/dev/$DISK"
 	check "$1: bind" sh -c "echo $NAMESPACE >/sys/bus/nd/drivers/$DRIVER/bind"
-	check "$1: mounted again" mount "/dev/$DISK" /mnt
-	check "$1: what was synced" pmem-io verify /mnt/synced --seed 1
-	umount /mnt
+	check "$1: mounted again" mount "/dev/$DISK" $MNT
+	check "$1: what was synced" pmem-io verify $MNT/synced --seed 1
+	umount $MNT
 }
 
 need xfs_repair
 plan 52
 provide size=$((384 << 20)) pages=1
+mkdir -p $MNT
 for fs in ext4 xfs; do
 	for dax in cached DAX; do
 		case $fs in
@@ -57,8 +58,8 @@ for fs in ext4 xfs; do
 		xfs) modprobe xfs && mkfs.xfs -q -f -K -m reflink=0,rmapbt=0 "/dev/$DISK" ;;
 		esac
 		case $dax in
-		cached) mount "/dev/$DISK" /mnt ;;
-		DAX) mount -o dax=always "/dev/$DISK" /mnt ;;
+		cached) mount "/dev/$DISK" $MNT ;;
+		DAX) mount_dax "$DISK" ;;
 		esac
 		test_unbind "$fs, $dax"
 		case $fs in

@@ -13,7 +13,7 @@ need xfs_io stdbuf
 cleanup() {
 	echo 0 >/proc/sys/vm/memory_failure_early_kill
 	exec 5>&- 6>&-
-	umount /mnt 2>/dev/null
+	umount $MNT 2>/dev/null
 	rm -f /dev/shm/file
 	provider_cleanup
 }
@@ -66,14 +66,14 @@ plan 21
 provide size=$((128 << 20))
 dmesg -C
 mkfs.ext4 -q -b 4096 "/dev/$DISK"
-mount -o dax "/dev/$DISK" /mnt
-truncate -s 1M /mnt/file
-truncate -s 4M /mnt/other
-pmem-io map-write /mnt/other --durable fsync
+mount_dax "$DISK"
+truncate -s 1M $MNT/file
+truncate -s 4M $MNT/other
+pmem-io map-write $MNT/other --durable fsync
 sync
-map_file /mnt/file 5
+map_file $MNT/file 5
 check "it is mapped" process_reads
-page=$(pmem-io phys --offset 64K /mnt/file)
+page=$(pmem-io phys --offset 64K $MNT/file)
 check "unbinding returns" unbind_in_time
 check_fails "it is unbound" is_bound
 check "the log says which page is in use" sh -c "dmesg | grep '$NAMESPACE: page frame .* is in use'"
@@ -100,9 +100,9 @@ check "a machine check on that is handled" mce_is_handled "$(pmem-io phys --offs
 exec 6>&-
 is "it can't be bound while a file system remembers the pages" "$(bind_error "$NAMESPACE")" "Device or resource busy"
 
-check "umount" umount /mnt
+check "umount" umount $MNT
 check "it can be bound again at once" sh -c "echo $NAMESPACE >/sys/bus/nd/drivers/$DRIVER/bind"
-check "the file system is mounted again" mount -o dax "/dev/$DISK" /mnt
-check "what was synced is there" pmem-io verify /mnt/other
-check "umount again" umount /mnt
+check "the file system is mounted again" mount_dax "$DISK"
+check "what was synced is there" pmem-io verify $MNT/other
+check "umount again" umount $MNT
 check "the module can be unloaded" rmmod "$DRIVER"

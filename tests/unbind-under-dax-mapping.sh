@@ -10,7 +10,7 @@
 need xfs_io
 cleanup() {
 	exec 5>&-
-	umount /mnt 2>/dev/null
+	umount $MNT 2>/dev/null
 	unload_driver
 }
 
@@ -28,19 +28,19 @@ NAMESPACE=$(e820_ns)
 DISK=$(disk_of "$NAMESPACE")
 dmesg -C
 mkfs.ext4 -q -F -b 4096 "/dev/$DISK"
-mount -o dax "/dev/$DISK" /mnt
-fallocate -l 200M /mnt/not-mapped
-fallocate -l 1M /mnt/file
+mount_dax "$DISK"
+fallocate -l 200M $MNT/not-mapped
+fallocate -l 1M $MNT/file
 # The driver skips 128 MiB at a time if none of it is mapped. A full memory section, so that its struct pages are freed
 # with the binding, begins there as well.
-is "none of the first 128 MiB is mapped" "$(($(disk_offset_of /mnt/file 0) >> 27))" 1
+is "none of the first 128 MiB is mapped" "$(($(disk_offset_of $MNT/file 0) >> 27))" 1
 mkfifo /tmp/commands
-xfs_io /mnt/file </tmp/commands >/tmp/answers 2>&1 &
+xfs_io $MNT/file </tmp/commands >/tmp/answers 2>&1 &
 xfs_io=$!
 exec 5>/tmp/commands
 rm /tmp/commands
 printf 'mmap -rw 0 1m\nmwrite -S 0x61 0 1m\n' >&5
-check "it is mapped" wait_for 5 grep -q /mnt/file "/proc/$xfs_io/maps"
+check "it is mapped" wait_for 5 grep -q $MNT/file "/proc/$xfs_io/maps"
 sleep 0.5
 
 echo "$NAMESPACE" >"/sys/bus/nd/drivers/$DRIVER/unbind"
@@ -50,7 +50,7 @@ printf 'mread -v 0 16\nmunmap\nquit\n' >&5
 exec 5>&-
 wait "$xfs_io"
 check "the memory was there for the process" grep -q aaaaaaaaaaaaaaaa /tmp/answers
-check "umount" umount /mnt
+check "umount" umount $MNT
 check "the claim is released" wait_for 3 is_unclaimed
 echo "$NAMESPACE" >"/sys/bus/nd/drivers/$DRIVER/bind"
 check "and can be bound again" is_bound

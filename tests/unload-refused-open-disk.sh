@@ -7,7 +7,7 @@
 
 cleanup() {
 	exec 5>&-
-	umount /mnt 2>/dev/null
+	umount $MNT 2>/dev/null
 	provider_cleanup
 }
 plan 5
@@ -16,9 +16,9 @@ mkfs.ext4 -q -b 4096 "/dev/$DISK"
 exec 5<"/dev/$DISK"
 check_fails "an open disk" rmmod "$DRIVER"
 exec 5<&-
-mount -o dax "/dev/$DISK" /mnt
+mount_dax "$DISK"
 check_fails "a mounted file system" rmmod "$DRIVER"
-check "which works on" sh -c 'echo text >/mnt/file && sync && cat /mnt/file'
-umount /mnt
+check "which works on" sh -c "echo text >$MNT/file && sync && cat $MNT/file"
+umount $MNT
 check "closed, it goes" rmmod "$DRIVER"
 check_fails "it is gone" test -e "/sys/block/$DISK"

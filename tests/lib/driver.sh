@@ -5,7 +5,9 @@
 
 # load_providers: loads the modules that create the regions of this machine, which udev would do.
 load_providers() {
-	modprobe -a nfit virtio_pmem
+	# lib/provider.sh
+	[ -n "${MEMORY:-}" ] || modprobe nfit
+	modprobe virtio_pmem
 	[ ! -e /sys/bus/platform/devices/e820_pmem ] || modprobe nd_e820
 	[ ! -e /sys/bus/acpi/devices/ACPI0017:00 ] || modprobe -a cxl_acpi cxl_pci cxl_mem cxl_pmem
 }

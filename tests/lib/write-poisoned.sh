@@ -42,7 +42,7 @@ prepare_files() {
 	sync
 	for kind in $KINDS file:punched; do
 		# Offsets from the start of the provider's memory, and of the disk.
-		offset=$(($(pmem-io phys "$MNT/$kind" --offset 4K) - (512 << 20)))
+		offset=$(($(pmem-io phys "$MNT/$kind" --offset 4K) - MEMORY))
 		first=$((offset - $2 * (32 << 20) - 4096))
 		echo "$kind $offset $first"
 	done >"/tmp/$1.places"
@@ -66,7 +66,7 @@ remount() {
 # inject_mces STATE: injects a machine check for each bad page.
 inject_mces() {
 	while read -r _ offset _; do
-		host mce $((offset + (512 << 20))) </dev/null
+		host mce $((offset + MEMORY)) </dev/null
 	done <"/tmp/$1.places"
 }
 

@@ -2,7 +2,7 @@
 
 //! The architectures of guests.
 
-use crate::options::{Options, Persistence};
+use crate::options::{Nvdimm, Options, Persistence};
 use anyhow::{Context, Result, ensure};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -74,12 +74,21 @@ impl Architecture {
         }
     }
 
-    /// Removes e820 memory, and returns whether QEMU has all else for this architecture, and an NVDIMM is left.
+    /// Removes e820 memory, replaces the memory that `memmap=` reserves by an NVDIMM if there is no other, and returns
+    /// whether QEMU has all else for this architecture, and an NVDIMM is left.
     pub fn adapt(self, options: &mut Options) -> bool {
         if self == Self::X86_64 {
             return true;
         }
         options.e820.clear();
+        if options.nvdimm.is_empty() {
+            options.nvdimm = options
+                .append
+                .iter()
+                .filter_map(|a| reserved_memory(a))
+                .collect();
+            options.append.retain(|a| reserved_memory(a).is_none());
+        }
         !options.nvdimm.is_empty() && self.check(options).is_ok()
     }
 
@@ -105,6 +114,12 @@ impl Architecture {
         }
         Ok(())
     }
+}
+
+/// Returns an NVDIMM as large as the range of `memmap=SIZE$START`.
+fn reserved_memory(append: &str) -> Option<Nvdimm> {
+    let (size, _) = append.strip_prefix("memmap=")?.split_once('$')?;
+    format!("size={size},id=reserved").parse().ok()
 }
 
 #[cfg(test)]
@@ -135,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn arm64_guest_keeps_its_nvdimms() {
+    fn arm64_guest_has_nvdimms_only() {
         let adapted = |words: &str| {
             let mut options = Options::from_words(words).unwrap();
             let usable = Architecture::Arm64.adapt(&mut options);
@@ -147,6 +162,9 @@ mod tests {
         assert!(!adapted("--nvdimm size=16M --virtio-pmem size=16M").0);
         assert!(!adapted("--nvdimm size=16M --persistence cpu").0);
         assert!(!adapted("--nvdimm size=16M --append memmap=16M$512M").0);
+        assert_eq!(adapted("--bare --append memmap=16M$512M"), (true, 1, 0));
+        assert!(!adapted("--bare --append memmap=16M!2G").0);
+        assert!(!adapted("--bare --append memmap=16M").0);
     }
 
     #[test]
