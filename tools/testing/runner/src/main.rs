@@ -105,7 +105,7 @@ struct Arguments {
     group: String,
 
     /// Run the selftests on another kernel, for which `make check KERNEL=NAME` has built everything
-    #[arg(long, value_name = "NAME", conflicts_with_all = ["lint", "parity", "suite", "xfstests"])]
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["lint", "suite", "xfstests"])]
     kernel: Option<String>,
 
     /// Skip tests whose result is known for the same module and the same guest
@@ -228,10 +228,11 @@ fn run(arguments: &Arguments) -> Result<bool> {
         true => Differences::default(),
         false => Differences::load(&top.join(&arguments.differences), &known)?,
     };
-    let table = top.join(match (&arguments.table, patterns.is_empty()) {
-        (Some(path), _) => path,
-        (None, true) => Path::new("build/parity"),
-        (None, false) => Path::new("build/parity-partial"),
+    let kernel = arguments.kernel.iter().map(|name| format!("-{name}"));
+    let partial = (!patterns.is_empty()).then(|| "-partial".to_owned());
+    let table = top.join(match &arguments.table {
+        Some(path) => path.clone(),
+        None => format!("build/parity{}", kernel.chain(partial).collect::<String>()).into(),
     });
     let driver = arguments.driver().name();
     let logs = match (arguments.parity, &arguments.kernel) {
@@ -261,7 +262,7 @@ fn run(arguments: &Arguments) -> Result<bool> {
     if let Some(kernel) = &arguments.kernel {
         executor.use_kernel(kernel)?;
     }
-    let comparison = Comparison::new(differences, &logs);
+    let comparison = Comparison::new(differences, &logs, arguments.kernel.as_deref())?;
     let mut jobs = Vec::new();
     if everything {
         jobs.extend(other_jobs(arguments, built, &top, &logs, &known));

@@ -244,18 +244,28 @@ pub struct Comparison {
     /// For nd_pmem, and for rust_pmem.
     executors: [Executor; 2],
     differences: Mutex<Differences>,
+    /// The one that every listed difference exists on; others skip some tests and subtests.
+    default_kernel: bool,
     parity: Mutex<Parity>,
 }
 
 impl Comparison {
-    /// Returns a comparison that allows these differences and writes logs below `logs`.
-    pub fn new(differences: Differences, logs: &Path) -> Self {
-        Self {
-            executors: ["nd_pmem", "rust_pmem"]
-                .map(|driver| Executor::new(driver, logs.join(driver))),
-            differences: Mutex::new(differences),
-            parity: Mutex::default(),
+    /// Returns a comparison on the default kernel, or on that of this name, that allows these differences and writes logs below
+    /// `logs`.
+    pub fn new(differences: Differences, logs: &Path, kernel: Option<&str>) -> Result<Self> {
+        let mut executors =
+            ["nd_pmem", "rust_pmem"].map(|driver| Executor::new(driver, logs.join(driver)));
+        if let Some(kernel) = kernel {
+            for executor in &mut executors {
+                executor.use_kernel(kernel)?;
+            }
         }
+        Ok(Self {
+            executors,
+            differences: Mutex::new(differences),
+            default_kernel: kernel.is_none(),
+            parity: Mutex::default(),
+        })
     }
 
     /// Runs tests of the same machine, and counts the rows.
@@ -271,7 +281,9 @@ impl Comparison {
         for (c, rust) in c?.iter().zip(&rust?) {
             let mut differences = locked(&self.differences);
             rows.extend(compare(c, rust, &mut differences));
-            let entries = differences.unneeded(&rust.name);
+            let entries = differences
+                .unneeded(&rust.name)
+                .filter(|_| self.default_kernel);
             unneeded.extend(entries.map(|entry| format!("{}: {entry}", rust.name)));
         }
         let found = counts(&rows).into_iter();
