@@ -16,11 +16,11 @@ check_declined() {
 
 unmappable="Operation not supported"
 plan 16
-check_declined "half a page" $MEMORY 2048 1 "No such device"
-check_declined "a page, to be mapped with struct pages" $MEMORY 4096 1 "$unmappable"
+check_declined "half a page" "$MEMORY" 2048 1 "No such device"
+check_declined "a page, to be mapped with struct pages" "$MEMORY" 4096 1 "$unmappable"
 check_declined "a start that is not a multiple of 2M" $((MEMORY + 4096)) $((8 << 20)) 1 "$unmappable"
 dmesg -C
-check_declined "nor is the end" $MEMORY $(((8 << 20) + 4096)) 1 "$unmappable"
+check_declined "nor is the end" "$MEMORY" $(((8 << 20) + 4096)) 1 "$unmappable"
 check "the log says it" sh -c "dmesg | grep -q '$NAMESPACE: .mem .* misaligned, unable to map'"
 
 provide start=$((MEMORY + 4096)) size=$((8 << 20)) pages=0
