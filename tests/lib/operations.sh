@@ -1,0 +1,463 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=sh
+#
+# Random operations on four namespaces, all at once, from a seed:
+#
+#	# vm: --bare --append memmap=128M$512M --cpus 2
+#	. "$(dirname "$0")/lib/test.sh"
+#	. "$(dirname "$0")/lib/operations.sh"
+#	operations_prepare
+#	operate 20
+#	check_operations ""
+#
+# Each namespace has one user, who knows what it must contain:
+#
+#	raw      slots of a disk are written, read, and get errors
+#	files    files of ext4 with DAX are written and read by calls and through mappings
+#	modes    the namespace changes its mode, and is written and read in each
+#	load     fio
+#
+# Meanwhile namespaces and regions are unbound and bound, disks made read-only, lists read, and the driver unloaded.
+
+# shellcheck source=tests/lib/provider.sh
+. "$TESTS/lib/provider.sh"
+
+OPERATIONS=/tmp/operations
+SLOTS=48 SLOT=65536 FILES=12
+REGION_SIZE=$((32 << 20))
+
+# operations_prepare: makes the namespaces. NAMESPACES lists them in the order above.
+operations_prepare() {
+	modprobe -a device_dax dax_pmem ext4
+	mkdir -p $OPERATIONS
+	: "${SEED:=$(date +%s)}"
+	# Without asynchronous flushes, for sector mode.
+	provide size=$((4 * REGION_SIZE)) nr_regions=4 pages=1 dimm=0
+	# shellcheck disable=SC2046 # a list
+	set -- $(namespaces pmem_provider)
+	NAMESPACES=$*
+	RAW=$(disk_of "$1") RAW_NAMESPACE=$1
+	FILES_DISK=$(make_fsdax "$2") FILES_NAMESPACE=$2
+	MODES_NAMESPACE=$3
+	LOAD=$(disk_of "$4") LOAD_NAMESPACE=$4
+	make_fs ext4 "$FILES_DISK"
+	: >$OPERATIONS/raw
+	: >$OPERATIONS/files
+	for number in $(seq $SLOTS); do
+		echo "seed_$number=0 bad_$number=0" >>$OPERATIONS/raw
+	done
+	for number in $(seq $FILES); do
+		echo "seed_$number=" >>$OPERATIONS/files
+	done
+}
+
+# operate SECONDS: lets all of them work for this time, and until each operation has succeeded.
+operate() {
+	rm -f $OPERATIONS/stop $OPERATIONS/pause $OPERATIONS/wrong $OPERATIONS/done
+	: >$OPERATIONS/wrong
+	: >$OPERATIONS/done
+	workers=
+	start_worker use_raw
+	start_worker use_files
+	start_worker change_modes
+	start_worker use_load
+	start_worker disturb "$RAW_NAMESPACE" "$RAW" 1
+	start_worker disturb "$FILES_NAMESPACE" "$FILES_DISK" 4
+	start_worker disturb "$LOAD_NAMESPACE" "$LOAD" 2
+	start_worker read_lists
+	start_worker unload_and_load
+	sleep "$1"
+	wait_for 150 all_done >/dev/null || :
+	touch $OPERATIONS/stop
+	# shellcheck disable=SC2086 # a list
+	wait $workers || :
+	bind_all
+}
+
+# all_done: prints what was never done, and fails if there is anything.
+all_done() {
+	! printf '%s\n' "write to the raw disk" "read of the raw disk" "read of a bad slot" error mount "write to a file" "read of a file" \
+		"write to a mapping" load unbind bind "unbind of a region" read-only lists unload | grep -vxF "$(sort -u $OPERATIONS/done)"
+}
+
+start_worker() {
+	SEED=$((SEED + 1))
+	worker=$1 random_state=$SEED
+	(
+		trap - EXIT
+		set +e
+		"$@"
+	) &
+	workers="$workers $!"
+}
+
+# random N: sets `random` to a number below N.
+random() {
+	random_state=$(((random_state * 1103515245 + 12345) & 0x7fffffff))
+	random=$(((random_state >> 12) % $1))
+}
+
+# random_pause: at most a second.
+random_pause() {
+	random 10
+	sleep 0.$random
+}
+
+running() {
+	[ ! -e $OPERATIONS/stop ]
+}
+
+# wrong TEXT: what must not happen.
+wrong() {
+	echo "$worker: $*" >>$OPERATIONS/wrong
+}
+
+# count NAME: an operation that has succeeded.
+count() {
+	echo "$1" >>$OPERATIONS/done
+}
+
+bind_all() {
+	load_driver
+	for number in 0 1 2 3; do
+		bind_quietly nd_region region$number || :
+	done
+	settle
+	for bound in $NAMESPACES; do
+		disk_of "$bound" >/dev/null || bind_quietly "$DRIVER" "$bound" || :
+	done
+	settle
+}
+
+# bind_quietly DRIVER DEVICE, unbind_quietly DRIVER DEVICE: others may have done so.
+bind_quietly() {
+	echo "$2" 2>/dev/null >"/sys/bus/nd/drivers/$1/bind"
+} 2>/dev/null
+
+unbind_quietly() {
+	echo "$2" 2>/dev/null >"/sys/bus/nd/drivers/$1/unbind"
+} 2>/dev/null
+
+# use_raw: each slot has a seed, or 0 if it may have any contents, and is bad (1), good (0), or either (2).
+use_raw() {
+	. $OPERATIONS/raw
+	newest=$(date +%s)
+	while running; do
+		random $SLOTS
+		slot=$((random + 1)) offset=$((random * SLOT)) bad=
+		eval "seed=\$seed_$slot bad=\$bad_$slot"
+		random 8
+		case $random in
+		0 | 1 | 2) write_slot ;;
+		3) poison_slot ;;
+		*) verify_slot ;;
+		esac
+	done
+	for slot in $(seq $SLOTS); do
+		eval "echo seed_$slot=\$seed_$slot bad_$slot=\$bad_$slot"
+	done >$OPERATIONS/raw
+}
+
+write_slot() {
+	newest=$((newest + 1))
+	if pmem-io fill --direct --offset "$offset" --length $SLOT "/dev/$RAW" --seed $newest 2>/dev/null; then
+		eval "seed_$slot=$newest bad_$slot=0"
+		count "write to the raw disk"
+	else
+		eval "seed_$slot=0"
+		[ "$bad" = 0 ] || eval "bad_$slot=2"
+	fi
+}
+
+poison_slot() {
+	random 128
+	if provider bad $((offset + random * 512))+512; then
+		eval "bad_$slot=1"
+		count "error"
+	else
+		wrong "no error is injected"
+	fi
+}
+
+verify_slot() {
+	tries=0
+	while running; do
+		check_slot && return
+		sleep 0.2
+		[ $((tries += 1)) -lt 200 ] || {
+			wrong "slot $slot of the raw disk is good and can't be read: $answer"
+			return
+		}
+	done
+}
+
+# check_slot: fails if the slot can't be read, and should.
+check_slot() {
+	status=0
+	answer=$(pmem-io verify --direct --offset "$offset" --length $SLOT "/dev/$RAW" --seed "$seed" 2>&1) || status=$?
+	case $status:$seed:$bad in
+	1:*:0) return 1 ;;
+	1:*) count "read of a bad slot" ;;
+	*:1) wrong "slot $slot of the raw disk has an error and can be read" ;;
+	3:0:*) ;;
+	3:*) wrong "slot $slot of the raw disk has other contents: $answer" ;;
+	*) count "read of the raw disk" ;;
+	esac
+}
+
+# use_files: each file has a seed, 0 if it may have any contents, or none if it does not exist.
+use_files() {
+	. $OPERATIONS/files
+	newest=$(date +%s)
+	mount_files
+	while running; do
+		random $FILES
+		number=$((random + 1)) path=$MNT/file$((random + 1))
+		eval "seed=\$seed_$number"
+		random 6
+		case $random in
+		0 | 1) write_file ;;
+		2) map_file ;;
+		*) [ -z "$seed" ] || verify_file ;;
+		esac || mount_files
+		[ ! -e $OPERATIONS/pause ] || mount_files
+	done
+	for number in $(seq $FILES); do
+		eval "echo seed_$number=\$seed_$number"
+	done >$OPERATIONS/files
+	umount "$MNT" 2>/dev/null
+}
+
+write_file() {
+	newest=$((newest + 1))
+	eval "seed_$number=\${seed_$number:+0}"
+	truncate -s 256K "$path" 2>/dev/null &&
+		pmem-io fill "$path" --seed $newest 2>/dev/null && sync "$path" "$MNT" 2>/dev/null || return
+	eval "seed_$number=$newest"
+	count "write to a file"
+}
+
+map_file() {
+	[ "${seed:-0}" != 0 ] || return 0
+	newest=$((newest + 1))
+	eval "seed_$number=0"
+	pmem-io map-write --durable fsync "$path" --seed $newest >/dev/null 2>&1 || return
+	eval "seed_$number=$newest"
+	count "write to a mapping"
+}
+
+verify_file() {
+	status=0
+	how=verify
+	random 2
+	[ "$random" = 0 ] || how=map-verify
+	answer=$(pmem-io $how "$path" --seed "$seed" 2>&1) || status=$?
+	case $status:$seed:$answer in
+	# A mapping gets SIGBUS once the disk is gone.
+	1:* | *SIGBUS*) return 1 ;;
+	3:0:*) ;;
+	3:*) wrong "$path has other contents: $answer" ;;
+	*) count "read of a file" ;;
+	esac
+}
+
+# mount_files: after the disk is gone, mounts the file system again, and looks for all files.
+mount_files() {
+	umount "$MNT" 2>/dev/null
+	while [ -e $OPERATIONS/pause ]; do
+		sleep 0.2
+	done
+	tries=0
+	until e2fsck -p "/dev/$FILES_DISK" >$OPERATIONS/e2fsck 2>&1 || [ $? -le 1 ] && mount_dax "$FILES_DISK" 2>/dev/null; do
+		running || return
+		sleep 0.2
+		[ $((tries += 1)) -lt 200 ] || {
+			wrong "the file system can't be mounted: $(tail -n 1 $OPERATIONS/e2fsck)"
+			return
+		}
+	done
+	count "mount"
+	for number in $(seq $FILES); do
+		eval "seed=\$seed_$number"
+		path="$MNT/file$number"
+		[ -z "$seed" ] || [ -e "$path" ] || ! ls "$MNT/lost+found" >/dev/null 2>&1 || wrong "$path is gone"
+	done
+}
+
+change_modes() {
+	while running; do
+		random 5
+		case $random in
+		0) mode="-m raw" ;;
+		1) mode="-m fsdax -M mem" ;;
+		2) mode="-m fsdax -M dev" ;;
+		3) mode="-m sector" ;;
+		*) mode="-m devdax -M mem" ;;
+		esac
+		# shellcheck disable=SC2086 # a list
+		ndctl create-namespace -f -e "$MODES_NAMESPACE" $mode >$OPERATIONS/mode 2>/dev/null || {
+			random_pause
+			continue
+		}
+		count "change to${mode#-m}"
+		newest=$(date +%s)
+		case $mode in
+		*devdax*)
+			device=/dev/$(jq -r .daxregion.devices[0].chardev $OPERATIONS/mode)
+			set -- map-write --length 2M "$device"
+			;;
+		*)
+			device=/dev/$(jq -r .blockdev $OPERATIONS/mode)
+			set -- fill --direct --length 1M "$device"
+			;;
+		esac
+		pmem-io "$@" --seed "$newest" >/dev/null 2>&1 || continue
+		shift
+		case $mode in *devdax*) set -- map-verify "$@" ;; *) set -- verify "$@" ;; esac
+		status=0
+		answer=$(pmem-io "$@" --seed "$newest" 2>&1) || status=$?
+		case $status:$answer in
+		*SIGBUS*) ;;
+		3:*) wrong "$mode: $answer" ;;
+		esac
+	done
+}
+
+use_load() {
+	while running; do
+		[ ! -e $OPERATIONS/pause ] || {
+			sleep 0.2
+			continue
+		}
+		random 3
+		case $random in
+		0) set -- --ioengine=io_uring --iodepth=16 ;;
+		1) set -- --ioengine=libaio --iodepth=8 --sync=1 ;;
+		*) set -- --ioengine=io_uring --iodepth=8 --fixedbufs=1 --registerfiles=1 ;;
+		esac
+		fio --name=load --filename="/dev/$LOAD" --allow_file_create=0 --direct=1 --rw=randrw --bsrange=512-64k --size=16M \
+			--rate_iops=500 --time_based --runtime=2 "$@" >/dev/null 2>&1
+		count "load"
+	done
+}
+
+# disturb NAMESPACE DISK SECONDS: unbinds and binds, and changes whether the disk is read-only, with pauses.
+disturb() {
+	region=region${1#namespace}
+	region=${region%.*}
+	while running; do
+		random 4
+		case $random in
+		0 | 1)
+			device=$(device_of_disk "$2" 2>/dev/null)
+			if [ -n "$device" ] && unbind_quietly "$DRIVER" "$device"; then
+				count "unbind"
+				random_pause
+				bind_quietly "$DRIVER" "$device" && count "bind"
+			fi
+			;;
+		2)
+			unbind_quietly nd_region "$region" && count "unbind of a region"
+			random_pause
+			bind_quietly nd_region "$region"
+			;;
+		*)
+			echo 1 >"$ND/$region/read_only" && count "read-only"
+			random_pause
+			echo 0 >"$ND/$region/read_only"
+			;;
+		esac
+		sleep "$3"
+		random_pause
+	done
+}
+
+read_lists() {
+	while running; do
+		cat /sys/block/pmem*/badblocks /sys/block/pmem*/device/errors/* "$ND"/region*/badblocks "$ND"/*/mode "$ND"/*/size "$ND"/*/resource \
+			>/dev/null 2>&1
+		find /sys/kernel/debug/rust_pmem -type f -exec cat {} + >/dev/null 2>&1
+		pmemctl list >/dev/null 2>&1
+		count "lists"
+		random_pause
+	done
+}
+
+# unload_and_load: users of the file system and of fio's disk stop meanwhile; others find no disk.
+unload_and_load() {
+	while running; do
+		sleep 8
+		touch $OPERATIONS/pause
+		if wait_for 6 unload_driver 2>/dev/null; then
+			count "unload"
+			random_pause
+			load_driver || wrong "the driver can't be loaded"
+		fi
+		rm $OPERATIONS/pause
+	done
+}
+
+# check_operations PREFIX: 8 subtests, whose names begin with the prefix.
+check_operations() {
+	is "$1no wrong data, no forgotten error, nothing lost" "$(sort -u $OPERATIONS/wrong)" ""
+	check "$1each operation succeeded" all_done
+	sort $OPERATIONS/done | uniq -c | sed 's/^/# /'
+	is "$1every namespace has its disk again" "$(for number in $RAW_NAMESPACE $FILES_NAMESPACE $LOAD_NAMESPACE; do
+		disk_of "$number" >/dev/null || echo "$number"
+	done)" ""
+	is "$1raw: contents and errors are as they should be" "$(check_slots)" ""
+	check "$1raw: writes repair all errors" repair_slots
+	check "$1files: the file system is whole" e2fsck -fn "/dev/$FILES_DISK"
+	is "$1files: contents are as they should be" "$(check_files)" ""
+	check "$1the driver leaves no memory claimed" leave_nothing
+}
+
+check_slots() {
+	worker=raw
+	: >$OPERATIONS/wrong
+	. $OPERATIONS/raw
+	for slot in $(seq $SLOTS); do
+		offset=$(((slot - 1) * SLOT))
+		eval "seed=\$seed_$slot bad=\$bad_$slot"
+		check_slot || echo "slot $slot: $answer"
+		if awk -v first=$((offset / 512)) -v end=$(((offset + SLOT) / 512)) '
+			$1 < end && $1 + $2 > first { found = 1 } END { exit !found }' "/sys/block/$RAW/badblocks"; then
+			[ "$bad" != 0 ] || echo "slot $slot is good and listed"
+		else
+			[ "$bad" != 1 ] || echo "slot $slot is bad and not listed"
+		fi
+	done
+	cat $OPERATIONS/wrong
+}
+
+repair_slots() {
+	pmem-io fill --direct --length $((SLOTS * SLOT)) "/dev/$RAW" --seed 1 &&
+		pmem-io verify --direct --length $((SLOTS * SLOT)) "/dev/$RAW" --seed 1 &&
+		[ -z "$(cat "/sys/block/$RAW/badblocks")" ] || return
+	for slot in $(seq $SLOTS); do
+		echo "seed_$slot=1 bad_$slot=0"
+	done >$OPERATIONS/raw
+}
+
+check_files() {
+	mount_dax "$FILES_DISK"
+	. $OPERATIONS/files
+	for number in $(seq $FILES); do
+		eval "seed=\$seed_$number"
+		case $seed in
+		"" | 0) ;;
+		*) pmem-io verify "$MNT/file$number" --seed "$seed" 2>&1 || : ;;
+		esac
+	done
+	umount "$MNT"
+}
+
+leave_nothing() {
+	unload_driver && ! grep -i 'namespace\|pmem[0-9]' /proc/iomem
+}
+
+cleanup() {
+	touch $OPERATIONS/stop
+	umount "$MNT" 2>/dev/null
+	provider_cleanup
+}
