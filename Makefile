@@ -16,8 +16,9 @@
 #:      TESTS= DRIVER=       as above
 #: make matrix               build the module for every kernel of setup/kernels and run selftests there: build/matrix.md
 #:      KERNELS='rt sid'     only these; TESTS='dax-*' only these selftests, TESTS=none only the build
-#: make soak                 machine checks at random addresses of ext4 and XFS, compared with what everything reports
-#:      ERRORS=12 SEED=1     number of errors (100 take minutes) and seed (otherwise random)
+#: make soak                 machine checks at random addresses of ext4 and XFS, and random operations in all modes at once
+#:      ERRORS=12 MINUTES=60 number of errors (100 take minutes), duration of the operations
+#:      SEED=1               the seed (otherwise random)
 #: make fuzz                 mutated info blocks, maps, logs and commands, with a new seed each time
 #:      MINUTES=60 SEED=1    how long, and the seed
 #: make parity               compare the two drivers: every selftest under both, into build/parity.md
@@ -212,7 +213,8 @@ matrix: tools
 	@set -f; setup/matrix $(KERNELS)
 
 soak: tools
-	@$(enter) $(built)/pmem-check $(foreach name,ERRORS SEED,$(if $($(name)),--set $(name)='$($(name))')) soak-errors
+	@set -f; $(enter) $(built)/pmem-check $(foreach name,ERRORS MINUTES SEED,$(if $($(name)),--set $(name)='$($(name))')) \
+		$(or $(TESTS),soak-*)
 
 fuzz: tools
 	@$(enter) $(built)/pmem-check $(foreach name,MINUTES SEED,$(if $($(name)),--set $(name)='$($(name))')) fuzz-long

@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: GPL-2.0
 # Disks, files and mappings in use survive unbinds, mode changes, errors, repairs, read-only switches and unloads at random.
 #
-# SEED in the environment selects others; `make soak` repeats it with more.
+# Half a minute of `make soak`, for kernels on which an hour is too long.
+# soak
 # vm: --bare --append memmap=128M$512M --cpus 2
 # kernel: device_dax
 # timeout: 300

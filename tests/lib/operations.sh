@@ -110,6 +110,12 @@ running() {
 # wrong TEXT: what must not happen.
 wrong() {
 	echo "$worker: $*" >>$OPERATIONS/wrong
+	note "$*"
+}
+
+# note TEXT: adds it to the kernel's log.
+note() {
+	echo "operations: $*" >/dev/kmsg
 }
 
 # count NAME: an operation that has succeeded.
@@ -162,6 +168,7 @@ write_slot() {
 	newest=$((newest + 1))
 	if pmem-io fill --direct --offset "$offset" --length $SLOT "/dev/$RAW" --seed $newest 2>/dev/null; then
 		eval "seed_$slot=$newest bad_$slot=0"
+		note "slot $slot is written"
 		count "write to the raw disk"
 	else
 		eval "seed_$slot=0"
@@ -172,6 +179,7 @@ write_slot() {
 poison_slot() {
 	random 128
 	if provider bad $((offset + random * 512))+512; then
+		note "error at sector $((offset / 512 + random))"
 		eval "bad_$slot=1"
 		count "error"
 	else
@@ -198,10 +206,12 @@ check_slot() {
 	case $status:$seed:$bad in
 	1:*:0) return 1 ;;
 	1:*) count "read of a bad slot" ;;
-	*:1) wrong "slot $slot of the raw disk has an error and can be read" ;;
+	[03]:*:1) wrong "slot $slot of the raw disk has an error and can be read, at sector $((offset / 512)); badblocks: $(tr '\n' ',' \
+		<"/sys/block/$RAW/badblocks")" ;;
 	3:0:*) ;;
 	3:*) wrong "slot $slot of the raw disk has other contents: $answer" ;;
-	*) count "read of the raw disk" ;;
+	0:*) count "read of the raw disk" ;;
+	*) wrong "pmem-io has status $status: $answer" ;;
 	esac
 }
 
@@ -253,11 +263,11 @@ verify_file() {
 	[ "$random" = 0 ] || how=map-verify
 	answer=$(pmem-io $how "$path" --seed "$seed" 2>&1) || status=$?
 	case $status:$seed:$answer in
-	# A mapping gets SIGBUS once the disk is gone.
-	1:* | *SIGBUS*) return 1 ;;
-	3:0:*) ;;
-	3:*) wrong "$path has other contents: $answer" ;;
-	*) count "read of a file" ;;
+	0:*) count "read of a file" ;;
+	*:0:*byte*) ;;
+	*byte*) wrong "$path has other contents: $answer" ;;
+	# An error, or SIGBUS for a page of a mapping: the disk is gone.
+	*) return 1 ;;
 	esac
 }
 
@@ -314,11 +324,9 @@ change_modes() {
 		pmem-io "$@" --seed "$newest" >/dev/null 2>&1 || continue
 		shift
 		case $mode in *devdax*) set -- map-verify "$@" ;; *) set -- verify "$@" ;; esac
-		status=0
-		answer=$(pmem-io "$@" --seed "$newest" 2>&1) || status=$?
-		case $status:$answer in
-		*SIGBUS*) ;;
-		3:*) wrong "$mode: $answer" ;;
+		answer=$(pmem-io "$@" --seed "$newest" 2>&1) || :
+		case $answer in
+		*byte*) wrong "$mode: $answer" ;;
 		esac
 	done
 }
@@ -351,6 +359,7 @@ disturb() {
 		0 | 1)
 			device=$(device_of_disk "$2" 2>/dev/null)
 			if [ -n "$device" ] && unbind_quietly "$DRIVER" "$device"; then
+				note "$device is unbound"
 				count "unbind"
 				random_pause
 				bind_quietly "$DRIVER" "$device" && count "bind"
@@ -358,6 +367,7 @@ disturb() {
 			;;
 		2)
 			unbind_quietly nd_region "$region" && count "unbind of a region"
+			note "$region is unbound"
 			random_pause
 			bind_quietly nd_region "$region"
 			;;
@@ -452,8 +462,9 @@ check_files() {
 	umount "$MNT"
 }
 
+# leave_nothing: device DAX has another driver.
 leave_nothing() {
-	unload_driver && ! grep -i 'namespace\|pmem[0-9]' /proc/iomem
+	ndctl create-namespace -f -e "$MODES_NAMESPACE" -m raw >/dev/null && unload_driver && ! grep -i 'namespace\|pmem[0-9]' /proc/iomem
 }
 
 cleanup() {

@@ -118,9 +118,21 @@ find_leaks() {
 			count=$((count + 1))
 		done
 		allocations >/tmp/allocated.$round
-		join /tmp/allocated.$((round - 1)) /tmp/allocated.$round | awk '$3 - $2 >= 8 { print $1 }' >/tmp/grown.$round
 	done
-	comm -12 /tmp/grown.1 /tmp/grown.2 | comm -12 - /tmp/grown.3
+	growing /tmp/allocated.0 /tmp/allocated.1 /tmp/allocated.2 /tmp/allocated.3
+}
+
+# growing FILE…: the kinds of allocation that grow by 8 or more from each of these files to the next.
+growing() {
+	growing_last=$1
+	shift
+	awk '{ print $1 }' "$growing_last" >/tmp/growing
+	for growing_next; do
+		join "$growing_last" "$growing_next" | awk '$3 - $2 >= 8 { print $1 }' | join /tmp/growing - >/tmp/growing.next
+		mv /tmp/growing.next /tmp/growing
+		growing_last=$growing_next
+	done
+	cat /tmp/growing
 }
 
 allocations() {
