@@ -6,7 +6,7 @@
 # soak
 # vm: --bare --append memmap=128M$512M --cpus 2
 # kernel: device_dax
-# timeout: 300
+# timeout: 900
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/operations.sh"
 
