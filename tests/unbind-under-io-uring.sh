@@ -11,7 +11,7 @@
 test_unbind() {
 	name=$1
 	shift
-	start_fio "/dev/$DISK" --filename="/dev/$DISK" --direct=1 --size=16M --numjobs=2 --time_based --runtime=60 "$@"
+	start_fio "/dev/$DISK" --filename="/dev/$DISK" --direct=1 --size=16M --numjobs=2 --time_based --runtime=30 "$@"
 	check "$name: at work until then" kill -0 "$fio_pid"
 	echo "$NAMESPACE" >"/sys/bus/nd/drivers/$DRIVER/unbind"
 	start=$(date +%s)

@@ -6,11 +6,15 @@
 . "$(dirname "$0")/lib/busy.sh"
 . "$(dirname "$0")/lib/provider.sh"
 
-# test_under_fio FUNCTION: calls it while fio reads and writes.
+# test_under_fio FUNCTION: calls it while fio reads and writes, and waits until fio has ended.
 test_under_fio() {
-	start_fio "/dev/$DISK" --filename="/dev/$DISK" --direct=1 --size=32M --ioengine=libaio --iodepth=8 --numjobs=2 --time_based --runtime=60
+	start_fio "/dev/$DISK" --filename="/dev/$DISK" --direct=1 --size=32M --ioengine=libaio --iodepth=8 --numjobs=2 --time_based --runtime=20
 	"$1"
-	check_fio_fails "$1"
+	start=$(date +%s)
+	status=0
+	wait "$fio_pid" || status=$?
+	check "$1: fio ends soon" test $(($(date +%s) - start)) -lt 10
+	check "$1: with errors" test "$status" -ne 0
 }
 
 unbind() {
@@ -22,7 +26,7 @@ region_off() {
 }
 
 need fio
-plan 6
+plan 8
 provide pages=1
 test_under_fio unbind
 check_fails "no disk" test -e "/sys/block/$DISK"

@@ -5,7 +5,7 @@
 
 # load_providers: loads the modules that create the regions of this machine, which udev would do.
 load_providers() {
-	# lib/provider.sh
+	# With lib/provider.sh, the memory of an NVDIMM may be the provider's.
 	[ -n "${MEMORY:-}" ] || modprobe nfit
 	modprobe virtio_pmem
 	[ ! -e /sys/bus/platform/devices/e820_pmem ] || modprobe nd_e820

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=sh
 #
-# Random operations on four namespaces, all at once, from a seed:
+# Random operations on four namespaces, all at once, from SEED:
 #
 #	# vm: --bare --append memmap=128M$512M --cpus 2
 #	. "$(dirname "$0")/lib/test.sh"
@@ -30,7 +30,6 @@ REGION_SIZE=$((32 << 20))
 operations_prepare() {
 	modprobe -a device_dax dax_pmem ext4
 	mkdir -p $OPERATIONS
-	: "${SEED:=$(date +%s)}"
 	# Without asynchronous flushes, for sector mode.
 	provide size=$((4 * REGION_SIZE)) nr_regions=4 pages=1 dimm=0
 	# shellcheck disable=SC2046 # a list
@@ -53,7 +52,7 @@ operations_prepare() {
 
 # operate SECONDS: lets all of them work for this time, and until each operation has succeeded.
 operate() {
-	rm -f $OPERATIONS/stop $OPERATIONS/pause $OPERATIONS/wrong $OPERATIONS/done
+	rm -f $OPERATIONS/stop $OPERATIONS/pause
 	: >$OPERATIONS/wrong
 	: >$OPERATIONS/done
 	workers=
