@@ -23,6 +23,8 @@
 #:      MINUTES=60 SEED=1    how long, and the seed
 #: make parity               compare the two drivers: every selftest under both, into build/parity.md
 #:      TESTS='block-*'      only these, into build/parity-partial.md; KERNEL=arm64 on that kernel
+#: make coverage             the lines of the driver that the selftests execute: build/coverage.md
+#:      TESTS='badblocks-*'  only by these
 #: make mutants              plant faults into copies of the driver: each must fail its selftest; build/mutants.md
 #:      MUTANTS='no-*'       only these
 #:      KERNEL=debug         those that the debug kernel must report
@@ -222,6 +224,9 @@ fuzz: tools
 parity: tools $(modules) $(powerfail)
 	@set -f; $(selftests) --parity $$TESTS
 
+coverage: tools
+	@set -f; $(enter) $(built)/pmem-check --coverage $$TESTS
+
 suites: suite-ndctl suite-kselftest suite-apps
 
 suite-ndctl: setup-ndctl
@@ -332,6 +337,6 @@ distclean: clean
 
 .PHONY: help setup setup-ndctl setup-suites setup-apps setup-powerfail module provider emulated tools tools-arm64 tools-demo \
 	tools-vm pmemctl install uninstall deb repo check-packages demo picture check check-debug matrix soak fuzz \
-	parity mutants powerfail suites suite-ndctl suite-kselftest suite-apps xfstests bench bench-cpus bench-native \
+	parity coverage mutants powerfail suites suite-ndctl suite-kselftest suite-apps xfstests bench bench-cpus bench-native \
 	bench-files bench-pmemctl bench-errors release-tools bench-sizes bench-flushes bench-databases vm lint fmt clean \
 	distclean

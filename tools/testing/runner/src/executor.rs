@@ -3,6 +3,7 @@
 //! Runs tests in guests: boots them, tries again, ends tests that take too long, and collects output, logs and the kernel's
 //! reports. Selftests and suites are sources of tests: each [`GuestTest`] has a command, and a protocol of its output.
 
+use crate::coverage;
 use crate::ktap;
 use crate::results::{Activity, Clock, Outcome, Results, TestResult};
 use crate::suite;
@@ -140,6 +141,8 @@ pub struct Executor {
     architecture: Architecture,
     /// Number of processors of a guest, at least.
     cpus: u32,
+    /// Whether the guests' blocks of instructions are written, beside the kernel's logs.
+    notes_coverage: bool,
     /// The kernel's release, once a guest has booted.
     pub kernel: OnceLock<String>,
     logs: PathBuf,
@@ -176,6 +179,7 @@ impl Executor {
             other_kernel: None,
             architecture: Architecture::X86_64,
             cpus: 1,
+            notes_coverage: false,
             kernel: OnceLock::new(),
             logs,
             boots: AtomicUsize::new(0),
@@ -200,6 +204,16 @@ impl Executor {
             let tools = Path::new(GUEST).join(ARM64_TOOLS);
             self.variables
                 .push_str(&format!(" TOOLS={}", tools.display()));
+        }
+        Ok(())
+    }
+
+    /// Has each guest's blocks of instructions written, and removes those of earlier runs.
+    pub fn note_coverage(&mut self) -> Result<()> {
+        self.notes_coverage = true;
+        for log in glob::glob(&format!("{}/*.{}", self.logs.display(), coverage::BLOCKS))? {
+            let log = log?;
+            fs::remove_file(&log).with_context(|| log.display().to_string())?;
         }
         Ok(())
     }
@@ -257,6 +271,9 @@ impl Executor {
         let mut machine = test.machine.clone();
         self.architecture.adapt(&mut machine);
         machine.cpus = machine.cpus.max(self.cpus);
+        if self.notes_coverage {
+            machine.coverage = Some(log.with_extension(coverage::BLOCKS));
+        }
         let booted = Vm::boot(&machine, folder.path(), &log, &mut note);
         results.spend(Activity::Boots, begin.elapsed());
         results.boots_tried_again += retries;

@@ -3,6 +3,7 @@
 //! `pmem-check`: runs the project's tests.
 
 mod cargo_test;
+mod coverage;
 mod differences;
 mod executor;
 mod ktap;
@@ -18,6 +19,7 @@ mod xfstests;
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::Parser;
+use coverage::Coverage;
 use differences::Differences;
 use executor::Executor;
 use glob::Pattern;
@@ -48,6 +50,10 @@ use vm::Driver;
 ///
 /// --kernel runs selftests on another kernel of setup/kernels, or on the debug kernel. Logs are in
 /// build/check-NAME/DRIVER/.
+///
+/// --coverage runs selftests, and notes which lines of the driver they execute: build/coverage.md, and
+/// build/coverage.info for lcov's genhtml. Each line that none executes needs a reason in tests/coverage.toml,
+/// unless TESTS are given. Logs are in build/coverage/.
 ///
 /// --suite runs the test suite of another project under both drivers, or the one of --driver. The output of
 /// each test is in build/suites/SUITE/DRIVER/TEST/, the table of all suites is build/suites.md.
@@ -119,6 +125,10 @@ struct Arguments {
     /// Only plant the faults that the debug kernel must report, into build/mutants/debug, and print the folders
     #[arg(long, requires_all = ["mutants", "kernel"])]
     plant: bool,
+
+    /// Note which lines of the driver the selftests execute
+    #[arg(long, conflicts_with_all = ["driver", "lint", "parity", "suite", "xfstests", "kernel", "mutants"])]
+    coverage: bool,
 
     /// Print each selftest's name, title, tags and machine, and run nothing
     #[arg(long)]
@@ -207,7 +217,11 @@ fn run(arguments: &Arguments) -> Result<bool> {
         [] => arguments.list || !(test.soak || test.debug && !arguments.is_debug_kernel()),
         patterns => patterns.iter().any(|pattern| test.matches(pattern)),
     };
-    let tests: Vec<Selftest> = known.iter().filter(selected).cloned().collect();
+    let mut tests: Vec<Selftest> = known.iter().filter(selected).cloned().collect();
+    if arguments.coverage {
+        // These have a plugin of their own.
+        tests.retain(|test| !test.machine.contains("--powerfail"));
+    }
     if arguments.list {
         for test in tests {
             println!("{}", test.name);
@@ -221,8 +235,11 @@ fn run(arguments: &Arguments) -> Result<bool> {
         }
         return Ok(true);
     }
-    let everything =
-        patterns.is_empty() && !arguments.lint && !arguments.parity && arguments.kernel.is_none();
+    let everything = patterns.is_empty()
+        && !arguments.lint
+        && !arguments.parity
+        && !arguments.coverage
+        && arguments.kernel.is_none();
     let (one, both) = by_drivers(arguments, everything, tests);
     let differences = match both.is_empty() {
         true => Differences::default(),
@@ -236,6 +253,7 @@ fn run(arguments: &Arguments) -> Result<bool> {
     });
     let driver = arguments.driver().name();
     let logs = match (arguments.parity, &arguments.kernel) {
+        _ if arguments.coverage => top.join("build/coverage"),
         (true, _) => table.clone(),
         (_, Some(kernel)) => top.join(format!("build/check-{kernel}")).join(driver),
         _ => top.join("build/check").join(driver),
@@ -262,6 +280,9 @@ fn run(arguments: &Arguments) -> Result<bool> {
     if let Some(kernel) = &arguments.kernel {
         executor.use_kernel(kernel)?;
     }
+    if arguments.coverage {
+        executor.note_coverage()?;
+    }
     let comparison = Comparison::new(differences, &logs, arguments.kernel.as_deref())?;
     let mut jobs = Vec::new();
     if everything {
@@ -278,8 +299,41 @@ fn run(arguments: &Arguments) -> Result<bool> {
         results.line(&format!("\n{}", report::summary(&parity)));
         results.line(&format!("\nthe whole table: {}.md", table.display()));
     }
+    if arguments.coverage && built {
+        report_coverage(&top, &logs, patterns.is_empty(), &mut results)?;
+    }
     results.write_junit(&logs.join("junit.xml"))?;
     Ok(results.conclude())
+}
+
+/// Shows and writes which lines were executed. If all tests have run, lines that were not must have a reason.
+fn report_coverage(top: &Path, logs: &Path, whole: bool, results: &mut Results) -> Result<()> {
+    /// Lines shown of those that are missing.
+    const SHOWN: usize = 20;
+    let coverage = Coverage::read(top, logs)?;
+    coverage.write(top, logs)?;
+    results.line(&format!("\n{}", coverage.summary()));
+    results.line(&format!("\nthe lines: {}.md", logs.display()));
+    if whole {
+        let missing: Vec<String> = coverage
+            .missing()
+            .map(|(file, line)| format!("{}:{line}", file.display()))
+            .collect();
+        let outcome = match missing.len() {
+            0 => Outcome::Passed,
+            count => Outcome::Failed(format!(
+                "{count} are not, and {} has no reason",
+                coverage::LIST
+            )),
+        };
+        results.group("coverage", "Coverage");
+        results.add(TestResult {
+            about: "each line of the driver is executed by a selftest".into(),
+            lines: missing.into_iter().take(SHOWN).collect(),
+            ..TestResult::new("coverage", outcome)
+        });
+    }
+    Ok(())
 }
 
 /// Returns what `make check` runs besides selftests.

@@ -103,6 +103,7 @@ impl Architecture {
             ("--virtio-pmem", !options.virtio_pmem.is_empty()),
             ("--cxl", !options.cxl.is_empty()),
             ("--powerfail", options.powerfail.is_some()),
+            ("--coverage", options.coverage.is_some()),
             ("--append memmap=", options.append.iter().any(memmap)),
             ("--persistence cpu", options.persistence == Persistence::Cpu),
         ];

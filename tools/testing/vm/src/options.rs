@@ -69,6 +69,10 @@ pub struct Options {
     #[arg(long, value_name = "KEY=VALUE,…")]
     pub powerfail: Option<String>,
 
+    /// Write the code of the kernel's modules that is executed to this file, by a plugin of QEMU (make coverage)
+    #[arg(long, value_name = "FILE", conflicts_with = "powerfail")]
+    pub coverage: Option<PathBuf>,
+
     /// Free slots for virtio-pmem devices added later (`host add`); NVDIMMs always have some
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub slots: u8,

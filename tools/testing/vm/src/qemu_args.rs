@@ -406,13 +406,11 @@ pub(crate) fn arguments(
         cxl_bridge(&cxl, &mut add);
     }
     if let Some(words) = &options.powerfail {
-        let plugin = env::current_exe()?.with_file_name("libpmem_powerfail.so");
-        ensure!(
-            plugin.is_file(),
-            "{}: there is no such file; `make tools` builds it",
-            plugin.display()
-        );
-        add(&["-plugin", &format!("file={},{words}", escaped(&plugin)?)]);
+        add(&["-plugin", &format!("{},{words}", plugin("powerfail")?)]);
+    }
+    if let Some(file) = &options.coverage {
+        let words = format!("{},blocks={}", plugin("counter")?, escaped(file)?);
+        add(&["-plugin", &words]);
     }
     for more in &options.qemu {
         let words =
@@ -420,6 +418,17 @@ pub(crate) fn arguments(
         line.extend(words.into_iter().map(OsString::from));
     }
     Ok(line)
+}
+
+/// Returns QEMU's option for a plugin of ours.
+fn plugin(name: &str) -> Result<String> {
+    let plugin = env::current_exe()?.with_file_name(format!("libpmem_{name}.so"));
+    ensure!(
+        plugin.is_file(),
+        "{}: there is no such file; `make tools` builds it",
+        plugin.display()
+    );
+    Ok(format!("file={}", escaped(&plugin)?))
 }
 
 /// Adds NUMA nodes with equal memory; the first one has the remainder as well.
