@@ -143,6 +143,24 @@ unbind_quietly() {
 	echo "$2" 2>/dev/null >"/sys/bus/nd/drivers/$1/unbind"
 } 2>/dev/null
 
+# on_disk DISK COMMAND…: runs it while the disk is open. Fails with status 4 without the disk.
+#
+# The next disk gets the number of one that has gone. An open() of /dev/pmemN that began before opens that other disk: the
+# kernel looks for a driver meanwhile (BLOCK_LEGACY_AUTOLOAD), which takes long. An open disk keeps its number.
+on_disk() {
+	on_disk=$1
+	shift
+	{ command exec 9<"/dev/$on_disk"; } 2>/dev/null || return 4
+	if [ "$(blockdev --getdiskseq /dev/fd/9 2>/dev/null)" = "$(cat "/sys/block/$on_disk/diskseq" 2>/dev/null || echo none)" ]; then
+		status=0
+		"$@" || status=$?
+	else
+		status=4
+	fi
+	exec 9<&-
+	return $status
+}
+
 # use_raw: each slot has a seed, or 0 if it may have any contents, and is bad (1), good (0), or either (2).
 use_raw() {
 	. $OPERATIONS/raw
@@ -165,14 +183,19 @@ use_raw() {
 
 write_slot() {
 	newest=$((newest + 1))
-	if pmem-io fill --direct --offset "$offset" --length $SLOT "/dev/$RAW" --seed $newest 2>/dev/null; then
+	on_disk "$RAW" pmem-io fill --direct --offset "$offset" --length $SLOT "/dev/$RAW" --seed $newest 2>/dev/null
+	case $? in
+	0)
 		eval "seed_$slot=$newest bad_$slot=0"
 		note "slot $slot is written"
 		count "write to the raw disk"
-	else
+		;;
+	4) ;;
+	*)
 		eval "seed_$slot=0"
 		[ "$bad" = 0 ] || eval "bad_$slot=2"
-	fi
+		;;
+	esac
 }
 
 poison_slot() {
@@ -201,9 +224,9 @@ verify_slot() {
 # check_slot: fails if the slot can't be read, and should.
 check_slot() {
 	status=0
-	answer=$(pmem-io verify --direct --offset "$offset" --length $SLOT "/dev/$RAW" --seed "$seed" 2>&1) || status=$?
+	answer=$(on_disk "$RAW" pmem-io verify --direct --offset "$offset" --length $SLOT "/dev/$RAW" --seed "$seed" 2>&1) || status=$?
 	case $status:$seed:$bad in
-	1:*:0) return 1 ;;
+	1:*:0 | 4:*) return 1 ;;
 	1:*) count "read of a bad slot" ;;
 	[03]:*:1) wrong "slot $slot of the raw disk has an error and can be read, at sector $((offset / 512)); badblocks: $(tr '\n' ',' \
 		<"/sys/block/$RAW/badblocks")" ;;
@@ -277,7 +300,7 @@ mount_files() {
 		sleep 0.2
 	done
 	tries=0
-	until e2fsck -p "/dev/$FILES_DISK" >$OPERATIONS/e2fsck 2>&1 || [ $? -le 1 ] && mount_dax "$FILES_DISK" 2>/dev/null; do
+	until on_disk "$FILES_DISK" check_and_mount; do
 		running || return
 		sleep 0.2
 		[ $((tries += 1)) -lt 200 ] || {
@@ -291,6 +314,10 @@ mount_files() {
 		path="$MNT/file$number"
 		[ -z "$seed" ] || [ -e "$path" ] || ! ls "$MNT/lost+found" >/dev/null 2>&1 || wrong "$path is gone"
 	done
+}
+
+check_and_mount() {
+	e2fsck -p "/dev/$FILES_DISK" >$OPERATIONS/e2fsck 2>&1 || [ $? -le 1 ] && mount_dax "$FILES_DISK" 2>/dev/null
 }
 
 change_modes() {
@@ -313,17 +340,15 @@ change_modes() {
 		case $mode in
 		*devdax*)
 			device=/dev/$(jq -r .daxregion.devices[0].chardev $OPERATIONS/mode)
-			set -- map-write --length 2M "$device"
+			pmem-io map-write --length 2M "$device" --seed "$newest" >/dev/null 2>&1 || continue
+			answer=$(pmem-io map-verify --length 2M "$device" --seed "$newest" 2>&1) || :
 			;;
 		*)
-			device=/dev/$(jq -r .blockdev $OPERATIONS/mode)
-			set -- fill --direct --length 1M "$device"
+			device=$(jq -r .blockdev $OPERATIONS/mode)
+			on_disk "$device" pmem-io fill --direct --length 1M "/dev/$device" --seed "$newest" >/dev/null 2>&1 || continue
+			answer=$(on_disk "$device" pmem-io verify --direct --length 1M "/dev/$device" --seed "$newest" 2>&1) || :
 			;;
 		esac
-		pmem-io "$@" --seed "$newest" >/dev/null 2>&1 || continue
-		shift
-		case $mode in *devdax*) set -- map-verify "$@" ;; *) set -- verify "$@" ;; esac
-		answer=$(pmem-io "$@" --seed "$newest" 2>&1) || :
 		case $answer in
 		*byte*) wrong "$mode: $answer" ;;
 		esac
@@ -342,7 +367,7 @@ use_load() {
 		1) set -- --ioengine=libaio --iodepth=8 --sync=1 ;;
 		*) set -- --ioengine=io_uring --iodepth=8 --fixedbufs=1 --registerfiles=1 ;;
 		esac
-		fio --name=load --filename="/dev/$LOAD" --allow_file_create=0 --direct=1 --rw=randrw --bsrange=512-64k --size=16M \
+		on_disk "$LOAD" fio --name=load --filename="/dev/$LOAD" --allow_file_create=0 --direct=1 --rw=randrw --bsrange=512-64k --size=16M \
 			--rate_iops=500 --time_based --runtime=2 "$@" >/dev/null 2>&1
 		count "load"
 	done
