@@ -13,7 +13,9 @@ use crate::report::table;
 use anyhow::{Context, Result, ensure};
 use comfy_table::CellAlignment;
 use gimli::{EndianSlice, LittleEndian, RelocateReader, SectionId};
-use object::{Object, ObjectSection, ObjectSymbol, RelocationTarget, SectionKind};
+use object::{
+    Object, ObjectSection, ObjectSymbol, Relocation, RelocationTarget, SectionIndex, SectionKind,
+};
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt::Write;
@@ -28,6 +30,9 @@ pub const BLOCKS: &str = "blocks";
 /// A block with so many bytes that are known identifies its place.
 const UNIQUE: usize = 16;
 const PAGE: u64 = 4096;
+/// The section that lists each `endbr64` to be overwritten, and its length.
+const SEALED: &str = ".ibt_endbr_seal";
+const ENDBR64: usize = 4;
 
 /// Lines that no selftest executes, and why.
 #[derive(Deserialize)]
@@ -319,6 +324,18 @@ impl Module {
             }
             addresses.insert(section.index(), base(index) + start as u64);
         }
+        // The kernel overwrites an `endbr64` that no indirect call needs (apply_seal_endbr).
+        if let Some(section) = file.section_by_name(SEALED) {
+            for (_, relocation) in section.relocations() {
+                let address = relocated(&file, &addresses, &relocation)?.unwrap_or(0);
+                for (index, image) in images.iter_mut().enumerate() {
+                    if let Some(at) = address.checked_sub(base(index)) {
+                        let at = usize::try_from(at)?;
+                        image.changed.extend(at..at + ENDBR64);
+                    }
+                }
+            }
+        }
         for image in &mut images {
             image.executed = vec![false; image.bytes.len()];
         }
@@ -352,10 +369,25 @@ impl Module {
     }
 }
 
+/// Returns what a relocation refers to, if it is a symbol.
+fn relocated(
+    file: &object::File<'_>,
+    addresses: &HashMap<SectionIndex, u64>,
+    relocation: &Relocation,
+) -> Result<Option<u64>> {
+    let RelocationTarget::Symbol(index) = relocation.target() else {
+        return Ok(None);
+    };
+    let symbol = file.symbol_by_index(index)?;
+    let of_section = symbol.section_index().and_then(|at| addresses.get(&at));
+    let value = symbol.address() + of_section.copied().unwrap_or(0);
+    Ok(Some(value.wrapping_add_signed(relocation.addend())))
+}
+
 /// Reads the driver's own lines from DWARF. `addresses` has those of the sections.
 fn source_lines(
     file: &object::File<'_>,
-    addresses: &HashMap<object::SectionIndex, u64>,
+    addresses: &HashMap<SectionIndex, u64>,
     top: &Path,
 ) -> Result<Vec<Line>> {
     let load = |id: SectionId| -> Result<(Vec<u8>, Relocations)> {
@@ -364,14 +396,9 @@ fn source_lines(
         };
         let mut relocations = Relocations::default();
         for (offset, relocation) in section.relocations() {
-            let RelocationTarget::Symbol(index) = relocation.target() else {
-                continue;
-            };
-            let symbol = file.symbol_by_index(index)?;
-            let of_section = symbol.section_index().and_then(|at| addresses.get(&at));
-            let value = symbol.address() + of_section.copied().unwrap_or(0);
-            let value = value.wrapping_add_signed(relocation.addend());
-            relocations.0.insert(usize::try_from(offset)?, value);
+            if let Some(value) = relocated(file, addresses, &relocation)? {
+                relocations.0.insert(usize::try_from(offset)?, value);
+            }
         }
         Ok((section.uncompressed_data()?.into_owned(), relocations))
     };
