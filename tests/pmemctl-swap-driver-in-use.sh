@@ -34,7 +34,7 @@ refuses() {
 
 need_both_drivers
 need pmemctl dmsetup mdadm losetup sfdisk xfs_io mkswap
-plan 33
+plan 35
 load_driver
 disk=$(labelled_disk -m fsdax -s 384M)
 device=$(device_of_disk "$disk")
@@ -120,6 +120,13 @@ mkdir -p /tmp/log
 mount "/dev/$e820" /tmp/log
 refuses "a journal" "$disk is claimed by something that can't be seen from here"
 umount /tmp/log
+
+# As an open() sees it that began before the disk was removed, and before another one got its number.
+number=$(cat "/sys/block/$e820/dev")
+mv "/dev/$disk" /dev/node
+mknod "/dev/$disk" b "${number%:*}" "${number#*:}"
+refuses "a node of another disk" "it can't be opened: No such device"
+mv /dev/node "/dev/$disk"
 
 is "several holders are several lines" "$(
 	exec 5<"/dev/$disk"

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! ioctl(2) requests to block devices: two of them as functions, and a table of many for tests.
+//! ioctl(2) requests to block devices: three of them as functions, and a table of many for tests.
 //!
 //! The numbers and sizes are those of Linux on 64-bit processors with the common encoding of
 //! ioctls (x86-64, arm64): `include/uapi/linux/{fs,blkpg,blktrace_api,blkzoned,hdreg,cdrom,pr}.h`,
 //! `include/scsi/{sg,scsi}.h`.
 
-use rustix::ioctl::{Opcode, Setter, ioctl};
+use rustix::ioctl::{Getter, Opcode, Setter, ioctl};
 use std::ffi::c_int;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
@@ -16,6 +16,9 @@ const BLKROSET: Opcode = 0x125d;
 
 /// `BLKZEROOUT` of linux/fs.h: `_IO(0x12, 127)`.
 const BLKZEROOUT: Opcode = 0x127f;
+
+/// `BLKGETDISKSEQ` of linux/fs.h: `_IOR(0x12, 128, __u64)`.
+const BLKGETDISKSEQ: Opcode = 0x8008_1280;
 
 /// Zeroes `length` bytes of a block device from `start`, both multiples of the logical block size.
 pub fn zero_out(device: impl AsFd, start: u64, length: u64) -> io::Result<()> {
@@ -31,6 +34,13 @@ pub fn set_read_only(device: impl AsFd) -> io::Result<()> {
     // file that is not a block device fails with ENOTTY.
     unsafe { ioctl(device, Setter::<BLKROSET, c_int>::new(1))? };
     Ok(())
+}
+
+/// Returns the number of a block device's disk that no other disk has had since the boot (`diskseq`).
+pub fn disk_sequence(device: impl AsFd) -> io::Result<u64> {
+    // SAFETY: BLKGETDISKSEQ writes a `u64` to its argument, which `Getter` passes by address; a file
+    // that is not a block device fails with ENOTTY.
+    Ok(unsafe { ioctl(device, Getter::<BLKGETDISKSEQ, u64>::new())? })
 }
 
 /// The argument of a [`Request`].

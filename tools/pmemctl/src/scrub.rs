@@ -25,10 +25,10 @@ use rustix::fs::{FlockOperation, OFlags, flock};
 use rustix::io::Errno;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io;
 use std::ops::Range;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -384,12 +384,10 @@ impl Scrub {
             state.done = 0;
             state.found.clear();
         }
-        let node = self.list.disk.node(&self.list.disk.whole);
-        let disk = OpenOptions::new()
-            .read(true)
-            .custom_flags(OFlags::DIRECT.bits() as i32)
-            .open(&node)
-            .with_context(|| printable(&node))?;
+        let disk = &self.list.disk;
+        let disk = disk
+            .open(&disk.whole, OFlags::DIRECT)
+            .with_context(|| printable(disk.node(&disk.whole)))?;
         let (from, begun) = (state.done, Instant::now());
         let mut known = Ranges::default();
         let mut buffer = DirectBuffer::new(CHUNK as usize);

@@ -6,6 +6,7 @@ use crate::block::devno::DeviceNumber;
 use crate::sysfs::{self, Host};
 use abstractions::ioctl;
 use rustix::fs::OFlags;
+use rustix::io::Errno;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
@@ -107,17 +108,30 @@ impl Disk {
         self.host.path("dev").join(&part.name)
     }
 
+    /// Opens it, or a part of it, for reading with these flags. `ENODEV` if it is gone.
+    ///
+    /// The next disk gets the device number of one that is gone, also while this open(2) looks up
+    /// the number of the node.
+    pub fn open(&self, part: &BlockDevice, flags: OFlags) -> io::Result<File> {
+        let file = OpenOptions::new()
+            .read(true)
+            .custom_flags(flags.bits() as i32)
+            .open(self.node(part))?;
+
+        match ioctl::disk_sequence(&file)? {
+            sequence if Some(sequence) == self.sequence => Ok(file),
+            _ => Err(Errno::NODEV.into()),
+        }
+    }
+
     /// Opens it for this program alone: as long as the file is open it can't be mounted, swapped to
     /// or made part of another device; `EBUSY` where it is.
     pub fn claim(&self) -> io::Result<File> {
-        OpenOptions::new()
-            .read(true)
-            .custom_flags(OFlags::EXCL.bits() as i32)
-            .open(self.node(&self.whole))
+        self.open(&self.whole, OFlags::EXCL)
     }
 
     /// Makes a part of it refuse to be written.
     pub fn set_read_only(&self, part: &BlockDevice) -> io::Result<()> {
-        ioctl::set_read_only(&File::open(self.node(part))?)
+        ioctl::set_read_only(&self.open(part, OFlags::empty())?)
     }
 }
