@@ -73,6 +73,11 @@ impl Explained {
     }
 }
 
+/// Returns whether a line counts: not the begin of a function, which has often been copied to all callers, nor its end.
+fn counts(line: &str) -> bool {
+    line.contains(char::is_alphanumeric) && !line.split_whitespace().any(|word| word == "fn")
+}
+
 /// Whether each line of the driver's sources was executed.
 type Lines = BTreeMap<PathBuf, BTreeMap<u64, bool>>;
 
@@ -103,10 +108,18 @@ impl Coverage {
                 reasons.insert((explained.file.clone(), line), explained.why.clone());
             }
         }
-        Ok(Self {
-            lines: module.lines(),
-            reasons,
-        })
+        let mut lines = module.lines();
+        for (file, lines) in &mut lines {
+            let source =
+                fs::read_to_string(top.join(file)).with_context(|| file.display().to_string())?;
+            let source: Vec<&str> = source.lines().collect();
+            lines.retain(|line, _| {
+                let line = usize::try_from(line - 1).ok();
+                line.and_then(|at| source.get(at))
+                    .is_some_and(|line| counts(line))
+            });
+        }
+        Ok(Self { lines, reasons })
     }
 
     /// Returns the lines that were not executed, for no reason.
@@ -417,7 +430,9 @@ fn source_lines(
         let mut rows = program.rows();
         let mut last: Option<(u64, Option<PathBuf>, u64)> = None;
         while let Some((header, row)) = rows.next_row()? {
-            if let Some((start, Some(file), line)) = last.take() {
+            // Of several rows for one address, only the last one has instructions.
+            let before = last.take().filter(|(start, ..)| *start < row.address());
+            if let Some((start, Some(file), line)) = before {
                 lines.push(Line {
                     file,
                     line,
