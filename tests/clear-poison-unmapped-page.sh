@@ -14,7 +14,12 @@ cleanup() {
 	provider_cleanup
 }
 
-plan 12
+# nowait_write OFFSET: writes 64 KiB; prints their number, or the error.
+nowait_write() {
+	pmem-io pwrite --nowait --direct --offset "$1" --length 64K "/dev/$DISK" 2>&1 | sed 's/.*: //; s/ (.*//'
+}
+
+plan 15
 provide pages=1
 pattern before_ 8 | write_sectors "$DISK" 2056 8
 provider unmap 1M
@@ -29,6 +34,10 @@ is "the next page is as it was" "$(read_sectors "$DISK" 2056 8 | md5sum)" "$(pat
 pattern aaaaaaa 24 | write_sectors "$DISK" 2040 24 || :
 is "repaired by a write over it" "$(badblocks_of "$DISK")" ""
 is "it reads" "$(read_sectors "$DISK" 2040 24 | md5sum)" "$(pattern aaaaaaa 24 | md5sum)"
+is "and can be written without a wait" "$(nowait_write 1M)" 65536
+provider unmap 1M
+is "unmapped again: not without a wait" "$(nowait_write 1M)" "Resource temporarily unavailable"
+check "but with one" pmem-io pwrite --direct --offset 1M --length 4K "/dev/$DISK"
 rebind "$NAMESPACE"
 is "no error after a rebind" "$(badblocks_of "$DISK")" ""
 
