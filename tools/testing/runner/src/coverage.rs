@@ -10,6 +10,7 @@
 //! count.
 
 use crate::report::table;
+use crate::results::{Activity, Outcome, Results, TestResult};
 use anyhow::{Context, Result, ensure};
 use comfy_table::CellAlignment;
 use gimli::{EndianSlice, LittleEndian, RelocateReader, SectionId};
@@ -73,6 +74,39 @@ impl Explained {
     }
 }
 
+/// Reads the list: the reason for each of its lines.
+fn reasons(top: &Path) -> Result<BTreeMap<(PathBuf, u64), String>> {
+    let text = fs::read_to_string(top.join(LIST)).context(LIST)?;
+    let mut reasons = BTreeMap::new();
+    for explained in toml::from_str::<List>(&text).context(LIST)?.lines {
+        let source = fs::read_to_string(top.join(&explained.file))
+            .with_context(|| explained.file.display().to_string())?;
+        for line in explained.lines(&source).context(LIST)? {
+            reasons.insert((explained.file.clone(), line), explained.why.clone());
+        }
+    }
+    Ok(reasons)
+}
+
+/// Checks that the list fits the driver's sources.
+pub fn lint(top: &Path, results: &mut Results) {
+    let clock = results.running("coverage");
+    let (outcome, lines) = match reasons(top) {
+        Ok(_) => (Outcome::Passed, Vec::new()),
+        Err(error) => (
+            Outcome::Failed(format!("{LIST} does not fit the driver's sources")),
+            vec![format!("{error:#}")],
+        ),
+    };
+    results.spend(Activity::Lints, clock.time());
+    results.add(TestResult {
+        about: "each line that no selftest executes is there".into(),
+        time: clock.time(),
+        lines,
+        ..TestResult::new("coverage", outcome)
+    });
+}
+
 /// Returns whether a line counts: not the begin of a function, which has often been copied to all callers, nor its end.
 fn counts(line: &str) -> bool {
     line.contains(char::is_alphanumeric) && !line.split_whitespace().any(|word| word == "fn")
@@ -99,15 +133,6 @@ impl Coverage {
             let text = fs::read_to_string(&log).with_context(|| log.display().to_string())?;
             module.mark(&parse_blocks(&text).with_context(|| log.display().to_string())?);
         }
-        let text = fs::read_to_string(top.join(LIST)).context(LIST)?;
-        let mut reasons = BTreeMap::new();
-        for explained in toml::from_str::<List>(&text).context(LIST)?.lines {
-            let source = fs::read_to_string(top.join(&explained.file))
-                .with_context(|| explained.file.display().to_string())?;
-            for line in explained.lines(&source).context(LIST)? {
-                reasons.insert((explained.file.clone(), line), explained.why.clone());
-            }
-        }
         let mut lines = module.lines();
         for (file, lines) in &mut lines {
             let source =
@@ -119,7 +144,10 @@ impl Coverage {
                     .is_some_and(|line| counts(line))
             });
         }
-        Ok(Self { lines, reasons })
+        Ok(Self {
+            lines,
+            reasons: reasons(top)?,
+        })
     }
 
     /// Returns the lines that were not executed, for no reason.

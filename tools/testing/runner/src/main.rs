@@ -267,6 +267,7 @@ fn run(arguments: &Arguments) -> Result<bool> {
             step.test(&mut results, &logs)?;
         }
         mutants::lint(&top, &known, &mut results)?;
+        coverage::lint(&top, &mut results);
     }
     if arguments.lint {
         lint_tools(&top, &logs, &mut results)?;
