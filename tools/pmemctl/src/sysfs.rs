@@ -25,6 +25,11 @@ impl Host {
         Self { root: root.into() }
     }
 
+    /// Whether this program runs on it.
+    pub fn is_here(&self) -> bool {
+        self.root == Path::new("/")
+    }
+
     /// A file of it; `path` is relative.
     pub fn path(&self, path: impl AsRef<Path>) -> PathBuf {
         self.root.join(path)

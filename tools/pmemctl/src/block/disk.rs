@@ -118,10 +118,11 @@ impl Disk {
             .custom_flags(flags.bits() as i32)
             .open(self.node(part))?;
 
-        match ioctl::disk_sequence(&file)? {
-            sequence if Some(sequence) == self.sequence => Ok(file),
-            _ => Err(Errno::NODEV.into()),
+        // Disks of tests are files.
+        if self.host.is_here() && self.sequence != Some(ioctl::disk_sequence(&file)?) {
+            return Err(Errno::NODEV.into());
         }
+        Ok(file)
     }
 
     /// Opens it for this program alone: as long as the file is open it can't be mounted, swapped to
