@@ -125,7 +125,8 @@ impl<'bound> Media<'bound> {
     /// are any.
     ///
     /// Returns the number of bytes written from the start of `span` on, and whether these are all.
-    /// Pages before the one that fails are written; that page and those behind it are not.
+    /// Pages before the one that fails are written, and those behind it are not. That page stays bad, and
+    /// may have old and new data.
     ///
     /// - [`EIO`]: a bad block can't be repaired, or its page is unmapped from the direct map and only a
     ///   part of it is to be written. A page is mapped again as a whole only.

@@ -3,7 +3,9 @@
 //! Writing over bad blocks: clear poison, store, verify.
 //!
 //! Each page is cleared, stored and removed from the bad blocks before the next one is touched. So a
-//! page that can't be repaired affects only itself, and nothing is cleared that is not written.
+//! page that can't be repaired affects only itself, and nothing is cleared that is not written. Where
+//! the bus has a clear-error command, the data is also stored before, for a power failure between the
+//! two.
 
 #![forbid(unsafe_code)]
 
@@ -83,6 +85,15 @@ impl Media<'_> {
             return Err(EIO);
         }
         let repair = self.badblocks().begin_repair(page)?;
+
+        // A write that a power failure interrupts leaves the old error or the new data: the data is durable
+        // before the platform forgets the error. If clearing changes the contents, the store below counts.
+        // Without that command, nothing is stored before the page is known to be good.
+        if mapped && self.dev.region().has_clear_error() {
+            self.memory.write_bytes(at, bytes)?;
+            // A failed flush is no reason to fail the write, which promises nothing before its own flush.
+            let _ = self.dev.region().flush();
+        }
         let cleared = self.clear_poison(page);
 
         // Without a clear-error command, only reading back a whole page shows that it is good again:

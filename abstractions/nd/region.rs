@@ -100,6 +100,15 @@ impl Region {
         unsafe { (*(*self.bus()).nd_desc).ndctl.is_some() }
     }
 
+    /// Returns whether the bus has a clear-error command (ACPI 6.5, 9.20.7.6).
+    pub(crate) fn has_clear_error(&self) -> bool {
+        // SAFETY: By the type invariant the region is bound; its bus and the descriptor outlive it. Providers
+        // set the mask before they register the bus.
+        let commands = unsafe { (*(*self.bus()).nd_desc).cmd_mask };
+
+        commands & (1 << bindings::ND_CMD_CLEAR_ERROR) != 0
+    }
+
     /// The bad blocks of the region, which has all its namespaces.
     pub(super) fn badblocks(&self) -> &BadBlocks {
         // SAFETY: By the type invariant the region is bound: its driver initialises `bb` before it creates

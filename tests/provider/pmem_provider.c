@@ -69,6 +69,32 @@ static ullong stubborn = ULLONG_MAX;
 module_param(stubborn, ullong, 0644);
 MODULE_PARM_DESC(stubborn, "OFFSET of a byte whose poison cannot be cleared");
 
+static ullong cleared;
+module_param(cleared, ullong, 0444);
+MODULE_PARM_DESC(cleared, "what the first 8 bytes of the memory were when its poison was last cleared");
+
+static ullong poison_log = ULLONG_MAX;
+module_param(poison_log, ullong, 0644);
+MODULE_PARM_DESC(poison_log, "OFFSET of a byte for each sector of the range, which is 1 if it has poison; poison destroys data");
+
+/* What the platform still knows after a power failure. */
+static void log_poison(u64 offset, u64 length, bool poison)
+{
+	static const u8 destroyed[SECTOR_SIZE] = { [0 ... SECTOR_SIZE - 1] = 0xff };
+	u64 first = offset / SECTOR_SIZE, last = DIV_ROUND_UP(offset + length, SECTOR_SIZE);
+
+	if (poison_log >= size || last > size - poison_log)
+		return;
+	for (u64 sector = first; sector < last; sector++)
+		memcpy_flushcache(memory + poison_log + sector, &(u8){ poison }, 1);
+	wmb();
+	if (!poison)
+		return;
+	for (u64 sector = first; sector < last; sector++)
+		memcpy_flushcache(memory + sector * SECTOR_SIZE, destroyed, SECTOR_SIZE);
+	wmb();
+}
+
 static int provider_ctl(struct nvdimm_bus_descriptor *desc,
 			struct nvdimm *nvdimm, uint cmd, void *buf, uint len,
 			int *cmd_rc)
@@ -84,12 +110,15 @@ static int provider_ctl(struct nvdimm_bus_descriptor *desc,
 		cap->clear_err_unit = clear_unit;
 		return 0;
 	case ND_CMD_CLEAR_ERROR:
-		if (!clear_limit || start + stubborn - clear->address < clear->length) {
+		if (!clear_limit || start + stubborn - clear->address < clear->length ||
+		    clear->address < start || clear->address - start > size - sizeof(cleared)) {
 			*cmd_rc = -EIO;
 			return 0;
 		}
 		clear->cleared = min_t(u64, clear->length, clear_limit);
+		memcpy(&cleared, memory + clear->address - start, sizeof(cleared));
 		badrange_forget(&media, clear->address - start, clear->cleared);
+		log_poison(clear->address - start, clear->cleared, false);
 		return 0;
 	default:
 		return -ENOTTY;
@@ -107,6 +136,8 @@ static int bad_set(const char *val, const struct kernel_param *kp)
 			length = memparse(end + 1, &end);
 		if (!length || badrange_add(&media, offset, length))
 			return -EINVAL;
+		if (memory)
+			log_poison(offset, length, true);
 		if (bus)
 			nvdimm_bus_add_badrange(bus, start + offset, length);
 		val = *end == ',' ? end + 1 : end;
