@@ -260,7 +260,7 @@ mutants: tools provider
 endif
 
 powerfail: IMAGES := 10000
-powerfail: module tools setup-powerfail
+powerfail: module provider tools setup-powerfail
 	@set -f; $(enter) $(built)/pmem-powerfail --images $(IMAGES) $(if $(FRESH),,--resume) $(if $(SEED),--seed '$(SEED)') \
 		$(if $(DRIVER),--driver '$(DRIVER)') $(if $(CPU),--cpu '$(CPU)') $(if $(EADR),--eadr) \
 		$(if $(MODULE),--module '$(MODULE)') $(WORKLOADS)

@@ -33,6 +33,9 @@ pub struct Promise {
     /// Seed of the records' order
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
+    /// Let the memory of each record fail before it is written: the file takes OFFSET+LENGTH
+    #[arg(long, value_name = "FILE")]
+    poison: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -72,6 +75,7 @@ impl Promise {
                 _ => (0..BATCH).map(|_| rng.u16(..self.records)).collect(),
             };
             for &record in &batch {
+                self.poison(record)?;
                 mark(operation::BEGUN, record::note(record, generation));
                 writer.write(record, generation)?;
             }
@@ -81,6 +85,14 @@ impl Promise {
             }
         }
         Ok(())
+    }
+
+    fn poison(&self, record: u16) -> Result<()> {
+        let Some(file) = &self.poison else {
+            return Ok(());
+        };
+        let range = format!("{}+{RECORD}", usize::from(record) * RECORD);
+        fs::write(file, range).with_context(|| file.display().to_string())
     }
 
     /// Returns the name of a record that is a file.

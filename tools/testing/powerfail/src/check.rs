@@ -4,14 +4,17 @@
 
 use crate::btt::Btt;
 use crate::recovery::Guest;
-use crate::workload::{Check, FileSystem, Workload};
+use crate::workload::{Check, FileSystem, POISON_LOG, Workload};
 use anyhow::{Context, Result};
-use persistence::record::{Promise, RECORD};
+use persistence::record::{self, Promise, RECORD};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
 use tempfile::TempDir;
+
+/// Bytes of a sector.
+const SECTOR: usize = 512;
 
 /// What is wrong with an image, as a sentence; nothing if all is well.
 pub type Verdict = Result<(), String>;
@@ -53,6 +56,7 @@ impl Checker {
             .context("the disk begins behind the memory")?;
         match self.check {
             Check::Raw => return Ok(in_order(data, promises)),
+            Check::Repair => return Ok(in_order(&without_errors(data, promises), promises)),
             Check::Btt => return Ok(blocks(data, promises)),
             Check::File(_) | Check::Folder(_) => {}
         }
@@ -121,6 +125,26 @@ fn in_order(data: &[u8], promises: &BTreeMap<u16, Promise>) -> Verdict {
     })
 }
 
+/// Returns the records with good data in the place of sectors that the platform's log of errors has: the driver will list
+/// these, and they promise nothing.
+fn without_errors(data: &[u8], promises: &BTreeMap<u16, Promise>) -> Vec<u8> {
+    let last = promises.keys().next_back().map_or(0, |&record| usize::from(record) + 1);
+    let mut records = data[..last * RECORD].to_vec();
+    let log = data.get(POISON_LOG..).unwrap_or_default();
+    let mut good = [0; RECORD];
+    for (&record, promise) in promises {
+        record::fill(&mut good, record, promise.begun);
+        let at = usize::from(record) * RECORD;
+        let sectors = records[at..at + RECORD].chunks_mut(SECTOR);
+        for (index, (sector, good)) in sectors.zip(good.chunks(SECTOR)).enumerate() {
+            if log.get(at / SECTOR + index) == Some(&1) {
+                sector.copy_from_slice(good);
+            }
+        }
+    }
+    records
+}
+
 fn blocks(memory: &[u8], promises: &BTreeMap<u16, Promise>) -> Verdict {
     let btt = Btt::new(memory).map_err(|error| format!("{error:#}"))?;
     promises.iter().try_for_each(|(&record, promise)| {
@@ -147,4 +171,25 @@ pub fn text(output: &Output) -> String {
         .filter(|line| !line.trim().is_empty())
         .collect();
     lines[lines.len().saturating_sub(6)..].join(" / ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_listed_sectors_may_be_lost() {
+        let mut memory = vec![0; POISON_LOG + 4096];
+        let promise = Promise {
+            begun: 7,
+            promised: 7,
+        };
+        let promises = BTreeMap::from([(1, promise)]);
+        record::fill(&mut memory[RECORD..2 * RECORD], 1, 7);
+        memory[RECORD + SECTOR..RECORD + 2 * SECTOR].fill(0xff);
+        let check = |memory: &[u8]| in_order(&without_errors(memory, &promises), &promises);
+        assert!(check(&memory).unwrap_err().contains("byte 512"));
+        memory[POISON_LOG + 9] = 1;
+        assert_eq!(check(&memory), Ok(()));
+    }
 }

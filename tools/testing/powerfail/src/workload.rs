@@ -11,6 +11,9 @@ use vm::Driver;
 pub enum Check {
     /// The records are on the disk, one after the other.
     Raw,
+    /// The same, and the memory of each record fails before it is written. A record may be lost where the platform's log of
+    /// errors, which is at [`POISON_LOG`], has it.
+    Repair,
     /// The records are the blocks of a BTT, and none is torn.
     Btt,
     /// The file system recovers and is clean, and its file "records" has the records.
@@ -25,6 +28,9 @@ pub enum FileSystem {
     Xfs,
 }
 
+/// Where the memory of [`Check::Repair`] has a byte for each sector, which is 1 if the sector has poison.
+pub const POISON_LOG: usize = 16 << 20;
+
 /// A workload.
 pub struct Workload {
     pub check: Check,
@@ -32,6 +38,8 @@ pub struct Workload {
     pub about: &'static str,
     /// The argument of `pmem-io promise --how`.
     how: &'static str,
+    /// Why images of nd_pmem may have lost something.
+    pub lost_by_nd_pmem: Option<&'static str>,
 }
 
 const fn workload(
@@ -45,10 +53,11 @@ const fn workload(
         name,
         about,
         how,
+        lost_by_nd_pmem: None,
     }
 }
 
-pub static WORKLOADS: [Workload; 20] = [
+pub static WORKLOADS: [Workload; 21] = [
     workload(
         Check::Raw,
         "raw-fsync",
@@ -73,6 +82,15 @@ pub static WORKLOADS: [Workload; 20] = [
         "a mapping of the block device, made durable by msync",
         "msync",
     ),
+    Workload {
+        lost_by_nd_pmem: Some("it clears poison before it has written the data"),
+        ..workload(
+            Check::Repair,
+            "repair-fsync",
+            "block writes (O_DIRECT) over bad blocks, made durable by fsync",
+            "fsync",
+        )
+    },
     workload(
         Check::Btt,
         "sector-fsync",
@@ -177,7 +195,7 @@ impl Workload {
         // The size; the mean number of stores between images at a store; a file system assumes that a disk does not tear
         // sectors.
         let (size, stores, sectors) = match self.check {
-            Check::Raw | Check::Btt => ("48M", 500, ""),
+            Check::Raw | Check::Repair | Check::Btt => ("48M", 500, ""),
             Check::File(FileSystem::Ext4) | Check::Folder(FileSystem::Ext4) => {
                 ("48M", 700, ",sectors")
             }
@@ -187,11 +205,24 @@ impl Workload {
             }
         };
         let eadr = if arguments.eadr { ",eadr" } else { "" };
+        let start = self.start() >> 20;
+        let memory = match self.check {
+            Check::Repair => format!("--append memmap={size}${start}M"),
+            _ => format!("--nvdimm size={size}"),
+        };
         format!(
-            "--bare --nvdimm size={size} --powerfail range={size}@4G,log={},seed={},fences=1,stores={stores}{sectors}{eadr}",
+            "--bare {memory} --powerfail range={size}@{start}M,log={},seed={},fences=1,stores={stores}{sectors}{eadr}",
             log.display(),
             arguments.seed
         )
+    }
+
+    /// Returns the physical address of the memory.
+    fn start(&self) -> u64 {
+        match self.check {
+            Check::Repair => 512 << 20,
+            _ => 4 << 30,
+        }
     }
 
     /// Returns the number of records that are checked.
@@ -211,11 +242,16 @@ impl Workload {
             Driver::C => String::new(),
         };
         let make = match self.check {
+            Check::Repair => {
+                &format!(
+                    ". $TESTS/lib/provider.sh; provide size=$((48 << 20)) dimm=0 poison_log={POISON_LOG}; disk=$DISK; path=/dev/$disk"
+                )
+            }
             Check::Raw => {
-                "disk=$(disk_of \"$(nfit_ns)\"); path=/dev/$disk; dd if=/dev/zero of=$path bs=128k count=1 oflag=direct status=none"
+                "load_driver; disk=$(disk_of \"$(nfit_ns)\"); path=/dev/$disk; dd if=/dev/zero of=$path bs=128k count=1 oflag=direct status=none"
             }
             Check::Btt => {
-                "disk=$(ndctl create-namespace -f -e \"$(nfit_ns)\" -m sector -l 4K | jq -r .blockdev); settle; path=/dev/$disk"
+                "load_driver; disk=$(ndctl create-namespace -f -e \"$(nfit_ns)\" -m sector -l 4K | jq -r .blockdev); settle; path=/dev/$disk"
             }
             Check::File(file_system) | Check::Folder(file_system) => {
                 let mkfs = match file_system {
@@ -231,15 +267,20 @@ impl Workload {
                     }
                 };
                 &format!(
-                    "disk=$(make_fsdax \"$(nfit_ns)\"); {mkfs}; mkdir -p /mnt; mount -o dax /dev/$disk /mnt; {path}"
+                    "load_driver; disk=$(make_fsdax \"$(nfit_ns)\"); {mkfs}; mkdir -p /mnt; mount -o dax /dev/$disk /mnt; {path}"
                 )
             }
         };
+        let poison = match self.check {
+            Check::Repair => " --poison /sys/module/pmem_provider/parameters/bad",
+            _ => "",
+        };
         format!(
-            "TESTS=/rust_pmem/tests; DRIVER={driver}; {module}. /rust_pmem/tests/lib/test.sh; load_driver; {make}; sync; \
+            "TESTS=/rust_pmem/tests; DRIVER={driver}; {module}. /rust_pmem/tests/lib/test.sh; {make}; sync; \
              resource=$(cat /sys/block/$disk/device/resource 2>/dev/null || cat $ND/$(nfit_ns)/resource); \
-             echo offset $((resource - 0x100000000)); pmem-io mark watch; \
-             pmem-io promise $path --how {how} --records {records} --images {images} --seed {seed}",
+             echo offset $((resource - {start})); pmem-io mark watch; \
+             pmem-io promise $path --how {how} --records {records} --images {images} --seed {seed}{poison}",
+            start = self.start(),
             how = self.how,
             records = self.records(),
             seed = arguments.seed,

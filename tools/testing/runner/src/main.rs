@@ -659,7 +659,13 @@ fn picture(top: &Path, results: &mut Results, logs: &Path) -> Result<()> {
 /// Cuts the power of guests, and checks crash images.
 fn powerfail(top: &Path, results: &mut Results, logs: &Path) -> Result<()> {
     /// One of each kind: what is checked, and what makes data durable.
-    const WORKLOADS: &[&str] = &["raw-fsync", "sector-dsync", "ext4-write", "ext4-map-sync"];
+    const WORKLOADS: &[&str] = &[
+        "raw-fsync",
+        "repair-fsync",
+        "sector-dsync",
+        "ext4-write",
+        "ext4-map-sync",
+    ];
     results.group("powerfail", "Power cuts at fences and stores");
     let mut command = Command::new(top.join("build/tools/debug/pmem-powerfail"));
     command.current_dir(top).args(["--images", "200"]);
