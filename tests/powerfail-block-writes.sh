@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# Data that a block device has acknowledged as durable is on the medium; unbind leaves nothing behind.
+# Data that a block device has acknowledged as durable is on the medium; unbind and handover leave nothing behind.
 # soak
 # vm: --cpu max --bare --nvdimm size=64M --powerfail range=64M@4G --cpus 2
 . "$(dirname "$0")/lib/test.sh"
@@ -11,7 +11,13 @@ write() {
 	dd if=/tmp/data of="$disk" bs=4k "$@" status=none
 }
 
-plan 9
+cleanup() {
+	unload_both_drivers
+}
+
+need_both_drivers
+need pmemctl
+plan 11
 load_driver
 disk=/dev/$(disk_of "$(nfit_ns)")
 head -c 64k /dev/urandom >/tmp/data
@@ -29,3 +35,7 @@ is_durable "zeroed blocks and fsync" sh -c "blkdiscard -z -o 64K -l 64K $disk &&
 write oflag=direct
 rebind "$(nfit_ns)"
 is "unbind" "$(undurable)" 0
+load_both_drivers
+write oflag=direct
+check "handover to $(other_driver)" pmemctl swap-driver --to "$(other_driver)" "${disk#/dev/}"
+is "handover" "$(undurable)" 0

@@ -1,0 +1,42 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# A repaired page is durable when it leaves the lists on a bus that can't clear poison, and after an fsync on others.
+# soak
+# vm: --cpu max --bare --append memmap=128M$512M --powerfail range=128M@512M --cpus 2
+. "$(dirname "$0")/lib/test.sh"
+. "$(dirname "$0")/lib/provider.sh"
+. "$(dirname "$0")/lib/powerfail.sh"
+
+cleanup() {
+	umount $MNT 2>/dev/null
+	provider_cleanup
+}
+
+# repair NAME COMMAND…: the command, which does not flush, repairs the page of the disk at 1M, and it is durable: 2 subtests.
+repair() {
+	echo "add $((1 << 20)) 4096" >"/sys/block/$DISK/device/errors/list"
+	is_durable "$@"
+	is "$1: nothing is listed" "$(badblocks_of "$DISK")" ""
+}
+
+need pmem-io
+case $DRIVER in
+rust_pmem) plan 8 ;;
+*) plan 2 ;;
+esac
+head -c 4096 /dev/urandom >/tmp/data
+provide dimm=0 bad=1M+4K
+watch_stores
+is_durable "clear poison, fsync" dd if=/tmp/data of="/dev/$DISK" bs=4k seek=256 oflag=direct conv=notrunc,fsync
+is "clear poison, fsync: nothing is listed" "$(badblocks_of "$DISK")" ""
+
+# nd_pmem unlists the sectors at any write, without a look at the memory.
+if [ "$DRIVER" = rust_pmem ]; then
+	provider_cleanup
+	provide dimm=0 commands=0 keep=1
+	repair "overwrite and verify" dd if=/tmp/data of="/dev/$DISK" bs=4k seek=256 oflag=direct conv=notrunc
+	repair "zero and verify" fallocate -z -o 1M -l 4K "/dev/$DISK"
+	echo "add $((1 << 20)) 4096" >"/sys/block/$DISK/device/errors/list"
+	is_durable "drop" sh -c "echo drop $((1 << 20)) 4096 >/sys/block/$DISK/device/errors/list"
+	is "drop: nothing is listed" "$(badblocks_of "$DISK")" ""
+fi
