@@ -14,9 +14,9 @@ use crate::block::topology::{self, Mount, Mounts};
 use crate::fs::leases::Leases;
 use crate::fs::mounted::FileSystem;
 use crate::fs::offline;
+use crate::fs::quarantine_mark;
 use crate::fs::{Owned, Owner, Progress};
 use crate::nd::{Device, Kind};
-use crate::quarantine;
 use crate::sysfs::{self, Host, printable};
 use abstractions::extents::{self, Extent, Fork};
 use anyhow::{Context, Result, bail, ensure};
@@ -493,7 +493,7 @@ fn is_quarantined(owner: &Owner, mount: &Path) -> bool {
     };
     let path = paths.first().and_then(|path| sysfs::raw(path));
     path.map(PathBuf::from)
-        .is_some_and(|path| path.parent() == Some(mount) && quarantine::is_quarantine(&path))
+        .is_some_and(|path| path.parent() == Some(mount) && quarantine_mark::is_on_path(&path))
 }
 
 /// Prefers a mount of the whole file system to a bind mount.

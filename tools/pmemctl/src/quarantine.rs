@@ -14,14 +14,14 @@ use crate::block::mountinfo;
 use crate::block::topology;
 use crate::fs::kernel_reports;
 use crate::fs::mounted;
+use crate::fs::quarantine_mark;
 use crate::sysfs::{Host, printable};
 use abstractions::extents::{self, Extent, Fork};
 use anyhow::{Context, Result, bail, ensure};
 use rustix::fs::{
     AtFlags, Dir, FallocateFlags, FileType, FlockOperation, IFlags, Mode, OFlags,
-    StatVfsMountFlags, StatxAttributes, StatxFlags, XattrFlags, fallocate, fgetxattr, flock,
-    fsetxattr, fstat, fstatvfs, ftruncate, ioctl_getflags, ioctl_setflags, open, openat, statx,
-    unlinkat,
+    StatVfsMountFlags, StatxAttributes, StatxFlags, fallocate, flock, fstat, fstatvfs, ftruncate,
+    ioctl_getflags, ioctl_setflags, open, openat, statx, unlinkat,
 };
 use rustix::io::Errno;
 use schemars::JsonSchema;
@@ -31,7 +31,7 @@ use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io;
 use std::ops::Range;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -41,9 +41,6 @@ use units::Size;
 
 /// The name of the file, in the root directory of the file system.
 pub const NAME: &str = ".pmemctl-quarantine";
-
-/// Marks the file, so that no other file of its name is changed. Only root can set it.
-const MARK: &str = "trusted.pmemctl.quarantine";
 
 /// The first and the largest piece that is allocated at once.
 const PIECES: Range<u64> = 64 << 20..1 << 30;
@@ -181,7 +178,7 @@ impl Place {
         // It was created, but the command was killed before it was marked.
         let is_empty = status.st_size == 0 && status.st_blocks == 0;
         ensure!(
-            is_file && is_private && (is_marked(&file) || is_empty),
+            is_file && is_private && (quarantine_mark::is_on(&file) || is_empty),
             "{}: this is no quarantine file; give another name with --name",
             printable(&path)
         );
@@ -211,11 +208,6 @@ impl Place {
         self.root.sync_all()?;
         Ok(())
     }
-}
-
-fn is_marked(file: impl AsFd) -> bool {
-    let mut value = [0; 8];
-    fgetxattr(file, MARK, &mut value).is_ok_and(|length| length > 0)
 }
 
 /// Returns ranges of bytes as sectors, rounded out to whole blocks.
@@ -275,7 +267,7 @@ impl QuarantineFile {
             "{}: files of this directory are on the real-time device; their blocks are not supported",
             context()
         );
-        fsetxattr(&file, MARK, b"1", XattrFlags::empty()).with_context(context)?;
+        quarantine_mark::set(&file).with_context(context)?;
         Ok(Unlocked {
             file,
             block: self.block,
@@ -499,12 +491,6 @@ pub fn release(request: &Request) -> Result<Report> {
     })
 }
 
-/// Returns whether a file is a quarantine file: it has the mark, which only root can set.
-pub fn is_quarantine(path: &Path) -> bool {
-    let mut value = [0; 8];
-    rustix::fs::lgetxattr(path, MARK, &mut value).is_ok_and(|length| length > 0)
-}
-
 /// Returns the quarantine files of the mounted file systems on these disks.
 pub fn all(host: &Host, disks: &[String]) -> Vec<Quarantine> {
     let mounts = mountinfo::of_process(host, "self").unwrap_or_default();
@@ -534,7 +520,7 @@ pub fn all(host: &Host, disks: &[String]) -> Vec<Quarantine> {
 /// Returns the quarantine file in a directory.
 fn file_in(directory: &Path) -> Option<PathBuf> {
     let usual = directory.join(NAME);
-    if is_quarantine(&usual) {
+    if quarantine_mark::is_on_path(&usual) {
         return Some(usual);
     }
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -545,7 +531,7 @@ fn file_in(directory: &Path) -> Option<PathBuf> {
         .filter_map(Result::ok)
         .filter(|entry| entry.file_type() == FileType::RegularFile)
         .map(|entry| directory.join(OsStr::from_bytes(entry.file_name().to_bytes())))
-        .find(|path| is_quarantine(path))
+        .find(|path| quarantine_mark::is_on_path(path))
 }
 
 #[cfg(test)]
@@ -682,7 +668,7 @@ mod tests {
         assert!(place.find(OsStr::new("data")).is_err());
         std::os::unix::fs::symlink("/etc/passwd", folder.path().join("link")).unwrap();
         assert!(place.find(OsStr::new("link")).is_err());
-        assert!(!is_quarantine(&folder.path().join("data")));
+        assert!(!quarantine_mark::is_on_path(&folder.path().join("data")));
         assert_eq!(file_in(folder.path()), None);
     }
 }

@@ -12,6 +12,7 @@ pub mod mounted;
 pub mod offline;
 pub mod open_files;
 mod parents;
+pub(crate) mod quarantine_mark;
 mod tree;
 mod walk;
 pub mod xfs;
