@@ -3,6 +3,7 @@
 //! `pmem-bench`: counts the instructions of operations, with rust_pmem and with other drivers.
 
 mod cpus;
+mod figure;
 mod native;
 mod plots;
 mod profile;
@@ -12,6 +13,7 @@ mod thresholds;
 use anstream::{eprint, eprintln};
 use anyhow::{Context, Result, bail, ensure};
 use clap::{Parser, Subcommand};
+use figure::Figure;
 use meter::{Cell, ops};
 use profile::{Done, Profile, Symbols};
 use report::Report;
@@ -19,7 +21,7 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{self, ExitCode};
 use std::time::{Duration, Instant};
-use thresholds::{Figure, Thresholds};
+use thresholds::Thresholds;
 use vm::{Ended, LogFile, Options, Vm, reports};
 
 /// Measures disks and DAX files in one virtual machine whose clock counts instructions.

@@ -2,8 +2,9 @@
 
 //! Plots of the report.
 
+use crate::figure::{OURS, THEIRS};
 use crate::profile::{Part, Profile};
-use crate::report::{OURS, Report, THEIRS, VIRTIO};
+use crate::report::{Report, VIRTIO};
 use anyhow::{Result, anyhow};
 use epaint_default_fonts::UBUNTU_LIGHT;
 use plotters::coord::Shift;

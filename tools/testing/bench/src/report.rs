@@ -2,8 +2,8 @@
 
 //! The report of the measurements, for programs and for people.
 
+use crate::figure::{Figure, OURS, THEIRS};
 use crate::profile::{Part, Profile};
-use crate::thresholds::Figure;
 use anstream::println;
 use comfy_table::presets::{ASCII_MARKDOWN, UTF8_BORDERS_ONLY};
 use comfy_table::{CellAlignment, Table};
@@ -23,10 +23,6 @@ pub struct Report {
     pub text: u64,
 }
 
-/// The driver of this project.
-pub const OURS: &str = "rust_pmem";
-/// The driver that it is compared with.
-pub const THEIRS: &str = "nd_pmem";
 /// Other drivers, for scale.
 const OTHERS: [&str; 3] = ["brd", "null_blk", "null_blk-memory"];
 /// Another one, of which only profiles exist.
