@@ -2,10 +2,8 @@
 
 //! Arguments that several commands share: a range of a file, and how it is opened and mapped.
 
-use crate::mapped::MappedFile;
 use crate::pattern::Pattern;
-use abstractions::mapping::Options;
-use abstractions::{DirectBuffer, Mapping, sigbus};
+use abstractions::DirectBuffer;
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 use rustix::fs::OFlags;
@@ -13,7 +11,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{Seek, SeekFrom};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use units::{PAGE, Size};
+use units::Size;
 
 /// A range of a file.
 #[derive(Args)]
@@ -97,34 +95,6 @@ impl Area {
         Ok(usize::try_from(
             length.context("--offset is beyond the end of the file")?,
         )?)
-    }
-
-    /// Maps the range. SIGBUS is handled from then on.
-    pub fn map(&self, map: &MapOptions, writable: bool, pattern: Pattern) -> Result<MappedFile> {
-        let offset = self.offset.bytes();
-        ensure!(
-            offset % PAGE == 0,
-            "--offset {}: not a multiple of {PAGE}",
-            self.offset
-        );
-        // A shared mapping with PROT_WRITE needs a file that is open for both; MAP_SYNC needs
-        // PROT_WRITE.
-        let writable = writable || map.sync;
-        let file = self.open(writable, false)?;
-        let options = Options {
-            writable,
-            sync: map.sync,
-            populate: map.populate,
-        };
-        let length = self.length_of(&file)?;
-        let mapping = Mapping::new(&file, offset, length, options).context("mmap")?;
-        sigbus::catch().context("sigaction")?;
-        Ok(MappedFile {
-            mapping,
-            path: self.file.clone(),
-            offset,
-            pattern,
-        })
     }
 
     /// Calls `act` with a buffer for each block and the block's offset in the file.

@@ -22,7 +22,7 @@ use anyhow::{Result, ensure};
 use area::{Area, Call, MapOptions, Seed};
 use calls::Flags;
 use clap::{Parser, Subcommand};
-use mapped::Durable;
+use mapped::{Durable, MappedFile};
 use pattern::Pattern;
 use std::io;
 use std::path::PathBuf;
@@ -231,11 +231,11 @@ fn run(command: Command) -> Result<usize> {
             durable,
         } => mapped::map_write(&area, &map, seed.pattern(), text.as_deref(), durable),
         Command::MapRead { area, map } => {
-            let file = area.map(&map, false, Pattern::new(0))?;
+            let file = MappedFile::new(&area, &map, false, Pattern::new(0))?;
             Ok(file.load(file.all()).failed())
         }
         Command::MapVerify { area, seed, map } => {
-            let file = area.map(&map, false, seed.pattern())?;
+            let file = MappedFile::new(&area, &map, false, seed.pattern())?;
             Ok(file.verify(file.all()).failed())
         }
         Command::Map {
@@ -244,7 +244,10 @@ fn run(command: Command) -> Result<usize> {
             map,
             read_only,
             steps,
-        } => steps::follow(&mut area.map(&map, !read_only, seed.pattern())?, &steps),
+        } => steps::follow(
+            &mut MappedFile::new(&area, &map, !read_only, seed.pattern())?,
+            &steps,
+        ),
         Command::Phys { area } => {
             println!("{:#x}", mapped::physical_address(&area)?);
             Ok(0)

@@ -5,7 +5,8 @@
 use crate::area::{Area, MapOptions};
 use crate::pattern::Pattern;
 use abstractions::Mapping;
-use abstractions::sigbus::BusError;
+use abstractions::mapping::Options;
+use abstractions::sigbus::{self, BusError};
 use anyhow::{Context, Result, bail, ensure};
 use clap::ValueEnum;
 use std::fmt;
@@ -54,6 +55,34 @@ impl fmt::Display for Pages {
 }
 
 impl MappedFile {
+    /// Maps a range. SIGBUS is handled from then on.
+    pub fn new(area: &Area, map: &MapOptions, writable: bool, pattern: Pattern) -> Result<Self> {
+        let offset = area.offset.bytes();
+        ensure!(
+            offset % PAGE == 0,
+            "--offset {}: not a multiple of {PAGE}",
+            area.offset
+        );
+        // A shared mapping with PROT_WRITE needs a file that is open for both; MAP_SYNC needs
+        // PROT_WRITE.
+        let writable = writable || map.sync;
+        let file = area.open(writable, false)?;
+        let options = Options {
+            writable,
+            sync: map.sync,
+            populate: map.populate,
+        };
+        let length = area.length_of(&file)?;
+        let mapping = Mapping::new(&file, offset, length, options).context("mmap")?;
+        sigbus::catch().context("sigaction")?;
+        Ok(Self {
+            mapping,
+            path: area.file.clone(),
+            offset,
+            pattern,
+        })
+    }
+
     pub fn all(&self) -> Range<usize> {
         0..self.mapping.len()
     }
@@ -173,7 +202,7 @@ pub fn map_write(
         durable != Durable::Flush || map.sync,
         "--durable flush: without --sync the file system's metadata may be lost"
     );
-    let file = area.map(map, true, pattern)?;
+    let file = MappedFile::new(area, map, true, pattern)?;
     let mapping = &file.mapping;
     let pages = match text {
         Some(text) => file.store_text(text),
@@ -204,7 +233,7 @@ pub fn physical_address(area: &Area) -> Result<u64> {
         sync: false,
         populate: false,
     };
-    let file = page.map(&map, false, Pattern::new(0))?;
+    let file = MappedFile::new(&page, &map, false, Pattern::new(0))?;
     if let Err(error) = file.mapping.try_copy_out(0, &mut [0]) {
         bail!("access to the page failed: SIGBUS, code {}", error.code);
     }
