@@ -3,21 +3,17 @@
 //! Checks of a crash image: what was promised is there.
 
 use crate::btt::Btt;
-use crate::recovery::Guest;
+use crate::recovery::{Guest, Verdict, recover_ext4};
 use crate::workload::{Check, FileSystem, POISON_LOG, Workload};
 use anyhow::{Context, Result};
 use persistence::record::{self, Promise, RECORD};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Output};
 use tempfile::TempDir;
 
 /// Bytes of a sector.
 const SECTOR: usize = 512;
-
-/// What is wrong with an image, as a sentence; nothing if all is well.
-pub type Verdict = Result<(), String>;
 
 /// Checks the images of a workload.
 pub struct Checker {
@@ -79,30 +75,6 @@ impl Checker {
     }
 }
 
-/// Has e2fsck recover the journal, as mount does, and check the file system; copies its root folder to `files`.
-fn recover_ext4(image: &Path, files: &Path) -> Result<Verdict> {
-    let journal = run(Command::new("e2fsck")
-        .args(["-fy", "-E", "journal_only"])
-        .arg(image))?;
-    if !matches!(journal.status.code(), Some(0 | 1)) {
-        return Ok(Err(format!(
-            "the journal can't be recovered: {}",
-            text(&journal)
-        )));
-    }
-    let check = run(Command::new("e2fsck").arg("-fn").arg(image))?;
-    if !check.status.success() {
-        return Ok(Err(format!(
-            "the file system is not clean: {}",
-            text(&check)
-        )));
-    }
-    let request = format!("rdump / {}", files.display());
-    let output = run(Command::new("debugfs").args(["-R", &request]).arg(image))?;
-    anyhow::ensure!(output.status.success(), "debugfs: {}", text(&output));
-    Ok(Ok(()))
-}
-
 /// Checks records that are files.
 fn each_file(folder: &Path, promises: &BTreeMap<u16, Promise>) -> Verdict {
     let check = |(&record, promise): (&u16, &Promise)| match fs::read(
@@ -153,24 +125,6 @@ fn blocks(memory: &[u8], promises: &BTreeMap<u16, Promise>) -> Verdict {
             .map_err(|error| format!("{error:#}"))?;
         promise.check(&block, record, true)
     })
-}
-
-pub fn run(command: &mut Command) -> Result<Output> {
-    let program = command.get_program().to_string_lossy().into_owned();
-    command
-        .output()
-        .with_context(|| format!("{program} can't be run"))
-}
-
-/// Returns the last lines of a program's output as one.
-pub fn text(output: &Output) -> String {
-    let text = String::from_utf8_lossy(&output.stdout).into_owned()
-        + &String::from_utf8_lossy(&output.stderr);
-    let lines: Vec<&str> = text
-        .lines()
-        .filter(|line| !line.trim().is_empty())
-        .collect();
-    lines[lines.len().saturating_sub(6)..].join(" / ")
 }
 
 #[cfg(test)]

@@ -1,15 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A guest that recovers images of XFS, whose log only the kernel replays.
+//! Recovers the file systems of crash images: e2fsck replays the journal of ext4, and the kernel of a guest the log of XFS.
 //!
-//! The image is a virtio disk, so that no driver for persistent memory is involved.
+//! For the guest, the image is a virtio disk, so that no driver for persistent memory is involved.
 
-use crate::check::{Verdict, run, text};
 use anyhow::{Context, Result, bail, ensure};
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Output};
 use std::time::Duration;
 use tempfile::TempDir;
 use vm::{Ended, LogFile, Options, Vm};
@@ -25,6 +24,9 @@ const SCRIPT: &str = "blockdev --flushbufs /dev/vdb; mkdir -p /mnt; \
     mount -t xfs /dev/vdb /mnt || { dmesg | tail -n 5; exit 3; }; \
     tar -C /mnt -cf /dev/vdc . && umount /mnt || exit 4; \
     xfs_repair -n /dev/vdb >/tmp/repair 2>&1 || { tail -n 6 /tmp/repair; exit 3; }";
+
+/// The fault of an image, as a sentence; `Ok` if it has none.
+pub type Verdict = Result<(), String>;
 
 /// The guest with its disks.
 pub struct Guest {
@@ -94,4 +96,46 @@ impl Guest {
         ensure!(output.status.success(), "tar: {}", text(&output));
         Ok(Ok(()))
     }
+}
+
+/// Has e2fsck recover the journal, as mount does, and check the file system; copies its root folder to `files`.
+pub fn recover_ext4(image: &Path, files: &Path) -> Result<Verdict> {
+    let journal = run(Command::new("e2fsck")
+        .args(["-fy", "-E", "journal_only"])
+        .arg(image))?;
+    if !matches!(journal.status.code(), Some(0 | 1)) {
+        return Ok(Err(format!(
+            "the journal can't be recovered: {}",
+            text(&journal)
+        )));
+    }
+    let check = run(Command::new("e2fsck").arg("-fn").arg(image))?;
+    if !check.status.success() {
+        return Ok(Err(format!(
+            "the file system is not clean: {}",
+            text(&check)
+        )));
+    }
+    let request = format!("rdump / {}", files.display());
+    let output = run(Command::new("debugfs").args(["-R", &request]).arg(image))?;
+    ensure!(output.status.success(), "debugfs: {}", text(&output));
+    Ok(Ok(()))
+}
+
+fn run(command: &mut Command) -> Result<Output> {
+    let program = command.get_program().to_string_lossy().into_owned();
+    command
+        .output()
+        .with_context(|| format!("{program} can't be run"))
+}
+
+/// Returns the last lines of a program's output as one.
+fn text(output: &Output) -> String {
+    let text = String::from_utf8_lossy(&output.stdout).into_owned()
+        + &String::from_utf8_lossy(&output.stderr);
+    let lines: Vec<&str> = text
+        .lines()
+        .filter(|line| !line.trim().is_empty())
+        .collect();
+    lines[lines.len().saturating_sub(6)..].join(" / ")
 }
