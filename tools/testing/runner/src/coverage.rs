@@ -9,7 +9,7 @@
 //! Lines are those that the compiler names for instructions (DWARF). A line that it has optimised away has none, and does not
 //! count.
 
-use crate::report::table;
+use crate::markdown::table;
 use crate::results::{Activity, Outcome, Results, TestResult};
 use anyhow::{Context, Result, ensure};
 use comfy_table::CellAlignment;

@@ -4,9 +4,10 @@
 //! reports. Selftests and suites are sources of tests: each [`GuestTest`] has a command, and a protocol of its output.
 
 use crate::coverage;
+use crate::exit_status;
 use crate::ktap;
+use crate::reading::{MAX_LINES, Reading};
 use crate::results::{Activity, Clock, Outcome, Results, TestResult};
-use crate::suite;
 use anyhow::{Context, Result};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -18,8 +19,6 @@ use vm::{Architecture, Ended, Images, LogFile, Options, Report, Vm, reports};
 
 /// Where the guest sees the checkout.
 pub const GUEST: &str = "/rust_pmem";
-/// Lines shown of a failure.
-pub const MAX_LINES: usize = 12;
 /// Lines shown of one report of the kernel, or of one blocked task.
 const MAX_REPORT: usize = 6;
 
@@ -81,18 +80,6 @@ pub enum Protocol {
     Status { harmless: Option<Vec<String>> },
 }
 
-/// What the output of a stage means.
-pub struct Reading {
-    pub outcome: Outcome,
-    pub subtests: Vec<TestResult>,
-    /// The failure that failed subtests explain.
-    pub by_subtests: Option<Outcome>,
-    /// What explains a failure.
-    pub lines: Vec<String>,
-    /// The last lines of the output, shown where nothing explains the failure.
-    pub tail: Vec<String>,
-}
-
 impl Protocol {
     fn is_ktap(&self) -> bool {
         matches!(self, Protocol::Ktap)
@@ -101,17 +88,11 @@ impl Protocol {
     fn read(&self, ended: Ended, limit: Duration, output: &str) -> Reading {
         match self {
             Protocol::Ktap => ktap::read(ended, limit, output),
-            Protocol::Status { harmless } => suite::read(harmless.as_deref(), ended, limit, output),
+            Protocol::Status { harmless } => {
+                exit_status::read(harmless.as_deref(), ended, limit, output)
+            }
         }
     }
-}
-
-/// Returns the outcome of a test that did not exit.
-pub fn interrupted(ended: Ended, limit: Duration) -> Outcome {
-    Outcome::Failed(match ended {
-        Ended::TimedOut => format!("not done after {} s", limit.as_secs()),
-        _ => "the machine was lost".to_owned(),
-    })
 }
 
 /// Checks a variable for the tests, and quotes its value for the shell.

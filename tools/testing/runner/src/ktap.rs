@@ -2,7 +2,7 @@
 
 //! Reads what a selftest prints (Documentation/dev-tools/ktap.rst of the kernel) and judges it.
 
-use crate::executor::{MAX_LINES, Reading, interrupted};
+use crate::reading::{MAX_LINES, Reading, interrupted};
 use crate::results::{Outcome, TestResult};
 use std::collections::BTreeSet;
 use std::time::Duration;

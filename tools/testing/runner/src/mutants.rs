@@ -5,7 +5,7 @@
 
 use crate::executor::{DEBUG_KERNEL, Executor, GUEST, GuestTest, WHOLE};
 use crate::lint;
-use crate::report::{plain, table};
+use crate::markdown::{plain, table};
 use crate::results::{Activity, Clock, Outcome, Results, TestResult};
 use crate::scheduler::{self, Job, locked};
 use crate::selftest::{self, Selftest, grouped};

@@ -7,92 +7,21 @@
 //! (tests/lib/tap.sh). All other differences must be listed in tests/differences.toml. A failure of rust_pmem is always
 //! worse.
 
-use crate::differences::Differences;
+use crate::differences::{Differences, Verdict, recorded, shown};
 use crate::executor::{Executor, WHOLE};
 use crate::ktap::duplicates;
 use crate::results::{Outcome, Results, TestResult};
 use crate::scheduler::locked;
 use crate::selftest::{self, Selftest};
 use anyhow::Result;
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Serialize, Serializer};
 use std::collections::BTreeMap;
-use std::fmt;
 use std::mem;
 use std::path::Path;
 use std::sync::Mutex;
 
-/// Begins the lines of a subtest that hold a recorded value.
-const RECORDED: &str = "# seen: ";
-
-fn joined(subtest: &TestResult, prefix: &str) -> String {
-    let lines = subtest.lines.iter();
-    let lines = lines.filter_map(|line| line.strip_prefix(prefix));
-    lines.collect::<Vec<&str>>().join("; ")
-}
-
-/// Returns the value that a subtest recorded, if it passed and recorded one.
-pub fn recorded(subtest: Option<&TestResult>) -> Option<String> {
-    let subtest = subtest?;
-    let records = subtest.lines.first()?.starts_with(RECORDED);
-    (records && subtest.outcome == Outcome::Passed).then(|| joined(subtest, RECORDED))
-}
-
-/// Describes what a subtest showed under a driver; `None` if that driver's test does not have it.
-pub fn shown(subtest: Option<&TestResult>) -> String {
-    let Some(result) = subtest else {
-        return "not there".to_owned();
-    };
-    match &result.outcome {
-        Outcome::Passed => recorded(subtest).unwrap_or_else(|| "pass".to_owned()),
-        Outcome::Failed(_) => match joined(result, "# ").as_str() {
-            "" => "fail".to_owned(),
-            diagnosis => format!("fail: {diagnosis}"),
-        },
-        Outcome::Skipped(reason) => format!("skip: {reason}"),
-    }
-}
-
 fn as_text<S: Serializer>(subtest: &Option<TestResult>, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(&shown(subtest.as_ref()))
-}
-
-/// The result of comparing a subtest under both drivers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Verdict {
-    Same,
-    /// They differ, and rust_pmem's result is better.
-    Better,
-    /// They differ, and neither result is better.
-    Equal,
-    /// They differ without a listed reason, or rust_pmem failed.
-    Worse,
-    /// Both skipped it.
-    #[serde(rename = "not run")]
-    NotRun,
-}
-
-impl Verdict {
-    /// All verdicts, in the order of the table.
-    pub const ALL: [Self; 5] = [
-        Self::Same,
-        Self::Better,
-        Self::Equal,
-        Self::Worse,
-        Self::NotRun,
-    ];
-}
-
-impl fmt::Display for Verdict {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Verdict::Same => "same",
-            Verdict::Better => "better",
-            Verdict::Equal => "equal",
-            Verdict::Worse => "worse",
-            Verdict::NotRun => "not run",
-        })
-    }
 }
 
 /// A row of the table: one subtest.

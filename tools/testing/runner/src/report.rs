@@ -2,9 +2,10 @@
 
 //! Writes the comparison of the drivers, for people (Markdown) and for programs (JSON).
 
-use crate::parity::{Parity, Row, Verdict, counts, recorded, shown};
+use crate::differences::{Verdict, recorded, shown};
+use crate::markdown::{plain, table};
+use crate::parity::{Parity, Row, counts};
 use anyhow::{Context, Result};
-use comfy_table::presets::ASCII_MARKDOWN;
 use comfy_table::{CellAlignment, Table};
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -24,13 +25,6 @@ pub fn write(parity: &Parity, path: &Path) -> Result<()> {
         fs::write(&path, text).with_context(|| path.display().to_string())?;
     }
     Ok(())
-}
-
-/// Returns an empty Markdown table.
-pub fn table<const N: usize>(header: [&str; N]) -> Table {
-    let mut table = Table::new();
-    table.load_preset(ASCII_MARKDOWN).set_header(header);
-    table
 }
 
 /// Returns the topic of a test, with which its name begins.
@@ -182,16 +176,4 @@ fn values(row: &Row) -> (String, String) {
         }
     };
     (cell(0), cell(1))
-}
-
-/// Escapes text for a cell of a table.
-pub fn plain(text: &str) -> String {
-    let mut plain = String::new();
-    for letter in text.chars() {
-        if matches!(letter, '|' | '<' | '*' | '`' | '[' | '\\') {
-            plain.push('\\');
-        }
-        plain.push(letter);
-    }
-    plain
 }
