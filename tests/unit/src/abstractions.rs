@@ -217,7 +217,7 @@ pub(crate) mod work {
         }
     }
 
-    /// What a work item has to do.
+    /// The task of a work item.
     enum State {
         Idle,
         Running,

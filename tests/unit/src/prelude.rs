@@ -19,7 +19,7 @@ pub struct Flags;
 pub const GFP_KERNEL: Flags = Flags;
 pub const ENOMEM: Error = Error(12);
 
-/// A vector whose capacity is what was asked for.
+/// A vector with exactly the requested capacity.
 #[derive(Debug)]
 pub struct KVVec<T> {
     values: Vec<T>,
@@ -72,7 +72,7 @@ impl<T> Default for KVVec<T> {
     }
 }
 
-/// What makes a value in its place: here the value, which is moved there.
+/// An initializer of a value in its place: here the value, which is moved there.
 pub trait PinInit<T> {
     fn value(self) -> T;
 }

@@ -109,7 +109,7 @@ fn long(bytes: &[u8], at: usize) -> Option<u64> {
     Some(u64::from_ne_bytes(*bytes.get(at..)?.first_chunk()?))
 }
 
-/// What was read from a [`Listener`].
+/// The reports that were read from a [`Listener`].
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Reports {
     /// Files that had an error.
@@ -193,7 +193,7 @@ impl Listener {
         Ok(Self::XfsHealth(fd))
     }
 
-    /// Reads what has been reported; nothing if there is nothing to read.
+    /// Reads the reports that wait, if any.
     pub fn read(&self) -> io::Result<Reports> {
         let mut buffer = [0; 8192];
         let length = match read(self, &mut buffer) {

@@ -60,7 +60,7 @@ pub enum Argument {
 ///
 /// # Invariants
 ///
-/// The kernel writes at most [`ROOM`] bytes, at the argument. What it reads there holds no lengths
+/// The kernel writes at most [`ROOM`] bytes, at the argument. The data that it reads there hold no lengths
 /// or further addresses that it writes to: the bytes are zero, or the kernel only reads where they
 /// point.
 #[derive(Debug)]

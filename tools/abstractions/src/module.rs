@@ -10,7 +10,7 @@ use std::os::fd::{AsFd, AsRawFd};
 ///
 /// # Errors
 ///
-/// What its initialization returns, or why it can't be loaded.
+/// The error of its initialization, or the reason why it can't be loaded.
 pub fn load(file: impl AsFd, parameters: &CStr) -> io::Result<()> {
     let file = file.as_fd().as_raw_fd();
     // SAFETY: `file` is open while it is borrowed, and `parameters` ends with a NUL; the kernel copies it. The flags are none.

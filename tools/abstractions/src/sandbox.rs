@@ -43,7 +43,7 @@ pub struct Device {
 /// Bytes that the child may write to a file, a memfd for its messages included.
 const WRITTEN: u64 = 64 << 20;
 
-/// Confines the child of `command`, which opens nothing but `device` and what is below `readable`.
+/// Confines the child of `command`, which opens nothing but `device` and files below `readable`.
 ///
 /// Limits below the given ones stay. A kernel without Landlock does not restrict the files.
 pub fn confine(
@@ -211,7 +211,7 @@ fn ruleset(readable: &[&Path], device: Option<&Device>) -> io::Result<Option<Own
             .read(true)
             .custom_flags(libc::O_PATH)
             .open(path);
-        // What is not there needs no rule.
+        // A path that does not exist needs no rule.
         let Ok(opened) = opened else { continue };
         let folder = opened.metadata()?.is_dir();
         let allowed =
@@ -230,7 +230,7 @@ fn ruleset(readable: &[&Path], device: Option<&Device>) -> io::Result<Option<Own
     Ok(Some(ruleset))
 }
 
-/// Adds a rule for what is below a directory, or for a file.
+/// Adds a rule for the files below a directory, or for a file.
 fn allow(ruleset: &OwnedFd, beneath: impl AsFd, allowed: u64) -> io::Result<()> {
     /// `LANDLOCK_RULE_PATH_BENEATH`.
     const PATH_BENEATH: u32 = 1;

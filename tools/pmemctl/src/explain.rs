@@ -80,7 +80,7 @@ pub struct MappedFile {
     pub dax: bool,
 }
 
-/// What is known about an address.
+/// The known facts about an address.
 #[derive(Debug, JsonSchema, Serialize)]
 pub struct Explanation {
     pub address: u64,
@@ -98,7 +98,7 @@ pub struct Explanation {
     pub reason: String,
     /// The bad ranges of the page or pages.
     pub listed: Vec<AffectedRange>,
-    /// What to do, in order; commands are quoted for a shell.
+    /// The steps to take, in order; commands are quoted for a shell.
     pub actions: Vec<String>,
 }
 

@@ -26,7 +26,7 @@ const G1: u64 = 1 << 30;
 /// Memmap pages that are kept for a page of device DAX; the others are shared (vmemmap deduplication).
 const SHARED_MEMMAP_PAGES: u64 = 2;
 
-/// What memory shall be used for.
+/// The intended use of memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, JsonSchema, Serialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Purpose {

@@ -440,11 +440,11 @@ pub fn quarantine(host: &Host, request: &Request) -> Result<Report> {
     };
     let before = sectors_of(&file.extents()?);
     let unlocked = file.unlock()?;
-    // What it has too much may be from a run that was killed.
+    // A run that was killed may have left it too much.
     let filled = unlocked
         .trim(&bad)
         .and_then(|()| unlocked.fill(request, &stop, || Ok(place.free(&bad)?.is_empty())));
-    // Whatever has happened, the file keeps bad blocks only.
+    // The file keeps bad blocks only, even if that failed.
     let trimmed = unlocked.trim(&bad).and_then(|()| file.lock(&unlocked));
     report.stopped = filled.with_context(|| report.file.clone())?;
     trimmed.with_context(|| {

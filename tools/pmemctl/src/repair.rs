@@ -6,8 +6,8 @@
 //! to this one. A write lease keeps other processes from opening or truncating the file. Before each write, the
 //! name, the length and the blocks of the file are verified.
 //!
-//! A list may have too much: stale entries, or good blocks beside bad ones. What is listed is therefore read past the
-//! CPU caches first if the driver has an exact list, and kept if it can be read.
+//! A list may have too much: stale entries, or good blocks beside bad ones. So if the driver has an exact list, listed
+//! ranges are first read past the CPU caches, and kept if they can be read.
 //!
 //! The file is not mapped: `read(2)` reports a bad block as an error, a mapping would raise SIGBUS.
 
@@ -137,7 +137,7 @@ pub struct Report {
     pub pieces: Vec<RepairRange>,
     /// Bytes that are lost: zeros take their place.
     pub lost: u64,
-    /// What can be read of the ranges and around them, compared with the backup; `null` if there is none, or if
+    /// The readable bytes of the ranges and around them, compared with the backup; `null` if there is none, or if
     /// nothing is taken from it.
     pub compared: Option<Comparison>,
     /// Why it ended before all was tried.
@@ -503,7 +503,7 @@ struct Contents {
     buffer: DirectBuffer,
     /// Bytes that are lost.
     lost: u64,
-    /// What is kept, compared with the backup.
+    /// The kept bytes, compared with the backup.
     compared: Comparison,
     /// Nothing has to be written.
     is_good: bool,

@@ -57,7 +57,7 @@ pub struct State {
     done: u64,
     /// Bytes that were found to be bad, by where they are on the disk.
     found: Vec<Range<u64>>,
-    /// What is about to be read; none after the scrub has ended by itself.
+    /// The bytes that are about to be read; none after the scrub has ended by itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     reading: Option<Reading>,
     /// Bytes that were being read when the machine stopped, in order.
@@ -163,7 +163,7 @@ struct LastScrub {
     time_ms: u64,
 }
 
-/// What is known of the scrubs of a disk.
+/// The state of the scrubs of a disk.
 #[derive(Debug, Clone, PartialEq, Eq, JsonSchema, Serialize)]
 pub struct Progress {
     /// Bytes that the current scrub, or one that was stopped, has read; 0 if there is none.
@@ -226,7 +226,7 @@ pub struct Options<'a> {
     pub folder: &'a Path,
     /// Bytes a second at most.
     pub rate: u64,
-    /// Begin at the beginning, whatever is saved.
+    /// Begin at the first byte, not at the saved position.
     pub anew: bool,
     /// Read what was being read when the machine stopped.
     pub retry: bool,
@@ -391,7 +391,7 @@ impl Scrub {
         let (from, begun) = (state.done, Instant::now());
         let mut known = Ranges::default();
         let mut buffer = DirectBuffer::new(CHUNK as usize);
-        // What the file says is about to be read ends here.
+        // The end of the bytes that the file announces as about to be read.
         let mut announced = 0;
         let mut bytes_read = 0;
         let mut listed = Ranges::default();
@@ -573,7 +573,7 @@ fn read(disk: &File, buffer: &mut [u8], offset: u64) -> Result<bool> {
     }
 }
 
-/// Returns why a bad page would stop this machine, where it is certain. What a hypervisor does is not known.
+/// Returns why a bad page would stop this machine, where it is certain. The reaction of a hypervisor is not known.
 fn unsurvivable(host: &sysfs::Host, arch: &str) -> Option<String> {
     /// `MCG_SER_P` of the register `IA32_MCG_CAP`: the CPU reports errors from which software can recover.
     const MCG_CAP: u64 = 0x179;

@@ -206,8 +206,8 @@ pub fn raw(shown: &str) -> Option<OsString> {
 
 /// Returns a path as an argument of a shell command that is to be copied.
 ///
-/// What a terminal does not show is written as `$'\033'`, which POSIX.1-2024, bash and zsh know. A leading dash is no
-/// option.
+/// Characters that a terminal does not show are written as `$'\033'`, which POSIX.1-2024, bash and zsh know. A leading
+/// dash is no option.
 pub fn shell_path(path: impl AsRef<OsStr>) -> String {
     let bytes = path.as_ref().as_bytes();
     let dot: &[u8] = if bytes.starts_with(b"-") { b"./" } else { b"" };

@@ -30,7 +30,7 @@ struct Instance(PathBuf);
 impl Instance {
     fn make(folder: PathBuf) -> Result<Self> {
         match fs::create_dir(&folder) {
-            // Of a process that was killed.
+            // A process that was killed has left it.
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
             made => made.context("cannot trace the events of CXL devices; is tracefs mounted?")?,
         }

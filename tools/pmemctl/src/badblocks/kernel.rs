@@ -332,7 +332,7 @@ impl Disk {
         }
     }
 
-    /// What `badblocks` shows.
+    /// Reads `badblocks`.
     pub fn shown(&self) -> Result<BadBlocks> {
         let file = self.whole.folder.join("badblocks");
         let text = match fs::read_to_string(&file) {

@@ -125,7 +125,7 @@ impl Errors {
             .flat_map(|(origin, list)| list.ranges().map(move |range| (origin, range)))
     }
 
-    /// The bad sectors, whatever their origin.
+    /// Returns the bad sectors of all origins.
     pub fn all(&self) -> BadBlocks {
         self.0
             .values()
@@ -143,7 +143,7 @@ impl Errors {
         self.0.is_empty()
     }
 
-    /// What lies in `range`.
+    /// Returns the part in `range`.
     pub fn within(&self, range: &Range<u64>) -> Self {
         self.each(|list| list.within(range))
     }

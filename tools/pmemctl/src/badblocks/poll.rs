@@ -110,7 +110,7 @@ pub struct Changes {
 }
 
 impl Changes {
-    /// SIGTERM and SIGINT end a wait from now on, not the program; disks that come and go are heard of.
+    /// From now on SIGTERM and SIGINT end a wait, not the program. Disks that come and go end it as well.
     pub fn open() -> Result<Self> {
         let (ended, end) = UnixStream::pair()?;
         for signal in [SIGTERM, SIGINT] {

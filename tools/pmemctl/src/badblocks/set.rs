@@ -91,7 +91,7 @@ impl BadBlocks {
         self.0.is_empty()
     }
 
-    /// What lies in `range`.
+    /// Returns the part in `range`.
     pub fn within(&self, range: &Range<u64>) -> Self {
         Self(self.0.within(range))
     }

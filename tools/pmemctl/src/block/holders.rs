@@ -170,7 +170,7 @@ impl<'a> Lookup<'a> {
         right.then(|| DeviceNumber::from_rdev(status.rdev()))
     }
 
-    /// Which of them a file of a process is, whatever it is called.
+    /// Returns the one that a file of a process is, by any name.
     fn file(&self, link: &Path, place: Place, inode: Option<u64>) -> Option<&str> {
         let look = || {
             let status = self.table.status(link, place)?;

@@ -65,7 +65,7 @@ impl Devices {
     }
 }
 
-/// What a word means: a path, or the name of a device as the other commands take it. A mount has several devices if an
+/// Resolves an argument: a path, or the name of a device as the other commands take it. A mount has several devices if an
 /// XFS has its log or its real-time data on others.
 pub fn targets(host: &Host, path: &Path) -> Result<Vec<Target>> {
     let name = path.to_str().filter(|_| !path.exists());

@@ -75,7 +75,7 @@ pub fn doctor(arguments: &Doctor) -> Result<bool> {
     Ok(good)
 }
 
-/// What a word means: the name of a device as the other commands take it, or a path.
+/// Resolves an argument: the name of a device as the other commands take it, or a path.
 fn scope(host: &Host, path: &Path) -> Result<Scope> {
     let name = path.to_str().filter(|_| !path.exists());
     match name.map(str::parse::<DeviceSpec>) {
@@ -109,7 +109,7 @@ fn probe(probe: &Probe) -> Vec<String> {
     ]
 }
 
-/// What is wrong, how that is seen, and what mends it: commands are too long for a table.
+/// Formats a cause with its sign and its remedy, as lines: commands are too long for a table.
 fn finding(finding: &Finding) -> String {
     let loses = if finding.destroys {
         "    (that loses the data)\n"

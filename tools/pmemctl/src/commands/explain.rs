@@ -116,7 +116,7 @@ fn size(bytes: u64) -> String {
     Size::from_bytes(bytes).to_string()
 }
 
-/// What is known, as pairs of a word and a text.
+/// Returns the known facts as pairs of a word and a text.
 fn lines(found: &Explanation) -> Vec<(&'static str, String)> {
     let mut lines = Vec::new();
     if let Some(process) = &found.process {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What `monitor` sends to systemd: journal entries with fields, and the state of the service.
+//! The messages of `monitor` to systemd: journal entries with fields, and the state of the service.
 
 use libsystemd::daemon::{NotifyState, notify, watchdog_enabled};
 use libsystemd::logging::{Priority, journal_send};

@@ -168,7 +168,7 @@ const BAD: CellStyle = CellStyle {
     fill: "#d62728",
 };
 
-/// What each look means, and of how many bytes.
+/// Returns the looks with their meaning, and the bytes that have it.
 fn legend(map: &DiskLayout) -> Vec<(CellStyle, String)> {
     let entry = |look: CellStyle, bytes| (look, format!("{} {}", look.words, about(bytes)));
     let sums = map.sums.iter();

@@ -53,7 +53,7 @@ pub struct NamespaceList<'a> {
     namespaces: &'a [NamespaceInfo],
 }
 
-/// Shows them; whether there are all that were asked for.
+/// Shows the namespaces. Returns whether all that were named exist.
 pub fn list(arguments: &List) -> Result<bool> {
     let host = Host::here();
     let mut entries = inventory::all(&host)?;

@@ -154,7 +154,7 @@ pub struct Monitor {
     targets: Vec<PathBuf>,
 }
 
-/// Tells of new errors until SIGTERM or SIGINT.
+/// Reports new errors until SIGTERM or SIGINT.
 pub fn monitor(arguments: &Monitor) -> Result<()> {
     let host = root("monitor")?;
     // A target must exist at the start; later it may disappear for a while.
@@ -217,7 +217,7 @@ pub fn monitor(arguments: &Monitor) -> Result<()> {
     Ok(())
 }
 
-/// What systemd shows of the service.
+/// The state of the service that systemd shows.
 #[derive(Default)]
 struct Service {
     disks: String,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What the commands share: tables for people, JSON for programs, reasons on standard error.
+//! Output of all commands: tables for people, JSON for programs, reasons on standard error.
 
 use anyhow::{Result, bail};
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
@@ -129,7 +129,7 @@ pub fn reasons(name: &str, reasons: &[String]) -> Result<()> {
     Ok(())
 }
 
-/// Bytes, as exact as tells a person something.
+/// Formats bytes for people, with two or three digits.
 pub fn about(bytes: u64) -> String {
     let exact = Size::from_bytes(bytes).to_string();
     if exact.len() <= 5 {
@@ -149,7 +149,7 @@ pub fn about(bytes: u64) -> String {
     }
 }
 
-/// What there is, or a dash.
+/// Formats a value, or a dash if there is none.
 pub fn or_dash<T: ToString>(value: Option<T>) -> String {
     value.map_or_else(|| "-".to_owned(), |value| value.to_string())
 }

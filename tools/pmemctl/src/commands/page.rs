@@ -27,7 +27,8 @@ pub const EXIT_STATUS: &[(&str, &str)] = &[
     ),
 ];
 
-/// What the man page of a command has besides its description and options, in pairs of a word and its explanation.
+/// The sections that the man page of a command has besides its description and options, in pairs of a word and its
+/// explanation.
 pub struct Page {
     /// Those of [`EXIT_STATUS`] that the command has; 2 and 141 are the same for all.
     pub exit_status: &'static [(&'static str, &'static str)],

@@ -63,7 +63,7 @@ pub struct Plans<'a> {
     plans: &'a [Advice],
 }
 
-/// Shows the forms; whether there is one for the use that was asked for.
+/// Shows the plans. Returns whether a mode fits the given use.
 pub fn plan(arguments: &Plan) -> Result<bool> {
     let host = root("plan")?;
     let memories = match &arguments.device {

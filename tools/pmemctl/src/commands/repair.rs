@@ -161,7 +161,7 @@ fn row(piece: &RepairRange) -> Vec<String> {
     ]
 }
 
-/// What the table does not say.
+/// Prints the facts that the table does not have.
 fn print_reasons(report: &Report) -> Result<()> {
     let mut err = io::stderr().lock();
     for piece in &report.pieces {

@@ -242,7 +242,7 @@ fn dimm_report(dimm: &Dimm) -> String {
     line
 }
 
-/// Returns a time as people say it: `3 h`.
+/// Formats the time since then for people: `3 h`.
 fn age(since_ms: u64, now: SystemTime) -> String {
     let now = now.duration_since(UNIX_EPOCH).unwrap_or_default();
     let seconds = (now.as_millis() as u64).saturating_sub(since_ms) / 1000;

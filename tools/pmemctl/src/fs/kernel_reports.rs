@@ -273,7 +273,7 @@ fn wait(table: &File, monitored: &mut [Monitored], reports: &KernelReports) -> i
             if happened.next() != Some(true) {
                 return true;
             }
-            // What can't be read would wake this thread again and again.
+            // A listener that can't be read would wake this thread again and again.
             let found = listener.read().unwrap_or(Reports {
                 files: Vec::new(),
                 ended: true,

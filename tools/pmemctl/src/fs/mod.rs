@@ -2,7 +2,7 @@
 
 //! File systems: the owners of ranges of bytes, and what their space is used for.
 //!
-//! [`mounted`] asks a mounted file system, [`offline`] the programs of one that is not mounted. [`kernel_reports`]
+//! [`mounted`] queries a mounted file system, [`offline`] the programs of one that is not mounted. [`kernel_reports`]
 //! listens for errors that the kernel reports for files.
 
 pub mod ext4;
@@ -25,7 +25,7 @@ use std::io;
 use std::ops::Range;
 use std::path::Path;
 
-/// Whose some bytes are.
+/// The owner of some bytes.
 #[derive(Debug, Clone, PartialEq, Eq, JsonSchema, Serialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum Owner {
@@ -121,7 +121,7 @@ impl OwnersFound {
     }
 }
 
-/// What bytes are for.
+/// The use of bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, JsonSchema, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum SpaceKind {

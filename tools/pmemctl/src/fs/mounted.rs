@@ -167,14 +167,14 @@ impl FileSystem {
     /// Returns the space that is known without `FS_IOC_GETFSMAP`.
     pub(crate) fn space(&self) -> Result<Space> {
         let directory = self.root()?;
-        if let Ok(told) = extents::xfs_geometry(&directory) {
-            let told = Geometry::of(&told)?;
+        if let Ok(geometry) = extents::xfs_geometry(&directory) {
+            let geometry = Geometry::of(&geometry)?;
             let mut maps = false;
             self.records(&directory, |record| {
                 maps |= record.flags & SPECIAL == 0;
             })?;
             return Ok(Space {
-                fixed: told.fixed(),
+                fixed: geometry.fixed(),
                 rest: if maps {
                     SpaceKind::Files
                 } else {

@@ -50,7 +50,7 @@ pub(crate) struct Unused {
     state: State,
 }
 
-/// What a mount or a write changes.
+/// The state that a mount or a write changes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct State {
     /// The first page of the device, which has the superblock; `None` if it cannot be read.

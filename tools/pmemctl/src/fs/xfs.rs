@@ -335,7 +335,7 @@ struct Mapping {
     owner: i64,
     /// The first block in the file.
     offset: u64,
-    /// Of the data of a file: neither a block of its extent tree nor of its attributes.
+    /// It maps data of a file: neither a block of its extent tree nor of its attributes.
     data: bool,
 }
 

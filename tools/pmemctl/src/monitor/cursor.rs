@@ -34,7 +34,7 @@ pub struct Cursor {
     file: PathBuf,
     boot: String,
     reported: BTreeMap<u64, BadBlocks>,
-    /// What the file has.
+    /// The contents of the file.
     saved: BTreeMap<u64, BadBlocks>,
 }
 

@@ -142,7 +142,7 @@ pub struct Hooks {
     runner: JoinHandle<()>,
 }
 
-/// What is run for an event.
+/// The programs that are run for an event.
 #[derive(Debug, Default)]
 pub struct HookPrograms {
     /// A command for /bin/sh.

@@ -115,7 +115,7 @@ pub struct ErrorEvent {
     pub complete: bool,
     #[serde(flatten)]
     pub what: ErrorLocation,
-    /// Of the first byte, as the kernel and rasdaemon report it; `null` if it cannot be read.
+    /// The address of the first byte, as the kernel and rasdaemon report it; `null` if it cannot be read.
     pub physical_address: Option<u64>,
     /// The bytes of `owner.paths` in base64, for programs that do not want to undo the escapes.
     #[serde(skip_serializing_if = "Vec::is_empty")]

@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::process::{Command, Stdio};
 
-/// The health of a DIMM. What its firmware does not report is `null`.
+/// The health of a DIMM; `null` for values that its firmware does not report.
 #[derive(Debug, Clone, Default, PartialEq, JsonSchema, Serialize)]
 pub struct Dimm {
     /// `nmem0`.
@@ -18,11 +18,11 @@ pub struct Dimm {
     pub id: Option<String>,
     /// `ok`, `non-critical`, `critical`, `fatal`.
     pub health: Option<String>,
-    /// Of its life, in percent.
+    /// The rest of its life, in percent.
     pub life_left: Option<u64>,
-    /// Of its spare blocks, in percent.
+    /// The rest of its spare blocks, in percent.
     pub spares_left: Option<u64>,
-    /// Of the media, in degrees Celsius.
+    /// The temperature of the media, in degrees Celsius.
     pub temperature: Option<f64>,
     /// Times that power was lost before all data was durable.
     pub unsafe_shutdowns: Option<u64>,

@@ -36,10 +36,10 @@ pub struct DeviceExtent {
     pub size: u64,
 }
 
-/// What identifies the memory of a region, from boot to boot.
+/// The identity of the memory of a region, from boot to boot.
 ///
-/// Not by `region0` or `pmem0`, which are numbers in the order of discovery; not by a namespace's
-/// uuid, as errors stay where they are when a namespace is made anew; and not by the cookie of an
+/// Not `region0` or `pmem0`, which are numbers in the order of discovery; not a namespace's
+/// uuid, as errors stay where they are when a namespace is made anew; and not the cookie of an
 /// interleave set, which changes with the version of the labels: it is a sum of what is here.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(
@@ -59,7 +59,7 @@ pub enum Memory {
     },
     /// Memory without identity (e820, virtio-pmem, ramdax): its address in this machine.
     Place {
-        /// Who provides it: `e820`.
+        /// Its provider: `e820`.
         provider: String,
         machine: String,
         start: u64,

@@ -54,7 +54,7 @@ pub fn limit_runs(limit: Duration) {
     DEADLINE.store(limit.as_secs(), Ordering::Relaxed);
 }
 
-/// What programs read besides the device: themselves, their libraries, and the settings of mke2fs(8).
+/// Paths that programs read besides the device: themselves, their libraries, and the settings of mke2fs(8).
 const READABLE: [&str; 11] = [
     "/usr",
     "/bin",

@@ -43,7 +43,7 @@ struct Arguments {
     #[arg(long, value_name = "DIR")]
     output: Option<PathBuf>,
 
-    /// Measure only what has a threshold in tools/testing/bench/thresholds.toml; status 1 if a figure exceeds
+    /// Measure only operations that have a threshold in tools/testing/bench/thresholds.toml; status 1 if a figure exceeds
     /// its threshold by more than 1 %
     #[arg(long)]
     check: bool,
@@ -264,7 +264,7 @@ fn text_of(module: &Path) -> Result<u64> {
     Ok(number.parse()?)
 }
 
-/// What to measure.
+/// The measurements to make.
 struct Selection {
     /// Operations; all if this is empty.
     ops: Vec<String>,

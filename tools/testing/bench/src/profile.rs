@@ -25,7 +25,7 @@ impl Profile {
     }
 }
 
-/// What instructions do.
+/// The purpose of instructions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Part {

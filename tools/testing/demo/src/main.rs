@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `pmem-demo`: shows what the driver is for, with a comment on each step.
+//! `pmem-demo`: shows the purpose of the driver, with a comment on each step.
 
 mod errors;
 mod narrate;

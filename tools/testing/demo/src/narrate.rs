@@ -74,7 +74,7 @@ impl Story {
         println!("    {COMMAND}host:{COMMAND:#} {text}");
     }
 
-    /// Prints what was just shown; the table at the end repeats it.
+    /// Prints the result of a scene; the table at the end repeats it.
     pub fn seen(&mut self, what: &str, evidence: &str) {
         println!("    {GOOD}✓{GOOD:#} {what} {PALE}{evidence}{PALE:#}");
         self.seen.push((what.to_owned(), evidence.to_owned()));
@@ -178,7 +178,7 @@ impl Story {
         Ok(())
     }
 
-    /// Prints the table of what was shown.
+    /// Prints the table of the results.
     pub fn conclude(&self) {
         let mut table = empty_table();
         table.set_header(["", "shown", "seen"]);

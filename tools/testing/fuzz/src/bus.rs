@@ -46,11 +46,11 @@ impl Region {
         Ok(())
     }
 
-    /// Returns what is bound to a driver, and the disks with their capacity, as one line. Numbers that differ from one
-    /// probe to the next are left out.
+    /// Returns the devices that are bound to a driver, and the disks with their capacity, as one line. Numbers
+    /// that differ from one probe to the next are left out.
     ///
     /// Fails if a disk is larger than `size` bytes, or a read of it is short. The size of a disk in sector mode is not
-    /// checked: nd_btt believes `external_nlba`, whatever it is.
+    /// checked: nd_btt believes any `external_nlba`.
     pub fn state(&self, size: u64) -> Result<String> {
         let mut state = Vec::new();
         let path = self.bus.join(&self.name);

@@ -18,7 +18,7 @@ const MEMORY: &str = "/dev/mem";
 
 #[derive(Args)]
 pub struct Images {
-    /// What the namespace is
+    /// The mode of the namespace
     #[arg(value_enum)]
     kind: Kind,
     /// Its memory, as it was saved after the namespace was made

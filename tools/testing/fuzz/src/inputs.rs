@@ -17,7 +17,7 @@ pub struct Inputs {
     /// Number of inputs
     #[arg(long, default_value_t = 1000)]
     count: u64,
-    /// Stop after this many seconds, whatever the number of inputs
+    /// Stop after this many seconds instead
     #[arg(long, value_name = "SECONDS")]
     seconds: Option<u64>,
 }

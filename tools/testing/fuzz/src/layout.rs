@@ -29,7 +29,7 @@ const fn field(name: &'static str, offset: usize, length: usize) -> Field {
 }
 
 pub const SIGNATURE: Range<usize> = 0..16;
-/// Of the info block, and of the namespace that it was made for.
+/// Offsets in the info block, and in the namespace that it was made for.
 pub const UUIDS: [Range<usize>; 2] = [16..32, 32..48];
 
 /// The signatures: each kind of block is also tried as the other ones.

@@ -11,7 +11,7 @@ use fastrand::Rng;
 use std::fmt;
 use std::ops::Range;
 
-/// What the info block of the sample is.
+/// The kind of the sample's info block.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Kind {
     /// An fsdax or device DAX namespace

@@ -41,7 +41,7 @@ fn keep(fd: BorrowedFd<'_>) -> Option<Result<(), Errno>> {
         .then(|| replace(fd, Path::new(&durable), Path::new(&beside(".new"))))
 }
 
-/// Replaces `durable` by a copy of the file, at once for whoever opens it, even if this process is killed.
+/// Replaces `durable` by a copy of the file, at once for every process that opens it, even if this process is killed.
 fn replace(from: BorrowedFd<'_>, durable: &Path, new: &Path) -> Result<(), Errno> {
     let _one_at_a_time = COPY.lock().unwrap_or_else(PoisonError::into_inner);
     let flags = OFlags::CREATE | OFlags::TRUNC | OFlags::WRONLY | OFlags::CLOEXEC;

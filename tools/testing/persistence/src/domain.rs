@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What has reached the medium, and what may have.
+//! The stores that have reached the medium, and those that may have.
 //!
 //! Rules, for write-back memory (Intel SDM volume 1, 11.4.4 and 12.4; volume 2, "CLWB", "CLFLUSHOPT", "CLFLUSH", "SFENCE"):
 //!
@@ -8,8 +8,8 @@
 //! * `clwb` and `clflushopt` begin a write-back of the line as it is then. A later `sfence` or `mfence` of that CPU waits
 //!   for it. `clflush` needs no fence (it is ordered with later stores).
 //! * A non-temporal store is in a buffer of its CPU, which the same fences drain.
-//! * A locked instruction drains, too, but a driver that relies on whichever lock comes next has forgotten its fence.
-//!   So what was pending then becomes durable with the next `sfence` or `mfence` of any CPU: that CPU may act for the one
+//! * A locked instruction drains, too, but a driver that relies on the next lock has forgotten its fence. So write-backs
+//!   that were pending then become durable with the next `sfence` or `mfence` of any CPU: that CPU may act for the one
 //!   that stored, because it took the lock afterwards.
 //! * With eADR the caches are persistent: a store is durable at once.
 
@@ -20,7 +20,7 @@ use std::collections::{BTreeMap, BTreeSet};
 /// A line's contents.
 pub type Line = [u8; LINE];
 
-/// Bytes that the model tells apart: the smallest non-temporal store.
+/// Bytes that the model distinguishes: the smallest non-temporal store.
 const UNIT: usize = 4;
 const UNITS: usize = LINE / UNIT;
 /// Intermediate contents kept of a line.
@@ -28,7 +28,7 @@ const VERSIONS: usize = 8;
 /// Lines of a sector.
 const SECTOR: u32 = 512 / LINE as u32;
 
-/// What the power supply keeps alive long enough.
+/// The parts that the power supply keeps alive long enough.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Policy {
     /// The memory controller (ADR): caches are lost.
@@ -38,7 +38,7 @@ pub enum Policy {
     Eadr,
 }
 
-/// What a crash image may tear.
+/// The units that a crash image may tear.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Tearing {
     /// Each cache line is old, new, or between: all that the processor promises.
@@ -322,7 +322,8 @@ impl Domain {
         !moved.is_empty()
     }
 
-    /// Chooses what a power failure at this moment leaves of the undurable lines. Returns those that differ from the medium.
+    /// Chooses the contents that a power failure at this moment leaves in the undurable lines. Returns those that differ
+    /// from the medium.
     pub fn crash(&mut self, tearing: Tearing) -> Vec<(u32, Line)> {
         let mut rng = self.rng.fork();
         let favour = rng.u8(..8);
@@ -351,7 +352,7 @@ impl Domain {
             };
             let Some(version) = chosen else { continue };
             let (time, mut data) = dirty.versions[version];
-            // What has become durable since is not lost again.
+            // Stores that have become durable since are not lost again.
             for unit in 0..UNITS {
                 if dirty.durable[unit] > time {
                     copy_unit(&mut data, &medium, unit);
@@ -372,7 +373,7 @@ mod tests {
 
     const MEMORY: usize = 16 * LINE;
 
-    /// What the CPUs see, and the model behind it.
+    /// The memory as the CPUs see it, and the model behind it.
     struct Machine {
         domain: Domain,
         seen: Vec<u8>,

@@ -2,7 +2,7 @@
 
 //! The instructions of x86-64 that decide about durability (Intel SDM volume 2).
 
-/// What an instruction does, besides storing.
+/// The effect of an instruction besides storing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// `sfence` or `mfence`.

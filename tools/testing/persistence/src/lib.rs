@@ -3,7 +3,7 @@
 //! A model of persistent memory under x86 processors, without QEMU.
 //!
 //! [`Domain`] follows stores, cache write-backs and fences, and has the contents of the medium. [`instruction`] finds the
-//! instructions that matter. [`log`] is what a watched guest leaves for a checker: each line that became durable, crash
+//! instructions that matter. [`log`] is the record of a watched guest for a checker: each line that became durable, crash
 //! images as differences from the medium, and the guest's own marks, in one order. [`record`] is what test programs write, and
 //! how a checker finds it lost.
 

@@ -8,7 +8,7 @@
 use crate::{LINE, Line, Undurable};
 use std::io::{self, Read, Write};
 
-/// What happened.
+/// A record of the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
     /// A line has these contents on the medium.
@@ -36,7 +36,7 @@ pub mod operation {
     pub const RANDOM_IMAGE: u64 = 4;
     /// Takes crash images by itself until there are as many as the argument; returns their number.
     pub const CRASHES: u64 = 5;
-    /// Goes into the log, for whoever checks the images; so does each operation from here on.
+    /// Goes into the log, for the checker of the images; so does each operation from here on.
     pub const NOTE: u64 = 16;
     /// A generation of a record was begun: see [`crate::record::note`].
     pub const BEGUN: u64 = NOTE;

@@ -3,7 +3,7 @@
 //! Records: contents from which a checker sees what was lost.
 //!
 //! A program writes generations of numbered records. Each word of a record has the record's number, its own index, and the
-//! generation, so whatever a crash leaves can be attributed. A generation is *begun* before it is written, and *promised*
+//! generation, so all data that a crash leaves can be attributed. A generation is *begun* before it is written, and *promised*
 //! once the kernel has acknowledged that it is durable; the program marks both ([`crate::log::operation`]).
 
 /// Bytes of a record.
@@ -28,7 +28,7 @@ pub fn noted(argument: u64) -> (u16, u32) {
     (argument as u16, (argument >> 32) as u32)
 }
 
-/// What a program has begun and promised of a record.
+/// The generations of a record that a program has begun and promised.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Promise {
     /// The newest generation begun; 0 is a record of zeros.
@@ -38,7 +38,7 @@ pub struct Promise {
 }
 
 impl Promise {
-    /// Checks what is left of a record. An error says what is wrong.
+    /// Checks the remains of a record. The error describes the fault.
     ///
     /// Each word must be of a generation that was begun, and not older than the one promised; if `whole`, all of the same
     /// one.

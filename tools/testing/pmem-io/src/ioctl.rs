@@ -58,7 +58,7 @@ fn parse(text: &str) -> Result<Call> {
     })
 }
 
-/// Formats what the kernel wrote: a number of up to 8 bytes, or else each byte in hexadecimal.
+/// Formats the kernel's answer: a number of up to 8 bytes, or else each byte in hexadecimal.
 fn formatted(bytes: &[u8]) -> String {
     let mut number = [0; 8];
     match number.get_mut(..bytes.len()) {

@@ -197,7 +197,7 @@ enum Command {
     /// how many faults led to each result
     #[command(after_help = fail_nth::HELP)]
     FailNth(fail_nth::FailNth),
-    /// Make ioctl(2) requests in order; print a line for each: what the kernel wrote, or the errno
+    /// Make ioctl(2) requests in order; print a line for each: the kernel's answer, or the errno
     Ioctl(ioctl::Requests),
     /// Write records, and mark which were promised to be durable, until the power-failure plugin of
     /// QEMU has taken enough crash images

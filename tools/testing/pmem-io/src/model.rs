@@ -53,7 +53,7 @@ pub struct Options {
     /// A DAX file that occupies the tested range: read, write and map it, too
     #[arg(long)]
     file: Option<PathBuf>,
-    /// What clears poison
+    /// The writes that clear poison
     #[arg(long)]
     clears: ClearPoison,
     /// Inject errors by this file of the test provider as well as by the disk's badblocks; it takes
@@ -69,7 +69,7 @@ pub struct Options {
     /// A command that unbinds and binds the namespace
     #[arg(long, value_name = "COMMAND")]
     rebind: Option<String>,
-    /// Expect the behaviour of the C driver: a rebind forgets what was added by the disk's badblocks,
+    /// Expect the behaviour of the C driver: a rebind forgets errors that were added by the disk's badblocks,
     /// and errors that do not fit there are lost
     #[arg(long)]
     c: bool,

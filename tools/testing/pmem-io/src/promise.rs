@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A program whose data a power failure must not lose: it writes records and marks what it was promised.
+//! A program whose data a power failure must not lose: it writes records and marks the promises of the kernel.
 
 use abstractions::mapping::Options;
 use abstractions::{DirectBuffer, Mapping, mark};

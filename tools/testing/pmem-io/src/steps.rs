@@ -21,7 +21,7 @@ use std::str::FromStr;
 use std::thread;
 use units::{PAGE, Size};
 
-/// Bytes of each call: what a pipe holds.
+/// Bytes of each call: the capacity of a pipe.
 const AT_ONCE: usize = 64 * 1024;
 
 /// Pages of a mapping: a start and a length, or all.

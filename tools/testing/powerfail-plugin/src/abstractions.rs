@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 type Id = u64;
-/// Callback of an instruction: the CPU, and what it was registered with.
+/// Callback of an instruction: the CPU, and the data that it was registered with.
 type Executed = extern "C" fn(c_uint, *mut c_void);
 
 /// `enum qemu_plugin_cb_flags`: which registers a callback may access.

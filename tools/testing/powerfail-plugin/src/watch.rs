@@ -16,7 +16,7 @@ pub struct Options {
     pub range: Range<u64>,
     /// `log=FILE`: without it, only the number of undurable lines is known.
     log: Option<File>,
-    /// `seed=NUMBER`: determines what is left of undurable lines in crash images.
+    /// `seed=NUMBER`: determines the contents of undurable lines in crash images.
     seed: u64,
     /// `fences=NUMBER`: a crash image before each such fence that has something to wait for (0: none).
     fences: u64,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Checks of a crash image: what was promised is there.
+//! Checks that a crash image has all promised data.
 
 use crate::btt::Btt;
 use crate::recovery::{Guest, Verdict, recover_ext4};

@@ -26,7 +26,7 @@ pub struct CounterExample {
     pub undurable: Vec<Undurable>,
 }
 
-/// What was found in a log.
+/// The results of a log.
 #[derive(Default)]
 pub struct Found {
     /// Number of images.

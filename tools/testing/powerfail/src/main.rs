@@ -27,9 +27,9 @@ use workload::{WORKLOADS, Workload};
 /// Cuts the power of guests at any store, and checks that nothing promised is lost
 ///
 /// Each workload runs in a guest whose stores a plugin of QEMU follows. At fences and at random stores, without the guest's
-/// help, it records what the medium has then, with a random choice of what had not certainly reached it. Each such image is
-/// checked: every record that the kernel has acknowledged as durable is there, no sector of sector mode is torn, file systems
-/// recover and are clean.
+/// help, it records the contents of the medium, with a random choice of the stores that had not certainly reached it. Each
+/// such image is checked: every record that the kernel has acknowledged as durable is there, no sector of sector mode is
+/// torn, file systems recover and are clean.
 #[derive(Parser)]
 #[command(name = "pmem-powerfail", version, max_term_width = 120)]
 struct Arguments {

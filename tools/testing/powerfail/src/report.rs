@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The table, and what is kept of a counter-example.
+//! The table, and the files of a counter-example.
 
 use crate::Arguments;
 use crate::images::Found;
@@ -17,7 +17,7 @@ use vm::Vm;
 /// The result of a workload.
 #[derive(Serialize, Deserialize)]
 pub struct Row {
-    /// What it depends on: a row with another key is another result.
+    /// The inputs of the result: a row with another key is another result.
     pub key: String,
     pub workload: String,
     pub images: u64,

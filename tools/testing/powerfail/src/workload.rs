@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The workloads: what a guest does until its power fails.
+//! The workloads of a guest until its power fails.
 
 use crate::Arguments;
 use std::path::Path;
 use vm::Driver;
 
-/// What holds the records, and how an image of it is checked.
+/// The place of the records, and the check of an image of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Check {
     /// The records are on the disk, one after the other.

@@ -99,7 +99,7 @@ pub fn run(top: &Path, results: &mut Results, logs: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Returns what a failed test printed, which follows "---- name stdout ----".
+/// Returns the output of a failed test, which follows "---- name stdout ----".
 fn panic_message(output: &str, name: &str) -> Vec<String> {
     let short = name.split_once("::").map_or(name, |(_, short)| short);
     let start = format!("---- {short} stdout ----");

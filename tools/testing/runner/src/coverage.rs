@@ -410,7 +410,7 @@ impl Module {
     }
 }
 
-/// Returns what a relocation refers to, if it is a symbol.
+/// Returns the target of a relocation, if it is a symbol.
 fn relocated(
     file: &object::File<'_>,
     addresses: &HashMap<SectionIndex, u64>,
@@ -458,7 +458,7 @@ fn source_lines(
         let mut rows = program.rows();
         let mut last: Option<(u64, Option<PathBuf>, u64)> = None;
         while let Some((header, row)) = rows.next_row()? {
-            // Of several rows for one address, only the last one has instructions.
+            // If an address has several rows, only the last one has instructions.
             let before = last.take().filter(|(start, ..)| *start < row.address());
             if let Some((start, Some(file), line)) = before {
                 lines.push(Line {

@@ -27,7 +27,7 @@ pub fn recorded(subtest: Option<&TestResult>) -> Option<String> {
     (records && subtest.outcome == Outcome::Passed).then(|| joined(subtest, RECORDED))
 }
 
-/// Describes what a subtest showed under a driver; `None` if that driver's test does not have it.
+/// Describes the result of a subtest under a driver; `None` if that driver's test does not have it.
 pub fn shown(subtest: Option<&TestResult>) -> String {
     let Some(result) = subtest else {
         return "not there".to_owned();
@@ -95,7 +95,7 @@ impl TryFrom<String> for Glob {
 }
 
 impl Glob {
-    /// Returns whether it matches what a subtest showed. A failure is matched by the word or by its whole text.
+    /// Returns whether it matches the result of a subtest. A failure is matched by the word or by its whole text.
     fn matches(&self, subtest: Option<&TestResult>) -> bool {
         let failed = subtest.is_some_and(|subtest| subtest.outcome.is_failure());
         failed && self.0.matches("fail") || self.0.matches(&shown(subtest))
@@ -158,7 +158,7 @@ impl Differences {
         Ok(list)
     }
 
-    /// Finds the entry for what a subtest showed under the two drivers.
+    /// Finds the entry for the results of a subtest under the two drivers.
     pub fn explain(
         &mut self,
         test: &str,

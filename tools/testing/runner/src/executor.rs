@@ -260,7 +260,7 @@ impl Executor {
         results.boots_tried_again += retries;
         let mut vm = booted.map_err(|error| error.to_string())?;
         if let Some(after) = self.after {
-            // What the kernel's start leaves is no test's.
+            // Leaks of the kernel's start belong to no test.
             let limit = vm.limit(LEAKS_AT_BOOT);
             vm.output(after, limit).map_err(|error| error.to_string())?;
         }
@@ -453,7 +453,7 @@ impl Stage {
         result.outcome = self.outcome;
     }
 
-    /// Returns what to show of a failure: what explains it and what the kernel reported, or the last lines.
+    /// Returns the lines to show of a failure: its explanation and the kernel's reports, or the last lines.
     fn failure_lines(&self) -> Vec<String> {
         let mut lines = self.reading.lines.clone();
         for report in &self.reports {

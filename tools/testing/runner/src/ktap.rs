@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Reads what a selftest prints (Documentation/dev-tools/ktap.rst of the kernel) and judges it.
+//! Reads the output of a selftest (Documentation/dev-tools/ktap.rst of the kernel) and judges it.
 
 use crate::reading::{MAX_LINES, Reading, interrupted};
 use crate::results::{Outcome, TestResult};
@@ -8,10 +8,10 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 use vm::{Ended, Loss};
 
-/// Lines shown of what was expected and of what was seen, each.
+/// Lines shown of the expected value and of the seen one, each.
 const MAX_VALUE: usize = 3;
 
-/// What one run of a selftest printed.
+/// The output of one run of a selftest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ktap {
     /// Number of subtests that it announced.
@@ -57,7 +57,7 @@ fn directive<'a>(text: &'a str, word: &str) -> Option<(&'a str, &'a str)> {
 }
 
 impl Ktap {
-    /// Reads what was printed. Any text is valid: lines that are not KTAP are diagnosis.
+    /// Parses the output. Any text is valid: lines that are not KTAP are diagnosis.
     pub fn parse(text: &str) -> Self {
         let mut ktap = Self {
             plan: None,
@@ -212,7 +212,7 @@ pub fn read(ended: Ended, limit: Duration, output: &str) -> Reading {
     }
 }
 
-/// Explains a failed subtest: what was expected, and what was seen, from the diagnosis that tests/lib/tap.sh prints.
+/// Explains a failed subtest by the expected value and the seen one, from the diagnosis that tests/lib/tap.sh prints.
 fn explain(subtest: &TestResult) -> Vec<String> {
     let lines = subtest.lines.iter();
     let lines: Vec<&str> = lines

@@ -15,7 +15,7 @@ const MAX_LINES: usize = 25;
 /// A command on the host.
 pub struct Step {
     pub name: &'static str,
-    /// What it checks or builds.
+    /// The claim that it checks, or its product.
     pub about: &'static str,
     pub activity: Activity,
     pub command: Command,
@@ -169,7 +169,7 @@ pub fn make(top: &Path) -> Command {
     command
 }
 
-/// The module's own sources in Rust, from the root of the checkout: what bindgen made is not ours.
+/// The module's own sources in Rust, from the root of the checkout, without the output of bindgen.
 pub fn module_sources(top: &Path) -> Result<Vec<PathBuf>> {
     let mut sources = Vec::new();
     for folder in ["", "abstractions", "abstractions/block", "abstractions/nd"] {

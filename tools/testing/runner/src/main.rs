@@ -377,7 +377,7 @@ fn build_and_test_tools(
     lint_tools(top, logs, results)?;
     results.group("host", "Host tests");
     cargo_test::run(top, results, logs)?;
-    // Linked as for installation; what is optimised takes a minute more to build.
+    // Linked as for installation; an optimised build takes a minute more.
     let static_build = logs.join("static");
     let mut command = Command::new("sh");
     command.current_dir(top).args([
@@ -595,7 +595,7 @@ fn fail_unknown_names(patterns: &[Pattern], tests: &[Selftest], results: &mut Re
     }
 }
 
-/// Builds what the selftests load: the module, which tests of the stock driver hand namespaces over to, and the
+/// Builds the modules that the selftests load: the driver, which tests of the stock driver hand namespaces over to, and the
 /// provider of memory that fails.
 fn build(arguments: &Arguments, top: &Path, results: &mut Results, logs: &Path) -> Result<bool> {
     results.group("build", "Build");
@@ -661,7 +661,7 @@ fn picture(top: &Path, results: &mut Results, logs: &Path) -> Result<()> {
 
 /// Cuts the power of guests, and checks crash images.
 fn powerfail(top: &Path, results: &mut Results, logs: &Path) -> Result<()> {
-    /// One of each kind: what is checked, and what makes data durable.
+    /// One for each way to check, and for each way to make data durable.
     const WORKLOADS: &[&str] = &[
         "raw-fsync",
         "repair-fsync",

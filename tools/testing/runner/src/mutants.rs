@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 pub const LIST: &str = "tests/mutants.toml";
 /// Folder of the builds; the table is next to it, as .md.
 const BUILD: &str = "build/mutants";
-/// What the module is made of besides Rust.
+/// The sources of the module that are not Rust.
 const BESIDE: [&str; 3] = [
     "Kbuild",
     "abstractions/bindgen_parameters",

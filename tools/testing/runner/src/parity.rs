@@ -47,7 +47,7 @@ pub struct Parity {
     pub kernel: String,
     /// The rows, in the order of their tests.
     pub rows: Vec<Row>,
-    /// What each test is about.
+    /// The title of each test.
     #[serde(skip)]
     pub abouts: BTreeMap<String, String>,
     /// Entries of the list whose difference did not occur.

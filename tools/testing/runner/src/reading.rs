@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The meaning of a test's output, whatever its protocol.
+//! The meaning of a test's output, for each protocol.
 
 use crate::results::{Outcome, TestResult};
 use std::time::Duration;

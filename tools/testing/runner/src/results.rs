@@ -78,11 +78,11 @@ impl fmt::Display for Kind {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TestResult {
     pub name: String,
-    /// What the test checks, in a few words.
+    /// The title: the claim that the test checks.
     pub about: String,
     pub outcome: Outcome,
     pub time: Duration,
-    /// What is shown of a failed test; the diagnosis of a subtest.
+    /// The lines that are shown of a failed test; the diagnosis of a subtest.
     pub lines: Vec<String>,
     pub subtests: Vec<TestResult>,
 }
@@ -100,7 +100,7 @@ impl TestResult {
     }
 }
 
-/// What time is spent on.
+/// The use of time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Activity {
     Boots,
@@ -242,7 +242,7 @@ impl Results {
         self.line(&format!("  {PALE}{text}{PALE:#}"));
     }
 
-    /// Shows what is running, with its seconds, on a terminal.
+    /// Shows the running jobs, with their seconds, on a terminal.
     pub fn running(&mut self, what: &str) -> Clock {
         if self.buffer.is_none() {
             let style = ProgressStyle::with_template("  {spinner} {msg} {elapsed:.bright.black}");
@@ -358,7 +358,7 @@ impl Results {
         good
     }
 
-    /// Prints what the time was spent on. Jobs run at the same time, so the sum exceeds the time on the clock.
+    /// Prints the use of the time. Jobs run at the same time, so the sum exceeds the time on the clock.
     fn write_times(&mut self) {
         let spent = self.spent.iter().map(|(activity, (count, time))| {
             format!("{activity} {:.0} s ({count})", time.as_secs_f64())
@@ -396,7 +396,7 @@ impl Clock {
         self.start.elapsed()
     }
 
-    /// Shows what the test is doing.
+    /// Shows the test's present step.
     pub fn show(&self, what: &str) {
         self.live.set_message(what.to_owned());
     }

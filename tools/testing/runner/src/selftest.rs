@@ -32,7 +32,7 @@ pub struct Selftest {
     pub required: Vec<String>,
     /// Whether it needs the debug kernel.
     pub debug: bool,
-    /// Whether it records what it sees, to be compared between the drivers.
+    /// Whether it records values, to be compared between the drivers.
     pub compare: bool,
     /// Whether `make check` runs it, although it is one to compare.
     pub quick: bool,

@@ -261,7 +261,7 @@ impl Suite {
         Ok(self)
     }
 
-    /// Returns the command that builds what it tests.
+    /// Returns the command that builds the module that it tests.
     pub fn build(&self) -> Step {
         let mut command = lint::make(&self.top);
         command.arg(&self.build);
@@ -281,7 +281,7 @@ impl Suite {
             .with_extension("json")
     }
 
-    /// Identifies what is tested: the guest's image, and the module if it is not in the image.
+    /// Identifies the tested objects: the guest's image, and the module if it is not in the image.
     fn hash(&self, driver: &str) -> Result<String> {
         let mut hasher = DefaultHasher::new();
         let image = fs::canonicalize(&self.image)

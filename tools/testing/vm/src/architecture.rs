@@ -39,7 +39,7 @@ impl Architecture {
         }
     }
 
-    /// Returns the processor model of a guest that asks for none.
+    /// Returns the default processor model of a guest.
     pub(crate) fn cpu(self) -> &'static str {
         match self {
             // Linux takes machine checks from this one.

@@ -39,7 +39,7 @@ pub enum Loss {
 /// Begins lines that are not part of the output (ASCII's record separator).
 const MARK: u8 = 0x1e;
 
-/// Finds the end of a command in what the guest sends: the mark, the command's nonce, a blank, its status, a newline.
+/// Finds the end of a command in the guest's output: the mark, the command's nonce, a blank, its status, a newline.
 #[derive(Debug, Default)]
 struct Framing {
     pending: Vec<u8>,

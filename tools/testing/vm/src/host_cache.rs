@@ -64,7 +64,7 @@ impl HostCache {
         Ok(())
     }
 
-    /// Has the next boot lose what is not durable.
+    /// Makes the next boot lose all data that is not durable.
     pub(crate) fn cut(&self) -> Result<()> {
         for path in &self.0 {
             let cut = beside(path, ".cut");

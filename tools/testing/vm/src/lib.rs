@@ -4,7 +4,7 @@
 //!
 //! [`Options`] describe a machine, [`Vm::boot`] starts it, [`Vm::run`] runs a command line in the guest. The memory
 //! of its devices is in files that QEMU maps shared: after QEMU is killed ([`Vm::cut_power`]), the files have what the
-//! guest's processors had stored, and a new guest on the same files sees what a real machine would see after a power
+//! guest's processors had stored, and a new guest on the same files sees the same as a real machine after a power
 //! failure if its caches were persistent. A virtio-pmem device with `volatile-cache` loses pages that no flush has made
 //! durable.
 //!

@@ -24,7 +24,7 @@ struct Channel {
 }
 
 impl Channel {
-    /// Executes a command and returns what it returns. Events are skipped.
+    /// Executes a command and returns its result. Events are skipped.
     fn execute(&mut self, command: &str, arguments: Value) -> Result<Value> {
         self.requests += 1;
         let id = self.requests;

@@ -32,7 +32,7 @@ pub struct Images {
 }
 
 impl Images {
-    /// Finds the files that the options name, or those of the set-up. An error names what is missing.
+    /// Finds the files that the options name, or those of the set-up. An error names the missing ones.
     pub fn find(options: &Options) -> Result<Self> {
         let folder = env::var_os(IMAGES).map(PathBuf::from);
         let pick = |named: &Option<PathBuf>, name: &str, flag: &str| {

@@ -42,7 +42,7 @@ pub struct ChangeReport {
     pub reason: Option<String>,
 }
 
-/// Tells how a change went, of which place of which namespace.
+/// Makes a change of a namespace, and reports its place and result.
 pub fn change(
     host: &Host,
     arguments: &Change,

@@ -171,7 +171,7 @@ pub struct ErrorList<'a> {
 pub struct ListedRange<'a> {
     #[serde(flatten)]
     place: ListedPlace<'a>,
-    /// Of the first byte, as the kernel and rasdaemon report it; `null` if it cannot be read.
+    /// The address of the first byte, as the kernel and rasdaemon report it; `null` if it cannot be read.
     physical_address: Option<u64>,
 }
 

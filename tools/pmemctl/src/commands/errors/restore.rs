@@ -56,8 +56,8 @@ pub struct Restore {
     which: Devices,
 }
 
-/// The worst of what became of them. Where all are restored, as at each start of a service, a list
-/// that is stale is no failure: its disk has had all of it, and some was healed since then.
+/// Returns the worst result. If all are restored, as at each start of a service, a stale list is no failure:
+/// its disk has had all of it, and some was repaired since then.
 pub fn restore(arguments: &Restore) -> Result<Status> {
     let host = root("errors restore")?;
     let folder = &arguments.place.state_dir;
