@@ -70,7 +70,7 @@
 #: make install              rust_pmem.ko and pmemctl as they were built, with man pages, completions, units, udev rule, modprobe.d
 #:      DESTDIR= PREFIX=     below another directory; under another prefix than /usr
 #:      BUILD=DIR            pmemctl from there
-#: make uninstall            remove what "make install" installed; saved lists stay
+#: make uninstall            remove all files of "make install"; saved lists stay
 #: make deb                  Debian packages, and their source package, into build/deb
 #:      KERNELS='stock rt'   with modules for these kernels of setup/kernels (otherwise for stock)
 #: make repo                 the same, and a signed apt repository of them, build/repo
@@ -79,7 +79,7 @@
 #:      STEPS='installed'    only these steps of tests/external/packages/system.sh
 #: make lint, make fmt       only the lints; format the code as they require
 #: make setup                only the build root and the images
-#: make clean                remove what was built here
+#: make clean                remove all files that were built here
 #: make distclean            remove the build root and the images as well
 help:
 	@sed -n 's/^#: //p' Makefile
@@ -148,7 +148,7 @@ tools: setup
 	@[ -d $(built) ] || echo 'Building the host tools, once (about a minute).'
 	@$(enter) cargo build --locked --offline --manifest-path tools/Cargo.toml
 
-# What runs in guests of arm64. The QEMU of those is beside the compilers.
+# The programs for guests of arm64. The QEMU of those is beside the compilers.
 tools-arm64: setup
 	@$(enter_kernel) env CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc cargo build --locked --offline \
 		--manifest-path tools/Cargo.toml --target aarch64-unknown-linux-gnu -p pmem-io -p pmemctl -p fuzz
@@ -193,7 +193,7 @@ demo: module tools-demo
 picture: module tools
 	@$(enter) $(built)/pmem-demo --picture Documentation
 
-# Runs selftests on the kernel that KERNEL names, and what it needs besides the host tools.
+# Runs selftests on the kernel that KERNEL names, with the prerequisites besides the host tools.
 ifeq ($(other),)
 selftests := $(enter) $(built)/pmem-check
 powerfail := $(if $(findstring powerfail,$(TESTS)),setup-powerfail)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=sh disable=SC2034 # sourced
 #
-# What the hook of initramfs-tools and the module of dracut have in common, for a root file system on persistent memory: the
-# drivers, and what puts saved errors back on the kernel's lists before the mount.
+# Shared by the hook of initramfs-tools and the module of dracut, for a root file system on persistent memory: copies the
+# drivers, and the files that put saved errors back on the kernel's lists before the mount.
 
 # As udev requests them: the drivers of devices and buses, and those of namespaces.
 pmem_modules='nfit nd_e820 virtio_pmem cxl_acpi cxl_pci cxl_mem cxl_port cxl_pmem nd_pmem nd_btt rust_pmem'
@@ -15,5 +15,5 @@ for pmem_list in /var/lib/pmemctl/*.json; do
 	[ ! -e "$pmem_list" ] || pmem_saved="$pmem_saved $pmem_list"
 done
 
-# is_on_pmem SOURCE: what is mounted from SOURCE is on persistent memory, itself or through other block devices.
+# is_on_pmem SOURCE: a file system from SOURCE is on persistent memory, itself or through other block devices.
 is_on_pmem() { lsblk --inverse --noheadings --raw --output NAME "$1" 2>/dev/null | grep -q '^pmem'; }

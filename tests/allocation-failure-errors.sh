@@ -33,7 +33,7 @@ sum=$(gzip -c 2>/dev/null <"$LIST" | tail -c 8 | od -An -tx4 | awk '{ print $1 }
 check_faults "read" "ok $sum|$ERRORS" "read=$LIST"
 echo "drop 0 16777216" >"$LIST"
 
-# Poison is there, whatever fails: it has to be listed unless the command that makes it failed.
+# Poison is there after any failure: it has to be listed unless the command that makes it failed.
 poison=/sys/kernel/debug/rust_pmem/$NAMESPACE
 check_faults "poison" "ok; 65536 4096 injected; 128 8|$ERRORS; (65536 4096 [a-z-]+)?; (128 8)?" "write=$poison=poison 65536 4096" \
 	--before "write=$LIST=drop 0 1048576" "$@"

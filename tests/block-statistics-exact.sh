@@ -14,7 +14,7 @@ show_counts() {
 	awk '{ print $1, $3, $5, $7, $12, $14, $16 }' "$1"
 }
 
-# count_io NAME COMMAND…: what the command adds to the counts of the disk and the partition, in this order.
+# count_io NAME COMMAND…: the increments by the command of the counts of the disk and the partition, in this order.
 count_io() {
 	io_name=$1
 	shift

@@ -26,7 +26,7 @@ in_ranges() {
 		END { print (n >= 4096 ? "all" : n > 0 ? "part" : "none") }'
 }
 
-# page_state PAGE: untouched, written, or what is inconsistent.
+# page_state PAGE: untouched, written, or the inconsistency.
 page_state() {
 	state_at=$((AT + $1 * 4096))
 	state_lists="$(provider bad | tr + ' ' | in_ranges $state_at) $(awk '{ print $1 * 512, $2 * 512 }' "/sys/block/$DISK/badblocks" |

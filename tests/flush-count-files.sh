@@ -39,7 +39,7 @@ test_counts() {
 	umount $MNT
 }
 
-# settle_writes: writes what the file system still has to write.
+# settle_writes: makes the file system write all pending data.
 settle_writes() {
 	sync
 	sync

@@ -32,7 +32,7 @@ count_objects() {
 	} | sort
 }
 
-# list_files: what has a name that does not depend on time.
+# list_files: all names that do not depend on time.
 list_files() {
 	cat /proc/iomem /proc/partitions
 	cut -d ' ' -f 1 /proc/modules

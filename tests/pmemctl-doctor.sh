@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# pmemctl doctor names exactly the planted cause and what it prevents, and finds nothing on a healthy mount and file.
+# pmemctl doctor names exactly the planted cause and its effect, and finds nothing on a healthy mount and file.
 #
 # On a healthy mount, huge pages are really mapped.
 # vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M --virtio-pmem size=64M
@@ -19,13 +19,13 @@ cleanup() {
 	[ ! -d "/sys/module/$DRIVER" ] || unload_driver
 }
 
-# list_findings TARGET: the causes that it finds, each with its place and what it prevents.
+# list_findings TARGET: the causes that it finds, each with its place and effect.
 list_findings() {
 	pmemctl doctor --json "$@" >/tmp/doctor.json || :
 	jq -r '.findings[] | "\(.where) \(.cause) \(.prevents)"' /tmp/doctor.json
 }
 
-# show_probes: what the last run probed: path, DAX, MAP_SYNC, huge pages.
+# show_probes: the results of the last run's probes: path, DAX, MAP_SYNC, huge pages.
 show_probes() {
 	jq -r '.probes[] | "\(.path) \(.dax) \(.map_sync) \(.huge)"' /tmp/doctor.json
 }

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # pmemctl errors import-cxl lists the poison of a CXL device at its place in each region, and a reboot restores it.
 #
-# With --follow, it lists what the devices report. They have forgotten the poison after the reboot.
+# With --follow, it lists the errors that the devices report. They have forgotten the poison after the reboot.
 # vm: --bare --cxl size=512M,id=memory --nvdimm size=32M --qemu '-global pxb-cxl.hdm_for_passthrough=true'
 # timeout: 400
 . "$(dirname "$0")/lib/test.sh"

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # pmemctl quarantine keeps free bad blocks from new files, without a write to them, until they are released.
 #
-# On ext4 and XFS: it can be repeated, has limits, and refuses what is not its own file.
+# On ext4 and XFS: it can be repeated, has limits, and refuses a file that is not its own.
 # vm: --bare --e820 352M@512M
 # timeout: 300
 . "$(dirname "$0")/lib/test.sh"
@@ -28,7 +28,7 @@ list_badblocks() {
 	tr '\n' , <"/sys/block/$disk/badblocks"
 }
 
-# owner_of SECTOR: whose it is.
+# owner_of SECTOR: the kind of its owner.
 owner_of() {
 	pmemctl errors --json "$MNT" 2>/dev/null | jq -r ".errors[] | select(.disk_offset == $(($1 * 512))) | .owner.kind"
 }

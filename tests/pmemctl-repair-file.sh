@@ -14,7 +14,7 @@ cleanup() {
 	unload_driver
 }
 
-# run_repair [ARGUMENT…]: the exit status, and the result of each piece. What is listed here can be read all the same.
+# run_repair [ARGUMENT…]: the exit status, and the result of each piece. The pages that are listed here can be read.
 run_repair() {
 	repair_status=0
 	pmemctl repair --trust-list --json "$@" >/tmp/repair.json 2>/tmp/repair.err || repair_status=$?

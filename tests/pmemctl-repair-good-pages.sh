@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# pmemctl repair keeps what is listed but can be read, and replaces no good page beside a bad one, with 400 errors listed.
+# pmemctl repair keeps listed pages that can be read, and replaces no good page beside a bad one, with 400 errors listed.
 # vm: --bare --e820 352M@512M
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/badblocks.sh"

@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# Whichever system call SIGKILL ends pmemctl repair at, each page is as it was or repaired, and the next repair ends well.
+# SIGKILL at any system call of pmemctl repair leaves each page as it was or repaired, and the next repair succeeds.
 #
 # A page that is not repaired stays listed. A file that ends within its last page may be longer, by zeroes, and has to be cut.
 # A page that another file of XFS shares moves to a new block.

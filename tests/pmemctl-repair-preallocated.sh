@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# pmemctl repair heals every bad page of a preallocated file, although its writes convert the unwritten extents around them.
+# pmemctl repair repairs every bad page of a preallocated file, although its writes convert the unwritten extents around them.
 # vm: --bare --e820 352M@512M
 # timeout: 240
 . "$(dirname "$0")/lib/test.sh"

@@ -21,8 +21,8 @@ list_badblocks() {
 	tr '\n' , <"/sys/block/$disk/badblocks"
 }
 
-# refuses NAME TEXT ARGUMENT…: exit status 1, with this text and without any change. What is listed here can be read all
-# the same.
+# refuses NAME TEXT ARGUMENT…: exit status 1, with this text and without any change. The pages that are listed here
+# can be read.
 refuses() {
 	refuse_name=$1
 	refuse_text=$2

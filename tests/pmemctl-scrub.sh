@@ -87,7 +87,7 @@ check "it was far from its end" test "$done" -lt $((40 << 20))
 pmemctl scrub --json --state-dir "$STATE" --rate 8M "$DISK" >/tmp/scrub.json 2>/tmp/scrub.err &
 scrub=$!
 wait_for 30 is_listed '73736+16'
-# What it has found is saved at once, not when the next 8 MiB begin.
+# An error that it has found is saved at once, not when the next 8 MiB begin.
 sleep 0.2
 kill -KILL $scrub
 wait $scrub 2>/dev/null || :

@@ -3,7 +3,7 @@
 # After a power cut of the host, writes that were durable on virtio-pmem are there: on the raw disk, ext4 and XFS with DAX.
 #
 # Eight processes increment a counter in a page of their own, make it durable, and then write it to an NVDIMM, whose stores
-# are never lost. The host loses its page cache at the cut, in random pages, except what a flush has made durable.
+# are never lost. The host loses its page cache at the cut, in random pages, except data that a flush has made durable.
 # timeout: 300
 # vm: --bare --virtio-pmem size=32M,volatile-cache --virtio-pmem size=64M,volatile-cache --virtio-pmem size=304M,volatile-cache --nvdimm size=16M --cpus 2
 . "$(dirname "$0")/lib/test.sh"
@@ -73,7 +73,7 @@ have_grown() {
 	counters | awk -v old="$1" -v more="$2" '{ split(old, was); for (i = 1; i <= NF; i++) if ($i < was[i] + more) exit 1 }'
 }
 
-# Arguments: the number of the first slot, the disk of the NVDIMM, a file, and the ways of its processes. Prints what is lost,
+# Arguments: the number of the first slot, the disk of the NVDIMM, a file, and the ways of its processes. Prints the lost writes,
 # and the sum of the counters.
 cat >/tmp/lost.py <<'END'
 import os, sys

@@ -19,7 +19,7 @@ checksums() {
 	md5sum "/dev/$(plain_disk)" "/dev/$(e820_disk)"
 	with_force_raw "$fsdax" md5sum
 	with_force_raw "$sector" md5sum
-	# Each probe rewrites the struct pages, so compare what is before and after them.
+	# Each probe rewrites the struct pages, so compare the bytes before and after them.
 	# shellcheck disable=SC2016 # for sh
 	with_force_raw "$device" sh -c 'head -c 8192 "$1" | md5sum; tail -c +2097153 "$1" | md5sum' sh
 }

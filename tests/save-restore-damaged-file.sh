@@ -16,7 +16,7 @@ cleanup() {
 	rm -rf $STATE /tmp/other
 }
 
-# rebind_disks: repairs what the driver remembers and rebinds both disks, so that the saved errors can be restored.
+# rebind_disks: repairs the errors that the driver has listed and rebinds both disks, so that the saved errors can be restored.
 rebind_disks() {
 	for namespace in "$(e820_ns)" "$(virtio_ns)"; do
 		disk=$(disk_of "$namespace")

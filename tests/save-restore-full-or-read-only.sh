@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# A file system without space, or read-only, below the saved lists loses no list: what cannot be saved is reported.
+# A file system without space, or read-only, below the saved lists loses no list, and errors that cannot be saved are reported.
 # vm: --bare --e820 352M@512M
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/save-restore.sh"

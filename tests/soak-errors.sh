@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # Machine checks at random addresses cost one page of a file each, are reported and repaired, and outlive a power cut.
 #
-# After each step, everything that the kernel and pmemctl say is compared with the list of bad pages that the test keeps: badblocks
+# After each step, every list of the kernel and of pmemctl is compared with the list of bad pages that the test keeps: badblocks
 # of disks and regions, errors/list, reads, writes and mappings of all files, block reads, pmemctl errors and pmemctl monitor. The
 # owners of bad pages are compared with debugfs and the reverse map of XFS, and the disks with the memory as the host sees it.
 #
@@ -402,7 +402,7 @@ tools_agree() {
 	owners xfs | awk '{ print $1, ($2 == "free" ? $2 : $3 " " $4) }' | diff - $T/seen
 }
 
-# memory_agrees FS: block by block, the bad pages are EIO, and all others are what the host sees in the memory.
+# memory_agrees FS: block by block, the bad pages are EIO, and all others have the contents that the host sees in the memory.
 memory_agrees() {
 	fsfreeze -f "$T/mnt/$1" || return
 	sum=$(dd if="/dev/$(disk "$1")" bs=4K conv=noerror,sync iflag=direct 2>$T/dd | md5sum)
@@ -441,7 +441,7 @@ is_free() {
 		split($2, range, "[.][.]"); if (sector >= range[1] && sector + 7 <= range[2]) found = 1 } END { exit !found }'
 }
 
-# repair_all: repairs what HITS say: through the file, by pmemctl repair, by punching a hole and writing it, by a write of the free block.
+# repair_all: repairs the errors in HITS: through the file, by pmemctl repair, by punching a hole and writing it, by a write of the free block.
 repair_all() {
 	while read -r fs page _ _ how; do
 		owner=$(owners "$fs" | awk -v page="$page" '$1 == page { print $2, $4 }')

@@ -119,7 +119,7 @@ list_failures() {
 	inside journalctl -q -o cat -g 'ordering cycle|failed' _PID=1 || :
 }
 
-# clear_kernel_lists: the kernel forgets the errors, as after a reboot; prints what is left in badblocks.
+# clear_kernel_lists: the kernel forgets the errors, as after a reboot; prints the rest of badblocks.
 clear_kernel_lists() {
 	forget_errors "$disk"
 	rebind "$(e820_ns)"

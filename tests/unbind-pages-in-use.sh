@@ -33,7 +33,7 @@ map_file() {
 	printf 'mmap -rw 0 1m\nmwrite -S 0x61 0 1m\nmread -v 0 16\n' >&"$2"
 }
 
-# process_reads: the process reads what it has written.
+# process_reads: the process reads the data that it has written.
 process_reads() {
 	wait_for 5 grep -q aaaaaaaaaaaaaaaa /tmp/answers
 }

@@ -43,7 +43,7 @@ timed() {
 	row "$timed_what" "$timed_count" $((timed_end - timed_start))
 }
 
-# grown BEFORE: what was allocated since then, and the slab caches that grew most.
+# grown BEFORE: the memory allocated since then, and the slab caches that grew most.
 grown() {
 	grown_now=$(free_ram)
 	awk -v kib=$(($1 - grown_now)) -v count="$ERRORS" \

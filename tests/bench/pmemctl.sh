@@ -34,7 +34,7 @@ measure() {
 	row "$measure_what"
 }
 
-# row WHAT: prints what was measured.
+# row WHAT: prints the measurements.
 row() {
 	awk -v what="$kind, $1" -v count="$count" -v ns="$ns" -v own="$own" -v tools="$tools" \
 		'BEGIN { printf "%-34s %8d %8.2f s %6d KiB %9d KiB\n", what, count, ns / 1e9, own, tools }'

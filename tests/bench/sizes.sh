@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 #
-# Measures what a namespace costs by its size, under both drivers: time to bind and unbind, memory while it is bound, the
+# Measures the cost of a namespace by its size, under both drivers: time to bind and unbind, memory while it is bound, the
 # first mount, and unbind after files were mapped. Each time is the shortest of three.
 #
 # `make bench-sizes` runs it in VMs whose NVDIMM has labels. It overwrites the persistent memory of the VM.

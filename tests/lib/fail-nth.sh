@@ -10,7 +10,7 @@
 #	need_faults
 #	check_faults "a read" "ok [0-9a-f]+|$ERRORS" "pread=/dev/pmem0=0=4096"
 
-# What a fault may cause: ENOMEM; EFAULT of a copy from or to user memory; EIO of a bio.
+# The errors that a fault may cause: ENOMEM; EFAULT of a copy from or to user memory; EIO of a bio.
 # shellcheck disable=SC2034 # for the tests
 ERRORS='(Cannot allocate memory|Bad address|Input/output error) \(os error [0-9]+\)'
 
@@ -28,7 +28,7 @@ need_faults() {
 	dmesg -n 3
 }
 
-# spare_allocations_in FUNCTION: what this function of the kernel allocates, itself or below it, does not fail.
+# spare_allocations_in FUNCTION: allocations by this function of the kernel, and by those that it calls, do not fail.
 spare_allocations_in() {
 	# shellcheck disable=SC2046 # the addresses of the function and of the next one
 	set -- $(sort /proc/kallsyms | grep -m 1 -A 40 " [tT] $1\$" | cut -d ' ' -f 1 | uniq | head -n 2)

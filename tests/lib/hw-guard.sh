@@ -96,7 +96,7 @@ has_labelled_namespace() {
 	return 1
 }
 
-# need_free_memory: skips the test unless all persistent memory is free, and blank except for what the tests wrote.
+# need_free_memory: skips the test unless all persistent memory is free, and blank except for data of the tests.
 need_free_memory() {
 	if driver_has_device "$(other_driver)"; then
 		skip_all "$(other_driver) has persistent memory: rmmod $(other_driver)"

@@ -10,7 +10,7 @@
 #	operate 20
 #	check_operations ""
 #
-# Each namespace has one user, who knows what it must contain:
+# Each namespace has one user, which knows the expected contents:
 #
 #	raw      slots of a disk are written, read, and get errors
 #	files    files of ext4 with DAX are written and read by calls and through mappings
@@ -73,7 +73,7 @@ operate() {
 	bind_all
 }
 
-# all_done: prints what was never done, and fails if there is anything.
+# all_done: prints the operations that were never done, and fails if there are any.
 all_done() {
 	! printf '%s\n' "write to the raw disk" "read of the raw disk" "read of a bad slot" error mount "write to a file" "read of a file" \
 		"write to a mapping" load unbind bind "unbind of a region" read-only lists unload | grep -vxF "$(sort -u $OPERATIONS/done)"
@@ -106,7 +106,7 @@ running() {
 	[ ! -e $OPERATIONS/stop ]
 }
 
-# wrong TEXT: what must not happen.
+# wrong TEXT: reports an event that must not happen.
 wrong() {
 	echo "$worker: $*" >>$OPERATIONS/wrong
 	note "$*"

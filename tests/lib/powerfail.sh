@@ -4,7 +4,7 @@
 # Helpers of tests that run under the power-failure plugin of QEMU (# vm: --cpu max … --powerfail range=SIZE@START): it knows
 # which cache lines of persistent memory are not durable. Its QEMU often hangs at boot with the default model of CPU.
 
-# watch_stores: follows stores from the first call on; what was stored before that counts as durable. Skips the test elsewhere.
+# watch_stores: follows stores from the first call on; earlier ones count as durable. Skips the test elsewhere.
 watch_stores() {
 	pmem-io mark watch 2>/dev/null || skip_all "this needs the power-failure plugin of QEMU"
 }

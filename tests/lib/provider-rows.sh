@@ -33,7 +33,7 @@ record_disk() {
 		"$at/queue/minimum_io_size" "$at/queue/max_hw_sectors_kb"
 }
 
-# check_data NAME DISK: 2 rows: the disk keeps what is written.
+# check_data NAME DISK: 2 rows: the disk keeps written data.
 check_data() {
 	check "$1: written" pmem-io fill --direct --length $BYTES "/dev/$2" --seed 7
 	check "$1: read" pmem-io verify --direct --length $BYTES "/dev/$2" --seed 7

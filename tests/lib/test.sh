@@ -5,7 +5,7 @@
 #
 #	#!/bin/sh
 #	# SPDX-License-Identifier: GPL-2.0
-#	# One sentence that says which behaviour is tested; `make check LIST=1` prints it.
+#	# One sentence that names the tested behaviour; `make check LIST=1` prints it.
 #	# vm: OPTIONS OF pmem-vm       (default: the default VM; tests with the same line share a VM; --cpus 2 for races)
 #	# kernel: NAME…                (modules, features below /sys/kernel/mm, or functions, without which another kernel skips it)
 #	# timeout: SECONDS             (default: 120)
@@ -23,7 +23,7 @@
 # path of rust_pmem.ko); PROVIDER (the path of pmem_provider.ko); KERNEL (its name in setup/kernels, if it is not the default
 # one); TESTS (the path of this tests folder; a script outside it sets TESTS itself).
 #
-# The command `host` asks the test runner for what only the host can do. pmem-io does file and mapping operations that
+# The command `host` asks the test runner for operations that only the host can do. pmem-io does file and mapping operations that
 # packaged programs lack. pmemctl is the administrator's tool.
 
 set -eu
@@ -52,7 +52,7 @@ for library in tap driver namespace disk fs; do
 done
 
 # kernel_has NAME: this kernel has the module, the feature below /sys/kernel/mm, or the function. The default kernel has all
-# that tests need: what it lacks is a failure. PREEMPT_RT has no huge pages, and so no device DAX.
+# that tests need: anything that it lacks is a failure. PREEMPT_RT has no huge pages, and so no device DAX.
 kernel_has() {
 	[ -z "${KERNEL:-}" ] || modprobe -n "$1" 2>/dev/null || [ -e "/sys/kernel/mm/$1" ] || grep -q " $1\$" /proc/kallsyms
 }

@@ -60,7 +60,7 @@ again
 # No kernel source of this version.
 RUST_PMEM_DKMS_SOURCES=/nonexistent skipped "no source" "its source is not installed (/nonexistent/linux-source-"
 
-# A source package that is damaged: what was prepared is removed.
+# A source package that is damaged: the unfinished build directory is removed.
 mkdir -p "$work/damaged"
 name=$(basename /usr/src/linux-source-*.tar.xz)
 head -c 1000000 "/usr/src/$name" >"$work/damaged/$name"
@@ -78,7 +78,7 @@ skipped "other rustc" "it was built by 'rustc 1.0.0', and '"
 rm -r "$fake"
 ln -s "$headers" "$work/lib/modules/$kernel/build"
 
-# The build, without openssl, which the kernel's configuration tells the abilities of; a kernel that has been removed loses its
+# The build, without openssl, whose features the kernel's configuration has; a kernel that has been removed loses its
 # build directory.
 mkdir "$work/bin"
 ln -s /bin/false "$work/bin/openssl"

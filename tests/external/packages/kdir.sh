@@ -1,8 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 #
-# tests/external/packages/kdir.sh: setup/check-kdir accepts the kernel's build directory of the build root, and says in one
-# sentence what is wrong with others. It needs no root and no VM.
+# tests/external/packages/kdir.sh: setup/check-kdir accepts the kernel's build directory of the build root, and names in
+# one sentence the fault of others. It needs no root and no VM.
 set -eu
 
 top=$(cd "$(dirname "$0")/../../.." && pwd -P)
@@ -12,7 +12,7 @@ trap 'rm -rf "$work"' EXIT
 kdir=$work/kdir
 failed=0
 
-# fresh: a directory that has what is looked at.
+# fresh: a directory that has all files that are checked.
 fresh() {
 	rm -rf "$kdir"
 	mkdir -p "$kdir/include/config" "$kdir/include/generated" "$kdir/rust" "$kdir/drivers/nvdimm"

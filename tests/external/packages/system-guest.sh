@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 #
-# tests/external/packages/system-guest.sh STEP: what system.sh does in the guest, an installed Debian with systemd, as root.
+# tests/external/packages/system-guest.sh STEP: the part of a step of system.sh in the guest, an installed Debian with systemd, as root.
 # shellcheck disable=SC3043 # dash has "local"
 set -u
 # shellcheck source=tests/lib/tap.sh
@@ -37,7 +37,7 @@ check_driver() {
 	is "the system runs, no unit has failed" "$(systemctl is-system-running) $(systemctl list-units --failed --plain --no-legend)" "running "
 }
 
-# Namespaces with files, under nd_pmem, and what the system has before.
+# Namespaces with files, under nd_pmem, and the state of the system before.
 step_prepare() {
 	plan 3
 	# It fails if it starts before there is a bus to monitor.
@@ -161,7 +161,7 @@ step_copy_root() {
 	pmemctl errors save --all
 	cp -ax / $new
 	sed -i 's,^/dev/vda ,/dev/pmem1 ,' $new/etc/fstab
-	# What is on the list when the root file system is going to be mounted.
+	# The list at the time when the root file system is about to be mounted.
 	install -D /dev/stdin $new/etc/initramfs-tools/scripts/local-premount/badblocks <<-END
 		#!/bin/sh
 		[ "\$1" = prereqs ] || cat /sys/block/pmem1/badblocks >/run/badblocks
@@ -198,7 +198,7 @@ dax=always"
 	cat /sys/block/pmem1/badblocks
 }
 
-# As the documents say.
+# As documented.
 step_sign() {
 	plan 2
 	check "the module is signed" /lib/modules/"$(uname -r)"/build/scripts/sign-file sha256 /var/lib/dkms/mok.key \
@@ -253,7 +253,7 @@ step_interrupted() {
 	$host powercut
 }
 
-# As dpkg says after it was interrupted.
+# As dpkg recommends after it was interrupted.
 step_recovered() {
 	plan 4
 	log dpkg --configure --pending
