@@ -125,7 +125,7 @@ pub fn run(
         fcntl_setfd(&file, FdFlags::empty())?;
         let flags = rustix::fs::fcntl_getfl(&file)?;
         rustix::fs::fcntl_setfl(&file, flags - OFlags::NONBLOCK)?;
-        command.env("PMEMCTL_HOLD_FD", file.as_fd().as_raw_fd().to_string());
+        command.env("PMEMCTL_LEASE_FD", file.as_fd().as_raw_fd().to_string());
     }
     let notify = Arc::new(notify);
     notify(Notice::Held {

@@ -20,7 +20,7 @@ pub const PAGE: Page = Page {
         ("127", "The command was not found."),
     ],
     environment: &[(
-        "PMEMCTL_HOLD_FD",
+        "PMEMCTL_LEASE_FD",
         "With --exclusive: the number of the open descriptor, for the command.",
     )],
     files: &[(
@@ -47,7 +47,7 @@ pub const PAGE: Page = Page {
 /// root. Signals are passed on to the command.
 #[derive(Args)]
 pub struct Lease {
-    /// Prevent other opens as well; the command gets the file as descriptor number $PMEMCTL_HOLD_FD
+    /// Prevent other opens as well; the command gets the file as descriptor number $PMEMCTL_LEASE_FD
     #[arg(long)]
     exclusive: bool,
     /// Do not print that the lease is held
