@@ -19,7 +19,7 @@ plan 10
 load_driver
 for namespace in $(namespaces e820); do
 	disk=$(disk_of "$namespace")
-	type=ext4 option=--trust-list result='4096 healed'
+	type=ext4 option=--trust-list result='4096 repaired'
 	# The machine checks are injected: the memory can be read.
 	[ "$(cat "/sys/block/$disk/size")" -lt 614400 ] || type=xfs option='' result='0 good-after-all'
 	make_fs $type "$disk"

@@ -64,7 +64,7 @@ for way in 'ext4 always' 'ext4 never' 'xfs always' 'xfs never'; do
 	is "$way: what would be done" "$(run_repair --dry-run "$file" --from /tmp/backup)" "0 $plan lost 0"
 	is "$way: was not" "$(list_badblocks)" "$before"
 	is "$way: what would be lost" "$(run_repair --dry-run "$file" --zero)" "0 $plan lost 6696"
-	done=$(echo "$plan" | sed 's/planned/healed/g')
+	done=$(echo "$plan" | sed 's/planned/repaired/g')
 	is "$way: repaired" "$(run_repair "$file" --from /tmp/backup)" "0 $done lost 0"
 	sed 's/^/# /' /tmp/repair.err
 	[ "$way" != 'ext4 always' ] || check_schema repair /tmp/repair.json
@@ -80,32 +80,32 @@ for way in 'ext4 always' 'ext4 never' 'xfs always' 'xfs never'; do
 	dd if=/dev/zero of=/tmp/backup bs=4096 seek=21 count=1 conv=notrunc status=none
 	make_bad 81920 8
 	is "$way: a backup of another version is refused" "$(run_repair "$file" --from /tmp/backup)" "1 "
-	is "$way: only what is bad" "$(run_repair "$file" --from /tmp/backup --force)" "0 81920+4096 4096 0 healed lost 0"
+	is "$way: only what is bad" "$(run_repair "$file" --from /tmp/backup --force)" "0 81920+4096 4096 0 repaired lost 0"
 	check "$way: comes from the backup" cmp "$file" /tmp/right
 
 	make_bad 82432 1
-	is "$way: zeroes" "$(run_repair "$file" --zero)" "0 81920+4096 512 3584 healed lost 512"
+	is "$way: zeroes" "$(run_repair "$file" --zero)" "0 81920+4096 512 3584 repaired lost 512"
 	dd if=/dev/zero of=/tmp/right bs=512 seek=161 count=1 conv=notrunc status=none
 	check "$way: are there, and the rest of the page" cmp "$file" /tmp/right
 	case $way in
-	*never) kept=healed ;;
+	*never) kept=repaired ;;
 	*) kept=good-after-all ;;
 	esac
 	is "$way: a range that can be read is kept" "$(run_repair "$file" --from /tmp/backup --force --offset 82000 --length 600)" "0 81920+4096 0 4096 $kept lost 0"
 	check "$way: unchanged" cmp "$file" /tmp/right
-	is "$way: a range, bad or not" "$(run_repair "$file" --from /tmp/backup --force --overwrite-good --offset 82000 --length 600)" "0 81920+4096 600 3496 healed lost 0"
+	is "$way: a range, bad or not" "$(run_repair "$file" --from /tmp/backup --force --overwrite-good --offset 82000 --length 600)" "0 81920+4096 600 3496 repaired lost 0"
 	dd if=/tmp/backup of=/tmp/right bs=1 skip=82000 seek=82000 count=600 conv=notrunc status=none
 	check "$way: is that of the backup" cmp "$file" /tmp/right
 	if [ "$way" = 'ext4 never' ] || [ "$way" = 'xfs never' ]; then
 		cat "$file" >/dev/null
 		echo "$(sector_of "$file" 40960) 8" >"/sys/block/$disk/badblocks"
-		is "$way: what the page cache has is not lost" "$(run_repair "$file" --zero)" "0 40960+4096 0 4096 healed lost 0"
+		is "$way: what the page cache has is not lost" "$(run_repair "$file" --zero)" "0 40960+4096 0 4096 repaired lost 0"
 	else
 		fallocate -o 2M -l 64K "$MNT/file"
 		truncate -s 2125824 /tmp/right
 		sync
 		make_bad 2101248 8
-		is "$way: what was never written is zeros" "$(run_repair "$file" --zero)" "0 2101248+4096 0 4096 healed lost 0"
+		is "$way: what was never written is zeros" "$(run_repair "$file" --zero)" "0 2101248+4096 0 4096 repaired lost 0"
 	fi
 	umount "$MNT"
 done

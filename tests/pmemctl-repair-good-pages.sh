@@ -56,7 +56,7 @@ check "the file has no errors" pmemctl errors "$file"
 echo "add $page 4096" >"$list"
 tr '\000-\377' '\001-\377\000' </tmp/right >/tmp/other
 is "a backup of another version is not used" "$(run_repair --trust-list --from /tmp/other "$file")" '1 '
-is "with --trust-list it is replaced" "$(run_repair --trust-list --zero "$file")" '0 40960+4096 4096 0 healed'
+is "with --trust-list it is replaced" "$(run_repair --trust-list --zero "$file")" '0 40960+4096 4096 0 repaired'
 dd if=/dev/zero of=/tmp/right bs=4096 seek=10 count=1 conv=notrunc status=none
 check "and no other byte" cmp "$file" /tmp/right
 is "the others are still listed" "$(count_listed)" $COUNT

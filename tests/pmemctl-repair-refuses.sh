@@ -156,7 +156,7 @@ echo "$(sector_of "$MNT/page" 0) 8" >"/sys/block/$disk/badblocks"
 whole=$file file=$MNT/page
 refuses "no byte of the file can be compared" 'no byte .* can be read and compared' "$file" --from /tmp/page
 is "it is repaired with --force" \
-	"$(pmemctl repair --trust-list --force --json "$file" --from /tmp/page 2>/dev/null | jq -r '.pieces[].result')" healed
+	"$(pmemctl repair --trust-list --force --json "$file" --from /tmp/page 2>/dev/null | jq -r '.pieces[].result')" repaired
 check "with the bytes of the backup" cmp "$file" /tmp/page
 rm "$file"
 file=$whole
@@ -170,7 +170,7 @@ is "shared: the file moves" "$(pmemctl repair --trust-list --json "$file" --from
 check "shared: it is right" cmp "$file" /tmp/right
 check "shared: nothing of it is bad" pmemctl errors "$file"
 is "shared: the other's block is still listed" "$(list_badblocks)" "$listed,"
-is "shared: the block of the last file is repaired" "$(pmemctl repair --trust-list --json "$MNT/copy" --from "$file" | jq -r '.pieces[].result')" healed
+is "shared: the block of the last file is repaired" "$(pmemctl repair --trust-list --json "$MNT/copy" --from "$file" | jq -r '.pieces[].result')" repaired
 is "shared: and is not listed any more" "$(list_badblocks)" ''
 check "shared: it is right, too" cmp "$MNT/copy" /tmp/right
 rm "$MNT/copy"
@@ -199,7 +199,7 @@ meanwhile "renamed" 'its name' rename
 rm "$MNT/renamed"
 make_file
 meanwhile "defragmented" 'another process waits' defragment
-is "repaired, while nobody changes the file" "$(pmemctl repair --trust-list --json "$file" --from /tmp/backups/backup | jq -r '.pieces[].result')" healed
+is "repaired, while nobody changes the file" "$(pmemctl repair --trust-list --json "$file" --from /tmp/backups/backup | jq -r '.pieces[].result')" repaired
 check "the file is right" cmp "$file" /tmp/right
 umount /tmp/backups
 dmsetup remove --retry backup

@@ -84,7 +84,7 @@ pub struct Request {
 pub enum Outcome {
     Planned,
     /// It was written, can be read, and is not listed as bad.
-    Healed,
+    Repaired,
     /// The file has other memory in its place, which can be read and is not listed as bad. The bad memory
     /// is left to the files that share it.
     Moved,
@@ -1221,7 +1221,7 @@ fn verify(host: &Host, job: &Job, pieces: &mut [RepairRange]) -> Result<()> {
         match (listed, moved) {
             (true, _) => piece.failed("written, but still listed as bad"),
             (false, true) => piece.result = Outcome::Moved,
-            (false, false) => piece.result = Outcome::Healed,
+            (false, false) => piece.result = Outcome::Repaired,
         }
     }
     Ok(())

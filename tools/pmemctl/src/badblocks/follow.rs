@@ -15,7 +15,7 @@ use std::thread;
 /// Returns whether a report is worth a line: the first one of a region, or a change.
 fn is_news(report: &SaveReport, last: Option<&SaveReport>) -> bool {
     let Some(last) = last else { return true };
-    let changed = report.new_sectors + report.healed_sectors + report.restored_sectors > 0;
+    let changed = report.new_sectors + report.repaired_sectors + report.restored_sectors > 0;
     changed
         || report.reasons != last.reasons
         || (report.result == SaveOutcome::Failed) != (last.result == SaveOutcome::Failed)

@@ -63,7 +63,7 @@ pub struct SaveReport {
     /// Sectors that were not saved before.
     pub new_sectors: u64,
     /// Sectors that were saved and have been repaired.
-    pub healed_sectors: u64,
+    pub repaired_sectors: u64,
     /// Sectors that were put back on the kernel's lists.
     pub restored_sectors: u64,
     /// Whether the platform has a log, whose errors are not saved.
@@ -171,7 +171,7 @@ pub fn save(region: &Region, folder: &Path) -> SaveReport {
         file: None,
         bad_sectors: 0,
         new_sectors: 0,
-        healed_sectors: 0,
+        repaired_sectors: 0,
         restored_sectors: 0,
         has_log: region.has_log(),
         result: SaveOutcome::NoErrors,
@@ -253,7 +253,7 @@ fn try_save(region: &Region, folder: &Path, report: &mut SaveReport) -> Result<(
     let (old, new) = (known.errors.all(), saved.errors.all());
     report.bad_sectors = new.sectors();
     report.new_sectors = new.without(&old).sectors();
-    report.healed_sectors = old.without(&new).sectors();
+    report.repaired_sectors = old.without(&new).sectors();
     report.result = match &before {
         None if saved.errors.is_empty() => SaveOutcome::NoErrors,
         Some(before) if *before == saved => SaveOutcome::Unchanged,
@@ -493,7 +493,7 @@ mod tests {
         machine.save();
         machine.lists("8 8");
         assert_eq!(machine.refusal(), Some(Refusal::Stale));
-        assert_eq!(machine.save().healed_sectors, 1);
+        assert_eq!(machine.save().repaired_sectors, 1);
         assert_eq!(machine.restore().result, RestoreOutcome::ThereAlready);
     }
 

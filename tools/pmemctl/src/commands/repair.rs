@@ -152,7 +152,7 @@ fn row(piece: &RepairRange) -> Vec<String> {
         match (piece.result, piece.shared) {
             (Outcome::Planned, false) => "planned",
             (Outcome::Planned, true) => "planned: moves",
-            (Outcome::Healed, _) => "healed",
+            (Outcome::Repaired, _) => "repaired",
             (Outcome::Moved, _) => "moved",
             (Outcome::GoodAfterAll, _) => "good after all",
             (Outcome::Failed, _) => "failed",

@@ -68,7 +68,7 @@ fn line(report: &SaveReport) -> String {
     let name = memory_name(&report.region, &report.disks);
     let mut changes: Vec<String> = [
         (report.new_sectors, "new"),
-        (report.healed_sectors, "repaired"),
+        (report.repaired_sectors, "repaired"),
         (report.restored_sectors, "put back on the list"),
     ]
     .into_iter()
@@ -113,7 +113,7 @@ pub fn save(arguments: &Save) -> Result<bool> {
                 name_list(&report.disks),
                 report.bad_sectors.to_string(),
                 report.new_sectors.to_string(),
-                report.healed_sectors.to_string(),
+                report.repaired_sectors.to_string(),
                 if report.has_log { "yes" } else { "no" }.to_owned(),
                 report.result.to_string(),
                 file_name(report.file.as_ref()),
