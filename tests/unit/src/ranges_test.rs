@@ -87,7 +87,7 @@ fn spares(count: usize) -> Spares {
     Spares::new(count, GFP_KERNEL).expect("there is memory")
 }
 
-/// Makes the change in the set and in the model. Whether it succeeds for want of nodes is the set's to say.
+/// Makes the change in the set and in the model. The set decides whether there are nodes enough.
 fn make(change: &Change, set: &mut RangeSet, model: &mut Model) {
     match change {
         Change::Insert(sectors, tag, count) => {
@@ -155,7 +155,7 @@ proptest! {
     }
 
     #[test]
-    fn queries_return_what_the_array_says(
+    fn queries_agree_with_the_array(
         changes in prop::collection::vec(change(), 1..20),
         asked in sectors(),
     ) {

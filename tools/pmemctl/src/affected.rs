@@ -436,8 +436,8 @@ fn owners(
     progress: &dyn Progress,
 ) -> Result<Vec<AffectedRange>> {
     let without = |reason: &str| Ok(without_owner(disk, affected, reason).collect());
-    if let Some(target) = &affected.opaque {
-        return without(&format!("what is made of it by {target} is not known here"));
+    if let Some(reason) = affected.why_opaque() {
+        return without(&reason);
     }
     let Some(kind) = &affected.volume.file_system else {
         if let Some(mount) = Mounts::here()?.with_realtime_device(&affected.volume.kernel_name) {

@@ -358,7 +358,7 @@ impl Explanation {
                 size(metadata.len())
             );
             self.actions = vec![
-                "find what truncates the file: log rotation, a restore, a second instance".into(),
+                "find the program that truncates the file: log rotation, a restore, a second instance".into(),
             ];
             if let Some(path) = &path {
                 let lease = format!("pmemctl lease {} -- COMMAND", shell_path(path));

@@ -134,15 +134,15 @@ pub fn of_disk(host: &Host, disk: &Disk, count: u64) -> Result<DiskLayout> {
     let mut volumes = Vec::new();
     for affected in remap::trace(host, &volume, whole)? {
         let outside = affected.volume.file_system.is_none() && !affected.volume.children.is_empty();
-        let reason = match (&affected.opaque, outside) {
-            (Some(target), _) => {
+        let reason = match (affected.why_opaque(), outside) {
+            (Some(reason), _) => {
                 add(
                     &mut cells,
                     &affected.spans,
                     &(0..u64::MAX),
                     SpaceKind::Other,
                 );
-                Some(format!("what is made of it by {target} is not known here"))
+                Some(reason)
             }
             (None, true) => {
                 add(

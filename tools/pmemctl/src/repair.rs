@@ -1040,7 +1040,7 @@ fn ensure_complete(host: &Host, number: DeviceNumber) -> Result<()> {
         if disk.owner().is_some() {
             ensure!(
                 !disk.may_lack_errors()?,
-                "the list of {name} is nearly full and may lack errors; to repair what is listed, use --trust-list"
+                "the list of {name} is nearly full and may lack errors; to repair the listed ranges, use --trust-list"
             );
         }
     }
@@ -1391,7 +1391,7 @@ mod tests {
     }
 
     #[test]
-    fn range_reads_only_what_is_listed_beside_it() {
+    fn beside_a_range_only_listed_bytes_are_read() {
         let extent = Extent::new(0, 0, 65536);
         let list = [bad(0, 0, 16384)];
         let read = |range: Range<u64>| {

@@ -512,7 +512,12 @@ impl Scrub {
         // The list counts from the start of the region, the disk from the start of its data.
         self.list
             .add(&unlisted.moved_up(self.covers.start / SECTOR), ORIGIN)
-            .with_context(|| format!("{}: what is found cannot be added to the list", self.disk()))
+            .with_context(|| {
+                format!(
+                    "{}: the errors that were found cannot be added to the list",
+                    self.disk()
+                )
+            })
     }
 }
 
@@ -954,7 +959,7 @@ mod tests {
     }
 
     #[test]
-    fn what_takes_long_is_repeated_seldom() {
+    fn slow_work_is_repeated_seldom() {
         let mut throttle = Throttle::default();
         assert!(throttle.is_due());
         throttle.time(|| thread::sleep(Duration::from_millis(20)));

@@ -291,7 +291,7 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(32))]
         /// /bin/bash: dash has no `$'...'`.
         #[test]
-        fn bash_reads_what_was_quoted(name in prop::collection::vec(1_u8..=255, 1..20)) {
+        fn bash_reads_a_quoted_name(name in prop::collection::vec(1_u8..=255, 1..20)) {
             let word = shell_path(OsStr::from_bytes(&name));
             let output = std::process::Command::new("bash")
                 .args(["-c", &format!("printf %s {word}")])

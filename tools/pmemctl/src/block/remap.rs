@@ -272,6 +272,14 @@ pub struct AffectedVolume {
     pub opaque: Option<Opaque>,
 }
 
+impl AffectedVolume {
+    /// Returns why the owner is unknown, if the bytes may belong to a volume that can't be traced.
+    pub fn why_opaque(&self) -> Option<String> {
+        let target = self.opaque.as_ref()?;
+        Some(format!("its blocks are not followed through {target}"))
+    }
+}
+
 /// Maps `spans` of a disk to the volumes on it.
 pub fn trace(host: &Host, disk: &Volume, spans: Spans) -> Result<Vec<AffectedVolume>> {
     descend(disk, &[], spans, &|child| layout(host, child))
@@ -623,10 +631,10 @@ mod tests {
                 0,
             )]))
         };
-        let hurt = descend(&disk, &[], one(900, 900, 3000), &layout).unwrap();
-        let found: Vec<(&str, Vec<Span>)> = hurt
+        let volumes = descend(&disk, &[], one(900, 900, 3000), &layout).unwrap();
+        let found: Vec<(&str, Vec<Span>)> = volumes
             .iter()
-            .map(|hurt| (hurt.volume.name.as_str(), hurt.spans.iter().collect()))
+            .map(|one| (one.volume.name.as_str(), one.spans.iter().collect()))
             .collect();
         assert_eq!(
             found,
@@ -690,17 +698,17 @@ mod tests {
             let disk = volume("disk", "1:0", vec![volume("child", "1:1", vec![])]);
             let stride = chunk + gap;
             let piece = Segment { parent: number("1:0"), from, to, length: size, chunk, stride };
-            let hurt = descend(&disk, &[], one(start, start, length), &|_| {
+            let volumes = descend(&disk, &[], one(start, start, length), &|_| {
                 Ok(Layout::Pieces(vec![piece.clone()]))
             }).unwrap();
             let mut seen = Vec::new();
-            for hurt in hurt {
-                for span in hurt.spans.iter() {
+            for affected in volumes {
+                for span in affected.spans.iter() {
                     for at in 0..span.length {
                         let on_disk = span.disk_offset + at;
                         let there = span.offset + at;
                         seen.push(on_disk);
-                        match hurt.volume.name.as_str() {
+                        match affected.volume.name.as_str() {
                             "child" => {
                                 let place = on_disk - from;
                                 prop_assert_eq!(there - to, place / chunk * stride + place % chunk);

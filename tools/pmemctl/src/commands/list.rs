@@ -72,7 +72,7 @@ pub fn list(arguments: &List) -> Result<bool> {
     } else if entries.is_empty() {
         writeln!(
             io::stderr(),
-            "pmemctl: there is no persistent memory; \"ndctl list -RN --idle\" shows what is not set up"
+            "pmemctl: there is no persistent memory; \"ndctl list -RN --idle\" shows regions and namespaces that are not set up"
         )?;
     } else {
         table(&HEADER, &[4, 5, 11], rows(&entries))?;

@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn report_says_what_is_left() {
+    fn report_has_the_remaining_blocks() {
         let mut report = Report {
             mount: "/srv".into(),
             file: "/srv/x".into(),

@@ -42,7 +42,7 @@ pub const PAGE: Page = Page {
         ),
         (
             "pmemctl scrub --retry pmem0",
-            "Read what was skipped after the machine had stopped.",
+            "Read the bytes that were skipped after the machine had stopped.",
         ),
     ],
     see_also: &["ndctl-start-scrub(1)"],

@@ -438,7 +438,7 @@ mod tests {
     }
 
     #[test]
-    fn report_of_a_dimm_has_what_its_firmware_reports() {
+    fn report_of_a_dimm_has_the_values_of_its_firmware() {
         let mut reported = dimm("ok");
         assert_eq!(
             dimm_report(&reported),

@@ -365,7 +365,7 @@ impl Doctor<'_> {
                     "errors-unknown",
                     Prevents::Reads,
                     format!("its bad blocks are unknown: {reason}"),
-                    "repair what is listed; with rust_pmem, errors/list has all of them",
+                    "repair the listed blocks; with rust_pmem, errors/list has all of them",
                 )),
             }
             self.found_errors(errors.disk.name().to_owned(), &count);
@@ -646,18 +646,18 @@ impl Doctor<'_> {
         self.volume(disk, dax, &[place], false)
     }
 
-    /// Examines a disk, partition or volume and those on it. `asked`: it is on the target of the examination.
-    fn volume(&mut self, volume: &Volume, dax: bool, places: &[Place], asked: bool) -> Result<()> {
+    /// Examines a disk, partition or volume and those on it. `chosen`: it is on the target of the examination.
+    fn volume(&mut self, volume: &Volume, dax: bool, places: &[Place], chosen: bool) -> Result<()> {
         let own = volume.number()?;
         let wanted = self.scope.number();
-        let asked = asked || wanted.is_none_or(|wanted| wanted == own);
+        let chosen = chosen || wanted.is_none_or(|wanted| wanted == own);
         let depth = self.path.len();
         self.path.push(volume.name.clone());
-        if asked {
+        if chosen {
             self.file_system(volume, dax, places)?;
         }
         for child in &volume.children {
-            if !asked && wanted.is_some_and(|wanted| !leads_to(child, wanted)) {
+            if !chosen && wanted.is_some_and(|wanted| !leads_to(child, wanted)) {
                 continue;
             }
             let (pieces, opaque) = remap::layout(self.host, child)?.into_parts();
@@ -684,7 +684,7 @@ impl Doctor<'_> {
             } else {
                 self.alignment(child, places, &inner);
             }
-            self.volume(child, child_dax, &inner, asked)?;
+            self.volume(child, child_dax, &inner, chosen)?;
         }
         self.path.truncate(depth);
         Ok(())

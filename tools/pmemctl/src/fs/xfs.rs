@@ -539,7 +539,7 @@ impl<'a> Database<'a> {
                 &["-r"],
                 self.node,
                 &commands.concat(),
-                |output| held(output, see),
+                |output| each_entry(output, see),
             )?;
             Ok(())
         })
@@ -548,18 +548,18 @@ impl<'a> Database<'a> {
 
 /// Parses `ls`: lines of a cookie, an inode, its type, a hash, the length of the name, the name, and whether that
 /// is valid. A name may contain newlines.
-fn held(output: &mut dyn BufRead, see: &mut DirVisitor<'_>) -> io::Result<()> {
+fn each_entry(output: &mut dyn BufRead, see: &mut DirVisitor<'_>) -> io::Result<()> {
     let mut folder = None;
     let mut line = Vec::new();
     while output.read_until(b'\n', &mut line)? > 0 {
         match entry(&line) {
-            LsLine::Entry(held) => {
+            LsLine::Entry(found) => {
                 // The first entry; if an inode cannot be read, xfs_db lists the previous directory again.
-                if held.name == b"." {
-                    folder = Some(held.inode);
+                if found.name == b"." {
+                    folder = Some(found.inode);
                 }
                 if let Some(folder) = folder {
-                    see(folder, held);
+                    see(folder, found);
                 }
             }
             LsLine::Part => continue,
@@ -1142,7 +1142,7 @@ mod tests {
             8          262272             directory      0x0000002e   1 . (good)\n\
             12         131                regular        0x00000061   1 ) (corrupt)\n13";
         let mut seen = Vec::new();
-        held(&mut &output[..], &mut |folder, held| {
+        each_entry(&mut &output[..], &mut |folder, held| {
             seen.push((folder, held.inode, held.name, held.folder));
         })
         .unwrap();

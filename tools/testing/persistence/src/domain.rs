@@ -480,7 +480,7 @@ mod tests {
     }
 
     #[test]
-    fn fence_of_another_cpu_waits_only_for_what_a_lock_published() {
+    fn fence_of_another_cpu_waits_only_for_stores_before_a_lock() {
         let mut machine = Machine::new(Policy::Adr);
         machine.store(0, 0, 1, true);
         machine.domain.fence(1);
@@ -552,7 +552,7 @@ mod tests {
     }
 
     #[test]
-    fn crash_tears_no_sector_if_told_so() {
+    fn sectors_are_not_torn_on_request() {
         let mut machine = Machine::new(Policy::Adr);
         (0..8).for_each(|line| machine.store(0, line * LINE, 1, false));
         machine.store(0, 8 * LINE, 1, false);

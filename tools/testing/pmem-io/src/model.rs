@@ -555,7 +555,7 @@ impl<'a> Run<'a> {
         ensure!(got == bytes.len(), "{got} bytes of {}", bytes.len());
         let wanted = &self.model.bytes[at as usize..at as usize + got];
         if let Some(first) = bytes.iter().zip(wanted).position(|(a, b)| a != b) {
-            bail!("byte {} differs from what was written", at + first as u64);
+            bail!("byte {} differs from the written data", at + first as u64);
         }
         Ok(())
     }

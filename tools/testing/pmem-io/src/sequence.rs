@@ -245,7 +245,7 @@ impl Disk {
             .map(|(index, _)| start + index * self.sector)
             .collect();
         for at in different.iter().take(8) {
-            println!("not what was written: the sector at byte {at}");
+            println!("the sector at byte {at} differs from the written data");
         }
         different.len()
     }

@@ -36,7 +36,8 @@ const LEAKS_AT_BOOT: Duration = Duration::from_secs(60);
 const STAGES: u32 = 9;
 
 /// Why a test is skipped on arm64.
-const ONLY_NVDIMMS: &str = "QEMU has its persistent memory, or what else it needs, for x86-64 only";
+const ONLY_NVDIMMS: &str =
+    "QEMU has its persistent memory, or another device that it needs, for x86-64 only";
 
 /// The subtest that stands for the whole test.
 pub const WHOLE: &str = "the test as a whole";

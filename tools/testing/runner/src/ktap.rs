@@ -398,7 +398,7 @@ mod tests {
     }
 
     #[test]
-    fn explanation_has_what_was_expected_and_what_was_seen() {
+    fn explanation_has_the_expected_and_the_seen_value() {
         for (diagnosis, explained) in [
             (
                 "# got:    8 8\n# wanted: 8 16",
@@ -428,7 +428,7 @@ mod tests {
     }
 
     #[test]
-    fn reading_has_what_explains_a_failure() {
+    fn reading_has_the_explanation_of_a_failure() {
         let limit = Duration::from_secs(9);
         let output = "1..2\nok 1 a\nnot ok 2 b\n# got:    1\n# wanted: 2\n";
         let reading = read(Ended::Exited(1), limit, output);

@@ -399,7 +399,7 @@ fn build_and_test_tools(
     }
     Step {
         name: "kdir",
-        about: "make module says what a kernel's build directory lacks",
+        about: "make module names the faults of a kernel's build directory",
         activity: Activity::Tests,
         command: Command::new(top.join("tests/external/packages/kdir.sh")),
         warnings: false,

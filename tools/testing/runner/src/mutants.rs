@@ -98,7 +98,7 @@ fn parse(text: &str, tests: &[Selftest]) -> Result<Vec<Mutant>> {
         ensure!(names.insert(name), "{name}: there are two of this name");
         ensure!(
             !fault.trim().is_empty(),
-            "{name}: it does not say what is wrong"
+            "{name}: it does not describe the fault"
         );
         ensure!(
             tests.iter().any(|known| known.name == *test),

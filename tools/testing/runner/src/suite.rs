@@ -620,7 +620,7 @@ why = "C is broken."
     }
 
     #[test]
-    fn listed_reasons_excuse_what_they_describe() {
+    fn listed_reasons_excuse_the_results_that_they_describe() {
         use Kind::{Fail, Pass, Skip};
         let suite = parsed(TEXT).unwrap();
         let both: &[&str] = &DRIVERS;

@@ -128,7 +128,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn kernel_image_tells_its_architecture() {
+    fn kernel_image_has_its_architecture() {
         let folder = tempfile::tempdir().unwrap();
         let kernel = folder.path().join("kernel");
         let mut image = vec![0; 64];

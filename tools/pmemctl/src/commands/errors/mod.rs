@@ -145,7 +145,7 @@ fn list(arguments: &List) -> Result<Status> {
     if walk.skipped.get() > 0 {
         writeln!(
             io::stderr(),
-            "pmemctl: {} files or directories could not be read, and may own what is shown as metadata",
+            "pmemctl: {} files or directories could not be read, and may own blocks that are shown as metadata",
             walk.skipped.get()
         )?;
     }
