@@ -291,7 +291,7 @@ struct Answer {
 
 /// A batch that is not complete.
 struct PendingBatch {
-    /// When it is reported with what is known; `None` afterwards.
+    /// When it is reported with the known facts; `None` afterwards.
     until: Option<Instant>,
     rest: Vec<Event>,
     sectors: Vec<(u64, BadBlocks)>,
@@ -299,6 +299,292 @@ struct PendingBatch {
 
 /// The time of each program that reads an unmounted file system. The files of other disks wait for it.
 const SEARCH: Duration = Duration::from_secs(300);
+
+/// The threads beside the main loop. They end with the process.
+struct Threads {
+    batches: mpsc::Sender<Batch>,
+    answers: mpsc::Receiver<Answer>,
+    notes: mpsc::Receiver<Event>,
+    /// It can be read after each answer and note.
+    woken: UnixStream,
+}
+
+impl Threads {
+    fn start(
+        host: &Host,
+        targets: Option<Targets>,
+        not_reported: bool,
+        state: &SearchState,
+    ) -> Result<Self> {
+        let (batches, queue) = mpsc::channel();
+        let (found, answers) = mpsc::channel();
+        let (note, notes) = mpsc::channel();
+        let (searches, to_search) = mpsc::channel();
+        let (woken, wake) = UnixStream::pair()?;
+        woken.set_nonblocking(true)?;
+        let reports = KernelReports::default();
+
+        let searcher = || -> Result<Searcher> {
+            Ok(Searcher {
+                host: host.clone(),
+                reports: reports.clone(),
+                answers: found.clone(),
+                wake: wake.try_clone()?,
+            })
+        };
+        let (quick, full) = (searcher()?, searcher()?);
+        let (host, state) = (host.clone(), state.clone());
+        let note = not_reported.then_some(note);
+        thread::spawn(move || listen(&host, &reports, note.as_ref(), wake));
+        thread::spawn(move || quick.search_files_in_use(queue, targets, &state, &searches));
+        thread::spawn(move || full.search_file_systems(&to_search));
+        Ok(Self {
+            batches,
+            answers,
+            notes,
+            woken,
+        })
+    }
+}
+
+/// A thread that searches for owners.
+struct Searcher {
+    host: Host,
+    reports: KernelReports,
+    answers: mpsc::Sender<Answer>,
+    wake: UnixStream,
+}
+
+impl Searcher {
+    /// Searches among the files in use, and passes the rest of each batch to `searches`.
+    fn search_files_in_use(
+        mut self,
+        batches: mpsc::Receiver<Batch>,
+        targets: Option<Targets>,
+        state: &SearchState,
+        searches: &mpsc::Sender<PendingSearch>,
+    ) {
+        for batch in batches {
+            state.set(Some(Instant::now()));
+            let targets = targets.as_ref().map(|targets| targets());
+            let look = QuickSearch {
+                host: &self.host,
+                targets: targets.as_deref(),
+                reports: &self.reports,
+                batch: &batch,
+            };
+            let (answer, affected, used) = look.look();
+            state.set(None);
+            // The receivers are gone only when the process ends.
+            let _ = self.answers.send(answer);
+            let _ = self.wake.write_all(b"x");
+            if !affected.is_empty() {
+                let _ = searches.send(PendingSearch {
+                    batch,
+                    affected,
+                    used,
+                });
+            }
+        }
+    }
+
+    /// Searches whole file systems, once for all batches that wait.
+    fn search_file_systems(mut self, queue: &mpsc::Receiver<PendingSearch>) {
+        while let Ok(first) = queue.recv() {
+            let searches: Vec<PendingSearch> =
+                std::iter::once(first).chain(queue.try_iter()).collect();
+            for answer in search(&self.host, &self.reports, &searches) {
+                let _ = self.answers.send(answer);
+            }
+            let _ = self.wake.write_all(b"x");
+        }
+    }
+}
+
+/// Listens for the kernel's reports of errors of files. Mounts without any are passed to `notes`.
+fn listen(
+    host: &Host,
+    reports: &KernelReports,
+    notes: Option<&mpsc::Sender<Event>>,
+    mut wake: UnixStream,
+) {
+    let mut note = |mount, reason| {
+        if let Some(notes) = notes {
+            let _ = notes.send(Event::NotReported { mount, reason });
+            let _ = wake.write_all(b"x");
+        }
+    };
+    // Without it, files are searched for.
+    if let Err(error) = kernel_reports::listen(host, reports, &mut note) {
+        note("all mounts".into(), error.to_string());
+    }
+}
+
+/// Receives the events in order.
+type Report<'a> = &'a mut dyn FnMut(&Event) -> Result<()>;
+
+/// The state of the main loop.
+struct Monitor<'a> {
+    host: &'a Host,
+    /// Errors that are listed at the start are reported.
+    now: bool,
+    /// Without targets, all errors are reported.
+    everything: bool,
+    cursor: Option<Cursor>,
+    /// The failure to save the cursor was logged.
+    complained: bool,
+    /// By the name of the file of the memory.
+    known: BTreeMap<String, ReportedErrors>,
+    /// The disks that the driver was waited for.
+    sequences: BTreeSet<u64>,
+    /// The lists that could not be read, with the reasons.
+    failed: BTreeSet<(String, String)>,
+    /// By the number of the batch.
+    pending: BTreeMap<u64, PendingBatch>,
+    /// The disks that were reported as watched; `None` at the start.
+    watched: Option<Vec<String>>,
+}
+
+impl Monitor<'_> {
+    fn save_cursor(&mut self) {
+        let saved = self.cursor.as_mut().map(Cursor::save);
+        // Monitoring matters more: /var may be full or read-only.
+        if let Some(Err(error)) = saved {
+            if !self.complained {
+                let _ = writeln!(io::stderr(), "pmemctl: cannot save the cursor: {error:#}");
+            }
+            self.complained = true;
+        }
+    }
+
+    /// Waits for the driver once per disk, so that results of the other threads are not delayed.
+    fn wait_for_drivers(&mut self, regions: &[Region]) {
+        for device in regions.iter().flat_map(Region::devices) {
+            let sequence = device.disk().and_then(|disk| disk.sequence());
+            if sequence.is_some_and(|sequence| self.sequences.insert(sequence)) {
+                kernel::wait(&device, PROBE_TIMEOUT);
+            }
+        }
+    }
+
+    fn empty_batch(&self) -> Batch {
+        let last = self.pending.last_key_value();
+        let time = SystemTime::now().duration_since(UNIX_EPOCH);
+        Batch {
+            host: self.host.clone(),
+            number: last.map_or(0, |(number, _)| number + 1),
+            time_ms: time.map_or(0, |time| time.as_millis() as u64),
+            new: self.watched.is_some(),
+            news: Vec::new(),
+            hidden: Vec::new(),
+            sectors: Vec::new(),
+        }
+    }
+
+    /// Reads all lists, and returns the new errors, if there are any. Reports disks that come and go, and lists that
+    /// cannot be read.
+    fn read_lists(&mut self, regions: &[Region], report: Report<'_>) -> Result<Option<Batch>> {
+        let mut batch = self.empty_batch();
+        let mut disks = Vec::new();
+        let mut listed = BTreeMap::new();
+        let mut fails = BTreeSet::new();
+        for region in regions {
+            let memory = region.memory();
+            let memory = memory.map_or_else(|_| region.name.clone(), |memory| memory.file_name());
+            let known = self.known.entry(memory).or_default();
+            for device in region.devices() {
+                match snapshot(region, &device) {
+                    Ok(Some(snapshot)) => {
+                        disks.push(snapshot.disk.name().to_owned());
+                        let mut news = known.news(snapshot.sequence, &snapshot.listed);
+                        if let Some(cursor) = self.cursor.as_ref().filter(|_| !batch.new) {
+                            news = cursor.news(snapshot.sequence, &news);
+                        }
+                        listed.insert(snapshot.sequence, snapshot.listed.clone());
+                        if batch.new || self.now {
+                            batch.add(&snapshot, &news);
+                        }
+                    }
+                    Ok(None) => {}
+                    // The device is being bound or unbound, and an event follows.
+                    Err(_) if device.driver().is_none() => {}
+                    Err(error) => {
+                        fails.insert((device.name.to_string(), format!("{error:#}")));
+                    }
+                }
+            }
+        }
+        if self.watched.as_ref() != Some(&disks) {
+            report(&Event::Watching {
+                disks: disks.clone(),
+            })?;
+            self.watched = Some(disks);
+        }
+        for (disk, reason) in fails.difference(&self.failed) {
+            report(&Event::Failed {
+                disk: disk.clone(),
+                reason: reason.clone(),
+            })?;
+        }
+        self.failed = fails;
+        if let Some(cursor) = &mut self.cursor {
+            cursor.keep(&listed);
+            self.save_cursor();
+        }
+        let is_empty = batch.news.is_empty() && batch.hidden.is_empty();
+        Ok((!is_empty).then_some(batch))
+    }
+
+    /// Remembers a batch that is searched for.
+    fn expect(&mut self, batch: &Batch) {
+        let first = PendingBatch {
+            until: Some(Instant::now() + PROMPT),
+            // With targets, the search must show first whether the error belongs to one.
+            rest: match self.everything {
+                true => batch.unattributed(),
+                false => Vec::new(),
+            },
+            sectors: batch.sectors.clone(),
+        };
+        self.pending.insert(batch.number, first);
+    }
+
+    /// Handles the result of a search.
+    fn take(&mut self, answer: Answer, report: Report<'_>) -> Result<()> {
+        answer.done.iter().try_for_each(report)?;
+        if answer.rest.is_empty() {
+            let complete = self.pending.remove(&answer.number);
+            if let (Some(cursor), Some(complete)) = (&mut self.cursor, complete) {
+                for (disk, sectors) in &complete.sectors {
+                    cursor.add(*disk, sectors);
+                }
+                self.save_cursor();
+            }
+        } else if let Some(one) = self.pending.get_mut(&answer.number) {
+            one.rest = answer.rest;
+            // More is known than was reported.
+            one.until.get_or_insert_with(Instant::now);
+        }
+        Ok(())
+    }
+
+    /// Returns when the next batch is to be reported before it is complete.
+    fn next_report(&self) -> Option<Instant> {
+        self.pending.values().filter_map(|one| one.until).min()
+    }
+
+    /// Reports batches that are not complete in time, with the known facts.
+    fn report_incomplete(&mut self, report: Report<'_>) -> Result<()> {
+        let now = Instant::now();
+        for one in self.pending.values_mut() {
+            if one.until.is_some_and(|until| until <= now) {
+                one.until = None;
+                one.rest.iter().try_for_each(&mut *report)?;
+            }
+        }
+        Ok(())
+    }
+}
 
 /// Reports new errors until SIGTERM or SIGINT. A search that is running then ends with the process.
 pub fn run(
@@ -316,206 +602,53 @@ pub fn run(
         })
     };
     let changes = Changes::open()?;
-    let mut cursor = match &options.cursor {
-        Some(file) => Some(Cursor::open(file, persist::boot(host)?)),
-        None => None,
+    let mut monitor = Monitor {
+        host,
+        now: options.now,
+        everything: options.targets.is_none(),
+        cursor: match &options.cursor {
+            Some(file) => Some(Cursor::open(file, persist::boot(host)?)),
+            None => None,
+        },
+        complained: false,
+        known: BTreeMap::new(),
+        sequences: BTreeSet::new(),
+        failed: BTreeSet::new(),
+        pending: BTreeMap::new(),
+        watched: None,
     };
-    let mut complained = false;
-    let mut save = |cursor: &mut Cursor| {
-        // Monitoring matters more: /var may be full or read-only.
-        if let Err(error) = cursor.save() {
-            if !complained {
-                let _ = writeln!(io::stderr(), "pmemctl: cannot save the cursor: {error:#}");
-            }
-            complained = true;
-        }
-    };
-    let (batches, queue) = mpsc::channel();
-    let (answers, found) = mpsc::channel();
-    let (mut woken, mut wake) = UnixStream::pair()?;
-    woken.set_nonblocking(true)?;
-    let everything = options.targets.is_none();
-    let (its_host, targets) = (host.clone(), options.targets);
     let mut heartbeat = options.heartbeat;
-    let search_state = SearchState::default();
-    let its_state = search_state.clone();
-    let not_reported = options.not_reported;
-    let reports = KernelReports::default();
-    let (quick_reports, search_reports) = (reports.clone(), reports.clone());
-    let (notes, noted) = mpsc::channel();
-    let (listen_host, mut note_wake) = (host.clone(), wake.try_clone()?);
-    thread::spawn(move || {
-        let mut note = |mount, reason| {
-            if !not_reported {
-                return;
-            }
-            let _ = notes.send(Event::NotReported { mount, reason });
-            let _ = note_wake.write_all(b"x");
-        };
-        // Without it, files are searched for.
-        if let Err(error) = kernel_reports::listen(&listen_host, &reports, &mut note) {
-            note("all mounts".into(), error.to_string());
-        }
-    });
-    let (searches, to_search) = mpsc::channel();
-    let (search_host, search_answers, mut search_wake) =
-        (host.clone(), answers.clone(), wake.try_clone()?);
-    thread::spawn(move || {
-        // The receiver is gone only when the process ends.
-        for batch in queue {
-            its_state.set(Some(Instant::now()));
-            let targets = targets.as_ref().map(|targets| targets());
-            let look = QuickSearch {
-                host: &its_host,
-                targets: targets.as_deref(),
-                reports: &quick_reports,
-                batch: &batch,
-            };
-            let (answer, affected, used) = look.look();
-            its_state.set(None);
-            let _ = answers.send(answer);
-            let _ = wake.write_all(b"x");
-            if !affected.is_empty() {
-                let _ = searches.send(PendingSearch {
-                    batch,
-                    affected,
-                    used,
-                });
-            }
-        }
-    });
-    thread::spawn(move || {
-        while let Ok(first) = to_search.recv() {
-            let searches: Vec<PendingSearch> =
-                std::iter::once(first).chain(to_search.try_iter()).collect();
-            for answer in search(&search_host, &search_reports, &searches) {
-                let _ = search_answers.send(answer);
-            }
-            let _ = search_wake.write_all(b"x");
-        }
-    });
-
-    let mut known: BTreeMap<String, ReportedErrors> = BTreeMap::new();
-    let mut sequences = BTreeSet::new();
-    let mut failed = BTreeSet::new();
-    let mut pending: BTreeMap<u64, PendingBatch> = BTreeMap::new();
-    let mut watched = None;
+    let state = SearchState::default();
+    let mut threads = Threads::start(host, options.targets, options.not_reported, &state)?;
     loop {
         let regions = Region::all(host);
-        // Wait for the driver once per disk, so that results of the other threads are not delayed.
-        for device in regions.iter().flat_map(Region::devices) {
-            let sequence = device.disk().and_then(|disk| disk.sequence());
-            if sequence.is_some_and(|sequence| sequences.insert(sequence)) {
-                kernel::wait(&device, PROBE_TIMEOUT);
-            }
-        }
+        monitor.wait_for_drivers(&regions);
         let lists = WatchedLists::of(&regions)?;
-        let time = SystemTime::now().duration_since(UNIX_EPOCH);
-        let mut batch = Batch {
-            host: host.clone(),
-            number: pending.last_key_value().map_or(0, |(number, _)| number + 1),
-            time_ms: time.map_or(0, |time| time.as_millis() as u64),
-            new: watched.is_some(),
-            news: Vec::new(),
-            hidden: Vec::new(),
-            sectors: Vec::new(),
-        };
-        let mut disks = Vec::new();
-        let mut listed = BTreeMap::new();
-        let mut fails = BTreeSet::new();
-        for region in &regions {
-            let memory = region.memory();
-            let memory = memory.map_or_else(|_| region.name.clone(), |memory| memory.file_name());
-            let known = known.entry(memory).or_default();
-            for device in region.devices() {
-                match snapshot(region, &device) {
-                    Ok(Some(snapshot)) => {
-                        disks.push(snapshot.disk.name().to_owned());
-                        let mut news = known.news(snapshot.sequence, &snapshot.listed);
-                        if let Some(cursor) = cursor.as_ref().filter(|_| !batch.new) {
-                            news = cursor.news(snapshot.sequence, &news);
-                        }
-                        listed.insert(snapshot.sequence, snapshot.listed.clone());
-                        if batch.new || options.now {
-                            batch.add(&snapshot, &news);
-                        }
-                    }
-                    Ok(None) => {}
-                    // The device is being bound or unbound, and an event follows.
-                    Err(_) if device.driver().is_none() => {}
-                    Err(error) => {
-                        fails.insert((device.name.to_string(), format!("{error:#}")));
-                    }
-                }
-            }
+        if let Some(batch) = monitor.read_lists(&regions, &mut report)? {
+            monitor.expect(&batch);
+            let sent = threads.batches.send(batch);
+            sent.context("the search has ended")?;
         }
-        if watched.as_ref() != Some(&disks) {
-            report(&Event::Watching {
-                disks: disks.clone(),
-            })?;
-            watched = Some(disks);
-        }
-        for (disk, reason) in fails.difference(&failed) {
-            report(&Event::Failed {
-                disk: disk.clone(),
-                reason: reason.clone(),
-            })?;
-        }
-        failed = fails;
-        if let Some(cursor) = &mut cursor {
-            cursor.keep(&listed);
-            save(cursor);
-        }
-        if !(batch.news.is_empty() && batch.hidden.is_empty()) {
-            let first = PendingBatch {
-                until: Some(Instant::now() + PROMPT),
-                // With targets, the search must show first whether the error belongs to one.
-                rest: match everything {
-                    true => batch.unattributed(),
-                    false => Vec::new(),
-                },
-                sectors: batch.sectors.clone(),
-            };
-            pending.insert(batch.number, first);
-            batches.send(batch).context("the search has ended")?;
-        }
-
         loop {
-            let until = pending.values().filter_map(|one| one.until).min();
-            let next = heartbeat
-                .as_mut()
-                .map(|heartbeat| heartbeat.beat(&search_state, Instant::now()));
-            let until = until.into_iter().chain(next).min();
-            match changes.wait(&lists, Some(woken.as_fd()), until)? {
+            let beat = heartbeat.as_mut();
+            let beat = beat.map(|heartbeat| heartbeat.beat(&state, Instant::now()));
+            let until = monitor.next_report().into_iter().chain(beat).min();
+            match changes.wait(&lists, Some(threads.woken.as_fd()), until)? {
                 Wakeup::End => return Ok(()),
                 Wakeup::Changed => break,
                 Wakeup::Other => {}
             }
-            while woken.read(&mut [0; 64]).is_ok_and(|count| count > 0) {}
-            noted.try_iter().try_for_each(|note| report(&note))?;
-            for answer in found.try_iter() {
-                answer.done.iter().try_for_each(&mut report)?;
-                if answer.rest.is_empty() {
-                    let complete = pending.remove(&answer.number);
-                    if let (Some(cursor), Some(complete)) = (&mut cursor, complete) {
-                        for (disk, sectors) in &complete.sectors {
-                            cursor.add(*disk, sectors);
-                        }
-                        save(cursor);
-                    }
-                } else if let Some(one) = pending.get_mut(&answer.number) {
-                    one.rest = answer.rest;
-                    // More is known than was reported.
-                    one.until.get_or_insert_with(Instant::now);
-                }
+            while threads
+                .woken
+                .read(&mut [0; 64])
+                .is_ok_and(|count| count > 0)
+            {}
+            let mut notes = threads.notes.try_iter();
+            notes.try_for_each(|note| report(&note))?;
+            for answer in threads.answers.try_iter() {
+                monitor.take(answer, &mut report)?;
             }
-            let now = Instant::now();
-            for one in pending.values_mut() {
-                if one.until.is_some_and(|until| until <= now) {
-                    one.until = None;
-                    one.rest.iter().try_for_each(&mut report)?;
-                }
-            }
+            monitor.report_incomplete(&mut report)?;
         }
         thread::sleep(SETTLE_TIME);
         changes.forget();
