@@ -140,5 +140,7 @@ pub fn announce(text: &str) -> Result<()> {
         .write(true)
         .open("/dev/kmsg")
         .context("/dev/kmsg")?;
-    writeln!(log, "pmem-fuzz: {text}").context("/dev/kmsg")
+    // Each write is a line.
+    log.write_all(format!("pmem-fuzz: {text}\n").as_bytes())
+        .context("/dev/kmsg")
 }
