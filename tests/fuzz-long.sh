@@ -1,9 +1,9 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# Mutated metadata and commands, with a new seed each time, for an hour, or MINUTES.
+# Mutated metadata, commands and ioctls, with a new seed each time, for an hour, or MINUTES.
 # soak
 # kernel: device_dax
-# vm: --bare --append memmap=128M$512M
+# vm: --bare --nvdimm size=64M,labels --append memmap=128M$512M
 # expect-splat: nsio_rw_bytes
 # timeout: 5400
 . "$(dirname "$0")/lib/test.sh"
@@ -11,8 +11,8 @@
 
 need pmem-fuzz
 seed=${SEED:-$(date +%s)}
-part=$((${MINUTES:-60} * 15))
-plan 4
+part=$((${MINUTES:-60} * 12))
+plan 5
 for mode in fsdax devdax sector; do
 	check "$mode, seed $seed" fuzz_images $mode --seed "$seed" --count 1000000 --seconds $part
 	[ -z "$tap_output" ] || echo "$tap_output" | sed 's/^/# /'
@@ -20,6 +20,12 @@ done
 if [ "$DRIVER" = rust_pmem ]; then
 	provide size=$((8 << 20)) pages=1
 	check "commands, seed $seed" pmem-fuzz commands "$ND/$NAMESPACE/errors/list" $((8 << 20)) --seed "$seed" --count 100000000 --seconds $part
+	provider_cleanup
 else
 	skip "commands" "nd_pmem has no errors/list"
 fi
+# Only these use the NVDIMM.
+modprobe nfit
+provide size=$((8 << 20)) pages=1
+check "ioctls, seed $seed" pmem-fuzz ioctls "/dev/$DISK" --seed "$seed" --count 100000000 --seconds $part
+[ -z "$tap_output" ] || echo "$tap_output" | sed 's/^/# /'

@@ -6,16 +6,18 @@ mod bus;
 mod commands;
 mod images;
 mod inputs;
+mod ioctls;
 mod layout;
 mod mutation;
+mod requests;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
 
-/// Feed a driver of persistent memory mutated metadata and commands, the same for the same seed
+/// Feed a driver of persistent memory mutated metadata, commands and ioctls, the same for the same seed
 ///
-/// Inputs are announced in the kernel's log before they are tried, commands 256 at a time, so that the
+/// Inputs are announced in the kernel's log before they are tried, commands and ioctls 256 at a time, so that the
 /// log of a lost guest ends with what did it: --first and --count repeat it.
 ///
 /// Exit status: 0; 1 for an error; 3 if the driver did what it must not: each such input is printed.
@@ -32,12 +34,15 @@ enum Command {
     Images(images::Images),
     /// Write valid, nearly valid and random commands to errors/list, and compare with a model
     Commands(commands::Commands),
+    /// Make mutated ioctl(2) requests to a disk with bad blocks, to buses and to DIMMs, and compare the disk with a model
+    Ioctls(ioctls::Ioctls),
 }
 
 fn main() -> ExitCode {
     let done: Result<usize> = match Arguments::parse().command {
         Command::Images(images) => images.run(),
         Command::Commands(commands) => commands.run(),
+        Command::Ioctls(ioctls) => ioctls.run(),
     };
     match done {
         Ok(0) => ExitCode::SUCCESS,
