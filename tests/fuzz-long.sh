@@ -5,6 +5,8 @@
 # kernel: device_dax
 # vm: --bare --nvdimm size=64M,labels --append memmap=128M$512M
 # expect-splat: nsio_rw_bytes
+# expect-splat: shift-out-of-bounds in drivers/nvdimm/pfn_devs.c
+# expect-splat: block/badblocks.c
 # timeout: 5400
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/fuzz.sh"
