@@ -126,7 +126,7 @@ impl Table<'_> {
     }
 }
 
-/// What the lock of a [`Set`] protects. Sectors count from the start of the namespace.
+/// The data that the lock of a [`Set`] protects. Sectors count from the start of the namespace.
 pub(crate) struct State {
     /// The bad sectors. `pending`: the bus's badrange list lacks them.
     pub(crate) bad: RangeSet,

@@ -173,7 +173,7 @@ struct State {
     rounds: [Round; 4],
 }
 
-/// What a flush came to.
+/// The result of a flush.
 #[derive(Clone, Copy)]
 struct Round {
     /// How many threads have not taken the result yet.

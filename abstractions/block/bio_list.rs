@@ -11,7 +11,7 @@ use kernel::{
     prelude::*, //
 };
 
-/// A queue of bios that are ours to end. What is left is ended with [`EIO`] when the list is dropped.
+/// A queue of bios that are ours to end. Bios that are left end with [`EIO`] when the list is dropped.
 ///
 /// # Invariants
 ///

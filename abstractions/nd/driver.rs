@@ -57,7 +57,7 @@ pub(crate) trait Driver {
     /// Binds the driver to `dev`.
     ///
     /// Fails with [`ENXIO`] or `EOPNOTSUPP` to leave the namespace to another device (btt, pfn or
-    /// dax). Whatever is registered in `scope` is unregistered when the private data are dropped.
+    /// dax). Registrations in `scope` end when the private data are dropped.
     fn probe<'bound>(
         dev: &'bound Device<Core<'_>>,
         scope: &'bound Scope<'bound>,
