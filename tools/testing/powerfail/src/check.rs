@@ -100,7 +100,10 @@ fn in_order(data: &[u8], promises: &BTreeMap<u16, Promise>) -> Verdict {
 /// Returns the records with good data in the place of sectors that the platform's log of errors has: the driver will list
 /// these, and they promise nothing.
 fn without_errors(data: &[u8], promises: &BTreeMap<u16, Promise>) -> Vec<u8> {
-    let last = promises.keys().next_back().map_or(0, |&record| usize::from(record) + 1);
+    let last = promises
+        .keys()
+        .next_back()
+        .map_or(0, |&record| usize::from(record) + 1);
     let mut records = data[..last * RECORD].to_vec();
     let log = data.get(POISON_LOG..).unwrap_or_default();
     let mut good = [0; RECORD];

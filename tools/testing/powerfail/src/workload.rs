@@ -242,11 +242,9 @@ impl Workload {
             Driver::C => String::new(),
         };
         let make = match self.check {
-            Check::Repair => {
-                &format!(
-                    ". $TESTS/lib/provider.sh; provide size=$((48 << 20)) dimm=0 poison_log={POISON_LOG}; disk=$DISK; path=/dev/$disk"
-                )
-            }
+            Check::Repair => &format!(
+                ". $TESTS/lib/provider.sh; provide size=$((48 << 20)) dimm=0 poison_log={POISON_LOG}; disk=$DISK; path=/dev/$disk"
+            ),
             Check::Raw => {
                 "load_driver; disk=$(disk_of \"$(nfit_ns)\"); path=/dev/$disk; dd if=/dev/zero of=$path bs=128k count=1 oflag=direct status=none"
             }
