@@ -44,6 +44,7 @@ use crate::{
         }, //
     },
     ranges::{
+        Origin,
         RangeSet,
         Spares,
         Tag, //
@@ -75,38 +76,6 @@ use kernel::{
         SpinLock, //
     }, //
 };
-
-/// The source of the report of an error.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Origin {
-    /// The bus's badrange list: the platform (ARS), or an earlier binding.
-    Log,
-    /// A machine check.
-    MachineCheck,
-    /// The kernel's memory-failure recovery, which reports whole pages.
-    MemoryFailure,
-    /// A user.
-    User,
-    /// A user, from a list that was saved before.
-    Restored,
-    /// A user, from the device's own list, which no driver reads (CXL poison).
-    Device,
-    /// An injected error.
-    Injected,
-}
-
-impl Origin {
-    /// How specific the report is. Of two reports of the same sectors, the higher rank stays.
-    fn rank(self) -> u8 {
-        match self {
-            Self::Log => 0,
-            Self::MemoryFailure => 1,
-            Self::User | Self::Restored | Self::Device => 2,
-            Self::MachineCheck => 3,
-            Self::Injected => 4,
-        }
-    }
-}
 
 /// The table of bad blocks that users or `nd_btt` see.
 pub(crate) enum Table<'bound> {

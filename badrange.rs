@@ -18,11 +18,11 @@ use crate::{
         work::Job, //
     },
     badblocks::{
-        Origin,
         Set,
         SPARES, //
     },
     ranges::{
+        Origin,
         RangeSet,
         Spares,
         Tag, //

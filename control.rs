@@ -23,11 +23,9 @@ use crate::{
         },
         sysfs::Window, //
     },
-    badblocks::{
-        Badblocks,
-        Origin, //
-    },
+    badblocks::Badblocks,
     media::Media,
+    ranges::Origin,
     units::SECTOR_SHIFT,
     PmemModule, //
 };

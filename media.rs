@@ -24,11 +24,11 @@ use crate::{
         Condition,
         Failures, //
     },
-    repair::Buffers,
     units::Span, //
 };
 use kernel::{
     device::Bound,
+    page::PAGE_SIZE,
     prelude::*,
     sync::{
         new_mutex,
@@ -183,5 +183,23 @@ impl Source<'_> {
             Self::Zeroes => to.zero()?,
         }
         Ok(len)
+    }
+}
+
+/// A page to write, and a page to read back.
+///
+/// They are allocated with the namespace: a write under memory pressure must not allocate.
+pub(crate) struct Buffers {
+    pub(crate) data: KVec<u8>,
+    pub(crate) readback: KVec<u8>,
+}
+
+impl Buffers {
+    /// [`ENOMEM`].
+    fn new() -> Result<Self> {
+        Ok(Self {
+            data: KVec::from_elem(0, PAGE_SIZE, GFP_KERNEL)?,
+            readback: KVec::from_elem(0, PAGE_SIZE, GFP_KERNEL)?,
+        })
     }
 }

@@ -7,7 +7,6 @@
 
 #![forbid(unsafe_code)]
 
-use crate::badblocks::Origin;
 use core::ops::Range;
 use kernel::{
     alloc::Flags,
@@ -17,6 +16,38 @@ use kernel::{
         RBTreeNodeReservation, //
     }, //
 };
+
+/// The source of the report of an error.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// The bus's badrange list: the platform (ARS), or an earlier binding.
+    Log,
+    /// A machine check.
+    MachineCheck,
+    /// The kernel's memory-failure recovery, which reports whole pages.
+    MemoryFailure,
+    /// A user.
+    User,
+    /// A user, from a list that was saved before.
+    Restored,
+    /// A user, from the device's own list, which no driver reads (CXL poison).
+    Device,
+    /// An injected error.
+    Injected,
+}
+
+impl Origin {
+    /// How specific the report is. Of two reports of the same sectors, the higher rank stays.
+    pub(crate) fn rank(self) -> u8 {
+        match self {
+            Self::Log => 0,
+            Self::MemoryFailure => 1,
+            Self::User | Self::Restored | Self::Device => 2,
+            Self::MachineCheck => 3,
+            Self::Injected => 4,
+        }
+    }
+}
 
 /// The properties of a range.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -11,18 +11,16 @@
 
 use crate::{
     abstractions::errno::eopnotsupp,
-    badblocks::Origin,
     media::{
+        Buffers,
         Media,
         Source, //
     },
+    ranges::Origin,
     units::Span, //
 };
 use core::ops::Range;
-use kernel::{
-    page::PAGE_SIZE,
-    prelude::*, //
-};
+use kernel::prelude::*;
 
 impl Media<'_> {
     /// [`Media::overwrite`] of a range with bad blocks.
@@ -214,23 +212,5 @@ impl Source<'_> {
             // The buffer holds the bytes of an earlier repair.
             Self::Zeroes => buffer.fill(0),
         }
-    }
-}
-
-/// A page to write, and a page to read back.
-///
-/// They are allocated with the namespace: a write under memory pressure must not allocate.
-pub(crate) struct Buffers {
-    data: KVec<u8>,
-    readback: KVec<u8>,
-}
-
-impl Buffers {
-    /// [`ENOMEM`].
-    pub(crate) fn new() -> Result<Self> {
-        Ok(Self {
-            data: KVec::from_elem(0, PAGE_SIZE, GFP_KERNEL)?,
-            readback: KVec::from_elem(0, PAGE_SIZE, GFP_KERNEL)?,
-        })
     }
 }

@@ -23,14 +23,6 @@ pub mod alloc {
     pub use crate::prelude::Flags;
 }
 #[cfg(test)]
-mod badblocks {
-    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-    pub(crate) enum Origin {
-        Bus,
-        User,
-    }
-}
-#[cfg(test)]
 pub mod device;
 #[cfg(test)]
 #[path = "../../../flush.rs"]

@@ -2,9 +2,8 @@
 
 //! The set of bad sectors, compared with an array of sectors.
 
-use crate::badblocks::Origin;
 use crate::prelude::GFP_KERNEL;
-use crate::ranges::{RangeSet, Spares, Tag};
+use crate::ranges::{Origin, RangeSet, Spares, Tag};
 use proptest::prelude::*;
 use std::fmt;
 use std::ops::Range;
@@ -13,6 +12,12 @@ const SECTORS: u64 = 40;
 
 /// The tag of each sector that is in the set.
 type Model = [Option<Tag>; SECTORS as usize];
+
+impl fmt::Debug for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "rank {}", self.rank())
+    }
+}
 
 impl fmt::Debug for Tag {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -31,7 +36,7 @@ enum Change {
 
 fn tag() -> impl Strategy<Value = Tag> {
     (
-        prop_oneof![Just(Origin::Bus), Just(Origin::User)],
+        prop_oneof![Just(Origin::Log), Just(Origin::User)],
         any::<bool>(),
     )
         .prop_map(|(origin, pending)| Tag { origin, pending })
@@ -203,7 +208,7 @@ proptest! {
 fn sectors_at_the_end_of_the_numbers_are_kept() {
     let mut set = RangeSet::new();
     let tag = Tag {
-        origin: Origin::Bus,
+        origin: Origin::Log,
         pending: false,
     };
     let last = u64::MAX - 1..u64::MAX;
