@@ -111,14 +111,15 @@ fn main() -> ExitCode {
 /// Runs the workloads; returns whether no image has lost anything, but for what nd_pmem is known to lose.
 fn run(arguments: &Arguments) -> Result<bool> {
     let chosen = choose(&arguments.workloads)?;
-    let each = arguments.images.div_ceil(chosen.len() as u64);
-    ensure!(each > 0, "--images 0: at least one");
+    ensure!(arguments.images > 0, "--images 0: at least one");
+    let shares: u64 = chosen.iter().map(|workload| workload.share()).sum();
     let folder = arguments.output.join(arguments.driver.name());
     let module = arguments.module_hash()?;
     let mut rows = Vec::new();
     let mut good = true;
     for workload in chosen {
         let folder = folder.join(workload.name);
+        let each = (arguments.images * workload.share()).div_ceil(shares);
         let key = format!(
             "{each} {} {} {} {module:x}",
             arguments.seed, arguments.cpu, arguments.eadr

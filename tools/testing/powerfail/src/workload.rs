@@ -225,6 +225,14 @@ impl Workload {
         }
     }
 
+    /// Returns the workload's share of the images: one of XFS takes ten times as long as others, because a guest recovers it.
+    pub fn share(&self) -> u64 {
+        match self.check {
+            Check::File(FileSystem::Xfs) | Check::Folder(FileSystem::Xfs) => 1,
+            _ => 10,
+        }
+    }
+
     /// Returns the number of records that are checked.
     pub fn records(&self) -> u16 {
         match self.check {
