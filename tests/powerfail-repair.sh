@@ -7,11 +7,6 @@
 . "$(dirname "$0")/lib/provider.sh"
 . "$(dirname "$0")/lib/powerfail.sh"
 
-cleanup() {
-	umount $MNT 2>/dev/null
-	provider_cleanup
-}
-
 # repair NAME COMMAND…: the command, which does not flush, repairs the page of the disk at 1M, and it is durable: 2 subtests.
 repair() {
 	echo "add $((1 << 20)) 4096" >"/sys/block/$DISK/device/errors/list"
@@ -19,7 +14,6 @@ repair() {
 	is "$1: nothing is listed" "$(badblocks_of "$DISK")" ""
 }
 
-need pmem-io
 case $DRIVER in
 rust_pmem) plan 8 ;;
 *) plan 2 ;;

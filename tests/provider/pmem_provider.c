@@ -71,13 +71,13 @@ MODULE_PARM_DESC(stubborn, "OFFSET of a byte whose poison cannot be cleared");
 
 static ullong cleared;
 module_param(cleared, ullong, 0444);
-MODULE_PARM_DESC(cleared, "what the first 8 bytes of the memory were when its poison was last cleared");
+MODULE_PARM_DESC(cleared, "the first 8 bytes of the memory at the last clear-error command");
 
 static ullong poison_log = ULLONG_MAX;
 module_param(poison_log, ullong, 0644);
 MODULE_PARM_DESC(poison_log, "OFFSET of a byte for each sector of the range, which is 1 if it has poison; poison destroys data");
 
-/* What the platform still knows after a power failure. */
+/* In the memory itself, so that it survives a power failure, as the platform's does. */
 static void log_poison(u64 offset, u64 length, bool poison)
 {
 	static const u8 destroyed[SECTOR_SIZE] = { [0 ... SECTOR_SIZE - 1] = 0xff };
