@@ -530,7 +530,10 @@ test = "flush-fsync"
                 &ENTRY.replace("no-flush", "no/flush"),
                 "no name of a mutant",
             ),
-            (&ENTRY.replace("Nothing is flushed.", ""), "what is wrong"),
+            (
+                &ENTRY.replace("Nothing is flushed.", ""),
+                "does not describe the fault",
+            ),
             (&ENTRY.replace("becomes", "instead"), "unknown field"),
             (&ENTRY.replace("no-flush", NONE), "two of this name"),
         ] {
