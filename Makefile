@@ -13,7 +13,7 @@
 #:      KERNEL=next          only the selftests, on another kernel of setup/kernels
 #: make check-debug          the selftests on a kernel that reports use after free, wrong lock order, leaks and more; its first
 #:                           build takes a quarter of an hour
-#:      TESTS= DRIVER=       as above
+#:      TESTS= DRIVER=       as above; KERNEL=debug-races one that reports data races, debug-rt one with PREEMPT_RT
 #: make matrix               build the module for every kernel of setup/kernels and run selftests there: build/matrix.md
 #:      KERNELS='rt sid'     only these; TESTS='dax-*' only these selftests, TESTS=none only the build
 #: make soak                 machine checks at random addresses of ext4 and XFS, and random operations in all modes at once
@@ -27,7 +27,7 @@
 #:      TESTS='badblocks-*'  only by these
 #: make mutants              plant faults into copies of the driver: each must fail its selftest; build/mutants.md
 #:      MUTANTS='no-*'       only these
-#:      KERNEL=debug         those that the debug kernel must report
+#:      KERNEL=debug         those that the debug kernel must report, or debug-races
 #: make powerfail            cut the power of guests at fences and stores: nothing promised may be lost; build/powerfail.md
 #:      IMAGES=10000         number of crash images; the same command continues an interrupted run, FRESH=1 starts again
 #:      WORKLOADS='raw-fsync' only these; SEED=1 DRIVER=nd_pmem CPU=max,-clwb EADR=1 MODULE=build/mutants/no-flush/rust_pmem.ko
@@ -209,7 +209,7 @@ check: tools $(modules) $(if $(TESTS)$(LIST)$(other),$(powerfail),setup-ndctl se
 	@$(if $(enter),$(if $(TESTS)$(LIST)$(DRIVER)$(other),,setup/crates keep))
 
 check-debug:
-	@$(MAKE) check KERNEL=debug
+	@$(MAKE) check KERNEL='$(or $(KERNEL),debug)'
 
 matrix: tools
 	@set -f; setup/matrix $(KERNELS)
