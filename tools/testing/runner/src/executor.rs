@@ -24,8 +24,8 @@ const MAX_REPORT: usize = 6;
 
 /// The kernel's log, in the folder of a test.
 const SERIAL: &str = "serial.log";
-/// Name of the kernel that reports what tests do not see.
-pub const DEBUG_KERNEL: &str = "debug";
+/// Begins the names of kernels that report what tests do not see.
+const DEBUG_KERNELS: &str = "debug";
 /// Where the modules for other kernels are, from the root of the checkout.
 const KERNELS: &str = "build/kernels";
 /// Where the tools for arm64 guests are.
@@ -51,6 +51,11 @@ const BOILERPLATE: &[&str] = &[
     "Call Trace:",
     "<TASK>",
 ];
+
+/// Returns whether the kernel of this name reports what tests do not see.
+pub fn is_debug_kernel(name: &str) -> bool {
+    name.starts_with(DEBUG_KERNELS)
+}
 
 /// A test that runs in a guest.
 pub struct GuestTest {
@@ -168,7 +173,7 @@ impl Executor {
         }
     }
 
-    /// Takes the modules and tools that were built for the kernel of this name, which the images are of. On the debug kernel,
+    /// Takes the modules and tools that were built for the kernel of this name, which the images are of. On a debug kernel,
     /// searches for leaks after each test, and for races, which need two processors to be found.
     pub fn use_kernel(&mut self, name: &str) -> Result<()> {
         let built = Path::new(GUEST).join(KERNELS).join(name);
@@ -177,7 +182,7 @@ impl Executor {
         self.variables
             .push_str(&format!(" KERNEL={name} PROVIDER={}", provider.display()));
         self.other_kernel = Some(name.to_owned());
-        if name == DEBUG_KERNEL {
+        if is_debug_kernel(name) {
             self.after = Some(FIND_LEAKS);
             self.cpus = 2;
         }
@@ -188,6 +193,11 @@ impl Executor {
                 .push_str(&format!(" TOOLS={}", tools.display()));
         }
         Ok(())
+    }
+
+    /// Returns whether this is a data race that the driver has no part in: the kernel has some.
+    fn is_race_of_others(&self, report: &Report) -> bool {
+        report.mentions("KCSAN: data-race") && !report.mentions(&format!("[{}]", self.driver))
     }
 
     /// Has each guest's blocks of instructions written, and removes those of earlier runs.
@@ -392,7 +402,8 @@ impl Executor {
         let (ended, output) = vm.output(&command, limit)?;
         let time = begin.elapsed();
         // Before the kernel is asked for its blocked tasks, which are not reports of its own.
-        let reports = reports(&vm.serial().since(start)?);
+        let mut reports = reports(&vm.serial().since(start)?);
+        reports.retain(|report| !self.is_race_of_others(report));
         if ended == Ended::TimedOut {
             vm.dump_blocked_tasks();
         }
@@ -540,6 +551,21 @@ mod tests {
         stage.add_to(&mut result, number);
         let names = result.subtests.into_iter().map(|subtest| subtest.name);
         (result.outcome, names.collect())
+    }
+
+    #[test]
+    fn data_race_counts_where_the_driver_is_in_a_stack() {
+        let executor = Executor::new("rust_pmem", PathBuf::from("build/check"));
+        let of_others = |text: &str| {
+            let log = format!("{text}\n==================\nrust_pmem: bound [rust_pmem]\n");
+            let found = reports(&log);
+            assert_eq!(found.len(), 1, "{text}");
+            executor.is_race_of_others(&found[0])
+        };
+        let race = "BUG: KCSAN: data-race in a / b\n\nread by task 1:\n a+0x1/0x2";
+        assert!(of_others(race));
+        assert!(!of_others(&format!("{race} [rust_pmem]")));
+        assert!(!of_others("BUG: KASAN: slab-use-after-free in a+0x1/0x2"));
     }
 
     #[test]

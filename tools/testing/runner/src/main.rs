@@ -51,7 +51,7 @@ use vm::Driver;
 /// build/parity.md, and build/parity.json for programs; output, logs and junit.xml are in build/parity/.
 /// With TESTS, all of these are named parity-partial.
 ///
-/// --kernel runs selftests on another kernel of setup/kernels, or on the debug kernel. Logs are in
+/// --kernel runs selftests on another kernel of setup/kernels, or on a debug kernel. Logs are in
 /// build/check-NAME/DRIVER/.
 ///
 /// --coverage runs selftests, and notes which lines of the driver they execute: build/coverage.md, and
@@ -125,7 +125,7 @@ struct Arguments {
     #[arg(long, conflicts_with_all = ["driver", "lint", "parity"])]
     mutants: bool,
 
-    /// Only plant the faults that the debug kernel must report, into build/mutants/debug, and print the folders
+    /// Only plant the faults that the debug kernel must report, into build/mutants/KERNEL, and print the folders
     #[arg(long, requires_all = ["mutants", "kernel"])]
     plant: bool,
 
@@ -168,7 +168,9 @@ const QUICK_SUITES: &[&str] = &["ndctl"];
 
 impl Arguments {
     fn is_debug_kernel(&self) -> bool {
-        self.kernel.as_deref() == Some(executor::DEBUG_KERNEL)
+        self.kernel
+            .as_deref()
+            .is_some_and(executor::is_debug_kernel)
     }
 
     fn driver(&self) -> Driver {
@@ -477,23 +479,23 @@ fn run_mutants(
     patterns: &[Pattern],
     tests: &[Selftest],
 ) -> Result<bool> {
-    // On the debug kernel, `make check-debug` runs the tests without a fault.
+    // On a debug kernel, `make check` runs the tests without a fault.
     let stock = arguments.kernel.is_none();
     ensure!(
         stock || arguments.is_debug_kernel(),
-        "faults are planted for the stock kernel and the debug kernel only"
+        "faults are planted for the stock kernel and the debug kernels only"
     );
     let mut planted = mutants::load(top, tests)?;
     let selected = |name: &str| patterns.iter().any(|pattern| pattern.matches(name));
     planted.retain(|mutant| {
-        mutant.report.is_none() == stock && (patterns.is_empty() || selected(&mutant.name))
+        mutant.kernel == arguments.kernel && (patterns.is_empty() || selected(&mutant.name))
     });
     ensure!(
         !planted.is_empty(),
         "no fault that is tried on this kernel has such a name"
     );
-    if arguments.plant {
-        mutants::plant(top, &planted)?;
+    if let (true, Some(kernel)) = (arguments.plant, &arguments.kernel) {
+        mutants::plant(top, &planted, kernel)?;
         return Ok(true);
     }
     if arguments.list {

@@ -3,7 +3,7 @@
 //! Checks that the selftests find faults: each fault of tests/mutants.toml is planted into a copy of the driver, which is
 //! built as a module of its own, and the one selftest that the list names for it must fail.
 
-use crate::executor::{DEBUG_KERNEL, Executor, GUEST, GuestTest, WHOLE};
+use crate::executor::{Executor, GUEST, GuestTest, WHOLE};
 use crate::lint;
 use crate::markdown::{plain, table};
 use crate::results::{Activity, Clock, Outcome, Results, TestResult};
@@ -52,7 +52,9 @@ pub struct Mutant {
     /// Whether `make check` tries it.
     #[serde(default)]
     pub quick: bool,
-    /// A text that must be in the debug kernel's first report; the fault is tried there only.
+    /// The debug kernel that must report the fault, which is tried there only.
+    pub kernel: Option<String>,
+    /// A text that must be in its first report.
     pub report: Option<String>,
 }
 
@@ -104,6 +106,10 @@ fn parse(text: &str, tests: &[Selftest]) -> Result<Vec<Mutant>> {
             tests.iter().any(|known| known.name == *test),
             "{name}: there is no test {test}"
         );
+        ensure!(
+            mutant.kernel.is_some() == mutant.report.is_some(),
+            "{name}: a kernel and its report belong together"
+        );
     }
     Ok(mutants)
 }
@@ -141,16 +147,16 @@ impl Mutant {
         self.plant(&source)
     }
 
-    /// Returns its folder for the debug kernel, where it is built by that kernel's compilers, from the root of the checkout.
-    fn debug_folder(&self) -> PathBuf {
-        Path::new(BUILD).join(DEBUG_KERNEL).join(&self.name)
+    /// Returns its folder for a debug kernel, where it is built by that kernel's compilers, from the root of the checkout.
+    fn folder(&self, kernel: &str) -> PathBuf {
+        Path::new(BUILD).join(kernel).join(&self.name)
     }
 }
 
-/// Plants each fault into a copy of the driver's sources, to be built for the debug kernel.
-pub fn plant(top: &Path, mutants: &[Mutant]) -> Result<()> {
+/// Plants each fault into a copy of the driver's sources, to be built for this debug kernel.
+pub fn plant(top: &Path, mutants: &[Mutant], kernel: &str) -> Result<()> {
     for mutant in mutants {
-        let folder = top.join(mutant.debug_folder());
+        let folder = top.join(mutant.folder(kernel));
         remove_old_sources(top, &folder)?;
         for path in sources(top)? {
             let copy = folder.join(&path);
@@ -158,7 +164,7 @@ pub fn plant(top: &Path, mutants: &[Mutant]) -> Result<()> {
             fs::create_dir_all(parent).with_context(|| parent.display().to_string())?;
             write_source(top, &path, Some(mutant), &copy)?;
         }
-        println!("{}", mutant.debug_folder().display());
+        println!("{}", mutant.folder(kernel).display());
     }
     Ok(())
 }
@@ -421,12 +427,11 @@ fn try_out(
     results: &mut Results,
     clock: &Clock,
 ) -> Result<(Detection, Vec<String>)> {
-    let mut rerun = format!("make mutants MUTANTS={}", mutant.name);
+    let rerun = format!("make mutants MUTANTS={}", mutant.name);
     let mut executor = Executor::new("rust_pmem", top.join(BUILD).join(&mutant.name));
-    let module = if mutant.report.is_some() {
-        rerun.push_str(&format!(" KERNEL={DEBUG_KERNEL}"));
-        executor.use_kernel(DEBUG_KERNEL)?;
-        mutant.debug_folder().join("rust_pmem.ko")
+    let module = if let Some(kernel) = &mutant.kernel {
+        executor.use_kernel(kernel)?;
+        mutant.folder(kernel).join("rust_pmem.ko")
     } else {
         let workspace = locked(workspace);
         let begin = Instant::now();
@@ -451,7 +456,10 @@ fn try_out(
         Detection::Survived => vec![
             format!("expected: a check of {} fails", test.name),
             "seen:     all of them pass".to_owned(),
-            format!("run alone: {rerun}"),
+            match &mutant.kernel {
+                Some(kernel) => format!("run alone: {rerun} KERNEL={kernel}"),
+                None => format!("run alone: {rerun}"),
+            },
         ],
         Detection::Unknown(_) => result.lines,
     };
@@ -535,6 +543,7 @@ test = "flush-fsync"
                 "does not describe the fault",
             ),
             (&ENTRY.replace("becomes", "instead"), "unknown field"),
+            (&format!("{ENTRY}\nreport = \"KASAN\""), "belong together"),
             (&ENTRY.replace("no-flush", NONE), "two of this name"),
         ] {
             let error = format!("{:#}", parsed(text).unwrap_err());

@@ -66,10 +66,15 @@ const HARMLESS: &[&str] = &["hung_task_timeout_secs", "lockup_timeout"];
 const COMMAND_END: &str = "rust_pmem-vm: ";
 
 /// Last lines of a report.
-const ENDS: &[&str] = &["---[ end trace", "---[ end Kernel panic", "</TASK>"];
+const ENDS: &[&str] = &[
+    "---[ end trace",
+    "---[ end Kernel panic",
+    "</TASK>",
+    "==========",
+];
 
 /// Maximum lines of a report.
-const LONGEST: usize = 80;
+const LONGEST: usize = 120;
 
 /// A report of the kernel.
 #[derive(Debug, Clone, PartialEq, Eq)]
