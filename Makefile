@@ -75,6 +75,7 @@
 #:      KERNELS='stock rt'   with modules for these kernels of setup/kernels (otherwise for stock)
 #: make repo                 the same, and a signed apt repository of them, build/repo
 #:      URL=https://HOST/DIR KEY=FILE  the address that it will have; an OpenPGP secret key of yours
+#: make rpm                  RPM packages, and their source package, into build/rpm; not tried on a distribution that has RPM
 #: make check-packages       install, upgrade and remove the packages on an installed Debian: about two hours
 #:      STEPS='installed'    only these steps of tests/external/packages/system.sh
 #: make lint, make fmt       only the lints; format the code as they require
@@ -166,6 +167,10 @@ deb: module
 
 repo: deb
 	@$(call given,KEY URL) setup/repo
+
+rpm: setup
+	@$(if $(enter),setup/setup packages)
+	@setup/rpm
 
 check-packages: repo tools-vm
 	@$(if $(enter),setup/setup system)
@@ -336,7 +341,7 @@ distclean: clean
 .NOTPARALLEL:
 
 .PHONY: help setup setup-ndctl setup-suites setup-apps setup-powerfail module provider emulated tools tools-arm64 tools-demo \
-	tools-vm pmemctl install uninstall deb repo check-packages demo picture check check-debug matrix soak fuzz \
+	tools-vm pmemctl install uninstall deb repo rpm check-packages demo picture check check-debug matrix soak fuzz \
 	parity coverage mutants powerfail suites suite-ndctl suite-kselftest suite-apps xfstests bench bench-cpus bench-native \
 	bench-files bench-pmemctl bench-errors release-tools bench-sizes bench-flushes bench-databases vm lint fmt clean \
 	distclean

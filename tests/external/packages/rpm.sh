@@ -1,0 +1,60 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+#
+# tests/external/packages/rpm.sh: the RPM packages in build/rpm have the files that "make install" installs, and scripts
+# without unknown macros; their pmemctl starts, their module is for the kernel that they name, and the source package
+# builds pmemctl again. It needs no VM, but "make rpm", "make pmemctl" and the root that packages are built in:
+#
+#	ENTER_ROOT=packages setup/enter tests/external/packages/rpm.sh
+set -eu
+
+top=$(cd "$(dirname "$0")/../../.." && pwd -P)
+cd "$top"
+work=$(mktemp -d "$top/build/rpm.XXXXXX")
+trap 'rm -rf "$work"' EXIT
+status=0
+fail() {
+	printf 'error: %s\n' "$1"
+	status=1
+}
+packages=build/rpm
+pmemctl=$(echo $packages/pmemctl-[0-9]*.x86_64.rpm) module=$(echo $packages/kmod-rust-pmem-*.x86_64.rpm) source=$(echo $packages/*.src.rpm)
+for package in "$pmemctl" "$module" "$source"; do
+	[ -e "$package" ] || {
+		echo "error: there is no $package: run \"make rpm\""
+		exit 1
+	}
+done
+# unpack PACKAGE DIR
+unpack() { mkdir "$2" && rpm2archive - <"$1" | tar -xz -C "$2"; }
+
+unpack "$pmemctl" "$work/pmemctl"
+DESTDIR="$work/installed" setup/install pmemctl
+(cd "$work/installed" && find . ! -type d ! -path '*/initramfs-tools/*' | sed 's/\.1$/.1.gz/' | sort) >"$work/expected"
+(cd "$work/pmemctl" && find . ! -type d ! -path './usr/share/doc/*' ! -path './usr/share/licenses/*' | sort) |
+	diff "$work/expected" - || fail "$pmemctl: other files than expected (<) are there (>)"
+"$work/pmemctl/usr/sbin/pmemctl" --version >/dev/null || fail "its pmemctl does not start"
+[ -n "$(find "$work/pmemctl/usr/share/doc" -name driver.rst)" ] || fail "its documentation is missing"
+
+unpack "$module" "$work/module"
+release=${module#*kmod-rust-pmem-}
+release=${release%-[0-9]*-[0-9]*.rpm}
+ko=$work/module/usr/lib/modules/$release/updates/rust_pmem.ko
+[ "$(modinfo -F vermagic "$ko" | cut -d' ' -f1)" = "$release" ] || fail "$module: its module is not for $release"
+
+for package in "$pmemctl" "$module"; do
+	rpm --dbpath "$work/database" --query --package --scripts "$package" >"$work/scripts"
+	grep -q scriptlet "$work/scripts" || fail "$package: it has no scripts"
+	! grep '%' "$work/scripts" || fail "$package: this macro is unknown"
+	[ -z "$(find "$work/pmemctl" "$work/module" -type f \( -perm /022 -o ! -perm -444 \))" ] || fail "$package: modes of files are wrong"
+done
+
+rpmbuild --quiet --nodeps --define "_topdir $work/again" --rebuild "$source" >"$work/log" 2>&1 || {
+	tail -n 20 "$work/log" | sed 's/^/	| /'
+	fail "$source cannot be built again"
+}
+again=$(find "$work/again/RPMS" -name '*.rpm')
+[ "$(basename "$again")" = "$(basename "$pmemctl")" ] || fail "without a kernel, other packages are built: $again"
+rpm --dbpath "$work/database" --query --package --scripts "$pmemctl" | grep -q ' pmemctl-save\.service' || fail "$pmemctl: its scripts name no units"
+[ $status != 0 ] || echo "The RPM packages are as they should be."
+exit $status
