@@ -197,7 +197,7 @@ impl Executor {
 
     /// Returns whether this is a data race that the driver has no part in: the kernel has some.
     fn is_race_of_others(&self, report: &Report) -> bool {
-        report.mentions("KCSAN: data-race") && !report.mentions(&format!("[{}]", self.driver))
+        report.title.contains("KCSAN: data-race") && !report.mentions(&format!("[{}]", self.driver))
     }
 
     /// Has each guest's blocks of instructions written, and removes those of earlier runs.
@@ -565,7 +565,9 @@ mod tests {
         let race = "BUG: KCSAN: data-race in a / b\n\nread by task 1:\n a+0x1/0x2";
         assert!(of_others(race));
         assert!(!of_others(&format!("{race} [rust_pmem]")));
-        assert!(!of_others("BUG: KASAN: slab-use-after-free in a+0x1/0x2"));
+        let use_after_free = "BUG: KASAN: slab-use-after-free in a+0x1/0x2";
+        assert!(!of_others(use_after_free));
+        assert!(!of_others(&format!("{use_after_free}\n{race}")));
     }
 
     #[test]

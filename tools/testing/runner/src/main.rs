@@ -125,7 +125,7 @@ struct Arguments {
     #[arg(long, conflicts_with_all = ["driver", "lint", "parity"])]
     mutants: bool,
 
-    /// Only plant the faults that the debug kernel must report, into build/mutants/KERNEL, and print the folders
+    /// Only plant the faults that this debug kernel must report, into build/mutants/KERNEL, and print the folders
     #[arg(long, requires_all = ["mutants", "kernel"])]
     plant: bool,
 
