@@ -13,7 +13,7 @@
 #:      KERNEL=next          only the selftests, on another kernel of setup/kernels
 #: make check-debug          the selftests on a kernel that reports use after free, wrong lock order, leaks and more; its first
 #:                           build takes a quarter of an hour
-#:      TESTS= DRIVER=       as above; KERNEL=debug-races one that reports data races, debug-rt one with PREEMPT_RT
+#:      TESTS= DRIVER=       as above; "make check" with KERNEL=debug-races one that reports data races, debug-rt with PREEMPT_RT
 #: make matrix               build the module for every kernel of setup/kernels and run selftests there: build/matrix.md
 #:      KERNELS='rt sid'     only these; TESTS='dax-*' only these selftests, TESTS=none only the build
 #: make soak                 machine checks at random addresses of ext4 and XFS, and random operations in all modes at once
@@ -214,7 +214,7 @@ check: tools $(modules) $(if $(TESTS)$(LIST)$(other),$(powerfail),setup-ndctl se
 	@$(if $(enter),$(if $(TESTS)$(LIST)$(DRIVER)$(other),,setup/crates keep))
 
 check-debug:
-	@$(MAKE) check KERNEL='$(or $(KERNEL),debug)'
+	@$(MAKE) check KERNEL=debug
 
 matrix: tools
 	@set -f; setup/matrix $(KERNELS)
