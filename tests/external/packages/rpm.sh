@@ -46,8 +46,9 @@ for package in "$pmemctl" "$module"; do
 	rpm --dbpath "$work/database" --query --package --scripts "$package" >"$work/scripts"
 	grep -q scriptlet "$work/scripts" || fail "$package: it has no scripts"
 	! grep '%' "$work/scripts" || fail "$package: this macro is unknown"
-	[ -z "$(find "$work/pmemctl" "$work/module" -type f \( -perm /022 -o ! -perm -444 \))" ] || fail "$package: modes of files are wrong"
+	[ "$package" != "$pmemctl" ] || grep -q ' pmemctl-save\.service' "$work/scripts" || fail "$package: its scripts name no units"
 done
+[ -z "$(find "$work/pmemctl" "$work/module" -type f \( -perm /022 -o ! -perm -444 \))" ] || fail "modes of files are wrong"
 
 rpmbuild --quiet --nodeps --define "_topdir $work/again" --rebuild "$source" >"$work/log" 2>&1 || {
 	tail -n 20 "$work/log" | sed 's/^/	| /'
@@ -55,6 +56,5 @@ rpmbuild --quiet --nodeps --define "_topdir $work/again" --rebuild "$source" >"$
 }
 again=$(find "$work/again/RPMS" -name '*.rpm')
 [ "$(basename "$again")" = "$(basename "$pmemctl")" ] || fail "without a kernel, other packages are built: $again"
-rpm --dbpath "$work/database" --query --package --scripts "$pmemctl" | grep -q ' pmemctl-save\.service' || fail "$pmemctl: its scripts name no units"
 [ $status != 0 ] || echo "The RPM packages are as they should be."
 exit $status
