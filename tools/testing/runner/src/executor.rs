@@ -26,6 +26,8 @@ const MAX_REPORT: usize = 6;
 const SERIAL: &str = "serial.log";
 /// Begins the names of kernels that report what tests do not see.
 const DEBUG_KERNELS: &str = "debug";
+/// The debug kernel that reports data races, which need two processors.
+const RACES: &str = "debug-races";
 /// Where the modules for other kernels are, from the root of the checkout.
 const KERNELS: &str = "build/kernels";
 /// Where the tools for arm64 guests are.
@@ -174,7 +176,7 @@ impl Executor {
     }
 
     /// Takes the modules and tools that were built for the kernel of this name, which the images are of. On a debug kernel,
-    /// searches for leaks after each test, and for races, which need two processors to be found.
+    /// searches for leaks after each test.
     pub fn use_kernel(&mut self, name: &str) -> Result<()> {
         let built = Path::new(GUEST).join(KERNELS).join(name);
         self.module = built.join("rust_pmem.ko");
@@ -184,6 +186,8 @@ impl Executor {
         self.other_kernel = Some(name.to_owned());
         if is_debug_kernel(name) {
             self.after = Some(FIND_LEAKS);
+        }
+        if name == RACES {
             self.cpus = 2;
         }
         self.architecture = Images::find(&Options::from_words("")?)?.architecture;
