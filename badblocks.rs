@@ -24,7 +24,7 @@ use crate::{
         dax::FailureLink,
         errno::eopnotsupp,
         flag::Flag,
-        mce,
+        memory_errors,
         memremap::{
             is_simulated,
             MemoryFailure, //
@@ -900,9 +900,15 @@ impl Drop for Repair<'_, '_> {
     }
 }
 
-impl mce::Handler for Badblocks<'_> {
-    fn memory_error(&self, addresses: Range<u64>) {
-        self.report(&addresses, Origin::MachineCheck);
+impl memory_errors::Handler for Badblocks<'_> {
+    fn memory_error(&self, addresses: Range<u64>, source: memory_errors::Source) {
+        self.report(
+            &addresses,
+            match source {
+                memory_errors::Source::MachineCheck => Origin::MachineCheck,
+                memory_errors::Source::Firmware => Origin::Firmware,
+            },
+        );
     }
 }
 

@@ -184,6 +184,7 @@ impl Origin {
         match self {
             Self::Log => "log",
             Self::MachineCheck => "machine-check",
+            Self::Firmware => "firmware",
             Self::MemoryFailure => "memory-failure",
             Self::User => "user",
             Self::Restored => "restored",

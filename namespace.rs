@@ -26,8 +26,8 @@ use crate::{
         },
         errno::is_eopnotsupp,
         iomem,
-        mce,
         memory::Memory,
+        memory_errors,
         memremap::Layout,
         nd::{
             Btt,
@@ -84,7 +84,7 @@ pub(crate) struct BoundNamespace<'bound> {
     flush: LastFlush<'bound>,
     control: Arc<Control<'bound>>,
     #[expect(dead_code, reason = "held to be dropped")]
-    machine_checks: Scoped<'bound, mce::Listener<Badblocks<'bound>>>,
+    memory_errors: Scoped<'bound, memory_errors::Listener<Badblocks<'bound>>>,
 }
 
 /// How a namespace is served. Fields are dropped from the top.
@@ -144,7 +144,7 @@ impl<'bound> BoundNamespace<'bound> {
         }
         let table = Table::Btt(btt.badblocks());
         let badblocks = Badblocks::new(bound, namespace.clone(), namespace, table, scope)?;
-        let machine_checks = mce::Listener::new(badblocks.clone(), scope)?;
+        let memory_errors = memory_errors::Listener::new(badblocks.clone(), scope)?;
         let control = Control::new(badblocks, None)?;
 
         follow_read_only(&btt, dev);
@@ -153,7 +153,7 @@ impl<'bound> BoundNamespace<'bound> {
             mode: Mode::Sector(btt),
             flush: LastFlush(Flush::new(bound.region())),
             control,
-            machine_checks,
+            memory_errors,
         })
     }
 
@@ -178,7 +178,7 @@ impl<'bound> BoundNamespace<'bound> {
         let data = mapping.data(&range)?;
         let table = Table::Disk(KBox::pin_init(BadBlocks::new(), GFP_KERNEL)?);
         let badblocks = Badblocks::new(bound, half_open(&range), half_open(&data), table, scope)?;
-        let machine_checks = mce::Listener::new(badblocks.clone(), scope)?;
+        let memory_errors = memory_errors::Listener::new(badblocks.clone(), scope)?;
         let failures = Failures::new(badblocks.clone(), link.clone());
         let memory = mapping.map(dev, &range, claim, failures, scope)?;
         let media = Arc::new(Media::new(bound, memory, badblocks.clone())?, GFP_KERNEL)?;
@@ -206,7 +206,7 @@ impl<'bound> BoundNamespace<'bound> {
             mode: Mode::Mapped { dax, disk },
             flush: LastFlush(flush),
             control,
-            machine_checks,
+            memory_errors,
         })
     }
 

@@ -24,6 +24,8 @@ pub(crate) enum Origin {
     Log,
     /// A machine check.
     MachineCheck,
+    /// An error record of firmware (APEI).
+    Firmware,
     /// The kernel's memory-failure recovery, which reports whole pages.
     MemoryFailure,
     /// A user.
@@ -43,7 +45,7 @@ impl Origin {
             Self::Log => 0,
             Self::MemoryFailure => 1,
             Self::User | Self::Restored | Self::Device => 2,
-            Self::MachineCheck => 3,
+            Self::MachineCheck | Self::Firmware => 3,
             Self::Injected => 4,
         }
     }

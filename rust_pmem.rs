@@ -39,7 +39,7 @@ mod repair;
 mod units;
 
 use abstractions::{
-    mce,
+    memory_errors,
     nd,
     orphans,
     scope::Scope, //
@@ -92,7 +92,7 @@ struct PmemModule {
     _driver: driver::Registration<nd::Adapter<Pmem>>,
     _inject: Option<debugfs::Dir>,
     #[pin]
-    _machine_checks: mce::Chain,
+    _memory_errors: memory_errors::Chains,
     _orphans: orphans::Watched,
 }
 
@@ -101,7 +101,7 @@ impl InPlaceModule for PmemModule {
         try_pin_init!(Self {
             // Probing needs these three, and registering the driver probes.
             _orphans: orphans::Watched::new(module)?,
-            _machine_checks <- mce::Chain::new(),
+            _memory_errors <- memory_errors::Chains::new(),
             // `ne` takes both a reference, as Linux 7.2 returns, and a value.
             _inject: module_parameters::inject.value().ne(&0)
                 .then(|| debugfs::Dir::new(control::INJECT_DIRECTORY)),

@@ -20,6 +20,11 @@
 #include <asm/mce.h>
 #endif
 
+#ifdef CONFIG_ACPI_APEI_GHES
+#include <acpi/ghes.h>
+#include <linux/cper.h>
+#endif
+
 #include "nd.h"
 #include "nd-core.h"
 #include "pfn.h"
@@ -50,6 +55,11 @@ const blk_opf_t RUST_CONST_HELPER_REQ_FUA = REQ_FUA;
 const blk_opf_t RUST_CONST_HELPER_REQ_NOWAIT = REQ_NOWAIT;
 const blk_status_t RUST_CONST_HELPER_BLK_STS_AGAIN = BLK_STS_AGAIN;
 const unsigned long RUST_CONST_HELPER_ARCH_MEMREMAP_PMEM = ARCH_MEMREMAP_PMEM;
+#ifdef CONFIG_ACPI_APEI_GHES
+const u64 RUST_CONST_HELPER_CPER_MEM_VALID_PA = CPER_MEM_VALID_PA;
+const u64 RUST_CONST_HELPER_CPER_MEM_VALID_PA_MASK = CPER_MEM_VALID_PA_MASK;
+const u64 RUST_CONST_HELPER_CPER_MEM_VALID_ERROR_TYPE = CPER_MEM_VALID_ERROR_TYPE;
+#endif
 #ifdef CONFIG_ARM64
 /* Signed, because bindgen takes no larger value for a constant than LONG_MAX. */
 const long RUST_CONST_HELPER_VMEMMAP_START = VMEMMAP_START;

@@ -39,7 +39,7 @@ if [ "$DRIVER" = rust_pmem ]; then
 		pmem-io lines "$list"
 	before=$(sort -n "$list")
 	check_refused "$list" 'Invalid argument' 'add' 'drop' 'add 0' 'drop 0' 'add 0 0' 'drop 512 0' 'add 1 512' 'add 512 511' 'drop 100 512' \
-		'add -512 512' 'add 512 -512' 'add 0 512 log' 'add 0 512 injected' 'add 0 512 machine-check' 'add 0 512 nonsense' \
+		'add -512 512' 'add 512 -512' 'add 0 512 log' 'add 0 512 injected' 'add 0 512 machine-check' 'add 0 512 firmware' 'add 0 512 nonsense' \
 		'add 0 512 user user' 'drop 0 512 user' 'poison 0 4096' 'clear 0 512' 'ADD 0 512' 'add 0x 512' 'add x 512' 'add 0 512K' \
 		'add 99999999999999999999 512' 'add 0 18446744073709551616' '\377\376\001\000\004' ' ' "$long" \
 		'add 0 512\nadd 512 512' 'drop 65536 512\ndrop 73728 512' 'add 0 512\000' 'drop 65536 512 device' 'add 0 512 poison' 'drop 0 0x'

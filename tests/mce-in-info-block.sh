@@ -11,13 +11,17 @@ cleanup() {
 [ "$DRIVER" = rust_pmem ] || skip_all "C has no errors/list"
 need pmem-io
 plan 5
+case $(uname -m) in
+x86_64) origin=machine-check ;;
+*) origin=firmware ;;
+esac
 load_driver
 disk=$(labelled_disk -m fsdax -M mem)
 start=$(cat "$ND/$(jq -r .dev /tmp/labelled_disk.json)/resource")
 pmem-io fill --direct --length 1M "/dev/$disk"
 host mce $((start + 4096))
 check "it is logged" wait_for 10 sh -c "dmesg | grep -qF 'error at $(printf '%#x' $((start + 4096))), in the info block or the memmap of the namespace'"
-is "it is listed" "$(cat "/sys/block/$disk/device/errors/list")" "4096 4096 machine-check"
+is "it is listed" "$(cat "/sys/block/$disk/device/errors/list")" "4096 4096 $origin"
 is "the list of the data is empty" "$(cat "/sys/block/$disk/badblocks")" ""
 check "the data can be read" pmem-io verify --direct --length 1M "/dev/$disk"
 check "and written" pmem-io fill --direct "/dev/$disk"

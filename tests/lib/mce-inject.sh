@@ -20,15 +20,21 @@ mce_inject() {
 	echo 0 >/sys/kernel/debug/mce-inject/bank
 }
 
-# mce_inject_pages ADDRESS STRIDE FIRST LAST: reports one page per stride. Pauses from time to time, because the
-# kernel's MCE pool has a limited size and loses what does not fit.
+# mce_inject_pages ADDRESS STRIDE FIRST LAST: reports one page per stride. Waits from time to time until the kernel passes the
+# last one on, because its pool of records has a limited size (mce_gen_pool), and loses those that do not fit.
 mce_inject_pages() {
+	mountpoint -q /sys/kernel/tracing || mount -t tracefs tracefs /sys/kernel/tracing
+	echo >/sys/kernel/tracing/trace
+	echo 1 >/sys/kernel/tracing/events/mce/mce_record/enable
 	inject_next=$3
 	while [ "$inject_next" -le "$4" ]; do
-		mce_inject $(($1 + inject_next * $2)) 12
+		inject_address=$(($1 + inject_next * $2))
+		mce_inject $inject_address 12
+		[ $((inject_next % 25)) -ne 24 ] ||
+			wait_for 30 grep -q "ADDR: $(printf '%016x' $inject_address)" /sys/kernel/tracing/trace
 		inject_next=$((inject_next + 1))
-		[ $((inject_next % 25)) -ne 0 ] || sleep 0.05
 	done
+	echo 0 >/sys/kernel/tracing/events/mce/mce_record/enable
 }
 
 # count_listed_pages NAMESPACE STRIDE COUNT: how many of the first COUNT pages at multiples of STRIDE are in the

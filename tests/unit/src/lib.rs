@@ -43,6 +43,11 @@ pub mod rbtree;
 pub mod sync;
 #[cfg(test)]
 pub mod time;
+#[cfg(test)]
+#[path = "../../../abstractions/memory_errors/waiting.rs"]
+mod waiting;
+#[cfg(test)]
+mod waiting_test;
 
 #[cfg(test)]
 mod tests {

@@ -21,6 +21,34 @@ pub mod aref {
     }
 }
 
+pub mod atomic {
+    use shuttle::sync::atomic::{AtomicU64, Ordering};
+    use std::marker::PhantomData;
+
+    pub struct Relaxed;
+
+    pub struct Atomic<T>(AtomicU64, PhantomData<T>);
+
+    impl Atomic<u64> {
+        pub const fn new(value: u64) -> Self {
+            Self(AtomicU64::new(value), PhantomData)
+        }
+
+        pub fn cmpxchg(&self, old: u64, new: u64, _ordering: Relaxed) -> Result<u64, u64> {
+            self.0
+                .compare_exchange(old, new, Ordering::Relaxed, Ordering::Relaxed)
+        }
+
+        pub fn xchg(&self, new: u64, _ordering: Relaxed) -> u64 {
+            self.0.swap(new, Ordering::Relaxed)
+        }
+
+        pub fn add(&self, value: u64, _ordering: Relaxed) {
+            self.0.fetch_add(value, Ordering::Relaxed);
+        }
+    }
+}
+
 pub struct Arc<T>(std::sync::Arc<T>);
 
 impl<T> Arc<T> {

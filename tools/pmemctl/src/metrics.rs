@@ -17,8 +17,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 /// The origins that the drivers know, so that each has a value before its first error.
-const ORIGINS: [&str; 8] = [
+const ORIGINS: [&str; 9] = [
     "device",
+    "firmware",
     "injected",
     "log",
     "machine-check",

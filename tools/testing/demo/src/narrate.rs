@@ -9,7 +9,7 @@ use comfy_table::presets::UTF8_BORDERS_ONLY;
 use comfy_table::{ContentArrangement, Table};
 use std::path::Path;
 use std::time::{Duration, Instant};
-use vm::{Ended, Options, Vm, reports, terminal};
+use vm::{Ended, Options, Severity, Vm, reports, terminal};
 
 const TITLE: Style = AnsiColor::Cyan.on_default().bold();
 const CHAPTER: Style = Style::new().bold();
@@ -154,7 +154,8 @@ impl Story {
     /// Injects an uncorrectable error into 2 to the power of `lsb` bytes at a physical address.
     pub fn machine_check(&mut self, address: u64, lsb: u8) -> Result<()> {
         let vm = self.guest.as_mut().context("there is no guest")?;
-        vm.monitor().machine_check(address, lsb)?;
+        vm.monitor()
+            .machine_check(address, lsb, Severity::Recoverable)?;
         self.host(&format!(
             "machine check: uncorrected error in the {} at {address:#x}",
             match 1_u64 << lsb {

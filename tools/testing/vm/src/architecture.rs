@@ -53,7 +53,8 @@ impl Architecture {
     pub(crate) fn machine(self) -> &'static str {
         match self {
             Self::X86_64 => "q35,nvdimm=on,i8042=off,vmport=off",
-            Self::Arm64 => "virt,nvdimm=on",
+            // With ras=on, firmware reports errors.
+            Self::Arm64 => "virt,nvdimm=on,ras=on",
         }
     }
 

@@ -18,6 +18,7 @@
 
 mod architecture;
 mod control;
+mod cper;
 mod driver;
 mod host_cache;
 mod monitor;
@@ -29,6 +30,7 @@ mod vm;
 
 pub use architecture::Architecture;
 pub use control::{Ended, Loss};
+pub use cper::Severity;
 pub use driver::Driver;
 pub use monitor::Monitor;
 pub use options::{Cxl, Nvdimm, Options, VirtioPmem};

@@ -74,7 +74,7 @@ Examples:
       further arguments for the kernel and for QEMU
 
 In the guest (`host` alone explains):
-  host mce 0x100200000            inject a machine check at this physical address
+  host mce 0x100200000            inject a machine check at this physical address (arm64: an error that firmware reports)
   host powercut                   cut the power, now
   host add nvdimm size=256M       add an NVDIMM
   host hmp 'info memory-devices'  QEMU's monitor

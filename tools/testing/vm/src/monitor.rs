@@ -2,7 +2,9 @@
 
 //! QEMU's monitor.
 
+use crate::cper::{self, Severity};
 use anyhow::{Context, Result, bail, ensure};
+use base64::prelude::{BASE64_STANDARD, Engine};
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
@@ -102,19 +104,31 @@ impl Monitor {
         Ok(())
     }
 
-    /// Injects a machine check into the first processor: an uncorrected, recoverable error in 2 to the power of `lsb` bytes
-    /// of memory at a physical address.
+    /// Has firmware report an error in 2 to the power of `lsb` bytes of memory at a physical address (ACPI, generic hardware error source). QEMU 10.2 and later can do so, for arm64.
+    pub fn firmware_error(&self, address: u64, lsb: u8, severity: Severity) -> Result<()> {
+        ensure!(lsb < 64, "2^{lsb} bytes are too many");
+        let record = BASE64_STANDARD.encode(cper::memory_error(address, lsb, severity));
+        self.execute("inject-ghes-v2-error", json!({ "cper": record }))?;
+        Ok(())
+    }
+
+    /// Injects a machine check into the first processor: an error in 2 to the power of `lsb` bytes of memory at a physical
+    /// address. A corrected error is only left in the registers, where the kernel looks for it now and
+    /// then.
     ///
-    /// Bank 9, status 0xbd00…00c0: valid, uncorrected, enabled, signalled, address and misc valid,
+    /// Bank 9, status 0x9c00…00c0: valid, enabled, address and misc valid; 0xbd00…: also uncorrected and signalled,
     /// found by memory scrubbing (Intel SDM volume 3B, "Machine-Check Architecture"); misc: the
     /// address is a physical one of that granularity.
-    pub fn machine_check(&self, address: u64, lsb: u8) -> Result<()> {
-        if lsb > 63 {
-            bail!("2^{lsb} bytes are too many");
-        }
+    pub fn machine_check(&self, address: u64, lsb: u8, severity: Severity) -> Result<()> {
+        ensure!(lsb < 64, "2^{lsb} bytes are too many");
         let misc = 0x80 | lsb;
+        // All processors get the exception (-b), or none.
+        let (broadcast, status) = match severity {
+            Severity::Corrected => ("", "0x9c000000000000c0"),
+            Severity::Recoverable => ("-b ", "0xbd000000000000c0"),
+        };
         self.hmp_quiet(&format!(
-            "mce -b 0 9 0xbd000000000000c0 0x5 {address:#x} {misc:#x}"
+            "mce {broadcast}0 9 {status} 0x5 {address:#x} {misc:#x}"
         ))
     }
 }

@@ -2,7 +2,9 @@
 
 //! A running guest.
 
+use crate::architecture::Architecture;
 use crate::control::{Control, Ended, Loss, Received};
+use crate::cper::Severity;
 use crate::host_cache::HostCache;
 use crate::monitor::Monitor;
 use crate::options::{Nvdimm, Options, VirtioPmem};
@@ -344,6 +346,7 @@ impl Vm {
         let requests = Requests {
             qemu: Arc::clone(&qemu),
             monitor: Arc::clone(&monitor),
+            architecture: images.architecture,
             folder: folder.to_owned(),
             slots: options.slots,
             added: AtomicUsize::new(0),
@@ -516,6 +519,7 @@ const PAGE: usize = units::PAGE as usize;
 struct Requests {
     qemu: Arc<Qemu>,
     monitor: Arc<Monitor>,
+    architecture: Architecture,
     folder: PathBuf,
     slots: u8,
     added: AtomicUsize,
@@ -542,8 +546,9 @@ impl Requests {
         let (verb, rest) = request.split_once(' ').unwrap_or((request, ""));
         let words: Vec<&str> = rest.split_whitespace().collect();
         match (verb, words.as_slice()) {
-            ("mce", [address]) => self.machine_check(address, "12"),
-            ("mce", [address, lsb]) => self.machine_check(address, lsb),
+            ("mce", [address]) => self.memory_error(address, "12", Severity::Recoverable),
+            ("mce", [address, lsb]) => self.memory_error(address, lsb, Severity::Recoverable),
+            ("corrected", [address]) => self.memory_error(address, "12", Severity::Corrected),
             ("powercut", []) => {
                 self.qemu.cache.cut()?;
                 self.qemu.cut();
@@ -571,7 +576,7 @@ impl Requests {
                 .map(|()| String::new()),
             ("hmp", [_, ..]) => self.monitor.hmp(rest),
             _ => bail!(
-                "\"{request}\" is no request: mce ADDRESS [LSB], powercut, reboot, shutdown, add KIND WHAT, remove NAME, md5 NAME [PAGE…], cxl-media-error NAME ADDRESS, hmp COMMAND"
+                "\"{request}\" is no request: mce ADDRESS [LSB], corrected ADDRESS, powercut, reboot, shutdown, add KIND WHAT, remove NAME, md5 NAME [PAGE…], cxl-media-error NAME ADDRESS, hmp COMMAND"
             ),
         }
     }
@@ -599,11 +604,16 @@ impl Requests {
         Ok(sum.context("md5sum printed nothing")?.to_owned())
     }
 
-    fn machine_check(&self, address: &str, lsb: &str) -> Result<String> {
+    /// Injects a memory error, as the architecture reports it.
+    fn memory_error(&self, address: &str, lsb: &str, severity: Severity) -> Result<String> {
         let lsb = lsb
             .parse()
             .with_context(|| format!("\"{lsb}\" is not a number of bits"))?;
-        self.monitor.machine_check(parse_address(address)?, lsb)?;
+        let address = parse_address(address)?;
+        match self.architecture {
+            Architecture::X86_64 => self.monitor.machine_check(address, lsb, severity)?,
+            Architecture::Arm64 => self.monitor.firmware_error(address, lsb, severity)?,
+        }
         Ok(String::new())
     }
 
