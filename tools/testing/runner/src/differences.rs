@@ -108,6 +108,8 @@ impl Glob {
 pub struct Difference {
     test: String,
     subtest: Glob,
+    /// The kernels on which the drivers differ so; without it, all.
+    kernel: Option<Glob>,
     nd_pmem: Glob,
     rust_pmem: Glob,
     /// Better or equal.
@@ -156,6 +158,15 @@ impl Differences {
             ensure!(!why.trim().is_empty(), "{entry}: it does not say why");
         }
         Ok(list)
+    }
+
+    /// Leaves the entries for the kernel of this name.
+    pub fn for_kernel(mut self, name: &str) -> Self {
+        self.entries.retain(|entry| {
+            let kernel = entry.kernel.as_ref();
+            kernel.is_none_or(|kernel| kernel.0.matches(name))
+        });
+        self
     }
 
     /// Finds the entry for the results of a subtest under the two drivers.
@@ -240,6 +251,19 @@ why = "It is."
         let found = list.explain("sysfs-disk", "its size", Some(&zero), Some(&one));
         assert_eq!(found.unwrap().why, "It is.");
         assert_eq!(list.unneeded("sysfs-disk").count(), 0);
+    }
+
+    #[test]
+    fn entry_for_a_kernel_is_for_no_other() {
+        let of = |kernel: &str| {
+            let text = ENTRY.replace("nd_pmem =", "kernel = \"arm64*\"\nnd_pmem =");
+            parsed(&text).unwrap().for_kernel(kernel).entries.len()
+        };
+        assert_eq!(
+            [of("arm64"), of("arm64-16k"), of("stock"), of("next")],
+            [1, 1, 0, 0]
+        );
+        assert_eq!(parsed(ENTRY).unwrap().for_kernel("stock").entries.len(), 1);
     }
 
     #[test]

@@ -159,6 +159,9 @@ struct Arguments {
     table: Option<PathBuf>,
 }
 
+/// The default kernel's name in setup/kernels.
+const STOCK: &str = "stock";
+
 /// Groups of tests that take longer than this are divided, so that all jobs end at about the same time. Each part
 /// boots a guest of its own.
 const MAX_SECONDS: u64 = 200;
@@ -248,7 +251,8 @@ fn run(arguments: &Arguments) -> Result<bool> {
     let (one, both) = by_drivers(arguments, everything, tests);
     let differences = match both.is_empty() {
         true => Differences::default(),
-        false => Differences::load(&top.join(&arguments.differences), &known)?,
+        false => Differences::load(&top.join(&arguments.differences), &known)?
+            .for_kernel(arguments.kernel.as_deref().unwrap_or(STOCK)),
     };
     let kernel = arguments.kernel.iter().map(|name| format!("-{name}"));
     let partial = (!patterns.is_empty()).then(|| "-partial".to_owned());
