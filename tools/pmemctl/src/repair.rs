@@ -770,6 +770,77 @@ impl Job {
         })
     }
 
+    /// Reads what would be written, and what remains around it, to compare the backup with the file. Fails if the backup is of
+    /// another version of the file, unless `force`d.
+    fn read_sources(&self, report: &mut Report, force: bool) -> Result<()> {
+        let name = &report.file;
+        let mut compared = Comparison::default();
+        let planned = |piece: &&mut RepairRange| piece.result == Outcome::Planned;
+        for piece in report.pieces.iter_mut().filter(planned) {
+            if piece.file_offset >= self.target.size() {
+                piece.failed("it is beyond the end of the file, which has no data there");
+                continue;
+            }
+            let contents = self.contents(piece).with_context(|| name.clone())?;
+            report.lost += contents.lost;
+            if contents.is_good {
+                piece.result = Outcome::GoodAfterAll;
+            }
+            if piece.replaced > 0 {
+                compared.same += contents.compared.same;
+                compared.different += contents.compared.different;
+            }
+        }
+        let is_replaced = report.pieces.iter().any(|piece| piece.replaced > 0);
+        let Some(backup) = self.backup.as_ref().filter(|_| is_replaced) else {
+            return Ok(());
+        };
+        let around = self
+            .compare(backup, &report.pieces)
+            .with_context(|| name.clone())?;
+        compared.same += around.same;
+        compared.different += around.different;
+        ensure!(
+            compared.different == 0 || force,
+            "{}: the backup is of another version of {name}: {} of {} bytes around the bad ranges differ; to use it \
+             nevertheless, use --force",
+            printable(&backup.path),
+            compared.different,
+            compared.same + compared.different
+        );
+        ensure!(
+            compared.same > 0 || force,
+            "{}: no byte of {name} around the bad ranges can be read and compared with this backup; to use it \
+             nevertheless, use --force",
+            printable(&backup.path)
+        );
+        report.compared = Some(compared);
+        Ok(())
+    }
+
+    /// Writes the planned ranges. Returns why it stopped before the last one.
+    fn write_all(&self, pieces: &mut [RepairRange]) -> Option<String> {
+        let mut stopped = None;
+        let planned = |piece: &&mut RepairRange| piece.result == Outcome::Planned;
+        for piece in pieces.iter_mut().filter(planned) {
+            if stopped.is_some() {
+                piece.failed("not tried");
+                continue;
+            }
+            match self.write(piece) {
+                Ok(mut written) if piece.result == Outcome::Planned => {
+                    self.read_back(piece, &mut written)
+                }
+                Ok(_) => {}
+                Err(error) => {
+                    piece.failed("not tried");
+                    stopped = Some(format!("{error:#}"));
+                }
+            }
+        }
+        stopped
+    }
+
     /// Reads the good bytes of a range from the device; returns the rest.
     fn readable(&self, piece: &RepairRange, buffer: &mut DirectBuffer) -> Result<Ranges> {
         let all = piece.range();
@@ -1047,6 +1118,42 @@ fn ensure_complete(host: &Host, number: DeviceNumber) -> Result<()> {
     Ok(())
 }
 
+/// Returns the ranges of the file to repair. Without `--trust-list`, listed pages that can be read are dropped from the lists
+/// of errors first; if the whole file is repaired, they are among the ranges, as kept.
+fn find_pieces(
+    host: &Host,
+    request: &Request,
+    target: &Target,
+    number: DeviceNumber,
+) -> Result<Vec<RepairRange>> {
+    let extents = target.extents(0..u64::MAX)?;
+    let mut bad = bad_of(host, &request.file, number)?;
+    let mut pieces = plan(&extents, &bad, request.range.as_ref());
+    let mut good = Vec::new();
+    if !request.trust_list {
+        ensure_complete(host, number).with_context(|| target.name())?;
+        if !request.dry_run {
+            let listed = listed_ranges(&extents, &bad);
+            let listed = match &request.range {
+                None => listed,
+                Some(range) if request.overwrite_good => beside(&listed, &pieces, range),
+                Some(_) => beside(&listed, &pieces, &(0..0)),
+            };
+            good = drop_readable(host, &listed).with_context(|| target.name())?;
+            if !good.is_empty() {
+                bad = bad_of(host, &request.file, number)?;
+                pieces = plan(&extents, &bad, request.range.as_ref());
+            }
+        }
+    }
+    if request.range.is_none() {
+        let size = target.size();
+        pieces.extend(good.iter().map(|range| RepairRange::kept(range, size)));
+        pieces.sort_by_key(|piece: &RepairRange| piece.file_offset);
+    }
+    Ok(pieces)
+}
+
 /// Repairs a file, or plans it. Fails before any change if the file is refused.
 pub fn repair(host: &Host, request: &Request) -> Result<Report> {
     let target = Target::open(host, &request.file, request.no_symlinks)?;
@@ -1065,31 +1172,7 @@ pub fn repair(host: &Host, request: &Request) -> Result<Report> {
         Source::Zeros => None,
         Source::Backup(path) => Some(Backup::open(path, &target, request)?),
     };
-    let extents = target.extents(0..u64::MAX)?;
-    let mut bad = bad_of(host, &request.file, number)?;
-    let mut pieces = plan(&extents, &bad, request.range.as_ref());
-    let mut good = Vec::new();
-    if !request.trust_list {
-        ensure_complete(host, number).with_context(|| name.clone())?;
-        if !request.dry_run {
-            let listed = listed_ranges(&extents, &bad);
-            let listed = match &request.range {
-                None => listed,
-                Some(range) if request.overwrite_good => beside(&listed, &pieces, range),
-                Some(_) => beside(&listed, &pieces, &(0..0)),
-            };
-            good = drop_readable(host, &listed).with_context(|| name.clone())?;
-            if !good.is_empty() {
-                bad = bad_of(host, &request.file, number)?;
-                pieces = plan(&extents, &bad, request.range.as_ref());
-            }
-        }
-    }
-    if request.range.is_none() {
-        let size = target.size();
-        pieces.extend(good.iter().map(|range| RepairRange::kept(range, size)));
-        pieces.sort_by_key(|piece: &RepairRange| piece.file_offset);
-    }
+    let pieces = find_pieces(host, request, &target, number)?;
     let device = OpenOptions::new()
         .read(true)
         .custom_flags(OFlags::DIRECT.bits() as i32)
@@ -1103,7 +1186,7 @@ pub fn repair(host: &Host, request: &Request) -> Result<Report> {
         device,
     };
     let mut report = Report {
-        file: name.clone(),
+        file: name,
         inode: job.target.metadata.ino(),
         source: match &request.source {
             Source::Zeros => None,
@@ -1116,70 +1199,11 @@ pub fn repair(host: &Host, request: &Request) -> Result<Report> {
         stopped: None,
     };
     // Read all sources before anything is changed.
-    let mut compared = Comparison::default();
-    let planned = |piece: &&mut RepairRange| piece.result == Outcome::Planned;
-    for piece in report.pieces.iter_mut().filter(planned) {
-        if piece.file_offset >= job.target.size() {
-            piece.failed("it is beyond the end of the file, which has no data there");
-            continue;
-        }
-        let contents = job.contents(piece).with_context(|| name.clone())?;
-        report.lost += contents.lost;
-        if contents.is_good {
-            piece.result = Outcome::GoodAfterAll;
-        }
-        if piece.replaced > 0 {
-            compared.same += contents.compared.same;
-            compared.different += contents.compared.different;
-        }
-    }
-    let is_replaced = report.pieces.iter().any(|piece| piece.replaced > 0);
-    if let Some(backup) = job.backup.as_ref().filter(|_| is_replaced) {
-        let around = job
-            .compare(backup, &report.pieces)
-            .with_context(|| name.clone())?;
-        compared.same += around.same;
-        compared.different += around.different;
-        ensure!(
-            compared.different == 0 || request.force,
-            "{}: the backup is of another version of {name}: {} of {} bytes around the bad ranges differ; to use it \
-             nevertheless, use --force",
-            printable(&backup.path),
-            compared.different,
-            compared.same + compared.different
-        );
-        ensure!(
-            compared.same > 0 || request.force,
-            "{}: no byte of {name} around the bad ranges can be read and compared with this backup; to use it \
-             nevertheless, use --force",
-            printable(&backup.path)
-        );
-        report.compared = Some(compared);
-    }
+    job.read_sources(&mut report, request.force)?;
     if request.dry_run {
         return Ok(report);
     }
-    let mut stopped = None;
-    for piece in &mut report.pieces {
-        if piece.result != Outcome::Planned {
-            continue;
-        }
-        if stopped.is_some() {
-            piece.failed("not tried");
-            continue;
-        }
-        match job.write(piece) {
-            Ok(mut written) if piece.result == Outcome::Planned => {
-                job.read_back(piece, &mut written)
-            }
-            Ok(_) => {}
-            Err(error) => {
-                piece.failed("not tried");
-                stopped = Some(format!("{error:#}"));
-            }
-        }
-    }
-    report.stopped = stopped;
+    report.stopped = job.write_all(&mut report.pieces);
     if let Err(error) = verify(host, &job, &mut report.pieces) {
         let written = |piece: &&mut RepairRange| piece.result == Outcome::Planned;
         for piece in report.pieces.iter_mut().filter(written) {
