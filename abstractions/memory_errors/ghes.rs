@@ -20,9 +20,6 @@ use kernel::{
     types::Opaque, //
 };
 
-/// The type of an error that a scrub has corrected.
-const SCRUB_CORRECTED: u8 = 14;
-
 /// The notifier on the chain of memory errors from firmware.
 ///
 /// # Invariants
@@ -103,12 +100,7 @@ extern "C" fn callback(
     let record = unsafe { error.cast::<bindings::cper_sec_mem_err>().read_unaligned() };
     let has = |field| record.validation_bits & field != 0;
 
-    if severity >= bindings::GHES_SEV_RECOVERABLE as c_ulong
-        && has(bindings::CPER_MEM_VALID_PA)
-        // The record may also report that firmware has corrected an error (UEFI specification, "Memory
-        // Error Section").
-        && !(has(bindings::CPER_MEM_VALID_ERROR_TYPE) && record.error_type == SCRUB_CORRECTED)
-    {
+    if severity >= bindings::GHES_SEV_RECOVERABLE as c_ulong && has(bindings::CPER_MEM_VALID_PA) {
         // The lowest bit of the address that is valid.
         let unit = match has(bindings::CPER_MEM_VALID_PA_MASK) {
             true => 1_u64
