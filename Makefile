@@ -331,7 +331,7 @@ fmt: setup
 
 clean:
 	rm -rf build abstractions/bindings_generated.rs
-	find . abstractions abstractions/block abstractions/nd tests/provider tests/external/ndctl -maxdepth 1 -type f \( -name '*.ko' -o -name '*.o' -o -name '*.mod' \
+	find . abstractions $(wildcard abstractions/*/) tests/provider tests/external/ndctl -maxdepth 1 -type f \( -name '*.ko' -o -name '*.o' -o -name '*.mod' \
 		-o -name '*.mod.c' -o -name '.*.cmd' -o -name '.*.d' -o -name Module.symvers -o -name modules.order \) -exec rm {} +
 
 distclean: clean

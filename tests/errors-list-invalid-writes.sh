@@ -30,7 +30,7 @@ echo '64 8' >"$badblocks"
 long=$(head -c 5000 /dev/zero | tr '\0' 1)
 case $DRIVER in
 nd_pmem) plan 5 ;;
-*) plan 51 ;;
+*) plan 52 ;;
 esac
 check_refused "$badblocks" 'Invalid argument' 'add 0 512' '8' '-1 8' '8 0' '8 -8'
 if [ "$DRIVER" = rust_pmem ]; then

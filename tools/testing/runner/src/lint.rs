@@ -172,12 +172,11 @@ pub fn make(top: &Path) -> Command {
 /// The module's own sources in Rust, from the root of the checkout, without the output of bindgen.
 pub fn module_sources(top: &Path) -> Result<Vec<PathBuf>> {
     let mut sources = Vec::new();
-    for folder in ["", "abstractions", "abstractions/block", "abstractions/nd"] {
-        for entry in fs::read_dir(top.join(folder))? {
-            let name = PathBuf::from(entry?.file_name());
-            let generated = name.to_string_lossy().contains("generated");
-            if name.extension().is_some_and(|extension| extension == "rs") && !generated {
-                sources.push(Path::new(folder).join(name));
+    for pattern in ["*.rs", "abstractions/**/*.rs"] {
+        for source in glob::glob(&format!("{}/{pattern}", top.display()))? {
+            let source = source?.strip_prefix(top)?.to_owned();
+            if !source.to_string_lossy().contains("generated") {
+                sources.push(source);
             }
         }
     }

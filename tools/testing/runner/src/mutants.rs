@@ -190,6 +190,9 @@ fn write_source(top: &Path, path: &Path, mutant: Option<&Mutant>, copy: &Path) -
     if let Some(mutant) = mutant.filter(|mutant| mutant.file == path) {
         text = mutant.plant(&text)?;
     }
+    if let Some(folder) = copy.parent() {
+        fs::create_dir_all(folder)?;
+    }
     if fs::read_to_string(copy).ok().as_deref() != Some(&text) {
         fs::write(copy, text).with_context(|| copy.display().to_string())?;
     }
@@ -204,13 +207,9 @@ struct Workspace {
 
 impl Workspace {
     fn new(top: &Path) -> Result<Self> {
-        let folder = top.join(BUILD);
-        for sources in ["block", "nd"] {
-            fs::create_dir_all(folder.join("source/abstractions").join(sources))?;
-        }
         let workspace = Self {
             top: top.to_path_buf(),
-            folder,
+            folder: top.join(BUILD),
         };
         remove_old_sources(top, &workspace.folder.join("source"))?;
         Ok(workspace)
