@@ -84,7 +84,7 @@ origin=user
 [ "$DRIVER" = rust_pmem ] || origin=unknown
 is "by origin" "$(status_field .origins)" "{\"$origin\":9}"
 is "metrics have the same" "$(metric pmem_bad_bytes "origin=\"$origin\"")" 4608
-is "and no other origin" "$(metric pmem_bad_bytes '' | sort -n | uniq -c | awk '{ print $1, $2 }' | xargs)" "7 0 1 4608"
+is "and no other origin" "$(metric pmem_bad_bytes '' | sort -n | uniq -c | awk '{ print $1, $2 }' | xargs)" "8 0 1 4608"
 is "ranges" "$(metric pmem_bad_ranges '')" 2
 pmemctl errors save --state-dir "$STATE" --all --json >/tmp/save.json
 check_schema "errors save" /tmp/save.json
