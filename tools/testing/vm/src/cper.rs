@@ -34,7 +34,8 @@ pub enum Severity {
     Recoverable,
 }
 
-/// Returns a generic error status block (ACPI specification 6.5, 18.3.2.7.1) with one section: an error in 2 to the power of `lsb` bytes of memory, at most 63, at a physical address.
+/// Returns a generic error status block (ACPI specification 6.5, 18.3.2.7.1) with one section: an error in 2 to the power of
+/// `lsb` (at most 63) bytes of memory at a physical address.
 pub fn memory_error(address: u64, lsb: u8, severity: Severity) -> Vec<u8> {
     let (status, severity, kind) = match severity {
         Severity::Corrected => (ONE_CORRECTED, CORRECTED, SINGLE_BIT_ECC),

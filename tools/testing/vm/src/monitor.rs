@@ -104,7 +104,8 @@ impl Monitor {
         Ok(())
     }
 
-    /// Has firmware report an error in 2 to the power of `lsb` bytes of memory at a physical address (ACPI, generic hardware error source). QEMU 10.2 and later can do so, for arm64.
+    /// Has firmware report an error in 2 to the power of `lsb` bytes of memory at a physical address (ACPI, generic hardware
+    /// error source). QEMU 10.2 and later can do so, for arm64.
     pub fn firmware_error(&self, address: u64, lsb: u8, severity: Severity) -> Result<()> {
         ensure!(lsb < 64, "2^{lsb} bytes are too many");
         let record = BASE64_STANDARD.encode(cper::memory_error(address, lsb, severity));
@@ -113,8 +114,8 @@ impl Monitor {
     }
 
     /// Injects a machine check into the first processor: an error in 2 to the power of `lsb` bytes of memory at a physical
-    /// address. A corrected error is only left in the registers, where the kernel looks for it now and
-    /// then.
+    /// address. A corrected error is only left in the registers, where the kernel looks for it now
+    /// and then.
     ///
     /// Bank 9, status 0x9c00…00c0: valid, enabled, address and misc valid; 0xbd00…: also uncorrected and signalled,
     /// found by memory scrubbing (Intel SDM volume 3B, "Machine-Check Architecture"); misc: the
