@@ -28,7 +28,10 @@ use crate::{
         iomem,
         memory::Memory,
         memory_errors,
-        memremap::Layout,
+        memremap::{
+            orphans,
+            Layout, //
+        },
         nd::{
             Btt,
             Device,
@@ -36,7 +39,6 @@ use crate::{
             Namespace,
             Probed, //
         },
-        orphans,
         scope::{
             Scope,
             Scoped, //

@@ -40,8 +40,8 @@ mod units;
 
 use abstractions::{
     memory_errors,
+    memremap::orphans,
     nd,
-    orphans,
     scope::Scope, //
 };
 use control::Control;

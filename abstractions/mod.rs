@@ -24,7 +24,6 @@ pub(crate) mod memory;
 pub(crate) mod memory_errors;
 pub(crate) mod memremap;
 pub(crate) mod nd;
-pub(crate) mod orphans;
 mod page;
 pub(crate) mod scope;
 pub(crate) mod sysfs;

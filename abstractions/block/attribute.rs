@@ -2,10 +2,6 @@
 
 //! Files in a disk's sysfs directory.
 
-use super::disk::{
-    Operations,
-    UnregisteredDisk, //
-};
 use core::marker::PhantomData;
 use kernel::{
     bindings::{
@@ -38,13 +34,13 @@ pub(crate) trait BoolAttribute<T> {
 
 /// The files of a disk: a tuple of [`BoolAttribute`]s, each in a directory of its own.
 pub(crate) trait Attributes<T> {
-    /// The attribute groups; the last pointer is null.
+    /// The attribute groups, for a disk whose private data is a `T`; the last pointer is null.
     const GROUPS: &'static [*const attribute_group];
 }
 
 macro_rules! impl_attributes {
     ($($attribute:ident),+) => {
-        impl<T: Operations, $($attribute: BoolAttribute<T>),+> Attributes<T> for ($($attribute,)+) {
+        impl<T, $($attribute: BoolAttribute<T>),+> Attributes<T> for ($($attribute,)+) {
             const GROUPS: &'static [*const attribute_group] = &[
                 $(AttributeFile::<T, $attribute>::GROUP_REF,)+
                 core::ptr::null(),
@@ -60,7 +56,7 @@ impl_attributes!(A, B, C);
 /// The C structures of a [`BoolAttribute`].
 struct AttributeFile<T, A>(PhantomData<(T, A)>);
 
-impl<T: Operations, A: BoolAttribute<T>> AttributeFile<T, A> {
+impl<T, A: BoolAttribute<T>> AttributeFile<T, A> {
     #[allow(
         clippy::needless_update,
         reason = "with lockdep, an attribute has more fields"
@@ -116,8 +112,9 @@ impl<T: Operations, A: BoolAttribute<T>> AttributeFile<T, A> {
         _attr: *mut device_attribute,
         buf: *mut c_char,
     ) -> isize {
-        // SAFETY: sysfs calls this for an access to a file that `register` has added.
-        let data = unsafe { UnregisteredDisk::<T>::data_of_device(dev) };
+        // SAFETY: sysfs calls this for an access to a file of `GROUPS`, and waits for its end when the disk is
+        // unregistered.
+        let data = unsafe { data_of_device::<T>(dev) };
         let digit = if A::show(data) { b'1' } else { b'0' };
 
         // SAFETY: sysfs passes a buffer of a page.
@@ -135,8 +132,9 @@ impl<T: Operations, A: BoolAttribute<T>> AttributeFile<T, A> {
         buf: *const c_char,
         len: usize,
     ) -> isize {
-        // SAFETY: sysfs calls this for an access to a file that `register` has added.
-        let data = unsafe { UnregisteredDisk::<T>::data_of_device(dev) };
+        // SAFETY: sysfs calls this for an access to a file of `GROUPS`, and waits for its end when the disk is
+        // unregistered.
+        let data = unsafe { data_of_device::<T>(dev) };
         let mut value = false;
 
         from_result(|| {
@@ -146,5 +144,19 @@ impl<T: Operations, A: BoolAttribute<T>> AttributeFile<T, A> {
             // CAST: At most a page.
             Ok(len as isize)
         })
+    }
+}
+
+/// Returns the private data of a disk, by its device.
+///
+/// # Safety
+///
+/// `dev` is the device of a disk whose private data is a `T`, which stays in place for all of `'a`.
+unsafe fn data_of_device<'a, T>(dev: *mut kernel::bindings::device) -> &'a T {
+    // SAFETY: The device of a disk is embedded in its `part0`. `# Safety` requires the rest.
+    unsafe {
+        let part0 = kernel::container_of!(dev, kernel::bindings::block_device, bd_device);
+
+        &*(*(*part0).bd_disk).private_data.cast::<T>()
     }
 }

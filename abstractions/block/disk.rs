@@ -250,36 +250,14 @@ impl<T: Operations> UnregisteredDisk<T> {
         })
     }
 
-    /// # Safety
-    ///
-    /// [`Self::new`] has created `disk`, which is not unregistered before `'a` ends.
-    unsafe fn data<'a>(disk: *mut gendisk) -> &'a T {
-        // SAFETY: `new` has set `private_data` to `data`, which stays in place until after the disk is
-        // unregistered.
-        unsafe { &*(*disk).private_data.cast::<T>() }
-    }
-
     extern "C" fn submit_callback(bio: *mut bio) {
         // SAFETY: The block layer calls this with a bio for a disk that has `OPS`, and passes the bio's
-        // ownership. It holds a reference to the queue for the call, and `del_gendisk` waits for that.
+        // ownership. `new` has set its `private_data` to `data`, which stays in place until after the disk is
+        // unregistered: `del_gendisk` waits for the reference to the queue that is held for the call.
         unsafe {
-            let data = Self::data((*(*bio).bi_bdev).bd_disk);
+            let data = &*(*(*(*bio).bi_bdev).bd_disk).private_data.cast::<T>();
 
             data.submit(Bio::from_raw(NonNull::new_unchecked(bio)));
-        }
-    }
-
-    /// # Safety
-    ///
-    /// `dev` is the device of a disk that [`Self::register`] has registered, one of whose files is
-    /// being accessed for all of `'a`.
-    pub(super) unsafe fn data_of_device<'a>(dev: *mut kernel::bindings::device) -> &'a T {
-        // SAFETY: The device of a disk is embedded in its `part0`. `del_gendisk` removes the files, and
-        // waits for accesses to them.
-        unsafe {
-            let part0 = kernel::container_of!(dev, kernel::bindings::block_device, bd_device);
-
-            Self::data((*part0).bd_disk)
         }
     }
 }

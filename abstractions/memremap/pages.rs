@@ -1,23 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Memory with `struct page`s that a driver owns (`struct dev_pagemap`).
-//!
-//! C header: [`include/linux/memremap.h`](srctree/include/linux/memremap.h)
+//! Memory that is mapped with `struct page`s, and which of its pages are in use.
 
 use super::{
+    chunks::Chunks,
+    layout::Layout, //
+};
+use crate::abstractions::{
     errno::eopnotsupp,
     iomem::Claim,
-    orphans,
-    page::page_is_in_use,
-    scope::{
-        Registered,
-        Scope,
-        Scoped, //
-    }, //
+    page::page_is_in_use, //
 };
 use core::{
-    mem::ManuallyDrop,
-    ops::RangeInclusive,
     ptr::NonNull,
     sync::atomic::{
         AtomicU64,
@@ -45,7 +39,6 @@ use kernel::{
     prelude::*,
     sync::{
         new_mutex,
-        Arc,
         Mutex, //
     },
     time::{
@@ -74,134 +67,12 @@ pub(crate) fn is_simulated(flags: c_int) -> bool {
     flags & kernel::bindings::mf_flags_MF_SW_SIMULATED as c_int != 0
 }
 
-/// The physical addresses that get `struct page`s, and where these are kept (`--map=mem`, `--map=dev`).
-pub(crate) struct Layout(dev_pagemap);
-
-impl Layout {
-    /// Takes over a `pgmap` with a range, such as `nvdimm_setup_pfn` fills in.
-    pub(super) fn from_raw(pgmap: dev_pagemap) -> Self {
-        Self(pgmap)
-    }
-
-    /// Returns the layout of all of `range` with `struct page`s in ordinary memory.
-    pub(crate) fn in_ram(range: &RangeInclusive<u64>) -> Self {
-        let mut pgmap = zeroed();
-
-        pgmap.nr_range = 1;
-        // SAFETY: With one range, `range` is the member of the union that is in use.
-        *unsafe { pgmap.__bindgen_anon_1.range.as_mut() } = kernel::bindings::range {
-            start: *range.start(),
-            end: *range.end(),
-        };
-        Self(pgmap)
-    }
-
-    /// Returns the physical addresses.
-    pub(crate) fn range(&self) -> RangeInclusive<u64> {
-        // SAFETY: With one range, `range` is the member of the union that is in use.
-        let range = unsafe { self.0.__bindgen_anon_1.range.as_ref() };
-
-        range.start..=range.end
-    }
-}
-
-/// Returns a zeroed `struct dev_pagemap`, as C drivers get it from `kzalloc`.
-pub(super) fn zeroed() -> dev_pagemap {
-    // SAFETY: All zeroes is a valid `struct dev_pagemap`, without a range.
-    unsafe { core::mem::zeroed() }
-}
-
-/// The pages of a chunk: 2 MiB, the size of a huge page.
-const CHUNK: u64 = 512;
-
-/// The bits of a word.
-const WORD: u64 = u64::BITS as u64;
-
-/// The pages that may have users: a bit for each chunk of pages.
-///
-/// A page gets its first user from a caller to whom its pfn was returned.
-pub(super) struct Chunks {
-    /// The first page frame of the first chunk.
-    origin: u64,
-    bits: KVVec<Word>,
-}
-
-/// The bits of [`WORD`] chunks.
-struct Word(AtomicU64);
-
-// For `Vec::from_elem`.
-impl Clone for Word {
-    fn clone(&self) -> Self {
-        Self(AtomicU64::new(self.0.load(Ordering::Relaxed)))
-    }
-}
-
-impl Chunks {
-    /// Creates a bitmap for the pages of `range`, without users. [`ENOMEM`].
-    fn new(range: &RangeInclusive<u64>) -> Result<Self> {
-        let origin = range.start() >> PAGE_SHIFT;
-        let last = (range.end() >> PAGE_SHIFT).saturating_sub(origin) / CHUNK;
-        let words = usize::try_from(last / WORD)?.saturating_add(1);
-        let bits = KVVec::from_elem(Word(AtomicU64::new(0)), words, GFP_KERNEL)?;
-
-        Ok(Self { origin, bits })
-    }
-
-    /// Returns the word with the bit of a chunk, and that bit.
-    #[inline]
-    fn bit(&self, chunk: u64) -> Option<(&AtomicU64, u64)> {
-        // CAST: A pfn fits on a 64-bit architecture.
-        let word = self.bits.get((chunk / WORD) as usize)?;
-
-        Some((&word.0, 1 << (chunk % WORD)))
-    }
-
-    /// Notes that the pfns of `pages` pages from `pfn` on are returned to a caller.
-    #[inline]
-    pub(super) fn mark(&self, pfn: u64, pages: u64) {
-        let first = pfn.wrapping_sub(self.origin);
-        let last = first.wrapping_add(pages).wrapping_sub(1) / CHUNK;
-        let mut chunk = first / CHUNK;
-
-        while let Some((word, bit)) = self.bit(chunk) {
-            // It is set nearly always: without the write, the word stays in the caches of all CPUs.
-            if word.load(Ordering::Relaxed) & bit == 0 {
-                word.fetch_or(bit, Ordering::Relaxed);
-            }
-            if chunk >= last {
-                break;
-            }
-            chunk = chunk.wrapping_add(1);
-        }
-    }
-
-    /// Returns whether the pfn of any page was returned to a caller.
-    fn any(&self) -> bool {
-        self.bits
-            .iter()
-            .any(|word| word.0.load(Ordering::Relaxed) != 0)
-    }
-
-    /// Returns whether pages of the chunk with page frame `pfn` may have users, and the page frame behind
-    /// the chunk, or behind all chunks of the word if none of these has users.
-    fn chunk_of(&self, pfn: u64) -> (bool, u64) {
-        let chunk = pfn.wrapping_sub(self.origin) / CHUNK;
-        let (word, bit) = self
-            .bit(chunk)
-            .map_or((0, 0), |(word, bit)| (word.load(Ordering::Relaxed), bit));
-        let last = if word == 0 { chunk | (WORD - 1) } else { chunk };
-        let next = last.saturating_add(1).saturating_mul(CHUNK);
-
-        (word & bit != 0, self.origin.saturating_add(next))
-    }
-}
-
 /// Whether pages belong to a binding.
 enum Binding {
     /// They do; its handler is called.
     Bound(Handler),
     /// The binding has ended. The module stays loaded until the pages are unmapped, unless it is being
-    /// unloaded: then [`orphans::Watched`] waits for that.
+    /// unloaded: then [`Watched`](super::orphans::Watched) waits for that.
     Ended(#[expect(dead_code, reason = "held to be dropped")] Option<ModuleRef>),
 }
 
@@ -263,6 +134,7 @@ pub(super) struct Pages {
     /// No page frame in front of this one is in use any more.
     idle_before: AtomicU64,
     claim: Claim,
+    module: &'static ThisModule,
     #[pin]
     links: ListLinks,
     // Dropped last: it may hold the last reference to the module.
@@ -292,15 +164,13 @@ impl Pages {
     /// # Safety
     ///
     /// `handler` stays in place until [`Self::detach_handler`] has returned.
-    unsafe fn new<H: MemoryFailure>(
+    pub(super) unsafe fn new<H: MemoryFailure>(
         layout: Layout,
         node: c_int,
         claim: Claim,
         handler: &H,
+        module: &'static ThisModule,
     ) -> Result<ListArc<Self>> {
-        if !orphans::is_ready() {
-            return Err(ENODEV);
-        }
         // SAFETY: `# Safety` requires that it stays in place until `detach_handler`, after which it is not
         // called.
         let handler = unsafe { Handler::new(handler) };
@@ -312,9 +182,10 @@ impl Pages {
                 chunks: Chunks::new(&layout.range())?,
                 idle_before: AtomicU64::new(0),
                 claim,
+                module,
                 links <- ListLinks::new(),
                 pgmap <- Opaque::ffi_init(|slot: *mut dev_pagemap| {
-                    let mut pgmap = layout.0;
+                    let mut pgmap = layout.into_raw();
 
                     pgmap.type_ = memory_type_MEMORY_DEVICE_FS_DAX;
                     pgmap.ops = const { &Self::OPS };
@@ -361,10 +232,21 @@ impl Pages {
     }
 
     /// Stops calls of the handler, and waits for one in progress.
-    fn detach_handler(&self) {
-        let module = orphans::module().and_then(ModuleRef::get);
+    pub(super) fn detach_handler(&self) {
+        let module = ModuleRef::get(self.module);
 
         *self.binding.lock() = Binding::Ended(module);
+    }
+
+    /// Returns the kernel address of the first byte.
+    pub(super) fn base(&self) -> NonNull<u8> {
+        self.base
+    }
+
+    /// Returns the pages that may have users.
+    #[inline]
+    pub(super) fn chunks(&self) -> &Chunks {
+        &self.chunks
     }
 
     pub(super) fn claim(&self) -> &Claim {
@@ -421,7 +303,7 @@ impl Pages {
     ///
     /// `memunmap_pages` waits for references to the `pgmap`, but pages of this type hold none (Linux 7.2,
     /// `free_zone_device_folio`): without this, it would free the `struct page`s of pages in use.
-    fn wait_until_idle(&self) -> Option<u64> {
+    pub(super) fn wait_until_idle(&self) -> Option<u64> {
         const TRIES: usize = 10;
 
         for _ in 0..TRIES {
@@ -508,90 +390,5 @@ impl Drop for ModuleRef {
         // SAFETY: `get` has taken the reference. The caller is code of the module: dropping
         // `orphans::Watched` waits for its end before the module is unloaded.
         unsafe { kernel::bindings::module_put(self.0.as_ptr()) };
-    }
-}
-
-/// The handler of memory failures in [`Pages`].
-struct Attached<H: MemoryFailure> {
-    pages: Arc<Pages>,
-    #[expect(dead_code, reason = "held for `pages`")]
-    failure: KBox<H>,
-}
-
-// SAFETY: `detach_handler` stops calls of the handler and waits for one in progress.
-unsafe impl<H: MemoryFailure> Registered for Attached<H> {
-    unsafe fn unregister(&self) {
-        self.pages.detach_handler();
-    }
-}
-
-impl<H: MemoryFailure> Drop for Attached<H> {
-    fn drop(&mut self) {
-        self.pages.detach_handler();
-    }
-}
-
-/// Memory that is mapped with `struct page`s of type `MEMORY_DEVICE_FS_DAX`.
-///
-/// Dropping it stops calls of its handler and unmaps the memory. If pages are in use, it leaves them and
-/// the claim to [`orphans`] instead. The DAX device over them must be dead by then, so that no pfns are
-/// returned to callers any more.
-pub(crate) struct DevPagemap<'bound, H: MemoryFailure> {
-    pages: ManuallyDrop<ListArc<Pages>>,
-    attached: ManuallyDrop<Scoped<'bound, Attached<H>>>,
-}
-
-impl<'bound, H: MemoryFailure + 'bound> DevPagemap<'bound, H> {
-    /// Maps the addresses of `layout`, which are inside of `claim`, with `struct page`s on NUMA node
-    /// `node`. [`ENODEV`] if `orphans` is not set up, [`ENOMEM`], or another error of `memremap_pages`.
-    pub(super) fn new(
-        layout: Layout,
-        node: c_int,
-        claim: Claim,
-        failure: H,
-        scope: &'bound Scope<'bound>,
-    ) -> Result<Self> {
-        let failure = KBox::new(failure, GFP_KERNEL)?;
-        // SAFETY: The handler is in a box, which is freed after `Attached::drop` has called
-        // `detach_handler`. If that is leaked, the scope calls it before `'bound` ends.
-        let pages = unsafe { Pages::new(layout, node, claim, &*failure) }?;
-        let attached = Attached {
-            pages: pages.clone_arc(),
-            failure,
-        };
-
-        Ok(Self {
-            attached: ManuallyDrop::new(Scoped::new(scope, attached, |_| Ok(()))?),
-            pages: ManuallyDrop::new(pages),
-        })
-    }
-
-    /// Returns the kernel address of the first byte.
-    pub(super) fn base(&self) -> NonNull<u8> {
-        self.pages.base
-    }
-
-    /// Returns the pages that may have users.
-    #[inline]
-    pub(super) fn chunks(&self) -> &Chunks {
-        &self.pages.chunks
-    }
-}
-
-impl<H: MemoryFailure> Drop for DevPagemap<'_, H> {
-    fn drop(&mut self) {
-        // SAFETY: Neither is used after this.
-        let pages = unsafe {
-            ManuallyDrop::drop(&mut self.attached);
-            ManuallyDrop::take(&mut self.pages)
-        };
-
-        if let Some(frame) = pages.wait_until_idle() {
-            pr_warn!(
-                "{}: page frame {frame:#x} is in use: to bind it again, close the files that map it, or unmount their file system\n",
-                pages.claim.name()
-            );
-            orphans::add(pages);
-        }
     }
 }

@@ -9,7 +9,7 @@
 //! C headers: [`include/linux/workqueue.h`](srctree/include/linux/workqueue.h),
 //! [`include/linux/module.h`](srctree/include/linux/module.h)
 
-use super::memremap::{
+use super::pages::{
     is_any_mapped,
     Pages, //
 };
@@ -65,12 +65,11 @@ kernel::sync::global_lock! {
 /// `ORPHANS` is initialised.
 static IS_READY: AtomicBool = AtomicBool::new(false);
 
-/// Returns whether [`add`] can be used.
-pub(super) fn is_ready() -> bool {
+fn is_ready() -> bool {
     IS_READY.load(Ordering::Acquire)
 }
 
-/// Returns the module, if [`is_ready`].
+/// Returns the module, or `None` without [`Watched`].
 pub(super) fn module() -> Option<&'static ThisModule> {
     if !is_ready() {
         return None;
@@ -78,7 +77,7 @@ pub(super) fn module() -> Option<&'static ThisModule> {
     ORPHANS.lock().keeper.as_ref().map(|(_, module)| *module)
 }
 
-/// Adds `pages`, some of which are in use. [`is_ready`] must have returned `true`.
+/// Adds `pages`, some of which are in use. [`module`] must have returned one.
 pub(super) fn add(pages: ListArc<Pages>) {
     let mut orphans = ORPHANS.lock();
 

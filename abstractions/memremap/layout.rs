@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Which memory gets `struct page`s.
+
+use core::ops::RangeInclusive;
+use kernel::bindings::dev_pagemap;
+
+/// The physical addresses that get `struct page`s, and where these are kept (`--map=mem`, `--map=dev`).
+pub(crate) struct Layout(dev_pagemap);
+
+impl Layout {
+    /// Takes over a `pgmap` with a range, such as `nvdimm_setup_pfn` fills in.
+    pub(in crate::abstractions) fn from_raw(pgmap: dev_pagemap) -> Self {
+        Self(pgmap)
+    }
+
+    /// Returns the layout of all of `range` with `struct page`s in ordinary memory.
+    pub(crate) fn in_ram(range: &RangeInclusive<u64>) -> Self {
+        let mut pgmap = zeroed();
+
+        pgmap.nr_range = 1;
+        // SAFETY: With one range, `range` is the member of the union that is in use.
+        *unsafe { pgmap.__bindgen_anon_1.range.as_mut() } = kernel::bindings::range {
+            start: *range.start(),
+            end: *range.end(),
+        };
+        Self(pgmap)
+    }
+
+    /// Returns the `pgmap`.
+    pub(super) fn into_raw(self) -> dev_pagemap {
+        self.0
+    }
+
+    /// Returns the physical addresses.
+    pub(crate) fn range(&self) -> RangeInclusive<u64> {
+        // SAFETY: With one range, `range` is the member of the union that is in use.
+        let range = unsafe { self.0.__bindgen_anon_1.range.as_ref() };
+
+        range.start..=range.end
+    }
+}
+
+/// Returns a zeroed `struct dev_pagemap`, as C drivers get it from `kzalloc`.
+pub(in crate::abstractions) fn zeroed() -> dev_pagemap {
+    // SAFETY: All zeroes is a valid `struct dev_pagemap`, without a range.
+    unsafe { core::mem::zeroed() }
+}
