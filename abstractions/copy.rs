@@ -17,9 +17,12 @@ pub(super) const ZEROED_AT_ONCE: usize = 128;
 
 /// An instruction that may fault. It has an entry in the exception table (`_ASM_EXTABLE_TYPE`), so that
 /// execution continues at label 3 then.
+///
+/// Of `MCE_SAFE` type: a machine check is as good as a fault. Where the host has unmapped failed memory
+/// (KVM), a guest takes one at a store or a flush as well.
 #[cfg(CONFIG_X86_64)]
 macro_rules! guarded {
-    ($instruction:expr, $kind:literal) => {
+    ($instruction:expr) => {
         concat!(
             "4: ",
             $instruction,
@@ -28,9 +31,7 @@ macro_rules! guarded {
             ".balign 4\n",
             ".long 4b - .\n",
             ".long 3f - .\n",
-            ".long {",
-            $kind,
-            "}\n",
+            ".long {fault}\n",
             ".popsection\n",
         )
     };
@@ -40,7 +41,7 @@ macro_rules! guarded {
 #[cfg(CONFIG_X86_64)]
 macro_rules! zero_32 {
     ($($offset:literal),*) => {
-        concat!($(guarded!(concat!("movnti {zero}, ", $offset, "({to})"), "fault")),*)
+        concat!($(guarded!(concat!("movnti {zero}, ", $offset, "({to})"))),*)
     };
 }
 
@@ -49,14 +50,14 @@ macro_rules! zero_32 {
 macro_rules! copy_32 {
     ($a:literal, $b:literal, $c:literal, $d:literal) => {
         concat!(
-            guarded!(concat!("movq ", $a, "({from}), %r8"), "load_fault"),
-            guarded!(concat!("movq ", $b, "({from}), %r9"), "load_fault"),
-            guarded!(concat!("movq ", $c, "({from}), %r10"), "load_fault"),
-            guarded!(concat!("movq ", $d, "({from}), %r11"), "load_fault"),
-            guarded!(concat!("movnti %r8, ", $a, "({to})"), "fault"),
-            guarded!(concat!("movnti %r9, ", $b, "({to})"), "fault"),
-            guarded!(concat!("movnti %r10, ", $c, "({to})"), "fault"),
-            guarded!(concat!("movnti %r11, ", $d, "({to})"), "fault"),
+            guarded!(concat!("movq ", $a, "({from}), %r8")),
+            guarded!(concat!("movq ", $b, "({from}), %r9")),
+            guarded!(concat!("movq ", $c, "({from}), %r10")),
+            guarded!(concat!("movq ", $d, "({from}), %r11")),
+            guarded!(concat!("movnti %r8, ", $a, "({to})")),
+            guarded!(concat!("movnti %r9, ", $b, "({to})")),
+            guarded!(concat!("movnti %r10, ", $c, "({to})")),
+            guarded!(concat!("movnti %r11, ", $d, "({to})")),
         )
     };
 }
@@ -65,7 +66,8 @@ macro_rules! copy_32 {
 #[cfg(CONFIG_X86_64)]
 const COPIED_AT_ONCE: usize = 64;
 
-/// Stores zeroes past the CPU caches, without a fence. [`EIO`] if a page is not mapped.
+/// Stores zeroes past the CPU caches, without a fence. [`EIO`] if a page is not mapped, or with a machine
+/// check.
 ///
 /// # Safety
 ///
@@ -96,7 +98,7 @@ pub(super) unsafe fn zero_flushcache(to: NonNull<u8>, len: usize) -> Result {
             len = inout(reg) left,
             zero = in(reg) 0_u64,
             round = const ZEROED_AT_ONCE,
-            fault = const kernel::bindings::EX_TYPE_DEFAULT,
+            fault = const kernel::bindings::EX_TYPE_DEFAULT_MCE_SAFE,
             options(nostack, att_syntax),
         )
     };
@@ -165,7 +167,7 @@ pub(super) unsafe fn copy_mc(to: NonNull<u8>, from: NonNull<u8>, len: usize) -> 
 }
 
 /// Copies with non-temporal stores, or with stores and write-backs. [`EIO`] if a page of either is not
-/// mapped, or if a load takes a machine check.
+/// mapped, or with a machine check.
 ///
 /// It has a loop of its own because the kernel's `__memcpy_flushcache` does not survive a fault.
 /// `copy_to_nontemporal` does, but ends with a fence, which makes a write of 4 KiB a third slower.
@@ -199,8 +201,7 @@ pub(super) unsafe fn copy_flushcache(to: NonNull<u8>, from: NonNull<u8>, len: us
             from = inout(reg) from.as_ptr() => _,
             len = inout(reg) left,
             round = const COPIED_AT_ONCE,
-            fault = const kernel::bindings::EX_TYPE_DEFAULT,
-            load_fault = const kernel::bindings::EX_TYPE_DEFAULT_MCE_SAFE,
+            fault = const kernel::bindings::EX_TYPE_DEFAULT_MCE_SAFE,
             out("r8") _,
             out("r9") _,
             out("r10") _,
@@ -233,8 +234,8 @@ unsafe fn copy_flushcache_unaligned(to: NonNull<u8>, from: NonNull<u8>, len: usi
     }
 }
 
-/// Writes back and invalidates the CPU caches. [`EIO`] if a page is not mapped, which the kernel's own
-/// routines do not survive.
+/// Writes back and invalidates the CPU caches. [`EIO`] if a page is not mapped, or with a machine check,
+/// which the kernel's own routines do not survive.
 ///
 /// # Safety
 ///
@@ -256,7 +257,7 @@ pub(super) unsafe fn flush_caches(at: NonNull<u8>, len: usize) -> Result {
         core::arch::asm!(
             "mfence",
             "2:",
-            guarded!("clflush ({next})", "fault"),
+            guarded!("clflush ({next})"),
             "add {line}, {next}",
             "cmp {end}, {next}",
             "jb 2b",
@@ -265,7 +266,7 @@ pub(super) unsafe fn flush_caches(at: NonNull<u8>, len: usize) -> Result {
             next = inout(reg) next,
             end = in(reg) end,
             line = in(reg) line,
-            fault = const kernel::bindings::EX_TYPE_DEFAULT,
+            fault = const kernel::bindings::EX_TYPE_DEFAULT_MCE_SAFE,
             options(nostack, att_syntax),
         )
     };
