@@ -283,13 +283,50 @@ pub(super) unsafe fn flush_caches(at: NonNull<u8>, len: usize) -> Result {
 /// `at` is the start of `len` mapped bytes.
 #[cfg(not(CONFIG_X86_64))]
 pub(super) unsafe fn flush_caches(at: NonNull<u8>, len: usize) -> Result {
-    // SAFETY: `# Safety` requires mapped bytes. The write-back comes first: on arm64, invalidating alone
-    // loses dirty lines.
-    unsafe {
-        bindings::arch_wb_cache_pmem(at.as_ptr().cast(), len);
-        bindings::arch_invalidate_pmem(at.as_ptr().cast(), len);
-    }
+    // SAFETY: `# Safety` requires mapped bytes.
+    unsafe { bindings::arch_wb_cache_pmem(at.as_ptr().cast(), len) };
+    // SAFETY: As above.
+    unsafe { invalidate_caches(at, len) };
     Ok(())
+}
+
+/// Writes back and invalidates the CPU caches, to the point of coherency.
+///
+/// `arch_invalidate_pmem` only invalidates (DC IVAC): it loses what another CPU has stored since the
+/// write-back.
+///
+/// # Safety
+///
+/// `at` is the start of `len` mapped bytes.
+#[cfg(CONFIG_ARM64)]
+unsafe fn invalidate_caches(at: NonNull<u8>, len: usize) {
+    let end = (at.as_ptr() as usize).wrapping_add(len);
+    let ctr: usize;
+
+    // SAFETY: The register can be read at all times.
+    unsafe { core::arch::asm!("mrs {ctr}, ctr_el0", ctr = out(reg) ctr, options(nomem, nostack)) };
+    // DminLine, the binary logarithm of the words in the smallest line (Arm ARM, D24.2.34).
+    let line = 4_usize << ((ctr >> 16) & 0xf);
+    let mut next = at.as_ptr() as usize & !line.wrapping_sub(1);
+
+    while next < end {
+        // SAFETY: `# Safety` requires mapped bytes, and a line is in one page. Its contents do not change.
+        unsafe { core::arch::asm!("dc civac, {next}", next = in(reg) next, options(nostack)) };
+        next = next.wrapping_add(line);
+    }
+    // SAFETY: A barrier.
+    unsafe { core::arch::asm!("dsb sy", options(nostack)) };
+}
+
+/// Invalidates the CPU caches.
+///
+/// # Safety
+///
+/// `at` is the start of `len` mapped bytes.
+#[cfg(not(any(CONFIG_X86_64, CONFIG_ARM64)))]
+unsafe fn invalidate_caches(at: NonNull<u8>, len: usize) {
+    // SAFETY: `# Safety` requires mapped bytes.
+    unsafe { bindings::arch_invalidate_pmem(at.as_ptr().cast(), len) };
 }
 
 /// Copies with stores and write-backs.
