@@ -49,23 +49,28 @@ impl Media<'_> {
             Source::Program(program) => {
                 let mut buffer = KVec::from_elem(0, page.len(), GFP_KERNEL)?;
 
-                program.copy_to(&mut buffer)?;
+                program.peek(&mut buffer)?;
                 Some(buffer)
             }
             _ => None,
         };
         let mut guard = self.repair.lock();
         let Buffers { data, readback } = &mut *guard;
-        let bytes = match (&of_program, from) {
-            (Some(buffer), _) => buffer,
-            (None, from) => {
+        let bytes = match &of_program {
+            Some(buffer) => buffer,
+            None => {
                 from.fill(data.get_mut(..page.len()).ok_or(EIO)?);
                 &*data
             }
         };
+        let len = page.len();
 
-        self.repair_page(&page, bytes.get(..page.len()).ok_or(EIO)?, readback)
-            .inspect_err(|_| self.find_unmapped(page))
+        self.repair_page(&page, bytes.get(..len).ok_or(EIO)?, readback)
+            .inspect_err(|_| self.find_unmapped(page))?;
+        if let Source::Program(program) = from {
+            program.skip(len);
+        }
+        Ok(())
     }
 
     /// Stores `bytes` to `page`, a page or a part of one, and repairs it if it is bad.

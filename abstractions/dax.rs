@@ -115,25 +115,34 @@ impl RecoveryWrite<'_> {
         (self.to as usize) & kernel::page::PAGE_SIZE.wrapping_sub(1)
     }
 
-    /// Fills `buffer`, instead of the destination, with the next bytes. May fault, and sleep.
-    ///
-    /// [`EFAULT`], and nothing is taken, if fewer bytes remain or can be read.
-    pub(crate) fn copy_to(&mut self, buffer: &mut [u8]) -> Result {
+    /// Fills `buffer`, instead of the destination, with the next bytes, which stay the next ones. May
+    /// fault, and sleep. [`EFAULT`] if fewer bytes remain or can be read.
+    pub(crate) fn peek(&mut self, buffer: &mut [u8]) -> Result {
         let len = buffer.len().min(self.bytes);
         // SAFETY: `buffer` has at least `len` bytes, and by the type invariant `from` is valid.
         let copied = unsafe {
             kernel::bindings::_copy_from_iter(buffer.as_mut_ptr().cast(), len, self.from)
         };
 
+        // SAFETY: By the type invariant `from` is valid. `copied` bytes were just taken from it.
+        unsafe { kernel::bindings::iov_iter_revert(self.from, copied) };
         if copied < buffer.len() {
-            // SAFETY: By the type invariant `from` is valid. `copied` bytes were just taken from it.
-            unsafe { kernel::bindings::iov_iter_revert(self.from, copied) };
             return Err(EFAULT);
         }
-        // INVARIANT: `copied <= bytes`, so `to` stays valid for the rest.
-        self.bytes = self.bytes.saturating_sub(copied);
-        self.to = self.to.wrapping_byte_add(copied);
         Ok(())
+    }
+
+    /// Skips the next `len` bytes, which are written.
+    ///
+    /// Not before: for a write that ends early, `dax_iomap_iter` continues where the iterator is.
+    pub(crate) fn skip(&mut self, len: usize) {
+        let len = len.min(self.bytes);
+
+        // SAFETY: By the type invariant `from` is valid. Not more than its rest is skipped.
+        unsafe { kernel::bindings::iov_iter_advance(self.from, len) };
+        // INVARIANT: `len <= bytes`, so `to` stays valid for the rest.
+        self.bytes = self.bytes.saturating_sub(len);
+        self.to = self.to.wrapping_byte_add(len);
     }
 
     /// Copies the bytes to their destination, past the CPU caches, and returns their number.
