@@ -96,20 +96,28 @@ extern "C" fn callback(
     // SAFETY: By the type invariant `block` is a field of a notifier, which is not dropped before the chain
     // has let go of it.
     let this = unsafe { &*kernel::container_of!(Opaque::cast_from(block), Notifier, block) };
-    // SAFETY: The chain is called with a valid record, which does not change during the call. It is packed.
-    let record = unsafe { error.cast::<bindings::cper_sec_mem_err>().read_unaligned() };
-    let has = |field| record.validation_bits & field != 0;
+    let error = error.cast::<bindings::cper_sec_mem_err>();
+    // SAFETY: The chain is called with a record that does not change during the call. It is packed, and has
+    // all fields but the last ones (UEFI 2.1, `cper_sec_mem_err_old`).
+    let (valid, address, mask) = unsafe {
+        (
+            (&raw const (*error).validation_bits).read_unaligned(),
+            (&raw const (*error).physical_addr).read_unaligned(),
+            (&raw const (*error).physical_addr_mask).read_unaligned(),
+        )
+    };
+    let has = |field| valid & field != 0;
 
     if severity >= bindings::GHES_SEV_RECOVERABLE as c_ulong && has(bindings::CPER_MEM_VALID_PA) {
         // The lowest bit of the address that is valid.
         let unit = match has(bindings::CPER_MEM_VALID_PA_MASK) {
             true => 1_u64
-                .checked_shl(record.physical_addr_mask.trailing_zeros())
+                .checked_shl(mask.trailing_zeros())
                 .unwrap_or(u64::MAX),
             false => u64::MAX,
         };
 
-        this.waiting.push(around(record.physical_addr, unit));
+        this.waiting.push(around(address, unit));
         // SAFETY: By the type invariant the work item is initialised; the system's queue is always there.
         unsafe {
             kernel::bindings::queue_work_on(
