@@ -74,7 +74,11 @@ echo "# 200 times in $(($(date +%s) - start)) s"
 list_files >/tmp/files.2
 is "disks in the end" "$(find /sys/block -name 'pmem*' | wc -l)" "$disks"
 join /tmp/objects.1 /tmp/objects.2 | awk '$3 > $2 { print "#", $1, $2, "->", $3 }'
-is "what there is 150 of more" "$(join /tmp/objects.1 /tmp/objects.2 | awk '$3 - $2 >= 150 { print $1 }')" ""
+if [ -e /sys/kernel/debug/kmemleak ]; then
+	skip "what there is 150 of more" "KASAN keeps freed objects for a while; kmemleak looks for leaks"
+else
+	is "what there is 150 of more" "$(join /tmp/objects.1 /tmp/objects.2 | awk '$3 - $2 >= 150 { print $1 }')" ""
+fi
 is "caches that came" "$(join -v 2 /tmp/objects.1 /tmp/objects.2)" ""
 is "mappings" "$(join /tmp/objects.1 /tmp/objects.2 | awk '$1 == "mappings" && $3 - $2 > 8')" ""
 is "files and claims" "$(diff /tmp/files.1 /tmp/files.2)" ""
