@@ -850,7 +850,8 @@ pub(crate) enum Condition {
 
 /// The number of nodes that a repair may need: one to split a bad range, and one for each gap between
 /// the repaired ranges of a page.
-const REPAIR_SPARES: usize = 8;
+// CAST: 8, or 128 with the largest pages.
+const REPAIR_SPARES: usize = PAGE_SECTORS as usize;
 
 /// A repair in progress, abandoned when dropped.
 pub(crate) struct Repair<'a, 'bound> {
