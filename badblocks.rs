@@ -606,6 +606,7 @@ impl<'bound> Badblocks<'bound> {
         let work = Work::new(set.clone(), Queue::System, scope)?;
 
         set.read_badrange()?;
+        set.show_in_region();
         // The driver core sends a uevent at the end of a probe.
         set.state.lock().unannounced = false;
         Ok(Arc::new(Self { work, set }, GFP_KERNEL)?)
@@ -834,6 +835,7 @@ impl Drop for Badblocks<'_> {
                 "no memory to keep all errors: some are unknown when a driver is bound again\n"
             );
         }
+        self.set.hide_in_region();
     }
 }
 

@@ -272,9 +272,11 @@ enum Mapping {
 impl Mapping {
     fn of(dev: &Device<Core<'_>>, ns: &Namespace<'_, '_>) -> Result<Self> {
         if dev.is_pfn() {
+            hide_errors(dev, ns);
             // The caller claims the range below, and then the info block can't be read any more.
             let (layout, data_offset) = ns.enable()?.setup_pfn()?;
 
+            ensure_memmap_is_good(dev, &layout)?;
             return Ok(Self::Pages(layout, data_offset));
         }
         Ok(if dev.should_map_pages() {
@@ -313,6 +315,40 @@ impl Mapping {
             }
         }
     }
+}
+
+/// Removes the namespace from the bad blocks of a region without commands, as
+/// [`setup_pfn`](crate::abstractions::nd::InfoAccess::setup_pfn) requires. They are there after the region
+/// was bound anew: its driver reads the badrange list.
+fn hide_errors(dev: &Device<Core<'_>>, ns: &Namespace<'_, '_>) {
+    if !dev.region().has_commands() {
+        let bus = dev.region().lock_bus();
+
+        bus.clear_badblocks(&half_open(&ns.range()));
+    }
+}
+
+/// Fails with [`EIO`] if memory for `struct page`s is bad: the kernel would not survive reading them.
+///
+/// On a bus with commands, libnvdimm has cleared its poison, or has failed itself.
+fn ensure_memmap_is_good(dev: &Device<Core<'_>>, layout: &Layout) -> Result {
+    if dev.region().has_commands() {
+        return Ok(());
+    }
+    let Some(memmap) = layout.memmap() else {
+        return Ok(());
+    };
+    let bus = dev.region().lock_bus();
+
+    if let Some(bad) = bus.badranges(&memmap)?.first() {
+        dev_warn!(
+            dev.as_ref(),
+            "error at {:#x}, in the memory for struct pages: write over it in raw mode, or use --map=mem\n",
+            bad.start
+        );
+        return Err(EIO);
+    }
+    Ok(())
 }
 
 /// Returns whether writes need a flush to be durable. Warns, and returns `false`, if that is unknown.

@@ -2,8 +2,15 @@
 
 //! Which memory gets `struct page`s.
 
-use core::ops::RangeInclusive;
-use kernel::bindings::dev_pagemap;
+use core::ops::{
+    Range,
+    RangeInclusive, //
+};
+use kernel::{
+    bindings::dev_pagemap,
+    page::PAGE_SHIFT,
+    prelude::*, //
+};
 
 /// The physical addresses that get `struct page`s, and where these are kept (`--map=mem`, `--map=dev`).
 pub(crate) struct Layout(dev_pagemap);
@@ -30,6 +37,20 @@ impl Layout {
     /// Returns the `pgmap`.
     pub(super) fn into_raw(self) -> dev_pagemap {
         self.0
+    }
+
+    /// Returns the physical addresses where the `struct page`s are, if they are in the memory itself.
+    pub(crate) fn memmap(&self) -> Option<Range<u64>> {
+        if self.0.flags & kernel::bindings::PGMAP_ALTMAP_VALID == 0 {
+            return None;
+        }
+        let bytes = |pages: c_ulong| (pages as u64) << PAGE_SHIFT;
+        let start = self
+            .range()
+            .start()
+            .saturating_add(bytes(self.0.altmap.reserve));
+
+        Some(start..start.saturating_add(bytes(self.0.altmap.free)))
     }
 
     /// Returns the physical addresses.

@@ -135,13 +135,20 @@ impl Bus<'_> {
         }
     }
 
-    /// Adds the physical `addresses` to the bad blocks of the region, if there is room.
+    /// Adds the physical `addresses` to the bad blocks of the region, as far as there is room.
     pub(crate) fn set_badblocks(&self, addresses: &Range<u64>) {
-        let (start, len) = self.0.sectors(addresses);
+        let (mut start, len) = self.0.sectors(addresses);
+        let end = start.saturating_add(len);
         let table = self.0.badblocks();
+        let room = BadBlocks::room(self.0.size() >> 9);
 
-        if table.count() < BadBlocks::room(self.0.size() >> 9) {
-            let _ = table.set(start, len);
+        while start < end && table.count() < room {
+            let len = end.saturating_sub(start).min(BadBlocks::LONGEST);
+
+            if table.set(start, len).is_err() {
+                break;
+            }
+            start = start.saturating_add(len);
         }
     }
 

@@ -149,6 +149,10 @@ impl InfoAccess<'_> {
     /// in bytes. [`ENODEV`] if the device is not configured, [`ENXIO`] or [`EINVAL`] if it is not a pfn
     /// device or the info block is inconsistent, [`EBUSY`] if it is so inconsistent that libnvdimm can't
     /// look at the memmap.
+    ///
+    /// libnvdimm writes over bad blocks of the region in the memmap until there are none
+    /// (`nd_pfn_clear_memmap_errors`, 7.2). On a bus without commands nothing removes them, and it would
+    /// not return. So there must be none in the namespace then, for any driver.
     pub(crate) fn setup_pfn(self) -> Result<(Layout, u64)> {
         // To look at the memmap, libnvdimm disables the namespace and enables it with another size. After
         // a failure it is unknown whether it is enabled: leave it to devres, after the probe.

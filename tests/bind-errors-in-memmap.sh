@@ -1,0 +1,67 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# Without commands to clear poison, a namespace with an error where its struct pages would be is not bound until that is repaired.
+#
+# libnvdimm clears such errors until the region's list has none; on such a bus it would never end, with any driver.
+# vm: --bare --e820 128M@512M
+. "$(dirname "$0")/lib/test.sh"
+. "$(dirname "$0")/lib/badblocks.sh"
+
+cleanup() {
+	unload_driver
+}
+
+# errors: the exact list of the namespace, without origins.
+errors() {
+	cut -d ' ' -f 1,2 "$(errors_list_of "$namespace")"
+}
+
+# make MODE…: makes the namespace anew, or says that it fails.
+make() {
+	timeout 60 ndctl create-namespace -f -e "$namespace" -m "$@" >/dev/null 2>/tmp/error || echo fails
+	settle
+}
+
+[ "$DRIVER" = rust_pmem ] || skip_all "C has no list of errors there"
+need pmem-io
+plan 18
+load_driver
+namespace=$(e820_ns)
+region=$ND/$namespace/..
+echo "add 1048576 4096" >"$(errors_list_of "$namespace")"
+settle
+is "the region shows it" "$(cat "$region/badblocks")" "2048 8"
+dmesg -C
+is "struct pages on the device: it fails" "$(make fsdax -M dev)" fails
+is "the log says where the error is" "$(dmesg | grep -c 'error at 0x20100000, in the memory for struct pages')" 1
+is "in RAM: it is bound" "$(make fsdax -M mem)" ""
+is "the error is listed" "$(errors)" "1048576 4096"
+is "the region shows it again" "$(cat "$region/badblocks")" "2048 8"
+is "device DAX, by its own driver: it is bound" "$(make devdax -M dev)" ""
+is "back to a raw disk" "$(make raw)" ""
+is "the error is listed there" "$(errors)" "1048576 4096"
+disk=$(disk_of "$namespace")
+check "a write repairs it" pmem-io fill --direct --offset 1M --length 4K "/dev/$disk"
+is "struct pages on the device: it is bound" "$(make fsdax -M dev)" ""
+is "nothing is listed" "$(errors)$(cat "$region/badblocks")" ""
+
+echo "add 1048576 4096" >"$(errors_list_of "$namespace")"
+settle
+unload_driver
+# Its driver fills its list from the bus's.
+reset_regions
+namespace=$(e820_ns)
+region=$ND/$namespace/..
+is "the driver of the region lists it" "$(cat "$region/badblocks")" "2048 8"
+load_driver
+is "an error in the struct pages of a namespace: it is not bound" "$(disk_of "$namespace")" ""
+is "back to a raw disk: it is" "$(make raw)" ""
+disk=$(disk_of "$namespace")
+check "a write repairs that, too" pmem-io fill --direct --offset 1M --length 4K "/dev/$disk"
+
+echo "add 0 134217728" >"$(errors_list_of "$namespace")"
+settle
+check "all of it bad: the region's list is not longer than a page" test "$(wc -c <"$region/badblocks")" -le 4096
+echo "drop 0 134217728" >"$(errors_list_of "$namespace")"
+settle
+is "all of it good" "$(errors)$(cat "$region/badblocks")" ""
