@@ -33,7 +33,7 @@ make_bad() {
 }
 
 need filefrag jq cmp
-plan 77
+plan 81
 load_driver
 disk=$(e820_disk)
 
@@ -100,6 +100,13 @@ for way in 'ext4 always' 'ext4 never' 'xfs always' 'xfs never'; do
 		cat "$file" >/dev/null
 		echo "$(sector_of "$file" 40960) 8" >"/sys/block/$disk/badblocks"
 		is "$way: what the page cache has is not lost" "$(run_repair "$file" --zero)" "0 40960+4096 0 4096 repaired lost 0"
+		# The page cache has the first of two adjacent pages: a write of a whole page reads no other one.
+		echo 3 >/proc/sys/vm/drop_caches
+		dd if=/tmp/right of="$file" bs=4096 skip=10 seek=10 count=1 conv=notrunc,fsync status=none
+		echo "$(sector_of "$file" 40960) 16" >"/sys/block/$disk/badblocks"
+		is "$way: nor if a page beside it is" "$(run_repair "$file" --zero)" "0 40960+8192 4096 4096 repaired lost 4096"
+		dd if=/dev/zero of=/tmp/right bs=4096 seek=11 count=1 conv=notrunc status=none
+		check "$way: only that one is zeroed" cmp "$file" /tmp/right
 	else
 		fallocate -o 2M -l 64K "$MNT/file"
 		truncate -s 2125824 /tmp/right

@@ -651,7 +651,8 @@ impl RepairRange {
     }
 }
 
-/// Reads `all` but for the bad ranges in it, in blocks of `unit` bytes where a part of it fails; returns what is lost.
+/// Reads `all` but for the bad ranges in it, in aligned blocks of `unit` bytes where a part of it fails; returns what is
+/// lost.
 fn lost_parts(
     all: &Range<u64>,
     bad: &[Range<u64>],
@@ -660,11 +661,10 @@ fn lost_parts(
 ) -> io::Result<Ranges> {
     // A block with a bad sector is bad.
     let blocks = |range: &Range<u64>| {
-        let start = all.start + (range.start - all.start) / unit * unit;
-        let end = all.start + (range.end - all.start).next_multiple_of(unit);
-        start..end.min(all.end)
+        let blocks = range.start / unit * unit..range.end.next_multiple_of(unit);
+        common(&blocks, all)
     };
-    let mut lost: Ranges = bad.iter().map(blocks).collect();
+    let mut lost: Ranges = bad.iter().filter_map(blocks).collect();
     for good in lost.gaps(all).iter() {
         match read(good.clone()) {
             Ok(()) => continue,
@@ -673,7 +673,7 @@ fn lost_parts(
         }
         let mut at = good.start;
         while at < good.end {
-            let block = at..(at + unit).min(good.end);
+            let block = at..(at + 1).next_multiple_of(unit).min(good.end);
             at = block.end;
             match read(block.clone()) {
                 Ok(()) => {}
@@ -702,20 +702,10 @@ impl Job {
         let mut cached = false;
         // An unwritten extent reads as zeros, whatever is in memory.
         if piece.flags & Extent::UNWRITTEN == 0 {
-            // The page cache may still have the lost data.
-            let length = (data.end - data.start) as usize;
-            let bytes = part(&mut buffer, all.start, &data);
-            cached = !self.target.dax
-                && match self.target.read(data.start, bytes, false) {
-                    Ok(count) => count == length,
-                    Err(error) if is_lost(&error) => false,
-                    Err(error) => {
-                        return Err(error)
-                            .with_context(|| format!("read failed at {}", data.start));
-                    }
-                };
-            if !cached {
-                gone = self.readable(piece, &mut buffer)?;
+            let uncached = self.read_page_cache(&all, &mut buffer)?;
+            cached = uncached.count() < piece.length;
+            for range in uncached.iter() {
+                gone.extend(self.read_device(piece, range, &mut buffer)?.iter().cloned());
             }
         }
         let rest = data.end..all.end;
@@ -841,15 +831,39 @@ impl Job {
         stopped
     }
 
-    /// Reads the good bytes of a range from the device; returns the rest.
-    fn readable(&self, piece: &RepairRange, buffer: &mut DirectBuffer) -> Result<Ranges> {
-        let all = piece.range();
+    /// Reads the pages of a range through the file; returns the rest. The page cache may have data that the memory has lost.
+    fn read_page_cache(&self, range: &Range<u64>, buffer: &mut DirectBuffer) -> Result<Ranges> {
+        if self.target.dax {
+            return Ok([range.clone()].into_iter().collect());
+        }
+        let mut read = |pages: Range<u64>| {
+            let data = pages.start..self.target.size().clamp(pages.start, pages.end);
+            let bytes = part(buffer, range.start, &data);
+            let length = bytes.len();
+            match self.target.read(data.start, bytes, false)? == length {
+                true => Ok(()),
+                false => Err(Errno::IO.into()),
+            }
+        };
+        lost_parts(range, &[], PAGE, &mut read)
+            .with_context(|| format!("read failed at {}", range.start))
+    }
+
+    /// Reads the good bytes of a part of the piece from the device; returns the rest.
+    fn read_device(
+        &self,
+        piece: &RepairRange,
+        all: &Range<u64>,
+        buffer: &mut DirectBuffer,
+    ) -> Result<Ranges> {
         let mut read = |range: Range<u64>| {
-            let at = piece.physical + (range.start - all.start);
-            let bytes = part(buffer, all.start, &range);
+            let at = piece.physical + (range.start - piece.file_offset);
+            let bytes = part(buffer, piece.file_offset, &range);
             self.device.read_exact_at(bytes, at)
         };
-        lost_parts(&all, &piece.ranges, self.target.block_size, &mut read)
+        let bad = piece.ranges.iter().filter_map(|bad| common(bad, all));
+        let bad: Vec<_> = bad.collect();
+        lost_parts(all, &bad, self.target.block_size, &mut read)
             .with_context(|| format!("{}: read failed", self.target.volume.name))
     }
 
@@ -1457,6 +1471,24 @@ mod tests {
         });
         assert!(lost.unwrap().iter().eq(from_ref(&(4096..8192))));
         assert_eq!(reads, [0..4096, 8192..12288]);
+    }
+
+    #[test]
+    fn page_beside_a_lost_one_is_read() {
+        // The range begins within a page of the file.
+        let mut reads = Vec::new();
+        let lost = lost_parts(&(3584..16384), &[], PAGE, &mut |range| {
+            reads.push(range.clone());
+            match range.contains(&8192) {
+                true => Err(Errno::IO.into()),
+                false => Ok(()),
+            }
+        });
+        assert!(lost.unwrap().iter().eq(from_ref(&(8192..12288))));
+        assert_eq!(
+            reads[1..],
+            [3584..4096, 4096..8192, 8192..12288, 12288..16384]
+        );
     }
 
     #[test]
