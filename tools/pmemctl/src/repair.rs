@@ -15,7 +15,7 @@ use crate::affected::{self, Survey};
 use crate::badblocks::kernel::survives_poison;
 use crate::block::devno::DeviceNumber;
 use crate::block::disk::Disk;
-use crate::block::remap::{AffectedVolume, Spans};
+use crate::block::remap::{self, AffectedVolume, Spans};
 use crate::block::topology::{self, Mounts, Volume};
 use crate::fs::open_files;
 use crate::nd::Device;
@@ -34,7 +34,7 @@ use rustix::io::Errno;
 use schemars::JsonSchema;
 use serde::Serialize;
 use signal_hook::consts::SIGIO;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io;
 use std::ops::Range;
@@ -75,6 +75,8 @@ pub struct Request {
     pub trust_list: bool,
     /// Use a backup although it differs in what can be read.
     pub force: bool,
+    /// Write although snapshots of the volume become invalid.
+    pub invalidate_snapshots: bool,
     pub dry_run: bool,
 }
 
@@ -187,6 +189,16 @@ struct Target {
 /// Magic numbers of statfs(2): ext2, ext3 and ext4; XFS.
 const SUPPORTED: [u64; 2] = [0xef53, 0x5846_5342];
 
+/// The volumes of all disks of persistent memory.
+fn volumes(host: &Host) -> Result<Vec<Volume>> {
+    let mounts = Mounts::here()?;
+    let devices = Device::all(host);
+    let disks = devices.iter().filter_map(Device::disk);
+    disks
+        .map(|disk| topology::of_disk(host, disk.name(), &mounts))
+        .collect()
+}
+
 /// The volume of this number, on any disk of persistent memory.
 fn volume(host: &Host, number: DeviceNumber) -> Result<Option<Volume>> {
     fn find(volume: Volume, number: DeviceNumber) -> Option<Volume> {
@@ -198,14 +210,23 @@ fn volume(host: &Host, number: DeviceNumber) -> Result<Option<Volume>> {
             .into_iter()
             .find_map(|child| find(child, number))
     }
-    let mounts = Mounts::here()?;
-    for disk in Device::all(host).iter().filter_map(Device::disk) {
-        let found = find(topology::of_disk(host, disk.name(), &mounts)?, number);
-        if found.is_some() {
-            return Ok(found);
-        }
+    let mut disks = volumes(host)?.into_iter();
+    Ok(disks.find_map(|disk| find(disk, number)))
+}
+
+/// Fails if a write over bad blocks of the volume makes snapshots invalid.
+fn ensure_no_snapshots(host: &Host, number: DeviceNumber) -> Result<()> {
+    let mut found = BTreeSet::new();
+    for disk in volumes(host)? {
+        found.append(&mut remap::snapshots(host, &disk, number)?);
     }
-    Ok(None)
+    let names = Vec::from_iter(found).join(", ");
+    ensure!(
+        names.is_empty(),
+        "a write over a bad block makes snapshots of its volume invalid: {names}; copy what is in them, and remove them or \
+         use --invalidate-snapshots"
+    );
+    Ok(())
 }
 
 /// Opens a path without an effect on the file. `ELOOP` if it has symbolic links and must not.
@@ -1214,6 +1235,10 @@ pub fn repair(host: &Host, request: &Request) -> Result<Report> {
     };
     // Read all sources before anything is changed.
     job.read_sources(&mut report, request.force)?;
+    let is_planned = |piece: &RepairRange| piece.result == Outcome::Planned;
+    if report.pieces.iter().any(is_planned) && !request.invalidate_snapshots {
+        ensure_no_snapshots(host, number).with_context(|| job.target.name())?;
+    }
     if request.dry_run {
         return Ok(report);
     }

@@ -15,6 +15,7 @@ use anyhow::{Context, Result, bail};
 use rangemap::RangeMap;
 use schemars::JsonSchema;
 use serde::Serialize;
+use std::collections::BTreeSet;
 use std::fmt;
 use std::ops::Range;
 
@@ -331,12 +332,65 @@ pub(crate) fn layout(host: &Host, volume: &Volume) -> Result<Layout> {
     if folder.join("partition").exists() {
         return partition(&folder).with_context(|| volume.name.clone());
     }
-    if folder.join("dm").exists() {
-        let text = programs::output("dmsetup", "dmsetup", &["table", &volume.name])?;
-        return table(&text).with_context(|| format!("the table of {}", volume.name));
+    match dm_table(host, volume)? {
+        Some(text) => table(&text).with_context(|| format!("the table of {}", volume.name)),
+        // md, bcache, loop …
+        None => Ok(Layout::Opaque(volume.kind.clone())),
     }
-    // md, bcache, loop …
-    Ok(Layout::Opaque(volume.kind.clone()))
+}
+
+/// Returns the output of `dmsetup table`; `None` if this is no device-mapper volume.
+fn dm_table(host: &Host, volume: &Volume) -> Result<Option<String>> {
+    let folder = host.path("sys/class/block").join(&volume.kernel_name);
+    if !folder.join("dm").exists() {
+        return Ok(None);
+    }
+    programs::output("dmsetup", "dmsetup", &["table", &volume.name]).map(Some)
+}
+
+/// Returns the names of the snapshots, on a disk, of the volume of this number and of those that it is on.
+///
+/// The first write to a chunk of an origin copies the old chunk to the snapshots that have no copy. If the old chunk cannot
+/// be read, these snapshots become invalid (`pending_complete` in drivers/md/dm-snap.c).
+pub fn snapshots(host: &Host, disk: &Volume, number: DeviceNumber) -> Result<BTreeSet<String>> {
+    let mut found = BTreeSet::new();
+    add_snapshots(
+        disk,
+        number,
+        &|volume| Ok(dm_table(host, volume)?.unwrap_or_default()),
+        &mut found,
+    )?;
+    Ok(found)
+}
+
+/// Adds the snapshots; returns whether the volume of this number is `volume` or on it.
+fn add_snapshots(
+    volume: &Volume,
+    number: DeviceNumber,
+    table: &dyn Fn(&Volume) -> Result<String>,
+    found: &mut BTreeSet<String>,
+) -> Result<bool> {
+    let has_target = |volume: &Volume, target: &str| -> Result<bool> {
+        let text = table(volume)?;
+        let mut targets = text.lines().map(|line| line.split_whitespace().nth(2));
+        Ok(targets.any(|its| its == Some(target)))
+    };
+    let mut is_below = volume.number()? == number;
+    for child in &volume.children {
+        if !add_snapshots(child, number, table, found)? {
+            continue;
+        }
+        is_below = true;
+        if !has_target(child, "snapshot-origin")? {
+            continue;
+        }
+        for sibling in &volume.children {
+            if has_target(sibling, "snapshot")? {
+                found.insert(sibling.name.clone());
+            }
+        }
+    }
+    Ok(is_below)
 }
 
 fn partition(folder: &std::path::Path) -> Result<Layout> {
@@ -466,6 +520,38 @@ mod tests {
 
     fn number(text: &str) -> DeviceNumber {
         text.parse().unwrap()
+    }
+
+    #[test]
+    fn snapshots_of_an_origin_below_are_found() {
+        // LVM: the origin and its snapshot are on one hidden volume, the snapshot's copies are on another one.
+        let snapshot = || Volume::made_up("v-s", "252:4", Vec::new());
+        let crypt = Volume::made_up("c", "252:5", Vec::new());
+        let origin = Volume::made_up("v-o", "252:3", vec![crypt]);
+        let real = Volume::made_up("v-o-real", "252:1", vec![origin, snapshot()]);
+        let copies = Volume::made_up("v-s-cow", "252:2", vec![snapshot()]);
+        let other = Volume::made_up("v-x", "252:6", Vec::new());
+        let disk = Volume::made_up("pmem0", "259:0", vec![real, copies, other]);
+        let table = |volume: &Volume| {
+            let text = match volume.name.as_str() {
+                "v-o" => "0 8 snapshot-origin 252:1\n",
+                "v-s" => "0 8 snapshot 252:1 252:2 P 8\n",
+                "c" => "0 8 crypt aes 0 0 252:3 0\n",
+                _ => "0 8 linear 259:0 0\n",
+            };
+            Ok(text.to_owned())
+        };
+        for (volume, snapshots) in [
+            ("252:3", &["v-s"][..]),
+            ("252:5", &["v-s"]),
+            ("252:4", &[]),
+            ("252:6", &[]),
+        ] {
+            let mut found = BTreeSet::new();
+            assert!(add_snapshots(&disk, number(volume), &table, &mut found).unwrap());
+            assert!(found.iter().eq(snapshots), "{volume}: {found:?}");
+        }
+        assert!(!add_snapshots(&disk, number("7:0"), &table, &mut BTreeSet::new()).unwrap());
     }
 
     #[test]

@@ -44,6 +44,9 @@ pub const PAGE: Page = Page {
 /// A backup is refused if it differs from the file around the bad ranges, where that can be read: it is of another
 /// version. It is refused as well if nothing there can be read.
 ///
+/// A file on the origin of snapshots (LVM, dm-snapshot) is refused: the first write to a bad block copies the old block to
+/// the snapshots, which cannot be read, so that they become invalid. --invalidate-snapshots repairs it nevertheless.
+///
 /// If users can change a directory of the path, as may be in a hook, use --no-symlinks.
 ///
 /// No other process may have the file open: such a process is named. A process that opens it during the repair
@@ -77,6 +80,9 @@ pub struct Repair {
     /// Use the backup although it differs from what can be read of the file
     #[arg(long, conflicts_with = "zero")]
     force: bool,
+    /// Repair the file although snapshots of its volume become invalid
+    #[arg(long)]
+    invalidate_snapshots: bool,
     /// Show what would be replaced, and change nothing: not even what is listed is read
     #[arg(long)]
     dry_run: bool,
@@ -107,6 +113,7 @@ pub fn repair(arguments: &Repair) -> Result<bool> {
             no_symlinks: arguments.no_symlinks,
             trust_list: arguments.trust_list,
             force: arguments.force,
+            invalidate_snapshots: arguments.invalidate_snapshots,
             dry_run: arguments.dry_run,
         },
     )?;
