@@ -9,6 +9,7 @@ COUNT=400
 START=$((2 << 20))
 
 cleanup() {
+	[ ! -e /tmp/node ] || mv /tmp/node "/dev/${disk}p1"
 	umount "$MNT" 2>/dev/null
 	forget_errors "$disk"
 	wipefs -aq "/dev/$disk"
@@ -29,7 +30,7 @@ count_listed() {
 
 [ "$DRIVER" = rust_pmem ] || skip_all "C has no exact list"
 need sfdisk filefrag jq cmp wipefs
-plan 10
+plan 14
 load_driver
 disk=$(e820_disk)
 list=$(errors_list_of "$(e820_ns)")
@@ -60,3 +61,14 @@ is "with --trust-list it is replaced" "$(run_repair --trust-list --zero "$file")
 dd if=/dev/zero of=/tmp/right bs=4096 seek=10 count=1 conv=notrunc status=none
 check "and no other byte" cmp "$file" /tmp/right
 is "the others are still listed" "$(count_listed)" $COUNT
+
+# A node of another device: the whole disk, at whose offsets there are other bytes.
+echo "add $page 512" >"$list"
+mv "/dev/${disk}p1" /tmp/node
+# shellcheck disable=SC2046 # two numbers
+mknod "/dev/${disk}p1" b $(stat -c '%Hr %Lr' "/dev/$disk")
+is "a node of another device is refused" "$(run_repair --trust-list --zero "$file")" '1 '
+check "with a reason" grep -q "/dev/${disk}p1: this is not the device" /tmp/repair.err
+mv /tmp/node "/dev/${disk}p1"
+is "with the right node, one sector is replaced" "$(run_repair --trust-list --zero "$file")" '0 40960+4096 512 3584 repaired'
+check "and the rest of the page is as it was" cmp "$file" /tmp/right

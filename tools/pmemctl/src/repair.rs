@@ -39,7 +39,7 @@ use std::fs::{self, File, Metadata, OpenOptions};
 use std::io;
 use std::ops::Range;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -227,6 +227,24 @@ fn ensure_no_snapshots(host: &Host, number: DeviceNumber) -> Result<()> {
          use --invalidate-snapshots"
     );
     Ok(())
+}
+
+/// Opens the volume of this name for reading; fails if its node is that of another device, as in a `/dev` without devtmpfs.
+fn open_device(host: &Host, name: &str, number: DeviceNumber) -> Result<File> {
+    let node = host.path("dev").join(name);
+    let device = OpenOptions::new()
+        .read(true)
+        .custom_flags(OFlags::DIRECT.bits() as i32)
+        .open(&node)
+        .with_context(|| printable(&node))?;
+    let metadata = device.metadata()?;
+    ensure!(
+        metadata.file_type().is_block_device()
+            && DeviceNumber::from_rdev(metadata.rdev()) == number,
+        "{}: this is not the device {number} of the file system; make the node anew",
+        printable(&node)
+    );
+    Ok(device)
 }
 
 /// Opens a path without an effect on the file. `ELOOP` if it has symbolic links and must not.
@@ -1208,11 +1226,7 @@ pub fn repair(host: &Host, request: &Request) -> Result<Report> {
         Source::Backup(path) => Some(Backup::open(path, &target, request)?),
     };
     let pieces = find_pieces(host, request, &target, number)?;
-    let device = OpenOptions::new()
-        .read(true)
-        .custom_flags(OFlags::DIRECT.bits() as i32)
-        .open(host.path("dev").join(&target.volume.kernel_name))
-        .with_context(|| target.volume.kernel_name.clone())?;
+    let device = open_device(host, &target.volume.kernel_name, number)?;
     let job = Job {
         target,
         backup,
