@@ -12,7 +12,7 @@
 //! The file is not mapped: `read(2)` reports a bad block as an error, a mapping would raise SIGBUS.
 
 use crate::affected::{self, Survey};
-use crate::badblocks::kernel::survives_poison;
+use crate::badblocks::kernel::unsurvivable;
 use crate::block::devno::DeviceNumber;
 use crate::block::disk::Disk;
 use crate::block::remap::{self, AffectedVolume, Spans};
@@ -1142,11 +1142,12 @@ fn drop_readable(host: &Host, listed: &[ListedRange]) -> Result<Vec<ListedRange>
                 "{name}: its driver has no exact list, by which it can be proven that a listed range is bad; to replace \
                  what is listed without that, use --trust-list"
             );
-            ensure!(
-                survives_poison(host),
-                "{name}: what is listed is not read, because a machine check would end this system; to replace it \
-                 without that, use --trust-list"
-            );
+            if let Some(why) = unsurvivable(host) {
+                bail!(
+                    "{name}: what is listed is not read, because a bad page would stop this machine: {why}; to replace it \
+                     without that, use --trust-list"
+                );
+            }
             lists.insert(name.clone(), (list, disk.size().bytes()));
         }
     }
@@ -1423,6 +1424,23 @@ mod tests {
         let machine = crate::testing::FakeSysfs::new();
         let error = drop_readable(&machine.host, &[listed(4096, 0, 4096)]).unwrap_err();
         assert!(error.to_string().contains("--trust-list"), "{error}");
+    }
+
+    #[test]
+    #[cfg(target_arch = "x86_64")]
+    fn cpu_that_cannot_recover_reads_no_poison() {
+        let machine = crate::testing::FakeSysfs::with_nested_disk();
+        let list = "sys/devices/ndbus0/region0/pfn0.0/errors/list";
+        machine.write(list, "1052672 4096 log");
+        machine.write("sys/devices/system/machinecheck/machinecheck0/bank0", "1");
+        machine.write(
+            "proc/cpuinfo",
+            "vendor_id\t: AuthenticAMD\nflags\t\t: fpu mce",
+        );
+        let error = drop_readable(&machine.host, &[listed(4096, 0, 4096)]).unwrap_err();
+        assert!(error.to_string().contains("succor"), "{error}");
+        let text = fs::read_to_string(machine.host.path(list)).unwrap();
+        assert_eq!(text, "1052672 4096 log\n");
     }
 
     /// The ranges that are kept if what is in `bad` can't be read, and the number of reads.

@@ -10,7 +10,7 @@
 //! kernel has started again since, these bytes are suspected: they are skipped and reported until a retry, so that a
 //! scrub that a timer starts does not stop the machine again and again.
 
-use crate::badblocks::kernel::{KernelList, ListLookup};
+use crate::badblocks::kernel::{KernelList, ListLookup, unsurvivable};
 use crate::badblocks::origin::SECTOR;
 use crate::badblocks::persist;
 use crate::badblocks::set::BadBlocks;
@@ -289,7 +289,7 @@ impl Scrub {
 
     /// Returns why a page that cannot be read would stop this machine, where it is certain.
     pub fn unsurvivable(&self) -> Option<String> {
-        unsurvivable(self.region.host(), std::env::consts::ARCH)
+        unsurvivable(self.region.host())
     }
 
     fn file(&self, folder: &Path) -> PathBuf {
@@ -578,46 +578,6 @@ fn read(disk: &File, buffer: &mut [u8], offset: u64) -> Result<bool> {
     }
 }
 
-/// Returns why a bad page would stop this machine, where it is certain. The reaction of a hypervisor is not known.
-fn unsurvivable(host: &sysfs::Host, arch: &str) -> Option<String> {
-    /// `MCG_SER_P` of the register `IA32_MCG_CAP`: the CPU reports errors from which software can recover.
-    const MCG_CAP: u64 = 0x179;
-    const SER_P: u64 = 1 << 24;
-    match arch {
-        "x86_64" => {}
-        "powerpc64" => return None,
-        // No copy_mc_to_kernel().
-        _ => return Some(format!("no read survives a machine check on {arch}")),
-    }
-    if !host
-        .path("sys/devices/system/machinecheck/machinecheck0")
-        .exists()
-    {
-        return Some("the kernel does not handle machine checks (mce=off?)".into());
-    }
-    let text = fs::read_to_string(host.path("proc/cpuinfo")).unwrap_or_default();
-    let field = |name: &str| {
-        let line = text.lines().find(|line| line.starts_with(name));
-        line.and_then(|line| line.split_once(':'))
-            .map_or("", |(_, value)| value)
-    };
-    let has = |flag: &str| field("flags").split_whitespace().any(|word| word == flag);
-    match field("vendor_id").trim() {
-        "AuthenticAMD" | "HygonGenuine" if !has("hypervisor") && !has("succor") => {
-            Some("its CPU does not recover from machine checks (no flag succor)".into())
-        }
-        "GenuineIntel" => {
-            let mut capabilities = [0; 8];
-            // Missing if the module msr is not loaded.
-            let register = File::open(host.path("dev/cpu/0/msr")).ok()?;
-            register.read_exact_at(&mut capabilities, MCG_CAP).ok()?;
-            (u64::from_le_bytes(capabilities) & SER_P == 0)
-                .then(|| "its CPU does not recover from machine checks (no MCG_SER_P)".into())
-        }
-        _ => None,
-    }
-}
-
 /// Returns how much is announced at once: about a second.
 fn window(rate: u64) -> u64 {
     (rate / CHUNK * CHUNK).clamp(chunk(rate), WINDOW)
@@ -852,37 +812,6 @@ mod tests {
         std::os::unix::fs::symlink(&target, file.with_extension("new")).unwrap();
         state(&scrub).save(&file).unwrap();
         assert!(!target.exists());
-    }
-
-    #[test]
-    fn machine_that_cannot_survive_is_recognized() {
-        let machine = FakeSysfs::new();
-        let why = |arch| unsurvivable(&machine.host, arch);
-        assert!(why("aarch64").is_some());
-        assert_eq!(why("powerpc64"), None);
-        assert!(why("x86_64").unwrap().contains("mce=off"));
-        machine.write("sys/devices/system/machinecheck/machinecheck0/bank0", "1");
-        let cpu = |vendor: &str, flags: &str| {
-            let text = format!("processor: 0\nvendor_id\t: {vendor}\nflags\t\t: fpu {flags}");
-            machine.write("proc/cpuinfo", &text);
-        };
-        cpu("AuthenticAMD", "mce");
-        assert!(why("x86_64").unwrap().contains("succor"));
-        cpu("AuthenticAMD", "mce hypervisor");
-        assert_eq!(why("x86_64"), None);
-        cpu("AuthenticAMD", "mce succor");
-        assert_eq!(why("x86_64"), None);
-        cpu("GenuineIntel", "mce");
-        assert_eq!(why("x86_64"), None);
-        let register = |value: u64| {
-            let bytes = [&[0; 0x179][..], &value.to_le_bytes()].concat();
-            fs::create_dir_all(machine.host.path("dev/cpu/0")).unwrap();
-            fs::write(machine.host.path("dev/cpu/0/msr"), bytes).unwrap();
-        };
-        register(0x0100_0c14);
-        assert_eq!(why("x86_64"), None);
-        register(0x0c14);
-        assert!(why("x86_64").unwrap().contains("MCG_SER_P"));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 //! A fake sysfs for unit tests.
 
-use crate::sysfs::Host;
+use crate::sysfs::{self, Host};
 use std::fs;
 use std::os::unix::fs::symlink;
 use tempfile::TempDir;
@@ -61,6 +61,20 @@ impl FakeSysfs {
         }
         let driver = format!("{BUS}/region0/pfn0.0/driver");
         symlink("/sys/bus/nd/drivers/nd_pmem", machine.host.path(driver)).unwrap();
+        machine
+    }
+
+    /// The same with the folder of the disk below that of its device, as in sysfs.
+    pub fn with_nested_disk() -> Self {
+        let machine = Self::new();
+        let block = machine.host.path("sys/block/pmem0");
+        let below = format!("{BUS}/region0/pfn0.0/block/pmem0");
+        for file in ["size", "diskseq", "badblocks"] {
+            let text = sysfs::line(block.join(file)).unwrap();
+            machine.write(&format!("{below}/{file}"), &text);
+        }
+        fs::remove_dir_all(&block).unwrap();
+        symlink(machine.host.path(below), block).unwrap();
         machine
     }
 

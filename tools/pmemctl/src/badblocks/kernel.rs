@@ -13,9 +13,10 @@ use crate::nd::{Device, Kind};
 use crate::sysfs::{self, Host};
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use rustix::io::Errno;
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::ops::Range;
+use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -202,15 +203,47 @@ impl ExactList {
     }
 }
 
-/// Returns whether a read of poison is survived: the CPU reports it and the kernel handles the report.
-pub fn survives_poison(host: &Host) -> bool {
-    match std::env::consts::ARCH {
-        // The folder is missing with mce=off.
-        "x86_64" => host
-            .path("sys/devices/system/machinecheck/machinecheck0")
-            .exists(),
-        "powerpc64" => true,
-        _ => false,
+/// Returns why a bad page would stop this machine, where it is certain. The reaction of a hypervisor is not known.
+pub fn unsurvivable(host: &Host) -> Option<String> {
+    unsurvivable_on(host, std::env::consts::ARCH)
+}
+
+fn unsurvivable_on(host: &Host, arch: &str) -> Option<String> {
+    /// `MCG_SER_P` of the register `IA32_MCG_CAP`: the CPU reports errors from which software can recover.
+    const MCG_CAP: u64 = 0x179;
+    const SER_P: u64 = 1 << 24;
+    match arch {
+        "x86_64" => {}
+        "powerpc64" => return None,
+        // No copy_mc_to_kernel().
+        _ => return Some(format!("no read survives a machine check on {arch}")),
+    }
+    if !host
+        .path("sys/devices/system/machinecheck/machinecheck0")
+        .exists()
+    {
+        return Some("the kernel does not handle machine checks (mce=off?)".into());
+    }
+    let text = fs::read_to_string(host.path("proc/cpuinfo")).unwrap_or_default();
+    let field = |name: &str| {
+        let line = text.lines().find(|line| line.starts_with(name));
+        line.and_then(|line| line.split_once(':'))
+            .map_or("", |(_, value)| value)
+    };
+    let has = |flag: &str| field("flags").split_whitespace().any(|word| word == flag);
+    match field("vendor_id").trim() {
+        "AuthenticAMD" | "HygonGenuine" if !has("hypervisor") && !has("succor") => {
+            Some("its CPU does not recover from machine checks (no flag succor)".into())
+        }
+        "GenuineIntel" => {
+            let mut capabilities = [0; 8];
+            // Missing if the module msr is not loaded.
+            let register = File::open(host.path("dev/cpu/0/msr")).ok()?;
+            register.read_exact_at(&mut capabilities, MCG_CAP).ok()?;
+            (u64::from_le_bytes(capabilities) & SER_P == 0)
+                .then(|| "its CPU does not recover from machine checks (no MCG_SER_P)".into())
+        }
+        _ => None,
     }
 }
 
@@ -399,21 +432,6 @@ pub fn of_region(region: &Region) -> Result<BadBlocks> {
 mod tests {
     use super::*;
     use crate::testing::FakeSysfs;
-    use std::os::unix::fs::symlink;
-
-    /// Puts the disk below its device, as in sysfs.
-    fn machine() -> FakeSysfs {
-        let machine = FakeSysfs::new();
-        let block = machine.host.path("sys/block/pmem0");
-        let below = "sys/devices/ndbus0/region0/pfn0.0/block/pmem0";
-        for file in ["size", "diskseq", "badblocks"] {
-            let text = sysfs::line(block.join(file)).unwrap();
-            machine.write(&format!("{below}/{file}"), &text);
-        }
-        fs::remove_dir_all(&block).unwrap();
-        symlink(machine.host.path(below), block).unwrap();
-        machine
-    }
 
     fn disk(machine: &FakeSysfs) -> Disk {
         Disk::find(&machine.host, "pmem0").unwrap()
@@ -424,7 +442,7 @@ mod tests {
 
     #[test]
     fn errors_outside_of_the_data_are_found() {
-        let machine = machine();
+        let machine = FakeSysfs::with_nested_disk();
         // The namespace begins at sector 4096 of the region, its data 2048 sectors later.
         machine.write(REGION, "16 8\n4112 8\n6144 8");
         machine.lists("0 8");
@@ -444,7 +462,7 @@ mod tests {
 
     #[test]
     fn missing_or_cut_off_list_is_unknown() {
-        let machine = machine();
+        let machine = FakeSysfs::with_nested_disk();
         machine.lists(&"1000000 512\n".repeat(342)[..4094]);
         let errors = disk(&machine).errors();
         assert!(
@@ -461,7 +479,7 @@ mod tests {
 
     #[test]
     fn badblocks_alone_may_lack_errors() {
-        let machine = machine();
+        let machine = FakeSysfs::with_nested_disk();
         assert!(!disk(&machine).may_lack_errors().unwrap());
         machine.lists(&"1000000 512\n".repeat(330));
         assert!(disk(&machine).may_lack_errors().unwrap());
@@ -471,12 +489,43 @@ mod tests {
 
     #[test]
     fn drop_counts_from_the_start_of_the_namespace() {
-        let machine = machine();
+        let machine = FakeSysfs::with_nested_disk();
         assert!(disk(&machine).exact_list().is_none());
         machine.write(LIST, "");
         let list = disk(&machine).exact_list().unwrap();
         assert!(list.drop_readable(&(8192..12288)).unwrap());
         let written = fs::read_to_string(machine.host.path(LIST)).unwrap();
         assert_eq!(written, "drop 1056768 4096");
+    }
+
+    #[test]
+    fn machine_that_cannot_survive_is_recognized() {
+        let machine = FakeSysfs::new();
+        let why = |arch| unsurvivable_on(&machine.host, arch);
+        assert!(why("aarch64").is_some());
+        assert_eq!(why("powerpc64"), None);
+        assert!(why("x86_64").unwrap().contains("mce=off"));
+        machine.write("sys/devices/system/machinecheck/machinecheck0/bank0", "1");
+        let cpu = |vendor: &str, flags: &str| {
+            let text = format!("processor: 0\nvendor_id\t: {vendor}\nflags\t\t: fpu {flags}");
+            machine.write("proc/cpuinfo", &text);
+        };
+        cpu("AuthenticAMD", "mce");
+        assert!(why("x86_64").unwrap().contains("succor"));
+        cpu("AuthenticAMD", "mce hypervisor");
+        assert_eq!(why("x86_64"), None);
+        cpu("AuthenticAMD", "mce succor");
+        assert_eq!(why("x86_64"), None);
+        cpu("GenuineIntel", "mce");
+        assert_eq!(why("x86_64"), None);
+        let register = |value: u64| {
+            let bytes = [&[0; 0x179][..], &value.to_le_bytes()].concat();
+            fs::create_dir_all(machine.host.path("dev/cpu/0")).unwrap();
+            fs::write(machine.host.path("dev/cpu/0/msr"), bytes).unwrap();
+        };
+        register(0x0100_0c14);
+        assert_eq!(why("x86_64"), None);
+        register(0x0c14);
+        assert!(why("x86_64").unwrap().contains("MCG_SER_P"));
     }
 }
