@@ -101,7 +101,7 @@ defragment() {
 }
 
 need filefrag jq cmp dmsetup setpriv chattr xfs_fsr
-plan 56
+plan 58
 load_driver
 disk=$(e820_disk)
 nvdimm=$(labelled_disk -m fsdax -M mem)
@@ -129,6 +129,12 @@ refuses "even where it is said which range" 'less than the end' "$file" --from /
 refuses "the file itself" 'the file itself' "$file" --from "$file"
 refuses "a range that cuts what is bad" 'must be repaired together' "$file" --zero --offset 41000 --length 100
 refuses "a range beyond the end" 'there is no range' "$file" --zero --offset 1M --length 4K
+cp /tmp/right "$MNT/sparse"
+fallocate -p -o 64K -l 64K "$MNT/sparse"
+sync
+refuses "a range with a hole that is to be overwritten" 'bytes 65536 to 131072 are a hole' "$MNT/sparse" --from /tmp/right --overwrite-good --offset 60K --length 128K
+refuses "a range in a hole" 'bytes 69632 to 73728 are a hole' "$MNT/sparse" --from /tmp/right --overwrite-good --offset 68K --length 4K
+rm "$MNT/sparse"
 for flag in i:immutable a:append-only; do
 	chattr "+${flag%:*}" "$file"
 	refuses "${flag#*:}" "${flag#*:}" "$file" --from /tmp/right

@@ -1130,6 +1130,21 @@ fn plan(
     pieces
 }
 
+/// Fails if a part of the range has no block that could be written.
+fn ensure_no_hole(extents: &[Extent], range: &Range<u64>) -> Result<()> {
+    let all = |extent: &Extent| extent.logical..extent.logical.saturating_add(extent.length);
+    let allocated: Ranges = extents.iter().map(all).collect();
+    if let Some(hole) = allocated.gaps(range).iter().next() {
+        bail!(
+            "bytes {} to {} are a hole, which has no memory to overwrite; write them into the file by other means, such as dd(1), \
+             or give a range without them",
+            hole.start,
+            hole.end
+        );
+    }
+    Ok(())
+}
+
 /// Takes what can be read off the exact lists of the disks; returns it.
 fn drop_readable(host: &Host, listed: &[ListedRange]) -> Result<Vec<ListedRange>> {
     let mut lists = BTreeMap::new();
@@ -1181,6 +1196,9 @@ fn find_pieces(
     number: DeviceNumber,
 ) -> Result<Vec<RepairRange>> {
     let extents = target.extents(0..u64::MAX)?;
+    if let Some(range) = request.range.as_ref().filter(|_| request.overwrite_good) {
+        ensure_no_hole(&extents, range).with_context(|| target.name())?;
+    }
     let mut bad = bad_of(host, &request.file, number)?;
     let mut pieces = plan(&extents, &bad, request.range.as_ref());
     let mut good = Vec::new();
@@ -1498,6 +1516,23 @@ mod tests {
         assert_eq!(found, [listed(8192, 8192, 512), listed(9216, 9216, 3072)]);
         assert!(read(4096..8192).is_empty());
         assert!(read(20480..20992).is_empty());
+    }
+
+    #[test]
+    fn hole_in_a_range_is_refused() {
+        let extents = [
+            Extent::new(4096, 65536, 4096),
+            Extent::new(8192, 81920, 4096),
+        ];
+        assert!(ensure_no_hole(&extents, &(5000..12000)).is_ok());
+        for (range, hole) in [
+            (0..8192, "bytes 0 to 4096 "),
+            (8192..12289, "bytes 12288 to 12289 "),
+            (20000..20001, "bytes 20000 to 20001 "),
+        ] {
+            let error = ensure_no_hole(&extents, &range).unwrap_err();
+            assert!(error.to_string().starts_with(hole), "{error}");
+        }
     }
 
     #[test]
