@@ -27,8 +27,8 @@ use abstractions::lease::Lease;
 use abstractions::process::BlockedSignals;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use rustix::fs::{
-    AtFlags, CWD, Mode, OFlags, ResolveFlags, StatVfsMountFlags, StatxAttributes, StatxFlags,
-    openat2,
+    AtFlags, CWD, FallocateFlags, Mode, OFlags, ResolveFlags, StatVfsMountFlags, StatxAttributes,
+    StatxFlags, openat2,
 };
 use rustix::io::Errno;
 use schemars::JsonSchema;
@@ -407,6 +407,29 @@ impl Target {
         new.write_all_at(bytes, 0)?;
         new.sync_all()?;
         extents::clone_range(&new, piece.length, &self.file, piece.file_offset)
+    }
+
+    /// Truncates the file to its size. Blocks that were preallocated behind its end, as `behind` lists them, are allocated
+    /// again, because truncate(2) frees them.
+    fn restore_size(&self, behind: &[Range<u64>]) -> io::Result<()> {
+        self.file.set_len(self.size())?;
+        for range in behind {
+            let length = range.end - range.start;
+            rustix::fs::fallocate(&self.file, FallocateFlags::KEEP_SIZE, range.start, length)?;
+        }
+        Ok(())
+    }
+
+    /// Returns the bytes of the file's blocks behind the one with its end.
+    fn behind_end(&self) -> Result<Vec<Range<u64>>> {
+        let block = rustix::fs::fstatvfs(&self.file)?.f_frsize;
+        let behind = self.size().next_multiple_of(block)..u64::MAX;
+        let extents = self.extents(behind.clone())?;
+        let parts = extents.iter().filter_map(|extent| {
+            let all = extent.logical..extent.logical.saturating_add(extent.length);
+            common(&all, &behind)
+        });
+        Ok(parts.collect())
     }
 
     /// Verifies that the name, length and blocks of the file are unchanged.
@@ -938,21 +961,29 @@ impl Job {
         // Block signals between the check and the write.
         let _whole = BlockedSignals::new()?;
         target.is_the_same(piece)?;
+        // Whole pages are written, and the last one extends the file.
+        let extends = piece.range().end > target.size();
+        let behind = match extends {
+            true => target.behind_end()?,
+            false => Vec::new(),
+        };
         let written = match piece.shared {
             true => target.replace(piece, buffer.bytes()),
             false => target
                 .direct(true)
                 .and_then(|()| target.file.write_all_at(buffer.bytes(), piece.file_offset)),
         };
-        // Whole pages are written, and the last one extends the file.
-        if piece.range().end > target.size() {
-            target
-                .file
-                .set_len(target.size())
-                .context("could not be truncated to its old size")?;
-        }
+        let restored = match extends {
+            true => target.restore_size(&behind),
+            false => Ok(()),
+        };
         if let Err(error) = written.and_then(|()| target.file.sync_all()) {
             piece.failed(self.why(piece, &error));
+        } else if let Err(error) = restored {
+            piece.failed(format!(
+                "written, but the file has not its old size of {} bytes and its old blocks behind that: {error}",
+                target.size()
+            ));
         }
         Ok(buffer)
     }
