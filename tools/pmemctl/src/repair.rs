@@ -1041,9 +1041,14 @@ struct ListedRange {
 }
 
 impl ListedRange {
+    /// The bytes of the file.
+    fn range(&self) -> Range<u64> {
+        self.file_offset..self.file_offset + self.length
+    }
+
     /// Returns the part in `range` of the file.
     fn cut(&self, range: &Range<u64>) -> Option<Self> {
-        let part = common(&(self.file_offset..self.file_offset + self.length), range)?;
+        let part = common(&self.range(), range)?;
         let skipped = part.start - self.file_offset;
         Some(Self {
             disk: self.disk.clone(),
@@ -1134,10 +1139,30 @@ fn beside(listed: &[ListedRange], pieces: &[RepairRange], range: &Range<u64>) ->
     parts.remove(range);
     let mut found = Vec::new();
     for listed in listed {
-        let its = parts.within(&(listed.file_offset..listed.file_offset + listed.length));
+        let its = parts.within(&listed.range());
         found.extend(its.iter().filter_map(|part| listed.cut(part)));
     }
     found
+}
+
+/// Returns the parts of `range` without listed bytes in their pages, and the listed bytes in its other pages. Each of the
+/// latter is in one place of one disk, also on a striped volume.
+fn parts_of(range: &Range<u64>, listed: &[ListedRange]) -> Vec<Range<u64>> {
+    let mut parts = Vec::new();
+    let mut bad = Ranges::default();
+    for listed in listed {
+        let pages_of = |bytes: &Range<u64>| {
+            let before = bytes.start.wrapping_sub(listed.file_offset);
+            whole_pages(bytes, listed.disk_offset.wrapping_add(before))
+        };
+        if let Some(part) = common(&pages_of(&listed.range()), range) {
+            let pages = pages_of(&part);
+            parts.extend(common(&pages, &listed.range()));
+            bad.insert(pages);
+        }
+    }
+    parts.extend(bad.gaps(range).iter().cloned());
+    parts
 }
 
 /// Returns the ranges of the file to write: the given one, or all that is listed.
@@ -1149,12 +1174,10 @@ fn plan(
     let places = Places::of(bad);
     let mut pieces = Vec::new();
     for extent in extents {
-        let requested: Vec<_> = match range {
-            None => listed_ranges(std::slice::from_ref(extent), bad)
-                .iter()
-                .map(|listed| listed.file_offset..listed.file_offset + listed.length)
-                .collect(),
-            Some(range) => vec![range.clone()],
+        let listed = listed_ranges(std::slice::from_ref(extent), bad);
+        let requested = match range {
+            None => listed.iter().map(ListedRange::range).collect(),
+            Some(range) => parts_of(range, &listed),
         };
         pieces.extend(ranges_of(extent, &requested, &places));
     }
@@ -1446,6 +1469,40 @@ mod tests {
         }
         assert_eq!(places.nearest(0).0, 4096);
         assert_eq!(Places::of(&[]).nearest(4096), (0, ""));
+    }
+
+    #[test]
+    fn requested_range_across_stripes_has_the_disk_of_each_bad_page() {
+        // Chunks of 64 KiB: the first and the third one are on pmem0, 1 MiB behind the start.
+        let on_other = [bad(61952, 65536 + 61952, 512), bad(69120, 200192, 512)];
+        let on_other = on_other
+            .into_iter()
+            .flat_map(|(_, spans)| Vec::from_iter(spans.iter()));
+        let list = [
+            bad((1 << 20) + 65536, 131072, 65536),
+            ("pmem1".into(), on_other.collect()),
+        ];
+        let file = Extent::new(0, 0, 4 << 20);
+        let pieces = plan(from_ref(&file), &list, Some(&(0..1 << 20)));
+        let found: Vec<_> = pieces
+            .iter()
+            .map(|piece| (piece.range(), piece.disk.as_deref(), piece.disk_offset))
+            .collect();
+        assert_eq!(
+            found,
+            [
+                (0..126976, None, None),
+                (126976..131072, Some("pmem1"), Some(61440)),
+                (131072..196608, Some("pmem0"), Some((1 << 20) + 65536)),
+                (196608..200704, Some("pmem1"), Some(65536)),
+                (200704..1 << 20, None, None),
+            ]
+        );
+        // Of a long bad range, only the requested pages.
+        let pieces = plan(from_ref(&file), &list, Some(&(135168..135169)));
+        assert_eq!(pieces.len(), 1);
+        assert_eq!(pieces[0].range(), 135168..139264);
+        assert_eq!(pieces[0].disk_offset, Some((1 << 20) + 69632));
     }
 
     #[test]
