@@ -101,7 +101,7 @@ defragment() {
 }
 
 need filefrag jq cmp dmsetup setpriv chattr xfs_fsr
-plan 58
+plan 61
 load_driver
 disk=$(e820_disk)
 nvdimm=$(labelled_disk -m fsdax -M mem)
@@ -209,6 +209,23 @@ is "repaired, while nobody changes the file" "$(pmemctl repair --trust-list --js
 check "the file is right" cmp "$file" /tmp/right
 umount /tmp/backups
 dmsetup remove --retry backup
+
+# ---- data in the journal ----
+
+umount "$MNT"
+make_fs ext4 "$disk"
+mount -o data=journal "/dev/$disk" "$MNT"
+cp /tmp/right "$file"
+sync
+# Writes the blocks to their places.
+umount "$MNT"
+mount -o data=journal "/dev/$disk" "$MNT"
+is "journaled data: nothing is bad" "$(pmemctl repair --trust-list --json "$file" --from /tmp/right | jq '.pieces | length')" 0
+echo "$(sector_of "$file" 40960) 8" >"/sys/block/$disk/badblocks"
+refuses "journaled data" 'its data is journaled' "$file" --from /tmp/right
+umount "$MNT"
+mount "/dev/$disk" "$MNT"
+is "it is repaired without data=journal" "$(pmemctl repair --trust-list --json "$file" --from /tmp/right | jq -r '.pieces[].result')" repaired
 
 # ---- memory whose poison cannot be cleared ----
 

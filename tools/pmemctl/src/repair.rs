@@ -180,6 +180,8 @@ struct Target {
     file: File,
     metadata: Metadata,
     dax: bool,
+    /// Whether direct I/O goes through the page cache.
+    buffered: bool,
     /// The volume that its file system is on.
     volume: Volume,
     /// The logical block size of the volume.
@@ -293,7 +295,8 @@ impl Target {
             !mount.contains(StatVfsMountFlags::RDONLY),
             "{name}: it is mounted read-only; mount it writable"
         );
-        let status = rustix::fs::statx(&handle, "", AtFlags::EMPTY_PATH, StatxFlags::BASIC_STATS)?;
+        let wanted = StatxFlags::BASIC_STATS | StatxFlags::DIOALIGN;
+        let status = rustix::fs::statx(&handle, "", AtFlags::EMPTY_PATH, wanted)?;
         for (attribute, what) in [
             (StatxAttributes::IMMUTABLE, "immutable; see chattr(1)"),
             (StatxAttributes::APPEND, "append-only; see chattr(1)"),
@@ -352,6 +355,9 @@ impl Target {
             path: path.to_owned(),
             metadata: file.metadata()?,
             dax: status.stx_attributes.contains(StatxAttributes::DAX),
+            // Linux before 6.1 does not report it.
+            buffered: status.stx_mask & StatxFlags::DIOALIGN.bits() != 0
+                && status.stx_dio_offset_align == 0,
             file,
             volume,
         })
@@ -1323,8 +1329,17 @@ pub fn repair(host: &Host, request: &Request) -> Result<Report> {
     // Read all sources before anything is changed.
     job.read_sources(&mut report, request.force)?;
     let is_planned = |piece: &RepairRange| piece.result == Outcome::Planned;
-    if report.pieces.iter().any(is_planned) && !request.invalidate_snapshots {
-        ensure_no_snapshots(host, number).with_context(|| job.target.name())?;
+    if report.pieces.iter().any(is_planned) {
+        // fsync(2) writes such data to the journal only.
+        ensure!(
+            !job.target.buffered,
+            "{}: its data is journaled, so that a write reaches the bad memory at a later time; end that by chattr -j, or mount \
+             the file system without data=journal",
+            job.target.name()
+        );
+        if !request.invalidate_snapshots {
+            ensure_no_snapshots(host, number).with_context(|| job.target.name())?;
+        }
     }
     if request.dry_run {
         return Ok(report);
