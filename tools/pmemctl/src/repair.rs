@@ -569,12 +569,23 @@ impl Backup {
 /// The new contents of a range.
 struct Contents {
     buffer: DirectBuffer,
-    /// Bytes that are lost.
-    lost: u64,
+    /// Bytes that come from the source.
+    replaced: u64,
+    /// Bytes that the range still has, and keeps.
+    kept: u64,
     /// The kept bytes, compared with the backup.
     compared: Comparison,
     /// Nothing has to be written.
     is_good: bool,
+}
+
+/// What could be read of a range.
+#[derive(Default)]
+struct Recovered {
+    /// Bytes that can't be read.
+    lost: Ranges,
+    /// Bytes were read through the page cache.
+    cached: bool,
 }
 
 /// A repair with its open files.
@@ -713,6 +724,11 @@ impl RepairRange {
         }
     }
 
+    fn set_counts(&mut self, contents: &Contents) {
+        self.replaced = contents.replaced;
+        self.kept = contents.kept;
+    }
+
     fn failed(&mut self, reason: impl ToString) {
         self.result = Outcome::Failed;
         self.reason = Some(reason.to_string());
@@ -760,72 +776,93 @@ fn surroundings(ranges: &Ranges, size: u64) -> Ranges {
     ranges.iter().map(wide).collect::<Ranges>().without(ranges)
 }
 
+/// Returns the bytes of `data` to replace: those that are `lost`, or all of the given range with `overwrite_good`. Fails if bytes
+/// are lost outside of that range.
+fn choose_replaced(
+    data: &Range<u64>,
+    lost: Ranges,
+    range: Option<&Range<u64>>,
+    overwrite_good: bool,
+) -> Result<Ranges> {
+    let Some(range) = range else {
+        return Ok(lost);
+    };
+    let outside = |lost: &&Range<u64>| common(lost, range).as_ref() != Some(*lost);
+    if let Some(outside) = lost.iter().find(outside) {
+        bail!(
+            "bytes {} to {} are bad and must be repaired together with the range; give a range that includes them",
+            outside.start,
+            outside.end
+        );
+    }
+    Ok(match overwrite_good {
+        true => common(range, data).into_iter().collect(),
+        false => lost,
+    })
+}
+
 impl Job {
     /// Returns the new contents of a range.
-    fn contents(&self, piece: &mut RepairRange) -> Result<Contents> {
+    fn contents(&self, piece: &RepairRange) -> Result<Contents> {
         let mut buffer = DirectBuffer::new(piece.length as usize);
         let all = piece.range();
         let data = all.start..all.end.min(self.target.size());
-        let mut gone = Ranges::default();
-        let mut cached = false;
-        // An unwritten extent reads as zeros, whatever is in memory.
-        if piece.flags & Extent::UNWRITTEN == 0 {
-            let uncached = self.read_page_cache(&all, &mut buffer)?;
-            cached = uncached.count() < piece.length;
-            for range in uncached.iter() {
-                gone.extend(self.read_device(piece, range, &mut buffer)?.iter().cloned());
-            }
-        }
-        let rest = data.end..all.end;
-        part(&mut buffer, all.start, &rest).fill(0);
-
-        let gone = gone.within(&data);
-        let requested = match &self.range {
-            None => gone,
-            Some(range) => {
-                let outside = |gone: &&Range<u64>| common(gone, range).as_ref() != Some(*gone);
-                if let Some(outside) = gone.iter().find(outside) {
-                    bail!(
-                        "bytes {} to {} are bad and must be repaired together with the range; give a range that includes them",
-                        outside.start,
-                        outside.end
-                    );
-                }
-                match self.overwrite_good {
-                    true => common(range, &data).into_iter().collect(),
-                    false => gone,
-                }
-            }
-        };
-        // A page that is not listed and can be read needs no write. In the page cache, it says nothing of the memory.
-        let is_good = piece.ranges.is_empty() && requested.is_empty() && !cached;
-        let mut compared = Comparison::default();
-        for range in requested.iter() {
-            let bytes = part(&mut buffer, all.start, range);
-            match &self.backup {
-                Some(backup) => backup.read(range.start, bytes)?,
-                None => bytes.fill(0),
-            }
-        }
-        if let Some(backup) = &self.backup {
-            for kept in requested.gaps(&data).iter() {
-                let bytes = part(&mut buffer, all.start, kept);
-                backup.compare(kept.start, bytes, &mut compared)?;
-            }
-        }
-        piece.replaced = requested.count();
-        piece.kept = data.end - data.start - piece.replaced;
-        let lost = if self.backup.is_some() {
-            0
-        } else {
-            piece.replaced
-        };
+        let Recovered { lost, cached } = self.recover(piece, &mut buffer)?;
+        part(&mut buffer, all.start, &(data.end..all.end)).fill(0);
+        let range = self.range.as_ref();
+        let replaced = choose_replaced(&data, lost.within(&data), range, self.overwrite_good)?;
+        let compared = self.fill_and_compare(piece, &data, &replaced, &mut buffer)?;
+        let count = replaced.count();
         Ok(Contents {
             buffer,
-            lost,
+            replaced: count,
+            kept: data.end - data.start - count,
             compared,
-            is_good,
+            // A page that is not listed and can be read needs no write. In the page cache, it says nothing of the memory.
+            is_good: piece.ranges.is_empty() && replaced.is_empty() && !cached,
         })
+    }
+
+    /// Reads what can still be read of a range.
+    fn recover(&self, piece: &RepairRange, buffer: &mut DirectBuffer) -> Result<Recovered> {
+        // An unwritten extent reads as zeros, whatever is in memory.
+        if piece.flags & Extent::UNWRITTEN != 0 {
+            return Ok(Recovered::default());
+        }
+        let uncached = self.read_page_cache(&piece.range(), buffer)?;
+        let mut lost = Ranges::default();
+        for range in uncached.iter() {
+            lost.extend(self.read_device(piece, range, buffer)?.iter().cloned());
+        }
+        Ok(Recovered {
+            lost,
+            cached: uncached.count() < piece.length,
+        })
+    }
+
+    /// Fills in the replaced bytes, and compares the others of `data` with the backup.
+    fn fill_and_compare(
+        &self,
+        piece: &RepairRange,
+        data: &Range<u64>,
+        replaced: &Ranges,
+        buffer: &mut DirectBuffer,
+    ) -> Result<Comparison> {
+        let mut compared = Comparison::default();
+        let Some(backup) = &self.backup else {
+            for range in replaced.iter() {
+                part(buffer, piece.file_offset, range).fill(0);
+            }
+            return Ok(compared);
+        };
+        for range in replaced.iter() {
+            backup.read(range.start, part(buffer, piece.file_offset, range))?;
+        }
+        for kept in replaced.gaps(data).iter() {
+            let bytes = part(buffer, piece.file_offset, kept);
+            backup.compare(kept.start, bytes, &mut compared)?;
+        }
+        Ok(compared)
     }
 
     /// Reads what would be written, and what remains around it, to compare the backup with the file. Fails if the backup is of
@@ -840,7 +877,10 @@ impl Job {
                 continue;
             }
             let contents = self.contents(piece).with_context(|| name.clone())?;
-            report.lost += contents.lost;
+            piece.set_counts(&contents);
+            if self.backup.is_none() {
+                report.lost += contents.replaced;
+            }
             if contents.is_good {
                 piece.result = Outcome::GoodAfterAll;
             }
@@ -962,7 +1002,9 @@ impl Job {
 
     /// Writes a range. Fails if the file has changed, which ends the repair.
     fn write(&self, piece: &mut RepairRange) -> Result<DirectBuffer> {
-        let Contents { mut buffer, .. } = self.contents(piece)?;
+        let contents = self.contents(piece)?;
+        piece.set_counts(&contents);
+        let mut buffer = contents.buffer;
         let target = &self.target;
         // Block signals between the check and the write.
         let _whole = BlockedSignals::new()?;
@@ -1655,6 +1697,30 @@ mod tests {
             assert!(lost_parts(&all, &[], 512, &mut fail_at(1600, errno)).is_err());
         }
         assert!(!is_lost(&io::ErrorKind::UnexpectedEof.into()));
+    }
+
+    #[test]
+    fn lost_bytes_are_replaced_or_all_of_a_range() {
+        let data = 4096..8192;
+        let lost = || Ranges::from_iter(Some(5120..5632));
+        let choose = |range: Option<Range<u64>>, all| {
+            choose_replaced(&data, lost(), range.as_ref(), all)
+                .map(|found| found.iter().cloned().collect::<Vec<_>>())
+        };
+        for (range, all, replaced) in [
+            (None, false, 5120..5632),
+            (Some(5000..100_000), false, 5120..5632),
+            (Some(5000..100_000), true, 5000..8192),
+        ] {
+            assert_eq!(choose(range, all).unwrap(), [replaced]);
+        }
+        for all in [false, true] {
+            let error = choose(Some(5500..6000), all).unwrap_err();
+            assert!(
+                error.to_string().starts_with("bytes 5120 to 5632 "),
+                "{error}"
+            );
+        }
     }
 
     #[test]
