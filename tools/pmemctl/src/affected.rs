@@ -283,10 +283,7 @@ impl Survey {
             return Some(format!("the namespace of {name} has errors: {reason}"));
         }
         self.affected.iter().find_map(|(_, affected)| {
-            let opaque = affected
-                .opaque
-                .as_ref()
-                .filter(|opaque| opaque.has(number))?;
+            let opaque = affected.untraced(number)?;
             Some(format!(
                 "{} has errors, which are not followed through {opaque}",
                 affected.volume.name
@@ -730,6 +727,7 @@ mod tests {
         };
         let affected = AffectedVolume {
             opaque: Some(opaque(&pool)),
+            beside: None,
             volume: Volume::made_up("pmem0", "259:0", vec![pool]),
             chain: vec![number("259:0")],
             spans: [Span::made_up(0, 512)].into_iter().collect(),

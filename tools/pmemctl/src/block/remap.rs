@@ -271,9 +271,18 @@ pub struct AffectedVolume {
     pub spans: Spans,
     /// The volumes on it that may have the bytes, but can't be traced.
     pub opaque: Option<Opaque>,
+    /// The volumes beside it, or beside one below it, that may have the bytes as well, but can't be traced: a
+    /// snapshot beside its origin.
+    pub beside: Option<Opaque>,
 }
 
 impl AffectedVolume {
+    /// Returns why it is not known whether this other volume has the bytes.
+    pub fn untraced(&self, number: DeviceNumber) -> Option<&Opaque> {
+        let mut all = self.opaque.iter().chain(&self.beside);
+        all.find(|opaque| opaque.has(number))
+    }
+
     /// Returns why the owner is unknown, if the bytes may belong to a volume that can't be traced.
     pub fn why_opaque(&self) -> Option<String> {
         let target = self.opaque.as_ref()?;
@@ -315,12 +324,21 @@ fn descend(
             found.extend(descend(child, &chain, its, layout)?);
         }
     }
+    if let Some(opaque) = &opaque {
+        for affected in &mut found {
+            match &mut affected.beside {
+                Some(beside) => beside.volumes.extend(&opaque.volumes),
+                none => *none = Some(opaque.clone()),
+            }
+        }
+    }
     if !left.is_empty() {
         found.push(AffectedVolume {
             volume: volume.clone(),
             chain,
             spans: left,
             opaque,
+            beside: None,
         });
     }
     Ok(found)
@@ -687,6 +705,41 @@ mod tests {
         let found = descend(&disk, &[], one(0, 0, 512), &layout).unwrap();
         assert_eq!((found.len(), found[0].volume.name.as_str()), (1, "pmem0p1"));
         assert_eq!(found[0].opaque, None);
+    }
+
+    #[test]
+    fn snapshot_beside_its_origin_is_named() {
+        let table = |child: &Volume| {
+            table(match child.name.as_str() {
+                "vg-lv-real" => "0 16 linear 259:0 8",
+                "vg-lv" => "0 16 snapshot-origin 252:0",
+                "vg-snap" => "0 16 snapshot 252:0 252:1 P 8",
+                _ => "0 8 linear 252:2 0",
+            })
+        };
+        let part = volume("part", "252:4", vec![]);
+        let origin = volume("vg-lv", "252:2", vec![part]);
+        let snapshot = volume("vg-snap", "252:3", vec![]);
+        for children in [
+            vec![origin.clone(), snapshot.clone()],
+            vec![snapshot, origin],
+        ] {
+            let disk = volume(
+                "pmem0",
+                "259:0",
+                vec![volume("vg-lv-real", "252:0", children)],
+            );
+            let found = descend(&disk, &[], one(4096, 4096, 8192), &table).unwrap();
+            let names: Vec<_> = found.iter().map(|one| one.volume.name.as_str()).collect();
+            assert_eq!(names, ["part", "vg-lv"]);
+            for affected in found {
+                // The origin's owners are searched for as usual.
+                assert_eq!(affected.why_opaque(), None);
+                let untraced = affected.untraced(number("252:3"));
+                assert_eq!(untraced.unwrap().to_string(), "snapshot");
+                assert_eq!(affected.untraced(number("252:2")), None);
+            }
+        }
     }
 
     fn volume(name: &str, number: &str, children: Vec<Volume>) -> Volume {

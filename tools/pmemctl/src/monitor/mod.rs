@@ -1209,6 +1209,7 @@ mod tests {
                 volume,
                 spans: spans.collect(),
                 opaque: None,
+                beside: None,
             };
             let batch = Batch {
                 host: Host::here(),
