@@ -10,16 +10,18 @@ use crate::block::devno::DeviceNumber;
 use crate::block::holders::{self, Process};
 use crate::block::maps;
 use crate::fs::leases::Leases;
+use crate::fs::tree;
 use crate::sysfs::{self, Host, printable};
-use rustix::fs::{AtFlags, OFlags, StatxFlags};
+use rustix::fs::{AtFlags, Mode, OFlags, StatxFlags, makedev, open, statx};
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
 use schemars::JsonSchema;
 use serde::Serialize;
 use std::collections::BTreeMap;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io;
 use std::ops::Range;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// A mapped range of a file.
@@ -74,7 +76,7 @@ impl OpenFile {
     ///
     /// # Errors
     ///
-    /// `WouldBlock` if only an open would do, and would break a lease.
+    /// `WouldBlock` if only an open would do, and would break a lease. `NotFound` if the process has closed the file.
     pub fn open(&self) -> io::Result<File> {
         if let Some(file) = self
             .descriptor
@@ -85,10 +87,23 @@ impl OpenFile {
         if self.leased {
             return Err(io::ErrorKind::WouldBlock.into());
         }
-        OpenOptions::new()
-            .read(true)
-            .custom_flags(OFlags::NONBLOCK.bits() as i32)
-            .open(&self.link)
+        // The number or address may be another file's now, or a device's, whose open has side effects.
+        let flags = OFlags::PATH | OFlags::CLOEXEC;
+        let handle = open(&self.link, flags, Mode::empty())?;
+        match self.is_of(&handle)? {
+            true => tree::handle_of(handle)?
+                .ok_or(io::ErrorKind::NotFound)?
+                .open(),
+            false => Err(io::ErrorKind::NotFound.into()),
+        }
+    }
+
+    /// Returns whether a descriptor is of this file. Asks no server, should it be of another file.
+    fn is_of(&self, descriptor: impl AsFd) -> io::Result<bool> {
+        let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
+        let status = statx(descriptor, "", flags, StatxFlags::INO)?;
+        let device = makedev(status.stx_dev_major, status.stx_dev_minor);
+        Ok(status.stx_ino == self.inode && DeviceNumber::from_rdev(device) == self.device)
     }
 
     /// Duplicates a descriptor of a process, if it still is of this file.
@@ -96,12 +111,7 @@ impl OpenFile {
         let pid = Pid::from_raw(i32::try_from(pid).ok()?)?;
         let process = pidfd_open(pid, PidfdFlags::empty()).ok()?;
         let file = pidfd_getfd(process, fd, PidfdGetfdFlags::empty()).ok()?;
-        // Asks no server, should the number be another file's now.
-        let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
-        let status = rustix::fs::statx(&file, "", flags, StatxFlags::INO).ok()?;
-        let device = rustix::fs::makedev(status.stx_dev_major, status.stx_dev_minor);
-        let same = status.stx_ino == self.inode && DeviceNumber::from_rdev(device) == self.device;
-        same.then(|| file.into())
+        self.is_of(&file).ok()?.then(|| file.into())
     }
 
     /// Returns the processes that map any of these bytes or have the file open.
@@ -360,6 +370,42 @@ mod tests {
         );
     }
 
+    /// A file that is used through a link, without a descriptor.
+    fn used_through(link: &Path, metadata: &fs::Metadata) -> OpenFile {
+        OpenFile {
+            device: DeviceNumber::from_rdev(metadata.dev()),
+            inode: metadata.ino(),
+            name: None,
+            removed: false,
+            link: link.to_owned(),
+            descriptor: None,
+            leased: false,
+            by: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn only_the_same_file_is_opened() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        for name in ["file", "other"] {
+            fs::write(at(name), name).unwrap();
+        }
+        let fifo = rustix::fs::FileType::Fifo;
+        rustix::fs::mknodat(rustix::fs::CWD, at("fifo"), fifo, Mode::RUSR, 0).unwrap();
+        let metadata = |name: &str| at(name).metadata().unwrap();
+        let file = used_through(&at("file"), &metadata("file"));
+        assert_eq!(
+            file.open().unwrap().metadata().unwrap().ino(),
+            metadata("file").ino()
+        );
+        // The process has closed it and reused the number, or has put something else in its place.
+        for (link, found) in [("other", "file"), ("fifo", "file"), ("fifo", "fifo")] {
+            let used = used_through(&at(link), &metadata(found));
+            assert_eq!(used.open().unwrap_err().kind(), io::ErrorKind::NotFound);
+        }
+    }
+
     #[test]
     fn query_of_open_file_breaks_no_lease() {
         let file = tempfile::NamedTempFile::new().unwrap();
@@ -375,14 +421,8 @@ mod tests {
         child.kill().unwrap();
         child.wait().unwrap();
         let leased = OpenFile {
-            device,
-            inode: metadata.ino(),
-            name: None,
-            removed: false,
-            link: file.path().to_owned(),
-            descriptor: None,
             leased: true,
-            by: Vec::new(),
+            ..used_through(file.path(), &metadata)
         };
         assert_eq!(leased.open().unwrap_err().kind(), io::ErrorKind::WouldBlock);
     }
