@@ -72,6 +72,20 @@ pub struct OpenFile {
 }
 
 impl OpenFile {
+    #[cfg(test)]
+    fn made_up(device: DeviceNumber, inode: u64, by: Vec<FileUse>) -> Self {
+        Self {
+            device,
+            inode,
+            name: None,
+            removed: false,
+            link: PathBuf::new(),
+            descriptor: None,
+            leased: false,
+            by,
+        }
+    }
+
     /// Returns the file for queries. Breaks no lease, because nothing is opened if a process has a descriptor.
     ///
     /// # Errors
@@ -132,6 +146,19 @@ impl OpenFile {
         };
         self.by.iter().filter_map(user).collect()
     }
+}
+
+/// Returns the processes that map any of these bytes of a file or have it open. Inode numbers repeat on each file system.
+pub fn users_of(
+    used: &[OpenFile],
+    device: DeviceNumber,
+    inode: u64,
+    bytes: &Range<u64>,
+) -> Vec<FileUser> {
+    let its = used
+        .iter()
+        .filter(|used| (used.device, used.inode) == (device, inode));
+    its.flat_map(|used| used.users(bytes)).collect()
 }
 
 impl std::fmt::Display for FileUser {
@@ -266,15 +293,10 @@ mod tests {
             pid,
             command: "x".into(),
         };
-        let used = OpenFile {
-            device: "1:2".parse().unwrap(),
-            inode: 7,
-            name: None,
-            removed: false,
-            link: PathBuf::new(),
-            descriptor: None,
-            leased: false,
-            by: vec![
+        let used = OpenFile::made_up(
+            "1:2".parse().unwrap(),
+            7,
+            vec![
                 FileUse {
                     process: process(1),
                     open: true,
@@ -295,7 +317,7 @@ mod tests {
                     ],
                 },
             ],
-        };
+        );
         let who = |range| -> Vec<_> {
             let users = used.users(&range);
             users.iter().map(FileUser::to_string).collect()
@@ -313,6 +335,28 @@ mod tests {
             "mapped by process 2 (x) at 0x10000, 0x80800"
         );
         assert_eq!(who(12288..16384), ["open in process 1 (x)"]);
+    }
+
+    #[test]
+    fn same_inode_number_on_another_device_is_another_file() {
+        let number = |text: &str| text.parse::<DeviceNumber>().unwrap();
+        let opened_by = |device, pid| {
+            let process = Process {
+                pid,
+                command: "x".into(),
+            };
+            let by = FileUse {
+                process,
+                open: true,
+                mapped: Vec::new(),
+            };
+            OpenFile::made_up(number(device), 131, vec![by])
+        };
+        let used = [opened_by("259:0", 1), opened_by("259:1", 2)];
+        let users = users_of(&used, number("259:1"), 131, &(0..4096));
+        let pids: Vec<_> = users.iter().map(|user| user.process.pid).collect();
+        assert_eq!(pids, [2]);
+        assert!(users_of(&used, number("259:1"), 132, &(0..4096)).is_empty());
     }
 
     /// Starts a process that has a file open; no other has it as this one has.
@@ -372,15 +416,10 @@ mod tests {
 
     /// A file that is used through a link, without a descriptor.
     fn used_through(link: &Path, metadata: &fs::Metadata) -> OpenFile {
+        let device = DeviceNumber::from_rdev(metadata.dev());
         OpenFile {
-            device: DeviceNumber::from_rdev(metadata.dev()),
-            inode: metadata.ino(),
-            name: None,
-            removed: false,
             link: link.to_owned(),
-            descriptor: None,
-            leased: false,
-            by: Vec::new(),
+            ..OpenFile::made_up(device, metadata.ino(), Vec::new())
         }
     }
 

@@ -807,9 +807,10 @@ impl QuickSearch<'_> {
                 };
                 let (more, spans) = reported(self.host, self.reports, disk, &rest);
                 entries.extend(more);
-                let reported = entries
-                    .into_iter()
-                    .map(|entry| self.batch.reported(disk, entry, &used, &mut users));
+                let reported = entries.into_iter().map(|entry| {
+                    self.batch
+                        .reported(disk, affected, entry, &used, &mut users)
+                });
                 done.extend(reported);
                 if !spans.is_empty() {
                     let affected = AffectedVolume {
@@ -829,9 +830,10 @@ impl QuickSearch<'_> {
         if !files.is_empty() {
             for (disk, affected) in &traced {
                 let entries = entries(self.host, disk, affected, &files);
-                let reported = entries
-                    .into_iter()
-                    .map(|entry| self.batch.reported(disk, entry, &used, &mut users));
+                let reported = entries.into_iter().map(|entry| {
+                    self.batch
+                        .reported(disk, affected, entry, &used, &mut users)
+                });
                 done.extend(reported);
             }
         }
@@ -862,14 +864,17 @@ fn search(host: &Host, reports: &KernelReports, searches: &[PendingSearch]) -> V
     for (disk, affected) in together(searches.iter().flat_map(|remaining| &remaining.affected)) {
         let (mut found, spans) = reported(host, reports, &disk, &affected);
         if !spans.is_empty() {
-            let rest = AffectedVolume { spans, ..affected };
+            let rest = AffectedVolume {
+                spans,
+                ..affected.clone()
+            };
             found.extend(entries(host, &disk, &rest, &[]));
         }
         for entry in found {
             for (remaining, answer) in searches.iter().zip(&mut answers) {
                 for part in remaining.parts(&entry) {
                     let batch = &remaining.batch;
-                    let event = batch.reported(&disk, part, &remaining.used, &mut users);
+                    let event = batch.reported(&disk, &affected, part, &remaining.used, &mut users);
                     answer.done.push(event);
                 }
             }
@@ -955,10 +960,11 @@ impl Users {
 }
 
 impl Batch {
-    /// With the processes that use it.
+    /// With the processes that use it. The range is of this volume.
     fn reported(
         &self,
         disk: &Disk,
+        affected: &AffectedVolume,
         entry: AffectedRange,
         used: &[OpenFile],
         users: &mut Users,
@@ -970,8 +976,9 @@ impl Batch {
         {
             let start = file_offset.unwrap_or_default();
             let bytes = start..start.saturating_add(entry.span.length);
-            let its = used.iter().filter(|used| used.inode == *inode);
-            processes.extend(its.flat_map(|used| used.users(&bytes)));
+            if let Ok(device) = affected.volume.number() {
+                processes.extend(open_files::users_of(used, device, *inode, &bytes));
+            }
         } else if entry.mount.is_none() {
             // Programs that use the device itself.
             for holder in users.of(disk) {
