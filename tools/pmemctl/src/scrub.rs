@@ -366,136 +366,10 @@ impl Scrub {
     }
 
     /// Reads the disk from where it was left.
-    pub fn run(&self, wanted: &Options<'_>) -> Result<Summary> {
-        let folder = wanted.folder;
-        store::make_folder(folder)?;
-        let file = self.file(folder);
-        let lock =
-            store::lock_file(&file.with_extension("lock")).with_context(|| printable(folder))?;
-        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-            Err(Errno::WOULDBLOCK) => bail!("{}: another scrub is running", self.disk()),
-            locked => locked.with_context(|| printable(folder))?,
-        }
-        store::remove_partial(folder, &partial(&file));
-        let boot = persist::boot(self.region.host())?;
-        let (mut state, anew) = self.state(&file);
-        state.resume(&boot, wanted.retry);
-        if wanted.anew {
-            state.done = 0;
-            state.found.clear();
-        }
-        let disk = &self.list.disk;
-        let disk = disk
-            .open(&disk.whole, OFlags::DIRECT)
-            .with_context(|| printable(disk.node(&disk.whole)))?;
-        let (from, begun) = (state.done, Instant::now());
-        let mut known = Ranges::default();
-        let mut buffer = DirectBuffer::new(CHUNK as usize);
-        // The end of the bytes that the file announces as about to be read.
-        let mut announced = 0;
-        let mut bytes_read = 0;
-        let mut listed = Ranges::default();
-        // Both take long with many errors.
-        let (mut reread, mut saved) = (Throttle::default(), Throttle::default());
-        let mut unsaved = Vec::new();
-        let mut bad: u64 = state.found.iter().map(|bad| bad.end - bad.start).sum();
-        let mut result = loop {
-            let next_suspected = state.skip_suspected();
-            if state.done >= self.size() || (wanted.stop)() {
-                break Ok(());
-            }
-            if state.done >= announced {
-                // Small steps narrow down what stops the machine.
-                let length = if wanted.retry {
-                    CHUNK
-                } else {
-                    window(wanted.rate)
-                };
-                announced = self.size().min(state.done + length);
-                announced = announced.min(next_suspected.unwrap_or(announced));
-                state.reading = Some(Reading {
-                    bytes: state.done..announced,
-                    boot: boot.clone(),
-                });
-                if let Err(error) = state.save(&file) {
-                    break Err(error);
-                }
-            }
-            if reread.is_due() {
-                match reread.time(|| self.list.disk.bad()) {
-                    Ok(list) => listed = pages_of(&list),
-                    Err(error) => break Err(error),
-                }
-            }
-            let end = announced.min(state.done + chunk(wanted.rate));
-            let bytes = state.done..end;
-            known.extend(listed.within(&bytes).iter().cloned());
-            match unreadable(&disk, buffer.bytes(), &listed.gaps(&bytes)) {
-                Ok(found) => unsaved.extend(found),
-                Err(error) => break Err(error),
-            }
-            bytes_read += end - state.done;
-            state.done = end;
-            if !unsaved.is_empty() && saved.is_due() {
-                bad += count(&unsaved);
-                // Saved before a SIGKILL: these are listed now, so the next scrub would take them for known ones.
-                state.reading = None;
-                announced = end;
-                if let Err(error) = saved.time(|| self.save(&mut state, &mut unsaved, &file)) {
-                    break Err(error);
-                }
-            }
-            (wanted.progress)(state.done, bad + count(&unsaved));
-            let due = pace(bytes_read, wanted.rate);
-            while begun.elapsed() < due && !(wanted.stop)() {
-                thread::sleep(NAP.min(due.saturating_sub(begun.elapsed())));
-            }
-        };
-        state.reading = None;
-        if !unsaved.is_empty() {
-            result = result.and(self.save(&mut state, &mut unsaved, &file));
-        }
-        let complete = state.done >= self.size();
-        let found = std::mem::take(&mut state.found);
-        if !complete {
-            state.found.clone_from(&found);
-            state.save(&file)?;
-        } else if !state.suspected.is_empty() {
-            // The next scrub skips them, too.
-            let next = State {
-                done: 0,
-                ..state.clone()
-            };
-            next.save(&file)?;
-        } else {
-            match fs::remove_file(&file) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                removed => removed.with_context(|| printable(&file))?,
-            }
-        }
-        result?;
-        if complete {
-            self.save_last(folder, SystemTime::now())?;
-        }
-        Ok(Summary {
-            disk: self.disk().to_owned(),
-            size: self.size(),
-            from,
-            done: state.done,
-            complete,
-            found: joined(&found).iter().map(BadRange::from).collect(),
-            known: known.iter().map(BadRange::from).collect(),
-            suspected: state.suspected.iter().map(BadRange::from).collect(),
-            seconds: begun.elapsed().as_secs_f64(),
-            anew,
-        })
-    }
-
-    /// Adds unreadable ranges to the list, and saves that they were found.
-    fn save(&self, state: &mut State, found: &mut Vec<Range<u64>>, file: &Path) -> Result<()> {
-        self.record(found)?;
-        state.found.append(found);
-        state.save(file)
+    pub fn run(&self, options: &Options<'_>) -> Result<Summary> {
+        let mut run = Run::begin(self, options)?;
+        let read = run.read();
+        run.finish(read)
     }
 
     /// Adds unreadable ranges to the list, unless the driver has done so.
@@ -518,6 +392,205 @@ impl Scrub {
                     self.disk()
                 )
             })
+    }
+}
+
+/// A scrub that is running.
+struct Run<'a> {
+    scrub: &'a Scrub,
+    options: &'a Options<'a>,
+    /// The file of the position.
+    file: PathBuf,
+    _lock: File,
+    disk: File,
+    buffer: DirectBuffer,
+    boot: String,
+    begun: Instant,
+    /// The first byte of this run.
+    from: u64,
+    /// Why the saved position was not used.
+    anew: Option<String>,
+    state: State,
+    /// The end of the bytes that the file announces as about to be read.
+    announced: u64,
+    bytes_read: u64,
+    /// The listed pages.
+    listed: Ranges,
+    /// Those of them that were not read.
+    known: Ranges,
+    /// Pages that cannot be read and are neither listed nor in `state` yet, in order.
+    unsaved: Vec<Range<u64>>,
+    /// Bytes that cannot be read.
+    bad: u64,
+}
+
+impl<'a> Run<'a> {
+    /// Takes the lock and the position.
+    fn begin(scrub: &'a Scrub, options: &'a Options<'a>) -> Result<Self> {
+        let folder = options.folder;
+        store::make_folder(folder)?;
+        let file = scrub.file(folder);
+        let lock =
+            store::lock_file(&file.with_extension("lock")).with_context(|| printable(folder))?;
+        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            Err(Errno::WOULDBLOCK) => bail!("{}: another scrub is running", scrub.disk()),
+            locked => locked.with_context(|| printable(folder))?,
+        }
+        store::remove_partial(folder, &partial(&file));
+        let boot = persist::boot(scrub.region.host())?;
+        let (mut state, anew) = scrub.state(&file);
+        state.resume(&boot, options.retry);
+        if options.anew {
+            state.done = 0;
+            state.found.clear();
+        }
+        let disk = &scrub.list.disk;
+        Ok(Self {
+            scrub,
+            options,
+            file,
+            _lock: lock,
+            disk: disk
+                .open(&disk.whole, OFlags::DIRECT)
+                .with_context(|| printable(disk.node(&disk.whole)))?,
+            buffer: DirectBuffer::new(CHUNK as usize),
+            boot,
+            begun: Instant::now(),
+            from: state.done,
+            anew,
+            announced: 0,
+            bytes_read: 0,
+            listed: Ranges::default(),
+            known: Ranges::default(),
+            unsaved: Vec::new(),
+            bad: count(&state.found),
+            state,
+        })
+    }
+
+    /// Reads to the end of the disk, or until it is to stop.
+    fn read(&mut self) -> Result<()> {
+        // Both take long with many errors.
+        let (mut reread, mut saved) = (Throttle::default(), Throttle::default());
+        loop {
+            let next_suspected = self.state.skip_suspected();
+            if self.state.done >= self.scrub.size() || (self.options.stop)() {
+                return Ok(());
+            }
+            if self.state.done >= self.announced {
+                self.announce(next_suspected)?;
+            }
+            if reread.is_due() {
+                self.listed = pages_of(&reread.time(|| self.scrub.list.disk.bad())?);
+            }
+            self.read_chunk()?;
+            if !self.unsaved.is_empty() && saved.is_due() {
+                // Saved before a SIGKILL: these are listed now, so the next scrub would take them for known ones.
+                self.state.reading = None;
+                self.announced = self.state.done;
+                saved.time(|| self.keep_found())?;
+            }
+            (self.options.progress)(self.state.done, self.bad);
+            self.keep_pace();
+        }
+    }
+
+    /// Saves which bytes are about to be read.
+    fn announce(&mut self, next_suspected: Option<u64>) -> Result<()> {
+        // Small steps narrow down what stops the machine.
+        let length = match self.options.retry {
+            true => CHUNK,
+            false => window(self.options.rate),
+        };
+        let end = self.scrub.size().min(self.state.done + length);
+        self.announced = end.min(next_suspected.unwrap_or(end));
+        self.state.reading = Some(Reading {
+            bytes: self.state.done..self.announced,
+            boot: self.boot.clone(),
+        });
+        self.state.save(&self.file)
+    }
+
+    /// Reads the pages of the next chunk that are not listed.
+    fn read_chunk(&mut self) -> Result<()> {
+        let end = self
+            .announced
+            .min(self.state.done + chunk(self.options.rate));
+        let bytes = self.state.done..end;
+        self.known
+            .extend(self.listed.within(&bytes).iter().cloned());
+        let unlisted = self.listed.gaps(&bytes);
+        let found = unreadable(&self.disk, self.buffer.bytes(), &unlisted)?;
+        self.bad += count(&found);
+        self.unsaved.extend(found);
+        self.bytes_read += end - bytes.start;
+        self.state.done = end;
+        Ok(())
+    }
+
+    /// Sleeps as long as the read was faster than the rate.
+    fn keep_pace(&self) {
+        let due = pace(self.bytes_read, self.options.rate);
+        while self.begun.elapsed() < due && !(self.options.stop)() {
+            thread::sleep(NAP.min(due.saturating_sub(self.begun.elapsed())));
+        }
+    }
+
+    /// Adds what was found to the list, and saves that it was found.
+    fn keep_found(&mut self) -> Result<()> {
+        self.scrub.record(&self.unsaved)?;
+        self.state.found.append(&mut self.unsaved);
+        self.state.save(&self.file)
+    }
+
+    /// Saves the position, or removes it if the whole disk was read.
+    fn finish(mut self, read: Result<()>) -> Result<Summary> {
+        self.state.reading = None;
+        let mut result = read;
+        if !self.unsaved.is_empty() {
+            result = result.and(self.keep_found());
+        }
+        // The next scrub finds the pages again that are not listed.
+        if let Some(first) = self.unsaved.first() {
+            self.state.done = self.state.done.min(first.start);
+        }
+        let complete = result.is_ok() && self.state.done >= self.scrub.size();
+        let saved = match complete {
+            true => self.save_complete(),
+            false => self.state.save(&self.file),
+        };
+        result.and(saved)?;
+        let state = self.state;
+        Ok(Summary {
+            disk: self.scrub.disk().to_owned(),
+            size: self.scrub.size(),
+            from: self.from,
+            done: state.done,
+            complete,
+            found: joined(&state.found).iter().map(BadRange::from).collect(),
+            known: self.known.iter().map(BadRange::from).collect(),
+            suspected: state.suspected.iter().map(BadRange::from).collect(),
+            seconds: self.begun.elapsed().as_secs_f64(),
+            anew: self.anew,
+        })
+    }
+
+    /// Saves the time of the end, and for the next scrub what it skips as well.
+    fn save_complete(&self) -> Result<()> {
+        if self.state.suspected.is_empty() {
+            match fs::remove_file(&self.file) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                removed => removed.with_context(|| printable(&self.file))?,
+            }
+        } else {
+            let next = State {
+                done: 0,
+                found: Vec::new(),
+                ..self.state.clone()
+            };
+            next.save(&self.file)?;
+        }
+        self.scrub.save_last(self.options.folder, SystemTime::now())
     }
 }
 
@@ -742,6 +815,43 @@ mod tests {
                 progress: &|now, _| done.set(now),
             })
             .unwrap()
+    }
+
+    #[test]
+    fn pages_that_cannot_be_listed_are_read_again() {
+        let (machine, scrub) = scrub();
+        let size = scrub.size();
+        let node = machine.host.path("dev/pmem0");
+        fs::create_dir_all(node.parent().unwrap()).unwrap();
+        File::create(&node).unwrap().set_len(size).unwrap();
+        let folder = machine.folder.path().join("state");
+        let file = scrub.file(&folder);
+        let options = Options {
+            folder: &folder,
+            rate: 1 << 40,
+            anew: false,
+            retry: false,
+            stop: &|| false,
+            progress: &|_, _| {},
+        };
+        // The disk disappears, after a page in the middle or in the last chunk was found.
+        let list = fs::read(machine.host.path("sys/block/pmem0/badblocks")).unwrap();
+        for first in [8192, size - 8192] {
+            let mut run = Run::begin(&scrub, &options).unwrap();
+            run.state.done = size;
+            run.unsaved = vec![first..first + PAGE, size - PAGE..size];
+            fs::remove_file(machine.host.path("sys/block/pmem0/badblocks")).unwrap();
+            assert!(run.finish(Ok(())).is_err());
+            fs::write(machine.host.path("sys/block/pmem0/badblocks"), &list).unwrap();
+            let (state, why) = scrub.state(&file);
+            assert_eq!((state.done, why), (first, None));
+            assert_eq!(scrub.last(&folder), None);
+        }
+        let summary = scrub.run(&options).unwrap();
+        assert_eq!(
+            (summary.from, summary.complete, file.exists()),
+            (size - 8192, true, false)
+        );
     }
 
     #[test]
