@@ -8,7 +8,7 @@
 use crate::badblocks::cxl_events::CxlEvents;
 use crate::badblocks::kernel::{KernelList, ListLookup};
 use crate::badblocks::origin::{Origin, SECTOR};
-use crate::badblocks::poll::{Changes, SETTLE_TIME, Wakeup, WatchedLists};
+use crate::badblocks::poll::{Changes, RETRY_TIME, SETTLE_TIME, Wakeup, WatchedLists};
 use crate::badblocks::set::BadBlocks;
 use crate::nd::Device;
 use crate::nd::region::Region;
@@ -23,6 +23,7 @@ use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::Command;
 use std::thread;
+use std::time::Instant;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, JsonSchema, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -140,9 +141,28 @@ pub fn import(region: &Region) -> ImportReport {
     report
 }
 
-/// Imports the poison lists of the devices below the chosen regions: now, for each region and disk that
-/// appears, and for each report of a device. Reports the first result of a region and each change, until SIGTERM or
-/// SIGINT.
+/// The last import of a region, and the disks that it had.
+#[derive(Debug)]
+struct LastImport {
+    report: ImportReport,
+    disks: Vec<String>,
+}
+
+impl LastImport {
+    fn has_failed(&self) -> bool {
+        self.report.result == ImportOutcome::Failed
+    }
+
+    /// Returns whether another one is due without a report of a device. A change of other devices is no reason, such
+    /// as a uevent about the errors that were added.
+    fn is_outdated(&self, disks: &[String]) -> bool {
+        self.disks != disks || self.has_failed()
+    }
+}
+
+/// Imports the poison lists of the devices below the chosen regions: now, for each region and disk that appears, for
+/// each report of a device, and some time after a failure. Reports the first result of a region and each change, until
+/// SIGTERM or SIGINT.
 pub fn follow(
     host: &Host,
     is_chosen: impl Fn(&Region) -> bool,
@@ -151,7 +171,7 @@ pub fn follow(
     let changes = Changes::open()?;
     let events = CxlEvents::open(host)?;
     let no_lists = WatchedLists::of(&[])?;
-    let mut last: BTreeMap<String, (ImportReport, Vec<String>)> = BTreeMap::new();
+    let mut last: BTreeMap<String, LastImport> = BTreeMap::new();
     loop {
         changes.forget();
         let has_reports = events.take();
@@ -162,20 +182,21 @@ pub fn follow(
             let disks: Vec<_> = region.devices().iter().filter_map(Device::disk).collect();
             let disks: Vec<_> = disks.iter().map(|disk| disk.name().to_owned()).collect();
             let before = last.get(&region.name);
-            // A change of other devices, such as a uevent about the errors that were added.
-            if !has_reports && before.is_some_and(|(_, its)| *its == disks) {
+            if !has_reports && before.is_some_and(|before| !before.is_outdated(&disks)) {
                 continue;
             }
             let report = import(region);
-            let is_news = before.is_none_or(|(before, _)| {
-                report.added_sectors > 0 || report.reasons != before.reasons
+            let is_news = before.is_none_or(|before| {
+                report.added_sectors > 0 || report.reasons != before.report.reasons
             });
             if is_news {
                 report_change(&report)?;
             }
-            last.insert(region.name.clone(), (report, disks));
+            last.insert(region.name.clone(), LastImport { report, disks });
         }
-        if changes.wait(&no_lists, Some(events.as_fd()), None)? == Wakeup::End {
+        let failed = last.values().any(LastImport::has_failed);
+        let until = failed.then(|| Instant::now() + RETRY_TIME);
+        if changes.wait(&no_lists, Some(events.as_fd()), until)? == Wakeup::End {
             return Ok(());
         }
         thread::sleep(SETTLE_TIME);
@@ -221,6 +242,27 @@ fn try_import(region: &Region, report: &mut ImportReport) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn failed_import_is_tried_again() {
+        let disks = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+        let mut last = LastImport {
+            report: ImportReport {
+                region: "region0".into(),
+                disks: Vec::new(),
+                bad_sectors: 0,
+                added_sectors: 0,
+                result: ImportOutcome::NoErrors,
+                reasons: Vec::new(),
+            },
+            disks: disks(&["pmem0"]),
+        };
+        let outdated = |last: &LastImport, names| last.is_outdated(&disks(names));
+        assert!(!outdated(&last, &["pmem0"]));
+        assert!(outdated(&last, &["pmem0", "pmem1"]));
+        last.report.result = ImportOutcome::Failed;
+        assert!(outdated(&last, &["pmem0"]));
+    }
 
     #[test]
     fn media_errors_parsed_as_sectors() {

@@ -22,6 +22,9 @@ use std::time::{Duration, Instant};
 /// Changes come in bursts; the lists are read once for this time.
 pub const SETTLE_TIME: Duration = Duration::from_millis(100);
 
+/// How soon something that failed is tried again. Its cause may go without a change of any list.
+pub const RETRY_TIME: Duration = Duration::from_secs(60);
+
 struct Uevents(OwnedFd);
 
 impl Uevents {

@@ -45,7 +45,8 @@ pub const PAGE: Page = Page {
 pub struct ImportCxl {
     /// Keep running and import the lists again when a device reports an error, until SIGTERM
     ///
-    /// The reports are the kernel's trace events cxl_general_media, cxl_dram and, for injected poison, cxl_poison.
+    /// The reports are the kernel's trace events cxl_general_media, cxl_dram and, for injected poison, cxl_poison. A
+    /// minute after a failure it tries again.
     #[arg(long)]
     follow: bool,
     /// Print one JSON object; with --follow one per line and change

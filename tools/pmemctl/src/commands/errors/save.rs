@@ -52,6 +52,8 @@ pub const PAGE: Page = Page {
 #[derive(Args)]
 pub struct Save {
     /// Keep running and save within a second of each change, until SIGTERM
+    ///
+    /// A minute after a failure it tries again.
     #[arg(long)]
     follow: bool,
     #[command(flatten)]
