@@ -349,7 +349,8 @@ pub fn traced(host: &Host, listed: &[(Disk, BadBlocks)]) -> Result<Vec<(Disk, Af
     Ok(found)
 }
 
-/// Returns the owners of all bad ranges of the targets, or of all volumes if there are no targets.
+/// Returns the owners of all bad ranges of the targets, or of all volumes if there are no targets. Where the search for
+/// owners fails, the ranges have the reason; fails if the disk or volume of a target disappears.
 pub fn entries_of(
     host: &Host,
     affected: &[(Disk, AffectedVolume)],
@@ -360,18 +361,19 @@ pub fn entries_of(
     let mut entries = Vec::new();
     for (disk, affected) in affected {
         if targets.is_empty() || targets.iter().any(|target| target.has(affected)) {
+            // A disk that disappeared looks empty, or fails in some way: this comes after the search.
             let owners = owners(host, disk, affected, all_links, progress);
-            // A disk that disappeared looks empty, or fails in some way.
-            let there = ensure_there(host, disk, affected);
-            match there.and(owners) {
-                Ok(owners) => entries.extend(owners),
-                // Of all disks, one must not hide the errors of others.
-                Err(error) if targets.is_empty() => {
-                    let reason = format!("{error:#}");
-                    entries.extend(without_owner(disk, affected, &reason));
+            let reason = match (ensure_there(host, disk, affected), owners) {
+                (Ok(()), Ok(owners)) => {
+                    entries.extend(owners);
+                    continue;
                 }
-                Err(error) => return Err(error),
-            }
+                // Of all disks, one must not hide the errors of others.
+                (Err(error), _) if !targets.is_empty() => return Err(error),
+                // A failed search must not hide the errors either.
+                (Err(error), _) | (Ok(()), Err(error)) => format!("{error:#}"),
+            };
+            entries.extend(without_owner(disk, affected, &reason));
         }
     }
     for target in targets {
@@ -737,6 +739,39 @@ mod tests {
         let reason = unknown(&survey, "259:1").unwrap();
         assert!(reason.contains("pmem0 has errors") && reason.contains("thin-pool"));
         assert_eq!(unknown(&survey, "259:0"), None);
+    }
+
+    #[test]
+    fn failed_search_for_owners_hides_no_errors() {
+        struct Silent;
+        impl Progress for Silent {}
+        let machine = FakeSysfs::new();
+        let mut survey = survey(&machine);
+        let mut volume = Volume::made_up("pmem0p1", "259:1", vec![]);
+        volume.file_system = Some("ext4".into());
+        volume.mounts.push(Mount {
+            directory: "/unmounted meanwhile".into(),
+            dax: Dax::Never,
+            root: "/".into(),
+            options: String::new(),
+        });
+        let affected = AffectedVolume {
+            volume,
+            chain: vec![number("259:1"), number("259:0")],
+            spans: [Span::made_up(0, 512)].into_iter().collect(),
+            opaque: None,
+            beside: None,
+        };
+        let disk = survey.disks[0].disk.clone();
+        survey.affected.push((disk, affected));
+        for targets in [vec![], vec![Target::Device(number("259:1"))]] {
+            let listing = survey.list(&targets, false, &Silent).unwrap();
+            let reasons: Vec<_> = listing.entries.iter().map(|one| &one.reason).collect();
+            assert!(matches!(reasons[..], [Some(reason)] if reason.contains("unmounted")));
+        }
+        fs::remove_file(machine.host.path("sys/dev/block/259:1")).unwrap();
+        let gone = survey.list(&[Target::Device(number("259:0"))], false, &Silent);
+        assert!(format!("{:#}", gone.unwrap_err()).contains(GONE));
     }
 
     #[test]
