@@ -263,8 +263,12 @@ impl Debugfs<'_> {
     }
 
     /// Runs commands with the bitmaps loaded.
-    fn run_with_bitmaps(&self, commands: &str) -> Result<CommandOutput> {
-        run("debugfs", PACKAGE, &["-f", "-"], self.0, commands)
+    fn read_with_bitmaps(
+        &self,
+        commands: &str,
+        see: impl FnOnce(&mut dyn BufRead) -> io::Result<()>,
+    ) -> Result<CommandOutput> {
+        sandboxed::read("debugfs", PACKAGE, &["-f", "-"], self.0, commands, see)
     }
 
     /// Runs a command with lists of numbers.
@@ -342,7 +346,7 @@ fn entry(output: &mut dyn BufRead, see: &mut DirVisitor<'_>) -> io::Result<()> {
     while let Some(&first) = output.fill_buf()?.first() {
         if first != b'/' {
             let mut line = Vec::new();
-            output.read_until(b'\n', &mut line)?;
+            sandboxed::read_field(output, b'\n', &mut line)?;
             let inode = line.strip_prefix(b"debugfs: ls -p <");
             let inode = inode.and_then(|inode| inode.split(|&byte| byte == b'>').next());
             folder = inode.and_then(number).or(folder);
@@ -351,7 +355,7 @@ fn entry(output: &mut dyn BufRead, see: &mut DirVisitor<'_>) -> io::Result<()> {
         output.consume(1);
         let mut fields: [Vec<u8>; 6] = Default::default();
         for field in &mut fields {
-            output.read_until(b'/', field)?;
+            sandboxed::read_field(output, b'/', field)?;
             field.pop();
         }
         let [inode, mode, _, _, name, _] = fields;
@@ -444,19 +448,31 @@ fn free_ranges(text: &str, size: u64) -> Vec<Range<u64>> {
     free
 }
 
-fn blocks(spans: &Spans, size: u64) -> BTreeSet<u64> {
-    let of = |span: Span| span.offset / size..span.range().end.div_ceil(size);
-    spans.iter().flat_map(of).collect()
+/// Returns the blocks of `spans` from the block `first` on, in order. They may be too many to keep.
+fn blocks(spans: &Spans, first: u64, size: u64) -> impl Iterator<Item = u64> {
+    let mut next = first;
+    let behind = first.saturating_mul(size)..u64::MAX;
+    spans.within(&behind).flat_map(move |span| {
+        let blocks = next.max(span.offset / size)..span.range().end.div_ceil(size);
+        next = next.max(blocks.end);
+        blocks
+    })
 }
 
-/// `Block 1000 marked in use`, `Block 1001 not in use`.
-fn free_blocks(text: &str) -> BTreeSet<u64> {
-    text.lines()
-        .filter_map(|line| {
-            let block = line.strip_prefix("Block ")?.strip_suffix(" not in use")?;
-            block.parse().ok()
-        })
-        .collect()
+/// Parses `Block 1000 marked in use`, `Block 1001 not in use`: returns the free blocks, or `None` if there are no such
+/// lines. There is a line for each block, so that the output may be too much to keep.
+fn free_blocks(output: &mut dyn BufRead) -> io::Result<Option<Ranges>> {
+    let mut free = None;
+    let mut line = Vec::new();
+    while sandboxed::read_field(output, b'\n', &mut line)? > 0 {
+        if let Some(rest) = line.strip_prefix(b"Block ") {
+            let free: &mut Ranges = free.get_or_insert_default();
+            let block = rest.strip_suffix(b" not in use\n").and_then(number);
+            free.extend(block.map(|block| block..block.saturating_add(1)));
+        }
+        line.clear();
+    }
+    Ok(free)
 }
 
 /// `1000<TAB>12`: a block and its inode.
@@ -499,17 +515,11 @@ pub fn owners(node: &str, spans: &Spans, all_links: bool) -> Result<OwnersFound>
     let hidden = header.hidden();
     let inodes: Vec<u64> = hidden.iter().map(|(inode, _)| *inode).collect();
     found.extend(take(&mut left, &debugfs.extents(&inodes)?, size));
-    let mut queried: BTreeSet<u64> = BTreeSet::new();
+    let mut next = 0;
     loop {
-        let some: Vec<u64> = blocks(&left, size)
-            .into_iter()
-            .filter(|block| !queried.contains(block))
-            .take(NUMBERS)
-            .collect();
-        if some.is_empty() {
-            break;
-        }
-        queried.extend(&some);
+        let some: Vec<u64> = blocks(&left, next, size).take(NUMBERS).collect();
+        let Some(last) = some.last() else { break };
+        next = last + 1;
         let output = debugfs.run_on("icheck", some)?;
         let text = output.text();
         let owners = owners_of_blocks(&text);
@@ -580,27 +590,21 @@ fn free(debugfs: &Debugfs, size: u64, left: &mut Spans, result: &mut OwnersFound
     if commands.is_empty() {
         return Ok(());
     }
-    let output = debugfs.run_with_bitmaps(&commands)?;
-    if !output.text().contains("\nBlock ") {
+    let mut free = None;
+    let output = debugfs.read_with_bitmaps(&commands, |output| {
+        free = free_blocks(output)?;
+        Ok(())
+    })?;
+    let Some(free) = free else {
         result.reason = Some(format!(
             "free space is unknown ({}): a bitmap may be on a bad block",
             output.error.trim()
         ));
-    }
-    let free: Vec<(u64, Vec<InodeExtent>)> = free_blocks(&output.text())
-        .into_iter()
-        .map(|block| {
-            let blocks = block..block + 1;
-            (
-                0,
-                vec![InodeExtent {
-                    logical: None,
-                    blocks,
-                }],
-            )
-        })
-        .collect();
-    let parts = take(left, &free, size).into_iter().map(|(span, ..)| span);
+        return Ok(());
+    };
+    let bytes =
+        |blocks: &Range<u64>| blocks.start.saturating_mul(size)..blocks.end.saturating_mul(size);
+    let parts = free.iter().flat_map(|blocks| left.take(&bytes(blocks)));
     let parts: Spans = parts.collect();
     result.owned.extend(parts.iter().map(|span| Owned {
         span,
@@ -830,10 +834,32 @@ mod tests {
 
     #[test]
     fn testb_and_icheck_output_parses() {
-        let output = "debugfs: testb 3 2\nBlock 3 marked in use\nBlock 4 not in use\n";
-        assert_eq!(free_blocks(output), [4].into());
+        let output =
+            "debugfs: testb 3 3\nBlock 3 marked in use\nBlock 4 not in use\nBlock 5 not in use\n";
+        let free = free_blocks(&mut output.as_bytes()).unwrap();
+        assert_eq!(free, Some(Ranges::from_iter(std::iter::once(4..6))));
+        assert_eq!(
+            free_blocks(&mut &b"debugfs: testb 3 1\n"[..]).unwrap(),
+            None
+        );
         let output = "debugfs: icheck 10 11\nBlock\tInode number\n10\t7\n11\t<block not found>\n";
         assert_eq!(owners_of_blocks(output), [(10, 7)].into());
+    }
+
+    #[test]
+    fn blocks_of_large_ranges_are_not_collected() {
+        let spans: Spans = [
+            Span::made_up(100, 8),
+            Span::made_up(120, 8),
+            Span::made_up(132, 1 << 60),
+        ]
+        .into_iter()
+        .collect();
+        let some = |first| blocks(&spans, first, 16).take(3).collect::<Vec<_>>();
+        assert_eq!(some(0), [6, 7, 8]);
+        assert_eq!(some(7), [7, 8, 9]);
+        assert_eq!(some(1 << 40), [1 << 40, (1 << 40) + 1, (1 << 40) + 2]);
+        assert!(some(u64::MAX / 2).is_empty());
     }
 
     proptest! {

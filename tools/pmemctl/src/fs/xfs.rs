@@ -551,7 +551,7 @@ impl<'a> Database<'a> {
 fn each_entry(output: &mut dyn BufRead, see: &mut DirVisitor<'_>) -> io::Result<()> {
     let mut folder = None;
     let mut line = Vec::new();
-    while output.read_until(b'\n', &mut line)? > 0 {
+    while sandboxed::read_field(output, b'\n', &mut line)? > 0 {
         match entry(&line) {
             LsLine::Entry(found) => {
                 // The first entry; if an inode cannot be read, xfs_db lists the previous directory again.

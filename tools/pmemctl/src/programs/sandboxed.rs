@@ -3,7 +3,8 @@
 //! Runs programs of other packages on the contents of devices.
 //!
 //! The programs parse data that may be hostile: the disk of a guest, a corrupt file system. They run without
-//! privileges ([`abstractions::sandbox`]), with limits, and get the device as a descriptor.
+//! privileges ([`abstractions::sandbox`]), with limits, and get the device as a descriptor. Their output is limited as
+//! well, because this process keeps it in its own memory.
 
 use crate::programs;
 use abstractions::process::die_with_parent;
@@ -54,6 +55,34 @@ pub fn limit_runs(limit: Duration) {
     DEADLINE.store(limit.as_secs(), Ordering::Relaxed);
 }
 
+/// Bytes of output that are kept at most.
+const OUTPUT: u64 = 64 << 20;
+/// Bytes of a line or field of output at most; names of files are shorter.
+const FIELD: usize = 1 << 20;
+
+fn too_much(most: usize) -> io::Error {
+    io::Error::other(format!("there are more than {} MiB of it", most >> 20))
+}
+
+/// Reads until `end`, as [`BufRead::read_until`] does; fails if `to` becomes too long.
+pub fn read_field(from: &mut dyn BufRead, end: u8, to: &mut Vec<u8>) -> io::Result<usize> {
+    let room = FIELD.saturating_sub(to.len());
+    let count = from.take(room as u64).read_until(end, to)?;
+    match to.len() < FIELD {
+        true => Ok(count),
+        false => Err(too_much(FIELD)),
+    }
+}
+
+/// Reads all; fails if it is more than `most` bytes.
+fn read_all(from: &mut dyn BufRead, most: u64, to: &mut Vec<u8>) -> io::Result<()> {
+    from.take(most).read_to_end(to)?;
+    match from.fill_buf()?.is_empty() {
+        true => Ok(()),
+        false => Err(too_much(most as usize)),
+    }
+}
+
 /// Paths that programs read besides the device: themselves, their libraries, and the settings of mke2fs(8).
 const READABLE: [&str; 11] = [
     "/usr",
@@ -98,7 +127,7 @@ pub fn run(
 ) -> Result<CommandOutput> {
     let mut output = Vec::new();
     let rest = read(program, package, options, device, commands, |from| {
-        from.read_to_end(&mut output).map(|_| ())
+        read_all(from, OUTPUT, &mut output)
     })?;
     Ok(CommandOutput { output, ..rest })
 }
@@ -274,6 +303,29 @@ mod tests {
             "{}",
             output.error
         );
+    }
+
+    #[test]
+    fn program_that_prints_too_much_is_killed() {
+        let error = run("sh", "dash", &["-s"], "/dev/null", "yes").unwrap_err();
+        assert!(
+            format!("{error:#}").contains("more than 64 MiB"),
+            "{error:#}"
+        );
+        let mut output = Vec::new();
+        assert!(read_all(&mut &b"abc"[..], 2, &mut output).is_err());
+        output.clear();
+        read_all(&mut &b"abc"[..], 3, &mut output).unwrap();
+        assert_eq!(output, b"abc");
+
+        let endless = || io::BufReader::new(io::repeat(b'x'));
+        assert!(read_field(&mut endless(), b'\n', &mut Vec::new()).is_err());
+        output.clear();
+        let mut lines = &b"ab\ncd"[..];
+        for (count, all) in [(3, "ab\n"), (2, "ab\ncd"), (0, "ab\ncd")] {
+            assert_eq!(read_field(&mut lines, b'\n', &mut output).unwrap(), count);
+            assert_eq!(output, all.as_bytes());
+        }
     }
 
     #[test]
