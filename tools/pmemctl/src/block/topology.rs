@@ -188,7 +188,7 @@ impl Mounts {
             .collect()
     }
 
-    /// Returns where an XFS is mounted that has this volume as its real-time device.
+    /// Returns where an XFS is mounted that has this volume as its real-time device, as [`printable`] has it.
     pub fn with_realtime_device(&self, kernel_name: &str) -> Option<String> {
         let is_it = |mount: &&MountInfo| {
             let path = mount.device_option("rtdev");
@@ -196,7 +196,7 @@ impl Mounts {
             path.is_some_and(|path| path.file_name().is_some_and(|name| name == kernel_name))
         };
         let found = self.0.iter().find(is_it)?;
-        Some(found.directory.to_string_lossy().into_owned())
+        Some(printable(&found.directory))
     }
 
     /// Fills in the mounts of a volume and of those on it.
@@ -427,11 +427,11 @@ mod tests {
     #[test]
     fn realtime_device_of_a_mount_is_found() {
         let mounts = Mounts(mountinfo::parse(
-            b"36 1 259:0 / /mnt rw - xfs /dev/pmem0 rw,rtdev=/dev/pmem9,noquota\n",
+            b"36 1 259:0 / /mnt/\x1b[2J rw - xfs /dev/pmem0 rw,rtdev=/dev/pmem9,noquota\n",
         ));
         assert_eq!(
             mounts.with_realtime_device("pmem9").as_deref(),
-            Some("/mnt")
+            Some(r"/mnt/\u{1b}[2J")
         );
         assert_eq!(mounts.with_realtime_device("pmem0"), None);
         // There is no such device here.

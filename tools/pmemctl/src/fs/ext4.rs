@@ -9,6 +9,7 @@ use crate::fs::walk::{self, DirEntry, DirVisitor, Walk};
 use crate::fs::{Owned, Owner, OwnersFound, Space, SpaceKind};
 use crate::programs::sandboxed::{self, CommandOutput, run};
 use crate::ranges::Ranges;
+use crate::sysfs::printable;
 use anyhow::{Context, Result, bail};
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -50,7 +51,7 @@ impl Header {
         let value = self.value(name);
         value
             .parse()
-            .with_context(|| format!("dumpe2fs says \"{name}: {value}\""))
+            .with_context(|| format!("dumpe2fs says \"{name}: {}\"", printable(value)))
     }
 
     /// Bytes of a block.
@@ -129,7 +130,7 @@ impl Layout {
         {
             let fields: Vec<_> = line.trim().split(':').collect();
             let [group, _, superblock, descriptors, blocks, inodes, first] = fields[..] else {
-                bail!("dumpe2fs says \"{line}\"");
+                bail!("dumpe2fs says \"{}\"", printable(line));
             };
             let group: u64 = group.parse()?;
             let mut place = |at: &str, what, count: Option<u64>| {
@@ -620,6 +621,8 @@ fn protected(text: &str) -> Option<String> {
     let value = |name: &str| text.lines().find_map(|line| line.strip_prefix(name));
     let sequence = value("sequence: ")?.trim();
     let by = value("node_name: ").unwrap_or("another machine").trim();
+    // Any bytes may be in the image.
+    let by = printable(by);
     (sequence != CLEAN).then(|| {
         format!("its multi-mount protection says that {by} has it mounted, or had when it crashed: mount it, or run e2fsck, where it is")
     })
@@ -698,6 +701,8 @@ mod tests {
         );
         let mmp = "block_number: 4851\nsequence: ff4d4d50\nnode_name: vm\n";
         assert_eq!(protected(mmp), None);
+        let escapes = mmp.replace("ff4d", "004d").replace("vm", "\x1b[2Jvm");
+        assert!(protected(&escapes).unwrap().contains(r"\u{1b}[2Jvm has it"));
         assert!(
             protected(&mmp.replace("ff4d", "004d"))
                 .unwrap()

@@ -133,10 +133,8 @@ impl FileSystem {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = open(directory, flags, Mode::empty())
             .map(File::from)
-            .with_context(|| directory.display().to_string())?;
-        let there = root
-            .metadata()
-            .with_context(|| directory.display().to_string())?;
+            .with_context(|| printable(directory))?;
+        let there = root.metadata().with_context(|| printable(directory))?;
         ensure!(
             DeviceNumber::from_rdev(there.dev()) == self.device,
             "{}",
@@ -149,7 +147,7 @@ impl FileSystem {
         format!(
             "{} was unmounted from {}; try again",
             self.volume.name,
-            self.directory.display()
+            printable(&self.directory)
         )
     }
 
@@ -192,7 +190,7 @@ impl FileSystem {
 
     fn records(&self, directory: &File, see: impl FnMut(&Record)) -> Result<()> {
         extents::of_device(directory, self.device.encoded(), &(0..u64::MAX), see)
-            .with_context(|| format!("owners of the blocks of {}", self.directory.display()))
+            .with_context(|| format!("owners of the blocks of {}", printable(&self.directory)))
     }
 
     /// Calls `see` with each range and its use, in order; space between them is in use.
@@ -365,7 +363,7 @@ impl FileSystem {
                 ) => {}
             Err(error) => {
                 return Err(error).with_context(|| {
-                    format!("owners of the blocks of {}", self.directory.display())
+                    format!("owners of the blocks of {}", printable(&self.directory))
                 });
             }
         }
@@ -718,6 +716,19 @@ mod tests {
             FsmapOwner::of(&record(SPECIAL, 0x66_0000_0003), 8192),
             FsmapOwner::Metadata("block bitmap")
         );
+    }
+
+    #[test]
+    fn directory_named_by_a_user_is_escaped() {
+        let system = FileSystem {
+            device: "1:0".parse().unwrap(),
+            directory: "/mnt/\x1b[2J".into(),
+            volume: Volume::made_up("disk", "1:0", vec![]),
+        };
+        let opened = format!("{:#}", system.root().unwrap_err());
+        for message in [system.gone(), opened] {
+            assert!(message.contains(r"/mnt/\u{1b}[2J"), "{message}");
+        }
     }
 
     #[test]

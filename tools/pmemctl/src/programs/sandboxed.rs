@@ -7,6 +7,7 @@
 //! well, because this process keeps it in its own memory.
 
 use crate::programs;
+use crate::sysfs::printable;
 use abstractions::process::die_with_parent;
 use abstractions::sandbox::{self, Device, Limits, confine};
 use anyhow::{Context, Result};
@@ -27,7 +28,7 @@ pub struct CommandOutput {
     pub success: bool,
     /// Bytes, because names of files need not be UTF-8.
     pub output: Vec<u8>,
-    /// The last line of standard error.
+    /// The last line of standard error, as [`printable`] has it: it may quote a hostile image.
     pub error: String,
 }
 
@@ -203,7 +204,7 @@ fn read_within(
     let error = output.lines().last().unwrap_or_default();
     Ok(CommandOutput {
         success,
-        error: error.replace(&argument, name),
+        error: printable(error.replace(&argument, name)),
         output: Vec::new(),
     })
 }
@@ -281,6 +282,9 @@ mod tests {
         assert_eq!((output.success, output.text().as_str()), (false, "a\n"));
         assert_eq!(output.reason("sh"), "sh: no /dev/null");
         assert_eq!(output.reason("bash"), "bash: sh: no /dev/null");
+        let commands = r"printf 'sh: \033[2J' >&2; exit 3";
+        let output = run("sh", "dash", &["-s"], "/dev/null", commands).unwrap();
+        assert_eq!(output.reason("sh"), r"sh: \u{1b}[2J");
         assert!(
             CommandOutput::default()
                 .reason("sh")
