@@ -203,7 +203,7 @@ impl Survey {
         if targets.is_empty() {
             for disk in &self.disks {
                 listing.outside.extend(outside(disk));
-                let reason = disk.bad.as_ref().err();
+                let reason = disk.why_unknown();
                 listing
                     .unknown
                     .extend(reason.map(|reason| format!("{}: {reason}", disk.disk.name())));
@@ -270,7 +270,7 @@ impl Survey {
         }
         if let Some((name, reason)) = disks
             .iter()
-            .find_map(|disk| Some((disk.disk.name(), disk.bad.as_ref().err()?)))
+            .find_map(|disk| Some((disk.disk.name(), disk.why_unknown()?)))
         {
             return Some(format!("the errors of {name} are unknown: {reason}"));
         }
@@ -313,7 +313,7 @@ fn outside(errors: &DiskErrors) -> Vec<NamespaceRange> {
     let Some(device) = &errors.device else {
         return Vec::new();
     };
-    let ranges = errors.outside.ranges().map(bytes);
+    let ranges = errors.outside.iter().flat_map(BadBlocks::ranges).map(bytes);
     ranges
         .map(|(namespace_offset, length)| NamespaceRange {
             disk: errors.disk.name().to_owned(),
@@ -787,7 +787,7 @@ mod tests {
         let btt = Device::find(&machine.host, "btt0.0".parse().unwrap());
         survey.disks[0].device = Some(btt.unwrap());
         assert_eq!(unknown(&survey, "259:1"), None);
-        survey.disks[0].outside = "8 8\n".parse().unwrap();
+        survey.disks[0].outside = Ok("8 8\n".parse().unwrap());
         assert!(unknown(&survey, "259:1").unwrap().contains("sector mode"));
         let mount = Target::Mount(number("259:0"));
         assert!(survey.unknown(&mount, number("259:0")).is_some());

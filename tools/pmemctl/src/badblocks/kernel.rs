@@ -162,20 +162,36 @@ pub struct DiskErrors {
     pub device: Option<Device>,
     /// The bad sectors of the disk, or why they are unknown.
     pub bad: Result<BadBlocks, String>,
-    /// Bad sectors of the namespace that are not of the disk, from the start of the namespace.
-    pub outside: BadBlocks,
+    /// Bad sectors of the namespace that are not of the disk, from the start of the namespace, or why they are unknown.
+    pub outside: Result<BadBlocks, String>,
 }
 
 impl DiskErrors {
-    /// Returns whether a file on the disk may be affected by the errors outside.
-    pub fn outside_affects_files(&self) -> bool {
-        let affects = |device: &Device| match device.name.kind {
+    /// Returns whether errors outside of the disk's data may affect a file on the disk.
+    fn depends_on_outside(&self) -> bool {
+        let depends = |device: &Device| match device.name.kind {
             Kind::Btt => true,
             // `struct page`s on the device.
             Kind::Pfn => sysfs::line(device.folder().join("mode")).as_deref() == Some("pmem"),
             Kind::Namespace | Kind::Dax => false,
         };
-        !self.outside.is_empty() && self.device.as_ref().is_some_and(affects)
+        self.device.as_ref().is_some_and(depends)
+    }
+
+    /// Returns whether a file on the disk may be affected by the errors outside.
+    pub fn outside_affects_files(&self) -> bool {
+        let has_errors = self.outside.as_ref().is_ok_and(|bad| !bad.is_empty());
+        has_errors && self.depends_on_outside()
+    }
+
+    /// Returns why there may be more errors that affect files on the disk.
+    pub fn why_unknown(&self) -> Option<&str> {
+        let outside = || {
+            let reason = self.outside.as_ref().err();
+            reason.filter(|_| self.depends_on_outside())
+        };
+        let reason = self.bad.as_ref().err().or_else(outside);
+        reason.map(String::as_str)
     }
 }
 
@@ -266,8 +282,9 @@ impl Disk {
             Some(device) => self.outside_by_region(device),
             None => Ok(BadBlocks::default()),
         };
+        let outside = outside.map_err(|error| format!("{error:#}"));
         let bad = match (is_btt, &outside) {
-            (true, Err(error)) => Err(format!("{error:#}")),
+            (true, Err(reason)) => Err(reason.clone()),
             (true, Ok(outside)) if !exact && outside.is_empty() => {
                 Err("in sector mode its driver has no list of errors".to_owned())
             }
@@ -281,7 +298,7 @@ impl Disk {
             disk: self.clone(),
             device,
             bad,
-            outside: outside.unwrap_or_default(),
+            outside,
         }
     }
 
@@ -448,16 +465,29 @@ mod tests {
         machine.lists("0 8");
         let errors = disk(&machine).errors();
         assert_eq!(errors.bad.as_ref().unwrap().to_string(), "0 8\n");
-        assert_eq!(errors.outside.to_string(), "16 8\n");
+        assert_eq!(errors.outside.as_ref().unwrap().to_string(), "16 8\n");
         // The exact list takes precedence.
         machine.write(LIST, "4096 512 log\n1048576 4096 user");
         let errors = disk(&machine).errors();
         assert_eq!(errors.bad.as_ref().unwrap().to_string(), "0 8\n");
-        assert_eq!(errors.outside.to_string(), "8 1\n");
+        assert_eq!(errors.outside.as_ref().unwrap().to_string(), "8 1\n");
         // The struct pages are in RAM, or on the device.
         assert!(!errors.outside_affects_files());
         machine.write("sys/devices/ndbus0/region0/pfn0.0/mode", "pmem");
         assert!(errors.outside_affects_files());
+    }
+
+    #[test]
+    fn errors_in_struct_pages_are_unknown_if_the_list_is_cut_off() {
+        let machine = machine();
+        machine.write(REGION, &"1000000 512\n".repeat(342)[..4094]);
+        // The struct pages are in RAM, or on the device.
+        let errors = disk(&machine).errors();
+        assert!(errors.outside.is_err());
+        assert_eq!(errors.why_unknown(), None);
+        machine.write("sys/devices/ndbus0/region0/pfn0.0/mode", "pmem");
+        let reason = errors.why_unknown().unwrap();
+        assert!(reason.ends_with("longer than the kernel shows"), "{reason}");
     }
 
     #[test]

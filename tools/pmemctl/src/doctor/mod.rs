@@ -11,6 +11,7 @@ pub mod probe;
 use crate::affected::{self, Survey};
 use crate::badblocks::kernel::DiskErrors;
 use crate::badblocks::origin::SECTOR;
+use crate::badblocks::set::BadBlocks;
 use crate::block::devno::DeviceNumber;
 use crate::block::remap;
 use crate::block::topology::{self, Dax, Mount, Volume};
@@ -353,20 +354,20 @@ impl Doctor<'_> {
             let is_whole = number.is_none_or(|number| number == errors.disk.whole.number);
             let mut count = ErrorCount::default();
             let lengths = |range: &Range<u64>| (range.end - range.start) * SECTOR;
-            match &errors.bad {
-                Ok(bad) if is_whole && self.scope.file().is_none() => {
-                    count.add(bad.ranges().chain(errors.outside.ranges()).map(lengths));
-                }
-                Ok(_) => {}
-                // A driver without any list is no finding.
-                Err(_) if !errors.disk.whole.folder.join("badblocks").exists() => {}
-                Err(reason) => self.found(Finding::new(
+            if is_whole && self.scope.file().is_none() {
+                let lists = errors.bad.iter().chain(&errors.outside);
+                count.add(lists.flat_map(BadBlocks::ranges).map(lengths));
+            }
+            // A driver without any list is no finding.
+            let has_list = errors.disk.whole.folder.join("badblocks").exists();
+            if let Some(reason) = errors.why_unknown().filter(|_| has_list) {
+                self.found(Finding::new(
                     errors.disk.name(),
                     "errors-unknown",
                     Prevents::Reads,
                     format!("its bad blocks are unknown: {reason}"),
                     "repair the listed blocks; with rust_pmem, errors/list has all of them",
-                )),
+                ));
             }
             self.found_errors(errors.disk.name().to_owned(), &count);
         }
