@@ -63,6 +63,7 @@ check "and no other byte" cmp "$file" /tmp/right
 is "the others are still listed" "$(count_listed)" $COUNT
 
 # A node of another device: the whole disk, at whose offsets there are other bytes.
+page=$((START + $(disk_offset_of "$file" 45056)))
 echo "add $page 512" >"$list"
 mv "/dev/${disk}p1" /tmp/node
 # shellcheck disable=SC2046 # two numbers
@@ -70,5 +71,6 @@ mknod "/dev/${disk}p1" b $(stat -c '%Hr %Lr' "/dev/$disk")
 is "a node of another device is refused" "$(run_repair --trust-list --zero "$file")" '1 '
 check "with a reason" grep -q "/dev/${disk}p1: this is not the device" /tmp/repair.err
 mv /tmp/node "/dev/${disk}p1"
-is "with the right node, one sector is replaced" "$(run_repair --trust-list --zero "$file")" '0 40960+4096 512 3584 repaired'
+is "with the right node, one sector is replaced" "$(run_repair --trust-list --zero "$file")" '0 45056+4096 512 3584 repaired'
+dd if=/dev/zero of=/tmp/right bs=512 seek=88 count=1 conv=notrunc status=none
 check "and the rest of the page is as it was" cmp "$file" /tmp/right
