@@ -808,6 +808,14 @@ impl<'bound> Badblocks<'bound> {
         self.set.next_range(at)
     }
 
+    /// Returns the first bad one of the physical `addresses`, which are in the namespace.
+    pub(crate) fn first_at(&self, addresses: &Range<u64>) -> Option<u64> {
+        let sectors = self.set.sectors(addresses);
+        let (bad, _) = self.set.next_range(sectors.start)?;
+
+        (bad.start < sectors.end).then(|| self.set.addresses(&bad).start.max(addresses.start))
+    }
+
     /// Returns the physical addresses of `sectors` of the namespace.
     pub(crate) fn addresses(&self, sectors: &Range<u64>) -> Range<u64> {
         self.set.addresses(sectors)
@@ -835,7 +843,7 @@ impl Drop for Badblocks<'_> {
                 "no memory to keep all errors: some are unknown when a driver is bound again\n"
             );
         }
-        self.set.hide_in_region();
+        self.set.region().hide_badblocks(self.set.namespace());
     }
 }
 

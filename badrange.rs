@@ -159,17 +159,6 @@ impl Set<'_> {
         );
     }
 
-    /// Removes the namespace from the bad blocks of the region, where libnvdimm does not: see
-    /// [`InfoAccess::setup_pfn`](crate::abstractions::nd::InfoAccess::setup_pfn). The badrange list keeps
-    /// the errors.
-    pub(crate) fn hide_in_region(&self) {
-        if !self.region().has_commands() {
-            let bus = self.region().lock_bus();
-
-            bus.clear_badblocks(self.namespace());
-        }
-    }
-
     fn next_pending(&self, within: &Range<u64>) -> Option<Range<u64>> {
         self.state.lock().bad.first_pending(within)
     }

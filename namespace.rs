@@ -180,6 +180,7 @@ impl<'bound> BoundNamespace<'bound> {
         let data = mapping.data(&range)?;
         let table = Table::Disk(KBox::pin_init(BadBlocks::new(), GFP_KERNEL)?);
         let badblocks = Badblocks::new(bound, half_open(&range), half_open(&data), table, scope)?;
+        ensure_memmap_is_good(dev, &mapping, &badblocks)?;
         let memory_errors = memory_errors::Listener::new(badblocks.clone(), scope)?;
         let failures = Failures::new(badblocks.clone(), link.clone());
         let memory = mapping.map(dev, &range, claim, failures, scope)?;
@@ -272,11 +273,11 @@ enum Mapping {
 impl Mapping {
     fn of(dev: &Device<Core<'_>>, ns: &Namespace<'_, '_>) -> Result<Self> {
         if dev.is_pfn() {
-            hide_errors(dev, ns);
+            // They are there after the region was bound anew: its driver reads the badrange list.
+            dev.region().hide_badblocks(&half_open(&ns.range()));
             // The caller claims the range below, and then the info block can't be read any more.
             let (layout, data_offset) = ns.enable()?.setup_pfn()?;
 
-            ensure_memmap_is_good(dev, &layout)?;
             return Ok(Self::Pages(layout, data_offset));
         }
         Ok(if dev.should_map_pages() {
@@ -317,34 +318,26 @@ impl Mapping {
     }
 }
 
-/// Removes the namespace from the bad blocks of a region without commands, as
-/// [`setup_pfn`](crate::abstractions::nd::InfoAccess::setup_pfn) requires. They are there after the region
-/// was bound anew: its driver reads the badrange list.
-fn hide_errors(dev: &Device<Core<'_>>, ns: &Namespace<'_, '_>) {
-    if !dev.region().has_commands() {
-        let bus = dev.region().lock_bus();
-
-        bus.clear_badblocks(&half_open(&ns.range()));
-    }
-}
-
 /// Fails with [`EIO`] if memory for `struct page`s is bad: the kernel would not survive reading them.
 ///
 /// On a bus with commands, libnvdimm has cleared its poison, or has failed itself.
-fn ensure_memmap_is_good(dev: &Device<Core<'_>>, layout: &Layout) -> Result {
-    if dev.region().has_commands() {
-        return Ok(());
-    }
-    let Some(memmap) = layout.memmap() else {
+fn ensure_memmap_is_good(
+    dev: &Device<Core<'_>>,
+    mapping: &Mapping,
+    badblocks: &Badblocks<'_>,
+) -> Result {
+    let Mapping::Pages(layout, _) = mapping else {
         return Ok(());
     };
-    let bus = dev.region().lock_bus();
+    let bad = layout
+        .memmap()
+        .filter(|_| !dev.region().has_commands())
+        .and_then(|memmap| badblocks.first_at(&memmap));
 
-    if let Some(bad) = bus.badranges(&memmap)?.first() {
+    if let Some(address) = bad {
         dev_warn!(
             dev.as_ref(),
-            "error at {:#x}, in the memory for struct pages: write over it in raw mode, or use --map=mem\n",
-            bad.start
+            "error at {address:#x}, in the memory for struct pages: write over it in raw mode, or use --map=mem\n"
         );
         return Err(EIO);
     }

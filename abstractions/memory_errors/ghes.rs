@@ -111,9 +111,7 @@ extern "C" fn callback(
     if severity >= bindings::GHES_SEV_RECOVERABLE as c_ulong && has(bindings::CPER_MEM_VALID_PA) {
         // The lowest bit of the address that is valid.
         let unit = match has(bindings::CPER_MEM_VALID_PA_MASK) {
-            true => 1_u64
-                .checked_shl(mask.trailing_zeros())
-                .unwrap_or(u64::MAX),
+            true => 1_u64.checked_shl(mask.trailing_zeros()).unwrap_or(u64::MAX),
             false => u64::MAX,
         };
 

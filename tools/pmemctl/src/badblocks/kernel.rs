@@ -479,7 +479,7 @@ mod tests {
 
     #[test]
     fn errors_in_struct_pages_are_unknown_if_the_list_is_cut_off() {
-        let machine = machine();
+        let machine = FakeSysfs::with_nested_disk();
         machine.write(REGION, &"1000000 512\n".repeat(342)[..4094]);
         // The struct pages are in RAM, or on the device.
         let errors = disk(&machine).errors();
