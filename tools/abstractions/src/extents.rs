@@ -199,7 +199,31 @@ pub struct XfsGeometry {
     realtime_extents: u64,
     /// First block of the log, as an XFS block number; 0 if the log is on another device.
     pub log_start: u64,
-    rest: [u64; 24],
+    others: [u64; 8],
+    /// First block of a real-time section on the same device; 0 if there is none, or the kernel knows of none.
+    realtime_start: u64,
+    rest: [u64; 15],
+}
+
+impl XfsGeometry {
+    /// Returns the number of the data device in `FS_IOC_GETFSMAP`: with a real-time section on the same device, the
+    /// sections are numbered (`xfs_getfsmap_device`).
+    fn fsmap_device(&self, device: u32) -> u32 {
+        /// `XFS_DEV_DATA` of xfs_fs.h.
+        const DATA: u32 = 1;
+        match self.realtime_start {
+            0 => device,
+            _ => DATA,
+        }
+    }
+}
+
+/// Returns the number by which [`of_device`] and its records know the device of a mounted file system.
+pub fn fsmap_device(file: impl AsFd, device: u32) -> u32 {
+    match xfs_geometry(file) {
+        Ok(geometry) => geometry.fsmap_device(device),
+        Err(_) => device,
+    }
 }
 
 /// Returns the geometry of the XFS that a file is on; `ENOTTY` on another file system.
@@ -371,8 +395,33 @@ mod tests {
         assert_eq!(size_of::<Getbmapx>(), 48);
         assert_eq!(size_of::<XfsGeometry>(), 256);
         assert_eq!(offset_of!(XfsGeometry, log_start), 56);
+        assert_eq!(offset_of!(XfsGeometry, realtime_start), 128);
         assert_eq!(offset_of!(Fsmap, keys), 64);
         assert_eq!(offset_of!(Fsmap, records), 192);
+    }
+
+    #[test]
+    fn data_device_is_a_section_beside_an_internal_real_time_section() {
+        let mut geometry = XfsGeometry {
+            block_size: 4096,
+            realtime_extent: 1,
+            group_blocks: 1 << 16,
+            groups: 4,
+            log_blocks: 0,
+            sector_size: 512,
+            inode_size: 512,
+            inode_percent: 25,
+            data_blocks: 1 << 18,
+            realtime_blocks: 1 << 18,
+            realtime_extents: 1 << 18,
+            log_start: 0,
+            others: [0; 8],
+            realtime_start: 0,
+            rest: [0; 15],
+        };
+        assert_eq!(geometry.fsmap_device(0x10300), 0x10300);
+        geometry.realtime_start = 1 << 18;
+        assert_eq!(geometry.fsmap_device(0x10300), 1);
     }
 
     #[test]
@@ -382,5 +431,6 @@ mod tests {
         assert!(by_getbmapx(&file, Fork::Data, |_| ()).is_err());
         assert!(xfs_geometry(&file).is_err());
         assert!(of_device(&file, 0, &(0..4096), |_| ()).is_err());
+        assert_eq!(fsmap_device(&file, 7), 7);
     }
 }

@@ -101,7 +101,7 @@ pub(crate) fn free_parts(
     ranges: &[Range<u64>],
 ) -> io::Result<Vec<Range<u64>>> {
     let mut free = Vec::new();
-    let number = device.encoded();
+    let number = extents::fsmap_device(directory, device.encoded());
     for range in ranges {
         extents::of_device(directory, number, range, |record| {
             let is_free = FsmapOwner::of(record, record.physical) == FsmapOwner::Free;
@@ -188,15 +188,19 @@ impl FileSystem {
         Ok(layout.space(ext4::hidden_ranges(&node, &header)?))
     }
 
+    fn fsmap_device(&self, directory: &File) -> u32 {
+        extents::fsmap_device(directory, self.device.encoded())
+    }
+
     fn records(&self, directory: &File, see: impl FnMut(&Record)) -> Result<()> {
-        extents::of_device(directory, self.device.encoded(), &(0..u64::MAX), see)
+        extents::of_device(directory, self.fsmap_device(directory), &(0..u64::MAX), see)
             .with_context(|| format!("owners of the blocks of {}", printable(&self.directory)))
     }
 
     /// Calls `see` with each range and its use, in order; space between them is in use.
     pub(crate) fn each(&self, mut see: impl FnMut(&Range<u64>, SpaceKind)) -> Result<()> {
         let directory = self.root()?;
-        let number = self.device.encoded();
+        let number = self.fsmap_device(&directory);
         self.records(&directory, |record| {
             let kind = match FsmapOwner::of(record, record.physical) {
                 _ if record.device != number => return,
@@ -345,7 +349,7 @@ impl FileSystem {
     fn query(&self, directory: &File, span: Span) -> Result<Vec<(Span, FsmapOwner)>> {
         let mut pieces = Vec::new();
         let mut left: Spans = [span.clone()].into_iter().collect();
-        let number = self.device.encoded();
+        let number = self.fsmap_device(directory);
         let searched = extents::of_device(directory, number, &span.range(), |record| {
             let range = record.physical..record.physical.saturating_add(record.length);
             if let Some(part) = span.cut(&range).filter(|_| record.device == number) {
