@@ -14,9 +14,9 @@ use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, bind, recv,
 use signal_hook::consts::{SIGINT, SIGTERM};
 use std::fs::File;
 use std::io::Read;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// Changes come in bursts; the lists are read once for this time.
@@ -82,17 +82,22 @@ impl WatchedLists {
         let regions = regions
             .iter()
             .map(|region| region.folder().join("badblocks"));
-        let open = |path: PathBuf| {
-            inotify::add_watch(&written, &path, inotify::WatchFlags::MODIFY).ok()?;
-            let mut file = File::open(path).ok()?;
-            file.read_to_end(&mut Vec::new()).ok()?;
-            Some(file)
-        };
         Ok(Self {
-            files: disks.chain(regions).filter_map(open).collect(),
+            files: disks
+                .chain(regions)
+                .filter_map(|path| watch(&written, &path))
+                .collect(),
             written,
         })
     }
+}
+
+/// Opens a list. Without inotify, of which a user has a limited number of watches, poll(2) reports most changes still.
+fn watch(written: impl AsFd, list: &Path) -> Option<File> {
+    let _ = inotify::add_watch(written, list, inotify::WatchFlags::MODIFY);
+    let mut file = File::open(list).ok()?;
+    file.read_to_end(&mut Vec::new()).ok()?;
+    Some(file)
 }
 
 /// Why a wait is over.
@@ -169,5 +174,18 @@ impl Changes {
                 return Ok(Wakeup::Other);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn list_is_polled_without_inotify_as_well() {
+        let list = tempfile::NamedTempFile::new().unwrap();
+        let no_inotify = File::open("/dev/null").unwrap();
+        assert!(watch(&no_inotify, list.path()).is_some());
+        assert!(watch(&no_inotify, Path::new("/nonexistent")).is_none());
     }
 }
