@@ -267,20 +267,8 @@ impl FileSystem {
         }
         // From here on only the walks keep the mount in use.
         drop(directory);
-        let mut search = Search {
-            leases: Leases::read(host),
-            leased: BTreeMap::new(),
-            wanted: inodes.iter().map(|hit| hit.inode).collect(),
-            left: unknown.clone(),
-            searched: unknown,
-            shared: false,
-            hits: inodes,
-            names: BTreeMap::new(),
-            open_by: BTreeMap::new(),
-            seen: BTreeSet::new(),
-            complete: BTreeSet::new(),
-            links: ext4.as_ref().map(|_| Vec::new()),
-        };
+        let mut search = Search::of(host, unknown, inodes);
+        search.links = ext4.as_ref().map(|_| Vec::new());
         if geometry.is_some() {
             self.names_by_parents(host, &mut search, all_links)?;
         }
@@ -562,20 +550,49 @@ struct Search {
     complete: BTreeSet<u64>,
     /// Symbolic links with a block of their own, collected for ext4.
     links: Option<Vec<u64>>,
+    /// An inode of `wanted` that had no name when one was looked for last.
+    unnamed: u64,
 }
 
 /// The highest number of symbolic links whose blocks are looked up.
 const LINKS: usize = 10_000;
 
 impl Search {
-    fn is_done(&self, all_links: bool) -> bool {
-        let named = |inode| self.names.contains_key(inode) || self.open_by.contains_key(inode);
-        self.left.is_empty()
-            && !self.shared
-            && self
-                .wanted
-                .iter()
-                .all(|inode| self.complete.contains(inode) || !all_links && named(inode))
+    /// Searches the inodes of `unknown` spans, and the names of these and of others.
+    fn of(host: &Host, unknown: Spans, hits: Vec<Hit>) -> Self {
+        Self {
+            leases: Leases::read(host),
+            leased: BTreeMap::new(),
+            wanted: hits.iter().map(|hit| hit.inode).collect(),
+            left: unknown.clone(),
+            searched: unknown,
+            shared: false,
+            hits,
+            names: BTreeMap::new(),
+            open_by: BTreeMap::new(),
+            seen: BTreeSet::new(),
+            complete: BTreeSet::new(),
+            links: None,
+            unnamed: 0,
+        }
+    }
+
+    fn is_done(&mut self, all_links: bool) -> bool {
+        if !self.left.is_empty() || self.shared {
+            return false;
+        }
+        let is_named =
+            |inode: &u64| self.names.contains_key(inode) || self.open_by.contains_key(inode);
+        let is_open =
+            |inode: &&u64| !self.complete.contains(inode) && (all_links || !is_named(inode));
+        // From the last one on, because an inode keeps its name: a walk asks this for each directory.
+        let behind = self.wanted.range(self.unnamed..);
+        let before = self.wanted.range(..self.unnamed);
+        match behind.chain(before).find(is_open).copied() {
+            Some(inode) => self.unnamed = inode,
+            None => return true,
+        }
+        false
     }
 
     /// Searches one file of a walk.
@@ -736,6 +753,39 @@ mod tests {
     }
 
     #[test]
+    fn search_ends_with_the_last_name() {
+        let mut search = Search::of(&Host::here(), Spans::default(), Vec::new());
+        assert!(search.is_done(true));
+        search.wanted.extend([5, 7, 9]);
+        let name = |search: &mut Search, inode| {
+            search.names.insert(inode, vec!["/file".into()]);
+        };
+        for inode in [5, 9] {
+            name(&mut search, inode);
+            assert!(!search.is_done(false));
+        }
+        // Another one is found, before those that have names.
+        search.wanted.insert(3);
+        name(&mut search, 7);
+        assert!(!search.is_done(false));
+        search.open_by.insert(3, vec![812]);
+        assert!(search.is_done(false) && !search.is_done(true));
+        search.complete.extend([3, 5, 7, 9]);
+        assert!(search.is_done(true));
+    }
+
+    #[test]
+    fn names_of_many_files_are_looked_at_once() {
+        let mut search = Search::of(&Host::here(), Spans::default(), Vec::new());
+        search.wanted = (0..100_000).collect();
+        search.names = (0..99_999).map(|inode| (inode, Vec::new())).collect();
+        let begun = std::time::Instant::now();
+        // Each directory of a walk asks.
+        assert!((0..10_000).all(|_| !search.is_done(false)));
+        assert!(begun.elapsed() < std::time::Duration::from_secs(10));
+    }
+
+    #[test]
     fn file_is_found_by_its_extents() {
         struct Silent;
         impl Progress for Silent {}
@@ -763,20 +813,7 @@ mod tests {
             directory: folder.path().to_owned(),
             volume: Volume::made_up("disk", "1:0", vec![]),
         };
-        let mut search = Search {
-            leases: Leases::read(&Host::here()),
-            leased: BTreeMap::new(),
-            wanted: BTreeSet::new(),
-            searched: spans.clone(),
-            left: spans,
-            shared: false,
-            hits: Vec::new(),
-            names: BTreeMap::new(),
-            open_by: BTreeMap::new(),
-            seen: BTreeSet::new(),
-            complete: BTreeSet::new(),
-            links: None,
-        };
+        let mut search = Search::of(&Host::here(), spans, Vec::new());
         system.walk(&mut search, Fork::Data, true, &Silent).unwrap();
         let inode = file.metadata().unwrap().ino();
         assert!(search.left.is_empty());
