@@ -377,17 +377,11 @@ impl<'bound> Set<'bound> {
         let mut at = start;
 
         self.change_table(state, |table| {
-            let mut writes = 0_u32;
+            let offset = self.data.start;
+            let sectors = start.saturating_sub(offset)..end.saturating_sub(offset);
+            let (reached, writes) = table.set_while_room(sectors, room);
 
-            while at < end && table.count() < room {
-                let len = end.saturating_sub(at).min(BadBlocks::LONGEST);
-
-                writes = writes.wrapping_add(1);
-                if table.set(at.saturating_sub(self.data.start), len).is_err() {
-                    break;
-                }
-                at = at.saturating_add(len);
-            }
+            at = offset.saturating_add(reached);
             writes
         });
         if at >= end {
@@ -606,7 +600,6 @@ impl<'bound> Badblocks<'bound> {
         let work = Work::new(set.clone(), Queue::System, scope)?;
 
         set.read_badrange()?;
-        set.show_in_region();
         // The driver core sends a uevent at the end of a probe.
         set.state.lock().unannounced = false;
         Ok(Arc::new(Self { work, set }, GFP_KERNEL)?)

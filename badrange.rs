@@ -42,6 +42,10 @@ impl Set<'_> {
         for addresses in &bus.badranges(self.namespace())? {
             let mut rest = self.sectors(addresses);
 
+            // libnvdimm adds them to the region's list, but here the driver has hidden them.
+            if !self.region().has_commands() {
+                bus.set_badblocks(addresses);
+            }
             // A report with the same start as an entry replaces its length (`badrange_add`), so that
             // the list may have lost what follows.
             self.set_pending(&(rest.end..rest.end.saturating_add(1)));
@@ -139,24 +143,6 @@ impl Set<'_> {
             self.note_added(bus, &bad);
         }
         Ok(())
-    }
-
-    /// Adds the entries of the badrange list to the bad blocks of the region, where libnvdimm does not.
-    pub(crate) fn show_in_region(&self) {
-        if self.region().has_commands() {
-            return;
-        }
-        let bus = self.region().lock_bus();
-
-        bus.cut_badranges(
-            |entry| {
-                if let Some(addresses) = self.in_namespace(entry) {
-                    bus.set_badblocks(&addresses);
-                }
-                None
-            },
-            |_| (),
-        );
     }
 
     fn next_pending(&self, within: &Range<u64>) -> Option<Range<u64>> {

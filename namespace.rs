@@ -273,7 +273,7 @@ enum Mapping {
 impl Mapping {
     fn of(dev: &Device<Core<'_>>, ns: &Namespace<'_, '_>) -> Result<Self> {
         if dev.is_pfn() {
-            // They are there after the region was bound anew: its driver reads the badrange list.
+            // Errors are there if the region was bound anew: its driver reads the badrange list.
             dev.region().hide_badblocks(&half_open(&ns.range()));
             // The caller claims the range below, and then the info block can't be read any more.
             let (layout, data_offset) = ns.enable()?.setup_pfn()?;

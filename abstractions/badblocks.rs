@@ -5,6 +5,7 @@
 //! C header: [`include/linux/badblocks.h`](srctree/include/linux/badblocks.h)
 
 use super::bindings;
+use core::ops::Range;
 use kernel::{
     error::to_result,
     page::PAGE_SIZE,
@@ -14,7 +15,7 @@ use kernel::{
 
 /// A sorted table of bad 512-byte sectors (`struct badblocks`), which the block layer can show.
 ///
-/// It has room for [`CAPACITY`](Self::CAPACITY) entries of at most [`LONGEST`](Self::LONGEST) sectors.
+/// It has room for [`CAPACITY`](Self::CAPACITY) entries of at most 512 sectors.
 ///
 /// # Invariants
 ///
@@ -36,7 +37,7 @@ impl BadBlocks {
     pub(crate) const CAPACITY: usize = PAGE_SIZE / size_of::<u64>();
 
     /// The most sectors in an entry.
-    pub(crate) const LONGEST: u64 = 512;
+    const LONGEST: u64 = 512;
 
     /// Creates an empty table. [`ENOMEM`].
     pub(crate) fn new() -> impl PinInit<Self, Error> {
@@ -129,6 +130,24 @@ impl BadBlocks {
             return Ok(());
         }
         Err(ENOSPC)
+    }
+
+    /// Adds `sectors` from the first one on, as long as the table has fewer than `room` entries. Returns the
+    /// first one that is not added, or the end, and the number of writes to the table.
+    pub(crate) fn set_while_room(&self, sectors: Range<u64>, room: usize) -> (u64, u32) {
+        let mut at = sectors.start;
+        let mut writes = 0_u32;
+
+        while at < sectors.end && self.count() < room {
+            let len = sectors.end.saturating_sub(at).min(Self::LONGEST);
+
+            writes = writes.wrapping_add(1);
+            if self.set(at, len).is_err() {
+                break;
+            }
+            at = at.saturating_add(len);
+        }
+        (at, writes)
     }
 
     /// Removes the `len` sectors from `start` on. In a full table, an entry that would have to be split

@@ -146,19 +146,12 @@ impl Bus<'_> {
 
     /// Adds the physical `addresses` to the bad blocks of the region, as far as there is room.
     pub(crate) fn set_badblocks(&self, addresses: &Range<u64>) {
-        let (mut start, len) = self.0.sectors(addresses);
-        let end = start.saturating_add(len);
-        let table = self.0.badblocks();
+        let (start, len) = self.0.sectors(addresses);
         let room = BadBlocks::room(self.0.size() >> 9);
 
-        while start < end && table.count() < room {
-            let len = end.saturating_sub(start).min(BadBlocks::LONGEST);
-
-            if table.set(start, len).is_err() {
-                break;
-            }
-            start = start.saturating_add(len);
-        }
+        self.0
+            .badblocks()
+            .set_while_room(start..start.saturating_add(len), room);
     }
 
     /// Removes the physical `addresses`, which are whole sectors, from the bad blocks of the region.
