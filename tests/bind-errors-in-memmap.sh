@@ -16,8 +16,8 @@ errors() {
 	cut -d ' ' -f 1,2 "$(errors_list_of "$namespace")"
 }
 
-# make MODE…: makes the namespace anew, or says that it fails.
-make() {
+# make_mode MODE…: makes the namespace anew, or says that it fails.
+make_mode() {
 	timeout 60 ndctl create-namespace -f -e "$namespace" -m "$@" >/dev/null 2>/tmp/error || echo fails
 	settle
 }
@@ -32,17 +32,17 @@ echo "add 1048576 4096" >"$(errors_list_of "$namespace")"
 settle
 is "the region shows it" "$(cat "$region/badblocks")" "2048 8"
 dmesg -C
-is "struct pages on the device: it fails" "$(make fsdax -M dev)" fails
+is "struct pages on the device: it fails" "$(make_mode fsdax -M dev)" fails
 is "the log says where the error is" "$(dmesg | grep -c 'error at 0x20100000, in the memory for struct pages')" 1
-is "in RAM: it is bound" "$(make fsdax -M mem)" ""
+is "in RAM: it is bound" "$(make_mode fsdax -M mem)" ""
 is "the error is listed" "$(errors)" "1048576 4096"
 is "the region shows it again" "$(cat "$region/badblocks")" "2048 8"
-is "device DAX, by its own driver: it is bound" "$(make devdax -M dev)" ""
-is "back to a raw disk" "$(make raw)" ""
+is "device DAX, by its own driver: it is bound" "$(make_mode devdax -M dev)" ""
+is "back to a raw disk" "$(make_mode raw)" ""
 is "the error is listed there" "$(errors)" "1048576 4096"
 disk=$(disk_of "$namespace")
 check "a write repairs it" pmem-io fill --direct --offset 1M --length 4K "/dev/$disk"
-is "struct pages on the device: it is bound" "$(make fsdax -M dev)" ""
+is "struct pages on the device: it is bound" "$(make_mode fsdax -M dev)" ""
 is "nothing is listed" "$(errors)$(cat "$region/badblocks")" ""
 
 echo "add 1048576 4096" >"$(errors_list_of "$namespace")"
@@ -55,7 +55,7 @@ region=$ND/$namespace/..
 is "the driver of the region lists it" "$(cat "$region/badblocks")" "2048 8"
 load_driver
 is "an error in the struct pages of a namespace: it is not bound" "$(disk_of "$namespace")" ""
-is "back to a raw disk: it is" "$(make raw)" ""
+is "back to a raw disk: it is" "$(make_mode raw)" ""
 disk=$(disk_of "$namespace")
 check "a write repairs that, too" pmem-io fill --direct --offset 1M --length 4K "/dev/$disk"
 

@@ -10,11 +10,7 @@
 
 cleanup() {
 	exec 3<&-
-	umount "$MNT" 2>/dev/null
-	dmsetup remove_all --force 2>/dev/null
-	forget_errors "$disk"
-	wipefs -aq "/dev/$disk"
-	unload_driver
+	clean_up_volumes "$disk"
 }
 
 # owner_of SECTOR OF THE VOLUME [FIELD]: makes the sector bad; prints its owner.

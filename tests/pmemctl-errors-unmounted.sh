@@ -8,11 +8,7 @@
 . "$(dirname "$0")/lib/test.sh"
 
 cleanup() {
-	umount "$MNT" 2>/dev/null
-	dmsetup remove_all --force 2>/dev/null
-	forget_errors "$disk"
-	wipefs -aq "/dev/$disk"
-	unload_driver
+	clean_up_volumes "$disk"
 }
 
 # mark_bad SECTOR…: makes the sectors bad.

@@ -8,11 +8,7 @@
 SECTORS=131072
 
 cleanup() {
-	umount "$MNT" 2>/dev/null
-	dmsetup remove_all --force 2>/dev/null
-	forget_errors "$disk"
-	wipefs -aq "/dev/$disk"
-	unload_driver
+	clean_up_volumes "$disk"
 }
 
 # repair_status [ARGUMENT…]

@@ -7,11 +7,7 @@
 CHUNK=65536
 
 cleanup() {
-	umount "$MNT" 2>/dev/null
-	dmsetup remove_all --force 2>/dev/null
-	forget_errors "$disk"
-	wipefs -aq "/dev/$disk"
-	unload_driver
+	clean_up_volumes "$disk"
 }
 
 # offset_on_disk BYTE OF THE VOLUME: see Documentation/admin-guide/device-mapper/striped.rst.

@@ -69,3 +69,13 @@ forget_errors_now() {
 	forget_errors "$1"
 	[ "$DRIVER" = rust_pmem ] || rebind "$(device_of_disk "$1")"
 }
+
+# clean_up_volumes DISK: unmounts the file system, removes all volumes of device mapper, and the signatures and errors of the
+# disk below them, and unloads the driver.
+clean_up_volumes() {
+	umount "$MNT" 2>/dev/null
+	dmsetup remove_all --force 2>/dev/null
+	forget_errors "$1"
+	wipefs -aq "/dev/$1"
+	unload_driver
+}
