@@ -29,7 +29,7 @@ const SIGNS: &[&str] = &[
     "DEBUG_LOCKS_WARN_ON",
     "sleeping function called",
     "ODEBUG:",
-    "new suspected memory leaks",
+    "leaked memory:",
     "page allocation failure",
     "rust_kernel: panicked",
     "turning off the locking correctness validator",
@@ -328,7 +328,7 @@ mod tests {
             "Kernel panic - not syncing: sysrq triggered crash",
             "refcount_t: underflow; use-after-free.",
             "BUG: sleeping function called from invalid context at kernel/locking/mutex.c:623",
-            "kmemleak: 3 new suspected memory leaks (see /sys/kernel/debug/kmemleak)",
+            "leaked memory: 0xff110000046c2a00 (size 32): kasprintf+0x5c/0x80 pmem_probe+0x1/0x2",
             "ODEBUG: free active (active state 0) object: ff11000004 object type: work_struct",
             "DEBUG_LOCKS_WARN_ON(lock->magic != lock)",
         ] {
