@@ -14,6 +14,7 @@
 //!  requests (thread)  ◄── host ─────► virtio-serial ◄──►  guest/host     requests machine checks, devices, a power cut
 //!  Monitor            ◄── QMP ──────► monitor
 //!  Serial             ◄── file ────── serial port   ◄───  the kernel's log
+//!  the checkout       ─── files ────► 9p (or virtiofsd) ─► /rust_pmem
 //! ```
 
 mod architecture;
@@ -23,9 +24,11 @@ mod driver;
 mod host_cache;
 mod monitor;
 mod options;
+mod process;
 mod qemu_args;
 mod serial;
 pub mod terminal;
+mod virtiofs;
 mod vm;
 
 pub use architecture::Architecture;

@@ -16,6 +16,8 @@ use units::Size;
 const IMAGES: &str = "RUST_PMEM_IMAGES";
 /// A file in that folder which marks the kernel as a debug kernel, with further arguments for its command line.
 const DEBUG: &str = "debug.cmdline";
+/// A file in that folder which marks a kernel that has virtiofs but not 9p.
+const VIRTIOFS: &str = "virtiofs";
 
 /// The files that a guest boots from.
 #[derive(Debug, Clone)]
@@ -29,6 +31,8 @@ pub struct Images {
     pub debug: Option<String>,
     /// Folder that the guest sees as /rust_pmem.
     pub share: PathBuf,
+    /// Whether it sees that by virtiofs instead of 9p.
+    pub virtiofs: bool,
 }
 
 impl Images {
@@ -64,6 +68,10 @@ impl Images {
                 _ => None,
             },
             share: share(options)?,
+            virtiofs: match (&options.kernel, &folder) {
+                (None, Some(folder)) => folder.join(VIRTIOFS).exists(),
+                _ => false,
+            },
         })
     }
 }
@@ -267,7 +275,7 @@ const FREE_DIMMS: usize = 4;
 /// Free address space for devices that are added later.
 const FREE_BYTES: u64 = 64 << 30;
 
-/// Makes QEMU's command line, except for the channels to this program.
+/// Makes QEMU's command line, except for the channels to this program and to virtiofsd.
 pub(crate) fn arguments(
     options: &Options,
     images: &Images,
@@ -293,6 +301,14 @@ pub(crate) fn arguments(
     let most = most.next_multiple_of(1 << 30);
 
     let mut machine = String::from(architecture.machine());
+    // virtiofsd maps the guest's memory.
+    let ram = match images.virtiofs {
+        true => "memory-backend-memfd,share=on",
+        false => "memory-backend-ram",
+    };
+    if options.nodes() == 1 {
+        machine.push_str(",memory-backend=ram");
+    }
     if options.persistence == Persistence::Cpu {
         machine.push_str(",nvdimm-persistence=cpu");
     }
@@ -351,8 +367,12 @@ pub(crate) fn arguments(
             most >> 20
         ),
     ]);
-    if options.nodes() > 1 {
-        numa(options, &mut add);
+    match options.nodes() {
+        1 => add(&[
+            "-object",
+            &format!("{ram},id=ram,size={}", options.memory.bytes()),
+        ]),
+        _ => numa(options, ram, &mut add),
     }
     add(&[
         "-kernel",
@@ -375,13 +395,15 @@ pub(crate) fn arguments(
         "-device",
         "virtio-blk-pci,drive=root",
     ]);
-    add(&[
-        "-virtfs",
-        &format!(
-            "local,mount_tag=checkout,security_model=none,readonly=on,multidevs=remap,path={}",
-            escaped(&images.share)?
-        ),
-    ]);
+    if !images.virtiofs {
+        add(&[
+            "-virtfs",
+            &format!(
+                "local,mount_tag=checkout,security_model=none,readonly=on,multidevs=remap,path={}",
+                escaped(&images.share)?
+            ),
+        ]);
+    }
     add(&[
         "-chardev",
         &format!("file,id=serial,append=on,path={}", escaped(serial)?),
@@ -431,8 +453,8 @@ fn plugin(name: &str) -> Result<String> {
     Ok(format!("file={}", escaped(&plugin)?))
 }
 
-/// Adds NUMA nodes with equal memory; the first one has the remainder as well.
-fn numa(options: &Options, add: &mut impl FnMut(&[&str])) {
+/// Adds NUMA nodes with equal memory of kind `ram`; the first one has the remainder as well.
+fn numa(options: &Options, ram: &str, add: &mut impl FnMut(&[&str])) {
     const UNIT: u64 = 2 << 20;
     let nodes = u64::from(options.nodes());
     let memory = options.memory.bytes();
@@ -444,7 +466,7 @@ fn numa(options: &Options, add: &mut impl FnMut(&[&str])) {
         };
         add(&[
             "-object",
-            &format!("memory-backend-ram,id=node{node},size={size}"),
+            &format!("{ram},id=node{node},size={size}"),
             "-numa",
             &format!("node,nodeid={node},memdev=node{node}"),
         ]);
@@ -543,9 +565,11 @@ mod tests {
         let options =
             Options::from_words("--memory 512M --nvdimm size=16M,node=2 --nvdimm size=16M");
         let mut words = Vec::new();
-        numa(&options.unwrap(), &mut |more: &[&str]| {
-            words.extend(more.iter().map(|&word| word.to_owned()))
-        });
+        numa(
+            &options.unwrap(),
+            "memory-backend-ram",
+            &mut |more: &[&str]| words.extend(more.iter().map(|&word| word.to_owned())),
+        );
         let sizes: Vec<u64> = words
             .iter()
             .filter_map(|word| word.split_once("size=")?.1.parse().ok())

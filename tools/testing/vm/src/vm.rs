@@ -8,8 +8,10 @@ use crate::cper::Severity;
 use crate::host_cache::HostCache;
 use crate::monitor::Monitor;
 use crate::options::{Nvdimm, Options, VirtioPmem};
+use crate::process::Process;
 use crate::qemu_args::{self, Images};
 use crate::serial::{Serial, reports};
+use crate::virtiofs;
 use anyhow::{Context, Result, bail, ensure};
 use rustix::io::{FdFlags, fcntl_setfd};
 use std::ffi::OsString;
@@ -19,7 +21,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -89,7 +91,8 @@ impl From<anyhow::Error> for BootError {
 /// QEMU's process, and why it ended if that was requested.
 #[derive(Debug)]
 struct Qemu {
-    child: Mutex<Child>,
+    process: Process,
+    _virtiofsd: Option<Process>,
     requested: Mutex<Option<Loss>>,
     cache: HostCache,
 }
@@ -108,42 +111,10 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Qemu {
-    /// Kills it. Its process id can't be another process's, because only this type waits for it.
-    fn kill(&self) {
-        let mut child = locked(&self.child);
-        let _ = child.kill();
-        let _ = child.wait();
-    }
-
     /// Kills it, by a power cut that was requested.
     fn cut(&self) {
         *locked(&self.requested) = Some(Loss::PowerCut);
-        self.kill();
-    }
-
-    fn ended(&self) -> Option<String> {
-        match locked(&self.child).try_wait() {
-            Ok(Some(status)) => Some(status.to_string()),
-            Ok(None) => None,
-            Err(error) => Some(error.to_string()),
-        }
-    }
-
-    fn wait(&self, limit: Duration) -> bool {
-        let start = Instant::now();
-        while self.ended().is_none() {
-            if start.elapsed() > limit {
-                return false;
-            }
-            thread::sleep(Duration::from_millis(10));
-        }
-        true
-    }
-}
-
-impl Drop for Qemu {
-    fn drop(&mut self) {
-        self.kill();
+        self.process.kill();
     }
 }
 
@@ -179,21 +150,33 @@ fn qemu_log(folder: &Path) -> PathBuf {
 fn start(
     mut command: Command,
     mut arguments: Vec<OsString>,
+    images: &Images,
     folder: &Path,
     cache: HostCache,
 ) -> Result<Started> {
     let _one_at_a_time = locked(&SPAWN);
+    let log = File::create(qemu_log(folder))?;
     let mut theirs = Vec::new();
-    let mut line = |name: &str, option: &str, value: &str| -> Result<UnixStream> {
-        let (ours, other) = UnixStream::pair()?;
-        fcntl_setfd(&other, FdFlags::empty())?;
-        let fd = other.as_raw_fd();
+    let mut give = |channel: UnixStream, name: &str, option: &str, value: &str| -> Result<()> {
+        fcntl_setfd(&channel, FdFlags::empty())?;
+        let fd = channel.as_raw_fd();
         arguments.extend([
             "-chardev".into(),
             format!("socket,id={name},fd={fd}").into(),
         ]);
         arguments.extend([option.into(), format!("{value},chardev={name}").into()]);
-        theirs.push(other);
+        theirs.push(channel);
+        Ok(())
+    };
+    let mut virtiofsd = None;
+    if images.virtiofs {
+        let (process, channel) = virtiofs::serve(&images.share, log.try_clone()?)?;
+        give(channel, "checkout", "-device", virtiofs::DEVICE)?;
+        virtiofsd = Some(process);
+    }
+    let mut line = |name: &str, option: &str, value: &str| -> Result<UnixStream> {
+        let (ours, other) = UnixStream::pair()?;
+        give(other, name, option, value)?;
         Ok(ours)
     };
     let control = line("control", "-device", "virtserialport,name=control")?;
@@ -201,7 +184,6 @@ fn start(
     let sysrq = line("sysrq", "-device", "virtserialport,name=sysrq")?;
     let console = line("console", "-device", "virtconsole")?;
     let monitor = line("monitor", "-mon", "mode=control")?;
-    let log = File::create(qemu_log(folder))?;
     command
         .args(&arguments)
         .stdin(Stdio::null())
@@ -212,7 +194,8 @@ fn start(
         .spawn()
         .with_context(|| format!("{program} can't be run"))?;
     let qemu = Qemu {
-        child: Mutex::new(child),
+        process: Process::new(child),
+        _virtiofsd: virtiofsd,
         requested: Mutex::new(None),
         cache,
     };
@@ -301,7 +284,7 @@ impl Vm {
         let mut progress = (log_start, begin);
         let mut program = qemu_args::program(options, images)?;
         cache.preload(&mut program)?;
-        let started = start(program, arguments.to_vec(), folder, cache.clone())?;
+        let started = start(program, arguments.to_vec(), images, folder, cache.clone())?;
         let mut control = Control::new(started.control);
         let said = || {
             fs::read_to_string(qemu_log(folder))
@@ -317,8 +300,12 @@ impl Vm {
             {
                 Received::End(kernel) => break kernel,
                 Received::Closed => {
-                    started.qemu.wait(Duration::from_secs(5));
-                    let status = started.qemu.ended().unwrap_or_else(|| "still there".into());
+                    started.qemu.process.wait(Duration::from_secs(5));
+                    let status = started
+                        .qemu
+                        .process
+                        .ended()
+                        .unwrap_or_else(|| "still there".into());
                     if !said().is_empty() && !status.ends_with("status: 0") {
                         return Err(BootError::Refused(said()));
                     }
@@ -426,7 +413,7 @@ impl Vm {
     }
 
     fn loss(&self) -> Loss {
-        self.qemu.wait(Duration::from_secs(5));
+        self.qemu.process.wait(Duration::from_secs(5));
         locked(&self.qemu.requested).unwrap_or(Loss::Unasked)
     }
 
@@ -446,7 +433,7 @@ impl Vm {
             true => ("systemctl poweroff; sleep infinity", SYSTEM_POWER_OFF),
         };
         let _ = self.run(command, Some(limit), &mut |_| ());
-        self.qemu.wait(Duration::from_secs(5))
+        self.qemu.process.wait(Duration::from_secs(5))
     }
 
     /// Has the guest's kernel write its blocked tasks, and a backtrace of each processor, to its log. Works while a command
@@ -496,7 +483,7 @@ impl Vm {
 impl Drop for Vm {
     fn drop(&mut self) {
         // The thread that serves the guest's requests holds a reference until QEMU ends.
-        self.qemu.kill();
+        self.qemu.process.kill();
     }
 }
 
