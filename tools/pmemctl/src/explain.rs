@@ -352,18 +352,7 @@ impl Explanation {
             ..offset_of(pages.end.min(self.mapping.end) - 1) + 1;
         self.file_offset = Some(offset);
         if offset >= metadata.len().next_multiple_of(page) {
-            self.cause = Cause::BeyondEnd;
-            self.reason = format!(
-                "the file ends at {}, before the address: it was truncated, or is shorter than the mapping",
-                size(metadata.len())
-            );
-            self.actions = vec![
-                "find the program that truncates the file: log rotation, a restore, a second instance".into(),
-            ];
-            if let Some(path) = &path {
-                let lease = format!("pmemctl lease {} -- COMMAND", shell_path(path));
-                self.actions.push(lease);
-            }
+            self.beyond_end(path.as_deref(), metadata.len());
             return Ok(());
         }
         let magic = rustix::fs::fstatfs(file)
@@ -409,34 +398,10 @@ impl Explanation {
             self.disk_offset = Some(at);
             self.sector = Some(at / 512);
         }
-        if let Some(first) = self.listed.first() {
-            self.cause = Cause::BadBlock;
-            let whole: u64 = self.listed.iter().map(|one| one.span.length).sum();
-            self.reason = format!(
-                "{} of the page are listed as bad on {}",
-                size(whole),
-                first.disk
-            );
-            if !dax {
-                self.reason +=
-                    "; the file is not DAX: the kernel could not read them into the page cache";
-            }
-            self.actions = repair(path.as_deref(), &shown);
+        if !self.listed.is_empty() {
+            self.bad_block(dax, path.as_deref(), &shown);
         } else if physical.is_none() {
-            self.cause = Cause::Hole;
-            self.reason =
-                "the file has no block at the offset: the fault could not allocate one".into();
-            self.actions = vec![
-                format!(
-                    "look for a full file system or quota: df {0}; quota",
-                    shell_path(&shown)
-                ),
-                format!(
-                    "allocate the file before it is mapped: fallocate --length {} {}",
-                    metadata.len(),
-                    shell_path(&shown)
-                ),
-            ];
+            self.hole(&shown, metadata.len());
         } else if dax {
             self.cause = Cause::NotListed;
             self.reason = "the memory is not listed as bad: it was repaired, or written, or the file was shorter or moved \
@@ -451,6 +416,48 @@ impl Explanation {
             );
         }
         Ok(())
+    }
+
+    /// Explains an access behind the end of a file of `length` bytes.
+    fn beyond_end(&mut self, path: Option<&Path>, length: u64) {
+        self.cause = Cause::BeyondEnd;
+        self.reason = format!(
+            "the file ends at {}, before the address: it was truncated, or is shorter than the mapping",
+            size(length)
+        );
+        self.actions = vec![
+            "find the program that truncates the file: log rotation, a restore, a second instance"
+                .into(),
+        ];
+        if let Some(path) = path {
+            let lease = format!("pmemctl lease {} -- COMMAND", shell_path(path));
+            self.actions.push(lease);
+        }
+    }
+
+    /// Explains an access to listed bad memory.
+    fn bad_block(&mut self, dax: bool, path: Option<&Path>, shown: &Path) {
+        let whole: u64 = self.listed.iter().map(|one| one.span.length).sum();
+        let disk = self.listed.first().map_or("", |one| &one.disk);
+        self.cause = Cause::BadBlock;
+        self.reason = format!("{} of the page are listed as bad on {disk}", size(whole));
+        if !dax {
+            self.reason +=
+                "; the file is not DAX: the kernel could not read them into the page cache";
+        }
+        self.actions = repair(path, shown);
+    }
+
+    /// Explains an access to a hole in a file of `length` bytes.
+    fn hole(&mut self, shown: &Path, length: u64) {
+        let shown = shell_path(shown);
+        self.cause = Cause::Hole;
+        self.reason =
+            "the file has no block at the offset: the fault could not allocate one".into();
+        self.actions = vec![
+            format!("look for a full file system or quota: df {shown}; quota"),
+            format!("allocate the file before it is mapped: fallocate --length {length} {shown}"),
+        ];
     }
 }
 

@@ -226,48 +226,15 @@ impl FileSystem {
         all_links: bool,
         progress: &dyn Progress,
     ) -> Result<Vec<Owned>> {
-        let mut unknown = Spans::default();
-        let mut inodes = Vec::new();
         let directory = self.root()?;
         let ext4 = self.ext4();
-        let layout = ext4
-            .as_ref()
-            .and_then(|(node, header)| Layout::read(node, header).ok());
         let geometry = extents::xfs_geometry(&directory).ok();
         let geometry = geometry.as_ref().map(Geometry::of).transpose()?;
-        let mut searched = spans.clone();
-        let mut found = match (&layout, &geometry) {
-            (Some(layout), _) => layout.take(&mut searched),
-            (_, Some(geometry)) => geometry.take(&mut searched),
-            _ => Vec::new(),
-        };
-        let group = |at| geometry.as_ref().and_then(|geometry| geometry.group_of(at));
-        for span in searched.iter() {
-            for (part, owner) in self.query(&directory, span)? {
-                match owner {
-                    FsmapOwner::Free => found.push(Owned {
-                        span: part,
-                        owner: Owner::Free,
-                    }),
-                    FsmapOwner::Metadata(what) => found.push(Owned {
-                        owner: Owner::Metadata {
-                            what,
-                            group: group(part.offset),
-                        },
-                        span: part,
-                    }),
-                    FsmapOwner::Inode(inode, offset) => inodes.push(Hit {
-                        span: part,
-                        inode,
-                        offset,
-                    }),
-                    FsmapOwner::Unknown => unknown.extend([part]),
-                }
-            }
-        }
+        let allocated = self.allocated(&directory, ext4.as_ref(), geometry.as_ref(), spans)?;
         // From here on only the walks keep the mount in use.
         drop(directory);
-        let mut search = Search::of(host, unknown, inodes);
+        let mut found = allocated.found;
+        let mut search = Search::of(host, allocated.unknown, allocated.inodes);
         search.links = ext4.as_ref().map(|_| Vec::new());
         if geometry.is_some() {
             self.names_by_parents(host, &mut search, all_links)?;
@@ -283,29 +250,7 @@ impl FileSystem {
             self.walk(&mut search, Fork::Attributes, all_links, progress)?;
         }
         if let (false, Some((node, header))) = (search.left.is_empty(), &ext4) {
-            let hidden = header.hidden();
-            let links = search.links.take().unwrap_or_default();
-            let inodes: Vec<u64> = hidden
-                .iter()
-                .map(|(inode, _)| *inode)
-                .chain(links)
-                .collect();
-            for (span, inode, offset) in ext4::of_inodes(node, header, &inodes, &mut search.left)? {
-                match hidden.iter().find(|(hidden, _)| *hidden == inode) {
-                    Some((_, what)) => found.push(Owned {
-                        span,
-                        owner: Owner::Metadata { what, group: None },
-                    }),
-                    None => {
-                        search.wanted.insert(inode);
-                        search.hits.push(Hit {
-                            span,
-                            inode,
-                            offset,
-                        });
-                    }
-                }
-            }
+            found.extend(search.ext4_by_number(node, header)?);
             if !search.is_done(all_links) {
                 // Finds the names of symbolic links.
                 self.walk(&mut search, Fork::Attributes, all_links, progress)?;
@@ -318,19 +263,52 @@ impl FileSystem {
                 owner: Owner::Unknown { group: None },
             })),
         }
-        for hit in search.hits {
-            found.push(Owned {
-                owner: Owner::File {
-                    paths: search.names.get(&hit.inode).cloned().unwrap_or_default(),
-                    open_by: search.open_by.get(&hit.inode).cloned().unwrap_or_default(),
-                    inode: hit.inode,
-                    file_offset: hit.offset,
-                },
-                span: hit.span,
-            });
-        }
+        found.extend(search.into_files());
         found.sort_by_key(|owned| (owned.span.disk_offset, owned.span.length));
         Ok(found)
+    }
+
+    /// Splits spans by what the file system has allocated them for: metadata at fixed places, then `FS_IOC_GETFSMAP`.
+    fn allocated(
+        &self,
+        directory: &File,
+        ext4: Option<&(String, Header)>,
+        geometry: Option<&Geometry>,
+        spans: &Spans,
+    ) -> Result<Allocated> {
+        let layout = ext4.and_then(|(node, header)| Layout::read(node, header).ok());
+        let mut left = spans.clone();
+        let mut allocated = Allocated {
+            found: match (layout, geometry) {
+                (Some(layout), _) => layout.take(&mut left),
+                (_, Some(geometry)) => geometry.take(&mut left),
+                _ => Vec::new(),
+            },
+            ..Allocated::default()
+        };
+        let group = |at| geometry.and_then(|geometry| geometry.group_of(at));
+        for span in left.iter() {
+            for (span, owner) in self.query(directory, span)? {
+                match owner {
+                    FsmapOwner::Free => allocated.found.push(Owned {
+                        span,
+                        owner: Owner::Free,
+                    }),
+                    FsmapOwner::Metadata(what) => {
+                        let group = group(span.offset);
+                        let owner = Owner::Metadata { what, group };
+                        allocated.found.push(Owned { span, owner });
+                    }
+                    FsmapOwner::Inode(inode, offset) => allocated.inodes.push(Hit {
+                        span,
+                        inode,
+                        offset,
+                    }),
+                    FsmapOwner::Unknown => allocated.unknown.extend([span]),
+                }
+            }
+        }
+        Ok(allocated)
     }
 
     /// Splits a span by the owners from `FS_IOC_GETFSMAP`.
@@ -528,6 +506,16 @@ struct Hit {
     offset: Option<u64>,
 }
 
+/// What a file system has allocated spans for.
+#[derive(Default)]
+struct Allocated {
+    /// The parts without an inode.
+    found: Vec<Owned>,
+    inodes: Vec<Hit>,
+    /// The parts that only a search through the files can find the owners of.
+    unknown: Spans,
+}
+
 /// The state of a search.
 struct Search {
     leases: Leases,
@@ -593,6 +581,55 @@ impl Search {
             None => return true,
         }
         false
+    }
+
+    /// Finds ranges of inodes that can't be opened, by `debugfs`: hidden ones of ext4, and symbolic links that walks have met.
+    /// Returns the ranges of the hidden ones.
+    fn ext4_by_number(&mut self, node: &str, header: &Header) -> Result<Vec<Owned>> {
+        let hidden = header.hidden();
+        let links = self.links.take().unwrap_or_default();
+        let inodes: Vec<u64> = hidden
+            .iter()
+            .map(|(inode, _)| *inode)
+            .chain(links)
+            .collect();
+        let mut found = Vec::new();
+        for (span, inode, offset) in ext4::of_inodes(node, header, &inodes, &mut self.left)? {
+            match hidden.iter().find(|(hidden, _)| *hidden == inode) {
+                Some((_, what)) => found.push(Owned {
+                    span,
+                    owner: Owner::Metadata { what, group: None },
+                }),
+                None => {
+                    self.wanted.insert(inode);
+                    self.hits.push(Hit {
+                        span,
+                        inode,
+                        offset,
+                    });
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// Returns the ranges of files, with their names and the processes that have them open.
+    fn into_files(self) -> impl Iterator<Item = Owned> {
+        let Self {
+            hits,
+            names,
+            open_by,
+            ..
+        } = self;
+        hits.into_iter().map(move |hit| Owned {
+            owner: Owner::File {
+                paths: names.get(&hit.inode).cloned().unwrap_or_default(),
+                open_by: open_by.get(&hit.inode).cloned().unwrap_or_default(),
+                inode: hit.inode,
+                file_offset: hit.offset,
+            },
+            span: hit.span,
+        })
     }
 
     /// Searches one file of a walk.
