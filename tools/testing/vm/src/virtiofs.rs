@@ -16,7 +16,7 @@ use std::process::{Command, Stdio};
 const VIRTIOFSD: &str = "/usr/libexec/virtiofsd";
 
 /// QEMU's device, without its channel to virtiofsd. guest/init names the tag.
-pub(crate) const DEVICE: &str = "vhost-user-fs-pci,tag=checkout";
+pub(crate) const DEVICE: &str = "vhost-user-fs-pci,bus=pcie.0,tag=checkout";
 
 /// Starts virtiofsd and returns it with QEMU's end of the channel. It ends with the channel, or when the value is dropped.
 ///
