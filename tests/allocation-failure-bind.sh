@@ -34,7 +34,7 @@ check_claimed() {
 	echo 0 >/sys/bus/nd/drivers_autoprobe
 	region=/sys/bus/nd/drivers/nd_region
 	bus=$(realpath "$ND/region0/..")
-	check_faults "$1 claims the namespace" "$FAILED; none; none" "write=$BIND=$NAMESPACE" --before "write=$region/unbind=region0" \
+	check_faults "$1 claims the namespace" "$FAILED; none; none" "-write=$BIND=$NAMESPACE" --before "write=$region/unbind=region0" \
 		--before "write=$region/bind=region0" --before "read=$bus/wait_probe" --look "/sys/block/pmem*" --look "${BIND%/*}/*0.*"
 	echo 1 >/sys/bus/nd/drivers_autoprobe
 }

@@ -29,7 +29,7 @@ test_bad_sector() {
 	check "$1: the sectors before" pmem-io verify --direct "$top" --offset $((($2 - 8) * 512)) --length 4096
 	check "$1: the sectors behind" pmem-io verify --direct "$top" --offset $((($2 + 1) * 512)) --length 4096
 	pmem-io fill --direct "$top" --offset $(($2 * 512)) --length 512
-	is "$1: written, it is repaired" "$(badblocks_of "$3")" ""
+	is_empty "$1: written, it is repaired" badblocks_of "$3"
 }
 
 # provider_offset DISK SECTOR: its offset in the provider's memory; each disk has one half.
@@ -83,4 +83,4 @@ record "partition: a read of the bad sector" "$(pmem-io pread --direct "/dev/${F
 check "partition: the sectors before" pmem-io verify --direct "/dev/${FIRST}p1" --length 1M
 check "partition: the sectors behind" pmem-io verify --direct "/dev/${FIRST}p1" --offset $(((1 << 20) + 512)) --length 1M
 pmem-io fill --direct "/dev/${FIRST}p1" --offset 1M --length 4K
-is "partition: written, it is repaired" "$(badblocks_of "$FIRST")" ""
+is_empty "partition: written, it is repaired" badblocks_of "$FIRST"

@@ -58,7 +58,7 @@ provider bad $(((32 << 20) + (2 << 20)))+512
 record "RAID 0: a read of the bad sector" "$(read_sector $md 128)"
 check "RAID 0: its neighbours" verify_neighbours $md 128 512
 pmem-io fill --direct /dev/$md --length 4M
-is "RAID 0: written, it is repaired" "$(badblocks_of "$SECOND")" ""
+is_empty "RAID 0: written, it is repaired" badblocks_of "$SECOND"
 mdadm -q --stop /dev/$md
 
 mdadm -q --create /dev/$md --run --metadata=1.2 --homehost=none --bitmap=none --level=1 --data-offset=2M --raid-devices=2 \
@@ -89,7 +89,7 @@ provider bad 1M+512
 record "dm-crypt: a read of the bad sector" "$(read_sector mapper/secret 2048)"
 check "dm-crypt: its neighbours" verify_neighbours mapper/secret 2048 512
 pmem-io fill --direct /dev/mapper/secret --length 4M
-is "dm-crypt: written, it is repaired" "$(badblocks_of "$FIRST")" ""
+is_empty "dm-crypt: written, it is repaired" badblocks_of "$FIRST"
 cryptsetup close secret
 
 mount -t configfs none /sys/kernel/config
@@ -114,7 +114,7 @@ record "NVMe: a read of the bad sector" "$(read_sector "$remote" 2048)"
 record "NVMe: what the kernel says" "$(dmesg | grep -o '[a-zA-Z/]* error, dev nvme.*, sector [0-9]*' | sed 's/nvme[0-9a-z]*/DISK/' | uniq)"
 check "NVMe: its neighbours" verify_neighbours "$remote" 2048 512
 pmem-io fill --direct "/dev/$remote" --length 4M
-is "NVMe: written, it is repaired" "$(badblocks_of "$FIRST")" ""
+is_empty "NVMe: written, it is repaired" badblocks_of "$FIRST"
 stop_nvmet
 
 cat >/tmp/badblocks-below-md-swap-crypt-nvmet.py <<'END'

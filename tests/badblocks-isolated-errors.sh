@@ -58,7 +58,7 @@ rebind "$(e820_ns)"
 is "e820: bound again, the same" "$(sorted_ranges "$list" | digest) $(places "$disk" verify --stride $((2 * STRIDE)) --count $HALF)" \
 	"$(digest </tmp/all) ok: $HALF"
 blkdiscard -f -z "/dev/$disk"
-is "e820: all zeroed, nothing is listed" "$(cat "$list" "/sys/block/$disk/badblocks")" ''
+is_empty "e820: all zeroed, nothing is listed" cat "$list" "/sys/block/$disk/badblocks"
 
 # QEMU's NVDIMMs have no clear-error command.
 test_isolated NFIT "$(nfit_ns)"

@@ -56,7 +56,7 @@ is "the platform knows no others" "$(provider bad | grep -a '+4096$' | tr + ' ' 
 is "the others can't be read" "$(places "$DISK" read --offset $STRIDE --stride $((2 * STRIDE)) --count 300)" 'Input/output error: 300'
 is "those repaired can, all at the end" "$(places "$DISK" verify --stride $((2 * STRIDE)) --count 300)" 'ok: 300'
 blkdiscard -f -z "/dev/$DISK"
-is "all zeroed, none is listed" "$(badblocks_of "$DISK")" ''
-is "nor for the region" "$(cat "$ND/$NAMESPACE/../badblocks")" ''
-is "nor on the exact list" "$(cat "$list")" ''
+is_empty "all zeroed, none is listed" badblocks_of "$DISK"
+is_empty "nor for the region" cat "$ND/$NAMESPACE/../badblocks"
+is_empty "nor on the exact list" cat "$list"
 check "all can be read" pmem-io pread "/dev/$DISK" --direct --length 64M

@@ -12,5 +12,5 @@ list=/sys/block/$DISK/badblocks
 is "when an error comes" "$(pmem-io poll "$list" --run "echo 1M+4K >/sys/module/pmem_provider/parameters/bad")" "2048 8"
 write="pmem-io pwrite --direct --length 4K /dev/$DISK --offset"
 check "when it is repaired" pmem-io poll "$list" --run "$write 1M"
-is "and there is none" "$(badblocks_of "$DISK")" ""
+is_empty "and there is none" badblocks_of "$DISK"
 check_fails "but not by a write that repairs nothing" pmem-io poll "$list" --timeout 1 --run "$write 2M"

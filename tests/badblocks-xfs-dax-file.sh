@@ -37,7 +37,7 @@ check_repairs() {
 	name=$1
 	shift
 	check "$name" "$@"
-	is "$name: nothing is listed then" "$(badblocks_of "$DISK")" ""
+	is_empty "$name: nothing is listed then" badblocks_of "$DISK"
 	check "$name: what is before" pmem-io verify --length 400K $MNT/file
 	check "$name: what is behind" pmem-io verify --offset 404K --length 620K $MNT/file
 }

@@ -16,7 +16,7 @@ provide bad=32M+16K
 blkdiscard -f -z -o 32M -l 8K "/dev/$DISK"
 is "BLKZEROOUT of a half" "$(badblocks_of "$DISK")" "65552+16"
 fallocate -z -o $((32 << 20)) -l 1M "/dev/$DISK"
-is "fallocate of all" "$(badblocks_of "$DISK")" ""
+is_empty "fallocate of all" badblocks_of "$DISK"
 is "it is zero" "$(read_sectors "$DISK" 65536 32 | md5sum)" "$(head -c 16384 /dev/zero | md5sum)"
 
 mkfs.ext4 -q -b 4096 "/dev/$DISK"
@@ -30,4 +30,4 @@ fallocate -p -o 1M -l 4K $MNT/file
 sync
 check "punched out, it reads" pmem-io pread $MNT/file --offset 1M --length 4K
 check "100 bytes there" pmem-io pwrite $MNT/file --offset 1M --length 100
-is "used again, it is repaired" "$(badblocks_of "$DISK")" ""
+is_empty "used again, it is repaired" badblocks_of "$DISK"

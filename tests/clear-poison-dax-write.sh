@@ -34,6 +34,6 @@ check_fails "a page that is not cleared" pmem-io pwrite $MNT/file --offset 400K 
 is "that is still listed" "$(badblocks_of "$DISK")" "$listed"
 provider clear_limit 4096
 check "the whole page" pmem-io fill $MNT/file --offset 400K --length 4K
-is "repairs it" "$(badblocks_of "$DISK")" ""
+is_empty "repairs it" badblocks_of "$DISK"
 check "all of the file is there" pmem-io verify $MNT/file
 check "in a mapping as well" pmem-io map-verify $MNT/file

@@ -67,5 +67,5 @@ if [ "$DRIVER" = rust_pmem ]; then
 	pattern newdata 8 >/tmp/new
 	check "an unmapped page" dd if=/tmp/new of="/dev/$DISK" bs=4k seek=264 oflag=direct
 	is "an unmapped page: it was as before when poison was cleared" "$(provider cleared)" "$(words /tmp/old)"
-	is "an unmapped page: it is repaired" "$(badblocks_of "$DISK")" ""
+	is_empty "an unmapped page: it is repaired" badblocks_of "$DISK"
 fi

@@ -24,11 +24,11 @@ echo 1 >"$switch"
 check_fails "switched on, a write of a part" pmem-io pwrite "/dev/$disk" --direct --offset 8M --length 2K
 is "it is still listed" "$(cat "/sys/block/$disk/badblocks")" '16384 8'
 check "a write of the page" pmem-io fill "/dev/$disk" --direct --offset 8188K --length 16K
-is "repairs it: the disk's list" "$(cat "/sys/block/$disk/badblocks")" ''
-is "the region's list" "$(cat "$ND/$namespace/../badblocks")" ''
+is_empty "repairs it: the disk's list" cat "/sys/block/$disk/badblocks"
+is_empty "the region's list" cat "$ND/$namespace/../badblocks"
 check "the data is there" pmem-io verify "/dev/$disk" --direct --offset 8188K --length 16K
 rebind "$namespace"
 disk=$(disk_of "$namespace")
-is "bound again, nothing is listed" "$(cat "/sys/block/$disk/badblocks")" ''
+is_empty "bound again, nothing is listed" cat "/sys/block/$disk/badblocks"
 is "and the switch is off" "$(cat "/sys/block/$disk/errors/overwrite_heals")" 0
 check "the data is there, still" pmem-io verify "/dev/$disk" --direct --offset 8188K --length 16K

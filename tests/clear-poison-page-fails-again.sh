@@ -67,4 +67,4 @@ test_failing "block write" places "$disk" write --offset "$at" --stride 0 --coun
 test_failing "write of a DAX file" pmem-io places $MNT/file write --offset 400K --stride 0 --count 100 --seconds $SECONDS_
 test_failing "zeroing" zero_page
 check "the file can be written" pmem-io fill $MNT/file
-is "nothing is listed" "$(cat "$list" "/sys/block/$disk/badblocks")" ''
+is_empty "nothing is listed" cat "$list" "/sys/block/$disk/badblocks"

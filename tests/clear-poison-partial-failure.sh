@@ -59,7 +59,7 @@ check_consistent() {
 		*) printf 'page %d: %s\n' "$consistent_page" "$(page_state "$consistent_page")" ;;
 		esac
 	done >/tmp/inconsistent
-	is "$consistent_name" "$(cat /tmp/inconsistent)" ''
+	is_empty "$consistent_name" cat /tmp/inconsistent
 }
 
 # make_bad: makes four pages bad.

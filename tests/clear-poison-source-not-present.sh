@@ -76,4 +76,4 @@ is "meanwhile, a page of another file is repaired" "$(cat /tmp/stall.file)" 0
 wait
 check "the file holds what was written" pmem-io verify $MNT/file
 check "so does the other" pmem-io verify $MNT/other --offset 64K
-is "nothing is listed" "$(cat "/sys/block/$disk/badblocks")" ''
+is_empty "nothing is listed" cat "/sys/block/$disk/badblocks"

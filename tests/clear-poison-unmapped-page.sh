@@ -32,17 +32,17 @@ is "still listed" "$(badblocks_of "$DISK")" "2048+8"
 is "and still bad" "$(provider bad)" "1048576+4096"
 is "the next page is as it was" "$(read_sectors "$DISK" 2056 8 | md5sum)" "$(pattern before_ 8 | md5sum)"
 pattern aaaaaaa 24 | write_sectors "$DISK" 2040 24 || :
-is "repaired by a write over it" "$(badblocks_of "$DISK")" ""
+is_empty "repaired by a write over it" badblocks_of "$DISK"
 is "it reads" "$(read_sectors "$DISK" 2040 24 | md5sum)" "$(pattern aaaaaaa 24 | md5sum)"
 is "and can be written without a wait" "$(nowait_write 1M)" 65536
 provider unmap 1M
 is "unmapped again: not without a wait" "$(nowait_write 1M)" "Resource temporarily unavailable"
 check "but with one" pmem-io pwrite --direct --offset 1M --length 4K "/dev/$DISK"
 rebind "$NAMESPACE"
-is "no error after a rebind" "$(badblocks_of "$DISK")" ""
+is_empty "no error after a rebind" badblocks_of "$DISK"
 
 pattern before_ 24 | write_sectors "$DISK" 4088 24
 provider unmap 2M
 check "zeroes over a page that is unmapped since the probe" blkdiscard --force --zeroout --offset 2M --length 4K "/dev/$DISK"
 is "it has them" "$(read_sectors "$DISK" 4096 8 | md5sum)" "$(head -c 4096 /dev/zero | md5sum)"
-is "and no error" "$(badblocks_of "$DISK")" ""
+is_empty "and no error" badblocks_of "$DISK"

@@ -10,5 +10,5 @@ provide commands=0 bad=1M+4K
 is "listed" "$(badblocks_of "$DISK")" "2048+8"
 check_fails "can't be read" read_sectors "$DISK" 2048 8
 pattern aaaaaaa 8 | write_sectors "$DISK" 2048 8
-is "no more" "$(badblocks_of "$DISK")" ""
+is_empty "no more" badblocks_of "$DISK"
 is "reads" "$(read_sectors "$DISK" 2048 8 | md5sum)" "$(pattern aaaaaaa 8 | md5sum)"

@@ -58,7 +58,7 @@ block=$((0x$(cat /sys/devices/system/memory/block_size_bytes) / 1024))
 record "a block of memory, KiB" $block
 is "MemTotal has grown by three blocks" $(($(total_ram) - before)) $((3 * block))
 is "the nodes that have memory now" "$(cat /sys/devices/system/node/has_memory)" 0-1
-is "a node of its own, without a processor" "$(cat /sys/devices/system/node/node1/cpulist)" ""
+is_empty "a node of its own, without a processor" cat /sys/devices/system/node/node1/cpulist
 record "its distance" "$(cat /sys/devices/system/node/node1/distance)"
 record "in the map of memory" "$(sed -n "/$dax/,\$p" /proc/iomem | head -n 2 | sed 's/^ *//')"
 check_namespace "system RAM" 1

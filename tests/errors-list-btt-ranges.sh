@@ -24,4 +24,4 @@ $((start + 266240)) 782336"
 check "what is behind is dropped" sh -c "echo drop $((start + 266240)) 782336 >$list"
 is "the front is listed" "$(sorted_ranges "$list")" "$start 262144"
 echo "drop $start 262144" >"$list"
-is "nothing is left" "$(cat "$list")" ''
+is_empty "nothing is left" cat "$list"

@@ -61,7 +61,7 @@ test_modes() {
 	change_mode raw
 	check_listed "$1, raw again" 0 "$((AT / 512)) 1"
 	echo "drop $AT 512" >"$ND/$ns/errors/list"
-	is "$1, dropped" "$(cat "$ND/$ns/errors/list" "/sys/block/$disk/badblocks" "$ND/$ns/../badblocks")" ''
+	is_empty "$1, dropped" cat "$ND/$ns/errors/list" "/sys/block/$disk/badblocks" "$ND/$ns/../badblocks"
 }
 
 [ "$DRIVER" = rust_pmem ] || skip_all "C forgets what was written to a list when the mode changes"

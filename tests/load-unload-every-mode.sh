@@ -81,8 +81,8 @@ else
 fi
 is "caches that came" "$(join -v 2 /tmp/objects.1 /tmp/objects.2)" ""
 is "mappings" "$(join /tmp/objects.1 /tmp/objects.2 | awk '$1 == "mappings" && $3 - $2 > 8')" ""
-is "files and claims" "$(diff /tmp/files.1 /tmp/files.2)" ""
+is_empty "files and claims" diff /tmp/files.1 /tmp/files.2
 check "the disks work" pmem-io fill --direct --length 4M "/dev/$(plain_disk)"
 check "the module goes" rmmod "$DRIVER"
 is "no claim is left" "$(grep -c 'namespace\|pfn\|btt' /proc/iomem)" "$(grep -c 'btt' /proc/iomem)"
-is "no disk is left" "$(find /sys/block -name 'pmem*')" ""
+is_empty "no disk is left" find /sys/block -name 'pmem*'

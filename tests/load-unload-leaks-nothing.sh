@@ -21,7 +21,7 @@ list_present() {
 plan 3
 provide size=$((8 << 20))
 before=$(list_present)
-is "nothing grows by each time" "$(find_leaks reload)" ""
+is_empty "nothing grows by each time" find_leaks reload
 settle
 is "what is there in the end" "$(list_present)" "$before"
 check "the disk reads" read_sectors "$DISK" 0 8

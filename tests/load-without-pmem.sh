@@ -16,6 +16,6 @@ cleanup() {
 check "loaded" load_driver
 check_fails "but not twice" insmod "$MODULE_FILE"
 is "it is there once" "$(grep -c "^$DRIVER " /proc/modules)" 1
-is "no disk" "$(find /sys/block -name 'pmem*')" ""
+is_empty "no disk" find /sys/block -name 'pmem*'
 check "it goes" unload_driver
 check "and comes again" sh -c "insmod $MODULE_FILE && rmmod $DRIVER"

@@ -22,6 +22,6 @@ pmem-io fill --direct --length 1M "/dev/$disk"
 host mce $((start + 4096))
 check "it is logged" wait_for 10 sh -c "dmesg | grep -qF 'error at $(printf '%#x' $((start + 4096))), in the info block or the memmap of the namespace'"
 is "it is listed" "$(cat "/sys/block/$disk/device/errors/list")" "4096 4096 $origin"
-is "the list of the data is empty" "$(cat "/sys/block/$disk/badblocks")" ""
+is_empty "the list of the data is empty" cat "/sys/block/$disk/badblocks"
 check "the data can be read" pmem-io verify --direct --length 1M "/dev/$disk"
 check "and written" pmem-io fill --direct "/dev/$disk"

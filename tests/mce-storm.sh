@@ -44,6 +44,6 @@ rebind "$namespace"
 disk=$(disk_of "$namespace")
 check "bound again, each is on the exact list" all_are_listed
 blkdiscard -f -z "/dev/$disk"
-is "all written over, none is listed" "$(cat "/sys/block/$disk/badblocks")" ''
-is "nor on the exact list" "$(cat "$ND/$namespace/errors/list")" ''
+is_empty "all written over, none is listed" cat "/sys/block/$disk/badblocks"
+is_empty "nor on the exact list" cat "$ND/$namespace/errors/list"
 check "all can be read" pmem-io pread "/dev/$disk" --direct --length 32M

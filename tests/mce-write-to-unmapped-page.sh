@@ -5,10 +5,10 @@
 # Covers pages that the bus lists and others.
 # compare
 # vm: --bare --append memmap=128M$512M --cpus 2
-# expect-splat: BUG: unable to handle
-# expect-splat: BUG: kernel NULL pointer dereference
-# expect-splat: WARNING: kernel/exit.c
-# expect-splat: Oops:
+# expect-splat-nd_pmem: BUG: unable to handle
+# expect-splat-nd_pmem: BUG: kernel NULL pointer dereference
+# expect-splat-nd_pmem: WARNING: kernel/exit.c
+# expect-splat-nd_pmem: Oops:
 # timeout: 300
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/write-poisoned.sh"

@@ -61,7 +61,7 @@ case $STAGE in
 		echo "$address" >/sys/kernel/debug/cxl/mem0/inject_poison
 	done
 	is "the device knows three" "$(cxl list -m mem0 --media-errors | jq '.[0].media_errors | length')" 3
-	is "the kernel lists nothing" "$(cat "/sys/block/$first/badblocks" "/sys/block/$second/badblocks")" ''
+	is_empty "the kernel lists nothing" cat "/sys/block/$first/badblocks" "/sys/block/$second/badblocks"
 	pmemctl errors import-cxl --all --json >/tmp/sync.json
 	check_schema "errors import-cxl" /tmp/sync.json
 	is "added to each" "$(jq -r '.reports[] | "\(.result) \(.added_sectors)"' /tmp/sync.json | xargs)" "added 1 added 1"

@@ -74,7 +74,7 @@ for type in ext4 xfs; do
 	pmem-io fill "$file"
 	echo 2 >/proc/sys/fs/lease-break-time
 	start_lease --quiet
-	is "$type: --quiet" "$(cat /tmp/hold.err)" ''
+	is_empty "$type: --quiet" cat /tmp/hold.err
 	start_truncate
 	check "$type: no longer than the limit" wait_for 10 size_is 0
 	check "$type: which is said, too" wait_for 5 grep -q 'not held any more' /tmp/hold.err

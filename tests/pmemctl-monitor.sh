@@ -90,7 +90,7 @@ is "with its physical address" "$(monitor_event 1048576 .physical_address)" $(($
 check_schema monitor $EVENTS
 stop_monitor
 is "disks: SIGTERM: status 0" "$monitor_status" 0
-is "no errors" "$(cat /tmp/watch.errors)" ''
+is_empty "no errors" cat /tmp/watch.errors
 
 # ---- hooks, lines, and selected targets ----
 

@@ -38,7 +38,7 @@ for namespace in $(namespaces e820); do
 	map_stop
 	is "$type: $result" "$(pmemctl repair ${option:+"$option"} --json "$file" --from /tmp/backup | jq -r '[.pieces[] | "\(.file_offset) \(.replaced) \(.result)"] | join(", ")')" \
 		"409600 $result, 1048576 $result"
-	is "$type: nothing is listed" "$(cat "/sys/block/$disk/badblocks")" ''
+	is_empty "$type: nothing is listed" cat "/sys/block/$disk/badblocks"
 	check "$type: read" pmem-io verify "$file"
 	check "$type: mapped" pmem-io map-verify "$file"
 	umount "$MNT"

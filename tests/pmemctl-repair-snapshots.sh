@@ -53,7 +53,7 @@ is "refused" "$(repair_status) $(grep -c 'makes snapshots of its volume invalid:
 is "the page is still listed" "$(cat "/sys/block/$disk/badblocks")" "$listed"
 is "the snapshot is valid" "$(snapshot_state)" valid
 is "repaired at the cost of the snapshot" "$(repair_status --invalidate-snapshots)" 0
-is "nothing is listed" "$(cat "/sys/block/$disk/badblocks")" ''
+is_empty "nothing is listed" cat "/sys/block/$disk/badblocks"
 check "the file is right" cmp "$file" /tmp/right
 is "the snapshot is invalid" "$(snapshot_state)" Invalid
 dm_remove snapshot

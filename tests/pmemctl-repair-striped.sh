@@ -54,7 +54,7 @@ is "their owner" "$(pmemctl errors --json "/dev/$disk" | jq -c '[.errors[] | [.v
 is "by the volume" "$(pmemctl errors --json /dev/mapper/stripes | jq '.errors | length')" 2
 is "by the file" "$(pmemctl errors --json "$MNT/file" | jq '.errors | length')" 2
 check "repaired" pmemctl repair --trust-list "$MNT/file" --from /tmp/backup
-is "nothing is listed" "$(cat "/sys/block/$disk/badblocks")" ''
+is_empty "nothing is listed" cat "/sys/block/$disk/badblocks"
 is "the disk has what it had there" "$(page_checksum "$one")" "$right"
 check "the file is whole" cmp /tmp/backup "$MNT/file"
 check "so are its neighbours" sh -c "pmem-io verify $MNT/before && pmem-io verify $MNT/behind"

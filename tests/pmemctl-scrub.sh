@@ -103,7 +103,7 @@ check_schema scrub /tmp/scrub.json
 is "all are listed" "$(badblocks_of "$DISK")" '16384+8 40960+8 73736+16 129024+8'
 check "at no more than 8 MiB a second" test "$seconds" -ge 7
 check "and not much less" test "$seconds" -le 60
-is "nothing of it is left behind" "$(find "$STATE" -name '*.json')" ''
+is_empty "nothing of it is left behind" find "$STATE" -name '*.json'
 
 # ---- a second run ----
 

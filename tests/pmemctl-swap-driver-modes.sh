@@ -56,7 +56,7 @@ raw=$(json_of raw blockdev) sector=$(json_of sector blockdev) fsdax=$(json_of fs
 load_both_drivers
 other=$(other_driver)
 devices=$(devices_of "$DRIVER") dax=$(devices_of dax_pmem)
-is "the other has nothing" "$(devices_of "$other")" ""
+is_empty "the other has nothing" devices_of "$other"
 make_fs ext4 "$fsdax"
 mount_dax "$fsdax"
 fallocate -l 2M $MNT/file
@@ -66,7 +66,7 @@ check "written" fill_disks 1
 
 check "all are moved" pmemctl swap-driver --to "$other" --all
 is "by the device that is bound: namespace, pfn, btt" "$(devices_of "$other")" "$devices"
-is "none is left" "$(devices_of "$DRIVER")" ""
+is_empty "none is left" devices_of "$DRIVER"
 check "read" verify_disks 1
 check "the file system" check_file file 5
 check "written by the other" fill_disks 2

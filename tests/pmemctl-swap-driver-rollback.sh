@@ -95,7 +95,6 @@ check "its data, once it is enabled" pmem-io verify --direct --offset 8M --lengt
 swap_to "$DRIVER" "$DISK" >/dev/null
 
 # More entries than the sysfs file shows.
-dmesg -n 1
 for sector in $(seq 100000 2 101108); do
 	echo "$sector 1"
 done >/tmp/many
@@ -104,7 +103,6 @@ while read -r entry; do
 done </tmp/many
 is "a list that is longer than its file" "$(swap_to "$other" "$DISK") $(driver_of "$NAMESPACE")" "refused $DRIVER"
 check "with that reason" sh -c "jq -r '.reports[].reasons[]' /tmp/result | grep -q 'can.t be carried over: .* longer than the kernel shows'"
-dmesg -n 8
 
 for garbage in sda pmem "$DISK/.." region0 "" namespace0; do
 	is "no name of a device: $garbage" "$(status_of pmemctl swap-driver "$garbage" | cut -c 1)" 2

@@ -11,7 +11,7 @@
 repair() {
 	echo "add $((1 << 20)) 4096" >"/sys/block/$DISK/device/errors/list"
 	is_durable "$@"
-	is "$1: nothing is listed" "$(badblocks_of "$DISK")" ""
+	is_empty "$1: nothing is listed" badblocks_of "$DISK"
 }
 
 case $DRIVER in
@@ -22,7 +22,7 @@ head -c 4096 /dev/urandom >/tmp/data
 provide dimm=0 bad=1M+4K
 watch_stores
 is_durable "clear poison, fsync" dd if=/tmp/data of="/dev/$DISK" bs=4k seek=256 oflag=direct conv=notrunc,fsync
-is "clear poison, fsync: nothing is listed" "$(badblocks_of "$DISK")" ""
+is_empty "clear poison, fsync: nothing is listed" badblocks_of "$DISK"
 
 # nd_pmem unlists the sectors at any write, without a look at the memory.
 if [ "$DRIVER" = rust_pmem ]; then
@@ -32,5 +32,5 @@ if [ "$DRIVER" = rust_pmem ]; then
 	repair "zero and verify" fallocate -z -o 1M -l 4K "/dev/$DISK"
 	echo "add $((1 << 20)) 4096" >"/sys/block/$DISK/device/errors/list"
 	is_durable "drop" sh -c "echo drop $((1 << 20)) 4096 >/sys/block/$DISK/device/errors/list"
-	is "drop: nothing is listed" "$(badblocks_of "$DISK")" ""
+	is_empty "drop: nothing is listed" badblocks_of "$DISK"
 fi

@@ -41,7 +41,7 @@ case $STAGE in
 2)
 	plan 13
 	read -r offset <$STATE/offset
-	is "after a power cut nothing is listed" "$(cat "/sys/block/$e820/badblocks" "/sys/block/$virtio/badblocks")" ''
+	is_empty "after a power cut nothing is listed" cat "/sys/block/$e820/badblocks" "/sys/block/$virtio/badblocks"
 	is "restored" "$(restore "$e820" "$virtio" | cut -d ' ' -f 2- | xargs)" "restored 8 restored 8"
 	is "e820: listed" "$(cat "/sys/block/$e820/badblocks")" '2056 8'
 	is "virtio-pmem: listed" "$(cat "/sys/block/$virtio/badblocks")" "$((offset / 512)) 8"

@@ -232,7 +232,7 @@ printf '[Unit]\nAfter=srv.mount\n' >$UNITS/pmemctl-restore.service.d/late.conf
 SYSTEMD_OFFLINE=1 systemctl enable pmemctl-restore.service 2>/dev/null
 is "nothing is known before the first boot" "$(clear_kernel_lists)" ''
 boot
-is "without the rule, and with the service late: nothing is listed when it is mounted" "$(cat /tmp/mounted)" ''
+is_empty "without the rule, and with the service late: nothing is listed when it is mounted" cat /tmp/mounted
 is "too late it is" "$(cat "/sys/block/$disk/badblocks")" "$list"
 shut_down "the late service"
 

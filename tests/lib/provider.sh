@@ -45,9 +45,10 @@ provider() {
 # badblocks_of DEVICE: the bad blocks of a disk (pmem0) or a region (region0) on one line, each as START+LENGTH.
 badblocks_of() {
 	case $1 in
-	region*) tr ' \n' '+ ' <"$ND/$1/badblocks" ;;
-	*) tr ' \n' '+ ' <"/sys/block/$1/badblocks" ;;
-	esac | sed 's/ $//'
+	region*) badblocks_text=$(cat "$ND/$1/badblocks") ;;
+	*) badblocks_text=$(cat "/sys/block/$1/badblocks") ;;
+	esac
+	echo "$badblocks_text" | tr ' \n' '+ ' | sed 's/ $//'
 }
 
 # bind_error DEVICE: the error text if the driver under test fails to bind a device of the nd bus; nothing if it

@@ -10,6 +10,7 @@
 #	# kernel: NAME…                (modules, features below /sys/kernel/mm, or functions, without which another kernel skips it)
 #	# timeout: SECONDS             (default: 120)
 #	# expect-splat: TEXT           (a kernel report that contains this text does not fail the test)
+#	# expect-splat-nd_pmem: TEXT   (the same, with the C driver)
 #	# compare                      (records values with `record` and `record_result`; `make parity` runs it under both drivers)
 #	# quick                        (`make check` runs it as well, although it has `# compare`)
 #	. "$(dirname "$0")/lib/test.sh"

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Child processes that are killed with their parent, and signal masks.
+//! Child processes that are killed with their parent, files that they get, and signal masks.
 
+use rustix::io::{FdFlags, fcntl_setfd};
 use rustix::process::{Signal, getppid, set_parent_process_death_signal};
 use std::io;
 use std::mem;
+use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::ptr;
@@ -25,6 +27,20 @@ pub fn die_with_parent(command: &mut Command) -> &mut Command {
     // SAFETY: Only async-signal-safe functions may run between fork and exec. The closure makes two
     // system calls and does not allocate: an `io::Error` of an `ErrorKind` or errno has no heap part.
     unsafe { command.pre_exec(set_signal) }
+}
+
+/// Gives the child these files, under the numbers that they have here. They stay open here until the command is dropped, and
+/// no other child gets them.
+pub fn inherit(command: &mut Command, files: Vec<OwnedFd>) -> &mut Command {
+    let keep = move || {
+        for file in &files {
+            fcntl_setfd(file, FdFlags::empty())?;
+        }
+        Ok(())
+    };
+    // SAFETY: Only async-signal-safe functions may run between fork and exec. The closure makes system calls and does not
+    // allocate.
+    unsafe { command.pre_exec(keep) }
 }
 
 /// Blocks all signals that can be blocked, for the current thread, until it is dropped.

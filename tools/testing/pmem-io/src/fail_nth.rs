@@ -38,6 +38,7 @@ A step that begins with \"-\" may fail.";
 #[derive(Args)]
 pub struct FailNth {
     /// The step that is tested
+    #[arg(allow_hyphen_values = true)]
     step: Step,
     /// A step before each try, without a fault; may be repeated
     #[arg(long, value_name = "STEP", allow_hyphen_values = true)]
@@ -213,8 +214,13 @@ impl FailNth {
         let mut results: BTreeMap<String, (u32, u32)> = BTreeMap::new();
         for n in 1..=self.max {
             let tried = self.try_with(n).with_context(|| format!("fault {n}"));
-            let (result, hit) = tried?;
+            let (result, failed, hit) = tried?;
             if !hit {
+                ensure!(
+                    !failed || self.step.may_fail,
+                    "{} fails without a fault: {result}",
+                    self.step.text
+                );
                 println!("without a fault: {result}");
                 for (result, (count, first)) in results {
                     println!("{count} faults, first {first}: {result}");
@@ -226,8 +232,9 @@ impl FailNth {
         bail!("{}: more than {} allocations", self.step.text, self.max);
     }
 
-    /// Does all steps once, with a fault at the `n`-th allocation. Returns the result, and whether it has as many.
-    fn try_with(&self, n: u32) -> Result<(String, bool)> {
+    /// Does all steps once, with a fault at the `n`-th allocation. Returns the result, whether it is a
+    /// failure, and whether there were as many.
+    fn try_with(&self, n: u32) -> Result<(String, bool, bool)> {
         for step in &self.before {
             step.follow()?;
         }
@@ -251,6 +258,7 @@ impl FailNth {
         let hit = length.is_ok_and(|length| &left[..length] == b"0\n");
         // Closing the file is part of the step: the kernel may end it there.
         drop(step);
+        let failed = called.is_err();
         let mut result = match called {
             Ok(text) => text,
             Err(error) => error.to_string(),
@@ -265,7 +273,7 @@ impl FailNth {
         for step in &self.after {
             step.follow().with_context(|| result.clone())?;
         }
-        Ok((result, hit))
+        Ok((result, failed, hit))
     }
 }
 

@@ -21,7 +21,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
-use vm::{Driver, Ended, LogFile, Options, Vm};
+use vm::{Driver, Ended, Images, LogFile, Options, Vm, reports};
 use workload::{WORKLOADS, Workload};
 
 /// Cuts the power of guests at any store, and checks that nothing promised is lost
@@ -75,13 +75,21 @@ struct Arguments {
 }
 
 impl Arguments {
-    /// Identifies the module under test: a result of another build is not this one's.
-    fn module_hash(&self) -> Result<u64> {
+    /// Identifies what is under test: a result of another module, kernel, plugin or provider is not this one's.
+    fn hash(&self) -> Result<u64> {
         let mut hasher = DefaultHasher::new();
+        let mut files = vec![
+            Images::find(&Options::from_words("")?)?.kernel,
+            std::env::current_exe()?,
+            std::env::current_exe()?.with_file_name("libpmem_powerfail.so"),
+            PathBuf::from("tests/provider/pmem_provider.ko"),
+        ];
         if self.driver == Driver::Rust {
-            let module = std::fs::read(&self.module);
-            let module = module.with_context(|| self.module.display().to_string())?;
-            module.hash(&mut hasher);
+            files.push(self.module.clone());
+        }
+        for file in files {
+            let bytes = std::fs::read(&file).with_context(|| file.display().to_string())?;
+            bytes.hash(&mut hasher);
         }
         Ok(hasher.finish())
     }
@@ -114,19 +122,22 @@ fn run(arguments: &Arguments) -> Result<bool> {
     ensure!(arguments.images > 0, "--images 0: at least one");
     let shares: u64 = chosen.iter().map(|workload| workload.share()).sum();
     let folder = arguments.output.join(arguments.driver.name());
-    let module = arguments.module_hash()?;
+    let hash = arguments.hash()?;
     let mut rows = Vec::new();
     let mut good = true;
     for workload in chosen {
         let folder = folder.join(workload.name);
         let each = (arguments.images * workload.share()).div_ceil(shares);
         let key = format!(
-            "{each} {} {} {} {module:x}",
+            "{each} {} {} {} {hash:x}",
             arguments.seed, arguments.cpu, arguments.eadr
         );
         let known = Row::read(&folder, &key).filter(|_| arguments.resume);
         let row = match known {
-            Some(row) => row,
+            Some(row) => {
+                println!("{}: known for this build", workload.name);
+                row
+            }
             None => {
                 println!("{}: {}", workload.name, workload.about);
                 let row = run_workload(arguments, workload, each, &folder, key)
@@ -182,6 +193,7 @@ fn run_workload(
     let mut vm = Vm::boot(&options, scratch.path(), serial.path(), &mut |note| {
         println!("    {note}")
     })?;
+    let start = vm.serial().len();
     let script = workload.script(arguments, each);
     let (ended, output) = vm.output(&script, WORK)?;
     ensure!(
@@ -194,7 +206,14 @@ fn run_workload(
         .and_then(|text| text.trim().parse().ok())
         .context("the guest does not know where its data are")?;
     let found = images::check(&log, workload, at, folder)?;
-    ensure!(found.images > 0, "no crash image was taken");
+    ensure!(
+        found.images >= each,
+        "{} crash images were taken, not {each}",
+        found.images
+    );
+    if let Some(report) = reports(&vm.serial().since(start)?).first() {
+        bail!("the kernel reported: {}", report.title);
+    }
     let symbols = report::symbols(&mut vm, &found)?;
     plots::draw(&found, workload.name, folder)?;
     let problems = found.problems(&symbols);

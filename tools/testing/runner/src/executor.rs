@@ -32,6 +32,7 @@ const RACES: &str = "debug-races";
 const KERNELS: &str = "build/kernels";
 /// Where the tools for arm64 guests are.
 const ARM64_TOOLS: &str = "build/tools/aarch64-unknown-linux-gnu/debug";
+const C_DRIVER: &str = "nd_pmem";
 const FIND_LEAKS: &str = "sh /rust_pmem/tests/lib/kmemleak.sh";
 const LEAKS_AT_BOOT: Duration = Duration::from_secs(60);
 /// A test can request one power cut or restart less than this.
@@ -72,6 +73,8 @@ pub struct GuestTest {
     pub protocol: Protocol,
     /// Reports of the kernel that have one of these texts do not fail it.
     pub expected: Vec<String>,
+    /// The same, with the C driver.
+    pub expected_of_c: Vec<String>,
     /// It fails unless the kernel reports each of these texts.
     pub required: Vec<String>,
     /// The command that runs it alone.
@@ -142,6 +145,8 @@ pub struct Executor {
 struct Guest {
     // Before the folder: QEMU is gone when its files are removed.
     vm: Vm,
+    /// Up to where its log has been read: what the kernel reports between two tests is the next one's.
+    log_read: u64,
     folder: TempDir,
     _log: Option<LogFile>,
 }
@@ -282,10 +287,12 @@ impl Executor {
         self.kernel.get_or_init(|| vm.kernel().to_owned());
         let seconds = vm.boot_time().as_secs_f64();
         results.note(&format!("Linux {} booted in {seconds:.1} s", vm.kernel()));
-        for report in reports(&vm.serial().since(0).unwrap_or_default()) {
+        let at_boot = vm.serial().since(0).unwrap_or_default();
+        for report in reports(&at_boot) {
             results.note(&format!("reported at boot: {}", report.title));
         }
         Ok(Guest {
+            log_read: at_boot.len() as u64,
             vm,
             folder,
             _log: lock,
@@ -340,7 +347,7 @@ impl Executor {
                 }
             };
             clock.show(&label);
-            let stage = self.stage(test, number, &mut running.vm)?;
+            let stage = self.stage(test, number, &mut running)?;
             if !ktap && !lost && matches!(stage.ended, Ended::Lost(_)) && stage.reports.is_empty() {
                 lost = true;
                 results.note(&format!("{label}: the machine was lost: again"));
@@ -376,7 +383,7 @@ impl Executor {
             if let Some(kernel) = &self.other_kernel {
                 rerun.push_str(&format!(" KERNEL={kernel}"));
             }
-            if !ktap || self.driver == "nd_pmem" {
+            if !ktap || self.driver == C_DRIVER {
                 rerun.push_str(&format!(" DRIVER={}", self.driver));
             }
             result.lines.push(rerun);
@@ -385,7 +392,8 @@ impl Executor {
         Ok(result)
     }
 
-    fn stage(&self, test: &GuestTest, number: u32, vm: &mut Vm) -> Result<Stage> {
+    fn stage(&self, test: &GuestTest, number: u32, guest: &mut Guest) -> Result<Stage> {
+        let Guest { vm, log_read, .. } = guest;
         let mut command = format!(
             "echo 'pmem-check: {} stage {number}' >/dev/kmsg; export DRIVER={} STAGE={number} MODULE={} {}; ",
             test.name,
@@ -402,7 +410,7 @@ impl Executor {
         }
         let limit = vm.limit(test.timeout);
         let begin = Instant::now();
-        let start = vm.serial().len();
+        let start = *log_read;
         let (ended, output) = vm.output(&command, limit)?;
         let time = begin.elapsed();
         // Before the kernel is asked for its blocked tasks, which are not reports of its own.
@@ -412,8 +420,9 @@ impl Executor {
             vm.dump_blocked_tasks();
         }
         let reading = test.protocol.read(ended, limit, &output);
-        let wanted = || test.expected.iter().chain(&test.required);
-        let expected = |report: &Report| wanted().any(|text| report.mentions(text));
+        let of_c = test.expected_of_c.iter().filter(|_| self.driver == C_DRIVER);
+        let wanted = test.expected.iter().chain(&test.required).chain(of_c);
+        let expected = |report: &Report| wanted.clone().any(|text| report.mentions(text));
         let mut outcome = reading.outcome.clone();
         let missing = |text: &&String| !reports.iter().any(|report| report.mentions(text));
         if let Some(text) = test
@@ -431,11 +440,13 @@ impl Executor {
             };
             outcome = Outcome::Failed(format!("the kernel reported: {}{then}", report.title));
         }
+        let log = vm.serial().since(start)?;
+        *log_read = vm.serial().len();
         Ok(Stage {
             outcome,
             reading,
             output,
-            log: vm.serial().since(start)?,
+            log,
             reports,
             ended,
             time,

@@ -102,9 +102,11 @@ fn parse(text: &str, tests: &[Selftest]) -> Result<Vec<Mutant>> {
             !fault.trim().is_empty(),
             "{name}: it does not describe the fault"
         );
+        let known = tests.iter().find(|known| known.name == *test);
+        let known = known.with_context(|| format!("{name}: there is no test {test}"))?;
         ensure!(
-            tests.iter().any(|known| known.name == *test),
-            "{name}: there is no test {test}"
+            !mutant.quick || known.is_checked(),
+            "{name}: quick, but `make check` does not run {test} without the fault"
         );
         ensure!(
             mutant.kernel.is_some() == mutant.report.is_some(),

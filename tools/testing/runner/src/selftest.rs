@@ -28,6 +28,8 @@ pub struct Selftest {
     pub timeout: Duration,
     /// Reports of the kernel that have one of these texts do not fail it.
     pub expected: Vec<String>,
+    /// The same, with the C driver.
+    pub expected_of_c: Vec<String>,
     /// The kernel must report each of these texts, or it fails.
     pub required: Vec<String>,
     /// Whether it needs the debug kernel.
@@ -51,6 +53,7 @@ impl Selftest {
             machine: String::new(),
             timeout: TIMEOUT,
             expected: Vec::new(),
+            expected_of_c: Vec::new(),
             required: Vec::new(),
             debug: false,
             compare: false,
@@ -76,6 +79,12 @@ impl Selftest {
             } else if let Some(text) = line.strip_prefix("expect-splat:") {
                 ensure!(!text.trim().is_empty(), "expect-splat: without a text");
                 test.expected.push(text.trim().to_owned());
+            } else if let Some(text) = line.strip_prefix("expect-splat-nd_pmem:") {
+                ensure!(
+                    !text.trim().is_empty(),
+                    "expect-splat-nd_pmem: without a text"
+                );
+                test.expected_of_c.push(text.trim().to_owned());
             } else if let Some(text) = line.strip_prefix("require-splat:") {
                 ensure!(!text.trim().is_empty(), "require-splat: without a text");
                 test.required.push(text.trim().to_owned());
@@ -115,6 +124,11 @@ impl Selftest {
         Options::from_words(&format!("{cpus}{}", self.machine))
     }
 
+    /// Returns whether `make check` without arguments runs it.
+    pub fn is_checked(&self) -> bool {
+        !self.soak && !self.debug && (!self.compare || self.quick)
+    }
+
     /// Returns whether a pattern matches it: `dax-*`, or `dax-*.sh`.
     pub fn matches(&self, pattern: &Pattern) -> bool {
         pattern.matches(&self.name) || pattern.matches(&format!("{}.sh", self.name))
@@ -134,6 +148,7 @@ impl Selftest {
             ),
             protocol: Protocol::Ktap,
             expected: self.expected.clone(),
+            expected_of_c: self.expected_of_c.clone(),
             required: self.required.clone(),
             rerun: format!("make check TESTS={}", self.name),
         })
@@ -147,6 +162,7 @@ impl Selftest {
             (self.soak, "soak"),
             (self.debug, "debug"),
             (!self.expected.is_empty(), "expect-splat"),
+            (!self.expected_of_c.is_empty(), "expect-splat-nd_pmem"),
             (!self.required.is_empty(), "require-splat"),
         ]
         .into_iter()
@@ -245,6 +261,7 @@ mod tests {
         let test = parsed(
             "#!/bin/sh\n# SPDX-License-Identifier: GPL-2.0\n#\n# A mapping is durable. More of it\n# here.\n#\n\
              # vm:  --nvdimm   size=64M\n# timeout: 30\n# compare\n# quick\n# soak\n# debug\n# expect-splat: WARNING: badblocks\n\
+             # expect-splat-nd_pmem: BUG: unable\n\
              # require-splat: BUG: KASAN\n\n# no header\n# timeout: 1\n",
         )
         .unwrap();
@@ -254,6 +271,7 @@ mod tests {
         assert_eq!(test.guest_test().unwrap().machine.cpus, 1);
         assert_eq!(test.timeout, Duration::from_secs(30));
         assert_eq!(test.expected, ["WARNING: badblocks"]);
+        assert_eq!(test.expected_of_c, ["BUG: unable"]);
         assert_eq!(test.required, ["BUG: KASAN"]);
         assert_eq!(
             test.tags(),
@@ -263,6 +281,7 @@ mod tests {
                 "soak",
                 "debug",
                 "expect-splat",
+                "expect-splat-nd_pmem",
                 "require-splat"
             ]
         );
@@ -287,6 +306,7 @@ mod tests {
             "# vm: --cpus",
             "# timeout: soon",
             "# expect-splat:",
+            "# expect-splat-nd_pmem:",
             "# require-splat:",
         ] {
             assert!(parsed(text).is_err(), "{text}");

@@ -446,6 +446,7 @@ impl Suite {
                 harmless: self.harmless.clone(),
             },
             expected: Vec::new(),
+            expected_of_c: Vec::new(),
             required: Vec::new(),
             rerun: self.rerun(&case.name),
         })

@@ -56,6 +56,9 @@ enum Driver {
     None,
 }
 
+/// Exit status after a command that succeeded, if the kernel reported a fault.
+const REPORTED: u8 = 126;
+
 const HELP: &str = "\
 Examples:
   pmem-vm
@@ -79,8 +82,8 @@ In the guest (`host` alone explains):
   host add nvdimm size=256M       add an NVDIMM
   host hmp 'info memory-devices'  QEMU's monitor
 
-Exit status: that of the command; 124 after its time-out, 125 if the guest was lost, 1 if it did not boot, 2 for bad \
-options.";
+Exit status: that of the command; 124 after its time-out, 125 if the guest was lost, 126 if the command succeeded but \
+the kernel reported a fault, 1 if the guest did not boot, 2 for bad options.";
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
@@ -115,7 +118,11 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
     }
     let mut note = |text: &str| eprintln!("pmem-vm: {text}");
     let mut vm = Vm::boot(&options, state, log, &mut note)?;
-    let start = vm.serial().len();
+    // An installed system loads the driver while it boots.
+    let start = match options.disk {
+        Some(_) => 0,
+        None => vm.serial().len(),
+    };
     if let Some(problem) = load(&mut vm, arguments.driver)? {
         eprintln!("pmem-vm: {problem}");
     }
@@ -147,14 +154,18 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
             ExitCode::from(125)
         }
     };
-    for report in reports(&serial.since(start)?) {
+    let found = reports(&serial.since(start)?);
+    for report in &found {
         eprintln!(
             "pmem-vm: the kernel reported: {} (see {})",
             report.title,
             log.display()
         );
     }
-    Ok(status)
+    Ok(match found.is_empty() || status != ExitCode::SUCCESS {
+        true => status,
+        false => ExitCode::from(REPORTED),
+    })
 }
 
 fn lost(loss: Loss, serial: &Serial) {

@@ -43,12 +43,16 @@ const SIGNS: &[&str] = &[
     "list_add corruption",
     "list_del corruption",
     "scheduling while atomic",
+    "Internal error:",
+    "Trying to free nonexistent resource",
     TRACE,
+    ARM64_TRACE,
     "Kernel panic",
 ];
 
 /// A report without any other sign, which began some lines before.
 const TRACE: &str = "Call Trace:";
+const ARM64_TRACE: &str = "Call trace:";
 
 /// Lines between the first line of such a report and its trace.
 const BETWEEN: &[&str] = &[
@@ -110,7 +114,7 @@ pub fn reports(log: &str) -> Vec<Report> {
             at += 1;
             continue;
         }
-        if line.contains(TRACE) {
+        if line.contains(TRACE) || line.contains(ARM64_TRACE) {
             let before = &lines[end_of_last..at];
             let is_between = |line: &&&str| BETWEEN.iter().any(|text| line.contains(text));
             let between = before.iter().rev().take_while(is_between).count();
@@ -331,6 +335,9 @@ mod tests {
             "leaked memory: 0xff110000046c2a00 (size 32): kasprintf+0x5c/0x80 pmem_probe+0x1/0x2",
             "ODEBUG: free active (active state 0) object: ff11000004 object type: work_struct",
             "DEBUG_LOCKS_WARN_ON(lock->magic != lock)",
+            "Internal error: synchronous external abort: 0000000096000410 [#1]  SMP",
+            "Trying to free nonexistent resource <0x0000000020000000-0x0000000021ffffff>",
+            "Call trace:",
         ] {
             assert_eq!(
                 reports(&format!("[   12.345678] {line}\r\n")).len(),

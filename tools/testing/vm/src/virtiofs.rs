@@ -3,8 +3,8 @@
 //! The checkout by virtiofs, for kernels without 9p. A process beside QEMU, virtiofsd, reads the host's files for the guest.
 
 use crate::process::Process;
+use abstractions::process::{die_with_parent, inherit};
 use anyhow::{Context, Result};
-use rustix::io::{FdFlags, fcntl_setfd};
 use std::ffi::OsString;
 use std::fs::File;
 use std::os::fd::AsRawFd;
@@ -19,14 +19,11 @@ const VIRTIOFSD: &str = "/usr/libexec/virtiofsd";
 pub(crate) const DEVICE: &str = "vhost-user-fs-pci,bus=pcie.0,tag=checkout";
 
 /// Starts virtiofsd and returns it with QEMU's end of the channel. It ends with the channel, or when the value is dropped.
-///
-/// No other thread may start a process meanwhile, or that one inherits the channel.
 pub(crate) fn serve(share: &Path, log: File) -> Result<(Process, UnixStream)> {
     let folder = tempfile::tempdir()?;
     let path = folder.path().join("socket");
     let listener = UnixListener::bind(&path)?;
     let channel = UnixStream::connect(&path)?;
-    fcntl_setfd(&listener, FdFlags::empty())?;
     let mut shared = OsString::from("--shared-dir=");
     shared.push(share);
     let mut command = Command::new(VIRTIOFSD);
@@ -39,7 +36,7 @@ pub(crate) fn serve(share: &Path, log: File) -> Result<(Process, UnixStream)> {
         .stdin(Stdio::null())
         .stdout(log.try_clone()?)
         .stderr(log);
-    let child = abstractions::process::die_with_parent(&mut command)
+    let child = die_with_parent(inherit(&mut command, vec![listener.into()]))
         .spawn()
         .with_context(|| format!("{VIRTIOFSD} can't be run"))?;
     Ok((Process::new(child), channel))

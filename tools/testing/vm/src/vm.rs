@@ -12,8 +12,8 @@ use crate::process::Process;
 use crate::qemu_args::{self, Images};
 use crate::serial::{Serial, reports};
 use crate::virtiofs;
+use abstractions::process::{die_with_parent, inherit};
 use anyhow::{Context, Result, bail, ensure};
-use rustix::io::{FdFlags, fcntl_setfd};
 use std::ffi::OsString;
 use std::fmt;
 use std::fs::{self, File};
@@ -40,10 +40,6 @@ const TRIES: u32 = 3;
 /// Time-out of an orderly power-off, and of that of an installed system.
 const POWER_OFF: Duration = Duration::from_secs(20);
 const SYSTEM_POWER_OFF: Duration = Duration::from_secs(300);
-
-/// Held from making a guest's channels until QEMU has inherited them. Otherwise another QEMU could inherit them as well, and
-/// the end of the first one would not close them.
-static SPAWN: Mutex<()> = Mutex::new(());
 
 /// Why a guest did not boot.
 #[derive(Debug)]
@@ -154,29 +150,26 @@ fn start(
     folder: &Path,
     cache: HostCache,
 ) -> Result<Started> {
-    let _one_at_a_time = locked(&SPAWN);
     let log = File::create(qemu_log(folder))?;
     let mut theirs = Vec::new();
-    let mut give = |channel: UnixStream, name: &str, option: &str, value: &str| -> Result<()> {
-        fcntl_setfd(&channel, FdFlags::empty())?;
+    let mut give = |channel: UnixStream, name: &str, option: &str, value: &str| {
         let fd = channel.as_raw_fd();
         arguments.extend([
             "-chardev".into(),
             format!("socket,id={name},fd={fd}").into(),
         ]);
         arguments.extend([option.into(), format!("{value},chardev={name}").into()]);
-        theirs.push(channel);
-        Ok(())
+        theirs.push(channel.into());
     };
     let mut virtiofsd = None;
     if images.virtiofs {
         let (process, channel) = virtiofs::serve(&images.share, log.try_clone()?)?;
-        give(channel, "checkout", "-device", virtiofs::DEVICE)?;
+        give(channel, "checkout", "-device", virtiofs::DEVICE);
         virtiofsd = Some(process);
     }
     let mut line = |name: &str, option: &str, value: &str| -> Result<UnixStream> {
         let (ours, other) = UnixStream::pair()?;
-        give(other, name, option, value)?;
+        give(other, name, option, value);
         Ok(ours)
     };
     let control = line("control", "-device", "virtserialport,name=control")?;
@@ -190,7 +183,7 @@ fn start(
         .stdout(log.try_clone()?)
         .stderr(log);
     let program = command.get_program().to_string_lossy().into_owned();
-    let child = abstractions::process::die_with_parent(&mut command)
+    let child = die_with_parent(inherit(&mut command, theirs))
         .spawn()
         .with_context(|| format!("{program} can't be run"))?;
     let qemu = Qemu {
@@ -252,7 +245,8 @@ impl Vm {
                 Ok(vm) => return Ok(vm),
                 Err(how) => {
                     tries.push(how);
-                    if tries.len() >= TRIES as usize {
+                    // An installed system loads the driver while it boots.
+                    if options.disk.is_some() || tries.len() >= TRIES as usize {
                         return Err(BootError::NotReady {
                             tries,
                             tail: serial.tail(20),
