@@ -3,6 +3,7 @@
 # Bind and unbind of devices that the driver cannot take fail with the recorded errors.
 #
 # Seeds without memory, namespaces in another mode, bound devices, a copied info block, missing devices.
+# kernel: device_dax
 # compare
 # vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
 # quick

@@ -1,6 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 # Disks, partitions and device nodes of several namespaces of a region have the expected names, in any order of binding.
+# kernel: device_dax
 # compare
 # vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
 . "$(dirname "$0")/lib/test.sh"

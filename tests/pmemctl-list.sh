@@ -27,6 +27,8 @@ table_row() {
 }
 
 need sfdisk wipefs dmsetup lsblk
+mapped=2M mapped_bytes=2097152
+kernel_has transparent_hugepage || mapped=4K mapped_bytes=4096
 plan 21
 load_driver
 disk=$(labelled_disk -m fsdax -M dev -s 448M)
@@ -45,7 +47,7 @@ mount "/dev/$volume" "$MNT 2"
 
 is "what it is" "$(json_field '"\(.device) \(.mode) \(.page_map) \(.provider) \(.driver)"')" "$device fsdax device ACPI.NFIT $DRIVER"
 is "how large" "$(json_field .size)" $((448 << 20))
-is "what mappings are limited by" "$(json_field .alignment)" $((2 << 20))
+is "what mappings are limited by" "$(json_field .alignment)" $mapped_bytes
 is "what is bad of it" "$(json_field '.bad | tostring')" '[{"offset":440401920,"length":4096}]'
 is "it can be written" "$(json_field .read_only)" false
 is "its disk" "$(json_field '"\(.disk.name) \(.disk.type)"')" "$disk disk"
@@ -57,7 +59,7 @@ is "a volume on the other" "$(json_field '.disk.children[1].children[0] | "\(.na
 is "mounted where the name has a space, DAX for those files that want it" \
 	"$(json_field '.disk.children[1].children[0].mounts[0] | "\(.directory), \(.dax)"')" "$MNT 2, per-file"
 
-is "a table has the same" "$(table_row "$disk")" "$disk $device fsdax device 448M 2M ACPI.NFIT $DRIVER - - - 4K in 1"
+is "a table has the same" "$(table_row "$disk")" "$disk $device fsdax device 448M $mapped ACPI.NFIT $DRIVER - - - 4K in 1"
 is "of a partition" "$(table_row "${disk}p1")" "└─${disk}p1 64M ext4 $MNT always"
 is "of a volume" "$(table_row └─list)" "└─list 304M xfs $MNT 2 per file"
 
