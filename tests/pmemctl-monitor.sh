@@ -115,7 +115,7 @@ stop_monitor
 stream=$(stat -c %d:%i $EVENTS)
 JOURNAL_STREAM=$stream pmemctl monitor --now >$EVENTS &
 MONITOR_PID=$!
-check "a line for the journal, of what is bad already" wait_for 5 grep -q "^<2>$disk: bad memory at .*: $MNT/other at .*; known before" $EVENTS
+check "a line for the journal, of what is bad already" wait_for 5 grep -q "^<2>$disk: media error at .*: $MNT/other at .*; known before" $EVENTS
 check_fails "what is not there can't be watched" pmemctl monitor "$MNT/none"
 check_fails "not for others than root" setpriv --reuid 65534 pmemctl monitor
 stop_monitor

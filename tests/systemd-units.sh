@@ -248,7 +248,7 @@ END
 is "nor before the second" "$(clear_kernel_lists)" ''
 boot
 is "by the rule it is listed when it is mounted" "$(cat /tmp/mounted)" "$list"
-check "a known error is reported, of a file that nobody uses" logs pmemctl-monitor "^<2>$disk: bad memory at .*, 4K: /srv/old at 8K; known before$"
+check "a known error is reported, of a file that nobody uses" logs pmemctl-monitor "^<2>$disk: media error at .*, 4K: /srv/old at 8K; known before$"
 
 inside systemctl start maps.service
 wait_for 20 test -e /tmp/maps.ready
@@ -256,10 +256,10 @@ pid=$(inside systemctl show -P MainPID maps.service)
 make_bad used 409600
 used=$at
 check "a new error is reported, with the process that has the file mapped" \
-	logs pmemctl-monitor "^<2>$disk: bad memory at .*, 4K: /srv/used at 400K; mapped by process $pid (pmem-io) at 0x[0-9a-f]*$"
+	logs pmemctl-monitor "^<2>$disk: media error at .*, 4K: /srv/used at 400K; mapped by process $pid (pmem-io) at 0x[0-9a-f]*$"
 check "it is saved" wait_for 20 saved_are "$old $used"
 make_bad other 8192
-check "and one of a file that nobody uses" logs pmemctl-monitor "^<2>$disk: bad memory at .*, 4K: /srv/other at 8K$"
+check "and one of a file that nobody uses" logs pmemctl-monitor "^<2>$disk: media error at .*, 4K: /srv/other at 8K$"
 check "that is saved, too" wait_for 20 saved_are "$old $used $at"
 
 # ---- stopped, and started again ----
@@ -306,7 +306,7 @@ check "a hook that others may change is refused" logs pmemctl-monitor "20-unsafe
 check_fails "and not run" test -e /var/lib/pmem-hook/unsafe
 is "the journal has the fields" "$(field_of_error "$at" '"\(.PMEM_OWNER) \(.PMEM_FILE_OFFSET) \(.PMEM_KIND) \(.SYSLOG_IDENTIFIER)"')" \
 	"/srv/used 1048576 file pmemctl"
-is "and an id that the catalog explains" "$(field_of_error "$at" .MESSAGE_ID)" "$(sed -n '/^Subject: .*has bad memory/{x;s/^-- //p};h' \
+is "and an id that the catalog explains" "$(field_of_error "$at" .MESSAGE_ID)" "$(sed -n '/^Subject: .*has a media error/{x;s/^-- //p};h' \
 	"$CHECKOUT/contrib/systemd/rust_pmem.catalog")"
 is "the state of the service" "$(inside systemctl show -P StatusText pmemctl-monitor.service)" "watching $disk; 1 error reported"
 is "an error reported before a restart is not reported again" "$(journal pmemctl-monitor | grep -c ': /srv/old at 8K; known before')" 1

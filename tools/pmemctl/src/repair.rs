@@ -1375,7 +1375,7 @@ pub fn repair(host: &Host, request: &Request) -> Result<Report> {
         // fsync(2) writes such data to the journal only.
         ensure!(
             !job.target.buffered,
-            "{}: its data is journaled, so that a write reaches the bad memory at a later time; end that by chattr -j, or mount \
+            "{}: its data is journaled, so that a write reaches the bad blocks at a later time; end that by chattr -j, or mount \
              the file system without data=journal",
             job.target.name()
         );

@@ -85,7 +85,7 @@ pub const PAGE: Page = Page {
     files: &[
         (
             "/usr/lib/systemd/system/pmemctl-monitor.service",
-            "Runs \"pmemctl monitor --now --hooks-dir /etc/pmemctl/hooks.d\".",
+            "Runs \"pmemctl monitor --now --cursor /var/lib/pmemctl/monitor.json --hooks-dir /etc/pmemctl/hooks.d\".",
         ),
         (
             "/etc/pmemctl/hooks.d",
@@ -287,7 +287,7 @@ fn line(event: &Event) -> String {
         ErrorLocation::Disk(entry) => {
             let (owner, offset) = describe_owner(entry);
             let mut line = format!(
-                "{}: bad memory at {}, {}",
+                "{}: media error at {}, {}",
                 entry.disk,
                 size(entry.span.disk_offset),
                 size(entry.span.length)
@@ -306,7 +306,7 @@ fn line(event: &Event) -> String {
             line
         }
         ErrorLocation::Namespace(hidden) => format!(
-            "{}: bad memory at {}, {} of {}: {}",
+            "{}: media error at {}, {} of {}: {}",
             hidden.disk,
             size(hidden.namespace_offset),
             size(hidden.length),

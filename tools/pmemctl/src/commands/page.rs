@@ -9,7 +9,7 @@ pub const EXIT_STATUS: &[(&str, &str)] = &[
         "1",
         "errors, status, explain and doctor: something is bad. scrub: something is bad, or it failed. Other commands: something was refused, or failed.",
     ),
-    ("2", "An argument is invalid; status --check: CRITICAL."),
+    ("2", "An argument is invalid. status --check: CRITICAL."),
     (
         "3",
         "errors restore: a saved list was refused; status --check: UNKNOWN.",

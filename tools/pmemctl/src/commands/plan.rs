@@ -71,7 +71,7 @@ pub fn plan(arguments: &Plan) -> Result<bool> {
         Some(name) => vec![memory(&host, name)?],
     };
     if memories.is_empty() {
-        bail!("there is no persistent memory; \"pmemctl doctor\" says why");
+        bail!("there is no persistent memory; \"pmemctl doctor\" shows why");
     }
     let dimms = dimm::all(&host);
     let advices: Vec<_> = memories

@@ -52,7 +52,7 @@ pub const PAGE: Page = Page {
 /// No other process may have the file open: such a process is named. A process that opens it during the repair
 /// waits, or ends the repair between two writes. Before each write the name, length and blocks of the file are
 /// verified; after it the bytes are read back and must be off the list. If files of XFS share the blocks, this file
-/// gets new ones ("moved"), and the bad memory is repaired with the last of these files. After a crash, the last
+/// gets new ones ("moved"), and the bad blocks are repaired with the last of these files. After a crash, the last
 /// page of the file may have zeros behind its old end, and blocks that were preallocated behind that may be missing.
 #[derive(Args)]
 pub struct Repair {
@@ -74,7 +74,8 @@ pub struct Repair {
     /// Refuse the file and the backup if a path has a symbolic link
     #[arg(long)]
     no_symlinks: bool,
-    /// Take what is listed as bad without reading it, also from a badblocks list that is nearly full
+    /// Replace listed ranges without reading them first, also from a badblocks list that is nearly full; required with
+    /// nd_pmem, and if a bad page would stop this system
     #[arg(long)]
     trust_list: bool,
     /// Use the backup although it differs from what can be read of the file
@@ -182,7 +183,7 @@ fn print_reasons(report: &Report) -> Result<()> {
     if report.pieces.iter().any(|piece| piece.shared) {
         writeln!(
             err,
-            "pmemctl: other files share the bad memory: this one gets new blocks; the bad ones are repaired with the last of \
+            "pmemctl: other files share the bad blocks: this one gets new blocks; the bad ones are repaired with the last of \
              them (\"pmemctl errors\" lists them)"
         )?;
     }

@@ -40,6 +40,7 @@ fn all() -> Vec<(&'static str, Schema)> {
             "errors-import-cxl",
             of::<Versioned<Reports<'static, ImportReport>>>(),
         ),
+        ("errors-import-cxl-follow", of::<Versioned<ImportReport>>()),
         ("errors-inject", of::<Versioned<ChangeReport>>()),
         ("errors-forget", of::<Versioned<ChangeReport>>()),
         ("monitor", of::<Versioned<EventRecord<'static>>>()),
@@ -74,6 +75,7 @@ pub fn texts() -> Result<Vec<(&'static str, String)>> {
     let text = |(name, mut schema): (&'static str, Schema)| {
         let command = match name {
             "errors-save-follow" => "errors save --follow".to_owned(),
+            "errors-import-cxl-follow" => "errors import-cxl --follow".to_owned(),
             // The others have a dash of their own.
             _ => name.replacen("errors-", "errors ", 1),
         };
@@ -132,7 +134,7 @@ mod tests {
                 found.push(name.to_owned());
             }
         });
-        assert_eq!(found.len() + 1, known.len(), "besides save --follow");
+        assert_eq!(found.len() + 2, known.len(), "besides the two of --follow");
     }
 
     #[test]

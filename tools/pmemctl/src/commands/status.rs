@@ -147,7 +147,7 @@ fn judge(state: &State) -> (CheckResult, String) {
         }
     }
     if state.regions.is_empty() {
-        let reason = "there is no persistent memory; \"pmemctl doctor\" says why";
+        let reason = "there is no persistent memory; \"pmemctl doctor\" shows why";
         reasons.push((CheckResult::Unknown, reason.into()));
     } else if state.health == Health::Unknown && reasons.is_empty() {
         let reason = "a list of errors cannot be read";
@@ -262,7 +262,7 @@ pub fn status(arguments: &Status) -> Result<output::Status> {
     } else if state.regions.is_empty() {
         writeln!(
             io::stderr(),
-            "pmemctl: there is no persistent memory; \"pmemctl doctor\" says why"
+            "pmemctl: there is no persistent memory; \"pmemctl doctor\" shows why"
         )?;
     } else {
         let now = SystemTime::now();
