@@ -1,6 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 # Regions of odd size or start, shrunk below their info block, or with a claimed hole bind or fail as recorded.
+# kernel: device_dax
 # compare
 # vm: --bare --append memmap=128M$512M
 # timeout: 300

@@ -3,6 +3,7 @@
 # Corrupt info blocks of fsdax and devdax namespaces yield the recorded namespace and log messages, and stay unchanged.
 #
 # Changes each field, with the right checksum and without.
+# kernel: device_dax
 # compare
 # vm: --bare --append memmap=128M$512M
 # timeout: 300
