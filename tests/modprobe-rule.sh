@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# The modprobe.d rule loads rust_pmem for nd_pmem, and falls back if rust_pmem is missing or the kernel refuses it.
+# The modprobe.d rule loads rust_pmem for nd_pmem, and falls back if rust_pmem is missing, blacklisted or refused by the kernel.
 # vm: --bare --append memmap=128M$512M
 # timeout: 180
 . "$(dirname "$0")/lib/test.sh"
@@ -29,7 +29,7 @@ loaded_driver() {
 	done
 }
 
-plan 7
+plan 8
 cp "/lib/modules/$(uname -r)"/modules.* /tmp
 provider_load
 NAMESPACE=$(namespaces pmem_provider)
@@ -43,14 +43,16 @@ has it: nd_pmem"
 mkdir -p "${INSTALLED%/*}"
 cp "$MODULE" "$INSTALLED"
 depmod
+# The guest's pmem.conf blacklists both modules.
+is "a blacklisted module falls back" "$(modprobe nd_pmem && loaded_driver)" "nd_pmem
+has it: nd_pmem"
+mv /etc/modprobe.d/pmem.conf /tmp
 is "with the module it prefers that" "$(modprobe nd_pmem && loaded_driver)" "rust_pmem
 has it: rust_pmem"
 is "by its own name it is there too" "$(modprobe rust_pmem && loaded_driver)" "rust_pmem
 has it: rust_pmem"
-mv /etc/modprobe.d/pmem.conf /tmp
 is "as udev asks for it" "$(modprobe -b nd:t4 && loaded_driver)" "rust_pmem
 has it: rust_pmem"
-mv /tmp/pmem.conf /etc/modprobe.d
 is "and nd_pmem all the same where that is wanted" "$(modprobe --ignore-install nd_pmem && loaded_driver)" "nd_pmem
 has it: nd_pmem"
 
