@@ -40,6 +40,9 @@ refused() {
 "$top/setup/check-kdir" "$build"
 fresh
 "$top/setup/check-kdir" "$kdir"
+# As "make O=DIR" in the source makes it.
+fresh && mv "$kdir/drivers" "$work" && ln -s .. "$kdir/source"
+"$top/setup/check-kdir" "$kdir"
 
 kdir=$work/none
 refused "there is no such directory"
