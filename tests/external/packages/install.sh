@@ -2,14 +2,14 @@
 # SPDX-License-Identifier: GPL-2.0
 #
 # tests/external/packages/install.sh BUILD: "make install" into a directory installs exactly the expected files, a second one
-# removes names that are gone, and "make uninstall" removes them all but leaves files of others and saved lists. It needs no
-# root and no VM, but rust_pmem.ko, and pmemctl in the folder BUILD.
+# removes names that are gone, and "make uninstall" removes them all, also those of an installation that was cut off, but leaves
+# files of others and saved lists. It needs no root and no VM, but rust_pmem.ko, and pmemctl in the folder BUILD.
 set -eu
 
 top=$(cd "$(dirname "$0")/../../.." && pwd -P)
 build=$(realpath "$1")
 dest=$(mktemp -d)
-trap 'rm -rf "$dest" "$dest.expected"' EXIT
+trap 'rm -rf "$dest" "$dest.expected" "$dest.build"' EXIT
 rmdir "$dest"
 status=0
 fail() {
@@ -87,9 +87,18 @@ for prefix in /usr /usr/local; do
 	[ -z "$(ls -A "$dest")" ] || fail "uninstall leaves $(cd "$dest" && find .)"
 done
 
+# An installation that ends at a file that can't be copied.
+cp -r "$build" "$dest.build"
+rm "$dest.build/completions/_pmemctl"
+! make -s --no-print-directory -C "$top" install BUILD="$dest.build" DESTDIR="$dest" 2>/dev/null ||
+	fail "install without completions succeeds"
+run uninstall
+[ -z "$(ls -A "$dest")" ] || fail "uninstall after a part of install leaves $(cd "$dest" && find .)"
+
 ! make -s --no-print-directory -C "$top" uninstall DESTDIR="$dest" 2>/dev/null || fail "uninstall of nothing succeeds"
 mkdir -p "$dest/kdir/include/config"
 echo 1.2.3-other >"$dest/kdir/include/config/kernel.release"
 ! make -s --no-print-directory -C "$top" install BUILD="$build" DESTDIR="$dest" KDIR="$dest/kdir" 2>/dev/null ||
 	fail "a module for another kernel than that of KDIR is installed"
+[ "$(ls "$dest")" = kdir ] || fail "an installation without module has begun"
 exit $status
