@@ -181,8 +181,8 @@ pmemctl: setup
 	@$(enter) env RUSTFLAGS='-C target-feature=+crt-static' cargo build --profile $(PROFILE) --locked --offline --quiet \
 		--manifest-path tools/Cargo.toml --package pmemctl --bin pmemctl --target x86_64-unknown-linux-gnu
 	@cmp -s $(pmemctl) $(BUILD)/bin/pmemctl || { \
-		rm -f $(BUILD)/man/pmemctl*.1 $(BUILD)/schema/pmemctl-*.json && \
-		install -D $(pmemctl) $(BUILD)/bin/pmemctl && $(BUILD)/bin/pmemctl generate $(BUILD); }
+		rm -f $(BUILD)/bin/pmemctl $(BUILD)/man/pmemctl*.1 $(BUILD)/schema/pmemctl-*.json && \
+		$(pmemctl) generate $(BUILD) && install -D $(pmemctl) $(BUILD)/bin/pmemctl; }
 
 # The host tools that one target needs. On a fresh machine, only these are built. If all of them exist already, all are kept up
 # to date instead: no crate is then built twice, with different features.
