@@ -80,7 +80,7 @@
 #:      STEPS='installed'    only these steps of tests/external/packages/system.sh
 #: make lint, make fmt       only the lints; format the code as they require
 #: make setup                only the build root and the images
-#: make clean                remove all files that were built here
+#: make clean                remove all files that were built here, but for the key of the apt repository (build/repo.key)
 #: make distclean            remove the build root and the images as well
 help:
 	@sed -n 's/^#: //p' Makefile
@@ -329,8 +329,10 @@ lint: tools
 fmt: setup
 	$(enter) sh -c 'rustfmt --edition 2021 rust_pmem.rs && cargo fmt --all --manifest-path tools/Cargo.toml'
 
+# Machines that know the apt repository trust its key.
 clean:
-	rm -rf build abstractions/bindings_generated.rs
+	if [ -e build/repo.key ]; then find build/ -mindepth 1 -maxdepth 1 ! -name repo.key -exec rm -rf {} +; else rm -rf build; fi
+	rm -f abstractions/bindings_generated.rs
 	find . abstractions $(wildcard abstractions/*/) tests/provider tests/external/ndctl -maxdepth 1 -type f \( -name '*.ko' -o -name '*.o' -o -name '*.mod' \
 		-o -name '*.mod.c' -o -name '.*.cmd' -o -name '.*.d' -o -name Module.symvers -o -name modules.order \) -exec rm {} +
 
