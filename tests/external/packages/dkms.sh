@@ -67,6 +67,24 @@ head -c 1000000 "/usr/src/$name" >"$work/damaged/$name"
 RUST_PMEM_DKMS_SOURCES=$work/damaged skipped "damaged source" "its source could not be prepared"
 [ ! -e "$cache/$kernel" ] || fail "damaged source: $cache/$kernel stays"
 
+# A kernel whose module is in a package.
+mkdir "$work/dpkg"
+# shellcheck disable=SC2016 # for that script
+printf '#!/bin/sh\ncase $* in *" rust-pmem-modules-%s") echo "$STATUS" ;; esac\n' "$kernel" >"$work/dpkg/dpkg-query"
+chmod +x "$work/dpkg/dpkg-query"
+# with_package STATUS: checks the kernel while that package has this status.
+with_package() {
+	result=0
+	STATUS=$1 PATH=$work/dpkg:$PATH "$work/package/usr/src/rust-pmem-$version/contrib/dkms/build" check "$kernel" "$headers" \
+		>"$work/log" 2>&1 || result=$?
+}
+with_package unpacked
+[ "$result" = 77 ] || fail "with the package of this kernel: status $result"
+grep -qx "rust-pmem: Linux $kernel has the module of the package rust-pmem-modules-$kernel." "$work/log" ||
+	fail "with the package of this kernel: no sentence says so"
+with_package config-files
+! grep -q 'has the module' "$work/log" || fail "a removed package counts"
+
 # Headers of a kernel without Rust; of one that another compiler built; and none.
 rm "$work/lib/modules/$kernel/build"
 fake=$work/lib/modules/$kernel/build
