@@ -19,7 +19,10 @@ bench_typed() {
 	(
 		wait_for 10 grep -q 'type "' /tmp/typed
 		echo "$typed"
-	) | script -qefc "pmem-bench native --no-files --rounds 6 $*" /tmp/typed >/dev/null
+	) | script -qefc "pmem-bench native --no-files --rounds 6 $*" /tmp/typed >/dev/null || {
+		cat /tmp/typed
+		return 1
+	}
 }
 
 cleanup() {

@@ -3,6 +3,7 @@
 # pmemctl doctor names exactly the planted cause and its effect, and finds nothing on a healthy mount and file.
 #
 # On a healthy mount, huge pages are really mapped.
+# kernel: transparent_hugepage
 # vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M --virtio-pmem size=64M
 # timeout: 400
 . "$(dirname "$0")/lib/test.sh"

@@ -333,6 +333,9 @@ impl ErrorCount {
     }
 }
 
+/// Where the kernel has the settings of huge pages, if it has these.
+const HUGE_PAGES: &str = "sys/kernel/mm/transparent_hugepage";
+
 impl Doctor<'_> {
     /// Reports the errors that are listed for the scope, and lists that cannot be read.
     fn errors(&mut self, survey: &Survey) {
@@ -436,7 +439,8 @@ impl Doctor<'_> {
             .lines()
             .filter_map(|line| line.strip_prefix("THP_enabled:"))
             .any(|value| value.trim() == "0");
-        if off {
+        // Without huge pages in the kernel, they are off for each process.
+        if off && self.host.path(HUGE_PAGES).exists() {
             self.found(Finding::new(
                 PROCESS,
                 "thp-disabled",
