@@ -3,6 +3,7 @@
 # Without commands to clear poison, a namespace with an error where its struct pages would be is not bound until that is repaired.
 #
 # libnvdimm clears such errors until the region's list has none; on such a bus it would never end, with any driver.
+# kernel: device_dax
 # vm: --bare --e820 128M@512M
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/badblocks.sh"

@@ -307,7 +307,7 @@ pub(crate) fn arguments(
         false => "memory-backend-ram",
     };
     if options.nodes() == 1 {
-        machine.push_str(",memory-backend=ram");
+        machine.push_str(",memory-backend=main-ram");
     }
     if options.persistence == Persistence::Cpu {
         machine.push_str(",nvdimm-persistence=cpu");
@@ -370,7 +370,7 @@ pub(crate) fn arguments(
     match options.nodes() {
         1 => add(&[
             "-object",
-            &format!("{ram},id=ram,size={}", options.memory.bytes()),
+            &format!("{ram},id=main-ram,size={}", options.memory.bytes()),
         ]),
         _ => numa(options, ram, &mut add),
     }
