@@ -306,7 +306,11 @@ pub(crate) fn arguments(
         true => "memory-backend-memfd,share=on",
         false => "memory-backend-ram",
     };
-    if options.nodes() == 1 {
+    // Options for QEMU may lay out the memory themselves.
+    let shared = images.virtiofs
+        && options.nodes() == 1
+        && !options.qemu.iter().any(|more| more.contains("-numa"));
+    if shared {
         machine.push_str(",memory-backend=main-ram");
     }
     if options.persistence == Persistence::Cpu {
@@ -367,12 +371,13 @@ pub(crate) fn arguments(
             most >> 20
         ),
     ]);
-    match options.nodes() {
-        1 => add(&[
+    if options.nodes() > 1 {
+        numa(options, ram, &mut add);
+    } else if shared {
+        add(&[
             "-object",
             &format!("{ram},id=main-ram,size={}", options.memory.bytes()),
-        ]),
-        _ => numa(options, ram, &mut add),
+        ]);
     }
     add(&[
         "-kernel",
