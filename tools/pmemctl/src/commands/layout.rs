@@ -23,7 +23,10 @@ use units::Size;
 pub const PAGE: Page = Page {
     exit_status: &[
         ("0", "The disk is drawn."),
-        ("1", "The disk, its list of bad blocks or a mounted file system cannot be read."),
+        (
+            "1",
+            "The disk, its list of bad blocks or a mounted file system cannot be read.",
+        ),
     ],
     examples: &[
         ("pmemctl layout pmem0", "Draw a disk in the terminal."),

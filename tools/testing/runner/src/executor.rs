@@ -420,7 +420,10 @@ impl Executor {
             vm.dump_blocked_tasks();
         }
         let reading = test.protocol.read(ended, limit, &output);
-        let of_c = test.expected_of_c.iter().filter(|_| self.driver == C_DRIVER);
+        let of_c = test
+            .expected_of_c
+            .iter()
+            .filter(|_| self.driver == C_DRIVER);
         let wanted = test.expected.iter().chain(&test.required).chain(of_c);
         let expected = |report: &Report| wanted.clone().any(|text| report.mentions(text));
         let mut outcome = reading.outcome.clone();
