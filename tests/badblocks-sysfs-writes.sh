@@ -27,22 +27,11 @@ transfer() {
 	add_row "$name: $1" "$(pmem-io "p$2" --direct "/dev/$disk" --offset $(($3 * 512)) --length $(($4 * 512)) 2>&1), then $(show_badblocks)"
 }
 
-# merged_badblocks: the list, with ranges that adjoin as one.
-merged_badblocks() {
-	awk 'NR > 1 && $1 != end { print start, end - start } NR == 1 || $1 != end { start = $1 } { end = $1 + $2 }
-		END { if (NR) print start, end - start }' "/sys/block/$disk/badblocks"
-}
-
-# add_rebound_row NAME: records whether the list is the same after a rebind.
+# add_rebound_row NAME: records the list after a rebind.
 add_rebound_row() {
 	device=$(device_of_disk "$disk")
-	rebound_before=$(merged_badblocks)
 	rebind "$device"
-	if [ "$(merged_badblocks)" = "$rebound_before" ]; then
-		add_row "$name: $1" "the same"
-	else
-		add_row "$name: $1" "list: $(show_badblocks)"
-	fi
+	add_row "$name: $1" "list: $(show_badblocks)"
 	forget_errors "$disk"
 }
 
