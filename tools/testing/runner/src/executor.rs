@@ -287,13 +287,13 @@ impl Executor {
         self.kernel.get_or_init(|| vm.kernel().to_owned());
         let seconds = vm.boot_time().as_secs_f64();
         results.note(&format!("Linux {} booted in {seconds:.1} s", vm.kernel()));
-        let at_boot = vm.serial().since(0).unwrap_or_default();
-        for report in reports(&at_boot) {
+        let log_read = vm.serial().len();
+        for report in reports(&vm.serial().since(0).unwrap_or_default()) {
             results.note(&format!("reported at boot: {}", report.title));
         }
         Ok(Guest {
-            log_read: at_boot.len() as u64,
             vm,
+            log_read,
             folder,
             _log: lock,
         })
@@ -413,6 +413,7 @@ impl Executor {
         let start = *log_read;
         let (ended, output) = vm.output(&command, limit)?;
         let time = begin.elapsed();
+        *log_read = vm.serial().len();
         // Before the kernel is asked for its blocked tasks, which are not reports of its own.
         let mut reports = reports(&vm.serial().since(start)?);
         reports.retain(|report| !self.is_race_of_others(report));
@@ -443,13 +444,11 @@ impl Executor {
             };
             outcome = Outcome::Failed(format!("the kernel reported: {}{then}", report.title));
         }
-        let log = vm.serial().since(start)?;
-        *log_read = vm.serial().len();
         Ok(Stage {
             outcome,
             reading,
             output,
-            log,
+            log: vm.serial().since(start)?,
             reports,
             ended,
             time,
