@@ -68,7 +68,11 @@ impl Selftest {
             if others.iter().any(|other| line.starts_with(other)) {
                 continue;
             }
-            if let Some(options) = line.strip_prefix("vm:") {
+            let (tag, text) = line.split_once(':').unwrap_or((line, ""));
+            if let Some(splats) = test.splats(tag) {
+                ensure!(!text.trim().is_empty(), "{tag}: without a text");
+                splats.push(text.trim().to_owned());
+            } else if let Some(options) = line.strip_prefix("vm:") {
                 test.machine = options.split_whitespace().collect::<Vec<_>>().join(" ");
             } else if let Some(seconds) = line.strip_prefix("timeout:") {
                 let seconds = seconds
@@ -76,18 +80,6 @@ impl Selftest {
                     .parse()
                     .with_context(|| format!("timeout: {seconds}"))?;
                 test.timeout = Duration::from_secs(seconds);
-            } else if let Some(text) = line.strip_prefix("expect-splat:") {
-                ensure!(!text.trim().is_empty(), "expect-splat: without a text");
-                test.expected.push(text.trim().to_owned());
-            } else if let Some(text) = line.strip_prefix("expect-splat-nd_pmem:") {
-                ensure!(
-                    !text.trim().is_empty(),
-                    "expect-splat-nd_pmem: without a text"
-                );
-                test.expected_of_c.push(text.trim().to_owned());
-            } else if let Some(text) = line.strip_prefix("require-splat:") {
-                ensure!(!text.trim().is_empty(), "require-splat: without a text");
-                test.required.push(text.trim().to_owned());
             } else if line == "debug" {
                 test.debug = true;
             } else if line == "compare" {
@@ -112,6 +104,16 @@ impl Selftest {
         test.options()
             .with_context(|| format!("vm: {}", test.machine))?;
         Ok(test)
+    }
+
+    /// Returns the texts of reports that lines with this tag add to.
+    fn splats(&mut self, tag: &str) -> Option<&mut Vec<String>> {
+        match tag {
+            "expect-splat" => Some(&mut self.expected),
+            "expect-splat-nd_pmem" => Some(&mut self.expected_of_c),
+            "require-splat" => Some(&mut self.required),
+            _ => None,
+        }
     }
 
     /// Returns the machine. It has one processor, which an emulator runs with less work than two, unless the header has
