@@ -55,6 +55,11 @@ impl Images {
             Ok(path)
         };
         let kernel = pick(&options.kernel, "kernel", "--kernel")?;
+        // The files beside a kernel of the set-up tell what it is.
+        let beside = |name: &str| match &options.kernel {
+            Some(_) => None,
+            None => folder.as_ref().map(|folder| folder.join(name)),
+        };
         Ok(Self {
             architecture: Architecture::of_kernel(&kernel)?,
             kernel,
@@ -63,15 +68,9 @@ impl Images {
                 disk @ Some(_) => pick(disk, "disk", "--disk")?,
                 None => pick(&options.image, "guest.img", "--image")?,
             },
-            debug: match (&options.kernel, &folder) {
-                (None, Some(folder)) => fs::read_to_string(folder.join(DEBUG)).ok(),
-                _ => None,
-            },
+            debug: beside(DEBUG).and_then(|file| fs::read_to_string(file).ok()),
             share: share(options)?,
-            virtiofs: match (&options.kernel, &folder) {
-                (None, Some(folder)) => folder.join(VIRTIOFS).exists(),
-                _ => false,
-            },
+            virtiofs: beside(VIRTIOFS).is_some_and(|file| file.exists()),
         })
     }
 }
