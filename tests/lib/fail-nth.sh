@@ -41,24 +41,27 @@ spare_allocations_in() {
 # check_faults NAME ALLOWED ARGUMENTS OF pmem-io fail-nth…: passes if faults were injected, and each result is as this extended
 # regular expression says. Prints the results.
 check_faults() {
-	check_results "$@"
-	grep -q '^[0-9]* faults, first' /tmp/faults || not_ok "$faults_name: nothing could fail"
+	check_results "nothing could fail" "$@"
 }
 
 # check_no_faults NAME ALLOWED ARGUMENTS OF pmem-io fail-nth…: passes if there was nothing that could fail, and the result is
 # as this extended regular expression says.
 check_no_faults() {
-	check_results "$@"
-	! grep -q '^[0-9]* faults, first' /tmp/faults || not_ok "$faults_name: something could fail"
+	check_results "something could fail" "$@"
 }
 
+# check_results FAILURE NAME ALLOWED ARGUMENTS…: FAILURE is one of the two texts above.
 check_results() {
-	faults_name=$1 faults_allowed=$2
-	shift 2
-	if ! pmem-io fail-nth "$@" >/tmp/faults 2>&1; then
+	faults_failure=$1 faults_name=$2 faults_allowed=$3
+	shift 3
+	faults_status=0
+	pmem-io fail-nth "$@" >/tmp/faults 2>&1 || faults_status=$?
+	faults_seen="nothing could fail"
+	! grep -q '^[0-9]* faults, first' /tmp/faults || faults_seen="something could fail"
+	if [ $faults_status != 0 ] || sed 's/^[^:]*: //' /tmp/faults | grep -qvxE "$faults_allowed"; then
 		not_ok "$faults_name"
-	elif sed 's/^[^:]*: //' /tmp/faults | grep -qvxE "$faults_allowed"; then
-		not_ok "$faults_name"
+	elif [ "$faults_seen" = "$faults_failure" ]; then
+		not_ok "$faults_name: $faults_seen"
 	else
 		ok "$faults_name"
 	fi

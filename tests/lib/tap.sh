@@ -24,35 +24,46 @@ not_ok() {
 	printf 'not ok %d %s\n' "$TAP_COUNT" "$*"
 }
 
-# check NAME COMMAND…: passes if the command succeeds. Its output becomes the diagnosis.
-check() {
-	tap_name=$1
-	shift
+# tap_run COMMAND…: sets tap_status and tap_output.
+tap_run() {
 	# Not in a condition: bash would ignore -e in it, and look at the last command of a function only.
 	set +e
 	tap_output=$(set -e; "$@" 2>&1)
 	tap_status=$?
 	set -e
+}
+
+# tap_diagnose TEXT: prints it and the output of the command, as the diagnosis.
+tap_diagnose() {
+	printf '# %s\n' "$1"
+	[ -z "$tap_output" ] || printf '%s\n' "$tap_output" | sed 's/^/# /'
+}
+
+# check NAME COMMAND…: passes if the command succeeds. Its output becomes the diagnosis.
+check() {
+	tap_name=$1
+	shift
+	tap_run "$@"
 	if [ "$tap_status" -eq 0 ]; then
 		ok "$tap_name"
 	else
 		not_ok "$tap_name"
-		printf '# status %d of: %s\n' "$tap_status" "$*"
-		[ -z "$tap_output" ] || printf '%s\n' "$tap_output" | sed 's/^/# /'
+		tap_diagnose "status $tap_status of: $*"
 	fi
 }
 
-# check_fails NAME COMMAND…: passes if the command fails.
+# check_fails NAME COMMAND…: passes if the command fails, but not if there is no such command.
 check_fails() {
 	tap_name=$1
 	shift
-	if tap_output=$("$@" 2>&1); then
+	tap_run "$@"
+	case $tap_status in
+	0 | 126 | 127)
 		not_ok "$tap_name"
-		printf '# succeeded: %s\n' "$*"
-		[ -z "$tap_output" ] || printf '%s\n' "$tap_output" | sed 's/^/# /'
-	else
-		ok "$tap_name"
-	fi
+		tap_diagnose "status $tap_status of: $*"
+		;;
+	*) ok "$tap_name" ;;
+	esac
 }
 
 # is NAME GOT WANTED: passes if both texts are equal.
@@ -89,18 +100,22 @@ record() {
 }
 
 # record_result NAME COMMAND…: records the output of the command and `ok`, or the last line of its output and its status
-# if it fails.
+# if it fails. Fails if there is no such command.
 record_result() {
 	tap_name=$1
 	shift
-	tap_status=0
-	tap_output=$("$@" 2>&1) || tap_status=$?
-	if [ "$tap_status" -eq 0 ]; then
+	tap_run "$@"
+	case $tap_status in
+	0)
 		record "$tap_name" "${tap_output:+$tap_output
 }ok"
-	else
-		record "$tap_name" "$(printf '%s' "$tap_output" | tail -n 1) (status $tap_status)"
-	fi
+		;;
+	126 | 127)
+		not_ok "$tap_name"
+		tap_diagnose "status $tap_status of: $*"
+		;;
+	*) record "$tap_name" "$(printf '%s' "$tap_output" | tail -n 1) (status $tap_status)" ;;
+	esac
 }
 
 # skip NAME REASON: skips one subtest.
