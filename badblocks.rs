@@ -418,11 +418,10 @@ impl<'bound> Set<'bound> {
                 // No room to split the entry: drop the second half, and note that it is missing.
                 Some((_, entry_end)) if is_known && table.count() >= room => {
                     lacks = Some(end);
-                    table.clear(first, entry_end.saturating_sub(first));
+                    table.clear(first, entry_end.saturating_sub(first))
                 }
                 _ => table.clear(first, behind.saturating_sub(first)),
             }
-            1
         });
         if let Some(at) = lacks {
             state.note_lacking(at);

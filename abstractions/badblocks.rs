@@ -13,6 +13,20 @@ use kernel::{
     types::Opaque, //
 };
 
+/// The most sectors of one call: `block/badblocks.c` counts the rest of a range in an `int`, and with more
+/// it would not return.
+const LONGEST_CALL: usize = 1 << 30;
+
+/// Divides the `len` sectors from `start` on into parts, each a start and a length, for one call each.
+fn calls(start: u64, len: u64) -> impl Iterator<Item = (u64, u64)> {
+    let end = start.saturating_add(len);
+
+    (start..end).step_by(LONGEST_CALL).map(move |at| {
+        // CAST: no value is changed.
+        (at, end.saturating_sub(at).min(LONGEST_CALL as u64))
+    })
+}
+
 /// A sorted table of bad 512-byte sectors (`struct badblocks`), which the block layer can show.
 ///
 /// It has room for [`CAPACITY`](Self::CAPACITY) entries of at most 512 sectors.
@@ -105,16 +119,21 @@ impl BadBlocks {
     }
 
     /// Returns the start and the length of the first entry that overlaps the `len` sectors from `start` on.
+    #[inline(never)]
     pub(crate) fn entry_in(&self, start: u64, len: u64) -> Option<(u64, u64)> {
         let (mut first, mut count) = (0, 0);
 
-        if self.is_empty() || len == 0 {
+        if self.is_empty() {
             return None;
         }
-        // SAFETY: By the type invariant the table is initialised. `first` and `count` are valid for writes.
-        let found =
-            unsafe { bindings::badblocks_check(self.as_raw(), start, len, &mut first, &mut count) };
-        (found != 0).then_some((first, count))
+        calls(start, len)
+            .any(|(start, len)| {
+                // SAFETY: By the type invariant the table is initialised. `first` and `count` are valid for writes.
+                0 != unsafe {
+                    bindings::badblocks_check(self.as_raw(), start, len, &mut first, &mut count)
+                }
+            })
+            .then_some((first, count))
     }
 
     /// Returns the sequence count of the table's lock: a write adds two, and it is odd during a write.
@@ -151,12 +170,14 @@ impl BadBlocks {
     }
 
     /// Removes the `len` sectors from `start` on. In a full table, an entry that would have to be split
-    /// stays as it is.
-    pub(crate) fn clear(&self, start: u64, len: u64) {
-        if len > 0 {
+    /// stays as it is. Returns the number of writes to the table.
+    #[inline(never)]
+    pub(crate) fn clear(&self, start: u64, len: u64) -> u32 {
+        calls(start, len).fold(0, |writes, (start, len)| {
             // SAFETY: By the type invariant the table is initialised.
             unsafe { bindings::badblocks_clear(self.as_raw(), start, len) };
-        }
+            writes.wrapping_add(1)
+        })
     }
 }
 

@@ -38,10 +38,6 @@ const LEAKS_AT_BOOT: Duration = Duration::from_secs(60);
 /// A test can request one power cut or restart less than this.
 const STAGES: u32 = 9;
 
-/// Why a test is skipped on arm64.
-const ONLY_NVDIMMS: &str =
-    "QEMU has its persistent memory, or another device that it needs, for x86-64 only";
-
 /// The subtest that stands for the whole test.
 pub const WHOLE: &str = "the test as a whole";
 
@@ -227,10 +223,10 @@ impl Executor {
         for test in tests {
             let clock = results.running(&test.name);
             let result = match self.architecture.adapt(&mut test.machine.clone()) {
-                true => self.test(test, &mut guest, results, &clock)?,
-                false => TestResult {
+                Ok(()) => self.test(test, &mut guest, results, &clock)?,
+                Err(reason) => TestResult {
                     about: test.about.clone(),
-                    ..TestResult::new(&test.name, Outcome::Skipped(ONLY_NVDIMMS.into()))
+                    ..TestResult::new(&test.name, Outcome::Skipped(reason.into()))
                 },
             };
             results.show(&result);
@@ -270,7 +266,7 @@ impl Executor {
             results.note(text);
         };
         let mut machine = test.machine.clone();
-        self.architecture.adapt(&mut machine);
+        self.architecture.adapt(&mut machine)?;
         machine.cpus = machine.cpus.max(self.cpus);
         if self.notes_coverage {
             machine.coverage = Some(log.with_extension(coverage::BLOCKS));

@@ -7,6 +7,7 @@ use anyhow::{Context, Result, ensure};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use units::Size;
 
 /// An architecture of guests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,6 +19,13 @@ pub enum Architecture {
 /// Magic number of an arm64 kernel's image, and its offset (Documentation/arch/arm64/booting.rst).
 const ARM64_MAGIC: [u8; 4] = *b"ARM\x64";
 const ARM64_MAGIC_OFFSET: u64 = 56;
+
+/// The physical addresses that QEMU emulates (`TCG_PHYS_ADDR_BITS`).
+const X86_64_ADDRESSES: u64 = 1 << 40;
+
+/// Why arm64 has no guest for a test.
+const ONLY_NVDIMMS: &str =
+    "QEMU has its persistent memory, or another device that it needs, for x86-64 only";
 
 impl Architecture {
     /// Reads the architecture of a kernel from its image.
@@ -75,11 +83,17 @@ impl Architecture {
         }
     }
 
-    /// Removes e820 memory, replaces the memory that `memmap=` reserves by an NVDIMM if there is no other, and returns
-    /// whether QEMU has all else for this architecture, and an NVDIMM is left.
-    pub fn adapt(self, options: &mut Options) -> bool {
+    /// Changes what a test asks for to what QEMU has for this architecture, or returns why there is no such guest.
+    ///
+    /// For arm64, removes e820 memory, and replaces the memory that `memmap=` reserves by an NVDIMM if there is no other.
+    pub fn adapt(self, options: &mut Options) -> Result<(), &'static str> {
         if self == Self::X86_64 {
-            return true;
+            let sizes = options.nvdimm.iter().filter_map(|nvdimm| nvdimm.size);
+            let bytes: u64 = sizes.map(Size::bytes).sum();
+            return match bytes < X86_64_ADDRESSES {
+                true => Ok(()),
+                false => Err("QEMU emulates x86-64 with 40 bits of physical addresses"),
+            };
         }
         options.e820.clear();
         if options.nvdimm.is_empty() {
@@ -90,7 +104,10 @@ impl Architecture {
                 .collect();
             options.append.retain(|a| reserved_memory(a).is_none());
         }
-        !options.nvdimm.is_empty() && self.check(options).is_ok()
+        match !options.nvdimm.is_empty() && self.check(options).is_ok() {
+            true => Ok(()),
+            false => Err(ONLY_NVDIMMS),
+        }
     }
 
     /// Fails with what QEMU has for another architecture only.
@@ -155,7 +172,7 @@ mod tests {
     fn arm64_guest_has_nvdimms_only() {
         let adapted = |words: &str| {
             let mut options = Options::from_words(words).unwrap();
-            let usable = Architecture::Arm64.adapt(&mut options);
+            let usable = Architecture::Arm64.adapt(&mut options).is_ok();
             (usable, options.nvdimm.len(), options.e820.len())
         };
         assert_eq!(adapted(""), (true, 1, 0));
@@ -167,6 +184,16 @@ mod tests {
         assert_eq!(adapted("--bare --append memmap=16M$512M"), (true, 1, 0));
         assert!(!adapted("--bare --append memmap=16M!2G").0);
         assert!(!adapted("--bare --append memmap=16M").0);
+    }
+
+    #[test]
+    fn x86_64_guest_has_less_than_a_tib() {
+        let usable = |words: &str| {
+            let mut options = Options::from_words(words).unwrap();
+            Architecture::X86_64.adapt(&mut options).is_ok()
+        };
+        assert!(usable("--nvdimm size=512G --nvdimm size=256G"));
+        assert!(!usable("--nvdimm size=512G --nvdimm size=512G"));
     }
 
     #[test]
