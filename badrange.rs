@@ -19,6 +19,7 @@ use crate::{
     },
     badblocks::{
         Set,
+        State,
         SPARES, //
     },
     ranges::{
@@ -174,8 +175,9 @@ impl Set<'_> {
         );
     }
 
-    /// Removes sectors that a BTT has cleared itself, which it does where its bus can: they are no
-    /// longer in its table.
+    /// Removes sectors that a BTT has cleared itself, which it does where its bus can, or has no commands:
+    /// they are no longer in its table. The BTT uses these blocks again, and would take data in them for
+    /// lost for ever if they were bad when it is bound next.
     pub(crate) fn follow_btt(&self) {
         let table = self.table();
         let mut guard = self.state.lock();
@@ -183,7 +185,7 @@ impl Set<'_> {
         let mut at = 0;
 
         // A table that is not complete does not say which sectors were cleared.
-        if !self.is_btt() || Self::is_truncated(state) || !self.region().has_commands() {
+        if !self.is_btt() || Self::is_truncated(state) {
             return;
         }
         while let Some((bad, _)) = state.bad.next(at) {
@@ -193,10 +195,29 @@ impl Set<'_> {
                 (first.max(at), first.saturating_add(len))
             });
 
-            // An empty range where two entries touch. Without a spare node, it is removed next time.
-            let _ = state.bad.remove(&(at..start), &mut state.spares);
+            // An empty range where two entries touch. Without spare nodes, it is removed next time.
+            let _ = self.remove_cleared(state, &(at..start));
             at = end;
         }
+    }
+
+    /// Removes sectors that a BTT has cleared. [`ENOMEM`], and they stay bad, if there are too few spare
+    /// nodes.
+    fn remove_cleared(&self, state: &mut State, sectors: &Range<u64>) -> Result {
+        // A bus with the command has forgotten them itself.
+        let tag = Tag {
+            origin: Origin::Log,
+            pending: !self.region().has_commands(),
+        };
+
+        // One to split a range.
+        if state.spares.len() <= state.repaired.gaps(sectors) {
+            return Err(ENOMEM);
+        }
+        if state.bad.remove(sectors, &mut state.spares)? {
+            state.repaired.insert(sectors, tag, &mut state.spares)?;
+        }
+        Ok(())
     }
 
     /// Replaces the spare nodes that were used. [`ENOMEM`].

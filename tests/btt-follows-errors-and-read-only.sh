@@ -1,11 +1,22 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# Sector mode follows new errors, and the read_only file of its region, while it is bound.
+# Sector mode follows new errors, and the read_only file of its region, while it is bound; blocks that it has repaired
+# stay good when it is bound again.
 # vm: --bare --append memmap=128M$512M
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/provider.sh"
 
-plan 6
+# test_repaired NAME: the disk's blocks have been written since one was bad, so that the BTT has used that one again.
+test_repaired() {
+	check "$1: all of it is written again" pmem-io fill --direct --length 4M "/dev/$disk" --seed 2
+	check "$1: and once more" pmem-io fill --direct --length 4M "/dev/$disk" --seed 3
+	check "$1: and read" pmem-io verify --direct --length 4M "/dev/$disk" --seed 3
+	rebind "$(device_of_disk "$disk")"
+	disk=$(disk_of "$NAMESPACE")
+	check "$1: bound again, it is read" pmem-io verify --direct --length 4M "/dev/$disk" --seed 3
+}
+
+plan 15
 provide dimm=0
 region=${NAMESPACE#namespace}
 read_only=$ND/region${region%.*}/read_only
@@ -19,3 +30,11 @@ is "read-only with the region" "$(cat "/sys/block/$disk/ro")" 1
 echo 0 >"$read_only"
 is "and writable again" "$(cat "/sys/block/$disk/ro")" 0
 check "it takes a write" pmem-io pwrite --direct --length 4K "/dev/$disk"
+test_repaired "with the clear-error command"
+provider_cleanup
+provide dimm=0 commands=0
+disk=$(make_namespace -e "$NAMESPACE" -m sector -l 4096 | jq -r .blockdev)
+pmem-io fill --direct --length 4M "/dev/$disk"
+provider bad 2M+4K
+check_fails "without commands: a bad block can't be read" pmem-io verify --direct --length 4M "/dev/$disk"
+test_repaired "without commands"
