@@ -259,7 +259,8 @@ impl<'bound> Set<'bound> {
     /// Adds all of `sectors`, or none if there is no memory ([`ENOMEM`]).
     ///
     /// Sectors that are in the set already keep their origin, unless the new one ranks higher. Sectors
-    /// that were just repaired are bad again.
+    /// that were just repaired are bad again, but for an entry of the badrange list, which is older than the
+    /// repair: [`EAGAIN`].
     #[inline(never)]
     pub(crate) fn add(&self, sectors: &Range<u64>, tag: Tag, flags: Flags) -> Result {
         let mut gaps = self.state.lock().bad.gaps(sectors);
@@ -271,6 +272,9 @@ impl<'bound> Set<'bound> {
             let mut guard = self.state.lock();
             let state = &mut *guard;
 
+            if tag.origin == Origin::Log && state.repaired.first(sectors).is_some() {
+                return Err(EAGAIN);
+            }
             gaps = state.bad.gaps(sectors);
             match &mut own {
                 Ok(own) if own.len() >= gaps => self.add_with(state, sectors, tag, own)?,

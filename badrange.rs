@@ -58,7 +58,11 @@ impl Set<'_> {
                 };
 
                 if !gap.is_empty() {
-                    self.add(&gap, tag, GFP_KERNEL)?;
+                    match self.add(&gap, tag, GFP_KERNEL) {
+                        // A sector of the gap was repaired meanwhile.
+                        Err(e) if e == EAGAIN => rest.start = gap.start,
+                        added => added?,
+                    }
                 }
             }
         }
