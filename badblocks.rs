@@ -337,6 +337,19 @@ impl<'bound> Set<'bound> {
         state.bad.set_pending(sectors, &mut state.spares);
     }
 
+    /// The same of the bad sectors from `at` on, up to the first good one: one entry of the list may span
+    /// ranges of several origins.
+    #[inline(never)]
+    pub(crate) fn set_pending_from(&self, mut at: u64) {
+        let mut guard = self.state.lock();
+        let state = &mut *guard;
+
+        while let Some((bad, _)) = state.bad.next(at).filter(|(bad, _)| bad.start <= at) {
+            state.bad.set_pending(&bad, &mut state.spares);
+            at = bad.end;
+        }
+    }
+
     /// Notes that a failure of pages was reported.
     fn add_failed(&self, sectors: &Range<u64>) {
         let tag = Tag {

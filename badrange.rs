@@ -35,7 +35,8 @@ use kernel::prelude::*;
 impl Set<'_> {
     /// Adds the bus's badranges in the namespace. [`ENOMEM`]. Sleeps.
     pub(crate) fn read_badrange(&self) -> Result {
-        self.sync()?;
+        // Without memory, `repaired` still has what the list has.
+        let _ = self.sync();
 
         let bus = self.region().lock_bus();
         // Sectors that were repaired since the `sync` are still in the list. Skip them: that is no new
@@ -49,7 +50,7 @@ impl Set<'_> {
             }
             // A report with the same start as an entry replaces its length (`badrange_add`), so that
             // the list may have lost what follows.
-            self.set_pending(&(rest.end..rest.end.saturating_add(1)));
+            self.set_pending_from(rest.end);
             while !rest.is_empty() {
                 let gap = self.state.lock().repaired.split_gap(&mut rest);
                 let tag = Tag {
@@ -71,7 +72,7 @@ impl Set<'_> {
 
     /// Writes changes to the badrange list: removes repaired sectors, and adds new errors.
     ///
-    /// [`ENOMEM`] if there is no memory for all of them; the next call adds the rest. Sleeps.
+    /// [`ENOMEM`] if there is no memory for all of them; the next call does the rest. Sleeps.
     pub(crate) fn sync(&self) -> Result {
         let imported = self.import(GFP_KERNEL);
 
@@ -101,9 +102,11 @@ impl Set<'_> {
             }
             // Where the bus's own command (`badrange_forget`) or a full table of the region has no room for
             // the second half of an entry that it splits, it loses that half. Add it again.
-            self.set_pending(&(sectors.end..sectors.end.saturating_add(1)));
+            self.set_pending_from(sectors.end);
             at = sectors.end;
         }
+        let mut is_cut = true;
+
         bus.cut_badranges(
             |entry| {
                 let sectors = self.sectors(&self.in_namespace(entry)?);
@@ -114,16 +117,33 @@ impl Set<'_> {
                 }
                 cut.map(|cut| self.addresses(&cut))
             },
-            |lost| {
-                if let Some(lost) = self.in_namespace(&lost) {
-                    self.set_pending(&self.sectors(&lost));
-                }
+            |entry| {
+                is_cut = false;
+                self.cut_later(&repaired, &self.sectors(entry));
             },
         );
         let added = self.add_pending(&bus);
 
         self.region().notify_badblocks();
-        added.and(Ok(true))
+        added.and(if is_cut { Ok(true) } else { Err(ENOMEM) })
+    }
+
+    /// Keeps those of the `repaired` sectors that are in an entry of the badrange list, which stays as it
+    /// is, for the next walk.
+    fn cut_later(&self, repaired: &RangeSet, entry: &Range<u64>) {
+        let tag = Tag {
+            origin: Origin::Log,
+            pending: true,
+        };
+        let mut guard = self.state.lock();
+        let state = &mut *guard;
+        let mut rest = entry.clone();
+
+        while let Some(sectors) = repaired.first_pending(&rest) {
+            // Without a spare node, they are bad again when a driver is bound next.
+            let _ = state.repaired.insert(&sectors, tag, &mut state.spares);
+            rest.start = sectors.end;
+        }
     }
 
     /// Notes that the badrange list has an entry of `sectors`.

@@ -73,12 +73,12 @@ impl Bus<'_> {
     /// Removes what `cut` returns, which is called with the physical addresses of each entry of the
     /// badrange list until it returns none of them.
     ///
-    /// A part in the middle splits an entry. If there is no memory for the second half, that is removed
-    /// as well, and passed to `lost`. Neither function may sleep.
+    /// A part in the middle splits an entry. If there is no memory for the second half, the entry stays as
+    /// it is, and is passed to `kept`. Neither function may sleep.
     pub(crate) fn cut_badranges(
         &self,
         mut cut: impl FnMut(&Range<u64>) -> Option<Range<u64>>,
-        mut lost: impl FnMut(Range<u64>),
+        mut kept: impl FnMut(&Range<u64>),
     ) {
         let list = self.lock_badranges();
         // SAFETY: `badrange_init` has initialised the list, which changes with its lock held only.
@@ -106,16 +106,19 @@ impl Bus<'_> {
                 unsafe { list.remove(entry) };
                 continue;
             }
-            let kept = if front.is_empty() { &back } else { &front };
+            let rest = if front.is_empty() { &back } else { &front };
 
-            (entry.start, entry.length) = (kept.start, kept.end.saturating_sub(kept.start));
             if !front.is_empty() && !back.is_empty() {
+                let Ok(second) = new_entry(&back, GFP_ATOMIC) else {
+                    kept(&addresses);
+                    node = entry.list.next;
+                    continue;
+                };
+
                 // At the end of the list, so that it is passed to `cut` as well.
-                match new_entry(&back, GFP_ATOMIC) {
-                    Ok(second) => list.append(second),
-                    Err(_) => lost(back),
-                }
+                list.append(second);
             }
+            (entry.start, entry.length) = (rest.start, rest.end.saturating_sub(rest.start));
         }
     }
 
