@@ -195,13 +195,13 @@ saved_are() {
 
 : >/tmp/journal.before
 need filefrag jq journalctl nsenter systemctl udevadm unshare
-plan 41
+plan 42
 load_driver
 disk=$(e820_disk)
 install_machine
 make_fs ext4 "$disk"
 mount_dax "$disk"
-for name in old used other; do
+for name in old used other leased; do
 	fallocate -l 4M "$MNT/$name"
 	pmem-io fill "$MNT/$name"
 	for offset in 8192 409600 1048576; do
@@ -315,6 +315,22 @@ check "a set-group-ID bit does nothing for it" logs pmemctl-monitor "^<6>$at is 
 check "but for a unit that it starts" logs "hook-job@$at" "^<6>mail$"
 check "which may write elsewhere" test -e "/var/tmp/hook-job.$at"
 check "saved by then" wait_for 20 saved_are "$old $used $at"
+
+# ---- a lease ----
+
+cat >$UNITS/lease.service <<-END
+	[Service]
+	Type=exec
+	ExecStart=pmemctl lease --exclusive /srv/leased -- sh -c 'touch /tmp/lease.taken; until [ -e /tmp/lease.end ]; do sleep 0.1; done'
+END
+inside systemctl start lease.service
+wait_for 20 test -e /tmp/lease.taken
+saved=$(saved_offsets)
+make_bad leased 8192
+check "a file that has a lease is searched" logs pmemctl-monitor "^<2>$disk: media error at .*, 4K: /srv/leased at 8K"
+touch /tmp/lease.end
+# shellcheck disable=SC2086 # a list
+wait_for 20 saved_are "$(printf '%s\n' $saved "$at" | sort -n | xargs)"
 shut_down "the rule"
 
 # ---- /var on its own file system ----
