@@ -195,7 +195,7 @@ saved_are() {
 
 : >/tmp/journal.before
 need filefrag jq journalctl nsenter systemctl udevadm unshare
-plan 42
+plan 47
 load_driver
 disk=$(e820_disk)
 install_machine
@@ -329,8 +329,30 @@ saved=$(saved_offsets)
 make_bad leased 8192
 check "a file that has a lease is searched" logs pmemctl-monitor "^<2>$disk: media error at .*, 4K: /srv/leased at 8K"
 touch /tmp/lease.end
+
+# ---- a stop while a hook runs ----
+
+cat >/etc/pmemctl/hooks.d/30-slow <<-'END'
+	#!/bin/sh
+	[ "$PMEMCTL_FILE_OFFSET" = 409600 ] || exit 0
+	cd /var/lib/pmem-hook
+	sleep inf &
+	echo $! >child
+	touch begun
+	sleep 2
+	touch ended
+END
+chmod 755 /etc/pmemctl/hooks.d/30-slow
+first=$at
+make_bad leased 409600
+check "a hook runs" wait_for 20 test -e /var/lib/pmem-hook/begun
+child=$(cat /var/lib/pmem-hook/child)
+check "with a child" inside test -e "/proc/$child"
+inside systemctl stop pmemctl-monitor.service
+check "a stop lets it end" test -e /var/lib/pmem-hook/ended
+check_fails "but kills its child" inside test -e "/proc/$child"
 # shellcheck disable=SC2086 # a list
-wait_for 20 saved_are "$(printf '%s\n' $saved "$at" | sort -n | xargs)"
+check "saved as well" wait_for 20 saved_are "$(printf '%s\n' $saved "$first" "$at" | sort -n | xargs)"
 shut_down "the rule"
 
 # ---- /var on its own file system ----
