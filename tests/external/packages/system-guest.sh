@@ -187,7 +187,7 @@ sbin/pmemctl"
 }
 
 step_root_on_pmem() {
-	plan 8
+	plan 9
 	check_driver rust_pmem
 	is "the root file system is on the NVDIMM, with DAX" "$(findmnt --noheadings --output SOURCE,OPTIONS / | grep -o -e '^[^ ]*' -e dax=always)" \
 		"/dev/pmem1
@@ -196,6 +196,12 @@ dax=always"
 	check_fails "the bad page is not read" dd if=/bad of=/dev/null bs=4096 count=1
 	check "its neighbours are" dd if=/bad of=/dev/null bs=4096 skip=1
 	cat /sys/block/pmem1/badblocks
+	mkdir -p /home/data /var/lib/prometheus/node-exporter
+	mount /dev/pmem0 /home/data
+	systemctl start pmemctl-metrics
+	is "the service's metrics have the system's mounts" \
+		"$(sed -n 's/^pmem_mount_map_sync{.*directory="\([^"]*\)".*/\1/p' /var/lib/prometheus/node-exporter/pmem.prom | sort | xargs)" \
+		"/ /home/data $data"
 }
 
 # As documented.

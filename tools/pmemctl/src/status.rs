@@ -7,7 +7,7 @@ use crate::badblocks::origin::{Errors, Origin, SECTOR};
 use crate::badblocks::set::BadBlocks;
 use crate::badblocks::store;
 use crate::block::holders;
-use crate::block::topology::{self, Dax, Mounts, Volume};
+use crate::block::topology::{self, Dax, Mount, Mounts, Volume};
 use crate::inventory::{self, Mode};
 use crate::nd::dimm::{self, Dimm};
 use crate::nd::preference;
@@ -272,9 +272,22 @@ fn by_origin(errors: &Errors) -> BTreeMap<String, u64> {
     found
 }
 
-/// Returns the mounts of a volume and of those on it.
+/// Returns whether a mount shows a directory where another mount of the file system has it anyway: systemd mounts the
+/// directories of `ReadWritePaths=` on themselves.
+fn is_on_itself(mount: &Mount, all: &[Mount]) -> bool {
+    let directory = Path::new(&mount.directory);
+    all.iter().any(|other| {
+        directory.strip_prefix(&other.directory).is_ok_and(|below| {
+            below != Path::new("") && Path::new(&other.root).join(below) == Path::new(&mount.root)
+        })
+    })
+}
+
+/// Returns the mounts of a volume and of those on it, without directories that are mounted on themselves.
 fn mounts_of(volume: &Volume, is_synchronous: bool) -> Vec<MountStatus> {
-    let own = volume.mounts.iter().map(|mount| MountStatus {
+    let mounts = &volume.mounts;
+    let own = mounts.iter().filter(|mount| !is_on_itself(mount, mounts));
+    let own = own.map(|mount| MountStatus {
         directory: sysfs::printable(&mount.directory),
         volume: volume.name.clone(),
         dax: mount.dax,
@@ -384,7 +397,7 @@ mod tests {
 
     #[test]
     fn map_sync_needs_dax_and_synchronous_memory() {
-        let mount = |directory: &str, dax| topology::Mount {
+        let mount = |directory: &str, dax| Mount {
             directory: directory.into(),
             dax,
             root: "/".into(),
@@ -399,6 +412,28 @@ mod tests {
         assert_eq!(facts(&found[0]), (r"/a\n".into(), "pmem0".into(), false));
         assert_eq!(facts(&found[1]), ("/srv".into(), "pmem0p1".into(), true));
         assert!(!mounts_of(&disk, false)[1].map_sync);
+    }
+
+    #[test]
+    fn directory_mounted_on_itself_is_no_mount_of_its_own() {
+        let mut disk = Volume::made_up("pmem0", "259:0", Vec::new());
+        disk.mounts = [
+            ("/", "/"),
+            ("/var/lib/x", "/var/lib/x"),
+            ("/srv", "/srv/data"),
+            ("/srv/export", "/srv/data/export"),
+            ("/mnt", "/"),
+        ]
+        .map(|(directory, root)| Mount {
+            directory: directory.into(),
+            dax: Dax::Always,
+            root: root.into(),
+            options: String::new(),
+        })
+        .into();
+        let found = mounts_of(&disk, true);
+        let directories: Vec<_> = found.iter().map(|one| one.directory.as_str()).collect();
+        assert_eq!(directories, ["/", "/srv", "/mnt"]);
     }
 
     #[test]
