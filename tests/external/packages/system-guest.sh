@@ -128,22 +128,26 @@ step_upgrade() {
 
 # All packages are purged while the namespaces are in use. Nothing is left but saved lists, and DKMS's key.
 step_purge() {
-	plan 6
-	# A saved list.
+	plan 9
+	# A saved list, files of a scrub, and a file that a crash has left.
 	pmemctl errors save --all
-	ls /var/lib/pmemctl
+	check "a disk is scrubbed" pmemctl scrub pmem0
+	check "each month, too" systemctl --quiet enable --now pmemctl-scrub@pmem0.timer
+	touch /var/lib/pmemctl/.new-crash
+	ls -A /var/lib/pmemctl
 	log apt purge rust-pmem 'rust-pmem-*' pmemctl
 	is "the packages are purged" "$?" 0
 	rm /etc/apt/sources.list.d/rust-pmem.sources
 	check "the removal says that the module stays" prints "namespaces keep the loaded rust_pmem until the next boot"
 	is "the namespaces keep their driver" "$(driver pmem0) $(driver pmem0.1s)" "rust_pmem rust_pmem"
 	check "the files are there" is_right
+	is "no scrub is waiting" "$(systemctl list-units --plain --no-legend --state=active 'pmemctl-scrub@*')" ""
 	other_files >/var/tmp/files-after
 	# Since then another kernel may have been installed: its package makes files in /boot, links and depmod's files.
 	sort -u /var/lib/dpkg/info/*.list >/var/tmp/owned
 	is "nothing is left but saved lists" "$(comm -13 $files /var/tmp/files-after | comm -23 - /var/tmp/owned |
-		grep -v -e '^/var/lib/pmemctl' -e '^/var/lib/dkms' -e '^/boot/\(vmlinuz\|config\|initrd.img\)-' -e '^/var/lib/initramfs-tools/' \
-			-e '^/\(vmlinuz\|initrd.img\)\.old$' -e '^/usr/lib/modules/[^/]*/modules\.')" ""
+		grep -v -e '^/var/lib/pmemctl\(/nfit-[^/]*\.json\)\?$' -e '^/var/lib/dkms' -e '^/boot/\(vmlinuz\|config\|initrd.img\)-' \
+			-e '^/var/lib/initramfs-tools/' -e '^/\(vmlinuz\|initrd.img\)\.old$' -e '^/usr/lib/modules/[^/]*/modules\.')" ""
 	is "nothing else is gone" "$(comm -23 $files /var/tmp/files-after)" ""
 }
 
