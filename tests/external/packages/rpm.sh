@@ -48,6 +48,25 @@ for package in "$pmemctl" "$module"; do
 	! grep '%' "$work/scripts" || fail "$package: this macro is unknown"
 	[ "$package" != "$pmemctl" ] || grep -q ' pmemctl-save\.service' "$work/scripts" || fail "$package: its scripts name no units"
 done
+
+# Images are made again if the root file system is on persistent memory, and only then.
+mkdir "$work/bin"
+printf '#!/bin/sh\necho /dev/root\n' >"$work/bin/findmnt"
+# shellcheck disable=SC2016 # for that script
+printf '#!/bin/sh\necho "$root_disk"\n' >"$work/bin/lsblk"
+# shellcheck disable=SC2016 # for that script
+printf '#!/bin/sh\necho "$*"\n' >"$work/bin/dracut"
+chmod 755 "$work/bin"/*
+# after_install PACKAGE DISK: runs its last script, with the root file system on this disk.
+after_install() {
+	rpm --dbpath "$work/database" --query --package --queryformat '%{POSTTRANS}' "$1" |
+		sed "s,/usr/share/pmemctl,$work/pmemctl&,g" | root_disk=$2 PATH=$work/bin:$PATH sh
+}
+[ "$(after_install "$pmemctl" pmem0)" = "--force --regenerate-all" ] || fail "$pmemctl: images are not made again"
+[ "$(after_install "$module" pmem0)" = "--force --kver $release" ] || fail "$module: the image is not made again"
+for package in "$pmemctl" "$module"; do
+	[ -z "$(after_install "$package" vda)" ] || fail "$package: images are made again without need"
+done
 [ -z "$(find "$work/pmemctl" "$work/module" -type f \( -perm /022 -o ! -perm -444 \))" ] || fail "modes of files are wrong"
 
 rpmbuild --quiet --nodeps --define "_topdir $work/again" --rebuild "$source" >"$work/log" 2>&1 || {
