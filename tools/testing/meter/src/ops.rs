@@ -20,6 +20,8 @@ use units::PAGE;
 
 const K: usize = 1 << 10;
 const M: usize = 1 << 20;
+/// Where the kernel has its settings of huge pages, if it has these.
+const HUGE_PAGES: &str = "/sys/kernel/mm/transparent_hugepage";
 
 pub struct Op {
     pub name: &'static str,
@@ -617,7 +619,12 @@ impl Pages {
         let mut bytes = vec![0; length.next_multiple_of(align) + 64 * M];
         let start = bytes.as_ptr().addr().wrapping_neg() % align;
         let end = start + length.next_multiple_of(if huge { align } else { PAGE as usize });
-        advise_huge(&mut bytes[start..end], huge).context("transparent huge pages")?;
+        match Path::new(HUGE_PAGES).exists() {
+            true => advise_huge(&mut bytes[start..end], huge).context(HUGE_PAGES)?,
+            // All pages are small, and advice is EINVAL.
+            false if huge => return Err(Errno::OPNOTSUPP).context(HUGE_PAGES),
+            false => (),
+        }
         bytes[start..end].fill(0x5a);
         let pages = Self { bytes, start };
         let found = field(pages.bytes[start..].as_ptr().addr(), "AnonHugePages")? > 0;
