@@ -126,7 +126,7 @@ impl State {
     }
 
     /// Takes what was being read as suspected if the machine has stopped since. A scrub that was killed has hit
-    /// nothing. With `retry`, the suspected bytes are read again.
+    /// nothing. With `retry`, the scrub begins with the suspected bytes, which stay suspected until they are read.
     fn resume(&mut self, boot: &str, retry: bool) {
         if let Some(reading) = self.reading.take().filter(|reading| reading.boot != boot) {
             self.suspected.push(reading.bytes);
@@ -135,8 +135,15 @@ impl State {
         if retry {
             let first = self.suspected.first().map(|bytes| bytes.start);
             self.done = self.done.min(first.unwrap_or(self.done));
-            self.suspected.clear();
         }
+    }
+
+    /// Moves the position behind bytes that were read. The machine has not stopped, so they are not suspected.
+    fn advance(&mut self, end: u64) {
+        let mut suspected = joined(&self.suspected);
+        suspected.remove(&(self.done..end));
+        self.suspected = suspected.iter().cloned().collect();
+        self.done = end;
     }
 
     /// Moves the position behind suspected bytes, and returns where the next ones begin.
@@ -473,7 +480,10 @@ impl<'a> Run<'a> {
         // Both take long with many errors.
         let (mut reread, mut saved) = (Throttle::default(), Throttle::default());
         loop {
-            let next_suspected = self.state.skip_suspected();
+            let next_suspected = match self.options.retry {
+                true => None,
+                false => self.state.skip_suspected(),
+            };
             if self.state.done >= self.scrub.size() || (self.options.stop)() {
                 return Ok(());
             }
@@ -524,7 +534,7 @@ impl<'a> Run<'a> {
         self.bad += count(&found);
         self.unsaved.extend(found);
         self.bytes_read += end - bytes.start;
-        self.state.done = end;
+        self.state.advance(end);
         Ok(())
     }
 
@@ -743,8 +753,9 @@ mod tests {
 
         let mut retried = again.clone();
         retried.resume("boot-3", true);
-        assert_eq!((retried.skip_suspected(), retried.done), (None, 8192));
-        assert!(retried.suspected.is_empty());
+        assert_eq!((retried.done, &retried.suspected), (8192, &again.suspected));
+        retried.advance(1 << 20);
+        assert_eq!(retried.suspected, again.suspected[1..]);
     }
 
     #[test]
@@ -877,6 +888,53 @@ mod tests {
             );
         }
         let summary = run(&scrub, &machine, u64::MAX, true);
+        assert!(summary.complete && summary.suspected.is_empty());
+        assert!(!file.exists());
+    }
+
+    #[test]
+    fn retry_that_ends_early_keeps_the_other_suspects() {
+        let (machine, scrub) = scrub();
+        let file = scrub.file(&machine.folder.path().join("state"));
+        fs::create_dir(file.parent().unwrap()).unwrap();
+        let mut before = state(&scrub);
+        before.suspected = vec![1 << 20..4 << 20, 6 << 20..8 << 20];
+        before.save(&file).unwrap();
+        let summary = run(&scrub, &machine, 2 << 20, true);
+        assert!(!summary.complete);
+        let left = [(2 << 20) + 8192..4 << 20, 6 << 20..8 << 20];
+        assert_eq!(scrub.state(&file).0.suspected, left);
+        // The next one reads none of them.
+        let summary = run(&scrub, &machine, u64::MAX, false);
+        assert_eq!(summary.suspected, left.each_ref().map(BadRange::from));
+    }
+
+    #[test]
+    fn retry_saves_the_suspects_before_the_read() {
+        let (machine, scrub) = scrub();
+        let file = scrub.file(&machine.folder.path().join("state"));
+        let node = machine.host.path("dev/pmem0");
+        fs::create_dir_all(node.parent().unwrap()).unwrap();
+        File::create(&node).unwrap().set_len(scrub.size()).unwrap();
+        fs::create_dir(file.parent().unwrap()).unwrap();
+        let mut before = state(&scrub);
+        before.suspected = vec![1 << 20..4 << 20, 6 << 20..8 << 20];
+        before.save(&file).unwrap();
+        let suspected = joined(&before.suspected);
+        let summary = scrub
+            .run(&Options {
+                folder: file.parent().unwrap(),
+                rate: 1 << 40,
+                anew: false,
+                retry: true,
+                stop: &|| false,
+                progress: &|done, _| {
+                    let unread = suspected.within(&(done..u64::MAX));
+                    let saved = joined(&scrub.state(&file).0.suspected);
+                    assert!(unread.without(&saved).is_empty());
+                },
+            })
+            .unwrap();
         assert!(summary.complete && summary.suspected.is_empty());
         assert!(!file.exists());
     }
