@@ -115,7 +115,7 @@ impl KernelList {
         }))
     }
 
-    /// Reads the list, in sectors of the region.
+    /// Reads the list, in sectors of the region. Fails if the disk was replaced by another one of its name.
     pub fn read(&self) -> Result<Errors> {
         let errors = match &self.form {
             ListFormat::Exact(file) => sysfs::whole(file)
@@ -124,6 +124,11 @@ impl KernelList {
                 .with_context(|| file.display().to_string())?,
             ListFormat::Plain => Errors::of(Origin::UNKNOWN, self.disk.bad()?),
         };
+        ensure!(
+            self.disk.is_there(),
+            "{}: the disk has gone",
+            self.disk.name()
+        );
         Ok(errors.moved_up(self.covers.start).within(&self.covers))
     }
 
@@ -488,6 +493,25 @@ mod tests {
         machine.write("sys/devices/ndbus0/region0/pfn0.0/mode", "pmem");
         let reason = errors.why_unknown().unwrap();
         assert!(reason.ends_with("longer than the kernel shows"), "{reason}");
+    }
+
+    #[test]
+    fn list_of_a_disk_that_was_replaced_is_not_read() {
+        let machine = FakeSysfs::new();
+        let device = Device::find(&machine.host, "pfn0.0".parse().unwrap()).unwrap();
+        let region = Region::find(&machine.host, 0).unwrap();
+        for (number, exact) in [("13", false), ("14", true)] {
+            if exact {
+                machine.write(LIST, "1048576 512 log");
+            }
+            let ListLookup::List(list) = KernelList::of(&region, &device).unwrap() else {
+                panic!("it has a list");
+            };
+            assert!(list.read().is_ok());
+            machine.write("sys/block/pmem0/diskseq", number);
+            let error = list.read().unwrap_err().to_string();
+            assert_eq!(error, "pmem0: the disk has gone");
+        }
     }
 
     #[test]
