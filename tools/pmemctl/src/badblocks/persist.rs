@@ -19,7 +19,7 @@ use serde::Serialize;
 use std::fmt;
 use std::io;
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 pub const STATE_DIR: &str = "/var/lib/pmemctl";
@@ -57,7 +57,7 @@ pub struct SaveReport {
     pub region: String,
     pub disks: Vec<String>,
     pub memory: Option<String>,
-    pub file: Option<PathBuf>,
+    pub file: Option<String>,
     /// Bad sectors that are saved.
     pub bad_sectors: u64,
     /// Sectors that were not saved before.
@@ -106,7 +106,7 @@ impl fmt::Display for RestoreOutcome {
 pub struct RestoreReport {
     pub disk: Option<String>,
     pub device: Name,
-    pub file: Option<PathBuf>,
+    pub file: Option<String>,
     /// Bad sectors of it that are saved.
     pub bad_sectors: u64,
     /// Sectors that were put back on its list.
@@ -201,7 +201,7 @@ fn try_save(region: &Region, folder: &Path, report: &mut SaveReport) -> Result<(
     let boot = boot(region.host())?;
     report.memory = Some(memory.to_string());
     let store = Store::make(folder)?;
-    report.file = Some(store.file(&memory));
+    report.file = Some(printable(store.file(&memory)));
     let before = match store.load(&memory, region) {
         Ok(before) => before,
         Err(error) if error.is::<Refused>() => {
@@ -367,7 +367,7 @@ fn try_restore(
     let Some(saved) = store.load(&memory, &region)? else {
         return Ok(());
     };
-    report.file = Some(store.file(&memory));
+    report.file = Some(printable(store.file(&memory)));
     report.disk = device.disk().map(|disk| disk.name().to_owned());
     let list = match KernelList::of(&region, device)? {
         ListLookup::List(list) => list,
@@ -423,7 +423,10 @@ mod tests {
     use crate::nd::region::Memory;
     use crate::testing::{FakeSysfs, ID};
     use proptest::prelude::*;
+    use std::ffi::OsStr;
     use std::fs;
+    use std::os::unix::ffi::OsStrExt;
+    use std::path::PathBuf;
 
     impl FakeSysfs {
         fn state(&self) -> PathBuf {
@@ -459,6 +462,21 @@ mod tests {
 
         fn saved(&self) -> SavedList {
             SavedList::from_text(&fs::read(self.file()).unwrap()).unwrap()
+        }
+    }
+
+    #[test]
+    fn folder_that_is_no_text_is_reported_with_escapes() {
+        let machine = FakeSysfs::new();
+        machine.lists("8 8");
+        let folder = machine.folder.path().join(OsStr::from_bytes(b"\xff"));
+        let region = Region::find(&machine.host, 0).unwrap();
+        let saved = serde_json::to_value(save(&region, &folder)).unwrap();
+        let device = Device::find(&machine.host, "pfn0.0".parse().unwrap()).unwrap();
+        let restored = serde_json::to_value(restore(&machine.host, &device, &folder)).unwrap();
+        for report in [saved, restored] {
+            let file = report["file"].as_str().unwrap();
+            assert!(file.ends_with(r"/\xff/e820-20000000.json"), "{file}");
         }
     }
 

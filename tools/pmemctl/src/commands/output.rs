@@ -8,7 +8,6 @@ use pmemctl::json::Versioned;
 use pmemctl::sysfs::Host;
 use serde::Serialize;
 use std::io::{self, Write};
-use std::path::PathBuf;
 use units::Size;
 
 /// The exit status. Commands that answer a question fail with [`Unknown`](Self::Unknown), so that a failure is not
@@ -157,11 +156,6 @@ pub fn or_dash<T: ToString>(value: Option<T>) -> String {
 /// Names in one cell of a table.
 pub fn name_list(names: &[String]) -> String {
     or_dash((!names.is_empty()).then(|| names.join(" ")))
-}
-
-/// A file, or a dash.
-pub fn file_name(file: Option<&PathBuf>) -> String {
-    or_dash(file.map(|file| file.display().to_string()))
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 //! The command `errors restore`.
 
 use crate::commands::device_spec::{Devices, StateDir};
-use crate::commands::output::{Status, file_name, json, or_dash, reasons, root, table};
+use crate::commands::output::{Status, json, or_dash, reasons, root, table};
 use crate::commands::page::Page;
 use anyhow::Result;
 use clap::Args;
@@ -76,7 +76,7 @@ pub fn restore(arguments: &Restore) -> Result<Status> {
                 report.bad_sectors.to_string(),
                 report.restored_sectors.to_string(),
                 report.result.to_string(),
-                file_name(report.file.as_ref()),
+                or_dash(report.file.as_ref()),
             ]
         });
         let header = [

@@ -4,7 +4,7 @@
 
 use crate::commands::device_spec::{Devices, StateDir};
 use crate::commands::output::{
-    change, file_name, json, memory_name, name_list, reasons, root, table,
+    change, json, memory_name, name_list, or_dash, reasons, root, table,
 };
 use crate::commands::page::Page;
 use anyhow::Result;
@@ -86,7 +86,7 @@ fn line(report: &SaveReport) -> String {
         "{name}: {}: {} bad sectors in {}{changes}",
         report.result,
         report.bad_sectors,
-        file_name(report.file.as_ref())
+        or_dash(report.file.as_ref())
     )
 }
 
@@ -118,7 +118,7 @@ pub fn save(arguments: &Save) -> Result<bool> {
                 report.repaired_sectors.to_string(),
                 if report.has_log { "yes" } else { "no" }.to_owned(),
                 report.result.to_string(),
-                file_name(report.file.as_ref()),
+                or_dash(report.file.as_ref()),
             ]
         });
         let header = [
