@@ -23,7 +23,7 @@ has_ended() {
 	! kill -0 "$FOLLOW_PID" 2>/dev/null
 }
 
-plan 13
+plan 14
 echo 0123456789abcdef0123456789abcdef >/etc/machine-id
 load_driver
 e820=$(e820_disk)
@@ -62,4 +62,13 @@ wait "$FOLLOW_PID" || status=$?
 is "SIGTERM: status" "$status" 0
 check "it has gone" has_ended
 check "with the last change saved" file_has "2097152 3145728"
+sed 's/^/# /' $FOLLOW
+
+# Other programs of the user have all instances of inotify.
+instances=$(cat /proc/sys/fs/inotify/max_user_instances)
+echo 0 >/proc/sys/fs/inotify/max_user_instances
+start_follow
+pmem-io fill --direct --offset 2M --length 4K "/dev/$e820"
+check "without inotify: one repaired" wait_for 1 file_has 3145728
+echo "$instances" >/proc/sys/fs/inotify/max_user_instances
 sed 's/^/# /' $FOLLOW

@@ -170,7 +170,7 @@ pub fn follow(
 ) -> Result<()> {
     let changes = Changes::open()?;
     let events = CxlEvents::open(host)?;
-    let no_lists = WatchedLists::of(&[])?;
+    let no_lists = WatchedLists::of(&[]);
     let mut last: BTreeMap<String, LastImport> = BTreeMap::new();
     loop {
         changes.forget();

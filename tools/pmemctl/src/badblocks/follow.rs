@@ -56,7 +56,7 @@ fn run_with(
                 kernel::wait(&device, PROBE_TIMEOUT);
             }
         }
-        let lists = WatchedLists::of(&regions)?;
+        let lists = WatchedLists::of(&regions);
         last.retain(|id, _| regions.iter().any(|region| region.id == *id));
         for region in &regions {
             let report = persist::save(region, folder);

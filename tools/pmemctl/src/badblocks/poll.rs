@@ -66,14 +66,18 @@ impl Uevents {
 pub struct WatchedLists {
     /// `poll(2)` on these wakes for errors that the kernel finds; each must have been read once.
     files: Vec<File>,
-    /// inotify, because a write to a disk's list from user space does not wake `poll(2)`.
-    written: OwnedFd,
+    /// inotify, because a write to a disk's list from user space does not wake `poll(2)`. `None` where the user has as
+    /// many instances as allowed.
+    written: Option<OwnedFd>,
 }
 
 impl WatchedLists {
     /// Opens the lists of the regions and of their disks.
-    pub fn of(regions: &[Region]) -> Result<Self> {
-        let written = inotify::init(inotify::CreateFlags::CLOEXEC)?;
+    pub fn of(regions: &[Region]) -> Self {
+        Self::with(inotify::init(inotify::CreateFlags::CLOEXEC).ok(), regions)
+    }
+
+    fn with(written: Option<OwnedFd>, regions: &[Region]) -> Self {
         let disks = regions
             .iter()
             .flat_map(Region::devices)
@@ -82,19 +86,22 @@ impl WatchedLists {
         let regions = regions
             .iter()
             .map(|region| region.folder().join("badblocks"));
-        Ok(Self {
+        Self {
             files: disks
                 .chain(regions)
-                .filter_map(|path| watch(&written, &path))
+                .filter_map(|path| watch(written.as_ref(), &path))
                 .collect(),
             written,
-        })
+        }
     }
 }
 
-/// Opens a list. Without inotify, of which a user has a limited number of watches, poll(2) reports most changes still.
-fn watch(written: impl AsFd, list: &Path) -> Option<File> {
-    let _ = inotify::add_watch(written, list, inotify::WatchFlags::MODIFY);
+/// Opens a list. Without inotify, of which a user has a limited number of instances and watches, poll(2) reports most
+/// changes still.
+fn watch(written: Option<impl AsFd>, list: &Path) -> Option<File> {
+    if let Some(written) = written {
+        let _ = inotify::add_watch(written, list, inotify::WatchFlags::MODIFY);
+    }
     let mut file = File::open(list).ok()?;
     file.read_to_end(&mut Vec::new()).ok()?;
     Some(file)
@@ -146,8 +153,9 @@ impl Changes {
             let mut waited = vec![
                 PollFd::new(&self.ended, PollFlags::IN),
                 PollFd::new(&self.events.0, PollFlags::IN),
-                PollFd::new(&lists.written, PollFlags::IN),
             ];
+            let written = lists.written.as_ref();
+            waited.extend(written.map(|written| PollFd::new(written, PollFlags::IN)));
             waited.extend(
                 lists
                     .files
@@ -185,7 +193,19 @@ mod tests {
     fn list_is_polled_without_inotify_as_well() {
         let list = tempfile::NamedTempFile::new().unwrap();
         let no_inotify = File::open("/dev/null").unwrap();
-        assert!(watch(&no_inotify, list.path()).is_some());
-        assert!(watch(&no_inotify, Path::new("/nonexistent")).is_none());
+        for written in [Some(&no_inotify), None] {
+            assert!(watch(written, list.path()).is_some());
+            assert!(watch(written, Path::new("/nonexistent")).is_none());
+        }
+    }
+
+    #[test]
+    fn wait_without_inotify_ends_in_time() {
+        let machine = crate::testing::FakeSysfs::new();
+        let lists = WatchedLists::with(None, &Region::all(&machine.host));
+        assert_eq!(lists.files.len(), 2);
+        let changes = Changes::open().unwrap();
+        let woken = changes.wait(&lists, None, Some(Instant::now()));
+        assert_eq!(woken.unwrap(), Wakeup::Other);
     }
 }

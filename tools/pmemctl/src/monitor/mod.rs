@@ -623,7 +623,7 @@ pub fn run(
     loop {
         let regions = Region::all(host);
         monitor.wait_for_drivers(&regions);
-        let lists = WatchedLists::of(&regions)?;
+        let lists = WatchedLists::of(&regions);
         if let Some(batch) = monitor.read_lists(&regions, &mut report)? {
             monitor.expect(&batch);
             let sent = threads.batches.send(batch);
