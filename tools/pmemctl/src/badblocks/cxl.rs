@@ -33,6 +33,8 @@ pub enum ImportOutcome {
     ThereAlready,
     /// The device knows of no errors there.
     NoErrors,
+    /// Some errors are where no disk with a list is; the others are on the lists.
+    Incomplete,
     /// Not all is on the lists.
     Failed,
 }
@@ -43,6 +45,7 @@ impl fmt::Display for ImportOutcome {
             Self::Added => "added",
             Self::ThereAlready => "there already",
             Self::NoErrors => "no errors",
+            Self::Incomplete => "incomplete",
             Self::Failed => "failed",
         })
     }
@@ -205,7 +208,11 @@ pub fn follow(
 
 fn try_import(region: &Region, report: &mut ImportReport) -> Result<()> {
     let cxl = region.cxl().context("it is no CXL memory")?;
-    let bad = of_devices(region, &cxl)?;
+    add(region, &of_devices(region, &cxl)?, report)
+}
+
+/// Adds bad sectors of a region to the lists of its disks.
+fn add(region: &Region, bad: &BadBlocks, report: &mut ImportReport) -> Result<()> {
     report.bad_sectors = bad.sectors();
     if bad.is_empty() {
         return Ok(());
@@ -230,6 +237,7 @@ fn try_import(region: &Region, report: &mut ImportReport) -> Result<()> {
         report.result = ImportOutcome::Added;
     }
     if !left.is_empty() {
+        report.result = ImportOutcome::Incomplete;
         report.reasons.push(format!(
             "{} of the device's {} bad sectors are where no disk with a list is",
             left.sectors(),
@@ -242,24 +250,50 @@ fn try_import(region: &Region, report: &mut ImportReport) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::FakeSysfs;
+
+    fn no_errors() -> ImportReport {
+        ImportReport {
+            region: "region0".into(),
+            disks: Vec::new(),
+            bad_sectors: 0,
+            added_sectors: 0,
+            result: ImportOutcome::NoErrors,
+            reasons: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn errors_beside_the_disks_are_not_imported() {
+        let machine = FakeSysfs::new();
+        let region = Region::find(&machine.host, 0).unwrap();
+        machine.lists("8 8");
+        // The data of the disk begins at sector 6144 of the region.
+        for (bad, result) in [
+            ("6152 8\n", ImportOutcome::ThereAlready),
+            ("0 8\n6152 8\n", ImportOutcome::Incomplete),
+        ] {
+            let mut report = no_errors();
+            add(&region, &bad.parse().unwrap(), &mut report).unwrap();
+            assert_eq!((report.result, report.added_sectors), (result, 0));
+            let is_complete = result != ImportOutcome::Incomplete;
+            assert_eq!(report.reasons.is_empty(), is_complete);
+        }
+    }
 
     #[test]
     fn failed_import_is_tried_again() {
         let disks = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
         let mut last = LastImport {
-            report: ImportReport {
-                region: "region0".into(),
-                disks: Vec::new(),
-                bad_sectors: 0,
-                added_sectors: 0,
-                result: ImportOutcome::NoErrors,
-                reasons: Vec::new(),
-            },
+            report: no_errors(),
             disks: disks(&["pmem0"]),
         };
         let outdated = |last: &LastImport, names| last.is_outdated(&disks(names));
         assert!(!outdated(&last, &["pmem0"]));
         assert!(outdated(&last, &["pmem0", "pmem1"]));
+        // Another disk may have a list there; until then it would be the same.
+        last.report.result = ImportOutcome::Incomplete;
+        assert!(!outdated(&last, &["pmem0"]));
         last.report.result = ImportOutcome::Failed;
         assert!(outdated(&last, &["pmem0"]));
     }

@@ -15,7 +15,7 @@ pub const PAGE: Page = Page {
         ("0", "All errors of the devices are on the kernel's lists."),
         (
             "1",
-            "An error could not be added, or the region is not of one CXL device.",
+            "An error could not be added, or is where no disk with a list is, or the region is not of one CXL device.",
         ),
     ],
     files: &[(
@@ -102,7 +102,11 @@ pub fn import_cxl(arguments: &ImportCxl) -> Result<bool> {
             reasons(&report.region, &report.reasons)?;
         }
     }
-    Ok(reports
-        .iter()
-        .all(|report| report.result != ImportOutcome::Failed))
+    let is_listed = |report: &ImportReport| {
+        !matches!(
+            report.result,
+            ImportOutcome::Incomplete | ImportOutcome::Failed
+        )
+    };
+    Ok(reports.iter().all(is_listed))
 }
