@@ -2,7 +2,8 @@
 
 //! Sums up what the bytes of a disk are used for, in cells: files, metadata, free space and bad blocks.
 
-use crate::badblocks::kernel::bytes;
+use crate::badblocks::kernel::{DiskErrors, bytes};
+use crate::badblocks::set::BadBlocks;
 use crate::block::disk::Disk;
 use crate::block::remap::{self, Span, Spans};
 use crate::block::topology::{self, Mounts, Volume};
@@ -28,7 +29,7 @@ pub struct Cell {
     pub length: u64,
     /// The use of most of its bytes.
     pub kind: SpaceKind,
-    /// How many bytes of it are bad.
+    /// How many bytes of it are known to be bad.
     pub bad: u64,
     /// The number of bytes by use, in the order of [`SpaceKind::ALL`].
     #[serde(skip)]
@@ -109,7 +110,10 @@ pub struct DiskLayout {
     pub volumes: Vec<VolumeSummary>,
     /// The number of bytes by use.
     pub sums: Vec<Sum>,
-    pub bad: u64,
+    /// How many of its bytes are bad; `null` if there may be more than the cells have.
+    pub bad: Option<u64>,
+    /// Why `bad` is `null`.
+    pub reason: Option<String>,
     pub cells: Vec<Cell>,
 }
 
@@ -120,12 +124,25 @@ pub struct Sum {
     pub bytes: u64,
 }
 
+/// Returns the sectors of a disk that are known to be bad, and why there may be more.
+fn bad(errors: &DiskErrors) -> (BadBlocks, Option<String>) {
+    let listed = errors.bad.clone().unwrap_or_default();
+    let reason = match errors.why_unknown() {
+        Some(reason) => Some(reason.to_owned()),
+        None => errors
+            .outside_affects_files()
+            .then(|| "errors outside of its data may affect any of it".to_owned()),
+    };
+    (listed, reason)
+}
+
 /// Reads the layout of `disk` in at most `count` cells.
 pub fn of_disk(host: &Host, disk: &Disk, count: u64) -> Result<DiskLayout> {
     let size = disk.size().bytes();
     ensure!(size > 0, "{} has no size", disk.name());
     let mut cells = Cells::new(size, count);
-    for range in disk.bad()?.ranges() {
+    let (listed, why_unknown) = bad(&disk.errors());
+    for range in listed.ranges() {
         let (offset, length) = bytes(range);
         cells.add_bad(&(offset..offset.saturating_add(length)));
     }
@@ -181,7 +198,8 @@ pub fn of_disk(host: &Host, disk: &Disk, count: u64) -> Result<DiskLayout> {
             .map(sum)
             .filter(|sum| sum.bytes > 0)
             .collect(),
-        bad: cells.iter().map(|cell| cell.bad).sum(),
+        bad: (why_unknown.is_none()).then(|| cells.iter().map(|cell| cell.bad).sum()),
+        reason: why_unknown,
         cells,
     })
 }
@@ -300,7 +318,32 @@ fn contents(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::nd::Device;
+    use crate::testing::FakeSysfs;
     use proptest::prelude::*;
+
+    #[test]
+    fn bad_blocks_in_sector_mode_are_unknown() {
+        let machine = FakeSysfs::new();
+        machine.lists("8 8");
+        let mut errors = Disk::find(&machine.host, "pmem0").unwrap().errors();
+        let listed: BadBlocks = "8 8\n".parse().unwrap();
+        assert_eq!(bad(&errors), (listed.clone(), None));
+
+        let folder = "sys/devices/ndbus0/region0/btt0.0";
+        machine.write(&format!("{folder}/namespace"), "namespace0.0");
+        let link = machine.host.path("sys/bus/nd/devices/btt0.0");
+        std::os::unix::fs::symlink(machine.host.path(folder), link).unwrap();
+        errors.device = Device::find(&machine.host, "btt0.0".parse().unwrap());
+        errors.bad = Ok(BadBlocks::default());
+        assert_eq!(bad(&errors), (BadBlocks::default(), None));
+        errors.outside = Ok(listed);
+        let (known, reason) = bad(&errors);
+        assert!(known.is_empty());
+        assert!(reason.unwrap().contains("outside of its data"));
+        errors.bad = Err("it has no list".to_owned());
+        assert_eq!(bad(&errors).1.as_deref(), Some("it has no list"));
+    }
 
     #[test]
     fn cells_sum_up_their_bytes() {

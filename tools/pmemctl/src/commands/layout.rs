@@ -25,7 +25,8 @@ pub const PAGE: Page = Page {
         ("0", "The disk is drawn."),
         (
             "1",
-            "The disk, its list of bad blocks or a mounted file system cannot be read.",
+            "The disk or a mounted file system cannot be read; or the disk is drawn, but its bad blocks are unknown, as \
+             those in sector mode.",
         ),
     ],
     examples: &[
@@ -97,7 +98,11 @@ pub fn layout(arguments: &Layout) -> Result<Status> {
             reasons(&part.name, part.reason.as_slice())?;
         }
     }
-    Ok(Status::Good)
+    if let Some(reason) = &map.reason {
+        let reason = format!("its bad blocks are unknown: {reason}");
+        reasons(&map.disk, &[reason])?;
+    }
+    Ok(Status::good(map.bad.is_some()))
 }
 
 /// The disk that a word means.
@@ -178,8 +183,9 @@ fn legend(map: &DiskLayout) -> Vec<(CellStyle, String)> {
     let mut legend: Vec<_> = sums
         .map(|sum| entry(CellStyle::of(sum.kind), sum.bytes))
         .collect();
-    if map.bad > 0 {
-        let (look, text) = entry(BAD, map.bad);
+    let bad = map.cells.iter().map(|cell| cell.bad).sum();
+    if bad > 0 {
+        let (look, text) = entry(BAD, bad);
         let cells = map.cells.iter().filter(|cell| cell.bad > 0).count();
         let word = if cells == 1 { "cell" } else { "cells" };
         legend.push((look, format!("{text} in {cells} {word}")));
@@ -189,8 +195,12 @@ fn legend(map: &DiskLayout) -> Vec<(CellStyle, String)> {
 
 fn title(map: &DiskLayout) -> String {
     let length = map.cells.first().map_or(0, |cell| cell.length);
+    let unknown = match map.bad {
+        Some(_) => "",
+        None => "; bad blocks unknown",
+    };
     format!(
-        "{}: {}, {} a cell",
+        "{}: {}, {} a cell{unknown}",
         map.disk,
         Size::from_bytes(map.size),
         Size::from_bytes(length)
@@ -333,7 +343,8 @@ mod tests {
                 kind: SpaceKind::Free,
                 bytes: 67 << 20,
             }],
-            bad: 512,
+            bad: Some(512),
+            reason: None,
             cells,
         }
     }
@@ -354,6 +365,15 @@ mod tests {
             "{:?}",
             picture(&map())
         );
+    }
+
+    #[test]
+    fn unknown_errors_are_in_the_title() {
+        let map = DiskLayout { bad: None, ..map() };
+        for text in [picture(&map), svg(&map)] {
+            assert!(text.contains("pmem0: 70M, 1M a cell; bad blocks unknown"));
+            assert!(text.contains("bad 512 in 1 cell"));
+        }
     }
 
     #[test]
