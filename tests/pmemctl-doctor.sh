@@ -46,7 +46,7 @@ make_partition() {
 }
 
 need sfdisk partx wipefs dmsetup jq blkid dumpe2fs xfs_info filefrag
-plan 49
+plan 52
 load_driver
 disk=
 
@@ -99,6 +99,13 @@ sync -f "$MNT"
 echo "$(sector_of "$MNT/file") 8" >"/sys/block/$disk/badblocks"
 is "a bad block of a file" "$(list_findings "$MNT/file")" "$MNT/file bad-blocks reads"
 is "of the disk" "$(list_findings --no-probe "/dev/$disk")" "$disk bad-blocks reads"
+mount -t tmpfs none "$MNT"
+status=0
+pmemctl doctor --json "/dev/$disk" >/tmp/doctor.json 2>/dev/null || status=$?
+is "a mount that is covered: status 4" "$status" 4
+is "the mount is unknown" "$(jq -r '.unknown[].where' /tmp/doctor.json)" "$MNT"
+is "the bad block is found" "$(jq -r '.findings[] | "\(.where) \(.cause)"' /tmp/doctor.json)" "$disk bad-blocks"
+umount "$MNT"
 umount "$MNT"
 forget_errors "$disk"
 [ "$DRIVER" = rust_pmem ] || rebind "$device"

@@ -60,9 +60,7 @@ fn main() -> ExitCode {
         Command::Lease(arguments) => return lease::lease(&arguments),
         Command::Plan(arguments) => plan::plan(&arguments).map(Status::good),
         Command::Scrub(arguments) => scrub::scrub(&arguments),
-        Command::Doctor(arguments) => {
-            Status::or_unknown(doctor::doctor(&arguments).map(Status::good))
-        }
+        Command::Doctor(arguments) => Status::or_unknown(doctor::doctor(&arguments)),
         Command::Layout(arguments) => layout::layout(&arguments),
         Command::SwapDriver(arguments) => swap_driver::swap_driver(&arguments).map(Status::good),
         Command::Generate(arguments) => {

@@ -501,7 +501,7 @@ pub fn all(host: &Host, disks: &[String]) -> Vec<Quarantine> {
             continue;
         }
         let directory = host.absolute(Path::new(&mount.directory));
-        let Some(path) = file_in(&directory) else {
+        let Some(path) = file_in(&directory, mount.device) else {
             continue;
         };
         let Ok(file) = affected::open(&path) else {
@@ -517,14 +517,13 @@ pub fn all(host: &Host, disks: &[String]) -> Vec<Quarantine> {
     found
 }
 
-/// Returns the quarantine file in a directory.
-fn file_in(directory: &Path) -> Option<PathBuf> {
+/// Returns the quarantine file in the root of a mount.
+fn file_in(directory: &Path, device: DeviceNumber) -> Option<PathBuf> {
+    let opened = mounted::open_root(directory, device).ok()?;
     let usual = directory.join(NAME);
     if quarantine_mark::is_on_path(&usual) {
         return Some(usual);
     }
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let opened = open(directory, flags, Mode::empty()).ok()?;
     let entries = Dir::read_from(&opened).ok()?;
     entries
         .take(NAMES)
@@ -669,6 +668,22 @@ mod tests {
         std::os::unix::fs::symlink("/etc/passwd", folder.path().join("link")).unwrap();
         assert!(place.find(OsStr::new("link")).is_err());
         assert!(!quarantine_mark::is_on_path(&folder.path().join("data")));
-        assert_eq!(file_in(folder.path()), None);
+        let device = DeviceNumber::from_rdev(fstat(&place.root).unwrap().st_dev);
+        assert_eq!(file_in(folder.path(), device), None);
+    }
+
+    #[test]
+    fn covered_mount_is_not_searched() {
+        let folder = tempfile::tempdir().unwrap();
+        let usual = folder.path().join(NAME);
+        let file = File::create(&usual).unwrap();
+        // Needs root.
+        if quarantine_mark::set(&file).is_err() {
+            return;
+        }
+        let device = DeviceNumber::from_rdev(fstat(&file).unwrap().st_dev);
+        assert_eq!(file_in(folder.path(), device), Some(usual));
+        let covered = "259:7".parse().unwrap();
+        assert_eq!(file_in(folder.path(), covered), None);
     }
 }

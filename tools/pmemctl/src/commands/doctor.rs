@@ -2,12 +2,12 @@
 
 //! The command `doctor`.
 
-use crate::commands::output::{json, root, table};
+use crate::commands::output::{Status, json, reasons, root, table};
 use crate::commands::page::Page;
 use anyhow::Result;
 use clap::Args;
 use pmemctl::doctor::probe::Probe;
-use pmemctl::doctor::{self, Finding, Scope};
+use pmemctl::doctor::{self, Finding, Report, Scope};
 use pmemctl::nd::device_spec::DeviceSpec;
 use pmemctl::sysfs::Host;
 use std::io::{self, Write};
@@ -17,7 +17,10 @@ pub const PAGE: Page = Page {
     exit_status: &[
         ("0", "No cause was found."),
         ("1", "A cause was found."),
-        ("4", "The target cannot be examined."),
+        (
+            "4",
+            "The target, or a part of it, cannot be examined; causes may be shown.",
+        ),
     ],
     examples: &[
         ("pmemctl doctor", "Check all namespaces and mounts."),
@@ -40,7 +43,7 @@ pub struct Doctor {
     /// Do not create a file on the mounts
     #[arg(long)]
     no_probe: bool,
-    /// Print one JSON object with "findings" and "probes"
+    /// Print one JSON object with "findings", "probes" and "unknown", which could not be examined
     #[arg(long)]
     json: bool,
     /// A device (/dev/pmem0, namespace0.0, a partition, a volume), a mount, or a file; default: all
@@ -48,23 +51,23 @@ pub struct Doctor {
     target: Option<PathBuf>,
 }
 
-/// Shows what is wrong; whether nothing is.
-pub fn doctor(arguments: &Doctor) -> Result<bool> {
+/// Shows what is wrong; `Unknown` where something could not be examined.
+pub fn doctor(arguments: &Doctor) -> Result<Status> {
     let host = root("doctor")?;
     let scope = match &arguments.target {
         None => Scope::All,
         Some(path) => scope(&host, path)?,
     };
     let report = doctor::examine(&host, &scope, !arguments.no_probe)?;
-    let good = report.findings.is_empty();
+    let status = status(&report);
     if arguments.json {
         json(&report)?;
-        return Ok(good);
+        return Ok(status);
     }
     if !report.probes.is_empty() {
         table(&PROBES, &[], report.probes.iter().map(probe))?;
     }
-    if good {
+    if status == Status::Good {
         writeln!(io::stdout(), "Nothing is wrong.")?;
     } else {
         let mut out = io::stdout().lock();
@@ -72,7 +75,18 @@ pub fn doctor(arguments: &Doctor) -> Result<bool> {
             write!(out, "{}", finding(one))?;
         }
     }
-    Ok(good)
+    for unknown in &report.unknown {
+        reasons(&unknown.place, std::slice::from_ref(&unknown.reason))?;
+    }
+    Ok(status)
+}
+
+fn status(report: &Report) -> Status {
+    match (report.findings.is_empty(), report.unknown.is_empty()) {
+        (_, false) => Status::Unknown,
+        (false, true) => Status::Bad,
+        (true, true) => Status::Good,
+    }
 }
 
 /// Resolves an argument: the name of a device as the other commands take it, or a path.
@@ -120,4 +134,31 @@ fn finding(finding: &Finding) -> String {
         "{}: {} prevents {}\n    seen:  {}\n    fix:   {}\n{loses}",
         finding.place, finding.cause, finding.prevents, finding.evidence, finding.command
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pmemctl::doctor::{Prevents, Severity, Unknown};
+
+    #[test]
+    fn what_cannot_be_examined_is_no_bad_block() {
+        let mut report = Report::default();
+        assert_eq!(status(&report), Status::Good);
+        report.findings.push(Finding {
+            place: "pmem0".into(),
+            cause: "bad-blocks",
+            severity: Severity::Error,
+            prevents: Prevents::Reads,
+            evidence: String::new(),
+            command: String::new(),
+            destroys: false,
+        });
+        assert_eq!(status(&report), Status::Bad);
+        report.unknown.push(Unknown {
+            place: "/srv".into(),
+            reason: "it cannot be opened".into(),
+        });
+        assert_eq!(status(&report), Status::Unknown);
+    }
 }

@@ -15,7 +15,7 @@ use crate::badblocks::set::BadBlocks;
 use crate::block::devno::DeviceNumber;
 use crate::block::remap;
 use crate::block::topology::{self, Dax, Mount, Volume};
-use crate::fs::{ext4, xfs};
+use crate::fs::{ext4, mounted, xfs};
 use crate::inventory::{self, Mode, NamespaceInfo};
 use crate::nd::region::Region;
 use crate::nd::{DEVICES, Device, Kind, Name};
@@ -125,6 +125,17 @@ pub struct Report {
     pub findings: Vec<Finding>,
     /// Tests of mounts and files.
     pub probes: Vec<Probe>,
+    /// What could not be examined: there may be more findings.
+    pub unknown: Vec<Unknown>,
+}
+
+/// A place that could not be examined.
+#[derive(Debug, Clone, PartialEq, Eq, JsonSchema, Serialize)]
+pub struct Unknown {
+    /// `namespace0.0`, a mount, or `bad blocks`.
+    #[serde(rename = "where")]
+    pub place: String,
+    pub reason: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -201,10 +212,12 @@ pub fn examine(host: &Host, scope: &Scope, try_files: bool) -> Result<Report> {
     let entries = inventory::all(host)?;
     doctor.memory(&entries);
     for entry in &entries {
-        doctor.namespace(entry)?;
+        let done = doctor.namespace(entry);
+        doctor.note_failure(&entry.device.to_string(), done);
     }
     if doctor.seen || *scope == Scope::All {
-        doctor.errors(&Survey::of(host)?);
+        let done = Survey::of(host).map(|survey| doctor.errors(&survey));
+        doctor.note_failure("bad blocks", done);
     }
     if !doctor.seen && !matches!(scope, Scope::All) {
         let (place, on) = match scope {
@@ -416,6 +429,16 @@ impl Doctor<'_> {
 
     fn found(&mut self, finding: Finding) {
         self.report.findings.push(finding);
+    }
+
+    /// Keeps the reason for a failure, so that it does not hide the findings of other places.
+    fn note_failure(&mut self, place: &str, done: Result<()>) {
+        if let Err(error) = done {
+            self.report.unknown.push(Unknown {
+                place: place.to_owned(),
+                reason: format!("{error:#}"),
+            });
+        }
     }
 
     fn kernel(&mut self) -> Result<()> {
@@ -758,7 +781,8 @@ impl Doctor<'_> {
             };
         }
         for mount in &volume.mounts {
-            self.mount(kind, &node, mount, places)?;
+            let done = self.mount(kind, volume, mount, places);
+            self.note_failure(&printable(&mount.directory), done);
         }
         Ok(())
     }
@@ -812,22 +836,28 @@ impl Doctor<'_> {
         })
     }
 
-    fn mount(&mut self, kind: &str, node: &str, mount: &Mount, places: &[Place]) -> Result<()> {
+    fn mount(
+        &mut self,
+        kind: &str,
+        volume: &Volume,
+        mount: &Mount,
+        places: &[Place],
+    ) -> Result<()> {
+        let node = &format!("/dev/{}", volume.kernel_name);
         if self.options(node, mount) {
             return Ok(());
         }
         let path = self.host.absolute(Path::new(&mount.directory));
         let directory = printable(&mount.directory);
+        let root = mounted::open_root(&path, volume.number()?)
+            .context("cannot open its root; another file system may be mounted above it")?;
         let tried = match self.try_files {
-            true => probe::mount(&path)?,
+            true => probe::mount(&root, &path)?,
             false => None,
         };
         let flagged = match &tried {
             Some(tried) => tried.flagged,
-            None => {
-                let opened = File::open(&path).with_context(|| directory.clone())?;
-                xattr::flags(&opened).unwrap_or(0) & xattr::DAX != 0
-            }
+            None => xattr::flags(&root).unwrap_or(0) & xattr::DAX != 0,
         };
         if mount.dax == Dax::PerFile && !flagged {
             self.found(Finding::new(
@@ -1205,6 +1235,36 @@ mod tests {
         machine.lists(&"1000000 512\n".repeat(350));
         let found = errors_of(&machine, &Scope::All);
         assert_eq!(found[0].cause, "errors-unknown");
+    }
+
+    #[test]
+    fn covered_mount_is_unknown() {
+        let folder = tempfile::tempdir().unwrap();
+        let mount = Mount {
+            directory: folder.path().into(),
+            dax: Dax::Always,
+            root: "/".into(),
+            options: String::new(),
+        };
+        let volume = Volume::made_up("pmem0", "259:7", vec![]);
+        let mut doctor = Doctor {
+            host: &Host::here(),
+            scope: &Scope::All,
+            try_files: true,
+            seen: true,
+            path: Vec::new(),
+            report: Report::default(),
+        };
+        let done = doctor.mount("ext4", &volume, &mount, &[]);
+        doctor.note_failure("/srv", done);
+        let Report {
+            findings,
+            probes,
+            unknown,
+        } = doctor.report;
+        assert!(findings.is_empty() && probes.is_empty());
+        assert_eq!(unknown[0].place, "/srv");
+        assert!(unknown[0].reason.contains("mounted above it"));
     }
 
     #[test]

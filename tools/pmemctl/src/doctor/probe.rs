@@ -13,7 +13,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use std::fs::{self, File};
 use std::ops::Range;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::path::Path;
 use units::PAGE;
 
@@ -133,12 +133,11 @@ pub fn file(path: &Path, file: &File, window: Option<u64>) -> Result<Probe> {
 
 /// A file without a name on a mount, of two huge pages; `None` where there is no room, or the file
 /// system makes no such file.
-fn unnamed(directory: &Path) -> Result<Option<File>> {
+fn unnamed(root: &File) -> Result<Option<File>> {
     let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
-    let made: rustix::io::Result<OwnedFd> = rustix::fs::open(directory, flags, Mode::RUSR);
-    let file = match made {
+    let file = match rustix::fs::openat(root, ".", flags, Mode::RUSR) {
         Err(Errno::OPNOTSUPP | Errno::ROFS | Errno::NOSPC | Errno::ISDIR) => return Ok(None),
-        made => File::from(made.with_context(|| printable(directory))?),
+        made => File::from(made.context("a file for a test")?),
     };
     match rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, PROBE_SIZE) {
         Err(Errno::NOSPC | Errno::OPNOTSUPP | Errno::DQUOT) => Ok(None),
@@ -156,9 +155,9 @@ pub struct MountProbe {
     pub flagged: bool,
 }
 
-/// Tests a mount with an unnamed file, which is gone afterwards; `None` if the file cannot be created.
-pub fn mount(directory: &Path) -> Result<Option<MountProbe>> {
-    let Some(made) = unnamed(directory)? else {
+/// Tests a mount with an unnamed file in its root, which is gone afterwards; `None` if the file cannot be created.
+pub fn mount(root: &File, directory: &Path) -> Result<Option<MountProbe>> {
+    let Some(made) = unnamed(root)? else {
         return Ok(None);
     };
     let dax = attributes(&made)?.contains(StatxAttributes::DAX);

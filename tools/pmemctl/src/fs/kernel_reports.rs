@@ -10,13 +10,13 @@ use crate::block::holders;
 use crate::block::mountinfo::{self, MountInfo};
 use crate::block::topology;
 use crate::fs::leases::Leases;
+use crate::fs::mounted::open_root;
 use crate::fs::parents::{self, Names};
 use crate::fs::tree;
 use crate::nd::Device;
 use crate::sysfs::{self, Host, error_text};
 use abstractions::fs_errors::{FileHandle, Listener, Reports};
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::fs::{Mode, OFlags, fstat, open};
 use rustix::io::Errno;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fs::{self, File};
@@ -138,16 +138,6 @@ fn cached_name(root: &File, handle: &tree::Handle) -> io::Result<Option<PathBuf>
     let now = tree::handle(root, path).ok().flatten();
     let same = now.is_some_and(|now| now.inode == handle.inode && now.device == handle.device);
     Ok(same.then(|| path.to_owned()))
-}
-
-fn open_root(directory: &Path, device: DeviceNumber) -> io::Result<File> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let root = open(directory, flags, Mode::empty())?;
-    match DeviceNumber::from_rdev(fstat(&root)?.st_dev) == device {
-        true => Ok(root.into()),
-        // It was unmounted, or something is mounted above it.
-        false => Err(Errno::NODEV.into()),
-    }
 }
 
 /// Returns one mount of each ext4 and XFS, of all of it if there is one.

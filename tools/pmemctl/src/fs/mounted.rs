@@ -19,7 +19,7 @@ use crate::fs::{Owned, Owner, Progress, Space, SpaceKind};
 use crate::sysfs::{Host, printable};
 use abstractions::extents::{self, Extent, Fork, Record};
 use anyhow::{Context, Result, bail, ensure};
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, open, statat};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, fstat, open, statat};
 use rustix::io::Errno;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
@@ -113,6 +113,17 @@ pub(crate) fn free_parts(
         })?;
     }
     Ok(free)
+}
+
+/// Opens the root of a mount. Fails if it was unmounted, or another file system is mounted above it: one of a user may
+/// not answer.
+pub(crate) fn open_root(directory: &Path, device: DeviceNumber) -> io::Result<File> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let root = open(directory, flags, Mode::empty())?;
+    match DeviceNumber::from_rdev(fstat(&root)?.st_dev) == device {
+        true => Ok(root.into()),
+        false => Err(Errno::NODEV.into()),
+    }
 }
 
 impl FileSystem {
