@@ -356,7 +356,8 @@ struct Searcher {
 }
 
 impl Searcher {
-    /// Searches among the files in use, and passes the rest of each batch to `searches`.
+    /// Searches among the files in use, which are read once for all batches that wait. Passes the rest of each batch to
+    /// `searches`.
     fn search_files_in_use(
         mut self,
         batches: mpsc::Receiver<Batch>,
@@ -364,27 +365,32 @@ impl Searcher {
         state: &SearchState,
         searches: &mpsc::Sender<PendingSearch>,
     ) {
-        for batch in batches {
+        while let Ok(first) = batches.recv() {
             state.set(Some(Instant::now()));
+            let batches: Vec<Batch> = std::iter::once(first).chain(batches.try_iter()).collect();
             let targets = targets.as_ref().map(|targets| targets());
             let look = QuickSearch {
                 host: &self.host,
                 targets: targets.as_deref(),
                 reports: &self.reports,
-                batch: &batch,
             };
-            let (answer, affected, used) = look.look();
-            state.set(None);
-            // The receivers are gone only when the process ends.
-            let _ = self.answers.send(answer);
-            let _ = self.wake.write_all(b"x");
-            if !affected.is_empty() {
-                let _ = searches.send(PendingSearch {
-                    batch,
-                    affected,
-                    used,
-                });
+            let traced: Vec<_> = batches.iter().map(|batch| look.trace(batch)).collect();
+            let used = look.files_in_use(&traced);
+            for (batch, traced) in batches.into_iter().zip(traced) {
+                state.set(Some(Instant::now()));
+                let (answer, affected) = look.look(&batch, traced, &used);
+                // The receivers are gone only when the process ends.
+                let _ = self.answers.send(answer);
+                let _ = self.wake.write_all(b"x");
+                if !affected.is_empty() {
+                    let _ = searches.send(PendingSearch {
+                        batch,
+                        affected,
+                        used: Arc::clone(&used),
+                    });
+                }
             }
+            state.set(None);
         }
     }
 
@@ -590,9 +596,18 @@ impl Monitor<'_> {
 pub fn run(
     host: &Host,
     options: Options,
-    mut report: impl FnMut(&EventRecord<'_>) -> Result<()>,
+    report: impl FnMut(&EventRecord<'_>) -> Result<()>,
 ) -> Result<()> {
     sandboxed::limit_runs(SEARCH);
+    run_with(host, options, report)
+}
+
+/// Does the same without a limit for the programs, which is that of the process.
+fn run_with(
+    host: &Host,
+    options: Options,
+    mut report: impl FnMut(&EventRecord<'_>) -> Result<()>,
+) -> Result<()> {
     let (run, mut number) = (run_id(host)?, 0_u64);
     let mut report = |event: &Event| {
         number += 1;
@@ -633,11 +648,11 @@ pub fn run(
             let beat = heartbeat.as_mut();
             let beat = beat.map(|heartbeat| heartbeat.beat(&state, Instant::now()));
             let until = monitor.next_report().into_iter().chain(beat).min();
-            match changes.wait(&lists, Some(threads.woken.as_fd()), until)? {
-                Wakeup::End => return Ok(()),
-                Wakeup::Changed => break,
-                Wakeup::Other => {}
+            let wakeup = changes.wait(&lists, Some(threads.woken.as_fd()), until)?;
+            if wakeup == Wakeup::End {
+                return Ok(());
             }
+            // Also after a change: the next one may come before the lists are read.
             while threads
                 .woken
                 .read(&mut [0; 64])
@@ -649,6 +664,9 @@ pub fn run(
                 monitor.take(answer, &mut report)?;
             }
             monitor.report_incomplete(&mut report)?;
+            if wakeup == Wakeup::Changed {
+                break;
+            }
         }
         thread::sleep(SETTLE_TIME);
         changes.forget();
@@ -752,14 +770,19 @@ struct QuickSearch<'a> {
     host: &'a Host,
     targets: Option<&'a [Target]>,
     reports: &'a KernelReports,
-    batch: &'a Batch,
+}
+
+/// The volumes that a batch affects, and events about the rest of it.
+struct TracedBatch {
+    volumes: Vec<(Disk, AffectedVolume)>,
+    events: Vec<Event>,
 }
 
 /// The part of a batch that needs a search of whole file systems.
 struct PendingSearch {
     batch: Batch,
     affected: Vec<(Disk, AffectedVolume)>,
-    used: Vec<OpenFile>,
+    used: Arc<[OpenFile]>,
 }
 
 struct Silent;
@@ -771,46 +794,63 @@ impl QuickSearch<'_> {
             .is_none_or(|targets| targets.iter().any(options))
     }
 
-    /// Returns the result so far, the volumes that are left, and the files in use.
-    fn look(&self) -> (Answer, Vec<(Disk, AffectedVolume)>, Vec<OpenFile>) {
-        let mut done = Vec::new();
-        for hidden in &self.batch.hidden {
+    /// Finds the volumes with the errors of a batch.
+    fn trace(&self, batch: &Batch) -> TracedBatch {
+        let mut events = Vec::new();
+        for hidden in &batch.hidden {
             if self.wants(|target| *target == Target::Device(hidden.number)) {
                 let what = ErrorLocation::Namespace(hidden.clone());
-                done.push(self.batch.event(what, Vec::new(), true));
+                events.push(batch.event(what, Vec::new(), true));
             }
         }
-        let mut traced = Vec::new();
-        for (disk, list) in &self.batch.news {
+        let mut volumes = Vec::new();
+        for (disk, list) in &batch.news {
             match affected::traced(self.host, &[(disk.clone(), list.clone())]) {
-                Ok(mut affected) => traced.append(&mut affected),
-                Err(error) => done.push(Event::Failed {
+                Ok(mut affected) => volumes.append(&mut affected),
+                Err(error) => events.push(Event::Failed {
                     disk: disk.name().to_owned(),
                     reason: format!("cannot trace new errors: {error:#}"),
                 }),
             }
         }
-        let devices: Vec<DeviceNumber> = traced
-            .iter()
+        TracedBatch { volumes, events }
+    }
+
+    /// Returns the files in use of the file systems on these volumes.
+    fn files_in_use(&self, traced: &[TracedBatch]) -> Arc<[OpenFile]> {
+        let volumes = traced.iter().flat_map(|traced| &traced.volumes);
+        let devices: BTreeSet<DeviceNumber> = volumes
             .filter_map(|(_, affected)| affected.volume.number().ok())
             .collect();
-        let used = open_files::of_file_systems(self.host, &devices);
+        let devices: Vec<_> = devices.into_iter().collect();
+        open_files::of_file_systems(self.host, &devices).into()
+    }
 
+    /// Returns the result so far, and the volumes that are left.
+    fn look(
+        &self,
+        batch: &Batch,
+        traced: TracedBatch,
+        used: &[OpenFile],
+    ) -> (Answer, Vec<(Disk, AffectedVolume)>) {
+        let TracedBatch {
+            volumes: traced,
+            events: mut done,
+        } = traced;
         let mut users = Users::default();
         let mut remaining = Vec::new();
         for (disk, affected) in &traced {
             if self.wants(|target| target.has(affected)) {
-                let (mut entries, spans) = in_use(disk, affected, &used);
+                let (mut entries, spans) = in_use(disk, affected, used);
                 let rest = AffectedVolume {
                     spans,
                     ..affected.clone()
                 };
                 let (more, spans) = reported(self.host, self.reports, disk, &rest);
                 entries.extend(more);
-                let reported = entries.into_iter().map(|entry| {
-                    self.batch
-                        .reported(disk, affected, entry, &used, &mut users)
-                });
+                let reported = entries
+                    .into_iter()
+                    .map(|entry| batch.reported(disk, affected, entry, used, &mut users));
                 done.extend(reported);
                 if !spans.is_empty() {
                     let affected = AffectedVolume {
@@ -830,23 +870,19 @@ impl QuickSearch<'_> {
         if !files.is_empty() {
             for (disk, affected) in &traced {
                 let entries = entries(self.host, disk, affected, &files);
-                let reported = entries.into_iter().map(|entry| {
-                    self.batch
-                        .reported(disk, affected, entry, &used, &mut users)
-                });
+                let reported = entries
+                    .into_iter()
+                    .map(|entry| batch.reported(disk, affected, entry, used, &mut users));
                 done.extend(reported);
             }
         }
         let rest: Vec<Event> = remaining
             .iter()
             .flat_map(|(disk, affected)| affected::without_owner(disk, affected, SEARCHING))
-            .map(|entry| {
-                self.batch
-                    .event(ErrorLocation::Disk(entry), Vec::new(), false)
-            })
+            .map(|entry| batch.event(ErrorLocation::Disk(entry), Vec::new(), false))
             .collect();
-        let number = self.batch.number;
-        (Answer { number, done, rest }, remaining, used)
+        let number = batch.number;
+        (Answer { number, done, rest }, remaining)
     }
 }
 
@@ -1115,6 +1151,37 @@ mod tests {
     }
 
     #[test]
+    fn stream_of_changes_delays_no_report() {
+        let machine = FakeSysfs::new();
+        machine.lists("8 8");
+        let uuid = "01234567-89ab-cdef-0123-456789abcdef";
+        machine.write("proc/sys/kernel/random/uuid", uuid);
+        let list = machine.host.path("sys/block/pmem0/badblocks");
+        let (seen, reports) = mpsc::channel();
+        let host = machine.host.clone();
+        thread::spawn(move || {
+            // The list changes before each wait.
+            let change = move || fs::write(&list, "8 8\n").unwrap();
+            let options = Options {
+                targets: None,
+                now: true,
+                cursor: None,
+                not_reported: false,
+                heartbeat: Some(Heartbeat::new(Duration::ZERO, change)),
+            };
+            run_with(&host, options, |record| match record.event {
+                Event::Watching { .. } => Ok(()),
+                _ => {
+                    seen.send(())?;
+                    anyhow::bail!("the test is over")
+                }
+            })
+        });
+        let seen = reports.recv_timeout(Duration::from_secs(20));
+        assert!(seen.is_ok(), "nothing is reported");
+    }
+
+    #[test]
     fn file_takes_its_parts_only() {
         // Skipped if the file system has no FIEMAP.
         let folder = tempfile::tempdir_in(".").unwrap();
@@ -1230,7 +1297,7 @@ mod tests {
             PendingSearch {
                 batch,
                 affected: vec![(disk.clone(), affected)],
-                used: Vec::new(),
+                used: [].into(),
             }
         };
         let searches = [
