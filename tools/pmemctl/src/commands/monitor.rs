@@ -14,7 +14,9 @@ use pmemctl::affected::Target;
 use pmemctl::fs::Owner;
 use pmemctl::json::Versioned;
 use pmemctl::monitor::hooks::{HookEvent, HookPrograms, Hooks, Variables};
-use pmemctl::monitor::{self as engine, ErrorEvent, ErrorLocation, Event, Heartbeat, Options};
+use pmemctl::monitor::{
+    self as engine, ErrorEvent, ErrorLocation, Event, EventRecord, Heartbeat, Options, Receipt,
+};
 use pmemctl::sysfs::{Host, raw};
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -122,7 +124,8 @@ pub const PAGE: Page = Page {
 /// Hooks are run for one file at a time, first the command, then the programs of the directory in the order of their
 /// names. Events for the same file that wait are passed to one run, and events that are too many for the queue are
 /// counted. A hook and its children are killed after a minute. Programs that users other than root could change are not
-/// run, nor files that are not executable, hidden or copies (x~, x.dpkg-old).
+/// run, nor files that are not executable, hidden or copies (x~, x.dpkg-old). An error is in the file of --cursor when
+/// its hooks have ended.
 ///
 /// In JSON and PMEMCTL_OWNER, paths have escapes: \\ for a backslash, \xff for a byte that is not UTF-8, \n and
 /// \u{202e} for characters that a terminal does not show. "paths_b64" has the bytes.
@@ -184,7 +187,7 @@ pub fn monitor(arguments: &Monitor) -> Result<()> {
     let has_hooks = programs.command.is_some() || programs.folder.is_some();
     let hooks = has_hooks.then(|| Hooks::new(programs));
     let mut service = Service::default();
-    engine::run(&host, options, |record| {
+    let report = |record: &EventRecord<'_>, receipt: Option<&Receipt>| {
         let event = record.event;
         let json = serde_json::to_string(&Versioned::new(record))?;
         let id = record.id.as_deref().unwrap_or_default();
@@ -206,15 +209,17 @@ pub fn monitor(arguments: &Monitor) -> Result<()> {
                 key: key(bad),
                 variables: variables(id, bad),
                 json,
+                receipt: receipt.cloned(),
             });
         }
         Ok(())
-    })?;
-    journal::state(&[NotifyState::Stopping]);
-    if let Some(hooks) = hooks {
-        hooks.end();
-    }
-    Ok(())
+    };
+    engine::run(&host, options, report, || {
+        journal::state(&[NotifyState::Stopping]);
+        if let Some(hooks) = &hooks {
+            hooks.end();
+        }
+    })
 }
 
 /// The state of the service that systemd shows.

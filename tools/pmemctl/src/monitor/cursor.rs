@@ -2,8 +2,8 @@
 
 //! The file of the errors that were reported, for a monitor that is started again.
 //!
-//! A boot of the kernel begins with nothing reported. A file that cannot be read is not used: an error is reported
-//! twice rather than never.
+//! A boot of the kernel begins with nothing reported. An error is added when its hooks have ended, and a file that
+//! cannot be read is not used: an error is reported twice rather than never.
 
 use crate::badblocks::set::BadBlocks;
 use crate::badblocks::store;

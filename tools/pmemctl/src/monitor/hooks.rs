@@ -7,7 +7,7 @@
 //! summary follows when the queue is empty.
 
 use crate::json::Versioned;
-use crate::monitor::{Event, EventRecord, hooks_dir};
+use crate::monitor::{Event, EventRecord, Receipt, hooks_dir};
 use crate::sysfs::printable;
 use anyhow::{Context, Result, bail};
 use rustix::fs::{MemfdFlags, memfd_create};
@@ -43,20 +43,34 @@ pub struct HookEvent {
     pub variables: Variables,
     /// One line.
     pub json: String,
+    /// Kept until the run has ended.
+    pub receipt: Option<Receipt>,
 }
 
 /// A run of the hook: the environment of its first event, the lines of all.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug)]
 struct Run {
     key: String,
     variables: Variables,
     json: Vec<String>,
     /// Events, also those that have no line.
     count: u64,
+    receipts: Receipts,
+}
+
+/// The receipts of events, one for each batch.
+#[derive(Debug, Default)]
+struct Receipts(Vec<Receipt>);
+
+impl Receipts {
+    fn add(&mut self, receipt: Option<Receipt>) {
+        let is_new = |one: &Receipt| !self.0.iter().any(|other| other.is_same(one));
+        self.0.extend(receipt.filter(is_new));
+    }
 }
 
 impl Run {
-    fn summary(events: u64) -> Self {
+    fn summary(events: u64, receipts: Receipts) -> Self {
         Self {
             key: String::new(),
             variables: vec![("PMEMCTL_KIND", "summary".into())],
@@ -67,6 +81,7 @@ impl Run {
             .into_iter()
             .collect(),
             count: events,
+            receipts,
         }
     }
 }
@@ -76,6 +91,7 @@ struct Queue {
     runs: VecDeque<Run>,
     /// Events that did not fit in.
     skipped: u64,
+    skipped_receipts: Receipts,
     closed: bool,
 }
 
@@ -83,6 +99,7 @@ impl Queue {
     fn add(&mut self, event: HookEvent) {
         if let Some(run) = self.runs.iter_mut().find(|run| run.key == event.key) {
             run.count += 1;
+            run.receipts.add(event.receipt);
             if run.json.len() < EVENTS {
                 run.json.push(event.json);
             }
@@ -92,16 +109,19 @@ impl Queue {
                 variables: event.variables,
                 json: vec![event.json],
                 count: 1,
+                receipts: Receipts(event.receipt.into_iter().collect()),
             });
         } else {
             self.skipped += 1;
+            self.skipped_receipts.add(event.receipt);
         }
     }
 
     fn next(&mut self) -> Option<Run> {
         self.runs.pop_front().or_else(|| {
             let skipped = std::mem::take(&mut self.skipped);
-            (skipped > 0).then(|| Run::summary(skipped))
+            let receipts = std::mem::take(&mut self.skipped_receipts);
+            (skipped > 0).then(|| Run::summary(skipped, receipts))
         })
     }
 }
@@ -202,7 +222,7 @@ impl Hooks {
     }
 
     /// Ends the thread after the runs that wait, as far as they end soon.
-    pub fn end(self) {
+    pub fn end(&self) {
         self.shared.queue().closed = true;
         self.shared.changed.notify_one();
         let end = Instant::now() + LAST;
@@ -257,13 +277,16 @@ fn run(command: &mut Command, run: &Run, timeout: Duration) -> Result<ExitStatus
 mod tests {
     use super::*;
     use std::fs;
+    use std::io::Read;
     use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::net::UnixStream;
 
     fn event(key: &str, number: usize) -> HookEvent {
         HookEvent {
             key: key.into(),
             variables: vec![("PMEMCTL_OFFSET", number.to_string().into())],
             json: format!("{{\"a\": {number}}}"),
+            receipt: None,
         }
     }
 
@@ -304,6 +327,53 @@ mod tests {
         programs.run(&one(event("x", 7)), &mut BTreeSet::new());
         let text = fs::read_to_string(&log).unwrap();
         assert_eq!(text, "first\n{\"a\": 7}\n1\n7\n");
+    }
+
+    #[test]
+    fn receipt_is_kept_until_the_run_has_ended() {
+        let (woken, wake) = UnixStream::pair().unwrap();
+        woken.set_nonblocking(true).unwrap();
+        let is_woken = || (&woken).read(&mut [0]).is_ok();
+        let receipt = Receipt::new(&Arc::new(wake));
+        let folder = tempfile::tempdir().unwrap();
+        let end = folder.path().join("end");
+        let hooks = Hooks::new(HookPrograms {
+            command: Some(format!(
+                "for _ in $(seq 100); do [ ! -e {} ] || exit 0; sleep 0.05; done",
+                end.display()
+            )),
+            folder: None,
+        });
+        hooks.add(HookEvent {
+            receipt: Some(receipt),
+            ..event("a", 1)
+        });
+        thread::sleep(Duration::from_millis(200));
+        assert!(!is_woken());
+        fs::write(&end, "").unwrap();
+        hooks.end();
+        assert!(is_woken());
+    }
+
+    #[test]
+    fn events_that_share_a_run_or_are_counted_keep_their_receipts() {
+        let (_woken, wake) = UnixStream::pair().unwrap();
+        let wake = Arc::new(wake);
+        let receipts = [Receipt::new(&wake), Receipt::new(&wake)];
+        let mut queue = queue((1..RUNS).map(|number| event(&number.to_string(), number)));
+        for key in ["shared", "counted"] {
+            for receipt in receipts.iter().chain(&receipts) {
+                queue.add(HookEvent {
+                    receipt: Some(receipt.clone()),
+                    ..event(key, 0)
+                });
+            }
+        }
+        let runs: Vec<Run> = std::iter::from_fn(|| queue.next()).collect();
+        assert_eq!(runs.len(), RUNS + 1);
+        for run in &runs[RUNS - 1..] {
+            assert_eq!((run.count, run.receipts.0.len()), (4, 2));
+        }
     }
 
     #[test]
@@ -354,7 +424,7 @@ mod tests {
         );
         assert_eq!(first.variables, event("a", 1).variables);
         assert_eq!(queue.next().unwrap().key, "b");
-        assert_eq!(queue.next(), None);
+        assert!(queue.next().is_none());
     }
 
     #[test]
@@ -374,6 +444,6 @@ mod tests {
             [r#"{"version":1,"event":"summary","events":10}"#]
         );
         assert_eq!(last.variables, [("PMEMCTL_KIND", "summary".into())]);
-        assert_eq!(queue.next(), None);
+        assert!(queue.next().is_none());
     }
 }

@@ -45,7 +45,7 @@ use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, PoisonError, Weak, mpsc};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -217,6 +217,31 @@ impl SearchState {
     }
 }
 
+/// Kept while an event is being handled: the cursor gets the errors of a batch when nobody has its receipt any more.
+#[derive(Debug, Clone)]
+pub struct Receipt(Arc<Handled>);
+
+impl Receipt {
+    fn new(wake: &Arc<UnixStream>) -> Self {
+        Self(Arc::new(Handled(Arc::clone(wake))))
+    }
+
+    /// Returns whether both are of the same batch.
+    fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+/// Wakes the main loop when it is dropped.
+#[derive(Debug)]
+struct Handled(Arc<UnixStream>);
+
+impl Drop for Handled {
+    fn drop(&mut self) {
+        let _ = (&*self.0).write_all(b"x");
+    }
+}
+
 /// Returns the targets.
 pub type Targets = Box<dyn Fn() -> Vec<Target> + Send>;
 
@@ -295,6 +320,13 @@ struct PendingBatch {
     until: Option<Instant>,
     rest: Vec<Event>,
     sectors: Vec<(u64, BadBlocks)>,
+    receipt: Receipt,
+}
+
+/// A batch that is complete, and whose events may still be handled.
+struct ReportedBatch {
+    sectors: Vec<(u64, BadBlocks)>,
+    receipt: Weak<Handled>,
 }
 
 /// The time of each program that reads an unmounted file system. The files of other disks wait for it.
@@ -305,8 +337,9 @@ struct Threads {
     batches: mpsc::Sender<Batch>,
     answers: mpsc::Receiver<Answer>,
     notes: mpsc::Receiver<Event>,
-    /// It can be read after each answer and note.
+    /// It can be read after each answer and note, and when a batch was handled.
     woken: UnixStream,
+    wake: Arc<UnixStream>,
 }
 
 impl Threads {
@@ -333,6 +366,7 @@ impl Threads {
             })
         };
         let (quick, full) = (searcher()?, searcher()?);
+        let handled = Arc::new(wake.try_clone()?);
         let (host, state) = (host.clone(), state.clone());
         let note = not_reported.then_some(note);
         thread::spawn(move || listen(&host, &reports, note.as_ref(), wake));
@@ -343,6 +377,7 @@ impl Threads {
             answers,
             notes,
             woken,
+            wake: handled,
         })
     }
 }
@@ -426,8 +461,8 @@ fn listen(
     }
 }
 
-/// Receives the events in order.
-type Report<'a> = &'a mut dyn FnMut(&Event) -> Result<()>;
+/// Receives the events in order, with the receipts of their batches.
+type Report<'a> = &'a mut dyn FnMut(&Event, Option<&Receipt>) -> Result<()>;
 
 /// The state of the main loop.
 struct Monitor<'a> {
@@ -447,6 +482,8 @@ struct Monitor<'a> {
     failed: BTreeSet<(String, String)>,
     /// By the number of the batch.
     pending: BTreeMap<u64, PendingBatch>,
+    /// Those that are complete, but not in the cursor.
+    reported: Vec<ReportedBatch>,
     /// The disks that were reported as watched; `None` at the start.
     watched: Option<Vec<String>>,
 }
@@ -521,18 +558,28 @@ impl Monitor<'_> {
             }
         }
         if self.watched.as_ref() != Some(&disks) {
-            report(&Event::Watching {
+            let watching = Event::Watching {
                 disks: disks.clone(),
-            })?;
+            };
+            report(&watching, None)?;
             self.watched = Some(disks);
         }
         for (disk, reason) in fails.difference(&self.failed) {
-            report(&Event::Failed {
+            let failed = Event::Failed {
                 disk: disk.clone(),
                 reason: reason.clone(),
-            })?;
+            };
+            report(&failed, None)?;
         }
         self.failed = fails;
+        // Repaired sectors may become bad again before the cursor gets them.
+        let pending = self.pending.values_mut().map(|one| &mut one.sectors);
+        let reported = self.reported.iter_mut().map(|one| &mut one.sectors);
+        for (disk, sectors) in pending.chain(reported).flatten() {
+            *sectors = listed
+                .get(disk)
+                .map_or_else(BadBlocks::default, |listed| sectors.common(listed));
+        }
         if let Some(cursor) = &mut self.cursor {
             cursor.keep(&listed);
             self.save_cursor();
@@ -542,7 +589,7 @@ impl Monitor<'_> {
     }
 
     /// Remembers a batch that is searched for.
-    fn expect(&mut self, batch: &Batch) {
+    fn expect(&mut self, batch: &Batch, receipt: Receipt) {
         let first = PendingBatch {
             until: Some(Instant::now() + PROMPT),
             // With targets, the search must show first whether the error belongs to one.
@@ -551,20 +598,24 @@ impl Monitor<'_> {
                 false => Vec::new(),
             },
             sectors: batch.sectors.clone(),
+            receipt,
         };
         self.pending.insert(batch.number, first);
     }
 
     /// Handles the result of a search.
     fn take(&mut self, answer: Answer, report: Report<'_>) -> Result<()> {
-        answer.done.iter().try_for_each(report)?;
+        let receipt = self.pending.get(&answer.number);
+        let receipt = receipt.map(|one| one.receipt.clone());
+        for event in &answer.done {
+            report(event, receipt.as_ref())?;
+        }
         if answer.rest.is_empty() {
-            let complete = self.pending.remove(&answer.number);
-            if let (Some(cursor), Some(complete)) = (&mut self.cursor, complete) {
-                for (disk, sectors) in &complete.sectors {
-                    cursor.add(*disk, sectors);
-                }
-                self.save_cursor();
+            if let Some(complete) = self.pending.remove(&answer.number) {
+                self.reported.push(ReportedBatch {
+                    sectors: complete.sectors,
+                    receipt: Arc::downgrade(&complete.receipt.0),
+                });
             }
         } else if let Some(one) = self.pending.get_mut(&answer.number) {
             one.rest = answer.rest;
@@ -572,6 +623,20 @@ impl Monitor<'_> {
             one.until.get_or_insert_with(Instant::now);
         }
         Ok(())
+    }
+
+    /// Adds the batches that were handled to the cursor.
+    fn move_cursor(&mut self) {
+        let reported = std::mem::take(&mut self.reported).into_iter();
+        let (handled, reported) = reported.partition(|batch| batch.receipt.strong_count() == 0);
+        self.reported = reported;
+        let handled: Vec<ReportedBatch> = handled;
+        if let Some(cursor) = &mut self.cursor {
+            for (disk, sectors) in handled.iter().flat_map(|batch| &batch.sectors) {
+                cursor.add(*disk, sectors);
+            }
+        }
+        self.save_cursor();
     }
 
     /// Returns when the next batch is to be reported before it is complete.
@@ -585,7 +650,9 @@ impl Monitor<'_> {
         for one in self.pending.values_mut() {
             if one.until.is_some_and(|until| until <= now) {
                 one.until = None;
-                one.rest.iter().try_for_each(&mut *report)?;
+                for event in &one.rest {
+                    report(event, Some(&one.receipt))?;
+                }
             }
         }
         Ok(())
@@ -593,28 +660,34 @@ impl Monitor<'_> {
 }
 
 /// Reports new errors until SIGTERM or SIGINT. A search that is running then ends with the process.
+///
+/// Who handles an event after `report` has returned keeps its receipt until then. `end` waits for that, also after an
+/// error.
 pub fn run(
     host: &Host,
     options: Options,
-    report: impl FnMut(&EventRecord<'_>) -> Result<()>,
+    report: impl FnMut(&EventRecord<'_>, Option<&Receipt>) -> Result<()>,
+    end: impl FnOnce(),
 ) -> Result<()> {
     sandboxed::limit_runs(SEARCH);
-    run_with(host, options, report)
+    run_with(host, options, report, end)
 }
 
 /// Does the same without a limit for the programs, which is that of the process.
 fn run_with(
     host: &Host,
     options: Options,
-    mut report: impl FnMut(&EventRecord<'_>) -> Result<()>,
+    mut report: impl FnMut(&EventRecord<'_>, Option<&Receipt>) -> Result<()>,
+    end: impl FnOnce(),
 ) -> Result<()> {
     let (run, mut number) = (run_id(host)?, 0_u64);
-    let mut report = |event: &Event| {
+    let mut report = |event: &Event, receipt: Option<&Receipt>| {
         number += 1;
-        report(&EventRecord {
+        let record = EventRecord {
             id: Some(format!("{run}-{number}")),
             event,
-        })
+        };
+        report(&record, receipt)
     };
     let changes = Changes::open()?;
     let mut monitor = Monitor {
@@ -630,23 +703,45 @@ fn run_with(
         sequences: BTreeSet::new(),
         failed: BTreeSet::new(),
         pending: BTreeMap::new(),
+        reported: Vec::new(),
         watched: None,
     };
-    let mut heartbeat = options.heartbeat;
     let state = SearchState::default();
     let mut threads = Threads::start(host, options.targets, options.not_reported, &state)?;
+    let done = watch(
+        &mut monitor,
+        &mut threads,
+        &changes,
+        options.heartbeat,
+        &state,
+        &mut report,
+    );
+    end();
+    monitor.move_cursor();
+    done
+}
+
+/// The main loop.
+fn watch(
+    monitor: &mut Monitor<'_>,
+    threads: &mut Threads,
+    changes: &Changes,
+    mut heartbeat: Option<Heartbeat>,
+    state: &SearchState,
+    mut report: Report<'_>,
+) -> Result<()> {
     loop {
-        let regions = Region::all(host);
+        let regions = Region::all(monitor.host);
         monitor.wait_for_drivers(&regions);
         let lists = WatchedLists::of(&regions);
         if let Some(batch) = monitor.read_lists(&regions, &mut report)? {
-            monitor.expect(&batch);
+            monitor.expect(&batch, Receipt::new(&threads.wake));
             let sent = threads.batches.send(batch);
             sent.context("the search has ended")?;
         }
         loop {
             let beat = heartbeat.as_mut();
-            let beat = beat.map(|heartbeat| heartbeat.beat(&state, Instant::now()));
+            let beat = beat.map(|heartbeat| heartbeat.beat(state, Instant::now()));
             let until = monitor.next_report().into_iter().chain(beat).min();
             let wakeup = changes.wait(&lists, Some(threads.woken.as_fd()), until)?;
             if wakeup == Wakeup::End {
@@ -659,11 +754,12 @@ fn run_with(
                 .is_ok_and(|count| count > 0)
             {}
             let mut notes = threads.notes.try_iter();
-            notes.try_for_each(|note| report(&note))?;
+            notes.try_for_each(|note| report(&note, None))?;
             for answer in threads.answers.try_iter() {
                 monitor.take(answer, &mut report)?;
             }
             monitor.report_incomplete(&mut report)?;
+            monitor.move_cursor();
             if wakeup == Wakeup::Changed {
                 break;
             }
@@ -1151,6 +1247,69 @@ mod tests {
     }
 
     #[test]
+    fn cursor_gets_a_batch_when_it_was_handled() {
+        let machine = FakeSysfs::new();
+        machine.lists("8 8");
+        let file = machine.folder.path().join("cursor.json");
+        let cursor = || Cursor::open(&file, "b1".into());
+        let mut monitor = Monitor {
+            host: &machine.host,
+            now: true,
+            everything: true,
+            cursor: Some(cursor()),
+            complained: false,
+            known: BTreeMap::new(),
+            sequences: BTreeSet::new(),
+            failed: BTreeSet::new(),
+            pending: BTreeMap::new(),
+            reported: Vec::new(),
+            watched: None,
+        };
+        let regions = Region::all(&machine.host);
+        let (woken, wake) = UnixStream::pair().unwrap();
+        woken.set_nonblocking(true).unwrap();
+        let is_woken = || (&woken).read(&mut [0]).is_ok();
+        let wake = Arc::new(wake);
+        // The hook of the first one runs for some time.
+        let mut kept = Vec::new();
+        for (listed, repaired, saved) in [
+            ("8 8", "8 8", "6152 8\n"),
+            ("8 8\n64 8", "8 8\n64 1", "6152 8\n6208 1\n"),
+        ] {
+            machine.lists(listed);
+            let report: Report<'_> = &mut |event, receipt| {
+                if let Event::Failed { .. } = event {
+                    kept.extend(receipt.cloned());
+                }
+                Ok(())
+            };
+            let batch = monitor.read_lists(&regions, report).unwrap().unwrap();
+            monitor.expect(&batch, Receipt::new(&wake));
+            let failed = Event::Failed {
+                disk: "pmem0".into(),
+                reason: String::new(),
+            };
+            let answer = Answer {
+                number: batch.number,
+                done: vec![failed],
+                rest: Vec::new(),
+            };
+            monitor.take(answer, report).unwrap();
+            machine.lists(repaired);
+            assert!(monitor.read_lists(&regions, report).unwrap().is_none());
+            monitor.move_cursor();
+            let all: BadBlocks = saved.parse().unwrap();
+            assert!(!cursor().news(12, &all).is_empty());
+            assert!(!is_woken());
+            kept.clear();
+            assert!(is_woken());
+            monitor.move_cursor();
+            let more: BadBlocks = "6152 8\n6208 8\n".parse().unwrap();
+            assert_eq!(cursor().news(12, &more), more.without(&all));
+        }
+    }
+
+    #[test]
     fn stream_of_changes_delays_no_report() {
         let machine = FakeSysfs::new();
         machine.lists("8 8");
@@ -1169,16 +1328,20 @@ mod tests {
                 not_reported: false,
                 heartbeat: Some(Heartbeat::new(Duration::ZERO, change)),
             };
-            run_with(&host, options, |record| match record.event {
+            let report = |record: &EventRecord<'_>, _: Option<&Receipt>| match record.event {
                 Event::Watching { .. } => Ok(()),
                 _ => {
                     seen.send(())?;
                     anyhow::bail!("the test is over")
                 }
-            })
+            };
+            // Events may still be handled after an error.
+            run_with(&host, options, report, || seen.send(()).unwrap())
         });
-        let seen = reports.recv_timeout(Duration::from_secs(20));
-        assert!(seen.is_ok(), "nothing is reported");
+        for what in ["report", "end"] {
+            let seen = reports.recv_timeout(Duration::from_secs(20));
+            assert!(seen.is_ok(), "no {what}");
+        }
     }
 
     #[test]
