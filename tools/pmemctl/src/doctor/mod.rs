@@ -30,7 +30,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use std::fmt;
 use std::fs::{self, File};
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::ops::Range;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -849,8 +849,13 @@ impl Doctor<'_> {
         }
         let path = self.host.absolute(Path::new(&mount.directory));
         let directory = printable(&mount.directory);
-        let root = mounted::open_root(&path, volume.number()?)
-            .context("cannot open its root; another file system may be mounted above it")?;
+        let root = match mounted::open_root(&path, volume.number()?) {
+            // A single file: the file system has another mount.
+            Err(error) if error.kind() == ErrorKind::NotADirectory => return Ok(()),
+            root => {
+                root.context("cannot open its root; another file system may be mounted above it")?
+            }
+        };
         let tried = match self.try_files {
             true => probe::mount(&root, &path)?,
             false => None,
@@ -1238,10 +1243,11 @@ mod tests {
     }
 
     #[test]
-    fn covered_mount_is_unknown() {
+    fn covered_mount_is_unknown_and_a_mounted_file_is_left_out() {
         let folder = tempfile::tempdir().unwrap();
-        let mount = Mount {
-            directory: folder.path().into(),
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let mount = |directory: &Path| Mount {
+            directory: directory.into(),
             dax: Dax::Always,
             root: "/".into(),
             options: String::new(),
@@ -1255,15 +1261,17 @@ mod tests {
             path: Vec::new(),
             report: Report::default(),
         };
-        let done = doctor.mount("ext4", &volume, &mount, &[]);
-        doctor.note_failure("/srv", done);
+        for directory in [file.path(), folder.path()] {
+            let done = doctor.mount("ext4", &volume, &mount(directory), &[]);
+            doctor.note_failure("/srv", done);
+        }
         let Report {
             findings,
             probes,
             unknown,
         } = doctor.report;
         assert!(findings.is_empty() && probes.is_empty());
-        assert_eq!(unknown[0].place, "/srv");
+        assert_eq!(unknown.len(), 1);
         assert!(unknown[0].reason.contains("mounted above it"));
     }
 
