@@ -849,7 +849,7 @@ impl Drop for Badblocks<'_> {
         if self.set.sync().is_err() {
             dev_err!(
                 self.set.device(),
-                "no memory to keep all errors: some are unknown when a driver is bound again\n"
+                "no memory to keep all errors: some are unknown, or repaired ones bad, when a driver is bound again\n"
             );
         }
         self.set.region().hide_badblocks(self.set.namespace());

@@ -117,33 +117,20 @@ impl Set<'_> {
                 }
                 cut.map(|cut| self.addresses(&cut))
             },
-            |entry| {
-                is_cut = false;
-                self.cut_later(&repaired, &self.sectors(entry));
-            },
+            || is_cut = false,
         );
+        if !is_cut {
+            let mut guard = self.state.lock();
+            let state = &mut *guard;
+
+            // For the next walk. Before the additions, so that one of a sector that is bad again is pending
+            // still: the next walk removes it.
+            state.repaired.append(repaired, &mut state.spares);
+        }
         let added = self.add_pending(&bus);
 
         self.region().notify_badblocks();
         added.and(if is_cut { Ok(true) } else { Err(ENOMEM) })
-    }
-
-    /// Keeps those of the `repaired` sectors that are in an entry of the badrange list, which stays as it
-    /// is, for the next walk.
-    fn cut_later(&self, repaired: &RangeSet, entry: &Range<u64>) {
-        let tag = Tag {
-            origin: Origin::Log,
-            pending: true,
-        };
-        let mut guard = self.state.lock();
-        let state = &mut *guard;
-        let mut rest = entry.clone();
-
-        while let Some(sectors) = repaired.first_pending(&rest) {
-            // Without a spare node, they are bad again when a driver is bound next.
-            let _ = state.repaired.insert(&sectors, tag, &mut state.spares);
-            rest.start = sectors.end;
-        }
     }
 
     /// Notes that the badrange list has an entry of `sectors`.

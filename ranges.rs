@@ -299,6 +299,18 @@ impl RangeSet {
         Ok(removed)
     }
 
+    /// Adds all ranges of `other`, with the nodes that they have there. One that takes more than these and
+    /// `spares` is lost.
+    #[inline(never)]
+    pub(crate) fn append(&mut self, mut other: Self, spares: &mut Spares) {
+        while let Some((sectors, tag)) = other.next(0) {
+            if let Some(freed) = other.take(sectors.end) {
+                spares.put(freed);
+            }
+            let _ = self.insert(&sectors, tag, spares);
+        }
+    }
+
     /// Returns the first range that overlaps `sectors`.
     #[inline]
     fn overlap(&self, sectors: &Range<u64>) -> Option<(Range<u64>, Tag)> {

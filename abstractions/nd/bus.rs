@@ -61,7 +61,7 @@ impl Bus<'_> {
                     }
                     None
                 },
-                |_| (),
+                || (),
             );
             if missing == 0 {
                 return Ok(entries);
@@ -74,11 +74,11 @@ impl Bus<'_> {
     /// badrange list until it returns none of them.
     ///
     /// A part in the middle splits an entry. If there is no memory for the second half, the entry stays as
-    /// it is, and is passed to `kept`. Neither function may sleep.
+    /// it is, and `kept` is called. Neither function may sleep.
     pub(crate) fn cut_badranges(
         &self,
         mut cut: impl FnMut(&Range<u64>) -> Option<Range<u64>>,
-        mut kept: impl FnMut(&Range<u64>),
+        mut kept: impl FnMut(),
     ) {
         let list = self.lock_badranges();
         // SAFETY: `badrange_init` has initialised the list, which changes with its lock held only.
@@ -110,7 +110,7 @@ impl Bus<'_> {
 
             if !front.is_empty() && !back.is_empty() {
                 let Ok(second) = new_entry(&back, GFP_ATOMIC) else {
-                    kept(&addresses);
+                    kept();
                     node = entry.list.next;
                     continue;
                 };

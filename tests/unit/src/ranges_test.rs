@@ -202,6 +202,44 @@ proptest! {
         }
         prop_assert!(set.insert(&sectors, tag, &mut spares(gaps)).is_ok());
     }
+
+    #[test]
+    fn appended_set_fills_the_gaps(
+        changes in prop::collection::vec(change(), 1..20),
+        others in prop::collection::vec(change(), 1..20),
+    ) {
+        let (mut set, mut other) = (RangeSet::new(), RangeSet::new());
+        let (mut model, mut more): (Model, Model) = ([None; SECTORS as usize], [None; SECTORS as usize]);
+
+        for change in &changes {
+            make(change, &mut set, &mut model);
+        }
+        for change in &others {
+            make(change, &mut other, &mut more);
+        }
+        set.append(other, &mut spares(SECTORS as usize));
+        for (tag, more) in model.iter_mut().zip(more) {
+            *tag = tag.or(more);
+        }
+        prop_assert_eq!(ranges(&set), runs(&model));
+    }
+
+    #[test]
+    fn append_to_an_empty_set_needs_no_spare_node(changes in prop::collection::vec(change(), 1..20)) {
+        let (mut set, mut other) = (RangeSet::new(), RangeSet::new());
+        let mut model: Model = [None; SECTORS as usize];
+
+        for change in &changes {
+            make(change, &mut other, &mut model);
+        }
+        // Room for one node, through which each passes.
+        let mut empty = spares(1);
+        let tag = Tag { origin: Origin::Log, pending: false };
+        prop_assert!(RangeSet::new().insert(&(0..1), tag, &mut empty).is_ok());
+        prop_assert_eq!(empty.len(), 0);
+        set.append(other, &mut empty);
+        prop_assert_eq!(ranges(&set), runs(&model));
+    }
 }
 
 #[test]
