@@ -135,6 +135,23 @@ impl State {
         self.lacks = Some(self.lacks.map_or(at, |lacks| lacks.min(at)));
     }
 
+    /// Returns the first sector from which on the table may lack some.
+    pub(crate) fn first_lacking(&self) -> u64 {
+        self.lacks.unwrap_or(u64::MAX)
+    }
+
+    /// Advances the start of `sectors` behind the next range that is bad or was repaired, and returns the
+    /// gap in front of that range.
+    pub(crate) fn split_unknown(&self, sectors: &mut Range<u64>) -> Range<u64> {
+        let mut rest = self.repaired.split_gap(sectors);
+        let gap = self.bad.split_gap(&mut rest);
+
+        if !rest.is_empty() {
+            sectors.start = rest.start;
+        }
+        gap
+    }
+
     /// Notes that `sectors` were added to the badrange list. The driver has to remove those that were
     /// repaired since it has looked them up, or are under repair.
     pub(crate) fn note_added_to_bus(&mut self, sectors: &Range<u64>) {
@@ -259,8 +276,8 @@ impl<'bound> Set<'bound> {
     /// Adds all of `sectors`, or none if there is no memory ([`ENOMEM`]).
     ///
     /// Sectors that are in the set already keep their origin, unless the new one ranks higher. Sectors
-    /// that were just repaired are bad again, but for an entry of the badrange list, which is older than the
-    /// repair: [`EAGAIN`].
+    /// that were just repaired are bad again. An entry of the badrange list is no news of either, and may be
+    /// older: [`EAGAIN`].
     #[inline(never)]
     pub(crate) fn add(&self, sectors: &Range<u64>, tag: Tag, flags: Flags) -> Result {
         let mut gaps = self.state.lock().bad.gaps(sectors);
@@ -272,7 +289,7 @@ impl<'bound> Set<'bound> {
             let mut guard = self.state.lock();
             let state = &mut *guard;
 
-            if tag.origin == Origin::Log && state.repaired.first(sectors).is_some() {
+            if tag.origin == Origin::Log && state.split_unknown(&mut sectors.clone()) != *sectors {
                 return Err(EAGAIN);
             }
             gaps = state.bad.gaps(sectors);
@@ -468,13 +485,8 @@ impl<'bound> Set<'bound> {
         }
     }
 
-    /// Returns whether the table may lack bad sectors.
-    pub(crate) fn is_truncated(state: &State) -> bool {
-        state.lacks.is_some()
-    }
-
     /// The number of entries that the table may have.
-    fn room(&self) -> usize {
+    pub(crate) fn room(&self) -> usize {
         BadBlocks::room(self.data.end.saturating_sub(self.data.start))
     }
 
@@ -615,6 +627,7 @@ impl<'bound> Badblocks<'bound> {
         let set = Arc::pin_init(Set::new(dev, namespace, &data, table), GFP_KERNEL)?;
         let work = Work::new(set.clone(), Queue::System, scope)?;
 
+        set.follow_attached_btt()?;
         set.read_badrange()?;
         // The driver core sends a uevent at the end of a probe.
         set.state.lock().unannounced = false;
@@ -808,7 +821,8 @@ impl<'bound> Badblocks<'bound> {
     pub(crate) fn refresh(&self) {
         // Without memory, sectors that users wrote to the table are missing this time.
         let _ = self.set.import(GFP_KERNEL);
-        self.set.follow_btt();
+        // Or those that a BTT has cleared are there.
+        let _ = self.set.follow_btt();
     }
 
     /// Returns the first run of bad sectors with the same origin that ends behind sector `at` of

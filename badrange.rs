@@ -14,6 +14,7 @@
 
 use crate::{
     abstractions::{
+        badblocks::BadBlocks,
         nd::Bus,
         work::Job, //
     },
@@ -52,7 +53,7 @@ impl Set<'_> {
             // the list may have lost what follows.
             self.set_pending_from(rest.end);
             while !rest.is_empty() {
-                let gap = self.state.lock().repaired.split_gap(&mut rest);
+                let gap = self.state.lock().split_unknown(&mut rest);
                 let tag = Tag {
                     origin: Origin::Log,
                     pending: false,
@@ -60,7 +61,7 @@ impl Set<'_> {
 
                 if !gap.is_empty() {
                     match self.add(&gap, tag, GFP_KERNEL) {
-                        // A sector of the gap was repaired meanwhile.
+                        // A sector of the gap was reported, or reported and repaired, meanwhile.
                         Err(e) if e == EAGAIN => rest.start = gap.start,
                         added => added?,
                     }
@@ -77,9 +78,16 @@ impl Set<'_> {
         let imported = self.import(GFP_KERNEL);
 
         // First: what a BTT has cleared, the bus has forgotten, and must not get back.
-        self.follow_btt();
+        self.follow_btt()?;
+
+        let written = self.write_changes();
+
+        self.refill_spares().and(written).and(imported)
+    }
+
+    fn write_changes(&self) -> Result {
         while self.write_badrange()? {}
-        self.refill_spares().and(imported)
+        Ok(())
     }
 
     /// Walks the badrange list once for all changes. Returns whether there were any: then others may
@@ -153,6 +161,8 @@ impl Set<'_> {
             rest.start = bad.end;
             bus.add_badrange(&self.addresses(&bad))?;
             self.note_added(bus, &bad);
+            // The BTT may have cleared some meanwhile, when the bus had nothing to forget yet.
+            self.follow_btt_in(&bad, true)?;
         }
         Ok(())
     }
@@ -188,47 +198,109 @@ impl Set<'_> {
 
     /// Removes sectors that a BTT has cleared itself, which it does where its bus can, or has no commands:
     /// they are no longer in its table. The BTT uses these blocks again, and would take data in them for
-    /// lost for ever if they were bad when it is bound next.
-    pub(crate) fn follow_btt(&self) {
-        let table = self.table();
-        let mut guard = self.state.lock();
-        let state = &mut *guard;
-        let mut at = 0;
-
-        // A table that is not complete does not say which sectors were cleared.
-        if !self.is_btt() || Self::is_truncated(state) {
-            return;
-        }
-        while let Some((bad, _)) = state.bad.next(at) {
-            at = at.max(bad.start);
-            let listed = table.entry_in(at, bad.end.saturating_sub(at));
-            let (start, end) = listed.map_or((bad.end, bad.end), |(first, len)| {
-                (first.max(at), first.saturating_add(len))
-            });
-
-            // An empty range where two entries touch. Without spare nodes, it is removed next time.
-            let _ = self.remove_cleared(state, &(at..start));
-            at = end;
-        }
+    /// lost for ever if they were bad when it is bound next. [`ENOMEM`]. Sleeps.
+    pub(crate) fn follow_btt(&self) -> Result {
+        // A bus with the command has forgotten them itself.
+        self.follow_btt_in(&(0..u64::MAX), !self.region().has_commands())
     }
 
-    /// Removes sectors that a BTT has cleared. [`ENOMEM`], and they stay bad, if there are too few spare
-    /// nodes.
-    fn remove_cleared(&self, state: &mut State, sectors: &Range<u64>) -> Result {
-        // A bus with the command has forgotten them itself.
+    /// The same of the sectors `within`. `forget` if the driver has to remove them from the badrange list.
+    fn follow_btt_in(&self, within: &Range<u64>, forget: bool) -> Result {
         let tag = Tag {
             origin: Origin::Log,
-            pending: !self.region().has_commands(),
+            pending: forget,
         };
+        let mut own = Spares::none();
+        let mut rest = within.clone();
 
-        // One to split a range.
-        if state.spares.len() <= state.repaired.gaps(sectors) {
-            return Err(ENOMEM);
-        }
-        if state.bad.remove(sectors, &mut state.spares)? {
-            state.repaired.insert(sectors, tag, &mut state.spares)?;
+        while self.is_btt() {
+            let mut guard = self.state.lock();
+            let state = &mut *guard;
+            let Some(cleared) = self.next_cleared(state, &rest) else {
+                break;
+            };
+            // One to split a range.
+            let needed = state.repaired.gaps(&cleared).saturating_add(1);
+
+            if own.len() < needed {
+                drop(guard);
+                own = Spares::new(needed.max(SPARES), GFP_KERNEL)?;
+                continue;
+            }
+            state.bad.remove(&cleared, &mut own)?;
+            state.repaired.insert(&cleared, tag, &mut own)?;
+            rest.start = cleared.end;
         }
         Ok(())
+    }
+
+    /// Returns the first bad sectors `within` that the table of the BTT does not have.
+    fn next_cleared(&self, state: &State, within: &Range<u64>) -> Option<Range<u64>> {
+        // Behind, the table may lack others as well.
+        let end = state.first_lacking().min(within.end);
+        let mut at = within.start;
+
+        while let Some((bad, _)) = state.bad.next(at).filter(|(bad, _)| bad.start < end) {
+            let mut rest = bad.start.max(at)..bad.end.min(end);
+
+            at = bad.end;
+            while !rest.is_empty() {
+                let gap = self.table().split_gap(&mut rest);
+
+                if !gap.is_empty() {
+                    return Some(gap);
+                }
+            }
+        }
+        None
+    }
+
+    /// Notes which sectors in the badrange list a BTT has cleared while it was attached, if the bus has no
+    /// commands, and so keeps them. The table was filled from the list before. [`ENOMEM`]. Sleeps.
+    pub(crate) fn follow_attached_btt(&self) -> Result {
+        if !self.is_btt() || self.region().has_commands() {
+            return Ok(());
+        }
+        let bus = self.region().lock_bus();
+        let listed = bus.badranges(self.namespace())?;
+
+        // The table had room for all of them.
+        if self.room() < self.table_entries(&listed) {
+            return Ok(());
+        }
+        let tag = Tag {
+            origin: Origin::Log,
+            pending: true,
+        };
+        let mut own = Spares::new(SPARES, GFP_KERNEL)?;
+
+        for addresses in &listed {
+            let mut rest = self.sectors(addresses);
+
+            while !rest.is_empty() {
+                let cleared = self.table().split_gap(&mut rest);
+
+                own.fill(GFP_KERNEL)?;
+                // Without enough nodes for entries that overlap, they are bad as before.
+                let _ = self
+                    .state
+                    .lock()
+                    .repaired
+                    .insert(&cleared, tag, &mut own);
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns the number of entries that the table needs for these physical addresses, or more.
+    fn table_entries(&self, listed: &[Range<u64>]) -> usize {
+        listed.iter().fold(0, |entries, addresses| {
+            let sectors = self.sectors(addresses);
+
+            entries.saturating_add(BadBlocks::entries(
+                sectors.end.saturating_sub(sectors.start),
+            ))
+        })
     }
 
     /// Replaces the spare nodes that were used. [`ENOMEM`].

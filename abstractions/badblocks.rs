@@ -136,6 +136,26 @@ impl BadBlocks {
             .then_some((first, count))
     }
 
+    /// Advances the start of `sectors` behind the next entry, and returns the gap in front of that entry.
+    pub(crate) fn split_gap(&self, sectors: &mut Range<u64>) -> Range<u64> {
+        let start = sectors.start;
+        let (end, next) = match self.entry_in(start, sectors.end.saturating_sub(start)) {
+            Some((first, len)) => (
+                first.max(start),
+                first.saturating_add(len).min(sectors.end),
+            ),
+            None => (sectors.end, sectors.end),
+        };
+
+        sectors.start = next;
+        start..end
+    }
+
+    /// Returns the number of entries for a run of so many sectors.
+    pub(crate) fn entries(sectors: u64) -> usize {
+        usize::try_from(sectors.div_ceil(Self::LONGEST)).unwrap_or(usize::MAX)
+    }
+
     /// Returns the sequence count of the table's lock: a write adds two, and it is odd during a write.
     pub(crate) fn version(&self) -> u32 {
         // SAFETY: By the type invariant the lock is initialised. Its sequence count is only read.

@@ -16,7 +16,34 @@ test_repaired() {
 	check "$1: bound again, it is read" pmem-io verify --direct --length 4M "/dev/$disk" --seed 3
 }
 
-plan 15
+# each_other COMMAND…: runs it for every other one of 160 blocks from 2 MiB on, with the block's offset as last argument.
+each_other() {
+	block=512
+	while [ $block -lt 672 ]; do
+		"$@" $((block * 4096)) || return
+		block=$((block + 2))
+	done
+}
+
+# make_disk PARAMETER=VALUE…: a disk in sector mode whose block N, from the second on, is at N * 4 KiB of the memory.
+make_disk() {
+	provider_cleanup
+	provide dimm=0 "$@"
+	disk=$(make_namespace -e "$NAMESPACE" -m sector -l 4096 | jq -r .blockdev)
+	pmem-io fill --direct --length 4M "/dev/$disk"
+}
+
+# test_holes NAME: a write goes to the block that the one before has freed.
+test_holes() {
+	provider bad 2M+640K
+	check "$1: every other bad block is written" each_other pmem-io pwrite --direct --length 4K "/dev/$disk" --offset
+	check "$1: and read" each_other pmem-io pread --direct --length 4K "/dev/$disk" --offset
+	rebind "$(device_of_disk "$disk")"
+	disk=$(disk_of "$NAMESPACE")
+	check "$1: bound again, they are read" each_other pmem-io pread --direct --length 4K "/dev/$disk" --offset
+}
+
+plan 25
 provide dimm=0
 region=${NAMESPACE#namespace}
 read_only=$ND/region${region%.*}/read_only
@@ -31,10 +58,20 @@ echo 0 >"$read_only"
 is "and writable again" "$(cat "/sys/block/$disk/ro")" 0
 check "it takes a write" pmem-io pwrite --direct --length 4K "/dev/$disk"
 test_repaired "with the clear-error command"
-provider_cleanup
-provide dimm=0 commands=0
-disk=$(make_namespace -e "$NAMESPACE" -m sector -l 4096 | jq -r .blockdev)
-pmem-io fill --direct --length 4M "/dev/$disk"
+make_disk commands=0
 provider bad 2M+4K
 check_fails "without commands: a bad block can't be read" pmem-io verify --direct --length 4M "/dev/$disk"
 test_repaired "without commands"
+make_disk
+test_holes "holes, with the clear-error command"
+make_disk commands=0
+test_holes "holes, without commands"
+# The end of the data and the start of the map, which is written when the BTT is made.
+provider_cleanup
+provide dimm=0 commands=0 bad=65408K+64K
+disk=$(make_namespace -e "$NAMESPACE" -m sector -l 4096 | jq -r .blockdev)
+check "made over bad blocks: it is written" pmem-io fill --direct --length 4M "/dev/$disk"
+check "made over bad blocks: and read" pmem-io verify --direct --length 4M "/dev/$disk"
+check "made over bad blocks: bound again" rebind "$(device_of_disk "$disk")"
+disk=$(disk_of "$NAMESPACE") || disk=none
+check "made over bad blocks: bound again, it is read" pmem-io verify --direct --length 4M "/dev/$disk"
