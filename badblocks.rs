@@ -486,7 +486,7 @@ impl<'bound> Set<'bound> {
     }
 
     /// The number of entries that the table may have.
-    pub(crate) fn room(&self) -> usize {
+    fn room(&self) -> usize {
         BadBlocks::room(self.data.end.saturating_sub(self.data.start))
     }
 
@@ -616,18 +616,20 @@ pub(crate) struct Badblocks<'bound> {
 
 impl<'bound> Badblocks<'bound> {
     /// Creates the bad blocks of a namespace from the bus's badrange list. `namespace` and `data`, its
-    /// data area, are physical addresses; `table` shows the bad blocks. [`ENOMEM`].
+    /// data area, are physical addresses; `table` shows the bad blocks. `before` is what the list had before a
+    /// BTT was attached. [`ENOMEM`].
     pub(crate) fn new(
         dev: &'bound nd::Device<Bound>,
         namespace: Range<u64>,
         data: Range<u64>,
         table: Table<'bound>,
+        before: &[Range<u64>],
         scope: &'bound Scope<'bound>,
     ) -> Result<Arc<Self>> {
         let set = Arc::pin_init(Set::new(dev, namespace, &data, table), GFP_KERNEL)?;
         let work = Work::new(set.clone(), Queue::System, scope)?;
 
-        set.follow_attached_btt()?;
+        set.follow_attached_btt(before)?;
         set.read_badrange()?;
         // The driver core sends a uevent at the end of a probe.
         set.state.lock().unannounced = false;

@@ -78,11 +78,13 @@ impl Set<'_> {
         let imported = self.import(GFP_KERNEL);
 
         // First: what a BTT has cleared, the bus has forgotten, and must not get back.
-        self.follow_btt()?;
-
+        let followed = self.follow_btt();
         let written = self.write_changes();
 
-        self.refill_spares().and(written).and(imported)
+        self.refill_spares()
+            .and(written)
+            .and(followed)
+            .and(imported)
     }
 
     fn write_changes(&self) -> Result {
@@ -156,15 +158,16 @@ impl Set<'_> {
     /// Adds the pending ranges to the badrange list. [`ENOMEM`].
     fn add_pending(&self, bus: &Bus<'_>) -> Result {
         let mut rest = 0..u64::MAX;
+        let mut followed = Ok(());
 
         while let Some(bad) = self.next_pending(&rest) {
             rest.start = bad.end;
             bus.add_badrange(&self.addresses(&bad))?;
             self.note_added(bus, &bad);
             // The BTT may have cleared some meanwhile, when the bus had nothing to forget yet.
-            self.follow_btt_in(&bad, true)?;
+            followed = followed.and(self.follow_btt_in(&bad, true));
         }
-        Ok(())
+        followed
     }
 
     fn next_pending(&self, within: &Range<u64>) -> Option<Range<u64>> {
@@ -255,17 +258,12 @@ impl Set<'_> {
         None
     }
 
-    /// Notes which sectors in the badrange list a BTT has cleared while it was attached, if the bus has no
-    /// commands, and so keeps them. The table was filled from the list before. [`ENOMEM`]. Sleeps.
-    pub(crate) fn follow_attached_btt(&self) -> Result {
-        if !self.is_btt() || self.region().has_commands() {
-            return Ok(());
-        }
-        let bus = self.region().lock_bus();
-        let listed = bus.badranges(self.namespace())?;
-
-        // The table had room for all of them.
-        if self.room() < self.table_entries(&listed) {
+    /// Notes which of the bus's badranges a BTT has cleared while it was attached, if the bus has no commands,
+    /// and so keeps them. `before` are those of the time before, from which the table was filled.
+    /// [`ENOMEM`]. Sleeps.
+    pub(crate) fn follow_attached_btt(&self, before: &[Range<u64>]) -> Result {
+        // All of them had room in the table.
+        if self.region().has_commands() || self.table_entries(before) >= BadBlocks::CAPACITY {
             return Ok(());
         }
         let tag = Tag {
@@ -274,7 +272,7 @@ impl Set<'_> {
         };
         let mut own = Spares::new(SPARES, GFP_KERNEL)?;
 
-        for addresses in &listed {
+        for addresses in before {
             let mut rest = self.sectors(addresses);
 
             while !rest.is_empty() {
@@ -282,19 +280,15 @@ impl Set<'_> {
 
                 own.fill(GFP_KERNEL)?;
                 // Without enough nodes for entries that overlap, they are bad as before.
-                let _ = self
-                    .state
-                    .lock()
-                    .repaired
-                    .insert(&cleared, tag, &mut own);
+                let _ = self.state.lock().repaired.insert(&cleared, tag, &mut own);
             }
         }
         Ok(())
     }
 
     /// Returns the number of entries that the table needs for these physical addresses, or more.
-    fn table_entries(&self, listed: &[Range<u64>]) -> usize {
-        listed.iter().fold(0, |entries, addresses| {
+    fn table_entries(&self, ranges: &[Range<u64>]) -> usize {
+        ranges.iter().fold(0, |entries, addresses| {
             let sectors = self.sectors(addresses);
 
             entries.saturating_add(BadBlocks::entries(

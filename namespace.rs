@@ -135,8 +135,9 @@ impl<'bound> BoundNamespace<'bound> {
         scope: &'bound Scope<'bound>,
     ) -> Result<Self> {
         let bound: &'bound Device<Bound> = dev;
-        let btt = Btt::attach(ns, scope)?;
         let namespace = half_open(&ns.range());
+        let before = bound.region().lock_bus().badranges(&namespace)?;
+        let btt = Btt::attach(ns, scope)?;
 
         if !bound.region().is_synchronous() {
             dev_warn!(
@@ -145,7 +146,7 @@ impl<'bound> BoundNamespace<'bound> {
             );
         }
         let table = Table::Btt(btt.badblocks());
-        let badblocks = Badblocks::new(bound, namespace.clone(), namespace, table, scope)?;
+        let badblocks = Badblocks::new(bound, namespace.clone(), namespace, table, &before, scope)?;
         let memory_errors = memory_errors::Listener::new(badblocks.clone(), scope)?;
         let control = Control::new(badblocks, None)?;
 
@@ -179,7 +180,14 @@ impl<'bound> BoundNamespace<'bound> {
         let link = Arc::new(FailureLink::new(), GFP_KERNEL)?;
         let data = mapping.data(&range)?;
         let table = Table::Disk(KBox::pin_init(BadBlocks::new(), GFP_KERNEL)?);
-        let badblocks = Badblocks::new(bound, half_open(&range), half_open(&data), table, scope)?;
+        let badblocks = Badblocks::new(
+            bound,
+            half_open(&range),
+            half_open(&data),
+            table,
+            &[],
+            scope,
+        )?;
         ensure_memmap_is_good(dev, &mapping, &badblocks)?;
         let memory_errors = memory_errors::Listener::new(badblocks.clone(), scope)?;
         let failures = Failures::new(badblocks.clone(), link.clone());

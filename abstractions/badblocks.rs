@@ -140,10 +140,7 @@ impl BadBlocks {
     pub(crate) fn split_gap(&self, sectors: &mut Range<u64>) -> Range<u64> {
         let start = sectors.start;
         let (end, next) = match self.entry_in(start, sectors.end.saturating_sub(start)) {
-            Some((first, len)) => (
-                first.max(start),
-                first.saturating_add(len).min(sectors.end),
-            ),
+            Some((first, len)) => (first.max(start), first.saturating_add(len).min(sectors.end)),
             None => (sectors.end, sectors.end),
         };
 
@@ -171,22 +168,33 @@ impl BadBlocks {
         Err(ENOSPC)
     }
 
-    /// Adds `sectors` from the first one on, as long as the table has fewer than `room` entries. Returns the
-    /// first one that is not added, or the end, and the number of writes to the table.
+    /// Adds those of `sectors` that the table does not have, from the first one on, as long as the table has
+    /// fewer than `room` entries. Returns the first one that is missing, or the end, and the number of writes
+    /// to the table.
     pub(crate) fn set_while_room(&self, sectors: Range<u64>, room: usize) -> (u64, u32) {
-        let mut at = sectors.start;
+        let mut rest = sectors;
         let mut writes = 0_u32;
 
-        while at < sectors.end && self.count() < room {
-            let len = sectors.end.saturating_sub(at).min(Self::LONGEST);
+        while !rest.is_empty() {
+            let mut behind = rest.clone();
+            let gap = self.split_gap(&mut behind);
 
-            writes = writes.wrapping_add(1);
-            if self.set(at, len).is_err() {
+            if gap.is_empty() {
+                rest = behind;
+                continue;
+            }
+            let len = gap.end.saturating_sub(gap.start).min(Self::LONGEST);
+
+            if self.count() >= room {
                 break;
             }
-            at = at.saturating_add(len);
+            writes = writes.wrapping_add(1);
+            if self.set(gap.start, len).is_err() {
+                break;
+            }
+            rest.start = gap.start.saturating_add(len);
         }
-        (at, writes)
+        (rest.start, writes)
     }
 
     /// Removes the `len` sectors from `start` on. In a full table, an entry that would have to be split

@@ -43,7 +43,7 @@ test_holes() {
 	check "$1: bound again, they are read" each_other pmem-io pread --direct --length 4K "/dev/$disk" --offset
 }
 
-plan 25
+plan 29
 provide dimm=0
 region=${NAMESPACE#namespace}
 read_only=$ND/region${region%.*}/read_only
@@ -66,6 +66,16 @@ make_disk
 test_holes "holes, with the clear-error command"
 make_disk commands=0
 test_holes "holes, without commands"
+# More than the table may have of the driver.
+make_disk commands=0
+block=64
+while [ $block -lt 864 ]; do
+	provider bad "$(seq -f '%.0f+4K' -s , $((block * 4096)) 8192 $(((block + 99) * 4096)))"
+	block=$((block + 100))
+done
+rebind "$(device_of_disk "$disk")"
+disk=$(disk_of "$NAMESPACE")
+test_repaired "400 blocks, without commands"
 # The end of the data and the start of the map, which is written when the BTT is made.
 provider_cleanup
 provide dimm=0 commands=0 bad=65408K+64K
