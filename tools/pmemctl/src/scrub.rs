@@ -810,11 +810,15 @@ mod tests {
         }
     }
 
-    /// A disk that is a file, without an error.
-    fn run(scrub: &Scrub, machine: &FakeSysfs, stop_at: u64, retry: bool) -> Summary {
+    /// Makes the disk: a file, without an error.
+    fn make_node(scrub: &Scrub, machine: &FakeSysfs) {
         let node = machine.host.path("dev/pmem0");
         fs::create_dir_all(node.parent().unwrap()).unwrap();
         File::create(&node).unwrap().set_len(scrub.size()).unwrap();
+    }
+
+    fn run(scrub: &Scrub, machine: &FakeSysfs, stop_at: u64, retry: bool) -> Summary {
+        make_node(scrub, machine);
         let done = std::cell::Cell::new(0);
         scrub
             .run(&Options {
@@ -832,9 +836,7 @@ mod tests {
     fn pages_that_cannot_be_listed_are_read_again() {
         let (machine, scrub) = scrub();
         let size = scrub.size();
-        let node = machine.host.path("dev/pmem0");
-        fs::create_dir_all(node.parent().unwrap()).unwrap();
-        File::create(&node).unwrap().set_len(size).unwrap();
+        make_node(&scrub, &machine);
         let folder = machine.folder.path().join("state");
         let file = scrub.file(&folder);
         let options = Options {
@@ -892,14 +894,20 @@ mod tests {
         assert!(!file.exists());
     }
 
+    /// Saves a state with suspected bytes; returns its file, and these.
+    fn suspect(scrub: &Scrub, machine: &FakeSysfs) -> (PathBuf, Ranges) {
+        let file = scrub.file(&machine.folder.path().join("state"));
+        fs::create_dir(file.parent().unwrap()).unwrap();
+        let mut before = state(scrub);
+        before.suspected = vec![1 << 20..4 << 20, 6 << 20..8 << 20];
+        before.save(&file).unwrap();
+        (file, joined(&before.suspected))
+    }
+
     #[test]
     fn retry_that_ends_early_keeps_the_other_suspects() {
         let (machine, scrub) = scrub();
-        let file = scrub.file(&machine.folder.path().join("state"));
-        fs::create_dir(file.parent().unwrap()).unwrap();
-        let mut before = state(&scrub);
-        before.suspected = vec![1 << 20..4 << 20, 6 << 20..8 << 20];
-        before.save(&file).unwrap();
+        let (file, _) = suspect(&scrub, &machine);
         let summary = run(&scrub, &machine, 2 << 20, true);
         assert!(!summary.complete);
         let left = [(2 << 20) + 8192..4 << 20, 6 << 20..8 << 20];
@@ -912,15 +920,8 @@ mod tests {
     #[test]
     fn retry_saves_the_suspects_before_the_read() {
         let (machine, scrub) = scrub();
-        let file = scrub.file(&machine.folder.path().join("state"));
-        let node = machine.host.path("dev/pmem0");
-        fs::create_dir_all(node.parent().unwrap()).unwrap();
-        File::create(&node).unwrap().set_len(scrub.size()).unwrap();
-        fs::create_dir(file.parent().unwrap()).unwrap();
-        let mut before = state(&scrub);
-        before.suspected = vec![1 << 20..4 << 20, 6 << 20..8 << 20];
-        before.save(&file).unwrap();
-        let suspected = joined(&before.suspected);
+        let (file, suspected) = suspect(&scrub, &machine);
+        make_node(&scrub, &machine);
         let summary = scrub
             .run(&Options {
                 folder: file.parent().unwrap(),
@@ -943,9 +944,7 @@ mod tests {
     fn announcement_is_written_before_the_read() {
         let (machine, scrub) = scrub();
         let file = scrub.file(&machine.folder.path().join("state"));
-        let node = machine.host.path("dev/pmem0");
-        fs::create_dir_all(node.parent().unwrap()).unwrap();
-        File::create(&node).unwrap().set_len(scrub.size()).unwrap();
+        make_node(&scrub, &machine);
         scrub
             .run(&Options {
                 folder: file.parent().unwrap(),

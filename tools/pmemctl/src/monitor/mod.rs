@@ -488,7 +488,23 @@ struct Monitor<'a> {
     watched: Option<Vec<String>>,
 }
 
-impl Monitor<'_> {
+impl<'a> Monitor<'a> {
+    fn new(host: &'a Host, now: bool, everything: bool, cursor: Option<Cursor>) -> Self {
+        Self {
+            host,
+            now,
+            everything,
+            cursor,
+            complained: false,
+            known: BTreeMap::new(),
+            sequences: BTreeSet::new(),
+            failed: BTreeSet::new(),
+            pending: BTreeMap::new(),
+            reported: Vec::new(),
+            watched: None,
+        }
+    }
+
     fn save_cursor(&mut self) {
         let saved = self.cursor.as_mut().map(Cursor::save);
         // Monitoring matters more: /var may be full or read-only.
@@ -690,22 +706,11 @@ fn run_with(
         report(&record, receipt)
     };
     let changes = Changes::open()?;
-    let mut monitor = Monitor {
-        host,
-        now: options.now,
-        everything: options.targets.is_none(),
-        cursor: match &options.cursor {
-            Some(file) => Some(Cursor::open(file, persist::boot(host)?)),
-            None => None,
-        },
-        complained: false,
-        known: BTreeMap::new(),
-        sequences: BTreeSet::new(),
-        failed: BTreeSet::new(),
-        pending: BTreeMap::new(),
-        reported: Vec::new(),
-        watched: None,
+    let cursor = match &options.cursor {
+        Some(file) => Some(Cursor::open(file, persist::boot(host)?)),
+        None => None,
     };
+    let mut monitor = Monitor::new(host, options.now, options.targets.is_none(), cursor);
     let state = SearchState::default();
     let mut threads = Threads::start(host, options.targets, options.not_reported, &state)?;
     let done = watch(
@@ -1252,19 +1257,7 @@ mod tests {
         machine.lists("8 8");
         let file = machine.folder.path().join("cursor.json");
         let cursor = || Cursor::open(&file, "b1".into());
-        let mut monitor = Monitor {
-            host: &machine.host,
-            now: true,
-            everything: true,
-            cursor: Some(cursor()),
-            complained: false,
-            known: BTreeMap::new(),
-            sequences: BTreeSet::new(),
-            failed: BTreeSet::new(),
-            pending: BTreeMap::new(),
-            reported: Vec::new(),
-            watched: None,
-        };
+        let mut monitor = Monitor::new(&machine.host, true, true, Some(cursor()));
         let regions = Region::all(&machine.host);
         let (woken, wake) = UnixStream::pair().unwrap();
         woken.set_nonblocking(true).unwrap();
