@@ -115,21 +115,17 @@ impl Set<'_> {
             self.set_pending_from(sectors.end);
             at = sectors.end;
         }
-        let mut is_cut = true;
+        let cut = bus.cut_badranges(|entry| {
+            let sectors = self.sectors(&self.in_namespace(entry)?);
+            let cut = repaired.first_pending(&sectors);
 
-        bus.cut_badranges(
-            |entry| {
-                let sectors = self.sectors(&self.in_namespace(entry)?);
-                let cut = repaired.first_pending(&sectors);
+            if cut.is_none() {
+                self.note_known(&bus, &sectors);
+            }
+            cut.map(|cut| self.addresses(&cut))
+        });
 
-                if cut.is_none() {
-                    self.note_known(&bus, &sectors);
-                }
-                cut.map(|cut| self.addresses(&cut))
-            },
-            || is_cut = false,
-        );
-        if !is_cut {
+        if cut.is_err() {
             let mut guard = self.state.lock();
             let state = &mut *guard;
 
@@ -140,7 +136,7 @@ impl Set<'_> {
         let added = self.add_pending(&bus);
 
         self.region().notify_badblocks();
-        added.and(if is_cut { Ok(true) } else { Err(ENOMEM) })
+        added.and(cut).map(|()| true)
     }
 
     /// Notes that the badrange list has an entry of `sectors`.

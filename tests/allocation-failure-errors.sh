@@ -10,7 +10,7 @@
 
 [ "$DRIVER" = rust_pmem ] || skip_all "nd_pmem has no errors/list"
 need_faults
-plan 5
+plan 8
 provide size=$((16 << 20)) pages=1 dimm=0
 rmmod rust_pmem
 insmod "$MODULE" inject=1
@@ -39,3 +39,16 @@ check_faults "poison" "ok; 65536 4096 injected; 128 8|$ERRORS; (65536 4096 [a-z-
 	--before "write=$LIST=drop 0 1048576" "$@"
 echo "drop 0 1048576" >"$LIST"
 is_empty "all can be dropped" cat "$LIST" "$BADBLOCKS"
+
+# The bus's entry is split by the work item, or at unbind.
+echo "add 65536 12288" >"$LIST"
+check "the bus's list has the errors" wait_for 2 grep -qx "128 24" "$ND/$NAMESPACE/../badblocks"
+fail_atomic_allocations
+echo "drop 69632 4096" >"$LIST"
+echo "$NAMESPACE" >"$ND/$NAMESPACE/driver/unbind"
+stop_atomic_faults
+echo "$NAMESPACE" >"/sys/bus/nd/drivers/$DRIVER/bind"
+check "without memory at once: allocations failed" test "$FAULTS" -gt 0
+is "without memory at once: the next bind finds the errors that remain" "$(cat "$LIST")" "65536 4096 log
+73728 4096 log"
+echo "drop 0 1048576" >"$LIST"

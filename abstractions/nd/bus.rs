@@ -52,17 +52,14 @@ impl Bus<'_> {
             let mut missing = 0_usize;
 
             entries.clear();
-            self.cut_badranges(
-                |entry| {
-                    let entry = entry.start.max(within.start)..entry.end.min(within.end);
+            self.cut_badranges(|entry| {
+                let entry = entry.start.max(within.start)..entry.end.min(within.end);
 
-                    if !entry.is_empty() && entries.push_within_capacity(entry).is_err() {
-                        missing = missing.saturating_add(1);
-                    }
-                    None
-                },
-                || (),
-            );
+                if !entry.is_empty() && entries.push_within_capacity(entry).is_err() {
+                    missing = missing.saturating_add(1);
+                }
+                None
+            })?;
             if missing == 0 {
                 return Ok(entries);
             }
@@ -71,63 +68,29 @@ impl Bus<'_> {
     }
 
     /// Removes what `cut` returns, which is called with the physical addresses of each entry of the
-    /// badrange list until it returns none of them.
+    /// badrange list until it returns none of them. It must not sleep.
     ///
-    /// A part in the middle splits an entry. If there is no memory for the second half, the entry stays as
-    /// it is, and `kept` is called. Neither function may sleep.
+    /// [`ENOMEM`] if there is no memory to split an entry; then those behind it are as they were. Sleeps.
     pub(crate) fn cut_badranges(
         &self,
         mut cut: impl FnMut(&Range<u64>) -> Option<Range<u64>>,
-        mut kept: impl FnMut(),
-    ) {
-        let list = self.lock_badranges();
-        // SAFETY: `badrange_init` has initialised the list, which changes with its lock held only.
-        let mut node = unsafe { (*list.head).next };
+    ) -> Result {
+        let mut spare = None;
 
-        while node != list.head {
-            // SAFETY: Each node but the head is the field `list` of a `badrange_entry`, which is accessed and
-            // freed only with the lock of the list held, as it is here.
-            let entry =
-                unsafe { &mut *kernel::container_of!(node, bindings::badrange_entry, list) };
-            let addresses = entry.start..entry.start.saturating_add(entry.length);
-            let removed = cut(&addresses)
-                .map(|part| part.start.max(addresses.start)..part.end.min(addresses.end))
-                .filter(|part| !part.is_empty());
-            let Some(removed) = removed else {
-                node = entry.list.next;
-                continue;
-            };
-            let front = addresses.start..removed.start;
-            let back = removed.end..addresses.end;
-
-            if front.is_empty() && back.is_empty() {
-                node = entry.list.next;
-                // SAFETY: `entry` is of this list, and not used again.
-                unsafe { list.remove(entry) };
-                continue;
-            }
-            let rest = if front.is_empty() { &back } else { &front };
-
-            if !front.is_empty() && !back.is_empty() {
-                let Ok(second) = new_entry(&back, GFP_ATOMIC) else {
-                    kept();
-                    node = entry.list.next;
-                    continue;
-                };
-
-                // At the end of the list, so that it is passed to `cut` as well.
-                list.append(second);
-            }
-            (entry.start, entry.length) = (rest.start, rest.end.saturating_sub(rest.start));
+        // Where the lock rules out to wait for memory, get it without, and walk the list again.
+        while !self.lock_badranges().cut(&mut cut, &mut spare) {
+            spare = Some(new_entry(GFP_KERNEL)?);
         }
+        Ok(())
     }
 
     /// Adds an entry with the physical `addresses` to the badrange list. [`ENOMEM`].
     ///
     /// Entries may overlap: those who read the list merge them.
     pub(crate) fn add_badrange(&self, addresses: &Range<u64>) -> Result {
-        let entry = new_entry(addresses, GFP_KERNEL)?;
+        let mut entry = new_entry(GFP_KERNEL)?;
 
+        set_addresses(&mut entry, addresses);
         self.lock_badranges().append(entry);
         Ok(())
     }
@@ -195,6 +158,57 @@ struct Badranges<'a> {
 }
 
 impl Badranges<'_> {
+    /// Removes what `cut` returns, which is called with the physical addresses of each entry until it
+    /// returns none of them.
+    ///
+    /// A part in the middle splits an entry. Returns `false` at an entry for whose second half there is
+    /// neither `spare` nor memory.
+    fn cut(
+        &self,
+        cut: &mut impl FnMut(&Range<u64>) -> Option<Range<u64>>,
+        spare: &mut Option<KBox<bindings::badrange_entry>>,
+    ) -> bool {
+        // SAFETY: By the type invariant the head is valid. The list changes with its lock held only.
+        let mut node = unsafe { (*self.head).next };
+
+        while node != self.head {
+            // SAFETY: Each node but the head is the field `list` of a `badrange_entry`, which is accessed and
+            // freed only with the lock of the list held, as it is here.
+            let entry =
+                unsafe { &mut *kernel::container_of!(node, bindings::badrange_entry, list) };
+            let addresses = entry.start..entry.start.saturating_add(entry.length);
+            let removed = cut(&addresses)
+                .map(|part| part.start.max(addresses.start)..part.end.min(addresses.end))
+                .filter(|part| !part.is_empty());
+            let Some(removed) = removed else {
+                node = entry.list.next;
+                continue;
+            };
+            let front = addresses.start..removed.start;
+            let back = removed.end..addresses.end;
+
+            if front.is_empty() && back.is_empty() {
+                node = entry.list.next;
+                // SAFETY: `entry` is of this list, and not used again.
+                unsafe { self.remove(entry) };
+                continue;
+            }
+            let rest = if front.is_empty() { &back } else { &front };
+
+            if !front.is_empty() && !back.is_empty() {
+                let Some(mut second) = spare.take().or_else(|| new_entry(GFP_ATOMIC).ok()) else {
+                    return false;
+                };
+
+                set_addresses(&mut second, &back);
+                // At the end of the list, so that it is passed to `cut` as well.
+                self.append(second);
+            }
+            set_addresses(entry, rest);
+        }
+        true
+    }
+
     /// Adds an entry at the end of the list.
     fn append(&self, entry: KBox<bindings::badrange_entry>) {
         let entry = KBox::into_raw(entry);
@@ -230,13 +244,18 @@ impl Badranges<'_> {
     }
 }
 
-/// Returns an entry of the badrange list that is in no list yet. [`ENOMEM`].
-fn new_entry(addresses: &Range<u64>, flags: Flags) -> Result<KBox<bindings::badrange_entry>> {
+/// Returns an empty entry of the badrange list that is in no list yet. [`ENOMEM`].
+fn new_entry(flags: Flags) -> Result<KBox<bindings::badrange_entry>> {
     let entry = bindings::badrange_entry {
-        start: addresses.start,
-        length: addresses.end.saturating_sub(addresses.start),
+        start: 0,
+        length: 0,
         list: kernel::bindings::list_head::default(),
     };
 
     Ok(KBox::new(entry, flags)?)
+}
+
+fn set_addresses(entry: &mut bindings::badrange_entry, addresses: &Range<u64>) {
+    entry.start = addresses.start;
+    entry.length = addresses.end.saturating_sub(addresses.start);
 }

@@ -38,6 +38,30 @@ spare_allocations_in() {
 	done
 }
 
+# fail_atomic_allocations: from now on, those of the driver under test fail that can't wait for memory, in any task.
+fail_atomic_allocations() {
+	faults_kind=/sys/kernel/debug/failslab
+	faults_text=$(awk -v name="$DRIVER" '$1 == name { print $2, $6 }' /proc/modules)
+	echo 32 >$faults_kind/stacktrace-depth
+	echo "${faults_text#* }" >$faults_kind/require-start
+	printf '0x%x\n' $((${faults_text#* } + ${faults_text% *})) >$faults_kind/require-end
+	echo Y >$faults_kind/ignore-gfp-wait
+	echo $ATOMIC_FAULTS >$faults_kind/times
+	echo 100 >$faults_kind/probability
+}
+ATOMIC_FAULTS=100000
+
+# stop_atomic_faults: ends it. FAULTS is the number of allocations that have failed.
+stop_atomic_faults() {
+	faults_kind=/sys/kernel/debug/failslab
+	echo 0 >$faults_kind/probability
+	# shellcheck disable=SC2034 # for the tests
+	FAULTS=$((ATOMIC_FAULTS - $(cat $faults_kind/times)))
+	echo 0 >$faults_kind/require-start
+	echo 0xffffffffffffffff >$faults_kind/require-end
+	echo N >$faults_kind/ignore-gfp-wait
+}
+
 # check_faults NAME ALLOWED ARGUMENTS OF pmem-io fail-nth…: passes if faults were injected, and each result is as this extended
 # regular expression says. Prints the results.
 check_faults() {
