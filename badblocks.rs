@@ -628,12 +628,14 @@ impl<'bound> Badblocks<'bound> {
     ) -> Result<Arc<Self>> {
         let set = Arc::pin_init(Set::new(dev, namespace, &data, table), GFP_KERNEL)?;
         let work = Work::new(set.clone(), Queue::System, scope)?;
+        // Dropped on failure, it writes what a BTT has cleared to the list.
+        let this = Arc::new(Self { work, set }, GFP_KERNEL)?;
 
-        set.follow_attached_btt(before)?;
-        set.read_badrange()?;
+        this.set.add_attached(before)?;
+        this.set.read_badrange()?;
         // The driver core sends a uevent at the end of a probe.
-        set.state.lock().unannounced = false;
-        Ok(Arc::new(Self { work, set }, GFP_KERNEL)?)
+        this.set.state.lock().unannounced = false;
+        Ok(this)
     }
 
     /// The table of bad blocks, for the block layer.

@@ -159,9 +159,10 @@ impl Set<'_> {
         while let Some(bad) = self.next_pending(&rest) {
             rest.start = bad.end;
             bus.add_badrange(&self.addresses(&bad))?;
+            // The BTT may have cleared some meanwhile, when the bus had nothing to forget yet. Follow it before
+            // `note_added`, which has the driver remove what was repaired, whoever has followed it.
+            followed = followed.and(self.follow_btt_in(&bad));
             self.note_added(bus, &bad);
-            // The BTT may have cleared some meanwhile, when the bus had nothing to forget yet.
-            followed = followed.and(self.follow_btt_in(&bad, true));
         }
         followed
     }
@@ -199,15 +200,15 @@ impl Set<'_> {
     /// they are no longer in its table. The BTT uses these blocks again, and would take data in them for
     /// lost for ever if they were bad when it is bound next. [`ENOMEM`]. Sleeps.
     pub(crate) fn follow_btt(&self) -> Result {
-        // A bus with the command has forgotten them itself.
-        self.follow_btt_in(&(0..u64::MAX), !self.region().has_commands())
+        self.follow_btt_in(&(0..u64::MAX))
     }
 
-    /// The same of the sectors `within`. `forget` if the driver has to remove them from the badrange list.
-    fn follow_btt_in(&self, within: &Range<u64>, forget: bool) -> Result {
+    /// The same of the sectors `within`.
+    fn follow_btt_in(&self, within: &Range<u64>) -> Result {
         let tag = Tag {
             origin: Origin::Log,
-            pending: forget,
+            // A bus with the command has forgotten them itself.
+            pending: !self.region().has_commands(),
         };
         let mut own = Spares::none();
         let mut rest = within.clone();
@@ -254,30 +255,25 @@ impl Set<'_> {
         None
     }
 
-    /// Notes which of the bus's badranges a BTT has cleared while it was attached, if the bus has no commands,
-    /// and so keeps them. `before` are those of the time before, from which the table was filled.
-    /// [`ENOMEM`]. Sleeps.
-    pub(crate) fn follow_attached_btt(&self, before: &[Range<u64>]) -> Result {
-        // All of them had room in the table.
-        if self.region().has_commands() || self.table_entries(before) >= BadBlocks::CAPACITY {
+    /// Adds the bus's badranges `before` a BTT was attached, from which its table was filled, and does not
+    /// change the table: the BTT may have cleared some since ([`Self::follow_btt`]). [`ENOMEM`]. Sleeps.
+    pub(crate) fn add_attached(&self, before: &[Range<u64>]) -> Result {
+        // Without room for all of them, the table does not show which were cleared.
+        if self.table_entries(before) >= BadBlocks::CAPACITY {
             return Ok(());
         }
         let tag = Tag {
             origin: Origin::Log,
-            pending: true,
+            pending: false,
         };
-        let mut own = Spares::new(SPARES, GFP_KERNEL)?;
 
         for addresses in before {
-            let mut rest = self.sectors(addresses);
+            let sectors = self.sectors(addresses);
+            // Nobody else changes the set yet.
+            let gaps = self.state.lock().bad.gaps(&sectors);
+            let mut own = Spares::new(gaps, GFP_KERNEL)?;
 
-            while !rest.is_empty() {
-                let cleared = self.table().split_gap(&mut rest);
-
-                own.fill(GFP_KERNEL)?;
-                // Without enough nodes for entries that overlap, they are bad as before.
-                let _ = self.state.lock().repaired.insert(&cleared, tag, &mut own);
-            }
+            self.state.lock().bad.insert(&sectors, tag, &mut own)?;
         }
         Ok(())
     }
