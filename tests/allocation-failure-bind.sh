@@ -3,6 +3,7 @@
 # A bind in which any one allocation fails gives an errno and no disk, or succeeds, and never a raw disk over another mode.
 # debug
 # expect-splat: vmalloc error
+# expect-splat: vmemmap alloc failure
 # vm: --bare --append memmap=128M$512M
 # timeout: 900
 . "$(dirname "$0")/lib/test.sh"

@@ -41,10 +41,11 @@ spare_allocations_in() {
 # fail_atomic_allocations: from now on, those of the driver under test fail that can't wait for memory, in any task.
 fail_atomic_allocations() {
 	faults_kind=/sys/kernel/debug/failslab
-	faults_text=$(awk -v name="$DRIVER" '$1 == name { print $2, $6 }' /proc/modules)
+	# shellcheck disable=SC2046 # its first and its last address
+	set -- $(grep "\[$DRIVER\]" /proc/kallsyms | cut -d ' ' -f 1 | sort | sed -n '1p;$p')
 	echo 32 >$faults_kind/stacktrace-depth
-	echo "${faults_text#* }" >$faults_kind/require-start
-	printf '0x%x\n' $((${faults_text#* } + ${faults_text% *})) >$faults_kind/require-end
+	echo "0x$1" >$faults_kind/require-start
+	echo "0x$2" >$faults_kind/require-end
 	echo Y >$faults_kind/ignore-gfp-wait
 	echo $ATOMIC_FAULTS >$faults_kind/times
 	echo 100 >$faults_kind/probability

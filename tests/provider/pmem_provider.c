@@ -12,11 +12,13 @@
 #include <linux/blkdev.h>
 #include <linux/delay.h>
 #include <linux/io.h>
+#include <linux/kprobes.h>
 #include <linux/libnvdimm.h>
 #include <linux/mm.h>
 #include <linux/module.h>
 #include <linux/nd.h>
 #include <linux/ndctl.h>
+#include <linux/objtool.h>
 #include <linux/seq_buf.h>
 #include <linux/set_memory.h>
 #include <linux/workqueue.h>
@@ -193,7 +195,9 @@ MODULE_PARM_DESC(unmap, "unmap the page at OFFSET from the direct map");
 
 /* ---- flushes ---- */
 
-static DEFINE_MUTEX(flush_lock);
+/* One flush with a delay is under way at a time. */
+static DEFINE_MUTEX(flush_mutex);
+static DEFINE_SPINLOCK(flush_lock);
 
 static uint flushes, flush_delay, flush_fails_every;
 static bool flush_async, flush_fails;
@@ -223,23 +227,23 @@ struct flush_work {
 
 #define MEDIUM_SIZE SZ_64K
 
-static int flush_now(void)
+static u8 staged[MEDIUM_SIZE];
+
+static bool has_medium(void)
 {
-	static u8 staged[MEDIUM_SIZE];
-	bool kept = medium <= size - MEDIUM_SIZE && medium >= MEDIUM_SIZE;
-	uint delay, waited = 0;
+	return medium <= size - MEDIUM_SIZE && medium >= MEDIUM_SIZE;
+}
+
+static void begin_flush(void)
+{
+	if (has_medium())
+		memcpy(staged, memory + medium - MEDIUM_SIZE, MEDIUM_SIZE);
+}
+
+static int end_flush(void)
+{
 	bool fails;
 
-	guard(mutex)(&flush_lock);
-	if (kept)
-		memcpy(staged, memory + medium - MEDIUM_SIZE, MEDIUM_SIZE);
-	/* A shorter delay also ends a flush that is under way. */
-	while ((delay = READ_ONCE(flush_delay)) > waited) {
-		uint step = min(delay - waited, 100U);
-
-		msleep(step);
-		waited += step;
-	}
 	/* The value that any CPU stored before the flush. */
 	mb();
 	if (watch <= size - sizeof(seen))
@@ -248,9 +252,37 @@ static int flush_now(void)
 	if (tally <= size - sizeof(u64))
 		memcpy_flushcache(memory + tally, &(u64){ flushes }, sizeof(u64));
 	fails = flush_fails || (flush_fails_every && flushes % flush_fails_every == 0);
-	if (kept && !fails)
+	if (has_medium() && !fails)
 		memcpy_flushcache(memory + medium, staged, MEDIUM_SIZE);
 	return fails ? -EIO : 0;
+}
+
+static int flush_slowly(void)
+{
+	uint delay, waited = 0;
+
+	guard(mutex)(&flush_mutex);
+	scoped_guard(spinlock, &flush_lock)
+		begin_flush();
+	/* A shorter delay also ends a flush that is under way. */
+	while ((delay = READ_ONCE(flush_delay)) > waited) {
+		uint step = min(delay - waited, 100U);
+
+		msleep(step);
+		waited += step;
+	}
+	guard(spinlock)(&flush_lock);
+	return end_flush();
+}
+
+static int flush_now(void)
+{
+	if (READ_ONCE(flush_delay))
+		return flush_slowly();
+	/* nd_btt flushes with a spinlock held. */
+	guard(spinlock)(&flush_lock);
+	begin_flush();
+	return end_flush();
 }
 
 static void flush_later(struct work_struct *work)
@@ -366,6 +398,77 @@ static const struct kernel_param_ops decoy_ops = { .set = decoy_set };
 module_param_cb(decoy, &decoy_ops, NULL, 0200);
 MODULE_PARM_DESC(decoy, "add another disk with this name; an empty string removes it");
 
+/* ---- kernel functions that fail ---- */
+
+#ifdef CONFIG_X86_64
+/* As in arch/x86/lib/error-inject.c, which modules can't use. */
+asmlinkage void provider_return(void);
+
+asm(".text\n"
+    ".type provider_return, @function\n"
+    "provider_return:\n"
+    ANNOTATE_NOENDBR "\n"
+    ASM_RET
+    ".size provider_return, .-provider_return\n");
+#endif
+
+static long fail_value;
+static uint fail_calls;
+
+static int fail_call(struct kprobe *probe, struct pt_regs *regs)
+{
+	fail_calls++;
+	regs_set_return_value(regs, fail_value);
+#ifdef CONFIG_X86_64
+	instruction_pointer_set(regs, (ulong)provider_return);
+#else
+	instruction_pointer_set(regs, procedure_link_pointer(regs));
+#endif
+	return 1;
+}
+
+/* A probe that has one is not optimised to a jump, which could not return. */
+static void fail_post(struct kprobe *probe, struct pt_regs *regs, ulong flags)
+{
+}
+
+static int fail_set(const char *val, const struct kernel_param *kp)
+{
+	static char symbol[64];
+	static struct kprobe probe;
+	int rc;
+
+	if (probe.symbol_name)
+		unregister_kprobe(&probe);
+	probe.symbol_name = NULL;
+	if (!*val || *val == '\n')
+		return 0;
+	fail_calls = 0;
+	if (sscanf(val, "%63s %ld", symbol, &fail_value) != 2)
+		return -EINVAL;
+	probe = (struct kprobe){
+		.symbol_name = symbol,
+		.pre_handler = fail_call,
+		.post_handler = fail_post,
+	};
+	rc = register_kprobe(&probe);
+	if (rc)
+		probe.symbol_name = NULL;
+	return rc;
+}
+
+static int fail_get(char *buf, const struct kernel_param *kp)
+{
+	return sysfs_emit(buf, "%u\n", fail_calls);
+}
+
+static const struct kernel_param_ops fail_ops = {
+	.set = fail_set,
+	.get = fail_get,
+};
+module_param_cb(fail, &fail_ops, NULL, 0644);
+MODULE_PARM_DESC(fail, "\"FUNCTION VALUE\": the kernel's function only returns this; an empty string ends it. Reads as the number of calls");
+
 /* ---- bus and regions ---- */
 
 static int add_regions(void)
@@ -410,6 +513,7 @@ static void provider_exit(void)
 	destroy_workqueue(flush_queue);
 	decoy_set("", NULL);
 	claim_set("", NULL);
+	fail_set("", NULL);
 	root_device_unregister(parent);
 	memunmap(memory);
 	badrange_forget(&media, 0, UINT_MAX);

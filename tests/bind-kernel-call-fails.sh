@@ -1,0 +1,63 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# A bind in which a function of the kernel fails gives an errno and no disk, or does without, and the next bind succeeds.
+# compare
+# vm: --bare --append memmap=128M$512M
+. "$(dirname "$0")/lib/test.sh"
+. "$(dirname "$0")/lib/provider.sh"
+. "$(dirname "$0")/lib/rows.sh"
+
+# show_bind: binds the device, and prints the error, or the disk; unbinds it.
+show_bind() {
+	error=$(bind_error "$device")
+	bound=$(disk_of "$device") || bound="no disk"
+	echo "${error:-ok}, $bound"
+	[ -n "$error" ] || echo "$device" >"/sys/bus/nd/drivers/$DRIVER/unbind"
+}
+
+# test_calls NAME DEVICE FUNCTION=VALUE…: each of the functions returns this value.
+test_calls() {
+	name=$1 device=$2
+	shift 2
+	disk=$(disk_of "$device")
+	echo "$device" >"/sys/bus/nd/drivers/$DRIVER/unbind"
+	for call; do
+		provider fail "${call%=*} ${call#*=}"
+		shown=$(show_bind)
+		# A driver need not call it.
+		[ "$(provider fail)" != 0 ] || shown="not called"
+		provider fail ""
+		add_row "$name: $call" "$shown"
+		add_row "$name: $call: the next bind" "$(show_bind)"
+	done
+	add_row "$name: bound" "$(bind_error "$device") $(read_sectors "$disk" 0 8 | md5sum)"
+}
+
+provide size=$((16 << 20))
+rmmod "$DRIVER"
+provider fail "__nd_driver_register -12"
+add_row "load" "$(load_driver 2>&1 | tail -n 1 | sed 's/.*: //')"
+provider fail ""
+provider_cleanup
+
+claims="devm_namespace_enable=-12 nvdimm_namespace_common_probe=-19 __request_region=0"
+disks="badblocks_init=-12 alloc_workqueue_noprof=0 __blk_alloc_disk=-12 alloc_dax=-12 alloc_dax=-95 dax_add_host=-12
+	device_add_disk=-12 nvdimm_has_flush=-6 kernfs_find_and_get_ns=0 badblocks_set=0"
+# shellcheck disable=SC2086 # several functions
+{
+	provide size=$((16 << 20)) bad=1M+4K
+	test_calls "with struct pages" "$NAMESPACE" $claims nd_btt_probe=-12 nd_pfn_probe=-12 nd_dax_probe=-12 memremap_pages=-12 $disks
+	provider_cleanup
+	provide size=$((16 << 20)) pages=0
+	test_calls "without struct pages" "$NAMESPACE" memremap=0 $disks
+	provider_cleanup
+	provide size=$((32 << 20))
+	DISK=$(make_namespace -e "$NAMESPACE" -m fsdax | jq -r .blockdev)
+	test_calls "fsdax" "$(device_of_disk "$DISK")" $claims nvdimm_setup_pfn=-12 memremap_pages=-12 $disks
+	provider_cleanup
+	provide size=$((32 << 20))
+	DISK=$(make_namespace -e "$NAMESPACE" -m sector | jq -r .blockdev)
+	test_calls "sector" "$(device_of_disk "$DISK")" $claims nvdimm_namespace_attach_btt=-12 __blk_alloc_disk=-12 device_add_disk=-12
+	provider_cleanup
+}
+report_rows
