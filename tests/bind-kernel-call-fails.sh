@@ -27,6 +27,10 @@ test_calls() {
 		# A driver need not call it.
 		[ "$(provider fail)" != 0 ] || shown="not called"
 		provider fail ""
+		# Another mode may have claimed the namespace. An empty row fails.
+		case $DRIVER:$call:$shown in
+		rust_pmem:nd_*_probe=*:ok*) shown= ;;
+		esac
 		add_row "$name: $call" "$shown"
 		add_row "$name: $call: the next bind" "$(show_bind)"
 	done
