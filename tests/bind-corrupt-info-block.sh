@@ -23,7 +23,7 @@ check_result() {
 }
 
 need xxd od
-plan 10
+plan 11
 provide pages=1
 make_fsdax "$NAMESPACE" dev >/dev/null
 unload_driver
@@ -36,6 +36,12 @@ check_result "a mode of the future" "namespace of 131072" 72 03000000
 check_result "a minor version of the future" "pfn of 126976" 54 ffff
 check_result "data behind the end" "error -95" 56 0000001000000000
 check_result "data at the very start" "error -16" 56 0000000000000000
+# 16383 pages in mode PMEM, from 4K on, with an alignment of 4K.
+if [ "$DRIVER" = rust_pmem ]; then
+	check_result "data on the info block" "error -22" 56 0010000000000000ff3f00000000000002000000000000000000000000100000
+else
+	skip "data on the info block" "with nd_pmem, the kernel warns (add_pages)"
+fi
 check_result "the end cut off in the midst of a section" "error -95" 80 00100000
 check_result "more cut off than there is" "error -22" 80 00000010
 check_result "intact again" "pfn of 126976" 0 4e

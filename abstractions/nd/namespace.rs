@@ -24,6 +24,7 @@ use kernel::{
         Core, //
     },
     error::to_result,
+    page::PAGE_SIZE,
     prelude::*,
     sizes::SZ_8K, //
 };
@@ -35,6 +36,9 @@ pub(crate) enum Probed {
     /// There is no such info block.
     Unclaimed,
 }
+
+/// The end of the info block, in bytes from the start of the namespace (`info_block_reserve` in `nd.h`).
+const INFO_BLOCK_END: u64 = if PAGE_SIZE > SZ_8K { PAGE_SIZE } else { SZ_8K } as u64;
 
 /// A namespace, and the device that is probed for it: its own, or one that has claimed it.
 ///
@@ -146,9 +150,9 @@ impl InfoAccess<'_> {
     /// Reads the info block of a pfn device, or creates and writes it.
     ///
     /// Returns the layout of the memory with its `struct page`s, and the offset of the data area in it,
-    /// in bytes. [`ENODEV`] if the device is not configured, [`ENXIO`] or [`EINVAL`] if it is not a pfn
-    /// device or the info block is inconsistent, [`EBUSY`] if it is so inconsistent that libnvdimm can't
-    /// look at the memmap.
+    /// in bytes, which is behind the info block. [`ENODEV`] if the device is not configured, [`ENXIO`] or
+    /// [`EINVAL`] if it is not a pfn device or the info block is inconsistent, [`EBUSY`] if it is so
+    /// inconsistent that libnvdimm can't look at the memmap.
     ///
     /// libnvdimm writes over bad blocks of the region in the memmap until there are none
     /// (`nd_pfn_clear_memmap_errors`, 7.2). On a bus without commands nothing removes them, and it would
@@ -171,6 +175,11 @@ impl InfoAccess<'_> {
         // bound.
         let data_offset = u64::from_le(unsafe { (*(*pfn).pfn_sb).dataoff });
 
+        // libnvdimm checks it only with `--map=mem`. With `--map=dev`, the memmap ends where the data begins: its
+        // length would wrap around, on which memory hotplug warns.
+        if data_offset < INFO_BLOCK_END {
+            return Err(EINVAL);
+        }
         drop(ManuallyDrop::into_inner(this));
         Ok((Layout::from_raw(pgmap), data_offset))
     }
