@@ -89,6 +89,6 @@ impl Operations for Media<'_> {
         if !span.is_whole_pages() && self.badblocks().any_in_pages_of(&span) {
             return 0;
         }
-        self.overwrite(span, Source::Program(to)).0
+        self.overwrite_slow(span, Source::Program(to)).0
     }
 }

@@ -161,7 +161,7 @@ pub(crate) fn retry_if_unmapped(mut copy: impl FnMut() -> Result) -> Result {
 pub(crate) enum Source<'a> {
     /// The memory of a bio.
     Bio(Segments<'a, FromBio>),
-    /// The memory of a program, for a file system.
+    /// The memory of a program, for a file system. For [`Media::overwrite_slow`].
     Program(RecoveryWrite<'a>),
     /// Any number of zeroes.
     Zeroes,
@@ -179,7 +179,8 @@ impl Source<'_> {
                     to.write(&segment)?;
                 }
             }
-            Self::Program(from) => return Ok(from.copy()),
+            // Not by this way: the kernel's copy does not survive a page that is unmapped.
+            Self::Program(_) => return Err(EFAULT),
             Self::Zeroes => to.zero()?,
         }
         Ok(len)

@@ -94,9 +94,8 @@ pub(crate) trait Operations: Send + Sync {
 ///
 /// # Invariants
 ///
-/// `from` is a valid source iterator, exclusively borrowed for `'a`. `to` is valid for writes of `bytes`
-/// bytes.
-// `kernel::iov::IovIterSource` has no copy that bypasses the CPU caches, and its constructor can panic.
+/// `from` is a valid source iterator, exclusively borrowed for `'a`.
+// The constructor of `kernel::iov::IovIterSource` can panic.
 pub(crate) struct RecoveryWrite<'a> {
     to: *mut c_void,
     bytes: usize,
@@ -140,15 +139,8 @@ impl RecoveryWrite<'_> {
 
         // SAFETY: By the type invariant `from` is valid. Not more than its rest is skipped.
         unsafe { kernel::bindings::iov_iter_advance(self.from, len) };
-        // INVARIANT: `len <= bytes`, so `to` stays valid for the rest.
         self.bytes = self.bytes.saturating_sub(len);
         self.to = self.to.wrapping_byte_add(len);
-    }
-
-    /// Copies the bytes to their destination, past the CPU caches, and returns their number.
-    pub(crate) fn copy(self) -> usize {
-        // SAFETY: By the type invariant `from` is valid, and `to` for writes of `bytes` bytes.
-        unsafe { kernel::bindings::_copy_from_iter_flushcache(self.to, self.bytes, self.from) }
     }
 }
 
@@ -361,8 +353,7 @@ impl<T: Operations> DaxDevice<T> {
         ops.map_or(0, |ops| {
             ops.recovery_write(
                 pgoff as u64,
-                // INVARIANT: `dax_iomap_iter` passes its own iterator, and the address of at least `bytes`
-                // bytes that `direct_access` has returned. The read lock is held, so they stay mapped.
+                // INVARIANT: `dax_iomap_iter` passes its own iterator.
                 RecoveryWrite {
                     to,
                     bytes,
@@ -426,6 +417,8 @@ impl FailureLink {
         // SAFETY: `dax` was found with the read lock held. `Registration::unregister` clears the link, and then
         // waits for readers in `kill_dax` before its reference to the device is put.
         to_result(unsafe { bindings::dax_holder_notify_failure(dax, offset, len, flags) })
+            // The device is dead, since the link was read.
+            .map_err(|e| if e == ENXIO { eopnotsupp() } else { e })
     }
 }
 
