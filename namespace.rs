@@ -191,7 +191,7 @@ impl<'bound> BoundNamespace<'bound> {
         ensure_memmap_is_good(dev, &mapping, &badblocks)?;
         let memory_errors = memory_errors::Listener::new(badblocks.clone(), scope)?;
         let failures = Failures::new(badblocks.clone(), link.clone());
-        let memory = mapping.map(dev, &range, claim, failures, scope)?;
+        let memory = mapping.map(dev, claim, failures, scope)?;
         let media = Arc::new(Media::new(bound, memory, badblocks.clone())?, GFP_KERNEL)?;
         let control = Control::new(badblocks, Some(media.clone()))?;
 
@@ -311,13 +311,12 @@ impl Mapping {
     fn map<'bound>(
         self,
         dev: &Device<Core<'_>>,
-        range: &RangeInclusive<u64>,
         claim: iomem::Claim,
         failures: Failures<'bound>,
         scope: &'bound Scope<'bound>,
     ) -> Result<Memory<'bound, Failures<'bound>>> {
         match self {
-            Self::Plain => Memory::remap(range, claim),
+            Self::Plain => Memory::remap(claim),
             Self::Pages(layout, data_offset) => {
                 Memory::map_pages(layout, dev.numa_node(), claim, failures, scope)?
                     .skip(usize::try_from(data_offset).map_err(|_| ENXIO)?)

@@ -215,7 +215,8 @@ pub(super) unsafe fn copy_flushcache(to: NonNull<u8>, from: NonNull<u8>, len: us
     Ok(())
 }
 
-/// [`copy_flushcache`] for bytes that are not whole cache lines.
+/// [`copy_flushcache`] for bytes that are not whole cache lines. A machine check at a load from memory that is
+/// bad itself is not survived: it is for bytes from RAM.
 ///
 /// # Safety
 ///

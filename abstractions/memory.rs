@@ -72,10 +72,11 @@ unsafe impl<H: MemoryFailure> Send for Memory<'_, H> {}
 unsafe impl<H: MemoryFailure> Sync for Memory<'_, H> {}
 
 impl<'bound, H: MemoryFailure + 'bound> Memory<'bound, H> {
-    /// Maps the physical addresses `range` without `struct page`s. Holds `claim` until they are unmapped.
+    /// Maps the claimed physical addresses without `struct page`s. Holds `claim` until they are unmapped.
     /// [`ENXIO`] if they can't be mapped.
-    pub(crate) fn remap(range: &RangeInclusive<u64>, claim: Claim) -> Result<Self> {
-        let len = len_of(range)?;
+    pub(crate) fn remap(claim: Claim) -> Result<Self> {
+        let range = claim.range();
+        let len = len_of(&range)?;
         let mapping = Remapped::new(*range.start(), len)?;
 
         // INVARIANT: `mapping` has `len` bytes mapped from `base` on until it is dropped.
@@ -88,8 +89,8 @@ impl<'bound, H: MemoryFailure + 'bound> Memory<'bound, H> {
     }
 
     /// Maps the physical addresses of `layout` with `struct page`s. Notifies `failure` of memory failures
-    /// in them, and holds `claim` until they are unmapped. [`ENOMEM`], or another error of
-    /// `memremap_pages`.
+    /// in them, and holds `claim` until they are unmapped. [`EINVAL`] if it does not cover them, [`ENOMEM`],
+    /// or another error of `memremap_pages`.
     pub(crate) fn map_pages(
         layout: Layout,
         node: c_int,
@@ -99,6 +100,11 @@ impl<'bound, H: MemoryFailure + 'bound> Memory<'bound, H> {
     ) -> Result<Self> {
         let range = layout.range();
         let len = len_of(&range)?;
+        let claimed = claim.range();
+
+        if range.start() < claimed.start() || range.end() > claimed.end() {
+            return Err(EINVAL);
+        }
         let mapping = DevPagemap::new(layout, node, claim, failure, scope)?;
 
         // INVARIANT: `mapping` has `len` bytes mapped from `base` on until it is dropped.

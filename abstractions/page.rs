@@ -141,7 +141,9 @@ pub(super) unsafe fn poison_page(pfn: u64) -> Result {
 /// The page frame has an initialised `struct page`, for all of `'a`.
 #[cfg(CONFIG_MEMORY_FAILURE)]
 unsafe fn flags<'a>(pfn: u64) -> &'a AtomicU64 {
-    // SAFETY: `# Safety` requires an initialised `struct page`. Its flags are only accessed atomically.
+    // SAFETY: `# Safety` requires an initialised `struct page`. Its flags are accessed atomically. But the flags of
+    // the second page of a folio have its order, which C changes by a plain read and write when a huge mapping
+    // begins or ends: a change of `HWPOISON` at that time may be lost, as one by C itself.
     unsafe { AtomicU64::from_ptr((&raw mut (*page(pfn)).flags).cast()) }
 }
 

@@ -183,8 +183,8 @@ impl<'a> Bio<'a> {
         let start = unsafe { kernel::bindings::bio_start_io_acct(bio) };
         let result = serve(self);
 
-        // SAFETY: The accounting was started above. `serve` only borrows the bio, so it has not ended, and
-        // has the same device.
+        // SAFETY: The accounting was started above. `serve` only borrows the bio, and has no other one to
+        // replace it with, so it has not ended, and has the same device.
         unsafe { kernel::bindings::bio_end_io_acct_remapped(bio, start, (*bio).bi_bdev) };
         result
     }

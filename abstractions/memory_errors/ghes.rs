@@ -98,7 +98,8 @@ extern "C" fn callback(
     let this = unsafe { &*kernel::container_of!(Opaque::cast_from(block), Notifier, block) };
     let error = error.cast::<bindings::cper_sec_mem_err>();
     // SAFETY: The chain is called with a record that does not change during the call. It is packed, and has
-    // all fields but the last ones (UEFI 2.1, `cper_sec_mem_err_old`).
+    // all fields but the last ones (UEFI 2.1, `cper_sec_mem_err_old`), as the firmware has to write them: the
+    // chain does not pass its length.
     let (valid, address, mask) = unsafe {
         (
             (&raw const (*error).validation_bits).read_unaligned(),

@@ -14,7 +14,8 @@ use kernel::{
     sync::{
         SpinLock,
         SpinLockGuard, //
-    }, //
+    },
+    types::NotThreadSafe, //
 };
 
 impl Region {
@@ -23,7 +24,7 @@ impl Region {
         // SAFETY: By the type invariant the region is valid, and so is its bus, which outlives it.
         unsafe { bindings::nvdimm_bus_lock(&raw mut (*self.as_raw()).dev) };
         // INVARIANT: The lock was just taken.
-        Bus(self)
+        Bus(self, NotThreadSafe)
     }
 
     /// Removes the physical `addresses` from the bad blocks of the region if its bus has no commands. The
@@ -41,7 +42,7 @@ impl Region {
 /// # Invariants
 ///
 /// The lock of the region's bus is held.
-pub(crate) struct Bus<'a>(&'a Region);
+pub(crate) struct Bus<'a>(&'a Region, NotThreadSafe);
 
 impl Bus<'_> {
     /// Returns the parts of the badrange list that are in the physical addresses `within`. [`ENOMEM`].
@@ -174,23 +175,25 @@ impl Badranges<'_> {
         while node != self.head {
             // SAFETY: Each node but the head is the field `list` of a `badrange_entry`, which is accessed and
             // freed only with the lock of the list held, as it is here.
-            let entry =
-                unsafe { &mut *kernel::container_of!(node, bindings::badrange_entry, list) };
-            let addresses = entry.start..entry.start.saturating_add(entry.length);
+            let (entry, addresses, next) = unsafe {
+                let entry = kernel::container_of!(node, bindings::badrange_entry, list);
+
+                (entry, addresses(&*entry), (*node).next)
+            };
             let removed = cut(&addresses)
                 .map(|part| part.start.max(addresses.start)..part.end.min(addresses.end))
                 .filter(|part| !part.is_empty());
             let Some(removed) = removed else {
-                node = entry.list.next;
+                node = next;
                 continue;
             };
             let front = addresses.start..removed.start;
             let back = removed.end..addresses.end;
 
             if front.is_empty() && back.is_empty() {
-                node = entry.list.next;
                 // SAFETY: `entry` is of this list, and not used again.
                 unsafe { self.remove(entry) };
+                node = next;
                 continue;
             }
             let rest = if front.is_empty() { &back } else { &front };
@@ -204,7 +207,8 @@ impl Badranges<'_> {
                 // At the end of the list, so that it is passed to `cut` as well.
                 self.append(second);
             }
-            set_addresses(entry, rest);
+            // SAFETY: See above.
+            set_addresses(unsafe { &mut *entry }, rest);
         }
         true
     }
@@ -253,6 +257,10 @@ fn new_entry(flags: Flags) -> Result<KBox<bindings::badrange_entry>> {
     };
 
     Ok(KBox::new(entry, flags)?)
+}
+
+fn addresses(entry: &bindings::badrange_entry) -> Range<u64> {
+    entry.start..entry.start.saturating_add(entry.length)
 }
 
 fn set_addresses(entry: &mut bindings::badrange_entry, addresses: &Range<u64>) {
