@@ -864,7 +864,8 @@ impl<'bound> Badblocks<'bound> {
 impl Drop for Badblocks<'_> {
     fn drop(&mut self) {
         self.work.cancel();
-        if self.set.sync().is_err() {
+        // Nobody tries again later.
+        if self.set.sync().is_err() && self.set.sync().is_err() {
             dev_err!(
                 self.set.device(),
                 "no memory to keep all errors: some are unknown, or repaired ones bad, when a driver is bound again\n"
