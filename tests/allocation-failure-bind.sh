@@ -15,27 +15,12 @@ cleanup() {
 	provider_cleanup
 }
 
-# EBUSY: the claim of the range is not possible; ENXIO: libnvdimm could not make sense of the namespace; ENODEV: another
-# device claims it.
-FAILED='(Cannot allocate memory|Bad address|Device or resource busy|No such device( or address)?|Invalid argument) \(os error [0-9]+\)'
-BIND=/sys/bus/nd/drivers/$DRIVER/bind
-UNBIND=/sys/bus/nd/drivers/$DRIVER/unbind
-
-# check_bind NAME DEVICE DISK: binds a device that stays when it is unbound.
-check_bind() {
-	check_faults "$1" "$FAILED; none; none|ok; $3; ${2%.*}" "write=$BIND=$2" --before "-write=$UNBIND=$2" \
-		--look "/sys/block/pmem*" --look "${BIND%/*}/*0.*"
-	echo "$2" >"$UNBIND" 2>/dev/null || :
-	is "$1: the next bind" "$(bind_error "$2")" ""
-	check "$1: and a read" read_sectors "$3" 0 8
-}
-
 # check_claimed NAME: binds the namespace, which another device claims. Nothing else is bound meanwhile.
 check_claimed() {
 	echo 0 >/sys/bus/nd/drivers_autoprobe
 	region=/sys/bus/nd/drivers/nd_region
 	bus=$(realpath "$ND/region0/..")
-	check_faults "$1 claims the namespace" "$FAILED; none; none" "-write=$BIND=$NAMESPACE" --before "write=$region/unbind=region0" \
+	check_faults "$1 claims the namespace" "$BIND_ERRORS; none; none" "-write=$BIND=$NAMESPACE" --before "write=$region/unbind=region0" \
 		--before "write=$region/bind=region0" --before "read=$bus/wait_probe" --look "/sys/block/pmem*" --look "${BIND%/*}/*0.*"
 	echo 1 >/sys/bus/nd/drivers_autoprobe
 }

@@ -75,6 +75,21 @@ check_no_faults() {
 	check_results "something could fail" "$@"
 }
 
+# The errors of a bind with a fault. EBUSY: the claim of the range is not possible; ENXIO: libnvdimm could not make sense of
+# the namespace; ENODEV: another device claims it.
+BIND_ERRORS='(Cannot allocate memory|Bad address|Device or resource busy|No such device( or address)?|Invalid argument) \(os error [0-9]+\)'
+BIND=/sys/bus/nd/drivers/$DRIVER/bind
+UNBIND=/sys/bus/nd/drivers/$DRIVER/unbind
+
+# check_bind NAME DEVICE DISK: 3 rows: binds a device that stays when it is unbound. No other disk is of persistent memory.
+check_bind() {
+	check_faults "$1" "$BIND_ERRORS; none; none|ok; $3; ${2%.*}" "write=$BIND=$2" --before "-write=$UNBIND=$2" \
+		--look "/sys/block/pmem*" --look "${BIND%/*}/*[0-9].*"
+	echo "$2" >"$UNBIND" 2>/dev/null || :
+	is "$1: the next bind" "$(bind_error "$2")" ""
+	check "$1: and a read" read_sectors "$3" 0 8
+}
+
 # check_results FAILURE NAME ALLOWED ARGUMENTS…: FAILURE is one of the two texts above.
 check_results() {
 	faults_failure=$1 faults_name=$2 faults_allowed=$3

@@ -1,0 +1,33 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# A load, an unload or an unbind in which any one allocation fails gives an errno or succeeds, and forgets no error.
+# debug
+# expect-splat: vmalloc error
+# expect-splat: vmemmap alloc failure
+# vm: --bare --append memmap=128M$512M
+# timeout: 900
+. "$(dirname "$0")/lib/test.sh"
+. "$(dirname "$0")/lib/provider.sh"
+. "$(dirname "$0")/lib/fail-nth.sh"
+
+# check_end NAME STEP: the step ends a binding whose last changes the bus's list may not have yet.
+check_end() {
+	check_faults "$1" "ok" "$2" --before "-load=$MODULE" --before "-write=$BIND=$NAMESPACE" --before "write=$LIST=drop 0 1048576" \
+		--before "write=$LIST=add 65536 12288" --before "write=$LIST=drop 69632 4096" \
+		--after "-load=$MODULE" --after "-write=$BIND=$NAMESPACE" --after "run=[ \"\$(paste -sd + $LIST)\" = '65536 4096 log+73728 4096 log' ]"
+}
+
+[ "$DRIVER" = rust_pmem ] || skip_all "nd_pmem has no errors/list"
+need_faults
+spare_allocations_in async_schedule_node_domain
+plan 5
+provide size=$((16 << 20)) dimm=0
+LIST=$ND/$NAMESPACE/errors/list
+check_end "unbind" "write=$UNBIND=$NAMESPACE"
+check_end "unload" "unload=rust_pmem"
+echo "add 131072 4096" >"$LIST"
+check_faults "load" "$ERRORS; none|$BIND_ERRORS; none|ok; none|ok; pmem0" "load=$MODULE" --before "-unload=rust_pmem" --look "/sys/block/pmem*"
+rmmod rust_pmem 2>/dev/null || :
+check "the next load" insmod "$MODULE"
+settle
+is "no error is forgotten" "$(paste -sd + "$LIST")" "65536 4096 log+73728 4096 log+131072 4096 log"
