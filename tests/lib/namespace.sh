@@ -60,12 +60,15 @@ nfit_region() {
 # its data.
 make_cxl_region() {
 	modprobe -a cxl_acpi cxl_pci cxl_mem cxl_pmem || return
-	for _ in $(seq 50); do
-		[ ! -e /sys/bus/cxl/devices/mem0 ] || [ ! -e /sys/bus/cxl/devices/decoder0.0 ] || break
-		sleep 0.2
-	done
+	# The endpoint comes last, on a slow kernel after seconds.
+	wait_for 30 cxl_is_active || return
 	cxl create-region -d decoder0.0 -m mem0 -t pmem -s "$1" -U "$2" || return
 	settle
+}
+
+cxl_is_active() {
+	[ -e /sys/bus/cxl/devices/mem0 ] && [ -e /sys/bus/cxl/devices/decoder0.0 ] &&
+		find /sys/bus/cxl/devices/ -name 'endpoint*' | grep -q .
 }
 
 # bind_ramdax: binds ramdax, which provides a label area, to the e820 memory. nd_e820 must not be loaded.

@@ -1,0 +1,81 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# Machine checks under direct reads from deep queues with registered buffers, and under cached ones, cost only the pages that failed.
+# vm: --bare --e820 64M@512M --cpus 2
+# timeout: 180
+. "$(dirname "$0")/lib/test.sh"
+. "$(dirname "$0")/lib/busy.sh"
+. "$(dirname "$0")/lib/mce-inject.sh"
+
+STRIDE=$((1 << 20))
+PAGES=32
+cleanup() {
+	kill $fio_pid $cached_pid 2>/dev/null
+	wait
+	blkdiscard -f -z "/dev/$disk"
+	unload_driver
+}
+
+# read_cached: reads the disk through the page cache, again and again.
+read_cached() {
+	while :; do
+		blockdev --flushbufs "/dev/$disk"
+		pmem-io verify "/dev/$disk" --length 32M --seed 3 >/dev/null 2>&1 || :
+	done
+}
+
+# good_data: reads the data between the pages that fail.
+good_data() {
+	page=0
+	while [ $page -lt $PAGES ]; do
+		pmem-io verify --direct "/dev/$disk" --offset $((page * STRIDE + 4096)) --length $((STRIDE - 4096)) --seed 3 || return
+		page=$((page + 1))
+	done
+}
+
+# readable_pages: how many of the pages that failed can be read.
+readable_pages() {
+	seq 0 $((PAGES - 1)) | while read -r page; do
+		! pmem-io pread "/dev/$disk" --direct --offset $((page * STRIDE)) --length 4K >/dev/null 2>&1 || echo "$page"
+	done
+}
+
+all_are_listed() {
+	[ "$(count_listed_pages "$namespace" $STRIDE $PAGES)" = $PAGES ]
+}
+
+[ "$DRIVER" = rust_pmem ] || skip_all "C lists machine checks on memory of the NFIT alone"
+need fio pmem-io
+plan 9
+load_driver
+namespace=$(e820_ns)
+disk=$(disk_of "$namespace")
+start=$(cat "$ND/$namespace/resource")
+load_mce_inject
+blkdiscard -f -z "/dev/$disk"
+check "filled" pmem-io fill --direct "/dev/$disk" --length 32M --seed 3
+start_fio "/dev/$disk" --filename="/dev/$disk" --rw=randread --direct=1 --size=32M --bsrange=4k-128k --ioengine=io_uring \
+	--fixedbufs=1 --iodepth=16 --time_based --runtime=120 --continue_on_error=io --output-format=json --output=/tmp/fio.json
+read_cached &
+cached_pid=$!
+# Two at a time: one half as exceptions of the processor, the other as reports to the kernel.
+mce_inject_pages "$start" $STRIDE $((PAGES / 2)) $((PAGES - 1)) &
+injector=$!
+page=0
+while [ $page -lt $((PAGES / 2)) ]; do
+	host mce $((start + page * STRIDE)) 12
+	page=$((page + 1))
+done
+wait $injector
+check "all pages are listed" wait_for 10 all_are_listed
+check "fio goes on" kill -0 $fio_pid
+sleep 1
+kill -INT $fio_pid
+wait $fio_pid || :
+kill $cached_pid
+is "it has seen I/O errors alone" "$(sed -n '/^{/,$p' /tmp/fio.json | jq -r '.jobs[] | "\(.first_error) \(.total_err > 0)"')" "5 true"
+is_empty "none of the pages can be read" readable_pages
+check "all other data can" good_data
+is "no more is listed" "$(awk '{ sum += $2 } END { print sum / 4096 }' "$ND/$namespace/errors/list")" $PAGES
+check "all is written over" pmem-io fill --direct "/dev/$disk" --length 32M --seed 4
+check "and read" pmem-io verify --direct "/dev/$disk" --length 32M --seed 4
