@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 # Data above 4 GiB of a disk is at its own offset, and not at the same offset below 4 GiB.
-# vm: --bare --nvdimm size=5G,labels
+# vm: --bare --memory 1536M --nvdimm size=5G,labels
 . "$(dirname "$0")/lib/test.sh"
 
 cleanup() {

@@ -13,8 +13,8 @@
 
 need pmem-fuzz
 seed=${SEED:-$(date +%s)}
-part=$((${MINUTES:-60} * 12))
-plan 5
+part=$((${MINUTES:-60} * 10))
+plan 6
 for mode in fsdax devdax sector; do
 	check "$mode, seed $seed" fuzz_images $mode --seed "$seed" --count 1000000 --seconds $part
 	[ -z "$tap_output" ] || echo "$tap_output" | sed 's/^/# /'
@@ -26,6 +26,9 @@ if [ "$DRIVER" = rust_pmem ]; then
 else
 	skip "commands" "nd_pmem has no errors/list"
 fi
+provide size=$((16 << 20)) pages=1 commands=0
+check "requests, seed $seed" pmem-io requests "/dev/$DISK" --seed "$seed" --bad --batches 100000000 --seconds $part
+provider_cleanup
 # Only these use the NVDIMM.
 modprobe nfit
 provide size=$((8 << 20)) pages=1

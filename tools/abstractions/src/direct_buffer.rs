@@ -30,6 +30,12 @@ impl DirectBuffer {
         }
     }
 
+    /// Returns the number of bytes.
+    #[expect(clippy::len_without_is_empty, reason = "nobody asks for it")]
+    pub fn len(&self) -> usize {
+        self.length
+    }
+
     /// Returns all bytes.
     pub fn bytes(&mut self) -> &mut [u8] {
         &mut self.bytes[self.start..self.start + self.length]

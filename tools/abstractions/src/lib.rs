@@ -5,7 +5,7 @@
 //! A [`Mapping`] of a file, whose bytes may change or fault at any time, and what the kernel does with
 //! its pages ([`pinning`]); SIGBUS as an error ([`sigbus`]); pages that a process supplies on demand
 //! ([`userfault`]); cache write-back ([`cache`]) and the time-stamp counter ([`tsc`]); io_uring
-//! ([`ring`]); ioctls of block devices ([`ioctl`], [`raw_ioctl`]) and of file systems ([`extents`], [`xattr`],
+//! ([`ring`], [`queue`]); ioctls of block devices ([`ioctl`], [`raw_ioctl`]) and of file systems ([`extents`], [`xattr`],
 //! [`xfs_parents`]); errors that file systems report ([`fs_errors`]); leases
 //! ([`lease`]); kernel modules ([`module`]); what runs between fork and exec, and signal masks
 //! ([`process`]); child processes without privileges ([`sandbox`]); [`mark`] for the power-failure plugin.
@@ -24,6 +24,7 @@ mod mark;
 pub mod module;
 pub mod pinning;
 pub mod process;
+pub mod queue;
 pub mod raw_ioctl;
 pub mod ring;
 pub mod sandbox;

@@ -14,6 +14,7 @@ mod model;
 mod pattern;
 mod places;
 mod promise;
+mod requests;
 mod sequence;
 mod steps;
 mod sysfs;
@@ -178,6 +179,8 @@ enum Command {
     /// Read, write and zero a disk at random, with vectors of unaligned buffers, and compare with a
     /// model; print a checksum of the disk; exit status 3 if it differs
     Sequence(sequence::Sequence),
+    /// Make random requests to a disk by io_uring, many at once; print the number of each result
+    Requests(requests::Requests),
     /// Make files, a thousand in a folder, such as FOLDER/7/7992. They are sparse, except that every
     /// sixteenth has a block
     Files {
@@ -277,6 +280,7 @@ fn run(command: Command) -> Result<usize> {
         #[cfg(feature = "model")]
         Command::Model(options) => model::run(&options),
         Command::Sequence(sequence) => sequence.run(),
+        Command::Requests(requests) => requests.run(),
         Command::Files {
             folder,
             from,

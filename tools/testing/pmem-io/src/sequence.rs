@@ -233,25 +233,29 @@ impl Disk {
         Ok(all)
     }
 
-    /// Compares bytes at `start` with the expected contents and prints the first sectors that differ;
-    /// returns how many do.
     fn differences(&self, found: &[u8], start: usize) -> usize {
-        let wanted = self.image[start..start + found.len()].chunks(self.sector);
-        let different: Vec<usize> = found
-            .chunks(self.sector)
-            .zip(wanted)
-            .enumerate()
-            .filter(|(_, (found, wanted))| found != wanted)
-            .map(|(index, _)| start + index * self.sector)
-            .collect();
-        for at in different.iter().take(8) {
-            println!("the sector at byte {at} differs from the written data");
-        }
-        different.len()
+        let wanted = &self.image[start..start + found.len()];
+        differences(found, wanted, start, self.sector)
     }
 }
 
+/// Compares what was found at byte `start` with the expected contents, and prints the first sectors that differ;
+/// returns how many do.
+pub fn differences(found: &[u8], wanted: &[u8], start: usize, sector: usize) -> usize {
+    let different: Vec<usize> = found
+        .chunks(sector)
+        .zip(wanted.chunks(sector))
+        .enumerate()
+        .filter(|(_, (found, wanted))| found != wanted)
+        .map(|(index, _)| start + index * sector)
+        .collect();
+    for at in different.iter().take(8) {
+        println!("the sector at byte {at} differs from the written data");
+    }
+    different.len()
+}
+
 /// Allocates a buffer at a random multiple of the least alignment.
-fn unaligned_buffer(length: usize, random: &mut Rng) -> DirectBuffer {
+pub fn unaligned_buffer(length: usize, random: &mut Rng) -> DirectBuffer {
     DirectBuffer::misaligned(length, random.usize(0..PAGE_BYTES / ALIGN) * ALIGN)
 }

@@ -1,0 +1,29 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# Thousands of random requests, many at once by io_uring, match a model: odd vectors and places, flags, bad pages, the end.
+# vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
+# timeout: 240
+. "$(dirname "$0")/lib/test.sh"
+
+# check_requests NAME ARGUMENTS OF pmem-io requests…
+check_requests() {
+	requests_name=$1
+	shift
+	# shellcheck disable=SC2016 # for sh
+	check "$requests_name" sh -c 'pmem-io requests "$@" >/tmp/requests' requests "$@"
+	sed 's/^/# /' /tmp/requests
+}
+
+plan 6
+load_driver
+check_requests "raw" --seed 11 "/dev/$(plain_disk)"
+check_requests "e820" --seed 12 "/dev/$(e820_disk)"
+check_requests "e820, with bad pages" --seed 13 --bad "/dev/$(e820_disk)"
+check_requests "fsdax" --seed 14 "/dev/$(labelled_disk -m fsdax -M mem -s 64M)"
+check_requests "sectors of 4096 bytes" --seed 15 "/dev/$(labelled_disk -m raw -l 4096 -s 64M)"
+if [ "$DRIVER" = rust_pmem ]; then
+	check_requests "e820, polled, with bad pages" --seed 16 --bad --polled "/dev/$(e820_disk)"
+else
+	skip "e820, polled, with bad pages" "nd_pmem can't be polled"
+fi
+forget_errors "$(e820_disk)"
