@@ -16,17 +16,17 @@ need_faults
 spare_allocations_in async_schedule_node_domain
 plan 12
 load_driver
-for namespace in $(nfit_ns) $(e820_ns) $(virtio_ns); do
+set -- "$(nfit_ns)" "$(e820_ns)" "$(virtio_ns)"
+disks=
+for namespace; do
+	disks="$disks $(disk_of "$namespace")"
 	echo "add 65536 4096" >"$ND/$namespace/errors/list"
-done
-for namespace in $(nfit_ns) $(e820_ns) $(virtio_ns); do
 	echo "$namespace" >"$UNBIND"
 done
-for provider in nfit e820 virtio; do
-	namespace=$("${provider}_ns")
-	# The name has the number of the region.
-	check_bind "$provider" "$namespace" "pmem$(echo "$namespace" | sed "s/namespace//; s/\.0$//")"
-	is "$provider: the error is listed" "$(cat "$ND/$namespace/errors/list")" "65536 4096 log"
-	echo "drop 0 $(cat "$ND/$namespace/size")" >"$ND/$namespace/errors/list"
-	echo "$namespace" >"$UNBIND"
+for disk in $disks; do
+	check_bind "$1" "$1" "$disk"
+	is "$1: the error is listed" "$(cat "$ND/$1/errors/list")" "65536 4096 log"
+	echo "drop 0 $(cat "$ND/$1/size")" >"$ND/$1/errors/list"
+	echo "$1" >"$UNBIND"
+	shift
 done
