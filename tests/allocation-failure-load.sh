@@ -4,6 +4,7 @@
 # debug
 # expect-splat: vmalloc error
 # expect-splat: vmemmap alloc failure
+# expect-splat: arch_add_memory
 # vm: --bare --append memmap=128M$512M
 # timeout: 900
 . "$(dirname "$0")/lib/test.sh"
@@ -12,20 +13,22 @@
 
 # check_end NAME STEP: the step ends a binding whose last changes the bus's list may not have yet.
 check_end() {
-	check_faults "$1" "ok" "$2" --before "-load=$MODULE" --before "-write=$BIND=$NAMESPACE" --before "write=$LIST=drop 0 1048576" \
+	check_faults "$1" "ok|$ERRORS" "$2" --before "-load=$MODULE" --before "-write=$BIND=$NAMESPACE" --before "write=$LIST=drop 0 1048576" \
 		--before "write=$LIST=add 65536 12288" --before "write=$LIST=drop 69632 4096" \
-		--after "-load=$MODULE" --after "-write=$BIND=$NAMESPACE" --after "run=[ \"\$(paste -sd + $LIST)\" = '65536 4096 log+73728 4096 log' ]"
+		--after "-load=$MODULE" --after "-write=$BIND=$NAMESPACE" --after "run=[ \"\$(cut -d ' ' -f 1,2 $LIST | paste -sd +)\" = '65536 4096+73728 4096' ]"
 }
 
 [ "$DRIVER" = rust_pmem ] || skip_all "nd_pmem has no errors/list"
 need_faults
-spare_allocations_in async_schedule_node_domain
 plan 5
 provide size=$((16 << 20)) dimm=0
 LIST=$ND/$NAMESPACE/errors/list
 check_end "unbind" "write=$UNBIND=$NAMESPACE"
 check_end "unload" "unload=rust_pmem"
 echo "add 131072 4096" >"$LIST"
+# A driver without these links is removed again, and its module is freed although the file with which the block layer has read the
+# partition table is only closed when the program returns from the system call (do_init_module), with any driver.
+spare_allocations_in module_add_driver
 check_faults "load" "$ERRORS; none|$BIND_ERRORS; none|ok; none|ok; pmem0" "load=$MODULE" --before "-unload=rust_pmem" --look "/sys/block/pmem*"
 rmmod rust_pmem 2>/dev/null || :
 check "the next load" insmod "$MODULE"

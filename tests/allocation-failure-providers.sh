@@ -4,6 +4,7 @@
 # debug
 # expect-splat: vmalloc error
 # expect-splat: vmemmap alloc failure
+# expect-splat: arch_add_memory
 # vm: --bare --nvdimm size=64M --e820 64M@512M --virtio-pmem size=64M
 # timeout: 900
 . "$(dirname "$0")/lib/test.sh"
@@ -15,6 +16,7 @@ need_faults
 # As in allocation-failure-bind.
 spare_allocations_in async_schedule_node_domain
 plan 12
+modprobe nfit
 load_driver
 set -- "$(nfit_ns)" "$(e820_ns)" "$(virtio_ns)"
 disks=
