@@ -20,7 +20,10 @@ use crate::{
     units::Span, //
 };
 use core::ops::Range;
-use kernel::prelude::*;
+use kernel::{
+    page::PAGE_SIZE,
+    prelude::*, //
+};
 
 impl Media<'_> {
     /// [`Media::overwrite`] of a range with bad blocks.
@@ -28,11 +31,12 @@ impl Media<'_> {
     pub(crate) fn overwrite_slow(&self, span: Span, mut from: Source<'_>) -> (usize, Result) {
         let mut rest = span;
         let mut written = 0_usize;
+        let mut buffer = KVec::new();
 
         while rest.len() > 0 {
             let page = rest.take_page();
 
-            match self.overwrite_page(page, &mut from) {
+            match self.overwrite_page(page, &mut from, &mut buffer) {
                 Ok(()) => written = written.saturating_add(page.len()),
                 Err(e) => return (written, Err(e)),
             }
@@ -41,36 +45,61 @@ impl Media<'_> {
     }
 
     /// Writes the next bytes of `from` to `page`, a page or a part of one, and repairs it if it is
-    /// bad. [`EFAULT`], and nothing is written, if `from` has fewer bytes.
-    fn overwrite_page(&self, page: Span, from: &mut Source<'_>) -> Result {
+    /// bad. `buffer` is for bytes of a program. [`EFAULT`], and nothing is written, if `from` has fewer
+    /// bytes.
+    fn overwrite_page(&self, page: Span, from: &mut Source<'_>, buffer: &mut KVec<u8>) -> Result {
+        let len = page.len();
         // Reading a program's memory may fault and take long. It is copied before the lock is taken,
         // so that other repairs do not wait for it.
         let of_program = match from {
             Source::Program(program) => {
-                let mut buffer = KVec::from_elem(0, page.len(), GFP_KERNEL)?;
+                if buffer.is_empty() {
+                    *buffer = KVec::from_elem(0, PAGE_SIZE, GFP_KERNEL)?;
+                }
+                let bytes = buffer.get_mut(..len).ok_or(EIO)?;
 
-                program.peek(&mut buffer)?;
-                Some(buffer)
+                program.peek(bytes)?;
+                Some(&*bytes)
             }
             _ => None,
         };
+
+        match of_program {
+            // The pages around a bad one.
+            Some(bytes) if !self.needs_repair(&page) => {
+                self.memory.write_bytes(page.offset(), bytes)
+            }
+            _ => self.repair_page_from(&page, of_program, from),
+        }
+        .inspect_err(|_| self.find_unmapped(page))?;
+        if let Source::Program(program) = from {
+            program.skip(len);
+        }
+        Ok(())
+    }
+
+    /// Stores the bytes `of_program`, or else the next ones of `from`, with other repairs locked out.
+    fn repair_page_from(
+        &self,
+        page: &Span,
+        of_program: Option<&[u8]>,
+        from: &mut Source<'_>,
+    ) -> Result {
         let mut guard = self.repair.lock();
         let Buffers { data, readback } = &mut *guard;
-        let bytes = match &of_program {
-            Some(buffer) => buffer,
+        let bytes = match of_program {
+            // It may be bad since the caller has looked: `recovery_write`.
+            Some(_) if !page.is_whole_pages() && self.badblocks().any_in_pages_of(page) => {
+                return Err(EIO);
+            }
+            Some(bytes) => bytes,
             None => {
                 from.fill(data.get_mut(..page.len()).ok_or(EIO)?);
                 &*data
             }
         };
-        let len = page.len();
 
-        self.repair_page(&page, bytes.get(..len).ok_or(EIO)?, readback)
-            .inspect_err(|_| self.find_unmapped(page))?;
-        if let Source::Program(program) = from {
-            program.skip(len);
-        }
-        Ok(())
+        self.repair_page(page, bytes.get(..page.len()).ok_or(EIO)?, readback)
     }
 
     /// Stores `bytes` to `page`, a page or a part of one, and repairs it if it is bad.

@@ -417,7 +417,7 @@ impl FailureLink {
         // SAFETY: `dax` was found with the read lock held. `Registration::unregister` clears the link, and then
         // waits for readers in `kill_dax` before its reference to the device is put.
         to_result(unsafe { bindings::dax_holder_notify_failure(dax, offset, len, flags) })
-            // The device is dead, since the link was read.
+            // The device is dead since the link was read, or its file system does not have the address.
             .map_err(|e| if e == ENXIO { eopnotsupp() } else { e })
     }
 }
