@@ -159,13 +159,12 @@ impl Media<'_> {
 
     /// Clears poison in `span`, a page or a part of one, and returns whether the bus has cleared it.
     ///
-    /// A bus without the command is not asked: for one without any, libnvdimm returns success and does
-    /// nothing.
+    /// A bus without commands is not asked: libnvdimm returns success for it, and does nothing.
     fn clear_poison(&self, span: &Span) -> bool {
         // No overflow: inside of one range of physical addresses.
         let phys = self.memory.phys().wrapping_add(span.offset() as u64);
 
-        self.dev.region().has_clear_error()
+        self.dev.region().has_commands()
             // CAST: `span` is not larger than a page.
             && matches!(self.dev.clear_poison(phys, span.len() as u32),
                 Ok(cleared) if cleared as usize >= span.len())
