@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # A machine check in a page that is mapped as a part of a huge one costs that page alone, and a repair makes it huge again.
 # kernel: transparent_hugepage
-# vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
+# vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M --cpus 2
 . "$(dirname "$0")/lib/test.sh"
 
 trace=/sys/kernel/tracing
@@ -25,10 +25,11 @@ need pmem-io
 plan 8
 load_driver
 disk=$(labelled_disk -m fsdax -M mem -s 128M)
-echo 1 >"/sys/block/$disk/device/errors/overwrite_heals"
+echo 1 >"/sys/block/$disk/errors/overwrite_heals"
 make_fs ext4 "$disk"
 mount_dax "$disk"
 fallocate -l 4M $MNT/file
+pmem-io map-write $MNT/file
 # Page 612, in the second huge page.
 address=$(($(pmem-io phys $MNT/file --offset 2448K)))
 echo 1 >$trace/events/fs_dax/enable
