@@ -6,6 +6,7 @@
 # timeout: 120
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/rows.sh"
+. "$(dirname "$0")/lib/busy.sh"
 
 # test_removal NAME DISK OPTIONS OF fio…: unbinds the device while fio runs. Timing decides whether the current call
 # fails, or the next one finds a disk of size 0.
@@ -13,15 +14,15 @@ test_removal() {
 	name=$1 disk=$2
 	shift 2
 	device=$(device_of_disk "$disk")
-	fio --name=job --filename="/dev/$disk" --size=16M --bs=64k --time_based --runtime=60 --minimal "$@" >/tmp/dying 2>&1 &
-	worker=$!
-	sleep 3
+	# Without a disk, fio would make a file of its name.
+	start_fio "/dev/$disk" --filename="/dev/$disk" --allow_file_create=0 --size=16M --bs=64k --time_based --runtime=60 --minimal "$@"
+	sleep 1
 	echo "$device" >"/sys/bus/nd/drivers/$DRIVER/unbind"
 	add_row "$name: the node" "$([ -e "/dev/$disk" ] && echo "is there" || echo "is gone")"
 	began=$(cut -d. -f1 /proc/uptime)
-	wait "$worker" && status=0 || status=$?
+	wait "$fio_pid" && status=0 || status=$?
 	add_row "$name: fails" "$([ "$status" -ne 0 ] && echo yes), $([ $(($(cut -d. -f1 /proc/uptime) - began)) -lt 40 ] && echo "at once")"
-	add_row "$name: says" "$(grep '^fio:' /tmp/dying | grep -v 'Input/output error\|No space left\|No such device\|full resid\|pid=' | head -n 1)."
+	add_row "$name: says" "$(grep '^fio:' /tmp/fio | grep -v 'Input/output error\|No space left\|No such device\|full resid\|pid=' | head -n 1)."
 	echo "$device" >"/sys/bus/nd/drivers/$DRIVER/bind"
 	settle
 	add_row "$name: bound again" "$(pmem-io pread --direct "/dev/$disk" --length 4096 2>&1)"
@@ -71,7 +72,7 @@ read_device_number() {
 }
 
 cleanup() {
-	rm -f /tmp/dying /tmp/old
+	rm -f /tmp/old
 }
 
 need perl mknod fio
