@@ -55,7 +55,7 @@ load_mce_inject
 blkdiscard -f -z "/dev/$disk"
 check "filled" pmem-io fill --direct "/dev/$disk" --length 32M --seed 3
 start_fio "/dev/$disk" --filename="/dev/$disk" --rw=randread --direct=1 --size=32M --bsrange=4k-128k --ioengine=io_uring \
-	--fixedbufs=1 --iodepth=16 --time_based --runtime=120 --continue_on_error=io --output-format=json --output=/tmp/fio.json
+	--fixedbufs=1 --iodepth=16 --time_based --runtime=900 --continue_on_error=io --output-format=json --output=/tmp/fio.json
 read_cached &
 cached_pid=$!
 # Two at a time: one half as exceptions of the processor, the other as reports to the kernel.
