@@ -19,7 +19,7 @@
 #: make soak                 machine checks at random addresses of ext4 and XFS, and random operations in all modes at once
 #:      ERRORS=12 MINUTES=60 number of errors (100 take minutes), duration of the operations
 #:      SEED=1               the seed (otherwise random)
-#: make fuzz                 mutated info blocks, maps, logs, commands and ioctls, with a new seed each time
+#: make fuzz                 mutated info blocks, maps, logs, labels, commands, requests, ioctls and writes to sysfs
 #:      MINUTES=60 SEED=1    how long, and the seed
 #: make parity               compare the two drivers: every selftest under both, into build/parity.md
 #:      TESTS='block-*'      only these, into build/parity-partial.md; KERNEL=arm64 on that kernel

@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: GPL-2.0
 # Mutated info blocks, maps and logs, with right checksums as a rule, are probed without a report, and as recorded.
 #
-# The same images for both drivers. SEED and COUNT in the environment select others; `make fuzz` tries more.
+# The same images for both drivers. SEED, COUNT, FIRST and ONLY in the environment select others; `make fuzz` tries
+# more.
 # compare
 # quick
 # kernel: device_dax

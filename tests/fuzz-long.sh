@@ -1,20 +1,22 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# Mutated metadata, commands and ioctls, with a new seed each time, for an hour, or MINUTES.
+# Mutated metadata, labels, commands, requests, ioctls and writes to sysfs, with a new seed each time, for an hour, or MINUTES.
 # soak
 # kernel: device_dax
 # vm: --bare --nvdimm size=64M,labels --append memmap=128M$512M
 # expect-splat: nsio_rw_bytes
+# expect-splat: pmem_sector_size
 # expect-splat: shift-out-of-bounds in drivers/nvdimm/pfn_devs.c
 # expect-splat: block/badblocks.c
+# expect-splat: mm/page_alloc.c
 # timeout: 5400
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/fuzz.sh"
 
 need pmem-fuzz
 seed=${SEED:-$(date +%s)}
-part=$((${MINUTES:-60} * 10))
-plan 6
+part=$((${MINUTES:-60} * 60 / 8))
+plan 8
 for mode in fsdax devdax sector; do
 	check "$mode, seed $seed" fuzz_images $mode --seed "$seed" --count 1000000 --seconds $part
 	[ -z "$tap_output" ] || echo "$tap_output" | sed 's/^/# /'
@@ -29,8 +31,14 @@ fi
 provide size=$((16 << 20)) pages=1 commands=0
 check "requests, seed $seed" pmem-io requests "/dev/$DISK" --seed "$seed" --bad --batches 100000000 --seconds $part
 provider_cleanup
-# Only these use the NVDIMM.
+# Only these, and those that follow, use the NVDIMM.
 modprobe nfit
 provide size=$((8 << 20)) pages=1
 check "ioctls, seed $seed" pmem-fuzz ioctls "/dev/$DISK" --seed "$seed" --count 100000000 --seconds $part
+[ -z "$tap_output" ] || echo "$tap_output" | sed 's/^/# /'
+provider_cleanup
+load_driver
+check "labels, seed $seed" fuzz_labels --seed "$seed" --count 100000000 --seconds $part
+[ -z "$tap_output" ] || echo "$tap_output" | sed 's/^/# /'
+check "sysfs, seed $seed" fuzz_files --seed "$seed" --count 100000000 --seconds $part
 [ -z "$tap_output" ] || echo "$tap_output" | sed 's/^/# /'

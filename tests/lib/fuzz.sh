@@ -11,6 +11,9 @@
 # shellcheck source=tests/lib/provider.sh
 . "$TESTS/lib/provider.sh"
 
+# What the environment selects: an input by its number, and some of its mutations.
+FUZZ_SELECTED="${FIRST:+--first $FIRST} ${ONLY:+--only $ONLY}"
+
 # fuzz_images MODE ARGUMENTS OF pmem-fuzz images…: makes a namespace of 32M in this mode on the provider's memory, and lets
 # the driver under test probe mutations of it. Prints the results. A guest that is lost by an image has its number at the
 # end of the kernel's log.
@@ -34,7 +37,35 @@ fuzz_images() {
 	load_driver
 	provider_load keep=1 size=$((32 << 20)) pages=1 dimm=0
 	fuzz_status=0
-	pmem-fuzz images $fuzz_kind /tmp/sample "$@" 2>&1 || fuzz_status=$?
+	# shellcheck disable=SC2086 # options
+	pmem-fuzz images $fuzz_kind /tmp/sample $FUZZ_SELECTED "$@" 2>&1 || fuzz_status=$?
 	provider_cleanup
 	return $fuzz_status
+}
+
+# fuzz_labels ARGUMENTS OF pmem-fuzz labels…: probes mutations of the labels of three namespaces.
+fuzz_labels() {
+	fuzz_namespaces
+	# shellcheck disable=SC2086 # options
+	pmem-fuzz labels $FUZZ_SELECTED --region "$fuzz_region" --dimm "$(sed 's/,.*//' "$ND/$fuzz_region/mapping0")" "$@" 2>&1
+}
+
+# fuzz_files ARGUMENTS OF pmem-fuzz files…: writes to all files of the region of such namespaces, and to those of its disks.
+fuzz_files() {
+	fuzz_namespaces
+	pmem-fuzz files "$fuzz_region" --driver "$DRIVER" "$@" 2>&1
+}
+
+# fuzz_namespaces: makes three namespaces on the NVDIMM with labels, of the region fuzz_region.
+fuzz_namespaces() {
+	fuzz_region=$(labelled_region)
+	ndctl disable-region all >/dev/null 2>&1 || :
+	# Those of version 1.2 have a checksum each.
+	ndctl init-labels -f -V 1.2 all >/dev/null 2>&1
+	ndctl enable-region all >/dev/null 2>&1
+	settle
+	for fuzz_mode in raw "fsdax -M mem" sector; do
+		# shellcheck disable=SC2086 # options
+		make_namespace -r "$fuzz_region" -m $fuzz_mode -s $(($(cat "$ND/$fuzz_region/size") / 4)) >/dev/null
+	done
 }

@@ -1,19 +1,21 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A region of the nd bus: its devices, and what they are bound to.
+//! A region of the nd bus: its devices, and what they are bound to; a DIMM, and its labels.
 
 use abstractions::DirectBuffer;
+use abstractions::raw_ioctl::{Area, Device, Place, Request};
 use anyhow::{Context, Result, ensure};
 use rustix::fs::OFlags;
+use std::cell::RefCell;
 use std::fs::{self, File, OpenOptions};
-use std::io::Write;
+use std::io::{self, Write};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::Duration;
 
 const DEVICES: &str = "/sys/bus/nd/devices";
-const DRIVERS: &str = "/sys/bus/nd/drivers";
+pub const DRIVERS: &str = "/sys/bus/nd/drivers";
 /// Time for a disk's file in /dev.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -33,6 +35,30 @@ impl Region {
         })
     }
 
+    /// Returns its folder in sysfs.
+    pub fn folder(&self) -> PathBuf {
+        self.bus.join(&self.name)
+    }
+
+    /// Returns the folders of its namespaces, and of what may claim them, in the order of their names.
+    pub fn devices(&self) -> Result<Vec<PathBuf>> {
+        let path = self.folder();
+        let mut devices = Vec::new();
+        for entry in fs::read_dir(&path).with_context(|| path.display().to_string())? {
+            let device = entry?.path();
+            if ["namespace", "pfn", "btt", "dax"].contains(&kind(&device).as_str()) {
+                devices.push(device);
+            }
+        }
+        devices.sort();
+        Ok(devices)
+    }
+
+    /// Returns the bytes of the region.
+    pub fn size(&self) -> Result<u64> {
+        read_number(&self.folder().join("size"))
+    }
+
     /// Removes the region's namespaces, and all that has claimed them.
     pub fn disable(&self) -> Result<()> {
         write(&Path::new(DRIVERS).join("nd_region/unbind"), &self.name)
@@ -49,29 +75,21 @@ impl Region {
     /// Returns the devices that are bound to a driver, and the disks with their capacity, as one line. Numbers
     /// that differ from one probe to the next are left out.
     ///
-    /// Fails if a disk is larger than `size` bytes, or a read of it is short. The size of a disk in sector mode is not
-    /// checked: nd_btt believes any `external_nlba`.
+    /// Fails if a disk is larger than `size` bytes, or than libnvdimm says of its device, or a read of it is short. The size of
+    /// a disk in sector mode is not checked: nd_btt believes any `external_nlba`.
     pub fn state(&self, size: u64) -> Result<String> {
         let mut state = Vec::new();
-        let path = self.bus.join(&self.name);
-        for entry in fs::read_dir(&path).with_context(|| path.display().to_string())? {
-            let device = entry?.path();
-            let Some(name) = device
-                .file_name()
-                .map(|name| name.to_string_lossy().into_owned())
-            else {
-                continue;
-            };
-            let kind =
-                name.trim_end_matches(|letter: char| letter.is_ascii_digit() || letter == '.');
-            if !["namespace", "pfn", "btt", "dax"].contains(&kind)
-                || !device.join("driver").exists()
-            {
+        for device in self.devices()? {
+            if !device.join("driver").exists() {
                 continue;
             }
-            let mut text = kind.to_owned();
+            let kind = kind(&device);
+            let mut text = kind.clone();
             for disk in fs::read_dir(device.join("block")).into_iter().flatten() {
-                let most = if kind == "btt" { u64::MAX } else { size };
+                let most = match kind.as_str() {
+                    "btt" => u64::MAX,
+                    _ => size.min(read_number(&device.join("size"))?),
+                };
                 text.push_str(&format!(" {}", capacity(&disk?.path(), most)?));
             }
             state.push(text);
@@ -84,12 +102,113 @@ impl Region {
     }
 }
 
+/// Returns the number in a file of sysfs.
+pub fn read_number(path: &Path) -> Result<u64> {
+    let text = fs::read_to_string(path).with_context(|| path.display().to_string())?;
+    Ok(text.trim().parse()?)
+}
+
+/// Returns the name of a device without its numbers.
+fn kind(device: &Path) -> String {
+    let name = device.file_name().unwrap_or_default().to_string_lossy();
+    name.trim_end_matches(|letter: char| letter.is_ascii_digit() || letter == '.')
+        .to_owned()
+}
+
+/// Bytes of labels that are read or written at once. QEMU's DIMMs take less than a page, with the request around them.
+const CHUNK: usize = 1024;
+/// `ND_IOCTL_GET_CONFIG_DATA` and `ND_IOCTL_SET_CONFIG_DATA`.
+const GET_LABELS: u8 = 5;
+const SET_LABELS: u8 = 6;
+
+/// A DIMM, which is disabled while its labels are written.
+pub struct Dimm {
+    name: String,
+    device: Device,
+    area: RefCell<Area>,
+}
+
+impl Dimm {
+    pub fn new(name: &str) -> Result<Self> {
+        let path = Path::new("/dev").join(name);
+        let file = OpenOptions::new().read(true).write(true).open(&path);
+        let device = Device::new(file.with_context(|| path.display().to_string())?)?;
+        Ok(Self {
+            name: name.to_owned(),
+            device,
+            area: RefCell::new(Area::new()?),
+        })
+    }
+
+    /// Lets libnvdimm forget the labels. Does nothing if it has not read them.
+    pub fn disable(&self) -> Result<()> {
+        let driver = Path::new(DRIVERS).join("nvdimm");
+        if !driver.join(&self.name).exists() {
+            return Ok(());
+        }
+        write(&driver.join("unbind"), &self.name)
+    }
+
+    /// Lets libnvdimm read the labels.
+    pub fn enable(&self) -> io::Result<()> {
+        fs::write(Path::new(DRIVERS).join("nvdimm/bind"), &self.name)
+    }
+
+    /// Returns the first `length` bytes of the label area.
+    pub fn read_labels(&self, length: usize) -> Result<Vec<u8>> {
+        let mut labels = Vec::with_capacity(length);
+        while labels.len() < length {
+            let chunk = (length - labels.len()).min(CHUNK);
+            let mut bytes = header(labels.len(), chunk);
+            // The status, and the labels.
+            bytes.resize(12 + chunk, 0);
+            labels.extend_from_slice(&self.request(GET_LABELS, bytes)?[12..]);
+        }
+        Ok(labels)
+    }
+
+    /// Writes at most [`CHUNK`] bytes of the label area.
+    pub fn write_labels(&self, offset: usize, labels: &[u8]) -> Result<()> {
+        let mut bytes = header(offset, labels.len());
+        bytes.extend_from_slice(labels);
+        // The status.
+        bytes.extend_from_slice(&[0; 4]);
+        let after = self.request(SET_LABELS, bytes)?;
+        ensure!(
+            after.ends_with(&[0; 4]),
+            "{}: labels are not written",
+            self.name
+        );
+        Ok(())
+    }
+
+    fn request(&self, number: u8, bytes: Vec<u8>) -> Result<Vec<u8>> {
+        let request = Request {
+            number,
+            // libnvdimm ignores it.
+            encoded: 0xc000 | bytes.len() as u16,
+            bytes,
+            link: None,
+            place: Place::Room,
+        };
+        let result = self
+            .area
+            .borrow_mut()
+            .request(&self.device, &request)?
+            .map_err(io::Error::from_raw_os_error);
+        result.with_context(|| format!("{}: request {number}", self.name))
+    }
+}
+
+fn header(offset: usize, length: usize) -> Vec<u8> {
+    [(offset as u32).to_le_bytes(), (length as u32).to_le_bytes()].concat()
+}
+
 /// Returns the capacity of a disk in sectors, and checks it.
 fn capacity(disk: &Path, size: u64) -> Result<String> {
     let name = disk.file_name().context("the disk has no name")?;
     let path = Path::new("/dev").join(name);
-    let text = fs::read_to_string(disk.join("size")).with_context(|| disk.display().to_string())?;
-    let sectors: u64 = text.trim().parse()?;
+    let sectors = read_number(&disk.join("size"))?;
     ensure!(
         sectors <= size / 512,
         "{} has {sectors} sectors: more than its namespace",
@@ -113,7 +232,8 @@ fn capacity(disk: &Path, size: u64) -> Result<String> {
     Ok(sectors.to_string())
 }
 
-fn open(path: &Path) -> Result<File> {
+/// Opens a disk past the page cache; waits for its file.
+pub fn open(path: &Path) -> Result<File> {
     let mut options = OpenOptions::new();
     options
         .read(true)

@@ -104,7 +104,7 @@ fn errno(written: io::Result<usize>) -> Option<i32> {
 }
 
 /// Returns a command that is valid, or nearly so, or has random bytes.
-fn command(random: &mut Rng, size: u64) -> Vec<u8> {
+pub fn command(random: &mut Rng, size: u64) -> Vec<u8> {
     match random.bool() {
         true => valid(random, size).into_bytes(),
         false => mutated(random, size),

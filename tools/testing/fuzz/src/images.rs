@@ -4,7 +4,8 @@
 
 use crate::bus::{Region, announce};
 use crate::inputs::Inputs;
-use crate::mutation::{Kind, Mutation, Sample};
+use crate::minimize::{Only, minimize};
+use crate::mutation::{Kind, Mutation, Sample, describe};
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 use std::collections::BTreeMap;
@@ -31,6 +32,8 @@ pub struct Images {
     start: Size,
     #[command(flatten)]
     inputs: Inputs,
+    #[command(flatten)]
+    only: Only,
     /// Print each image and its result
     #[arg(long)]
     verbose: bool,
@@ -56,35 +59,41 @@ impl Images {
             region: Region::new(&self.region)?,
         };
         let size = target.sample.memory.len() as u64;
-        let (mut seen, mut broken, mut all) =
+        let (mut seen, mut broken, mut sum) =
             (BTreeMap::<String, u64>::new(), 0, crc32fast::Hasher::new());
         target.region.disable()?;
         let good = target.probe(&[], size)?;
         let seed = self.inputs.seed;
         for (image, mut random) in self.inputs.each() {
-            let mutations = target.sample.mutate(&mut random);
-            let text: Vec<_> = mutations.iter().map(|one| format!(" {one}")).collect();
-            let text = text.concat();
+            let (mutations, sealing) = target.sample.mutate(&mut random);
+            let mutations = self.only.of(mutations);
+            let all = target.sample.sealed(&mutations, sealing);
+            let text = describe(&all);
             announce(&format!("seed {seed} image {image}:{text}"))?;
-            let state = match target.probe(&mutations, size) {
+            let state = match target.probe(&all, size) {
                 Ok(state) => state,
                 Err(error) => {
                     broken += 1;
                     println!("seed {seed} image {image}:{text}: {error:#}");
+                    let least = minimize(&mutations, |some| {
+                        let some = target.sample.sealed(some, sealing);
+                        target.probe(&some, size).is_err()
+                    });
+                    println!("the same with:{}", describe(&least));
                     "broken".to_owned()
                 }
             };
             if self.verbose {
                 println!("image {image}:{text}: {state}");
             }
-            all.update(state.as_bytes());
-            all.update(b"\n");
+            sum.update(state.as_bytes());
+            sum.update(b"\n");
             *seen.entry(state).or_default() += 1;
         }
         for (state, count) in &seen {
             println!("{count}: {state}");
         }
-        println!("checksum {:08x}", all.finalize());
+        println!("checksum {:08x}", sum.finalize());
         let after = target.probe(&[], size)?;
         target.region.enable()?;
         ensure!(

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The info blocks of libnvdimm, as far as they are mutated: `struct nd_pfn_sb` (drivers/nvdimm/pfn.h) for fsdax and device
-//! DAX, `struct btt_sb` (drivers/nvdimm/btt.h) for sector mode. All numbers are little-endian.
+//! The metadata of libnvdimm, as far as it is mutated: `struct nd_pfn_sb` (drivers/nvdimm/pfn.h) for fsdax and device DAX,
+//! `struct btt_sb` (drivers/nvdimm/btt.h) for sector mode, `struct nd_namespace_index` and `struct nvdimm_efi_label`
+//! (drivers/nvdimm/label.h) for labels. All numbers are little-endian.
 
 use std::ops::Range;
 
@@ -9,23 +10,42 @@ use std::ops::Range;
 pub const BLOCK: usize = 4096;
 /// Where the first info block begins in a namespace.
 pub const FIRST: usize = 4096;
-/// The checksum at the end of an info block: fletcher64, computed with zeros in its place.
+/// The checksum at the end of an info block.
 pub const CHECKSUM: Range<usize> = BLOCK - 8..BLOCK;
 
-/// A number in an info block.
+/// The checksums of an index block and of a label.
+pub const INDEX_CHECKSUM: Range<usize> = 64..72;
+pub const LABEL_CHECKSUM: Range<usize> = 248..256;
+
+/// A number in a block of metadata.
 pub struct Field {
     pub name: &'static str,
     pub offset: usize,
-    /// Bytes: 2, 4, or 8.
+    /// Bytes, at most 8.
     pub length: usize,
 }
 
-const fn field(name: &'static str, offset: usize, length: usize) -> Field {
-    Field {
-        name,
-        offset,
-        length,
+impl Field {
+    pub const fn new(name: &'static str, offset: usize, length: usize) -> Self {
+        Self {
+            name,
+            offset,
+            length,
+        }
     }
+
+    pub const fn range(&self) -> Range<usize> {
+        self.offset..self.offset + self.length
+    }
+
+    /// Returns its bytes in a block.
+    pub fn of<'a>(&self, block: &'a [u8]) -> &'a [u8] {
+        &block[self.range()]
+    }
+}
+
+const fn field(name: &'static str, offset: usize, length: usize) -> Field {
+    Field::new(name, offset, length)
 }
 
 pub const SIGNATURE: Range<usize> = 0..16;
@@ -70,6 +90,36 @@ pub const BTT: &[Field] = &[
     field("info2off", 112, 8),
 ];
 
+pub const INDEX: &[Field] = &[
+    field("sig", 0, 8),
+    field("flags", 16, 3),
+    field("labelsize", 19, 1),
+    field("seq", 20, 4),
+    field("myoff", 24, 8),
+    field("mysize", 32, 8),
+    field("otheroff", 40, 8),
+    field("labeloff", 48, 8),
+    field("nslot", 56, 4),
+    field("major", 60, 2),
+    field("minor", 62, 2),
+];
+
+pub const LABEL: &[Field] = &[
+    field("uuid", 0, 8),
+    field("name", 16, 8),
+    field("flags", 80, 4),
+    field("nlabel", 84, 2),
+    field("position", 86, 2),
+    field("isetcookie", 88, 8),
+    field("lbasize", 96, 8),
+    field("dpa", 104, 8),
+    field("rawsize", 112, 8),
+    field("slot", 120, 4),
+    field("align", 124, 1),
+    field("type_guid", 128, 8),
+    field("abstraction_guid", 144, 8),
+];
+
 /// Where `mapoff`, `logoff` and `info2off` are, relative to the info block.
 pub const BTT_PLACES: [usize; 3] = [96, 104, 112];
 
@@ -79,16 +129,16 @@ pub fn number(bytes: &[u8]) -> u64 {
     u64::from_le_bytes(all)
 }
 
-/// Writes the checksum of an info block.
-pub fn seal(block: &mut [u8]) {
-    block[CHECKSUM].fill(0);
+/// Writes the checksum of a block: fletcher64, computed with zeros in its place.
+pub fn seal(block: &mut [u8], checksum: Range<usize>) {
+    block[checksum.clone()].fill(0);
     let (mut low, mut high) = (0_u32, 0_u32);
     for word in block.chunks_exact(4) {
         low = low.wrapping_add(number(word) as u32);
         high = high.wrapping_add(low);
     }
     let sum = (u64::from(high) << 32) | u64::from(low);
-    block[CHECKSUM].copy_from_slice(&sum.to_le_bytes());
+    block[checksum].copy_from_slice(&sum.to_le_bytes());
 }
 
 #[cfg(test)]
@@ -99,11 +149,11 @@ mod tests {
     fn checksum_is_fletcher64() {
         let mut block = [0; BLOCK];
         block[0] = 1;
-        seal(&mut block);
+        seal(&mut block, CHECKSUM);
         // One word of 1 in the first of 1024 places.
         assert_eq!(number(&block[CHECKSUM]), (1024 << 32) | 1);
         block[4] = 2;
-        seal(&mut block);
+        seal(&mut block, CHECKSUM);
         assert_eq!(number(&block[CHECKSUM]), ((1024 + 2 * 1023) << 32) | 3);
     }
 

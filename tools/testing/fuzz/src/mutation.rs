@@ -21,9 +21,10 @@ pub enum Kind {
 }
 
 /// Bytes that replace others.
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Mutation {
-    what: String,
-    /// Offset in the namespace.
+    pub what: String,
+    /// Offset in the namespace, or in the label area.
     pub offset: usize,
     pub bytes: Vec<u8>,
 }
@@ -40,6 +41,15 @@ impl fmt::Display for Mutation {
             .rev()
             .try_for_each(|byte| write!(f, "{byte:02x}"))
     }
+}
+
+/// What becomes of the checksum of a mutated info block, and of its copy.
+#[derive(Clone, Copy)]
+pub struct Sealing {
+    /// A wrong checksum.
+    wrong: Option<[u8; 8]>,
+    /// Whether the copy of a BTT is mutated alike.
+    copied: bool,
 }
 
 /// The memory of a good namespace, whose metadata is mutated.
@@ -102,17 +112,15 @@ impl Sample {
     }
 
     /// Makes one to five mutations: most of an info block, which then has the right checksum as a rule.
-    pub fn mutate(&self, random: &mut Rng) -> Vec<Mutation> {
+    pub fn mutate(&self, random: &mut Rng) -> (Vec<Mutation>, Sealing) {
         let mut block = self.memory[FIRST..FIRST + BLOCK].to_vec();
         let mut all = Vec::new();
-        let mut of_block = false;
         loop {
             match self.places {
                 Some(places) if random.u8(0..4) == 0 => all.push(self.mutate_table(places, random)),
                 _ => {
                     let (what, range, bytes) = self.mutate_block(&block, random);
                     block[range.clone()].copy_from_slice(&bytes);
-                    of_block = true;
                     all.push(Mutation {
                         what,
                         offset: FIRST + range.start,
@@ -124,26 +132,35 @@ impl Sample {
                 break;
             }
         }
-        if of_block {
-            self.finish(&mut block, &mut all, random);
-        }
-        all
+        let sealing = Sealing {
+            wrong: (random.u8(0..16) == 0).then(|| random.u64(..).to_le_bytes()),
+            copied: random.u8(0..4) != 0,
+        };
+        (all, sealing)
     }
 
-    /// Adds the checksum, and mutates the copy of the info block alike, or not.
-    fn finish(&self, block: &mut [u8], all: &mut Vec<Mutation>, random: &mut Rng) {
-        if random.u8(0..16) != 0 {
-            seal(block);
-        } else {
-            random.fill(&mut block[CHECKSUM]);
+    /// Adds to mutations those that follow if the info block is among them: of its checksum, and of its copy.
+    pub fn sealed(&self, mutations: &[Mutation], sealing: Sealing) -> Vec<Mutation> {
+        let mut all = mutations.to_vec();
+        let in_block = |mutation: &&Mutation| (FIRST..FIRST + BLOCK).contains(&mutation.offset);
+        let mut block = self.memory[FIRST..FIRST + BLOCK].to_vec();
+        for mutation in mutations.iter().filter(in_block) {
+            let start = mutation.offset - FIRST;
+            block[start..start + mutation.bytes.len()].copy_from_slice(&mutation.bytes);
+        }
+        if !mutations.iter().any(|mutation| in_block(&mutation)) {
+            return all;
+        }
+        match sealing.wrong {
+            None => seal(&mut block, CHECKSUM),
+            Some(wrong) => block[CHECKSUM].copy_from_slice(&wrong),
         }
         let checksum = block[CHECKSUM].to_vec();
-        let copied = self.places.filter(|_| random.u8(0..4) != 0);
-        if let Some([_, _, copy]) = copied {
+        if let Some([_, _, copy]) = self.places.filter(|_| sealing.copied) {
             all.push(Mutation {
                 what: "copy".into(),
                 offset: copy,
-                bytes: block.to_vec(),
+                bytes: block,
             });
         }
         all.push(Mutation {
@@ -151,6 +168,7 @@ impl Sample {
             offset: FIRST + CHECKSUM.start,
             bytes: checksum,
         });
+        all
     }
 
     fn mutate_block(&self, block: &[u8], random: &mut Rng) -> (String, Range<usize>, Vec<u8>) {
@@ -186,8 +204,12 @@ impl Sample {
                     Kind::Btt => BTT,
                 };
                 let field = &fields[random.usize(0..fields.len())];
-                let range = field.offset..field.offset + field.length;
-                let value = self.value(number(&block[range.clone()]), random);
+                let range = field.range();
+                let value = limit(
+                    number(&block[range.clone()]),
+                    self.memory.len() as u64,
+                    random,
+                );
                 let bytes = value.to_le_bytes()[..field.length].to_vec();
                 (field.name.into(), range, bytes)
             }
@@ -204,7 +226,11 @@ impl Sample {
         let most = entries.min(1 << random.u32(1..20));
         let entry = random.usize(0..most);
         let offset = start + 4 * entry;
-        let value = self.value(number(&self.memory[offset..offset + 4]), random);
+        let value = limit(
+            number(&self.memory[offset..offset + 4]),
+            self.memory.len() as u64,
+            random,
+        );
         // The two upper bits of a map entry are flags.
         let flags = random.u64(0..4) << 30;
         Mutation {
@@ -213,26 +239,31 @@ impl Sample {
             bytes: (value ^ flags).to_le_bytes()[..4].to_vec(),
         }
     }
+}
 
-    /// Returns a value that is likely to be at a limit.
-    fn value(&self, now: u64, random: &mut Rng) -> u64 {
-        let size = self.memory.len() as u64;
-        match random.u8(0..14) {
-            0 => 0,
-            1 => random.u64(1..8),
-            2 => u64::MAX,
-            3 => u64::MAX >> random.u32(0..64),
-            4 => 1 << random.u32(0..64),
-            5 => (1_u64 << random.u32(0..64)).wrapping_sub(1),
-            6 => now.wrapping_add(random.u64(1..4)),
-            7 => now.wrapping_sub(random.u64(1..4)),
-            8 => now.wrapping_mul(2),
-            9 => now / 2,
-            10 => size.wrapping_sub(random.u64(0..4) * 4096),
-            11 => random.u64(0..size) & !0xfff,
-            12 => random.u64(0..size) & !0x1f_ffff,
-            _ => random.u64(..),
-        }
+/// Returns a text that names the mutations, each after a space.
+pub fn describe(mutations: &[Mutation]) -> String {
+    let texts: Vec<_> = mutations.iter().map(|one| format!(" {one}")).collect();
+    texts.concat()
+}
+
+/// Returns a value that is likely to be at a limit of the one that is there now, or of a size in bytes.
+pub fn limit(now: u64, size: u64, random: &mut Rng) -> u64 {
+    match random.u8(0..14) {
+        0 => 0,
+        1 => random.u64(1..8),
+        2 => u64::MAX,
+        3 => u64::MAX >> random.u32(0..64),
+        4 => 1 << random.u32(0..64),
+        5 => (1_u64 << random.u32(0..64)).wrapping_sub(1),
+        6 => now.wrapping_add(random.u64(1..4)),
+        7 => now.wrapping_sub(random.u64(1..4)),
+        8 => now.wrapping_mul(2),
+        9 => now / 2,
+        10 => size.wrapping_sub(random.u64(0..4) * 4096),
+        11 => random.u64(0..size) & !0xfff,
+        12 => random.u64(0..size) & !0x1f_ffff,
+        _ => random.u64(..),
     }
 }
 
@@ -253,14 +284,14 @@ mod tests {
         {
             memory[FIRST + place..FIRST + place + 8].copy_from_slice(&value.to_le_bytes());
         }
-        seal(&mut memory[FIRST..FIRST + BLOCK]);
+        seal(&mut memory[FIRST..FIRST + BLOCK], CHECKSUM);
         Sample::new(kind, memory).unwrap()
     }
 
     fn text(kind: Kind, seed: u64) -> String {
-        let mutations = sample(kind).mutate(&mut Rng::with_seed(seed));
-        let text: Vec<_> = mutations.iter().map(|one| format!("{one} ")).collect();
-        text.concat()
+        let sample = sample(kind);
+        let (mutations, sealing) = sample.mutate(&mut Rng::with_seed(seed));
+        describe(&sample.sealed(&mutations, sealing))
     }
 
     #[test]
@@ -278,7 +309,8 @@ mod tests {
             let mut sealed = 0;
             for seed in 0..1000 {
                 let mut memory = sample.memory.clone();
-                for mutation in sample.mutate(&mut Rng::with_seed(seed)) {
+                let (mutations, sealing) = sample.mutate(&mut Rng::with_seed(seed));
+                for mutation in sample.sealed(&mutations, sealing) {
                     let range = mutation.offset..mutation.offset + mutation.bytes.len();
                     assert!(
                         sample
@@ -291,10 +323,29 @@ mod tests {
                 }
                 let mut block = memory[FIRST..FIRST + BLOCK].to_vec();
                 let before = block.clone();
-                seal(&mut block);
+                seal(&mut block, CHECKSUM);
                 sealed += usize::from(before == block);
             }
             assert!((850..1000).contains(&sealed), "{sealed}");
+        }
+    }
+
+    #[test]
+    fn checksum_is_right_for_some_of_the_mutations_too() {
+        let sample = sample(Kind::Btt);
+        for seed in 0..1000 {
+            let (mutations, sealing) = sample.mutate(&mut Rng::with_seed(seed));
+            if sealing.wrong.is_some() {
+                continue;
+            }
+            let mut memory = sample.memory.clone();
+            for mutation in sample.sealed(&mutations[1..], sealing) {
+                let start = mutation.offset;
+                memory[start..start + mutation.bytes.len()].copy_from_slice(&mutation.bytes);
+            }
+            let mut block = memory[FIRST..FIRST + BLOCK].to_vec();
+            seal(&mut block, CHECKSUM);
+            assert!(block == memory[FIRST..FIRST + BLOCK], "{seed}");
         }
     }
 

@@ -1,0 +1,21 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# Mutated labels of an NVDIMM, with right checksums as a rule, are probed without a report, and as recorded.
+#
+# The same labels for both drivers. SEED, COUNT, FIRST and ONLY in the environment select others; `make fuzz` tries
+# more.
+# compare
+# vm: --bare --nvdimm size=256M,labels
+# timeout: 300
+# expect-splat: pmem_sector_size
+. "$(dirname "$0")/lib/test.sh"
+. "$(dirname "$0")/lib/fuzz.sh"
+
+need pmem-fuzz ndctl
+plan 2
+modprobe nfit
+load_driver
+status=0
+fuzz_labels --seed "${SEED:-1}" --count "${COUNT:-200}" >/tmp/labels || status=$?
+is "no disk is larger than its region, no label is changed, and the good ones are usable at the end" "$status" 0
+record "what is bound" "$(cat /tmp/labels)"

@@ -1,0 +1,31 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# Random writes to every file of a region, of its devices and disks leave lists and sectors in agreement, and all usable.
+#
+# SEED and COUNT in the environment select others; `make fuzz` tries more.
+# compare
+# vm: --bare --nvdimm size=256M,labels
+# timeout: 300
+# expect-splat: pmem_sector_size
+# expect-splat: nsio_rw_bytes
+. "$(dirname "$0")/lib/test.sh"
+. "$(dirname "$0")/lib/fuzz.sh"
+
+need pmem-fuzz ndctl
+plan 3
+modprobe nfit
+load_driver
+align=$(cat "$ND/$(labelled_region)/align")
+status=0
+fuzz_files --seed "${SEED:-1}" --count "${COUNT:-2000}" >/tmp/files || status=$?
+sed 's/^/# /' /tmp/files
+is "a sector is listed if, and only if, it can't be read" "$status" 0
+echo 0 >"$ND/$(labelled_region)/read_only"
+fresh_labels
+echo "$align" >"$ND/$(labelled_region)/align"
+disk=$(labelled_disk -m raw) || disk=
+list=/sys/block/$disk/device/errors/list
+[ ! -e "$list" ] || echo "drop 0 $(($(cat "/sys/block/$disk/size") * 512))" >"$list"
+disk=$(labelled_disk -m fsdax -M mem -s 64M) || disk=
+check "a namespace can be made afterwards" test -n "$disk"
+check "and be written" pmem-io fill --direct --length 1M "/dev/$disk" --seed 1

@@ -1,0 +1,365 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! `pmem-fuzz files`: random writes to the files of a region's devices in sysfs, and to those of their disks.
+
+use crate::bus::{DRIVERS, Region, announce, open, read_number};
+use crate::commands::command;
+use crate::inputs::Inputs;
+use abstractions::DirectBuffer;
+use anyhow::{Context, Result};
+use clap::Args;
+use fastrand::Rng;
+use rustix::io::Errno;
+use std::collections::BTreeMap;
+use std::fs::{self, OpenOptions};
+use std::io;
+use std::ops::Range;
+use std::os::unix::fs::{FileExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+const EIO: i32 = Errno::IO.raw_os_error();
+/// Bytes of a sector.
+const SECTOR: u64 = 512;
+
+#[derive(Args)]
+#[command(mut_arg("count", |count| count.default_value("10000")))]
+pub struct Files {
+    /// The region; what its namespaces contain is lost
+    region: String,
+    /// The driver that disks are bound to and unbound from
+    #[arg(long)]
+    driver: String,
+    /// Another folder, as one in debugfs
+    #[arg(long)]
+    folder: Vec<PathBuf>,
+    #[command(flatten)]
+    inputs: Inputs,
+    /// Print each write and its result
+    #[arg(long)]
+    verbose: bool,
+}
+
+impl Files {
+    /// Makes each write, and looks at the disks from time to time. Prints how often each result was seen; returns how many
+    /// sectors were not as the lists of bad blocks say.
+    pub fn run(&self) -> Result<usize> {
+        let region = Region::new(&self.region)?;
+        let size = region.size()?;
+        let (mut seen, mut different) = (BTreeMap::<_, u64>::new(), 0);
+        let seed = self.inputs.seed;
+        let (mut devices, mut files, mut lists) = (Vec::new(), Vec::new(), Vec::new());
+        for (input, mut random) in self.inputs.each() {
+            if input % 32 == 0 || files.is_empty() {
+                different += compare(&region, &mut random)?;
+                devices = region.devices()?;
+                files = self.files(&region, &devices)?;
+                let is_list = |path: &&PathBuf| {
+                    ["list", "badblocks"]
+                        .iter()
+                        .any(|name| path.ends_with(name))
+                };
+                lists = files.iter().filter(is_list).cloned().collect();
+            }
+            let (path, text) = match random.u8(0..16) {
+                0 => self.binding(&self.driver, random.choice(&devices), &mut random),
+                1 if random.u8(0..8) == 0 => {
+                    let name = PathBuf::from(&self.region);
+                    self.binding("nd_region", Some(&name), &mut random)
+                }
+                choice => {
+                    let from = if choice < 6 { &lists } else { &files };
+                    let Some(path) = random.choice(from).or_else(|| random.choice(&files)) else {
+                        continue;
+                    };
+                    let text = text(path, &files, &devices, size, &mut random);
+                    (path.clone(), text)
+                }
+            };
+            let shown = text.escape_ascii().to_string();
+            let shown = &shown[..shown.len().min(100)];
+            announce(&format!(
+                "seed {seed} write {input}: {} \"{shown}\"",
+                path.display()
+            ))?;
+            let errno =
+                write(&path, &text).map_or_else(|error| error.raw_os_error().unwrap_or(-1), |()| 0);
+            if self.verbose {
+                println!("{input}: {} \"{shown}\": errno {errno}", path.display());
+            }
+            *seen.entry(errno).or_default() += 1;
+        }
+        different += compare(&region, &mut Rng::with_seed(seed))?;
+        for (errno, count) in &seen {
+            println!("errno {errno}: {count}");
+        }
+        Ok(different)
+    }
+
+    fn binding(
+        &self,
+        driver: &str,
+        device: Option<&PathBuf>,
+        random: &mut Rng,
+    ) -> (PathBuf, Vec<u8>) {
+        // Bound more often, so that there is something to write to.
+        let file = ["unbind", "bind", "bind", "bind"][random.usize(0..4)];
+        let name = device.and_then(|path| path.file_name());
+        let name = name.map_or_else(Vec::new, |name| name.as_encoded_bytes().to_vec());
+        (Path::new(DRIVERS).join(driver).join(file), name)
+    }
+
+    /// Returns the files that root can write to.
+    fn files(&self, region: &Region, devices: &[PathBuf]) -> Result<Vec<PathBuf>> {
+        let mut files = Vec::new();
+        collect(&region.folder(), &mut files);
+        for disk in devices.iter().flat_map(|device| disks(device)) {
+            collect(&disk, &mut files);
+        }
+        for folder in &self.folder {
+            collect(folder, &mut files);
+        }
+        files.sort();
+        files.dedup();
+        Ok(files)
+    }
+}
+
+/// Adds the files that are writable. What goes meanwhile is left out.
+fn collect(folder: &Path, files: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let Ok(kind) = entry.file_type() else {
+            continue;
+        };
+        let path = entry.path();
+        if kind.is_dir() {
+            collect(&path, files);
+        } else if kind.is_file()
+            && entry
+                .metadata()
+                .is_ok_and(|data| data.permissions().mode() & 0o200 != 0)
+        {
+            files.push(path);
+        }
+    }
+}
+
+/// Returns the folders of a device's disks.
+fn disks(device: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(device.join("block"));
+    let entries = entries.into_iter().flatten().flatten();
+    entries.map(|entry| entry.path()).collect()
+}
+
+fn write(path: &Path, text: &[u8]) -> io::Result<()> {
+    let file = OpenOptions::new().write(true).open(path)?;
+    file.write_at(text, 0).map(|_| ())
+}
+
+/// Returns a text for this file: one that it may know, or another.
+fn text(
+    path: &Path,
+    files: &[PathBuf],
+    devices: &[PathBuf],
+    size: u64,
+    random: &mut Rng,
+) -> Vec<u8> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let wide = size.max(1 << 20);
+    let mut text = match (name.as_ref(), random.u8(0..16)) {
+        ("list", 0..14) => command(random, wide),
+        ("badblocks", 0..12) => {
+            let start = random.u64(0..wide / SECTOR);
+            let [space, end] = [[" ", " ", "\t", "  "], ["\n", "", " ", "x"]];
+            let length = random
+                .choice([1, 8, 8, 512, 0, u64::MAX, 1 << 40])
+                .unwrap_or(1);
+            let [space, end] = [space, end].map(|all| all[random.usize(0..4)]);
+            format!("{start}{space}{length}{end}").into_bytes()
+        }
+        (_, 0..3) => fs::read(path).unwrap_or_default(),
+        (_, 3) => {
+            let other = random.choice(files).map(fs::read);
+            other.and_then(Result::ok).unwrap_or_default()
+        }
+        (_, 4..7) => {
+            let word = random.choice(WORDS).unwrap_or_default();
+            word.as_bytes().to_vec()
+        }
+        (_, 7) => {
+            let device = random.choice(devices).and_then(|path| path.file_name());
+            device.map_or_else(Vec::new, |name| name.as_encoded_bytes().to_vec())
+        }
+        (_, 8) => {
+            let part = random.u128(..);
+            let text = format!("{part:032x}");
+            let parts = [
+                &text[..8],
+                &text[8..12],
+                &text[12..16],
+                &text[16..20],
+                &text[20..],
+            ];
+            parts.join("-").into_bytes()
+        }
+        (_, 9) => {
+            let mut bytes = vec![0; random.usize(0..64)];
+            random.fill(&mut bytes);
+            bytes
+        }
+        (_, 10) => b"1".repeat(random.choice([1, 20, 300, 4095, 4096, 5000]).unwrap_or(1)),
+        _ => number(wide, random).into_bytes(),
+    };
+    // The kernel copies one page.
+    text.truncate(5000);
+    match random.u8(0..8) {
+        0 => text.push(b'\n'),
+        1 => text.push(0),
+        _ => {}
+    }
+    text
+}
+
+/// Words that files of namespaces, of their devices and of disks know.
+const WORDS: [&str; 24] = [
+    "",
+    "\n",
+    "0",
+    "1",
+    "Y",
+    "N",
+    "raw",
+    "memory",
+    "dax",
+    "safe",
+    "sector",
+    "none",
+    "ram",
+    "pmem",
+    "btt",
+    "pfn",
+    "auto",
+    "on",
+    "add",
+    "change",
+    "remove",
+    "write back",
+    "write through",
+    "../..",
+];
+
+fn number(size: u64, random: &mut Rng) -> String {
+    let value = match random.u8(0..8) {
+        0 => random.u64(..),
+        1 => 1 << random.u32(0..64),
+        2 => u64::MAX - random.u64(0..4096),
+        3 => size - random.u64(0..4) * 4096,
+        4 => [512, 520, 4096, 4104, 2 << 20, 1 << 30][random.usize(0..6)],
+        5 => random.u64(0..16),
+        // What a namespace may have as its size.
+        _ => random.u64(0..=size >> 24) << 24,
+    };
+    match random.u8(0..8) {
+        0 => format!("{value:#x}"),
+        1 => format!("-{value}"),
+        2 => format!("{value}K"),
+        _ => value.to_string(),
+    }
+}
+
+/// Reads sectors of the disks that libnvdimm does not translate; returns how many could be read although they are listed, or
+/// could not although they are not.
+fn compare(region: &Region, random: &mut Rng) -> Result<usize> {
+    let mut different = 0;
+    for device in region.devices()? {
+        let name = device.file_name().unwrap_or_default().to_string_lossy();
+        if !name.starts_with("namespace") && !name.starts_with("pfn") {
+            continue;
+        }
+        for disk in disks(&device) {
+            match compare_disk(&disk, random) {
+                Ok(count) => different += count,
+                // Namespaces are removed in the background.
+                Err(_) if !disk.exists() => {}
+                Err(error) => return Err(error.context(disk.display().to_string())),
+            }
+        }
+    }
+    Ok(different)
+}
+
+fn compare_disk(disk: &Path, random: &mut Rng) -> Result<usize> {
+    let size = read_number(&disk.join("size"))?;
+    let listed = listed(&fs::read_to_string(disk.join("badblocks"))?)?;
+    let node = Path::new("/dev").join(disk.file_name().unwrap_or_default());
+    let file = open(&node)?;
+    // With logical blocks larger than a sector, only whole ones are read.
+    let block = read_number(&disk.join("queue/logical_block_size"))?;
+    let unit = block / SECTOR;
+    let mut different = 0;
+    for _ in 0..16 {
+        // In or next to a range that is listed, or anywhere.
+        let sector = match random.choice(&listed) {
+            Some(range) if random.bool() => (range.start + random.u64(0..16)).saturating_sub(8),
+            _ => random.u64(0..size.max(1)),
+        };
+        let first = sector.min(size.saturating_sub(unit)) / unit * unit;
+        if first + unit > size {
+            continue;
+        }
+        let bad = listed
+            .iter()
+            .any(|range| range.start < first + unit && first < range.end);
+        let mut buffer = DirectBuffer::new(block as usize);
+        let read = file.read_exact_at(buffer.bytes(), first * SECTOR);
+        let good = match &read {
+            Ok(()) => !bad,
+            Err(error) => bad && error.raw_os_error() == Some(EIO),
+        };
+        if !good {
+            different += 1;
+            println!(
+                "{}: sector {first} (listed: {bad}): {read:?}",
+                node.display()
+            );
+        }
+    }
+    Ok(different)
+}
+
+/// Parses a list of bad blocks.
+fn listed(text: &str) -> Result<Vec<Range<u64>>> {
+    let range = |line: &str| {
+        let (start, length) = line.split_once(' ').with_context(|| line.to_owned())?;
+        let (start, length): (u64, u64) = (start.parse()?, length.parse()?);
+        Ok(start..start.saturating_add(length))
+    };
+    text.lines().map(range).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn list_of_bad_blocks_is_parsed() {
+        assert_eq!(listed("8 1\n100 16\n").unwrap(), [8..9, 100..116]);
+        assert!(listed("8").is_err());
+    }
+
+    #[test]
+    fn seed_gives_the_same_text() {
+        let path = PathBuf::from("/sys/none/size");
+        let made = |seed| text(&path, &[], &[], 64 << 20, &mut Rng::with_seed(seed));
+        assert_eq!(made(7), made(7));
+        assert!((0..8).any(|seed| made(seed) != made(7)));
+    }
+
+    #[test]
+    fn texts_are_at_most_a_page_and_a_bit() {
+        let path = PathBuf::from("/sys/none/errors/list");
+        for seed in 0..1000 {
+            let text = text(&path, &[], &[], 0, &mut Rng::with_seed(seed));
+            assert!(text.len() <= 5001);
+        }
+    }
+}
