@@ -12,7 +12,7 @@
 #
 # Each namespace has one user, which knows the expected contents:
 #
-#	raw      slots of a disk are written, read, and get errors
+#	raw      slots of a disk are written, read, and get errors, from the bus and as machine checks
 #	files    files of ext4 with DAX are written and read by calls and through mappings
 #	modes    the namespace changes its mode, and is written and read in each
 #	load     fio
@@ -76,7 +76,7 @@ operate() {
 # all_done: prints the operations that were never done, and fails if there are any.
 all_done() {
 	! printf '%s\n' "write to the raw disk" "read of the raw disk" "read of a bad slot" error mount "write to a file" "read of a file" \
-		"write to a mapping" load unbind bind "unbind of a region" read-only lists unload | grep -vxF "$(sort -u $OPERATIONS/done)"
+		"write to a mapping" "machine check" load unbind bind "unbind of a region" read-only lists unload | grep -vxF "$(sort -u $OPERATIONS/done)"
 }
 
 start_worker() {
@@ -173,6 +173,7 @@ use_raw() {
 		case $random in
 		0 | 1 | 2) write_slot ;;
 		3) poison_slot ;;
+		4) fail_slot ;;
 		*) verify_slot ;;
 		esac
 	done
@@ -206,6 +207,18 @@ poison_slot() {
 		count "error"
 	else
 		wrong "no error is injected"
+	fi
+}
+
+# fail_slot: by a machine check. If the disk is unbound, nobody notes it; the memory of an emulator stays good.
+fail_slot() {
+	random 16
+	if host mce $((MEMORY + offset + random * 4096)) 12; then
+		note "machine check at sector $((offset / 512 + random * 8))"
+		[ "$bad" = 1 ] || eval "bad_$slot=2"
+		count "machine check"
+	else
+		wrong "no machine check is injected"
 	fi
 }
 
