@@ -31,7 +31,8 @@ are_dax() {
 }
 
 remount() {
-	umount $MNT
+	# A process that has ended may keep its mapping for a moment, on a slow kernel.
+	wait_for 10 umount $MNT
 	mount -o "$1" "/dev/$disk" $MNT
 }
 
