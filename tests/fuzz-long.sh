@@ -9,6 +9,8 @@
 # expect-splat: shift-out-of-bounds in drivers/nvdimm/pfn_devs.c
 # expect-splat: block/badblocks.c
 # expect-splat: mm/page_alloc.c
+# expect-splat: nd_cmd_in_size
+# expect-splat: acpi_ut_copy_eobject_to_iobject
 # timeout: 5400
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/fuzz.sh"

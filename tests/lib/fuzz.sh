@@ -20,6 +20,8 @@ FUZZ_SELECTED="${FIRST:+--first $FIRST} ${ONLY:+--only $ONLY}"
 fuzz_images() {
 	fuzz_mode=$1 fuzz_kind=pfn
 	shift
+	# The first region must be the provider's.
+	[ ! -d /sys/module/nfit ] || rmmod nfit
 	# Whether a device DAX namespace is bound must not depend on what ran before.
 	modprobe -a device_dax dax_pmem
 	# Without asynchronous flushes: with them, rust_pmem makes sector mode read-only.
