@@ -3,7 +3,7 @@
 # Device DAX with an alignment of 1 GiB is mapped with 1 GiB pages, one fault each.
 # compare
 # kernel: device_dax vmf_insert_folio_pud
-# vm: --bare --nvdimm size=5G,labels
+# vm: --bare --memory 1536M --nvdimm size=5G,labels
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/devdax.sh"
 

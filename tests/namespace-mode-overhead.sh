@@ -6,7 +6,7 @@
 # KiB, 2 MiB and 1 GiB.
 # compare
 # kernel: device_dax vmf_insert_folio_pud
-# vm: --nvdimm size=4G,labels --nvdimm size=2G --cpus 2
+# vm: --memory 1536M --nvdimm size=4G,labels --nvdimm size=2G --cpus 2
 # timeout: 300
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/memory.sh"
