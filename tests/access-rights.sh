@@ -1,13 +1,14 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# Only root changes errors or reads the memory, also under lockdown and in a user namespace, and readers of lists stall no I/O.
+# Only root changes errors, labels or modes, or reads the memory, also under lockdown and in a user namespace, and readers of lists stall no I/O.
 #
 # The guest is this test's own: lockdown ends with it.
 # vm: --bare --nvdimm size=64M --e820 352M@512M --cpus 2
 # timeout: 300
 . "$(dirname "$0")/lib/test.sh"
 
-need setpriv unshare fio jq
+need setpriv unshare fio jq ndctl
+modprobe -a nfit device_dax dax_pmem
 load_driver
 if [ "$DRIVER" = rust_pmem ]; then
 	unload_driver
@@ -41,8 +42,8 @@ as_root() {
 }
 
 case $DRIVER in
-rust_pmem) plan 36 ;;
-*) plan 14 ;;
+rust_pmem) plan 48 ;;
+*) plan 26 ;;
 esac
 is "the disk" "$(rights "/dev/$disk" | cut -d' ' -f2 | cut -d: -f1) $(($(rights "/dev/$disk" | cut -d' ' -f1) % 10))" "root 0"
 is "badblocks" "$(rights "/sys/block/$disk/badblocks")" "644 root:root"
@@ -55,6 +56,21 @@ for file in "/sys/block/$disk/badblocks" "/sys/block/$disk/dax/write_cache" "/sy
 	is "an unprivileged user: ${file##*/}" "$(as_user "echo 0 8 >$file")" "Permission denied"
 	is "a container: ${file##*/}" "$(in_container "echo 0 8 >$file")" "Permission denied"
 done
+is "a container makes no node of the disk" "$(in_container "mknod /tmp/node b $(tr : ' ' <"/sys/block/$disk/dev")")" "Operation not permitted"
+# By these, labels are changed, errors cleared, and memory is mapped.
+for node in ndctl0 nmem0; do
+	is "$node" "$(rights "/dev/$node")" "600 root:root"
+	is "an unprivileged user: $node" "$(as_user ": <>/dev/$node")" "Permission denied"
+	is "a container: $node" "$(in_container ": <>/dev/$node")" "Permission denied"
+done
+make_namespace -e "$namespace" -m devdax -M mem >/tmp/devdax
+node=$(jq -r .daxregion.devices[0].chardev /tmp/devdax)
+is "device DAX" "$(rights "/dev/$node")" "600 root:root"
+is "an unprivileged user: device DAX" "$(as_user ": <>/dev/$node")" "Permission denied"
+is "a container: device DAX" "$(in_container ": <>/dev/$node")" "Permission denied"
+is "a container makes no node of it" "$(in_container "mknod /tmp/node c $(tr : ' ' <"/sys/bus/dax/devices/$node/dev")")" "Operation not permitted"
+make_namespace -e "$namespace" -m raw >/dev/null
+is "the disk is there again" "$(disk_of "$namespace")" "$disk"
 is "an unprivileged user cannot read the disk" "$(as_user "head -c 512 /dev/$disk")" "Permission denied"
 [ "$DRIVER" = rust_pmem ] || exit 0
 
