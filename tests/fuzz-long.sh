@@ -5,6 +5,7 @@
 # kernel: device_dax
 # vm: --bare --nvdimm size=64M,labels --append memmap=128M$512M
 # expect-splat: nsio_rw_bytes
+# expect-splat: size_store
 # expect-splat: pmem_sector_size
 # expect-splat: shift-out-of-bounds in drivers/nvdimm/pfn_devs.c
 # expect-splat: block/badblocks.c

@@ -8,6 +8,7 @@
 # timeout: 300
 # expect-splat: pmem_sector_size
 # expect-splat: nsio_rw_bytes
+# expect-splat: size_store
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/fuzz.sh"
 
@@ -26,6 +27,7 @@ echo "$align" >"$ND/$(labelled_region)/align"
 disk=$(labelled_disk -m raw) || disk=
 list=/sys/block/$disk/device/errors/list
 [ ! -e "$list" ] || echo "drop 0 $(($(cat "/sys/block/$disk/size") * 512))" >"$list"
+blkdiscard -f -z "/dev/$disk"
 disk=$(labelled_disk -m fsdax -M mem -s 64M) || disk=
 check "a namespace can be made afterwards" test -n "$disk"
 check "and be written" pmem-io fill --direct --length 1M "/dev/$disk" --seed 1

@@ -20,6 +20,10 @@ use std::path::{Path, PathBuf};
 const EIO: i32 = Errno::IO.raw_os_error();
 /// Bytes of a sector.
 const SECTOR: u64 = 512;
+/// Bytes of a page.
+const PAGE: u64 = 4096;
+/// The files of rust_pmem by which memory is poisoned.
+const POISON: &str = "/sys/kernel/debug/rust_pmem";
 
 #[derive(Args)]
 #[command(mut_arg("count", |count| count.default_value("10000")))]
@@ -29,9 +33,9 @@ pub struct Files {
     /// The driver that disks are bound to and unbound from
     #[arg(long)]
     driver: String,
-    /// Another folder, as one in debugfs
+    /// Poison memory as well, by the driver's files in debugfs
     #[arg(long)]
-    folder: Vec<PathBuf>,
+    poison: bool,
     #[command(flatten)]
     inputs: Inputs,
     /// Print each write and its result
@@ -53,12 +57,12 @@ impl Files {
                 different += compare(&region, &mut random)?;
                 devices = region.devices()?;
                 files = self.files(&region, &devices)?;
-                let is_list = |path: &&PathBuf| {
-                    ["list", "badblocks"]
-                        .iter()
-                        .any(|name| path.ends_with(name))
+                let changes_errors = |path: &&PathBuf| {
+                    path.ends_with("list")
+                        || path.ends_with("badblocks")
+                        || path.starts_with(POISON)
                 };
-                lists = files.iter().filter(is_list).cloned().collect();
+                lists = files.iter().filter(changes_errors).cloned().collect();
             }
             let (path, text) = match random.u8(0..16) {
                 0 => self.binding(&self.driver, random.choice(&devices), &mut random),
@@ -115,8 +119,8 @@ impl Files {
         for disk in devices.iter().flat_map(|device| disks(device)) {
             collect(&disk, &mut files);
         }
-        for folder in &self.folder {
-            collect(folder, &mut files);
+        if self.poison {
+            collect(Path::new(POISON), &mut files);
         }
         files.sort();
         files.dedup();
@@ -166,6 +170,13 @@ fn text(
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let wide = size.max(1 << 20);
     let mut text = match (name.as_ref(), random.u8(0..16)) {
+        (_, 0..10) if path.starts_with(POISON) => {
+            let pages = wide / PAGE;
+            let first = random.u64(0..pages);
+            let count = random.u64(1..=(pages - first).min(4));
+            format!("poison {} {}", first * PAGE, count * PAGE).into_bytes()
+        }
+        (_, 10..14) if path.starts_with(POISON) => command(random, wide),
         ("list", 0..14) => command(random, wide),
         ("badblocks", 0..12) => {
             let start = random.u64(0..wide / SECTOR);
@@ -289,7 +300,13 @@ fn compare(region: &Region, random: &mut Rng) -> Result<usize> {
 
 fn compare_disk(disk: &Path, random: &mut Rng) -> Result<usize> {
     let size = read_number(&disk.join("size"))?;
-    let listed = listed(&fs::read_to_string(disk.join("badblocks"))?)?;
+    let bad_blocks = listed(&fs::read_to_string(disk.join("badblocks"))?)?;
+    let mut suspects = bad_blocks.clone();
+    // Only rust_pmem has this list, in bytes.
+    if let Ok(errors) = fs::read_to_string(disk.join("device/errors/list")) {
+        let sectors = |range: Range<u64>| range.start / SECTOR..range.end / SECTOR;
+        suspects.extend(listed(&errors)?.into_iter().map(sectors));
+    }
     let node = Path::new("/dev").join(disk.file_name().unwrap_or_default());
     let file = open(&node)?;
     // With logical blocks larger than a sector, only whole ones are read.
@@ -298,7 +315,7 @@ fn compare_disk(disk: &Path, random: &mut Rng) -> Result<usize> {
     let mut different = 0;
     for _ in 0..16 {
         // In or next to a range that is listed, or anywhere.
-        let sector = match random.choice(&listed) {
+        let sector = match random.choice(&suspects) {
             Some(range) if random.bool() => (range.start + random.u64(0..16)).saturating_sub(8),
             _ => random.u64(0..size.max(1)),
         };
@@ -306,7 +323,7 @@ fn compare_disk(disk: &Path, random: &mut Rng) -> Result<usize> {
         if first + unit > size {
             continue;
         }
-        let bad = listed
+        let bad = bad_blocks
             .iter()
             .any(|range| range.start < first + unit && first < range.end);
         let mut buffer = DirectBuffer::new(block as usize);
@@ -326,11 +343,12 @@ fn compare_disk(disk: &Path, random: &mut Rng) -> Result<usize> {
     Ok(different)
 }
 
-/// Parses a list of bad blocks.
+/// Parses a list of errors: each line begins with a start and a length.
 fn listed(text: &str) -> Result<Vec<Range<u64>>> {
     let range = |line: &str| {
-        let (start, length) = line.split_once(' ').with_context(|| line.to_owned())?;
-        let (start, length): (u64, u64) = (start.parse()?, length.parse()?);
+        let mut words = line.split(' ');
+        let mut number = || words.next().with_context(|| line.to_owned());
+        let (start, length): (u64, u64) = (number()?.parse()?, number()?.parse()?);
         Ok(start..start.saturating_add(length))
     };
     text.lines().map(range).collect()
@@ -341,8 +359,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn list_of_bad_blocks_is_parsed() {
-        assert_eq!(listed("8 1\n100 16\n").unwrap(), [8..9, 100..116]);
+    fn list_of_errors_is_parsed() {
+        assert_eq!(listed("8 1\n100 16 user\n").unwrap(), [8..9, 100..116]);
         assert!(listed("8").is_err());
     }
 
