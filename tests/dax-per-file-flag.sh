@@ -30,9 +30,13 @@ are_dax() {
 	done | tr '\n' ' ' | sed 's/ $//'
 }
 
-remount() {
-	# A process that has ended may keep its mapping for a moment, on a slow kernel.
+# unmount: a process that has ended may keep its mapping for a moment, on a slow kernel.
+unmount() {
 	wait_for 10 umount $MNT
+}
+
+remount() {
+	unmount
 	mount -o "$1" "/dev/$disk" $MNT
 }
 
@@ -82,7 +86,7 @@ test_flags() {
 	is "$1: it is not when it is closed" "$(are_dax flagged/file)" not
 	check "$1: and has its bytes" pmem-io map-verify $MNT/flagged/file
 	is "$1: moved out of a flagged directory" "$(mv $MNT/flagged/below/file $MNT/plain/moved && are_dax plain/moved)" dax
-	umount $MNT
+	unmount
 }
 
 plan 54
