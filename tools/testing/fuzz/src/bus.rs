@@ -9,6 +9,7 @@ use rustix::fs::OFlags;
 use std::cell::RefCell;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
+use std::ops::Range;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::thread::sleep;
@@ -85,12 +86,12 @@ impl Region {
             }
             let kind = kind(&device);
             let mut text = kind.clone();
-            for disk in fs::read_dir(device.join("block")).into_iter().flatten() {
+            for disk in disks(&device) {
                 let most = match kind.as_str() {
                     "btt" => u64::MAX,
                     _ => size.min(read_number(&device.join("size"))?),
                 };
-                text.push_str(&format!(" {}", capacity(&disk?.path(), most)?));
+                text.push_str(&format!(" {}", capacity(&disk, most)?));
             }
             state.push(text);
         }
@@ -104,12 +105,34 @@ impl Region {
 
 /// Returns the number in a file of sysfs.
 pub fn read_number(path: &Path) -> Result<u64> {
-    let text = fs::read_to_string(path).with_context(|| path.display().to_string())?;
-    Ok(text.trim().parse()?)
+    Ok(read(path)?.trim().parse()?)
+}
+
+/// Returns the text in a file.
+pub fn read(path: &Path) -> Result<String> {
+    fs::read_to_string(path).with_context(|| path.display().to_string())
+}
+
+/// Parses a list of errors, each in a line: a start, `between`, a length, and maybe more behind a space.
+pub fn parse_errors(text: &str, between: char) -> Result<Vec<Range<u64>>> {
+    let range = |line: &str| {
+        let mut words = line.split([between, ' ']);
+        let mut number = || words.next().with_context(|| line.to_owned());
+        let (start, length): (u64, u64) = (number()?.parse()?, number()?.parse()?);
+        Ok(start..start.saturating_add(length))
+    };
+    text.lines().map(range).collect()
+}
+
+/// Returns the folders of a device's disks.
+pub fn disks(device: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(device.join("block"));
+    let entries = entries.into_iter().flatten().flatten();
+    entries.map(|entry| entry.path()).collect()
 }
 
 /// Returns the name of a device without its numbers.
-fn kind(device: &Path) -> String {
+pub fn kind(device: &Path) -> String {
     let name = device.file_name().unwrap_or_default().to_string_lossy();
     name.trim_end_matches(|letter: char| letter.is_ascii_digit() || letter == '.')
         .to_owned()
@@ -263,4 +286,19 @@ pub fn announce(text: &str) -> Result<()> {
     // Each write is a line.
     log.write_all(format!("pmem-fuzz: {text}\n").as_bytes())
         .context("/dev/kmsg")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn list_of_errors_is_parsed() {
+        assert_eq!(
+            parse_errors("8 1\n100 16 user\n", ' ').unwrap(),
+            [8..9, 100..116]
+        );
+        assert_eq!(parse_errors("8+1\n9+2\n", '+').unwrap(), [8..9, 9..11]);
+        assert!(parse_errors("8", ' ').is_err());
+    }
 }

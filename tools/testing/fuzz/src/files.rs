@@ -2,11 +2,11 @@
 
 //! `pmem-fuzz files`: random writes to the files of a region's devices in sysfs, and to those of their disks.
 
-use crate::bus::{DRIVERS, Region, announce, open, read_number};
+use crate::bus::{DRIVERS, Region, announce, disks, kind, open, parse_errors, read, read_number};
 use crate::commands::command;
 use crate::inputs::Inputs;
 use abstractions::DirectBuffer;
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::Args;
 use fastrand::Rng;
 use rustix::io::Errno;
@@ -131,13 +131,13 @@ impl Files {
 /// Adds the files that are writable. What goes meanwhile is left out.
 fn collect(folder: &Path, files: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-        let Ok(kind) = entry.file_type() else {
+        let Ok(entry_type) = entry.file_type() else {
             continue;
         };
         let path = entry.path();
-        if kind.is_dir() {
+        if entry_type.is_dir() {
             collect(&path, files);
-        } else if kind.is_file()
+        } else if entry_type.is_file()
             && entry
                 .metadata()
                 .is_ok_and(|data| data.permissions().mode() & 0o200 != 0)
@@ -145,13 +145,6 @@ fn collect(folder: &Path, files: &mut Vec<PathBuf>) {
             files.push(path);
         }
     }
-}
-
-/// Returns the folders of a device's disks.
-fn disks(device: &Path) -> Vec<PathBuf> {
-    let entries = fs::read_dir(device.join("block"));
-    let entries = entries.into_iter().flatten().flatten();
-    entries.map(|entry| entry.path()).collect()
 }
 
 fn write(path: &Path, text: &[u8]) -> io::Result<()> {
@@ -220,7 +213,7 @@ fn text(
         (_, 10) => b"1".repeat(random.choice([1, 20, 300, 4095, 4096, 5000]).unwrap_or(1)),
         _ => number(wide, random).into_bytes(),
     };
-    // The kernel copies one page.
+    // More than a page, of which the kernel takes one.
     text.truncate(5000);
     match random.u8(0..8) {
         0 => text.push(b'\n'),
@@ -282,8 +275,7 @@ fn number(size: u64, random: &mut Rng) -> String {
 fn compare(region: &Region, random: &mut Rng) -> Result<usize> {
     let mut different = 0;
     for device in region.devices()? {
-        let name = device.file_name().unwrap_or_default().to_string_lossy();
-        if !name.starts_with("namespace") && !name.starts_with("pfn") {
+        if !["namespace", "pfn"].contains(&kind(&device).as_str()) {
             continue;
         }
         for disk in disks(&device) {
@@ -300,12 +292,12 @@ fn compare(region: &Region, random: &mut Rng) -> Result<usize> {
 
 fn compare_disk(disk: &Path, random: &mut Rng) -> Result<usize> {
     let size = read_number(&disk.join("size"))?;
-    let bad_blocks = listed(&fs::read_to_string(disk.join("badblocks"))?)?;
+    let bad_blocks = parse_errors(&read(&disk.join("badblocks"))?, ' ')?;
     let mut suspects = bad_blocks.clone();
     // Only rust_pmem has this list, in bytes.
-    if let Ok(errors) = fs::read_to_string(disk.join("device/errors/list")) {
+    if let Ok(errors) = read(&disk.join("device/errors/list")) {
         let sectors = |range: Range<u64>| range.start / SECTOR..range.end / SECTOR;
-        suspects.extend(listed(&errors)?.into_iter().map(sectors));
+        suspects.extend(parse_errors(&errors, ' ')?.into_iter().map(sectors));
     }
     let node = Path::new("/dev").join(disk.file_name().unwrap_or_default());
     let file = open(&node)?;
@@ -327,15 +319,15 @@ fn compare_disk(disk: &Path, random: &mut Rng) -> Result<usize> {
             .iter()
             .any(|range| range.start < first + unit && first < range.end);
         let mut buffer = DirectBuffer::new(block as usize);
-        let read = file.read_exact_at(buffer.bytes(), first * SECTOR);
-        let good = match &read {
+        let done = file.read_exact_at(buffer.bytes(), first * SECTOR);
+        let good = match &done {
             Ok(()) => !bad,
             Err(error) => bad && error.raw_os_error() == Some(EIO),
         };
         if !good {
             different += 1;
             println!(
-                "{}: sector {first} (listed: {bad}): {read:?}",
+                "{}: sector {first} (listed: {bad}): {done:?}",
                 node.display()
             );
         }
@@ -343,26 +335,9 @@ fn compare_disk(disk: &Path, random: &mut Rng) -> Result<usize> {
     Ok(different)
 }
 
-/// Parses a list of errors: each line begins with a start and a length.
-fn listed(text: &str) -> Result<Vec<Range<u64>>> {
-    let range = |line: &str| {
-        let mut words = line.split(' ');
-        let mut number = || words.next().with_context(|| line.to_owned());
-        let (start, length): (u64, u64) = (number()?.parse()?, number()?.parse()?);
-        Ok(start..start.saturating_add(length))
-    };
-    text.lines().map(range).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn list_of_errors_is_parsed() {
-        assert_eq!(listed("8 1\n100 16 user\n").unwrap(), [8..9, 100..116]);
-        assert!(listed("8").is_err());
-    }
 
     #[test]
     fn seed_gives_the_same_text() {

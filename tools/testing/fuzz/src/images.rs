@@ -2,13 +2,13 @@
 
 //! `pmem-fuzz images`: probes of a namespace with mutated metadata.
 
-use crate::bus::{Region, announce};
+use crate::bus::Region;
 use crate::inputs::Inputs;
-use crate::minimize::{Only, minimize};
+use crate::minimize::Only;
 use crate::mutation::{Kind, Mutation, Sample, describe};
+use crate::results::Results;
 use anyhow::{Context, Result, ensure};
 use clap::Args;
-use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
@@ -59,41 +59,18 @@ impl Images {
             region: Region::new(&self.region)?,
         };
         let size = target.sample.memory.len() as u64;
-        let (mut seen, mut broken, mut sum) =
-            (BTreeMap::<String, u64>::new(), 0, crc32fast::Hasher::new());
         target.region.disable()?;
         let good = target.probe(&[], size)?;
-        let seed = self.inputs.seed;
+        let mut results = Results::new("image", self.inputs.seed, self.verbose);
         for (image, mut random) in self.inputs.each() {
             let (mutations, sealing) = target.sample.mutate(&mut random);
             let mutations = self.only.of(mutations);
-            let all = target.sample.sealed(&mutations, sealing);
-            let text = describe(&all);
-            announce(&format!("seed {seed} image {image}:{text}"))?;
-            let state = match target.probe(&all, size) {
-                Ok(state) => state,
-                Err(error) => {
-                    broken += 1;
-                    println!("seed {seed} image {image}:{text}: {error:#}");
-                    let least = minimize(&mutations, |some| {
-                        let some = target.sample.sealed(some, sealing);
-                        target.probe(&some, size).is_err()
-                    });
-                    println!("the same with:{}", describe(&least));
-                    "broken".to_owned()
-                }
-            };
-            if self.verbose {
-                println!("image {image}:{text}: {state}");
-            }
-            sum.update(state.as_bytes());
-            sum.update(b"\n");
-            *seen.entry(state).or_default() += 1;
+            let text = describe(&target.sample.sealed(&mutations, sealing));
+            results.add(image, &text, &mutations, |some| {
+                target.probe(&target.sample.sealed(some, sealing), size)
+            })?;
         }
-        for (state, count) in &seen {
-            println!("{count}: {state}");
-        }
-        println!("checksum {:08x}", sum.finalize());
+        let broken = results.print();
         let after = target.probe(&[], size)?;
         target.region.enable()?;
         ensure!(

@@ -3,7 +3,7 @@
 //! `pmem-fuzz ioctls`: mutated ioctls of a disk with bad blocks, of the buses and of the DIMMs, compared with a model of the
 //! disk's bad blocks and contents.
 
-use crate::bus::announce;
+use crate::bus::{announce, parse_errors, read, read_number};
 use crate::inputs::Inputs;
 use crate::layout::number;
 use crate::requests::{BLKROSET, BLKRRPART, BLKZEROOUT, Kind, ND_CMD_CLEAR_ERROR, request};
@@ -137,10 +137,6 @@ fn open(path: &Path, flags: OFlags) -> Result<Device> {
     Device::new(file.with_context(name)?).with_context(name)
 }
 
-fn read(path: &Path) -> Result<String> {
-    fs::read_to_string(path).with_context(|| path.display().to_string())
-}
-
 /// The contents of a sector that was not zeroed.
 fn pattern(sector: usize) -> Vec<u8> {
     let word = (sector as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
@@ -167,7 +163,7 @@ impl Disk {
         let folder = Path::new("/sys/block").join(name);
         let resource = read(&folder.join("device/resource"))?;
         let start = u64::from_str_radix(resource.trim().trim_start_matches("0x"), 16)?;
-        let size: u64 = read(&folder.join("size"))?.trim().parse()?;
+        let size = read_number(&folder.join("size"))?;
         let mut disk = Self {
             device: open(path, OFlags::DIRECT)?,
             folder,
@@ -229,15 +225,12 @@ impl Disk {
     fn listed(&self, file: &str, between: char, unit: u64) -> Result<Vec<bool>> {
         let path = self.folder.join(file);
         let mut all = vec![false; self.bad.len()];
-        for line in read(&path)?.lines() {
-            let mut words = line.split([between, ' ']).map(str::parse::<u64>);
-            let (Some(Ok(start)), Some(Ok(length))) = (words.next(), words.next()) else {
-                anyhow::bail!("{}: {line}", path.display());
-            };
-            let sectors = (start / unit) as usize..(start + length).div_ceil(unit) as usize;
+        let name = || path.display().to_string();
+        for range in parse_errors(&read(&path)?, between).with_context(name)? {
+            let sectors = (range.start / unit) as usize..range.end.div_ceil(unit) as usize;
             let sectors = all.get_mut(sectors);
             sectors
-                .with_context(|| format!("{}: {line}", path.display()))?
+                .with_context(|| format!("{}: {range:?}", path.display()))?
                 .fill(true);
         }
         Ok(all)

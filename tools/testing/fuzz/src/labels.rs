@@ -2,15 +2,18 @@
 
 //! `pmem-fuzz labels`: probes of a region whose DIMM has mutated labels.
 
-use crate::bus::{Dimm, Region, announce};
+use crate::bus::{Dimm, Region};
 use crate::inputs::Inputs;
-use crate::layout::{Field, INDEX, INDEX_CHECKSUM, LABEL, LABEL_CHECKSUM, number, seal};
-use crate::minimize::{Only, minimize};
+use crate::layout::{
+    Field, INDEX, INDEX_CHECKSUM, INDEX_LABELOFF, INDEX_MYSIZE, LABEL, LABEL_CHECKSUM, LABEL_DPA,
+    LABEL_RAWSIZE, LABEL_SLOT, number, seal,
+};
+use crate::minimize::Only;
 use crate::mutation::{Mutation, describe, limit};
+use crate::results::Results;
 use anyhow::{Result, ensure};
 use clap::Args;
 use fastrand::Rng;
-use std::collections::BTreeMap;
 use std::ops::Range;
 
 /// Bytes of a label.
@@ -58,38 +61,16 @@ impl Labels {
             region,
             stored: sample.area.clone(),
         };
-        let (mut seen, mut broken, mut all) =
-            (BTreeMap::<String, u64>::new(), 0, crc32fast::Hasher::new());
         let good = target.probe(&sample.area, size)?;
-        let seed = self.inputs.seed;
+        let mut results = Results::new("labels", self.inputs.seed, self.verbose);
         for (input, mut random) in self.inputs.each() {
             let (mutations, wrong) = sample.mutate(&mut random, size);
             let mutations = self.only.of(mutations);
-            let text = describe(&mutations);
-            announce(&format!("seed {seed} labels {input}:{text}"))?;
-            let state = match target.probe(&sample.sealed(&mutations, &wrong), size) {
-                Ok(state) => state,
-                Err(error) => {
-                    broken += 1;
-                    println!("seed {seed} labels {input}:{text}: {error:#}");
-                    let least = minimize(&mutations, |some| {
-                        target.probe(&sample.sealed(some, &wrong), size).is_err()
-                    });
-                    println!("the same with:{}", describe(&least));
-                    "broken".to_owned()
-                }
-            };
-            if self.verbose {
-                println!("labels {input}:{text}: {state}");
-            }
-            all.update(state.as_bytes());
-            all.update(b"\n");
-            *seen.entry(state).or_default() += 1;
+            results.add(input, &describe(&mutations), &mutations, |some| {
+                target.probe(&sample.sealed(some, &wrong), size)
+            })?;
         }
-        for (state, count) in &seen {
-            println!("{count}: {state}");
-        }
-        println!("checksum {:08x}", all.finalize());
+        let broken = results.print();
         let after = target.probe(&sample.area, size)?;
         target.region.enable()?;
         ensure!(
@@ -151,8 +132,8 @@ struct Sample {
 impl Sample {
     fn new(dimm: &Dimm) -> Result<Self> {
         let first = dimm.read_labels(SLOT)?;
-        let field = |at: usize| number(&first[at..at + 8]) as usize;
-        let (index, labels) = (field(32), field(48));
+        let [index, labels] =
+            [INDEX_MYSIZE, INDEX_LABELOFF].map(|field| number(field.of(&first)) as usize);
         ensure!(
             (SLOT..=1 << 16).contains(&index) && (2 * index..=1 << 17).contains(&labels),
             "the DIMM has no labels"
@@ -163,9 +144,8 @@ impl Sample {
 
     fn from_area(area: Vec<u8>, index: usize, labels: usize) -> Result<Self> {
         let has_label = |slot: &usize| {
-            let start = labels + slot * SLOT;
-            // Its raw size.
-            number(&area[start + 112..start + 120]) != 0
+            let label = &area[labels + slot * SLOT..];
+            number(LABEL_RAWSIZE.of(label)) != 0
         };
         let used: Vec<_> = (0..SLOTS).filter(has_label).collect();
         ensure!(!used.is_empty(), "the labels name no namespace");
@@ -294,13 +274,9 @@ fn replaced(block: &str, start: usize, field: &Field, value: u64) -> Mutation {
     Mutation {
         what: format!("{block} {}", field.name),
         offset: start + field.offset,
-        bytes: value.to_le_bytes()[..field.length].to_vec(),
+        bytes: field.bytes(value),
     }
 }
-
-/// The number of a label's slot, and where its namespace begins.
-const LABEL_SLOT: Field = Field::new("slot", 120, 4);
-const LABEL_DPA: Field = Field::new("dpa", 104, 8);
 
 #[cfg(test)]
 mod tests {

@@ -26,14 +26,6 @@ pub struct Field {
 }
 
 impl Field {
-    pub const fn new(name: &'static str, offset: usize, length: usize) -> Self {
-        Self {
-            name,
-            offset,
-            length,
-        }
-    }
-
     pub const fn range(&self) -> Range<usize> {
         self.offset..self.offset + self.length
     }
@@ -42,10 +34,19 @@ impl Field {
     pub fn of<'a>(&self, block: &'a [u8]) -> &'a [u8] {
         &block[self.range()]
     }
+
+    /// Returns the bytes that store a number: its lower ones.
+    pub fn bytes(&self, value: u64) -> Vec<u8> {
+        value.to_le_bytes()[..self.length].to_vec()
+    }
 }
 
 const fn field(name: &'static str, offset: usize, length: usize) -> Field {
-    Field::new(name, offset, length)
+    Field {
+        name,
+        offset,
+        length,
+    }
 }
 
 pub const SIGNATURE: Range<usize> = 0..16;
@@ -90,15 +91,22 @@ pub const BTT: &[Field] = &[
     field("info2off", 112, 8),
 ];
 
+// Of an index block: its bytes, and where the labels begin. Of a label: where its namespace begins, its bytes, and its slot.
+pub const INDEX_MYSIZE: Field = field("mysize", 32, 8);
+pub const INDEX_LABELOFF: Field = field("labeloff", 48, 8);
+pub const LABEL_DPA: Field = field("dpa", 104, 8);
+pub const LABEL_RAWSIZE: Field = field("rawsize", 112, 8);
+pub const LABEL_SLOT: Field = field("slot", 120, 4);
+
 pub const INDEX: &[Field] = &[
     field("sig", 0, 8),
     field("flags", 16, 3),
     field("labelsize", 19, 1),
     field("seq", 20, 4),
     field("myoff", 24, 8),
-    field("mysize", 32, 8),
+    INDEX_MYSIZE,
     field("otheroff", 40, 8),
-    field("labeloff", 48, 8),
+    INDEX_LABELOFF,
     field("nslot", 56, 4),
     field("major", 60, 2),
     field("minor", 62, 2),
@@ -112,9 +120,9 @@ pub const LABEL: &[Field] = &[
     field("position", 86, 2),
     field("isetcookie", 88, 8),
     field("lbasize", 96, 8),
-    field("dpa", 104, 8),
-    field("rawsize", 112, 8),
-    field("slot", 120, 4),
+    LABEL_DPA,
+    LABEL_RAWSIZE,
+    LABEL_SLOT,
     field("align", 124, 1),
     field("type_guid", 128, 8),
     field("abstraction_guid", 144, 8),

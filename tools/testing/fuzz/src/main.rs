@@ -13,6 +13,7 @@ mod layout;
 mod minimize;
 mod mutation;
 mod requests;
+mod results;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};

@@ -142,13 +142,15 @@ impl Sample {
     /// Adds to mutations those that follow if the info block is among them: of its checksum, and of its copy.
     pub fn sealed(&self, mutations: &[Mutation], sealing: Sealing) -> Vec<Mutation> {
         let mut all = mutations.to_vec();
-        let in_block = |mutation: &&Mutation| (FIRST..FIRST + BLOCK).contains(&mutation.offset);
         let mut block = self.memory[FIRST..FIRST + BLOCK].to_vec();
-        for mutation in mutations.iter().filter(in_block) {
-            let start = mutation.offset - FIRST;
-            block[start..start + mutation.bytes.len()].copy_from_slice(&mutation.bytes);
+        let mut in_block = false;
+        for mutation in mutations {
+            if let Some(start) = mutation.offset.checked_sub(FIRST).filter(|&at| at < BLOCK) {
+                block[start..start + mutation.bytes.len()].copy_from_slice(&mutation.bytes);
+                in_block = true;
+            }
         }
-        if !mutations.iter().any(|mutation| in_block(&mutation)) {
+        if !in_block {
             return all;
         }
         match sealing.wrong {
@@ -210,8 +212,7 @@ impl Sample {
                     self.memory.len() as u64,
                     random,
                 );
-                let bytes = value.to_le_bytes()[..field.length].to_vec();
-                (field.name.into(), range, bytes)
+                (field.name.into(), range, field.bytes(value))
             }
         }
     }
