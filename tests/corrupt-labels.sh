@@ -77,11 +77,8 @@ load_driver
 number=$(labelled_region)
 number=${number#region}
 IFS=, read -r dimm _ <"$ND/region$number/mapping0"
-ndctl disable-region all >/dev/null 2>&1
 # Labels of version 1.2 have a checksum each.
-ndctl init-labels -f -V 1.2 all >/dev/null 2>&1
-ndctl enable-region all >/dev/null 2>&1
-settle
+fresh_labels -V 1.2
 make_namespace -r "region$number" -m raw -s 32M >/dev/null
 make_namespace -r "region$number" -m fsdax -M mem -s 32M >/dev/null
 ndctl disable-region "region$number" >/dev/null 2>&1

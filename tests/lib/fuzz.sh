@@ -69,11 +69,8 @@ fuzz_files() {
 # fuzz_namespaces: makes three namespaces on the NVDIMM with labels, of the region fuzz_region.
 fuzz_namespaces() {
 	fuzz_region=$(labelled_region)
-	ndctl disable-region all >/dev/null 2>&1 || :
 	# Those of version 1.2 have a checksum each.
-	ndctl init-labels -f -V 1.2 all >/dev/null 2>&1
-	ndctl enable-region all >/dev/null 2>&1
-	settle
+	fresh_labels -V 1.2
 	for fuzz_mode in raw "fsdax -M mem" sector; do
 		# shellcheck disable=SC2086 # options
 		make_namespace -r "$fuzz_region" -m $fuzz_mode -s $(($(cat "$ND/$fuzz_region/size") / 4)) >/dev/null

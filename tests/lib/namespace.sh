@@ -96,10 +96,11 @@ disk_of() {
 	return 1
 }
 
-# fresh_labels: empties the labels of every NVDIMM, as ndctl needs it to make namespaces. The old namespaces are lost.
+# fresh_labels [OPTION OF ndctl init-labels…]: empties the labels of every NVDIMM, as ndctl needs it to make namespaces. The
+# old namespaces are lost.
 fresh_labels() {
 	ndctl disable-region all >/dev/null 2>&1 || :
-	ndctl init-labels -f all >/dev/null 2>&1
+	ndctl init-labels -f "$@" all >/dev/null 2>&1
 	ndctl enable-region all >/dev/null 2>&1
 	settle
 }
