@@ -5,6 +5,7 @@
 # The same labels for both drivers. SEED, COUNT, FIRST and ONLY in the environment select others; `make fuzz` tries
 # more.
 # compare
+# quick
 # vm: --bare --nvdimm size=256M,labels
 # timeout: 300
 # expect-splat: pmem_sector_size

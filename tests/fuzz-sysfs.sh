@@ -4,6 +4,7 @@
 #
 # SEED and COUNT in the environment select others; `make fuzz` tries more.
 # compare
+# quick
 # vm: --bare --nvdimm size=256M,labels
 # timeout: 300
 # expect-splat: pmem_sector_size
