@@ -173,6 +173,8 @@ pub(crate) struct Set<'bound> {
     /// path reads it without.
     any: Flag,
     table: Table<'bound>,
+    /// The BTT whose table this is, if it is one, is detached.
+    pub(crate) is_detached: Flag,
     #[pin]
     pub(crate) state: SpinLock<State>,
     /// Locked during a repair.
@@ -197,6 +199,7 @@ impl<'bound> Set<'bound> {
         let Sectors { start, len } = Sectors::of_addresses(data, namespace.start);
         try_pin_init!(Self {
             any: Flag::new(false),
+            is_detached: Flag::new(false),
             data: start..start.saturating_add(len),
             state <- new_spinlock!(State {
                 spares: Spares::new(SPARES, GFP_KERNEL)?,
@@ -864,6 +867,7 @@ impl<'bound> Badblocks<'bound> {
 impl Drop for Badblocks<'_> {
     fn drop(&mut self) {
         self.work.cancel();
+        self.set.is_detached.set(true);
         // Nobody tries again later.
         if self.set.sync().is_err() && self.set.sync().is_err() {
             dev_err!(

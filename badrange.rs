@@ -77,7 +77,7 @@ impl Set<'_> {
     pub(crate) fn sync(&self) -> Result {
         let imported = self.import(GFP_KERNEL);
 
-        // First: what a BTT has cleared, the bus has forgotten, and must not get back.
+        // First: what a BTT has cleared is not added.
         let followed = self.follow_btt();
         let written = self.write_changes();
 
@@ -98,12 +98,12 @@ impl Set<'_> {
         let bus = self.region().lock_bus();
         let mut guard = self.state.lock();
         let repaired = core::mem::replace(&mut guard.repaired, RangeSet::new());
-        let is_done = repaired.is_empty() && !guard.bad.has_pending();
+        let is_changed = !repaired.is_empty() || !self.adds_later();
 
-        drop(guard);
-        if is_done {
+        if repaired.is_empty() && !guard.bad.has_pending() {
             return Ok(false);
         }
+        drop(guard);
         let mut at = 0;
 
         while let Some((sectors, tag)) = repaired.next(at) {
@@ -136,7 +136,7 @@ impl Set<'_> {
         let added = self.add_pending(&bus);
 
         self.region().notify_badblocks();
-        added.and(cut).map(|()| true)
+        added.and(cut).map(|()| is_changed)
     }
 
     /// Notes that the badrange list has an entry of `sectors`.
@@ -154,17 +154,26 @@ impl Set<'_> {
     /// Adds the pending ranges to the badrange list. [`ENOMEM`].
     fn add_pending(&self, bus: &Bus<'_>) -> Result {
         let mut rest = 0..u64::MAX;
-        let mut followed = Ok(());
 
         while let Some(bad) = self.next_pending(&rest) {
+            let addresses = self.addresses(&bad);
+
             rest.start = bad.end;
-            bus.add_badrange(&self.addresses(&bad))?;
-            // The BTT may have cleared some meanwhile, when the bus had nothing to forget yet. Follow it before
-            // `note_added`, which has the driver remove what was repaired, whoever has followed it.
-            followed = followed.and(self.follow_btt_in(&bad));
-            self.note_added(bus, &bad);
+            if !self.adds_later() {
+                bus.add_badrange(&addresses)?;
+                self.note_added(bus, &bad);
+            } else if !bus.set_badblocks(&addresses) {
+                break;
+            }
         }
-        followed
+        Ok(())
+    }
+
+    /// Returns whether ranges stay pending until the BTT is detached. When it clears some, the bus forgets
+    /// them before they are cleared in the table (`nsio_rw_bytes`). If they were added in between, nobody
+    /// would remove them.
+    fn adds_later(&self) -> bool {
+        self.is_btt() && self.region().has_commands() && !self.is_detached.is_on()
     }
 
     fn next_pending(&self, within: &Range<u64>) -> Option<Range<u64>> {
@@ -200,23 +209,18 @@ impl Set<'_> {
     /// they are no longer in its table. The BTT uses these blocks again, and would take data in them for
     /// lost for ever if they were bad when it is bound next. [`ENOMEM`]. Sleeps.
     pub(crate) fn follow_btt(&self) -> Result {
-        self.follow_btt_in(&(0..u64::MAX))
-    }
-
-    /// The same of the sectors `within`.
-    fn follow_btt_in(&self, within: &Range<u64>) -> Result {
         let tag = Tag {
             origin: Origin::Log,
             // A bus with the command has forgotten them itself.
             pending: !self.region().has_commands(),
         };
         let mut own = Spares::none();
-        let mut rest = within.clone();
+        let mut at = 0;
 
         while self.is_btt() {
             let mut guard = self.state.lock();
             let state = &mut *guard;
-            let Some(cleared) = self.next_cleared(state, &rest) else {
+            let Some(cleared) = self.next_cleared(state, at) else {
                 break;
             };
             // One to split a range.
@@ -229,16 +233,15 @@ impl Set<'_> {
             }
             state.bad.remove(&cleared, &mut own)?;
             state.repaired.insert(&cleared, tag, &mut own)?;
-            rest.start = cleared.end;
+            at = cleared.end;
         }
         Ok(())
     }
 
-    /// Returns the first bad sectors `within` that the table of the BTT does not have.
-    fn next_cleared(&self, state: &State, within: &Range<u64>) -> Option<Range<u64>> {
+    /// Returns the first bad sectors from `at` on that the table of the BTT does not have.
+    fn next_cleared(&self, state: &State, mut at: u64) -> Option<Range<u64>> {
         // Behind, the table may lack others as well.
-        let end = state.first_lacking().min(within.end);
-        let mut at = within.start;
+        let end = state.first_lacking();
 
         while let Some((bad, _)) = state.bad.next(at).filter(|(bad, _)| bad.start < end) {
             let mut rest = bad.start.max(at)..bad.end.min(end);

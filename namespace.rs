@@ -147,6 +147,8 @@ impl<'bound> BoundNamespace<'bound> {
         }
         let table = Table::Btt(btt.badblocks());
         let badblocks = Badblocks::new(bound, namespace.clone(), namespace, table, &before, scope)?;
+        // On failure it is detached before the bad blocks are dropped, as in `Self`.
+        let btt = btt;
         let memory_errors = memory_errors::Listener::new(badblocks.clone(), scope)?;
         let control = Control::new(badblocks, None)?;
 

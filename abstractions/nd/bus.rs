@@ -111,14 +111,15 @@ impl Bus<'_> {
         }
     }
 
-    /// Adds the physical `addresses` to the bad blocks of the region, as far as there is room.
-    pub(crate) fn set_badblocks(&self, addresses: &Range<u64>) {
+    /// Adds the physical `addresses` to the bad blocks of the region, as far as there is room. Returns
+    /// whether there was.
+    pub(crate) fn set_badblocks(&self, addresses: &Range<u64>) -> bool {
         let (start, len) = self.0.sectors(addresses);
+        let end = start.saturating_add(len);
         let room = BadBlocks::room(self.0.size() >> 9);
+        let (reached, _) = self.0.badblocks().set_while_room(start..end, room);
 
-        self.0
-            .badblocks()
-            .set_while_room(start..start.saturating_add(len), room);
+        reached >= end
     }
 
     /// Removes the physical `addresses`, which are whole sectors, from the bad blocks of the region.
