@@ -7,11 +7,10 @@ use crate::abstractions::nd::Region;
 use crate::abstractions::scope::Scope;
 use crate::device::Device;
 use crate::flush::{Flush, LastFlush};
-use std::marker::PhantomData;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::Arc;
 
-/// Interleavings; FLUSH_INTERLEAVINGS sets another number.
+/// Interleavings; INTERLEAVINGS sets another number.
 const INTERLEAVINGS: usize = 2_000;
 /// Threads that wait for flushes, and threads that submit bios.
 const THREADS: [usize; 2] = [3, 2];
@@ -42,7 +41,8 @@ fn check_messages(messages: &[String]) {
 fn interleave() -> usize {
     let region = leak(Region::default());
     let ended = leak(AtomicU64::new(0));
-    let scope = leak(Scope(PhantomData));
+    let scope = leak(Scope::new());
+    let worker = shuttle::thread::spawn(|| scope.run_works());
     let device = Device::default();
     let flush = Flush::for_disk(region, &device, DiskName, scope).expect("there is memory");
     let flush = Arc::new(flush);
@@ -72,6 +72,8 @@ fn interleave() -> usize {
     for thread in threads {
         thread.join().expect("no thread panics");
     }
+    scope.close();
+    worker.join().expect("no thread panics");
     assert_eq!(ended.load(Ordering::Relaxed), THREADS[1] as u64 * REQUESTS);
     let flushes = region.flushes();
 
@@ -83,10 +85,7 @@ fn interleave() -> usize {
 
 #[test]
 fn each_request_has_the_result_of_a_flush_that_started_after_it() {
-    let interleavings = std::env::var("FLUSH_INTERLEAVINGS")
-        .ok()
-        .and_then(|number| number.parse().ok())
-        .unwrap_or(INTERLEAVINGS);
+    let interleavings = crate::interleavings(INTERLEAVINGS);
     let flushes = Arc::new(AtomicUsize::new(0));
     let count = flushes.clone();
 

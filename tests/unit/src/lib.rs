@@ -19,6 +19,15 @@ extern crate self as kernel;
 #[cfg(test)]
 mod abstractions;
 #[cfg(test)]
+#[expect(dead_code, reason = "other modules use the rest")]
+#[path = "../../../badblocks.rs"]
+mod badblocks;
+#[cfg(test)]
+mod badblocks_test;
+#[cfg(test)]
+#[path = "../../../badrange.rs"]
+mod badrange;
+#[cfg(test)]
 pub mod alloc {
     pub use crate::prelude::Flags;
 }
@@ -48,6 +57,15 @@ pub mod time;
 mod waiting;
 #[cfg(test)]
 mod waiting_test;
+
+/// Returns the number of interleavings that the environment asks for, or else `default`.
+#[cfg(test)]
+fn interleavings(default: usize) -> usize {
+    std::env::var("INTERLEAVINGS")
+        .ok()
+        .and_then(|number| number.parse().ok())
+        .unwrap_or(default)
+}
 
 #[cfg(test)]
 mod tests {

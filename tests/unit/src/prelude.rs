@@ -2,9 +2,14 @@
 
 //! `kernel::prelude`.
 
-pub use crate::{dev_warn, pin_init};
+pub use crate::{dev_err, dev_warn, pin_init, try_pin_init};
 pub use pinned_init::pin_data;
-pub use std::ffi::CStr;
+pub use std::ffi::{c_int, CStr};
+pub use std::pin::Pin;
+
+use shuttle::rand::{thread_rng, Rng};
+use std::cell::Cell;
+use std::convert::Infallible;
 
 /// An errno.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -12,12 +17,40 @@ pub struct Error(pub i32);
 
 pub type Result<T = (), E = Error> = std::result::Result<T, E>;
 
-/// Flags of allocations, which do not fail here.
-#[derive(Clone, Copy)]
-pub struct Flags;
+/// Flags of allocations.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Flags(u8);
 
-pub const GFP_KERNEL: Flags = Flags;
+pub const GFP_KERNEL: Flags = Flags(0);
+pub const GFP_ATOMIC: Flags = Flags(1);
+
+pub const ENOENT: Error = Error(2);
+pub const EIO: Error = Error(5);
+pub const EAGAIN: Error = Error(11);
 pub const ENOMEM: Error = Error(12);
+
+pub type KBox<T> = Box<T>;
+
+thread_local! {
+    /// Of how many allocations one fails; 0 if none does. All threads of shuttle are one thread here.
+    static FAULTS: Cell<u32> = const { Cell::new(0) };
+}
+
+/// Lets one of so many allocations fail from now on, or none.
+pub fn fail_one_in(number: u32) {
+    FAULTS.set(number);
+}
+
+/// Succeeds if an allocation does.
+pub fn allocate() -> Result {
+    match FAULTS.get() {
+        0 => Ok(()),
+        number => match thread_rng().gen_range(0..number) {
+            0 => Err(ENOMEM),
+            _ => Ok(()),
+        },
+    }
+}
 
 /// A vector with exactly the requested capacity.
 #[derive(Debug)]
@@ -35,6 +68,9 @@ impl<T> KVVec<T> {
     }
 
     pub fn with_capacity(capacity: usize, _flags: Flags) -> Result<Self> {
+        if capacity > 0 {
+            allocate()?;
+        }
         Ok(Self {
             values: Vec::new(),
             capacity,
@@ -72,13 +108,36 @@ impl<T> Default for KVVec<T> {
     }
 }
 
-/// An initializer of a value in its place: here the value, which is moved there.
-pub trait PinInit<T> {
-    fn value(self) -> T;
+impl<'a, T> IntoIterator for &'a KVVec<T> {
+    type Item = &'a T;
+    type IntoIter = std::slice::Iter<'a, T>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.values.iter()
+    }
+}
+
+impl<T> std::ops::Deref for KVVec<T> {
+    type Target = [T];
+
+    fn deref(&self) -> &[T] {
+        &self.values
+    }
+}
+
+/// An initializer of a value in its place: here the value, which is moved there, or a result with it.
+pub trait PinInit<T, E = Infallible> {
+    fn value(self) -> Result<T>;
 }
 
 impl<T> PinInit<T> for T {
-    fn value(self) -> T {
+    fn value(self) -> Result<T> {
+        Ok(self)
+    }
+}
+
+impl<T> PinInit<T, Error> for Result<T> {
+    fn value(self) -> Self {
         self
     }
 }
@@ -90,4 +149,23 @@ macro_rules! pin_init {
     };
     (@ $field:ident) => { $field };
     (@ $field:ident $init:expr) => { $init };
+}
+
+#[macro_export]
+macro_rules! try_pin_init {
+    (Self { $($fields:tt)* }? Error) => {
+        (move || -> $crate::prelude::Result<Self> { Ok($crate::try_pin_init!(@ { } $($fields)*)) })()
+    };
+    (@ { $($done:tt)* } $field:ident: $value:expr, $($rest:tt)*) => {
+        $crate::try_pin_init!(@ { $($done)* $field: $value, } $($rest)*)
+    };
+    (@ { $($done:tt)* } $field:ident <- $init:expr, $($rest:tt)*) => {
+        $crate::try_pin_init!(@ { $($done)* $field: $init, } $($rest)*)
+    };
+    (@ { $($done:tt)* } $field:ident, $($rest:tt)*) => {
+        $crate::try_pin_init!(@ { $($done)* $field, } $($rest)*)
+    };
+    (@ { $($done:tt)* }) => {
+        Self { $($done)* }
+    };
 }

@@ -2,7 +2,7 @@
 
 //! `kernel::rbtree`, as a `BTreeMap`.
 
-use crate::prelude::{Flags, Result};
+use crate::prelude::{allocate, Flags, Result};
 use std::collections::BTreeMap;
 use std::marker::PhantomData;
 
@@ -28,6 +28,7 @@ pub struct OccupiedEntry<'a, K, V> {
 
 impl<K, V> RBTreeNodeReservation<K, V> {
     pub fn new(_flags: Flags) -> Result<Self> {
+        allocate()?;
         Ok(Self(PhantomData))
     }
 

@@ -2,11 +2,16 @@
 
 //! `kernel::sync`, on threads whose interleaving shuttle chooses.
 
-use crate::prelude::{Flags, PinInit, Result};
+use crate::prelude::{allocate, Flags, PinInit, Result};
 use shuttle::sync as threads;
 use std::ops::{Deref, DerefMut};
 
 pub use crate::{new_condvar, new_mutex};
+
+/// Without interrupts and preemption, it is a mutex.
+pub use Mutex as SpinLock;
+
+pub type MutexGuard<'a, T> = Guard<'a, T>;
 
 pub mod aref {
     /// A counted reference: here the value, which is counted itself.
@@ -49,15 +54,16 @@ pub mod atomic {
     }
 }
 
-pub struct Arc<T>(std::sync::Arc<T>);
+pub struct Arc<T>(pub(crate) std::sync::Arc<T>);
 
 impl<T> Arc<T> {
     pub fn new(value: T, _flags: Flags) -> Result<Self> {
+        allocate()?;
         Ok(Self(std::sync::Arc::new(value)))
     }
 
-    pub fn pin_init(init: impl PinInit<T>, flags: Flags) -> Result<Self> {
-        Self::new(init.value(), flags)
+    pub fn pin_init<E>(init: impl PinInit<T, E>, flags: Flags) -> Result<Self> {
+        Self::new(init.value()?, flags)
     }
 }
 
@@ -131,4 +137,34 @@ macro_rules! new_condvar {
     () => {
         $crate::sync::CondVar::default()
     };
+}
+
+#[macro_export]
+macro_rules! new_spinlock {
+    ($value:expr) => {
+        $crate::sync::SpinLock::new($value)
+    };
+}
+
+/// A value that is set once.
+pub struct SetOnce<T>(std::sync::OnceLock<T>);
+
+impl<T> Default for SetOnce<T> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<T> SetOnce<T> {
+    pub const fn new() -> Self {
+        Self(std::sync::OnceLock::new())
+    }
+
+    pub fn populate(&self, value: T) -> bool {
+        self.0.set(value).is_ok()
+    }
+
+    pub fn as_ref(&self) -> Option<&T> {
+        self.0.get()
+    }
 }

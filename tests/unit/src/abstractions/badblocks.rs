@@ -1,0 +1,166 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A small table of bad blocks, which behaves like that of `block/badblocks.c`.
+
+use crate::prelude::{Error, Result};
+use shuttle::sync::Mutex;
+use std::ops::Range;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+const ENOSPC: Error = Error(28);
+
+#[derive(Default)]
+pub(crate) struct BadBlocks {
+    /// Sorted, disjoint, and none longer than `LONGEST`.
+    entries: Mutex<Vec<Range<u64>>>,
+    version: AtomicU32,
+}
+
+impl BadBlocks {
+    pub(crate) const CAPACITY: usize = 12;
+
+    const LONGEST: u64 = 16;
+
+    /// Returns all entries.
+    pub(crate) fn all(&self) -> Vec<Range<u64>> {
+        self.entries.lock().expect("no panic").clone()
+    }
+
+    /// Changes the entries: the version is odd meanwhile.
+    fn write<T>(&self, change: impl FnOnce(&mut Vec<Range<u64>>) -> T) -> T {
+        let mut entries = self.entries.lock().expect("no panic");
+
+        self.version.fetch_add(1, Ordering::Relaxed);
+        shuttle::thread::yield_now();
+        let result = change(&mut entries);
+
+        self.version.fetch_add(1, Ordering::Relaxed);
+        assert!(entries.len() <= Self::CAPACITY);
+        result
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.count() == 0
+    }
+
+    pub(crate) fn first_bad(&self, start: u64, len: u64) -> Option<u64> {
+        self.entry_in(start, len).map(|(first, _)| first.max(start))
+    }
+
+    pub(crate) fn room(_sectors: u64) -> usize {
+        Self::CAPACITY - 2
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.entries.lock().expect("no panic").len()
+    }
+
+    pub(crate) fn entry_in(&self, start: u64, len: u64) -> Option<(u64, u64)> {
+        let end = start.saturating_add(len);
+        let entries = self.entries.lock().expect("no panic");
+        let entry = entries.iter().find(|entry| entry.end > start)?;
+
+        (entry.start < end).then_some((entry.start, entry.end - entry.start))
+    }
+
+    pub(crate) fn split_gap(&self, sectors: &mut Range<u64>) -> Range<u64> {
+        let start = sectors.start;
+        let (end, next) = match self.entry_in(start, sectors.end.saturating_sub(start)) {
+            Some((first, len)) => (first.max(start), (first + len).min(sectors.end)),
+            None => (sectors.end, sectors.end),
+        };
+
+        sectors.start = next;
+        start..end
+    }
+
+    pub(crate) fn entries(sectors: u64) -> usize {
+        usize::try_from(sectors.div_ceil(Self::LONGEST)).expect("few sectors")
+    }
+
+    pub(crate) fn version(&self) -> u32 {
+        self.version.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set(&self, start: u64, len: u64) -> Result {
+        if len == 0 {
+            return Ok(());
+        }
+        self.write(|entries| (start..start + len).try_for_each(|sector| add(entries, sector)))
+    }
+
+    pub(crate) fn set_while_room(&self, sectors: Range<u64>, room: usize) -> (u64, u32) {
+        let mut rest = sectors;
+        let mut writes = 0;
+
+        while !rest.is_empty() {
+            let mut behind = rest.clone();
+            let gap = self.split_gap(&mut behind);
+
+            if gap.is_empty() {
+                rest = behind;
+                continue;
+            }
+            let len = (gap.end - gap.start).min(Self::LONGEST);
+
+            if self.count() >= room {
+                break;
+            }
+            writes += 1;
+            if self.set(gap.start, len).is_err() {
+                break;
+            }
+            rest.start = gap.start + len;
+        }
+        (rest.start, writes)
+    }
+
+    pub(crate) fn clear(&self, start: u64, len: u64) -> u32 {
+        self.write(|entries| {
+            let mut rest = Vec::new();
+            let end = start + len;
+            let mut count = entries.len();
+
+            for entry in entries.drain(..) {
+                let splits = entry.start < start && entry.end > end;
+
+                if entry.end <= start || entry.start >= end || splits && count >= Self::CAPACITY {
+                    rest.push(entry);
+                    continue;
+                }
+                count += usize::from(splits);
+                let parts = [
+                    entry.start..entry.end.min(start),
+                    entry.start.max(end)..entry.end,
+                ];
+
+                rest.extend(parts.into_iter().filter(|part| !part.is_empty()));
+            }
+            *entries = rest;
+        });
+        1
+    }
+}
+
+/// Adds a sector, and merges it with its neighbours.
+fn add(entries: &mut Vec<Range<u64>>, sector: u64) -> Result {
+    let at = entries.partition_point(|entry| entry.end <= sector);
+
+    if entries.get(at).is_some_and(|entry| entry.start <= sector) {
+        return Ok(());
+    }
+    entries.insert(at, sector..sector + 1);
+    for front in [at, at.saturating_sub(1)] {
+        if let Some([one, other]) = entries.get(front..front + 2) {
+            if one.end == other.start && other.end - one.start <= BadBlocks::LONGEST {
+                entries[front] = one.start..other.end;
+                entries.remove(front + 1);
+            }
+        }
+    }
+    if entries.len() > BadBlocks::CAPACITY {
+        entries.remove(at);
+        return Err(ENOSPC);
+    }
+    Ok(())
+}

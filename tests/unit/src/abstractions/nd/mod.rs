@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Devices of libnvdimm, and a region that records its flushes.
+
+mod bus;
+
+use super::block::Bio;
+use crate::device;
+use crate::prelude::{CStr, Result, EIO};
+use shuttle::rand::{thread_rng, Rng};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::Mutex;
+
+pub(crate) use bus::Bus;
+
+/// A namespace, which counts its uevents.
+pub(crate) struct Device<Ctx> {
+    device: device::Device<Ctx>,
+    region: &'static Region,
+    pub(crate) uevents: AtomicUsize,
+}
+
+impl<Ctx> Device<Ctx> {
+    pub(crate) fn new(region: &'static Region) -> Self {
+        Self {
+            device: device::Device::default(),
+            region,
+            uevents: AtomicUsize::new(0),
+        }
+    }
+
+    pub(crate) fn region(&self) -> &Region {
+        self.region
+    }
+
+    pub(crate) fn send_change(&self, _variable: &CStr) {
+        self.uevents.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl<Ctx> AsRef<device::Device<Ctx>> for Device<Ctx> {
+    fn as_ref(&self) -> &device::Device<Ctx> {
+        &self.device
+    }
+}
+
+/// A region whose flushes take time, and fail at random.
+#[derive(Default)]
+pub(crate) struct Region {
+    clock: AtomicU64,
+    /// The times of the start and the end of each flush, and its result.
+    flushes: Mutex<Vec<(u64, u64, Result)>>,
+    under_way: AtomicU64,
+    pub(super) bus: bus::State,
+}
+
+/// The state of a flush for a bio.
+pub(crate) enum Flushed<'a> {
+    Done(Bio<'a>, Result),
+    #[expect(dead_code, reason = "no region here ends bios")]
+    Pending,
+}
+
+impl Region {
+    /// Returns the time, which is another one at each call.
+    pub(crate) fn now(&self) -> u64 {
+        self.clock.fetch_add(1, Ordering::Relaxed)
+    }
+
+    pub(crate) fn is_synchronous(&self) -> bool {
+        false
+    }
+
+    pub(crate) fn flush(&self) -> Result {
+        assert_eq!(
+            self.under_way.swap(1, Ordering::Relaxed),
+            0,
+            "two flushes at once"
+        );
+        let start = self.now();
+
+        shuttle::thread::yield_now();
+        let result = match thread_rng().gen_range(0..4) {
+            0 => Err(EIO),
+            _ => Ok(()),
+        };
+        let flush = (start, self.now(), result);
+
+        self.flushes.lock().expect("no panic").push(flush);
+        self.under_way.store(0, Ordering::Relaxed);
+        result
+    }
+
+    pub(crate) fn flush_for<'a>(&self, bio: Bio<'a>) -> Flushed<'a> {
+        Flushed::Done(bio, self.flush())
+    }
+
+    pub(crate) fn flushes(&self) -> usize {
+        self.flushes.lock().expect("no panic").len()
+    }
+
+    /// Fails unless one flush started after a request had arrived, has ended, and had this result.
+    pub(crate) fn check(&self, arrived: u64, result: Result) {
+        let flushes = self.flushes.lock().expect("no panic");
+        let serves = |(start, _, its): &(u64, u64, Result)| *start > arrived && *its == result;
+
+        assert!(
+            flushes.iter().any(serves),
+            "arrived at {arrived}, {result:?}: {flushes:?}"
+        );
+    }
+}

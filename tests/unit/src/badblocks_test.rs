@@ -1,0 +1,654 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The bad blocks of a namespace in random interleavings of those who report, repair and list errors: none is lost, and
+//! none is made up, in the set, in the table and in the badrange list.
+//!
+//! Each thread has pages of its own, so that it knows which of their sectors are bad. But errors of all threads are
+//! next to each other, in the same ranges.
+
+use crate::abstractions::badblocks::BadBlocks;
+use crate::abstractions::block::{Disk, Operations};
+use crate::abstractions::dax::FailureLink;
+use crate::abstractions::memory_errors::{Handler, Source};
+use crate::abstractions::memremap::MemoryFailure;
+use crate::abstractions::nd::{Device, Region};
+use crate::abstractions::scope::Scope;
+use crate::badblocks::{Badblocks, Failures, Table};
+use crate::device::{self, Bound};
+use crate::prelude::{fail_one_in, GFP_KERNEL};
+use crate::ranges::Origin;
+use crate::sync::{Arc, Mutex};
+use crate::units::{Span, SECTOR_SHIFT};
+use shuttle::rand::{thread_rng, Rng};
+use shuttle::thread::{self, JoinHandle};
+use std::collections::BTreeSet;
+use std::fmt;
+use std::mem::ManuallyDrop;
+use std::ops::Range;
+use std::sync::atomic::AtomicUsize;
+
+/// Interleavings of each case; INTERLEAVINGS sets another number.
+const INTERLEAVINGS: usize = 1_000;
+const THREADS: u64 = 3;
+/// Changes that each thread makes.
+const CHANGES: usize = 8;
+/// Sectors of a page.
+const PAGE: u64 = 8;
+/// The first sector of the namespace in its region.
+const NAMESPACE: u64 = 16;
+/// The physical address of the region.
+const REGION: u64 = 1 << 30;
+
+type Sectors = BTreeSet<u64>;
+
+/// Memory that stays: threads of shuttle refer to it.
+fn leak<T>(value: T) -> &'static T {
+    Box::leak(Box::new(value))
+}
+
+/// The physical addresses of sectors of the namespace.
+fn addresses(sectors: &Range<u64>) -> Range<u64> {
+    let address = |sector| REGION + ((NAMESPACE + sector) << SECTOR_SHIFT);
+
+    address(sectors.start)..address(sectors.end)
+}
+
+/// The sectors of the namespace that physical addresses touch, all of which are in front of its end.
+fn sectors(addresses: &Range<u64>) -> Range<u64> {
+    let first = (addresses.start - REGION) >> SECTOR_SHIFT;
+    let end = (addresses.end - REGION).div_ceil(512);
+
+    first.saturating_sub(NAMESPACE)..end.saturating_sub(NAMESPACE)
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Mode {
+    /// With an info block in front of the data.
+    Fsdax,
+    Sector,
+}
+
+impl Mode {
+    /// The first sector of the data area.
+    fn data(self) -> u64 {
+        match self {
+            Self::Fsdax => PAGE,
+            Self::Sector => 0,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Setup {
+    mode: Mode,
+    /// The pages of the namespace. Two never have more ranges than the table has room for.
+    pages: u64,
+    /// The bus reports errors, and clears poison.
+    has_commands: bool,
+    /// Of so many allocations one fails.
+    faults: u32,
+}
+
+impl Setup {
+    /// Returns whether the table of a BTT may have no room. Then the BTT does not know of some errors, nor the driver
+    /// which ones the BTT has cleared.
+    fn may_overflow(self) -> bool {
+        self.mode == Mode::Sector && self.pages > 2
+    }
+
+    /// Fails unless the list has the bad sectors and no others.
+    fn expect(self, bad: &Sectors, has: &Sectors, what: &str, changes: &dyn fmt::Debug) {
+        let missing: Vec<_> = bad.difference(has).collect();
+        let more: Vec<_> = has.difference(bad).collect();
+
+        assert!(
+            missing.is_empty(),
+            "{what}, {missing:?} are missing: {changes:?}"
+        );
+        assert!(
+            more.is_empty() || self.may_overflow(),
+            "{what}, {more:?} are not bad: {changes:?}"
+        );
+    }
+}
+
+/// A disk whose file in sysfs is polled.
+struct Nothing;
+
+impl Operations for Nothing {}
+
+/// A bound namespace.
+struct World {
+    setup: Setup,
+    region: &'static Region,
+    dev: &'static Device<Bound>,
+    badblocks: Arc<Badblocks<'static>>,
+    failures: Failures<'static>,
+    /// Held by a write that repairs.
+    repair: Mutex<()>,
+}
+
+impl World {
+    /// Binds to the namespace. In sector mode, `table` is that of the namespace, which a BTT was attached with.
+    fn bind(
+        setup: Setup,
+        region: &'static Region,
+        scope: &'static Scope<'static>,
+        attached: Option<(&'static BadBlocks, &[Range<u64>])>,
+    ) -> Self {
+        let dev = leak(Device::new(region));
+        let len = setup.pages * PAGE;
+        let (table, before) = match attached {
+            Some((table, before)) => (Table::Btt(table), before),
+            None => (Table::Disk(Box::pin(BadBlocks::default())), &[][..]),
+        };
+        let badblocks = Badblocks::new(
+            dev,
+            addresses(&(0..len)),
+            addresses(&(setup.mode.data()..len)),
+            table,
+            before,
+            scope,
+        )
+        .expect("there is memory");
+        let link = Arc::new(FailureLink, GFP_KERNEL).expect("there is memory");
+
+        if setup.mode == Mode::Fsdax {
+            let disk = Disk(leak(AtomicUsize::new(0)), Nothing);
+
+            badblocks
+                .publish(&device::Device::default(), &disk)
+                .expect("the disk has the file");
+        }
+        Self {
+            setup,
+            region,
+            dev,
+            failures: Failures::new(badblocks.clone(), link),
+            badblocks,
+            repair: Mutex::new(()),
+        }
+    }
+
+    fn span(&self, sectors: &Range<u64>) -> Span {
+        let offset = (sectors.start - self.setup.mode.data()) << SECTOR_SHIFT;
+        let len = (sectors.end - sectors.start) << SECTOR_SHIFT;
+
+        Span::of_bytes(offset as usize, len as usize, usize::MAX).expect("it fits")
+    }
+
+    fn is_data(&self, sectors: &Range<u64>) -> bool {
+        sectors.start >= self.setup.mode.data()
+    }
+
+    /// Returns whether I/O finds the sector bad.
+    fn is_bad(&self, sector: u64) -> bool {
+        let one = sector..sector + 1;
+
+        if self.setup.mode == Mode::Sector {
+            return self.badblocks.table().first_bad(sector, 1).is_some();
+        }
+        if !self.is_data(&one) {
+            return self.badblocks.first_at(&addresses(&one)).is_some();
+        }
+        let span = self.span(&one);
+        let first = self.badblocks.first_in(&span).is_some();
+
+        assert!(
+            !(first && self.badblocks.is_clean()),
+            "clean, but {sector} is bad"
+        );
+        first
+    }
+
+    /// Returns the sectors that `errors/list` has.
+    fn listed(&self) -> Sectors {
+        let mut at = 0;
+        let mut all = Sectors::new();
+
+        while let Some((run, _)) = self.badblocks.next_range(at) {
+            assert!(run.start < run.end && run.end > at, "{run:?} behind {at}");
+            all.extend(run.start.max(at)..run.end);
+            at = run.end;
+        }
+        all
+    }
+
+    /// Returns the sectors that the table has.
+    fn in_table(&self) -> Sectors {
+        let data = self.setup.mode.data();
+        let entries = self.badblocks.table().all();
+
+        entries
+            .into_iter()
+            .flatten()
+            .map(|sector| sector + data)
+            .collect()
+    }
+
+    fn messages(&self) -> Vec<String> {
+        let dev: &device::Device<Bound> = self.dev.as_ref();
+
+        dev.messages()
+    }
+}
+
+/// A thread that changes its own pages.
+struct User {
+    world: std::sync::Arc<World>,
+    /// The first sectors of its pages.
+    pages: Vec<u64>,
+    /// Its bad sectors.
+    bad: Sectors,
+    /// Bad sectors that the platform has reported, but the driver had no memory to read.
+    unread: Sectors,
+    /// Sectors that were repaired, until the list was read again.
+    repaired: Sectors,
+    /// What it has done.
+    changes: Vec<(&'static str, Range<u64>)>,
+}
+
+impl User {
+    /// Returns a range in one of its pages, often all of it.
+    fn any(&self) -> Range<u64> {
+        let page = self.pages[thread_rng().gen_range(0..self.pages.len())];
+
+        match thread_rng().gen_range(0..3) {
+            0 => page..page + PAGE,
+            _ => {
+                let first = thread_rng().gen_range(0..PAGE);
+
+                page + first..page + thread_rng().gen_range(first..PAGE) + 1
+            }
+        }
+    }
+
+    fn change(&mut self) {
+        let range = self.any();
+        let mode = self.world.setup.mode;
+
+        match thread_rng().gen_range(0..10) {
+            0..=1 => self.machine_check(&range),
+            2 => self.memory_failure(range.start / PAGE),
+            3 if self.world.setup.has_commands => self.platform_report(&range),
+            3..=4 => self.add(&range),
+            5 if mode == Mode::Fsdax => self.write_table(&range),
+            6 if mode == Mode::Fsdax => self.remove(&range),
+            7 => self.refresh(),
+            _ => match mode {
+                Mode::Fsdax => self.repair(&range),
+                Mode::Sector => self.repair_by_btt(&range),
+            },
+        }
+        if self.world.setup.faults == 0 && !self.world.setup.may_overflow() {
+            self.check(&range);
+        }
+    }
+
+    /// Fails unless I/O finds the sectors of the page as they are.
+    fn check(&self, range: &Range<u64>) {
+        let page = range.start / PAGE * PAGE;
+
+        for sector in page..page + PAGE {
+            assert_eq!(
+                self.world.is_bad(sector),
+                self.bad.contains(&sector),
+                "sector {sector} after {:?}",
+                self.changes
+            );
+        }
+    }
+
+    fn machine_check(&mut self, range: &Range<u64>) {
+        self.changes.push(("machine check", range.clone()));
+        let source = match thread_rng().gen() {
+            true => Source::MachineCheck,
+            false => Source::Firmware,
+        };
+
+        self.world.badblocks.memory_error(addresses(range), source);
+        self.bad.extend(range.clone());
+    }
+
+    fn memory_failure(&mut self, page: u64) {
+        let range = page * PAGE..(page + 1) * PAGE;
+        let pfn = addresses(&range).start >> 12;
+
+        self.changes.push(("memory failure", range.clone()));
+
+        // Outside of the data, there is no file system to tell.
+        let _ = self.world.failures.memory_failure(pfn, 1, 0);
+        self.bad.extend(range);
+    }
+
+    fn platform_report(&mut self, range: &Range<u64>) {
+        self.changes.push(("report of the platform", range.clone()));
+        // The driver can't tell a report from an entry that it has yet to remove.
+        let is_told = range.clone().all(|sector| !self.repaired.contains(&sector));
+
+        // And the bus replaces a report by a shorter one.
+        if !is_told || !self.unread.is_empty() {
+            return;
+        }
+        self.world.region.report(addresses(range));
+        self.world.region.populate();
+        self.bad.extend(range.clone());
+        self.unread.extend(range.clone());
+        self.read_badrange();
+    }
+
+    fn read_badrange(&mut self) {
+        let before = self.world.messages().len();
+
+        self.world.badblocks.read_badrange();
+        // Of any thread.
+        if self.world.messages()[before..]
+            .iter()
+            .all(|line| !line.contains("no memory"))
+        {
+            self.unread.clear();
+            // Without memory to follow the BTT, what it has cleared is not known yet.
+            if self.world.setup.faults == 0 {
+                self.repaired.clear();
+            }
+        }
+    }
+
+    fn refresh(&mut self) {
+        self.world.badblocks.refresh();
+        if !self.unread.is_empty() {
+            self.read_badrange();
+        }
+    }
+
+    fn add(&mut self, range: &Range<u64>) {
+        self.changes.push(("added", range.clone()));
+        if self
+            .world
+            .badblocks
+            .add(&addresses(range), Origin::User)
+            .is_ok()
+        {
+            self.bad.extend(range.clone());
+        }
+    }
+
+    /// A write to `badblocks` of the disk, which the driver does not see.
+    fn write_table(&mut self, range: &Range<u64>) {
+        self.changes.push(("written to the table", range.clone()));
+        if !self.world.is_data(range) {
+            return;
+        }
+        let table = self.world.badblocks.table();
+        let first = range.start - self.world.setup.mode.data();
+        let written = table.set(first, range.end - range.start);
+
+        for (sector, place) in range.clone().zip(first..) {
+            if written.is_ok() || table.first_bad(place, 1).is_some() {
+                self.bad.insert(sector);
+            }
+        }
+    }
+
+    /// A write to `errors/list` of sectors that are good again.
+    fn remove(&mut self, range: &Range<u64>) {
+        self.changes.push(("removed", range.clone()));
+        if self.world.badblocks.remove(&addresses(range)).is_ok() {
+            self.bad.retain(|sector| !range.contains(sector));
+            self.repaired.extend(range.clone());
+        }
+    }
+
+    /// A write of data, as `repair.rs` makes it.
+    fn repair(&mut self, range: &Range<u64>) {
+        self.changes.push(("repair", range.clone()));
+        // The bus would forget what the driver has never known.
+        if !self.world.is_data(range) || !self.unread.is_empty() {
+            return;
+        }
+        let world = std::sync::Arc::clone(&self.world);
+        let span = world.span(range);
+        let _guard = world.repair.lock();
+
+        if world.badblocks.first_in(&span).is_none() {
+            return;
+        }
+        let Ok(repair) = world.badblocks.begin_repair(&span) else {
+            return;
+        };
+        let by_bus = self.world.setup.has_commands && thread_rng().gen();
+
+        if by_bus {
+            self.world.region.clear_poison(&addresses(range));
+        }
+        // The store takes time.
+        for _ in 0..thread_rng().gen_range(0..30) {
+            thread::yield_now();
+        }
+        let fails_again = thread_rng().gen_range(0..4) == 0;
+
+        if fails_again {
+            self.machine_check(range);
+        }
+        // A write also fails that is interrupted, or does not read back.
+        if thread_rng().gen_range(0..4) > 0 && repair.finish(!by_bus).is_ok() {
+            assert!(!fails_again, "{range:?} failed during the repair");
+            self.changes.push(("repaired", range.clone()));
+            self.bad.retain(|sector| !range.contains(sector));
+            self.repaired.extend(range.clone());
+        }
+    }
+
+    /// A write of data to a block of the BTT, as `nsio_rw_bytes` makes it.
+    fn repair_by_btt(&mut self, range: &Range<u64>) {
+        self.changes.push(("repair by the BTT", range.clone()));
+        let table = self.world.badblocks.table();
+        let len = range.end - range.start;
+
+        if table.first_bad(range.start, len).is_none() || !self.unread.is_empty() {
+            return;
+        }
+        if self.world.setup.has_commands {
+            self.world.region.clear_poison(&addresses(range));
+        }
+        table.clear(range.start, len);
+        self.bad.retain(|sector| !range.contains(sector));
+        self.repaired.extend(range.clone());
+    }
+}
+
+/// Reports errors in front of the namespace, at its start and in it.
+fn report_some(setup: Setup, region: &Region) {
+    for _ in 0..thread_rng().gen_range(0..4) {
+        let first = thread_rng().gen_range(NAMESPACE - PAGE..NAMESPACE + (setup.pages - 1) * PAGE);
+        let len = thread_rng().gen_range(1..=PAGE);
+
+        region.report(REGION + first * 512..REGION + (first + len) * 512);
+    }
+    region.populate();
+}
+
+/// Returns the sectors of the namespace that the badrange list has.
+fn in_badrange(region: &Region) -> Sectors {
+    region.list().iter().flat_map(sectors).collect()
+}
+
+/// Returns what the badrange list has in front of the namespace.
+fn in_front(region: &Region) -> Sectors {
+    let end = addresses(&(0..0)).start;
+
+    region
+        .list()
+        .into_iter()
+        .flat_map(|entry| entry.start..entry.end.min(end))
+        .collect()
+}
+
+/// Attaches a BTT: libnvdimm fills the table of the namespace, and the BTT may write before the driver goes on. Returns the
+/// table, and what the badrange list had before.
+fn attach(
+    setup: Setup,
+    region: &'static Region,
+    known: &mut Sectors,
+) -> (&'static BadBlocks, Vec<Range<u64>>) {
+    let bus = region.lock_bus();
+    let before = bus
+        .badranges(&addresses(&(0..setup.pages * PAGE)))
+        .expect("there is memory");
+    let table = leak(BadBlocks::default());
+
+    drop(bus);
+    for sector in before.iter().flat_map(sectors) {
+        let _ = table.set(sector, 1);
+    }
+    if let Some(written) = known.pop_first() {
+        if setup.has_commands {
+            region.clear_poison(&addresses(&(written..written + 1)));
+        }
+        table.clear(written, 1);
+    }
+    (table, before.to_vec())
+}
+
+fn interleave(setup: Setup) {
+    fail_one_in(0);
+    let region = leak(Region::at(REGION, setup.has_commands));
+
+    report_some(setup, region);
+    let outside = in_front(region);
+    let mut known = in_badrange(region);
+    let scope = leak(Scope::new());
+    let worker = thread::spawn(|| scope.run_works());
+    let attached = (setup.mode == Mode::Sector).then(|| attach(setup, region, &mut known));
+    let attached = attached
+        .as_ref()
+        .map(|(table, before)| (*table, &before[..]));
+    // After a panic it stays bound: it can't be unbound without other threads.
+    let world = ManuallyDrop::new(std::sync::Arc::new(World::bind(
+        setup, region, scope, attached,
+    )));
+
+    assert_eq!(world.listed(), known);
+    fail_one_in(setup.faults);
+    let threads: Vec<JoinHandle<User>> = (0..THREADS.min(setup.pages))
+        .map(|number| {
+            let pages: Vec<u64> = (number..setup.pages)
+                .step_by(THREADS as usize)
+                .map(|page| page * PAGE)
+                .collect();
+            let is_own = |sector: &&u64| pages.contains(&(*sector / PAGE * PAGE));
+            let mut user = User {
+                bad: known.iter().filter(is_own).copied().collect(),
+                world: std::sync::Arc::clone(&world),
+                pages,
+                unread: Sectors::new(),
+                repaired: Sectors::new(),
+                changes: Vec::new(),
+            };
+
+            thread::spawn(move || {
+                for _ in 0..CHANGES {
+                    user.change();
+                }
+                user
+            })
+        })
+        .collect();
+    let users: Vec<User> = threads
+        .into_iter()
+        .map(|one| one.join().expect("no thread panics"))
+        .collect();
+    let bad: Sectors = users.iter().flat_map(|user| user.bad.clone()).collect();
+    let changes: Vec<_> = users.into_iter().map(|user| user.changes).collect();
+
+    fail_one_in(0);
+    world.badblocks.read_badrange();
+    world.badblocks.refresh();
+    setup.expect(&bad, &world.listed(), "in the list", &changes);
+    assert!(world.in_table().is_subset(&world.listed()), "in the table");
+
+    drop(ManuallyDrop::into_inner(world));
+    scope.close();
+    worker.join().expect("no thread panics");
+    // Others would loop over errors that nobody removes (`hide_badblocks`).
+    assert!(setup.has_commands || region.bad_sectors().range(NAMESPACE..).next().is_none());
+    let kept = in_badrange(region);
+
+    setup.expect(&bad, &kept, "in the badrange list", &changes);
+    assert_eq!(in_front(region), outside, "in front of the namespace");
+    check_rebind(setup, region, &kept);
+}
+
+/// What is bound next finds the same errors.
+fn check_rebind(setup: Setup, region: &'static Region, bad: &Sectors) {
+    let scope = leak(Scope::new());
+    let setup = Setup {
+        mode: Mode::Fsdax,
+        ..setup
+    };
+    let world = ManuallyDrop::new(World::bind(setup, region, scope, None));
+
+    assert_eq!(world.listed(), *bad, "when it is bound again");
+    let listed = world.listed().range(setup.mode.data()..).copied().collect();
+
+    // The table has all of them, unless it is full.
+    assert!(
+        world.in_table() == listed
+            || world.in_table().is_subset(&listed)
+                && world.badblocks.table().count() >= BadBlocks::room(0)
+    );
+    drop(ManuallyDrop::into_inner(world));
+}
+
+fn check(mode: Mode, pages: u64, has_commands: bool, faults: u32) {
+    let setup = Setup {
+        mode,
+        pages,
+        has_commands,
+        faults,
+    };
+    // A failure prints the schedule, with which shuttle::replay() repeats it.
+    shuttle::check_random(
+        move || interleave(setup),
+        crate::interleavings(INTERLEAVINGS),
+    );
+}
+
+#[test]
+fn a_disk_has_each_error_on_a_bus_with_commands() {
+    check(Mode::Fsdax, 12, true, 0);
+    check(Mode::Fsdax, 3, true, 0);
+}
+
+#[test]
+fn a_disk_has_each_error_on_a_bus_without_commands() {
+    check(Mode::Fsdax, 12, false, 0);
+}
+
+#[test]
+fn a_btt_has_each_error_on_a_bus_with_commands() {
+    check(Mode::Sector, 2, true, 0);
+}
+
+#[test]
+fn a_btt_has_each_error_on_a_bus_without_commands() {
+    check(Mode::Sector, 2, false, 0);
+}
+
+#[test]
+fn no_error_is_forgotten_where_the_table_of_a_btt_is_full() {
+    check(Mode::Sector, 12, true, 0);
+    check(Mode::Sector, 12, false, 0);
+}
+
+#[test]
+fn a_disk_has_each_error_where_allocations_fail() {
+    check(Mode::Fsdax, 12, true, 5);
+    check(Mode::Fsdax, 12, false, 5);
+}
+
+#[test]
+fn a_btt_has_each_error_where_allocations_fail() {
+    check(Mode::Sector, 2, true, 5);
+    check(Mode::Sector, 2, false, 5);
+}
