@@ -138,7 +138,7 @@ journal() {
 
 # logs SERVICE REGEX: the service logs a matching message in time.
 logs() {
-	wait_for 20 has_logged "$@" || {
+	wait_for 60 has_logged "$@" || {
 		journal "$1"
 		return 1
 	}
