@@ -7,7 +7,6 @@
 //! next to each other, in the same ranges.
 
 use crate::abstractions::badblocks::BadBlocks;
-use crate::abstractions::block::{Disk, Operations};
 use crate::abstractions::dax::FailureLink;
 use crate::abstractions::memory_errors::{Handler, Source};
 use crate::abstractions::memremap::MemoryFailure;
@@ -25,7 +24,6 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::mem::ManuallyDrop;
 use std::ops::Range;
-use std::sync::atomic::AtomicUsize;
 
 /// Interleavings of each case; INTERLEAVINGS sets another number.
 const INTERLEAVINGS: usize = 1_000;
@@ -112,11 +110,6 @@ impl Setup {
     }
 }
 
-/// A disk whose file in sysfs is polled.
-struct Nothing;
-
-impl Operations for Nothing {}
-
 /// A bound namespace.
 struct World {
     setup: Setup,
@@ -153,13 +146,6 @@ impl World {
         .expect("there is memory");
         let link = Arc::new(FailureLink, GFP_KERNEL).expect("there is memory");
 
-        if setup.mode == Mode::Fsdax {
-            let disk = Disk(leak(AtomicUsize::new(0)), Nothing);
-
-            badblocks
-                .publish(&device::Device::default(), &disk)
-                .expect("the disk has the file");
-        }
         Self {
             setup,
             region,

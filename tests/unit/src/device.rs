@@ -48,10 +48,3 @@ macro_rules! dev_warn {
         $device.log(format!($($message)*))
     };
 }
-
-#[macro_export]
-macro_rules! dev_err {
-    ($device:expr, $($message:tt)*) => {
-        $device.log(format!($($message)*))
-    };
-}

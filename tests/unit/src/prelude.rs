@@ -2,7 +2,7 @@
 
 //! `kernel::prelude`.
 
-pub use crate::{dev_err, dev_warn, pin_init, try_pin_init};
+pub use crate::{dev_warn, dev_warn as dev_err, pin_init, try_pin_init};
 pub use pinned_init::pin_data;
 pub use std::ffi::{c_int, CStr};
 pub use std::pin::Pin;

@@ -8,16 +8,15 @@ use super::block::Bio;
 use crate::device;
 use crate::prelude::{CStr, Result, EIO};
 use shuttle::rand::{thread_rng, Rng};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Mutex;
 
 pub(crate) use bus::Bus;
 
-/// A namespace, which counts its uevents.
+/// A namespace.
 pub(crate) struct Device<Ctx> {
     device: device::Device<Ctx>,
     region: &'static Region,
-    pub(crate) uevents: AtomicUsize,
 }
 
 impl<Ctx> Device<Ctx> {
@@ -25,7 +24,6 @@ impl<Ctx> Device<Ctx> {
         Self {
             device: device::Device::default(),
             region,
-            uevents: AtomicUsize::new(0),
         }
     }
 
@@ -33,9 +31,7 @@ impl<Ctx> Device<Ctx> {
         self.region
     }
 
-    pub(crate) fn send_change(&self, _variable: &CStr) {
-        self.uevents.fetch_add(1, Ordering::Relaxed);
-    }
+    pub(crate) fn send_change(&self, _variable: &CStr) {}
 }
 
 impl<Ctx> AsRef<device::Device<Ctx>> for Device<Ctx> {
