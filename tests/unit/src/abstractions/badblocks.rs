@@ -2,6 +2,9 @@
 
 //! A small table of bad blocks, which behaves like that of `block/badblocks.c`.
 
+#[path = "../../../../abstractions/badblocks/gaps.rs"]
+mod gaps;
+
 use crate::prelude::{Error, Result};
 use shuttle::sync::Mutex;
 use std::ops::Range;
@@ -43,10 +46,6 @@ impl BadBlocks {
         self.count() == 0
     }
 
-    pub(crate) fn first_bad(&self, start: u64, len: u64) -> Option<u64> {
-        self.entry_in(start, len).map(|(first, _)| first.max(start))
-    }
-
     pub(crate) fn room(_sectors: u64) -> usize {
         Self::CAPACITY - 2
     }
@@ -63,21 +62,6 @@ impl BadBlocks {
         (entry.start < end).then_some((entry.start, entry.end - entry.start))
     }
 
-    pub(crate) fn split_gap(&self, sectors: &mut Range<u64>) -> Range<u64> {
-        let start = sectors.start;
-        let (end, next) = match self.entry_in(start, sectors.end.saturating_sub(start)) {
-            Some((first, len)) => (first.max(start), (first + len).min(sectors.end)),
-            None => (sectors.end, sectors.end),
-        };
-
-        sectors.start = next;
-        start..end
-    }
-
-    pub(crate) fn entries(sectors: u64) -> usize {
-        usize::try_from(sectors.div_ceil(Self::LONGEST)).expect("few sectors")
-    }
-
     pub(crate) fn version(&self) -> u32 {
         self.version.load(Ordering::Relaxed)
     }
@@ -87,32 +71,6 @@ impl BadBlocks {
             return Ok(());
         }
         self.write(|entries| (start..start + len).try_for_each(|sector| add(entries, sector)))
-    }
-
-    pub(crate) fn set_while_room(&self, sectors: Range<u64>, room: usize) -> (u64, u32) {
-        let mut rest = sectors;
-        let mut writes = 0;
-
-        while !rest.is_empty() {
-            let mut behind = rest.clone();
-            let gap = self.split_gap(&mut behind);
-
-            if gap.is_empty() {
-                rest = behind;
-                continue;
-            }
-            let len = (gap.end - gap.start).min(Self::LONGEST);
-
-            if self.count() >= room {
-                break;
-            }
-            writes += 1;
-            if self.set(gap.start, len).is_err() {
-                break;
-            }
-            rest.start = gap.start + len;
-        }
-        (rest.start, writes)
     }
 
     pub(crate) fn clear(&self, start: u64, len: u64) -> u32 {

@@ -4,8 +4,9 @@
 //!
 //! C header: [`include/linux/badblocks.h`](srctree/include/linux/badblocks.h)
 
+mod gaps;
+
 use super::bindings;
-use core::ops::Range;
 use kernel::{
     error::to_result,
     page::PAGE_SIZE,
@@ -86,13 +87,6 @@ impl BadBlocks {
         self.raw_count() == 0
     }
 
-    /// Returns the first bad sector of the `len` from `start` on.
-    #[inline]
-    pub(crate) fn first_bad(&self, start: u64, len: u64) -> Option<u64> {
-        // An entry that overlaps the start of the range begins in front of it.
-        self.entry_in(start, len).map(|(first, _)| first.max(start))
-    }
-
     /// Returns the number of entries that a table of so many sectors should have at most: as many as a
     /// page has room for as text, since the kernel warns when more is read from `badblocks`.
     pub(crate) fn room(mut sectors: u64) -> usize {
@@ -136,23 +130,6 @@ impl BadBlocks {
             .then_some((first, count))
     }
 
-    /// Advances the start of `sectors` behind the next entry, and returns the gap in front of that entry.
-    pub(crate) fn split_gap(&self, sectors: &mut Range<u64>) -> Range<u64> {
-        let start = sectors.start;
-        let (end, next) = match self.entry_in(start, sectors.end.saturating_sub(start)) {
-            Some((first, len)) => (first.max(start), first.saturating_add(len).min(sectors.end)),
-            None => (sectors.end, sectors.end),
-        };
-
-        sectors.start = next;
-        start..end
-    }
-
-    /// Returns the number of entries for a run of so many sectors.
-    pub(crate) fn entries(sectors: u64) -> usize {
-        usize::try_from(sectors.div_ceil(Self::LONGEST)).unwrap_or(usize::MAX)
-    }
-
     /// Returns the sequence count of the table's lock: a write adds two, and it is odd during a write.
     pub(crate) fn version(&self) -> u32 {
         // SAFETY: By the type invariant the lock is initialised. Its sequence count is only read.
@@ -166,35 +143,6 @@ impl BadBlocks {
             return Ok(());
         }
         Err(ENOSPC)
-    }
-
-    /// Adds those of `sectors` that the table does not have, from the first one on, as long as the table has
-    /// fewer than `room` entries. Returns the first one that is missing, or the end, and the number of writes
-    /// to the table.
-    pub(crate) fn set_while_room(&self, sectors: Range<u64>, room: usize) -> (u64, u32) {
-        let mut rest = sectors;
-        let mut writes = 0_u32;
-
-        while !rest.is_empty() {
-            let mut behind = rest.clone();
-            let gap = self.split_gap(&mut behind);
-
-            if gap.is_empty() {
-                rest = behind;
-                continue;
-            }
-            let len = gap.end.saturating_sub(gap.start).min(Self::LONGEST);
-
-            if self.count() >= room {
-                break;
-            }
-            writes = writes.wrapping_add(1);
-            if self.set(gap.start, len).is_err() {
-                break;
-            }
-            rest.start = gap.start.saturating_add(len);
-        }
-        (rest.start, writes)
     }
 
     /// Removes the `len` sectors from `start` on. In a full table, an entry that would have to be split
