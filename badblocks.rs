@@ -322,10 +322,7 @@ impl<'bound> Set<'bound> {
         tag: Tag,
         spares: &mut Spares,
     ) -> Result {
-        // `sync` removes repaired sectors from the badrange list, so these have to be added again.
-        let pending = tag.pending || state.repaired.first(sectors).is_some();
-
-        state.bad.insert(sectors, Tag { pending, ..tag }, spares)?;
+        state.bad.insert(sectors, tag, spares)?;
         state
             .bad
             .retag(sectors, spares, &|range: &Range<u64>, old: Tag| Tag {
@@ -337,7 +334,7 @@ impl<'bound> Set<'bound> {
                 } else {
                     old.origin
                 },
-                pending: old.pending || pending,
+                pending: old.pending || tag.pending,
             });
         // A report from the badrange list may be older than the repair, and does not make it fail.
         if tag.origin != Origin::Log && state.is_under_repair(sectors) {
@@ -440,7 +437,8 @@ impl<'bound> Set<'bound> {
             return;
         };
         let room = self.room();
-        let is_known = state.seen == Some(self.table().version());
+        // What a BTT has cleared is known from its table alone: that keeps all that it has.
+        let is_known = !self.is_btt() && state.seen == Some(self.table().version());
         let mut lacks = None;
 
         self.change_table(state, |table| {
@@ -466,10 +464,11 @@ impl<'bound> Set<'bound> {
         self.fill_table(state);
     }
 
-    /// Adds bad sectors that the table lacks, as many as fit.
+    /// Adds bad sectors that the table lacks, as many as fit. Not to that of a BTT, which may have cleared some
+    /// of them: it would take their data for lost.
     fn fill_table(&self, state: &mut State) {
         while let Some(at) = state.lacks {
-            if self.table().count() >= self.room() {
+            if self.is_btt() || self.table().count() >= self.room() {
                 return;
             }
             state.lacks = None;
@@ -488,9 +487,12 @@ impl<'bound> Set<'bound> {
         }
     }
 
-    /// The number of entries that the table may have.
+    /// The number of entries that the table may have. Users can't read that of a BTT.
     fn room(&self) -> usize {
-        BadBlocks::room(self.data.end.saturating_sub(self.data.start))
+        match self.table {
+            Table::Disk(_) => BadBlocks::room(self.data.end.saturating_sub(self.data.start)),
+            Table::Btt(_) => BadBlocks::CAPACITY,
+        }
     }
 
     /// Adds sectors that users have written to the disk's table to the set.
