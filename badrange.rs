@@ -77,31 +77,22 @@ impl Set<'_> {
     pub(crate) fn sync(&self) -> Result {
         let imported = self.import(GFP_KERNEL);
 
-        // First: what a BTT has cleared is not added.
-        let followed = self.follow_btt();
-        let written = self.write_changes();
+        // First: what a BTT has cleared must not be added, as nobody would remove it.
+        let written = self.follow_btt().and_then(|()| self.write_badrange());
 
-        self.refill_spares()
-            .and(written)
-            .and(followed)
-            .and(imported)
+        // Without memory, the next call tries again.
+        let _ = self.refill_spares();
+        written.and(imported)
     }
 
-    fn write_changes(&self) -> Result {
-        while self.write_badrange()? {}
-        Ok(())
-    }
-
-    /// Walks the badrange list once for all changes. Returns whether there were any: then others may
-    /// have been made meanwhile. [`ENOMEM`].
-    fn write_badrange(&self) -> Result<bool> {
+    /// Walks the badrange list once for all changes. [`ENOMEM`].
+    fn write_badrange(&self) -> Result {
         let bus = self.region().lock_bus();
         let mut guard = self.state.lock();
         let repaired = core::mem::replace(&mut guard.repaired, RangeSet::new());
-        let is_changed = !repaired.is_empty() || !self.adds_later();
 
         if repaired.is_empty() && !guard.bad.has_pending() {
-            return Ok(false);
+            return Ok(());
         }
         drop(guard);
         let mut at = 0;
@@ -136,7 +127,7 @@ impl Set<'_> {
         let added = self.add_pending(&bus);
 
         self.region().notify_badblocks();
-        added.and(cut).map(|()| is_changed)
+        added.and(cut)
     }
 
     /// Notes that the badrange list has an entry of `sectors`.
