@@ -12,8 +12,9 @@
 UNITS=/etc/systemd/system
 
 cleanup() {
-	if [ -n "${SYSTEMD:-}" ]; then
-		kill -KILL "$SYSTEMD"
+	# Its child ends with it.
+	if [ -n "${UNSHARE:-}" ]; then
+		kill -KILL "$UNSHARE"
 	fi
 	wait
 	# shellcheck disable=SC2154 # tests/lib/tap.sh sets it
@@ -88,8 +89,7 @@ boot() {
 }
 
 first_process() {
-	SYSTEMD=$(tr -d ' ' <"/proc/$UNSHARE/task/$UNSHARE/children")
-	[ -n "$SYSTEMD" ]
+	SYSTEMD=$(pgrep -P "$UNSHARE")
 }
 
 has_booted() {
@@ -109,7 +109,7 @@ shut_down() {
 	is "$1: nothing has failed" "$(list_failures)" ''
 	kill -KILL "$SYSTEMD"
 	wait 2>/dev/null || :
-	SYSTEMD=
+	UNSHARE=
 	cat /tmp/journal >>/tmp/journal.before
 }
 
@@ -194,7 +194,7 @@ saved_are() {
 }
 
 : >/tmp/journal.before
-need filefrag jq journalctl nsenter systemctl udevadm unshare
+need filefrag jq journalctl nsenter pgrep systemctl udevadm unshare
 plan 47
 load_driver
 disk=$(e820_disk)
