@@ -84,6 +84,22 @@ pub(super) unsafe fn page_is_in_use(pfn: u64) -> bool {
     }
 }
 
+/// Gives page frame `to` the flags of page frame `from`, with its node and zone.
+///
+/// # Safety
+///
+/// Both have a `struct page`. That of `from` is initialised, and that of `to` is not, so that the kernel at most
+/// reads its flags.
+pub(super) unsafe fn copy_page_flags(from: u64, to: u64) {
+    // SAFETY: `# Safety` requires `struct page`s. Others may read the flags, and may change those of `from`: volatile
+    // accesses.
+    unsafe {
+        let flags = (&raw const (*page(from)).flags).read_volatile();
+
+        (&raw mut (*page(to)).flags).write_volatile(flags);
+    }
+}
+
 /// Clears the HWPoison flag of page frame `pfn` and, unless it is `mapped`, maps it in the direct map, from
 /// which only x86-64 unmaps pages.
 ///

@@ -9,9 +9,13 @@ use super::{
 use crate::abstractions::{
     errno::eopnotsupp,
     iomem::Claim,
-    page::page_is_in_use, //
+    page::{
+        copy_page_flags,
+        page_is_in_use, //
+    }, //
 };
 use core::{
+    ops::Range,
     ptr::NonNull,
     sync::atomic::{
         AtomicU64,
@@ -204,8 +208,9 @@ impl Pages {
             }? Error),
             GFP_KERNEL,
         )
-        .inspect(|_| {
+        .inspect(|pages| {
             MAPPED.fetch_add(1, Ordering::Relaxed);
+            pages.set_flags_of_reserved();
         })
     }
 
@@ -314,22 +319,48 @@ impl Pages {
         self.last_frame_in_use()
     }
 
-    /// Returns the page frames with an initialised `struct page`: all but those that have the memmap.
-    fn frames(&self) -> core::ops::Range<u64> {
-        // SAFETY: By the type invariant the memory is mapped; the fields do not change then.
-        let (range, reserved) = unsafe {
-            let pgmap = &*self.pgmap.get();
-            let altmap = &pgmap.altmap;
-            let reserved = match pgmap.flags & kernel::bindings::PGMAP_ALTMAP_VALID {
-                0 => 0,
-                _ => altmap.reserve.wrapping_add(altmap.free),
-            };
+    /// Sets the flags of the `struct page`s of the info block, which the kernel leaves uninitialised: it reads
+    /// the node of such a page after a machine check there (Linux 7.2, `action_result`), and crashes if none
+    /// has that number.
+    fn set_flags_of_reserved(&self) {
+        let first = self.frames().start;
 
-            (*pgmap.__bindgen_anon_1.range.as_ref(), reserved)
-        };
-        let first = (range.start >> PAGE_SHIFT).wrapping_add(reserved as u64);
+        for pfn in self.reserved() {
+            // SAFETY: The memory is mapped: both have a `struct page`, and that of `first` is initialised.
+            unsafe { copy_page_flags(first, pfn) };
+        }
+    }
 
-        first..(range.end >> PAGE_SHIFT).wrapping_add(1)
+    /// Returns the page frames of the data: all but those of the info block and of the memmap, if that is in the
+    /// memory itself.
+    fn frames(&self) -> Range<u64> {
+        let memmap = self.altmap().map_or(0, |altmap| altmap.free);
+
+        self.reserved().end.wrapping_add(memmap as u64)
+            ..(self.range().end >> PAGE_SHIFT).wrapping_add(1)
+    }
+
+    /// Returns the page frames of the info block, if the memmap is in the memory itself, behind it.
+    fn reserved(&self) -> Range<u64> {
+        let first = self.range().start >> PAGE_SHIFT;
+        let len = self.altmap().map_or(0, |altmap| altmap.reserve);
+
+        first..first.wrapping_add(len as u64)
+    }
+
+    fn altmap(&self) -> Option<kernel::bindings::vmem_altmap> {
+        // SAFETY: By the type invariant the memory is mapped; the fields do not change then, but for
+        // `altmap.alloc`, while the memmap is allocated and freed.
+        let pgmap = unsafe { &*self.pgmap.get() };
+
+        (pgmap.flags & kernel::bindings::PGMAP_ALTMAP_VALID != 0).then_some(pgmap.altmap)
+    }
+
+    /// Returns the first and the last physical address.
+    fn range(&self) -> kernel::bindings::range {
+        // SAFETY: By the type invariant the memory is mapped; the fields do not change then. With one range,
+        // `range` is the member of the union that is in use.
+        unsafe { *(*self.pgmap.get()).__bindgen_anon_1.range.as_ref() }
     }
 }
 
