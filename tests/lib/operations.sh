@@ -73,10 +73,17 @@ operate() {
 	bind_all
 }
 
+# A machine check while a disk is bound may crash any kernel whose struct pages have a pattern before they are initialised:
+# those for debugging (patches/0009).
+case $(uname -r) in
+*-debug*) MACHINE_CHECKS= ;;
+*) MACHINE_CHECKS=1 ;;
+esac
+
 # all_done: prints the operations that were never done, and fails if there are any.
 all_done() {
 	! printf '%s\n' "write to the raw disk" "read of the raw disk" "read of a bad slot" error mount "write to a file" "read of a file" \
-		"write to a mapping" "machine check" load unbind bind "unbind of a region" read-only lists unload | grep -vxF "$(sort -u $OPERATIONS/done)"
+		"write to a mapping" ${MACHINE_CHECKS:+"machine check"} load unbind bind "unbind of a region" read-only lists unload | grep -vxF "$(sort -u $OPERATIONS/done)"
 }
 
 start_worker() {
@@ -173,7 +180,7 @@ use_raw() {
 		case $random in
 		0 | 1 | 2) write_slot ;;
 		3) poison_slot ;;
-		4) fail_slot ;;
+		4) [ -z "$MACHINE_CHECKS" ] || fail_slot ;;
 		*) verify_slot ;;
 		esac
 	done
