@@ -3,6 +3,7 @@
 # A machine check in the info block of a namespace is logged and listed, and affects no data.
 # vm: --bare --nvdimm size=96M,labels --cpus 2
 . "$(dirname "$0")/lib/test.sh"
+. "$(dirname "$0")/lib/badblocks.sh"
 
 cleanup() {
 	unload_driver
@@ -11,10 +12,7 @@ cleanup() {
 [ "$DRIVER" = rust_pmem ] || skip_all "C has no errors/list"
 need pmem-io
 plan 5
-case $(uname -m) in
-x86_64) origin=machine-check ;;
-*) origin=firmware ;;
-esac
+origin=$(machine_check_origin)
 load_driver
 disk=$(labelled_disk -m fsdax -M mem)
 start=$(cat "$ND/$(jq -r .dev /tmp/labelled_disk.json)/resource")

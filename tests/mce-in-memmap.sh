@@ -6,37 +6,28 @@
 # less than a section (128 MiB) they are in RAM.
 # vm: --bare --nvdimm size=160M,labels --cpus 2
 . "$(dirname "$0")/lib/test.sh"
+. "$(dirname "$0")/lib/badblocks.sh"
 
 cleanup() {
 	unload_driver
 }
 
-# fill_memmap: all ones where the struct pages will be.
+# fill_memmap DISK: all ones where the struct pages will be.
 fill_memmap() {
-	ndctl disable-namespace "$namespace" >/dev/null 2>&1
-	echo 1 >"$ND/$namespace/force_raw"
-	echo "$namespace" >"/sys/bus/nd/drivers/$DRIVER/bind"
 	tr '\0' '\377' </dev/zero |
-		dd of="/dev/$(disk_of "$namespace")" bs=1M oflag=direct,seek_bytes iflag=fullblock,count_bytes seek=8K count=$((data - 8192)) 2>/dev/null
-	echo "$namespace" >"/sys/bus/nd/drivers/$DRIVER/unbind"
-	echo 0 >"$ND/$namespace/force_raw"
-	ndctl enable-namespace "$namespace" >/dev/null 2>&1
-	settle
+		dd of="$1" bs=1M oflag=direct,seek_bytes iflag=fullblock,count_bytes seek=8K count=$((data - 8192)) 2>/dev/null
 }
 
 [ "$DRIVER" = rust_pmem ] || skip_all "the kernel crashes with C"
 need pmem-io
 plan 5
-case $(uname -m) in
-x86_64) origin=machine-check ;;
-*) origin=firmware ;;
-esac
+origin=$(machine_check_origin)
 load_driver
 disk=$(labelled_disk -m fsdax -M dev)
 namespace=$(jq -r .dev /tmp/labelled_disk.json)
 start=$(cat "$ND/$namespace/resource")
 data=$(($(cat "/sys/block/$disk/device/resource") - start))
-fill_memmap
+with_force_raw "$namespace" fill_memmap
 list=/sys/block/$disk/device/errors/list
 pmem-io fill --direct --length 1M "/dev/$disk"
 for offset in 4096 1048576 $((data - 4096)); do

@@ -14,6 +14,14 @@ errors_list_of() {
 	printf '%s/device/errors/list\n' "/sys/block/$(disk_of "$1")"
 }
 
+# machine_check_origin: what errors/list names the origin of an error that `host mce` injects.
+machine_check_origin() {
+	case $(uname -m) in
+	x86_64) echo machine-check ;;
+	*) echo firmware ;;
+	esac
+}
+
 # list_every FIRST STRIDE COUNT [LENGTH]: prints a line "OFFSET LENGTH" for each range; LENGTH is a page by default.
 list_every() {
 	awk -v first="$1" -v stride="$2" -v count="$3" -v length_="${4:-$PAGE}" \
