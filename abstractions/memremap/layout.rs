@@ -53,6 +53,23 @@ impl Layout {
         Some(start..start.saturating_add(bytes(self.0.altmap.free)))
     }
 
+    /// Returns the page frames of the data: all but those of the info block and of the memmap, if that is in the
+    /// memory itself.
+    pub(super) fn frames(&self) -> Range<u64> {
+        let range = self.range();
+        let start = self.memmap().map_or(*range.start(), |memmap| memmap.end);
+
+        start >> PAGE_SHIFT..(range.end() >> PAGE_SHIFT).wrapping_add(1)
+    }
+
+    /// Returns the page frames of the info block, if the memmap is in the memory itself, behind it.
+    pub(super) fn reserved(&self) -> Range<u64> {
+        let start = *self.range().start();
+        let end = self.memmap().map_or(start, |memmap| memmap.start);
+
+        start >> PAGE_SHIFT..end >> PAGE_SHIFT
+    }
+
     /// Returns the physical addresses.
     pub(crate) fn range(&self) -> RangeInclusive<u64> {
         // SAFETY: With one range, `range` is the member of the union that is in use.

@@ -39,7 +39,6 @@ use kernel::{
         ListArc,
         ListLinks, //
     },
-    page::PAGE_SHIFT,
     prelude::*,
     sync::{
         new_mutex,
@@ -135,6 +134,8 @@ pub(super) struct Pages {
     pgmap: Opaque<dev_pagemap>,
     base: NonNull<u8>,
     chunks: Chunks,
+    /// The page frames of the data, whose `struct page`s are initialised.
+    frames: Range<u64>,
     /// No page frame in front of this one is in use any more.
     idle_before: AtomicU64,
     claim: Claim,
@@ -178,12 +179,14 @@ impl Pages {
         // SAFETY: `# Safety` requires that it stays in place until `detach_handler`, after which it is not
         // called.
         let handler = unsafe { Handler::new(handler) };
+        let reserved = layout.reserved();
 
         ListArc::pin_init(
             try_pin_init!(Self {
                 // First: `memory_failure_callback` uses it as soon as the memory is mapped.
                 binding <- new_mutex!(Binding::Bound(handler)),
                 chunks: Chunks::new(&layout.range())?,
+                frames: layout.frames(),
                 idle_before: AtomicU64::new(0),
                 claim,
                 module,
@@ -210,7 +213,13 @@ impl Pages {
         )
         .inspect(|pages| {
             MAPPED.fetch_add(1, Ordering::Relaxed);
-            pages.set_flags_of_reserved();
+            // The kernel does not initialise the `struct page`s of the info block, but reads their node after a
+            // machine check there (Linux 7.2, `action_result`), and crashes if none has that number.
+            for pfn in reserved {
+                // SAFETY: The memory of the layout is mapped, so that both have a `struct page`, and that of the
+                // data is initialised.
+                unsafe { copy_page_flags(pages.frames.start, pfn) };
+            }
         })
     }
 
@@ -269,7 +278,7 @@ impl Pages {
     /// It does not check pages again that were not in use: no pfns are returned to callers any more, so
     /// they get no new users.
     pub(super) fn frame_in_use(&self) -> Option<u64> {
-        let frames = self.frames();
+        let frames = &self.frames;
         let mut next = frames.start.max(self.idle_before.load(Ordering::Relaxed));
 
         while next < frames.end {
@@ -317,50 +326,6 @@ impl Pages {
             fsleep(Delta::from_millis(10));
         }
         self.last_frame_in_use()
-    }
-
-    /// Sets the flags of the `struct page`s of the info block, which the kernel leaves uninitialised: it reads
-    /// the node of such a page after a machine check there (Linux 7.2, `action_result`), and crashes if none
-    /// has that number.
-    fn set_flags_of_reserved(&self) {
-        let first = self.frames().start;
-
-        for pfn in self.reserved() {
-            // SAFETY: The memory is mapped: both have a `struct page`, and that of `first` is initialised.
-            unsafe { copy_page_flags(first, pfn) };
-        }
-    }
-
-    /// Returns the page frames of the data: all but those of the info block and of the memmap, if that is in the
-    /// memory itself.
-    fn frames(&self) -> Range<u64> {
-        let memmap = self.altmap().map_or(0, |altmap| altmap.free);
-
-        self.reserved().end.wrapping_add(memmap as u64)
-            ..(self.range().end >> PAGE_SHIFT).wrapping_add(1)
-    }
-
-    /// Returns the page frames of the info block, if the memmap is in the memory itself, behind it.
-    fn reserved(&self) -> Range<u64> {
-        let first = self.range().start >> PAGE_SHIFT;
-        let len = self.altmap().map_or(0, |altmap| altmap.reserve);
-
-        first..first.wrapping_add(len as u64)
-    }
-
-    fn altmap(&self) -> Option<kernel::bindings::vmem_altmap> {
-        // SAFETY: By the type invariant the memory is mapped; the fields do not change then, but for
-        // `altmap.alloc`, while the memmap is allocated and freed.
-        let pgmap = unsafe { &*self.pgmap.get() };
-
-        (pgmap.flags & kernel::bindings::PGMAP_ALTMAP_VALID != 0).then_some(pgmap.altmap)
-    }
-
-    /// Returns the first and the last physical address.
-    fn range(&self) -> kernel::bindings::range {
-        // SAFETY: By the type invariant the memory is mapped; the fields do not change then. With one range,
-        // `range` is the member of the union that is in use.
-        unsafe { *(*self.pgmap.get()).__bindgen_anon_1.range.as_ref() }
     }
 }
 
