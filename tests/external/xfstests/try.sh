@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 #
 # try.sh PMEM-CHECK: tests the runner of xfstests on a stand-in for them: guest, devices, settings, the meaning of the output, the
-# comparison of drivers, and that a run resumes after an interruption.
+# comparison of drivers, that tests share a guest, and that a run resumes after an interruption.
 set -eu
 
 cd "$(dirname "$0")/../../.."
@@ -37,6 +37,10 @@ standin --resume --driver rust_pmem 'ext4/always/*'
 result_is 001 nd_pmem pass ''
 result_is 002 rust_pmem skip 'this is only a stand-in'
 result_is 003 rust_pmem fail 'status 1: another output: one'
+if [ "$(grep -c ' booted in ' $output)" != 1 ]; then
+	echo 'error: the two tests did not share a guest'
+	exit 1
+fi
 if grep -q 'generic/001 *rust_pmem' $output; then
 	echo 'error: what had been run was run again'
 	exit 1

@@ -82,9 +82,13 @@ pub enum Protocol {
     /// A selftest prints KTAP. It may request power cuts and restarts, each of which begins another stage, counted from 1. It
     /// shares a guest with tests of the same machine until one of them fails.
     Ktap,
-    /// A test of a suite exits with a status. It has a guest of its own, which is replaced once where it was lost and the
-    /// kernel reported nothing. "command not found" is a failure except in lines with one of these texts.
-    Status { harmless: Option<Vec<String>> },
+    /// A test of a suite exits with a status. Its guest is replaced once where it was lost and the kernel reported nothing.
+    Status {
+        /// "command not found" is a failure except in lines with one of these texts.
+        harmless: Option<Vec<String>>,
+        /// The next test may have the same guest, unless this one fails.
+        shared: bool,
+    },
 }
 
 impl Protocol {
@@ -92,10 +96,14 @@ impl Protocol {
         matches!(self, Protocol::Ktap)
     }
 
+    fn shares_guest(&self) -> bool {
+        matches!(self, Protocol::Ktap | Protocol::Status { shared: true, .. })
+    }
+
     fn read(&self, ended: Ended, limit: Duration, output: &str) -> Reading {
         match self {
             Protocol::Ktap => ktap::read(ended, limit, output),
-            Protocol::Status { harmless } => {
+            Protocol::Status { harmless, .. } => {
                 exit_status::read(harmless.as_deref(), ended, limit, output)
             }
         }
@@ -138,7 +146,7 @@ pub struct Executor {
 }
 
 /// A running guest with the files of its devices.
-struct Guest {
+pub struct Guest {
     // Before the folder: QEMU is gone when its files are removed.
     vm: Vm,
     /// Up to where its log has been read: what the kernel reports between two tests is the next one's.
@@ -252,7 +260,7 @@ impl Executor {
         folder: TempDir,
         results: &mut Results,
     ) -> Result<Guest, String> {
-        let (log, lock) = match test.protocol.is_ktap() {
+        let (log, lock) = match test.protocol.shares_guest() {
             true => {
                 let log = self.machine_log().map_err(|error| error.to_string())?;
                 (log.path().to_owned(), Some(log))
@@ -306,7 +314,8 @@ impl Executor {
         }
     }
 
-    fn test(
+    /// Runs a test in this guest, or in a new one; does not show the result. Leaves the guest if the next test may have it.
+    pub fn test(
         &self,
         test: &GuestTest,
         guest: &mut Option<Guest>,
@@ -319,6 +328,7 @@ impl Executor {
         }
         fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
         let ktap = test.protocol.is_ktap();
+        let shared = test.protocol.shares_guest();
         let label = format!("{}: {}", self.driver, test.name);
         let mut result = TestResult {
             about: test.about.clone(),
@@ -353,7 +363,7 @@ impl Executor {
             output.push_str(&stage.output);
             log.push_str(&stage.log);
             let next = ktap && number < STAGES && stage.requests_another();
-            if ktap && stage.leaves_guest_usable() {
+            if shared && stage.leaves_guest_usable() {
                 *guest = Some(running);
             } else if next {
                 // The same memory in a new guest.
@@ -368,11 +378,10 @@ impl Executor {
             number += 1;
         }
         results.spend_on_test(format!("{} ({})", test.name, self.driver), result.time);
-        if ktap {
-            fs::write(folder.join("output.ktap"), &output)?;
+        let kind = if ktap { "ktap" } else { "log" };
+        fs::write(folder.join("output").with_extension(kind), &output)?;
+        if shared {
             fs::write(folder.join(SERIAL), &log)?;
-        } else {
-            fs::write(folder.join("output.log"), &output)?;
         }
         if result.outcome.is_failure() {
             let mut rerun = format!("run alone: {}", test.rerun);

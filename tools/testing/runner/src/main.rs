@@ -38,7 +38,7 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::thread;
-use suite::Suite;
+use suite::{Selection, Suite};
 use vm::Driver;
 
 /// Runs the project's tests: format and lints, host tests, the module's build, instruction counts, and
@@ -182,6 +182,12 @@ impl Arguments {
 
     fn jobs(&self) -> usize {
         let usual = || thread::available_parallelism().map_or(2, |count| count.get() + 1);
+        self.jobs.map_or_else(usual, NonZeroUsize::get)
+    }
+
+    /// Returns how many guests of a suite run at once. They have memory for programs, and wait less than those of selftests.
+    fn suite_guests(&self) -> usize {
+        let usual = || thread::available_parallelism().map_or(1, NonZeroUsize::get);
         self.jobs.map_or_else(usual, NonZeroUsize::get)
     }
 
@@ -461,8 +467,13 @@ fn build_and_test_tools(
         let suite = Suite::load(top, name)?;
         if suite.build().test(results, logs)? {
             results.group(name, &suite.about);
-            let driver = [arguments.driver().name()];
-            suite.test(&[], true, false, &driver, results)?;
+            let quick = Selection {
+                patterns: &[],
+                quick: true,
+                resume: false,
+                drivers: &[arguments.driver().name()],
+            };
+            suite.test(&quick, 1, results)?;
         }
     }
     Ok(())
@@ -581,8 +592,13 @@ fn run_suite(
     results.group("build", "Build");
     if suite.build().test(&mut results, &logs)? {
         results.group(&suite.name, &suite.about);
-        let resume = arguments.resume;
-        suite.test(patterns, false, resume, arguments.drivers(), &mut results)?;
+        let selection = Selection {
+            patterns,
+            quick: false,
+            resume: arguments.resume,
+            drivers: arguments.drivers(),
+        };
+        suite.test(&selection, arguments.suite_guests(), &mut results)?;
     }
     results.write_junit(&logs.join("junit.xml"))?;
     Ok(results.conclude())

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Test suites of other projects: each test runs in a guest of its own, under both drivers.
+//! Test suites of other projects: each test runs in a guest, under both drivers.
 //!
 //! tests/external/NAME/suite.toml describes a suite. Its results are kept in build/suites/NAME.json from one run to the
 //! next; build/suites.md is the table of all suites.
@@ -9,6 +9,7 @@ use crate::executor::{Executor, GUEST, GuestTest, Protocol};
 use crate::lint::{self, Step};
 use crate::markdown::table;
 use crate::results::{Activity, Kind, Outcome, Results, TestResult};
+use crate::scheduler::{self, Job, locked};
 use anyhow::{Context, Result, ensure};
 use glob::Pattern;
 use serde::{Deserialize, Serialize};
@@ -16,7 +17,9 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 use std::time::Duration;
 use vm::Options;
 
@@ -37,6 +40,9 @@ struct Description {
     build: String,
     harmless: Option<Vec<String>>,
     machine: String,
+    /// Number of tests that run in a guest one after the other, as long as they pass.
+    #[serde(default = "one")]
+    shared: NonZeroUsize,
     #[serde(default)]
     test: Vec<Case>,
     #[serde(default)]
@@ -49,6 +55,10 @@ struct Description {
     /// Tests that are run more than once.
     #[serde(default)]
     often: Vec<Often>,
+}
+
+fn one() -> NonZeroUsize {
+    NonZeroUsize::MIN
 }
 
 /// Tests that are run more than once under each driver, because they do not fail each time.
@@ -155,6 +165,26 @@ impl Saved {
     }
 }
 
+/// Which tests of a suite are run.
+pub struct Selection<'a> {
+    /// Those that match one of these, or all.
+    pub patterns: &'a [Pattern],
+    /// Without patterns, the quick ones alone.
+    pub quick: bool,
+    /// A test whose result is known for the same driver and guest is not run again.
+    pub resume: bool,
+    pub drivers: &'a [&'static str],
+}
+
+impl Selection<'_> {
+    fn has(&self, case: &Case) -> bool {
+        match self.patterns {
+            [] => case.quick || !self.quick,
+            patterns => patterns.iter().any(|pattern| pattern.matches(&case.name)),
+        }
+    }
+}
+
 pub struct Suite {
     pub name: String,
     top: PathBuf,
@@ -166,6 +196,8 @@ pub struct Suite {
     machine: String,
     /// A test that prints "command not found" fails, except in lines with one of these texts.
     harmless: Option<Vec<String>>,
+    /// Number of tests that run in a guest.
+    shared: NonZeroUsize,
     cases: Vec<Case>,
     reasons: Vec<Reason>,
     open: bool,
@@ -194,6 +226,7 @@ impl Suite {
             build,
             harmless,
             machine,
+            shared,
             test,
             machines,
             reasons,
@@ -232,6 +265,7 @@ impl Suite {
             build,
             machine,
             harmless,
+            shared,
             cases,
             reasons,
             open,
@@ -295,14 +329,11 @@ impl Suite {
         Ok(format!("{:016x}", hasher.finish()))
     }
 
-    /// Runs the tests that match the patterns, or all, or the quick ones, under these drivers, and counts the
-    /// results. With `resume`, a test whose result is known for the same driver and guest is not run again.
+    /// Runs the selected tests in so many guests at once, and counts the results.
     pub fn test(
         &self,
-        patterns: &[Pattern],
-        quick: bool,
-        resume: bool,
-        drivers: &[&'static str],
+        selection: &Selection<'_>,
+        guests: usize,
         results: &mut Results,
     ) -> Result<()> {
         let file = self.file();
@@ -314,63 +345,108 @@ impl Suite {
             .tests
             .retain(|name, _| self.open || self.cases.iter().any(|case| case.name == *name));
 
-        for pattern in patterns {
+        for pattern in selection.patterns {
             if !self.cases.iter().any(|case| pattern.matches(&case.name)) {
                 let outcome = Outcome::Failed(format!("{} has no such test", self.name));
                 results.add(TestResult::new(pattern.as_str(), outcome));
             }
         }
-        let selected = |case: &&Case| match patterns {
-            [] => case.quick || !quick,
-            patterns => patterns.iter().any(|pattern| pattern.matches(&case.name)),
-        };
-        let executors = drivers
+        let executors = selection
+            .drivers
             .iter()
             .map(|driver| Ok((Executor::new(driver, logs.join(driver)), self.hash(driver)?)))
             .collect::<Result<Vec<_>>>()?;
-        for case in self.cases.iter().filter(selected) {
-            for (executor, hash) in &executors {
-                let driver = executor.driver;
-                let runs = saved.tests.entry(case.name.clone()).or_default();
-                if resume && runs.get(driver).is_some_and(|run| run.hash == *hash) {
-                    continue;
-                }
-                let mut all = Vec::new();
-                for _ in 0..=case.again {
-                    let clock = results.running(&case.name);
-                    let mut result = executor.alone(&self.guest_test(case)?, results, &clock)?;
-                    result.name = format!("{:<24} {driver}", case.name);
-                    result.about = driver.to_owned();
-                    results.show(&result);
-                    all.push(Run::new(&result, hash.clone()));
-                }
-                runs.insert(driver.to_owned(), Run::worst_of(all));
-                if let Some(kernel) = executor.kernel.get() {
-                    saved.kernel.clone_from(kernel);
-                }
-                saved.save(&file)?;
-            }
-            let runs = &saved.tests[&case.name];
-            let (outcome, why) = self.judge(&case.name, runs, drivers);
-            let seconds = drivers.iter().map(|driver| runs[*driver].seconds).sum();
-            match why {
-                Some(why) => saved.whys.insert(case.name.clone(), why),
-                None => saved.whys.remove(&case.name),
-            };
-            saved.save(&file)?;
-            let mut result = TestResult {
-                time: Duration::from_secs_f64(seconds),
-                ..TestResult::new(format!("{}: {}", self.name, case.name), outcome)
-            };
-            if result.outcome.is_failure() {
-                result
-                    .lines
-                    .push(format!("run alone: {}", self.rerun(&case.name)));
-                results.show(&result);
-            }
-            results.count(result);
-        }
+        let selected = |case: &&Case| selection.has(case);
+        let cases: Vec<&Case> = self.cases.iter().filter(selected).collect();
+        let saved = &Mutex::new(saved);
+        let jobs = cases
+            .chunk_by(|one, next| one.machine == next.machine)
+            .flat_map(|same| same.chunks(self.shared.get()))
+            .map(|part| {
+                let executors = &executors;
+                Job::new(0, move |results| {
+                    results.resume_group(&self.name);
+                    for (executor, hash) in executors {
+                        self.run_part(part, executor, hash, selection.resume, saved, results)?;
+                    }
+                    for case in part {
+                        self.count(case, selection.drivers, saved, results)?;
+                    }
+                    Ok(())
+                })
+            });
+        scheduler::run(jobs.collect(), guests, results)?;
         write_table(&self.top)
+    }
+
+    /// Runs tests of one machine one after the other, in as few guests as possible, and saves their results.
+    fn run_part(
+        &self,
+        part: &[&Case],
+        executor: &Executor,
+        hash: &str,
+        resume: bool,
+        saved: &Mutex<Saved>,
+        results: &mut Results,
+    ) -> Result<()> {
+        let driver = executor.driver;
+        let mut guest = None;
+        for case in part {
+            let known =
+                |runs: &BTreeMap<String, Run>| runs.get(driver).is_some_and(|run| run.hash == hash);
+            if resume && locked(saved).tests.get(&case.name).is_some_and(known) {
+                continue;
+            }
+            let mut all = Vec::new();
+            for _ in 0..=case.again {
+                let clock = results.running(&case.name);
+                let test = self.guest_test(case)?;
+                let mut result = executor.test(&test, &mut guest, results, &clock)?;
+                result.name = format!("{:<24} {driver}", case.name);
+                result.about = driver.to_owned();
+                results.show(&result);
+                all.push(Run::new(&result, hash.to_owned()));
+            }
+            let mut saved = locked(saved);
+            let runs = saved.tests.entry(case.name.clone()).or_default();
+            runs.insert(driver.to_owned(), Run::worst_of(all));
+            if let Some(kernel) = executor.kernel.get() {
+                saved.kernel.clone_from(kernel);
+            }
+            saved.save(&self.file())?;
+        }
+        Ok(())
+    }
+
+    /// Judges a test by its saved results under these drivers, and counts it.
+    fn count(
+        &self,
+        case: &Case,
+        drivers: &[&str],
+        saved: &Mutex<Saved>,
+        results: &mut Results,
+    ) -> Result<()> {
+        let mut saved = locked(saved);
+        let runs = &saved.tests[&case.name];
+        let (outcome, why) = self.judge(&case.name, runs, drivers);
+        let seconds = drivers.iter().map(|driver| runs[*driver].seconds).sum();
+        match why {
+            Some(why) => saved.whys.insert(case.name.clone(), why),
+            None => saved.whys.remove(&case.name),
+        };
+        saved.save(&self.file())?;
+        let mut result = TestResult {
+            time: Duration::from_secs_f64(seconds),
+            ..TestResult::new(format!("{}: {}", self.name, case.name), outcome)
+        };
+        if result.outcome.is_failure() {
+            result
+                .lines
+                .push(format!("run alone: {}", self.rerun(&case.name)));
+            results.show(&result);
+        }
+        results.count(result);
+        Ok(())
     }
 
     /// Judges the runs of a test under these drivers. Also returns the listed reason of those that did not pass.
@@ -444,6 +520,7 @@ impl Suite {
             ),
             protocol: Protocol::Status {
                 harmless: self.harmless.clone(),
+                shared: self.shared > NonZeroUsize::MIN,
             },
             expected: Vec::new(),
             expected_of_c: Vec::new(),
