@@ -213,6 +213,8 @@ dmsetup remove --retry backup
 # ---- data in the journal ----
 
 umount "$MNT"
+# Those of the files that were replaced: ext4 would write over them at any time.
+forget_errors_now "$disk"
 make_fs ext4 "$disk"
 mount -o data=journal "/dev/$disk" "$MNT"
 cp /tmp/right "$file"
