@@ -359,9 +359,11 @@ impl Suite {
         let selected = |case: &&Case| selection.has(case);
         let cases: Vec<&Case> = self.cases.iter().filter(selected).collect();
         let saved = &Mutex::new(saved);
+        // All guests shall have about as many.
+        let size = self.shared.get().min(cases.len().div_ceil(guests)).max(1);
         let jobs = cases
             .chunk_by(|one, next| one.machine == next.machine)
-            .flat_map(|same| same.chunks(self.shared.get()))
+            .flat_map(|same| same.chunks(size))
             .map(|part| {
                 let executors = &executors;
                 Job::new(0, move |results| {
