@@ -139,6 +139,8 @@ impl<'bound> BoundNamespace<'bound> {
         let before = bound.region().lock_bus().badranges(&namespace)?;
         let btt = Btt::attach(ns, scope)?;
 
+        // Its disk is there, and writable.
+        follow_read_only(&btt, dev);
         if !bound.region().is_synchronous() {
             dev_warn!(
                 dev.as_ref(),
@@ -152,7 +154,6 @@ impl<'bound> BoundNamespace<'bound> {
         let memory_errors = memory_errors::Listener::new(badblocks.clone(), scope)?;
         let control = Control::new(badblocks, None)?;
 
-        follow_read_only(&btt, dev);
         Ok(Self {
             inject: control.add_inject_file(bound, scope),
             mode: Mode::Sector(btt),
