@@ -97,10 +97,12 @@ impl Set<'_> {
         drop(guard);
         let mut at = 0;
 
-        while let Some((sectors, tag)) = repaired.next(at) {
-            if tag.pending {
-                bus.clear_badblocks(&self.addresses(&sectors));
-            }
+        while let Some((sectors, _)) = repaired.next(at) {
+            // Also where the bus's own command has cleared them: its table may have had no room to split an
+            // entry, or a concurrent change of an entry may have brought them back.
+            bus.clear_badblocks(&self.addresses(&sectors));
+            // For those that are bad again.
+            self.set_pending(&sectors);
             // Where the bus's own command (`badrange_forget`) or a full table of the region has no room for
             // the second half of an entry that it splits, it loses that half. Add it again.
             self.set_pending_from(sectors.end);
