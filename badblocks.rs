@@ -877,7 +877,10 @@ impl Drop for Badblocks<'_> {
                 "no memory to keep all errors: some are unknown, or repaired ones bad, when a driver is bound again\n"
             );
         }
-        self.set.region().hide_badblocks(self.set.namespace());
+        // Without commands, neither libnvdimm nor a write to the memory removes them.
+        if !self.set.region().has_commands() {
+            self.set.region().hide_badblocks(self.set.namespace());
+        }
     }
 }
 

@@ -46,7 +46,7 @@ impl Set<'_> {
             let mut rest = self.sectors(addresses);
 
             // libnvdimm adds them to the region's list, but here the driver has hidden them.
-            if !self.region().has_commands() {
+            if !self.region().has_clear_error() {
                 bus.set_badblocks(addresses);
             }
             // A report with the same start as an entry replaces its length (`badrange_add`), so that

@@ -284,8 +284,10 @@ enum Mapping {
 impl Mapping {
     fn of(dev: &Device<Core<'_>>, ns: &Namespace<'_, '_>) -> Result<Self> {
         if dev.is_pfn() {
-            // Errors are there if the region was bound anew: its driver reads the badrange list.
-            dev.region().hide_badblocks(&half_open(&ns.range()));
+            // `Badblocks::new` shows them again.
+            if !dev.region().has_clear_error() {
+                dev.region().hide_badblocks(&half_open(&ns.range()));
+            }
             // The caller claims the range below, and then the info block can't be read any more.
             let (layout, data_offset) = ns.enable()?.setup_pfn()?;
 
@@ -330,7 +332,8 @@ impl Mapping {
 
 /// Fails with [`EIO`] if memory for `struct page`s is bad: the kernel would not survive reading them.
 ///
-/// On a bus with commands, libnvdimm has cleared its poison, or has failed itself.
+/// libnvdimm has cleared what it found there if the bus can. It looks at the region's bad blocks, which may
+/// be full, and (7.2) at other sectors of these if the namespace does not begin where the region does.
 fn ensure_memmap_is_good(
     dev: &Device<Core<'_>>,
     mapping: &Mapping,
@@ -341,7 +344,6 @@ fn ensure_memmap_is_good(
     };
     let bad = layout
         .memmap()
-        .filter(|_| !dev.region().has_commands())
         .and_then(|memmap| badblocks.first_at(&memmap));
 
     if let Some(address) = bad {

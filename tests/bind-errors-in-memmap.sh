@@ -1,10 +1,11 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# Without commands to clear poison, a namespace with an error where its struct pages would be is not bound until that is repaired.
+# Where the bus can't clear errors, a namespace with one where its struct pages would be is not bound until that is repaired.
 #
-# libnvdimm clears such errors until the region's list has none; on such a bus it would never end, with any driver.
+# libnvdimm clears such errors until the region's list has none; on such a bus it would never end, with any driver. For a
+# namespace behind another one, it looks at the list in the wrong place.
 # kernel: device_dax
-# vm: --bare --e820 128M@512M
+# vm: --bare --e820 128M@512M --nvdimm size=128M,labels
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/badblocks.sh"
 
@@ -25,7 +26,7 @@ make_mode() {
 
 [ "$DRIVER" = rust_pmem ] || skip_all "C has no list of errors there"
 need pmem-io
-plan 18
+plan 28
 load_driver
 namespace=$(e820_ns)
 region=$ND/$namespace/..
@@ -66,3 +67,23 @@ check "all of it bad: the region's list is not longer than a page" test "$(wc -c
 echo "drop 0 134217728" >"$(errors_list_of "$namespace")"
 settle
 is "all of it good" "$(errors)$(cat "$region/badblocks")" ""
+
+# ---- on an NVDIMM, whose bus has commands, but none to clear errors ----
+
+region=$(labelled_region)
+fresh_labels
+for which in first second; do
+	make_namespace -r "$region" -s 48M -m raw >/tmp/$which.json
+done
+for which in first second; do
+	namespace=$(jq -r .dev /tmp/$which.json)
+	echo "add 1048576 4096" >"$(errors_list_of "$namespace")"
+	settle
+	dmesg -C
+	is "$which on an NVDIMM: it is not bound" "$(make_mode fsdax -M dev)" fails
+	is "$which: the log says why" "$(dmesg | grep -c 'in the memory for struct pages')" 1
+	is "$which, in RAM: it is bound" "$(make_mode fsdax -M mem)" ""
+	is "$which: the error is listed" "$(errors)" "1048576 4096"
+	is "$which: back to a raw disk" "$(make_mode raw)" ""
+	echo "drop 1048576 4096" >"$(errors_list_of "$namespace")"
+done

@@ -27,13 +27,10 @@ impl Region {
         Bus(self, NotThreadSafe)
     }
 
-    /// Removes the physical `addresses` from the bad blocks of the region if its bus has no commands. The
-    /// badrange list keeps them. See [`InfoAccess::setup_pfn`](super::InfoAccess::setup_pfn). Sleeps.
+    /// Removes the physical `addresses` from the bad blocks of the region. The badrange list keeps them. See [`InfoAccess::setup_pfn`](super::InfoAccess::setup_pfn). Sleeps.
     #[inline(never)]
     pub(crate) fn hide_badblocks(&self, addresses: &Range<u64>) {
-        if !self.has_commands() {
-            self.lock_bus().clear_badblocks(addresses);
-        }
+        self.lock_bus().clear_badblocks(addresses);
     }
 }
 

@@ -155,8 +155,8 @@ impl InfoAccess<'_> {
     /// inconsistent that libnvdimm can't look at the memmap.
     ///
     /// libnvdimm writes over bad blocks of the region in the memmap until there are none
-    /// (`nd_pfn_clear_memmap_errors`, 7.2). On a bus without commands nothing removes them, and it would
-    /// not return. So there must be none in the namespace then, for any driver.
+    /// (`nd_pfn_clear_memmap_errors`, 7.2). On a bus without a command to clear errors nothing removes them,
+    /// and it would not return. So there must be none in the namespace then, for any driver.
     pub(crate) fn setup_pfn(self) -> Result<(Layout, u64)> {
         // To look at the memmap, libnvdimm disables the namespace and enables it with another size. After
         // a failure it is unknown whether it is enabled: leave it to devres, after the probe.

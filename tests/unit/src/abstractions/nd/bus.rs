@@ -125,14 +125,16 @@ impl Region {
         self.bus.has_commands
     }
 
+    pub(crate) fn has_clear_error(&self) -> bool {
+        self.bus.has_commands
+    }
+
     pub(crate) fn lock_bus(&self) -> Bus<'_> {
         Bus(self, self.bus.lock.lock())
     }
 
     pub(crate) fn hide_badblocks(&self, addresses: &Range<u64>) {
-        if !self.has_commands() {
-            self.lock_bus().clear_badblocks(addresses);
-        }
+        self.lock_bus().clear_badblocks(addresses);
     }
 
     pub(crate) fn notify_badblocks(&self) {}
