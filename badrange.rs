@@ -46,7 +46,7 @@ impl Set<'_> {
             let mut rest = self.sectors(addresses);
 
             // libnvdimm adds them to the region's list, but here the driver has hidden them.
-            if !self.region().has_clear_error() {
+            if !self.region().has_commands() {
                 bus.set_badblocks(addresses);
             }
             // A report with the same start as an entry replaces its length (`badrange_add`), so that
@@ -113,6 +113,10 @@ impl Set<'_> {
             let cut = repaired.first_pending(&sectors);
 
             if cut.is_none() {
+                // The platform has reported a sector again since the bus's command cleared it.
+                if repaired.first(&sectors).is_some() {
+                    bus.set_badblocks(&self.addresses(&sectors));
+                }
                 self.note_known(&bus, &sectors);
             }
             cut.map(|cut| self.addresses(&cut))

@@ -64,12 +64,16 @@ use crate::{
         SECTOR_SHIFT, //
     }, //
 };
-use core::ops::RangeInclusive;
+use core::ops::{
+    Range,
+    RangeInclusive, //
+};
 use kernel::{
     device::{
         Bound,
         Core, //
     },
+    page::PAGE_SIZE,
     prelude::*,
     sync::Arc, //
 };
@@ -284,13 +288,25 @@ enum Mapping {
 impl Mapping {
     fn of(dev: &Device<Core<'_>>, ns: &Namespace<'_, '_>) -> Result<Self> {
         if dev.is_pfn() {
-            // `Badblocks::new` shows them again.
-            if !dev.region().has_clear_error() {
-                dev.region().hide_badblocks(&half_open(&ns.range()));
+            let region = dev.region();
+            let range = half_open(&ns.range());
+            let hides = !region.has_clear_error();
+
+            if hides {
+                region.hide_badblocks(&range);
             }
             // The caller claims the range below, and then the info block can't be read any more.
-            let (layout, data_offset) = ns.enable()?.setup_pfn()?;
+            let info_block = ns.enable().and_then(|info| info.setup_pfn());
 
+            // On a bus without commands, they are shown while the namespace is bound: by `Badblocks::new`.
+            if hides && region.has_commands() {
+                region.show_badblocks(&range)?;
+            }
+            let (layout, data_offset) = info_block?;
+
+            if let Some(memmap) = layout.memmap() {
+                clear_memmap(dev, &memmap)?;
+            }
             return Ok(Self::Pages(layout, data_offset));
         }
         Ok(if dev.should_map_pages() {
@@ -330,10 +346,30 @@ impl Mapping {
     }
 }
 
-/// Fails with [`EIO`] if memory for `struct page`s is bad: the kernel would not survive reading them.
+/// Clears poison in the memory for `struct page`s, which has no data, if the bus can. [`ENOMEM`].
 ///
-/// libnvdimm has cleared what it found there if the bus can. It looks at the region's bad blocks, which may
-/// be full, and (7.2) at other sectors of these if the namespace does not begin where the region does.
+/// libnvdimm has cleared what it found there. It looks at the region's bad blocks, which may be full, and
+/// (7.2) at other sectors of these if the namespace does not begin where the region does.
+fn clear_memmap(dev: &Device<Core<'_>>, memmap: &Range<u64>) -> Result {
+    if !dev.region().has_clear_error() {
+        return Ok(());
+    }
+    let bad = dev.region().lock_bus().badranges(memmap)?;
+
+    for range in &bad {
+        let mut page = range.start & !(PAGE_SIZE as u64 - 1);
+
+        while page < range.end {
+            // What can't be cleared stays in the list.
+            // CAST: A page has less than 4 GiB.
+            let _ = dev.clear_poison(page, PAGE_SIZE as u32);
+            page = page.saturating_add(PAGE_SIZE as u64);
+        }
+    }
+    Ok(())
+}
+
+/// Fails with [`EIO`] if memory for `struct page`s is bad: the kernel would not survive reading them.
 fn ensure_memmap_is_good(
     dev: &Device<Core<'_>>,
     mapping: &Mapping,

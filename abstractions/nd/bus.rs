@@ -32,6 +32,17 @@ impl Region {
     pub(crate) fn hide_badblocks(&self, addresses: &Range<u64>) {
         self.lock_bus().clear_badblocks(addresses);
     }
+
+    /// Adds what the badrange list has in the physical addresses `within` to the bad blocks of the region,
+    /// as far as there is room. [`ENOMEM`]. Sleeps.
+    pub(crate) fn show_badblocks(&self, within: &Range<u64>) -> Result {
+        let bus = self.lock_bus();
+
+        for addresses in &bus.badranges(within)? {
+            bus.set_badblocks(addresses);
+        }
+        Ok(())
+    }
 }
 
 /// The locked bus of a region.

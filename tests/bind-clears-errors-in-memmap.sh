@@ -1,0 +1,29 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# Where the bus can clear errors, those in the memory for struct pages are cleared, even if the region's badblocks has no room for them.
+#
+# libnvdimm clears what it finds there, and looks no further.
+# vm: --bare --append memmap=128M$512M
+. "$(dirname "$0")/lib/test.sh"
+. "$(dirname "$0")/lib/provider.sh"
+. "$(dirname "$0")/lib/badblocks.sh"
+
+COUNT=500
+
+cleanup() {
+	provider_cleanup
+}
+
+[ "$DRIVER" = rust_pmem ] || skip_all "C has no list of errors to fill the table with"
+plan 5
+provide pages=1 dimm=0
+region=$ND/$NAMESPACE/..
+list_every $((16 << 20)) 65536 $COUNT >/tmp/bad
+is "$COUNT errors are added behind it" "$(edit_list add "$(errors_list_of "$NAMESPACE")" </tmp/bad)" ''
+echo "add 1048576 8192" >"$(errors_list_of "$NAMESPACE")"
+settle
+is "the region does not show the one in the memory for struct pages" "$(grep -c '^2048 ' "$region/badblocks")" 0
+check "it is bound" ndctl create-namespace -f -e "$NAMESPACE" -m fsdax -M dev
+settle
+is "that error is gone" "$(grep -c '^1048576 ' "$(errors_list_of "$NAMESPACE")")" 0
+is "the others are not" "$(grep -c . "$(errors_list_of "$NAMESPACE")")" $COUNT
