@@ -32,7 +32,7 @@ result_is 001 nd_pmem pass ''
 result_is 001 rust_pmem pass ''
 
 # Resumes as if the run before had been interrupted. A failure without a result of nd_pmem is a failure.
-standin --resume --driver rust_pmem 'ext4/always/*'
+standin --resume --jobs 1 --driver rust_pmem 'ext4/always/*'
 [ "$status" = 1 ]
 result_is 001 nd_pmem pass ''
 result_is 002 rust_pmem skip 'this is only a stand-in'

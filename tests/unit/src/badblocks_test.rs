@@ -598,7 +598,7 @@ fn interleave(setup: Setup) {
     // libnvdimm would loop over errors that nobody removes.
     assert!(
         if setup.has_commands {
-            shown.is_subset(&kept) && (region.is_table_full() || kept.is_subset(&shown))
+            shown.is_subset(&kept)
         } else {
             shown.is_empty()
         },

@@ -115,11 +115,6 @@ impl Region {
         self.bus.table.all().into_iter().flatten().collect()
     }
 
-    /// Returns whether these have no room for all that the driver adds.
-    pub(crate) fn is_table_full(&self) -> bool {
-        self.bus.table.count() >= BadBlocks::CAPACITY
-    }
-
     fn sectors(&self, addresses: &Range<u64>) -> Range<u64> {
         (addresses.start - self.bus.start) / 512..(addresses.end - self.bus.start).div_ceil(512)
     }
