@@ -98,8 +98,8 @@ impl Set<'_> {
         let mut at = 0;
 
         while let Some((sectors, _)) = repaired.next(at) {
-            // Also where the bus's own command has cleared them: its table may have had no room to split an
-            // entry, or a concurrent change of an entry may have brought them back.
+            // Also where the bus's own command has cleared them: the region's table may have had no room to
+            // split an entry, or a concurrent change of an entry may have brought them back.
             bus.clear_badblocks(&self.addresses(&sectors));
             // For those that are bad again.
             self.set_pending(&sectors);

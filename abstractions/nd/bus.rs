@@ -27,7 +27,8 @@ impl Region {
         Bus(self, NotThreadSafe)
     }
 
-    /// Removes the physical `addresses` from the bad blocks of the region. The badrange list keeps them. See [`InfoAccess::setup_pfn`](super::InfoAccess::setup_pfn). Sleeps.
+    /// Removes the physical `addresses` from the bad blocks of the region. The badrange list keeps them. See
+    /// [`InfoAccess::setup_pfn`](super::InfoAccess::setup_pfn). Sleeps.
     #[inline(never)]
     pub(crate) fn hide_badblocks(&self, addresses: &Range<u64>) {
         self.lock_bus().clear_badblocks(addresses);

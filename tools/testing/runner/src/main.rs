@@ -149,7 +149,8 @@ struct Arguments {
     #[arg(long, value_name = "FILE", default_value = "tests/differences.toml")]
     differences: PathBuf,
 
-    /// Run this many jobs at once (otherwise one more than there are processors, because guests also wait)
+    /// Run this many jobs at once (otherwise one more than there are processors, because guests also wait; with
+    /// --suite and --xfstests as many)
     #[arg(long, value_name = "N")]
     jobs: Option<NonZeroUsize>,
 
@@ -181,14 +182,13 @@ impl Arguments {
     }
 
     fn jobs(&self) -> usize {
-        let usual = || thread::available_parallelism().map_or(2, |count| count.get() + 1);
-        self.jobs.map_or_else(usual, NonZeroUsize::get)
+        self.jobs
+            .map_or_else(|| processors() + 1, NonZeroUsize::get)
     }
 
     /// Returns how many guests of a suite run at once. They have memory for programs, and wait less than those of selftests.
     fn suite_guests(&self) -> usize {
-        let usual = || thread::available_parallelism().map_or(1, NonZeroUsize::get);
-        self.jobs.map_or_else(usual, NonZeroUsize::get)
+        self.jobs.map_or_else(processors, NonZeroUsize::get)
     }
 
     /// Returns the drivers that suites run under.
@@ -199,6 +199,10 @@ impl Arguments {
             Some(Driver::Rust) => &["rust_pmem"],
         }
     }
+}
+
+fn processors() -> usize {
+    thread::available_parallelism().map_or(1, NonZeroUsize::get)
 }
 
 fn main() -> ExitCode {
