@@ -8,7 +8,7 @@ mod gaps;
 use crate::prelude::{Error, Result};
 use shuttle::sync::Mutex;
 use std::ops::Range;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 const ENOSPC: Error = Error(28);
 
@@ -17,6 +17,8 @@ pub(crate) struct BadBlocks {
     /// Sorted, disjoint, and none longer than `LONGEST`.
     entries: Mutex<Vec<Range<u64>>>,
     version: AtomicU32,
+    /// There was no room for more entries once.
+    was_full: AtomicBool,
 }
 
 impl BadBlocks {
@@ -39,11 +41,19 @@ impl BadBlocks {
 
         self.version.fetch_add(1, Ordering::Relaxed);
         assert!(entries.len() <= Self::CAPACITY);
+        if entries.len() == Self::CAPACITY {
+            self.was_full.store(true, Ordering::Relaxed);
+        }
         result
     }
 
     pub(crate) fn is_empty(&self) -> bool {
         self.count() == 0
+    }
+
+    /// Returns whether it may lack entries for which there was no room.
+    pub(crate) fn was_full(&self) -> bool {
+        self.was_full.load(Ordering::Relaxed)
     }
 
     pub(crate) fn room(_sectors: u64) -> usize {

@@ -115,6 +115,11 @@ impl Region {
         self.bus.table.all().into_iter().flatten().collect()
     }
 
+    /// Returns whether these may lack some for which there was no room.
+    pub(crate) fn was_table_full(&self) -> bool {
+        self.bus.table.was_full()
+    }
+
     fn sectors(&self, addresses: &Range<u64>) -> Range<u64> {
         (addresses.start - self.bus.start) / 512..(addresses.end - self.bus.start).div_ceil(512)
     }
