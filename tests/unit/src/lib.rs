@@ -39,6 +39,10 @@ mod flush;
 #[cfg(test)]
 mod flush_test;
 #[cfg(test)]
+pub mod page {
+    pub use crate::PAGE_SHIFT_4K as PAGE_SHIFT;
+}
+#[cfg(test)]
 pub mod prelude;
 #[cfg(test)]
 #[expect(dead_code, reason = "nodes are moved to other stocks by other modules")]

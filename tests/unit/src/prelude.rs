@@ -10,10 +10,17 @@ pub use std::pin::Pin;
 use shuttle::rand::{thread_rng, Rng};
 use std::cell::Cell;
 use std::convert::Infallible;
+use std::num::TryFromIntError;
 
 /// An errno.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Error(pub i32);
+
+impl From<TryFromIntError> for Error {
+    fn from(_: TryFromIntError) -> Self {
+        Self(22)
+    }
+}
 
 pub type Result<T = (), E = Error> = std::result::Result<T, E>;
 
@@ -74,6 +81,16 @@ impl<T> KVVec<T> {
         Ok(Self {
             values: Vec::new(),
             capacity,
+        })
+    }
+
+    pub fn from_elem(value: T, len: usize, flags: Flags) -> Result<Self>
+    where
+        T: Clone,
+    {
+        Ok(Self {
+            values: vec![value; len],
+            ..Self::with_capacity(len, flags)?
         })
     }
 

@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Failures of mapped memory.
+//! Failures of mapped memory, and which of its pages may have users.
+
+#[path = "../../../../../abstractions/memremap/chunks.rs"]
+mod chunks;
+mod chunks_test;
 
 use crate::prelude::{c_int, Result};
 
