@@ -35,7 +35,7 @@ kernel_messages() {
 		sed 's/^\[[^]]*\] //; s/0x[0-9a-f]*/X/g; s/pmem-io:[0-9]*/pmem-io/; s/ at .*//; s/ caller .*//'
 }
 
-plan 20
+plan 21
 load_driver
 disk=$(labelled_disk -m fsdax -M mem -s 400M)
 make_xfs_file "$disk"
@@ -51,6 +51,7 @@ check "what is before" pmem-io verify --length 1028K $MNT/file
 check "what is behind" pmem-io verify --offset 1032K --length 3064K $MNT/file
 fallocate -l 4M $MNT/copy
 record_result "direct I/O from it" pmem-io map --offset 1M --length 8K $MNT/file "direct-write=$MNT/copy"
+record_result "direct I/O into it" pmem-io map --offset 1M --length 8K $MNT/file "direct-read=$MNT/copy"
 record_result "process_vm_readv of it" pmem-io map --offset 1028K --length 4K $MNT/file process-read
 record_result "vmsplice of it" pmem-io map --offset 1028K --length 4K $MNT/file vmsplice
 record_result "sendfile of it" pmem-io map --offset 1028K --length 4K $MNT/file sendfile
