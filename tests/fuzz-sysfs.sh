@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# Random writes to every file of a region, of its devices and disks leave lists and sectors in agreement, and all usable.
+# Random writes to every file of a region, its devices, disks, bus, DIMM and driver leave lists and sectors in agreement.
 #
 # SEED and COUNT in the environment select others; `make fuzz` tries more.
 # compare

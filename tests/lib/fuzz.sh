@@ -52,8 +52,8 @@ fuzz_labels() {
 	pmem-fuzz labels $FUZZ_SELECTED --region "$fuzz_region" --dimm "$(sed 's/,.*//' "$ND/$fuzz_region/mapping0")" "$@" 2>&1
 }
 
-# fuzz_files ARGUMENTS OF pmem-fuzz files…: writes to all files of the region of such namespaces, to those of its disks, and to
-# those by which rust_pmem poisons memory.
+# fuzz_files ARGUMENTS OF pmem-fuzz files…: writes to all files of the region of such namespaces, to those of its disks, bus,
+# DIMMs and driver, and to those by which rust_pmem poisons memory.
 fuzz_files() {
 	if [ "$DRIVER" = rust_pmem ]; then
 		mountpoint -q /sys/kernel/debug || mount -t debugfs none /sys/kernel/debug

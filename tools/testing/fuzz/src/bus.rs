@@ -41,6 +41,18 @@ impl Region {
         self.bus.join(&self.name)
     }
 
+    /// Returns the folder of its bus.
+    pub fn bus(&self) -> &Path {
+        &self.bus
+    }
+
+    /// Returns whether a file of the bus belongs to another region.
+    pub fn is_of_other(&self, path: &Path) -> bool {
+        let below = path.strip_prefix(&self.bus).unwrap_or(path);
+        let device = below.components().next().map(|first| self.bus.join(first));
+        device.is_some_and(|device| kind(&device) == "region" && device != self.folder())
+    }
+
     /// Returns the folders of its namespaces, and of what may claim them, in the order of their names.
     pub fn devices(&self) -> Result<Vec<PathBuf>> {
         let path = self.folder();
@@ -291,6 +303,17 @@ pub fn announce(text: &str) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn files_of_other_regions_are_known() {
+        let region = Region {
+            name: "region1".to_owned(),
+            bus: PathBuf::from("/bus"),
+        };
+        let is_of_other = |path| region.is_of_other(Path::new(path));
+        assert!(is_of_other("/bus/region0/size") && is_of_other("/bus/region10/size"));
+        assert!(!is_of_other("/bus/region1/size") && !is_of_other("/bus/nmem0/uevent"));
+    }
 
     #[test]
     fn list_of_errors_is_parsed() {

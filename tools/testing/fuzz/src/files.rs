@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `pmem-fuzz files`: random writes to the files of a region's devices in sysfs, and to those of their disks.
+//! `pmem-fuzz files`: random writes to the files of a region's devices in sysfs, of their disks, of the bus and its DIMMs,
+//! of the driver and its module.
 
 use crate::bus::{DRIVERS, Region, announce, disks, kind, open, parse_errors, read, read_number};
 use crate::commands::command;
@@ -24,6 +25,12 @@ const SECTOR: u64 = 512;
 const PAGE: u64 = 4096;
 /// The files of rust_pmem by which memory is poisoned.
 const POISON: &str = "/sys/kernel/debug/rust_pmem";
+const MODULES: &str = "/sys/module";
+/// Files that end the test itself, below a DIMM or the bus.
+///
+/// `security` erases the DIMM, sets passphrases, or freezes both until the machine starts again. `firmware/activate` arms a
+/// DIMM, and then stops the whole machine while the firmware is replaced. QEMU's DIMMs have neither.
+const EXCLUDED: [&str; 2] = ["security", "firmware/activate"];
 
 #[derive(Args)]
 #[command(mut_arg("count", |count| count.default_value("10000")))]
@@ -115,7 +122,13 @@ impl Files {
     /// Returns the files that root can write to.
     fn files(&self, region: &Region, devices: &[PathBuf]) -> Result<Vec<PathBuf>> {
         let mut files = Vec::new();
-        collect(&region.folder(), &mut files);
+        collect(region.bus(), &mut files);
+        files.retain(|path| {
+            !region.is_of_other(path) && !EXCLUDED.iter().any(|end| path.ends_with(end))
+        });
+        for folder in [DRIVERS, MODULES] {
+            collect(&Path::new(folder).join(&self.driver), &mut files);
+        }
         for disk in devices.iter().flat_map(|device| disks(device)) {
             collect(&disk, &mut files);
         }
@@ -223,8 +236,8 @@ fn text(
     text
 }
 
-/// Words that files of namespaces, of their devices and of disks know.
-const WORDS: [&str; 24] = [
+/// Words that files of namespaces, of their devices and of disks know, and names of devices that are not the driver's.
+const WORDS: [&str; 27] = [
     "",
     "\n",
     "0",
@@ -249,6 +262,9 @@ const WORDS: [&str; 24] = [
     "write back",
     "write through",
     "../..",
+    "nmem0",
+    "ndbus0",
+    "region0",
 ];
 
 fn number(size: u64, random: &mut Rng) -> String {
