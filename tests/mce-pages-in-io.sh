@@ -1,0 +1,96 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# Direct I/O and pipes that use pages of a DAX mapping get an error after a machine check in one of them.
+#
+# The disk at the other end of the I/O is the driver's, so that its copies have an unmapped page as their source or target.
+# compare
+# kernel: device_dax
+# vm: --bare --nvdimm size=448M,labels --cpus 2
+. "$(dirname "$0")/lib/test.sh"
+. "$(dirname "$0")/lib/busy.sh"
+
+cleanup() {
+	exec 3<&-
+	umount $MNT 2>/dev/null
+	modprobe -r device_dax dax_pmem
+	unload_driver
+	rm -f /tmp/mce-pages-in-io.* /tmp/fio.json
+}
+
+# inject_mce FILE OFFSET: prints a command that injects a machine check in the page of the file, and waits until the page is
+# unmapped from the direct map, just after the kernel's message.
+inject_mce() {
+	printf 'dmesg -C; host mce %d; until dmesg | grep -q "recovery action"; do sleep 0.1; done; sleep 0.5' \
+		"$(($(pmem-io phys --offset "$2" "$1")))"
+}
+
+# read_pipe: reads two pages of the pipe, one by one; prints which of them are those of the file.
+read_pipe() {
+	for offset in 8K 12K; do
+		dd bs=4K count=1 of=/tmp/mce-pages-in-io.page <&3 2>/tmp/mce-pages-in-io.dd || {
+			sed -n 's/.*: \([A-Z]\)/\1/p' /tmp/mce-pages-in-io.dd
+			continue
+		}
+		cmp -s -n 4096 -i "0:$offset" /tmp/mce-pages-in-io.page /tmp/mce-pages-in-io.wanted && echo "as in the file"
+	done
+}
+
+# test_files TYPE
+test_files() {
+	make_fs "$1" "$disk"
+	mount_dax "$disk"
+	fallocate -l 64K $MNT/file
+	pmem-io fill $MNT/file
+	cp $MNT/file /tmp/mce-pages-in-io.wanted
+	record_result "$1: a disk read into a page that fails before" pmem-io map --seed 9 --length 8K $MNT/file load \
+		run="$(inject_mce $MNT/file 4K)" direct-read="/dev/$other"
+	check "$1: the page before it is read" pmem-io verify --seed 9 --length 4K $MNT/file
+	pmem-io map --offset 8K --length 8K $MNT/file vmsplice-out >&3
+	sh -c "$(inject_mce $MNT/file 12K)"
+	record "$1: a pipe with a page that failed" "$(read_pipe)"
+	exec 3<&-
+	check "$1: the file can be removed then" timeout 20 rm $MNT/file
+	umount $MNT
+}
+
+# fio_errors WAY: does direct I/O to the disk, from or to a fixed buffer of an io_uring in device DAX, while a page of the
+# buffer fails; prints the first error.
+fio_errors() {
+	rm -f /tmp/fio.json
+	trap '' BUS
+	start_fio "/dev/$other" --filename="/dev/$other" --rw="$1" --bs=64k --direct=1 --ioengine=io_uring --fixedbufs=1 \
+		--iomem=mmapshared:"$dax" --scramble_buffers=0 --time_based --runtime=30 --continue_on_error=io --output-format=json \
+		--output=/tmp/fio.json
+	sh -c "$(inject_mce "$dax" "$2")"
+	sleep 1
+	kill -INT $fio_pid || :
+	wait $fio_pid || :
+	trap - BUS
+	sed -n '/^{/,$p' /tmp/fio.json | jq -r '.jobs[] | "error \(.first_error), often: \(.total_err > 1)"'
+}
+
+plan 10
+need fio
+load_driver
+region=$(labelled_region)
+disk=$(labelled_disk -m fsdax -M mem -s 320M)
+other=$(make_namespace -r "$region" -m raw -s 32M | jq -r .blockdev)
+pmem-io fill --direct --seed 9 "/dev/$other"
+mkfifo /tmp/mce-pages-in-io.pipe
+for type in ext4 xfs; do
+	exec 3<>/tmp/mce-pages-in-io.pipe
+	test_files $type
+done
+
+make_namespace -r "$region" -m devdax -s 32M -a 4096 >/tmp/mce-pages-in-io.json
+modprobe device_dax
+settle
+dax=/dev/$(ndctl list -X -m devdax | jq -r '.[].daxregion.devices[].chardev')
+pmem-io map --length 4M "$dax" store >/dev/null
+record "a disk read into a fixed buffer in device DAX" "$(fio_errors randread 16K)"
+# The page at 16 KiB has failed before, and one more fails.
+if [ "$DRIVER" = rust_pmem ]; then
+	record "a disk written from one" "$(fio_errors randwrite 32K)"
+else
+	skip "a disk written from one" "the kernel crashes with C"
+fi
