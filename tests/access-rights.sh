@@ -7,7 +7,7 @@
 # timeout: 300
 . "$(dirname "$0")/lib/test.sh"
 
-need setpriv unshare fio jq ndctl
+need pmem-io setpriv unshare fio jq ndctl
 modprobe -a nfit device_dax dax_pmem
 load_driver
 if [ "$DRIVER" = rust_pmem ]; then
@@ -42,7 +42,7 @@ as_root() {
 }
 
 case $DRIVER in
-rust_pmem) plan 48 ;;
+rust_pmem) plan 56 ;;
 *) plan 26 ;;
 esac
 is "the disk" "$(rights "/dev/$disk" | cut -d' ' -f2 | cut -d: -f1) $(($(rights "/dev/$disk" | cut -d' ' -f1) % 10))" "root 0"
@@ -134,11 +134,18 @@ done
 is "what was repaired has left the list" "$(wc -l <"$list")" 100000
 echo "drop 0 $((352 << 20))" >"$list"
 
-# lockdown LEVEL
+# One page for each level.
+echo "poison 8192 8192" >"$poison"
+page=8192
 mount -t securityfs securityfs /sys/kernel/security 2>/dev/null || :
 for level in integrity confidentiality; do
 	check "lockdown: $level" sh -c "echo $level >/sys/kernel/security/lockdown"
 	is "$level: nobody poisons memory" "$(as_root "echo 'poison 0 4096' >$poison")" "Operation not permitted"
-	is "$level: errors are added" "$(echo 'add 4096 512' >"$list" && cat "$list")" "4096 512 user"
-	is "$level: and dropped" "$(echo 'drop 4096 512' >"$list" && cat "$list" && echo none)" none
+	is "$level: errors are added" "$(echo 'add 4096 512' >"$list" && grep user "$list")" "4096 512 user"
+	is "$level: and dropped" "$(echo 'drop 4096 512' >"$list" && grep user "$list" || echo none)" none
+	check_fails "$level: a poisoned page can't be read" pmem-io pread --direct "/dev/$disk" --offset $page --length 4096
+	check "$level: a write repairs it" pmem-io fill --direct "/dev/$disk" --offset $page --length 4096 --seed 1
+	check "$level: it has the new contents" pmem-io verify --direct "/dev/$disk" --offset $page --length 4096 --seed 1
+	page=$((page + 4096))
+	is "$level: it has left the list" "$(cat "$list")" "$([ $page = 16384 ] || echo "$page 4096 injected")"
 done
