@@ -17,7 +17,8 @@
 #	modes    the namespace changes its mode, and is written and read in each
 #	load     fio
 #
-# Meanwhile namespaces and regions are unbound and bound, disks made read-only, lists read, and the driver unloaded.
+# Meanwhile namespaces and regions are unbound and bound, disks made read-only and scrubbed, lists read, and the driver
+# unloaded.
 
 # shellcheck source=tests/lib/provider.sh
 . "$TESTS/lib/provider.sh"
@@ -30,6 +31,8 @@ REGION_SIZE=$((32 << 20))
 operations_prepare() {
 	modprobe -a device_dax dax_pmem ext4
 	mkdir -p $OPERATIONS
+	# For the position of a scrub.
+	echo 0123456789abcdef0123456789abcdef >/etc/machine-id
 	# Without asynchronous flushes, for sector mode.
 	provide size=$((4 * REGION_SIZE)) nr_regions=4 pages=1 dimm=0
 	# shellcheck disable=SC2046 # a list
@@ -64,6 +67,7 @@ operate() {
 	start_worker disturb "$FILES_NAMESPACE" "$FILES_DISK" 4
 	start_worker disturb "$LOAD_NAMESPACE" "$LOAD" 2
 	start_worker read_lists
+	start_worker scrub
 	start_worker unload_and_load
 	sleep "$1"
 	wait_for 150 all_done >/dev/null || :
@@ -83,7 +87,7 @@ esac
 # all_done: prints the operations that were never done, and fails if there are any.
 all_done() {
 	! printf '%s\n' "write to the raw disk" "read of the raw disk" "read of a bad slot" error mount "write to a file" "read of a file" \
-		"write to a mapping" ${MACHINE_CHECKS:+"machine check"} load unbind bind "unbind of a region" read-only lists unload | grep -vxF "$(sort -u $OPERATIONS/done)"
+		"write to a mapping" ${MACHINE_CHECKS:+"machine check"} load unbind bind "unbind of a region" read-only lists scrub unload | grep -vxF "$(sort -u $OPERATIONS/done)"
 }
 
 start_worker() {
@@ -433,6 +437,28 @@ read_lists() {
 		find /sys/kernel/debug/rust_pmem -type f -exec cat {} + >/dev/null 2>&1
 		pmemctl list >/dev/null 2>&1
 		count "lists"
+		random_pause
+	done
+}
+
+# scrub: reads the pages of a disk that are not listed. Only the raw disk has errors, of which it may find one that is listed
+# meanwhile.
+scrub() {
+	while running; do
+		[ ! -e $OPERATIONS/pause ] || {
+			sleep 0.2
+			continue
+		}
+		random 3
+		case $random in
+		0) scrubbed=$RAW ;;
+		1) scrubbed=$FILES_DISK ;;
+		*) scrubbed=$LOAD ;;
+		esac
+		pmemctl scrub --json --rate 16M --state-dir $OPERATIONS "$scrubbed" >$OPERATIONS/scrub 2>/dev/null
+		[ "$(jq .complete $OPERATIONS/scrub)" != true ] || count "scrub"
+		[ "$scrubbed" = "$RAW" ] || [ "$(jq '.found == []' $OPERATIONS/scrub)" != false ] ||
+			wrong "a scrub finds errors on $scrubbed: $(jq -c .found $OPERATIONS/scrub)"
 		random_pause
 	done
 }
