@@ -10,11 +10,13 @@
 . "$(dirname "$0")/lib/operations.sh"
 
 : "${SEED:=$(date +%s)}" "${MINUTES:=60}"
+need_both_drivers
 need pmem-io fio e2fsck ndctl jq
-plan $((MINUTES * 8 + (MINUTES > 4)))
+plan $((MINUTES * 16 + (MINUTES > 4)))
 operations_prepare
 for minute in $(seq "$MINUTES"); do
 	operate 45
+	check_handover "seed $SEED, minute $minute: "
 	check_operations "seed $SEED, minute $minute: "
 	# The first of them fill caches.
 	[ "$minute" -lt 3 ] || allocations >/tmp/allocated.$((minute + 100000))

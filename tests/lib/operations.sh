@@ -18,7 +18,7 @@
 #	load     fio
 #
 # Meanwhile namespaces and regions are unbound and bound, disks made read-only and scrubbed, lists read, and the driver
-# unloaded.
+# unloaded. Between two calls of `operate`, `check_handover` hands all namespaces to the other driver and back.
 
 # shellcheck source=tests/lib/provider.sh
 . "$TESTS/lib/provider.sh"
@@ -344,8 +344,10 @@ check_and_mount() {
 	e2fsck -p "/dev/$FILES_DISK" >$OPERATIONS/e2fsck 2>&1 || [ $? -le 1 ] && mount_dax "$FILES_DISK" 2>/dev/null
 }
 
+# change_modes: the file `modes` has the seed of the disk that was made last, if it was written.
 change_modes() {
 	while running; do
+		rm -f $OPERATIONS/modes
 		random 5
 		case $random in
 		0) mode="-m raw" ;;
@@ -370,6 +372,7 @@ change_modes() {
 		*)
 			device=$(jq -r .blockdev $OPERATIONS/mode)
 			on_disk "$device" pmem-io fill --direct --length 1M "/dev/$device" --seed "$newest" >/dev/null 2>&1 || continue
+			echo "$newest" >$OPERATIONS/modes
 			answer=$(on_disk "$device" pmem-io verify --direct --length 1M "/dev/$device" --seed "$newest" 2>&1) || :
 			;;
 		esac
@@ -477,6 +480,59 @@ unload_and_load() {
 	done
 }
 
+# check_handover PREFIX: 8 subtests. Nothing may use the namespaces.
+#
+# The other driver writes good slots only: nd_pmem crashes on a write to an unmapped page.
+check_handover() {
+	handover_listed=$(bad_sectors)
+	check "$1handover: the driver is unloaded" wait_for 6 unload_driver
+	DRIVER=$(other_driver)
+	check "$1handover: the other driver is loaded" load_driver
+	is "$1handover: it knows the listed errors" "$(bad_sectors)" "$handover_listed"
+	is_empty "$1handover: contents are as they should be" check_contents
+	check "$1handover: it writes" write_contents
+	check "$1handover: it is unloaded" wait_for 6 unload_driver
+	DRIVER=$(other_driver)
+	load_driver
+	is "$1handover: the errors are listed again" "$(bad_sectors)" "$handover_listed"
+	is_empty "$1handover: what the other driver wrote is there" check_contents
+}
+
+# bad_sectors: those of the raw disk, one per line.
+bad_sectors() {
+	awk '{ for (i = 0; i < $2; i++) print $1 + i }' "/sys/block/$RAW/badblocks"
+}
+
+check_contents() {
+	check_slots
+	e2fsck -fn "/dev/$FILES_DISK" >$OPERATIONS/e2fsck 2>&1 || cat $OPERATIONS/e2fsck
+	check_files
+	check_modes
+}
+
+# write_contents: some good slots, a file, and what the disk that changes its mode contains.
+write_contents() {
+	. $OPERATIONS/raw
+	newest=$(date +%s) written=0
+	for slot in $(seq $SLOTS); do
+		eval "bad=\$bad_$slot"
+		if [ "$bad" != 0 ] || [ $written -ge 8 ]; then
+			continue
+		fi
+		written=$((written + 1))
+		pmem-io fill --direct --offset $(((slot - 1) * SLOT)) --length $SLOT "/dev/$RAW" --seed "$newest" || return
+		echo "seed_$slot=$newest" >>$OPERATIONS/raw
+	done
+	mount_dax "$FILES_DISK" || return
+	fallocate -l 256K "$MNT/file1" && pmem-io map-write --durable fsync "$MNT/file1" --seed "$newest" >/dev/null || return
+	umount "$MNT"
+	echo "seed_1=$newest" >>$OPERATIONS/files
+	[ ! -e $OPERATIONS/modes ] || {
+		echo "$newest" >$OPERATIONS/modes
+		pmem-io fill --direct --length 1M "/dev/$(disk_of "$MODES_NAMESPACE")" --seed "$newest"
+	}
+}
+
 # check_operations PREFIX: 8 subtests, whose names begin with the prefix.
 check_operations() {
 	is "$1no wrong data, no forgotten error, nothing lost" "$(sort -u $OPERATIONS/wrong)" ""
@@ -494,7 +550,7 @@ check_operations() {
 
 check_slots() {
 	worker=raw
-	: >$OPERATIONS/wrong
+	wrong_before=$(wc -l <$OPERATIONS/wrong)
 	. $OPERATIONS/raw
 	for slot in $(seq $SLOTS); do
 		offset=$(((slot - 1) * SLOT))
@@ -507,7 +563,7 @@ check_slots() {
 			[ "$bad" != 1 ] || echo "slot $slot is bad and not listed"
 		fi
 	done
-	cat $OPERATIONS/wrong
+	tail -n +$((wrong_before + 1)) $OPERATIONS/wrong
 }
 
 repair_slots() {
@@ -530,6 +586,11 @@ check_files() {
 		esac
 	done
 	umount "$MNT"
+}
+
+check_modes() {
+	[ ! -e $OPERATIONS/modes ] ||
+		pmem-io verify --direct --length 1M "/dev/$(disk_of "$MODES_NAMESPACE")" --seed "$(cat $OPERATIONS/modes)" 2>&1 || :
 }
 
 # leave_nothing: device DAX has another driver.
