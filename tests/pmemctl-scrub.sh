@@ -44,7 +44,7 @@ is_listed() {
 }
 
 need jq pmem-io
-plan 42
+plan 45
 echo 0123456789abcdef0123456789abcdef >/etc/machine-id
 # ---- a platform that scrubs ----
 
@@ -151,10 +151,26 @@ is "until it is tried again" "$(scrub --retry && scrub_field .suspected)" '1
 []'
 umount /proc/sys/kernel/random/boot_id
 
+# ---- the disk goes away ----
+
+provider unmap ""
+provider_cleanup
+provide commands=0 dimm=0
+pmemctl scrub --state-dir "$STATE" --rate 8M "$DISK" >/dev/null 2>/tmp/scrub.err &
+scrub=$!
+wait_for 30 has_come 1
+echo "$NAMESPACE" >"/sys/bus/nd/drivers/$DRIVER/unbind"
+status=0
+wait $scrub || status=$?
+is "the disk is unbound: an error" "$status" 1
+check "that says so" grep -qx 'pmemctl: reading at byte [0-9]*: the disk has gone' /tmp/scrub.err
+echo "$NAMESPACE" >"/sys/bus/nd/drivers/$DRIVER/bind"
+settle
+is "nothing of it is listed" "$(badblocks_of "$DISK")" ""
+
 # ---- beside other I/O ----
 
 # In the other half of the memory: nd_pmem crashes on a write to an unmapped page.
-provider unmap ""
 provider_cleanup
 provide start=$((576 << 20))
 make_fs ext4 "$DISK"

@@ -379,20 +379,11 @@ impl Scrub {
         run.finish(read)
     }
 
-    /// Adds unreadable ranges to the list, unless the driver has done so.
-    fn record(&self, found: &[Range<u64>]) -> Result<()> {
-        if !self.list.disk.is_there() {
-            bail!("{}: the disk has gone", self.disk());
-        }
-        let sectors = |bytes: &Range<u64>| bytes.start / SECTOR..bytes.end.div_ceil(SECTOR);
-        let bad: BadBlocks = found.iter().map(sectors).collect();
-        let unlisted = bad.without(&self.list.disk.bad()?);
-        if unlisted.is_empty() {
-            return Ok(());
-        }
+    /// Adds unreadable sectors to the list.
+    fn record(&self, bad: &BadBlocks) -> Result<()> {
         // The list counts from the start of the region, the disk from the start of its data.
         self.list
-            .add(&unlisted.moved_up(self.covers.start / SECTOR), ORIGIN)
+            .add(&bad.moved_up(self.covers.start / SECTOR), ORIGIN)
             .with_context(|| {
                 format!(
                     "{}: the errors that were found cannot be added to the list",
@@ -546,11 +537,33 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Adds what was found to the list, and saves that it was found.
+    /// Adds what was found to the list, unless the driver has done so, and saves that it was found.
     fn keep_found(&mut self) -> Result<()> {
-        self.scrub.record(&self.unsaved)?;
+        let bad = self.unlisted()?;
+        if !bad.is_empty() {
+            self.scrub.record(&bad)?;
+        }
         self.state.found.append(&mut self.unsaved);
         self.state.save(&self.file)
+    }
+
+    /// Returns the sectors of the pages in `unsaved` that are not listed and still can't be read: others may have
+    /// been repaired by a write since.
+    fn unlisted(&mut self) -> Result<BadBlocks> {
+        let sectors = |page: &Range<u64>| page.start / SECTOR..page.end.div_ceil(SECTOR);
+        let found: BadBlocks = self.unsaved.iter().map(sectors).collect();
+        let unlisted = found.without(&self.scrub.list.disk.bad()?);
+        let mut bad = Vec::new();
+        for page in &self.unsaved {
+            let part = unlisted.within(&sectors(page));
+            let length = (page.end - page.start) as usize;
+            if !part.is_empty()
+                && !read(&self.disk, &mut self.buffer.bytes()[..length], page.start)?
+            {
+                bad.extend(part.ranges().cloned());
+            }
+        }
+        Ok(bad.into_iter().collect())
     }
 
     /// Saves the position, or removes it if the whole disk was read.
@@ -653,9 +666,10 @@ fn unreadable(disk: &File, buffer: &mut [u8], ranges: &Ranges) -> Result<Vec<Ran
 fn read(disk: &File, buffer: &mut [u8], offset: u64) -> Result<bool> {
     match disk.read_exact_at(buffer, offset) {
         Ok(()) => Ok(true),
-        Err(error) if error.raw_os_error() == Some(Errno::IO.raw_os_error()) => {
-            // A disk that disappeared fails like this, too.
-            Ok(false)
+        // Of a disk that is being removed, the first read may fail like this; then its size is 0.
+        Err(error) if error.raw_os_error() == Some(Errno::IO.raw_os_error()) => Ok(false),
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+            bail!("reading at byte {offset}: the disk has gone")
         }
         Err(error) => Err(error).with_context(|| format!("reading at byte {offset}")),
     }
@@ -832,6 +846,17 @@ mod tests {
             .unwrap()
     }
 
+    fn options(folder: &Path) -> Options<'_> {
+        Options {
+            folder,
+            rate: 1 << 40,
+            anew: false,
+            retry: false,
+            stop: &|| false,
+            progress: &|_, _| {},
+        }
+    }
+
     #[test]
     fn pages_that_cannot_be_listed_are_read_again() {
         let (machine, scrub) = scrub();
@@ -839,23 +864,16 @@ mod tests {
         make_node(&scrub, &machine);
         let folder = machine.folder.path().join("state");
         let file = scrub.file(&folder);
-        let options = Options {
-            folder: &folder,
-            rate: 1 << 40,
-            anew: false,
-            retry: false,
-            stop: &|| false,
-            progress: &|_, _| {},
-        };
-        // The disk disappears, after a page in the middle or in the last chunk was found.
-        let list = fs::read(machine.host.path("sys/block/pmem0/badblocks")).unwrap();
+        let options = options(&folder);
+        // The disk disappears, after a page in the middle or in the last chunk was found: its size is 0 then.
         for first in [8192, size - 8192] {
             let mut run = Run::begin(&scrub, &options).unwrap();
             run.state.done = size;
             run.unsaved = vec![first..first + PAGE, size - PAGE..size];
-            fs::remove_file(machine.host.path("sys/block/pmem0/badblocks")).unwrap();
-            assert!(run.finish(Ok(())).is_err());
-            fs::write(machine.host.path("sys/block/pmem0/badblocks"), &list).unwrap();
+            File::create(machine.host.path("dev/pmem0")).unwrap();
+            let error = run.finish(Ok(())).unwrap_err().to_string();
+            assert_eq!(error, format!("reading at byte {first}: the disk has gone"));
+            make_node(&scrub, &machine);
             let (state, why) = scrub.state(&file);
             assert_eq!((state.done, why), (first, None));
             assert_eq!(scrub.last(&folder), None);
@@ -865,6 +883,21 @@ mod tests {
             (summary.from, summary.complete, file.exists()),
             (size - 8192, true, false)
         );
+    }
+
+    #[test]
+    fn a_page_that_was_repaired_since_is_not_listed() {
+        let (machine, scrub) = scrub();
+        make_node(&scrub, &machine);
+        let list = machine.host.path("sys/block/pmem0/badblocks");
+        let before = fs::read(&list).unwrap();
+        let folder = machine.folder.path().join("state");
+        let options = options(&folder);
+        let mut run = Run::begin(&scrub, &options).unwrap();
+        run.state.done = scrub.size();
+        run.unsaved = once(8192..8192 + PAGE).collect();
+        assert!(run.finish(Ok(())).unwrap().complete);
+        assert_eq!(fs::read(&list).unwrap(), before);
     }
 
     #[test]
