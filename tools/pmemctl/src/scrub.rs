@@ -381,6 +381,9 @@ impl Scrub {
 
     /// Adds unreadable sectors to the list.
     fn record(&self, bad: &BadBlocks) -> Result<()> {
+        if !self.list.disk.is_there() {
+            bail!("{}: the disk has gone", self.disk());
+        }
         // The list counts from the start of the region, the disk from the start of its data.
         self.list
             .add(&bad.moved_up(self.covers.start / SECTOR), ORIGIN)
