@@ -117,6 +117,14 @@ running() {
 	[ ! -e $OPERATIONS/stop ]
 }
 
+# running_unpaused: waits while the driver is being unloaded and loaded.
+running_unpaused() {
+	while running && [ -e $OPERATIONS/pause ]; do
+		sleep 0.2
+	done
+	running
+}
+
 # wrong TEXT: reports an event that must not happen.
 wrong() {
 	echo "$worker: $*" >>$OPERATIONS/wrong
@@ -341,7 +349,12 @@ mount_files() {
 }
 
 check_and_mount() {
-	e2fsck -p "/dev/$FILES_DISK" >$OPERATIONS/e2fsck 2>&1 || [ $? -le 1 ] && mount_dax "$FILES_DISK" 2>/dev/null
+	replay_journal && mount_dax "$FILES_DISK" 2>/dev/null
+}
+
+# replay_journal: the last unbind may have found the file system mounted.
+replay_journal() {
+	e2fsck -p "/dev/$FILES_DISK" >$OPERATIONS/e2fsck 2>&1 || [ $? -le 1 ]
 }
 
 # change_modes: the file `modes` has the seed of the disk that was made last, if it was written.
@@ -383,11 +396,7 @@ change_modes() {
 }
 
 use_load() {
-	while running; do
-		[ ! -e $OPERATIONS/pause ] || {
-			sleep 0.2
-			continue
-		}
+	while running_unpaused; do
 		random 3
 		case $random in
 		0) set -- --ioengine=io_uring --iodepth=16 ;;
@@ -447,11 +456,7 @@ read_lists() {
 # scrub: reads the pages of a disk that are not listed. Only the raw disk has errors, of which it may find one that is listed
 # meanwhile.
 scrub() {
-	while running; do
-		[ ! -e $OPERATIONS/pause ] || {
-			sleep 0.2
-			continue
-		}
+	while running_unpaused; do
 		random 3
 		case $random in
 		0) scrubbed=$RAW ;;
@@ -575,10 +580,9 @@ repair_slots() {
 	done >$OPERATIONS/raw
 }
 
-# check_file_system: the last unbind may have found it mounted, so its journal is replayed first.
+# check_file_system: prints what is wrong with it.
 check_file_system() {
-	{ e2fsck -p "/dev/$FILES_DISK" || [ $? -le 1 ]; } >$OPERATIONS/e2fsck 2>&1 &&
-		e2fsck -fn "/dev/$FILES_DISK" >>$OPERATIONS/e2fsck 2>&1 || {
+	replay_journal && e2fsck -fn "/dev/$FILES_DISK" >>$OPERATIONS/e2fsck 2>&1 || {
 		cat $OPERATIONS/e2fsck
 		return 1
 	}
