@@ -12,6 +12,7 @@
 STRIDE=65536
 REPORTED=300
 PAGES=348
+
 cleanup() {
 	unload_driver
 }
