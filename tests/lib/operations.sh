@@ -582,10 +582,10 @@ repair_slots() {
 
 # check_file_system: prints what is wrong with it.
 check_file_system() {
-	replay_journal && e2fsck -fn "/dev/$FILES_DISK" >>$OPERATIONS/e2fsck 2>&1 || {
+	if ! { replay_journal && e2fsck -fn "/dev/$FILES_DISK" >>$OPERATIONS/e2fsck 2>&1; }; then
 		cat $OPERATIONS/e2fsck
 		return 1
-	}
+	fi
 }
 
 check_files() {
