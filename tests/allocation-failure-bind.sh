@@ -30,7 +30,7 @@ need_faults
 # Without memory for a call in the background, the kernel registers the device that claims the namespace at once: its probe
 # waits for the lock that the namespace's probe holds, for ever, with any driver.
 spare_allocations_in async_schedule_node_domain
-plan 15
+plan 23
 for pages in 0 1; do
 	provide size=$((16 << 20)) pages=$pages dimm=0
 	check_bind "raw, pages=$pages" "$NAMESPACE" "$DISK"
@@ -41,6 +41,11 @@ for mode in fsdax sector; do
 	DISK=$(make_namespace -e "$NAMESPACE" -m $mode | jq -r .blockdev)
 	check_bind "$mode" "$(device_of_disk "$DISK")" "$DISK"
 	check_claimed "$mode"
+	# The bind makes the info block or the BTT anew.
+	check_bind "$mode, new" "$(device_of_disk "$DISK")" "$DISK" \
+		--before "run=dd if=/dev/zero of=/dev/mem bs=4096 seek=$INFO_BLOCK count=1 conv=notrunc status=none"
+	info_block_save /tmp/made
+	check "$mode, new: it is there again" test -n "$(tr -d '\0' </tmp/made)"
 	provider_cleanup
 done
 provide size=$((32 << 20)) pages=1 dimm=0

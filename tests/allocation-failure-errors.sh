@@ -1,16 +1,22 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# A change of the list of errors in which any one allocation fails is made wholly or not at all, and no error is forgotten.
+# A change of the list of errors in which any one allocation fails is made wholly or not at all; a repair in a file forgets no error.
 # debug
 # vm: --bare --append memmap=128M$512M
 # timeout: 600
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/provider.sh"
 . "$(dirname "$0")/lib/fail-nth.sh"
+. "$(dirname "$0")/lib/fs.sh"
+
+cleanup() {
+	umount $MNT 2>/dev/null
+	provider_cleanup
+}
 
 [ "$DRIVER" = rust_pmem ] || skip_all "nd_pmem has no errors/list"
 need_faults
-plan 8
+plan 12
 provide size=$((16 << 20)) pages=1 dimm=0
 rmmod rust_pmem
 insmod "$MODULE" inject=1
@@ -52,3 +58,18 @@ check "without memory at once: allocations failed" test "$FAULTS" -gt 0
 is "without memory at once: the next bind finds the errors that remain" "$(cat "$LIST")" "65536 4096 log
 73728 4096 log"
 echo "drop 0 1048576" >"$LIST"
+provider_cleanup
+
+# The error is repaired and unlisted, or neither or only the first of both failed.
+provide size=$((32 << 20)) pages=1 dimm=0
+make_fs ext4 "$DISK"
+mount_dax "$DISK"
+pmem-io fill $MNT/file --length 64K --seed 1
+sync
+bad=$(disk_offset_of $MNT/file 8K)
+check_faults "a write to a bad page of a file" "ok 4096; |$ERRORS; ($((bad / 512)) 8)?" "pwrite=$MNT/file=8K=4K" \
+	--before "write=/sys/module/pmem_provider/parameters/bad=$bad+4096" --show "/sys/block/$DISK/badblocks"
+check "the pages before it" pmem-io verify $MNT/file --length 8K --seed 1
+check "the pages behind it" pmem-io verify $MNT/file --offset 12K --length 52K --seed 1
+umount $MNT
+check "the file system" e2fsck -fn "/dev/$DISK"

@@ -81,13 +81,16 @@ BIND_ERRORS='(Cannot allocate memory|Bad address|Device or resource busy|No such
 BIND=/sys/bus/nd/drivers/$DRIVER/bind
 UNBIND=/sys/bus/nd/drivers/$DRIVER/unbind
 
-# check_bind NAME DEVICE DISK: 3 rows: binds a device that stays when it is unbound. No other disk is of persistent memory.
+# check_bind NAME DEVICE DISK [ARGUMENTS OF pmem-io fail-nth…]: 3 rows: binds a device that stays when it is unbound. No other
+# disk is of persistent memory.
 check_bind() {
-	check_faults "$1" "$BIND_ERRORS; none; none|ok; $3; ${2%.*}" "write=$BIND=$2" --before "-write=$UNBIND=$2" \
-		--look "/sys/block/pmem*" --look "${BIND%/*}/*[0-9].*"
-	echo "$2" >"$UNBIND" 2>/dev/null || :
-	is "$1: the next bind" "$(bind_error "$2")" ""
-	check "$1: and a read" read_sectors "$3" 0 8
+	faults_bound=$1 faults_device=$2 faults_disk=$3
+	shift 3
+	check_faults "$faults_bound" "$BIND_ERRORS; none; none|ok; $faults_disk; ${faults_device%.*}" "write=$BIND=$faults_device" \
+		--before "-write=$UNBIND=$faults_device" --look "/sys/block/pmem*" --look "${BIND%/*}/*[0-9].*" "$@"
+	echo "$faults_device" >"$UNBIND" 2>/dev/null || :
+	is "$faults_bound: the next bind" "$(bind_error "$faults_device")" ""
+	check "$faults_bound: and a read" read_sectors "$faults_disk" 0 8
 }
 
 # check_results FAILURE NAME ALLOWED ARGUMENTS…: FAILURE is one of the two texts above.
