@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 # Machine checks under direct reads from deep queues with registered buffers, and under cached ones, cost only the pages that failed.
-# vm: --bare --nvdimm size=64M --cpus 2
+# vm: --bare --e820 64M@512M --nvdimm size=64M --cpus 2
 # timeout: 180
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/busy.sh"
@@ -12,7 +12,7 @@ PAGES=32
 cleanup() {
 	kill $fio_pid $cached_pid 2>/dev/null
 	wait
-	forget_errors "$disk"
+	[ "$DRIVER" != rust_pmem ] || blkdiscard -f -z "/dev/$disk"
 	unload_driver
 }
 
@@ -51,7 +51,11 @@ all_are_listed() {
 need fio pmem-io
 plan 9
 load_driver
-namespace=$(nfit_ns)
+case $DRIVER in
+rust_pmem) namespace=$(e820_ns) ;;
+# It lists machine checks on memory of the NFIT alone.
+nd_pmem) namespace=$(nfit_ns) ;;
+esac
 disk=$(disk_of "$namespace")
 start=$(cat "$ND/$namespace/resource")
 load_mce_inject
@@ -81,7 +85,6 @@ is_empty "none of the pages can be read" readable_pages
 check "all other data can" good_data
 is "no more is listed" "$(wc -l <"/sys/block/$disk/badblocks")" $PAGES
 if [ "$DRIVER" = rust_pmem ]; then
-	echo 1 >"/sys/block/$disk/errors/overwrite_heals"
 	check "all is written over" pmem-io fill --direct "/dev/$disk" --length 32M --seed 4
 	check "and read" pmem-io verify --direct "/dev/$disk" --length 32M --seed 4
 else

@@ -21,7 +21,8 @@ mce_inject() {
 }
 
 # mce_inject_pages ADDRESS STRIDE FIRST LAST: reports one page per stride. Waits from time to time until the kernel passes the
-# last one on, because its pool of records has a limited size (mce_gen_pool), and loses those that do not fit.
+# last one on, because its pool of records has a limited size (mce_gen_pool), and loses those that do not fit. The number of the
+# next page is in /tmp/mce_next.
 mce_inject_pages() {
 	mountpoint -q /sys/kernel/tracing || mount -t tracefs tracefs /sys/kernel/tracing
 	echo >/sys/kernel/tracing/trace
@@ -33,6 +34,7 @@ mce_inject_pages() {
 		[ $((inject_next % 25)) -ne 24 ] ||
 			wait_for 30 grep -q "ADDR: $(printf '%016x' $inject_address)" /sys/kernel/tracing/trace
 		inject_next=$((inject_next + 1))
+		echo "$inject_next" >/tmp/mce_next
 	done
 	echo 0 >/sys/kernel/tracing/events/mce/mce_record/enable
 }
