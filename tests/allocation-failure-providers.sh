@@ -5,7 +5,7 @@
 # expect-splat: vmalloc error
 # expect-splat: vmemmap alloc failure
 # expect-splat: arch_add_memory
-# vm: --bare --nvdimm size=64M --e820 64M@512M --virtio-pmem size=64M --cxl size=256M
+# vm: --bare --nvdimm size=16M --e820 48M@512M --virtio-pmem size=16M --cxl size=256M
 # timeout: 1500
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/provider.sh"
@@ -34,7 +34,7 @@ check_each() {
 
 # make_raw PROVIDER: makes a namespace with a label.
 make_raw() {
-	ndctl create-namespace -r "$(region_of "$1")" -m raw -s 32M >/dev/null
+	ndctl create-namespace -r "$(region_of "$1")" -m raw -s 16M >/dev/null
 	settle
 }
 

@@ -1,0 +1,62 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# A machine check in the map or the log of a BTT fails what needs that page, and affects no other sector and no old data.
+# vm: --bare --nvdimm size=80M --cpus 2
+. "$(dirname "$0")/lib/test.sh"
+
+cleanup() {
+	unload_driver
+}
+
+# inject_mce NAME OFFSET: 1 row: injects a machine check at this offset in the namespace, and waits until it is listed.
+inject_mce() {
+	host mce $((start + $2))
+	check "$1: the page is listed" wait_for 10 grep -qx "$(($2 / 512)) 8" "$ND/$region/badblocks"
+}
+
+# field NAME: of the arena, an offset in the BTT, which begins at 4K of the namespace (struct arena_info in drivers/nvdimm/btt.h).
+field() {
+	echo $((4096 + $(cat "/sys/kernel/debug/btt/$btt/arena0/$1")))
+}
+
+# check_data NAME FIRST NUMBER: 1 row: these MiB have their data.
+check_data() {
+	check "$1" pmem-io verify --direct "/dev/$disk" --offset "$2M" --length "$3M" --seed 1
+}
+
+rebind_btt() {
+	echo "$btt" >"/sys/bus/nd/drivers/$DRIVER/unbind"
+	echo "$btt" >"/sys/bus/nd/drivers/$DRIVER/bind"
+}
+
+need pmem-io
+plan 16
+load_driver
+namespace=$(nfit_ns)
+region=$(nfit_region)
+start=$(cat "$ND/$namespace/resource")
+disk=$(make_namespace -e "$namespace" -m sector -l 4096 | jq -r .blockdev)
+btt=$(device_of_disk "$disk")
+pmem-io fill --direct "/dev/$disk" --length 16M --seed 1
+map=$(field mapoff)
+log=$(field logoff)
+
+# The entries of sectors 1024 to 2047 (4M to 8M), of 4 bytes each.
+inject_mce "the map" $((map + 4096))
+check_fails "the map: a read of a sector" pmem-io pread --direct "/dev/$disk" --offset 5M --length 4K
+check_fails "the map: a write of one" pmem-io pwrite --direct "/dev/$disk" --offset 5M --length 4K
+check_data "the map: the sectors before these" 0 4
+check_data "the map: the sectors behind these" 8 8
+check "the map: they can be written" pmem-io fill --direct "/dev/$disk" --offset 8M --length 8M --seed 1
+check "the map: bound again" rebind_btt
+check_fails "the map, bound again: a read of a sector" pmem-io pread --direct "/dev/$disk" --offset 5M --length 4K
+check_data "the map, bound again: the sectors before these" 0 4
+check_data "the map, bound again: the sectors behind these" 8 8
+
+# The first page has the entries of both processors.
+inject_mce "the log" "$log"
+check_fails "the log: a write of a sector" pmem-io pwrite --direct "/dev/$disk" --length 4K
+check_data "the log: the sectors before these" 0 4
+check_data "the log: the sectors behind these" 8 8
+check_fails "the log: it is not bound again" rebind_btt
+is_empty "the log: nor is there a raw disk" find /sys/block -name "pmem*"
