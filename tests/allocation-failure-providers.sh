@@ -44,6 +44,7 @@ load_driver
 nfit=$(nfit_ns)
 virtio=$(virtio_ns)
 check_each "$nfit" "$(e820_ns)" "$virtio"
+ndctl disable-region "$(region_of e820)" >/dev/null 2>&1
 rmmod nd_e820
 bind_ramdax
 make_cxl_region 256M 5f0c7b1e-3c56-4c0b-9c3c-0d6f2c4e9a11 >/dev/null
