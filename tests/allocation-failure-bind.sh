@@ -39,13 +39,16 @@ done
 for mode in fsdax sector; do
 	provide size=$((32 << 20)) pages=1 dimm=0
 	DISK=$(make_namespace -e "$NAMESPACE" -m $mode | jq -r .blockdev)
-	check_bind "$mode" "$(device_of_disk "$DISK")" "$DISK"
-	check_claimed "$mode"
+	device=$(device_of_disk "$DISK")
+	check_bind "$mode" "$device" "$DISK"
 	# The bind makes the info block or the BTT anew.
-	check_bind "$mode, new" "$(device_of_disk "$DISK")" "$DISK" \
+	check_bind "$mode, new" "$device" "$DISK" \
 		--before "run=dd if=/dev/zero of=/dev/mem bs=4096 seek=$INFO_BLOCK count=1 conv=notrunc status=none"
+	# Nobody may read what a driver has claimed.
+	echo "$device" >"$UNBIND"
 	info_block_save /tmp/made
 	check "$mode, new: it is there again" test -n "$(tr -d '\0' </tmp/made)"
+	check_claimed "$mode"
 	provider_cleanup
 done
 provide size=$((32 << 20)) pages=1 dimm=0
