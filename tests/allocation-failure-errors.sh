@@ -64,7 +64,8 @@ provider_cleanup
 provide size=$((32 << 20)) pages=1 dimm=0
 make_fs ext4 "$DISK"
 mount_dax "$DISK"
-pmem-io fill $MNT/file --length 64K --seed 1
+fallocate -l 64K $MNT/file
+pmem-io fill $MNT/file --seed 1
 sync
 bad=$(disk_offset_of $MNT/file 8K)
 check_faults "a write to a bad page of a file" "ok 4096; |$ERRORS; ($((bad / 512)) 8)?" "pwrite=$MNT/file=8K=4K" \
