@@ -67,7 +67,7 @@ mount_dax "$DISK"
 fallocate -l 64K $MNT/file
 pmem-io fill $MNT/file --seed 1
 sync
-bad=$(disk_offset_of $MNT/file 8K)
+bad=$(disk_offset_of $MNT/file 8192)
 check_faults "a write to a bad page of a file" "ok 4096; |$ERRORS; ($((bad / 512)) 8)?" "pwrite=$MNT/file=8K=4K" \
 	--before "write=/sys/module/pmem_provider/parameters/bad=$bad+4096" --show "/sys/block/$DISK/badblocks"
 check "the pages before it" pmem-io verify $MNT/file --length 8K --seed 1
