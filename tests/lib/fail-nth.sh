@@ -93,6 +93,25 @@ check_bind() {
 	check "$faults_bound: and a read" read_sectors "$faults_disk" 0 8
 }
 
+# check_bind_with_error NAMESPACE…: 4 rows each: binds namespaces in raw mode that have an error, one by one. There is no other.
+check_bind_with_error() {
+	# The kernel does not look whether it gets memory for page tables of the direct map (phys_pud_init), with any driver.
+	spare_allocations_in alloc_low_pages
+	faults_disks=
+	for namespace; do
+		faults_disks="$faults_disks $(disk_of "$namespace")"
+		echo "add 65536 4096" >"$ND/$namespace/errors/list"
+		echo "$namespace" >"$UNBIND"
+	done
+	for disk in $faults_disks; do
+		check_bind "$1" "$1" "$disk"
+		is "$1: the error is listed" "$(cat "$ND/$1/errors/list")" "65536 4096 log"
+		echo "drop 0 $(cat "$ND/$1/size")" >"$ND/$1/errors/list"
+		echo "$1" >"$UNBIND"
+		shift
+	done
+}
+
 # check_results FAILURE NAME ALLOWED ARGUMENTS…: FAILURE is one of the two texts above.
 check_results() {
 	faults_failure=$1 faults_name=$2 faults_allowed=$3

@@ -1,0 +1,28 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# A bind of memory of ramdax or CXL in which any one allocation fails gives an errno and no disk, or succeeds, and forgets no error.
+# debug
+# expect-splat: vmalloc error
+# expect-splat: vmemmap alloc failure
+# expect-splat: arch_add_memory
+# vm: --bare --e820 48M@512M --cxl size=256M
+# timeout: 900
+. "$(dirname "$0")/lib/test.sh"
+. "$(dirname "$0")/lib/provider.sh"
+. "$(dirname "$0")/lib/fail-nth.sh"
+
+[ "$DRIVER" = rust_pmem ] || skip_all "nd_pmem has no errors/list"
+need_faults
+plan 8
+load_driver
+# An enabled region pins the module of its bus.
+ndctl disable-region all >/dev/null 2>&1 || :
+rmmod nd_e820 2>/dev/null || :
+bind_ramdax
+make_cxl_region 256M 5f0c7b1e-3c56-4c0b-9c3c-0d6f2c4e9a11 >/dev/null
+fresh_labels
+for provider in ramdax CXL; do
+	ndctl create-namespace -r "$(region_of $provider)" -m raw -s 16M >/dev/null
+done
+settle
+check_bind_with_error "$(ramdax_ns)" "$(cxl_ns)"
