@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# Machine checks while namespaces are bound and unbound crash nothing, and those on an NVDIMM are all listed.
+# Machine checks while namespaces are bound and unbound crash nothing, and each that comes while one is bound is listed.
 #
 # The namespaces are in raw mode. With struct pages, memory-failure recovery may read them before memremap_pages() has
 # initialised them, or after memunmap_pages(), and crash, whatever the driver (patches/0009).
