@@ -60,7 +60,7 @@ is "without memory at once: the next bind finds the errors that remain" "$(cat "
 echo "drop 0 1048576" >"$LIST"
 provider_cleanup
 
-# The error is repaired and unlisted, or neither or only the first of both failed.
+# A write that fails may have repaired the page before that, and then it is not listed.
 provide size=$((32 << 20)) pages=1 dimm=0
 make_fs ext4 "$DISK"
 mount_dax "$DISK"

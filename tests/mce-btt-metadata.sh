@@ -24,11 +24,6 @@ check_data() {
 	check "$1" pmem-io verify --direct "/dev/$disk" --offset "$2M" --length "$3M" --seed 1
 }
 
-rebind_btt() {
-	echo "$btt" >"/sys/bus/nd/drivers/$DRIVER/unbind"
-	echo "$btt" >"/sys/bus/nd/drivers/$DRIVER/bind"
-}
-
 need pmem-io
 plan 16
 load_driver
@@ -48,7 +43,7 @@ check_fails "the map: a write of one" pmem-io pwrite --direct "/dev/$disk" --off
 check_data "the map: the sectors before these" 0 4
 check_data "the map: the sectors behind these" 8 8
 check "the map: they can be written" pmem-io fill --direct "/dev/$disk" --offset 8M --length 8M --seed 1
-check "the map: bound again" rebind_btt
+check "the map: bound again" rebind "$btt"
 check_fails "the map, bound again: a read of a sector" pmem-io pread --direct "/dev/$disk" --offset 5M --length 4K
 check_data "the map, bound again: the sectors before these" 0 4
 check_data "the map, bound again: the sectors behind these" 8 8
@@ -58,5 +53,5 @@ inject_mce "the log" "$log"
 check_fails "the log: a write of a sector" pmem-io pwrite --direct "/dev/$disk" --length 4K
 check_data "the log: the sectors before these" 0 4
 check_data "the log: the sectors behind these" 8 8
-check_fails "the log: it is not bound again" rebind_btt
+check_fails "the log: it is not bound again" rebind "$btt"
 is_empty "the log: nor is there a raw disk" find /sys/block -name "pmem*"

@@ -34,19 +34,17 @@ raise_pages() {
 
 # next_page: the number of the page that comes next: those before it were injected. The file may be about to be written.
 next_page() {
-	page_text=
-	until [ -n "$page_text" ]; do
-		page_text=$(cat /tmp/mce_next)
-	done
+	until read -r page_text </tmp/mce_next; do :; done
 	echo "$page_text"
 }
 
-# are_listed FIRST NEXT: the pages from FIRST on, and before NEXT, are in the disk's badblocks.
+# are_listed FIRST NEXT: the pages from FIRST on, and before NEXT, are in the disk's badblocks. Prints the others.
 are_listed() {
-	awk -v first="$1" -v next_page="$2" -v stride=$((STRIDE / 512)) '
-		{ for (p = int($1 / stride); p * stride < $1 + $2; p++)
-			if ($1 <= p * stride && $1 + $2 >= p * stride + 8) seen[p] = 1 }
-		END { for (p = first; p < next_page; p++) if (!(p in seen)) { print "page " p; exit 1 } }' "/sys/block/$disk/badblocks"
+	are_unlisted=$(unlisted_pages "/sys/block/$disk/badblocks" $STRIDE "$1" "$2")
+	[ -z "$are_unlisted" ] || {
+		echo "$are_unlisted" | xargs echo pages
+		return 1
+	}
 }
 
 # test_rebind NAMESPACE FIRST COMMAND: binds and unbinds the namespace for as long as the command injects machine checks, the
@@ -78,10 +76,14 @@ test_rebind() {
 	wait
 	echo "# $rounds rounds"
 	check "$provider, $3: bound at the end" test -b "/dev/$disk"
-	is "$provider, $3: each that came while it was bound is listed" "$unlisted" ""
+	if [ "$1" != "$nvdimm" ] && [ "$DRIVER" = nd_pmem ]; then
+		skip "$provider, $3: each that came while it was bound is listed" "C lists machine checks on memory of the NFIT alone"
+	else
+		is "$provider, $3: each that came while it was bound is listed" "$unlisted" ""
+	fi
 }
 
-plan 8
+plan 9
 load_driver
 load_mce_inject
 nvdimm=$(nfit_ns)
@@ -89,4 +91,5 @@ for namespace in $nvdimm "$(e820_ns)"; do
 	forget_errors "$(disk_of "$namespace")"
 	test_rebind "$namespace" 0 report_pages
 	test_rebind "$namespace" $REPORTED raise_pages
+	[ "$namespace" != "$nvdimm" ] || check "each of those on the NVDIMM is listed" wait_for 10 are_listed 0 $PAGES
 done

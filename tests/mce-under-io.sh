@@ -40,23 +40,26 @@ readable_pages() {
 	done
 }
 
-listed_pages() {
-	awk -v stride=$((STRIDE / 512)) '$1 % stride == 0 && $2 == 8' "/sys/block/$disk/badblocks" | wc -l
-}
-
 all_are_listed() {
-	[ "$(listed_pages)" = $PAGES ]
+	[ -z "$(unlisted_pages "$list" $STRIDE 0 $PAGES)" ]
 }
 
 need fio pmem-io
 plan 9
 load_driver
 case $DRIVER in
-rust_pmem) namespace=$(e820_ns) ;;
-# It lists machine checks on memory of the NFIT alone.
-nd_pmem) namespace=$(nfit_ns) ;;
+rust_pmem)
+	namespace=$(e820_ns)
+	disk=$(disk_of "$namespace")
+	list=$ND/$namespace/errors/list length=4096
+	;;
+nd_pmem)
+	# It lists machine checks on memory of the NFIT alone.
+	namespace=$(nfit_ns)
+	disk=$(disk_of "$namespace")
+	list=/sys/block/$disk/badblocks length=8
+	;;
 esac
-disk=$(disk_of "$namespace")
 start=$(cat "$ND/$namespace/resource")
 load_mce_inject
 blkdiscard -f -z "/dev/$disk"
@@ -83,7 +86,7 @@ kill $cached_pid
 is "it has seen I/O errors alone" "$(sed -n '/^{/,$p' /tmp/fio.json | jq -r '.jobs[] | "\(.first_error) \(.total_err > 0)"')" "5 true"
 is_empty "none of the pages can be read" readable_pages
 check "all other data can" good_data
-is "no more is listed" "$(wc -l <"/sys/block/$disk/badblocks")" $PAGES
+is "no more is listed" "$(awk -v length_of_page="$length" '{ sum += $2 } END { print sum / length_of_page }' "$list")" $PAGES
 if [ "$DRIVER" = rust_pmem ]; then
 	check "all is written over" pmem-io fill --direct "/dev/$disk" --length 32M --seed 4
 	check "and read" pmem-io verify --direct "/dev/$disk" --length 32M --seed 4

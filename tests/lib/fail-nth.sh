@@ -98,13 +98,13 @@ check_bind_with_error() {
 	# The kernel does not look whether it gets memory for page tables of the direct map (phys_pud_init), with any driver.
 	spare_allocations_in alloc_low_pages
 	faults_disks=
-	for namespace; do
-		faults_disks="$faults_disks $(disk_of "$namespace")"
-		echo "add 65536 4096" >"$ND/$namespace/errors/list"
-		echo "$namespace" >"$UNBIND"
+	for faults_namespace; do
+		faults_disks="$faults_disks $(disk_of "$faults_namespace")"
+		echo "add 65536 4096" >"$ND/$faults_namespace/errors/list"
+		echo "$faults_namespace" >"$UNBIND"
 	done
-	for disk in $faults_disks; do
-		check_bind "$1" "$1" "$disk"
+	for faults_disk in $faults_disks; do
+		check_bind "$1" "$1" "$faults_disk"
 		is "$1: the error is listed" "$(cat "$ND/$1/errors/list")" "65536 4096 log"
 		echo "drop 0 $(cat "$ND/$1/size")" >"$ND/$1/errors/list"
 		echo "$1" >"$UNBIND"

@@ -39,11 +39,16 @@ mce_inject_pages() {
 	echo 0 >/sys/kernel/tracing/events/mce/mce_record/enable
 }
 
-# count_listed_pages NAMESPACE STRIDE COUNT: how many of the first COUNT pages at multiples of STRIDE are in the
-# namespace's errors/list.
-count_listed_pages() {
-	awk -v stride="$2" -v count="$3" '
-		{ for (p = int($1 / stride); p * stride < $1 + $2 && p < count; p++)
-			if ($1 <= p * stride && $1 + $2 >= p * stride + 4096) seen[p] = 1 }
-		END { n = 0; for (p in seen) n++; print n }' "$ND/$1/errors/list"
+# unlisted_pages LIST STRIDE FIRST NEXT: which of the pages at multiples of STRIDE, from number FIRST on and before NEXT, are not
+# in this list: an errors/list, in bytes, or a badblocks, in sectors.
+unlisted_pages() {
+	case $1 in
+	*/badblocks) inject_unit=512 ;;
+	*) inject_unit=1 ;;
+	esac
+	awk -v unit=$inject_unit -v stride="$2" -v first="$3" -v end="$4" '
+		{ start = $1 * unit; stop = start + $2 * unit
+		  for (p = int(start / stride); p * stride < stop && p < end; p++)
+			if (start <= p * stride && stop >= p * stride + 4096) seen[p] = 1 }
+		END { for (p = first; p < end; p++) if (!(p in seen)) print p }' "$1"
 }

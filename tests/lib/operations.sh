@@ -71,8 +71,8 @@ operate() {
 	start_worker unload_and_load
 	sleep "$1"
 	# Rarely asked: on a debug kernel it takes a second of what the workers need.
-	operate_end=$(($(cut -d. -f1 /proc/uptime) + 600))
-	until all_done >/dev/null || [ "$(cut -d. -f1 /proc/uptime)" -ge $operate_end ]; do
+	for _ in $(seq 300); do
+		! all_done >/dev/null || break
 		sleep 2
 	done
 	touch $OPERATIONS/stop
