@@ -13,6 +13,7 @@
 #:      KERNEL=next          only the selftests, on another kernel of setup/kernels
 #: make check-debug          the selftests on a kernel that reports use after free, wrong lock order, leaks and more; its first
 #:                           build takes a quarter of an hour
+#:      LEAKS=0              without the search for leaks, in half of the time
 #:      TESTS= DRIVER=       as above; "make check" with KERNEL=debug-races one that reports data races, debug-rt with PREEMPT_RT
 #: make matrix               build the module for every kernel of setup/kernels and run selftests there: build/matrix.md
 #:      KERNELS='rt sid'     only these; TESTS='dax-*' only these selftests, TESTS=none only the build
@@ -210,7 +211,7 @@ modules := module provider $(if $(arm64),tools-arm64)
 endif
 
 check: tools $(modules) $(if $(TESTS)$(LIST)$(other),$(powerfail),setup-ndctl setup-powerfail)
-	@set -f; $(selftests) $(if $(DRIVER),--driver '$(DRIVER)') $(if $(LIST),--list) $$TESTS
+	@set -f; $(selftests) $(if $(DRIVER),--driver '$(DRIVER)') $(if $(LIST),--list) $(if $(filter 0,$(LEAKS)),--no-leaks) $$TESTS
 	@$(if $(enter),$(if $(TESTS)$(LIST)$(DRIVER)$(other),,setup/crates keep))
 
 check-debug:

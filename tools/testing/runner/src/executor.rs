@@ -135,6 +135,8 @@ pub struct Executor {
     /// The name of another kernel than the default.
     other_kernel: Option<String>,
     architecture: Architecture,
+    /// An argument of the kernel.
+    argument: Option<&'static str>,
     /// Number of processors of a guest, at least.
     cpus: u32,
     /// Whether the guests' blocks of instructions are written, beside the kernel's logs.
@@ -174,6 +176,7 @@ impl Executor {
             module: Path::new(GUEST).join("rust_pmem.ko"),
             variables: String::new(),
             after: None,
+            argument: None,
             other_kernel: None,
             architecture: Architecture::X86_64,
             cpus: 1,
@@ -206,6 +209,12 @@ impl Executor {
                 .push_str(&format!(" TOOLS={}", tools.display()));
         }
         Ok(())
+    }
+
+    /// Turns off the search for leaks, for which a debug kernel notes where each object was allocated.
+    pub fn ignore_leaks(&mut self) {
+        self.after = None;
+        self.argument = Some("kmemleak=off");
     }
 
     /// Returns whether this is a data race that the driver has no part in: the kernel has some.
@@ -276,6 +285,7 @@ impl Executor {
         let mut machine = test.machine.clone();
         self.architecture.adapt(&mut machine)?;
         machine.cpus = machine.cpus.max(self.cpus);
+        machine.append.extend(self.argument.map(str::to_owned));
         if self.notes_coverage {
             machine.coverage = Some(log.with_extension(coverage::BLOCKS));
         }

@@ -117,6 +117,10 @@ struct Arguments {
     #[arg(long, value_name = "NAME", conflicts_with_all = ["lint", "suite", "xfstests"])]
     kernel: Option<String>,
 
+    /// Turn off the search for leaks of a debug kernel, which is half of the time
+    #[arg(long, requires = "kernel", conflicts_with = "mutants")]
+    no_leaks: bool,
+
     /// Skip tests whose result is known for the same module and the same guest
     #[arg(long)]
     resume: bool,
@@ -299,6 +303,9 @@ fn run(arguments: &Arguments) -> Result<bool> {
     executor.variables = arguments.variables.join(" ");
     if let Some(kernel) = &arguments.kernel {
         executor.use_kernel(kernel)?;
+    }
+    if arguments.no_leaks {
+        executor.ignore_leaks();
     }
     if arguments.coverage {
         executor.note_coverage()?;
