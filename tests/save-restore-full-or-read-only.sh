@@ -1,6 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# A file system without space, or read-only, below the saved lists loses no list, and errors that cannot be saved are reported.
+# A file system without space, or read-only, below the saved lists loses no list, and errors that cannot be saved are reported;
+# a repaired error is not listed again.
 # vm: --bare --e820 352M@512M
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/save-restore.sh"
@@ -22,7 +23,7 @@ list_saved() {
 	jq -r '.list.errors[].offset' "$file" | xargs
 }
 
-plan 14
+plan 17
 echo 0123456789abcdef0123456789abcdef >/etc/machine-id
 load_driver
 namespace=$(e820_ns)
@@ -59,5 +60,18 @@ rebind "$namespace"
 disk=$(e820_disk)
 is "read-only: restored" "$(restore "$disk")" "$disk restored 16"
 is "read-only: listed" "$(cut -d ' ' -f 1 "/sys/block/$disk/badblocks" | xargs)" '8192 16384'
+if [ "$DRIVER" = rust_pmem ]; then
+	echo "drop $((8192 * 512)) 4096" >"/sys/bus/nd/devices/$namespace/errors/list"
+	is "read-only, without one: status 1" "$(save_errors)" 1
+	is "read-only, without one: not listed again" "$(cut -d ' ' -f 1 "/sys/block/$disk/badblocks" | xargs)" 16384
+else
+	skip "read-only, without one: status 1" "no error leaves the list of nd_pmem here"
+	skip "read-only, without one: not listed again" "no error leaves the list of nd_pmem here"
+fi
 mount -o remount,rw $STATE
 is "writable again: saved" "$(save_errors)" 0
+if [ "$DRIVER" = rust_pmem ]; then
+	is "writable again: without that one" "$(list_saved)" 8388608
+else
+	skip "writable again: without that one" "no error leaves the list of nd_pmem here"
+fi

@@ -10,5 +10,6 @@ pub mod kernel;
 pub mod origin;
 pub mod persist;
 pub mod poll;
+pub mod seen;
 pub mod set;
 pub mod store;

@@ -8,6 +8,7 @@
 
 use crate::badblocks::kernel::{self, KernelList, ListLookup};
 use crate::badblocks::origin::{Errors, Origin, SECTOR};
+use crate::badblocks::seen::{Note, Seen};
 use crate::badblocks::set::BadBlocks;
 use crate::badblocks::store::{Refusal, Refused, SavedList, Store};
 use crate::nd::region::Region;
@@ -215,6 +216,7 @@ fn try_save(region: &Region, folder: &Path, report: &mut SaveReport) -> Result<(
     let none = SavedList::none(memory, region.size);
     let known = before.as_ref().unwrap_or(&none);
     let mut saved = of_this_boot(known, &boot);
+    let seen = Seen::new(region.host(), &saved.memory, &boot, &known.errors);
 
     let mut lists = Vec::new();
     let mut failed = false;
@@ -223,7 +225,7 @@ fn try_save(region: &Region, folder: &Path, report: &mut SaveReport) -> Result<(
             ListLookup::List(list) => {
                 report.disks.push(list.disk.name().to_owned());
                 lists.push(list.clone());
-                sync_with_list(&mut saved, region, &list, report)
+                sync_with_list(&mut saved, &seen, region, &list, report)
             }
             ListLookup::None(_) => Ok(()),
         });
@@ -281,18 +283,27 @@ fn others(region: &Region, covered: &BadBlocks) -> Result<BadBlocks> {
 /// Restores the saved errors if the list has not had them; then takes over the list.
 fn sync_with_list(
     saved: &mut SavedList,
+    seen: &Seen,
     region: &Region,
     list: &KernelList,
     report: &mut SaveReport,
 ) -> Result<()> {
     let mut listed = list.read()?;
     if !saved.seen.contains(&list.sequence) {
-        let missing = missing(saved, list, &listed);
-        if !missing.is_empty() {
-            list.add(&missing, Origin::RESTORED)?;
-            listed = list.read()?;
+        if !seen.has(list.sequence) {
+            let missing = missing(saved, list, &listed);
+            let mut note = seen.note(list.sequence);
+            if !missing.is_empty() {
+                // Nothing is restored without a note, or it could be restored again after each repair.
+                note = Ok(note?);
+                list.add(&missing, Origin::RESTORED)?;
+                listed = list.read()?;
+            }
+            report.restored_sectors += missing.sectors();
+            if let Ok(note) = note {
+                note.keep()?;
+            }
         }
-        report.restored_sectors += missing.sectors();
         saved.seen.push(list.sequence);
     }
     let covers = &list.covers;
@@ -387,6 +398,7 @@ fn try_restore(
         }
     };
     let mut now = of_this_boot(&saved, &boot);
+    let seen = Seen::new(host, &memory, &boot, &saved.errors);
     let missing = missing(&saved, &list, &list.read()?);
     report.bad_sectors = saved.errors.within(&list.covers).all().sectors();
     report.result = RestoreOutcome::ThereAlready;
@@ -403,12 +415,18 @@ fn try_restore(
         }
         .into());
     }
+    if seen.has(list.sequence) {
+        return Ok(());
+    }
+    let note = seen.note(list.sequence);
     if !missing.is_empty() {
         list.add(&missing, Origin::RESTORED)?;
         report.restored_sectors = missing.sectors();
         report.result = RestoreOutcome::Restored;
     }
     now.seen.push(list.sequence);
+    // The file says it as well.
+    let _ = note.and_then(Note::keep);
     match store.save(&now) {
         // Early at boot the root is read-only; `save` records it later.
         Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => Ok(()),
@@ -513,6 +531,60 @@ mod tests {
         assert_eq!(machine.refusal(), Some(Refusal::Stale));
         assert_eq!(machine.save().repaired_sectors, 1);
         assert_eq!(machine.restore().result, RestoreOutcome::ThereAlready);
+    }
+
+    #[test]
+    fn repaired_error_is_not_restored_from_copy() {
+        let machine = FakeSysfs::new();
+        machine.lists("8 8\n16 8");
+        machine.save();
+        machine.write("proc/sys/kernel/random/boot_id", "boot-2");
+        let copy = machine.folder.path().join("copy");
+        fs::create_dir(&copy).unwrap();
+        let file = copy.join("e820-20000000.json");
+        fs::copy(machine.file(), &file).unwrap();
+        assert_eq!(machine.restore().result, RestoreOutcome::ThereAlready);
+        // Writes to this fake list have no effect, so a restore would fail.
+        machine.lists("8 8");
+        let region = Region::find(&machine.host, 0).unwrap();
+        let device = Device::find(&machine.host, "pfn0.0".parse().unwrap()).unwrap();
+        let restored = restore(&machine.host, &device, &copy);
+        assert_eq!(restored.result, RestoreOutcome::ThereAlready);
+        let before = fs::read(&file).unwrap();
+        assert_eq!(save(&region, &copy).repaired_sectors, 8);
+
+        // It has not had another list, or had this one in another boot.
+        let mut other = SavedList::from_text(&before).unwrap();
+        other.errors = other
+            .errors
+            .and(&Errors::of("user", [100..101].into_iter().collect()));
+        fs::write(&file, other.to_text().unwrap()).unwrap();
+        assert_eq!(
+            restore(&machine.host, &device, &copy).result,
+            RestoreOutcome::Failed
+        );
+        fs::write(&file, &before).unwrap();
+        machine.write("proc/sys/kernel/random/boot_id", "boot-3");
+        assert_eq!(
+            restore(&machine.host, &device, &copy).result,
+            RestoreOutcome::Failed
+        );
+    }
+
+    #[test]
+    fn nothing_is_restored_by_save_without_note() {
+        let machine = FakeSysfs::new();
+        machine.lists("8 8");
+        machine.save();
+        machine.write("proc/sys/kernel/random/boot_id", "boot-2");
+        fs::remove_dir_all(machine.host.path("run/pmemctl")).unwrap();
+        machine.write("run/pmemctl", "no folder");
+        machine.lists("");
+        let report = machine.save();
+        assert!(report.reasons[0].contains("run/pmemctl"), "{report:?}");
+        // What needs no note is saved.
+        machine.lists("8 8\n16 8");
+        assert_eq!(machine.save().result, SaveOutcome::Saved);
     }
 
     #[test]
