@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# pmemctl repair keeps listed pages that can be read, and replaces no good page beside a bad one, with 400 errors listed.
+# pmemctl repair keeps listed pages that can be read, unless they differ from the backup, and replaces no good page beside a bad one, with 400 errors listed.
 # vm: --bare --e820 352M@512M
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/badblocks.sh"
@@ -30,7 +30,7 @@ count_listed() {
 
 [ "$DRIVER" = rust_pmem ] || skip_all "C has no exact list"
 need sfdisk filefrag jq cmp wipefs
-plan 14
+plan 20
 load_driver
 disk=$(e820_disk)
 list=$(errors_list_of "$(e820_ns)")
@@ -61,6 +61,19 @@ is "with --trust-list it is replaced" "$(run_repair --trust-list --zero "$file")
 dd if=/dev/zero of=/tmp/right bs=4096 seek=10 count=1 conv=notrunc status=none
 check "and no other byte" cmp "$file" /tmp/right
 is "the others are still listed" "$(count_listed)" $COUNT
+
+# A restart of a virtual machine may have put other memory in its place, such as zeroes.
+page=$((START + $(disk_offset_of "$file" 53248)))
+next=$((START + $(disk_offset_of "$file" 61440)))
+dd if=/dev/zero of="/dev/$disk" bs=4096 seek=$((page / 4096)) count=1 oflag=direct conv=notrunc status=none
+echo "add $page 4096" >"$list"
+echo "add $next 4096" >"$list"
+is "a page that differs from the backup is not kept, and not replaced" "$(run_repair --from /tmp/right "$file")" '1 53248+4096 0 0 failed, 61440+4096 0 4096 good-after-all'
+is "it is still listed" "$(count_listed) $(grep -c "^$page 4096" "$list")" "$((COUNT + 1)) 1"
+check "what to do is said" grep -q 'differs from the backup.*--trust-list' /tmp/repair.json
+is "with --trust-list that is replaced" "$(run_repair --trust-list --from /tmp/right "$file")" '0 53248+4096 4096 0 repaired'
+check "by the backup" cmp "$file" /tmp/right
+is "it is listed no more" "$(count_listed)" $COUNT
 
 # A node of another device: the whole disk, at whose offsets there are other bytes.
 page=$((START + $(disk_offset_of "$file" 45056)))

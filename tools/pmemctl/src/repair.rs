@@ -13,6 +13,7 @@
 
 use crate::affected::{self, Survey};
 use crate::badblocks::kernel::unsurvivable;
+use crate::badblocks::origin::Origin;
 use crate::block::devno::DeviceNumber;
 use crate::block::disk::Disk;
 use crate::block::remap::{self, AffectedVolume, Spans};
@@ -916,6 +917,55 @@ impl Job {
         Ok(())
     }
 
+    /// Lists again what differs from the backup of the pages that were listed and can be read. Returns that, and the rest.
+    fn list_different(
+        &self,
+        host: &Host,
+        extents: &[Extent],
+        good: Vec<ListedRange>,
+    ) -> Result<(Vec<ListedRange>, Vec<ListedRange>)> {
+        let Some(backup) = &self.backup else {
+            return Ok((Vec::new(), good));
+        };
+        let size = self.target.size();
+        let is_unwritten = |at: u64| {
+            extents.iter().any(|extent| {
+                let is_here = at
+                    .checked_sub(extent.logical)
+                    .is_some_and(|at| at < extent.length);
+                is_here && extent.flags & Extent::UNWRITTEN != 0
+            })
+        };
+        let is_different = |range: &ListedRange| {
+            let piece = RepairRange::kept(range, size);
+            let mut buffer = DirectBuffer::new(range.length as usize);
+            let lost = self.read_device(&piece, &range.range(), &mut buffer)?;
+            let data = range.file_offset..size.clamp(range.file_offset, range.range().end);
+            let mut compared = Comparison::default();
+            for kept in lost.gaps(&data).iter() {
+                let bytes = part(&mut buffer, range.file_offset, kept);
+                backup.compare(kept.start, bytes, &mut compared)?;
+            }
+            anyhow::Ok(compared.different > 0)
+        };
+        let (mut different, mut same) = (Vec::new(), Vec::new());
+        for (_, range) in good.iter().flat_map(ListedRange::pages) {
+            match !is_unwritten(range.file_offset) && is_different(&range)? {
+                true => different.push(range),
+                false => same.push(range),
+            }
+        }
+        let different = merge(different);
+        for range in &different {
+            let disk = Disk::find(host, &range.disk);
+            let list = disk.and_then(|disk| disk.exact_list());
+            let list = list.with_context(|| format!("{} has gone", range.disk))?;
+            let bytes = range.disk_offset..range.disk_offset + range.length;
+            list.add(&bytes, Origin::RESTORED)?;
+        }
+        Ok((different, merge(same)))
+    }
+
     /// Writes the planned ranges. Returns why it stopped before the last one.
     fn write_all(&self, pieces: &mut [RepairRange]) -> Option<String> {
         let mut stopped = None;
@@ -1164,6 +1214,11 @@ fn readable_after_all(
             }
         }
     }
+    Ok(merge(found))
+}
+
+/// Returns the ranges in the order of the file, with those that are next to each other everywhere as one.
+fn merge(mut found: Vec<ListedRange>) -> Vec<ListedRange> {
     found.sort_by_key(|part| part.file_offset);
     let mut merged: Vec<ListedRange> = Vec::new();
     for part in found {
@@ -1178,7 +1233,7 @@ fn readable_after_all(
             _ => merged.push(part),
         }
     }
-    Ok(merged)
+    merged
 }
 
 /// Returns what is listed in the pieces, but not in `range`.
@@ -1290,13 +1345,14 @@ fn ensure_complete(host: &Host, number: DeviceNumber) -> Result<()> {
 }
 
 /// Returns the ranges of the file to repair. Without `--trust-list`, listed pages that can be read are dropped from the lists
-/// of errors first; if the whole file is repaired, they are among the ranges, as kept.
+/// of errors first, unless they differ from the backup; if the whole file is repaired, they are among the ranges, as kept.
 fn find_pieces(
     host: &Host,
     request: &Request,
-    target: &Target,
+    job: &Job,
     number: DeviceNumber,
 ) -> Result<Vec<RepairRange>> {
+    let target = &job.target;
     let extents = target.extents(0..u64::MAX)?;
     if let Some(range) = request.range.as_ref().filter(|_| request.overwrite_good) {
         ensure_no_hole(&extents, range).with_context(|| target.name())?;
@@ -1304,6 +1360,7 @@ fn find_pieces(
     let mut bad = bad_of(host, &request.file, number)?;
     let mut pieces = plan(&extents, &bad, request.range.as_ref());
     let mut good = Vec::new();
+    let mut different = Vec::new();
     if !request.trust_list {
         ensure_complete(host, number).with_context(|| target.name())?;
         if !request.dry_run {
@@ -1315,9 +1372,22 @@ fn find_pieces(
             };
             good = drop_readable(host, &listed).with_context(|| target.name())?;
             if !good.is_empty() {
+                (different, good) = job.list_different(host, &extents, good)?;
                 bad = bad_of(host, &request.file, number)?;
                 pieces = plan(&extents, &bad, request.range.as_ref());
             }
+        }
+    }
+    for piece in &mut pieces {
+        let its = piece.range();
+        if different
+            .iter()
+            .any(|range| common(&its, &range.range()).is_some())
+        {
+            piece.failed(
+                "it can be read, but differs from the backup: a virtual machine that starts again may have other memory there; \
+                 to replace it, use --trust-list, to keep it, \"pmemctl errors forget\"",
+            );
         }
     }
     if request.range.is_none() {
@@ -1346,7 +1416,6 @@ pub fn repair(host: &Host, request: &Request) -> Result<Report> {
         Source::Zeros => None,
         Source::Backup(path) => Some(Backup::open(path, &target, request)?),
     };
-    let pieces = find_pieces(host, request, &target, number)?;
     let device = open_device(host, &target.volume.kernel_name, number)?;
     let job = Job {
         target,
@@ -1355,6 +1424,7 @@ pub fn repair(host: &Host, request: &Request) -> Result<Report> {
         overwrite_good: request.overwrite_good,
         device,
     };
+    let pieces = find_pieces(host, request, &job, number)?;
     let mut report = Report {
         file: name,
         inode: job.target.metadata.ino(),

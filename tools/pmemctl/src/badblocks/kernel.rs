@@ -209,6 +209,15 @@ pub struct ExactList {
 }
 
 impl ExactList {
+    /// Puts whole sectors of the disk on the list.
+    pub fn add(&self, bytes: &Range<u64>, origin: &str) -> Result<()> {
+        let offset = self.data.checked_add(bytes.start);
+        let offset = offset.context("a number is too large")?;
+        let command = format!("add {offset} {} {origin}", bytes.end - bytes.start);
+        sysfs::store(&self.file, &command)
+            .with_context(|| format!("{}: {command}", self.file.display()))
+    }
+
     /// Reads whole sectors of the disk; takes them off the list and returns true if they can be read.
     pub fn drop_readable(&self, bytes: &Range<u64>) -> Result<bool> {
         let offset = self.data.checked_add(bytes.start);

@@ -35,11 +35,12 @@ pub const PAGE: Page = Page {
 
 /// Repair the bad ranges of a file from a backup or with zeros
 ///
-/// Writes what is listed as bad through the file, which clears the poison; no other file can be affected. If the
-/// driver has an exact list (errors/list), what is listed is read past the CPU caches first: what can be read is kept,
-/// and taken off the list ("good after all"). Bytes of the same pages that can still be read are kept as well. With
-/// --offset and --length, bytes of that range that can't be read are replaced, whether they are listed or not, and with
-/// --overwrite-good all of it; a range with a hole is refused then, because a hole has no memory to overwrite.
+/// Writes what is listed as bad through the file, which clears the poison; no other file can be affected. If the driver
+/// has an exact list (errors/list), what is listed is read past the CPU caches first: what can be read is kept, and
+/// taken off the list ("good after all"), unless it differs from the backup: that is for you to decide. Bytes of the
+/// same pages that can still be read are kept as well. With --offset and --length, bytes of that range that can't be
+/// read are replaced, whether they are listed or not, and with --overwrite-good all of it; a range with a hole is
+/// refused then, because a hole has no memory to overwrite.
 ///
 /// A backup is refused if it differs from the file around the bad ranges, where that can be read: it is of another
 /// version. It is refused as well if nothing there can be read.
