@@ -557,7 +557,7 @@ mod tests {
         let mut other = SavedList::from_text(&before).unwrap();
         other.errors = other
             .errors
-            .and(&Errors::of("user", [100..101].into_iter().collect()));
+            .and(&Errors::of("user", std::iter::once(100..101).collect()));
         fs::write(&file, other.to_text().unwrap()).unwrap();
         assert_eq!(
             restore(&machine.host, &device, &copy).result,
