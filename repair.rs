@@ -21,6 +21,7 @@ use crate::{
 };
 use core::ops::Range;
 use kernel::{
+    current,
     page::PAGE_SIZE,
     prelude::*, //
 };
@@ -185,10 +186,14 @@ impl Media<'_> {
     /// a user says that the memory is repaired. Sleeps.
     ///
     /// [`EIO`] if the data area can't be read there, or if a page is unmapped from the direct map and
-    /// `addresses` cover only a part of it; the bad blocks from there on stay.
+    /// `addresses` cover only a part of it; [`EINTR`] if a signal arrives. The bad blocks from there on stay.
     pub(crate) fn drop_badblocks(&self, addresses: &Range<u64>) -> Result {
         if let Some(mut rest) = self.badblocks().in_data(addresses) {
             while let Some(bad) = self.badblocks().first_in(&rest) {
+                // A range of terabytes takes hours.
+                if current!().signal_pending() {
+                    return Err(EINTR);
+                }
                 rest.take_to_page_of(bad);
                 self.drop_page(&rest.take_page())?;
             }
