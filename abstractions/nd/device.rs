@@ -43,9 +43,9 @@ kernel::impl_device_context_deref!(unsafe { Device });
 // SAFETY: The methods of `Device<Normal>` only read fields that do not change.
 unsafe impl Sync for Device {}
 
-// SAFETY: Beyond those of `Device<Normal>`, the only methods that change anything are `clear_poison`, which
-// takes the bus lock, and `send_change`, which any thread may call. `Bound` does not affect thread safety, unlike `Core`, which stands for the
-// device lock.
+// SAFETY: Beyond those of `Device<Normal>`, the only methods that change anything are `clear_poison`, whose lists
+// have locks of their own, and `send_change`, which any thread may call. `Bound` does not affect thread safety, unlike
+// `Core`, which stands for the device lock.
 unsafe impl Sync for Device<Bound> {}
 
 impl<Ctx: DeviceContext> AsRef<device::Device<Ctx>> for Device<Ctx> {
