@@ -22,9 +22,14 @@ use crate::abstractions::{
         Flushed,
         Region, //
     },
+    reclaim,
     scope::{
         Scope,
         Scoped, //
+    },
+    sleep::{
+        Notifier,
+        Sleeper, //
     },
     timer::{
         Late,
@@ -64,6 +69,7 @@ pub(crate) struct Flush<'bound> {
 /// Shared flushes, and the work item that starts them for bios that no thread waits for.
 struct Shared<'bound> {
     work: Scoped<'bound, Work<Group<'bound>>>,
+    _notifier: Scoped<'bound, Notifier<Group<'bound>>>,
     group: Arc<Group<'bound>>,
 }
 
@@ -93,7 +99,13 @@ impl<'bound> Flush<'bound> {
             let queue = Queue::for_reclaim(c"rust_pmem-flush")?;
             let work = Work::new(group.clone(), queue, scope)?;
 
-            this.shared = Some(Arc::new(Shared { work, group }, GFP_KERNEL)?);
+            let shared = Shared {
+                work,
+                _notifier: Notifier::new(group.clone(), scope)?,
+                group,
+            };
+
+            this.shared = Some(Arc::new(shared, GFP_KERNEL)?);
         }
         Ok(this)
     }
@@ -115,16 +127,18 @@ impl<'bound> Flush<'bound> {
     /// Makes all earlier writes durable, then ends the bio: in the background where a flush waits for
     /// the host.
     pub(crate) fn then_end(&self, bio: Bio<'_>) {
-        match &self.shared {
-            None => match self.region.flush_for(bio) {
-                Flushed::Done(bio, result) => bio.end(result),
-                Flushed::Pending => (),
+        let alone = match &self.shared {
+            None => bio,
+            Some(shared) => match shared.group.add(bio) {
+                Added::First => return shared.work.schedule(),
+                Added::Further => return,
+                Added::Refused(bio) => bio,
             },
-            Some(shared) => {
-                if shared.group.add(bio) {
-                    shared.work.schedule();
-                }
-            }
+        };
+
+        match self.region.flush_for(alone) {
+            Flushed::Done(bio, result) => bio.end(result),
+            Flushed::Pending => (),
         }
     }
 }
@@ -146,7 +160,7 @@ impl Drop for LastFlush<'_> {
 /// next one together. Its result is that of each of them, and of no other request. The request that
 /// runs first once a flush has ended starts the next one.
 ///
-/// Nothing is allocated, because writeback may wait for it.
+/// Nothing is allocated here, because writeback may wait for it.
 #[pin_data]
 struct Group<'bound> {
     region: &'bound Region,
@@ -168,6 +182,8 @@ struct State {
     waiting: u32,
     /// Bios that the next flush ends.
     bios: BioList,
+    /// The system is about to sleep: bios go to the provider, each by itself.
+    falls_asleep: bool,
     /// The newest flushes, by their numbers: several, because a thread takes its result when it next
     /// runs, and other flushes need not wait for that.
     rounds: [Round; 4],
@@ -179,6 +195,15 @@ struct Round {
     /// How many threads have not taken the result yet.
     waiting: u32,
     result: Result,
+}
+
+/// What has become of a bio.
+enum Added<'a> {
+    /// The work has to be scheduled for it.
+    First,
+    /// It has been scheduled.
+    Further,
+    Refused(Bio<'a>),
 }
 
 impl State {
@@ -193,6 +218,7 @@ impl State {
             ended: 0,
             waiting: 0,
             bios: BioList::new(),
+            falls_asleep: false,
             rounds: [round; 4],
         }
     }
@@ -287,19 +313,28 @@ impl<'bound> Group<'bound> {
         })
     }
 
-    /// Has the next flush end `bio`. Returns whether the work has to be scheduled for that.
-    fn add(&self, bio: Bio<'_>) -> bool {
+    /// Has the next flush end `bio`.
+    fn add<'a>(&self, bio: Bio<'a>) -> Added<'a> {
         let mut state = self.state.lock();
+
+        if state.falls_asleep {
+            return Added::Refused(bio);
+        }
         let first = state.bios.is_empty();
 
         state.bios.push(bio);
-        first
+        match first {
+            true => Added::First,
+            false => Added::Further,
+        }
     }
 
     /// Flushes once. Logs a flush that takes long.
     #[inline(never)]
     fn flush_region(&self) -> Result {
-        let result = Watchdog::watch(&self.watchdog, SLOW, || self.region.flush());
+        // The provider allocates its request, and this may be in the middle of submit_bio().
+        let flush = || reclaim::without_io(|| self.region.flush());
+        let result = Watchdog::watch(&self.watchdog, SLOW, flush);
 
         self.watchdog.late().ended(result);
         result
@@ -333,6 +368,26 @@ impl Job for Group<'_> {
     /// Ends bios that no thread waits for.
     fn run(&self) {
         self.flush_until(|state| state.bios.is_empty().then_some(()));
+    }
+}
+
+/// Before virtio-pmem suspends, it waits for the bios that it has; it does not know of those that share a
+/// flush. Threads that wait for a flush keep the system awake.
+impl Sleeper for Group<'_> {
+    fn prepare(&self) {
+        let mut state = self.state.lock();
+        let busy = state.is_under_way() || !state.bios.is_empty();
+
+        state.falls_asleep = true;
+        drop(state);
+        if busy {
+            // Each bio gets the result of its flush; this one only comes after them.
+            let _ = self.flush();
+        }
+    }
+
+    fn wake(&self) {
+        self.state.lock().falls_asleep = false;
     }
 }
 

@@ -14,6 +14,7 @@
 #include <linux/ndctl.h>
 #include <linux/page-flags.h>
 #include <linux/set_memory.h>
+#include <linux/suspend.h>
 #include <linux/uio.h>
 
 #ifdef CONFIG_X86_MCE

@@ -21,6 +21,7 @@
 #include <linux/objtool.h>
 #include <linux/seq_buf.h>
 #include <linux/set_memory.h>
+#include <linux/suspend.h>
 #include <linux/workqueue.h>
 
 #define MAX_REGIONS 4
@@ -220,6 +221,18 @@ MODULE_PARM_DESC(tally, "OFFSET of 8 bytes that store the number of flushes");
 module_param(medium, ullong, 0644);
 MODULE_PARM_DESC(medium, "OFFSET of 64K that store the contents of the 64K before them at the start of the last good flush");
 
+static uint submitting, bios;
+static bool flushing;
+static int flushing_asleep = -1;
+module_param(submitting, uint, 0644);
+MODULE_PARM_DESC(submitting, "number of flushes in submit_bio() that allow I/O to reclaim memory");
+module_param(flushing, bool, 0444);
+MODULE_PARM_DESC(flushing, "whether a flush with a delay is under way");
+module_param(flushing_asleep, int, 0444);
+MODULE_PARM_DESC(flushing_asleep, "the same when the system was to be suspended, which is refused with EBUSY; -1: it was not");
+module_param(bios, uint, 0644);
+MODULE_PARM_DESC(bios, "number of bios that were passed with a flush");
+
 struct flush_work {
 	struct work_struct work;
 	struct bio *bio;
@@ -264,6 +277,7 @@ static int flush_slowly(void)
 	guard(mutex)(&flush_mutex);
 	scoped_guard(spinlock, &flush_lock)
 		begin_flush();
+	WRITE_ONCE(flushing, true);
 	/* A shorter delay also ends a flush that is under way. */
 	while ((delay = READ_ONCE(flush_delay)) > waited) {
 		uint step = min(delay - waited, 100U);
@@ -271,12 +285,15 @@ static int flush_slowly(void)
 		msleep(step);
 		waited += step;
 	}
+	WRITE_ONCE(flushing, false);
 	guard(spinlock)(&flush_lock);
 	return end_flush();
 }
 
 static int flush_now(void)
 {
+	if (current->bio_list && !(current->flags & PF_MEMALLOC_NOIO))
+		submitting++;
 	if (READ_ONCE(flush_delay))
 		return flush_slowly();
 	/* nd_btt flushes with a spinlock held. */
@@ -304,11 +321,32 @@ static int provider_flush(struct nd_region *region, struct bio *bio)
 	flush = kmalloc_obj(*flush, GFP_NOIO);
 	if (!flush)
 		return -ENOMEM;
+	bios++;
 	INIT_WORK(&flush->work, flush_later);
 	flush->bio = bio;
 	queue_work(flush_queue, &flush->work);
 	return NVDIMM_FLUSH_ASYNC;
 }
+
+/*
+ * What virtio_pmem does when it is suspended: waits for the bios that it has. Then
+ * there may be bios for a second, and the system stays awake.
+ */
+static int sleep_event(struct notifier_block *nb, unsigned long event, void *data)
+{
+	if (event != PM_SUSPEND_PREPARE)
+		return NOTIFY_DONE;
+	drain_workqueue(flush_queue);
+	flushing_asleep = READ_ONCE(flushing);
+	msleep(1000);
+	return notifier_from_errno(-EBUSY);
+}
+
+/* After those of the drivers. */
+static struct notifier_block sleep_block = {
+	.notifier_call = sleep_event,
+	.priority = -1,
+};
 
 /* ---- obstacles for a probe ---- */
 
@@ -508,6 +546,7 @@ static int add_regions(void)
 
 static void provider_exit(void)
 {
+	unregister_pm_notifier(&sleep_block);
 	bus_unregister_notifier(to_nvdimm_bus_dev(bus)->bus, &hinder_block);
 	nvdimm_bus_unregister(bus);
 	destroy_workqueue(flush_queue);
@@ -558,6 +597,8 @@ static int provider_init(void)
 	if (rc)
 		goto bus;
 	rc = add_regions();
+	if (!rc)
+		rc = register_pm_notifier(&sleep_block);
 	if (!rc)
 		return 0;
 	bus_unregister_notifier(to_nvdimm_bus_dev(bus)->bus, &hinder_block);

@@ -83,6 +83,49 @@ fn interleave() -> usize {
     flushes
 }
 
+/// Submits bios while the system sleeps, and checks that no flush for several of them is under way then.
+fn sleep() {
+    let region = leak(Region::default());
+    let ended = leak(AtomicU64::new(0));
+    let scope = leak(Scope::new());
+    let worker = shuttle::thread::spawn(|| scope.run_works());
+    let device = Device::default();
+    let flush = Flush::for_disk(region, &device, DiskName, scope).expect("there is memory");
+    let flush = Arc::new(flush);
+    let threads: Vec<_> = (0..THREADS[1])
+        .map(|_| {
+            let flush = flush.clone();
+
+            shuttle::thread::spawn(move || {
+                for _ in 0..REQUESTS {
+                    flush.then_end(Bio::new(region, ended));
+                    shuttle::thread::yield_now();
+                }
+            })
+        })
+        .collect();
+
+    for _ in 0..2 {
+        scope.sleep(|| {
+            for _ in 0..4 {
+                assert!(!region.is_busy());
+                shuttle::thread::yield_now();
+            }
+        });
+    }
+    for thread in threads {
+        thread.join().expect("no thread panics");
+    }
+    scope.close();
+    worker.join().expect("no thread panics");
+    assert_eq!(ended.load(Ordering::Relaxed), THREADS[1] as u64 * REQUESTS);
+}
+
+#[test]
+fn no_flush_for_bios_is_under_way_while_the_system_sleeps() {
+    shuttle::check_random(sleep, crate::interleavings(INTERLEAVINGS));
+}
+
 #[test]
 fn each_request_has_the_result_of_a_flush_that_started_after_it() {
     let interleavings = crate::interleavings(INTERLEAVINGS);

@@ -11,6 +11,7 @@ pub(crate) mod memory_errors;
 pub(crate) mod memremap;
 pub(crate) mod nd;
 pub(crate) mod scope;
+pub(crate) mod sleep;
 pub(crate) mod timer;
 pub(crate) mod work;
 
@@ -19,6 +20,12 @@ pub(crate) mod errno {
 
     pub(crate) fn eopnotsupp() -> Error {
         Error(95)
+    }
+}
+
+pub(crate) mod reclaim {
+    pub(crate) fn without_io<R>(f: impl FnOnce() -> R) -> R {
+        f()
     }
 }
 

@@ -2,6 +2,7 @@
 
 //! Registrations of a bound device, and the thread that runs its work items.
 
+use super::sleep::Sleeper;
 use super::work::{Items, Job};
 use crate::prelude::GFP_KERNEL;
 use crate::sync::{Arc, Mutex};
@@ -11,6 +12,7 @@ use std::ops::Deref;
 pub(crate) struct Scope<'bound> {
     pub(super) items: Arc<Items>,
     pub(super) jobs: Mutex<Vec<std::sync::Arc<dyn Job + 'bound>>>,
+    pub(super) sleepers: Mutex<Vec<std::sync::Arc<dyn Sleeper + 'bound>>>,
 }
 
 impl Scope<'_> {
@@ -18,6 +20,7 @@ impl Scope<'_> {
         Self {
             items: Arc::new(Items::default(), GFP_KERNEL).expect("there is memory"),
             jobs: Mutex::new(Vec::new()),
+            sleepers: Mutex::new(Vec::new()),
         }
     }
 
@@ -29,6 +32,15 @@ impl Scope<'_> {
             job.run();
             self.items.end(number);
         }
+    }
+
+    /// Sleeps, while `f` runs.
+    pub(crate) fn sleep(&self, f: impl FnOnce()) {
+        let sleepers = self.sleepers.lock().clone();
+
+        sleepers.iter().for_each(|sleeper| sleeper.prepare());
+        f();
+        sleepers.iter().for_each(|sleeper| sleeper.wake());
     }
 
     /// Lets [`Self::run_works`] return.

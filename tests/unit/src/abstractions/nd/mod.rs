@@ -73,6 +73,19 @@ impl Region {
             0,
             "two flushes at once"
         );
+        let result = self.serve();
+
+        self.under_way.store(0, Ordering::Relaxed);
+        result
+    }
+
+    /// Returns whether a flush is under way that is for no bio of its own.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.under_way.load(Ordering::Relaxed) != 0
+    }
+
+    /// One flush of the provider.
+    fn serve(&self) -> Result {
         let start = self.now();
 
         shuttle::thread::yield_now();
@@ -83,12 +96,11 @@ impl Region {
         let flush = (start, self.now(), result);
 
         self.flushes.lock().expect("no panic").push(flush);
-        self.under_way.store(0, Ordering::Relaxed);
         result
     }
 
     pub(crate) fn flush_for<'a>(&self, bio: Bio<'a>) -> Flushed<'a> {
-        Flushed::Done(bio, self.flush())
+        Flushed::Done(bio, self.serve())
     }
 
     pub(crate) fn flushes(&self) -> usize {

@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Sleep of the system: suspend and hibernation.
+//!
+//! C header: [`include/linux/suspend.h`](srctree/include/linux/suspend.h)
+
+#[cfg(CONFIG_PM_SLEEP)]
+use super::bindings;
+use super::scope::{
+    Registered,
+    Scope,
+    Scoped, //
+};
+#[cfg(CONFIG_PM_SLEEP)]
+use kernel::error::to_result;
+use kernel::{
+    prelude::*,
+    sync::Arc,
+    types::Opaque, //
+};
+
+/// What is told of the system's sleep.
+pub(crate) trait Sleeper: Send + Sync {
+    /// The system is about to sleep: tasks will be frozen, then devices suspended. May sleep.
+    fn prepare(&self);
+
+    /// It is awake again, or did not sleep.
+    fn wake(&self);
+}
+
+/// A registration on the chain of power-management notifiers.
+///
+/// # Invariants
+///
+/// While it is registered, `block` is on the chain with [`Self::callback`].
+pub(crate) struct Notifier<S: Sleeper> {
+    #[cfg_attr(
+        not(CONFIG_PM_SLEEP),
+        allow(dead_code, reason = "the system does not sleep")
+    )]
+    block: Opaque<kernel::bindings::notifier_block>,
+    #[cfg_attr(
+        not(CONFIG_PM_SLEEP),
+        allow(dead_code, reason = "the system does not sleep")
+    )]
+    sleeper: Arc<S>,
+}
+
+// SAFETY: Any thread may register and unregister a notifier. `S` is `Send` and `Sync`.
+unsafe impl<S: Sleeper> Send for Notifier<S> {}
+// SAFETY: The chain has a lock of its own. `S` is `Send` and `Sync`.
+unsafe impl<S: Sleeper> Sync for Notifier<S> {}
+
+impl<S: Sleeper> Notifier<S> {
+    /// Registers `sleeper`. [`ENOMEM`].
+    #[inline(never)]
+    pub(crate) fn new<'bound>(
+        sleeper: Arc<S>,
+        scope: &'bound Scope<'bound>,
+    ) -> Result<Scoped<'bound, Self>>
+    where
+        S: 'bound,
+    {
+        let this = Self {
+            block: Opaque::uninit(),
+            sleeper,
+        };
+
+        Scoped::new(scope, this, Self::register)
+    }
+
+    #[cfg(not(CONFIG_PM_SLEEP))]
+    fn register(&self) -> Result {
+        Ok(())
+    }
+
+    #[cfg(CONFIG_PM_SLEEP)]
+    fn register(&self) -> Result {
+        let block = self.block.get();
+
+        // INVARIANT: It is on the chain.
+        // SAFETY: `block` is valid for writes, and stays in place while it is registered.
+        to_result(unsafe {
+            block.write(kernel::bindings::notifier_block {
+                notifier_call: Some(Self::callback),
+                ..Default::default()
+            });
+            bindings::register_pm_notifier(block)
+        })
+    }
+
+    #[cfg(CONFIG_PM_SLEEP)]
+    extern "C" fn callback(
+        block: *mut kernel::bindings::notifier_block,
+        event: c_ulong,
+        _data: *mut c_void,
+    ) -> c_int {
+        // SAFETY: By the type invariant `block` is a field of `Self`. `unregister` waits for the end of this
+        // function before the value is freed.
+        let this = unsafe { &*kernel::container_of!(Opaque::cast_from(block), Self, block) };
+
+        // CAST: The numbers of events are small.
+        match event as u32 {
+            bindings::PM_SUSPEND_PREPARE
+            | bindings::PM_HIBERNATION_PREPARE
+            | bindings::PM_RESTORE_PREPARE => this.sleeper.prepare(),
+            bindings::PM_POST_SUSPEND
+            | bindings::PM_POST_HIBERNATION
+            | bindings::PM_POST_RESTORE => this.sleeper.wake(),
+            _ => (),
+        }
+        kernel::bindings::NOTIFY_DONE as c_int
+    }
+}
+
+// SAFETY: `unregister_pm_notifier` waits for calls in progress; from then on, there are none.
+unsafe impl<S: Sleeper> Registered for Notifier<S> {
+    unsafe fn unregister(&self) {
+        #[cfg(CONFIG_PM_SLEEP)]
+        // SAFETY: The caller promises that the value is registered, so the notifier is on the chain. It only
+        // fails for one that is not.
+        unsafe {
+            bindings::unregister_pm_notifier(self.block.get())
+        };
+    }
+}

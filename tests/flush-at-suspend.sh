@@ -1,0 +1,45 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# Before the system sleeps, flushes for bios end, and then each bio goes to the provider of the memory, which waits for it.
+# vm: --bare --append memmap=128M$512M --cpus 2
+. "$(dirname "$0")/lib/test.sh"
+. "$(dirname "$0")/lib/provider.sh"
+
+cleanup() {
+	provider flush_delay 0
+	provider_cleanup
+}
+
+# write_fua OPTION…: fio's status. No thread sleeps in the kernel for its bios, so that processes can be frozen.
+write_fua() {
+	fua_status=0
+	fio --name=fua --filename="/dev/$DISK" --allow_file_create=0 --ioengine=io_uring --direct=1 --sync=dsync --rw=write --bs=4k "$@" \
+		>/tmp/fio 2>&1 || fua_status=$?
+	echo $fua_status
+}
+
+fall_asleep() {
+	env echo freeze 2>&1 >/sys/power/state | sed 's/.*write error: //'
+}
+
+need fio
+plan 7
+provide flush_async=1
+provider flush_delay 4000
+write_fua --size=4k >/tmp/status &
+writer=$!
+check "a flush is under way" wait_for 30 grep -q Y /sys/module/pmem_provider/parameters/flushing
+is "the provider refuses to sleep" "$(fall_asleep)" "Device or resource busy"
+is "no flush was under way then" "$(provider flushing_asleep)" 0
+wait $writer
+is "the write has no error" "$(cat /tmp/status)" 0
+
+provider flush_delay 0
+write_fua --size=64k --time_based --runtime=8 --rate_iops=50 >/tmp/status &
+writer=$!
+check "many writes are under way" wait_for 30 sh -c "[ \$(cat /sys/module/pmem_provider/parameters/flushes) -gt 20 ]"
+provider bios 0
+fall_asleep >/dev/null
+check "meanwhile each went to the provider" test "$(provider bios)" -gt 5
+wait $writer
+is "they have no error" "$(cat /tmp/status)" 0

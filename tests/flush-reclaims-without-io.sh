@@ -1,0 +1,17 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# A flush in the middle of a bio does not let the provider's allocation start I/O, which would wait for that bio to be submitted.
+# vm: --bare --append memmap=128M$512M --cpus 2
+. "$(dirname "$0")/lib/test.sh"
+. "$(dirname "$0")/lib/provider.sh"
+
+cleanup() {
+	provider_cleanup
+}
+
+plan 3
+provide flush_async=1
+provider flushes 0
+check "fsync" dd if=/dev/zero of="/dev/$DISK" bs=4k count=1 oflag=direct conv=notrunc,fsync status=none
+check "flushes" test "$(provider flushes)" -gt 0
+is "of a bio, with I/O" "$(provider submitting)" 0
