@@ -34,7 +34,7 @@ refuses() {
 
 need_both_drivers
 need pmemctl dmsetup mdadm losetup sfdisk xfs_io mkswap
-plan 35
+plan 36
 load_driver
 disk=$(labelled_disk -m fsdax -s 384M)
 device=$(device_of_disk "$disk")
@@ -148,6 +148,10 @@ pmemctl swap-driver --to "$other" "/dev/$dax" >/tmp/output 2>&1 || status=$?
 exec 5>&-
 is "open device DAX" "$status $(sed -n 's/^pmemctl: .* has /has /p' /tmp/output)" "1 has $dax open"
 check "it is not for these drivers" grep -q "device DAX, dax_pmem's: there is nothing to move" /tmp/output
+
+mount -t tmpfs "/dev/$disk" /tmp/log
+check "a tmpfs with this source is no holder" pmemctl swap-driver --to "$other" "$disk" --dry-run
+umount /tmp/log
 
 check "free, it is moved" pmemctl swap-driver --to "$other" "$disk" "$e820"
 is "so it is" "$(driver_of "$device")" "$other"

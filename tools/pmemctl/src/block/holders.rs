@@ -341,10 +341,12 @@ fn mounts(lookup: &Lookup<'_>, found: &mut BTreeSet<Holder>) {
         let elsewhere = its != own;
         for mount in mountinfo::of_process(host, &folder).unwrap_or_default() {
             let other = |option: &&str| lookup.path(&mount.device_option(option)?);
-            // Some file systems (btrfs) have an anonymous device number; use their source.
+            // These have an anonymous device number. Users can mount others, such as tmpfs, with any source.
+            let pool = matches!(mount.file_system.as_str(), "bcachefs" | "btrfs");
+            let source = || lookup.path(&mount.source).filter(|_| pool);
             let device = lookup
                 .numbered(mount.device)
-                .or_else(|| lookup.path(&mount.source))
+                .or_else(source)
                 .or_else(|| ["logdev", "rtdev"].iter().find_map(other));
             let Some(device) = device else { continue };
             if elsewhere && known.contains(&(device.to_owned(), mount.directory.clone())) {
@@ -596,6 +598,15 @@ mod tests {
             "pmem90p1 is mounted at /x (xfs)",
         ];
         assert_eq!(found, lookup);
+    }
+
+    #[test]
+    fn mount_of_a_user_with_the_source_is_none() {
+        let found = holders_with(&[(
+            "proc/self/mountinfo",
+            "36 35 0:40 / /t rw - tmpfs /dev/pmem90 rw\n37 35 0:41 / /f rw - fuse.btrfs /dev/pmem90p1 rw\n",
+        )]);
+        assert!(found.is_empty(), "{found:?}");
     }
 
     #[test]
