@@ -105,7 +105,7 @@ impl Place {
         ensure!(
             mount.file_system == "ext4" || mount.file_system == "xfs",
             "{shown}: {} cannot allocate blocks without writing them; only ext4 and XFS can",
-            printable(&mount.file_system)
+            mount.file_system
         );
         ensure!(
             mount.is_whole(),

@@ -3,7 +3,7 @@
 //! Tables of mounts (proc_pid_mountinfo(5)).
 
 use crate::block::devno::DeviceNumber;
-use crate::sysfs::{Host, unescape};
+use crate::sysfs::{Host, printable, unescape};
 use rustix::fs::{AtFlags, StatxFlags, statx};
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -20,7 +20,7 @@ pub struct MountInfo {
     /// The directory of the file system that is seen there: `/` where it is seen as a whole.
     pub root: OsString,
     pub directory: OsString,
-    /// `ext4`, `xfs`, `fuse.sshfs`.
+    /// `ext4`, `xfs`, `fuse.sshfs`, as [`printable`] has it: users name FUSE file systems.
     pub file_system: String,
     pub source: PathBuf,
     /// Those of the file system, as they are in the table.
@@ -42,7 +42,7 @@ impl MountInfo {
             device,
             root,
             directory,
-            file_system: String::from_utf8_lossy(words.next()?).into_owned(),
+            file_system: printable(unescape(words.next()?)),
             source: unescape(words.next()?).into(),
             options: words.next().unwrap_or_default().to_owned(),
         })
@@ -121,6 +121,9 @@ mod tests {
         let option = |name| log.device_option(name).unwrap();
         assert_eq!(option("logdev"), Path::new("/dev/a b"));
         assert_eq!(option("rtdev"), Path::new("/dev/pmem1"));
+
+        let named = mount("37 28 0:40 / /f rw - fuse.\x1b[2J\\012 x rw").unwrap();
+        assert_eq!(named.file_system, r"fuse.\u{1b}[2J\n");
 
         let bare = mount("22 1 0:21 / / rw - tmpfs none rw").unwrap();
         assert_eq!(bare.directory, "/");
