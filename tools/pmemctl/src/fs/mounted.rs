@@ -246,6 +246,9 @@ impl FileSystem {
         drop(directory);
         let mut found = allocated.found;
         let mut search = Search::of(host, allocated.unknown, allocated.inodes);
+        if all_links {
+            search.limit = parents::NAMES;
+        }
         search.links = ext4.as_ref().map(|_| Vec::new());
         if geometry.is_some() {
             self.names_by_parents(host, &mut search, all_links)?;
@@ -480,8 +483,7 @@ impl FileSystem {
                     let paths = search.leased.remove(&used.inode).unwrap_or_default();
                     if search.wanted.contains(&used.inode) {
                         for path in &paths {
-                            let names = search.names.entry(used.inode).or_default();
-                            names.push(printable(path));
+                            search.add_name(used.inode, path);
                         }
                     }
                 }
@@ -531,7 +533,7 @@ struct Allocated {
 struct Search {
     leases: Leases,
     /// Files that were not opened, because that would break a lease, with their paths.
-    leased: BTreeMap<u64, Vec<PathBuf>>,
+    leased: BTreeMap<u64, BTreeSet<PathBuf>>,
     /// Inodes without names so far.
     wanted: BTreeSet<u64>,
     /// Bytes whose inodes are.
@@ -541,7 +543,9 @@ struct Search {
     /// Whether files share some of the ranges, so that each may have several owners.
     shared: bool,
     hits: Vec<Hit>,
-    names: BTreeMap<u64, Vec<String>>,
+    names: BTreeMap<u64, BTreeSet<String>>,
+    /// The highest number of names of an inode that are kept: users can make millions of hard links.
+    limit: usize,
     open_by: BTreeMap<u64, Vec<u32>>,
     /// Inodes with several names, or none, whose extents were read.
     seen: BTreeSet<u64>,
@@ -557,7 +561,7 @@ struct Search {
 const LINKS: usize = 10_000;
 
 impl Search {
-    /// Searches the inodes of `unknown` spans, and the names of these and of others.
+    /// Searches the inodes of `unknown` spans, and a name of each of these and of others.
     fn of(host: &Host, unknown: Spans, hits: Vec<Hit>) -> Self {
         Self {
             leases: Leases::read(host),
@@ -568,6 +572,7 @@ impl Search {
             shared: false,
             hits,
             names: BTreeMap::new(),
+            limit: 1,
             open_by: BTreeMap::new(),
             seen: BTreeSet::new(),
             complete: BTreeSet::new(),
@@ -592,6 +597,17 @@ impl Search {
             None => return true,
         }
         false
+    }
+
+    /// Adds a name of an inode, unless it has enough.
+    fn add_name(&mut self, inode: u64, path: &Path) {
+        let names = self.names.entry(inode).or_default();
+        if names.len() < self.limit {
+            names.insert(printable(path));
+        }
+        if names.len() == parents::NAMES {
+            self.complete.insert(inode);
+        }
     }
 
     /// Finds ranges of inodes that can't be opened, by `debugfs`: hidden ones of ext4, and symbolic links that walks have met.
@@ -634,7 +650,12 @@ impl Search {
         } = self;
         hits.into_iter().map(move |hit| Owned {
             owner: Owner::File {
-                paths: names.get(&hit.inode).cloned().unwrap_or_default(),
+                paths: names
+                    .get(&hit.inode)
+                    .into_iter()
+                    .flatten()
+                    .cloned()
+                    .collect(),
                 open_by: open_by.get(&hit.inode).cloned().unwrap_or_default(),
                 inode: hit.inode,
                 file_offset: hit.offset,
@@ -672,11 +693,7 @@ impl Search {
             }
         }
         if self.wanted.contains(&inode) {
-            let path = printable(of.directory.join(&entry.path));
-            let names = self.names.entry(inode).or_default();
-            if !names.contains(&path) {
-                names.push(path);
-            }
+            self.add_name(inode, &of.directory.join(&entry.path));
         }
     }
 
@@ -690,9 +707,8 @@ impl Search {
         }
         if self.leases.has_write(handle.device, handle.inode) {
             let paths = self.leased.entry(handle.inode).or_default();
-            let path = of.directory.join(&entry.path);
-            if !paths.contains(&path) {
-                paths.push(path);
+            if paths.len() < self.limit {
+                paths.insert(of.directory.join(&entry.path));
             }
             return Ok(());
         }
@@ -707,7 +723,10 @@ impl Search {
     /// Reports the files that were not opened because of a lease.
     fn report_leased(&mut self, progress: &dyn Progress) {
         let reason = "not searched, because that would break the lease of another process";
-        for path in std::mem::take(&mut self.leased).into_values().flatten() {
+        for mut paths in std::mem::take(&mut self.leased).into_values() {
+            let Some(path) = paths.pop_first() else {
+                continue;
+            };
             progress.skipped(&path, &io::Error::new(io::ErrorKind::WouldBlock, reason));
         }
     }
@@ -746,6 +765,7 @@ impl Search {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use abstractions::lease::Lease;
     use std::fs;
 
     fn record(flags: u32, owner: u64) -> Record {
@@ -789,11 +809,7 @@ mod tests {
 
     #[test]
     fn directory_named_by_a_user_is_escaped() {
-        let system = FileSystem {
-            device: "1:0".parse().unwrap(),
-            directory: "/mnt/\x1b[2J".into(),
-            volume: Volume::made_up("disk", "1:0", vec![]),
-        };
+        let system = system_at(Path::new("/mnt/\x1b[2J"), "1:0".parse().unwrap());
         let opened = format!("{:#}", system.root().unwrap_err());
         for message in [system.gone(), opened] {
             assert!(message.contains(r"/mnt/\u{1b}[2J"), "{message}");
@@ -806,7 +822,7 @@ mod tests {
         assert!(search.is_done(true));
         search.wanted.extend([5, 7, 9]);
         let name = |search: &mut Search, inode| {
-            search.names.insert(inode, vec!["/file".into()]);
+            search.add_name(inode, Path::new("/file"));
         };
         for inode in [5, 9] {
             name(&mut search, inode);
@@ -826,17 +842,83 @@ mod tests {
     fn names_of_many_files_are_looked_at_once() {
         let mut search = Search::of(&Host::here(), Spans::default(), Vec::new());
         search.wanted = (0..100_000).collect();
-        search.names = (0..99_999).map(|inode| (inode, Vec::new())).collect();
+        search.names = (0..99_999).map(|inode| (inode, BTreeSet::new())).collect();
         let begun = std::time::Instant::now();
         // Each directory of a walk asks.
         assert!((0..10_000).all(|_| !search.is_done(false)));
         assert!(begun.elapsed() < std::time::Duration::from_secs(10));
     }
 
+    struct Silent;
+    impl Progress for Silent {}
+
+    fn system_at(folder: &Path, device: DeviceNumber) -> FileSystem {
+        FileSystem {
+            device,
+            directory: folder.to_owned(),
+            volume: Volume::made_up("disk", "1:0", vec![]),
+        }
+    }
+
+    #[test]
+    fn names_of_a_file_with_many_links_are_limited() {
+        let system = system_at(Path::new("/mnt"), "1:0".parse().unwrap());
+        let found = |limit| {
+            let mut search = Search::of(&Host::here(), Spans::default(), Vec::new());
+            search.limit = limit;
+            search.wanted.insert(5);
+            for name in 0..200_000 {
+                let entry = Entry {
+                    folder: std::io::stdin(),
+                    path: name.to_string().into(),
+                    inode: 5,
+                    kind: FileType::RegularFile,
+                };
+                search.visit(&system, &entry, Fork::Data, &Silent);
+            }
+            (search.names[&5].len(), search.is_done(true))
+        };
+        assert_eq!(found(1), (1, false));
+        assert_eq!(found(parents::NAMES), (parents::NAMES, true));
+    }
+
+    #[test]
+    fn links_of_a_file_with_a_lease_are_reported_once() {
+        struct Skipped(std::cell::Cell<usize>);
+        impl Progress for Skipped {
+            fn skipped(&self, _path: &Path, error: &io::Error) {
+                assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+                self.0.set(self.0.get() + 1);
+            }
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        let file = File::create(&path).unwrap();
+        for link in 0..10 {
+            fs::hard_link(&path, folder.path().join(link.to_string())).unwrap();
+        }
+        Lease::Write.take(&file).unwrap();
+        let device = DeviceNumber::from_rdev(file.metadata().unwrap().dev());
+        let system = system_at(folder.path(), device);
+        let somewhere = Span {
+            disk_offset: 0,
+            offset: 0,
+            length: 512,
+        };
+        let spans: Spans = [somewhere].into_iter().collect();
+        let mut search = Search::of(&Host::here(), spans, Vec::new());
+        search.leases.refresh();
+        let skipped = Skipped(0.into());
+        system
+            .walk(&mut search, Fork::Data, false, &skipped)
+            .unwrap();
+        assert_eq!(search.leased.values().flatten().count(), 1);
+        search.report_leased(&skipped);
+        assert_eq!(skipped.0.get(), 1);
+    }
+
     #[test]
     fn file_is_found_by_its_extents() {
-        struct Silent;
-        impl Progress for Silent {}
         // Skipped if the file system has no FIEMAP.
         let folder = tempfile::tempdir_in(".").unwrap();
         let path = folder.path().join("file");
@@ -856,12 +938,10 @@ mod tests {
             length: 512,
         };
         let spans: Spans = [span].into_iter().collect();
-        let system = FileSystem {
-            device: DeviceNumber::from_rdev(file.metadata().unwrap().dev()),
-            directory: folder.path().to_owned(),
-            volume: Volume::made_up("disk", "1:0", vec![]),
-        };
+        let device = DeviceNumber::from_rdev(file.metadata().unwrap().dev());
+        let system = system_at(folder.path(), device);
         let mut search = Search::of(&Host::here(), spans, Vec::new());
+        search.limit = parents::NAMES;
         system.walk(&mut search, Fork::Data, true, &Silent).unwrap();
         let inode = file.metadata().unwrap().ino();
         assert!(search.left.is_empty());

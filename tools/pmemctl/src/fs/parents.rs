@@ -12,8 +12,8 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-/// The highest number of names of an inode that are read.
-const NAMES: usize = 10_000;
+/// The highest number of names of an inode that are found.
+pub(crate) const NAMES: usize = 10_000;
 
 /// The highest number of directories above a file: `PATH_MAX` allows half as many.
 const DEEPEST: usize = 4096;
