@@ -40,9 +40,9 @@ pub enum Health {
 #[derive(Debug, JsonSchema, Serialize)]
 pub struct Status {
     pub health: Health,
-    /// Whether `pmemctl monitor` runs.
+    /// Whether root runs `pmemctl monitor`.
     pub monitoring: bool,
-    /// Whether `pmemctl errors save --follow` runs.
+    /// Whether root runs `pmemctl errors save --follow`.
     pub saving: bool,
     pub regions: Vec<RegionStatus>,
     /// The files that own bad blocks which were free.
@@ -314,11 +314,14 @@ fn saved(region: &Region, folder: &Path) -> Result<BadBlocks> {
     Ok(saved.map_or_else(BadBlocks::default, |saved| saved.errors.all()))
 }
 
-/// Returns the arguments of each `pmemctl` that runs.
+/// Returns the arguments of each `pmemctl` that root runs. Users can give their programs this name.
 fn commands(host: &Host) -> Vec<Vec<String>> {
     let arguments = |pid: u32| {
         let folder = host.path(format!("proc/{pid}"));
         sysfs::line(folder.join("comm")).filter(|name| name == "pmemctl")?;
+        fs::read_to_string(folder.join("status"))
+            .ok()
+            .filter(|status| is_roots(status))?;
         // Waits for the lock of the process's mappings.
         let text = fs::read(folder.join("cmdline")).ok()?;
         let words = text.split(|&byte| byte == 0).skip(1);
@@ -332,6 +335,13 @@ fn commands(host: &Host) -> Vec<Vec<String>> {
         .into_iter()
         .filter_map(arguments)
         .collect()
+}
+
+/// Returns whether root runs a process, by its `status` (proc_pid_status(5)). A user can run a set-user-ID program, whose
+/// real user is not root.
+fn is_roots(status: &str) -> bool {
+    let ids = status.lines().find_map(|line| line.strip_prefix("Uid:"));
+    ids.is_some_and(|ids| ids.split_whitespace().all(|id| id == "0"))
 }
 
 fn is_monitor(words: &[String]) -> bool {
@@ -351,10 +361,14 @@ mod tests {
     use crate::badblocks::persist;
     use crate::testing::FakeSysfs;
 
-    fn process(machine: &FakeSysfs, pid: u32, command: &str) {
+    fn process(machine: &FakeSysfs, pid: u32, ids: &str, command: &str) {
+        let status = format!("Name:\tpmemctl\nUid:\t{ids}\nGid:\t0\t0\t0\t0");
+        machine.write(&format!("proc/{pid}/status"), &status);
         machine.write(&format!("proc/{pid}/comm"), "pmemctl");
         machine.write(&format!("proc/{pid}/cmdline"), &command.replace(' ', "\0"));
     }
+
+    const ROOT: &str = "0\t0\t0\t0";
 
     fn read(machine: &FakeSysfs) -> Status {
         Status::read(&machine.host, &machine.folder.path().join("state"))
@@ -486,13 +500,22 @@ mod tests {
     #[test]
     fn services_are_found_by_their_arguments() {
         let machine = FakeSysfs::new();
-        process(&machine, 10, "/usr/sbin/pmemctl errors save pmem0");
-        process(&machine, 11, "/usr/sbin/pmemctl repair monitor");
+        process(&machine, 10, ROOT, "/usr/sbin/pmemctl errors save pmem0");
+        process(&machine, 11, ROOT, "/usr/sbin/pmemctl repair monitor");
         let status = read(&machine);
         assert!(!status.monitoring && !status.saving);
-        process(&machine, 12, "/usr/sbin/pmemctl monitor --now");
-        process(&machine, 13, "pmemctl errors save --follow --all");
+        process(&machine, 12, ROOT, "/usr/sbin/pmemctl monitor --now");
+        process(&machine, 13, ROOT, "pmemctl errors save --follow --all");
         let status = read(&machine);
         assert!(status.monitoring && status.saving);
+    }
+
+    #[test]
+    fn program_of_a_user_is_no_service() {
+        let machine = FakeSysfs::new();
+        for (pid, ids) in [(10, "1000\t1000\t1000\t1000"), (11, "1000\t0\t0\t0")] {
+            process(&machine, pid, ids, "pmemctl monitor --now");
+        }
+        assert!(!read(&machine).monitoring);
     }
 }
