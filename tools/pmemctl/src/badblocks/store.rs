@@ -31,6 +31,9 @@ const VERSION: u32 = 1;
 /// No file is longer: some hundred thousand entries.
 const LONGEST: u64 = 64 << 20;
 
+/// The highest number of refused lists of a memory that are put aside.
+const ASIDE: u32 = 10;
+
 /// How the name of a file begins that is being written.
 const NEW: &str = ".new-";
 
@@ -416,10 +419,21 @@ impl Store {
         replace(&self.file(&saved.memory), NEW, text.as_bytes())
     }
 
-    /// Puts the file of a memory aside, where it can be looked at; its new name.
-    pub fn put_aside(&self, memory: &Memory) -> io::Result<PathBuf> {
+    /// Puts the file of a memory aside, where it can be looked at; its new name. Fails if there are [`ASIDE`] such files.
+    pub fn put_aside(&self, memory: &Memory) -> Result<PathBuf> {
         let file = self.file(memory);
-        let aside = file.with_extension("json.refused");
+        let name = |number| match number {
+            0 => file.with_extension("json.refused"),
+            number => file.with_extension(format!("json.refused-{number}")),
+        };
+        // Not by RENAME_NOREPLACE, which NFS lacks: others of this program wait for the lock.
+        let is_free = |path: &PathBuf| fs::symlink_metadata(path).is_err();
+        let Some(aside) = (0..ASIDE).map(name).find(is_free) else {
+            bail!(
+                "{}: {ASIDE} lists were put aside before; look at them, and remove some",
+                printable(name(0))
+            );
+        };
         fs::rename(&file, &aside)?;
         File::open(&self.folder)?.sync_all()?;
         Ok(aside)
@@ -568,6 +582,27 @@ mod tests {
         assert_eq!(mode(&folder), 0o700);
         assert_eq!(mode(&store.file(&place())), 0o600);
         assert_eq!(mode(&folder.join(LOCK)), 0o600);
+    }
+
+    #[test]
+    fn each_refused_list_is_put_aside() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::make(folder.path()).unwrap();
+        let refuse = |text: &str| {
+            fs::write(store.file(&place()), text).unwrap();
+            store.put_aside(&place())
+        };
+        for number in 0..ASIDE {
+            let text = number.to_string();
+            let aside = refuse(&text).unwrap();
+            assert_eq!(fs::read_to_string(aside).unwrap(), text);
+        }
+        assert!(folder.path().join("e820-20000000.json.refused-1").exists());
+        let error = refuse("x").unwrap_err().to_string();
+        assert!(error.contains("remove some"), "{error}");
+        assert_eq!(fs::read(store.file(&place())).unwrap(), b"x");
+        let first = folder.path().join("e820-20000000.json.refused");
+        assert_eq!(fs::read(first).unwrap(), b"0");
     }
 
     #[test]
