@@ -413,9 +413,16 @@ impl Store {
         load(&self.file(memory), memory, region)
     }
 
-    /// Writes it: after a crash at any time the file is the old one or the new one.
+    /// Writes it: after a crash at any time the file is the old one or the new one. Fails if [`load`] would refuse it.
     pub fn save(&self, saved: &SavedList) -> io::Result<()> {
         let text = saved.to_text().map_err(io::Error::other)?;
+        if text.len() as u64 > LONGEST {
+            return Err(io::Error::other(format!(
+                "the list has {} errors, more than fit into {} MiB; the file keeps the old list",
+                saved.errors.entries().count(),
+                LONGEST >> 20
+            )));
+        }
         replace(&self.file(&saved.memory), NEW, text.as_bytes())
     }
 
@@ -603,6 +610,19 @@ mod tests {
         assert_eq!(fs::read(store.file(&place())).unwrap(), b"x");
         let first = folder.path().join("e820-20000000.json.refused");
         assert_eq!(fs::read(first).unwrap(), b"0");
+    }
+
+    #[test]
+    fn list_that_would_be_refused_is_not_saved() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::make(folder.path()).unwrap();
+        store.save(&one()).unwrap();
+        let mut long = one();
+        long.boot = "b".repeat(LONGEST as usize);
+        let error = store.save(&long).unwrap_err().to_string();
+        assert!(error.contains("more than fit into 64 MiB"), "{error}");
+        let text = fs::read(store.file(&place())).unwrap();
+        assert_eq!(SavedList::from_text(&text).unwrap(), one());
     }
 
     #[test]
