@@ -190,8 +190,24 @@ impl State {
         })
     }
 
-    /// Restores the state; returns the number of bad sectors that were missing.
+    /// Restores the flags and the list, each in any case; returns the number of bad sectors that were missing.
     fn restore(&self, disk: &Disk) -> Result<u64> {
+        let read_only = self.restore_read_only(disk);
+        let carried = self.restore_bad(disk);
+        read_only.and(carried)
+    }
+
+    fn restore_read_only(&self, disk: &Disk) -> Result<()> {
+        for part in disk.parts() {
+            if self.read_only.contains(&part.name) && !part.is_read_only() {
+                disk.set_read_only(&part)
+                    .with_context(|| format!("{} could not be made read-only", part.name))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn restore_bad(&self, disk: &Disk) -> Result<u64> {
         let missing = self.bad.without(&disk.bad()?);
         disk.add_bad(&missing)?;
         let left = missing.without(&disk.bad()?).sectors();
@@ -201,13 +217,20 @@ impl State {
                 self.bad.sectors()
             );
         }
-        for part in disk.parts() {
-            if self.read_only.contains(&part.name) && !part.is_read_only() {
-                disk.set_read_only(&part)
-                    .with_context(|| format!("{} could not be made read-only", part.name))?;
-            }
-        }
         Ok(missing.sectors())
+    }
+
+    /// Returns the state in words, for an administrator to restore.
+    fn reasons(&self) -> Vec<String> {
+        let read_only = self.read_only.iter();
+        let bad = self.bad.to_string();
+        read_only
+            .map(|part| format!("{part} was read-only"))
+            .chain(
+                bad.lines()
+                    .map(|entry| format!("its list of bad sectors had: {entry}")),
+            )
+            .collect()
     }
 }
 
@@ -335,19 +358,15 @@ fn rebind(
                 report.namespace.unwrap_or(device.name)
             ),
         };
-        for part in &state.read_only {
-            report.reasons.push(format!("{part} was read-only"));
-        }
-        for entry in state.bad.to_string().lines() {
-            report
-                .reasons
-                .push(format!("its list of bad sectors had: {entry}"));
-        }
+        report.reasons.extend(state.reasons());
         return report.with_reason(Outcome::Failed, reason);
     };
     match state.restore(&disk) {
         Ok(carried) => report.carried_sectors = carried,
-        Err(error) => return report.with_reason(Outcome::Failed, format!("{error:#}")),
+        Err(error) => {
+            report.reasons.extend(state.reasons());
+            return report.with_reason(Outcome::Failed, format!("{error:#}"));
+        }
     }
     if report.size != Some(disk.size().bytes()) {
         let reason = format!("its size is {} now", disk.size());
@@ -355,4 +374,49 @@ fn rebind(
     }
     report.result = outcome;
     report
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::FakeSysfs;
+
+    #[test]
+    fn state_that_is_not_restored_is_reported() {
+        let machine = FakeSysfs::new();
+        for file in ["bind", "unbind"] {
+            machine.write(&format!("sys/bus/nd/drivers/nd_pmem/{file}"), "");
+        }
+        machine.write("dev/pmem0", "");
+        machine.lists("");
+        let state = State {
+            // The fake list keeps only the last one that is added.
+            bad: "8 8\n100 8\n".parse().unwrap(),
+            read_only: vec!["pmem0".into()],
+        };
+        let device = Device::find(&machine.host, "pfn0.0".parse().unwrap()).unwrap();
+        let driver = Driver::C.loaded(&machine.host).unwrap();
+        let report = rebind(
+            &device,
+            (Driver::C, &driver),
+            (Driver::C, &driver),
+            tempfile::tempfile().unwrap(),
+            &state,
+            SwapReport::new(&device, Driver::C),
+        );
+        assert_eq!(report.result, Outcome::Failed);
+        let [first, second, third, why] = report.reasons.as_slice() else {
+            panic!("{report:?}")
+        };
+        assert_eq!(first, "pmem0 was read-only");
+        assert_eq!(second, "its list of bad sectors had: 8 8");
+        assert_eq!(third, "its list of bad sectors had: 100 8");
+        // No fake disk can be made read-only.
+        assert!(
+            why.starts_with("pmem0 could not be made read-only"),
+            "{why}"
+        );
+        let list = machine.host.path("sys/block/pmem0/badblocks");
+        assert_eq!(sysfs::line(list).as_deref(), Some("100 8"));
+    }
 }
