@@ -37,8 +37,8 @@ is_free() {
 	[ "$(owner_of "$1")" = free ]
 }
 
-need jq filefrag
-plan 31
+need jq filefrag strace
+plan 33
 load_driver
 disk=$(e820_disk)
 for type in ext4 xfs; do
@@ -81,6 +81,18 @@ for type in ext4 xfs; do
 	check_fails "$type: another file of that name is refused" pmemctl quarantine "$MNT"
 	is "$type: and not changed" "$(cat "$quarantine")" data
 	rm "$quarantine"
+
+	# As the owner of the directory can do it, before the file is immutable.
+	sync
+	wait_for 10 is_free "$sector"
+	strace -qq -o /dev/null -e trace=fsync -e inject=fsync:delay_enter=3000000 \
+		pmemctl quarantine --keep-free 1M "$MNT" >/tmp/removed 2>&1 &
+	tracer=$!
+	wait_for 10 test -e "$quarantine"
+	rm "$quarantine"
+	status=0
+	wait "$tracer" || status=$?
+	is "$type: removed meanwhile" "$status $(grep -c 'another process removed it' /tmp/removed)" '1 1'
 	umount "$MNT"
 	forget_errors_now "$disk"
 done

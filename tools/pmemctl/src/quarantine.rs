@@ -21,7 +21,7 @@ use anyhow::{Context, Result, bail, ensure};
 use rustix::fs::{
     AtFlags, Dir, FallocateFlags, FileType, FlockOperation, IFlags, Mode, OFlags,
     StatVfsMountFlags, StatxAttributes, StatxFlags, fallocate, flock, fstat, fstatvfs, ftruncate,
-    ioctl_getflags, ioctl_setflags, open, openat, statx, unlinkat,
+    ioctl_getflags, ioctl_setflags, open, openat, statat, statx, unlinkat,
 };
 use rustix::io::Errno;
 use schemars::JsonSchema;
@@ -201,6 +201,17 @@ impl Place {
             file,
             block: self.block,
         })
+    }
+
+    /// Returns whether the name leads to this file.
+    fn leads_to(&self, name: &OsStr, file: &QuarantineFile) -> Result<bool> {
+        let there = match statat(&self.root, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(there) => there,
+            Err(Errno::NOENT) => return Ok(false),
+            Err(error) => return Err(error).with_context(|| printable(&file.path)),
+        };
+        let its = fstat(&file.file)?;
+        Ok((there.st_dev, there.st_ino) == (its.st_dev, its.st_ino))
     }
 
     fn remove(&self, name: &OsStr) -> Result<()> {
@@ -453,6 +464,12 @@ pub fn quarantine(host: &Host, request: &Request) -> Result<Report> {
             report.file
         )
     })?;
+    // The owner of the directory can remove a file that is not yet immutable.
+    ensure!(
+        place.leads_to(&request.name, &file)?,
+        "{}: another process removed it; run the command again",
+        report.file
+    );
     let own = sectors_of(&file.extents()?);
     let quarantined = own.common(&bad);
     let free = place.free(&bad)?;
@@ -670,6 +687,24 @@ mod tests {
         assert!(!quarantine_mark::is_on_path(&folder.path().join("data")));
         let device = DeviceNumber::from_rdev(fstat(&place.root).unwrap().st_dev);
         assert_eq!(file_in(folder.path(), device), None);
+    }
+
+    #[test]
+    fn file_that_was_removed_is_noticed() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = Place {
+            directory: folder.path().to_owned(),
+            root: File::open(folder.path()).unwrap(),
+            device: "1:2".parse().unwrap(),
+            block: 4096,
+        };
+        let name = OsStr::new(NAME);
+        let file = place.create(name).unwrap();
+        assert!(place.leads_to(name, &file).unwrap());
+        place.remove(name).unwrap();
+        assert!(!place.leads_to(name, &file).unwrap());
+        place.create(name).unwrap();
+        assert!(!place.leads_to(name, &file).unwrap());
     }
 
     #[test]
