@@ -10,7 +10,7 @@
 cleanup() {
 	touch /tmp/unmap
 	dmsetup resume backup 2>/dev/null
-	umount "$MNT" /tmp/other /tmp/backups 2>/dev/null
+	umount /tmp/bound "$MNT" /tmp/other /tmp/backups 2>/dev/null
 	dmsetup remove_all --force 2>/dev/null
 	forget_errors "$disk"
 	forget_errors "$nvdimm"
@@ -100,8 +100,8 @@ defragment() {
 	xfs_fsr "$file" >/dev/null 2>&1 || :
 }
 
-need filefrag jq cmp dmsetup setpriv chattr xfs_fsr
-plan 61
+need filefrag jq cmp dmsetup setpriv chattr xfs_fsr xfs_io
+plan 65
 load_driver
 disk=$(e820_disk)
 nvdimm=$(labelled_disk -m fsdax -M mem)
@@ -180,6 +180,31 @@ is "shared: the block of the last file is repaired" "$(pmemctl repair --trust-li
 is "shared: and is not listed any more" "$(list_badblocks)" ''
 check "shared: it is right, too" cmp "$MNT/copy" /tmp/right
 rm "$MNT/copy"
+
+# ---- shared blocks of a file unlike new files of its directory ----
+
+umount "$MNT"
+mount -o dax=inode "/dev/$disk" "$MNT"
+mkdir "$MNT/plain" "$MNT/dax"
+whole=$file file=$MNT/plain/file
+cp /tmp/right "$file"
+xfs_io -c 'chattr +x' "$MNT/dax"
+xfs_io -c 'chattr +x' "$file"
+cp --reflink=always "$file" "$MNT/dax/copy"
+sync
+echo "$(sector_of "$file" 40960) 8" >"/sys/block/$disk/badblocks"
+refuses "shared: DAX, in a directory without" "run: chattr +x $MNT/plain" "$file" --from /tmp/right
+: >/tmp/bound
+mount --bind "$file" /tmp/bound
+refuses "shared: mounted on a file" '/tmp is on another file system' /tmp/bound --from /tmp/right
+umount /tmp/bound
+xfs_io -c 'chattr +x' "$MNT/plain"
+is "shared: DAX, in a directory with it, the file moves" "$(pmemctl repair --trust-list --json "$file" --from /tmp/right 2>/dev/null | jq -r '.pieces[].result')" moved
+check "shared: DAX, it is right" cmp "$file" /tmp/right
+rm -r "$MNT/plain" "$MNT/dax"
+umount "$MNT"
+mount_dax "$disk"
+file=$whole
 
 # ---- changes during the repair ----
 

@@ -21,7 +21,7 @@ use crate::block::topology::{self, Mounts, Volume};
 use crate::fs::open_files;
 use crate::nd::Device;
 use crate::ranges::{Ranges, common};
-use crate::sysfs::{Host, printable};
+use crate::sysfs::{Host, printable, shell_path};
 use abstractions::DirectBuffer;
 use abstractions::extents::{self, Extent};
 use abstractions::lease::Lease;
@@ -271,6 +271,11 @@ fn open_path(path: &Path, no_symlinks: bool) -> Result<File> {
     Ok(handle.into())
 }
 
+fn has_dax(file: &File) -> io::Result<bool> {
+    let status = rustix::fs::statx(file, "", AtFlags::EMPTY_PATH, StatxFlags::BASIC_STATS)?;
+    Ok(status.stx_attributes.contains(StatxAttributes::DAX))
+}
+
 /// Returns the name by which an opened path can be opened again.
 fn again(handle: &File) -> String {
     format!("/proc/self/fd/{}", handle.as_raw_fd())
@@ -406,11 +411,28 @@ impl Target {
     fn replace(&self, piece: &RepairRange, bytes: &[u8]) -> io::Result<()> {
         let folder = fs::canonicalize(&self.path)?;
         let folder = folder.parent().unwrap_or(Path::new("/"));
+        if fs::metadata(folder)?.dev() != self.metadata.dev() {
+            return Err(io::Error::other(format!(
+                "{} is on another file system than the file, which is mounted there; give the file's path on its own file system",
+                printable(folder)
+            )));
+        }
         let new = OpenOptions::new()
             .read(true)
             .write(true)
             .custom_flags(OFlags::TMPFILE.bits() as i32)
             .open(folder)?;
+        // XFS does not share blocks of a DAX file with another one. The attribute of a new file is that of its directory.
+        if has_dax(&new)? != self.dax {
+            let (option, what) = match self.dax {
+                true => ("+x", "has"),
+                false => ("-x", "does not have"),
+            };
+            return Err(io::Error::other(format!(
+                "the file {what} the DAX attribute, unlike new files of its directory; run: chattr {option} {}",
+                shell_path(folder)
+            )));
+        }
         new.write_all_at(bytes, 0)?;
         new.sync_all()?;
         extents::clone_range(&new, piece.length, &self.file, piece.file_offset)
