@@ -50,6 +50,12 @@ pub enum Holder {
         /// The number of the namespace.
         namespace: String,
     },
+    /// The kernel's SCSI target has it open.
+    ScsiTarget {
+        device: String,
+        /// The backstore: its HBA and its name, `fileio_0/disk`.
+        backstore: String,
+    },
     /// A process has it open or mapped.
     Process {
         /// The disk or partition, or the device of device DAX.
@@ -107,6 +113,9 @@ impl fmt::Display for Holder {
                 f,
                 "{device} is exported by the NVMe target: namespace {namespace} of subsystem {subsystem}"
             ),
+            Self::ScsiTarget { device, backstore } => {
+                write!(f, "{device} is backstore {backstore} of the SCSI target")
+            }
             Self::Process {
                 device,
                 process,
@@ -223,6 +232,7 @@ fn users(lookup: &Lookup<'_>, found: &mut BTreeSet<Holder>) {
     swaps(lookup, found);
     stacked(lookup, found);
     nvme_target(lookup, found);
+    scsi_target(lookup, found);
     processes(lookup, found);
 }
 
@@ -252,6 +262,7 @@ pub fn writers(host: &Host, name: &str, number: DeviceNumber) -> Vec<Holder> {
     lookup.parts = below;
     lookup.known = RefCell::default();
     nvme_target(&lookup, &mut found);
+    scsi_target(&lookup, &mut found);
     processes(&lookup, &mut found);
     found.into_iter().collect()
 }
@@ -470,6 +481,58 @@ fn nvme_target(lookup: &Lookup<'_>, found: &mut BTreeSet<Holder>) {
     }
 }
 
+/// Finds the backstores of LIO, by what they show of themselves: `udev_path` is what a program has written there. Those of
+/// type fileio do not claim a device, and those of type iblock need not.
+fn scsi_target(lookup: &Lookup<'_>, found: &mut BTreeSet<Holder>) {
+    let pattern = lookup.host.path("sys/kernel/config/target/core/*/*/info");
+    for path in glob(&pattern.to_string_lossy())
+        .into_iter()
+        .flatten()
+        .flatten()
+    {
+        let Some(folder) = path.parent() else {
+            continue;
+        };
+        let enabled = sysfs::line(folder.join("enable")).is_some_and(|enable| enable != "0");
+        let info = sysfs::line(&path).unwrap_or_default();
+        let device = match backing(&info) {
+            Some(Backing::File(file)) => lookup.path(file),
+            Some(Backing::Number(number)) => lookup.numbered(number),
+            None => None,
+        };
+        if let (true, Some(device)) = (enabled, device) {
+            let part = |number| folder.ancestors().nth(number).and_then(Path::file_name);
+            let name = Path::new(part(1).unwrap_or_default()).join(part(0).unwrap_or_default());
+            found.insert(Holder::ScsiTarget {
+                device: device.to_owned(),
+                backstore: printable(name),
+            });
+        }
+    }
+}
+
+/// The file or device of a backstore.
+enum Backing<'a> {
+    File(&'a Path),
+    Number(DeviceNumber),
+}
+
+/// Parses `info` of a backstore: `TCM FILEIO ID: 0        File: /dev/pmem0  Size: 4096  Mode: O_DSYNC Async: 0` of fileio,
+/// `Major: 259 Minor: 0  CLAIMED: IBLOCK` of iblock.
+fn backing(info: &str) -> Option<Backing<'_>> {
+    info.lines().find_map(|line| {
+        if let Some((_, rest)) = line.split_once("  File: ") {
+            let (file, _) = rest.rsplit_once("  Size: ")?;
+            return Some(Backing::File(Path::new(file)));
+        }
+        let (_, rest) = line.split_once("Major: ")?;
+        let (major, rest) = rest.split_once(" Minor: ")?;
+        let minor = rest.split(' ').next()?;
+        let number = format!("{major}:{minor}").parse().ok()?;
+        Some(Backing::Number(number))
+    })
+}
+
 fn processes(lookup: &Lookup<'_>, found: &mut BTreeSet<Holder>) {
     let host = lookup.host;
     let own = std::process::id();
@@ -559,6 +622,10 @@ mod tests {
             ("sys/block/loop0/loop/backing_file", "/dev/pmem900\n"),
             ("sys/kernel/config/nvmet/subsystems/s/namespaces/1/device_path", "/dev/pmem90\n"),
             ("sys/kernel/config/nvmet/subsystems/s/namespaces/1/enable", "0\n"),
+            ("sys/kernel/config/target/core/fileio_0/new/info", "TCM FILEIO ID: 0        File: /dev/pmem90  Size: 0  Mode: O_DSYNC Async: 0\n"),
+            ("sys/kernel/config/target/core/fileio_0/new/enable", "0\n"),
+            ("sys/kernel/config/target/core/iblock_0/new/info", "        Major: 0 Minor: 0\n"),
+            ("sys/kernel/config/target/core/iblock_0/new/enable", "1\n"),
         ])
         .is_empty());
     }
@@ -630,6 +697,19 @@ mod tests {
                 "sys/kernel/config/nvmet/subsystems/s/namespaces/1/enable",
                 "1\n",
             ),
+            (
+                "sys/kernel/config/target/core/fileio_0/data/info",
+                "Status: ACTIVATED  Max Queue Depth: 0  SectorSize: 512  HwMaxSectors: 16384\n        \
+                 TCM FILEIO ID: 0        File: /dev/pmem90p1  Size: 4096  Mode: O_DSYNC Async: 0\n",
+            ),
+            ("sys/kernel/config/target/core/fileio_0/data/enable", "1\n"),
+            (
+                "sys/kernel/config/target/core/iblock_1/all/info",
+                "Status: DEACTIVATED  Max Queue Depth: 0  SectorSize: 0  HwMaxSectors: 0\n        \
+                 iBlock device: pmem90  UDEV PATH: /dev/sda  readonly: 0\n  exclusive: 0\n        \
+                 Major: 259 Minor: 90  CLAIMED: IBLOCK\n",
+            ),
+            ("sys/kernel/config/target/core/iblock_1/all/enable", "1\n"),
         ]);
         let lookup = [
             "pmem90p1 is swap space",
@@ -638,6 +718,8 @@ mod tests {
             "pmem90p1 is part of a cache set (bcache)",
             "pmem90p1 is part of md127 (md raid1)",
             "pmem90 is exported by the NVMe target: namespace 1 of subsystem s",
+            "pmem90 is backstore iblock_1/all of the SCSI target",
+            "pmem90p1 is backstore fileio_0/data of the SCSI target",
         ];
         assert_eq!(found, lookup);
     }

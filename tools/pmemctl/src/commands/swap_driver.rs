@@ -40,7 +40,7 @@ pub const PAGE: Page = Page {
 ///
 /// Moves the device that is bound: the namespace in raw mode, its pfn or btt device in fsdax or sector mode. The
 /// data stays as it is; the list of bad sectors and the read-only flag are carried over. Refuses a disk in use and
-/// names each user: mounts, swap, device mapper, md, bcache, loop devices, the NVMe target, processes that have it
+/// names each user: mounts, swap, device mapper, md, bcache, loop devices, the NVMe and SCSI targets, processes that have it
 /// open or mapped. If the new driver fails to bind, the old one is bound again. Each of several devices is moved or
 /// refused separately.
 #[derive(Args)]
