@@ -194,8 +194,8 @@ saved_are() {
 }
 
 : >/tmp/journal.before
-need filefrag jq journalctl nsenter pgrep systemctl udevadm unshare
-plan 47
+need filefrag jq journalctl nsenter pgrep systemctl udevadm unshare xfs_db xfs_logprint
+plan 50
 load_driver
 disk=$(e820_disk)
 install_machine
@@ -374,3 +374,20 @@ make_bad other 409600
 check "what is new is saved" wait_for 20 grep -q "\"offset\": *$at\>" "/var/tmp/state/$(basename "$(state_file e820 "$(e820_ns)")")"
 is "and nothing below the mount" "$(ls -A $STATE)" ''
 shut_down "/var of its own"
+
+# ---- an XFS that is not mounted ----
+
+clear_kernel_lists >/tmp/cleared
+rm -r /etc/pmemctl/hooks.d
+: >/etc/fstab
+make_fs xfs "$disk" --unsupported >/dev/null
+mount "/dev/$disk" "$MNT"
+dd if=/dev/zero of="$MNT/file" bs=64K count=1 conv=fsync status=none
+at=$(disk_offset_of "$MNT/file" 8192)
+umount "$MNT"
+SYSTEMD_OFFLINE=1 systemctl enable pmemctl-monitor.service 2>/dev/null
+boot
+check "not mounted: it watches" wait_for 20 watch_count 1
+echo "$((at / 512)) 8" >"/sys/block/$disk/badblocks"
+check "not mounted: the file is found" logs pmemctl-monitor "^<2>$disk: media error at .*, 4K: .*/file.* at 8K"
+shut_down "not mounted"
