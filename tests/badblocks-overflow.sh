@@ -30,7 +30,7 @@ check_lists() {
 
 [ "$DRIVER" = rust_pmem ] || skip_all "C leaves out what does not fit"
 need pmem-io
-plan 24
+plan 25
 provide bad=0+4K
 report_pages 1 299
 list=/sys/block/$DISK/device/errors/list
@@ -51,6 +51,7 @@ is "what is between them can then" "$(places "$DISK" read --offset 4K --length 6
 is "300 are repaired by writes" "$(places "$DISK" rewrite --stride $((2 * STRIDE)) --count 300 --order shuffled)" 'ok: 300'
 list_every $STRIDE $((2 * STRIDE)) 300 >/tmp/bad
 check_lists "then"
+is "then: badblocks shows all that are left" "$(digest <"/sys/block/$DISK/badblocks")" "$(awk '{ print $1 / 512, $2 / 512 }' /tmp/bad | digest)"
 # The parameter shows at most a page of text.
 is "the platform knows no others" "$(provider bad | grep -a '+4096$' | tr + ' ' | sort -n | head -n 100 | digest)" "$(head -n 100 /tmp/bad | digest)"
 is "the others can't be read" "$(places "$DISK" read --offset $STRIDE --stride $((2 * STRIDE)) --count 300)" 'Input/output error: 300'
