@@ -42,7 +42,7 @@ test_holes() {
 	check "$1: bound again, they are read" each_other pmem-io pread --direct --length 4K "/dev/$disk" --offset
 }
 
-plan 24
+plan 25
 make_disk
 provider bad 2M+4K
 check_fails "with the clear-error command: a bad block can't be read" pmem-io verify --direct --length 4M "/dev/$disk"
@@ -65,6 +65,20 @@ done
 rebind "$(device_of_disk "$disk")"
 disk=$(disk_of "$NAMESPACE")
 test_repaired "400 blocks, without commands"
+# More than the table has room for, so that it does not show which of them the BTT has repaired.
+make_disk commands=0
+block=64
+while [ $block -lt 1264 ]; do
+	provider bad "$(seq -f '%.0f+4K' -s , $((block * 4096)) 8192 $(((block + 99) * 4096)))"
+	block=$((block + 100))
+done
+rebind "$(device_of_disk "$disk")"
+disk=$(disk_of "$NAMESPACE")
+if [ "$DRIVER" = rust_pmem ]; then
+	is "600 blocks, without commands: bound again, all are listed" "$(wc -l <"/sys/block/$disk/device/errors/list")" 600
+else
+	skip "600 blocks, without commands: bound again, all are listed" "C has no errors/list"
+fi
 # The end of the data and the start of the map, which is written when the BTT is made.
 provider_cleanup
 provide dimm=0 commands=0 bad=65408K+64K
