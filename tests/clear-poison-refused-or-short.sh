@@ -5,7 +5,7 @@
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/provider.sh"
 
-plan 12
+plan 13
 provide bad=1M+4K,2M+4K
 
 provider clear_limit 0
@@ -15,13 +15,14 @@ check_fails "it can't be read" read_sectors "$DISK" 2048
 
 provider clear_limit 512
 check_fails "a write that repairs only a part" sh -c "$(command -v dd) if=/dev/zero of=/dev/$DISK bs=4k seek=512 count=1 oflag=direct"
-case $(badblocks_of "$DISK") in
-"2048+8 4096+8" | "2048+8 4097+7") ok "the unrepaired part is listed" ;;
-*)
-	not_ok "the unrepaired part is listed"
-	printf '# listed: %s\n' "$(badblocks_of "$DISK")"
-	;;
+# rust_pmem lists a page until all of it is repaired, and adds the part that the bus has forgotten again.
+case $DRIVER in
+rust_pmem) listed="2048+8 4096+8" ;;
+*) listed="2048+8 4097+7" ;;
 esac
+is "the unrepaired part is listed" "$(badblocks_of "$DISK")" "$listed"
+rebind "$NAMESPACE"
+is "bound again, it is listed" "$(badblocks_of "$DISK")" "$listed"
 check_fails "the unrepaired part can't be read" read_sectors "$DISK" 4097
 
 provider clear_limit 4096
