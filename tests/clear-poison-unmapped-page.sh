@@ -19,7 +19,7 @@ nowait_write() {
 	pmem-io pwrite --nowait --direct --offset "$1" --length 64K "/dev/$DISK" 2>&1 | sed 's/.*: //; s/ (.*//'
 }
 
-plan 15
+plan 18
 provide pages=1
 pattern before_ 8 | write_sectors "$DISK" 2056 8
 provider unmap 1M
@@ -38,6 +38,11 @@ is "and can be written without a wait" "$(nowait_write 1M)" 65536
 provider unmap 1M
 is "unmapped again: not without a wait" "$(nowait_write 1M)" "Resource temporarily unavailable"
 check "but with one" pmem-io pwrite --direct --offset 1M --length 4K "/dev/$DISK"
+provider unmap 3M
+pattern aaaaaaa 8 >/tmp/data
+check "a page that nobody knows to be unmapped" write_sectors "$DISK" 6144 8 </tmp/data
+is "it reads as well" "$(read_sectors "$DISK" 6144 8 | md5sum)" "$(md5sum </tmp/data)"
+is_empty "and is not listed" badblocks_of "$DISK"
 rebind "$NAMESPACE"
 is_empty "no error after a rebind" badblocks_of "$DISK"
 
