@@ -11,7 +11,7 @@ cleanup() {
 	provider_cleanup
 }
 
-plan 5
+plan 7
 provide pages=1
 pattern before_ 8 | write_sectors "$DISK" 2040 8
 pattern behind_ 8 | write_sectors "$DISK" 2056 8
@@ -26,4 +26,13 @@ if [ "$DRIVER" = rust_pmem ]; then
 	is "it is listed then" "$(cat "/sys/block/$DISK/device/errors/list") $(badblocks_of "$DISK")" "1048576 4096 memory-failure 2048+8"
 else
 	skip "it is listed then" "C does not list what a copy ran into"
+fi
+# A read that is counted takes another path.
+echo 1 >"/sys/block/$DISK/queue/iostats"
+provider unmap 2M
+check_fails "with iostats, a page" read_sectors "$DISK" 4096 8
+if [ "$DRIVER" = rust_pmem ]; then
+	is "with iostats, it is listed" "$(badblocks_of "$DISK")" "2048+8 4096+8"
+else
+	skip "with iostats, it is listed" "C does not list what a copy ran into"
 fi
