@@ -11,17 +11,25 @@
 cleanup() {
 	# The page would stay unmapped for the tests that follow.
 	provider unmap ""
+	provider fail ""
 	provider_cleanup
 }
 
+# drop_error RANGE: the error text if the range can't be dropped from errors/list; nothing if it can.
+drop_error() {
+	env echo "drop $1" 2>&1 >"/sys/block/$DISK/device/errors/list" | sed 's/.*write error: //'
+}
+
 need pmem-io
-plan 7
+plan 12
 provide pages=1
 # Unbinding leaves the page-table entry unchanged, and binding finds it.
 provider unmap 1M
 rebind "$NAMESPACE"
 is "listed" "$(badblocks_of "$DISK")" "2048+8"
 is "for the region as well" "$(badblocks_of region0)" "2048+8"
+is "a drop of a part of it" "$(drop_error "1048576 512")" "Input/output error"
+is "still listed" "$(badblocks_of "$DISK")" "2048+8"
 check_fails "a write of a part of it" sh -c "head -c 512 /dev/zero | dd of=/dev/$DISK bs=512 oseek=2049 oflag=direct"
 check_fails "nobody is woken by a write elsewhere" pmem-io poll "/sys/block/$DISK/badblocks" --timeout 1 \
 	--run "pmem-io pwrite --direct --length 4K --offset 2M /dev/$DISK"
@@ -29,3 +37,11 @@ check "a write elsewhere" sh -c "head -c 512 /dev/zero | dd of=/dev/$DISK bs=512
 pattern aaaaaaa 8 | write_sectors "$DISK" 2048 8
 is "repaired by a write over it" "$(read_sectors "$DISK" 2048 8 | md5sum)" "$(pattern aaaaaaa 8 | md5sum)"
 check "a part of it can be written then" sh -c "head -c 512 /dev/zero | dd of=/dev/$DISK bs=512 oseek=2049 oflag=direct"
+
+# The copy of a read fails, as with a machine check.
+echo "add 3145728 4096" >"/sys/block/$DISK/device/errors/list"
+provider fail "copy_mc_to_kernel 4096 3145728"
+is "a drop of a page that can't be read" "$(drop_error "3145728 4096")" "Input/output error"
+provider fail ""
+is "it is listed" "$(badblocks_of "$DISK")" "6144+8"
+is "a drop of it when it can be read" "$(drop_error "3145728 4096") $(badblocks_of "$DISK")" " "

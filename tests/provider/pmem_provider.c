@@ -451,10 +451,15 @@ asm(".text\n"
 #endif
 
 static long fail_value;
+static u64 fail_offset;
 static uint fail_calls;
 
 static int fail_call(struct kprobe *probe, struct pt_regs *regs)
 {
+	/* The kernel copies its own pages by the same functions. */
+	if (fail_offset < size &&
+	    regs_get_kernel_argument(regs, 1) != (ulong)__va(start + fail_offset))
+		return 0;
 	fail_calls++;
 	regs_set_return_value(regs, fail_value);
 #ifdef CONFIG_X86_64
@@ -482,7 +487,8 @@ static int fail_set(const char *val, const struct kernel_param *kp)
 	if (!*val || *val == '\n')
 		return 0;
 	fail_calls = 0;
-	if (sscanf(val, "%63s %ld", symbol, &fail_value) != 2)
+	fail_offset = U64_MAX;
+	if (sscanf(val, "%63s %ld %llu", symbol, &fail_value, &fail_offset) < 2)
 		return -EINVAL;
 	probe = (struct kprobe){
 		.symbol_name = symbol,
@@ -505,7 +511,7 @@ static const struct kernel_param_ops fail_ops = {
 	.get = fail_get,
 };
 module_param_cb(fail, &fail_ops, NULL, 0644);
-MODULE_PARM_DESC(fail, "\"FUNCTION VALUE\": the kernel's function only returns this; an empty string ends it. Reads as the number of calls");
+MODULE_PARM_DESC(fail, "\"FUNCTION VALUE [OFFSET]\": the kernel's function only returns this (if its second argument is the address of OFFSET, in bytes); an empty string ends it. Reads as the number of calls");
 
 /* ---- bus and regions ---- */
 
