@@ -36,14 +36,17 @@ check_list "raw: nothing at first" "$ns" ''
 is "raw: who polls badblocks is woken" "$(pmem-io poll "/sys/block/$disk/badblocks" --run "echo add 8192 512 >$ND/$ns/errors/list")" '16 1'
 edit_errors "$ns" "add 0x10000 4096 restored"
 echo '65000 3' >"/sys/block/$disk/badblocks"
+# A larger range keeps its origin: the report of a page does not identify the origin of all of it.
+edit_errors "$ns" "add 2097152 12288 device"
+host mce $(($(cat "$ND/$ns/resource") + 2101248))
 host mce $(($(cat "$ND/$ns/resource") + 1048576)) 6
 wait_for 10 grep -q 2048 "/sys/block/$disk/badblocks"
-check_list "raw: each with its origin" "$ns" '8192 512 user,65536 4096 restored,1048576 4096 machine-check,33280000 1536 user'
-is "raw: the disk's list" "$(badblocks_line "$disk")" '16 1,128 8,2048 8,65000 3'
-is "raw: the region's list" "$(paste -sd , "$ND/$ns/../badblocks")" '16 1,128 8,2048 8,65000 3'
+check_list "raw: each with its origin" "$ns" '8192 512 user,65536 4096 restored,1048576 4096 machine-check,2097152 12288 device,33280000 1536 user'
+is "raw: the disk's list" "$(badblocks_line "$disk")" '16 1,128 8,2048 8,4096 24,65000 3'
+is "raw: the region's list" "$(paste -sd , "$ND/$ns/../badblocks")" '16 1,128 8,2048 8,4096 24,65000 3'
 rebind "$ns"
-check_list "raw: bound again" "$ns" '8192 512 log,65536 4096 log,1048576 4096 log,33280000 1536 log'
-is "raw: the disk's list then" "$(badblocks_line "$(disk_of "$ns")")" '16 1,128 8,2048 8,65000 3'
+check_list "raw: bound again" "$ns" '8192 512 log,65536 4096 log,1048576 4096 log,2097152 12288 log,33280000 1536 log'
+is "raw: the disk's list then" "$(badblocks_line "$(disk_of "$ns")")" '16 1,128 8,2048 8,4096 24,65000 3'
 check "raw: dropped" edit_errors "$ns" "drop 8192 512"
 check "raw: and all that there is" edit_errors "$ns" "drop 0 $((32 << 20))"
 check_list "raw: nothing is left" "$ns" ''
