@@ -37,7 +37,7 @@ has_events() {
 
 [ "$DRIVER" = rust_pmem ] || skip_all "nd_pmem sends none"
 need pmem-io udevadm
-plan 10
+plan 11
 provide pages=1
 list=$ND/$NAMESPACE/errors/list
 start_events
@@ -62,3 +62,8 @@ check "64 errors" wait_for 10 has_events 4
 sleep 1
 is "it was one for all of them" "$(count_events BADBLOCKS=added)" 4
 is "none of the disk" "$(count_events SUBSYSTEM=block)" 0
+rebind "$NAMESPACE"
+# The bus reports it again, which sends the uevent of all that are new.
+provider bad 1M+4K
+sleep 1
+is "a rebind, which finds them" "$(count_events BADBLOCKS=added)" 4
