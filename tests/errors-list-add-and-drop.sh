@@ -26,7 +26,7 @@ cleanup() {
 }
 
 [ "$DRIVER" = rust_pmem ] || skip_all "C has no such list"
-plan 30
+plan 31
 load_driver
 
 ns=$(e820_ns)
@@ -34,7 +34,10 @@ disk=$(disk_of "$ns")
 pmem-io fill --direct --length 1M "/dev/$disk"
 check_list "raw: nothing at first" "$ns" ''
 is "raw: who polls badblocks is woken" "$(pmem-io poll "/sys/block/$disk/badblocks" --run "echo add 8192 512 >$ND/$ns/errors/list")" '16 1'
-edit_errors "$ns" "add 0x10000 4096 restored"
+# Nobody else notifies for memory without NFIT.
+wait_for 10 grep -q '^16 ' "$ND/$ns/../badblocks"
+sleep 0.2
+check "raw: who polls the region's list is woken as well" pmem-io poll "$ND/$ns/../badblocks" --timeout 10 --run "echo add 0x10000 4096 restored >$ND/$ns/errors/list"
 echo '65000 3' >"/sys/block/$disk/badblocks"
 # A larger range keeps its origin: the report of a page does not identify the origin of all of it.
 edit_errors "$ns" "add 2097152 12288 device"
