@@ -9,7 +9,7 @@ cleanup() {
 }
 
 [ "$DRIVER" = rust_pmem ] || skip_all "C never repairs there"
-plan 14
+plan 16
 load_driver
 namespace=$(nfit_ns)
 disk=$(disk_of "$namespace")
@@ -17,7 +17,10 @@ switch=/sys/block/$disk/errors/overwrite_heals
 is "the switch is off" "$(cat "$switch")" 0
 pmem-io poll "/sys/block/$disk/badblocks" --run "host mce $(($(cat "$ND/$namespace/resource") + (8 << 20)))" >/tmp/badblocks
 is "a page is listed" "$(tail -n 1 /tmp/badblocks)" '16384 8'
+dmesg -C
 check_fails "a write of it" pmem-io pwrite "/dev/$disk" --direct --offset 8M --length 4K
+check_fails "and again" pmem-io pwrite "/dev/$disk" --direct --offset 8M --length 4K
+is "the log recommends the switch, once" "$(dmesg | grep -c "can't clear poison, so that writes of bad blocks fail")" 1
 check_fails "garbage into the switch" sh -c "echo maybe >$switch"
 is "leaves it" "$(cat "$switch")" 0
 echo 1 >"$switch"
