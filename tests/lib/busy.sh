@@ -6,17 +6,29 @@
 #	. "$(dirname "$0")/lib/test.sh"
 #	. "$(dirname "$0")/lib/busy.sh"
 
-# start_fio PATH OPTIONS OF fio…: starts fio on files below this path, and waits until one of its jobs has one open.
+# start_fio PATH OPTIONS OF fio…: starts fio on files below this path, and waits until one of its jobs has one open. Fails if fio
+# ends before.
 start_fio() {
 	fio_path=$1
 	shift
 	fio --name=busy --rw=randrw --bs=4k "$@" >/tmp/fio 2>&1 &
 	fio_pid=$!
 	until fio_is_at_work; do
-		kill -0 $fio_pid 2>/dev/null || return 0
+		fio_has_not_ended || return
 		sleep 0.1
 	done
 	sleep 0.5
+	fio_has_not_ended
+}
+
+fio_has_not_ended() {
+	case $(cut -d ' ' -f 3 "/proc/$fio_pid/stat" 2>/dev/null) in
+	'' | Z)
+		echo "# fio has ended"
+		sed 's/^/# /' /tmp/fio
+		return 1
+		;;
+	esac
 }
 
 # Jobs are children of the first process, which opens the files too, but only to see their size.
