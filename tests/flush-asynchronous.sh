@@ -3,6 +3,7 @@
 # With asynchronous flushes, a FUA write completes after its flush, fsync waits for its own, and so does unbind.
 # vm: --bare --append memmap=128M$512M --cpus 2
 . "$(dirname "$0")/lib/test.sh"
+. "$(dirname "$0")/lib/busy.sh"
 . "$(dirname "$0")/lib/provider.sh"
 
 # milliseconds COMMAND…: how long the command takes, which must succeed.
@@ -12,7 +13,13 @@ milliseconds() {
 	echo $((($(date +%s%N) - start) / 1000000))
 }
 
-plan 6
+# is_written: the disk no longer begins with the first data.
+is_written() {
+	! read_sectors "$DISK" 0 8 | cmp -s - /tmp/data
+}
+
+need fio cmp
+plan 7
 provide flush_async=1
 provider flush_delay 200
 pattern aaaaaaa 8 >/tmp/data
@@ -28,12 +35,19 @@ provider flush_fails 1
 check_fails "a FUA write whose flush fails later" sh -c "dd if=/tmp/data of=/dev/$DISK bs=4k oflag=direct,dsync"
 provider flush_fails 0
 
-# Unbind while the provider still has the bio.
-provider flush_delay 1000
-dd if=/tmp/data of="/dev/$DISK" bs=4k seek=1 oflag=direct,dsync status=none 2>/tmp/dd &
-sleep 0.5
-took=$(milliseconds sh -c "echo $NAMESPACE >/sys/bus/nd/drivers/$DRIVER/unbind")
-check "unbind waits for what is in flight" test "$took" -ge 300
+# Unbind while the provider still has the bio. An asynchronous write is not followed by an fsync.
+provider flush_delay 60000
+start_fio "/dev/$DISK" --filename="/dev/$DISK" --rw=write --size=4k --direct=1 --sync=dsync --ioengine=io_uring
+wait_for 30 is_written
+{
+	sleep 1
+	# Ends that flush. The one at the end of the unbind gives fio time to end.
+	provider flush_delay 3000
+} &
+echo "$NAMESPACE" >"/sys/bus/nd/drivers/$DRIVER/unbind"
+check_fails "unbind waits for what is in flight" fio_has_not_ended
 provider flush_delay 0
-wait
+status=0
+wait "$fio_pid" || status=$?
+is "which succeeds" "$status" 0
 check "and the namespace can be taken again" sh -c "echo $NAMESPACE >/sys/bus/nd/drivers/$DRIVER/bind"
