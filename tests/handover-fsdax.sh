@@ -9,10 +9,14 @@ cleanup() {
 	unload_both_drivers
 }
 
+# first_bytes_sum DISK: fails if they can't be read, which a pipe would hide.
+first_bytes_sum() {
+	head -c 8192 "$1" >/tmp/first_bytes && md5sum </tmp/first_bytes
+}
+
 # info_block_sum: the checksum of all that precedes the struct pages.
 info_block_sum() {
-	# shellcheck disable=SC2016 # for sh
-	with_force_raw "$namespace" sh -c 'head -c 8192 "$1" | md5sum' sh
+	with_force_raw "$namespace" first_bytes_sum
 }
 
 # check_file_system NAME FILE SEED OTHER-FILE OTHER-SEED: the file system is clean and has FILE; stores OTHER-FILE.
