@@ -36,15 +36,20 @@ rebind_other() {
 	echo "$other" >"/sys/bus/nd/drivers/$DRIVER/bind"
 }
 
+# repair_pages: writes over the pages that are dropped and added. Lists the results.
+repair_pages() {
+	places "$disk" write --offset 8M --stride 16K --count $COUNT >>/tmp/repairs
+}
+
 # drop_and_add FIRST: commands that drop and add each page from FIRST on.
 drop_and_add() {
 	list_every "$1" 16384 $COUNT | awk '{ print "drop", $0; print "add", $0 }'
 }
 
-# test_changes NAME WRITES: 5 subtests.
+# test_changes NAME WRITES: 5 subtests, and one more with writes.
 test_changes() {
 	list=$(errors_list_of "$namespace")
-	rm -f /tmp/stress_over /tmp/refused.*
+	rm -f /tmp/stress_over /tmp/refused.* /tmp/repairs
 	echo "drop 0 $(cat "$ND/$namespace/size")" >"$list"
 	list_every 8388608 8192 $((2 * COUNT)) | edit_list add "$list"
 	drop_and_add 8388608 | pmem-io lines "$list" --seconds $EACH >/tmp/refused.1 2>&1 &
@@ -52,12 +57,13 @@ test_changes() {
 	drop_and_add $((8388608 + 8192)) | pmem-io lines "$list" --seconds $EACH >/tmp/refused.2 2>&1 &
 	until_over cat "$list" &
 	until_over rebind_other &
-	[ -z "$2" ] || until_over places "$disk" write --offset 8M --stride 16K --count $COUNT &
+	[ -z "$2" ] || until_over repair_pages &
 	drop_and_add 33554432 | pmem-io lines "$list" --seconds $EACH >/tmp/refused.3 2>&1
 	wait $adder
 	touch /tmp/stress_over
 	wait
 	is "$1: what was added and dropped was accepted" "$(sort -u /tmp/refused.*)" ''
+	[ -z "$2" ] || check "$1: writes have repaired pages meanwhile" grep -q '^ok: ' /tmp/repairs
 	wait_for 10 rebind_other
 	echo "drop 0 $(cat "$ND/$namespace/size")" >"$list"
 	is_empty "$1: all dropped, nothing is listed" cat "$list"
@@ -71,7 +77,7 @@ test_changes() {
 
 [ "$DRIVER" = rust_pmem ] || skip_all "C has no errors/list"
 need pmem-io ndctl
-plan 12
+plan 13
 load_driver
 for found in $(namespaces e820); do
 	case $(cat "$ND/$found/size") in
