@@ -7,6 +7,7 @@
 # vm: --bare --append memmap=128M$512M --cpus 2
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/rows.sh"
+. "$(dirname "$0")/lib/busy.sh"
 . "$(dirname "$0")/lib/provider.sh"
 
 add_badblocks_row() {
@@ -36,12 +37,14 @@ test_reports() {
 	add_row "$name: a waiter" "$(pmem-io poll "/sys/block/$DISK/badblocks" --run "echo 12M+512 >/sys/module/pmem_provider/parameters/bad" 2>&1 | wc -l)"
 	add_row "$name: a read of it" "$(pmem-io pread --direct "/dev/$DISK" --offset 1M --length 16M 2>&1)"
 	add_row "$name: ndctl list -M" "$(ndctl list -RM | jq -c '.[0] | {badblock_count}')"
-	add_row "$name: a notice in the middle of I/O" "$(
-		fio --name=job --filename="/dev/$DISK" --rw=randread --bs=4k --direct=1 --size=1M --offset=24M --time_based --runtime=2 --minimal >/dev/null 2>&1 &
-		for offset in 40 41 42 43 44; do
-			provider bad "${offset}M+4K"
-		done
-		wait "$!" && echo "no error")"
+	start_fio "/dev/$DISK" --filename="/dev/$DISK" --rw=randread --direct=1 --size=1M --offset=24M --time_based --runtime=4
+	for offset in 40 41 42 43 44; do
+		provider bad "${offset}M+4K"
+	done
+	fio_has_not_ended
+	status="no error"
+	wait "$fio_pid" || status="status $?"
+	add_row "$name: a notice in the middle of I/O" "$status"
 	add_badblocks_row "$name: after that"
 	provider_cleanup
 }
