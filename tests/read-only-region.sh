@@ -25,7 +25,7 @@ check "a write now" write_sectors "$DISK" 0 8 </dev/zero
 exec 5>"/dev/$DISK"
 echo 1 >"$read_only"
 is "and back" "$(cat "/sys/block/$DISK/ro")" 1
-check_fails "for who had it open as well" dd if=/dev/zero of=/dev/fd/5 bs=4k count=1 conv=notrunc,fsync
+check_fails "for who had it open as well" sh -c "dd if=/dev/zero bs=4k count=1 conv=fsync >&5"
 exec 5>&-
 rebind "$NAMESPACE"
 is "after a rebind, the region's switch decides" "$(cat "/sys/block/$DISK/ro")" 1
