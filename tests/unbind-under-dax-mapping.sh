@@ -7,7 +7,7 @@
 . "$(dirname "$0")/lib/fs.sh"
 
 [ "$DRIVER" = rust_pmem ] || skip_all "with the C driver the struct pages go away under the process, and munmap oopses"
-need xfs_io
+need xfs_io stdbuf
 cleanup() {
 	exec 5>&-
 	umount $MNT 2>/dev/null
@@ -16,6 +16,11 @@ cleanup() {
 
 is_unclaimed() {
 	! grep -q "$NAMESPACE" /proc/iomem
+}
+
+# process_reads: the process reads the data that it has written.
+process_reads() {
+	wait_for 5 grep -q aaaaaaaaaaaaaaaa /tmp/answers
 }
 
 is_bound() {
@@ -35,18 +40,18 @@ fallocate -l 1M $MNT/file
 # with the binding, begins there as well.
 is "none of the first 128 MiB is mapped" "$(($(disk_offset_of $MNT/file 0) >> 27))" 1
 mkfifo /tmp/commands
-xfs_io $MNT/file </tmp/commands >/tmp/answers 2>&1 &
+stdbuf -oL xfs_io $MNT/file </tmp/commands >/tmp/answers 2>&1 &
 xfs_io=$!
 exec 5>/tmp/commands
 rm /tmp/commands
-printf 'mmap -rw 0 1m\nmwrite -S 0x61 0 1m\n' >&5
-check "it is mapped" wait_for 5 grep -q $MNT/file "/proc/$xfs_io/maps"
-sleep 0.5
+printf 'mmap -rw 0 1m\nmwrite -S 0x61 0 1m\nmread -v 0 16\n' >&5
+check "it is mapped" process_reads
 
 echo "$NAMESPACE" >"/sys/bus/nd/drivers/$DRIVER/unbind"
 check_fails "it is unbound" is_bound
 check "the log says which page is in use" sh -c "dmesg | grep 'page frame .* is in use'"
-printf 'mread -v 0 16\nmunmap\nquit\n' >&5
+: >/tmp/answers
+printf 'mread -v 4096 16\nmunmap\nquit\n' >&5
 exec 5>&-
 wait "$xfs_io"
 check "the memory was there for the process" grep -q aaaaaaaaaaaaaaaa /tmp/answers
