@@ -10,7 +10,9 @@ cleanup() {
 
 # is_zero OFFSET BYTES: through a mapping and by read(2).
 is_zero() {
-	xfs_io -r -c "mmap -r 0 1m" -c "mread -v $1 $2" $MNT/file | cut -c 11-58 | grep -q '[1-9a-f]' && return 1
+	xfs_io -r -c "mmap -r 0 1m" -c "mread -v $1 $2" $MNT/file >/tmp/dax-zeroed-blocks.read || return
+	[ -s /tmp/dax-zeroed-blocks.read ] || return
+	! cut -c 11-58 /tmp/dax-zeroed-blocks.read | grep -q '[1-9a-f]' || return
 	cmp -n "$2" -i "$1:0" $MNT/file /dev/zero
 }
 
