@@ -146,7 +146,7 @@ allocations() {
 		awk 'NR > 2 { print $1, $2 }' /proc/slabinfo
 		awk '!/unpurged/ { n++ } END { print "mappings", n }' /proc/vmallocinfo
 		awk '/^MemTotal/ { all = $2 } /^MemAvailable/ { print "memory", (all - $2) / 128 }' /proc/meminfo
-	} | grep -v '^vmap_area\|^maple_node\|^kmemleak' | sort
+	} | grep -v '^vmap_area\|^maple_node\|^kmemleak\|^debug_objects_cache' | sort
 }
 
 provider_cleanup() {
