@@ -65,7 +65,7 @@ operate() {
 	start_worker use_load
 	start_worker disturb "$RAW_NAMESPACE" "$RAW" 1
 	start_worker disturb "$FILES_NAMESPACE" "$FILES_DISK" 4
-	start_worker disturb "$LOAD_NAMESPACE" "$LOAD" 4
+	start_worker disturb "$LOAD_NAMESPACE" "$LOAD" 6
 	start_worker read_lists
 	start_worker scrub
 	start_worker unload_and_load
@@ -407,12 +407,21 @@ use_load() {
 		1) set -- --ioengine=libaio --iodepth=8 --sync=1 ;;
 		*) set -- --ioengine=io_uring --iodepth=8 --fixedbufs=1 --registerfiles=1 ;;
 		esac
-		# With other contents than before, each time.
-		on_disk "$LOAD" fio --name=load --filename="/dev/$LOAD" --allow_file_create=0 --direct=1 --rw=randwrite --bsrange=512-64k --size=8M \
-			--rate_iops=500 --randseed="$random_state" --verify=crc32c --verify_backlog=32 --verify_fatal=1 "$@" >$OPERATIONS/load 2>&1 &&
-			count "load"
-		! grep -q 'verify: \|verify failed' $OPERATIONS/load || wrong "fio reads other data: $(grep -m 1 'verify: \|verify failed' $OPERATIONS/load)"
+		# One that has time to succeed, or one that is likely under way at an unbind.
+		random 2
+		[ "$random" = 0 ] || set -- --size=16M "$@"
+		on_disk "$LOAD" write_and_verify "$@" && count "load"
 	done
+}
+
+# write_and_verify OPTIONS OF fio…: with other contents than before, each time. fio also verifies what it has not read because the
+# disk is gone.
+write_and_verify() {
+	fio --name=load --filename="/dev/$LOAD" --allow_file_create=0 --direct=1 --rw=randwrite --bsrange=512-64k --size=2M --thinktime=2ms \
+		--randseed="$random_state" --verify=crc32c --verify_backlog=32 --verify_fatal=1 "$@" >$OPERATIONS/load 2>&1 && return
+	! blockdev --getdiskseq /dev/fd/9 >/dev/null 2>&1 || ! grep -q 'verify: \|verify failed' $OPERATIONS/load ||
+		wrong "fio reads other data: $(grep -m 1 'verify: \|verify failed' $OPERATIONS/load)"
+	return 1
 }
 
 # disturb NAMESPACE DISK SECONDS: unbinds and binds, and changes whether the disk is read-only, with pauses.
