@@ -69,6 +69,8 @@ test_rebind() {
 		# The next page may have been injected before the bind.
 		[ "$1" = "$nvdimm" ] || first=$(($(next_page) + 1))
 		[ $((rounds % 4)) != 0 ] || sleep 0.2
+		# So that some come.
+		[ "$1" = "$nvdimm" ] || sleep 0.1
 		next=$(next_page)
 		[ "$next" -le "$first" ] || looked_at=$((looked_at + next - first))
 		[ "$1" != "$nvdimm" ] && [ "$DRIVER" = nd_pmem ] ||
