@@ -1,6 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# A write(2) of a whole bad page of a DAX file repairs it; a write of a part of it fails and changes nothing.
+# A write(2) of a whole bad page of a DAX file repairs it; a write of a part of it fails and changes nothing. A page that is
+# unmapped after its repair is bad again.
 # vm: --bare --append memmap=128M$512M
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/provider.sh"
@@ -11,7 +12,7 @@ cleanup() {
 	provider_cleanup
 }
 
-plan 13
+plan 19
 provide pages=1
 mkfs.ext4 -q -b 4096 "/dev/$DISK"
 mount_dax "$DISK"
@@ -37,3 +38,20 @@ check "the whole page" pmem-io fill $MNT/file --offset 400K --length 4K
 is_empty "repairs it" badblocks_of "$DISK"
 check "all of the file is there" pmem-io verify $MNT/file
 check "in a mapping as well" pmem-io map-verify $MNT/file
+
+# The kernel unmaps a page from its direct map after it has reported the failure, and so perhaps after the repair. A read of the
+# disk stands for the report.
+provider unmap "$((sector * 512))"
+check_fails "unmapped: a read of the disk" read_sectors "$DISK" "$sector" 8
+if [ "$DRIVER" = rust_pmem ]; then
+	is "it is listed then" "$(badblocks_of "$DISK")" "$listed"
+	check "a write repairs that" pmem-io fill $MNT/file --offset 400K --length 4K
+	provider unmap "$((sector * 512))"
+	is "unmapped after the repair: a load" "$(pmem-io map-read $MNT/file --offset 400K --length 4K)" "page 0 code 4 lsb 12 address 0x0"
+	is "it is listed again" "$(badblocks_of "$DISK")" "$listed"
+	check "a write repairs it again" pmem-io fill $MNT/file --offset 400K --length 4K
+else
+	for row in "it is listed then" "a write repairs that" "unmapped after the repair: a load" "it is listed again" "a write repairs it again"; do
+		skip "$row" "C does not list a page that is unmapped"
+	done
+fi
