@@ -1,6 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# pmemctl repair keeps listed pages that can be read, unless they differ from the backup, and replaces no good page beside a bad one, with 400 errors listed.
+# pmemctl repair keeps listed pages that can be read, unless they differ from the backup, and replaces no good page
+# beside a bad one, with 400 errors listed.
 # vm: --bare --e820 352M@512M
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/badblocks.sh"

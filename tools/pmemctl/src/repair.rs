@@ -950,29 +950,34 @@ impl Job {
             return Ok((Vec::new(), good));
         };
         let size = self.target.size();
-        let is_unwritten = |at: u64| {
-            extents.iter().any(|extent| {
-                let is_here = at
-                    .checked_sub(extent.logical)
-                    .is_some_and(|at| at < extent.length);
-                is_here && extent.flags & Extent::UNWRITTEN != 0
-            })
-        };
+        // They read as zeros, whatever is in memory.
+        let unwritten: Ranges = extents
+            .iter()
+            .filter(|extent| extent.flags & Extent::UNWRITTEN != 0)
+            .map(|extent| extent.logical..extent.logical.saturating_add(extent.length))
+            .collect();
         let is_different = |range: &ListedRange| {
             let piece = RepairRange::kept(range, size);
             let mut buffer = DirectBuffer::new(range.length as usize);
             let lost = self.read_device(&piece, &range.range(), &mut buffer)?;
             let data = range.file_offset..size.clamp(range.file_offset, range.range().end);
             let mut compared = Comparison::default();
-            for kept in lost.gaps(&data).iter() {
+            for kept in lost.gaps(&data).without(&unwritten.within(&data)).iter() {
                 let bytes = part(&mut buffer, range.file_offset, kept);
                 backup.compare(kept.start, bytes, &mut compared)?;
             }
             anyhow::Ok(compared.different > 0)
         };
         let (mut different, mut same) = (Vec::new(), Vec::new());
+        let mut failure = None;
         for (_, range) in good.iter().flat_map(ListedRange::pages) {
-            match !is_unwritten(range.file_offset) && is_different(&range)? {
+            // What could not be compared is listed again as well.
+            let differs = failure.is_some()
+                || is_different(&range).unwrap_or_else(|error| {
+                    failure = Some(error);
+                    true
+                });
+            match differs {
                 true => different.push(range),
                 false => same.push(range),
             }
@@ -985,7 +990,10 @@ impl Job {
             let bytes = range.disk_offset..range.disk_offset + range.length;
             list.add(&bytes, Origin::RESTORED)?;
         }
-        Ok((different, merge(same)))
+        match failure {
+            Some(error) => Err(error),
+            None => Ok((different, merge(same))),
+        }
     }
 
     /// Writes the planned ranges. Returns why it stopped before the last one.
@@ -1400,12 +1408,9 @@ fn find_pieces(
             }
         }
     }
+    let different: Ranges = different.iter().map(ListedRange::range).collect();
     for piece in &mut pieces {
-        let its = piece.range();
-        if different
-            .iter()
-            .any(|range| common(&its, &range.range()).is_some())
-        {
+        if !different.within(&piece.range()).is_empty() {
             piece.failed(
                 "it can be read, but differs from the backup: a virtual machine that starts again may have other memory there; \
                  to replace it, use --trust-list, to keep it, \"pmemctl errors forget\"",

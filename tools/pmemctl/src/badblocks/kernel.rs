@@ -209,20 +209,23 @@ pub struct ExactList {
 }
 
 impl ExactList {
-    /// Puts whole sectors of the disk on the list.
-    pub fn add(&self, bytes: &Range<u64>, origin: &str) -> Result<()> {
+    /// Returns the range as commands name it: offset and length.
+    fn operands(&self, bytes: &Range<u64>) -> Result<String> {
         let offset = self.data.checked_add(bytes.start);
         let offset = offset.context("a number is too large")?;
-        let command = format!("add {offset} {} {origin}", bytes.end - bytes.start);
+        Ok(format!("{offset} {}", bytes.end - bytes.start))
+    }
+
+    /// Puts whole sectors of the disk on the list.
+    pub fn add(&self, bytes: &Range<u64>, origin: &str) -> Result<()> {
+        let command = format!("add {} {origin}", self.operands(bytes)?);
         sysfs::store(&self.file, &command)
             .with_context(|| format!("{}: {command}", self.file.display()))
     }
 
     /// Reads whole sectors of the disk; takes them off the list and returns true if they can be read.
     pub fn drop_readable(&self, bytes: &Range<u64>) -> Result<bool> {
-        let offset = self.data.checked_add(bytes.start);
-        let offset = offset.context("a number is too large")?;
-        let command = format!("drop {offset} {}", bytes.end - bytes.start);
+        let command = format!("drop {}", self.operands(bytes)?);
         match sysfs::store(&self.file, &command) {
             Ok(()) => Ok(true),
             Err(error) if Errno::from_io_error(&error) == Some(Errno::IO) => Ok(false),
