@@ -670,15 +670,19 @@ mod tests {
         assert!(check_name(OsStr::new(NAME)).is_ok());
     }
 
+    fn place_in(folder: &Path) -> Place {
+        Place {
+            directory: folder.to_owned(),
+            root: File::open(folder).unwrap(),
+            device: "1:2".parse().unwrap(),
+            block: 4096,
+        }
+    }
+
     #[test]
     fn file_without_mark_is_refused() {
         let folder = tempfile::tempdir().unwrap();
-        let place = Place {
-            directory: folder.path().to_owned(),
-            root: File::open(folder.path()).unwrap(),
-            device: "1:2".parse().unwrap(),
-            block: 4096,
-        };
+        let place = place_in(folder.path());
         assert!(place.find(OsStr::new("none")).unwrap().is_none());
         std::fs::write(folder.path().join("data"), "data").unwrap();
         assert!(place.find(OsStr::new("data")).is_err());
@@ -692,12 +696,7 @@ mod tests {
     #[test]
     fn file_that_was_removed_is_noticed() {
         let folder = tempfile::tempdir().unwrap();
-        let place = Place {
-            directory: folder.path().to_owned(),
-            root: File::open(folder.path()).unwrap(),
-            device: "1:2".parse().unwrap(),
-            block: 4096,
-        };
+        let place = place_in(folder.path());
         let name = OsStr::new(NAME);
         let file = place.create(name).unwrap();
         assert!(place.leads_to(name, &file).unwrap());

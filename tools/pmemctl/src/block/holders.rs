@@ -16,7 +16,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fmt;
 use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// One user of a disk.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, JsonSchema, Serialize)]
@@ -456,26 +456,35 @@ fn stacked(lookup: &Lookup<'_>, found: &mut BTreeSet<Holder>) {
     }
 }
 
+/// Returns the files below configfs that match, of targets that are enabled, and their folders.
+fn enabled_targets(host: &Host, pattern: &str) -> Vec<(PathBuf, PathBuf)> {
+    let pattern = host.path("sys/kernel/config").join(pattern);
+    let paths = glob(&pattern.to_string_lossy()).into_iter().flatten();
+    paths
+        .flatten()
+        .filter_map(|path| {
+            let folder = path.parent()?.to_owned();
+            sysfs::line(folder.join("enable")).filter(|enable| enable != "0")?;
+            Some((path, folder))
+        })
+        .collect()
+}
+
+/// Returns the name of the folder that is this many levels above.
+fn name_above(folder: &Path, levels: usize) -> String {
+    let name = folder.ancestors().nth(levels).and_then(Path::file_name);
+    printable(name.unwrap_or_default())
+}
+
 fn nvme_target(lookup: &Lookup<'_>, found: &mut BTreeSet<Holder>) {
-    let pattern = lookup
-        .host
-        .path("sys/kernel/config/nvmet/subsystems/*/namespaces/*/device_path");
-    for path in glob(&pattern.to_string_lossy())
-        .into_iter()
-        .flatten()
-        .flatten()
-    {
-        let Some(namespace) = path.parent() else {
-            continue;
-        };
-        let enabled = sysfs::line(namespace.join("enable")).is_some_and(|enable| enable != "0");
+    let pattern = "nvmet/subsystems/*/namespaces/*/device_path";
+    for (path, namespace) in enabled_targets(lookup.host, pattern) {
         let device = sysfs::line(&path).and_then(|file| lookup.path(Path::new(&file)));
-        if let (true, Some(device)) = (enabled, device) {
-            let part = |number| namespace.ancestors().nth(number).and_then(Path::file_name);
+        if let Some(device) = device {
             found.insert(Holder::NvmeTarget {
                 device: device.to_owned(),
-                subsystem: printable(part(2).unwrap_or_default()),
-                namespace: printable(part(0).unwrap_or_default()),
+                subsystem: name_above(&namespace, 2),
+                namespace: name_above(&namespace, 0),
             });
         }
     }
@@ -484,28 +493,17 @@ fn nvme_target(lookup: &Lookup<'_>, found: &mut BTreeSet<Holder>) {
 /// Finds the backstores of LIO, by what they show of themselves: `udev_path` is what a program has written there. Those of
 /// type fileio do not claim a device, and those of type iblock need not.
 fn scsi_target(lookup: &Lookup<'_>, found: &mut BTreeSet<Holder>) {
-    let pattern = lookup.host.path("sys/kernel/config/target/core/*/*/info");
-    for path in glob(&pattern.to_string_lossy())
-        .into_iter()
-        .flatten()
-        .flatten()
-    {
-        let Some(folder) = path.parent() else {
-            continue;
-        };
-        let enabled = sysfs::line(folder.join("enable")).is_some_and(|enable| enable != "0");
+    for (path, folder) in enabled_targets(lookup.host, "target/core/*/*/info") {
         let info = sysfs::line(&path).unwrap_or_default();
         let device = match backing(&info) {
             Some(Backing::File(file)) => lookup.path(file),
             Some(Backing::Number(number)) => lookup.numbered(number),
             None => None,
         };
-        if let (true, Some(device)) = (enabled, device) {
-            let part = |number| folder.ancestors().nth(number).and_then(Path::file_name);
-            let name = Path::new(part(1).unwrap_or_default()).join(part(0).unwrap_or_default());
+        if let Some(device) = device {
             found.insert(Holder::ScsiTarget {
                 device: device.to_owned(),
-                backstore: printable(name),
+                backstore: format!("{}/{}", name_above(&folder, 1), name_above(&folder, 0)),
             });
         }
     }
