@@ -47,6 +47,18 @@ test_holes() {
 	check "$1: bound again, they are read" each_other pmem-io pread --direct --length 4K "/dev/$disk" --offset
 }
 
+# make_disk_with_bad_blocks COUNT: on a bus without commands, every other block from the 64th on, 50 in each report.
+make_disk_with_bad_blocks() {
+	make_disk commands=0
+	block=64
+	while [ $block -lt $((64 + 2 * $1)) ]; do
+		provider bad "$(seq -f '%.0f+4K' -s , $((block * 4096)) 8192 $(((block + 99) * 4096)))"
+		block=$((block + 100))
+	done
+	rebind "$(device_of_disk "$disk")"
+	disk=$(disk_of "$NAMESPACE")
+}
+
 plan 28
 make_disk
 provider bad 2M+4K
@@ -61,24 +73,10 @@ test_holes "holes, with the clear-error command"
 make_disk commands=0
 test_holes "holes, without commands"
 # More than the table may have of the driver.
-make_disk commands=0
-block=64
-while [ $block -lt 864 ]; do
-	provider bad "$(seq -f '%.0f+4K' -s , $((block * 4096)) 8192 $(((block + 99) * 4096)))"
-	block=$((block + 100))
-done
-rebind "$(device_of_disk "$disk")"
-disk=$(disk_of "$NAMESPACE")
+make_disk_with_bad_blocks 400
 test_repaired "400 blocks, without commands"
 # More than the table has room for, so that it does not show which of them the BTT has repaired.
-make_disk commands=0
-block=64
-while [ $block -lt 1264 ]; do
-	provider bad "$(seq -f '%.0f+4K' -s , $((block * 4096)) 8192 $(((block + 99) * 4096)))"
-	block=$((block + 100))
-done
-rebind "$(device_of_disk "$disk")"
-disk=$(disk_of "$NAMESPACE")
+make_disk_with_bad_blocks 600
 if [ "$DRIVER" = rust_pmem ]; then
 	is "600 blocks, without commands: bound again, all are listed" "$(wc -l <"/sys/block/$disk/device/errors/list")" 600
 else
