@@ -60,7 +60,7 @@
 #:      SECONDS=5            for each figure
 #: make vm                   a shell in a virtual machine with the module loaded
 #:      RUN='command'        one command there; a status other than 0 is in make's last line
-#:      VM='options'         another machine: see make vm VM=--help (RUST_PMEM_BIND=DIR shows it your files)
+#:      VM='options'         another machine: see make vm VM=--help (files outside of the checkout are in RUST_PMEM_BIND=DIR)
 #: make module               rust_pmem.ko for the stock kernel of the virtual machine
 #:      KERNEL=next          for another kernel of setup/kernels, into build/kernels
 #:      KDIR=DIR             for the kernel with this build directory, with this machine's own tools
