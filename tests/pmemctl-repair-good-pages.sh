@@ -31,7 +31,7 @@ count_listed() {
 
 [ "$DRIVER" = rust_pmem ] || skip_all "C has no exact list"
 need sfdisk filefrag jq cmp wipefs
-plan 20
+plan 21
 load_driver
 disk=$(e820_disk)
 list=$(errors_list_of "$(e820_ns)")
@@ -72,6 +72,8 @@ echo "add $next 4096" >"$list"
 is "a page that differs from the backup is not kept, and not replaced" "$(run_repair --from /tmp/right "$file")" '1 53248+4096 0 0 failed, 61440+4096 0 4096 good-after-all'
 is "it is still listed" "$(count_listed) $(grep -c "^$page 4096" "$list")" "$((COUNT + 1)) 1"
 check "what to do is said" grep -q 'differs from the backup.*--trust-list' /tmp/repair.json
+head -c 53248 /tmp/right >/tmp/short
+is "nor is one that the backup lacks" "$(run_repair --from /tmp/short "$file") $(grep -c "^$page 4096" "$list")" '1  1'
 is "with --trust-list that is replaced" "$(run_repair --trust-list --from /tmp/right "$file")" '0 53248+4096 4096 0 repaired'
 check "by the backup" cmp "$file" /tmp/right
 is "it is listed no more" "$(count_listed)" $COUNT

@@ -962,11 +962,13 @@ impl Job {
             let lost = self.read_device(&piece, &range.range(), &mut buffer)?;
             let data = range.file_offset..size.clamp(range.file_offset, range.range().end);
             let mut compared = Comparison::default();
-            for kept in lost.gaps(&data).without(&unwritten.within(&data)).iter() {
+            let kept = lost.gaps(&data).without(&unwritten.within(&data));
+            for kept in kept.iter() {
                 let bytes = part(&mut buffer, range.file_offset, kept);
                 backup.compare(kept.start, bytes, &mut compared)?;
             }
-            anyhow::Ok(compared.different > 0)
+            // What the backup lacks, or can't be read there, is not the same.
+            anyhow::Ok(compared.same < kept.count())
         };
         let (mut different, mut same) = (Vec::new(), Vec::new());
         let mut failure = None;
