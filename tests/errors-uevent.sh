@@ -16,13 +16,18 @@ cleanup() {
 start_events() {
 	udevadm monitor --kernel --property >$EVENTS &
 	monitor=$!
-	wait_for 10 records
+	await_events
 }
 
-# records: a uevent that is sent now, or was before, is in the record.
+# records UUID: sends a uevent of the provider's module; it, or one before it with the same UUID, is in the record.
 records() {
-	echo change >/sys/module/pmem_provider/uevent
-	grep -q '^ACTION=change' $EVENTS
+	echo "change $1" >/sys/module/pmem_provider/uevent
+	grep -q "^SYNTH_UUID=$1" $EVENTS
+}
+
+# await_events: waits until all uevents that were sent before are in the record.
+await_events() {
+	wait_for 10 records "$(cat /proc/sys/kernel/random/uuid)"
 }
 
 # count_events TEXT: how many uevents of changes have the line.
@@ -49,21 +54,21 @@ echo "add $((2 << 20)) 512" >"$list"
 check "an error that a user adds" wait_for 10 has_events 2
 echo "add $((2 << 20)) 512" >"$list"
 provider bad 1M+4K
-sleep 1
+await_events
 is "errors that are known" "$(count_events BADBLOCKS=added)" 2
 pmem-io pwrite --direct --length 4K "/dev/$DISK" --offset 2M
 is "a write repairs one" "$(grep -c ' 512 ' "$list")" 0
-sleep 1
+await_events
 is "a repair" "$(count_events BADBLOCKS=added)" 2
 echo "add $((2 << 20)) 512" >"$list"
 check "an error where one was repaired" wait_for 10 has_events 3
 provider bad "$(seq -f %.0fM+4K -s , 4 67)"
 check "64 errors" wait_for 10 has_events 4
-sleep 1
+await_events
 is "it was one for all of them" "$(count_events BADBLOCKS=added)" 4
 is "none of the disk" "$(count_events SUBSYSTEM=block)" 0
 rebind "$NAMESPACE"
 # The bus reports it again, which sends the uevent of all that are new.
 provider bad 1M+4K
-sleep 1
+await_events
 is "a rebind, which finds them" "$(count_events BADBLOCKS=added)" 4

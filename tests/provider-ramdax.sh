@@ -33,7 +33,7 @@ list_all() {
 	ndctl list -N | jq -r 'sort_by(.dev)[] | "\(.dev) \(.mode) \(.map) \(.size) \(.blockdev // .chardev)"'
 }
 
-plan 44
+plan 43
 rmmod nd_e820 2>/dev/null || :
 load_driver
 check "ramdax has the memory" bind_ramdax
@@ -82,4 +82,3 @@ check "with ramdax again: a file, map on the device" pmem-io map-verify --sync $
 umount $MNT
 check "with ramdax again: raw" pmem-io verify --direct --length $BYTES "/dev/$raw" --seed 7
 check "with ramdax again: sector" pmem-io verify --direct --length $BYTES "/dev/$sector" --seed 7
-skip "after a reboot" "this machine's RAM begins anew with it"

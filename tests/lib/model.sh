@@ -10,8 +10,8 @@
 #
 # MODEL_CASES in the environment sets the number of steps, MODEL_SEED the random seed.
 
-# make_model_file NAMESPACE DISK: makes a DAX file of 4 MiB that covers the disk from MODEL_AT on. The namespace is in
-# raw mode.
+# make_model_file DEVICE DISK: makes a DAX file of 4 MiB that covers the disk from MODEL_AT on. The device of the nd bus is
+# the disk's: a namespace in raw mode, or the device of an fsdax namespace.
 make_model_file() {
 	make_fs ext4 "$2"
 	mount_dax "$2"
@@ -25,13 +25,13 @@ make_model_file() {
 	}
 }
 
-# run_model NAMESPACE DISK ARGUMENTS OF pmem-io model…: runs the model, and the command MODEL_AFTER_BIND after each
+# run_model DEVICE DISK ARGUMENTS OF pmem-io model…: runs the model, and the command MODEL_AFTER_BIND after each
 # bind.
 run_model() {
-	model_namespace=$1
+	model_device=$1
 	model_disk=$2
 	shift 2
-	model_bind="cd /sys/bus/nd/drivers/$DRIVER && echo $model_namespace >unbind && echo $model_namespace >bind && ${MODEL_AFTER_BIND-true}"
+	model_bind="cd /sys/bus/nd/drivers/$DRIVER && echo $model_device >unbind && echo $model_device >bind && ${MODEL_AFTER_BIND-true}"
 	if [ -n "${MODEL_AT-}" ]; then
 		model_bind="umount $MNT && $model_bind && mount -o dax=always /dev/$model_disk $MNT"
 		set -- "$@" --at "$MODEL_AT" --file "$MNT/file"
@@ -39,7 +39,7 @@ run_model() {
 	if [ "$DRIVER" = nd_pmem ]; then
 		set -- "$@" --c
 	else
-		set -- "$@" --list "$ND/$model_namespace/errors/list"
+		set -- "$@" --list "$ND/$model_device/errors/list"
 	fi
 	pmem-io model "/dev/$model_disk" --rebind "$model_bind" --cases "${MODEL_CASES:-12}" --seed "${MODEL_SEED:-1}" "$@"
 }
