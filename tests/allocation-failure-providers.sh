@@ -4,7 +4,7 @@
 # debug
 # expect-splat: vmalloc error
 # expect-splat: vmemmap alloc failure
-# expect-splat: arch_add_memory
+# expect-splat: at arch_add_memory+
 # vm: --bare --nvdimm size=16M --e820 16M@512M --virtio-pmem size=16M
 # timeout: 900
 . "$(dirname "$0")/lib/test.sh"

@@ -1,8 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 # A namespace with too little room for its struct pages fails with ENOMEM and leaves nothing behind.
-# expect-splat: add_pages
-# expect-splat: arch_add_memory
+# expect-splat: at add_pages+
+# expect-splat: at arch_add_memory+
 # vm: --bare --append memmap=128M$512M
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/provider.sh"

@@ -5,7 +5,7 @@
 # compare
 # vm: --bare --append memmap=128M$512M
 # timeout: 300
-# expect-splat: nsio_rw_bytes
+# expect-splat: at nsio_rw_bytes+
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/rows.sh"
 . "$(dirname "$0")/lib/provider.sh"

@@ -9,6 +9,7 @@ SECONDS_=5
 
 cleanup() {
 	dmesg -n 7
+	echo 0 >/proc/sys/kernel/panic_on_warn
 	umount $MNT 2>/dev/null
 	forget_errors "${disk:-}"
 	unload_driver
@@ -61,7 +62,8 @@ mount_dax "$disk"
 fallocate -l 1M $MNT/file
 pmem-io fill $MNT/file
 at=$(($(pmem-io phys $MNT/file --offset 400K) - $(cat "$ND/$namespace/resource")))
-# Each failure prints three lines on the console.
+# Each failure prints three lines on the console. A report that it then does not show ends the machine.
+echo 1 >/proc/sys/kernel/panic_on_warn
 dmesg -n 3
 test_failing "block write" places "$disk" write --offset "$at" --stride 0 --count 100 --seconds $SECONDS_
 test_failing "write of a DAX file" pmem-io places $MNT/file write --offset 400K --stride 0 --count 100 --seconds $SECONDS_

@@ -3,7 +3,7 @@
 # Corrupt info blocks, maps and logs in sector mode yield the recorded namespace, data and log messages.
 # compare
 # vm: --bare --append memmap=128M$512M
-# expect-splat: nsio_rw_bytes
+# expect-splat: at nsio_rw_bytes+
 # timeout: 300
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/corrupt.sh"

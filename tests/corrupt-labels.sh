@@ -4,7 +4,7 @@
 # compare
 # vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
 # timeout: 300
-# expect-splat: pmem_sector_size
+# expect-splat: at pmem_sector_size+
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/rows.sh"
 

@@ -8,7 +8,7 @@
 # quick
 # kernel: device_dax
 # vm: --bare --append memmap=128M$512M
-# expect-splat: nsio_rw_bytes
+# expect-splat: at nsio_rw_bytes+
 # timeout: 300
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/fuzz.sh"

@@ -8,7 +8,7 @@
 # quick
 # vm: --bare --nvdimm size=256M,labels
 # timeout: 300
-# expect-splat: pmem_sector_size
+# expect-splat: at pmem_sector_size+
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/fuzz.sh"
 

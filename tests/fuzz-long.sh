@@ -4,14 +4,14 @@
 # soak
 # kernel: device_dax
 # vm: --bare --nvdimm size=64M,labels --append memmap=128M$512M
-# expect-splat: nsio_rw_bytes
-# expect-splat: size_store
-# expect-splat: pmem_sector_size
+# expect-splat: at nsio_rw_bytes+
+# expect-splat: WARNING: drivers/nvdimm/ < size_store
+# expect-splat: at pmem_sector_size+
 # expect-splat: shift-out-of-bounds in drivers/nvdimm/pfn_devs.c
-# expect-splat: block/badblocks.c
-# expect-splat: mm/page_alloc.c
-# expect-splat: nd_cmd_in_size
-# expect-splat: acpi_ut_copy_eobject_to_iobject
+# expect-splat: WARNING: block/badblocks.c
+# expect-splat: WARNING: mm/page_alloc.c
+# expect-splat: WARNING: drivers/nvdimm/ < nd_cmd_in_size
+# expect-splat: WARNING: mm/ < acpi_ut_copy_eobject_to_iobject
 # timeout: 5400
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/fuzz.sh"

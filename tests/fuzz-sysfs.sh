@@ -7,9 +7,9 @@
 # quick
 # vm: --bare --nvdimm size=256M,labels
 # timeout: 300
-# expect-splat: pmem_sector_size
-# expect-splat: nsio_rw_bytes
-# expect-splat: size_store
+# expect-splat: at pmem_sector_size+
+# expect-splat: at nsio_rw_bytes+
+# expect-splat: WARNING: drivers/nvdimm/ < size_store
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/fuzz.sh"
 

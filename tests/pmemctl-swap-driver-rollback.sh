@@ -4,7 +4,7 @@
 #
 # --dry-run and bad arguments change nothing.
 # vm: --bare --append memmap=128M$512M
-# expect-splat: fs/sysfs/file.c
+# expect-splat: WARNING: fs/sysfs/file.c
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/provider.sh"
 

@@ -27,7 +27,8 @@ sed 's/^/# /' $leaks
 awk -v known=$known -v most=$most '
 	function report() {
 		if (object != "" && trace !~ known && ++reported <= most) {
-			print "leaked memory: " object trace >"/dev/kmsg"
+			# The kernel takes no longer text (PRINTKRB_RECORD_MAX).
+			print substr("leaked memory: " object trace, 1, 900) >"/dev/kmsg"
 			fflush("/dev/kmsg")
 		}
 		trace = ""

@@ -76,8 +76,12 @@ operate() {
 		sleep 2
 	done
 	touch $OPERATIONS/stop
-	# shellcheck disable=SC2086 # a list
-	wait $workers || :
+	worker="a worker"
+	for worker_process in $workers; do
+		worker_status=0
+		wait "$worker_process" || worker_status=$?
+		[ $worker_status -lt 126 ] || wrong "it ended with status $worker_status"
+	done
 	bind_all
 }
 
@@ -91,7 +95,7 @@ esac
 # all_done: prints the operations that were never done, and fails if there are any.
 all_done() {
 	! printf '%s\n' "write to the raw disk" "read of the raw disk" "read of a bad slot" error mount "write to a file" "read of a file" \
-		"write to a mapping" ${MACHINE_CHECKS:+"machine check"} load unbind bind "unbind of a region" read-only lists scrub unload | grep -vxF "$(sort -u $OPERATIONS/done)"
+		"write to a mapping" ${MACHINE_CHECKS:+"machine check"} load unbind bind "change of mode" "unbind of a region" read-only lists scrub unload | grep -vxF "$(sort -u $OPERATIONS/done)"
 }
 
 start_worker() {
@@ -379,6 +383,7 @@ change_modes() {
 			continue
 		}
 		count "change to${mode#-m}"
+		count "change of mode"
 		newest=$(date +%s)
 		case $mode in
 		*devdax*)

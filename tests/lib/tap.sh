@@ -52,13 +52,14 @@ check() {
 	fi
 }
 
-# check_fails NAME COMMAND…: passes if the command fails, but not if there is no such command.
+# check_fails NAME COMMAND…: passes if the command fails, but not if there is no such command, or if it panics (Rust's 101), ends
+# by a signal or by timeout(1).
 check_fails() {
 	tap_name=$1
 	shift
 	tap_run "$@"
 	case $tap_status in
-	0 | 126 | 127)
+	0 | 101 | 124 | 126 | 127 | 12[89] | 1[3-9]? | 2??)
 		not_ok "$tap_name"
 		tap_diagnose "status $tap_status of: $*"
 		;;

@@ -17,6 +17,8 @@ use std::time::Duration;
 
 const DEVICES: &str = "/sys/bus/nd/devices";
 pub const DRIVERS: &str = "/sys/bus/nd/drivers";
+/// The state of a region without a bound device.
+pub const NOTHING: &str = "nothing";
 /// Time for a disk's file in /dev.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -109,7 +111,7 @@ impl Region {
         }
         state.sort();
         Ok(match state.is_empty() {
-            true => "nothing".to_owned(),
+            true => NOTHING.to_owned(),
             false => state.join(", "),
         })
     }

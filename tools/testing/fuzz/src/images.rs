@@ -2,7 +2,7 @@
 
 //! `pmem-fuzz images`: probes of a namespace with mutated metadata.
 
-use crate::bus::Region;
+use crate::bus::{NOTHING, Region};
 use crate::inputs::Inputs;
 use crate::minimize::Only;
 use crate::mutation::{Kind, Mutation, Sample, describe};
@@ -61,6 +61,7 @@ impl Images {
         let size = target.sample.memory.len() as u64;
         target.region.disable()?;
         let good = target.probe(&[], size)?;
+        ensure!(good != NOTHING, "no driver is bound to the sample");
         let mut results = Results::new("image", self.inputs.seed, self.verbose);
         for (image, mut random) in self.inputs.each() {
             let (mutations, sealing) = target.sample.mutate(&mut random);
@@ -70,7 +71,7 @@ impl Images {
                 target.probe(&target.sample.sealed(some, sealing), size)
             })?;
         }
-        let broken = results.print();
+        let broken = results.print()?;
         let after = target.probe(&[], size)?;
         target.region.enable()?;
         ensure!(

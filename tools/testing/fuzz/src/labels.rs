@@ -2,7 +2,7 @@
 
 //! `pmem-fuzz labels`: probes of a region whose DIMM has mutated labels.
 
-use crate::bus::{Dimm, Region};
+use crate::bus::{Dimm, NOTHING, Region};
 use crate::inputs::Inputs;
 use crate::layout::{
     Field, INDEX, INDEX_CHECKSUM, INDEX_LABELOFF, INDEX_MYSIZE, LABEL, LABEL_CHECKSUM, LABEL_DPA,
@@ -15,6 +15,9 @@ use anyhow::{Result, ensure};
 use clap::Args;
 use fastrand::Rng;
 use std::ops::Range;
+
+/// The state if the region can't be bound.
+const NO_REGION: &str = "no region";
 
 /// Bytes of a label.
 const SLOT: usize = 256;
@@ -62,6 +65,10 @@ impl Labels {
             stored: sample.area.clone(),
         };
         let good = target.probe(&sample.area, size)?;
+        ensure!(
+            !good.contains(NO_REGION) && !good.contains(NOTHING),
+            "no driver is bound to a namespace of the sample"
+        );
         let mut results = Results::new("labels", self.inputs.seed, self.verbose);
         for (input, mut random) in self.inputs.each() {
             let (mutations, wrong) = sample.mutate(&mut random, size);
@@ -70,7 +77,7 @@ impl Labels {
                 target.probe(&sample.sealed(some, &wrong), size)
             })?;
         }
-        let broken = results.print();
+        let broken = results.print()?;
         let after = target.probe(&sample.area, size)?;
         target.region.enable()?;
         ensure!(
@@ -106,7 +113,7 @@ impl Target {
         }
         match bound {
             Ok(()) => state.push_str(&there?),
-            Err(_) => state.push_str("no region"),
+            Err(_) => state.push_str(NO_REGION),
         }
         let now = self.dimm.read_labels(area.len())?;
         let changed = now.iter().zip(area).position(|(now, then)| now != then);

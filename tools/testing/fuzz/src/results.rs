@@ -5,7 +5,7 @@
 use crate::bus::announce;
 use crate::minimize::minimize;
 use crate::mutation::{Mutation, describe};
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use std::collections::BTreeMap;
 
 /// The results of all inputs, in order.
@@ -62,11 +62,12 @@ impl Results {
     }
 
     /// Prints how often each result was seen, and a checksum of all in order; returns how many inputs broke a rule.
-    pub fn print(self) -> usize {
+    pub fn print(self) -> Result<usize> {
+        ensure!(!self.seen.is_empty(), "no input was tried");
         for (state, count) in &self.seen {
             println!("{count}: {state}");
         }
         println!("checksum {:08x}", self.sum.finalize());
-        self.broken
+        Ok(self.broken)
     }
 }

@@ -34,6 +34,8 @@ const KERNELS: &str = "build/kernels";
 const ARM64_TOOLS: &str = "build/tools/aarch64-unknown-linux-gnu/debug";
 const C_DRIVER: &str = "nd_pmem";
 const FIND_LEAKS: &str = "sh /rust_pmem/tests/lib/kmemleak.sh";
+/// Prints a line if lockdep is there, but off.
+const LOCKDEP_IS_OFF: &str = "grep -s 'debug_locks: *0' /proc/lockdep_stats || :";
 const LEAKS_AT_BOOT: Duration = Duration::from_secs(60);
 /// A test can request one power cut or restart less than this.
 const STAGES: u32 = 9;
@@ -298,6 +300,13 @@ impl Executor {
             let limit = vm.limit(LEAKS_AT_BOOT);
             vm.output(after, limit).map_err(|error| error.to_string())?;
         }
+        // It stays off, and no test would fail.
+        let (_, locks) = vm
+            .output(LOCKDEP_IS_OFF, vm.limit(LEAKS_AT_BOOT))
+            .map_err(|error| error.to_string())?;
+        if !locks.is_empty() {
+            return Err("lockdep has turned itself off since the kernel's start".into());
+        }
         self.kernel.get_or_init(|| vm.kernel().to_owned());
         let seconds = vm.boot_time().as_secs_f64();
         results.note(&format!("Linux {} booted in {seconds:.1} s", vm.kernel()));
@@ -440,8 +449,11 @@ impl Executor {
             .expected_of_c
             .iter()
             .filter(|_| self.driver == C_DRIVER);
-        let wanted = test.expected.iter().chain(&test.required).chain(of_c);
-        let expected = |report: &Report| wanted.clone().any(|text| report.mentions(text));
+        let wanted = test.expected.iter().chain(of_c);
+        let expected = |report: &Report| {
+            wanted.clone().any(|text| report.is(text))
+                || test.required.iter().any(|text| report.mentions(text))
+        };
         let mut outcome = reading.outcome.clone();
         let missing = |text: &&String| !reports.iter().any(|report| report.mentions(text));
         if let Some(text) = test

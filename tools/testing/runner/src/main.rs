@@ -512,6 +512,13 @@ fn run_mutants(
         "faults are planted for the stock kernel and the debug kernels only"
     );
     let mut planted = mutants::load(top, tests)?;
+    for pattern in patterns {
+        ensure!(
+            planted.iter().any(|mutant| pattern.matches(&mutant.name)),
+            "{}: no fault has such a name",
+            pattern.as_str()
+        );
+    }
     let selected = |name: &str| patterns.iter().any(|pattern| pattern.matches(name));
     planted.retain(|mutant| {
         mutant.kernel == arguments.kernel && (patterns.is_empty() || selected(&mutant.name))

@@ -114,6 +114,16 @@ struct Run {
 }
 
 impl Run {
+    /// Returns whether the kernel reported something, the guest was lost or the test hung.
+    fn has_crashed(&self) -> bool {
+        let signs = [
+            "the kernel reported: ",
+            "the machine was lost",
+            "not done after",
+        ];
+        signs.iter().any(|sign| self.reason.contains(sign))
+    }
+
     fn new(result: &TestResult, hash: String) -> Self {
         Self {
             verdict: result.outcome.kind(),
@@ -478,7 +488,14 @@ impl Suite {
             .map(|(driver, run)| format!("{driver}: {}: {}", run.verdict, run.reason))
             .collect();
         let both_fail = [c, rust] == [Some(Kind::Fail); 2];
+        let same = || {
+            let [c, rust] = DRIVERS.map(|driver| without_addresses(&runs[driver].reason));
+            c == rust
+        };
+        // nd_pmem failing in another way is no excuse for a crash.
+        let crashed = both_fail && runs["rust_pmem"].has_crashed() && !same();
         let outcome = match (&why, rust.or(c)) {
+            (None, _) if crashed => Outcome::Failed(not_passed.join("; ")),
             (None, _) if self.open => open_outcome(c, rust, &not_passed.join("; ")),
             (None, _) => Outcome::Failed(format!(
                 "{}; no reason is listed for that",
@@ -486,11 +503,7 @@ impl Suite {
             )),
             (Some(_), Some(Kind::Pass)) => Outcome::Passed,
             // The reason is the same where the suite's script prints which parts of a test failed.
-            (Some(_), _)
-                if both_fail
-                    && without_addresses(&runs["nd_pmem"].reason)
-                        != without_addresses(&runs["rust_pmem"].reason) =>
-            {
+            (Some(_), _) if both_fail && !same() => {
                 Outcome::Failed(format!("not in the same way: {}", not_passed.join("; ")))
             }
             (Some(why), _) => Outcome::Skipped(why.clone()),
@@ -793,6 +806,11 @@ why = "C is broken."
         }
         let both = Outcome::Skipped("nd_pmem: FAIL: so; rust_pmem: FAIL: so".into());
         assert_eq!(judged(Fail, Fail), both);
+        let mut crashed = run(Fail);
+        crashed.reason = "the kernel reported: BUG".into();
+        let runs = [("nd_pmem".into(), run(Fail)), ("rust_pmem".into(), crashed)];
+        let (outcome, _) = suite.judge("a/four", &runs.into(), &DRIVERS);
+        assert!(matches!(outcome, Outcome::Failed(_)));
 
         let all = Run::worst_of(vec![run(Pass), run(Fail), run(Pass)]);
         assert_eq!((all.verdict, all.seconds), (Fail, 3.0));

@@ -33,6 +33,7 @@ const SIGNS: &[&str] = &[
     "page allocation failure",
     "rust_kernel: panicked",
     "turning off the locking correctness validator",
+    "printk messages dropped",
     "blocked for more than",
     "blocked in I/O wait",
     "detected stall",
@@ -89,6 +90,12 @@ pub struct Report {
 }
 
 impl Report {
+    /// Returns whether its title contains this text; of `TITLE < LINE`, also one of its lines the second one.
+    pub fn is(&self, text: &str) -> bool {
+        let (title, line) = text.split_once(" < ").unwrap_or((text, ""));
+        self.title.contains(title) && self.mentions(line)
+    }
+
     /// Returns whether one of its lines contains this text.
     pub fn mentions(&self, text: &str) -> bool {
         self.lines.iter().any(|line| line.contains(text))
@@ -290,6 +297,11 @@ mod tests {
                 .starts_with("WARNING: block/badblocks.c:1329")
         );
         assert!(found[0].mentions("sysfs_kf_seq_show"));
+        assert!(found[0].is("block/badblocks.c") && !found[0].is("sysfs_kf_seq_show"));
+        assert!(
+            found[0].is("WARNING: block/ < sysfs_kf_seq_show")
+                && !found[0].is("WARNING: block/ < EXT4-fs")
+        );
         assert!(!found[0].mentions("EXT4-fs"));
     }
 

@@ -37,6 +37,8 @@ const SLOW: u32 = 4;
 const USUAL_BOOT: Duration = Duration::from_secs(8);
 /// Number of boots that are tried.
 const TRIES: u32 = 3;
+/// How long the console may take to show what the kernel has logged.
+const LOG_LIMIT: Duration = Duration::from_secs(30);
 /// Time-out of an orderly power-off, and of that of an installed system.
 const POWER_OFF: Duration = Duration::from_secs(20);
 const SYSTEM_POWER_OFF: Duration = Duration::from_secs(300);
@@ -368,7 +370,7 @@ impl Vm {
                 .context("the line to the guest")?
             {
                 Received::End(status) => {
-                    self.settle(&nonce);
+                    self.settle(&nonce)?;
                     Ended::Exited(
                         status
                             .trim()
@@ -382,19 +384,19 @@ impl Vm {
         )
     }
 
-    /// Waits until the log contains the command's end, and with it everything that the kernel logged before.
-    fn settle(&self, nonce: &str) {
+    /// Waits until the log contains the command's end, and with it everything that the kernel logged before: a thread
+    /// may print it.
+    fn settle(&self, nonce: &str) -> Result<()> {
         let start = self.serial.len().saturating_sub(16 * 1024);
-        for _ in 0..200 {
-            if self
-                .serial
-                .since(start)
-                .is_ok_and(|log| log.contains(nonce))
-            {
-                return;
-            }
+        let begin = Instant::now();
+        while !self.serial.since(start)?.contains(nonce) {
+            ensure!(
+                begin.elapsed() < LOG_LIMIT,
+                "the kernel's log lacks the command's end: the console does not show all messages"
+            );
             thread::sleep(Duration::from_millis(5));
         }
+        Ok(())
     }
 
     /// Runs a command line and returns how it ended, and its output.
