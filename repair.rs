@@ -95,7 +95,7 @@ impl Media<'_> {
             }
             Some(bytes) => bytes,
             None => {
-                from.fill(data.get_mut(..page.len()).ok_or(EIO)?);
+                from.fill(data.get_mut(..page.len()).ok_or(EIO)?)?;
                 &*data
             }
         };
@@ -240,16 +240,15 @@ impl Media<'_> {
 }
 
 impl Source<'_> {
-    /// Copies the next bytes into `buffer`.
-    fn fill(&mut self, buffer: &mut [u8]) {
+    /// Copies the next bytes into `buffer`. [`EIO`] if the memory of a bio fails.
+    fn fill(&mut self, buffer: &mut [u8]) -> Result {
         match self {
-            Self::Bio(segments) => {
-                segments.copy_to(buffer);
-            }
+            Self::Bio(segments) => segments.copy_to(buffer)?,
             // `overwrite_page` has copied them before it took the lock.
             Self::Program(_) => (),
             // The buffer holds the bytes of an earlier repair.
             Self::Zeroes => buffer.fill(0),
         }
+        Ok(())
     }
 }

@@ -2,9 +2,12 @@
 
 //! Bios, and the memory that they transfer to or from.
 
-use crate::abstractions::bindings;
 #[cfg(all(CONFIG_X86_64, not(CONFIG_KMAP_LOCAL)))]
 use crate::abstractions::page;
+use crate::abstractions::{
+    bindings,
+    copy::copy_mc, //
+};
 use core::{
     marker::PhantomData,
     ops::Deref,
@@ -287,8 +290,9 @@ pub(crate) struct FromBio;
 ///
 /// # Invariants
 ///
-/// `ptr` is mapped and valid for `len` bytes: for writes if `D` is [`ToBio`], else for reads. `page` is
-/// the `struct page` of the first byte; those of the other bytes follow it.
+/// `ptr` is valid for `len` bytes: for writes if `D` is [`ToBio`], else for reads. Persistent memory among them
+/// may be unmapped when it fails, so only copies that survive a fault access them. `page` is the `struct
+/// page` of the first byte; those of the other bytes follow it.
 pub(crate) struct Segment<'a, D> {
     ptr: NonNull<u8>,
     len: u32,
@@ -454,10 +458,10 @@ impl<'a, D> Segments<'a, D> {
         // unmaps it.
         let ptr = unsafe { address_of(vec.bv_page, offset as usize) };
 
-        // INVARIANT: `len` bytes of the vector remain, and are mapped from `ptr` on: the pages of a vector
-        // are contiguous in the direct map, and a mapped page is at least as long as `first_len` says.
+        // INVARIANT: `len` bytes of the vector remain, and begin at `ptr`: the pages of a vector are contiguous
+        // in the direct map, and one mapped by `kmap_local_page` is at least as long as `first_len` says.
         Segment {
-            // SAFETY: A mapped page does not have the address null.
+            // SAFETY: No page has the address null.
             ptr: unsafe {
                 core::hint::assert_unchecked(!ptr.is_null());
                 NonNull::new_unchecked(ptr)
@@ -471,30 +475,27 @@ impl<'a, D> Segments<'a, D> {
 }
 
 impl Segments<'_, FromBio> {
-    /// Copies the next bytes into `to`, until it is full or none remain. Returns their number.
-    pub(crate) fn copy_to(&mut self, to: &mut [u8]) -> usize {
-        let mut done = 0_usize;
-
-        while self.left != 0 {
+    /// Fills `to` with the next bytes. [`EIO`] if fewer remain, or if their memory fails: it may be persistent
+    /// memory as well.
+    pub(crate) fn copy_to(&mut self, mut to: &mut [u8]) -> Result {
+        while !to.is_empty() {
+            if self.left == 0 {
+                return Err(EIO);
+            }
             // SAFETY: Bytes remain. The segment is dropped before the next one is mapped.
             let segment = unsafe { self.first() };
-            let rest = to.get_mut(done..).unwrap_or_default();
-            let len = segment.len().min(rest.len());
+            let len = segment.len().min(to.len());
+            let (now, rest) = to.split_at_mut_checked(len).ok_or(EIO)?;
 
-            if len == 0 {
-                break;
-            }
             segment.flush_dcache();
-            // SAFETY: Both are valid for `len` bytes. A program may write to the memory of a bio during the
-            // copy; the C routine stands that, and copies any of the values.
-            unsafe {
-                kernel::bindings::memcpy(rest.as_mut_ptr().cast(), segment.ptr.as_ptr().cast(), len)
-            };
+            // SAFETY: Both are valid for `len` bytes, at most those of a bio. A program may write to the memory
+            // of a bio during the copy, as `copy_mc` allows.
+            unsafe { copy_mc(NonNull::from(now).cast(), segment.ptr, len) }?;
+            to = rest;
             // CAST: At most the length of the segment.
             self.advance(len as u32, false);
-            done = done.saturating_add(len);
         }
-        done
+        Ok(())
     }
 }
 
