@@ -123,6 +123,8 @@ pub(crate) struct State {
     warned: bool,
     /// Sectors were added since the last uevent.
     unannounced: bool,
+    /// The badrange list may have errors that the set lacks.
+    pub(crate) unread: bool,
 }
 
 impl State {
@@ -214,6 +216,7 @@ impl<'bound> Set<'bound> {
                 lacks: None,
                 warned: false,
                 unannounced: false,
+                unread: false,
             }),
             repairs <- new_mutex!(()),
             table,
@@ -581,7 +584,7 @@ impl<'bound> Set<'bound> {
     }
 
     /// Wakes pollers of the disk's `badblocks`.
-    fn notify(&self) {
+    pub(crate) fn notify(&self) {
         if let Some(file) = self.file.as_ref() {
             file.notify();
         }
@@ -620,27 +623,29 @@ pub(crate) struct Badblocks<'bound> {
 }
 
 impl<'bound> Badblocks<'bound> {
-    /// Creates the bad blocks of a namespace from the bus's badrange list. `namespace` and `data`, its
-    /// data area, are physical addresses; `table` shows the bad blocks. `before` is what the list had before a
-    /// BTT was attached. [`ENOMEM`].
+    /// Creates the bad blocks of a namespace, which has none before [`Self::fill`]. `namespace` and `data`,
+    /// its data area, are physical addresses; `table` shows the bad blocks. [`ENOMEM`].
     pub(crate) fn new(
         dev: &'bound nd::Device<Bound>,
         namespace: Range<u64>,
         data: Range<u64>,
         table: Table<'bound>,
-        before: &[Range<u64>],
         scope: &'bound Scope<'bound>,
     ) -> Result<Arc<Self>> {
         let set = Arc::pin_init(Set::new(dev, namespace, &data, table), GFP_KERNEL)?;
         let work = Work::new(set.clone(), Queue::System, scope)?;
-        // Dropped on failure, it writes what a BTT has cleared to the list.
-        let this = Arc::new(Self { work, set }, GFP_KERNEL)?;
 
-        this.set.add_attached(before)?;
-        this.set.read_badrange()?;
+        Ok(Arc::new(Self { work, set }, GFP_KERNEL)?)
+    }
+
+    /// Reads the bus's badrange list. `before` is what the list had before a BTT was attached. [`ENOMEM`];
+    /// what a BTT has cleared is written to the list then, when this is dropped.
+    pub(crate) fn fill(&self, before: &[Range<u64>]) -> Result {
+        self.set.add_attached(before)?;
+        self.set.read_badrange()?;
         // The driver core sends a uevent at the end of a probe.
-        this.set.state.lock().unannounced = false;
-        Ok(this)
+        self.set.state.lock().unannounced = false;
+        Ok(())
     }
 
     /// The table of bad blocks, for the block layer.
@@ -814,7 +819,12 @@ impl<'bound> Badblocks<'bound> {
 
         let mut state = self.set.state.lock();
 
-        state.repair_spares.fill(GFP_ATOMIC)?;
+        let filled = state.repair_spares.fill(GFP_ATOMIC);
+
+        // One to split a range. A larger stock is for the next repair.
+        if state.repair_spares.len() <= state.repaired.gaps(&sectors) {
+            filled?;
+        }
         state.repair = sectors.clone();
         state.failed_again = false;
         state.added_to_bus = false;
@@ -826,12 +836,20 @@ impl<'bound> Badblocks<'bound> {
         })
     }
 
-    /// Applies changes that others have made to the table: users of the disk, or a BTT.
+    /// Applies changes that others have made to the table: users of the disk, or a BTT. A work item applies
+    /// them to the badrange list.
     pub(crate) fn refresh(&self) {
         // Without memory, sectors that users wrote to the table are missing this time.
         let _ = self.set.import(GFP_KERNEL);
         // Or those that a BTT has cleared are there.
         let _ = self.set.follow_btt();
+        let state = self.set.state.lock();
+        let changed = state.unannounced || !state.repaired.is_empty();
+
+        drop(state);
+        if changed {
+            self.work.schedule();
+        }
     }
 
     /// Returns the first run of bad sectors with the same origin that ends behind sector `at` of

@@ -34,11 +34,18 @@ use core::ops::Range;
 use kernel::prelude::*;
 
 impl Set<'_> {
-    /// Adds the bus's badranges in the namespace. [`ENOMEM`]. Sleeps.
+    /// Adds the bus's badranges in the namespace. [`ENOMEM`]; the next work item tries again. Sleeps.
     pub(crate) fn read_badrange(&self) -> Result {
         // Without memory, `repaired` still has what the list has.
         let _ = self.sync();
 
+        let read = self.add_badranges();
+
+        self.state.lock().unread = read.is_err();
+        read
+    }
+
+    fn add_badranges(&self) -> Result {
         let bus = self.region().lock_bus();
         // Sectors that were repaired since the `sync` are still in the list. Skip them: that is no new
         // report. `repaired` keeps them while the bus lock is held.
@@ -113,9 +120,11 @@ impl Set<'_> {
             let cut = repaired.first_pending(&sectors);
 
             if cut.is_none() {
-                // The platform has reported a sector again since the bus's command cleared it.
+                // The platform has reported a sector again since the bus's command cleared it: perhaps before
+                // the repair ended, so that it was bad still when the list was read.
                 if repaired.first(&sectors).is_some() {
                     bus.set_badblocks(&self.addresses(&sectors));
+                    self.state.lock().unread = true;
                 }
                 self.note_known(&bus, &sectors);
             }
@@ -303,6 +312,10 @@ impl Job for Set<'_> {
     fn run(&self) {
         // Without memory, the next report tries again, and unbind at the latest.
         let _ = self.sync();
+
+        if self.state.lock().unread && self.read_badrange().is_ok() {
+            self.notify();
+        }
         self.announce();
     }
 }

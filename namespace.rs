@@ -129,6 +129,7 @@ impl<'bound> BoundNamespace<'bound> {
         }
         if !dev.is_pfn() {
             decline_if_claimed(&ns)?;
+            ensure_info_block_is_good(dev, &ns)?;
         }
         Self::new_mapped(dev, &ns, scope)
     }
@@ -152,11 +153,14 @@ impl<'bound> BoundNamespace<'bound> {
             );
         }
         let table = Table::Btt(btt.badblocks());
-        let badblocks = Badblocks::new(bound, namespace.clone(), namespace, table, &before, scope)?;
+        let badblocks = Badblocks::new(bound, namespace.clone(), namespace, table, scope)?;
         // On failure it is detached before the bad blocks are dropped, as in `Self`.
         let btt = btt;
+
+        badblocks.fill(&before)?;
+
         let memory_errors = memory_errors::Listener::new(badblocks.clone(), scope)?;
-        let control = Control::new(badblocks, None)?;
+        let control = Control::new(badblocks.clone(), None)?;
 
         Ok(Self {
             inject: control.add_inject_file(bound, scope),
@@ -187,14 +191,9 @@ impl<'bound> BoundNamespace<'bound> {
         let link = Arc::new(FailureLink::new(), GFP_KERNEL)?;
         let data = mapping.data(&range)?;
         let table = Table::Disk(KBox::pin_init(BadBlocks::new(), GFP_KERNEL)?);
-        let badblocks = Badblocks::new(
-            bound,
-            half_open(&range),
-            half_open(&data),
-            table,
-            &[],
-            scope,
-        )?;
+        let badblocks = Badblocks::new(bound, half_open(&range), half_open(&data), table, scope)?;
+
+        badblocks.fill(&[])?;
         ensure_memmap_is_good(dev, &mapping, &badblocks)?;
         let memory_errors = memory_errors::Listener::new(badblocks.clone(), scope)?;
         let failures = Failures::new(badblocks.clone(), link.clone());
@@ -277,6 +276,31 @@ fn decline_if_claimed(ns: &Namespace<'_, '_>) -> Result {
     Ok(())
 }
 
+/// Fails with [`EIO`] if the info block of a namespace has an error: libnvdimm takes one that it can't read for
+/// none, and in raw mode the data would be elsewhere. Without a label nobody knows whether there is one.
+fn ensure_info_block_is_good(dev: &Device<Core<'_>>, ns: &Namespace<'_, '_>) -> Result {
+    if ns.is_forced_raw() {
+        return Ok(());
+    }
+    let bad = dev.region().lock_bus().badranges(&ns.info_block())?;
+    let Some(address) = bad.first().map(|bad| bad.start) else {
+        return Ok(());
+    };
+
+    if ns.is_labelled_with_mode() {
+        dev_err!(
+            dev.as_ref(),
+            "error at {address:#x}, in the info block: write over it in raw mode (force_raw)\n"
+        );
+        return Err(EIO);
+    }
+    dev_warn!(
+        dev.as_ref(),
+        "error at {address:#x}, where an info block may be: bound in raw mode\n"
+    );
+    Ok(())
+}
+
 /// How the memory of a namespace is mapped, and where its data area begins.
 enum Mapping {
     /// With `struct page`s; the data area begins at this offset, in bytes.
@@ -291,13 +315,21 @@ impl Mapping {
             let region = dev.region();
             let range = half_open(&ns.range());
             let hides = !region.has_clear_error();
+            let before = region.badblocks_before(range.start)?;
 
+            for bad in &before {
+                region.hide_badblocks(bad);
+            }
             if hides {
                 region.hide_badblocks(&range);
             }
             // The caller claims the range below, and then the info block can't be read any more.
             let info_block = ns.enable().and_then(|info| info.setup_pfn());
 
+            // Those of other namespaces.
+            for bad in &before {
+                region.show_badblocks(bad)?;
+            }
             // On a bus without commands, they are shown while the namespace is bound: by `Badblocks::new`.
             if hides && region.has_commands() {
                 region.show_badblocks(&range)?;

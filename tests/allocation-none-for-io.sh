@@ -10,7 +10,7 @@
 . "$(dirname "$0")/lib/fail-nth.sh"
 
 need_faults
-plan 12
+plan 16
 for bus in "dimm=1" "dimm=0"; do
 	# shellcheck disable=SC2086 # parameters
 	provide size=$((16 << 20)) $bus
@@ -23,5 +23,13 @@ for bus in "dimm=1" "dimm=0"; do
 		--before "write=/sys/module/pmem_provider/parameters/bad=2M+4K" --show "$badblocks"
 	is_empty "$bus: nothing is bad" cat "$badblocks"
 	check "$bus: a read then" read_sectors "$DISK" 4096 8
+	# Two pages in the middle of one error: each splits it.
+	provider bad 3M+64K
+	fail_atomic_allocations
+	for page in 2 6; do
+		check "$bus: repair of page $page of an error, without memory" \
+			dd if=/dev/zero of="$file" bs=4k seek=$((768 + page)) count=1 oflag=direct conv=notrunc
+	done
+	stop_atomic_faults
 	provider_cleanup
 done

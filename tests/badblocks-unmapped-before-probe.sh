@@ -9,8 +9,6 @@
 
 [ "$DRIVER" = rust_pmem ] || skip_all "the C driver oopses in memcpy_flushcache"
 cleanup() {
-	# The page would stay unmapped for the tests that follow.
-	provider unmap ""
 	provider fail ""
 	provider_cleanup
 }

@@ -13,13 +13,14 @@ cleanup() {
 	unload_driver
 }
 
-# check_takes_effect NAME: 6 subtests.
+# check_takes_effect NAME: 7 subtests.
 check_takes_effect() {
 	others=$(cat "$list")
 	echo '4104 8' >"/sys/block/$disk/badblocks"
 	is "$1: a read of it" "$(places "$disk" read --offset 2101248 --stride 0 --count 1)" 'Input/output error: 1'
 	is "$1: reads beside it" "$(places "$disk" read --offset 2097152 --stride 8K --count 2)" 'ok: 2'
 	is "$1: errors/list has it" "$(grep '^2101248 ' "$list")" '2101248 4096 user'
+	check "$1: and so has the region's list" wait_for 5 grep -q '^4104 8$' "$ND/$namespace/../badblocks"
 	rebind "$namespace"
 	disk=$(disk_of "$namespace")
 	is "$1: bound again, a read of it" "$(places "$disk" read --offset 2101248 --stride 0 --count 1)" 'Input/output error: 1'
@@ -29,7 +30,7 @@ check_takes_effect() {
 
 [ "$DRIVER" = rust_pmem ] || skip_all "C has no errors/list"
 need pmem-io
-plan 20
+plan 23
 load_driver
 namespace=$(e820_ns)
 disk=$(disk_of "$namespace")

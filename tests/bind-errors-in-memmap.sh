@@ -26,7 +26,7 @@ make_mode() {
 
 [ "$DRIVER" = rust_pmem ] || skip_all "C has no list of errors there"
 need pmem-io
-plan 28
+plan 31
 load_driver
 namespace=$(e820_ns)
 region=$ND/$namespace/..
@@ -87,3 +87,11 @@ for which in first second; do
 	is "$which: back to a raw disk" "$(make_mode raw)" ""
 	echo "drop 1048576 4096" >"$(errors_list_of "$namespace")"
 done
+
+# libnvdimm would write in front of the second one.
+region=$(labelled_region)
+echo "add 1048576 4096" >"$(errors_list_of "$(jq -r .dev /tmp/first.json)")"
+settle
+is "an error in the first: the second is bound" "$(make_mode fsdax -M dev)" ""
+is "an error in the first: the second has none" "$(errors)" ""
+is "an error in the first: the region has it" "$(cat "$ND/$region/badblocks")" "2048 8"

@@ -34,6 +34,19 @@ impl Region {
         self.lock_bus().clear_badblocks(addresses);
     }
 
+    /// Returns the physical addresses of the bad blocks of the region in front of `end`. [`ENOMEM`]. Sleeps.
+    pub(crate) fn badblocks_before(&self, end: u64) -> Result<KVVec<Range<u64>>> {
+        let bus = self.lock_bus();
+        let mut at = self.start();
+        let mut found = KVVec::with_capacity(self.badblocks().count(), GFP_KERNEL)?;
+
+        while let Some(bad) = bus.first_badblocks(&(at..end)) {
+            at = bad.end;
+            found.push_within_capacity(bad).map_err(|_| ENOMEM)?;
+        }
+        Ok(found)
+    }
+
     /// Adds what the badrange list has in the physical addresses `within` to the bad blocks of the region,
     /// as far as there is room. [`ENOMEM`]. Sleeps.
     pub(crate) fn show_badblocks(&self, within: &Range<u64>) -> Result {
@@ -129,6 +142,16 @@ impl Bus<'_> {
         let (reached, _) = self.0.badblocks().set_while_room(start..end, room);
 
         reached >= end
+    }
+
+    /// Returns the first bad blocks of the region in the physical addresses `within`.
+    fn first_badblocks(&self, within: &Range<u64>) -> Option<Range<u64>> {
+        let (start, len) = self.0.sectors(within);
+        let (first, count) = self.0.badblocks().entry_in(start, len)?;
+        let address = |sector: u64| self.0.start().saturating_add(sector << 9);
+        let bad = address(first)..address(first.saturating_add(count));
+
+        Some(bad.start.max(within.start)..bad.end.min(within.end))
     }
 
     /// Removes the physical `addresses`, which are whole sectors, from the bad blocks of the region.

@@ -4,6 +4,7 @@
 
 use super::Device;
 use crate::abstractions::{
+    badblocks::BadBlocks,
     bindings,
     block::DiskName,
     errno::is_eopnotsupp,
@@ -15,7 +16,10 @@ use crate::abstractions::{
 use core::{
     marker::PhantomData,
     mem::ManuallyDrop,
-    ops::RangeInclusive,
+    ops::{
+        Range,
+        RangeInclusive, //
+    },
     ptr::NonNull, //
 };
 use kernel::{
@@ -86,6 +90,45 @@ impl<'a> Namespace<'a, '_> {
         DiskName::new(name)
     }
 
+    /// Returns the addresses where an info block may be.
+    pub(crate) fn info_block(&self) -> Range<u64> {
+        let start = *self.range().start();
+
+        start..start.saturating_add(INFO_BLOCK_END)
+    }
+
+    /// Returns whether a label says that there is an info block: the mode is not raw.
+    pub(crate) fn is_labelled_with_mode(&self) -> bool {
+        // SAFETY: By the type invariant the namespace is valid.
+        let class = unsafe { (*self.as_raw()).claim_class };
+
+        // Without a label, it is what users have written to `holder_class`, and ndctl makes raw namespaces for fsdax.
+        self.has_label()
+            && matches!(
+                class,
+                bindings::nvdimm_claim_class_NVDIMM_CCLASS_BTT
+                    | bindings::nvdimm_claim_class_NVDIMM_CCLASS_BTT2
+                    | bindings::nvdimm_claim_class_NVDIMM_CCLASS_PFN
+                    | bindings::nvdimm_claim_class_NVDIMM_CCLASS_DAX
+            )
+    }
+
+    /// Returns whether the namespace is defined by labels.
+    fn has_label(&self) -> bool {
+        // SAFETY: By the type invariant the namespace is valid, and this is its device.
+        let uuid = unsafe { bindings::nd_dev_to_uuid(&raw mut (*self.as_raw()).dev) };
+
+        // SAFETY: If it is not null, it points to the namespace's uuid, or to one of zeros that is static. It
+        // changes only while no driver is bound.
+        !uuid.is_null() && unsafe { uuid.cast::<[u8; 16]>().read() } != [0; 16]
+    }
+
+    /// Returns whether users want it to be bound in raw mode, whatever its info block says (`force_raw`).
+    pub(crate) fn is_forced_raw(&self) -> bool {
+        // SAFETY: By the type invariant the namespace is valid. Users may change it at any time.
+        unsafe { (&raw const (*self.as_raw()).force_raw).read_volatile() != 0 }
+    }
+
     /// Maps the start of the namespace for libnvdimm to read info blocks, until the result is dropped.
     ///
     /// [`EBUSY`] if the range is claimed in iomem, [`ENOMEM`].
@@ -97,6 +140,16 @@ impl<'a> Namespace<'a, '_> {
         // SAFETY: By the type invariants both are valid, and `ndns` is the namespace of `dev`. `dev` is in
         // probe: the context of `Namespace::dev` is `Core`.
         to_result(unsafe { bindings::devm_namespace_enable(dev, self.as_raw(), reserve) })?;
+
+        // libnvdimm reads no listed sector. Where nothing but the driver knows of errors, only the memory
+        // tells whether the info block can be read: the copy survives a machine check.
+        if !self.dev.region().has_commands() {
+            // CAST: By the type invariant it is the field `common` of an `nd_namespace_io`, the first one.
+            let nsio = self.as_raw().cast::<bindings::nd_namespace_io>();
+
+            // SAFETY: By the type invariant `nsio` is valid, and its table is initialised while it is enabled.
+            unsafe { BadBlocks::from_raw(&raw mut (*nsio).bb) }.clear(0, INFO_BLOCK_END >> 9);
+        }
         // INVARIANT: `devm_namespace_enable` has succeeded for the pair.
         Ok(InfoAccess {
             dev,
@@ -156,7 +209,9 @@ impl InfoAccess<'_> {
     ///
     /// libnvdimm writes over bad blocks of the region in the memmap until there are none
     /// (`nd_pfn_clear_memmap_errors`, 7.2). On a bus without a command to clear errors nothing removes them,
-    /// and it would not return. So there must be none in the namespace then, for any driver.
+    /// and it would not return. So there must be none in the namespace then, for any driver. For a
+    /// namespace that does not begin where the region does, it looks in front of it as well, and writes to
+    /// addresses in front of its mapping: on any bus, the region must have no bad blocks there.
     pub(crate) fn setup_pfn(self) -> Result<(Layout, u64)> {
         // To look at the memmap, libnvdimm disables the namespace and enables it with another size. After
         // a failure it is unknown whether it is enabled: leave it to devres, after the probe.

@@ -122,10 +122,15 @@ impl Region {
         unsafe { (*self.as_raw()).ndr_size }
     }
 
+    /// The physical address of its first byte.
+    pub(super) fn start(&self) -> u64 {
+        // SAFETY: By the type invariant the region is valid; its start does not change.
+        unsafe { (*self.as_raw()).ndr_start }
+    }
+
     /// Converts physical addresses to sectors of the region: the first one, and the number.
     pub(super) fn sectors(&self, addresses: &Range<u64>) -> (u64, u64) {
-        // SAFETY: By the type invariant the region is valid; its start does not change.
-        let base = unsafe { (*self.as_raw()).ndr_start };
+        let base = self.start();
         let start = addresses.start.saturating_sub(base) >> 9;
         let end = addresses.end.saturating_sub(base).div_ceil(512);
 

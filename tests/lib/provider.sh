@@ -150,6 +150,8 @@ allocations() {
 }
 
 provider_cleanup() {
+	# Pages would stay unmapped for the tests that follow.
+	[ ! -d /sys/module/pmem_provider ] || provider unmap ""
 	[ ! -d "/sys/module/$DRIVER" ] || rmmod "$DRIVER"
 	[ ! -d /sys/module/pmem_provider ] || rmmod pmem_provider
 }

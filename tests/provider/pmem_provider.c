@@ -72,6 +72,13 @@ static ullong stubborn = ULLONG_MAX;
 module_param(stubborn, ullong, 0644);
 MODULE_PARM_DESC(stubborn, "OFFSET of a byte whose poison cannot be cleared");
 
+static uint clear_delay;
+static bool clearing;
+module_param(clear_delay, uint, 0644);
+MODULE_PARM_DESC(clear_delay, "duration of a clear-error command in milliseconds, after it has cleared");
+module_param(clearing, bool, 0444);
+MODULE_PARM_DESC(clearing, "whether a clear-error command with a delay is under way");
+
 static ullong cleared;
 module_param(cleared, ullong, 0444);
 MODULE_PARM_DESC(cleared, "the first 8 bytes of the memory at the last clear-error command");
@@ -122,6 +129,11 @@ static int provider_ctl(struct nvdimm_bus_descriptor *desc,
 		memcpy(&cleared, memory + clear->address - start, sizeof(cleared));
 		badrange_forget(&media, clear->address - start, clear->cleared);
 		log_poison(clear->address - start, clear->cleared, false);
+		if (clear_delay) {
+			WRITE_ONCE(clearing, true);
+			msleep(clear_delay);
+			WRITE_ONCE(clearing, false);
+		}
 		return 0;
 	default:
 		return -ENOTTY;

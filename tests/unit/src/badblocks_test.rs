@@ -140,10 +140,11 @@ impl World {
             addresses(&(0..len)),
             addresses(&(setup.mode.data()..len)),
             table,
-            before,
             scope,
         )
         .expect("there is memory");
+
+        badblocks.fill(before).expect("there is memory");
         let link = Arc::new(FailureLink, GFP_KERNEL).expect("there is memory");
 
         Self {

@@ -1,0 +1,30 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# A write whose page fails again after the bus has cleared it, but before the write ends, fails; the page stays bad.
+# vm: --bare --append memmap=128M$512M --cpus 2
+. "$(dirname "$0")/lib/test.sh"
+. "$(dirname "$0")/lib/provider.sh"
+
+# write_page: writes the bad page; its result is in /tmp/answer.
+write_page() {
+	pmem-io pwrite --direct "/dev/$DISK" --offset 1M --length 4K >/tmp/answer 2>&1
+}
+
+[ "$DRIVER" = rust_pmem ] || skip_all "nd_pmem has no errors/list"
+need pmem-io
+plan 8
+provide pages=1 bad=1M+4K
+list=$ND/$NAMESPACE/errors/list
+is "before" "$(badblocks_of "$DISK")" 2048+8
+provider clear_delay 3000
+write_page &
+writer=$!
+check "the bus has cleared it" wait_for 10 grep -q Y /sys/module/pmem_provider/parameters/clearing
+check "a sector fails again" sh -c "echo 'add $(((1 << 20) + 512)) 512' >$list"
+is "the write is still under way" "$(provider clearing)" Y
+wait $writer || :
+check "the write fails" grep -q "Input/output error" /tmp/answer
+is "the page stays bad" "$(badblocks_of "$DISK")" 2048+8
+provider clear_delay 0
+check "another write" write_page
+is_empty "repairs it" cat "$list" "/sys/block/$DISK/badblocks"
