@@ -371,8 +371,7 @@ impl Mapping {
         match self {
             Self::Plain => Memory::remap(claim),
             Self::Pages(layout, data_offset) => {
-                Memory::map_pages(layout, dev.numa_node(), claim, failures, scope)?
-                    .skip(usize::try_from(data_offset).map_err(|_| ENXIO)?)
+                Memory::map_pages(layout, data_offset, dev.numa_node(), claim, failures, scope)
             }
         }
     }

@@ -309,8 +309,10 @@ impl<T: Operations> DaxDevice<T> {
                 chunks.mark(found.pfn, pages.min(found.pages));
             }
 
-            // The memory is borrowed from `ops`, and so stays mapped until the device is dead, which is as
-            // long as the core may use the result.
+            // The memory is borrowed from `ops`, and so stays mapped until the device is dead. The core uses
+            // the address with the read lock held, with two exceptions: a fault that copies around a page
+            // (`dax_iomap_copy_around`) has a page of the same memory then; dm-writecache keeps the address,
+            // so its table must go before the driver is unbound, as with `nd_pmem`.
             // SAFETY: The core passes pointers that are null or valid for writes.
             unsafe {
                 if !address.is_null() {

@@ -88,11 +88,13 @@ impl<'bound, H: MemoryFailure + 'bound> Memory<'bound, H> {
         })
     }
 
-    /// Maps the physical addresses of `layout` with `struct page`s. Notifies `failure` of memory failures
-    /// in them, and holds `claim` until they are unmapped. [`EINVAL`] if it does not cover them, [`ENOMEM`],
-    /// or another error of `memremap_pages`.
+    /// Maps the physical addresses of `layout` with `struct page`s, and returns the memory from `data_offset`
+    /// on: what is in front may be the `struct page`s. Notifies `failure` of memory failures in them, and holds
+    /// `claim` until they are unmapped. [`EINVAL`] if it does not cover them, [`ENXIO`] if nothing is behind
+    /// `data_offset`, [`ENOMEM`], or another error of `memremap_pages`.
     pub(crate) fn map_pages(
         layout: Layout,
+        data_offset: u64,
         node: c_int,
         claim: Claim,
         failure: H,
@@ -108,12 +110,13 @@ impl<'bound, H: MemoryFailure + 'bound> Memory<'bound, H> {
         let mapping = DevPagemap::new(layout, node, claim, failure, scope)?;
 
         // INVARIANT: `mapping` has `len` bytes mapped from `base` on until it is dropped.
-        Ok(Self {
+        Self {
             base: mapping.base(),
             len,
             phys: *range.start(),
             backing: Backing::Pages(mapping),
-        })
+        }
+        .skip(usize::try_from(data_offset).map_err(|_| ENXIO)?)
     }
 
     /// Returns the physical address of the first byte.
@@ -138,7 +141,7 @@ impl<'bound, H: MemoryFailure + 'bound> Memory<'bound, H> {
     }
 
     /// Returns the memory without its first `offset` bytes. [`ENXIO`] if nothing remains.
-    pub(crate) fn skip(self, offset: usize) -> Result<Self> {
+    fn skip(self, offset: usize) -> Result<Self> {
         let len = self
             .len
             .checked_sub(offset)

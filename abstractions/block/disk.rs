@@ -268,7 +268,8 @@ impl<T: Operations> AsRef<GenDisk> for UnregisteredDisk<T> {
     }
 }
 
-/// A disk that serves bios until it is unregistered, which waits for those in flight.
+/// A disk that serves bios until it is unregistered, which waits for calls of [`Operations::submit`]. Bios that
+/// these have kept or passed on may end later.
 ///
 /// # Invariants
 ///
@@ -308,8 +309,8 @@ impl<T: Operations> AsRef<GenDisk> for Disk<T> {
     }
 }
 
-// SAFETY: `del_gendisk` waits for bios in flight and for accesses to the disk's files. Only a reference
-// to the disk remains.
+// SAFETY: `del_gendisk` waits for calls of `submit` and for accesses to the disk's files. Only a reference to the
+// disk remains; bios that end later do not use its data.
 unsafe impl<T: Operations> Registered for Disk<T> {
     unsafe fn unregister(&self) {
         // SAFETY: The caller promises that the disk is registered. It is unregistered only here.
