@@ -31,6 +31,8 @@ pub struct CounterExample {
 pub struct Found {
     /// Number of images.
     pub images: u64,
+    /// Those that were taken after something had been promised.
+    pub with_promises: u64,
     hashes: HashSet<u64>,
     pub counter_examples: Vec<CounterExample>,
     /// Number of undurable lines before each fence, by the fence's number.
@@ -122,6 +124,8 @@ pub fn check(log: &Path, workload: &Workload, offset: usize, folder: &Path) -> R
             }
             Event::Crash(number, _, lines) => {
                 found.images += 1;
+                let is_promised = promises.values().any(|promise| promise.promised > 0);
+                found.with_promises += u64::from(is_promised);
                 let old: Vec<(u32, Line)> = lines
                     .iter()
                     .map(|(line, _)| (*line, load(&memory, *line)))

@@ -82,6 +82,7 @@ impl Arguments {
             Images::find(&Options::from_words("")?)?.kernel,
             std::env::current_exe()?,
             std::env::current_exe()?.with_file_name("libpmem_powerfail.so"),
+            std::env::current_exe()?.with_file_name("pmem-io"),
             PathBuf::from("tests/provider/pmem_provider.ko"),
         ];
         if self.driver == Driver::Rust {
@@ -210,6 +211,10 @@ fn run_workload(
         found.images >= each,
         "{} crash images were taken, not {each}",
         found.images
+    );
+    ensure!(
+        found.with_promises > 0,
+        "no crash image was taken after the first promise: take more images"
     );
     if let Some(report) = reports(&vm.serial().since(start)?).first() {
         bail!("the kernel reported: {}", report.title);
