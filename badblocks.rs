@@ -635,7 +635,7 @@ impl<'bound> Badblocks<'bound> {
         let set = Arc::pin_init(Set::new(dev, namespace, &data, table), GFP_KERNEL)?;
         let work = Work::new(set.clone(), Queue::System, scope)?;
 
-        Ok(Arc::new(Self { work, set }, GFP_KERNEL)?)
+        Arc::new(Self { work, set }, GFP_KERNEL).map_err(|_| ENOMEM)
     }
 
     /// Reads the bus's badrange list. `before` is what the list had before a BTT was attached. [`ENOMEM`];
@@ -821,8 +821,9 @@ impl<'bound> Badblocks<'bound> {
 
         let filled = state.repair_spares.fill(GFP_ATOMIC);
 
-        // One to split a range. A larger stock is for the next repair.
-        if state.repair_spares.len() <= state.repaired.gaps(&sectors) {
+        // One to split a range, and one for each gap: at least one, as `repaired` may be emptied meanwhile. A
+        // larger stock is for the next repair.
+        if state.repair_spares.len() <= state.repaired.gaps(&sectors).max(1) {
             filled?;
         }
         state.repair = sectors.clone();

@@ -39,14 +39,15 @@ impl Set<'_> {
         // Without memory, `repaired` still has what the list has.
         let _ = self.sync();
 
-        let read = self.add_badranges();
-
-        self.state.lock().unread = read.is_err();
-        read
+        self.add_badranges()
+            .inspect_err(|_| self.state.lock().unread = true)
     }
 
     fn add_badranges(&self) -> Result {
         let bus = self.region().lock_bus();
+
+        // It is set with the bus lock held, or by a failure.
+        self.state.lock().unread = false;
         // Sectors that were repaired since the `sync` are still in the list. Skip them: that is no new
         // report. `repaired` keeps them while the bus lock is held.
         for addresses in &bus.badranges(self.namespace())? {
@@ -314,6 +315,8 @@ impl Job for Set<'_> {
         let _ = self.sync();
 
         if self.state.lock().unread && self.read_badrange().is_ok() {
+            let _ = self.sync();
+
             self.notify();
         }
         self.announce();

@@ -128,8 +128,7 @@ impl<'bound> BoundNamespace<'bound> {
             return Self::new_sector(dev, &ns, scope);
         }
         if !dev.is_pfn() {
-            decline_if_claimed(&ns)?;
-            ensure_info_block_is_good(dev, &ns)?;
+            decline_if_claimed(dev, &ns)?;
         }
         Self::new_mapped(dev, &ns, scope)
     }
@@ -261,7 +260,10 @@ fn follow_read_only(btt: &Btt<'_>, dev: &Device<Core<'_>>) {
 }
 
 /// Fails with [`ENXIO`] if an info block assigns the namespace to another mode.
-fn decline_if_claimed(ns: &Namespace<'_, '_>) -> Result {
+///
+/// Fails with [`EIO`] if the info block can't be read, but a label says that there is one: libnvdimm takes it for none,
+/// and in raw mode the data would be elsewhere. Without a label nobody knows whether there is one.
+fn decline_if_claimed(dev: &Device<Core<'_>>, ns: &Namespace<'_, '_>) -> Result {
     let info = ns.enable()?;
 
     if let Probed::Claimed = info.probe_btt()? {
@@ -273,19 +275,10 @@ fn decline_if_claimed(ns: &Namespace<'_, '_>) -> Result {
     if let Probed::Claimed = info.probe_dax()? {
         return Err(ENXIO);
     }
-    Ok(())
-}
-
-/// Fails with [`EIO`] if the info block of a namespace has an error: libnvdimm takes one that it can't read for
-/// none, and in raw mode the data would be elsewhere. Without a label nobody knows whether there is one.
-fn ensure_info_block_is_good(dev: &Device<Core<'_>>, ns: &Namespace<'_, '_>) -> Result {
-    if ns.is_forced_raw() {
+    if ns.is_forced_raw() || info.is_readable()? {
         return Ok(());
     }
-    let bad = dev.region().lock_bus().badranges(&ns.info_block())?;
-    let Some(address) = bad.first().map(|bad| bad.start) else {
-        return Ok(());
-    };
+    let address = info.address();
 
     if ns.is_labelled_with_mode() {
         dev_err!(
@@ -315,25 +308,21 @@ impl Mapping {
             let region = dev.region();
             let range = half_open(&ns.range());
             let hides = !region.has_clear_error();
-            let before = region.badblocks_before(range.start)?;
+            // Those of other namespaces, none of which this driver sets up meanwhile.
+            let mut others = region.hide_badblocks_before(&range)?;
 
-            for bad in &before {
-                region.hide_badblocks(bad);
-            }
             if hides {
                 region.hide_badblocks(&range);
             }
             // The caller claims the range below, and then the info block can't be read any more.
             let info_block = ns.enable().and_then(|info| info.setup_pfn());
 
-            // Those of other namespaces.
-            for bad in &before {
-                region.show_badblocks(bad)?;
-            }
+            others.show();
             // On a bus without commands, they are shown while the namespace is bound: by `Badblocks::new`.
             if hides && region.has_commands() {
                 region.show_badblocks(&range)?;
             }
+            drop(others);
             let (layout, data_offset) = info_block?;
 
             if let Some(memmap) = layout.memmap() {

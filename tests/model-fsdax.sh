@@ -17,7 +17,7 @@ cleanup() {
 need pmem-io
 : "${MODEL_CASES:=4}"
 plan 1
-provide
+provide dimm=1
 disk=$(make_fsdax "$NAMESPACE" dev)
 device=$(device_of_disk "$disk")
 data=$(($(cat "$ND/$device/resource") - $(cat "$ND/$NAMESPACE/resource")))

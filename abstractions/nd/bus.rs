@@ -12,6 +12,7 @@ use kernel::{
     alloc::Flags,
     prelude::*,
     sync::{
+        GlobalGuard,
         SpinLock,
         SpinLockGuard, //
     },
@@ -34,17 +35,34 @@ impl Region {
         self.lock_bus().clear_badblocks(addresses);
     }
 
-    /// Returns the physical addresses of the bad blocks of the region in front of `end`. [`ENOMEM`]. Sleeps.
-    pub(crate) fn badblocks_before(&self, end: u64) -> Result<KVVec<Range<u64>>> {
-        let bus = self.lock_bus();
-        let mut at = self.start();
-        let mut found = KVVec::with_capacity(self.badblocks().count(), GFP_KERNEL)?;
+    /// Removes the bad blocks of the region in front of the physical addresses of a `namespace` until the
+    /// result is dropped. [`ENOMEM`]. Sleeps.
+    pub(crate) fn hide_badblocks_before(&self, namespace: &Range<u64>) -> Result<Hidden<'_>> {
+        let start = self.start();
+        let is_alone =
+            namespace.start <= start && namespace.end >= start.saturating_add(self.size());
+        let mut hidden = Hidden {
+            region: self,
+            ranges: KVVec::new(),
+            _guard: (!is_alone).then(|| HIDING.lock()),
+        };
 
-        while let Some(bad) = bus.first_badblocks(&(at..end)) {
-            at = bad.end;
-            found.push_within_capacity(bad).map_err(|_| ENOMEM)?;
+        if is_alone {
+            return Ok(hidden);
         }
-        Ok(found)
+        hidden.ranges = KVVec::with_capacity(BadBlocks::CAPACITY, GFP_KERNEL)?;
+
+        let bus = self.lock_bus();
+
+        while let Some(bad) = bus.first_badblocks(&(start..namespace.start)) {
+            hidden
+                .ranges
+                .push_within_capacity(bad.clone())
+                .map_err(|_| ENOMEM)?;
+            bus.clear_badblocks(&bad);
+        }
+        drop(bus);
+        Ok(hidden)
     }
 
     /// Adds what the badrange list has in the physical addresses `within` to the bad blocks of the region,
@@ -56,6 +74,56 @@ impl Region {
             bus.set_badblocks(addresses);
         }
         Ok(())
+    }
+}
+
+kernel::sync::global_lock! {
+    // SAFETY: `init` initialises it before a driver is registered, and only probes use it.
+    unsafe(uninit) static HIDING: Mutex<()> = ();
+}
+
+/// # Safety
+///
+/// To be called once, before a driver is registered.
+pub(super) unsafe fn init() {
+    // SAFETY: `# Safety` requires that this is the first call.
+    unsafe { HIDING.init() };
+}
+
+/// Bad blocks that the table of a region lacks until they are shown, or this is dropped. There is one at a time
+/// where a region has several namespaces, because libnvdimm probes them concurrently.
+pub(crate) struct Hidden<'a> {
+    region: &'a Region,
+    ranges: KVVec<Range<u64>>,
+    _guard: Option<GlobalGuard<HIDING>>,
+}
+
+impl Hidden<'_> {
+    /// Adds those to the table again that the badrange list still has. Sleeps.
+    pub(crate) fn show(&mut self) {
+        let ranges = core::mem::take(&mut self.ranges);
+
+        if ranges.is_empty() {
+            return;
+        }
+        let bus = self.region.lock_bus();
+        // Without a cut, it needs no memory.
+        let _ = bus.cut_badranges(|entry| {
+            for hidden in &ranges {
+                let still = entry.start.max(hidden.start)..entry.end.min(hidden.end);
+
+                if !still.is_empty() {
+                    bus.set_badblocks(&still);
+                }
+            }
+            None
+        });
+    }
+}
+
+impl Drop for Hidden<'_> {
+    fn drop(&mut self) {
+        self.show();
     }
 }
 

@@ -2,7 +2,10 @@
 
 //! Drivers of namespaces: the [`Driver`] trait and its adapter to the C callbacks of the bus.
 
-use super::Device;
+use super::{
+    bus,
+    Device, //
+};
 use crate::abstractions::{
     bindings,
     scope::Scope,
@@ -28,6 +31,10 @@ use kernel::{
         to_result, //
     },
     prelude::*,
+    sync::atomic::{
+        Atomic,
+        Relaxed, //
+    },
     types::{
         ForeignOwnable,
         Opaque, //
@@ -122,7 +129,15 @@ unsafe impl<T: Driver + 'static> driver::RegistrationOps for Adapter<T> {
         name: &'static CStr,
         module: &'static ThisModule,
     ) -> Result {
+        static IS_TAKEN: Atomic<bool> = Atomic::new(false);
         let drv = reg.get();
+
+        // The module has one driver.
+        if IS_TAKEN.xchg(true, Relaxed) {
+            return Err(EBUSY);
+        }
+        // SAFETY: Only the first caller gets here, and no driver is registered yet.
+        unsafe { bus::init() };
 
         // SAFETY: `drv` is valid and not registered yet, so nobody else accesses its fields.
         unsafe {

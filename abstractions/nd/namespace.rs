@@ -16,10 +16,7 @@ use crate::abstractions::{
 use core::{
     marker::PhantomData,
     mem::ManuallyDrop,
-    ops::{
-        Range,
-        RangeInclusive, //
-    },
+    ops::RangeInclusive,
     ptr::NonNull, //
 };
 use kernel::{
@@ -30,7 +27,10 @@ use kernel::{
     error::to_result,
     page::PAGE_SIZE,
     prelude::*,
-    sizes::SZ_8K, //
+    sizes::{
+        SZ_4K,
+        SZ_8K, //
+    }, //
 };
 
 /// The result of a search for an info block.
@@ -90,13 +90,6 @@ impl<'a> Namespace<'a, '_> {
         DiskName::new(name)
     }
 
-    /// Returns the addresses where an info block may be.
-    pub(crate) fn info_block(&self) -> Range<u64> {
-        let start = *self.range().start();
-
-        start..start.saturating_add(INFO_BLOCK_END)
-    }
-
     /// Returns whether a label says that there is an info block: the mode is not raw.
     pub(crate) fn is_labelled_with_mode(&self) -> bool {
         // SAFETY: By the type invariant the namespace is valid.
@@ -141,9 +134,9 @@ impl<'a> Namespace<'a, '_> {
         // probe: the context of `Namespace::dev` is `Core`.
         to_result(unsafe { bindings::devm_namespace_enable(dev, self.as_raw(), reserve) })?;
 
-        // libnvdimm reads no listed sector. Where nothing but the driver knows of errors, only the memory
-        // tells whether the info block can be read: the copy survives a machine check.
-        if !self.dev.region().has_commands() {
+        // libnvdimm reads no listed sector. Where nothing but the driver knows of errors, the memory tells whether
+        // the info block can be read, if the copy survives a machine check (`Memory::read_bytes`).
+        if cfg!(all(CONFIG_ARCH_HAS_COPY_MC, CONFIG_X86_64)) && !self.dev.region().has_commands() {
             // CAST: By the type invariant it is the field `common` of an `nd_namespace_io`, the first one.
             let nsio = self.as_raw().cast::<bindings::nd_namespace_io>();
 
@@ -154,6 +147,7 @@ impl<'a> Namespace<'a, '_> {
         Ok(InfoAccess {
             dev,
             ndns: self.as_raw(),
+            start: *self.range().start(),
             _namespace: PhantomData,
         })
     }
@@ -167,6 +161,8 @@ impl<'a> Namespace<'a, '_> {
 pub(crate) struct InfoAccess<'a> {
     pub(super) dev: *mut kernel::bindings::device,
     pub(super) ndns: *mut bindings::nd_namespace_common,
+    /// The physical address of the namespace.
+    start: u64,
     _namespace: PhantomData<&'a ()>,
 }
 
@@ -186,6 +182,43 @@ impl InfoAccess<'_> {
             }
         }
         Ok(Probed::Unclaimed)
+    }
+
+    /// Returns where libnvdimm looks for an info block, in bytes from the start of the namespace
+    /// (`nd_btt_version`, `nd_pfn_validate`).
+    fn offset(&self) -> u32 {
+        // SAFETY: By the type invariant the namespace is valid.
+        match unsafe { (*self.ndns).claim_class } {
+            bindings::nvdimm_claim_class_NVDIMM_CCLASS_BTT2 => 0,
+            // CAST: 4096.
+            _ => SZ_4K as u32,
+        }
+    }
+
+    /// Returns the physical address where libnvdimm looks for an info block.
+    pub(crate) fn address(&self) -> u64 {
+        self.start.saturating_add(u64::from(self.offset()))
+    }
+
+    /// Returns whether libnvdimm can read the memory there. [`ENOMEM`].
+    pub(crate) fn is_readable(&self) -> Result<bool> {
+        let mut buffer = KVec::<u8>::with_capacity(SZ_4K, GFP_KERNEL)?;
+        // SAFETY: By the type invariant the namespace is valid; libnvdimm has set the function when it created it.
+        let read = unsafe { (*self.ndns).rw_bytes }.ok_or(ENXIO)?;
+        // SAFETY: By the type invariant the namespace is enabled, with room for an info block. The buffer has
+        // room for `SZ_4K` bytes. A `rw` of 0 is a read.
+        let result = unsafe {
+            read(
+                self.ndns,
+                self.offset().into(),
+                buffer.spare_capacity_mut().as_mut_ptr().cast(),
+                SZ_4K,
+                0,
+                0,
+            )
+        };
+
+        Ok(result == 0)
     }
 
     /// Searches for the info block of a pfn device. `EOPNOTSUPP` if it can't be served, [`ENOMEM`].
