@@ -77,11 +77,18 @@ impl Region {
     }
 }
 
+/// Returns the part of `range` that is `within`, which may be empty.
+fn part(range: &Range<u64>, within: &Range<u64>) -> Range<u64> {
+    range.start.max(within.start)..range.end.min(within.end)
+}
+
 kernel::sync::global_lock! {
     // SAFETY: `init` initialises it before a driver is registered, and only probes use it.
     unsafe(uninit) static HIDING: Mutex<()> = ();
 }
 
+/// Initialises the lock.
+///
 /// # Safety
 ///
 /// To be called once, before a driver is registered.
@@ -110,7 +117,7 @@ impl Hidden<'_> {
         // Without a cut, it needs no memory.
         let _ = bus.cut_badranges(|entry| {
             for hidden in &ranges {
-                let still = entry.start.max(hidden.start)..entry.end.min(hidden.end);
+                let still = part(entry, hidden);
 
                 if !still.is_empty() {
                     bus.set_badblocks(&still);
@@ -144,7 +151,7 @@ impl Bus<'_> {
 
             entries.clear();
             self.cut_badranges(|entry| {
-                let entry = entry.start.max(within.start)..entry.end.min(within.end);
+                let entry = part(entry, within);
 
                 if !entry.is_empty() && entries.push_within_capacity(entry).is_err() {
                     missing = missing.saturating_add(1);
@@ -217,9 +224,11 @@ impl Bus<'_> {
         let (start, len) = self.0.sectors(within);
         let (first, count) = self.0.badblocks().entry_in(start, len)?;
         let address = |sector: u64| self.0.start().saturating_add(sector << 9);
-        let bad = address(first)..address(first.saturating_add(count));
 
-        Some(bad.start.max(within.start)..bad.end.min(within.end))
+        Some(part(
+            &(address(first)..address(first.saturating_add(count))),
+            within,
+        ))
     }
 
     /// Removes the physical `addresses`, which are whole sectors, from the bad blocks of the region.

@@ -59,6 +59,11 @@ impl<'a> Namespace<'a, '_> {
         self.ndns.as_ptr()
     }
 
+    fn nsio(&self) -> *mut bindings::nd_namespace_io {
+        // CAST: By the type invariant it is the field `common` of an `nd_namespace_io`, the first one.
+        self.as_raw().cast()
+    }
+
     /// Returns the namespace's own device.
     pub(crate) fn device(&self) -> &'a device::Device {
         // SAFETY: By the type invariant the namespace is valid. A device that has claimed it holds a
@@ -68,8 +73,7 @@ impl<'a> Namespace<'a, '_> {
 
     /// The physical addresses of the namespace.
     pub(crate) fn range(&self) -> RangeInclusive<u64> {
-        // CAST: By the type invariant it is the field `common` of an `nd_namespace_io`, the first one.
-        let nsio = self.as_raw().cast::<bindings::nd_namespace_io>();
+        let nsio = self.nsio();
 
         // SAFETY: By the type invariant `nsio` is valid. Its range does not change while a driver is bound.
         unsafe { (*nsio).res.start..=(*nsio).res.end }
@@ -126,22 +130,18 @@ impl<'a> Namespace<'a, '_> {
     ///
     /// [`EBUSY`] if the range is claimed in iomem, [`ENOMEM`].
     pub(crate) fn enable(&self) -> Result<InfoAccess<'_>> {
-        // `nd_info_block_reserve()`: 8 KiB, but never less than a page.
-        let reserve = SZ_8K.max(kernel::page::PAGE_SIZE) as u64;
         let dev = self.dev.as_raw();
 
         // SAFETY: By the type invariants both are valid, and `ndns` is the namespace of `dev`. `dev` is in
         // probe: the context of `Namespace::dev` is `Core`.
-        to_result(unsafe { bindings::devm_namespace_enable(dev, self.as_raw(), reserve) })?;
+        to_result(unsafe { bindings::devm_namespace_enable(dev, self.as_raw(), INFO_BLOCK_END) })?;
 
         // libnvdimm reads no listed sector. Where nothing but the driver knows of errors, the memory tells whether
         // the info block can be read, if the copy survives a machine check (`Memory::read_bytes`).
         if cfg!(all(CONFIG_ARCH_HAS_COPY_MC, CONFIG_X86_64)) && !self.dev.region().has_commands() {
-            // CAST: By the type invariant it is the field `common` of an `nd_namespace_io`, the first one.
-            let nsio = self.as_raw().cast::<bindings::nd_namespace_io>();
-
-            // SAFETY: By the type invariant `nsio` is valid, and its table is initialised while it is enabled.
-            unsafe { BadBlocks::from_raw(&raw mut (*nsio).bb) }.clear(0, INFO_BLOCK_END >> 9);
+            // SAFETY: By the type invariant it is valid, and its table is initialised while it is enabled.
+            unsafe { BadBlocks::from_raw(&raw mut (*self.nsio()).bb) }
+                .clear(0, INFO_BLOCK_END >> 9);
         }
         // INVARIANT: `devm_namespace_enable` has succeeded for the pair.
         Ok(InfoAccess {

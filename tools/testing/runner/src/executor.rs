@@ -6,7 +6,7 @@
 use crate::coverage;
 use crate::exit_status;
 use crate::ktap;
-use crate::reading::{MAX_LINES, Reading};
+use crate::reading::{MAX_LINES, REPORTED, Reading};
 use crate::results::{Activity, Clock, Outcome, Results, TestResult};
 use anyhow::{Context, Result};
 use std::fs;
@@ -469,7 +469,7 @@ impl Executor {
                 Ended::TimedOut => "; then it hung",
                 _ => "",
             };
-            outcome = Outcome::Failed(format!("the kernel reported: {}{then}", report.title));
+            outcome = Outcome::Failed(format!("{REPORTED}{}{then}", report.title));
         }
         Ok(Stage {
             outcome,

@@ -21,10 +21,15 @@ pub struct Reading {
     pub tail: Vec<String>,
 }
 
+/// How the reason of a failure begins: the kernel reported something, the test hung, the guest was lost.
+pub const REPORTED: &str = "the kernel reported: ";
+pub const TIMED_OUT: &str = "not done after ";
+pub const LOST: &str = "the machine was lost";
+
 /// Returns the outcome of a test that did not exit.
 pub fn interrupted(ended: Ended, limit: Duration) -> Outcome {
     Outcome::Failed(match ended {
-        Ended::TimedOut => format!("not done after {} s", limit.as_secs()),
-        _ => "the machine was lost".to_owned(),
+        Ended::TimedOut => format!("{TIMED_OUT}{} s", limit.as_secs()),
+        _ => LOST.to_owned(),
     })
 }

@@ -8,6 +8,7 @@
 use crate::executor::{Executor, GUEST, GuestTest, Protocol};
 use crate::lint::{self, Step};
 use crate::markdown::table;
+use crate::reading::{LOST, REPORTED, TIMED_OUT};
 use crate::results::{Activity, Kind, Outcome, Results, TestResult};
 use crate::scheduler::{self, Job, locked};
 use anyhow::{Context, Result, ensure};
@@ -116,12 +117,10 @@ struct Run {
 impl Run {
     /// Returns whether the kernel reported something, the guest was lost or the test hung.
     fn has_crashed(&self) -> bool {
-        let signs = [
-            "the kernel reported: ",
-            "the machine was lost",
-            "not done after",
-        ];
-        signs.iter().any(|sign| self.reason.contains(sign))
+        // Behind the number of runs, if there were several.
+        [REPORTED, TIMED_OUT, LOST]
+            .iter()
+            .any(|sign| self.reason.contains(sign))
     }
 
     fn new(result: &TestResult, hash: String) -> Self {
