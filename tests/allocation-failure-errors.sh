@@ -9,11 +9,6 @@
 . "$(dirname "$0")/lib/fail-nth.sh"
 . "$(dirname "$0")/lib/fs.sh"
 
-cleanup() {
-	umount $MNT 2>/dev/null
-	provider_cleanup
-}
-
 [ "$DRIVER" = rust_pmem ] || skip_all "nd_pmem has no errors/list"
 need_faults
 plan 12

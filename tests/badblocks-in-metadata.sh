@@ -10,11 +10,6 @@
 . "$(dirname "$0")/lib/rows.sh"
 . "$(dirname "$0")/lib/provider.sh"
 
-cleanup() {
-	umount $MNT 2>/dev/null
-	provider_cleanup
-}
-
 # add_state_row NAME: the disk and its badblocks, and badblocks of the region.
 add_state_row() {
 	disk=$(disk_of "$NAMESPACE") || disk=none

@@ -8,11 +8,6 @@
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/provider.sh"
 
-cleanup() {
-	umount $MNT 2>/dev/null
-	provider_cleanup
-}
-
 # make_bad_page: makes a new file of 1 MiB, whose page 100 is bad.
 make_bad_page() {
 	rm -f $MNT/file

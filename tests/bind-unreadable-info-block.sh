@@ -21,11 +21,9 @@ rebind_namespace() {
 	disk=$(disk_of "$namespace") || disk=
 }
 
-# force_raw 0|1: chooses whether the namespace is bound in raw mode whatever its info block says, and binds it.
-force_raw() {
-	ndctl disable-namespace "$namespace" >/dev/null 2>&1
-	echo "$1" >"$ND/$namespace/force_raw"
-	rebind_namespace
+# drop_error DISK: drops the error if this is the namespace's disk in raw mode.
+drop_error() {
+	[ "$(device_of_disk "${1#/dev/}")" = "$namespace" ] && echo "drop 4096 512" >"$ND/$namespace/errors/list"
 }
 
 # make_bad MODE OPTION…: makes the namespace anew, with data, and has its info block fail.
@@ -46,10 +44,8 @@ for mode in "fsdax -M mem" "sector -l 4096"; do
 	rebind_namespace
 	is "${mode%% *}: it is not bound" "$disk" ""
 	is "${mode%% *}: the log says why" "$(dmesg | grep -c 'error at 0x.*, in the info block: ')" 1
-	force_raw 1
-	is "${mode%% *}: with force_raw, it is a raw disk" "$(device_of_disk "$disk")" "$namespace"
-	echo "drop 4096 512" >"$ND/$namespace/errors/list"
-	force_raw 0
+	check "${mode%% *}: with force_raw, it is a raw disk" with_force_raw "$namespace" drop_error
+	disk=$(disk_of "$namespace")
 	check "${mode%% *}: the error repaired, the data is there" pmem-io verify --direct --length 1M "/dev/$disk"
 done
 

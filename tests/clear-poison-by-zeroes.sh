@@ -6,11 +6,6 @@
 . "$(dirname "$0")/lib/provider.sh"
 
 need pmem-io
-cleanup() {
-	umount $MNT 2>/dev/null
-	provider_cleanup
-}
-
 plan 7
 provide bad=32M+16K
 blkdiscard -f -z -o 32M -l 8K "/dev/$DISK"

@@ -7,11 +7,6 @@
 . "$(dirname "$0")/lib/provider.sh"
 
 need pmem-io
-cleanup() {
-	umount $MNT 2>/dev/null
-	provider_cleanup
-}
-
 plan 19
 provide pages=1
 mkfs.ext4 -q -b 4096 "/dev/$DISK"

@@ -6,11 +6,6 @@
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/provider.sh"
 
-cleanup() {
-	umount $MNT 2>/dev/null
-	provider_cleanup
-}
-
 # check_flushes NAME COMMAND…: the command flushes the region.
 check_flushes() {
 	name=$1

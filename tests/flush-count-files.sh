@@ -9,11 +9,6 @@
 . "$(dirname "$0")/lib/flush-count.sh"
 
 need python3 mkfs.xfs
-cleanup() {
-	umount $MNT 2>/dev/null
-	provider_cleanup
-}
-
 # test_counts TYPE DAX: 10 subtests.
 test_counts() {
 	name="$1, dax=$2"

@@ -3,7 +3,6 @@
 # fsync on ext4 flushes the region after data and journal are written, with and without DAX.
 # vm: --bare --append memmap=128M$512M
 . "$(dirname "$0")/lib/test.sh"
-. "$(dirname "$0")/lib/fs.sh"
 . "$(dirname "$0")/lib/provider.sh"
 
 # check_fsync MOUNT OPTION
@@ -19,11 +18,6 @@ check_fsync() {
 	check "fsync on ext4 with $1" test "$(provider flushes)" -ge 1
 	is "with $1, the last flush saw the data" "$(provider seen)" "$(od -An -tu8 -N8 /tmp/data | tr -d ' ')"
 	umount $MNT
-}
-
-cleanup() {
-	umount $MNT 2>/dev/null
-	provider_cleanup
 }
 
 plan 4

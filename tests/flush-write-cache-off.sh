@@ -10,11 +10,6 @@
 . "$(dirname "$0")/lib/flush-count.sh"
 
 need python3
-cleanup() {
-	umount $MNT 2>/dev/null
-	provider_cleanup
-}
-
 # test_value VALUE: 7 subtests.
 test_value() {
 	echo "$1" >"/sys/block/$DISK/dax/write_cache"

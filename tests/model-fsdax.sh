@@ -9,11 +9,6 @@
 . "$(dirname "$0")/lib/provider.sh"
 . "$(dirname "$0")/lib/model.sh"
 
-cleanup() {
-	umount "$MNT" 2>/dev/null
-	provider_cleanup
-}
-
 need pmem-io
 : "${MODEL_CASES:=4}"
 plan 1

@@ -6,10 +6,6 @@
 . "$(dirname "$0")/lib/provider.sh"
 
 need pmem-io
-cleanup() {
-	umount $MNT 2>/dev/null
-	provider_cleanup
-}
 plan 8
 # A full memory section, so that its struct pages are freed with the binding, and the file system must not use them.
 provide size=$((128 << 20))

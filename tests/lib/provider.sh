@@ -157,5 +157,6 @@ provider_cleanup() {
 }
 
 cleanup() {
+	umount "$MNT" 2>/dev/null
 	provider_cleanup
 }
