@@ -75,6 +75,8 @@ pub struct GuestTest {
     pub expected_of_c: Vec<String>,
     /// It fails unless the kernel reports each of these texts.
     pub required: Vec<String>,
+    /// It may be skipped on the default kernel as well.
+    pub may_skip: bool,
     /// The command that runs it alone.
     pub rerun: String,
 }
@@ -217,6 +219,11 @@ impl Executor {
     pub fn ignore_leaks(&mut self) {
         self.after = None;
         self.argument = Some("kmemleak=off");
+    }
+
+    /// Returns whether kernel and driver are those that the tests are made for.
+    fn has_all_features(&self) -> bool {
+        self.other_kernel.is_none() && self.driver != C_DRIVER
     }
 
     /// Returns whether this is a data race that the driver has no part in: the kernel has some.
@@ -397,6 +404,13 @@ impl Executor {
             number += 1;
         }
         results.spend_on_test(format!("{} ({})", test.name, self.driver), result.time);
+        match &result.outcome {
+            Outcome::Skipped(reason) if !test.may_skip && self.has_all_features() => {
+                let reason = format!("skipped, where all tests can run: {reason}");
+                result.outcome = Outcome::Failed(reason);
+            }
+            _ => {}
+        }
         let kind = if ktap { "ktap" } else { "log" };
         fs::write(folder.join("output").with_extension(kind), &output)?;
         if shared {

@@ -152,6 +152,8 @@ impl Selftest {
             expected: self.expected.clone(),
             expected_of_c: self.expected_of_c.clone(),
             required: self.required.clone(),
+            // By its name, on a kernel without its features.
+            may_skip: self.debug,
             rerun: format!("make check TESTS={}", self.name),
         })
     }

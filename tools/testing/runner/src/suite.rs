@@ -539,6 +539,7 @@ impl Suite {
             expected: Vec::new(),
             expected_of_c: Vec::new(),
             required: Vec::new(),
+            may_skip: true,
             rerun: self.rerun(&case.name),
         })
     }

@@ -25,7 +25,7 @@ fn differences_are_listed_and_judged() {
     assert!(
         printed
             .trim_end()
-            .ends_with("8 passed, 4 failed, 1 skipped"),
+            .ends_with("8 passed, 5 failed, 1 skipped"),
         "{printed}"
     );
     assert_eq!(output.status.code(), Some(1));
@@ -38,7 +38,7 @@ fn differences_are_listed_and_judged() {
     };
     let rows: Vec<Vec<String>> = table.lines().map(cells).collect();
     for row in [
-        &["all", "10", "3", "2", "1", "3", "1"][..],
+        &["all", "11", "3", "2", "1", "4", "1"][..],
         &[
             "answers",
             "it crashes",
@@ -55,6 +55,13 @@ fn differences_are_listed_and_judged() {
         ],
         &["answers", "it can't be tried", "there is none"],
         &["its number", "`1`"],
+        &[
+            "missing",
+            "the test as a whole",
+            "skip: there is no program",
+            "fail: skipped, where all tests can run: there is no program",
+            "it fails",
+        ],
         &["only nd_pmem has this", "pass", "not there", "worse"],
         &["only rust_pmem has this", "not there", "pass", "worse"],
         &[
