@@ -348,13 +348,15 @@ impl<'bound> Set<'bound> {
         Ok(())
     }
 
-    /// Has bad sectors in `sectors` added to the badrange list again, which may have lost them.
+    /// Has bad sectors in `sectors` added to the badrange list again, which may have lost them. Returns whether
+    /// there are any.
     #[inline(never)]
-    pub(crate) fn set_pending(&self, sectors: &Range<u64>) {
+    pub(crate) fn set_pending(&self, sectors: &Range<u64>) -> bool {
         let mut guard = self.state.lock();
         let state = &mut *guard;
 
         state.bad.set_pending(sectors, &mut state.spares);
+        state.bad.first(sectors).is_some()
     }
 
     /// The same of the bad sectors from `at` on, up to the first good one: one entry of the list may span
@@ -464,6 +466,10 @@ impl<'bound> Set<'bound> {
         if let Some(at) = lacks {
             state.note_lacking(at);
         }
+        // It does not lack what is not bad any more.
+        state.lacks = state
+            .lacks
+            .and_then(|at| state.bad.next(at).map(|(bad, _)| bad.start.max(at)));
         self.fill_table(state);
     }
 
@@ -500,7 +506,7 @@ impl<'bound> Set<'bound> {
 
     /// Adds sectors that users have written to the disk's table to the set.
     ///
-    /// [`ENOMEM`]; until it succeeds, I/O looks up the table as well.
+    /// [`ENOMEM`]. Until it has all of them, I/O looks up the table as well.
     #[inline(never)]
     pub(crate) fn import(&self, flags: Flags) -> Result {
         let tag = Tag {
@@ -510,6 +516,7 @@ impl<'bound> Set<'bound> {
         let mut own = Spares::none();
         let mut at = self.data.start;
         let mut begun = None;
+        let mut passes = 0_u32;
 
         loop {
             let mut guard = self.state.lock();
@@ -521,7 +528,12 @@ impl<'bound> Set<'bound> {
                 return Ok(());
             }
             if begun != Some(version) {
-                // The table has changed, perhaps in front of `at`: start again.
+                // The table has changed, perhaps in front of `at`: start again. If it changes all the time, the rest
+                // is for the next call.
+                if passes == IMPORT_PASSES {
+                    return Ok(());
+                }
+                passes = passes.wrapping_add(1);
                 begun = Some(version);
                 at = self.data.start;
             }
@@ -845,7 +857,7 @@ impl<'bound> Badblocks<'bound> {
         // Or those that a BTT has cleared are there.
         let _ = self.set.follow_btt();
         let state = self.set.state.lock();
-        let changed = state.unannounced || !state.repaired.is_empty();
+        let changed = state.unannounced || state.unread || !state.repaired.is_empty();
 
         drop(state);
         if changed {
@@ -889,8 +901,10 @@ impl Drop for Badblocks<'_> {
     fn drop(&mut self) {
         self.work.cancel();
         self.set.is_detached.set(true);
+        let write = || self.set.sync().and_then(|()| self.set.read_missed());
+
         // Nobody tries again later.
-        if self.set.sync().is_err() && self.set.sync().is_err() {
+        if write().is_err() && write().is_err() {
             dev_err!(
                 self.set.device(),
                 "no memory to keep all errors: some are unknown, or repaired ones bad, when a driver is bound again\n"
@@ -913,6 +927,9 @@ pub(crate) enum Condition {
     /// No sector is bad, but a page has failed, and may be unmapped from the direct map.
     Failed,
 }
+
+/// The number of times that [`Set::import`] reads a table that changes meanwhile.
+const IMPORT_PASSES: u32 = 8;
 
 /// The number of nodes that a repair may need: one to split a bad range, and one for each gap between
 /// the repaired ranges of a page.
@@ -947,7 +964,11 @@ impl Repair<'_, '_> {
         state
             .repaired
             .insert(&self.sectors, tag, &mut state.repair_spares)?;
-        if state.bad.remove(&self.sectors, &mut state.repair_spares)? {
+        let removed = state.bad.remove(&self.sectors, &mut state.repair_spares)?;
+
+        // The table of a BTT may have had no room to split an entry the last time, and that of a disk may have what
+        // `import` has not reached.
+        if removed || set.is_btt() || state.seen != Some(set.table().version()) {
             set.hide_in_table(state, &self.sectors);
             set.update_any(state);
         }
@@ -960,8 +981,10 @@ impl Drop for Repair<'_, '_> {
         let set = &self.badblocks.set;
 
         set.state.lock().repair = 0..0;
-        // The bus may have cleared and forgotten sectors that are still bad.
-        set.set_pending(&self.sectors);
+        if set.set_pending(&self.sectors) {
+            // The bus may have cleared and forgotten them, and lost what follows (see `write_badrange`).
+            set.set_pending_from(self.sectors.end);
+        }
         set.notify();
         self.badblocks.work.schedule();
     }

@@ -43,6 +43,17 @@ impl Set<'_> {
             .inspect_err(|_| self.state.lock().unread = true)
     }
 
+    /// Reads the list again if that has failed, or if the driver has missed a report, and writes what is missing in it
+    /// then. Returns whether it has. [`ENOMEM`]. Sleeps.
+    pub(crate) fn read_missed(&self) -> Result<bool> {
+        if !self.state.lock().unread {
+            return Ok(false);
+        }
+        self.read_badrange()?;
+        self.sync()?;
+        Ok(true)
+    }
+
     fn add_badranges(&self) -> Result {
         let bus = self.region().lock_bus();
 
@@ -110,7 +121,7 @@ impl Set<'_> {
             // split an entry, or a concurrent change of an entry may have brought them back.
             bus.clear_badblocks(&self.addresses(&sectors));
             // For those that are bad again.
-            self.set_pending(&sectors);
+            let _ = self.set_pending(&sectors);
             // Where the bus's own command (`badrange_forget`) or a full table of the region has no room for
             // the second half of an entry that it splits, it loses that half. Add it again.
             self.set_pending_from(sectors.end);
@@ -314,9 +325,7 @@ impl Job for Set<'_> {
         // Without memory, the next report tries again, and unbind at the latest.
         let _ = self.sync();
 
-        if self.state.lock().unread && self.read_badrange().is_ok() {
-            let _ = self.sync();
-
+        if let Ok(true) = self.read_missed() {
             self.notify();
         }
         self.announce();

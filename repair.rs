@@ -113,8 +113,8 @@ impl Media<'_> {
         }
         let whole = page.is_whole_pages();
 
-        // The direct map gets a page back as a whole only.
-        if !(mapped || whole) {
+        // The direct map gets a page back as a whole only, and a sector is good as a whole only.
+        if !(whole || mapped && page.is_whole_sectors()) {
             return Err(EIO);
         }
         let repair = self.badblocks().begin_repair(page)?;

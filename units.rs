@@ -186,6 +186,11 @@ impl Span {
         (self.offset | self.len) % (1 << PAGE_SHIFT) == 0
     }
 
+    /// Returns whether the span consists of whole sectors.
+    pub(crate) fn is_whole_sectors(&self) -> bool {
+        (self.offset | self.len) % (1 << SECTOR_SHIFT) == 0
+    }
+
     /// Returns the number of whole pages in front of the page that has `sector`; all whole pages of the
     /// span if that is behind it.
     pub(crate) fn whole_pages_before(&self, sector: u64) -> u64 {

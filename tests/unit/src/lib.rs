@@ -232,13 +232,14 @@ mod tests {
         }
 
         #[test]
-        fn is_whole_pages_means_all_pages_are_covered(span in span()) {
-            let covered = bytes(&span)
-                .all(|byte| bytes(&span).contains(&(byte / PAGE * PAGE))
-                    && bytes(&span).contains(&(byte / PAGE * PAGE + PAGE - 1)));
+        fn whole_pages_and_sectors_are_covered(span in span()) {
+            let covers = |unit| bytes(&span)
+                .all(|byte| bytes(&span).contains(&(byte / unit * unit))
+                    && bytes(&span).contains(&(byte / unit * unit + unit - 1)));
 
             if span.len() > 0 {
-                prop_assert_eq!(span.is_whole_pages(), covered);
+                prop_assert_eq!(span.is_whole_pages(), covers(PAGE));
+                prop_assert_eq!(span.is_whole_sectors(), covers(512));
             }
         }
 
