@@ -320,7 +320,7 @@ impl Mapping {
             others.show();
             // On a bus without commands, they are shown while the namespace is bound: by `Badblocks::new`.
             if hides && region.has_commands() {
-                region.show_badblocks(&range)?;
+                region.show_badblocks(&range);
             }
             drop(others);
             let (layout, data_offset) = info_block?;

@@ -65,15 +65,10 @@ impl Region {
         Ok(hidden)
     }
 
-    /// Adds what the badrange list has in the physical addresses `within` to the bad blocks of the region,
-    /// as far as there is room. [`ENOMEM`]. Sleeps.
-    pub(crate) fn show_badblocks(&self, within: &Range<u64>) -> Result {
-        let bus = self.lock_bus();
-
-        for addresses in &bus.badranges(within)? {
-            bus.set_badblocks(addresses);
-        }
-        Ok(())
+    /// Adds what the badrange list has in the physical addresses `within` to the bad blocks of the region, which
+    /// were hidden, as far as there is room. Sleeps.
+    pub(crate) fn show_badblocks(&self, within: &Range<u64>) {
+        self.lock_bus().show_badblocks(core::slice::from_ref(within));
     }
 }
 
@@ -83,7 +78,7 @@ fn part(range: &Range<u64>, within: &Range<u64>) -> Range<u64> {
 }
 
 kernel::sync::global_lock! {
-    // SAFETY: `init` initialises it before a driver is registered, and only probes use it.
+    // SAFETY: `init` initialises it before a driver is registered, and without a bound driver there is no `Region`.
     unsafe(uninit) static HIDING: Mutex<()> = ();
 }
 
@@ -113,18 +108,7 @@ impl Hidden<'_> {
         if ranges.is_empty() {
             return;
         }
-        let bus = self.region.lock_bus();
-        // Without a cut, it needs no memory.
-        let _ = bus.cut_badranges(|entry| {
-            for hidden in &ranges {
-                let still = part(entry, hidden);
-
-                if !still.is_empty() {
-                    bus.set_badblocks(&still);
-                }
-            }
-            None
-        });
+        self.region.lock_bus().show_badblocks(&ranges);
     }
 }
 
@@ -211,12 +195,31 @@ impl Bus<'_> {
     /// Adds the physical `addresses` to the bad blocks of the region, as far as there is room. Returns
     /// whether there was.
     pub(crate) fn set_badblocks(&self, addresses: &Range<u64>) -> bool {
+        self.set_while_room(addresses, BadBlocks::room(self.0.size() >> 9))
+    }
+
+    fn set_while_room(&self, addresses: &Range<u64>, room: usize) -> bool {
         let (start, len) = self.0.sectors(addresses);
         let end = start.saturating_add(len);
-        let room = BadBlocks::room(self.0.size() >> 9);
         let (reached, _) = self.0.badblocks().set_while_room(start..end, room);
 
         reached >= end
+    }
+
+    /// Adds what the badrange list has in `ranges` of physical addresses to the bad blocks of the region, as libnvdimm
+    /// does: as many as the table can have.
+    fn show_badblocks(&self, ranges: &[Range<u64>]) {
+        // Without a cut, it needs no memory.
+        let _ = self.cut_badranges(|entry| {
+            for range in ranges {
+                let listed = part(entry, range);
+
+                if !listed.is_empty() {
+                    self.set_while_room(&listed, BadBlocks::CAPACITY);
+                }
+            }
+            None
+        });
     }
 
     /// Returns the first bad blocks of the region in the physical addresses `within`.
