@@ -2,8 +2,9 @@
 # SPDX-License-Identifier: GPL-2.0
 # Machine checks while namespaces are bound and unbound crash nothing, and each that comes while one is bound is listed.
 #
-# The namespaces are in raw mode. With struct pages, memory-failure recovery may read them before memremap_pages() has
-# initialised them, or after memunmap_pages(), and crash, whatever the driver (patches/0009).
+# Memory-failure recovery may read struct pages before memremap_pages() has initialised them, or after memunmap_pages(), and
+# crash, whatever the driver (patches/0009). The NVDIMM's namespace, in raw mode, has none. Those of e820 memory are zeroes
+# before, which is harmless, but a pattern on a kernel for debugging.
 # vm: --bare --e820 32M@512M --nvdimm size=48M --cpus 2
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/mce-inject.sh"
@@ -88,10 +89,20 @@ test_rebind() {
 }
 
 plan 9
+case $(uname -r) in
+*-debug*) struct_pages=pattern ;;
+*) struct_pages=zeroes ;;
+esac
 load_driver
 load_mce_inject
 nvdimm=$(nfit_ns)
 for namespace in $nvdimm "$(e820_ns)"; do
+	if [ "$namespace" != "$nvdimm" ] && [ $struct_pages = pattern ]; then
+		for row in 1 2 3 4; do
+			skip "e820, $row of 4" "the kernel may read struct pages that are not initialised"
+		done
+		break
+	fi
 	forget_errors "$(disk_of "$namespace")"
 	test_rebind "$namespace" 0 report_pages
 	test_rebind "$namespace" $REPORTED raise_pages
