@@ -75,7 +75,7 @@ impl<'bound> PmemDisk<'bound> {
             synchronous: true,
             nowait: true,
             poll: true,
-            dax: media.memory.dax(),
+            dax: media.memory.has_pages(),
         }
     }
 

@@ -179,7 +179,7 @@ impl<'bound> BoundNamespace<'bound> {
         let range = ns.range();
 
         let mapping = Mapping::of(dev, ns)?;
-        let claim = iomem::Claim::new(&range, ns.device()).inspect_err(|_| {
+        let claim = ns.claim().inspect_err(|_| {
             dev_warn!(
                 dev.as_ref(),
                 "could not reserve region [mem {:#010x}-{:#010x}]\n",
@@ -358,7 +358,7 @@ impl Mapping {
         scope: &'bound Scope<'bound>,
     ) -> Result<Memory<'bound, Failures<'bound>>> {
         match self {
-            Self::Plain => Memory::remap(claim),
+            Self::Plain => Memory::remap(claim, scope),
             Self::Pages(layout, data_offset) => {
                 Memory::map_pages(layout, data_offset, dev.numa_node(), claim, failures, scope)
             }

@@ -17,6 +17,10 @@
 #include <linux/suspend.h>
 #include <linux/uio.h>
 
+#ifdef CONFIG_ARM64
+#include <asm/cpufeature.h>
+#endif
+
 #ifdef CONFIG_X86_MCE
 #include <asm/mce.h>
 #endif
@@ -63,6 +67,7 @@ const u64 RUST_CONST_HELPER_CPER_MEM_VALID_PA_MASK = CPER_MEM_VALID_PA_MASK;
 #ifdef CONFIG_ARM64
 /* Signed, because bindgen takes no larger value for a constant than LONG_MAX. */
 const long RUST_CONST_HELPER_VMEMMAP_START = VMEMMAP_START;
+const u32 RUST_CONST_HELPER_SYS_CTR_EL0 = SYS_CTR_EL0;
 #endif
 const unsigned long RUST_CONST_HELPER_ND_DRIVER_NAMESPACE_IO = ND_DRIVER_NAMESPACE_IO;
 const unsigned long RUST_CONST_HELPER_ND_DRIVER_NAMESPACE_PMEM = ND_DRIVER_NAMESPACE_PMEM;

@@ -143,8 +143,8 @@ pub(super) unsafe fn zero_flushcache(to: NonNull<u8>, len: usize) -> Result {
 /// bytes that may be read where they are mapped.
 #[inline]
 pub(super) unsafe fn copy_mc(to: NonNull<u8>, from: NonNull<u8>, len: usize) -> Result {
-    // SAFETY: `# Safety` requires `to` and `from` to have `len` bytes. With concurrent writers to either, or
-    // an overlap, the C routines copy any of the values, as a disk does.
+    // SAFETY: `# Safety` requires `to` and `from` to have `len` bytes. With concurrent writers to either, the
+    // routines, which are in assembly, copy any of the values, as a disk does.
     #[cfg(all(CONFIG_ARCH_HAS_COPY_MC, CONFIG_X86_64))]
     let left = unsafe {
         kernel::bindings::copy_mc_to_kernel(
@@ -302,10 +302,8 @@ pub(super) unsafe fn flush_caches(at: NonNull<u8>, len: usize) -> Result {
 #[cfg(CONFIG_ARM64)]
 unsafe fn invalidate_caches(at: NonNull<u8>, len: usize) {
     let end = (at.as_ptr() as usize).wrapping_add(len);
-    let ctr: usize;
-
-    // SAFETY: The register can be read at all times.
-    unsafe { core::arch::asm!("mrs {ctr}, ctr_el0", ctr = out(reg) ctr, options(nomem, nostack)) };
+    // SAFETY: The kernel knows the register: this is its value that is safe on all CPUs, which may differ.
+    let ctr = unsafe { bindings::read_sanitised_ftr_reg(bindings::SYS_CTR_EL0) };
     // DminLine, the binary logarithm of the words in the smallest line (Arm ARM, D24.2.34).
     let line = 4_usize << ((ctr >> 16) & 0xf);
     let mut next = at.as_ptr() as usize & !line.wrapping_sub(1);

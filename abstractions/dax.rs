@@ -304,7 +304,10 @@ impl<T: Operations> DaxDevice<T> {
 
             // A caller that does not ask for the pfn copies with the read lock held, and takes no reference
             // to a page.
-            if let (false, Some(chunks)) = (pfn.is_null(), found.chunks) {
+            if !pfn.is_null() {
+                // It looks up the `struct page`.
+                let chunks = found.chunks.ok_or_else(eopnotsupp)?;
+
                 // `dax_direct_access` returns at most as many pages as its caller has asked for.
                 chunks.mark(found.pfn, pages.min(found.pages));
             }

@@ -57,7 +57,13 @@ impl Dir {
         let (dentry, _) = (core::ptr::null_mut(), name);
 
         // INVARIANT: `debugfs_lookup` takes a reference to what it finds.
-        NonNull::new(dentry).map(|dentry| Self { dentry })
+        let this = Self {
+            dentry: NonNull::new(dentry)?,
+        };
+        // SAFETY: What was found has an inode, whose type does not change, while a reference is held.
+        let mode = unsafe { (*(*dentry).d_inode).i_mode };
+
+        (u32::from(mode) & bindings::S_IFMT == bindings::S_IFDIR).then_some(this)
     }
 }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Names of devices.
+//! Names and nodes of devices.
 //!
 //! C header: [`include/linux/device.h`](srctree/include/linux/device.h)
 
@@ -9,6 +9,10 @@ use kernel::{
     device::Device,
     prelude::*, //
 };
+
+/// The NUMA node of a device, or `NUMA_NO_NODE`.
+#[derive(Clone, Copy)]
+pub(crate) struct NumaNode(pub(super) c_int);
 
 /// Returns the name of `dev`.
 ///

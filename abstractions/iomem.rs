@@ -27,7 +27,7 @@ pub(crate) struct Claim {
 impl Claim {
     /// Claims `range` in the name of `owner`. [`EBUSY`] if a part of it is claimed, [`EINVAL`] if it is
     /// empty, [`ENOMEM`].
-    pub(crate) fn new(range: &RangeInclusive<u64>, owner: &Device) -> Result<Self> {
+    pub(super) fn new(range: &RangeInclusive<u64>, owner: &Device) -> Result<Self> {
         let start = *range.start();
         let len = range
             .end()

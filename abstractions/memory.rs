@@ -19,6 +19,7 @@ use super::{
         ZEROED_AT_ONCE, //
     },
     dax::Translation,
+    device::NumaNode,
     iomem::Claim,
     memremap::{
         DevPagemap, //
@@ -55,10 +56,6 @@ pub(crate) struct Memory<'bound, H: MemoryFailure> {
     backing: Backing<'bound, H>,
 }
 
-/// A proof that memory has `struct page`s. File systems need them for DAX: they look up the page of each
-/// pfn that the device returns.
-pub(crate) struct HasPages(());
-
 /// The mapping. Dropping it unmaps the memory, then releases its claim.
 enum Backing<'bound, H: MemoryFailure> {
     Pages(DevPagemap<'bound, H>),
@@ -72,9 +69,9 @@ unsafe impl<H: MemoryFailure> Send for Memory<'_, H> {}
 unsafe impl<H: MemoryFailure> Sync for Memory<'_, H> {}
 
 impl<'bound, H: MemoryFailure + 'bound> Memory<'bound, H> {
-    /// Maps the claimed physical addresses without `struct page`s. Holds `claim` until they are unmapped.
-    /// [`ENXIO`] if they can't be mapped.
-    pub(crate) fn remap(claim: Claim) -> Result<Self> {
+    /// Maps the claimed physical addresses without `struct page`s, and holds `claim` until they are unmapped,
+    /// before `_scope` ends. [`ENXIO`] if they can't be mapped.
+    pub(crate) fn remap(claim: Claim, _scope: &'bound Scope<'bound>) -> Result<Self> {
         let range = claim.range();
         let len = len_of(&range)?;
         let mapping = Remapped::new(*range.start(), len)?;
@@ -90,12 +87,12 @@ impl<'bound, H: MemoryFailure + 'bound> Memory<'bound, H> {
 
     /// Maps the physical addresses of `layout` with `struct page`s, and returns the memory from `data_offset`
     /// on: what is in front may be the `struct page`s. Notifies `failure` of memory failures in them, and holds
-    /// `claim` until they are unmapped. [`EINVAL`] if it does not cover them, [`ENXIO`] if nothing is behind
-    /// `data_offset`, [`ENOMEM`], or another error of `memremap_pages`.
+    /// `claim` until they are unmapped. [`EINVAL`] if it does not cover them, or if `struct page`s are behind
+    /// `data_offset`, [`ENXIO`] if nothing is, [`ENOMEM`], or another error of `memremap_pages`.
     pub(crate) fn map_pages(
         layout: Layout,
         data_offset: u64,
-        node: c_int,
+        node: NumaNode,
         claim: Claim,
         failure: H,
         scope: &'bound Scope<'bound>,
@@ -106,6 +103,11 @@ impl<'bound, H: MemoryFailure + 'bound> Memory<'bound, H> {
 
         if range.start() < claimed.start() || range.end() > claimed.end() {
             return Err(EINVAL);
+        }
+        if let Some(memmap) = layout.memmap() {
+            if range.start().saturating_add(data_offset) < memmap.end {
+                return Err(EINVAL);
+            }
         }
         let mapping = DevPagemap::new(layout, node, claim, failure, scope)?;
 
@@ -127,11 +129,6 @@ impl<'bound, H: MemoryFailure + 'bound> Memory<'bound, H> {
     /// Returns whether the memory has `struct page`s.
     pub(crate) fn has_pages(&self) -> bool {
         matches!(self.backing, Backing::Pages(_))
-    }
-
-    /// Returns the proof of `struct page`s for [`Limits`](super::block::Limits).
-    pub(crate) fn dax(&self) -> Option<HasPages> {
-        self.has_pages().then_some(HasPages(()))
     }
 
     /// Returns the length in bytes.
@@ -434,7 +431,7 @@ struct Remapped {
 
 impl Remapped {
     fn new(phys: u64, len: usize) -> Result<Self> {
-        // SAFETY: `memremap` accepts any physical range, and returns null if it can't map it.
+        // SAFETY: `memremap` returns null for a range that it can't map. The caller has claimed this one.
         let base = unsafe { bindings::memremap(phys, len, bindings::ARCH_MEMREMAP_PMEM) };
 
         // INVARIANT: `memremap` has returned it, and it is not null.

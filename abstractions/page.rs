@@ -6,11 +6,6 @@
 //! [`include/linux/set_memory.h`](srctree/include/linux/set_memory.h)
 
 use super::bindings;
-#[cfg(CONFIG_MEMORY_FAILURE)]
-use core::sync::atomic::{
-    AtomicU64,
-    Ordering, //
-};
 #[cfg(CONFIG_X86_64)]
 use kernel::error::to_result;
 use kernel::prelude::*;
@@ -109,8 +104,8 @@ pub(super) unsafe fn copy_page_flags(from: u64, to: u64) {
 pub(super) unsafe fn restore_page(pfn: u64, mapped: bool) {
     #[cfg(CONFIG_MEMORY_FAILURE)]
     {
-        // SAFETY: `# Safety` requires an initialised `struct page`.
-        unsafe { flags(pfn) }.fetch_and(!HWPOISON, Ordering::Relaxed);
+        // SAFETY: `# Safety` requires an initialised `struct page`, whose flags C changes in the same way.
+        unsafe { kernel::bindings::clear_bit(HWPOISON, flags(pfn)) };
         #[cfg(CONFIG_X86_64)]
         if !mapped {
             // If this fails, the page stays unmapped, and `Memory::is_mapped` finds that.
@@ -136,8 +131,8 @@ pub(super) unsafe fn poison_page(pfn: u64) -> Result {
         // SAFETY: It may be called for any page frame.
         let _ = unsafe { kernel::bindings::memory_failure(pfn as usize, 0) };
 
-        // SAFETY: `# Safety` requires an initialised `struct page`.
-        unsafe { flags(pfn) }.fetch_or(HWPOISON, Ordering::Relaxed);
+        // SAFETY: `# Safety` requires an initialised `struct page`, whose flags C changes in the same way.
+        unsafe { kernel::bindings::set_bit(HWPOISON, flags(pfn)) };
         #[cfg(CONFIG_X86_64)]
         // SAFETY: This changes the direct map of the page only. Copies from and to the page survive a fault.
         to_result(unsafe { bindings::set_mce_nospec(pfn as usize) })?;
@@ -150,18 +145,19 @@ pub(super) unsafe fn poison_page(pfn: u64) -> Result {
     }
 }
 
-/// Returns the flags of the `struct page` of page frame `pfn`.
+/// Returns the address of the flags of page frame `pfn`.
+///
+/// The flags of the second page of a folio have its order, which C changes by a plain read and write when a huge
+/// mapping begins or ends: a change of [`HWPOISON`] at that time may be lost, as one by C itself.
 ///
 /// # Safety
 ///
-/// The page frame has an initialised `struct page`, for all of `'a`.
+/// The page frame has a `struct page`.
 #[cfg(CONFIG_MEMORY_FAILURE)]
-unsafe fn flags<'a>(pfn: u64) -> &'a AtomicU64 {
-    // SAFETY: `# Safety` requires an initialised `struct page`. Its flags are accessed atomically. But the flags of
-    // the second page of a folio have its order, which C changes by a plain read and write when a huge mapping
-    // begins or ends: a change of `HWPOISON` at that time may be lost, as one by C itself.
-    unsafe { AtomicU64::from_ptr((&raw mut (*page(pfn)).flags).cast()) }
+unsafe fn flags(pfn: u64) -> *mut c_ulong {
+    // SAFETY: `# Safety` requires a `struct page`; this takes the address of a field.
+    unsafe { (&raw mut (*page(pfn)).flags).cast() }
 }
 
 #[cfg(CONFIG_MEMORY_FAILURE)]
-const HWPOISON: u64 = 1 << kernel::bindings::pageflags_PG_hwpoison;
+const HWPOISON: c_ulong = kernel::bindings::pageflags_PG_hwpoison as c_ulong;

@@ -13,7 +13,7 @@ use kernel::{
 pub(crate) fn without_io<R>(f: impl FnOnce() -> R) -> R {
     const NOIO: u32 = bindings::PF_MEMALLOC_NOIO;
     let task = Task::current_raw();
-    // SAFETY: A task may read and change its own flags, and nobody else changes them.
+    // SAFETY: A task may read and change its own flags. Interrupts that change them restore them.
     let flags = unsafe { &raw mut (*task).flags };
 
     // SAFETY: As above.

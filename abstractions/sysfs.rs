@@ -17,7 +17,7 @@ use kernel::{
 ///
 /// # Invariants
 ///
-/// `node` is the `struct kernfs_node` of a file, and a reference to it is held.
+/// `node` is a valid `struct kernfs_node`, and a reference to it is held.
 pub(crate) struct File {
     node: NonNull<bindings::kernfs_node>,
 }
@@ -45,7 +45,8 @@ impl File {
 
     /// Wakes processes that `poll(2)` the file for `POLLPRI`.
     pub(crate) fn notify(&self) {
-        // SAFETY: By the type invariant the node is valid. The call has no effect on a removed file.
+        // SAFETY: By the type invariant the node is valid. The call has no effect on a removed file, and
+        // only warns of a directory.
         unsafe { bindings::kernfs_notify(self.node.as_ptr()) };
     }
 }

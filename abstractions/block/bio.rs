@@ -2,7 +2,7 @@
 
 //! Bios, and the memory that they transfer to or from.
 
-#[cfg(all(CONFIG_X86_64, not(CONFIG_KMAP_LOCAL)))]
+#[cfg(CONFIG_X86_64)]
 use crate::abstractions::page;
 use crate::abstractions::{
     bindings,
@@ -186,8 +186,8 @@ impl<'a> Bio<'a> {
         let start = unsafe { kernel::bindings::bio_start_io_acct(bio) };
         let result = serve(self);
 
-        // SAFETY: The accounting was started above. `serve` only borrows the bio, and has no other one to
-        // replace it with, so it has not ended, and has the same device.
+        // SAFETY: The accounting was started above. `serve` only borrows the bio, and no safe function makes another
+        // one to replace it with, so it has not ended, and has the same device.
         unsafe { kernel::bindings::bio_end_io_acct_remapped(bio, start, (*bio).bi_bdev) };
         result
     }
@@ -330,17 +330,6 @@ impl<D> Segment<'_, D> {
     }
 }
 
-impl<D> Drop for Segment<'_, D> {
-    #[inline]
-    fn drop(&mut self) {
-        #[cfg(CONFIG_KMAP_LOCAL)]
-        // SAFETY: `Segments::first` has mapped it with `kmap_local_page`.
-        unsafe {
-            kernel::bindings::kunmap_local(self.ptr.as_ptr().cast())
-        };
-    }
-}
-
 /// An iterator over the segments of a bio, which may be larger than a page.
 ///
 /// # Invariants
@@ -385,21 +374,20 @@ impl<'a, D> Segments<'a, D> {
     /// Returns the remaining memory if it is one segment.
     #[inline]
     pub(crate) fn only(&mut self) -> Option<Segment<'_, D>> {
-        // SAFETY: Bytes remain. The result borrows `self`, so it is dropped before the next one is mapped.
+        // SAFETY: Bytes remain.
         self.is_one().then(|| unsafe { self.first() })
     }
 
-    /// Returns the next segment, like `bio_for_each_bvec`, or like `bio_for_each_segment` where pages must
-    /// be mapped one at a time.
+    /// Returns the next segment, like `bio_for_each_bvec`.
     #[inline]
     pub(crate) fn next_segment(&mut self) -> Option<Segment<'_, D>> {
         if self.left == 0 {
             return None;
         }
-        // SAFETY: Bytes remain. The result borrows `self`, so it is dropped before the next one is mapped.
+        // SAFETY: Bytes remain.
         let segment = unsafe { self.first() };
 
-        self.advance(segment.len, cfg!(not(CONFIG_KMAP_LOCAL)));
+        self.advance(segment.len, true);
         Some(segment)
     }
 
@@ -428,23 +416,15 @@ impl<'a, D> Segments<'a, D> {
         // SAFETY: By the type invariant `vec` is an element, as bytes remain. The vectors of a submitted bio
         // do not change.
         let vec = unsafe { &*self.vec };
-        let len = vec.bv_len.wrapping_sub(self.done).min(self.left);
 
-        if cfg!(CONFIG_KMAP_LOCAL) {
-            let offset = vec.bv_offset.wrapping_add(self.done) as usize % PAGE_SIZE;
-
-            // CAST: At most a page.
-            len.min(PAGE_SIZE.wrapping_sub(offset) as u32)
-        } else {
-            len
-        }
+        vec.bv_len.wrapping_sub(self.done).min(self.left)
     }
 
-    /// Maps and returns the first segment.
+    /// Returns the first segment.
     ///
     /// # Safety
     ///
-    /// Bytes remain. With `CONFIG_KMAP_LOCAL`, segments must be dropped in the opposite order.
+    /// Bytes remain.
     #[inline]
     unsafe fn first(&self) -> Segment<'a, D> {
         // SAFETY: By the type invariant `vec` is an element, as bytes remain. The vectors of a submitted bio
@@ -454,12 +434,14 @@ impl<'a, D> Segments<'a, D> {
         // SAFETY: `# Safety` requires that bytes remain.
         let len = unsafe { self.first_len() };
 
-        // SAFETY: The page belongs to the bio, and the pages of a vector are contiguous. `Segment::drop`
-        // unmaps it.
+        // SAFETY: The page belongs to the bio, and the pages of a vector are contiguous.
         let ptr = unsafe { address_of(vec.bv_page, offset as usize) };
+        // The pages of a vector may have different KASAN tags. This one matches all (`kasan_reset_tag`).
+        #[cfg(CONFIG_ARM64)]
+        let ptr = ptr.map_addr(|address| address | 0xff << 56);
 
         // INVARIANT: `len` bytes of the vector remain, and begin at `ptr`: the pages of a vector are contiguous
-        // in the direct map, and one mapped by `kmap_local_page` is at least as long as `first_len` says.
+        // in the direct map.
         Segment {
             // SAFETY: No page has the address null.
             ptr: unsafe {
@@ -482,7 +464,7 @@ impl Segments<'_, FromBio> {
             if self.left == 0 {
                 return Err(EIO);
             }
-            // SAFETY: Bytes remain. The segment is dropped before the next one is mapped.
+            // SAFETY: Bytes remain.
             let segment = unsafe { self.first() };
             let len = segment.len().min(to.len());
             let (now, rest) = to.split_at_mut_checked(len).ok_or(EIO)?;
@@ -499,19 +481,19 @@ impl Segments<'_, FromBio> {
     }
 }
 
-/// Returns the address of the byte at `offset` from the start of `page`, and maps it if necessary.
+/// Returns the address of the byte at `offset` from the start of `page`. All memory of a 64-bit kernel is in the direct
+/// map, also where `CONFIG_DEBUG_KMAP_LOCAL_FORCE_MAP` maps it a second time.
 ///
 /// # Safety
 ///
-/// The byte is in a page of a bio, contiguous to `page`. With `CONFIG_KMAP_LOCAL`, the caller must unmap
-/// it.
+/// The byte is in a page of a bio, contiguous to `page`.
 #[inline]
 unsafe fn address_of(page: *mut kernel::bindings::page, offset: usize) -> *mut u8 {
     // `page_address`, without a call.
-    #[cfg(all(CONFIG_X86_64, not(CONFIG_KMAP_LOCAL)))]
+    #[cfg(CONFIG_X86_64)]
     return page::direct_map_address(page).wrapping_add(offset);
 
-    #[cfg(not(all(CONFIG_X86_64, not(CONFIG_KMAP_LOCAL))))]
+    #[cfg(not(CONFIG_X86_64))]
     // SAFETY: `# Safety` requires that the page of the byte belongs to the bio, and follows `page`.
     return unsafe {
         kernel::bindings::kmap_local_page(page.add(offset / PAGE_SIZE))

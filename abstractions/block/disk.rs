@@ -9,7 +9,7 @@ use super::{
 use crate::abstractions::{
     badblocks::BadBlocks,
     bindings,
-    memory::HasPages,
+    device::NumaNode,
     scope::{
         Registered,
         Scope,
@@ -94,8 +94,8 @@ pub(crate) struct Limits {
     pub(crate) nowait: bool,
     /// Submitters may poll for the end of bios. There is no work to do for them.
     pub(crate) poll: bool,
-    /// File systems may ask for the disk's DAX device, whose memory has `struct page`s.
-    pub(crate) dax: Option<HasPages>,
+    /// File systems may ask for the disk's DAX device.
+    pub(crate) dax: bool,
 }
 
 impl Limits {
@@ -106,7 +106,7 @@ impl Limits {
             (self.synchronous, bindings::BLK_FEAT_SYNCHRONOUS),
             (self.nowait, bindings::BLK_FEAT_NOWAIT),
             (self.poll, bindings::BLK_FEAT_POLL),
-            (self.dax.is_some(), bindings::BLK_FEAT_DAX),
+            (self.dax, bindings::BLK_FEAT_DAX),
         ]
         .into_iter()
         .filter(|(on, _)| *on)
@@ -189,7 +189,7 @@ impl<T: Operations> UnregisteredDisk<T> {
     /// NUMA node `node`. [`ENOMEM`], or [`EINVAL`] if the limits are inconsistent.
     pub(crate) fn new(
         limits: &Limits,
-        node: c_int,
+        node: NumaNode,
         sectors: u64,
         data: T,
         name: DiskName,
@@ -199,7 +199,7 @@ impl<T: Operations> UnregisteredDisk<T> {
 
         // SAFETY: `limits` and the lock class are valid for the call.
         let disk = from_err_ptr(unsafe {
-            kernel::bindings::__blk_alloc_disk(&mut limits, node, static_lock_class!().as_ptr())
+            kernel::bindings::__blk_alloc_disk(&mut limits, node.0, static_lock_class!().as_ptr())
         })?;
         // INVARIANT: `__blk_alloc_disk` returns a disk with one reference, which is ours.
         let disk = GenDisk {

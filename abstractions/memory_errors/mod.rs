@@ -132,7 +132,8 @@ mod none {
     }
 }
 
-/// The notifiers of the module, one for each source.
+/// The notifiers of the module, one for each source. They must not be leaked (`mem::forget`), as a `Registration` of a
+/// driver must not be: the chains would call a module that is gone.
 ///
 /// # Invariants
 ///

@@ -20,6 +20,10 @@ const CHUNK: u64 = 512;
 /// The bits of a word.
 const WORD: u64 = u64::BITS as u64;
 
+/// The bits of [`WORD`] chunks, as an atomic of the core library: a load of one of the `kernel` crate's, which has no bit
+/// operations either, calls a C function.
+struct Word(AtomicU64);
+
 /// The pages that may have users: a bit for each chunk of pages.
 ///
 /// A page gets its first user from a caller to whom its pfn was returned.
@@ -28,9 +32,6 @@ pub(in crate::abstractions) struct Chunks {
     origin: u64,
     bits: KVVec<Word>,
 }
-
-/// The bits of [`WORD`] chunks.
-struct Word(AtomicU64);
 
 // For `Vec::from_elem`.
 impl Clone for Word {

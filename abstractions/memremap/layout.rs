@@ -59,7 +59,7 @@ impl Layout {
         let range = self.range();
         let start = self.memmap().map_or(*range.start(), |memmap| memmap.end);
 
-        start >> PAGE_SHIFT..(range.end() >> PAGE_SHIFT).wrapping_add(1)
+        start >> PAGE_SHIFT..range.end().saturating_add(1) >> PAGE_SHIFT
     }
 
     /// Returns the page frames of the info block, if the memmap is in the memory itself, behind it.

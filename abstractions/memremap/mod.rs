@@ -23,6 +23,7 @@ pub(crate) use self::{
 
 use self::pages::Pages;
 use super::{
+    device::NumaNode,
     iomem::Claim,
     scope::{
         Registered,
@@ -75,7 +76,7 @@ impl<'bound, H: MemoryFailure + 'bound> DevPagemap<'bound, H> {
     /// `node`. [`ENODEV`] if `orphans` is not set up, [`ENOMEM`], or another error of `memremap_pages`.
     pub(in crate::abstractions) fn new(
         layout: Layout,
-        node: c_int,
+        node: NumaNode,
         claim: Claim,
         failure: H,
         scope: &'bound Scope<'bound>,

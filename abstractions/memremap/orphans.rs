@@ -13,14 +13,7 @@ use super::pages::{
     is_any_mapped,
     Pages, //
 };
-use core::{
-    ops::RangeInclusive,
-    sync::atomic::{
-        AtomicBool,
-        AtomicU32,
-        Ordering, //
-    }, //
-};
+use core::ops::RangeInclusive;
 use kernel::{
     impl_has_delayed_work,
     list::{
@@ -29,7 +22,15 @@ use kernel::{
     },
     new_delayed_work,
     prelude::*,
-    sync::Arc,
+    sync::{
+        atomic::{
+            Acquire,
+            Atomic,
+            Relaxed,
+            Release, //
+        },
+        Arc, //
+    },
     time::{
         delay::fsleep,
         msecs_to_jiffies,
@@ -63,10 +64,10 @@ kernel::sync::global_lock! {
 }
 
 /// `ORPHANS` is initialised.
-static IS_READY: AtomicBool = AtomicBool::new(false);
+static IS_READY: Atomic<bool> = Atomic::new(false);
 
 fn is_ready() -> bool {
-    IS_READY.load(Ordering::Acquire)
+    IS_READY.load(Acquire)
 }
 
 /// Returns the module, or `None` without [`Watched`].
@@ -82,7 +83,7 @@ pub(super) fn add(pages: ListArc<Pages>) {
     let mut orphans = ORPHANS.lock();
 
     if let Some((watch, _)) = &orphans.keeper {
-        watch.pause.store(PAUSES.0, Ordering::Relaxed);
+        watch.pause.store(PAUSES.0, Relaxed);
         watch.clone().check_later();
     }
     orphans.list.push_back(pages);
@@ -123,7 +124,7 @@ fn find(range: &RangeInclusive<u64>) -> Option<u64> {
 struct Watch {
     #[pin]
     work: DelayedWork<Self>,
-    pause: AtomicU32,
+    pause: Atomic<u32>,
 }
 
 impl_has_delayed_work! {
@@ -179,10 +180,10 @@ fn remove(place: usize) -> Option<ListArc<Pages>> {
 
 impl Watch {
     fn check_later(self: Arc<Self>) {
-        let pause = self.pause.load(Ordering::Relaxed);
+        let pause = self.pause.load(Relaxed);
 
         self.pause
-            .store(pause.saturating_mul(2).min(PAUSES.1), Ordering::Relaxed);
+            .store(pause.saturating_mul(2).min(PAUSES.1), Relaxed);
         // SAFETY: The queue exists from boot on. The crate's `system_unbound` has the deprecated name of the
         // queue, which the kernel warns of.
         let queue = unsafe { Queue::from_raw(kernel::bindings::system_dfl_wq) };
@@ -204,6 +205,9 @@ impl Watch {
 
 /// Has orphans checked until it is dropped, which waits until no memory is mapped.
 ///
+/// It must not be leaked (`mem::forget`), as a `Registration` of a driver must not be: the work item would run in a module
+/// that is gone.
+///
 /// There are orphans then only if pages were in use when unloading the module ended a binding. Memory
 /// whose handle was leaked stays mapped, and the module loaded.
 pub(crate) struct Watched(());
@@ -212,22 +216,22 @@ impl Watched {
     /// To be created when `module` is loaded, before any memory is mapped, and dropped after the last one.
     /// [`EBUSY`] for a second call, [`ENOMEM`].
     pub(crate) fn new(module: &'static ThisModule) -> Result<Self> {
-        static DONE: AtomicBool = AtomicBool::new(false);
+        static DONE: Atomic<bool> = Atomic::new(false);
         let watch = Arc::pin_init(
             pin_init!(Watch {
                 work <- new_delayed_work!("pages_in_use"),
-                pause: AtomicU32::new(PAUSES.0),
+                pause: Atomic::new(PAUSES.0),
             }),
             GFP_KERNEL,
         )?;
 
-        if DONE.swap(true, Ordering::Relaxed) {
+        if DONE.xchg(true, Relaxed) {
             return Err(EBUSY);
         }
         // SAFETY: `DONE` lets only the first caller get here.
         unsafe { ORPHANS.init() };
         ORPHANS.lock().keeper = Some((watch, module));
-        IS_READY.store(true, Ordering::Release);
+        IS_READY.store(true, Release);
         Ok(Self(()))
     }
 }

@@ -7,6 +7,7 @@ use super::{
     layout::Layout, //
 };
 use crate::abstractions::{
+    device::NumaNode,
     errno::eopnotsupp,
     iomem::Claim,
     page::{
@@ -16,12 +17,7 @@ use crate::abstractions::{
 };
 use core::{
     ops::Range,
-    ptr::NonNull,
-    sync::atomic::{
-        AtomicU64,
-        AtomicUsize,
-        Ordering, //
-    }, //
+    ptr::NonNull, //
 };
 use kernel::{
     bindings::{
@@ -41,6 +37,12 @@ use kernel::{
     },
     prelude::*,
     sync::{
+        atomic::{
+            Acquire,
+            Atomic,
+            Relaxed,
+            Release, //
+        },
         new_mutex,
         Mutex, //
     },
@@ -114,11 +116,11 @@ impl Handler {
 }
 
 /// The number of [`Pages`].
-static MAPPED: AtomicUsize = AtomicUsize::new(0);
+static MAPPED: Atomic<usize> = Atomic::new(0);
 
 /// Returns whether any memory is mapped, so that the kernel may call the module.
 pub(super) fn is_any_mapped() -> bool {
-    MAPPED.load(Ordering::Acquire) > 0
+    MAPPED.load(Acquire) > 0
 }
 
 /// Memory with `struct page`s, and its claim, which may outlive their binding.
@@ -137,7 +139,7 @@ pub(super) struct Pages {
     /// The page frames of the data, whose `struct page`s are initialised.
     frames: Range<u64>,
     /// No page frame in front of this one is in use any more.
-    idle_before: AtomicU64,
+    idle_before: Atomic<u64>,
     claim: Claim,
     module: &'static ThisModule,
     #[pin]
@@ -171,7 +173,7 @@ impl Pages {
     /// `handler` stays in place until [`Self::detach_handler`] has returned.
     pub(super) unsafe fn new<H: MemoryFailure>(
         layout: Layout,
-        node: c_int,
+        node: NumaNode,
         claim: Claim,
         handler: &H,
         module: &'static ThisModule,
@@ -187,7 +189,7 @@ impl Pages {
                 binding <- new_mutex!(Binding::Bound(handler)),
                 chunks: Chunks::new(&layout.range())?,
                 frames: layout.frames(),
-                idle_before: AtomicU64::new(0),
+                idle_before: Atomic::new(0),
                 claim,
                 module,
                 links <- ListLinks::new(),
@@ -203,7 +205,7 @@ impl Pages {
                 base: {
                     // SAFETY: `pgmap` is pinned, and its fields are set.
                     let base = from_err_ptr(unsafe {
-                        kernel::bindings::memremap_pages(pgmap.get(), node)
+                        kernel::bindings::memremap_pages(pgmap.get(), node.0)
                     })?;
 
                     NonNull::new(base.cast()).ok_or(ENOMEM)?
@@ -212,7 +214,7 @@ impl Pages {
             GFP_KERNEL,
         )
         .inspect(|pages| {
-            MAPPED.fetch_add(1, Ordering::Relaxed);
+            MAPPED.add(1, Relaxed);
             // The kernel does not initialise the `struct page`s of the info block, but reads their node after a
             // machine check there (Linux 7.2, `action_result`), and crashes if none has that number.
             for pfn in reserved {
@@ -269,7 +271,7 @@ impl Pages {
 
     /// Returns the page frame that [`Self::frame_in_use`] has found last.
     pub(super) fn last_found(&self) -> u64 {
-        self.idle_before.load(Ordering::Relaxed)
+        self.idle_before.load(Relaxed)
     }
 
     /// Returns the first page that is mapped by a process, referenced by I/O, or noted by a file system as
@@ -279,7 +281,7 @@ impl Pages {
     /// they get no new users.
     pub(super) fn frame_in_use(&self) -> Option<u64> {
         let frames = &self.frames;
-        let mut next = frames.start.max(self.idle_before.load(Ordering::Relaxed));
+        let mut next = frames.start.max(self.idle_before.load(Relaxed));
 
         while next < frames.end {
             let (marked, end) = self.chunks.chunk_of(next);
@@ -291,12 +293,12 @@ impl Pages {
             }
             // SAFETY: `frames` are those with an initialised `struct page`, which are mapped.
             if let Some(busy) = chunk.find(|pfn| unsafe { page_is_in_use(*pfn) }) {
-                self.idle_before.store(busy, Ordering::Relaxed);
+                self.idle_before.store(busy, Relaxed);
                 return Some(busy);
             }
             yield_cpu();
         }
-        self.idle_before.store(next, Ordering::Relaxed);
+        self.idle_before.store(next, Relaxed);
         None
     }
 
@@ -309,7 +311,7 @@ impl Pages {
             return busy;
         }
         wait_for_tasks();
-        self.idle_before.store(0, Ordering::Relaxed);
+        self.idle_before.store(0, Relaxed);
         self.frame_in_use()
     }
 
@@ -335,7 +337,7 @@ impl PinnedDrop for Pages {
         // SAFETY: By the type invariant the memory is mapped. It is unmapped only here. This waits for
         // `memory_failure_callback`, which does not wait for anything that is held here.
         unsafe { kernel::bindings::memunmap_pages(self.pgmap.get()) };
-        MAPPED.fetch_sub(1, Ordering::Release);
+        MAPPED.fetch_sub(1, Release);
     }
 }
 

@@ -42,7 +42,7 @@ impl<Ctx: DeviceContext> Device<Ctx> {
 impl InfoAccess<'_> {
     /// Searches for the info block of a BTT. [`ENOMEM`].
     pub(crate) fn probe_btt(&self) -> Result<Probed> {
-        // SAFETY: By the type invariant `dev` is in probe, and its namespace is enabled.
+        // SAFETY: By the type invariant the lock of `dev` is held, and its namespace is enabled.
         Self::claim(|| unsafe { bindings::nd_btt_probe(self.dev, self.ndns) })
     }
 }
@@ -84,7 +84,7 @@ impl<'bound> Btt<'bound> {
         };
 
         Scoped::new(scope, this, |_| {
-            // SAFETY: The device is a BTT that has claimed the namespace, and is in probe: the context of
+            // SAFETY: The device is a BTT that has claimed the namespace. Its lock is held: the context of
             // `Namespace::dev` is `Core`.
             to_result(unsafe { bindings::nvdimm_namespace_attach_btt(ns.as_raw()) })
         })

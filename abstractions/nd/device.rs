@@ -8,7 +8,8 @@ use super::{
 };
 use crate::abstractions::{
     bindings,
-    block, //
+    block,
+    device::NumaNode, //
 };
 use core::{
     marker::PhantomData,
@@ -62,15 +63,15 @@ impl<Ctx: DeviceContext> Device<Ctx> {
         self.0.get()
     }
 
-    /// Returns the NUMA node of the memory, [`NUMA_NO_NODE`](kernel::bindings::NUMA_NO_NODE) if unknown.
-    pub(crate) fn numa_node(&self) -> c_int {
+    /// Returns the NUMA node of the memory.
+    pub(crate) fn numa_node(&self) -> NumaNode {
         #[cfg(CONFIG_NUMA)]
         // SAFETY: By the type invariant the device is valid; its node does not change.
         let node = unsafe { (*self.as_raw()).numa_node };
         #[cfg(not(CONFIG_NUMA))]
         let node = kernel::bindings::NUMA_NO_NODE;
 
-        node
+        NumaNode(node)
     }
 }
 
@@ -128,9 +129,8 @@ impl<'b> Device<Core<'b>> {
         let disk: &block::GenDisk = disk.as_ref();
 
         if disk.parent() == self.as_raw() {
-            // SAFETY: The disk is valid. Its parent is this device, whose parent is a region. The call is
-            // valid for a disk that is registered and for one that is not; it can't become unregistered
-            // in between, as that needs the device lock, which is held here.
+            // SAFETY: The disk is valid, and borrowed, so that it is not unregistered meanwhile. Its parent is this
+            // device, whose parent is a region.
             unsafe { bindings::nvdimm_check_and_set_ro(disk.as_raw()) };
         }
     }

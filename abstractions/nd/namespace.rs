@@ -8,6 +8,7 @@ use crate::abstractions::{
     bindings,
     block::DiskName,
     errno::is_eopnotsupp,
+    iomem::Claim,
     memremap::{
         self,
         Layout, //
@@ -79,6 +80,11 @@ impl<'a> Namespace<'a, '_> {
         unsafe { (*nsio).res.start..=(*nsio).res.end }
     }
 
+    /// Claims the physical addresses of the namespace. [`EBUSY`] if a part of them is claimed, [`ENOMEM`].
+    pub(crate) fn claim(&self) -> Result<Claim> {
+        Claim::new(&self.range(), self.device())
+    }
+
     /// Returns the logical sector size in the namespace's label, in bytes.
     pub(crate) fn sector_size(&self) -> u32 {
         // SAFETY: By the type invariant the namespace is valid.
@@ -132,8 +138,8 @@ impl<'a> Namespace<'a, '_> {
     pub(crate) fn enable(&self) -> Result<InfoAccess<'_>> {
         let dev = self.dev.as_raw();
 
-        // SAFETY: By the type invariants both are valid, and `ndns` is the namespace of `dev`. `dev` is in
-        // probe: the context of `Namespace::dev` is `Core`.
+        // SAFETY: By the type invariants both are valid, and `ndns` is the namespace of `dev`, whose lock is held:
+        // the context of `Namespace::dev` is `Core`.
         to_result(unsafe { bindings::devm_namespace_enable(dev, self.as_raw(), INFO_BLOCK_END) })?;
 
         // libnvdimm reads no listed sector. Where nothing but the driver knows of errors, the memory tells whether
@@ -157,7 +163,7 @@ impl<'a> Namespace<'a, '_> {
 ///
 /// # Invariants
 ///
-/// `ndns` is the namespace of `dev`, which is bound to a driver that is probing, and is enabled.
+/// `ndns` is the namespace of `dev`, whose lock is held, and is enabled.
 pub(crate) struct InfoAccess<'a> {
     pub(super) dev: *mut kernel::bindings::device,
     pub(super) ndns: *mut bindings::nd_namespace_common,
@@ -223,13 +229,13 @@ impl InfoAccess<'_> {
 
     /// Searches for the info block of a pfn device. `EOPNOTSUPP` if it can't be served, [`ENOMEM`].
     pub(crate) fn probe_pfn(&self) -> Result<Probed> {
-        // SAFETY: By the type invariant `dev` is in probe, and its namespace is enabled.
+        // SAFETY: By the type invariant the lock of `dev` is held, and its namespace is enabled.
         Self::claim(|| unsafe { bindings::nd_pfn_probe(self.dev, self.ndns) })
     }
 
     /// Searches for the info block of a dax device. `EOPNOTSUPP` if it can't be served, [`ENOMEM`].
     pub(crate) fn probe_dax(&self) -> Result<Probed> {
-        // SAFETY: By the type invariant `dev` is in probe, and its namespace is enabled.
+        // SAFETY: By the type invariant the lock of `dev` is held, and its namespace is enabled.
         Self::claim(|| unsafe { bindings::nd_dax_probe(self.dev, self.ndns) })
     }
 
@@ -257,7 +263,7 @@ impl InfoAccess<'_> {
         }
         // SAFETY: `dev` is a pfn device, as checked above.
         let pfn = unsafe { bindings::to_nd_pfn(this.dev) };
-        // SAFETY: `pfn` belongs to `dev`, which is in probe. `pgmap` is zeroed, as libnvdimm requires.
+        // SAFETY: `pfn` belongs to `dev`, whose lock is held. `pgmap` is zeroed, as libnvdimm requires.
         to_result(unsafe { bindings::nvdimm_setup_pfn(pfn, &mut pgmap) })?;
         // SAFETY: After a successful set-up, `pfn_sb` is a valid info block for as long as the driver is
         // bound.
