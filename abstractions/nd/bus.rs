@@ -68,7 +68,8 @@ impl Region {
     /// Adds what the badrange list has in the physical addresses `within` to the bad blocks of the region, which
     /// were hidden, as far as there is room. Sleeps.
     pub(crate) fn show_badblocks(&self, within: &Range<u64>) {
-        self.lock_bus().show_badblocks(core::slice::from_ref(within));
+        self.lock_bus()
+            .show_badblocks(core::slice::from_ref(within));
     }
 }
 
