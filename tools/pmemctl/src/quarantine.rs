@@ -495,8 +495,19 @@ pub fn release(request: &Request) -> Result<Report> {
         bail!("{path}: there is no quarantine file");
     };
     let released = sectors_of(&file.extents()?).sectors() * SECTOR;
-    drop(file.unlock()?);
-    place.remove(&request.name).with_context(|| path.clone())?;
+    let unlocked = file.unlock()?;
+    let is_it = place.leads_to(&request.name, &file)?;
+    // Once it can be changed, the owner of the directory can rename it.
+    if is_it {
+        place.remove(&request.name).with_context(|| path.clone())?;
+    }
+    if !is_it || fstat(&file.file)?.st_nlink != 0 {
+        file.lock(&unlocked)?;
+        bail!(
+            "{path}: another process renamed it, so that it still has its blocks; find it by its inode, {}",
+            fstat(&file.file)?.st_ino
+        );
+    }
     Ok(Report {
         mount: printable(&place.directory),
         file: path,

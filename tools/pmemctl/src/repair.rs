@@ -23,13 +23,13 @@ use crate::nd::Device;
 use crate::ranges::{Ranges, common};
 use crate::sysfs::{Host, printable, shell_path};
 use abstractions::DirectBuffer;
-use abstractions::extents::{self, Extent};
+use abstractions::extents::{self, Extent, Fork};
 use abstractions::lease::Lease;
 use abstractions::process::BlockedSignals;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use rustix::fs::{
     AtFlags, CWD, FallocateFlags, Mode, OFlags, ResolveFlags, StatVfsMountFlags, StatxAttributes,
-    StatxFlags, openat2,
+    StatxFlags, XattrFlags, fgetxattr, fsetxattr, openat2,
 };
 use rustix::io::Errno;
 use schemars::JsonSchema;
@@ -51,6 +51,10 @@ const CHUNK: u64 = 1 << 20;
 
 /// Bytes on each side of a range that are compared with the backup.
 const AROUND: u64 = 64 << 10;
+
+/// The extended attribute that has the capabilities of a program (capabilities(7)), and more bytes than it has.
+const CAPABILITIES: &str = "security.capability";
+const CAPABILITIES_MAX: usize = 256;
 
 /// The source of replaced bytes.
 #[derive(Debug, Clone)]
@@ -373,6 +377,27 @@ impl Target {
         printable(&self.path)
     }
 
+    /// Returns the file's capabilities, as the attribute has them; empty if it has none.
+    fn capabilities(&self) -> Result<Vec<u8>> {
+        let mut value = vec![0; CAPABILITIES_MAX];
+        match fgetxattr(&self.file, CAPABILITIES, &mut value) {
+            Ok(length) => value.truncate(length),
+            Err(Errno::NODATA | Errno::OPNOTSUPP) => value.clear(),
+            Err(error) => {
+                return Err(error).with_context(|| format!("{}: {CAPABILITIES}", self.name()));
+            }
+        }
+        Ok(value)
+    }
+
+    fn restore_capabilities(&self, value: &[u8]) -> io::Result<()> {
+        if !value.is_empty() {
+            fsetxattr(&self.file, CAPABILITIES, value, XattrFlags::empty())?;
+            self.file.sync_all()?;
+        }
+        Ok(())
+    }
+
     fn size(&self) -> u64 {
         self.metadata.len()
     }
@@ -398,6 +423,26 @@ impl Target {
             }
         }
         Ok(done)
+    }
+
+    /// Writes a range past the page cache, which drops its pages there first. What only the page cache may have is written
+    /// through it, so that it is still there if the write fails.
+    fn write(
+        &self,
+        piece: &RepairRange,
+        buffer: &mut DirectBuffer,
+        cached: &Ranges,
+    ) -> io::Result<()> {
+        let mut write = |ranges: &Ranges| {
+            ranges.iter().try_for_each(|range| {
+                let bytes = part(buffer, piece.file_offset, range);
+                self.file.write_all_at(bytes, range.start)
+            })
+        };
+        self.direct(false)?;
+        write(cached)?;
+        self.direct(true)?;
+        write(&cached.gaps(&piece.range()))
     }
 
     fn direct(&self, direct: bool) -> io::Result<()> {
@@ -596,6 +641,8 @@ struct Contents {
     replaced: u64,
     /// Bytes that the range still has, and keeps.
     kept: u64,
+    /// The pages that were read through the page cache, which may be all that has them.
+    cached: Ranges,
     /// The kept bytes, compared with the backup.
     compared: Comparison,
     /// Nothing has to be written.
@@ -607,8 +654,27 @@ struct Contents {
 struct Recovered {
     /// Bytes that can't be read.
     lost: Ranges,
-    /// Bytes were read through the page cache.
-    cached: bool,
+    /// Bytes that were read through the page cache.
+    cached: Ranges,
+}
+
+/// What a listed range that can be read is, compared with other copies.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Readable {
+    Good,
+    /// The backup differs.
+    Different,
+    /// The page cache differs, as a write of it has failed, and fails again.
+    Outdated,
+}
+
+/// What was listed and can be read.
+#[derive(Debug, Default)]
+struct Recheck {
+    /// It is off the lists.
+    good: Vec<ListedRange>,
+    /// It is listed again, because the backup differs.
+    different: Vec<ListedRange>,
 }
 
 /// A repair with its open files.
@@ -842,7 +908,8 @@ impl Job {
             kept: data.end - data.start - count,
             compared,
             // A page that is not listed and can be read needs no write. In the page cache, it says nothing of the memory.
-            is_good: piece.ranges.is_empty() && replaced.is_empty() && !cached,
+            is_good: piece.ranges.is_empty() && replaced.is_empty() && cached.is_empty(),
+            cached,
         })
     }
 
@@ -859,7 +926,7 @@ impl Job {
         }
         Ok(Recovered {
             lost,
-            cached: uncached.count() < piece.length,
+            cached: uncached.gaps(&piece.range()),
         })
     }
 
@@ -939,63 +1006,46 @@ impl Job {
         Ok(())
     }
 
-    /// Lists again what differs from the backup of the pages that were listed and can be read. Returns that, and the rest.
-    fn list_different(
-        &self,
-        host: &Host,
-        extents: &[Extent],
-        good: Vec<ListedRange>,
-    ) -> Result<(Vec<ListedRange>, Vec<ListedRange>)> {
-        let Some(backup) = &self.backup else {
-            return Ok((Vec::new(), good));
-        };
+    /// Compares a listed range, which can be read, with the page cache, which is written if it differs, and with the backup.
+    /// `unwritten` reads as zeros, whatever is in memory.
+    fn compare_readable(&self, range: &ListedRange, unwritten: &Ranges) -> Result<Readable> {
         let size = self.target.size();
-        // They read as zeros, whatever is in memory.
-        let unwritten: Ranges = extents
-            .iter()
-            .filter(|extent| extent.flags & Extent::UNWRITTEN != 0)
-            .map(|extent| extent.logical..extent.logical.saturating_add(extent.length))
-            .collect();
-        let is_different = |range: &ListedRange| {
-            let piece = RepairRange::kept(range, size);
-            let mut buffer = DirectBuffer::new(range.length as usize);
-            let lost = self.read_device(&piece, &range.range(), &mut buffer)?;
-            let data = range.file_offset..size.clamp(range.file_offset, range.range().end);
-            let mut compared = Comparison::default();
-            let kept = lost.gaps(&data).without(&unwritten.within(&data));
-            for kept in kept.iter() {
-                let bytes = part(&mut buffer, range.file_offset, kept);
-                backup.compare(kept.start, bytes, &mut compared)?;
+        let piece = RepairRange::kept(range, size);
+        let mut buffer = DirectBuffer::new(range.length as usize);
+        let lost = self.read_device(&piece, &range.range(), &mut buffer)?;
+        let data = range.file_offset..size.clamp(range.file_offset, range.range().end);
+        let kept = lost.gaps(&data).without(&unwritten.within(&data));
+        let mut other = DirectBuffer::new(range.length as usize);
+        let uncached = self.read_page_cache(&range.range(), &mut other)?;
+        for cached in kept.without(&uncached).iter() {
+            let bytes = part(&mut other, range.file_offset, cached);
+            if bytes == part(&mut buffer, range.file_offset, cached) {
+                continue;
             }
-            // What the backup lacks, or can't be read there, is not the same.
-            anyhow::Ok(compared.same < kept.count())
+            // Off the list, it can be written.
+            let written = self
+                .target
+                .direct(false)
+                .and_then(|()| self.target.file.write_all_at(bytes, cached.start))
+                .and_then(|()| self.target.file.sync_all());
+            if written.is_err() {
+                return Ok(Readable::Outdated);
+            }
+            part(&mut buffer, range.file_offset, cached).copy_from_slice(bytes);
+        }
+        let Some(backup) = &self.backup else {
+            return Ok(Readable::Good);
         };
-        let (mut different, mut same) = (Vec::new(), Vec::new());
-        let mut failure = None;
-        for (_, range) in good.iter().flat_map(ListedRange::pages) {
-            // What could not be compared is listed again as well.
-            let differs = failure.is_some()
-                || is_different(&range).unwrap_or_else(|error| {
-                    failure = Some(error);
-                    true
-                });
-            match differs {
-                true => different.push(range),
-                false => same.push(range),
-            }
+        let mut compared = Comparison::default();
+        for kept in kept.iter() {
+            let bytes = part(&mut buffer, range.file_offset, kept);
+            backup.compare(kept.start, bytes, &mut compared)?;
         }
-        let different = merge(different);
-        for range in &different {
-            let disk = Disk::find(host, &range.disk);
-            let list = disk.and_then(|disk| disk.exact_list());
-            let list = list.with_context(|| format!("{} has gone", range.disk))?;
-            let bytes = range.disk_offset..range.disk_offset + range.length;
-            list.add(&bytes, Origin::RESTORED)?;
-        }
-        match failure {
-            Some(error) => Err(error),
-            None => Ok((different, merge(same))),
-        }
+        // What the backup lacks, or can't be read there, is not the same.
+        Ok(match compared.same < kept.count() {
+            true => Readable::Different,
+            false => Readable::Good,
+        })
     }
 
     /// Writes the planned ranges. Returns why it stopped before the last one.
@@ -1086,7 +1136,9 @@ impl Job {
     fn write(&self, piece: &mut RepairRange) -> Result<DirectBuffer> {
         let contents = self.contents(piece)?;
         piece.set_counts(&contents);
-        let mut buffer = contents.buffer;
+        let Contents {
+            mut buffer, cached, ..
+        } = contents;
         let target = &self.target;
         // Block signals between the check and the write.
         let _whole = BlockedSignals::new()?;
@@ -1099,9 +1151,7 @@ impl Job {
         };
         let written = match piece.shared {
             true => target.replace(piece, buffer.bytes()),
-            false => target
-                .direct(true)
-                .and_then(|()| target.file.write_all_at(buffer.bytes(), piece.file_offset)),
+            false => target.write(piece, &mut buffer, &cached),
         };
         let restored = match extends {
             true => target.restore_size(&behind),
@@ -1176,6 +1226,11 @@ impl ListedRange {
         self.file_offset..self.file_offset + self.length
     }
 
+    /// The bytes of the disk.
+    fn on_disk(&self) -> Range<u64> {
+        self.disk_offset..self.disk_offset + self.length
+    }
+
     /// Returns the part in `range` of the file.
     fn cut(&self, range: &Range<u64>) -> Option<Self> {
         let part = common(&self.range(), range)?;
@@ -1219,12 +1274,12 @@ fn listed_ranges(extents: &[Extent], bad: &[(String, Spans)]) -> Vec<ListedRange
     found
 }
 
-/// Reads listed ranges by `drop_readable`, which takes bytes of a disk off its list and returns true if they can be
-/// read. Returns the parts that can be read, in the order of the file.
-fn readable_after_all(
+/// Reads listed ranges by `drop_readable`, which takes bytes of a disk off its list, and the parts of ranges in them, and
+/// returns true if they can be read.
+fn read_listed(
     listed: &[ListedRange],
-    drop_readable: &mut dyn FnMut(&str, &Range<u64>) -> Result<bool>,
-) -> Result<Vec<ListedRange>> {
+    mut drop_readable: impl FnMut(&str, &Range<u64>, &[ListedRange]) -> Result<bool>,
+) -> Result<()> {
     // A page is read once, whatever is listed of it: unmapped pages come back as a whole only.
     let mut pages: BTreeMap<(String, u64), Vec<ListedRange>> = BTreeMap::new();
     for range in listed {
@@ -1233,20 +1288,15 @@ fn readable_after_all(
             parts.push(part);
         }
     }
-    let mut found = Vec::new();
     for ((disk, page), parts) in pages {
-        if drop_readable(&disk, &(page * PAGE..(page + 1) * PAGE))? {
-            found.extend(parts);
+        if drop_readable(&disk, &(page * PAGE..(page + 1) * PAGE), &parts)? {
             continue;
         }
-        for part in parts {
-            let bytes = part.disk_offset..part.disk_offset + part.length;
-            if part.length < PAGE && drop_readable(&disk, &bytes)? {
-                found.push(part);
-            }
+        for part in parts.iter().filter(|part| part.length < PAGE) {
+            drop_readable(&disk, &part.on_disk(), std::slice::from_ref(part))?;
         }
     }
-    Ok(merge(found))
+    Ok(())
 }
 
 /// Returns the ranges in the order of the file, with those that are next to each other everywhere as one.
@@ -1334,8 +1384,12 @@ fn ensure_no_hole(extents: &[Extent], range: &Range<u64>) -> Result<()> {
     Ok(())
 }
 
-/// Takes what can be read off the exact lists of the disks; returns it.
-fn drop_readable(host: &Host, listed: &[ListedRange]) -> Result<Vec<ListedRange>> {
+/// Takes what can be read off the exact lists of the disks, unless it differs from another copy, by `compare`.
+fn drop_readable(
+    host: &Host,
+    listed: &[ListedRange],
+    compare: &mut dyn FnMut(&ListedRange) -> Result<Readable>,
+) -> Result<Recheck> {
     let mut lists = BTreeMap::new();
     for name in listed.iter().map(|range| &range.disk) {
         if !lists.contains_key(name) {
@@ -1355,9 +1409,43 @@ fn drop_readable(host: &Host, listed: &[ListedRange]) -> Result<Vec<ListedRange>
             lists.insert(name.clone(), (list, disk.size().bytes()));
         }
     }
-    readable_after_all(listed, &mut |name, bytes| match lists.get(name) {
-        Some((Some(list), size)) => list.drop_readable(&(bytes.start..bytes.end.min(*size))),
-        _ => Ok(false),
+    let mut found = Recheck::default();
+    let mut failure = None;
+    let read = read_listed(listed, |name, bytes, parts| {
+        let Some((Some(list), size)) = lists.get(name) else {
+            return Ok(false);
+        };
+        // No signal leaves a page off the list that was not compared.
+        let _whole = BlockedSignals::new()?;
+        if !list.drop_readable(&(bytes.start..bytes.end.min(*size)))? {
+            return Ok(false);
+        }
+        for part in parts {
+            // What can't be compared is listed again as well.
+            let is = compare(part).unwrap_or_else(|error| {
+                failure.get_or_insert(error);
+                Readable::Different
+            });
+            if is != Readable::Good {
+                if let Err(error) = list.add(&part.on_disk(), Origin::RESTORED) {
+                    failure.get_or_insert(error);
+                }
+            }
+            match is {
+                Readable::Good => found.good.push(part.clone()),
+                Readable::Different => found.different.push(part.clone()),
+                Readable::Outdated => {}
+            }
+        }
+        Ok(true)
+    });
+    if let Some(error) = failure {
+        return Err(error);
+    }
+    read?;
+    Ok(Recheck {
+        good: merge(found.good),
+        different: merge(found.different),
     })
 }
 
@@ -1391,8 +1479,7 @@ fn find_pieces(
     }
     let mut bad = bad_of(host, &request.file, number)?;
     let mut pieces = plan(&extents, &bad, request.range.as_ref());
-    let mut good = Vec::new();
-    let mut different = Vec::new();
+    let mut recheck = Recheck::default();
     if !request.trust_list {
         ensure_complete(host, number).with_context(|| target.name())?;
         if !request.dry_run {
@@ -1402,14 +1489,21 @@ fn find_pieces(
                 Some(range) if request.overwrite_good => beside(&listed, &pieces, range),
                 Some(_) => beside(&listed, &pieces, &(0..0)),
             };
-            good = drop_readable(host, &listed).with_context(|| target.name())?;
-            if !good.is_empty() {
-                (different, good) = job.list_different(host, &extents, good)?;
-                bad = bad_of(host, &request.file, number)?;
-                pieces = plan(&extents, &bad, request.range.as_ref());
-            }
+            // They read as zeros, whatever is in memory.
+            let unwritten: Ranges = extents
+                .iter()
+                .filter(|extent| extent.flags & Extent::UNWRITTEN != 0)
+                .map(|extent| extent.logical..extent.logical.saturating_add(extent.length))
+                .collect();
+            recheck = drop_readable(host, &listed, &mut |range| {
+                job.compare_readable(range, &unwritten)
+            })
+            .with_context(|| target.name())?;
+            bad = bad_of(host, &request.file, number)?;
+            pieces = plan(&extents, &bad, request.range.as_ref());
         }
     }
+    let Recheck { good, different } = recheck;
     let different: Ranges = different.iter().map(ListedRange::range).collect();
     for piece in &mut pieces {
         if !different.within(&piece.range()).is_empty() {
@@ -1482,10 +1576,25 @@ pub fn repair(host: &Host, request: &Request) -> Result<Report> {
             ensure_no_snapshots(host, number).with_context(|| job.target.name())?;
         }
     }
+    if has_bad_attributes(host, &job, number)? {
+        report.stopped = Some(
+            "its extended attributes are in a bad block, which is not repaired: copy the file, and remove this one"
+                .to_owned(),
+        );
+    }
     if request.dry_run {
         return Ok(report);
     }
-    report.stopped = job.write_all(&mut report.pieces);
+    // A write removes them, also by root.
+    let capabilities = job.target.capabilities()?;
+    if let Some(stopped) = job.write_all(&mut report.pieces) {
+        report.stopped = Some(stopped);
+    }
+    if let Err(error) = job.target.restore_capabilities(&capabilities) {
+        report
+            .stopped
+            .get_or_insert_with(|| format!("its capabilities are gone: {error}; see setcap(8)"));
+    }
     if let Err(error) = verify(host, &job, &mut report.pieces) {
         let written = |piece: &&mut RepairRange| piece.result == Outcome::Planned;
         for piece in report.pieces.iter_mut().filter(written) {
@@ -1501,6 +1610,17 @@ pub fn repair(host: &Host, request: &Request) -> Result<Report> {
         .map(|piece| piece.replaced)
         .sum();
     Ok(report)
+}
+
+/// Returns whether a block with the file's extended attributes is listed.
+fn has_bad_attributes(host: &Host, job: &Job, number: DeviceNumber) -> Result<bool> {
+    let mut extents = Vec::new();
+    // Fails where there are none.
+    let _ = extents::of_file(&job.target.file, Fork::Attributes, |extent| {
+        extents.push(*extent);
+    });
+    let bad = bad_of(host, &job.target.path, number)?;
+    Ok(!listed_ranges(&extents, &bad).is_empty())
 }
 
 /// Verifies that the written ranges are not listed any more.
@@ -1684,7 +1804,10 @@ mod tests {
     #[test]
     fn without_an_exact_list_nothing_is_proven() {
         let machine = crate::testing::FakeSysfs::new();
-        let error = drop_readable(&machine.host, &[listed(4096, 0, 4096)]).unwrap_err();
+        let error = drop_readable(&machine.host, &[listed(4096, 0, 4096)], &mut |_| {
+            Ok(Readable::Good)
+        })
+        .unwrap_err();
         assert!(error.to_string().contains("--trust-list"), "{error}");
     }
 
@@ -1699,7 +1822,10 @@ mod tests {
             "proc/cpuinfo",
             "vendor_id\t: AuthenticAMD\nflags\t\t: fpu mce",
         );
-        let error = drop_readable(&machine.host, &[listed(4096, 0, 4096)]).unwrap_err();
+        let error = drop_readable(&machine.host, &[listed(4096, 0, 4096)], &mut |_| {
+            Ok(Readable::Good)
+        })
+        .unwrap_err();
         assert!(error.to_string().contains("succor"), "{error}");
         let text = fs::read_to_string(machine.host.path(list)).unwrap();
         assert_eq!(text, "1052672 4096 log\n");
@@ -1708,11 +1834,17 @@ mod tests {
     /// The ranges that are kept if what is in `bad` can't be read, and the number of reads.
     fn kept(ranges: &[ListedRange], bad: &[Range<u64>]) -> (Vec<ListedRange>, usize) {
         let mut reads = 0;
-        let found = readable_after_all(ranges, &mut |_, bytes| {
+        let mut found = Vec::new();
+        let read = read_listed(ranges, |_, bytes, parts| {
             reads += 1;
-            Ok(!bad.iter().any(|bad| common(bad, bytes).is_some()))
+            let can = !bad.iter().any(|bad| common(bad, bytes).is_some());
+            if can {
+                found.extend_from_slice(parts);
+            }
+            Ok(can)
         });
-        (found.unwrap(), reads)
+        read.unwrap();
+        (merge(found), reads)
     }
 
     #[test]
@@ -1744,7 +1876,7 @@ mod tests {
     #[test]
     fn error_other_than_a_bad_block_ends_the_search() {
         let ranges = [listed(4096, 0, 512)];
-        assert!(readable_after_all(&ranges, &mut |_, _| bail!("no memory")).is_err());
+        assert!(read_listed(&ranges, |_, _, _| bail!("no memory")).is_err());
     }
 
     #[test]

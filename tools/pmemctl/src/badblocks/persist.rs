@@ -426,10 +426,10 @@ fn try_restore(
     }
     now.seen.push(list.sequence);
     // The file says it as well.
-    let _ = note.and_then(Note::keep);
+    let noted = note.and_then(Note::keep);
     match store.save(&now) {
         // Early at boot the root is read-only; `save` records it later.
-        Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => noted,
         saved => saved.with_context(|| printable(folder)),
     }
 }

@@ -121,14 +121,16 @@ pub fn repair(arguments: &Repair) -> Result<bool> {
     )?;
     if arguments.json {
         json(&report)?;
-    } else if report.pieces.is_empty() {
+    } else if report.pieces.is_empty() && report.stopped.is_none() {
         writeln!(
             io::stderr(),
             "pmemctl: no errors are listed for {}",
             report.file
         )?;
     } else {
-        table(&HEADER, &[0, 1, 3, 4, 5, 6], report.pieces.iter().map(row))?;
+        if !report.pieces.is_empty() {
+            table(&HEADER, &[0, 1, 3, 4, 5, 6], report.pieces.iter().map(row))?;
+        }
         print_reasons(&report)?;
     }
     Ok(report.is_good())

@@ -13,9 +13,10 @@ use anyhow::{Context, Result, bail};
 use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::process::{Pid, Signal, kill_process_group};
 use std::collections::{BTreeSet, VecDeque};
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Seek, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Command, ExitStatus, Stdio};
@@ -31,6 +32,8 @@ const LAST: Duration = Duration::from_secs(5);
 const RUNS: usize = 64;
 /// Events that are passed to one run; more are only counted.
 const EVENTS: usize = 256;
+/// Bytes of a variable.
+const VALUE_MAX: usize = 64 << 10;
 
 /// Names and values for the environment.
 pub type Variables = Vec<(&'static str, OsString)>;
@@ -236,6 +239,13 @@ impl Hooks {
     }
 }
 
+/// Returns as much of a value as a program can be given: no variable may have more than 128 KiB (execve(2)). The event on its
+/// standard input has all of it.
+fn shortened(value: &OsStr) -> &OsStr {
+    let bytes = value.as_bytes();
+    OsStr::from_bytes(&bytes[..bytes.len().min(VALUE_MAX)])
+}
+
 /// Runs the command in a process group of its own, which is killed after the time.
 fn run(command: &mut Command, run: &Run, timeout: Duration) -> Result<ExitStatus> {
     // Not a pipe, because a hook that does not read would block the writer.
@@ -245,7 +255,8 @@ fn run(command: &mut Command, run: &Run, timeout: Duration) -> Result<ExitStatus
         writeln!(input, "{line}").context("its input")?;
     }
     input.rewind().context("its input")?;
-    let variables = run.variables.iter().map(|(name, value)| (name, value));
+    let variables = run.variables.iter();
+    let variables = variables.map(|(name, value)| (name, shortened(value)));
     // systemd's variables are for the service itself.
     for name in ["NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC"] {
         command.env_remove(name);
@@ -381,6 +392,17 @@ mod tests {
         let run = |command| run(&mut shell(command), &one(event("x", 1)), TIMEOUT);
         let options = "test \"$PMEMCTL_OFFSET $PMEMCTL_COUNT\" = '1 1' && read -r text && test \"$text\" = '{\"a\": 1}'";
         assert!(run(options).unwrap().success());
+        let long = "x".repeat(200 << 10).into();
+        let event = HookEvent {
+            variables: vec![("PMEMCTL_OWNER", long)],
+            ..event("x", 1)
+        };
+        let long = "test ${#PMEMCTL_OWNER} = 65536";
+        assert!(
+            super::run(&mut shell(long), &one(event), TIMEOUT)
+                .unwrap()
+                .success()
+        );
         // A hook that does not read its input.
         assert!(run("true").unwrap().success());
         assert_eq!(run("exit 3").unwrap().code(), Some(3));

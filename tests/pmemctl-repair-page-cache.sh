@@ -1,0 +1,96 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# pmemctl repair loses nothing that only the page cache has, and keeps a file's capabilities.
+#
+# The bus has no command to clear errors, so that writes of listed pages fail.
+# vm: --bare --nvdimm size=96M
+. "$(dirname "$0")/lib/test.sh"
+. "$(dirname "$0")/lib/badblocks.sh"
+
+cleanup() {
+	umount "$MNT" 2>/dev/null
+	echo "drop 0 $size" >"$list"
+	wipefs -aq "/dev/$disk"
+	unload_driver
+}
+
+# run_repair ARGUMENT…: the exit status, and the result of each piece.
+run_repair() {
+	repair_status=0
+	pmemctl repair --json --zero "$@" "$file" >/tmp/repair.json 2>/tmp/repair.err || repair_status=$?
+	echo "$repair_status $(jq -r '[.pieces[] | "\(.file_offset)+\(.length) \(.replaced) \(.kept) \(.result)"] | join(", ")' /tmp/repair.json)"
+}
+
+# capabilities: of the file, in hexadecimal.
+capabilities() {
+	getfattr --absolute-names -n security.capability -e hex "$file" 2>/dev/null | sed -n 's/^security.capability=//p'
+}
+
+[ "$DRIVER" = rust_pmem ] || skip_all "nd_pmem has no errors/list"
+need filefrag jq cmp wipefs setfattr getfattr
+load_driver
+disk=$(disk_of "$(nfit_ns)")
+list=$(errors_list_of "$(nfit_ns)")
+size=$(blockdev --getsize64 "/dev/$disk")
+file=$MNT/file
+# cap_net_raw+ep (linux/capability.h).
+program=0x0100000200200000000000000000000000000000
+plan 18
+
+make_fs ext4 "$disk"
+mkdir -p "$MNT"
+mount "/dev/$disk" "$MNT"
+dd if=/dev/urandom of=/tmp/right bs=4096 count=64 status=none
+cp /tmp/right "$file"
+sync
+cat "$file" >/dev/null
+page=$(disk_offset_of "$file" 40960)
+
+# ---- a repair that fails ----
+
+echo "add $page 4096" >"$list"
+check "a listed page is in the page cache" cmp "$file" /tmp/right
+is "it can't be written" "$(run_repair --trust-list)" '1 40960+4096 0 4096 failed'
+check "the page cache still has it" cmp "$file" /tmp/right
+is "it is still listed" "$(cat "$list")" "$page 4096 user"
+
+# ---- a page that can be read, but is older than the page cache ----
+
+dd if=/dev/urandom of=/tmp/right bs=4096 seek=10 count=1 conv=notrunc status=none
+dd if=/tmp/right of="$file" bs=4096 skip=10 seek=10 count=1 conv=notrunc status=none
+check_fails "a write back of new data fails" sync "$file"
+is "the page can be read" "$(run_repair)" '0 40960+4096 0 4096 good-after-all'
+is_empty "it is not listed any more" cat "$list"
+echo 3 >/proc/sys/vm/drop_caches
+check "the memory has the new data" cmp "$file" /tmp/right
+
+# ---- capabilities, on a disk whose writes repair ----
+
+echo 1 >"/sys/block/$disk/errors/overwrite_heals"
+setfattr -n security.capability -v $program "$file"
+is "a program has a capability" "$(capabilities)" $program
+echo 3 >/proc/sys/vm/drop_caches
+echo "add $page 4096" >"$list"
+is "its page is repaired" "$(run_repair --trust-list)" '0 40960+4096 4096 0 repaired'
+dd if=/dev/zero of=/tmp/right bs=4096 seek=10 count=1 conv=notrunc status=none
+check "by zeroes" cmp "$file" /tmp/right
+is "it still has the capability" "$(capabilities)" $program
+umount "$MNT"
+mount "/dev/$disk" "$MNT"
+is "and when it is mounted again" "$(capabilities)" $program
+
+# ---- extended attributes ----
+
+# Of a file with attributes in its inode as well, the kernel only says where these are.
+file=$MNT/other
+echo >"$file"
+setfattr -n user.x -v "$(printf '%03000d' 0)" "$file"
+sync
+block=$(debugfs -R 'stat other' "/dev/$disk" 2>/dev/null | sed -n 's/.*File ACL: \([0-9]*\).*/\1/p')
+check "the attributes have a block" test "$block" -gt 0
+echo "add $((block * 4096)) 4096" >"$list"
+is "a file whose attributes are bad is not good" "$(run_repair)" '1 '
+check "the reason is said" grep -q 'extended attributes are in a bad block' /tmp/repair.json
+is "the attributes are still listed" "$(cat "$list")" "$((block * 4096)) 4096 user"
+echo "drop 0 $size" >"$list"
+is "without that error, it is good" "$(run_repair)" '0 '
