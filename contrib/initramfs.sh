@@ -10,10 +10,25 @@ pmem_modules='nfit nd_e820 virtio_pmem cxl_acpi cxl_pci cxl_mem cxl_port cxl_pme
 pmem_files='/usr/lib/udev/rules.d/59-pmemctl.rules /usr/lib/modprobe.d/rust_pmem.conf'
 
 # Lists of errors, with the identity of the machine that they were saved on, since they are restored there only.
-pmem_saved=/etc/machine-id
+pmem_saved=
+[ ! -e /etc/machine-id ] || pmem_saved=/etc/machine-id
 for pmem_list in /var/lib/pmemctl/*.json; do
 	[ ! -e "$pmem_list" ] || pmem_saved="$pmem_saved $pmem_list"
 done
 
-# is_on_pmem SOURCE: a file system from SOURCE is on persistent memory, itself or through other block devices.
-is_on_pmem() { lsblk --inverse --noheadings --raw --output NAME "$1" 2>/dev/null | grep -q '^pmem'; }
+# is_on_pmem SOURCE: a file system from SOURCE is on persistent memory, itself or through other block devices. Where lsblk has
+# no sysfs, as in a chroot, it may be: drivers too many are harmless.
+is_on_pmem() {
+	[ -d /sys/dev/block ] || return 0
+	lsblk --inverse --noheadings --raw --output NAME "$1" 2>/dev/null | grep -q '^pmem'
+}
+
+# is_root_on_pmem: the root of the running system is, or that of the next boot, or PMEM=y in
+# /etc/initramfs-tools/conf.d/rust_pmem says so.
+is_root_on_pmem() {
+	# shellcheck source=/dev/null
+	[ ! -e /etc/initramfs-tools/conf.d/rust_pmem ] || . /etc/initramfs-tools/conf.d/rust_pmem
+	[ "${PMEM:-}" = y ] ||
+		is_on_pmem "$(findmnt --nofsroot --noheadings --output SOURCE /)" ||
+		is_on_pmem "$(findmnt --fstab --evaluate --noheadings --output SOURCE /)"
+}
