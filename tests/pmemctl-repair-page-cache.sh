@@ -14,10 +14,11 @@ cleanup() {
 	unload_driver
 }
 
-# run_repair ARGUMENT…: the exit status, and the result of each piece.
+# run_repair ARGUMENT…: the exit status, and the result of each piece. `source` has options, of which --zero is the default.
 run_repair() {
 	repair_status=0
-	pmemctl repair --json --zero "$@" "$file" >/tmp/repair.json 2>/tmp/repair.err || repair_status=$?
+	# shellcheck disable=SC2086 # words
+	pmemctl repair --json ${source:---zero} "$@" "$file" >/tmp/repair.json 2>/tmp/repair.err || repair_status=$?
 	echo "$repair_status $(jq -r '[.pieces[] | "\(.file_offset)+\(.length) \(.replaced) \(.kept) \(.result)"] | join(", ")' /tmp/repair.json)"
 }
 
@@ -35,7 +36,7 @@ size=$(blockdev --getsize64 "/dev/$disk")
 file=$MNT/file
 # cap_net_raw+ep (linux/capability.h).
 program=0x0100000200200000000000000000000000000000
-plan 18
+plan 23
 
 make_fs ext4 "$disk"
 mkdir -p "$MNT"
@@ -59,10 +60,12 @@ is "it is still listed" "$(cat "$list")" "$page 4096 user"
 dd if=/dev/urandom of=/tmp/right bs=4096 seek=10 count=1 conv=notrunc status=none
 dd if=/tmp/right of="$file" bs=4096 skip=10 seek=10 count=1 conv=notrunc status=none
 check_fails "a write back of new data fails" sync "$file"
+setfattr -n security.capability -v $program "$file"
 is "the page can be read" "$(run_repair)" '0 40960+4096 0 4096 good-after-all'
 is_empty "it is not listed any more" cat "$list"
 echo 3 >/proc/sys/vm/drop_caches
 check "the memory has the new data" cmp "$file" /tmp/right
+is "the capability of a program is still there" "$(capabilities)" $program
 
 # ---- capabilities, on a disk whose writes repair ----
 
@@ -78,6 +81,19 @@ is "it still has the capability" "$(capabilities)" $program
 umount "$MNT"
 mount "/dev/$disk" "$MNT"
 is "and when it is mounted again" "$(capabilities)" $program
+
+# ---- a page that can be read, but differs from the backup ----
+
+cp /tmp/right /tmp/backup
+dd if=/dev/urandom of=/tmp/backup bs=4096 seek=10 count=1 conv=notrunc status=none
+echo 3 >/proc/sys/vm/drop_caches
+echo "add $page 4096" >"$list"
+source='--from /tmp/backup'
+is "it is not kept, and not replaced" "$(run_repair)" '1 40960+4096 0 0 failed'
+check_fails "the page cache has no copy of it" cmp "$file" /tmp/right
+is "with --trust-list it is replaced" "$(run_repair --trust-list)" '0 40960+4096 4096 0 repaired'
+check "by the backup" cmp "$file" /tmp/backup
+source=
 
 # ---- extended attributes ----
 

@@ -496,12 +496,11 @@ pub fn release(request: &Request) -> Result<Report> {
     };
     let released = sectors_of(&file.extents()?).sectors() * SECTOR;
     let unlocked = file.unlock()?;
-    let is_it = place.leads_to(&request.name, &file)?;
     // Once it can be changed, the owner of the directory can rename it.
-    if is_it {
+    if place.leads_to(&request.name, &file)? {
         place.remove(&request.name).with_context(|| path.clone())?;
     }
-    if !is_it || fstat(&file.file)?.st_nlink != 0 {
+    if fstat(&file.file)?.st_nlink != 0 {
         file.lock(&unlocked)?;
         bail!(
             "{path}: another process renamed it, so that it still has its blocks; find it by its inode, {}",

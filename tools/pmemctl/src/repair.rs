@@ -382,7 +382,8 @@ impl Target {
         let mut value = vec![0; CAPABILITIES_MAX];
         match fgetxattr(&self.file, CAPABILITIES, &mut value) {
             Ok(length) => value.truncate(length),
-            Err(Errno::NODATA | Errno::OPNOTSUPP) => value.clear(),
+            // IO: they are in a bad block, which is reported.
+            Err(Errno::NODATA | Errno::OPNOTSUPP | Errno::IO) => value.clear(),
             Err(error) => {
                 return Err(error).with_context(|| format!("{}: {CAPABILITIES}", self.name()));
             }
@@ -443,6 +444,16 @@ impl Target {
         write(cached)?;
         self.direct(true)?;
         write(&cached.gaps(&piece.range()))
+    }
+
+    /// Writes what the page cache has to the memory.
+    fn write_cached(&self, bytes: &[u8], at: u64) -> Result<()> {
+        // A write removes them, also by root.
+        let capabilities = self.capabilities()?;
+        self.direct(false)?;
+        self.file.write_all_at(bytes, at)?;
+        self.file.sync_all()?;
+        Ok(self.restore_capabilities(&capabilities)?)
     }
 
     fn direct(&self, direct: bool) -> io::Result<()> {
@@ -668,6 +679,31 @@ enum Readable {
     Outdated,
 }
 
+/// What the page cache has of a listed range.
+struct Cached {
+    bytes: DirectBuffer,
+    /// It does not have these.
+    missing: Ranges,
+}
+
+/// Copies of the contents of listed ranges.
+trait Copies {
+    /// Reads the page cache, while the range is listed: later, it would be filled from the memory.
+    fn look(&self, range: &ListedRange) -> Result<Cached>;
+
+    /// Compares a range that can be read, and is not listed any more, with the copies.
+    fn compare(&self, range: &ListedRange, cached: Cached) -> Result<Readable>;
+}
+
+/// The page cache and the backup of a repair.
+struct CopiesOf<'a> {
+    job: &'a Job,
+    /// Ranges of the file that read as zeros, whatever is in memory.
+    unwritten: Ranges,
+    /// What the page cache has may be written.
+    may_write: bool,
+}
+
 /// What was listed and can be read.
 #[derive(Debug, Default)]
 struct Recheck {
@@ -890,6 +926,48 @@ fn choose_replaced(
     })
 }
 
+impl Copies for CopiesOf<'_> {
+    fn look(&self, range: &ListedRange) -> Result<Cached> {
+        let mut bytes = DirectBuffer::new(range.length as usize);
+        let missing = self.job.read_page_cache(&range.range(), &mut bytes)?;
+        Ok(Cached { bytes, missing })
+    }
+
+    fn compare(&self, range: &ListedRange, mut cached: Cached) -> Result<Readable> {
+        let target = &self.job.target;
+        let size = target.size();
+        let piece = RepairRange::kept(range, size);
+        let mut buffer = DirectBuffer::new(range.length as usize);
+        let lost = self.job.read_device(&piece, &range.range(), &mut buffer)?;
+        let data = range.file_offset..size.clamp(range.file_offset, range.range().end);
+        let kept = lost.gaps(&data).without(&self.unwritten.within(&data));
+        for range_of in kept.without(&cached.missing).iter() {
+            let bytes = part(&mut cached.bytes, range.file_offset, range_of);
+            if bytes == part(&mut buffer, range.file_offset, range_of) {
+                continue;
+            }
+            // Off the list, it can be written.
+            if !self.may_write || target.write_cached(bytes, range_of.start).is_err() {
+                return Ok(Readable::Outdated);
+            }
+            part(&mut buffer, range.file_offset, range_of).copy_from_slice(bytes);
+        }
+        let Some(backup) = &self.job.backup else {
+            return Ok(Readable::Good);
+        };
+        let mut compared = Comparison::default();
+        for kept in kept.iter() {
+            let bytes = part(&mut buffer, range.file_offset, kept);
+            backup.compare(kept.start, bytes, &mut compared)?;
+        }
+        // What the backup lacks, or can't be read there, is not the same.
+        Ok(match compared.same < kept.count() {
+            true => Readable::Different,
+            false => Readable::Good,
+        })
+    }
+}
+
 impl Job {
     /// Returns the new contents of a range.
     fn contents(&self, piece: &RepairRange) -> Result<Contents> {
@@ -1006,48 +1084,6 @@ impl Job {
         Ok(())
     }
 
-    /// Compares a listed range, which can be read, with the page cache, which is written if it differs, and with the backup.
-    /// `unwritten` reads as zeros, whatever is in memory.
-    fn compare_readable(&self, range: &ListedRange, unwritten: &Ranges) -> Result<Readable> {
-        let size = self.target.size();
-        let piece = RepairRange::kept(range, size);
-        let mut buffer = DirectBuffer::new(range.length as usize);
-        let lost = self.read_device(&piece, &range.range(), &mut buffer)?;
-        let data = range.file_offset..size.clamp(range.file_offset, range.range().end);
-        let kept = lost.gaps(&data).without(&unwritten.within(&data));
-        let mut other = DirectBuffer::new(range.length as usize);
-        let uncached = self.read_page_cache(&range.range(), &mut other)?;
-        for cached in kept.without(&uncached).iter() {
-            let bytes = part(&mut other, range.file_offset, cached);
-            if bytes == part(&mut buffer, range.file_offset, cached) {
-                continue;
-            }
-            // Off the list, it can be written.
-            let written = self
-                .target
-                .direct(false)
-                .and_then(|()| self.target.file.write_all_at(bytes, cached.start))
-                .and_then(|()| self.target.file.sync_all());
-            if written.is_err() {
-                return Ok(Readable::Outdated);
-            }
-            part(&mut buffer, range.file_offset, cached).copy_from_slice(bytes);
-        }
-        let Some(backup) = &self.backup else {
-            return Ok(Readable::Good);
-        };
-        let mut compared = Comparison::default();
-        for kept in kept.iter() {
-            let bytes = part(&mut buffer, range.file_offset, kept);
-            backup.compare(kept.start, bytes, &mut compared)?;
-        }
-        // What the backup lacks, or can't be read there, is not the same.
-        Ok(match compared.same < kept.count() {
-            true => Readable::Different,
-            false => Readable::Good,
-        })
-    }
-
     /// Writes the planned ranges. Returns why it stopped before the last one.
     fn write_all(&self, pieces: &mut [RepairRange]) -> Option<String> {
         let mut stopped = None;
@@ -1137,8 +1173,17 @@ impl Job {
         let contents = self.contents(piece)?;
         piece.set_counts(&contents);
         let Contents {
-            mut buffer, cached, ..
+            mut buffer,
+            mut cached,
+            ..
         } = contents;
+        // The disk repairs whole pages of memory: none may be written in two parts.
+        if piece
+            .disk_offset
+            .is_some_and(|at| (at ^ piece.file_offset) % PAGE != 0)
+        {
+            cached = Ranges::default();
+        }
         let target = &self.target;
         // Block signals between the check and the write.
         let _whole = BlockedSignals::new()?;
@@ -1384,12 +1429,8 @@ fn ensure_no_hole(extents: &[Extent], range: &Range<u64>) -> Result<()> {
     Ok(())
 }
 
-/// Takes what can be read off the exact lists of the disks, unless it differs from another copy, by `compare`.
-fn drop_readable(
-    host: &Host,
-    listed: &[ListedRange],
-    compare: &mut dyn FnMut(&ListedRange) -> Result<Readable>,
-) -> Result<Recheck> {
+/// Takes what can be read off the exact lists of the disks, unless it differs from another copy.
+fn drop_readable(host: &Host, listed: &[ListedRange], copies: &dyn Copies) -> Result<Recheck> {
     let mut lists = BTreeMap::new();
     for name in listed.iter().map(|range| &range.disk) {
         if !lists.contains_key(name) {
@@ -1415,14 +1456,18 @@ fn drop_readable(
         let Some((Some(list), size)) = lists.get(name) else {
             return Ok(false);
         };
+        let cached: Vec<_> = parts
+            .iter()
+            .map(|part| copies.look(part))
+            .collect::<Result<_>>()?;
         // No signal leaves a page off the list that was not compared.
         let _whole = BlockedSignals::new()?;
         if !list.drop_readable(&(bytes.start..bytes.end.min(*size)))? {
             return Ok(false);
         }
-        for part in parts {
+        for (part, cached) in parts.iter().zip(cached) {
             // What can't be compared is listed again as well.
-            let is = compare(part).unwrap_or_else(|error| {
+            let is = copies.compare(part, cached).unwrap_or_else(|error| {
                 failure.get_or_insert(error);
                 Readable::Different
             });
@@ -1489,16 +1534,18 @@ fn find_pieces(
                 Some(range) if request.overwrite_good => beside(&listed, &pieces, range),
                 Some(_) => beside(&listed, &pieces, &(0..0)),
             };
-            // They read as zeros, whatever is in memory.
             let unwritten: Ranges = extents
                 .iter()
                 .filter(|extent| extent.flags & Extent::UNWRITTEN != 0)
                 .map(|extent| extent.logical..extent.logical.saturating_add(extent.length))
                 .collect();
-            recheck = drop_readable(host, &listed, &mut |range| {
-                job.compare_readable(range, &unwritten)
-            })
-            .with_context(|| target.name())?;
+            let copies = CopiesOf {
+                job,
+                unwritten,
+                may_write: request.invalidate_snapshots
+                    || ensure_no_snapshots(host, number).is_ok(),
+            };
+            recheck = drop_readable(host, &listed, &copies).with_context(|| target.name())?;
             bad = bad_of(host, &request.file, number)?;
             pieces = plan(&extents, &bad, request.range.as_ref());
         }
@@ -1804,10 +1851,7 @@ mod tests {
     #[test]
     fn without_an_exact_list_nothing_is_proven() {
         let machine = crate::testing::FakeSysfs::new();
-        let error = drop_readable(&machine.host, &[listed(4096, 0, 4096)], &mut |_| {
-            Ok(Readable::Good)
-        })
-        .unwrap_err();
+        let error = drop_readable(&machine.host, &[listed(4096, 0, 4096)], &NoCopies).unwrap_err();
         assert!(error.to_string().contains("--trust-list"), "{error}");
     }
 
@@ -1822,13 +1866,22 @@ mod tests {
             "proc/cpuinfo",
             "vendor_id\t: AuthenticAMD\nflags\t\t: fpu mce",
         );
-        let error = drop_readable(&machine.host, &[listed(4096, 0, 4096)], &mut |_| {
-            Ok(Readable::Good)
-        })
-        .unwrap_err();
+        let error = drop_readable(&machine.host, &[listed(4096, 0, 4096)], &NoCopies).unwrap_err();
         assert!(error.to_string().contains("succor"), "{error}");
         let text = fs::read_to_string(machine.host.path(list)).unwrap();
         assert_eq!(text, "1052672 4096 log\n");
+    }
+
+    struct NoCopies;
+
+    impl Copies for NoCopies {
+        fn look(&self, _: &ListedRange) -> Result<Cached> {
+            bail!("there is no page cache")
+        }
+
+        fn compare(&self, _: &ListedRange, _: Cached) -> Result<Readable> {
+            Ok(Readable::Good)
+        }
     }
 
     /// The ranges that are kept if what is in `bad` can't be read, and the number of reads.
