@@ -185,12 +185,26 @@ struct Target {
     file: File,
     metadata: Metadata,
     dax: bool,
+    /// Its capabilities before the repair, as the attribute has them; empty if it has none.
+    capabilities: Vec<u8>,
     /// Whether direct I/O goes through the page cache.
     buffered: bool,
     /// The volume that its file system is on.
     volume: Volume,
     /// The logical block size of the volume.
     block_size: u64,
+}
+
+/// Returns a file's capabilities, as the attribute has them; empty if it has none.
+fn capabilities_of(file: &File) -> io::Result<Vec<u8>> {
+    let mut value = vec![0; CAPABILITIES_MAX];
+    match fgetxattr(file, CAPABILITIES, &mut value) {
+        Ok(length) => value.truncate(length),
+        // IO: they are in a bad block, which is reported.
+        Err(Errno::NODATA | Errno::OPNOTSUPP | Errno::IO) => value.clear(),
+        Err(error) => return Err(error.into()),
+    }
+    Ok(value)
 }
 
 /// Magic numbers of statfs(2): ext2, ext3 and ext4; XFS.
@@ -365,6 +379,8 @@ impl Target {
             path: path.to_owned(),
             metadata: file.metadata()?,
             dax: status.stx_attributes.contains(StatxAttributes::DAX),
+            capabilities: capabilities_of(&file)
+                .with_context(|| format!("{name}: {CAPABILITIES}"))?,
             // Linux before 6.1 does not report it.
             buffered: status.stx_mask & StatxFlags::DIOALIGN.bits() != 0
                 && status.stx_dio_offset_align == 0,
@@ -377,22 +393,10 @@ impl Target {
         printable(&self.path)
     }
 
-    /// Returns the file's capabilities, as the attribute has them; empty if it has none.
-    fn capabilities(&self) -> Result<Vec<u8>> {
-        let mut value = vec![0; CAPABILITIES_MAX];
-        match fgetxattr(&self.file, CAPABILITIES, &mut value) {
-            Ok(length) => value.truncate(length),
-            // IO: they are in a bad block, which is reported.
-            Err(Errno::NODATA | Errno::OPNOTSUPP | Errno::IO) => value.clear(),
-            Err(error) => {
-                return Err(error).with_context(|| format!("{}: {CAPABILITIES}", self.name()));
-            }
-        }
-        Ok(value)
-    }
-
-    fn restore_capabilities(&self, value: &[u8]) -> io::Result<()> {
-        if !value.is_empty() {
+    /// Gives the file its capabilities again, which each write removes, also by root.
+    fn restore_capabilities(&self) -> io::Result<()> {
+        if !self.capabilities.is_empty() {
+            let value = &self.capabilities;
             fsetxattr(&self.file, CAPABILITIES, value, XattrFlags::empty())?;
             self.file.sync_all()?;
         }
@@ -447,13 +451,11 @@ impl Target {
     }
 
     /// Writes what the page cache has to the memory.
-    fn write_cached(&self, bytes: &[u8], at: u64) -> Result<()> {
-        // A write removes them, also by root.
-        let capabilities = self.capabilities()?;
+    fn write_cached(&self, bytes: &[u8], at: u64) -> io::Result<()> {
         self.direct(false)?;
         self.file.write_all_at(bytes, at)?;
         self.file.sync_all()?;
-        Ok(self.restore_capabilities(&capabilities)?)
+        self.restore_capabilities()
     }
 
     fn direct(&self, direct: bool) -> io::Result<()> {
@@ -941,16 +943,16 @@ impl Copies for CopiesOf<'_> {
         let lost = self.job.read_device(&piece, &range.range(), &mut buffer)?;
         let data = range.file_offset..size.clamp(range.file_offset, range.range().end);
         let kept = lost.gaps(&data).without(&self.unwritten.within(&data));
-        for range_of in kept.without(&cached.missing).iter() {
-            let bytes = part(&mut cached.bytes, range.file_offset, range_of);
-            if bytes == part(&mut buffer, range.file_offset, range_of) {
+        for copied in kept.without(&cached.missing).iter() {
+            let bytes = part(&mut cached.bytes, range.file_offset, copied);
+            if bytes == part(&mut buffer, range.file_offset, copied) {
                 continue;
             }
             // Off the list, it can be written.
-            if !self.may_write || target.write_cached(bytes, range_of.start).is_err() {
+            if !self.may_write || target.write_cached(bytes, copied.start).is_err() {
                 return Ok(Readable::Outdated);
             }
-            part(&mut buffer, range.file_offset, range_of).copy_from_slice(bytes);
+            part(&mut buffer, range.file_offset, copied).copy_from_slice(bytes);
         }
         let Some(backup) = &self.job.backup else {
             return Ok(Readable::Good);
@@ -1546,8 +1548,10 @@ fn find_pieces(
                     || ensure_no_snapshots(host, number).is_ok(),
             };
             recheck = drop_readable(host, &listed, &copies).with_context(|| target.name())?;
-            bad = bad_of(host, &request.file, number)?;
-            pieces = plan(&extents, &bad, request.range.as_ref());
+            if !(recheck.good.is_empty() && recheck.different.is_empty()) {
+                bad = bad_of(host, &request.file, number)?;
+                pieces = plan(&extents, &bad, request.range.as_ref());
+            }
         }
     }
     let Recheck { good, different } = recheck;
@@ -1632,12 +1636,10 @@ pub fn repair(host: &Host, request: &Request) -> Result<Report> {
     if request.dry_run {
         return Ok(report);
     }
-    // A write removes them, also by root.
-    let capabilities = job.target.capabilities()?;
     if let Some(stopped) = job.write_all(&mut report.pieces) {
         report.stopped = Some(stopped);
     }
-    if let Err(error) = job.target.restore_capabilities(&capabilities) {
+    if let Err(error) = job.target.restore_capabilities() {
         report
             .stopped
             .get_or_insert_with(|| format!("its capabilities are gone: {error}; see setcap(8)"));
@@ -1666,6 +1668,9 @@ fn has_bad_attributes(host: &Host, job: &Job, number: DeviceNumber) -> Result<bo
     let _ = extents::of_file(&job.target.file, Fork::Attributes, |extent| {
         extents.push(*extent);
     });
+    if extents.is_empty() {
+        return Ok(false);
+    }
     let bad = bad_of(host, &job.target.path, number)?;
     Ok(!listed_ranges(&extents, &bad).is_empty())
 }
