@@ -121,7 +121,7 @@ impl Set<'_> {
             // split an entry, or a concurrent change of an entry may have brought them back.
             bus.clear_badblocks(&self.addresses(&sectors));
             // For those that are bad again.
-            let _ = self.set_pending(&sectors);
+            self.set_pending(&sectors);
             // Where the bus's own command (`badrange_forget`) or a full table of the region has no room for
             // the second half of an entry that it splits, it loses that half. Add it again.
             self.set_pending_from(sectors.end);

@@ -494,7 +494,8 @@ unsafe fn address_of(page: *mut kernel::bindings::page, offset: usize) -> *mut u
     return page::direct_map_address(page).wrapping_add(offset);
 
     #[cfg(not(CONFIG_X86_64))]
-    // SAFETY: `# Safety` requires that the page of the byte belongs to the bio, and follows `page`.
+    // SAFETY: `# Safety` requires that the page of the byte belongs to the bio, and follows `page`. Without
+    // `CONFIG_KMAP_LOCAL`, this is `page_address`, and there is nothing to unmap.
     return unsafe {
         kernel::bindings::kmap_local_page(page.add(offset / PAGE_SIZE))
             .cast::<u8>()
