@@ -82,6 +82,11 @@ impl Region {
     /// Makes the namespaces anew, and lets drivers probe them; returns after they have.
     pub fn enable(&self) -> Result<()> {
         write(&Path::new(DRIVERS).join("nd_region/bind"), &self.name)?;
+        self.settle()
+    }
+
+    /// Waits for the devices that libnvdimm adds, probes and removes in the background.
+    pub fn settle(&self) -> Result<()> {
         let path = self.bus.join("wait_probe");
         fs::read(&path).with_context(|| path.display().to_string())?;
         Ok(())

@@ -7,7 +7,7 @@ use crate::bus::{DRIVERS, Region, announce, disks, kind, open, parse_errors, rea
 use crate::commands::command;
 use crate::inputs::Inputs;
 use abstractions::DirectBuffer;
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::Args;
 use fastrand::Rng;
 use rustix::io::Errno;
@@ -289,18 +289,15 @@ fn number(size: u64, random: &mut Rng) -> String {
 /// Reads sectors of the disks that libnvdimm does not translate; returns how many could be read although they are listed, or
 /// could not although they are not.
 fn compare(region: &Region, random: &mut Rng) -> Result<usize> {
+    // A disk that is about to go has files that are missing, and sectors that can't be read.
+    region.settle()?;
     let mut different = 0;
     for device in region.devices()? {
         if !["namespace", "pfn"].contains(&kind(&device).as_str()) {
             continue;
         }
         for disk in disks(&device) {
-            match compare_disk(&disk, random) {
-                Ok(count) => different += count,
-                // Namespaces are removed in the background.
-                Err(_) if !disk.exists() => {}
-                Err(error) => return Err(error.context(disk.display().to_string())),
-            }
+            different += compare_disk(&disk, random).with_context(|| disk.display().to_string())?;
         }
     }
     Ok(different)
