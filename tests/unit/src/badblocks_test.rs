@@ -24,6 +24,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::mem::ManuallyDrop;
 use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Interleavings of each case; INTERLEAVINGS sets another number.
 const INTERLEAVINGS: usize = 1_000;
@@ -741,6 +742,54 @@ fn a_second_drop_removes_what_a_full_table_of_a_btt_has_kept() {
         assert!(removed(4..5));
         assert!(removed(1..2));
     });
+}
+
+#[test]
+fn a_user_who_writes_badblocks_all_the_time_holds_up_no_repair() {
+    /// Fewer than the reads of a table of eight entries that no write has changed meanwhile take, if they come by chance.
+    const WRITES: u32 = 100;
+    let setup = Setup {
+        mode: Mode::Fsdax,
+        pages: 12,
+        has_commands: true,
+        faults: 0,
+    };
+
+    shuttle::check_random(
+        move || {
+            fail_one_in(0);
+            let region = leak(Region::at(REGION, true));
+            let world = std::sync::Arc::new(ManuallyDrop::new(World::bind(
+                setup,
+                region,
+                leak(Scope::new()),
+                None,
+            )));
+            let is_over = std::sync::Arc::new(AtomicBool::new(false));
+            let user = thread::spawn({
+                let (world, is_over) = (world.clone(), is_over.clone());
+
+                move || {
+                    let mut sector = 0;
+
+                    while !is_over.load(Ordering::Relaxed) {
+                        let _ = world.badblocks.table().set(sector * 2, 1);
+                        sector = (sector + 1) % 8;
+                    }
+                }
+            });
+            let span = world.span(&(PAGE..2 * PAGE));
+            let before = world.badblocks.table().version();
+
+            drop(world.badblocks.begin_repair(&span));
+            let writes = (world.badblocks.table().version() - before) / 2;
+
+            is_over.store(true, Ordering::Relaxed);
+            user.join().expect("it does not panic");
+            assert!(writes < WRITES, "waited for {writes} writes");
+        },
+        100,
+    );
 }
 
 #[test]
