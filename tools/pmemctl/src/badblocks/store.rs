@@ -310,11 +310,16 @@ pub fn remove_partial(folder: &Path, prefix: &str) {
     }
 }
 
-/// Returns the process that has locked the file, by `/proc/locks`.
-fn locked_by(file: &File) -> Option<u32> {
-    let inode = file.metadata().ok()?.ino();
-    let locks = fs::read_to_string("/proc/locks").ok()?;
-    lock_holder(&locks, inode)
+/// Says which process has locked the file, by `/proc/locks`.
+pub fn lock_owner(file: &File) -> String {
+    let pid = || {
+        let inode = file.metadata().ok()?.ino();
+        lock_holder(&fs::read_to_string("/proc/locks").ok()?, inode)
+    };
+    pid().map_or_else(
+        || "another process".to_owned(),
+        |pid| format!("process {pid}"),
+    )
 }
 
 /// A line is `1: FLOCK  ADVISORY  WRITE 812 fd:00:1234 0 EOF`; waiting processes have `->` before the type.
@@ -335,13 +340,10 @@ fn lock(file: &File, name: &Path, timeout: Duration) -> Result<()> {
     loop {
         match flock(file, FlockOperation::NonBlockingLockExclusive) {
             Err(Errno::WOULDBLOCK) if Instant::now() >= end => {
-                let by = match locked_by(file) {
-                    Some(pid) => format!("process {pid}"),
-                    None => "another process".into(),
-                };
                 bail!(
-                    "{}: {by} has had the lock for {} s; end it, or try again",
+                    "{}: {} has had the lock for {} s; end it, or try again",
                     printable(name),
+                    lock_owner(file),
                     timeout.as_secs()
                 );
             }

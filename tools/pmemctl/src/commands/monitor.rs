@@ -143,7 +143,8 @@ pub struct Monitor {
     /// Run each program in this directory, too, which root alone may change; it need not exist
     #[arg(long, value_name = "DIR")]
     hooks_dir: Option<PathBuf>,
-    /// Do not report what this file has as reported since the system was started, and keep it up to date
+    /// Do not report what this file has as reported since the system was started, and keep it up to date: no other monitor
+    /// may use it
     #[arg(long, value_name = "FILE")]
     cursor: Option<PathBuf>,
     /// Report mounts for which the kernel does not report errors of files

@@ -3,14 +3,19 @@
 //! The file of the errors that were reported, for a monitor that is started again.
 //!
 //! A boot of the kernel begins with nothing reported. An error is added when its hooks have ended, and a file that
-//! cannot be read is not used: an error is reported twice rather than never.
+//! cannot be read is not used: an error is reported twice rather than never. One monitor at a time has the file: another
+//! one would count errors as reported whose hooks it has not run.
 
 use crate::badblocks::set::BadBlocks;
 use crate::badblocks::store;
-use anyhow::{Context, Result};
+use crate::sysfs::printable;
+use anyhow::{Context, Result, bail};
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::fs;
+use std::ffi::OsString;
+use std::fs::{self, File};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -32,6 +37,7 @@ struct CursorFile {
 #[derive(Debug)]
 pub struct Cursor {
     file: PathBuf,
+    _lock: Option<File>,
     boot: String,
     reported: BTreeMap<u64, BadBlocks>,
     /// The contents of the file.
@@ -39,13 +45,24 @@ pub struct Cursor {
 }
 
 impl Cursor {
-    pub fn open(file: &Path, boot: String) -> Self {
-        let reported = read(file, &boot).unwrap_or_default();
+    /// Fails if another monitor has the file.
+    pub fn open(file: &Path, boot: String) -> Result<Self> {
+        let lock = lock(file)?;
         if let Some(folder) = file.parent() {
             store::remove_partial(folder, PARTIAL);
         }
+        Ok(Self {
+            _lock: lock,
+            ..Self::read(file, boot)
+        })
+    }
+
+    /// Reads the file, and does not lock it.
+    pub(super) fn read(file: &Path, boot: String) -> Self {
+        let reported = read(file, &boot).unwrap_or_default();
         Self {
             file: file.to_owned(),
+            _lock: None,
             boot,
             saved: reported.clone(),
             reported,
@@ -90,9 +107,29 @@ impl Cursor {
                 .collect(),
         })?;
         store::replace(&self.file, PARTIAL, text.as_bytes())
-            .with_context(|| crate::sysfs::printable(&self.file))?;
+            .with_context(|| printable(&self.file))?;
         self.saved.clone_from(&self.reported);
         Ok(())
+    }
+}
+
+/// Locks a file beside this one, which is replaced as a whole. Where none can be made, [`Cursor::save`] fails as well, and
+/// says why.
+fn lock(file: &Path) -> Result<Option<File>> {
+    let mut name = OsString::from(".");
+    name.push(file.file_name().unwrap_or_default());
+    name.push(".lock");
+    let Ok(lock) = store::lock_file(&file.with_file_name(name)) else {
+        return Ok(None);
+    };
+    match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+        Err(Errno::WOULDBLOCK) => bail!(
+            "{}: {} uses it: end that monitor, or name another file",
+            printable(file),
+            store::lock_owner(&lock)
+        ),
+        // Not all file systems have locks.
+        _ => Ok(Some(lock)),
     }
 }
 
@@ -121,7 +158,7 @@ mod tests {
     fn reported_errors_are_no_news_after_a_restart() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("cursor.json");
-        let open = |boot: &str| Cursor::open(&file, boot.into());
+        let open = |boot: &str| Cursor::read(&file, boot.into());
         let mut cursor = open("b1");
         assert_eq!(cursor.news(12, &list("8 8\n")), list("8 8\n"));
         cursor.add(12, &list("8 8\n64 8\n"));
@@ -142,14 +179,33 @@ mod tests {
     }
 
     #[test]
+    fn second_monitor_is_refused_until_the_first_one_ends() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("cursor.json");
+        let open = |file: &Path| Cursor::open(file, "b1".into());
+        let first = open(&file).unwrap();
+        let refused = open(&file).unwrap_err().to_string();
+        let pid = std::process::id();
+        assert!(
+            refused.contains(&format!("cursor.json: process {pid} uses it")),
+            "{refused}"
+        );
+        open(&folder.path().join("other.json")).unwrap();
+        drop(first);
+        open(&file).unwrap();
+        // The file can't be saved either.
+        open(&folder.path().join("none/cursor.json")).unwrap();
+    }
+
+    #[test]
     fn list_longer_than_a_file_of_sysfs_is_kept() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("cursor.json");
         let long: BadBlocks = (0..1000).map(|at| at * 16..at * 16 + 8).collect();
-        let mut cursor = Cursor::open(&file, "b1".into());
+        let mut cursor = Cursor::read(&file, "b1".into());
         cursor.add(12, &long);
         cursor.save().unwrap();
-        let again = Cursor::open(&file, "b1".into());
+        let again = Cursor::read(&file, "b1".into());
         assert!(again.news(12, &long).is_empty());
     }
 
@@ -157,17 +213,17 @@ mod tests {
     fn damaged_file_is_not_used() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("cursor.json");
-        let mut cursor = Cursor::open(&file, "b1".into());
+        let mut cursor = Cursor::read(&file, "b1".into());
         cursor.add(12, &list("8 8\n"));
         cursor.save().unwrap();
         let text = fs::read(&file).unwrap();
         for length in 0..text.len() {
             fs::write(&file, &text[..length]).unwrap();
-            let damaged = Cursor::open(&file, "b1".into());
+            let damaged = Cursor::read(&file, "b1".into());
             assert_eq!(damaged.news(12, &list("8 8\n")), list("8 8\n"));
         }
         fs::remove_dir_all(folder.path()).unwrap();
-        let mut cursor = Cursor::open(&file, "b1".into());
+        let mut cursor = Cursor::read(&file, "b1".into());
         cursor.add(12, &list("8 8\n"));
         assert!(cursor.save().is_err());
     }

@@ -707,7 +707,7 @@ fn run_with(
     };
     let changes = Changes::open()?;
     let cursor = match &options.cursor {
-        Some(file) => Some(Cursor::open(file, persist::boot(host)?)),
+        Some(file) => Some(Cursor::open(file, persist::boot(host)?)?),
         None => None,
     };
     let mut monitor = Monitor::new(host, options.now, options.targets.is_none(), cursor);
@@ -1256,7 +1256,7 @@ mod tests {
         let machine = FakeSysfs::new();
         machine.lists("8 8");
         let file = machine.folder.path().join("cursor.json");
-        let cursor = || Cursor::open(&file, "b1".into());
+        let cursor = || Cursor::read(&file, "b1".into());
         let mut monitor = Monitor::new(&machine.host, true, true, Some(cursor()));
         let regions = Region::all(&machine.host);
         let (woken, wake) = UnixStream::pair().unwrap();
