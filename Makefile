@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 #
-# All targets except a module for another kernel run in a build root that setup/setup makes once (see there).
+# Targets run in a build root that setup/setup makes once (see there), except module with KDIR=, install, uninstall and those
+# that only remove files.
 # Kbuild reads the file Kbuild.
 
 # Targets, as `make` shows them:
@@ -9,7 +10,7 @@
 #: make check                format, lints, host tests, the module, selftests in virtual machines
 #:      TESTS='dax-*'        only the selftests of these names
 #:      DRIVER=nd_pmem       the same selftests with the stock C driver
-#:      LIST=1               list their names, titles, tags and machines
+#:      LIST=1               list their names, titles, tags and guests
 #:      KERNEL=next          only the selftests, on another kernel of setup/kernels
 #: make check-debug          the selftests on a kernel that reports use after free, wrong lock order, leaks and more; its first
 #:                           build takes a quarter of an hour
@@ -60,8 +61,8 @@
 #:      SECONDS=5            for each figure
 #: make vm                   a shell in a virtual machine with the module loaded
 #:      RUN='command'        one command there; a status other than 0 is in make's last line
-#:      VM='options'         another machine: see make vm VM=--help (files outside of the checkout are in RUST_PMEM_BIND=DIR)
-#: make module               rust_pmem.ko for the stock kernel of the virtual machine
+#:      VM='options'         another guest: see make vm VM=--help (files outside of the checkout are in RUST_PMEM_BIND=DIR)
+#: make module               rust_pmem.ko for the stock kernel of the guest
 #:      KERNEL=next          for another kernel of setup/kernels, into build/kernels
 #:      KDIR=DIR             for the kernel with this build directory, with this machine's own tools
 #:                           (also ARCH= CC= HOSTCC= LLVM= KERNELRELEASE= V= CLIPPY=1)

@@ -29,7 +29,7 @@ impl Region {
     }
 
     /// Removes the physical `addresses` from the bad blocks of the region. The badrange list keeps them. See
-    /// [`InfoAccess::setup_pfn`](super::InfoAccess::setup_pfn). Sleeps.
+    /// [`InfoAccess::setup_pfn`](super::namespace::InfoAccess::setup_pfn). Sleeps.
     #[inline(never)]
     pub(crate) fn hide_badblocks(&self, addresses: &Range<u64>) {
         self.lock_bus().clear_badblocks(addresses);

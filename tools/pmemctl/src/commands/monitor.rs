@@ -25,7 +25,10 @@ use units::Size;
 pub const PAGE: Page = Page {
     exit_status: &[
         ("0", "Ended by SIGTERM or SIGINT."),
-        ("1", "The lists cannot be read."),
+        (
+            "1",
+            "The lists cannot be read, or another monitor has the file of --cursor.",
+        ),
     ],
     environment: &[
         (

@@ -54,7 +54,8 @@ pub const PAGE: Page = Page {
 /// waits, or ends the repair between two writes. Before each write the name, length and blocks of the file are
 /// verified; after it the bytes are read back and must be off the list. If files of XFS share the blocks, this file
 /// gets new ones ("moved"), and the bad blocks are repaired with the last of these files. After a crash, the last
-/// page of the file may have zeros behind its old end, and blocks that were preallocated behind that may be missing.
+/// page of the file may have zeros behind its old end; blocks that were preallocated behind that, and the file's
+/// capabilities, may be missing.
 #[derive(Args)]
 pub struct Repair {
     /// Replace bad ranges with the bytes of this file at the same offsets

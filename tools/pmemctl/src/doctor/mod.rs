@@ -915,9 +915,7 @@ impl Doctor<'_> {
                 ),
             };
             let command = match (aligned, kind) {
-                (true, _) => {
-                    "cat /proc/self/status /sys/kernel/mm/transparent_hugepage/*".to_owned()
-                }
+                (true, _) => "grep THP_enabled /proc/self/status".to_owned(),
                 (false, "xfs") => format!("mkfs.xfs -f -d su=2m,sw=1 {node}"),
                 (false, _) => format!("mkfs.ext4 -b 4096 -E stride=512,stripe_width=512 {node}"),
             };
