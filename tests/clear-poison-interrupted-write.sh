@@ -26,7 +26,7 @@ written_before_clear() {
 	shift
 	check "$name" "$@"
 	is "$name: it was there when poison was cleared" "$(provider cleared)" "$(words /tmp/new)"
-	is "$name: and flushed" "$(provider seen)" "$(words /tmp/new)"
+	is "$name: and flushed" "$(provider flushed)" "$(words /tmp/new)"
 }
 
 need pmem-io
@@ -43,6 +43,7 @@ provider bad 1M+4K
 written_before_clear "a page" dd if=/tmp/new of="/dev/$DISK" bs=4k seek=256 oflag=direct
 provider watch $(((1 << 20) + 8192))
 provider bad "$(((1 << 20) + 8192))+512"
+pattern newsect 8 >/tmp/new
 written_before_clear "a sector" dd if=/tmp/new of="/dev/$DISK" bs=512 count=1 seek=2064 oflag=direct
 provider watch $(((1 << 20) + 16384))
 provider bad "$(((1 << 20) + 16384))+4K"
@@ -56,6 +57,7 @@ pmem-io fill $MNT/file
 at=$(($(pmem-io phys $MNT/file --offset 400K) - MEMORY))
 provider watch $at
 provider bad "$at+4K"
+pattern newfile 8 >/tmp/new
 written_before_clear "a page of a DAX file" dd if=/tmp/new of=$MNT/file bs=4k seek=100 conv=notrunc
 umount $MNT
 

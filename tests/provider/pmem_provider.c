@@ -79,9 +79,11 @@ MODULE_PARM_DESC(clear_delay, "duration of a clear-error command in milliseconds
 module_param(clearing, bool, 0444);
 MODULE_PARM_DESC(clearing, "whether a clear-error command with a delay is under way");
 
-static ullong cleared;
+static ullong cleared, flushed, seen;
 module_param(cleared, ullong, 0444);
 MODULE_PARM_DESC(cleared, "the first 8 bytes of the memory at the last clear-error command");
+module_param(flushed, ullong, 0444);
+MODULE_PARM_DESC(flushed, "what the last flush before that command has seen");
 
 static ullong poison_log = ULLONG_MAX;
 module_param(poison_log, ullong, 0644);
@@ -127,6 +129,7 @@ static int provider_ctl(struct nvdimm_bus_descriptor *desc,
 		}
 		clear->cleared = min_t(u64, clear->length, clear_limit);
 		memcpy(&cleared, memory + clear->address - start, sizeof(cleared));
+		flushed = seen;
 		badrange_forget(&media, clear->address - start, clear->cleared);
 		log_poison(clear->address - start, clear->cleared, false);
 		if (clear_delay) {
@@ -214,7 +217,7 @@ static DEFINE_SPINLOCK(flush_lock);
 
 static uint flushes, flush_delay, flush_fails_every;
 static bool flush_async, flush_fails;
-static ullong watch, seen, tally = ULLONG_MAX, medium = ULLONG_MAX;
+static ullong watch, tally = ULLONG_MAX, medium = ULLONG_MAX;
 module_param(flushes, uint, 0644);
 MODULE_PARM_DESC(flushes, "number of flushes");
 module_param(flush_delay, uint, 0644);
