@@ -10,7 +10,7 @@
 . "$(dirname "$0")/lib/fail-nth.sh"
 
 need_faults
-plan 16
+plan 18
 for bus in "dimm=1" "dimm=0"; do
 	# shellcheck disable=SC2086 # parameters
 	provide size=$((16 << 20)) $bus
@@ -31,5 +31,6 @@ for bus in "dimm=1" "dimm=0"; do
 			dd if=/dev/zero of="$file" bs=4k seek=$((768 + page)) count=1 oflag=direct conv=notrunc
 	done
 	stop_atomic_faults
+	is "$bus: the rest of that error is listed" "$(badblocks_of "$DISK")" "6144+16 6168+24 6200+72"
 	provider_cleanup
 done

@@ -34,7 +34,7 @@ check "the first is at its place in the disk" check_place 1
 check "the second, at an odd sector, too" check_place 2
 
 check_fails "a write can't follow the first" pmem-io pwrite --direct "/dev/${disk}p1" --offset $((16384 * 512)) --length 512
-is "a write across its end is cut" "$(pmem-io pwrite --direct "/dev/${disk}p1" --offset $((16384 * 512 - 512)) --length 4096)" 512
+is "a write across its end is cut" "$(pmem-io pwrite --direct "/dev/${disk}p1" --offset $((16384 * 512 - 512)) --length 8192)" 512
 check "the second is untouched" check_place 2
 
 unload_driver

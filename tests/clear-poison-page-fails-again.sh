@@ -21,15 +21,17 @@ result_kinds() {
 	sed 's/: [0-9].*//; s/^written, then //; s/Input\/output error/EIO/; s/Bad address/EIO/; s/^[0-9]* bytes/EIO/' "$1" | sort -u | xargs
 }
 
-# test_failing NAME COMMAND…: runs the command while the page fails again and again: 2 subtests.
+# test_failing NAME COMMAND…: runs the command while the page fails again and again: 3 subtests.
 test_failing() {
 	failing_name=$1
 	shift
+	dmesg -C
 	echo "poison $at 4096" >/tmp/poison
 	pmem-io lines "$POISON/$namespace" --seconds $SECONDS_ </tmp/poison >/tmp/refused &
 	poisoner=$!
 	"$@" >/tmp/answers 2>&1 || :
-	wait $poisoner || :
+	wait $poisoner
+	check "$failing_name: the page fails meanwhile" sh -c "dmesg | grep -q 'Memory failure: '"
 	sed 's/^/# /' /tmp/answers
 	case $(result_kinds /tmp/answers) in
 	ok | EIO | "EIO ok") ok "$failing_name: it succeeds or is an I/O error" ;;
@@ -52,7 +54,7 @@ zero_page() {
 
 [ "$DRIVER" = rust_pmem ] || skip_all "C can't inject"
 need pmem-io
-plan 8
+plan 11
 load_with_inject
 namespace=$(e820_ns)
 disk=$(disk_of "$namespace")

@@ -89,8 +89,8 @@ make_good() {
 
 need pmem-io
 case $DRIVER in
-rust_pmem) plan 15 ;;
-*) plan 11 ;;
+rust_pmem) plan 16 ;;
+*) plan 12 ;;
 esac
 provide pages=1
 
@@ -124,6 +124,7 @@ provider bad "$AT+16K"
 # The driver decides how much it writes before it fails.
 pmem-io pwrite $MNT/file --offset 400K --length 16K --seed 2 >/tmp/answer 2>&1 || :
 sed 's/^/# DAX: /' /tmp/answer
+check_fails "not cleared, DAX file: not all of it counts as written" grep -qx 16384 /tmp/answer
 is "not cleared, DAX file: the third page is bad" "$(page_state 2)" untouched
 for page in 0 1; do
 	at=$((409600 + page * 4096))

@@ -19,7 +19,7 @@ nowait_write() {
 	pmem-io pwrite --nowait --direct --offset "$1" --length 64K "/dev/$DISK" 2>&1 | sed 's/.*: //; s/ (.*//'
 }
 
-plan 18
+plan 19
 provide pages=1
 pattern before_ 8 | write_sectors "$DISK" 2056 8
 provider unmap 1M
@@ -31,8 +31,9 @@ check_fails "a write across its end" sh -c "$(command -v dd) if=/dev/zero of=/de
 is "still listed" "$(badblocks_of "$DISK")" "2048+8"
 is "and still bad" "$(provider bad)" "1048576+4096"
 is "the next page is as it was" "$(read_sectors "$DISK" 2056 8 | md5sum)" "$(pattern before_ 8 | md5sum)"
-pattern aaaaaaa 24 | write_sectors "$DISK" 2040 24 || :
-is_empty "repaired by a write over it" badblocks_of "$DISK"
+pattern aaaaaaa 24 >/tmp/data
+check "a write over it" write_sectors "$DISK" 2040 24 </tmp/data
+is_empty "repairs it" badblocks_of "$DISK"
 is "it reads" "$(read_sectors "$DISK" 2040 24 | md5sum)" "$(pattern aaaaaaa 24 | md5sum)"
 is "and can be written without a wait" "$(nowait_write 1M)" 65536
 provider unmap 1M

@@ -12,9 +12,12 @@ cleanup() {
 	modprobe -r device_dax dax_pmem
 }
 
-# run_steps STEP…: performs the steps on 2 MiB in one process; prints the result of the last one.
+# run_steps STEP…: performs the steps on 2 MiB in one process; prints the result of the last one, and whether bytes were wrong.
 run_steps() {
-	pmem-io map --length 2M "$target" "$@" 2>&1 | tail -n 1
+	steps_status=0
+	pmem-io map --length 2M "$target" "$@" >/tmp/steps 2>&1 || steps_status=$?
+	tail -n 1 /tmp/steps
+	[ $steps_status != 3 ] || echo "with other bytes"
 }
 
 # overwrite_target: no byte has the pattern that the steps look for.

@@ -23,7 +23,7 @@ check "ext4: a mapping without serves" pmem-io map-write --durable msync $MNT/fi
 umount $MNT
 disk=$(labelled_disk -m raw)
 make_fs xfs "$disk"
-mount_dax "$disk"
+mount -o dax=always "/dev/$disk" $MNT
 check "XFS: mounted without" grep -q "^/dev/$disk .*dax=never" /proc/mounts
 truncate -s 1M $MNT/file
 check_fails "XFS: no MAP_SYNC" pmem-io map-write --sync $MNT/file

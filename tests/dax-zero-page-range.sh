@@ -9,7 +9,7 @@ cleanup() {
 	rm -f /tmp/dax-zero-page-range.*
 }
 
-plan 5
+plan 6
 need xfs_io
 load_driver
 data=$(labelled_disk -m fsdax -M mem -s 320M)
@@ -21,6 +21,7 @@ mkfs.xfs -q -f -m reflink=0,rmapbt=0 -r "rtdev=/dev/$realtime,extsize=64k" "/dev
 check "mounted with DAX on both" mount_dax "$data" "rtdev=/dev/$realtime"
 xfs_io -f -c "chattr +r" -c "falloc 0 128k" $MNT/file
 pmem-io fill $MNT/file
+check "the file has DAX" pmem-io map --sync --length 4K $MNT/file load
 fallocate -p -o 8192 -l 40960 $MNT/file
 check "the hole is zero" cmp -n 40960 -i 8192:0 $MNT/file /dev/zero
 check "what is before it is not" pmem-io map-verify --length 8K $MNT/file

@@ -73,16 +73,16 @@ is "fsdax: for the disk" "$(badblocks_line "$disk")" ''
 disk=$(labelled_disk -m sector -l 4096 -s 64M)
 btt=$(device_of_disk "$disk")
 region=$(labelled_region)
-pmem-io fill --direct --length 1M "/dev/$disk"
+pmem-io fill --direct --length 2M "/dev/$disk"
 edit_errors "$btt" "add $((1 << 20)) 4096"
 check_list "sector: the list" "$btt" '1048576 4096 user'
 check "sector: the region's list" test -s "$ND/$region/badblocks"
-check_fails "sector: a block can't be read" pmem-io verify --direct --length 2M "/dev/$disk"
+check_fails "sector: a block can't be read" pmem-io pread --direct --length 2M "/dev/$disk"
 check "sector: dropped" edit_errors "$btt" "drop $((1 << 20)) 4096"
 check_list "sector: nothing is left" "$btt" ''
 is_empty "sector: for the region" cat "$ND/$region/badblocks"
-pmem-io fill --direct --length 1M "/dev/$disk"
-check "sector: written again, it can be read" pmem-io verify --direct --length 1M "/dev/$disk"
+pmem-io fill --direct --length 2M "/dev/$disk"
+check "sector: written again, it can be read" pmem-io verify --direct --length 2M "/dev/$disk"
 edit_errors "$btt" "add $((32 << 20)) 512 device"
 rebind "$btt"
 check_list "sector: bound again" "$btt" '33554432 512 log'

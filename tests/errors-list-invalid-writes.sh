@@ -29,10 +29,11 @@ badblocks=/sys/block/$disk/badblocks
 echo '64 8' >"$badblocks"
 long=$(head -c 5000 /dev/zero | tr '\0' 1)
 case $DRIVER in
-nd_pmem) plan 5 ;;
-*) plan 52 ;;
+nd_pmem) plan 6 ;;
+*) plan 53 ;;
 esac
 check_refused "$badblocks" 'Invalid argument' 'add 0 512' '8' '-1 8' '8 0' '8 -8'
+is "badblocks is as it was" "$(cat "$badblocks")" '64 8'
 if [ "$DRIVER" = rust_pmem ]; then
 	# Different origins and lengths, more than one page of text.
 	awk 'BEGIN { for (i = 0; i < 300; i++) printf "add %d %d %s\n", 65536 + i * 8192, 512 + i % 8 * 512, i % 2 ? "device" : "restored" }' |

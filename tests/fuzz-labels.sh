@@ -16,7 +16,6 @@ need pmem-fuzz ndctl
 plan 2
 modprobe nfit
 load_driver
-status=0
-fuzz_labels --seed "${SEED:-1}" --count "${COUNT:-200}" >/tmp/labels || status=$?
-is "no disk is larger than its region, no label is changed, and the good ones are usable at the end" "$status" 0
-record "what is bound" "$(cat /tmp/labels)"
+check "no disk is larger than its region, no label is changed, and the good ones are usable at the end" \
+	fuzz_labels --seed "${SEED:-1}" --count "${COUNT:-200}"
+record "what is bound" "${tap_output:-}"

@@ -28,11 +28,11 @@ refuses() {
 	refuse_text=$2
 	shift 2
 	refuse_status=0
-	refuse_before="$(list_badblocks) $(stat -c '%s %Y %Z' "$file")"
+	refuse_before="$(list_badblocks) $(stat -c '%s %y %z' "$file")"
 	pmemctl repair --trust-list "$@" >/tmp/refused 2>&1 || refuse_status=$?
 	sed 's/^/# /' /tmp/refused
 	if [ "$refuse_status" -eq 1 ] && grep -q "$refuse_text" /tmp/refused; then
-		is "$refuse_name" "$(list_badblocks) $(stat -c '%s %Y %Z' "$file")" "$refuse_before"
+		is "$refuse_name" "$(list_badblocks) $(stat -c '%s %y %z' "$file")" "$refuse_before"
 	else
 		not_ok "$refuse_name"
 	fi

@@ -103,7 +103,10 @@ check_counters() {
 	name=$1
 	shift
 	python3 /tmp/lost.py $slot "/dev/$NVDIMM" "$@" >/tmp/lost
-	echo "# $name: $(tail -n 1 /tmp/lost) writes were acknowledged"
+	acknowledged=$(tail -n 1 /tmp/lost)
+	echo "# $name: $acknowledged writes were acknowledged"
+	# The first stage waits for three of each.
+	[ "$acknowledged" -ge $((3 * WRITERS)) ] || sed -i "1i only $acknowledged are on the NVDIMM" /tmp/lost
 	is "$name: no acknowledged write is lost" "$(head -n -1 /tmp/lost | head -n 20)" ""
 	slot=$((slot + WRITERS))
 }

@@ -19,4 +19,4 @@ watch_stores
 is_durable "O_DIRECT and fsync" dd if=/tmp/data of="$disk" bs=4k oflag=direct conv=fsync
 is_durable "O_DIRECT and O_DSYNC" dd if=/tmp/data of="$disk" bs=4k oflag=direct,dsync
 is_durable "the page cache and fsync" dd if=/tmp/data of="$disk" bs=4k conv=fsync
-is_durable "unbind" rebind "$(nfit_ns)"
+is_durable "unbind" rebind "$(device_of_disk "${disk#/dev/}")"

@@ -52,7 +52,7 @@ done
 check "aligned: fsck" xfs_repair -n "/dev/$aligned"
 
 make_fs xfs "$odd" -m reflink=0 --unsupported 2>/dev/null
-mount_dax "$odd"
+mount -o dax=always "/dev/$odd" $MNT
 check "misaligned, xfs: mounted without DAX" grep -q "^/dev/$odd .*dax=never" /proc/mounts
 umount $MNT
 make_fs ext4 "$odd"

@@ -106,7 +106,7 @@ inside() {
 # unmount by force and make the guest's own root read-only.
 shut_down() {
 	inside systemctl start off.target
-	is "$1: nothing has failed" "$(list_failures)" ''
+	is_empty "$1: nothing has failed" list_failures
 	kill -KILL "$SYSTEMD"
 	wait 2>/dev/null || :
 	UNSHARE=
@@ -230,7 +230,7 @@ echo "/dev/$disk /srv ext4 dax=always 0 0" >/etc/fstab
 install -d $UNITS/pmemctl-restore.service.d
 printf '[Unit]\nAfter=srv.mount\n' >$UNITS/pmemctl-restore.service.d/late.conf
 SYSTEMD_OFFLINE=1 systemctl enable pmemctl-restore.service 2>/dev/null
-is "nothing is known before the first boot" "$(clear_kernel_lists)" ''
+is_empty "nothing is known before the first boot" clear_kernel_lists
 boot
 is_empty "without the rule, and with the service late: nothing is listed when it is mounted" cat /tmp/mounted
 is "too late it is" "$(cat "/sys/block/$disk/badblocks")" "$list"
@@ -245,7 +245,7 @@ cat >$UNITS/maps.service <<-END
 	Type=exec
 	ExecStart=pmem-io map --length 4M /srv/used load run='touch /tmp/maps.ready; sleep inf'
 END
-is "nor before the second" "$(clear_kernel_lists)" ''
+is_empty "nor before the second" clear_kernel_lists
 boot
 is "by the rule it is listed when it is mounted" "$(cat /tmp/mounted)" "$list"
 check "a known error is reported, of a file that nobody uses" logs pmemctl-monitor "^<2>$disk: media error at .*, 4K: /srv/old at 8K; known before$"
@@ -366,7 +366,7 @@ cat >/etc/fstab <<-END
 	/dev/$disk /srv ext4 dax=always,x-systemd.after=pmemctl-restore.service 0 0
 	/var/tmp/state $STATE none bind,x-systemd.after=dev-$disk.device 0 0
 END
-is "nor before the third" "$(clear_kernel_lists)" ''
+is_empty "nor before the third" clear_kernel_lists
 boot
 check "the rule came too early" logs pmemctl-restore "^<6>$disk .* restored "
 is "by the service it is listed when it is mounted" "$(cat /tmp/mounted)" "$list"

@@ -65,6 +65,11 @@ extra_badblocks() {
 		END { if (n) printf "%d sectors, first %d\n", n, first }' "/sys/block/$1/badblocks"
 }
 
+# fills_page FILE: the file has as many ranges as a page of text holds.
+fills_page() {
+	[ "$(wc -l <"$1")" -ge 300 ] && [ "$(wc -c <"$1")" -le 4096 ]
+}
+
 # load_with_inject: loads the driver under test so that root can poison memory. POISON is the debugfs folder with the
 # commands.
 load_with_inject() {

@@ -28,10 +28,15 @@ make_fs() {
 	esac
 }
 
-# mount_dax DISK [OPTIONS]: mounts it at MNT with dax=always.
+# mount_dax DISK [OPTIONS]: mounts it at MNT with dax=always. XFS mounts a disk without DAX as well, which fails here.
 mount_dax() {
 	mkdir -p "$MNT"
 	mount -o "dax=always${2:+,$2}" "/dev/$1" "$MNT"
+	if grep -q " $MNT .*[ ,]dax=never" /proc/mounts; then
+		echo "$1 has no DAX"
+		umount "$MNT"
+		return 1
+	fi
 }
 
 # try_dax DISK: does the same, or prints why ext4 refuses.

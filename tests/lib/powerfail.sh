@@ -20,6 +20,11 @@ is_durable() {
 	durable_name=$1
 	shift
 	durable_before=$(undurable)
-	"$@" >/dev/null 2>/tmp/is_durable || { durable_before="$* failed"; cat /tmp/is_durable; }
+	tap_run "$@"
+	# shellcheck disable=SC2154 # tap_run sets it
+	[ "$tap_status" -eq 0 ] || {
+		durable_before="$* failed"
+		tap_diagnose "status $tap_status"
+	}
 	is "$durable_name" "$durable_before, $(undurable)" "0, 0"
 }

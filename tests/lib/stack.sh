@@ -93,7 +93,10 @@ reload_driver() {
 		! unload_driver 2>/dev/null || break
 		sleep 0.2
 	done
-	! driver_loaded
+	if driver_loaded; then
+		echo "# the driver can't be unloaded"
+		return 1
+	fi
 	load_driver
 }
 

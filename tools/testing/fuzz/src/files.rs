@@ -7,7 +7,7 @@ use crate::bus::{DRIVERS, Region, announce, disks, kind, open, parse_errors, rea
 use crate::commands::command;
 use crate::inputs::Inputs;
 use abstractions::DirectBuffer;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clap::Args;
 use fastrand::Rng;
 use rustix::io::Errno;
@@ -54,6 +54,10 @@ impl Files {
     /// Makes each write, and looks at the disks from time to time. Prints how often each result was seen; returns how many
     /// sectors were not as the lists of bad blocks say.
     pub fn run(&self) -> Result<usize> {
+        ensure!(
+            !self.poison || Path::new(POISON).is_dir(),
+            "there is no {POISON}"
+        );
         let region = Region::new(&self.region)?;
         let size = region.size()?;
         let (mut seen, mut different) = (BTreeMap::<_, u64>::new(), 0);
