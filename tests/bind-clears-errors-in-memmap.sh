@@ -15,7 +15,7 @@ cleanup() {
 }
 
 [ "$DRIVER" = rust_pmem ] || skip_all "C has no list of errors to fill the table with"
-plan 5
+plan 6
 provide pages=1 dimm=0
 region=$ND/$NAMESPACE/..
 list_every $((16 << 20)) 65536 $COUNT >/tmp/bad
@@ -27,3 +27,8 @@ check "it is bound" ndctl create-namespace -f -e "$NAMESPACE" -m fsdax -M dev
 settle
 is "that error is gone" "$(grep -c '^1048576 ' "$(errors_list_of "$NAMESPACE")")" 0
 is "the others are not" "$(grep -c . "$(errors_list_of "$NAMESPACE")")" $COUNT
+device=$(device_of_disk "$(disk_of "$NAMESPACE")")
+data=$(($(cat "$ND/$device/resource") - MEMORY))
+echo "add $((data - 512)) 1024" >"$(errors_list_of "$NAMESPACE")"
+rebind "$device"
+is "of one that reaches into the data, the rest stays" "$(grep -c "^$data 512 " "$(errors_list_of "$NAMESPACE")")" 1

@@ -36,7 +36,7 @@ make_bad() {
 
 [ "$DRIVER" = rust_pmem ] || skip_all "nd_pmem has no errors/list"
 need pmem-io
-plan 15
+plan 16
 load_driver
 for mode in "fsdax -M mem" "sector -l 4096"; do
 	# shellcheck disable=SC2086 # options
@@ -48,6 +48,14 @@ for mode in "fsdax -M mem" "sector -l 4096"; do
 	disk=$(disk_of "$namespace")
 	check "${mode%% *}: the error repaired, the data is there" pmem-io verify --direct --length 1M "/dev/$disk"
 done
+
+fresh_labels -V 1.2
+disk=$(make_namespace -r "$(labelled_region)" -m sector -l 4096 | jq -r .blockdev)
+namespace=$(namespaces ACPI.NFIT)
+echo "add 0 512" >"/sys/block/$disk/device/errors/list"
+rebind_namespace
+is "sector, labels of version 1.2: it is not bound" "$disk" ""
+with_force_raw "$namespace" sh -c "echo drop 0 512 >$ND/$namespace/errors/list"
 
 namespace=$(e820_ns)
 disk=$(make_fsdax "$namespace" dev)

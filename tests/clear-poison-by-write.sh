@@ -6,7 +6,7 @@
 . "$(dirname "$0")/lib/provider.sh"
 
 plan 14
-provide bad=1M+512,2M+4K,3M+16K,5M+512
+provide bad=1M+512,2M+4K,3M+16K,5M+512 clear_wipes=1
 region=${NAMESPACE#namespace}
 region=region${region%.*}
 

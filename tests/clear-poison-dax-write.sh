@@ -7,7 +7,7 @@
 . "$(dirname "$0")/lib/provider.sh"
 
 need pmem-io
-plan 19
+plan 20
 provide pages=1
 mkfs.ext4 -q -b 4096 "/dev/$DISK"
 mount_dax "$DISK"
@@ -45,8 +45,15 @@ if [ "$DRIVER" = rust_pmem ]; then
 	is "unmapped after the repair: a load" "$(pmem-io map-read $MNT/file --offset 400K --length 4K)" "page 0 code 4 lsb 12 address 0x0"
 	is "it is listed again" "$(badblocks_of "$DISK")" "$listed"
 	check "a write repairs it again" pmem-io fill $MNT/file --offset 400K --length 4K
+	# No failure of the first page has been reported.
+	first=$(($(pmem-io phys $MNT/file --offset 600K) - MEMORY))
+	provider bad "$((first + 4096))+4K"
+	provider unmap $first
+	pmem-io pwrite $MNT/file --offset 600K --length 8K >/dev/null 2>&1 || :
+	check "an unmapped page in front of a bad one: a second write repairs both" pmem-io fill $MNT/file --offset 600K --length 8K
 else
-	for row in "it is listed then" "a write repairs that" "unmapped after the repair: a load" "it is listed again" "a write repairs it again"; do
+	for row in "it is listed then" "a write repairs that" "unmapped after the repair: a load" "it is listed again" "a write repairs it again" \
+		"an unmapped page in front of a bad one: a second write repairs both"; do
 		skip "$row" "C does not list a page that is unmapped"
 	done
 fi

@@ -5,11 +5,13 @@
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/provider.sh"
 
-plan 13
+plan 14
 provide bad=1M+4K,2M+4K
 
 provider clear_limit 0
 check_fails "a write that repairs nothing" sh -c "$(command -v dd) if=/dev/zero of=/dev/$DISK bs=4k seek=256 count=1 oflag=direct"
+check_fails "nor does one that has to be durable" \
+	sh -c "$(command -v dd) if=/dev/zero of=/dev/$DISK bs=4k seek=256 count=1 oflag=direct,dsync conv=notrunc"
 is "it is listed" "$(badblocks_of "$DISK")" "2048+8 4096+8"
 check_fails "it can't be read" read_sectors "$DISK" 2048
 

@@ -9,7 +9,7 @@ cleanup() {
 	rm -f /tmp/dax-zero-page-range.*
 }
 
-plan 6
+plan 7
 need xfs_io
 load_driver
 data=$(labelled_disk -m fsdax -M mem -s 320M)
@@ -27,3 +27,13 @@ check "the hole is zero" cmp -n 40960 -i 8192:0 $MNT/file /dev/zero
 check "what is before it is not" pmem-io map-verify --length 8K $MNT/file
 check "nor what is after it" pmem-io map-verify --offset 48K $MNT/file
 check "the extent is whole" sh -c "xfs_io -r -c 'bmap -n 9' $MNT/file | grep -q '0: \[0..255\]'"
+if [ "$DRIVER" = rust_pmem ]; then
+	namespace=$(jq -r .dev /tmp/dax-zero-page-range.json)
+	bad=$(($(pmem-io phys $MNT/file --offset 80K) - $(cat "$ND/$namespace/resource")))
+	echo "add $bad 4096" >"/sys/block/$realtime/device/errors/list"
+	check_fails "a hole over a page that can't be repaired" fallocate -p -o 73728 -l 40960 $MNT/file
+	umount $MNT
+	forget_errors "$realtime"
+else
+	skip "a hole over a page that can't be repaired" "C has no errors/list"
+fi

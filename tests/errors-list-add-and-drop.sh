@@ -26,7 +26,7 @@ cleanup() {
 }
 
 [ "$DRIVER" = rust_pmem ] || skip_all "C has no such list"
-plan 31
+plan 32
 load_driver
 
 ns=$(e820_ns)
@@ -58,6 +58,12 @@ is_empty "raw: for the region" cat "$ND/$ns/../badblocks"
 check "raw: what was there is there" pmem-io verify --direct --length 1M "/dev/$disk"
 rebind "$ns"
 check_list "raw: nor at the next binding" "$ns" ''
+edit_errors "$ns" "add 4194304 12288"
+wait_for 10 grep -qx '8192 24' "$ND/$ns/../badblocks"
+edit_errors "$ns" "drop 4198400 4096"
+check "raw: a page in the middle is dropped, for the region as well" wait_for 10 \
+	sh -c "[ \"\$(paste -sd , $ND/$ns/../badblocks)\" = '8192 8,8208 8' ]"
+edit_errors "$ns" "drop 4194304 12288"
 
 disk=$(labelled_disk -m fsdax -M dev -s 96M)
 pfn=$(device_of_disk "$disk")

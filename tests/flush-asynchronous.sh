@@ -19,8 +19,13 @@ is_written() {
 }
 
 need fio cmp
-plan 7
+plan 8
 provide flush_async=1
+if [ "$DRIVER" = rust_pmem ]; then
+	check "writeback needs no memory for a worker" sh -c "cat /proc/[0-9]*/comm 2>/dev/null | grep -q '^kworker/R-rust_'"
+else
+	skip "writeback needs no memory for a worker" "C's flushes have no worker"
+fi
 provider flush_delay 200
 pattern aaaaaaa 8 >/tmp/data
 

@@ -23,7 +23,7 @@ fall_asleep() {
 }
 
 need fio
-plan 7
+plan 9
 provide flush_async=1
 provider flush_delay 4000
 write_fua --size=4k >/tmp/status &
@@ -43,3 +43,10 @@ fall_asleep >/dev/null
 check "meanwhile each went to the provider" test "$(provider bios)" -gt 5
 wait $writer
 is "they have no error" "$(cat /tmp/status)" 0
+
+provider bios 0
+is "awake again: many durable writes at once" "$(write_fua --size=64k --iodepth=8)" 0
+case $DRIVER in
+rust_pmem) is "which share flushes" "$(provider bios)" 0 ;;
+*) skip "which share flushes" "C has a flush for each bio" ;;
+esac

@@ -20,7 +20,7 @@ io_error() {
 	"$@" 2>&1 | tail -n 1
 }
 
-# test_failing NAME: 13 subtests.
+# test_failing NAME: 15 subtests.
 test_failing() {
 	provider flush_fails 1
 	record "$1: fsync" "$(io_error file_io "/dev/$DISK" direct write:4096 fsync)"
@@ -47,11 +47,18 @@ test_failing() {
 		provider flush_fails 0
 		umount $MNT
 		check "$1: mounted again, dax=$dax" mount -o dax=$dax "/dev/$DISK" $MNT
+		provider flush_fails 1
+		echo >$MNT/new
+		sync -f $MNT 2>/dev/null || :
+		umount $MNT
+		provider flush_fails 0
+		mount -o dax=$dax "/dev/$DISK" $MNT
+		check "$1: no commit record without what it commits, dax=$dax" test ! -e $MNT/new
 		umount $MNT
 	done
 }
 
-plan 26
+plan 30
 mkdir -p $MNT
 provide pages=1
 test_failing "at once"

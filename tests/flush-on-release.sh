@@ -47,12 +47,15 @@ provide pages=1 dimm=0
 disk=$(make_namespace -e "$NAMESPACE" -m sector -l 512 | jq -r .blockdev)
 test_release sector "$disk"
 
-# Unbind writes back the page cache of the disk, and flushes after that.
+# Unbind writes back the page cache of the disk, and flushes after that. A program keeps the disk open: nobody has written it
+# back before.
 disk=$(make_namespace -e "$NAMESPACE" -m raw | jq -r .blockdev)
 provider watch 4096
 pattern bbbbbbb 8 >/tmp/data
+exec 5<"/dev/$disk"
 dd if=/tmp/data of="/dev/$disk" bs=4k seek=1 conv=notrunc status=none
 unbind_device
+exec 5<&-
 is "dirty page cache: flushed after it was written" "$(provider seen)" "$(od -An -tu8 -N8 /tmp/data | tr -d ' ')"
 provider flush_fails 1
 echo "$NAMESPACE" >"/sys/bus/nd/drivers/$DRIVER/bind"

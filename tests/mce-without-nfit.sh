@@ -34,7 +34,14 @@ test_mce() {
 }
 
 [ "$DRIVER" = rust_pmem ] || skip_all "C lists machine checks on memory of the NFIT alone"
-plan 32
+plan 33
 load_driver
 test_mce e820 "$(e820_ns)"
 test_mce virtio-pmem "$(virtio_ns)"
+
+namespace=$(e820_ns)
+disk=$(make_namespace -e "$namespace" -m sector -l 4096 | jq -r .blockdev)
+host mce $(($(cat "$ND/$namespace/resource") + (8 << 20)))
+check "sector mode: it is listed" wait_for 10 grep -q "^$((8 << 20)) 4096 machine-check" "/sys/block/$disk/device/errors/list"
+echo "drop 0 $(cat "$ND/$namespace/size")" >"/sys/block/$disk/device/errors/list"
+make_namespace -e "$namespace" -m raw >/dev/null

@@ -9,8 +9,8 @@
 [ "$DRIVER" = rust_pmem ] || skip_all "with the C driver the struct pages go away under the process, and munmap oopses"
 need xfs_io stdbuf
 cleanup() {
-	exec 5>&-
-	umount $MNT 2>/dev/null
+	exec 5>&- 6<&-
+	umount $MNT /tmp/other 2>/dev/null
 	unload_driver
 }
 
@@ -27,7 +27,7 @@ is_bound() {
 	[ -e "/sys/bus/nd/drivers/$DRIVER/$NAMESPACE" ]
 }
 
-plan 8
+plan 12
 load_driver
 NAMESPACE=$(e820_ns)
 DISK=$(disk_of "$NAMESPACE")
@@ -50,6 +50,21 @@ check "it is mapped" process_reads
 echo "$NAMESPACE" >"/sys/bus/nd/drivers/$DRIVER/unbind"
 check_fails "it is unbound" is_bound
 check "the log says which page is in use" sh -c "dmesg | grep 'page frame .* is in use'"
+# Another one at a higher address, which has pages in use for less time.
+other=$(namespaces e820 | sed -n 2p)
+check "another namespace can be bound meanwhile" rebind "$other"
+mkdir -p /tmp/other
+make_fs ext4 "$(disk_of "$other")"
+mount -o dax=always "/dev/$(disk_of "$other")" /tmp/other
+fallocate -l 1M /tmp/other/file
+pmem-io map-write /tmp/other/file
+exec 6</tmp/other/file
+echo "$other" >"/sys/bus/nd/drivers/$DRIVER/unbind"
+check "its pages are in use as well" grep -q "$other" /proc/iomem
+exec 6<&-
+umount /tmp/other
+check "then its claim is released" wait_for 3 sh -c "! grep -q $other /proc/iomem"
+check "that of the first is not" grep -q "$NAMESPACE" /proc/iomem
 : >/tmp/answers
 printf 'mread -v 4096 16\nmunmap\nquit\n' >&5
 exec 5>&-

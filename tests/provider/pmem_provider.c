@@ -73,7 +73,9 @@ module_param(stubborn, ullong, 0644);
 MODULE_PARM_DESC(stubborn, "OFFSET of a byte whose poison cannot be cleared");
 
 static uint clear_delay;
-static bool clearing;
+static bool clear_wipes, clearing;
+module_param(clear_wipes, bool, 0644);
+MODULE_PARM_DESC(clear_wipes, "whether a clear-error command overwrites what it clears, which a platform may do");
 module_param(clear_delay, uint, 0644);
 MODULE_PARM_DESC(clear_delay, "duration of a clear-error command in milliseconds, after it has cleared");
 module_param(clearing, bool, 0444);
@@ -130,6 +132,8 @@ static int provider_ctl(struct nvdimm_bus_descriptor *desc,
 		clear->cleared = min_t(u64, clear->length, clear_limit);
 		memcpy(&cleared, memory + clear->address - start, sizeof(cleared));
 		flushed = seen;
+		if (clear_wipes)
+			memset(memory + clear->address - start, 0xdd, clear->cleared);
 		badrange_forget(&media, clear->address - start, clear->cleared);
 		log_poison(clear->address - start, clear->cleared, false);
 		if (clear_delay) {
