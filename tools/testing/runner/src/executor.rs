@@ -226,6 +226,12 @@ impl Executor {
         self.other_kernel.is_none() && self.driver != C_DRIVER
     }
 
+    /// Returns whether the kernel has turned lockdep off for good, as it does at a machine check.
+    fn has_lost_lockdep(&self, log: &str) -> bool {
+        self.other_kernel.as_deref().is_some_and(is_debug_kernel)
+            && log.contains("Disabling lock debugging")
+    }
+
     /// Returns whether this is a data race that the driver has no part in: the kernel has some.
     fn is_race_of_others(&self, report: &Report) -> bool {
         report.title.contains("KCSAN: data-race") && !report.mentions(&format!("[{}]", self.driver))
@@ -389,7 +395,7 @@ impl Executor {
             output.push_str(&stage.output);
             log.push_str(&stage.log);
             let next = ktap && number < STAGES && stage.requests_another();
-            if shared && stage.leaves_guest_usable() {
+            if shared && stage.leaves_guest_usable() && !self.has_lost_lockdep(&stage.log) {
                 *guest = Some(running);
             } else if next {
                 // The same memory in a new guest.
@@ -407,7 +413,7 @@ impl Executor {
         match &result.outcome {
             Outcome::Skipped(reason) if !test.may_skip && self.has_all_features() => {
                 let reason = format!("skipped, where all tests can run: {reason}");
-                result.outcome = Outcome::Failed(reason);
+                fail(&mut result, Outcome::Failed(reason));
             }
             _ => {}
         }
@@ -657,6 +663,18 @@ mod tests {
             assert!(!stage(ended, passed()).requests_another(), "{ended:?}");
         }
         assert!(stage(Ended::Exited(0), passed()).leaves_guest_usable());
+    }
+
+    #[test]
+    fn debug_kernel_without_lockdep_is_not_used_on() {
+        let log = "[ 9.1] Disabling lock debugging due to kernel taint\n";
+        let on = |kernel: Option<&str>| Executor {
+            other_kernel: kernel.map(str::to_owned),
+            ..Executor::new("rust_pmem", PathBuf::new())
+        };
+        assert!(on(Some("debug-rt")).has_lost_lockdep(log));
+        assert!(!on(Some("debug")).has_lost_lockdep("[ 9.1] other\n"));
+        assert!(!on(Some("next")).has_lost_lockdep(log) && !on(None).has_lost_lockdep(log));
     }
 
     #[test]

@@ -101,7 +101,8 @@ pub fn of_module(top: &Path) -> Result<Vec<Step>> {
         .args(["--check", "--edition", "2021"])
         .args(module_sources(top)?);
     let mut clippy = make(top);
-    clippy.args(["module", "CLIPPY=1"]);
+    // A warning is an error: the next build would not compile what has one, and pass.
+    clippy.args(["module", "CLIPPY=1", "W=e"]);
     Ok(vec![
         Step {
             name: "rustfmt-module",

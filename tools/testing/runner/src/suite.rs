@@ -492,7 +492,8 @@ impl Suite {
             c == rust
         };
         // nd_pmem failing in another way is no excuse for a crash.
-        let crashed = both_fail && runs["rust_pmem"].has_crashed() && !same();
+        let has_crashed = rust == Some(Kind::Fail) && runs["rust_pmem"].has_crashed();
+        let crashed = has_crashed && (c.is_none() || both_fail && !same());
         let outcome = match (&why, rust.or(c)) {
             (None, _) if crashed => Outcome::Failed(not_passed.join("; ")),
             (None, _) if self.open => open_outcome(c, rust, &not_passed.join("; ")),
@@ -501,6 +502,7 @@ impl Suite {
                 not_passed.join("; ")
             )),
             (Some(_), Some(Kind::Pass)) => Outcome::Passed,
+            (Some(_), _) if crashed && c.is_none() => Outcome::Failed(not_passed.join("; ")),
             // The reason is the same where the suite's script prints which parts of a test failed.
             (Some(_), _) if both_fail && !same() => {
                 Outcome::Failed(format!("not in the same way: {}", not_passed.join("; ")))
