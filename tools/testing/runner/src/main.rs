@@ -667,7 +667,7 @@ fn build(arguments: &Arguments, top: &Path, results: &mut Results, logs: &Path) 
         command.current_dir(top);
         Step {
             name: "symbols",
-            about: "rust_pmem.ko can't panic, and depends on libnvdimm and nd_btt alone",
+            about: "rust_pmem.ko can't panic, survives machine checks, and depends on libnvdimm and nd_btt alone",
             activity: Activity::Lints,
             command,
             warnings: false,
