@@ -31,7 +31,7 @@ other_is_listed() {
 
 [ "$DRIVER" = rust_pmem ] || skip_all "C has no errors/list, and refuses requests that must not wait"
 need pmem-io
-plan 11
+plan 12
 load_driver
 load_mce_inject
 namespace=$(e820_ns)
@@ -57,4 +57,7 @@ check_unchanged "then, too"
 # More than one namespace remembers.
 mce_inject_pages "$start" 65536 32 650
 check "hundreds more are" wait_for 20 other_is_listed $((650 * 65536))
+# With memory encryption, the number of the key is above the address.
+mce_inject $(((start + 700 * 65536) | 1 << 62)) 12
+check "and one with an encryption key" wait_for 10 other_is_listed $((700 * 65536))
 check_unchanged "in the end"

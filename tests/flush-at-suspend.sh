@@ -18,21 +18,29 @@ write_fua() {
 	echo $fua_status
 }
 
+# fall_asleep [STATE]
 fall_asleep() {
-	env echo freeze 2>&1 >/sys/power/state | sed 's/.*write error: //'
+	env echo "${1:-freeze}" 2>&1 >/sys/power/state | sed 's/.*write error: //'
 }
 
 need fio
-plan 9
+states="freeze disk"
+# Not all kernels can hibernate.
+[ -z "${KERNEL:-}" ] || states=$(grep -ow 'freeze\|disk' /sys/power/state | xargs)
+# shellcheck disable=SC2086 # a list
+set -- $states
+plan $((5 + 4 * $#))
 provide flush_async=1
-provider flush_delay 4000
-write_fua --size=4k >/tmp/status &
-writer=$!
-check "a flush is under way" wait_for 30 grep -q Y /sys/module/pmem_provider/parameters/flushing
-is "the provider refuses to sleep" "$(fall_asleep)" "Device or resource busy"
-is "no flush was under way then" "$(provider flushing_asleep)" 0
-wait $writer
-is "the write has no error" "$(cat /tmp/status)" 0
+for state; do
+	provider flush_delay 4000
+	write_fua --size=4k >/tmp/status &
+	writer=$!
+	check "$state: a flush is under way" wait_for 30 grep -q Y /sys/module/pmem_provider/parameters/flushing
+	is "$state: the provider refuses it" "$(fall_asleep "$state")" "Device or resource busy"
+	is "$state: no flush was under way then" "$(provider flushing_asleep)" 0
+	wait $writer
+	is "$state: the write has no error" "$(cat /tmp/status)" 0
+done
 
 provider flush_delay 0
 write_fua --size=64k --time_based --runtime=8 --rate_iops=50 >/tmp/status &

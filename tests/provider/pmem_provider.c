@@ -353,7 +353,7 @@ static int provider_flush(struct nd_region *region, struct bio *bio)
  */
 static int sleep_event(struct notifier_block *nb, unsigned long event, void *data)
 {
-	if (event != PM_SUSPEND_PREPARE)
+	if (event != PM_SUSPEND_PREPARE && event != PM_HIBERNATION_PREPARE)
 		return NOTIFY_DONE;
 	drain_workqueue(flush_queue);
 	flushing_asleep = READ_ONCE(flushing);
