@@ -113,6 +113,7 @@ pub fn reports(log: &str) -> Vec<Report> {
         SIGNS.iter().any(|sign| line.contains(sign))
             && !HARMLESS.iter().any(|not| line.contains(not))
     };
+    let is_trace = |line: &str| line.contains(TRACE) || line.contains(ARM64_TRACE);
     let mut found = Vec::new();
     let mut at = 0;
     let mut end_of_last = 0;
@@ -121,7 +122,7 @@ pub fn reports(log: &str) -> Vec<Report> {
             at += 1;
             continue;
         }
-        if line.contains(TRACE) || line.contains(ARM64_TRACE) {
+        if is_trace(line) {
             let before = &lines[end_of_last..at];
             let is_between = |line: &&&str| BETWEEN.iter().any(|text| line.contains(text));
             let between = before.iter().rev().take_while(is_between).count();
@@ -133,6 +134,11 @@ pub fn reports(log: &str) -> Vec<Report> {
             .iter()
             .position(|line| ENDS.iter().any(|end| line.contains(end)))
             .map_or(rest.len(), |last| last + 1);
+        // On arm64, nothing marks the end of a trace.
+        let trace = rest[..length].iter().position(|line| is_trace(line));
+        let next = (trace.unwrap_or(length)..length)
+            .find(|&next| is_sign(rest[next]) && !is_trace(rest[next]));
+        let length = next.unwrap_or(length);
         found.push(Report {
             title: without_time(line).to_owned(),
             lines: rest[..length].iter().map(|&line| line.to_owned()).collect(),
@@ -303,6 +309,27 @@ mod tests {
                 && !found[0].is("WARNING: block/ < EXT4-fs")
         );
         assert!(!found[0].mentions("EXT4-fs"));
+    }
+
+    #[test]
+    fn report_behind_a_trace_without_an_end_is_one_of_its_own() {
+        let log = "\
+[    5.699880] sysfs: cannot create duplicate filename '/devices/virtual/bdi/259:0'\r
+[    5.699881] CPU: 0 UID: 0 PID: 38 Comm: sh\r
+[    5.699884] Call trace:\r
+[    5.711693]  dump_stack+0x18/0x24\r
+[    5.711694] kobject: error\r
+[    5.800001] WARNING: block/badblocks.c:1329 at badblocks_show+0x1/0x2, CPU#1: cat/123\r
+[    5.800002] Call trace:\r
+[    5.800003]  sysfs_kf_seq_show+0x10/0x20\r
+[    5.800004] ---[ end trace 0000000000000000 ]---\r
+[    5.900000] quiet\r
+";
+        let found = reports(log);
+        assert_eq!(found.len(), 2);
+        assert!(found[0].is("duplicate filename < dump_stack"));
+        assert!(found[1].is("WARNING: block/badblocks.c < sysfs_kf_seq_show"));
+        assert!(!found[1].mentions("quiet"));
     }
 
     #[test]
