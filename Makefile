@@ -259,7 +259,7 @@ mutants: tools setup-powerfail
 	@set -f; $(enter) $(built)/pmem-check --mutants $$MUTANTS
 else
 # Built here, by the compilers of that kernel.
-mutants: tools provider
+mutants: tools provider module
 	@set -f; folders=$$($(enter) $(built)/pmem-check --mutants --kernel '$(other)' --plant $$MUTANTS) && \
 		for folder in $$folders; do $(kbuild) M='$(CURDIR)'/$$folder modules || exit; done
 	@set -f; $(enter) env RUST_PMEM_IMAGES=$(CURDIR)/build/images/$(other) $(built)/pmem-check --mutants \
