@@ -73,12 +73,13 @@ is "the volumes" "$(jq -c '[.volumes[] | [.name, .offset, .length, .file_system]
 
 # ---- a single bad sector ----
 
-echo "$(((start + file + (5 << 20)) / 512)) 1" >"/sys/block/$disk/badblocks"
+at=$((start + file + (5 << 20)))
+echo "$((at / 512)) 1" >"/sys/block/$disk/badblocks"
 pmemctl layout --svg /tmp/map.svg --cells 256 "$disk" >/tmp/map.txt
 is "one cell is bad" "$(sed -n 2,5p /tmp/map.txt | cut -c10- | tr -cd X)" X
 is "the same in JSON" "$(pmemctl layout --json --cells 256 "$disk" | jq -c '[.cells[] | select(.bad > 0) | .kind]')" '["files"]'
 is "at the offset" "$(pmemctl layout --json --cells 256 "$disk" |
-	jq -c "[.cells[] | select(.bad > 0) | .offset <= $((start + file + (5 << 20))) and $((start + file + (5 << 20))) < .offset + .length]")" '[true]'
+	jq -c "[.cells[] | select(.bad > 0) | .offset <= $at and $at < .offset + .length]")" '[true]'
 is "it is at its place" "$(pmemctl layout --json --cells 256 "$disk" | jq '.cells | map(.bad > 0) | index(true)')" \
 	"$(sed -n 2,5p /tmp/map.txt | cut -c10- | tr -d '\n' | awk '{ print index($0, "X") - 1 }')"
 is "the picture has it, and the legend" "$(grep -c 'fill="#d62728"' /tmp/map.svg)" 2

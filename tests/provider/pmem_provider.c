@@ -72,10 +72,12 @@ static ullong stubborn = ULLONG_MAX;
 module_param(stubborn, ullong, 0644);
 MODULE_PARM_DESC(stubborn, "OFFSET of a byte whose poison cannot be cleared");
 
-static uint clear_delay;
-static bool clear_wipes, clearing;
+static bool clear_wipes;
 module_param(clear_wipes, bool, 0644);
 MODULE_PARM_DESC(clear_wipes, "whether a clear-error command overwrites what it clears, which a platform may do");
+
+static uint clear_delay;
+static bool clearing;
 module_param(clear_delay, uint, 0644);
 MODULE_PARM_DESC(clear_delay, "duration of a clear-error command in milliseconds, after it has cleared");
 module_param(clearing, bool, 0444);
