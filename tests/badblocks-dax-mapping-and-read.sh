@@ -6,12 +6,16 @@
 . "$(dirname "$0")/lib/provider.sh"
 
 need pmem-io
-plan 8
+plan 9
 provide pages=1
 mkfs.ext4 -q -b 4096 "/dev/$DISK"
 mount_dax "$DISK"
 truncate -s 4M $MNT/file
 pmem-io fill $MNT/file
+# As if a machine check came in its middle.
+provider fail "copy_mc_to_user 4096"
+check_fails "read(2) copies so that it survives a machine check" pmem-io pread $MNT/file --length 4K
+provider fail ""
 address=$(pmem-io phys $MNT/file --offset 400K)
 provider bad "$((address - MEMORY))+512"
 

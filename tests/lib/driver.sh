@@ -50,6 +50,12 @@ rebind() {
 	settle
 }
 
+# bind_error DEVICE: the error text if the driver under test fails to bind a device of the nd bus; nothing if it
+# succeeds.
+bind_error() {
+	env echo "$1" 2>&1 >"/sys/bus/nd/drivers/$DRIVER/bind" | sed 's/.*write error: //'
+}
+
 # settle: waits until all probes of the nd bus are done.
 settle() {
 	for nd_bus in "$ND"/ndbus*; do

@@ -51,12 +51,6 @@ badblocks_of() {
 	echo "$badblocks_text" | tr ' \n' '+ ' | sed 's/ $//'
 }
 
-# bind_error DEVICE: the error text if the driver under test fails to bind a device of the nd bus; nothing if it
-# succeeds.
-bind_error() {
-	env echo "$1" 2>&1 >"/sys/bus/nd/drivers/$DRIVER/bind" | sed 's/.*write error: //'
-}
-
 # read_sectors DISK START [COUNT]: prints sectors, read in one bio that bypasses the page cache.
 read_sectors() {
 	dd if="/dev/$1" bs="$((512 * ${3:-1}))" count=1 iflag=direct,skip_bytes skip="$((512 * $2))" status=none
