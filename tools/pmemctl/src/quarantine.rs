@@ -99,7 +99,7 @@ impl Place {
             .with_context(|| shown.clone())?
             .into();
         let id = mountinfo::id_of(&root).with_context(|| shown.clone())?;
-        let mut mounts = mountinfo::of_process(&Host::here(), "self")?.into_iter();
+        let mut mounts = mountinfo::of_process(&Host::here(), "self")?;
         let mount = mounts.find(|mount| mount.id == id);
         let mount = mount.with_context(|| format!("{shown}: its mount is not visible"))?;
         ensure!(
@@ -520,9 +520,9 @@ pub fn release(request: &Request) -> Result<Report> {
 
 /// Returns the quarantine files of the mounted file systems on these disks.
 pub fn all(host: &Host, disks: &[String]) -> Vec<Quarantine> {
-    let mounts = mountinfo::of_process(host, "self").unwrap_or_default();
+    let mounts = mountinfo::of_process(host, "self");
     let mut found = Vec::new();
-    for mount in kernel_reports::one_of_each(mounts) {
+    for mount in kernel_reports::one_of_each(mounts.into_iter().flatten()) {
         let below = topology::disks_below(host, mount.device);
         if !mount.is_whole() || !below.iter().any(|disk| disks.contains(disk)) {
             continue;

@@ -3,8 +3,8 @@
 //! Reads and writes the files of the kernel: `/sys`, `/proc`, `/dev`.
 
 use std::ffi::{OsStr, OsString};
-use std::fs::{self, OpenOptions};
-use std::io::{self, Write};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
@@ -59,6 +59,28 @@ pub fn line(file: impl AsRef<Path>) -> Option<String> {
     let text = fs::read(file).ok()?;
     let text = String::from_utf8_lossy(&text);
     Some(text.trim_end_matches(['\n', '\0']).to_owned())
+}
+
+/// The longest line that [`lines`] returns whole. A name in a table is rarely longer than a path may be.
+const LONGEST_LINE: usize = 64 << 10;
+
+/// Reads the lines of a table in `/proc`, without their ends. Users decide how many there are and how long, so they are
+/// read one by one, and longer ones than [`LONGEST_LINE`] are cut. An error ends them.
+pub fn lines<P: AsRef<Path>>(file: P) -> io::Result<impl Iterator<Item = Vec<u8>> + use<P>> {
+    let mut table = BufReader::new(File::open(file)?);
+    Ok(std::iter::from_fn(move || {
+        let mut line = Vec::new();
+        let mut piece = (&mut table).take(LONGEST_LINE as u64);
+        piece.read_until(b'\n', &mut line).ok()?;
+        if line.last() == Some(&b'\n') {
+            line.pop();
+        } else if line.len() == LONGEST_LINE {
+            table.skip_until(b'\n').ok()?;
+        } else if line.is_empty() {
+            return None;
+        }
+        Some(line)
+    }))
 }
 
 /// A number, decimal or after 0x; `None` where the file can't be read or holds none.
@@ -232,6 +254,24 @@ pub fn shell_path(path: impl AsRef<OsStr>) -> String {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn long_lines_are_cut() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let read = |text: &[u8]| -> Vec<Vec<u8>> {
+            fs::write(file.path(), text).unwrap();
+            lines(file.path()).unwrap().collect()
+        };
+        assert!(read(b"").is_empty());
+        assert_eq!(read(b"a\n\nb\xff"), [&b"a"[..], b"", b"b\xff"]);
+        for length in [LONGEST_LINE - 1, LONGEST_LINE, LONGEST_LINE + 1] {
+            let long = vec![b'x'; length];
+            let cut = &long[..length.min(LONGEST_LINE)];
+            assert_eq!(read(&[&long, &b"\ny\n"[..]].concat()), [cut, b"y"]);
+            assert_eq!(read(&long), [cut]);
+        }
+        assert!(lines(file.path().with_file_name("none")).is_err());
+    }
 
     #[test]
     fn octal_escapes_decode() {

@@ -80,8 +80,8 @@ impl MountTable {
             by_device: BTreeMap::new(),
             own: Vec::new(),
         };
-        for mount in table.read(host, "self") {
-            let answers = Answers::of(&mount.file_system, mount.device);
+        for mount in mountinfo::of_process(host, "self").into_iter().flatten() {
+            let answers = table.add(&mount);
             table.own.push((mount.directory, answers));
         }
         let mut seen = HashSet::new();
@@ -91,20 +91,22 @@ impl MountTable {
             let link = |name| fs::read_link(folder.join(name)).ok();
             let view = (link("ns/mnt"), link("root"));
             if view.0.is_none() || seen.insert(view) {
-                table.read(host, &pid.to_string());
+                for mount in mountinfo::of_process(host, &pid.to_string())
+                    .into_iter()
+                    .flatten()
+                {
+                    table.add(&mount);
+                }
             }
         }
         table
     }
 
-    fn read(&mut self, host: &Host, process: &str) -> Vec<MountInfo> {
-        let mounts = mountinfo::of_process(host, process).unwrap_or_default();
-        for mount in &mounts {
-            let answers = Answers::of(&mount.file_system, mount.device);
-            self.by_id.insert(mount.id, (mount.device, answers));
-            self.by_device.insert(mount.device, answers);
-        }
-        mounts
+    fn add(&mut self, mount: &MountInfo) -> Answers {
+        let answers = Answers::of(&mount.file_system, mount.device);
+        self.by_id.insert(mount.id, (mount.device, answers));
+        self.by_device.insert(mount.device, answers);
+        answers
     }
 
     /// Returns the status of the file that `link` in `/proc/PID` refers to; `None` if its file system may be remote

@@ -3,10 +3,10 @@
 //! Tables of the mappings of a process (proc_pid_maps(5)).
 
 use crate::block::devno::DeviceNumber;
+use crate::sysfs;
 use schemars::JsonSchema;
 use serde::Serialize;
 use std::ffi::{OsStr, OsString};
-use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -85,10 +85,11 @@ pub fn parse(table: &[u8]) -> Vec<Mapping> {
 }
 
 /// Returns the mapped files of the process of the directory `process`.
-pub fn files(process: &Path) -> Vec<Mapping> {
-    let mut mappings = parse(&fs::read(process.join("maps")).unwrap_or_default());
-    mappings.retain(|mapping| !mapping.is_anonymous());
-    mappings
+pub fn files(process: &Path) -> impl Iterator<Item = Mapping> {
+    let lines = sysfs::lines(process.join("maps")).into_iter().flatten();
+    lines
+        .filter_map(|line| Mapping::parse(&line))
+        .filter(|mapping| !mapping.is_anonymous())
 }
 
 #[cfg(test)]

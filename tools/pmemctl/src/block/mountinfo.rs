@@ -3,10 +3,10 @@
 //! Tables of mounts (proc_pid_mountinfo(5)).
 
 use crate::block::devno::DeviceNumber;
-use crate::sysfs::{Host, printable, unescape};
+use crate::sysfs::{self, Host, printable, unescape};
 use rustix::fs::{AtFlags, StatxFlags, statx};
 use std::ffi::OsString;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io;
 use std::path::PathBuf;
 
@@ -70,18 +70,22 @@ impl MountInfo {
     }
 }
 
+/// Returns the mounts that a process sees; `process` is its id, or `self`.
+pub fn of_process(
+    host: &Host,
+    process: &str,
+) -> io::Result<impl Iterator<Item = MountInfo> + use<>> {
+    let lines = sysfs::lines(host.path(format!("proc/{process}/mountinfo")))?;
+    Ok(lines.filter_map(|line| MountInfo::parse(&line)))
+}
+
 /// Returns the mounts in a table.
+#[cfg(test)]
 pub fn parse(table: &[u8]) -> Vec<MountInfo> {
     table
         .split(|&byte| byte == b'\n')
         .filter_map(MountInfo::parse)
         .collect()
-}
-
-/// Returns the mounts that a process sees; `process` is its id, or `self`.
-pub fn of_process(host: &Host, process: &str) -> io::Result<Vec<MountInfo>> {
-    let table = fs::read(host.path(format!("proc/{process}/mountinfo")))?;
-    Ok(parse(&table))
 }
 
 /// Returns the id of the mount that a directory was opened on.

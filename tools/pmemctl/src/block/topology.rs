@@ -154,7 +154,8 @@ pub struct Mounts(Vec<MountInfo>);
 impl Mounts {
     pub fn here() -> Result<Self> {
         let mounts = mountinfo::of_process(&Host::here(), "self");
-        Ok(Self(mounts.context("cannot read the table of mounts")?))
+        let mounts = mounts.context("cannot read the table of mounts")?;
+        Ok(Self(mounts.collect()))
     }
 
     /// Returns the device that an option of a mounted file system names.
