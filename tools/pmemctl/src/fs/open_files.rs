@@ -64,7 +64,7 @@ pub struct OpenFile {
     pub removed: bool,
     /// A link in `/proc` through which it can be opened, whether it has a name or not.
     link: PathBuf,
-    /// A descriptor of it: the process and the number.
+    /// A descriptor of it in a process that is trusted: the process and the number.
     descriptor: Option<(u32, i32)>,
     /// An open would break a lease.
     leased: bool,
@@ -86,20 +86,18 @@ impl OpenFile {
         }
     }
 
-    /// Returns the file for queries. Breaks no lease, because nothing is opened if a process has a descriptor.
+    /// Returns the file for queries.
     ///
     /// # Errors
     ///
-    /// `WouldBlock` if only an open would do, and would break a lease. `NotFound` if the process has closed the file.
+    /// `WouldBlock` if an open would break a lease and no process that is trusted has a descriptor. `NotFound` if the
+    /// process has closed the file.
     pub fn open(&self) -> io::Result<File> {
-        if let Some(file) = self
-            .descriptor
-            .and_then(|(pid, fd)| self.duplicate(pid, fd))
-        {
-            return Ok(file);
-        }
         if self.leased {
-            return Err(io::ErrorKind::WouldBlock.into());
+            let (pid, fd) = self.descriptor.ok_or(io::ErrorKind::WouldBlock)?;
+            return self
+                .duplicate(pid, fd)
+                .ok_or(io::ErrorKind::WouldBlock.into());
         }
         // The number or address may be another file's now, or a device's, whose open has side effects.
         let flags = OFlags::PATH | OFlags::CLOEXEC;
@@ -120,10 +118,17 @@ impl OpenFile {
         Ok(status.stx_ino == self.inode && DeviceNumber::from_rdev(device) == self.device)
     }
 
-    /// Duplicates a descriptor of a process, if it still is of this file.
+    /// Duplicates a descriptor of a process of root or of this user, if it still is of this file.
+    ///
+    /// The number may be another file's now, and the duplicate is closed then: on FUSE, that waits for the server, and no
+    /// signal ends it. Another user's process could do so for ever.
     fn duplicate(&self, pid: u32, fd: i32) -> Option<File> {
-        let pid = Pid::from_raw(i32::try_from(pid).ok()?)?;
-        let process = pidfd_open(pid, PidfdFlags::empty()).ok()?;
+        let number = Pid::from_raw(i32::try_from(pid).ok()?)?;
+        let process = pidfd_open(number, PidfdFlags::empty()).ok()?;
+        // If another process had this number by now, `process` would be gone, and have no descriptors.
+        if !is_trusted(Path::new(&format!("/proc/{pid}"))) {
+            return None;
+        }
         let file = pidfd_getfd(process, fd, PidfdGetfdFlags::empty()).ok()?;
         self.is_of(&file).ok()?.then(|| file.into())
     }
@@ -185,6 +190,7 @@ pub fn of_file_systems(host: &Host, devices: &[DeviceNumber]) -> Vec<OpenFile> {
     let own = std::process::id();
     for pid in pids.into_iter().filter(|&pid| pid != own) {
         let folder = host.path(format!("proc/{pid}"));
+        let trusted = is_trusted(&folder);
         for name in descriptors::names(&folder) {
             let Some(descriptor) = Descriptor::read(&folder, &name) else {
                 continue;
@@ -202,9 +208,8 @@ pub fn of_file_systems(host: &Host, devices: &[DeviceNumber]) -> Vec<OpenFile> {
             let device = DeviceNumber::from_rdev(metadata.dev());
             if (metadata.is_file() || metadata.is_dir()) && devices.contains(&device) {
                 let file = search.file(device, metadata.ino(), &link);
-                if let (None, false, Ok(fd)) = (file.descriptor, descriptor.is_path(), name.parse())
-                {
-                    file.descriptor = Some((pid, fd));
+                if file.descriptor.is_none() && trusted && !descriptor.is_path() {
+                    file.descriptor = name.parse().ok().map(|fd| (pid, fd));
                 }
                 user(file, host, pid).open = true;
             }
@@ -263,6 +268,19 @@ impl Search<'_> {
     }
 }
 
+/// Returns whether the process of the directory `process` is one of root or of this user. A program with a set-user-ID bit
+/// is one of the user who started it.
+fn is_trusted(process: &Path) -> bool {
+    let status = fs::read_to_string(process.join("status")).unwrap_or_default();
+    let own = rustix::process::getuid().as_raw();
+    real_uid(&status).is_some_and(|uid| [0, own].contains(&uid))
+}
+
+fn real_uid(status: &str) -> Option<u32> {
+    let ids = status.lines().find_map(|line| line.strip_prefix("Uid:"))?;
+    ids.split_whitespace().next()?.parse().ok()
+}
+
 fn user<'a>(file: &'a mut OpenFile, host: &Host, pid: u32) -> &'a mut FileUse {
     let at = match file.by.iter().position(|one| one.process.pid == pid) {
         Some(at) => at,
@@ -286,6 +304,25 @@ fn user<'a>(file: &'a mut OpenFile, host: &Host, pid: u32) -> &'a mut FileUse {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn root_and_this_user_are_trusted() {
+        let folder = tempfile::tempdir().unwrap();
+        let own = rustix::process::getuid().as_raw();
+        let trusted = |uids: &str| {
+            fs::write(
+                folder.path().join("status"),
+                format!("Name:\tx\nUid:\t{uids}\nGid:\t0\n"),
+            )
+            .unwrap();
+            is_trusted(folder.path())
+        };
+        assert!(trusted("0\t1000\t0\t1000"));
+        assert!(trusted(&format!("{own}\t{own}\t{own}\t{own}")));
+        // su(1), started by a user.
+        assert!(!trusted("4711\t0\t0\t0"));
+        assert!(!trusted(""));
+    }
 
     #[test]
     fn users_are_found_by_range() {
