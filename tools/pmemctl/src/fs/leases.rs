@@ -7,38 +7,47 @@
 //! better left alone.
 
 use crate::block::devno::DeviceNumber;
-use crate::sysfs::Host;
+use crate::sysfs::{self, Host};
 use std::collections::BTreeSet;
-use std::fs;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-/// How long what was read is taken for current.
+/// How long what was read is taken for current: this, or this many times what reading took, because users can take many
+/// locks, and others wait for the kernel to list them.
 const CURRENT: Duration = Duration::from_millis(100);
+const TIMES: u32 = 20;
 
 /// The files with leases that an open for reading breaks.
 #[derive(Debug)]
 pub(crate) struct Leases {
     file: PathBuf,
-    read: Instant,
+    /// When they are read again.
+    old: Instant,
     write: BTreeSet<(DeviceNumber, u64)>,
 }
 
 impl Leases {
     pub(crate) fn read(host: &Host) -> Self {
-        let file = host.path("proc/locks");
-        Self {
-            read: Instant::now(),
-            write: parse(&fs::read_to_string(&file).unwrap_or_default()),
-            file,
-        }
+        let mut leases = Self {
+            file: host.path("proc/locks"),
+            old: Instant::now(),
+            write: BTreeSet::new(),
+        };
+        leases.read_again();
+        leases
+    }
+
+    fn read_again(&mut self) {
+        let start = Instant::now();
+        let lines = sysfs::lines(&self.file).into_iter().flatten();
+        self.write = lines.filter_map(|line| parse(&line)).collect();
+        self.old = Instant::now() + CURRENT.max(start.elapsed() * TIMES);
     }
 
     /// Reads them again if what was read is old. A lease that is taken between this and an open is broken.
     pub(crate) fn refresh(&mut self) {
-        if self.read.elapsed() > CURRENT {
-            self.read = Instant::now();
-            self.write = parse(&fs::read_to_string(&self.file).unwrap_or_default());
+        if Instant::now() > self.old {
+            self.read_again();
         }
     }
 
@@ -48,21 +57,18 @@ impl Leases {
     }
 }
 
-/// Parses lines such as `7: LEASE  ACTIVE    WRITE 812 103:01:4711 0 EOF`. A lease that is being broken has the type
+/// Parses a line such as `7: LEASE  ACTIVE    WRITE 812 103:01:4711 0 EOF`. A lease that is being broken has the type
 /// that it is broken to.
-fn parse(text: &str) -> BTreeSet<(DeviceNumber, u64)> {
-    let one = |line: &str| {
-        let words: Vec<_> = line.split_whitespace().collect();
-        let [_, "LEASE" | "DELEG", _, "WRITE", _, file, ..] = words[..] else {
-            return None;
-        };
-        let (device, inode) = file.rsplit_once(':')?;
-        let (major, minor) = device.split_once(':')?;
-        let hex = |digits| u32::from_str_radix(digits, 16).ok();
-        let device = format!("{}:{}", hex(major)?, hex(minor)?).parse().ok()?;
-        Some((device, inode.parse().ok()?))
+fn parse(line: &[u8]) -> Option<(DeviceNumber, u64)> {
+    let words: Vec<_> = std::str::from_utf8(line).ok()?.split_whitespace().collect();
+    let [_, "LEASE" | "DELEG", _, "WRITE", _, file, ..] = words[..] else {
+        return None;
     };
-    text.lines().filter_map(one).collect()
+    let (device, inode) = file.rsplit_once(':')?;
+    let (major, minor) = device.split_once(':')?;
+    let hex = |digits| u32::from_str_radix(digits, 16).ok();
+    let device = format!("{}:{}", hex(major)?, hex(minor)?).parse().ok()?;
+    Some((device, inode.parse().ok()?))
 }
 
 #[cfg(test)]
@@ -78,7 +84,8 @@ mod tests {
             5: DELEG  ACTIVE    WRITE 9 103:1a:5 0 EOF\n\
             5: -> FLOCK  ADVISORY  WRITE 9 103:1a:6 0 EOF\n";
         let device = |number: &str| number.parse::<DeviceNumber>().unwrap();
-        let found: Vec<_> = parse(text).into_iter().collect();
+        let lines = text.lines().map(str::as_bytes);
+        let found: Vec<_> = lines.filter_map(parse).collect();
         assert_eq!(found, [(device("259:1"), 2), (device("259:26"), 5)]);
     }
 
