@@ -1,6 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# pmemctl errors does not keep a file system mounted, breaks no lease, and does not wait for a file system that hangs.
+# pmemctl errors does not keep a file system mounted, breaks no lease, does not wait for a file system that hangs, and
+# reads no inode on a bad block.
 #
 # An unmounted device is not examined while a process may write to it.
 # vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
@@ -32,7 +33,7 @@ is_inactive() {
 }
 
 need jq wipefs
-plan 11
+plan 15
 load_driver
 disk=$(labelled_disk -m fsdax -M mem -s 448M)
 make_fs ext4 "$disk" -N 25000
@@ -89,3 +90,29 @@ check "a mount from a directory that hangs" mount -c -t tmpfs /tmp/hung/x /tmp/b
 status=0
 timeout 30 pmemctl errors "/dev/$disk" >/dev/null || status=$?
 is "the search ends" $status 1
+exec 4>&-
+umount /tmp/beside
+umount -l /tmp/hung
+
+# ---- an inode on a bad block ----
+
+# A failed read of an inode is an error in the file system for ext4.
+forget_errors_now "$disk"
+make_fs ext4 "$disk" -e remount-ro
+mount_dax "$disk"
+(cd "$MNT" && seq 40 | xargs touch)
+dd if=/dev/urandom of="$MNT/data" bs=64K count=1 conv=fsync status=none
+sector=$(sector_of "$MNT/data")
+inode=$(stat -c %i "$MNT/30")
+umount "$MNT"
+block=$(debugfs -R "imap <$inode>" "/dev/$disk" 2>/dev/null | sed -n 's/.*located at block \([0-9]*\),.*/\1/p')
+for bad in "$sector 1" "$((block * 8)) 8"; do
+	echo "$bad" >"/sys/block/$disk/badblocks"
+done
+mount_dax "$disk"
+dmesg -C
+pmemctl errors --json "/dev/$disk" >/tmp/output 2>/tmp/errors.err || :
+is "the files of other errors are found" "$(jq -r '.errors[].owner.paths[0]? // empty' /tmp/output)" "$MNT/data"
+is "the files with an inode in that block are skipped" "$(grep -c '^pmemctl: 16 files or directories could not be read' /tmp/errors.err)" 1
+is "the file system has no error" "$(dmesg | grep -c 'EXT4-fs error')" 0
+check "it is writable" touch "$MNT/new"

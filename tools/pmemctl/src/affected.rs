@@ -9,7 +9,7 @@ use crate::badblocks::kernel::{DiskErrors, bytes};
 use crate::badblocks::set::BadBlocks;
 use crate::block::devno::DeviceNumber;
 use crate::block::disk::Disk;
-use crate::block::remap::{self, AffectedVolume, Span};
+use crate::block::remap::{self, AffectedVolume, Span, Spans};
 use crate::block::topology::{self, Mount, Mounts};
 use crate::fs::leases::Leases;
 use crate::fs::mounted::FileSystem;
@@ -473,7 +473,8 @@ fn owners(
         progress,
         skipped: Cell::new(0),
     };
-    let owned = system.owners(host, &affected.spans, all_links, &seen)?;
+    let bad = bad_spans(host, affected)?;
+    let owned = system.owners(host, &affected.spans, &bad, all_links, &seen)?;
     let reason = why_unknown(mount, seen.skipped.get());
     Ok(owned
         .into_iter()
@@ -483,6 +484,15 @@ fn owners(
             ..with_owner(disk, affected, owned, reason.as_ref())
         })
         .collect())
+}
+
+/// Returns all bad blocks of a volume of which `affected` has some.
+fn bad_spans(host: &Host, affected: &AffectedVolume) -> Result<Spans> {
+    let all = Survey::of(host)?.affected;
+    let same = all
+        .iter()
+        .filter(|(_, other)| other.chain.first() == affected.chain.first());
+    Ok(same.flat_map(|(_, other)| other.spans.iter()).collect())
 }
 
 /// Returns whether a file is the quarantine file of a mount.

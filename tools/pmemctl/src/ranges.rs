@@ -31,6 +31,10 @@ impl Ranges {
         self.iter().map(|range| range.end - range.start).sum()
     }
 
+    pub fn contains(&self, number: &u64) -> bool {
+        self.0.contains(number)
+    }
+
     pub fn insert(&mut self, range: Range<u64>) {
         // RangeSet panics for an empty range, here and below.
         if !range.is_empty() {

@@ -100,10 +100,16 @@ impl Header {
 }
 
 /// The metadata of the block groups.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Layout {
+    /// Bytes, what they are, and the number of the group.
     places: Vec<(Range<u64>, &'static str, u64)>,
+    block_size: u64,
+    inode_size: u64,
+    inodes_per_group: u64,
 }
+
+const INODE_TABLE: &str = "inode table";
 
 impl Layout {
     /// Reads the layout, which is constant, of a mounted or unmounted file system.
@@ -118,9 +124,10 @@ impl Layout {
     /// Lines of `group:block:super:gdt:bbitmap:ibitmap:itable`; -1 is none.
     fn parse(text: &str, header: &Header) -> Result<Self> {
         let size = header.block_size()?;
-        let groups = header.number("Inodes per group")?;
+        let inode_size = header.number("Inode size")?;
+        let inodes_per_group = header.number("Inodes per group")?;
         let table = header.number("Inode blocks per group")?;
-        if groups == 0 {
+        if inodes_per_group == 0 || !(1..=size).contains(&inode_size) {
             bail!("dumpe2fs knows no inodes");
         }
         let mut places = Vec::new();
@@ -150,9 +157,39 @@ impl Layout {
             place(descriptors, "group descriptors", None);
             place(blocks, "block bitmap", None);
             place(inodes, "inode bitmap", None);
-            place(first, "inode table", Some(table));
+            place(first, INODE_TABLE, Some(table));
         }
-        Ok(Self { places })
+        Ok(Self {
+            places,
+            block_size: size,
+            inode_size,
+            inodes_per_group,
+        })
+    }
+
+    /// Returns the numbers of the inodes whose block of a table has bad bytes.
+    pub(crate) fn inodes_on(&self, bad: &Spans) -> Ranges {
+        let tables = self
+            .places
+            .iter()
+            .filter(|(_, what, _)| *what == INODE_TABLE);
+        let blocks = tables.flat_map(|(table, _, group)| {
+            bad.within(table).map(move |span| {
+                let first = (span.offset - table.start) / self.block_size;
+                let end = (span.range().end - table.start).div_ceil(self.block_size);
+                (*group, first..end)
+            })
+        });
+        let per_block = self.block_size / self.inode_size;
+        let inodes = blocks.map(|(group, blocks)| {
+            // The first inode has the number 1.
+            let start = group
+                .saturating_mul(self.inodes_per_group)
+                .saturating_add(1);
+            start.saturating_add(blocks.start.saturating_mul(per_block))
+                ..start.saturating_add(blocks.end.saturating_mul(per_block))
+        });
+        inodes.collect()
     }
 
     /// Returns the space: blocks that are in use and are not metadata belong to files.
@@ -635,7 +672,7 @@ mod tests {
     use proptest::prelude::*;
 
     const HEADER: &str = "Filesystem features:      has_journal ext_attr mmp\nFilesystem state:         clean\n\
-        Block size:               4096\nInodes per group:         25600\nInode blocks per group:   1600\n\
+        Block size:               4096\nInode size:               256\nInodes per group:         25600\nInode blocks per group:   1600\n\
         Journal inode:            8\nUser quota inode:         3\nOrphan file inode:        13\n";
 
     fn one(span: &Span) -> Spans {
@@ -725,6 +762,25 @@ mod tests {
     /// The output of `dumpe2fs -g` for a file system of 300 MiB.
     const GROUPS: &str = "\ngroup:block:super:gdt:bbitmap:ibitmap:itable\n0:0:0:1-1:39:42:45\n\
         1:32768:32768:32769-32769:40:43:1645\n2:65536:-1:-1:41:44:3245\n";
+
+    #[test]
+    fn inodes_on_bad_blocks_are_found() {
+        let layout = Layout::parse(GROUPS, &header()).unwrap();
+        let inodes = |offset, length| {
+            let bad = one(&Span::made_up(offset, length));
+            layout.inodes_on(&bad).iter().cloned().collect::<Vec<_>>()
+        };
+        let (per_block, per_group) = (4096 / layout.inode_size, layout.inodes_per_group);
+        // A sector of the second block of the first table; the ends of two blocks of the third one; a bitmap.
+        let start = per_block + 1;
+        assert_eq!(inodes(46 * 4096 + 512, 512), [start..start + per_block]);
+        let start = 2 * per_group + 1;
+        assert_eq!(
+            inodes(3246 * 4096 - 512, 1024),
+            [start..start + 2 * per_block]
+        );
+        assert_eq!(inodes(41 * 4096, 512), []);
+    }
 
     #[test]
     fn group_metadata_parses() {

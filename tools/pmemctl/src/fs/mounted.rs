@@ -16,6 +16,7 @@ use crate::fs::parents::{self, Names};
 use crate::fs::tree::{self, Tree};
 use crate::fs::xfs::Geometry;
 use crate::fs::{Owned, Owner, Progress, Space, SpaceKind};
+use crate::ranges::Ranges;
 use crate::sysfs::{Host, printable};
 use abstractions::extents::{self, Extent, Fork, Record};
 use anyhow::{Context, Result, bail, ensure};
@@ -229,11 +230,12 @@ impl FileSystem {
     }
 
     /// Finds the owners of `spans`, in order. With `all_links`, files have all of their names, which takes a walk
-    /// over the whole file system.
+    /// over the whole file system. `bad` are all bad blocks of the volume.
     pub fn owners(
         &self,
         host: &Host,
         spans: &Spans,
+        bad: &Spans,
         all_links: bool,
         progress: &dyn Progress,
     ) -> Result<Vec<Owned>> {
@@ -241,7 +243,9 @@ impl FileSystem {
         let ext4 = self.ext4();
         let geometry = extents::xfs_geometry(&directory).ok();
         let geometry = geometry.as_ref().map(Geometry::of).transpose()?;
-        let allocated = self.allocated(&directory, ext4.as_ref(), geometry.as_ref(), spans)?;
+        let layout = ext4.as_ref();
+        let layout = layout.and_then(|(node, header)| Layout::read(node, header).ok());
+        let allocated = self.allocated(&directory, layout.as_ref(), geometry.as_ref(), spans)?;
         // From here on only the walks keep the mount in use.
         drop(directory);
         let mut found = allocated.found;
@@ -250,6 +254,7 @@ impl FileSystem {
             search.limit = parents::NAMES;
         }
         search.links = ext4.as_ref().map(|_| Vec::new());
+        search.unreadable = layout.map_or_else(Ranges::default, |layout| layout.inodes_on(bad));
         if geometry.is_some() {
             self.names_by_parents(host, &mut search, all_links)?;
         }
@@ -286,11 +291,10 @@ impl FileSystem {
     fn allocated(
         &self,
         directory: &File,
-        ext4: Option<&(String, Header)>,
+        layout: Option<&Layout>,
         geometry: Option<&Geometry>,
         spans: &Spans,
     ) -> Result<Allocated> {
-        let layout = ext4.and_then(|(node, header)| Layout::read(node, header).ok());
         let mut left = spans.clone();
         let mut allocated = Allocated {
             found: match (layout, geometry) {
@@ -447,6 +451,11 @@ impl FileSystem {
                     continue;
                 }
                 let name = OsStr::from_bytes(name);
+                if search.unreadable.contains(&entry.ino()) {
+                    let error = io::Error::other("its inode is on a bad block");
+                    progress.skipped(&self.directory.join(folder.join(name)), &error);
+                    continue;
+                }
                 let mut kind = entry.file_type();
                 if kind == FileType::Unknown {
                     let status = statat(&opened, name, AtFlags::SYMLINK_NOFOLLOW);
@@ -555,6 +564,9 @@ struct Search {
     links: Option<Vec<u64>>,
     /// An inode of `wanted` that had no name when one was looked for last.
     unnamed: u64,
+    /// Inodes on bad blocks of ext4, which takes the attempt to read one for an error in the file system: with
+    /// `errors=remount-ro` it becomes read-only, with `errors=panic` the system stops.
+    unreadable: Ranges,
 }
 
 /// The highest number of symbolic links whose blocks are looked up.
@@ -578,6 +590,7 @@ impl Search {
             complete: BTreeSet::new(),
             links: None,
             unnamed: 0,
+            unreadable: Ranges::default(),
         }
     }
 
