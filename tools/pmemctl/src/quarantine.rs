@@ -19,9 +19,9 @@ use crate::sysfs::{Host, printable};
 use abstractions::extents::{self, Extent, Fork};
 use anyhow::{Context, Result, bail, ensure};
 use rustix::fs::{
-    AtFlags, Dir, FallocateFlags, FileType, FlockOperation, IFlags, Mode, OFlags,
-    StatVfsMountFlags, StatxAttributes, StatxFlags, fallocate, flock, fstat, fstatvfs, ftruncate,
-    ioctl_getflags, ioctl_setflags, open, openat, statat, statx, unlinkat,
+    AtFlags, FallocateFlags, FileType, FlockOperation, IFlags, Mode, OFlags, StatVfsMountFlags,
+    StatxAttributes, StatxFlags, fallocate, flock, fstat, fstatvfs, ftruncate, ioctl_getflags,
+    ioctl_setflags, open, openat, statat, statx, unlinkat,
 };
 use rustix::io::Errno;
 use schemars::JsonSchema;
@@ -44,9 +44,6 @@ pub const NAME: &str = ".pmemctl-quarantine";
 
 /// The first and the largest piece that is allocated at once.
 const PIECES: Range<u64> = 64 << 20..1 << 30;
-
-/// The number of names in the root directory among which the file is searched.
-const NAMES: usize = 1000;
 
 #[derive(Debug)]
 pub struct Request {
@@ -74,7 +71,7 @@ pub struct Report {
     pub stopped: Option<String>,
 }
 
-/// A quarantine file that exists.
+/// A quarantine file with the usual name.
 #[derive(Debug, Clone, PartialEq, Eq, JsonSchema, Serialize)]
 pub struct Quarantine {
     pub mount: String,
@@ -544,20 +541,11 @@ pub fn all(host: &Host, disks: &[String]) -> Vec<Quarantine> {
     found
 }
 
-/// Returns the quarantine file in the root of a mount.
+/// Returns the quarantine file with the usual name in the root of a mount. Others are not looked for: that would read
+/// inodes, which may be on bad blocks.
 fn file_in(directory: &Path, device: DeviceNumber) -> Option<PathBuf> {
-    let opened = mounted::open_root(directory, device).ok()?;
-    let usual = directory.join(NAME);
-    if quarantine_mark::is_on_path(&usual) {
-        return Some(usual);
-    }
-    let entries = Dir::read_from(&opened).ok()?;
-    entries
-        .take(NAMES)
-        .filter_map(Result::ok)
-        .filter(|entry| entry.file_type() == FileType::RegularFile)
-        .map(|entry| directory.join(OsStr::from_bytes(entry.file_name().to_bytes())))
-        .find(|path| quarantine_mark::is_on_path(path))
+    mounted::open_root(directory, device).ok()?;
+    Some(directory.join(NAME)).filter(|path| quarantine_mark::is_on_path(path))
 }
 
 #[cfg(test)]
