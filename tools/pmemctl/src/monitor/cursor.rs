@@ -9,13 +9,14 @@
 use crate::badblocks::set::BadBlocks;
 use crate::badblocks::store;
 use crate::sysfs::printable;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs::{self, File};
+use std::io::Read;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -45,8 +46,13 @@ pub struct Cursor {
 }
 
 impl Cursor {
-    /// Fails if another monitor has the file.
+    /// Fails if another monitor has the file, or if it is none of a monitor, which [`Cursor::save`] would replace.
     pub fn open(file: &Path, boot: String) -> Result<Self> {
+        ensure!(
+            is_cursor(file),
+            "{}: this is no cursor file of pmemctl monitor: name another file, or remove it",
+            printable(file)
+        );
         let lock = lock(file)?;
         if let Some(folder) = file.parent() {
             store::remove_partial(folder, PARTIAL);
@@ -133,6 +139,21 @@ fn lock(file: &Path) -> Result<Option<File>> {
     }
 }
 
+/// Returns whether a file begins like those of this module, or can be made.
+fn is_cursor(file: &Path) -> bool {
+    const START: &[u8] = b"{\"version\":";
+    let mut found = Vec::new();
+    let metadata = fs::metadata(file);
+    if metadata.is_ok_and(|metadata| !metadata.is_file()) {
+        return false;
+    }
+    if let Ok(file) = File::open(file) {
+        // What can't be read is not used.
+        let _ = file.take(START.len() as u64).read_to_end(&mut found);
+    }
+    START.starts_with(&found)
+}
+
 fn read(file: &Path, boot: &str) -> Option<BTreeMap<u64, BadBlocks>> {
     let cursor: CursorFile = serde_json::from_slice(&fs::read(file).ok()?).ok()?;
     if cursor.version != VERSION || cursor.boot != boot {
@@ -207,6 +228,26 @@ mod tests {
         cursor.save().unwrap();
         let again = Cursor::read(&file, "b1".into());
         assert!(again.news(12, &long).is_empty());
+    }
+
+    #[test]
+    fn file_of_others_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("table.17");
+        for text in ["x", "{\"rows\":[]}", "{\"version\" : 1}"] {
+            fs::write(&file, text).unwrap();
+            let refused = Cursor::open(&file, "b1".into()).unwrap_err().to_string();
+            assert!(
+                refused.contains("table.17: this is no cursor file"),
+                "{refused}"
+            );
+            assert_eq!(fs::read_to_string(&file).unwrap(), text);
+        }
+        assert!(Cursor::open(folder.path(), "b1".into()).is_err());
+        for text in ["", "{\"ver", "{\"version\":2,"] {
+            fs::write(&file, text).unwrap();
+            Cursor::open(&file, "b1".into()).unwrap();
+        }
     }
 
     #[test]
