@@ -451,11 +451,12 @@ impl Target {
     }
 
     /// Writes what the page cache has to the memory.
-    fn write_cached(&self, bytes: &[u8], at: u64) -> io::Result<()> {
+    fn write_cached(&self, bytes: &[u8], at: u64) -> Result<()> {
+        self.ensure_alone()?;
         self.direct(false)?;
         self.file.write_all_at(bytes, at)?;
         self.file.sync_all()?;
-        self.restore_capabilities()
+        Ok(self.restore_capabilities()?)
     }
 
     fn direct(&self, direct: bool) -> io::Result<()> {
@@ -519,6 +520,16 @@ impl Target {
         Ok(parts.collect())
     }
 
+    /// Fails if the kernel no longer keeps others from opening the file, whose data they could change: a lease that others
+    /// wait for ends after a time.
+    fn ensure_alone(&self) -> Result<()> {
+        ensure!(
+            Lease::held(&self.file)? == Some(Lease::Write),
+            "another process waits to open or truncate it; try again"
+        );
+        Ok(())
+    }
+
     /// Verifies that the name, length and blocks of the file are unchanged.
     fn is_the_same(&self, piece: &RepairRange) -> Result<()> {
         let now = self.file.metadata()?;
@@ -532,10 +543,7 @@ impl Target {
             now.len() == self.size(),
             "its size changed during the repair"
         );
-        ensure!(
-            Lease::held(&self.file)? == Some(Lease::Write),
-            "another process waits to open or truncate it; try again"
-        );
+        self.ensure_alone()?;
         let there = self.extents(piece.range())?.iter().any(|extent| {
             extent.logical <= piece.file_offset
                 && extent.logical.saturating_add(extent.length) >= piece.range().end
