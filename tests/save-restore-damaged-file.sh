@@ -40,7 +40,7 @@ check_refused() {
 	jq -r '.reports[].reasons // [] | .[]' /tmp/restore.json | sed 's/^/# /'
 }
 
-plan 27
+plan 28
 load_driver
 rebind_disks
 echo ffff456789abcdef0123456789abcdef >/etc/machine-id
@@ -79,4 +79,5 @@ is "the good one is restored" "$(restore "$e820")" "$e820 restored 8"
 head -c 300 /tmp/good >"$file"
 check "a save puts a bad one aside" pmemctl errors save "$e820"
 check "where it can be looked at" test -s "$file.refused"
+is "of which the status warns" "$(pmemctl status 2>&1 | grep -c "$file.refused: this saved list was refused")" 1
 is "and saves what is listed" "$(jq -r '.list.errors[].offset' "$file")" 4194304

@@ -22,7 +22,7 @@ use serde::Serialize;
 use std::cell::LazyCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
 /// Whether there are errors.
@@ -244,15 +244,21 @@ impl RegionStatus {
             false => BadBlocks::default(),
         };
         let lost = all.without(&platform);
+        // A list that is refused is not restored after a reboot, whether there are errors now or not.
+        let saved = saved(region, folder);
         if !lost.is_empty() {
-            status.saved = Some(match saved(region, folder) {
-                Ok(saved) => lost.without(&saved).is_empty(),
-                Err(error) => {
-                    status.reasons.push(format!("{error:#}"));
-                    false
-                }
-            });
+            let is_saved = |saved: &BadBlocks| lost.without(saved).is_empty();
+            status.saved = Some(saved.as_ref().is_ok_and(is_saved));
         }
+        status
+            .reasons
+            .extend(saved.err().map(|error| format!("{error:#}")));
+        status.reasons.extend(aside(region, folder).map(|file| {
+            format!(
+                "{}: this saved list was refused, so its errors may not be listed: look at it, and remove it",
+                sysfs::printable(file)
+            )
+        }));
         status
     }
 }
@@ -306,6 +312,16 @@ fn saved_ms(region: &Region, folder: &Path) -> Option<u64> {
     let file = folder.join(region.memory().ok()?.file_name());
     let time = fs::metadata(file).and_then(|file| file.modified()).ok()?;
     Some(time.duration_since(UNIX_EPOCH).ok()?.as_millis() as u64)
+}
+
+/// The saved lists of a region that were refused and put aside.
+fn aside(region: &Region, folder: &Path) -> impl Iterator<Item = PathBuf> {
+    let file = region
+        .memory()
+        .map(|memory| folder.join(memory.file_name()));
+    file.into_iter()
+        .flat_map(|file| store::aside(&file))
+        .filter(|aside| fs::symlink_metadata(aside).is_ok())
 }
 
 fn saved(region: &Region, folder: &Path) -> Result<BadBlocks> {

@@ -431,22 +431,27 @@ impl Store {
     /// Puts the file of a memory aside, where it can be looked at; its new name. Fails if there are [`ASIDE`] such files.
     pub fn put_aside(&self, memory: &Memory) -> Result<PathBuf> {
         let file = self.file(memory);
-        let name = |number| match number {
-            0 => file.with_extension("json.refused"),
-            number => file.with_extension(format!("json.refused-{number}")),
-        };
         // Not by RENAME_NOREPLACE, which NFS lacks: others of this program wait for the lock.
         let is_free = |path: &PathBuf| fs::symlink_metadata(path).is_err();
-        let Some(aside) = (0..ASIDE).map(name).find(is_free) else {
+        let Some(aside) = aside(&file).find(is_free) else {
             bail!(
-                "{}: {ASIDE} lists were put aside before; look at them, and remove some",
-                printable(name(0))
+                "{}.refused: {ASIDE} lists were put aside before; look at them, and remove some",
+                printable(&file)
             );
         };
         fs::rename(&file, &aside)?;
         File::open(&self.folder)?.sync_all()?;
         Ok(aside)
     }
+}
+
+/// Returns the names for the refused lists of a memory, beside its file.
+pub fn aside(file: &Path) -> impl Iterator<Item = PathBuf> + use<> {
+    let file = file.to_owned();
+    (0..ASIDE).map(move |number| match number {
+        0 => file.with_extension("json.refused"),
+        number => file.with_extension(format!("json.refused-{number}")),
+    })
 }
 
 #[cfg(test)]
