@@ -61,8 +61,8 @@ impl<'bound> PmemDisk<'bound> {
         Self { media, flush, dax }
     }
 
-    /// Returns the limits of a disk on `media`. Writes are durable without a flush unless
-    /// `needs_flush`.
+    /// Returns the limits of a disk on `media`. `needs_flush`: a flush needs more than a fence (a flush
+    /// hint, or the provider), so the driver also serves `REQ_FUA`.
     pub(crate) fn limits(media: &Media<'_>, logical_block_size: u32, needs_flush: bool) -> Limits {
         Limits {
             logical_block_size,
@@ -170,7 +170,8 @@ impl<'bound> PmemDisk<'bound> {
     }
 
     /// Copies the data of the bio. [`EIO`] if a bad block can't be read or repaired, `EOPNOTSUPP` for
-    /// operations other than read, write and write zeroes.
+    /// operations other than read, write and write zeroes. [`EFAULT`] if a write found an unmapped page,
+    /// which is a bad page now: `retry_if_unmapped` calls this again.
     fn transfer(&self, bio: &mut Bio<'_>) -> Result {
         let span = self.span(bio)?;
 

@@ -318,7 +318,7 @@ impl Mapping {
             let info_block = ns.enable().and_then(|info| info.setup_pfn());
 
             others.show();
-            // On a bus without commands, they are shown while the namespace is bound: by `Badblocks::new`.
+            // On a bus without commands, they are shown while the namespace is bound: by `Badblocks::fill`.
             if hides && region.has_commands() {
                 region.show_badblocks(&range);
             }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
  * The kernel interfaces that the `kernel` crate has no bindings for. bindgen
- * generates `bindings.rs` from them; no C is compiled into the module.
+ * generates `bindings_generated.rs` from them; no C is compiled into the module.
  */
 
 #include <linux/badblocks.h>

@@ -14,7 +14,7 @@ use kernel::{
     prelude::*, //
 };
 
-/// The pages of a chunk: 2 MiB, the size of a huge page.
+/// The pages of a chunk: 2 MiB, the size of a huge page, with pages of 4 KiB.
 const CHUNK: u64 = 512;
 
 /// The bits of a word.
