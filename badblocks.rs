@@ -289,8 +289,8 @@ impl<'bound> Set<'bound> {
         let mut gaps = self.state.lock().bad.gaps(sectors);
 
         loop {
-            // Declared before `guard`: spares that are left are freed after the lock is released, as that
-            // may sleep.
+            // Declared before `guard`: spares that are left are freed after the lock is released, because
+            // that may sleep.
             let mut own = Spares::new(gaps, flags);
             let mut guard = self.state.lock();
             let state = &mut *guard;
@@ -348,8 +348,8 @@ impl<'bound> Set<'bound> {
         Ok(())
     }
 
-    /// Has bad sectors in `sectors` added to the badrange list again, which may have lost them. Returns whether
-    /// there are any.
+    /// Marks the bad sectors in `sectors` as pending, because the badrange list may have lost them. Returns
+    /// whether there are any.
     #[inline(never)]
     pub(crate) fn set_pending(&self, sectors: &Range<u64>) -> bool {
         let mut guard = self.state.lock();
@@ -359,8 +359,8 @@ impl<'bound> Set<'bound> {
         state.bad.first(sectors).is_some()
     }
 
-    /// The same of the bad sectors from `at` on, up to the first good one: one entry of the list may span
-    /// ranges of several origins.
+    /// Marks the bad sectors from `at` on, up to the first good one, as pending: one entry of the list may
+    /// span ranges of several origins.
     #[inline(never)]
     pub(crate) fn set_pending_from(&self, mut at: u64) {
         let mut guard = self.state.lock();
@@ -665,7 +665,7 @@ impl<'bound> Badblocks<'bound> {
         self.set.table()
     }
 
-    /// Has changes wake pollers of the disk's `badblocks` file from now on.
+    /// Makes changes wake pollers of the disk's `badblocks` file from now on.
     pub(crate) fn publish<T: Operations>(
         &self,
         dev: &device::Device<Core<'_>>,
@@ -833,8 +833,8 @@ impl<'bound> Badblocks<'bound> {
 
         let filled = state.repair_spares.fill(GFP_ATOMIC);
 
-        // One to split a range, and one for each gap: at least one, as `repaired` may be emptied meanwhile. A
-        // larger stock is for the next repair.
+        // One to split a range, and one for each gap: at least one, because `repaired` may be emptied meanwhile.
+        // A larger stock is for the next repair.
         if state.repair_spares.len() <= state.repaired.gaps(&sectors).max(1) {
             filled?;
         }

@@ -43,8 +43,8 @@ impl Set<'_> {
             .inspect_err(|_| self.state.lock().unread = true)
     }
 
-    /// Reads the list again if that has failed, or if the driver has missed a report, and writes what is missing in it
-    /// then. Returns whether it has. [`ENOMEM`]. Sleeps.
+    /// Reads the badrange list again if the last read failed or a report was missed, then writes pending
+    /// changes. Returns whether it was read. [`ENOMEM`]. Sleeps.
     pub(crate) fn read_missed(&self) -> Result<bool> {
         if !self.state.lock().unread {
             return Ok(false);
@@ -96,7 +96,7 @@ impl Set<'_> {
     pub(crate) fn sync(&self) -> Result {
         let imported = self.import(GFP_KERNEL);
 
-        // First: what a BTT has cleared must not be added, as nobody would remove it.
+        // First: what a BTT has cleared must not be added, because nobody would remove it.
         let written = self.follow_btt().and_then(|()| self.write_badrange());
 
         // Without memory, the next call tries again.

@@ -197,7 +197,7 @@ struct Round {
     result: Result,
 }
 
-/// What has become of a bio.
+/// The result of [`Group::add`].
 enum Added<'a> {
     /// The work has to be scheduled for it.
     First,
@@ -313,7 +313,7 @@ impl<'bound> Group<'bound> {
         })
     }
 
-    /// Has the next flush end `bio`.
+    /// Adds `bio` to those that the next flush ends.
     fn add<'a>(&self, bio: Bio<'a>) -> Added<'a> {
         let mut state = self.state.lock();
 

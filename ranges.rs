@@ -39,7 +39,7 @@ pub(crate) enum Origin {
 }
 
 impl Origin {
-    /// How specific the report is. Of two reports of the same sectors, the higher rank stays.
+    /// How specific the report is. The higher rank stays if two reports have the same sectors.
     pub(crate) fn rank(self) -> u8 {
         match self {
             Self::Log => 0,

@@ -233,7 +233,7 @@ impl Media<'_> {
         if !self.memory.has_pages() {
             return Err(eopnotsupp());
         }
-        // First, as the recovery reports the same pages, and `Injected` outranks its origin.
+        // First, because the recovery reports the same pages, and `Injected` outranks its origin.
         self.badblocks().add(addresses, Origin::Injected)?;
         self.memory.poison_pages(span.offset(), span.len())
     }

@@ -123,7 +123,7 @@ impl Span {
             len,
         };
 
-        // INVARIANT: Both parts are inside of `self`, as `len <= self.len`.
+        // INVARIANT: Both parts are inside of `self`, because `len <= self.len`.
         self.offset = self.offset.wrapping_add(len);
         self.len = self.len.wrapping_sub(len);
         head

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What reclaim of memory may do (`Documentation/core-api/gfp_mask-from-fs-io.rst`).
+//! Limits on memory reclaim (`Documentation/core-api/gfp_mask-from-fs-io.rst`).
 
 use kernel::{
     bindings,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What a table has of a range of sectors, and the gaps in between.
+//! Lookups in a table: entries in a range of sectors, and the gaps between them.
 
 #![forbid(unsafe_code)]
 

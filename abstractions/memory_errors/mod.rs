@@ -39,7 +39,7 @@ use kernel::{
     types::Opaque, //
 };
 
-/// What reports memory errors.
+/// The reporter of a memory error.
 #[derive(Clone, Copy)]
 #[cfg_attr(
     not(all(CONFIG_X86_MCE, CONFIG_ACPI_APEI_GHES)),

@@ -203,7 +203,7 @@ impl Watch {
     }
 }
 
-/// Has orphans checked until it is dropped, which waits until no memory is mapped.
+/// Checks orphans until it is dropped; dropping it waits until no memory is mapped.
 ///
 /// It must not be leaked (`mem::forget`), as a `Registration` of a driver must not be: the work item would run in a module
 /// that is gone.

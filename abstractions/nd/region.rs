@@ -22,8 +22,8 @@ use kernel::{
 #[repr(transparent)]
 pub(crate) struct Region(Opaque<bindings::nd_region>);
 
-// SAFETY: libnvdimm takes its own locks for flushes and lists. Of the other fields that are read here, only `bb_state`
-// changes, which is read by one volatile load.
+// SAFETY: libnvdimm takes its own locks for flushes and lists. Only one of the other fields that are read here
+// changes: `bb_state`, which is read by one volatile load.
 unsafe impl Sync for Region {}
 
 /// The state of a flush for a [`Bio`].
