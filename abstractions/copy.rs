@@ -286,7 +286,7 @@ pub(super) unsafe fn flush_caches(at: NonNull<u8>, len: usize) -> Result {
 pub(super) unsafe fn flush_caches(at: NonNull<u8>, len: usize) -> Result {
     // SAFETY: `# Safety` requires mapped bytes.
     unsafe { bindings::arch_wb_cache_pmem(at.as_ptr().cast(), len) };
-    // SAFETY: As above.
+    // SAFETY: `# Safety` requires mapped bytes.
     unsafe { invalidate_caches(at, len) };
     Ok(())
 }

@@ -491,8 +491,8 @@ impl<'bound, T: Operations + 'bound> Registration<'bound, T> {
 // found it with the read lock held. There are no methods.
 unsafe impl<T: Operations> Registered for Registration<'_, T> {
     unsafe fn unregister(&self) {
-        // SAFETY: The caller promises that the value is registered, so `dax_add_host` has succeeded for the
-        // disk.
+        // SAFETY: `Registered::unregister` requires that the value is registered, so `dax_add_host` has
+        // succeeded for the disk.
         unsafe { bindings::dax_remove_host(self.disk.as_raw()) };
         self.link.dax.store(core::ptr::null_mut(), Release);
         // Waits for all readers: nobody has a pointer from `link` any more.

@@ -16,12 +16,12 @@ pub(crate) fn without_io<R>(f: impl FnOnce() -> R) -> R {
     // SAFETY: A task may read and change its own flags. Interrupts that change them restore them.
     let flags = unsafe { &raw mut (*task).flags };
 
-    // SAFETY: As above.
+    // SAFETY: `flags` is a field of the current task, which only this task writes.
     let before = unsafe { *flags } & NOIO;
-    // SAFETY: As above.
+    // SAFETY: `flags` is a field of the current task, which only this task writes.
     unsafe { *flags |= NOIO };
     let result = f();
-    // SAFETY: As above.
+    // SAFETY: `flags` is a field of the current task, which only this task writes.
     unsafe { *flags = (*flags & !NOIO) | before };
     result
 }

@@ -117,8 +117,8 @@ impl<S: Sleeper> Notifier<S> {
 unsafe impl<S: Sleeper> Registered for Notifier<S> {
     unsafe fn unregister(&self) {
         #[cfg(CONFIG_PM_SLEEP)]
-        // SAFETY: The caller promises that the value is registered, so the notifier is on the chain. It only
-        // fails for one that is not.
+        // SAFETY: `Registered::unregister` requires that the value is registered, so the notifier is on the
+        // chain. It only fails for one that is not.
         unsafe {
             bindings::unregister_pm_notifier(self.block.get())
         };

@@ -161,7 +161,8 @@ impl<J: Job> Work<J> {
 // reference to the job remains.
 unsafe impl<J: Job> Registered for Work<J> {
     unsafe fn unregister(&self) {
-        // SAFETY: The caller promises that the value is registered, so the work item is initialised.
+        // SAFETY: `Registered::unregister` requires that the value is registered, so the work item is
+        // initialised.
         unsafe { bindings::disable_work_sync(self.work.get()) };
     }
 }

@@ -313,7 +313,7 @@ impl<T: Operations> AsRef<GenDisk> for Disk<T> {
 // disk remains; bios that end later do not use its data.
 unsafe impl<T: Operations> Registered for Disk<T> {
     unsafe fn unregister(&self) {
-        // SAFETY: The caller promises that the disk is registered. It is unregistered only here.
+        // SAFETY: `Registered::unregister` requires that the disk is registered. It is unregistered only here.
         unsafe { kernel::bindings::del_gendisk(self.0.disk.as_raw()) };
     }
 }

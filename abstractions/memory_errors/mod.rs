@@ -164,7 +164,7 @@ impl Chains {
             // INVARIANT: `LISTENERS` is initialised above.
             // SAFETY: This is the only call, and `LISTENERS` is initialised.
             _mce <- unsafe { mce::Notifier::new() },
-            // SAFETY: As for the other one.
+            // SAFETY: This is the only call, and `LISTENERS` is initialised.
             _ghes <- unsafe { ghes::Notifier::new() },
         })
     }
@@ -239,8 +239,8 @@ unsafe impl<H: Handler> Registered for Listener<H> {
         let mut head = LISTENERS.lock();
         let mut place = &raw mut head.0;
 
-        // SAFETY: The lock is held: nodes on the list belong to registered listeners, and `own` is one of
-        // them, as the caller promises that the value is registered.
+        // SAFETY: The lock is held, so nodes on the list belong to registered listeners. `own` is one of
+        // them, because `Registered::unregister` requires that the value is registered.
         unsafe {
             while *place != own && !(*place).is_null() {
                 place = &raw mut (**place).next;

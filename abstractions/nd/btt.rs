@@ -140,8 +140,8 @@ impl<'bound> Btt<'bound> {
 // namespace, which stay until after `'bound`. The other methods check whether there is a disk.
 unsafe impl Registered for Btt<'_> {
     unsafe fn unregister(&self) {
-        // SAFETY: The caller promises that the value is registered, so the BTT is attached. It is detached
-        // only here.
+        // SAFETY: `Registered::unregister` requires that the value is registered, so the BTT is attached. It
+        // is detached only here.
         unsafe { bindings::nvdimm_namespace_detach_btt(self.btt.as_ptr()) };
     }
 }

@@ -321,7 +321,7 @@ impl Badranges<'_> {
                 // At the end of the list, so that it is passed to `cut` as well.
                 self.append(second);
             }
-            // SAFETY: See above.
+            // SAFETY: `entry` is still in the list, and is accessed only with the lock of the list held.
             set_addresses(unsafe { &mut *entry }, rest);
         }
         true
