@@ -3,12 +3,12 @@
 //! The bad blocks of a namespace: one exact set, in every mode.
 //!
 //! Errors come from the bus's badrange list, from machine checks and memory failures, and from
-//! users. They are added to the [`Set`], which is all that I/O looks up. A write that covers a bad
+//! users. They are added to the [`BadSectors`], which is all that I/O looks up. A write that covers a bad
 //! block removes it (`repair.rs`). Everything else that shows errors is a view of the set:
 //!
 //! - the disk's `badblocks`, a table of the block layer with room for 512 ranges: it shows as many
 //!   as fit. Users can add to it without the driver. Such sectors are bad at once, and the next
-//!   reader of the set adds them to it ([`Set::import`]);
+//!   reader of the set adds them to it ([`BadSectors::import`]);
 //! - `errors/list` (`control.rs`), which shows the set;
 //! - the bus's badrange list, which keeps errors across bindings (`badrange.rs`).
 
@@ -16,7 +16,7 @@
 
 use crate::{
     abstractions::{
-        badblocks::BadBlocks,
+        badblocks::BadblocksTable,
         block::{
             Disk,
             Operations, //
@@ -80,14 +80,14 @@ use kernel::{
 /// The table of bad blocks that users or `nd_btt` see.
 pub(crate) enum Table<'bound> {
     /// The `badblocks` of the driver's disk, which users can add to.
-    Disk(Pin<KBox<BadBlocks>>),
+    Disk(Pin<KBox<BadblocksTable>>),
     /// The table of the namespace, which a BTT consults and clears.
-    Btt(&'bound BadBlocks),
+    Btt(&'bound BadblocksTable),
 }
 
 impl Table<'_> {
     #[inline]
-    fn get(&self) -> &BadBlocks {
+    fn get(&self) -> &BadblocksTable {
         match self {
             Self::Disk(table) => table,
             Self::Btt(table) => table,
@@ -95,8 +95,8 @@ impl Table<'_> {
     }
 }
 
-/// The data that the lock of a [`Set`] protects. Sectors count from the start of the namespace.
-pub(crate) struct State {
+/// The data that the lock of a [`BadSectors`] protects. Sectors count from the start of the namespace.
+pub(crate) struct BadSectorsState {
     /// The bad sectors. `pending`: the bus's badrange list lacks them.
     pub(crate) bad: RangeSet,
     /// Repaired sectors that the badrange list still has. `pending`: the driver has to remove them.
@@ -127,7 +127,7 @@ pub(crate) struct State {
     pub(crate) unread: bool,
 }
 
-impl State {
+impl BadSectorsState {
     fn is_under_repair(&self, sectors: &Range<u64>) -> bool {
         intersection(sectors, &self.repair).is_some()
     }
@@ -170,7 +170,7 @@ const PAGE_SECTORS: u64 = 1 << (PAGE_SHIFT as u32 - SECTOR_SHIFT);
 
 /// The exact set of bad sectors of a namespace, with the table that shows them.
 #[pin_data]
-pub(crate) struct Set<'bound> {
+pub(crate) struct BadSectors<'bound> {
     /// A sector of the data area is bad, or a page of it has failed. Set under the lock; the fast
     /// path reads it without.
     any: Flag,
@@ -178,7 +178,7 @@ pub(crate) struct Set<'bound> {
     /// The BTT whose table this is, if it is one, is detached.
     pub(crate) is_detached: Flag,
     #[pin]
-    pub(crate) state: SpinLock<State>,
+    pub(crate) state: SpinLock<BadSectorsState>,
     /// Locked during a repair.
     #[pin]
     repairs: Mutex<()>,
@@ -191,7 +191,7 @@ pub(crate) struct Set<'bound> {
     data: Range<u64>,
 }
 
-impl<'bound> Set<'bound> {
+impl<'bound> BadSectors<'bound> {
     fn new(
         dev: &'bound nd::Device<Bound>,
         namespace: Range<u64>,
@@ -203,7 +203,7 @@ impl<'bound> Set<'bound> {
             any: Flag::new(false),
             is_detached: Flag::new(false),
             data: start..start.saturating_add(len),
-            state <- new_spinlock!(State {
+            state <- new_spinlock!(BadSectorsState {
                 spares: Spares::new(SPARES, GFP_KERNEL)?,
                 repair_spares: Spares::new(REPAIR_SPARES, GFP_KERNEL)?,
                 bad: RangeSet::new(),
@@ -270,7 +270,7 @@ impl<'bound> Set<'bound> {
     }
 
     #[inline]
-    pub(crate) fn table(&self) -> &BadBlocks {
+    pub(crate) fn table(&self) -> &BadblocksTable {
         self.table.get()
     }
 
@@ -320,7 +320,7 @@ impl<'bound> Set<'bound> {
 
     fn add_with(
         &self,
-        state: &mut State,
+        state: &mut BadSectorsState,
         sectors: &Range<u64>,
         tag: Tag,
         spares: &mut Spares,
@@ -388,14 +388,18 @@ impl<'bound> Set<'bound> {
         self.update_any(state);
     }
 
-    fn update_any(&self, state: &State) {
+    fn update_any(&self, state: &BadSectorsState) {
         self.any
             .set(state.bad.first(&self.data).is_some() || !state.failed.is_empty());
     }
 
     /// Changes the table, and notes whether others have changed it. `change` returns the number of its
     /// writes.
-    fn change_table(&self, state: &mut State, change: impl FnOnce(&BadBlocks) -> u32) {
+    fn change_table(
+        &self,
+        state: &mut BadSectorsState,
+        change: impl FnOnce(&BadblocksTable) -> u32,
+    ) {
         let table = self.table();
         let before = table.version();
         let writes = change(table);
@@ -408,7 +412,7 @@ impl<'bound> Set<'bound> {
     }
 
     /// Adds `sectors` to the table, as many as fit.
-    fn show_in_table(&self, state: &mut State, sectors: &Range<u64>) {
+    fn show_in_table(&self, state: &mut BadSectorsState, sectors: &Range<u64>) {
         let Some(Range { start, end }) = intersection(sectors, &self.data) else {
             return;
         };
@@ -437,7 +441,7 @@ impl<'bound> Set<'bound> {
     }
 
     /// Removes `sectors` from the table.
-    fn hide_in_table(&self, state: &mut State, sectors: &Range<u64>) {
+    fn hide_in_table(&self, state: &mut BadSectorsState, sectors: &Range<u64>) {
         let Some(Range { start, end }) = intersection(sectors, &self.data) else {
             return;
         };
@@ -475,7 +479,7 @@ impl<'bound> Set<'bound> {
 
     /// Adds bad sectors that the table lacks, as many as fit. Not to that of a BTT, which may have cleared some
     /// of them: it would take their data for lost.
-    fn fill_table(&self, state: &mut State) {
+    fn fill_table(&self, state: &mut BadSectorsState) {
         while let Some(at) = state.lacks {
             if self.is_btt() || self.table().count() >= self.room() {
                 return;
@@ -499,8 +503,8 @@ impl<'bound> Set<'bound> {
     /// The number of entries that the table may have. Users can't read that of a BTT.
     fn room(&self) -> usize {
         match self.table {
-            Table::Disk(_) => BadBlocks::room(self.data.end.saturating_sub(self.data.start)),
-            Table::Btt(_) => BadBlocks::CAPACITY,
+            Table::Disk(_) => BadblocksTable::room(self.data.end.saturating_sub(self.data.start)),
+            Table::Btt(_) => BadblocksTable::CAPACITY,
         }
     }
 
@@ -576,7 +580,7 @@ impl<'bound> Set<'bound> {
     }
 
     #[inline]
-    fn first_in_state(&self, state: &State, sectors: &Range<u64>) -> Option<u64> {
+    fn first_in_state(&self, state: &BadSectorsState, sectors: &Range<u64>) -> Option<u64> {
         let listed = state.bad.first(sectors);
 
         if state.seen == Some(self.table().version()) {
@@ -630,8 +634,8 @@ impl<'bound> Set<'bound> {
 
 /// The bad blocks of a bound namespace. Dropping it writes them to the bus's badrange list.
 pub(crate) struct Badblocks<'bound> {
-    work: Scoped<'bound, Work<Set<'bound>>>,
-    set: Arc<Set<'bound>>,
+    work: Scoped<'bound, Work<BadSectors<'bound>>>,
+    set: Arc<BadSectors<'bound>>,
 }
 
 impl<'bound> Badblocks<'bound> {
@@ -644,7 +648,7 @@ impl<'bound> Badblocks<'bound> {
         table: Table<'bound>,
         scope: &'bound Scope<'bound>,
     ) -> Result<Arc<Self>> {
-        let set = Arc::pin_init(Set::new(dev, namespace, &data, table), GFP_KERNEL)?;
+        let set = Arc::pin_init(BadSectors::new(dev, namespace, &data, table), GFP_KERNEL)?;
         let work = Work::new(set.clone(), Queue::System, scope)?;
 
         Arc::new(Self { work, set }, GFP_KERNEL).map_err(|_| ENOMEM)
@@ -661,7 +665,7 @@ impl<'bound> Badblocks<'bound> {
     }
 
     /// The table of bad blocks, for the block layer.
-    pub(crate) fn table(&self) -> &BadBlocks {
+    pub(crate) fn table(&self) -> &BadblocksTable {
         self.set.table()
     }
 
@@ -928,7 +932,7 @@ pub(crate) enum Condition {
     Failed,
 }
 
-/// The number of times that [`Set::import`] reads a table that changes meanwhile.
+/// The number of times that [`BadSectors::import`] reads a table that changes meanwhile.
 const IMPORT_PASSES: u32 = 8;
 
 /// The number of nodes that a repair may need: one to split a bad range, and one for each gap between

@@ -14,13 +14,13 @@
 
 use crate::{
     abstractions::{
-        badblocks::BadBlocks,
+        badblocks::BadblocksTable,
         nd::Bus,
         work::Job, //
     },
     badblocks::{
-        Set,
-        State,
+        BadSectors,
+        BadSectorsState,
         SPARES, //
     },
     ranges::{
@@ -33,7 +33,7 @@ use crate::{
 use core::ops::Range;
 use kernel::prelude::*;
 
-impl Set<'_> {
+impl BadSectors<'_> {
     /// Adds the bus's badranges in the namespace. [`ENOMEM`]; the next work item tries again. Sleeps.
     pub(crate) fn read_badrange(&self) -> Result {
         // Without memory, `repaired` still has what the list has.
@@ -257,7 +257,7 @@ impl Set<'_> {
     }
 
     /// Returns the first bad sectors from `at` on that the table of the BTT does not have.
-    fn next_cleared(&self, state: &State, mut at: u64) -> Option<Range<u64>> {
+    fn next_cleared(&self, state: &BadSectorsState, mut at: u64) -> Option<Range<u64>> {
         // Behind, the table may lack others as well.
         let end = state.first_lacking();
 
@@ -280,7 +280,7 @@ impl Set<'_> {
     /// change the table: the BTT may have cleared some since ([`Self::follow_btt`]). [`ENOMEM`]. Sleeps.
     pub(crate) fn add_attached(&self, before: &[Range<u64>]) -> Result {
         // Without room for all of them, the table does not show which were cleared.
-        if self.table_entries(before) >= BadBlocks::CAPACITY {
+        if self.table_entries(before) >= BadblocksTable::CAPACITY {
             return Ok(());
         }
         let tag = Tag {
@@ -304,7 +304,7 @@ impl Set<'_> {
         ranges.iter().fold(0, |entries, addresses| {
             let sectors = self.sectors(addresses);
 
-            entries.saturating_add(BadBlocks::entries(
+            entries.saturating_add(BadblocksTable::entries(
                 sectors.end.saturating_sub(sectors.start),
             ))
         })
@@ -320,7 +320,7 @@ impl Set<'_> {
     }
 }
 
-impl Job for Set<'_> {
+impl Job for BadSectors<'_> {
     fn run(&self) {
         // Without memory, the next report tries again, and unbind at the latest.
         let _ = self.sync();

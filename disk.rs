@@ -6,7 +6,7 @@
 
 use crate::{
     abstractions::{
-        badblocks::BadBlocks,
+        badblocks::BadblocksTable,
         block::{
             Bio,
             BoolAttribute,
@@ -207,7 +207,7 @@ impl Operations for PmemDisk<'_> {
         }
     }
 
-    fn bad_blocks(&self) -> &BadBlocks {
+    fn bad_blocks(&self) -> &BadblocksTable {
         self.media.badblocks().table()
     }
 }

@@ -13,7 +13,7 @@
 
 use crate::{
     abstractions::{
-        badblocks::BadBlocks,
+        badblocks::BadblocksTable,
         block::{
             Disk,
             UnregisteredDisk, //
@@ -189,7 +189,7 @@ impl<'bound> BoundNamespace<'bound> {
         })?;
         let link = Arc::new(FailureLink::new(), GFP_KERNEL)?;
         let data = mapping.data(&range)?;
-        let table = Table::Disk(KBox::pin_init(BadBlocks::new(), GFP_KERNEL)?);
+        let table = Table::Disk(KBox::pin_init(BadblocksTable::new(), GFP_KERNEL)?);
         let badblocks = Badblocks::new(bound, half_open(&range), half_open(&data), table, scope)?;
 
         badblocks.fill(&[])?;

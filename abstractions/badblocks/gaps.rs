@@ -4,10 +4,10 @@
 
 #![forbid(unsafe_code)]
 
-use super::BadBlocks;
+use super::BadblocksTable;
 use core::ops::Range;
 
-impl BadBlocks {
+impl BadblocksTable {
     /// Returns the first bad sector of the `len` from `start` on.
     #[inline]
     pub(crate) fn first_bad(&self, start: u64, len: u64) -> Option<u64> {

@@ -37,17 +37,17 @@ fn calls(start: u64, len: u64) -> impl Iterator<Item = (u64, u64)> {
 /// `inner` is initialised.
 #[pin_data(PinnedDrop)]
 #[repr(transparent)]
-pub(crate) struct BadBlocks {
+pub(crate) struct BadblocksTable {
     #[pin]
     inner: Opaque<bindings::badblocks>,
 }
 
 // SAFETY: Any thread may use and free a `struct badblocks`.
-unsafe impl Send for BadBlocks {}
+unsafe impl Send for BadblocksTable {}
 // SAFETY: `struct badblocks` has its own lock; fields that are read without are single loads.
-unsafe impl Sync for BadBlocks {}
+unsafe impl Sync for BadblocksTable {}
 
-impl BadBlocks {
+impl BadblocksTable {
     /// The most entries in a table.
     pub(crate) const CAPACITY: usize = PAGE_SIZE / size_of::<u64>();
 
@@ -158,7 +158,7 @@ impl BadBlocks {
 }
 
 #[pinned_drop]
-impl PinnedDrop for BadBlocks {
+impl PinnedDrop for BadblocksTable {
     fn drop(self: Pin<&mut Self>) {
         // SAFETY: By the type invariant the table is initialised. It is freed only here.
         unsafe { bindings::badblocks_exit(self.as_raw()) };

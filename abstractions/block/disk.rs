@@ -7,7 +7,7 @@ use super::{
     Bio, //
 };
 use crate::abstractions::{
-    badblocks::BadBlocks,
+    badblocks::BadblocksTable,
     bindings,
     device::NumaNode,
     scope::{
@@ -71,7 +71,7 @@ pub(crate) trait Operations: Send + Sync + Sized {
     fn submit(&self, bio: Bio<'_>);
 
     /// Returns the bad blocks of the disk, which sysfs shows as `badblocks`.
-    fn bad_blocks(&self) -> &BadBlocks;
+    fn bad_blocks(&self) -> &BadblocksTable;
 }
 
 /// The limits and the features of a disk.

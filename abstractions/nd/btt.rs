@@ -9,7 +9,7 @@ use super::{
     Probed, //
 };
 use crate::abstractions::{
-    badblocks::BadBlocks,
+    badblocks::BadblocksTable,
     bindings,
     scope::{
         Registered,
@@ -107,7 +107,7 @@ impl<'bound> Btt<'bound> {
     }
 
     /// Returns the bad blocks that the BTT consults, in sectors of the namespace.
-    pub(crate) fn badblocks(&self) -> &'bound BadBlocks {
+    pub(crate) fn badblocks(&self) -> &'bound BadblocksTable {
         // SAFETY: By the type invariant the namespace is enabled, so that `bb` is initialised. devres frees
         // it after `'bound`.
         unsafe {
@@ -115,7 +115,7 @@ impl<'bound> Btt<'bound> {
                 .ndns
                 .cast::<bindings::nd_namespace_io>();
 
-            BadBlocks::from_raw(&raw mut (*nsio).bb)
+            BadblocksTable::from_raw(&raw mut (*nsio).bb)
         }
     }
 

@@ -4,7 +4,7 @@
 
 use super::Region;
 use crate::abstractions::{
-    badblocks::BadBlocks,
+    badblocks::BadblocksTable,
     bindings, //
 };
 use core::ops::Range;
@@ -50,7 +50,7 @@ impl Region {
         if is_alone {
             return Ok(hidden);
         }
-        hidden.ranges = KVVec::with_capacity(BadBlocks::CAPACITY, GFP_KERNEL)?;
+        hidden.ranges = KVVec::with_capacity(BadblocksTable::CAPACITY, GFP_KERNEL)?;
 
         let bus = self.lock_bus();
 
@@ -196,7 +196,7 @@ impl Bus<'_> {
     /// Adds the physical `addresses` to the bad blocks of the region, as far as there is room. Returns
     /// whether there was.
     pub(crate) fn set_badblocks(&self, addresses: &Range<u64>) -> bool {
-        self.set_while_room(addresses, BadBlocks::room(self.0.size() >> 9))
+        self.set_while_room(addresses, BadblocksTable::room(self.0.size() >> 9))
     }
 
     fn set_while_room(&self, addresses: &Range<u64>, room: usize) -> bool {
@@ -216,7 +216,7 @@ impl Bus<'_> {
                 let listed = part(entry, range);
 
                 if !listed.is_empty() {
-                    self.set_while_room(&listed, BadBlocks::CAPACITY);
+                    self.set_while_room(&listed, BadblocksTable::CAPACITY);
                 }
             }
             None

@@ -4,7 +4,7 @@
 
 use super::Device;
 use crate::abstractions::{
-    badblocks::BadBlocks,
+    badblocks::BadblocksTable,
     bindings,
     block::DiskName,
     errno::is_eopnotsupp,
@@ -146,7 +146,7 @@ impl<'a> Namespace<'a, '_> {
         // the info block can be read, if the copy survives a machine check (`Memory::read_bytes`).
         if cfg!(all(CONFIG_ARCH_HAS_COPY_MC, CONFIG_X86_64)) && !self.dev.region().has_commands() {
             // SAFETY: By the type invariant it is valid, and its table is initialised while it is enabled.
-            unsafe { BadBlocks::from_raw(&raw mut (*self.nsio()).bb) }
+            unsafe { BadblocksTable::from_raw(&raw mut (*self.nsio()).bb) }
                 .clear(0, INFO_BLOCK_END >> 9);
         }
         // INVARIANT: `devm_namespace_enable` has succeeded for the pair.

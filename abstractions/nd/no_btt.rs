@@ -10,7 +10,7 @@ use super::{
     Probed, //
 };
 use crate::abstractions::{
-    badblocks::BadBlocks,
+    badblocks::BadblocksTable,
     scope::{
         Registered,
         Scope,
@@ -59,7 +59,7 @@ impl<'bound> Btt<'bound> {
     }
 
     /// Returns the bad blocks that the BTT consults.
-    pub(crate) fn badblocks(&self) -> &'bound BadBlocks {
+    pub(crate) fn badblocks(&self) -> &'bound BadblocksTable {
         match self.never {}
     }
 

@@ -3,7 +3,7 @@
 //! Regions: flushing, and their bad blocks.
 
 use crate::abstractions::{
-    badblocks::BadBlocks,
+    badblocks::BadblocksTable,
     bindings,
     block::Bio, //
 };
@@ -111,10 +111,10 @@ impl Region {
     }
 
     /// The bad blocks of the region, which has all its namespaces.
-    pub(super) fn badblocks(&self) -> &BadBlocks {
+    pub(super) fn badblocks(&self) -> &BadblocksTable {
         // SAFETY: By the type invariant the region is bound: its driver initialises `bb` before it creates
         // the namespaces.
-        unsafe { BadBlocks::from_raw(&raw mut (*self.as_raw()).bb) }
+        unsafe { BadblocksTable::from_raw(&raw mut (*self.as_raw()).bb) }
     }
 
     /// The size in bytes.

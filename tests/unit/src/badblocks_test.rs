@@ -6,7 +6,7 @@
 //! Each thread has pages of its own, so that it knows which of their sectors are bad. But errors of all threads are
 //! next to each other, in the same ranges.
 
-use crate::abstractions::badblocks::BadBlocks;
+use crate::abstractions::badblocks::BadblocksTable;
 use crate::abstractions::dax::FailureLink;
 use crate::abstractions::memory_errors::{Handler, Source};
 use crate::abstractions::memremap::MemoryFailure;
@@ -128,13 +128,13 @@ impl World {
         setup: Setup,
         region: &'static Region,
         scope: &'static Scope<'static>,
-        attached: Option<(&'static BadBlocks, &[Range<u64>])>,
+        attached: Option<(&'static BadblocksTable, &[Range<u64>])>,
     ) -> Self {
         let dev = leak(Device::new(region));
         let len = setup.pages * PAGE;
         let (table, before) = match attached {
             Some((table, before)) => (Table::Btt(table), before),
-            None => (Table::Disk(Box::pin(BadBlocks::default())), &[][..]),
+            None => (Table::Disk(Box::pin(BadblocksTable::default())), &[][..]),
         };
         let badblocks = Badblocks::new(
             dev,
@@ -505,12 +505,12 @@ fn attach(
     setup: Setup,
     region: &'static Region,
     known: &mut Sectors,
-) -> (&'static BadBlocks, Vec<Range<u64>>) {
+) -> (&'static BadblocksTable, Vec<Range<u64>>) {
     let bus = region.lock_bus();
     let before = bus
         .badranges(&addresses(&(0..setup.pages * PAGE)))
         .expect("there is memory");
-    let table = leak(BadBlocks::default());
+    let table = leak(BadblocksTable::default());
 
     drop(bus);
     for sector in before.iter().flat_map(sectors) {
@@ -632,7 +632,7 @@ fn check_rebind(setup: Setup, region: &'static Region, bad: &Sectors) {
     assert!(
         world.in_table() == listed
             || world.in_table().is_subset(&listed)
-                && world.badblocks.table().count() >= BadBlocks::room(0)
+                && world.badblocks.table().count() >= BadblocksTable::room(0)
     );
     drop(ManuallyDrop::into_inner(world));
 }
@@ -693,16 +693,16 @@ fn check_full_btt(test: fn(&World)) {
             fail_one_in(0);
             let region = leak(Region::at(REGION, false));
             let scope = leak(Scope::new());
-            let table = leak(BadBlocks::default());
+            let table = leak(BadblocksTable::default());
             let world = ManuallyDrop::new(World::bind(setup, region, scope, Some((table, &[]))));
-            let singles = (4..4 + 2 * BadBlocks::CAPACITY as u64).step_by(2);
+            let singles = (4..4 + 2 * BadblocksTable::CAPACITY as u64).step_by(2);
 
             for sectors in std::iter::once(0..3).chain(singles.map(|sector| sector..sector + 1)) {
                 let added = world.badblocks.add(&addresses(&sectors), Origin::User);
 
                 added.expect("there is memory");
             }
-            assert_eq!(table.count(), BadBlocks::CAPACITY);
+            assert_eq!(table.count(), BadblocksTable::CAPACITY);
             test(&world);
             drop(ManuallyDrop::into_inner(world));
         },

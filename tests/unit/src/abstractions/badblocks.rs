@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 const ENOSPC: Error = Error(28);
 
 #[derive(Default)]
-pub(crate) struct BadBlocks {
+pub(crate) struct BadblocksTable {
     /// Sorted, disjoint, and none longer than `LONGEST`.
     entries: Mutex<Vec<Range<u64>>>,
     version: AtomicU32,
@@ -21,7 +21,7 @@ pub(crate) struct BadBlocks {
     was_full: AtomicBool,
 }
 
-impl BadBlocks {
+impl BadblocksTable {
     pub(crate) const CAPACITY: usize = 12;
 
     const LONGEST: u64 = 16;
@@ -120,13 +120,13 @@ fn add(entries: &mut Vec<Range<u64>>, sector: u64) -> Result {
     entries.insert(at, sector..sector + 1);
     for front in [at, at.saturating_sub(1)] {
         if let Some([one, other]) = entries.get(front..front + 2) {
-            if one.end == other.start && other.end - one.start <= BadBlocks::LONGEST {
+            if one.end == other.start && other.end - one.start <= BadblocksTable::LONGEST {
                 entries[front] = one.start..other.end;
                 entries.remove(front + 1);
             }
         }
     }
-    if entries.len() > BadBlocks::CAPACITY {
+    if entries.len() > BadblocksTable::CAPACITY {
         entries.remove(at);
         return Err(ENOSPC);
     }

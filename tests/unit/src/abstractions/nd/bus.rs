@@ -3,7 +3,7 @@
 //! A bus with a badrange list, which behaves like that of `drivers/nvdimm/badrange.c`.
 
 use super::Region;
-use crate::abstractions::badblocks::BadBlocks;
+use crate::abstractions::badblocks::BadblocksTable;
 use crate::prelude::{allocate, KVVec, Result, GFP_KERNEL};
 use crate::sync::{Guard, Mutex};
 use shuttle::rand::{thread_rng, Rng};
@@ -14,7 +14,7 @@ use std::ops::Range;
 pub(crate) struct State {
     lock: Mutex<()>,
     list: Mutex<Vec<Range<u64>>>,
-    table: BadBlocks,
+    table: BadblocksTable,
     has_commands: bool,
     /// The physical address of the region.
     start: u64,
@@ -25,7 +25,7 @@ impl Default for State {
         Self {
             lock: Mutex::new(()),
             list: Mutex::new(Vec::new()),
-            table: BadBlocks::default(),
+            table: BadblocksTable::default(),
             has_commands: false,
             start: 0,
         }
@@ -205,7 +205,7 @@ impl Bus<'_> {
         self.0
             .bus
             .table
-            .set_while_room(sectors, BadBlocks::CAPACITY)
+            .set_while_room(sectors, BadblocksTable::CAPACITY)
             .0
             >= end
     }
