@@ -27,9 +27,9 @@ use crate::abstractions::{
         Scope,
         Scoped, //
     },
-    sleep::{
-        Notifier,
-        Sleeper, //
+    suspend::{
+        PmNotifier,
+        SuspendHandler, //
     },
     timer::{
         Late,
@@ -69,7 +69,7 @@ pub(crate) struct Flush<'bound> {
 /// Shared flushes, and the work item that starts them for bios that no thread waits for.
 struct Shared<'bound> {
     work: Scoped<'bound, Work<Group<'bound>>>,
-    _notifier: Scoped<'bound, Notifier<Group<'bound>>>,
+    _notifier: Scoped<'bound, PmNotifier<Group<'bound>>>,
     group: Arc<Group<'bound>>,
 }
 
@@ -101,7 +101,7 @@ impl<'bound> Flush<'bound> {
 
             let shared = Shared {
                 work,
-                _notifier: Notifier::new(group.clone(), scope)?,
+                _notifier: PmNotifier::new(group.clone(), scope)?,
                 group,
             };
 
@@ -182,8 +182,8 @@ struct State {
     waiting: u32,
     /// Bios that the next flush ends.
     bios: BioList,
-    /// The system is about to sleep: bios go to the provider, each by itself.
-    falls_asleep: bool,
+    /// The system is about to suspend: bios go to the provider, each by itself.
+    is_suspending: bool,
     /// The newest flushes, by their numbers: several, because a thread takes its result when it next
     /// runs, and other flushes need not wait for that.
     rounds: [Round; 4],
@@ -218,7 +218,7 @@ impl State {
             ended: 0,
             waiting: 0,
             bios: BioList::new(),
-            falls_asleep: false,
+            is_suspending: false,
             rounds: [round; 4],
         }
     }
@@ -317,7 +317,7 @@ impl<'bound> Group<'bound> {
     fn add<'a>(&self, bio: Bio<'a>) -> Added<'a> {
         let mut state = self.state.lock();
 
-        if state.falls_asleep {
+        if state.is_suspending {
             return Added::Refused(bio);
         }
         let first = state.bios.is_empty();
@@ -373,12 +373,12 @@ impl Job for Group<'_> {
 
 /// Before virtio-pmem suspends, it waits for the bios that it has; it does not know of those that share a
 /// flush. Threads that wait for a flush keep the system awake.
-impl Sleeper for Group<'_> {
+impl SuspendHandler for Group<'_> {
     fn prepare(&self) {
         let mut state = self.state.lock();
         let busy = state.is_under_way() || !state.bios.is_empty();
 
-        state.falls_asleep = true;
+        state.is_suspending = true;
         drop(state);
         if busy {
             // Each bio gets the result of its flush; this one only comes after them.
@@ -386,8 +386,8 @@ impl Sleeper for Group<'_> {
         }
     }
 
-    fn wake(&self) {
-        self.state.lock().falls_asleep = false;
+    fn resume(&self) {
+        self.state.lock().is_suspending = false;
     }
 }
 

@@ -27,7 +27,7 @@ pub(crate) mod nd;
 mod page;
 pub(crate) mod reclaim;
 pub(crate) mod scope;
-pub(crate) mod sleep;
+pub(crate) mod suspend;
 pub(crate) mod sysfs;
 pub(crate) mod timer;
 pub(crate) mod work;

@@ -83,8 +83,8 @@ fn interleave() -> usize {
     flushes
 }
 
-/// Submits bios while the system sleeps, and checks that no flush for several of them is under way then.
-fn sleep() {
+/// Submits bios while the system is suspended, and checks that no flush for several of them is under way then.
+fn suspend() {
     let region = leak(Region::default());
     let ended = leak(AtomicU64::new(0));
     let scope = leak(Scope::new());
@@ -106,7 +106,7 @@ fn sleep() {
         .collect();
 
     for _ in 0..2 {
-        scope.sleep(|| {
+        scope.suspend(|| {
             for _ in 0..4 {
                 assert!(!region.is_busy());
                 shuttle::thread::yield_now();
@@ -122,8 +122,8 @@ fn sleep() {
 }
 
 #[test]
-fn no_flush_for_bios_is_under_way_while_the_system_sleeps() {
-    shuttle::check_random(sleep, crate::interleavings(INTERLEAVINGS));
+fn no_flush_for_bios_is_under_way_while_the_system_is_suspended() {
+    shuttle::check_random(suspend, crate::interleavings(INTERLEAVINGS));
 }
 
 #[test]

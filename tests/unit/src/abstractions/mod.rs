@@ -11,7 +11,7 @@ pub(crate) mod memory_errors;
 pub(crate) mod memremap;
 pub(crate) mod nd;
 pub(crate) mod scope;
-pub(crate) mod sleep;
+pub(crate) mod suspend;
 pub(crate) mod timer;
 pub(crate) mod work;
 

@@ -2,7 +2,7 @@
 
 //! Registrations of a bound device, and the thread that runs its work items.
 
-use super::sleep::Sleeper;
+use super::suspend::SuspendHandler;
 use super::work::{Items, Job};
 use crate::prelude::GFP_KERNEL;
 use crate::sync::{Arc, Mutex};
@@ -12,7 +12,7 @@ use std::ops::Deref;
 pub(crate) struct Scope<'bound> {
     pub(super) items: Arc<Items>,
     pub(super) jobs: Mutex<Vec<std::sync::Arc<dyn Job + 'bound>>>,
-    pub(super) sleepers: Mutex<Vec<std::sync::Arc<dyn Sleeper + 'bound>>>,
+    pub(super) suspend_handlers: Mutex<Vec<std::sync::Arc<dyn SuspendHandler + 'bound>>>,
 }
 
 impl Scope<'_> {
@@ -20,7 +20,7 @@ impl Scope<'_> {
         Self {
             items: Arc::new(Items::default(), GFP_KERNEL).expect("there is memory"),
             jobs: Mutex::new(Vec::new()),
-            sleepers: Mutex::new(Vec::new()),
+            suspend_handlers: Mutex::new(Vec::new()),
         }
     }
 
@@ -34,13 +34,13 @@ impl Scope<'_> {
         }
     }
 
-    /// Sleeps, while `f` runs.
-    pub(crate) fn sleep(&self, f: impl FnOnce()) {
-        let sleepers = self.sleepers.lock().clone();
+    /// Suspends the system while `f` runs.
+    pub(crate) fn suspend(&self, f: impl FnOnce()) {
+        let handlers = self.suspend_handlers.lock().clone();
 
-        sleepers.iter().for_each(|sleeper| sleeper.prepare());
+        handlers.iter().for_each(|handler| handler.prepare());
         f();
-        sleepers.iter().for_each(|sleeper| sleeper.wake());
+        handlers.iter().for_each(|handler| handler.resume());
     }
 
     /// Lets [`Self::run_works`] return.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Sleep of the system: suspend and hibernation.
+//! System suspend and hibernation.
 //!
 //! C header: [`include/linux/suspend.h`](srctree/include/linux/suspend.h)
 
@@ -19,13 +19,13 @@ use kernel::{
     types::Opaque, //
 };
 
-/// What is told of the system's sleep.
-pub(crate) trait Sleeper: Send + Sync {
-    /// The system is about to sleep: tasks will be frozen, then devices suspended. May sleep.
+/// Is notified before the system suspends and after it resumes.
+pub(crate) trait SuspendHandler: Send + Sync {
+    /// The system is about to suspend: tasks will be frozen, then devices suspended. May sleep.
     fn prepare(&self);
 
-    /// It is awake again, or did not sleep.
-    fn wake(&self);
+    /// The system has resumed, or did not suspend.
+    fn resume(&self);
 }
 
 /// A registration on the chain of power-management notifiers.
@@ -33,37 +33,37 @@ pub(crate) trait Sleeper: Send + Sync {
 /// # Invariants
 ///
 /// While it is registered, `block` is on the chain with [`Self::callback`].
-pub(crate) struct Notifier<S: Sleeper> {
+pub(crate) struct PmNotifier<H: SuspendHandler> {
     #[cfg_attr(
         not(CONFIG_PM_SLEEP),
-        allow(dead_code, reason = "the system does not sleep")
+        allow(dead_code, reason = "the system does not suspend")
     )]
     block: Opaque<kernel::bindings::notifier_block>,
     #[cfg_attr(
         not(CONFIG_PM_SLEEP),
-        allow(dead_code, reason = "the system does not sleep")
+        allow(dead_code, reason = "the system does not suspend")
     )]
-    sleeper: Arc<S>,
+    handler: Arc<H>,
 }
 
-// SAFETY: Any thread may register and unregister a notifier. `S` is `Send` and `Sync`.
-unsafe impl<S: Sleeper> Send for Notifier<S> {}
-// SAFETY: The chain has a lock of its own. `S` is `Send` and `Sync`.
-unsafe impl<S: Sleeper> Sync for Notifier<S> {}
+// SAFETY: Any thread may register and unregister a notifier. `H` is `Send` and `Sync`.
+unsafe impl<H: SuspendHandler> Send for PmNotifier<H> {}
+// SAFETY: The chain has a lock of its own. `H` is `Send` and `Sync`.
+unsafe impl<H: SuspendHandler> Sync for PmNotifier<H> {}
 
-impl<S: Sleeper> Notifier<S> {
-    /// Registers `sleeper`. [`ENOMEM`].
+impl<H: SuspendHandler> PmNotifier<H> {
+    /// Registers `handler`. [`ENOMEM`].
     #[inline(never)]
     pub(crate) fn new<'bound>(
-        sleeper: Arc<S>,
+        handler: Arc<H>,
         scope: &'bound Scope<'bound>,
     ) -> Result<Scoped<'bound, Self>>
     where
-        S: 'bound,
+        H: 'bound,
     {
         let this = Self {
             block: Opaque::uninit(),
-            sleeper,
+            handler,
         };
 
         Scoped::new(scope, this, Self::register)
@@ -103,10 +103,10 @@ impl<S: Sleeper> Notifier<S> {
         match event as u32 {
             bindings::PM_SUSPEND_PREPARE
             | bindings::PM_HIBERNATION_PREPARE
-            | bindings::PM_RESTORE_PREPARE => this.sleeper.prepare(),
+            | bindings::PM_RESTORE_PREPARE => this.handler.prepare(),
             bindings::PM_POST_SUSPEND
             | bindings::PM_POST_HIBERNATION
-            | bindings::PM_POST_RESTORE => this.sleeper.wake(),
+            | bindings::PM_POST_RESTORE => this.handler.resume(),
             _ => (),
         }
         kernel::bindings::NOTIFY_DONE as c_int
@@ -114,7 +114,7 @@ impl<S: Sleeper> Notifier<S> {
 }
 
 // SAFETY: `unregister_pm_notifier` waits for calls in progress; from then on, there are none.
-unsafe impl<S: Sleeper> Registered for Notifier<S> {
+unsafe impl<H: SuspendHandler> Registered for PmNotifier<H> {
     unsafe fn unregister(&self) {
         #[cfg(CONFIG_PM_SLEEP)]
         // SAFETY: `Registered::unregister` requires that the value is registered, so the notifier is on the

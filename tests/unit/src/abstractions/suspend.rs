@@ -1,28 +1,28 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Sleep of the system, which a scope is told of.
+//! System suspend, of which a scope is notified.
 
 use super::scope::{Scope, Scoped};
 use crate::prelude::Result;
 use crate::sync::Arc;
 use std::marker::PhantomData;
 
-pub(crate) trait Sleeper: Send + Sync {
+pub(crate) trait SuspendHandler: Send + Sync {
     fn prepare(&self);
-    fn wake(&self);
+    fn resume(&self);
 }
 
-pub(crate) struct Notifier<S>(PhantomData<fn(S)>);
+pub(crate) struct PmNotifier<H>(PhantomData<fn(H)>);
 
-impl<S: Sleeper> Notifier<S> {
+impl<H: SuspendHandler> PmNotifier<H> {
     pub(crate) fn new<'bound>(
-        sleeper: Arc<S>,
+        handler: Arc<H>,
         scope: &'bound Scope<'bound>,
     ) -> Result<Scoped<'bound, Self>>
     where
-        S: 'bound,
+        H: 'bound,
     {
-        scope.sleepers.lock().push(sleeper.0);
+        scope.suspend_handlers.lock().push(handler.0);
         Ok(Scoped::new(Self(PhantomData)))
     }
 }
