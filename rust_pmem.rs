@@ -93,14 +93,14 @@ struct PmemModule {
     _inject: Option<debugfs::Dir>,
     #[pin]
     _memory_errors: memory_errors::Chains,
-    _orphans: orphans::Watched,
+    _orphans: orphans::OrphanChecker,
 }
 
 impl InPlaceModule for PmemModule {
     fn init(module: &'static ThisModule) -> impl PinInit<Self, Error> {
         try_pin_init!(Self {
             // Probing needs these three, and registering the driver probes.
-            _orphans: orphans::Watched::new(module)?,
+            _orphans: orphans::OrphanChecker::new(module)?,
             _memory_errors <- memory_errors::Chains::new(),
             // `ne` takes both a reference, as Linux 7.2 returns, and a value.
             _inject: module_parameters::inject.value().ne(&0)

@@ -43,23 +43,25 @@ use kernel::{
     }, //
 };
 
-/// The time before the first check of new orphans, and the longest one, in milliseconds. It doubles with
-/// each check.
-const PAUSES: (u32, u32) = (100, 1000);
+/// The time before the first check of new orphans, in milliseconds. It doubles with each check.
+const FIRST_PAUSE: u32 = 100;
+
+/// The longest time between two checks, in milliseconds.
+const LONGEST_PAUSE: u32 = 1000;
 
 /// The orphans, and the work item for them, which exists while the module is loaded.
 struct Orphans {
     /// [`add`] appends at the end, and only the work item removes entries. So during a check the places
     /// of the entries do not change.
     list: List<Pages>,
-    keeper: Option<(Arc<Watch>, &'static ThisModule)>,
+    checker: Option<(Arc<CheckWork>, &'static ThisModule)>,
 }
 
 kernel::sync::global_lock! {
-    // SAFETY: `Watched::new` initialises it before it sets `IS_READY`, and nobody uses it earlier.
+    // SAFETY: `OrphanChecker::new` initialises it before it sets `IS_READY`, and nobody uses it earlier.
     unsafe(uninit) static ORPHANS: Mutex<Orphans> = Orphans {
         list: List::new(),
-        keeper: None,
+        checker: None,
     };
 }
 
@@ -70,21 +72,21 @@ fn is_ready() -> bool {
     IS_READY.load(Acquire)
 }
 
-/// Returns the module, or `None` without [`Watched`].
+/// Returns the module, or `None` without [`OrphanChecker`].
 pub(super) fn module() -> Option<&'static ThisModule> {
     if !is_ready() {
         return None;
     }
-    ORPHANS.lock().keeper.as_ref().map(|(_, module)| *module)
+    ORPHANS.lock().checker.as_ref().map(|(_, module)| *module)
 }
 
 /// Adds `pages`, some of which are in use. [`module`] must have returned one.
 pub(super) fn add(pages: ListArc<Pages>) {
     let mut orphans = ORPHANS.lock();
 
-    if let Some((watch, _)) = &orphans.keeper {
-        watch.pause.store(PAUSES.0, Relaxed);
-        watch.clone().check_later();
+    if let Some((work, _)) = &orphans.checker {
+        work.pause.store(FIRST_PAUSE, Relaxed);
+        work.clone().check_later();
     }
     orphans.list.push_back(pages);
 }
@@ -96,14 +98,14 @@ pub(crate) fn frame_in_use(range: &RangeInclusive<u64>) -> Option<u64> {
     if !is_ready() {
         return None;
     }
-    let watch = ORPHANS
+    let work = ORPHANS
         .lock()
-        .keeper
+        .checker
         .as_ref()
-        .map(|(watch, _)| watch.clone())?;
+        .map(|(work, _)| work.clone())?;
 
     // Even if the list is empty: the work item may be unmapping the last orphan.
-    watch.check_now();
+    work.check_now();
     find(range)
 }
 
@@ -121,17 +123,17 @@ fn find(range: &RangeInclusive<u64>) -> Option<u64> {
 
 /// The work item that checks the orphans.
 #[pin_data]
-struct Watch {
+struct CheckWork {
     #[pin]
     work: DelayedWork<Self>,
     pause: Atomic<u32>,
 }
 
 impl_has_delayed_work! {
-    impl HasDelayedWork<Self> for Watch { self.work }
+    impl HasDelayedWork<Self> for CheckWork { self.work }
 }
 
-impl WorkItem for Watch {
+impl WorkItem for CheckWork {
     type Pointer = Arc<Self>;
 
     fn run(this: Arc<Self>) {
@@ -146,7 +148,7 @@ impl WorkItem for Watch {
             let removed = remove(kept);
 
             pr_info!("{}: no page is in use any more\n", pages.claim().name());
-            // Unmaps and releases the memory, and may then put the last reference to the module. `Watched`
+            // Unmaps and releases the memory, and may then put the last reference to the module. `OrphanChecker`
             // waits for the end of this function before the module is unloaded.
             drop((pages, removed));
         }
@@ -178,12 +180,12 @@ fn remove(place: usize) -> Option<ListArc<Pages>> {
     cursor.remove_next()
 }
 
-impl Watch {
+impl CheckWork {
     fn check_later(self: Arc<Self>) {
         let pause = self.pause.load(Relaxed);
 
         self.pause
-            .store(pause.saturating_mul(2).min(PAUSES.1), Relaxed);
+            .store(pause.saturating_mul(2).min(LONGEST_PAUSE), Relaxed);
         // SAFETY: The queue exists from boot on. The crate's `system_unbound` has the deprecated name of the
         // queue, which the kernel warns of.
         let queue = unsafe { Queue::from_raw(kernel::bindings::system_dfl_wq) };
@@ -210,17 +212,17 @@ impl Watch {
 ///
 /// There are orphans then only if pages were in use when unloading the module ended a binding. Memory
 /// whose handle was leaked stays mapped, and the module loaded.
-pub(crate) struct Watched(());
+pub(crate) struct OrphanChecker(());
 
-impl Watched {
+impl OrphanChecker {
     /// To be created when `module` is loaded, before any memory is mapped, and dropped after the last one.
     /// [`EBUSY`] for a second call, [`ENOMEM`].
     pub(crate) fn new(module: &'static ThisModule) -> Result<Self> {
         static DONE: Atomic<bool> = Atomic::new(false);
-        let watch = Arc::pin_init(
-            pin_init!(Watch {
+        let work = Arc::pin_init(
+            pin_init!(CheckWork {
                 work <- new_delayed_work!("pages_in_use"),
-                pause: Atomic::new(PAUSES.0),
+                pause: Atomic::new(FIRST_PAUSE),
             }),
             GFP_KERNEL,
         )?;
@@ -230,22 +232,22 @@ impl Watched {
         }
         // SAFETY: `DONE` lets only the first caller get here.
         unsafe { ORPHANS.init() };
-        ORPHANS.lock().keeper = Some((watch, module));
+        ORPHANS.lock().checker = Some((work, module));
         IS_READY.store(true, Release);
         Ok(Self(()))
     }
 }
 
-impl Drop for Watched {
+impl Drop for OrphanChecker {
     fn drop(&mut self) {
         while is_any_mapped() {
             fsleep(Delta::from_millis(10));
         }
-        let keeper = ORPHANS.lock().keeper.take();
+        let checker = ORPHANS.lock().checker.take();
 
         // The last check must end before the code of the module is freed.
-        if let Some((watch, _)) = keeper {
-            watch.check_now();
+        if let Some((work, _)) = checker {
+            work.check_now();
         }
     }
 }

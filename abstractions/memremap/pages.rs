@@ -77,7 +77,7 @@ enum Binding {
     /// They do; its handler is called.
     Bound(Handler),
     /// The binding has ended. The module stays loaded until the pages are unmapped, unless it is being
-    /// unloaded: then [`Watched`](super::orphans::Watched) waits for that.
+    /// unloaded: then [`OrphanChecker`](super::orphans::OrphanChecker) waits for that.
     Ended(#[expect(dead_code, reason = "held to be dropped")] Option<ModuleRef>),
 }
 
@@ -386,7 +386,7 @@ impl ModuleRef {
 impl Drop for ModuleRef {
     fn drop(&mut self) {
         // SAFETY: `get` has taken the reference. The caller is code of the module: dropping
-        // `orphans::Watched` waits for its end before the module is unloaded.
+        // `orphans::OrphanChecker` waits for its end before the module is unloaded.
         unsafe { kernel::bindings::module_put(self.0.as_ptr()) };
     }
 }
