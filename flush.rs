@@ -32,7 +32,7 @@ use crate::abstractions::{
         SuspendHandler, //
     },
     timer::{
-        Late,
+        SlowHandler,
         Watchdog, //
     },
     work::{
@@ -336,7 +336,7 @@ impl<'bound> Group<'bound> {
         let flush = || reclaim::without_io(|| self.region.flush());
         let result = Watchdog::watch(&self.watchdog, SLOW, flush);
 
-        self.watchdog.late().ended(result);
+        self.watchdog.handler().ended(result);
         result
     }
 
@@ -395,7 +395,7 @@ impl SuspendHandler for Group<'_> {
 struct SlowFlush {
     dev: ARef<Device>,
     disk: DiskName,
-    is_late: Flag,
+    is_slow: Flag,
 }
 
 impl SlowFlush {
@@ -403,14 +403,14 @@ impl SlowFlush {
         Self {
             dev: dev.into(),
             disk,
-            is_late: Flag::new(false),
+            is_slow: Flag::new(false),
         }
     }
 
     /// The flush has ended.
     fn ended(&self, result: Result) {
-        if self.is_late.is_on() {
-            self.is_late.set(false);
+        if self.is_slow.is_on() {
+            self.is_slow.set(false);
             dev_warn!(
                 self.dev,
                 "{}: the flush has {}\n",
@@ -421,9 +421,9 @@ impl SlowFlush {
     }
 }
 
-impl Late for SlowFlush {
-    fn late(&self) {
-        self.is_late.set(true);
+impl SlowHandler for SlowFlush {
+    fn slow(&self) {
+        self.is_slow.set(true);
         dev_warn!(
             self.dev,
             "{}: the host has not ended a flush for {} s; unbind waits for it as well\n",

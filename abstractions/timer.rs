@@ -27,32 +27,32 @@ use kernel::{
 };
 
 /// The reaction to an operation that takes long.
-pub(crate) trait Late: Send + Sync {
+pub(crate) trait SlowHandler: Send + Sync {
     /// Called once for an operation, in softirq context, while the operation goes on.
-    fn late(&self);
+    fn slow(&self);
 }
 
 /// A timer that runs beside operations, one at a time.
 #[pin_data]
-pub(crate) struct Watchdog<L> {
+pub(crate) struct Watchdog<H> {
     #[pin]
     timer: HrTimer<Self>,
-    late: L,
+    handler: H,
 }
 
-impl<L: Late + 'static> Watchdog<L> {
+impl<H: SlowHandler + 'static> Watchdog<H> {
     /// Creates a timer that is not started. [`ENOMEM`].
-    pub(crate) fn new(late: L) -> Result<Arc<Self>> {
+    pub(crate) fn new(handler: H) -> Result<Arc<Self>> {
         Arc::pin_init(
             pin_init!(Self {
                 timer <- HrTimer::new(),
-                late,
+                handler,
             }),
             GFP_KERNEL,
         )
     }
 
-    /// Runs `operation`, and calls [`Late::late`] if it takes longer than `limit`. When this returns, that
+    /// Runs `operation`, and calls [`SlowHandler::slow`] if it takes longer than `limit`. When this returns, that
     /// call has ended. Allocates nothing.
     pub(crate) fn watch<T>(this: &Arc<Self>, limit: Delta, operation: impl FnOnce() -> T) -> T {
         let timer = this.clone().start(limit);
@@ -63,25 +63,25 @@ impl<L: Late + 'static> Watchdog<L> {
         value
     }
 
-    pub(crate) fn late(&self) -> &L {
-        &self.late
+    pub(crate) fn handler(&self) -> &H {
+        &self.handler
     }
 }
 
-impl<L: Late + 'static> HrTimerCallback for Watchdog<L> {
+impl<H: SlowHandler + 'static> HrTimerCallback for Watchdog<H> {
     type Pointer<'a> = Arc<Self>;
 
     fn run(
         this: ArcBorrow<'_, Self>,
         _context: HrTimerCallbackContext<'_, Self>,
     ) -> HrTimerRestart {
-        this.late.late();
+        this.handler.slow();
         HrTimerRestart::NoRestart
     }
 }
 
 impl_has_hr_timer! {
-    impl{L: Late + 'static} HasHrTimer<Self> for Watchdog<L> {
+    impl{H: SlowHandler + 'static} HasHrTimer<Self> for Watchdog<H> {
         mode: RelativeSoftMode<Monotonic>, field: self.timer
     }
 }

@@ -7,27 +7,27 @@ use crate::sync::Arc;
 use crate::time::Delta;
 use shuttle::rand::{thread_rng, Rng};
 
-pub(crate) trait Late: Send + Sync {
-    fn late(&self);
+pub(crate) trait SlowHandler: Send + Sync {
+    fn slow(&self);
 }
 
-pub(crate) struct Watchdog<L> {
-    late: L,
+pub(crate) struct Watchdog<H> {
+    handler: H,
 }
 
-impl<L: Late> Watchdog<L> {
-    pub(crate) fn new(late: L) -> Result<Arc<Self>> {
-        Arc::new(Self { late }, GFP_KERNEL)
+impl<H: SlowHandler> Watchdog<H> {
+    pub(crate) fn new(handler: H) -> Result<Arc<Self>> {
+        Arc::new(Self { handler }, GFP_KERNEL)
     }
 
     pub(crate) fn watch<T>(this: &Arc<Self>, _limit: Delta, operation: impl FnOnce() -> T) -> T {
         if thread_rng().gen_range(0..4) == 0 {
-            this.late.late();
+            this.handler.slow();
         }
         operation()
     }
 
-    pub(crate) fn late(&self) -> &L {
-        &self.late
+    pub(crate) fn handler(&self) -> &H {
+        &self.handler
     }
 }
