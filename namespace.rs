@@ -178,7 +178,7 @@ impl<'bound> BoundNamespace<'bound> {
         let bound: &'bound Device<Bound> = dev;
         let range = ns.range();
 
-        let mapping = Mapping::of(dev, ns)?;
+        let mapping = Mapping::set_up(dev, ns)?;
         let claim = ns.claim().inspect_err(|_| {
             dev_warn!(
                 dev.as_ref(),
@@ -303,38 +303,43 @@ enum Mapping {
 }
 
 impl Mapping {
-    fn of(dev: &Device<Core<'_>>, ns: &Namespace<'_, '_>) -> Result<Self> {
+    fn set_up(dev: &Device<Core<'_>>, ns: &Namespace<'_, '_>) -> Result<Self> {
         if dev.is_pfn() {
-            let region = dev.region();
-            let range = half_open(&ns.range());
-            let hides = !region.has_clear_error();
-            // Those of other namespaces, none of which this driver sets up meanwhile.
-            let mut others = region.hide_badblocks_before(&range)?;
-
-            if hides {
-                region.hide_badblocks(&range);
-            }
-            // The caller claims the range below, and then the info block can't be read any more.
-            let info_block = ns.enable().and_then(|info| info.setup_pfn());
-
-            others.show();
-            // On a bus without commands, they are shown while the namespace is bound: by `Badblocks::fill`.
-            if hides && region.has_commands() {
-                region.show_badblocks(&range);
-            }
-            drop(others);
-            let (layout, data_offset) = info_block?;
-
-            if let Some(memmap) = layout.memmap() {
-                clear_memmap(dev, &memmap)?;
-            }
-            return Ok(Self::Pages(layout, data_offset));
+            return Self::set_up_pfn(dev, ns);
         }
         Ok(if dev.should_map_pages() {
             Self::Pages(Layout::in_ram(&ns.range()), 0)
         } else {
             Self::Plain
         })
+    }
+
+    /// Reads the info block through libnvdimm, from which bad blocks are hidden that it handles wrongly.
+    fn set_up_pfn(dev: &Device<Core<'_>>, ns: &Namespace<'_, '_>) -> Result<Self> {
+        let region = dev.region();
+        let range = half_open(&ns.range());
+        let hides = !region.has_clear_error();
+        // Those of other namespaces, none of which this driver sets up meanwhile.
+        let mut others = region.hide_badblocks_before(&range)?;
+
+        if hides {
+            region.hide_badblocks(&range);
+        }
+        // The caller claims the range below, and then the info block can't be read any more.
+        let info_block = ns.enable().and_then(|info| info.setup_pfn());
+
+        others.show();
+        // On a bus without commands, they are shown while the namespace is bound: by `Badblocks::fill`.
+        if hides && region.has_commands() {
+            region.show_badblocks(&range);
+        }
+        drop(others);
+        let (layout, data_offset) = info_block?;
+
+        if let Some(memmap) = layout.memmap() {
+            clear_memmap(dev, &memmap)?;
+        }
+        Ok(Self::Pages(layout, data_offset))
     }
 
     /// The physical addresses of the data area of a namespace at `range`.
