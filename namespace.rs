@@ -36,6 +36,7 @@ use crate::{
             Btt,
             Device,
             Event,
+            InfoAccess,
             Namespace,
             Probed, //
         },
@@ -259,10 +260,7 @@ fn follow_read_only(btt: &Btt<'_>, dev: &Device<Core<'_>>) {
     }
 }
 
-/// Fails with [`ENXIO`] if an info block assigns the namespace to another mode.
-///
-/// Fails with [`EIO`] if the info block can't be read, but a label says that there is one: libnvdimm takes it for none,
-/// and in raw mode the data would be elsewhere. Without a label nobody knows whether there is one.
+/// Fails with [`ENXIO`] if an info block assigns the namespace to another mode, and with [`EIO`] if that is unknown.
 fn decline_if_claimed(dev: &Device<Core<'_>>, ns: &Namespace<'_, '_>) -> Result {
     let info = ns.enable()?;
 
@@ -275,6 +273,16 @@ fn decline_if_claimed(dev: &Device<Core<'_>>, ns: &Namespace<'_, '_>) -> Result 
     if let Probed::Claimed = info.probe_dax()? {
         return Err(ENXIO);
     }
+    refuse_if_unreadable(dev, ns, &info)
+}
+
+/// Fails with [`EIO`] if the info block can't be read, but a label says that there is one: libnvdimm takes it for none,
+/// and in raw mode the data would be elsewhere. Without a label nobody knows whether there is one.
+fn refuse_if_unreadable(
+    dev: &Device<Core<'_>>,
+    ns: &Namespace<'_, '_>,
+    info: &InfoAccess<'_>,
+) -> Result {
     if ns.is_forced_raw() || info.is_readable()? {
         return Ok(());
     }

@@ -28,6 +28,7 @@ pub(crate) use self::{
         Event, //
     },
     namespace::{
+        InfoAccess,
         Namespace,
         Probed, //
     },
