@@ -295,8 +295,8 @@ impl Badranges<'_> {
                 (entry, addresses(&*entry), (*node).next)
             };
             let removed = cut(&addresses)
-                .map(|part| part.start.max(addresses.start)..part.end.min(addresses.end))
-                .filter(|part| !part.is_empty());
+                .map(|removed| part(&removed, &addresses))
+                .filter(|removed| !removed.is_empty());
             let Some(removed) = removed else {
                 node = next;
                 continue;
