@@ -35,6 +35,7 @@ use core::{
     ptr::NonNull, //
 };
 use kernel::{
+    block::SECTOR_SIZE,
     page::{
         PAGE_SHIFT,
         PAGE_SIZE, //
@@ -197,7 +198,8 @@ impl<'bound, H: MemoryFailure + 'bound> Memory<'bound, H> {
     pub(crate) fn sectors(&self, sector: u64, len: u32) -> Result<Part<'_>> {
         let offset = usize::try_from(sector)
             .ok()
-            .and_then(|sector| sector.checked_mul(512))
+            // CAST: no value is changed.
+            .and_then(|sector| sector.checked_mul(SECTOR_SIZE as usize))
             .ok_or(EIO)?;
 
         self.part(offset, len as usize)

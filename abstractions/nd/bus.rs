@@ -10,6 +10,7 @@ use crate::abstractions::{
 use core::ops::Range;
 use kernel::{
     alloc::Flags,
+    block::SECTOR_SHIFT,
     prelude::*,
     sync::{
         GlobalGuard,
@@ -196,7 +197,10 @@ impl Bus<'_> {
     /// Adds the physical `addresses` to the bad blocks of the region, as far as there is room. Returns
     /// whether there was.
     pub(crate) fn set_badblocks(&self, addresses: &Range<u64>) -> bool {
-        self.set_while_room(addresses, BadblocksTable::room(self.0.size() >> 9))
+        self.set_while_room(
+            addresses,
+            BadblocksTable::room(self.0.size() >> SECTOR_SHIFT),
+        )
     }
 
     fn set_while_room(&self, addresses: &Range<u64>, room: usize) -> bool {
@@ -227,7 +231,7 @@ impl Bus<'_> {
     fn first_badblocks(&self, within: &Range<u64>) -> Option<Range<u64>> {
         let (start, len) = self.0.sectors(within);
         let (first, count) = self.0.badblocks().entry_in(start, len)?;
-        let address = |sector: u64| self.0.start().saturating_add(sector << 9);
+        let address = |sector: u64| self.0.start().saturating_add(sector << SECTOR_SHIFT);
 
         Some(part(
             &(address(first)..address(first.saturating_add(count))),

@@ -21,6 +21,7 @@ use core::{
     ptr::NonNull, //
 };
 use kernel::{
+    block::SECTOR_SHIFT,
     device::{
         self,
         Core, //
@@ -147,7 +148,7 @@ impl<'a> Namespace<'a, '_> {
         if cfg!(all(CONFIG_ARCH_HAS_COPY_MC, CONFIG_X86_64)) && !self.dev.region().has_commands() {
             // SAFETY: By the type invariant it is valid, and its table is initialised while it is enabled.
             unsafe { BadblocksTable::from_raw(&raw mut (*self.nsio()).bb) }
-                .clear(0, INFO_BLOCK_END >> 9);
+                .clear(0, INFO_BLOCK_END >> SECTOR_SHIFT);
         }
         // INVARIANT: `devm_namespace_enable` has succeeded for the pair.
         Ok(InfoAccess {

@@ -9,6 +9,10 @@ use crate::abstractions::{
 };
 use core::ops::Range;
 use kernel::{
+    block::{
+        SECTOR_SHIFT,
+        SECTOR_SIZE, //
+    },
     error::to_result,
     prelude::*,
     types::Opaque, //
@@ -132,8 +136,11 @@ impl Region {
     /// Converts physical addresses to sectors of the region: the first one, and the number.
     pub(super) fn sectors(&self, addresses: &Range<u64>) -> (u64, u64) {
         let base = self.start();
-        let start = addresses.start.saturating_sub(base) >> 9;
-        let end = addresses.end.saturating_sub(base).div_ceil(512);
+        let start = addresses.start.saturating_sub(base) >> SECTOR_SHIFT;
+        let end = addresses
+            .end
+            .saturating_sub(base)
+            .div_ceil(SECTOR_SIZE.into());
 
         (start, end.saturating_sub(start))
     }
