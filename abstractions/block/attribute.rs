@@ -32,26 +32,19 @@ pub(crate) trait BoolAttribute<T> {
     fn store(of: &T, value: bool) -> Result;
 }
 
-/// The files of a disk: a tuple of [`BoolAttribute`]s, each in a directory of its own.
+/// The files of a disk: a pair of [`BoolAttribute`]s, each in a directory of its own.
 pub(crate) trait Attributes<T> {
     /// The attribute groups, for a disk whose private data is a `T`; the last pointer is null.
     const GROUPS: &'static [*const attribute_group];
 }
 
-macro_rules! impl_attributes {
-    ($($attribute:ident),+) => {
-        impl<T, $($attribute: BoolAttribute<T>),+> Attributes<T> for ($($attribute,)+) {
-            const GROUPS: &'static [*const attribute_group] = &[
-                $(AttributeFile::<T, $attribute>::GROUP_REF,)+
-                core::ptr::null(),
-            ];
-        }
-    };
+impl<T, A: BoolAttribute<T>, B: BoolAttribute<T>> Attributes<T> for (A, B) {
+    const GROUPS: &'static [*const attribute_group] = &[
+        AttributeFile::<T, A>::GROUP_REF,
+        AttributeFile::<T, B>::GROUP_REF,
+        core::ptr::null(),
+    ];
 }
-
-impl_attributes!(A);
-impl_attributes!(A, B);
-impl_attributes!(A, B, C);
 
 /// The C structures of a [`BoolAttribute`].
 struct AttributeFile<T, A>(PhantomData<(T, A)>);
