@@ -10,9 +10,12 @@ use super::bindings;
 use kernel::error::to_result;
 use kernel::prelude::*;
 
+/// The size of a `struct page`, in bytes.
+const STRUCT_PAGE_SIZE: usize = 64;
+
 /// Returns the `struct page` of page frame `pfn`. It is valid if the memory has `struct page`s.
 fn page(pfn: u64) -> *mut kernel::bindings::page {
-    const_assert!(size_of::<kernel::bindings::page>() == 64);
+    const_assert!(size_of::<kernel::bindings::page>() == STRUCT_PAGE_SIZE);
 
     // CAST: A pfn fits on a 64-bit architecture.
     vmemmap().wrapping_add(pfn as usize)
@@ -41,7 +44,7 @@ fn vmemmap() -> *mut kernel::bindings::page {
 #[cfg(CONFIG_X86_64)]
 #[inline]
 pub(super) fn direct_map_address(page: *mut kernel::bindings::page) -> *mut u8 {
-    const_assert!(size_of::<kernel::bindings::page>() == 64);
+    const_assert!(size_of::<kernel::bindings::page>() == STRUCT_PAGE_SIZE);
     // SAFETY: The kernel sets both at boot, and does not change them: `vmemmap` and `__PAGE_OFFSET`.
     let (vmemmap, map) = unsafe {
         (
@@ -53,7 +56,7 @@ pub(super) fn direct_map_address(page: *mut kernel::bindings::page) -> *mut u8 {
     // A page per `struct page`. No overflow: the result is an address.
     ((page as usize)
         .wrapping_sub(vmemmap)
-        .wrapping_mul(kernel::page::PAGE_SIZE / 64))
+        .wrapping_mul(kernel::page::PAGE_SIZE / STRUCT_PAGE_SIZE))
     .wrapping_add(map) as *mut u8
 }
 
