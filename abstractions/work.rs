@@ -119,7 +119,7 @@ impl<J: Job> Work<J> {
                     this.work.get(),
                     Some(Self::callback),
                     false,
-                    c"rust_pmem".as_char_ptr(),
+                    c"Work".as_char_ptr(),
                     static_lock_class!().as_ptr(),
                 )
             };

@@ -57,7 +57,7 @@ impl Notifier {
                         work,
                         Some(run),
                         false,
-                        c"rust_pmem".as_char_ptr(),
+                        c"ghes::Notifier".as_char_ptr(),
                         static_lock_class!().as_ptr(),
                     )
                 }
