@@ -3,8 +3,8 @@
 //! The bad blocks of a namespace: one exact set, in every mode.
 //!
 //! Errors come from the bus's badrange list, from machine checks and memory failures, and from
-//! users. They are added to the [`BadSectors`], which is all that I/O looks up. A write that covers a bad
-//! block removes it (`repair.rs`). Everything else that shows errors is a view of the set:
+//! users. They are added to the [`BadSectors`], which is all that I/O looks up. A write that covers
+//! a bad block removes it (`repair.rs`). Everything else that shows errors is a view of the set:
 //!
 //! - the disk's `badblocks`, a table of the block layer with room for 512 ranges: it shows as many
 //!   as fit. Users can add to it without the driver. Such sectors are bad at once, and the next
@@ -95,7 +95,8 @@ impl Table<'_> {
     }
 }
 
-/// The data that the lock of a [`BadSectors`] protects. Sectors count from the start of the namespace.
+/// The data that the lock of a [`BadSectors`] protects. Sectors count from the start of the
+/// namespace.
 pub(crate) struct BadSectorsState {
     /// The bad sectors. `pending`: the bus's badrange list lacks them.
     pub(crate) bad: RangeSet,
@@ -112,8 +113,8 @@ pub(crate) struct BadSectorsState {
     repair_spares: Spares,
     /// An error in `repair` was reported since the repair began.
     failed_again: bool,
-    /// Sectors in `repair` were added to the badrange list since the repair began: perhaps after the
-    /// bus had cleared and forgotten them.
+    /// Sectors in `repair` were added to the badrange list since the repair began: perhaps after
+    /// the bus had cleared and forgotten them.
     added_to_bus: bool,
     /// The version of the table whose entries are all in the set.
     seen: Option<u32>,
@@ -142,8 +143,8 @@ impl BadSectorsState {
         self.lacks.unwrap_or(u64::MAX)
     }
 
-    /// Advances the start of `sectors` behind the next range that is bad or was repaired, and returns the
-    /// gap in front of that range.
+    /// Advances the start of `sectors` behind the next range that is bad or was repaired, and
+    /// returns the gap in front of that range.
     pub(crate) fn split_unknown(&self, sectors: &mut Range<u64>) -> Range<u64> {
         let mut rest = self.repaired.split_gap(sectors);
         let gap = self.bad.split_gap(&mut rest);
@@ -154,8 +155,8 @@ impl BadSectorsState {
         gap
     }
 
-    /// Notes that `sectors` were added to the badrange list. The driver has to remove those that were
-    /// repaired since it has looked them up, or are under repair.
+    /// Notes that `sectors` were added to the badrange list. The driver has to remove those that
+    /// were repaired since it has looked them up, or are under repair.
     pub(crate) fn note_added_to_bus(&mut self, sectors: &Range<u64>) {
         self.added_to_bus |= self.is_under_repair(sectors);
         self.repaired.set_pending(sectors, &mut self.spares);
@@ -281,16 +282,16 @@ impl<'bound> BadSectors<'bound> {
 
     /// Adds all of `sectors`, or none if there is no memory ([`ENOMEM`]).
     ///
-    /// Sectors that are in the set already keep their origin, unless the new one ranks higher. Sectors
-    /// that were just repaired are bad again. An entry of the badrange list is no news of either, and may be
-    /// older: [`EAGAIN`].
+    /// Sectors that are in the set already keep their origin, unless the new one ranks higher.
+    /// Sectors that were just repaired are bad again. An entry of the badrange list is no news of
+    /// either, and may be older: [`EAGAIN`].
     #[inline(never)]
     pub(crate) fn add(&self, sectors: &Range<u64>, tag: Tag, flags: Flags) -> Result {
         let mut gaps = self.state.lock().bad.gaps(sectors);
 
         loop {
-            // Declared before `guard`: spares that are left are freed after the lock is released, because
-            // that may sleep.
+            // Declared before `guard`: spares that are left are freed after the lock is released,
+            // because that may sleep.
             let mut own = Spares::new(gaps, flags);
             let mut guard = self.state.lock();
             let state = &mut *guard;
@@ -348,8 +349,8 @@ impl<'bound> BadSectors<'bound> {
         Ok(())
     }
 
-    /// Marks the bad sectors in `sectors` as pending, because the badrange list may have lost them. Returns
-    /// whether there are any.
+    /// Marks the bad sectors in `sectors` as pending, because the badrange list may have lost them.
+    /// Returns whether there are any.
     #[inline(never)]
     pub(crate) fn set_pending(&self, sectors: &Range<u64>) -> bool {
         let mut guard = self.state.lock();
@@ -359,8 +360,8 @@ impl<'bound> BadSectors<'bound> {
         state.bad.first(sectors).is_some()
     }
 
-    /// Marks the bad sectors from `at` on, up to the first good one, as pending: one entry of the list may
-    /// span ranges of several origins.
+    /// Marks the bad sectors from `at` on, up to the first good one, as pending: one entry of the
+    /// list may span ranges of several origins.
     #[inline(never)]
     pub(crate) fn set_pending_from(&self, mut at: u64) {
         let mut guard = self.state.lock();
@@ -393,8 +394,8 @@ impl<'bound> BadSectors<'bound> {
             .set(state.bad.first(&self.data).is_some() || !state.failed.is_empty());
     }
 
-    /// Changes the table, and notes whether others have changed it. `change` returns the number of its
-    /// writes.
+    /// Changes the table, and notes whether others have changed it. `change` returns the number of
+    /// its writes.
     fn change_table(
         &self,
         state: &mut BadSectorsState,
@@ -477,8 +478,8 @@ impl<'bound> BadSectors<'bound> {
         self.fill_table(state);
     }
 
-    /// Adds bad sectors that the table lacks, as many as fit. Not to that of a BTT, which may have cleared some
-    /// of them: it would take their data for lost.
+    /// Adds bad sectors that the table lacks, as many as fit. Not to that of a BTT, which may have
+    /// cleared some of them: it would take their data for lost.
     fn fill_table(&self, state: &mut BadSectorsState) {
         while let Some(at) = state.lacks {
             if self.is_btt() || self.table().count() >= self.room() {
@@ -532,8 +533,8 @@ impl<'bound> BadSectors<'bound> {
                 return Ok(());
             }
             if begun != Some(version) {
-                // The table has changed, perhaps in front of `at`: start again. If it changes all the time, the rest
-                // is for the next call.
+                // The table has changed, perhaps in front of `at`: start again. If it changes all
+                // the time, the rest is for the next call.
                 if passes == IMPORT_PASSES {
                     return Ok(());
                 }
@@ -541,7 +542,8 @@ impl<'bound> BadSectors<'bound> {
                 begun = Some(version);
                 at = self.data.start;
             }
-            // The lookup warns if the table changes under it: the lock excludes the driver's own changes.
+            // The lookup warns if the table changes under it: the lock excludes the driver's own
+            // changes.
             let Some(listed) = self.table_entry(at) else {
                 if self.table().version() == version {
                     state.seen = Some(version);
@@ -563,7 +565,8 @@ impl<'bound> BadSectors<'bound> {
         }
     }
 
-    /// Returns the first entry of the table that ends behind sector `at`, which is in the data area.
+    /// Returns the first entry of the table that ends behind sector `at`, which is in the data
+    /// area.
     fn table_entry(&self, at: u64) -> Option<Range<u64>> {
         let (first, len) = self.table().entry_in(
             at.saturating_sub(self.data.start),
@@ -608,8 +611,8 @@ impl<'bound> BadSectors<'bound> {
 
     /// Sends a uevent if sectors were added since the last one. Sleeps.
     ///
-    /// Not for the disk: udev would read its superblock again, and if that is bad, remove the links to
-    /// the file system, on which systemd may unmount it.
+    /// Not for the disk: udev would read its superblock again, and if that is bad, remove the links
+    /// to the file system, on which systemd may unmount it.
     pub(crate) fn announce(&self) {
         if core::mem::take(&mut self.state.lock().unannounced) {
             self.dev.send_change(c"BADBLOCKS=added");
@@ -639,8 +642,8 @@ pub(crate) struct Badblocks<'bound> {
 }
 
 impl<'bound> Badblocks<'bound> {
-    /// Creates the bad blocks of a namespace, which has none before [`Self::fill`]. `namespace` and `data`,
-    /// its data area, are physical addresses; `table` shows the bad blocks. [`ENOMEM`].
+    /// Creates the bad blocks of a namespace, which has none before [`Self::fill`]. `namespace` and
+    /// `data`, its data area, are physical addresses; `table` shows the bad blocks. [`ENOMEM`].
     pub(crate) fn new(
         dev: &'bound nd::Device<Bound>,
         namespace: Range<u64>,
@@ -654,8 +657,8 @@ impl<'bound> Badblocks<'bound> {
         Arc::new(Self { work, set }, GFP_KERNEL).map_err(|_| ENOMEM)
     }
 
-    /// Reads the bus's badrange list. `before` is what the list had before a BTT was attached. [`ENOMEM`];
-    /// what a BTT has cleared is written to the list then, when this is dropped.
+    /// Reads the bus's badrange list. `before` is what the list had before a BTT was attached.
+    /// [`ENOMEM`]; what a BTT has cleared is written to the list then, when this is dropped.
     pub(crate) fn fill(&self, before: &[Range<u64>]) -> Result {
         self.set.add_attached(before)?;
         self.set.read_badrange()?;
@@ -743,8 +746,8 @@ impl<'bound> Badblocks<'bound> {
         }
     }
 
-    /// Adds the part of the physical `addresses` that is in the namespace. A work item adds it to the
-    /// badrange list. [`ENOMEM`], and nothing is changed. Sleeps.
+    /// Adds the part of the physical `addresses` that is in the namespace. A work item adds it to
+    /// the badrange list. [`ENOMEM`], and nothing is changed. Sleeps.
     pub(crate) fn add(&self, addresses: &Range<u64>, origin: Origin) -> Result {
         let Some(addresses) = self.set.in_namespace(addresses) else {
             return Ok(());
@@ -809,21 +812,22 @@ impl<'bound> Badblocks<'bound> {
         }
     }
 
-    /// Removes the physical `addresses`, which are whole sectors of the namespace. A work item removes
-    /// them from the badrange list. [`ENOMEM`]. Sleeps.
+    /// Removes the physical `addresses`, which are whole sectors of the namespace. A work item
+    /// removes them from the badrange list. [`ENOMEM`]. Sleeps.
     pub(crate) fn remove(&self, addresses: &Range<u64>) -> Result {
         let sectors = self.set.sectors(addresses);
         let gaps = self.set.state.lock().repaired.gaps(&sectors);
 
-        // `finish` has no spares for more gaps between repaired ranges than a page has. Empty the set.
+        // `finish` has no spares for more gaps between repaired ranges than a page has. Empty the
+        // set.
         if gaps >= REPAIR_SPARES {
             self.set.sync()?;
         }
         self.begin_repair_of(sectors)?.finish(true)
     }
 
-    /// Begins the repair of `span`, after another one has ended. [`ENOMEM`] if there is no memory to
-    /// keep account of it.
+    /// Begins the repair of `span`, after another one has ended. [`ENOMEM`] if there is no memory
+    /// to keep account of it.
     pub(crate) fn begin_repair(&self, span: &Span) -> Result<Repair<'_, 'bound>> {
         self.begin_repair_of(self.set.to_namespace(span.sectors()))
     }
@@ -837,8 +841,8 @@ impl<'bound> Badblocks<'bound> {
 
         let filled = state.repair_spares.fill(GFP_ATOMIC);
 
-        // One to split a range, and one for each gap: at least one, because `repaired` may be emptied meanwhile.
-        // A larger stock is for the next repair.
+        // One to split a range, and one for each gap: at least one, because `repaired` may be
+        // emptied meanwhile. A larger stock is for the next repair.
         if state.repair_spares.len() <= state.repaired.gaps(&sectors).max(1) {
             filled?;
         }
@@ -853,8 +857,8 @@ impl<'bound> Badblocks<'bound> {
         })
     }
 
-    /// Applies changes that others have made to the table: users of the disk, or a BTT. A work item applies
-    /// them to the badrange list.
+    /// Applies changes that others have made to the table: users of the disk, or a BTT. A work item
+    /// applies them to the badrange list.
     pub(crate) fn refresh(&self) {
         // Without memory, sectors that users wrote to the table are missing this time.
         let _ = self.set.import(GFP_KERNEL);
@@ -935,8 +939,8 @@ pub(crate) enum Condition {
 /// The number of times that [`BadSectors::import`] reads a table that changes meanwhile.
 const IMPORT_PASSES: u32 = 8;
 
-/// The number of nodes that a repair may need: one to split a bad range, and one for each gap between
-/// the repaired ranges of a page.
+/// The number of nodes that a repair may need: one to split a bad range, and one for each gap
+/// between the repaired ranges of a page.
 // CAST: 8, or 128 with the largest pages.
 const REPAIR_SPARES: usize = PAGE_SECTORS as usize;
 
@@ -970,8 +974,8 @@ impl Repair<'_, '_> {
             .insert(&self.sectors, tag, &mut state.repair_spares)?;
         let removed = state.bad.remove(&self.sectors, &mut state.repair_spares)?;
 
-        // The table of a BTT may have had no room to split an entry the last time, and that of a disk may have what
-        // `import` has not reached.
+        // The table of a BTT may have had no room to split an entry the last time, and that of a
+        // disk may have what `import` has not reached.
         if removed || set.is_btt() || state.seen != Some(set.table().version()) {
             set.hide_in_table(state, &self.sectors);
             set.update_any(state);
@@ -986,7 +990,8 @@ impl Drop for Repair<'_, '_> {
 
         set.state.lock().repair = 0..0;
         if set.set_pending(&self.sectors) {
-            // The bus may have cleared and forgotten them, and lost what follows (see `write_badrange`).
+            // The bus may have cleared and forgotten them, and lost what follows (see
+            // `write_badrange`).
             set.set_pending_from(self.sectors.end);
         }
         set.notify();

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Synchronisation with the bus's badrange list: it keeps the errors of a namespace across bindings,
-//! and has those that the platform reports.
+//! Synchronisation with the bus's badrange list: it keeps the errors of a namespace across
+//! bindings, and has those that the platform reports.
 //!
 //! The driver reads the list at probe and at each notification. It writes the list in process
 //! context only: from a work item and at unbind. Both happen with the bus lock held, under which
@@ -34,7 +34,8 @@ use core::ops::Range;
 use kernel::prelude::*;
 
 impl BadSectors<'_> {
-    /// Adds the bus's badranges in the namespace. [`ENOMEM`]; the next work item tries again. Sleeps.
+    /// Adds the bus's badranges in the namespace. [`ENOMEM`]; the next work item tries again.
+    /// Sleeps.
     pub(crate) fn read_badrange(&self) -> Result {
         // Without memory, `repaired` still has what the list has.
         let _ = self.sync();
@@ -43,8 +44,8 @@ impl BadSectors<'_> {
             .inspect_err(|_| self.state.lock().unread = true)
     }
 
-    /// Reads the badrange list again if the last read failed or a report was missed, then writes pending
-    /// changes. Returns whether it was read. [`ENOMEM`]. Sleeps.
+    /// Reads the badrange list again if the last read failed or a report was missed, then writes
+    /// pending changes. Returns whether it was read. [`ENOMEM`]. Sleeps.
     pub(crate) fn read_missed(&self) -> Result<bool> {
         if !self.state.lock().unread {
             return Ok(false);
@@ -59,8 +60,8 @@ impl BadSectors<'_> {
 
         // It is set with the bus lock held, or by a failure.
         self.state.lock().unread = false;
-        // Sectors that were repaired since the `sync` are still in the list. Skip them: that is no new
-        // report. `repaired` keeps them while the bus lock is held.
+        // Sectors that were repaired since the `sync` are still in the list. Skip them: that is no
+        // new report. `repaired` keeps them while the bus lock is held.
         for addresses in &bus.badranges(self.namespace())? {
             let mut rest = self.sectors(addresses);
 
@@ -68,8 +69,8 @@ impl BadSectors<'_> {
             if !self.region().has_commands() {
                 bus.set_badblocks(addresses);
             }
-            // A report with the same start as an entry replaces its length (`badrange_add`), so that
-            // the list may have lost what follows.
+            // A report with the same start as an entry replaces its length (`badrange_add`), so
+            // that the list may have lost what follows.
             self.set_pending_from(rest.end);
             while !rest.is_empty() {
                 let gap = self.state.lock().split_unknown(&mut rest);
@@ -117,13 +118,15 @@ impl BadSectors<'_> {
         let mut at = 0;
 
         while let Some((sectors, _)) = repaired.next(at) {
-            // Also where the bus's own command has cleared them: the region's table may have had no room to
-            // split an entry, or a concurrent change of an entry may have brought them back.
+            // Also where the bus's own command has cleared them: the region's table may have had no
+            // room to split an entry, or a concurrent change of an entry may have brought them
+            // back.
             bus.clear_badblocks(&self.addresses(&sectors));
             // For those that are bad again.
             self.set_pending(&sectors);
-            // Where the bus's own command (`badrange_forget`) or a full table of the region has no room for
-            // the second half of an entry that it splits, it loses that half. Add it again.
+            // Where the bus's own command (`badrange_forget`) or a full table of the region has no
+            // room for the second half of an entry that it splits, it loses that half. Add it
+            // again.
             self.set_pending_from(sectors.end);
             at = sectors.end;
         }
@@ -132,8 +135,8 @@ impl BadSectors<'_> {
             let cut = repaired.first_pending(&sectors);
 
             if cut.is_none() {
-                // The platform has reported a sector again since the bus's command cleared it: perhaps before
-                // the repair ended, so that it was bad still when the list was read.
+                // The platform has reported a sector again since the bus's command cleared it:
+                // perhaps before the repair ended, so that it was bad still when the list was read.
                 if repaired.first(&sectors).is_some() {
                     bus.set_badblocks(&self.addresses(&sectors));
                     self.state.lock().unread = true;
@@ -147,8 +150,8 @@ impl BadSectors<'_> {
             let mut guard = self.state.lock();
             let state = &mut *guard;
 
-            // For the next walk. Before the additions, so that one of a sector that is bad again is pending
-            // still: the next walk removes it.
+            // For the next walk. Before the additions, so that one of a sector that is bad again is
+            // pending still: the next walk removes it.
             state.repaired.append(repaired, &mut state.spares);
         }
         let added = self.add_pending(&bus);
@@ -187,9 +190,9 @@ impl BadSectors<'_> {
         Ok(())
     }
 
-    /// Returns whether ranges stay pending until the BTT is detached. When it clears some, the bus forgets
-    /// them before they are cleared in the table (`nsio_rw_bytes`). If they were added in between, nobody
-    /// would remove them.
+    /// Returns whether ranges stay pending until the BTT is detached. When it clears some, the bus
+    /// forgets them before they are cleared in the table (`nsio_rw_bytes`). If they were added in
+    /// between, nobody would remove them.
     fn adds_later(&self) -> bool {
         self.is_btt() && self.region().has_commands() && !self.is_detached.is_on()
     }
@@ -198,8 +201,8 @@ impl BadSectors<'_> {
         self.state.lock().bad.first_pending(within)
     }
 
-    /// Notes that `sectors`, a range that was pending, are in the badrange list, and adds them to the bad
-    /// blocks of the region.
+    /// Notes that `sectors`, a range that was pending, are in the badrange list, and adds them to
+    /// the bad blocks of the region.
     fn note_added(&self, bus: &Bus<'_>, sectors: &Range<u64>) {
         bus.set_badblocks(&self.addresses(sectors));
 
@@ -207,7 +210,8 @@ impl BadSectors<'_> {
         let state = &mut *guard;
 
         state.note_added_to_bus(sectors);
-        // A range that has grown since stays pending, and so does one that was repaired and is bad again.
+        // A range that has grown since stays pending, and so does one that was repaired and is bad
+        // again.
         let repaired = &state.repaired;
 
         state.bad.retag(
@@ -223,9 +227,9 @@ impl BadSectors<'_> {
         );
     }
 
-    /// Removes sectors that a BTT has cleared itself, which it does where its bus can, or has no commands:
-    /// they are no longer in its table. The BTT uses these blocks again, and would take data in them for
-    /// lost for ever if they were bad when it is bound next. [`ENOMEM`]. Sleeps.
+    /// Removes sectors that a BTT has cleared itself, which it does where its bus can, or has no
+    /// commands: they are no longer in its table. The BTT uses these blocks again, and would take
+    /// data in them for lost for ever if they were bad when it is bound next. [`ENOMEM`]. Sleeps.
     pub(crate) fn follow_btt(&self) -> Result {
         let tag = Tag {
             origin: Origin::Log,
@@ -276,8 +280,9 @@ impl BadSectors<'_> {
         None
     }
 
-    /// Adds the bus's badranges `before` a BTT was attached, from which its table was filled, and does not
-    /// change the table: the BTT may have cleared some since ([`Self::follow_btt`]). [`ENOMEM`]. Sleeps.
+    /// Adds the bus's badranges `before` a BTT was attached, from which its table was filled, and
+    /// does not change the table: the BTT may have cleared some since ([`Self::follow_btt`]).
+    /// [`ENOMEM`]. Sleeps.
     pub(crate) fn add_attached(&self, before: &[Range<u64>]) -> Result {
         // Without room for all of them, the table does not show which were cleared.
         if self.table_entries(before) >= BadblocksTable::CAPACITY {

@@ -88,8 +88,8 @@ impl<'bound> Control<'bound> {
         &self.badblocks
     }
 
-    /// Adds the file of `dev` for injection, if [`INJECT_DIRECTORY`] exists. Like all of debugfs, it
-    /// is missing where there is no memory for it.
+    /// Adds the file of `dev` for injection, if [`INJECT_DIRECTORY`] exists. Like all of debugfs,
+    /// it is missing where there is no memory for it.
     pub(crate) fn add_inject_file(
         self: &Arc<Self>,
         dev: &'bound Device<Bound>,
@@ -222,8 +222,9 @@ enum Command {
 }
 
 impl Command {
-    /// Parses `add OFFSET LENGTH [ORIGIN]` or `drop OFFSET LENGTH`, or, from the file for injection,
-    /// `poison OFFSET LENGTH`. Numbers are multiples of 512, in bytes from the start of `namespace`.
+    /// Parses `add OFFSET LENGTH [ORIGIN]` or `drop OFFSET LENGTH`, or, from the file for
+    /// injection, `poison OFFSET LENGTH`. Numbers are multiples of 512, in bytes from the start of
+    /// `namespace`.
     ///
     /// [`EINVAL`] for any other text, [`ERANGE`] if the range is not inside of the namespace.
     fn parse(text: &[u8], namespace: &Range<u64>, file: File) -> Result<Self> {

@@ -58,9 +58,9 @@ impl Operations for Media<'_> {
     /// Without bad blocks, returns all pages to the end of the device, however many are asked for.
     ///
     /// With bad blocks, a normal access gets what it asks for, or an error if a bad block is in it:
-    /// several callers in `fs/dax.c` (7.2) copy or compare as many pages as they have asked for, and do
-    /// not look at how many they got. A recovery write gets the pages before the first bad one, or that
-    /// page alone.
+    /// several callers in `fs/dax.c` (7.2) copy or compare as many pages as they have asked for,
+    /// and do not look at how many they got. A recovery write gets the pages before the first bad
+    /// one, or that page alone.
     #[inline]
     fn direct_access(&self, offset: u64, pages: u64, access: Access) -> Result<Translation<'_>> {
         if self.badblocks().is_clean() {
@@ -75,8 +75,8 @@ impl Operations for Media<'_> {
         retry_if_unmapped(|| self.overwrite(span, Source::Zeroes).1)
     }
 
-    /// Writes nothing if a part of a bad page is to be written: a process that maps a bad page loses
-    /// all of it, so that its other bytes must not look repaired.
+    /// Writes nothing if a part of a bad page is to be written: a process that maps a bad page
+    /// loses all of it, so that its other bytes must not look repaired.
     fn recovery_write(&self, offset: u64, to: RecoveryWrite<'_>) -> usize {
         let start = usize::try_from(offset)
             .ok()

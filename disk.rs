@@ -40,8 +40,8 @@ use kernel::{
     sync::Arc, //
 };
 
-/// The most sectors in a request to write zeroes: 16 MiB. A bio can ask for 4 GiB, and its submitter
-/// would keep the CPU for all of it.
+/// The most sectors in a request to write zeroes: 16 MiB. A bio can ask for 4 GiB, and its
+/// submitter would keep the CPU for all of it.
 const WRITE_ZEROES: u32 = (SZ_16M >> SECTOR_SHIFT) as u32;
 
 /// Serves the bios of `/dev/pmemN`.
@@ -61,8 +61,8 @@ impl<'bound> PmemDisk<'bound> {
         Self { media, flush, dax }
     }
 
-    /// Returns the limits of a disk on `media`. `needs_flush`: a flush needs more than a fence (a flush
-    /// hint, or the provider), so the driver also serves `REQ_FUA`.
+    /// Returns the limits of a disk on `media`. `needs_flush`: a flush needs more than a fence (a
+    /// flush hint, or the provider), so the driver also serves `REQ_FUA`.
     pub(crate) fn limits(media: &Media<'_>, logical_block_size: u32, needs_flush: bool) -> Limits {
         Limits {
             logical_block_size,
@@ -169,9 +169,9 @@ impl<'bound> PmemDisk<'bound> {
         (bio.is_preflush() || bio.is_fua()) && self.flush.waits() || bio.is_write() && repairs()
     }
 
-    /// Copies the data of the bio. [`EIO`] if a bad block can't be read or repaired, `EOPNOTSUPP` for
-    /// operations other than read, write and write zeroes. [`EFAULT`] if a write found an unmapped page,
-    /// which is a bad page now: `retry_if_unmapped` calls this again.
+    /// Copies the data of the bio. [`EIO`] if a bad block can't be read or repaired, `EOPNOTSUPP`
+    /// for operations other than read, write and write zeroes. [`EFAULT`] if a write found an
+    /// unmapped page, which is a bad page now: `retry_if_unmapped` calls this again.
     fn transfer(&self, bio: &mut Bio<'_>) -> Result {
         let span = self.span(bio)?;
 
@@ -214,8 +214,8 @@ impl Operations for PmemDisk<'_> {
 
 /// `dax/write_cache`: whether file systems write the CPU caches back for durability.
 ///
-/// On, unless the platform saves its caches at a power failure (NFIT platform capabilities, ACPI 6.5,
-/// 5.2.25.10). An administrator who knows better can change it.
+/// On, unless the platform saves its caches at a power failure (NFIT platform capabilities, ACPI
+/// 6.5, 5.2.25.10). An administrator who knows better can change it.
 pub(crate) struct WriteCache;
 
 impl BoolAttribute<PmemDisk<'_>> for WriteCache {
@@ -236,8 +236,8 @@ impl BoolAttribute<PmemDisk<'_>> for WriteCache {
     }
 }
 
-/// `errors/overwrite_heals`: whether a bad page that the bus can't clear is repaired by an overwrite
-/// of the whole page that is verified.
+/// `errors/overwrite_heals`: whether a bad page that the bus can't clear is repaired by an
+/// overwrite of the whole page that is verified.
 ///
 /// On where the bus has no commands. Elsewhere, an administrator who knows that the memory is good
 /// again can switch it on. If it is not good, the data are lost once the CPU caches evict them.

@@ -82,8 +82,8 @@ impl<'bound> Flush<'bound> {
         }
     }
 
-    /// Creates the flush of `region`; requests share flushes if these wait for the host. Slow flushes are
-    /// logged for `dev` and the disk. [`ENOMEM`].
+    /// Creates the flush of `region`; requests share flushes if these wait for the host. Slow
+    /// flushes are logged for `dev` and the disk. [`ENOMEM`].
     pub(crate) fn for_disk(
         region: &'bound Region,
         dev: &Device,
@@ -124,8 +124,8 @@ impl<'bound> Flush<'bound> {
         !self.region.is_synchronous()
     }
 
-    /// Makes all earlier writes durable, then ends the bio: in the background where a flush waits for
-    /// the host.
+    /// Makes all earlier writes durable, then ends the bio: in the background where a flush waits
+    /// for the host.
     pub(crate) fn then_end(&self, bio: Bio<'_>) {
         let alone = match &self.shared {
             None => bio,
@@ -184,8 +184,8 @@ struct State {
     bios: BioList,
     /// The system is about to suspend: bios go to the provider, each by itself.
     is_suspending: bool,
-    /// The newest flushes, by their numbers: several, because a thread takes its result when it next
-    /// runs, and other flushes need not wait for that.
+    /// The newest flushes, by their numbers: several, because a thread takes its result when it
+    /// next runs, and other flushes need not wait for that.
     rounds: [Round; 4],
 }
 
@@ -299,8 +299,8 @@ impl<'bound> Group<'bound> {
     // Not inlined: a flush that is not shared needs no stack frame for it.
     #[inline(never)]
     fn flush(&self) -> Result {
-        // Locking drains the write-combining buffers of this CPU, so that what it has written is in the
-        // memory before a flush on another CPU begins (SDM volume 3, 13.3.1).
+        // Locking drains the write-combining buffers of this CPU, so that what it has written is in
+        // the memory before a flush on another CPU begins (SDM volume 3, 13.3.1).
         let number = self.state.lock().join();
 
         self.flush_until(|state| {
@@ -371,8 +371,8 @@ impl Job for Group<'_> {
     }
 }
 
-/// Before virtio-pmem suspends, it waits for the bios that it has; it does not know of those that share a
-/// flush. Threads that wait for a flush keep the system awake.
+/// Before virtio-pmem suspends, it waits for the bios that it has; it does not know of those that
+/// share a flush. Threads that wait for a flush keep the system awake.
 impl SuspendHandler for Group<'_> {
     fn prepare(&self) {
         let mut state = self.state.lock();

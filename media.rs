@@ -39,8 +39,8 @@ use kernel::{
 
 /// The data area of a namespace, with its bad blocks.
 ///
-/// Fields are dropped from the top: the memory is unmapped and its claim released, then its bad blocks
-/// are handed over to the bus.
+/// Fields are dropped from the top: the memory is unmapped and its claim released, then its bad
+/// blocks are handed over to the bus.
 pub(crate) struct Media<'bound> {
     pub(crate) memory: Memory<'bound, Failures<'bound>>,
     badblocks: Arc<Badblocks<'bound>>,
@@ -68,8 +68,8 @@ impl<'bound> Media<'bound> {
             dev,
         };
 
-        // Pages that were unmapped from the direct map during an earlier binding are still unmapped,
-        // and the kernel does not report them again.
+        // Pages that were unmapped from the direct map during an earlier binding are still
+        // unmapped, and the kernel does not report them again.
         this.find_unmapped(Span::of_bytes(0, this.memory.len(), this.memory.len()).ok_or(ENXIO)?);
         Ok(this)
     }
@@ -125,11 +125,11 @@ impl<'bound> Media<'bound> {
     /// are any.
     ///
     /// Returns the number of bytes written from the start of `span` on, and whether these are all.
-    /// Pages before the one that fails are written, and those behind it are not. That page stays bad, and
-    /// may have old and new data.
+    /// Pages before the one that fails are written, and those behind it are not. That page stays
+    /// bad, and may have old and new data.
     ///
-    /// - [`EIO`]: a bad block can't be repaired, or its page is unmapped from the direct map and only a
-    ///   part of it is to be written. A page is mapped again as a whole only.
+    /// - [`EIO`]: a bad block can't be repaired, or its page is unmapped from the direct map and
+    ///   only a part of it is to be written. A page is mapped again as a whole only.
     /// - [`ENOMEM`]: there is no memory to keep account of the repair.
     /// - [`EFAULT`]: a page was unmapped without a report. It is a bad page now, which the next try
     ///   repairs.

@@ -82,8 +82,8 @@ use kernel::{
 /// A namespace that the driver is bound to.
 ///
 /// Fields are dropped from the top: first nobody can start to use the memory, and the file system
-/// is notified; then I/O ends, all writes are made durable, and the memory is unmapped; last, the bad
-/// blocks are handed over to the bus.
+/// is notified; then I/O ends, all writes are made durable, and the memory is unmapped; last, the
+/// bad blocks are handed over to the bus.
 pub(crate) struct BoundNamespace<'bound> {
     #[expect(dead_code, reason = "held to be dropped")]
     inject: Option<InjectFile<'bound>>,
@@ -260,7 +260,8 @@ fn follow_read_only(btt: &Btt<'_>, dev: &Device<Core<'_>>) {
     }
 }
 
-/// Fails with [`ENXIO`] if an info block assigns the namespace to another mode, and with [`EIO`] if that is unknown.
+/// Fails with [`ENXIO`] if an info block assigns the namespace to another mode, and with [`EIO`] if
+/// that is unknown.
 fn decline_if_claimed(dev: &Device<Core<'_>>, ns: &Namespace<'_, '_>) -> Result {
     let info = ns.enable()?;
 
@@ -276,8 +277,9 @@ fn decline_if_claimed(dev: &Device<Core<'_>>, ns: &Namespace<'_, '_>) -> Result 
     refuse_if_unreadable(dev, ns, &info)
 }
 
-/// Fails with [`EIO`] if the info block can't be read, but a label says that there is one: libnvdimm takes it for none,
-/// and in raw mode the data would be elsewhere. Without a label nobody knows whether there is one.
+/// Fails with [`EIO`] if the info block can't be read, but a label says that there is one:
+/// libnvdimm takes it for none, and in raw mode the data would be elsewhere. Without a label nobody
+/// knows whether there is one.
 fn refuse_if_unreadable(
     dev: &Device<Core<'_>>,
     ns: &Namespace<'_, '_>,
@@ -322,7 +324,8 @@ impl Mapping {
         })
     }
 
-    /// Reads the info block through libnvdimm, from which bad blocks are hidden that it handles wrongly.
+    /// Reads the info block through libnvdimm, from which bad blocks are hidden that it handles
+    /// wrongly.
     fn set_up_pfn(dev: &Device<Core<'_>>, ns: &Namespace<'_, '_>) -> Result<Self> {
         let region = dev.region();
         let range = half_open(&ns.range());
@@ -337,7 +340,8 @@ impl Mapping {
         let info_block = ns.enable().and_then(|info| info.setup_pfn());
 
         others.show();
-        // On a bus without commands, they are shown while the namespace is bound: by `Badblocks::fill`.
+        // On a bus without commands, they are shown while the namespace is bound: by
+        // `Badblocks::fill`.
         if hides && region.has_commands() {
             region.show_badblocks(&range);
         }
@@ -381,8 +385,8 @@ impl Mapping {
 
 /// Clears poison in the memory for `struct page`s, which has no data, if the bus can. [`ENOMEM`].
 ///
-/// libnvdimm has cleared what it found there. It looks at the region's bad blocks, which may be full, and
-/// (7.2) at other sectors of these if the namespace does not begin where the region does.
+/// libnvdimm has cleared what it found there. It looks at the region's bad blocks, which may be
+/// full, and (7.2) at other sectors of these if the namespace does not begin where the region does.
 fn clear_memmap(dev: &Device<Core<'_>>, memmap: &Range<u64>) -> Result {
     if !dev.region().has_clear_error() {
         return Ok(());
@@ -402,7 +406,8 @@ fn clear_memmap(dev: &Device<Core<'_>>, memmap: &Range<u64>) -> Result {
     Ok(())
 }
 
-/// Fails with [`EIO`] if memory for `struct page`s is bad: the kernel would not survive reading them.
+/// Fails with [`EIO`] if memory for `struct page`s is bad: the kernel would not survive reading
+/// them.
 fn ensure_memmap_is_good(
     dev: &Device<Core<'_>>,
     mapping: &Mapping,
@@ -425,7 +430,8 @@ fn ensure_memmap_is_good(
     Ok(())
 }
 
-/// Returns whether writes need a flush to be durable. Warns, and returns `false`, if that is unknown.
+/// Returns whether writes need a flush to be durable. Warns, and returns `false`, if that is
+/// unknown.
 fn needs_flush(dev: &Device<Core<'_>>) -> bool {
     match dev.region().has_flush() {
         Ok(needed) if cfg!(CONFIG_ARCH_HAS_UACCESS_FLUSHCACHE) => needed,

@@ -2,8 +2,9 @@
 
 //! An exact set of sectors, kept as an ordered tree of disjoint ranges.
 //!
-//! Lookup and removal take `O(log n)`. The caller allocates the nodes for a change before it makes the
-//! change ([`Spares`]). So a change happens as a whole or not at all, also with a spinlock held.
+//! Lookup and removal take `O(log n)`. The caller allocates the nodes for a change before it makes
+//! the change ([`Spares`]). So a change happens as a whole or not at all, also with a spinlock
+//! held.
 
 #![forbid(unsafe_code)]
 
@@ -135,8 +136,8 @@ impl Spares {
 ///
 /// # Invariants
 ///
-/// The ranges of the tree are not empty and do not overlap. `pending` is the number of ranges with a
-/// pending tag.
+/// The ranges of the tree are not empty and do not overlap. `pending` is the number of ranges with
+/// a pending tag.
 pub(crate) struct RangeSet {
     tree: RBTree<u64, Node>,
     pending: usize,
@@ -177,7 +178,8 @@ impl RangeSet {
         Some(found.start.max(sectors.start))
     }
 
-    /// Advances the start of `sectors` behind the next range, and returns the gap in front of that range.
+    /// Advances the start of `sectors` behind the next range, and returns the gap in front of that
+    /// range.
     #[inline(never)]
     pub(crate) fn split_gap(&self, sectors: &mut Range<u64>) -> Range<u64> {
         let start = sectors.start;
@@ -226,7 +228,8 @@ impl RangeSet {
         Ok(())
     }
 
-    /// Adds `sectors`, none of which is in the set, and merges them with neighbours of the same tag.
+    /// Adds `sectors`, none of which is in the set, and merges them with neighbours of the same
+    /// tag.
     #[inline(never)]
     fn put(&mut self, sectors: Range<u64>, tag: Tag, spare: Spare, spares: &mut Spares) {
         let Range { mut start, end } = sectors;
@@ -299,8 +302,8 @@ impl RangeSet {
         Ok(removed)
     }
 
-    /// Adds all ranges of `other`, with the nodes that they have there. One that takes more than these and
-    /// `spares` is lost.
+    /// Adds all ranges of `other`, with the nodes that they have there. One that takes more than
+    /// these and `spares` is lost.
     #[inline(never)]
     pub(crate) fn append(&mut self, mut other: Self, spares: &mut Spares) {
         while let Some((sectors, tag)) = other.next(0) {

@@ -2,10 +2,10 @@
 
 //! Writing over bad blocks: clear poison, store, verify.
 //!
-//! Each page is cleared, stored and removed from the bad blocks before the next one is touched. So a
-//! page that can't be repaired affects only itself, and nothing is cleared that is not written. Where
-//! the bus has a clear-error command, the data is also stored before, for a power failure between the
-//! two.
+//! Each page is cleared, stored and removed from the bad blocks before the next one is touched. So
+//! a page that can't be repaired affects only itself, and nothing is cleared that is not written.
+//! Where the bus has a clear-error command, the data is also stored before, for a power failure
+//! between the two.
 
 #![forbid(unsafe_code)]
 
@@ -46,12 +46,12 @@ impl Media<'_> {
     }
 
     /// Writes the next bytes of `from` to `page`, a page or a part of one, and repairs it if it is
-    /// bad. `buffer` is for bytes of a program. [`EFAULT`], and nothing is written, if `from` has fewer
-    /// bytes.
+    /// bad. `buffer` is for bytes of a program. [`EFAULT`], and nothing is written, if `from` has
+    /// fewer bytes.
     fn overwrite_page(&self, page: Span, from: &mut Source<'_>, buffer: &mut KVec<u8>) -> Result {
         let len = page.len();
-        // Reading a program's memory may fault and take long. It is copied before the lock is taken,
-        // so that other repairs do not wait for it.
+        // Reading a program's memory may fault and take long. It is copied before the lock is
+        // taken, so that other repairs do not wait for it.
         let of_program = match from {
             Source::Program(program) => {
                 if buffer.is_empty() {
@@ -79,7 +79,8 @@ impl Media<'_> {
         Ok(())
     }
 
-    /// Stores the bytes `of_program`, or else the next ones of `from`, with other repairs locked out.
+    /// Stores the bytes `of_program`, or else the next ones of `from`, with other repairs locked
+    /// out.
     fn repair_page_from(
         &self,
         page: &Span,
@@ -119,18 +120,20 @@ impl Media<'_> {
         }
         let repair = self.badblocks().begin_repair(page)?;
 
-        // A write that a power failure interrupts leaves the old error or the new data: the data is durable
-        // before the platform forgets the error. If clearing changes the contents, the store below counts.
-        // Without that command, nothing is stored before the page is known to be good.
+        // A write that a power failure interrupts leaves the old error or the new data: the data is
+        // durable before the platform forgets the error. If clearing changes the contents, the
+        // store below counts. Without that command, nothing is stored before the page is known to
+        // be good.
         if mapped && self.dev.region().has_clear_error() {
             self.memory.write_bytes(at, bytes)?;
-            // A failed flush is no reason to fail the write, which promises nothing before its own flush.
+            // A failed flush is no reason to fail the write, which promises nothing before its own
+            // flush.
             let _ = self.dev.region().flush();
         }
         let cleared = self.clear_poison(page);
 
-        // Without a clear-error command, only reading back a whole page shows that it is good again:
-        // the poison may be in a part that the write does not cover.
+        // Without a clear-error command, only reading back a whole page shows that it is good
+        // again: the poison may be in a part that the write does not cover.
         if !(cleared || whole && self.overwrite_heals.is_on()) {
             self.recommend_overwrite_heals();
             return Err(EIO);
@@ -158,7 +161,8 @@ impl Media<'_> {
         self.memory.read_bytes(page.offset(), to)
     }
 
-    /// Clears poison in `span`, a page or a part of one, and returns whether the bus has cleared it.
+    /// Clears poison in `span`, a page or a part of one, and returns whether the bus has cleared
+    /// it.
     ///
     /// A bus without commands is not asked: libnvdimm returns success for it, and does nothing.
     fn clear_poison(&self, span: &Span) -> bool {
@@ -182,11 +186,12 @@ impl Media<'_> {
         }
     }
 
-    /// Removes the bad blocks at the physical `addresses`, which are whole sectors of the namespace:
-    /// a user says that the memory is repaired. Sleeps.
+    /// Removes the bad blocks at the physical `addresses`, which are whole sectors of the
+    /// namespace: a user says that the memory is repaired. Sleeps.
     ///
-    /// [`EIO`] if the data area can't be read there, or if a page is unmapped from the direct map and
-    /// `addresses` cover only a part of it; [`EINTR`] if a signal arrives. The bad blocks from there on stay.
+    /// [`EIO`] if the data area can't be read there, or if a page is unmapped from the direct map
+    /// and `addresses` cover only a part of it; [`EINTR`] if a signal arrives. The bad blocks from
+    /// there on stay.
     pub(crate) fn drop_badblocks(&self, addresses: &Range<u64>) -> Result {
         if let Some(mut rest) = self.badblocks().in_data(addresses) {
             while let Some(bad) = self.badblocks().first_in(&rest) {
@@ -220,8 +225,8 @@ impl Media<'_> {
     /// Puts the pages at the physical `addresses` in the state that follows a machine check: bad
     /// blocks, the HWPoison flag, and unmapped from the direct map. Sleeps.
     ///
-    /// [`EINVAL`] if they are not whole pages of the data area, `EOPNOTSUPP` without `struct page`s or
-    /// without memory-failure recovery.
+    /// [`EINVAL`] if they are not whole pages of the data area, `EOPNOTSUPP` without `struct page`s
+    /// or without memory-failure recovery.
     pub(crate) fn poison(&self, addresses: &Range<u64>) -> Result {
         let span = self.badblocks().in_data(addresses).ok_or(EINVAL)?;
 

@@ -25,8 +25,8 @@ pub(crate) struct Sectors {
 }
 
 impl Sectors {
-    /// Returns the sectors that the physical `addresses` touch, in an area that begins at the physical
-    /// address `base`.
+    /// Returns the sectors that the physical `addresses` touch, in an area that begins at the
+    /// physical address `base`.
     pub(crate) fn of_addresses(addresses: &Range<u64>, base: u64) -> Self {
         let start = addresses.start.saturating_sub(base) >> SECTOR_SHIFT;
         let last = addresses.end.saturating_sub(base).saturating_sub(1) >> SECTOR_SHIFT;
@@ -79,8 +79,8 @@ impl Span {
         Self::of_bytes(offset, len as usize, size)
     }
 
-    /// Returns the `pages` pages from page `first` on. `None` if they are not inside of a data area of
-    /// `size` bytes.
+    /// Returns the `pages` pages from page `first` on. `None` if they are not inside of a data area
+    /// of `size` bytes.
     pub(crate) fn of_pages(first: u64, pages: u64, size: usize) -> Option<Self> {
         let offset = usize::try_from(first).ok()?.checked_mul(1 << PAGE_SHIFT)?;
         let len = usize::try_from(pages).ok()?.checked_mul(1 << PAGE_SHIFT)?;
@@ -88,8 +88,8 @@ impl Span {
         Self::of_bytes(offset, len, size)
     }
 
-    /// Returns the `len` bytes from `offset` on. `None` if they are not inside of a data area of `size`
-    /// bytes.
+    /// Returns the `len` bytes from `offset` on. `None` if they are not inside of a data area of
+    /// `size` bytes.
     #[inline]
     pub(crate) fn of_bytes(offset: usize, len: usize, size: usize) -> Option<Self> {
         // INVARIANT: `len <= size - offset`, and so `offset + len <= size`.
@@ -191,8 +191,8 @@ impl Span {
         (self.offset | self.len) % (1 << SECTOR_SHIFT) == 0
     }
 
-    /// Returns the number of whole pages in front of the page that has `sector`; all whole pages of the
-    /// span if that is behind it.
+    /// Returns the number of whole pages in front of the page that has `sector`; all whole pages of
+    /// the span if that is behind it.
     pub(crate) fn whole_pages_before(&self, sector: u64) -> u64 {
         let page = sector >> (PAGE_SHIFT as u32 - SECTOR_SHIFT);
         let first = (self.offset >> PAGE_SHIFT) as u64;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Copies to and from persistent memory that survive memory failures, and stores that bypass the CPU
-//! caches.
+//! Copies to and from persistent memory that survive memory failures, and stores that bypass the
+//! CPU caches.
 //!
 //! C headers: [`include/linux/uaccess.h`](srctree/include/linux/uaccess.h),
 //! [`include/linux/libnvdimm.h`](srctree/include/linux/libnvdimm.h)
@@ -15,11 +15,11 @@ use kernel::prelude::*;
 /// The number of bytes that [`zero_flushcache`] stores in an iteration.
 pub(super) const ZEROED_AT_ONCE: usize = 128;
 
-/// An instruction that may fault. It has an entry in the exception table (`_ASM_EXTABLE_TYPE`), so that
-/// execution continues at label 3 then.
+/// An instruction that may fault. It has an entry in the exception table (`_ASM_EXTABLE_TYPE`), so
+/// that execution continues at label 3 then.
 ///
-/// Of `MCE_SAFE` type: a machine check is as good as a fault. Where the host has unmapped failed memory
-/// (KVM), a guest takes one at a store or a flush as well.
+/// Of `MCE_SAFE` type: a machine check is as good as a fault. Where the host has unmapped failed
+/// memory (KVM), a guest takes one at a store or a flush as well.
 #[cfg(CONFIG_X86_64)]
 macro_rules! guarded {
     ($instruction:expr) => {
@@ -66,13 +66,13 @@ macro_rules! copy_32 {
 #[cfg(CONFIG_X86_64)]
 const COPIED_AT_ONCE: usize = 64;
 
-/// Stores zeroes past the CPU caches, without a fence. [`EIO`] if a page is not mapped, or with a machine
-/// check.
+/// Stores zeroes past the CPU caches, without a fence. [`EIO`] if a page is not mapped, or with a
+/// machine check.
 ///
 /// # Safety
 ///
-/// `to` is the start of `len` bytes that may be written where they are mapped. Both are multiples of
-/// [`ZEROED_AT_ONCE`].
+/// `to` is the start of `len` bytes that may be written where they are mapped. Both are multiples
+/// of [`ZEROED_AT_ONCE`].
 #[inline(never)]
 #[cfg(CONFIG_X86_64)]
 pub(super) unsafe fn zero_flushcache(to: NonNull<u8>, len: usize) -> Result {
@@ -81,8 +81,8 @@ pub(super) unsafe fn zero_flushcache(to: NonNull<u8>, len: usize) -> Result {
     if len == 0 {
         return Ok(());
     }
-    // SAFETY: The stores are to the `len` bytes that may be written, as `# Safety` requires. After a fault,
-    // execution continues at label 3.
+    // SAFETY: The stores are to the `len` bytes that may be written, as `# Safety` requires. After
+    // a fault, execution continues at label 3.
     unsafe {
         core::arch::asm!(
             "2:",
@@ -120,8 +120,8 @@ pub(super) unsafe fn zero_flushcache(to: NonNull<u8>, len: usize) -> Result {
     while done < len {
         let chunk = PAGE_SIZE.min(len.wrapping_sub(done));
 
-        // SAFETY: `done` is less than `len`, and `# Safety` requires that many bytes. The source is the
-        // kernel's page of zeroes, which nobody writes.
+        // SAFETY: `done` is less than `len`, and `# Safety` requires that many bytes. The source is
+        // the kernel's page of zeroes, which nobody writes.
         unsafe {
             bindings::memcpy_flushcache(
                 to.as_ptr().add(done).cast(),
@@ -139,12 +139,12 @@ pub(super) unsafe fn zero_flushcache(to: NonNull<u8>, len: usize) -> Result {
 ///
 /// # Safety
 ///
-/// `to` is valid for writes of `len` bytes, which are less than 4 GiB. `from` is the start of as many
-/// bytes that may be read where they are mapped.
+/// `to` is valid for writes of `len` bytes, which are less than 4 GiB. `from` is the start of as
+/// many bytes that may be read where they are mapped.
 #[inline]
 pub(super) unsafe fn copy_mc(to: NonNull<u8>, from: NonNull<u8>, len: usize) -> Result {
-    // SAFETY: `# Safety` requires `to` and `from` to have `len` bytes. With concurrent writers to either, the
-    // routines, which are in assembly, copy any of the values, as a disk does.
+    // SAFETY: `# Safety` requires `to` and `from` to have `len` bytes. With concurrent writers to
+    // either, the routines, which are in assembly, copy any of the values, as a disk does.
     #[cfg(all(CONFIG_ARCH_HAS_COPY_MC, CONFIG_X86_64))]
     let left = unsafe {
         kernel::bindings::copy_mc_to_kernel(
@@ -166,16 +166,16 @@ pub(super) unsafe fn copy_mc(to: NonNull<u8>, from: NonNull<u8>, len: usize) -> 
     Ok(())
 }
 
-/// Copies with non-temporal stores, or with stores and write-backs. [`EIO`] if a page of either is not
-/// mapped, or with a machine check.
+/// Copies with non-temporal stores, or with stores and write-backs. [`EIO`] if a page of either is
+/// not mapped, or with a machine check.
 ///
 /// It has a loop of its own because the kernel's `__memcpy_flushcache` does not survive a fault.
 /// `copy_to_nontemporal` does, but ends with a fence, which makes a write of 4 KiB a third slower.
 ///
 /// # Safety
 ///
-/// `to` is the start of `len` bytes that may be written where they are mapped, `from` of as many bytes
-/// that may be read where they are mapped.
+/// `to` is the start of `len` bytes that may be written where they are mapped, `from` of as many
+/// bytes that may be read where they are mapped.
 #[inline(never)]
 #[cfg(CONFIG_X86_64)]
 pub(super) unsafe fn copy_flushcache(to: NonNull<u8>, from: NonNull<u8>, len: usize) -> Result {
@@ -185,8 +185,8 @@ pub(super) unsafe fn copy_flushcache(to: NonNull<u8>, from: NonNull<u8>, len: us
         // SAFETY: Its requirements are the same.
         return unsafe { copy_flushcache_unaligned(to, from, len) };
     }
-    // SAFETY: The loads and stores are to the `len` bytes, a multiple of an iteration, that may be read and
-    // written, as `# Safety` requires. After a fault, execution continues at label 3.
+    // SAFETY: The loads and stores are to the `len` bytes, a multiple of an iteration, that may be
+    // read and written, as `# Safety` requires. After a fault, execution continues at label 3.
     unsafe {
         core::arch::asm!(
             "2:",
@@ -215,8 +215,8 @@ pub(super) unsafe fn copy_flushcache(to: NonNull<u8>, from: NonNull<u8>, len: us
     Ok(())
 }
 
-/// [`copy_flushcache`] for bytes that are not whole cache lines. A machine check at a load from memory that is
-/// bad itself is not survived: it is for bytes from RAM.
+/// [`copy_flushcache`] for bytes that are not whole cache lines. A machine check at a load from
+/// memory that is bad itself is not survived: it is for bytes from RAM.
 ///
 /// # Safety
 ///
@@ -224,9 +224,9 @@ pub(super) unsafe fn copy_flushcache(to: NonNull<u8>, from: NonNull<u8>, len: us
 #[cold]
 #[cfg(CONFIG_X86_64)]
 unsafe fn copy_flushcache_unaligned(to: NonNull<u8>, from: NonNull<u8>, len: usize) -> Result {
-    // SAFETY: `# Safety` requires bytes that may be read and written where they are mapped. The routine
-    // stops at a fault, and returns the number of bytes that are left. It stores partial words through
-    // the caches, so these are flushed.
+    // SAFETY: `# Safety` requires bytes that may be read and written where they are mapped. The
+    // routine stops at a fault, and returns the number of bytes that are left. It stores partial
+    // words through the caches, so these are flushed.
     unsafe {
         if bindings::copy_to_nontemporal(to.as_ptr().cast(), from.as_ptr().cast(), len) != 0 {
             return Err(EIO);
@@ -235,8 +235,8 @@ unsafe fn copy_flushcache_unaligned(to: NonNull<u8>, from: NonNull<u8>, len: usi
     }
 }
 
-/// Writes back and invalidates the CPU caches. [`EIO`] if a page is not mapped, or with a machine check,
-/// which the kernel's own routines do not survive.
+/// Writes back and invalidates the CPU caches. [`EIO`] if a page is not mapped, or with a machine
+/// check, which the kernel's own routines do not survive.
 ///
 /// # Safety
 ///
@@ -252,8 +252,8 @@ pub(super) unsafe fn flush_caches(at: NonNull<u8>, len: usize) -> Result {
     if len == 0 {
         return Ok(());
     }
-    // SAFETY: A flush of a cache line does not change its contents. It faults like a load. After a fault,
-    // execution continues at label 3.
+    // SAFETY: A flush of a cache line does not change its contents. It faults like a load. After a
+    // fault, execution continues at label 3.
     unsafe {
         core::arch::asm!(
             "mfence",
@@ -293,8 +293,8 @@ pub(super) unsafe fn flush_caches(at: NonNull<u8>, len: usize) -> Result {
 
 /// Writes back and invalidates the CPU caches, to the point of coherency.
 ///
-/// `arch_invalidate_pmem` only invalidates (DC IVAC): it loses what another CPU has stored since the
-/// write-back.
+/// `arch_invalidate_pmem` only invalidates (DC IVAC): it loses what another CPU has stored since
+/// the write-back.
 ///
 /// # Safety
 ///
@@ -302,14 +302,16 @@ pub(super) unsafe fn flush_caches(at: NonNull<u8>, len: usize) -> Result {
 #[cfg(CONFIG_ARM64)]
 unsafe fn invalidate_caches(at: NonNull<u8>, len: usize) {
     let end = (at.as_ptr() as usize).wrapping_add(len);
-    // SAFETY: The kernel knows the register: this is its value that is safe on all CPUs, which may differ.
+    // SAFETY: The kernel knows the register: this is its value that is safe on all CPUs, which may
+    // differ.
     let ctr = unsafe { bindings::read_sanitised_ftr_reg(bindings::SYS_CTR_EL0) };
     // DminLine, the binary logarithm of the words in the smallest line (Arm ARM, D24.2.34).
     let line = 4_usize << ((ctr >> 16) & 0xf);
     let mut next = at.as_ptr() as usize & !line.wrapping_sub(1);
 
     while next < end {
-        // SAFETY: `# Safety` requires mapped bytes, and a line is in one page. Its contents do not change.
+        // SAFETY: `# Safety` requires mapped bytes, and a line is in one page. Its contents do not
+        // change.
         unsafe { core::arch::asm!("dc civac, {next}", next = in(reg) next, options(nostack)) };
         next = next.wrapping_add(line);
     }

@@ -45,12 +45,13 @@ pub(crate) enum Access {
     RecoveryWrite,
 }
 
-/// The addresses of pages of a DAX device: see [`Memory::pages_from`](super::memory::Memory::pages_from).
+/// The addresses of pages of a DAX device: see
+/// [`Memory::pages_from`](super::memory::Memory::pages_from).
 ///
 /// # Invariants
 ///
-/// `address` and `pfn` are those of `pages` pages of a [`Memory`](super::memory::Memory) that is borrowed
-/// for `'a`. `chunks` are those of their memory, if they have `struct page`s.
+/// `address` and `pfn` are those of `pages` pages of a [`Memory`](super::memory::Memory) that is
+/// borrowed for `'a`. `chunks` are those of their memory, if they have `struct page`s.
 pub(crate) struct Translation<'a> {
     pub(super) address: NonNull<c_void>,
     pub(super) pfn: u64,
@@ -77,20 +78,20 @@ impl Translation<'_> {
 
 /// The operations of a DAX device. Offsets are in pages from the start of the device.
 pub(crate) trait Operations: Send + Sync {
-    /// Returns the address of the page at `offset`, and how many pages from there on are usable, of the
-    /// `pages` that are asked for. `EHWPOISON` if there is none.
+    /// Returns the address of the page at `offset`, and how many pages from there on are usable, of
+    /// the `pages` that are asked for. `EHWPOISON` if there is none.
     fn direct_access(&self, offset: u64, pages: u64, access: Access) -> Result<Translation<'_>>;
 
     /// Zeroes `pages` pages from `offset` on, and repairs bad ones.
     fn zero_pages(&self, offset: u64, pages: u64) -> Result;
 
-    /// Overwrites memory with bad pages. `to` is in the page at `offset`. Returns the number of bytes
-    /// written: 0 if the first page can't be repaired.
+    /// Overwrites memory with bad pages. `to` is in the page at `offset`. Returns the number of
+    /// bytes written: 0 if the first page can't be repaired.
     fn recovery_write(&self, offset: u64, to: RecoveryWrite<'_>) -> usize;
 }
 
-/// The source and the destination of a [`recovery_write`](Operations::recovery_write), behind the bytes
-/// that are copied already.
+/// The source and the destination of a [`recovery_write`](Operations::recovery_write), behind the
+/// bytes that are copied already.
 ///
 /// # Invariants
 ///
@@ -114,8 +115,8 @@ impl RecoveryWrite<'_> {
         (self.to as usize) & kernel::page::PAGE_SIZE.wrapping_sub(1)
     }
 
-    /// Fills `buffer`, instead of the destination, with the next bytes, which stay the next ones. May
-    /// fault, and sleep. [`EFAULT`] if fewer bytes remain or can be read.
+    /// Fills `buffer`, instead of the destination, with the next bytes, which stay the next ones.
+    /// May fault, and sleep. [`EFAULT`] if fewer bytes remain or can be read.
     pub(crate) fn peek(&mut self, buffer: &mut [u8]) -> Result {
         let len = buffer.len().min(self.bytes);
         // SAFETY: `buffer` has at least `len` bytes, and by the type invariant `from` is valid.
@@ -147,7 +148,8 @@ impl RecoveryWrite<'_> {
 /// The properties of a [`DaxDevice`].
 #[derive(Clone, Copy)]
 pub(crate) struct Properties {
-    /// Stores are durable without an asynchronous flush by the provider, so that `MAP_SYNC` can be granted.
+    /// Stores are durable without an asynchronous flush by the provider, so that `MAP_SYNC` can be
+    /// granted.
     pub(crate) synchronous: bool,
     /// File systems must write the CPU caches back for durability.
     pub(crate) write_cache: bool,
@@ -155,7 +157,8 @@ pub(crate) struct Properties {
 
 /// A DAX device whose copies bypass the CPU caches and survive machine checks.
 ///
-/// It is dead when it is unregistered, and freed when the last file that is mapped through it is gone.
+/// It is dead when it is unregistered, and freed when the last file that is mapped through it is
+/// gone.
 ///
 /// # Invariants
 ///
@@ -223,9 +226,10 @@ impl<T: Operations> DaxDevice<T> {
 
     /// Creates a device that is not synchronous.
     ///
-    /// When `alloc_dax` of Linux 7.2 reuses a freed inode, it keeps the flags of the old device, and
-    /// `DAXDEV_SYNC` can't be cleared: `MAP_SYNC` would be granted where a store is not durable. So this
-    /// keeps such devices until it gets one without the flag. `EOPNOTSUPP` if it gets none.
+    /// When `alloc_dax` of Linux 7.2 reuses a freed inode, it keeps the flags of the old device,
+    /// and `DAXDEV_SYNC` can't be cleared: `MAP_SYNC` would be granted where a store is not
+    /// durable. So this keeps such devices until it gets one without the flag. `EOPNOTSUPP` if it
+    /// gets none.
     fn alloc_asynchronous(ops: Arc<T>) -> Result<Self> {
         const TRIES: usize = 64;
         let mut stale = KBox::new([const { None }; TRIES], GFP_KERNEL)?;
@@ -256,7 +260,8 @@ impl<T: Operations> DaxDevice<T> {
 
     /// Notifies the holder, and waits for all readers. Each call costs a grace period.
     fn kill(&self) {
-        // SAFETY: By the type invariant the device is valid. `kill_dax` may be called more than once.
+        // SAFETY: By the type invariant the device is valid. `kill_dax` may be called more than
+        // once.
         unsafe { bindings::kill_dax(self.dax.as_ptr()) };
         self.is_dead.store(true, Release);
     }
@@ -275,8 +280,9 @@ impl<T: Operations> DaxDevice<T> {
     ///
     /// [`Self::new`] has created `dax`, and the read lock is held for all of `'a`.
     unsafe fn ops<'a>(dax: *mut bindings::dax_device) -> Option<&'a T> {
-        // SAFETY: `new` has set the private data to a `T`. The device is alive, or the pointer is null:
-        // `kill_dax`, after which the operations may be dropped, waits until the read lock is released.
+        // SAFETY: `new` has set the private data to a `T`. The device is alive, or the pointer is
+        // null: `kill_dax`, after which the operations may be dropped, waits until the read lock is
+        // released.
         unsafe { bindings::dax_get_private(dax).cast::<T>().as_ref() }
     }
 
@@ -302,8 +308,8 @@ impl<T: Operations> DaxDevice<T> {
                 .ok_or(ENXIO)?
                 .direct_access(pgoff as u64, pages, access)?;
 
-            // A caller that does not ask for the pfn copies with the read lock held, and takes no reference
-            // to a page.
+            // A caller that does not ask for the pfn copies with the read lock held, and takes no
+            // reference to a page.
             if !pfn.is_null() {
                 // It looks up the `struct page`.
                 let chunks = found.chunks.ok_or_else(eopnotsupp)?;
@@ -312,10 +318,11 @@ impl<T: Operations> DaxDevice<T> {
                 chunks.mark(found.pfn, pages.min(found.pages));
             }
 
-            // The memory is borrowed from `ops`, and so stays mapped until the device is dead. The core uses
-            // the address with the read lock held, with two exceptions: a fault that copies around a page
-            // (`dax_iomap_copy_around`) has a page of the same memory then; dm-writecache keeps the address,
-            // so its table must go before the driver is unbound, as with `nd_pmem`.
+            // The memory is borrowed from `ops`, and so stays mapped until the device is dead. The
+            // core uses the address with the read lock held, with two exceptions: a fault that
+            // copies around a page (`dax_iomap_copy_around`) has a page of the same memory then;
+            // dm-writecache keeps the address, so its table must go before the driver is unbound,
+            // as with `nd_pmem`.
             // SAFETY: The core passes pointers that are null or valid for writes.
             unsafe {
                 if !address.is_null() {
@@ -370,8 +377,8 @@ impl<T: Operations> DaxDevice<T> {
     }
 }
 
-// SAFETY: `kill` waits for operations in progress, and the core calls none for a dead device. What is
-// left is a reference to the device.
+// SAFETY: `kill` waits for operations in progress, and the core calls none for a dead device. What
+// is left is a reference to the device.
 unsafe impl<T: Operations> Registered for DaxDevice<T> {
     unsafe fn unregister(&self) {
         self.kill_once();
@@ -389,8 +396,8 @@ impl<T: Operations> Drop for DaxDevice<T> {
 
 /// A link from memory with `struct page`s to the DAX device over it.
 ///
-/// A memory failure may be reported while the device is created or dropped: it finds a live device or
-/// none.
+/// A memory failure may be reported while the device is created or dropped: it finds a live device
+/// or none.
 ///
 /// # Invariants
 ///
@@ -408,8 +415,8 @@ impl FailureLink {
         }
     }
 
-    /// Notifies the file system on the device of a failure of `len` bytes at `offset`, in bytes from the
-    /// start of the device.
+    /// Notifies the file system on the device of a failure of `len` bytes at `offset`, in bytes
+    /// from the start of the device.
     ///
     /// `EOPNOTSUPP` if there is no device, or no file system on it that handles failures.
     pub(crate) fn notify_holder(&self, offset: u64, len: u64, flags: c_int) -> Result {
@@ -419,10 +426,11 @@ impl FailureLink {
         if dax.is_null() {
             return Err(eopnotsupp());
         }
-        // SAFETY: `dax` was found with the read lock held. `Registration::unregister` clears the link, and then
-        // waits for readers in `kill_dax` before its reference to the device is put.
+        // SAFETY: `dax` was found with the read lock held. `Registration::unregister` clears the
+        // link, and then waits for readers in `kill_dax` before its reference to the device is put.
         to_result(unsafe { bindings::dax_holder_notify_failure(dax, offset, len, flags) })
-            // The device is dead since the link was read, or its file system does not have the address.
+            // The device is dead since the link was read, or its file system does not have the
+            // address.
             .map_err(|e| if e == ENXIO { eopnotsupp() } else { e })
     }
 }
@@ -444,7 +452,8 @@ impl ReadLock {
 
 impl Drop for ReadLock {
     fn drop(&mut self) {
-        // SAFETY: By the type invariant the lock is held, and this is the value that it was taken with.
+        // SAFETY: By the type invariant the lock is held, and this is the value that it was taken
+        // with.
         unsafe { bindings::dax_read_unlock(self.0) };
     }
 }
@@ -454,7 +463,8 @@ impl Drop for ReadLock {
 ///
 /// # Invariants
 ///
-/// While it is registered, `device` is the DAX device of the host `disk`, and `link` has `device` or null.
+/// While it is registered, `device` is the DAX device of the host `disk`, and `link` has `device`
+/// or null.
 pub(crate) struct Registration<'bound, T: Operations> {
     device: Arc<Scoped<'bound, DaxDevice<T>>>,
     disk: GenDisk,
@@ -462,7 +472,8 @@ pub(crate) struct Registration<'bound, T: Operations> {
 }
 
 impl<'bound, T: Operations + 'bound> Registration<'bound, T> {
-    /// Registers `device` for `disk` and `link`. [`EBUSY`] if the disk has a DAX device, [`ENOMEM`].
+    /// Registers `device` for `disk` and `link`. [`EBUSY`] if the disk has a DAX device,
+    /// [`ENOMEM`].
     pub(crate) fn new(
         device: Arc<Scoped<'bound, DaxDevice<T>>>,
         disk: &GenDisk,
@@ -487,12 +498,12 @@ impl<'bound, T: Operations + 'bound> Registration<'bound, T> {
     }
 }
 
-// SAFETY: The device can't be found through the disk or the link any more, and `kill` waits for those that
-// found it with the read lock held. There are no methods.
+// SAFETY: The device can't be found through the disk or the link any more, and `kill` waits for
+// those that found it with the read lock held. There are no methods.
 unsafe impl<T: Operations> Registered for Registration<'_, T> {
     unsafe fn unregister(&self) {
-        // SAFETY: `Registered::unregister` requires that the value is registered, so `dax_add_host` has
-        // succeeded for the disk.
+        // SAFETY: `Registered::unregister` requires that the value is registered, so `dax_add_host`
+        // has succeeded for the disk.
         unsafe { bindings::dax_remove_host(self.disk.as_raw()) };
         self.link.dax.store(core::ptr::null_mut(), Release);
         // Waits for all readers: nobody has a pointer from `link` any more.

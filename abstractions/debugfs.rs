@@ -60,7 +60,8 @@ impl Dir {
         let this = Self {
             dentry: NonNull::new(dentry)?,
         };
-        // SAFETY: What was found has an inode, whose type does not change, while a reference is held.
+        // SAFETY: What was found has an inode, whose type does not change, while a reference is
+        // held.
         let mode = unsafe { (*(*dentry).d_inode).i_mode };
 
         (u32::from(mode) & bindings::S_IFMT == bindings::S_IFDIR).then_some(this)
@@ -103,8 +104,8 @@ impl<'bound, H: Handler + 'bound> File<'bound, H> {
 
         Scoped::new(scope, this, |this| {
             #[cfg(CONFIG_DEBUG_FS)]
-            // SAFETY: By the type invariant of `Dir` the parent is valid. `this` stays in place until it
-            // is unregistered, which removes the file.
+            // SAFETY: By the type invariant of `Dir` the parent is valid. `this` stays in place
+            // until it is unregistered, which removes the file.
             unsafe {
                 bindings::debugfs_create_file_full(
                     this.name.as_char_ptr(),
@@ -128,8 +129,8 @@ impl<'bound, H: Handler + 'bound> File<'bound, H> {
         len: usize,
         _offset: *mut bindings::loff_t,
     ) -> isize {
-        // SAFETY: `simple_open` has set `private_data` to the data of the file: `this` in `new`. Removing
-        // the file waits until this returns, and `this` stays until then.
+        // SAFETY: `simple_open` has set `private_data` to the data of the file: `this` in `new`.
+        // Removing the file waits until this returns, and `this` stays until then.
         let this = unsafe { &*(*file).private_data.cast::<Self>() };
         let mut text = [0; MAX_LEN];
 
@@ -146,13 +147,13 @@ impl<'bound, H: Handler + 'bound> File<'bound, H> {
     }
 }
 
-// SAFETY: The file is removed, and nobody is in `write_callback` any more. Only a name and references
-// to the directory and the handler remain.
+// SAFETY: The file is removed, and nobody is in `write_callback` any more. Only a name and
+// references to the directory and the handler remain.
 unsafe impl<H: Handler> Registered for File<'_, H> {
     unsafe fn unregister(&self) {
         #[cfg(CONFIG_DEBUG_FS)]
-        // SAFETY: By the type invariant of `Dir` the parent is valid, and the name is a C string. If the
-        // directory was removed before, so was the file, and nothing is found.
+        // SAFETY: By the type invariant of `Dir` the parent is valid, and the name is a C string.
+        // If the directory was removed before, so was the file, and nothing is found.
         unsafe {
             bindings::debugfs_lookup_and_remove(self.name.as_char_ptr(), self.dir.dentry.as_ptr())
         };

@@ -25,8 +25,8 @@ pub(crate) struct Claim {
 }
 
 impl Claim {
-    /// Claims `range` in the name of `owner`. [`EBUSY`] if a part of it is claimed, [`EINVAL`] if it is
-    /// empty, [`ENOMEM`].
+    /// Claims `range` in the name of `owner`. [`EBUSY`] if a part of it is claimed, [`EINVAL`] if
+    /// it is empty, [`ENOMEM`].
     pub(super) fn new(range: &RangeInclusive<u64>, owner: &Device) -> Result<Self> {
         let start = *range.start();
         let len = range
@@ -37,8 +37,8 @@ impl Claim {
 
         let name = CString::try_from(device::name(owner)?)?;
 
-        // SAFETY: The result owns the name, and frees it after it has released the range. `iomem_resource`
-        // is a static of the kernel, which the call locks.
+        // SAFETY: The result owns the name, and frees it after it has released the range.
+        // `iomem_resource` is a static of the kernel, which the call locks.
         let res = unsafe {
             bindings::__request_region(
                 &raw mut bindings::iomem_resource,

@@ -47,9 +47,9 @@ use kernel::{
 ///
 /// # Invariants
 ///
-/// `base` is the start of `len` bytes that stay mapped, cached and writable for as long as the value
-/// lives, and that no reference points to. Machine-check recovery may unmap single pages of them from
-/// the direct map, so only copies that survive that may access them.
+/// `base` is the start of `len` bytes that stay mapped, cached and writable for as long as the
+/// value lives, and that no reference points to. Machine-check recovery may unmap single pages of
+/// them from the direct map, so only copies that survive that may access them.
 pub(crate) struct Memory<'bound, H: MemoryFailure> {
     base: NonNull<u8>,
     len: usize,
@@ -65,13 +65,13 @@ enum Backing<'bound, H: MemoryFailure> {
 
 // SAFETY: The memory belongs to the device, not to a thread. Any thread may unmap it.
 unsafe impl<H: MemoryFailure> Send for Memory<'_, H> {}
-// SAFETY: All accesses are copies in C or assembly, which may race with each other and with user space
-// as accesses to a disk may: the result is any of the values.
+// SAFETY: All accesses are copies in C or assembly, which may race with each other and with user
+// space as accesses to a disk may: the result is any of the values.
 unsafe impl<H: MemoryFailure> Sync for Memory<'_, H> {}
 
 impl<'bound, H: MemoryFailure + 'bound> Memory<'bound, H> {
-    /// Maps the claimed physical addresses without `struct page`s, and holds `claim` until they are unmapped,
-    /// before `_scope` ends. [`ENXIO`] if they can't be mapped.
+    /// Maps the claimed physical addresses without `struct page`s, and holds `claim` until they are
+    /// unmapped, before `_scope` ends. [`ENXIO`] if they can't be mapped.
     pub(crate) fn remap(claim: Claim, _scope: &'bound Scope<'bound>) -> Result<Self> {
         let range = claim.range();
         let len = len_of(&range)?;
@@ -86,10 +86,11 @@ impl<'bound, H: MemoryFailure + 'bound> Memory<'bound, H> {
         })
     }
 
-    /// Maps the physical addresses of `layout` with `struct page`s, and returns the memory from `data_offset`
-    /// on: what is in front may be the `struct page`s. Notifies `failure` of memory failures in them, and holds
-    /// `claim` until they are unmapped. [`EINVAL`] if it does not cover them, or if `struct page`s are behind
-    /// `data_offset`, [`ENXIO`] if nothing is, [`ENOMEM`], or another error of `memremap_pages`.
+    /// Maps the physical addresses of `layout` with `struct page`s, and returns the memory from
+    /// `data_offset` on: what is in front may be the `struct page`s. Notifies `failure` of memory
+    /// failures in them, and holds `claim` until they are unmapped. [`EINVAL`] if it does not cover
+    /// them, or if `struct page`s are behind `data_offset`, [`ENXIO`] if nothing is, [`ENOMEM`], or
+    /// another error of `memremap_pages`.
     pub(crate) fn map_pages(
         layout: Layout,
         data_offset: u64,
@@ -158,8 +159,8 @@ impl<'bound, H: MemoryFailure + 'bound> Memory<'bound, H> {
         })
     }
 
-    /// Returns the address of the `len` bytes at `offset`: the bounds check of all accesses. [`EIO`] if
-    /// they are not inside of the memory.
+    /// Returns the address of the `len` bytes at `offset`: the bounds check of all accesses.
+    /// [`EIO`] if they are not inside of the memory.
     #[inline]
     fn at(&self, offset: usize, len: usize) -> Result<NonNull<u8>> {
         match self.len.checked_sub(offset) {
@@ -169,7 +170,8 @@ impl<'bound, H: MemoryFailure + 'bound> Memory<'bound, H> {
         }
     }
 
-    /// Returns the addresses of the pages from `offset`, in pages, to the end. [`ENXIO`] if there are none.
+    /// Returns the addresses of the pages from `offset`, in pages, to the end. [`ENXIO`] if there
+    /// are none.
     #[inline]
     pub(crate) fn pages_from(&self, offset: u64) -> Result<Translation<'_>> {
         let pages = ((self.len >> PAGE_SHIFT) as u64)
@@ -179,8 +181,8 @@ impl<'bound, H: MemoryFailure + 'bound> Memory<'bound, H> {
 
         // INVARIANT: The pages are inside of the memory, which the result borrows.
         Ok(Translation {
-            // SAFETY: `offset` is less than the number of pages, so the shift does not overflow, and the result
-            // is inside of the memory.
+            // SAFETY: `offset` is less than the number of pages, so the shift does not overflow,
+            // and the result is inside of the memory.
             address: unsafe { self.base.add((offset as usize) << PAGE_SHIFT) }.cast(),
             pfn: (self.phys >> PAGE_SHIFT).wrapping_add(offset),
             pages,
@@ -192,8 +194,8 @@ impl<'bound, H: MemoryFailure + 'bound> Memory<'bound, H> {
         })
     }
 
-    /// Returns the `len` bytes from the 512-byte sector `sector` on. [`EIO`] if they are not inside of the
-    /// memory.
+    /// Returns the `len` bytes from the 512-byte sector `sector` on. [`EIO`] if they are not inside
+    /// of the memory.
     #[inline]
     pub(crate) fn sectors(&self, sector: u64, len: u32) -> Result<Part<'_>> {
         let offset = usize::try_from(sector)
@@ -220,33 +222,33 @@ impl<'bound, H: MemoryFailure + 'bound> Memory<'bound, H> {
 
     /// Fills `to` with the bytes at `offset`.
     ///
-    /// On x86-64, [`EIO`] if the memory fails during the copy: with a machine check, or with a fault where
-    /// recovery has unmapped the page from the direct map. The latter needs a CPU for which
-    /// `copy_mc_to_kernel` has a guarded copy (fast strings, or Xeons on its list). Elsewhere it is an
-    /// oops. [`EINVAL`] for 4 GiB or more.
+    /// On x86-64, [`EIO`] if the memory fails during the copy: with a machine check, or with a
+    /// fault where recovery has unmapped the page from the direct map. The latter needs a CPU for
+    /// which `copy_mc_to_kernel` has a guarded copy (fast strings, or Xeons on its list). Elsewhere
+    /// it is an oops. [`EINVAL`] for 4 GiB or more.
     pub(crate) fn read_bytes(&self, offset: usize, to: &mut [u8]) -> Result {
         let from = self.at(offset, to.len())?;
 
         if to.len() > u32::MAX as usize {
             return Err(EINVAL);
         }
-        // SAFETY: `to` is a slice of that length, less than 4 GiB. `at` has checked that the memory has as
-        // many bytes at `from`.
+        // SAFETY: `to` is a slice of that length, less than 4 GiB. `at` has checked that the memory
+        // has as many bytes at `from`.
         unsafe { copy_mc(NonNull::from(&mut *to).cast(), from, to.len()) }
     }
 
-    /// Copies `from`, which is whole sectors, to the bytes at `offset`. See [`Part::write`] for errors and
-    /// durability.
+    /// Copies `from`, which is whole sectors, to the bytes at `offset`. See [`Part::write`] for
+    /// errors and durability.
     pub(crate) fn write_bytes(&self, offset: usize, from: &[u8]) -> Result {
         let to = self.at(offset, from.len())?;
 
-        // SAFETY: `from` is a slice. `at` has checked that the memory has as many bytes at `to`, which may be
-        // written where they are mapped.
+        // SAFETY: `from` is a slice. `at` has checked that the memory has as many bytes at `to`,
+        // which may be written where they are mapped.
         unsafe { copy_flushcache(to, NonNull::from(from).cast(), from.len()) }
     }
 
-    /// Writes back and invalidates the CPU caches of the `len` bytes at `offset`, so that the next read
-    /// reads the memory.
+    /// Writes back and invalidates the CPU caches of the `len` bytes at `offset`, so that the next
+    /// read reads the memory.
     pub(crate) fn invalidate_caches(&self, offset: usize, len: usize) -> Result {
         let at = self.at(offset, len)?;
 
@@ -254,20 +256,21 @@ impl<'bound, H: MemoryFailure + 'bound> Memory<'bound, H> {
         unsafe { flush_caches(at, len) }
     }
 
-    /// Maps the whole pages in the `len` bytes at `offset` in the direct map again, and clears their
-    /// HWPoison flag. To be called after their poison is cleared. Sleeps.
+    /// Maps the whole pages in the `len` bytes at `offset` in the direct map again, and clears
+    /// their HWPoison flag. To be called after their poison is cleared. Sleeps.
     pub(crate) fn restore_pages(&self, offset: usize, len: usize) -> Result {
         let mapped = self.is_mapped(offset, len)?;
 
         self.for_each_frame(offset, len, |pfn| {
-            // SAFETY: `for_each_frame` calls this with pfns of this memory, which has `struct page`s.
+            // SAFETY: `for_each_frame` calls this with pfns of this memory, which has `struct
+            // page`s.
             unsafe { page::restore_page(pfn, mapped) };
             Ok(())
         })
     }
 
-    /// Calls `change` with the pfns of the whole pages in the `len` bytes at `offset` until it fails. Does
-    /// nothing without `struct page`s.
+    /// Calls `change` with the pfns of the whole pages in the `len` bytes at `offset` until it
+    /// fails. Does nothing without `struct page`s.
     fn for_each_frame(&self, offset: usize, len: usize, change: impl Fn(u64) -> Result) -> Result {
         self.at(offset, len)?;
         if !self.has_pages() {
@@ -281,22 +284,25 @@ impl<'bound, H: MemoryFailure + 'bound> Memory<'bound, H> {
         (first..(end >> PAGE_SHIFT)).try_for_each(change)
     }
 
-    /// Handles the whole pages in the `len` bytes at `offset` as the kernel does after a machine check:
-    /// memory-failure recovery, then unmapped from the direct map. `EOPNOTSUPP` if the kernel has no
-    /// recovery. Sleeps.
+    /// Handles the whole pages in the `len` bytes at `offset` as the kernel does after a machine
+    /// check: memory-failure recovery, then unmapped from the direct map. `EOPNOTSUPP` if the
+    /// kernel has no recovery. Sleeps.
     pub(crate) fn poison_pages(&self, offset: usize, len: usize) -> Result {
         self.for_each_frame(offset, len, |pfn| {
-            // SAFETY: `for_each_frame` calls this with pfns of this memory, which has `struct page`s.
+            // SAFETY: `for_each_frame` calls this with pfns of this memory, which has `struct
+            // page`s.
             unsafe { page::poison_page(pfn) }
         })
     }
 
-    /// Returns whether all of the `len` bytes at `offset` are in the direct map. Slow: walks page tables.
+    /// Returns whether all of the `len` bytes at `offset` are in the direct map. Slow: walks page
+    /// tables.
     pub(crate) fn is_mapped(&self, offset: usize, len: usize) -> Result<bool> {
         self.unmapped(offset, len).map(|hole| hole.is_none())
     }
 
-    /// Returns the offset of the first of the `len` bytes at `offset` that is not in the direct map.
+    /// Returns the offset of the first of the `len` bytes at `offset` that is not in the direct
+    /// map.
     #[inline(never)]
     pub(crate) fn unmapped(&self, offset: usize, len: usize) -> Result<Option<usize>> {
         let start = self.at(offset, len)?.as_ptr() as usize;
@@ -315,8 +321,8 @@ impl<'bound, H: MemoryFailure + 'bound> Memory<'bound, H> {
 
 /// A range of a [`Memory`] that is copied from its start to its end.
 ///
-/// It is the proof of the bounds check: the copies only check that a segment is not longer than what
-/// remains of the range.
+/// It is the proof of the bounds check: the copies only check that a segment is not longer than
+/// what remains of the range.
 ///
 /// # Invariants
 ///
@@ -339,36 +345,36 @@ impl Part<'_> {
     pub(crate) fn read(&mut self, to: &Segment<'_, ToBio>) -> Result {
         let from = self.take(to.len())?;
 
-        // SAFETY: By its type invariant the segment is valid for its length, which is less than 4 GiB. `take`
-        // has checked that the memory has as many bytes at `from`.
+        // SAFETY: By its type invariant the segment is valid for its length, which is less than 4
+        // GiB. `take` has checked that the memory has as many bytes at `from`.
         let result = unsafe { copy_mc(to.as_ptr(), from, to.len()) };
         to.flush_dcache();
         result
     }
 
-    /// Copies a segment of a write bio, which is whole sectors, to the next bytes, past the CPU caches. It
-    /// is durable after the next flush of the region.
+    /// Copies a segment of a write bio, which is whole sectors, to the next bytes, past the CPU
+    /// caches. It is durable after the next flush of the region.
     ///
-    /// [`EIO`] if it is longer than the range, or if recovery has unmapped a page from the direct map (on
-    /// x86-64; elsewhere that is an oops).
+    /// [`EIO`] if it is longer than the range, or if recovery has unmapped a page from the direct
+    /// map (on x86-64; elsewhere that is an oops).
     #[inline]
     pub(crate) fn write(&mut self, from: &Segment<'_, FromBio>) -> Result {
         let to = self.take(from.len())?;
 
         from.flush_dcache();
-        // SAFETY: By its type invariant the segment is valid for its length. `take` has checked that the
-        // memory has as many bytes at `to`, which may be written where they are mapped.
+        // SAFETY: By its type invariant the segment is valid for its length. `take` has checked
+        // that the memory has as many bytes at `to`, which may be written where they are mapped.
         unsafe { copy_flushcache(to, from.as_ptr(), from.len()) }
     }
 
-    /// Zeroes the range, which must be whole sectors, past the CPU caches. See [`Self::write`] for errors
-    /// and durability.
+    /// Zeroes the range, which must be whole sectors, past the CPU caches. See [`Self::write`] for
+    /// errors and durability.
     pub(crate) fn zero(self) -> Result {
         if (self.base.as_ptr() as usize | self.len) % ZEROED_AT_ONCE != 0 {
             return Err(EIO);
         }
-        // SAFETY: By the type invariant `len` bytes of the memory begin at `base`, which may be written where
-        // they are mapped. The alignment of both was checked.
+        // SAFETY: By the type invariant `len` bytes of the memory begin at `base`, which may be
+        // written where they are mapped. The alignment of both was checked.
         unsafe { zero_flushcache(self.base, self.len) }
     }
 
@@ -385,14 +391,16 @@ impl Part<'_> {
     }
 }
 
-/// Returns the end of the page, of any size, that is mapped at the kernel address `at`. `None` if none is.
+/// Returns the end of the page, of any size, that is mapped at the kernel address `at`. `None` if
+/// none is.
 #[cfg(CONFIG_X86_64)]
 fn end_of_mapped(at: usize) -> Option<usize> {
     let mut level: c_uint = 0;
 
     // SAFETY: Any kernel address may be looked up. Page tables of a mapping in use are not freed.
     let pte = unsafe { bindings::lookup_address(at, &mut level) };
-    // SAFETY: A pointer that is not null points to a valid entry. Others may change it: one volatile load.
+    // SAFETY: A pointer that is not null points to a valid entry. Others may change it: one
+    // volatile load.
     if pte.is_null() || unsafe { (&raw const (*pte).pte).read_volatile() } & PRESENT == 0 {
         return None;
     }
@@ -412,7 +420,8 @@ fn end_of_mapped(_at: usize) -> Option<usize> {
 #[cfg(CONFIG_X86_64)]
 const PRESENT: usize = 1;
 
-/// Returns the number of bytes in a range of physical addresses. [`EINVAL`] if it is empty or too large.
+/// Returns the number of bytes in a range of physical addresses. [`EINVAL`] if it is empty or too
+/// large.
 fn len_of(range: &RangeInclusive<u64>) -> Result<usize> {
     range
         .end()
@@ -433,7 +442,8 @@ struct Remapped {
 
 impl Remapped {
     fn new(phys: u64, len: usize) -> Result<Self> {
-        // SAFETY: `memremap` returns null for a range that it can't map. The caller has claimed this one.
+        // SAFETY: `memremap` returns null for a range that it can't map. The caller has claimed
+        // this one.
         let base = unsafe { bindings::memremap(phys, len, bindings::ARCH_MEMREMAP_PMEM) };
 
         // INVARIANT: `memremap` has returned it, and it is not null.

@@ -2,11 +2,11 @@
 
 //! Safe types for kernel interfaces that the `kernel` crate does not have yet.
 //!
-//! Only this folder may have unsafe code. An abstraction knows Linux, and nothing of the policy of this
-//! driver, so that each could be proposed for the kernel tree.
+//! Only this folder may have unsafe code. An abstraction knows Linux, and nothing of the policy of
+//! this driver, so that each could be proposed for the kernel tree.
 //!
-//! Registrations that borrow from a bound device (disks, DAX devices, listeners) end when their handle
-//! is dropped, and at the latest when the device is unbound: see [`scope`].
+//! Registrations that borrow from a bound device (disks, DAX devices, listeners) end when their
+//! handle is dropped, and at the latest when the device is unbound: see [`scope`].
 
 #![allow(unsafe_code, reason = "the purpose of this folder")]
 

@@ -34,8 +34,8 @@ fn vmemmap() -> *mut kernel::bindings::page {
     // SAFETY: The kernel sets it at boot, and does not change it.
     let start = unsafe { kernel::bindings::memstart_addr };
 
-    // CAST: An address; the start of memory may be negative if the kernel is configured for more bits of
-    // virtual addresses than the processor has.
+    // CAST: An address; the start of memory may be negative if the kernel is configured for more
+    // bits of virtual addresses than the processor has.
     (bindings::VMEMMAP_START as *mut kernel::bindings::page)
         .wrapping_offset((start >> kernel::page::PAGE_SHIFT).wrapping_neg() as isize)
 }
@@ -45,7 +45,8 @@ fn vmemmap() -> *mut kernel::bindings::page {
 #[inline]
 pub(super) fn direct_map_address(page: *mut kernel::bindings::page) -> *mut u8 {
     const_assert!(size_of::<kernel::bindings::page>() == STRUCT_PAGE_SIZE);
-    // SAFETY: The kernel sets both at boot, and does not change them: `vmemmap` and `__PAGE_OFFSET`.
+    // SAFETY: The kernel sets both at boot, and does not change them: `vmemmap` and
+    // `__PAGE_OFFSET`.
     let (vmemmap, map) = unsafe {
         (
             kernel::bindings::vmemmap_base,
@@ -60,17 +61,17 @@ pub(super) fn direct_map_address(page: *mut kernel::bindings::page) -> *mut u8 {
     .wrapping_add(map) as *mut u8
 }
 
-/// Returns whether page frame `pfn` is mapped by a process, referenced by I/O, or a page of a file that
-/// has an inode in memory.
+/// Returns whether page frame `pfn` is mapped by a process, referenced by I/O, or a page of a file
+/// that has an inode in memory.
 ///
 /// # Safety
 ///
 /// The page frame has an initialised `struct page` (`MEMORY_DEVICE_FS_DAX`).
 pub(super) unsafe fn page_is_in_use(pfn: u64) -> bool {
     let page = page(pfn);
-    // SAFETY: `# Safety` requires an initialised `struct page`. Others may change it: volatile loads. For a
-    // page of a file, `mapping` is set, or, if files share the page, the next word counts them;
-    // `dax_folio_put` clears both (fs/dax.c).
+    // SAFETY: `# Safety` requires an initialised `struct page`. Others may change it: volatile
+    // loads. For a page of a file, `mapping` is set, or, if files share the page, the next word
+    // counts them; `dax_folio_put` clears both (fs/dax.c).
     unsafe {
         let count = &raw const (*page)._refcount.counter;
         let mapping = &raw const (*page).__bindgen_anon_1.__bindgen_anon_1.mapping;
@@ -86,11 +87,11 @@ pub(super) unsafe fn page_is_in_use(pfn: u64) -> bool {
 ///
 /// # Safety
 ///
-/// Both have a `struct page`. That of `from` is initialised, and that of `to` is not, so that the kernel at most
-/// reads its flags.
+/// Both have a `struct page`. That of `from` is initialised, and that of `to` is not, so that the
+/// kernel at most reads its flags.
 pub(super) unsafe fn copy_page_flags(from: u64, to: u64) {
-    // SAFETY: `# Safety` requires `struct page`s. Others may read the flags, and may change those of `from`: volatile
-    // accesses.
+    // SAFETY: `# Safety` requires `struct page`s. Others may read the flags, and may change those
+    // of `from`: volatile accesses.
     unsafe {
         let flags = (&raw const (*page(from)).flags).read_volatile();
 
@@ -98,8 +99,8 @@ pub(super) unsafe fn copy_page_flags(from: u64, to: u64) {
     }
 }
 
-/// Clears the HWPoison flag of page frame `pfn` and, unless it is `mapped`, maps it in the direct map, from
-/// which only x86-64 unmaps pages.
+/// Clears the HWPoison flag of page frame `pfn` and, unless it is `mapped`, maps it in the direct
+/// map, from which only x86-64 unmaps pages.
 ///
 /// # Safety
 ///
@@ -107,7 +108,8 @@ pub(super) unsafe fn copy_page_flags(from: u64, to: u64) {
 pub(super) unsafe fn restore_page(pfn: u64, mapped: bool) {
     #[cfg(CONFIG_MEMORY_FAILURE)]
     {
-        // SAFETY: `# Safety` requires an initialised `struct page`, whose flags C changes in the same way.
+        // SAFETY: `# Safety` requires an initialised `struct page`, whose flags C changes in the
+        // same way.
         unsafe { kernel::bindings::clear_bit(HWPOISON, flags(pfn)) };
         #[cfg(CONFIG_X86_64)]
         if !mapped {
@@ -119,8 +121,9 @@ pub(super) unsafe fn restore_page(pfn: u64, mapped: bool) {
     let _ = (pfn, mapped);
 }
 
-/// Handles page frame `pfn` as after a machine check: memory-failure recovery, the HWPoison flag, and, on
-/// x86-64, unmapped from the direct map. The recovery alone does not unmap a page that has no users.
+/// Handles page frame `pfn` as after a machine check: memory-failure recovery, the HWPoison flag,
+/// and, on x86-64, unmapped from the direct map. The recovery alone does not unmap a page that has
+/// no users.
 ///
 /// `EOPNOTSUPP` if the kernel has no such recovery.
 ///
@@ -134,10 +137,12 @@ pub(super) unsafe fn poison_page(pfn: u64) -> Result {
         // SAFETY: It may be called for any page frame.
         let _ = unsafe { kernel::bindings::memory_failure(pfn as usize, 0) };
 
-        // SAFETY: `# Safety` requires an initialised `struct page`, whose flags C changes in the same way.
+        // SAFETY: `# Safety` requires an initialised `struct page`, whose flags C changes in the
+        // same way.
         unsafe { kernel::bindings::set_bit(HWPOISON, flags(pfn)) };
         #[cfg(CONFIG_X86_64)]
-        // SAFETY: This changes the direct map of the page only. Copies from and to the page survive a fault.
+        // SAFETY: This changes the direct map of the page only. Copies from and to the page survive
+        // a fault.
         to_result(unsafe { bindings::set_mce_nospec(pfn as usize) })?;
         Ok(())
     }
@@ -150,8 +155,9 @@ pub(super) unsafe fn poison_page(pfn: u64) -> Result {
 
 /// Returns the address of the flags of page frame `pfn`.
 ///
-/// The flags of the second page of a folio have its order, which C changes by a plain read and write when a huge
-/// mapping begins or ends: a change of [`HWPOISON`] at that time may be lost, as one by C itself.
+/// The flags of the second page of a folio have its order, which C changes by a plain read and
+/// write when a huge mapping begins or ends: a change of [`HWPOISON`] at that time may be lost, as
+/// one by C itself.
 ///
 /// # Safety
 ///

@@ -9,7 +9,8 @@ use kernel::{
 
 /// Calls `f`, whose allocations start no I/O to reclaim memory (`memalloc_noio_save()`).
 ///
-/// For code that may run in `submit_bio()`: I/O that is started there is only submitted when that returns.
+/// For code that may run in `submit_bio()`: I/O that is started there is only submitted when that
+/// returns.
 pub(crate) fn without_io<R>(f: impl FnOnce() -> R) -> R {
     const NOIO: u32 = bindings::PF_MEMALLOC_NOIO;
     let task = Task::current_raw();

@@ -3,9 +3,10 @@
 //! Registrations that end when a device is unbound, even if their handles are leaked.
 //!
 //! A value that is registered for a bound device may borrow from it. A handle that ends the
-//! registration in `Drop` is not enough: safe code can leak it (`mem::forget`, a cycle of references).
-//! So the driver core owns a [`Scope`], which has a list of all registrations, and ends those that are
-//! left after the driver's data are dropped. A leaked handle leaks memory, and nothing else.
+//! registration in `Drop` is not enough: safe code can leak it (`mem::forget`, a cycle of
+//! references). So the driver core owns a [`Scope`], which has a list of all registrations, and
+//! ends those that are left after the driver's data are dropped. A leaked handle leaks memory, and
+//! nothing else.
 
 use core::{
     cell::UnsafeCell,
@@ -25,8 +26,8 @@ use kernel::{
 ///
 /// # Safety
 ///
-/// After [`Self::unregister`] has returned, the value is only used through references to it, and the
-/// safe methods that take such a reference stay sound.
+/// After [`Self::unregister`] has returned, the value is only used through references to it, and
+/// the safe methods that take such a reference stay sound.
 pub(crate) unsafe trait Registered: Send + Sync {
     /// Ends the registration, and waits for callbacks that use the value.
     ///
@@ -61,7 +62,8 @@ unsafe impl Send for Newest {}
 ///
 /// # Invariants
 ///
-/// Each link on the list belongs to a node that is registered, and is not freed while it is on the list.
+/// Each link on the list belongs to a node that is registered, and is not freed while it is on the
+/// list.
 #[pin_data(PinnedDrop)]
 pub(crate) struct Scope<'bound> {
     #[pin]
@@ -82,15 +84,17 @@ impl Scope<'_> {
     ///
     /// # Safety
     ///
-    /// It belongs to a node that is registered and not on a list. The node is not freed while it is on
-    /// the list.
+    /// It belongs to a node that is registered and not on a list. The node is not freed while it is
+    /// on the list.
     #[inline(never)]
     unsafe fn put(&self, link: *mut Link) {
         let mut newest = self.newest.lock();
 
-        // SAFETY: `# Safety` requires a valid link that is not on a list, so nobody else accesses it.
+        // SAFETY: `# Safety` requires a valid link that is not on a list, so nobody else accesses
+        // it.
         unsafe { (*link).older = newest.0 };
-        // INVARIANT: `# Safety` requires a registered node, which is not freed while it is on the list.
+        // INVARIANT: `# Safety` requires a registered node, which is not freed while it is on the
+        // list.
         newest.0 = link;
     }
 
@@ -111,8 +115,8 @@ impl Scope<'_> {
             *place = (*link).older;
         }
         drop(newest);
-        // SAFETY: It was on the list, and so by the type invariant it is registered. Only the caller that
-        // has removed it from the list ends it, and frees its node.
+        // SAFETY: It was on the list, and so by the type invariant it is registered. Only the
+        // caller that has removed it from the list ends it, and frees its node.
         unsafe { ((*link).unregister)(link) };
         true
     }
@@ -127,7 +131,8 @@ impl PinnedDrop for Scope<'_> {
             if link.is_null() {
                 return;
             }
-            // Another thread may drop the handle at this moment, and then ends the registration itself.
+            // Another thread may drop the handle at this moment, and then ends the registration
+            // itself.
             self.end(link);
         }
     }
@@ -137,7 +142,8 @@ impl PinnedDrop for Scope<'_> {
 ///
 /// # Invariants
 ///
-/// `node` is valid. It is on the list of `scope`, or `scope` has removed it; then it is never freed.
+/// `node` is valid. It is on the list of `scope`, or `scope` has removed it; then it is never
+/// freed.
 pub(crate) struct Scoped<'bound, V: Registered> {
     node: NonNull<Node<V>>,
     scope: &'bound Scope<'bound>,
@@ -150,8 +156,8 @@ unsafe impl<V: Registered> Send for Scoped<'_, V> {}
 unsafe impl<V: Registered> Sync for Scoped<'_, V> {}
 
 impl<'bound, V: Registered + 'bound> Scoped<'bound, V> {
-    /// Moves `value` to the place where it stays, and registers it there with `register`. [`ENOMEM`], or
-    /// the error of `register`.
+    /// Moves `value` to the place where it stays, and registers it there with `register`.
+    /// [`ENOMEM`], or the error of `register`.
     pub(super) fn new(
         scope: &'bound Scope<'bound>,
         value: V,
@@ -169,8 +175,8 @@ impl<'bound, V: Registered + 'bound> Scoped<'bound, V> {
         register(&node.value)?;
         let node = KBox::into_raw(node);
 
-        // SAFETY: The link is the first field of the node, which was just registered. Only `drop` frees the
-        // node, after it is removed from the list.
+        // SAFETY: The link is the first field of the node, which was just registered. Only `drop`
+        // frees the node, after it is removed from the list.
         unsafe { scope.put(node.cast()) };
         // INVARIANT: The node is on the list.
         Ok(Self {
@@ -185,7 +191,8 @@ impl<'bound, V: Registered + 'bound> Scoped<'bound, V> {
     ///
     /// `link` belongs to a node of this type that is registered. This is called once.
     unsafe fn unregister(link: *mut Link) {
-        // SAFETY: `# Safety` requires the link of a registered node, which is its first field (`repr(C)`).
+        // SAFETY: `# Safety` requires the link of a registered node, which is its first field
+        // (`repr(C)`).
         unsafe { (*link.cast::<Node<V>>()).value.unregister() };
     }
 }
@@ -203,11 +210,12 @@ impl<V: Registered> Deref for Scoped<'_, V> {
 impl<V: Registered> Drop for Scoped<'_, V> {
     #[cold]
     fn drop(&mut self) {
-        // Otherwise the scope ends the registration. References to the value may still be in use, so the
-        // memory is leaked.
+        // Otherwise the scope ends the registration. References to the value may still be in use,
+        // so the memory is leaked.
         if self.scope.end(self.node.as_ptr().cast()) {
-            // SAFETY: `new` has made the node from a box. It is not registered any more, so that `Registered`
-            // guarantees that nobody uses it but through references, and this handle was the only one.
+            // SAFETY: `new` has made the node from a box. It is not registered any more, so that
+            // `Registered` guarantees that nobody uses it but through references, and this handle
+            // was the only one.
             unsafe { drop(KBox::from_raw(self.node.as_ptr())) };
         }
     }

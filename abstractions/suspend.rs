@@ -95,8 +95,8 @@ impl<H: SuspendHandler> PmNotifier<H> {
         event: c_ulong,
         _data: *mut c_void,
     ) -> c_int {
-        // SAFETY: By the type invariant `block` is a field of `Self`. `unregister` waits for the end of this
-        // function before the value is freed.
+        // SAFETY: By the type invariant `block` is a field of `Self`. `unregister` waits for the
+        // end of this function before the value is freed.
         let this = unsafe { &*kernel::container_of!(Opaque::cast_from(block), Self, block) };
 
         // CAST: The numbers of events are small.
@@ -117,8 +117,8 @@ impl<H: SuspendHandler> PmNotifier<H> {
 unsafe impl<H: SuspendHandler> Registered for PmNotifier<H> {
     unsafe fn unregister(&self) {
         #[cfg(CONFIG_PM_SLEEP)]
-        // SAFETY: `Registered::unregister` requires that the value is registered, so the notifier is on the
-        // chain. It only fails for one that is not.
+        // SAFETY: `Registered::unregister` requires that the value is registered, so the notifier
+        // is on the chain. It only fails for one that is not.
         unsafe {
             bindings::unregister_pm_notifier(self.block.get())
         };

@@ -34,8 +34,8 @@ impl File {
     ///
     /// `dir` is a directory of sysfs, to which there is a reference for the duration of the call.
     pub(super) unsafe fn find(dir: *mut bindings::kernfs_node, name: &CStr) -> Option<Self> {
-        // SAFETY: `# Safety` requires a reference to `dir`. `name` is a C string. Directories of devices have
-        // no namespace.
+        // SAFETY: `# Safety` requires a reference to `dir`. `name` is a C string. Directories of
+        // devices have no namespace.
         let node =
             unsafe { bindings::kernfs_find_and_get_ns(dir, name.as_char_ptr(), core::ptr::null()) };
 
@@ -45,8 +45,8 @@ impl File {
 
     /// Wakes processes that `poll(2)` the file for `POLLPRI`.
     pub(crate) fn notify(&self) {
-        // SAFETY: By the type invariant the node is valid. The call has no effect on a removed file, and
-        // only warns of a directory.
+        // SAFETY: By the type invariant the node is valid. The call has no effect on a removed
+        // file, and only warns of a directory.
         unsafe { bindings::kernfs_notify(self.node.as_ptr()) };
     }
 }
@@ -89,8 +89,8 @@ impl<'a> Window<'a> {
         self.skip == 0
     }
 
-    /// Lets the writer begin at `offset` of the text, if the read begins there or behind it. Returns
-    /// whether it does.
+    /// Lets the writer begin at `offset` of the text, if the read begins there or behind it.
+    /// Returns whether it does.
     pub(crate) fn begin_at(&mut self, offset: usize) -> bool {
         let can = offset <= self.skip;
 

@@ -2,8 +2,8 @@
 
 //! Timers beside operations that should not take long.
 //!
-//! The `kernel` crate's macro for types with timers expands to unsafe code, which only this folder may
-//! have.
+//! The `kernel` crate's macro for types with timers expands to unsafe code, which only this folder
+//! may have.
 
 use kernel::{
     impl_has_hr_timer,
@@ -52,8 +52,8 @@ impl<H: SlowHandler + 'static> Watchdog<H> {
         )
     }
 
-    /// Runs `operation`, and calls [`SlowHandler::slow`] if it takes longer than `limit`. When this returns, that
-    /// call has ended. Allocates nothing.
+    /// Runs `operation`, and calls [`SlowHandler::slow`] if it takes longer than `limit`. When this
+    /// returns, that call has ended. Allocates nothing.
     pub(crate) fn watch<T>(this: &Arc<Self>, limit: Delta, operation: impl FnOnce() -> T) -> T {
         let timer = this.clone().start(limit);
         let value = operation();

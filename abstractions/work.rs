@@ -2,8 +2,8 @@
 
 //! Work items that belong to a bound device.
 //!
-//! The queue owns a pending work item of the `kernel` crate, so its data must be static. The data of a
-//! bound device are not. [`Work`] is cancelled when its handle is dropped.
+//! The queue owns a pending work item of the `kernel` crate, so its data must be static. The data
+//! of a bound device are not. [`Work`] is cancelled when its handle is dropped.
 //!
 //! C header: [`include/linux/workqueue.h`](srctree/include/linux/workqueue.h)
 
@@ -73,8 +73,8 @@ unsafe impl Sync for ReclaimQueue {}
 
 impl Drop for ReclaimQueue {
     fn drop(&mut self) {
-        // SAFETY: The type invariant: the workqueue is valid, and nobody else destroys it. Its only work
-        // item is disabled before the `Work` that has the queue is freed.
+        // SAFETY: The type invariant: the workqueue is valid, and nobody else destroys it. Its only
+        // work item is disabled before the `Work` that has the queue is freed.
         unsafe { bindings::destroy_workqueue(self.0.as_ptr()) };
     }
 }
@@ -129,8 +129,8 @@ impl<J: Job> Work<J> {
 
     /// Queues the job, if it is not queued already.
     pub(crate) fn schedule(&self) {
-        // SAFETY: By the type invariant the work item is initialised. `unregister` disables it before the
-        // value is freed.
+        // SAFETY: By the type invariant the work item is initialised. `unregister` disables it
+        // before the value is freed.
         unsafe {
             bindings::queue_work_on(
                 bindings::wq_misc_consts_WORK_CPU_UNBOUND as c_int,
@@ -149,20 +149,20 @@ impl<J: Job> Work<J> {
     extern "C" fn callback(work: *mut bindings::work_struct) {
         let work = Opaque::cast_from(work);
 
-        // SAFETY: By the type invariant `work` is a field of `Self`. `unregister` waits for the end of this
-        // function before the value is freed.
+        // SAFETY: By the type invariant `work` is a field of `Self`. `unregister` waits for the end
+        // of this function before the value is freed.
         let job = unsafe { &(*kernel::container_of!(work, Self, work)).job };
 
         job.run();
     }
 }
 
-// SAFETY: `disable_work_sync` waits for the end of the job; from then on, queueing has no effect. Only a
-// reference to the job remains.
+// SAFETY: `disable_work_sync` waits for the end of the job; from then on, queueing has no effect.
+// Only a reference to the job remains.
 unsafe impl<J: Job> Registered for Work<J> {
     unsafe fn unregister(&self) {
-        // SAFETY: `Registered::unregister` requires that the value is registered, so the work item is
-        // initialised.
+        // SAFETY: `Registered::unregister` requires that the value is registered, so the work item
+        // is initialised.
         unsafe { bindings::disable_work_sync(self.work.get()) };
     }
 }

@@ -15,7 +15,8 @@ impl BadblocksTable {
         self.entry_in(start, len).map(|(first, _)| first.max(start))
     }
 
-    /// Advances the start of `sectors` behind the next entry, and returns the gap in front of that entry.
+    /// Advances the start of `sectors` behind the next entry, and returns the gap in front of that
+    /// entry.
     pub(crate) fn split_gap(&self, sectors: &mut Range<u64>) -> Range<u64> {
         let start = sectors.start;
         let (end, next) = match self.entry_in(start, sectors.end.saturating_sub(start)) {
@@ -32,9 +33,9 @@ impl BadblocksTable {
         usize::try_from(sectors.div_ceil(Self::LONGEST)).unwrap_or(usize::MAX)
     }
 
-    /// Adds those of `sectors` that the table does not have, from the first one on, as long as the table has
-    /// fewer than `room` entries. Returns the first one that is missing, or the end, and the number of writes
-    /// to the table.
+    /// Adds those of `sectors` that the table does not have, from the first one on, as long as the
+    /// table has fewer than `room` entries. Returns the first one that is missing, or the end, and
+    /// the number of writes to the table.
     pub(crate) fn set_while_room(&self, sectors: Range<u64>, room: usize) -> (u64, u32) {
         let mut rest = sectors;
         let mut writes = 0_u32;

@@ -14,11 +14,12 @@ use kernel::{
     types::Opaque, //
 };
 
-/// The most sectors of one call: `block/badblocks.c` counts the rest of a range in an `int`, and with more
-/// it would not return.
+/// The most sectors of one call: `block/badblocks.c` counts the rest of a range in an `int`, and
+/// with more it would not return.
 const LONGEST_CALL: usize = 1 << 30;
 
-/// Divides the `len` sectors from `start` on into parts, each a start and a length, for one call each.
+/// Divides the `len` sectors from `start` on into parts, each a start and a length, for one call
+/// each.
 fn calls(start: u64, len: u64) -> impl Iterator<Item = (u64, u64)> {
     let end = start.saturating_add(len);
 
@@ -72,8 +73,8 @@ impl BadblocksTable {
     ///
     /// `table` is initialised, and stays so for all of `'a`.
     pub(super) unsafe fn from_raw<'a>(table: *mut bindings::badblocks) -> &'a Self {
-        // SAFETY: `# Safety` requires a table that is initialised for all of `'a`. CAST: `Self` is a
-        // transparent wrapper of it.
+        // SAFETY: `# Safety` requires a table that is initialised for all of `'a`. CAST: `Self` is
+        // a transparent wrapper of it.
         unsafe { &*table.cast::<Self>() }
     }
 
@@ -87,8 +88,8 @@ impl BadblocksTable {
         self.raw_count() == 0
     }
 
-    /// Returns the number of entries that a table of so many sectors should have at most: as many as a
-    /// page has room for as text, since the kernel warns when more is read from `badblocks`.
+    /// Returns the number of entries that a table of so many sectors should have at most: as many
+    /// as a page has room for as text, since the kernel warns when more is read from `badblocks`.
     pub(crate) fn room(mut sectors: u64) -> usize {
         // "START LENGTH\n", where the length is at most 512.
         let mut line = "0 512\n".len();
@@ -107,12 +108,13 @@ impl BadblocksTable {
 
     #[inline]
     fn raw_count(&self) -> c_int {
-        // SAFETY: By the type invariant the field is initialised. The C drivers read it without the lock,
-        // too.
+        // SAFETY: By the type invariant the field is initialised. The C drivers read it without the
+        // lock, too.
         unsafe { (&raw const (*self.as_raw()).count).read_volatile() }
     }
 
-    /// Returns the start and the length of the first entry that overlaps the `len` sectors from `start` on.
+    /// Returns the start and the length of the first entry that overlaps the `len` sectors from
+    /// `start` on.
     #[inline(never)]
     pub(crate) fn entry_in(&self, start: u64, len: u64) -> Option<(u64, u64)> {
         let (mut first, mut count) = (0, 0);
@@ -122,7 +124,8 @@ impl BadblocksTable {
         }
         calls(start, len)
             .any(|(start, len)| {
-                // SAFETY: By the type invariant the table is initialised. `first` and `count` are valid for writes.
+                // SAFETY: By the type invariant the table is initialised. `first` and `count` are
+                // valid for writes.
                 0 != unsafe {
                     bindings::badblocks_check(self.as_raw(), start, len, &mut first, &mut count)
                 }
@@ -130,7 +133,8 @@ impl BadblocksTable {
             .then_some((first, count))
     }
 
-    /// Returns the sequence count of the table's lock: a write adds two, and it is odd during a write.
+    /// Returns the sequence count of the table's lock: a write adds two, and it is odd during a
+    /// write.
     pub(crate) fn version(&self) -> u32 {
         // SAFETY: By the type invariant the lock is initialised. Its sequence count is only read.
         unsafe { (&raw const (*self.as_raw()).lock.seqcount.seqcount.sequence).read_volatile() }
@@ -145,8 +149,8 @@ impl BadblocksTable {
         Err(ENOSPC)
     }
 
-    /// Removes the `len` sectors from `start` on. In a full table, an entry that would have to be split
-    /// stays as it is. Returns the number of writes to the table.
+    /// Removes the `len` sectors from `start` on. In a full table, an entry that would have to be
+    /// split stays as it is. Returns the number of writes to the table.
     #[inline(never)]
     pub(crate) fn clear(&self, start: u64, len: u64) -> u32 {
         calls(start, len).fold(0, |writes, (start, len)| {

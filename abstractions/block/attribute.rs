@@ -105,8 +105,8 @@ impl<T, A: BoolAttribute<T>> AttributeFile<T, A> {
         _attr: *mut device_attribute,
         buf: *mut c_char,
     ) -> isize {
-        // SAFETY: sysfs calls this for an access to a file of `GROUPS`, and waits for its end when the disk is
-        // unregistered.
+        // SAFETY: sysfs calls this for an access to a file of `GROUPS`, and waits for its end when
+        // the disk is unregistered.
         let data = unsafe { data_of_device::<T>(dev) };
         let digit = if A::show(data) { b'1' } else { b'0' };
 
@@ -125,8 +125,8 @@ impl<T, A: BoolAttribute<T>> AttributeFile<T, A> {
         buf: *const c_char,
         len: usize,
     ) -> isize {
-        // SAFETY: sysfs calls this for an access to a file of `GROUPS`, and waits for its end when the disk is
-        // unregistered.
+        // SAFETY: sysfs calls this for an access to a file of `GROUPS`, and waits for its end when
+        // the disk is unregistered.
         let data = unsafe { data_of_device::<T>(dev) };
         let mut value = false;
 

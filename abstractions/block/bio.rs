@@ -57,8 +57,8 @@ pub(crate) enum Transfer<'a> {
 impl<'a> Bio<'a> {
     /// # Safety
     ///
-    /// `bio` is a valid bio that was submitted to a disk and has not ended, for all of `'a`. The result
-    /// is the only one to end it.
+    /// `bio` is a valid bio that was submitted to a disk and has not ended, for all of `'a`. The
+    /// result is the only one to end it.
     #[inline]
     pub(in crate::abstractions) unsafe fn from_raw(bio: NonNull<bio>) -> Self {
         // INVARIANT: `# Safety` requires a submitted bio that has not ended.
@@ -71,15 +71,16 @@ impl<'a> Bio<'a> {
     /// Returns the operation and the flags.
     #[inline]
     fn opf(&self) -> blk_opf_t {
-        // SAFETY: By the type invariant the bio is valid. Only its owner, this driver, may change the field.
+        // SAFETY: By the type invariant the bio is valid. Only its owner, this driver, may change
+        // the field.
         unsafe { (*self.bio.as_ptr()).bi_opf }
     }
 
     /// Returns the position of the data on the disk and in the bio's memory.
     #[inline]
     fn iter(&self) -> &bvec_iter {
-        // SAFETY: By the type invariant the bio is valid. Only its owner, this driver, may change the field,
-        // and does not.
+        // SAFETY: By the type invariant the bio is valid. Only its owner, this driver, may change
+        // the field, and does not.
         unsafe { &(*self.bio.as_ptr()).bi_iter }
     }
 
@@ -118,8 +119,8 @@ impl<'a> Bio<'a> {
         self.iter().bi_size
     }
 
-    /// Returns the operation, with the memory in the order of the disk. `None` for operations other than
-    /// read, write and write zeroes.
+    /// Returns the operation, with the memory in the order of the disk. `None` for operations other
+    /// than read, write and write zeroes.
     pub(crate) fn transfer(&mut self) -> Option<Transfer<'_>> {
         // Other operations (discard, zones) have a size, but no memory.
         #[allow(non_upper_case_globals, reason = "the names of C constants")]
@@ -165,8 +166,8 @@ impl<'a> Bio<'a> {
     /// Returns whether the disk has I/O statistics switched on.
     #[inline]
     fn has_statistics(&self) -> bool {
-        // SAFETY: By the type invariant the bio was submitted, so it has a device with a queue. sysfs may
-        // change the features at the same time: one volatile load.
+        // SAFETY: By the type invariant the bio was submitted, so it has a device with a queue.
+        // sysfs may change the features at the same time: one volatile load.
         let features = unsafe {
             let queue = (*(*self.bio.as_ptr()).bi_bdev).bd_queue;
 
@@ -186,8 +187,9 @@ impl<'a> Bio<'a> {
         let start = unsafe { kernel::bindings::bio_start_io_acct(bio) };
         let result = serve(self);
 
-        // SAFETY: The accounting was started above. `serve` only borrows the bio, and no safe function makes another
-        // one to replace it with, so it has not ended, and has the same device.
+        // SAFETY: The accounting was started above. `serve` only borrows the bio, and no safe
+        // function makes another one to replace it with, so it has not ended, and has the same
+        // device.
         unsafe { kernel::bindings::bio_end_io_acct_remapped(bio, start, (*bio).bi_bdev) };
         result
     }
@@ -196,7 +198,8 @@ impl<'a> Bio<'a> {
     pub(crate) fn end_would_wait(self) {
         let bio = self.into_raw();
 
-        // SAFETY: `into_raw` has given up the bio, which is valid and not ended. It is ended once, here.
+        // SAFETY: `into_raw` has given up the bio, which is valid and not ended. It is ended once,
+        // here.
         unsafe {
             (*bio.as_ptr()).bi_status = bindings::BLK_STS_AGAIN;
             kernel::bindings::bio_endio(bio.as_ptr());
@@ -208,7 +211,8 @@ impl<'a> Bio<'a> {
     pub(crate) fn end(self, result: Result) {
         let bio = self.into_raw();
 
-        // SAFETY: `into_raw` has given up the bio, which is valid and not ended. It is ended once, here.
+        // SAFETY: `into_raw` has given up the bio, which is valid and not ended. It is ended once,
+        // here.
         unsafe {
             if let Err(e) = result {
                 (*bio.as_ptr()).bi_status = kernel::bindings::errno_to_blk_status(e.to_errno());
@@ -272,8 +276,8 @@ impl<'a> From<SimpleBio<'a>> for Bio<'a> {
 
 impl Drop for Bio<'_> {
     fn drop(&mut self) {
-        // SAFETY: By the type invariant the bio is valid and not ended. It is ended once: `end` and `into_raw`
-        // do not drop.
+        // SAFETY: By the type invariant the bio is valid and not ended. It is ended once: `end` and
+        // `into_raw` do not drop.
         unsafe {
             (*self.bio.as_ptr()).bi_status = kernel::bindings::errno_to_blk_status(EIO.to_errno());
             kernel::bindings::bio_endio(self.bio.as_ptr());
@@ -290,9 +294,9 @@ pub(crate) struct FromBio;
 ///
 /// # Invariants
 ///
-/// `ptr` is valid for `len` bytes: for writes if `D` is [`ToBio`], else for reads. Persistent memory among them
-/// may be unmapped when it fails, so only copies that survive a fault access them. `page` is the `struct
-/// page` of the first byte; those of the other bytes follow it.
+/// `ptr` is valid for `len` bytes: for writes if `D` is [`ToBio`], else for reads. Persistent
+/// memory among them may be unmapped when it fails, so only copies that survive a fault access
+/// them. `page` is the `struct page` of the first byte; those of the other bytes follow it.
 pub(crate) struct Segment<'a, D> {
     ptr: NonNull<u8>,
     len: u32,
@@ -312,7 +316,8 @@ impl<D> Segment<'_, D> {
         self.ptr
     }
 
-    /// Makes the kernel's and user space's mappings coherent, where they may differ (`flush_dcache_page`).
+    /// Makes the kernel's and user space's mappings coherent, where they may differ
+    /// (`flush_dcache_page`).
     #[inline]
     pub(in crate::abstractions) fn flush_dcache(&self) {
         #[cfg(CONFIG_ARM64)]
@@ -345,15 +350,16 @@ pub(crate) struct Segments<'a, D> {
 impl<'a, D> Segments<'a, D> {
     /// # Safety
     ///
-    /// The bio is a read or a write. If segments are taken, it is a read if `D` is [`ToBio`], and a write
-    /// if `D` is [`FromBio`], and no other segments of the bio are in use.
+    /// The bio is a read or a write. If segments are taken, it is a read if `D` is [`ToBio`], and a
+    /// write if `D` is [`FromBio`], and no other segments of the bio are in use.
     #[inline]
     unsafe fn new(bio: &'a Bio<'_>) -> Self {
         let iter = bio.iter();
 
         // INVARIANT: The block layer submits a bio whose `bi_iter` describes its vectors so.
         Self {
-            // SAFETY: By the type invariant of `Bio` it is valid; `bi_idx` is an index of its vectors.
+            // SAFETY: By the type invariant of `Bio` it is valid; `bi_idx` is an index of its
+            // vectors.
             vec: unsafe { (*bio.bio.as_ptr()).bi_io_vec.add(iter.bi_idx as usize) },
             #[cfg(BVEC_ITER_HAS_BI_OFFSET)]
             done: iter.bi_offset,
@@ -391,15 +397,15 @@ impl<'a, D> Segments<'a, D> {
         Some(segment)
     }
 
-    /// Advances by `len` bytes, which are in the first segment. `whole` if they are known to be the rest of
-    /// its element, or all that remains.
+    /// Advances by `len` bytes, which are in the first segment. `whole` if they are known to be the
+    /// rest of its element, or all that remains.
     #[inline]
     fn advance(&mut self, len: u32, whole: bool) {
         // INVARIANT: `len` bytes less remain, behind `len` bytes more of `vec`.
         self.left = self.left.wrapping_sub(len);
         self.done = self.done.wrapping_add(len);
-        // SAFETY: By the type invariant `vec` is an element, as bytes of it remained. The vectors of a
-        // submitted bio do not change.
+        // SAFETY: By the type invariant `vec` is an element, as bytes of it remained. The vectors
+        // of a submitted bio do not change.
         if whole || self.done == unsafe { (*self.vec).bv_len } {
             self.done = 0;
             self.vec = self.vec.wrapping_add(1);
@@ -413,8 +419,8 @@ impl<'a, D> Segments<'a, D> {
     /// Bytes remain.
     #[inline]
     unsafe fn first_len(&self) -> u32 {
-        // SAFETY: By the type invariant `vec` is an element, as bytes remain. The vectors of a submitted bio
-        // do not change.
+        // SAFETY: By the type invariant `vec` is an element, as bytes remain. The vectors of a
+        // submitted bio do not change.
         let vec = unsafe { &*self.vec };
 
         vec.bv_len.wrapping_sub(self.done).min(self.left)
@@ -427,8 +433,8 @@ impl<'a, D> Segments<'a, D> {
     /// Bytes remain.
     #[inline]
     unsafe fn first(&self) -> Segment<'a, D> {
-        // SAFETY: By the type invariant `vec` is an element, as bytes remain. The vectors of a submitted bio
-        // do not change.
+        // SAFETY: By the type invariant `vec` is an element, as bytes remain. The vectors of a
+        // submitted bio do not change.
         let vec = unsafe { &*self.vec };
         let offset = vec.bv_offset.wrapping_add(self.done);
         // SAFETY: `# Safety` requires that bytes remain.
@@ -436,12 +442,13 @@ impl<'a, D> Segments<'a, D> {
 
         // SAFETY: The page belongs to the bio, and the pages of a vector are contiguous.
         let ptr = unsafe { address_of(vec.bv_page, offset as usize) };
-        // The pages of a vector may have different KASAN tags. This one matches all (`kasan_reset_tag`).
+        // The pages of a vector may have different KASAN tags. This one matches all
+        // (`kasan_reset_tag`).
         #[cfg(CONFIG_ARM64)]
         let ptr = ptr.map_addr(|address| address | 0xff << 56);
 
-        // INVARIANT: `len` bytes of the vector remain, and begin at `ptr`: the pages of a vector are contiguous
-        // in the direct map.
+        // INVARIANT: `len` bytes of the vector remain, and begin at `ptr`: the pages of a vector
+        // are contiguous in the direct map.
         Segment {
             // SAFETY: No page has the address null.
             ptr: unsafe {
@@ -457,8 +464,8 @@ impl<'a, D> Segments<'a, D> {
 }
 
 impl Segments<'_, FromBio> {
-    /// Fills `to` with the next bytes. [`EIO`] if fewer remain, or if their memory fails: it may be persistent
-    /// memory as well.
+    /// Fills `to` with the next bytes. [`EIO`] if fewer remain, or if their memory fails: it may be
+    /// persistent memory as well.
     pub(crate) fn copy_to(&mut self, mut to: &mut [u8]) -> Result {
         while !to.is_empty() {
             if self.left == 0 {
@@ -470,8 +477,8 @@ impl Segments<'_, FromBio> {
             let (now, rest) = to.split_at_mut_checked(len).ok_or(EIO)?;
 
             segment.flush_dcache();
-            // SAFETY: Both are valid for `len` bytes, at most those of a bio. A program may write to the memory
-            // of a bio during the copy, as `copy_mc` allows.
+            // SAFETY: Both are valid for `len` bytes, at most those of a bio. A program may write
+            // to the memory of a bio during the copy, as `copy_mc` allows.
             unsafe { copy_mc(NonNull::from(now).cast(), segment.ptr, len) }?;
             to = rest;
             // CAST: At most the length of the segment.
@@ -481,8 +488,9 @@ impl Segments<'_, FromBio> {
     }
 }
 
-/// Returns the address of the byte at `offset` from the start of `page`. All memory of a 64-bit kernel is in the direct
-/// map, also where `CONFIG_DEBUG_KMAP_LOCAL_FORCE_MAP` maps it a second time.
+/// Returns the address of the byte at `offset` from the start of `page`. All memory of a 64-bit
+/// kernel is in the direct map, also where `CONFIG_DEBUG_KMAP_LOCAL_FORCE_MAP` maps it a second
+/// time.
 ///
 /// # Safety
 ///
@@ -494,8 +502,8 @@ unsafe fn address_of(page: *mut kernel::bindings::page, offset: usize) -> *mut u
     return page::direct_map_address(page).wrapping_add(offset);
 
     #[cfg(not(CONFIG_X86_64))]
-    // SAFETY: `# Safety` requires that the page of the byte belongs to the bio, and follows `page`. Without
-    // `CONFIG_KMAP_LOCAL`, this is `page_address`, and there is nothing to unmap.
+    // SAFETY: `# Safety` requires that the page of the byte belongs to the bio, and follows `page`.
+    // Without `CONFIG_KMAP_LOCAL`, this is `page_address`, and there is nothing to unmap.
     return unsafe {
         kernel::bindings::kmap_local_page(page.add(offset / PAGE_SIZE))
             .cast::<u8>()

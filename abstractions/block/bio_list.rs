@@ -11,12 +11,13 @@ use kernel::{
     prelude::*, //
 };
 
-/// A queue of bios that are ours to end. Bios that are left end with [`EIO`] when the list is dropped.
+/// A queue of bios that are ours to end. Bios that are left end with [`EIO`] when the list is
+/// dropped.
 ///
 /// # Invariants
 ///
-/// Each bio from `first` on, linked by `bi_next`, is valid, was submitted to a disk of ours and is not
-/// ended; nobody else has it. `last` is the last of them, and `None` if `first` is.
+/// Each bio from `first` on, linked by `bi_next`, is valid, was submitted to a disk of ours and is
+/// not ended; nobody else has it. `last` is the last of them, and `None` if `first` is.
 pub(crate) struct BioList {
     first: Option<NonNull<bio>>,
     last: Option<NonNull<bio>>,
@@ -45,8 +46,8 @@ impl BioList {
         let bio = bio.into_raw();
 
         // INVARIANT: The bio was ours, and is the list's now; it is the last one.
-        // SAFETY: `bi_next` is its owner's while a bio is not queued by the block layer, and the owner of
-        // both bios is the list: of the last one by the type invariant.
+        // SAFETY: `bi_next` is its owner's while a bio is not queued by the block layer, and the
+        // owner of both bios is the list: of the last one by the type invariant.
         unsafe {
             (*bio.as_ptr()).bi_next = core::ptr::null_mut();
             match self.last {
@@ -70,7 +71,8 @@ impl BioList {
         if self.first.is_none() {
             self.last = None;
         }
-        // SAFETY: By the type invariant the bio is valid, submitted and not ended, and it is off the list.
+        // SAFETY: By the type invariant the bio is valid, submitted and not ended, and it is off
+        // the list.
         Some(unsafe { Bio::from_raw(bio) })
     }
 

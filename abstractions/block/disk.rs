@@ -90,7 +90,8 @@ pub(crate) struct Limits {
     pub(crate) fua: bool,
     /// Most bios end before their submission returns.
     pub(crate) synchronous: bool,
-    /// The driver ends bios with `REQ_NOWAIT` by [`Bio::end_would_wait`] where it would have to wait.
+    /// The driver ends bios with `REQ_NOWAIT` by [`Bio::end_would_wait`] where it would have to
+    /// wait.
     pub(crate) nowait: bool,
     /// Submitters may poll for the end of bios. There is no work to do for them.
     pub(crate) poll: bool,
@@ -151,8 +152,8 @@ impl GenDisk {
 
 impl Clone for GenDisk {
     fn clone(&self) -> Self {
-        // SAFETY: By the type invariant the disk is valid. A reference to a disk is one to its device,
-        // which is what `put_disk` puts.
+        // SAFETY: By the type invariant the disk is valid. A reference to a disk is one to its
+        // device, which is what `put_disk` puts.
         unsafe { kernel::bindings::get_device(&raw mut (*(*self.as_raw()).part0).bd_device) };
         // INVARIANT: `get_device` has taken the reference.
         Self { disk: self.disk }
@@ -185,8 +186,8 @@ impl<T: Operations> UnregisteredDisk<T> {
         ..pin_init::zeroed()
     };
 
-    /// Creates a disk of `sectors` sectors of 512 bytes, whose bios `data` serves, with its memory on
-    /// NUMA node `node`. [`ENOMEM`], or [`EINVAL`] if the limits are inconsistent.
+    /// Creates a disk of `sectors` sectors of 512 bytes, whose bios `data` serves, with its memory
+    /// on NUMA node `node`. [`ENOMEM`], or [`EINVAL`] if the limits are inconsistent.
     pub(crate) fn new(
         limits: &Limits,
         node: NumaNode,
@@ -207,8 +208,8 @@ impl<T: Operations> UnregisteredDisk<T> {
         };
         let raw = disk.as_raw();
 
-        // SAFETY: The disk is not registered yet, so nobody else accesses its fields. `data` and its bad
-        // blocks stay in place until after the disk is unregistered.
+        // SAFETY: The disk is not registered yet, so nobody else accesses its fields. `data` and
+        // its bad blocks stay in place until after the disk is unregistered.
         unsafe {
             (*raw).disk_name = name.0;
             (*raw).fops = const { &Self::OPS };
@@ -238,8 +239,8 @@ impl<T: Operations> UnregisteredDisk<T> {
 
         // INVARIANT: `Scoped::new` returns the disk only if the registration succeeds.
         Scoped::new(scope, Disk(self), |disk| {
-            // SAFETY: The disk is set up and not registered. Everything it refers to is static or in
-            // `disk`, which stays in place until it is unregistered.
+            // SAFETY: The disk is set up and not registered. Everything it refers to is static or
+            // in `disk`, which stays in place until it is unregistered.
             to_result(unsafe {
                 kernel::bindings::device_add_disk(
                     parent,
@@ -251,9 +252,10 @@ impl<T: Operations> UnregisteredDisk<T> {
     }
 
     extern "C" fn submit_callback(bio: *mut bio) {
-        // SAFETY: The block layer calls this with a bio for a disk that has `OPS`, and passes the bio's
-        // ownership. `new` has set its `private_data` to `data`, which stays in place until after the disk is
-        // unregistered: `del_gendisk` waits for the reference to the queue that is held for the call.
+        // SAFETY: The block layer calls this with a bio for a disk that has `OPS`, and passes the
+        // bio's ownership. `new` has set its `private_data` to `data`, which stays in place until
+        // after the disk is unregistered: `del_gendisk` waits for the reference to the queue that
+        // is held for the call.
         unsafe {
             let data = &*(*(*(*bio).bi_bdev).bd_disk).private_data.cast::<T>();
 
@@ -268,8 +270,8 @@ impl<T: Operations> AsRef<GenDisk> for UnregisteredDisk<T> {
     }
 }
 
-/// A disk that serves bios until it is unregistered, which waits for calls of [`Operations::submit`]. Bios that
-/// these have kept or passed on may end later.
+/// A disk that serves bios until it is unregistered, which waits for calls of
+/// [`Operations::submit`]. Bios that these have kept or passed on may end later.
 ///
 /// # Invariants
 ///
@@ -289,9 +291,9 @@ impl<T: Operations> Disk<T> {
         if self.0.disk.parent().cast_const() != parent {
             return None;
         }
-        // SAFETY: The disk is valid. Dropping the handle, which is borrowed as `self`, unregisters it, or
-        // the scope does, with the device lock of the parent held, as it is here. So the directory is
-        // valid, or null.
+        // SAFETY: The disk is valid. Dropping the handle, which is borrowed as `self`, unregisters
+        // it, or the scope does, with the device lock of the parent held, as it is here. So the
+        // directory is valid, or null.
         unsafe {
             let dir = (*(*self.0.disk.as_raw()).part0).bd_device.kobj.sd;
 
@@ -309,11 +311,12 @@ impl<T: Operations> AsRef<GenDisk> for Disk<T> {
     }
 }
 
-// SAFETY: `del_gendisk` waits for calls of `submit` and for accesses to the disk's files. Only a reference to the
-// disk remains; bios that end later do not use its data.
+// SAFETY: `del_gendisk` waits for calls of `submit` and for accesses to the disk's files. Only a
+// reference to the disk remains; bios that end later do not use its data.
 unsafe impl<T: Operations> Registered for Disk<T> {
     unsafe fn unregister(&self) {
-        // SAFETY: `Registered::unregister` requires that the disk is registered. It is unregistered only here.
+        // SAFETY: `Registered::unregister` requires that the disk is registered. It is unregistered
+        // only here.
         unsafe { kernel::bindings::del_gendisk(self.0.disk.as_raw()) };
     }
 }

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Memory errors that firmware reports: records of generic hardware error sources (ACPI specification,
-//! "ACPI Platform Error Interfaces").
+//! Memory errors that firmware reports: records of generic hardware error sources (ACPI
+//! specification, "ACPI Platform Error Interfaces").
 //!
-//! For memory with `struct page`s the kernel's memory-failure recovery reports them as well, a page each.
+//! For memory with `struct page`s the kernel's memory-failure recovery reports them as well, a page
+//! each.
 //!
 //! C header: [`include/acpi/ghes.h`](srctree/include/acpi/ghes.h)
 
@@ -80,7 +81,8 @@ impl Notifier {
 #[pinned_drop]
 impl PinnedDrop for Notifier {
     fn drop(self: Pin<&mut Self>) {
-        // SAFETY: By the type invariant the notifier is registered. This waits for calls in progress.
+        // SAFETY: By the type invariant the notifier is registered. This waits for calls in
+        // progress.
         unsafe { bindings::ghes_unregister_report_chain(self.block.get()) };
         // SAFETY: By the type invariant the work item is initialised. This waits for its end.
         unsafe { kernel::bindings::disable_work_sync(self.work.get()) };
@@ -93,13 +95,13 @@ extern "C" fn callback(
     severity: c_ulong,
     error: *mut c_void,
 ) -> c_int {
-    // SAFETY: By the type invariant `block` is a field of a notifier, which is not dropped before the chain
-    // has let go of it.
+    // SAFETY: By the type invariant `block` is a field of a notifier, which is not dropped before
+    // the chain has let go of it.
     let this = unsafe { &*kernel::container_of!(Opaque::cast_from(block), Notifier, block) };
     let error = error.cast::<bindings::cper_sec_mem_err>();
-    // SAFETY: The chain is called with a record that does not change during the call. It is packed, and has
-    // all fields but the last ones (UEFI 2.1, `cper_sec_mem_err_old`), as the firmware has to write them: the
-    // chain does not pass its length.
+    // SAFETY: The chain is called with a record that does not change during the call. It is packed,
+    // and has all fields but the last ones (UEFI 2.1, `cper_sec_mem_err_old`), as the firmware has
+    // to write them: the chain does not pass its length.
     let (valid, address, mask) = unsafe {
         (
             (&raw const (*error).validation_bits).read_unaligned(),
@@ -117,7 +119,8 @@ extern "C" fn callback(
         };
 
         this.waiting.push(around(address, unit));
-        // SAFETY: By the type invariant the work item is initialised; the system's queue is always there.
+        // SAFETY: By the type invariant the work item is initialised; the system's queue is always
+        // there.
         unsafe {
             kernel::bindings::queue_work_on(
                 kernel::bindings::wq_misc_consts_WORK_CPU_UNBOUND as c_int,
@@ -131,7 +134,8 @@ extern "C" fn callback(
 
 /// Notifies the listeners of the errors that wait.
 extern "C" fn run(work: *mut kernel::bindings::work_struct) {
-    // SAFETY: By the type invariant `work` is a field of a notifier. `drop` waits for the end of this.
+    // SAFETY: By the type invariant `work` is a field of a notifier. `drop` waits for the end of
+    // this.
     let this = unsafe { &*kernel::container_of!(Opaque::cast_from(work), Notifier, work) };
 
     let lost = this

@@ -45,8 +45,8 @@ impl Notifier {
                 unsafe {
                     block.write(kernel::bindings::notifier_block {
                         notifier_call: Some(callback),
-                        // After the kernel has unmapped the page (`MCE_PRIO_UC`), and after the NFIT
-                        // provider.
+                        // After the kernel has unmapped the page (`MCE_PRIO_UC`), and after the
+                        // NFIT provider.
                         priority: bindings::mce_notifier_prios_MCE_PRIO_EDAC as c_int,
                         ..Default::default()
                     });
@@ -60,7 +60,8 @@ impl Notifier {
 #[pinned_drop]
 impl PinnedDrop for Notifier {
     fn drop(self: Pin<&mut Self>) {
-        // SAFETY: By the type invariant the notifier is registered. This waits for calls in progress.
+        // SAFETY: By the type invariant the notifier is registered. This waits for calls in
+        // progress.
         unsafe { bindings::mce_unregister_decode_chain(self.block.get()) };
     }
 }
@@ -93,8 +94,8 @@ extern "C" fn callback(
     };
 
     if is_lost {
-        // The least significant valid bit of the address (Intel SDM volume 3, "IA32_MCi_MISC MSRs").
-        // AMD has other bits there. As the kernel does for Intel, limit it to a page.
+        // The least significant valid bit of the address (Intel SDM volume 3, "IA32_MCi_MISC
+        // MSRs"). AMD has other bits there. As the kernel does for Intel, limit it to a page.
         let unit = 1_u64 << (record.misc & 0x3f);
 
         notify_all(

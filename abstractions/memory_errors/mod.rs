@@ -2,10 +2,10 @@
 
 //! Uncorrected memory errors that the CPU or firmware reports.
 //!
-//! The module registers one notifier with each source ([`Chains`]), which notifies each [`Listener`]. A
-//! notifier for each device would deadlock: unregistering it, with the device lock held, waits for the
-//! chain, and the NFIT provider's notifier on the MCE decode chain takes the device lock to notify the
-//! driver.
+//! The module registers one notifier with each source ([`Chains`]), which notifies each
+//! [`Listener`]. A notifier for each device would deadlock: unregistering it, with the device lock
+//! held, waits for the chain, and the NFIT provider's notifier on the MCE decode chain takes the
+//! device lock to notify the driver.
 
 #[cfg(CONFIG_ACPI_APEI_GHES)]
 mod ghes;
@@ -56,8 +56,8 @@ pub(crate) enum Source {
 pub(crate) trait Handler: Send + Sync {
     /// Handles an uncorrected error of the memory at the physical `addresses`.
     ///
-    /// May sleep. It must not wait for a lock that is held where a [`Listener`] is created or dropped,
-    /// such as a device lock.
+    /// May sleep. It must not wait for a lock that is held where a [`Listener`] is created or
+    /// dropped, such as a device lock.
     fn memory_error(&self, addresses: Range<u64>, source: Source);
 }
 
@@ -80,8 +80,8 @@ struct Head(*mut Node);
 unsafe impl Send for Head {}
 
 kernel::sync::global_lock! {
-    // SAFETY: It is used after `IS_READY` was found set, or from a chain. `Chains::new` initialises it
-    // before it sets `IS_READY` and registers the notifiers.
+    // SAFETY: It is used after `IS_READY` was found set, or from a chain. `Chains::new` initialises
+    // it before it sets `IS_READY` and registers the notifiers.
     unsafe(uninit) static LISTENERS: Mutex<Head> = Head(core::ptr::null_mut());
 }
 
@@ -95,8 +95,8 @@ fn notify_all(addresses: Range<u64>, source: Source) {
     let mut node = head.0;
 
     while !node.is_null() {
-        // SAFETY: The lock is held, which a listener takes to remove its node from the list before it is
-        // freed.
+        // SAFETY: The lock is held, which a listener takes to remove its node from the list before
+        // it is freed.
         unsafe {
             ((*node).notify)(node, addresses.clone(), source);
             node = (*node).next;
@@ -104,8 +104,8 @@ fn notify_all(addresses: Range<u64>, source: Source) {
     }
 }
 
-/// Returns the physical addresses of an error in memory of the `unit` of bytes, a power of two, around
-/// `address`. It is at most a page: the kernel gives up a page for any error in it.
+/// Returns the physical addresses of an error in memory of the `unit` of bytes, a power of two,
+/// around `address`. It is at most a page: the kernel gives up a page for any error in it.
 #[cfg(any(CONFIG_X86_MCE, CONFIG_ACPI_APEI_GHES))]
 fn around(address: u64, unit: u64) -> Range<u64> {
     let unit = unit.min(kernel::page::PAGE_SIZE as u64);
@@ -132,8 +132,8 @@ mod none {
     }
 }
 
-/// The notifiers of the module, one for each source. They must not be leaked (`mem::forget`), as a `Registration` of a
-/// driver must not be: the chains would call a module that is gone.
+/// The notifiers of the module, one for each source. They must not be leaked (`mem::forget`), as a
+/// `Registration` of a driver must not be: the chains would call a module that is gone.
 ///
 /// # Invariants
 ///
@@ -147,8 +147,8 @@ pub(crate) struct Chains {
 }
 
 impl Chains {
-    /// Registers the notifiers. To be called when the module is loaded, before any listener is created.
-    /// [`EBUSY`] for a second call.
+    /// Registers the notifiers. To be called when the module is loaded, before any listener is
+    /// created. [`EBUSY`] for a second call.
     pub(crate) fn new() -> impl PinInit<Self, Error> {
         static IS_TAKEN: Atomic<bool> = Atomic::new(false);
 
@@ -209,8 +209,8 @@ impl<H: Handler> Listener<H> {
             let node = this.node.get();
             let mut head = LISTENERS.lock();
 
-            // SAFETY: The node is not on the list yet, so nobody else accesses it. It stays in place until
-            // it is unregistered.
+            // SAFETY: The node is not on the list yet, so nobody else accesses it. It stays in
+            // place until it is unregistered.
             unsafe { (*node).next = head.0 };
             // INVARIANT: The node is on the list.
             head.0 = node;
@@ -239,8 +239,8 @@ unsafe impl<H: Handler> Registered for Listener<H> {
         let mut head = LISTENERS.lock();
         let mut place = &raw mut head.0;
 
-        // SAFETY: The lock is held, so nodes on the list belong to registered listeners. `own` is one of
-        // them, because `Registered::unregister` requires that the value is registered.
+        // SAFETY: The lock is held, so nodes on the list belong to registered listeners. `own` is
+        // one of them, because `Registered::unregister` requires that the value is registered.
         unsafe {
             while *place != own && !(*place).is_null() {
                 place = &raw mut (**place).next;

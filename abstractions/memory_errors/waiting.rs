@@ -13,8 +13,8 @@ pub(super) const PLACES: usize = 64;
 
 /// Errors that wait for a work item.
 ///
-/// An error is its first address, in bits 0 to 55, and the binary logarithm of its length plus one above.
-/// Zero is a free place.
+/// An error is its first address, in bits 0 to 55, and the binary logarithm of its length plus one
+/// above. Zero is a free place.
 pub(super) struct Waiting {
     places: [Atomic<u64>; PLACES],
     /// Errors that found no place.
@@ -32,7 +32,8 @@ impl Waiting {
         }
     }
 
-    /// Adds an error, or counts it as lost if there is no place. The length is a power of two. In any context.
+    /// Adds an error, or counts it as lost if there is no place. The length is a power of two. In
+    /// any context.
     pub(super) fn push(&self, addresses: Range<u64>) {
         let length = addresses.end.saturating_sub(addresses.start);
         let entry = (addresses.start & Self::ADDRESS)
@@ -47,8 +48,8 @@ impl Waiting {
         }
     }
 
-    /// Takes all errors, calls `handle` with the addresses of each, and returns how many were lost since the
-    /// last call. For errors that are pushed meanwhile, it is to be called again.
+    /// Takes all errors, calls `handle` with the addresses of each, and returns how many were lost
+    /// since the last call. For errors that are pushed meanwhile, it is to be called again.
     pub(super) fn take_all(&self, handle: impl Fn(Range<u64>)) -> u64 {
         for place in &self.places {
             let entry = place.xchg(0, Relaxed);

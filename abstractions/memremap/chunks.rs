@@ -20,8 +20,8 @@ const CHUNK: u64 = 512;
 /// The bits of a word.
 const WORD: u64 = u64::BITS as u64;
 
-/// The bits of [`WORD`] chunks, as an atomic of the core library: a load of one of the `kernel` crate's, which has no bit
-/// operations either, calls a C function.
+/// The bits of [`WORD`] chunks, as an atomic of the core library: a load of one of the `kernel`
+/// crate's, which has no bit operations either, calls a C function.
 struct Word(AtomicU64);
 
 /// The pages that may have users: a bit for each chunk of pages.
@@ -86,8 +86,8 @@ impl Chunks {
             .any(|word| word.0.load(Ordering::Relaxed) != 0)
     }
 
-    /// Returns whether pages of the chunk with page frame `pfn` may have users, and the page frame behind
-    /// the chunk, or behind all chunks of the word if none of these has users.
+    /// Returns whether pages of the chunk with page frame `pfn` may have users, and the page frame
+    /// behind the chunk, or behind all chunks of the word if none of these has users.
     pub(super) fn chunk_of(&self, pfn: u64) -> (bool, u64) {
         let chunk = pfn.wrapping_sub(self.origin) / CHUNK;
         let (word, bit) = self

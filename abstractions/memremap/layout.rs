@@ -12,7 +12,8 @@ use kernel::{
     prelude::*, //
 };
 
-/// The physical addresses that get `struct page`s, and where these are kept (`--map=mem`, `--map=dev`).
+/// The physical addresses that get `struct page`s, and where these are kept (`--map=mem`,
+/// `--map=dev`).
 pub(crate) struct Layout(dev_pagemap);
 
 impl Layout {
@@ -39,7 +40,8 @@ impl Layout {
         self.0
     }
 
-    /// Returns the physical addresses where the `struct page`s are, if they are in the memory itself.
+    /// Returns the physical addresses where the `struct page`s are, if they are in the memory
+    /// itself.
     pub(crate) fn memmap(&self) -> Option<Range<u64>> {
         if self.0.flags & kernel::bindings::PGMAP_ALTMAP_VALID == 0 {
             return None;
@@ -53,8 +55,8 @@ impl Layout {
         Some(start..start.saturating_add(bytes(self.0.altmap.free)))
     }
 
-    /// Returns the page frames of the data: all but those of the info block and of the memmap, if that is in the
-    /// memory itself.
+    /// Returns the page frames of the data: all but those of the info block and of the memmap, if
+    /// that is in the memory itself.
     pub(super) fn frames(&self) -> Range<u64> {
         let range = self.range();
         let start = self.memmap().map_or(*range.start(), |memmap| memmap.end);

@@ -63,17 +63,18 @@ impl<H: MemoryFailure> Drop for Attached<H> {
 
 /// Memory that is mapped with `struct page`s of type `MEMORY_DEVICE_FS_DAX`.
 ///
-/// Dropping it stops calls of its handler and unmaps the memory. If pages are in use, it leaves them and
-/// the claim to [`orphans`] instead. The DAX device over them must be dead by then, so that no pfns are
-/// returned to callers any more.
+/// Dropping it stops calls of its handler and unmaps the memory. If pages are in use, it leaves
+/// them and the claim to [`orphans`] instead. The DAX device over them must be dead by then, so
+/// that no pfns are returned to callers any more.
 pub(crate) struct DevPagemap<'bound, H: MemoryFailure> {
     pages: ManuallyDrop<ListArc<Pages>>,
     attached: ManuallyDrop<Scoped<'bound, Attached<H>>>,
 }
 
 impl<'bound, H: MemoryFailure + 'bound> DevPagemap<'bound, H> {
-    /// Maps the addresses of `layout`, which are inside of `claim`, with `struct page`s on NUMA node
-    /// `node`. [`ENODEV`] if `orphans` is not set up, [`ENOMEM`], or another error of `memremap_pages`.
+    /// Maps the addresses of `layout`, which are inside of `claim`, with `struct page`s on NUMA
+    /// node `node`. [`ENODEV`] if `orphans` is not set up, [`ENOMEM`], or another error of
+    /// `memremap_pages`.
     pub(in crate::abstractions) fn new(
         layout: Layout,
         node: NumaNode,

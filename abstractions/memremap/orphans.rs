@@ -3,8 +3,8 @@
 //! Mapped memory that outlives its binding because some of its pages are in use.
 //!
 //! Unbind does not wait for the users of these pages: it holds the device lock, which handlers of
-//! machine checks wait for. Instead, a work item checks the pages at intervals, and unmaps memory that is
-//! idle. Until then the memory stays claimed, and the module loaded.
+//! machine checks wait for. Instead, a work item checks the pages at intervals, and unmaps memory
+//! that is idle. Until then the memory stays claimed, and the module loaded.
 //!
 //! C headers: [`include/linux/workqueue.h`](srctree/include/linux/workqueue.h),
 //! [`include/linux/module.h`](srctree/include/linux/module.h)
@@ -51,14 +51,15 @@ const LONGEST_PAUSE: u32 = 1000;
 
 /// The orphans, and the work item for them, which exists while the module is loaded.
 struct Orphans {
-    /// [`add`] appends at the end, and only the work item removes entries. So during a check the places
-    /// of the entries do not change.
+    /// [`add`] appends at the end, and only the work item removes entries. So during a check the
+    /// places of the entries do not change.
     list: List<Pages>,
     checker: Option<(Arc<CheckWork>, &'static ThisModule)>,
 }
 
 kernel::sync::global_lock! {
-    // SAFETY: `OrphanChecker::new` initialises it before it sets `IS_READY`, and nobody uses it earlier.
+    // SAFETY: `OrphanChecker::new` initialises it before it sets `IS_READY`, and nobody uses it
+    // earlier.
     unsafe(uninit) static ORPHANS: Mutex<Orphans> = Orphans {
         list: List::new(),
         checker: None,
@@ -148,8 +149,8 @@ impl WorkItem for CheckWork {
             let removed = remove(kept);
 
             pr_info!("{}: no page is in use any more\n", pages.claim().name());
-            // Unmaps and releases the memory, and may then put the last reference to the module. `OrphanChecker`
-            // waits for the end of this function before the module is unloaded.
+            // Unmaps and releases the memory, and may then put the last reference to the module.
+            // `OrphanChecker` waits for the end of this function before the module is unloaded.
             drop((pages, removed));
         }
         if kept > 0 {
@@ -186,8 +187,8 @@ impl CheckWork {
 
         self.pause
             .store(pause.saturating_mul(2).min(LONGEST_PAUSE), Relaxed);
-        // SAFETY: The queue exists from boot on. The crate's `system_unbound` has the deprecated name of the
-        // queue, which the kernel warns of.
+        // SAFETY: The queue exists from boot on. The crate's `system_unbound` has the deprecated
+        // name of the queue, which the kernel warns of.
         let queue = unsafe { Queue::from_raw(kernel::bindings::system_dfl_wq) };
         // Fails if the work item is queued already, which is good enough.
         let _ = queue.enqueue_delayed(self, msecs_to_jiffies(pause));
@@ -197,8 +198,8 @@ impl CheckWork {
     fn check_now(&self) {
         let work = &raw const self.work;
 
-        // SAFETY: The work item is initialised, and valid for as long as `self`. CAST: Its work is the first
-        // field of a `struct delayed_work`.
+        // SAFETY: The work item is initialised, and valid for as long as `self`. CAST: Its work is
+        // the first field of a `struct delayed_work`.
         unsafe {
             kernel::bindings::flush_delayed_work(DelayedWork::raw_as_work(work).cast());
         }
@@ -207,16 +208,16 @@ impl CheckWork {
 
 /// Checks orphans until it is dropped; dropping it waits until no memory is mapped.
 ///
-/// It must not be leaked (`mem::forget`), as a `Registration` of a driver must not be: the work item would run in a module
-/// that is gone.
+/// It must not be leaked (`mem::forget`), as a `Registration` of a driver must not be: the work
+/// item would run in a module that is gone.
 ///
-/// There are orphans then only if pages were in use when unloading the module ended a binding. Memory
-/// whose handle was leaked stays mapped, and the module loaded.
+/// There are orphans then only if pages were in use when unloading the module ended a binding.
+/// Memory whose handle was leaked stays mapped, and the module loaded.
 pub(crate) struct OrphanChecker(());
 
 impl OrphanChecker {
-    /// To be created when `module` is loaded, before any memory is mapped, and dropped after the last one.
-    /// [`EBUSY`] for a second call, [`ENOMEM`].
+    /// To be created when `module` is loaded, before any memory is mapped, and dropped after the
+    /// last one. [`EBUSY`] for a second call, [`ENOMEM`].
     pub(crate) fn new(module: &'static ThisModule) -> Result<Self> {
         static DONE: Atomic<bool> = Atomic::new(false);
         let work = Arc::pin_init(

@@ -55,14 +55,14 @@ use kernel::{
 
 /// Handles failures of memory with `struct page`s.
 pub(crate) trait MemoryFailure: Send + Sync {
-    /// Handles the failure of `nr_pages` pages from page frame `pfn` on, which may be simulated: see
-    /// [`is_simulated`].
+    /// Handles the failure of `nr_pages` pages from page frame `pfn` on, which may be simulated:
+    /// see [`is_simulated`].
     ///
-    /// Fails with `EOPNOTSUPP` if there is no file system that knows the users of the pages, so that the
-    /// core finds and kills them.
+    /// Fails with `EOPNOTSUPP` if there is no file system that knows the users of the pages, so
+    /// that the core finds and kills them.
     ///
-    /// The caller holds a reference to the memory, which unmapping waits for. So this must not wait for
-    /// anything that is held during unbind.
+    /// The caller holds a reference to the memory, which unmapping waits for. So this must not wait
+    /// for anything that is held during unbind.
     fn memory_failure(&self, pfn: u64, nr_pages: u64, flags: c_int) -> Result;
 }
 
@@ -76,8 +76,8 @@ pub(crate) fn is_simulated(flags: c_int) -> bool {
 enum Binding {
     /// They do; its handler is called.
     Bound(Handler),
-    /// The binding has ended. The module stays loaded until the pages are unmapped, unless it is being
-    /// unloaded: then [`OrphanChecker`](super::orphans::OrphanChecker) waits for that.
+    /// The binding has ended. The module stays loaded until the pages are unmapped, unless it is
+    /// being unloaded: then [`OrphanChecker`](super::orphans::OrphanChecker) waits for that.
     Ended(#[expect(dead_code, reason = "held to be dropped")] Option<ModuleRef>),
 }
 
@@ -125,7 +125,8 @@ pub(super) fn is_any_mapped() -> bool {
 
 /// Memory with `struct page`s, and its claim, which may outlive their binding.
 ///
-/// Dropping it unmaps the memory, and then releases the claim. None of the pages must be in use then.
+/// Dropping it unmaps the memory, and then releases the claim. None of the pages must be in use
+/// then.
 ///
 /// # Invariants
 ///
@@ -178,8 +179,8 @@ impl Pages {
         handler: &H,
         module: &'static ThisModule,
     ) -> Result<ListArc<Self>> {
-        // SAFETY: `# Safety` requires that it stays in place until `detach_handler`, after which it is not
-        // called.
+        // SAFETY: `# Safety` requires that it stays in place until `detach_handler`, after which it
+        // is not called.
         let handler = unsafe { Handler::new(handler) };
         let reserved = layout.reserved();
 
@@ -215,11 +216,12 @@ impl Pages {
         )
         .inspect(|pages| {
             MAPPED.add(1, Relaxed);
-            // The kernel does not initialise the `struct page`s of the info block, but reads their node after a
-            // machine check there (Linux 7.2, `action_result`), and crashes if none has that number.
+            // The kernel does not initialise the `struct page`s of the info block, but reads their
+            // node after a machine check there (Linux 7.2, `action_result`), and crashes if none
+            // has that number.
             for pfn in reserved {
-                // SAFETY: The memory of the layout is mapped, so that both have a `struct page`, and that of the
-                // data is initialised.
+                // SAFETY: The memory of the layout is mapped, so that both have a `struct page`,
+                // and that of the data is initialised.
                 unsafe { copy_page_flags(pages.frames.start, pfn) };
             }
         })
@@ -233,13 +235,13 @@ impl Pages {
     ) -> c_int {
         let pgmap = Opaque::cast_from(pgmap);
 
-        // SAFETY: The core holds a reference to the mapped memory, which `PinnedDrop` waits for, so that
-        // `Self` is valid. `binding` was initialised before the memory was mapped.
+        // SAFETY: The core holds a reference to the mapped memory, which `PinnedDrop` waits for, so
+        // that `Self` is valid. `binding` was initialised before the memory was mapped.
         let binding = unsafe { &(*kernel::container_of!(pgmap, Self, pgmap)).binding };
 
         from_result(|| match &*binding.lock() {
-            // SAFETY: By the type invariant the handler is valid while the lock is held: `detach_handler` takes
-            // it.
+            // SAFETY: By the type invariant the handler is valid while the lock is held:
+            // `detach_handler` takes it.
             Binding::Bound(Handler { handler, call }) => unsafe {
                 call(*handler, pfn as u64, nr_pages as u64, flags).map(|()| 0)
             },
@@ -274,11 +276,11 @@ impl Pages {
         self.idle_before.load(Relaxed)
     }
 
-    /// Returns the first page that is mapped by a process, referenced by I/O, or noted by a file system as
-    /// a page of a file.
+    /// Returns the first page that is mapped by a process, referenced by I/O, or noted by a file
+    /// system as a page of a file.
     ///
-    /// It does not check pages again that were not in use: no pfns are returned to callers any more, so
-    /// they get no new users.
+    /// It does not check pages again that were not in use: no pfns are returned to callers any
+    /// more, so they get no new users.
     pub(super) fn frame_in_use(&self) -> Option<u64> {
         let frames = &self.frames;
         let mut next = frames.start.max(self.idle_before.load(Relaxed));
@@ -302,8 +304,8 @@ impl Pages {
         None
     }
 
-    /// Returns a page in use like [`Self::frame_in_use`]. If there is none, it waits for threads that were
-    /// about to use a page, or to release one, and checks all pages again.
+    /// Returns a page in use like [`Self::frame_in_use`]. If there is none, it waits for threads
+    /// that were about to use a page, or to release one, and checks all pages again.
     pub(super) fn last_frame_in_use(&self) -> Option<u64> {
         let busy = self.frame_in_use();
 
@@ -315,10 +317,12 @@ impl Pages {
         self.frame_in_use()
     }
 
-    /// Waits a short time until none of the pages is in use. Returns the page frame of one that still is.
+    /// Waits a short time until none of the pages is in use. Returns the page frame of one that
+    /// still is.
     ///
-    /// `memunmap_pages` waits for references to the `pgmap`, but pages of this type hold none (Linux 7.2,
-    /// `free_zone_device_folio`): without this, it would free the `struct page`s of pages in use.
+    /// `memunmap_pages` waits for references to the `pgmap`, but pages of this type hold none
+    /// (Linux 7.2, `free_zone_device_folio`): without this, it would free the `struct page`s of
+    /// pages in use.
     pub(super) fn wait_until_idle(&self) -> Option<u64> {
         const TRIES: usize = 10;
 
@@ -334,20 +338,20 @@ impl Pages {
 #[pinned_drop]
 impl PinnedDrop for Pages {
     fn drop(self: Pin<&mut Self>) {
-        // SAFETY: By the type invariant the memory is mapped. It is unmapped only here. This waits for
-        // `memory_failure_callback`, which does not wait for anything that is held here.
+        // SAFETY: By the type invariant the memory is mapped. It is unmapped only here. This waits
+        // for `memory_failure_callback`, which does not wait for anything that is held here.
         unsafe { kernel::bindings::memunmap_pages(self.pgmap.get()) };
         MAPPED.fetch_sub(1, Release);
     }
 }
 
-/// Waits for threads that were preempted in the kernel while they were about to use a page or had just
-/// released one.
+/// Waits for threads that were preempted in the kernel while they were about to use a page or had
+/// just released one.
 ///
 /// In a fault, `dax_iomap_direct_access` releases the lock that `kill_dax` waits for before
-/// `dax_insert_entry` makes the page one of a file. `free_zone_device_folio` reads a page after its count
-/// is zero (Linux 7.2). Neither sleeps in between, except for a write fault of a former hole or of a shared
-/// extent (`unmap_mapping_pages`), for which this does not wait.
+/// `dax_insert_entry` makes the page one of a file. `free_zone_device_folio` reads a page after its
+/// count is zero (Linux 7.2). Neither sleeps in between, except for a write fault of a former hole
+/// or of a shared extent (`unmap_mapping_pages`), for which this does not wait.
 fn wait_for_tasks() {
     // SAFETY: The callers may sleep.
     #[cfg(CONFIG_TASKS_RCU)]

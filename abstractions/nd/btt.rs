@@ -53,8 +53,8 @@ impl InfoAccess<'_> {
 ///
 /// # Invariants
 ///
-/// `btt` is a btt device that is bound for `'bound`. It has claimed a namespace, which is enabled until
-/// after `'bound`.
+/// `btt` is a btt device that is bound for `'bound`. It has claimed a namespace, which is enabled
+/// until after `'bound`.
 pub(crate) struct Btt<'bound> {
     btt: NonNull<bindings::nd_btt>,
     _dev: PhantomData<&'bound Device<Bound>>,
@@ -76,16 +76,16 @@ impl<'bound> Btt<'bound> {
         }
         // SAFETY: The device is a btt device, as checked above.
         let btt = unsafe { bindings::to_nd_btt(ns.dev.as_raw()) };
-        // INVARIANT: By the type invariant of `Namespace` the BTT has claimed it. `attach_btt` enables it, and
-        // devres disables it after the scope has ended.
+        // INVARIANT: By the type invariant of `Namespace` the BTT has claimed it. `attach_btt`
+        // enables it, and devres disables it after the scope has ended.
         let this = Self {
             btt: NonNull::new(btt).ok_or(ENXIO)?,
             _dev: PhantomData,
         };
 
         Scoped::new(scope, this, |_| {
-            // SAFETY: The device is a BTT that has claimed the namespace. Its lock is held: the context of
-            // `Namespace::dev` is `Core`.
+            // SAFETY: The device is a BTT that has claimed the namespace. Its lock is held: the
+            // context of `Namespace::dev` is `Core`.
             to_result(unsafe { bindings::nvdimm_namespace_attach_btt(ns.as_raw()) })
         })
     }
@@ -96,9 +96,9 @@ impl<'bound> Btt<'bound> {
         if unsafe { &raw mut (*self.btt.as_ptr()).dev } != dev.as_raw() {
             return None;
         }
-        // SAFETY: By the type invariant the BTT is valid. Dropping the handle, which is borrowed as `self`,
-        // detaches it, or the scope does, with the device lock held, as it is here. So it has a disk, or
-        // `btt` is null.
+        // SAFETY: By the type invariant the BTT is valid. Dropping the handle, which is borrowed as
+        // `self`, detaches it, or the scope does, with the device lock held, as it is here. So it
+        // has a disk, or `btt` is null.
         unsafe {
             let btt = (*self.btt.as_ptr()).btt;
 
@@ -108,8 +108,8 @@ impl<'bound> Btt<'bound> {
 
     /// Returns the bad blocks that the BTT consults, in sectors of the namespace.
     pub(crate) fn badblocks(&self) -> &'bound BadblocksTable {
-        // SAFETY: By the type invariant the namespace is enabled, so that `bb` is initialised. devres frees
-        // it after `'bound`.
+        // SAFETY: By the type invariant the namespace is enabled, so that `bb` is initialised.
+        // devres frees it after `'bound`.
         unsafe {
             let nsio = (*self.btt.as_ptr())
                 .ndns
@@ -140,8 +140,8 @@ impl<'bound> Btt<'bound> {
 // namespace, which stay until after `'bound`. The other methods check whether there is a disk.
 unsafe impl Registered for Btt<'_> {
     unsafe fn unregister(&self) {
-        // SAFETY: `Registered::unregister` requires that the value is registered, so the BTT is attached. It
-        // is detached only here.
+        // SAFETY: `Registered::unregister` requires that the value is registered, so the BTT is
+        // attached. It is detached only here.
         unsafe { bindings::nvdimm_namespace_detach_btt(self.btt.as_ptr()) };
     }
 }

@@ -29,15 +29,15 @@ impl Region {
         Bus(self, NotThreadSafe)
     }
 
-    /// Removes the physical `addresses` from the bad blocks of the region. The badrange list keeps them. See
-    /// [`InfoAccess::setup_pfn`](super::namespace::InfoAccess::setup_pfn). Sleeps.
+    /// Removes the physical `addresses` from the bad blocks of the region. The badrange list keeps
+    /// them. See [`InfoAccess::setup_pfn`](super::namespace::InfoAccess::setup_pfn). Sleeps.
     #[inline(never)]
     pub(crate) fn hide_badblocks(&self, addresses: &Range<u64>) {
         self.lock_bus().clear_badblocks(addresses);
     }
 
-    /// Removes the bad blocks of the region in front of the physical addresses of a `namespace` until the
-    /// result is dropped. [`ENOMEM`]. Sleeps.
+    /// Removes the bad blocks of the region in front of the physical addresses of a `namespace`
+    /// until the result is dropped. [`ENOMEM`]. Sleeps.
     pub(crate) fn hide_badblocks_before(&self, namespace: &Range<u64>) -> Result<Hidden<'_>> {
         let start = self.start();
         let is_alone =
@@ -66,8 +66,8 @@ impl Region {
         Ok(hidden)
     }
 
-    /// Adds what the badrange list has in the physical addresses `within` to the bad blocks of the region, which
-    /// were hidden, as far as there is room. Sleeps.
+    /// Adds what the badrange list has in the physical addresses `within` to the bad blocks of the
+    /// region, which were hidden, as far as there is room. Sleeps.
     pub(crate) fn show_badblocks(&self, within: &Range<u64>) {
         self.lock_bus()
             .show_badblocks(core::slice::from_ref(within));
@@ -80,7 +80,8 @@ fn part(range: &Range<u64>, within: &Range<u64>) -> Range<u64> {
 }
 
 kernel::sync::global_lock! {
-    // SAFETY: `init` initialises it before a driver is registered, and without a bound driver there is no `Region`.
+    // SAFETY: `init` initialises it before a driver is registered, and without a bound driver there
+    // is no `Region`.
     unsafe(uninit) static HIDING: Mutex<()> = ();
 }
 
@@ -94,8 +95,8 @@ pub(super) unsafe fn init() {
     unsafe { HIDING.init() };
 }
 
-/// Bad blocks that the table of a region lacks until they are shown, or this is dropped. There is one at a time
-/// where a region has several namespaces, because libnvdimm probes them concurrently.
+/// Bad blocks that the table of a region lacks until they are shown, or this is dropped. There is
+/// one at a time where a region has several namespaces, because libnvdimm probes them concurrently.
 pub(crate) struct Hidden<'a> {
     region: &'a Region,
     ranges: KVVec<Range<u64>>,
@@ -128,7 +129,8 @@ impl Drop for Hidden<'_> {
 pub(crate) struct Bus<'a>(&'a Region, NotThreadSafe);
 
 impl Bus<'_> {
-    /// Returns the parts of the badrange list that are in the physical addresses `within`. [`ENOMEM`].
+    /// Returns the parts of the badrange list that are in the physical addresses `within`.
+    /// [`ENOMEM`].
     pub(crate) fn badranges(&self, within: &Range<u64>) -> Result<KVVec<Range<u64>>> {
         let mut entries = KVVec::new();
 
@@ -154,7 +156,8 @@ impl Bus<'_> {
     /// Removes what `cut` returns, which is called with the physical addresses of each entry of the
     /// badrange list until it returns none of them. It must not sleep.
     ///
-    /// [`ENOMEM`] if there is no memory to split an entry; then those behind it are as they were. Sleeps.
+    /// [`ENOMEM`] if there is no memory to split an entry; then those behind it are as they were.
+    /// Sleeps.
     pub(crate) fn cut_badranges(
         &self,
         mut cut: impl FnMut(&Range<u64>) -> Option<Range<u64>>,
@@ -182,8 +185,8 @@ impl Bus<'_> {
     fn lock_badranges(&self) -> Badranges<'_> {
         // SAFETY: The bus outlives the region, and was registered with an initialised `badrange`.
         let badrange = unsafe { &raw mut (*self.0.bus()).badrange };
-        // SAFETY: `badrange_init` has initialised the lock, a `spinlock_t` like that of a `SpinLock<()>`. It
-        // is valid for as long as the bus.
+        // SAFETY: `badrange_init` has initialised the lock, a `spinlock_t` like that of a
+        // `SpinLock<()>`. It is valid for as long as the bus.
         let lock = unsafe { SpinLock::<()>::from_raw(&raw mut (*badrange).lock) };
 
         // INVARIANT: The lock is held.
@@ -194,8 +197,8 @@ impl Bus<'_> {
         }
     }
 
-    /// Adds the physical `addresses` to the bad blocks of the region, as far as there is room. Returns
-    /// whether there was.
+    /// Adds the physical `addresses` to the bad blocks of the region, as far as there is room.
+    /// Returns whether there was.
     pub(crate) fn set_badblocks(&self, addresses: &Range<u64>) -> bool {
         self.set_while_room(
             addresses,
@@ -211,8 +214,8 @@ impl Bus<'_> {
         reached >= end
     }
 
-    /// Adds what the badrange list has in `ranges` of physical addresses to the bad blocks of the region, as libnvdimm
-    /// does: as many as the table can have.
+    /// Adds what the badrange list has in `ranges` of physical addresses to the bad blocks of the
+    /// region, as libnvdimm does: as many as the table can have.
     fn show_badblocks(&self, ranges: &[Range<u64>]) {
         // Without a cut, it needs no memory.
         let _ = self.cut_badranges(|entry| {
@@ -239,14 +242,15 @@ impl Bus<'_> {
         ))
     }
 
-    /// Removes the physical `addresses`, which are whole sectors, from the bad blocks of the region.
+    /// Removes the physical `addresses`, which are whole sectors, from the bad blocks of the
+    /// region.
     pub(crate) fn clear_badblocks(&self, addresses: &Range<u64>) {
         let (mut start, len) = self.0.sectors(addresses);
         let end = start.saturating_add(len);
         let table = self.0.badblocks();
 
-        // `badblocks_clear` keeps an entry that it has no room to split, and nothing would ever remove it.
-        // Remove the whole entry, then add the parts that remain, if they fit.
+        // `badblocks_clear` keeps an entry that it has no room to split, and nothing would ever
+        // remove it. Remove the whole entry, then add the parts that remain, if they fit.
         while let Some((first, count)) = table.entry_in(start, end.saturating_sub(start)) {
             let behind = first.saturating_add(count);
 
@@ -277,22 +281,23 @@ struct Badranges<'a> {
 }
 
 impl Badranges<'_> {
-    /// Removes what `cut` returns, which is called with the physical addresses of each entry until it
-    /// returns none of them.
+    /// Removes what `cut` returns, which is called with the physical addresses of each entry until
+    /// it returns none of them.
     ///
-    /// A part in the middle splits an entry. Returns `false` at an entry for whose second half there is
-    /// neither `spare` nor memory.
+    /// A part in the middle splits an entry. Returns `false` at an entry for whose second half
+    /// there is neither `spare` nor memory.
     fn cut(
         &self,
         cut: &mut impl FnMut(&Range<u64>) -> Option<Range<u64>>,
         spare: &mut Option<KBox<bindings::badrange_entry>>,
     ) -> bool {
-        // SAFETY: By the type invariant the head is valid. The list changes with its lock held only.
+        // SAFETY: By the type invariant the head is valid. The list changes with its lock held
+        // only.
         let mut node = unsafe { (*self.head).next };
 
         while node != self.head {
-            // SAFETY: Each node but the head is the field `list` of a `badrange_entry`, which is accessed and
-            // freed only with the lock of the list held, as it is here.
+            // SAFETY: Each node but the head is the field `list` of a `badrange_entry`, which is
+            // accessed and freed only with the lock of the list held, as it is here.
             let (entry, addresses, next) = unsafe {
                 let entry = kernel::container_of!(node, bindings::badrange_entry, list);
 
@@ -325,7 +330,8 @@ impl Badranges<'_> {
                 // At the end of the list, so that it is passed to `cut` as well.
                 self.append(second);
             }
-            // SAFETY: `entry` is still in the list, and is accessed only with the lock of the list held.
+            // SAFETY: `entry` is still in the list, and is accessed only with the lock of the list
+            // held.
             set_addresses(unsafe { &mut *entry }, rest);
         }
         true
@@ -336,8 +342,8 @@ impl Badranges<'_> {
         let entry = KBox::into_raw(entry);
 
         // INVARIANT: A `KBox` is allocated with `kmalloc`.
-        // SAFETY: By the type invariant the list is valid, and its lock held. The entry is valid, and from
-        // here on owned by the list.
+        // SAFETY: By the type invariant the list is valid, and its lock held. The entry is valid,
+        // and from here on owned by the list.
         unsafe {
             let last = (*self.head).prev;
 
@@ -354,8 +360,8 @@ impl Badranges<'_> {
     ///
     /// `entry` is an entry of this list, and not used afterwards.
     unsafe fn remove(&self, entry: *mut bindings::badrange_entry) {
-        // SAFETY: `# Safety` requires an entry of the list. By the type invariant the lock is held, so that
-        // its neighbours are valid, and it was allocated with `kmalloc`, as a `KBox` is.
+        // SAFETY: `# Safety` requires an entry of the list. By the type invariant the lock is held,
+        // so that its neighbours are valid, and it was allocated with `kmalloc`, as a `KBox` is.
         unsafe {
             let (prev, next) = ((*entry).list.prev, (*entry).list.next);
 

@@ -44,16 +44,17 @@ kernel::impl_device_context_deref!(unsafe { Device });
 // SAFETY: The methods of `Device<Normal>` only read fields that do not change.
 unsafe impl Sync for Device {}
 
-// SAFETY: Beyond those of `Device<Normal>`, the only methods that change anything are `clear_poison`, whose lists
-// have locks of their own, and `send_change`, which any thread may call. `Bound` does not affect thread safety, unlike
-// `Core`, which stands for the device lock.
+// SAFETY: Beyond those of `Device<Normal>`, the only methods that change anything are
+// `clear_poison`, whose lists have locks of their own, and `send_change`, which any thread may
+// call. `Bound` does not affect thread safety, unlike `Core`, which stands for the device lock.
 unsafe impl Sync for Device<Bound> {}
 
 impl<Ctx: DeviceContext> AsRef<device::Device<Ctx>> for Device<Ctx> {
     fn as_ref(&self) -> &device::Device<Ctx> {
         let dev: *const Self = self;
 
-        // SAFETY: CAST: Both types are transparent wrappers of `struct device`, with the same context.
+        // SAFETY: CAST: Both types are transparent wrappers of `struct device`, with the same
+        // context.
         unsafe { &*dev.cast::<device::Device<Ctx>>() }
     }
 }
@@ -78,22 +79,23 @@ impl<Ctx: DeviceContext> Device<Ctx> {
 impl Device<Bound> {
     /// Returns the region of the namespace.
     pub(crate) fn region(&self) -> &Region {
-        // SAFETY: By the type invariant the parent is a region; a child holds a reference to its parent.
+        // SAFETY: By the type invariant the parent is a region; a child holds a reference to its
+        // parent.
         let region = unsafe { bindings::to_nd_region((*self.as_raw()).parent) };
 
-        // INVARIANT: The region is bound while this device is: `nd_region_remove` unregisters the devices
-        // below it first.
+        // INVARIANT: The region is bound while this device is: `nd_region_remove` unregisters the
+        // devices below it first.
         // SAFETY: `to_nd_region` returns a valid region. `Region` is a transparent wrapper of it.
         unsafe { &*region.cast::<Region>() }
     }
 
-    /// Sends a uevent of the action `change` with `variable`, as `NAME=value`. Without memory for it,
-    /// none is sent. May sleep.
+    /// Sends a uevent of the action `change` with `variable`, as `NAME=value`. Without memory for
+    /// it, none is sent. May sleep.
     pub(crate) fn send_change(&self, variable: &CStr) {
         let mut variables = [variable.as_char_ptr().cast_mut(), core::ptr::null_mut()];
 
-        // SAFETY: By the type invariant the device is valid. It is bound, so that it is registered. The
-        // array ends with a null pointer, and the strings in it are only read.
+        // SAFETY: By the type invariant the device is valid. It is bound, so that it is registered.
+        // The array ends with a null pointer, and the strings in it are only read.
         unsafe {
             kernel::bindings::kobject_uevent_env(
                 &raw mut (*self.as_raw()).kobj,
@@ -104,11 +106,12 @@ impl Device<Bound> {
     }
 
     /// Clears poison in the `len` bytes from physical address `phys` with the bus's clear-error
-    /// command (ACPI 6.5, 9.20.7.6), and removes it from the lists of the bus and the region. May sleep.
+    /// command (ACPI 6.5, 9.20.7.6), and removes it from the lists of the bus and the region. May
+    /// sleep.
     ///
     /// Returns the number of bytes cleared, from `phys` on. For a bus without commands (e820,
-    /// virtio-pmem), libnvdimm clears nothing and returns `len`. [`ENXIO`] if the bus can't clear poison,
-    /// or if the range is not a multiple of the unit that it clears.
+    /// virtio-pmem), libnvdimm clears nothing and returns `len`. [`ENXIO`] if the bus can't clear
+    /// poison, or if the range is not a multiple of the unit that it clears.
     pub(crate) fn clear_poison(&self, phys: u64, len: u32) -> Result<u32> {
         // SAFETY: By the type invariant the device is valid. It is bound, so that its bus is valid.
         let cleared = unsafe { bindings::nvdimm_clear_poison(self.as_raw(), phys, len) };
@@ -123,14 +126,14 @@ impl Device<Bound> {
 }
 
 impl<'b> Device<Core<'b>> {
-    /// Makes a disk that is registered below this device read-only, or writable again, as the region
-    /// is. Does nothing for other disks.
+    /// Makes a disk that is registered below this device read-only, or writable again, as the
+    /// region is. Does nothing for other disks.
     pub(crate) fn follow_read_only<T: block::Operations>(&self, disk: &block::Disk<T>) {
         let disk: &block::GenDisk = disk.as_ref();
 
         if disk.parent() == self.as_raw() {
-            // SAFETY: The disk is valid, and borrowed, so that it is not unregistered meanwhile. Its parent is this
-            // device, whose parent is a region.
+            // SAFETY: The disk is valid, and borrowed, so that it is not unregistered meanwhile.
+            // Its parent is this device, whose parent is a region.
             unsafe { bindings::nvdimm_check_and_set_ro(disk.as_raw()) };
         }
     }
@@ -141,13 +144,13 @@ impl<'b> Device<Core<'b>> {
     /// [`ENODEV`] if it is too small or has no namespace or uuid, [`EBUSY`] or [`ENXIO`] if another
     /// device has claimed it, [`EACCES`] if it is locked, `EOPNOTSUPP` if it can't be mapped.
     pub(crate) fn namespace(&self) -> Result<Namespace<'_, 'b>> {
-        // SAFETY: By the type invariant the device is valid. In the context `Core` the device lock is
-        // held, as libnvdimm requires.
+        // SAFETY: By the type invariant the device is valid. In the context `Core` the device lock
+        // is held, as libnvdimm requires.
         let ndns = unsafe { bindings::nvdimm_namespace_common_probe(self.as_raw()) };
         let ndns = NonNull::new(from_err_ptr(ndns)?).ok_or(ENODEV)?;
 
-        // INVARIANT: The drivers of this module have the types IO and PMEM. Namespaces of both are embedded
-        // in a `struct nd_namespace_io`.
+        // INVARIANT: The drivers of this module have the types IO and PMEM. Namespaces of both are
+        // embedded in a `struct nd_namespace_io`.
         Ok(Namespace { ndns, dev: self })
     }
 

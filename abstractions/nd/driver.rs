@@ -171,8 +171,8 @@ impl<T: Driver + 'static> Adapter<T> {
     /// `dev` is a device of the `nd` bus that is, for the whole of `'a`, in a callback of the bus,
     /// and the result is only used in that callback.
     unsafe fn device<'a, 'b>(dev: *mut kernel::bindings::device) -> &'a Device<CoreInternal<'b>> {
-        // SAFETY: `# Safety` requires a valid device of the `nd` bus. CAST: `Device` is a transparent
-        // wrapper of `struct device`.
+        // SAFETY: `# Safety` requires a valid device of the `nd` bus. CAST: `Device` is a
+        // transparent wrapper of `struct device`.
         unsafe { &*dev.cast::<Device<CoreInternal<'b>>>() }
     }
 
@@ -185,8 +185,8 @@ impl<T: Driver + 'static> Adapter<T> {
                 .set_drvdata(try_pin_init!(Attachment::<'_, T> {
                 scope <- Scope::new(),
                 data <- {
-                    // SAFETY: `scope` is initialised and pinned in the attachment. It is dropped after
-                    // `data`, and then ends every registration that still has the reference.
+                    // SAFETY: `scope` is initialised and pinned in the attachment. It is dropped
+                    // after `data`, and then ends every registration that still has the reference.
                     let scope = unsafe { &*core::ptr::from_ref(scope.as_ref().get_ref()) };
 
                     T::probe(dev, scope)
@@ -200,22 +200,22 @@ impl<T: Driver + 'static> Adapter<T> {
     ///
     /// # Safety
     ///
-    /// `dev` is a device of the `nd` bus. For all of `'a`, `probe_callback` has stored its data, and
-    /// they have not been dropped.
+    /// `dev` is a device of the `nd` bus. For all of `'a`, `probe_callback` has stored its data,
+    /// and they have not been dropped.
     unsafe fn data<'a>(dev: *mut kernel::bindings::device) -> Pin<&'a T::Data<'a>> {
         // SAFETY: `# Safety` requires a valid device.
         let data = unsafe { kernel::bindings::dev_get_drvdata(dev) };
 
-        // SAFETY: `set_drvdata` in `probe_callback` stored what `into_foreign` of a pinned box of this
-        // type returned; only the post-unbind step takes it back. `data` is a pinned field.
+        // SAFETY: `set_drvdata` in `probe_callback` stored what `into_foreign` of a pinned box of
+        // this type returned; only the post-unbind step takes it back. `data` is a pinned field.
         unsafe { Pin::<KBox<Attachment<'a, T>>>::borrow(data.cast()).map_unchecked(|it| &it.data) }
     }
 
     extern "C" fn shutdown_callback(dev: *mut kernel::bindings::device) {
         // SAFETY: The bus calls this with a device of its own, and holds the device lock.
         let dev = unsafe { Self::device(dev) };
-        // SAFETY: The bus calls this only while the driver is bound, and holds the device lock, which
-        // the post-unbind step that drops the data needs.
+        // SAFETY: The bus calls this only while the driver is bound, and holds the device lock,
+        // which the post-unbind step that drops the data needs.
         let data = unsafe { Self::data(dev.as_raw()) };
 
         T::shutdown(dev, data);
@@ -227,8 +227,8 @@ impl<T: Driver + 'static> Adapter<T> {
     ) {
         // SAFETY: The bus calls this with a device of its own, and holds the device lock.
         let dev = unsafe { Self::device(dev) };
-        // SAFETY: The bus calls this only while the driver is bound, and holds the device lock, which
-        // the post-unbind step that drops the data needs.
+        // SAFETY: The bus calls this only while the driver is bound, and holds the device lock,
+        // which the post-unbind step that drops the data needs.
         let data = unsafe { Self::data(dev.as_raw()) };
 
         let event = match event {
@@ -277,9 +277,9 @@ impl<T: Driver + 'static> Adapter<T> {
     /// `kobj` is that of a device with this attribute group, one of whose files is being accessed
     /// for all of `'a`.
     unsafe fn attribute<'a>(kobj: *mut kernel::bindings::kobject) -> &'a T::Attribute<'a> {
-        // SAFETY: `# Safety` requires the kobject of a device with the group. The driver core adds the
-        // group after a successful probe. Before it drops the data, it removes the group, which waits
-        // for this access.
+        // SAFETY: `# Safety` requires the kobject of a device with the group. The driver core adds
+        // the group after a successful probe. Before it drops the data, it removes the group, which
+        // waits for this access.
         let data =
             unsafe { Self::data(kernel::container_of!(kobj, kernel::bindings::device, kobj)) };
 

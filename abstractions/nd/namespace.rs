@@ -43,7 +43,8 @@ pub(crate) enum Probed {
     Unclaimed,
 }
 
-/// The end of the info block, in bytes from the start of the namespace (`info_block_reserve` in `nd.h`).
+/// The end of the info block, in bytes from the start of the namespace (`info_block_reserve` in
+/// `nd.h`).
 const INFO_BLOCK_END: u64 = if PAGE_SIZE > SZ_8K { PAGE_SIZE } else { SZ_8K } as u64;
 
 /// A namespace, and the device that is probed for it: its own, or one that has claimed it.
@@ -62,14 +63,15 @@ impl<'a> Namespace<'a, '_> {
     }
 
     fn nsio(&self) -> *mut bindings::nd_namespace_io {
-        // CAST: By the type invariant it is the field `common` of an `nd_namespace_io`, the first one.
+        // CAST: By the type invariant it is the field `common` of an `nd_namespace_io`, the first
+        // one.
         self.as_raw().cast()
     }
 
     /// Returns the namespace's own device.
     pub(crate) fn device(&self) -> &'a device::Device {
-        // SAFETY: By the type invariant the namespace is valid. A device that has claimed it holds a
-        // reference to it, and stays for `'a`.
+        // SAFETY: By the type invariant the namespace is valid. A device that has claimed it holds
+        // a reference to it, and stays for `'a`.
         unsafe { device::Device::from_raw(&raw mut (*self.as_raw()).dev) }
     }
 
@@ -77,11 +79,13 @@ impl<'a> Namespace<'a, '_> {
     pub(crate) fn range(&self) -> RangeInclusive<u64> {
         let nsio = self.nsio();
 
-        // SAFETY: By the type invariant `nsio` is valid. Its range does not change while a driver is bound.
+        // SAFETY: By the type invariant `nsio` is valid. Its range does not change while a driver
+        // is bound.
         unsafe { (*nsio).res.start..=(*nsio).res.end }
     }
 
-    /// Claims the physical addresses of the namespace. [`EBUSY`] if a part of them is claimed, [`ENOMEM`].
+    /// Claims the physical addresses of the namespace. [`EBUSY`] if a part of them is claimed,
+    /// [`ENOMEM`].
     pub(crate) fn claim(&self) -> Result<Claim> {
         Claim::new(&self.range(), self.device())
     }
@@ -106,7 +110,8 @@ impl<'a> Namespace<'a, '_> {
         // SAFETY: By the type invariant the namespace is valid.
         let class = unsafe { (*self.as_raw()).claim_class };
 
-        // Without a label, it is what users have written to `holder_class`, and ndctl makes raw namespaces for fsdax.
+        // Without a label, it is what users have written to `holder_class`, and ndctl makes raw
+        // namespaces for fsdax.
         self.has_label()
             && matches!(
                 class,
@@ -122,31 +127,35 @@ impl<'a> Namespace<'a, '_> {
         // SAFETY: By the type invariant the namespace is valid, and this is its device.
         let uuid = unsafe { bindings::nd_dev_to_uuid(&raw mut (*self.as_raw()).dev) };
 
-        // SAFETY: If it is not null, it points to the namespace's uuid, or to one of zeros that is static. It
-        // changes only while no driver is bound.
+        // SAFETY: If it is not null, it points to the namespace's uuid, or to one of zeros that is
+        // static. It changes only while no driver is bound.
         !uuid.is_null() && unsafe { uuid.cast::<[u8; 16]>().read() } != [0; 16]
     }
 
-    /// Returns whether users want it to be bound in raw mode, whatever its info block says (`force_raw`).
+    /// Returns whether users want it to be bound in raw mode, whatever its info block says
+    /// (`force_raw`).
     pub(crate) fn is_forced_raw(&self) -> bool {
         // SAFETY: By the type invariant the namespace is valid. Users may change it at any time.
         unsafe { (&raw const (*self.as_raw()).force_raw).read_volatile() != 0 }
     }
 
-    /// Maps the start of the namespace for libnvdimm to read info blocks, until the result is dropped.
+    /// Maps the start of the namespace for libnvdimm to read info blocks, until the result is
+    /// dropped.
     ///
     /// [`EBUSY`] if the range is claimed in iomem, [`ENOMEM`].
     pub(crate) fn enable(&self) -> Result<InfoAccess<'_>> {
         let dev = self.dev.as_raw();
 
-        // SAFETY: By the type invariants both are valid, and `ndns` is the namespace of `dev`, whose lock is held:
-        // the context of `Namespace::dev` is `Core`.
+        // SAFETY: By the type invariants both are valid, and `ndns` is the namespace of `dev`,
+        // whose lock is held: the context of `Namespace::dev` is `Core`.
         to_result(unsafe { bindings::devm_namespace_enable(dev, self.as_raw(), INFO_BLOCK_END) })?;
 
-        // libnvdimm reads no listed sector. Where nothing but the driver knows of errors, the memory tells whether
-        // the info block can be read, if the copy survives a machine check (`Memory::read_bytes`).
+        // libnvdimm reads no listed sector. Where nothing but the driver knows of errors, the
+        // memory tells whether the info block can be read, if the copy survives a machine check
+        // (`Memory::read_bytes`).
         if cfg!(all(CONFIG_ARCH_HAS_COPY_MC, CONFIG_X86_64)) && !self.dev.region().has_commands() {
-            // SAFETY: By the type invariant it is valid, and its table is initialised while it is enabled.
+            // SAFETY: By the type invariant it is valid, and its table is initialised while it is
+            // enabled.
             unsafe { BadblocksTable::from_raw(&raw mut (*self.nsio()).bb) }
                 .clear(0, INFO_BLOCK_END >> SECTOR_SHIFT);
         }
@@ -176,14 +185,15 @@ pub(crate) struct InfoAccess<'a> {
 impl InfoAccess<'_> {
     /// Calls `probe`, which searches for an info block.
     ///
-    /// It returns [`ENOMEM`] without memory for a device, but [`ENODEV`] without memory for a copy of the
-    /// info block (`devm_kzalloc` in `nd_btt_probe`, 7.2). A namespace with an info block must not be
-    /// taken for a raw one then, so this tries a second time.
+    /// It returns [`ENOMEM`] without memory for a device, but [`ENODEV`] without memory for a copy
+    /// of the info block (`devm_kzalloc` in `nd_btt_probe`, 7.2). A namespace with an info block
+    /// must not be taken for a raw one then, so this tries a second time.
     pub(super) fn claim(probe: impl Fn() -> c_int) -> Result<Probed> {
         for _ in 0..2 {
             match to_result(probe()) {
                 Ok(()) => return Ok(Probed::Claimed),
-                // There is an info block that can't be served: the namespace is not free for another use.
+                // There is an info block that can't be served: the namespace is not free for
+                // another use.
                 Err(e) if is_eopnotsupp(e) || e == ENOMEM => return Err(e),
                 Err(_) => (),
             }
@@ -210,10 +220,11 @@ impl InfoAccess<'_> {
     /// Returns whether libnvdimm can read the memory there. [`ENOMEM`].
     pub(crate) fn is_readable(&self) -> Result<bool> {
         let mut buffer = KVec::<u8>::with_capacity(SZ_4K, GFP_KERNEL)?;
-        // SAFETY: By the type invariant the namespace is valid; libnvdimm has set the function when it created it.
+        // SAFETY: By the type invariant the namespace is valid; libnvdimm has set the function when
+        // it created it.
         let read = unsafe { (*self.ndns).rw_bytes }.ok_or(ENXIO)?;
-        // SAFETY: By the type invariant the namespace is enabled, with room for an info block. The buffer has
-        // room for `SZ_4K` bytes. A `rw` of 0 is a read.
+        // SAFETY: By the type invariant the namespace is enabled, with room for an info block. The
+        // buffer has room for `SZ_4K` bytes. A `rw` of 0 is a read.
         let result = unsafe {
             read(
                 self.ndns,
@@ -242,19 +253,20 @@ impl InfoAccess<'_> {
 
     /// Reads the info block of a pfn device, or creates and writes it.
     ///
-    /// Returns the layout of the memory with its `struct page`s, and the offset of the data area in it,
-    /// in bytes, which is behind the info block. [`ENODEV`] if the device is not configured, [`ENXIO`] or
-    /// [`EINVAL`] if it is not a pfn device or the info block is inconsistent, [`EBUSY`] if it is so
-    /// inconsistent that libnvdimm can't look at the memmap.
+    /// Returns the layout of the memory with its `struct page`s, and the offset of the data area in
+    /// it, in bytes, which is behind the info block. [`ENODEV`] if the device is not configured,
+    /// [`ENXIO`] or [`EINVAL`] if it is not a pfn device or the info block is inconsistent,
+    /// [`EBUSY`] if it is so inconsistent that libnvdimm can't look at the memmap.
     ///
     /// libnvdimm writes over bad blocks of the region in the memmap until there are none
-    /// (`nd_pfn_clear_memmap_errors`, 7.2). On a bus without a command to clear errors nothing removes them,
-    /// and it would not return. So there must be none in the namespace then, for any driver. For a
-    /// namespace that does not begin where the region does, it looks in front of it as well, and writes to
-    /// addresses in front of its mapping: on any bus, the region must have no bad blocks there.
+    /// (`nd_pfn_clear_memmap_errors`, 7.2). On a bus without a command to clear errors nothing
+    /// removes them, and it would not return. So there must be none in the namespace then, for any
+    /// driver. For a namespace that does not begin where the region does, it looks in front of it
+    /// as well, and writes to addresses in front of its mapping: on any bus, the region must have
+    /// no bad blocks there.
     pub(crate) fn setup_pfn(self) -> Result<(Layout, u64)> {
-        // To look at the memmap, libnvdimm disables the namespace and enables it with another size. After
-        // a failure it is unknown whether it is enabled: leave it to devres, after the probe.
+        // To look at the memmap, libnvdimm disables the namespace and enables it with another size.
+        // After a failure it is unknown whether it is enabled: leave it to devres, after the probe.
         let this = ManuallyDrop::new(self);
         let mut pgmap = memremap::zeroed();
 
@@ -264,14 +276,15 @@ impl InfoAccess<'_> {
         }
         // SAFETY: `dev` is a pfn device, as checked above.
         let pfn = unsafe { bindings::to_nd_pfn(this.dev) };
-        // SAFETY: `pfn` belongs to `dev`, whose lock is held. `pgmap` is zeroed, as libnvdimm requires.
+        // SAFETY: `pfn` belongs to `dev`, whose lock is held. `pgmap` is zeroed, as libnvdimm
+        // requires.
         to_result(unsafe { bindings::nvdimm_setup_pfn(pfn, &mut pgmap) })?;
-        // SAFETY: After a successful set-up, `pfn_sb` is a valid info block for as long as the driver is
-        // bound.
+        // SAFETY: After a successful set-up, `pfn_sb` is a valid info block for as long as the
+        // driver is bound.
         let data_offset = u64::from_le(unsafe { (*(*pfn).pfn_sb).dataoff });
 
-        // libnvdimm checks it only with `--map=mem`. With `--map=dev`, the memmap ends where the data begins: its
-        // length would wrap around, on which memory hotplug warns.
+        // libnvdimm checks it only with `--map=mem`. With `--map=dev`, the memmap ends where the
+        // data begins: its length would wrap around, on which memory hotplug warns.
         if data_offset < INFO_BLOCK_END {
             return Err(EINVAL);
         }

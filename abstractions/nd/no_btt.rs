@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Block translation tables, in place of `btt.rs` where the kernel is built without `CONFIG_BTT`: there
-//! are none, and libnvdimm does not look for their info blocks.
+//! Block translation tables, in place of `btt.rs` where the kernel is built without `CONFIG_BTT`:
+//! there are none, and libnvdimm does not look for their info blocks.
 
 use super::{
     namespace::InfoAccess,

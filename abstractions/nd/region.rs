@@ -26,8 +26,8 @@ use kernel::{
 #[repr(transparent)]
 pub(crate) struct Region(Opaque<bindings::nd_region>);
 
-// SAFETY: libnvdimm takes its own locks for flushes and lists. Only one of the other fields that are read here
-// changes: `bb_state`, which is read by one volatile load.
+// SAFETY: libnvdimm takes its own locks for flushes and lists. Only one of the other fields that
+// are read here changes: `bb_state`, which is read by one volatile load.
 unsafe impl Sync for Region {}
 
 /// The state of a flush for a [`Bio`].
@@ -43,10 +43,11 @@ impl Region {
         self.0.get()
     }
 
-    /// Makes all earlier writes of this CPU durable, and those that other CPUs have fenced. May sleep
-    /// where the provider flushes asynchronously.
+    /// Makes all earlier writes of this CPU durable, and those that other CPUs have fenced. May
+    /// sleep where the provider flushes asynchronously.
     pub(crate) fn flush(&self) -> Result {
-        // SAFETY: By the type invariant the region is valid. A null bio asks for a synchronous flush.
+        // SAFETY: By the type invariant the region is valid. A null bio asks for a synchronous
+        // flush.
         match unsafe { bindings::nvdimm_flush(self.as_raw(), core::ptr::null_mut()) } {
             // Success is inlined: `to_result` is a call.
             0 => Ok(()),
@@ -54,13 +55,13 @@ impl Region {
         }
     }
 
-    /// Flushes like [`Self::flush`], but an asynchronous flush continues in the background and ends the
-    /// bio.
+    /// Flushes like [`Self::flush`], but an asynchronous flush continues in the background and ends
+    /// the bio.
     pub(crate) fn flush_for<'a>(&self, bio: Bio<'a>) -> Flushed<'a> {
         let bio = bio.into_raw();
 
-        // SAFETY: By the type invariant the region is valid. `into_raw` has given up the bio, which the
-        // provider owns from here on if it returns `NVDIMM_FLUSH_ASYNC`.
+        // SAFETY: By the type invariant the region is valid. `into_raw` has given up the bio, which
+        // the provider owns from here on if it returns `NVDIMM_FLUSH_ASYNC`.
         let rc = unsafe { bindings::nvdimm_flush(self.as_raw(), bio.as_ptr()) };
         if rc == bindings::NVDIMM_FLUSH_ASYNC as c_int {
             return Flushed::Pending;
@@ -81,14 +82,15 @@ impl Region {
         to_result(rc).map(|()| rc > 0)
     }
 
-    /// Returns whether a power failure loses the CPU caches (ADR), so that stores must be written back.
+    /// Returns whether a power failure loses the CPU caches (ADR), so that stores must be written
+    /// back.
     pub(crate) fn has_cache(&self) -> bool {
         // SAFETY: By the type invariant the region is valid.
         unsafe { bindings::nvdimm_has_cache(self.as_raw()) != 0 }
     }
 
-    /// Returns whether a store is durable once it has left the CPU caches, without an asynchronous flush
-    /// by the provider.
+    /// Returns whether a store is durable once it has left the CPU caches, without an asynchronous
+    /// flush by the provider.
     pub(crate) fn is_synchronous(&self) -> bool {
         // SAFETY: By the type invariant the region is valid.
         unsafe { bindings::is_nvdimm_sync(self.as_raw()) }
@@ -99,7 +101,8 @@ impl Region {
         unsafe { bindings::to_nvdimm_bus((*self.as_raw()).dev.parent) }
     }
 
-    /// Returns whether the bus has commands. If not, its provider can't clear poison, and reports none.
+    /// Returns whether the bus has commands. If not, its provider can't clear poison, and reports
+    /// none.
     pub(crate) fn has_commands(&self) -> bool {
         // SAFETY: By the type invariant the region is bound; its bus and the descriptor outlive it.
         unsafe { (*(*self.bus()).nd_desc).ndctl.is_some() }
@@ -107,8 +110,8 @@ impl Region {
 
     /// Returns whether the bus has a clear-error command (ACPI 6.5, 9.20.7.6).
     pub(crate) fn has_clear_error(&self) -> bool {
-        // SAFETY: By the type invariant the region is bound; its bus and the descriptor outlive it. Providers
-        // set the mask before they register the bus.
+        // SAFETY: By the type invariant the region is bound; its bus and the descriptor outlive it.
+        // Providers set the mask before they register the bus.
         let commands = unsafe { (*(*self.bus()).nd_desc).cmd_mask };
 
         commands & (1 << bindings::ND_CMD_CLEAR_ERROR) != 0
@@ -116,8 +119,8 @@ impl Region {
 
     /// The bad blocks of the region, which has all its namespaces.
     pub(super) fn badblocks(&self) -> &BadblocksTable {
-        // SAFETY: By the type invariant the region is bound: its driver initialises `bb` before it creates
-        // the namespaces.
+        // SAFETY: By the type invariant the region is bound: its driver initialises `bb` before it
+        // creates the namespaces.
         unsafe { BadblocksTable::from_raw(&raw mut (*self.as_raw()).bb) }
     }
 
@@ -147,8 +150,8 @@ impl Region {
 
     /// Wakes pollers of the region's `badblocks`.
     pub(crate) fn notify_badblocks(&self) {
-        // SAFETY: By the type invariant the region is bound, and its driver holds a reference to the
-        // file until it is unbound.
+        // SAFETY: By the type invariant the region is bound, and its driver holds a reference to
+        // the file until it is unbound.
         unsafe {
             let file = (&raw const (*self.as_raw()).bb_state).read_volatile();
 
