@@ -120,7 +120,7 @@ impl<H: MemoryFailure> Drop for DevPagemap<'_, H> {
 
         if let Some(frame) = pages.wait_until_idle() {
             pr_warn!(
-                "{}: page frame {frame:#x} is in use: to bind it again, close the files that map it, or unmount their file system\n",
+                "{}: page frame {frame:#x} is in use: close the files that map it, or unmount their file system, before the namespace is bound again\n",
                 pages.claim().name()
             );
             orphans::add(pages);
