@@ -779,7 +779,7 @@ impl<'bound> Badblocks<'bound> {
         if self.set.add(&sectors, tag, GFP_ATOMIC).is_err() {
             dev_err!(
                 self.set.dev.as_ref(),
-                "no memory to list the error at {:#x}\n",
+                "no memory to list the error at {:#x}; free memory and run pmemctl scrub\n",
                 addresses.start
             );
         }
@@ -897,7 +897,7 @@ impl<'bound> Badblocks<'bound> {
         if self.set.read_badrange().is_err() {
             dev_err!(
                 self.set.dev.as_ref(),
-                "no memory to read the errors that the bus knows of\n"
+                "no memory to read the errors that the bus knows of; bind the device again\n"
             );
         }
         self.set.notify();
@@ -915,7 +915,7 @@ impl Drop for Badblocks<'_> {
         if write().is_err() && write().is_err() {
             dev_err!(
                 self.set.device(),
-                "no memory to keep all errors: some are unknown, or repaired ones bad, when a driver is bound again\n"
+                "no memory to keep all errors: some are unknown, or repaired ones bad, when a driver is bound again; scrub the disk then\n"
             );
         }
         // Without commands, neither libnvdimm nor a write to the memory removes them.

@@ -143,6 +143,8 @@ extern "C" fn run(work: *mut kernel::bindings::work_struct) {
         .take_all(|addresses| notify_all(addresses, Source::Firmware));
 
     if lost > 0 {
-        pr_warn!("firmware reported memory errors too fast: {lost} were not listed\n");
+        pr_warn!(
+            "firmware reported memory errors too fast: {lost} were not listed; run pmemctl scrub\n"
+        );
     }
 }
