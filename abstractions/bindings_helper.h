@@ -38,7 +38,7 @@
 #if !IS_ENABLED(CONFIG_LIBNVDIMM) || !IS_ENABLED(CONFIG_NVDIMM_PFN) || !IS_ENABLED(CONFIG_NVDIMM_DAX) || \
 	!IS_ENABLED(CONFIG_ND_CLAIM) || !IS_ENABLED(CONFIG_FS_DAX) || \
 	!IS_ENABLED(CONFIG_ZONE_DEVICE) || !IS_ENABLED(CONFIG_ARCH_HAS_PMEM_API)
-#error "rust_pmem needs LIBNVDIMM, NVDIMM_PFN, NVDIMM_DAX, FS_DAX and ZONE_DEVICE, on x86-64 or arm64"
+#error "rust_pmem needs LIBNVDIMM, NVDIMM_PFN, NVDIMM_DAX, ND_CLAIM, FS_DAX, ZONE_DEVICE and ARCH_HAS_PMEM_API (x86-64, arm64)"
 #endif
 
 /* Unbind waits for threads that were preempted while they used a page. */

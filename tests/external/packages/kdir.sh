@@ -57,6 +57,10 @@ for option in LIBNVDIMM NVDIMM_PFN NVDIMM_DAX FS_DAX; do
 	fresh && without $option
 	refused "configured without CONFIG_$option"
 done
+fresh && without TASKS_RCU && echo CONFIG_PREEMPTION=y >>"$kdir/include/config/auto.conf"
+refused "configured without CONFIG_TASKS_RCU"
+fresh && without TASKS_RCU && without PREEMPTION
+"$top/setup/check-kdir" "$kdir"
 fresh && without X86_64
 refused "another architecture"
 fresh && rm "$kdir/rust/libkernel.rmeta"
