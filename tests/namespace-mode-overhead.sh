@@ -9,7 +9,7 @@
 # vm: --memory 1536M --nvdimm size=4G,labels --nvdimm size=2G --cpus 2
 # timeout: 300
 . "$(dirname "$0")/lib/test.sh"
-. "$(dirname "$0")/lib/memory.sh"
+. "$(dirname "$0")/lib/ram.sh"
 
 MIB=$((1 << 20))
 SIZE=$((3072 * MIB))

@@ -6,7 +6,7 @@
 # timeout: 500
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/schema.sh"
-. "$(dirname "$0")/lib/memory.sh"
+. "$(dirname "$0")/lib/ram.sh"
 
 cleanup() {
 	fresh_labels

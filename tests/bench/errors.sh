@@ -12,8 +12,8 @@ TESTS=$(realpath "$(dirname "$0")/..")
 . "$TESTS/lib/test.sh"
 # shellcheck source=tests/lib/badblocks.sh
 . "$TESTS/lib/badblocks.sh"
-# shellcheck source=tests/lib/memory.sh
-. "$TESTS/lib/memory.sh"
+# shellcheck source=tests/lib/ram.sh
+. "$TESTS/lib/ram.sh"
 # shellcheck source=tests/lib/measure.sh
 . "$TESTS/lib/measure.sh"
 

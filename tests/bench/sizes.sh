@@ -8,8 +8,8 @@
 TESTS=$(realpath "$(dirname "$0")/..")
 # shellcheck source=tests/lib/test.sh
 . "$TESTS/lib/test.sh"
-# shellcheck source=tests/lib/memory.sh
-. "$TESTS/lib/memory.sh"
+# shellcheck source=tests/lib/ram.sh
+. "$TESTS/lib/ram.sh"
 
 cleanup() {
 	umount $MNT 2>/dev/null || :

@@ -22,10 +22,10 @@ checksums() {
 	with_force_raw "$device" checksums_around_memmap
 }
 
-# checksums_around_memmap DISK: each probe rewrites the struct pages, so compare the bytes before and after them. Without pipes, which
+# checksums_around_memmap DISK: each load rewrites the struct pages, so compare the bytes before and after them. Without pipes, which
 # would hide that they can't be read.
 checksums_around_memmap() {
-	head -c 8192 "$1" >/tmp/probe-changes-no-byte.head && md5sum </tmp/probe-changes-no-byte.head &&
+	head -c 8192 "$1" >/tmp/load-unload-changes-no-byte.head && md5sum </tmp/load-unload-changes-no-byte.head &&
 		{ dd bs=2M skip=1 count=0 status=none && md5sum; } <"$1"
 }
 
@@ -33,23 +33,23 @@ make_devices() {
 	pmem-io fill --direct "/dev/$(plain_disk)" --seed 1
 	pmem-io fill --direct "/dev/$(e820_disk)" --seed 2
 	pmem-io fill --direct "/dev/$(labelled_disk -m fsdax -M mem -s 32M)"
-	make_namespace -r "$(labelled_region)" -m fsdax -M dev -s 32M >/tmp/probe-changes-no-byte.device
-	pmem-io fill --direct "/dev/$(jq -r .blockdev /tmp/probe-changes-no-byte.device)"
-	make_namespace -r "$(labelled_region)" -m sector -s 32M >/tmp/probe-changes-no-byte.sector
-	pmem-io fill --direct --length 8M "/dev/$(jq -r .blockdev /tmp/probe-changes-no-byte.sector)"
+	make_namespace -r "$(labelled_region)" -m fsdax -M dev -s 32M >/tmp/load-unload-changes-no-byte.device
+	pmem-io fill --direct "/dev/$(jq -r .blockdev /tmp/load-unload-changes-no-byte.device)"
+	make_namespace -r "$(labelled_region)" -m sector -s 32M >/tmp/load-unload-changes-no-byte.sector
+	pmem-io fill --direct --length 8M "/dev/$(jq -r .blockdev /tmp/load-unload-changes-no-byte.sector)"
 }
 
 cleanup() {
 	unload_both_drivers
-	rm -f /tmp/probe-changes-no-byte.*
+	rm -f /tmp/load-unload-changes-no-byte.*
 }
 
 need_both_drivers
 plan 2
 with_other_driver make_devices
 fsdax=$(jq -r .dev /tmp/labelled_disk.json)
-device=$(jq -r .dev /tmp/probe-changes-no-byte.device)
-sector=$(jq -r .dev /tmp/probe-changes-no-byte.sector)
+device=$(jq -r .dev /tmp/load-unload-changes-no-byte.device)
+sector=$(jq -r .dev /tmp/load-unload-changes-no-byte.sector)
 before=$(with_other_driver checksums)
 is "all five devices were looked at" "$(echo "$before" | wc -l)" 6
 reset_regions
