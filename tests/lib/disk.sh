@@ -34,15 +34,21 @@ labelled_disk() {
 	jq -r .blockdev /tmp/labelled_disk.json
 }
 
-# plain_disk: the disk of an NVDIMM without a label area, in raw mode.
-plain_disk() {
+# plain_namespace: the namespace of an NVDIMM without a label area.
+plain_namespace() {
 	for nd_plain in $(namespaces ACPI.NFIT); do
 		if ! has_labels "$nd_plain/.."; then
-			disk_of "$nd_plain"
+			printf '%s\n' "$nd_plain"
 			return
 		fi
 	done
 	return 1
+}
+
+# plain_disk: its disk, in raw mode.
+plain_disk() {
+	nd_plain=$(plain_namespace) || return
+	disk_of "$nd_plain"
 }
 
 # e820_disk: the disk of the e820 memory, in raw mode.

@@ -78,14 +78,6 @@ need_machine() {
 	esac
 }
 
-# plain_namespace: a namespace of an NVDIMM without a label area.
-plain_namespace() {
-	for nd_plain in $(namespaces ACPI.NFIT); do
-		has_labels "$nd_plain/.." || return 0
-	done
-	return 1
-}
-
 # has_labelled_namespace: an NVDIMM has a namespace that was made by a label.
 has_labelled_namespace() {
 	for nd_namespace in "$ND"/namespace*; do
