@@ -17,7 +17,7 @@
 //! Errors: the bus's badrange list, a machine check, or a user →
 //! [`Badblocks`](badblocks::Badblocks) → `EIO` for that block, `SIGBUS` for that page → a write
 //! that covers it → [`Media::overwrite`](media::Media::overwrite) → repaired. [`badrange`] keeps
-//! the bus's list up to date.
+//! the badrange list up to date.
 
 #![deny(unsafe_code)]
 #![allow(

@@ -41,9 +41,9 @@ check_faults "poison" "ok; 65536 4096 injected; 128 8|$ERRORS; (65536 4096 [a-z-
 echo "drop 0 1048576" >"$LIST"
 is_empty "all can be dropped" cat "$LIST" "$BADBLOCKS"
 
-# The bus's entry is split by the work item, or at unbind.
+# The entry of the badrange list is split by the work item, or at unbind.
 echo "add 65536 12288" >"$LIST"
-check "the bus's list has the errors" wait_for 2 grep -qx "128 24" "$ND/$NAMESPACE/../badblocks"
+check "the region's badblocks has the errors" wait_for 2 grep -qx "128 24" "$ND/$NAMESPACE/../badblocks"
 fail_atomic_allocations
 echo "drop 69632 4096" >"$LIST"
 echo "$NAMESPACE" >"$ND/$NAMESPACE/driver/unbind"

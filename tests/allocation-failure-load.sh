@@ -11,7 +11,7 @@
 . "$(dirname "$0")/lib/provider.sh"
 . "$(dirname "$0")/lib/fail-nth.sh"
 
-# check_end NAME STEP: the step ends a binding whose last changes the bus's list may not have yet.
+# check_end NAME STEP: the step ends a binding whose last changes the badrange list may not have yet.
 check_end() {
 	check_faults "$1" "ok|$ERRORS" "$2" --before "-load=$MODULE" --before "-write=$BIND=$NAMESPACE" --before "write=$LIST=drop 0 1048576" \
 		--before "write=$LIST=add 65536 12288" --before "write=$LIST=drop 69632 4096" \

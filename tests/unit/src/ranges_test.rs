@@ -30,7 +30,7 @@ enum Change {
     Insert(Range<u64>, Tag, usize),
     Remove(Range<u64>, usize),
     SetPending(Range<u64>),
-    /// Pending tags are no longer pending, as after a change of the bus's list.
+    /// Pending tags are no longer pending, as after a change of the badrange list.
     Done(Range<u64>),
 }
 
