@@ -1,24 +1,19 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=sh
 #
-# Common code of the selftests. A test begins with
+# Common code of the selftests. A test begins with lines such as these, prints KTAP, and exits with 0 (passed), 1 (failed) or 4
+# (skipped). Documentation/testing.rst has all tags.
 #
 #	#!/bin/sh
 #	# SPDX-License-Identifier: GPL-2.0
 #	# One sentence that names the tested behaviour; `make check LIST=1` prints it.
-#	# vm: OPTIONS OF pmem-vm       (default: the default VM; tests with the same line share a VM; --cpus 2 for races)
-#	# kernel: NAME…                (modules, features below /sys/kernel/mm, or functions, without which another kernel skips it)
-#	# timeout: SECONDS             (default: 120)
-#	# expect-splat: TEXT           (a kernel report that contains this text does not fail the test)
-#	# expect-splat-nd_pmem: TEXT   (the same, with the C driver)
-#	# compare                      (records values with `record` and `record_result`; `make parity` runs it under both drivers)
-#	# quick                        (`make check` runs it as well, although it has `# compare`)
+#	# vm: --nvdimm size=64M --cpus 2
+#	# timeout: 300
 #	. "$(dirname "$0")/lib/test.sh"
-#	plan 3
+#	plan 1
 #	check "a file system is made" mkfs.ext4 -q /dev/pmem0
 #
-# and prints KTAP. Exit status: 0 = passed, 1 = failed, 4 = skipped. The test's function `cleanup`, if it has one, runs at
-# every exit.
+# The test's function `cleanup`, if it has one, runs at every exit.
 #
 # Environment: DRIVER (rust_pmem or nd_pmem); STAGE (1; after `host powercut` or `host reboot` 2, and so on); MODULE (the
 # path of rust_pmem.ko); PROVIDER (the path of pmem_provider.ko); KERNEL (its name in setup/kernels, if it is not the default
