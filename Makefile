@@ -107,8 +107,10 @@ M := $(CURDIR)
 # Modules for another kernel than the default are built with its compilers, from copies of their sources: Kbuild takes no
 # folder for objects if there are other objects beside the sources. A list of tests needs none.
 other := $(if $(LIST),,$(filter-out stock,$(KERNEL)))
-ifneq ($(if $(other),$(filter-out module provider check parity check-debug mutants setup tools,$(MAKECMDGOALS))),)
-$(error KERNEL= is for module, check, parity and mutants)
+takes_kernel := module provider check check-debug parity mutants setup tools
+takes_none := $(if $(other),$(filter-out $(takes_kernel),$(MAKECMDGOALS)))
+ifneq ($(takes_none),)
+$(error '$(takes_none)' takes no KERNEL=: leave it out, or make one of: $(takes_kernel))
 endif
 arm64 := $(filter arm64%,$(other))
 enter_kernel := $(if $(other),ENTER_ROOT='$(other)' )$(enter)
