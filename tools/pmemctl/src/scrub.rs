@@ -98,7 +98,7 @@ impl State {
     /// Parses a file; fails if it is truncated, edited or inconsistent.
     fn from_text(text: &[u8]) -> Result<Self> {
         let StateFile { checksum, state } =
-            serde_json::from_slice(text).context("it makes no sense")?;
+            serde_json::from_slice(text).context("it is not a state file of pmemctl scrub")?;
         if state.version != VERSION {
             bail!("it is of version {}", state.version);
         }

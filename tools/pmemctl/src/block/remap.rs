@@ -489,7 +489,7 @@ fn segments(target: &str, words: &[&str], start: u64, length: u64) -> Result<Opt
             }
         }
         ("linear" | "crypt" | "flakey" | "dust" | "snapshot-origin" | "verity" | "delay", _) => {
-            bail!("it is not as it should be")
+            bail!("it has an unexpected format")
         }
         _ => Ok(None),
     }
@@ -502,7 +502,7 @@ fn stripes(words: &[&str], start: u64, length: u64) -> Result<Vec<Segment>> {
     };
     let (count, chunk): (u64, u64) = (count.parse()?, bytes(chunk.parse()?)?);
     if count == 0 || chunk == 0 || devices.len() as u64 != count * 2 || length % count != 0 {
-        bail!("it makes no sense");
+        bail!("its stripes do not match its length or devices");
     }
     let stride = chunk.checked_mul(count).context("a number is too large")?;
     let piece = |(index, device): (u64, &[&str])| {
