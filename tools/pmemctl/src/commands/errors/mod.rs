@@ -62,14 +62,13 @@ pub const PAGE: Page = Page {
 /// List media errors and the files they belong to
 ///
 /// Reads the kernel's badblocks lists and follows each bad range through partitions and device-mapper volumes to the
-/// file system, and there to a file, free space or metadata. Followed are the targets linear, striped, crypt, verity,
-/// snapshot-origin, flakey, delay and dust. XFS with a reverse map answers at once; on other file systems every file
-/// is asked for its extents, which takes minutes for millions of files. Removed files that are still open are found,
-/// too.
+/// file system, and there to a file, free space or metadata. Follows linear, striped, crypt, verity, snapshot-origin,
+/// flakey, delay and dust targets. XFS with a reverse map answers at once; on other file systems every file is asked
+/// for its extents, which takes minutes for millions of files. Removed files that are still open are found, too.
 ///
-/// The exit status says whether the targets have errors (1), have none (0), or whether that is unknown (4): for what
-/// is not on persistent memory, on btrfs or overlayfs, or on a volume of another target, md or bcache above bad
-/// blocks. In sector mode, errors are listed with their place in the namespace, and files are unknown if there are
+/// The exit status says whether there are errors (1), there are none (0), or that is unknown (4). Files on btrfs,
+/// overlayfs, memory that is not persistent, or a volume of another target, md or bcache above bad blocks are
+/// unknown. In sector mode, errors are listed with their place in the namespace, and files are unknown if there are
 /// any.
 ///
 /// A file with the name of a subcommand is given as "./save", or "save" after "--".
