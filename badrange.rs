@@ -164,8 +164,7 @@ impl BadSectors<'_> {
     fn note_known(&self, bus: &Bus<'_>, sectors: &Range<u64>) {
         let mut rest = sectors.clone();
 
-        while let Some(bad) = self.next_pending(&rest) {
-            rest.start = bad.end;
+        while let Some(bad) = self.next_pending(&mut rest) {
             if bad.start >= sectors.start && bad.end <= sectors.end {
                 self.note_added(bus, &bad);
             }
@@ -176,10 +175,9 @@ impl BadSectors<'_> {
     fn add_pending(&self, bus: &Bus<'_>) -> Result {
         let mut rest = 0..u64::MAX;
 
-        while let Some(bad) = self.next_pending(&rest) {
+        while let Some(bad) = self.next_pending(&mut rest) {
             let addresses = self.addresses(&bad);
 
-            rest.start = bad.end;
             if !self.adds_later() {
                 bus.add_badrange(&addresses)?;
                 self.note_added(bus, &bad);
@@ -197,8 +195,17 @@ impl BadSectors<'_> {
         self.is_btt() && self.region().has_commands() && !self.is_detached.is_on()
     }
 
-    fn next_pending(&self, within: &Range<u64>) -> Option<Range<u64>> {
-        self.state.lock().bad.first_pending(within)
+    /// Returns the first pending range that overlaps `rest`, and removes it and what is in front of it
+    /// from `rest`. Takes the lock several times if there are many ranges.
+    fn next_pending(&self, rest: &mut Range<u64>) -> Option<Range<u64>> {
+        while !rest.is_empty() {
+            let found = self.state.lock().bad.take_pending(rest);
+
+            if found.is_some() {
+                return found;
+            }
+        }
+        None
     }
 
     /// Notes that `sectors`, a range that was pending, are in the badrange list, and adds them to

@@ -80,6 +80,9 @@ struct Node {
     tag: Tag,
 }
 
+/// The number of ranges that are looked at with a spinlock held: I/O waits for it.
+const STEPS: u32 = 1024;
+
 /// An unused node of a [`RangeSet`].
 type Spare = RBTreeNodeReservation<u64, Node>;
 
@@ -352,13 +355,30 @@ impl RangeSet {
     pub(crate) fn first_pending(&self, sectors: &Range<u64>) -> Option<Range<u64>> {
         let mut rest = sectors.clone();
 
-        while self.has_pending() {
-            let (found, tag) = self.overlap(&rest)?;
+        while !rest.is_empty() {
+            let found = self.take_pending(&mut rest);
 
+            if found.is_some() {
+                return found;
+            }
+        }
+        None
+    }
+
+    /// Looks at the next [`STEPS`] ranges that overlap `rest`, as callers hold a spinlock, and removes
+    /// what it has looked at from `rest`. Returns the first pending one, behind which it does not look.
+    #[inline(never)]
+    pub(crate) fn take_pending(&self, rest: &mut Range<u64>) -> Option<Range<u64>> {
+        for _ in 0..STEPS {
+            let Some((found, tag)) = self.overlap(rest).filter(|_| self.has_pending()) else {
+                rest.start = rest.end;
+                break;
+            };
+
+            rest.start = found.end.min(rest.end);
             if tag.pending {
                 return Some(found);
             }
-            rest.start = found.end;
         }
         None
     }

@@ -176,6 +176,13 @@ proptest! {
         let overlaps = |run: &Range<u64>| run.start < asked.end && asked.start < run.end && !asked.is_empty();
         let pending = runs(&model).into_iter().find(|(run, tag)| tag.pending && overlaps(run));
         prop_assert_eq!(set.first_pending(&asked), pending.map(|(run, _)| run));
+        let all: Vec<_> = runs(&model).into_iter().filter(|(run, tag)| tag.pending && overlaps(run)).collect();
+        let mut rest = asked.clone();
+        let mut taken = Vec::new();
+        while !rest.is_empty() {
+            taken.extend(set.take_pending(&mut rest));
+        }
+        prop_assert_eq!(taken, all.into_iter().map(|(run, _)| run).collect::<Vec<_>>());
 
         let mut rest = asked.clone();
         let mut gaps = Vec::new();
