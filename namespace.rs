@@ -337,7 +337,7 @@ impl Mapping {
             region.hide_badblocks(&range);
         }
         // The caller claims the range below, and then the info block can't be read any more.
-        let info_block = ns.enable().and_then(|info| info.setup_pfn());
+        let info_block = ns.enable().and_then(|info| info.setup_pfn(&others));
 
         others.show();
         // On a bus without commands, they are shown while the namespace is bound: by

@@ -7,7 +7,10 @@ use crate::abstractions::{
     badblocks::BadblocksTable,
     bindings, //
 };
-use core::ops::Range;
+use core::ops::{
+    Deref,
+    Range, //
+};
 use kernel::{
     alloc::Flags,
     block::SECTOR_SHIFT,
@@ -29,6 +32,26 @@ impl Region {
         Bus(self, NotThreadSafe)
     }
 
+    /// Takes the lock of the bus to add bad blocks to the region at the physical addresses of a
+    /// `namespace`: waits while they are [`Hidden`] for another one. Sleeps.
+    pub(crate) fn lock_bus_to_add(&self, namespace: &Range<u64>) -> BusToAdd<'_> {
+        let guard = self.lock_hiding(namespace);
+
+        BusToAdd {
+            bus: self.lock_bus(),
+            _guard: guard,
+        }
+    }
+
+    /// Takes [`HIDING`], unless `namespace` is the only one of the region. Sleeps.
+    fn lock_hiding(&self, namespace: &Range<u64>) -> Option<GlobalGuard<HIDING>> {
+        let start = self.start();
+        let is_alone =
+            namespace.start <= start && namespace.end >= start.saturating_add(self.size());
+
+        (!is_alone).then(|| HIDING.lock())
+    }
+
     /// Removes the physical `addresses` from the bad blocks of the region. The badrange list keeps
     /// them. See [`InfoAccess::setup_pfn`](super::namespace::InfoAccess::setup_pfn). Sleeps.
     #[inline(never)]
@@ -39,23 +62,21 @@ impl Region {
     /// Removes the bad blocks of the region in front of the physical addresses of a `namespace`
     /// until the result is dropped. [`ENOMEM`]. Sleeps.
     pub(crate) fn hide_badblocks_before(&self, namespace: &Range<u64>) -> Result<Hidden<'_>> {
-        let start = self.start();
-        let is_alone =
-            namespace.start <= start && namespace.end >= start.saturating_add(self.size());
+        let before = self.start()..namespace.start;
         let mut hidden = Hidden {
             region: self,
             ranges: KVVec::new(),
-            _guard: (!is_alone).then(|| HIDING.lock()),
+            _guard: self.lock_hiding(namespace),
         };
 
-        if is_alone {
+        if before.is_empty() {
             return Ok(hidden);
         }
         hidden.ranges = KVVec::with_capacity(BadblocksTable::CAPACITY, GFP_KERNEL)?;
 
         let bus = self.lock_bus();
 
-        while let Some(bad) = bus.first_badblocks(&(start..namespace.start)) {
+        while let Some(bad) = bus.first_badblocks(&before) {
             hidden
                 .ranges
                 .push_within_capacity(bad.clone())
@@ -95,8 +116,9 @@ pub(super) unsafe fn init() {
     unsafe { HIDING.init() };
 }
 
-/// Bad blocks that the table of a region lacks until they are shown, or this is dropped. There is
-/// one at a time where a region has several namespaces, because libnvdimm probes them concurrently.
+/// Bad blocks in front of a namespace that the table of a region lacks until they are shown, or this
+/// is dropped. There is one at a time where a region has several namespaces, because libnvdimm probes
+/// them concurrently.
 pub(crate) struct Hidden<'a> {
     region: &'a Region,
     ranges: KVVec<Range<u64>>,
@@ -118,6 +140,31 @@ impl Hidden<'_> {
 impl Drop for Hidden<'_> {
     fn drop(&mut self) {
         self.show();
+    }
+}
+
+/// The locked bus of a region, whose bad blocks are not [`Hidden`] for another namespace.
+pub(crate) struct BusToAdd<'a> {
+    // Unlocked first, in the order of the fields.
+    bus: Bus<'a>,
+    _guard: Option<GlobalGuard<HIDING>>,
+}
+
+impl<'a> Deref for BusToAdd<'a> {
+    type Target = Bus<'a>;
+
+    fn deref(&self) -> &Bus<'a> {
+        &self.bus
+    }
+}
+
+impl BusToAdd<'_> {
+    /// Adds the physical `addresses` to the bad blocks of the region, as far as there is room.
+    /// Returns whether there was.
+    pub(crate) fn set_badblocks(&self, addresses: &Range<u64>) -> bool {
+        let room = BadblocksTable::room(self.0.size() >> SECTOR_SHIFT);
+
+        self.set_while_room(addresses, room)
     }
 }
 
@@ -195,15 +242,6 @@ impl Bus<'_> {
             // SAFETY: `badrange` is valid; this takes the address of a field.
             head: unsafe { &raw mut (*badrange).list },
         }
-    }
-
-    /// Adds the physical `addresses` to the bad blocks of the region, as far as there is room.
-    /// Returns whether there was.
-    pub(crate) fn set_badblocks(&self, addresses: &Range<u64>) -> bool {
-        self.set_while_room(
-            addresses,
-            BadblocksTable::room(self.0.size() >> SECTOR_SHIFT),
-        )
     }
 
     fn set_while_room(&self, addresses: &Range<u64>, room: usize) -> bool {

@@ -19,7 +19,10 @@ mod region;
 
 pub(crate) use self::{
     btt::Btt,
-    bus::Bus,
+    bus::{
+        BusToAdd,
+        Hidden, //
+    },
     device::Device,
     driver::{
         Adapter,

@@ -2,7 +2,10 @@
 
 //! Namespaces, and the info blocks that assign them to a btt, pfn or dax device.
 
-use super::Device;
+use super::{
+    Device,
+    Hidden, //
+};
 use crate::abstractions::{
     badblocks::BadblocksTable,
     bindings,
@@ -263,8 +266,8 @@ impl InfoAccess<'_> {
     /// removes them, and it would not return. So there must be none in the namespace then, for any
     /// driver. For a namespace that does not begin where the region does, it looks in front of it
     /// as well, and writes to addresses in front of its mapping: on any bus, the region must have
-    /// no bad blocks there.
-    pub(crate) fn setup_pfn(self) -> Result<(Layout, u64)> {
+    /// no bad blocks there. `_before` are those that it does not have meanwhile.
+    pub(crate) fn setup_pfn(self, _before: &Hidden<'_>) -> Result<(Layout, u64)> {
         // To look at the memmap, libnvdimm disables the namespace and enables it with another size.
         // After a failure it is unknown whether it is enabled: leave it to devres, after the probe.
         let this = ManuallyDrop::new(self);
