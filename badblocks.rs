@@ -909,7 +909,9 @@ impl Drop for Badblocks<'_> {
     fn drop(&mut self) {
         self.work.cancel();
         self.set.is_detached.set(true);
-        let write = || self.set.sync().and_then(|()| self.set.read_missed());
+        // Also reads the list: a report may have shortened an entry (`badrange_add`), while its
+        // notification waits for the device lock, which is held here (`nfit_handle_mce`).
+        let write = || self.set.read_badrange().and_then(|()| self.set.sync());
 
         // Nobody tries again later.
         if write().is_err() && write().is_err() {

@@ -793,6 +793,38 @@ fn a_user_who_writes_badblocks_all_the_time_holds_up_no_repair() {
 }
 
 #[test]
+fn a_report_that_shortens_an_entry_during_unbind_loses_no_error() {
+    for has_commands in [true, false] {
+        let setup = Setup {
+            mode: Mode::Fsdax,
+            pages: 12,
+            has_commands,
+            faults: 0,
+        };
+
+        shuttle::check_random(
+            move || {
+                fail_one_in(0);
+                let region = leak(Region::at(REGION, has_commands));
+                let page = 4 * PAGE..5 * PAGE;
+
+                region.report(addresses(&page));
+                let scope = leak(Scope::new());
+                let world = ManuallyDrop::new(World::bind(setup, region, scope, None));
+
+                // The provider reports a machine check in the page's first line, and can't notify the driver.
+                let start = addresses(&page).start;
+
+                region.report(start..start + 64);
+                drop(ManuallyDrop::into_inner(world));
+                assert_eq!(in_badrange(region), page.collect());
+            },
+            1,
+        );
+    }
+}
+
+#[test]
 fn a_disk_has_each_error_where_allocations_fail() {
     check(Mode::Fsdax, 12, true, 5);
     check(Mode::Fsdax, 12, false, 5);
