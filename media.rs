@@ -92,9 +92,12 @@ impl<'bound> Media<'bound> {
 
     /// Adds pages of `rest` that are unmapped from the direct map to the bad blocks.
     ///
-    /// A copy that failed for a machine check has no such page: the MCE notifier reports it.
+    /// A copy that failed for a machine check has no such page: the MCE notifier reports it. Sleeps,
+    /// because a repair maps a page again: one that was just repaired must not be bad again.
     #[cold]
     pub(crate) fn find_unmapped(&self, mut rest: Span) {
+        let _repairs = self.repair.lock();
+
         while let Ok(Some(hole)) = self.memory.unmapped(rest.offset(), rest.len()) {
             rest.take(hole.saturating_sub(rest.offset()));
             self.badblocks.add_unmapped(&rest.take_page());
