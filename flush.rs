@@ -372,7 +372,9 @@ impl Job for Group<'_> {
 }
 
 /// Before virtio-pmem suspends, it waits for the bios that it has; it does not know of those that
-/// share a flush. Threads that wait for a flush keep the system awake.
+/// share a flush. Threads that wait for a flush keep the system awake, except those that are not
+/// frozen (kthreads of an NVMe target or of dm-writecache): with these, virtio-pmem may suspend in
+/// the middle of a flush, with any driver.
 impl SuspendHandler for Group<'_> {
     fn prepare(&self) {
         let mut state = self.state.lock();

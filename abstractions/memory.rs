@@ -238,10 +238,13 @@ impl<'bound, H: MemoryFailure + 'bound> Memory<'bound, H> {
     }
 
     /// Copies `from`, which is whole sectors, to the bytes at `offset`. See [`Part::write`] for
-    /// errors and durability.
+    /// errors and durability. [`EINVAL`] for 4 GiB or more.
     pub(crate) fn write_bytes(&self, offset: usize, from: &[u8]) -> Result {
         let to = self.at(offset, from.len())?;
 
+        if from.len() > u32::MAX as usize {
+            return Err(EINVAL);
+        }
         // SAFETY: `from` is a slice. `at` has checked that the memory has as many bytes at `to`,
         // which may be written where they are mapped.
         unsafe { copy_flushcache(to, NonNull::from(from).cast(), from.len()) }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! System suspend and hibernation.
+//! System suspend and hibernation. A suspend of a Xen guest and a kexec jump (`KEXEC_JUMP`) suspend
+//! devices without these notifications.
 //!
 //! C header: [`include/linux/suspend.h`](srctree/include/linux/suspend.h)
 

@@ -351,7 +351,8 @@ impl PinnedDrop for Pages {
 /// In a fault, `dax_iomap_direct_access` releases the lock that `kill_dax` waits for before
 /// `dax_insert_entry` makes the page one of a file. `free_zone_device_folio` reads a page after its
 /// count is zero (Linux 7.2). Neither sleeps in between, except for a write fault of a former hole
-/// or of a shared extent (`unmap_mapping_pages`), for which this does not wait.
+/// or of a shared extent (`unmap_mapping_pages`), and on `PREEMPT_RT` for a spinlock that another
+/// thread holds. This does not wait for these.
 fn wait_for_tasks() {
     // SAFETY: The callers may sleep.
     #[cfg(CONFIG_TASKS_RCU)]
