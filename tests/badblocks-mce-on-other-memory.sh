@@ -31,7 +31,7 @@ other_is_listed() {
 
 [ "$DRIVER" = rust_pmem ] || skip_all "C has no errors/list, and refuses requests that must not wait"
 need pmem-io
-plan 12
+plan 15
 load_driver
 load_mce_inject
 namespace=$(e820_ns)
@@ -54,10 +54,21 @@ host mce $((start + 1048576)) 12
 check "a machine check on another namespace is handled" wait_for 10 other_is_listed 1048576
 check_unchanged "then, too"
 
+dmesg -C
+mce_inject $((start + 31 * 65536)) 12
+check "the kernel still logs the machine check" wait_for 10 sh -c \
+	"dmesg | grep -q 'Hardware Error.*ADDR $(printf %x $((start + 31 * 65536)))'"
+
 # More than one namespace remembers.
 mce_inject_pages "$start" 65536 32 650
 check "hundreds more are" wait_for 20 other_is_listed $((650 * 65536))
 # With memory encryption, the number of the key is above the address.
 mce_inject $(((start + 700 * 65536) | 1 << 62)) 12
 check "and one with an encryption key" wait_for 10 other_is_listed $((700 * 65536))
+# A bus error, and an address that is not valid (no ADDRV).
+mce_inject $((start + 701 * 65536)) 12 0xbd00000000000e0b
+mce_inject $((start + 702 * 65536)) 12 0xb9000000000000c0
+mce_inject $((start + 703 * 65536)) 12
+check "a memory error behind other errors is" wait_for 10 other_is_listed $((703 * 65536))
+is "they are not" "$(grep -cE "^($((701 * 65536))|$((702 * 65536))) " "$ND/$other/errors/list")" 0
 check_unchanged "in the end"

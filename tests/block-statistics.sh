@@ -24,7 +24,7 @@ cleanup() {
 	echo 0 >"/sys/block/$disk/queue/iostats"
 }
 
-plan 5
+plan 6
 load_driver
 disk=$(plain_disk)
 is "off at first" "$(cat "/sys/block/$disk/queue/iostats")" 0
@@ -35,6 +35,8 @@ echo 1 >"/sys/block/$disk/queue/iostats"
 before=$(show_counts)
 do_io
 is "on: each transfer is" "$(difference "$before" "$(show_counts)")" "8 64 4 128"
+# In ms.
+check "in less time than the test takes" test "$(awk -v disk="$disk" '$3 == disk { print $7 + $11 }' /proc/diskstats)" -lt 60000
 is "none is left in flight" "$(awk '{ print $1 + $2 }' "/sys/block/$disk/inflight")" 0
 echo 0 >"/sys/block/$disk/queue/iostats"
 before=$(show_counts)

@@ -23,13 +23,23 @@ fall_asleep() {
 	env echo "${1:-freeze}" 2>&1 >/sys/power/state | sed 's/.*write error: //'
 }
 
+# check_sharing WHEN
+check_sharing() {
+	provider flush_delay 0
+	provider bios 0
+	case $DRIVER in
+	rust_pmem) is "$1: durable writes share flushes" "$(write_fua --size=64k --iodepth=8) $(provider bios)" "0 0" ;;
+	*) skip "$1: durable writes share flushes" "nd_pmem has a flush for each bio" ;;
+	esac
+}
+
 need fio
 states="freeze disk"
 # Not all kernels can hibernate.
 [ -z "${KERNEL:-}" ] || states=$(grep -ow 'freeze\|disk' /sys/power/state | xargs)
 # shellcheck disable=SC2086 # a list
 set -- $states
-plan $((5 + 4 * $#))
+plan $((4 + 5 * $#))
 provide flush_async=1
 for state; do
 	provider flush_delay 4000
@@ -40,6 +50,7 @@ for state; do
 	is "$state: no flush was under way then" "$(provider flushing_asleep)" 0
 	wait $writer
 	is "$state: the write has no error" "$(cat /tmp/status)" 0
+	check_sharing "$state: awake again"
 done
 
 provider flush_delay 0
@@ -52,9 +63,4 @@ check "meanwhile each went to the provider" test "$(provider bios)" -gt 5
 wait $writer
 is "they have no error" "$(cat /tmp/status)" 0
 
-provider bios 0
-is "awake again: many durable writes at once" "$(write_fua --size=64k --iodepth=8)" 0
-case $DRIVER in
-rust_pmem) is "which share flushes" "$(provider bios)" 0 ;;
-*) skip "which share flushes" "C has a flush for each bio" ;;
-esac
+check_sharing "awake again after these"

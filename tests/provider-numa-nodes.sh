@@ -25,8 +25,15 @@ all_at_once() {
 	done
 }
 
-plan 18
+# page_nodes: the nodes that have struct pages of persistent memory.
+page_nodes() {
+	awk '$1 == "Node" { node = $2 + 0; device = $4 == "Device" }
+		device && $1 == "spanned" && $2 > 0 { print node }' /proc/zoneinfo | xargs
+}
+
+plan 19
 load_driver
+is "e820 of both nodes: struct pages on its own node" "$(page_nodes)" "0 1"
 record "the machine's nodes" "$(cat /sys/devices/system/node/online)"
 check_nodes "NVDIMM" "$(nfit_ns)" 0
 check_nodes "NVDIMM of node 1" "$(namespaces ACPI.NFIT | sed -n 2p)" 1

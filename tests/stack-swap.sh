@@ -31,17 +31,24 @@ held = [page(n) for n in range(48)]
 print(sum(held[n] != page(n) for n in range(48)))
 END
 
-# test_swap NAME DISK: 4 subtests.
+# read_ahead: the pages of swap that were read before they were needed, since boot.
+read_ahead() {
+	awk '$1 == "swap_ra" { print $2 }' /proc/vmstat
+}
+
+# test_swap NAME DISK: 5 subtests.
 test_swap() {
 	mkswap -q "/dev/$2"
 	check "$1: on" swapon "/dev/$2"
+	before=$(read_ahead)
 	is "$1: the pages that come back changed" "$(run_hog)" 0
+	is "$1: the disk is fast, so that none is read ahead" "$(read_ahead)" "$before"
 	swapped=$(($(cat $group/memory.swap.peak) >> 20))
 	check "$1: most of them had been there" test "$swapped" -ge 16
 	check "$1: off" swapoff "/dev/$2"
 }
 
-plan 13
+plan 15
 load_driver
 [ ! -e /sys/module/zswap ] || echo N >/sys/module/zswap/parameters/enabled
 mount -t cgroup2 none /sys/fs/cgroup

@@ -11,10 +11,10 @@ load_mce_inject() {
 	echo sw >/sys/kernel/debug/mce-inject/flags
 }
 
-# mce_inject ADDRESS LSB: reports an uncorrected memory error at a physical address (Intel SDM volume 3,
-# "IA32_MCi_STATUS MSRs").
+# mce_inject ADDRESS LSB [STATUS]: reports an uncorrected memory error at a physical address, or one with another status
+# (Intel SDM volume 3, "IA32_MCi_STATUS MSRs").
 mce_inject() {
-	echo 0xbd000000000000c0 >/sys/kernel/debug/mce-inject/status
+	echo "${3:-0xbd000000000000c0}" >/sys/kernel/debug/mce-inject/status
 	echo $((0x80 | $2)) >/sys/kernel/debug/mce-inject/misc
 	echo $(($1)) >/sys/kernel/debug/mce-inject/addr
 	echo 0 >/sys/kernel/debug/mce-inject/bank
