@@ -793,6 +793,37 @@ fn a_user_who_writes_badblocks_all_the_time_holds_up_no_repair() {
 }
 
 #[test]
+fn a_disk_whose_errors_are_repaired_needs_no_lookup() {
+    let setup = Setup {
+        mode: Mode::Fsdax,
+        pages: 12,
+        has_commands: true,
+        faults: 0,
+    };
+
+    shuttle::check_random(
+        move || {
+            fail_one_in(0);
+            let region = leak(Region::at(REGION, true));
+            let scope = leak(Scope::new());
+            let world = ManuallyDrop::new(World::bind(setup, region, scope, None));
+            let page = addresses(&(10 * PAGE..11 * PAGE));
+
+            assert!(world.badblocks.is_clean());
+            world
+                .badblocks
+                .add(&page, Origin::User)
+                .expect("there is memory");
+            assert!(!world.badblocks.is_clean());
+            world.badblocks.remove(&page).expect("it can be removed");
+            assert!(world.badblocks.is_clean());
+            drop(ManuallyDrop::into_inner(world));
+        },
+        1,
+    );
+}
+
+#[test]
 fn a_report_that_shortens_an_entry_during_unbind_loses_no_error() {
     for has_commands in [true, false] {
         let setup = Setup {
