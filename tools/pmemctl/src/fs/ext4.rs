@@ -768,16 +768,20 @@ mod tests {
         let layout = Layout::parse(GROUPS, &header()).unwrap();
         let inodes = |offset, length| {
             let bad = one(&Span::made_up(offset, length));
-            layout.inodes_on(&bad).iter().cloned().collect::<Vec<_>>()
+            let inodes = layout.inodes_on(&bad);
+            inodes
+                .iter()
+                .map(|range| (range.start, range.end))
+                .collect::<Vec<_>>()
         };
         let (per_block, per_group) = (4096 / layout.inode_size, layout.inodes_per_group);
         // A sector of the second block of the first table; the ends of two blocks of the third one; a bitmap.
         let start = per_block + 1;
-        assert_eq!(inodes(46 * 4096 + 512, 512), [start..start + per_block]);
+        assert_eq!(inodes(46 * 4096 + 512, 512), [(start, start + per_block)]);
         let start = 2 * per_group + 1;
         assert_eq!(
             inodes(3246 * 4096 - 512, 1024),
-            [start..start + 2 * per_block]
+            [(start, start + 2 * per_block)]
         );
         assert_eq!(inodes(41 * 4096, 512), []);
     }
