@@ -4,8 +4,9 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, Read};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 /// A running system: its `/sys`, `/proc` and `/dev`.
@@ -114,10 +115,22 @@ pub fn whole(file: &Path) -> io::Result<String> {
 
 /// Writes a text to a file of sysfs, in one call; the kernel's answer is the result.
 pub fn store(file: &Path, text: &str) -> io::Result<()> {
-    OpenOptions::new()
-        .write(true)
-        .open(file)?
-        .write_all(text.as_bytes())
+    Store::open(file)?.store(text)
+}
+
+/// A file of sysfs that is open for writing. It stays that of its device: if that goes away, writes fail, whether or not
+/// another device gets the name.
+pub struct Store(File);
+
+impl Store {
+    pub fn open(file: &Path) -> io::Result<Self> {
+        Ok(Self(OpenOptions::new().write(true).open(file)?))
+    }
+
+    /// Writes a text in one call.
+    pub fn store(&self, text: &str) -> io::Result<()> {
+        self.0.write_all_at(text.as_bytes(), 0)
+    }
 }
 
 /// Returns the error message without the error number.

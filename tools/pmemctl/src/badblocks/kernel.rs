@@ -10,14 +10,14 @@ use crate::badblocks::set::{self, BadBlocks};
 use crate::block::disk::Disk;
 use crate::nd::region::Region;
 use crate::nd::{Device, Kind};
-use crate::sysfs::{self, Host};
+use crate::sysfs::{self, Host, Store};
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use rustix::io::Errno;
 use std::fs::{self, File};
 use std::io;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -137,10 +137,11 @@ impl KernelList {
         let own = bad.moved_down(self.covers.start);
         match &self.form {
             ListFormat::Exact(file) => {
+                let list = self.disk.open_list(file)?;
                 for range in own.ranges() {
                     let (offset, length) = bytes(range);
                     let command = format!("add {offset} {length} {origin}");
-                    sysfs::store(file, &command)
+                    list.store(&command)
                         .with_context(|| format!("{}: {command}", file.display()))?;
                 }
             }
@@ -432,11 +433,20 @@ impl Disk {
     /// Adds sectors to its list.
     pub fn add_bad(&self, list: &BadBlocks) -> Result<()> {
         let file = self.whole.folder.join("badblocks");
+        let open = self.open_list(&file)?;
         for range in list.ranges() {
             let entry = format!("{} {}", range.start, range.end - range.start);
-            sysfs::store(&file, &entry).with_context(|| format!("{}: {entry}", file.display()))?;
+            open.store(&entry)
+                .with_context(|| format!("{}: {entry}", file.display()))?;
         }
         Ok(())
+    }
+
+    /// Opens a list for writing that was found by its path; fails if that is another disk's now.
+    fn open_list(&self, file: &Path) -> Result<Store> {
+        let open = Store::open(file).with_context(|| file.display().to_string())?;
+        ensure!(self.is_there(), "{}: the disk has gone", self.name());
+        Ok(open)
     }
 }
 
