@@ -20,7 +20,7 @@ use crate::ranges::Ranges;
 use crate::sysfs::{Host, printable};
 use abstractions::extents::{self, Extent, Fork, Record};
 use anyhow::{Context, Result, bail, ensure};
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, fstat, open, statat};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, fstat, fstatfs, open, statat};
 use rustix::io::Errno;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
@@ -95,6 +95,22 @@ impl FsmapOwner {
     }
 }
 
+/// With more ranges than this, ext4 is asked once for all of them: for each query, it makes a list of the metadata of all
+/// block groups (`ext4_getfsmap_find_fixed_metadata`).
+const MANY: usize = 32;
+
+/// Returns the ranges to ask a mounted file system for, to learn about these.
+fn queries(directory: &File, ranges: &Ranges) -> Vec<Range<u64>> {
+    const EXT4: u32 = 0xef53;
+    let list: Vec<_> = ranges.iter().cloned().collect();
+    // CAST: a magic number has 32 bits.
+    let is_ext4 = || fstatfs(directory).is_ok_and(|status| status.f_type as u32 == EXT4);
+    match list.as_slice() {
+        [first, .., last] if list.len() > MANY && is_ext4() => vec![first.start..last.end],
+        _ => list,
+    }
+}
+
 /// Returns the free parts of ranges of bytes of the device of a mounted file system.
 pub(crate) fn free_parts(
     directory: &File,
@@ -102,14 +118,14 @@ pub(crate) fn free_parts(
     ranges: &[Range<u64>],
 ) -> io::Result<Vec<Range<u64>>> {
     let mut free = Vec::new();
+    let ranges: Ranges = ranges.iter().cloned().collect();
     let number = extents::fsmap_device(directory, device.encoded());
-    for range in ranges {
-        extents::of_device(directory, number, range, |record| {
+    for query in queries(directory, &ranges) {
+        extents::of_device(directory, number, &query, |record| {
             let is_free = FsmapOwner::of(record, record.physical) == FsmapOwner::Free;
             let end = record.physical.saturating_add(record.length);
-            let part = record.physical.max(range.start)..end.min(range.end);
-            if record.device == number && is_free && !part.is_empty() {
-                free.push(part);
+            if record.device == number && is_free {
+                free.extend(ranges.within(&(record.physical..end)).iter().cloned());
             }
         })?;
     }
@@ -305,42 +321,46 @@ impl FileSystem {
             ..Allocated::default()
         };
         let group = |at| geometry.and_then(|geometry| geometry.group_of(at));
-        for span in left.iter() {
-            for (span, owner) in self.query(directory, span)? {
-                match owner {
-                    FsmapOwner::Free => allocated.found.push(Owned {
-                        span,
-                        owner: Owner::Free,
-                    }),
-                    FsmapOwner::Metadata(what) => {
-                        let group = group(span.offset);
-                        let owner = Owner::Metadata { what, group };
-                        allocated.found.push(Owned { span, owner });
-                    }
-                    FsmapOwner::Inode(inode, offset) => allocated.inodes.push(Hit {
-                        span,
-                        inode,
-                        offset,
-                    }),
-                    FsmapOwner::Unknown => allocated.unknown.extend([span]),
+        for (span, owner) in self.query(directory, left)? {
+            match owner {
+                FsmapOwner::Free => allocated.found.push(Owned {
+                    span,
+                    owner: Owner::Free,
+                }),
+                FsmapOwner::Metadata(what) => {
+                    let group = group(span.offset);
+                    let owner = Owner::Metadata { what, group };
+                    allocated.found.push(Owned { span, owner });
                 }
+                FsmapOwner::Inode(inode, offset) => allocated.inodes.push(Hit {
+                    span,
+                    inode,
+                    offset,
+                }),
+                FsmapOwner::Unknown => allocated.unknown.extend([span]),
             }
         }
         Ok(allocated)
     }
 
-    /// Splits a span by the owners from `FS_IOC_GETFSMAP`.
-    fn query(&self, directory: &File, span: Span) -> Result<Vec<(Span, FsmapOwner)>> {
+    /// Splits spans by the owners from `FS_IOC_GETFSMAP`.
+    fn query(&self, directory: &File, spans: Spans) -> Result<Vec<(Span, FsmapOwner)>> {
         let mut pieces = Vec::new();
-        let mut left: Spans = [span.clone()].into_iter().collect();
+        let ranges: Ranges = spans.iter().map(|span| span.range()).collect();
+        let mut left = spans.clone();
         let number = self.fsmap_device(directory);
-        let searched = extents::of_device(directory, number, &span.range(), |record| {
-            let range = record.physical..record.physical.saturating_add(record.length);
-            if let Some(part) = span.cut(&range).filter(|_| record.device == number) {
-                let owner = FsmapOwner::of(record, part.offset);
-                pieces.push((part, owner));
-                left.remove(&range);
-            }
+        let searched = queries(directory, &ranges).iter().try_for_each(|query| {
+            extents::of_device(directory, number, query, |record| {
+                let range = record.physical..record.physical.saturating_add(record.length);
+                if record.device == number {
+                    let parts = spans.within(&range);
+                    pieces.extend(parts.map(|part| {
+                        let owner = FsmapOwner::of(record, part.offset);
+                        (part, owner)
+                    }));
+                    left.remove(&range);
+                }
+            })
         });
         match searched {
             Ok(()) => {}
