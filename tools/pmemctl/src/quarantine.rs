@@ -45,6 +45,10 @@ pub const NAME: &str = ".pmemctl-quarantine";
 /// The first and the largest piece that is allocated at once.
 const PIECES: Range<u64> = 64 << 20..1 << 30;
 
+/// With more parts than this, the file keeps its holes: to move the parts together, XFS needs a transaction for each part
+/// behind each hole.
+const MOVED: usize = 1000;
+
 #[derive(Debug)]
 pub struct Request {
     pub mount: PathBuf,
@@ -382,19 +386,25 @@ impl Unlocked {
     /// Gives back all blocks that are not in `keep`, and moves the rest together.
     fn trim(&self, keep: &BadBlocks) -> Result<()> {
         let kept = kept_parts(&extents_of(&self.file)?, keep);
-        // From the end, so that the offsets of earlier parts stay as they are.
         ftruncate(&self.file, kept.last().map_or(0, |part| part.end))?;
         let starts = std::iter::once(0).chain(kept.iter().map(|part| part.end));
-        let gaps: Vec<_> = starts.zip(kept.iter().map(|part| part.start)).collect();
-        for (start, end) in gaps.into_iter().rev().filter(|(start, end)| start < end) {
+        let gaps: Vec<_> = starts
+            .zip(kept.iter().map(|part| part.start))
+            .filter(|(start, end)| start < end)
+            .collect();
+        for (start, end) in &gaps {
+            let punch = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+            fallocate(&self.file, punch, *start, end - start)?;
+        }
+        if gaps.len() > MOVED {
+            return Ok(());
+        }
+        // From the end, so that the offsets of earlier parts stay as they are.
+        for (start, end) in gaps.into_iter().rev() {
             let collapse = FallocateFlags::COLLAPSE_RANGE;
             match fallocate(&self.file, collapse, start, end - start) {
-                Ok(()) => {}
-                // Blocks that are larger than those of fstatvfs (bigalloc, extent size hints).
-                Err(Errno::OPNOTSUPP | Errno::INVAL) => {
-                    let punch = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
-                    fallocate(&self.file, punch, start, end - start)?;
-                }
+                // Blocks may be larger than those of fstatvfs (bigalloc, extent size hints).
+                Ok(()) | Err(Errno::OPNOTSUPP | Errno::INVAL) => {}
                 Err(error) => return Err(error.into()),
             }
         }
