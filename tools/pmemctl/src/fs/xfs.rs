@@ -141,6 +141,17 @@ impl Geometry {
         owned
     }
 
+    /// Returns the bytes of the blocks that have any of `spans`: consecutive blocks are one range, so that each is queried
+    /// once.
+    fn blocks(&self, spans: &Spans) -> Ranges {
+        let blocks = spans.iter().map(|span| span.range());
+        blocks
+            .map(|range| {
+                range.start / self.block * self.block..range.end.next_multiple_of(self.block)
+            })
+            .collect()
+    }
+
     /// Returns the first block and the number of blocks to query for a part of a group. It starts at a readable
     /// block, because xfs_db reads the first one.
     fn around(&self, group: u64, part: &Span, bad: &Spans) -> (u64, u64) {
@@ -694,7 +705,11 @@ impl Database<'_> {
 
         // blockget reads the use of all blocks; blockuse prints some of them.
         let mut commands = String::from("blockget\n");
-        for (group, part) in left.iter().flat_map(|span| geometry.groups(span)) {
+        let blocks = geometry.blocks(&left);
+        let blocks = blocks
+            .iter()
+            .map(|range| Span::of_disk(range.start, range.end - range.start));
+        for (group, part) in blocks.flat_map(|span| geometry.groups(span)) {
             let (first, count) = geometry.around(group, &part, spans);
             commands.push_str(&format!("fsblock {first}\nblockuse -c {count}\n"));
         }
