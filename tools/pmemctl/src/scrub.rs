@@ -17,7 +17,7 @@ use crate::badblocks::set::BadBlocks;
 use crate::badblocks::store;
 use crate::nd::region::{Memory, Region};
 use crate::nd::{Device, Kind};
-use crate::ranges::Ranges;
+use crate::ranges::{Ranges, common};
 use crate::sysfs::{self, printable};
 use abstractions::DirectBuffer;
 use anyhow::{Context, Result, bail};
@@ -300,9 +300,41 @@ impl Scrub {
     }
 
     fn file(&self, folder: &Path) -> PathBuf {
+        folder.join(format!("{}{:x}.json", self.prefix(), self.covers.start))
+    }
+
+    /// How the names of the files of this memory begin.
+    fn prefix(&self) -> String {
         let name = self.memory.file_name();
-        let name = name.strip_suffix(".json").unwrap_or(&name);
-        folder.join(format!("scrub-{name}+{:x}.json", self.covers.start))
+        format!("scrub-{}+", name.strip_suffix(".json").unwrap_or(&name))
+    }
+
+    /// Returns the bytes of the disk that were being read when the machine stopped, before the namespace got its mode or
+    /// size: the files of other disks of this memory have them. A complete scrub since then has read them.
+    fn suspected_before(&self, folder: &Path, boot: &str) -> Ranges {
+        let time = |file: &Path| fs::metadata(file)?.modified();
+        let last = time(&self.last_file(folder)).ok();
+        let prefix = self.prefix();
+        let names = sysfs::names(folder).into_iter();
+        let states = names
+            .filter(|name| name.starts_with(&prefix) && name.ends_with(".json"))
+            .map(|name| folder.join(name))
+            .filter(|file| time(file).is_ok_and(|time| last.is_none_or(|last| time > last)))
+            .filter_map(|file| State::from_text(&fs::read(file).ok()?).ok())
+            .filter(|state| state.memory == self.memory);
+        let of_region = states.flat_map(|mut state| {
+            state.resume(boot, false);
+            let start = state.covers.start;
+            let suspected = state.suspected.into_iter();
+            suspected.map(move |bytes| start + bytes.start..start + bytes.end)
+        });
+        of_region
+            .filter_map(|bytes| common(&bytes, &self.covers))
+            .map(|bytes| bytes.start - self.covers.start..bytes.end - self.covers.start)
+            .map(|bytes| {
+                bytes.start / PAGE * PAGE..bytes.end.next_multiple_of(PAGE).min(self.size())
+            })
+            .collect()
     }
 
     /// Reads the saved position; also returns why it cannot be used.
@@ -440,6 +472,10 @@ impl<'a> Run<'a> {
         store::remove_partial(folder, &partial(&file));
         let boot = persist::boot(scrub.region.host())?;
         let (mut state, anew) = scrub.state(&file);
+        if anew.is_some() || !file.exists() {
+            let suspected = scrub.suspected_before(folder, &boot);
+            state.suspected = suspected.iter().cloned().collect();
+        }
         state.resume(&boot, options.retry);
         if options.anew {
             state.done = 0;
@@ -928,6 +964,35 @@ mod tests {
         let summary = run(&scrub, &machine, u64::MAX, true);
         assert!(summary.complete && summary.suspected.is_empty());
         assert!(!file.exists());
+    }
+
+    #[test]
+    fn suspects_of_another_mode_or_size_are_skipped() {
+        let (machine, scrub) = scrub();
+        let folder = machine.folder.path().join("state");
+        fs::create_dir(&folder).unwrap();
+        let (covers, moved) = (scrub.covers.clone(), 1 << 20);
+        let mut larger = state(&scrub);
+        larger.covers.end += moved;
+        larger.reading = reading(2 << 20..3 << 20);
+        larger.save(&scrub.file(&folder)).unwrap();
+        let mut behind = state(&scrub);
+        behind.done = 0;
+        behind.found.clear();
+        behind.covers.start += moved;
+        behind.suspected = vec![4 << 20..5 << 20];
+        let other = folder.join(format!("{}{:x}.json", scrub.prefix(), behind.covers.start));
+        behind.save(&other).unwrap();
+        machine.write("proc/sys/kernel/random/boot_id", "boot-2");
+        let skipped = || run(&scrub, &machine, u64::MAX, false).suspected;
+        let suspected =
+            |ranges: &[Range<u64>]| ranges.iter().map(BadRange::from).collect::<Vec<_>>();
+        assert_eq!(skipped(), suspected(&[2 << 20..3 << 20, 5 << 20..6 << 20]));
+        assert_eq!(scrub.covers, covers);
+        // Read at last, in this mode.
+        assert!(run(&scrub, &machine, u64::MAX, true).complete);
+        assert_eq!(skipped(), []);
+        assert!(other.exists());
     }
 
     /// Saves a state with suspected bytes; returns its file, and these.
