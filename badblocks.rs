@@ -361,13 +361,22 @@ impl<'bound> BadSectors<'bound> {
     }
 
     /// Marks the bad sectors from `at` on, up to the first good one, as pending: one entry of the
-    /// list may span ranges of several origins.
+    /// list may span ranges of several origins. Not those that a BTT may have cleared unnoticed.
     #[inline(never)]
     pub(crate) fn set_pending_from(&self, mut at: u64) {
         let mut guard = self.state.lock();
         let state = &mut *guard;
+        let end = if self.is_btt() {
+            state.first_lacking()
+        } else {
+            u64::MAX
+        };
 
-        while let Some((bad, _)) = state.bad.next(at).filter(|(bad, _)| bad.start <= at) {
+        while let Some((bad, _)) = state
+            .bad
+            .next(at)
+            .filter(|(bad, _)| bad.start <= at && bad.end <= end)
+        {
             state.bad.set_pending(&bad, &mut state.spares);
             at = bad.end;
         }
@@ -922,7 +931,12 @@ impl Drop for Badblocks<'_> {
         }
         // Without commands, neither libnvdimm nor a write to the memory removes them.
         if !self.set.region().has_commands() {
-            self.set.region().hide_badblocks(self.set.namespace());
+            let namespace = self.set.namespace();
+
+            self.set
+                .region()
+                .lock_bus_to_change(namespace)
+                .clear_badblocks(namespace);
         }
     }
 }

@@ -3,9 +3,9 @@
 //! Synchronisation with the bus's badrange list: it keeps the errors of a namespace across
 //! bindings, and has those that the platform reports.
 //!
-//! The driver reads the list at probe and at each notification. It writes the list in process
-//! context only: from a work item and at unbind. Both happen with the bus lock held, under which
-//! libnvdimm walks the list. No I/O path touches it.
+//! The driver reads the list at probe, at each notification and at unbind. It writes the list in
+//! process context only: from a work item and at unbind. Both happen with the bus lock held, under
+//! which libnvdimm walks the list. No I/O path touches it.
 //!
 //! The list is not sorted, and a change of one entry walks all of it. So all changes since the last
 //! time are made in one walk.
@@ -15,7 +15,7 @@
 use crate::{
     abstractions::{
         badblocks::BadblocksTable,
-        nd::BusToAdd,
+        nd::BusToChange,
         work::Job, //
     },
     badblocks::{
@@ -56,7 +56,7 @@ impl BadSectors<'_> {
     }
 
     fn add_badranges(&self) -> Result {
-        let bus = self.region().lock_bus_to_add(self.namespace());
+        let bus = self.region().lock_bus_to_change(self.namespace());
 
         // It is set with the bus lock held, or by a failure.
         self.state.lock().unread = false;
@@ -107,7 +107,7 @@ impl BadSectors<'_> {
 
     /// Walks the badrange list once for all changes. [`ENOMEM`].
     fn write_badrange(&self) -> Result {
-        let bus = self.region().lock_bus_to_add(self.namespace());
+        let bus = self.region().lock_bus_to_change(self.namespace());
         let mut guard = self.state.lock();
         let repaired = core::mem::replace(&mut guard.repaired, RangeSet::new());
 
@@ -161,7 +161,7 @@ impl BadSectors<'_> {
     }
 
     /// Notes that the badrange list has an entry of `sectors`.
-    fn note_known(&self, bus: &BusToAdd<'_>, sectors: &Range<u64>) {
+    fn note_known(&self, bus: &BusToChange<'_>, sectors: &Range<u64>) {
         let mut rest = sectors.clone();
 
         while let Some(bad) = self.next_pending(&mut rest) {
@@ -172,7 +172,7 @@ impl BadSectors<'_> {
     }
 
     /// Adds the pending ranges to the badrange list. [`ENOMEM`].
-    fn add_pending(&self, bus: &BusToAdd<'_>) -> Result {
+    fn add_pending(&self, bus: &BusToChange<'_>) -> Result {
         let mut rest = 0..u64::MAX;
 
         while let Some(bad) = self.next_pending(&mut rest) {
@@ -210,7 +210,7 @@ impl BadSectors<'_> {
 
     /// Notes that `sectors`, a range that was pending, are in the badrange list, and adds them to
     /// the bad blocks of the region.
-    fn note_added(&self, bus: &BusToAdd<'_>, sectors: &Range<u64>) {
+    fn note_added(&self, bus: &BusToChange<'_>, sectors: &Range<u64>) {
         bus.set_badblocks(&self.addresses(sectors));
 
         let mut guard = self.state.lock();

@@ -32,12 +32,12 @@ impl Region {
         Bus(self, NotThreadSafe)
     }
 
-    /// Takes the lock of the bus to add bad blocks to the region at the physical addresses of a
+    /// Takes the lock of the bus to change the bad blocks of the region at the physical addresses of a
     /// `namespace`: waits while they are [`Hidden`] for another one. Sleeps.
-    pub(crate) fn lock_bus_to_add(&self, namespace: &Range<u64>) -> BusToAdd<'_> {
+    pub(crate) fn lock_bus_to_change(&self, namespace: &Range<u64>) -> BusToChange<'_> {
         let guard = self.lock_hiding(namespace);
 
-        BusToAdd {
+        BusToChange {
             bus: self.lock_bus(),
             _guard: guard,
         }
@@ -144,13 +144,13 @@ impl Drop for Hidden<'_> {
 }
 
 /// The locked bus of a region, whose bad blocks are not [`Hidden`] for another namespace.
-pub(crate) struct BusToAdd<'a> {
+pub(crate) struct BusToChange<'a> {
     // Unlocked first, in the order of the fields.
     bus: Bus<'a>,
     _guard: Option<GlobalGuard<HIDING>>,
 }
 
-impl<'a> Deref for BusToAdd<'a> {
+impl<'a> Deref for BusToChange<'a> {
     type Target = Bus<'a>;
 
     fn deref(&self) -> &Bus<'a> {
@@ -158,7 +158,7 @@ impl<'a> Deref for BusToAdd<'a> {
     }
 }
 
-impl BusToAdd<'_> {
+impl BusToChange<'_> {
     /// Adds the physical `addresses` to the bad blocks of the region, as far as there is room.
     /// Returns whether there was.
     pub(crate) fn set_badblocks(&self, addresses: &Range<u64>) -> bool {

@@ -20,7 +20,7 @@ mod region;
 pub(crate) use self::{
     btt::Btt,
     bus::{
-        BusToAdd,
+        BusToChange,
         Hidden, //
     },
     device::Device,

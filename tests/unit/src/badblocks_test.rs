@@ -678,6 +678,51 @@ fn no_error_is_forgotten_where_the_table_of_a_btt_is_full() {
     check(Mode::Sector, 12, false, 0);
 }
 
+#[test]
+fn what_the_btt_has_cleared_behind_the_end_of_a_full_table_stays_good() {
+    let setup = Setup {
+        mode: Mode::Sector,
+        pages: 12,
+        has_commands: true,
+        faults: 0,
+    };
+
+    shuttle::check_random(
+        move || {
+            fail_one_in(0);
+            let region = leak(Region::at(REGION, true));
+            let (entry, kept, cleared) = (16..32, 16..24, 24..32);
+
+            region.report(addresses(&entry));
+            let scope = leak(Scope::new());
+            let (table, before) = attach(setup, region, &mut Sectors::new());
+            let attached = Some((table, &before[..]));
+            let world = ManuallyDrop::new(World::bind(setup, region, scope, attached));
+            let singles = (40..).step_by(2).map(|sector| sector..sector + 1);
+
+            // The last one, in front of the others, does not fit any more.
+            for sectors in singles
+                .take(BadblocksTable::CAPACITY - table.count())
+                .chain([8..9])
+            {
+                let added = world.badblocks.add(&addresses(&sectors), Origin::User);
+
+                added.expect("there is memory");
+            }
+            assert_eq!(table.count(), BadblocksTable::CAPACITY);
+            // nsio_rw_bytes
+            region.clear_poison(&addresses(&cleared));
+            table.clear(cleared.start, cleared.end - cleared.start);
+            drop(ManuallyDrop::into_inner(world));
+            let listed = in_badrange(region);
+
+            assert!(kept.clone().all(|sector| listed.contains(&sector)));
+            assert!(!cleared.clone().any(|sector| listed.contains(&sector)));
+        },
+        1,
+    );
+}
+
 /// Calls `test` with a BTT of twelve pages on a bus without commands, whose table has had an entry of three sectors and
 /// single ones until it was full.
 fn check_full_btt(test: fn(&World)) {

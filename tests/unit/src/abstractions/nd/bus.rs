@@ -135,18 +135,14 @@ impl Region {
     }
 
     /// The namespace is the only one of the region.
-    pub(crate) fn lock_bus_to_add(&self, _namespace: &Range<u64>) -> BusToAdd<'_> {
+    pub(crate) fn lock_bus_to_change(&self, _namespace: &Range<u64>) -> BusToChange<'_> {
         self.lock_bus()
-    }
-
-    pub(crate) fn hide_badblocks(&self, addresses: &Range<u64>) {
-        self.lock_bus().clear_badblocks(addresses);
     }
 
     pub(crate) fn notify_badblocks(&self) {}
 }
 
-pub(crate) type BusToAdd<'a> = Bus<'a>;
+pub(crate) type BusToChange<'a> = Bus<'a>;
 
 pub(crate) struct Bus<'a>(
     &'a Region,

@@ -11,7 +11,7 @@ use shuttle::rand::{thread_rng, Rng};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Mutex;
 
-pub(crate) use bus::BusToAdd;
+pub(crate) use bus::BusToChange;
 
 /// A namespace.
 pub(crate) struct Device<Ctx> {
