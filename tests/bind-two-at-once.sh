@@ -6,6 +6,7 @@
 . "$(dirname "$0")/lib/test.sh"
 
 cleanup() {
+	forget_errors "$(disk_of "$one")"
 	unload_driver
 }
 
@@ -17,8 +18,8 @@ bind_both() {
 	echo "$one" >bind &
 	first=$!
 	echo "$two" >bind &
-	wait $first
-	wait $!
+	second=$!
+	wait $first && wait $second
 }
 
 [ "$DRIVER" = rust_pmem ] || skip_all "nd_pmem fails to bind a namespace that has errors in front of it"

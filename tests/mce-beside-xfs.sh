@@ -11,6 +11,7 @@ need sfdisk
 cleanup() {
 	echo 0 >/proc/sys/vm/memory_failure_early_kill
 	umount $MNT/other $MNT 2>/dev/null
+	forget_errors "$disk"
 	[ ! -e "/dev/$disk" ] || sfdisk -q --delete "/dev/$disk"
 	unload_driver
 	rm -f /tmp/sigbus.*
@@ -34,6 +35,7 @@ check "ext4 beside XFS, both with DAX" mount -o dax=always "/dev/${disk}p2" $MNT
 truncate -s 4M $MNT/other/file
 pmem-io fill $MNT/other/file
 map_start --length 4M $MNT/other/file
+dmesg -C
 host mce $(($(pmem-io phys --offset 1028K $MNT/other/file)))
 check "the kernel has done what it can" wait_for 10 sh -c "dmesg | grep -q 'recovery action for dax page: Recovered'"
 map_stop
