@@ -473,7 +473,8 @@ fn owners(
         progress,
         skipped: Cell::new(0),
     };
-    let bad = bad_spans(host, affected)?;
+    // Those of this search if the others can't be traced.
+    let bad = bad_spans(host, affected).unwrap_or_else(|_| affected.spans.clone());
     let owned = system.owners(host, &affected.spans, &bad, all_links, &seen)?;
     let reason = why_unknown(mount, seen.skipped.get());
     Ok(owned
@@ -486,8 +487,11 @@ fn owners(
         .collect())
 }
 
-/// Returns all bad blocks of a volume of which `affected` has some.
+/// Returns all bad blocks of a volume of which `affected` has some. They matter for ext4 only.
 fn bad_spans(host: &Host, affected: &AffectedVolume) -> Result<Spans> {
+    if affected.volume.file_system.as_deref() == Some("xfs") {
+        return Ok(affected.spans.clone());
+    }
     let all = Survey::of(host)?.affected;
     let same = all
         .iter()

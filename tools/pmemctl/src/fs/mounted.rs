@@ -16,7 +16,7 @@ use crate::fs::parents::{self, Names};
 use crate::fs::tree::{self, Tree};
 use crate::fs::xfs::Geometry;
 use crate::fs::{Owned, Owner, Progress, Space, SpaceKind};
-use crate::ranges::Ranges;
+use crate::ranges::{Ranges, common};
 use crate::sysfs::{Host, printable};
 use abstractions::extents::{self, Extent, Fork, Record};
 use anyhow::{Context, Result, bail, ensure};
@@ -95,20 +95,39 @@ impl FsmapOwner {
     }
 }
 
-/// With more ranges than this, ext4 is asked once for all of them: for each query, it makes a list of the metadata of all
-/// block groups (`ext4_getfsmap_find_fixed_metadata`).
-const MANY: usize = 32;
-
 /// Returns the ranges to ask a mounted file system for, to learn about these.
+///
+/// ext4 is asked once for those in the same block group: for each query, it makes a list of the metadata of all groups
+/// (`ext4_getfsmap_find_fixed_metadata`). It also reads the bitmap of each group in the range, which may be on a bad block,
+/// and takes a failure for an error in the file system.
 fn queries(directory: &File, ranges: &Ranges) -> Vec<Range<u64>> {
     const EXT4: u32 = 0xef53;
-    let list: Vec<_> = ranges.iter().cloned().collect();
-    // CAST: a magic number has 32 bits.
-    let is_ext4 = || fstatfs(directory).is_ok_and(|status| status.f_type as u32 == EXT4);
-    match list.as_slice() {
-        [first, .., last] if list.len() > MANY && is_ext4() => vec![first.start..last.end],
-        _ => list,
+    match fstatfs(directory) {
+        // CAST: a magic number has 32 bits, and the size of a block is positive.
+        Ok(status) if status.f_type as u32 == EXT4 => {
+            let block = status.f_bsize as u64;
+            merged(ranges, 8 * block * block)
+        }
+        _ => ranges.iter().cloned().collect(),
     }
+}
+
+/// Merges those ranges that are in the same part of `length` bytes.
+fn merged(ranges: &Ranges, length: u64) -> Vec<Range<u64>> {
+    let mut found: Vec<Range<u64>> = Vec::new();
+    for range in ranges.iter() {
+        match found.last_mut() {
+            Some(last) if last.start / length == (range.end - 1) / length => last.end = range.end,
+            _ => found.push(range.clone()),
+        }
+    }
+    found
+}
+
+/// Returns the part of a record that was asked for: a file system returns whole records.
+fn asked(record: &Record, query: &Range<u64>) -> Option<Range<u64>> {
+    let end = record.physical.saturating_add(record.length);
+    common(&(record.physical..end), query)
 }
 
 /// Returns the free parts of ranges of bytes of the device of a mounted file system.
@@ -123,9 +142,9 @@ pub(crate) fn free_parts(
     for query in queries(directory, &ranges) {
         extents::of_device(directory, number, &query, |record| {
             let is_free = FsmapOwner::of(record, record.physical) == FsmapOwner::Free;
-            let end = record.physical.saturating_add(record.length);
-            if record.device == number && is_free {
-                free.extend(ranges.within(&(record.physical..end)).iter().cloned());
+            if let Some(part) = asked(record, &query).filter(|_| record.device == number && is_free)
+            {
+                free.extend(ranges.within(&part).iter().cloned());
             }
         })?;
     }
@@ -272,11 +291,11 @@ impl FileSystem {
         search.links = ext4.as_ref().map(|_| Vec::new());
         search.unreadable = layout.map_or_else(Ranges::default, |layout| layout.inodes_on(bad));
         if geometry.is_some() {
-            self.names_by_parents(host, &mut search, all_links)?;
+            self.names_by_parents(host, &mut search, all_links, progress)?;
         }
         self.walk(&mut search, Fork::Data, all_links, progress)?;
         if !search.is_done(false) {
-            self.open_files(host, &mut search);
+            self.open_files(host, &mut search, progress);
             search.report_leased(progress);
         }
         if !search.left.is_empty() {
@@ -351,8 +370,7 @@ impl FileSystem {
         let number = self.fsmap_device(directory);
         let searched = queries(directory, &ranges).iter().try_for_each(|query| {
             extents::of_device(directory, number, query, |record| {
-                let range = record.physical..record.physical.saturating_add(record.length);
-                if record.device == number {
+                if let Some(range) = asked(record, query).filter(|_| record.device == number) {
                     let parts = spans.within(&range);
                     pieces.extend(parts.map(|part| {
                         let owner = FsmapOwner::of(record, part.offset);
@@ -380,7 +398,13 @@ impl FileSystem {
     }
 
     /// Finds the names of inodes of XFS by their parent pointers. The walk finds those that have none, or change.
-    fn names_by_parents(&self, host: &Host, search: &mut Search, all_links: bool) -> Result<()> {
+    fn names_by_parents(
+        &self,
+        host: &Host,
+        search: &mut Search,
+        all_links: bool,
+        progress: &dyn Progress,
+    ) -> Result<()> {
         let root = self.root()?;
         let mut removed = Vec::new();
         for &inode in &search.wanted {
@@ -402,7 +426,7 @@ impl FileSystem {
         }
         drop(root);
         if !removed.is_empty() {
-            self.open_files(host, search);
+            self.open_files(host, search, progress);
             removed.retain(|inode| search.open_by.contains_key(inode));
             search.complete.extend(removed);
         }
@@ -497,19 +521,27 @@ impl FileSystem {
         Ok(())
     }
 
-    /// Searches the files that processes have open, of those that a walk does not open: removed ones, and those with
-    /// a lease.
-    fn open_files(&self, host: &Host, search: &mut Search) {
+    /// Searches the files that processes have open, of those that a walk does not open: removed ones, those with a lease,
+    /// and those with an inode on a bad block.
+    fn open_files(&self, host: &Host, search: &mut Search, progress: &dyn Progress) {
         for used in open_files::of_file_systems(host, &[self.device]) {
-            if !used.removed && !search.leased.contains_key(&used.inode) {
+            let skipped =
+                search.leased.contains_key(&used.inode) || search.unreadable.contains(&used.inode);
+            if !used.removed && !skipped {
                 continue;
             }
             if search.seen.insert(used.inode) {
-                let file = used.open();
+                let file = used.open().inspect_err(|error| {
+                    // The walk reports the others, or `report_leased`.
+                    if used.removed && error.kind() != io::ErrorKind::NotFound {
+                        progress.skipped(used.link(), error);
+                    }
+                });
                 let regular = |file: &File| file.metadata().is_ok_and(|it| it.is_file());
                 if let Some(file) = file.ok().filter(regular) {
                     search.look(&file, used.inode, Fork::Data);
-                    let paths = search.leased.remove(&used.inode).unwrap_or_default();
+                    let mut paths = search.leased.remove(&used.inode).unwrap_or_default();
+                    paths.extend(used.name.clone());
                     if search.wanted.contains(&used.inode) {
                         for path in &paths {
                             search.add_name(used.inode, path);
@@ -800,6 +832,16 @@ mod tests {
     use super::*;
     use abstractions::lease::Lease;
     use std::fs;
+
+    #[test]
+    fn ranges_of_a_block_group_are_one_query() {
+        let ranges: Ranges = [0..8, 16..24, 90..110, 120..128, 300..301]
+            .into_iter()
+            .collect();
+        assert_eq!(merged(&ranges, 100), [0..24, 90..110, 120..128, 300..301]);
+        assert_eq!(merged(&ranges, 1 << 20), [0..301]);
+        assert!(merged(&Ranges::default(), 100).is_empty());
+    }
 
     fn record(flags: u32, owner: u64) -> Record {
         let mut record = Record::default();

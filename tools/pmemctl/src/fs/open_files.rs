@@ -93,11 +93,13 @@ impl OpenFile {
     /// `WouldBlock` if an open would break a lease and no process that is trusted has a descriptor. `NotFound` if the
     /// process has closed the file.
     pub fn open(&self) -> io::Result<File> {
+        // A lease may be newer than the list of leases.
+        let descriptor = self.descriptor;
+        if let Some(file) = descriptor.and_then(|(pid, fd)| self.duplicate(pid, fd)) {
+            return Ok(file);
+        }
         if self.leased {
-            let (pid, fd) = self.descriptor.ok_or(io::ErrorKind::WouldBlock)?;
-            return self
-                .duplicate(pid, fd)
-                .ok_or(io::ErrorKind::WouldBlock.into());
+            return Err(io::ErrorKind::WouldBlock.into());
         }
         // The number or address may be another file's now, or a device's, whose open has side effects.
         let flags = OFlags::PATH | OFlags::CLOEXEC;
@@ -108,6 +110,11 @@ impl OpenFile {
                 .open(),
             false => Err(io::ErrorKind::NotFound.into()),
         }
+    }
+
+    /// A link in `/proc` to it, whether it has a name or not.
+    pub fn link(&self) -> &Path {
+        &self.link
     }
 
     /// Returns whether a descriptor is of this file. Asks no server, should it be of another file.
@@ -494,6 +501,15 @@ mod tests {
         assert_eq!(ours.descriptor.map(|(pid, _)| pid), Some(child.id()));
         let duplicate = ours.open().unwrap();
         assert_eq!(duplicate.metadata().unwrap().ino(), metadata.ino());
+        let leased = OpenFile {
+            leased: true,
+            descriptor: ours.descriptor,
+            ..used_through(file.path(), &metadata)
+        };
+        assert_eq!(
+            leased.open().unwrap().metadata().unwrap().ino(),
+            metadata.ino()
+        );
         child.kill().unwrap();
         child.wait().unwrap();
         let leased = OpenFile {
