@@ -45,8 +45,8 @@ pub const NAME: &str = ".pmemctl-quarantine";
 /// The first and the largest piece that is allocated at once.
 const PIECES: Range<u64> = 64 << 20..1 << 30;
 
-/// With more parts than this, the file keeps its holes: to move the parts together, XFS needs a transaction for each part
-/// behind each hole.
+/// The highest number of holes that are closed at a time, those at the end: XFS needs a transaction for each part behind
+/// each hole.
 const MOVED: usize = 1000;
 
 #[derive(Debug)]
@@ -100,7 +100,7 @@ impl Place {
             .with_context(|| shown.clone())?
             .into();
         let id = mountinfo::id_of(&root).with_context(|| shown.clone())?;
-        let mut mounts = mountinfo::of_process(&Host::here(), "self")?;
+        let mut mounts = mountinfo::own(&Host::here())?.into_iter();
         let mount = mounts.find(|mount| mount.id == id);
         let mount = mount.with_context(|| format!("{shown}: its mount is not visible"))?;
         ensure!(
@@ -396,11 +396,8 @@ impl Unlocked {
             let punch = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
             fallocate(&self.file, punch, *start, end - start)?;
         }
-        if gaps.len() > MOVED {
-            return Ok(());
-        }
         // From the end, so that the offsets of earlier parts stay as they are.
-        for (start, end) in gaps.into_iter().rev() {
+        for (start, end) in gaps.into_iter().rev().take(MOVED) {
             let collapse = FallocateFlags::COLLAPSE_RANGE;
             match fallocate(&self.file, collapse, start, end - start) {
                 // Blocks may be larger than those of fstatvfs (bigalloc, extent size hints).
@@ -527,9 +524,9 @@ pub fn release(request: &Request) -> Result<Report> {
 
 /// Returns the quarantine files of the mounted file systems on these disks.
 pub fn all(host: &Host, disks: &[String]) -> Vec<Quarantine> {
-    let mounts = mountinfo::of_process(host, "self");
+    let mounts = mountinfo::own(host).unwrap_or_default();
     let mut found = Vec::new();
-    for mount in kernel_reports::one_of_each(mounts.into_iter().flatten()) {
+    for mount in kernel_reports::one_of_each(mounts) {
         let below = topology::disks_below(host, mount.device);
         if !mount.is_whole() || !below.iter().any(|disk| disks.contains(disk)) {
             continue;

@@ -66,22 +66,32 @@ pub fn line(file: impl AsRef<Path>) -> Option<String> {
 const LONGEST_LINE: usize = 64 << 10;
 
 /// Reads the lines of a table in `/proc`, without their ends. Users decide how many there are and how long, so they are
-/// read one by one, and longer ones than [`LONGEST_LINE`] are cut. An error ends them.
-pub fn lines<P: AsRef<Path>>(file: P) -> io::Result<impl Iterator<Item = Vec<u8>> + use<P>> {
-    let mut table = BufReader::new(File::open(file)?);
+/// read one by one, and longer ones than [`LONGEST_LINE`] are cut. Nothing follows an error.
+pub fn lines<P: AsRef<Path>>(
+    file: P,
+) -> io::Result<impl Iterator<Item = io::Result<Vec<u8>>> + use<P>> {
+    let mut table = Some(BufReader::new(File::open(file)?));
     Ok(std::iter::from_fn(move || {
-        let mut line = Vec::new();
-        let mut piece = (&mut table).take(LONGEST_LINE as u64);
-        piece.read_until(b'\n', &mut line).ok()?;
-        if line.last() == Some(&b'\n') {
-            line.pop();
-        } else if line.len() == LONGEST_LINE {
-            table.skip_until(b'\n').ok()?;
-        } else if line.is_empty() {
-            return None;
+        let line = next_line(table.as_mut()?).transpose();
+        if !matches!(line, Some(Ok(_))) {
+            table = None;
         }
-        Some(line)
+        line
     }))
+}
+
+fn next_line(table: &mut BufReader<File>) -> io::Result<Option<Vec<u8>>> {
+    let mut line = Vec::new();
+    let mut piece = table.take(LONGEST_LINE as u64);
+    if piece.read_until(b'\n', &mut line)? == 0 {
+        return Ok(None);
+    }
+    if line.last() == Some(&b'\n') {
+        line.pop();
+    } else if line.len() == LONGEST_LINE {
+        table.skip_until(b'\n')?;
+    }
+    Ok(Some(line))
 }
 
 /// A number, decimal or after 0x; `None` where the file can't be read or holds none.
@@ -273,7 +283,7 @@ mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
         let read = |text: &[u8]| -> Vec<Vec<u8>> {
             fs::write(file.path(), text).unwrap();
-            lines(file.path()).unwrap().collect()
+            lines(file.path()).unwrap().map(Result::unwrap).collect()
         };
         assert!(read(b"").is_empty());
         assert_eq!(read(b"a\n\nb\xff"), [&b"a"[..], b"", b"b\xff"]);
@@ -284,6 +294,9 @@ mod tests {
             assert_eq!(read(&long), [cut]);
         }
         assert!(lines(file.path().with_file_name("none")).is_err());
+        // A directory can be opened, and not read.
+        let failed: Vec<_> = lines("/").unwrap().collect();
+        assert!(failed.len() == 1 && failed[0].is_err());
     }
 
     #[test]

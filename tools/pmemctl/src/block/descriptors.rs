@@ -80,7 +80,7 @@ impl MountTable {
             by_device: BTreeMap::new(),
             own: Vec::new(),
         };
-        for mount in mountinfo::of_process(host, "self").into_iter().flatten() {
+        for mount in mountinfo::of_process(host, "self") {
             let answers = table.add(&mount);
             table.own.push((mount.directory, answers));
         }
@@ -91,10 +91,7 @@ impl MountTable {
             let link = |name| fs::read_link(folder.join(name)).ok();
             let view = (link("ns/mnt"), link("root"));
             if view.0.is_none() || seen.insert(view) {
-                for mount in mountinfo::of_process(host, &pid.to_string())
-                    .into_iter()
-                    .flatten()
-                {
+                for mount in mountinfo::of_process(host, &pid.to_string()) {
                     table.add(&mount);
                 }
             }

@@ -350,7 +350,7 @@ fn mounts(lookup: &Lookup<'_>, found: &mut BTreeSet<Holder>) {
             continue;
         }
         let elsewhere = its != own;
-        for mount in mountinfo::of_process(host, &folder).into_iter().flatten() {
+        for mount in mountinfo::of_process(host, &folder) {
             let other = |option: &&str| lookup.path(&mount.device_option(option)?);
             // These have an anonymous device number. Users can mount others, such as tmpfs, with any source.
             let pool = matches!(mount.file_system.as_str(), "bcachefs" | "btrfs");

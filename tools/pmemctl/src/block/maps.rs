@@ -86,8 +86,10 @@ pub fn parse(table: &[u8]) -> Vec<Mapping> {
 
 /// Returns the mapped files of the process of the directory `process`.
 pub fn files(process: &Path) -> impl Iterator<Item = Mapping> {
-    let lines = sysfs::lines(process.join("maps")).into_iter().flatten();
+    let lines = sysfs::lines(process.join("maps")).into_iter();
     lines
+        .flatten()
+        .flatten()
         .filter_map(|line| Mapping::parse(&line))
         .filter(|mapping| !mapping.is_anonymous())
 }

@@ -70,13 +70,19 @@ impl MountInfo {
     }
 }
 
-/// Returns the mounts that a process sees; `process` is its id, or `self`.
-pub fn of_process(
-    host: &Host,
-    process: &str,
-) -> io::Result<impl Iterator<Item = MountInfo> + use<>> {
-    let lines = sysfs::lines(host.path(format!("proc/{process}/mountinfo")))?;
-    Ok(lines.filter_map(|line| MountInfo::parse(&line)))
+/// Returns the mounts that this process sees.
+pub fn own(host: &Host) -> io::Result<Vec<MountInfo>> {
+    let lines = sysfs::lines(host.path("proc/self/mountinfo"))?;
+    lines
+        .filter_map(|line| line.map(|line| MountInfo::parse(&line)).transpose())
+        .collect()
+}
+
+/// Returns the mounts that a process sees, as far as they can be read; `process` is its id, or `self`.
+pub fn of_process(host: &Host, process: &str) -> impl Iterator<Item = MountInfo> + use<> {
+    let lines = sysfs::lines(host.path(format!("proc/{process}/mountinfo")));
+    let lines = lines.into_iter().flatten().flatten();
+    lines.filter_map(|line| MountInfo::parse(&line))
 }
 
 /// Returns the mounts in a table.

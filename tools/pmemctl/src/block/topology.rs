@@ -153,9 +153,8 @@ pub struct Mounts(Vec<MountInfo>);
 
 impl Mounts {
     pub fn here() -> Result<Self> {
-        let mounts = mountinfo::of_process(&Host::here(), "self");
-        let mounts = mounts.context("cannot read the table of mounts")?;
-        Ok(Self(mounts.collect()))
+        let mounts = mountinfo::own(&Host::here());
+        Ok(Self(mounts.context("cannot read the table of mounts")?))
     }
 
     /// Returns the device that an option of a mounted file system names.

@@ -141,7 +141,7 @@ fn cached_name(root: &File, handle: &tree::Handle) -> io::Result<Option<PathBuf>
 }
 
 /// Returns one mount of each ext4 and XFS, of all of it if there is one.
-pub(crate) fn one_of_each(mounts: impl IntoIterator<Item = MountInfo>) -> Vec<MountInfo> {
+pub(crate) fn one_of_each(mounts: Vec<MountInfo>) -> Vec<MountInfo> {
     let mut found: BTreeMap<DeviceNumber, MountInfo> = BTreeMap::new();
     for mount in mounts {
         if !FILE_SYSTEMS.contains(&mount.file_system.as_str()) {
@@ -214,7 +214,7 @@ pub fn listen(
     let table = File::open("/proc/self/mountinfo")?;
     let mut monitored: Vec<Monitored> = Vec::new();
     loop {
-        let mounts = one_of_each(mountinfo::of_process(host, "self")?);
+        let mounts = one_of_each(mountinfo::own(host)?);
         // A remount changes the options.
         let is_same =
             |one: &MountInfo, other: &MountInfo| (one.id, one.device) == (other.id, other.device);

@@ -39,7 +39,7 @@ impl Leases {
 
     fn read_again(&mut self) {
         let start = Instant::now();
-        let lines = sysfs::lines(&self.file).into_iter().flatten();
+        let lines = sysfs::lines(&self.file).into_iter().flatten().flatten();
         self.write = lines.filter_map(|line| parse(&line)).collect();
         self.old = Instant::now() + CURRENT.max(start.elapsed() * TIMES);
     }

@@ -146,8 +146,8 @@ impl MountWatch {
             Ok(_) => {}
             Err(error) => return Err(error.into()),
         }
-        let mut mounts = mountinfo::of_process(&Host::here(), "self")?;
-        Ok(mounts.any(|mount| mount.id == self.id))
+        let mounts = mountinfo::own(&Host::here())?;
+        Ok(mounts.iter().any(|mount| mount.id == self.id))
     }
 }
 
