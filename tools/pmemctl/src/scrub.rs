@@ -309,17 +309,35 @@ impl Scrub {
         format!("scrub-{}+", name.strip_suffix(".json").unwrap_or(&name))
     }
 
+    /// Keeps the file of a disk with the same start and another end, which may have suspected bytes behind this one.
+    fn put_aside(&self, file: &Path) -> io::Result<()> {
+        let state = fs::read(file)
+            .ok()
+            .and_then(|text| State::from_text(&text).ok());
+        let Some(covers) = state
+            .map(|state| state.covers)
+            .filter(|covers| *covers != self.covers)
+        else {
+            return Ok(());
+        };
+        let name = format!("{}{:x}-{:x}.json", self.prefix(), covers.start, covers.end);
+        fs::rename(file, file.with_file_name(name))
+    }
+
     /// Returns the bytes of the disk that were being read when the machine stopped, before the namespace got its mode or
     /// size: the files of other disks of this memory have them. A complete scrub since then has read them.
     fn suspected_before(&self, folder: &Path, boot: &str) -> Ranges {
-        let time = |file: &Path| fs::metadata(file)?.modified();
-        let last = time(&self.last_file(folder)).ok();
+        let time_ms = |file: &Path| {
+            let time = fs::metadata(file).ok()?.modified().ok()?;
+            Some(time.duration_since(UNIX_EPOCH).ok()?.as_millis() as u64)
+        };
+        let last = self.last(folder);
         let prefix = self.prefix();
         let names = sysfs::names(folder).into_iter();
         let states = names
             .filter(|name| name.starts_with(&prefix) && name.ends_with(".json"))
             .map(|name| folder.join(name))
-            .filter(|file| time(file).is_ok_and(|time| last.is_none_or(|last| time > last)))
+            .filter(|file| last.is_none_or(|last| time_ms(file) > Some(last)))
             .filter_map(|file| State::from_text(&fs::read(file).ok()?).ok())
             .filter(|state| state.memory == self.memory);
         let of_region = states.flat_map(|mut state| {
@@ -475,6 +493,7 @@ impl<'a> Run<'a> {
         if anew.is_some() || !file.exists() {
             let suspected = scrub.suspected_before(folder, &boot);
             state.suspected = suspected.iter().cloned().collect();
+            scrub.put_aside(&file)?;
         }
         state.resume(&boot, options.retry);
         if options.anew {
@@ -989,6 +1008,14 @@ mod tests {
             |ranges: &[Range<u64>]| ranges.iter().map(BadRange::from).collect::<Vec<_>>();
         assert_eq!(skipped(), suspected(&[2 << 20..3 << 20, 5 << 20..6 << 20]));
         assert_eq!(scrub.covers, covers);
+        // Behind a smaller one.
+        let aside = format!(
+            "{}{:x}-{:x}.json",
+            scrub.prefix(),
+            covers.start,
+            larger.covers.end
+        );
+        assert!(folder.join(aside).exists());
         // Read at last, in this mode.
         assert!(run(&scrub, &machine, u64::MAX, true).complete);
         assert_eq!(skipped(), []);

@@ -250,9 +250,12 @@ impl RegionStatus {
             let is_saved = |saved: &BadBlocks| lost.without(saved).is_empty();
             status.saved = Some(saved.as_ref().is_ok_and(is_saved));
         }
+        // Memory without an identity has no saved list.
+        let matters = !lost.is_empty() || region.memory().is_ok();
+        let error = saved.err().filter(|_| matters);
         status
             .reasons
-            .extend(saved.err().map(|error| format!("{error:#}")));
+            .extend(error.map(|error| format!("{error:#}")));
         status.reasons.extend(aside(region, folder).map(|file| {
             format!(
                 "{}: this saved list was refused, so its errors may not be listed: look at it, and remove it",
