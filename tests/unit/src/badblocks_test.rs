@@ -703,7 +703,7 @@ fn what_the_btt_has_cleared_behind_the_end_of_a_full_table_stays_good() {
             // The last one, in front of the others, does not fit any more.
             for sectors in singles
                 .take(BadblocksTable::CAPACITY - table.count())
-                .chain([8..9])
+                .chain(std::iter::once(8..9))
             {
                 let added = world.badblocks.add(&addresses(&sectors), Origin::User);
 

@@ -839,7 +839,8 @@ mod tests {
             .into_iter()
             .collect();
         assert_eq!(merged(&ranges, 100), [0..24, 90..110, 120..128, 300..301]);
-        assert_eq!(merged(&ranges, 1 << 20), [0..301]);
+        let all = merged(&ranges, 1 << 20);
+        assert_eq!((all.len(), all[0].clone()), (1, 0..301));
         assert!(merged(&Ranges::default(), 100).is_empty());
     }
 
