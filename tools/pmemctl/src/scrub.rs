@@ -999,7 +999,7 @@ mod tests {
         behind.done = 0;
         behind.found.clear();
         behind.covers.start += moved;
-        behind.suspected = vec![4 << 20..5 << 20];
+        behind.suspected.push(4 << 20..5 << 20);
         let other = folder.join(format!("{}{:x}.json", scrub.prefix(), behind.covers.start));
         behind.save(&other).unwrap();
         machine.write("proc/sys/kernel/random/boot_id", "boot-2");
