@@ -31,7 +31,8 @@ make_fs() {
 # mount_dax DISK [OPTIONS]: mounts it at MNT with dax=always. XFS mounts a disk without DAX as well, which fails here.
 mount_dax() {
 	mkdir -p "$MNT"
-	mount -o "dax=always${2:+,$2}" "/dev/$1" "$MNT"
+	# Callers may go on after a failure, with errexit off.
+	mount -o "dax=always${2:+,$2}" "/dev/$1" "$MNT" || return
 	if grep -q " $MNT .*[ ,]dax=never" /proc/mounts; then
 		echo "$1 has no DAX"
 		umount "$MNT"
