@@ -432,6 +432,10 @@ impl Disk {
 
     /// Adds sectors to its list.
     pub fn add_bad(&self, list: &BadBlocks) -> Result<()> {
+        // A disk in sector mode has no list.
+        if list.is_empty() {
+            return Ok(());
+        }
         let file = self.whole.folder.join("badblocks");
         let open = self.open_list(&file)?;
         for range in list.ranges() {
@@ -561,6 +565,27 @@ mod tests {
         assert!(disk(&machine).may_lack_errors().unwrap());
         machine.write(LIST, "");
         assert!(!disk(&machine).may_lack_errors().unwrap());
+    }
+
+    #[test]
+    fn errors_are_added_to_the_disk_that_was_found() {
+        let machine = FakeSysfs::with_nested_disk();
+        let found = disk(&machine);
+        let list = machine.host.path("sys/block/pmem0/badblocks");
+        let sectors: BadBlocks = "8 8\n".parse().unwrap();
+        fs::write(&list, "").unwrap();
+        found.add_bad(&sectors).unwrap();
+        assert_eq!(fs::read_to_string(&list).unwrap(), "8 8");
+        fs::remove_file(&list).unwrap();
+        // As in sector mode.
+        found.add_bad(&BadBlocks::default()).unwrap();
+        assert!(found.add_bad(&sectors).is_err());
+        // Another one has its name.
+        fs::write(&list, "").unwrap();
+        machine.write("sys/block/pmem0/diskseq", "4711\n");
+        let error = found.add_bad(&sectors).unwrap_err().to_string();
+        assert_eq!(error, "pmem0: the disk has gone");
+        assert_eq!(fs::read_to_string(&list).unwrap(), "");
     }
 
     #[test]
