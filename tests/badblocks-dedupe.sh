@@ -30,7 +30,7 @@ test_dedupe() {
 	bad=$(namespace_offset_of "$MNT/$3" 20K)
 	make_bad "$2" "$bad"
 	is "$1: $3 has a bad page" "$(dedupe)" 'apart apart'
-	check "$1: both can be written, $3" sh -c "for file in one twin; do pmem-io pwrite $MNT/\$file --offset 512K --length 4K; done"
+	check "$1: both can be written, $3" sh -c "for file in one twin; do pmem-io pwrite $MNT/\$file --offset 512K --length 4K || exit; done"
 	make_good "$bad"
 	check "$1: both are as they were, $3" sh -c "pmem-io verify $MNT/one && pmem-io verify $MNT/twin"
 	is "$1: they are deduplicated then, $3" "$(dedupe)" 'shared shared'

@@ -23,12 +23,12 @@ load_driver() {
 				return 1
 			}
 			for nd_module in $(modinfo -F depends "$MODULE" | tr , ' '); do
-				modprobe "$nd_module"
+				modprobe "$nd_module" || return
 			done
-			insmod "$MODULE"
+			insmod "$MODULE" || return
 			;;
 		*)
-			modprobe "$DRIVER"
+			modprobe "$DRIVER" || return
 			;;
 		esac
 	fi

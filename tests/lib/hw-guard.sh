@@ -26,10 +26,12 @@ list_regions() {
 disk_in_use() {
 	for busy_part in "/sys/block/$1" "/sys/block/$1/$1"p*; do
 		[ -e "$busy_part/dev" ] || continue
-		read -r busy_number <"$busy_part/dev"
+		# What can't be read counts as in use.
+		read -r busy_number <"$busy_part/dev" || return 0
 		! grep -q " $busy_number " /proc/self/mountinfo || return 0
 		! grep -q "^/dev/${busy_part##*/} " /proc/swaps || return 0
-		[ -z "$(ls "$busy_part/holders")" ] || return 0
+		busy_holders=$(ls "$busy_part/holders") || return 0
+		[ -z "$busy_holders" ] || return 0
 	done
 	return 1
 }
