@@ -89,6 +89,16 @@ struct Setup {
 }
 
 impl Setup {
+    /// Twelve pages, whose allocations succeed.
+    fn new(mode: Mode, has_commands: bool) -> Self {
+        Self {
+            mode,
+            pages: 12,
+            has_commands,
+            faults: 0,
+        }
+    }
+
     /// Returns whether the table of a BTT may have no room. Then the BTT does not know of some errors, nor the driver
     /// which ones the BTT has cleared.
     fn may_overflow(self) -> bool {
@@ -678,81 +688,72 @@ fn no_error_is_forgotten_where_the_table_of_a_btt_is_full() {
     check(Mode::Sector, 12, false, 0);
 }
 
-#[test]
-fn what_the_btt_has_cleared_behind_the_end_of_a_full_table_stays_good() {
-    let setup = Setup {
-        mode: Mode::Sector,
-        pages: 12,
-        has_commands: true,
-        faults: 0,
-    };
-
+/// Calls `test` with a region, in one interleaving.
+fn check_once(has_commands: bool, test: impl Fn(&'static Region) + Send + Sync + 'static) {
     shuttle::check_random(
         move || {
             fail_one_in(0);
-            let region = leak(Region::at(REGION, true));
-            let (entry, kept, cleared) = (16..32, 16..24, 24..32);
-
-            region.report(addresses(&entry));
-            let scope = leak(Scope::new());
-            let (table, before) = attach(setup, region, &mut Sectors::new());
-            let attached = Some((table, &before[..]));
-            let world = ManuallyDrop::new(World::bind(setup, region, scope, attached));
-            let singles = (40..).step_by(2).map(|sector| sector..sector + 1);
-
-            // The last one, in front of the others, does not fit any more.
-            for sectors in singles
-                .take(BadblocksTable::CAPACITY - table.count())
-                .chain(std::iter::once(8..9))
-            {
-                let added = world.badblocks.add(&addresses(&sectors), Origin::User);
-
-                added.expect("there is memory");
-            }
-            assert_eq!(table.count(), BadblocksTable::CAPACITY);
-            // nsio_rw_bytes
-            region.clear_poison(&addresses(&cleared));
-            table.clear(cleared.start, cleared.end - cleared.start);
-            drop(ManuallyDrop::into_inner(world));
-            let listed = in_badrange(region);
-
-            assert!(kept.clone().all(|sector| listed.contains(&sector)));
-            assert!(!cleared.clone().any(|sector| listed.contains(&sector)));
+            test(leak(Region::at(REGION, has_commands)));
         },
         1,
     );
 }
 
+#[test]
+fn what_the_btt_has_cleared_behind_the_end_of_a_full_table_stays_good() {
+    let setup = Setup::new(Mode::Sector, true);
+
+    check_once(true, move |region| {
+        let (entry, kept, cleared) = (16..32, 16..24, 24..32);
+
+        region.report(addresses(&entry));
+        let scope = leak(Scope::new());
+        let (table, before) = attach(setup, region, &mut Sectors::new());
+        let attached = Some((table, &before[..]));
+        let world = ManuallyDrop::new(World::bind(setup, region, scope, attached));
+        let singles = (40..).step_by(2).map(|sector| sector..sector + 1);
+
+        // The last one, in front of the others, does not fit any more.
+        for sectors in singles
+            .take(BadblocksTable::CAPACITY - table.count())
+            .chain(std::iter::once(8..9))
+        {
+            let added = world.badblocks.add(&addresses(&sectors), Origin::User);
+
+            added.expect("there is memory");
+        }
+        assert_eq!(table.count(), BadblocksTable::CAPACITY);
+        // nsio_rw_bytes
+        region.clear_poison(&addresses(&cleared));
+        table.clear(cleared.start, cleared.end - cleared.start);
+        drop(ManuallyDrop::into_inner(world));
+        let listed = in_badrange(region);
+
+        assert!(kept.clone().all(|sector| listed.contains(&sector)));
+        assert!(!cleared.clone().any(|sector| listed.contains(&sector)));
+    });
+}
+
 /// Calls `test` with a BTT of twelve pages on a bus without commands, whose table has had an entry of three sectors and
 /// single ones until it was full.
 fn check_full_btt(test: fn(&World)) {
-    let setup = Setup {
-        mode: Mode::Sector,
-        pages: 12,
-        has_commands: false,
-        faults: 0,
-    };
+    let setup = Setup::new(Mode::Sector, false);
 
-    shuttle::check_random(
-        move || {
-            fail_one_in(0);
-            let region = leak(Region::at(REGION, false));
-            let scope = leak(Scope::new());
-            let table = leak(BadblocksTable::default());
-            let world = ManuallyDrop::new(World::bind(setup, region, scope, Some((table, &[]))));
-            let singles = (4..4 + 2 * BadblocksTable::CAPACITY as u64).step_by(2);
+    check_once(false, move |region| {
+        let scope = leak(Scope::new());
+        let table = leak(BadblocksTable::default());
+        let world = ManuallyDrop::new(World::bind(setup, region, scope, Some((table, &[]))));
+        let singles = (4..4 + 2 * BadblocksTable::CAPACITY as u64).step_by(2);
 
-            for sectors in std::iter::once(0..3).chain(singles.map(|sector| sector..sector + 1)) {
-                let added = world.badblocks.add(&addresses(&sectors), Origin::User);
+        for sectors in std::iter::once(0..3).chain(singles.map(|sector| sector..sector + 1)) {
+            let added = world.badblocks.add(&addresses(&sectors), Origin::User);
 
-                added.expect("there is memory");
-            }
-            assert_eq!(table.count(), BadblocksTable::CAPACITY);
-            test(&world);
-            drop(ManuallyDrop::into_inner(world));
-        },
-        1,
-    );
+            added.expect("there is memory");
+        }
+        assert_eq!(table.count(), BadblocksTable::CAPACITY);
+        test(&world);
+        drop(ManuallyDrop::into_inner(world));
+    });
 }
 
 #[test]
@@ -793,12 +794,7 @@ fn a_second_drop_removes_what_a_full_table_of_a_btt_has_kept() {
 fn a_user_who_writes_badblocks_all_the_time_holds_up_no_repair() {
     /// Fewer than the reads of a table of eight entries that no write has changed meanwhile take, if they come by chance.
     const WRITES: u32 = 100;
-    let setup = Setup {
-        mode: Mode::Fsdax,
-        pages: 12,
-        has_commands: true,
-        faults: 0,
-    };
+    let setup = Setup::new(Mode::Fsdax, true);
 
     shuttle::check_random(
         move || {
@@ -839,64 +835,44 @@ fn a_user_who_writes_badblocks_all_the_time_holds_up_no_repair() {
 
 #[test]
 fn a_disk_whose_errors_are_repaired_needs_no_lookup() {
-    let setup = Setup {
-        mode: Mode::Fsdax,
-        pages: 12,
-        has_commands: true,
-        faults: 0,
-    };
+    let setup = Setup::new(Mode::Fsdax, true);
 
-    shuttle::check_random(
-        move || {
-            fail_one_in(0);
-            let region = leak(Region::at(REGION, true));
-            let scope = leak(Scope::new());
-            let world = ManuallyDrop::new(World::bind(setup, region, scope, None));
-            let page = addresses(&(10 * PAGE..11 * PAGE));
+    check_once(true, move |region| {
+        let scope = leak(Scope::new());
+        let world = ManuallyDrop::new(World::bind(setup, region, scope, None));
+        let page = addresses(&(10 * PAGE..11 * PAGE));
 
-            assert!(world.badblocks.is_clean());
-            world
-                .badblocks
-                .add(&page, Origin::User)
-                .expect("there is memory");
-            assert!(!world.badblocks.is_clean());
-            world.badblocks.remove(&page).expect("it can be removed");
-            assert!(world.badblocks.is_clean());
-            drop(ManuallyDrop::into_inner(world));
-        },
-        1,
-    );
+        assert!(world.badblocks.is_clean());
+        world
+            .badblocks
+            .add(&page, Origin::User)
+            .expect("there is memory");
+        assert!(!world.badblocks.is_clean());
+        world.badblocks.remove(&page).expect("it can be removed");
+        assert!(world.badblocks.is_clean());
+        drop(ManuallyDrop::into_inner(world));
+    });
 }
 
 #[test]
 fn a_report_that_shortens_an_entry_during_unbind_loses_no_error() {
     for has_commands in [true, false] {
-        let setup = Setup {
-            mode: Mode::Fsdax,
-            pages: 12,
-            has_commands,
-            faults: 0,
-        };
+        let setup = Setup::new(Mode::Fsdax, has_commands);
 
-        shuttle::check_random(
-            move || {
-                fail_one_in(0);
-                let region = leak(Region::at(REGION, has_commands));
-                let page = 4 * PAGE..5 * PAGE;
+        check_once(has_commands, move |region| {
+            let page = 4 * PAGE..5 * PAGE;
 
-                region.report(addresses(&page));
-                let scope = leak(Scope::new());
-                let world = ManuallyDrop::new(World::bind(setup, region, scope, None));
+            region.report(addresses(&page));
+            let scope = leak(Scope::new());
+            let world = ManuallyDrop::new(World::bind(setup, region, scope, None));
 
-                // The provider reports a machine check in the page's first line, and can't notify the driver.
-                let start = addresses(&page).start;
+            // The provider reports a machine check in the page's first line, and can't notify the driver.
+            let start = addresses(&page).start;
 
-                region.report(start..start + 64);
-                drop(ManuallyDrop::into_inner(world));
-                assert_eq!(in_badrange(region), page.collect());
-            },
-            1,
-        );
+            region.report(start..start + 64);
+            drop(ManuallyDrop::into_inner(world));
+            assert_eq!(in_badrange(region), page.collect());
+        });
     }
 }
 
