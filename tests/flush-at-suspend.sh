@@ -18,12 +18,12 @@ write_fua() {
 	echo $fua_status
 }
 
-# fall_asleep [STATE]
+# fall_asleep [STATE]: has the system sleep, as a rule by freeze; prints the error text, if it refuses.
 fall_asleep() {
 	env echo "${1:-freeze}" 2>&1 >/sys/power/state | sed 's/.*write error: //'
 }
 
-# check_sharing WHEN
+# check_sharing WHEN: durable writes at once have no flush each: 1 subtest.
 check_sharing() {
 	provider flush_delay 0
 	provider bios 0

@@ -33,7 +33,7 @@ page_nodes() {
 
 plan 19
 load_driver
-is "e820 of both nodes: struct pages on its own node" "$(page_nodes)" "0 1"
+is "e820: the struct pages are on the node of their memory" "$(page_nodes)" "0 1"
 record "the machine's nodes" "$(cat /sys/devices/system/node/online)"
 check_nodes "NVDIMM" "$(nfit_ns)" 0
 check_nodes "NVDIMM of node 1" "$(namespaces ACPI.NFIT | sed -n 2p)" 1
