@@ -124,10 +124,10 @@ fn merged(ranges: &Ranges, length: u64) -> Vec<Range<u64>> {
     found
 }
 
-/// Returns the part of a record that was asked for: a file system returns whole records.
-fn asked(record: &Record, query: &Range<u64>) -> Option<Range<u64>> {
+/// Returns the part of a record that was asked for: a file system returns whole records, and those of its other devices.
+fn asked(record: &Record, number: u32, query: &Range<u64>) -> Option<Range<u64>> {
     let end = record.physical.saturating_add(record.length);
-    common(&(record.physical..end), query)
+    common(&(record.physical..end), query).filter(|_| record.device == number)
 }
 
 /// Returns the free parts of ranges of bytes of the device of a mounted file system.
@@ -142,8 +142,7 @@ pub(crate) fn free_parts(
     for query in queries(directory, &ranges) {
         extents::of_device(directory, number, &query, |record| {
             let is_free = FsmapOwner::of(record, record.physical) == FsmapOwner::Free;
-            if let Some(part) = asked(record, &query).filter(|_| record.device == number && is_free)
-            {
+            if let Some(part) = asked(record, number, &query).filter(|_| is_free) {
                 free.extend(ranges.within(&part).iter().cloned());
             }
         })?;
@@ -370,7 +369,7 @@ impl FileSystem {
         let number = self.fsmap_device(directory);
         let searched = queries(directory, &ranges).iter().try_for_each(|query| {
             extents::of_device(directory, number, query, |record| {
-                if let Some(range) = asked(record, query).filter(|_| record.device == number) {
+                if let Some(range) = asked(record, number, query) {
                     let parts = spans.within(&range);
                     pieces.extend(parts.map(|part| {
                         let owner = FsmapOwner::of(record, part.offset);
