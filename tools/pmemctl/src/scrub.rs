@@ -327,17 +327,13 @@ impl Scrub {
     /// Returns the bytes of the disk that were being read when the machine stopped, before the namespace got its mode or
     /// size: the files of other disks of this memory have them. A complete scrub since then has read them.
     fn suspected_before(&self, folder: &Path, boot: &str) -> Ranges {
-        let time_ms = |file: &Path| {
-            let time = fs::metadata(file).ok()?.modified().ok()?;
-            Some(time.duration_since(UNIX_EPOCH).ok()?.as_millis() as u64)
-        };
         let last = self.last(folder);
         let prefix = self.prefix();
         let names = sysfs::names(folder).into_iter();
         let states = names
             .filter(|name| name.starts_with(&prefix) && name.ends_with(".json"))
             .map(|name| folder.join(name))
-            .filter(|file| last.is_none_or(|last| time_ms(file) > Some(last)))
+            .filter(|file| last.is_none_or(|last| store::modified_ms(file) > Some(last)))
             .filter_map(|file| State::from_text(&fs::read(file).ok()?).ok())
             .filter(|state| state.memory == self.memory);
         let of_region = states.flat_map(|mut state| {

@@ -23,7 +23,6 @@ use std::cell::LazyCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::UNIX_EPOCH;
 
 /// Whether there are errors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, JsonSchema, Serialize)]
@@ -312,9 +311,7 @@ fn mounts_of(volume: &Volume, is_synchronous: bool) -> Vec<MountStatus> {
 
 /// Returns when the saved list of a region was last written.
 fn saved_ms(region: &Region, folder: &Path) -> Option<u64> {
-    let file = folder.join(region.memory().ok()?.file_name());
-    let time = fs::metadata(file).and_then(|file| file.modified()).ok()?;
-    Some(time.duration_since(UNIX_EPOCH).ok()?.as_millis() as u64)
+    store::modified_ms(&folder.join(region.memory().ok()?.file_name()))
 }
 
 /// The saved lists of a region that were refused and put aside.

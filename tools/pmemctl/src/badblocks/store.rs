@@ -23,7 +23,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 /// The version of the file format.
 const VERSION: u32 = 1;
@@ -443,6 +443,12 @@ impl Store {
         File::open(&self.folder)?.sync_all()?;
         Ok(aside)
     }
+}
+
+/// Returns when a file was written last, in milliseconds since 1970.
+pub fn modified_ms(file: &Path) -> Option<u64> {
+    let time = fs::metadata(file).ok()?.modified().ok()?;
+    Some(time.duration_since(UNIX_EPOCH).ok()?.as_millis() as u64)
 }
 
 /// Returns the names for the refused lists of a memory, beside its file.
