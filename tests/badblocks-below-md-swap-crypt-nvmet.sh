@@ -69,7 +69,7 @@ is "RAID 1: both halves have a bad block" "$(badblocks_of "$FIRST") $(badblocks_
 check "RAID 1: nobody sees them" pmem-io verify --direct /dev/$md --length 4M
 echo check >/sys/block/$md/md/sync_action
 mdadm -q --wait /dev/$md || :
-is "RAID 1: once all was read, they are repaired" "$(badblocks_of "$FIRST")$(badblocks_of "$SECOND")" ""
+is_empty "RAID 1: once all was read, they are repaired" cat "/sys/block/$FIRST/badblocks" "/sys/block/$SECOND/badblocks"
 is "RAID 1: and both are in it" "$(cat /sys/block/$md/md/degraded)" 0
 mdadm -q --fail /dev/$md "/dev/$FIRST"
 check "RAID 1: the second half alone" pmem-io verify --direct /dev/$md --length 4M

@@ -37,14 +37,15 @@ test_reports() {
 	add_row "$name: a waiter" "$(pmem-io poll "/sys/block/$DISK/badblocks" --run "echo 12M+512 >/sys/module/pmem_provider/parameters/bad" 2>&1 | wc -l)"
 	add_row "$name: a read of it" "$(pmem-io pread --direct "/dev/$DISK" --offset 1M --length 16M 2>&1)"
 	add_row "$name: ndctl list -M" "$(ndctl list -RM | jq -c '.[0] | {badblock_count}')"
-	start_fio "/dev/$DISK" --filename="/dev/$DISK" --rw=randread --direct=1 --size=1M --offset=24M --time_based --runtime=8
+	start_fio "/dev/$DISK" --filename="/dev/$DISK" --rw=randread --direct=1 --size=1M --offset=24M --time_based --runtime=900 \
+		--output-format=json --output=/tmp/fio.json
 	for offset in 40 41 42 43 44; do
 		provider bad "${offset}M+4K"
 	done
 	fio_has_not_ended
-	status="no error"
-	wait "$fio_pid" || status="status $?"
-	add_row "$name: a notice in the middle of I/O" "$status"
+	kill -INT "$fio_pid"
+	wait "$fio_pid" || :
+	add_row "$name: a notice in the middle of I/O" "error $(sed -n '/^{/,$p' /tmp/fio.json | jq '.jobs[].error')"
 	add_badblocks_row "$name: after that"
 	provider_cleanup
 }

@@ -14,6 +14,6 @@ is "the errno" "$(bind_error "$NAMESPACE")" "File exists"
 is "no claim in iomem" "$(grep -c "$NAMESPACE" /proc/iomem)" 0
 check "the other disk is as it was" test -e "/sys/block/$DISK"
 provider decoy ""
-is "and now" "$(bind_error "$NAMESPACE")" ""
+is_empty "and now" bind_error "$NAMESPACE"
 check "it writes" write_sectors "$DISK" 0 8 </dev/zero
 check "it reads" read_sectors "$DISK" 0 8

@@ -36,16 +36,16 @@ is "the region shows it" "$(cat "$region/badblocks")" "2048 8"
 dmesg -C
 is "struct pages on the device: it fails" "$(make_mode fsdax -M dev)" fails
 is "the log says where the error is" "$(dmesg | grep -c 'error at 0x20100000, in the memory for struct pages')" 1
-is "in RAM: it is bound" "$(make_mode fsdax -M mem)" ""
+is_empty "in RAM: it is bound" make_mode fsdax -M mem
 is "the error is listed" "$(errors)" "1048576 4096"
 is "the region shows it again" "$(cat "$region/badblocks")" "2048 8"
-is "device DAX, by its own driver: it is bound" "$(make_mode devdax -M dev)" ""
-is "back to a raw disk" "$(make_mode raw)" ""
+is_empty "device DAX, by its own driver: it is bound" make_mode devdax -M dev
+is_empty "back to a raw disk" make_mode raw
 is "the error is listed there" "$(errors)" "1048576 4096"
 disk=$(disk_of "$namespace")
 check "a write repairs it" pmem-io fill --direct --offset 1M --length 4K "/dev/$disk"
-is "struct pages on the device: it is bound" "$(make_mode fsdax -M dev)" ""
-is "nothing is listed" "$(errors)$(cat "$region/badblocks")" ""
+is_empty "struct pages on the device: it is bound" make_mode fsdax -M dev
+is_empty "nothing is listed" cat "$(errors_list_of "$namespace")" "$region/badblocks"
 
 echo "add 1048576 4096" >"$(errors_list_of "$namespace")"
 settle
@@ -56,8 +56,8 @@ namespace=$(e820_ns)
 region=$ND/$namespace/..
 is "the driver of the region lists it" "$(cat "$region/badblocks")" "2048 8"
 load_driver
-is "an error in the struct pages of a namespace: it is not bound" "$(disk_of "$namespace")" ""
-is "back to a raw disk: it is" "$(make_mode raw)" ""
+check_fails "an error in the struct pages of a namespace: it is not bound" disk_of "$namespace"
+is_empty "back to a raw disk: it is" make_mode raw
 disk=$(disk_of "$namespace")
 check "a write repairs that, too" pmem-io fill --direct --offset 1M --length 4K "/dev/$disk"
 
@@ -66,7 +66,7 @@ settle
 check "all of it bad: the region's list is not longer than a page" test "$(wc -c <"$region/badblocks")" -le 4096
 echo "drop 0 134217728" >"$(errors_list_of "$namespace")"
 settle
-is "all of it good" "$(errors)$(cat "$region/badblocks")" ""
+is_empty "all of it good" cat "$(errors_list_of "$namespace")" "$region/badblocks"
 
 # ---- on an NVDIMM, whose bus has commands, but none to clear errors ----
 
@@ -82,9 +82,9 @@ for which in first second; do
 	dmesg -C
 	is "$which on an NVDIMM: it is not bound" "$(make_mode fsdax -M dev)" fails
 	is "$which: the log says why" "$(dmesg | grep -c 'in the memory for struct pages')" 1
-	is "$which, in RAM: it is bound" "$(make_mode fsdax -M mem)" ""
+	is_empty "$which, in RAM: it is bound" make_mode fsdax -M mem
 	is "$which: the error is listed" "$(errors)" "1048576 4096"
-	is "$which: back to a raw disk" "$(make_mode raw)" ""
+	is_empty "$which: back to a raw disk" make_mode raw
 	echo "drop 1048576 4096" >"$(errors_list_of "$namespace")"
 done
 
@@ -92,6 +92,6 @@ done
 region=$(labelled_region)
 echo "add 1048576 4096" >"$(errors_list_of "$(jq -r .dev /tmp/first.json)")"
 settle
-is "an error in the first: the second is bound" "$(make_mode fsdax -M dev)" ""
-is "an error in the first: the second has none" "$(errors)" ""
+is_empty "an error in the first: the second is bound" make_mode fsdax -M dev
+is_empty "an error in the first: the second has none" errors
 is "an error in the first: the region has it" "$(cat "$ND/$region/badblocks")" "2048 8"

@@ -18,7 +18,7 @@ info_block_restore /tmp/block 56 0000010000000000
 dmesg -C
 provide size=$((128 << 20)) keep=1
 is "the errno" "$(dmesg | sed -n 's/.*probe with driver .* failed with //p' | head -n 1)" "error -12"
-is "no disk" "$(ls -d /sys/block/pmem* 2>/dev/null)" ""
+is_empty "no disk" find /sys/block -name 'pmem*'
 is "no claim" "$(grep -c "$NAMESPACE" /proc/iomem)" 0
 unload_driver
 info_block_restore /tmp/block

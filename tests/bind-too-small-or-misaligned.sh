@@ -8,7 +8,7 @@
 # check_declined NAME START SIZE PAGES ERROR
 check_declined() {
 	provide start="$2" size="$3" pages="$4" dimm=0
-	is "$1: no disk" "$DISK" ""
+	check "$1: no disk" test -z "$DISK"
 	is "$1: the errno" "$(bind_error "$NAMESPACE")" "$5"
 	is "$1: no claim" "$(grep -c "$NAMESPACE" /proc/iomem)" 0
 	provider_cleanup

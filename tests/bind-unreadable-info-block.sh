@@ -42,7 +42,7 @@ for mode in "fsdax -M mem" "sector -l 4096"; do
 	# shellcheck disable=SC2086 # options
 	make_bad $mode
 	rebind_namespace
-	is "${mode%% *}: it is not bound" "$disk" ""
+	check "${mode%% *}: it is not bound" test -z "$disk"
 	is "${mode%% *}: the log says why" "$(dmesg | grep -c 'error at 0x.*, in the info block: ')" 1
 	check "${mode%% *}: with force_raw, it is a raw disk" with_force_raw "$namespace" drop_error
 	disk=$(disk_of "$namespace")
@@ -54,7 +54,7 @@ disk=$(make_namespace -r "$(labelled_region)" -m sector -l 4096 | jq -r .blockde
 namespace=$(namespaces ACPI.NFIT)
 echo "add 0 512" >"/sys/block/$disk/device/errors/list"
 rebind_namespace
-is "sector, labels of version 1.2: it is not bound" "$disk" ""
+check "sector, labels of version 1.2: it is not bound" test -z "$disk"
 with_force_raw "$namespace" sh -c "echo drop 0 512 >$ND/$namespace/errors/list"
 
 namespace=$(e820_ns)

@@ -45,7 +45,7 @@ done
 is "partitions" "$(list_disks)" "pmem pmem.1 pmem.1p1 pmem.2s pmem.2s1 pmem.3s pmem.5 pmemp1 "
 
 unload_driver
-is "none without the driver" "$(list_disks)" ""
+is_empty "none without the driver" list_disks
 load_driver
 is "again the same" "$(list_disks)" "pmem pmem.1 pmem.1p1 pmem.2s pmem.2s1 pmem.3s pmem.5 pmemp1 "
 

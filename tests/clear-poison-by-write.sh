@@ -12,16 +12,22 @@ region=region${region%.*}
 
 # check_lists NAME SECTORS BYTES: the disk and the region list these sectors, the memory has these bad bytes.
 check_lists() {
-	is "$1: the disk's list" "$(badblocks_of "$DISK")" "$2"
-	is "$1: the region's list" "$(badblocks_of "$region")" "$2"
-	is "$1: the memory" "$(provider bad | tr '\n' ' ')" "$3"
+	prints "$1: the disk's list" "$2" badblocks_of "$DISK"
+	prints "$1: the region's list" "$2" badblocks_of "$region"
+	prints "$1: the memory" "$3" bad_memory
+}
+
+# bad_memory: the bad bytes of the memory, on one line.
+bad_memory() {
+	provider bad >/tmp/bad_memory
+	xargs </tmp/bad_memory
 }
 
 pattern aaaaaaa 1 | write_sectors "$DISK" 2048 1
 pattern bbbbbbb 8 | write_sectors "$DISK" 4096 8
-check_lists "a sector and a page" "6144+32 10240+1" "3145728+16384 5242880+512 "
+check_lists "a sector and a page" "6144+32 10240+1" "3145728+16384 5242880+512"
 pattern ccccccc 8 | write_sectors "$DISK" 6152 8
-check_lists "a page in the midst" "6144+8 6160+16 10240+1" "3145728+4096 5242880+512 3153920+8192 "
+check_lists "a page in the midst" "6144+8 6160+16 10240+1" "3145728+4096 5242880+512 3153920+8192"
 pattern ddddddd 6144 | write_sectors "$DISK" 6140 6144
 check_lists "all the rest in one bio" "" ""
 

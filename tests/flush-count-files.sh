@@ -47,7 +47,11 @@ mkdir -p $MNT
 for type in ext4 xfs; do
 	case $type in
 	ext4) mkfs.ext4 -q -F -b 4096 -E lazy_itable_init=0,lazy_journal_init=0,nodiscard "/dev/$DISK" ;;
-	xfs) modprobe xfs && echo 30000 >/proc/sys/fs/xfs/xfssyncd_centisecs && mkfs.xfs -q -f -K --unsupported "/dev/$DISK" ;;
+	xfs)
+		modprobe xfs
+		echo 30000 >/proc/sys/fs/xfs/xfssyncd_centisecs
+		mkfs.xfs -q -f -K --unsupported "/dev/$DISK"
+		;;
 	esac
 	for dax in never always; do
 		mount "/dev/$DISK" $MNT

@@ -31,7 +31,11 @@ read_pipe() {
 			sed -n 's/.*: \([A-Z]\)/\1/p' /tmp/mce-pages-in-io.dd
 			continue
 		}
-		cmp -s -n 4096 -i "0:$offset" /tmp/mce-pages-in-io.page /tmp/mce-pages-in-io.wanted && echo "as in the file"
+		if cmp -s -n 4096 -i "0:$offset" /tmp/mce-pages-in-io.page /tmp/mce-pages-in-io.wanted; then
+			echo "as in the file"
+		else
+			echo "not as in the file"
+		fi
 	done
 }
 

@@ -33,15 +33,15 @@ good_data() {
 	done
 }
 
-# readable_pages: how many of the pages that failed can be read.
-readable_pages() {
-	seq 0 $((PAGES - 1)) | while read -r page; do
-		! pmem-io pread "/dev/$disk" --direct --offset $((page * STRIDE)) --length 4K >/dev/null 2>&1 || echo "$page"
-	done
+# read_pages: reads the pages that failed; prints the answers, each once.
+read_pages() {
+	for page in $(seq 0 $((PAGES - 1))); do
+		errno_of pmem-io pread "/dev/$disk" --direct --offset $((page * STRIDE)) --length 4K
+	done | sort -u
 }
 
 all_are_listed() {
-	[ -z "$(unlisted_pages "$list" $STRIDE 0 $PAGES)" ]
+	unlisted=$(unlisted_pages "$list" $STRIDE 0 $PAGES) && [ -z "$unlisted" ]
 }
 
 need fio pmem-io
@@ -84,7 +84,7 @@ kill -INT $fio_pid
 wait $fio_pid || :
 kill $cached_pid
 is "it has seen I/O errors alone" "$(sed -n '/^{/,$p' /tmp/fio.json | jq -r '.jobs[] | "\(.first_error) \(.total_err > 0)"')" "5 true"
-is_empty "none of the pages can be read" readable_pages
+is "none of the pages can be read" "$(read_pages)" "Input/output error"
 check "all other data can" good_data
 is "no more is listed" "$(awk -v length_of_page="$length" '{ sum += $2 } END { print sum / length_of_page }' "$list")" $PAGES
 if [ "$DRIVER" = rust_pmem ]; then

@@ -6,8 +6,8 @@
 
 # check_lists NAME SECTORS: badblocks of the disk and of the region.
 check_lists() {
-	is "$1: badblocks of the disk" "$(cat "/sys/block/$disk/badblocks")" "$2"
-	is "$1: badblocks of the region" "$(cat "$ND/$namespace/../badblocks")" "$2"
+	prints "$1: badblocks of the disk" "$2" cat "/sys/block/$disk/badblocks"
+	prints "$1: badblocks of the region" "$2" cat "$ND/$namespace/../badblocks"
 }
 
 # test_mce PROVIDER NAMESPACE

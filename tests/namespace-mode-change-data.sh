@@ -19,13 +19,15 @@ change_mode() {
 
 # find_info_blocks: all info blocks in the namespace, with their offsets.
 find_info_blocks() {
-	echo "info blocks: $(with_force_raw "$namespace" grep -a -b -o 'NVDIMM_[A-Z]*_INFO\|BTT_ARENA_INFO' | xargs)"
+	with_force_raw "$namespace" grep -a -b -o 'NVDIMM_[A-Z]*_INFO\|BTT_ARENA_INFO' >/tmp/namespace-mode-change-data.blocks ||
+		[ $? -eq 1 ] || return
+	echo "info blocks: $(xargs </tmp/namespace-mode-change-data.blocks)"
 }
 
 # check_data OFFSET: the pattern of 4 MiB is at this offset in raw mode.
 check_data() {
 	# shellcheck disable=SC2016 # for sh
-	with_force_raw "$namespace" sh -c 'dd if="$2" bs=1M iflag=skip_bytes skip="$1" count=4 2>/dev/null >/tmp/namespace-mode-change-data.data; pmem-io verify /tmp/namespace-mode-change-data.data --length 4M >/dev/null && echo there || echo gone' sh "$1"
+	with_force_raw "$namespace" sh -c 'dd if="$2" bs=1M iflag=skip_bytes skip="$1" count=4 2>/dev/null >/tmp/namespace-mode-change-data.data || exit; pmem-io verify /tmp/namespace-mode-change-data.data --length 4M >/dev/null && echo there || echo gone' sh "$1"
 }
 
 plan 23

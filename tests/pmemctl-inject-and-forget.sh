@@ -42,7 +42,7 @@ check_fails "it can't be read" pmem-io pread --direct --offset 1M --length 4K "/
 check "saved" pmemctl errors save "$disk" --state-dir /tmp/state
 check "cleared, by its node" pmemctl errors forget "/dev/$disk" 1M 4K --state-dir /tmp/state
 is "nothing is saved" "$(jq -c '.list.errors' /tmp/state/nfit-*.json)" '[]'
-is "nothing is listed" "$(list_badblocks)" ''
+is_empty "nothing is listed" list_badblocks
 check "the data is there" pmem-io verify --direct --offset 1M --length 8K "/dev/$disk" --seed 3
 
 check "in a namespace" pmemctl errors inject "$nfit" $((data + 8192)) 4K
@@ -67,4 +67,4 @@ check_fails "nothing" pmemctl errors inject --list-only "$disk" 0 0
 check_fails "2^63" pmemctl errors inject --list-only "$disk" 0x8000000000000000 4096
 check_fails "behind the namespace" pmemctl errors inject --list-only "$nfit" 64M 4K
 check_fails "what is no disk" pmemctl errors forget /dev/null 0 4K
-is "none of it is listed" "$(list_badblocks)" ''
+is_empty "none of it is listed" list_badblocks

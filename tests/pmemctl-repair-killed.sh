@@ -52,7 +52,13 @@ is_listed() {
 
 # check_state: each page is listed, or is that of the backup.
 check_state() {
+	rm -f /tmp/seen
+	# It fails because of the bad pages, and goes on behind them.
 	dd if="$file" of=/tmp/seen bs=4096 conv=noerror,sync status=none 2>/dev/null
+	[ "$(stat -c %s /tmp/seen)" -ge $SIZE ] || {
+		echo "the file is too short"
+		return 1
+	}
 	for page in $(cmp -l /tmp/seen /tmp/right 2>/dev/null | awk '{ print int(($1 - 1) / 4096) }' | uniq); do
 		is_listed "$(sector_of "$file" $((page * 4096)))" || {
 			echo "page $page, at sector $(sector_of "$file" $((page * 4096))), is wrong, and not listed:"

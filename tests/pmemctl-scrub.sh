@@ -166,7 +166,7 @@ is "the disk is unbound: an error" "$status" 1
 check "that says so" grep -qx 'pmemctl: reading at byte [0-9]*: the disk has gone' /tmp/scrub.err
 echo "$NAMESPACE" >"/sys/bus/nd/drivers/$DRIVER/bind"
 settle
-is "nothing of it is listed" "$(badblocks_of "$DISK")" ""
+is_empty "nothing of it is listed" badblocks_of "$DISK"
 
 # ---- beside other I/O ----
 

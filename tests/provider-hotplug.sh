@@ -35,12 +35,14 @@ another_round() {
 	return 1
 }
 
+# are_namespaces PROVIDER COUNT
+are_namespaces() {
+	[ "$(namespaces "$1" | wc -l)" -eq "$2" ]
+}
+
 # wait_for_namespace PROVIDER COUNT: waits until the provider has so many namespaces, and prints the last one.
 wait_for_namespace() {
-	for _ in $(seq 100); do
-		[ "$(namespaces "$1" | wc -l)" -ne "$2" ] || break
-		sleep 0.2
-	done
+	wait_for 20 are_namespaces "$1" "$2" || return
 	settle
 	namespaces "$1" | tail -n 1
 }
@@ -69,9 +71,11 @@ run_load "$first" &
 worker=$!
 check "a disk is in use" another_round
 check "an NVDIMM is added" host add nvdimm size=64M
-test_added NVDIMM "$(wait_for_namespace ACPI.NFIT 2)"
+added=$(wait_for_namespace ACPI.NFIT 2)
+test_added NVDIMM "$added"
 check "a virtio-pmem device is added" host add virtio-pmem size=64M
-test_added virtio-pmem "$(wait_for_namespace virtio-pmem 1)"
+added=$(wait_for_namespace virtio-pmem 1)
+test_added virtio-pmem "$added"
 touch /tmp/provider-hotplug.stop
 wait $worker
-is "nothing went wrong meanwhile" "$(grep -v round /tmp/provider-hotplug.busy || :)" ""
+is_empty "nothing went wrong meanwhile" sed '/round/d' /tmp/provider-hotplug.busy

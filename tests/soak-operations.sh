@@ -22,4 +22,4 @@ for minute in $(seq "$MINUTES"); do
 	[ "$minute" -lt 3 ] || allocations >/tmp/allocated.$((minute + 100000))
 	load_driver
 done
-[ "$MINUTES" -le 4 ] || is "nothing grows from each minute to the next" "$(growing /tmp/allocated.*)" ""
+[ "$MINUTES" -le 4 ] || is_empty "nothing grows from each minute to the next" growing /tmp/allocated.*

@@ -15,15 +15,6 @@ cleanup() {
 	provider_cleanup
 }
 
-# errno_of COMMAND…: the error text, or ok.
-errno_of() {
-	if output=$("$@" 2>&1 >/dev/null); then
-		echo ok
-	else
-		printf '%s\n' "$output" | tail -n 1 | sed 's/.*: //'
-	fi
-}
-
 # test_unbind NAME: unbinds and binds the namespace while it is mounted at MNT with a synced file.
 test_unbind() {
 	truncate -s 2M $MNT/synced $MNT/written
@@ -54,8 +45,11 @@ for fs in ext4 xfs; do
 	for dax in cached DAX; do
 		case $fs in
 		ext4) mkfs.ext4 -q -F -b 4096 "/dev/$DISK" ;;
-		# No reverse mapping: with it, XFS looks for the owners of removed pages, and hangs.
-		xfs) modprobe xfs && mkfs.xfs -q -f -K -m reflink=0,rmapbt=0 "/dev/$DISK" ;;
+		xfs)
+			modprobe xfs
+			# No reverse mapping: with it, XFS looks for the owners of removed pages, and hangs.
+			mkfs.xfs -q -f -K -m reflink=0,rmapbt=0 "/dev/$DISK"
+			;;
 		esac
 		case $dax in
 		cached) mount "/dev/$DISK" $MNT ;;

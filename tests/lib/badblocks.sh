@@ -56,10 +56,11 @@ places() {
 extra_badblocks() {
 	awk -v list="$2" '
 		BEGIN {
-			while ((getline line <list) > 0) {
+			while ((status = (getline line <list)) > 0) {
 				split(line, word, " ")
 				for (s = word[1] / 512; s < (word[1] + word[2]) / 512; s++) bad[s] = 1
 			}
+			if (status < 0) print list " can not be read"
 		}
 		{ for (s = $1; s < $1 + $2; s++) if (!(s in bad) && !n++) first = s }
 		END { if (n) printf "%d sectors, first %d\n", n, first }' "/sys/block/$1/badblocks"

@@ -89,7 +89,7 @@ check_bind() {
 	check_faults "$faults_bound" "$BIND_ERRORS; none; none|ok; $faults_disk; ${faults_device%.*}" "write=$BIND=$faults_device" \
 		--before "-write=$UNBIND=$faults_device" --look "/sys/block/pmem*" --look "${BIND%/*}/*[0-9].*" "$@"
 	echo "$faults_device" >"$UNBIND" 2>/dev/null || :
-	is "$faults_bound: the next bind" "$(bind_error "$faults_device")" ""
+	is_empty "$faults_bound: the next bind" bind_error "$faults_device"
 	check "$faults_bound: and a read" read_sectors "$faults_disk" 0 8
 }
 

@@ -11,7 +11,7 @@
 count_flushes() {
 	provider flushes 0
 	"$@" >/tmp/flushes.out 2>&1 || {
-		cat /tmp/flushes.out
+		cat /tmp/flushes.out >&2
 		return 1
 	}
 	provider flushes

@@ -45,8 +45,8 @@ provider() {
 # badblocks_of DEVICE: the bad blocks of a disk (pmem0) or a region (region0) on one line, each as START+LENGTH.
 badblocks_of() {
 	case $1 in
-	region*) badblocks_text=$(cat "$ND/$1/badblocks") ;;
-	*) badblocks_text=$(cat "/sys/block/$1/badblocks") ;;
+	region*) badblocks_text=$(cat "$ND/$1/badblocks") || badblocks_text=unreadable ;;
+	*) badblocks_text=$(cat "/sys/block/$1/badblocks") || badblocks_text=unreadable ;;
 	esac
 	echo "$badblocks_text" | tr ' \n' '+ ' | sed 's/ $//'
 }
@@ -123,8 +123,10 @@ growing() {
 	shift
 	awk '{ print $1 }' "$growing_last" >/tmp/growing
 	for growing_next; do
-		join "$growing_last" "$growing_next" | awk '$3 - $2 >= 8 { print $1 }' | join /tmp/growing - >/tmp/growing.next
-		mv /tmp/growing.next /tmp/growing
+		join "$growing_last" "$growing_next" >/tmp/growing.both
+		awk '$3 - $2 >= 8 { print $1 }' /tmp/growing.both >/tmp/growing.here
+		join /tmp/growing /tmp/growing.here >/tmp/growing.all
+		mv /tmp/growing.all /tmp/growing
 		growing_last=$growing_next
 	done
 	cat /tmp/growing
@@ -136,11 +138,11 @@ allocations() {
 	for cache in /sys/kernel/slab/*/shrink; do
 		echo 1 >"$cache"
 	done
-	{
-		awk 'NR > 2 { print $1, $2 }' /proc/slabinfo
-		awk '!/unpurged/ { n++ } END { print "mappings", n }' /proc/vmallocinfo
-		awk '/^MemTotal/ { all = $2 } /^MemAvailable/ { print "memory", (all - $2) / 128 }' /proc/meminfo
-	} | grep -v '^vmap_area\|^maple_node\|^kmemleak\|^debug_objects_cache' | sort
+	# The kernel sizes these caches itself. No pipe: it would hide a failure, and nothing grows in an empty list.
+	awk 'NR > 2 && !/^(vmap_area|maple_node|kmemleak|debug_objects_cache)/ { print $1, $2 }' /proc/slabinfo >/tmp/allocations
+	awk '!/unpurged/ { n++ } END { print "mappings", n }' /proc/vmallocinfo >>/tmp/allocations
+	awk '/^MemTotal/ { all = $2 } /^MemAvailable/ { print "memory", (all - $2) / 128 }' /proc/meminfo >>/tmp/allocations
+	sort /tmp/allocations
 }
 
 provider_cleanup() {

@@ -93,16 +93,6 @@ make_good() {
 	esac
 }
 
-# errno_of COMMAND…: the error text of the command, or "done".
-errno_of() {
-	errno_status=0
-	errno_text=$("$@" 2>&1) || errno_status=$?
-	case $errno_text in
-	*'Input/output error'*) echo 'Input/output error' ;;
-	*) [ $errno_status -eq 0 ] && echo "done" || printf '%s (status %d)\n' "$errno_text" $errno_status ;;
-	esac
-}
-
 # read_page FILE NUMBER: the result of a read of that page.
 read_page() {
 	errno_of pmem-io pread "$1" --offset $(($2 * 4096)) --length 4K

@@ -53,13 +53,14 @@ check() {
 }
 
 # check_fails NAME COMMAND…: passes if the command fails, but not if there is no such command, or if it panics (Rust's 101), ends
-# by a signal or by timeout(1).
+# by a signal or by timeout(1), or is a grep that can't read its file (2).
 check_fails() {
 	tap_name=$1
 	shift
 	tap_run "$@"
-	case $tap_status in
-	0 | 101 | 124 | 126 | 127 | 12[89] | 1[3-9]? | 2??)
+	case $1:$tap_status in
+	grep:1) ok "$tap_name" ;;
+	*:0 | grep:* | *:101 | *:124 | *:126 | *:127 | *:12[89] | *:1[3-9]? | *:2??)
 		not_ok "$tap_name"
 		tap_diagnose "status $tap_status of: $*"
 		;;
@@ -67,9 +68,10 @@ check_fails() {
 	esac
 }
 
-# is NAME GOT WANTED: passes if both texts are equal.
+# is NAME GOT WANTED: passes if both texts are equal. WANTED has to say something: nothing is also what `$(…)` is when its command
+# fails; see prints and is_empty.
 is() {
-	if [ "$2" = "$3" ]; then
+	if [ "$2" = "$3" ] && [ -n "$3" ]; then
 		ok "$1"
 	else
 		not_ok "$1"
@@ -77,15 +79,23 @@ is() {
 	fi
 }
 
-# is_empty NAME COMMAND…: passes if the command succeeds and prints nothing.
-is_empty() {
+# prints NAME WANTED COMMAND…: passes if the command succeeds and prints this text, which may be empty.
+prints() {
 	tap_name=$1
-	shift
+	tap_wanted=$2
+	shift 2
 	set +e
 	tap_output=$(set -e; "$@")
 	tap_status=$?
 	set -e
-	is "$tap_name" "$tap_output${tap_output:+ }(status $tap_status)" "(status 0)"
+	is "$tap_name" "$tap_output${tap_output:+ }(status $tap_status)" "$tap_wanted${tap_wanted:+ }(status 0)"
+}
+
+# is_empty NAME COMMAND…: passes if the command succeeds and prints nothing.
+is_empty() {
+	tap_empty=$1
+	shift
+	prints "$tap_empty" '' "$@"
 }
 
 # record NAME VALUE: a subtest that passes if both drivers record the same value: `make parity` compares them, and
@@ -117,6 +127,15 @@ record_result() {
 		;;
 	*) record "$tap_name" "$(printf '%s' "$tap_output" | tail -n 1) (status $tap_status)" ;;
 	esac
+}
+
+# errno_of COMMAND…: ok if the command succeeds, otherwise the text of its error.
+errno_of() {
+	if errno_text=$("$@" 2>&1 >/dev/null); then
+		echo ok
+	else
+		printf '%s\n' "$errno_text" | tail -n 1 | sed 's/.*: //; s/ (os error.*//'
+	fi
 }
 
 # skip NAME REASON: skips one subtest.
