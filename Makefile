@@ -81,6 +81,7 @@
 #: make check-packages       install, upgrade and remove the packages on an installed Debian: about two hours
 #:      STEPS='installed'    only these steps of tests/external/packages/system.sh
 #: make lint, make fmt       only the lints; format the code as they require
+#: make lint-workflow        lint .github/workflows with check-jsonschema and zizmor of PyPI, installed into build/venv
 #: make setup                only the build root and the images
 #: make clean                remove all files that were built here, but for the key of the apt repository (build/repo.key)
 #: make distclean            remove the build root and the images as well
@@ -330,6 +331,13 @@ vm: module tools-vm
 lint: tools
 	@$(enter) $(built)/pmem-check --lint
 
+# With the host's Python: the programs are not Debian's.
+lint-workflow:
+	@[ -x build/venv/bin/zizmor ] || \
+		{ python3 -m venv build/venv && build/venv/bin/pip install --quiet check-jsonschema==0.39.0 zizmor==1.32.0; }
+	@build/venv/bin/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	@build/venv/bin/zizmor --offline --quiet .github/workflows
+
 fmt: setup
 	$(enter) sh -c 'rustfmt --edition 2021 rust_pmem.rs && cargo fmt --all --manifest-path tools/Cargo.toml'
 
@@ -349,5 +357,5 @@ distclean: clean
 .PHONY: help setup setup-ndctl setup-suites setup-apps setup-powerfail module provider emulated tools tools-arm64 tools-demo \
 	tools-vm pmemctl install uninstall deb repo rpm check-packages demo picture check check-debug matrix soak fuzz \
 	parity coverage mutants powerfail suites suite-ndctl suite-kselftest suite-apps xfstests bench bench-cpus bench-native \
-	bench-files bench-pmemctl bench-errors release-tools bench-sizes bench-flushes bench-databases vm lint fmt clean \
+	bench-files bench-pmemctl bench-errors release-tools bench-sizes bench-flushes bench-databases vm lint lint-workflow fmt clean \
 	distclean

@@ -10,6 +10,12 @@
 . "$(dirname "$0")/lib/busy.sh"
 . "$(dirname "$0")/lib/provider.sh"
 
+cleanup() {
+	kill "$fio_pid" 2>/dev/null
+	wait
+	provider_cleanup
+}
+
 add_badblocks_row() {
 	add_row "$1" "disk $(badblocks_of "$DISK" 2>/dev/null), region $(badblocks_of region0)"
 }
@@ -45,7 +51,8 @@ test_reports() {
 	fio_has_not_ended
 	kill -INT "$fio_pid"
 	wait "$fio_pid" || :
-	add_row "$name: a notice in the middle of I/O" "error $(sed -n '/^{/,$p' /tmp/fio.json | jq '.jobs[].error')"
+	fio_error=$(sed -n '/^{/,$p' /tmp/fio.json | jq '.jobs[].error')
+	add_row "$name: a notice in the middle of I/O" "${fio_error:+error $fio_error}"
 	add_badblocks_row "$name: after that"
 	provider_cleanup
 }

@@ -198,7 +198,7 @@ has_sectors() {
 
 # expect_bad FS: expects the sectors of its bad pages.
 expect_bad() {
-	bad "$1" | awk '{ print $1 * 8, 8 }' >$T/pages || return
+	awk -v fs="$1" '$1 == fs { print $2 * 8, 8 }' "$BAD" >$T/pages || return
 	sectors $T/pages >$T/expected
 }
 

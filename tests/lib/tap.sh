@@ -62,7 +62,7 @@ check_fails() {
 	grep:1) ok "$tap_name" ;;
 	*:0 | grep:* | *:101 | *:124 | *:126 | *:127 | *:12[89] | *:1[3-9]? | *:2??)
 		not_ok "$tap_name"
-		tap_diagnose "status $tap_status of: $*"
+		tap_diagnose "status $tap_status, should fail: $*"
 		;;
 	*) ok "$tap_name" ;;
 	esac
@@ -75,6 +75,7 @@ is() {
 		ok "$1"
 	else
 		not_ok "$1"
+		[ -n "$3" ] || printf '# nothing is wanted: use prints or is_empty\n'
 		printf 'got:    %s\nwanted: %s\n' "$2" "$3" | sed 's/^/# /'
 	fi
 }

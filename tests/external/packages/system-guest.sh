@@ -75,8 +75,8 @@ log() {
 	return "$(cat /run/status)"
 }
 apt_install() { log apt install "$@"; }
-# prints TEXT: the last of these has printed this.
-prints() { grep -F -e "$1" /run/last.log; }
+# said TEXT: the last of these has printed this.
+said() { grep -F -e "$1" /run/last.log; }
 
 add_repository() {
 	sed 's,^URIs: .*,URIs: file:/rust_pmem/build/repo,' /rust_pmem/build/repo/rust-pmem.sources \
@@ -92,7 +92,7 @@ step_install() {
 	is "the packages are installed" "$?" 0
 	check "there is a module for this kernel" module "$(uname -r)"
 	is "the namespaces keep their driver" "$(driver pmem0) $(driver pmem0.1s)" "nd_pmem nd_pmem"
-	check "the installation says so" prints 'namespaces keep nd_pmem until the next boot, or until "pmemctl swap-driver --all"'
+	check "the installation says so" said 'namespaces keep nd_pmem until the next boot, or until "pmemctl swap-driver --all"'
 	check "the files are there" is_right
 	is "the services run" "$(systemctl is-active pmemctl-save pmemctl-monitor pmemctl-metrics.timer | sort -u)" active
 	check "pmemctl tells that the next boot changes the driver" sh -c 'pmemctl status | grep "module installed since the boot"'
@@ -119,11 +119,20 @@ step_upgrade() {
 	apt_install $new/*.deb
 	is "the packages are upgraded" "$?" 0
 	is "to the other version" "$(installed_version rust-pmem) $(installed_version pmemctl)" "$version+upgrade $version+upgrade"
-	check "the upgrade says that the module stays" prints "namespaces keep the loaded rust_pmem until the next boot"
+	check "the upgrade says that the module stays" said "namespaces keep the loaded rust_pmem until the next boot"
 	is "the namespaces keep their driver" "$(driver pmem0) $(driver pmem0.1s)" "rust_pmem rust_pmem"
 	check "the files are there" is_right
 	is "the services run" "$(systemctl is-active pmemctl-save pmemctl-monitor pmemctl-metrics.timer | sort -u)" active
 	rm -r $new
+}
+
+# left_files: those that are new, belong to no package, and need not go.
+left_files() {
+	comm -13 $files /var/tmp/files-after >/var/tmp/new
+	comm -23 /var/tmp/new /var/tmp/owned >/var/tmp/unowned
+	grep -v -e '^/var/lib/pmemctl\(/nfit-[^/]*\.json\)\?$' -e '^/var/lib/dkms' -e '^/boot/\(vmlinuz\|config\|initrd.img\)-' \
+		-e '^/var/lib/initramfs-tools/' -e '^/\(vmlinuz\|initrd.img\)\.old$' -e '^/usr/lib/modules/[^/]*/modules\.' \
+		/var/tmp/unowned || [ $? -eq 1 ]
 }
 
 # All packages are purged while the namespaces are in use. Nothing is left but saved lists, and DKMS's key.
@@ -138,18 +147,16 @@ step_purge() {
 	log apt purge rust-pmem 'rust-pmem-*' pmemctl
 	is "the packages are purged" "$?" 0
 	rm /etc/apt/sources.list.d/rust-pmem.sources
-	check "the removal says that the module stays" prints "namespaces keep the loaded rust_pmem until the next boot"
+	check "the removal says that the module stays" said "namespaces keep the loaded rust_pmem until the next boot"
 	is "the namespaces keep their driver" "$(driver pmem0) $(driver pmem0.1s)" "rust_pmem rust_pmem"
 	check "the files are there" is_right
-	is "no scrub is waiting" "$(systemctl list-units --plain --no-legend --state=active 'pmemctl-scrub@*')" ""
+	is_empty "no scrub is waiting" systemctl list-units --plain --no-legend --state=active 'pmemctl-scrub@*'
 	other_files >/var/tmp/files-after
 	test -s $files || exit
 	# Since then another kernel may have been installed: its package makes files in /boot, links and depmod's files.
 	sort -u /var/lib/dpkg/info/*.list >/var/tmp/owned
-	is "nothing is left but saved lists" "$(comm -13 $files /var/tmp/files-after | comm -23 - /var/tmp/owned |
-		grep -v -e '^/var/lib/pmemctl\(/nfit-[^/]*\.json\)\?$' -e '^/var/lib/dkms' -e '^/boot/\(vmlinuz\|config\|initrd.img\)-' \
-			-e '^/var/lib/initramfs-tools/' -e '^/\(vmlinuz\|initrd.img\)\.old$' -e '^/usr/lib/modules/[^/]*/modules\.')" ""
-	is "nothing else is gone" "$(comm -23 $files /var/tmp/files-after)" ""
+	is_empty "nothing is left but saved lists" left_files
+	is_empty "nothing else is gone" comm -23 $files /var/tmp/files-after
 }
 
 # The root file system is copied to a second NVDIMM, a page of which is bad: of a file that is there for that.
@@ -245,7 +252,7 @@ step_kernel() {
 	plan 2
 	apt_install /srv/kernels/"$1"/*.deb
 	is "the kernel is installed" "$?" 0
-	is "all packages are configured" "$(dpkg --audit)" ""
+	is_empty "all packages are configured" dpkg --audit
 }
 
 # no_module: a kernel for which there is no module.
@@ -272,7 +279,7 @@ step_recovered() {
 	is "the packages are configured" "$? $(dpkg --audit)" "0 "
 	check "there is a module for this kernel" module "$(uname -r)"
 	is "the namespaces keep their driver" "$(driver pmem0) $(driver pmem0.1s)" "nd_pmem nd_pmem"
-	check "the installation says so" prints 'namespaces keep nd_pmem until the next boot, or until "pmemctl swap-driver --all"'
+	check "the installation says so" said 'namespaces keep nd_pmem until the next boot, or until "pmemctl swap-driver --all"'
 }
 
 # The disk is full for DKMS; rustc is not that of the kernel.
@@ -285,7 +292,7 @@ step_full() {
 	apt_install rust-pmem rust-pmem-dkms
 	is "on a full disk the packages are installed without a module" "$?" 0
 	check "a sentence says why" \
-		prints "rust-pmem: no module for Linux $(uname -r), which will use nd_pmem: its source could not be prepared (the log shows why)."
+		said "rust-pmem: no module for Linux $(uname -r), which will use nd_pmem: its source could not be prepared (the log shows why)."
 	rm /srv/full
 	# DKMS looks for programs of the distribution only.
 	mv /usr/bin/rustc /usr/bin/rustc.kept
@@ -293,7 +300,7 @@ step_full() {
 	chmod +x /usr/bin/rustc
 	apt_install --reinstall rust-pmem-dkms
 	is "with another rustc as well" "$?" 0
-	check "a sentence names that rustc" prints "and 'rustc 1.2.3' is installed."
+	check "a sentence names that rustc" said "and 'rustc 1.2.3' is installed."
 	mv /usr/bin/rustc.kept /usr/bin/rustc
 }
 

@@ -240,8 +240,13 @@ fn explain(subtest: &TestResult) -> Vec<String> {
         ]
         .concat();
     }
-    let (expected, seen) = match (first.strip_prefix("succeeded: "), first.split_once(" of: ")) {
-        (Some(command), _) => (format!("failure of: {command}"), "success"),
+    let (expected, seen) = match (
+        first.split_once(", should fail: "),
+        first.split_once(" of: "),
+    ) {
+        (Some((status, command)), _) if status.starts_with("status ") => {
+            (format!("failure of: {command}"), status)
+        }
         (_, Some((status, command))) if status.starts_with("status ") => {
             (format!("success of: {command}"), status)
         }
@@ -417,8 +422,8 @@ mod tests {
                 "expected: success of: grep -q a b\nseen:     status 1\n          grep: b: no such file",
             ),
             (
-                "# succeeded: mount /dev/pmem0",
-                "expected: failure of: mount /dev/pmem0\nseen:     success",
+                "# status 0, should fail: mount /dev/pmem0\n# mounted",
+                "expected: failure of: mount /dev/pmem0\nseen:     status 0\n          mounted",
             ),
             ("# nothing seen", "nothing seen"),
         ] {
