@@ -23,6 +23,8 @@ use std::time::{Duration, Instant};
 
 /// Sectors of an entry of `badblocks`, at most.
 const LONGEST: u64 = 512;
+/// Sectors of a page.
+const PAGE: u64 = 8;
 /// The number of entries for which `badblocks` always has room.
 const SHOWN: u64 = 200;
 
@@ -150,6 +152,23 @@ impl KernelList {
         let left = bad.without(&self.read()?.all()).sectors();
         if left != 0 {
             bail!("{left} of {} sectors are not on the list", bad.sectors());
+        }
+        Ok(())
+    }
+
+    /// Takes sectors of the region off an exact list, page by page; those that can't be read stay.
+    pub fn drop_readable(&self, bad: &BadBlocks) -> Result<()> {
+        let ListFormat::Exact(file) = &self.form else {
+            return Ok(());
+        };
+        let list = self.disk.open_list(file)?;
+        for part in bad.moved_down(self.covers.start).ranges().flat_map(pages) {
+            let (offset, length) = bytes(&part);
+            let command = format!("drop {offset} {length}");
+            match list.store(&command) {
+                Err(error) if Errno::from_io_error(&error) == Some(Errno::IO) => {}
+                stored => stored.with_context(|| format!("{}: {command}", file.display()))?,
+            }
         }
         Ok(())
     }
@@ -454,6 +473,13 @@ impl Disk {
     }
 }
 
+/// Splits sectors at the ends of pages.
+fn pages(sectors: &Range<u64>) -> impl Iterator<Item = Range<u64>> {
+    let Range { start, end } = *sectors;
+    (start / PAGE..end.div_ceil(PAGE))
+        .map(move |page| start.max(page * PAGE)..end.min((page + 1) * PAGE))
+}
+
 /// Offset and length in bytes.
 pub fn bytes(sectors: &Range<u64>) -> (u64, u64) {
     (
@@ -586,6 +612,14 @@ mod tests {
         let error = found.add_bad(&sectors).unwrap_err().to_string();
         assert_eq!(error, "pmem0: the disk has gone");
         assert_eq!(fs::read_to_string(&list).unwrap(), "");
+    }
+
+    #[test]
+    fn sectors_are_split_into_pages() {
+        let split = |sectors: Range<u64>| pages(&sectors).collect::<Vec<_>>();
+        assert_eq!(split(5..17), [5..8, 8..16, 16..17]);
+        assert_eq!(split(9..10), std::iter::once(9..10).collect::<Vec<_>>());
+        assert_eq!(split(8..8), []);
     }
 
     #[test]

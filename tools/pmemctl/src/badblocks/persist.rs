@@ -153,6 +153,20 @@ fn named(listed: &Errors, known: &Errors) -> Errors {
         .fold(certain.and(&with_origin), |all, rest| all.and(&rest))
 }
 
+/// Takes off the list what an older copy of the saved list, that of an initramfs, has put there since the boot: it was repaired
+/// before. What can't be read stays, and all of it where a bad page would stop this machine.
+fn drop_outdated(host: &Host, saved: &SavedList, seen: &Seen, list: &KernelList) -> Result<()> {
+    if !seen.has_other(list.sequence) || kernel::unsurvivable(host).is_some() {
+        return Ok(());
+    }
+    list.drop_readable(&outdated(saved, &list.read()?))
+}
+
+/// Returns the sectors that were restored, and are not saved.
+fn outdated(saved: &SavedList, listed: &Errors) -> BadBlocks {
+    listed.from(Origin::RESTORED).without(&saved.errors.all())
+}
+
 /// A copy in which `seen` is of this boot.
 fn of_this_boot(saved: &SavedList, boot: &str) -> SavedList {
     let mut saved = saved.clone();
@@ -297,8 +311,9 @@ fn sync_with_list(
                 // Nothing is restored without a note, or it could be restored again after each repair.
                 note = Ok(note?);
                 list.add(&missing, Origin::RESTORED)?;
-                listed = list.read()?;
             }
+            drop_outdated(region.host(), saved, seen, list)?;
+            listed = list.read()?;
             report.restored_sectors += missing.sectors();
             if let Ok(note) = note {
                 note.keep()?;
@@ -424,6 +439,7 @@ fn try_restore(
         report.restored_sectors = missing.sectors();
         report.result = RestoreOutcome::Restored;
     }
+    drop_outdated(host, &saved, &seen, &list)?;
     now.seen.push(list.sequence);
     // The file says it as well.
     let noted = note.and_then(Note::keep);

@@ -60,6 +60,15 @@ impl Seen {
         self.lines().contains(&self.line(disk))
     }
 
+    /// Returns whether it has had another list of the memory since the boot: the copy in an initramfs, which may be older.
+    pub fn has_other(&self, disk: u64) -> bool {
+        let of_disk = format!("{} {disk} ", self.boot);
+        let list = self.line(disk);
+        self.lines()
+            .iter()
+            .any(|line| line.starts_with(&of_disk) && *line != list)
+    }
+
     /// Prepares a note that it has, so that little can fail later.
     pub fn note(&self, disk: u64) -> Result<Note> {
         let folder = self.file.parent().unwrap_or(&self.file);
