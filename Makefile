@@ -11,6 +11,7 @@
 #:      TESTS='dax-*'        only the selftests of these names
 #:      DRIVER=nd_pmem       the same selftests with the stock C driver
 #:      LIST=1               list their names, titles, tags and guests
+#:      JOBS=1               so many guests at once, of 1 GB and more (otherwise by the processors and the free memory)
 #:      KERNEL=next          only the selftests, on another kernel of setup/kernels
 #: make check-debug          the selftests on a kernel that reports use after free, wrong lock order, leaks and more; its first
 #:                           build takes a quarter of an hour
@@ -65,12 +66,13 @@
 #: make module               rust_pmem.ko for the stock kernel of the guest
 #:      KERNEL=next          for another kernel of setup/kernels, into build/kernels
 #:      KDIR=DIR             for the kernel with this build directory, with this machine's own tools
-#:                           (also ARCH= CC= HOSTCC= LLVM= KERNELRELEASE= V= CLIPPY=1)
+#:                           (also ARCH= CC= HOSTCC= LLVM= RUSTC= BINDGEN= KERNELRELEASE= V= CLIPPY=1)
 #: make tools                the host tools, into build/tools/debug
 #: make pmemctl              pmemctl for installation, statically linked: build/bin, build/man, build/completions, build/schema
 #:      PROFILE=dev BUILD=DIR  built quickly, and elsewhere
 #: make install              rust_pmem.ko and pmemctl as they were built, with man pages, completions, units, udev rule, modprobe.d
 #:      DESTDIR= PREFIX=     below another directory; under another prefix than /usr
+#:      KDIR=DIR             only if the module is for the kernel with this build directory
 #:      BUILD=DIR            pmemctl from there
 #: make uninstall            remove all files of "make install"; saved lists stay
 #: make deb                  Debian packages, and their source package, into build/deb
@@ -87,6 +89,15 @@
 #: make distclean            remove the build root and the images as well
 help:
 	@sed -n 's/^#: //p' Makefile
+
+ifneq ($(word 2,$(CURDIR)),)
+$(error "$(CURDIR)" has a space, which Kbuild does not take in the path of a module: move the checkout)
+endif
+
+# Other targets build for a guest's kernel, whatever a kernel developer's shell exports.
+ifeq ($(if $(filter module install,$(MAKECMDGOALS)),,$(origin KDIR)),environment)
+override KDIR := $(if $(RUST_PMEM_IMAGES),$(KDIR))
+endif
 
 # make does not expand a command for the guest's shell.
 override RUN := $(value RUN)
@@ -183,7 +194,7 @@ check-packages: repo tools-vm
 
 # Linked statically, so that it starts on any distribution: it makes its man pages outside of the build root, on the host's libc.
 pmemctl: setup
-	@$(enter) env RUSTFLAGS='-C target-feature=+crt-static' cargo build --profile $(PROFILE) --locked --offline --quiet \
+	@$(enter) env RUSTFLAGS='-C target-feature=+crt-static' cargo build --profile $(PROFILE) --locked --offline \
 		--manifest-path tools/Cargo.toml --package pmemctl --bin pmemctl --target x86_64-unknown-linux-gnu
 	@cmp -s $(pmemctl) $(BUILD)/bin/pmemctl || { \
 		rm -f $(BUILD)/bin/pmemctl $(BUILD)/man/pmemctl*.1 $(BUILD)/schema/pmemctl-*.json && \
@@ -205,11 +216,11 @@ picture: module tools
 
 # Runs selftests on the kernel that KERNEL names, with the prerequisites besides the host tools.
 ifeq ($(other),)
-selftests := $(enter) $(built)/pmem-check
+selftests := $(enter) $(built)/pmem-check $(if $(JOBS),--jobs '$(JOBS)')
 powerfail := $(if $(findstring powerfail,$(TESTS)),setup-powerfail)
 else
 selftests := $(if $(arm64),$(enter_kernel),$(enter)) env RUST_PMEM_IMAGES=$(CURDIR)/build/images/$(other) \
-	$(built)/pmem-check --kernel '$(other)'
+	$(built)/pmem-check --kernel '$(other)' $(if $(JOBS),--jobs '$(JOBS)')
 powerfail :=
 modules := module provider $(if $(arm64),tools-arm64)
 endif

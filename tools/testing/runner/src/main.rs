@@ -186,8 +186,11 @@ impl Arguments {
     }
 
     fn jobs(&self) -> usize {
-        self.jobs
-            .map_or_else(|| processors() + 1, NonZeroUsize::get)
+        let memory = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+        self.jobs.map_or_else(
+            || jobs_for(processors(), available_mib(&memory)),
+            NonZeroUsize::get,
+        )
     }
 
     /// Returns how many guests of a suite run at once. They have memory for programs, and wait less than those of selftests.
@@ -207,6 +210,24 @@ impl Arguments {
 
 fn processors() -> usize {
     thread::available_parallelism().map_or(1, NonZeroUsize::get)
+}
+
+/// Returns how many jobs run at once: one more than there are processors, as the memory of their guests allows.
+fn jobs_for(processors: usize, available_mib: usize) -> usize {
+    /// Of a usual guest, with its persistent memory.
+    const GUEST_MIB: usize = 1536;
+    (processors + 1).min(available_mib / GUEST_MIB).max(1)
+}
+
+/// Returns `MemAvailable` of `/proc/meminfo`, in MiB.
+fn available_mib(meminfo: &str) -> usize {
+    let line = meminfo
+        .lines()
+        .find_map(|line| line.strip_prefix("MemAvailable:"));
+    let kib = line
+        .and_then(|line| line.split_whitespace().next())
+        .and_then(|kib| kib.parse::<usize>().ok());
+    kib.map_or(usize::MAX, |kib| kib / 1024)
 }
 
 fn main() -> ExitCode {
@@ -771,6 +792,17 @@ fn patterns(words: &[String]) -> Result<Vec<Pattern>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn guests_at_once_fit_into_memory() {
+        let meminfo = "MemTotal:       16000000 kB\nMemAvailable:    8000000 kB\n";
+        assert_eq!(available_mib(meminfo), 7812);
+        assert_eq!(available_mib(""), usize::MAX);
+        assert_eq!(jobs_for(16, 7812), 5);
+        assert_eq!(jobs_for(2, 7812), 3);
+        assert_eq!(jobs_for(2, 100), 1);
+        assert_eq!(jobs_for(2, usize::MAX), 3);
+    }
 
     /// Returns the names of the tests that run under one driver, and of those that run under both.
     fn names_by_drivers(words: &[&str], everything: bool) -> [String; 2] {

@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 use vm::{Ended, Images, LogFile, Loss, Options, Serial, Vm, reports, terminal};
 
-/// Boots a virtual machine with persistent memory, in seconds, on any Linux, without KVM, root or a network
+/// Boots a virtual machine with persistent memory, in seconds, on any x86-64 Linux, without KVM, root or a network
 ///
 /// Gives a shell in the guest, or runs one command. The guest sees the checkout at /rust_pmem; its root is
 /// not kept. The command `host` in the guest requests what only the host can do: a power cut, a machine
@@ -66,7 +66,7 @@ Examples:
   pmem-vm --run 'ndctl list -NR'
   pmem-vm --state build/state --run 'echo hello >/dev/pmem0'
   pmem-vm --state build/state --run 'head -c 5 /dev/pmem0'
-      the memory of an NVDIMM outlives the guest (that of e820 does not: it is the guest's RAM)
+      the memory of an NVDIMM outlives the guest (that of e820 does not: it is the guest's RAM); make clean removes build
   pmem-vm --memory 2G --e820 512M@1G --nvdimm size=1G,labels,file=build/nvdimm.img
       a memory file of your own (setup/enter shows only the checkout and the folder of RUST_PMEM_BIND)
   pmem-vm --driver nd_pmem --virtio-pmem size=512M
