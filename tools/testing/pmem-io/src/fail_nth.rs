@@ -6,8 +6,9 @@
 //! one fail that reaches 0 (Documentation/fault-injection/fault-injection.rst): allocations, copies from and to user memory,
 //! and bios. Only calls by this thread are counted.
 
-use crate::shell;
-use abstractions::{DirectBuffer, module};
+use abstractions::mapping::Options;
+use abstractions::sigbus;
+use abstractions::{DirectBuffer, Mapping, module};
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use rustix::fs::OFlags;
@@ -18,8 +19,9 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::str::FromStr;
-use units::Size;
+use units::{PAGE, Size};
 
 /// The counter of faults of this thread.
 const COUNTER: &str = "/proc/thread-self/fail-nth";
@@ -30,9 +32,12 @@ Steps:
   read=FILE                  read(2) to the end; a success has the checksum of what was read
   pread=FILE=OFFSET=LENGTH   one O_DIRECT read; a success has the checksum
   pwrite=FILE=OFFSET=LENGTH  one O_DIRECT write of zeros
+  fsync=FILE                 one fsync(2)
+  store=FILE=OFFSET=LENGTH   map the range, then fill its first page with 0xff: only the store is tried with faults; a
+                             failure is a SIGBUS
   load=FILE[=PARAMETERS]     load a kernel module
   unload=NAME                unload a kernel module
-  run=COMMAND                a shell command; it can't be the step that is tested
+  run=COMMAND                a shell command; it can't be the step that is tested; a success has what it printed
 A step that begins with \"-\" may fail.";
 
 #[derive(Args)]
@@ -52,6 +57,9 @@ pub struct FailNth {
     /// Show the text of FILE behind each result, its lines joined by "+"
     #[arg(long, value_name = "FILE")]
     show: Vec<PathBuf>,
+    /// A step after each try, without a fault, whose result is shown behind that of the try; may be repeated
+    #[arg(long, value_name = "STEP", allow_hyphen_values = true)]
+    then: Vec<Step>,
     /// Fail if the step has more allocations than this
     #[arg(long, default_value_t = 3000)]
     max: u32,
@@ -71,6 +79,8 @@ enum Kind {
     Read(PathBuf),
     Pread(PathBuf, Size, Size),
     Pwrite(PathBuf, Size, Size),
+    Fsync(PathBuf),
+    Store(PathBuf, Size, Size),
     Load(PathBuf, CString),
     Unload(CString),
     Run(String),
@@ -101,6 +111,15 @@ impl FromStr for Step {
             "pwrite" => {
                 range(rest).map(|(offset, length)| Kind::Pwrite(file(rest), offset, length))?
             }
+            "fsync" => Kind::Fsync(rest.into()),
+            "store" => {
+                let (offset, length) = range(rest)?;
+                ensure!(
+                    offset.bytes() % PAGE == 0 && length.bytes() >= PAGE,
+                    "a mapping begins at a page, and has one"
+                );
+                Kind::Store(file(rest), offset, length)
+            }
             "load" => Kind::Load(file(rest), CString::new(more(rest))?),
             "unload" => Kind::Unload(CString::new(rest)?),
             "run" => Kind::Run(rest.to_owned()),
@@ -120,6 +139,8 @@ enum Prepared<'a> {
     Read(File),
     Pread(File, DirectBuffer, u64),
     Pwrite(File, DirectBuffer, u64),
+    Fsync(File),
+    Store(Mapping, Vec<u8>),
     Load(File, &'a CString),
     Unload(&'a CString),
     Run(&'a str),
@@ -152,18 +173,32 @@ impl Step {
                 buffer(length)?,
                 offset.bytes(),
             ),
+            Kind::Fsync(path) => Prepared::Fsync(open(path, true, none)?),
+            Kind::Store(path, offset, length) => {
+                // A shared mapping with PROT_WRITE needs a file that is open for both.
+                let file = OpenOptions::new().read(true).write(true).open(path);
+                let file = file.with_context(|| path.display().to_string())?;
+                let options = Options {
+                    writable: true,
+                    ..Options::default()
+                };
+                let length = usize::try_from(length.bytes())?;
+                let mapping = Mapping::new(&file, offset.bytes(), length, options);
+                sigbus::catch().context("sigaction")?;
+                Prepared::Store(mapping.context("mmap")?, vec![0xff; PAGE as usize])
+            }
             Kind::Load(path, parameters) => Prepared::Load(open(path, false, none)?, parameters),
             Kind::Unload(name) => Prepared::Unload(name),
             Kind::Run(command) => Prepared::Run(command),
         })
     }
 
-    /// Does the step without a fault.
-    fn follow(&self) -> Result<()> {
+    /// Does the step without a fault; returns what it gave.
+    fn follow(&self) -> Result<String> {
         let done = self.prepare().and_then(|mut step| Ok(step.call()?));
         match done {
-            Err(error) if !self.may_fail => Err(error.context(self.text.clone())),
-            _ => Ok(()),
+            Err(error) if self.may_fail => Ok(error.to_string()),
+            done => done.context(self.text.clone()),
         }
     }
 }
@@ -186,6 +221,11 @@ impl Prepared<'_> {
                 let length = file.write_at(buffer.bytes(), *offset)?;
                 Ok(format!("ok {length}"))
             }
+            Prepared::Fsync(file) => file.sync_all().map(|()| "ok".into()),
+            Prepared::Store(mapping, bytes) => match mapping.try_copy_in(0, bytes) {
+                Ok(()) => Ok("ok".into()),
+                Err(error) => Err(io::Error::other(format!("SIGBUS, code {}", error.code))),
+            },
             Prepared::Load(file, parameters) => {
                 module::load(&*file, parameters)?;
                 Ok("ok".into())
@@ -194,10 +234,18 @@ impl Prepared<'_> {
                 module::unload(name)?;
                 Ok("ok".into())
             }
-            Prepared::Run(command) => match shell(command) {
-                Ok(()) => Ok("ok".into()),
-                Err(error) => Err(io::Error::other(error)),
-            },
+            Prepared::Run(command) => {
+                let done = Command::new("sh")
+                    .args(["-c", command])
+                    .stderr(Stdio::inherit())
+                    .output()?;
+                let printed = one_line(&String::from_utf8_lossy(&done.stdout));
+                match done.status.success() {
+                    true if printed.is_empty() => Ok("ok".into()),
+                    true => Ok(format!("ok {printed}")),
+                    false => Err(io::Error::other(format!("{}: {printed}", done.status))),
+                }
+            }
         }
     }
 }
@@ -268,13 +316,22 @@ impl FailNth {
         }
         for path in &self.show {
             let text = fs::read_to_string(path).with_context(|| path.display().to_string())?;
-            result.push_str(&format!("; {}", text.trim().replace('\n', "+")));
+            result.push_str(&format!("; {}", one_line(&text)));
+        }
+        for step in &self.then {
+            let then = step.follow().with_context(|| result.clone())?;
+            result.push_str(&format!("; {then}"));
         }
         for step in &self.after {
             step.follow().with_context(|| result.clone())?;
         }
         Ok((result, failed, hit))
     }
+}
+
+/// Returns a text with its lines joined by "+".
+fn one_line(text: &str) -> String {
+    text.trim().replace('\n', "+")
 }
 
 /// Returns the names that match a pattern in their last part, without the number after their last dot.
@@ -309,6 +366,8 @@ mod tests {
             "-read=/a",
             "pread=/a=4K=512",
             "pwrite=/a=0=1M",
+            "fsync=/a",
+            "store=/a=2M=4K",
             "load=/a.ko",
             "load=/a.ko=b=1 c=2",
             "unload=a",
@@ -320,9 +379,45 @@ mod tests {
         let step: Step = "load=/a.ko=b=1 c=2".parse().unwrap();
         assert!(matches!(step.kind, Kind::Load(file, more)
             if file == Path::new("/a.ko") && more.as_bytes() == b"b=1 c=2"));
-        for text in ["", "write", "pread=/a=1", "nonsense=/a", "pread=/a=x=1"] {
+        for text in [
+            "",
+            "write",
+            "pread=/a=1",
+            "nonsense=/a",
+            "pread=/a=x=1",
+            "store=/a=0=512",
+            "store=/a=512=4K",
+        ] {
             assert!(text.parse::<Step>().is_err(), "{text}");
         }
+    }
+
+    fn follow(text: &str) -> Result<String> {
+        text.parse::<Step>().unwrap().follow()
+    }
+
+    // One test: only one thread may access mappings.
+    #[test]
+    fn a_store_fills_the_first_page_or_fails() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        fs::write(&path, [1; 3 * 4096]).unwrap();
+        let file = path.display();
+        assert_eq!(follow(&format!("store={file}=4K=8K")).unwrap(), "ok");
+        assert_eq!(follow(&format!("fsync={file}")).unwrap(), "ok");
+        let expected = [[1; 4096], [0xff; 4096], [1; 4096]].concat();
+        assert!(fs::read(&path).unwrap() == expected);
+        // The code is BUS_ADRERR.
+        let beyond = format!("store={file}=12K=4K");
+        assert!(follow(&beyond).is_err());
+        assert_eq!(follow(&format!("-{beyond}")).unwrap(), "SIGBUS, code 2");
+    }
+
+    #[test]
+    fn a_command_gives_what_it_prints() {
+        assert_eq!(follow("run=true").unwrap(), "ok");
+        assert_eq!(follow("run=seq 2").unwrap(), "ok 1+2");
+        assert_eq!(follow("-run=echo a; exit 3").unwrap(), "exit status: 3: a");
     }
 
     #[test]
