@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# A bind of each provider's memory in which any one allocation fails gives an errno and no disk, or succeeds, and forgets no error.
+# A bind or an unbind of each provider's memory in which any one allocation fails gives an errno and no disk, or succeeds, and forgets no error.
 # debug
 # expect-splat: vmalloc error
 # expect-splat: vmemmap alloc failure
@@ -13,7 +13,7 @@
 
 [ "$DRIVER" = rust_pmem ] || skip_all "nd_pmem has no errors/list"
 need_faults
-plan 12
+plan 15
 modprobe nfit
 load_driver
 check_bind_with_error "$(nfit_ns)" "$(e820_ns)" "$(virtio_ns)"

@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# A bind of memory of ramdax or CXL in which any one allocation fails gives an errno and no disk, or succeeds, and forgets no error.
+# A bind or an unbind of memory of ramdax or CXL in which any one allocation fails gives an errno and no disk, or succeeds, and forgets no error.
 # debug
 # expect-splat: vmalloc error
 # expect-splat: vmemmap alloc failure
@@ -13,7 +13,7 @@
 
 [ "$DRIVER" = rust_pmem ] || skip_all "nd_pmem has no errors/list"
 need_faults
-plan 8
+plan 10
 load_driver
 # An enabled region pins the module of its bus.
 ndctl disable-region all >/dev/null 2>&1 || :

@@ -10,12 +10,12 @@
 . "$(dirname "$0")/lib/fail-nth.sh"
 
 need_faults
-plan 18
+plan 21
 for bus in "dimm=1" "dimm=0"; do
 	# shellcheck disable=SC2086 # parameters
 	provide size=$((16 << 20)) $bus
 	file=/dev/$DISK badblocks=/sys/block/$DISK/badblocks
-	zeros=$(head -c 16384 /dev/zero | gzip -c | tail -c 8 | od -An -tx4 | awk '{ print $1 }')
+	zeros=$(head -c 16384 /dev/zero | checksum)
 	check "$bus: zeroed" dd if=/dev/zero of="$file" bs=64k seek=16 count=1 oflag=direct
 	check_no_faults "$bus: read" "ok $zeros" "pread=$file=1M=16K"
 	check_no_faults "$bus: write" "ok 16384" "pwrite=$file=1M=16K"
@@ -34,3 +34,9 @@ for bus in "dimm=1" "dimm=0"; do
 	is "$bus: the rest of that error is listed" "$(badblocks_of "$DISK")" "6144+16 6168+24 6200+72"
 	provider_cleanup
 done
+# The BTT copies the data to a free block, and writes an entry of its log and of its map.
+provide size=$((32 << 20)) pages=1 dimm=0
+file=/dev/$(make_namespace -e "$NAMESPACE" -m sector -l 4096 | jq -r .blockdev)
+check "sector mode: zeroed" dd if=/dev/zero of="$file" bs=64k seek=16 count=1 oflag=direct
+check_no_faults "sector mode: read" "ok $zeros" "pread=$file=1M=16K"
+check_no_faults "sector mode: write" "ok 16384" "pwrite=$file=1M=16K"

@@ -63,6 +63,11 @@ stop_atomic_faults() {
 	echo N >$faults_kind/ignore-gfp-wait
 }
 
+# checksum: that of its input, as pmem-io fail-nth prints it.
+checksum() {
+	gzip -c | tail -c 8 | od -An -tx4 | awk '{ print $1 }'
+}
+
 # check_faults NAME ALLOWED ARGUMENTS OF pmem-io fail-nth…: passes if faults were injected, and each result is as this extended
 # regular expression says. Prints the results.
 check_faults() {
@@ -93,7 +98,8 @@ check_bind() {
 	check "$faults_bound: and a read" read_sectors "$faults_disk" 0 8
 }
 
-# check_bind_with_error NAMESPACE…: 4 rows each: binds namespaces in raw mode that have an error, one by one. There is no other.
+# check_bind_with_error NAMESPACE…: 5 rows each: binds and unbinds namespaces in raw mode that have an error, one by one. There is no
+# other.
 check_bind_with_error() {
 	# The kernel does not look whether it gets memory for page tables of the direct map (phys_pud_init), with any driver.
 	spare_allocations_in alloc_low_pages
@@ -106,6 +112,8 @@ check_bind_with_error() {
 	for faults_disk in $faults_disks; do
 		check_bind "$1" "$1" "$faults_disk"
 		is "$1: the error is listed" "$(cat "$ND/$1/errors/list")" "65536 4096 log"
+		check_faults "$1: unbind" "ok; none; ok; ok 65536 4096 log|$ERRORS; $faults_disk; Device or resource busy \(os error 16\); ok 65536 4096 log" \
+			"write=$UNBIND=$1" --look "/sys/block/pmem*" --then "-write=$BIND=$1" --then "run=cat $ND/$1/errors/list"
 		echo "drop 0 $(cat "$ND/$1/size")" >"$ND/$1/errors/list"
 		echo "$1" >"$UNBIND"
 		shift
