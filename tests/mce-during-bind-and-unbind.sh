@@ -4,7 +4,7 @@
 #
 # Memory-failure recovery may read struct pages before memremap_pages() has initialised them, or after memunmap_pages(), and
 # crash, whatever the driver (patches/0009). The NVDIMM's namespace, in raw mode, has none. Those of e820 memory are zeroes
-# before, which is harmless, but a pattern on a kernel for debugging.
+# before, which is harmless, but a pattern on a kernel for debugging. mce-during-bind-fsdax-and-sector has the other modes.
 # vm: --bare --e820 32M@512M --nvdimm size=48M --cpus 2
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/mce-inject.sh"
@@ -25,18 +25,7 @@ report_pages() {
 
 # raise_pages START
 raise_pages() {
-	page=$REPORTED
-	while [ $page -lt $PAGES ]; do
-		host mce $(($1 + page * STRIDE))
-		page=$((page + 1))
-		echo $page >/tmp/mce_next
-	done
-}
-
-# next_page: the number of the page that comes next: those before it were injected. The file may be about to be written.
-next_page() {
-	until read -r page_text </tmp/mce_next; do :; done
-	echo "$page_text"
+	mce_raise_pages "$1" $STRIDE $REPORTED $((PAGES - 1))
 }
 
 # are_listed FIRST NEXT: the pages from FIRST on, and before NEXT, are in the disk's badblocks. Prints the others.
@@ -68,11 +57,11 @@ test_rebind() {
 		disk=$(disk_of "$1")
 		first=0
 		# The next page may have been injected before the bind.
-		[ "$1" = "$nvdimm" ] || first=$(($(next_page) + 1))
+		[ "$1" = "$nvdimm" ] || first=$(($(mce_next) + 1))
 		[ $((rounds % 4)) != 0 ] || sleep 0.2
 		# So that some come.
 		[ "$1" = "$nvdimm" ] || sleep 0.1
-		next=$(next_page)
+		next=$(mce_next)
 		[ "$next" -le "$first" ] || looked_at=$((looked_at + next - first))
 		[ "$1" != "$nvdimm" ] && [ "$DRIVER" = nd_pmem ] ||
 			wait_for 10 are_listed "$first" "$next" >/tmp/unlisted || unlisted="$unlisted $(tail -n 1 /tmp/unlisted)"

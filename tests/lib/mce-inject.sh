@@ -39,6 +39,22 @@ mce_inject_pages() {
 	echo 0 >/sys/kernel/tracing/events/mce/mce_record/enable
 }
 
+# mce_raise_pages ADDRESS STRIDE FIRST LAST: the same, as exceptions of the processor, which lead to memory-failure recovery.
+mce_raise_pages() {
+	raise_next=$3
+	while [ "$raise_next" -le "$4" ]; do
+		host mce $(($1 + raise_next * $2))
+		raise_next=$((raise_next + 1))
+		echo "$raise_next" >/tmp/mce_next
+	done
+}
+
+# mce_next: the number of the page that comes next: those before it were injected. The file may be about to be written.
+mce_next() {
+	until read -r mce_text </tmp/mce_next; do :; done
+	echo "$mce_text"
+}
+
 # unlisted_pages LIST STRIDE FIRST NEXT: which of the pages at multiples of STRIDE, from number FIRST on and before NEXT, are not
 # in this list: an errors/list, in bytes, or a badblocks, in sectors.
 unlisted_pages() {
