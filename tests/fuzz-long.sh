@@ -12,7 +12,7 @@
 # expect-splat: WARNING: mm/page_alloc.c
 # expect-splat: WARNING: drivers/nvdimm/ < nd_cmd_in_size
 # expect-splat: WARNING: mm/ < acpi_ut_copy_eobject_to_iobject
-# timeout: 5400
+# timeout: 10800
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/fuzz.sh"
 
