@@ -5,11 +5,12 @@
 
 use crate::bus::announce;
 use crate::inputs::Inputs;
+use crate::minimize::{Only, print_shortest};
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 use fastrand::Rng;
 use rustix::io::Errno;
-use std::fs::{self, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
@@ -29,74 +30,90 @@ pub struct Commands {
     size: u64,
     #[command(flatten)]
     inputs: Inputs,
+    #[command(flatten)]
+    only: Only,
 }
 
 impl Commands {
-    /// Writes each command, and compares the errno with the model's, and from time to time the list. Empties the list at
-    /// the end. Returns how many differed.
+    /// Writes each command, and compares the errno with the model's, and after each sequence the list. Empties the list at
+    /// the end. Returns how many differed; of the first sequence that did, prints the commands that are needed.
     pub fn run(&self) -> Result<usize> {
-        let name = || self.list.display().to_string();
         let file = OpenOptions::new()
             .write(true)
             .open(&self.list)
-            .with_context(name)?;
-        let mut model = Model::new(self.size);
+            .with_context(|| self.list.display().to_string())?;
         let (mut different, mut accepted) = (0, 0);
-        file.write_at(format!("drop 0 {}", self.size).as_bytes(), 0)
-            .with_context(name)?;
-        let seed = self.inputs.seed;
-        for (number, mut random) in self.inputs.each() {
-            let text = command(&mut random, self.size);
-            let shown = text.escape_ascii();
-            if number % 256 == 0 {
-                announce(&format!("seed {seed} commands from {number}"))?;
+        for (first, inputs) in self.inputs.sequences() {
+            let arguments = self.inputs.arguments(first, inputs.len());
+            announce(&format!("commands {arguments}"))?;
+            let commands = inputs
+                .into_iter()
+                .map(|mut random| command(&mut random, self.size));
+            let commands = self.only.of(commands.enumerate().collect());
+            let (count, differences) = self.write_all(&file, &commands)?;
+            accepted += count;
+            for text in &differences {
+                println!("{arguments}: {text}");
             }
-            let got = errno(file.write_at(&text, 0));
-            let good = match model.write(&text) {
-                Ok(()) => got.is_none(),
-                Err(errors) => got.is_some_and(|got| errors.contains(&got)),
-            };
-            if !good {
-                different += 1;
-                println!("seed {seed} command {number} \"{shown}\": errno {got:?}");
+            if different == 0 && !differences.is_empty() {
+                let show = |text: &Vec<u8>| format!("\"{}\"", text.escape_ascii());
+                print_shortest(&arguments, &commands, show, |some| {
+                    self.write_all(&file, some)
+                        .is_ok_and(|(_, differences)| !differences.is_empty())
+                });
             }
-            accepted += u64::from(got.is_none());
-            if number % 512 == 511 {
-                different += self.compare(&model)?;
-            }
+            different += differences.len();
         }
-        different += self.compare(&model)?;
         println!("{accepted} commands accepted");
+        self.empty(&file)?;
+        Ok(different)
+    }
+
+    fn empty(&self, file: &File) -> Result<()> {
+        let name = || self.list.display().to_string();
         file.write_at(format!("drop 0 {}", self.size).as_bytes(), 0)
             .with_context(name)?;
         ensure!(
             fs::read(&self.list).with_context(name)?.is_empty(),
             "the list is not empty after \"drop\""
         );
-        Ok(different)
+        Ok(())
     }
 
-    /// Compares the list with the model; returns 1 if they differ.
-    fn compare(&self, model: &Model) -> Result<usize> {
+    /// Writes commands to the empty list. Returns how many were accepted, and what differs from the model.
+    fn write_all(&self, file: &File, commands: &[(usize, Vec<u8>)]) -> Result<(u64, Vec<String>)> {
+        self.empty(file)?;
+        let mut model = Model::new(self.size);
+        let (mut accepted, mut differences) = (0, Vec::new());
+        for (place, text) in commands {
+            let got = errno(file.write_at(text, 0));
+            let good = match model.write(text) {
+                Ok(()) => got.is_none(),
+                Err(errors) => got.is_some_and(|got| errors.contains(&got)),
+            };
+            if !good {
+                let shown = text.escape_ascii();
+                differences.push(format!("command {place} \"{shown}\": errno {got:?}"));
+            }
+            accepted += u64::from(got.is_none());
+        }
         let list =
             fs::read_to_string(&self.list).with_context(|| self.list.display().to_string())?;
-        let wanted = model.list();
-        if list == wanted {
-            return Ok(0);
-        }
-        let differs = |(got, wanted): &(&str, &str)| got != wanted;
-        let first = list
-            .lines()
-            .chain([""])
-            .zip(wanted.lines().chain([""]))
-            .find(differs);
-        println!(
-            "the list differs: {first:?}, of {} and {} lines",
-            list.lines().count(),
-            wanted.lines().count()
-        );
-        Ok(1)
+        differences.extend(difference(&list, &model.list()));
+        Ok((accepted, differences))
     }
+}
+
+/// Returns how a list differs from the one that is wanted.
+fn difference(list: &str, wanted: &str) -> Option<String> {
+    let differs = |(got, wanted): &(&str, &str)| got != wanted;
+    let pairs = list.lines().chain([""]).zip(wanted.lines().chain([""]));
+    let first = pairs.into_iter().find(differs)?;
+    Some(format!(
+        "the list differs: {first:?}, of {} and {} lines",
+        list.lines().count(),
+        wanted.lines().count()
+    ))
 }
 
 fn errno(written: io::Result<usize>) -> Option<i32> {

@@ -6,6 +6,7 @@
 use crate::bus::{announce, parse_errors, read, read_number};
 use crate::inputs::Inputs;
 use crate::layout::number;
+use crate::minimize::{Only, print_shortest};
 use crate::requests::{BLKROSET, BLKRRPART, BLKZEROOUT, Kind, ND_CMD_CLEAR_ERROR, request};
 use abstractions::DirectBuffer;
 use abstractions::raw_ioctl::{Area, Device, Place, Request};
@@ -36,9 +37,27 @@ pub struct Ioctls {
     disk: PathBuf,
     #[command(flatten)]
     inputs: Inputs,
+    #[command(flatten)]
+    only: Only,
     /// Print each request and its result
     #[arg(long)]
     verbose: bool,
+}
+
+/// What requests are made to.
+struct Target {
+    disk: Disk,
+    buses: Vec<Device>,
+    dimms: Vec<Device>,
+    area: Area,
+}
+
+/// A request, and the number of its device among those of a kind.
+#[derive(Clone, Debug)]
+struct Made {
+    kind: Kind,
+    device: usize,
+    request: Request,
 }
 
 /// The disk, and what it must be like.
@@ -54,60 +73,119 @@ struct Disk {
 }
 
 impl Ioctls {
-    /// Makes each request, and compares the disk with the model from time to time. Prints how often each kind of device gave
-    /// each result, and a checksum of all results in order; returns how many differed from the model.
+    /// Makes each request, and compares the disk with the model after each sequence. Prints how often each kind of device
+    /// gave each result, and a checksum of all results in order; returns how many differed from the model. Of the first
+    /// sequence that did, prints the requests that are needed.
     pub fn run(&self) -> Result<usize> {
-        let mut disk = Disk::new(&self.disk)?;
-        let disks = (Kind::Disk, Vec::new());
-        let buses = (Kind::Bus, open_all("ndctl")?);
-        let dimms = (Kind::Dimm, open_all("nmem")?);
-        let mut area = Area::new()?;
+        let mut target = Target::new(&self.disk)?;
         let (mut seen, mut all) = (BTreeMap::<_, u64>::new(), crc32fast::Hasher::new());
         let mut different = 0;
-        let seed = self.inputs.seed;
-        for (input, mut random) in self.inputs.each() {
-            if input % 256 == 0 {
-                announce(&format!("seed {seed} ioctls from {input}"))?;
-                different += disk.compare(&mut area)?;
-                disk.renew(&mut Rng::with_seed(random.u64(..)))?;
+        for (first, mut inputs) in self.inputs.sequences() {
+            let arguments = self.inputs.arguments(first, inputs.len());
+            announce(&format!("ioctls {arguments}"))?;
+            let bad = inputs[0].fork();
+            let made = inputs.iter_mut().enumerate();
+            let made = made.map(|(place, random)| (place, target.make(place, random)));
+            let requests = self.only.of(made.collect());
+            let differences = target.request_all(&bad, &requests, |place, made, result| {
+                if self.verbose {
+                    println!("{} {made:?}: {result:?}", first + place as u64);
+                }
+                let errno = result.as_ref().err().copied().unwrap_or(0);
+                all.update(&errno.to_le_bytes());
+                // A label area is not the same in each guest.
+                if let (Ok(bytes), Kind::Disk | Kind::Bus) = (result, made.kind) {
+                    all.update(bytes);
+                }
+                *seen.entry((made.kind, errno)).or_default() += 1;
+            })?;
+            for text in &differences {
+                println!("{arguments}: {text}");
             }
-            if input % 16 == 0 {
-                disk.set_writable(&mut area)?;
+            if different == 0 && !differences.is_empty() {
+                let show = |made: &Made| format!("{made:?}");
+                print_shortest(&arguments, &requests, show, |some| {
+                    let differences = target.request_all(&bad, some, |_, _, _| {});
+                    differences.is_ok_and(|differences| !differences.is_empty())
+                });
             }
-            let (kind, devices) = match random.u8(0..8) {
-                0..3 => &buses,
-                3 => &dimms,
-                _ => &disks,
-            };
-            let device = random.choice(devices).unwrap_or(&disk.device);
-            let kind = if devices.is_empty() {
-                Kind::Disk
-            } else {
-                *kind
-            };
-            let request = request(kind, &mut random, &disk.space);
-            let result = area.request(device, &request)?;
-            if self.verbose {
-                println!("{input} {kind:?} {request:?}: {result:?}");
-            }
-            if !disk.expect(kind, &request, &result) {
-                different += 1;
-                println!("seed {seed} input {input} {kind:?} {request:?}: {result:?}");
-            }
-            let errno = result.as_ref().err().copied().unwrap_or(0);
-            all.update(&errno.to_le_bytes());
-            // A label area is not the same in each guest.
-            if let (Ok(bytes), Kind::Disk | Kind::Bus) = (&result, kind) {
-                all.update(bytes);
-            }
-            *seen.entry((kind, errno)).or_default() += 1;
+            different += differences.len();
         }
-        different += disk.compare(&mut area)?;
         for ((kind, errno), count) in &seen {
             println!("{kind:?}, errno {errno}: {count}");
         }
         println!("checksum {:08x}", all.finalize());
         Ok(different)
+    }
+}
+
+impl Target {
+    fn new(disk: &Path) -> Result<Self> {
+        Ok(Self {
+            disk: Disk::new(disk)?,
+            buses: open_all("ndctl")?,
+            dimms: open_all("nmem")?,
+            area: Area::new()?,
+        })
+    }
+
+    /// Returns the request for a place in a sequence.
+    fn make(&self, place: usize, random: &mut Rng) -> Made {
+        if place % 16 == 0 {
+            // Some requests make the disk read-only.
+            return Made {
+                kind: Kind::Disk,
+                device: 0,
+                request: of_disk(BLKROSET),
+            };
+        }
+        let (kind, devices) = match random.u8(0..8) {
+            0..3 if !self.buses.is_empty() => (Kind::Bus, self.buses.len()),
+            3 if !self.dimms.is_empty() => (Kind::Dimm, self.dimms.len()),
+            _ => (Kind::Disk, 1),
+        };
+        Made {
+            kind,
+            device: random.usize(0..devices),
+            request: request(kind, random, &self.disk.space),
+        }
+    }
+
+    /// Makes requests to the disk as it is at the start of a sequence, with errors that `bad` places. Calls `see` with each
+    /// result, and returns what differs from the model.
+    fn request_all(
+        &mut self,
+        bad: &Rng,
+        requests: &[(usize, Made)],
+        mut see: impl FnMut(usize, &Made, &Result<Vec<u8>, i32>),
+    ) -> Result<Vec<String>> {
+        self.disk.reset(&mut self.area, bad.clone())?;
+        let mut differences = Vec::new();
+        for (place, made) in requests {
+            let device = match made.kind {
+                Kind::Disk => &self.disk.device,
+                Kind::Bus => &self.buses[made.device],
+                Kind::Dimm => &self.dimms[made.device],
+            };
+            let result = self.area.request(device, &made.request)?;
+            see(*place, made, &result);
+            if !self.disk.expect(made.kind, &made.request, &result) {
+                differences.push(format!("request {place} {made:?}: {result:?}"));
+            }
+        }
+        differences.extend(self.disk.compare(&mut self.area)?);
+        Ok(differences)
+    }
+}
+
+/// Returns a request to a disk with a zero, or without an argument.
+fn of_disk(number: u8) -> Request {
+    Request {
+        number,
+        encoded: 0,
+        bytes: vec![0; 4],
+        link: None,
+        place: Place::Room,
     }
 }
 
@@ -164,32 +242,17 @@ impl Disk {
         let resource = read(&folder.join("device/resource"))?;
         let start = u64::from_str_radix(resource.trim().trim_start_matches("0x"), 16)?;
         let size = read_number(&folder.join("size"))?;
-        let mut disk = Self {
+        Ok(Self {
             device: open(path, OFlags::DIRECT)?,
             folder,
             space: start..start + size * SECTOR as u64,
             zero: vec![true; size as usize],
             bad: vec![false; size as usize],
-        };
-        disk.bad = disk.listed("badblocks", ' ', 1)?;
-        ensure!(disk.bad.iter().all(|bad| !bad), "the disk has bad blocks");
-        Ok(disk)
-    }
-
-    /// Lets the disk be written again after a request that has made it read-only.
-    fn set_writable(&self, area: &mut Area) -> Result<()> {
-        self.must(area, BLKROSET)
+        })
     }
 
     fn must(&self, area: &mut Area, number: u8) -> Result<()> {
-        let request = Request {
-            number,
-            encoded: 0,
-            bytes: vec![0; 4],
-            link: None,
-            place: Place::Room,
-        };
-        let result = area.request(&self.device, &request)?;
+        let result = area.request(&self.device, &of_disk(number))?;
         ensure!(
             result.is_ok() || result == Err(EIO),
             "request {number}: {result:?}"
@@ -236,11 +299,16 @@ impl Disk {
         Ok(all)
     }
 
-    /// Compares lists and contents with the model; returns how many differ. Removes partitions before.
-    fn compare(&self, area: &mut Area) -> Result<usize> {
-        self.set_writable(area)?;
-        self.must(area, BLKRRPART)?;
-        let mut different = 0;
+    /// Makes the disk writable, and removes its partitions.
+    fn restore(&self, area: &mut Area) -> Result<()> {
+        self.must(area, BLKROSET)?;
+        self.must(area, BLKRRPART)
+    }
+
+    /// Compares lists and contents with the model; returns what differs.
+    fn compare(&self, area: &mut Area) -> Result<Vec<String>> {
+        self.restore(area)?;
+        let mut differences = Vec::new();
         let mut lists = vec![("badblocks", self.listed("badblocks", ' ', 1)?)];
         // Only rust_pmem has this list.
         if self.folder.join("device/errors/list").exists() {
@@ -251,11 +319,8 @@ impl Disk {
             let pairs = || list.iter().zip(&self.bad).enumerate();
             let first = pairs().find(|(_, (got, wanted))| got != wanted);
             if let Some((sector, (got, _))) = first {
-                different += 1;
-                println!(
-                    "{name}: sector {sector} is {}listed",
-                    if *got { "" } else { "not " }
-                );
+                let not = if *got { "" } else { "not " };
+                differences.push(format!("{name}: sector {sector} is {not}listed"));
             }
         }
         let media = self.listed(MEDIA, '+', SECTOR as u64)?;
@@ -264,10 +329,12 @@ impl Disk {
             .zip(&self.bad)
             .position(|(media, bad)| *media && !bad);
         if let Some(sector) = lost {
-            different += 1;
-            println!("sector {sector} has a media error, but was repaired");
+            differences.push(format!(
+                "sector {sector} has a media error, but was repaired"
+            ));
         }
-        Ok(different + self.compare_contents()?)
+        differences.extend(self.compare_contents());
+        Ok(differences)
     }
 
     fn contents(&self, sectors: &Range<usize>) -> Vec<u8> {
@@ -278,8 +345,8 @@ impl Disk {
         sectors.collect::<Vec<_>>().concat()
     }
 
-    fn compare_contents(&self) -> Result<usize> {
-        let mut different = 0;
+    fn compare_contents(&self) -> Vec<String> {
+        let mut differences = Vec::new();
         for (bad, sectors) in runs(&self.bad) {
             let mut buffer = DirectBuffer::new(sectors.len() * SECTOR);
             let read = self
@@ -291,26 +358,27 @@ impl Disk {
                 Err(error) => bad && error.raw_os_error() == Some(EIO),
             };
             if !good {
-                different += 1;
-                println!("sectors {sectors:?} (bad: {bad}) are not as they were: {read:?}");
+                differences.push(format!(
+                    "sectors {sectors:?} (bad: {bad}) are not as they were: {read:?}"
+                ));
             }
         }
-        Ok(different)
+        differences
     }
 
-    /// Fills the sectors that were zeroed, and makes others bad.
-    fn renew(&mut self, random: &mut Rng) -> Result<()> {
-        for (zero, sectors) in runs(&self.zero) {
-            if zero && !self.bad[sectors.clone()].contains(&true) {
-                self.zero[sectors.clone()].fill(false);
-                let mut buffer = DirectBuffer::new(sectors.len() * SECTOR);
-                buffer.bytes().copy_from_slice(&self.contents(&sectors));
-                let offset = (sectors.start * SECTOR) as u64;
-                let written = self.device.file().write_all_at(buffer.bytes(), offset);
-                written.context("write of the pattern")?;
-            }
+    /// Repairs and fills all sectors, and makes some bad.
+    fn reset(&mut self, area: &mut Area, mut random: Rng) -> Result<()> {
+        self.restore(area)?;
+        self.zero.fill(false);
+        self.bad.fill(false);
+        for (_, sectors) in runs(&self.zero) {
+            let mut buffer = DirectBuffer::new(sectors.len() * SECTOR);
+            buffer.bytes().copy_from_slice(&self.contents(&sectors));
+            let offset = (sectors.start * SECTOR) as u64;
+            let written = self.device.file().write_all_at(buffer.bytes(), offset);
+            written.context("write of the pattern")?;
         }
-        for _ in 0..8 {
+        for _ in 0..16 {
             let start = match random.bool() {
                 true => random.usize(0..256),
                 false => random.usize(0..self.bad.len() - 8),
