@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# Thousands of random requests, many at once by io_uring, match a model: odd vectors and places, flags, bad pages, the end.
+# Thousands of random requests, many at once by io_uring, match a model: vectors, registered buffers, zeroing, flags, bad pages, the end.
 # vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
 # timeout: 240
 . "$(dirname "$0")/lib/test.sh"

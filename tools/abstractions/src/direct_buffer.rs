@@ -40,6 +40,11 @@ impl DirectBuffer {
     pub fn bytes(&mut self) -> &mut [u8] {
         &mut self.bytes[self.start..self.start + self.length]
     }
+
+    /// Returns all of the allocation, of which [`bytes`](Self::bytes) are a part.
+    pub fn allocation(&mut self) -> &mut [u8] {
+        &mut self.bytes
+    }
 }
 
 #[cfg(test)]

@@ -4,9 +4,10 @@
 
 use crate::DirectBuffer;
 use io_uring::{IoUring, opcode, squeue, types};
+use rustix::fs::FallocateFlags;
 use rustix::io::ReadWriteFlags;
 use std::fs::File;
-use std::io::{self, IoSlice, IoSliceMut};
+use std::io;
 use std::os::fd::AsRawFd;
 use std::process;
 
@@ -19,6 +20,8 @@ pub enum Kind {
     Write,
     /// Makes earlier writes durable.
     Flush,
+    /// Does what fallocate(2) does with this mode, to so many bytes.
+    Allocate(FallocateFlags, u64),
 }
 
 /// A request to a file.
@@ -31,6 +34,8 @@ pub struct Request {
     pub buffers: Vec<DirectBuffer>,
     /// The flags of preadv2(2) or pwritev2(2).
     pub flags: ReadWriteFlags,
+    /// The memory around its only buffer is registered (`IORING_OP_READ_FIXED`, `IORING_OP_WRITE_FIXED`).
+    pub registered: bool,
     /// A worker thread of io_uring makes it (`IOSQE_ASYNC`).
     pub by_worker: bool,
 }
@@ -42,7 +47,7 @@ pub struct Queue {
 
 impl Queue {
     /// Sets up a queue for at most `depth` requests at once. If it is `polled`, it asks the device for their ends
-    /// (`IORING_SETUP_IOPOLL`), and takes no [`Kind::Flush`].
+    /// (`IORING_SETUP_IOPOLL`), and takes only [`Kind::Read`] and [`Kind::Write`].
     pub fn new(depth: u32, polled: bool) -> io::Result<Self> {
         let mut builder = IoUring::builder();
         if polled {
@@ -61,68 +66,47 @@ impl Queue {
         file: &File,
         requests: &mut [Request],
     ) -> io::Result<Vec<io::Result<usize>>> {
-        if requests.len() > self.ring.params().sq_entries() as usize {
+        let misregistered = |request: &Request| request.registered && request.buffers.len() != 1;
+        if requests.len() > self.ring.params().sq_entries() as usize
+            || requests.iter().any(misregistered)
+        {
             return Err(io::ErrorKind::InvalidInput.into());
         }
+        let registered: Vec<libc::iovec> = requests
+            .iter_mut()
+            .filter(|request| request.registered)
+            .flat_map(|request| &mut request.buffers)
+            .map(|buffer| vector(buffer.allocation()))
+            .collect();
         // The vectors have to stay where they are until the end of the requests.
-        let mut reads = Vec::new();
-        let mut writes = Vec::new();
-        for (index, request) in requests.iter_mut().enumerate() {
-            let buffers = request.buffers.iter_mut().map(DirectBuffer::bytes);
-            match request.kind {
-                Kind::Read => {
-                    let vector: Vec<_> = buffers.map(IoSliceMut::new).collect();
-                    reads.push((
-                        index,
-                        request.offset,
-                        request.flags,
-                        request.by_worker,
-                        vector,
-                    ));
-                }
-                _ => {
-                    let vector: Vec<_> = buffers.map(|bytes| IoSlice::new(bytes)).collect();
-                    writes.push((
-                        index,
-                        request.kind,
-                        request.offset,
-                        request.flags,
-                        request.by_worker,
-                        vector,
-                    ));
-                }
-            }
-        }
-        let fd = types::Fd(file.as_raw_fd());
+        let vectors: Vec<Vec<libc::iovec>> = requests
+            .iter_mut()
+            .map(|request| request.buffers.iter_mut())
+            .map(|buffers| buffers.map(|buffer| vector(buffer.bytes())).collect())
+            .collect();
         let mut entries = Vec::new();
-        for (index, offset, flags, by_worker, vector) in &mut reads {
-            // An `IoSliceMut` is an `iovec`.
-            let (start, count) = (vector.as_mut_ptr().cast(), vector.len() as u32);
-            let entry = opcode::Readv::new(fd, start, count)
-                .offset(*offset)
-                .rw_flags(flags.bits() as i32)
-                .build();
-            entries.push(finished(entry, *index, *by_worker));
+        let mut slot = 0;
+        for (index, (request, vector)) in requests.iter().zip(&vectors).enumerate() {
+            let entry = entry(file, request, vector, slot).user_data(index as u64);
+            entries.push(match request.by_worker {
+                true => entry.flags(squeue::Flags::ASYNC),
+                false => entry,
+            });
+            slot += u16::from(request.registered);
         }
-        for (index, kind, offset, flags, by_worker, vector) in &writes {
-            let entry = match kind {
-                Kind::Flush => opcode::Fsync::new(fd).build(),
-                _ => opcode::Writev::new(fd, vector.as_ptr().cast(), vector.len() as u32)
-                    .offset(*offset)
-                    .rw_flags(flags.bits() as i32)
-                    .build(),
-            };
-            entries.push(finished(entry, *index, *by_worker));
+        if !registered.is_empty() {
+            // SAFETY: The allocations are borrowed until this function returns, which is after they are unregistered,
+            // or never.
+            unsafe { self.ring.submitter().register_buffers(&registered)? };
         }
-        let count = entries.len();
         // SAFETY: The vectors, their buffers and the file are borrowed until this function returns, which is after
         // all requests have ended, or never.
         unsafe { self.ring.submission().push_multiple(&entries) }
             .unwrap_or_else(|_| process::abort());
         let mut results: Vec<io::Result<usize>> = Vec::new();
-        results.resize_with(count, || Ok(0));
+        results.resize_with(entries.len(), || Ok(0));
         let mut ended = 0;
-        while ended < count {
+        while ended < entries.len() {
             match self.ring.submit_and_wait(1) {
                 Err(error) if error.kind() != io::ErrorKind::Interrupted => process::abort(),
                 _ => {}
@@ -135,16 +119,51 @@ impl Queue {
                 };
             }
         }
+        if !registered.is_empty() && self.ring.submitter().unregister_buffers().is_err() {
+            process::abort();
+        }
         Ok(results)
     }
 }
 
-/// Adds what all entries have.
-fn finished(entry: squeue::Entry, index: usize, by_worker: bool) -> squeue::Entry {
-    let entry = entry.user_data(index as u64);
-    match by_worker {
-        true => entry.flags(squeue::Flags::ASYNC),
-        false => entry,
+fn vector(bytes: &mut [u8]) -> libc::iovec {
+    libc::iovec {
+        iov_base: bytes.as_mut_ptr().cast(),
+        iov_len: bytes.len(),
+    }
+}
+
+/// Returns the entry of a request. `slot` is that of its registered buffer.
+fn entry(file: &File, request: &Request, vector: &[libc::iovec], slot: u16) -> squeue::Entry {
+    let fd = types::Fd(file.as_raw_fd());
+    let (offset, flags) = (request.offset, request.flags.bits() as i32);
+    let (start, count) = (vector.as_ptr(), vector.len() as u32);
+    match (request.kind, request.registered, vector) {
+        (Kind::Flush, ..) => opcode::Fsync::new(fd).build(),
+        (Kind::Allocate(mode, length), ..) => opcode::Fallocate::new(fd, length)
+            .offset(offset)
+            .mode(mode.bits() as i32)
+            .build(),
+        (Kind::Read, true, [one, ..]) => {
+            opcode::ReadFixed::new(fd, one.iov_base.cast(), one.iov_len as u32, slot)
+                .offset(offset)
+                .rw_flags(flags)
+                .build()
+        }
+        (Kind::Write, true, [one, ..]) => {
+            opcode::WriteFixed::new(fd, one.iov_base.cast(), one.iov_len as u32, slot)
+                .offset(offset)
+                .rw_flags(flags)
+                .build()
+        }
+        (Kind::Read, ..) => opcode::Readv::new(fd, start, count)
+            .offset(offset)
+            .rw_flags(flags)
+            .build(),
+        (Kind::Write, ..) => opcode::Writev::new(fd, start, count)
+            .offset(offset)
+            .rw_flags(flags)
+            .build(),
     }
 }
 
@@ -161,7 +180,15 @@ mod tests {
                 .map(|&length| DirectBuffer::new(length))
                 .collect(),
             flags: ReadWriteFlags::empty(),
+            registered: false,
             by_worker: false,
+        }
+    }
+
+    fn registered(kind: Kind, offset: u64, length: usize) -> Request {
+        Request {
+            registered: true,
+            ..request(kind, offset, &[length])
         }
     }
 
@@ -185,5 +212,61 @@ mod tests {
         let results = queue.submit(&file, &mut requests).unwrap();
         assert!(matches!(results[..], [Ok(1024), Ok(0), Ok(512)]));
         assert!(requests[0].buffers[0].bytes().iter().all(|&byte| byte == 7));
+    }
+
+    #[test]
+    fn registered_buffers_are_used_at_their_places() {
+        let Ok(mut queue) = Queue::new(4, false) else {
+            return;
+        };
+        let file = tempfile::tempfile().unwrap();
+        let mut writes = [
+            registered(Kind::Write, 0, 512),
+            request(Kind::Write, 512, &[512]),
+            registered(Kind::Write, 1024, 512),
+        ];
+        for (value, write) in (1..).zip(&mut writes) {
+            write.buffers[0].bytes().fill(value);
+        }
+        let Ok(results) = queue.submit(&file, &mut writes) else {
+            // The kernel may limit what is pinned.
+            return;
+        };
+        assert!(matches!(results[..], [Ok(512), Ok(512), Ok(512)]));
+        let mut reads = [
+            registered(Kind::Read, 1024, 1024),
+            registered(Kind::Read, 0, 1024),
+        ];
+        let results = queue.submit(&file, &mut reads).unwrap();
+        assert!(matches!(results[..], [Ok(512), Ok(1024)]));
+        let [last, first] = reads.each_mut().map(|read| read.buffers[0].bytes());
+        assert_eq!(*last, *[[3; 512], [0; 512]].concat());
+        assert_eq!(*first, *[[1; 512], [2; 512]].concat());
+        let mut two = [request(Kind::Write, 0, &[512, 512])];
+        two[0].registered = true;
+        assert!(queue.submit(&file, &mut two).is_err());
+    }
+
+    #[test]
+    fn range_is_zeroed() {
+        let Ok(mut queue) = Queue::new(4, false) else {
+            return;
+        };
+        let file = tempfile::tempfile().unwrap();
+        let mut write = request(Kind::Write, 0, &[4096]);
+        write.buffers[0].bytes().fill(7);
+        queue.submit(&file, &mut [write]).unwrap();
+        let mode = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        let mut zero = [request(Kind::Allocate(mode, 1024), 512, &[])];
+        assert!(matches!(
+            queue.submit(&file, &mut zero).unwrap()[..],
+            [Ok(0)]
+        ));
+        let mut read = [request(Kind::Read, 0, &[2048])];
+        queue.submit(&file, &mut read).unwrap();
+        assert_eq!(
+            *read[0].buffers[0].bytes(),
+            *[[7; 512], [0; 512], [0; 512], [7; 512]].concat()
+        );
     }
 }

@@ -5,10 +5,10 @@
 use crate::sequence::{differences, unaligned_buffer};
 use abstractions::DirectBuffer;
 use abstractions::queue::{Kind, Queue, Request};
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use fastrand::Rng;
-use rustix::fs::{OFlags, ioctl_blksszget};
+use rustix::fs::{FallocateFlags, OFlags, ioctl_blksszget};
 use rustix::io::{Errno, ReadWriteFlags};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, OpenOptions};
@@ -32,7 +32,7 @@ pub struct Requests {
     /// Stop after this time
     #[arg(long, value_name = "SECONDS")]
     seconds: Option<u64>,
-    /// How much of the disk to use, from its start
+    /// How much of the disk to use, from its start; its last sectors are used in any case
     #[arg(long, value_name = "SIZE", default_value_t = Size::from_mib(16))]
     length: Size,
     /// Add pages to the disk's badblocks, and repair them by overwrites of whole pages
@@ -49,26 +49,26 @@ const DEPTH: usize = 32;
 const MAX_BUFFERS: usize = 300;
 const PAGE_BYTES: usize = PAGE as usize;
 
+/// Alignment of memory and lengths of buffers that every disk accepts.
+const ALIGN: usize = 512;
+/// Sectors at the end of the disk that are used.
+const LAST: usize = 64;
+
 /// The expected contents of a disk.
 struct Model {
+    /// The used bytes: those from the start of the disk, and its last ones.
     image: Vec<u8>,
-    /// Numbers of the bad pages.
+    /// How many of them are from the start.
+    head: usize,
+    /// Numbers of the bad pages, which are in the head.
     bad: BTreeSet<usize>,
     sector: usize,
     /// The size of the disk in bytes.
-    size: u64,
+    size: usize,
+    /// Whether the disk has an operation to write zeroes. Without it, the kernel writes pages of zeroes, but punches no
+    /// holes.
+    zeroes: bool,
     random: Rng,
-}
-
-/// What may become of a request.
-#[derive(Debug, PartialEq, Eq)]
-enum Expected {
-    /// All of it is done.
-    Done,
-    /// Some other number of bytes.
-    Bytes(usize),
-    /// It fails, and changes nothing.
-    Fails(Errno),
 }
 
 impl Requests {
@@ -83,15 +83,17 @@ impl Requests {
         let name = self.disk.file_name().context("the path has no file name")?;
         let sysfs = PathBuf::from("/sys/block").join(name);
         let sectors: u64 = fs::read_to_string(sysfs.join("size"))?.trim().parse()?;
-        let length = usize::try_from(self.length.bytes())?;
-        let mut model = Model {
-            image: vec![0; length],
-            bad: BTreeSet::new(),
-            sector: ioctl_blksszget(&file).context("not a block device")? as usize,
-            size: sectors * 512,
-            random: Rng::with_seed(self.seed),
-        };
-        model.overwrite(&file, 0..length)?;
+        let mut model = Model::new(
+            usize::try_from(sectors * 512)?,
+            ioctl_blksszget(&file).context("not a block device")? as usize,
+            usize::try_from(self.length.bytes())?,
+            Rng::with_seed(self.seed),
+        )?;
+        let zeroes = fs::read_to_string(sysfs.join("queue/write_zeroes_max_bytes"))?;
+        model.zeroes = zeroes.trim() != "0";
+        for place in model.places() {
+            model.overwrite(&file, place)?;
+        }
         let mut queue = Queue::new(DEPTH as u32, self.polled).context("io_uring")?;
         let mut different = 0;
         let mut seen: BTreeMap<String, u32> = BTreeMap::new();
@@ -104,7 +106,7 @@ impl Requests {
                 break;
             }
             if self.bad && model.bad.len() < 64 {
-                let page = model.random.usize(0..length / PAGE_BYTES - 8);
+                let page = model.random.usize(0..model.head / PAGE_BYTES - 8);
                 let pages = page..page + model.random.usize(1..8);
                 let sectors = PAGE_BYTES / 512;
                 let entry = format!("{} {}", pages.start * sectors, pages.len() * sectors);
@@ -114,7 +116,12 @@ impl Requests {
             let mut requests = model.requests(!self.polled);
             let results = queue.submit(&file, &mut requests).context("io_uring")?;
             for (request, result) in requests.iter_mut().zip(results) {
-                *seen.entry(describe(request, &result)).or_default() += 1;
+                let end = result
+                    .as_ref()
+                    .map_or_else(io::Error::to_string, |_| "done".into());
+                *seen
+                    .entry(format!("{}: {end}", describe(request)))
+                    .or_default() += 1;
                 different += model.check(request, &result)?;
             }
         }
@@ -122,13 +129,14 @@ impl Requests {
         for page in bad {
             model.overwrite(&file, page * PAGE_BYTES..(page + 1) * PAGE_BYTES)?;
         }
-        let mut all = vec![0; length];
-        for (index, part) in all.chunks_mut(1 << 20).enumerate() {
-            let mut buffer = unaligned_buffer(part.len(), &mut model.random);
-            file.read_exact_at(buffer.bytes(), (index as u64) << 20)?;
-            part.copy_from_slice(buffer.bytes());
+        for place in model.places() {
+            for start in place.clone().step_by(1 << 20) {
+                let length = (place.end - start).min(1 << 20);
+                let mut buffer = unaligned_buffer(length, &mut model.random);
+                file.read_exact_at(buffer.bytes(), start as u64)?;
+                different += model.differences(buffer.bytes(), start);
+            }
         }
-        different += differences(&all, &model.image, 0, model.sector);
         for (what, count) in seen {
             println!("{count:6} {what}");
         }
@@ -137,12 +145,52 @@ impl Requests {
 }
 
 impl Model {
+    fn new(size: usize, sector: usize, head: usize, random: Rng) -> Result<Self> {
+        ensure!(head <= size, "the disk has only {size} bytes");
+        let last = (LAST * sector).min(size - head);
+        Ok(Self {
+            image: vec![0; head + last],
+            head,
+            bad: BTreeSet::new(),
+            sector,
+            size,
+            zeroes: false,
+            random,
+        })
+    }
+
+    /// Returns the parts of the disk that are used.
+    fn places(&self) -> [Range<usize>; 2] {
+        let last = self.image.len() - self.head;
+        [0..self.head, self.size - last..self.size]
+    }
+
+    /// Returns the expected bytes of a part of the disk.
+    fn contents(&mut self, place: Range<usize>) -> &mut [u8] {
+        let unused = match place.start < self.head {
+            true => 0,
+            false => self.size - self.image.len(),
+        };
+        &mut self.image[place.start - unused..place.end - unused]
+    }
+
+    /// Prints where the bytes that were found differ; returns how many sectors do.
+    fn differences(&mut self, found: &[u8], start: usize) -> usize {
+        let sector = self.sector;
+        differences(
+            found,
+            self.contents(start..start + found.len()),
+            start,
+            sector,
+        )
+    }
+
     /// Returns requests that may be made at once: none shares a page with a write.
-    fn requests(&mut self, flushes: bool) -> Vec<Request> {
+    fn requests(&mut self, all_kinds: bool) -> Vec<Request> {
         let mut requests: Vec<Request> = Vec::new();
         let mut taken: Vec<Range<usize>> = Vec::new();
         for _ in 0..self.random.usize(1..=DEPTH) {
-            let request = self.request(flushes);
+            let request = self.request(all_kinds);
             let pages = pages_of(&request);
             if taken
                 .iter()
@@ -155,52 +203,57 @@ impl Model {
         requests
     }
 
-    fn request(&mut self, flushes: bool) -> Request {
-        if flushes && self.random.u32(0..10) == 0 {
-            return self.with_flags(Kind::Flush, 0, Vec::new());
+    fn request(&mut self, all_kinds: bool) -> Request {
+        match self.random.u32(0..10) {
+            0 if all_kinds => self.with_flags(Kind::Flush, 0, Vec::new()),
+            1 | 2 if all_kinds => self.allocation(),
+            _ => self.transfer(),
         }
+    }
+
+    /// Returns a request that zeroes sectors, or that a disk does not support.
+    fn allocation(&mut self) -> Request {
+        let (zero, punch) = (FallocateFlags::ZERO_RANGE, FallocateFlags::PUNCH_HOLE);
+        let keep = FallocateFlags::KEEP_SIZE;
+        let mode = self.random.choice([
+            zero,
+            zero,
+            zero | keep,
+            zero | keep,
+            punch | keep,
+            punch,
+            FallocateFlags::COLLAPSE_RANGE,
+            FallocateFlags::empty(),
+        ]);
+        let mode = mode.unwrap_or(zero);
+        let mut length = self.random.usize(0..=512 * 1024 / self.sector) * self.sector;
+        if length > 0 && self.random.u32(0..16) == 0 {
+            length -= self.random.usize(1..self.sector);
+        }
+        let mut offset = self.offset(length);
+        if let Some(pages) = self.repair(offset..offset + length) {
+            (offset, length) = (pages.start, pages.len());
+        }
+        self.with_flags(
+            Kind::Allocate(mode, length as u64),
+            offset as u64,
+            Vec::new(),
+        )
+    }
+
+    /// Returns a read or a write.
+    fn transfer(&mut self) -> Request {
         let kind = match self.random.bool() {
             true => Kind::Read,
             false => Kind::Write,
         };
-        let mut lengths = match self.random.u32(0..4) {
-            // Many small ones.
-            0 => (0..self.random.usize(1..=MAX_BUFFERS))
-                .map(|_| self.random.usize(1..=4) * self.sector)
-                .collect(),
-            // A few.
-            1 => (0..self.random.usize(1..=8))
-                .map(|_| self.random.usize(1..=64) * self.sector)
-                .collect(),
-            _ => vec![self.random.usize(1..=512 * 1024 / self.sector) * self.sector],
-        };
-        let mut length: usize = lengths.iter().sum();
-        let mut offset = self
-            .random
-            .usize(0..=(self.image.len() - length) / self.sector)
-            * self.sector;
-        if kind == Kind::Write && self.has_bad(offset..offset + length) {
-            // A repair takes whole pages, also where the block layer divides the request.
-            offset = offset / PAGE_BYTES * PAGE_BYTES;
-            length = length.div_ceil(PAGE_BYTES).min(64) * PAGE_BYTES;
-            length = length.min(self.image.len() - offset);
-            lengths = vec![length];
-        }
-        match self.random.u32(0..16) {
-            // Not whole sectors.
-            0 => offset += self.random.usize(1..self.sector),
-            1 => {
-                if let Some(last) = lengths.last_mut() {
-                    *last -= self.random.usize(1..self.sector);
-                }
+        let mut lengths = self.lengths();
+        let length: usize = lengths.iter().sum();
+        let mut offset = self.offset(length);
+        if kind == Kind::Write {
+            if let Some(pages) = self.repair(offset..offset + length) {
+                (offset, lengths) = (pages.start, vec![pages.len()]);
             }
-            // At the end of the disk, and behind it.
-            2 if kind == Kind::Read => {
-                let sectors = self.random.u64(0..4);
-                offset = (self.size - sectors * self.sector as u64) as usize;
-            }
-            3 => offset = self.size as usize,
-            _ => {}
         }
         let buffers = lengths
             .iter()
@@ -213,110 +266,204 @@ impl Model {
         self.with_flags(kind, offset as u64, buffers)
     }
 
+    /// Returns the lengths of a vector's buffers, as a rule whole sectors together.
+    fn lengths(&mut self) -> Vec<usize> {
+        let mut lengths: Vec<usize> = match self.random.u32(0..4) {
+            // Many small ones, some of them empty.
+            0 => (0..self.random.usize(1..=MAX_BUFFERS))
+                .map(|_| self.random.usize(0..=4 * self.sector / ALIGN) * ALIGN)
+                .collect(),
+            // A few.
+            1 => (0..self.random.usize(1..=8))
+                .map(|_| self.random.usize(1..=64) * self.sector)
+                .collect(),
+            _ => vec![self.random.usize(1..=512 * 1024 / self.sector) * self.sector],
+        };
+        let length: usize = lengths.iter().sum();
+        let last = lengths.len() - 1;
+        lengths[last] += length.next_multiple_of(self.sector) - length;
+        match (self.random.u32(0..16), lengths[last]) {
+            // Not whole sectors.
+            (0, most @ 1..) => {
+                lengths[last] -= self.random.usize(1..=most.min(self.sector - 1));
+            }
+            // Divided at any byte.
+            (1, 1..) if last == 0 => {
+                let first = self.random.usize(0..lengths[0]);
+                lengths = vec![first, lengths[0] - first];
+            }
+            _ => {}
+        }
+        lengths
+    }
+
+    /// Returns where a request of a length begins: as a rule at a sector of the head, so that it ends there, too.
+    fn offset(&mut self, length: usize) -> usize {
+        let sectors = (self.head - length) / self.sector;
+        let offset = self.random.usize(0..=sectors) * self.sector;
+        match self.random.u32(0..16) {
+            // Not a whole number of sectors.
+            0 => offset + self.random.usize(1..self.sector),
+            // Near the end of the disk, and across it.
+            1 => self.size - self.random.usize(1..=LAST) * self.sector,
+            // Behind it.
+            2 => self.size + self.random.usize(0..2 * self.sector),
+            _ => offset,
+        }
+    }
+
+    /// Returns what to write instead, if a part of the disk has bad pages: a repair takes whole pages, also where the
+    /// block layer divides the request.
+    fn repair(&self, place: Range<usize>) -> Option<Range<usize>> {
+        self.has_bad(place.clone()).then(|| {
+            let start = place.start / PAGE_BYTES * PAGE_BYTES;
+            let pages = place.len().div_ceil(PAGE_BYTES).min(64);
+            start..(start + pages * PAGE_BYTES).min(self.head)
+        })
+    }
+
     fn with_flags(&mut self, kind: Kind, offset: u64, buffers: Vec<DirectBuffer>) -> Request {
         let mut flags = ReadWriteFlags::empty();
-        if kind == Kind::Write && self.random.u32(0..4) == 0 {
-            flags |= ReadWriteFlags::DSYNC;
+        if kind == Kind::Write {
+            for flag in [ReadWriteFlags::DSYNC, ReadWriteFlags::SYNC] {
+                flags.set(flag, self.random.u32(0..6) == 0);
+            }
         }
-        if kind != Kind::Flush && self.random.u32(0..5) == 0 {
+        if matches!(kind, Kind::Read | Kind::Write) && self.random.u32(0..5) == 0 {
             flags |= ReadWriteFlags::NOWAIT;
         }
         Request {
             kind,
             offset,
+            registered: buffers.len() == 1 && self.random.bool(),
             buffers,
             flags,
             by_worker: self.random.u32(0..5) == 0,
         }
     }
 
-    fn has_bad(&self, range: Range<usize>) -> bool {
-        let pages = range.start / PAGE_BYTES..range.end.div_ceil(PAGE_BYTES);
+    fn has_bad(&self, place: Range<usize>) -> bool {
+        let pages = place.start / PAGE_BYTES..place.end.div_ceil(PAGE_BYTES);
         self.bad.range(pages).next().is_some()
     }
 
-    /// Returns what must become of a request.
-    fn expected(&self, request: &Request) -> Expected {
-        let length = length_of(request);
-        let offset = request.offset;
-        if request.kind == Kind::Flush {
-            return Expected::Bytes(0);
+    /// Returns how many bytes a request must transfer, or how it must fail, and then change nothing.
+    fn expected(&self, request: &Request) -> Result<usize, Errno> {
+        let (start, length) = (request.offset as usize, length_of(request));
+        let count = length.min(self.size.saturating_sub(start));
+        match request.kind {
+            Kind::Flush => return Ok(0),
+            Kind::Allocate(mode, _) => return self.expected_of_allocation(mode, start, length),
+            _ if length == 0 => return Ok(0),
+            Kind::Write if count == 0 => return Err(Errno::NOSPC),
+            Kind::Read if count == 0 => return Ok(0),
+            Kind::Read | Kind::Write => {}
         }
-        if offset % self.sector as u64 != 0 || length % self.sector != 0 {
-            return Expected::Fails(Errno::INVAL);
+        // The kernel checks whole buffers of a vector, also the one that the end of the disk cuts.
+        let used = request.buffers.iter().scan(0, |end, buffer| {
+            let is_used = *end < count;
+            *end += buffer.len();
+            is_used.then_some(buffer)
+        });
+        let odd = used.filter(|buffer| buffer.len() % ALIGN != 0).count();
+        if (start | count) % self.sector != 0 || (odd > 0 && request.buffers.len() > 1) {
+            return Err(Errno::INVAL);
         }
-        if offset >= self.size && request.kind == Kind::Write {
-            return Expected::Fails(Errno::NOSPC);
+        match request.kind == Kind::Read && self.has_bad(start..start + count) {
+            true => Err(Errno::IO),
+            false => Ok(count),
         }
-        if offset + length as u64 > self.size {
-            return Expected::Bytes((self.size - offset) as usize);
+    }
+
+    /// The same for fallocate(2), which may zero sectors.
+    fn expected_of_allocation(
+        &self,
+        mode: FallocateFlags,
+        start: usize,
+        length: usize,
+    ) -> Result<usize, Errno> {
+        let known =
+            FallocateFlags::ZERO_RANGE | FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        let keeps = mode.contains(FallocateFlags::KEEP_SIZE);
+        if length == 0 {
+            return Err(Errno::INVAL);
         }
-        let range = offset as usize..offset as usize + length;
-        if request.kind == Kind::Read && range.end <= self.image.len() && self.has_bad(range) {
-            return Expected::Fails(Errno::IO);
+        if !known.contains(mode) || mode == FallocateFlags::PUNCH_HOLE {
+            return Err(Errno::OPNOTSUPP);
         }
-        Expected::Done
+        if start >= self.size || (start + length > self.size && !keeps) {
+            return Err(Errno::INVAL);
+        }
+        let count = length.min(self.size - start);
+        if (start | count) % self.sector != 0 {
+            return Err(Errno::INVAL);
+        }
+        match mode.contains(FallocateFlags::ZERO_RANGE)
+            || (self.zeroes && mode.contains(FallocateFlags::PUNCH_HOLE))
+        {
+            true => Ok(0),
+            false => Err(Errno::OPNOTSUPP),
+        }
     }
 
     /// Checks the result of a request, and follows what it has changed. Returns how many sectors differ.
     fn check(&mut self, request: &mut Request, result: &io::Result<usize>) -> Result<usize> {
         let length = length_of(request);
         let waits = !request.flags.contains(ReadWriteFlags::NOWAIT);
-        match (self.expected(request), result) {
+        let bytes = match (self.expected(request), result) {
             // A disk need not support it.
             (_, Err(error))
                 if !waits && matches!(errno(error), Some(Errno::AGAIN | Errno::OPNOTSUPP)) =>
             {
                 return Ok(0);
             }
-            (Expected::Fails(wanted), Err(error)) if errno(error) == Some(wanted) => return Ok(0),
-            (Expected::Bytes(wanted), Ok(bytes)) if *bytes == wanted => return Ok(0),
-            (Expected::Done, Ok(bytes)) if *bytes == length => {}
+            (Err(wanted), Err(error)) if errno(error) == Some(wanted) => return Ok(0),
+            (Ok(wanted), Ok(bytes)) if *bytes == wanted => wanted,
             (expected, result) => bail!(
-                "{:?} of {length} bytes in {} buffers at {}, {:?}: {result:?}, and not {expected:?}",
-                request.kind,
+                "{} of {length} bytes in {} buffers at {}: {result:?}, and not {expected:?}",
+                describe(request),
                 request.buffers.len(),
                 request.offset,
-                request.flags
             ),
-        }
+        };
         let start = request.offset as usize;
-        if start + length > self.image.len() {
+        let transferred: Vec<u8> = match request.kind {
+            Kind::Allocate(..) => vec![0; length.min(self.size - start)],
+            _ => {
+                let buffers = request.buffers.iter_mut();
+                let all = buffers.flat_map(|buffer| buffer.bytes().to_vec());
+                all.take(bytes).collect()
+            }
+        };
+        if transferred.is_empty() {
             return Ok(0);
         }
-        let bytes: Vec<u8> = request
-            .buffers
-            .iter_mut()
-            .flat_map(|buffer| buffer.bytes().to_vec())
-            .collect();
         if request.kind == Kind::Read {
-            return Ok(differences(
-                &bytes,
-                &self.image[start..start + length],
-                start,
-                self.sector,
-            ));
+            return Ok(self.differences(&transferred, start));
         }
-        self.image[start..start + length].copy_from_slice(&bytes);
-        self.bad.retain(|page| {
-            !(start / PAGE_BYTES..(start + length).div_ceil(PAGE_BYTES)).contains(page)
-        });
+        let end = start + transferred.len();
+        self.contents(start..end).copy_from_slice(&transferred);
+        self.bad
+            .retain(|page| !(start / PAGE_BYTES..end.div_ceil(PAGE_BYTES)).contains(page));
         Ok(0)
     }
 
     /// Writes random bytes.
-    fn overwrite(&mut self, file: &File, range: Range<usize>) -> Result<()> {
-        let mut buffer = unaligned_buffer(range.len(), &mut self.random);
+    fn overwrite(&mut self, file: &File, place: Range<usize>) -> Result<()> {
+        let mut buffer = unaligned_buffer(place.len(), &mut self.random);
         self.random.fill(buffer.bytes());
-        file.write_all_at(buffer.bytes(), range.start as u64)
-            .with_context(|| format!("write of {} bytes at {}", range.len(), range.start))?;
-        self.image[range].copy_from_slice(buffer.bytes());
+        file.write_all_at(buffer.bytes(), place.start as u64)
+            .with_context(|| format!("write of {} bytes at {}", place.len(), place.start))?;
+        self.contents(place).copy_from_slice(buffer.bytes());
         Ok(())
     }
 }
 
 fn length_of(request: &Request) -> usize {
-    request.buffers.iter().map(DirectBuffer::len).sum()
+    match request.kind {
+        Kind::Allocate(_, length) => length as usize,
+        _ => request.buffers.iter().map(DirectBuffer::len).sum(),
+    }
 }
 
 fn pages_of(request: &Request) -> Range<usize> {
@@ -328,27 +475,159 @@ fn errno(error: &io::Error) -> Option<Errno> {
     Errno::from_io_error(error)
 }
 
-/// Describes a request and its result, without places and lengths.
-fn describe(request: &Request, result: &io::Result<usize>) -> String {
-    let what = match request.kind {
-        Kind::Read => "reads",
-        Kind::Write => "writes",
-        Kind::Flush => "flushes",
+/// Describes a request, without places and lengths.
+fn describe(request: &Request) -> String {
+    let mut text = match request.kind {
+        Kind::Read => "read".to_owned(),
+        Kind::Write => "write".to_owned(),
+        Kind::Flush => "flush".to_owned(),
+        Kind::Allocate(mode, _) => format!("{mode:?}"),
     };
-    let mut text = what.to_owned();
-    for (flag, name) in [
-        (ReadWriteFlags::DSYNC, ", durable"),
-        (ReadWriteFlags::NOWAIT, ", without waiting"),
+    for (is_set, name) in [
+        (request.flags.contains(ReadWriteFlags::DSYNC), "DSYNC"),
+        (request.flags.contains(ReadWriteFlags::SYNC), "SYNC"),
+        (request.flags.contains(ReadWriteFlags::NOWAIT), "NOWAIT"),
+        (request.registered, "registered"),
+        (request.by_worker, "by a worker"),
     ] {
-        if request.flags.contains(flag) {
+        if is_set {
+            text.push_str(", ");
             text.push_str(name);
         }
     }
-    if request.by_worker {
-        text.push_str(", by a worker");
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECTOR: usize = 4096;
+    const SIZE: usize = 32 << 20;
+
+    fn model() -> Model {
+        Model::new(SIZE, SECTOR, 16 << 20, Rng::with_seed(1)).unwrap()
     }
-    match result {
-        Ok(_) => text + ": done",
-        Err(error) => format!("{text}: {error}"),
+
+    fn request(kind: Kind, offset: usize, lengths: &[usize]) -> Request {
+        Request {
+            kind,
+            offset: offset as u64,
+            buffers: lengths
+                .iter()
+                .map(|&length| DirectBuffer::new(length))
+                .collect(),
+            flags: ReadWriteFlags::empty(),
+            registered: false,
+            by_worker: false,
+        }
+    }
+
+    fn expected(kind: Kind, offset: usize, lengths: &[usize]) -> Result<usize, Errno> {
+        model().expected(&request(kind, offset, lengths))
+    }
+
+    #[test]
+    fn transfer_is_cut_at_the_end_and_then_checked() {
+        let last = SIZE - SECTOR;
+        for kind in [Kind::Read, Kind::Write] {
+            assert_eq!(expected(kind, last, &[SECTOR]), Ok(SECTOR));
+            assert_eq!(expected(kind, last, &[2 * SECTOR + 1]), Ok(SECTOR));
+            assert_eq!(expected(kind, last, &[SECTOR, 1, 1]), Ok(SECTOR));
+            let cut = [2 * SECTOR + 1, 1];
+            assert_eq!(expected(kind, last, &cut), Err(Errno::INVAL));
+            assert_eq!(expected(kind, last + 512, &[SECTOR]), Err(Errno::INVAL));
+            assert_eq!(expected(kind, SIZE, &[0]), Ok(0));
+        }
+        for behind in [SIZE, SIZE + 1] {
+            assert_eq!(expected(Kind::Read, behind, &[SECTOR]), Ok(0));
+            assert_eq!(expected(Kind::Write, behind, &[1]), Err(Errno::NOSPC));
+        }
+    }
+
+    #[test]
+    fn buffers_may_end_within_a_sector_but_not_within_512_bytes() {
+        let expected = |lengths| expected(Kind::Write, 0, lengths);
+        assert_eq!(expected(&[512, 0, SECTOR - 512]), Ok(SECTOR));
+        assert_eq!(expected(&[100, SECTOR - 100]), Err(Errno::INVAL));
+        assert_eq!(expected(&[512, 512]), Err(Errno::INVAL));
+    }
+
+    #[test]
+    fn zeroing_is_supported_and_some_of_it_cut_at_the_end() {
+        let expected =
+            |mode, offset, length: u64| expected(Kind::Allocate(mode, length), offset, &[]);
+        let zero = FallocateFlags::ZERO_RANGE;
+        let punch = FallocateFlags::PUNCH_HOLE;
+        let keep = FallocateFlags::KEEP_SIZE;
+        let last = SIZE - SECTOR;
+        assert_eq!(expected(zero, last, 4096), Ok(0));
+        assert_eq!(expected(zero, last, 8192), Err(Errno::INVAL));
+        assert_eq!(expected(zero | keep, last, 8191), Ok(0));
+        assert_eq!(expected(zero | keep, SIZE, 4096), Err(Errno::INVAL));
+        assert_eq!(expected(zero, 0, 512), Err(Errno::INVAL));
+        assert_eq!(expected(zero, 0, 0), Err(Errno::INVAL));
+        for mode in [punch | keep, punch, FallocateFlags::empty()] {
+            assert_eq!(expected(mode, 0, 4096), Err(Errno::OPNOTSUPP));
+        }
+        let mut model = model();
+        model.zeroes = true;
+        let hole = |mode| model.expected(&request(Kind::Allocate(mode, 4096), 0, &[]));
+        assert_eq!(hole(punch | keep), Ok(0));
+        assert_eq!(hole(punch), Err(Errno::OPNOTSUPP));
+        let collapse = FallocateFlags::COLLAPSE_RANGE;
+        assert_eq!(expected(collapse, SIZE, 4096), Err(Errno::OPNOTSUPP));
+    }
+
+    #[test]
+    fn what_was_written_across_the_end_is_followed() {
+        let mut model = model();
+        let last = SIZE - SECTOR;
+        let mut write = request(Kind::Write, last, &[2 * SECTOR]);
+        write.buffers[0].bytes().fill(7);
+        assert!(model.check(&mut write, &Ok(2 * SECTOR)).is_err());
+        assert_eq!(model.check(&mut write, &Ok(SECTOR)).unwrap(), 0);
+        let mut read = request(Kind::Read, last - SECTOR, &[4 * SECTOR]);
+        assert_eq!(model.check(&mut read, &Ok(2 * SECTOR)).unwrap(), 1);
+        let mode = FallocateFlags::ZERO_RANGE | FallocateFlags::KEEP_SIZE;
+        let mut behind = request(Kind::Read, SIZE + 1, &[SECTOR]);
+        assert_eq!(model.check(&mut behind, &Ok(0)).unwrap(), 0);
+        let mut zero = request(Kind::Allocate(mode, 8192), last, &[]);
+        assert_eq!(model.check(&mut zero, &Ok(0)).unwrap(), 0);
+        assert_eq!(model.check(&mut read, &Ok(2 * SECTOR)).unwrap(), 0);
+    }
+
+    #[test]
+    fn zeroing_repairs() {
+        let mut model = model();
+        model.bad.extend([3, 5]);
+        let mut read = request(Kind::Read, 3 * PAGE_BYTES, &[SECTOR]);
+        assert_eq!(model.expected(&read), Err(Errno::IO));
+        let mode = FallocateFlags::ZERO_RANGE;
+        let mut zero = request(Kind::Allocate(mode, 8192), 2 * PAGE_BYTES, &[]);
+        assert_eq!(model.check(&mut zero, &Ok(0)).unwrap(), 0);
+        assert_eq!(model.check(&mut read, &Ok(SECTOR)).unwrap(), 0);
+        assert!(model.has_bad(0..SIZE));
+    }
+
+    #[test]
+    fn requests_stay_in_what_is_used_and_have_every_result() {
+        let mut seen = BTreeMap::new();
+        let mut model = model();
+        model.bad.extend(64..256);
+        for _ in 0..2000 {
+            let request = model.request(true);
+            let expected = model
+                .expected(&request)
+                .map(|bytes| bytes == length_of(&request));
+            *seen.entry(format!("{expected:?}")).or_insert(0) += 1;
+            let start = request.offset as usize;
+            let end = (start + length_of(&request)).min(SIZE);
+            let used = |place: Range<usize>| place.start <= start && end <= place.end;
+            let fails = model.expected(&request).is_err();
+            assert!(fails || start >= SIZE || model.places().into_iter().any(used));
+        }
+        assert_eq!(seen.len(), 6, "{seen:?}");
+        assert!(seen.values().all(|&count| count > 10), "{seen:?}");
     }
 }
