@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=sh disable=SC2034 # sourced
 #
-# Shared by the hook of initramfs-tools and the module of dracut, for a root file system on persistent memory: copies the
-# drivers, and the files that put saved errors back on the kernel's lists before the mount.
+# Shared by the hook of initramfs-tools and the module of dracut, for a root file system, /usr or /var on persistent memory:
+# copies the drivers, and the files that put saved errors back on the kernel's lists before the mount.
 
 # As udev requests them: the drivers of devices and buses, and those of namespaces.
 pmem_modules='nfit nd_e820 virtio_pmem cxl_acpi cxl_pci cxl_mem cxl_port cxl_pmem nd_pmem nd_btt rust_pmem'
@@ -24,11 +24,15 @@ is_on_pmem() {
 }
 
 # is_root_on_pmem: the root of the running system is, or that of the next boot, or PMEM=y in
-# /etc/initramfs-tools/conf.d/rust_pmem says so.
+# /etc/initramfs-tools/conf.d/rust_pmem says so. The same for /usr and /var: the initramfs mounts /usr, and the saved lists of
+# errors are in /var.
 is_root_on_pmem() {
 	# shellcheck source=/dev/null
 	[ ! -e /etc/initramfs-tools/conf.d/rust_pmem ] || . /etc/initramfs-tools/conf.d/rust_pmem
-	[ "${PMEM:-}" = y ] ||
-		is_on_pmem "$(findmnt --nofsroot --noheadings --output SOURCE /)" ||
-		is_on_pmem "$(findmnt --fstab --evaluate --noheadings --output SOURCE /)"
+	[ "${PMEM:-}" != y ] || return 0
+	for pmem_directory in / /usr /var; do
+		! is_on_pmem "$(findmnt --nofsroot --noheadings --output SOURCE "$pmem_directory")" || return 0
+		! is_on_pmem "$(findmnt --fstab --evaluate --noheadings --output SOURCE "$pmem_directory")" || return 0
+	done
+	return 1
 }
