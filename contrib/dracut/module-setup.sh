@@ -1,8 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# Module of dracut, for a root file system on persistent memory. An image for any machine always has it; one for this machine
-# (hostonly=yes) has it if needed, or with "add_dracutmodules+=' rust_pmem '" in dracut.conf(5).
+# Module of dracut, for a root file system, /usr or /var on persistent memory. An image for any machine always has it; one for
+# this machine (hostonly=yes) has it if needed, or with "add_dracutmodules+=' rust_pmem '" in dracut.conf(5).
 # shellcheck disable=SC2086,SC2154 # lists; dracut's variables
 
 # shellcheck source=contrib/initramfs.sh
@@ -15,6 +15,8 @@ check() {
 	for device in "${host_devs[@]}"; do
 		! is_on_pmem "$device" || return 0
 	done
+	# dracut does not look at /var.
+	! is_root_on_pmem || return 0
 	return 255
 }
 
