@@ -7,7 +7,11 @@
 # As udev requests them: the drivers of devices and buses, and those of namespaces.
 pmem_modules='nfit nd_e820 virtio_pmem cxl_acpi cxl_pci cxl_mem cxl_port cxl_pmem nd_pmem nd_btt rust_pmem'
 
-pmem_files='/usr/lib/udev/rules.d/59-pmemctl.rules /usr/lib/modprobe.d/rust_pmem.conf'
+# A rule of the administrator replaces that in /usr/lib, as for udev; a link to /dev/null disables it.
+pmem_files=/usr/lib/modprobe.d/rust_pmem.conf
+pmem_rule=/etc/udev/rules.d/59-pmemctl.rules
+[ -e $pmem_rule ] || pmem_rule=/usr/lib/udev/rules.d/59-pmemctl.rules
+[ ! -f $pmem_rule ] || pmem_files="$pmem_rule $pmem_files"
 
 # Lists of errors, with the identity of the machine that they were saved on, since they are restored there only.
 pmem_saved=
