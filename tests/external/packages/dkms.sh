@@ -67,6 +67,13 @@ head -c 1000000 "/usr/src/$name" >"$work/damaged/$name"
 RUST_PMEM_DKMS_SOURCES=$work/damaged skipped "damaged source" "its source could not be prepared"
 [ ! -e "$cache/$kernel" ] || fail "damaged source: $cache/$kernel stays"
 
+# No space for the build directory, before anything is unpacked.
+mkdir "$work/df"
+printf '#!/bin/sh\nprintf "%%s\\n" header "/dev/vda 9000000 8900000 102400 99%% /"\n' >"$work/df/df"
+chmod +x "$work/df/df"
+PATH=$work/df:$PATH skipped "no space" "its build directory needs 500 MB in $cache, where 100 MB are free"
+[ ! -e "$cache/$kernel" ] || fail "no space: $cache/$kernel stays"
+
 # A kernel whose module is in a package.
 mkdir "$work/dpkg"
 # shellcheck disable=SC2016 # for that script
