@@ -67,6 +67,10 @@ head -c 1000000 "/usr/src/$name" >"$work/damaged/$name"
 RUST_PMEM_DKMS_SOURCES=$work/damaged skipped "damaged source" "its source could not be prepared"
 [ ! -e "$cache/$kernel" ] || fail "damaged source: $cache/$kernel stays"
 
+# No directory can be made there.
+touch "$work/file"
+RUST_PMEM_DKMS_CACHE=$work/file skipped "no cache" "$work/file can not be written"
+
 # No space for the build directory, before anything is unpacked.
 mkdir "$work/df"
 printf '#!/bin/sh\nprintf "%%s\\n" header "/dev/vda 9000000 8900000 102400 99%% /"\n' >"$work/df/df"
