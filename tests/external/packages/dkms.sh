@@ -93,6 +93,11 @@ with_package unpacked
 [ "$result" = 77 ] || fail "with the package of this kernel: status $result"
 grep -qx "rust-pmem: Linux $kernel has the module of the package rust-pmem-modules-$kernel." "$work/log" ||
 	fail "with the package of this kernel: no sentence says so"
+# /proc is mounted noexec.
+result=0
+"$work/package/usr/src/rust-pmem-$version/contrib/dkms/build" check "$kernel" "$headers" /proc >"$work/log" 2>&1 || result=$?
+[ "$result" = 77 ] || fail "noexec: status $result"
+grep -q ': /proc is mounted noexec\.$' "$work/log" || fail "noexec: no sentence says so"
 with_package config-files
 ! grep -q 'has the module' "$work/log" || fail "a removed package counts"
 
