@@ -7,7 +7,7 @@
 # expect-splat: at nsio_rw_bytes+
 # expect-splat: WARNING: drivers/nvdimm/ < size_store
 # expect-splat: at pmem_sector_size+
-# expect-splat: shift-out-of-bounds in drivers/nvdimm/pfn_devs.c
+# expect-splat: shift-out-of-bounds < drivers/nvdimm/pfn_devs.c
 # expect-splat: WARNING: block/badblocks.c
 # expect-splat: WARNING: mm/page_alloc.c
 # expect-splat: WARNING: drivers/nvdimm/ < nd_cmd_in_size
