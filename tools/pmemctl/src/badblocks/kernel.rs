@@ -11,7 +11,7 @@ use crate::block::disk::Disk;
 use crate::nd::region::Region;
 use crate::nd::{Device, Kind};
 use crate::sysfs::{self, Host, Store};
-use anyhow::{Context, Result, anyhow, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use rustix::io::Errno;
 use std::fs::{self, File};
 use std::io;
@@ -164,11 +164,9 @@ impl KernelList {
         let list = self.disk.open_list(file)?;
         for part in bad.moved_down(self.covers.start).ranges().flat_map(pages) {
             let (offset, length) = bytes(&part);
-            let command = format!("drop {offset} {length}");
-            match list.store(&command) {
-                Err(error) if Errno::from_io_error(&error) == Some(Errno::IO) => {}
-                stored => stored.with_context(|| format!("{}: {command}", file.display()))?,
-            }
+            drop_by(file, &format!("{offset} {length}"), |command| {
+                list.store(command)
+            })?;
         }
         Ok(())
     }
@@ -245,14 +243,9 @@ impl ExactList {
 
     /// Reads whole sectors of the disk; takes them off the list and returns true if they can be read.
     pub fn drop_readable(&self, bytes: &Range<u64>) -> Result<bool> {
-        let command = format!("drop {}", self.operands(bytes)?);
-        match sysfs::store(&self.file, &command) {
-            Ok(()) => Ok(true),
-            Err(error) if Errno::from_io_error(&error) == Some(Errno::IO) => Ok(false),
-            Err(error) => {
-                Err(anyhow!(error).context(format!("{}: {command}", self.file.display())))
-            }
-        }
+        drop_by(&self.file, &self.operands(bytes)?, |command| {
+            sysfs::store(&self.file, command)
+        })
     }
 }
 
@@ -470,6 +463,18 @@ impl Disk {
         let open = Store::open(file).with_context(|| file.display().to_string())?;
         ensure!(self.is_there(), "{}: the disk has gone", self.name());
         Ok(open)
+    }
+}
+
+/// Has a list drop a range, by a function that writes the command; returns false if the range can't be read.
+fn drop_by(file: &Path, range: &str, write: impl FnOnce(&str) -> io::Result<()>) -> Result<bool> {
+    let command = format!("drop {range}");
+    match write(&command) {
+        Err(error) if Errno::from_io_error(&error) == Some(Errno::IO) => Ok(false),
+        written => {
+            written.with_context(|| format!("{}: {command}", file.display()))?;
+            Ok(true)
+        }
     }
 }
 

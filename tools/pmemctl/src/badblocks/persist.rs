@@ -153,17 +153,18 @@ fn named(listed: &Errors, known: &Errors) -> Errors {
         .fold(certain.and(&with_origin), |all, rest| all.and(&rest))
 }
 
-/// Takes off the list what an older copy of the saved list, that of an initramfs, has put there since the boot: it was repaired
-/// before. What can't be read stays, and all of it where a bad page would stop this machine.
-fn drop_outdated(host: &Host, saved: &SavedList, seen: &Seen, list: &KernelList) -> Result<()> {
+/// Returns the listed sectors that an older copy of the saved list, that of an initramfs, has put there since the boot: they
+/// were repaired before. None where a bad page would stop this machine: they have to be read.
+fn outdated(
+    host: &Host,
+    saved: &SavedList,
+    seen: &Seen,
+    list: &KernelList,
+    listed: &Errors,
+) -> BadBlocks {
     if !seen.has_other(list.sequence) || kernel::unsurvivable(host).is_some() {
-        return Ok(());
+        return BadBlocks::default();
     }
-    list.drop_readable(&outdated(saved, &list.read()?))
-}
-
-/// Returns the sectors that were restored, and are not saved.
-fn outdated(saved: &SavedList, listed: &Errors) -> BadBlocks {
     listed.from(Origin::RESTORED).without(&saved.errors.all())
 }
 
@@ -306,14 +307,17 @@ fn sync_with_list(
     if !saved.seen.contains(&list.sequence) {
         if !seen.has(list.sequence) {
             let missing = missing(saved, list, &listed);
+            let outdated = outdated(region.host(), saved, seen, list, &listed);
             let mut note = seen.note(list.sequence);
             if !missing.is_empty() {
                 // Nothing is restored without a note, or it could be restored again after each repair.
                 note = Ok(note?);
                 list.add(&missing, Origin::RESTORED)?;
             }
-            drop_outdated(region.host(), saved, seen, list)?;
-            listed = list.read()?;
+            list.drop_readable(&outdated)?;
+            if !missing.is_empty() || !outdated.is_empty() {
+                listed = list.read()?;
+            }
             report.restored_sectors += missing.sectors();
             if let Ok(note) = note {
                 note.keep()?;
@@ -414,7 +418,8 @@ fn try_restore(
     };
     let mut now = of_this_boot(&saved, &boot);
     let seen = Seen::new(host, &memory, &boot, &saved.errors);
-    let missing = missing(&saved, &list, &list.read()?);
+    let listed = list.read()?;
+    let missing = missing(&saved, &list, &listed);
     report.bad_sectors = saved.errors.within(&list.covers).all().sectors();
     report.result = RestoreOutcome::ThereAlready;
     if now.seen.contains(&list.sequence) {
@@ -439,7 +444,7 @@ fn try_restore(
         report.restored_sectors = missing.sectors();
         report.result = RestoreOutcome::Restored;
     }
-    drop_outdated(host, &saved, &seen, &list)?;
+    list.drop_readable(&outdated(host, &saved, &seen, &list, &listed))?;
     now.seen.push(list.sequence);
     // The file says it as well.
     let noted = note.and_then(Note::keep);

@@ -95,3 +95,28 @@ impl Note {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::badblocks::origin::Origin;
+    use crate::nd::region::Region;
+    use crate::testing::FakeSysfs;
+
+    #[test]
+    fn another_list_of_the_same_disk_and_boot_is_noticed() {
+        let machine = FakeSysfs::new();
+        let memory = Region::find(&machine.host, 0).unwrap().memory().unwrap();
+        let seen = |boot: &str, sectors: &str| {
+            let errors = Errors::of(Origin::RESTORED, sectors.parse().unwrap());
+            Seen::new(&machine.host, &memory, boot, &errors)
+        };
+        seen("a", "8 16\n").note(7).unwrap().keep().unwrap();
+        assert!(seen("a", "8 16\n").has(7));
+        assert!(!seen("a", "8 16\n").has_other(7));
+        let newer = seen("a", "8 8\n");
+        assert!(!newer.has(7) && newer.has_other(7));
+        assert!(!newer.has_other(8) && !newer.has_other(70));
+        assert!(!seen("b", "8 8\n").has_other(7));
+    }
+}
