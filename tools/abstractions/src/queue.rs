@@ -40,6 +40,23 @@ pub struct Request {
     pub by_worker: bool,
 }
 
+impl Request {
+    /// Returns a request with buffers of zeroes of these lengths, and without flags.
+    pub fn new(kind: Kind, offset: u64, lengths: &[usize]) -> Self {
+        Self {
+            kind,
+            offset,
+            buffers: lengths
+                .iter()
+                .map(|&length| DirectBuffer::new(length))
+                .collect(),
+            flags: ReadWriteFlags::empty(),
+            registered: false,
+            by_worker: false,
+        }
+    }
+}
+
 /// An io_uring for requests of any kind.
 pub struct Queue {
     ring: IoUring,
@@ -171,24 +188,10 @@ fn entry(file: &File, request: &Request, vector: &[libc::iovec], slot: u16) -> s
 mod tests {
     use super::*;
 
-    fn request(kind: Kind, offset: u64, lengths: &[usize]) -> Request {
-        Request {
-            kind,
-            offset,
-            buffers: lengths
-                .iter()
-                .map(|&length| DirectBuffer::new(length))
-                .collect(),
-            flags: ReadWriteFlags::empty(),
-            registered: false,
-            by_worker: false,
-        }
-    }
-
     fn registered(kind: Kind, offset: u64, length: usize) -> Request {
         Request {
             registered: true,
-            ..request(kind, offset, &[length])
+            ..Request::new(kind, offset, &[length])
         }
     }
 
@@ -199,15 +202,15 @@ mod tests {
             return;
         };
         let file = tempfile::tempfile().unwrap();
-        let mut write = request(Kind::Write, 512, &[512, 1024]);
+        let mut write = Request::new(Kind::Write, 512, &[512, 1024]);
         write.buffers[1].bytes().fill(7);
-        let results = queue.submit(&file, &mut [write, request(Kind::Flush, 0, &[])]);
+        let results = queue.submit(&file, &mut [write, Request::new(Kind::Flush, 0, &[])]);
         assert!(matches!(results.unwrap()[..], [Ok(1536), Ok(0)]));
 
         let mut requests = [
-            request(Kind::Read, 1024, &[1024]),
-            request(Kind::Read, 4096, &[512]),
-            request(Kind::Read, 1536, &[1024]),
+            Request::new(Kind::Read, 1024, &[1024]),
+            Request::new(Kind::Read, 4096, &[512]),
+            Request::new(Kind::Read, 1536, &[1024]),
         ];
         let results = queue.submit(&file, &mut requests).unwrap();
         assert!(matches!(results[..], [Ok(1024), Ok(0), Ok(512)]));
@@ -222,7 +225,7 @@ mod tests {
         let file = tempfile::tempfile().unwrap();
         let mut writes = [
             registered(Kind::Write, 0, 512),
-            request(Kind::Write, 512, &[512]),
+            Request::new(Kind::Write, 512, &[512]),
             registered(Kind::Write, 1024, 512),
         ];
         for (value, write) in (1..).zip(&mut writes) {
@@ -242,7 +245,7 @@ mod tests {
         let [last, first] = reads.each_mut().map(|read| read.buffers[0].bytes());
         assert_eq!(*last, *[[3; 512], [0; 512]].concat());
         assert_eq!(*first, *[[1; 512], [2; 512]].concat());
-        let mut two = [request(Kind::Write, 0, &[512, 512])];
+        let mut two = [Request::new(Kind::Write, 0, &[512, 512])];
         two[0].registered = true;
         assert!(queue.submit(&file, &mut two).is_err());
     }
@@ -253,16 +256,16 @@ mod tests {
             return;
         };
         let file = tempfile::tempfile().unwrap();
-        let mut write = request(Kind::Write, 0, &[4096]);
+        let mut write = Request::new(Kind::Write, 0, &[4096]);
         write.buffers[0].bytes().fill(7);
         queue.submit(&file, &mut [write]).unwrap();
         let mode = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
-        let mut zero = [request(Kind::Allocate(mode, 1024), 512, &[])];
+        let mut zero = [Request::new(Kind::Allocate(mode, 1024), 512, &[])];
         assert!(matches!(
             queue.submit(&file, &mut zero).unwrap()[..],
             [Ok(0)]
         ));
-        let mut read = [request(Kind::Read, 0, &[2048])];
+        let mut read = [Request::new(Kind::Read, 0, &[2048])];
         queue.submit(&file, &mut read).unwrap();
         assert_eq!(
             *read[0].buffers[0].bytes(),

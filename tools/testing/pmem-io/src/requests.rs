@@ -360,13 +360,13 @@ impl Model {
             Kind::Read | Kind::Write => {}
         }
         // The kernel checks whole buffers of a vector, also the one that the end of the disk cuts.
-        let used = request.buffers.iter().scan(0, |end, buffer| {
+        let mut used = request.buffers.iter().scan(0, |end, buffer| {
             let is_used = *end < count;
             *end += buffer.len();
             is_used.then_some(buffer)
         });
-        let odd = used.filter(|buffer| buffer.len() % ALIGN != 0).count();
-        if (start | count) % self.sector != 0 || (odd > 0 && request.buffers.len() > 1) {
+        let is_odd = used.any(|buffer| buffer.len() % ALIGN != 0);
+        if (start | count) % self.sector != 0 || (is_odd && request.buffers.len() > 1) {
             return Err(Errno::INVAL);
         }
         match request.kind == Kind::Read && self.has_bad(start..start + count) {
@@ -510,17 +510,7 @@ mod tests {
     }
 
     fn request(kind: Kind, offset: usize, lengths: &[usize]) -> Request {
-        Request {
-            kind,
-            offset: offset as u64,
-            buffers: lengths
-                .iter()
-                .map(|&length| DirectBuffer::new(length))
-                .collect(),
-            flags: ReadWriteFlags::empty(),
-            registered: false,
-            by_worker: false,
-        }
+        Request::new(kind, offset as u64, lengths)
     }
 
     fn expected(kind: Kind, offset: usize, lengths: &[usize]) -> Result<usize, Errno> {
