@@ -186,11 +186,11 @@ impl Arguments {
     }
 
     fn jobs(&self) -> usize {
-        let memory = fs::read_to_string("/proc/meminfo").unwrap_or_default();
-        self.jobs.map_or_else(
-            || jobs_for(processors(), available_mib(&memory)),
-            NonZeroUsize::get,
-        )
+        let fitting = || {
+            let meminfo = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+            jobs_for(processors(), available_mib(&meminfo))
+        };
+        self.jobs.map_or_else(fitting, NonZeroUsize::get)
     }
 
     /// Returns how many guests of a suite run at once. They have memory for programs, and wait less than those of selftests.
