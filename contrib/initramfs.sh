@@ -27,10 +27,9 @@ is_on_pmem() {
 	lsblk --inverse --noheadings --raw --output NAME "$1" 2>/dev/null | grep -q '^pmem'
 }
 
-# is_root_on_pmem: the root of the running system is, or that of the next boot, or PMEM=y in
-# /etc/initramfs-tools/conf.d/rust_pmem says so. The same for /usr and /var: the initramfs mounts /usr, and the saved lists of
-# errors are in /var.
-is_root_on_pmem() {
+# is_system_on_pmem: the root of the running system is, or /usr, which the initramfs mounts, or /var, which has the saved lists of
+# errors; or one of them is at the next boot; or PMEM=y in /etc/initramfs-tools/conf.d/rust_pmem says so.
+is_system_on_pmem() {
 	# shellcheck source=/dev/null
 	[ ! -e /etc/initramfs-tools/conf.d/rust_pmem ] || . /etc/initramfs-tools/conf.d/rust_pmem
 	[ "${PMEM:-}" != y ] || return 0
@@ -44,7 +43,7 @@ is_root_on_pmem() {
 # keep_drivers: lists the kernel's own drivers in the configuration of initramfs-tools and dracut, if the machine needs them to
 # boot. Called before pmemctl is removed, and with it the code that copies them.
 keep_drivers() {
-	is_root_on_pmem || return 0
+	is_system_on_pmem || return 0
 	pmem_drivers=${pmem_modules% rust_pmem}
 	pmem_list=/etc/initramfs-tools/modules
 	if [ -d ${pmem_list%/*} ] && ! grep -qsxF nd_pmem $pmem_list; then

@@ -16,7 +16,7 @@ check() {
 		! is_on_pmem "$device" || return 0
 	done
 	# dracut does not look at /var.
-	! is_root_on_pmem || return 0
+	! is_system_on_pmem || return 0
 	return 255
 }
 
