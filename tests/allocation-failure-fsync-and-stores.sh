@@ -7,6 +7,7 @@
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/provider.sh"
 . "$(dirname "$0")/lib/fail-nth.sh"
+. "$(dirname "$0")/lib/dax-faults.sh"
 
 # check_fsync NAME [ARGUMENTS OF pmem-io fail-nth…]: fsync of the disk of virtio-pmem. It succeeds if the host has flushed, and only then.
 check_fsync() {
@@ -57,16 +58,16 @@ old=$(checksum </tmp/old)
 # Blocks that are not written yet, and whose mappings are forgotten.
 new="fallocate -z -o 4M -l 4M $MNT/file"
 written="$new && pmem-io fill --offset 4M --length 4M $MNT/file"
-echo 1 >/sys/kernel/tracing/events/fs_dax/enable
+trace_faults
 # A page of 2 MiB would begin before the mapping.
 check_store "a store to a new block" 4100K "$zeros" "$(stored 4096 </tmp/zeros)" "$new"
 check_store "a store to a written block" 4100K "$old" "$(stored 4096 </tmp/old)" "$written"
-check "faults were of 4 KiB" grep -q 'dax_pte_fault_done: .*NOPAGE' /sys/kernel/tracing/trace
+check "faults were of 4 KiB" grep -q 'dax_pte_fault_done: .*NOPAGE' $FAULTS/trace
 check_store "a store to 2 MiB of new blocks" 4M "$zeros" "$(stored 0 </tmp/zeros)" "$new"
 check_store "a store to 2 MiB of written blocks" 4M "$old" "$(stored 0 </tmp/old)" "$written"
-echo 0 >/sys/kernel/tracing/events/fs_dax/enable
+untrace_faults
 if kernel_has transparent_hugepage; then
-	check "faults were of 2 MiB" grep -q 'dax_pmd_fault_done: .*NOPAGE' /sys/kernel/tracing/trace
+	check "faults were of 2 MiB" grep -q 'dax_pmd_fault_done: .*NOPAGE' $FAULTS/trace
 else
 	skip "faults were of 2 MiB" "this kernel has no huge pages"
 fi
