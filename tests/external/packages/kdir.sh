@@ -16,7 +16,7 @@ failed=0
 fresh() {
 	rm -rf "$kdir"
 	mkdir -p "$kdir/include/config" "$kdir/include/generated" "$kdir/rust" "$kdir/drivers/nvdimm"
-	cp "$build/include/config/auto.conf" "$kdir/include/config"
+	cp "$build/include/config/auto.conf" "$build/include/config/kernel.release" "$kdir/include/config"
 	cp "$build/Module.symvers" "$kdir"
 	touch "$kdir/Makefile" "$kdir/include/generated/autoconf.h" "$kdir/rust/libkernel.rmeta" "$kdir/drivers/nvdimm/nd.h"
 }
@@ -49,6 +49,10 @@ refused "there is no such directory"
 kdir=$work/kdir
 fresh && rm "$kdir/include/generated/autoconf.h"
 refused "not a prepared kernel build directory"
+fresh && echo 7.1.9-amd64 >"$kdir/include/config/kernel.release"
+refused "this is Linux 7.1.9-amd64, and the driver needs 7.2"
+fresh && rm "$kdir/include/config/kernel.release"
+refused "unknown version"
 fresh && without RUST
 refused "configured without Rust"
 fresh && without MODULES
