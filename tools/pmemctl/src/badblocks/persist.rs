@@ -231,7 +231,9 @@ fn try_save(region: &Region, folder: &Path, report: &mut SaveReport) -> Result<(
     let none = SavedList::none(memory, region.size);
     let known = before.as_ref().unwrap_or(&none);
     let mut saved = of_this_boot(known, &boot);
-    let seen = Seen::new(region.host(), &saved.memory, &boot, &known.errors);
+    let seen = before
+        .as_ref()
+        .map(|before| Seen::new(region.host(), &before.memory, &boot, &before.errors));
 
     let mut lists = Vec::new();
     let mut failed = false;
@@ -240,7 +242,7 @@ fn try_save(region: &Region, folder: &Path, report: &mut SaveReport) -> Result<(
             ListLookup::List(list) => {
                 report.disks.push(list.disk.name().to_owned());
                 lists.push(list.clone());
-                sync_with_list(&mut saved, &seen, region, &list, report)
+                sync_with_list(&mut saved, seen.as_ref(), region, &list, report)
             }
             ListLookup::None(_) => Ok(()),
         });
@@ -295,17 +297,18 @@ fn others(region: &Region, covered: &BadBlocks) -> Result<BadBlocks> {
     Ok(kernel::of_region(region)?.without(covered))
 }
 
-/// Restores the saved errors if the list has not had them; then takes over the list.
+/// Restores the saved errors if the list has not had them; then takes over the list. Without notes there is no saved list, or
+/// none that can be used, which says nothing of what was repaired.
 fn sync_with_list(
     saved: &mut SavedList,
-    seen: &Seen,
+    seen: Option<&Seen>,
     region: &Region,
     list: &KernelList,
     report: &mut SaveReport,
 ) -> Result<()> {
     let mut listed = list.read()?;
     if !saved.seen.contains(&list.sequence) {
-        if !seen.has(list.sequence) {
+        if let Some(seen) = seen.filter(|seen| !seen.has(list.sequence)) {
             let missing = missing(saved, list, &listed);
             let outdated = outdated(region.host(), saved, seen, list, &listed);
             let mut note = seen.note(list.sequence);
@@ -593,12 +596,28 @@ mod tests {
     }
 
     #[test]
+    fn restored_error_stays_listed_when_saved_list_is_damaged() {
+        let machine = FakeSysfs::new();
+        // A bad page would not stop it.
+        machine.write("sys/devices/system/machinecheck/machinecheck0/bank0", "1");
+        machine.lists("8 8");
+        machine.save();
+        machine.write("proc/sys/kernel/random/boot_id", "boot-2");
+        assert_eq!(machine.restore().result, RestoreOutcome::ThereAlready);
+        let list = "sys/devices/ndbus0/region0/pfn0.0/errors/list";
+        machine.write(list, "1052672 4096 restored");
+        fs::write(machine.file(), "x").unwrap();
+        let report = machine.save();
+        assert_eq!(report.result, SaveOutcome::Saved, "{report:?}");
+        assert_eq!(machine.saved().errors.all().to_string(), "6152 8\n");
+    }
+
+    #[test]
     fn nothing_is_restored_by_save_without_note() {
         let machine = FakeSysfs::new();
         machine.lists("8 8");
         machine.save();
         machine.write("proc/sys/kernel/random/boot_id", "boot-2");
-        fs::remove_dir_all(machine.host.path("run/pmemctl")).unwrap();
         machine.write("run/pmemctl", "no folder");
         machine.lists("");
         let report = machine.save();
