@@ -175,6 +175,8 @@ impl RegionStatus {
         let mut errors = Errors::default();
         // Errors that the platform lists again after a reboot are not saved.
         let mut log = BadBlocks::default();
+        // Errors that the log lacks.
+        let mut others = BadBlocks::default();
         let namespaces = Device::all(host).into_iter().filter(|device| {
             device.name.kind == Kind::Namespace
                 && device.name.region == region.id
@@ -190,10 +192,11 @@ impl RegionStatus {
                     Ok(listed) => {
                         bad = Some(listed.all());
                         origins = by_origin(&listed);
-                        log = log.and(&match list.is_plain() {
-                            true => bus.within(&list.covers),
-                            false => listed.from(Origin::LOG),
-                        });
+                        if !list.is_plain() {
+                            let of_log = listed.from(Origin::LOG);
+                            others = others.and(&listed.all().without(&of_log));
+                            log = log.and(&of_log);
+                        }
                         errors = errors.and(&listed);
                     }
                     Err(error) => status.reasons.push(format!("{}: {error:#}", device.name)),
@@ -239,7 +242,8 @@ impl RegionStatus {
         let all = errors.all().and(&bus);
         status.bad_sectors = all.sectors();
         let platform = match region.has_log() {
-            true => log.and(&bus),
+            // Of rust_pmem, the bus also knows the errors of other origins.
+            true => log.and(&bus.without(&others)),
             false => BadBlocks::default(),
         };
         let lost = all.without(&platform);
@@ -491,6 +495,23 @@ mod tests {
         assert_eq!(saved.regions[0].saved, Some(true));
         assert!(saved.regions[0].saved_ms.is_some());
         assert_eq!(saved.regions[0].namespaces[0].bad_ranges, Some(1));
+    }
+
+    #[test]
+    fn error_that_the_log_lacks_is_unsaved_until_it_is_saved() {
+        let machine = FakeSysfs::new();
+        let commands = "ars_cap ars_start ars_status clear_error";
+        machine.write("sys/devices/ndbus0/commands", commands);
+        // The bus has what rust_pmem has told it.
+        machine.write("sys/devices/ndbus0/region0/badblocks", "6152 16");
+        let list = "sys/devices/ndbus0/region0/pfn0.0/errors/list";
+        machine.write(list, "1052672 4096 log");
+        assert_eq!(read(&machine).regions[0].saved, None);
+        machine.write(list, "1052672 4096 log\n1056768 4096 user");
+        assert_eq!(read(&machine).regions[0].saved, Some(false));
+        let region = Region::find(&machine.host, 0).unwrap();
+        persist::save(&region, &machine.folder.path().join("state"));
+        assert_eq!(read(&machine).regions[0].saved, Some(true));
     }
 
     #[test]
