@@ -42,8 +42,9 @@ pub struct KernelList {
 
 #[derive(Debug, Clone)]
 enum ListFormat {
-    /// `errors/list`: bytes of the namespace, with origins.
-    Exact(PathBuf),
+    /// `errors/list`: bytes of the namespace, with origins. Only these sectors of the region, the disk's data, can be read through
+    /// it: none in sector mode.
+    Exact(PathBuf, Range<u64>),
     /// `badblocks`: sectors of the disk.
     Plain,
 }
@@ -89,20 +90,26 @@ impl KernelList {
         let whole = region
             .bytes_of(&namespace)
             .context("its namespace does not lie in its region")?;
-        let file = device.errors_list();
-        let (form, covers) = if file.exists() {
-            (ListFormat::Exact(file), whole)
-        } else if disk.whole.folder.join("badblocks").exists() {
+        let data = || {
             // `resource` of a device that claims the namespace is the start of its data.
             let start = sysfs::number(device.folder().join("resource"))
                 .context("it does not say where its data begins")?;
-            let data = region
+            region
                 .bytes(start, disk.size().bytes())
-                .filter(|data| data.end <= whole.end && data.start >= whole.start);
-            (
-                ListFormat::Plain,
-                data.context("its disk does not lie in its namespace")?,
-            )
+                .filter(|data| data.end <= whole.end && data.start >= whole.start)
+                .context("its disk does not lie in its namespace")
+        };
+        let file = device.errors_list();
+        let (form, covers) = if file.exists() {
+            let readable = match device.name.kind {
+                Kind::Btt => 0..0,
+                _ => sectors(&data()?),
+            };
+            (ListFormat::Exact(file, readable), whole)
+        } else if device.driver().as_deref() == Some("rust_pmem") {
+            bail!("rust_pmem has not made its list yet; try again");
+        } else if disk.whole.folder.join("badblocks").exists() {
+            (ListFormat::Plain, data()?)
         } else {
             return Ok(ListLookup::None(
                 "its disk has no list, as in sector mode with nd_pmem",
@@ -120,7 +127,7 @@ impl KernelList {
     /// Reads the list, in sectors of the region. Fails if the disk was replaced by another one of its name.
     pub fn read(&self) -> Result<Errors> {
         let errors = match &self.form {
-            ListFormat::Exact(file) => sysfs::whole(file)
+            ListFormat::Exact(file, _) => sysfs::whole(file)
                 .map_err(anyhow::Error::from)
                 .and_then(|text| Ok(text.parse::<Errors>()?))
                 .with_context(|| file.display().to_string())?,
@@ -138,7 +145,7 @@ impl KernelList {
     pub fn add(&self, bad: &BadBlocks, origin: &str) -> Result<()> {
         let own = bad.moved_down(self.covers.start);
         match &self.form {
-            ListFormat::Exact(file) => {
+            ListFormat::Exact(file, _) => {
                 let list = self.disk.open_list(file)?;
                 for range in own.ranges() {
                     let (offset, length) = bytes(range);
@@ -156,13 +163,15 @@ impl KernelList {
         Ok(())
     }
 
-    /// Takes sectors of the region off an exact list, page by page; those that can't be read stay.
+    /// Reads sectors of the region page by page, and takes them off an exact list if they can be read. The driver reads only
+    /// data of the disk, so other sectors stay listed.
     pub fn drop_readable(&self, bad: &BadBlocks) -> Result<()> {
-        let ListFormat::Exact(file) = &self.form else {
+        let ListFormat::Exact(file, readable) = &self.form else {
             return Ok(());
         };
         let list = self.disk.open_list(file)?;
-        for part in bad.moved_down(self.covers.start).ranges().flat_map(pages) {
+        let bad = bad.within(readable).moved_down(self.covers.start);
+        for part in bad.ranges().flat_map(pages) {
             let (offset, length) = bytes(&part);
             drop_by(file, &format!("{offset} {length}"), |command| {
                 list.store(command)
@@ -550,6 +559,45 @@ mod tests {
         machine.write("sys/devices/ndbus0/region0/pfn0.0/mode", "pmem");
         let reason = errors.why_unknown().unwrap();
         assert!(reason.ends_with("longer than the kernel shows"), "{reason}");
+    }
+
+    #[test]
+    fn plain_list_of_rust_pmem_is_not_used() {
+        let machine = FakeSysfs::new();
+        let driver = machine
+            .host
+            .path("sys/devices/ndbus0/region0/pfn0.0/driver");
+        fs::remove_file(&driver).unwrap();
+        std::os::unix::fs::symlink("/sys/bus/nd/drivers/rust_pmem", driver).unwrap();
+        let device = Device::find(&machine.host, "pfn0.0".parse().unwrap()).unwrap();
+        let region = Region::find(&machine.host, 0).unwrap();
+        let error = KernelList::of(&region, &device).unwrap_err().to_string();
+        assert!(error.contains("try again"), "{error}");
+        machine.write(LIST, "");
+        assert!(matches!(
+            KernelList::of(&region, &device),
+            Ok(ListLookup::List(_))
+        ));
+    }
+
+    #[test]
+    fn only_data_of_a_disk_is_read_and_dropped() {
+        let machine = FakeSysfs::with_nested_disk();
+        let device = Device::find(&machine.host, "pfn0.0".parse().unwrap()).unwrap();
+        let region = Region::find(&machine.host, 0).unwrap();
+        machine.write(LIST, "");
+        let ListLookup::List(list) = KernelList::of(&region, &device).unwrap() else {
+            panic!("it has a list");
+        };
+        // The namespace begins at sector 4096 of the region, its data 2048 sectors later, and ends with the disk.
+        let drop = |sectors: &str| {
+            machine.write(LIST, "");
+            list.drop_readable(&sectors.parse().unwrap()).unwrap();
+            fs::read_to_string(machine.host.path(LIST)).unwrap()
+        };
+        assert_eq!(drop("4096 2048\n"), "");
+        assert_eq!(drop("6140 12\n"), "drop 1048576 4096");
+        assert_eq!(drop("69632 8\n"), "");
     }
 
     #[test]
