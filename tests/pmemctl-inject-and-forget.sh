@@ -21,7 +21,7 @@ cleanup() {
 	rm -rf /tmp/state
 }
 
-plan 30
+plan 33
 load_driver
 nfit=$(nfit_ns)
 disk=$(make_fsdax "$nfit")
@@ -44,6 +44,14 @@ check "cleared, by its node" pmemctl errors forget "/dev/$disk" 1M 4K --state-di
 is "nothing is saved" "$(jq -c '.list.errors' /tmp/state/nfit-*.json)" '[]'
 is_empty "nothing is listed" list_badblocks
 check "the data is there" pmem-io verify --direct --offset 1M --length 8K "/dev/$disk" --seed 3
+
+pmemctl errors inject "$disk" 1M 4K
+pmemctl errors save "$disk" --state-dir /tmp/state
+rebind "$device"
+disk=$(disk_of "$nfit")
+check "cleared, on a disk that has not had the saved list" pmemctl errors forget "$disk" 1M 4K --state-dir /tmp/state
+is_empty "nothing is listed again" list_badblocks
+is "nothing is saved, either" "$(jq -c '.list.errors' /tmp/state/nfit-*.json)" '[]'
 
 check "in a namespace" pmemctl errors inject "$nfit" $((data + 8192)) 4K
 is "the disk's list" "$(list_badblocks)" '16 8'

@@ -28,6 +28,10 @@ impl FakeSysfs {
         for (file, text) in [
             ("etc/machine-id", ID),
             ("proc/sys/kernel/random/boot_id", "boot-1"),
+            (
+                "proc/sys/kernel/random/uuid",
+                "3b241101-e2bb-4255-8caf-4136c566a962",
+            ),
             ("sys/devices/ndbus0/provider", "e820"),
             ("sys/devices/ndbus0/commands", ""),
             ("sys/devices/ndbus0/region0/resource", "0x20000000"),

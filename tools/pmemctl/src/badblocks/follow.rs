@@ -47,14 +47,9 @@ fn run_with(
     loop {
         let mut regions = Region::all(host);
         regions.retain(&is_chosen);
+        // Those of a disk that appears are watched as soon as they are there.
         for device in regions.iter().flat_map(Region::devices) {
-            let known = |report: &SaveReport| {
-                let name = device.disk().map(|disk| disk.name().to_owned());
-                name.is_none_or(|name| report.disks.contains(&name))
-            };
-            if !last.get(&device.name.region).is_some_and(known) {
-                kernel::wait(&device, PROBE_TIMEOUT);
-            }
+            kernel::wait(&device, PROBE_TIMEOUT);
         }
         let lists = WatchedLists::of(&regions);
         last.retain(|id, _| regions.iter().any(|region| region.id == *id));

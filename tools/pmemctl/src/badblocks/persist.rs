@@ -128,6 +128,15 @@ pub(crate) fn boot(host: &Host) -> Result<String> {
         .context("the kernel has no boot_id")
 }
 
+/// Returns whether a file system can't be written as long as it is read-only or full.
+fn is_for_now(error: &io::Error) -> bool {
+    use io::ErrorKind::{QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+    matches!(
+        error.kind(),
+        ReadOnlyFilesystem | StorageFull | QuotaExceeded
+    )
+}
+
 /// Returns the saved sectors that the list lacks.
 fn missing(saved: &SavedList, list: &KernelList, listed: &Errors) -> BadBlocks {
     let wanted = saved.errors.within(&list.covers).all();
@@ -154,7 +163,7 @@ fn named(listed: &Errors, known: &Errors) -> Errors {
 }
 
 /// Returns the listed sectors that an older copy of the saved list, that of an initramfs, has put there since the boot: they
-/// were repaired before. None where a bad page would stop this machine: they have to be read.
+/// were repaired before. None where a bad page would certainly stop this machine: they have to be read.
 fn outdated(
     host: &Host,
     saved: &SavedList,
@@ -162,7 +171,7 @@ fn outdated(
     list: &KernelList,
     listed: &Errors,
 ) -> BadBlocks {
-    if !seen.has_other(list.sequence) || kernel::unsurvivable(host).is_some() {
+    if !seen.has_older(list.sequence) || kernel::unsurvivable(host).is_some() {
         return BadBlocks::default();
     }
     listed.from(Origin::RESTORED).without(&saved.errors.all())
@@ -200,30 +209,48 @@ pub fn save(region: &Region, folder: &Path) -> SaveReport {
     report
 }
 
-/// Saves the errors of a region again if they were saved before.
-pub fn update(region: &Region, folder: &Path) -> Result<()> {
+/// Saves the errors of a region again if they were saved before. Returns warnings.
+pub fn update(region: &Region, folder: &Path) -> Result<Vec<String>> {
     if !folder.exists() || !folder.join(region.memory()?.file_name()).exists() {
-        return Ok(());
+        return Ok(Vec::new());
     }
     let report = save(region, folder);
     match report.result {
         SaveOutcome::Failed => Err(anyhow!("it stays saved: {}", report.reasons.join("; "))),
-        _ => Ok(()),
+        _ => Ok(report.reasons),
     }
+}
+
+/// What is known from the file of a region's saved list.
+enum Before {
+    /// The list, which these disks have had.
+    List(Seen),
+    /// There is none.
+    Nothing,
+    /// There was one that can't be used.
+    Refused,
 }
 
 fn try_save(region: &Region, folder: &Path, report: &mut SaveReport) -> Result<()> {
     let memory = region.memory()?;
     let boot = boot(region.host())?;
     report.memory = Some(memory.to_string());
+    // Wait before locking the folder, because others may save meanwhile.
+    for device in region.devices() {
+        kernel::wait(&device, PROBE_TIMEOUT);
+    }
     let store = Store::make(folder)?;
     report.file = Some(printable(store.file(&memory)));
+    let mut was_refused = false;
     let before = match store.load(&memory, region) {
         Ok(before) => before,
         Err(error) if error.is::<Refused>() => {
-            let aside = store.put_aside(&memory)?;
+            let aside = store
+                .put_aside(&memory)
+                .with_context(|| format!("{error}; it cannot be moved aside"))?;
             let aside = printable(&aside);
             report.reasons.push(format!("{error}; moved to {aside}"));
+            was_refused = true;
             None
         }
         Err(error) => return Err(error),
@@ -231,9 +258,15 @@ fn try_save(region: &Region, folder: &Path, report: &mut SaveReport) -> Result<(
     let none = SavedList::none(memory, region.size);
     let known = before.as_ref().unwrap_or(&none);
     let mut saved = of_this_boot(known, &boot);
-    let seen = before
-        .as_ref()
-        .map(|before| Seen::new(region.host(), &before.memory, &boot, &before.errors));
+    if saved.id.is_empty() {
+        saved.id = sysfs::line(region.host().path("proc/sys/kernel/random/uuid"))
+            .context("the kernel makes no UUID")?;
+    }
+    let known_before = match &before {
+        Some(before) => Before::List(Seen::new(region.host(), &boot, before)),
+        None if was_refused => Before::Refused,
+        None => Before::Nothing,
+    };
 
     let mut lists = Vec::new();
     let mut failed = false;
@@ -242,7 +275,7 @@ fn try_save(region: &Region, folder: &Path, report: &mut SaveReport) -> Result<(
             ListLookup::List(list) => {
                 report.disks.push(list.disk.name().to_owned());
                 lists.push(list.clone());
-                sync_with_list(&mut saved, seen.as_ref(), region, &list, report)
+                sync_with_list(&mut saved, &known_before, region, &list, report)
             }
             ListLookup::None(_) => Ok(()),
         });
@@ -273,6 +306,9 @@ fn try_save(region: &Region, folder: &Path, report: &mut SaveReport) -> Result<(
     report.bad_sectors = new.sectors();
     report.new_sectors = new.without(&old).sectors();
     report.repaired_sectors = old.without(&new).sectors();
+    if old != new {
+        saved.generation = saved.generation.saturating_add(1);
+    }
     report.result = match &before {
         None if saved.errors.is_empty() => SaveOutcome::NoErrors,
         Some(before) if *before == saved => SaveOutcome::Unchanged,
@@ -297,18 +333,21 @@ fn others(region: &Region, covered: &BadBlocks) -> Result<BadBlocks> {
     Ok(kernel::of_region(region)?.without(covered))
 }
 
-/// Restores the saved errors if the list has not had them; then takes over the list. Without notes there is no saved list, or
-/// none that can be used, which says nothing of what was repaired.
+/// Restores the saved errors if the list has not had them; then takes over the list.
 fn sync_with_list(
     saved: &mut SavedList,
-    seen: Option<&Seen>,
+    before: &Before,
     region: &Region,
     list: &KernelList,
     report: &mut SaveReport,
 ) -> Result<()> {
     let mut listed = list.read()?;
     if !saved.seen.contains(&list.sequence) {
-        if let Some(seen) = seen.filter(|seen| !seen.has(list.sequence)) {
+        let unseen = match before {
+            Before::List(seen) if !seen.has(list.sequence) => Some(seen),
+            _ => None,
+        };
+        if let Some(seen) = unseen {
             let missing = missing(saved, list, &listed);
             let outdated = outdated(region.host(), saved, seen, list, &listed);
             let mut note = seen.note(list.sequence);
@@ -329,7 +368,8 @@ fn sync_with_list(
         saved.seen.push(list.sequence);
     }
     let covers = &list.covers;
-    if report.has_log {
+    // What the driver bound later has of the bus counts as the log's, also what was saved in a list that can't be used.
+    if report.has_log && !matches!(before, Before::Refused) {
         // A plain list has no origins; the region's list has the errors of the log.
         let log = match list.is_plain() {
             true => kernel::of_region(region)?.within(covers),
@@ -397,10 +437,13 @@ fn try_restore(
     let Some(store) = Store::open(folder)? else {
         return Ok(());
     };
-    let Some(saved) = store.load(&memory, &region)? else {
+    let saved = store.load(&memory, &region);
+    if !matches!(saved, Ok(None)) {
+        report.file = Some(printable(store.file(&memory)));
+    }
+    let Some(saved) = saved? else {
         return Ok(());
     };
-    report.file = Some(printable(store.file(&memory)));
     report.disk = device.disk().map(|disk| disk.name().to_owned());
     let list = match KernelList::of(&region, device)? {
         ListLookup::List(list) => list,
@@ -420,7 +463,7 @@ fn try_restore(
         }
     };
     let mut now = of_this_boot(&saved, &boot);
-    let seen = Seen::new(host, &memory, &boot, &saved.errors);
+    let seen = Seen::new(host, &boot, &saved);
     let listed = list.read()?;
     let missing = missing(&saved, &list, &listed);
     report.bad_sectors = saved.errors.within(&list.covers).all().sectors();
@@ -453,7 +496,7 @@ fn try_restore(
     let noted = note.and_then(Note::keep);
     match store.save(&now) {
         // Early at boot the root is read-only; `save` records it later.
-        Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => noted,
+        Err(error) if is_for_now(&error) => noted,
         saved => saved.with_context(|| printable(folder)),
     }
 }
@@ -742,6 +785,54 @@ mod tests {
         );
         machine.lists("8 8\n100 1\n2856 1");
         assert_eq!(machine.save().result, SaveOutcome::Unchanged);
+    }
+
+    #[test]
+    fn errors_of_a_refused_list_are_saved_although_the_bus_has_them() {
+        let machine = FakeSysfs::new();
+        let commands = "ars_cap ars_start ars_status clear_error";
+        machine.write("sys/devices/ndbus0/commands", commands);
+        machine.write("sys/devices/ndbus0/region0/badblocks", "6152 8");
+        let list = "sys/devices/ndbus0/region0/pfn0.0/errors/list";
+        machine.write(list, "1052672 4096 user");
+        assert_eq!(machine.save().new_sectors, 8);
+        // As after a bind.
+        machine.write(list, "1052672 4096 log");
+        assert_eq!(machine.save().result, SaveOutcome::Unchanged);
+        fs::write(machine.file(), "x").unwrap();
+        assert_eq!(machine.save().result, SaveOutcome::Saved);
+        assert_eq!(machine.saved().errors.all().to_string(), "6152 8\n");
+    }
+
+    #[test]
+    fn changes_of_a_list_are_counted() {
+        let machine = FakeSysfs::new();
+        let count = |text: &str| {
+            machine.lists(text);
+            machine.save();
+            let SavedList { id, generation, .. } = machine.saved();
+            (id, generation)
+        };
+        let (id, first) = count("8 8");
+        assert_eq!(count("8 8"), (id.clone(), first));
+        assert_eq!(count("8 8\n100 1"), (id.clone(), first + 1));
+        assert_eq!(count("8 8"), (id.clone(), first + 2));
+        // Another list.
+        fs::write(machine.file(), "x").unwrap();
+        machine.write("proc/sys/kernel/random/uuid", "another");
+        assert_eq!(count("8 8"), ("another".to_owned(), first));
+    }
+
+    #[test]
+    fn restore_on_a_full_file_system_succeeds() {
+        for (kind, is_fine) in [
+            (io::ErrorKind::StorageFull, true),
+            (io::ErrorKind::QuotaExceeded, true),
+            (io::ErrorKind::ReadOnlyFilesystem, true),
+            (io::ErrorKind::PermissionDenied, false),
+        ] {
+            assert_eq!(is_for_now(&kind.into()), is_fine, "{kind}");
+        }
     }
 
     #[test]

@@ -6,9 +6,7 @@
 //! says so itself, unless its file can't be written: a full or read-only file system, or the copy of an initramfs, whose
 //! `/run` remains.
 
-use crate::badblocks::origin::Errors;
-use crate::badblocks::store::make_folder;
-use crate::nd::region::Memory;
+use crate::badblocks::store::{SavedList, make_folder};
 use crate::sysfs::{Host, printable};
 use anyhow::{Context, Result};
 use std::fs;
@@ -24,7 +22,10 @@ const MOST: usize = 1000;
 pub struct Seen {
     file: PathBuf,
     boot: String,
+    /// Identifies the errors.
     list: u32,
+    id: String,
+    generation: u64,
 }
 
 /// A note that only has to be kept.
@@ -35,19 +36,17 @@ pub struct Note {
 }
 
 impl Seen {
-    pub fn new(host: &Host, memory: &Memory, boot: &str, saved: &Errors) -> Self {
+    pub fn new(host: &Host, boot: &str, saved: &SavedList) -> Self {
         Self {
             file: host
                 .path("run/pmemctl")
-                .join(memory.file_name())
+                .join(saved.memory.file_name())
                 .with_extension("seen"),
             boot: boot.to_owned(),
-            list: crc32fast::hash(saved.all().to_string().as_bytes()),
+            list: crc32fast::hash(saved.errors.all().to_string().as_bytes()),
+            id: saved.id.clone(),
+            generation: saved.generation,
         }
-    }
-
-    fn line(&self, disk: u64) -> String {
-        format!("{} {disk} {:08x}", self.boot, self.list)
     }
 
     fn lines(&self) -> Vec<String> {
@@ -55,18 +54,33 @@ impl Seen {
         text.lines().map(str::to_owned).collect()
     }
 
-    /// Returns whether the disk of this sequence number has had the list.
-    pub fn has(&self, disk: u64) -> bool {
-        self.lines().contains(&self.line(disk))
-    }
-
-    /// Returns whether it has had another list of the memory since the boot: the copy in an initramfs, which may be older.
-    pub fn has_other(&self, disk: u64) -> bool {
+    /// Returns whether a note of this boot and disk says so: which errors, and of which list when.
+    fn any_of(&self, disk: u64, is_so: impl Fn(&str, &[&str]) -> bool) -> bool {
         let of_disk = format!("{} {disk} ", self.boot);
-        let list = self.line(disk);
         self.lines()
             .iter()
-            .any(|line| line.starts_with(&of_disk) && *line != list)
+            .filter_map(|line| line.strip_prefix(&of_disk))
+            .any(|rest| {
+                let words: Vec<_> = rest.split(' ').collect();
+                is_so(words[0], &words[1..])
+            })
+    }
+
+    /// Returns whether the disk of this sequence number has had the list.
+    pub fn has(&self, disk: u64) -> bool {
+        let list = format!("{:08x}", self.list);
+        self.any_of(disk, |noted, _| noted == list)
+    }
+
+    /// Returns whether it has had an older copy of this list since the boot: that of an initramfs. Another list, or one of a
+    /// snapshot, says nothing of what has been repaired.
+    pub fn has_older(&self, disk: u64) -> bool {
+        let is_older =
+            |generation: &str| generation.parse().is_ok_and(|it: u64| it < self.generation);
+        self.any_of(disk, |_, of_list| match of_list {
+            [id, generation] => *id == self.id && is_older(generation),
+            _ => false,
+        })
     }
 
     /// Prepares a note that it has, so that little can fail later.
@@ -75,7 +89,10 @@ impl Seen {
         make_folder(folder)?;
         let mut lines = self.lines();
         lines.drain(..lines.len().saturating_sub(MOST - 1));
-        lines.push(self.line(disk));
+        lines.push(format!(
+            "{} {disk} {:08x} {} {}",
+            self.boot, self.list, self.id, self.generation
+        ));
         let text = lines.join("\n") + "\n";
         let new = NamedTempFile::new_in(folder).and_then(|mut new| {
             new.write_all(text.as_bytes())?;
@@ -99,24 +116,42 @@ impl Note {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::badblocks::origin::Origin;
+    use crate::badblocks::origin::{Errors, Origin};
     use crate::nd::region::Region;
     use crate::testing::FakeSysfs;
 
+    fn seen(machine: &FakeSysfs, boot: &str, id: &str, sectors: &str, generation: u64) -> Seen {
+        let region = Region::find(&machine.host, 0).unwrap();
+        let mut saved = SavedList::none(region.memory().unwrap(), region.size);
+        saved.errors = Errors::of(Origin::RESTORED, sectors.parse().unwrap());
+        saved.id = id.to_owned();
+        saved.generation = generation;
+        Seen::new(&machine.host, boot, &saved)
+    }
+
     #[test]
-    fn another_list_of_the_same_disk_and_boot_is_noticed() {
+    fn older_copy_is_noticed_if_the_same_disk_had_it_in_the_same_boot() {
         let machine = FakeSysfs::new();
-        let memory = Region::find(&machine.host, 0).unwrap().memory().unwrap();
-        let seen = |boot: &str, sectors: &str| {
-            let errors = Errors::of(Origin::RESTORED, sectors.parse().unwrap());
-            Seen::new(&machine.host, &memory, boot, &errors)
-        };
-        seen("a", "8 16\n").note(7).unwrap().keep().unwrap();
-        assert!(seen("a", "8 16\n").has(7));
-        assert!(!seen("a", "8 16\n").has_other(7));
-        let newer = seen("a", "8 8\n");
-        assert!(!newer.has(7) && newer.has_other(7));
-        assert!(!newer.has_other(8) && !newer.has_other(70));
-        assert!(!seen("b", "8 8\n").has_other(7));
+        let seen = |boot, id, sectors, generation| seen(&machine, boot, id, sectors, generation);
+        seen("a", "x", "8 16\n", 3).note(7).unwrap().keep().unwrap();
+        assert!(seen("a", "x", "8 16\n", 3).has(7));
+        assert!(!seen("a", "x", "8 16\n", 3).has_older(7));
+        let newer = seen("a", "x", "8 8\n", 4);
+        assert!(!newer.has(7) && newer.has_older(7));
+        assert!(!newer.has_older(8) && !newer.has_older(70));
+        assert!(!seen("b", "x", "8 8\n", 4).has_older(7));
+        // One of a snapshot, and another list.
+        assert!(!seen("a", "x", "8 8\n", 2).has_older(7));
+        assert!(!seen("a", "y", "8 8\n", 4).has_older(7));
+    }
+
+    #[test]
+    fn note_of_an_earlier_version_says_which_errors_a_disk_has_had() {
+        let machine = FakeSysfs::new();
+        let list = seen(&machine, "a", "x", "8 16\n", 3);
+        let note = format!("a 7 {:08x}\n", list.list);
+        machine.write("run/pmemctl/e820-20000000.seen", &note);
+        assert!(list.has(7) && !list.has(8));
+        assert!(!seen(&machine, "a", "x", "8 8\n", 4).has_older(7));
     }
 }

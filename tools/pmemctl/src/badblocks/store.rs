@@ -90,6 +90,10 @@ pub struct SavedList {
     /// The disks of that boot whose lists had all of it: errors missing there have been repaired. Other lists
     /// still need it.
     pub seen: Vec<u64>,
+    /// Names the list since it was begun, and its copies.
+    pub id: String,
+    /// How often errors were added or removed since: of two copies, the one with the lower number is older.
+    pub generation: u64,
     /// The errors, in sectors of the region.
     pub errors: Errors,
 }
@@ -109,6 +113,11 @@ struct SavedBody {
     size: u64,
     boot: String,
     disks: Vec<u64>,
+    /// Files of earlier versions lack it, and the next.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    id: String,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    generation: u64,
     errors: Vec<SavedEntry>,
 }
 
@@ -119,6 +128,10 @@ struct SavedEntry {
     offset: u64,
     length: u64,
     origin: String,
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 impl SavedBody {
@@ -136,6 +149,8 @@ impl SavedList {
             size,
             boot: String::new(),
             seen: Vec::new(),
+            id: String::new(),
+            generation: 0,
             errors: Errors::default(),
         }
     }
@@ -156,6 +171,8 @@ impl SavedList {
             size: self.size,
             boot: self.boot.clone(),
             disks: self.seen.clone(),
+            id: self.id.clone(),
+            generation: self.generation,
             errors: entries.collect(),
         };
         let checksum = list.checksum()?;
@@ -220,6 +237,8 @@ impl SavedList {
             size: list.size,
             boot: list.boot,
             seen: list.disks,
+            id: list.id,
+            generation: list.generation,
             errors,
         })
     }
@@ -439,7 +458,7 @@ impl Store {
                 printable(&file)
             );
         };
-        fs::rename(&file, &aside)?;
+        fs::rename(&file, &aside).with_context(|| printable(&file))?;
         File::open(&self.folder)?.sync_all()?;
         Ok(aside)
     }
@@ -480,6 +499,8 @@ mod tests {
             size: 32 << 20,
             boot: "b0".into(),
             seen: vec![12, 15],
+            id: "3b241101-e2bb-4255-8caf-4136c566a962".into(),
+            generation: 7,
             errors,
         }
     }
@@ -516,6 +537,17 @@ mod tests {
         // Additional whitespace is no change.
         let blank = text.replace("\"size\": ", "\"size\":   ");
         assert_eq!(SavedList::from_text(blank.as_bytes()).unwrap(), one());
+    }
+
+    #[test]
+    fn file_of_an_earlier_version_is_read() {
+        let mut old = list_of(&one().to_text().unwrap());
+        let fields = old.as_object_mut().unwrap();
+        fields.remove("id").unwrap();
+        fields.remove("generation").unwrap();
+        let read = SavedList::from_text(signed(old).as_bytes()).unwrap();
+        assert_eq!((read.id.as_str(), read.generation), ("", 0));
+        assert_eq!(read.errors, one().errors);
     }
 
     #[test]

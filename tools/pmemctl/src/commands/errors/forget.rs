@@ -4,7 +4,7 @@
 
 use super::change::{Change, change};
 use crate::commands::device_spec::StateDir;
-use crate::commands::output::root;
+use crate::commands::output::{reasons, root};
 use crate::commands::page::Page;
 use anyhow::Result;
 use clap::Args;
@@ -48,11 +48,12 @@ pub fn forget(arguments: &Forget) -> Result<bool> {
     let host = root("errors forget")?;
     let folder = &arguments.place.state_dir;
     change(&host, &arguments.change, "cleared", |place| {
+        let Some(region) = Region::find(&host, place.device.name.region) else {
+            return place.clear();
+        };
+        // A disk that has not had the saved list gets it now, not after the range was removed.
+        reasons(&region.name, &persist::update(&region, folder)?)?;
         place.clear()?;
-        let region = Region::find(&host, place.device.name.region);
-        match region {
-            Some(region) => persist::update(&region, folder),
-            None => Ok(()),
-        }
+        reasons(&region.name, &persist::update(&region, folder)?)
     })
 }
