@@ -214,13 +214,15 @@ demo: module tools-demo
 picture: module tools
 	@$(enter) $(built)/pmem-demo --picture Documentation
 
+# JOBS of the environment is likely another program's.
+jobs := $(if $(findstring command,$(origin JOBS)),--jobs '$(JOBS)')
 # Runs selftests on the kernel that KERNEL names, with the prerequisites besides the host tools.
 ifeq ($(other),)
-selftests := $(enter) $(built)/pmem-check $(if $(JOBS),--jobs '$(JOBS)')
+selftests := $(enter) $(built)/pmem-check $(jobs)
 powerfail := $(if $(findstring powerfail,$(TESTS)),setup-powerfail)
 else
 selftests := $(if $(arm64),$(enter_kernel),$(enter)) env RUST_PMEM_IMAGES=$(CURDIR)/build/images/$(other) \
-	$(built)/pmem-check --kernel '$(other)' $(if $(JOBS),--jobs '$(JOBS)')
+	$(built)/pmem-check --kernel '$(other)' $(jobs)
 powerfail :=
 modules := module provider $(if $(arm64),tools-arm64)
 endif
