@@ -40,20 +40,34 @@ is_system_on_pmem() {
 	return 1
 }
 
+# installed_drivers: those of the kernel's own drivers that a kernel here has; all if none can be found. dracut copies none
+# behind one that its kernel lacks.
+installed_drivers() {
+	pmem_found=
+	for pmem_driver in ${pmem_modules% rust_pmem}; do
+		for pmem_kernel in /lib/modules/*/; do
+			modinfo -k "$(basename "$pmem_kernel")" "$pmem_driver" >/dev/null 2>&1 || continue
+			pmem_found="$pmem_found $pmem_driver"
+			break
+		done
+	done
+	echo "${pmem_found:-${pmem_modules% rust_pmem}}"
+}
+
 # keep_drivers: lists the kernel's own drivers in the configuration of initramfs-tools and dracut, if the machine needs them to
 # boot. Called before pmemctl is removed, and with it the code that copies them.
 keep_drivers() {
 	is_system_on_pmem || return 0
-	pmem_drivers=${pmem_modules% rust_pmem}
+	pmem_drivers=$(installed_drivers)
 	pmem_list=/etc/initramfs-tools/modules
 	if [ -d ${pmem_list%/*} ] && ! grep -qsxF nd_pmem $pmem_list; then
 		# shellcheck disable=SC2086 # a list
-		printf '%s\n' '' '# For persistent memory; written when pmemctl was removed.' $pmem_drivers >>$pmem_list
+		printf '%s\n' '' '# For persistent memory; written when pmemctl was removed.' $pmem_drivers >>$pmem_list || return
 		echo "pmemctl: the root file system, /usr or /var is, or may be, on persistent memory: $pmem_list now has its drivers."
 	fi
 	pmem_list=/etc/dracut.conf.d/pmem-drivers.conf
 	if [ -d ${pmem_list%/*} ] && ! grep -qs '^add_drivers.*[" ]nd_pmem[" ]' ${pmem_list%/*}/*.conf; then
-		printf '%s\n' '# For persistent memory; written when pmemctl was removed.' "add_drivers+=\" $pmem_drivers \"" >$pmem_list
+		printf '%s\n' '# For persistent memory; written when pmemctl was removed.' "add_drivers+=\" $pmem_drivers \"" >$pmem_list || return
 		echo "pmemctl: the root file system, /usr or /var is, or may be, on persistent memory: $pmem_list now has its drivers."
 	fi
 }
