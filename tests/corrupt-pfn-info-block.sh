@@ -6,6 +6,8 @@
 # kernel: device_dax
 # compare
 # vm: --bare --append memmap=128M$512M
+# expect-splat: WARNING: block/badblocks.c
+# expect-splat: shift-out-of-bounds < drivers/nvdimm/pfn_devs.c
 # timeout: 300
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/corrupt.sh"
@@ -47,6 +49,9 @@ try_corruptions "fsdax, map on the device" 64 <<-END
 	a small struct page|block|92|2000
 	a huge struct page|block|92|ffff
 	padding that is not zero|block|94|ffffffff
+	no room for struct pages, alignment 4K|block|56|0020000000000000fe3f00000000000002000000000000000000000000100000
+	data in front of the struct pages, alignment 4K|block|56|0010000000000000fe3f00000000000002000000000000000000000000100000
+	data at 0, alignment 0|block|56|0000000000000000fe3f00000000000002000000000000000000000000000000
 	intact again|block|0|4e
 END
 provider_cleanup
