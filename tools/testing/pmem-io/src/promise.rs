@@ -75,8 +75,8 @@ impl Promise {
                 _ => (0..BATCH).map(|_| rng.u16(..self.records)).collect(),
             };
             for &record in &batch {
-                self.poison(record)?;
                 mark(operation::BEGUN, record::note(record, generation));
+                self.poison(record)?;
                 writer.write(record, generation)?;
             }
             writer.sync(&batch)?;

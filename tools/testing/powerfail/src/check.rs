@@ -97,8 +97,8 @@ fn in_order(data: &[u8], promises: &BTreeMap<u16, Promise>) -> Verdict {
     })
 }
 
-/// Returns the records with good data in the place of sectors that the platform's log of errors has: the driver will list
-/// these, and they promise nothing.
+/// Returns the records with good data in the place of sectors that the platform's log of errors has, where a newer generation
+/// has begun, and its memory failed before: the driver will list these, and they promise nothing.
 fn without_errors(data: &[u8], promises: &BTreeMap<u16, Promise>) -> Vec<u8> {
     let last = promises
         .keys()
@@ -107,7 +107,8 @@ fn without_errors(data: &[u8], promises: &BTreeMap<u16, Promise>) -> Vec<u8> {
     let mut records = data[..last * RECORD].to_vec();
     let log = data.get(POISON_LOG..).unwrap_or_default();
     let mut good = [0; RECORD];
-    for (&record, promise) in promises {
+    let failed = (promises.iter()).filter(|(_, promise)| promise.begun > promise.promised);
+    for (&record, promise) in failed {
         record::fill(&mut good, record, promise.begun);
         let at = usize::from(record) * RECORD;
         let sectors = records[at..at + RECORD].chunks_mut(SECTOR);
@@ -137,16 +138,17 @@ mod tests {
     #[test]
     fn only_listed_sectors_may_be_lost() {
         let mut memory = vec![0; POISON_LOG + 4096];
-        let promise = Promise {
-            begun: 7,
-            promised: 7,
-        };
-        let promises = BTreeMap::from([(1, promise)]);
         record::fill(&mut memory[RECORD..2 * RECORD], 1, 7);
         memory[RECORD + SECTOR..RECORD + 2 * SECTOR].fill(0xff);
-        let check = |memory: &[u8]| in_order(&without_errors(memory, &promises), &promises);
-        assert!(check(&memory).unwrap_err().contains("byte 512"));
+        let check = |memory: &[u8], begun| {
+            let promise = Promise { begun, promised: 7 };
+            let promises = BTreeMap::from([(1, promise)]);
+            in_order(&without_errors(memory, &promises), &promises)
+        };
+        assert!(check(&memory, 8).unwrap_err().contains("byte 512"));
         memory[POISON_LOG + 9] = 1;
-        assert_eq!(check(&memory), Ok(()));
+        assert_eq!(check(&memory, 8), Ok(()));
+        // What was promised was written after its memory failed.
+        assert!(check(&memory, 7).unwrap_err().contains("byte 512"));
     }
 }
