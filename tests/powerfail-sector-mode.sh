@@ -10,12 +10,15 @@ cleanup() {
 	ndctl create-namespace -f -e "$(nfit_ns)" -m raw >/dev/null 2>&1
 }
 
-plan 4
+plan 5
 load_driver
+raw=/dev/$(disk_of "$(nfit_ns)")
+watch_stores
+dd if=/dev/zero of="$raw" bs=4k count=1 oflag=direct
+is "a plain write is seen" "$(undurable)" 64
 disk=/dev/$(ndctl create-namespace -f -e "$(nfit_ns)" -m sector -l 4K | jq -r .blockdev)
 settle
 head -c 64k /dev/urandom >/tmp/data
-watch_stores
 is_durable "O_DIRECT and fsync" dd if=/tmp/data of="$disk" bs=4k oflag=direct conv=fsync
 is_durable "O_DIRECT and O_DSYNC" dd if=/tmp/data of="$disk" bs=4k oflag=direct,dsync
 is_durable "the page cache and fsync" dd if=/tmp/data of="$disk" bs=4k conv=fsync

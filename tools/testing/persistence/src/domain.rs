@@ -11,7 +11,9 @@
 //! * A locked instruction drains, too, but a driver that relies on the next lock has forgotten its fence. So write-backs
 //!   that were pending then become durable with the next `sfence` or `mfence` of any CPU: that CPU may act for the one
 //!   that stored, because it took the lock afterwards.
-//! * With eADR the caches are persistent: a store is durable at once.
+//! * Buffers of non-temporal stores are not coherent: a write-back by another CPU does not take what is in one, and the
+//!   buffer may leave in pieces of 8 bytes, in any order (SDM volume 3, "Buffering of Write Combining Memory Locations").
+//! * With eADR the caches are persistent, but not these buffers: a store is durable at once unless it is non-temporal.
 
 use crate::LINE;
 use fastrand::Rng;
@@ -87,8 +89,16 @@ struct Dirty {
     /// Last times at which a write-back of each unit began.
     written_back: [u64; UNITS],
     pc: u64,
-    /// Contents after a store, with its time, oldest first; the last one is the newest.
-    versions: Vec<(u64, Line)>,
+    /// Contents after a store, oldest first; the last one is the newest.
+    versions: Vec<Version>,
+}
+
+/// Contents of a line after a store.
+#[derive(Debug, Clone, Copy)]
+struct Version {
+    time: u64,
+    non_temporal: bool,
+    data: Line,
 }
 
 impl Dirty {
@@ -133,6 +143,8 @@ struct Pending {
     time: u64,
     line: u32,
     units: u16,
+    /// Whether it is a non-temporal store, not a write-back.
+    non_temporal: bool,
     data: Line,
 }
 
@@ -207,9 +219,8 @@ impl Domain {
         let first = store.at as usize % LINE;
         let end = (first + store.length).min(LINE);
         let stored = mask(|unit| unit * UNIT < end && (unit + 1) * UNIT > first);
-        if self.policy == Policy::Eadr {
-            self.write_medium(line, data);
-            return true;
+        if self.policy == Policy::Eadr && !store.non_temporal {
+            return self.complete_stored(line, stored, data);
         }
         self.last.insert(store.cpu, line);
         self.make_room_for(store.cpu);
@@ -227,6 +238,7 @@ impl Domain {
                     time,
                     line,
                     units: stored,
+                    non_temporal: true,
                     data: *data,
                 }),
             }
@@ -242,7 +254,11 @@ impl Domain {
             let one = self.rng.usize(..VERSIONS);
             dirty.versions.remove(one);
         }
-        dirty.versions.push((time, *data));
+        dirty.versions.push(Version {
+            time,
+            non_temporal: store.non_temporal,
+            data: *data,
+        });
         false
     }
 
@@ -254,10 +270,18 @@ impl Domain {
         let Some(dirty) = self.dirty.get_mut(&line) else {
             return false;
         };
+        let others = (self.pending.iter().enumerate())
+            .filter(|(other, _)| *other != cpu)
+            .flat_map(|(_, pending)| pending)
+            .filter(|pending| pending.non_temporal && pending.line == line);
+        let in_buffers = others.fold(0, |all, pending| {
+            all | pending.units & mask(|unit| dirty.stored[unit] <= pending.time)
+        });
         let pending = Pending {
             time: self.time,
             line,
-            units: dirty.undurable_units(),
+            units: dirty.undurable_units() & !in_buffers,
+            non_temporal: false,
             data: *data,
         };
         units(pending.units).for_each(|unit| dirty.written_back[unit] = self.time);
@@ -266,6 +290,11 @@ impl Domain {
         }
         self.pending[cpu].push(pending);
         false
+    }
+
+    /// Records that a CPU is at a fence: it is not in the middle of a sector.
+    pub fn ends_sector(&mut self, cpu: usize) {
+        self.last.remove(&cpu);
     }
 
     /// Records a locked instruction.
@@ -301,6 +330,23 @@ impl Domain {
     fn write_medium(&mut self, line: u32, data: &Line) {
         let at = line as usize * LINE;
         self.medium[at..at + LINE].copy_from_slice(data);
+    }
+
+    /// Moves the stored units of a line to the medium, at once. Returns true: they are durable.
+    fn complete_stored(&mut self, line: u32, stored: u16, data: &Line) -> bool {
+        let mut medium = self.line(line);
+        units(stored).for_each(|unit| copy_unit(&mut medium, data, unit));
+        self.write_medium(line, &medium);
+        if let Some(dirty) = self.dirty.get_mut(&line) {
+            for unit in units(stored) {
+                dirty.stored[unit] = self.time;
+                dirty.durable[unit] = self.time;
+            }
+            if dirty.undurable_units() == 0 {
+                self.dirty.remove(&line);
+            }
+        }
+        true
     }
 
     /// Moves pending contents to the medium, unless newer ones are there. Returns whether any were moved.
@@ -351,11 +397,23 @@ impl Domain {
                 },
             };
             let Some(version) = chosen else { continue };
-            let (time, mut data) = dirty.versions[version];
-            // Stores that have become durable since are not lost again.
-            for unit in 0..UNITS {
-                if dirty.durable[unit] > time {
-                    copy_unit(&mut data, &medium, unit);
+            let in_pieces = tearing == Tearing::Lines
+                && dirty.versions.iter().all(|version| version.non_temporal);
+            let mut data = medium;
+            for word in 0..UNITS / 2 {
+                let version = match in_pieces && rng.bool() {
+                    // Behind the newest is none: the medium stays.
+                    true => rng.usize(..=newest + 1),
+                    false => version,
+                };
+                let Some(version) = dirty.versions.get(version) else {
+                    continue;
+                };
+                for unit in [2 * word, 2 * word + 1] {
+                    // Stores that have become durable since are not lost again.
+                    if dirty.durable[unit] <= version.time {
+                        copy_unit(&mut data, &version.data, unit);
+                    }
                 }
             }
             if data != medium {
@@ -528,13 +586,54 @@ mod tests {
     }
 
     #[test]
-    fn eadr_makes_every_store_durable() {
+    fn eadr_makes_every_store_durable_but_non_temporal_ones() {
         let mut machine = Machine::new(Policy::Eadr);
         machine.store(0, 0, 1, false);
         assert_eq!(
             (machine.medium(0), machine.domain.undurable_count()),
             (1, 0)
         );
+        machine.store(0, 8, 2, true);
+        machine.store(0, 16, 3, false);
+        assert_eq!(
+            [0, 8, 16].map(|at| machine.medium(at)),
+            [1, 0, 3],
+            "the buffer is lost"
+        );
+        machine.domain.fence(0);
+        assert_eq!(
+            (machine.medium(8), machine.domain.undurable_count()),
+            (2, 0)
+        );
+    }
+
+    #[test]
+    fn write_back_does_not_take_what_another_cpu_has_in_a_buffer() {
+        let mut machine = Machine::new(Policy::Adr);
+        machine.store(0, 0, 1, true);
+        machine.store(1, 8, 2, false);
+        machine.write_back(1, 0);
+        machine.domain.fence(1);
+        assert_eq!((machine.medium(0), machine.medium(8)), (0, 2));
+        machine.domain.fence(0);
+        assert_eq!(
+            (machine.medium(0), machine.domain.undurable_count()),
+            (1, 0)
+        );
+    }
+
+    #[test]
+    fn non_temporal_stores_to_a_line_have_no_order() {
+        let mut machine = Machine::new(Policy::Adr);
+        machine.store(0, 0, 1, true);
+        machine.store(0, 8, 2, true);
+        let mut seen = BTreeSet::new();
+        for _ in 0..200 {
+            let image = machine.domain.crash(Tearing::Lines);
+            let data = image.first().map_or([0; LINE], |(_, data)| *data);
+            seen.insert((data[0], data[8]));
+        }
+        assert!(seen.contains(&(0, 2)), "{seen:?}");
     }
 
     #[test]
@@ -563,6 +662,15 @@ mod tests {
             sizes,
             BTreeSet::from([0, 8]),
             "the second sector is being written"
+        );
+        machine.domain.ends_sector(0);
+        let sizes: BTreeSet<usize> = (0..100)
+            .map(|_| machine.domain.crash(Tearing::Sectors).len())
+            .collect();
+        assert_eq!(
+            sizes,
+            BTreeSet::from([0, 1, 8, 9]),
+            "at a fence it has been written"
         );
     }
 

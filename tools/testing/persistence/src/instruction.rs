@@ -89,6 +89,10 @@ pub fn decode(bytes: &[u8]) -> Option<Kind> {
                 _ => None,
             }
         }
+        // maskmovq, maskmovdqu.
+        [0x0f, 0xf7, modrm, ..] | [0xc5, _, 0xf7, modrm, ..] if modrm >= 0xc0 => {
+            Some(Kind::NonTemporal)
+        }
         // movnti; movntps, movntpd; movntq, movntdq.
         [0x0f, 0xc3 | 0x2b | 0xe7, modrm, ..] if modrm < 0xc0 => Some(Kind::NonTemporal),
         // The same with a VEX prefix.
@@ -198,10 +202,13 @@ mod tests {
             &[0x0f, 0x2b, 0x07],
             &[0xc5, 0xfd, 0xe7, 0x07],
             &[0xc4, 0xc1, 0x7d, 0xe7, 0x07],
+            &[0x66, 0x0f, 0xf7, 0xc1],
+            &[0xc5, 0xf9, 0xf7, 0xc1],
         ] {
             assert_eq!(decode(bytes), Some(Kind::NonTemporal), "{bytes:x?}");
         }
         assert_eq!(decode(&[0xc4, 0xe2, 0x7d, 0x2b, 0x07]), None, "vpackusdw");
+        assert_eq!(decode(&[0xc4, 0xe2, 0x78, 0xf7, 0xc1]), None, "bextr");
     }
 
     /// Registers have the values 0x1000 times their number.

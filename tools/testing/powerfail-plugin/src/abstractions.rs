@@ -374,10 +374,8 @@ fn pieces(cpu: c_uint, physical: u64, length: usize, pc: u64, non_temporal: bool
     let Some(mut at) = offset(physical) else {
         return;
     };
-    if STAGE.load(Ordering::Acquire) != WATCHING {
-        return;
-    }
     let end = at + length as u64;
+    // Waits for `begin`, which reads the memory.
     let mut watch = hold(&WATCH);
     let Some(watch) = watch.as_mut() else { return };
     while at < end {

@@ -177,6 +177,7 @@ impl Watch {
         self.fence_number += 1;
         let lines = u32::try_from(self.undurable()).unwrap_or(u32::MAX);
         self.log.add(&Event::Fence(self.fence_number, lines))?;
+        self.domain.ends_sector(cpu);
         if self.fences > 0 && self.fence_number % self.fences == 0 {
             self.crash(pc)?;
         }

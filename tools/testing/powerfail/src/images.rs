@@ -99,10 +99,14 @@ pub fn check(log: &Path, workload: &Workload, offset: usize, folder: &Path) -> R
     let mut checker = Checker::new(workload, offset, memory.len(), folder)?;
     let mut promises: BTreeMap<u16, Promise> = BTreeMap::new();
     let mut found = Found::default();
-    let (mut fence, mut undurable) = (0, Vec::new());
+    let (mut changes, mut undurable) = (0, Vec::new());
+    let mut fence = 0;
     for event in reader {
         match event.context("the log")? {
-            Event::Durable(line, data) => store(&mut memory, line, &data),
+            Event::Durable(line, data) => {
+                changes += 1;
+                store(&mut memory, line, &data);
+            }
             Event::Mark(operation::BEGUN, note) => {
                 let (record, generation) = record::noted(note);
                 promises.entry(record).or_default().begun = generation;
@@ -133,7 +137,7 @@ pub fn check(log: &Path, workload: &Workload, offset: usize, folder: &Path) -> R
                 lines
                     .iter()
                     .for_each(|(line, data)| store(&mut memory, *line, data));
-                found.hashes.insert(hash(&lines, fence));
+                found.hashes.insert(hash(&lines, changes));
                 if let Err(problem) = checker.check(&memory, &promises)? {
                     let image = (found.counter_examples.len() < KEPT)
                         .then(|| folder.join(format!("image-{number}")));
@@ -156,10 +160,10 @@ pub fn check(log: &Path, workload: &Workload, offset: usize, folder: &Path) -> R
     Ok(found)
 }
 
-/// Identifies an image: the medium does not change between fences.
-fn hash(lines: &[(u32, Line)], fence: u64) -> u64 {
+/// Identifies an image, by what differs from the medium and how often that has changed.
+fn hash(lines: &[(u32, Line)], changes: u64) -> u64 {
     let mut hasher = DefaultHasher::new();
-    (lines, fence).hash(&mut hasher);
+    (lines, changes).hash(&mut hasher);
     hasher.finish()
 }
 

@@ -208,6 +208,8 @@ impl Workload {
         let start = self.start() >> 20;
         let memory = match self.check {
             Check::Repair => format!("--append memmap={size}${start}M"),
+            // The driver does without write-backs then.
+            _ if arguments.eadr => format!("--nvdimm size={size} --persistence cpu"),
             _ => format!("--nvdimm size={size}"),
         };
         format!(
