@@ -126,7 +126,8 @@ $(error '$(takes_none)' takes no KERNEL=: leave it out, or make one of: $(takes_
 endif
 arm64 := $(filter arm64%,$(other))
 enter_kernel := $(if $(other),ENTER_ROOT='$(other)' )$(enter)
-kbuild := $(enter_kernel) setup/kbuild
+# Two makes in one checkout would write the same objects.
+kbuild := mkdir -p build && $(enter_kernel) flock build/kbuild.lock setup/kbuild
 copies := $(CURDIR)/build/kernels/$(other)
 # rustc would find sources that are gone as modules.
 remove_copies = mkdir -p $(copies) && find $(copies) -name '*.rs' ! -name '*_generated.rs' -delete
