@@ -13,6 +13,6 @@
 [ "$DRIVER" = rust_pmem ] || skip_all "nd_pmem frees struct pages that are in use, and may crash the kernel"
 need pmem-io fio e2fsck ndctl jq
 plan 8
-operations_prepare
+operations_prepare ext4
 operate 10
 check_operations ""

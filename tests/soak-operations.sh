@@ -2,24 +2,36 @@
 # SPDX-License-Identifier: GPL-2.0
 # Disks, files and mappings survive an hour, or MINUTES, of random operations all at once, and memory does not grow.
 #
+# The files are of ext4 in the first half and of XFS in the second.
 # soak
-# vm: --bare --append memmap=128M$512M --cpus 4
+# vm: --bare --append memmap=256M$512M --cpus 4
 # kernel: device_dax
 # timeout: 36000
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/operations.sh"
 
 : "${SEED:=$(date +%s)}" "${MINUTES:=60}"
+
+# soak_on FILE-SYSTEM MINUTES: 16 subtests for each minute, and one for more than 4 of them.
+soak_on() {
+	rm -f /tmp/allocated.*
+	operations_prepare "$1"
+	for minute in $(seq "$2"); do
+		operate 45
+		check_handover "seed $SEED, $1, minute $minute: "
+		check_operations "seed $SEED, $1, minute $minute: "
+		# The first of them fill caches.
+		[ "$minute" -lt 3 ] || allocations >/tmp/allocated.$((minute + 100000))
+		load_driver
+	done
+	[ "$2" -le 4 ] || is_empty "$1: nothing grows from each minute to the next" growing /tmp/allocated.*
+	provider_cleanup
+}
+
 need_both_drivers
-need pmem-io fio e2fsck ndctl jq
-plan $((MINUTES * 16 + (MINUTES > 4)))
-operations_prepare
-for minute in $(seq "$MINUTES"); do
-	operate 45
-	check_handover "seed $SEED, minute $minute: "
-	check_operations "seed $SEED, minute $minute: "
-	# The first of them fill caches.
-	[ "$minute" -lt 3 ] || allocations >/tmp/allocated.$((minute + 100000))
-	load_driver
-done
-[ "$MINUTES" -le 4 ] || is_empty "nothing grows from each minute to the next" growing /tmp/allocated.*
+need pmem-io fio e2fsck xfs_repair ndctl jq
+xfs=$((MINUTES / 2))
+ext4=$((MINUTES - xfs))
+plan $((MINUTES * 16 + (ext4 > 4) + (xfs > 4)))
+soak_on ext4 $ext4
+soak_on xfs $xfs

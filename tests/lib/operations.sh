@@ -6,14 +6,14 @@
 #	# vm: --bare --append memmap=128M$512M --cpus 2
 #	. "$(dirname "$0")/lib/test.sh"
 #	. "$(dirname "$0")/lib/operations.sh"
-#	operations_prepare
+#	operations_prepare ext4
 #	operate 20
 #	check_operations ""
 #
 # Each namespace has one user, which knows the expected contents:
 #
 #	raw      slots of a disk are written, read, and get errors, from the bus and as machine checks
-#	files    files of ext4 with DAX are written and read by calls and through mappings
+#	files    files of ext4 or XFS with DAX are written and read by calls and through mappings
 #	modes    the namespace changes its mode, and is written and read in each
 #	load     fio, which verifies what it has written
 #
@@ -25,16 +25,18 @@
 
 OPERATIONS=/tmp/operations
 SLOTS=48 SLOT=65536 FILES=12
-REGION_SIZE=$((32 << 20))
 
-# operations_prepare: makes the namespaces. NAMESPACES lists them in the order above.
+# operations_prepare ext4|xfs: makes the namespaces. NAMESPACES lists them in the order above. XFS needs 64 MiB.
 operations_prepare() {
+	FILE_SYSTEM=$1
 	modprobe -a device_dax dax_pmem ext4
 	mkdir -p $OPERATIONS
 	# For the position of a scrub.
 	echo 0123456789abcdef0123456789abcdef >/etc/machine-id
 	# Without asynchronous flushes, for sector mode.
-	provide size=$((4 * REGION_SIZE)) nr_regions=4 pages=1 dimm=0
+	region_size=$((32 << 20))
+	[ "$FILE_SYSTEM" = ext4 ] || region_size=$((64 << 20))
+	provide size=$((4 * region_size)) nr_regions=4 pages=1 dimm=0
 	# shellcheck disable=SC2046 # a list
 	set -- $(namespaces pmem_provider)
 	NAMESPACES=$*
@@ -42,7 +44,11 @@ operations_prepare() {
 	FILES_DISK=$(make_fsdax "$2") FILES_NAMESPACE=$2
 	MODES_NAMESPACE=$3
 	LOAD=$(disk_of "$4") LOAD_NAMESPACE=$4
-	make_fs ext4 "$FILES_DISK"
+	# mkfs.xfs makes one of less than 300 MB for tests alone, which it knows by xfstests' variables.
+	TEST_DIR=1 TEST_DEV=1 QA_CHECK_FS=1 make_fs "$FILE_SYSTEM" "$FILES_DISK"
+	mount_dax "$FILES_DISK"
+	mkdir "$MNT/unread"
+	umount "$MNT"
 	: >$OPERATIONS/raw
 	: >$OPERATIONS/files
 	for number in $(seq $SLOTS); do
@@ -344,7 +350,7 @@ mount_files() {
 		running || return
 		sleep 0.2
 		[ $((tries += 1)) -lt 200 ] || {
-			wrong "the file system can't be mounted: $(tail -n 1 $OPERATIONS/e2fsck)"
+			wrong "the file system can't be mounted: $(tail -n 1 $OPERATIONS/fsck)"
 			return
 		}
 	done
@@ -352,7 +358,7 @@ mount_files() {
 	for number in $(seq $FILES); do
 		eval "seed=\$seed_$number"
 		path="$MNT/file$number"
-		[ -z "$seed" ] || [ -e "$path" ] || ! ls "$MNT/lost+found" >/dev/null 2>&1 || wrong "$path is gone"
+		[ -z "$seed" ] || [ -e "$path" ] || ! ls "$MNT/unread" >/dev/null 2>&1 || wrong "$path is gone"
 	done
 }
 
@@ -362,7 +368,10 @@ check_and_mount() {
 
 # replay_journal: the last unbind may have found the file system mounted.
 replay_journal() {
-	e2fsck -p "/dev/$FILES_DISK" >$OPERATIONS/e2fsck 2>&1 || [ $? -le 1 ]
+	case $FILE_SYSTEM in
+	ext4) e2fsck -p "/dev/$FILES_DISK" >$OPERATIONS/fsck 2>&1 || [ $? -le 1 ] ;;
+	xfs) { mount "/dev/$FILES_DISK" "$MNT" && umount "$MNT"; } >$OPERATIONS/fsck 2>&1 ;;
+	esac
 }
 
 # change_modes: the file `modes` has the seed of the disk that was made last, if it was written.
@@ -606,8 +615,12 @@ repair_slots() {
 
 # check_file_system: prints what is wrong with it.
 check_file_system() {
-	if ! { replay_journal && e2fsck -fn "/dev/$FILES_DISK" >>$OPERATIONS/e2fsck 2>&1; }; then
-		cat $OPERATIONS/e2fsck
+	case $FILE_SYSTEM in
+	ext4) set -- e2fsck -fn ;;
+	xfs) set -- xfs_repair -n ;;
+	esac
+	if ! { replay_journal && "$@" "/dev/$FILES_DISK" >>$OPERATIONS/fsck 2>&1; }; then
+		cat $OPERATIONS/fsck
 		return 1
 	fi
 }
