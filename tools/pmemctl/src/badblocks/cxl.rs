@@ -10,6 +10,7 @@ use crate::badblocks::kernel::{KernelList, ListLookup};
 use crate::badblocks::origin::{Origin, SECTOR};
 use crate::badblocks::poll::{Changes, RETRY_TIME, SETTLE_TIME, Wakeup, WatchedLists};
 use crate::badblocks::set::BadBlocks;
+use crate::block::disk::Disk;
 use crate::nd::Device;
 use crate::nd::region::Region;
 use crate::programs;
@@ -33,7 +34,7 @@ pub enum ImportOutcome {
     ThereAlready,
     /// The device knows of no errors there.
     NoErrors,
-    /// Some errors are where no disk with a list is; the others are on the lists.
+    /// The device's list is not complete, or some errors are where no disk with a list is; the others are on the lists.
     Incomplete,
     /// Not all is on the lists.
     Failed,
@@ -69,43 +70,71 @@ pub struct ImportReport {
 #[derive(Deserialize)]
 struct CxlRegion {
     region: String,
-    #[serde(default)]
-    media_errors: Vec<MediaError>,
+    /// Missing if there are none, or if the device could not be asked.
+    media_errors: Option<Vec<MediaError>>,
 }
 
 /// Bytes, from the start of the region.
 #[derive(Deserialize)]
 struct MediaError {
-    offset: u64,
+    /// Missing if the kernel could not compute it.
+    offset: Option<u64>,
     length: u64,
+    /// Words, each with a comma.
+    #[serde(default)]
+    flags: String,
 }
 
-/// Parses the output of `cxl list` to the bad sectors of a region of `size` bytes.
-fn bad(text: &[u8], region: &str, size: u64) -> Result<BadBlocks> {
+/// The poison list of the device of a region.
+#[derive(Debug, Default)]
+struct PoisonList {
+    bad: BadBlocks,
+    /// Why it may not be all.
+    incomplete: Vec<String>,
+}
+
+/// Parses the output of `cxl list` for a region of `size` bytes; none if it has no list.
+fn parse(text: &[u8], region: &str, size: u64) -> Result<Option<PoisonList>> {
     let listed: Vec<CxlRegion> = serde_json::from_slice(text).context("its output")?;
     let listed = listed
         .iter()
         .find(|listed| listed.region == region)
         .with_context(|| format!("it says nothing of {region}"))?;
-    listed
-        .media_errors
-        .iter()
-        .map(|error| {
-            let end = error.offset.checked_add(error.length);
-            let end = end.filter(|end| *end <= size && error.length > 0);
-            let end = end.with_context(|| {
-                format!(
-                    "an error of {} bytes from {} is not in a region of {size}",
-                    error.length, error.offset
-                )
-            })?;
-            Ok(error.offset / SECTOR..end.div_ceil(SECTOR))
-        })
-        .collect()
+    let Some(errors) = &listed.media_errors else {
+        return Ok(None);
+    };
+    let sectors = |error: &MediaError| {
+        let start = error.offset?;
+        let end = start.checked_add(error.length)?;
+        let is_inside = end <= size && error.length > 0;
+        is_inside.then(|| start / SECTOR..end.div_ceil(SECTOR))
+    };
+    let mut incomplete = Vec::new();
+    let elsewhere = errors.iter().filter(|error| sectors(error).is_none());
+    let elsewhere = elsewhere.count();
+    if elsewhere > 0 {
+        incomplete.push(format!(
+            "{elsewhere} entries of the device's list are not in the region's {size} bytes"
+        ));
+    }
+    // drivers/cxl/core/trace.h: show_poison_trace_type(), show_poison_flags().
+    if errors.iter().any(|error| error.flags.contains("Overflow")) {
+        incomplete.push("the device has more errors than its list has room for".to_owned());
+    }
+    if errors
+        .last()
+        .is_some_and(|last| last.flags.contains("More"))
+    {
+        incomplete.push("the kernel has not read all of the device's list".to_owned());
+    }
+    Ok(Some(PoisonList {
+        bad: errors.iter().filter_map(sectors).collect(),
+        incomplete,
+    }))
 }
 
 /// Asks the devices of a CXL region.
-fn of_devices(region: &Region, cxl: &Path) -> Result<BadBlocks> {
+fn of_devices(region: &Region, cxl: &Path) -> Result<PoisonList> {
     let name = cxl.file_name().and_then(|name| name.to_str());
     let name = name.context("its CXL region has no name")?;
     // With more ways the kernel maps offsets to devices; that it does so for this list is not tested.
@@ -120,11 +149,18 @@ fn of_devices(region: &Region, cxl: &Path) -> Result<BadBlocks> {
         .args(["list", "--region", name, "--media-errors"])
         .output()
         .with_context(|| format!("\"{command}\" cannot be run"))?;
+    let message = String::from_utf8_lossy(&output.stderr);
+    let message = || format!("\"{command}\": {}", sysfs::printable(message.trim()));
     if !output.status.success() {
-        let message = String::from_utf8_lossy(&output.stderr);
-        bail!("\"{command}\": {}", sysfs::printable(message.trim()));
+        bail!(message());
     }
-    bad(&output.stdout, name, region.size).with_context(|| format!("\"{command}\""))
+    let list =
+        parse(&output.stdout, name, region.size).with_context(|| format!("\"{command}\""))?;
+    // It succeeds, too, if the device does not answer, or its answer can't be traced.
+    if list.is_none() && !output.stderr.is_empty() {
+        bail!(message());
+    }
+    Ok(list.unwrap_or_default())
 }
 
 /// Adds the poison lists of a region's devices to the kernel's lists.
@@ -148,7 +184,8 @@ pub fn import(region: &Region) -> ImportReport {
 #[derive(Debug)]
 struct LastImport {
     report: ImportReport,
-    disks: Vec<String>,
+    /// With the number of each, which is another one after a bind.
+    disks: Vec<(String, Option<u64>)>,
 }
 
 impl LastImport {
@@ -158,7 +195,7 @@ impl LastImport {
 
     /// Returns whether another one is due without a report of a device. A change of other devices is no reason, such
     /// as a uevent about the errors that were added.
-    fn is_outdated(&self, disks: &[String]) -> bool {
+    fn is_outdated(&self, disks: &[(String, Option<u64>)]) -> bool {
         self.disks != disks || self.has_failed()
     }
 }
@@ -183,7 +220,8 @@ pub fn follow(
         last.retain(|name, _| regions.iter().any(|region| region.name == *name));
         for region in &regions {
             let disks: Vec<_> = region.devices().iter().filter_map(Device::disk).collect();
-            let disks: Vec<_> = disks.iter().map(|disk| disk.name().to_owned()).collect();
+            let numbered = |disk: &Disk| (disk.name().to_owned(), disk.sequence());
+            let disks: Vec<_> = disks.iter().map(numbered).collect();
             let before = last.get(&region.name);
             if !has_reports && before.is_some_and(|before| !before.is_outdated(&disks)) {
                 continue;
@@ -208,7 +246,13 @@ pub fn follow(
 
 fn try_import(region: &Region, report: &mut ImportReport) -> Result<()> {
     let cxl = region.cxl().context("it is no CXL memory")?;
-    add(region, &of_devices(region, &cxl)?, report)
+    let mut list = of_devices(region, &cxl)?;
+    add(region, &list.bad, report)?;
+    if !list.incomplete.is_empty() {
+        report.result = ImportOutcome::Incomplete;
+        report.reasons.append(&mut list.incomplete);
+    }
+    Ok(())
 }
 
 /// Adds bad sectors of a region to the lists of its disks.
@@ -283,19 +327,25 @@ mod tests {
 
     #[test]
     fn failed_import_is_tried_again() {
-        let disks = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+        let disks = |disks: &[(&str, u64)]| {
+            let numbered = disks
+                .iter()
+                .map(|(name, number)| ((*name).to_owned(), Some(*number)));
+            numbered.collect::<Vec<_>>()
+        };
         let mut last = LastImport {
             report: no_errors(),
-            disks: disks(&["pmem0"]),
+            disks: disks(&[("pmem0", 12)]),
         };
-        let outdated = |last: &LastImport, names| last.is_outdated(&disks(names));
-        assert!(!outdated(&last, &["pmem0"]));
-        assert!(outdated(&last, &["pmem0", "pmem1"]));
+        let outdated = |last: &LastImport, now| last.is_outdated(&disks(now));
+        assert!(!outdated(&last, &[("pmem0", 12)]));
+        assert!(outdated(&last, &[("pmem0", 12), ("pmem1", 13)]));
+        assert!(outdated(&last, &[("pmem0", 13)]), "bound again");
         // Another disk may have a list there; until then it would be the same.
         last.report.result = ImportOutcome::Incomplete;
-        assert!(!outdated(&last, &["pmem0"]));
+        assert!(!outdated(&last, &[("pmem0", 12)]));
         last.report.result = ImportOutcome::Failed;
-        assert!(outdated(&last, &["pmem0"]));
+        assert!(outdated(&last, &[("pmem0", 12)]));
     }
 
     #[test]
@@ -304,17 +354,40 @@ mod tests {
             "media_errors":[{"offset":1048704,"length":64,"source":"Injected"},
                             {"offset":1048640,"length":64,"source":"Injected"},
                             {"offset":511,"length":2,"source":"Unknown"}]}]"#;
-        let list = bad(text, "region0", 256 << 20).unwrap();
-        assert_eq!(list.to_string(), "0 2\n2048 1\n");
-        assert!(bad(text, "region1", 256 << 20).is_err());
-        assert!(bad(text, "region0", 1 << 20).is_err());
-        assert!(bad(b"", "region0", 1 << 20).is_err());
+        let list = parse(text, "region0", 256 << 20).unwrap().unwrap();
+        assert_eq!(list.bad.to_string(), "0 2\n2048 1\n");
+        assert!(list.incomplete.is_empty());
+        assert!(parse(text, "region1", 256 << 20).is_err());
+        assert!(parse(b"", "region0", 1 << 20).is_err());
         let none = br#"[{"region":"region0"}]"#;
-        assert!(bad(none, "region0", 1 << 20).unwrap().is_empty());
-        for offset in ["-1", "18446744073709551615", "\"0x1000\""] {
+        assert!(parse(none, "region0", 1 << 20).unwrap().is_none());
+        for offset in ["-1", "\"0x1000\""] {
             let text =
                 format!(r#"[{{"region":"r","media_errors":[{{"offset":{offset},"length":64}}]}}]"#);
-            assert!(bad(text.as_bytes(), "r", u64::MAX).is_err(), "{offset}");
+            assert!(parse(text.as_bytes(), "r", u64::MAX).is_err(), "{offset}");
+        }
+    }
+
+    #[test]
+    fn incomplete_list_is_imported_and_reported() {
+        let list = |second: &str, size| {
+            let text = format!(
+                r#"[{{"region":"r","media_errors":[{{"offset":0,"length":64,"flags":"More,"}},{{{second}}}]}}]"#
+            );
+            let list = parse(text.as_bytes(), "r", size).unwrap().unwrap();
+            (list.bad.to_string(), list.incomplete.len())
+        };
+        let first = "0 1\n".to_owned();
+        assert_eq!(list(r#""offset":64,"length":64"#, 4096), (first.clone(), 0));
+        // Behind the region, without an address, with a length that overflows, and by the device's own word.
+        for (second, size) in [
+            (r#""offset":4096,"length":64"#, 4096),
+            (r#""length":64"#, 4096),
+            (r#""offset":18446744073709551615,"length":64"#, u64::MAX),
+            (r#""offset":64,"length":64,"flags":"Overflow,""#, 4096),
+            (r#""offset":64,"length":64,"flags":"More,""#, 4096),
+        ] {
+            assert_eq!(list(second, size), (first.clone(), 1), "{second}");
         }
     }
 }
