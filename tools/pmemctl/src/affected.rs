@@ -5,7 +5,8 @@
 //! There are three answers for a target: bad, good, and unknown, for example if the target is not on persistent
 //! memory, or on a volume that can't be traced.
 
-use crate::badblocks::kernel::{DiskErrors, bytes};
+use crate::badblocks::kernel::{self, DiskErrors, bytes};
+use crate::badblocks::origin::SECTOR;
 use crate::badblocks::set::BadBlocks;
 use crate::block::devno::DeviceNumber;
 use crate::block::disk::Disk;
@@ -16,6 +17,7 @@ use crate::fs::mounted::FileSystem;
 use crate::fs::offline;
 use crate::fs::quarantine_mark;
 use crate::fs::{Owned, Owner, Progress};
+use crate::nd::region::Region;
 use crate::nd::{Device, Kind};
 use crate::sysfs::{self, Host, printable};
 use abstractions::extents::{self, Extent, Fork};
@@ -145,6 +147,36 @@ impl Target {
         Ok(Self::Mount(DeviceNumber::from_rdev(metadata.dev())))
     }
 
+    /// Returns the device that the target is on.
+    pub fn device(&self) -> Option<DeviceNumber> {
+        match self {
+            Self::Device(number) | Self::Mount(number) => Some(*number),
+            Self::File(path) => Some(DeviceNumber::from_rdev(fs::metadata(path).ok()?.dev())),
+            Self::Unknown(..) => None,
+        }
+    }
+
+    /// Fails if errors of the target can never be told.
+    pub fn ensure_followed(&self, host: &Host) -> Result<()> {
+        if let Self::Unknown(path, reason) = self {
+            bail!("{}: {reason}", printable(path));
+        }
+        let below = |number| topology::disks_below(host, number);
+        let below = self.device().map(below).unwrap_or_default();
+        let devices = Device::all(host);
+        let mut disks = devices.iter().filter_map(Device::disk);
+        ensure!(
+            disks.any(|disk| below.contains(disk.name())),
+            "{}: it is not on persistent memory",
+            match self {
+                Self::File(path) => printable(path),
+                Self::Device(number) | Self::Mount(number) => number.to_string(),
+                Self::Unknown(..) => String::new(),
+            }
+        );
+        Ok(())
+    }
+
     /// Returns whether the affected volume belongs to the target.
     pub fn has(&self, affected: &AffectedVolume) -> bool {
         match self {
@@ -159,6 +191,8 @@ impl Target {
 pub struct Survey {
     host: Host,
     pub disks: Vec<DiskErrors>,
+    /// The namespaces without a disk, and their bad sectors by the bus.
+    bare: Vec<(Device, Result<BadBlocks>)>,
     pub affected: Vec<(Disk, AffectedVolume)>,
 }
 
@@ -178,6 +212,7 @@ impl Survey {
         let listed: Vec<_> = disks.iter().filter_map(listed).collect();
         Ok(Self {
             affected: traced(host, &listed)?,
+            bare: without_disk(host),
             host: host.clone(),
             disks,
         })
@@ -188,6 +223,7 @@ impl Survey {
         Self {
             host: host.clone(),
             disks,
+            bare: Vec::new(),
             affected: Vec::new(),
         }
     }
@@ -201,6 +237,26 @@ impl Survey {
     ) -> Result<Listing> {
         let mut listing = Listing::default();
         if targets.is_empty() {
+            if self.disks.is_empty() && self.bare.is_empty() {
+                let reason = "there is no persistent memory; \"pmemctl doctor\" shows why";
+                listing.unknown.push(reason.to_owned());
+            }
+            for (namespace, bad) in &self.bare {
+                let name = &namespace.name;
+                match bad {
+                    Ok(bad) => listing.outside.extend(bad.ranges().map(|range| {
+                        let (namespace_offset, length) = bytes(range);
+                        NamespaceRange {
+                            disk: "-".to_owned(),
+                            device: name.to_string(),
+                            namespace_offset,
+                            length,
+                            reason: "the namespace has no disk",
+                        }
+                    })),
+                    Err(error) => listing.unknown.push(format!("{name}: {error:#}")),
+                }
+            }
             for disk in &self.disks {
                 listing.outside.extend(outside(disk));
                 let reason = disk.why_unknown();
@@ -306,6 +362,35 @@ impl Survey {
             None => Ok(map.entries(&self.affected, path)),
         }
     }
+}
+
+/// Finds the namespaces without a disk, and the errors of each, from its start, that the bus knows.
+fn without_disk(host: &Host) -> Vec<(Device, Result<BadBlocks>)> {
+    let devices = Device::all(host);
+    let with_disk: Vec<_> = devices
+        .iter()
+        .filter(|device| device.disk().is_some())
+        .filter_map(Device::namespace)
+        .collect();
+    let bare = devices.into_iter().filter(|device| {
+        device.name.kind == Kind::Namespace
+            && !device.is_seed()
+            && !with_disk.contains(&device.name)
+    });
+    let errors = |namespace: &Device| {
+        let region = Region::find(host, namespace.name.region).context("its region has gone")?;
+        let bytes = region
+            .bytes_of(namespace)
+            .context("it does not lie in its region")?;
+        let sectors = bytes.start / SECTOR..bytes.end / SECTOR;
+        let bad = kernel::of_region(&region)?.within(&sectors);
+        Ok(bad.moved_down(sectors.start))
+    };
+    bare.map(|namespace| {
+        let bad = errors(&namespace);
+        (namespace, bad)
+    })
+    .collect()
 }
 
 /// Returns the bad ranges of a namespace that are none of its disk.
@@ -814,6 +899,39 @@ mod tests {
         let found = &listing.outside[0];
         assert_eq!((found.namespace_offset, found.length), (4096, 4096));
         assert!(!listing.is_empty() && listing.unknown.is_empty());
+    }
+
+    #[test]
+    fn errors_of_a_namespace_without_disk_are_listed() {
+        let machine = FakeSysfs::new();
+        fs::remove_dir_all(machine.host.path("sys/devices/ndbus0/region0/pfn0.0/block")).unwrap();
+        // The namespace begins at sector 4096 of the region.
+        machine.write("sys/devices/ndbus0/region0/badblocks", "16 8\n4104 8");
+        let bare = without_disk(&machine.host);
+        let found = |(namespace, bad): &(Device, Result<BadBlocks>)| {
+            (
+                namespace.name.to_string(),
+                bad.as_ref().unwrap().to_string(),
+            )
+        };
+        let found: Vec<_> = bare.iter().map(found).collect();
+        assert_eq!(found, [("namespace0.0".to_owned(), "8 8\n".to_owned())]);
+
+        struct Silent;
+        impl Progress for Silent {}
+        let mut survey = Survey::made_up(&machine.host, Vec::new());
+        let listing = survey.list(&[], false, &Silent).unwrap();
+        assert!(listing.unknown[0].contains("no persistent memory"));
+        survey.bare = bare;
+        let listing = survey.list(&[], false, &Silent).unwrap();
+        assert_eq!(listing.outside[0].namespace_offset, 4096);
+        assert!(listing.unknown.is_empty());
+        // The kernel shows no more.
+        let cut_off = &"1000000 512\n".repeat(342)[..4094];
+        machine.write("sys/devices/ndbus0/region0/badblocks", cut_off);
+        survey.bare = without_disk(&machine.host);
+        let listing = survey.list(&[], false, &Silent).unwrap();
+        assert!(listing.unknown[0].starts_with("namespace0.0: "));
     }
 
     #[test]
