@@ -8,8 +8,12 @@ pub mod sandboxed;
 
 use anyhow::{Context, Result, bail};
 use std::env;
+use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
 
 /// Directories of programs for administrators. A `$PATH` need not have them: that of users, and that of `su` without
 /// `-`, does not.
@@ -40,6 +44,34 @@ pub fn output(program: &str, package: &str, arguments: &[&str]) -> Result<String
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
+/// Returns the standard output of a program that ends within this time; otherwise it is killed. What waits in the kernel is not
+/// waited for.
+pub fn output_within(time: Duration, command: &mut Command) -> Result<Vec<u8>> {
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()?;
+    let mut pipe = child.stdout.take().context("it has no output")?;
+    let (sender, receiver) = mpsc::channel();
+    thread::spawn(move || {
+        let mut text = Vec::new();
+        let read = pipe.read_to_end(&mut text).map(|_| text);
+        // Nobody waits any more after the time.
+        let _ = sender.send(read);
+    });
+    match receiver.recv_timeout(time) {
+        Ok(text) => {
+            child.wait()?;
+            Ok(text?)
+        }
+        Err(_) => {
+            child.kill()?;
+            bail!("no answer within {} s", time.as_secs())
+        }
+    }
+}
+
 fn find(name: &str, folders: impl Iterator<Item = PathBuf>) -> PathBuf {
     let name = Path::new(name);
     if name.components().count() > 1 {
@@ -52,6 +84,16 @@ fn find(name: &str, folders: impl Iterator<Item = PathBuf>) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn program_that_does_not_end_is_not_waited_for() {
+        let shell =
+            |script: &str, time| output_within(time, Command::new("sh").args(["-c", script]));
+        let long = Duration::from_secs(60);
+        assert_eq!(shell("echo a; exit 1", long).unwrap(), b"a\n");
+        let error = shell("echo a; exec sleep 60", Duration::from_millis(100)).unwrap_err();
+        assert!(error.to_string().contains("no answer"), "{error}");
+    }
 
     #[test]
     fn program_is_found_outside_of_path() {

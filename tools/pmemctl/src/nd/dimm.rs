@@ -7,7 +7,8 @@ use crate::programs;
 use crate::sysfs::{self, Host};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use std::process::{Command, Stdio};
+use std::process::Command;
+use std::time::Duration;
 
 /// The health of a DIMM; `null` for values that its firmware does not report.
 #[derive(Debug, Clone, Default, PartialEq, JsonSchema, Serialize)]
@@ -45,7 +46,10 @@ struct Health {
     shutdown_count: Option<u64>,
 }
 
-/// Returns the DIMMs whose firmware reports health; none without ndctl.
+/// The firmware of a failing DIMM may not answer.
+const TIME: Duration = Duration::from_secs(10);
+
+/// Returns the DIMMs whose firmware reports health; none without ndctl, or if one does not answer.
 pub fn all(host: &Host) -> Vec<Dimm> {
     let names = sysfs::names(&host.path(DEVICES));
     if !names.iter().any(|name| name.starts_with("nmem")) {
@@ -53,8 +57,8 @@ pub fn all(host: &Host) -> Vec<Dimm> {
     }
     let mut command = Command::new(programs::path("ndctl"));
     command.args(["list", "--dimms", "--health"]);
-    match command.stderr(Stdio::null()).output() {
-        Ok(output) => parse(&output.stdout),
+    match programs::output_within(TIME, &mut command) {
+        Ok(output) => parse(&output),
         Err(_) => Vec::new(),
     }
 }
