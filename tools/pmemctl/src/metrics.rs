@@ -10,6 +10,7 @@ use crate::nd::dimm::Dimm;
 use crate::status::{NamespaceStatus, RegionStatus, Status};
 use crate::sysfs::printable;
 use anyhow::{Context, Result};
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::fs::{File, Permissions};
 use std::io::Write;
@@ -67,6 +68,8 @@ impl Exposition {
         // Writing to a String does not fail.
         let _ = writeln!(text, "# HELP {name} {help}");
         let _ = writeln!(text, "# TYPE {name} {kind}");
+        // Two mounts may be on one directory.
+        let mut seen = BTreeSet::new();
         for (labels, value) in samples {
             let labels: Vec<_> = labels
                 .iter()
@@ -76,7 +79,9 @@ impl Exposition {
                 [] => String::new(),
                 labels => format!("{{{}}}", labels.join(",")),
             };
-            let _ = writeln!(text, "{name}{suffix}{labels} {value}");
+            if seen.insert(labels.clone()) {
+                let _ = writeln!(text, "{name}{suffix}{labels} {value}");
+            }
         }
     }
 
@@ -203,12 +208,17 @@ fn errors(out: &mut Exposition, namespaces: &[Labelled<'_>], regions: &[RegionSt
     out.gauge(
         "pmem_region_bad_bytes",
         "Bytes of the region on any list of bad blocks.",
-        each().map(|(labels, region)| (labels, (region.bad_sectors * SECTOR) as f64)),
+        each()
+            .filter(|(_, region)| region.is_list_read)
+            .map(|(labels, region)| (labels, (region.bad_sectors * SECTOR) as f64)),
     );
     out.gauge(
         "pmem_list_saved",
         "Whether the saved list has all errors that do not return by themselves after a reboot.",
-        each().map(|(labels, region)| (labels, flag(region.saved.unwrap_or(true)))),
+        each().filter_map(|(labels, region)| {
+            let saved = region.saved.or(region.is_list_read.then_some(true))?;
+            Some((labels, flag(saved)))
+        }),
     );
     out.gauge(
         "pmem_list_saved_timestamp_seconds",
@@ -376,7 +386,9 @@ pub fn write(path: &Path, text: &str) -> Result<()> {
 mod tests {
     use super::*;
     use crate::badblocks::persist;
+    use crate::block::topology::Dax;
     use crate::nd::region::Region;
+    use crate::status::MountStatus;
     use crate::testing::FakeSysfs;
     use std::fs;
 
@@ -417,6 +429,24 @@ mod tests {
             assert_has(&text, line);
         }
         assert!(text.ends_with("\n# EOF\n"));
+    }
+
+    #[test]
+    fn list_that_is_cut_off_has_no_sample_and_no_sample_is_repeated() {
+        let machine = FakeSysfs::new();
+        let cut_off = &"1000000 512\n".repeat(342)[..4094];
+        machine.write("sys/devices/ndbus0/region0/badblocks", cut_off);
+        let mut status = read(&machine);
+        assert!(!text(&status).contains("pmem_region_bad_bytes{"));
+        assert!(!text(&status).contains("pmem_list_saved{"));
+        let mount = |volume: &str| MountStatus {
+            directory: "/srv".into(),
+            volume: volume.into(),
+            dax: Dax::Never,
+            map_sync: false,
+        };
+        status.regions[0].namespaces[0].mounts = Some(vec![mount("pmem0p1"), mount("pmem0p2")]);
+        assert_eq!(text(&status).matches("pmem_mount_map_sync{").count(), 1);
     }
 
     #[test]

@@ -59,6 +59,9 @@ pub struct RegionStatus {
     pub size: u64,
     /// Sectors of 512 bytes on the lists of the region and of its devices.
     pub bad_sectors: u64,
+    /// Whether the region's list could be read: the kernel shows no more than a page of it.
+    #[serde(skip)]
+    pub is_list_read: bool,
     /// Whether the saved list has all errors that do not come back by themselves; `null` where there are none.
     pub saved: Option<bool>,
     /// When the saved list was last written, in milliseconds since 1970.
@@ -163,6 +166,7 @@ impl RegionStatus {
             provider: region.provider(),
             size: region.size,
             bad_sectors: 0,
+            is_list_read: true,
             saved: None,
             saved_ms: saved_ms(region, folder),
             namespaces: Vec::new(),
@@ -170,6 +174,7 @@ impl RegionStatus {
         };
         let bus = kernel::of_region(region).unwrap_or_else(|error| {
             status.reasons.push(format!("{error:#}"));
+            status.is_list_read = false;
             BadBlocks::default()
         });
         let mut errors = Errors::default();
@@ -310,7 +315,11 @@ fn mounts_of(volume: &Volume, is_synchronous: bool) -> Vec<MountStatus> {
         .children
         .iter()
         .flat_map(|child| mounts_of(child, is_synchronous));
-    own.chain(others).collect()
+    // lsblk shows a volume below each of its parents.
+    let mut seen = BTreeSet::new();
+    own.chain(others)
+        .filter(|mount| seen.insert((mount.volume.clone(), mount.directory.clone())))
+        .collect()
 }
 
 /// Returns when the saved list of a region was last written.
@@ -446,6 +455,9 @@ mod tests {
         assert_eq!(facts(&found[0]), (r"/a\n".into(), "pmem0".into(), false));
         assert_eq!(facts(&found[1]), ("/srv".into(), "pmem0p1".into(), true));
         assert!(!mounts_of(&disk, false)[1].map_sync);
+        // A volume on two partitions is shown below both.
+        disk.children.push(disk.children[0].clone());
+        assert_eq!(mounts_of(&disk, true).len(), 2);
     }
 
     #[test]

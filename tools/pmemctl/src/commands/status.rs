@@ -414,6 +414,7 @@ mod tests {
                 provider: Some("e820".into()),
                 size: 1 << 30,
                 bad_sectors: 0,
+                is_list_read: true,
                 saved: None,
                 saved_ms: None,
                 namespaces: vec![namespace],
