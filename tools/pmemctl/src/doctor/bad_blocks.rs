@@ -2,7 +2,7 @@
 
 //! Bad blocks, and lists of them that cannot be read.
 
-use crate::affected::Survey;
+use crate::affected::{Survey, Target};
 use crate::badblocks::kernel::DiskErrors;
 use crate::badblocks::origin::SECTOR;
 use crate::badblocks::set::BadBlocks;
@@ -68,7 +68,6 @@ impl Doctor<'_> {
         let mut count = ErrorCount::default();
         let place = match (self.scope, number) {
             (Scope::File(path, _), _) => {
-                // Why they are unknown is another finding, or shown by "pmemctl errors".
                 let entries = survey.file(path).unwrap_or_default();
                 count.add(entries.iter().map(|entry| entry.span.length));
                 printable(path)
@@ -88,6 +87,36 @@ impl Doctor<'_> {
             (_, None) => return,
         };
         self.found_errors(place, &count);
+        self.unknown_errors(survey);
+    }
+
+    /// Reports that the lists of the disks below the scope do not show all of its errors. Those that can't be read are reported
+    /// for the disks.
+    fn unknown_errors(&mut self, survey: &Survey) {
+        let (target, number) = match self.scope {
+            Scope::File(path, number) => (Target::File(path.clone()), *number),
+            Scope::Volume(number) => (Target::Device(*number), *number),
+            _ => return,
+        };
+        let below = topology::disks_below(self.host, number);
+        let of_scope = |errors: &&DiskErrors| below.contains(errors.disk.name());
+        let mut disks = survey.disks.iter().filter(of_scope).peekable();
+        if disks.peek().is_none() || disks.any(|errors| errors.why_unknown().is_some()) {
+            return;
+        }
+        if let Some(reason) = survey.unknown(&target, number) {
+            let name = self
+                .scope
+                .file()
+                .map_or_else(|| number.to_string(), printable);
+            self.found(Finding::new(
+                name,
+                "errors-unknown",
+                Prevents::Reads,
+                format!("its bad blocks are unknown: {reason}"),
+                "pmemctl errors shows what is listed of the disk",
+            ));
+        }
     }
 
     fn found_errors(&mut self, place: String, count: &ErrorCount) {
