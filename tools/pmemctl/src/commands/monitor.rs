@@ -166,7 +166,9 @@ pub fn monitor(arguments: &Monitor) -> Result<()> {
     let host = root("monitor")?;
     // A target must exist at the start; later it may disappear for a while.
     for path in &arguments.targets {
-        device_spec::targets(&host, path)?;
+        for target in device_spec::targets(&host, path)? {
+            target.ensure_followed(&host)?;
+        }
     }
     let paths = arguments.targets.clone();
     let targets = move || -> Vec<Target> {

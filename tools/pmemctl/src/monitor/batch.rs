@@ -44,12 +44,15 @@ impl Batch {
             self.sectors.push((snapshot.sequence, news.clone()));
         }
         let shown = news.within(&snapshot.data);
-        for range in news.without(&shown).moved_down(snapshot.start).ranges() {
+        for range in news
+            .without(&shown)
+            .moved_down(snapshot.covers.start)
+            .ranges()
+        {
             let (offset, length) = bytes(range);
             self.hidden.push(NamespaceError {
                 disk: snapshot.disk.name().to_owned(),
                 device: snapshot.device.name.to_string(),
-                number: snapshot.disk.whole.number,
                 namespace_offset: offset,
                 length,
                 reason: match snapshot.device.name.kind {
@@ -85,7 +88,20 @@ impl Batch {
 
     /// Returns the events without owners.
     pub(super) fn unattributed(&self) -> Vec<Event> {
-        let entry = |disk: &Disk, range| {
+        let all = self.news.iter();
+        all.flat_map(|(disk, list)| self.without_owner(disk, list, SEARCHING, false))
+            .collect()
+    }
+
+    /// Returns the events about errors of a disk whose owners are not known, for this reason.
+    pub(super) fn without_owner(
+        &self,
+        disk: &Disk,
+        list: &BadBlocks,
+        reason: &str,
+        complete: bool,
+    ) -> Vec<Event> {
+        let entry = |range| {
             let (offset, length) = bytes(range);
             AffectedRange {
                 disk: disk.name().to_owned(),
@@ -95,15 +111,12 @@ impl Batch {
                 mount: None,
                 owner: None,
                 quarantined: false,
-                reason: Some(SEARCHING.into()),
+                reason: Some(reason.to_owned()),
             }
         };
-        let entries = self
-            .news
-            .iter()
-            .flat_map(|(disk, list)| list.ranges().map(move |range| entry(disk, range)));
+        let entries = list.ranges().map(entry);
         entries
-            .map(|entry| self.event(ErrorLocation::Disk(entry), Vec::new(), false))
+            .map(|entry| self.event(ErrorLocation::Disk(entry), Vec::new(), complete))
             .collect()
     }
 }

@@ -12,6 +12,12 @@ use crate::sysfs;
 use anyhow::Result;
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::time::{Duration, Instant};
+
+/// After this time, the list of a disk that was bound again has what is to be restored.
+const FILLED: Duration = Duration::from_secs(60);
+/// Disks that are remembered: the latest.
+const MOST: usize = 64;
 
 /// The state of a device's list.
 pub(super) struct ListSnapshot {
@@ -20,8 +26,8 @@ pub(super) struct ListSnapshot {
     pub(super) sequence: u64,
     /// Sectors of the region that its disk shows, from its first on; none in sector mode.
     pub(super) data: Range<u64>,
-    /// Sectors of the region that the namespace begins with.
-    pub(super) start: u64,
+    /// Sectors of the region that the list covers: those of the namespace, or of the disk.
+    pub(super) covers: Range<u64>,
     pub(super) listed: BadBlocks,
 }
 
@@ -30,20 +36,45 @@ pub(super) struct ListSnapshot {
 pub(super) struct ReportedErrors {
     reported: BadBlocks,
     /// By the number of the disk.
-    listed: BTreeMap<u64, BadBlocks>,
+    listed: BTreeMap<u64, DiskList>,
+}
+
+/// The last list of a disk.
+struct DiskList {
+    listed: BadBlocks,
+    since: Instant,
+    /// Whether what it lacked after [`FILLED`] counts as repaired.
+    is_settled: bool,
 }
 
 impl ReportedErrors {
     /// Returns the sectors that were not reported before, and marks them as reported. Sectors that disappeared
     /// from the list of the same disk are repaired, and would be reported again. A disk that is bound again
-    /// reports nothing.
-    pub(super) fn news(&mut self, sequence: u64, listed: &BadBlocks) -> BadBlocks {
-        if let Some(before) = self.listed.get(&sequence) {
-            self.reported = self.reported.without(&before.without(listed));
+    /// reports nothing; what it lacks after a while was repaired without it.
+    pub(super) fn news(
+        &mut self,
+        sequence: u64,
+        covers: &Range<u64>,
+        listed: &BadBlocks,
+        now: Instant,
+    ) -> BadBlocks {
+        let disk = self.listed.entry(sequence).or_insert_with(|| DiskList {
+            listed: listed.clone(),
+            since: now,
+            is_settled: false,
+        });
+        let mut repaired = disk.listed.without(listed);
+        if !disk.is_settled && now.duration_since(disk.since) >= FILLED {
+            disk.is_settled = true;
+            repaired = repaired.and(&self.reported.within(covers).without(&disk.listed));
+        }
+        disk.listed = listed.clone();
+        self.reported = self.reported.without(&repaired);
+        while self.listed.len() > MOST {
+            self.listed.pop_first();
         }
         let news = listed.without(&self.reported);
         self.reported = self.reported.and(listed);
-        self.listed.insert(sequence, listed.clone());
         news
     }
 }
@@ -65,7 +96,7 @@ pub(super) fn snapshot(region: &Region, device: &Device) -> Result<Option<ListSn
     Ok(Some(ListSnapshot {
         device: device.clone(),
         sequence: list.sequence,
-        start: list.covers.start,
+        covers: list.covers,
         disk: list.disk,
         data,
         listed,
@@ -83,25 +114,51 @@ mod tests {
     #[test]
     fn only_new_sectors_are_reported() {
         let mut known = ReportedErrors::default();
-        assert_eq!(known.news(1, &list("8 8\n")), list("8 8\n"));
-        assert_eq!(known.news(1, &list("8 8\n")), list(""));
-        assert_eq!(known.news(1, &list("8 8\n64 1\n")), list("64 1\n"));
+        let start = Instant::now();
+        let mut news = |disk, listed, seconds| {
+            let now = start + Duration::from_secs(seconds);
+            known.news(disk, &(0..100), &list(listed), now)
+        };
+        assert_eq!(news(1, "8 8\n", 0), list("8 8\n"));
+        assert_eq!(news(1, "8 8\n", 0), list(""));
+        assert_eq!(news(1, "8 8\n64 1\n", 0), list("64 1\n"));
         // Repaired, and bad again.
-        assert_eq!(known.news(1, &list("64 1\n")), list(""));
-        assert_eq!(known.news(1, &list("8 2\n64 1\n")), list("8 2\n"));
+        assert_eq!(news(1, "64 1\n", 0), list(""));
+        assert_eq!(news(1, "8 2\n64 1\n", 0), list("8 2\n"));
         // Bound again, and the list is filled a moment later.
-        assert_eq!(known.news(2, &list("")), list(""));
-        assert_eq!(known.news(2, &list("8 2\n")), list(""));
-        assert_eq!(known.news(2, &list("8 8\n")), list("10 6\n"));
+        assert_eq!(news(2, "", 0), list(""));
+        assert_eq!(news(2, "8 2\n", 30), list(""));
+        assert_eq!(news(2, "8 8\n", 30), list("10 6\n"));
+        // Repaired while the disk was unbound, and bad again later.
+        assert_eq!(news(3, "10 6\n", 100), list(""));
+        assert_eq!(news(3, "8 8\n", 200), list("8 2\n"));
+        assert_eq!(news(3, "8 8\n64 1\n", 200), list("64 1\n"));
+        assert_eq!(news(3, "8 8\n64 1\n", 300), list(""));
+    }
+
+    #[test]
+    fn repair_elsewhere_is_not_taken_for_that_of_another_disk() {
+        let mut known = ReportedErrors::default();
+        let start = Instant::now();
+        assert_eq!(
+            known.news(1, &(0..100), &list("8 8\n"), start),
+            list("8 8\n")
+        );
+        assert_eq!(known.news(2, &(100..200), &list(""), start), list(""));
+        let later = start + 2 * FILLED;
+        assert_eq!(known.news(2, &(100..200), &list(""), later), list(""));
+        assert_eq!(known.news(3, &(0..100), &list("8 8\n"), later), list(""));
     }
 
     #[test]
     fn namespaces_of_one_memory_are_separate() {
         let mut known = ReportedErrors::default();
-        assert_eq!(known.news(1, &list("8 8\n")), list("8 8\n"));
-        assert_eq!(known.news(2, &list("800 8\n")), list("800 8\n"));
-        assert_eq!(known.news(1, &list("")), list(""));
-        assert_eq!(known.news(2, &list("800 8\n")), list(""));
-        assert_eq!(known.news(1, &list("8 8\n")), list("8 8\n"));
+        let now = Instant::now();
+        let mut news = |disk, listed| known.news(disk, &(0..1000), &list(listed), now);
+        assert_eq!(news(1, "8 8\n"), list("8 8\n"));
+        assert_eq!(news(2, "800 8\n"), list("800 8\n"));
+        assert_eq!(news(1, ""), list(""));
+        assert_eq!(news(2, "800 8\n"), list(""));
+        assert_eq!(news(1, "8 8\n"), list("8 8\n"));
     }
 }

@@ -21,7 +21,6 @@ mod threads;
 use crate::affected::{AffectedRange, Target};
 use crate::badblocks::persist;
 use crate::badblocks::poll::{Changes, SETTLE_TIME, Wakeup, WatchedLists};
-use crate::block::devno::DeviceNumber;
 use crate::block::disk::Disk;
 use crate::fs::Owner;
 use crate::fs::open_files::FileUser;
@@ -165,8 +164,6 @@ pub struct NamespaceError {
     pub namespace_offset: u64,
     pub length: u64,
     pub reason: &'static str,
-    #[serde(skip)]
-    number: DeviceNumber,
 }
 
 /// A sign of life at an interval, for a service manager that restarts what hangs.

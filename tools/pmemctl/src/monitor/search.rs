@@ -7,6 +7,7 @@ use crate::block::devno::DeviceNumber;
 use crate::block::disk::Disk;
 use crate::block::holders::{self, Holder};
 use crate::block::remap::AffectedVolume;
+use crate::block::topology;
 use crate::fs::kernel_reports::KernelReports;
 use crate::fs::open_files::{self, FileUser, OpenFile};
 use crate::fs::{Owner, Progress};
@@ -51,7 +52,8 @@ impl QuickSearch<'_> {
     pub(super) fn trace(&self, batch: &Batch) -> TracedBatch {
         let mut events = Vec::new();
         for hidden in &batch.hidden {
-            if self.wants(|target| *target == Target::Device(hidden.number)) {
+            let is_on = |number| topology::disks_below(self.host, number).contains(&hidden.disk);
+            if self.wants(|target| target.device().is_some_and(is_on)) {
                 let what = ErrorLocation::Namespace(hidden.clone());
                 events.push(batch.event(what, Vec::new(), true));
             }
@@ -60,10 +62,15 @@ impl QuickSearch<'_> {
         for (disk, list) in &batch.news {
             match affected::traced(self.host, &[(disk.clone(), list.clone())]) {
                 Ok(mut affected) => volumes.append(&mut affected),
-                Err(error) => events.push(Event::Failed {
-                    disk: disk.name().to_owned(),
-                    reason: format!("cannot trace new errors: {error:#}"),
-                }),
+                Err(error) => {
+                    let reason = format!("cannot trace new errors: {error:#}");
+                    // Of targets as well: they may be theirs.
+                    events.extend(batch.without_owner(disk, list, &reason, true));
+                    events.push(Event::Failed {
+                        disk: disk.name().to_owned(),
+                        reason,
+                    });
+                }
             }
         }
         TracedBatch { volumes, events }
@@ -112,6 +119,22 @@ impl QuickSearch<'_> {
                     };
                     remaining.push((disk.clone(), affected));
                 }
+            }
+        }
+        // What is not followed to a target may be its own.
+        for (disk, affected) in &traced {
+            let opaque = self
+                .targets
+                .unwrap_or_default()
+                .iter()
+                .filter(|target| !target.has(affected))
+                .find_map(|target| affected.untraced(target.device()?));
+            if let Some(opaque) = opaque {
+                let reason = format!("its blocks are not followed through {opaque}");
+                let entries = affected::without_owner(disk, affected, &reason);
+                done.extend(
+                    entries.map(|entry| batch.event(ErrorLocation::Disk(entry), Vec::new(), true)),
+                );
             }
         }
         // For a target file only its own extents are read.

@@ -127,7 +127,12 @@ impl<'a> Monitor<'a> {
                 match snapshot(region, &device) {
                     Ok(Some(snapshot)) => {
                         disks.push(snapshot.disk.name().to_owned());
-                        let mut news = known.news(snapshot.sequence, &snapshot.listed);
+                        let mut news = known.news(
+                            snapshot.sequence,
+                            &snapshot.covers,
+                            &snapshot.listed,
+                            Instant::now(),
+                        );
                         if let Some(cursor) = self.cursor.as_ref().filter(|_| !batch.new) {
                             news = cursor.news(snapshot.sequence, &news);
                         }
