@@ -67,7 +67,7 @@ head -c 300 /tmp/good >"$file"
 check_refused "cut off" damaged
 sed 's/"offset": 4194304/"offset": 4198400/' /tmp/good >"$file"
 check_refused "edited" damaged
-sed 's/"version": 1/"version": 7/' /tmp/good >"$file"
+sed 's/"version": 2/"version": 7/' /tmp/good >"$file"
 check_refused "of a later version" version
 cp /tmp/other/* "$file"
 check_refused "of another machine" other-memory

@@ -25,8 +25,8 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
-/// The version of the file format.
-const VERSION: u32 = 1;
+/// The version of the file format. The first one has no id.
+const VERSION: u32 = 2;
 
 /// No file is longer: some hundred thousand entries.
 const LONGEST: u64 = 64 << 20;
@@ -113,7 +113,7 @@ struct SavedBody {
     size: u64,
     boot: String,
     disks: Vec<u64>,
-    /// Files of earlier versions lack it, and the next.
+    /// Version 1 lacks it, and the next.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     id: String,
     #[serde(default, skip_serializing_if = "is_zero")]
@@ -202,10 +202,12 @@ impl SavedList {
             .map_err(damaged)?
             .list
             .version;
-        if version != VERSION {
+        if !(1..=VERSION).contains(&version) {
             return Err(refused(
                 Refusal::Version,
-                format!("the saved list is of version {version}; this is for version {VERSION}"),
+                format!(
+                    "the saved list is of version {version}; this is for versions up to {VERSION}"
+                ),
             ));
         }
         let SavedFile { checksum, list } = serde_json::from_slice(text).map_err(damaged)?;
@@ -540,9 +542,10 @@ mod tests {
     }
 
     #[test]
-    fn file_of_an_earlier_version_is_read() {
+    fn file_of_version_1_is_read() {
         let mut old = list_of(&one().to_text().unwrap());
         let fields = old.as_object_mut().unwrap();
+        fields["version"] = 1.into();
         fields.remove("id").unwrap();
         fields.remove("generation").unwrap();
         let read = SavedList::from_text(signed(old).as_bytes()).unwrap();
@@ -578,7 +581,7 @@ mod tests {
             assert_ne!(edited, text, "{old}");
             assert_eq!(refusal(edited.as_bytes()), Refusal::Damaged, "{old}");
         }
-        let newer = text.replace("\"version\": 1", "\"version\": 2");
+        let newer = text.replace("\"version\": 2", "\"version\": 3");
         assert_eq!(refusal(newer.as_bytes()), Refusal::Version);
         assert_eq!(refusal(&[0xff; 100]), Refusal::Damaged);
         assert_eq!(refusal(b"[]"), Refusal::Damaged);

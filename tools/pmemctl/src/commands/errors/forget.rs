@@ -51,8 +51,9 @@ pub fn forget(arguments: &Forget) -> Result<bool> {
         let Some(region) = Region::find(&host, place.device.name.region) else {
             return place.clear();
         };
-        // A disk that has not had the saved list gets it now, not after the range was removed.
-        reasons(&region.name, &persist::update(&region, folder)?)?;
+        // A disk that has not had the saved list gets it now, not after the range was removed. A failure is one of the second
+        // update, too.
+        let _ = persist::update(&region, folder);
         place.clear()?;
         reasons(&region.name, &persist::update(&region, folder)?)
     })
