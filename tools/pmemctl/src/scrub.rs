@@ -10,9 +10,10 @@
 //! kernel has started again since, these bytes are suspected: they are skipped and reported until a retry, so that a
 //! scrub that a timer starts does not stop the machine again and again.
 
-use crate::badblocks::kernel::{KernelList, ListLookup, unsurvivable};
+use crate::badblocks::kernel::{self, KernelList, ListLookup, unsurvivable};
 use crate::badblocks::origin::SECTOR;
 use crate::badblocks::persist;
+use crate::badblocks::persist::PROBE_TIMEOUT;
 use crate::badblocks::set::BadBlocks;
 use crate::badblocks::store;
 use crate::nd::region::{Memory, Region};
@@ -263,6 +264,7 @@ impl Scrub {
         }
         let region = Region::find(host, device.name.region)
             .with_context(|| format!("{} has no region that is visible", device.name))?;
+        kernel::wait(device, PROBE_TIMEOUT);
         let list = match KernelList::of(&region, device)? {
             ListLookup::List(list) => list,
             ListLookup::None(why) => bail!("{}: {why}", device.name),
