@@ -54,6 +54,7 @@ pub struct AffectedRange {
 /// A bad range of a namespace that is not of its disk.
 #[derive(Debug, Clone, PartialEq, Eq, JsonSchema, Serialize)]
 pub struct NamespaceRange {
+    /// `-` without one.
     pub disk: String,
     /// Its device of the `nd` bus.
     pub device: String,
@@ -147,34 +148,23 @@ impl Target {
         Ok(Self::Mount(DeviceNumber::from_rdev(metadata.dev())))
     }
 
-    /// Returns the device that the target is on.
-    pub fn device(&self) -> Option<DeviceNumber> {
+    /// Returns the device that the target's data is on.
+    pub fn device(&self, host: &Host) -> Option<DeviceNumber> {
         match self {
             Self::Device(number) | Self::Mount(number) => Some(*number),
-            Self::File(path) => Some(DeviceNumber::from_rdev(fs::metadata(path).ok()?.dev())),
+            Self::File(path) => {
+                let file = open(path).ok()?;
+                let number = DeviceNumber::from_rdev(file.metadata().ok()?.dev());
+                data_device(host, &file, number, path).ok()
+            }
             Self::Unknown(..) => None,
         }
     }
 
-    /// Fails if errors of the target can never be told.
-    pub fn ensure_followed(&self, host: &Host) -> Result<()> {
-        if let Self::Unknown(path, reason) = self {
-            bail!("{}: {reason}", printable(path));
-        }
-        let below = |number| topology::disks_below(host, number);
-        let below = self.device().map(below).unwrap_or_default();
-        let devices = Device::all(host);
-        let mut disks = devices.iter().filter_map(Device::disk);
-        ensure!(
-            disks.any(|disk| below.contains(disk.name())),
-            "{}: it is not on persistent memory",
-            match self {
-                Self::File(path) => printable(path),
-                Self::Device(number) | Self::Mount(number) => number.to_string(),
-                Self::Unknown(..) => String::new(),
-            }
-        );
-        Ok(())
+    /// Returns whether the target is on this disk, maybe through other volumes.
+    pub fn is_on(&self, host: &Host, disk: &str) -> bool {
+        let is_on = |number| topology::disks_below(host, number).contains(disk);
+        self.device(host).is_some_and(is_on)
     }
 
     /// Returns whether the affected volume belongs to the target.
@@ -378,7 +368,8 @@ fn without_disk(host: &Host) -> Vec<(Device, Result<BadBlocks>)> {
             && !with_disk.contains(&device.name)
     });
     let errors = |namespace: &Device| {
-        let region = Region::find(host, namespace.name.region).context("its region has gone")?;
+        let region = Region::find(host, namespace.name.region)
+            .context("it has no disk, and only root can see which errors of its region it has")?;
         let bytes = region
             .bytes_of(namespace)
             .context("it does not lie in its region")?;

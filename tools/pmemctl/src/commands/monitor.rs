@@ -7,7 +7,7 @@ use crate::commands::errors::describe_owner;
 use crate::commands::journal::{self, Message};
 use crate::commands::output::root;
 use crate::commands::page::Page;
-use anyhow::Result;
+use anyhow::{Result, bail, ensure};
 use clap::Args;
 use libsystemd::daemon::NotifyState;
 use pmemctl::affected::Target;
@@ -17,9 +17,10 @@ use pmemctl::monitor::hooks::{HookEvent, HookPrograms, Hooks, Variables};
 use pmemctl::monitor::{
     self as engine, ErrorEvent, ErrorLocation, Event, EventRecord, Heartbeat, Options, Receipt,
 };
-use pmemctl::sysfs::{Host, raw};
+use pmemctl::nd::Device;
+use pmemctl::sysfs::{Host, printable, raw};
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use units::Size;
 
 pub const PAGE: Page = Page {
@@ -161,14 +162,31 @@ pub struct Monitor {
     targets: Vec<PathBuf>,
 }
 
+/// Fails if no error of these targets, which the path names, can ever be told.
+fn ensure_followed(host: &Host, path: &Path, targets: &[Target]) -> Result<()> {
+    let unknown = targets.iter().find_map(|target| match target {
+        Target::Unknown(_, reason) => Some(reason),
+        _ => None,
+    });
+    if let Some(reason) = unknown {
+        bail!("{}: {reason}", printable(path));
+    }
+    let devices = Device::all(host);
+    let mut disks = devices.iter().filter_map(Device::disk);
+    ensure!(
+        disks.any(|disk| targets.iter().any(|target| target.is_on(host, disk.name()))),
+        "{}: it is not on persistent memory",
+        printable(path)
+    );
+    Ok(())
+}
+
 /// Reports new errors until SIGTERM or SIGINT.
 pub fn monitor(arguments: &Monitor) -> Result<()> {
     let host = root("monitor")?;
     // A target must exist at the start; later it may disappear for a while.
     for path in &arguments.targets {
-        for target in device_spec::targets(&host, path)? {
-            target.ensure_followed(&host)?;
-        }
+        ensure_followed(&host, path, &device_spec::targets(&host, path)?)?;
     }
     let paths = arguments.targets.clone();
     let targets = move || -> Vec<Target> {

@@ -14,8 +14,8 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
-/// After this time, the list of a disk that was bound again has what is to be restored.
-const FILLED: Duration = Duration::from_secs(60);
+/// After this time, the list of a disk that was bound again has what is to be restored or imported, also by a second try.
+const FILLED: Duration = Duration::from_secs(300);
 /// Disks that are remembered: the latest.
 const MOST: usize = 64;
 
@@ -131,9 +131,9 @@ mod tests {
         assert_eq!(news(2, "8 8\n", 30), list("10 6\n"));
         // Repaired while the disk was unbound, and bad again later.
         assert_eq!(news(3, "10 6\n", 100), list(""));
-        assert_eq!(news(3, "8 8\n", 200), list("8 2\n"));
-        assert_eq!(news(3, "8 8\n64 1\n", 200), list("64 1\n"));
-        assert_eq!(news(3, "8 8\n64 1\n", 300), list(""));
+        assert_eq!(news(3, "8 8\n", 400), list("8 2\n"));
+        assert_eq!(news(3, "8 8\n64 1\n", 400), list("64 1\n"));
+        assert_eq!(news(3, "8 8\n64 1\n", 900), list(""));
     }
 
     #[test]

@@ -7,7 +7,6 @@ use crate::block::devno::DeviceNumber;
 use crate::block::disk::Disk;
 use crate::block::holders::{self, Holder};
 use crate::block::remap::AffectedVolume;
-use crate::block::topology;
 use crate::fs::kernel_reports::KernelReports;
 use crate::fs::open_files::{self, FileUser, OpenFile};
 use crate::fs::{Owner, Progress};
@@ -52,8 +51,7 @@ impl QuickSearch<'_> {
     pub(super) fn trace(&self, batch: &Batch) -> TracedBatch {
         let mut events = Vec::new();
         for hidden in &batch.hidden {
-            let is_on = |number| topology::disks_below(self.host, number).contains(&hidden.disk);
-            if self.wants(|target| target.device().is_some_and(is_on)) {
+            if self.wants(|target| target.is_on(self.host, &hidden.disk)) {
                 let what = ErrorLocation::Namespace(hidden.clone());
                 events.push(batch.event(what, Vec::new(), true));
             }
@@ -64,8 +62,9 @@ impl QuickSearch<'_> {
                 Ok(mut affected) => volumes.append(&mut affected),
                 Err(error) => {
                     let reason = format!("cannot trace new errors: {error:#}");
-                    // Of targets as well: they may be theirs.
-                    events.extend(batch.without_owner(disk, list, &reason, true));
+                    if self.wants(|target| target.is_on(self.host, disk.name())) {
+                        events.extend(batch.without_owner(disk, list, &reason, true));
+                    }
                     events.push(Event::Failed {
                         disk: disk.name().to_owned(),
                         reason,
@@ -123,12 +122,11 @@ impl QuickSearch<'_> {
         }
         // What is not followed to a target may be its own.
         for (disk, affected) in &traced {
-            let opaque = self
-                .targets
-                .unwrap_or_default()
-                .iter()
-                .filter(|target| !target.has(affected))
-                .find_map(|target| affected.untraced(target.device()?));
+            if self.wants(|target| target.has(affected)) {
+                continue;
+            }
+            let mut targets = self.targets.unwrap_or_default().iter();
+            let opaque = targets.find_map(|target| affected.untraced(target.device(self.host)?));
             if let Some(opaque) = opaque {
                 let reason = format!("its blocks are not followed through {opaque}");
                 let entries = affected::without_owner(disk, affected, &reason);

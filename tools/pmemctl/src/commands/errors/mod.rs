@@ -36,7 +36,7 @@ pub const PAGE: Page = Page {
         ("1", "Errors are listed; for a subcommand: see there."),
         (
             "4",
-            "Whether there are errors is unknown: a target is not on persistent memory, or on a volume or file system that is not followed, or a list cannot be read.",
+            "Whether there are errors is unknown: a target is not on persistent memory, or on a volume or file system that is not followed, a list cannot be read, or there is no persistent memory.",
         ),
     ],
     examples: &[
