@@ -105,10 +105,9 @@ impl Doctor<'_> {
             return;
         }
         if let Some(reason) = survey.unknown(&target, number) {
-            let name = self
-                .scope
-                .file()
-                .map_or_else(|| number.to_string(), printable);
+            let device = self.host.path("sys/dev/block").join(number.to_string());
+            let device = sysfs::link_name(device).unwrap_or_else(|| number.to_string());
+            let name = self.scope.file().map_or(device, printable);
             self.found(Finding::new(
                 name,
                 "errors-unknown",
