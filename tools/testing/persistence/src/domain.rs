@@ -398,10 +398,12 @@ impl Domain {
             };
             let Some(version) = chosen else { continue };
             let in_pieces = tearing == Tearing::Lines
+                && favour != 0
+                && rng.bool()
                 && dirty.versions.iter().all(|version| version.non_temporal);
             let mut data = medium;
             for word in 0..UNITS / 2 {
-                let version = match in_pieces && rng.bool() {
+                let version = match in_pieces {
                     // Behind the newest is none: the medium stays.
                     true => rng.usize(..=newest + 1),
                     false => version,

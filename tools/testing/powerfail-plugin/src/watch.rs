@@ -138,7 +138,8 @@ impl Watch {
     pub fn store(&mut self, store: &Store, data: &Line) -> io::Result<()> {
         if self.domain.store(store, data) {
             let line = (store.at / LINE as u64) as u32;
-            self.log.add(&Event::Durable(line, *data))?;
+            self.log
+                .add(&Event::Durable(line, self.domain.line(line)))?;
         }
         if self.stores > 0 {
             self.stores_left = self.stores_left.saturating_sub(1);
