@@ -8,6 +8,8 @@
 # vm: --bare --append memmap=128M$512M
 # expect-splat: WARNING: block/badblocks.c
 # expect-splat: shift-out-of-bounds < drivers/nvdimm/pfn_devs.c
+# expect-splat-nd_pmem: at add_pages+
+# expect-splat-nd_pmem: at arch_add_memory+
 # timeout: 300
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/corrupt.sh"
