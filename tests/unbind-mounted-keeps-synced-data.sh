@@ -47,7 +47,7 @@ for fs in ext4 xfs; do
 		ext4) mkfs.ext4 -q -F -b 4096 "/dev/$DISK" ;;
 		xfs)
 			modprobe xfs
-			# No reverse mapping: with it, XFS looks for the owners of removed pages, and hangs.
+			# No reverse map: with it, and more than one allocation group, XFS hangs (patches/0011).
 			mkfs.xfs -q -f -K -m reflink=0,rmapbt=0 "/dev/$DISK"
 			;;
 		esac
