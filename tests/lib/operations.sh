@@ -621,7 +621,8 @@ repair_slots() {
 check_file_system() {
 	case $FILE_SYSTEM in
 	ext4) set -- e2fsck -fn ;;
-	xfs) set -- xfs_repair -n ;;
+	# For its only allocation group.
+	xfs) set -- xfs_repair -n -o force_geometry ;;
 	esac
 	if ! { replay_journal && "$@" "/dev/$FILES_DISK" >>$OPERATIONS/fsck 2>&1; }; then
 		cat $OPERATIONS/fsck
