@@ -2,11 +2,13 @@
 # SPDX-License-Identifier: GPL-2.0
 # Disks, files and mappings survive an hour, or MINUTES, of random operations all at once, and memory does not grow.
 #
-# The files are of ext4 in the first half and of XFS in the second, which reports it if its disk goes away in a transaction.
+# The files are of ext4 in the first half and of XFS in the second, which reports it if its disk goes away in a transaction, or
+# while it is unmounted.
 # soak
 # vm: --bare --append memmap=256M$512M --cpus 4
 # kernel: device_dax
 # expect-splat: Internal error xfs_trans_cancel
+# expect-splat: at thaw_super+
 # timeout: 36000
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/operations.sh"
