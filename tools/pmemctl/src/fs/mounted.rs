@@ -23,7 +23,7 @@ use anyhow::{Context, Result, bail, ensure};
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, fstat, fstatfs, open, statat};
 use rustix::io::Errno;
 use std::collections::{BTreeMap, BTreeSet};
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io;
 use std::ops::Range;
@@ -31,6 +31,7 @@ use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 #[derive(Debug)]
 pub struct FileSystem {
@@ -455,14 +456,16 @@ impl FileSystem {
             kind: FileType::Directory,
         };
         search.visit(self, &entry, fork, progress);
-        let mut folders = vec![PathBuf::new()];
-        while let Some(folder) = folders.pop() {
+        // By their parents: there may be many in one whose path is long.
+        let mut folders: Vec<(Rc<PathBuf>, OsString)> = vec![Default::default()];
+        while let Some((parent, name)) = folders.pop() {
+            let folder = Rc::new(parent.join(name));
             if search.is_done(all_links) {
                 return Ok(());
             }
             search.leases.refresh();
             let skipped = |error: &io::Error| {
-                progress.skipped(&self.directory.join(&folder), error);
+                progress.skipped(&self.directory.join(&*folder), error);
             };
             let opened = match tree.directory(&folder) {
                 Ok(opened) => opened,
@@ -513,7 +516,7 @@ impl FileSystem {
                 };
                 search.visit(self, &entry, fork, progress);
                 if kind == FileType::Directory {
-                    folders.push(entry.path);
+                    folders.push((Rc::clone(&folder), name.to_owned()));
                 }
             }
         }
