@@ -473,6 +473,23 @@ mod tests {
         fn medium(&self, at: usize) -> u8 {
             self.domain.medium()[at]
         }
+
+        /// Returns the first two words of the first line that crash images have.
+        fn first_words(&mut self) -> BTreeSet<(u8, u8)> {
+            let mut words = || {
+                let image = self.domain.crash(Tearing::Lines);
+                let data = image.first().map_or([0; LINE], |(_, data)| *data);
+                (data[0], data[8])
+            };
+            (0..200).map(|_| words()).collect()
+        }
+
+        /// Returns the numbers of lines in crash images that tear no sector.
+        fn sizes(&mut self) -> BTreeSet<usize> {
+            (0..100)
+                .map(|_| self.domain.crash(Tearing::Sectors).len())
+                .collect()
+        }
     }
 
     #[test]
@@ -629,12 +646,7 @@ mod tests {
         let mut machine = Machine::new(Policy::Adr);
         machine.store(0, 0, 1, true);
         machine.store(0, 8, 2, true);
-        let mut seen = BTreeSet::new();
-        for _ in 0..200 {
-            let image = machine.domain.crash(Tearing::Lines);
-            let data = image.first().map_or([0; LINE], |(_, data)| *data);
-            seen.insert((data[0], data[8]));
-        }
+        let seen = machine.first_words();
         assert!(seen.contains(&(0, 2)), "{seen:?}");
     }
 
@@ -643,13 +655,10 @@ mod tests {
         let mut machine = Machine::new(Policy::Adr);
         machine.store(0, 0, 1, false);
         machine.store(0, 8, 2, false);
-        let mut seen = BTreeSet::new();
-        for _ in 0..200 {
-            let image = machine.domain.crash(Tearing::Lines);
-            let data = image.first().map_or([0; LINE], |(_, data)| *data);
-            seen.insert((data[0], data[8]));
-        }
-        assert_eq!(seen, BTreeSet::from([(0, 0), (1, 0), (1, 2)]));
+        assert_eq!(
+            machine.first_words(),
+            BTreeSet::from([(0, 0), (1, 0), (1, 2)])
+        );
     }
 
     #[test]
@@ -657,20 +666,14 @@ mod tests {
         let mut machine = Machine::new(Policy::Adr);
         (0..8).for_each(|line| machine.store(0, line * LINE, 1, false));
         machine.store(0, 8 * LINE, 1, false);
-        let sizes: BTreeSet<usize> = (0..100)
-            .map(|_| machine.domain.crash(Tearing::Sectors).len())
-            .collect();
         assert_eq!(
-            sizes,
+            machine.sizes(),
             BTreeSet::from([0, 8]),
             "the second sector is being written"
         );
         machine.domain.ends_sector(0);
-        let sizes: BTreeSet<usize> = (0..100)
-            .map(|_| machine.domain.crash(Tearing::Sectors).len())
-            .collect();
         assert_eq!(
-            sizes,
+            machine.sizes(),
             BTreeSet::from([0, 1, 8, 9]),
             "at a fence it has been written"
         );
