@@ -368,7 +368,7 @@ fn sync_with_list(
         saved.seen.push(list.sequence);
     }
     let covers = &list.covers;
-    // What the driver bound later has of the bus counts as the log's, also what was saved in a list that can't be used.
+    // A driver that is bound again takes all errors of the bus for the log's. Which of them were saved, a refused list can't say.
     if report.has_log && !matches!(before, Before::Refused) {
         // A plain list has no origins; the region's list has the errors of the log.
         let log = match list.is_plain() {

@@ -6,6 +6,7 @@ use crate::affected::{Survey, Target};
 use crate::badblocks::kernel::DiskErrors;
 use crate::badblocks::origin::SECTOR;
 use crate::badblocks::set::BadBlocks;
+use crate::block::devno::DeviceNumber;
 use crate::block::topology;
 use crate::doctor::{Doctor, Finding, Prevents, Scope};
 use crate::sysfs::{self, printable};
@@ -81,8 +82,7 @@ impl Doctor<'_> {
                     let spans = affected.flat_map(|(_, affected)| affected.spans.iter());
                     count.add(spans.map(|span| span.length));
                 }
-                let device = self.host.path("sys/dev/block").join(number.to_string());
-                sysfs::link_name(device).unwrap_or_else(|| number.to_string())
+                self.volume_name(number)
             }
             (_, None) => return,
         };
@@ -105,9 +105,10 @@ impl Doctor<'_> {
             return;
         }
         if let Some(reason) = survey.unknown(&target, number) {
-            let device = self.host.path("sys/dev/block").join(number.to_string());
-            let device = sysfs::link_name(device).unwrap_or_else(|| number.to_string());
-            let name = self.scope.file().map_or(device, printable);
+            let name = match self.scope.file() {
+                Some(path) => printable(path),
+                None => self.volume_name(number),
+            };
             self.found(Finding::new(
                 name,
                 "errors-unknown",
@@ -116,6 +117,11 @@ impl Doctor<'_> {
                 "pmemctl errors shows what is listed of the disk",
             ));
         }
+    }
+
+    fn volume_name(&self, number: DeviceNumber) -> String {
+        let device = self.host.path("sys/dev/block").join(number.to_string());
+        sysfs::link_name(device).unwrap_or_else(|| number.to_string())
     }
 
     fn found_errors(&mut self, place: String, count: &ErrorCount) {
