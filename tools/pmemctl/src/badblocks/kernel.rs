@@ -103,7 +103,7 @@ impl KernelList {
         let (form, covers) = if file.exists() {
             let readable = match device.name.kind {
                 Kind::Btt => 0..0,
-                _ => sectors(&data()?),
+                _ => data().map_or(0..0, |data| sectors(&data)),
             };
             (ListFormat::Exact(file, readable), whole)
         } else if device.driver().as_deref() == Some("rust_pmem") {

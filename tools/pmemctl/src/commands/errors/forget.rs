@@ -53,8 +53,9 @@ pub fn forget(arguments: &Forget) -> Result<bool> {
         };
         // A disk that has not had the saved list gets it now, not after the range was removed. A failure is one of the second
         // update, too.
-        let _ = persist::update(&region, folder);
+        let warnings = persist::update(&region, folder).unwrap_or_default();
         place.clear()?;
-        reasons(&region.name, &persist::update(&region, folder)?)
+        let all = [warnings, persist::update(&region, folder)?].concat();
+        reasons(&region.name, &all)
     })
 }
