@@ -6,7 +6,6 @@
 //! memory, or on a volume that can't be traced.
 
 use crate::badblocks::kernel::{self, DiskErrors, bytes};
-use crate::badblocks::origin::SECTOR;
 use crate::badblocks::set::BadBlocks;
 use crate::block::devno::DeviceNumber;
 use crate::block::disk::Disk;
@@ -370,12 +369,7 @@ fn without_disk(host: &Host) -> Vec<(Device, Result<BadBlocks>)> {
     let errors = |namespace: &Device| {
         let region = Region::find(host, namespace.name.region)
             .context("it has no disk, and only root can see which errors of its region it has")?;
-        let bytes = region
-            .bytes_of(namespace)
-            .context("it does not lie in its region")?;
-        let sectors = bytes.start / SECTOR..bytes.end / SECTOR;
-        let bad = kernel::of_region(&region)?.within(&sectors);
-        Ok(bad.moved_down(sectors.start))
+        kernel::of_namespace(&region, namespace)
     };
     bare.map(|namespace| {
         let bad = errors(&namespace);

@@ -13,7 +13,6 @@
 use crate::badblocks::kernel::{self, KernelList, ListLookup, unsurvivable};
 use crate::badblocks::origin::SECTOR;
 use crate::badblocks::persist;
-use crate::badblocks::persist::PROBE_TIMEOUT;
 use crate::badblocks::set::BadBlocks;
 use crate::badblocks::store;
 use crate::nd::region::{Memory, Region};
@@ -264,7 +263,7 @@ impl Scrub {
         }
         let region = Region::find(host, device.name.region)
             .with_context(|| format!("{} has no region that is visible", device.name))?;
-        kernel::wait(device, PROBE_TIMEOUT);
+        kernel::wait(device);
         let list = match KernelList::of(&region, device)? {
             ListLookup::List(list) => list,
             ListLookup::None(why) => bail!("{}: {why}", device.name),

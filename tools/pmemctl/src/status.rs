@@ -3,7 +3,7 @@
 //! The state of all regions and namespaces in short.
 
 use crate::badblocks::kernel::{self, KernelList, ListLookup};
-use crate::badblocks::origin::{Errors, Origin, SECTOR};
+use crate::badblocks::origin::{Errors, Origin};
 use crate::badblocks::set::BadBlocks;
 use crate::badblocks::store;
 use crate::block::holders;
@@ -207,10 +207,8 @@ impl RegionStatus {
                     Err(error) => status.reasons.push(format!("{}: {error:#}", device.name)),
                 },
                 Ok(ListLookup::None(reason)) => {
-                    let sectors = region
-                        .bytes_of(&namespace)
-                        .map(|bytes| bytes.start / SECTOR..bytes.end / SECTOR);
-                    let known = sectors.map(|sectors| bus.within(&sectors));
+                    let bytes = region.bytes_of(&namespace);
+                    let known = bytes.map(|bytes| bus.within(&kernel::sectors(&bytes)));
                     bad = known.filter(|known| !known.is_empty());
                     if let Some(known) = &bad {
                         origins = by_origin(&Errors::of(Origin::UNKNOWN, known.clone()));

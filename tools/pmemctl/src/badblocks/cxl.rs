@@ -8,7 +8,6 @@
 use crate::badblocks::cxl_events::CxlEvents;
 use crate::badblocks::kernel::{self, KernelList, ListLookup};
 use crate::badblocks::origin::{Origin, SECTOR};
-use crate::badblocks::persist::PROBE_TIMEOUT;
 use crate::badblocks::poll::{Changes, RETRY_TIME, SETTLE_TIME, Wakeup, WatchedLists};
 use crate::badblocks::set::BadBlocks;
 use crate::block::disk::Disk;
@@ -265,7 +264,7 @@ fn add(region: &Region, bad: &BadBlocks, report: &mut ImportReport) -> Result<()
     report.result = ImportOutcome::ThereAlready;
     let mut left = bad.clone();
     for device in region.devices() {
-        kernel::wait(&device, PROBE_TIMEOUT);
+        kernel::wait(&device);
         let list = match KernelList::of(region, &device)? {
             ListLookup::List(list) => list,
             ListLookup::None(reason) => {

@@ -3,7 +3,7 @@
 //! Saves the lists of errors at each change, and again after a failure.
 
 use crate::badblocks::kernel;
-use crate::badblocks::persist::{self, PROBE_TIMEOUT, SaveOutcome, SaveReport};
+use crate::badblocks::persist::{self, SaveOutcome, SaveReport};
 use crate::badblocks::poll::{Changes, RETRY_TIME, SETTLE_TIME, Wakeup, WatchedLists};
 use crate::nd::region::Region;
 use crate::sysfs::Host;
@@ -49,7 +49,7 @@ fn run_with(
         regions.retain(&is_chosen);
         // Those of a disk that appears are watched as soon as they are there.
         for device in regions.iter().flat_map(Region::devices) {
-            kernel::wait(&device, PROBE_TIMEOUT);
+            kernel::wait(&device);
         }
         let lists = WatchedLists::of(&regions);
         last.retain(|id, _| regions.iter().any(|region| region.id == *id));

@@ -56,12 +56,15 @@ pub enum ListLookup {
     None(&'static str),
 }
 
+/// How long a driver may take to create its list after the disk has appeared.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// Waits until the driver's probe is over, and with it the device's files are there.
 ///
 /// The disk is announced while its driver still sets it up; its exact list comes last. A driver that
 /// has no such list is waited for in vain.
-pub fn wait(device: &Device, time: Duration) {
-    let end = Instant::now() + time;
+pub fn wait(device: &Device) {
+    let end = Instant::now() + PROBE_TIMEOUT;
     while device.driver().as_deref() == Some("rust_pmem")
         && !device.errors_list().exists()
         && Instant::now() < end
@@ -70,7 +73,8 @@ pub fn wait(device: &Device, time: Duration) {
     }
 }
 
-fn sectors(bytes: &Range<u64>) -> Range<u64> {
+/// Returns the sectors of which all bytes are in the range.
+pub fn sectors(bytes: &Range<u64>) -> Range<u64> {
     bytes.start.div_ceil(SECTOR)..bytes.end / SECTOR
 }
 
@@ -375,13 +379,7 @@ impl Disk {
         let Some((region, namespace)) = region.zip(namespace) else {
             return Ok(BadBlocks::default());
         };
-        let whole = region
-            .bytes_of(&namespace)
-            .context("its namespace does not lie in its region")?;
-        let all = of_region(&region)?
-            .within(&sectors(&whole))
-            .moved_down(whole.start / SECTOR);
-        Ok(self.without_data(device, &all))
+        Ok(self.without_data(device, &of_namespace(&region, &namespace)?))
     }
 
     /// Returns its exact list, if its driver has one; only root sees where the data begins.
@@ -514,6 +512,17 @@ pub fn of_region(region: &Region) -> Result<BadBlocks> {
         text => text.with_context(|| file.display().to_string())?,
     };
     text.parse().with_context(|| file.display().to_string())
+}
+
+/// Reads the errors of a namespace from its region's list, in sectors of the namespace.
+pub fn of_namespace(region: &Region, namespace: &Device) -> Result<BadBlocks> {
+    let bytes = region
+        .bytes_of(namespace)
+        .context("its namespace does not lie in its region")?;
+    let sectors = sectors(&bytes);
+    Ok(of_region(region)?
+        .within(&sectors)
+        .moved_down(sectors.start))
 }
 
 #[cfg(test)]

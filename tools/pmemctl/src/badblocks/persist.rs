@@ -21,12 +21,8 @@ use std::fmt;
 use std::io;
 use std::ops::Range;
 use std::path::Path;
-use std::time::Duration;
 
 pub const STATE_DIR: &str = "/var/lib/pmemctl";
-
-/// How long a driver may take to create its list after the disk has appeared.
-pub const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The result of saving a region's list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, JsonSchema, Serialize)]
@@ -223,8 +219,8 @@ pub fn update(region: &Region, folder: &Path) -> Result<Vec<String>> {
 
 /// What is known from the file of a region's saved list.
 enum Before {
-    /// The list, which these disks have had.
-    List(Seen),
+    /// The list, and the disks that have had it.
+    List(SavedList, Seen),
     /// There is none.
     Nothing,
     /// There was one that can't be used.
@@ -237,36 +233,36 @@ fn try_save(region: &Region, folder: &Path, report: &mut SaveReport) -> Result<(
     report.memory = Some(memory.to_string());
     // Wait before locking the folder, because others may save meanwhile.
     for device in region.devices() {
-        kernel::wait(&device, PROBE_TIMEOUT);
+        kernel::wait(&device);
     }
     let store = Store::make(folder)?;
     report.file = Some(printable(store.file(&memory)));
-    let mut was_refused = false;
     let before = match store.load(&memory, region) {
-        Ok(before) => before,
+        Ok(Some(saved)) => {
+            let seen = Seen::new(region.host(), &boot, &saved);
+            Before::List(saved, seen)
+        }
+        Ok(None) => Before::Nothing,
         Err(error) if error.is::<Refused>() => {
             let aside = store
                 .put_aside(&memory)
                 .with_context(|| format!("{error}; it cannot be moved aside"))?;
             let aside = printable(&aside);
             report.reasons.push(format!("{error}; moved to {aside}"));
-            was_refused = true;
-            None
+            Before::Refused
         }
         Err(error) => return Err(error),
     };
     let none = SavedList::none(memory, region.size);
-    let known = before.as_ref().unwrap_or(&none);
+    let known = match &before {
+        Before::List(saved, _) => saved,
+        Before::Nothing | Before::Refused => &none,
+    };
     let mut saved = of_this_boot(known, &boot);
     if saved.id.is_empty() {
         saved.id = sysfs::line(region.host().path("proc/sys/kernel/random/uuid"))
             .context("the kernel makes no UUID")?;
     }
-    let known_before = match &before {
-        Some(before) => Before::List(Seen::new(region.host(), &boot, before)),
-        None if was_refused => Before::Refused,
-        None => Before::Nothing,
-    };
 
     let mut lists = Vec::new();
     let mut failed = false;
@@ -275,7 +271,7 @@ fn try_save(region: &Region, folder: &Path, report: &mut SaveReport) -> Result<(
             ListLookup::List(list) => {
                 report.disks.push(list.disk.name().to_owned());
                 lists.push(list.clone());
-                sync_with_list(&mut saved, &known_before, region, &list, report)
+                sync_with_list(&mut saved, &before, region, &list, report)
             }
             ListLookup::None(_) => Ok(()),
         });
@@ -310,8 +306,8 @@ fn try_save(region: &Region, folder: &Path, report: &mut SaveReport) -> Result<(
         saved.generation = saved.generation.saturating_add(1);
     }
     report.result = match &before {
-        None if saved.errors.is_empty() => SaveOutcome::NoErrors,
-        Some(before) if *before == saved => SaveOutcome::Unchanged,
+        Before::List(before, _) if *before == saved => SaveOutcome::Unchanged,
+        Before::Nothing | Before::Refused if saved.errors.is_empty() => SaveOutcome::NoErrors,
         _ => {
             store.save(&saved).with_context(|| printable(folder))?;
             SaveOutcome::Saved
@@ -344,7 +340,7 @@ fn sync_with_list(
     let mut listed = list.read()?;
     if !saved.seen.contains(&list.sequence) {
         let unseen = match before {
-            Before::List(seen) if !seen.has(list.sequence) => Some(seen),
+            Before::List(_, seen) if !seen.has(list.sequence) => Some(seen),
             _ => None,
         };
         if let Some(seen) = unseen {
@@ -432,7 +428,7 @@ fn try_restore(
     let boot = boot(host)?;
     // Wait before locking the folder, because others may restore meanwhile.
     if folder.join(memory.file_name()).exists() {
-        kernel::wait(device, PROBE_TIMEOUT);
+        kernel::wait(device);
     }
     let Some(store) = Store::open(folder)? else {
         return Ok(());
@@ -451,7 +447,7 @@ fn try_restore(
             let bytes = device
                 .namespace()
                 .and_then(|name| region.bytes_of(&Device::find(host, name)?));
-            let sectors = bytes.map_or(0..0, |bytes| bytes.start / 512..bytes.end / 512);
+            let sectors = bytes.map_or(0..0, |bytes| kernel::sectors(&bytes));
             report.bad_sectors = saved.errors.within(&sectors).all().sectors();
             if report.bad_sectors == 0 {
                 return Ok(());

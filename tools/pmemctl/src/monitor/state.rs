@@ -3,7 +3,6 @@
 //! The state of the main loop: the lists, the batches that are searched for, and the cursor.
 
 use crate::badblocks::kernel;
-use crate::badblocks::persist::PROBE_TIMEOUT;
 use crate::badblocks::set::BadBlocks;
 use crate::monitor::batch::{Answer, Batch};
 use crate::monitor::cursor::Cursor;
@@ -89,7 +88,7 @@ impl<'a> Monitor<'a> {
         for device in regions.iter().flat_map(Region::devices) {
             let sequence = device.disk().and_then(|disk| disk.sequence());
             if sequence.is_some_and(|sequence| self.sequences.insert(sequence)) {
-                kernel::wait(&device, PROBE_TIMEOUT);
+                kernel::wait(&device);
             }
         }
     }
