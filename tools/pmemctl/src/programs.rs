@@ -7,10 +7,10 @@
 pub mod sandboxed;
 
 use anyhow::{Context, Result, bail};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use std::env;
-use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
@@ -44,29 +44,26 @@ pub fn output(program: &str, package: &str, arguments: &[&str]) -> Result<String
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// Returns the standard output of a program that ends within this time; otherwise it is killed. What waits in the kernel is not
+/// Returns the output of a program that ends within this time; otherwise it is killed. What waits in the kernel is not
 /// waited for.
-pub fn output_within(time: Duration, command: &mut Command) -> Result<Vec<u8>> {
-    let mut child = command
+pub fn output_within(time: Duration, command: &mut Command) -> Result<Output> {
+    let child = command
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
-        .stderr(Stdio::null())
+        .stderr(Stdio::piped())
         .spawn()?;
-    let mut pipe = child.stdout.take().context("it has no output")?;
+    // An id would be another process's as soon as the thread has waited.
+    let process = pidfd_open(Pid::from_child(&child), PidfdFlags::empty())?;
     let (sender, receiver) = mpsc::channel();
     thread::spawn(move || {
-        let mut text = Vec::new();
-        let read = pipe.read_to_end(&mut text).map(|_| text);
         // Nobody waits any more after the time.
-        let _ = sender.send(read);
+        let _ = sender.send(child.wait_with_output());
     });
     match receiver.recv_timeout(time) {
-        Ok(text) => {
-            child.wait()?;
-            Ok(text?)
-        }
+        Ok(output) => Ok(output?),
         Err(_) => {
-            child.kill()?;
+            // It may have ended just now.
+            let _ = pidfd_send_signal(&process, Signal::KILL);
             bail!("no answer within {} s", time.as_secs())
         }
     }
@@ -90,7 +87,12 @@ mod tests {
         let shell =
             |script: &str, time| output_within(time, Command::new("sh").args(["-c", script]));
         let long = Duration::from_secs(60);
-        assert_eq!(shell("echo a; exit 1", long).unwrap(), b"a\n");
+        let output = shell("echo a; echo b >&2; exit 1", long).unwrap();
+        assert_eq!(
+            (&*output.stdout, &*output.stderr),
+            (&b"a\n"[..], &b"b\n"[..])
+        );
+        assert_eq!(output.status.code(), Some(1));
         let error = shell("echo a; exec sleep 60", Duration::from_millis(100)).unwrap_err();
         assert!(error.to_string().contains("no answer"), "{error}");
     }

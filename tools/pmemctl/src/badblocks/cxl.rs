@@ -24,7 +24,7 @@ use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::Command;
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, JsonSchema, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -133,6 +133,9 @@ fn parse(text: &[u8], region: &str, size: u64) -> Result<Option<PoisonList>> {
     }))
 }
 
+/// The time that `cxl list` may take; the kernel gives a device 2 s for each part of its list (drivers/cxl/pci.c).
+const TIME: Duration = Duration::from_secs(60);
+
 /// Asks the devices of a CXL region.
 fn of_devices(region: &Region, cxl: &Path) -> Result<PoisonList> {
     let name = cxl.file_name().and_then(|name| name.to_str());
@@ -145,10 +148,10 @@ fn of_devices(region: &Region, cxl: &Path) -> Result<PoisonList> {
         ways.unwrap_or(0)
     );
     let command = "cxl list --media-errors";
-    let output = Command::new(programs::path("cxl"))
-        .args(["list", "--region", name, "--media-errors"])
-        .output()
-        .with_context(|| format!("\"{command}\" cannot be run"))?;
+    let mut list = Command::new(programs::path("cxl"));
+    list.args(["list", "--region", name, "--media-errors"]);
+    let output = programs::output_within(TIME, &mut list)
+        .with_context(|| format!("\"{command}\" has failed"))?;
     let message = String::from_utf8_lossy(&output.stderr);
     let message = || format!("\"{command}\": {}", sysfs::printable(message.trim()));
     if !output.status.success() {

@@ -58,7 +58,7 @@ pub fn all(host: &Host) -> Vec<Dimm> {
     let mut command = Command::new(programs::path("ndctl"));
     command.args(["list", "--dimms", "--health"]);
     match programs::output_within(TIME, &mut command) {
-        Ok(output) => parse(&output),
+        Ok(output) => parse(&output.stdout),
         Err(_) => Vec::new(),
     }
 }
