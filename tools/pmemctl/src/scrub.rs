@@ -14,14 +14,14 @@ use crate::badblocks::kernel::{self, KernelList, ListLookup, unsurvivable};
 use crate::badblocks::origin::SECTOR;
 use crate::badblocks::persist;
 use crate::badblocks::set::BadBlocks;
-use crate::badblocks::store;
+use crate::badblocks::store::{self, Lock};
 use crate::nd::region::{Memory, Region};
 use crate::nd::{Device, Kind};
 use crate::ranges::{Ranges, common};
 use crate::sysfs::{self, printable};
 use abstractions::DirectBuffer;
 use anyhow::{Context, Result, bail};
-use rustix::fs::{FlockOperation, OFlags, flock};
+use rustix::fs::OFlags;
 use rustix::io::Errno;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -449,7 +449,7 @@ struct Run<'a> {
     options: &'a Options<'a>,
     /// The file of the position.
     file: PathBuf,
-    _lock: File,
+    _lock: Lock,
     disk: File,
     buffer: DirectBuffer,
     boot: String,
@@ -480,10 +480,10 @@ impl<'a> Run<'a> {
         let file = scrub.file(folder);
         let lock =
             store::lock_file(&file.with_extension("lock")).with_context(|| printable(folder))?;
-        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+        let lock = match Lock::take(lock) {
             Err(Errno::WOULDBLOCK) => bail!("{}: another scrub is running", scrub.disk()),
             locked => locked.with_context(|| printable(folder))?,
-        }
+        };
         store::remove_partial(folder, &partial(&file));
         let boot = persist::boot(scrub.region.host())?;
         let (mut state, anew) = scrub.state(&file);

@@ -307,6 +307,26 @@ pub fn lock_file(path: &Path) -> io::Result<File> {
         .open(path)
 }
 
+/// An exclusive lock of a file (flock(2)).
+#[derive(Debug)]
+pub struct Lock(File);
+
+impl Lock {
+    /// Fails with `WOULDBLOCK` if another process has it.
+    pub fn take(file: File) -> Result<Self, Errno> {
+        flock(&file, FlockOperation::NonBlockingLockExclusive)?;
+        Ok(Self(file))
+    }
+}
+
+impl Drop for Lock {
+    /// A process that was just forked has a copy of the file until it runs its program; closing ours would leave the lock
+    /// to it.
+    fn drop(&mut self) {
+        let _ = flock(&self.0, FlockOperation::Unlock);
+    }
+}
+
 /// Replaces a file: after a crash at any time it is the old one or the new one. `prefix` is that of the name while it
 /// is written.
 pub fn replace(path: &Path, prefix: &str, text: &[u8]) -> io::Result<()> {
@@ -356,21 +376,22 @@ fn lock_holder(locks: &str, inode: u64) -> Option<u32> {
 }
 
 /// Locks a file, for which it waits no longer than this.
-fn lock(file: &File, name: &Path, timeout: Duration) -> Result<()> {
+fn lock(file: File, name: &Path, timeout: Duration) -> Result<Lock> {
     let end = Instant::now() + timeout;
     loop {
-        match flock(file, FlockOperation::NonBlockingLockExclusive) {
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Err(Errno::WOULDBLOCK) if Instant::now() >= end => {
                 bail!(
                     "{}: {} has had the lock for {} s; end it, or try again",
                     printable(name),
-                    lock_owner(file),
+                    lock_owner(&file),
                     timeout.as_secs()
                 );
             }
             Err(Errno::WOULDBLOCK | Errno::INTR) => thread::sleep(Duration::from_millis(20)),
             locked => {
-                return locked.with_context(|| format!("cannot lock {}", printable(name)));
+                locked.with_context(|| format!("cannot lock {}", printable(name)))?;
+                return Ok(Lock(file));
             }
         }
     }
@@ -380,7 +401,7 @@ fn lock(file: &File, name: &Path, timeout: Duration) -> Result<()> {
 #[derive(Debug)]
 pub struct Store {
     folder: PathBuf,
-    _lock: File,
+    _lock: Lock,
 }
 
 impl Store {
@@ -419,10 +440,9 @@ impl Store {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             file => file.with_context(|| printable(&path))?,
         };
-        lock(&file, &path, timeout)?;
         Ok(Some(Self {
             folder: folder.to_owned(),
-            _lock: file,
+            _lock: lock(file, &path, timeout)?,
         }))
     }
 
@@ -671,6 +691,19 @@ mod tests {
         assert!(error.contains("more than fit into 64 MiB"), "{error}");
         let text = fs::read(store.file(&place())).unwrap();
         assert_eq!(SavedList::from_text(&text).unwrap(), one());
+    }
+
+    #[test]
+    fn lock_ends_with_its_owner_although_the_file_is_open_elsewhere() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("lock");
+        let file = lock_file(&path).unwrap();
+        let _copy = file.try_clone().unwrap();
+        let lock = Lock::take(file).unwrap();
+        let other = || Lock::take(lock_file(&path).unwrap());
+        assert_eq!(other().err(), Some(Errno::WOULDBLOCK));
+        drop(lock);
+        assert!(other().is_ok());
     }
 
     #[test]
