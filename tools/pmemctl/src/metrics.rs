@@ -222,7 +222,7 @@ fn errors(out: &mut Exposition, namespaces: &[Labelled<'_>], regions: &[RegionSt
     );
     out.gauge(
         "pmem_list_saved_timestamp_seconds",
-        "When the saved list last changed.",
+        "When the saved list was last written.",
         each().filter_map(|(labels, region)| Some((labels, seconds(region.saved_ms?)))),
     );
 }

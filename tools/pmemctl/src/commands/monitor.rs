@@ -28,7 +28,7 @@ pub const PAGE: Page = Page {
         ("0", "Ended by SIGTERM or SIGINT."),
         (
             "1",
-            "The lists cannot be read, or another monitor has the file of --cursor.",
+            "The lists cannot be read; a target is not on persistent memory, or its file system is not followed; the file of --cursor is another one's, or another monitor has it.",
         ),
     ],
     environment: &[

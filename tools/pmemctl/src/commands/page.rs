@@ -7,7 +7,7 @@ pub const EXIT_STATUS: &[(&str, &str)] = &[
     ("0", "Nothing is bad, or the command is done."),
     (
         "1",
-        "errors, status, explain and doctor: something is bad. scrub: something is bad, or it failed. Other commands: something was refused, or failed.",
+        "errors, status, explain and doctor: something is bad. status --check: WARNING. scrub: something is bad, or it failed. Other commands: something was refused, or failed.",
     ),
     ("2", "An argument is invalid. status --check: CRITICAL."),
     (

@@ -153,8 +153,8 @@ struct Arguments {
     #[arg(long, value_name = "FILE", default_value = "tests/differences.toml")]
     differences: PathBuf,
 
-    /// Run this many jobs at once (otherwise one more than there are processors, because guests also wait; with
-    /// --suite and --xfstests as many)
+    /// Run this many jobs at once (otherwise one more than there are processors, because guests also wait, or as the free
+    /// memory allows; with --suite and --xfstests as many)
     #[arg(long, value_name = "N")]
     jobs: Option<NonZeroUsize>,
 

@@ -33,8 +33,9 @@ pub const PAGE: Page = Page {
 
 /// Remove repaired errors from the lists
 ///
-/// For errors that were repaired by other means. Verifies that the range can be read; the data is not changed.
-/// Updates the saved list as well. Needs rust_pmem.
+/// For errors that were repaired by other means. Verifies that the range can be read, except in sector mode and outside
+/// of the disk's data; the data is not changed. Updates the saved list as well, but not the platform's log. Needs
+/// rust_pmem.
 #[derive(Args)]
 pub struct Forget {
     #[command(flatten)]

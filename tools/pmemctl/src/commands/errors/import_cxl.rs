@@ -15,7 +15,7 @@ pub const PAGE: Page = Page {
         ("0", "All errors of the devices are on the kernel's lists."),
         (
             "1",
-            "An error could not be added, or is where no disk with a list is, or the region is not of one CXL device.",
+            "A device did not answer, or its list is not complete; an error could not be added, or is where no disk with a list is; or the region is not of one CXL device.",
         ),
     ],
     files: &[(

@@ -32,9 +32,9 @@ pub const PAGE: Page = Page {
     ..Page::EMPTY
 };
 
-/// Inject an error for testing; needs rust_pmem with inject=1
+/// Inject an error for testing
 ///
-/// The memory becomes unavailable as after a machine check, but is not damaged: "pmemctl errors forget", or a write
+/// Needs rust_pmem with inject=1, except with --list-only. The memory becomes unavailable as after a machine check, but is not damaged: "pmemctl errors forget", or a write
 /// of the whole pages, makes it available again.
 #[derive(Args)]
 pub struct Inject {

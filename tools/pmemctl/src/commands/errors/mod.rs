@@ -68,7 +68,8 @@ pub const PAGE: Page = Page {
 ///
 /// The exit status says whether there are errors (1), there are none (0), or that is unknown (4). Files on btrfs,
 /// overlayfs, memory that is not persistent, or a volume of another target, md or bcache above bad blocks are
-/// unknown. In sector mode, errors are listed with their place in the namespace, and files are unknown if there are
+/// unknown. Errors in sector mode, in the metadata of a namespace, and of a namespace without a disk are listed with
+/// their place in the namespace. In sector mode, and if the device has the struct pages, files are unknown if there are
 /// any.
 ///
 /// A file with the name of a subcommand is given as "./save", or "save" after "--".

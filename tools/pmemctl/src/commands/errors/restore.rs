@@ -42,8 +42,8 @@ pub const PAGE: Page = Page {
 /// Put saved errors back on the kernel's lists
 ///
 /// Run it before anything reads the memory: the udev rule 59-pmemctl.rules runs it for each disk that appears. A
-/// saved list is refused, and nothing is changed, if the file is damaged, is of other memory or of another size, or
-/// is stale: the disk has had all of it since the boot, and some of its errors are repaired. Each of several
+/// saved list is refused, and nothing is changed, if the file is damaged, a later version wrote it, it is of other memory or of
+/// another size, or it is stale: the disk has had all of it since the boot, and some of its errors are repaired. Each of several
 /// devices is restored or refused separately. With --all a stale list is reported, but is not a failure.
 #[derive(Args)]
 pub struct Restore {
