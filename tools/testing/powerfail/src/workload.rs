@@ -275,7 +275,7 @@ impl Workload {
                     }
                 };
                 &format!(
-                    "load_driver; disk=$(make_fsdax \"$(nfit_ns)\"); {mkfs}; mkdir -p /mnt; mount -o dax /dev/$disk /mnt; {path}"
+                    "load_driver; disk=$(make_fsdax \"$(nfit_ns)\"); {mkfs}; MNT=/mnt; mount_dax $disk; {path}"
                 )
             }
         };

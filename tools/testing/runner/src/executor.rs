@@ -37,6 +37,8 @@ const FIND_LEAKS: &str = "sh /rust_pmem/tests/lib/kmemleak.sh";
 /// Prints a line if lockdep is there, but off.
 const LOCKDEP_IS_OFF: &str = "grep -s 'debug_locks: *0' /proc/lockdep_stats || :";
 const LEAKS_AT_BOOT: Duration = Duration::from_secs(60);
+/// The time for the last command in a guest.
+const TIME_TO_REPORT: Duration = Duration::from_secs(60);
 /// A test can request one power cut or restart less than this.
 const STAGES: u32 = 9;
 
@@ -75,7 +77,7 @@ pub struct GuestTest {
     pub expected_of_c: Vec<String>,
     /// It fails unless the kernel reports each of these texts.
     pub required: Vec<String>,
-    /// It may be skipped on the default kernel as well.
+    /// It may be skipped on the default kernel as well, but not on the one for debugging.
     pub may_skip: bool,
     /// The command that runs it alone.
     pub rerun: String,
@@ -221,9 +223,34 @@ impl Executor {
         self.argument = Some("kmemleak=off");
     }
 
-    /// Returns whether kernel and driver are those that the tests are made for.
-    fn has_all_features(&self) -> bool {
-        self.other_kernel.is_none() && self.driver != C_DRIVER
+    /// Returns whether kernel and driver may lack what the test needs.
+    fn may_skip(&self, test: &GuestTest) -> bool {
+        let made_for_it = match self.other_kernel.as_deref() {
+            None => !test.may_skip,
+            Some(DEBUG_KERNELS) => test.may_skip,
+            Some(_) => false,
+        };
+        !made_for_it || self.driver == C_DRIVER
+    }
+
+    /// Returns the reports in a log, but for those that say nothing of the driver.
+    fn reports(&self, log: &str) -> Vec<Report> {
+        let mut found = reports(log);
+        found.retain(|report| !self.is_race_of_others(report));
+        found
+    }
+
+    /// Returns the first report that a test does not expect.
+    fn unexpected<'a>(&self, test: &GuestTest, reports: &'a [Report]) -> Option<&'a Report> {
+        let of_c = test
+            .expected_of_c
+            .iter()
+            .filter(|_| self.driver == C_DRIVER);
+        let wanted = test.expected.iter().chain(of_c);
+        reports.iter().find(|report| {
+            !wanted.clone().any(|text| report.is(text))
+                && !test.required.iter().any(|text| report.mentions(text))
+        })
     }
 
     /// Returns whether the kernel has turned lockdep off for good, as it does at a machine check.
@@ -252,15 +279,18 @@ impl Executor {
     pub fn group(&self, tests: &[GuestTest], results: &mut Results) -> Result<Vec<TestResult>> {
         let mut guest = None;
         let mut found = Vec::new();
-        for test in tests {
+        for (index, test) in tests.iter().enumerate() {
             let clock = results.running(&test.name);
-            let result = match self.architecture.adapt(&mut test.machine.clone()) {
+            let mut result = match self.architecture.adapt(&mut test.machine.clone()) {
                 Ok(()) => self.test(test, &mut guest, results, &clock)?,
                 Err(reason) => TestResult {
                     about: test.about.clone(),
                     ..TestResult::new(&test.name, Outcome::Skipped(reason.into()))
                 },
             };
+            if index + 1 == tests.len() {
+                self.end(test, guest.take(), &mut result)?;
+            }
             results.show(&result);
             found.push(result);
         }
@@ -274,7 +304,39 @@ impl Executor {
         results: &mut Results,
         clock: &Clock,
     ) -> Result<TestResult> {
-        self.test(test, &mut None, results, clock)
+        let mut guest = None;
+        let mut result = self.test(test, &mut guest, results, clock)?;
+        self.end(test, guest, &mut result)?;
+        Ok(result)
+    }
+
+    /// Ends a guest. The kernel may have something to report after the last test in it: what it frees, and work that it has
+    /// put off.
+    pub fn end(
+        &self,
+        test: &GuestTest,
+        guest: Option<Guest>,
+        result: &mut TestResult,
+    ) -> Result<()> {
+        let Some(mut guest) = guest.filter(|_| !result.outcome.is_failure()) else {
+            return Ok(());
+        };
+        let limit = guest.vm.limit(TIME_TO_REPORT);
+        let (ended, _) = guest.vm.output("sleep 1", limit)?;
+        let log = guest.vm.serial().since(guest.log_read)?;
+        if let Some(report) = self.unexpected(test, &self.reports(&log)) {
+            fail(
+                result,
+                Outcome::Failed(format!("after the test, {REPORTED}{}", report.title)),
+            );
+            result.lines = without_boilerplate(report.lines.iter().map(String::as_str)).collect();
+        } else if !matches!(ended, Ended::Exited(_)) {
+            fail(
+                result,
+                Outcome::Failed("it has left a guest that does not answer".into()),
+            );
+        }
+        Ok(())
     }
 
     /// Boots a guest with the files of its devices in `folder`. The inner error becomes the test's failure.
@@ -394,24 +456,38 @@ impl Executor {
             result.time += stage.time;
             output.push_str(&stage.output);
             log.push_str(&stage.log);
-            let next = ktap && number < STAGES && stage.requests_another();
-            if shared && stage.leaves_guest_usable() && !self.has_lost_lockdep(&stage.log) {
+            let next = ktap && stage.requests_another();
+            let exited = matches!(stage.ended, Ended::Exited(_));
+            let usable =
+                shared && stage.leaves_guest_usable() && !self.has_lost_lockdep(&stage.log);
+            stage.add_to(&mut result, number);
+            if usable {
                 *guest = Some(running);
             } else if next {
                 // The same memory in a new guest.
                 let Guest { vm, folder, .. } = running;
                 drop(vm);
                 memory = Some(folder);
+            } else if exited {
+                self.end(test, Some(running), &mut result)?;
             }
-            stage.add_to(&mut result, number);
             if !next {
+                break;
+            }
+            if number == STAGES {
+                let reason = format!("it has more than {STAGES} stages");
+                fail(&mut result, Outcome::Failed(reason));
                 break;
             }
             number += 1;
         }
+        if lost && !result.outcome.is_failure() && self.driver != C_DRIVER {
+            let reason = "the guest was lost without a report, and not again".to_owned();
+            fail(&mut result, Outcome::Failed(reason));
+        }
         results.spend_on_test(format!("{} ({})", test.name, self.driver), result.time);
         match &result.outcome {
-            Outcome::Skipped(reason) if !test.may_skip && self.has_all_features() => {
+            Outcome::Skipped(reason) if !self.may_skip(test) => {
                 let reason = format!("skipped, where all tests can run: {reason}");
                 fail(&mut result, Outcome::Failed(reason));
             }
@@ -459,21 +535,11 @@ impl Executor {
         let time = begin.elapsed();
         *log_read = vm.serial().len();
         // Before the kernel is asked for its blocked tasks, which are not reports of its own.
-        let mut reports = reports(&vm.serial().since(start)?);
-        reports.retain(|report| !self.is_race_of_others(report));
+        let reports = self.reports(&vm.serial().since(start)?);
         if ended == Ended::TimedOut {
             vm.dump_blocked_tasks();
         }
         let reading = test.protocol.read(ended, limit, &output);
-        let of_c = test
-            .expected_of_c
-            .iter()
-            .filter(|_| self.driver == C_DRIVER);
-        let wanted = test.expected.iter().chain(of_c);
-        let expected = |report: &Report| {
-            wanted.clone().any(|text| report.is(text))
-                || test.required.iter().any(|text| report.mentions(text))
-        };
         let mut outcome = reading.outcome.clone();
         let missing = |text: &&String| !reports.iter().any(|report| report.mentions(text));
         if let Some(text) = test
@@ -484,7 +550,7 @@ impl Executor {
         {
             outcome = Outcome::Failed(format!("the kernel did not report: {text}"));
         }
-        if let Some(report) = reports.iter().find(|report| !expected(report)) {
+        if let Some(report) = self.unexpected(test, &reports) {
             let then = match ended {
                 Ended::TimedOut => "; then it hung",
                 _ => "",

@@ -639,7 +639,13 @@ fn run_suite(
             resume: arguments.resume,
             drivers: arguments.drivers(),
         };
+        let built = results.passed();
         suite.test(&selection, arguments.suite_guests(), &mut results)?;
+        if results.passed() == built {
+            // What a broken set-up looks like, with either driver.
+            let outcome = Outcome::Failed("no test has passed".into());
+            results.add(TestResult::new(&suite.name, outcome));
+        }
     }
     results.write_junit(&logs.join("junit.xml"))?;
     Ok(results.conclude())

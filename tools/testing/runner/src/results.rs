@@ -223,7 +223,7 @@ impl Results {
         }
     }
 
-    #[cfg(test)]
+    /// Returns how many have passed.
     pub fn passed(&self) -> usize {
         self.passed
     }

@@ -324,12 +324,21 @@ impl Suite {
             .with_extension("json")
     }
 
-    /// Identifies the tested objects: the guest's image, and the module if it is not in the image.
+    /// Identifies what runs: the guest's image, the module if it is not in the image, and the scripts.
     fn hash(&self, driver: &str) -> Result<String> {
         let mut hasher = DefaultHasher::new();
         let image = fs::canonicalize(&self.image)
             .with_context(|| format!("{}: run setup/setup {}", self.image.display(), self.name))?;
         image.hash(&mut hasher);
+        let mut scripts = vec![self.top.join(&self.run)];
+        for script in glob::glob(&format!("{}/tests/lib/*.sh", self.top.display()))? {
+            scripts.push(script?);
+        }
+        for script in scripts {
+            fs::read(&script)
+                .with_context(|| script.display().to_string())?
+                .hash(&mut hasher);
+        }
         if driver == "rust_pmem" {
             fs::read(&self.module)
                 .with_context(|| self.module.display().to_string())?
@@ -402,17 +411,20 @@ impl Suite {
     ) -> Result<()> {
         let driver = executor.driver;
         let mut guest = None;
-        for case in part {
+        for (index, case) in part.iter().enumerate() {
             let known =
                 |runs: &BTreeMap<String, Run>| runs.get(driver).is_some_and(|run| run.hash == hash);
             if resume && locked(saved).tests.get(&case.name).is_some_and(known) {
                 continue;
             }
             let mut all = Vec::new();
-            for _ in 0..=case.again {
+            for run in 0..=case.again {
                 let clock = results.running(&case.name);
                 let test = self.guest_test(case)?;
                 let mut result = executor.test(&test, &mut guest, results, &clock)?;
+                if index + 1 == part.len() && run == case.again {
+                    executor.end(&test, guest.take(), &mut result)?;
+                }
                 result.name = format!("{:<24} {driver}", case.name);
                 result.about = driver.to_owned();
                 results.show(&result);

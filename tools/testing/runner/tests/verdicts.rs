@@ -2,7 +2,7 @@
 
 //! Selftests that fail in every way, and the results that `pmem-check` prints.
 //!
-//! Boots about nine guests, in a minute.
+//! Boots about ten guests, in a minute.
 
 use std::process::Command;
 
@@ -29,6 +29,11 @@ fn each_failure_is_reported() {
         ("FAIL", "killer", "it announced no number of subtests"),
         (
             "FAIL",
+            "late",
+            "after the test, the kernel reported: WARNING: late",
+        ),
+        (
+            "FAIL",
             "oops_hang",
             "the kernel reported: BUG: unable to handle page fault",
         ),
@@ -53,7 +58,7 @@ fn each_failure_is_reported() {
     assert!(
         printed
             .trim_end()
-            .ends_with("5 passed, 7 failed, 1 skipped"),
+            .ends_with("5 passed, 8 failed, 1 skipped"),
         "{printed}"
     );
     assert_eq!(output.status.code(), Some(1));

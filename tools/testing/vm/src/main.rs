@@ -124,6 +124,8 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
         None => vm.serial().len(),
     };
     if let Some(problem) = load(&mut vm, arguments.driver)? {
+        // A command would go on without its disks.
+        anyhow::ensure!(arguments.run.is_none(), "{problem}");
         eprintln!("pmem-vm: {problem}");
     }
     let ended = match arguments.run {

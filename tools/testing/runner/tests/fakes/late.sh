@@ -1,0 +1,8 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# All subtests pass, and the kernel reports a warning after the test.
+# vm: --bare
+echo 'KTAP version 1'
+echo '1..1'
+(sleep 0.5 && echo '<4>WARNING: late' >/dev/kmsg) </dev/null >/dev/null 2>&1 &
+echo 'ok 1 no warning yet'
