@@ -79,7 +79,7 @@ add_rows() {
 }
 
 # add_result_row NAME COMMAND…: adds a row with the output of the command and `ok`, or the last line of its output and
-# its status if it fails.
+# its status if it fails; without a value, which fails, if the command is broken.
 add_result_row() {
 	row_name=$1
 	shift
@@ -87,6 +87,8 @@ add_result_row() {
 	row_output=$("$@" 2>&1) || row_status=$?
 	if [ "$row_status" -eq 0 ]; then
 		add_row "$row_name" "$(printf '%s' "${row_output:+$row_output, }" | tr -s '\n \t' '   ')ok"
+	elif tap_broken "$row_status"; then
+		add_row "$row_name" ""
 	else
 		add_row "$row_name" "$(printf '%s' "$row_output" | tail -n 1) (status $row_status)"
 	fi
