@@ -37,7 +37,8 @@ ro 0'
 # show_limits DISK: its limits in the same format.
 show_limits() {
 	printf '%s\n' "$limits" | while read -r file _; do
-		value=
+		value=missing
+		[ ! -e "/sys/block/$1/$file" ] || value=
 		read -r value <"/sys/block/$1/$file" || :
 		printf '%s %s\n' "$file" "$value"
 	done

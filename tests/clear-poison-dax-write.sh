@@ -6,6 +6,11 @@
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/provider.sh"
 
+# repairs_file ARGUMENT OF pmem-io fill…: writes to the file; fails if anything is still listed.
+repairs_file() {
+	pmem-io fill $MNT/file "$@" && [ -z "$(badblocks_of "$DISK")" ]
+}
+
 need pmem-io
 plan 20
 provide pages=1
@@ -40,17 +45,17 @@ provider unmap "$((sector * 512))"
 check_fails "unmapped: a read of the disk" read_sectors "$DISK" "$sector" 8
 if [ "$DRIVER" = rust_pmem ]; then
 	is "it is listed then" "$(badblocks_of "$DISK")" "$listed"
-	check "a write repairs that" pmem-io fill $MNT/file --offset 400K --length 4K
+	check "a write repairs that" repairs_file --offset 400K --length 4K
 	provider unmap "$((sector * 512))"
 	is "unmapped after the repair: a load" "$(pmem-io map-read $MNT/file --offset 400K --length 4K)" "page 0 code 4 lsb 12 address 0x0"
 	is "it is listed again" "$(badblocks_of "$DISK")" "$listed"
-	check "a write repairs it again" pmem-io fill $MNT/file --offset 400K --length 4K
+	check "a write repairs it again" repairs_file --offset 400K --length 4K
 	# No failure of the first page has been reported.
 	first=$(($(pmem-io phys $MNT/file --offset 600K) - MEMORY))
 	provider bad "$((first + 4096))+4K"
 	provider unmap $first
 	pmem-io pwrite $MNT/file --offset 600K --length 8K >/dev/null 2>&1 || :
-	check "an unmapped page in front of a bad one: a second write repairs both" pmem-io fill $MNT/file --offset 600K --length 8K
+	check "an unmapped page in front of a bad one: a second write repairs both" repairs_file --offset 600K --length 8K
 else
 	for row in "it is listed then" "a write repairs that" "unmapped after the repair: a load" "it is listed again" "a write repairs it again" \
 		"an unmapped page in front of a bad one: a second write repairs both"; do

@@ -30,13 +30,26 @@ run_other() {
 	wait_for 5 test -e "/tmp/stall.$other_name" || echo blocked >"/tmp/stall.$other_name"
 }
 
+file_is_written() {
+	pmem-io verify $MNT/file --length 400K &&
+		pmem-io verify $MNT/file --offset 400K --length 4K --seed 2 &&
+		pmem-io verify $MNT/file --offset 404K
+}
+
+other_is_written() {
+	pmem-io verify $MNT/other --length 64K --seed 2 &&
+		pmem-io verify $MNT/other --offset 64K --length 64K &&
+		pmem-io verify $MNT/other --offset 128K --length 4K --seed 3 &&
+		pmem-io verify $MNT/other --offset 132K
+}
+
 # Runs while the write waits.
 if [ "${1:-}" = others ]; then
 	trap - EXIT
 	run_other repair dd if=/dev/zero of="/dev/$disk" bs=4k count=1 seek=$((free / 4096)) oflag=direct conv=notrunc
 	run_other fsync pmem-io fill $MNT/other --length 64K --seed 2
 	run_other zeroes fallocate -z -o $((free + 8192)) -l 4096 "/dev/$disk"
-	run_other file pmem-io pwrite $MNT/other --offset 128K --length 4K --seed 1
+	run_other file pmem-io pwrite $MNT/other --offset 128K --length 4K --seed 3
 	[ "$DRIVER" = nd_pmem ] || run_other drop sh -c "echo drop $((free + 16384)) 4096 >$list"
 	exit
 fi
@@ -66,7 +79,7 @@ is "pages are bad" "$(places "$disk" read --offset "$free" --stride 8K --count 2
 export free disk list
 rm -f /tmp/stall.*
 is "the write ends when its source is there" \
-	"$(pmem-io pwrite-stalled $MNT/file --offset 400K --length 4K --run "sh '$(realpath "$0")' others" 2>/tmp/stall.errors)" 4096
+	"$(pmem-io pwrite-stalled $MNT/file --offset 400K --length 4K --seed 2 --run "sh '$(realpath "$0")' others" 2>/tmp/stall.errors)" 4096
 sed 's/^/# /' /tmp/stall.errors
 is "meanwhile, another page is repaired by the block device" "$(cat /tmp/stall.repair)" 0
 is "meanwhile, another file is written and made durable" "$(cat /tmp/stall.fsync)" 0
@@ -74,6 +87,6 @@ is "meanwhile, a bad page is zeroed" "$(cat /tmp/stall.zeroes)" 0
 is "meanwhile, a page of another file is repaired" "$(cat /tmp/stall.file)" 0
 [ "$DRIVER" = nd_pmem ] || is "meanwhile, an error is dropped" "$(cat /tmp/stall.drop)" 0
 wait
-check "the file holds what was written" pmem-io verify $MNT/file
-check "so does the other" pmem-io verify $MNT/other --offset 64K
+check "the file holds what was written" file_is_written
+check "so does the other" other_is_written
 is_empty "nothing is listed" cat "/sys/block/$disk/badblocks"

@@ -26,7 +26,7 @@ provider unmap 1M
 provider bad 1M+4K
 
 check_fails "a write of its first sector" sh -c "$(command -v dd) if=/dev/zero of=/dev/$DISK bs=512 seek=2048 count=1 oflag=direct"
-check_fails "a write of its last and the next page" sh -c "$(command -v dd) if=/dev/zero of=/dev/$DISK bs=512 seek=2055 count=1 oflag=direct"
+check_fails "a write of its last sector" sh -c "$(command -v dd) if=/dev/zero of=/dev/$DISK bs=512 seek=2055 count=1 oflag=direct"
 check_fails "a write across its end" sh -c "$(command -v dd) if=/dev/zero of=/dev/$DISK bs=4608 oseek=1052160 oflag=direct,seek_bytes count=1"
 is "still listed" "$(badblocks_of "$DISK")" "2048+8"
 is "and still bad" "$(provider bad)" "1048576+4096"

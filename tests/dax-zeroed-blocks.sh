@@ -40,8 +40,8 @@ plan 16
 need xfs_io cmp
 load_driver
 disk=$(labelled_disk -m fsdax -M mem)
-# Fill the memory with old data.
-tr '\000' '\377' </dev/zero | dd of="/dev/$disk" bs=1M count=32 iflag=fullblock oflag=direct status=none
+# Fill the memory with old data: ext4 puts files behind the first 128 MiB.
+pmem-io fill --direct --length "$(blockdev --getsize64 "/dev/$disk")" "/dev/$disk"
 truncate -s 64K /tmp/dax-zeroed-blocks.image
 pmem-io fill /tmp/dax-zeroed-blocks.image
 tail -c +31001 /tmp/dax-zeroed-blocks.image >/tmp/dax-zeroed-blocks.part

@@ -19,9 +19,9 @@ field() {
 	echo $((4096 + $(cat "/sys/kernel/debug/btt/$btt/arena0/$1")))
 }
 
-# check_data NAME FIRST NUMBER: 1 row: these MiB have their data.
+# check_data NAME FIRST NUMBER [SEED]: 1 row: these MiB have their data.
 check_data() {
-	check "$1" pmem-io verify --direct "/dev/$disk" --offset "$2M" --length "$3M" --seed 1
+	check "$1" pmem-io verify --direct "/dev/$disk" --offset "$2M" --length "$3M" --seed "${4:-1}"
 }
 
 need pmem-io
@@ -42,17 +42,17 @@ check_fails "the map: a read of a sector" pmem-io pread --direct "/dev/$disk" --
 check_fails "the map: a write of one" pmem-io pwrite --direct "/dev/$disk" --offset 5M --length 4K
 check_data "the map: the sectors before these" 0 4
 check_data "the map: the sectors behind these" 8 8
-check "the map: they can be written" pmem-io fill --direct "/dev/$disk" --offset 8M --length 8M --seed 1
+check "the map: they can be written" pmem-io fill --direct "/dev/$disk" --offset 8M --length 8M --seed 2
 check "the map: bound again" rebind "$btt"
 check_fails "the map, bound again: a read of a sector" pmem-io pread --direct "/dev/$disk" --offset 5M --length 4K
 check_data "the map, bound again: the sectors before these" 0 4
-check_data "the map, bound again: the sectors behind these" 8 8
+check_data "the map, bound again: the sectors behind these" 8 8 2
 
 # The first page has the entries of both processors.
 inject_mce "the log" "$log"
 check_fails "the log: a write of a sector" pmem-io pwrite --direct "/dev/$disk" --length 4K
 check_data "the log: the sectors before these" 0 4
-check_data "the log: the sectors behind these" 8 8
+check_data "the log: the sectors behind these" 8 8 2
 echo "$btt" >"/sys/bus/nd/drivers/$DRIVER/unbind"
 check_fails "the log: it is not bound again" sh -c "echo $btt >/sys/bus/nd/drivers/$DRIVER/bind"
 is_empty "the log: nor is there a raw disk" find /sys/block -name "pmem*"

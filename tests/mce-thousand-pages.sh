@@ -4,6 +4,7 @@
 # vm: --bare --e820 32M@512M --nvdimm size=48M --cpus 2
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/mce-inject.sh"
+. "$(dirname "$0")/lib/badblocks.sh"
 
 cleanup() {
 	unload_driver
@@ -39,7 +40,7 @@ all_are_listed() {
 }
 check "each is on the exact list" wait_for 20 all_are_listed
 is "the kernel has passed all of them on" "$(dmesg | grep -c 'records pool full')" 0
-check "the disk's list is less than a page of text" test "$(wc -c <"/sys/block/$disk/badblocks")" -lt 4096
+check "the disk's list has what fits in a page" fills_page "/sys/block/$disk/badblocks"
 is "none can be read" "$(read_pages)" "Input/output error"
 check "the driver says little" test "$(dmesg | grep -c rust_pmem)" -le 10
 rebind "$namespace"

@@ -20,7 +20,7 @@ cleanup() {
 read_cached() {
 	while :; do
 		blockdev --flushbufs "/dev/$disk"
-		pmem-io verify "/dev/$disk" --length 32M --seed 3 >/dev/null 2>&1 || :
+		pmem-io places "/dev/$disk" verify --offset 4K --length 64K --stride $STRIDE --count $PAGES --seed 3 >>/tmp/cached 2>&1 || :
 	done
 }
 
@@ -45,7 +45,7 @@ all_are_listed() {
 }
 
 need fio pmem-io
-plan 9
+plan 10
 load_driver
 case $DRIVER in
 rust_pmem)
@@ -66,6 +66,7 @@ blkdiscard -f -z "/dev/$disk"
 check "filled" pmem-io fill --direct "/dev/$disk" --length 32M --seed 3
 start_fio "/dev/$disk" --filename="/dev/$disk" --rw=randread --direct=1 --size=32M --bsrange=4k-128k --ioengine=io_uring \
 	--fixedbufs=1 --iodepth=16 --time_based --runtime=900 --continue_on_error=io --output-format=json --output=/tmp/fio.json
+: >/tmp/cached
 read_cached &
 cached_pid=$!
 # Two at a time: one half as exceptions of the processor, the other as reports to the kernel.
@@ -83,6 +84,7 @@ sleep 1
 kill -INT $fio_pid
 wait $fio_pid || :
 kill $cached_pid
+is "reads through the page cache have seen nothing but good data" "$(sed 's/:.*//' /tmp/cached | sort -u)" ok
 is "it has seen I/O errors alone" "$(sed -n '/^{/,$p' /tmp/fio.json | jq -r '.jobs[] | "\(.first_error) \(.total_err > 0)"')" "5 true"
 is "none of the pages can be read" "$(read_pages)" "Input/output error"
 check "all other data can" good_data

@@ -73,7 +73,8 @@ for type in ext4 xfs; do
 	if [ $type = xfs ]; then
 		is "the stack" "$(explain --pid "$map_pid" --addr "$(address_of '[stack]' 0)")" '0 not-listed'
 		is "an address that is not mapped" "$(explain --pid "$map_pid" --addr 0x1000)" '4 '
-		check_fails "not for others than root" setpriv --reuid 65534 pmemctl explain --pid "$map_pid" --addr 0x1000
+		check_fails "not for others than root" setpriv --reuid 65534 pmemctl explain --pid "$map_pid" \
+			--addr "$(address_of '[stack]' 0)"
 	fi
 	map_stop
 	umount "$MNT"

@@ -72,7 +72,7 @@ listens_no_more() {
 }
 
 need strace jq filefrag pgrep pkill
-plan 16
+plan 18
 load_driver
 disk=$(e820_disk)
 
@@ -125,5 +125,7 @@ for type in xfs ext4; do
 	kill "$MONITOR_PID"
 	wait "$tracer" || :
 	mount -o dax=never "/dev/$disk" "$MNT"
+	$STRACE pmemctl errors --links "$MNT" >/dev/null 2>&1 || :
+	check "$type: a search reads it" test "$(directories_read)" -gt 0
 	end_files
 done

@@ -7,7 +7,7 @@
 . "$(dirname "$0")/lib/provider.sh"
 . "$(dirname "$0")/lib/powerfail.sh"
 
-plan 2
+plan 3
 provide dimm=0
 make_fs ext4 "$DISK" -E lazy_itable_init=0,lazy_journal_init=0
 mount_dax "$DISK"
@@ -19,4 +19,5 @@ watch_stores
 provider bad "$at+4K"
 # 101 bytes before the bad page, and 202 behind it.
 is_durable "odd bytes around the bad page" sh -c "pmem-io pwrite $MNT/file --offset 32667 --length 4399 --seed 2 && sync $MNT/file"
+check "they are there" pmem-io verify $MNT/file --offset 32667 --length 4399 --seed 2
 is_empty "nothing is listed" badblocks_of "$DISK"

@@ -22,4 +22,8 @@ head -c 64k /dev/urandom >/tmp/data
 is_durable "O_DIRECT and fsync" dd if=/tmp/data of="$disk" bs=4k oflag=direct conv=fsync
 is_durable "O_DIRECT and O_DSYNC" dd if=/tmp/data of="$disk" bs=4k oflag=direct,dsync
 is_durable "the page cache and fsync" dd if=/tmp/data of="$disk" bs=4k conv=fsync
+# What the page cache has is written when the disk goes away.
+exec 5<"$disk"
+dd if=/tmp/data of="$disk" bs=4k conv=notrunc status=none
 is_durable "unbind" rebind "$(device_of_disk "${disk#/dev/}")"
+exec 5<&-

@@ -17,7 +17,7 @@ is "the region" "$(cat "$read_only")" 1
 is "the disk" "$(cat "/sys/block/$DISK/ro")" 1
 check_fails "a write" write_sectors "$DISK" 0 8 </dev/zero
 check "a read" read_sectors "$DISK" 0 8
-check_fails "a writable mount" sh -c "mkfs.ext4 -q -b 4096 /dev/$DISK"
+check_fails "a new file system" sh -c "mkfs.ext4 -q -b 4096 /dev/$DISK"
 
 echo 0 >"$read_only"
 is "writable at once" "$(cat "/sys/block/$DISK/ro")" 0

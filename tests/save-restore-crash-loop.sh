@@ -51,12 +51,10 @@ case $STAGE in
 	host powercut
 	;;
 3)
-	plan 4
+	plan 3
 	is "restored" "$(restore "$virtio")" "$virtio restored 8"
 	mount_dax "$virtio"
-	dmesg -C
 	is "the memory is not touched again" "$(touch_page)" "$refused"
 	check "nor by read(2)" reads_up_to 409600 $MNT/file
-	is "no machine check" "$(dmesg | grep -c 'Hardware Error\|Memory failure')" 0
 	;;
 esac

@@ -29,9 +29,17 @@ start_load() {
 	pmem-io fill --no-sync "/tmp/cached/$1" --seed "$2"
 	pmem-io fill --direct --no-sync --offset 4M --length 2M "/dev/$raw" --seed "$2"
 	fio --name=busy --directory=$MNT --rw=randwrite --bs=4k --size=4M --ioengine=sync --time_based --runtime=60 >/dev/null 2>&1 &
+	busy=$!
 	fio --name=busy --filename="/dev/$raw" --allow_file_create=0 --direct=1 --offset=8M --size=4M --rw=randwrite --bs=4k --ioengine=libaio --iodepth=4 \
 		--time_based --runtime=60 >/dev/null 2>&1 &
+	busy="$busy $!"
 	sleep 2
+}
+
+all_busy() {
+	for process in $busy; do
+		kill -0 "$process" || return
+	done
 }
 
 # check_files NAME FILE SEED
@@ -67,16 +75,17 @@ case $STAGE in
 	make_fs ext4 "$fsdax"
 	mkfs.ext4 -q -F -b 4096 "/dev/$sector"
 	start_load first 1
-	check "all is going on" pgrep fio
+	check "all is going on" all_busy
 	host reboot
 	;;
 2)
-	plan 5
+	plan 6
 	mount_again
 	check_files "after a restart with sync" first 1
 	umount $MNT /tmp/cached
 	start_load second 2
 	sync
+	check "all is going on" all_busy
 	host shutdown
 	;;
 3)

@@ -25,7 +25,7 @@ region_off() {
 	ndctl disable-region -b pmem_provider all >/dev/null 2>&1
 }
 
-need fio
+need fio pmem-io
 plan 8
 provide pages=1
 test_under_fio unbind
@@ -37,4 +37,4 @@ test_under_fio region_off
 ndctl enable-region -b pmem_provider all >/dev/null 2>&1
 settle
 check "the region enabled, it reads" read_sectors "$DISK" 0 8
-check "and writes" sh -c "yes | head -c 4096 >/dev/$DISK"
+check "and writes" pmem-io fill --direct --length 4K "/dev/$DISK"
