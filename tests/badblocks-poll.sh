@@ -14,4 +14,5 @@ write="pmem-io pwrite --direct --length 4K /dev/$DISK --offset"
 check "when it is repaired" pmem-io poll "$list" --run "$write 1M"
 is_empty "and there is none" badblocks_of "$DISK"
 tap_run pmem-io poll "$list" --timeout 1 --run "$write 2M"
+# shellcheck disable=SC2154 # tap_run sets it
 is "but not by a write that repairs nothing" "$tap_status" 3

@@ -30,6 +30,7 @@ is "a drop of a part of it" "$(drop_error "1048576 512")" "Input/output error"
 is "still listed" "$(badblocks_of "$DISK")" "2048+8"
 check_fails "a write of a part of it" sh -c "head -c 512 /dev/zero | dd of=/dev/$DISK bs=512 oseek=2049 oflag=direct"
 tap_run pmem-io poll "/sys/block/$DISK/badblocks" --timeout 1 --run "pmem-io pwrite --direct --length 4K --offset 2M /dev/$DISK"
+# shellcheck disable=SC2154 # tap_run sets it
 is "nobody is woken by a write elsewhere" "$tap_status" 3
 check "a write elsewhere" sh -c "head -c 512 /dev/zero | dd of=/dev/$DISK bs=512 oseek=2056 oflag=direct"
 pattern aaaaaaa 8 | write_sectors "$DISK" 2048 8
