@@ -27,17 +27,18 @@ check_stays_bad() {
 	is "$name: it is listed still" "$(badblocks_of "$DISK")" "$listed"
 }
 
-# check_repairs NAME COMMAND…: the command repairs the page and leaves the rest of the file unchanged.
+# check_repairs NAME SEED COMMAND…: the command repairs the page by data of this seed and leaves the rest of the file unchanged.
 check_repairs() {
-	name=$1
-	shift
+	name=$1 seed=$2
+	shift 2
 	check "$name" "$@"
+	check "$name: what it wrote" pmem-io verify --offset 400K --length 4K --seed "$seed" $MNT/file
 	is_empty "$name: nothing is listed then" badblocks_of "$DISK"
 	check "$name: what is before" pmem-io verify --length 400K $MNT/file
 	check "$name: what is behind" pmem-io verify --offset 404K --length 620K $MNT/file
 }
 
-plan 30
+plan 32
 need xfs_io
 provide pages=1
 mkdir -p $MNT
@@ -60,6 +61,6 @@ check_stays_bad "write(2) of a part of it in the copy" pmem-io pwrite --offset 4
 check "write(2) elsewhere in the copy" pmem-io pwrite --offset 600K --length 4K --seed 2 $MNT/copy
 check "the copy has it" pmem-io verify --offset 600K --length 4K --seed 2 $MNT/copy
 rm $MNT/copy
-check_repairs "write(2) of all of it" pmem-io pwrite --offset 400K --length 4K $MNT/file
+check_repairs "write(2) of all of it" 2 pmem-io pwrite --offset 400K --length 4K --seed 2 $MNT/file
 make_bad_page
-check_repairs "write(2) of it and more" pmem-io pwrite --offset 396K --length 12K $MNT/file
+check_repairs "write(2) of it and more" 1 pmem-io pwrite --offset 396K --length 12K $MNT/file

@@ -246,7 +246,7 @@ fn header(offset: usize, length: usize) -> Vec<u8> {
     [(offset as u32).to_le_bytes(), (length as u32).to_le_bytes()].concat()
 }
 
-/// Returns the capacity of a disk in sectors, and checks it.
+/// Returns the capacity of a disk in sectors, and checks it. Behind it are the errors of reads at both ends.
 fn capacity(disk: &Path, size: u64) -> Result<String> {
     let name = disk.file_name().context("the disk has no name")?;
     let path = Path::new("/dev").join(name);
@@ -261,17 +261,22 @@ fn capacity(disk: &Path, size: u64) -> Result<String> {
     }
     let file = open(&path)?;
     let mut buffer = DirectBuffer::new(4096);
-    for at in [0, sectors * 512 - 4096] {
+    let mut text = sectors.to_string();
+    for (place, at) in [("start", 0), ("end", sectors * 512 - 4096)] {
         // A read that fails is an answer; one that is short is none.
-        if let Ok(length) = file.read_at(buffer.bytes(), at) {
-            ensure!(
+        match file.read_at(buffer.bytes(), at) {
+            Ok(length) => ensure!(
                 length == 4096,
                 "{}: {length} bytes read at {at}",
                 path.display()
-            );
+            ),
+            Err(error) => text.push_str(&format!(
+                " ({place}: error {})",
+                error.raw_os_error().unwrap_or(0)
+            )),
         }
     }
-    Ok(sectors.to_string())
+    Ok(text)
 }
 
 /// Opens a disk past the page cache; waits for its file.

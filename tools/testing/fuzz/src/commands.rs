@@ -3,7 +3,7 @@
 //! `pmem-fuzz commands`: mutated commands to `errors/list`, compared with a model of its grammar
 //! (Documentation/ABI/sysfs-bus-nd-errors).
 
-use crate::bus::announce;
+use crate::bus::{announce, disks, parse_errors, read};
 use crate::inputs::Inputs;
 use crate::minimize::{Only, print_shortest};
 use anyhow::{Context, Result, ensure};
@@ -11,9 +11,9 @@ use clap::Args;
 use fastrand::Rng;
 use rustix::io::Errno;
 use std::fs::{self, File, OpenOptions};
-use std::io;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Errors of writes (errno(3)).
 const EINVAL: i32 = Errno::INVAL.raw_os_error();
@@ -69,6 +69,18 @@ impl Commands {
         Ok(different)
     }
 
+    /// Returns which sectors the disk's badblocks has, which is the kernel's list. It shows a page of text, which is more than
+    /// a sequence of commands fills.
+    fn bad_blocks(&self) -> Result<Vec<bool>> {
+        let device = self.list.parent().and_then(Path::parent);
+        let disk = device.and_then(|device| disks(device).into_iter().next());
+        let text = read(&disk.context("it has no disk")?.join("badblocks"))?;
+        Ok(marked(
+            parse_errors(&text, ' ')?,
+            (self.size / SECTOR) as usize,
+        ))
+    }
+
     fn empty(&self, file: &File) -> Result<()> {
         let name = || self.list.display().to_string();
         file.write_at(format!("drop 0 {}", self.size).as_bytes(), 0)
@@ -86,7 +98,12 @@ impl Commands {
         let mut model = Model::new(self.size);
         let (mut accepted, mut differences) = (0, Vec::new());
         for (place, text) in commands {
-            let got = errno(file.write_at(text, 0));
+            let got = match file.write_at(text, 0) {
+                Ok(length) if length == text.len() => None,
+                // A caller would write the rest.
+                Ok(_) => Some(0),
+                Err(error) => Some(error.raw_os_error().unwrap_or(0)),
+            };
             let good = match model.write(text) {
                 Ok(()) => got.is_none(),
                 Err(errors) => got.is_some_and(|got| errors.contains(&got)),
@@ -100,8 +117,24 @@ impl Commands {
         let list =
             fs::read_to_string(&self.list).with_context(|| self.list.display().to_string())?;
         differences.extend(difference(&list, &model.list()));
+        if let Some(sector) = model.first_unlike(&self.bad_blocks()?) {
+            differences.push(format!("badblocks differs at sector {sector}"));
+        }
         Ok((accepted, differences))
     }
+}
+
+/// Returns the sectors of a list.
+fn marked(ranges: Vec<Range<u64>>, sectors: usize) -> Vec<bool> {
+    let mut all = vec![false; sectors];
+    for range in ranges {
+        for sector in range {
+            if let Some(sector) = all.get_mut(sector as usize) {
+                *sector = true;
+            }
+        }
+    }
+    all
 }
 
 /// Returns how a list differs from the one that is wanted.
@@ -114,10 +147,6 @@ fn difference(list: &str, wanted: &str) -> Option<String> {
         list.lines().count(),
         wanted.lines().count()
     ))
-}
-
-fn errno(written: io::Result<usize>) -> Option<i32> {
-    written.err().map(|error| error.raw_os_error().unwrap_or(0))
 }
 
 /// Returns a command that is valid, or nearly so, or has random bytes.
@@ -236,6 +265,12 @@ impl Model {
             size,
             sectors: vec![None; (size / SECTOR) as usize],
         }
+    }
+
+    /// Returns the first sector that is in one list only.
+    fn first_unlike(&self, listed: &[bool]) -> Option<usize> {
+        let mut pairs = self.sectors.iter().zip(listed);
+        pairs.position(|(origin, listed)| origin.is_some() != *listed)
     }
 
     /// Carries out a command, or returns the errnos that it may give: it can be wrong in two ways.

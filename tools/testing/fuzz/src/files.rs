@@ -309,12 +309,14 @@ fn compare(region: &Region, random: &mut Rng) -> Result<usize> {
 
 fn compare_disk(disk: &Path, random: &mut Rng) -> Result<usize> {
     let size = read_number(&disk.join("size"))?;
-    let bad_blocks = parse_errors(&read(&disk.join("badblocks"))?, ' ')?;
-    let mut suspects = bad_blocks.clone();
-    // Only rust_pmem has this list, in bytes.
+    let mut bad_blocks = parse_errors(&read(&disk.join("badblocks"))?, ' ')?;
+    // Only rust_pmem has this list: bytes of the namespace, where a disk in raw mode begins.
     if let Ok(errors) = read(&disk.join("device/errors/list")) {
-        let sectors = |range: Range<u64>| range.start / SECTOR..range.end / SECTOR;
-        suspects.extend(parse_errors(&errors, ' ')?.into_iter().map(sectors));
+        let device = disk.join("device").canonicalize()?;
+        if kind(&device) == "namespace" {
+            let sectors = |range: Range<u64>| range.start / SECTOR..range.end / SECTOR;
+            bad_blocks.extend(parse_errors(&errors, ' ')?.into_iter().map(sectors));
+        }
     }
     let node = Path::new("/dev").join(disk.file_name().unwrap_or_default());
     let file = open(&node)?;
@@ -324,7 +326,7 @@ fn compare_disk(disk: &Path, random: &mut Rng) -> Result<usize> {
     let mut different = 0;
     for _ in 0..16 {
         // In or next to a range that is listed, or anywhere.
-        let sector = match random.choice(&suspects) {
+        let sector = match random.choice(&bad_blocks) {
             Some(range) if random.bool() => (range.start + random.u64(0..16)).saturating_sub(8),
             _ => random.u64(0..size.max(1)),
         };

@@ -61,7 +61,10 @@ impl Images {
         let size = target.sample.memory.len() as u64;
         target.region.disable()?;
         let good = target.probe(&[], size)?;
-        ensure!(good != NOTHING, "no driver is bound to the sample");
+        ensure!(
+            good != NOTHING && !good.starts_with("namespace"),
+            "no driver is bound to the sample, or it is raw: {good}"
+        );
         let mut results = Results::new("image", self.inputs.seed, self.verbose);
         for (image, mut random) in self.inputs.each() {
             let (mutations, sealing) = target.sample.mutate(&mut random);

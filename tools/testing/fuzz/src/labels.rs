@@ -2,11 +2,11 @@
 
 //! `pmem-fuzz labels`: probes of a region whose DIMM has mutated labels.
 
-use crate::bus::{Dimm, NOTHING, Region};
+use crate::bus::{Dimm, Region};
 use crate::inputs::Inputs;
 use crate::layout::{
     Field, INDEX, INDEX_CHECKSUM, INDEX_LABELOFF, INDEX_MYSIZE, LABEL, LABEL_CHECKSUM, LABEL_DPA,
-    LABEL_RAWSIZE, LABEL_SLOT, number, seal,
+    LABEL_RAWSIZE, LABEL_SLOT, LABEL_UUID, number, seal,
 };
 use crate::minimize::Only;
 use crate::mutation::{Mutation, describe, limit};
@@ -23,6 +23,8 @@ const NO_REGION: &str = "no region";
 const SLOT: usize = 256;
 /// Slots that are mutated: those that libnvdimm uses first.
 const SLOTS: usize = 16;
+/// Bytes of a namespace that is added.
+const ROOM: u64 = 16 << 20;
 /// Where the bits of free slots begin in an index block.
 const FREE: usize = 72;
 
@@ -65,9 +67,12 @@ impl Labels {
             stored: sample.area.clone(),
         };
         let good = target.probe(&sample.area, size)?;
+        // In each mode that has a disk.
         ensure!(
-            !good.contains(NO_REGION) && !good.contains(NOTHING),
-            "no driver is bound to a namespace of the sample"
+            ["namespace", "pfn", "btt"]
+                .iter()
+                .all(|kind| good.contains(kind)),
+            "drivers are not bound to all namespaces of the sample: {good}"
         );
         let mut results = Results::new("labels", self.inputs.seed, self.verbose);
         for (input, mut random) in self.inputs.each() {
@@ -195,15 +200,24 @@ impl Sample {
                     });
                     let name = format!("label {other}");
                     all.push(replaced(&name, start, &LABEL_SLOT, other as u64));
-                    // Where there may be room, since the DIMM is refused if two overlap.
+                    // A namespace of its own where there may be room, since the DIMM is refused if two overlap, and the region
+                    // if two have one UUID.
                     if random.u8(0..4) != 0 {
-                        let place = random.u64(0..size >> 24) << 24;
+                        all.push(replaced(&name, start, &LABEL_UUID, random.u64(1..)));
+                        all.push(replaced(&name, start, &LABEL_RAWSIZE, ROOM));
+                        let place = match random.bool() {
+                            // The sample's leave the last quarter.
+                            true => size - random.u64(1..=size / 4 / ROOM) * ROOM,
+                            false => random.u64(0..size / ROOM) * ROOM,
+                        };
                         all.push(replaced(&name, start, &LABEL_DPA, place));
                     }
-                    all.extend(self.set_free(other, false));
-                    all.push(self.mutate_label(other, used, random, size));
+                    all.extend(self.set_free(other, false, &all));
+                    if random.bool() {
+                        all.push(self.mutate_label(other, used, random, size));
+                    }
                 }
-                13 | 14 => all.extend(self.set_free(other, random.bool())),
+                13 | 14 => all.extend(self.set_free(other, random.bool(), &all)),
                 _ => {
                     let at = random.usize(0..self.area.len() - 8);
                     let mut bytes = vec![0; random.usize(1..=8)];
@@ -236,12 +250,17 @@ impl Sample {
         )
     }
 
-    /// Marks a slot as free, or used, in both index blocks.
-    fn set_free(&self, slot: usize, free: bool) -> [Mutation; 2] {
+    /// Marks a slot as free, or used, in both index blocks. Its byte is also that of other slots, which the mutations
+    /// `before` may have changed.
+    fn set_free(&self, slot: usize, free: bool, before: &[Mutation]) -> [Mutation; 2] {
         [0, 1].map(|block| {
             let offset = block * self.index + FREE + slot / 8;
             let bit = 1 << (slot % 8);
-            let others = self.area[offset] & !bit;
+            let changed = before.iter().rev().find_map(|mutation| {
+                let at = offset.checked_sub(mutation.offset)?;
+                mutation.bytes.get(at).copied()
+            });
+            let others = changed.unwrap_or(self.area[offset]) & !bit;
             Mutation {
                 what: format!("slot {slot} free={free} in index {block}"),
                 offset,

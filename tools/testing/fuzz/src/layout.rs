@@ -94,6 +94,7 @@ pub const BTT: &[Field] = &[
 // Of an index block: its bytes, and where the labels begin. Of a label: where its namespace begins, its bytes, and its slot.
 pub const INDEX_MYSIZE: Field = field("mysize", 32, 8);
 pub const INDEX_LABELOFF: Field = field("labeloff", 48, 8);
+pub const LABEL_UUID: Field = field("uuid", 0, 8);
 pub const LABEL_DPA: Field = field("dpa", 104, 8);
 pub const LABEL_RAWSIZE: Field = field("rawsize", 112, 8);
 pub const LABEL_SLOT: Field = field("slot", 120, 4);
@@ -113,7 +114,7 @@ pub const INDEX: &[Field] = &[
 ];
 
 pub const LABEL: &[Field] = &[
-    field("uuid", 0, 8),
+    LABEL_UUID,
     field("name", 16, 8),
     field("flags", 80, 4),
     field("nlabel", 84, 2),

@@ -107,6 +107,7 @@ impl Area {
         let block = usize::try_from(call.block.bytes())?;
         ensure!(block > 0, "--block 0");
         let length = self.length_of(file)?;
+        ensure!(length > 0, "--length 0");
         let mut buffer = DirectBuffer::misaligned(block.min(length), call.misalign);
         let mut done = 0;
         while done < length {

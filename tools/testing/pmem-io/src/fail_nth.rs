@@ -208,7 +208,10 @@ impl Prepared<'_> {
     fn call(&mut self) -> io::Result<String> {
         let checksum = |bytes: &[u8]| format!("ok {:08x}", crc32fast::hash(bytes));
         match self {
-            Prepared::Write(file, text) => file.write_at(text.as_bytes(), 0).map(|_| "ok".into()),
+            Prepared::Write(file, text) => match file.write_at(text.as_bytes(), 0)? {
+                length if length == text.len() => Ok("ok".into()),
+                length => Ok(format!("{length} bytes")),
+            },
             Prepared::Read(file) => {
                 let mut bytes = Vec::with_capacity(1 << 20);
                 file.read_to_end(&mut bytes).map(|_| checksum(&bytes))

@@ -460,7 +460,14 @@ impl<'a> Run<'a> {
                 let mut buffer = DirectBuffer::new((len * SECTOR) as usize);
                 Pattern::new(seed).fill(buffer.bytes(), at * SECTOR);
                 let offset = self.options.at.bytes() + at * SECTOR;
-                let answer = self.disk()?.write_at(buffer.bytes(), offset).map(|_| ());
+                let answer = self.disk()?.write_at(buffer.bytes(), offset);
+                if let Ok(done) = answer {
+                    ensure!(
+                        done as u64 == len * SECTOR,
+                        "{done} bytes written at {offset}"
+                    );
+                }
+                let answer = answer.map(|_| ());
                 self.apply_write(at..at + len, answer, |bytes| {
                     bytes.copy_from_slice(buffer.bytes())
                 })

@@ -91,6 +91,7 @@ impl Places {
     pub fn run(&self) -> Result<usize> {
         let length = usize::try_from(self.length.bytes())?;
         ensure!(length > 0, "--length 0");
+        ensure!(self.count > 0, "--count 0");
         let file = open(
             &self.file,
             matches!(self.access, Access::Write | Access::Rewrite),

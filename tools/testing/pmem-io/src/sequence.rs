@@ -201,10 +201,12 @@ impl Disk {
         let entry = format!("{} {}", bad.start / 512, bad.len() / 512);
         fs::write(&self.badblocks, &entry)
             .with_context(|| format!("{}: {entry}", self.badblocks.display()))?;
-        let mut buffer = unaligned_buffer(PAGE_BYTES, &mut self.random);
-        match self.file.read_at(buffer.bytes(), bad.start as u64) {
-            Err(error) if error.raw_os_error() == Some(Errno::IO.raw_os_error()) => {}
-            other => ensure!(false, "read of the bad page at {}: {other:?}", bad.start),
+        for page in bad.clone().step_by(PAGE_BYTES) {
+            let mut buffer = unaligned_buffer(PAGE_BYTES, &mut self.random);
+            match self.file.read_at(buffer.bytes(), page as u64) {
+                Err(error) if error.raw_os_error() == Some(Errno::IO.raw_os_error()) => {}
+                other => ensure!(false, "read of the bad page at {page}: {other:?}"),
+            }
         }
         let before = self.random.usize(0..4) * PAGE_BYTES;
         let behind = self.random.usize(0..4) * PAGE_BYTES;

@@ -3,7 +3,7 @@
 //! Writes to files of sysfs and debugfs, and waits for changes of them.
 
 use crate::shell;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -19,14 +19,17 @@ pub fn write_lines(path: &Path, seconds: Option<u64>) -> Result<usize> {
         .open(path)
         .with_context(name)?;
     let text = io::read_to_string(io::stdin())?;
+    ensure!(!text.is_empty(), "standard input has no line");
     let end = seconds.map(|seconds| Instant::now() + Duration::from_secs(seconds));
     let mut failed = 0;
     loop {
         for line in text.lines() {
-            if let Err(error) = file.write_at(line.as_bytes(), 0) {
-                println!("{line}: {error}");
-                failed += 1;
+            match file.write_at(line.as_bytes(), 0) {
+                Ok(length) if length == line.len() => continue,
+                Ok(length) => println!("{line}: {length} bytes"),
+                Err(error) => println!("{line}: {error}"),
             }
+            failed += 1;
         }
         if end.is_none_or(|end| Instant::now() >= end) {
             return Ok(failed);
