@@ -6,10 +6,11 @@
 use crate::coverage;
 use crate::exit_status;
 use crate::ktap;
-use crate::reading::{MAX_LINES, REPORTED, Reading};
+use crate::reading::{LOST, MAX_LINES, REPORTED, Reading};
 use crate::results::{Activity, Clock, Outcome, Results, TestResult};
 use anyhow::{Context, Result};
-use std::fs;
+use std::fs::{self, OpenOptions};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -227,6 +228,7 @@ impl Executor {
     fn may_skip(&self, test: &GuestTest) -> bool {
         let made_for_it = match self.other_kernel.as_deref() {
             None => !test.may_skip,
+            // Its own name; the others lack something for debugging, or what PREEMPT_RT excludes.
             Some(DEBUG_KERNELS) => test.may_skip,
             Some(_) => false,
         };
@@ -324,17 +326,22 @@ impl Executor {
         let limit = guest.vm.limit(TIME_TO_REPORT);
         let (ended, _) = guest.vm.output("sleep 1", limit)?;
         let log = guest.vm.serial().since(guest.log_read)?;
-        if let Some(report) = self.unexpected(test, &self.reports(&log)) {
-            fail(
-                result,
-                Outcome::Failed(format!("after the test, {REPORTED}{}", report.title)),
-            );
-            result.lines = without_boilerplate(report.lines.iter().map(String::as_str)).collect();
-        } else if !matches!(ended, Ended::Exited(_)) {
-            fail(
-                result,
-                Outcome::Failed("it has left a guest that does not answer".into()),
-            );
+        let reports = self.reports(&log);
+        let reason = match (self.unexpected(test, &reports), ended) {
+            (Some(report), _) => {
+                let lines = report.lines.iter().map(String::as_str);
+                result.lines = without_boilerplate(lines).collect();
+                format!("after the test, {REPORTED}{}", report.title)
+            }
+            (None, Ended::Exited(_)) => return Ok(()),
+            (None, _) => format!("after the test, {LOST}"),
+        };
+        fail(result, Outcome::Failed(reason));
+        self.add_rerun(test, result);
+        if test.protocol.shares_guest() {
+            let path = self.logs.join(&test.name).join(SERIAL);
+            let mut file = OpenOptions::new().append(true).create(true).open(path)?;
+            file.write_all(log.as_bytes())?;
         }
         Ok(())
     }
@@ -430,7 +437,7 @@ impl Executor {
         };
         let (mut output, mut log) = (String::new(), String::new());
         let (mut number, mut lost) = (1, false);
-        let mut memory = None;
+        let (mut memory, mut left) = (None, None);
         loop {
             clock.show("booting");
             let mut running = match guest.take() {
@@ -469,7 +476,7 @@ impl Executor {
                 drop(vm);
                 memory = Some(folder);
             } else if exited {
-                self.end(test, Some(running), &mut result)?;
+                left = Some(running);
             }
             if !next {
                 break;
@@ -482,7 +489,7 @@ impl Executor {
             number += 1;
         }
         if lost && !result.outcome.is_failure() && self.driver != C_DRIVER {
-            let reason = "the guest was lost without a report, and not again".to_owned();
+            let reason = format!("{LOST} without a report, and not again");
             fail(&mut result, Outcome::Failed(reason));
         }
         results.spend_on_test(format!("{} ({})", test.name, self.driver), result.time);
@@ -499,17 +506,24 @@ impl Executor {
             fs::write(folder.join(SERIAL), &log)?;
         }
         if result.outcome.is_failure() {
-            let mut rerun = format!("run alone: {}", test.rerun);
-            if let Some(kernel) = &self.other_kernel {
-                rerun.push_str(&format!(" KERNEL={kernel}"));
-            }
-            if !ktap || self.driver == C_DRIVER {
-                rerun.push_str(&format!(" DRIVER={}", self.driver));
-            }
-            result.lines.push(rerun);
-            result.lines.push(format!("logs: {}", folder.display()));
+            self.add_rerun(test, &mut result);
         }
+        self.end(test, left, &mut result)?;
         Ok(result)
+    }
+
+    /// Adds how the test runs alone, and where its logs are.
+    fn add_rerun(&self, test: &GuestTest, result: &mut TestResult) {
+        let mut rerun = format!("run alone: {}", test.rerun);
+        if let Some(kernel) = &self.other_kernel {
+            rerun.push_str(&format!(" KERNEL={kernel}"));
+        }
+        if !test.protocol.is_ktap() || self.driver == C_DRIVER {
+            rerun.push_str(&format!(" DRIVER={}", self.driver));
+        }
+        result.lines.push(rerun);
+        let folder = self.logs.join(&test.name);
+        result.lines.push(format!("logs: {}", folder.display()));
     }
 
     fn stage(&self, test: &GuestTest, number: u32, guest: &mut Guest) -> Result<Stage> {

@@ -330,14 +330,16 @@ impl Suite {
         let image = fs::canonicalize(&self.image)
             .with_context(|| format!("{}: run setup/setup {}", self.image.display(), self.name))?;
         image.hash(&mut hasher);
-        let mut scripts = vec![self.top.join(&self.run)];
-        for script in glob::glob(&format!("{}/tests/lib/*.sh", self.top.display()))? {
-            scripts.push(script?);
-        }
-        for script in scripts {
-            fs::read(&script)
-                .with_context(|| script.display().to_string())?
-                .hash(&mut hasher);
+        let own = self.run.parent().unwrap_or(Path::new(""));
+        for folder in [own, Path::new("tests/lib")] {
+            for script in glob::glob(&self.top.join(folder).join("*").to_string_lossy())? {
+                let script = script?;
+                if script.is_file() {
+                    fs::read(&script)
+                        .with_context(|| script.display().to_string())?
+                        .hash(&mut hasher);
+                }
+            }
         }
         if driver == "rust_pmem" {
             fs::read(&self.module)
@@ -411,12 +413,15 @@ impl Suite {
     ) -> Result<()> {
         let driver = executor.driver;
         let mut guest = None;
+        let is_known = |case: &&Case| {
+            let saved = locked(saved);
+            let runs = saved.tests.get(&case.name);
+            let run = runs.and_then(|runs| runs.get(driver));
+            run.is_some_and(|run| run.hash == hash)
+        };
+        let mut part = part.to_vec();
+        part.retain(|case| !resume || !is_known(case));
         for (index, case) in part.iter().enumerate() {
-            let known =
-                |runs: &BTreeMap<String, Run>| runs.get(driver).is_some_and(|run| run.hash == hash);
-            if resume && locked(saved).tests.get(&case.name).is_some_and(known) {
-                continue;
-            }
             let mut all = Vec::new();
             for run in 0..=case.again {
                 let clock = results.running(&case.name);

@@ -83,7 +83,7 @@ In the guest (`host` alone explains):
   host hmp 'info memory-devices'  QEMU's monitor
 
 Exit status: that of the command; 124 after its time-out, 125 if the guest was lost, 126 if the command succeeded but \
-the kernel reported a fault, 1 if the guest did not boot, 2 for bad options.";
+the kernel reported a fault, 1 if the guest did not boot or, with --run, the driver is not loaded, 2 for bad options.";
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
