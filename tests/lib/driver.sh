@@ -35,6 +35,16 @@ load_driver() {
 	settle
 }
 
+# tap_leaves_nothing: fails, and says why, if the driver is in use.
+tap_leaves_nothing() {
+	! grep '^/dev/[^ ]*pmem' /proc/mounts || return
+	driver_users=/sys/module/$DRIVER/refcnt
+	[ ! -e "$driver_users" ] || [ "$(cat "$driver_users")" -eq 0 ] || {
+		echo "$driver_users is $(cat "$driver_users")"
+		return 1
+	}
+}
+
 driver_loaded() {
 	[ -d "/sys/module/$DRIVER" ]
 }

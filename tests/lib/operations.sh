@@ -94,7 +94,8 @@ operate() {
 		[ $worker_status -lt 126 ] || wrong "it ended with status $worker_status"
 	done
 	# One that sh ends for an error of its own has another status.
-	[ "$(wc -l <$OPERATIONS/ended)" -eq "$(echo "$workers" | wc -w)" ] || wrong "it has ended early; to the end came $(paste -sd ' ' $OPERATIONS/ended)"
+	[ "$(wc -l <$OPERATIONS/ended)" -eq "$(echo "$workers" | wc -w)" ] ||
+		wrong "some have ended early, not only these: $(paste -sd ' ' $OPERATIONS/ended)"
 	bind_all
 }
 

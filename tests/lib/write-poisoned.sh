@@ -198,7 +198,11 @@ need perl pmem-io
 
 # After a writer was killed nothing can be unmounted or unloaded, and the VM is not used again.
 cleanup() {
-	[ ! -e /tmp/crashed ] || return 0
+	if [ -e /tmp/crashed ]; then
+		# shellcheck disable=SC2317 # tap_end calls it
+		tap_leaves_nothing() { :; }
+		return
+	fi
 	for state in $STATES; do
 		umount "/tmp/$state"
 	done

@@ -50,8 +50,8 @@ pub const PAGE: Page = Page {
 /// Prints a row for each namespace, and for each region that has none. DAX and MAP_SYNC are those of its mounts. ERRORS
 /// are the bytes and ranges on the kernel's lists, which are not repaired, "-" where no list can be read. SAVED says
 /// whether the saved list has all errors that do not return by themselves after a reboot. SCRUBBED is the time since the
-/// whole disk was last read by "pmemctl scrub", or how much of it the first scrub has read. Further lines name what is not as it should be, and say whether "pmemctl
-/// monitor" and "pmemctl errors save --follow" run.
+/// whole disk was last read by "pmemctl scrub", or how much of it the first scrub has read. Further lines name what is
+/// not as it should be, and say whether "pmemctl monitor" and "pmemctl errors save --follow" run.
 ///
 /// --check prints one line with performance data in the format of monitoring plugins. CRITICAL: a list has errors, or
 /// firmware reports a DIMM as critical or fatal. UNKNOWN: a list cannot be read, a saved list is refused, a file of a

@@ -34,8 +34,8 @@ pub const PAGE: Page = Page {
 
 /// Inject an error for testing
 ///
-/// Needs rust_pmem with inject=1, except with --list-only. The memory becomes unavailable as after a machine check, but is not damaged: "pmemctl errors forget", or a write
-/// of the whole pages, makes it available again.
+/// Needs rust_pmem with inject=1, except with --list-only. The memory becomes unavailable as after a machine check, but is
+/// not damaged: "pmemctl errors forget", or a write of the whole pages, makes it available again.
 #[derive(Args)]
 pub struct Inject {
     #[command(flatten)]
