@@ -19,7 +19,7 @@ drop_error() {
 }
 
 need pmem-io
-plan 12
+plan 18
 provide pages=1
 # Unbinding leaves the page-table entry unchanged, and binding finds it.
 provider unmap 1M
@@ -44,3 +44,17 @@ is "a drop of a page that can't be read" "$(drop_error "3145728 4096")" "Input/o
 provider fail ""
 is "it is listed" "$(badblocks_of "$DISK")" "6144+8"
 is "a drop of it when it can be read" "$(drop_error "3145728 4096") $(badblocks_of "$DISK")" " "
+echo "add 3145728 12288" >"/sys/block/$DISK/device/errors/list"
+provider fail "copy_mc_to_kernel 4096 3149824"
+is "a drop of three pages, of which the second can't be read" "$(drop_error "3145728 12288")" "Input/output error"
+provider fail ""
+is "they are listed from that one on" "$(cat "/sys/block/$DISK/device/errors/list")" "3149824 8192 user"
+
+# A drop clears nothing: the bus would destroy the data.
+pattern keepall 8 | write_sectors "$DISK" 8192 8
+provider clear_wipes 1
+provider bad 4M+4K
+is_empty "a drop of an error of the bus" drop_error "4194304 4096"
+check_fails "it is not listed" grep '^8192 ' "/sys/block/$DISK/badblocks"
+is "the bus has it still" "$(provider bad)" "4194304+4096"
+is "the data is as it was" "$(read_sectors "$DISK" 8192 8 | md5sum)" "$(pattern keepall 8 | md5sum)"

@@ -12,7 +12,7 @@ write_page() {
 
 [ "$DRIVER" = rust_pmem ] || skip_all "nd_pmem has no errors/list"
 need pmem-io
-plan 8
+plan 10
 provide pages=1 bad=1M+4K
 list=$ND/$NAMESPACE/errors/list
 is "before" "$(badblocks_of "$DISK")" 2048+8
@@ -20,6 +20,7 @@ provider clear_delay 3000
 write_page &
 writer=$!
 check "the bus has cleared it" wait_for 10 grep -q Y /sys/module/pmem_provider/parameters/clearing
+check_fails "meanwhile it can't be read" pmem-io pread --direct "/dev/$DISK" --offset 1M --length 4K
 check "a sector fails again" sh -c "echo 'add $(((1 << 20) + 512)) 512' >$list"
 is "the write is still under way" "$(provider clearing)" Y
 wait $writer || :
@@ -28,3 +29,16 @@ is "the page stays bad" "$(badblocks_of "$DISK")" 2048+8
 provider clear_delay 0
 check "another write" write_page
 is_empty "repairs it" cat "$list" "/sys/block/$DISK/badblocks"
+
+# The bus destroys what it clears, and a read must not see that.
+provider clear_wipes 1
+provider clear_delay 20
+pmem-io fill --direct "/dev/$DISK" --offset 1M --length 4K
+pmem-io places "/dev/$DISK" verify --direct --offset 1M --stride 4K --count 1 --seconds 8 >/tmp/seen &
+reader=$!
+while kill -0 $reader 2>/dev/null; do
+	provider bad 1M+4K
+	pmem-io fill --direct "/dev/$DISK" --offset 1M --length 4K
+done
+wait $reader
+is "a read gives the data or an error" "$(sed 's/: .*//' /tmp/seen | sort -u | xargs)" "Input/output error ok"

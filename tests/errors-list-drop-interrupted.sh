@@ -10,7 +10,7 @@ cleanup() {
 }
 
 [ "$DRIVER" = rust_pmem ] || skip_all "nd_pmem has no errors/list"
-plan 4
+plan 6
 load_driver
 namespace=$(e820_ns)
 disk=$(disk_of "$namespace")
@@ -27,3 +27,15 @@ first=$(cut -d ' ' -f 1 "$list" | head -n 1)
 check_fails "and can't be read" pmem-io pread --direct "/dev/$disk" --offset "$first" --length 512
 echo "drop 0 $size" >"$list"
 is_empty "the next drop ends it" cat "$list"
+
+echo "add 0 $size" >"$list"
+sh -c "exec env printf 'drop 0 $size' >$list" 2>/tmp/dropping &
+dropping=$!
+wait_for 30 sh -c "! grep -q '^0 ' $list"
+echo "$namespace" >"/sys/bus/nd/drivers/$DRIVER/unbind"
+status=0
+wait $dropping || status=$?
+is "an unbind lets a drop end" "$status" 0
+echo "$namespace" >"/sys/bus/nd/drivers/$DRIVER/bind"
+settle
+is_empty "bound again, nothing is listed" cat "$list"

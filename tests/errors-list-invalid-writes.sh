@@ -30,7 +30,7 @@ echo '64 8' >"$badblocks"
 long=$(head -c 5000 /dev/zero | tr '\0' 1)
 case $DRIVER in
 nd_pmem) plan 6 ;;
-*) plan 53 ;;
+*) plan 54 ;;
 esac
 check_refused "$badblocks" 'Invalid argument' 'add 0 512' '8' '-1 8' '8 0' '8 -8'
 is "badblocks is as it was" "$(cat "$badblocks")" '64 8'
@@ -47,6 +47,11 @@ if [ "$DRIVER" = rust_pmem ]; then
 	check_refused "$list" 'Numerical result out of range' 'add 67108864 512' 'add 67108352 1024' 'drop 67108864 512' 'add 0 67109376' \
 		'add 9223372036854775808 512' 'add 512 9223372036854775808' 'add 18446744073709551104 512' \
 		'drop 18446744073709551104 1024' 'add 0x8000000000000000 0x8000000000000000'
+	is "a second command by the same descriptor" \
+		"$({
+			env printf 'drop 16384 512'
+			env printf 'add 0 512'
+		} 2>&1 >"$list" | sed 's/.*: //')" 'Invalid argument'
 	is "the exact list is as it was" "$(sort -n "$list" | md5sum)" "$(echo "$before" | md5sum)"
 	check "with more than a page of text" test "${#before}" -gt 4096
 	check "without inject=1 there is no file in debugfs" test ! -e /sys/kernel/debug/rust_pmem

@@ -42,7 +42,7 @@ has_events() {
 
 [ "$DRIVER" = rust_pmem ] || skip_all "nd_pmem sends none"
 need pmem-io udevadm
-plan 11
+plan 14
 provide pages=1
 list=$ND/$NAMESPACE/errors/list
 start_events
@@ -72,3 +72,15 @@ rebind "$NAMESPACE"
 provider bad 1M+4K
 await_events
 is "a rebind, which finds them" "$(count_events BADBLOCKS=added)" 4
+host mce $((MEMORY + (5 << 19))) 12
+check "a machine check" wait_for 10 has_events 5
+
+provider_cleanup
+provide dimm=0
+disk=$(make_namespace -e "$NAMESPACE" -m sector -l 4096 | jq -r .blockdev)
+await_events
+before=$(count_events BADBLOCKS=added)
+provider bad 40M+4K
+check "sector mode" wait_for 10 has_events $((before + 1))
+device=$(device_of_disk "$disk")
+is "sector mode: it names the device" "$(count_events "DEVPATH=$(realpath "$ND/$device" | sed 's,^/sys,,')")" 1

@@ -20,7 +20,7 @@ hand_over() {
 }
 
 need_both_drivers
-plan 15
+plan 16
 load_driver
 nfit=$(plain_disk)
 one=$(basename "$(readlink "/sys/block/$nfit/device")")
@@ -31,6 +31,11 @@ swap_driver_names
 load_driver
 swap_driver_names
 is "the second finds nothing to do" "$(driver_of "$one") $(driver_of "$two")" "$DRIVER $DRIVER"
+region=$(basename "$(dirname "$(realpath "$ND/$one")")")
+ndctl disable-region "$region" >/dev/null 2>&1
+ndctl enable-region "$region" >/dev/null 2>&1
+settle
+is "a namespace that is made anew goes to the first" "$(driver_of "$one")" "$DRIVER"
 check "it is given one" hand_over "$one" "$DRIVER" "$other"
 is "and has it" "$(driver_of "$one") $(driver_of "$two")" "$other $DRIVER"
 check "it writes" pmem-io fill --direct --length 4M "/dev/$nfit" --seed 1

@@ -11,6 +11,11 @@ cleanup() {
 	unload_driver
 }
 
+# poison DEVICE OFFSET LENGTH: the error.
+poison() {
+	env echo "poison $2 $3" 2>&1 >"$FOLDER/$1" | sed 's/.*: //'
+}
+
 # test_poison PROVIDER NAMESPACE: poisons a page of a DAX file that is mapped.
 test_poison() {
 	ns=$2
@@ -41,7 +46,7 @@ test_poison() {
 }
 
 [ "$DRIVER" = rust_pmem ] || skip_all "C can't inject"
-plan 44
+plan 49
 FOLDER=/sys/kernel/debug/rust_pmem
 mountpoint -q /sys/kernel/debug || mount -t debugfs none /sys/kernel/debug
 load_driver
@@ -50,7 +55,16 @@ unload_driver
 insmod "$MODULE" inject=1
 settle
 echo 1 >/proc/sys/vm/memory_failure_early_kill
-make_fsdax "$(nfit_ns)" >/dev/null
+ns=$(nfit_ns)
+is "without struct pages" "$(poison "$ns" 1048576 4096)" "Operation not supported"
+make_namespace -e "$ns" -m sector >/dev/null
+is "in sector mode" "$(poison "$(device_of_disk "$(disk_of "$ns")")" 1048576 4096)" "Operation not supported"
+device=$(device_of_disk "$(make_fsdax "$ns" dev)")
+data=$(($(cat "$ND/$device/resource") - $(cat "$ND/$ns/resource")))
+is "the info block" "$(poison "$device" 4096 4096)" "Invalid argument"
+is "the memmap and the data" "$(poison "$device" $((data - 4096)) 8192)" "Invalid argument"
+is_empty "nothing of it is listed" cat "$ND/$device/errors/list"
+make_fsdax "$ns" >/dev/null
 is "with it, for each namespace" "$(find $FOLDER -type f -perm 200 | wc -l)" 3
 test_poison NFIT "$(nfit_ns)"
 test_poison e820 "$(e820_ns)"

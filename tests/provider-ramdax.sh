@@ -33,7 +33,7 @@ list_all() {
 	ndctl list -N | jq -r 'sort_by(.dev)[] | "\(.dev) \(.mode) \(.map) \(.size) \(.blockdev // .chardev)"'
 }
 
-plan 43
+plan 49
 rmmod nd_e820 2>/dev/null || :
 load_driver
 check "ramdax has the memory" bind_ramdax
@@ -59,6 +59,7 @@ mkfs.ext4 -q -F -b 4096 "/dev/$disk"
 record_result "ramdax, raw: mounted with DAX" try_dax "$disk"
 umount $MNT 2>/dev/null || :
 check_data "ramdax, raw" "$disk"
+check_machine_check "ramdax, raw" "$disk"
 make_one -m sector -s 32M
 sector=$disk
 record_disk "ramdax, sector" "$disk"

@@ -39,6 +39,26 @@ check_data() {
 	check "$1: read" pmem-io verify --direct --length $BYTES "/dev/$2" --seed 7
 }
 
+# check_machine_check NAME DISK: 6 rows, on a bus that has commands, but none to clear errors.
+check_machine_check() {
+	if [ "$DRIVER" != rust_pmem ]; then
+		for row in "overwriting does not heal" "a machine check is listed" "a read of it" "a write of it" "switched on, a write repairs it" \
+			"nothing is listed then"; do
+			skip "$1: $row" "C lists machine checks on memory of the NFIT alone"
+		done
+		return
+	fi
+	at=/sys/block/$2
+	is "$1: overwriting does not heal" "$(cat "$at/errors/overwrite_heals")" 0
+	host mce $(($(cat "$at/device/resource") + (1 << 20))) 12
+	check "$1: a machine check is listed" wait_for 10 grep -q '^1048576 4096 machine-check' "$at/device/errors/list"
+	check_fails "$1: a read of it" pmem-io pread --direct --offset 1M --length 4K "/dev/$2"
+	check_fails "$1: a write of it" pmem-io pwrite --direct --offset 1M --length 4K "/dev/$2"
+	echo 1 >"$at/errors/overwrite_heals"
+	check "$1: switched on, a write repairs it" pmem-io fill --direct --offset 1M --length 4K "/dev/$2" --seed 7
+	is_empty "$1: nothing is listed then" cat "$at/device/errors/list"
+}
+
 # check_files NAME DISK: 4 rows: a file system, with DAX if possible, and mappings of a file. Leaves it mounted.
 check_files() {
 	make_fs ext4 "$2" -O ^has_journal -E lazy_itable_init=1,nodiscard
