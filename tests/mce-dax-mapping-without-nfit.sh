@@ -16,14 +16,6 @@ inject_mce() {
 	pmem-io poll "/sys/block/$disk/badblocks" --run "host mce $((address))" >/tmp/badblocks
 }
 
-# write_page PAGE: writes other data, and the old data again.
-write_page() {
-	for seed in 2 1; do
-		pmem-io fill $MNT/file --offset "$(($1 * 4096))" --length 4K --seed $seed &&
-			pmem-io verify $MNT/file --offset "$(($1 * 4096))" --length 4K --seed $seed || return
-	done
-}
-
 # check_all_good NAME: the file is intact, and nothing is listed.
 check_all_good() {
 	check "$1: all of the file is there" pmem-io verify $MNT/file
@@ -50,7 +42,7 @@ test_repairs() {
 	pmem-io map-write $MNT/file
 	inject_mce 100
 	check_one_page_bad "$1, touched" 100
-	check "$1, touched: a page is written" write_page 100
+	check "$1, touched: a page is written" write_over $MNT/file 400K
 	check_all_good "$1, touched"
 
 	umount $MNT
@@ -61,7 +53,7 @@ test_repairs() {
 	pmem-io poll "/sys/block/$disk/badblocks" --run "host mce $address" >/tmp/badblocks
 	check_one_page_bad "$1, untouched" 200
 	fallocate -p -o 800K -l 4K $MNT/file
-	check "$1, untouched: punched out and used again" write_page 200
+	check "$1, untouched: punched out and used again" write_over $MNT/file 800K
 	check_all_good "$1, untouched"
 	umount $MNT
 }

@@ -13,14 +13,6 @@ cleanup() {
 	unload_driver
 }
 
-# write_over: writes other data, and the old data again.
-write_over() {
-	for seed in 2 1; do
-		pmem-io fill $MNT/file --offset 2448K --length 4K --seed $seed &&
-			pmem-io verify $MNT/file --offset 2448K --length 4K --seed $seed || return
-	done
-}
-
 [ "$DRIVER:$(uname -m)" != nd_pmem:aarch64 ] || skip_all "C lists no memory error that firmware reports"
 need pmem-io
 plan 8
@@ -43,7 +35,7 @@ check "all others are there" pmem-io verify $MNT/file --length 2448K
 check "also behind it" pmem-io verify $MNT/file --offset 2452K --length 1644K
 if [ "$DRIVER" = rust_pmem ]; then
 	echo 1 >"/sys/block/$disk/errors/overwrite_heals"
-	check "it is written over" write_over
+	check "it is written over" write_over $MNT/file 2448K
 	count_faults >/dev/null
 	pmem-io map-verify $MNT/file
 	is "all is mapped by huge pages again" "$(count_faults)" "2 of 2 MiB, 0 of 4 KiB"

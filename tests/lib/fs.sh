@@ -40,6 +40,14 @@ mount_dax() {
 	fi
 }
 
+# write_over FILE OFFSET: writes other data than that of seed 1 to a page, and that again, and reads both.
+write_over() {
+	for seed in 2 1; do
+		pmem-io fill "$1" --offset "$2" --length 4K --seed $seed &&
+			pmem-io verify "$1" --offset "$2" --length 4K --seed $seed || return
+	done
+}
+
 # try_dax DISK: does the same, or prints why ext4 refuses.
 try_dax() {
 	mount_dax "$1" 2>/dev/null || {

@@ -143,6 +143,21 @@ pub fn parse_errors(text: &str, between: char) -> Result<Vec<Range<u64>>> {
     text.lines().map(range).collect()
 }
 
+/// Returns which of a disk's sectors are in a list: each line has a start, `between`, and a length, in units of `unit` per
+/// sector.
+pub fn listed(path: &Path, between: char, unit: u64, sectors: usize) -> Result<Vec<bool>> {
+    let mut all = vec![false; sectors];
+    let name = || path.display().to_string();
+    for range in parse_errors(&read(path)?, between).with_context(name)? {
+        let sectors = (range.start / unit) as usize..range.end.div_ceil(unit) as usize;
+        let sectors = all.get_mut(sectors);
+        sectors
+            .with_context(|| format!("{}: {range:?}", path.display()))?
+            .fill(true);
+    }
+    Ok(all)
+}
+
 /// Returns the folders of a device's disks.
 pub fn disks(device: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(device.join("block"));

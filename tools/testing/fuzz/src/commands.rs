@@ -3,7 +3,7 @@
 //! `pmem-fuzz commands`: mutated commands to `errors/list`, compared with a model of its grammar
 //! (Documentation/ABI/sysfs-bus-nd-errors).
 
-use crate::bus::{announce, disks, parse_errors, read};
+use crate::bus::{announce, disks, listed};
 use crate::inputs::Inputs;
 use crate::minimize::{Only, print_shortest};
 use anyhow::{Context, Result, ensure};
@@ -11,7 +11,6 @@ use clap::Args;
 use fastrand::Rng;
 use rustix::io::Errno;
 use std::fs::{self, File, OpenOptions};
-use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
@@ -74,11 +73,8 @@ impl Commands {
     fn bad_blocks(&self) -> Result<Vec<bool>> {
         let device = self.list.parent().and_then(Path::parent);
         let disk = device.and_then(|device| disks(device).into_iter().next());
-        let text = read(&disk.context("it has no disk")?.join("badblocks"))?;
-        Ok(marked(
-            parse_errors(&text, ' ')?,
-            (self.size / SECTOR) as usize,
-        ))
+        let path = disk.context("it has no disk")?.join("badblocks");
+        listed(&path, ' ', 1, (self.size / SECTOR) as usize)
     }
 
     fn empty(&self, file: &File) -> Result<()> {
@@ -122,19 +118,6 @@ impl Commands {
         }
         Ok((accepted, differences))
     }
-}
-
-/// Returns the sectors of a list.
-fn marked(ranges: Vec<Range<u64>>, sectors: usize) -> Vec<bool> {
-    let mut all = vec![false; sectors];
-    for range in ranges {
-        for sector in range {
-            if let Some(sector) = all.get_mut(sector as usize) {
-                *sector = true;
-            }
-        }
-    }
-    all
 }
 
 /// Returns how a list differs from the one that is wanted.

@@ -3,7 +3,7 @@
 //! `pmem-fuzz ioctls`: mutated ioctls of a disk with bad blocks, of the buses and of the DIMMs, compared with a model of the
 //! disk's bad blocks and contents.
 
-use crate::bus::{announce, parse_errors, read, read_number};
+use crate::bus::{announce, listed, read, read_number};
 use crate::inputs::Inputs;
 use crate::layout::number;
 use crate::minimize::{Only, print_shortest};
@@ -286,17 +286,7 @@ impl Disk {
 
     /// Returns which sectors are in a list: each line has a start, `between`, and a length, in units of `unit` per sector.
     fn listed(&self, file: &str, between: char, unit: u64) -> Result<Vec<bool>> {
-        let path = self.folder.join(file);
-        let mut all = vec![false; self.bad.len()];
-        let name = || path.display().to_string();
-        for range in parse_errors(&read(&path)?, between).with_context(name)? {
-            let sectors = (range.start / unit) as usize..range.end.div_ceil(unit) as usize;
-            let sectors = all.get_mut(sectors);
-            sectors
-                .with_context(|| format!("{}: {range:?}", path.display()))?
-                .fill(true);
-        }
-        Ok(all)
+        listed(&self.folder.join(file), between, unit, self.bad.len())
     }
 
     /// Makes the disk writable, and removes its partitions.

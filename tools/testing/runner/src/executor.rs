@@ -339,7 +339,10 @@ impl Executor {
         fail(result, Outcome::Failed(reason));
         self.add_rerun(test, result);
         if test.protocol.shares_guest() {
-            let path = self.logs.join(&test.name).join(SERIAL);
+            let folder = self.logs.join(&test.name);
+            // A test that another architecture lacks has none.
+            fs::create_dir_all(&folder)?;
+            let path = folder.join(SERIAL);
             let mut file = OpenOptions::new().append(true).create(true).open(path)?;
             file.write_all(log.as_bytes())?;
         }
