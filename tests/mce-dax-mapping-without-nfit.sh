@@ -3,7 +3,7 @@
 # A machine check in a DAX file on memory without NFIT affects one page, and a write or reuse of the page repairs it.
 #
 # It does not matter whether a mapping had touched the page.
-# vm: --bare --nvdimm size=64M --e820 64M@512M --virtio-pmem size=64M --cpus 2
+# vm: --bare --nvdimm size=64M --e820 64M@512M --virtio-pmem size=64M --cxl size=256M --cpus 2
 . "$(dirname "$0")/lib/test.sh"
 
 cleanup() {
@@ -59,7 +59,18 @@ test_repairs() {
 }
 
 [ "$DRIVER" = rust_pmem ] || skip_all "C lists machine checks on memory of the NFIT alone"
-plan 32
+need cxl ndctl
+
+plan 49
 load_driver
 test_repairs e820 "$(e820_ns)"
 test_repairs virtio-pmem "$(virtio_ns)"
+check "a CXL region is made" make_cxl_region 256M 5f0c7b1e-3c56-4c0b-9c3c-0d6f2c4e9a11
+ndctl disable-region all >/dev/null 2>&1
+ndctl init-labels -f all >/dev/null 2>&1
+ndctl enable-region all >/dev/null 2>&1
+ndctl create-namespace -r "$(region_of CXL)" -s 64M -m fsdax -M mem >/dev/null
+settle
+# The bus has commands, though none that clears poison, so that overwriting does not heal by default.
+echo 1 >"/sys/block/$(disk_of "$(cxl_ns)")/errors/overwrite_heals"
+test_repairs CXL "$(cxl_ns)"

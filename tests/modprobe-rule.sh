@@ -11,6 +11,7 @@
 INSTALLED=/lib/modules/$(uname -r)/updates/rust_pmem.ko
 
 cleanup() {
+	! mountpoint -q /proc/cmdline || umount /proc/cmdline
 	for module in rust_pmem nd_pmem pmem_provider; do
 		[ ! -d "/sys/module/$module" ] || rmmod "$module"
 	done
@@ -29,7 +30,7 @@ loaded_driver() {
 	done
 }
 
-plan 8
+plan 9
 cp "/lib/modules/$(uname -r)"/modules.* /tmp
 provider_load
 NAMESPACE=$(namespaces pmem_provider)
@@ -53,6 +54,11 @@ is "by its own name it is there too" "$(modprobe rust_pmem && loaded_driver)" "r
 has it: rust_pmem"
 is "as udev asks for it" "$(modprobe -b nd:t4 && loaded_driver)" "rust_pmem
 has it: rust_pmem"
+{ tr -d '\n' </proc/cmdline && echo ' modprobe.blacklist=rust_pmem'; } >/tmp/cmdline
+mount --bind /tmp/cmdline /proc/cmdline
+is "blacklisted on the kernel's command line, as udev asks for it" "$(modprobe -b nd:t4 && loaded_driver)" "nd_pmem
+has it: nd_pmem"
+umount /proc/cmdline
 is "and nd_pmem all the same where that is wanted" "$(modprobe --ignore-install nd_pmem && loaded_driver)" "nd_pmem
 has it: nd_pmem"
 
