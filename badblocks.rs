@@ -57,7 +57,13 @@ use crate::{
     },
     PAGE_SHIFT, //
 };
-use core::ops::Range;
+use core::{
+    ops::Range,
+    sync::atomic::{
+        fence,
+        Ordering, //
+    }, //
+};
 use kernel::{
     alloc::Flags,
     device::{
@@ -725,7 +731,12 @@ impl<'bound> Badblocks<'bound> {
     /// Returns whether the data area has no bad sector and no failed page: I/O needs no lookup.
     #[inline]
     pub(crate) fn is_clean(&self) -> bool {
-        !self.set.any.is_on() && self.set.table().is_empty()
+        let is_clean = !self.set.any.is_on() && self.set.table().is_empty();
+
+        // A repair writes the data before it removes the sector: who misses the sector has to see
+        // the data. Not `smp_rmb`, which is a call from Rust.
+        fence(Ordering::Acquire);
+        is_clean
     }
 
     /// Returns the first bad sector that `span` touches, counted from the start of the data area.

@@ -7,6 +7,10 @@
 mod gaps;
 
 use super::bindings;
+use core::sync::atomic::{
+    fence,
+    Ordering, //
+};
 use kernel::{
     error::to_result,
     page::PAGE_SIZE,
@@ -134,10 +138,15 @@ impl BadblocksTable {
     }
 
     /// Returns the sequence count of the table's lock: a write adds two, and it is odd during a
-    /// write.
+    /// write. What is read of the table afterwards is at least as new.
     pub(crate) fn version(&self) -> u32 {
         // SAFETY: By the type invariant the lock is initialised. Its sequence count is only read.
-        unsafe { (&raw const (*self.as_raw()).lock.seqcount.seqcount.sequence).read_volatile() }
+        let version = unsafe {
+            (&raw const (*self.as_raw()).lock.seqcount.seqcount.sequence).read_volatile()
+        };
+
+        fence(Ordering::Acquire);
+        version
     }
 
     /// Adds the `len` sectors from `start` on. [`ENOSPC`] if the table has no room for all of them.
