@@ -15,14 +15,16 @@
 ERRORS='(Cannot allocate memory|Bad address|Input/output error) \(os error [0-9]+\)'
 
 # need_faults: skips the test if the kernel can't inject faults; otherwise lets allocations that may sleep fail as well,
-# without a trace of each in the log. Call it before plan.
+# without a trace of each in the log, and undoes what an earlier test of the guest has set. Call it before plan.
 need_faults() {
 	[ -e /proc/self/fail-nth ] || skip_all "the kernel has no CONFIG_FAULT_INJECTION: make check-debug"
 	for faults_kind in failslab fail_page_alloc fail_usercopy fail_make_request; do
 		faults_kind=/sys/kernel/debug/$faults_kind
 		[ ! -e "$faults_kind" ] || echo 0 >"$faults_kind/verbose"
 		[ ! -e "$faults_kind/ignore-gfp-wait" ] || echo N >"$faults_kind/ignore-gfp-wait"
+		[ ! -e "$faults_kind/ignore-gfp-highmem" ] || echo N >"$faults_kind/ignore-gfp-highmem"
 		[ ! -e "$faults_kind/min-order" ] || echo 0 >"$faults_kind/min-order"
+		[ ! -e "$faults_kind/reject-end" ] || echo 0 | tee "$faults_kind/reject-start" >"$faults_kind/reject-end"
 	done
 }
 
