@@ -21,9 +21,9 @@
 #:      KERNELS='rt sid'     only these; TESTS='dax-*' only these selftests, TESTS=none only the build
 #: make soak                 machine checks at random addresses of ext4 and XFS, and random operations in all modes at once
 #:      ERRORS=12 MINUTES=60 number of errors (100 take minutes), duration of the operations
-#:      SEED=1               the seed (otherwise random)
+#:      SEED=1               the seed (otherwise random); KERNEL=debug on that kernel
 #: make fuzz                 mutated info blocks, maps, logs, labels, commands, requests, ioctls and writes to sysfs
-#:      MINUTES=60 SEED=1    how long, and the seed
+#:      MINUTES=60 SEED=1    how long, and the seed; KERNEL=debug on that kernel
 #: make parity               compare the two drivers: every selftest under both, into build/parity.md
 #:      TESTS='block-*'      only these, into build/parity-partial.md; KERNEL=arm64 on that kernel
 #: make coverage             the lines of the driver that the selftests execute: build/coverage.md
@@ -119,7 +119,7 @@ M := $(CURDIR)
 # Modules for another kernel than the default are built with its compilers, from copies of their sources: Kbuild takes no
 # folder for objects if there are other objects beside the sources. A list of tests needs none.
 other := $(if $(LIST),,$(filter-out stock,$(KERNEL)))
-takes_kernel := module provider check check-debug parity mutants setup tools
+takes_kernel := module provider check check-debug soak fuzz parity mutants setup tools
 takes_none := $(if $(other),$(filter-out $(takes_kernel),$(MAKECMDGOALS)))
 ifneq ($(takes_none),)
 $(error '$(takes_none)' takes no KERNEL=: leave it out, or make one of: $(takes_kernel))
@@ -238,12 +238,12 @@ check-debug:
 matrix: tools
 	@set -f; setup/matrix $(KERNELS)
 
-soak: tools
-	@set -f; $(enter) $(built)/pmem-check $(foreach name,ERRORS MINUTES SEED,$(if $($(name)),--set $(name)='$($(name))')) \
+soak: tools $(modules)
+	@set -f; $(selftests) $(foreach name,ERRORS MINUTES SEED,$(if $($(name)),--set $(name)='$($(name))')) \
 		$(or $(TESTS),soak-*)
 
-fuzz: tools
-	@$(enter) $(built)/pmem-check $(foreach name,MINUTES SEED,$(if $($(name)),--set $(name)='$($(name))')) fuzz-long
+fuzz: tools $(modules)
+	@$(selftests) $(foreach name,MINUTES SEED,$(if $($(name)),--set $(name)='$($(name))')) fuzz-long
 
 parity: tools $(modules) $(powerfail)
 	@set -f; $(selftests) --parity $$TESTS
