@@ -23,12 +23,8 @@ record_rmmod() {
 need fio xfs_io mkswap
 plan 19
 provide size=$((128 << 20)) pages=1
-# Its pace lets fio write for 5 seconds, or 25 on a kernel for debugging. It closes the disk before it verifies.
-case $(uname -r) in
-*-debug*) pace=40 ;;
-*) pace=200 ;;
-esac
-start_fio "/dev/$DISK" --filename="/dev/$DISK" --direct=1 --size=8M --ioengine=libaio --iodepth=8 --verify=crc32c --rate_iops=$pace
+# It writes for 5 seconds, or 25 on a kernel for debugging. It closes the disk before it verifies.
+start_fio "/dev/$DISK" --filename="/dev/$DISK" --direct=1 --size=8M --ioengine=libaio --iodepth=8 --verify=crc32c --rate_iops="$PACE"
 check "fio has it open" fio_is_at_work
 record_rmmod "fio"
 record_rmmod "fio, again"

@@ -6,6 +6,14 @@
 #	. "$(dirname "$0")/lib/test.sh"
 #	. "$(dirname "$0")/lib/busy.sh"
 
+# PACE: requests a second, at which fio works for long enough: on a kernel for debugging it takes seconds to start it and to see
+# that it is at work.
+# shellcheck disable=SC2034 # for the tests
+case $(uname -r) in
+*-debug*) PACE=40 ;;
+*) PACE=200 ;;
+esac
+
 # start_fio PATH OPTIONS OF fio…: starts fio on files below this path, and waits until one of its jobs has one open. Fails if fio
 # ends before.
 start_fio() {
