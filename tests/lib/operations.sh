@@ -99,19 +99,17 @@ operate() {
 	bind_all
 }
 
-# A machine check while a disk is bound may crash any kernel whose struct pages have a pattern before they are initialised:
-# those for debugging (patches/0009).
-#
-# They also take longer for each operation: SLOWER is the factor by which the time between two unbinds is longer.
+# A kernel for debugging takes longer for each operation: SLOWER is the factor by which the time between two unbinds is longer.
 case $(uname -r) in
-*-debug*) MACHINE_CHECKS='' SLOWER=6 ;;
-*) MACHINE_CHECKS=1 SLOWER=1 ;;
+*-debug*) SLOWER=6 ;;
+*) SLOWER=1 ;;
 esac
 
 # all_done: prints the operations that were never done, and fails if there are any.
 all_done() {
 	! printf '%s\n' "write to the raw disk" "read of the raw disk" "read of a bad slot" error mount "write to a file" "read of a file" \
-		"write to a mapping" ${MACHINE_CHECKS:+"machine check"} load unbind bind "change of mode" "unbind of a region" read-only lists scrub unload | grep -vxF "$(sort -u $OPERATIONS/done)"
+		"write to a mapping" "machine check" repair load unbind bind "change to raw" "change to fsdax -M mem" \
+		"change to fsdax -M dev" "change to sector" "change to devdax -M mem" "unbind of a region" read-only lists scrub unload | grep -vxF "$(sort -u $OPERATIONS/done)"
 }
 
 start_worker() {
@@ -217,7 +215,7 @@ use_raw() {
 		case $random in
 		0 | 1 | 2) write_slot ;;
 		3) poison_slot ;;
-		4) [ -z "$MACHINE_CHECKS" ] || fail_slot ;;
+		4) fail_slot ;;
 		*) verify_slot ;;
 		esac
 	done
@@ -231,6 +229,7 @@ write_slot() {
 	on_disk "$RAW" pmem-io fill --direct --offset "$offset" --length $SLOT "/dev/$RAW" --seed $newest 2>/dev/null
 	case $? in
 	0)
+		[ "$bad" = 0 ] || count "repair"
 		eval "seed_$slot=$newest bad_$slot=0"
 		note "slot $slot is written"
 		count "write to the raw disk"
@@ -403,7 +402,6 @@ change_modes() {
 			continue
 		}
 		count "change to${mode#-m}"
-		count "change of mode"
 		newest=$(date +%s)
 		case $mode in
 		*devdax*)

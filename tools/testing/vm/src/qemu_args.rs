@@ -329,7 +329,7 @@ pub(crate) fn arguments(
     for extent in &options.e820 {
         append.push_str(&format!(" memmap={}!{}", extent.size(), extent.start()));
     }
-    for more in options.append.iter().chain(&images.debug) {
+    for more in images.debug.iter().chain(&options.append) {
         append.push(' ');
         append.push_str(more.trim_end());
     }
