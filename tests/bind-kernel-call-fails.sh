@@ -63,5 +63,23 @@ disks="badblocks_init=-12 alloc_workqueue_noprof=0 __blk_alloc_disk=-12 alloc_da
 	DISK=$(make_namespace -e "$NAMESPACE" -m sector | jq -r .blockdev)
 	test_calls "sector" "$(device_of_disk "$DISK")" $claims nvdimm_namespace_attach_btt=-12 __blk_alloc_disk=-12 device_add_disk=-12
 	provider_cleanup
+	provide size=$((16 << 20)) flush_async=1
+	test_calls "with asynchronous flushes" "$NAMESPACE" register_pm_notifier=-12
+	provider_cleanup
 }
+if [ "$DRIVER" = rust_pmem ]; then
+	provide size=$((16 << 20))
+	rmmod rust_pmem
+	insmod "$MODULE" inject=1
+	settle
+	test_calls "inject=1" "$NAMESPACE" debugfs_create_file_full=-12
+	poison=/sys/kernel/debug/rust_pmem/$NAMESPACE
+	list=$ND/$NAMESPACE/errors/list
+	provider fail "set_mce_nospec -12"
+	add_row "inject=1: poison, set_mce_nospec=-12" "$(errno_of sh -c "echo poison 65536 4096 >$poison"), called $(provider fail) times"
+	provider fail ""
+	add_row "inject=1: what is listed then, and can be read" "$(paste -sd + "$list"), $(read_sectors "$DISK" 128 8 2>/dev/null | wc -c) bytes"
+	add_row "inject=1: poison" "$(errno_of sh -c "echo poison 65536 4096 >$poison"), $(cut -d ' ' -f 1,2 "$list")"
+	provider_cleanup
+fi
 report_rows
