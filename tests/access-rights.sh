@@ -42,13 +42,15 @@ as_root() {
 }
 
 case $DRIVER in
-rust_pmem) plan 59 ;;
-*) plan 26 ;;
+rust_pmem) plan 60 ;;
+*) plan 27 ;;
 esac
 is "the disk" "$(rights "/dev/$disk" | cut -d' ' -f2 | cut -d: -f1) $(($(rights "/dev/$disk" | cut -d' ' -f1) % 10))" "root 0"
 is "badblocks" "$(rights "/sys/block/$disk/badblocks")" "644 root:root"
 is "dax/write_cache" "$(rights "/sys/block/$disk/dax/write_cache")" "644 root:root"
 is "bind" "$(rights "/sys/bus/nd/drivers/$DRIVER/bind")" "200 root:root"
+is_empty "others write to no file of the driver, its devices and their bus" find "/sys/bus/nd/drivers/$DRIVER/" "/sys/module/$DRIVER/" \
+	"/sys/block/$disk/" "$ND/$namespace/" "$ND/$namespace/../../" -type f -perm /022
 is "unbind" "$(rights "/sys/bus/nd/drivers/$DRIVER/unbind")" "200 root:root"
 
 # Files that an unprivileged user, or the root of a container, must not change.
