@@ -228,9 +228,8 @@ impl Executor {
     fn may_skip(&self, test: &GuestTest) -> bool {
         let made_for_it = match self.other_kernel.as_deref() {
             None => !test.may_skip,
-            // Its own name; the others lack something for debugging, or what PREEMPT_RT excludes.
-            Some(DEBUG_KERNELS) => test.may_skip,
-            Some(_) => false,
+            // Others lack something for debugging, or what PREEMPT_RT excludes.
+            Some(kernel) => kernel == DEBUG_KERNELS,
         };
         !made_for_it || self.driver == C_DRIVER
     }
