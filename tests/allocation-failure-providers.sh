@@ -1,19 +1,21 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# A bind or an unbind of each provider's memory in which any one allocation fails gives an errno and no disk, or succeeds, and forgets no error.
+# A bind or unbind of each provider's memory in which any one allocation fails gives an errno and no disk, or succeeds; no error is lost.
+#
+# In each mode. The same holds for a change of the list of errors; a repair succeeds.
 # debug
 # expect-splat: vmalloc error
 # expect-splat: vmemmap alloc failure
 # expect-splat: at arch_add_memory+
-# vm: --bare --nvdimm size=16M --e820 16M@512M --virtio-pmem size=16M
-# timeout: 900
+# vm: --bare --nvdimm size=32M --e820 32M@512M --virtio-pmem size=32M
+# timeout: 2700
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/provider.sh"
 . "$(dirname "$0")/lib/fail-nth.sh"
 
 [ "$DRIVER" = rust_pmem ] || skip_all "nd_pmem has no errors/list"
 need_faults
-plan 15
+plan 57
 modprobe nfit
 load_driver
-check_bind_with_error "$(nfit_ns)" "$(e820_ns)" "$(virtio_ns)"
+check_provider "$(nfit_ns)" "$(e820_ns)" "$(virtio_ns)"

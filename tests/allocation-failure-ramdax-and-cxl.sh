@@ -1,19 +1,21 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# A bind or an unbind of memory of ramdax or CXL in which any one allocation fails gives an errno and no disk, or succeeds, and forgets no error.
+# A bind or unbind of memory of ramdax or CXL in which any one allocation fails gives an errno and no disk, or succeeds; no error is lost.
+#
+# In each mode. The same holds for a change of the list of errors; a repair succeeds.
 # debug
 # expect-splat: vmalloc error
 # expect-splat: vmemmap alloc failure
 # expect-splat: at arch_add_memory+
-# vm: --bare --e820 48M@512M --cxl size=256M
-# timeout: 900
+# vm: --bare --e820 64M@512M --cxl size=256M
+# timeout: 2700
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/provider.sh"
 . "$(dirname "$0")/lib/fail-nth.sh"
 
 [ "$DRIVER" = rust_pmem ] || skip_all "nd_pmem has no errors/list"
 need_faults
-plan 10
+plan 38
 load_driver
 # An enabled region pins the module of its bus.
 ndctl disable-region all >/dev/null 2>&1 || :
@@ -22,7 +24,10 @@ bind_ramdax
 make_cxl_region 256M 5f0c7b1e-3c56-4c0b-9c3c-0d6f2c4e9a11 >/dev/null
 fresh_labels
 for provider in ramdax CXL; do
-	ndctl create-namespace -r "$(region_of $provider)" -m raw -s 16M >/dev/null
+	ndctl create-namespace -r "$(region_of $provider)" -m raw -s 32M >/dev/null
 done
+# memremap_pages() does not notice that KASAN gets no memory for its page tables (patches/0012). CXL memory is far away from other
+# memory: they are there as long as a part of it is in use.
+ndctl create-namespace -r "$(region_of CXL)" -m devdax -M mem -s 16M >/dev/null
 settle
-check_bind_with_error "$(ramdax_ns)" "$(cxl_ns)"
+check_provider "$(ramdax_ns)" "$(cxl_ns)"

@@ -100,26 +100,53 @@ check_bind() {
 	check "$faults_bound: and a read" read_sectors "$faults_disk" 0 8
 }
 
-# check_bind_with_error NAMESPACE…: 5 rows each: binds and unbinds namespaces in raw mode that have an error, one by one. There is no
-# other.
-check_bind_with_error() {
+# check_provider NAMESPACE…: 19 rows each: binds and unbinds namespaces of 32 MiB that have an error, one by one and in each mode, and
+# changes the list of the raw disks. They are in raw mode, and there is no other.
+check_provider() {
 	# The kernel does not look whether it gets memory for page tables of the direct map (phys_pud_init), with any driver.
 	spare_allocations_in alloc_low_pages
-	faults_disks=
 	for faults_namespace; do
-		faults_disks="$faults_disks $(disk_of "$faults_namespace")"
-		echo "add 65536 4096" >"$ND/$faults_namespace/errors/list"
+		check_list_and_repair "$faults_namespace" "$(disk_of "$faults_namespace")"
+	done
+	for faults_namespace; do
 		echo "$faults_namespace" >"$UNBIND"
 	done
-	for faults_disk in $faults_disks; do
-		check_bind "$1" "$1" "$faults_disk"
-		is "$1: the error is listed" "$(cat "$ND/$1/errors/list")" "65536 4096 log"
-		check_faults "$1: unbind" "ok; none; ok; ok 65536 4096 log|$ERRORS; $faults_disk; Device or resource busy \(os error 16\); ok 65536 4096 log" \
-			"write=$UNBIND=$1" --look "/sys/block/pmem*" --then "-write=$BIND=$1" --then "run=cat $ND/$1/errors/list"
-		echo "drop 0 $(cat "$ND/$1/size")" >"$ND/$1/errors/list"
-		echo "$1" >"$UNBIND"
-		shift
+	for faults_namespace; do
+		check_bind_with_error "$faults_namespace" raw
+		check_bind_with_error "$faults_namespace" fsdax
+		check_bind_with_error "$faults_namespace" sector
 	done
+}
+
+# check_bind_with_error NAMESPACE MODE: 5 rows. The namespace is not bound, before and afterwards.
+check_bind_with_error() {
+	faults_disk=$(make_namespace -e "$1" -m "$2" | jq -r .blockdev)
+	faults_device=$(device_of_disk "$faults_disk")
+	faults_list=$ND/$faults_device/errors/list
+	# In the data.
+	faults_error="16777216 4096"
+	echo "add $faults_error" >"$faults_list"
+	echo "$faults_device" >"$UNBIND"
+	check_bind "$1, $2" "$faults_device" "$faults_disk"
+	is "$1, $2: the error is listed" "$(cat "$faults_list")" "$faults_error log"
+	check_faults "$1, $2: unbind" "ok; none; ok; ok $faults_error log|$ERRORS; $faults_disk; Device or resource busy \(os error 16\); ok $faults_error log" \
+		"write=$UNBIND=$faults_device" --look "/sys/block/pmem*" --then "-write=$BIND=$faults_device" --then "run=cat $faults_list"
+	echo "drop $faults_error" >"$faults_list"
+	echo "$faults_device" >"$UNBIND"
+}
+
+# check_list_and_repair NAMESPACE DISK: 4 rows, in raw mode.
+check_list_and_repair() {
+	faults_list=$ND/$1/errors/list
+	echo 1 >"/sys/block/$2/errors/overwrite_heals"
+	set -- "$1" "$2" --before "write=$faults_list=add 65536 12288" --show "$faults_list"
+	faults_rest='65536 4096 user\+73728 4096 user'
+	check_faults "$1: add" "ok; 65536 12288 user|$ERRORS; " "write=$faults_list=add 65536 12288" --before "write=$faults_list=drop 65536 12288" \
+		--show "$faults_list"
+	check_faults "$1: drop" "ok; $faults_rest|$ERRORS; 65536 12288 user" "write=$faults_list=drop 69632 4096" "$3" "$4" "$5" "$6"
+	check_faults "$1: repair" "ok 4096; $faults_rest" "pwrite=/dev/$2=69632=4096" "$3" "$4" "$5" "$6"
+	echo "drop 65536 12288" >"$faults_list"
+	is_empty "$1: nothing is listed" cat "$faults_list" "/sys/block/$2/badblocks"
 }
 
 # check_results FAILURE NAME ALLOWED ARGUMENTS…: FAILURE is one of the two texts above.
