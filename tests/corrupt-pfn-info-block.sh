@@ -6,7 +6,7 @@
 # kernel: device_dax
 # compare
 # vm: --bare --append memmap=128M$512M
-# expect-splat: WARNING: block/badblocks.c
+# expect-splat: at badblocks_check+ < nd_pfn_clear_memmap_errors
 # expect-splat: shift-out-of-bounds < drivers/nvdimm/pfn_devs.c
 # expect-splat-nd_pmem: at add_pages+
 # expect-splat-nd_pmem: at arch_add_memory+

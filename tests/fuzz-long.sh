@@ -8,8 +8,7 @@
 # expect-splat: WARNING: drivers/nvdimm/ < size_store
 # expect-splat: at pmem_sector_size+
 # expect-splat: shift-out-of-bounds < drivers/nvdimm/pfn_devs.c
-# expect-splat: WARNING: block/badblocks.c
-# expect-splat: WARNING: mm/page_alloc.c
+# expect-splat: at badblocks_check+ < nd_pfn_clear_memmap_errors
 # expect-splat: WARNING: drivers/nvdimm/ < nd_cmd_in_size
 # expect-splat: WARNING: mm/ < acpi_ut_copy_eobject_to_iobject
 # timeout: 10800

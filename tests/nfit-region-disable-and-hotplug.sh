@@ -2,8 +2,11 @@
 # SPDX-License-Identifier: GPL-2.0
 # Disabling an NVDIMM region or its bus under I/O or a mounted file system is survived, and the data comes back.
 #
-# Also adds an NVDIMM to the running machine.
+# Also adds an NVDIMM to the running machine. The work item of an ACPI notification takes a lock, acpi_notify_lock, under which the
+# NFIT's driver takes another one, with which it waits for such work items when a DIMM goes away: lockdep reports that, with any
+# driver.
 # compare
+# expect-splat: possible circular locking dependency detected < acpi_nfit_notify
 # vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M --cpus 2
 # timeout: 240
 . "$(dirname "$0")/lib/test.sh"
