@@ -734,7 +734,7 @@ impl<'bound> Badblocks<'bound> {
         let is_clean = !self.set.any.is_on() && self.set.table().is_empty();
 
         // A repair writes the data before it removes the sector: who misses the sector has to see
-        // the data. Not `smp_rmb`, which is a call from Rust.
+        // the data. It pairs with the write barrier of the sequence lock in `badblocks_clear`.
         fence(Ordering::Acquire);
         is_clean
     }

@@ -49,7 +49,7 @@ is "the disk" "$(rights "/dev/$disk" | cut -d' ' -f2 | cut -d: -f1) $(($(rights 
 is "badblocks" "$(rights "/sys/block/$disk/badblocks")" "644 root:root"
 is "dax/write_cache" "$(rights "/sys/block/$disk/dax/write_cache")" "644 root:root"
 is "bind" "$(rights "/sys/bus/nd/drivers/$DRIVER/bind")" "200 root:root"
-is_empty "others write to no file of the driver, its devices and their bus" find "/sys/bus/nd/drivers/$DRIVER/" "/sys/module/$DRIVER/" \
+is_empty "only root writes to files of the driver, its devices and their bus" find "/sys/bus/nd/drivers/$DRIVER/" "/sys/module/$DRIVER/" \
 	"/sys/block/$disk/" "$ND/$namespace/" "$ND/$namespace/../../" -type f -perm /022
 is "unbind" "$(rights "/sys/bus/nd/drivers/$DRIVER/unbind")" "200 root:root"
 

@@ -27,7 +27,7 @@ for provider in ramdax CXL; do
 	ndctl create-namespace -r "$(region_of $provider)" -m raw -s 32M >/dev/null
 done
 # memremap_pages() does not notice that KASAN gets no memory for its page tables (patches/0012). CXL memory is far away from other
-# memory: they are there as long as a part of it is in use.
+# memory. A namespace that stays in use keeps the tables.
 ndctl create-namespace -r "$(region_of CXL)" -m devdax -M mem -s 16M >/dev/null
 settle
 check_provider "$(ramdax_ns)" "$(cxl_ns)"

@@ -66,9 +66,7 @@ load_driver
 test_repairs e820 "$(e820_ns)"
 test_repairs virtio-pmem "$(virtio_ns)"
 check "a CXL region is made" make_cxl_region 256M 5f0c7b1e-3c56-4c0b-9c3c-0d6f2c4e9a11
-ndctl disable-region all >/dev/null 2>&1
-ndctl init-labels -f all >/dev/null 2>&1
-ndctl enable-region all >/dev/null 2>&1
+fresh_labels
 ndctl create-namespace -r "$(region_of CXL)" -s 64M -m fsdax -M mem >/dev/null
 settle
 # The bus has commands, though none that clears poison, so that overwriting does not heal by default.

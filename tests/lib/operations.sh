@@ -82,7 +82,7 @@ operate() {
 	start_worker unload_and_load
 	sleep "$1"
 	# Rarely asked: on a debug kernel it takes a second of what the workers need.
-	for _ in $(seq 300); do
+	for _ in $(seq $((300 * SLOWER))); do
 		! all_done >/dev/null || break
 		sleep 2
 	done
@@ -109,7 +109,8 @@ esac
 all_done() {
 	! printf '%s\n' "write to the raw disk" "read of the raw disk" "read of a bad slot" error mount "write to a file" "read of a file" \
 		"write to a mapping" "machine check" repair load unbind bind "change to raw" "change to fsdax -M mem" \
-		"change to fsdax -M dev" "change to sector" "change to devdax -M mem" "unbind of a region" read-only lists scrub unload | grep -vxF "$(sort -u $OPERATIONS/done)"
+		"change to fsdax -M dev" "change to sector" "change to devdax -M mem" "unbind of a region" read-only lists scrub unload |
+		grep -vxF "$(sort -u $OPERATIONS/done)"
 }
 
 start_worker() {
@@ -229,7 +230,7 @@ write_slot() {
 	on_disk "$RAW" pmem-io fill --direct --offset "$offset" --length $SLOT "/dev/$RAW" --seed $newest 2>/dev/null
 	case $? in
 	0)
-		[ "$bad" = 0 ] || count "repair"
+		[ "$bad" != 1 ] || count "repair"
 		eval "seed_$slot=$newest bad_$slot=0"
 		note "slot $slot is written"
 		count "write to the raw disk"
