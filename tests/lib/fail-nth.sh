@@ -139,12 +139,13 @@ check_bind_with_error() {
 check_list_and_repair() {
 	faults_list=$ND/$1/errors/list
 	echo 1 >"/sys/block/$2/errors/overwrite_heals"
-	set -- "$1" "$2" --before "write=$faults_list=add 65536 12288" --show "$faults_list"
+	faults_add="write=$faults_list=add 65536 12288"
 	faults_rest='65536 4096 user\+73728 4096 user'
-	check_faults "$1: add" "ok; 65536 12288 user|$ERRORS; " "write=$faults_list=add 65536 12288" --before "write=$faults_list=drop 65536 12288" \
+	check_faults "$1: add" "ok; 65536 12288 user|$ERRORS; " "$faults_add" --before "write=$faults_list=drop 65536 12288" \
 		--show "$faults_list"
-	check_faults "$1: drop" "ok; $faults_rest|$ERRORS; 65536 12288 user" "write=$faults_list=drop 69632 4096" "$3" "$4" "$5" "$6"
-	check_faults "$1: repair" "ok 4096; $faults_rest" "pwrite=/dev/$2=69632=4096" "$3" "$4" "$5" "$6"
+	check_faults "$1: drop" "ok; $faults_rest|$ERRORS; 65536 12288 user" "write=$faults_list=drop 69632 4096" --before "$faults_add" \
+		--show "$faults_list"
+	check_faults "$1: repair" "ok 4096; $faults_rest" "pwrite=/dev/$2=69632=4096" --before "$faults_add" --show "$faults_list"
 	echo "drop 65536 12288" >"$faults_list"
 	is_empty "$1: nothing is listed" cat "$faults_list" "/sys/block/$2/badblocks"
 }
