@@ -51,7 +51,7 @@ use crate::{
     },
     units::{
         intersection,
-        Sectors,
+        sectors_of,
         Span,
         SECTOR_SHIFT, //
     },
@@ -205,11 +205,12 @@ impl<'bound> BadSectors<'bound> {
         data: &Range<u64>,
         table: Table<'bound>,
     ) -> impl PinInit<Self, Error> + 'bound {
-        let Sectors { start, len } = Sectors::of_addresses(data, namespace.start);
+        let data = sectors_of(data, namespace.start);
+
         try_pin_init!(Self {
             any: Flag::new(false),
             is_detached: Flag::new(false),
-            data: start..start.saturating_add(len),
+            data,
             state <- new_spinlock!(BadSectorsState {
                 spares: Spares::new(SPARES, GFP_KERNEL)?,
                 repair_spares: Spares::new(REPAIR_SPARES, GFP_KERNEL)?,
@@ -237,19 +238,13 @@ impl<'bound> BadSectors<'bound> {
         self.dev.region()
     }
 
-    pub(crate) fn device(&self) -> &device::Device<Bound> {
-        self.dev.as_ref()
-    }
-
     pub(crate) fn namespace(&self) -> &Range<u64> {
         &self.namespace
     }
 
     /// Returns the sectors that the physical `addresses`, which are in the namespace, touch.
     pub(crate) fn sectors(&self, addresses: &Range<u64>) -> Range<u64> {
-        let Sectors { start, len } = Sectors::of_addresses(addresses, self.namespace.start);
-
-        start..start.saturating_add(len)
+        sectors_of(addresses, self.namespace.start)
     }
 
     /// Returns the physical addresses of `sectors`.
@@ -270,10 +265,10 @@ impl<'bound> BadSectors<'bound> {
     }
 
     /// Converts sectors of the data area to those of the namespace.
-    fn to_namespace(&self, sectors: Sectors) -> Range<u64> {
-        let start = self.data.start.saturating_add(sectors.start);
+    fn to_namespace(&self, sectors: Range<u64>) -> Range<u64> {
+        let of_data = |sector: u64| self.data.start.saturating_add(sector);
 
-        start..start.saturating_add(sectors.len)
+        of_data(sectors.start)..of_data(sectors.end)
     }
 
     #[inline]
@@ -936,7 +931,7 @@ impl Drop for Badblocks<'_> {
         // Nobody tries again later.
         if write().is_err() && write().is_err() {
             dev_err!(
-                self.set.device(),
+                self.set.dev.as_ref(),
                 "no memory to keep all errors: some are unknown, or repaired ones bad, when a driver is bound again; scrub the disk then\n"
             );
         }

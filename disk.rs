@@ -98,7 +98,7 @@ impl<'bound> PmemDisk<'bound> {
         };
 
         match copied {
-            Some(Ok(())) => bio.end(Ok(())),
+            Some(Ok(())) => Bio::from(bio).end(Ok(())),
             Some(Err(_)) => self.handle_failed_copy(bio),
             None => self.submit_slow(bio.into()),
         }
@@ -132,14 +132,14 @@ impl<'bound> PmemDisk<'bound> {
         if bio.is_write() {
             return self.submit_slow(bio.into());
         }
-        bio.end(Err(EIO));
+        Bio::from(bio).end(Err(EIO));
     }
 
     /// Serves any bio: the slow path, with flushes, statistics and bad blocks.
     #[cold]
     fn submit_slow(&self, mut bio: Bio<'_>) {
         if bio.is_nowait() && self.would_wait(&bio) {
-            return bio.end_would_wait();
+            return bio.end(Err(EAGAIN));
         }
         if bio.is_preflush() {
             if let Err(e) = self.flush.now() {
@@ -221,7 +221,6 @@ pub(crate) struct WriteCache;
 impl BoolAttribute<PmemDisk<'_>> for WriteCache {
     const DIRECTORY: &'static CStr = c"dax";
     const NAME: &'static CStr = c"write_cache";
-    const VISIBLE: bool = cfg!(CONFIG_ARCH_HAS_PMEM_API);
 
     fn show(of: &PmemDisk<'_>) -> bool {
         of.dax.as_ref().is_some_and(|dax| dax.write_cache())
@@ -246,7 +245,6 @@ pub(crate) struct OverwriteHeals;
 impl BoolAttribute<PmemDisk<'_>> for OverwriteHeals {
     const DIRECTORY: &'static CStr = c"errors";
     const NAME: &'static CStr = c"overwrite_heals";
-    const VISIBLE: bool = true;
 
     fn show(of: &PmemDisk<'_>) -> bool {
         of.media.overwrite_heals.is_on()

@@ -18,10 +18,7 @@ use crate::abstractions::{
         DiskName, //
     },
     flag::Flag,
-    nd::{
-        Flushed,
-        Region, //
-    },
+    nd::Region,
     reclaim,
     scope::{
         Scope,
@@ -130,16 +127,12 @@ impl<'bound> Flush<'bound> {
         let alone = match &self.shared {
             None => bio,
             Some(shared) => match shared.group.add(bio) {
-                Added::First => return shared.work.schedule(),
-                Added::Further => return,
-                Added::Refused(bio) => bio,
+                Ok(()) => return shared.work.schedule(),
+                Err(bio) => bio,
             },
         };
 
-        match self.region.flush_for(alone) {
-            Flushed::Done(bio, result) => bio.end(result),
-            Flushed::Pending => (),
-        }
+        self.region.flush_then_end(alone);
     }
 }
 
@@ -195,15 +188,6 @@ struct Round {
     /// How many threads have not taken the result yet.
     waiting: u32,
     result: Result,
-}
-
-/// The result of [`Group::add`].
-enum Added<'a> {
-    /// The work has to be scheduled for it.
-    First,
-    /// It has been scheduled.
-    Further,
-    Refused(Bio<'a>),
 }
 
 impl State {
@@ -313,20 +297,16 @@ impl<'bound> Group<'bound> {
         })
     }
 
-    /// Adds `bio` to those that the next flush ends.
-    fn add<'a>(&self, bio: Bio<'a>) -> Added<'a> {
+    /// Adds `bio` to those that the next flush ends; the work has to be scheduled then. Gives it
+    /// back while the system suspends.
+    fn add<'a>(&self, bio: Bio<'a>) -> Result<(), Bio<'a>> {
         let mut state = self.state.lock();
 
         if state.is_suspending {
-            return Added::Refused(bio);
+            return Err(bio);
         }
-        let first = state.bios.is_empty();
-
         state.bios.push(bio);
-        match first {
-            true => Added::First,
-            false => Added::Further,
-        }
+        Ok(())
     }
 
     /// Flushes once. Logs a flush that takes long.

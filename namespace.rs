@@ -24,7 +24,7 @@ use crate::{
             Properties,
             Registration, //
         },
-        errno::is_eopnotsupp,
+        errno::eopnotsupp,
         iomem,
         memory::Memory,
         memory_errors,
@@ -37,8 +37,7 @@ use crate::{
             Device,
             Event,
             InfoAccess,
-            Namespace,
-            Probed, //
+            Namespace, //
         },
         scope::{
             Scope,
@@ -265,15 +264,9 @@ fn follow_read_only(btt: &Btt<'_>, dev: &Device<Core<'_>>) {
 fn decline_if_claimed(dev: &Device<Core<'_>>, ns: &Namespace<'_, '_>) -> Result {
     let info = ns.enable()?;
 
-    if let Probed::Claimed = info.probe_btt()? {
-        return Err(ENXIO);
-    }
-    if let Probed::Claimed = info.probe_pfn()? {
-        return Err(ENXIO);
-    }
-    if let Probed::Claimed = info.probe_dax()? {
-        return Err(ENXIO);
-    }
+    info.decline_if_btt()?;
+    info.decline_if_pfn()?;
+    info.decline_if_dax()?;
     refuse_if_unreadable(dev, ns, &info)
 }
 
@@ -433,13 +426,10 @@ fn ensure_memmap_is_good(
 /// Returns whether writes need a flush to be durable. Warns, and returns `false`, if that is
 /// unknown.
 fn needs_flush(dev: &Device<Core<'_>>) -> bool {
-    match dev.region().has_flush() {
-        Ok(needed) if cfg!(CONFIG_ARCH_HAS_UACCESS_FLUSHCACHE) => needed,
-        _ => {
-            dev_warn!(dev.as_ref(), "unable to guarantee persistence of writes\n");
-            false
-        }
-    }
+    dev.region().has_flush().unwrap_or_else(|_| {
+        dev_warn!(dev.as_ref(), "unable to guarantee persistence of writes\n");
+        false
+    })
 }
 
 /// Creates the DAX device over `media`. Warns, and returns `None`, if there can't be one.
@@ -455,7 +445,7 @@ fn dax_device<'bound>(
 
     match DaxDevice::new(media.clone(), properties, scope) {
         Ok(device) => Ok(Some(Arc::new(device, GFP_KERNEL)?)),
-        Err(e) if is_eopnotsupp(e) => {
+        Err(e) if e == eopnotsupp() => {
             dev_warn!(
                 dev.as_ref(),
                 "no DAX device: files on the disk can't be mapped directly\n"

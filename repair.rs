@@ -139,9 +139,6 @@ impl Media<'_> {
             return Err(EIO);
         }
         self.memory.restore_pages(at, len)?;
-        if !self.memory.is_mapped(at, len)? {
-            return Err(EIO);
-        }
         self.memory.invalidate_caches(at, len)?;
         self.memory.write_bytes(at, bytes)?;
         if !cleared {
@@ -215,9 +212,6 @@ impl Media<'_> {
         let repair = self.badblocks().begin_repair(page)?;
 
         self.memory.restore_pages(page.offset(), page.len())?;
-        if !self.memory.is_mapped(page.offset(), page.len())? {
-            return Err(EIO);
-        }
         self.read_back(page, buffers.readback.get_mut(..page.len()).ok_or(EIO)?)?;
         repair.finish(true)
     }

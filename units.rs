@@ -15,31 +15,16 @@ use core::ops::{
 /// A sector has `1 << SECTOR_SHIFT` bytes, for every logical block size of the disk.
 pub(crate) const SECTOR_SHIFT: u32 = 9;
 
-/// A run of sectors of 512 bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Sectors {
-    /// The first sector.
-    pub(crate) start: u64,
-    /// The number of sectors.
-    pub(crate) len: u64,
-}
+/// Returns the sectors of 512 bytes that the `addresses` touch, in an area that begins at the
+/// address `base`.
+pub(crate) fn sectors_of(addresses: &Range<u64>, base: u64) -> Range<u64> {
+    let start = addresses.start.saturating_sub(base) >> SECTOR_SHIFT;
+    let last = addresses.end.saturating_sub(base).saturating_sub(1) >> SECTOR_SHIFT;
 
-impl Sectors {
-    /// Returns the sectors that the physical `addresses` touch, in an area that begins at the
-    /// physical address `base`.
-    pub(crate) fn of_addresses(addresses: &Range<u64>, base: u64) -> Self {
-        let start = addresses.start.saturating_sub(base) >> SECTOR_SHIFT;
-        let last = addresses.end.saturating_sub(base).saturating_sub(1) >> SECTOR_SHIFT;
-
-        Self {
-            start,
-            len: if addresses.is_empty() {
-                0
-            } else {
-                // No overflow: fewer sectors than addresses.
-                last.saturating_sub(start).wrapping_add(1)
-            },
-        }
+    match addresses.is_empty() {
+        true => start..start,
+        // No overflow: fewer sectors than addresses.
+        false => start..last.wrapping_add(1),
     }
 }
 
@@ -130,37 +115,22 @@ impl Span {
     }
 
     /// Returns the sectors that the span touches.
-    pub(crate) fn sectors(&self) -> Sectors {
-        let start = self.offset >> SECTOR_SHIFT;
-        let end = self.end();
-        // Rounded up, without an addition that could overflow.
-        let partial = usize::from(end % (1 << SECTOR_SHIFT) != 0);
-        let end = (end >> SECTOR_SHIFT).wrapping_add(partial);
-
-        Sectors {
-            start: start as u64,
-            len: if self.len == 0 {
-                0
-            } else {
-                end.wrapping_sub(start) as u64
-            },
-        }
+    pub(crate) fn sectors(&self) -> Range<u64> {
+        sectors_of(&(self.offset as u64..self.end() as u64), 0)
     }
 
     /// Returns the sectors of the pages that the span touches.
-    pub(crate) fn sectors_of_pages(&self) -> Sectors {
+    pub(crate) fn sectors_of_pages(&self) -> Range<u64> {
         let per_page = PAGE_SHIFT as u32 - SECTOR_SHIFT;
-        let first = self.offset >> PAGE_SHIFT;
-        let last = self.end().wrapping_sub(1) >> PAGE_SHIFT;
+        let first = (self.offset >> PAGE_SHIFT) as u64;
+        let last = (self.end().wrapping_sub(1) >> PAGE_SHIFT) as u64;
+        let end = match self.len {
+            0 => first,
+            // No overflow: fewer pages than bytes.
+            _ => last.wrapping_add(1),
+        };
 
-        Sectors {
-            start: (first as u64) << per_page,
-            len: if self.len == 0 {
-                0
-            } else {
-                (last.wrapping_sub(first).wrapping_add(1) as u64) << per_page
-            },
-        }
+        first << per_page..end << per_page
     }
 
     /// Splits off the bytes that are in the same page as the first byte.

@@ -145,7 +145,7 @@ pub(super) unsafe fn zero_flushcache(to: NonNull<u8>, len: usize) -> Result {
 pub(super) unsafe fn copy_mc(to: NonNull<u8>, from: NonNull<u8>, len: usize) -> Result {
     // SAFETY: `# Safety` requires `to` and `from` to have `len` bytes. With concurrent writers to
     // either, the routines, which are in assembly, copy any of the values, as a disk does.
-    #[cfg(all(CONFIG_ARCH_HAS_COPY_MC, CONFIG_X86_64))]
+    #[cfg(CONFIG_X86_64)]
     let left = unsafe {
         kernel::bindings::copy_mc_to_kernel(
             to.as_ptr().cast(),
@@ -154,7 +154,7 @@ pub(super) unsafe fn copy_mc(to: NonNull<u8>, from: NonNull<u8>, len: usize) -> 
             len as c_uint,
         )
     };
-    #[cfg(not(all(CONFIG_ARCH_HAS_COPY_MC, CONFIG_X86_64)))]
+    #[cfg(not(CONFIG_X86_64))]
     // SAFETY: `# Safety` requires `to` and `from` to have `len` bytes.
     let left = unsafe {
         kernel::bindings::memcpy(to.as_ptr().cast(), from.as_ptr().cast(), len);
@@ -317,17 +317,6 @@ unsafe fn invalidate_caches(at: NonNull<u8>, len: usize) {
     }
     // SAFETY: A barrier.
     unsafe { core::arch::asm!("dsb sy", options(nostack)) };
-}
-
-/// Invalidates the CPU caches.
-///
-/// # Safety
-///
-/// `at` is the start of `len` mapped bytes.
-#[cfg(not(any(CONFIG_X86_64, CONFIG_ARM64)))]
-unsafe fn invalidate_caches(at: NonNull<u8>, len: usize) {
-    // SAFETY: `# Safety` requires mapped bytes.
-    unsafe { bindings::arch_invalidate_pmem(at.as_ptr().cast(), len) };
 }
 
 /// Copies with stores and write-backs.

@@ -57,7 +57,6 @@ pub(crate) struct Translation<'a> {
     pub(super) pfn: u64,
     pub(super) pages: u64,
     pub(super) chunks: Option<&'a Chunks>,
-    pub(super) memory: PhantomData<&'a ()>,
 }
 
 impl Translation<'_> {
@@ -183,7 +182,8 @@ impl<T: Operations> DaxDevice<T> {
         recovery_write: Some(Self::recovery_write_callback),
     };
 
-    /// Creates a device. `EOPNOTSUPP` if the architecture has no DAX, [`ENOMEM`].
+    /// Creates a device. `EOPNOTSUPP` if only those that grant `MAP_SYNC` are to be had, which this
+    /// one may not, [`ENOMEM`].
     pub(crate) fn new<'bound>(
         ops: Arc<T>,
         properties: Properties,

@@ -9,11 +9,6 @@ pub(crate) fn eopnotsupp() -> Error {
     Error::from_errno(-(kernel::bindings::EOPNOTSUPP as c_int))
 }
 
-/// Returns whether `error` is `EOPNOTSUPP`.
-pub(crate) fn is_eopnotsupp(error: Error) -> bool {
-    error.to_errno() == -(kernel::bindings::EOPNOTSUPP as c_int)
-}
-
 /// Returns `EHWPOISON`: the memory has a hardware error.
 pub(crate) fn ehwpoison() -> Error {
     Error::from_errno(-(kernel::bindings::EHWPOISON as c_int))

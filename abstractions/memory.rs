@@ -100,7 +100,11 @@ impl<'bound, H: MemoryFailure + 'bound> Memory<'bound, H> {
         scope: &'bound Scope<'bound>,
     ) -> Result<Self> {
         let range = layout.range();
-        let len = len_of(&range)?;
+        let offset = usize::try_from(data_offset).map_err(|_| ENXIO)?;
+        let len = len_of(&range)?
+            .checked_sub(offset)
+            .filter(|len| *len > 0)
+            .ok_or(ENXIO)?;
         let claimed = claim.range();
 
         if range.start() < claimed.start() || range.end() > claimed.end() {
@@ -113,14 +117,15 @@ impl<'bound, H: MemoryFailure + 'bound> Memory<'bound, H> {
         }
         let mapping = DevPagemap::new(layout, node, claim, failure, scope)?;
 
-        // INVARIANT: `mapping` has `len` bytes mapped from `base` on until it is dropped.
-        Self {
-            base: mapping.base(),
+        // INVARIANT: `mapping` has `len` bytes mapped behind the first `offset` until it is dropped.
+        Ok(Self {
+            // SAFETY: `offset` is less than the length of the mapping, as checked above.
+            base: unsafe { mapping.base().add(offset) },
             len,
-            phys: *range.start(),
+            // No overflow: both are inside of one range of physical addresses.
+            phys: range.start().wrapping_add(data_offset),
             backing: Backing::Pages(mapping),
-        }
-        .skip(usize::try_from(data_offset).map_err(|_| ENXIO)?)
+        })
     }
 
     /// Returns the physical address of the first byte.
@@ -137,26 +142,6 @@ impl<'bound, H: MemoryFailure + 'bound> Memory<'bound, H> {
     #[inline]
     pub(crate) fn len(&self) -> usize {
         self.len
-    }
-
-    /// Returns the memory without its first `offset` bytes. [`ENXIO`] if nothing remains.
-    fn skip(self, offset: usize) -> Result<Self> {
-        let len = self
-            .len
-            .checked_sub(offset)
-            .filter(|len| *len > 0)
-            .ok_or(ENXIO)?;
-
-        // SAFETY: `offset < self.len`, as checked above.
-        let base = unsafe { self.base.add(offset) };
-        // INVARIANT: The last `len` of the old bytes, which `backing` keeps mapped.
-        Ok(Self {
-            base,
-            len,
-            // No overflow: both are inside of one range of physical addresses.
-            phys: self.phys.wrapping_add(offset as u64),
-            backing: self.backing,
-        })
     }
 
     /// Returns the address of the `len` bytes at `offset`: the bounds check of all accesses.
@@ -186,7 +171,6 @@ impl<'bound, H: MemoryFailure + 'bound> Memory<'bound, H> {
             address: unsafe { self.base.add((offset as usize) << PAGE_SHIFT) }.cast(),
             pfn: (self.phys >> PAGE_SHIFT).wrapping_add(offset),
             pages,
-            memory: PhantomData,
             chunks: match &self.backing {
                 Backing::Pages(mapping) => Some(mapping.chunks()),
                 Backing::NoPages(_) => None,
@@ -260,7 +244,8 @@ impl<'bound, H: MemoryFailure + 'bound> Memory<'bound, H> {
     }
 
     /// Maps the whole pages in the `len` bytes at `offset` in the direct map again, and clears
-    /// their HWPoison flag. To be called after their poison is cleared. Sleeps.
+    /// their HWPoison flag. To be called after their poison is cleared. [`EIO`] if a page is still
+    /// not mapped then. Sleeps.
     pub(crate) fn restore_pages(&self, offset: usize, len: usize) -> Result {
         let mapped = self.is_mapped(offset, len)?;
 
@@ -269,7 +254,11 @@ impl<'bound, H: MemoryFailure + 'bound> Memory<'bound, H> {
             // page`s.
             unsafe { page::restore_page(pfn, mapped) };
             Ok(())
-        })
+        })?;
+        match self.is_mapped(offset, len)? {
+            true => Ok(()),
+            false => Err(EIO),
+        }
     }
 
     /// Calls `change` with the pfns of the whole pages in the `len` bytes at `offset` until it

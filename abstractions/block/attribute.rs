@@ -22,8 +22,6 @@ pub(crate) trait BoolAttribute<T> {
     const DIRECTORY: &'static CStr;
     /// The name of the file.
     const NAME: &'static CStr;
-    /// Whether the file exists.
-    const VISIBLE: bool;
 
     /// Returns the value.
     fn show(of: &T) -> bool;
@@ -76,14 +74,6 @@ impl<T, A: BoolAttribute<T>> AttributeFile<T, A> {
 
     const GROUP: attribute_group = attribute_group {
         name: A::DIRECTORY.to_bytes_with_nul().as_ptr(),
-        __bindgen_anon_1: kernel::bindings::attribute_group__bindgen_ty_1 {
-            // Without a callback, all attributes of the group are visible.
-            is_visible: if A::VISIBLE {
-                None
-            } else {
-                Some(Self::is_visible_callback)
-            },
-        },
         __bindgen_anon_2: kernel::bindings::attribute_group__bindgen_ty_2 {
             attrs: Self::ATTRIBUTES_REF.as_ptr().cast_mut(),
         },
@@ -91,14 +81,6 @@ impl<T, A: BoolAttribute<T>> AttributeFile<T, A> {
     };
     const ATTRIBUTES_REF: &'static [*mut attribute; 2] = &Self::ATTRIBUTES;
     const GROUP_REF: &'static attribute_group = &Self::GROUP;
-
-    extern "C" fn is_visible_callback(
-        _kobj: *mut kernel::bindings::kobject,
-        _attr: *mut attribute,
-        _index: c_int,
-    ) -> kernel::bindings::umode_t {
-        0
-    }
 
     extern "C" fn show_callback(
         dev: *mut kernel::bindings::device,

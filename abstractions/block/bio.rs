@@ -95,7 +95,7 @@ impl<'a> Bio<'a> {
         self.opf() & bindings::REQ_PREFLUSH != 0
     }
 
-    /// Returns whether the bio must end with [`Self::end_would_wait`] rather than wait.
+    /// Returns whether the bio must end with [`EAGAIN`] rather than wait.
     #[inline]
     pub(crate) fn is_nowait(&self) -> bool {
         self.opf() & bindings::REQ_NOWAIT != 0
@@ -194,18 +194,6 @@ impl<'a> Bio<'a> {
         result
     }
 
-    /// Ends the bio unserved, with `BLK_STS_AGAIN`: to serve it, the driver would have to wait.
-    pub(crate) fn end_would_wait(self) {
-        let bio = self.into_raw();
-
-        // SAFETY: `into_raw` has given up the bio, which is valid and not ended. It is ended once,
-        // here.
-        unsafe {
-            (*bio.as_ptr()).bi_status = bindings::BLK_STS_AGAIN;
-            kernel::bindings::bio_endio(bio.as_ptr());
-        }
-    }
-
     /// Ends the bio.
     #[inline]
     pub(crate) fn end(self, result: Result) {
@@ -249,12 +237,6 @@ impl SimpleBio<'_> {
         let segments = unsafe { Segments::<'_, ()>::new(&self.0) };
 
         segments.is_one()
-    }
-
-    /// Ends the bio.
-    #[inline]
-    pub(crate) fn end(self, result: Result) {
-        self.0.end(result);
     }
 }
 

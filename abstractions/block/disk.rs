@@ -90,8 +90,7 @@ pub(crate) struct Limits {
     pub(crate) fua: bool,
     /// Most bios end before their submission returns.
     pub(crate) synchronous: bool,
-    /// The driver ends bios with `REQ_NOWAIT` by [`Bio::end_would_wait`] where it would have to
-    /// wait.
+    /// The driver ends bios with `REQ_NOWAIT` with [`EAGAIN`] where it would have to wait.
     pub(crate) nowait: bool,
     /// Submitters may poll for the end of bios. There is no work to do for them.
     pub(crate) poll: bool,

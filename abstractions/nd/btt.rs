@@ -5,8 +5,7 @@
 use super::{
     namespace::InfoAccess,
     Device,
-    Namespace,
-    Probed, //
+    Namespace, //
 };
 use crate::abstractions::{
     badblocks::BadblocksTable,
@@ -40,10 +39,10 @@ impl<Ctx: DeviceContext> Device<Ctx> {
 }
 
 impl InfoAccess<'_> {
-    /// Searches for the info block of a BTT. [`ENOMEM`].
-    pub(crate) fn probe_btt(&self) -> Result<Probed> {
+    /// Searches for the info block of a BTT; fails as [`Self::decline_if_found`] does.
+    pub(crate) fn decline_if_btt(&self) -> Result {
         // SAFETY: By the type invariant the lock of `dev` is held, and its namespace is enabled.
-        Self::claim(|| unsafe { bindings::nd_btt_probe(self.dev, self.ndns) })
+        Self::decline_if_found(|| unsafe { bindings::nd_btt_probe(self.dev, self.ndns) })
     }
 }
 

@@ -245,9 +245,9 @@ impl Bus<'_> {
     }
 
     fn set_while_room(&self, addresses: &Range<u64>, room: usize) -> bool {
-        let (start, len) = self.0.sectors(addresses);
-        let end = start.saturating_add(len);
-        let (reached, _) = self.0.badblocks().set_while_room(start..end, room);
+        let sectors = self.0.sectors(addresses);
+        let end = sectors.end;
+        let (reached, _) = self.0.badblocks().set_while_room(sectors, room);
 
         reached >= end
     }
@@ -270,7 +270,8 @@ impl Bus<'_> {
 
     /// Returns the first bad blocks of the region in the physical addresses `within`.
     fn first_badblocks(&self, within: &Range<u64>) -> Option<Range<u64>> {
-        let (start, len) = self.0.sectors(within);
+        let Range { start, end } = self.0.sectors(within);
+        let len = end.saturating_sub(start);
         let (first, count) = self.0.badblocks().entry_in(start, len)?;
         let address = |sector: u64| self.0.start().saturating_add(sector << SECTOR_SHIFT);
 
@@ -283,8 +284,7 @@ impl Bus<'_> {
     /// Removes the physical `addresses`, which are whole sectors, from the bad blocks of the
     /// region.
     pub(crate) fn clear_badblocks(&self, addresses: &Range<u64>) {
-        let (mut start, len) = self.0.sectors(addresses);
-        let end = start.saturating_add(len);
+        let Range { mut start, end } = self.0.sectors(addresses);
         let table = self.0.badblocks();
 
         // `badblocks_clear` keeps an entry that it has no room to split, and nothing would ever

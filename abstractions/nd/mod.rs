@@ -32,11 +32,7 @@ pub(crate) use self::{
     },
     namespace::{
         InfoAccess,
-        Namespace,
-        Probed, //
+        Namespace, //
     },
-    region::{
-        Flushed,
-        Region, //
-    }, //
+    region::Region, //
 };

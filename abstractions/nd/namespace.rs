@@ -10,7 +10,7 @@ use crate::abstractions::{
     badblocks::BadblocksTable,
     bindings,
     block::DiskName,
-    errno::is_eopnotsupp,
+    errno::eopnotsupp,
     iomem::Claim,
     memremap::{
         self,
@@ -37,14 +37,6 @@ use kernel::{
         SZ_8K, //
     }, //
 };
-
-/// The result of a search for an info block.
-pub(crate) enum Probed {
-    /// The info block was found, and libnvdimm has created a device that claims the namespace.
-    Claimed,
-    /// There is no such info block.
-    Unclaimed,
-}
 
 /// The end of the info block, in bytes from the start of the namespace (`info_block_reserve` in
 /// `nd.h`).
@@ -156,7 +148,7 @@ impl<'a> Namespace<'a, '_> {
         // libnvdimm reads no listed sector. Where nothing but the driver knows of errors, the
         // memory tells whether the info block can be read, if the copy survives a machine check
         // (`Memory::read_bytes`).
-        if cfg!(all(CONFIG_ARCH_HAS_COPY_MC, CONFIG_X86_64)) && !self.dev.region().has_commands() {
+        if cfg!(CONFIG_X86_64) && !self.dev.region().has_commands() {
             // SAFETY: By the type invariant it is valid, and its table is initialised while it is
             // enabled.
             unsafe { BadblocksTable::from_raw(&raw mut (*self.nsio()).bb) }
@@ -186,22 +178,24 @@ pub(crate) struct InfoAccess<'a> {
 }
 
 impl InfoAccess<'_> {
-    /// Calls `probe`, which searches for an info block.
+    /// Calls `probe`, which searches for an info block. [`ENXIO`] if it finds one: libnvdimm has
+    /// created a device that claims the namespace. `EOPNOTSUPP` if what it finds can't be served,
+    /// [`ENOMEM`].
     ///
     /// It returns [`ENOMEM`] without memory for a device, but [`ENODEV`] without memory for a copy
     /// of the info block (`devm_kzalloc` in `nd_btt_probe`, 7.2). A namespace with an info block
     /// must not be taken for a raw one then, so this tries a second time.
-    pub(super) fn claim(probe: impl Fn() -> c_int) -> Result<Probed> {
+    pub(super) fn decline_if_found(probe: impl Fn() -> c_int) -> Result {
         for _ in 0..2 {
             match to_result(probe()) {
-                Ok(()) => return Ok(Probed::Claimed),
+                Ok(()) => return Err(ENXIO),
                 // There is an info block that can't be served: the namespace is not free for
                 // another use.
-                Err(e) if is_eopnotsupp(e) || e == ENOMEM => return Err(e),
+                Err(e) if e == eopnotsupp() || e == ENOMEM => return Err(e),
                 Err(_) => (),
             }
         }
-        Ok(Probed::Unclaimed)
+        Ok(())
     }
 
     /// Returns where libnvdimm looks for an info block, in bytes from the start of the namespace
@@ -242,16 +236,16 @@ impl InfoAccess<'_> {
         Ok(result == 0)
     }
 
-    /// Searches for the info block of a pfn device. `EOPNOTSUPP` if it can't be served, [`ENOMEM`].
-    pub(crate) fn probe_pfn(&self) -> Result<Probed> {
+    /// Searches for the info block of a pfn device; fails as [`Self::decline_if_found`] does.
+    pub(crate) fn decline_if_pfn(&self) -> Result {
         // SAFETY: By the type invariant the lock of `dev` is held, and its namespace is enabled.
-        Self::claim(|| unsafe { bindings::nd_pfn_probe(self.dev, self.ndns) })
+        Self::decline_if_found(|| unsafe { bindings::nd_pfn_probe(self.dev, self.ndns) })
     }
 
-    /// Searches for the info block of a dax device. `EOPNOTSUPP` if it can't be served, [`ENOMEM`].
-    pub(crate) fn probe_dax(&self) -> Result<Probed> {
+    /// Searches for the info block of a dax device; fails as [`Self::decline_if_found`] does.
+    pub(crate) fn decline_if_dax(&self) -> Result {
         // SAFETY: By the type invariant the lock of `dev` is held, and its namespace is enabled.
-        Self::claim(|| unsafe { bindings::nd_dax_probe(self.dev, self.ndns) })
+        Self::decline_if_found(|| unsafe { bindings::nd_dax_probe(self.dev, self.ndns) })
     }
 
     /// Reads the info block of a pfn device, or creates and writes it.

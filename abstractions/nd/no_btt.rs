@@ -6,8 +6,7 @@
 use super::{
     namespace::InfoAccess,
     Device,
-    Namespace,
-    Probed, //
+    Namespace, //
 };
 use crate::abstractions::{
     badblocks::BadblocksTable,
@@ -38,8 +37,8 @@ impl<Ctx: DeviceContext> Device<Ctx> {
 
 impl InfoAccess<'_> {
     /// Does not search for the info block of a BTT.
-    pub(crate) fn probe_btt(&self) -> Result<Probed> {
-        Ok(Probed::Unclaimed)
+    pub(crate) fn decline_if_btt(&self) -> Result {
+        Ok(())
     }
 }
 

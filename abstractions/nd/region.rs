@@ -32,14 +32,6 @@ pub(crate) struct Region(Opaque<bindings::nd_region>);
 // are read here changes: `bb_state`, which is read by one volatile load.
 unsafe impl Sync for Region {}
 
-/// The state of a flush for a [`Bio`].
-pub(crate) enum Flushed<'a> {
-    /// The flush is complete. The caller gets the bio back.
-    Done(Bio<'a>, Result),
-    /// The flush continues in the background, and ends the bio.
-    Pending,
-}
-
 impl Region {
     pub(super) fn as_raw(&self) -> *mut bindings::nd_region {
         self.0.get()
@@ -57,23 +49,25 @@ impl Region {
         }
     }
 
-    /// Flushes like [`Self::flush`], but an asynchronous flush continues in the background and ends
-    /// the bio.
-    pub(crate) fn flush_for<'a>(&self, bio: Bio<'a>) -> Flushed<'a> {
+    /// Flushes like [`Self::flush`], then ends the bio. An asynchronous flush continues in the
+    /// background, and the provider ends the bio.
+    pub(crate) fn flush_then_end(&self, bio: Bio<'_>) {
         let bio = bio.into_raw();
 
         // SAFETY: By the type invariant the region is valid. `into_raw` has given up the bio, which
         // the provider owns from here on if it returns `NVDIMM_FLUSH_ASYNC`.
         let rc = unsafe { bindings::nvdimm_flush(self.as_raw(), bio.as_ptr()) };
         if rc == bindings::NVDIMM_FLUSH_ASYNC as c_int {
-            return Flushed::Pending;
+            return;
         }
         // SAFETY: The flush is not pending, so the provider has not taken the bio.
         let bio = unsafe { Bio::from_raw(bio) };
-        match rc {
-            0 => Flushed::Done(bio, Ok(())),
-            rc => Flushed::Done(bio, to_result(rc)),
-        }
+
+        bio.end(match rc {
+            // Success is inlined: `to_result` is a call.
+            0 => Ok(()),
+            rc => to_result(rc),
+        });
     }
 
     /// Returns whether writes need a flush to be durable. [`ENXIO`] if that is unknown.
@@ -138,8 +132,8 @@ impl Region {
         unsafe { (*self.as_raw()).ndr_start }
     }
 
-    /// Converts physical addresses to sectors of the region: the first one, and the number.
-    pub(super) fn sectors(&self, addresses: &Range<u64>) -> (u64, u64) {
+    /// Converts physical addresses to sectors of the region.
+    pub(super) fn sectors(&self, addresses: &Range<u64>) -> Range<u64> {
         let base = self.start();
         let start = addresses.start.saturating_sub(base) >> SECTOR_SHIFT;
         let end = addresses
@@ -147,7 +141,7 @@ impl Region {
             .saturating_sub(base)
             .div_ceil(SECTOR_SIZE.into());
 
-        (start, end.saturating_sub(start))
+        start..end
     }
 
     /// Wakes pollers of the region's `badblocks`.

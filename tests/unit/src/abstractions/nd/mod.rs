@@ -50,13 +50,6 @@ pub(crate) struct Region {
     pub(super) bus: bus::State,
 }
 
-/// The state of a flush for a bio.
-pub(crate) enum Flushed<'a> {
-    Done(Bio<'a>, Result),
-    #[expect(dead_code, reason = "no region here ends bios")]
-    Pending,
-}
-
 impl Region {
     /// Returns the time, which is another one at each call.
     pub(crate) fn now(&self) -> u64 {
@@ -99,8 +92,8 @@ impl Region {
         result
     }
 
-    pub(crate) fn flush_for<'a>(&self, bio: Bio<'a>) -> Flushed<'a> {
-        Flushed::Done(bio, self.serve())
+    pub(crate) fn flush_then_end(&self, bio: Bio<'_>) {
+        bio.end(self.serve());
     }
 
     pub(crate) fn flushes(&self) -> usize {
