@@ -147,11 +147,11 @@ impl<'bound> PmemDisk<'bound> {
             }
         }
 
-        let result = bio.account(|bio| match bio.len() {
-            // A flush without data: its sector is undefined.
+        let result = match bio.len() {
+            // A flush without data: its sector is undefined, and it is no write for the statistics.
             0 => Ok(()),
-            _ => retry_if_unmapped(|| self.transfer(bio)),
-        });
+            _ => bio.account(|bio| retry_if_unmapped(|| self.transfer(bio))),
+        };
 
         if result.is_ok() && bio.is_fua() {
             return self.flush.then_end(bio);
