@@ -28,6 +28,7 @@ use pattern::Pattern;
 use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 use steps::Step;
 use units::Size;
 
@@ -88,6 +89,9 @@ enum Command {
         /// Map read-only
         #[arg(long)]
         read_only: bool,
+        /// Repeat for this many seconds: map, do the steps, unmap
+        #[arg(long, value_name = "SECONDS")]
+        seconds: Option<u64>,
         /// The steps, in order
         #[arg(value_name = "STEP", required = true)]
         steps: Vec<Step>,
@@ -246,11 +250,19 @@ fn run(command: Command) -> Result<usize> {
             seed,
             map,
             read_only,
+            seconds,
             steps,
-        } => steps::follow(
-            &mut MappedFile::new(&area, &map, !read_only, seed.pattern())?,
-            &steps,
-        ),
+        } => {
+            let end = seconds.map(|seconds| Instant::now() + Duration::from_secs(seconds));
+            let mut failed = 0;
+            loop {
+                let mut file = MappedFile::new(&area, &map, !read_only, seed.pattern())?;
+                failed += steps::follow(&mut file, &steps)?;
+                if end.is_none_or(|end| Instant::now() >= end) {
+                    break Ok(failed);
+                }
+            }
+        }
         Command::Phys { area } => {
             println!("{:#x}", mapped::physical_address(&area)?);
             Ok(0)

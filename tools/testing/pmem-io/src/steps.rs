@@ -5,6 +5,7 @@
 use crate::mapped::{MappedFile, Pages, differences};
 use abstractions::Mapping;
 use abstractions::pinning::{self, Advice, Pinned};
+use abstractions::process::die_with_parent;
 use abstractions::sigbus;
 use anyhow::{Context, Result, bail, ensure};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -16,7 +17,7 @@ use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::str::FromStr;
 use std::thread;
 use units::{PAGE, Size};
@@ -70,6 +71,7 @@ enum Act {
     Unmap(PageRange),
     Advise(Advice, PageRange),
     Lock,
+    Fork,
     Sigbus,
     Smaps(String),
     Status(String),
@@ -101,6 +103,7 @@ Steps, each of which prints a line. RANGE is START+LENGTH, such as 2M+64K; the d
   huge, no-huge        madvise(2) with MADV_HUGEPAGE, MADV_NOHUGEPAGE
   poison=RANGE         madvise(2) with MADV_HWPOISON
   lock                 mlock(2)
+  fork                 fork(2); the child maps the file as well and loads from each page
   sigbus               print the number of SIGBUS that no access raised, and the last one
   smaps=FIELD          print a line of /proc/self/smaps about the mapping
   status=FIELD         print a line of /proc/self/status
@@ -150,6 +153,7 @@ impl FromStr for Step {
                     "huge" => Act::Advise(Advice::Huge, PageRange(None)),
                     "no-huge" => Act::Advise(Advice::NoHuge, PageRange(None)),
                     "lock" => Act::Lock,
+                    "fork" => Act::Fork,
                     "sigbus" => Act::Sigbus,
                     "vmsplice" => Act::Vmsplice,
                     "process-write" => Act::ProcessWrite,
@@ -236,6 +240,16 @@ impl MappedFile {
             }
             Act::Lock => {
                 self.mapping.lock()?;
+                "ok".into()
+            }
+            Act::Fork => {
+                let mut child = Command::new("/proc/self/exe");
+                child.arg("map-read").arg(&self.path);
+                child.args(["--offset", &self.offset.to_string()]);
+                child.args(["--length", &self.mapping.len().to_string()]);
+                // With what runs between fork and exec, the kernel copies the address space.
+                let status = die_with_parent(&mut child).stdout(Stdio::null()).status()?;
+                ensure!(matches!(status.code(), Some(0 | 3)), "the child: {status}");
                 "ok".into()
             }
             Act::Sigbus => match sigbus::notices() {
