@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# Mutated info blocks, maps and logs, with right checksums as a rule, are probed without a report, and as recorded.
+# Mutated info blocks, maps and logs, with right checksums as a rule, are probed and written through without a report, as recorded.
 #
 # The same images for both drivers. SEED, COUNT, FIRST and ONLY in the environment select others; `make fuzz` tries
 # more.

@@ -261,7 +261,7 @@ fn header(offset: usize, length: usize) -> Vec<u8> {
     [(offset as u32).to_le_bytes(), (length as u32).to_le_bytes()].concat()
 }
 
-/// Returns the capacity of a disk in sectors, and checks it. Behind it are the errors of reads at both ends.
+/// Returns the capacity of a disk in sectors, and checks it. Behind it are the errors of accesses to both ends.
 fn capacity(disk: &Path, size: u64) -> Result<String> {
     let name = disk.file_name().context("the disk has no name")?;
     let path = Path::new("/dev").join(name);
@@ -274,31 +274,65 @@ fn capacity(disk: &Path, size: u64) -> Result<String> {
     if sectors < 8 {
         return Ok(sectors.to_string());
     }
-    let file = open(&path)?;
-    let mut buffer = DirectBuffer::new(4096);
+    let writable = read_number(&disk.join("ro"))? == 0;
+    let file = open(&path, writable)?;
     let mut text = sectors.to_string();
-    for (place, at) in [("start", 0), ("end", sectors * 512 - 4096)] {
-        // A read that fails is an answer; one that is short is none.
-        match file.read_at(buffer.bytes(), at) {
-            Ok(length) => ensure!(
-                length == 4096,
-                "{}: {length} bytes read at {at}",
-                path.display()
-            ),
-            Err(error) => text.push_str(&format!(
-                " ({place}: error {})",
-                error.raw_os_error().unwrap_or(0)
-            )),
+    for (place, at) in [("start", 0), ("end", sectors * 512 - END as u64)] {
+        let result = match writable {
+            true => write_and_restore(&file, at),
+            false => read_end(&file, at).map(|_| ()),
+        };
+        // An access that fails is an answer; one that is short, or other data than was written, is none.
+        if let Err(error) = result {
+            let errno = error.downcast_ref().and_then(io::Error::raw_os_error);
+            let errno = errno
+                .ok_or(error)
+                .with_context(|| path.display().to_string())?;
+            text.push_str(&format!(" ({place}: error {errno})"));
         }
+    }
+    if !writable {
+        text.push_str(" (read-only)");
     }
     Ok(text)
 }
 
+/// Bytes at an end of a disk.
+const END: usize = 4096;
+
+fn read_end(file: &File, at: u64) -> Result<Vec<u8>> {
+    let mut buffer = DirectBuffer::new(END);
+    let length = file.read_at(buffer.bytes(), at)?;
+    ensure!(length == END, "{length} bytes read at {at}");
+    Ok(buffer.bytes().to_vec())
+}
+
+fn write_end(file: &File, at: u64, bytes: &[u8]) -> Result<()> {
+    let mut buffer = DirectBuffer::new(END);
+    buffer.bytes().copy_from_slice(bytes);
+    let length = file.write_at(buffer.bytes(), at)?;
+    ensure!(length == END, "{length} bytes written at {at}");
+    Ok(())
+}
+
+/// Reads the bytes, writes others, checks that these are read then, and writes the first ones again.
+fn write_and_restore(file: &File, at: u64) -> Result<()> {
+    let before = read_end(file, at)?;
+    let inverse: Vec<u8> = before.iter().map(|byte| !byte).collect();
+    write_end(file, at, &inverse)?;
+    ensure!(
+        read_end(file, at)? == inverse,
+        "what is read at {at} is not what was written"
+    );
+    write_end(file, at, &before)
+}
+
 /// Opens a disk past the page cache; waits for its file.
-pub fn open(path: &Path) -> Result<File> {
+pub fn open(path: &Path, write: bool) -> Result<File> {
     let mut options = OpenOptions::new();
     options
         .read(true)
+        .write(write)
         .custom_flags(OFlags::DIRECT.bits() as i32);
     let mut waited = Duration::ZERO;
     loop {

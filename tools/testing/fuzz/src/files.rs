@@ -319,7 +319,7 @@ fn compare_disk(disk: &Path, random: &mut Rng) -> Result<usize> {
         }
     }
     let node = Path::new("/dev").join(disk.file_name().unwrap_or_default());
-    let file = open(&node)?;
+    let file = open(&node, false)?;
     // With logical blocks larger than a sector, only whole ones are read.
     let block = read_number(&disk.join("queue/logical_block_size"))?;
     let unit = block / SECTOR;

@@ -16,6 +16,8 @@ use units::Size;
 
 /// The memory of the guest.
 const MEMORY: &str = "/dev/mem";
+/// What is in the page behind the namespace, which is reserved as well.
+const BEHIND: [u8; 4096] = [0xa5; 4096];
 
 #[derive(Args)]
 pub struct Images {
@@ -87,7 +89,7 @@ impl Images {
 
 impl Target {
     /// Lets the drivers probe the sample with these mutations; returns what they made of it. The region is disabled before
-    /// and after.
+    /// and after. Fails if they change what is behind the namespace.
     fn probe(&self, mutations: &[Mutation], size: u64) -> Result<String> {
         for range in self.sample.metadata() {
             self.put(range.start, &self.sample.memory[range])?;
@@ -95,9 +97,14 @@ impl Target {
         for mutation in mutations {
             self.put(mutation.offset, &mutation.bytes)?;
         }
+        self.put(self.sample.memory.len(), &BEHIND)?;
         self.region.enable()?;
         let state = self.region.state(size);
         self.region.disable()?;
+        let mut behind = [0; BEHIND.len()];
+        let at = self.start + size;
+        self.memory.read_exact_at(&mut behind, at).context(MEMORY)?;
+        ensure!(behind == BEHIND, "a disk reaches behind its namespace");
         state
     }
 
