@@ -68,7 +68,7 @@ until has_copy; do kill -0 "$walker"; done
 kill -STOP "$walker"
 check "umount during the search" umount "$MNT"
 kill -CONT "$walker"
-check "the file system is not in use any more" wait_for 2 is_inactive
+check "the file system is not in use any more" wait_for 20 is_inactive
 status=0
 wait "$walker" || status=$?
 walker=

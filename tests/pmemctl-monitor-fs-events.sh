@@ -3,6 +3,7 @@
 # pmemctl names a file by the kernel's own reports and by parent pointers, without a walk over the file system.
 #
 # XFS with parent pointers; XFS without a reverse map, by its health monitor; ext4, by fanotify.
+# expect-splat: at __xfs_healthmon_insert+
 # vm: --bare --e820 352M@512M
 # timeout: 240
 . "$(dirname "$0")/lib/test.sh"

@@ -3,6 +3,7 @@
 # pmemctl monitor reports each new error within two seconds: the file, the offset, and the processes that map it.
 #
 # As text, JSON and to a hook; on ext4 and XFS; before any process touches the page; while disks come and go.
+# expect-splat: at __xfs_healthmon_insert+
 # vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
 # timeout: 300
 . "$(dirname "$0")/lib/test.sh"
