@@ -137,12 +137,30 @@ impl<'bound> Flush<'bound> {
 }
 
 /// Flushes the region when dropped, after its last user is gone.
-pub(crate) struct LastFlush<'bound>(pub(crate) Flush<'bound>);
+pub(crate) struct LastFlush<'bound> {
+    flush: Flush<'bound>,
+    dev: &'bound Device,
+}
+
+impl<'bound> LastFlush<'bound> {
+    pub(crate) fn new(flush: Flush<'bound>, dev: &'bound Device) -> Self {
+        Self { flush, dev }
+    }
+
+    /// Makes all earlier writes durable. A failure is logged: nobody is left to report it to.
+    pub(crate) fn now(&self) {
+        if self.flush.now().is_err() {
+            dev_warn!(
+                self.dev,
+                "the last flush failed: what was written since the one before may be lost\n"
+            );
+        }
+    }
+}
 
 impl Drop for LastFlush<'_> {
     fn drop(&mut self) {
-        // Best effort: nobody is left to report a failure to, and the provider logs it.
-        let _ = self.0.now();
+        self.now();
     }
 }
 

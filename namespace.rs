@@ -164,7 +164,7 @@ impl<'bound> BoundNamespace<'bound> {
         Ok(Self {
             inject: control.add_inject_file(bound, scope),
             mode: Mode::Sector(btt),
-            flush: LastFlush(Flush::new(bound.region())),
+            flush: LastFlush::new(Flush::new(bound.region()), bound.as_ref()),
             control,
             memory_errors,
         })
@@ -220,7 +220,7 @@ impl<'bound> BoundNamespace<'bound> {
         Ok(Self {
             inject: control.add_inject_file(bound, scope),
             mode: Mode::Mapped { dax, disk },
-            flush: LastFlush(flush),
+            flush: LastFlush::new(flush, bound.as_ref()),
             control,
             memory_errors,
         })
@@ -233,8 +233,7 @@ impl<'bound> BoundNamespace<'bound> {
 
     /// Makes all writes durable before the machine goes down.
     pub(crate) fn shut_down(&self) {
-        // Best effort, as at unbind: nobody is left to report a failure to.
-        let _ = self.flush.0.now();
+        self.flush.now();
     }
 
     /// Handles a change of the region.

@@ -77,8 +77,11 @@ fn interleave() -> usize {
     assert_eq!(ended.load(Ordering::Relaxed), THREADS[1] as u64 * REQUESTS);
     let flushes = region.flushes();
 
-    drop(LastFlush(Flush::clone(&flush)));
+    let unbound = leak(Device::default());
+
+    drop(LastFlush::new(Flush::clone(&flush), unbound));
     assert_eq!(region.flushes(), flushes + 1);
+    assert_eq!(unbound.messages().len(), usize::from(region.has_failed()));
     check_messages(&device.messages());
     flushes
 }

@@ -100,6 +100,13 @@ impl Region {
         self.flushes.lock().expect("no panic").len()
     }
 
+    /// Returns whether the newest flush has failed.
+    pub(crate) fn has_failed(&self) -> bool {
+        let flushes = self.flushes.lock().expect("no panic");
+
+        flushes.last().is_some_and(|(.., result)| result.is_err())
+    }
+
     /// Fails unless one flush started after a request had arrived, has ended, and had this result.
     pub(crate) fn check(&self, arrived: u64, result: Result) {
         let flushes = self.flushes.lock().expect("no panic");
