@@ -4,29 +4,32 @@
 #
 # With mce=0, the processors don't wait for each other in the handler: at this load, emulated ones sometimes wait there until the
 # kernel panics, with either driver.
-# vm: --bare --nvdimm size=512M,labels --cpus 2 --append mce=0
+# vm: --bare --nvdimm size=1G,labels --cpus 2 --append mce=0
 # timeout: 300
 . "$(dirname "$0")/lib/test.sh"
-. "$(dirname "$0")/lib/mce-inject.sh"
 
-STRIDE=$((256 << 10))
-PAGES=8
+# A page in each of four huge pages: recovery finds the processes that map a huge page for its first failure only.
+STRIDE=$(((2 << 20) + (64 << 10)))
+SIZE=8M
+PAGES=4
 
 cleanup() {
 	stop_processes
 	echo 0 >/proc/sys/vm/memory_failure_early_kill
 	umount $MNT 2>/dev/null
-	forget_errors "$disk"
+	for disk in $disks; do
+		forget_errors "$disk"
+	done
 	unload_driver
 	rm -f /tmp/changes.*
 }
 
-# start_changing FILE STEPS…: starts two processes that map 2 MiB of a file, do this to the mapping, and unmap it, again and again.
+# start_changing FILE STEPS…: starts two processes that map a file, do this to the mapping, and unmap it, again and again.
 start_changing() {
 	changed=$1 step=${2%%=*}
 	shift
 	for number in 1 2; do
-		pmem-io map "$changed" --length 2M --populate --seconds 600 "$@" >/tmp/changes.$number 2>&1 &
+		pmem-io map "$changed" --length $SIZE --populate --seconds 600 "$@" >/tmp/changes.$number 2>&1 &
 		processes="$processes $!"
 	done
 	for number in 1 2; do
@@ -39,12 +42,16 @@ has_repeated() {
 	[ "$(grep -c "^$2: " "/tmp/changes.$1")" -ge 2 ]
 }
 
-# start_truncating FILE: starts to truncate the file to nothing and to allocate it again, again and again.
+# start_truncating FILE: starts to truncate the file to its first half and to make it whole again, again and again.
 start_truncating() {
-	while :; do
-		truncate -s 0 "$1"
-		fallocate -l 2M "$1"
-	done &
+	(
+		# Not in the middle of a change.
+		trap 'exit 0' TERM
+		while :; do
+			truncate -s 4M "$1"
+			truncate -s $SIZE "$1"
+		done
+	) &
 	processes="$processes $!"
 }
 
@@ -66,22 +73,39 @@ all_are_at_work() {
 	done
 }
 
-# fail_pages: injects a machine check in every 64th page from address $start on, each after the last one is handled.
-fail_pages() {
+# find_pages FILE: finds the addresses of four pages of the file: $pages.
+find_pages() {
+	pages=
 	for page in $(seq 0 $((PAGES - 1))); do
-		host mce $((start + page * STRIDE))
+		pages="$pages $(($(pmem-io phys "$1" --offset $((page * STRIDE)))))"
+	done
+}
+
+# fail_pages: injects a machine check in each of these pages.
+fail_pages() {
+	dmesg -C
+	for page in $pages; do
+		host mce "$page"
+		# The processors handle one at a time.
 		sleep 0.1
 	done
 }
 
-none_is_unlisted() {
-	first=$(((start - base) / STRIDE))
-	[ -z "$(unlisted_pages "/sys/block/$disk/badblocks" $STRIDE $first $((first + PAGES)))" ]
+# all_are_listed: each of these pages is.
+all_are_listed() {
+	for page in $pages; do
+		grep -q "^$(((page - base) / 512)) 8$" "/sys/block/$disk/badblocks" || return
+	done
 }
 
-# new_file NAME: makes a file of 2 MiB, in one piece and at a multiple of 2 MiB.
+# processes_are_told: recovery has found one that maps a page.
+processes_are_told() {
+	dmesg | grep -q 'Sending SIGBUS to pmem-io'
+}
+
+# new_file NAME: makes a file, of pieces of 2 MiB that can be mapped by huge pages.
 new_file() {
-	fallocate -l 2M "$MNT/$1"
+	fallocate -l $SIZE "$MNT/$1"
 	pmem-io map-write "$MNT/$1"
 }
 
@@ -90,22 +114,23 @@ refused_pages() {
 	pmem-io map-verify "$1" | sed 's/page \(.* code .*\) lsb .*/\1/'
 }
 
-every_64th() {
-	seq 0 64 511 | sed 's/$/ code 4/'
+bad_pages() {
+	seq 0 $((STRIDE / 4096)) $(((PAGES - 1) * STRIDE / 4096)) | sed 's/$/ code 4/'
 }
 
-# test_change NAME STEPS…: 5 subtests: machine checks while two processes do this to their mappings of a file.
+# test_change NAME STEPS…: 6 subtests: machine checks while two processes do this to their mappings of a file.
 test_change() {
 	name="$fs_type, $1" file=$MNT/$1
 	shift
+	find_pages "$file"
 	start_changing "$file" "$@"
-	start=$(($(pmem-io phys "$file")))
 	fail_pages
-	check "$name: all pages are listed" wait_for 10 none_is_unlisted
+	check "$name: all pages are listed" wait_for 10 all_are_listed
+	check "$name: processes are told" wait_for 10 processes_are_told
 	check "$name: the processes go on" all_are_at_work
 	stop_processes
 	check_fails "$name: they have read nothing but good data" grep '^byte ' /tmp/changes.1 /tmp/changes.2
-	is "$name: a new mapping loses these pages alone" "$(refused_pages "$file")" "$(every_64th)"
+	is "$name: a new mapping loses these pages alone" "$(refused_pages "$file")" "$(bad_pages)"
 	check_written "$name" "$file"
 }
 
@@ -121,14 +146,20 @@ check_written() {
 # test_truncate: 3 subtests: the same while the file is truncated.
 test_truncate() {
 	name="$fs_type, truncate" file=$MNT/truncate
-	# The address of its blocks, which it may lose.
-	start=$(($(pmem-io phys "$file")))
-	start_changing "$file" load
+	if [ "$fs_type:$DRIVER" = xfs:nd_pmem ]; then
+		for row in "the processes go on" "the file is written and read" "the file system is intact"; do
+			skip "$name: $row" "the kernel crashes with C, when XFS zeroes a block whose page is unmapped"
+		done
+		return
+	fi
+	# Of half of them the blocks change.
+	find_pages "$file"
+	start_changing "$file" store
 	start_truncating "$file"
 	fail_pages
 	check "$name: the processes go on" all_are_at_work
 	stop_processes
-	fallocate -l 2M "$file"
+	truncate -s $SIZE "$file"
 	check_written "$name" "$file"
 	check "$name: the file system is intact" fs_is_intact
 }
@@ -146,24 +177,29 @@ fs_is_intact() {
 }
 
 need pmem-io xfs_repair
-processes=
-plan 46
+processes= disks=
+plan 54
 load_driver
-disk=$(labelled_disk -m fsdax -M mem)
-base=$(($(cat "/sys/block/$disk/device/resource")))
-[ "$DRIVER" != rust_pmem ] || echo 1 >"/sys/block/$disk/errors/overwrite_heals"
+# C repairs nothing, so each file system has a disk of its own.
+disks=$(labelled_disk -m fsdax -M mem -s 448M)
+disks="$disks $(make_namespace -r "$(labelled_region)" -m fsdax -M mem -s 448M | jq -r .blockdev)"
 echo 1 >/proc/sys/vm/memory_failure_early_kill
 
-for type in ext4 xfs; do
-	make_fs $type "$disk"
+for disk in $disks; do
+	base=$(($(cat "/sys/block/$disk/device/resource")))
+	[ "$DRIVER" != rust_pmem ] || echo 1 >"/sys/block/$disk/errors/overwrite_heals"
+	case $disk in
+	"${disks%% *}") fs_type=ext4 ;;
+	*) fs_type=xfs ;;
+	esac
+	make_fs $fs_type "$disk"
 	mount_dax "$disk"
 	for name in fork protect discard unmap truncate bystander; do
 		new_file $name
 	done
 	test_change fork fork verify
-	test_change protect store read-only=0+2M writable
+	test_change protect store read-only=0+2M verify writable
 	test_change discard forget verify
-	test_change unmap unmap=1M+1M verify=0+1M
+	test_change unmap unmap=4M+4M verify=0+4M
 	test_truncate
-	forget_errors "$disk"
 done
