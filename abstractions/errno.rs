@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Error codes that `kernel::error::code` does not have.
+//! Error codes that `kernel::error::code` of Linux 7.2 does not have.
 
 use kernel::prelude::*;
 

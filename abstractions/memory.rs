@@ -100,11 +100,7 @@ impl<'bound, H: MemoryFailure + 'bound> Memory<'bound, H> {
         scope: &'bound Scope<'bound>,
     ) -> Result<Self> {
         let range = layout.range();
-        let offset = usize::try_from(data_offset).map_err(|_| ENXIO)?;
-        let len = len_of(&range)?
-            .checked_sub(offset)
-            .filter(|len| *len > 0)
-            .ok_or(ENXIO)?;
+        let mapped = len_of(&range)?;
         let claimed = claim.range();
 
         if range.start() < claimed.start() || range.end() > claimed.end() {
@@ -115,6 +111,11 @@ impl<'bound, H: MemoryFailure + 'bound> Memory<'bound, H> {
                 return Err(EINVAL);
             }
         }
+        let offset = usize::try_from(data_offset).map_err(|_| ENXIO)?;
+        let len = mapped
+            .checked_sub(offset)
+            .filter(|len| *len > 0)
+            .ok_or(ENXIO)?;
         let mapping = DevPagemap::new(layout, node, claim, failure, scope)?;
 
         // INVARIANT: `mapping` has `len` bytes mapped behind the first `offset` until it is dropped.

@@ -182,7 +182,7 @@ impl InfoAccess<'_> {
     /// created a device that claims the namespace. `EOPNOTSUPP` if what it finds can't be served,
     /// [`ENOMEM`].
     ///
-    /// It returns [`ENOMEM`] without memory for a device, but [`ENODEV`] without memory for a copy
+    /// `probe` returns [`ENOMEM`] without memory for a device, but [`ENODEV`] without memory for a copy
     /// of the info block (`devm_kzalloc` in `nd_btt_probe`, 7.2). A namespace with an info block
     /// must not be taken for a raw one then, so this tries a second time.
     pub(super) fn decline_if_found(probe: impl Fn() -> c_int) -> Result {

@@ -95,7 +95,8 @@ impl Region {
     /// Returns the devices that are bound to a driver, and the disks with their capacity, as one line. Numbers
     /// that differ from one probe to the next are left out.
     ///
-    /// Fails if a disk is larger than `size` bytes, or than libnvdimm says of its device, or a read of it is short. The size of
+    /// Fails if a disk is larger than `size` bytes, or than libnvdimm says of its device, if a read or write of
+    /// one of its ends is short, or if other data is read than was written. What the ends had is written again. The size of
     /// a disk in sector mode is not checked: nd_btt believes any `external_nlba`.
     pub fn state(&self, size: u64) -> Result<String> {
         let mut state = Vec::new();
