@@ -330,7 +330,8 @@ impl<'bound> Group<'bound> {
     /// Flushes once. Logs a flush that takes long.
     #[inline(never)]
     fn flush_region(&self) -> Result {
-        // The provider allocates its request, and this may be in the middle of submit_bio().
+        // The provider allocates its request (7.2: with I/O), and this may be in the middle of
+        // submit_bio().
         let flush = || reclaim::without_io(|| self.region.flush());
         let result = Watchdog::watch(&self.watchdog, SLOW, flush);
 
@@ -369,10 +370,11 @@ impl Job for Group<'_> {
     }
 }
 
-/// Before virtio-pmem suspends, it waits for the bios that it has; it does not know of those that
-/// share a flush. Threads that wait for a flush keep the system awake, except those that are not
-/// frozen (kthreads of an NVMe target or of dm-writecache): with these, virtio-pmem may suspend in
-/// the middle of a flush, with any driver.
+/// Before virtio-pmem suspends, it waits for the bios that it has (7.2; in 7.3 it fails them, and
+/// any flush under way, with EIO); it does not know of those that share a flush. Threads that wait
+/// for a flush keep the system awake, except those that are not frozen (kthreads of an NVMe target
+/// or of dm-writecache): with these, virtio-pmem may suspend in the middle of a flush, with any
+/// driver.
 impl SuspendHandler for Group<'_> {
     fn prepare(&self) {
         let mut state = self.state.lock();

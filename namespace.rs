@@ -378,7 +378,7 @@ impl Mapping {
 /// Clears poison in the memory for `struct page`s, which has no data, if the bus can. [`ENOMEM`].
 ///
 /// libnvdimm has cleared what it found there. It looks at the region's bad blocks, which may be
-/// full, and (7.2) at other sectors of these if the namespace does not begin where the region does.
+/// full, and (7.2, 7.3) at other sectors of these if the namespace does not begin where the region does.
 fn clear_memmap(dev: &Device<Core<'_>>, memmap: &Range<u64>) -> Result {
     if !dev.region().has_clear_error() {
         return Ok(());

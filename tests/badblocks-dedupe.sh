@@ -5,8 +5,8 @@
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/reflink.sh"
 
-# dedupe: deduplicates equal blocks, and prints whether the first and the last block are shared then. The kernel may
-# return an error or, because it loses the error of the comparison, one byte deduplicated.
+# dedupe: deduplicates equal blocks, and prints whether the first and the last block are shared then. The kernel
+# returns an error (7.3) or, because it loses the error of the comparison, that all was deduplicated (7.2).
 dedupe() {
 	xfs_io -c "dedupe $MNT/one 0 0 1048576" $MNT/twin >/tmp/dedupe 2>&1 || :
 	sed 's/^/# /' /tmp/dedupe >&2

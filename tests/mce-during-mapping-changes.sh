@@ -177,7 +177,7 @@ fs_is_intact() {
 }
 
 need pmem-io xfs_repair
-processes= disks=
+processes="" disks=""
 plan 54
 load_driver
 # C repairs nothing, so each file system has a disk of its own.

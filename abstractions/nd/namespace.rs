@@ -183,7 +183,7 @@ impl InfoAccess<'_> {
     /// [`ENOMEM`].
     ///
     /// `probe` returns [`ENOMEM`] without memory for a device, but [`ENODEV`] without memory for a copy
-    /// of the info block (`devm_kzalloc` in `nd_btt_probe`, 7.2). A namespace with an info block
+    /// of the info block (`devm_kzalloc` in `nd_btt_probe`, 7.2, 7.3). A namespace with an info block
     /// must not be taken for a raw one then, so this tries a second time.
     pub(super) fn decline_if_found(probe: impl Fn() -> c_int) -> Result {
         for _ in 0..2 {
@@ -256,7 +256,7 @@ impl InfoAccess<'_> {
     /// [`EBUSY`] if it is so inconsistent that libnvdimm can't look at the memmap.
     ///
     /// libnvdimm writes over bad blocks of the region in the memmap until there are none
-    /// (`nd_pfn_clear_memmap_errors`, 7.2). On a bus without a command to clear errors nothing
+    /// (`nd_pfn_clear_memmap_errors`, 7.2, 7.3). On a bus without a command to clear errors nothing
     /// removes them, and it would not return. So there must be none in the namespace then, for any
     /// driver. For a namespace that does not begin where the region does, it looks in front of it
     /// as well, and writes to addresses in front of its mapping: on any bus, the region must have

@@ -350,7 +350,7 @@ static int provider_flush(struct nd_region *region, struct bio *bio)
 }
 
 /*
- * What virtio_pmem does when it is suspended: waits for the bios that it has. Then
+ * What virtio_pmem of 7.2 does when it is suspended: waits for the bios that it has. Then
  * there may be bios for a second, and the system stays awake.
  */
 static int sleep_event(struct notifier_block *nb, unsigned long event, void *data)
