@@ -22,7 +22,7 @@ check_unchanged() {
 }
 
 mce_is_handled() {
-	dmesg | grep -q "Memory failure: $(printf '0x%x' $((address >> 12))): recovery action"
+	dmesg | grep -q "Memory failure: $(printf '0x%x' $((address >> 12))): recovery action for .*: Recovered"
 }
 
 other_is_listed() {

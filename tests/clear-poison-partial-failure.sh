@@ -132,7 +132,8 @@ provider bad "$AT+16K"
 # The driver decides how much it writes before it fails.
 pmem-io pwrite $MNT/file --offset 400K --length 16K --seed 2 >/tmp/answer 2>&1 || :
 sed 's/^/# DAX: /' /tmp/answer
-check_fails "not cleared, DAX file: not all of it counts as written" grep -qx 16384 /tmp/answer
+check "not cleared, DAX file: not all of it counts as written" \
+	grep -qE '^(0|4096|8192|12288)$|\(os error (5|14)\)$' /tmp/answer
 is "not cleared, DAX file: the third page is bad" "$(page_state 2)" untouched
 for page in 0 1; do
 	at=$((409600 + page * 4096))

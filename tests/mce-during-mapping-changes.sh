@@ -143,11 +143,11 @@ check_written() {
 	fi
 }
 
-# test_truncate: 3 subtests: the same while the file is truncated.
+# test_truncate: 4 subtests: the same while the file is truncated.
 test_truncate() {
 	name="$fs_type, truncate" file=$MNT/truncate
 	if [ "$fs_type:$DRIVER" = xfs:nd_pmem ]; then
-		for row in "the processes go on" "the file is written and read" "the file system is intact"; do
+		for row in "memory fails" "the processes go on" "the file is written and read" "the file system is intact"; do
 			skip "$name: $row" "the kernel crashes with C, when XFS zeroes a block whose page is unmapped"
 		done
 		return
@@ -157,6 +157,7 @@ test_truncate() {
 	start_changing "$file" store
 	start_truncating "$file"
 	fail_pages
+	check "$name: memory fails" wait_for 10 sh -c "dmesg | grep -q 'Memory failure: '"
 	check "$name: the processes go on" all_are_at_work
 	stop_processes
 	truncate -s $SIZE "$file"
@@ -178,7 +179,7 @@ fs_is_intact() {
 
 need pmem-io xfs_repair
 processes="" disks=""
-plan 54
+plan 56
 load_driver
 # C repairs nothing, so each file system has a disk of its own.
 disks=$(labelled_disk -m fsdax -M mem -s 448M)

@@ -76,6 +76,14 @@ kill_at_each() {
 		number=$((number + 1)) killed=0
 		make_bad
 		repair strace -f -qq -o /dev/null -e trace="$1" -e inject="$1:signal=KILL:when=$number" || killed=$?
+		case $killed in
+		0 | 137) ;;
+		*)
+			echo "at call $number it was not killed, but failed (status $killed):"
+			cat /tmp/output
+			return 1
+			;;
+		esac
 		check_state || return
 		[ "$(stat -c %s "$file")" = $SIZE ] || truncate -s $SIZE "$file"
 		repair || {

@@ -58,7 +58,7 @@ mce_is_handled() {
 }
 
 recovery_done() {
-	dmesg | grep -q "Memory failure: 0x$1: recovery action for "
+	dmesg | grep -q "Memory failure: 0x$1: recovery action for .*: Recovered"
 }
 
 plan 21

@@ -52,6 +52,11 @@ const SIGNS: &[&str] = &[
     "freeing invalid memtype",
     "Could not invalidate pfn",
     "truncate capacity from",
+    // A broken entry of a page table (mm/pgtable-generic.c).
+    ": bad pmd ",
+    ": bad pud ",
+    ": bad p4d ",
+    ": bad pgd ",
     "hard LOCKUP",
     TRACE,
     ARM64_TRACE,
