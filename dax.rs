@@ -58,9 +58,9 @@ impl Operations for Media<'_> {
     /// Without bad blocks, returns all pages to the end of the device, however many are asked for.
     ///
     /// With bad blocks, a normal access gets what it asks for, or an error if a bad block is in it:
-    /// several callers in `fs/dax.c` (7.2, 7.3) copy or compare as many pages as they have asked for,
-    /// and do not look at how many they got. A recovery write gets the pages before the first bad
-    /// one, or that page alone.
+    /// several callers in `fs/dax.c` (7.2, 7.3) copy or compare as many pages as they have asked
+    /// for, and do not look at how many they got. A recovery write gets the pages before the first
+    /// bad one, or that page alone.
     #[inline]
     fn direct_access(&self, offset: u64, pages: u64, access: Access) -> Result<Translation<'_>> {
         if self.badblocks().is_clean() {

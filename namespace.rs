@@ -263,9 +263,9 @@ fn follow_read_only(btt: &Btt<'_>, dev: &Device<Core<'_>>) {
 fn decline_if_claimed(dev: &Device<Core<'_>>, ns: &Namespace<'_, '_>) -> Result {
     let info = ns.enable()?;
 
-    info.decline_if_btt()?;
-    info.decline_if_pfn()?;
-    info.decline_if_dax()?;
+    info.ensure_no_btt()?;
+    info.ensure_no_pfn()?;
+    info.ensure_no_dax()?;
     refuse_if_unreadable(dev, ns, &info)
 }
 
@@ -378,7 +378,8 @@ impl Mapping {
 /// Clears poison in the memory for `struct page`s, which has no data, if the bus can. [`ENOMEM`].
 ///
 /// libnvdimm has cleared what it found there. It looks at the region's bad blocks, which may be
-/// full, and (7.2, 7.3) at other sectors of these if the namespace does not begin where the region does.
+/// full, and (7.2, 7.3) at other sectors of these if the namespace does not begin where the region
+/// does.
 fn clear_memmap(dev: &Device<Core<'_>>, memmap: &Range<u64>) -> Result {
     if !dev.region().has_clear_error() {
         return Ok(());

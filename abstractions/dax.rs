@@ -226,8 +226,8 @@ impl<T: Operations> DaxDevice<T> {
 
     /// Creates a device that is not synchronous.
     ///
-    /// When `alloc_dax` of Linux 7.2 and 7.3 reuses a freed inode, it keeps the flags of the old device,
-    /// and `DAXDEV_SYNC` can't be cleared: `MAP_SYNC` would be granted where a store is not
+    /// When `alloc_dax` of Linux 7.2 and 7.3 reuses a freed inode, it keeps the flags of the old
+    /// device, and `DAXDEV_SYNC` can't be cleared: `MAP_SYNC` would be granted where a store is not
     /// durable. So this keeps such devices until it gets one without the flag. `EOPNOTSUPP` if it
     /// gets none.
     fn alloc_asynchronous(ops: Arc<T>) -> Result<Self> {

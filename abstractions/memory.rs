@@ -118,7 +118,8 @@ impl<'bound, H: MemoryFailure + 'bound> Memory<'bound, H> {
             .ok_or(ENXIO)?;
         let mapping = DevPagemap::new(layout, node, claim, failure, scope)?;
 
-        // INVARIANT: `mapping` has `len` bytes mapped behind the first `offset` until it is dropped.
+        // INVARIANT: `mapping` has `len` bytes mapped behind the first `offset` until it is
+        // dropped.
         Ok(Self {
             // SAFETY: `offset` is less than the length of the mapping, as checked above.
             base: unsafe { mapping.base().add(offset) },

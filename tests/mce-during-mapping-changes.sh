@@ -98,8 +98,8 @@ all_are_listed() {
 	done
 }
 
-# processes_are_told: recovery has found one that maps a page.
-processes_are_told() {
+# processes_are_signalled: recovery has sent SIGBUS to one that maps a page.
+processes_are_signalled() {
 	dmesg | grep -q 'Sending SIGBUS to pmem-io'
 }
 
@@ -126,7 +126,7 @@ test_change() {
 	start_changing "$file" "$@"
 	fail_pages
 	check "$name: all pages are listed" wait_for 10 all_are_listed
-	check "$name: processes are told" wait_for 10 processes_are_told
+	check "$name: processes are signalled" wait_for 10 processes_are_signalled
 	check "$name: the processes go on" all_are_at_work
 	stop_processes
 	check_fails "$name: they have read nothing but good data" grep '^byte ' /tmp/changes.1 /tmp/changes.2

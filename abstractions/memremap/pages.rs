@@ -217,8 +217,8 @@ impl Pages {
         .inspect(|pages| {
             MAPPED.add(1, Relaxed);
             // The kernel does not initialise the `struct page`s of the info block, but reads their
-            // node after a machine check there (Linux 7.2, 7.3: `action_result`), and crashes if none
-            // has that number.
+            // node after a machine check there (Linux 7.2, 7.3: `action_result`), and crashes if
+            // none has that number.
             for pfn in reserved {
                 // SAFETY: The memory of the layout is mapped, so that both have a `struct page`,
                 // and that of the data is initialised.
@@ -321,8 +321,8 @@ impl Pages {
     /// still is.
     ///
     /// `memunmap_pages` waits for references to the `pgmap`, but pages of this type hold none
-    /// (Linux 7.2, 7.3: `free_zone_device_folio`): without this, it would free the `struct page`s of
-    /// pages in use.
+    /// (Linux 7.2, 7.3: `free_zone_device_folio`): without this, it would free the `struct page`s
+    /// of pages in use.
     pub(super) fn wait_until_idle(&self) -> Option<u64> {
         const TRIES: usize = 10;
 
@@ -350,9 +350,9 @@ impl PinnedDrop for Pages {
 ///
 /// In a fault, `dax_iomap_direct_access` releases the lock that `kill_dax` waits for before
 /// `dax_insert_entry` makes the page one of a file. `free_zone_device_folio` reads a page after its
-/// count is zero (Linux 7.2, 7.3). Neither sleeps in between, except for a write fault of a former hole
-/// or of a shared extent (`unmap_mapping_pages`), and on `PREEMPT_RT` for a spinlock that another
-/// thread holds. This does not wait for these.
+/// count is zero (Linux 7.2, 7.3). Neither sleeps in between, except for a write fault of a former
+/// hole or of a shared extent (`unmap_mapping_pages`), and on `PREEMPT_RT` for a spinlock that
+/// another thread holds. This does not wait for these.
 fn wait_for_tasks() {
     // SAFETY: The callers may sleep.
     #[cfg(CONFIG_TASKS_RCU)]

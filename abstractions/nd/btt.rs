@@ -39,10 +39,10 @@ impl<Ctx: DeviceContext> Device<Ctx> {
 }
 
 impl InfoAccess<'_> {
-    /// Searches for the info block of a BTT; fails as [`Self::decline_if_found`] does.
-    pub(crate) fn decline_if_btt(&self) -> Result {
+    /// Searches for the info block of a BTT; fails as [`Self::ensure_not_found`] does.
+    pub(crate) fn ensure_no_btt(&self) -> Result {
         // SAFETY: By the type invariant the lock of `dev` is held, and its namespace is enabled.
-        Self::decline_if_found(|| unsafe { bindings::nd_btt_probe(self.dev, self.ndns) })
+        Self::ensure_not_found(|| unsafe { bindings::nd_btt_probe(self.dev, self.ndns) })
     }
 }
 

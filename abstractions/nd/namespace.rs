@@ -182,10 +182,10 @@ impl InfoAccess<'_> {
     /// created a device that claims the namespace. `EOPNOTSUPP` if what it finds can't be served,
     /// [`ENOMEM`].
     ///
-    /// `probe` returns [`ENOMEM`] without memory for a device, but [`ENODEV`] without memory for a copy
-    /// of the info block (`devm_kzalloc` in `nd_btt_probe`, 7.2, 7.3). A namespace with an info block
-    /// must not be taken for a raw one then, so this tries a second time.
-    pub(super) fn decline_if_found(probe: impl Fn() -> c_int) -> Result {
+    /// `probe` returns [`ENOMEM`] without memory for a device, but [`ENODEV`] without memory for a
+    /// copy of the info block (`devm_kzalloc` in `nd_btt_probe`, 7.2, 7.3). A namespace with an
+    /// info block must not be taken for a raw one then, so this tries a second time.
+    pub(super) fn ensure_not_found(probe: impl Fn() -> c_int) -> Result {
         for _ in 0..2 {
             match to_result(probe()) {
                 Ok(()) => return Err(ENXIO),
@@ -236,16 +236,16 @@ impl InfoAccess<'_> {
         Ok(result == 0)
     }
 
-    /// Searches for the info block of a pfn device; fails as [`Self::decline_if_found`] does.
-    pub(crate) fn decline_if_pfn(&self) -> Result {
+    /// Searches for the info block of a pfn device; fails as [`Self::ensure_not_found`] does.
+    pub(crate) fn ensure_no_pfn(&self) -> Result {
         // SAFETY: By the type invariant the lock of `dev` is held, and its namespace is enabled.
-        Self::decline_if_found(|| unsafe { bindings::nd_pfn_probe(self.dev, self.ndns) })
+        Self::ensure_not_found(|| unsafe { bindings::nd_pfn_probe(self.dev, self.ndns) })
     }
 
-    /// Searches for the info block of a dax device; fails as [`Self::decline_if_found`] does.
-    pub(crate) fn decline_if_dax(&self) -> Result {
+    /// Searches for the info block of a dax device; fails as [`Self::ensure_not_found`] does.
+    pub(crate) fn ensure_no_dax(&self) -> Result {
         // SAFETY: By the type invariant the lock of `dev` is held, and its namespace is enabled.
-        Self::decline_if_found(|| unsafe { bindings::nd_dax_probe(self.dev, self.ndns) })
+        Self::ensure_not_found(|| unsafe { bindings::nd_dax_probe(self.dev, self.ndns) })
     }
 
     /// Reads the info block of a pfn device, or creates and writes it.

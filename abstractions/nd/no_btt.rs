@@ -37,7 +37,7 @@ impl<Ctx: DeviceContext> Device<Ctx> {
 
 impl InfoAccess<'_> {
     /// Does not search for the info block of a BTT.
-    pub(crate) fn decline_if_btt(&self) -> Result {
+    pub(crate) fn ensure_no_btt(&self) -> Result {
         Ok(())
     }
 }

@@ -22,9 +22,9 @@ use kernel::{
 ///
 /// # Invariants
 ///
-/// An instance is a valid `struct nd_region` that is bound to its driver. (In 7.2 and 7.3 it is not if
-/// `nd_region_probe` fails after it has created namespaces, for want of memory for two of them: it
-/// does not remove those that it has.)
+/// An instance is a valid `struct nd_region` that is bound to its driver. (In 7.2 and 7.3 it is not
+/// if `nd_region_probe` fails after it has created namespaces, for want of memory for two of them:
+/// it does not remove those that it has.)
 #[repr(transparent)]
 pub(crate) struct Region(Opaque<bindings::nd_region>);
 

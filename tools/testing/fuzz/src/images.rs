@@ -60,9 +60,8 @@ impl Images {
             sample: Sample::new(self.kind, bytes)?,
             region: Region::new(&self.region)?,
         };
-        let size = target.sample.memory.len() as u64;
         target.region.disable()?;
-        let good = target.probe(&[], size)?;
+        let good = target.probe(&[])?;
         ensure!(
             good != NOTHING && !good.starts_with("namespace"),
             "no driver is bound to the sample, or it is raw: {good}"
@@ -73,11 +72,11 @@ impl Images {
             let mutations = self.only.of(mutations);
             let text = describe(&target.sample.sealed(&mutations, sealing));
             results.add(image, &text, &mutations, |some| {
-                target.probe(&target.sample.sealed(some, sealing), size)
+                target.probe(&target.sample.sealed(some, sealing))
             })?;
         }
         let broken = results.print()?;
-        let after = target.probe(&[], size)?;
+        let after = target.probe(&[])?;
         target.region.enable()?;
         ensure!(
             after == good,
@@ -90,19 +89,20 @@ impl Images {
 impl Target {
     /// Lets the drivers probe the sample with these mutations; returns what they made of it. The region is disabled before
     /// and after. Fails if they change what is behind the namespace.
-    fn probe(&self, mutations: &[Mutation], size: u64) -> Result<String> {
+    fn probe(&self, mutations: &[Mutation]) -> Result<String> {
+        let size = self.sample.memory.len();
         for range in self.sample.metadata() {
             self.put(range.start, &self.sample.memory[range])?;
         }
         for mutation in mutations {
             self.put(mutation.offset, &mutation.bytes)?;
         }
-        self.put(self.sample.memory.len(), &BEHIND)?;
+        self.put(size, &BEHIND)?;
         self.region.enable()?;
-        let state = self.region.state(size);
+        let state = self.region.state(size as u64);
         self.region.disable()?;
         let mut behind = [0; BEHIND.len()];
-        let at = self.start + size;
+        let at = self.start + size as u64;
         self.memory.read_exact_at(&mut behind, at).context(MEMORY)?;
         ensure!(behind == BEHIND, "a disk reaches behind its namespace");
         state

@@ -252,17 +252,10 @@ fn run(command: Command) -> Result<usize> {
             read_only,
             seconds,
             steps,
-        } => {
-            let end = seconds.map(|seconds| Instant::now() + Duration::from_secs(seconds));
-            let mut failed = 0;
-            loop {
-                let mut file = MappedFile::new(&area, &map, !read_only, seed.pattern())?;
-                failed += steps::follow(&mut file, &steps)?;
-                if end.is_none_or(|end| Instant::now() >= end) {
-                    break Ok(failed);
-                }
-            }
-        }
+        } => repeat(seconds, || {
+            let mut file = MappedFile::new(&area, &map, !read_only, seed.pattern())?;
+            steps::follow(&mut file, &steps)
+        }),
         Command::Phys { area } => {
             println!("{:#x}", mapped::physical_address(&area)?);
             Ok(0)
@@ -303,6 +296,18 @@ fn run(command: Command) -> Result<usize> {
         Command::Ioctl(requests) => ioctl::run(&requests),
         Command::Promise(promise) => promise.run().map(|()| 0),
         Command::Mark { mark } => mark.run().map(|()| 0),
+    }
+}
+
+/// Does this once, or again and again for `seconds`; returns how many accesses failed or differed.
+fn repeat(seconds: Option<u64>, mut action: impl FnMut() -> Result<usize>) -> Result<usize> {
+    let end = seconds.map(|seconds| Instant::now() + Duration::from_secs(seconds));
+    let mut failed = 0;
+    loop {
+        failed += action()?;
+        if end.is_none_or(|end| Instant::now() >= end) {
+            return Ok(failed);
+        }
     }
 }
 

@@ -4,6 +4,7 @@
 
 use crate::area::{Call, Seed, open};
 use crate::pattern::Pattern;
+use crate::repeat;
 use abstractions::DirectBuffer;
 use anyhow::{Result, ensure};
 use clap::{Args, ValueEnum};
@@ -11,7 +12,6 @@ use std::collections::BTreeMap;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
 use units::Size;
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -106,18 +106,13 @@ impl Places {
         let pattern = Pattern::new(self.seed.seed);
         let mut buffer = DirectBuffer::misaligned(length, self.call.misalign);
         let mut results = Results::default();
-        let end = self
-            .seconds
-            .map(|seconds| Instant::now() + Duration::from_secs(seconds));
-        loop {
+        repeat(self.seconds, || {
             for number in &numbers {
                 let at = self.offset.bytes() + number * self.stride.bytes();
                 results.count(self.access(&file, &pattern, buffer.bytes(), at), at);
             }
-            if end.is_none_or(|end| Instant::now() >= end) {
-                break;
-            }
-        }
+            Ok(0)
+        })?;
         results.print();
         Ok(0)
     }

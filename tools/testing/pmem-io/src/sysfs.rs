@@ -2,14 +2,13 @@
 
 //! Writes to files of sysfs and debugfs, and waits for changes of them.
 
-use crate::shell;
+use crate::{repeat, shell};
 use anyhow::{Context, Result, ensure};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
-use std::time::{Duration, Instant};
 
 /// Writes each line of standard input, again and again for `seconds`; returns how many writes failed.
 pub fn write_lines(path: &Path, seconds: Option<u64>) -> Result<usize> {
@@ -20,9 +19,8 @@ pub fn write_lines(path: &Path, seconds: Option<u64>) -> Result<usize> {
         .with_context(name)?;
     let text = io::read_to_string(io::stdin())?;
     ensure!(!text.is_empty(), "standard input has no line");
-    let end = seconds.map(|seconds| Instant::now() + Duration::from_secs(seconds));
-    let mut failed = 0;
-    loop {
+    repeat(seconds, || {
+        let mut failed = 0;
         for line in text.lines() {
             match file.write_at(line.as_bytes(), 0) {
                 Ok(length) if length == line.len() => continue,
@@ -31,10 +29,8 @@ pub fn write_lines(path: &Path, seconds: Option<u64>) -> Result<usize> {
             }
             failed += 1;
         }
-        if end.is_none_or(|end| Instant::now() >= end) {
-            return Ok(failed);
-        }
-    }
+        Ok(failed)
+    })
 }
 
 /// Waits until the kernel notifies of a change, and prints the file.
