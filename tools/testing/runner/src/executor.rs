@@ -37,6 +37,10 @@ const C_DRIVER: &str = "nd_pmem";
 const FIND_LEAKS: &str = "sh /rust_pmem/tests/lib/kmemleak.sh";
 /// Prints a line if lockdep is there, but off.
 const LOCKDEP_IS_OFF: &str = "grep -s 'debug_locks: *0' /proc/lockdep_stats || :";
+/// Prints how many warnings and oopses the kernel has had.
+const COUNTS: &str = "cat /sys/kernel/warn_count /sys/kernel/oops_count";
+/// In the log of a test that has changed them.
+const COUNTED: &str = "warnings and oopses meanwhile";
 const LEAKS_AT_BOOT: Duration = Duration::from_secs(60);
 /// The time for the last command in a guest.
 const TIME_TO_REPORT: Duration = Duration::from_secs(60);
@@ -52,6 +56,7 @@ const BOILERPLATE: &[&str] = &[
     "CPU: ",
     "Tainted: ",
     "Hardware name:",
+    "Workqueue: ",
     "Call Trace:",
     "<TASK>",
 ];
@@ -530,20 +535,17 @@ impl Executor {
 
     fn stage(&self, test: &GuestTest, number: u32, guest: &mut Guest) -> Result<Stage> {
         let Guest { vm, log_read, .. } = guest;
-        let mut command = format!(
-            "echo 'pmem-check: {} stage {number}' >/dev/kmsg; export DRIVER={} STAGE={number} MODULE={} {}; ",
+        let command = format!(
+            "echo 'pmem-check: {} stage {number}' >/dev/kmsg; export DRIVER={} STAGE={number} MODULE={} {}; \
+            counts=$({COUNTS}); ({}); status=$?; {}; \
+            [ \"$({COUNTS})\" = \"$counts\" ] || echo 'pmem-check: {COUNTED}' >/dev/kmsg; exit $status",
             test.name,
             self.driver,
             self.module.display(),
             self.variables,
+            test.command,
+            self.after.unwrap_or(":"),
         );
-        match self.after {
-            None => command.push_str(&test.command),
-            Some(after) => command.push_str(&format!(
-                "({}); status=$?; {after}; exit $status",
-                test.command
-            )),
-        }
         let limit = vm.limit(test.timeout);
         let begin = Instant::now();
         let start = *log_read;
@@ -551,7 +553,8 @@ impl Executor {
         let time = begin.elapsed();
         *log_read = vm.serial().len();
         // Before the kernel is asked for its blocked tasks, which are not reports of its own.
-        let reports = self.reports(&vm.serial().since(start)?);
+        let log = vm.serial().since(start)?;
+        let reports = self.reports(&log);
         if ended == Ended::TimedOut {
             vm.dump_blocked_tasks();
         }
@@ -572,6 +575,10 @@ impl Executor {
                 _ => "",
             };
             outcome = Outcome::Failed(format!("{REPORTED}{}{then}", report.title));
+        } else if hides_report(&log) {
+            outcome = Outcome::Failed(format!(
+                "{REPORTED}a warning or an oops, which its log does not show"
+            ));
         }
         Ok(Stage {
             outcome,
@@ -626,6 +633,12 @@ impl Stage {
         lines.truncate(MAX_LINES);
         lines
     }
+}
+
+/// Returns whether the kernel has counted a warning or an oops in the time of this log, and the log does not show it: a test
+/// may have changed what the console shows.
+fn hides_report(log: &str) -> bool {
+    log.contains(COUNTED) && reports(log).is_empty()
 }
 
 /// Gives the subtests of later stages names of their own.
@@ -757,6 +770,16 @@ mod tests {
         assert!(on(Some("debug-rt")).has_lost_lockdep(log));
         assert!(!on(Some("debug")).has_lost_lockdep("[ 9.1] other\n"));
         assert!(!on(Some("next")).has_lost_lockdep(log) && !on(None).has_lost_lockdep(log));
+    }
+
+    #[test]
+    fn counted_report_must_be_in_the_log() {
+        let counted = format!("[ 9.1] pmem-check: {COUNTED}\n");
+        assert!(hides_report(&counted));
+        assert!(!hides_report(&format!(
+            "[ 9.0] WARNING: a.c:1 at b+0x1/0x2\n{counted}"
+        )));
+        assert!(!hides_report("[ 9.1] quiet\n"));
     }
 
     #[test]

@@ -26,7 +26,7 @@ fn each_failure_is_reported() {
         ("FAIL", "crash", "the kernel reported: Kernel panic"),
         ("FAIL", "fail", "of 2 subtests this failed: a file is there"),
         ("FAIL", "hang", "not done after"),
-        ("FAIL", "killer", "it announced no number of subtests"),
+        ("FAIL", "killer", "status 137 after 0 subtests"),
         (
             "FAIL",
             "late",
