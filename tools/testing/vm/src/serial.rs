@@ -22,6 +22,7 @@ const SIGNS: &[&str] = &[
     "KFENCE:",
     "UBSAN:",
     "INFO: possible",
+    "INFO: trying to register",
     "possible circular locking",
     "possible recursive locking",
     "inconsistent lock state",
@@ -29,11 +30,9 @@ const SIGNS: &[&str] = &[
     "DEBUG_LOCKS_WARN_ON",
     "sleeping function called",
     "ODEBUG:",
-    "leaked memory:",
     "page allocation failure",
     "rust_kernel: panicked",
     "turning off the locking correctness validator",
-    "printk messages dropped",
     "blocked for more than",
     "blocked in I/O wait",
     "detected stall",
@@ -45,22 +44,29 @@ const SIGNS: &[&str] = &[
     "list_del corruption",
     "scheduling while atomic",
     "Internal error:",
-    "Trying to free nonexistent resource",
     "resource sanity check:",
     "Resources present before probing",
     "already exists in '",
-    "freeing invalid memtype",
-    "Could not invalidate pfn",
-    "truncate capacity from",
-    // A broken entry of a page table (mm/pgtable-generic.c).
-    ": bad pmd ",
-    ": bad pud ",
-    ": bad p4d ",
-    ": bad pgd ",
     "hard LOCKUP",
     TRACE,
     ARM64_TRACE,
     "Kernel panic",
+];
+
+/// Texts of lines that are a report each.
+const LINES: &[&str] = &[
+    "leaked memory:",
+    "printk messages dropped",
+    "Trying to free nonexistent resource",
+    "freeing invalid memtype",
+    "Could not invalidate pfn",
+    "truncate capacity from",
+    // Broken entries of page tables (mm/pgtable-generic.c, mm/swapfile.c).
+    ": bad pmd ",
+    ": bad pud ",
+    ": bad p4d ",
+    ": bad pgd ",
+    "Bad swap file entry",
 ];
 
 /// A report without any other sign, which began some lines before.
@@ -121,8 +127,9 @@ pub fn reports(log: &str) -> Vec<Report> {
         .map(|line| line.trim_end_matches('\r'))
         .filter(|line| !line.contains(COMMAND_END))
         .collect();
+    let is_alone = |line: &str| LINES.iter().any(|sign| line.contains(sign));
     let is_sign = |line: &str| {
-        SIGNS.iter().any(|sign| line.contains(sign))
+        (is_alone(line) || SIGNS.iter().any(|sign| line.contains(sign)))
             && !HARMLESS.iter().any(|not| line.contains(not))
     };
     let is_trace = |line: &str| line.contains(TRACE) || line.contains(ARM64_TRACE);
@@ -141,7 +148,8 @@ pub fn reports(log: &str) -> Vec<Report> {
             at -= (between + 1).min(before.len());
         }
         let line = lines[at];
-        let rest = &lines[at..lines.len().min(at + LONGEST)];
+        let longest = if is_alone(line) { 1 } else { LONGEST };
+        let rest = &lines[at..lines.len().min(at + longest)];
         let length = rest
             .iter()
             .position(|line| ENDS.iter().any(|end| line.contains(end)))
@@ -345,6 +353,15 @@ mod tests {
     }
 
     #[test]
+    fn report_of_one_line_does_not_hide_the_next() {
+        let line = "[    9.100000] Trying to free nonexistent resource <0x20000000-0x21ffffff>\r\n";
+        let found = reports(&format!("{line}{WARN}"));
+        assert_eq!(found.len(), 2);
+        assert!(found[0].is("nonexistent resource") && !found[0].mentions("WARNING"));
+        assert!(found[1].is("block/badblocks.c:1329"));
+    }
+
+    #[test]
     fn bare_trace_has_the_line_before_as_title() {
         let log = "\
 [   15.699870] quiet\r
@@ -388,6 +405,7 @@ mod tests {
             "DEBUG_LOCKS_WARN_ON(lock->magic != lock)",
             "Internal error: synchronous external abort: 0000000096000410 [#1]  SMP",
             "Trying to free nonexistent resource <0x0000000020000000-0x0000000021ffffff>",
+            "get_swap_device: Bad swap file entry 3ffffc0000000",
             "Call trace:",
         ] {
             assert_eq!(
