@@ -56,6 +56,8 @@ enum Driver {
     None,
 }
 
+/// Exit status if the guest was lost, or did not power off after a command that succeeded.
+const LOST: u8 = 125;
 /// Exit status after a command that succeeded, if the kernel reported a fault.
 const REPORTED: u8 = 126;
 
@@ -82,8 +84,9 @@ In the guest (`host` alone explains):
   host add nvdimm size=256M       add an NVDIMM
   host hmp 'info memory-devices'  QEMU's monitor
 
-Exit status: that of the command; 124 after its time-out, 125 if the guest was lost, 126 if the command succeeded but \
-the kernel reported a fault, 1 if the guest did not boot or, with --run, the driver is not loaded, 2 for bad options.";
+Exit status: that of the command; 124 after its time-out, 125 if the guest was lost (also by a power cut or a restart that \
+was requested) or if the command succeeded but the guest did not power off, 126 if the command succeeded but the kernel \
+reported a fault, 1 if the guest did not boot or, with --run, the driver is not loaded, 2 for bad options.";
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
@@ -140,20 +143,21 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
         None => shell(&mut vm, log)?,
     };
     let serial = vm.serial().clone();
-    let status = match ended {
+    let (status, hung) = match ended {
         Ended::Exited(status) => {
-            if !vm.power_off() {
+            let hung = !vm.power_off();
+            if hung {
                 eprintln!("pmem-vm: the guest has not powered off in time, and was killed");
             }
-            ExitCode::from(u8::try_from(status).unwrap_or(1))
+            (u8::try_from(status).unwrap_or(1), hung)
         }
         Ended::TimedOut => {
             eprintln!("pmem-vm: the command has timed out");
-            ExitCode::from(124)
+            (124, false)
         }
         Ended::Lost(loss) => {
             lost(loss, &serial);
-            ExitCode::from(125)
+            (LOST, false)
         }
     };
     let found = reports(&serial.since(start)?);
@@ -164,10 +168,16 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
             log.display()
         );
     }
-    Ok(match found.is_empty() || status != ExitCode::SUCCESS {
-        true => status,
-        false => ExitCode::from(REPORTED),
-    })
+    Ok(ExitCode::from(exit_status(status, !found.is_empty(), hung)))
+}
+
+/// Returns the exit status after a command with this one. The kill of a guest that hangs may lose what the command has written.
+fn exit_status(status: u8, reported: bool, hung: bool) -> u8 {
+    match status {
+        0 if reported => REPORTED,
+        0 if hung => LOST,
+        _ => status,
+    }
 }
 
 fn lost(loss: Loss, serial: &Serial) {
@@ -224,4 +234,18 @@ fn shell(vm: &mut Vm, log: &Path) -> Result<Ended> {
     };
     let _terminal = terminal::connect(console, cut_power)?;
     vm.run(&command, None, &mut |_| ())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn guest_that_does_not_power_off_is_a_failure() {
+        assert_eq!(exit_status(0, false, false), 0);
+        assert_eq!(exit_status(0, false, true), LOST);
+        // The fault is the cause.
+        assert_eq!(exit_status(0, true, true), REPORTED);
+        assert_eq!(exit_status(3, true, true), 3);
+    }
 }

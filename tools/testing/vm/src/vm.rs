@@ -423,11 +423,12 @@ impl Vm {
     pub fn power_off(mut self) -> bool {
         let (command, limit) = match self.installed {
             false => (
-                "sync; umount -a -t ext4,xfs 2>/dev/null; sync; echo o >/proc/sysrq-trigger; sleep 60",
+                "sync; umount -a -t ext4,xfs 2>/dev/null; sync; echo o >/proc/sysrq-trigger; sleep infinity",
                 POWER_OFF,
             ),
             true => ("systemctl poweroff; sleep infinity", SYSTEM_POWER_OFF),
         };
+        let limit = self.limit(limit);
         let _ = self.run(command, Some(limit), &mut |_| ());
         self.qemu.process.wait(Duration::from_secs(5))
     }
