@@ -51,6 +51,16 @@ fn results_in(output: &str) -> Vec<(String, Outcome)> {
     found
 }
 
+/// Returns why the results are not those of all tests, if so.
+fn problem(success: bool, found: &[(String, Outcome)]) -> Option<&'static str> {
+    let failed = found.iter().any(|(_, outcome)| outcome.is_failure());
+    match found {
+        _ if !success && !failed => Some("the tests could not be built or run"),
+        [] => Some("no test has run"),
+        _ => None,
+    }
+}
+
 /// Runs the host tests and counts each.
 pub fn run(top: &Path, results: &mut Results, logs: &Path) -> Result<()> {
     let clock = results.running("cargo test");
@@ -64,7 +74,7 @@ pub fn run(top: &Path, results: &mut Results, logs: &Path) -> Result<()> {
     fs::write(logs.join("cargo-test.log"), &output)?;
     let found = results_in(&output);
     let count = found.len();
-    let failed = found.iter().any(|(_, outcome)| outcome.is_failure());
+    let problem = problem(success, &found);
     for (name, outcome) in found {
         let mut result = TestResult::new(name, outcome);
         if result.outcome.is_failure() {
@@ -79,9 +89,9 @@ pub fn run(top: &Path, results: &mut Results, logs: &Path) -> Result<()> {
         }
         results.add_quietly(result);
     }
-    if !success && !failed {
+    if let Some(problem) = problem {
         let lines: Vec<&str> = output.lines().collect();
-        let outcome = Outcome::Failed("the tests could not be built or run".into());
+        let outcome = Outcome::Failed(problem.into());
         results.add(TestResult {
             time: clock.time(),
             lines: lines[lines.len().saturating_sub(20)..]
@@ -155,6 +165,15 @@ test units/src/lib.rs - Size (line 3) ... ok
                 ),
             ]
         );
+    }
+
+    #[test]
+    fn results_must_be_there() {
+        let good = [("vm::a".to_owned(), Outcome::Passed)];
+        let bad = [("vm::a".to_owned(), Outcome::Failed("so".into()))];
+        assert_eq!(problem(true, &[]), Some("no test has run"));
+        assert!(problem(false, &[]).is_some() && problem(false, &good).is_some());
+        assert!(problem(true, &good).is_none() && problem(false, &bad).is_none());
     }
 
     #[test]

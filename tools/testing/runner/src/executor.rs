@@ -282,25 +282,31 @@ impl Executor {
 
     /// Runs tests of the same machine, shows and returns their results. They share a guest until it breaks or one of
     /// them fails; the rest get another one.
-    pub fn group(&self, tests: &[GuestTest], results: &mut Results) -> Result<Vec<TestResult>> {
+    pub fn group(&self, tests: &[GuestTest], results: &mut Results) -> Vec<TestResult> {
         let mut guest = None;
         let mut found = Vec::new();
         for (index, test) in tests.iter().enumerate() {
             let clock = results.running(&test.name);
+            let without_guest = |outcome| TestResult {
+                about: test.about.clone(),
+                ..TestResult::new(&test.name, outcome)
+            };
+            let failed = |error: anyhow::Error| Outcome::Failed(format!("{error:#}"));
             let mut result = match self.architecture.adapt(&mut test.machine.clone()) {
-                Ok(()) => self.test(test, &mut guest, results, &clock)?,
-                Err(reason) => TestResult {
-                    about: test.about.clone(),
-                    ..TestResult::new(&test.name, Outcome::Skipped(reason.into()))
-                },
+                // The next test gets another guest.
+                Ok(()) => self
+                    .test(test, &mut guest, results, &clock)
+                    .unwrap_or_else(|error| without_guest(failed(error))),
+                Err(reason) => without_guest(Outcome::Skipped(reason.into())),
             };
             if index + 1 == tests.len() {
-                self.end(test, guest.take(), &mut result)?;
+                let ended = self.end(test, guest.take(), &mut result);
+                ended.unwrap_or_else(|error| fail(&mut result, failed(error)));
             }
             results.show(&result);
             found.push(result);
         }
-        Ok(found)
+        found
     }
 
     /// Runs a test in a guest of its own; does not show the result.

@@ -121,7 +121,7 @@ struct Arguments {
     #[arg(long, requires = "kernel", conflicts_with = "mutants")]
     no_leaks: bool,
 
-    /// Skip tests whose result is known for the same module and the same guest
+    /// Skip tests whose result is known for the same module, guest and tree of xfstests
     #[arg(long)]
     resume: bool,
 
@@ -340,14 +340,15 @@ fn run(arguments: &Arguments) -> Result<bool> {
         jobs.extend(selftest_jobs(one, &executor));
         jobs.extend(parity_jobs(both, &comparison));
     }
-    scheduler::run(jobs, arguments.jobs(), &mut results)?;
-    if arguments.parity && built {
+    let ran = scheduler::run(jobs, arguments.jobs(), &mut results);
+    let complete = count_error(ran, &mut results);
+    if arguments.parity && built && complete {
         let parity = comparison.parity();
         report::write(&parity, &table)?;
         results.line(&format!("\n{}", report::summary(&parity)));
         results.line(&format!("\nthe whole table: {}.md", table.display()));
     }
-    if arguments.coverage && built {
+    if arguments.coverage && built && complete {
         report_coverage(&top, &logs, patterns.is_empty(), &mut results)?;
     }
     results.write_junit(&logs.join("junit.xml"))?;
@@ -562,8 +563,10 @@ fn run_mutants(
     let mut results = Results::new();
     if !stock || build(arguments, top, &mut results, &logs)? {
         results.group(mutants::GROUP, "Planted faults");
-        mutants::run(top, &planted, tests, true, arguments.jobs(), &mut results)?;
-        results.line(&format!("\nthe whole table: {}.md", logs.display()));
+        let ran = mutants::run(top, &planted, tests, true, arguments.jobs(), &mut results);
+        if count_error(ran, &mut results) {
+            results.line(&format!("\nthe whole table: {}.md", logs.display()));
+        }
     }
     results.write_junit(&logs.join("junit.xml"))?;
     Ok(results.conclude())
@@ -602,7 +605,7 @@ fn selftest_jobs(tests: Vec<Selftest>, executor: &Executor) -> impl Iterator<Ite
         Job::new(selftest::seconds(&part), move |results| {
             let title = selftest::title(executor.driver, &part);
             results.group(&format!("selftests-{index}"), &title);
-            for result in executor.group(&selftest::guest_tests(&part)?, results)? {
+            for result in executor.group(&selftest::guest_tests(&part)?, results) {
                 results.count(result);
             }
             Ok(())
@@ -640,8 +643,8 @@ fn run_suite(
             drivers: arguments.drivers(),
         };
         let built = results.passed();
-        suite.test(&selection, arguments.suite_guests(), &mut results)?;
-        if results.passed() == built && patterns.is_empty() {
+        let ran = suite.test(&selection, arguments.suite_guests(), &mut results);
+        if count_error(ran, &mut results) && results.passed() == built && patterns.is_empty() {
             // What a broken set-up looks like, with either driver.
             let outcome = Outcome::Failed("no test has passed".into());
             results.add(TestResult::new(&suite.name, outcome));
@@ -649,6 +652,17 @@ fn run_suite(
     }
     results.write_junit(&logs.join("junit.xml"))?;
     Ok(results.conclude())
+}
+
+/// Counts an error that ended the run as a failure, so that the results until then are shown. Returns whether there was none.
+fn count_error(ran: Result<()>, results: &mut Results) -> bool {
+    let Err(error) = ran else {
+        return true;
+    };
+    results.group("run", "The run was ended by an error");
+    let outcome = Outcome::Failed(format!("{error:#}"));
+    results.add(TestResult::new("pmem-check", outcome));
+    false
 }
 
 /// Counts patterns that match no test as failures.
@@ -808,6 +822,24 @@ mod tests {
         assert_eq!(jobs_for(2, 7812), 3);
         assert_eq!(jobs_for(2, 100), 1);
         assert_eq!(jobs_for(2, usize::MAX), 3);
+    }
+
+    #[test]
+    fn error_that_ends_the_run_is_a_failure_among_its_results() {
+        let mut results = Results::buffered();
+        let job = |error: bool| {
+            Job::new(0, move |results: &mut Results| {
+                results.group("group", "About");
+                results.add(TestResult::new("test", Outcome::Passed));
+                ensure!(!error, "no disk");
+                Ok(())
+            })
+        };
+        let ran = scheduler::run(vec![job(false)], 1, &mut results);
+        assert!(count_error(ran, &mut results) && results.conclude());
+        let ran = scheduler::run(vec![job(false), job(true)], 1, &mut results);
+        assert!(!count_error(ran, &mut results) && !results.conclude());
+        assert_eq!(results.passed(), 3);
     }
 
     /// Returns the names of the tests that run under one driver, and of those that run under both.

@@ -207,7 +207,7 @@ impl Comparison {
         });
         let mut rows = Vec::new();
         let mut unneeded = Vec::new();
-        for (c, rust) in c?.iter().zip(&rust?) {
+        for (c, rust) in c.iter().zip(&rust) {
             let mut differences = locked(&self.differences);
             rows.extend(compare(c, rust, &mut differences));
             let entries = differences

@@ -3,7 +3,7 @@
 //! Runs jobs in several threads, the longest ones first, so that all threads end at about the same time.
 
 use crate::results::Results;
-use anyhow::{Result, bail};
+use anyhow::{Result, anyhow};
 use std::cmp::Reverse;
 use std::collections::VecDeque;
 use std::mem;
@@ -30,7 +30,8 @@ impl<'a> Job<'a> {
 }
 
 /// Runs all jobs, `threads` at a time. This thread shows its own results as they arrive, and those of other threads whenever
-/// it has finished a job; the longest jobs are therefore run by other threads. The first error ends the run.
+/// it has finished a job; the longest jobs are therefore run by other threads. The first error ends the run; the results until
+/// then are counted.
 pub fn run(mut jobs: Vec<Job<'_>>, threads: usize, results: &mut Results) -> Result<()> {
     jobs.sort_by_key(|job| Reverse(job.seconds));
     let queue = &Mutex::new(VecDeque::from(jobs));
@@ -38,30 +39,28 @@ pub fn run(mut jobs: Vec<Job<'_>>, threads: usize, results: &mut Results) -> Res
     thread::scope(|scope| {
         let buffered = |job: Job<'_>| {
             let mut results = Results::buffered();
-            (job.work)(&mut results)?;
+            let ended = (job.work)(&mut results);
             locked(done).push(results);
-            Ok(())
+            ended
         };
         let start = |_| {
             let first = locked(queue).pop_front();
             scope.spawn(move || drain(first, queue, buffered))
         };
         let others: Vec<_> = (1..threads).map(start).collect();
-        drain(None, queue, |job| {
-            (job.work)(results)?;
+        let mut ended = drain(None, queue, |job| {
+            let ended = (job.work)(results);
             merge(done, results);
-            Ok(())
-        })?;
+            ended
+        });
         for other in others {
             let _clock = results.running("waiting for other jobs");
-            let ended = other.join();
+            let other = other.join();
             merge(done, results);
-            let Ok(ended) = ended else {
-                bail!("a job panicked: see above");
-            };
-            ended?;
+            let panicked = |_| Err(anyhow!("a job panicked: see above"));
+            ended = ended.and(other.unwrap_or_else(panicked));
         }
-        Ok(())
+        ended
     })
 }
 
@@ -99,6 +98,7 @@ pub fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 mod tests {
     use super::*;
     use crate::results::{Outcome, TestResult};
+    use anyhow::bail;
     use std::sync::Barrier;
 
     /// Returns the order in which jobs of these lengths begin.
@@ -157,5 +157,26 @@ mod tests {
         ];
         let error = run(jobs, 1, &mut Results::buffered()).unwrap_err();
         assert_eq!(error.to_string(), "no disk");
+    }
+
+    #[test]
+    fn results_of_all_threads_are_counted_before_an_error() {
+        let barrier = Barrier::new(2);
+        let job = |seconds, good: bool| {
+            let barrier = &barrier;
+            Job::new(seconds, move |results| {
+                results.group("group", "About");
+                results.add(TestResult::new("test", Outcome::Passed));
+                barrier.wait();
+                anyhow::ensure!(good, "no disk");
+                Ok(())
+            })
+        };
+        for good in [true, false] {
+            let mut results = Results::buffered();
+            let error = run(vec![job(1, good), job(2, !good)], 2, &mut results).unwrap_err();
+            assert_eq!(error.to_string(), "no disk");
+            assert_eq!(results.passed(), 2);
+        }
     }
 }
