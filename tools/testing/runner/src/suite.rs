@@ -12,11 +12,11 @@ use crate::reading::{LOST, REPORTED, TIMED_OUT};
 use crate::results::{Activity, Kind, Outcome, Results, TestResult};
 use crate::scheduler::{self, Job, locked};
 use anyhow::{Context, Result, ensure};
-use glob::Pattern;
+use glob::{MatchOptions, Pattern};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt::Write;
-use std::fs;
+use std::fs::{self, Metadata};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
@@ -29,6 +29,9 @@ const TIMEOUT: u64 = 300;
 
 /// The drivers, in the order of the table.
 const DRIVERS: [&str; 2] = ["nd_pmem", "rust_pmem"];
+
+/// Between the number of runs and the reason of a failure.
+const TIMES: &str = " times: ";
 
 /// A suite, as its file describes it.
 #[derive(Deserialize)]
@@ -110,7 +113,7 @@ struct Run {
     verdict: Kind,
     reason: String,
     seconds: f64,
-    /// Identifies the driver and the guest.
+    /// Identifies the driver, the guest, the scripts and the tests.
     hash: String,
 }
 
@@ -123,26 +126,43 @@ impl Run {
             .any(|sign| self.reason.contains(sign))
     }
 
+    /// Returns whether this failure is the same as the other one, however often each was seen.
+    fn is_like(&self, other: &Self) -> bool {
+        lasting_words(&self.reason) == lasting_words(&other.reason)
+    }
+
     fn new(result: &TestResult, hash: String) -> Self {
+        let mut reason = result.outcome.reason().to_owned();
+        // Page faults in two places have the same title, and hangs have none.
+        let reported = [REPORTED, TIMED_OUT]
+            .iter()
+            .any(|sign| reason.contains(sign));
+        match place(&result.lines) {
+            Some(place) if reported && !reason.contains(place) => {
+                reason.push_str(&format!(", in {place}"));
+            }
+            _ => {}
+        }
         Self {
             verdict: result.outcome.kind(),
-            reason: result.outcome.reason().to_owned(),
+            reason,
             seconds: (result.time.as_secs_f64() * 10.0).round() / 10.0,
             hash,
         }
     }
 
-    /// Returns the worst of several runs, of which there is at least one. A failure says how many runs failed.
+    /// Returns the worst of several runs, of which there is at least one: a crash, or else another failure. A failure says how
+    /// many runs failed.
     fn worst_of(mut all: Vec<Self>) -> Self {
         let count = all.len();
         let seconds = all.iter().map(|run| run.seconds).sum();
-        all.sort_by_key(|run| run.verdict != Kind::Fail);
+        all.sort_by_key(|run| (run.verdict != Kind::Fail, !run.has_crashed()));
         let same = |run: &&Self| run.verdict == all[0].verdict;
         let same = all.iter().filter(same).count();
         let mut worst = all.swap_remove(0);
         worst.seconds = seconds;
         if count > 1 && worst.verdict == Kind::Fail {
-            worst.reason = format!("{same} of {count} times: {}", worst.reason);
+            worst.reason = format!("{same} of {count}{TIMES}{}", worst.reason);
         }
         worst
     }
@@ -180,7 +200,7 @@ pub struct Selection<'a> {
     pub patterns: &'a [Pattern],
     /// Without patterns, the quick ones alone.
     pub quick: bool,
-    /// A test whose result is known for the same driver and guest is not run again.
+    /// A test whose result is known for the same driver, guest, scripts and tests is not run again.
     pub resume: bool,
     pub drivers: &'a [&'static str],
 }
@@ -211,6 +231,8 @@ pub struct Suite {
     reasons: Vec<Reason>,
     open: bool,
     often: Vec<Often>,
+    /// The user's tests.
+    tree: Option<PathBuf>,
 }
 
 impl Suite {
@@ -279,11 +301,19 @@ impl Suite {
             reasons,
             open,
             often,
+            tree: None,
         })
     }
 
-    /// Adds tests to the suite, with a time-out in seconds, on a machine with these further options.
-    pub fn with_tests(mut self, names: Vec<String>, seconds: u64, options: &str) -> Result<Self> {
+    /// Adds the tests of a tree to the suite, with a time-out in seconds, on a machine with these further options.
+    pub fn with_tests(
+        mut self,
+        tree: &Path,
+        names: Vec<String>,
+        seconds: u64,
+        options: &str,
+    ) -> Result<Self> {
+        self.tree = Some(tree.to_owned());
         let machine = format!("{} {options}", self.machine);
         Options::from_words(&machine).with_context(|| format!("machine: {machine}"))?;
         for name in names {
@@ -324,14 +354,19 @@ impl Suite {
             .with_extension("json")
     }
 
-    /// Identifies what runs: the guest's image, the module if it is not in the image, and the scripts.
+    /// Identifies what runs: the guest's image, which is of one kernel, the module if it is not in the image, the suite's
+    /// description, the scripts, and the user's tests.
     fn hash(&self, driver: &str) -> Result<String> {
         let mut hasher = DefaultHasher::new();
         let image = fs::canonicalize(&self.image)
             .with_context(|| format!("{}: run setup/setup {}", self.image.display(), self.name))?;
         image.hash(&mut hasher);
         let own = self.run.parent().unwrap_or(Path::new(""));
-        for folder in [own, Path::new("tests/lib")] {
+        for folder in [
+            own,
+            Path::new("tests/lib"),
+            Path::new("tools/testing/vm/guest"),
+        ] {
             for script in glob::glob(&self.top.join(folder).join("*").to_string_lossy())? {
                 let script = script?;
                 if script.is_file() {
@@ -340,6 +375,9 @@ impl Suite {
                         .hash(&mut hasher);
                 }
             }
+        }
+        if let Some(tree) = &self.tree {
+            hash_tree(tree, &mut hasher)?;
         }
         if driver == "rust_pmem" {
             fs::read(&self.module)
@@ -503,27 +541,22 @@ impl Suite {
             .filter(|(driver, run)| drivers.contains(driver) && run.verdict != Kind::Pass)
             .map(|(driver, run)| format!("{driver}: {}: {}", run.verdict, run.reason))
             .collect();
+        let mut reasons = not_passed.join("; ");
         let both_fail = [c, rust] == [Some(Kind::Fail); 2];
-        let same = || {
-            let [c, rust] = DRIVERS.map(|driver| without_addresses(&runs[driver].reason));
-            c == rust
-        };
-        // nd_pmem failing in another way is no excuse for a crash.
-        let has_crashed = rust == Some(Kind::Fail) && runs["rust_pmem"].has_crashed();
-        let crashed = has_crashed && (c.is_none() || both_fail && !same());
+        let alike = both_fail && runs["nd_pmem"].is_like(&runs["rust_pmem"]);
+        if both_fail && !alike {
+            reasons = format!("not in the same way: {reasons}");
+        }
+        // Only the same crash of nd_pmem excuses a crash of rust_pmem. A crash of nd_pmem hides whether it fails like rust_pmem.
+        let crashed = |found, driver| found == Some(Kind::Fail) && runs[driver].has_crashed();
+        let crashed = crashed(rust, "rust_pmem") || both_fail && crashed(c, "nd_pmem");
         let outcome = match (&why, rust.or(c)) {
-            (None, _) if crashed => Outcome::Failed(not_passed.join("; ")),
-            (None, _) if self.open => open_outcome(c, rust, &not_passed.join("; ")),
-            (None, _) => Outcome::Failed(format!(
-                "{}; no reason is listed for that",
-                not_passed.join("; ")
-            )),
+            _ if crashed && !alike => Outcome::Failed(reasons),
+            (None, _) if self.open => open_outcome(c, rust, reasons),
+            (None, _) => Outcome::Failed(format!("{reasons}; no reason is listed for that")),
             (Some(_), Some(Kind::Pass)) => Outcome::Passed,
-            (Some(_), _) if crashed && c.is_none() => Outcome::Failed(not_passed.join("; ")),
             // The reason is the same where the suite's script prints which parts of a test failed.
-            (Some(_), _) if both_fail && !same() => {
-                Outcome::Failed(format!("not in the same way: {}", not_passed.join("; ")))
-            }
+            (Some(_), _) if both_fail && !alike => Outcome::Failed(reasons),
             (Some(why), _) => Outcome::Skipped(why.clone()),
         };
         (outcome, why)
@@ -565,25 +598,63 @@ impl Suite {
 }
 
 /// Judges a test without a listed reason that does not pass under both drivers: nd_pmem's result is the right one.
-fn open_outcome(c: Option<Kind>, rust: Option<Kind>, reasons: &str) -> Outcome {
+fn open_outcome(c: Option<Kind>, rust: Option<Kind>, reasons: String) -> Outcome {
     use Kind::{Fail, Pass, Skip};
     match (c, rust) {
         (Some(Pass), Some(Fail | Skip)) | (Some(Skip), Some(Fail)) | (None, Some(Fail)) => {
-            Outcome::Failed(reasons.to_owned())
+            Outcome::Failed(reasons)
         }
         (_, Some(Pass)) => Outcome::Passed,
-        _ => Outcome::Skipped(reasons.to_owned()),
+        _ => Outcome::Skipped(reasons),
     }
 }
 
-/// Splits a reason into words, without addresses, which differ from run to run.
-fn without_addresses(reason: &str) -> Vec<&str> {
-    let address = |word: &&str| {
+/// Returns the first function in a report of the kernel: that of the instruction which crashed, or the last one called, but for
+/// those by which every task waits.
+fn place(lines: &[String]) -> Option<&str> {
+    // "RIP: 0010:filemap_cachestat+0x1a/0x2b0"
+    let words = lines.iter().flat_map(|line| line.split_whitespace());
+    words
+        .filter_map(|word| word.split_once("+0x")?.0.rsplit(':').next())
+        .find(|function| !function.contains("schedule"))
+}
+
+/// Adds the names, sizes and times of the files below a folder, of which there are thousands, but for hidden ones.
+fn hash_tree(folder: &Path, hasher: &mut impl Hasher) -> Result<()> {
+    let pattern = format!("{}/**/*", Pattern::escape(&folder.to_string_lossy()));
+    let visible = MatchOptions {
+        require_literal_leading_dot: true,
+        ..MatchOptions::new()
+    };
+    // The guest can't read what this can't.
+    for file in glob::glob_with(&pattern, visible)?.flatten() {
+        if let Some(meta) = file.metadata().ok().filter(Metadata::is_file) {
+            (file, meta.len(), meta.modified()?).hash(hasher);
+        }
+    }
+    Ok(())
+}
+
+/// Splits a reason into words, without the number of runs and what differs from run to run: addresses, processors, tasks with their
+/// numbers, seconds.
+fn lasting_words(reason: &str) -> Vec<&str> {
+    let number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let counted = reason.split_once(TIMES);
+    let counted = counted.filter(|(count, _)| count.split(" of ").all(number));
+    let reason = counted.map_or(reason, |(_, reason)| reason);
+    let hung = reason.contains(TIMED_OUT);
+    let passing = |word: &&str| {
+        let word = word.trim_matches(['[', ']', ',', ';', ':', '!']);
         let digits = word.trim_start_matches("0x");
-        digits.len() >= 8 && digits.chars().all(|digit| digit.is_ascii_hexdigit())
+        let address = digits.len() >= 8 && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let task = word.rsplit_once([':', '/']);
+        // Not a file with its line.
+        let task = task.is_some_and(|(name, id)| !name.contains('.') && number(id));
+        let seconds = word.strip_suffix('s').is_some_and(number) || hung && number(word);
+        address || task || seconds || word.starts_with("CPU#")
     };
     let words = reason.split_whitespace();
-    words.filter(|word| !address(word)).collect()
+    words.filter(|word| !passing(word)).collect()
 }
 
 /// Writes build/suites.md: the results of each suite that has run.
@@ -795,6 +866,155 @@ why = "C is broken."
         );
     }
 
+    fn failed(reason: &str) -> Run {
+        Run {
+            verdict: Kind::Fail,
+            reason: reason.into(),
+            seconds: 1.0,
+            hash: String::new(),
+        }
+    }
+
+    #[test]
+    fn only_the_same_crash_of_nd_pmem_excuses_a_crash() {
+        let judged = |suite: &Suite, test: &str, drivers: &[&str], c: Run, rust: Run| {
+            let runs = [("nd_pmem".into(), c), ("rust_pmem".into(), rust)];
+            suite.judge(test, &runs.into(), drivers).0.kind()
+        };
+        let listed = TEXT.replace(
+            "\"three\"\nnd_pmem = \"fail\"",
+            "\"three\"\nnd_pmem = \"skip\"",
+        );
+        let listed =
+            parsed(&listed.replace("rust_pmem = \"pass\"", "rust_pmem = \"fail\"")).unwrap();
+        let open = parsed(&TEXT.replace("about =", "open = true\nabout =")).unwrap();
+        let hung = format!("{TIMED_OUT}9 s, in pmem_submit_bio");
+        let warning = format!("{REPORTED}WARNING: fs/dax.c:12 at a+0x1/0x2, CPU#0:");
+        for (crash, same, other) in [
+            (
+                format!("{REPORTED}BUG: address: 00000000deadbeef, in a"),
+                format!("{REPORTED}BUG: address: 00000000feedbeef, in a"),
+                format!("{REPORTED}BUG: address: 00000000deadbeef, in b"),
+            ),
+            (
+                format!("{warning} fio/301"),
+                format!("2 of 5 times: {warning} pmemctl/22"),
+                format!("{REPORTED}WARNING: fs/dax.c:12 at b+0x1/0x2, CPU#0: fio/301"),
+            ),
+            (
+                hung.clone(),
+                format!("{TIMED_OUT}10 s, in pmem_submit_bio"),
+                format!("{TIMED_OUT}9 s, in xfs_buf_lock"),
+            ),
+            (LOST.to_owned(), LOST.to_owned(), hung),
+        ] {
+            let rust = failed(&crash);
+            for (suite, test) in [(&listed, "two"), (&open, "one")] {
+                let both = |c: &str| judged(suite, test, &DRIVERS, failed(c), rust.clone());
+                assert_eq!(both(&same), Kind::Skip, "{crash}");
+                assert_eq!(both(&other), Kind::Fail, "{crash}");
+                assert_eq!(both("so"), Kind::Fail, "{crash}");
+                // nd_pmem alone crashed.
+                let c = judged(suite, test, &DRIVERS, rust.clone(), failed("so"));
+                assert_eq!(c, Kind::Fail, "{crash}");
+                // Without nd_pmem.
+                let alone = judged(suite, test, &["rust_pmem"], rust.clone(), rust.clone());
+                assert_eq!(alone, Kind::Fail, "{crash}");
+            }
+            let skip = Run {
+                verdict: Kind::Skip,
+                ..failed("so")
+            };
+            let both = judged(&listed, "three", &DRIVERS, skip.clone(), rust.clone());
+            assert_eq!(both, Kind::Fail, "{crash}");
+            let both = judged(&listed, "three", &DRIVERS, skip, failed("so"));
+            assert_eq!(both, Kind::Skip);
+        }
+    }
+
+    #[test]
+    fn reason_of_a_crash_names_its_place() {
+        let reason = |reason: &str, lines: &[&str]| {
+            let lines = lines.iter().map(|&line| line.to_owned()).collect();
+            let result = TestResult {
+                lines,
+                ..TestResult::new("a", Outcome::Failed(reason.into()))
+            };
+            Run::new(&result, String::new()).reason
+        };
+        let fault = format!("{REPORTED}BUG: unable to handle page fault for address: ff110000");
+        let lines = [
+            "[    9.1] BUG: unable to handle page fault for address: ff110000",
+            "[    9.2] RIP: 0010:filemap_cachestat+0x1a/0x2b0",
+            "[    9.3]  ksys_mmap_pgoff+0x1/0x2",
+        ];
+        assert_eq!(
+            reason(&fault, &lines),
+            format!("{fault}, in filemap_cachestat")
+        );
+        let trace = [lines[0], lines[2]];
+        assert_eq!(
+            reason(&fault, &trace),
+            format!("{fault}, in ksys_mmap_pgoff")
+        );
+        assert_eq!(reason(&fault, &lines[..1]), fault);
+        // Every task that hangs waits in the scheduler.
+        let hung = format!("{TIMED_OUT}9 s");
+        let waits = [
+            "task:fio state:D",
+            " __schedule+0x1/0x2",
+            " schedule+0x3/0x4",
+            " xfs_buf_lock+0x5/0x6",
+        ];
+        assert_eq!(reason(&hung, &waits), format!("{hung}, in xfs_buf_lock"));
+        // The title has it, or the kernel has reported nothing.
+        let warning = format!("{REPORTED}WARNING: a.c:1 at b+0x1/0x2");
+        assert_eq!(reason(&warning, &["WARNING: a.c:1 at b+0x1/0x2"]), warning);
+        assert_eq!(reason("status 1: so", &lines), "status 1: so");
+    }
+
+    #[test]
+    fn result_is_of_the_same_guest_module_scripts_and_tests() {
+        let top = tempfile::tempdir().unwrap();
+        let tree = tempfile::tempdir().unwrap();
+        let write = |folder: &Path, name: &str, text: &str| {
+            let path = folder.join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        };
+        let of_top = [
+            "build/images/a.img",
+            "a.ko",
+            "tests/a/suite.toml",
+            "tests/lib/a.sh",
+        ];
+        for name in of_top.into_iter().chain(["tools/testing/vm/guest/main"]) {
+            write(top.path(), name, "");
+        }
+        write(tree.path(), "tests/generic/001", "");
+        let suite = Suite::parse(top.path(), "a", TEXT).unwrap();
+        let suite = suite.with_tests(tree.path(), Vec::new(), 9, "").unwrap();
+        let mut before = suite.hash("rust_pmem").unwrap();
+        let c = suite.hash("nd_pmem").unwrap();
+        write(tree.path(), ".git/index", "");
+        assert_eq!(suite.hash("rust_pmem").unwrap(), before);
+        write(top.path(), "a.ko", "new");
+        assert_eq!(suite.hash("nd_pmem").unwrap(), c);
+        for (folder, name) in [
+            (top.path(), "a.ko"),
+            (top.path(), "tests/a/suite.toml"),
+            (top.path(), "tests/lib/a.sh"),
+            (top.path(), "tools/testing/vm/guest/main"),
+            (tree.path(), "tests/generic/001"),
+            (tree.path(), "tests/generic/002"),
+        ] {
+            write(folder, name, "newer");
+            let after = suite.hash("rust_pmem").unwrap();
+            assert_ne!(after, before, "{name}");
+            before = after;
+        }
+    }
+
     #[test]
     fn open_suite_compares_with_nd_pmem() {
         use Kind::{Fail, Pass, Skip};
@@ -803,7 +1023,8 @@ why = "C is broken."
             "open = true\noften = [{ test = \"*/f*\", runs = 3 }]\nabout =",
         );
         let suite = parsed(&text).unwrap();
-        let suite = suite.with_tests(vec!["a/four".into()], 9, "--cpus 1");
+        let tree = Path::new("/tree");
+        let suite = suite.with_tests(tree, vec!["a/four".into()], 9, "--cpus 1");
         let suite = suite.unwrap();
         let added = suite.cases.last().unwrap();
         assert_eq!((added.machine.as_str(), added.again), (" --cpus 1", 2));
@@ -825,15 +1046,22 @@ why = "C is broken."
         }
         let both = Outcome::Skipped("nd_pmem: FAIL: so; rust_pmem: FAIL: so".into());
         assert_eq!(judged(Fail, Fail), both);
-        let mut crashed = run(Fail);
-        crashed.reason = "the kernel reported: BUG".into();
-        let runs = [("nd_pmem".into(), run(Fail)), ("rust_pmem".into(), crashed)];
-        let (outcome, _) = suite.judge("a/four", &runs.into(), &DRIVERS);
-        assert!(matches!(outcome, Outcome::Failed(_)));
+        let runs = [
+            ("nd_pmem".into(), run(Fail)),
+            ("rust_pmem".into(), failed("otherwise")),
+        ];
+        assert_eq!(
+            suite.judge("a/four", &runs.into(), &DRIVERS).0,
+            Outcome::Skipped(
+                "not in the same way: nd_pmem: FAIL: so; rust_pmem: FAIL: otherwise".into()
+            )
+        );
 
         let all = Run::worst_of(vec![run(Pass), run(Fail), run(Pass)]);
         assert_eq!((all.verdict, all.seconds), (Fail, 3.0));
         assert_eq!(all.reason, "1 of 3 times: so");
+        let all = Run::worst_of(vec![run(Pass), run(Fail), failed(LOST)]);
+        assert_eq!(all.reason, format!("2 of 3 times: {LOST}"));
         assert_eq!(Run::worst_of(vec![run(Pass), run(Pass)]).reason, "so");
     }
 

@@ -63,7 +63,7 @@ pub fn suite(
     // Quoted once for QEMU's command line, once for the machine's options.
     let qemu = format!("-virtfs {}", shlex::try_quote(&share)?);
     let options = format!("--qemu {}", shlex::try_quote(&qemu)?);
-    suite.with_tests(names, TIMEOUT, &options)
+    suite.with_tests(tree, names, TIMEOUT, &options)
 }
 
 /// Returns the generic tests and those of this file system, each with its groups, as the suite lists them.
