@@ -5,12 +5,12 @@
 # kernel: device_dax
 # vm: --bare --nvdimm size=64M,labels --append memmap=128M$512M
 # expect-splat: at nsio_rw_bytes+
-# expect-splat: WARNING: drivers/nvdimm/ < size_store
+# expect-splat: WARNING: < size_store
 # expect-splat: at pmem_sector_size+
 # expect-splat: shift-out-of-bounds < drivers/nvdimm/pfn_devs.c
 # expect-splat: at badblocks_check+ < nd_pfn_clear_memmap_errors
-# expect-splat: WARNING: drivers/nvdimm/ < nd_cmd_in_size
-# expect-splat: WARNING: mm/ < acpi_ut_copy_eobject_to_iobject
+# expect-splat: WARNING: < nd_cmd_in_size
+# expect-splat: WARNING: < acpi_ut_copy_eobject_to_iobject
 # timeout: 10800
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/fuzz.sh"

@@ -9,7 +9,7 @@
 # timeout: 300
 # expect-splat: at pmem_sector_size+
 # expect-splat: at nsio_rw_bytes+
-# expect-splat: WARNING: drivers/nvdimm/ < size_store
+# expect-splat: WARNING: < size_store
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/fuzz.sh"
 

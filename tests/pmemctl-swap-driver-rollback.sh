@@ -4,7 +4,7 @@
 #
 # --dry-run and bad arguments change nothing.
 # vm: --bare --append memmap=128M$512M
-# expect-splat: WARNING: fs/sysfs/file.c
+# expect-splat: at sysfs_kf_seq_show+
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/provider.sh"
 
