@@ -9,9 +9,10 @@ SECONDS_=5
 
 cleanup() {
 	dmesg -n 7
-	while read -r report; do
+	kill "${follower:-}" 2>/dev/null
+	grep -E 'BUG:|WARNING:|INFO: |suspicious RCU|stall' /tmp/kernel 2>/dev/null | while read -r report; do
 		echo "$report" >/dev/kmsg
-	done </tmp/reports
+	done
 	echo 0 >/proc/sys/kernel/panic_on_warn
 	umount $MNT 2>/dev/null
 	forget_errors "${disk:-}"
@@ -35,13 +36,18 @@ test_failing() {
 	"$@" >/tmp/answers 2>&1 || :
 	wait $poisoner
 	check "$failing_name: the page fails meanwhile" sh -c "dmesg | grep -q 'Memory failure: '"
-	dmesg -t | grep -E 'BUG:|WARNING:|INFO: |suspicious RCU|stall' >>/tmp/reports || :
 	sed 's/^/# /' /tmp/answers
 	case $(result_kinds /tmp/answers) in
 	ok | EIO | "EIO ok") ok "$failing_name: it succeeds or is an I/O error" ;;
 	*) is "$failing_name: it succeeds or is an I/O error" "$(result_kinds /tmp/answers)" "EIO ok" ;;
 	esac
 	is "$failing_name: repaired afterwards" "$(places "$disk" rewrite --seed 7 --offset "$at" --stride 0 --count 1)" "ok: 1"
+}
+
+# is_followed: what the kernel says arrives in the file.
+is_followed() {
+	echo "is it followed?" >/dev/kmsg
+	grep -q "is it followed?" /tmp/kernel
 }
 
 # zero_page: zeroes the page through the block device until the time is over.
@@ -70,9 +76,11 @@ pmem-io fill $MNT/file
 at=$(($(pmem-io phys $MNT/file --offset 400K) - $(cat "$ND/$namespace/resource")))
 # Each failure prints three lines on the console. A report that it then does not show ends the guest, or is repeated at the end:
 # not all kinds end it.
-: >/tmp/reports
 echo 1 >/proc/sys/kernel/panic_on_warn
 dmesg -n 3
+dmesg -W -t >/tmp/kernel &
+follower=$!
+wait_for 20 is_followed
 test_failing "block write" places "$disk" write --offset "$at" --stride 0 --count 100 --seconds $SECONDS_
 test_failing "write of a DAX file" pmem-io places $MNT/file write --offset 400K --stride 0 --count 100 --seconds $SECONDS_
 test_failing "zeroing" zero_page
