@@ -225,22 +225,34 @@ use_raw() {
 	done >$OPERATIONS/raw
 }
 
+# write_slot: tries again while the disk is gone or read-only.
 write_slot() {
 	newest=$((newest + 1))
-	on_disk "$RAW" pmem-io fill --direct --offset "$offset" --length $SLOT "/dev/$RAW" --seed $newest 2>/dev/null
-	case $? in
-	0)
-		[ "$bad" != 1 ] || count "repair"
-		eval "seed_$slot=$newest bad_$slot=0"
-		note "slot $slot is written"
-		count "write to the raw disk"
-		;;
-	4) ;;
-	*)
-		eval "seed_$slot=0"
-		[ "$bad" = 0 ] || eval "bad_$slot=2"
-		;;
-	esac
+	tries=0
+	while running; do
+		status=0
+		answer=$(on_disk "$RAW" pmem-io fill --direct --offset "$offset" --length $SLOT "/dev/$RAW" --seed $newest 2>&1) || status=$?
+		case $status in
+		0)
+			[ "$bad" != 1 ] || count "repair"
+			eval "seed_$slot=$newest bad_$slot=0"
+			note "slot $slot is written"
+			count "write to the raw disk"
+			return
+			;;
+		4) ;;
+		*)
+			! tap_broken $status pmem-io || wrong "pmem-io has status $status: $answer"
+			eval "seed_$slot=0"
+			[ "$bad" = 0 ] || eval "bad_$slot=2"
+			;;
+		esac
+		sleep 0.2
+		[ $((tries += 1)) -lt 200 ] || {
+			wrong "slot $slot of the raw disk can't be written: ${answer:-the disk is gone}"
+			return
+		}
+	done
 }
 
 poison_slot() {

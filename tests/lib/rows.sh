@@ -87,7 +87,7 @@ add_result_row() {
 	row_output=$("$@" 2>&1) || row_status=$?
 	if [ "$row_status" -eq 0 ]; then
 		add_row "$row_name" "$(printf '%s' "${row_output:+$row_output, }" | tr -s '\n \t' '   ')ok"
-	elif tap_broken "$row_status"; then
+	elif tap_broken "$row_status" "$1"; then
 		add_row "$row_name" ""
 	else
 		add_row "$row_name" "$(printf '%s' "$row_output" | tail -n 1) (status $row_status)"
