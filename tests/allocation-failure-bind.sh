@@ -33,16 +33,16 @@ spare_allocations_in async_schedule_node_domain
 plan 23
 for pages in 0 1; do
 	provide size=$((16 << 20)) pages=$pages dimm=0
-	check_bind "raw, pages=$pages" "$NAMESPACE" "$DISK"
+	check_bind "raw, pages=$pages" "$NAMESPACE" "$DISK" "" ""
 	provider_cleanup
 done
 for mode in fsdax sector; do
 	provide size=$((32 << 20)) pages=1 dimm=0
 	DISK=$(make_namespace -e "$NAMESPACE" -m $mode | jq -r .blockdev)
 	device=$(device_of_disk "$DISK")
-	check_bind "$mode" "$device" "$DISK"
+	check_bind "$mode" "$device" "$DISK" "" ""
 	# The bind makes the info block or the BTT anew.
-	check_bind "$mode, new" "$device" "$DISK" \
+	check_bind "$mode, new" "$device" "$DISK" "" "" \
 		--before "run=dd if=/dev/zero of=/dev/mem bs=4096 seek=$INFO_BLOCK count=1 conv=notrunc status=none"
 	# Nobody may read what a driver has claimed.
 	echo "$device" >"$UNBIND"

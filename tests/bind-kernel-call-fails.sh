@@ -7,19 +7,26 @@
 . "$(dirname "$0")/lib/provider.sh"
 . "$(dirname "$0")/lib/rows.sh"
 
-# show_bind: binds the device, and prints the error, or the disk; unbinds it.
+# show_bind: binds the device, and prints the error, or the disk, its list of bad blocks and the result of a read at a bad sector;
+# unbinds it.
 show_bind() {
 	error=$(bind_error "$device")
-	bound=$(disk_of "$device") || bound="no disk"
+	if bound=$(disk_of "$device"); then
+		[ -z "$bad" ] || bound="$bound, $(badblocks_of "$bound"), $(errno_of read_sectors "$bound" "$bad" 8)"
+	else
+		bound="no disk"
+	fi
 	echo "${error:-ok}, $bound"
 	[ -n "$error" ] || echo "$device" >"/sys/bus/nd/drivers/$DRIVER/unbind"
 }
 
-# test_calls NAME DEVICE FUNCTION=VALUE…: each of the functions returns this value.
+# test_calls NAME DEVICE FUNCTION=VALUE…: each of the functions returns this value. The disk may have one error; a disk in sector
+# mode lists none.
 test_calls() {
 	name=$1 device=$2
 	shift 2
 	disk=$(disk_of "$device")
+	bad=$(cut -d ' ' -f 1 "/sys/block/$disk/badblocks" 2>/dev/null) || :
 	echo "$device" >"/sys/bus/nd/drivers/$DRIVER/unbind"
 	for call; do
 		provider fail "${call%=*} ${call#*=}"
@@ -52,10 +59,10 @@ disks="badblocks_init=-12 alloc_workqueue_noprof=0 __blk_alloc_disk=-12 alloc_da
 	provide size=$((16 << 20)) bad=1M+4K
 	test_calls "with struct pages" "$NAMESPACE" $claims nd_btt_probe=-12 nd_pfn_probe=-12 nd_dax_probe=-12 memremap_pages=-12 $disks
 	provider_cleanup
-	provide size=$((16 << 20)) pages=0
+	provide size=$((16 << 20)) pages=0 bad=1M+4K
 	test_calls "without struct pages" "$NAMESPACE" memremap=0 $disks
 	provider_cleanup
-	provide size=$((32 << 20))
+	provide size=$((32 << 20)) bad=20M+4K
 	DISK=$(make_namespace -e "$NAMESPACE" -m fsdax | jq -r .blockdev)
 	test_calls "fsdax" "$(device_of_disk "$DISK")" $claims nvdimm_setup_pfn=-12 memremap_pages=-12 $disks
 	provider_cleanup
