@@ -1,8 +1,9 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 # The list of errors is read in pieces without lines of an earlier list.
-# vm: --bare --append memmap=128M$512M
+# vm: --bare --append memmap=128M$512M --cpus 2
 . "$(dirname "$0")/lib/test.sh"
+. "$(dirname "$0")/lib/badblocks.sh"
 . "$(dirname "$0")/lib/provider.sh"
 
 # read_list SIZE: reads the list in pieces of so many bytes, up to its end.
@@ -11,7 +12,7 @@ read_list() {
 }
 
 [ "$DRIVER" = rust_pmem ] || skip_all "nd_pmem has no errors/list"
-plan 5
+plan 6
 provide size=$((8 << 20)) pages=1
 LIST=$ND/$NAMESPACE/errors/list
 BOTH="65536 4096 user
@@ -25,3 +26,12 @@ done
 read_list 32 >/dev/null
 echo "add 69632 4096" >"$LIST"
 is "one line instead of them" "$(read_list 32)" "65536 12288 user"
+echo "drop 0 $((8 << 20))" >"$LIST"
+list_every 0 1024 8000 512 | tee /tmp/added | edit_list add "$LIST"
+for size in 100 4096; do
+	for _ in $(seq 10); do
+		read_list $size | md5sum
+	done >/tmp/read.$size &
+done
+wait
+is "8000 lines, by two readers at once, in pieces of different sizes" "$(sort -u /tmp/read.100 /tmp/read.4096)" "$(sed 's/$/ user/' /tmp/added | md5sum)"

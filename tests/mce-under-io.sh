@@ -1,10 +1,13 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 # Machine checks under direct reads from deep queues with registered buffers, and under cached ones, cost only the pages that failed.
+#
+# Under writes, which repair them meanwhile, each page has its data or an error.
 # vm: --bare --e820 64M@512M --nvdimm size=64M --cpus 2
 # timeout: 180
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/busy.sh"
+. "$(dirname "$0")/lib/badblocks.sh"
 . "$(dirname "$0")/lib/mce-inject.sh"
 
 STRIDE=$((1 << 20))
@@ -22,6 +25,35 @@ read_cached() {
 		blockdev --flushbufs "/dev/$disk"
 		pmem-io places "/dev/$disk" verify --offset 4K --length 64K --stride $STRIDE --count $PAGES --seed 3 >>/tmp/cached 2>&1 || :
 	done
+}
+
+# fail_pages: two at a time: one half as exceptions of the processor, the other as reports to the kernel.
+fail_pages() {
+	mce_inject_pages "$start" $STRIDE $((PAGES / 2)) $((PAGES - 1)) &
+	injector=$!
+	page=0
+	while [ $page -lt $((PAGES / 2)) ]; do
+		host mce $((start + page * STRIDE)) 12
+		page=$((page + 1))
+	done
+	wait $injector
+}
+
+# write_pages SECONDS: writes these pages for this time, alone and with their neighbours.
+write_pages() {
+	places "$disk" write --stride $STRIDE --count $PAGES --seed 4 --seconds "$1" >/tmp/written.page &
+	places "$disk" write --length 64K --stride $STRIDE --count $PAGES --seed 4 --seconds "$1" >/tmp/written
+	wait $!
+}
+
+# only_io_errors FILE…: some of these results of pmem-io places are successes, all others I/O errors.
+only_io_errors() {
+	grep -q '^ok: ' "$@" && ! sed 's/:.*//' "$@" | grep -vxE 'ok|Input/output error'
+}
+
+# all_are_repaired: a write to each page, after which none is listed.
+all_are_repaired() {
+	[ "$(places "$disk" write --stride $STRIDE --count $PAGES --seed 4)" = "ok: $PAGES" ] && cmp "$list" /dev/null
 }
 
 # good_data: reads the data between the pages that fail.
@@ -45,7 +77,7 @@ all_are_listed() {
 }
 
 need fio pmem-io
-plan 10
+plan 14
 load_driver
 case $DRIVER in
 rust_pmem)
@@ -69,15 +101,7 @@ start_fio "/dev/$disk" --filename="/dev/$disk" --rw=randread --direct=1 --size=3
 : >/tmp/cached
 read_cached &
 cached_pid=$!
-# Two at a time: one half as exceptions of the processor, the other as reports to the kernel.
-mce_inject_pages "$start" $STRIDE $((PAGES / 2)) $((PAGES - 1)) &
-injector=$!
-page=0
-while [ $page -lt $((PAGES / 2)) ]; do
-	host mce $((start + page * STRIDE)) 12
-	page=$((page + 1))
-done
-wait $injector
+fail_pages
 check "all pages are listed" wait_for 10 all_are_listed
 check "fio goes on" kill -0 $fio_pid
 sleep 1
@@ -93,7 +117,22 @@ is "no more is listed" "$(awk -v length_of_page="$length" '{ sum += $2 } END { p
 if [ "$DRIVER" = rust_pmem ]; then
 	check "all is written over" pmem-io fill --direct "/dev/$disk" --length 32M --seed 4
 	check "and read" pmem-io verify --direct "/dev/$disk" --length 32M --seed 4
+	write_pages 20 &
+	writers=$!
+	sleep 1
+	fail_pages
+	wait $writers
+	places "$disk" verify --stride $STRIDE --count $PAGES --seed 4 >/tmp/verified || :
+	sed 's/^/# /' /tmp/written /tmp/written.page /tmp/verified
+	check "writes succeed, or fail with I/O errors" only_io_errors /tmp/written /tmp/written.page
+	check "each page then has its data, or an error" only_io_errors /tmp/verified
+	check "a last write repairs all" wait_for 10 all_are_repaired
+	check "all data is there" pmem-io verify --direct "/dev/$disk" --length 32M --seed 4
 else
+	for row in "writes succeed, or fail with I/O errors" "each page then has its data, or an error" "a last write repairs all" \
+		"all data is there"; do
+		skip "$row" "with C, a bus that can't clear poison repairs nothing"
+	done
 	skip "all is written over" "with C, a bus that can't clear poison repairs nothing"
 	skip "and read" "with C, a bus that can't clear poison repairs nothing"
 fi

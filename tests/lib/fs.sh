@@ -28,6 +28,13 @@ make_fs() {
 	esac
 }
 
+# make_xfs_of_one_group DISK: with a reverse map. With more allocation groups, XFS then hangs at an unbind (patches/0011). mkfs.xfs
+# makes one of one, or of less than 300 MB, for tests alone, which it knows by xfstests' variables.
+make_xfs_of_one_group() {
+	modprobe xfs
+	TEST_DIR=1 TEST_DEV=1 QA_CHECK_FS=1 mkfs.xfs -q -f -K -d agcount=1 -m rmapbt=1 "/dev/$1"
+}
+
 # mount_dax DISK [OPTIONS]: mounts it at MNT with dax=always. XFS mounts a disk without DAX as well, which fails here.
 mount_dax() {
 	mkdir -p "$MNT"

@@ -22,6 +22,8 @@
 
 # shellcheck source=tests/lib/provider.sh
 . "$TESTS/lib/provider.sh"
+# shellcheck source=tests/lib/mce-inject.sh
+. "$TESTS/lib/mce-inject.sh"
 
 OPERATIONS=/tmp/operations
 SLOTS=48 SLOT=65536 FILES=12
@@ -30,6 +32,7 @@ SLOTS=48 SLOT=65536 FILES=12
 operations_prepare() {
 	FILE_SYSTEM=$1
 	modprobe -a device_dax dax_pmem ext4
+	[ $SLOWER = 1 ] || load_mce_inject
 	mkdir -p $OPERATIONS
 	# For the position of a scrub.
 	echo 0123456789abcdef0123456789abcdef >/etc/machine-id
@@ -46,9 +49,7 @@ operations_prepare() {
 	LOAD=$(disk_of "$4") LOAD_NAMESPACE=$4
 	case $FILE_SYSTEM in
 	ext4) make_fs ext4 "$FILES_DISK" ;;
-	# With more than one allocation group, XFS hangs at an unbind (patches/0011). mkfs.xfs makes one of one, or of less than 300 MB,
-	# for tests alone, which it knows by xfstests' variables.
-	xfs) modprobe xfs && TEST_DIR=1 TEST_DEV=1 QA_CHECK_FS=1 mkfs.xfs -q -f -K -d agcount=1 -m rmapbt=1 "/dev/$FILES_DISK" ;;
+	xfs) make_xfs_of_one_group "$FILES_DISK" ;;
 	esac
 	mount_dax "$FILES_DISK"
 	mkdir "$MNT/unread"
@@ -99,10 +100,11 @@ operate() {
 	bind_all
 }
 
-# A kernel for debugging takes longer for each operation: SLOWER is the factor by which the time between two unbinds is longer.
+# A kernel for debugging takes longer for each operation: SLOWER is the factor by which the time between two unbinds is longer. MCE
+# injects a machine check.
 case $(uname -r) in
-*-debug*) SLOWER=6 ;;
-*) SLOWER=1 ;;
+*-debug*) SLOWER=6 MCE=mce_inject ;;
+*) SLOWER=1 MCE="host mce" ;;
 esac
 
 # all_done: prints the operations that were never done, and fails if there are any.
@@ -266,10 +268,11 @@ poison_slot() {
 	fi
 }
 
-# fail_slot: by a machine check. If the disk is unbound, nobody notes it; the memory of an emulator stays good.
+# fail_slot: by a machine check. If the disk is unbound, nobody notes it; the memory of an emulator stays good. A real one turns lockdep
+# off for good.
 fail_slot() {
 	random 16
-	if host mce $((MEMORY + offset + random * 4096)) 12; then
+	if $MCE $((MEMORY + offset + random * 4096)) 12; then
 		note "machine check at sector $((offset / 512 + random * 8))"
 		[ "$bad" = 1 ] || eval "bad_$slot=2"
 		count "machine check"
