@@ -14,10 +14,11 @@
 . "$(dirname "$0")/lib/fuzz.sh"
 
 need pmem-fuzz
-plan 6
-for mode in fsdax devdax sector; do
-	status=0
-	fuzz_images $mode --seed "${SEED:-1}" --count "${COUNT:-60}" >/tmp/images || status=$?
+plan 8
+for mode in fsdax devdax sector "fsdax, an error in the data"; do
+	status=0 bad=
+	[ "${mode#*,}" = "$mode" ] || bad=20M+4K
+	fuzz_images "${mode%,*}" "$bad" --seed "${SEED:-1}" --count "${COUNT:-60}" >/tmp/images || status=$?
 	is "$mode: no disk is larger than its namespace, and the sample is intact at the end" "$status" 0
 	record "$mode: what is bound" "$(cat /tmp/images)"
 done

@@ -20,7 +20,9 @@ seed=${SEED:-$(date +%s)}
 part=$((${MINUTES:-60} * 60 / 8))
 plan 8
 for mode in fsdax devdax sector; do
-	check "$mode, seed $seed" fuzz_images $mode --seed "$seed" --count 1000000 --seconds $part
+	bad=
+	[ $mode != fsdax ] || bad=20M+4K
+	check "$mode, seed $seed" fuzz_images $mode "$bad" --seed "$seed" --count 1000000 --seconds $part
 	[ -z "$tap_output" ] || echo "$tap_output" | sed 's/^/# /'
 done
 if [ "$DRIVER" = rust_pmem ]; then

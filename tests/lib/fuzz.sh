@@ -14,12 +14,12 @@
 # What the environment selects: an input by its number, and some of its mutations.
 FUZZ_SELECTED="${FIRST:+--first $FIRST} ${ONLY:+--only $ONLY}"
 
-# fuzz_images MODE ARGUMENTS OF pmem-fuzz images…: makes a namespace of 32M in this mode on the provider's memory, and lets
-# the driver under test probe mutations of it. Prints the results. A guest that is lost by an image has its number at the
+# fuzz_images MODE BAD ARGUMENTS OF pmem-fuzz images…: makes a namespace of 32M in this mode on the provider's memory, and lets the
+# driver under test probe mutations of it, while this range of the memory is bad, if there is one. Prints the results. A guest that is lost by an image has its number at the
 # end of the kernel's log.
 fuzz_images() {
-	fuzz_mode=$1 fuzz_kind=pfn
-	shift
+	fuzz_mode=$1 fuzz_bad=$2 fuzz_kind=pfn
+	shift 2
 	# The first region must be the provider's.
 	[ ! -d /sys/module/nfit ] || rmmod nfit
 	# Whether a device DAX namespace is bound must not depend on what ran before.
@@ -37,7 +37,8 @@ fuzz_images() {
 	provider_cleanup
 	dd if=/dev/mem of=/tmp/sample bs=1M skip=512 count=32 status=none
 	load_driver
-	provider_load keep=1 size=$((32 << 20)) pages=1 dimm=0
+	# shellcheck disable=SC2086 # maybe none
+	provider_load keep=1 size=$((32 << 20)) pages=1 dimm=0 ${fuzz_bad:+bad=$fuzz_bad}
 	fuzz_status=0
 	# shellcheck disable=SC2086 # options
 	pmem-fuzz images $fuzz_kind /tmp/sample $FUZZ_SELECTED "$@" 2>&1 || fuzz_status=$?

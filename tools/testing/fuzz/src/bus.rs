@@ -262,7 +262,7 @@ fn header(offset: usize, length: usize) -> Vec<u8> {
     [(offset as u32).to_le_bytes(), (length as u32).to_le_bytes()].concat()
 }
 
-/// Returns the capacity of a disk in sectors, and checks it. Behind it are the errors of accesses to both ends.
+/// Returns the capacity of a disk in sectors, and checks it. Behind it are its bad blocks, and the errors of accesses to both ends.
 fn capacity(disk: &Path, size: u64) -> Result<String> {
     let name = disk.file_name().context("the disk has no name")?;
     let path = Path::new("/dev").join(name);
@@ -278,6 +278,10 @@ fn capacity(disk: &Path, size: u64) -> Result<String> {
     let writable = read_number(&disk.join("ro"))? == 0;
     let file = open(&path, writable)?;
     let mut text = sectors.to_string();
+    // A disk in sector mode has no such file.
+    for line in read(&disk.join("badblocks")).unwrap_or_default().lines() {
+        text.push_str(&format!(" (bad: {line})"));
+    }
     for (place, at) in [("start", 0), ("end", sectors * 512 - END as u64)] {
         let result = match writable {
             true => write_and_restore(&file, at),
