@@ -42,8 +42,8 @@ as_root() {
 }
 
 case $DRIVER in
-rust_pmem) plan 60 ;;
-*) plan 27 ;;
+rust_pmem) plan 70 ;;
+*) plan 29 ;;
 esac
 is "the disk" "$(rights "/dev/$disk" | cut -d' ' -f2 | cut -d: -f1) $(($(rights "/dev/$disk" | cut -d' ' -f1) % 10))" "root 0"
 is "badblocks" "$(rights "/sys/block/$disk/badblocks")" "644 root:root"
@@ -54,7 +54,8 @@ is_empty "only root writes to files of the driver, its devices and their bus" fi
 is "unbind" "$(rights "/sys/bus/nd/drivers/$DRIVER/unbind")" "200 root:root"
 
 # Files that an unprivileged user, or the root of a container, must not change.
-for file in "/sys/block/$disk/badblocks" "/sys/block/$disk/dax/write_cache" "/sys/bus/nd/drivers/$DRIVER/unbind" "/dev/$disk"; do
+for file in "/sys/block/$disk/badblocks" "/sys/block/$disk/dax/write_cache" "/sys/bus/nd/drivers/$DRIVER/bind" \
+	"/sys/bus/nd/drivers/$DRIVER/unbind" "/dev/$disk"; do
 	is "an unprivileged user: ${file##*/}" "$(as_user "echo 0 8 >$file")" "Permission denied"
 	is "a container: ${file##*/}" "$(in_container "echo 0 8 >$file")" "Permission denied"
 done
@@ -79,6 +80,9 @@ is "an unprivileged user cannot read the disk" "$(as_user "head -c 512 /dev/$dis
 is "errors/list" "$(rights "$list")" "644 root:root"
 is "errors/overwrite_heals" "$(rights "/sys/block/$disk/errors/overwrite_heals")" "644 root:root"
 is "the file that poisons memory" "$(rights "$poison") in $(rights /sys/kernel/debug)" "200 root:root in 700 root:root"
+heals=/sys/block/$disk/errors/overwrite_heals
+is "an unprivileged user: errors/overwrite_heals" "$(as_user "echo 1 >$heals")" "Permission denied"
+is "a container: errors/overwrite_heals" "$(in_container "echo 1 >$heals")" "Permission denied"
 is "an unprivileged user: errors/list" "$(as_user "echo 'add 0 512' >$list")" "Permission denied"
 is "a container: errors/list" "$(in_container "echo 'add 0 512' >$list")" "Permission denied"
 is "an unprivileged user: poison" "$(as_user "echo 'poison 0 4096' >$poison")" "Permission denied"
@@ -147,9 +151,12 @@ for level in integrity confidentiality; do
 	is "$level: nobody poisons memory" "$(as_root "echo 'poison 0 4096' >$poison")" "Operation not permitted"
 	is "$level: errors are added" "$(echo 'add 4096 512' >"$list" && grep user "$list")" "4096 512 user"
 	is "$level: and dropped" "$(echo 'drop 4096 512' >"$list" && grep -c user "$list")" 0
+	check "$level: badblocks is written" sh -c "echo 8 1 >/sys/block/$disk/badblocks && grep -q '^4096 512 ' $list && echo 'drop 4096 512' >$list"
+	check "$level: other files are written" sh -c "cat $heals >$heals && cat /sys/block/$disk/dax/write_cache >/sys/block/$disk/dax/write_cache"
+	check "$level: it is bound again" rebind "$namespace"
 	check_fails "$level: a poisoned page can't be read" pmem-io pread --direct "/dev/$disk" --offset $page --length 4096
 	check "$level: a write repairs it" pmem-io fill --direct "/dev/$disk" --offset $page --length 4096 --seed 1
 	check "$level: it has the new contents" pmem-io verify --direct "/dev/$disk" --offset $page --length 4096 --seed 1
 	page=$((page + 4096))
-	prints "$level: it has left the list" "$([ $page = 16384 ] || echo "$page 4096 injected")" cat "$list"
+	prints "$level: it has left the list" "$([ $page = 16384 ] || echo "$page 4096")" cut -d ' ' -f 1,2 "$list"
 done
