@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # A shutdown without any sync flushes each namespace's region once after the last write.
 # compare
+# quick
 # vm: --bare --nvdimm size=64M
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/provider.sh"

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # fsync, fdatasync, msync, syncfs and unmount flush the region, on ext4 and XFS, with and without DAX; reads do not.
 # compare
+# quick
 # vm: --bare --append memmap=128M$512M
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/provider.sh"

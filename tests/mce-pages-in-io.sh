@@ -4,6 +4,7 @@
 #
 # The disk at the other end of the I/O is the driver's, so that its copies have an unmapped page as their source or target.
 # compare
+# quick
 # kernel: device_dax
 # vm: --bare --nvdimm size=448M,labels --cpus 2
 . "$(dirname "$0")/lib/test.sh"

@@ -3,6 +3,7 @@
 # On XFS, a machine check in a DAX file signals its mapper and lists one page; one in metadata shuts the file system
 # down.
 # compare
+# quick
 # kernel: device_dax
 # vm: --bare --nvdimm size=512M,labels --cpus 2
 . "$(dirname "$0")/lib/test.sh"

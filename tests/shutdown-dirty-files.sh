@@ -4,6 +4,7 @@
 #
 # The file systems are consistent afterwards.
 # compare
+# quick
 # vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M --cpus 2
 # timeout: 240
 . "$(dirname "$0")/lib/test.sh"

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # virtio-pmem survives an unbind of its driver under I/O and under DAX with its synced data, and a device is hot-added.
 # compare
+# quick
 # vm: --bare --virtio-pmem size=64M --slots 1
 # timeout: 240
 . "$(dirname "$0")/lib/test.sh"
