@@ -14,7 +14,7 @@ STRIDE=65536 ROUNDS=6 PAGES=4
 SIZE=$((ROUNDS * PAGES * STRIDE))
 
 cleanup() {
-	kill -9 $mapper 2>/dev/null
+	kill -9 "$mapper" 2>/dev/null
 	wait
 	umount $MNT 2>/dev/null
 	for disk in /sys/block/pmem*; do
@@ -61,11 +61,11 @@ test_round() {
 		sleep 0.1
 	done &
 	injector=$!
-	sleep 0.$1
+	sleep "0.$1"
 	echo "$device" >"/sys/bus/nd/drivers/$DRIVER/unbind"
 	wait $injector
-	kill -9 $mapper
-	wait $mapper 2>/dev/null || :
+	kill -9 "$mapper"
+	wait "$mapper" 2>/dev/null || :
 	umount $MNT
 	wait_for 20 bind_again || {
 		echo "round $1: it is not bound"
