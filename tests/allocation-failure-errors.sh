@@ -1,6 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 # A change of the list of errors in which any one allocation fails is made wholly or not at all; a repair in a file forgets no error.
+#
+# Nor is an error forgotten that is reported while all allocations of the driver fail.
 # debug
 # vm: --bare --append memmap=128M$512M
 # timeout: 600
@@ -8,10 +10,11 @@
 . "$(dirname "$0")/lib/provider.sh"
 . "$(dirname "$0")/lib/fail-nth.sh"
 . "$(dirname "$0")/lib/fs.sh"
+. "$(dirname "$0")/lib/mce-inject.sh"
 
 [ "$DRIVER" = rust_pmem ] || skip_all "nd_pmem has no errors/list"
 need_faults
-plan 12
+plan 15
 provide size=$((16 << 20)) pages=1 dimm=0
 rmmod rust_pmem
 insmod "$MODULE" inject=1
@@ -44,15 +47,33 @@ is_empty "all can be dropped" cat "$LIST" "$BADBLOCKS"
 # The entry of the badrange list is split by the work item, or at unbind.
 echo "add 65536 12288" >"$LIST"
 check "the region's badblocks has the errors" wait_for 2 grep -qx "128 24" "$ND/$NAMESPACE/../badblocks"
-fail_atomic_allocations
+fail_allocations Y
 echo "drop 69632 4096" >"$LIST"
 echo "$NAMESPACE" >"$ND/$NAMESPACE/driver/unbind"
-stop_atomic_faults
+stop_faults
 echo "$NAMESPACE" >"/sys/bus/nd/drivers/$DRIVER/bind"
 check "without memory at once: allocations failed" test "$FAULTS" -gt 0
 is "without memory at once: the next bind finds the errors that remain" "$(cat "$LIST")" "65536 4096 log
 73728 4096 log"
 echo "drop 0 1048576" >"$LIST"
+
+# From the bus, as a machine check, and by the file that poisons memory.
+load_mce_inject
+fail_allocations N
+provider bad 64K+4K
+mce_inject $((MEMORY + 131072)) 12
+result=$(errno_of sh -c "echo 'poison 196608 4096' >$poison")
+wait_for 10 grep -q '^131072 ' "$LIST" || :
+stop_faults
+check "without memory: allocations failed" test "$FAULTS" -gt 0
+echo "# poison: $result"
+cut -d ' ' -f 1,2 "$LIST" | sed 's/^/# /'
+is "without memory: the machine check is listed" "$(grep -c '^131072 4096' "$LIST")" 1
+rebind "$NAMESPACE"
+# Poison that is refused may be there, and is then listed.
+listed=$(cut -d ' ' -f 1,2 "$LIST" | sort -n | paste -sd +)
+[ "$result" = ok ] || listed="${listed%+196608 4096}+196608 4096"
+is "without memory: the next bind knows all that was reported" "$listed" "65536 4096+131072 4096+196608 4096"
 provider_cleanup
 
 # A write that fails may have repaired the page before that: then neither the disk nor the platform lists it.

@@ -25,12 +25,12 @@ for bus in "dimm=1" "dimm=0"; do
 	check "$bus: a read then" read_sectors "$DISK" 4096 8
 	# Two pages in the middle of one error: each splits it.
 	provider bad 3M+64K
-	fail_atomic_allocations
+	fail_allocations Y
 	for page in 2 6; do
 		check "$bus: repair of page $page of an error, without memory" \
 			dd if=/dev/zero of="$file" bs=4k seek=$((768 + page)) count=1 oflag=direct conv=notrunc
 	done
-	stop_atomic_faults
+	stop_faults
 	is "$bus: the rest of that error is listed" "$(badblocks_of "$DISK")" "6144+16 6168+24 6200+72"
 	provider_cleanup
 done

@@ -40,26 +40,26 @@ spare_allocations_in() {
 	done
 }
 
-# fail_atomic_allocations: from now on, those of the driver under test fail that can't wait for memory, in any task.
-fail_atomic_allocations() {
+# fail_allocations Y|N: from now on, those of the driver under test fail, in any task; with Y only those that can't wait for memory.
+fail_allocations() {
 	faults_kind=/sys/kernel/debug/failslab
-	# shellcheck disable=SC2046 # its first and its last address
-	set -- $(grep "\[$DRIVER\]" /proc/kallsyms | cut -d ' ' -f 1 | sort | sed -n '1p;$p')
+	# shellcheck disable=SC2046 # its first and its last function: its data are elsewhere, behind other modules
+	set -- "$1" $(grep " [tT] .*\[$DRIVER\]" /proc/kallsyms | cut -d ' ' -f 1 | sort | sed -n '1p;$p')
 	echo 32 >$faults_kind/stacktrace-depth
-	echo "0x$1" >$faults_kind/require-start
-	echo "0x$2" >$faults_kind/require-end
-	echo Y >$faults_kind/ignore-gfp-wait
-	echo $ATOMIC_FAULTS >$faults_kind/times
+	echo "0x$2" >$faults_kind/require-start
+	echo "0x$3" >$faults_kind/require-end
+	echo "$1" >$faults_kind/ignore-gfp-wait
+	echo $MANY_FAULTS >$faults_kind/times
 	echo 100 >$faults_kind/probability
 }
-ATOMIC_FAULTS=100000
+MANY_FAULTS=100000
 
-# stop_atomic_faults: ends it. FAULTS is the number of allocations that have failed.
-stop_atomic_faults() {
+# stop_faults: ends it. FAULTS is the number of allocations that have failed.
+stop_faults() {
 	faults_kind=/sys/kernel/debug/failslab
 	echo 0 >$faults_kind/probability
 	# shellcheck disable=SC2034 # for the tests
-	FAULTS=$((ATOMIC_FAULTS - $(cat $faults_kind/times)))
+	FAULTS=$((MANY_FAULTS - $(cat $faults_kind/times)))
 	echo 0 >$faults_kind/require-start
 	echo 0xffffffffffffffff >$faults_kind/require-end
 	echo N >$faults_kind/ignore-gfp-wait
