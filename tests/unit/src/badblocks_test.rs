@@ -611,17 +611,25 @@ fn interleave(setup: Setup) {
         .map(|sector| sector - NAMESPACE)
         .collect();
 
-    // libnvdimm would loop over errors that nobody removes.
+    // Behind the end of a full table, the driver can't tell the half of an entry that the bus has lost from what the BTT has
+    // cleared.
+    let lost: Sectors = match setup.may_overflow() {
+        true => region.lost().iter().flat_map(sectors).collect(),
+        false => Sectors::new(),
+    };
+
+    // libnvdimm would loop over errors that nobody removes. A full table has not all of them, and can't split an entry of which
+    // the bus clears a part.
     assert!(
         if setup.has_commands {
-            shown.is_subset(&kept) && (region.was_table_full() || kept.is_subset(&shown))
+            region.was_table_full() || shown.is_subset(&(&kept | &lost)) && kept.is_subset(&shown)
         } else {
             shown.is_empty()
         },
         "in the region's bad blocks: {shown:?}, in the badrange list: {kept:?}"
     );
 
-    setup.expect(&bad, &kept, "in the badrange list", &changes);
+    setup.expect(&(&bad - &lost), &kept, "in the badrange list", &changes);
     assert_eq!(in_front(region), outside, "in front of the namespace");
     check_rebind(setup, region, &kept);
 }

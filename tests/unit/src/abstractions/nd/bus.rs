@@ -14,6 +14,8 @@ use std::ops::Range;
 pub(crate) struct State {
     lock: Mutex<()>,
     list: Mutex<Vec<Range<u64>>>,
+    /// What the list has lost for lack of memory.
+    lost: Mutex<Vec<Range<u64>>>,
     table: BadblocksTable,
     has_commands: bool,
     /// The physical address of the region.
@@ -25,6 +27,7 @@ impl Default for State {
         Self {
             lock: Mutex::new(()),
             list: Mutex::new(Vec::new()),
+            lost: Mutex::new(Vec::new()),
             table: BadblocksTable::default(),
             has_commands: false,
             start: 0,
@@ -89,6 +92,9 @@ impl Region {
             // To split an entry takes memory, for which this does not wait.
             let lacks_memory = !front.is_empty() && thread_rng().gen_range(0..4) == 0;
 
+            if lacks_memory && !back.is_empty() {
+                self.bus.lost.lock().push(back.clone());
+            }
             rest.extend(
                 [(front, false), (back, lacks_memory)]
                     .into_iter()
@@ -108,6 +114,11 @@ impl Region {
     /// Returns the list.
     pub(crate) fn list(&self) -> Vec<Range<u64>> {
         self.bus.list.lock().clone()
+    }
+
+    /// Returns what the list has lost at any time, because there was no memory to split an entry.
+    pub(crate) fn lost(&self) -> Vec<Range<u64>> {
+        self.bus.lost.lock().clone()
     }
 
     /// Returns the bad blocks of the region.
