@@ -14,7 +14,7 @@ use std::ops::Range;
 pub(crate) struct State {
     lock: Mutex<()>,
     list: Mutex<Vec<Range<u64>>>,
-    /// What the list has lost for lack of memory.
+    /// What the list has lost.
     lost: Mutex<Vec<Range<u64>>>,
     table: BadblocksTable,
     has_commands: bool,
@@ -60,7 +60,10 @@ impl Region {
         let mut list = self.bus.list.lock();
 
         match list.iter_mut().find(|entry| entry.start == addresses.start) {
-            Some(entry) => *entry = addresses,
+            Some(entry) => {
+                self.bus.lost.lock().push(addresses.end..entry.end);
+                *entry = addresses;
+            }
             None => list.push(addresses),
         }
     }
@@ -116,7 +119,7 @@ impl Region {
         self.bus.list.lock().clone()
     }
 
-    /// Returns what the list has lost at any time, because there was no memory to split an entry.
+    /// Returns what the list has lost at any time: an entry was overwritten by a shorter one, or there was no memory to split it.
     pub(crate) fn lost(&self) -> Vec<Range<u64>> {
         self.bus.lost.lock().clone()
     }
