@@ -32,7 +32,7 @@ SLOTS=48 SLOT=65536 FILES=12
 operations_prepare() {
 	FILE_SYSTEM=$1
 	modprobe -a device_dax dax_pmem ext4
-	[ $SLOWER = 1 ] || load_mce_inject
+	[ "$MCE" != mce_inject ] || load_mce_inject
 	mkdir -p $OPERATIONS
 	# For the position of a scrub.
 	echo 0123456789abcdef0123456789abcdef >/etc/machine-id
