@@ -83,15 +83,6 @@ all_rounds() {
 	done
 }
 
-# fs_is_intact TYPE
-fs_is_intact() {
-	case $1 in
-	ext4) e2fsck -f -n "/dev/$disk" ;;
-	# For its only allocation group.
-	xfs) xfs_repair -n -o force_geometry "/dev/$disk" ;;
-	esac
-}
-
 [ "$DRIVER" = rust_pmem ] || skip_all "with the C driver the struct pages go away under the process, and munmap oopses"
 need pmem-io xfs_repair
 mapper=
@@ -123,5 +114,5 @@ for type in ext4 xfs; do
 	check "$type: the file is written and read" sh -c "pmem-io fill $MNT/file --seed 2 && pmem-io map-verify $MNT/file --seed 2"
 	umount $MNT
 	is_empty "$type: nothing is listed" cat "/sys/block/$disk/badblocks"
-	check "$type: the file system is intact" fs_is_intact $type
+	check "$type: the file system is intact" fs_is_whole $type "$disk"
 done

@@ -37,10 +37,7 @@ check_files() {
 	check "$1: what was stored and synced" pmem-io verify "$MNT/synced" --seed 2
 	check "$1: what was written and synced" pmem-io verify "$MNT/written" --seed 3
 	umount "$MNT"
-	case $1 in
-	ext4) check "$1: fsck" e2fsck -fn "/dev/$2" ;;
-	xfs) check "$1: fsck" xfs_repair -n "/dev/$2" ;;
-	esac
+	check "$1: fsck" fs_is_whole "$1" "$2"
 }
 
 # disk_with_map MAP: the disk with its struct pages there.

@@ -56,9 +56,6 @@ for fs in ext4 xfs; do
 		DAX) mount_dax "$DISK" ;;
 		esac
 		test_unbind "$fs, $dax"
-		case $fs in
-		ext4) check "$fs, $dax: fsck" e2fsck -fn "/dev/$DISK" ;;
-		xfs) check "$fs, $dax: fsck" xfs_repair -n "/dev/$DISK" ;;
-		esac
+		check "$fs, $dax: fsck" fs_is_whole $fs "$DISK"
 	done
 done

@@ -35,6 +35,16 @@ make_xfs_of_one_group() {
 	TEST_DIR=1 TEST_DEV=1 QA_CHECK_FS=1 mkfs.xfs -q -f -K -d agcount=1 -m rmapbt=1 "/dev/$1"
 }
 
+# fs_is_whole ext4|xfs DISK: this file system, which is not mounted, agrees with itself. Prints what does not.
+fs_is_whole() {
+	case $1 in
+	ext4) e2fsck -f -n "/dev/$2" ;;
+	# Also one of one allocation group.
+	xfs) xfs_repair -n -o force_geometry "/dev/$2" ;;
+	*) return 2 ;;
+	esac
+}
+
 # mount_dax DISK [OPTIONS]: mounts it at MNT with dax=always. XFS mounts a disk without DAX as well, which fails here.
 mount_dax() {
 	mkdir -p "$MNT"
