@@ -13,9 +13,9 @@
 # Each namespace has one user, which knows the expected contents:
 #
 #	raw      slots of a disk are written, read, and get errors, from the bus and as machine checks
-#	files    files of ext4 or XFS with DAX are written and read by calls and through mappings
-#	modes    the namespace changes its mode, and is written and read in each
-#	load     fio, which verifies what it has written
+#	files    files of ext4 or XFS with DAX are written and read by calls and through mappings, and get errors as well
+#	modes    the namespace changes its mode, and is written and read in each; the memory of a disk gets errors
+#	load     fio, which verifies what it has written; flushes are asynchronous
 #
 # Meanwhile namespaces and regions are unbound and bound, disks made read-only and scrubbed, lists read, and the driver
 # unloaded. Between two calls of `operate`, `check_handover` hands all namespaces to the other driver and back.
@@ -36,16 +36,17 @@ operations_prepare() {
 	mkdir -p $OPERATIONS
 	# For the position of a scrub.
 	echo 0123456789abcdef0123456789abcdef >/etc/machine-id
-	# Without asynchronous flushes, for sector mode.
 	region_size=$((32 << 20))
 	[ "$FILE_SYSTEM" = ext4 ] || region_size=$((64 << 20))
-	provide size=$((4 * region_size)) nr_regions=4 pages=1 dimm=0
+	# Only the last one has asynchronous flushes, which sector mode does not have.
+	provide size=$((4 * region_size)) nr_regions=4 pages=1 async=0x8 flush_async=1
 	# shellcheck disable=SC2046 # a list
 	set -- $(namespaces pmem_provider)
 	NAMESPACES=$*
 	RAW=$(disk_of "$1") RAW_NAMESPACE=$1
 	FILES_DISK=$(make_fsdax "$2") FILES_NAMESPACE=$2
-	MODES_NAMESPACE=$3
+	FILES_DATA=$(($(cat "/sys/block/$FILES_DISK/device/resource") - MEMORY))
+	MODES_NAMESPACE=$3 MODES_DATA=$((2 * region_size))
 	LOAD=$(disk_of "$4") LOAD_NAMESPACE=$4
 	case $FILE_SYSTEM in
 	ext4) make_fs ext4 "$FILES_DISK" ;;
@@ -60,7 +61,7 @@ operations_prepare() {
 		echo "seed_$number=0 bad_$number=0" >>$OPERATIONS/raw
 	done
 	for number in $(seq $FILES); do
-		echo "seed_$number=" >>$OPERATIONS/files
+		echo "seed_$number= bad_$number=0" >>$OPERATIONS/files
 	done
 }
 
@@ -110,7 +111,8 @@ esac
 # all_done: prints the operations that were never done, and fails if there are any.
 all_done() {
 	! printf '%s\n' "write to the raw disk" "read of the raw disk" "read of a bad slot" error mount "write to a file" "read of a file" \
-		"write to a mapping" "machine check" repair load unbind bind "change to raw" "change to fsdax -M mem" \
+		"write to a mapping" "error in a file" "read of a bad file" "repair of a file" "error in a mode" "machine check" repair load \
+		unbind bind "change to raw" "change to fsdax -M mem" \
 		"change to fsdax -M dev" "change to sector" "change to devdax -M mem" "unbind of a region" read-only lists scrub unload |
 		grep -vxF "$(sort -u $OPERATIONS/done)"
 }
@@ -188,6 +190,20 @@ unbind_quietly() {
 	echo "$2" 2>/dev/null >"/sys/bus/nd/drivers/$1/unbind"
 } 2>/dev/null
 
+# undisturbed COMMAND…: with XFS, no unbind meets the end of an unmount, or a mount that fails: it would use what XFS has freed
+# (patches/0013).
+undisturbed() {
+	case $FILE_SYSTEM in
+	xfs)
+		(
+			flock 7
+			"$@"
+		) 7>$OPERATIONS/unmount
+		;;
+	*) "$@" ;;
+	esac
+}
+
 # on_disk DISK COMMAND…: runs it while the disk is open. Fails with status 4 without the disk.
 #
 # The next disk gets the number of one that has gone. An open() of /dev/pmemN that began before opens that other disk: the
@@ -206,6 +222,40 @@ on_disk() {
 	return $status
 }
 
+# retry EVENT COMMAND…: tries again while the disk is gone or read-only. `answer` says why the last try failed.
+retry() {
+	retry_event=$1
+	shift
+	tries=0 answer=
+	until "$@"; do
+		running || return
+		sleep 0.2
+		[ $((tries += 1)) -lt 200 ] || {
+			wrong "$retry_event: ${answer:-the disk is gone}"
+			return 1
+		}
+		answer=
+	done
+}
+
+# machine_check DISK SECTOR ADDRESS: sets bad to 1 if the disk then lists it, or else to 2: without the disk nobody notes it, and the memory
+# of an emulator stays good. Only one at a time: a second one in the handler of the first ends the guest.
+machine_check() {
+	(
+		flock 8
+		$MCE "$3" 12 || wrong "no machine check is injected"
+		sleep 0.1
+	) 8>$OPERATIONS/machine-check
+	[ "$bad" = 1 ] || bad=2
+	wait_for 2 lists_sector "$1" "$2" || return 0
+	bad=1
+}
+
+# lists_sector DISK SECTOR
+lists_sector() {
+	awk -v sector="$2" '$1 <= sector && sector < $1 + $2 { found = 1 } END { exit !found }' "/sys/block/$1/badblocks" 2>/dev/null
+}
+
 # use_raw: each slot has a seed, or 0 if it may have any contents, and is bad (1), good (0), or either (2).
 use_raw() {
 	. $OPERATIONS/raw
@@ -216,10 +266,10 @@ use_raw() {
 		eval "seed=\$seed_$slot bad=\$bad_$slot"
 		random 8
 		case $random in
-		0 | 1 | 2) write_slot ;;
+		0 | 1 | 2) retry "slot $slot of the raw disk can't be written" write_slot ;;
 		3) poison_slot ;;
 		4) fail_slot ;;
-		*) verify_slot ;;
+		*) retry "slot $slot of the raw disk is good and can't be read" check_slot ;;
 		esac
 	done
 	for slot in $(seq $SLOTS); do
@@ -227,34 +277,25 @@ use_raw() {
 	done >$OPERATIONS/raw
 }
 
-# write_slot: tries again while the disk is gone or read-only.
 write_slot() {
 	newest=$((newest + 1))
-	tries=0
-	while running; do
-		status=0
-		answer=$(on_disk "$RAW" pmem-io fill --direct --offset "$offset" --length $SLOT "/dev/$RAW" --seed $newest 2>&1) || status=$?
-		case $status in
-		0)
-			[ "$bad" != 1 ] || count "repair"
-			eval "seed_$slot=$newest bad_$slot=0"
-			note "slot $slot is written"
-			count "write to the raw disk"
-			return
-			;;
-		4) ;;
-		*)
-			! tap_broken $status pmem-io || wrong "pmem-io has status $status: $answer"
-			eval "seed_$slot=0"
-			[ "$bad" = 0 ] || eval "bad_$slot=2"
-			;;
-		esac
-		sleep 0.2
-		[ $((tries += 1)) -lt 200 ] || {
-			wrong "slot $slot of the raw disk can't be written: ${answer:-the disk is gone}"
-			return
-		}
-	done
+	status=0
+	answer=$(on_disk "$RAW" pmem-io fill --direct --offset "$offset" --length $SLOT "/dev/$RAW" --seed $newest 2>&1) || status=$?
+	case $status in
+	0)
+		[ "$bad" != 1 ] || count "repair"
+		eval "seed_$slot=$newest bad_$slot=0"
+		note "slot $slot is written"
+		count "write to the raw disk"
+		;;
+	4) return 1 ;;
+	*)
+		! tap_broken $status pmem-io || wrong "pmem-io has status $status: $answer"
+		eval "seed_$slot=0"
+		[ "$bad" = 0 ] || eval "bad_$slot=2"
+		return 1
+		;;
+	esac
 }
 
 poison_slot() {
@@ -268,29 +309,12 @@ poison_slot() {
 	fi
 }
 
-# fail_slot: by a machine check. If the disk is unbound, nobody notes it; the memory of an emulator stays good. A real one turns lockdep
-# off for good.
 fail_slot() {
 	random 16
-	if $MCE $((MEMORY + offset + random * 4096)) 12; then
-		note "machine check at sector $((offset / 512 + random * 8))"
-		[ "$bad" = 1 ] || eval "bad_$slot=2"
-		count "machine check"
-	else
-		wrong "no machine check is injected"
-	fi
-}
-
-verify_slot() {
-	tries=0
-	while running; do
-		check_slot && return
-		sleep 0.2
-		[ $((tries += 1)) -lt 200 ] || {
-			wrong "slot $slot of the raw disk is good and can't be read: $answer"
-			return
-		}
-	done
+	note "machine check at sector $((offset / 512 + random * 8))"
+	machine_check "$RAW" $((offset / 512 + random * 8)) $((MEMORY + offset + random * 4096))
+	eval "bad_$slot=$bad"
+	count "machine check"
 }
 
 # check_slot: fails if the slot can't be read, and should.
@@ -309,7 +333,7 @@ check_slot() {
 	esac
 }
 
-# use_files: each file has a seed, 0 if it may have any contents, or none if it does not exist.
+# use_files: each file has a seed, 0 if it may have any contents, or none if it does not exist; and is bad (1), good (0), or either (2).
 use_files() {
 	. $OPERATIONS/files
 	newest=$(date +%s)
@@ -317,27 +341,43 @@ use_files() {
 	while running; do
 		random $FILES
 		number=$((random + 1)) path=$MNT/file$((random + 1))
-		eval "seed=\$seed_$number"
-		random 6
+		eval "seed=\$seed_$number bad=\$bad_$number"
+		random 8
 		case $random in
-		0 | 1) write_file ;;
-		2) map_file ;;
-		*) [ -z "$seed" ] || verify_file ;;
-		esac || mount_files
+		0 | 1) retry "$path can't be written" or_mount write_file ;;
+		2) map_file || works_still || mount_files ;;
+		3) fail_file || mount_files ;;
+		*) [ -z "$seed" ] || retry "$path is good and can't be read" or_mount verify_file ;;
+		esac
 		[ ! -e $OPERATIONS/pause ] || mount_files
 	done
 	for number in $(seq $FILES); do
-		eval "echo seed_$number=\$seed_$number"
+		eval "echo seed_$number=\$seed_$number bad_$number=\$bad_$number"
 	done >$OPERATIONS/files
-	umount "$MNT" 2>/dev/null
+	undisturbed umount "$MNT" 2>/dev/null
+}
+
+# works_still: the file is bad, and the disk is not gone.
+works_still() {
+	[ "$bad" != 0 ] && ls "$MNT/unread" >/dev/null 2>&1
+}
+
+# or_mount COMMAND: if it fails, mounts the file system anew for the next try: the disk may be gone, or was read-only.
+or_mount() {
+	"$@" && return
+	mount_files
+	return 1
 }
 
 write_file() {
 	newest=$((newest + 1))
+	truncate -s 256K "$path" 2>/dev/null || return
 	eval "seed_$number=\${seed_$number:+0}"
-	truncate -s 256K "$path" 2>/dev/null &&
-		pmem-io fill "$path" --seed $newest 2>/dev/null && sync "$path" "$MNT" 2>/dev/null || return
-	eval "seed_$number=$newest"
+	[ "$bad" = 0 ] || eval "bad_$number=2"
+	answer=$(pmem-io fill "$path" --seed $newest 2>&1) && sync "$path" "$MNT" 2>/dev/null || return
+	[ "$bad" != 1 ] || count "repair of a file"
+	eval "seed_$number=$newest bad_$number=0"
+	note "$path is written"
 	count "write to a file"
 }
 
@@ -346,50 +386,73 @@ map_file() {
 	newest=$((newest + 1))
 	eval "seed_$number=0"
 	pmem-io map-write --durable fsync "$path" --seed $newest >/dev/null 2>&1 || return
+	[ "$bad" != 1 ] || wrong "$path has an error and its mapping can be written"
 	eval "seed_$number=$newest"
 	count "write to a mapping"
 }
 
+# fail_file: gives an error to a page of a file, whose blocks stay where they are. Not of the first one, which the other driver writes by
+# a mapping.
+fail_file() {
+	[ "${seed:-0}" != 0 ] && [ "$number" != 1 ] || return 0
+	random 64
+	sector=$(sector_of "$path" $((random * 4096)) 2>/dev/null) && [ "$sector" != 0 ] || return
+	random 2
+	if [ "$random" = 0 ]; then
+		provider bad $((FILES_DATA + sector * 512))+512 || wrong "no error is injected"
+		bad=1
+	else
+		machine_check "$FILES_DISK" "$sector" $((MEMORY + FILES_DATA + sector * 512))
+	fi
+	eval "bad_$number=$bad"
+	note "error in $path, at sector $sector"
+	count "error in a file"
+}
+
+# verify_file: fails if the file can't be read, and should.
 verify_file() {
 	status=0
 	how=verify
 	random 2
 	[ "$random" = 0 ] || how=map-verify
 	answer=$(pmem-io $how "$path" --seed "$seed" 2>&1) || status=$?
-	case $status:$seed:$answer in
-	0:*) count "read of a file" ;;
-	*:0:*byte*) ;;
+	case $seed:$answer in
+	0:*) ;;
 	*byte*) wrong "$path has other contents: $answer" ;;
-	# An error, or SIGBUS for a page of a mapping: the disk is gone.
-	*) return 1 ;;
+	esac
+	case $status:$bad:$answer in
+	# An error, or SIGBUS for a page of a mapping.
+	1:* | *" code "*) works_still && count "read of a bad file" ;;
+	[03]:1:*) wrong "$path has an error and can be read" ;;
+	[03]:*) count "read of a file" ;;
+	*) wrong "pmem-io has status $status: $answer" ;;
 	esac
 }
 
 # mount_files: after the disk is gone, mounts the file system again, and looks for all files.
 mount_files() {
-	umount "$MNT" 2>/dev/null
+	undisturbed umount "$MNT" 2>/dev/null
 	while [ -e $OPERATIONS/pause ]; do
 		sleep 0.2
 	done
-	tries=0
-	until on_disk "$FILES_DISK" check_and_mount; do
-		running || return
-		sleep 0.2
-		[ $((tries += 1)) -lt 200 ] || {
-			wrong "the file system can't be mounted: $(tail -n 1 $OPERATIONS/fsck)"
-			return
-		}
-	done
+	# Not by retry, which calls this.
+	wait_for 60 mounted_or_stopped || {
+		wrong "the file system can't be mounted: $(tail -n 1 $OPERATIONS/fsck)"
+		return
+	}
 	count "mount"
-	for number in $(seq $FILES); do
-		eval "seed=\$seed_$number"
-		path="$MNT/file$number"
-		[ -z "$seed" ] || [ -e "$path" ] || ! ls "$MNT/unread" >/dev/null 2>&1 || wrong "$path is gone"
+	for mounted in $(seq $FILES); do
+		eval "mounted_seed=\$seed_$mounted"
+		[ -z "$mounted_seed" ] || [ -e "$MNT/file$mounted" ] || ! ls "$MNT/unread" >/dev/null 2>&1 || wrong "file$mounted is gone"
 	done
 }
 
+mounted_or_stopped() {
+	on_disk "$FILES_DISK" undisturbed check_and_mount || ! running
+}
+
 check_and_mount() {
-	replay_journal && mount_dax "$FILES_DISK" 2>/dev/null
+	replay_journal && mount_dax "$FILES_DISK" 2>>$OPERATIONS/fsck
 }
 
 # replay_journal: the last unbind may have found the file system mounted.
@@ -427,15 +490,54 @@ change_modes() {
 			;;
 		*)
 			device=$(jq -r .blockdev $OPERATIONS/mode)
-			on_disk "$device" pmem-io fill --direct --length 1M "/dev/$device" --seed "$newest" >/dev/null 2>&1 || continue
-			echo "$newest" >$OPERATIONS/modes
-			answer=$(on_disk "$device" pmem-io verify --direct --length 1M "/dev/$device" --seed "$newest" 2>&1) || :
+			retry "$mode: it can't be written and read" write_mode || continue
+			[ ! -e $OPERATIONS/modes ] || fail_mode
+			continue
 			;;
 		esac
 		case $answer in
 		*byte*) wrong "$mode: $answer" ;;
 		esac
 	done
+}
+
+# on_mode fill|verify: of the first megabyte of the disk.
+on_mode() {
+	on_disk "$device" pmem-io "$1" --direct --length 1M "/dev/$device" --seed "$newest" 2>&1
+}
+
+# fail_mode: gives an error to a page of the first 4 megabytes of the namespace, behind the info blocks. A write repairs it.
+fail_mode() {
+	random 1008
+	page=$((random + 16))
+	rm $OPERATIONS/modes
+	provider bad $((MODES_DATA + page * 4096))+4096 || wrong "no error is injected"
+	note "$mode: error at page $page"
+	count "error in a mode"
+	status=0
+	answer=$(on_mode verify) || status=$?
+	# Where the disk has the page: behind struct pages on the device; in sector mode nobody knows.
+	case $mode in
+	*dev) page=$((page - 512)) ;;
+	*sector) page=-1 ;;
+	esac
+	case $status in
+	0) [ $page -lt 0 ] || [ $page -ge 256 ] || wrong "$mode: page $page has an error and can be read" ;;
+	3) wrong "$mode: $answer" ;;
+	esac
+	retry "$mode: an error can't be repaired" write_mode || :
+}
+
+# write_mode: does nothing if the disk is gone, as at an unload.
+write_mode() {
+	status=0
+	answer=$(on_mode fill) && answer=$(on_mode verify) || status=$?
+	case $status in
+	0) echo "$newest" >$OPERATIONS/modes ;;
+	3) wrong "$mode: $answer" ;;
+	4) ;;
+	*) return 1 ;;
+	esac
 }
 
 use_load() {
@@ -472,7 +574,7 @@ disturb() {
 		case $random in
 		0 | 1)
 			device=$(device_of_disk "$2" 2>/dev/null)
-			if [ -n "$device" ] && unbind_quietly "$DRIVER" "$device"; then
+			if [ -n "$device" ] && undisturbed unbind_quietly "$DRIVER" "$device"; then
 				note "$device is unbound"
 				count "unbind"
 				random_pause
@@ -480,7 +582,7 @@ disturb() {
 			fi
 			;;
 		2)
-			unbind_quietly nd_region "$region" && count "unbind of a region"
+			undisturbed unbind_quietly nd_region "$region" && count "unbind of a region"
 			note "$region is unbound"
 			random_pause
 			bind_quietly nd_region "$region"
@@ -506,8 +608,7 @@ read_lists() {
 	done
 }
 
-# scrub: reads the pages of a disk that are not listed. Only the raw disk has errors, of which it may find one that is listed
-# meanwhile.
+# scrub: reads the pages of a disk that are not listed. It may find an error that is listed meanwhile; one disk has none.
 scrub() {
 	while running_unpaused; do
 		random 3
@@ -518,7 +619,7 @@ scrub() {
 		esac
 		pmemctl scrub --json --rate 16M --state-dir $OPERATIONS "$scrubbed" >$OPERATIONS/scrub 2>/dev/null
 		[ "$(jq .complete $OPERATIONS/scrub)" != true ] || count "scrub"
-		[ "$scrubbed" = "$RAW" ] || [ "$(jq '.found == []' $OPERATIONS/scrub)" != false ] ||
+		[ "$scrubbed" != "$LOAD" ] || [ "$(jq '.found == []' $OPERATIONS/scrub)" != false ] ||
 			wrong "a scrub finds errors on $scrubbed: $(jq -c .found $OPERATIONS/scrub)"
 		random_pause
 	done
@@ -556,9 +657,11 @@ check_handover() {
 	is_empty "$1handover: what the other driver wrote is there" check_contents
 }
 
-# bad_sectors: those of the raw disk, one per line.
+# bad_sectors: those of the raw disk and of that with files, one per line.
 bad_sectors() {
-	awk '{ for (i = 0; i < $2; i++) print $1 + i }' "/sys/block/$RAW/badblocks"
+	for number in "$RAW" "$FILES_DISK"; do
+		awk -v disk="$number" '{ for (i = 0; i < $2; i++) print disk, $1 + i }' "/sys/block/$number/badblocks"
+	done
 }
 
 check_contents() {
@@ -584,7 +687,7 @@ write_contents() {
 	mount_dax "$FILES_DISK" || return
 	fallocate -l 256K "$MNT/file1" && pmem-io map-write --durable fsync "$MNT/file1" --seed "$newest" >/dev/null || return
 	umount "$MNT"
-	echo "seed_1=$newest" >>$OPERATIONS/files
+	echo "seed_1=$newest bad_1=0" >>$OPERATIONS/files
 	[ ! -e $OPERATIONS/modes ] || {
 		echo "$newest" >$OPERATIONS/modes
 		pmem-io fill --direct --length 1M "/dev/$(disk_of "$MODES_NAMESPACE")" --seed "$newest"
@@ -598,7 +701,7 @@ list_without_disk() {
 	done
 }
 
-# check_operations PREFIX: 8 subtests, whose names begin with the prefix.
+# check_operations PREFIX: 10 subtests, whose names begin with the prefix.
 check_operations() {
 	is_empty "$1no wrong data, no forgotten error, nothing lost" sort -u $OPERATIONS/wrong
 	check "$1each operation succeeded" all_done
@@ -607,7 +710,9 @@ check_operations() {
 	is_empty "$1raw: contents and errors are as they should be" check_slots
 	check "$1raw: writes repair all errors" repair_slots
 	check "$1files: the file system is whole" check_file_system
-	is_empty "$1files: contents are as they should be" check_files
+	is_empty "$1files: contents and errors are as they should be" check_files
+	check "$1files: writes repair all errors" repair_files
+	check "$1modes: a write repairs all errors" repair_mode
 	check "$1the driver leaves no memory claimed" leave_nothing
 }
 
@@ -640,28 +745,36 @@ repair_slots() {
 
 # check_file_system: prints what is wrong with it.
 check_file_system() {
-	case $FILE_SYSTEM in
-	ext4) set -- e2fsck -fn ;;
-	# For its only allocation group.
-	xfs) set -- xfs_repair -n -o force_geometry ;;
-	esac
-	if ! { replay_journal && "$@" "/dev/$FILES_DISK" >>$OPERATIONS/fsck 2>&1; }; then
+	if ! { replay_journal && fs_is_whole "$FILE_SYSTEM" "$FILES_DISK" >>$OPERATIONS/fsck 2>&1; }; then
 		cat $OPERATIONS/fsck
 		return 1
 	fi
 }
 
 check_files() {
+	worker=files
+	wrong_before=$(wc -l <$OPERATIONS/wrong)
 	mount_dax "$FILES_DISK"
 	. $OPERATIONS/files
 	for number in $(seq $FILES); do
-		eval "seed=\$seed_$number"
-		case $seed in
-		"" | 0) ;;
-		*) pmem-io verify "$MNT/file$number" --seed "$seed" 2>&1 || echo "file$number: not as written" ;;
-		esac
+		eval "seed=\$seed_$number bad=\$bad_$number"
+		path=$MNT/file$number
+		[ -z "$seed" ] || [ -e "$path" ] || echo "$path is gone"
+		[ -z "$seed" ] || verify_file || echo "$path: $answer"
 	done
 	umount "$MNT"
+	tail -n +$((wrong_before + 1)) $OPERATIONS/wrong
+}
+
+repair_files() {
+	mount_dax "$FILES_DISK" || return
+	repair_status=0
+	for path in "$MNT"/file*; do
+		{ truncate -s 256K "$path" && pmem-io fill "$path" --seed 1 && pmem-io map-verify "$path" --seed 1; } || repair_status=1
+	done
+	umount "$MNT"
+	[ $repair_status = 0 ] && cmp "/sys/block/$FILES_DISK/badblocks" /dev/null || return
+	sed -i 's/seed_\([0-9]*\)=.\+ bad.*/seed_\1=1 bad_\1=0/' $OPERATIONS/files
 }
 
 check_modes() {
@@ -669,9 +782,17 @@ check_modes() {
 		pmem-io verify --direct --length 1M "/dev/$(disk_of "$MODES_NAMESPACE")" --seed "$(cat $OPERATIONS/modes)" 2>&1 || echo "not as written"
 }
 
-# leave_nothing: device DAX has another driver.
+# repair_mode: as a raw disk.
+repair_mode() {
+	ndctl create-namespace -f -e "$MODES_NAMESPACE" -m raw >$OPERATIONS/mode || return
+	device=$(jq -r .blockdev $OPERATIONS/mode)
+	pmem-io fill --direct --length 4M "/dev/$device" --seed 1 && pmem-io verify --direct --length 4M "/dev/$device" --seed 1 &&
+		cmp "/sys/block/$device/badblocks" /dev/null
+}
+
+# leave_nothing: device DAX, which has another driver, is not in use.
 leave_nothing() {
-	ndctl create-namespace -f -e "$MODES_NAMESPACE" -m raw >/dev/null && unload_driver && ! grep -i 'namespace\|pmem[0-9]' /proc/iomem
+	unload_driver && ! grep -i 'namespace\|pmem[0-9]' /proc/iomem
 }
 
 cleanup() {

@@ -45,6 +45,11 @@ module_param(pages, bool, 0444);
 MODULE_PARM_DESC(pages, "struct pages for the memory of raw namespaces");
 module_param(dimm, bool, 0444);
 MODULE_PARM_DESC(dimm, "the regions have flush hints: FUA, no MAP_SYNC; 0: like e820");
+
+static uint async = UINT_MAX;
+module_param(async, uint, 0444);
+MODULE_PARM_DESC(async, "a bit for each region: it has these flush hints");
+
 module_param(commands, bool, 0444);
 MODULE_PARM_DESC(commands, "the bus has a clear-error command");
 module_param(scrub, bool, 0444);
@@ -560,7 +565,7 @@ static int add_regions(void)
 			.num_mappings = dimm,
 			.numa_node = NUMA_NO_NODE,
 			.target_node = NUMA_NO_NODE,
-			.flags = pages << ND_REGION_PAGEMAP | dimm << ND_REGION_ASYNC,
+			.flags = pages << ND_REGION_PAGEMAP | (dimm && async & BIT(i)) << ND_REGION_ASYNC,
 			.flush = provider_flush,
 		};
 
