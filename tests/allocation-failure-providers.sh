@@ -8,14 +8,14 @@
 # expect-splat: vmemmap alloc failure
 # expect-splat: at arch_add_memory+
 # vm: --bare --nvdimm size=32M --e820 32M@512M --virtio-pmem size=32M
-# timeout: 2700
+# timeout: 3600
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/provider.sh"
 . "$(dirname "$0")/lib/fail-nth.sh"
 
 [ "$DRIVER" = rust_pmem ] || skip_all "nd_pmem has no errors/list"
 need_faults
-plan 57
+plan 84
 modprobe nfit
 load_driver
 check_provider "$(nfit_ns)" "$(e820_ns)" "$(virtio_ns)"

@@ -8,14 +8,14 @@
 # expect-splat: vmemmap alloc failure
 # expect-splat: at arch_add_memory+
 # vm: --bare --e820 64M@512M --cxl size=256M
-# timeout: 2700
+# timeout: 3600
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/provider.sh"
 . "$(dirname "$0")/lib/fail-nth.sh"
 
 [ "$DRIVER" = rust_pmem ] || skip_all "nd_pmem has no errors/list"
 need_faults
-plan 38
+plan 56
 load_driver
 # An enabled region pins the module of its bus.
 ndctl disable-region all >/dev/null 2>&1 || :

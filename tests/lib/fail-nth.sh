@@ -102,57 +102,68 @@ check_bind() {
 	check "$faults_bound: and a read" read_sectors "$faults_disk" 0 8
 }
 
-# check_provider NAMESPACE…: 19 rows each: binds and unbinds namespaces of 32 MiB that have an error, one by one and in each mode, and
-# changes the list of the raw disks. They are in raw mode, and there is no other.
+# check_provider NAMESPACE…: 28 rows each: binds and unbinds namespaces of 32 MiB that have an error, one by one and in each mode, changes
+# their lists, and repairs. They are in raw mode, and there is no other.
 check_provider() {
 	# The kernel does not look whether it gets memory for page tables of the direct map (phys_pud_init), with any driver.
 	spare_allocations_in alloc_low_pages
 	for faults_namespace; do
-		check_list_and_repair "$faults_namespace" "$(disk_of "$faults_namespace")"
-	done
-	for faults_namespace; do
 		echo "$faults_namespace" >"$UNBIND"
 	done
 	for faults_namespace; do
-		check_bind_with_error "$faults_namespace" raw
-		check_bind_with_error "$faults_namespace" fsdax
-		check_bind_with_error "$faults_namespace" sector
+		for faults_mode in raw fsdax sector; do
+			faults_disk=$(make_namespace -e "$faults_namespace" -m $faults_mode | jq -r .blockdev)
+			faults_device=$(device_of_disk "$faults_disk")
+			faults_list=$ND/$faults_device/errors/list
+			check_list_and_repair "$faults_namespace, $faults_mode"
+			check_bind_with_error "$faults_namespace, $faults_mode"
+			echo "$faults_device" >"$UNBIND"
+		done
 	done
 }
 
-# check_bind_with_error NAMESPACE MODE: 5 rows. The namespace is not bound, before and afterwards.
+# check_bind_with_error NAME: 5 rows, for the device faults_device, its disk faults_disk and its list faults_list. It stays bound.
 check_bind_with_error() {
-	faults_disk=$(make_namespace -e "$1" -m "$2" | jq -r .blockdev)
-	faults_device=$(device_of_disk "$faults_disk")
-	faults_list=$ND/$faults_device/errors/list
 	# In the data.
 	faults_error="16777216 4096"
+	# A disk in sector mode has no badblocks.
+	faults_badblocks=none
+	[ "$faults_mode" = sector ] || faults_badblocks='[0-9]+ 8'
 	echo "add $faults_error" >"$faults_list"
 	echo "$faults_device" >"$UNBIND"
-	# Where the bind succeeds in spite of a fault, the error is in both lists. A disk in sector mode has no badblocks.
-	faults_both="$faults_error log\\+$([ "$2" = sector ] && echo none || echo '[0-9]+ 8')"
-	check_bind "$1, $2" "$faults_device" "$faults_disk" "; ok none" "; ok $faults_both" \
+	# Where the bind succeeds in spite of a fault, the error is in both lists.
+	check_bind "$1" "$faults_device" "$faults_disk" "; ok none" "; ok $faults_error log\\+$faults_badblocks" \
 		--then "run=cat $faults_list /sys/block/$faults_disk/badblocks 2>/dev/null || echo none"
-	is "$1, $2: the error is listed" "$(cat "$faults_list")" "$faults_error log"
-	check_faults "$1, $2: unbind" "ok; none; ok; ok $faults_error log|$ERRORS; $faults_disk; Device or resource busy \(os error 16\); ok $faults_error log" \
+	is "$1: the error is listed" "$(cat "$faults_list")" "$faults_error log"
+	check_faults "$1: unbind" "ok; none; ok; ok $faults_error log|$ERRORS; $faults_disk; Device or resource busy \(os error 16\); ok $faults_error log" \
 		"write=$UNBIND=$faults_device" --look "/sys/block/pmem*" --then "-write=$BIND=$faults_device" --then "run=cat $faults_list"
 	echo "drop $faults_error" >"$faults_list"
-	echo "$faults_device" >"$UNBIND"
 }
 
-# check_list_and_repair NAMESPACE DISK: 4 rows, in raw mode.
+# check_list_and_repair NAME: 5 rows for the same device, or 3 in sector mode, where nobody knows which block has which memory.
 check_list_and_repair() {
-	faults_list=$ND/$1/errors/list
-	echo 1 >"/sys/block/$2/errors/overwrite_heals"
-	faults_add="write=$faults_list=add 65536 12288"
-	faults_rest='65536 4096 user\+73728 4096 user'
-	check_faults "$1: add" "ok; 65536 12288 user|$ERRORS; " "$faults_add" --before "write=$faults_list=drop 65536 12288" \
-		--show "$faults_list"
-	check_faults "$1: drop" "ok; $faults_rest|$ERRORS; 65536 12288 user" "write=$faults_list=drop 69632 4096" --before "$faults_add" \
-		--show "$faults_list"
-	check_faults "$1: repair" "ok 4096; $faults_rest" "pwrite=/dev/$2=69632=4096" --before "$faults_add" --show "$faults_list"
-	echo "drop 65536 12288" >"$faults_list"
-	is_empty "$1: nothing is listed" cat "$faults_list" "/sys/block/$2/badblocks"
+	faults_add="write=$faults_list=add 16777216 12288"
+	faults_all="16777216 12288 user" faults_rest='16777216 4096 user\+16785408 4096 user' faults_none=
+	set -- "$1" --show "$faults_list"
+	if [ "$faults_mode" != sector ]; then
+		set -- "$@" --show "/sys/block/$faults_disk/badblocks"
+		faults_all="$faults_all; [0-9]+ 24" faults_rest="$faults_rest; [0-9]+ 8\\+[0-9]+ 8" faults_none="; "
+	fi
+	faults_where=$1
+	shift
+	check_faults "$faults_where: add" "ok; $faults_all|$ERRORS; $faults_none" "$faults_add" \
+		--before "write=$faults_list=drop 16777216 12288" "$@"
+	check_faults "$faults_where: drop" "ok; $faults_rest|$ERRORS; $faults_all" "write=$faults_list=drop 16781312 4096" \
+		--before "$faults_add" "$@"
+	if [ "$faults_mode" != sector ]; then
+		echo 1 >"/sys/block/$faults_disk/errors/overwrite_heals"
+		faults_data=$(($(cat "$ND/$faults_device/resource") - $(cat "$ND/$faults_namespace/resource")))
+		check_faults "$faults_where: repair" "ok 4096; $faults_rest" "pwrite=/dev/$faults_disk=$((16781312 - faults_data))=4096" \
+			--before "$faults_add" "$@"
+	fi
+	echo "drop 16777216 12288" >"$faults_list"
+	is_empty "$faults_where: nothing is listed" cat "$faults_list"
+	[ "$faults_mode" = sector ] || is_empty "$faults_where: nor is a bad block" cat "/sys/block/$faults_disk/badblocks"
 }
 
 # check_results FAILURE NAME ALLOWED ARGUMENTS…: FAILURE is one of the two texts above.
