@@ -3,11 +3,12 @@
 # Mutated metadata, labels, commands, requests, ioctls and writes to sysfs, with a new seed each time, for an hour, or MINUTES.
 # soak
 # kernel: device_dax
-# vm: --bare --nvdimm size=64M,labels --append memmap=128M$512M
+# vm: --bare --nvdimm size=64M,labels --append memmap=192M$512M
 # expect-splat: at nsio_rw_bytes+
 # expect-splat: WARNING: < size_store
 # expect-splat: at pmem_sector_size+
 # expect-splat: shift-out-of-bounds < drivers/nvdimm/pfn_devs.c
+# expect-splat: at add_pages+
 # expect-splat: at badblocks_check+ < nd_pfn_clear_memmap_errors
 # expect-splat: WARNING: < nd_cmd_in_size
 # expect-splat: WARNING: < acpi_ut_copy_eobject_to_iobject
@@ -20,9 +21,10 @@ seed=${SEED:-$(date +%s)}
 part=$((${MINUTES:-60} * 60 / 8))
 plan 8
 for mode in fsdax devdax sector; do
-	bad=
-	[ $mode != fsdax ] || bad=20M+4K
-	check "$mode, seed $seed" fuzz_images $mode "$bad" --seed "$seed" --count 1000000 --seconds $part
+	mib=32 bad=
+	# With a memory section, whose struct pages are on the device.
+	[ $mode != fsdax ] || mib=160 bad=20M+4K
+	check "$mode, seed $seed" fuzz_images $mode $mib "$bad" --seed "$seed" --count 1000000 --seconds $part
 	[ -z "$tap_output" ] || echo "$tap_output" | sed 's/^/# /'
 done
 if [ "$DRIVER" = rust_pmem ]; then

@@ -6,7 +6,7 @@
 #	# vm: --bare --append memmap=128M$512M
 #	. "$(dirname "$0")/lib/test.sh"
 #	. "$(dirname "$0")/lib/fuzz.sh"
-#	fuzz_images fsdax --count 1000
+#	fuzz_images fsdax 32 "" --count 1000
 
 # shellcheck source=tests/lib/provider.sh
 . "$TESTS/lib/provider.sh"
@@ -14,18 +14,18 @@
 # What the environment selects: an input by its number, and some of its mutations.
 FUZZ_SELECTED="${FIRST:+--first $FIRST} ${ONLY:+--only $ONLY}"
 
-# fuzz_images MODE BAD ARGUMENTS OF pmem-fuzz images…: makes a namespace of 32M in this mode on the provider's memory, and lets the
-# driver under test probe mutations of it, while this range of the memory is bad, if there is one. Prints the results. A guest that is lost by an image has its number at the
-# end of the kernel's log.
+# fuzz_images MODE MEBIBYTES BAD ARGUMENTS OF pmem-fuzz images…: makes a namespace of this size and mode on the provider's memory, and
+# lets the driver under test probe mutations of it, where this range of the memory is bad, if there is one. Prints the results. A guest
+# that is lost by an image has its number at the end of the kernel's log.
 fuzz_images() {
-	fuzz_mode=$1 fuzz_bad=$2 fuzz_kind=pfn
-	shift 2
+	fuzz_mode=$1 fuzz_mib=$2 fuzz_bad=$3 fuzz_kind=pfn
+	shift 3
 	# The first region must be the provider's.
 	[ ! -d /sys/module/nfit ] || rmmod nfit
 	# Whether a device DAX namespace is bound must not depend on what ran before.
 	modprobe -a device_dax dax_pmem
 	# Without asynchronous flushes: with them, rust_pmem makes sector mode read-only.
-	provide size=$((32 << 20)) pages=1 dimm=0
+	provide size=$((fuzz_mib << 20)) pages=1 dimm=0
 	case $fuzz_mode in
 	fsdax) make_namespace -e "$NAMESPACE" -m fsdax -M dev >/dev/null ;;
 	devdax) make_namespace -e "$NAMESPACE" -m devdax -M mem >/dev/null ;;
@@ -35,13 +35,12 @@ fuzz_images() {
 		;;
 	esac
 	provider_cleanup
-	dd if=/dev/mem of=/tmp/sample bs=1M skip=512 count=32 status=none
+	dd if=/dev/mem of=/tmp/sample bs=1M skip=512 count="$fuzz_mib" status=none
 	load_driver
-	# shellcheck disable=SC2086 # maybe none
-	provider_load keep=1 size=$((32 << 20)) pages=1 dimm=0 ${fuzz_bad:+bad=$fuzz_bad}
+	provider_load keep=1 size=$((fuzz_mib << 20)) pages=1 dimm=0
 	fuzz_status=0
 	# shellcheck disable=SC2086 # options
-	pmem-fuzz images $fuzz_kind /tmp/sample $FUZZ_SELECTED "$@" 2>&1 || fuzz_status=$?
+	pmem-fuzz images $fuzz_kind /tmp/sample $FUZZ_SELECTED ${fuzz_bad:+--bad $fuzz_bad} "$@" 2>&1 || fuzz_status=$?
 	provider_cleanup
 	return $fuzz_status
 }

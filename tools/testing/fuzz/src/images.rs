@@ -2,7 +2,7 @@
 
 //! `pmem-fuzz images`: probes of a namespace with mutated metadata.
 
-use crate::bus::{NOTHING, Region};
+use crate::bus::{MEDIA, NOTHING, Region};
 use crate::inputs::Inputs;
 use crate::minimize::Only;
 use crate::mutation::{Kind, Mutation, Sample, describe};
@@ -32,6 +32,9 @@ pub struct Images {
     /// Where its memory begins in the guest's
     #[arg(long, value_name = "ADDRESS", default_value_t = Size::from_mib(512))]
     start: Size,
+    /// A part of it that is bad again before each image, which may have cleared it
+    #[arg(long, value_name = "OFFSET+LENGTH")]
+    bad: Option<String>,
     #[command(flatten)]
     inputs: Inputs,
     #[command(flatten)]
@@ -45,6 +48,7 @@ struct Target {
     memory: File,
     start: u64,
     sample: Sample,
+    bad: Option<String>,
     region: Region,
 }
 
@@ -58,6 +62,7 @@ impl Images {
             memory: memory.context(MEMORY)?,
             start: self.start.bytes(),
             sample: Sample::new(self.kind, bytes)?,
+            bad: self.bad.clone(),
             region: Region::new(&self.region)?,
         };
         target.region.disable()?;
@@ -98,6 +103,9 @@ impl Target {
             self.put(mutation.offset, &mutation.bytes)?;
         }
         self.put(size, &BEHIND)?;
+        if let Some(bad) = &self.bad {
+            fs::write(MEDIA, bad).with_context(|| format!("{MEDIA}: {bad}"))?;
+        }
         self.region.enable()?;
         let state = self.region.state(size as u64);
         self.region.disable()?;

@@ -3,7 +3,7 @@
 //! `pmem-fuzz ioctls`: mutated ioctls of a disk with bad blocks, of the buses and of the DIMMs, compared with a model of the
 //! disk's bad blocks and contents.
 
-use crate::bus::{announce, listed, read, read_number};
+use crate::bus::{MEDIA, announce, listed, read, read_number};
 use crate::inputs::Inputs;
 use crate::layout::number;
 use crate::minimize::{Only, print_shortest};
@@ -27,8 +27,6 @@ const EIO: i32 = Errno::IO.raw_os_error();
 const SECTOR: usize = 512;
 /// Sectors that are read or written at once.
 const MANY: usize = 1024;
-/// The media errors of tests/provider.
-const MEDIA: &str = "/sys/module/pmem_provider/parameters/bad";
 
 #[derive(Args)]
 #[command(mut_arg("count", |count| count.default_value("10000")))]
