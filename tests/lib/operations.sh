@@ -238,8 +238,8 @@ retry() {
 	done
 }
 
-# machine_check DISK SECTOR ADDRESS: sets bad to 1 if the disk then lists it, or else to 2: without the disk nobody notes it, and the memory
-# of an emulator stays good. Only one at a time: a second one in the handler of the first ends the guest.
+# machine_check DISK SECTOR ADDRESS: sets bad to 1 if the disk then lists it, or else to 2: without the disk nobody notes it, and
+# the memory of an emulator stays good. Only one at a time: a second one in the handler of the first ends the guest.
 machine_check() {
 	(
 		flock 8
@@ -247,13 +247,13 @@ machine_check() {
 		sleep 0.1
 	) 8>$OPERATIONS/machine-check
 	[ "$bad" = 1 ] || bad=2
-	wait_for 2 lists_sector "$1" "$2" || return 0
+	wait_for 2 lists_some "$1" "$2" $(($2 + 1)) 2>/dev/null || return 0
 	bad=1
 }
 
-# lists_sector DISK SECTOR
-lists_sector() {
-	awk -v sector="$2" '$1 <= sector && sector < $1 + $2 { found = 1 } END { exit !found }' "/sys/block/$1/badblocks" 2>/dev/null
+# lists_some DISK FIRST END: a sector from the first one on, and before the end, is in the disk's bad blocks.
+lists_some() {
+	awk -v first="$2" -v end="$3" '$1 < end && $1 + $2 > first { found = 1 } END { exit !found }' "/sys/block/$1/badblocks"
 }
 
 # use_raw: each slot has a seed, or 0 if it may have any contents, and is bad (1), good (0), or either (2).
@@ -724,8 +724,7 @@ check_slots() {
 		offset=$(((slot - 1) * SLOT))
 		eval "seed=\$seed_$slot bad=\$bad_$slot"
 		check_slot || echo "slot $slot: $answer"
-		if awk -v first=$((offset / 512)) -v end=$(((offset + SLOT) / 512)) '
-			$1 < end && $1 + $2 > first { found = 1 } END { exit !found }' "/sys/block/$RAW/badblocks"; then
+		if lists_some "$RAW" $((offset / 512)) $(((offset + SLOT) / 512)); then
 			[ "$bad" != 0 ] || echo "slot $slot is good and listed"
 		else
 			[ "$bad" != 1 ] || echo "slot $slot is bad and not listed"
