@@ -133,14 +133,25 @@ is "a list of 100,000 lines" "$(wc -l <"$list")" 100000
 dd if=/dev/zero of="/dev/$disk" bs=1M seek=128 oflag=direct conv=notrunc status=none 2>/dev/null || :
 # This shell and all that it starts, but the reader.
 taskset -cp 0 $$ >/dev/null
+
+# keeps_up reads|writes|repairs FILE: beside its reader, a quarter of what is done beside a reader of one line is done. A host that is
+# busy for a while delays one of both as well, so once in five tries is enough.
+keeps_up() {
+	for _ in 1 2 3 4 5; do
+		alone=$(beside /proc/version "$1")
+		crowded=$(beside "$2" "$1")
+		echo "# $1, longest in ms: alone $alone; beside the reader $crowded" >>/tmp/figures
+		if [ "${crowded% *}" -gt $((${alone% *} / 4)) ]; then return 0; fi
+	done
+	return 1
+}
+
 for what in reads writes repairs; do
-	alone=$(beside /proc/version $what)
 	for file in device/errors/list badblocks; do
-		crowded=$(beside "/sys/block/$disk/$file" $what)
-		echo "# $what, longest in ms: alone $alone; beside a reader of ${file#device/} $crowded"
-		check "a reader of ${file#device/} stalls no $what" test "${crowded% *}" -gt $((${alone% *} / 4))
+		check "a reader of ${file#device/} stalls no $what" keeps_up $what "/sys/block/$disk/$file"
 	done
 done
+cat /tmp/figures
 is "what was repaired has left the list" "$(wc -l <"$list")" 100000
 echo "drop 0 $((352 << 20))" >"$list"
 
