@@ -33,6 +33,7 @@ use crate::{
             self,
             Region, //
         },
+        reclaim,
         scope::{
             Scope,
             Scoped, //
@@ -772,8 +773,11 @@ impl<'bound> Badblocks<'bound> {
             pending: true,
         };
 
-        self.set
-            .add(&self.set.sectors(&addresses), tag, GFP_KERNEL)?;
+        // A repair that is under way would fail, and with it a write that has stored its data. I/O
+        // waits for that lock.
+        let _repairs = self.set.repairs.lock();
+
+        reclaim::without_io(|| self.set.add(&self.set.sectors(&addresses), tag, GFP_KERNEL))?;
         self.set.notify();
         self.work.schedule();
         Ok(())

@@ -63,7 +63,7 @@ test_changes() {
 	touch /tmp/stress_over
 	wait
 	is_empty "$1: what was added and dropped was accepted" sort -u /tmp/refused.*
-	[ -z "$2" ] || check "$1: writes have repaired pages meanwhile" grep -q '^ok: ' /tmp/repairs
+	[ -z "$2" ] || is "$1: each write meanwhile has repaired its page" "$(sed 's/: .*//' /tmp/repairs | sort -u)" ok
 	wait_for 10 rebind_other
 	echo "drop 0 $(cat "$ND/$namespace/size")" >"$list"
 	is_empty "$1: all dropped, nothing is listed" cat "$list"
@@ -77,7 +77,7 @@ test_changes() {
 
 [ "$DRIVER" = rust_pmem ] || skip_all "C has no errors/list"
 need pmem-io ndctl
-plan 13
+plan 14
 load_driver
 for found in $(namespaces e820); do
 	case $(cat "$ND/$found/size") in
@@ -89,6 +89,11 @@ disk=$(disk_of "$namespace")
 test_changes raw writes
 is "raw: those listed can't be read" "$(places "$disk" read --offset 8M --stride 16K --count $COUNT)" "Input/output error: $COUNT"
 is "raw: those between can" "$(places "$disk" read --offset 8200K --stride 16K --count $COUNT)" "ok: $COUNT"
+echo "drop 0 67108864" >"$list"
+echo "add 8388608 4096" | pmem-io lines "$list" --seconds $EACH >/tmp/refused.1 2>&1 &
+written=$(places "$disk" write --offset 8M --stride 4K --count 1 --seconds $EACH)
+wait
+is "raw: an error that is added during a repair fails no write" "${written%: *} $(wc -l </tmp/refused.1)" "ok 0"
 echo "drop 0 67108864" >"$list"
 make_namespace -e "$namespace" -m sector -l 512 >/dev/null
 disk=$(disk_of "$namespace")
