@@ -15,6 +15,7 @@ use crate::badblocks::origin::SECTOR;
 use crate::badblocks::persist;
 use crate::badblocks::set::BadBlocks;
 use crate::badblocks::store::{self, Lock};
+use crate::block::topology;
 use crate::nd::region::{Memory, Region};
 use crate::nd::{Device, Kind};
 use crate::ranges::{Ranges, common};
@@ -249,6 +250,8 @@ pub struct Scrub {
     list: KernelList,
     memory: Memory,
     covers: Range<u64>,
+    /// The bytes of the smallest read.
+    block_size: u64,
 }
 
 impl Scrub {
@@ -276,6 +279,7 @@ impl Scrub {
             covers: region
                 .bytes(start, size)
                 .with_context(|| format!("{} does not lie in its region", device.name))?,
+            block_size: topology::block_size(host, list.disk.name()),
             region,
             list,
         })
@@ -432,8 +436,11 @@ impl Scrub {
             bail!("{}: the disk has gone", self.disk());
         }
         // The list counts from the start of the region, the disk from the start of its data.
+        let bad = bad.moved_up(self.covers.start / SECTOR);
+        // A write may have repaired a sector after it was read, and before it was listed. Then it can be read.
         self.list
-            .add(&bad.moved_up(self.covers.start / SECTOR), ORIGIN)
+            .add(&bad, ORIGIN)
+            .and_then(|()| self.list.drop_readable(&bad, SECTOR))
             .with_context(|| {
                 format!(
                     "{}: the errors that were found cannot be added to the list",
@@ -564,7 +571,15 @@ impl<'a> Run<'a> {
             bytes: self.state.done..self.announced,
             boot: self.boot.clone(),
         });
-        self.state.save(&self.file)
+        match self.unsaved.first() {
+            None => self.state.save(&self.file),
+            // After a SIGKILL, the next scrub finds these again.
+            Some(first) => State {
+                done: self.state.done.min(first.start),
+                ..self.state.clone()
+            }
+            .save(&self.file),
+        }
     }
 
     /// Reads the pages of the next chunk that are not listed.
@@ -602,20 +617,21 @@ impl<'a> Run<'a> {
         self.state.save(&self.file)
     }
 
-    /// Returns the sectors of the pages in `unsaved` that are not listed and still can't be read: others may have
-    /// been repaired by a write since.
+    /// Returns the sectors of the pages in `unsaved` that are not listed and can't be read. Of a page, only some may be bad, and
+    /// others may have been repaired by a write since.
     fn unlisted(&mut self) -> Result<BadBlocks> {
-        let sectors = |page: &Range<u64>| page.start / SECTOR..page.end.div_ceil(SECTOR);
+        let sectors = |bytes: &Range<u64>| bytes.start / SECTOR..bytes.end.div_ceil(SECTOR);
         let found: BadBlocks = self.unsaved.iter().map(sectors).collect();
         let unlisted = found.without(&self.scrub.list.disk.bad()?);
+        let size = self.scrub.block_size;
+        let buffer = &mut self.buffer.bytes()[..size as usize];
         let mut bad = Vec::new();
-        for page in &self.unsaved {
-            let part = unlisted.within(&sectors(page));
-            let length = (page.end - page.start) as usize;
-            if !part.is_empty()
-                && !read(&self.disk, &mut self.buffer.bytes()[..length], page.start)?
-            {
-                bad.extend(part.ranges().cloned());
+        for part in unlisted.ranges() {
+            for block in part.start * SECTOR / size..(part.end * SECTOR).div_ceil(size) {
+                let bytes = block * size..(block + 1) * size;
+                if !read(&self.disk, buffer, bytes.start)? {
+                    bad.extend(common(part, &sectors(&bytes)));
+                }
             }
         }
         Ok(bad.into_iter().collect())
@@ -938,6 +954,47 @@ mod tests {
             (summary.from, summary.complete, file.exists()),
             (size - 8192, true, false)
         );
+    }
+
+    #[test]
+    fn pages_that_are_not_saved_yet_are_found_again_after_a_kill() {
+        let (machine, scrub) = scrub();
+        make_node(&scrub, &machine);
+        let folder = machine.folder.path().join("state");
+        let options = options(&folder);
+        let mut run = Run::begin(&scrub, &options).unwrap();
+        run.unsaved = once(8192..8192 + PAGE).collect();
+        run.state.done = 1 << 20;
+        run.announce(None).unwrap();
+        assert_eq!(run.state.done, 1 << 20);
+        let (saved, _) = scrub.state(&run.file);
+        assert_eq!((saved.done, saved.found.is_empty()), (8192, true));
+        assert_eq!(saved.reading.unwrap().bytes.start, 1 << 20);
+    }
+
+    #[test]
+    fn good_blocks_of_a_bad_page_are_not_listed() {
+        let (machine, mut scrub) = scrub();
+        make_node(&scrub, &machine);
+        let folder = machine.folder.path().join("state");
+        let options = options(&folder);
+        // Memory of this process: nothing is mapped in front of the program, and that is an EIO.
+        let maps = fs::read_to_string("/proc/self/maps").unwrap();
+        let start = u64::from_str_radix(maps.split('-').next().unwrap(), 16).unwrap();
+        for (block_size, unreadable) in [(512, 2560), (1024, 2560), (4096, PAGE)] {
+            scrub.block_size = block_size;
+            let mut run = Run::begin(&scrub, &options).unwrap();
+            run.disk = File::open("/proc/self/mem").unwrap();
+            let first = match block_size {
+                4096 => start - PAGE,
+                _ => start - 2560,
+            };
+            run.unsaved = once(first..first + PAGE).collect();
+            let bad = run.unlisted().unwrap();
+            let first = first / SECTOR;
+            let wanted: BadBlocks = once(first..first + unreadable / SECTOR).collect();
+            assert_eq!(bad, wanted, "{block_size}");
+        }
     }
 
     #[test]

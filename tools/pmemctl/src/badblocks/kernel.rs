@@ -23,8 +23,6 @@ use std::time::{Duration, Instant};
 
 /// Sectors of an entry of `badblocks`, at most.
 const LONGEST: u64 = 512;
-/// Sectors of a page.
-const PAGE: u64 = 8;
 /// The number of entries for which `badblocks` always has room.
 const SHOWN: u64 = 200;
 
@@ -145,7 +143,7 @@ impl KernelList {
         Ok(errors.moved_up(self.covers.start).within(&self.covers))
     }
 
-    /// Adds sectors of the region, which must be covered, and verifies that they are listed.
+    /// Adds sectors of the region, which must be covered. Verifies that a plain list, which may have no room, has them then.
     pub fn add(&self, bad: &BadBlocks, origin: &str) -> Result<()> {
         let own = bad.moved_down(self.covers.start);
         match &self.form {
@@ -158,24 +156,29 @@ impl KernelList {
                         .with_context(|| format!("{}: {command}", file.display()))?;
                 }
             }
-            ListFormat::Plain => self.disk.add_bad(&own)?,
-        }
-        let left = bad.without(&self.read()?.all()).sectors();
-        if left != 0 {
-            bail!("{left} of {} sectors are not on the list", bad.sectors());
+            ListFormat::Plain => {
+                self.disk.add_bad(&own)?;
+                let left = bad.without(&self.read()?.all()).sectors();
+                if left != 0 {
+                    bail!("{left} of {} sectors are not on the list", bad.sectors());
+                }
+            }
         }
         Ok(())
     }
 
-    /// Reads sectors of the region page by page, and takes them off an exact list if they can be read. The driver reads only
-    /// data of the disk, so other sectors stay listed.
-    pub fn drop_readable(&self, bad: &BadBlocks) -> Result<()> {
+    /// Reads sectors of the region in pieces of `size` bytes, and takes the pieces off an exact list that can be read. The driver
+    /// reads only data of the disk, so other sectors stay listed.
+    pub fn drop_readable(&self, bad: &BadBlocks, size: u64) -> Result<()> {
         let ListFormat::Exact(file, readable) = &self.form else {
             return Ok(());
         };
         let list = self.disk.open_list(file)?;
         let bad = bad.within(readable).moved_down(self.covers.start);
-        for part in bad.ranges().flat_map(pages) {
+        for part in bad
+            .ranges()
+            .flat_map(|sectors| pieces(sectors, size / SECTOR))
+        {
             let (offset, length) = bytes(&part);
             drop_by(file, &format!("{offset} {length}"), |command| {
                 list.store(command)
@@ -485,11 +488,11 @@ fn drop_by(file: &Path, range: &str, write: impl FnOnce(&str) -> io::Result<()>)
     }
 }
 
-/// Splits sectors at the ends of pages.
-fn pages(sectors: &Range<u64>) -> impl Iterator<Item = Range<u64>> {
+/// Splits sectors at multiples of `size`.
+fn pieces(sectors: &Range<u64>, size: u64) -> impl Iterator<Item = Range<u64>> {
     let Range { start, end } = *sectors;
-    (start / PAGE..end.div_ceil(PAGE))
-        .map(move |page| start.max(page * PAGE)..end.min((page + 1) * PAGE))
+    (start / size..end.div_ceil(size))
+        .map(move |number| start.max(number * size)..end.min((number + 1) * size))
 }
 
 /// Offset and length in bytes.
@@ -529,6 +532,7 @@ pub fn of_namespace(region: &Region, namespace: &Device) -> Result<BadBlocks> {
 mod tests {
     use super::*;
     use crate::testing::FakeSysfs;
+    use units::PAGE;
 
     fn disk(machine: &FakeSysfs) -> Disk {
         Disk::find(&machine.host, "pmem0").unwrap()
@@ -599,14 +603,16 @@ mod tests {
             panic!("it has a list");
         };
         // The namespace begins at sector 4096 of the region, its data 2048 sectors later, and ends with the disk.
-        let drop = |sectors: &str| {
+        let drop = |sectors: &str, size: u64| {
             machine.write(LIST, "");
-            list.drop_readable(&sectors.parse().unwrap()).unwrap();
+            list.drop_readable(&sectors.parse().unwrap(), size).unwrap();
             fs::read_to_string(machine.host.path(LIST)).unwrap()
         };
-        assert_eq!(drop("4096 2048\n"), "");
-        assert_eq!(drop("6140 12\n"), "drop 1048576 4096");
-        assert_eq!(drop("69632 8\n"), "");
+        assert_eq!(drop("4096 2048\n", PAGE), "");
+        assert_eq!(drop("6140 12\n", PAGE), "drop 1048576 4096");
+        // The last one stays in the file.
+        assert_eq!(drop("6140 12\n", SECTOR), "drop 1052160 512");
+        assert_eq!(drop("69632 8\n", PAGE), "");
     }
 
     #[test]
@@ -677,8 +683,8 @@ mod tests {
     }
 
     #[test]
-    fn sectors_are_split_into_pages() {
-        let split = |sectors: Range<u64>| pages(&sectors).collect::<Vec<_>>();
+    fn sectors_are_split_into_pieces() {
+        let split = |sectors: Range<u64>| pieces(&sectors, 8).collect::<Vec<_>>();
         assert_eq!(split(5..17), [5..8, 8..16, 16..17]);
         assert_eq!(split(9..10), std::iter::once(9..10).collect::<Vec<_>>());
         assert_eq!(split(8..8), []);

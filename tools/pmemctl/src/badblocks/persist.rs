@@ -21,6 +21,7 @@ use std::fmt;
 use std::io;
 use std::ops::Range;
 use std::path::Path;
+use units::PAGE;
 
 pub const STATE_DIR: &str = "/var/lib/pmemctl";
 
@@ -352,7 +353,7 @@ fn sync_with_list(
                 note = Ok(note?);
                 list.add(&missing, Origin::RESTORED)?;
             }
-            list.drop_readable(&outdated)?;
+            list.drop_readable(&outdated, PAGE)?;
             if !missing.is_empty() || !outdated.is_empty() {
                 listed = list.read()?;
             }
@@ -486,7 +487,7 @@ fn try_restore(
         report.restored_sectors = missing.sectors();
         report.result = RestoreOutcome::Restored;
     }
-    list.drop_readable(&outdated(host, &saved, &seen, &list, &listed))?;
+    list.drop_readable(&outdated(host, &saved, &seen, &list, &listed), PAGE)?;
     now.seen.push(list.sequence);
     // The file says it as well.
     let noted = note.and_then(Note::keep);
