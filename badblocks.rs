@@ -669,7 +669,7 @@ impl<'bound> Badblocks<'bound> {
     }
 
     /// Reads the bus's badrange list. `before` is what the list had before a BTT was attached.
-    /// [`ENOMEM`]; what a BTT has cleared is written to the list then, when this is dropped.
+    /// [`ENOMEM`]; what a BTT has cleared may be bad again then, until it is written.
     pub(crate) fn fill(&self, before: &[Range<u64>]) -> Result {
         self.set.add_attached(before)?;
         self.set.read_badrange()?;
@@ -692,6 +692,8 @@ impl<'bound> Badblocks<'bound> {
         self.set
             .file
             .populate(disk.sysfs_file(dev, c"badblocks").ok_or(ENOENT)?);
+        // For who has polled it since the disk was registered.
+        self.set.notify();
         Ok(())
     }
 
