@@ -32,16 +32,17 @@ impl Waiting {
         }
     }
 
-    /// Adds an error, or counts it as lost if there is no place. The length is a power of two. In
-    /// any context.
+    /// Adds an error unless it waits already, or counts it as lost if there is no place. The length
+    /// is a power of two. In any context.
     pub(super) fn push(&self, addresses: Range<u64>) {
         let length = addresses.end.saturating_sub(addresses.start);
         let entry = (addresses.start & Self::ADDRESS)
             | (u64::from(length.trailing_zeros() + 1) << Self::LENGTH_SHIFT);
+        // A CPU that meets one error again and again leaves places to others.
         let is_pushed = self
             .places
             .iter()
-            .any(|place| place.cmpxchg(0, entry, Relaxed).is_ok());
+            .any(|place| !matches!(place.cmpxchg(0, entry, Relaxed), Err(other) if other != entry));
 
         if !is_pushed {
             self.lost.add(1, Relaxed);

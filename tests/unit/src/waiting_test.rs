@@ -55,6 +55,22 @@ fn errors_without_a_place_are_counted() {
 }
 
 #[test]
+fn error_that_waits_takes_one_place() {
+    check_random(
+        || {
+            let waiting = Waiting::new();
+
+            for _ in 0..PLACES + 3 {
+                waiting.push(4096..8192);
+            }
+            waiting.push(8192..12288);
+            assert_eq!(taken(&waiting), (vec![(4096, 8192), (8192, 12288)], 0));
+        },
+        1,
+    );
+}
+
+#[test]
 fn each_error_is_taken_once_while_others_are_pushed() {
     check_random(
         || {
