@@ -4,7 +4,7 @@
 #
 # The guest is this test's own: lockdown ends with it.
 # vm: --bare --nvdimm size=64M --e820 352M@512M --cpus 2
-# timeout: 300
+# timeout: 900
 . "$(dirname "$0")/lib/test.sh"
 
 need pmem-io setpriv unshare fio jq ndctl

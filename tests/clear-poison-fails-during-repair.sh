@@ -4,6 +4,12 @@
 # vm: --bare --append memmap=128M$512M --cpus 2
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/provider.sh"
+. "$(dirname "$0")/lib/mce-inject.sh"
+
+cleanup() {
+	[ ! -d /sys/module/pmem_provider ] || provider clear_delay 0
+	provider_cleanup
+}
 
 # write_page: writes the bad page; its result is in /tmp/answer.
 write_page() {
@@ -13,20 +19,23 @@ write_page() {
 [ "$DRIVER" = rust_pmem ] || skip_all "nd_pmem has no errors/list"
 need pmem-io
 plan 10
+load_mce_inject
 provide pages=1 bad=1M+4K
 list=$ND/$NAMESPACE/errors/list
 is "before" "$(badblocks_of "$DISK")" 2048+8
-provider clear_delay 3000
+# Longer than any test.
+provider clear_delay 3600000
 write_page &
 writer=$!
 check "the bus has cleared it" wait_for 10 grep -q Y /sys/module/pmem_provider/parameters/clearing
 check_fails "meanwhile it can't be read" pmem-io pread --direct "/dev/$DISK" --offset 1M --length 4K
-check "a sector fails again" sh -c "echo 'add $(((1 << 20) + 512)) 512' >$list"
+mce_inject $((MEMORY + (1 << 20) + 512)) 9
+check "a sector fails again" wait_for 10 grep -q machine-check "$list"
 is "the write is still under way" "$(provider clearing)" Y
+provider clear_delay 0
 wait $writer || :
 check "the write fails" grep -q "Input/output error" /tmp/answer
 is "the page stays bad" "$(badblocks_of "$DISK")" 2048+8
-provider clear_delay 0
 check "another write" write_page
 is_empty "repairs it" cat "$list" "/sys/block/$DISK/badblocks"
 

@@ -27,7 +27,7 @@ run_other() {
 		# Has no effect after the time-out.
 		ln "/tmp/stall.new.$other_name" "/tmp/stall.$other_name" 2>/dev/null || :
 	} &
-	wait_for 5 test -e "/tmp/stall.$other_name" || echo blocked >"/tmp/stall.$other_name"
+	wait_for 30 test -e "/tmp/stall.$other_name" || echo blocked >"/tmp/stall.$other_name"
 }
 
 file_is_written() {

@@ -47,7 +47,9 @@ wait_for 30 is_written
 {
 	sleep 1
 	# Ends that flush. The one at the end of the unbind gives fio time to end.
-	provider flush_delay 3000
+	provider flush_delay 10000
+	while fio_has_not_ended >/dev/null; do sleep 0.1; done
+	provider flush_delay 0
 } &
 echo "$NAMESPACE" >"/sys/bus/nd/drivers/$DRIVER/unbind"
 check_fails "unbind waits for what is in flight" fio_has_not_ended

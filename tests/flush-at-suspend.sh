@@ -56,6 +56,7 @@ for state; do
 done
 
 provider flush_delay 0
+provider flushes 0
 write_fua --size=64k --time_based --runtime=8 --rate_iops=50 >/tmp/status &
 writer=$!
 check "many writes are under way" wait_for 30 sh -c "[ \$(cat /sys/module/pmem_provider/parameters/flushes) -gt 20 ]"

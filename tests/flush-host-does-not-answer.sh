@@ -28,7 +28,7 @@ running() {
 	done
 }
 
-plan 9
+plan 10
 # The waiters wait for longer than the kernel takes to report hung tasks here.
 echo 0 >$HUNG
 dmesg -C
@@ -39,7 +39,7 @@ pattern aaaaaaa 8 >/tmp/data
 provider flush_delay 3600000
 dd if=/tmp/data of="/dev/$DISK" bs=4k oflag=direct conv=notrunc,fsync status=none 2>/tmp/first &
 FIRST=$!
-sleep 1
+check "a flush is under way" wait_for 30 grep -q Y /sys/module/pmem_provider/parameters/flushing
 dd if=/tmp/data of="/dev/$DISK" bs=4k seek=1 oflag=direct conv=notrunc,fsync status=none 2>/tmp/second &
 SECOND=$!
 sleep 1

@@ -34,6 +34,8 @@ fail_pages() {
 	page=0
 	while [ $page -lt $((PAGES / 2)) ]; do
 		host mce $((start + page * STRIDE)) 12
+		# One that comes while a processor is in the handler ends the guest.
+		sleep 0.1
 		page=$((page + 1))
 	done
 	wait $injector

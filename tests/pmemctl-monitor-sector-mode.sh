@@ -24,7 +24,7 @@ start_monitor
 is "it is watched, as are the others" "$(jq -r 'select(.event == "watching") | .disks[]' $EVENTS | sort | xargs)" \
 	"$(printf '%s\n' "$disk" "$(e820_disk)" "$(disk_of "$(virtio_ns)")" | sort | xargs)"
 host mce $(($(cat "$ND/$namespace/resource") + (8 << 20))) 12
-wait_for 2 grep -q '"event":"bad"' $EVENTS || :
+wait_for 30 grep -q '"event":"bad"' $EVENTS || :
 is "reported, with the offset in the namespace" \
 	"$(jq -r 'select(.event == "bad") | "\(.disk) \(.namespace_offset) \(.length)"' $EVENTS)" "$disk $((8 << 20)) 4096"
 is "with its physical address" "$(jq 'select(.event == "bad") | .physical_address' $EVENTS)" \

@@ -81,7 +81,7 @@ echo "$namespace" >"/sys/bus/nd/drivers/$DRIVER/unbind"
 is_unwatched() {
 	! grep watching $EVENTS | tail -n 1 | grep -q "$other"
 }
-check "a disk that goes away is not watched" wait_for 5 is_unwatched
+check "a disk that goes away is not watched" wait_for 30 is_unwatched
 echo "$namespace" >"/sys/bus/nd/drivers/$DRIVER/bind"
 settle
 other=$(e820_disk)
@@ -103,10 +103,10 @@ echo "4096 8" >"/sys/block/$other/badblocks"
 make_bad "$at"
 is "the file that was asked for" "$(monitor_event "$at" '"\(.owner.file_offset)"')" 1048576
 is "and no other" "$(grep -c '"event":"bad"' $EVENTS)" 1
-check "a hook is run" wait_for 5 grep -q "^$disk $at 512 $MNT/other\$" /tmp/hook.out
+check "a hook is run" wait_for 30 grep -q "^$disk $at 512 $MNT/other\$" /tmp/hook.out
 is "with JSON" "$(jq .owner.file_offset /tmp/hook.in)" 1048576
-check "with its kind, inode and path" wait_for 5 grep -q "^file $(stat -c %i "$MNT/other") 1 $MNT/other\$" /tmp/hook.file
-check "that it fails is said" wait_for 5 grep -q 'hook.*exit status: 3' /tmp/watch.errors
+check "with its kind, inode and path" wait_for 30 grep -q "^file $(stat -c %i "$MNT/other") 1 $MNT/other\$" /tmp/hook.file
+check "that it fails is said" wait_for 30 grep -q 'hook.*exit status: 3' /tmp/watch.errors
 at=$((at + 4096))
 make_bad $at
 is "and the watching goes on" "$(monitor_event $at .owner.file_offset)" 1052672
@@ -116,7 +116,7 @@ stop_monitor
 stream=$(stat -c %d:%i $EVENTS)
 JOURNAL_STREAM=$stream pmemctl monitor --now >$EVENTS &
 MONITOR_PID=$!
-check "a line for the journal, of what is bad already" wait_for 5 grep -q "^<2>$disk: media error at .*: $MNT/other at .*; known before" $EVENTS
+check "a line for the journal, of what is bad already" wait_for 30 grep -q "^<2>$disk: media error at .*: $MNT/other at .*; known before" $EVENTS
 check_fails "what is not there can't be watched" pmemctl monitor "$MNT/none"
 check_fails "not for others than root" setpriv --reuid 65534 pmemctl monitor
 stop_monitor

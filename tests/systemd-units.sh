@@ -339,7 +339,7 @@ cat >/etc/pmemctl/hooks.d/30-slow <<-'END'
 	sleep inf &
 	echo $! >child
 	touch begun
-	sleep 2
+	sleep 4
 	touch ended
 END
 chmod 755 /etc/pmemctl/hooks.d/30-slow

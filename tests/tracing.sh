@@ -74,7 +74,8 @@ fallocate -l 2M $MNT/file
 check_traced dax_direct_access pmem-io fill $MNT/file
 check_traced fs_dax:dax_pte_fault_done sh -c "pmem-io map-write --length 4K $MNT/file; fallocate -l 12K $MNT/new; pmem-io map-write $MNT/new"
 check_traced arch_wb_cache_pmem pmem-io map-write --durable msync $MNT/file
-check_traced ras:memory_failure_event host mce "$(pmem-io phys $MNT/file)"
+dmesg -C
+check_traced ras:memory_failure_event sh -c "host mce $(pmem-io phys $MNT/file); timeout 60 sh -c 'until dmesg | grep -q recovery.action; do sleep 0.1; done'"
 umount $MNT
 forget_errors_now "$disk"
 forget_errors_now "$nvdimm"

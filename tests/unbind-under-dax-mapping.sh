@@ -20,7 +20,7 @@ is_unclaimed() {
 
 # process_reads: the process reads the data that it has written.
 process_reads() {
-	wait_for 5 grep -q aaaaaaaaaaaaaaaa /tmp/answers
+	wait_for 30 grep -q aaaaaaaaaaaaaaaa /tmp/answers
 }
 
 is_bound() {
@@ -63,7 +63,7 @@ echo "$other" >"/sys/bus/nd/drivers/$DRIVER/unbind"
 check "its pages are in use as well" grep -q "$other" /proc/iomem
 exec 6<&-
 umount /tmp/other
-check "then its claim is released" wait_for 3 sh -c "! grep -q $other /proc/iomem"
+check "then its claim is released" wait_for 30 sh -c "! grep -q $other /proc/iomem"
 check "that of the first is not" grep -q "$NAMESPACE" /proc/iomem
 : >/tmp/answers
 printf 'mread -v 4096 16\nmunmap\nquit\n' >&5
@@ -71,6 +71,6 @@ exec 5>&-
 wait "$xfs_io"
 check "the memory was there for the process" grep -q aaaaaaaaaaaaaaaa /tmp/answers
 check "umount" umount $MNT
-check "the claim is released" wait_for 3 is_unclaimed
+check "the claim is released" wait_for 30 is_unclaimed
 echo "$NAMESPACE" >"/sys/bus/nd/drivers/$DRIVER/bind"
 check "and can be bound again" is_bound

@@ -23,8 +23,8 @@ record_rmmod() {
 need fio xfs_io mkswap
 plan 19
 provide size=$((128 << 20)) pages=1
-# It writes for 5 seconds, or 25 on a kernel for debugging. It closes the disk before it verifies.
-start_fio "/dev/$DISK" --filename="/dev/$DISK" --direct=1 --size=8M --ioengine=libaio --iodepth=8 --verify=crc32c --rate_iops="$PACE"
+# It writes for 15 seconds, or 75 on a kernel for debugging. It closes the disk before it verifies.
+start_fio "/dev/$DISK" --filename="/dev/$DISK" --direct=1 --size=8M --ioengine=libaio --iodepth=8 --verify=crc32c --rate_iops=$((PACE / 3))
 check "fio has it open" fio_is_at_work
 record_rmmod "fio"
 record_rmmod "fio, again"

@@ -44,6 +44,8 @@ mce_raise_pages() {
 	raise_next=$3
 	while [ "$raise_next" -le "$4" ]; do
 		host mce $(($1 + raise_next * $2))
+		# One that comes while a processor is in the handler ends the guest.
+		sleep 0.1
 		raise_next=$((raise_next + 1))
 		echo "$raise_next" >/tmp/mce_next
 	done

@@ -35,12 +35,12 @@ state_file() {
 	printf '%s/%s-%x.json\n' $STATE "$1" "$(namespace_start "$2")"
 }
 
-# state_file_has FILE TEXT…: the file contains each text within a second.
+# state_file_has FILE TEXT…: the file contains each text soon.
 state_file_has() {
 	state_path=$1
 	shift
 	for state_text in "$@"; do
-		wait_for 1 grep -q "$state_text" "$state_path" || {
+		wait_for 20 grep -q "$state_text" "$state_path" || {
 			cat "$state_path" $FOLLOW
 			return 1
 		}

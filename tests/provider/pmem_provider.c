@@ -116,6 +116,19 @@ static void log_poison(u64 offset, u64 length, bool poison)
 	wmb();
 }
 
+/* For so many milliseconds; a shorter time also ends a sleep that has begun. */
+static void sleep_for(const uint *duration)
+{
+	uint delay, waited = 0;
+
+	while ((delay = READ_ONCE(*duration)) > waited) {
+		uint step = min(delay - waited, 100U);
+
+		msleep(step);
+		waited += step;
+	}
+}
+
 static int provider_ctl(struct nvdimm_bus_descriptor *desc,
 			struct nvdimm *nvdimm, uint cmd, void *buf, uint len,
 			int *cmd_rc)
@@ -145,7 +158,7 @@ static int provider_ctl(struct nvdimm_bus_descriptor *desc,
 		log_poison(clear->address - start, clear->cleared, false);
 		if (clear_delay) {
 			WRITE_ONCE(clearing, true);
-			msleep(clear_delay);
+			sleep_for(&clear_delay);
 			WRITE_ONCE(clearing, false);
 		}
 		return 0;
@@ -298,19 +311,11 @@ static int end_flush(void)
 
 static int flush_slowly(void)
 {
-	uint delay, waited = 0;
-
 	guard(mutex)(&flush_mutex);
 	scoped_guard(spinlock, &flush_lock)
 		begin_flush();
 	WRITE_ONCE(flushing, true);
-	/* A shorter delay also ends a flush that is under way. */
-	while ((delay = READ_ONCE(flush_delay)) > waited) {
-		uint step = min(delay - waited, 100U);
-
-		msleep(step);
-		waited += step;
-	}
+	sleep_for(&flush_delay);
 	WRITE_ONCE(flushing, false);
 	guard(spinlock)(&flush_lock);
 	return end_flush();
