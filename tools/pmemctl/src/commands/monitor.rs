@@ -128,8 +128,8 @@ pub const PAGE: Page = Page {
 /// Hooks are run for one file at a time, first the command, then the programs of the directory in the order of their
 /// names. Events for the same file that wait are passed to one run, and events that are too many for the queue are
 /// counted. A hook and its children are killed after a minute. Programs that users other than root could change are not
-/// run, nor files that are not executable, hidden or copies (x~, x.dpkg-old). An error is in the file of --cursor when
-/// its hooks have ended.
+/// run, nor those behind a symbolic link that they could replace, nor files that are not executable, hidden or copies (x~,
+/// x.dpkg-old). An error is in the file of --cursor when its hooks have ended.
 ///
 /// In JSON and PMEMCTL_OWNER, paths have escapes: \\ for a backslash, \xff for a byte that is not UTF-8, \n and
 /// \u{202e} for characters that a terminal does not show. "paths_b64" has the bytes.

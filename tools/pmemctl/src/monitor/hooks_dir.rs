@@ -3,11 +3,16 @@
 //! A directory of hooks, which root alone may change.
 
 use crate::sysfs::{printable, shell_path};
+use rustix::io::Errno;
 use rustix::process::geteuid;
-use std::fs;
+use std::ffi::OsString;
+use std::fs::{self, Metadata};
 use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
+
+/// The highest number of links in a path, as the kernel has it (`MAXSYMLINKS`).
+const LINKS: usize = 40;
 
 /// The programs to run, in order, and why others are not run.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -20,20 +25,14 @@ pub struct Programs {
 /// managers leave, and files that are not executable are left out; a directory that does not exist is empty.
 pub fn programs(folder: &Path) -> Programs {
     let mut found = Programs::default();
-    let folder = match fs::canonicalize(folder) {
+    let folder = match resolve(folder) {
         Ok(folder) => folder,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return found,
         Err(error) => {
-            found.reasons = vec![format!("{}: {error}", printable(folder))];
+            found.reasons = vec![format!("no hooks are run: {error}")];
             return found;
         }
     };
-    // Others could add programs to a directory with a sticky bit.
-    let mode = fs::metadata(&folder).map_or(0, |folder| folder.mode());
-    if let Some(reason) = shared(&folder, mode).or_else(|| distrusted(&folder)) {
-        found.reasons = vec![format!("no hooks are run: {reason}")];
-        return found;
-    }
     let mut names: Vec<_> = match fs::read_dir(&folder) {
         Ok(entries) => entries.flatten().map(|entry| entry.file_name()).collect(),
         Err(error) => {
@@ -50,9 +49,9 @@ pub fn programs(folder: &Path) -> Programs {
         match check(&path) {
             Ok(true) => found.paths.push(path),
             Ok(false) => {}
-            Err(reason) => found
+            Err(error) => found
                 .reasons
-                .push(format!("{} is not run: {reason}", printable(&path))),
+                .push(format!("{} is not run: {error}", printable(&path))),
         }
     }
     found
@@ -64,37 +63,86 @@ fn is_left_out(name: &str) -> bool {
 }
 
 /// Returns whether a hook is to be run; fails if others than root could change it.
-fn check(path: &Path) -> Result<bool, String> {
-    let real = fs::canonicalize(path).map_err(|error| error.to_string())?;
-    let file = fs::metadata(&real).map_err(|error| error.to_string())?;
-    if !file.is_file() {
-        return Err("it is no regular file".into());
-    }
-    match distrusted(&real) {
-        Some(reason) => Err(reason),
-        None => Ok(file.permissions().mode() & 0o111 != 0),
+fn check(path: &Path) -> io::Result<bool> {
+    let file = fs::metadata(resolve(path)?)?;
+    match file.is_file() {
+        true => Ok(file.permissions().mode() & 0o111 != 0),
+        false => Err(io::Error::other("it is no regular file")),
     }
 }
 
-/// Returns why others than root, or this user, may change what a canonical path leads to.
-fn distrusted(path: &Path) -> Option<String> {
-    path.ancestors().enumerate().find_map(|(depth, part)| {
-        let found = match fs::symlink_metadata(part) {
-            Ok(found) => found,
-            Err(error) => return Some(format!("{}: {error}", printable(part))),
+/// Returns the path without symbolic links. Fails if others than root, or this user, could lead the path elsewhere, at any
+/// link on the way, or change what it leads to.
+fn resolve(path: &Path) -> io::Result<PathBuf> {
+    let mut real = PathBuf::from("/");
+    let mut left = parts(&std::path::absolute(path)?);
+    let mut links = 0;
+    loop {
+        let Some(part) = left.pop() else {
+            ensure_trusted(&real, true)?;
+            return Ok(real);
         };
-        if found.uid() != 0 && found.uid() != geteuid().as_raw() {
-            return Some(format!(
-                "{} belongs to user {}: chown root {}",
-                printable(part),
-                found.uid(),
-                shell_path(part)
-            ));
+        ensure_trusted(&real, false)?;
+        if part == ".." {
+            real.pop();
+            continue;
         }
-        // Others cannot replace what root has in a directory with a sticky bit.
-        let is_sticky = depth > 0 && found.mode() & 0o1000 != 0;
-        shared(part, found.mode()).filter(|_| !is_sticky)
-    })
+        let next = real.join(part);
+        let found = metadata(&next)?;
+        if !found.is_symlink() {
+            real = next;
+            continue;
+        }
+        ensure_own(&next, &found)?;
+        links += 1;
+        if links > LINKS {
+            return Err(Errno::LOOP.into());
+        }
+        let target = fs::read_link(&next)?;
+        if target.is_absolute() {
+            real = PathBuf::from("/");
+        }
+        left.extend(parts(&target));
+    }
+}
+
+/// Returns the names in a path, the last one first.
+fn parts(path: &Path) -> Vec<OsString> {
+    let names = path.components().rev().filter_map(|part| match part {
+        Component::Normal(_) | Component::ParentDir => Some(part.as_os_str().to_owned()),
+        Component::Prefix(_) | Component::RootDir | Component::CurDir => None,
+    });
+    names.collect()
+}
+
+fn metadata(path: &Path) -> io::Result<Metadata> {
+    fs::symlink_metadata(path)
+        .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", printable(path))))
+}
+
+/// Fails if a file or directory belongs to another than root and this user.
+fn ensure_own(path: &Path, found: &Metadata) -> io::Result<()> {
+    match found.uid() == 0 || found.uid() == geteuid().as_raw() {
+        true => Ok(()),
+        false => Err(io::Error::other(format!(
+            "{} belongs to user {}: chown -h root {}",
+            printable(path),
+            found.uid(),
+            shell_path(path)
+        ))),
+    }
+}
+
+/// Fails if others than root, or this user, may change a file or directory. `last` is for what a path leads to: to a
+/// directory with a sticky bit, others can add programs, but they cannot replace what root has there.
+fn ensure_trusted(path: &Path, last: bool) -> io::Result<()> {
+    let found = metadata(path)?;
+    ensure_own(path, &found)?;
+    let is_sticky = !last && found.mode() & 0o1000 != 0;
+    match shared(path, found.mode()).filter(|_| !is_sticky) {
+        Some(reason) => Err(io::Error::other(reason)),
+        None => Ok(()),
+    }
 }
 
 /// Returns the reason if the group or others may write.
@@ -181,6 +229,65 @@ mod tests {
             assert!(found.paths.is_empty(), "{mode:o}");
             assert!(found.reasons[0].contains("no hooks are run"), "{found:?}");
         }
+    }
+
+    #[test]
+    fn link_that_others_may_replace_leads_to_no_hook() {
+        let [hooks, theirs, good] = [(); 3].map(|()| tempfile::tempdir().unwrap());
+        fs::create_dir(good.path().join("bin")).unwrap();
+        add(&good.path().join("bin"), "hook", 0o755);
+        symlink(good.path().join("bin"), theirs.path().join("current")).unwrap();
+        let through = theirs.path().join("current/hook");
+        symlink(&through, hooks.path().join("a")).unwrap();
+        symlink("a", hooks.path().join("b")).unwrap();
+        // Also by a relative path through the directory.
+        let name = theirs.path().file_name().unwrap().to_str().unwrap();
+        symlink(format!("../{name}/current/hook"), hooks.path().join("c")).unwrap();
+        let current = theirs.path().join("current");
+        for (mode, count) in [(0o755, 3), (0o1777, 3), (0o777, 0), (0o775, 0)] {
+            chmod(theirs.path(), mode);
+            let found = programs(hooks.path());
+            assert_eq!(found.paths.len(), count, "{mode:o} {found:?}");
+            assert_eq!(found.reasons.len(), 3 - count, "{found:?}");
+            // The directory of hooks itself may be behind the link.
+            let found = programs(&current);
+            assert_eq!(found.paths.len(), count.min(1), "{mode:o} {found:?}");
+            assert_eq!(found.reasons.len(), usize::from(count == 0), "{found:?}");
+        }
+        assert!(programs(&current).reasons[0].contains("no hooks are run: others may write to"));
+    }
+
+    #[test]
+    fn link_of_another_user_leads_to_no_hook() {
+        let folder = tempfile::tempdir().unwrap();
+        let hooks = folder.path().join("hooks");
+        fs::create_dir(&hooks).unwrap();
+        add(&hooks, "a", 0o755);
+        let link = folder.path().join("link");
+        symlink("hooks", &link).unwrap();
+        assert_eq!(programs(&link).paths, [hooks.join("a")]);
+        // Without root, no link can be given away.
+        if !geteuid().is_root() || std::os::unix::fs::lchown(&link, Some(1000), None).is_err() {
+            return;
+        }
+        // In a directory with a sticky bit, its user may replace it.
+        chmod(folder.path(), 0o1777);
+        let found = programs(&link);
+        assert!(found.paths.is_empty());
+        assert!(
+            found.reasons[0].contains("link belongs to user 1000"),
+            "{found:?}"
+        );
+    }
+
+    #[test]
+    fn loop_of_links_is_no_hook() {
+        let folder = tempfile::tempdir().unwrap();
+        symlink("b", folder.path().join("a")).unwrap();
+        symlink("a", folder.path().join("b")).unwrap();
+        let found = programs(folder.path());
+        assert!(found.paths.is_empty());
+        assert_eq!(found.reasons.len(), 2, "{found:?}");
     }
 
     #[test]
