@@ -15,19 +15,19 @@ use crate::fs::leases::Leases;
 use crate::fs::mounted::FileSystem;
 use crate::fs::offline;
 use crate::fs::quarantine_mark;
+use crate::fs::reopen::{again, refer};
 use crate::fs::{Owned, Owner, Progress};
 use crate::nd::region::Region;
 use crate::nd::{Device, Kind};
 use crate::sysfs::{self, Host, printable};
 use abstractions::extents::{self, Extent, Fork};
 use anyhow::{Context, Result, bail, ensure};
-use rustix::fs::OFlags;
+use rustix::fs::{OFlags, ResolveFlags};
 use schemars::JsonSchema;
 use serde::Serialize;
 use std::cell::Cell;
 use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -713,10 +713,7 @@ impl FileMap {
 /// Opens a regular file, and nothing else: opening a device or a FIFO has side effects. A file with a write lease is
 /// refused, because that would break the lease.
 pub(crate) fn open(path: &Path) -> Result<File> {
-    let handle = OpenOptions::new()
-        .read(true)
-        .custom_flags(OFlags::PATH.bits() as i32)
-        .open(path)?;
+    let handle = refer(path, ResolveFlags::empty()).map_err(io::Error::from)?;
     let metadata = handle.metadata()?;
     ensure!(metadata.is_file(), "this is no regular file any more");
     let device = DeviceNumber::from_rdev(metadata.dev());
@@ -727,7 +724,7 @@ pub(crate) fn open(path: &Path) -> Result<File> {
     let file = OpenOptions::new()
         .read(true)
         .custom_flags(OFlags::NONBLOCK.bits() as i32)
-        .open(format!("/proc/self/fd/{}", handle.as_raw_fd()))?;
+        .open(again(&handle))?;
     Ok(file)
 }
 

@@ -2,9 +2,10 @@
 
 //! Runs a command while a lease (fcntl(2)) keeps other processes from truncating a file.
 
+use crate::fs::reopen::{again, refer};
 use abstractions::lease::Lease;
 use anyhow::{Context, Result, bail, ensure};
-use rustix::fs::OFlags;
+use rustix::fs::{OFlags, ResolveFlags};
 use rustix::io::{Errno, FdFlags, fcntl_setfd};
 use rustix::process::{Pid, Signal, getpgrp, kill_process};
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGIO, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
@@ -62,19 +63,20 @@ fn limit() -> u64 {
 }
 
 fn take(path: &Path, exclusive: bool) -> Result<File> {
+    let handle = refer(path, ResolveFlags::empty()).map_err(io::Error::from)?;
+    ensure!(
+        handle.metadata()?.is_file(),
+        "this is no regular file, and others have no leases"
+    );
     let file = OpenOptions::new()
         .read(true)
         .write(exclusive)
         .custom_flags(OFlags::NONBLOCK.bits() as i32)
-        .open(path)
+        .open(again(&handle))
         .map_err(|error| match Errno::from_io_error(&error) {
             Some(Errno::WOULDBLOCK) => anyhow::anyhow!("another process holds a lease on it"),
             _ => error.into(),
         })?;
-    ensure!(
-        file.metadata()?.is_file(),
-        "this is no regular file, and others have no leases"
-    );
     let lease = if exclusive { Lease::Write } else { Lease::Read };
     match lease.take(&file) {
         Ok(()) => Ok(file),
@@ -177,6 +179,7 @@ pub fn run(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::Opens;
     use std::time::Instant;
 
     fn words(words: &[&str]) -> Vec<OsString> {
@@ -220,7 +223,24 @@ mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
         let error = run(file.path(), false, &words(&["true"]), |_| ()).unwrap_err();
         assert!(error.to_string().contains("open for writing"), "{error}");
-        let error = run(Path::new("/"), false, &words(&["true"]), |_| ()).unwrap_err();
-        assert!(error.to_string().contains("no regular file"), "{error}");
+    }
+
+    #[test]
+    fn other_than_regular_file_is_not_opened() {
+        let folder = tempfile::tempdir().unwrap();
+        let fifo = folder.path().join("fifo");
+        let kind = rustix::fs::FileType::Fifo;
+        let mode = rustix::fs::Mode::RUSR;
+        rustix::fs::mknodat(rustix::fs::CWD, &fifo, kind, mode, 0).unwrap();
+        let link = folder.path().join("link");
+        std::os::unix::fs::symlink("fifo", &link).unwrap();
+        let opens = Opens::of(&fifo);
+        for path in [Path::new("/"), &fifo, &link] {
+            for exclusive in [false, true] {
+                let error = run(path, exclusive, &words(&["true"]), |_| ()).unwrap_err();
+                assert!(error.to_string().contains("no regular file"), "{error}");
+            }
+        }
+        assert!(opens.is_none_or(|opens| !opens.any()));
     }
 }

@@ -1,10 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A fake sysfs for unit tests.
+//! A fake sysfs, and a watch of opens, for unit tests.
 
 use crate::sysfs::{self, Host};
+use rustix::fs::inotify::{CreateFlags, WatchFlags, add_watch, init};
+use rustix::fs::{Mode, OFlags, open};
 use std::fs;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::symlink;
+use std::path::Path;
 use tempfile::TempDir;
 
 const BUS: &str = "sys/devices/ndbus0";
@@ -93,5 +97,24 @@ impl FakeSysfs {
     /// The disk's list, in sectors of its data.
     pub fn lists(&self, text: &str) {
         self.write("sys/block/pmem0/badblocks", text);
+    }
+}
+
+/// Notices that a file or directory is opened.
+pub struct Opens(OwnedFd);
+
+impl Opens {
+    /// `None` if the kernel reports those with `O_PATH` as well (before Linux 6.10).
+    pub fn of(path: &Path) -> Option<Self> {
+        let watch = init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC).unwrap();
+        add_watch(&watch, path, WatchFlags::OPEN).unwrap();
+        let opens = Self(watch);
+        open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).unwrap();
+        (!opens.any()).then_some(opens)
+    }
+
+    /// Returns whether it was opened since the last call.
+    pub fn any(&self) -> bool {
+        rustix::io::read(&self.0, &mut [0; 4096]).is_ok()
     }
 }

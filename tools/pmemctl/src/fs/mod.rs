@@ -13,6 +13,7 @@ pub mod offline;
 pub mod open_files;
 mod parents;
 pub(crate) mod quarantine_mark;
+pub(crate) mod reopen;
 mod tree;
 mod walk;
 pub mod xfs;

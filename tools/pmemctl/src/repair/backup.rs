@@ -2,7 +2,8 @@
 
 //! The backup that replaced bytes come from.
 
-use crate::repair::target::{Target, again, is_lost, open_path};
+use crate::fs::reopen::again;
+use crate::repair::target::{Target, is_lost, open_path};
 use crate::repair::{Comparison, Request};
 use crate::sysfs::printable;
 use anyhow::{Context, Result, anyhow, ensure};

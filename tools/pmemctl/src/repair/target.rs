@@ -6,6 +6,7 @@ use crate::block::devno::DeviceNumber;
 use crate::block::remap;
 use crate::block::topology::{self, Mounts, Volume};
 use crate::fs::open_files;
+use crate::fs::reopen::{again, refer};
 use crate::nd::Device;
 use crate::ranges::{Ranges, common};
 use crate::repair::RepairRange;
@@ -15,8 +16,8 @@ use abstractions::extents::{self, Extent};
 use abstractions::lease::Lease;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use rustix::fs::{
-    AtFlags, CWD, FallocateFlags, Mode, OFlags, ResolveFlags, StatVfsMountFlags, StatxAttributes,
-    StatxFlags, XattrFlags, fgetxattr, fsetxattr, openat2,
+    AtFlags, FallocateFlags, OFlags, ResolveFlags, StatVfsMountFlags, StatxAttributes, StatxFlags,
+    XattrFlags, fgetxattr, fsetxattr,
 };
 use rustix::io::Errno;
 use signal_hook::consts::SIGIO;
@@ -24,7 +25,6 @@ use std::collections::BTreeSet;
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io;
 use std::ops::Range;
-use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -135,29 +135,15 @@ pub(super) fn open_path(path: &Path, no_symlinks: bool) -> Result<File> {
         true => ResolveFlags::NO_SYMLINKS,
         false => ResolveFlags::empty(),
     };
-    // O_PATH, because opening a device may have side effects.
-    let handle = openat2(
-        CWD,
-        path,
-        OFlags::PATH | OFlags::CLOEXEC,
-        Mode::empty(),
-        resolve,
-    )
-    .map_err(|error| match error {
+    refer(path, resolve).map_err(|error| match error {
         Errno::LOOP if no_symlinks => anyhow!("{}: the path has a symbolic link", printable(path)),
         error => anyhow!("{}: {}", printable(path), io::Error::from(error)),
-    })?;
-    Ok(handle.into())
+    })
 }
 
 fn has_dax(file: &File) -> io::Result<bool> {
     let status = rustix::fs::statx(file, "", AtFlags::EMPTY_PATH, StatxFlags::BASIC_STATS)?;
     Ok(status.stx_attributes.contains(StatxAttributes::DAX))
-}
-
-/// Returns the name by which an opened path can be opened again.
-pub(super) fn again(handle: &File) -> String {
-    format!("/proc/self/fd/{}", handle.as_raw_fd())
 }
 
 impl Target {
