@@ -15,6 +15,7 @@ use crate::block::topology;
 use crate::fs::kernel_reports;
 use crate::fs::mounted;
 use crate::fs::quarantine_mark;
+use crate::fs::reopen::again;
 use crate::sysfs::{Host, printable};
 use abstractions::extents::{self, Extent, Fork};
 use anyhow::{Context, Result, bail, ensure};
@@ -95,11 +96,11 @@ struct Place {
 impl Place {
     fn open(directory: &Path) -> Result<Self> {
         let shown = printable(directory);
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let root: File = open(directory, flags, Mode::empty())
+        let flags = OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let handle: File = open(directory, flags | OFlags::PATH, Mode::empty())
             .with_context(|| shown.clone())?
             .into();
-        let id = mountinfo::id_of(&root).with_context(|| shown.clone())?;
+        let id = mountinfo::id_of(&handle).with_context(|| shown.clone())?;
         let mut mounts = mountinfo::own(&Host::here())?.into_iter();
         let mount = mounts.find(|mount| mount.id == id);
         let mount = mount.with_context(|| format!("{shown}: its mount is not visible"))?;
@@ -112,6 +113,10 @@ impl Place {
             mount.is_whole(),
             "{shown}: this is a bind mount of a part of the file system; give a mount of all of it"
         );
+        // Only now, because a file system of a user may not answer.
+        let root: File = open(again(&handle), flags | OFlags::RDONLY, Mode::empty())
+            .with_context(|| shown.clone())?
+            .into();
         let status = fstat(&root).with_context(|| shown.clone())?;
         let flags = AtFlags::EMPTY_PATH;
         let root_of_mount = statx(&root, "", flags, StatxFlags::BASIC_STATS)
@@ -532,32 +537,33 @@ pub fn all(host: &Host, disks: &[String]) -> Vec<Quarantine> {
             continue;
         }
         let directory = host.absolute(Path::new(&mount.directory));
-        let Some(path) = file_in(&directory, mount.device) else {
-            continue;
-        };
-        let Ok(file) = affected::open(&path) else {
+        let Some(file) = file_in(&directory, mount.device) else {
             continue;
         };
         let extents = extents_of(&file).unwrap_or_default();
         found.push(Quarantine {
             mount: printable(&mount.directory),
-            file: printable(&path),
+            file: printable(directory.join(NAME)),
             bytes: sectors_of(&extents).sectors() * SECTOR,
         });
     }
     found
 }
 
-/// Returns the quarantine file with the usual name in the root of a mount. Others are not looked for: that would read
+/// Opens the quarantine file with the usual name in the root of a mount. Others are not looked for: that would read
 /// inodes, which may be on bad blocks.
-fn file_in(directory: &Path, device: DeviceNumber) -> Option<PathBuf> {
-    mounted::open_root(directory, device).ok()?;
-    Some(directory.join(NAME)).filter(|path| quarantine_mark::is_on_path(path))
+fn file_in(directory: &Path, device: DeviceNumber) -> Option<File> {
+    let root = mounted::open_root(directory, device).ok()?;
+    // Not by the directory's name, because another file system may be mounted above it by now.
+    let path = Path::new(&again(&root)).join(NAME);
+    let is_marked = quarantine_mark::is_on_path(&path);
+    is_marked.then(|| affected::open(&path).ok()).flatten()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::Opens;
 
     fn request() -> Request {
         Request {
@@ -695,7 +701,7 @@ mod tests {
         assert!(place.find(OsStr::new("link")).is_err());
         assert!(!quarantine_mark::is_on_path(&folder.path().join("data")));
         let device = DeviceNumber::from_rdev(fstat(&place.root).unwrap().st_dev);
-        assert_eq!(file_in(folder.path(), device), None);
+        assert!(file_in(folder.path(), device).is_none());
     }
 
     #[test]
@@ -721,8 +727,18 @@ mod tests {
             return;
         }
         let device = DeviceNumber::from_rdev(fstat(&file).unwrap().st_dev);
-        assert_eq!(file_in(folder.path(), device), Some(usual));
+        let found = file_in(folder.path(), device).unwrap();
+        assert_eq!(fstat(found).unwrap().st_ino, fstat(&file).unwrap().st_ino);
         let covered = "259:7".parse().unwrap();
-        assert_eq!(file_in(folder.path(), covered), None);
+        assert!(file_in(folder.path(), covered).is_none());
+    }
+
+    #[test]
+    fn root_of_another_file_system_is_not_opened() {
+        let folder = Path::new("/proc/sys/fs");
+        let opens = Opens::of(folder);
+        let error = Place::open(folder).err().unwrap().to_string();
+        assert!(error.contains("only ext4 and XFS can"), "{error}");
+        assert!(opens.is_none_or(|opens| !opens.any()));
     }
 }

@@ -13,14 +13,15 @@ use crate::fs::ext4::{self, Header, Layout};
 use crate::fs::leases::Leases;
 use crate::fs::open_files;
 use crate::fs::parents::{self, Names};
+use crate::fs::reopen::{self, again};
 use crate::fs::tree::{self, Tree};
 use crate::fs::xfs::Geometry;
 use crate::fs::{Owned, Owner, Progress, Space, SpaceKind};
 use crate::ranges::{Ranges, common};
 use crate::sysfs::{Host, printable};
 use abstractions::extents::{self, Extent, Fork, Record};
-use anyhow::{Context, Result, bail, ensure};
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, fstat, fstatfs, open, statat};
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, fstatfs, open, statat};
 use rustix::io::Errno;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
@@ -29,7 +30,6 @@ use std::io;
 use std::ops::Range;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
@@ -151,13 +151,13 @@ pub(crate) fn free_parts(
     Ok(free)
 }
 
-/// Opens the root of a mount. Fails if it was unmounted, or another file system is mounted above it: one of a user may
-/// not answer.
+/// Opens the root of a mount. Fails with `ENODEV` if it was unmounted, or another file system is mounted above it: one of a
+/// user may not answer, and is not asked.
 pub(crate) fn open_root(directory: &Path, device: DeviceNumber) -> io::Result<File> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let root = open(directory, flags, Mode::empty())?;
-    match DeviceNumber::from_rdev(fstat(&root)?.st_dev) == device {
-        true => Ok(root.into()),
+    let flags = OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let handle: File = open(directory, flags | OFlags::PATH, Mode::empty())?.into();
+    match reopen::device_of(&handle)? == device {
+        true => Ok(open(again(&handle), flags | OFlags::RDONLY, Mode::empty())?.into()),
         false => Err(Errno::NODEV.into()),
     }
 }
@@ -176,18 +176,12 @@ impl FileSystem {
 
     /// Opens its root. The mount is busy as long as that is open.
     fn root(&self) -> Result<File> {
-        let directory = &self.directory;
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let root = open(directory, flags, Mode::empty())
-            .map(File::from)
-            .with_context(|| printable(directory))?;
-        let there = root.metadata().with_context(|| printable(directory))?;
-        ensure!(
-            DeviceNumber::from_rdev(there.dev()) == self.device,
-            "{}",
-            self.gone()
-        );
-        Ok(root)
+        open_root(&self.directory, self.device).map_err(|error| {
+            match Errno::from_io_error(&error) {
+                Some(Errno::NODEV) => anyhow!("{}", self.gone()),
+                _ => anyhow::Error::from(error).context(printable(&self.directory)),
+            }
+        })
     }
 
     fn gone(&self) -> String {
@@ -832,8 +826,10 @@ impl Search {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::Opens;
     use abstractions::lease::Lease;
     use std::fs;
+    use std::os::unix::fs::MetadataExt;
 
     #[test]
     fn ranges_of_a_block_group_are_one_query() {
@@ -892,6 +888,20 @@ mod tests {
         for message in [system.gone(), opened] {
             assert!(message.contains(r"/mnt/\u{1b}[2J"), "{message}");
         }
+    }
+
+    #[test]
+    fn file_system_above_the_mount_is_not_opened() {
+        let folder = tempfile::tempdir().unwrap();
+        let device = DeviceNumber::from_rdev(fs::metadata(folder.path()).unwrap().dev());
+        let opens = Opens::of(folder.path());
+        let other = system_at(folder.path(), "259:7".parse().unwrap());
+        assert_eq!(other.root().unwrap_err().to_string(), other.gone());
+        let error = open_root(folder.path(), other.device).unwrap_err();
+        assert_eq!(Errno::from_io_error(&error), Some(Errno::NODEV));
+        assert!(opens.is_none_or(|opens| !opens.any()));
+        let root = open_root(folder.path(), device).unwrap();
+        assert!(Dir::read_from(&root).is_ok());
     }
 
     #[test]

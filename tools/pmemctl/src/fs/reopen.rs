@@ -5,10 +5,11 @@
 //! The open of a device has side effects: that of a watchdog arms it. The open of a FIFO, or of a file of a FUSE server, may
 //! wait for ever.
 
-use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat2};
+use crate::block::devno::DeviceNumber;
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags, StatxFlags, makedev, openat2, statx};
 use rustix::io;
 use std::fs::File;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::path::Path;
 
 /// Refers to the file at a path, without an effect on it.
@@ -22,10 +23,19 @@ pub(crate) fn again(handle: &File) -> String {
     format!("/proc/self/fd/{}", handle.as_raw_fd())
 }
 
+/// Returns the device of its file system. Asks no server.
+pub(crate) fn device_of(handle: impl AsFd) -> io::Result<DeviceNumber> {
+    let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
+    let status = statx(handle, "", flags, StatxFlags::empty())?;
+    let device = makedev(status.stx_dev_major, status.stx_dev_minor);
+    Ok(DeviceNumber::from_rdev(device))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::testing::Opens;
+    use std::os::unix::fs::MetadataExt;
 
     #[test]
     fn file_that_is_referred_to_is_not_opened() {
@@ -34,6 +44,9 @@ mod tests {
             return;
         };
         let handle = refer(file.path(), ResolveFlags::empty()).unwrap();
+        let device = file.as_file().metadata().unwrap().dev();
+        let found = device_of(&handle).unwrap();
+        assert_eq!(found, DeviceNumber::from_rdev(device));
         assert!(!opens.any());
         File::open(again(&handle)).unwrap();
         assert!(opens.any());
