@@ -5,6 +5,7 @@
 //! Nothing is read from the memory itself.
 
 use crate::affected::{self, AffectedRange, Survey};
+use crate::block::descriptors::MountTable;
 use crate::block::devno::DeviceNumber;
 use crate::block::holders::Process;
 use crate::block::maps::{self, Mapping};
@@ -12,18 +13,19 @@ use crate::block::remap::{self, Span};
 use crate::block::topology::{self, Mounts};
 use crate::fs::Owner;
 use crate::fs::leases::Leases;
+use crate::fs::open_files;
 use crate::sysfs::{self, Host, error_text, printable, shell_path, unescape};
 use abstractions::extents::{self, Extent, Fork};
 use anyhow::{Context, Result, anyhow, bail, ensure};
-use rustix::fs::{AtFlags, OFlags, StatxAttributes, StatxFlags, statx};
+use rustix::fs::{AtFlags, StatxAttributes, StatxFlags, statx};
 use rustix::io::Errno;
 use schemars::JsonSchema;
 use serde::Serialize;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, Read};
 use std::ops::Range;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use units::Size;
 
@@ -202,12 +204,25 @@ fn open(host: &Host, subject: &Subject, mapping: &Mapping) -> Result<(File, Opti
         !Leases::read(host).has_write(mapping.device, mapping.inode),
         "{shown}: not opened, because that would break the lease of another process"
     );
+    match (by_name(host, mapping), subject) {
+        (Some((file, path)), _) => Ok((file, Some(path))),
+        // It is removed, or has another name in the mount namespace of the process.
+        (None, Subject::Process(pid)) => Ok((by_address(host, *pid, mapping)?, None)),
+        (None, Subject::Saved(_)) => bail!(
+            "{shown}: there is no file of this name with inode {} any more",
+            mapping.inode
+        ),
+    }
+}
+
+/// Opens the mapped file by its name, if it still has that name here: the process may have another file of this name, which is
+/// not opened, nor is its server asked.
+fn by_name(host: &Host, mapping: &Mapping) -> Option<(File, PathBuf)> {
     let is_same = |metadata: &fs::Metadata| {
         metadata.ino() == mapping.inode
             && DeviceNumber::from_rdev(metadata.dev()) == mapping.device
             && metadata.is_file()
     };
-    let is_it = |file: &File| file.metadata().is_ok_and(|metadata| is_same(&metadata));
     let candidates = [
         mapping.name.clone(),
         // The table has a newline as \012.
@@ -217,30 +232,23 @@ fn open(host: &Host, subject: &Subject, mapping: &Mapping) -> Result<(File, Opti
         .iter()
         .map(PathBuf::from)
         .filter(|path| path.is_absolute());
-    let named = candidates.find_map(|path| {
-        // The process may have another file of this name, which is not opened.
-        fs::metadata(&path).ok().filter(is_same)?;
-        let file = affected::open(&path).ok().filter(is_it)?;
-        Some((file, path))
-    });
-    match (named, subject) {
-        (Some((file, path)), _) => Ok((file, Some(path))),
-        // It is removed, or has another name in the mount namespace of the process.
-        (None, Subject::Process(pid)) => {
-            let name = format!("proc/{pid}/map_files/{:x}-{:x}", mapping.start, mapping.end);
-            let file = OpenOptions::new()
-                .read(true)
-                .custom_flags(OFlags::NONBLOCK.bits() as i32)
-                .open(host.path(name))
-                .map_err(|error| anyhow!("{shown}: {}", error_text(&error)))?;
-            ensure!(is_it(&file), "{shown}: it was unmapped meanwhile");
-            Ok((file, None))
-        }
-        (None, Subject::Saved(_)) => bail!(
-            "{shown}: there is no file of this name with inode {} any more",
-            mapping.inode
-        ),
-    }
+    let mounts = MountTable::of(host, &[]);
+    candidates.find_map(|path| {
+        mounts.status_of_path(host, &path).filter(is_same)?;
+        let file = open_files::open_link(&host.absolute(&path), mapping.device, mapping.inode);
+        Some((file.ok()?, path))
+    })
+}
+
+/// Opens the mapped file by its address in the process.
+fn by_address(host: &Host, pid: u32, mapping: &Mapping) -> Result<File> {
+    let shown = printable(&mapping.name);
+    let link = host.path(format!("proc/{pid}/map_files/{}", mapping.link()));
+    let file = open_files::open_link(&link, mapping.device, mapping.inode);
+    file.map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => anyhow!("{shown}: it was unmapped meanwhile"),
+        _ => anyhow!("{shown}: {}", error_text(&error)),
+    })
 }
 
 /// The state of a page that is no persistent memory.
@@ -527,6 +535,8 @@ fn on_disk(host: &Host, survey: &Survey, number: DeviceNumber, at: u64) -> Optio
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::Opens;
+    use std::os::unix::fs::symlink;
 
     const TABLE: &[u8] = b"\
 7f0000000000-7f0000400000 rw-s 00100000 103:05 4711                       /mnt/a b\\012c (deleted)\n\
@@ -593,6 +603,61 @@ mod tests {
         fs::write(folder.path().join("proc/812/maps"), "").unwrap();
         let error = live_table(&host, 812).unwrap_err().to_string();
         assert!(error.contains("kernel thread"), "{error}");
+    }
+
+    /// A mapping of the file at a path, with this name.
+    fn mapping_of_file(path: &Path, name: &str) -> Mapping {
+        let metadata = fs::metadata(path).unwrap();
+        Mapping {
+            device: DeviceNumber::from_rdev(metadata.dev()),
+            inode: metadata.ino(),
+            name: name.into(),
+            ..mapping_of(TABLE, 0x7f00_0000_0000).unwrap()
+        }
+    }
+
+    #[test]
+    fn mapped_file_is_found_by_its_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let host = Host::at(folder.path());
+        let at = |name: &str| folder.path().join(name);
+        fs::create_dir_all(at("proc/self")).unwrap();
+        fs::write(
+            at("proc/self/mountinfo"),
+            "22 1 0:21 / / rw - tmpfs none rw\n",
+        )
+        .unwrap();
+        for name in ["a\nb", "other"] {
+            fs::write(at(name), "").unwrap();
+        }
+        let mapping = mapping_of_file(&at("a\nb"), "/a\\012b");
+        let (file, path) = by_name(&host, &mapping).unwrap();
+        assert_eq!(file.metadata().unwrap().ino(), mapping.inode);
+        assert_eq!(path, Path::new("/a\nb"));
+        let other = mapping_of_file(&at("a\nb"), "/other");
+        assert!(by_name(&host, &other).is_none());
+    }
+
+    #[test]
+    fn mapping_that_was_exchanged_is_not_opened() {
+        let folder = tempfile::tempdir().unwrap();
+        let host = Host::at(folder.path());
+        let at = |name: &str| folder.path().join(name);
+        fs::create_dir_all(at("proc/7/map_files")).unwrap();
+        for name in ["file", "other"] {
+            fs::write(at(name), "").unwrap();
+        }
+        let mapping = mapping_of_file(&at("file"), "/file (deleted)");
+        let link = at("proc/7/map_files").join(mapping.link());
+        symlink(at("file"), &link).unwrap();
+        let file = by_address(&host, 7, &mapping).unwrap();
+        assert_eq!(file.metadata().unwrap().ino(), mapping.inode);
+        fs::remove_file(&link).unwrap();
+        symlink(at("other"), &link).unwrap();
+        let opens = Opens::of(&at("other"));
+        let error = by_address(&host, 7, &mapping).unwrap_err().to_string();
+        assert!(error.contains("unmapped meanwhile"), "{error}");
+        assert!(opens.is_none_or(|opens| !opens.any()));
     }
 
     #[test]

@@ -12,7 +12,7 @@ use crate::block::maps;
 use crate::fs::leases::Leases;
 use crate::fs::tree;
 use crate::sysfs::{self, Host, printable};
-use rustix::fs::{AtFlags, Mode, OFlags, StatxFlags, makedev, open, statx};
+use rustix::fs::{AtFlags, Mode, OFlags, Statx, StatxFlags, makedev, open, statx};
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -101,28 +101,12 @@ impl OpenFile {
         if self.leased {
             return Err(io::ErrorKind::WouldBlock.into());
         }
-        // The number or address may be another file's now, or a device's, whose open has side effects.
-        let flags = OFlags::PATH | OFlags::CLOEXEC;
-        let handle = open(&self.link, flags, Mode::empty())?;
-        match self.is_of(&handle)? {
-            true => tree::handle_of(handle)?
-                .ok_or(io::ErrorKind::NotFound)?
-                .open(),
-            false => Err(io::ErrorKind::NotFound.into()),
-        }
+        open_link(&self.link, self.device, self.inode)
     }
 
     /// A link in `/proc` to it, whether it has a name or not.
     pub fn link(&self) -> &Path {
         &self.link
-    }
-
-    /// Returns whether a descriptor is of this file. Asks no server, should it be of another file.
-    fn is_of(&self, descriptor: impl AsFd) -> io::Result<bool> {
-        let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
-        let status = statx(descriptor, "", flags, StatxFlags::INO)?;
-        let device = makedev(status.stx_dev_major, status.stx_dev_minor);
-        Ok(status.stx_ino == self.inode && DeviceNumber::from_rdev(device) == self.device)
     }
 
     /// Duplicates a descriptor of a process of root or of this user, if it still is of this file.
@@ -137,7 +121,8 @@ impl OpenFile {
             return None;
         }
         let file = pidfd_getfd(process, fd, PidfdGetfdFlags::empty()).ok()?;
-        self.is_of(&file).ok()?.then(|| file.into())
+        let status = status(&file).ok()?;
+        is_of(&status, self.device, self.inode).then(|| file.into())
     }
 
     /// Returns the processes that map any of these bytes or have the file open.
@@ -158,6 +143,38 @@ impl OpenFile {
         };
         self.by.iter().filter_map(user).collect()
     }
+}
+
+/// Returns the status of a file, as far as it is known without asking a server.
+fn status(file: impl AsFd) -> io::Result<Statx> {
+    let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
+    Ok(statx(file, "", flags, StatxFlags::INO | StatxFlags::NLINK)?)
+}
+
+fn is_of(status: &Statx, device: DeviceNumber, inode: u64) -> bool {
+    let its = makedev(status.stx_dev_major, status.stx_dev_minor);
+    status.stx_ino == inode && DeviceNumber::from_rdev(its) == device
+}
+
+/// Opens the file of a link in `/proc` for queries.
+///
+/// The number or address may be another file's now, which is not opened: the open of a device has side effects, and a server
+/// may not answer. `NotFound` then.
+pub(crate) fn open_link(link: &Path, device: DeviceNumber, inode: u64) -> io::Result<File> {
+    let handle = open(link, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+    match is_of(&status(&handle)?, device, inode) {
+        true => tree::handle_of(handle)?
+            .ok_or(io::ErrorKind::NotFound)?
+            .open(),
+        false => Err(io::ErrorKind::NotFound.into()),
+    }
+}
+
+/// Returns whether the file of a link in `/proc` is removed; `false` if the number or address is another file's now.
+fn is_removed(link: &Path, device: DeviceNumber, inode: u64) -> io::Result<bool> {
+    let handle = open(link, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+    let status = status(handle)?;
+    Ok(is_of(&status, device, inode) && status.stx_nlink == 0)
 }
 
 /// Returns the processes that map any of these bytes of a file or have it open. Inode numbers repeat on each file system.
@@ -252,7 +269,7 @@ impl Search<'_> {
                 device,
                 inode,
                 name: None,
-                removed: fs::metadata(link).is_ok_and(|metadata| metadata.nlink() == 0),
+                removed: is_removed(link, device, inode).unwrap_or(false),
                 link: link.to_owned(),
                 descriptor: None,
                 leased: self.leases.has_write(device, inode),
@@ -311,6 +328,7 @@ fn user<'a>(file: &'a mut OpenFile, host: &Host, pid: u32) -> &'a mut FileUse {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::fd::AsRawFd;
 
     #[test]
     fn root_and_this_user_are_trusted() {
@@ -487,6 +505,30 @@ mod tests {
             let used = used_through(&at(link), &metadata(found));
             assert_eq!(used.open().unwrap_err().kind(), io::ErrorKind::NotFound);
         }
+    }
+
+    #[test]
+    fn mapping_that_was_exchanged_does_not_say_that_the_file_is_removed() {
+        // A removed file, which only a descriptor of this process leads to.
+        let file = tempfile::tempfile().unwrap();
+        let metadata = file.metadata().unwrap();
+        let device = DeviceNumber::from_rdev(metadata.dev());
+        let folder = tempfile::tempdir().unwrap();
+        let process = folder.path().join("proc/7");
+        fs::create_dir_all(process.join("map_files")).unwrap();
+        let link = format!("/proc/self/fd/{}", file.as_raw_fd());
+        std::os::unix::fs::symlink(link, process.join("map_files/1000-2000")).unwrap();
+        let number = metadata.dev();
+        let (major, minor) = (rustix::fs::major(number), rustix::fs::minor(number));
+        let is_removed = |inode: u64| {
+            let line = format!("1000-2000 r--s 0 {major:x}:{minor:x} {inode} /x (deleted)\n");
+            fs::write(process.join("maps"), line).unwrap();
+            let used = of_file_systems(&Host::at(folder.path()), &[device]);
+            assert_eq!((used.len(), used[0].inode), (1, inode));
+            used[0].removed
+        };
+        assert!(is_removed(metadata.ino()));
+        assert!(!is_removed(metadata.ino() + 1));
     }
 
     #[test]
