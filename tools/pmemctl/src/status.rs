@@ -346,9 +346,9 @@ fn commands(host: &Host) -> Vec<Vec<String>> {
     let arguments = |pid: u32| {
         let folder = host.path(format!("proc/{pid}"));
         sysfs::line(folder.join("comm")).filter(|name| name == "pmemctl")?;
-        fs::read_to_string(folder.join("status"))
-            .ok()
-            .filter(|status| is_roots(status))?;
+        if !holders::is_of_root(host, pid) {
+            return None;
+        }
         // Waits for the lock of the process's mappings.
         let text = fs::read(folder.join("cmdline")).ok()?;
         let words = text.split(|&byte| byte == 0).skip(1);
@@ -362,13 +362,6 @@ fn commands(host: &Host) -> Vec<Vec<String>> {
         .into_iter()
         .filter_map(arguments)
         .collect()
-}
-
-/// Returns whether root runs a process, by its `status` (proc_pid_status(5)). A user can run a set-user-ID program, whose
-/// real user is not root.
-fn is_roots(status: &str) -> bool {
-    let ids = status.lines().find_map(|line| line.strip_prefix("Uid:"));
-    ids.is_some_and(|ids| ids.split_whitespace().all(|id| id == "0"))
 }
 
 fn is_monitor(words: &[String]) -> bool {

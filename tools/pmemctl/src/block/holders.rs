@@ -327,6 +327,14 @@ pub(crate) fn pids(host: &Host) -> Vec<u32> {
     pids
 }
 
+/// Returns whether root runs a process, by its `status` (proc_pid_status(5)). A user can give a process any name, and can
+/// run a set-user-ID program, whose real user is not root.
+pub(crate) fn is_of_root(host: &Host, pid: u32) -> bool {
+    let status = fs::read_to_string(host.path(format!("proc/{pid}/status"))).unwrap_or_default();
+    let ids = status.lines().find_map(|line| line.strip_prefix("Uid:"));
+    ids.is_some_and(|ids| ids.split_whitespace().all(|id| id == "0"))
+}
+
 fn process(host: &Host, pid: u32) -> Process {
     let command = sysfs::line(host.path(format!("proc/{pid}/comm"))).unwrap_or_default();
     Process {

@@ -122,8 +122,8 @@ pub const PAGE: Page = Page {
 /// journal. Owners are found as by "pmemctl errors", files in use first. If the search takes longer than a second,
 /// the error is reported at once, with "complete" false, and again when its owner is found.
 ///
-/// Files for which the kernel reports I/O errors (XFS health monitoring, fanotify) are looked at first. If xfs_healer(8)
-/// runs, it gets the reports of XFS health monitoring, and this command those of fanotify.
+/// Files for which the kernel reports I/O errors (XFS health monitoring, fanotify) are looked at first. If root runs
+/// xfs_healer(8), it gets the reports of XFS health monitoring, and this command those of fanotify.
 ///
 /// Hooks are run for one file at a time, first the command, then the programs of the directory in the order of their
 /// names. Events for the same file that wait are passed to one run, and events that are too many for the queue are

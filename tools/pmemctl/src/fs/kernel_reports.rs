@@ -179,14 +179,14 @@ fn listen_to(host: &Host, mount: &MountInfo) -> (Vec<Listener>, Vec<String>) {
     (listeners, reasons)
 }
 
-/// Returns whether xfs_healer(8) runs, which repairs file systems: only one process can be the health monitor of an XFS.
+/// Returns whether root runs xfs_healer(8), which repairs file systems: only one process can be the health monitor of an
+/// XFS. Users can give their programs this name.
 fn has_healer(host: &Host) -> bool {
-    let comm = |pid| sysfs::line(host.path(format!("proc/{pid}/comm")));
-    let is_healer = |name: String| name.starts_with("xfs_healer");
-    holders::pids(host)
-        .into_iter()
-        .filter_map(comm)
-        .any(is_healer)
+    let is_healer = |&pid: &u32| {
+        let name = sysfs::line(host.path(format!("proc/{pid}/comm")));
+        name.is_some_and(|name| name.starts_with("xfs_healer")) && holders::is_of_root(host, pid)
+    };
+    holders::pids(host).iter().any(is_healer)
 }
 
 /// Returns the names of the disks of persistent memory.
@@ -327,9 +327,18 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let host = Host::at(folder.path());
         fs::create_dir_all(folder.path().join("proc/7")).unwrap();
-        fs::write(folder.path().join("proc/7/comm"), "xfs_scrub\n").unwrap();
+        let write = |name: &str, text: &str| {
+            fs::write(folder.path().join("proc/7").join(name), text).unwrap();
+        };
+        write("status", "Name:\tx\nUid:\t0\t0\t0\t0\n");
+        write("comm", "xfs_scrub\n");
         assert!(!has_healer(&host));
-        fs::write(folder.path().join("proc/7/comm"), "xfs_healer_start\n").unwrap();
+        write("comm", "xfs_healer_start\n");
         assert!(has_healer(&host));
+        // A user's process of this name, and a set-user-ID program that a user has started.
+        for ids in ["1000\t1000\t1000\t1000", "1000\t0\t0\t0"] {
+            write("status", &format!("Name:\tx\nUid:\t{ids}\n"));
+            assert!(!has_healer(&host), "{ids}");
+        }
     }
 }
