@@ -123,7 +123,8 @@ impl State {
     /// Writes it: after a crash at any time the file is the old one or the new one.
     fn save(&self, path: &Path) -> Result<()> {
         let text = self.to_text()?;
-        store::replace(path, &partial(path), text.as_bytes()).with_context(|| printable(path))
+        store::replace(path, &store::partial(path), text.as_bytes())
+            .with_context(|| printable(path))
     }
 
     /// Takes what was being read as suspected if the machine has stopped since. A scrub that was killed has hit
@@ -182,12 +183,6 @@ pub struct Progress {
     pub suspected: u64,
     /// When the last complete scrub ended, in milliseconds since 1970.
     pub completed_ms: Option<u64>,
-}
-
-/// Returns how the name of a position begins while it is written.
-fn partial(path: &Path) -> String {
-    let name = path.file_name().unwrap_or_default();
-    format!(".{}.new-", name.to_string_lossy())
 }
 
 /// A range of bad bytes of a disk.
@@ -397,7 +392,7 @@ impl Scrub {
             time_ms: since.as_millis() as u64,
         })?;
         let file = self.last_file(folder);
-        store::replace(&file, &partial(&file), &text).with_context(|| printable(&file))
+        store::replace(&file, &store::partial(&file), &text).with_context(|| printable(&file))
     }
 
     /// Returns when the last complete scrub of this disk ended, in milliseconds since 1970.
@@ -491,7 +486,7 @@ impl<'a> Run<'a> {
             Err(Errno::WOULDBLOCK) => bail!("{}: another scrub is running", scrub.disk()),
             locked => locked.with_context(|| printable(folder))?,
         };
-        store::remove_partial(folder, &partial(&file));
+        store::remove_partial(folder, &store::partial(&file));
         let boot = persist::boot(scrub.region.host())?;
         let (mut state, anew) = scrub.state(&file);
         if anew.is_some() || !file.exists() {

@@ -342,6 +342,12 @@ pub fn replace(path: &Path, prefix: &str, text: &[u8]) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
 
+/// Returns how the name of a file begins while it is written, if others in its directory may be written at the same time.
+pub fn partial(path: &Path) -> String {
+    let name = path.file_name().unwrap_or_default();
+    format!(".{}.new-", name.to_string_lossy())
+}
+
 /// Removes partial files after a crash.
 pub fn remove_partial(folder: &Path, prefix: &str) {
     for name in sysfs::names(folder) {

@@ -23,9 +23,6 @@ use std::path::{Path, PathBuf};
 /// The version of the file format.
 const VERSION: u32 = 1;
 
-/// How the name of a file begins that is being written.
-const PARTIAL: &str = ".cursor.new-";
-
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct CursorFile {
@@ -55,7 +52,7 @@ impl Cursor {
         );
         let lock = lock(file)?;
         if let Some(folder) = file.parent() {
-            store::remove_partial(folder, PARTIAL);
+            store::remove_partial(folder, &store::partial(file));
         }
         Ok(Self {
             _lock: lock,
@@ -112,7 +109,7 @@ impl Cursor {
                 .map(|(disk, list)| (*disk, list.ranges().cloned().collect()))
                 .collect(),
         })?;
-        store::replace(&self.file, PARTIAL, text.as_bytes())
+        store::replace(&self.file, &store::partial(&self.file), text.as_bytes())
             .with_context(|| printable(&self.file))?;
         self.saved.clone_from(&self.reported);
         Ok(())
@@ -216,6 +213,20 @@ mod tests {
         open(&file).unwrap();
         // The file can't be saved either.
         open(&folder.path().join("none/cursor.json")).unwrap();
+    }
+
+    #[test]
+    fn file_that_another_monitor_writes_is_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("cursor.json");
+        let half = folder.path().join(".cursor.json.new-Xy12Z0");
+        fs::write(&half, "{").unwrap();
+        let open = |file: &Path| Cursor::open(file, "b1".into());
+        open(&folder.path().join("other.json")).unwrap();
+        assert!(half.exists());
+        // After a crash it is removed.
+        open(&file).unwrap();
+        assert!(!half.exists());
     }
 
     #[test]
