@@ -19,6 +19,7 @@ pub mod lease;
 pub mod metrics;
 pub mod monitor;
 pub mod nd;
+pub mod output_file;
 pub mod plan;
 pub mod programs;
 pub mod quarantine;

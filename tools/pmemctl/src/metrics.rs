@@ -7,14 +7,11 @@
 
 use crate::badblocks::origin::SECTOR;
 use crate::nd::dimm::Dimm;
+use crate::output_file;
 use crate::status::{NamespaceStatus, RegionStatus, Status};
-use crate::sysfs::printable;
-use anyhow::{Context, Result};
+use anyhow::Result;
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
-use std::fs::{File, Permissions};
-use std::io::Write;
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 /// The origins that the drivers know, so that each has a value before its first error.
@@ -359,27 +356,10 @@ fn dimms(out: &mut Exposition, dimms: &[Dimm]) {
     );
 }
 
-/// Replaces a file that everybody may read: a reader sees the old text or the new one.
+/// Replaces a file by a text, in one step.
 pub fn write(path: &Path, text: &str) -> Result<()> {
-    let write = || {
-        let folder = path.parent().filter(|folder| *folder != Path::new(""));
-        // The collector reads files whose names end in .prom.
-        let mut file = tempfile::Builder::new()
-            .prefix(".pmemctl-metrics-")
-            .suffix(".new")
-            .tempfile_in(folder.unwrap_or(Path::new(".")))?;
-        file.write_all(text.as_bytes())?;
-        let opened: &File = file.as_file();
-        opened.set_permissions(Permissions::from_mode(0o644))?;
-        file.persist(path)?;
-        Ok::<_, std::io::Error>(())
-    };
-    write().with_context(|| {
-        format!(
-            "cannot write {}; its directory must exist and be writable",
-            printable(path)
-        )
-    })
+    // The collector reads files whose names end in .prom, which the name does not while the file is written.
+    output_file::replace(path, ".pmemctl-metrics-", text)
 }
 
 #[cfg(test)]
@@ -390,7 +370,8 @@ mod tests {
     use crate::nd::region::Region;
     use crate::status::MountStatus;
     use crate::testing::FakeSysfs;
-    use std::fs;
+    use std::fs::{self, File, Permissions};
+    use std::os::unix::fs::PermissionsExt;
 
     fn read(machine: &FakeSysfs) -> Status {
         Status::read(&machine.host, &machine.folder.path().join("state"))

@@ -13,9 +13,9 @@ use pmemctl::block::disk::Disk;
 use pmemctl::fs::SpaceKind;
 use pmemctl::layout::{self, Cell, DiskLayout};
 use pmemctl::nd::device_spec::DeviceSpec;
+use pmemctl::output_file;
 use pmemctl::sysfs::Host;
 use std::fmt::Write as _;
-use std::fs;
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use units::Size;
@@ -50,7 +50,7 @@ pub struct Layout {
     /// Print one JSON object: the volumes, the sums, and each cell with its use, in bytes
     #[arg(long)]
     json: bool,
-    /// Write a picture into this file as well
+    /// Replace this file by a picture as well, with mode 0644, in one step
     #[arg(long, value_name = "FILE")]
     svg: Option<PathBuf>,
     /// The highest number of cells; none is smaller than a page
@@ -70,7 +70,7 @@ pub fn layout(arguments: &Layout) -> Result<Status> {
     let disk = disk(&host, &arguments.device)?;
     let map = layout::of_disk(&host, &disk, arguments.cells)?;
     if let Some(path) = &arguments.svg {
-        fs::write(path, svg(&map)).with_context(|| path.display().to_string())?;
+        output_file::replace(path, ".pmemctl-layout-", &svg(&map))?;
     }
     if arguments.json {
         json(&map)?;
