@@ -2,6 +2,7 @@
 
 //! A walk over the directories of a file system that is not mounted.
 
+use crate::fs::parents::NAMES;
 use crate::sysfs::printable;
 use anyhow::Result;
 use std::collections::{BTreeMap, BTreeSet};
@@ -123,14 +124,15 @@ impl Walk {
     }
 }
 
-/// Finds the first name, or all names, of inodes by a walk from `root`. A name whose path is too long is left out, as a search
-/// of a mounted file system does not find it either.
+/// Finds the first name, or all names up to [`NAMES`], of inodes by a walk from `root`. A name whose path is too long is left
+/// out, as a search of a mounted file system does not find it either.
 pub(crate) fn paths(
     root: u64,
     wanted: &BTreeSet<u64>,
     all_links: bool,
     mut list: impl FnMut(&[u64], &mut DirVisitor<'_>) -> Result<()>,
 ) -> Result<BTreeMap<u64, Vec<String>>> {
+    let limit = if all_links { NAMES } else { 1 };
     let mut paths: BTreeMap<u64, Vec<String>> = BTreeMap::new();
     if wanted.contains(&root) {
         paths.insert(root, vec!["/".to_owned()]);
@@ -144,7 +146,7 @@ pub(crate) fn paths(
             let path = above.and_then(|above| above.path(&entry.name));
             let Some(path) = path else { return };
             let names = paths.entry(entry.inode).or_default();
-            if all_links || names.is_empty() {
+            if names.len() < limit {
                 names.push(printable(OsStr::from_bytes(&path)));
             }
         })?;
@@ -225,6 +227,20 @@ mod tests {
         assert_eq!(file.len(), LONGEST);
         let without = found(5);
         assert!(without.contains_key(&16) && !without.contains_key(&20));
+    }
+
+    #[test]
+    fn names_of_a_file_with_many_links_are_limited() {
+        let found = paths(2, &BTreeSet::from([4]), true, |_, see| {
+            let link = |name: usize| DirEntry {
+                name: name.to_string().into(),
+                inode: 4,
+                folder: false,
+            };
+            (0..2 * NAMES).for_each(|name| see(2, link(name)));
+            Ok(())
+        });
+        assert_eq!(found.unwrap()[&4].len(), NAMES);
     }
 
     #[test]
