@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 # pmemctl repair keeps listed pages that can be read, unless they differ from the backup, and replaces no good page
-# beside a bad one, with 400 errors listed.
+# beside a bad one, nor what another file has there, with 400 errors listed.
 # vm: --bare --e820 352M@512M
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/badblocks.sh"
@@ -11,7 +11,7 @@ START=$((2 << 20))
 
 cleanup() {
 	[ ! -e /tmp/node ] || mv /tmp/node "/dev/${disk}p1"
-	umount "$MNT" 2>/dev/null
+	umount "$MNT" /tmp/small 2>/dev/null
 	forget_errors "$disk"
 	wipefs -aq "/dev/$disk"
 	unload_driver
@@ -31,11 +31,11 @@ count_listed() {
 
 [ "$DRIVER" = rust_pmem ] || skip_all "C has no exact list"
 need sfdisk filefrag jq cmp wipefs
-plan 21
+plan 25
 load_driver
 disk=$(e820_disk)
 list=$(errors_list_of "$(e820_ns)")
-printf 'start=2M,size=96M\n' | sfdisk -q "/dev/$disk"
+printf 'start=2M,size=96M\nstart=320M,size=16M\n' | sfdisk -q "/dev/$disk"
 wait_for 5 test -b "/dev/${disk}p1"
 make_fs ext4 "${disk}p1"
 mount_dax "${disk}p1"
@@ -90,3 +90,30 @@ mv /tmp/node "/dev/${disk}p1"
 is "with the right node, one sector is replaced" "$(run_repair --trust-list --zero "$file")" '0 45056+4096 512 3584 repaired'
 dd if=/dev/zero of=/tmp/right bs=512 seek=88 count=1 conv=notrunc status=none
 check "and the rest of the page is as it was" cmp "$file" /tmp/right
+
+# Blocks of 1 KiB: a page has some of several files.
+mkfs.ext4 -q -F -b 1024 -O ^has_journal "/dev/${disk}p2" 2>/dev/null
+mkdir -p /tmp/small
+mount "/dev/${disk}p2" /tmp/small
+for number in 1 2 3 4 5 6 7 8; do
+	head -c 1024 /dev/urandom >/tmp/small/$number
+done
+sync
+
+# offset_on_disk NUMBER: of the block of a file.
+offset_on_disk() {
+	echo $(((320 << 20) + $(disk_offset_of "/tmp/small/$1" 0)))
+}
+
+one=1
+until [ $(($(offset_on_disk $one) / 4096)) -eq $(($(offset_on_disk $((one + 1))) / 4096)) ]; do
+	one=$((one + 1))
+done
+other=$((one + 1))
+for number in $one $other; do
+	echo "add $(offset_on_disk "$number") 1024" >"$list"
+done
+is "two files in one page: the block of one is kept" "$(run_repair --zero /tmp/small/$one)" '0 0+1024 0 1024 good-after-all'
+is "that of the other is still listed" "$(pmemctl errors --json /tmp/small/$other | jq -c '[.errors[].length]')" '[1024]'
+is "until that is repaired" "$(run_repair --zero /tmp/small/$other)" '0 0+1024 0 1024 good-after-all'
+is "then both have left the list" "$(count_listed)" $COUNT

@@ -68,6 +68,13 @@ impl ListedRange {
         })
     }
 
+    /// Returns the part in bytes of the disk.
+    pub(super) fn on(&self, bytes: &Range<u64>) -> Option<Self> {
+        let part = common(&self.on_disk(), bytes)?;
+        let start = self.file_offset + (part.start - self.disk_offset);
+        self.cut(&(start..start + (part.end - part.start)))
+    }
+
     /// Returns its parts in each page of memory.
     pub(super) fn pages(&self) -> impl Iterator<Item = (u64, Self)> {
         let end = self.disk_offset + self.length;

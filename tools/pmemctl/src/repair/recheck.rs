@@ -2,8 +2,9 @@
 
 //! Reads listed ranges again. Those that can be read are taken off the lists, unless another copy differs.
 
-use crate::badblocks::kernel::unsurvivable;
+use crate::badblocks::kernel::{self, ExactList, unsurvivable};
 use crate::badblocks::origin::Origin;
+use crate::badblocks::set::BadBlocks;
 use crate::block::devno::DeviceNumber;
 use crate::block::disk::Disk;
 use crate::block::topology;
@@ -18,6 +19,7 @@ use abstractions::process::BlockedSignals;
 use anyhow::{Context, Result, bail, ensure};
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::time::{Duration, Instant};
 use units::PAGE;
 
 /// What a listed range that can be read is, compared with other copies.
@@ -106,13 +108,25 @@ impl Copies for CopiesOf<'_> {
     }
 }
 
-/// Reads listed ranges by `drop_readable`, which takes bytes of a disk off its list, and the parts of ranges in them, and
-/// returns true if they can be read.
-fn read_listed(
-    listed: &[ListedRange],
-    mut drop_readable: impl FnMut(&str, &Range<u64>, &[ListedRange]) -> Result<bool>,
-) -> Result<()> {
-    // A page is read once, whatever is listed of it: unmapped pages come back as a whole only.
+/// The lists that have the ranges, and the memory.
+trait Lists {
+    /// Returns whether all that is listed in a page of a disk is in `own`.
+    fn has_only(&mut self, disk: &str, page: &Range<u64>, own: &Ranges) -> Result<bool>;
+
+    /// Takes bytes of a disk off its list, and the parts of ranges in them, and returns true if they can be read.
+    fn drop_readable(
+        &mut self,
+        disk: &str,
+        bytes: &Range<u64>,
+        parts: &[ListedRange],
+    ) -> Result<bool>;
+}
+
+/// Reads listed ranges of a file.
+///
+/// A page is read once, whatever is listed of it: unmapped pages come back as a whole only. But what is listed for another file
+/// is not compared with its copies, so it stays listed, and only the parts are read then.
+fn read_listed(listed: &[ListedRange], lists: &mut dyn Lists) -> Result<()> {
     let mut pages: BTreeMap<(String, u64), Vec<ListedRange>> = BTreeMap::new();
     for range in listed {
         for (page, part) in range.pages() {
@@ -121,14 +135,26 @@ fn read_listed(
         }
     }
     for ((disk, page), parts) in pages {
-        if drop_readable(&disk, &(page * PAGE..(page + 1) * PAGE), &parts)? {
+        let page = page * PAGE..(page + 1) * PAGE;
+        // Parts of the file that share a block are one range of the disk.
+        let own: Ranges = parts.iter().map(ListedRange::on_disk).collect();
+        let whole = lists.has_only(&disk, &page, &own)?;
+        if whole && lists.drop_readable(&disk, &page, &parts)? {
             continue;
         }
-        for part in parts.iter().filter(|part| part.length < PAGE) {
-            drop_readable(&disk, &part.on_disk(), std::slice::from_ref(part))?;
+        for range in own.iter() {
+            if !(whole && *range == page) {
+                lists.drop_readable(&disk, range, &parts_in(&parts, range))?;
+            }
         }
     }
     Ok(())
+}
+
+/// Returns the parts of listed ranges in bytes of their disk.
+fn parts_in(listed: &[ListedRange], bytes: &Range<u64>) -> Vec<ListedRange> {
+    let parts = listed.iter().filter_map(|range| range.on(bytes));
+    parts.collect()
 }
 
 /// Returns the ranges in the order of the file, with those that are next to each other everywhere as one.
@@ -150,65 +176,134 @@ fn merge(mut found: Vec<ListedRange>) -> Vec<ListedRange> {
     merged
 }
 
+/// A disk with an exact list.
+struct Listed {
+    disk: Disk,
+    list: ExactList,
+    /// What it has, read at this time.
+    bad: BadBlocks,
+    read: Instant,
+}
+
+impl Listed {
+    fn of(disk: Disk, list: ExactList) -> Result<Self> {
+        Ok(Self {
+            bad: disk.bad()?,
+            read: Instant::now(),
+            disk,
+            list,
+        })
+    }
+
+    /// Returns whether all that is listed in bytes of the disk is in `own`.
+    fn has_only(&mut self, range: &Range<u64>, own: &Ranges) -> Result<bool> {
+        if own.gaps(range).is_empty() {
+            return Ok(true);
+        }
+        if self.read.elapsed() > LIST_AGE {
+            self.bad = self.disk.bad()?;
+            self.read = Instant::now();
+        }
+        let bad = self.bad.within(&kernel::sectors(range));
+        let is_own = |bad: &Range<u64>| {
+            let (start, length) = kernel::bytes(bad);
+            own.gaps(&(start..start + length)).is_empty()
+        };
+        Ok(bad.ranges().all(is_own))
+    }
+}
+
+/// How long a list that was read is used: it may have 100,000 errors, and each page asks.
+const LIST_AGE: Duration = Duration::from_secs(1);
+
+/// The lists of the disks, and what was found.
+struct KernelLists<'a> {
+    listed: BTreeMap<String, Listed>,
+    copies: &'a dyn Copies,
+    found: Recheck,
+    /// The first failure after which a range was listed again, or was not.
+    failure: Option<anyhow::Error>,
+}
+
+impl Lists for KernelLists<'_> {
+    fn has_only(&mut self, disk: &str, page: &Range<u64>, own: &Ranges) -> Result<bool> {
+        let Some(listed) = self.listed.get_mut(disk) else {
+            return Ok(false);
+        };
+        let end = page.end.min(listed.disk.size().bytes());
+        listed.has_only(&(page.start..end), own)
+    }
+
+    fn drop_readable(
+        &mut self,
+        disk: &str,
+        bytes: &Range<u64>,
+        parts: &[ListedRange],
+    ) -> Result<bool> {
+        let Some(Listed { disk, list, .. }) = self.listed.get(disk) else {
+            return Ok(false);
+        };
+        let look = |part| self.copies.look(part);
+        let cached: Vec<_> = parts.iter().map(look).collect::<Result<_>>()?;
+        // No signal leaves a page off the list that was not compared.
+        let _whole = BlockedSignals::new()?;
+        let end = bytes.end.min(disk.size().bytes());
+        if !list.drop_readable(&(bytes.start..end))? {
+            return Ok(false);
+        }
+        for (part, cached) in parts.iter().zip(cached) {
+            // What can't be compared is listed again as well.
+            let is = self.copies.compare(part, cached).unwrap_or_else(|error| {
+                self.failure.get_or_insert(error);
+                Readable::Different
+            });
+            if is != Readable::Good {
+                if let Err(error) = list.add(&part.on_disk(), Origin::RESTORED) {
+                    self.failure.get_or_insert(error);
+                }
+            }
+            match is {
+                Readable::Good => self.found.good.push(part.clone()),
+                Readable::Different => self.found.different.push(part.clone()),
+                Readable::Outdated => {}
+            }
+        }
+        Ok(true)
+    }
+}
+
 /// Takes what can be read off the exact lists of the disks, unless it differs from another copy.
 pub(super) fn drop_readable(
     host: &Host,
     listed: &[ListedRange],
     copies: &dyn Copies,
 ) -> Result<Recheck> {
-    let mut lists = BTreeMap::new();
+    let mut lists = KernelLists {
+        listed: BTreeMap::new(),
+        copies,
+        found: Recheck::default(),
+        failure: None,
+    };
     for name in listed.iter().map(|range| &range.disk) {
-        if !lists.contains_key(name) {
+        if !lists.listed.contains_key(name) {
             let disk = Disk::find(host, name).with_context(|| format!("{name} has gone"))?;
-            let list = disk.exact_list();
-            ensure!(
-                list.is_some(),
-                "{name}: its driver has no exact list, by which it can be proven that a listed range is bad; to replace \
-                 what is listed without that, use --trust-list"
-            );
+            let list = disk.exact_list().with_context(|| {
+                format!(
+                    "{name}: its driver has no exact list, by which it can be proven that a listed range is bad; to replace \
+                     what is listed without that, use --trust-list"
+                )
+            })?;
             if let Some(why) = unsurvivable(host) {
                 bail!(
                     "{name}: what is listed is not read, because a bad page would stop this machine: {why}; to replace it \
                      without that, use --trust-list"
                 );
             }
-            lists.insert(name.clone(), (list, disk.size().bytes()));
+            lists.listed.insert(name.clone(), Listed::of(disk, list)?);
         }
     }
-    let mut found = Recheck::default();
-    let mut failure = None;
-    let read = read_listed(listed, |name, bytes, parts| {
-        let Some((Some(list), size)) = lists.get(name) else {
-            return Ok(false);
-        };
-        let cached: Vec<_> = parts
-            .iter()
-            .map(|part| copies.look(part))
-            .collect::<Result<_>>()?;
-        // No signal leaves a page off the list that was not compared.
-        let _whole = BlockedSignals::new()?;
-        if !list.drop_readable(&(bytes.start..bytes.end.min(*size)))? {
-            return Ok(false);
-        }
-        for (part, cached) in parts.iter().zip(cached) {
-            // What can't be compared is listed again as well.
-            let is = copies.compare(part, cached).unwrap_or_else(|error| {
-                failure.get_or_insert(error);
-                Readable::Different
-            });
-            if is != Readable::Good {
-                if let Err(error) = list.add(&part.on_disk(), Origin::RESTORED) {
-                    failure.get_or_insert(error);
-                }
-            }
-            match is {
-                Readable::Good => found.good.push(part.clone()),
-                Readable::Different => found.different.push(part.clone()),
-                Readable::Outdated => {}
-            }
-        }
-        Ok(true)
-    });
+    let read = read_listed(listed, &mut lists);
+    let KernelLists { found, failure, .. } = lists;
     if let Some(error) = failure {
         return Err(error);
     }
@@ -278,20 +373,55 @@ mod tests {
         }
     }
 
-    /// The ranges that are kept if what is in `bad` can't be read, and the number of reads.
-    fn kept(ranges: &[ListedRange], bad: &[Range<u64>]) -> (Vec<ListedRange>, usize) {
-        let mut reads = 0;
-        let mut found = Vec::new();
-        let read = read_listed(ranges, |_, bytes, parts| {
-            reads += 1;
-            let can = !bad.iter().any(|bad| common(bad, bytes).is_some());
+    /// Lists on which bytes of other files are as well, and memory of which some can't be read.
+    struct FakeLists {
+        others: Ranges,
+        bad: Ranges,
+        /// What was read.
+        reads: Vec<Range<u64>>,
+        found: Vec<ListedRange>,
+    }
+
+    impl Lists for FakeLists {
+        fn has_only(&mut self, _: &str, page: &Range<u64>, own: &Ranges) -> Result<bool> {
+            assert!(
+                own.iter()
+                    .all(|own| common(own, page).as_ref() == Some(own))
+            );
+            Ok(self.others.within(page).is_empty())
+        }
+
+        fn drop_readable(
+            &mut self,
+            _: &str,
+            bytes: &Range<u64>,
+            parts: &[ListedRange],
+        ) -> Result<bool> {
+            self.reads.push(bytes.clone());
+            self.others.remove(bytes);
+            let can = self.bad.within(bytes).is_empty();
             if can {
-                found.extend_from_slice(parts);
+                self.found.extend_from_slice(parts);
             }
             Ok(can)
-        });
-        read.unwrap();
-        (merge(found), reads)
+        }
+    }
+
+    fn read(ranges: &[ListedRange], lists: &mut FakeLists) -> Vec<ListedRange> {
+        read_listed(ranges, lists).unwrap();
+        merge(std::mem::take(&mut lists.found))
+    }
+
+    /// The ranges that are kept if what is in `bad` can't be read, and the number of reads.
+    fn kept(ranges: &[ListedRange], bad: &[Range<u64>]) -> (Vec<ListedRange>, usize) {
+        let mut lists = FakeLists {
+            others: Ranges::default(),
+            bad: bad.iter().cloned().collect(),
+            reads: Vec::new(),
+            found: Vec::new(),
+        };
+        let found = read(ranges, &mut lists);
+        (found, lists.reads.len())
     }
 
     #[test]
@@ -321,8 +451,79 @@ mod tests {
     }
 
     #[test]
+    fn what_is_listed_for_another_file_stays_listed() {
+        let ranges = [listed(4096, 0, 1024), listed(6144, 1024, 1024)];
+        let mut lists = FakeLists {
+            others: from_iter(5120..6144),
+            bad: from_iter(6144..6656),
+            reads: Vec::new(),
+            found: Vec::new(),
+        };
+        let found = read(&ranges, &mut lists);
+        assert_eq!(found, from_ref(&ranges[0]));
+        assert_eq!(lists.others, from_iter(5120..6144));
+    }
+
+    #[test]
+    fn parts_of_a_file_that_share_a_block_are_read_once() {
+        let ranges = [listed(4096, 0, 512), listed(4096, 8192, 512)];
+        let mut lists = FakeLists {
+            others: from_iter(7680..8192),
+            bad: Ranges::default(),
+            reads: Vec::new(),
+            found: Vec::new(),
+        };
+        assert_eq!(read(&ranges, &mut lists), ranges);
+        assert_eq!(lists.reads, from_ref(&(4096..4608)));
+    }
+
+    #[test]
+    fn other_errors_in_a_page_are_found() {
+        let machine = crate::testing::FakeSysfs::with_nested_disk();
+        let list = "sys/devices/ndbus0/region0/pfn0.0/errors/list";
+        // The data begins 1 MiB behind the start of the namespace.
+        let lists = |text: &str| {
+            machine.write(list, text);
+            let disk = Disk::find(&machine.host, "pmem0").unwrap();
+            let exact = disk.exact_list().unwrap();
+            Listed::of(disk, exact).unwrap()
+        };
+        let page = 4096..8192;
+        let own = from_iter(4096..5120);
+        let mut alone = lists("1048576 4096 user\n1052672 1024 user\n1056768 512 user");
+        assert!(alone.has_only(&page, &own).unwrap());
+        let mut others = lists("1052672 1024 user\n1054720 512 user");
+        assert!(!others.has_only(&page, &own).unwrap());
+        assert!(others.has_only(&page, &from_iter(page.clone())).unwrap());
+        // A report that came later.
+        alone.read = Instant::now().checked_sub(LIST_AGE * 2).unwrap();
+        assert!(!alone.has_only(&page, &own).unwrap());
+    }
+
+    fn from_iter(range: Range<u64>) -> Ranges {
+        [range].into_iter().collect()
+    }
+
+    #[test]
     fn error_other_than_a_bad_block_ends_the_search() {
+        struct Fails;
+
+        impl Lists for Fails {
+            fn has_only(&mut self, _: &str, _: &Range<u64>, _: &Ranges) -> Result<bool> {
+                Ok(true)
+            }
+
+            fn drop_readable(
+                &mut self,
+                _: &str,
+                _: &Range<u64>,
+                _: &[ListedRange],
+            ) -> Result<bool> {
+                bail!("no memory")
+            }
+        }
+
         let ranges = [listed(4096, 0, 512)];
-        assert!(read_listed(&ranges, |_, _, _| bail!("no memory")).is_err());
+        assert!(read_listed(&ranges, &mut Fails).is_err());
     }
 }
