@@ -75,6 +75,12 @@ impl ListedRange {
         self.cut(&(start..start + (part.end - part.start)))
     }
 
+    /// Returns the part that is not in other `ranges` of the file.
+    pub(super) fn outside(&self, ranges: &Ranges) -> Vec<Self> {
+        let rest = ranges.gaps(&self.range());
+        rest.iter().filter_map(|part| self.cut(part)).collect()
+    }
+
     /// Returns its parts in each page of memory.
     pub(super) fn pages(&self) -> impl Iterator<Item = (u64, Self)> {
         let end = self.disk_offset + self.length;
@@ -148,6 +154,17 @@ pub(super) mod tests {
             length,
             physical: disk_offset,
         }
+    }
+
+    #[test]
+    fn listed_again_is_not_kept() {
+        let range = listed(4096, 8192, 2048);
+        let again = [8704..9216, 0..4096].into_iter().collect();
+        assert_eq!(
+            range.outside(&again),
+            [listed(4096, 8192, 512), listed(5120, 9216, 1024)]
+        );
+        assert_eq!(range.on(&(4608..5120)), Some(listed(4608, 8704, 512)));
     }
 
     #[test]

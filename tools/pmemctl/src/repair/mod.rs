@@ -19,6 +19,7 @@ mod plan;
 mod recheck;
 mod target;
 
+use crate::badblocks::origin::SECTOR;
 use crate::block::devno::DeviceNumber;
 use crate::ranges::Ranges;
 use crate::repair::backup::Backup;
@@ -190,6 +191,12 @@ impl Comparison {
     }
 }
 
+/// Returns the blocks in a range.
+fn whole_blocks(range: &Range<u64>, size: u64) -> Range<u64> {
+    let start = range.start.next_multiple_of(size);
+    start..(range.end / size * size).max(start)
+}
+
 /// Returns the ranges of the file to repair. Without `--trust-list`, listed pages that can be read are dropped from the lists
 /// of errors first, unless they differ from the backup; if the whole file is repaired, they are among the ranges, as kept.
 fn find_pieces(
@@ -212,7 +219,10 @@ fn find_pieces(
             let listed = listed_ranges(&extents, &bad);
             let listed = match &request.range {
                 None => listed,
-                Some(range) if request.overwrite_good => beside(&listed, &pieces, range),
+                // Blocks of which it covers a part are read.
+                Some(range) if request.overwrite_good => {
+                    beside(&listed, &pieces, &whole_blocks(range, target.block_size))
+                }
                 Some(_) => beside(&listed, &pieces, &(0..0)),
             };
             let unwritten: Ranges = extents
@@ -226,7 +236,10 @@ fn find_pieces(
                 may_write: request.invalidate_snapshots
                     || ensure_no_snapshots(host, number).is_ok(),
             };
-            recheck = drop_readable(host, &listed, &copies).with_context(|| target.name())?;
+            // The rest of a page that is replaced from a backup has to be as old as that.
+            let by_sectors = target.block_size == SECTOR && job.backup.is_none();
+            recheck =
+                drop_readable(host, &listed, by_sectors, &copies).with_context(|| target.name())?;
             if !(recheck.good.is_empty() && recheck.different.is_empty()) {
                 bad = bad_of(host, &request.file, number)?;
                 pieces = plan(&extents, &bad, request.range.as_ref());
@@ -245,7 +258,11 @@ fn find_pieces(
     }
     if request.range.is_none() {
         let size = target.size();
-        pieces.extend(good.iter().map(|range| RepairRange::kept(range, size)));
+        // A read of a bad sector may have listed the others of its page again.
+        let listed = listed_ranges(&extents, &bad);
+        let listed: Ranges = listed.iter().map(ListedRange::range).collect();
+        let kept = good.iter().flat_map(|range| range.outside(&listed));
+        pieces.extend(kept.map(|range| RepairRange::kept(&range, size)));
         pieces.sort_by_key(|piece: &RepairRange| piece.file_offset);
     }
     Ok(pieces)

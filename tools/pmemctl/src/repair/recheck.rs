@@ -3,7 +3,7 @@
 //! Reads listed ranges again. Those that can be read are taken off the lists, unless another copy differs.
 
 use crate::badblocks::kernel::{self, ExactList, unsurvivable};
-use crate::badblocks::origin::Origin;
+use crate::badblocks::origin::{Origin, SECTOR};
 use crate::badblocks::set::BadBlocks;
 use crate::block::devno::DeviceNumber;
 use crate::block::disk::Disk;
@@ -122,11 +122,11 @@ trait Lists {
     ) -> Result<bool>;
 }
 
-/// Reads listed ranges of a file.
+/// Reads listed ranges of a file; with `by_sectors`, each sector of those that can't be read as a whole.
 ///
 /// A page is read once, whatever is listed of it: unmapped pages come back as a whole only. But what is listed for another file
 /// is not compared with its copies, so it stays listed, and only the parts are read then.
-fn read_listed(listed: &[ListedRange], lists: &mut dyn Lists) -> Result<()> {
+fn read_listed(listed: &[ListedRange], by_sectors: bool, lists: &mut dyn Lists) -> Result<()> {
     let mut pages: BTreeMap<(String, u64), Vec<ListedRange>> = BTreeMap::new();
     for range in listed {
         for (page, part) in range.pages() {
@@ -143,8 +143,16 @@ fn read_listed(listed: &[ListedRange], lists: &mut dyn Lists) -> Result<()> {
             continue;
         }
         for range in own.iter() {
-            if !(whole && *range == page) {
-                lists.drop_readable(&disk, range, &parts_in(&parts, range))?;
+            let tried = whole && *range == page;
+            if !tried && lists.drop_readable(&disk, range, &parts_in(&parts, range))? {
+                continue;
+            }
+            if !by_sectors || range.end - range.start <= SECTOR {
+                continue;
+            }
+            for at in (range.start..range.end).step_by(SECTOR as usize) {
+                let sector = at..at + SECTOR;
+                lists.drop_readable(&disk, &sector, &parts_in(&parts, &sector))?;
             }
         }
     }
@@ -180,16 +188,19 @@ fn merge(mut found: Vec<ListedRange>) -> Vec<ListedRange> {
 struct Listed {
     disk: Disk,
     list: ExactList,
-    /// What it has, read at this time.
+    /// What it has, when it was read, and how long that took.
     bad: BadBlocks,
     read: Instant,
+    took: Duration,
 }
 
 impl Listed {
     fn of(disk: Disk, list: ExactList) -> Result<Self> {
+        let begun = Instant::now();
         Ok(Self {
             bad: disk.bad()?,
             read: Instant::now(),
+            took: begun.elapsed(),
             disk,
             list,
         })
@@ -200,9 +211,12 @@ impl Listed {
         if own.gaps(range).is_empty() {
             return Ok(true);
         }
-        if self.read.elapsed() > LIST_AGE {
+        // Each page asks, and the list may have 100,000 errors: reading it takes a twentieth of the time at most.
+        if self.read.elapsed() > self.took * 20 {
+            let begun = Instant::now();
             self.bad = self.disk.bad()?;
             self.read = Instant::now();
+            self.took = begun.elapsed();
         }
         let bad = self.bad.within(&kernel::sectors(range));
         let is_own = |bad: &Range<u64>| {
@@ -212,9 +226,6 @@ impl Listed {
         Ok(bad.ranges().all(is_own))
     }
 }
-
-/// How long a list that was read is used: it may have 100,000 errors, and each page asks.
-const LIST_AGE: Duration = Duration::from_secs(1);
 
 /// The lists of the disks, and what was found.
 struct KernelLists<'a> {
@@ -272,10 +283,12 @@ impl Lists for KernelLists<'_> {
     }
 }
 
-/// Takes what can be read off the exact lists of the disks, unless it differs from another copy.
+/// Takes what can be read off the exact lists of the disks, unless it differs from another copy; with `by_sectors`, sectors of a
+/// page that can't be read as a whole as well.
 pub(super) fn drop_readable(
     host: &Host,
     listed: &[ListedRange],
+    by_sectors: bool,
     copies: &dyn Copies,
 ) -> Result<Recheck> {
     let mut lists = KernelLists {
@@ -302,7 +315,7 @@ pub(super) fn drop_readable(
             lists.listed.insert(name.clone(), Listed::of(disk, list)?);
         }
     }
-    let read = read_listed(listed, &mut lists);
+    let read = read_listed(listed, by_sectors, &mut lists);
     let KernelLists { found, failure, .. } = lists;
     if let Some(error) = failure {
         return Err(error);
@@ -340,7 +353,8 @@ mod tests {
     #[test]
     fn without_an_exact_list_nothing_is_proven() {
         let machine = crate::testing::FakeSysfs::new();
-        let error = drop_readable(&machine.host, &[listed(4096, 0, 4096)], &NoCopies).unwrap_err();
+        let error =
+            drop_readable(&machine.host, &[listed(4096, 0, 4096)], true, &NoCopies).unwrap_err();
         assert!(error.to_string().contains("--trust-list"), "{error}");
     }
 
@@ -355,7 +369,8 @@ mod tests {
             "proc/cpuinfo",
             "vendor_id\t: AuthenticAMD\nflags\t\t: fpu mce",
         );
-        let error = drop_readable(&machine.host, &[listed(4096, 0, 4096)], &NoCopies).unwrap_err();
+        let error =
+            drop_readable(&machine.host, &[listed(4096, 0, 4096)], true, &NoCopies).unwrap_err();
         assert!(error.to_string().contains("succor"), "{error}");
         let text = fs::read_to_string(machine.host.path(list)).unwrap();
         assert_eq!(text, "1052672 4096 log\n");
@@ -407,8 +422,8 @@ mod tests {
         }
     }
 
-    fn read(ranges: &[ListedRange], lists: &mut FakeLists) -> Vec<ListedRange> {
-        read_listed(ranges, lists).unwrap();
+    fn read(ranges: &[ListedRange], by_sectors: bool, lists: &mut FakeLists) -> Vec<ListedRange> {
+        read_listed(ranges, by_sectors, lists).unwrap();
         merge(std::mem::take(&mut lists.found))
     }
 
@@ -420,7 +435,7 @@ mod tests {
             reads: Vec::new(),
             found: Vec::new(),
         };
-        let found = read(ranges, &mut lists);
+        let found = read(ranges, true, &mut lists);
         (found, lists.reads.len())
     }
 
@@ -451,6 +466,23 @@ mod tests {
     }
 
     #[test]
+    fn good_sectors_of_a_bad_page_are_kept() {
+        let page = listed(4096, 0, 4096);
+        let (found, reads) = kept(from_ref(&page), from_ref(&(5120..5632)));
+        assert_eq!(found, [listed(4096, 0, 1024), listed(5632, 1536, 2560)]);
+        assert_eq!(reads, 1 + 8);
+        // Larger blocks can only be read and written as a whole.
+        let mut lists = FakeLists {
+            others: Ranges::default(),
+            bad: from_iter(5120..5632),
+            reads: Vec::new(),
+            found: Vec::new(),
+        };
+        assert_eq!(read(&[page], false, &mut lists), []);
+        assert_eq!(lists.reads, from_ref(&(4096..8192)));
+    }
+
+    #[test]
     fn what_is_listed_for_another_file_stays_listed() {
         let ranges = [listed(4096, 0, 1024), listed(6144, 1024, 1024)];
         let mut lists = FakeLists {
@@ -459,8 +491,8 @@ mod tests {
             reads: Vec::new(),
             found: Vec::new(),
         };
-        let found = read(&ranges, &mut lists);
-        assert_eq!(found, from_ref(&ranges[0]));
+        let found = read(&ranges, true, &mut lists);
+        assert_eq!(found, [listed(4096, 0, 1024), listed(6656, 1536, 512)]);
         assert_eq!(lists.others, from_iter(5120..6144));
     }
 
@@ -473,7 +505,7 @@ mod tests {
             reads: Vec::new(),
             found: Vec::new(),
         };
-        assert_eq!(read(&ranges, &mut lists), ranges);
+        assert_eq!(read(&ranges, true, &mut lists), ranges);
         assert_eq!(lists.reads, from_ref(&(4096..4608)));
     }
 
@@ -496,7 +528,7 @@ mod tests {
         assert!(!others.has_only(&page, &own).unwrap());
         assert!(others.has_only(&page, &from_iter(page.clone())).unwrap());
         // A report that came later.
-        alone.read = Instant::now().checked_sub(LIST_AGE * 2).unwrap();
+        alone.took = Duration::ZERO;
         assert!(!alone.has_only(&page, &own).unwrap());
     }
 
@@ -524,6 +556,6 @@ mod tests {
         }
 
         let ranges = [listed(4096, 0, 512)];
-        assert!(read_listed(&ranges, &mut Fails).is_err());
+        assert!(read_listed(&ranges, true, &mut Fails).is_err());
     }
 }
