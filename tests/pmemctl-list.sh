@@ -74,7 +74,7 @@ check_schema list /tmp/list.json
 is "all there are, each once" "$(jq -r '.namespaces[].namespace' /tmp/list.json | sort | uniq -c | awk '$1 == 1' | wc -l)" \
 	"$(ndctl list | jq length)"
 check_fails "one that is not there is refused" pmemctl list namespace9.9
-is "with its name" "$(pmemctl list namespace9.9 2>&1)" "pmemctl: there is no namespace9.9"
+is "with its name" "$(pmemctl list namespace9.9 2>&1)" 'pmemctl: there is no namespace9.9; see "pmemctl list"'
 
 umount "$MNT" "$MNT 2"
 dmsetup remove --retry list

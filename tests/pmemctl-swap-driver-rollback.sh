@@ -108,6 +108,6 @@ check "with that reason" sh -c "jq -r '.reports[].reasons[]' /tmp/result | grep 
 for garbage in sda pmem "$DISK/.." region0 "" namespace0; do
 	is "no name of a device: $garbage" "$(status_of pmemctl swap-driver "$garbage" | cut -c 1)" 2
 done
-is "not there" "$(status_of pmemctl swap-driver pmem77 namespace77.0 "$DISK")" "1 pmemctl: pmem77: no such disk"
+is "not there" "$(status_of pmemctl swap-driver pmem77 namespace77.0 "$DISK")" '1 pmemctl: pmem77: no such disk; see "pmemctl list"'
 is "another disk" "$(status_of pmemctl swap-driver /dev/vda)" "1 pmemctl: /dev/vda: vda is not persistent memory"
 is "not root" "$(status_of setpriv --reuid 65534 pmemctl swap-driver --all | cut -d : -f 1-2)" "1 pmemctl: swap-driver needs root"

@@ -379,9 +379,16 @@ impl Unlocked {
                     end = end.saturating_add(length);
                 }
                 Err(Errno::NOSPC) => {
-                    return Ok(Some("there is no more free space to take".to_owned()));
+                    return Ok(Some(
+                        "there is no more free space to take; free some space, and run it again"
+                            .to_owned(),
+                    ));
                 }
-                Err(Errno::FBIG) => return Ok(Some("the file would be too large".to_owned())),
+                Err(Errno::FBIG) => {
+                    return Ok(Some(
+                        "the file would be too large; use --name for another file".to_owned(),
+                    ));
+                }
                 Err(error) => return Err(error).context("cannot allocate free space"),
             }
         }

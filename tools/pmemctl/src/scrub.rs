@@ -480,10 +480,14 @@ impl<'a> Run<'a> {
         let folder = options.folder;
         store::make_folder(folder)?;
         let file = scrub.file(folder);
-        let lock =
-            store::lock_file(&file.with_extension("lock")).with_context(|| printable(folder))?;
-        let lock = match Lock::take(lock) {
-            Err(Errno::WOULDBLOCK) => bail!("{}: another scrub is running", scrub.disk()),
+        let open =
+            || store::lock_file(&file.with_extension("lock")).with_context(|| printable(folder));
+        let lock = match Lock::take(open()?) {
+            Err(Errno::WOULDBLOCK) => bail!(
+                "{}: another scrub is running, in {}; end it, or try again later",
+                scrub.disk(),
+                store::lock_owner(&open()?)
+            ),
             locked => locked.with_context(|| printable(folder))?,
         };
         store::remove_partial(folder, &store::partial(&file));

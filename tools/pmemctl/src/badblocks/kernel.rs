@@ -160,7 +160,10 @@ impl KernelList {
                 self.disk.add_bad(&own)?;
                 let left = bad.without(&self.read()?.all()).sectors();
                 if left != 0 {
-                    bail!("{left} of {} sectors are not on the list", bad.sectors());
+                    bail!(
+                        "{left} of {} sectors are not on the list; if they were not repaired meanwhile, run it again",
+                        bad.sectors()
+                    );
                 }
             }
         }

@@ -70,10 +70,10 @@ impl DeviceSpec {
                 let class_device = Path::new("/sys/bus/dax/devices").join(name.to_string());
                 if let Some(owner) = nd::owner(host, &class_device) {
                     return Device::find(host, owner)
-                        .with_context(|| format!("there is no {owner}"));
+                        .with_context(|| format!("there is no {owner}; see \"pmemctl list\""));
                 }
             }
-            bail!("there is no {name}");
+            bail!("there is no {name}; see \"pmemctl list\"");
         };
         Ok(device.claim().unwrap_or(device))
     }
@@ -114,13 +114,24 @@ fn disk(host: &Host, name: &str) -> Result<Name> {
                 printable(whole)
             )
         }
-        Err(_) => bail!("no such disk"),
+        Err(_) => bail!("no such disk; see \"pmemctl list\""),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn device_that_is_not_there_has_a_next_step() {
+        let machine = crate::testing::FakeSysfs::new();
+        for name in ["pmem77", "namespace77.0", "btt77.0", "dax77.0"] {
+            let spec: DeviceSpec = name.parse().unwrap();
+            let error = format!("{:#}", spec.find(&machine.host).unwrap_err());
+            assert!(error.contains(name), "{error}");
+            assert!(error.ends_with("see \"pmemctl list\""), "{error}");
+        }
+    }
 
     #[test]
     fn device_spec_parses() {

@@ -207,8 +207,12 @@ impl Job {
         match self.target.read(piece.file_offset, there.bytes(), true) {
             Ok(count)
                 if count >= length && there.bytes()[..length] == requested.bytes()[..length] => {}
-            Ok(_) => piece.failed("it reads back as something else"),
-            Err(error) => piece.failed(format!("cannot be read back: {error}")),
+            Ok(_) => piece.failed(
+                "it reads back as something else: the memory does not keep what is written; copy the file to another disk",
+            ),
+            Err(error) => piece.failed(format!(
+                "cannot be read back: {error}; copy the file to another disk"
+            )),
         }
     }
 }
@@ -225,6 +229,18 @@ pub(super) fn has_bad_attributes(host: &Host, job: &Job, number: DeviceNumber) -
     }
     let bad = bad_of(host, &job.target.path, number)?;
     Ok(!listed_ranges(&extents, &bad).is_empty())
+}
+
+/// Returns what to do about a range of this disk that was written and is still listed.
+fn still_listed(disk: Option<&str>) -> String {
+    let attribute = format!(
+        "/sys/block/{}/errors/overwrite_heals",
+        disk.unwrap_or("pmemN")
+    );
+    format!(
+        "written, but still listed as bad; run it again, and if that does not help, write 1 to {attribute}, where the memory is \
+         good again, or copy the file to another disk"
+    )
 }
 
 /// Verifies that the written ranges are not listed any more.
@@ -249,7 +265,7 @@ pub(super) fn verify(host: &Host, job: &Job, pieces: &mut [RepairRange]) -> Resu
             }
         }
         match (listed, moved) {
-            (true, _) => piece.failed("written, but still listed as bad"),
+            (true, _) => piece.failed(still_listed(piece.disk.as_deref())),
             (false, true) => piece.result = Outcome::Moved,
             (false, false) => piece.result = Outcome::Repaired,
         }
@@ -260,6 +276,16 @@ pub(super) fn verify(host: &Host, job: &Job, pieces: &mut [RepairRange]) -> Resu
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn range_that_stays_listed_has_a_next_step() {
+        let known = still_listed(Some("pmem1"));
+        assert!(
+            known.contains("/sys/block/pmem1/errors/overwrite_heals"),
+            "{known}"
+        );
+        assert!(still_listed(None).contains("another disk"));
+    }
 
     #[test]
     fn surroundings_are_compared() {

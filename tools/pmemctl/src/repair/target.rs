@@ -380,15 +380,19 @@ impl Target {
     /// Verifies that the name, length and blocks of the file are unchanged.
     pub(super) fn is_the_same(&self, piece: &RepairRange) -> Result<()> {
         let now = self.file.metadata()?;
-        ensure!(now.nlink() > 0, "it was removed during the repair");
-        let by_name = fs::metadata(&self.path).context("its name no longer exists")?;
+        ensure!(
+            now.nlink() > 0,
+            "it was removed during the repair; if that was a mistake, restore it from a backup"
+        );
+        let by_name = fs::metadata(&self.path)
+            .context("its name no longer exists; run it again by the new name")?;
         ensure!(
             (by_name.dev(), by_name.ino()) == (now.dev(), now.ino()),
-            "its name leads to another file now"
+            "its name leads to another file now; run it again"
         );
         ensure!(
             now.len() == self.size(),
-            "its size changed during the repair"
+            "its size changed during the repair; run it again"
         );
         self.ensure_alone()?;
         let there = self.extents(piece.range())?.iter().any(|extent| {
@@ -399,7 +403,10 @@ impl Target {
                 // ext4 writes zeros to a short rest of an unwritten extent.
                 && extent.flags & Extent::UNWRITTEN & !piece.flags == 0
         });
-        ensure!(there, "its blocks were moved during the repair");
+        ensure!(
+            there,
+            "its blocks were moved during the repair; run it again"
+        );
         Ok(())
     }
 }
