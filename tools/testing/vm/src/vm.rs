@@ -43,6 +43,12 @@ const LOG_LIMIT: Duration = Duration::from_secs(30);
 const POWER_OFF: Duration = Duration::from_secs(20);
 const SYSTEM_POWER_OFF: Duration = Duration::from_secs(300);
 
+/// Returns whether QEMU has ended because of what it was asked for: it says why, and ends with a status. A signal ends it if it has
+/// failed itself (a failed assertion), and it may not fail again.
+fn is_refusal(status: &str, said: &str) -> bool {
+    !said.is_empty() && status.starts_with("exit status") && !status.ends_with("status: 0")
+}
+
 /// Why a guest did not boot.
 #[derive(Debug)]
 pub enum BootError {
@@ -302,14 +308,14 @@ impl Vm {
                         .process
                         .ended()
                         .unwrap_or_else(|| "still there".into());
-                    if !said().is_empty() && !status.ends_with("status: 0") {
+                    if is_refusal(&status, &said()) {
                         return Err(BootError::Refused(said()));
                     }
                     let seconds = begin.elapsed().as_secs();
                     let log = serial.since(log_start).unwrap_or_default();
                     return Ok(Err(match reports(&log).pop() {
                         Some(report) => report.title,
-                        None => format!("QEMU ended after {seconds} s ({status})"),
+                        None => format!("QEMU ended after {seconds} s ({status}): {}", said()),
                     }));
                 }
                 Received::TooLate => {}
@@ -635,5 +641,21 @@ impl Requests {
         self.monitor
             .hmp_quiet(&format!("device_add {}", device.device))?;
         Ok(id)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn failed_assertion_of_qemu_is_no_refusal() {
+        assert!(is_refusal("exit status: 1", "qemu: no such device"));
+        assert!(!is_refusal(
+            "signal: 6 (SIGABRT) (core dumped)",
+            "qemu: Assertion failed"
+        ));
+        assert!(!is_refusal("exit status: 0", "qemu: warning"));
+        assert!(!is_refusal("exit status: 1", ""));
     }
 }
