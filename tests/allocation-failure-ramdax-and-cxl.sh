@@ -15,7 +15,7 @@
 
 [ "$DRIVER" = rust_pmem ] || skip_all "nd_pmem has no errors/list"
 need_faults
-plan 56
+plan 57
 load_driver
 # An enabled region pins the module of its bus.
 ndctl disable-region all >/dev/null 2>&1 || :
@@ -28,6 +28,8 @@ for provider in ramdax CXL; do
 done
 # memremap_pages() does not notice that KASAN gets no memory for its page tables (patches/0012). CXL memory is far away from other
 # memory. A namespace that stays in use keeps the tables.
+modprobe device_dax
 ndctl create-namespace -r "$(region_of CXL)" -m devdax -M mem -s 16M >/dev/null
 settle
+check "a device DAX has struct pages there" sh -c 'test -c /dev/dax*'
 check_provider "$(ramdax_ns)" "$(cxl_ns)"
