@@ -31,3 +31,4 @@ pub mod swap_driver;
 pub mod sysfs;
 #[cfg(test)]
 mod testing;
+mod throttle;

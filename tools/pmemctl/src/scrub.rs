@@ -20,6 +20,7 @@ use crate::nd::region::{Memory, Region};
 use crate::nd::{Device, Kind};
 use crate::ranges::{Ranges, common};
 use crate::sysfs::{self, printable};
+use crate::throttle::Throttle;
 use abstractions::DirectBuffer;
 use anyhow::{Context, Result, bail};
 use rustix::fs::OFlags;
@@ -687,27 +688,6 @@ impl<'a> Run<'a> {
     }
 }
 
-/// Repeats something that may take long, so that it takes a twentieth of the time at most.
-#[derive(Default)]
-struct Throttle {
-    /// When it had ended, and the time that it took.
-    last: Option<(Instant, Duration)>,
-}
-
-impl Throttle {
-    fn is_due(&self) -> bool {
-        self.last
-            .is_none_or(|(ended, took)| ended.elapsed() >= took * 20)
-    }
-
-    fn time<R>(&mut self, run: impl FnOnce() -> R) -> R {
-        let begun = Instant::now();
-        let value = run();
-        self.last = Some((Instant::now(), begun.elapsed()));
-        value
-    }
-}
-
 fn count(ranges: &[Range<u64>]) -> u64 {
     ranges.iter().map(|range| range.end - range.start).sum()
 }
@@ -1233,19 +1213,6 @@ mod tests {
         assert_eq!(window(1 << 40), WINDOW);
         assert_eq!(window(8 << 20), 8 << 20);
         assert_eq!(window(1), PAGE);
-    }
-
-    #[test]
-    fn slow_work_is_repeated_seldom() {
-        let mut throttle = Throttle::default();
-        assert!(throttle.is_due());
-        throttle.time(|| thread::sleep(Duration::from_millis(20)));
-        assert!(!throttle.is_due());
-        throttle.last = Some((
-            Instant::now() - Duration::from_secs(1),
-            Duration::from_millis(20),
-        ));
-        assert!(throttle.is_due());
     }
 
     proptest! {

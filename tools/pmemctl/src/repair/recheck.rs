@@ -14,12 +14,12 @@ use crate::repair::listed::ListedRange;
 use crate::repair::target::part;
 use crate::repair::{Comparison, RepairRange};
 use crate::sysfs::Host;
+use crate::throttle::Throttle;
 use abstractions::DirectBuffer;
 use abstractions::process::BlockedSignals;
 use anyhow::{Context, Result, bail, ensure};
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::time::{Duration, Instant};
 use units::PAGE;
 
 /// What a listed range that can be read is, compared with other copies.
@@ -188,19 +188,17 @@ fn merge(mut found: Vec<ListedRange>) -> Vec<ListedRange> {
 struct Listed {
     disk: Disk,
     list: ExactList,
-    /// What it has, when it was read, and how long that took.
+    /// What it has, and the time of reading it: each page asks, and it may have 100,000 errors.
     bad: BadBlocks,
-    read: Instant,
-    took: Duration,
+    reads: Throttle,
 }
 
 impl Listed {
     fn of(disk: Disk, list: ExactList) -> Result<Self> {
-        let begun = Instant::now();
+        let mut reads = Throttle::default();
         Ok(Self {
-            bad: disk.bad()?,
-            read: Instant::now(),
-            took: begun.elapsed(),
+            bad: reads.time(|| disk.bad())?,
+            reads,
             disk,
             list,
         })
@@ -211,12 +209,8 @@ impl Listed {
         if own.gaps(range).is_empty() {
             return Ok(true);
         }
-        // Each page asks, and the list may have 100,000 errors: reading it takes a twentieth of the time at most.
-        if self.read.elapsed() > self.took * 20 {
-            let begun = Instant::now();
-            self.bad = self.disk.bad()?;
-            self.read = Instant::now();
-            self.took = begun.elapsed();
+        if self.reads.is_due() {
+            self.bad = self.reads.time(|| self.disk.bad())?;
         }
         let bad = self.bad.within(&kernel::sectors(range));
         let is_own = |bad: &Range<u64>| {
@@ -528,7 +522,7 @@ mod tests {
         assert!(!others.has_only(&page, &own).unwrap());
         assert!(others.has_only(&page, &from_iter(page.clone())).unwrap());
         // A report that came later.
-        alone.took = Duration::ZERO;
+        alone.reads = Throttle::default();
         assert!(!alone.has_only(&page, &own).unwrap());
     }
 
