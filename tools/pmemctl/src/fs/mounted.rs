@@ -156,7 +156,7 @@ pub(crate) fn free_parts(
 pub(crate) fn open_root(directory: &Path, device: DeviceNumber) -> io::Result<File> {
     let flags = OFlags::DIRECTORY | OFlags::CLOEXEC;
     let handle: File = open(directory, flags | OFlags::PATH, Mode::empty())?.into();
-    match reopen::device_of(&handle)? == device {
+    match reopen::device_of(&reopen::status(&handle)?) == device {
         true => Ok(open(again(&handle), flags | OFlags::RDONLY, Mode::empty())?.into()),
         false => Err(Errno::NODEV.into()),
     }

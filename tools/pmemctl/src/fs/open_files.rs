@@ -10,9 +10,10 @@ use crate::block::devno::DeviceNumber;
 use crate::block::holders::{self, Process};
 use crate::block::maps;
 use crate::fs::leases::Leases;
+use crate::fs::reopen::{device_of, refer, status};
 use crate::fs::tree;
 use crate::sysfs::{self, Host, printable};
-use rustix::fs::{AtFlags, Mode, OFlags, Statx, StatxFlags, makedev, open, statx};
+use rustix::fs::{ResolveFlags, Statx};
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -20,7 +21,6 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io;
 use std::ops::Range;
-use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -145,15 +145,8 @@ impl OpenFile {
     }
 }
 
-/// Returns the status of a file, as far as it is known without asking a server.
-fn status(file: impl AsFd) -> io::Result<Statx> {
-    let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
-    Ok(statx(file, "", flags, StatxFlags::INO | StatxFlags::NLINK)?)
-}
-
 fn is_of(status: &Statx, device: DeviceNumber, inode: u64) -> bool {
-    let its = makedev(status.stx_dev_major, status.stx_dev_minor);
-    status.stx_ino == inode && DeviceNumber::from_rdev(its) == device
+    status.stx_ino == inode && device_of(status) == device
 }
 
 /// Opens the file of a link in `/proc` for queries.
@@ -161,9 +154,9 @@ fn is_of(status: &Statx, device: DeviceNumber, inode: u64) -> bool {
 /// The number or address may be another file's now, which is not opened: the open of a device has side effects, and a server
 /// may not answer. `NotFound` then.
 pub(crate) fn open_link(link: &Path, device: DeviceNumber, inode: u64) -> io::Result<File> {
-    let handle = open(link, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+    let handle = refer(link, ResolveFlags::empty())?;
     match is_of(&status(&handle)?, device, inode) {
-        true => tree::handle_of(handle)?
+        true => tree::handle_of(handle.into())?
             .ok_or(io::ErrorKind::NotFound)?
             .open(),
         false => Err(io::ErrorKind::NotFound.into()),
@@ -172,7 +165,7 @@ pub(crate) fn open_link(link: &Path, device: DeviceNumber, inode: u64) -> io::Re
 
 /// Returns whether the file of a link in `/proc` is removed; `false` if the number or address is another file's now.
 fn is_removed(link: &Path, device: DeviceNumber, inode: u64) -> io::Result<bool> {
-    let handle = open(link, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+    let handle = refer(link, ResolveFlags::empty())?;
     let status = status(handle)?;
     Ok(is_of(&status, device, inode) && status.stx_nlink == 0)
 }
@@ -493,7 +486,7 @@ mod tests {
             fs::write(at(name), name).unwrap();
         }
         let fifo = rustix::fs::FileType::Fifo;
-        rustix::fs::mknodat(rustix::fs::CWD, at("fifo"), fifo, Mode::RUSR, 0).unwrap();
+        rustix::fs::mknodat(rustix::fs::CWD, at("fifo"), fifo, rustix::fs::Mode::RUSR, 0).unwrap();
         let metadata = |name: &str| at(name).metadata().unwrap();
         let file = used_through(&at("file"), &metadata("file"));
         assert_eq!(

@@ -6,7 +6,9 @@
 //! wait for ever.
 
 use crate::block::devno::DeviceNumber;
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags, StatxFlags, makedev, openat2, statx};
+use rustix::fs::{
+    AtFlags, CWD, Mode, OFlags, ResolveFlags, Statx, StatxFlags, makedev, openat2, statx,
+};
 use rustix::io;
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd};
@@ -23,12 +25,15 @@ pub(crate) fn again(handle: &File) -> String {
     format!("/proc/self/fd/{}", handle.as_raw_fd())
 }
 
-/// Returns the device of its file system. Asks no server.
-pub(crate) fn device_of(handle: impl AsFd) -> io::Result<DeviceNumber> {
+/// Returns the status of a file, as far as it is known without asking a server.
+pub(crate) fn status(file: impl AsFd) -> io::Result<Statx> {
     let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
-    let status = statx(handle, "", flags, StatxFlags::empty())?;
-    let device = makedev(status.stx_dev_major, status.stx_dev_minor);
-    Ok(DeviceNumber::from_rdev(device))
+    statx(file, "", flags, StatxFlags::INO | StatxFlags::NLINK)
+}
+
+/// Returns the device of the file system of a file with this status.
+pub(crate) fn device_of(status: &Statx) -> DeviceNumber {
+    DeviceNumber::from_rdev(makedev(status.stx_dev_major, status.stx_dev_minor))
 }
 
 #[cfg(test)]
@@ -45,7 +50,7 @@ mod tests {
         };
         let handle = refer(file.path(), ResolveFlags::empty()).unwrap();
         let device = file.as_file().metadata().unwrap().dev();
-        let found = device_of(&handle).unwrap();
+        let found = device_of(&status(&handle).unwrap());
         assert_eq!(found, DeviceNumber::from_rdev(device));
         assert!(!opens.any());
         File::open(again(&handle)).unwrap();
