@@ -31,13 +31,7 @@ read_cached() {
 fail_pages() {
 	mce_inject_pages "$start" $STRIDE $((PAGES / 2)) $((PAGES - 1)) &
 	injector=$!
-	page=0
-	while [ $page -lt $((PAGES / 2)) ]; do
-		host mce $((start + page * STRIDE)) 12
-		# One that comes while a processor is in the handler ends the guest.
-		sleep 0.1
-		page=$((page + 1))
-	done
+	mce_raise_pages "$start" $STRIDE 0 $((PAGES / 2 - 1))
 	wait $injector
 }
 
