@@ -246,6 +246,8 @@ struct User {
     unread: Sectors,
     /// Sectors that were repaired, until the list was read again.
     repaired: Sectors,
+    /// Sectors that were repaired at any time.
+    ever_repaired: Sectors,
     /// Sectors that are good again, but bad for the BTT: a full table had no room to split their entry.
     stuck: Sectors,
     /// What it has done.
@@ -405,7 +407,7 @@ impl User {
         self.changes.push(("removed", range.clone()));
         if self.world.badblocks.remove(&addresses(range)).is_ok() {
             self.bad.retain(|sector| !range.contains(sector));
-            self.repaired.extend(range.clone());
+            self.note_repaired(range);
             self.note_stuck(range);
         }
     }
@@ -446,7 +448,7 @@ impl User {
             assert!(!fails_again, "{range:?} failed during the repair");
             self.changes.push(("repaired", range.clone()));
             self.bad.retain(|sector| !range.contains(sector));
-            self.repaired.extend(range.clone());
+            self.note_repaired(range);
         }
     }
 
@@ -464,8 +466,13 @@ impl User {
         }
         table.clear(range.start, len);
         self.bad.retain(|sector| !range.contains(sector));
-        self.repaired.extend(range.clone());
+        self.note_repaired(range);
         self.note_stuck(range);
+    }
+
+    fn note_repaired(&mut self, range: &Range<u64>) {
+        self.repaired.extend(range.clone());
+        self.ever_repaired.extend(range.clone());
     }
 
     fn note_stuck(&mut self, range: &Range<u64>) {
@@ -569,6 +576,7 @@ fn interleave(setup: Setup) {
                 pages,
                 unread: Sectors::new(),
                 repaired: Sectors::new(),
+                ever_repaired: Sectors::new(),
                 stuck: Sectors::new(),
                 changes: Vec::new(),
             };
@@ -589,7 +597,7 @@ fn interleave(setup: Setup) {
     let stuck: Sectors = users.iter().flat_map(|user| user.stuck.clone()).collect();
     let mut repaired: Sectors = users
         .iter()
-        .flat_map(|user| user.repaired.clone())
+        .flat_map(|user| user.ever_repaired.clone())
         .collect();
     let changes: Vec<_> = users.into_iter().map(|user| user.changes).collect();
 
