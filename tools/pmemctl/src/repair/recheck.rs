@@ -76,28 +76,36 @@ impl Copies for CopiesOf<'_> {
     fn compare(&self, range: &ListedRange, mut cached: Cached) -> Result<Readable> {
         let target = &self.job.target;
         let size = target.size();
-        let piece = RepairRange::kept(range, size);
-        let mut buffer = DirectBuffer::new(range.length as usize);
-        let lost = self.job.read_device(&piece, &range.range(), &mut buffer)?;
+        // The device is read in whole blocks.
+        let before = range.file_offset % target.block_size;
+        let mut blocks = RepairRange::kept(range, size);
+        blocks.file_offset -= before;
+        blocks.physical -= before;
+        blocks.length = (before + range.length).next_multiple_of(target.block_size);
+        let start = blocks.file_offset;
+        let mut buffer = DirectBuffer::new(blocks.length as usize);
+        let lost = self
+            .job
+            .read_device(&blocks, &blocks.range(), &mut buffer)?;
         let data = range.file_offset..size.clamp(range.file_offset, range.range().end);
         let kept = lost.gaps(&data).without(&self.unwritten.within(&data));
         for copied in kept.without(&cached.missing).iter() {
             let bytes = part(&mut cached.bytes, range.file_offset, copied);
-            if bytes == part(&mut buffer, range.file_offset, copied) {
+            if bytes == part(&mut buffer, start, copied) {
                 continue;
             }
             // Off the list, it can be written.
             if !self.may_write || target.write_cached(bytes, copied.start).is_err() {
                 return Ok(Readable::Outdated);
             }
-            part(&mut buffer, range.file_offset, copied).copy_from_slice(bytes);
+            part(&mut buffer, start, copied).copy_from_slice(bytes);
         }
         let Some(backup) = &self.job.backup else {
             return Ok(Readable::Good);
         };
         let mut compared = Comparison::default();
         for kept in kept.iter() {
-            let bytes = part(&mut buffer, range.file_offset, kept);
+            let bytes = part(&mut buffer, start, kept);
             backup.compare(kept.start, bytes, &mut compared)?;
         }
         // What the backup lacks, or can't be read there, is not the same.
