@@ -25,7 +25,7 @@ provide pages=1
 provider unmap 1M
 rebind "$NAMESPACE"
 is "listed" "$(badblocks_of "$DISK")" "2048+8"
-is "for the region as well" "$(badblocks_of region0)" "2048+8"
+becomes "for the region as well" "2048+8" badblocks_of region0
 is "a drop of a part of it" "$(drop_error "1048576 512")" "Input/output error"
 is "still listed" "$(badblocks_of "$DISK")" "2048+8"
 check_fails "a write of a part of it" sh -c "head -c 512 /dev/zero | dd of=/dev/$DISK bs=512 oseek=2049 oflag=direct"

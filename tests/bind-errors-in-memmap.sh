@@ -32,20 +32,20 @@ namespace=$(e820_ns)
 region=$ND/$namespace/..
 echo "add 1048576 4096" >"$(errors_list_of "$namespace")"
 settle
-is "the region shows it" "$(cat "$region/badblocks")" "2048 8"
+becomes "the region shows it" "2048 8" cat "$region/badblocks"
 dmesg -C
 is "struct pages on the device: it fails" "$(make_mode fsdax -M dev)" fails
 is "the log says where the error is" "$(dmesg | grep -c 'error at 0x20100000, in the memory for struct pages')" 1
 is_empty "in RAM: it is bound" make_mode fsdax -M mem
 is "the error is listed" "$(errors)" "1048576 4096"
-is "the region shows it again" "$(cat "$region/badblocks")" "2048 8"
+becomes "the region shows it again" "2048 8" cat "$region/badblocks"
 is_empty "device DAX, by its own driver: it is bound" make_mode devdax -M dev
 is_empty "back to a raw disk" make_mode raw
 is "the error is listed there" "$(errors)" "1048576 4096"
 disk=$(disk_of "$namespace")
 check "a write repairs it" pmem-io fill --direct --offset 1M --length 4K "/dev/$disk"
 is_empty "struct pages on the device: it is bound" make_mode fsdax -M dev
-is_empty "nothing is listed" cat "$(errors_list_of "$namespace")" "$region/badblocks"
+becomes "nothing is listed" '' cat "$(errors_list_of "$namespace")" "$region/badblocks"
 
 echo "add 1048576 4096" >"$(errors_list_of "$namespace")"
 settle
@@ -63,10 +63,10 @@ check "a write repairs that, too" pmem-io fill --direct --offset 1M --length 4K 
 
 echo "add 0 134217728" >"$(errors_list_of "$namespace")"
 settle
-check "all of it bad: the region's list has what fits in a page" fills_page "$region/badblocks"
+check "all of it bad: the region's list has what fits in a page" wait_for 10 fills_page "$region/badblocks"
 echo "drop 0 134217728" >"$(errors_list_of "$namespace")"
 settle
-is_empty "all of it good" cat "$(errors_list_of "$namespace")" "$region/badblocks"
+becomes "all of it good" '' cat "$(errors_list_of "$namespace")" "$region/badblocks"
 
 # ---- on an NVDIMM, whose bus has commands, but none to clear errors ----
 
@@ -94,4 +94,4 @@ echo "add 1048576 4096" >"$(errors_list_of "$(jq -r .dev /tmp/first.json)")"
 settle
 is_empty "an error in the first: the second is bound" make_mode fsdax -M dev
 is_empty "an error in the first: the second has none" errors
-is "an error in the first: the region has it" "$(cat "$ND/$region/badblocks")" "2048 8"
+becomes "an error in the first: the region has it" "2048 8" cat "$ND/$region/badblocks"

@@ -28,7 +28,7 @@ check_fails "switched on, a write of a part" pmem-io pwrite "/dev/$disk" --direc
 is "it is still listed" "$(cat "/sys/block/$disk/badblocks")" '16384 8'
 check "a write of the page" pmem-io fill "/dev/$disk" --direct --offset 8188K --length 16K
 is_empty "repairs it: the disk's list" cat "/sys/block/$disk/badblocks"
-is_empty "the region's list" cat "$ND/$namespace/../badblocks"
+becomes "the region's list" '' cat "$ND/$namespace/../badblocks"
 check "the data is there" pmem-io verify "/dev/$disk" --direct --offset 8188K --length 16K
 rebind "$namespace"
 disk=$(disk_of "$namespace")

@@ -40,7 +40,7 @@ case $STAGE in
 	disk=$(disk_of "$namespace")
 	check_fails "forgotten by the kernel" grep . "$ND/$namespace/../badblocks"
 	is "restored" "$(restore "$disk")" "$disk restored 8"
-	is "the region's list has it" "$(cat "$ND/$namespace/../badblocks")" "$((offset / 512)) 8"
+	becomes "the region's list has it" "$((offset / 512)) 8" cat "$ND/$namespace/../badblocks"
 	device=$(device_of_disk "$disk")
 	is "with its origin" "$(cat "$ND/$device/errors/list")" "$offset 4096 restored"
 	is "saved under the one it had" "$(pmemctl errors save "$disk" --json | jq -r '.reports[0].result'; jq -r '.list.errors[].origin' $STATE/nfit-*.json)" "unchanged

@@ -111,6 +111,20 @@ is_empty() {
 	prints "$tap_empty" '' "$@"
 }
 
+# becomes NAME WANTED COMMAND…: the same, if need be after up to 10 seconds: the kernel does in the background what it waits for.
+becomes() {
+	tap_name=$1
+	tap_soon=$2
+	shift 2
+	wait_for 10 tap_is_printed "$@" 2>/dev/null || :
+	prints "$tap_name" "$tap_soon" "$@"
+}
+
+# tap_is_printed COMMAND…: whether it prints what becomes waits for.
+tap_is_printed() {
+	[ "$("$@")" = "$tap_soon" ]
+}
+
 # record NAME VALUE: a subtest that passes if both drivers record the same value: `make parity` compares them, and
 # tests/differences.toml lists the accepted differences. An empty value fails.
 record() {
