@@ -74,18 +74,27 @@ impl Explained {
     }
 }
 
-/// Reads the list: the reason for each of its lines.
-fn reasons(top: &Path) -> Result<BTreeMap<(PathBuf, u64), String>> {
+/// Why lines of a source are not executed.
+struct Reason {
+    file: PathBuf,
+    lines: Range<u64>,
+    why: String,
+}
+
+/// Reads the list.
+fn reasons(top: &Path) -> Result<Vec<Reason>> {
     let text = fs::read_to_string(top.join(LIST)).context(LIST)?;
-    let mut reasons = BTreeMap::new();
-    for explained in toml::from_str::<List>(&text).context(LIST)?.lines {
+    let read = |explained: Explained| {
         let source = fs::read_to_string(top.join(&explained.file))
             .with_context(|| explained.file.display().to_string())?;
-        for line in explained.lines(&source).context(LIST)? {
-            reasons.insert((explained.file.clone(), line), explained.why.clone());
-        }
-    }
-    Ok(reasons)
+        Ok(Reason {
+            lines: explained.lines(&source).context(LIST)?,
+            file: explained.file,
+            why: explained.why,
+        })
+    };
+    let list = toml::from_str::<List>(&text).context(LIST)?;
+    list.lines.into_iter().map(read).collect()
 }
 
 /// Checks that the list fits the driver's sources.
@@ -118,8 +127,7 @@ type Lines = BTreeMap<PathBuf, BTreeMap<u64, bool>>;
 /// The lines that were executed, and those that were not and should.
 pub struct Coverage {
     lines: Lines,
-    /// The reasons for lines that are not executed.
-    reasons: BTreeMap<(PathBuf, u64), String>,
+    reasons: Vec<Reason>,
 }
 
 impl Coverage {
@@ -156,7 +164,25 @@ impl Coverage {
             let missing = lines.iter().filter(|(_, executed)| !**executed);
             missing.map(move |(line, _)| (file.as_path(), *line))
         });
-        lines.filter(|(file, line)| !self.reasons.contains_key(&(file.to_path_buf(), *line)))
+        lines.filter(|(file, line)| self.reason(file, *line).is_none())
+    }
+
+    fn reason(&self, file: &Path, line: u64) -> Option<&Reason> {
+        let is_for = |reason: &&Reason| reason.file == file && reason.lines.contains(&line);
+        self.reasons.iter().find(is_for)
+    }
+
+    /// Returns the first lines of what has a reason and was executed nevertheless, all of it.
+    pub fn superfluous(&self) -> impl Iterator<Item = (&Path, u64)> {
+        let is_executed = |reason: &&Reason| {
+            let Some(lines) = self.lines.get(&reason.file) else {
+                return false;
+            };
+            let mut its = lines.range(reason.lines.clone()).peekable();
+            its.peek().is_some() && its.all(|(_, executed)| *executed)
+        };
+        let found = self.reasons.iter().filter(is_executed);
+        found.map(|reason| (reason.file.as_path(), reason.lines.start))
     }
 
     /// Counts the lines of each file.
@@ -205,12 +231,12 @@ impl Coverage {
                     let _ = write!(text, "\n## {}\n\n", file.display());
                 }
                 let code = usize::try_from(line - 1).ok().and_then(|at| source.get(at));
-                let reason = self.reasons.get(&(file.clone(), *line));
+                let reason = self.reason(file, *line);
                 let _ = writeln!(
                     text,
                     "* {line}: `{}`: {}",
                     code.map_or("", |code| code.trim()),
-                    reason.map_or("**missing**", String::as_str)
+                    reason.map_or("**missing**", |reason| reason.why.as_str())
                 );
             }
         }
@@ -601,13 +627,33 @@ mod tests {
         assert_eq!(lines("", "a race"), None);
     }
 
+    fn reason(lines: Range<u64>) -> Reason {
+        Reason {
+            file: "a.rs".into(),
+            lines,
+            why: "a race".into(),
+        }
+    }
+
+    #[test]
+    fn reason_for_lines_that_are_all_executed_is_superfluous() {
+        let lines = [(1, true), (2, true), (3, false)].into();
+        let coverage = Coverage {
+            lines: [("a.rs".into(), lines)].into(),
+            // The last one is for a line without instructions.
+            reasons: [1..3, 2..4, 3..4, 7..8].map(reason).into(),
+        };
+        let found: Vec<_> = coverage.superfluous().collect();
+        assert_eq!(found, [(Path::new("a.rs"), 1)]);
+    }
+
     #[test]
     fn line_without_a_reason_is_missing() {
         let file = PathBuf::from("a.rs");
         let lines = [(1, true), (2, false), (3, false)].into();
         let coverage = Coverage {
             lines: [(file.clone(), lines)].into(),
-            reasons: [((file.clone(), 2), "a race".to_owned())].into(),
+            reasons: vec![reason(2..3)],
         };
         assert_eq!(
             coverage.missing().collect::<Vec<_>>(),

@@ -363,6 +363,13 @@ fn report_coverage(top: &Path, logs: &Path, whole: bool, results: &mut Results) 
     coverage.write(top, logs)?;
     results.line(&format!("\n{}", coverage.summary()));
     results.line(&format!("\nthe lines: {}.md", logs.display()));
+    for (file, line) in coverage.superfluous() {
+        results.line(&format!(
+            "{}:{line}: executed; remove the reason in {}",
+            file.display(),
+            coverage::LIST
+        ));
+    }
     if whole {
         let missing: Vec<String> = coverage
             .missing()
