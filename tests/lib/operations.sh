@@ -22,8 +22,6 @@
 
 # shellcheck source=tests/lib/provider.sh
 . "$TESTS/lib/provider.sh"
-# shellcheck source=tests/lib/mce-inject.sh
-. "$TESTS/lib/mce-inject.sh"
 
 OPERATIONS=/tmp/operations
 SLOTS=48 SLOT=65536 FILES=12
@@ -32,7 +30,6 @@ SLOTS=48 SLOT=65536 FILES=12
 operations_prepare() {
 	FILE_SYSTEM=$1
 	modprobe -a device_dax dax_pmem ext4
-	[ "$MCE" != mce_inject ] || load_mce_inject
 	mkdir -p $OPERATIONS
 	# For the position of a scrub.
 	echo 0123456789abcdef0123456789abcdef >/etc/machine-id
@@ -101,11 +98,10 @@ operate() {
 	bind_all
 }
 
-# A kernel for debugging takes longer for each operation: SLOWER is the factor by which the time between two unbinds is longer. MCE
-# injects a machine check.
+# A kernel for debugging takes longer for each operation: SLOWER is the factor by which the time between two unbinds is longer.
 case $(uname -r) in
-*-debug*) SLOWER=6 MCE=mce_inject ;;
-*) SLOWER=1 MCE="host mce" ;;
+*-debug*) SLOWER=6 ;;
+*) SLOWER=1 ;;
 esac
 
 # all_done: prints the operations that were never done, and fails if there are any.
@@ -243,7 +239,7 @@ retry() {
 machine_check() {
 	(
 		flock 8
-		$MCE "$3" 12 || wrong "no machine check is injected"
+		host mce "$3" || wrong "no machine check is injected"
 		sleep 0.1
 	) 8>$OPERATIONS/machine-check
 	[ "$bad" = 1 ] || bad=2
