@@ -1,0 +1,74 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# Machine checks under writers and readers of a disk in sector mode: each sector has its data or an error, and can be written again.
+#
+# With mce=0, the processors don't wait for each other in the handler (see mce-during-mapping-changes).
+# vm: --bare --append memmap=128M$512M --cpus 2 --append mce=0
+# timeout: 180
+. "$(dirname "$0")/lib/test.sh"
+. "$(dirname "$0")/lib/provider.sh"
+. "$(dirname "$0")/lib/badblocks.sh"
+. "$(dirname "$0")/lib/mce-inject.sh"
+
+STRIDE=$((1 << 20))
+PLACES=32
+# Pages of the data that fail.
+FAILING=200
+SECONDS_=10
+
+cleanup() {
+	for process in $processes; do
+		kill "$process" 2>/dev/null
+	done
+	wait
+	unload_driver
+}
+
+# write_places: writes the places for the time of the test.
+write_places() {
+	places "$disk" write --stride $STRIDE --count $PLACES --seed 4 --seconds $SECONDS_
+}
+
+# read_others: reads what is written only before and after: it has its data or an error.
+read_others() {
+	places "$disk" verify --offset 512K --length 64K --stride $STRIDE --count $PLACES --seed 3 --seconds $SECONDS_
+}
+
+# only_io_errors FILE…: some of these results of pmem-io places are successes, all others I/O errors.
+only_io_errors() {
+	grep -q '^ok: ' "$@" && ! sed 's/:.*//' "$@" | grep -vxE 'ok|Input/output error'
+}
+
+[ "$DRIVER" = rust_pmem ] || skip_all "C lists machine checks on memory of the NFIT alone"
+need pmem-io ndctl
+processes=
+plan 10
+provide size=$((96 << 20)) async=0
+disk=$(make_namespace -e "$NAMESPACE" -m sector -l 4096 | jq -r .blockdev)
+btt=$(device_of_disk "$disk")
+list=$ND/$btt/errors/list
+data=$((4096 + $(cat "/sys/kernel/debug/btt/$btt/arena0/dataoff")))
+load_mce_inject
+check "filled" pmem-io fill --direct "/dev/$disk" --length 32M --seed 3
+write_places >/tmp/written &
+processes=$!
+read_others >/tmp/read &
+processes="$processes $!"
+sleep 1
+# In the first half of the data.
+mce_inject_pages $((MEMORY + data)) $((256 << 10)) 0 $((FAILING - 17))
+mce_raise_pages $((MEMORY + data + 4096)) $((3 << 20)) 0 15
+check "the errors are listed" test "$(wc -l <"$list")" -gt 100
+for process in $processes; do
+	wait "$process"
+done
+places "$disk" verify --stride $STRIDE --count $PLACES --seed 4 >/tmp/verified || :
+sed 's/^/# /' /tmp/written /tmp/read /tmp/verified
+check "writes succeed, or fail with I/O errors" only_io_errors /tmp/written
+check "what is only read has its data, or an error" only_io_errors /tmp/read
+check "some of it has one" grep -q '^Input/output error: ' /tmp/read
+check "what was written has its data, or an error" only_io_errors /tmp/verified
+check "all is written over" pmem-io fill --direct "/dev/$disk" --length 32M --seed 5
+check "and read" pmem-io verify --direct "/dev/$disk" --length 32M --seed 5
+check "bound again" rebind "$btt"
+check "it is there" pmem-io verify --direct "/dev/$(disk_of "$btt")" --length 32M --seed 5
