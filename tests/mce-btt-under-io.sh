@@ -34,11 +34,6 @@ read_others() {
 	places "$disk" verify --offset 512K --length 64K --stride $STRIDE --count $PLACES --seed 3 --seconds $SECONDS_
 }
 
-# only_io_errors FILE…: some of these results of pmem-io places are successes, all others I/O errors.
-only_io_errors() {
-	grep -q '^ok: ' "$@" && ! sed 's/:.*//' "$@" | grep -vxE 'ok|Input/output error'
-}
-
 [ "$DRIVER" = rust_pmem ] || skip_all "C lists machine checks on memory of the NFIT alone"
 need pmem-io ndctl
 processes=

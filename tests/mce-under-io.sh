@@ -42,11 +42,6 @@ write_pages() {
 	wait $!
 }
 
-# only_io_errors FILE…: some of these results of pmem-io places are successes, all others I/O errors.
-only_io_errors() {
-	grep -q '^ok: ' "$@" && ! sed 's/:.*//' "$@" | grep -vxE 'ok|Input/output error'
-}
-
 # all_are_repaired: a write to each page, after which none is listed.
 all_are_repaired() {
 	[ "$(places "$disk" write --stride $STRIDE --count $PAGES --seed 4)" = "ok: $PAGES" ] && cmp "$list" /dev/null

@@ -3,18 +3,12 @@
 # pmemctl repair keeps a listed part of a block of 4096 bytes that can be read, compared with the backup, and replaces a bad one.
 # vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
 . "$(dirname "$0")/lib/test.sh"
+. "$(dirname "$0")/lib/repair.sh"
 
 cleanup() {
 	umount "$MNT" 2>/dev/null
 	forget_errors "${disk:-}"
 	unload_driver
-}
-
-# run_repair ARGUMENT…: the exit status, and the result of each piece.
-run_repair() {
-	repair_status=0
-	pmemctl repair --json "$@" >/tmp/repair.json 2>/tmp/repair.err || repair_status=$?
-	echo "$repair_status $(jq -r '[.pieces[] | "\(.file_offset)+\(.length) \(.replaced) \(.kept) \(.result)"] | join(", ")' /tmp/repair.json)"
 }
 
 [ "$DRIVER" = rust_pmem ] || skip_all "C has no exact list"

@@ -5,6 +5,7 @@
 # vm: --bare --e820 352M@512M
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/badblocks.sh"
+. "$(dirname "$0")/lib/repair.sh"
 
 COUNT=400
 START=$((2 << 20))
@@ -15,13 +16,6 @@ cleanup() {
 	forget_errors "$disk"
 	wipefs -aq "/dev/$disk"
 	unload_driver
-}
-
-# run_repair ARGUMENT…: the exit status, and the result of each piece.
-run_repair() {
-	repair_status=0
-	pmemctl repair --json "$@" >/tmp/repair.json 2>/tmp/repair.err || repair_status=$?
-	echo "$repair_status $(jq -r '[.pieces[] | "\(.file_offset)+\(.length) \(.replaced) \(.kept) \(.result)"] | join(", ")' /tmp/repair.json)"
 }
 
 # count_listed: the number of ranges on the exact list.

@@ -6,6 +6,7 @@
 # vm: --bare --nvdimm size=96M
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/badblocks.sh"
+. "$(dirname "$0")/lib/repair.sh"
 
 cleanup() {
 	umount "$MNT" 2>/dev/null
@@ -14,12 +15,10 @@ cleanup() {
 	unload_driver
 }
 
-# run_repair ARGUMENT…: the exit status, and the result of each piece. `source` has options, of which --zero is the default.
-run_repair() {
-	repair_status=0
+# repair_file ARGUMENT…: repairs the file, as run_repair does. `source` has options, of which --zero is the default.
+repair_file() {
 	# shellcheck disable=SC2086 # words
-	pmemctl repair --json ${source:---zero} "$@" "$file" >/tmp/repair.json 2>/tmp/repair.err || repair_status=$?
-	echo "$repair_status $(jq -r '[.pieces[] | "\(.file_offset)+\(.length) \(.replaced) \(.kept) \(.result)"] | join(", ")' /tmp/repair.json)"
+	run_repair ${source:---zero} "$@" "$file"
 }
 
 # capabilities: of the file, in hexadecimal.
@@ -51,7 +50,7 @@ page=$(disk_offset_of "$file" 40960)
 
 echo "add $page 4096" >"$list"
 check "a listed page is in the page cache" cmp "$file" /tmp/right
-is "it can't be written" "$(run_repair --trust-list)" '1 40960+4096 0 4096 failed'
+is "it can't be written" "$(repair_file --trust-list)" '1 40960+4096 0 4096 failed'
 check "the page cache still has it" cmp "$file" /tmp/right
 is "it is still listed" "$(cat "$list")" "$page 4096 user"
 
@@ -61,7 +60,7 @@ dd if=/dev/urandom of=/tmp/right bs=4096 seek=10 count=1 conv=notrunc status=non
 dd if=/tmp/right of="$file" bs=4096 skip=10 seek=10 count=1 conv=notrunc status=none
 check_fails "a write back of new data fails" sync "$file"
 setfattr -n security.capability -v $program "$file"
-is "the page can be read" "$(run_repair)" '0 40960+4096 0 4096 good-after-all'
+is "the page can be read" "$(repair_file)" '0 40960+4096 0 4096 good-after-all'
 is_empty "it is not listed any more" cat "$list"
 echo 3 >/proc/sys/vm/drop_caches
 check "the memory has the new data" cmp "$file" /tmp/right
@@ -74,7 +73,7 @@ setfattr -n security.capability -v $program "$file"
 is "a program has a capability" "$(capabilities)" $program
 echo 3 >/proc/sys/vm/drop_caches
 echo "add $page 4096" >"$list"
-is "its page is repaired" "$(run_repair --trust-list)" '0 40960+4096 4096 0 repaired'
+is "its page is repaired" "$(repair_file --trust-list)" '0 40960+4096 4096 0 repaired'
 dd if=/dev/zero of=/tmp/right bs=4096 seek=10 count=1 conv=notrunc status=none
 check "by zeroes" cmp "$file" /tmp/right
 is "it still has the capability" "$(capabilities)" $program
@@ -89,9 +88,9 @@ dd if=/dev/urandom of=/tmp/backup bs=4096 seek=10 count=1 conv=notrunc status=no
 echo 3 >/proc/sys/vm/drop_caches
 echo "add $page 4096" >"$list"
 source='--from /tmp/backup'
-is "it is not kept, and not replaced" "$(run_repair)" '1 40960+4096 0 0 failed'
+is "it is not kept, and not replaced" "$(repair_file)" '1 40960+4096 0 0 failed'
 check_fails "the page cache has no copy of it" cmp "$file" /tmp/right
-is "with --trust-list it is replaced" "$(run_repair --trust-list)" '0 40960+4096 4096 0 repaired'
+is "with --trust-list it is replaced" "$(repair_file --trust-list)" '0 40960+4096 4096 0 repaired'
 check "by the backup" cmp "$file" /tmp/backup
 source=
 
@@ -105,8 +104,8 @@ sync
 block=$(debugfs -R 'stat other' "/dev/$disk" 2>/dev/null | sed -n 's/.*File ACL: \([0-9]*\).*/\1/p')
 check "the attributes have a block" test "$block" -gt 0
 echo "add $((block * 4096)) 4096" >"$list"
-is "a file whose attributes are bad is not good" "$(run_repair)" '1 '
+is "a file whose attributes are bad is not good" "$(repair_file)" '1 '
 check "the reason is said" grep -q 'extended attributes are in a bad block' /tmp/repair.json
 is "the attributes are still listed" "$(cat "$list")" "$((block * 4096)) 4096 user"
 echo "drop 0 $size" >"$list"
-is "without that error, it is good" "$(run_repair)" '0 '
+is "without that error, it is good" "$(repair_file)" '0 '

@@ -51,6 +51,11 @@ places() {
 	pmem-io places "/dev/$places_disk" --direct "$@" 2>&1
 }
 
+# only_io_errors FILE…: some of these results of pmem-io places are successes, all others I/O errors.
+only_io_errors() {
+	grep -q '^ok: ' "$@" && ! sed 's/:.*//' "$@" | grep -vxE 'ok|Input/output error'
+}
+
 # extra_badblocks DISK LIST: counts the sectors of the disk's badblocks that are not in errors/list of a raw namespace,
 # and prints the first.
 extra_badblocks() {

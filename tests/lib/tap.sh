@@ -111,7 +111,7 @@ is_empty() {
 	prints "$tap_empty" '' "$@"
 }
 
-# becomes NAME WANTED COMMAND…: the same, if need be after up to 10 seconds: the kernel does in the background what it waits for.
+# becomes NAME WANTED COMMAND…: the same as prints, after up to 10 seconds: for what the kernel does in the background.
 becomes() {
 	tap_name=$1
 	tap_soon=$2
