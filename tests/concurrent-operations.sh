@@ -3,7 +3,7 @@
 # Disks, files and mappings in use survive unbinds, mode changes, errors, repairs, read-only switches and unloads at random.
 #
 # A part of `make soak`.
-# vm: --bare --append memmap=128M$512M --append vm_debug=- --append page_poison=0 --append init_on_alloc=1 --cpus 2 --append mce=0
+# vm: --bare --append memmap=128M$512M --append vm_debug=- --append page_poison=0 --append init_on_alloc=1 --cpus 2
 # kernel: device_dax
 # timeout: 900
 . "$(dirname "$0")/lib/test.sh"

@@ -1,9 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 # Machine checks under writers and readers of a disk in sector mode: each sector has its data or an error, and can be written again.
-#
-# With mce=0, the processors don't wait for each other in the handler (see mce-during-mapping-changes).
-# vm: --bare --append memmap=128M$512M --cpus 2 --append mce=0
+# vm: --bare --append memmap=128M$512M --cpus 2
 # timeout: 180
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/provider.sh"

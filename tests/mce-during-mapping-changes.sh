@@ -1,10 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 # Machine checks in a file while processes fork, protect, discard, unmap and truncate its mapping cost only the pages that failed.
-#
-# With mce=0, the processors don't wait for each other in the handler: at this load, emulated ones sometimes wait there until the
-# kernel panics, with either driver.
-# vm: --bare --nvdimm size=1G,labels --cpus 2 --append mce=0
+# vm: --bare --nvdimm size=1G,labels --cpus 2
 # timeout: 300
 . "$(dirname "$0")/lib/test.sh"
 

@@ -2,9 +2,8 @@
 # SPDX-License-Identifier: GPL-2.0
 # Machine checks in a mapped file while its disk is unbound under the mounted file system crash nothing, and each is listed.
 #
-# With mce=0, the processors don't wait for each other in the handler (see mce-during-mapping-changes). XFS drops the pages of a file
-# while a process may map them anew, with any driver: fs/dax.c then finds them in use.
-# vm: --bare --nvdimm size=512M,labels --cpus 2 --append mce=0
+# XFS drops the pages of a file while a process may map them anew, with any driver: fs/dax.c then finds them in use.
+# vm: --bare --nvdimm size=512M,labels --cpus 2
 # timeout: 300
 # expect-splat: WARNING: < xfs_dax_failure_fn
 . "$(dirname "$0")/lib/test.sh"

@@ -4,7 +4,7 @@
 #
 # The files are of ext4 in the first half and of XFS in the second, which reports it if its disk goes away in a transaction.
 # soak
-# vm: --bare --append memmap=256M$512M --append vm_debug=- --append page_poison=0 --append init_on_alloc=1 --cpus 4 --append mce=0
+# vm: --bare --append memmap=256M$512M --append vm_debug=- --append page_poison=0 --append init_on_alloc=1 --cpus 4
 # kernel: device_dax
 # expect-splat: Internal error xfs_trans_cancel
 # timeout: 36000

@@ -3,7 +3,7 @@
 #
 # Random operations on four namespaces, all at once, from SEED:
 #
-#	# vm: --bare --append memmap=128M$512M --cpus 2 --append mce=0
+#	# vm: --bare --append memmap=128M$512M --cpus 2
 #	. "$(dirname "$0")/lib/test.sh"
 #	. "$(dirname "$0")/lib/operations.sh"
 #	operations_prepare ext4
@@ -19,9 +19,6 @@
 #
 # Meanwhile namespaces and regions are unbound and bound, disks made read-only and scrubbed, lists read, and the driver
 # unloaded. Between two calls of `operate`, `check_handover` hands all namespaces to the other driver and back.
-#
-# With mce=0, the processors don't wait for each other in the handler of a machine check: under this load, an emulated one
-# sometimes never comes, and the kernel panics.
 
 # shellcheck source=tests/lib/provider.sh
 . "$TESTS/lib/provider.sh"

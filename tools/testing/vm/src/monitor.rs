@@ -123,14 +123,13 @@ impl Monitor {
     pub fn machine_check(&self, address: u64, lsb: u8, severity: Severity) -> Result<()> {
         ensure!(lsb < 64, "2^{lsb} bytes are too many");
         let misc = 0x80 | lsb;
-        // All processors get the exception (-b), or none.
-        let (broadcast, status) = match severity {
-            Severity::Corrected => ("", "0x9c000000000000c0"),
-            Severity::Recoverable => ("-b ", "0xbd000000000000c0"),
+        // MCG_STATUS: the exception is in progress and can be returned from (RIPV, MCIP), and only this processor gets it
+        // (LMCE_S). Without LMCE_S, the kernel has all processors wait for each other, and emulated ones may not come.
+        let (status, global) = match severity {
+            Severity::Corrected => ("0x9c000000000000c0", "0x5"),
+            Severity::Recoverable => ("0xbd000000000000c0", "0xd"),
         };
-        self.hmp_quiet(&format!(
-            "mce {broadcast}0 9 {status} 0x5 {address:#x} {misc:#x}"
-        ))
+        self.hmp_quiet(&format!("mce 0 9 {status} {global} {address:#x} {misc:#x}"))
     }
 }
 
