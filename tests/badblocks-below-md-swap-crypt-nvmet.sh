@@ -102,10 +102,7 @@ echo loop >$nvmet/ports/1/addr_trtype
 ln -s $subsystem $nvmet/ports/1/subsystems/pmem
 nvme connect -t loop -n pmem --hostnqn nqn.2014-08.org.nvmexpress:uuid:11111111-2222-3333-4444-555555555555 \
 	--hostid 11111111-2222-3333-4444-555555555555 >/dev/null
-for _ in $(seq 50); do
-	! ls /dev/nvme*n1 >/dev/null 2>&1 || break
-	sleep 0.1
-done
+wait_for 30 sh -c 'test -b /dev/nvme*n1'
 remote=$(basename /dev/nvme*n1)
 pmem-io fill --direct "/dev/$remote" --length 4M
 provider bad 1M+512
@@ -139,10 +136,7 @@ mkfifo /tmp/badblocks-below-md-swap-crypt-nvmet.in
 	exec sh -c 'echo $$ >/sys/fs/cgroup/badblocks-below-md-swap-crypt-nvmet/cgroup.procs && exec python3 -B /tmp/badblocks-below-md-swap-crypt-nvmet.py'
 ) </tmp/badblocks-below-md-swap-crypt-nvmet.in >/tmp/badblocks-below-md-swap-crypt-nvmet.out 2>&1 &
 exec 5>/tmp/badblocks-below-md-swap-crypt-nvmet.in
-for _ in $(seq 300); do
-	! grep -q filled /tmp/badblocks-below-md-swap-crypt-nvmet.out || break
-	sleep 0.1
-done
+wait_for 90 grep -q filled /tmp/badblocks-below-md-swap-crypt-nvmet.out
 # All of the swap space except the page with its header.
 provider bad 4K+32764K
 echo >&5

@@ -53,10 +53,7 @@ else
 	plan 8
 	load_driver
 	check "the region is made again" make_cxl_region 256M $UUID
-	for _ in $(seq 50); do
-		[ "$(namespaces CXL | wc -l)" -lt 3 ] || break
-		sleep 0.2
-	done
+	wait_for 30 are_namespaces CXL 3
 	settle
 	record "nodes" "$(cd /dev && echo pmem*)"
 	record "namespaces" "$(ndctl list -N | jq -r 'sort_by(.dev)[] | "\(.dev) \(.mode) \(.map) \(.size) \(.blockdev)"')"

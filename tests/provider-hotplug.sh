@@ -28,21 +28,16 @@ count_rounds() {
 # another_round: waits until one more round is complete.
 another_round() {
 	rounds=$(count_rounds)
-	for _ in $(seq 100); do
-		[ "$(count_rounds)" -eq "$rounds" ] || return 0
-		sleep 0.2
-	done
-	return 1
+	wait_for 60 is_another_round
 }
 
-# are_namespaces PROVIDER COUNT
-are_namespaces() {
-	[ "$(namespaces "$1" | wc -l)" -eq "$2" ]
+is_another_round() {
+	[ "$(count_rounds)" -gt "$rounds" ]
 }
 
 # wait_for_namespace PROVIDER COUNT: waits until the provider has so many namespaces, and prints the last one.
 wait_for_namespace() {
-	wait_for 20 are_namespaces "$1" "$2" || return
+	wait_for 60 are_namespaces "$1" "$2" || return
 	settle
 	namespaces "$1" | tail -n 1
 }

@@ -25,21 +25,13 @@ stop_bcache() {
 	for bcache_stop in /sys/block/bcache*/bcache/stop /sys/fs/bcache/*-*/stop; do
 		[ ! -e "$bcache_stop" ] || echo 1 >"$bcache_stop"
 	done
-	for _ in $(seq 50); do
-		! all_gone || return 0
-		sleep 0.2
-	done
-	return 1
+	wait_for 30 all_gone
 }
 
 register_bcache() {
 	echo "/dev/$cache" >/sys/fs/bcache/register
 	echo "/dev/$backing" >/sys/fs/bcache/register
-	for _ in $(seq 50); do
-		[ ! -b /dev/bcache0 ] || return 0
-		sleep 0.2
-	done
-	return 1
+	wait_for 30 test -b /dev/bcache0
 }
 
 plan 16

@@ -24,13 +24,8 @@ assemble_array() {
 	mdadm -q --assemble /dev/$md "/dev/$FIRST" "/dev/$SECOND"
 }
 
-# wait_in_sync: waits up to 30 s.
-wait_in_sync() {
-	for _ in $(seq 60); do
-		[ "$(cat /sys/block/$md/md/degraded) $(cat /sys/block/$md/md/sync_action)" != "0 idle" ] || return 0
-		sleep 0.5
-	done
-	return 1
+is_in_sync() {
+	[ "$(cat /sys/block/$md/md/degraded) $(cat /sys/block/$md/md/sync_action)" = "0 idle" ]
 }
 
 plan 25
@@ -53,9 +48,9 @@ done
 mdadm -q /dev/$md --fail "/dev/$SECOND" --remove "/dev/$SECOND"
 pmem-io fill /dev/$md --length 8M --seed 5
 mdadm -q /dev/$md --add "/dev/$SECOND"
-check "RAID 1: a half that was away is brought up to date" wait_in_sync
+check "RAID 1: a half that was away is brought up to date" wait_for 90 is_in_sync
 mdadm -q /dev/$md --fail "/dev/$FIRST" --remove "/dev/$FIRST"
 check "RAID 1: and has all of it" pmem-io verify --direct /dev/$md --length 8M --seed 5
 mdadm -q /dev/$md --add "/dev/$FIRST"
-wait_in_sync
-record "RAID 1: mismatches" "$(echo check >/sys/block/$md/md/sync_action && wait_in_sync && cat /sys/block/$md/md/mismatch_cnt)"
+wait_for 90 is_in_sync
+record "RAID 1: mismatches" "$(echo check >/sys/block/$md/md/sync_action && wait_for 90 is_in_sync && cat /sys/block/$md/md/mismatch_cnt)"

@@ -50,13 +50,7 @@ add_port() {
 # connect_remote ARGUMENTS OF nvme connect…: connects, and waits for the disk.
 connect_remote() {
 	nvme connect -n pmem --hostnqn "nqn.2014-08.org.nvmexpress:uuid:$host_id" --hostid $host_id "$@" >/dev/null
-	for _ in $(seq 50); do
-		for nvme_disk in /dev/nvme*n1; do
-			[ ! -b "$nvme_disk" ] || return 0
-		done
-		sleep 0.1
-	done
-	return 1
+	wait_for 30 sh -c 'test -b /dev/nvme*n1'
 }
 
 # remote_disk: the name of the imported disk.

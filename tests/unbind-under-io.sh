@@ -8,12 +8,12 @@
 
 # test_under_fio FUNCTION: calls it while fio reads and writes, and waits until fio has ended.
 test_under_fio() {
-	start_fio "/dev/$DISK" --filename="/dev/$DISK" --direct=1 --size=32M --ioengine=libaio --iodepth=8 --numjobs=2 --time_based --runtime=20
+	start_fio "/dev/$DISK" --filename="/dev/$DISK" --direct=1 --size=32M --ioengine=libaio --iodepth=8 --numjobs=2 --time_based --runtime=120
 	"$1"
 	start=$(date +%s)
 	status=0
 	wait "$fio_pid" || status=$?
-	check "$1: fio ends soon" test $(($(date +%s) - start)) -lt 10
+	check "$1: fio ends soon" test $(($(date +%s) - start)) -lt 60
 	check "$1: with errors" test "$status" -ne 0
 }
 

@@ -16,6 +16,11 @@ namespaces() {
 	done
 }
 
+# are_namespaces PROVIDER COUNT: the provider has so many of them.
+are_namespaces() {
+	[ "$(namespaces "$1" | wc -l)" -eq "$2" ]
+}
+
 # nfit_ns, e820_ns, virtio_ns: the first namespace of an NVDIMM, of e820 memory, of virtio-pmem.
 nfit_ns() {
 	namespaces ACPI.NFIT | head -n 1

@@ -89,14 +89,10 @@ check_disk() {
 
 # reload_driver: unloads the driver once the last user of a disk has released it, and loads it again.
 reload_driver() {
-	for _ in $(seq 50); do
-		! unload_driver 2>/dev/null || break
-		sleep 0.2
-	done
-	if driver_loaded; then
+	wait_for 30 unload_driver 2>/dev/null || {
 		echo "# the driver can't be unloaded"
 		return 1
-	fi
+	}
 	load_driver
 }
 
