@@ -26,7 +26,7 @@ report_pages() {
 
 # raise_pages START
 raise_pages() {
-	mce_raise_pages "$1" $STRIDE $REPORTED $((PAGES - 1))
+	mce_raise_pages_at_bind "$1" $STRIDE $REPORTED $((PAGES - 1))
 }
 
 # are_listed FIRST NEXT: the pages from FIRST on, and before NEXT, are in the disk's badblocks. Prints the others.

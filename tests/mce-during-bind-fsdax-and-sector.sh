@@ -30,7 +30,7 @@ cleanup() {
 # inject_pages
 inject_pages() {
 	mce_inject_pages "$data" $STRIDE 0 $((REPORTED - 1))
-	mce_raise_pages "$data" $STRIDE $REPORTED $((PAGES - 1))
+	mce_raise_pages_at_bind "$data" $STRIDE $REPORTED $((PAGES - 1))
 }
 
 # are_listed NEXT: the pages before this one are in the region's badblocks, and, in fsdax mode, in the disk's. Prints the others.

@@ -51,6 +51,15 @@ mce_raise_pages() {
 	done
 }
 
+# mce_raise_pages_at_bind ADDRESS STRIDE FIRST LAST: the same, while the memory is bound and unbound. With C they are only reported:
+# recovery that comes before nd_pmem has its DAX device crashes the kernel.
+mce_raise_pages_at_bind() {
+	case $DRIVER in
+	nd_pmem) mce_inject_pages "$@" ;;
+	*) mce_raise_pages "$@" ;;
+	esac
+}
+
 # mce_next: the number of the page that comes next: those before it were injected. The file may be about to be written.
 mce_next() {
 	until read -r mce_text </tmp/mce_next; do :; done
