@@ -19,7 +19,7 @@ cleanup() {
 		kill "$process" 2>/dev/null
 	done
 	wait
-	unload_driver
+	provider_cleanup
 }
 
 # write_places: writes the places for the time of the test.
