@@ -5,6 +5,7 @@
 # vm: --bare --append memmap=128M$512M
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/provider.sh"
+. "$(dirname "$0")/lib/growth.sh"
 
 try_bind() {
 	bind_error "$NAMESPACE" >>/tmp/errors

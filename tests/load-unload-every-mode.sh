@@ -5,6 +5,7 @@
 # vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
 # timeout: 400
 . "$(dirname "$0")/lib/test.sh"
+. "$(dirname "$0")/lib/growth.sh"
 
 # run_cycles N
 run_cycles() {
@@ -20,13 +21,7 @@ run_cycles() {
 # count_objects: the used objects of each slab cache, the vmalloc mappings, and the unreclaimable and per-CPU pages.
 count_objects() {
 	sleep 0.5
-	# Per-CPU reserves of the slab caches are not in use.
-	for cache in /sys/kernel/slab/*/shrink; do
-		echo 1 >"$cache"
-	done
-	# The kernel sizes these caches itself. No pipe: it would hide a failure, and nothing grows in an empty list.
-	awk 'NR > 2 && !/^(vmap_area|maple_node)/ { print $1, $2 }' /proc/slabinfo >/tmp/objects
-	awk '!/unpurged/ { n++ } END { print "mappings", n }' /proc/vmallocinfo >>/tmp/objects
+	objects >/tmp/objects
 	awk '/^(SUnreclaim|Percpu|PageTables|KernelStack|VmallocUsed):/ { print $1, $2 / 4 }' /proc/meminfo >>/tmp/objects
 	sort /tmp/objects
 }

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # Two machine checks at once, in two sectors of a page or in two namespaces, while these are read, list both and nothing else.
 #
-# One comes as an exception of the processors, the other from mce-inject: a processor that gets a second exception before it
+# One comes as an exception of a processor, the other from mce-inject: a processor that gets a second exception before it
 # has handled the first one shuts down.
 # vm: --bare --nvdimm size=48M --nvdimm size=32M --e820 32M@512M --cpus 2
 . "$(dirname "$0")/lib/test.sh"

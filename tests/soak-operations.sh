@@ -10,6 +10,7 @@
 # timeout: 36000
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/operations.sh"
+. "$(dirname "$0")/lib/growth.sh"
 
 : "${SEED:=$(date +%s)}" "${MINUTES:=60}"
 

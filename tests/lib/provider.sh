@@ -100,51 +100,6 @@ info_block_seal() {
 		dd of="$1" bs=8 seek=511 conv=notrunc status=none
 }
 
-# find_leaks COMMAND…: runs the command in three rounds of 8, and prints each kind of allocation that grows with every
-# round: objects of a slab cache, vmalloc mappings, memory in units of 128K.
-find_leaks() {
-	"$@"
-	"$@"
-	allocations >/tmp/allocated.0
-	for round in 1 2 3; do
-		count=0
-		while [ "$count" -lt 8 ]; do
-			"$@"
-			count=$((count + 1))
-		done
-		allocations >/tmp/allocated.$round
-	done
-	growing /tmp/allocated.0 /tmp/allocated.1 /tmp/allocated.2 /tmp/allocated.3
-}
-
-# growing FILE…: the kinds of allocation that grow by 8 or more from each of these files to the next.
-growing() {
-	growing_last=$1
-	shift
-	awk '{ print $1 }' "$growing_last" >/tmp/growing
-	for growing_next; do
-		join "$growing_last" "$growing_next" >/tmp/growing.both
-		awk '$3 - $2 >= 8 { print $1 }' /tmp/growing.both >/tmp/growing.here
-		join /tmp/growing /tmp/growing.here >/tmp/growing.all
-		mv /tmp/growing.all /tmp/growing
-		growing_last=$growing_next
-	done
-	cat /tmp/growing
-}
-
-allocations() {
-	sleep 0.2
-	# Per-CPU reserves of the slab caches are not leaks.
-	for cache in /sys/kernel/slab/*/shrink; do
-		echo 1 >"$cache"
-	done
-	# The kernel sizes these caches itself. No pipe: it would hide a failure, and nothing grows in an empty list.
-	awk 'NR > 2 && !/^(vmap_area|maple_node|kmemleak|debug_objects_cache)/ { print $1, $2 }' /proc/slabinfo >/tmp/allocations
-	awk '!/unpurged/ { n++ } END { print "mappings", n }' /proc/vmallocinfo >>/tmp/allocations
-	awk '/^MemTotal/ { all = $2 } /^MemAvailable/ { print "memory", (all - $2) / 128 }' /proc/meminfo >>/tmp/allocations
-	sort /tmp/allocations
-}
-
 provider_cleanup() {
 	# Pages would stay unmapped for the tests that follow.
 	[ ! -d /sys/module/pmem_provider ] || provider unmap ""
