@@ -12,7 +12,7 @@ repairs_file() {
 }
 
 need pmem-io
-plan 20
+plan 21
 provide pages=1
 mkfs.ext4 -q -b 4096 "/dev/$DISK"
 mount_dax "$DISK"
@@ -50,6 +50,8 @@ if [ "$DRIVER" = rust_pmem ]; then
 	is "unmapped after the repair: a load" "$(pmem-io map-read $MNT/file --offset 400K --length 4K)" "page 0 code 4 lsb 12 address 0x0"
 	is "it is listed again" "$(badblocks_of "$DISK")" "$listed"
 	check "a write repairs it again" repairs_file --offset 400K --length 4K
+	provider bad "$((sector * 512 + 4096))+4K"
+	check "a page that was repaired, in front of a bad one: a write repairs both" repairs_file --offset 400K --length 8K
 	# No failure of the first page has been reported.
 	first=$(($(pmem-io phys $MNT/file --offset 600K) - MEMORY))
 	provider bad "$((first + 4096))+4K"
@@ -58,6 +60,7 @@ if [ "$DRIVER" = rust_pmem ]; then
 	check "an unmapped page in front of a bad one: a second write repairs both" repairs_file --offset 600K --length 8K
 else
 	for row in "it is listed then" "a write repairs that" "unmapped after the repair: a load" "it is listed again" "a write repairs it again" \
+		"a page that was repaired, in front of a bad one: a write repairs both" \
 		"an unmapped page in front of a bad one: a second write repairs both"; do
 		skip "$row" "C does not list a page that is unmapped"
 	done
