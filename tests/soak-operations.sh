@@ -4,8 +4,10 @@
 #
 # The files are of ext4 in the first half and of XFS in the second, which reports it if its disk goes away in a transaction, and
 # drops pages of files that processes map anew (see mce-during-unbind-of-mounted-disk).
+#
+# With slab_debug=U, slab caches are not merged and keep no objects for each processor: their counts are exact.
 # soak
-# vm: --bare --append memmap=256M$512M --append vm_debug=- --append page_poison=0 --append init_on_alloc=1 --append slab_nomerge --cpus 4
+# vm: --bare --append memmap=256M$512M --append vm_debug=- --append page_poison=0 --append init_on_alloc=1 --append slab_debug=U --cpus 4
 # kernel: device_dax
 # expect-splat: Internal error xfs_trans_cancel
 # expect-splat: WARNING: < xfs_dax_failure_fn

@@ -10,7 +10,7 @@ objects() {
 		echo 1 >"$cache"
 	done
 	# The kernel sizes these caches itself.
-	awk 'NR > 2 && !/^(vmap_area|maple_node|kmemleak|debug_objects_cache)/ { print $1, $2 }' /proc/slabinfo
+	awk 'NR > 2 && !/^(vmap_area|maple_node|damon_region|kmemleak|debug_objects_cache)/ { print $1, $2 }' /proc/slabinfo
 	awk '!/unpurged/ { n++ } END { print "mappings", n }' /proc/vmallocinfo
 }
 
