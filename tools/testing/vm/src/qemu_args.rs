@@ -4,6 +4,7 @@
 
 use crate::architecture::Architecture;
 use crate::options::{Cxl, Nvdimm, Options, Persistence, VirtioPmem};
+use abstractions::tsc;
 use anyhow::{Context, Result, ensure};
 use std::env;
 use std::ffi::OsString;
@@ -323,6 +324,11 @@ pub(crate) fn arguments(
         cpu.push_str(",hypervisor=off");
     }
     let mut append = String::from(architecture.append());
+    // The emulated counter is the host's. On a busy host, the kernel may measure forty times its frequency, and its clock is
+    // slower by that. With --icount, the counter is that of instructions.
+    if let (Architecture::X86_64, false, Some(khz)) = (architecture, options.icount, tsc::khz()) {
+        append.push_str(&format!(" tsc_early_khz={khz}"));
+    }
     if options.disk.is_some() {
         append.push_str(" root=/dev/vda");
     }
