@@ -67,6 +67,25 @@ const LINES: &[&str] = &[
     ": bad p4d ",
     ": bad pgd ",
     "Bad swap file entry",
+    // Metadata that a file system could read, but that is wrong (fs/ext4, fs/jbd2, fs/xfs/xfs_error.c).
+    "bad block bitmap checksum",
+    "Corrupt inode bitmap",
+    "block bitmap corrupt",
+    "descriptor inconsistent",
+    "group descriptors corrupted",
+    "checksum invalid",
+    "failed checksum",
+    "invalid superblock checksum",
+    "Invalid checksum recovering",
+    "bad header/extent",
+    "extent tree corrupted",
+    "bad entry in directory",
+    "corrupted inode contents",
+    "corrupted xattr",
+    "Metadata corruption detected",
+    "Metadata CRC error",
+    "Corruption detected. Unmount",
+    "Corruption of in-memory data",
 ];
 
 /// A report without any other sign, which began some lines before.
@@ -294,6 +313,8 @@ mod tests {
 [    4.351839] nd_pmem namespace1.0: unable to guarantee persistence of writes\r
 [    5.100000] mce: [Hardware Error]: Machine check events logged\r
 [    5.200000] Memory failure: 0x100200: recovery action for dax page: Recovered\r
+[    5.250000] XFS (pmem0): Corruption of on-disk metadata (0x8) detected at xfs_dax_notify_dev_failure+0x1/0x2 [xfs]\r
+[    5.260000] EXT4-fs error (device pmem0): __ext4_find_entry:1639: inode #2: comm cat: reading directory lblock 0\r
 [    5.300000] \"echo 0 > /proc/sys/kernel/hung_task_timeout_secs\" disables this message.\r
 ";
 
@@ -406,6 +427,9 @@ mod tests {
             "Internal error: synchronous external abort: 0000000096000410 [#1]  SMP",
             "Trying to free nonexistent resource <0x0000000020000000-0x0000000021ffffff>",
             "get_swap_device: Bad swap file entry 3ffffc0000000",
+            "EXT4-fs error (device pmem0): ext4_validate_block_bitmap:423: comm cp: bg 3: bad block bitmap checksum",
+            "EXT4-fs error (device pmem0): __ext4_iget:5411: inode #12: comm ls: iget: checksum invalid",
+            "XFS (pmem0): Metadata CRC error detected at xfs_agi_read_verify+0x1/0x2 [xfs], xfs_agi block 0x2",
             "Call trace:",
         ] {
             assert_eq!(
