@@ -13,6 +13,7 @@
 //!  Vm::run            ◄── control ──► virtio-serial ◄──►  guest/main     runs command lines, streams their output
 //!  requests (thread)  ◄── host ─────► virtio-serial ◄──►  guest/host     requests machine checks, devices, a power cut
 //!  Monitor            ◄── QMP ──────► monitor
+//!  Poison (thread)    ◄── GDB ──────► debugger stub                      stops behind loads from poison
 //!  Serial             ◄── file ────── serial port   ◄───  the kernel's log
 //!  the checkout       ─── files ────► 9p (or virtiofsd) ─► /rust_pmem
 //! ```
@@ -24,6 +25,7 @@ mod driver;
 mod host_cache;
 mod monitor;
 mod options;
+mod poison;
 mod process;
 mod qemu_args;
 mod serial;

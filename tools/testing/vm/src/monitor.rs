@@ -8,6 +8,7 @@ use base64::prelude::{BASE64_STANDARD, Engine};
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -130,6 +131,37 @@ impl Monitor {
             Severity::Recoverable => ("0xbd000000000000c0", "0xd"),
         };
         self.hmp_quiet(&format!("mce 0 9 {status} {global} {address:#x} {misc:#x}"))
+    }
+
+    /// Injects a machine check into a stopped processor: its last instruction has loaded from a poisoned cache line.
+    ///
+    /// Status 0xbd80…0134: as that of an uncorrected error, but the processor can't go on (AR), and it was a load of data. The
+    /// address of the instruction is valid (MCG_STATUS: EIPV), and misc has the granularity of a line.
+    pub(crate) fn machine_check_at_load(&self, processor: usize, address: u64) -> Result<()> {
+        self.hmp_quiet(&format!(
+            "mce {processor} 9 0xbd80000000000134 0xf {address:#x} 0x86"
+        ))
+    }
+
+    /// Returns the physical address of a virtual one, if this processor has it mapped.
+    pub(crate) fn translate(&self, processor: usize, address: u64) -> Result<Option<u64>> {
+        let command =
+            json!({ "command-line": format!("gva2gpa {address:#x}"), "cpu-index": processor });
+        let answer = self.execute("human-monitor-command", command)?;
+        let physical = answer
+            .as_str()
+            .unwrap_or_default()
+            .trim()
+            .strip_prefix("gpa: 0x");
+        Ok(physical.and_then(|digits| u64::from_str_radix(digits, 16).ok()))
+    }
+
+    /// Starts QEMU's debugger stub on a UNIX socket. The guest stops when a debugger connects.
+    pub(crate) fn debugger_stub(&self, socket: &Path) -> Result<()> {
+        let shown = socket.display();
+        let answer = self.hmp(&format!("gdbserver unix:{shown},server=on,wait=off"))?;
+        ensure!(answer.starts_with("Waiting"), "{}", answer.trim());
+        Ok(())
     }
 }
 

@@ -8,6 +8,7 @@ use crate::cper::Severity;
 use crate::host_cache::HostCache;
 use crate::monitor::Monitor;
 use crate::options::{Nvdimm, Options, VirtioPmem};
+use crate::poison::{Line, Poison};
 use crate::process::Process;
 use crate::qemu_args::{self, Images};
 use crate::serial::{Serial, reports};
@@ -340,6 +341,7 @@ impl Vm {
             slots: options.slots,
             added: AtomicUsize::new(0),
             slots_used: AtomicUsize::new(0),
+            poison: Mutex::new(None),
         };
         let host = started.host;
         thread::spawn(move || requests.serve(&host));
@@ -515,6 +517,7 @@ struct Requests {
     slots: u8,
     added: AtomicUsize,
     slots_used: AtomicUsize,
+    poison: Mutex<Option<Poison>>,
 }
 
 impl Requests {
@@ -540,6 +543,11 @@ impl Requests {
             ("mce", [address]) => self.memory_error(address, "12", Severity::Recoverable),
             ("mce", [address, lsb]) => self.memory_error(address, lsb, Severity::Recoverable),
             ("corrected", [address]) => self.memory_error(address, "12", Severity::Corrected),
+            ("poison", ["none"]) => self.poison(None),
+            ("poison", [address, physical]) => self.poison(Some(Line {
+                address: parse_address(address)?,
+                physical: parse_address(physical)?,
+            })),
             ("powercut", []) => {
                 self.qemu.cache.cut()?;
                 self.qemu.cut();
@@ -567,7 +575,7 @@ impl Requests {
                 .map(|()| String::new()),
             ("hmp", [_, ..]) => self.monitor.hmp(rest),
             _ => bail!(
-                "\"{request}\" is no request: mce ADDRESS [LSB], corrected ADDRESS, powercut, reboot, shutdown, add KIND WHAT, remove NAME, md5 NAME [PAGE…], cxl-media-error NAME ADDRESS, hmp COMMAND"
+                "\"{request}\" is no request: mce ADDRESS [LSB], corrected ADDRESS, poison VIRTUAL PHYSICAL, poison none, powercut, reboot, shutdown, add KIND WHAT, remove NAME, md5 NAME [PAGE…], cxl-media-error NAME ADDRESS, hmp COMMAND"
             ),
         }
     }
@@ -606,6 +614,20 @@ impl Requests {
             Architecture::Arm64 => self.monitor.firmware_error(address, lsb, severity)?,
         }
         Ok(String::new())
+    }
+
+    /// Poisons a cache line, or makes all lines good.
+    fn poison(&self, line: Option<Line>) -> Result<String> {
+        ensure!(
+            self.architecture == Architecture::X86_64,
+            "poison: for x86-64 only"
+        );
+        let mut poison = locked(&self.poison);
+        let poison = match &mut *poison {
+            Some(poison) => poison,
+            none => none.insert(Poison::new(Arc::clone(&self.monitor))?),
+        };
+        poison.change(line).map(|()| String::new())
     }
 
     fn add(&self, kind: &str, what: &str) -> Result<String> {
