@@ -23,7 +23,8 @@
 #:      ERRORS=12 MINUTES=60 number of errors (100 take minutes), duration of the operations
 #:      SEED=1               the seed (otherwise random); KERNEL=debug on that kernel
 #: make fuzz                 mutated info blocks, maps, logs, labels, commands, requests, ioctls and writes to sysfs
-#:      MINUTES=60 SEED=1    how long, and the seed; KERNEL=debug on that kernel
+#:      MINUTES=60 SEED=1    how long, and the seed; KERNEL=debug on that kernel; DRIVER=nd_pmem
+#:      IMAGES=100000        so many mutated info blocks, maps and logs instead
 #: make parity               compare the two drivers: every selftest under both, into build/parity.md
 #:      TESTS='block-*'      only these, into build/parity-partial.md; KERNEL=arm64 on that kernel
 #: make coverage             the lines of the driver that the selftests execute: build/coverage.md
@@ -243,7 +244,8 @@ soak: tools $(modules)
 		$(or $(TESTS),soak-*)
 
 fuzz: tools $(modules)
-	@$(selftests) $(foreach name,MINUTES SEED,$(if $($(name)),--set $(name)='$($(name))')) fuzz-long
+	@$(selftests) $(if $(DRIVER),--driver '$(DRIVER)') \
+		$(foreach name,IMAGES MINUTES SEED,$(if $($(name)),--set $(name)='$($(name))')) fuzz-long
 
 parity: tools $(modules) $(powerfail)
 	@set -f; $(selftests) --parity $$TESTS

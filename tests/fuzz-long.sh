@@ -1,6 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 # Mutated metadata, labels, commands, requests, ioctls and writes to sysfs, with a new seed each time, for an hour, or MINUTES.
+#
+# With IMAGES, so many images of metadata alone.
 # soak
 # kernel: device_dax
 # vm: --bare --nvdimm size=64M,labels --append memmap=192M$512M
@@ -19,14 +21,21 @@
 need pmem-fuzz
 seed=${SEED:-$(date +%s)}
 part=$((${MINUTES:-60} * 60 / 8))
-plan 8
+if [ -n "${IMAGES:-}" ]; then
+	set -- --count $(((IMAGES + 2) / 3))
+	plan 3
+else
+	set -- --count 1000000 --seconds $part
+	plan 8
+fi
 for mode in fsdax devdax sector; do
 	mib=32 bad=
 	# With a memory section, whose struct pages are on the device.
 	[ $mode != fsdax ] || mib=160 bad=20M+4K
-	check "$mode, seed $seed" fuzz_images $mode $mib "$bad" --seed "$seed" --count 1000000 --seconds $part
+	check "$mode, seed $seed" fuzz_images $mode $mib "$bad" --seed "$seed" "$@"
 	[ -z "$tap_output" ] || echo "$tap_output" | sed 's/^/# /'
 done
+[ -z "${IMAGES:-}" ] || exit 0
 if [ "$DRIVER" = rust_pmem ]; then
 	provide size=$((8 << 20)) pages=1
 	check "commands, seed $seed" pmem-fuzz commands "$ND/$NAMESPACE/errors/list" $((8 << 20)) --seed "$seed" --count 100000000 --seconds $part
