@@ -14,7 +14,7 @@ use crate::abstractions::nd::{Device, Region};
 use crate::abstractions::scope::Scope;
 use crate::badblocks::{Badblocks, Failures, Table};
 use crate::device::{self, Bound};
-use crate::prelude::{fail_one_in, GFP_KERNEL};
+use crate::prelude::{fail_one_in, KBox, GFP_KERNEL};
 use crate::ranges::Origin;
 use crate::sync::{Arc, Mutex};
 use crate::units::{Span, SECTOR_SHIFT};
@@ -144,7 +144,11 @@ impl World {
         let len = setup.pages * PAGE;
         let (table, before) = match attached {
             Some((table, before)) => (Table::Btt(table), before),
-            None => (Table::Disk(Box::pin(BadblocksTable::default())), &[][..]),
+            None => {
+                let table = KBox::pin(BadblocksTable::default(), GFP_KERNEL);
+
+                (Table::Disk(table.expect("there is memory")), &[][..])
+            }
         };
         let badblocks = Badblocks::new(
             dev,

@@ -17,6 +17,7 @@ mod units;
 #[cfg(test)]
 extern crate self as kernel;
 #[cfg(test)]
+#[expect(unsafe_code, reason = "as in the driver")]
 mod abstractions;
 #[cfg(test)]
 #[expect(dead_code, reason = "other modules use the rest")]
@@ -52,6 +53,11 @@ mod ranges;
 mod ranges_test;
 #[cfg(test)]
 pub mod rbtree;
+/// The driver's scope; `abstractions::scope` also runs work items.
+#[cfg(test)]
+#[expect(unsafe_code, reason = "it is one of the driver's abstractions")]
+#[path = "../../../abstractions/scope.rs"]
+mod registrations;
 #[cfg(test)]
 pub mod sync;
 #[cfg(test)]

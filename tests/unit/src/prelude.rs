@@ -2,8 +2,9 @@
 
 //! `kernel::prelude`.
 
+pub use crate::abstractions::kbox::KBox;
 pub use crate::{dev_warn, dev_warn as dev_err, pin_init, try_pin_init};
-pub use pinned_init::pin_data;
+pub use pinned_init::{pin_data, pinned_drop};
 pub use std::ffi::{c_int, CStr};
 pub use std::pin::Pin;
 
@@ -35,8 +36,6 @@ pub const ENOENT: Error = Error(2);
 pub const EIO: Error = Error(5);
 pub const EAGAIN: Error = Error(11);
 pub const ENOMEM: Error = Error(12);
-
-pub type KBox<T> = Box<T>;
 
 thread_local! {
     /// Of how many allocations one fails; 0 if none does. All threads of shuttle are one thread here.
@@ -161,11 +160,9 @@ impl<T> PinInit<T, Error> for Result<T> {
 
 #[macro_export]
 macro_rules! pin_init {
-    (Self { $($field:ident $(<- $init:expr)?),* $(,)? }) => {
-        Self { $($field: $crate::pin_init!(@ $field $($init)?)),* }
+    (Self { $($fields:tt)* }) => {
+        $crate::try_pin_init!(@ { } $($fields)*)
     };
-    (@ $field:ident) => { $field };
-    (@ $field:ident $init:expr) => { $init };
 }
 
 #[macro_export]

@@ -7,10 +7,12 @@ pub(crate) mod block;
 pub(crate) mod dax;
 #[path = "../../../../abstractions/flag.rs"]
 pub(crate) mod flag;
+pub(crate) mod kbox;
 pub(crate) mod memory_errors;
 pub(crate) mod memremap;
 pub(crate) mod nd;
 pub(crate) mod scope;
+mod scope_test;
 pub(crate) mod suspend;
 pub(crate) mod timer;
 pub(crate) mod work;

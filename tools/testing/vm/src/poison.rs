@@ -71,8 +71,8 @@ impl Stub {
         }
     }
 
-    /// Undoes the step of `rep movsb` in which this processor has stopped: it does not get the byte. Nothing has to be undone at
-    /// other instructions.
+    /// Undoes the step of `rep movsb` in which this processor has stopped: it does not get the byte. Other instructions are left
+    /// as they are.
     fn undo_step(&mut self, processor: usize) -> Result<()> {
         self.command(&format!("Hg{:x}", processor + 1))?;
         let mut registers = Registers::parse(&self.ask("g")?)?;
