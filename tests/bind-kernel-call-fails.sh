@@ -90,6 +90,8 @@ if [ "$DRIVER" = rust_pmem ]; then
 		add_row "inject=1: what is listed then, and can be read" "$(paste -sd + "$list"), $(read_sectors "$DISK" 128 8 2>/dev/null | wc -c) bytes"
 	fi
 	add_row "inject=1: poison" "$(errno_of sh -c "echo poison 65536 4096 >$poison"), $(cut -d ' ' -f 1,2 "$list")"
+	# The page would stay unmapped for the tests that follow.
+	echo "drop 65536 4096" >"$list"
 	provider_cleanup
 fi
 report_rows
