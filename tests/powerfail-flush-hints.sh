@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: GPL-2.0
 # On memory with flush hints, FUA writes are durable without an fsync.
 # soak
-# vm: --cpu max --bare --append memmap=128M$512M --powerfail range=128M@512M --cpus 2
+# The guest is this test's own: after another one, the plugin follows the stores that fill the memory.
+# vm: --cpu max --bare --append memmap=96M$512M --powerfail range=96M@512M --cpus 2
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/provider.sh"
 . "$(dirname "$0")/lib/powerfail.sh"
