@@ -52,7 +52,7 @@ impl Drop for Value {
 #[derive(Clone, Copy)]
 struct Leaked(*mut Scope<'static>);
 
-// SAFETY: A scope is used by several threads.
+// SAFETY: The list of a scope has a lock, and the scope is never freed.
 unsafe impl Send for Leaked {}
 
 impl Leaked {
@@ -71,7 +71,7 @@ impl Leaked {
 
     /// Does what the drop does before the fields are dropped. This is called once.
     fn end(self) {
-        // SAFETY: Nobody moves it.
+        // SAFETY: It is never freed or moved, and the drop takes the lock for the list that handles use.
         unsafe { PinnedDrop::drop(Pin::new_unchecked(&mut *self.0), OnlyCallFromDrop::new()) };
     }
 }

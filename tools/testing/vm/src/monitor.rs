@@ -76,8 +76,12 @@ impl Monitor {
 
     /// Runs a command of the human monitor and returns its output.
     pub fn hmp(&self, command: &str) -> Result<String> {
+        self.hmp_with(command, json!({ "command-line": command }))
+    }
+
+    fn hmp_with(&self, command: &str, arguments: Value) -> Result<String> {
         let answer = self
-            .execute("human-monitor-command", json!({ "command-line": command }))
+            .execute("human-monitor-command", arguments)
             .with_context(|| format!("monitor command \"{command}\""))?;
         Ok(answer.as_str().unwrap_or_default().replace('\r', ""))
     }
@@ -123,14 +127,13 @@ impl Monitor {
     /// address is a physical one of that granularity.
     pub fn machine_check(&self, address: u64, lsb: u8, severity: Severity) -> Result<()> {
         ensure!(lsb < 64, "2^{lsb} bytes are too many");
-        let misc = 0x80 | lsb;
         // MCG_STATUS: the exception is in progress and can be returned from (RIPV, MCIP), and only this processor gets it
         // (LMCE_S). Without LMCE_S, the kernel has all processors wait for each other, and emulated ones may not come.
         let (status, global) = match severity {
             Severity::Corrected => ("0x9c000000000000c0", "0x5"),
             Severity::Recoverable => ("0xbd000000000000c0", "0xd"),
         };
-        self.hmp_quiet(&format!("mce 0 9 {status} {global} {address:#x} {misc:#x}"))
+        self.inject(0, status, global, address, lsb)
     }
 
     /// Injects a machine check into a stopped processor: its last instruction has loaded from a poisoned cache line.
@@ -138,21 +141,30 @@ impl Monitor {
     /// Status 0xbd80…0134: as that of an uncorrected error, but the processor can't go on (AR), and it was a load of data. The
     /// address of the instruction is valid (MCG_STATUS: EIPV), and misc has the granularity of a line.
     pub(crate) fn machine_check_at_load(&self, processor: usize, address: u64) -> Result<()> {
+        self.inject(processor, "0xbd80000000000134", "0xf", address, 6)
+    }
+
+    /// Injects a machine check with this status of bank 9, and this global one.
+    fn inject(
+        &self,
+        processor: usize,
+        status: &str,
+        global: &str,
+        address: u64,
+        lsb: u8,
+    ) -> Result<()> {
+        let misc = 0x80 | lsb;
         self.hmp_quiet(&format!(
-            "mce {processor} 9 0xbd80000000000134 0xf {address:#x} 0x86"
+            "mce {processor} 9 {status} {global} {address:#x} {misc:#x}"
         ))
     }
 
     /// Returns the physical address of a virtual one, if this processor has it mapped.
     pub(crate) fn translate(&self, processor: usize, address: u64) -> Result<Option<u64>> {
-        let command =
-            json!({ "command-line": format!("gva2gpa {address:#x}"), "cpu-index": processor });
-        let answer = self.execute("human-monitor-command", command)?;
-        let physical = answer
-            .as_str()
-            .unwrap_or_default()
-            .trim()
-            .strip_prefix("gpa: 0x");
+        let command = format!("gva2gpa {address:#x}");
+        let arguments = json!({ "command-line": command, "cpu-index": processor });
+        let answer = self.hmp_with(&command, arguments)?;
+        let physical = answer.trim().strip_prefix("gpa: 0x");
         Ok(physical.and_then(|digits| u64::from_str_radix(digits, 16).ok()))
     }
 
