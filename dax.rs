@@ -75,8 +75,6 @@ impl Operations for Media<'_> {
         retry_if_unmapped(|| self.overwrite(span, Source::Zeroes).1)
     }
 
-    /// Writes nothing if a part of a bad page is to be written: a process that maps a bad page
-    /// loses all of it, so that its other bytes must not look repaired.
     fn recovery_write(&self, offset: u64, to: RecoveryWrite<'_>) -> usize {
         let start = usize::try_from(offset)
             .ok()
@@ -86,9 +84,7 @@ impl Operations for Media<'_> {
         else {
             return 0;
         };
-        if !span.is_whole_pages() && self.badblocks().any_in_pages_of(&span) {
-            return 0;
-        }
+
         self.overwrite_slow(span, Source::Program(to)).0
     }
 }

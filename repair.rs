@@ -90,7 +90,8 @@ impl Media<'_> {
         let mut guard = self.repair.lock();
         let Buffers { data, readback } = &mut *guard;
         let bytes = match of_program {
-            // It may be bad since the caller has looked: `recovery_write`.
+            // A process that maps a bad page loses all of it, so that its other bytes must not look
+            // repaired.
             Some(_) if !page.is_whole_pages() && self.badblocks().any_in_pages_of(page) => {
                 return Err(EIO);
             }

@@ -12,7 +12,7 @@ repairs_file() {
 }
 
 need pmem-io
-plan 21
+plan 27
 provide pages=1
 mkfs.ext4 -q -b 4096 "/dev/$DISK"
 mount_dax "$DISK"
@@ -38,6 +38,15 @@ check "the whole page" pmem-io fill $MNT/file --offset 400K --length 4K
 is_empty "repairs it" badblocks_of "$DISK"
 check "all of the file is there" pmem-io verify $MNT/file
 check "in a mapping as well" pmem-io map-verify $MNT/file
+
+provider bad "$((sector * 512))+8K"
+is "a bad page and half of another: bytes written" "$(pmem-io pwrite $MNT/file --offset 400K --length 6K 2>&1)" 4096
+is "the other is still listed" "$(badblocks_of "$DISK")" "$((sector + 8))+8"
+check "both as a whole: nothing is listed" repairs_file --offset 400K --length 8K
+provider bad "$((sector * 512))+4K"
+is "a bad page and half of a good one: bytes written" "$(pmem-io pwrite $MNT/file --offset 400K --length 6K 2>&1)" 6144
+is_empty "the page is repaired" badblocks_of "$DISK"
+check "all of the file is there again" pmem-io verify $MNT/file
 
 # The kernel unmaps a page from its direct map after it has reported the failure, and so perhaps after the repair. A read of the
 # disk stands for the report.
