@@ -65,9 +65,13 @@ const LOG_GROUP: usize = 64;
 /// Log groups of a BTT that libnvdimm made.
 const LOG_GROUPS: usize = 256;
 
+/// The UUID of all samples. A map that a mutation moves over the info block has entries from it, and whether these can be
+/// read must not be chance.
+const UUID: &[u8; 16] = b"pmem-fuzz sample";
+
 impl Sample {
-    /// Fails if the memory does not have an info block of this kind.
-    pub fn new(kind: Kind, memory: Vec<u8>) -> Result<Self> {
+    /// Replaces the UUID. Fails if the memory does not have an info block of this kind.
+    pub fn new(kind: Kind, mut memory: Vec<u8>) -> Result<Self> {
         ensure!(memory.len() > FIRST + BLOCK, "the sample is too short");
         let block = &memory[FIRST..FIRST + BLOCK];
         let good = match kind {
@@ -93,6 +97,12 @@ impl Sample {
                 Some(places)
             }
         };
+        let copy = places.map(|[_, _, copy]| copy);
+        for start in [Some(FIRST), copy].into_iter().flatten() {
+            let block = &mut memory[start..start + BLOCK];
+            block[UUIDS[0].clone()].copy_from_slice(UUID);
+            seal(block, CHECKSUM);
+        }
         Ok(Self {
             kind,
             memory,
@@ -348,6 +358,17 @@ mod tests {
             seal(&mut block, CHECKSUM);
             assert!(block == memory[FIRST..FIRST + BLOCK], "{seed}");
         }
+    }
+
+    #[test]
+    fn samples_do_not_differ_by_their_uuids() {
+        let mut other = sample(Kind::Btt).memory;
+        let [_, _, copy] = sample(Kind::Btt).places.unwrap();
+        for start in [FIRST, copy] {
+            other[start..start + BLOCK][UUIDS[0].clone()].fill(7);
+        }
+        let other = Sample::new(Kind::Btt, other).unwrap();
+        assert!(other.memory == sample(Kind::Btt).memory);
     }
 
     #[test]
