@@ -668,10 +668,15 @@ impl<'bound> Badblocks<'bound> {
         Arc::new(Self { work, set }, GFP_KERNEL).map_err(|_| ENOMEM)
     }
 
-    /// Reads the bus's badrange list. `before` is what the list had before a BTT was attached.
-    /// [`ENOMEM`]; what a BTT has cleared may be bad again then, until it is written.
-    pub(crate) fn fill(&self, before: &[Range<u64>]) -> Result {
-        self.set.add_attached(before)?;
+    /// Adds the bus's badranges `before` a BTT was attached. Nobody else may change the bad blocks
+    /// yet. [`ENOMEM`].
+    pub(crate) fn add_attached(&self, before: &[Range<u64>]) -> Result {
+        self.set.add_attached(before)
+    }
+
+    /// Reads the bus's badrange list. [`ENOMEM`]; what a BTT has cleared may be bad again then,
+    /// until it is written.
+    pub(crate) fn fill(&self) -> Result {
         self.set.read_badrange()?;
         // The driver core sends a uevent at the end of a probe.
         self.set.state.lock().unannounced = false;

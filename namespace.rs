@@ -156,9 +156,12 @@ impl<'bound> BoundNamespace<'bound> {
         // On failure it is detached before the bad blocks are dropped, as in `Self`.
         let btt = btt;
 
-        badblocks.fill(&before)?;
+        badblocks.add_attached(&before)?;
 
         let memory_errors = memory_errors::Listener::new(badblocks.clone(), scope)?;
+
+        badblocks.fill()?;
+
         let control = Control::new(badblocks.clone(), None)?;
 
         Ok(Self {
@@ -192,9 +195,11 @@ impl<'bound> BoundNamespace<'bound> {
         let table = Table::Disk(KBox::pin_init(BadblocksTable::new(), GFP_KERNEL)?);
         let badblocks = Badblocks::new(bound, half_open(&range), half_open(&data), table, scope)?;
 
-        badblocks.fill(&[])?;
-        ensure_memmap_is_good(dev, &mapping, &badblocks)?;
+        // First: nobody else keeps an error that is reported while the list is read.
         let memory_errors = memory_errors::Listener::new(badblocks.clone(), scope)?;
+
+        badblocks.fill()?;
+        ensure_memmap_is_good(dev, &mapping, &badblocks)?;
         let failures = Failures::new(badblocks.clone(), link.clone());
         let memory = mapping.map(dev, claim, failures, scope)?;
         let media = Arc::new(Media::new(bound, memory, badblocks.clone())?, GFP_KERNEL)?;

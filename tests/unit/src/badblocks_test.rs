@@ -159,7 +159,8 @@ impl World {
         )
         .expect("there is memory");
 
-        badblocks.fill(before).expect("there is memory");
+        badblocks.add_attached(before).expect("there is memory");
+        badblocks.fill().expect("there is memory");
         let link = Arc::new(FailureLink, GFP_KERNEL).expect("there is memory");
 
         Self {
