@@ -294,7 +294,7 @@ impl<'bound> BadSectors<'bound> {
         loop {
             // Declared before `guard`: spares that are left are freed after the lock is released,
             // because that may sleep.
-            let mut own = Spares::new(gaps, flags);
+            let mut own = Spares::new(gaps.saturating_add(RangeSet::PART_SPARES), flags);
             let mut guard = self.state.lock();
             let state = &mut *guard;
 
@@ -315,6 +315,13 @@ impl<'bound> BadSectors<'bound> {
                     state.spares = kept;
                     result?;
                 }
+            }
+            if tag.pending {
+                // The spares that are kept are for reports.
+                let mut none = Spares::none();
+                let spares = own.as_mut().unwrap_or(&mut none);
+
+                state.bad.set_part_pending(sectors, spares);
             }
             state.unannounced |= gaps > 0;
             return Ok(());
@@ -340,7 +347,7 @@ impl<'bound> BadSectors<'bound> {
                 } else {
                     old.origin
                 },
-                pending: old.pending || tag.pending,
+                ..old
             });
         // A report from the badrange list may be older than the repair, and does not make it fail.
         if tag.origin != Origin::Log && state.is_under_repair(sectors) {

@@ -60,24 +60,35 @@ impl BadSectors<'_> {
 
         // It is set with the bus lock held, or by a failure.
         self.state.lock().unread = false;
+
+        let tag = Tag {
+            origin: Origin::Log,
+            pending: false,
+        };
+        let mut listed = RangeSet::new();
+
+        // Entries may touch and overlap, and are in any order.
+        for addresses in &bus.badranges(self.namespace())? {
+            let sectors = self.sectors(addresses);
+            let mut spares = Spares::new(listed.gaps(&sectors), GFP_KERNEL)?;
+
+            listed.insert(&sectors, tag, &mut spares)?;
+        }
         // Sectors that were repaired since the `sync` are still in the list. Skip them: that is no
         // new report. `repaired` keeps them while the bus lock is held.
-        for addresses in &bus.badranges(self.namespace())? {
-            let mut rest = self.sectors(addresses);
+        let mut at = 0;
 
+        while let Some((mut rest, _)) = listed.next(at) {
+            at = rest.end;
             // libnvdimm adds them to the region's list, but here the driver has hidden them.
             if !self.region().has_commands() {
-                bus.set_badblocks(addresses);
+                bus.set_badblocks(&self.addresses(&rest));
             }
             // A report with the same start as an entry replaces its length (`badrange_add`), so
             // that the list may have lost what follows.
-            self.set_pending_from(rest.end);
+            self.set_pending_from(at);
             while !rest.is_empty() {
                 let gap = self.state.lock().split_unknown(&mut rest);
-                let tag = Tag {
-                    origin: Origin::Log,
-                    pending: false,
-                };
 
                 if !gap.is_empty() {
                     match self.add(&gap, tag, GFP_KERNEL) {
@@ -130,6 +141,8 @@ impl BadSectors<'_> {
             self.set_pending_from(sectors.end);
             at = sectors.end;
         }
+        // A report that comes later is in no entry, or in its own.
+        let has_pending = self.state.lock().bad.has_pending();
         let cut = bus.cut_badranges(|entry| {
             let sectors = self.sectors(&self.in_namespace(entry)?);
             let cut = repaired.first_pending(&sectors);
@@ -141,7 +154,9 @@ impl BadSectors<'_> {
                     bus.set_badblocks(&self.addresses(&sectors));
                     self.state.lock().unread = true;
                 }
-                self.note_known(&bus, &sectors);
+                if has_pending {
+                    self.note_known(&bus, &sectors);
+                }
             }
             cut.map(|cut| self.addresses(&cut))
         });

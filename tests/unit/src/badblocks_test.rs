@@ -733,6 +733,53 @@ fn check_once(has_commands: bool, test: impl Fn(&'static Region) + Send + Sync +
 }
 
 #[test]
+fn reports_of_neighbours_add_no_entries_of_all_that_is_bad() {
+    let setup = Setup::new(Mode::Fsdax, true);
+
+    shuttle::check_random(
+        move || {
+            fail_one_in(0);
+            let region = leak(Region::at(REGION, true));
+            let scope = leak(Scope::new());
+            let worker = thread::spawn(|| scope.run_works());
+            let world = ManuallyDrop::new(World::bind(setup, region, scope, None));
+
+            for page in 1..setup.pages {
+                let page = addresses(&(page * PAGE..(page + 1) * PAGE));
+                // Both are called for each machine check, in either order.
+                let by_notifier = || {
+                    world
+                        .badblocks
+                        .memory_error(page.clone(), Source::MachineCheck)
+                };
+                let by_nfit = || {
+                    region.report(page.clone());
+                    region.populate();
+                    world.badblocks.read_badrange();
+                };
+
+                match thread_rng().gen() {
+                    true => (by_notifier(), by_nfit()),
+                    false => (by_nfit(), by_notifier()),
+                };
+            }
+            drop(ManuallyDrop::into_inner(world));
+            scope.close();
+            worker.join().expect("no thread panics");
+            // Each may be there twice: the notifier's report is added unless the list has it.
+            let list = region.list();
+            let sectors: u64 = list
+                .iter()
+                .map(|entry| (entry.end - entry.start) / 512)
+                .sum();
+
+            assert!(sectors <= 2 * (setup.pages - 1) * PAGE, "{list:?}");
+        },
+        crate::interleavings(INTERLEAVINGS),
+    );
+}
+
+#[test]
 fn what_the_btt_has_cleared_behind_the_end_of_a_full_table_stays_good() {
     let setup = Setup::new(Mode::Sector, true);
 
