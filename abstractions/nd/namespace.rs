@@ -158,7 +158,7 @@ impl<'a> Namespace<'a, '_> {
         Ok(InfoAccess {
             dev,
             ndns: self.as_raw(),
-            start: *self.range().start(),
+            range: self.range(),
             _namespace: PhantomData,
         })
     }
@@ -172,8 +172,8 @@ impl<'a> Namespace<'a, '_> {
 pub(crate) struct InfoAccess<'a> {
     pub(super) dev: *mut kernel::bindings::device,
     pub(super) ndns: *mut bindings::nd_namespace_common,
-    /// The physical address of the namespace.
-    start: u64,
+    /// The physical addresses of the namespace.
+    range: RangeInclusive<u64>,
     _namespace: PhantomData<&'a ()>,
 }
 
@@ -211,7 +211,7 @@ impl InfoAccess<'_> {
 
     /// Returns the physical address where libnvdimm looks for an info block.
     pub(crate) fn address(&self) -> u64 {
-        self.start.saturating_add(u64::from(self.offset()))
+        self.range.start().saturating_add(u64::from(self.offset()))
     }
 
     /// Returns whether libnvdimm can read the memory there. [`ENOMEM`].
@@ -285,8 +285,20 @@ impl InfoAccess<'_> {
         if data_offset < INFO_BLOCK_END {
             return Err(EINVAL);
         }
+        let layout = Layout::from_raw(pgmap);
+        let pages = layout.range();
+
+        // libnvdimm subtracts the padding from the size without a check for overflow
+        // (`nd_pfn_validate`, 7.2, 7.3). Otherwise it has checked that the data, and the memmap in
+        // front of it, are inside of `pages`.
+        if pages.is_empty()
+            || pages.start() < this.range.start()
+            || pages.end() > this.range.end()
+        {
+            return Err(EINVAL);
+        }
         drop(ManuallyDrop::into_inner(this));
-        Ok((Layout::from_raw(pgmap), data_offset))
+        Ok((layout, data_offset))
     }
 }
 
