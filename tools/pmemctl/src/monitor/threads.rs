@@ -8,7 +8,7 @@ use crate::monitor::search::{PendingSearch, QuickSearch, search};
 use crate::monitor::{Event, SearchState, Targets};
 use crate::sysfs::Host;
 use anyhow::Result;
-use std::io::Write;
+use std::io::{self, Write};
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, mpsc};
 use std::thread;
@@ -35,8 +35,7 @@ impl Threads {
         let (found, answers) = mpsc::channel();
         let (note, notes) = mpsc::channel();
         let (searches, to_search) = mpsc::channel();
-        let (woken, wake) = UnixStream::pair()?;
-        woken.set_nonblocking(true)?;
+        let (woken, wake) = wake_pair()?;
         let reports = KernelReports::default();
 
         let searcher = || -> Result<Searcher> {
@@ -62,6 +61,15 @@ impl Threads {
             wake: handled,
         })
     }
+}
+
+/// Returns the two ends of a socket, to wake who reads the first one by a write to the second one. A write does not wait for
+/// the reader, which may be the one who writes: a full socket wakes it as well.
+pub(super) fn wake_pair() -> io::Result<(UnixStream, UnixStream)> {
+    let (woken, wake) = UnixStream::pair()?;
+    woken.set_nonblocking(true)?;
+    wake.set_nonblocking(true)?;
+    Ok((woken, wake))
 }
 
 /// A thread that searches for owners.
@@ -140,5 +148,22 @@ fn listen(
     // Without it, files are searched for.
     if let Err(error) = kernel_reports::listen(host, reports, &mut note) {
         note("all mounts".into(), error.to_string());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::monitor::Handled;
+    use std::io::Read;
+
+    #[test]
+    fn any_number_of_receipts_is_dropped_without_a_reader() {
+        let (mut woken, wake) = wake_pair().unwrap();
+        let wake = Arc::new(wake);
+        for _ in 0..100_000 {
+            drop(Handled(wake.clone()));
+        }
+        assert!(woken.read(&mut [0; 64]).unwrap() > 0);
     }
 }
