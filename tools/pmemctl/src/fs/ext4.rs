@@ -339,21 +339,26 @@ impl Debugfs<'_> {
         Ok(answers.iter().filter_map(one).collect())
     }
 
-    /// Searches `left` in all inodes that have a name and can be read.
-    fn search(&self, left: &mut Spans, size: u64) -> Result<Vec<OwnedExtent>> {
+    /// Searches `left` in all inodes, of which there are `count`, that have a name and can be read.
+    fn search(&self, left: &mut Spans, size: u64, count: u64) -> Result<Vec<OwnedExtent>> {
         let mut found = Vec::new();
         let mut walk = Walk::from(ROOT);
-        let mut inodes = vec![ROOT];
+        // Each once: a corrupt directory may have any number of entries, also in the same blocks.
+        let mut inodes = BTreeSet::from([ROOT]);
         let mut more = true;
         while more && !left.is_empty() {
             more = walk.step(
                 |folders, see| self.list(folders, see),
-                |entry, _| inodes.push(entry.inode),
+                |entry, _| {
+                    if entry.inode <= count {
+                        inodes.insert(entry.inode);
+                    }
+                },
             )?;
-            for some in inodes.chunks(NUMBERS) {
+            let seen = Vec::from_iter(std::mem::take(&mut inodes));
+            for some in seen.chunks(NUMBERS) {
                 found.extend(take(left, &self.extents(some)?, size));
             }
-            inodes.clear();
         }
         Ok(found)
     }
@@ -570,7 +575,8 @@ pub fn owners(node: &str, spans: &Spans, all_links: bool) -> Result<OwnersFound>
                 "or a file whose inode is on a bad block as well ({})",
                 output.error.trim()
             ));
-            found.extend(debugfs.search(&mut left, size)?);
+            let count = header.number("Inode count")?;
+            found.extend(debugfs.search(&mut left, size, count)?);
             break;
         }
         let inodes: BTreeSet<u64> = owners.values().copied().collect();

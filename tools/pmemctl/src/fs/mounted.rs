@@ -457,7 +457,6 @@ impl FileSystem {
             if search.is_done(all_links) {
                 return Ok(());
             }
-            search.leases.refresh();
             let skipped = |error: &io::Error| {
                 progress.skipped(&self.directory.join(&*folder), error);
             };
@@ -479,6 +478,7 @@ impl FileSystem {
             };
             for entry in entries {
                 ensure!(tree.is_mounted()?, "{}", self.gone());
+                search.leases.refresh();
                 let entry = match entry {
                     Ok(entry) => entry,
                     Err(error) => {

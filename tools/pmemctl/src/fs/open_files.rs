@@ -299,23 +299,21 @@ fn real_uid(status: &str) -> Option<u32> {
 }
 
 fn user<'a>(file: &'a mut OpenFile, host: &Host, pid: u32) -> &'a mut FileUse {
-    let at = match file.by.iter().position(|one| one.process.pid == pid) {
-        Some(at) => at,
-        None => {
-            file.by.push(FileUse {
-                process: Process {
-                    pid,
-                    command: printable(
-                        sysfs::line(host.path(format!("proc/{pid}/comm"))).unwrap_or_default(),
-                    ),
-                },
-                open: false,
-                mapped: Vec::new(),
-            });
-            file.by.len() - 1
-        }
-    };
-    &mut file.by[at]
+    // One process is read after another.
+    if file.by.last().is_none_or(|last| last.process.pid != pid) {
+        file.by.push(FileUse {
+            process: Process {
+                pid,
+                command: printable(
+                    sysfs::line(host.path(format!("proc/{pid}/comm"))).unwrap_or_default(),
+                ),
+            },
+            open: false,
+            mapped: Vec::new(),
+        });
+    }
+    let last = file.by.len() - 1;
+    &mut file.by[last]
 }
 
 #[cfg(test)]

@@ -12,7 +12,8 @@ use crate::ranges::Ranges;
 use abstractions::extents::XfsGeometry;
 use anyhow::{Context, Result, ensure};
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{self, BufRead};
+use std::fs::File;
+use std::io::{self, BufRead, Seek, SeekFrom};
 use std::ops::Range;
 
 const PACKAGE: &str = "xfsprogs";
@@ -82,6 +83,11 @@ impl Geometry {
             ],
             start..start.saturating_add(number("logblocks")?),
         )
+    }
+
+    /// Returns whether a device of `size` bytes has room for the groups.
+    fn fits(&self, size: u64) -> bool {
+        self.groups <= size.div_ceil(self.group)
     }
 
     /// The number of bits of a block number within the group.
@@ -488,6 +494,13 @@ impl<'a> Database<'a> {
         let geometry = Geometry::parse(&text)?;
         if geometry.log.is_none() {
             return Ok(Err("its log is on another device: mount it".to_owned()));
+        }
+        let size = File::open(node)?.seek(SeekFrom::End(0))?;
+        if !geometry.fits(size) {
+            return Ok(Err(format!(
+                "its superblock has {} allocation groups, for which there is no room: run xfs_repair",
+                geometry.groups
+            )));
         }
         Ok(match log_refusal(node)? {
             Some(reason) => Err(reason),
@@ -908,6 +921,13 @@ mod tests {
         }
         let elsewhere = Geometry::parse(&SUPERBLOCK.replace("65543", "0")).unwrap();
         assert_eq!(elsewhere.log, None);
+    }
+
+    #[test]
+    fn groups_fit_if_the_last_one_begins_on_the_device() {
+        let geometry = geometry();
+        assert!(geometry.fits(4 * GROUP) && geometry.fits(3 * GROUP + 1));
+        assert!(!geometry.fits(3 * GROUP));
     }
 
     #[test]
