@@ -473,13 +473,14 @@ pub fn quarantine(host: &Host, request: &Request) -> Result<Report> {
         .and_then(|()| unlocked.fill(request, &stop, || Ok(place.free(&bad)?.is_empty())));
     // The file keeps bad blocks only, even if that failed.
     let trimmed = unlocked.trim(&bad).and_then(|()| file.lock(&unlocked));
-    report.stopped = filled.with_context(|| report.file.clone())?;
+    // First: it says what to do if both have failed.
     trimmed.with_context(|| {
         format!(
             "{}: blocks could not be given back; run the command again",
             report.file
         )
     })?;
+    report.stopped = filled.with_context(|| report.file.clone())?;
     // The owner of the directory can remove a file that is not yet immutable.
     ensure!(
         place.leads_to(&request.name, &file)?,
