@@ -27,7 +27,7 @@ capabilities() {
 }
 
 [ "$DRIVER" = rust_pmem ] || skip_all "nd_pmem has no errors/list"
-need filefrag jq cmp wipefs setfattr getfattr
+need filefrag jq cmp wipefs setfattr getfattr sfdisk
 load_driver
 disk=$(disk_of "$(nfit_ns)")
 list=$(errors_list_of "$(nfit_ns)")
@@ -35,7 +35,7 @@ size=$(blockdev --getsize64 "/dev/$disk")
 file=$MNT/file
 # cap_net_raw+ep (linux/capability.h).
 program=0x0100000200200000000000000000000000000000
-plan 23
+plan 26
 
 make_fs ext4 "$disk"
 mkdir -p "$MNT"
@@ -109,3 +109,21 @@ check "the reason is said" grep -q 'extended attributes are in a bad block' /tmp
 is "the attributes are still listed" "$(cat "$list")" "$((block * 4096)) 4096 user"
 echo "drop 0 $size" >"$list"
 is "without that error, it is good" "$(repair_file)" '0 '
+
+# ---- a partition that does not begin at a page: pages of the file are in two pages of the memory each ----
+
+umount "$MNT"
+echo 0 >"/sys/block/$disk/errors/overwrite_heals"
+printf 'start=63\n' | sfdisk -q "/dev/$disk"
+make_fs ext4 "${disk}p1"
+mount "/dev/${disk}p1" "$MNT"
+file=$MNT/file
+cp /tmp/right "$file"
+sync
+cat "$file" >/dev/null
+page=$((63 * 512 + $(disk_offset_of "$file" 40960)))
+echo "add $page 4096" >"$list"
+check "the page cache has the pages around one that is listed" cmp "$file" /tmp/right
+repair_file --trust-list >/dev/null
+is "they can't be written" "$(jq -r '[.pieces[].result] | unique | join(" ")' /tmp/repair.json)" failed
+check "the page cache has them again" cmp "$file" /tmp/right

@@ -97,10 +97,18 @@ impl Job {
     /// Writes the planned ranges. Returns why it stopped before the last one.
     pub(super) fn write_all(&self, pieces: &mut [RepairRange]) -> Option<String> {
         let mut stopped = None;
+        let mut only_cached = false;
         let planned = |piece: &&mut RepairRange| piece.result == Outcome::Planned;
-        for piece in pieces.iter_mut().filter(planned) {
+        let mut order: Vec<_> = pieces.iter_mut().filter(planned).collect();
+        // The write of a range drops large folios, with what only they have of another range.
+        order.sort_by_key(|piece| !piece.is_cached);
+        for piece in order {
             if stopped.is_some() {
                 piece.failed("not tried");
+                continue;
+            }
+            if only_cached && !piece.is_cached {
+                piece.failed("not tried: it might drop what only the page cache has of a range that could not be written");
                 continue;
             }
             match self.write(piece) {
@@ -113,6 +121,7 @@ impl Job {
                     stopped = Some(format!("{error:#}"));
                 }
             }
+            only_cached |= piece.is_cached && piece.result == Outcome::Failed;
         }
         stopped
     }
@@ -147,17 +156,12 @@ impl Job {
         let contents = self.contents(piece)?;
         piece.set_counts(&contents);
         let Contents {
-            mut buffer,
-            mut cached,
-            ..
+            mut buffer, cached, ..
         } = contents;
         // The disk repairs whole pages of memory: none may be written in two parts.
-        if piece
+        let at_once = piece
             .disk_offset
-            .is_some_and(|at| (at ^ piece.file_offset) % PAGE != 0)
-        {
-            cached = Ranges::default();
-        }
+            .is_some_and(|at| (at ^ piece.file_offset) % PAGE != 0);
         let target = &self.target;
         // Block signals between the check and the write.
         let _whole = BlockedSignals::new()?;
@@ -170,7 +174,7 @@ impl Job {
         };
         let written = match piece.shared {
             true => target.replace(piece, buffer.bytes()),
-            false => target.write(piece, &mut buffer, &cached),
+            false => target.write(piece, &mut buffer, &cached, at_once),
         };
         let restored = match extends {
             true => target.restore_size(&behind),

@@ -112,6 +112,9 @@ pub struct RepairRange {
     /// Bad bytes of it, in the file.
     #[serde(skip)]
     ranges: Vec<Range<u64>>,
+    /// The page cache has some of it, and may be all that does.
+    #[serde(skip)]
+    is_cached: bool,
 }
 
 impl RepairRange {
@@ -135,12 +138,14 @@ impl RepairRange {
             physical: listed.physical,
             flags: 0,
             ranges: Vec::new(),
+            is_cached: false,
         }
     }
 
     fn set_counts(&mut self, contents: &Contents) {
         self.replaced = contents.replaced;
         self.kept = contents.kept;
+        self.is_cached = !contents.cached.is_empty();
     }
 
     fn failed(&mut self, reason: impl ToString) {

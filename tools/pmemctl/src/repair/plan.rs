@@ -108,6 +108,7 @@ fn ranges_of(extent: &Extent, requested: &[Range<u64>], places: &Places<'_>) -> 
                 physical,
                 flags: extent.flags,
                 ranges,
+                is_cached: false,
             });
             start = end;
         }

@@ -278,12 +278,13 @@ impl Target {
     }
 
     /// Writes a range past the page cache, which drops its pages there first. What only the page cache may have is written
-    /// through it, so that it is still there if the write fails.
+    /// through it, so that it is still there if the write fails; with `at_once`, if the write of all has failed.
     pub(super) fn write(
         &self,
         piece: &RepairRange,
         buffer: &mut DirectBuffer,
         cached: &Ranges,
+        at_once: bool,
     ) -> io::Result<()> {
         let mut write = |ranges: &Ranges| {
             ranges.iter().try_for_each(|range| {
@@ -291,6 +292,12 @@ impl Target {
                 self.file.write_all_at(bytes, range.start)
             })
         };
+        if at_once {
+            self.direct(true)?;
+            return write(&[piece.range()].into_iter().collect()).inspect_err(|_| {
+                let _ = self.direct(false).and_then(|()| write(cached));
+            });
+        }
         self.direct(false)?;
         write(cached)?;
         self.direct(true)?;
