@@ -291,9 +291,7 @@ impl InfoAccess<'_> {
         // libnvdimm subtracts the padding from the size without a check for overflow
         // (`nd_pfn_validate`, 7.2, 7.3). Otherwise it has checked that the data, and the memmap in
         // front of it, are inside of `pages`.
-        if pages.is_empty()
-            || pages.start() < this.range.start()
-            || pages.end() > this.range.end()
+        if pages.is_empty() || pages.start() < this.range.start() || pages.end() > this.range.end()
         {
             return Err(EINVAL);
         }
