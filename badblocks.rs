@@ -290,11 +290,15 @@ impl<'bound> BadSectors<'bound> {
     #[inline(never)]
     pub(crate) fn add(&self, sectors: &Range<u64>, tag: Tag, flags: Flags) -> Result {
         let mut gaps = self.state.lock().bad.gaps(sectors);
+        let splits = match tag.pending {
+            true => RangeSet::PART_SPARES,
+            false => 0,
+        };
 
         loop {
             // Declared before `guard`: spares that are left are freed after the lock is released,
             // because that may sleep.
-            let mut own = Spares::new(gaps.saturating_add(RangeSet::PART_SPARES), flags);
+            let mut own = Spares::new(gaps.saturating_add(splits), flags);
             let mut guard = self.state.lock();
             let state = &mut *guard;
 

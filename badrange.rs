@@ -141,7 +141,7 @@ impl BadSectors<'_> {
             self.set_pending_from(sectors.end);
             at = sectors.end;
         }
-        // A report that comes later is in no entry, or in its own.
+        // A report that comes during the walk gets an entry of its own: entries may overlap.
         let has_pending = self.state.lock().bad.has_pending();
         let cut = bus.cut_badranges(|entry| {
             let sectors = self.sectors(&self.in_namespace(entry)?);

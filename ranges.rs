@@ -398,12 +398,11 @@ impl RangeSet {
     /// what it has looked at from `rest`. Returns the first pending one, behind which it does not look.
     #[inline(never)]
     pub(crate) fn take_pending(&self, rest: &mut Range<u64>) -> Option<Range<u64>> {
+        if !self.has_pending() {
+            rest.start = rest.end;
+        }
         for _ in 0..STEPS {
-            let found = match self.has_pending() {
-                true => self.overlap(rest),
-                false => None,
-            };
-            let Some((found, tag)) = found else {
+            let Some((found, tag)) = self.overlap(rest) else {
                 rest.start = rest.end;
                 break;
             };

@@ -34,6 +34,6 @@ info_block_save /tmp/block
 start=$(((4 << 20) + (512 << 10)))
 try_block "68M of padding in front" 76 00004004
 try_block "126M of padding behind" 80 0000e007
-# In front of its end, so that nothing is left.
+# As much as the namespace has: libnvdimm itself rejects it.
 try_block "64M of padding in front" 76 00000004
 info_block_restore /tmp/block

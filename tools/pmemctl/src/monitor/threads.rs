@@ -65,7 +65,7 @@ impl Threads {
 
 /// Returns the two ends of a socket, to wake who reads the first one by a write to the second one. A write does not wait for
 /// the reader, which may be the one who writes: a full socket wakes it as well.
-pub(super) fn wake_pair() -> io::Result<(UnixStream, UnixStream)> {
+fn wake_pair() -> io::Result<(UnixStream, UnixStream)> {
     let (woken, wake) = UnixStream::pair()?;
     woken.set_nonblocking(true)?;
     wake.set_nonblocking(true)?;
