@@ -24,7 +24,7 @@ try_block() {
 }
 
 need xxd od
-plan 12
+plan 16
 provide size=$((128 << 20)) nr_regions=2 pages=1
 make_fsdax "$NAMESPACE" dev >/dev/null
 provider_cleanup
@@ -34,6 +34,8 @@ info_block_save /tmp/block
 start=$(((4 << 20) + (512 << 10)))
 try_block "68M of padding in front" 76 00004004
 try_block "126M of padding behind" 80 0000e007
+# Its end wraps around.
+try_block "4G - 2M of padding behind" 80 0000e0ff
 # As much as the namespace has: libnvdimm itself rejects it.
 try_block "64M of padding in front" 76 00000004
 info_block_restore /tmp/block
