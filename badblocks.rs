@@ -290,15 +290,10 @@ impl<'bound> BadSectors<'bound> {
     #[inline(never)]
     pub(crate) fn add(&self, sectors: &Range<u64>, tag: Tag, flags: Flags) -> Result {
         let mut gaps = self.state.lock().bad.gaps(sectors);
-        let splits = match tag.pending {
-            true => RangeSet::PART_SPARES,
-            false => 0,
-        };
-
         loop {
             // Declared before `guard`: spares that are left are freed after the lock is released,
             // because that may sleep.
-            let mut own = Spares::new(gaps.saturating_add(splits), flags);
+            let mut own = Spares::new(gaps, flags);
             let mut guard = self.state.lock();
             let state = &mut *guard;
 
@@ -319,13 +314,6 @@ impl<'bound> BadSectors<'bound> {
                     state.spares = kept;
                     result?;
                 }
-            }
-            if tag.pending {
-                // The spares that are kept are for reports.
-                let mut none = Spares::none();
-                let spares = own.as_mut().unwrap_or(&mut none);
-
-                state.bad.set_part_pending(sectors, spares);
             }
             state.unannounced |= gaps > 0;
             return Ok(());
@@ -351,7 +339,7 @@ impl<'bound> BadSectors<'bound> {
                 } else {
                     old.origin
                 },
-                ..old
+                pending: old.pending || tag.pending,
             });
         // A report from the badrange list may be older than the repair, and does not make it fail.
         if tag.origin != Origin::Log && state.is_under_repair(sectors) {
@@ -679,15 +667,10 @@ impl<'bound> Badblocks<'bound> {
         Arc::new(Self { work, set }, GFP_KERNEL).map_err(|_| ENOMEM)
     }
 
-    /// Adds the bus's badranges `before` a BTT was attached. Nobody else may change the bad blocks
-    /// yet. [`ENOMEM`].
-    pub(crate) fn add_attached(&self, before: &[Range<u64>]) -> Result {
-        self.set.add_attached(before)
-    }
-
-    /// Reads the bus's badrange list. [`ENOMEM`]; what a BTT has cleared may be bad again then,
-    /// until it is written.
-    pub(crate) fn fill(&self) -> Result {
+    /// Reads the bus's badrange list. `before` is what the list had before a BTT was attached.
+    /// [`ENOMEM`]; what a BTT has cleared may be bad again then, until it is written.
+    pub(crate) fn fill(&self, before: &[Range<u64>]) -> Result {
+        self.set.add_attached(before)?;
         self.set.read_badrange()?;
         // The driver core sends a uevent at the end of a probe.
         self.set.state.lock().unannounced = false;

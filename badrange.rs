@@ -61,24 +61,15 @@ impl BadSectors<'_> {
         // It is set with the bus lock held, or by a failure.
         self.state.lock().unread = false;
 
-        let tag = Tag {
-            origin: Origin::Log,
-            pending: false,
-        };
         let mut listed = RangeSet::new();
 
-        // Entries may touch and overlap, and are in any order.
-        for addresses in &bus.badranges(self.namespace())? {
-            let sectors = self.sectors(addresses);
-            let mut spares = Spares::new(listed.gaps(&sectors), GFP_KERNEL)?;
+        self.merge(&bus.badranges(self.namespace())?, &mut listed)?;
 
-            listed.insert(&sectors, tag, &mut spares)?;
-        }
         // Sectors that were repaired since the `sync` are still in the list. Skip them: that is no
         // new report. `repaired` keeps them while the bus lock is held.
         let mut at = 0;
 
-        while let Some((mut rest, _)) = listed.next(at) {
+        while let Some((mut rest, tag)) = listed.next(at) {
             at = rest.end;
             // libnvdimm adds them to the region's list, but here the driver has hidden them.
             if !self.region().has_commands() {
@@ -98,6 +89,24 @@ impl BadSectors<'_> {
                     }
                 }
             }
+        }
+        Ok(())
+    }
+
+    /// Adds the sectors of entries of the badrange list, which may overlap and are in any order, to
+    /// `set`. [`ENOMEM`]. Sleeps.
+    #[inline(never)]
+    fn merge(&self, badranges: &[Range<u64>], set: &mut RangeSet) -> Result {
+        let tag = Tag {
+            origin: Origin::Log,
+            pending: false,
+        };
+
+        for addresses in badranges {
+            let sectors = self.sectors(addresses);
+            let mut spares = Spares::new(set.gaps(&sectors), GFP_KERNEL)?;
+
+            set.insert(&sectors, tag, &mut spares)?;
         }
         Ok(())
     }
@@ -141,22 +150,15 @@ impl BadSectors<'_> {
             self.set_pending_from(sectors.end);
             at = sectors.end;
         }
-        // A report that comes during the walk gets an entry of its own: entries may overlap.
-        let has_pending = self.state.lock().bad.has_pending();
         let cut = bus.cut_badranges(|entry| {
             let sectors = self.sectors(&self.in_namespace(entry)?);
             let cut = repaired.first_pending(&sectors);
 
-            if cut.is_none() {
-                // The platform has reported a sector again since the bus's command cleared it:
-                // perhaps before the repair ended, so that it was bad still when the list was read.
-                if repaired.first(&sectors).is_some() {
-                    bus.set_badblocks(&self.addresses(&sectors));
-                    self.state.lock().unread = true;
-                }
-                if has_pending {
-                    self.note_known(&bus, &sectors);
-                }
+            // The platform has reported a sector again since the bus's command cleared it: perhaps
+            // before the repair ended, so that it was bad still when the list was read.
+            if cut.is_none() && repaired.first(&sectors).is_some() {
+                bus.set_badblocks(&self.addresses(&sectors));
+                self.state.lock().unread = true;
             }
             cut.map(|cut| self.addresses(&cut))
         });
@@ -175,30 +177,33 @@ impl BadSectors<'_> {
         added.and(cut)
     }
 
-    /// Notes that the badrange list has an entry of `sectors`.
-    fn note_known(&self, bus: &BusToChange<'_>, sectors: &Range<u64>) {
-        let mut rest = sectors.clone();
-
-        while let Some(bad) = self.next_pending(&mut rest) {
-            if bad.start >= sectors.start && bad.end <= sectors.end {
-                self.note_added(bus, &bad);
-            }
-        }
-    }
-
-    /// Adds the pending ranges to the badrange list. [`ENOMEM`].
+    /// Adds those sectors of the pending ranges to the badrange list that it does not have.
+    /// [`ENOMEM`].
     fn add_pending(&self, bus: &BusToChange<'_>) -> Result {
+        if !self.state.lock().bad.has_pending() {
+            return Ok(());
+        }
+        let mut listed = RangeSet::new();
         let mut rest = 0..u64::MAX;
 
+        self.merge(&bus.badranges(self.namespace())?, &mut listed)?;
         while let Some(bad) = self.next_pending(&mut rest) {
-            let addresses = self.addresses(&bad);
-
-            if !self.adds_later() {
-                bus.add_badrange(&addresses)?;
-                self.note_added(bus, &bad);
-            } else if !bus.set_badblocks(&addresses) {
-                break;
+            if self.adds_later() && listed.gaps(&bad) > 0 {
+                if !bus.set_badblocks(&self.addresses(&bad)) {
+                    break;
+                }
+                continue;
             }
+            let mut missing = bad.clone();
+
+            while !missing.is_empty() {
+                let gap = listed.split_gap(&mut missing);
+
+                if !gap.is_empty() {
+                    bus.add_badrange(&self.addresses(&gap))?;
+                }
+            }
+            self.note_added(bus, &bad);
         }
         Ok(())
     }
@@ -310,19 +315,15 @@ impl BadSectors<'_> {
         if self.table_entries(before) >= BadblocksTable::CAPACITY {
             return Ok(());
         }
-        let tag = Tag {
-            origin: Origin::Log,
-            pending: false,
-        };
+        let mut listed = RangeSet::new();
 
-        for addresses in before {
-            let sectors = self.sectors(addresses);
-            // Nobody else changes the set yet.
-            let gaps = self.state.lock().bad.gaps(&sectors);
-            let mut own = Spares::new(gaps, GFP_KERNEL)?;
+        self.merge(before, &mut listed)?;
 
-            self.state.lock().bad.insert(&sectors, tag, &mut own)?;
-        }
+        let mut guard = self.state.lock();
+        let state = &mut *guard;
+
+        // All but reports that came meanwhile: each range has its node.
+        state.bad.append(listed, &mut state.spares);
         Ok(())
     }
 

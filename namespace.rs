@@ -156,11 +156,9 @@ impl<'bound> BoundNamespace<'bound> {
         // On failure it is detached before the bad blocks are dropped, as in `Self`.
         let btt = btt;
 
-        badblocks.add_attached(&before)?;
-
         let memory_errors = memory_errors::Listener::new(badblocks.clone(), scope)?;
 
-        badblocks.fill()?;
+        badblocks.fill(&before)?;
 
         let control = Control::new(badblocks.clone(), None)?;
 
@@ -198,7 +196,7 @@ impl<'bound> BoundNamespace<'bound> {
         // First: nobody else keeps an error that is reported while the list is read.
         let memory_errors = memory_errors::Listener::new(badblocks.clone(), scope)?;
 
-        badblocks.fill()?;
+        badblocks.fill(&[])?;
         ensure_memmap_is_good(dev, &mapping, &badblocks)?;
         let failures = Failures::new(badblocks.clone(), link.clone());
         let memory = mapping.map(dev, claim, failures, scope)?;

@@ -147,11 +147,6 @@ pub(crate) struct RangeSet {
 }
 
 impl RangeSet {
-    /// Spares to give a part of a range another tag: for that part, and for what is behind it.
-    const SPLIT_SPARES: usize = 2;
-    /// Spares for all ranges that [`Self::set_part_pending`] splits: at both ends.
-    pub(crate) const PART_SPARES: usize = 2 * Self::SPLIT_SPARES;
-
     pub(crate) fn new() -> Self {
         Self {
             tree: RBTree::new(),
@@ -355,30 +350,6 @@ impl RangeSet {
         });
     }
 
-    /// Marks those of `sectors` that are in the set as pending, and not the rest of their ranges as
-    /// far as there are [`Self::SPLIT_SPARES`] for each range that is split.
-    #[inline(never)]
-    pub(crate) fn set_part_pending(&mut self, sectors: &Range<u64>, spares: &mut Spares) {
-        let mut at = sectors.start;
-
-        while let Some((found, tag)) = self.overlap(&(at..sectors.end)) {
-            let part = found.start.max(sectors.start)..found.end.min(sectors.end);
-
-            at = found.end;
-            if tag.pending || part == found || spares.len() < Self::SPLIT_SPARES {
-                continue;
-            }
-            // They don't fail with these spares.
-            if self.remove(&part, spares).is_ok() {
-                let pending = Tag {
-                    pending: true,
-                    ..tag
-                };
-                let _ = self.insert(&part, pending, spares);
-            }
-        }
-        self.set_pending(sectors, spares);
-    }
     /// Returns the first pending range that overlaps `sectors`.
     #[inline(never)]
     pub(crate) fn first_pending(&self, sectors: &Range<u64>) -> Option<Range<u64>> {

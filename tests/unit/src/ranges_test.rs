@@ -30,8 +30,6 @@ enum Change {
     Insert(Range<u64>, Tag, usize),
     Remove(Range<u64>, usize),
     SetPending(Range<u64>),
-    /// With nodes to split ranges, or without.
-    SetPartPending(Range<u64>, bool),
     /// Pending tags are no longer pending, as after a change of the badrange list.
     Done(Range<u64>),
 }
@@ -56,7 +54,6 @@ fn change() -> impl Strategy<Value = Change> {
         4 => (sectors(), tag(), spares()).prop_map(|(sectors, tag, spares)| Change::Insert(sectors, tag, spares)),
         3 => (sectors(), spares()).prop_map(|(sectors, spares)| Change::Remove(sectors, spares)),
         1 => sectors().prop_map(Change::SetPending),
-        1 => (sectors(), any::<bool>()).prop_map(|(sectors, splits)| Change::SetPartPending(sectors, splits)),
         1 => sectors().prop_map(Change::Done),
     ]
 }
@@ -120,16 +117,6 @@ fn make(change: &Change, set: &mut RangeSet, model: &mut Model) {
         }
         Change::SetPending(sectors) => {
             set.set_pending(sectors, &mut spares(0));
-            retag(model, sectors, true);
-        }
-        Change::SetPartPending(sectors, true) => {
-            set.set_part_pending(sectors, &mut spares(RangeSet::PART_SPARES));
-            for sector in slice(model, sectors).iter_mut().flatten() {
-                sector.pending = true;
-            }
-        }
-        Change::SetPartPending(sectors, false) => {
-            set.set_part_pending(sectors, &mut spares(1));
             retag(model, sectors, true);
         }
         Change::Done(sectors) => {
