@@ -38,6 +38,11 @@ are_listed() {
 	}
 }
 
+# has_come PAGE: it was injected, or none comes any more.
+has_come() {
+	[ "$(mce_next)" -gt "$1" ] || [ -e /tmp/mce_over ]
+}
+
 # test_rebind NAMESPACE FIRST COMMAND: binds and unbinds the namespace for as long as the command injects machine checks, the
 # first of them into this page. Those that come before a bind, or during it, are listed for an NVDIMM only: on other memory
 # nobody receives them without a driver.
@@ -59,9 +64,8 @@ test_rebind() {
 		first=0
 		# The next page may have been injected before the bind.
 		[ "$1" = "$nvdimm" ] || first=$(($(mce_next) + 1))
-		[ $((rounds % 4)) != 0 ] || sleep 0.2
-		# So that some come.
-		[ "$1" = "$nvdimm" ] || sleep 0.1
+		# The time between two pages may be longer than that of a round.
+		[ $((rounds % 4)) != 1 ] || wait_for 10 has_come "$first"
 		next=$(mce_next)
 		[ "$next" -le "$first" ] || looked_at=$((looked_at + next - first))
 		[ "$1" != "$nvdimm" ] && [ "$DRIVER" = nd_pmem ] ||
