@@ -75,7 +75,7 @@ impl Operations for Media<'_> {
         retry_if_unmapped(|| self.overwrite(span, Source::Zeroes).1)
     }
 
-    fn recovery_write(&self, offset: u64, to: RecoveryWrite<'_>) -> usize {
+    fn recovery_write(&self, offset: u64, mut to: RecoveryWrite<'_>) -> usize {
         let start = usize::try_from(offset)
             .ok()
             .and_then(|pages| pages.checked_mul(1 << PAGE_SHIFT))
@@ -85,6 +85,6 @@ impl Operations for Media<'_> {
             return 0;
         };
 
-        self.overwrite_slow(span, Source::Program(to)).0
+        self.overwrite_from(span, &mut to)
     }
 }

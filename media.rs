@@ -11,7 +11,6 @@ use crate::{
             FromBio,
             Segments, //
         },
-        dax::RecoveryWrite,
         flag::Flag,
         memory::{
             Memory,
@@ -164,8 +163,6 @@ pub(crate) fn retry_if_unmapped(mut copy: impl FnMut() -> Result) -> Result {
 pub(crate) enum Source<'a> {
     /// The memory of a bio.
     Bio(Segments<'a, FromBio>),
-    /// The memory of a program, for a file system. For [`Media::overwrite_slow`].
-    Program(RecoveryWrite<'a>),
     /// Any number of zeroes.
     Zeroes,
 }
@@ -182,8 +179,6 @@ impl Source<'_> {
                     to.write(&segment)?;
                 }
             }
-            // Not by this way: the kernel's copy does not survive a page that is unmapped.
-            Self::Program(_) => return Err(EFAULT),
             Self::Zeroes => to.zero()?,
         }
         Ok(len)

@@ -10,7 +10,10 @@
 #![forbid(unsafe_code)]
 
 use crate::{
-    abstractions::errno::eopnotsupp,
+    abstractions::{
+        dax::RecoveryWrite,
+        errno::eopnotsupp, //
+    },
     media::{
         Buffers,
         Media,
@@ -30,79 +33,63 @@ impl Media<'_> {
     /// [`Media::overwrite`] of a range with bad blocks.
     #[cold]
     pub(crate) fn overwrite_slow(&self, span: Span, mut from: Source<'_>) -> (usize, Result) {
+        self.write_pages(span, |page| {
+            let mut guard = self.repair.lock();
+            let Buffers { data, readback } = &mut *guard;
+            let bytes = data.get_mut(..page.len()).ok_or(EIO)?;
+
+            from.fill(bytes)?;
+            self.repair_page(page, bytes, readback)
+        })
+    }
+
+    /// Writes bytes of a program to `span`, for a file system, and returns how many.
+    #[cold]
+    pub(crate) fn overwrite_from(&self, span: Span, program: &mut RecoveryWrite<'_>) -> usize {
+        let Ok(mut buffer) = KVec::from_elem(0, PAGE_SIZE, GFP_KERNEL) else {
+            return 0;
+        };
+        let (written, _) = self.write_pages(span, |page| {
+            let bytes = buffer.get_mut(..page.len()).ok_or(EIO)?;
+
+            // It may fault and take long. Other repairs do not wait for it.
+            program.peek(bytes)?;
+            if self.needs_repair(page) {
+                let mut guard = self.repair.lock();
+
+                // A process that maps a bad page loses all of it, so that its other bytes must not
+                // look repaired.
+                if !page.is_whole_pages() && self.badblocks().any_in_pages_of(page) {
+                    return Err(EIO);
+                }
+                self.repair_page(page, bytes, &mut guard.readback)?;
+            } else {
+                // The pages around a bad one.
+                self.memory.write_bytes(page.offset(), bytes)?;
+            }
+            program.skip(page.len());
+            Ok(())
+        });
+
+        written
+    }
+
+    /// Calls `write` for the pages of `span`, of which the first and the last may be parts of one.
+    /// Returns the number of bytes written, and whether these are all: it stops at the first error.
+    fn write_pages(&self, span: Span, mut write: impl FnMut(&Span) -> Result) -> (usize, Result) {
         let mut rest = span;
         let mut written = 0_usize;
-        let mut buffer = KVec::new();
 
         while rest.len() > 0 {
             let page = rest.take_page();
 
-            match self.overwrite_page(page, &mut from, &mut buffer) {
-                Ok(()) => written = written.saturating_add(page.len()),
-                Err(e) => return (written, Err(e)),
+            if let Err(e) = write(&page) {
+                self.find_unmapped(page);
+                return (written, Err(e));
             }
+            written = written.saturating_add(page.len());
         }
         (written, Ok(()))
-    }
-
-    /// Writes the next bytes of `from` to `page`, a page or a part of one, and repairs it if it is
-    /// bad. `buffer` is for bytes of a program. [`EFAULT`], and nothing is written, if `from` has
-    /// fewer bytes.
-    fn overwrite_page(&self, page: Span, from: &mut Source<'_>, buffer: &mut KVec<u8>) -> Result {
-        let len = page.len();
-        // Reading a program's memory may fault and take long. It is copied before the lock is
-        // taken, so that other repairs do not wait for it.
-        let of_program = match from {
-            Source::Program(program) => {
-                if buffer.is_empty() {
-                    *buffer = KVec::from_elem(0, PAGE_SIZE, GFP_KERNEL)?;
-                }
-                let bytes = buffer.get_mut(..len).ok_or(EIO)?;
-
-                program.peek(bytes)?;
-                Some(&*bytes)
-            }
-            _ => None,
-        };
-
-        match of_program {
-            // The pages around a bad one.
-            Some(bytes) if !self.needs_repair(&page) => {
-                self.memory.write_bytes(page.offset(), bytes)
-            }
-            _ => self.repair_page_from(&page, of_program, from),
-        }
-        .inspect_err(|_| self.find_unmapped(page))?;
-        if let Source::Program(program) = from {
-            program.skip(len);
-        }
-        Ok(())
-    }
-
-    /// Stores the bytes `of_program`, or else the next ones of `from`, with other repairs locked
-    /// out.
-    fn repair_page_from(
-        &self,
-        page: &Span,
-        of_program: Option<&[u8]>,
-        from: &mut Source<'_>,
-    ) -> Result {
-        let mut guard = self.repair.lock();
-        let Buffers { data, readback } = &mut *guard;
-        let bytes = match of_program {
-            // A process that maps a bad page loses all of it, so that its other bytes must not look
-            // repaired.
-            Some(_) if !page.is_whole_pages() && self.badblocks().any_in_pages_of(page) => {
-                return Err(EIO);
-            }
-            Some(bytes) => bytes,
-            None => {
-                from.fill(data.get_mut(..page.len()).ok_or(EIO)?)?;
-                &*data
-            }
-        };
-
-        self.repair_page(page, bytes.get(..page.len()).ok_or(EIO)?, readback)
     }
 
     /// Stores `bytes` to `page`, a page or a part of one, and repairs it if it is bad.
@@ -243,12 +230,12 @@ impl Source<'_> {
     /// Copies the next bytes into `buffer`. [`EIO`] if the memory of a bio fails.
     fn fill(&mut self, buffer: &mut [u8]) -> Result {
         match self {
-            Self::Bio(segments) => segments.copy_to(buffer)?,
-            // `overwrite_page` has copied them before it took the lock.
-            Self::Program(_) => (),
+            Self::Bio(segments) => segments.copy_to(buffer),
             // The buffer holds the bytes of an earlier repair.
-            Self::Zeroes => buffer.fill(0),
+            Self::Zeroes => {
+                buffer.fill(0);
+                Ok(())
+            }
         }
-        Ok(())
     }
 }
