@@ -47,23 +47,42 @@ use kernel::{
 /// The directory in debugfs that has the files for injection.
 pub(crate) const INJECT_DIRECTORY: &CStr = <PmemModule as ModuleMetadata>::NAME;
 
+/// The number of slots for positions of readers. Two in one slot that take turns search a long list
+/// from its start.
+const READERS: usize = 32;
+
 /// The errors of a bound namespace, as users see and change them.
 #[pin_data]
 pub(crate) struct Control<'bound> {
     badblocks: Arc<Badblocks<'bound>>,
     /// None in sector mode, where `nd_btt` has the memory.
     media: Option<Arc<Media<'bound>>>,
-    /// Where a read of `errors/list` stopped: the next one likely continues there.
+    /// Where readers of `errors/list` stopped, and likely continue.
     #[pin]
-    last: Mutex<Position>,
+    readers: Mutex<[Position; READERS]>,
 }
 
-/// The start of a line of `errors/list`: its offset in the text, and the sector from which on it
-/// shows the next range.
+/// The start of a line of `errors/list`: its offset in the text that `reader` reads, and the sector
+/// from which on it shows the next range.
 #[derive(Clone, Copy)]
 struct Position {
+    reader: usize,
     text: usize,
     sector: u64,
+}
+
+impl Position {
+    const START: Self = Self {
+        reader: 0,
+        text: 0,
+        sector: 0,
+    };
+
+    /// Returns the index of the reader's slot.
+    fn slot(&self) -> usize {
+        // The constant of `hash_long` (`include/linux/hash.h`).
+        self.reader.wrapping_mul(0x61c8_8646_80b5_83eb) >> (usize::BITS - READERS.ilog2())
+    }
 }
 
 impl<'bound> Control<'bound> {
@@ -77,7 +96,7 @@ impl<'bound> Control<'bound> {
             pin_init!(Self {
                 badblocks,
                 media,
-                last <- new_mutex!(Position { text: 0, sector: 0 }),
+                readers <- new_mutex!([Position::START; READERS]),
             }),
             GFP_KERNEL,
         )
@@ -132,26 +151,22 @@ impl BinAttribute for Control<'_> {
     const NAME: &'static CStr = c"list";
 
     fn read(&self, window: &mut Window<'_>) {
+        let mut line = Position {
+            reader: window.reader(),
+            ..Position::START
+        };
+        let slot = line.slot();
+
         if window.is_first() {
             self.badblocks.refresh();
-            // The list may have changed since it was read last.
-            *self.last.lock() = Position { text: 0, sector: 0 };
+        } else if let Some(last) = self.readers.lock().get(slot) {
+            // Another one may have taken the slot.
+            if last.reader == line.reader && window.begin_at(last.text) {
+                line = *last;
+            }
         }
-        let last = *self.last.lock();
-        let mut at = if window.begin_at(last.text) {
-            last.sector
-        } else {
-            0
-        };
 
-        while !window.is_full() {
-            let line = Position {
-                text: window.offset(),
-                sector: at,
-            };
-            let Some((sectors, origin)) = self.badblocks.next_range(at) else {
-                break;
-            };
+        while let Some((sectors, origin)) = self.badblocks.next_range(line.sector) {
             let Range { start, end } = self.badblocks.addresses(&sectors);
 
             // `Window` never fails: it drops what it has no room for.
@@ -162,11 +177,15 @@ impl BinAttribute for Control<'_> {
                 end.saturating_sub(start),
                 origin.name()
             );
+            // The next read may begin in the middle of this line.
             if window.is_full() {
-                // The next read may begin in the middle of this line.
-                *self.last.lock() = line;
+                break;
             }
-            at = sectors.end;
+            line.text = window.offset();
+            line.sector = sectors.end;
+        }
+        if let Some(last) = self.readers.lock().get_mut(slot) {
+            *last = line;
         }
     }
 

@@ -62,6 +62,7 @@ impl Drop for File {
 ///
 /// The text is written to it from the start, or from an offset that [`Self::begin_at`] accepts.
 pub(crate) struct Window<'a> {
+    reader: usize,
     skip: usize,
     offset: usize,
     to: &'a mut [u8],
@@ -69,14 +70,20 @@ pub(crate) struct Window<'a> {
 }
 
 impl<'a> Window<'a> {
-    /// Creates a read into `to` of the text behind its first `skip` bytes.
-    pub(super) fn new(skip: usize, to: &'a mut [u8]) -> Self {
+    /// Creates a read by `file` into `to` of the text behind its first `skip` bytes.
+    pub(super) fn new(file: *const bindings::file, skip: usize, to: &'a mut [u8]) -> Self {
         Self {
+            reader: file as usize,
             skip,
             offset: 0,
             to,
             len: 0,
         }
+    }
+
+    /// Returns a number of the open file that is not that of another one at the same time.
+    pub(crate) fn reader(&self) -> usize {
+        self.reader
     }
 
     /// Returns the number of bytes that were read.

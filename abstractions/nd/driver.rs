@@ -287,7 +287,7 @@ impl<T: Driver + 'static> Adapter<T> {
     }
 
     extern "C" fn read_callback(
-        _file: *mut kernel::bindings::file,
+        file: *mut kernel::bindings::file,
         kobj: *mut kernel::bindings::kobject,
         _attribute: *const bin_attribute,
         buf: *mut c_char,
@@ -301,7 +301,8 @@ impl<T: Driver + 'static> Adapter<T> {
             buf.write_bytes(0, len);
             core::slice::from_raw_parts_mut(buf, len)
         };
-        let mut window = Window::new(usize::try_from(offset).unwrap_or(usize::MAX), buf);
+        let skip = usize::try_from(offset).unwrap_or(usize::MAX);
+        let mut window = Window::new(file, skip, buf);
 
         attribute.read(&mut window);
         // CAST: At most `len`, which is at most a page.
