@@ -953,7 +953,6 @@ impl Drop for Badblocks<'_> {
 }
 
 /// The condition of pages.
-#[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Condition {
     /// No sector is bad.
     Clean,
