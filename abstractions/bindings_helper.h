@@ -64,6 +64,9 @@ const unsigned long RUST_CONST_HELPER_ARCH_MEMREMAP_PMEM = ARCH_MEMREMAP_PMEM;
 const u64 RUST_CONST_HELPER_CPER_MEM_VALID_PA = CPER_MEM_VALID_PA;
 const u64 RUST_CONST_HELPER_CPER_MEM_VALID_PA_MASK = CPER_MEM_VALID_PA_MASK;
 #endif
+#ifdef CONFIG_X86_64
+const size_t RUST_CONST_HELPER_X86_CAPABILITY_OFFSET = offsetof(struct cpuinfo_x86, x86_capability);
+#endif
 #ifdef CONFIG_ARM64
 /* Signed, because bindgen takes no larger value for a constant than LONG_MAX. */
 const long RUST_CONST_HELPER_VMEMMAP_START = VMEMMAP_START;

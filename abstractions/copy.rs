@@ -143,6 +143,11 @@ pub(super) unsafe fn zero_flushcache(to: NonNull<u8>, len: usize) -> Result {
 /// many bytes that may be read where they are mapped.
 #[inline]
 pub(super) unsafe fn copy_mc(to: NonNull<u8>, from: NonNull<u8>, len: usize) -> Result {
+    #[cfg(CONFIG_X86_64)]
+    if !is_copy_mc_guarded() {
+        // SAFETY: Its requirements are the same.
+        return unsafe { copy_mc_words(to, from, len) };
+    }
     // SAFETY: `# Safety` requires `to` and `from` to have `len` bytes. With concurrent writers to
     // either, the routines, which are in assembly, copy any of the values, as a disk does.
     #[cfg(CONFIG_X86_64)]
@@ -159,6 +164,64 @@ pub(super) unsafe fn copy_mc(to: NonNull<u8>, from: NonNull<u8>, len: usize) -> 
     let left = unsafe {
         kernel::bindings::memcpy(to.as_ptr().cast(), from.as_ptr().cast(), len);
         0
+    };
+    if left != 0 {
+        return Err(EIO);
+    }
+    Ok(())
+}
+
+/// Returns whether `copy_mc_to_kernel` survives memory that fails. On a CPU without fast strings
+/// (ERMS), it is a plain `memcpy`.
+#[inline]
+pub(super) fn is_copy_mc_guarded() -> bool {
+    #[cfg(CONFIG_X86_64)]
+    {
+        const FEATURE: usize = kernel::bindings::X86_FEATURE_ERMS as usize;
+
+        // SAFETY: `x86_capability` is an array with a bit for each feature. The kernel sets it at
+        // boot, and does not change it.
+        let word = unsafe {
+            (&raw const kernel::bindings::boot_cpu_data)
+                .byte_add(bindings::X86_CAPABILITY_OFFSET)
+                .cast::<u32>()
+                .add(FEATURE / 32)
+                .read()
+        };
+
+        word & (1 << (FEATURE % 32)) != 0
+    }
+    #[cfg(not(CONFIG_X86_64))]
+    false
+}
+
+/// [`copy_mc`] by words. Bios that the kernel makes itself may have segments of any length.
+///
+/// # Safety
+///
+/// See [`copy_mc`].
+#[cold]
+#[inline(never)]
+#[cfg(CONFIG_X86_64)]
+unsafe fn copy_mc_words(to: NonNull<u8>, from: NonNull<u8>, len: usize) -> Result {
+    const WORD: usize = size_of::<u64>();
+    let mut left = len / WORD;
+
+    // SAFETY: The loads and stores are to the `len` bytes that may be read and written, as
+    // `# Safety` requires. After a fault, execution continues at label 3, with what is left.
+    unsafe {
+        core::arch::asm!(
+            guarded!("rep movsq"),
+            "movq {tail}, %rcx",
+            guarded!("rep movsb"),
+            "3:",
+            tail = in(reg) len % WORD,
+            fault = const kernel::bindings::EX_TYPE_DEFAULT_MCE_SAFE,
+            inout("rcx") left,
+            inout("rsi") from.as_ptr() => _,
+            inout("rdi") to.as_ptr() => _,
+            options(nostack, att_syntax),
+        )
     };
     if left != 0 {
         return Err(EIO);

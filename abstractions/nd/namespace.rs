@@ -10,6 +10,7 @@ use crate::abstractions::{
     badblocks::BadblocksTable,
     bindings,
     block::DiskName,
+    copy::is_copy_mc_guarded,
     errno::eopnotsupp,
     iomem::Claim,
     memremap::{
@@ -146,9 +147,8 @@ impl<'a> Namespace<'a, '_> {
         to_result(unsafe { bindings::devm_namespace_enable(dev, self.as_raw(), INFO_BLOCK_END) })?;
 
         // libnvdimm reads no listed sector. Where nothing but the driver knows of errors, the
-        // memory tells whether the info block can be read, if the copy survives a machine check
-        // (`Memory::read_bytes`).
-        if cfg!(CONFIG_X86_64) && !self.dev.region().has_commands() {
+        // memory tells whether the info block can be read, if libnvdimm's copy survives that.
+        if is_copy_mc_guarded() && !self.dev.region().has_commands() {
             // SAFETY: By the type invariant it is valid, and its table is initialised while it is
             // enabled.
             unsafe { BadblocksTable::from_raw(&raw mut (*self.nsio()).bb) }
