@@ -12,7 +12,8 @@
 use crate::{
     abstractions::{
         dax::RecoveryWrite,
-        errno::eopnotsupp, //
+        errno::eopnotsupp,
+        memory::READS_SURVIVE_POISON, //
     },
     media::{
         Buffers,
@@ -129,7 +130,7 @@ impl Media<'_> {
         self.memory.restore_pages(at, len)?;
         self.memory.invalidate_caches(at, len)?;
         self.memory.write_bytes(at, bytes)?;
-        if !cleared {
+        if !cleared && READS_SURVIVE_POISON {
             let readback = readback.get_mut(..len).ok_or(EIO)?;
 
             self.read_back(page, readback)?;
@@ -200,7 +201,9 @@ impl Media<'_> {
         let repair = self.badblocks().begin_repair(page)?;
 
         self.memory.restore_pages(page.offset(), page.len())?;
-        self.read_back(page, buffers.readback.get_mut(..page.len()).ok_or(EIO)?)?;
+        if READS_SURVIVE_POISON {
+            self.read_back(page, buffers.readback.get_mut(..page.len()).ok_or(EIO)?)?;
+        }
         repair.finish(true)
     }
 

@@ -43,6 +43,9 @@ use kernel::{
     prelude::*, //
 };
 
+/// Whether a read of memory that fails is an error, and does not end the kernel.
+pub(crate) const READS_SURVIVE_POISON: bool = cfg!(CONFIG_X86_64);
+
 /// Persistent memory that is mapped into the kernel. Offsets are in bytes from its start.
 ///
 /// # Invariants
@@ -208,10 +211,9 @@ impl<'bound, H: MemoryFailure + 'bound> Memory<'bound, H> {
 
     /// Fills `to` with the bytes at `offset`.
     ///
-    /// On x86-64, [`EIO`] if the memory fails during the copy: with a machine check, or with a
-    /// fault where recovery has unmapped the page from the direct map. The latter needs a CPU for
-    /// which `copy_mc_to_kernel` has a guarded copy (fast strings, or Xeons on its list). Elsewhere
-    /// it is an oops. [`EINVAL`] for 4 GiB or more.
+    /// [`EIO`] if the memory fails during the copy: with a machine check, or with a fault where
+    /// recovery has unmapped the page from the direct map. That is an oops unless
+    /// [`READS_SURVIVE_POISON`]. [`EINVAL`] for 4 GiB or more.
     pub(crate) fn read_bytes(&self, offset: usize, to: &mut [u8]) -> Result {
         let from = self.at(offset, to.len())?;
 
