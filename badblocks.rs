@@ -123,6 +123,9 @@ pub(crate) struct BadSectorsState {
     /// Sectors in `repair` were added to the badrange list since the repair began: perhaps after
     /// the bus had cleared and forgotten them.
     added_to_bus: bool,
+    /// A repair was abandoned since the badrange list was read: perhaps after the bus had cleared
+    /// and forgotten its sectors.
+    pub(crate) abandoned: bool,
     /// The version of the table whose entries are all in the set.
     seen: Option<u32>,
     /// The first sector from which on the table may lack some; `None` if it lacks none.
@@ -221,6 +224,7 @@ impl<'bound> BadSectors<'bound> {
                 repair: 0..0,
                 failed_again: false,
                 added_to_bus: false,
+                abandoned: false,
                 seen: Some(table.get().version()),
                 lacks: None,
                 warned: false,
@@ -327,6 +331,12 @@ impl<'bound> BadSectors<'bound> {
         tag: Tag,
         spares: &mut Spares,
     ) -> Result {
+        // A BTT may have cleared other sectors of a range unnoticed behind that.
+        let end = match self.is_btt() {
+            true => state.first_lacking(),
+            false => u64::MAX,
+        };
+
         state.bad.insert(sectors, tag, spares)?;
         state
             .bad
@@ -339,7 +349,10 @@ impl<'bound> BadSectors<'bound> {
                 } else {
                     old.origin
                 },
-                pending: old.pending || tag.pending,
+                pending: old.pending
+                    || tag.pending
+                        && (range.end <= end
+                            || range.start >= sectors.start && range.end <= sectors.end),
             });
         // A report from the badrange list may be older than the repair, and does not make it fail.
         if tag.origin != Origin::Log && state.is_under_repair(sectors) {
@@ -1014,7 +1027,12 @@ impl Drop for Repair<'_, '_> {
     fn drop(&mut self) {
         let set = &self.badblocks.set;
 
-        set.state.lock().repair = 0..0;
+        {
+            let mut state = set.state.lock();
+
+            state.repair = 0..0;
+            state.abandoned = true;
+        }
         if set.set_pending(&self.sectors) {
             // The bus may have cleared and forgotten them, and lost what follows (see
             // `write_badrange`).

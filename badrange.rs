@@ -61,10 +61,7 @@ impl BadSectors<'_> {
         // It is set with the bus lock held, or by a failure.
         self.state.lock().unread = false;
 
-        let mut listed = RangeSet::new();
-
-        self.merge(&bus.badranges(self.namespace())?, &mut listed)?;
-
+        let listed = self.listed(&bus)?;
         // Sectors that were repaired since the `sync` are still in the list. Skip them: that is no
         // new report. `repaired` keeps them while the bus lock is held.
         let mut at = 0;
@@ -93,22 +90,23 @@ impl BadSectors<'_> {
         Ok(())
     }
 
-    /// Adds the sectors of entries of the badrange list, which may overlap and are in any order, to
-    /// `set`. [`ENOMEM`]. Sleeps.
+    /// Returns the sectors of the badrange list, whose entries may overlap and are in any order.
+    /// [`ENOMEM`]. Sleeps.
     #[inline(never)]
-    fn merge(&self, badranges: &[Range<u64>], set: &mut RangeSet) -> Result {
+    fn listed(&self, bus: &BusToChange<'_>) -> Result<RangeSet> {
         let tag = Tag {
             origin: Origin::Log,
             pending: false,
         };
+        let mut listed = RangeSet::new();
 
-        for addresses in badranges {
+        for addresses in &bus.badranges(self.namespace())? {
             let sectors = self.sectors(addresses);
-            let mut spares = Spares::new(set.gaps(&sectors), GFP_KERNEL)?;
+            let mut spares = Spares::new(listed.gaps(&sectors), GFP_KERNEL)?;
 
-            set.insert(&sectors, tag, &mut spares)?;
+            listed.insert(&sectors, tag, &mut spares)?;
         }
-        Ok(())
+        Ok(listed)
     }
 
     /// Writes changes to the badrange list: removes repaired sectors, and adds new errors.
@@ -183,12 +181,14 @@ impl BadSectors<'_> {
         if !self.state.lock().bad.has_pending() {
             return Ok(());
         }
-        let mut listed = RangeSet::new();
         let mut rest = 0..u64::MAX;
 
-        self.merge(&bus.badranges(self.namespace())?, &mut listed)?;
+        self.state.lock().abandoned = false;
+
+        let listed = self.listed(bus)?;
+
         while let Some(bad) = self.next_pending(&mut rest) {
-            if self.adds_later() && listed.gaps(&bad) > 0 {
+            if self.adds_later() {
                 if !bus.set_badblocks(&self.addresses(&bad)) {
                     break;
                 }
@@ -201,9 +201,10 @@ impl BadSectors<'_> {
 
                 if !gap.is_empty() {
                     bus.add_badrange(&self.addresses(&gap))?;
+                    self.state.lock().note_added_to_bus(&gap);
                 }
             }
-            self.note_added(bus, &bad);
+            self.note_listed(bus, &bad);
         }
         Ok(())
     }
@@ -230,13 +231,16 @@ impl BadSectors<'_> {
 
     /// Notes that `sectors`, a range that was pending, are in the badrange list, and adds them to
     /// the bad blocks of the region.
-    fn note_added(&self, bus: &BusToChange<'_>, sectors: &Range<u64>) {
+    fn note_listed(&self, bus: &BusToChange<'_>, sectors: &Range<u64>) {
         bus.set_badblocks(&self.addresses(sectors));
 
         let mut guard = self.state.lock();
         let state = &mut *guard;
 
-        state.note_added_to_bus(sectors);
+        // The bus may have forgotten some since. The next walk looks them up.
+        if state.abandoned {
+            return;
+        }
         // A range that has grown since stays pending, and so does one that was repaired and is bad
         // again.
         let repaired = &state.repaired;
@@ -315,15 +319,19 @@ impl BadSectors<'_> {
         if self.table_entries(before) >= BadblocksTable::CAPACITY {
             return Ok(());
         }
-        let mut listed = RangeSet::new();
+        let tag = Tag {
+            origin: Origin::Log,
+            pending: false,
+        };
 
-        self.merge(before, &mut listed)?;
+        for addresses in before {
+            let sectors = self.sectors(addresses);
+            let gaps = self.state.lock().bad.gaps(&sectors);
+            // One for a report that comes meanwhile.
+            let mut own = Spares::new(gaps.saturating_add(1), GFP_KERNEL)?;
 
-        let mut guard = self.state.lock();
-        let state = &mut *guard;
-
-        // All but reports that came meanwhile: each range has its node.
-        state.bad.append(listed, &mut state.spares);
+            self.state.lock().bad.insert(&sectors, tag, &mut own)?;
+        }
         Ok(())
     }
 

@@ -779,6 +779,42 @@ fn reports_of_neighbours_add_no_entries_of_all_that_is_bad() {
 }
 
 #[test]
+fn an_error_stays_listed_if_its_repair_is_abandoned_while_others_are_added() {
+    let setup = Setup::new(Mode::Fsdax, true);
+    let (added, cleared) = (4 * PAGE..5 * PAGE, 6 * PAGE..7 * PAGE);
+
+    shuttle::check_random(
+        move || {
+            fail_one_in(0);
+            let region = leak(Region::at(REGION, true));
+
+            region.report(addresses(&cleared));
+            let scope = leak(Scope::new());
+            let world = leak(World::bind(setup, region, scope, None));
+            let page = cleared.clone();
+            let repair = thread::spawn(move || {
+                let _guard = world.repair.lock();
+                let repair = world.badblocks.begin_repair(&world.span(&page));
+
+                world.region.clear_poison(&addresses(&page));
+                // The store has failed.
+                drop(repair);
+            });
+            let report = world.badblocks.add(&addresses(&added), Origin::User);
+
+            report.expect("there is memory");
+            world.badblocks.read_badrange();
+            repair.join().expect("no thread panics");
+            world.badblocks.read_badrange();
+            let listed = in_badrange(region);
+
+            assert_eq!(listed, added.clone().chain(cleared.clone()).collect());
+        },
+        crate::interleavings(INTERLEAVINGS),
+    );
+}
+
+#[test]
 fn what_the_btt_has_cleared_behind_the_end_of_a_full_table_stays_good() {
     let setup = Setup::new(Mode::Sector, true);
 
@@ -805,6 +841,10 @@ fn what_the_btt_has_cleared_behind_the_end_of_a_full_table_stays_good() {
         // nsio_rw_bytes
         region.clear_poison(&addresses(&cleared));
         table.clear(cleared.start, cleared.end - cleared.start);
+        // A report of another sector of the entry.
+        let again = world.badblocks.add(&addresses(&(17..18)), Origin::User);
+
+        again.expect("there is memory");
         drop(ManuallyDrop::into_inner(world));
         let listed = in_badrange(region);
 
