@@ -195,7 +195,8 @@ pub(super) fn is_copy_mc_guarded() -> bool {
     false
 }
 
-/// [`copy_mc`] by words. Bios that the kernel makes itself may have segments of any length.
+/// [`copy_mc`] by words: `mce=recovery` asks for a copy without string instructions. Bios that the
+/// kernel makes itself may have segments that are not whole words.
 ///
 /// # Safety
 ///
@@ -204,22 +205,38 @@ pub(super) fn is_copy_mc_guarded() -> bool {
 #[inline(never)]
 #[cfg(CONFIG_X86_64)]
 unsafe fn copy_mc_words(to: NonNull<u8>, from: NonNull<u8>, len: usize) -> Result {
-    const WORD: usize = size_of::<u64>();
-    let mut left = len / WORD;
+    let mut left = len;
 
     // SAFETY: The loads and stores are to the `len` bytes that may be read and written, as
     // `# Safety` requires. After a fault, execution continues at label 3, with what is left.
     unsafe {
         core::arch::asm!(
-            guarded!("rep movsq"),
-            "movq {tail}, %rcx",
-            guarded!("rep movsb"),
+            "jmp 5f",
+            "2:",
+            guarded!("movq ({from}), {word}"),
+            guarded!("movq {word}, ({to})"),
+            "add $8, {from}",
+            "add $8, {to}",
+            "sub $8, {left}",
+            "5:",
+            "cmp $8, {left}",
+            "jae 2b",
+            "jmp 6f",
+            "2:",
+            guarded!("movb ({from}), {word:l}"),
+            guarded!("movb {word:l}, ({to})"),
+            "inc {from}",
+            "inc {to}",
+            "dec {left}",
+            "6:",
+            "test {left}, {left}",
+            "jnz 2b",
             "3:",
-            tail = in(reg) len % WORD,
+            to = inout(reg) to.as_ptr() => _,
+            from = inout(reg) from.as_ptr() => _,
+            left = inout(reg) left,
+            word = out(reg) _,
             fault = const kernel::bindings::EX_TYPE_DEFAULT_MCE_SAFE,
-            inout("rcx") left,
-            inout("rsi") from.as_ptr() => _,
-            inout("rdi") to.as_ptr() => _,
             options(nostack, att_syntax),
         )
     };
