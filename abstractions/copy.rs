@@ -195,8 +195,8 @@ pub(super) fn is_copy_mc_guarded() -> bool {
     false
 }
 
-/// [`copy_mc`] by words: `mce=recovery` asks for a copy without string instructions. Bios that the
-/// kernel makes itself may have segments that are not whole words.
+/// [`copy_mc`] by words: `mce=recovery` asks for a copy without string instructions, and without
+/// loads that cross a cache line. By bytes where a bio has a segment that is not whole words.
 ///
 /// # Safety
 ///
@@ -211,27 +211,27 @@ unsafe fn copy_mc_words(to: NonNull<u8>, from: NonNull<u8>, len: usize) -> Resul
     // `# Safety` requires. After a fault, execution continues at label 3, with what is left.
     unsafe {
         core::arch::asm!(
-            "jmp 5f",
+            "test {left}, {left}",
+            "jz 3f",
+            "test $7, {odd:l}",
+            "jnz 5f",
             "2:",
             guarded!("movq ({from}), {word}"),
             guarded!("movq {word}, ({to})"),
             "add $8, {from}",
             "add $8, {to}",
             "sub $8, {left}",
+            "jnz 2b",
+            "jmp 3f",
             "5:",
-            "cmp $8, {left}",
-            "jae 2b",
-            "jmp 6f",
-            "2:",
             guarded!("movb ({from}), {word:l}"),
             guarded!("movb {word:l}, ({to})"),
             "inc {from}",
             "inc {to}",
             "dec {left}",
-            "6:",
-            "test {left}, {left}",
-            "jnz 2b",
+            "jnz 5b",
             "3:",
+            odd = in(reg) from.as_ptr() as usize | len,
             to = inout(reg) to.as_ptr() => _,
             from = inout(reg) from.as_ptr() => _,
             left = inout(reg) left,
