@@ -123,9 +123,9 @@ pub(crate) struct BadSectorsState {
     /// Sectors in `repair` were added to the badrange list since the repair began: perhaps after
     /// the bus had cleared and forgotten them.
     added_to_bus: bool,
-    /// A repair was abandoned since the badrange list was read: perhaps after the bus had cleared
-    /// and forgotten its sectors.
-    pub(crate) abandoned: bool,
+    /// A repair has ended since the badrange list was read. If it has failed, the bus may have
+    /// forgotten its sectors before.
+    pub(crate) repair_ended: bool,
     /// The version of the table whose entries are all in the set.
     seen: Option<u32>,
     /// The first sector from which on the table may lack some; `None` if it lacks none.
@@ -176,6 +176,9 @@ impl BadSectorsState {
 /// The number of nodes that are kept for reports that can't wait for memory.
 pub(crate) const SPARES: usize = 64;
 
+/// Spares to make a part of a range a range of its own: for the part, and for what is behind it.
+const OWN_RANGE_SPARES: usize = 2;
+
 /// The length of a page in sectors.
 const PAGE_SECTORS: u64 = 1 << (PAGE_SHIFT as u32 - SECTOR_SHIFT);
 
@@ -224,7 +227,7 @@ impl<'bound> BadSectors<'bound> {
                 repair: 0..0,
                 failed_again: false,
                 added_to_bus: false,
-                abandoned: false,
+                repair_ended: false,
                 seen: Some(table.get().version()),
                 lacks: None,
                 warned: false,
@@ -294,10 +297,15 @@ impl<'bound> BadSectors<'bound> {
     #[inline(never)]
     pub(crate) fn add(&self, sectors: &Range<u64>, tag: Tag, flags: Flags) -> Result {
         let mut gaps = self.state.lock().bad.gaps(sectors);
+        let splits = match self.is_btt() {
+            true => OWN_RANGE_SPARES,
+            false => 0,
+        };
+
         loop {
             // Declared before `guard`: spares that are left are freed after the lock is released,
             // because that may sleep.
-            let mut own = Spares::new(gaps, flags);
+            let mut own = Spares::new(gaps.saturating_add(splits), flags);
             let mut guard = self.state.lock();
             let state = &mut *guard;
 
@@ -328,15 +336,20 @@ impl<'bound> BadSectors<'bound> {
         &self,
         state: &mut BadSectorsState,
         sectors: &Range<u64>,
-        tag: Tag,
+        mut tag: Tag,
         spares: &mut Spares,
     ) -> Result {
-        // A BTT may have cleared other sectors of a range unnoticed behind that.
-        let end = match self.is_btt() {
-            true => state.first_lacking(),
-            false => u64::MAX,
-        };
-
+        // Where its table lacks some, a BTT may have cleared other sectors of a range unnoticed.
+        // They must not become pending with these.
+        if self.is_btt() && state.lacks.is_some() && tag.pending && spares.len() >= OWN_RANGE_SPARES
+        {
+            if let Some((bad, old)) = state.bad.next(sectors.start) {
+                if bad.start < sectors.end && old.origin.rank() > tag.origin.rank() {
+                    tag.origin = old.origin;
+                }
+            }
+            state.bad.remove(sectors, spares)?;
+        }
         state.bad.insert(sectors, tag, spares)?;
         state
             .bad
@@ -349,10 +362,7 @@ impl<'bound> BadSectors<'bound> {
                 } else {
                     old.origin
                 },
-                pending: old.pending
-                    || tag.pending
-                        && (range.end <= end
-                            || range.start >= sectors.start && range.end <= sectors.end),
+                pending: old.pending || tag.pending,
             });
         // A report from the badrange list may be older than the repair, and does not make it fail.
         if tag.origin != Origin::Log && state.is_under_repair(sectors) {
@@ -1011,6 +1021,12 @@ impl Repair<'_, '_> {
         state
             .repaired
             .insert(&self.sectors, tag, &mut state.repair_spares)?;
+        if tag.pending {
+            // Also those that a repair before has not had to remove.
+            state
+                .repaired
+                .set_pending(&self.sectors, &mut state.repair_spares);
+        }
         let removed = state.bad.remove(&self.sectors, &mut state.repair_spares)?;
 
         // The table of a BTT may have had no room to split an entry the last time, and that of a
@@ -1031,9 +1047,10 @@ impl Drop for Repair<'_, '_> {
             let mut state = set.state.lock();
 
             state.repair = 0..0;
-            state.abandoned = true;
+            state.repair_ended = true;
         }
-        if set.set_pending(&self.sectors) {
+        // That of a BTT has cleared nothing.
+        if !set.is_btt() && set.set_pending(&self.sectors) {
             // The bus may have cleared and forgotten them, and lost what follows (see
             // `write_badrange`).
             set.set_pending_from(self.sectors.end);

@@ -62,6 +62,9 @@ impl BadSectors<'_> {
         self.state.lock().unread = false;
 
         let listed = self.listed(&bus)?;
+
+        // An entry that began in front of the namespace may have been lost as well.
+        self.set_pending_from(0);
         // Sectors that were repaired since the `sync` are still in the list. Skip them: that is no
         // new report. `repaired` keeps them while the bus lock is held.
         let mut at = 0;
@@ -183,7 +186,7 @@ impl BadSectors<'_> {
         }
         let mut rest = 0..u64::MAX;
 
-        self.state.lock().abandoned = false;
+        self.state.lock().repair_ended = false;
 
         let listed = self.listed(bus)?;
 
@@ -238,7 +241,7 @@ impl BadSectors<'_> {
         let state = &mut *guard;
 
         // The bus may have forgotten some since. The next walk looks them up.
-        if state.abandoned {
+        if state.repair_ended {
             return;
         }
         // A range that has grown since stays pending, and so does one that was repaired and is bad
@@ -326,11 +329,20 @@ impl BadSectors<'_> {
 
         for addresses in before {
             let sectors = self.sectors(addresses);
-            let gaps = self.state.lock().bad.gaps(&sectors);
-            // One for a report that comes meanwhile.
-            let mut own = Spares::new(gaps.saturating_add(1), GFP_KERNEL)?;
+            let mut own = Spares::none();
 
-            self.state.lock().bad.insert(&sectors, tag, &mut own)?;
+            loop {
+                let mut guard = self.state.lock();
+
+                if guard.bad.insert(&sectors, tag, &mut own).is_ok() {
+                    break;
+                }
+                // Reports that come meanwhile may make more.
+                let gaps = guard.bad.gaps(&sectors);
+
+                drop(guard);
+                own = Spares::new(gaps, GFP_KERNEL)?;
+            }
         }
         Ok(())
     }

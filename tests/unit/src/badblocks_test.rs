@@ -853,6 +853,95 @@ fn what_the_btt_has_cleared_behind_the_end_of_a_full_table_stays_good() {
     });
 }
 
+#[test]
+fn a_new_error_of_what_the_btt_has_cleared_behind_the_end_of_a_full_table_is_listed() {
+    let setup = Setup::new(Mode::Sector, true);
+
+    check_once(true, move |region| {
+        let again = 18..20;
+
+        region.report(addresses(&(16..32)));
+        let scope = leak(Scope::new());
+        let (table, before) = attach(setup, region, &mut Sectors::new());
+        let attached = Some((table, &before[..]));
+        let world = ManuallyDrop::new(World::bind(setup, region, scope, attached));
+        let singles = (40..).step_by(2).map(|sector| sector..sector + 1);
+        let add = |sectors: &Range<u64>| {
+            let added = world.badblocks.add(&addresses(sectors), Origin::User);
+
+            added.expect("there is memory");
+        };
+
+        for sectors in singles
+            .take(BadblocksTable::CAPACITY - table.count())
+            .chain(std::iter::once(8..9))
+        {
+            add(&sectors);
+        }
+        // nsio_rw_bytes
+        region.clear_poison(&addresses(&(16..24)));
+        table.clear(16, 8);
+        add(&again);
+        drop(ManuallyDrop::into_inner(world));
+        let listed = in_badrange(region);
+        let expected = again.chain(24..32).collect();
+        let entry: Sectors = listed.intersection(&(16..32).collect()).copied().collect();
+
+        assert_eq!(entry, expected);
+    });
+}
+
+#[test]
+fn an_entry_that_began_in_front_of_the_namespace_is_added_if_it_is_lost() {
+    let setup = Setup::new(Mode::Fsdax, true);
+
+    check_once(true, move |region| {
+        let start = addresses(&(0..0)).start;
+        let inside: Sectors = (0..PAGE).collect();
+
+        region.report(start - 4096..start + 4096);
+        let scope = leak(Scope::new());
+        let world = ManuallyDrop::new(World::bind(setup, region, scope, None));
+
+        // The provider reports a machine check at the start of the entry.
+        region.report(start - 4096..start - 4096 + 64);
+        assert_eq!(in_badrange(region), Sectors::new());
+        drop(ManuallyDrop::into_inner(world));
+        assert_eq!(in_badrange(region), inside);
+    });
+}
+
+#[test]
+fn a_drop_of_an_error_behind_a_repair_by_the_bus_is_not_undone() {
+    let setup = Setup::new(Mode::Fsdax, true);
+
+    check_once(true, move |region| {
+        let page = 4 * PAGE..5 * PAGE;
+
+        region.report(addresses(&page));
+        let scope = leak(Scope::new());
+        let world = ManuallyDrop::new(World::bind(setup, region, scope, None));
+        let repair = world.badblocks.begin_repair(&world.span(&page));
+
+        world.region.clear_poison(&addresses(&page));
+        repair
+            .and_then(|repair| repair.finish(false))
+            .expect("it can be repaired");
+        // The platform and the driver note that it has failed again.
+        region.report(addresses(&page));
+        world
+            .badblocks
+            .memory_error(addresses(&page), Source::MachineCheck);
+        let dropped = world.badblocks.remove(&addresses(&page));
+
+        dropped.expect("it can be dropped");
+        world.badblocks.read_badrange();
+        assert!(world.badblocks.is_clean());
+        drop(ManuallyDrop::into_inner(world));
+        assert_eq!(in_badrange(region), Sectors::new());
+    });
+}
+
 /// Calls `test` with a BTT of twelve pages on a bus without commands, whose table has had an entry of three sectors and
 /// single ones until it was full.
 fn check_full_btt(test: fn(&World)) {
