@@ -81,7 +81,7 @@ impl<'a> Window<'a> {
         }
     }
 
-    /// Returns a number of the open file that is not that of another one at the same time.
+    /// Returns a number that identifies the open file until it is closed.
     pub(crate) fn reader(&self) -> usize {
         self.reader
     }
