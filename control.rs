@@ -177,8 +177,10 @@ impl BinAttribute for Control<'_> {
                 end.saturating_sub(start),
                 origin.name()
             );
-            // The next read may begin in the middle of this line.
+            // The next read begins with this line: the line may change until then. Only a buffer
+            // that is shorter gets a part of it.
             if window.is_full() {
+                window.end_at(line.text);
                 break;
             }
             line.text = window.offset();

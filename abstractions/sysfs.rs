@@ -116,6 +116,13 @@ impl<'a> Window<'a> {
     pub(crate) fn is_full(&self) -> bool {
         self.len >= self.to.len()
     }
+
+    /// Ends the read at `offset` of the text, if it begins in front of it.
+    pub(crate) fn end_at(&mut self, offset: usize) {
+        if offset > self.skip {
+            self.len = self.len.min(offset.wrapping_sub(self.skip));
+        }
+    }
 }
 
 impl fmt::Write for Window<'_> {

@@ -12,7 +12,7 @@ read_list() {
 }
 
 [ "$DRIVER" = rust_pmem ] || skip_all "nd_pmem has no errors/list"
-plan 6
+plan 7
 provide size=$((8 << 20)) pages=1
 LIST=$ND/$NAMESPACE/errors/list
 BOTH="65536 4096 user
@@ -33,6 +33,19 @@ is "read again by the same open file: one line instead of them" "$(perl -e '
 	sysseek $list, 0, 0;
 	print text $list;
 ' "$LIST")" "65536 12288 user"
+echo "drop 0 $((8 << 20))" >"$LIST"
+echo "add 65536 4096" >"$LIST"
+echo "add 73728 4096" >"$LIST"
+# shellcheck disable=SC2016 # for perl
+is "a line that changes in the middle of a read is not mixed of both" "$(perl -e '
+	open my $list, "<", $ARGV[0] or die $!;
+	sysread $list, my $text, 24;
+	open my $edit, ">", $ARGV[0] or die $!;
+	syswrite $edit, "add 77824 4096\n" or die $!;
+	1 while sysread $list, $text, 24, length $text;
+	print $text;
+' "$LIST")" "65536 4096 user
+73728 8192 user"
 echo "drop 0 $((8 << 20))" >"$LIST"
 list_every 0 1024 8000 512 | tee /tmp/added | edit_list add "$LIST"
 for size in 100 4096; do
