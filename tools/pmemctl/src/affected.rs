@@ -18,7 +18,7 @@ use crate::fs::quarantine_mark;
 use crate::fs::reopen::{again, refer};
 use crate::fs::{Owned, Owner, Progress};
 use crate::nd::region::Region;
-use crate::nd::{Device, Kind};
+use crate::nd::{Device, Kind, Name};
 use crate::sysfs::{self, Host, printable};
 use abstractions::extents::{self, Extent, Fork};
 use anyhow::{Context, Result, bail, ensure};
@@ -61,6 +61,39 @@ pub struct NamespaceRange {
     pub namespace_offset: u64,
     pub length: u64,
     pub reason: &'static str,
+}
+
+impl NamespaceRange {
+    /// Returns the bad sectors `bad` of the namespace of `device` that its disk does not have.
+    pub fn beside_disk(
+        disk: &Disk,
+        device: &Name,
+        bad: &BadBlocks,
+    ) -> impl Iterator<Item = NamespaceRange> {
+        let reason = match device.kind {
+            Kind::Btt => "in sector mode the sector is unknown",
+            _ => "outside of the data area: info block, struct pages, or unused",
+        };
+        Self::each(disk.name(), device, bad, reason)
+    }
+
+    fn each(
+        disk: &str,
+        device: &Name,
+        bad: &BadBlocks,
+        reason: &'static str,
+    ) -> impl Iterator<Item = NamespaceRange> {
+        bad.ranges().map(move |sectors| {
+            let (namespace_offset, length) = bytes(sectors);
+            NamespaceRange {
+                disk: disk.to_owned(),
+                device: device.to_string(),
+                namespace_offset,
+                length,
+                reason,
+            }
+        })
+    }
 }
 
 /// The bad ranges of the targets.
@@ -233,16 +266,11 @@ impl Survey {
             for (namespace, bad) in &self.bare {
                 let name = &namespace.name;
                 match bad {
-                    Ok(bad) => listing.outside.extend(bad.ranges().map(|range| {
-                        let (namespace_offset, length) = bytes(range);
-                        NamespaceRange {
-                            disk: "-".to_owned(),
-                            device: name.to_string(),
-                            namespace_offset,
-                            length,
-                            reason: "the namespace has no disk",
-                        }
-                    })),
+                    Ok(bad) => {
+                        let reason = "the namespace has no disk";
+                        let ranges = NamespaceRange::each("-", name, bad, reason);
+                        listing.outside.extend(ranges);
+                    }
                     Err(error) => listing.unknown.push(format!("{name}: {error:#}")),
                 }
             }
@@ -380,22 +408,12 @@ fn without_disk(host: &Host) -> Vec<(Device, Result<BadBlocks>)> {
 
 /// Returns the bad ranges of a namespace that are none of its disk.
 fn outside(errors: &DiskErrors) -> Vec<NamespaceRange> {
-    let Some(device) = &errors.device else {
-        return Vec::new();
-    };
-    let ranges = errors.outside.iter().flat_map(BadBlocks::ranges).map(bytes);
-    ranges
-        .map(|(namespace_offset, length)| NamespaceRange {
-            disk: errors.disk.name().to_owned(),
-            device: device.name.to_string(),
-            namespace_offset,
-            length,
-            reason: match device.name.kind {
-                Kind::Btt => "in sector mode the sector is unknown",
-                _ => "outside of the data area: info block, struct pages, or unused",
-            },
-        })
-        .collect()
+    match (&errors.device, &errors.outside) {
+        (Some(device), Ok(outside)) => {
+            NamespaceRange::beside_disk(&errors.disk, &device.name, outside).collect()
+        }
+        _ => Vec::new(),
+    }
 }
 
 /// Maps sectors of disks to the volumes on them.

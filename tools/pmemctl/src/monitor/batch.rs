@@ -2,15 +2,14 @@
 
 //! New errors that were found at the same time, and events about them.
 
-use crate::affected::AffectedRange;
+use crate::affected::{AffectedRange, NamespaceRange};
 use crate::badblocks::kernel::bytes;
 use crate::badblocks::set::BadBlocks;
 use crate::block::disk::Disk;
 use crate::block::remap::Span;
 use crate::fs::open_files::FileUser;
 use crate::monitor::lists::ListSnapshot;
-use crate::monitor::{ErrorEvent, ErrorLocation, Event, NamespaceError};
-use crate::nd::Kind;
+use crate::monitor::{ErrorEvent, ErrorLocation, Event};
 use crate::sysfs::Host;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -23,7 +22,7 @@ pub(super) struct Batch {
     pub(super) time_ms: u64,
     pub(super) new: bool,
     pub(super) news: Vec<(Disk, BadBlocks)>,
-    pub(super) hidden: Vec<NamespaceError>,
+    pub(super) hidden: Vec<NamespaceRange>,
     /// All of it, by the number of the disk: sectors of the region.
     pub(super) sectors: Vec<(u64, BadBlocks)>,
 }
@@ -44,23 +43,12 @@ impl Batch {
             self.sectors.push((snapshot.sequence, news.clone()));
         }
         let shown = news.within(&snapshot.data);
-        for range in news
-            .without(&shown)
-            .moved_down(snapshot.covers.start)
-            .ranges()
-        {
-            let (offset, length) = bytes(range);
-            self.hidden.push(NamespaceError {
-                disk: snapshot.disk.name().to_owned(),
-                device: snapshot.device.name.to_string(),
-                namespace_offset: offset,
-                length,
-                reason: match snapshot.device.name.kind {
-                    Kind::Btt => "in sector mode the sector is unknown",
-                    _ => "outside of the data area: info block, struct pages, or unused",
-                },
-            });
-        }
+        let hidden = news.without(&shown).moved_down(snapshot.covers.start);
+        self.hidden.extend(NamespaceRange::beside_disk(
+            &snapshot.disk,
+            &snapshot.device.name,
+            &hidden,
+        ));
         if !shown.is_empty() {
             self.news
                 .push((snapshot.disk.clone(), shown.moved_down(snapshot.data.start)));

@@ -18,7 +18,7 @@ mod search;
 mod state;
 mod threads;
 
-use crate::affected::{AffectedRange, Target};
+use crate::affected::{AffectedRange, NamespaceRange, Target};
 use crate::badblocks::persist;
 use crate::badblocks::poll::{Changes, SETTLE_TIME, Wakeup, WatchedLists};
 use crate::block::disk::Disk;
@@ -151,19 +151,7 @@ impl ErrorLocation {
 pub enum ErrorLocation {
     Disk(AffectedRange),
     /// In a namespace, outside of the data area of its disk.
-    Namespace(NamespaceError),
-}
-
-/// Bad bytes of a namespace that are none of its disk.
-#[derive(Debug, Clone, JsonSchema, Serialize)]
-pub struct NamespaceError {
-    pub disk: String,
-    /// Its device of the `nd` bus.
-    pub device: String,
-    /// The first byte, from the start of the namespace.
-    pub namespace_offset: u64,
-    pub length: u64,
-    pub reason: &'static str,
+    Namespace(NamespaceRange),
 }
 
 /// A sign of life at an interval, for a service manager that restarts what hangs.
