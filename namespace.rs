@@ -319,29 +319,9 @@ impl Mapping {
         })
     }
 
-    /// Reads the info block through libnvdimm, from which bad blocks are hidden that it handles
-    /// wrongly.
     fn set_up_pfn(dev: &Device<Core<'_>>, ns: &Namespace<'_, '_>) -> Result<Self> {
-        let region = dev.region();
-        let range = half_open(&ns.range());
-        let hides = !region.has_clear_error();
-        // Those of other namespaces, none of which this driver sets up meanwhile.
-        let mut others = region.hide_badblocks_before(&range)?;
-
-        if hides {
-            region.hide_badblocks(&range);
-        }
-        // The caller claims the range below, and then the info block can't be read any more.
-        let info_block = ns.enable().and_then(|info| info.setup_pfn(&others));
-
-        others.show();
-        // On a bus without commands, they are shown while the namespace is bound: by
-        // `Badblocks::fill`.
-        if hides && region.has_commands() {
-            region.show_badblocks(&range);
-        }
-        drop(others);
-        let (layout, data_offset) = info_block?;
+        // The caller claims the range, and then the info block can't be read any more.
+        let (layout, data_offset) = ns.setup_pfn()?;
 
         if let Some(memmap) = layout.memmap() {
             clear_memmap(dev, &memmap)?;

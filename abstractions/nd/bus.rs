@@ -53,15 +53,15 @@ impl Region {
     }
 
     /// Removes the physical `addresses` from the bad blocks of the region. The badrange list keeps
-    /// them. See [`InfoAccess::setup_pfn`](super::namespace::InfoAccess::setup_pfn). Sleeps.
+    /// them. Sleeps.
     #[inline(never)]
-    pub(crate) fn hide_badblocks(&self, addresses: &Range<u64>) {
+    pub(super) fn hide_badblocks(&self, addresses: &Range<u64>) {
         self.lock_bus().clear_badblocks(addresses);
     }
 
     /// Removes the bad blocks of the region in front of the physical addresses of a `namespace`
     /// until the result is dropped. [`ENOMEM`]. Sleeps.
-    pub(crate) fn hide_badblocks_before(&self, namespace: &Range<u64>) -> Result<Hidden<'_>> {
+    pub(super) fn hide_badblocks_before(&self, namespace: &Range<u64>) -> Result<Hidden<'_>> {
         let before = self.start()..namespace.start;
         let mut hidden = Hidden {
             region: self,
@@ -89,7 +89,7 @@ impl Region {
 
     /// Adds what the badrange list has in the physical addresses `within` to the bad blocks of the
     /// region, which were hidden, as far as there is room. Sleeps.
-    pub(crate) fn show_badblocks(&self, within: &Range<u64>) {
+    pub(super) fn show_badblocks(&self, within: &Range<u64>) {
         self.lock_bus()
             .show_badblocks(core::slice::from_ref(within));
     }
@@ -116,30 +116,20 @@ pub(super) unsafe fn init() {
     unsafe { HIDING.init() };
 }
 
-/// Bad blocks in front of a namespace that the table of a region lacks until they are shown, or this
-/// is dropped. There is one at a time where a region has several namespaces, because libnvdimm probes
-/// them concurrently.
-pub(crate) struct Hidden<'a> {
+/// Bad blocks in front of a namespace that the table of a region lacks until this is dropped. There is
+/// one at a time where a region has several namespaces, because libnvdimm probes them concurrently.
+pub(super) struct Hidden<'a> {
     region: &'a Region,
     ranges: KVVec<Range<u64>>,
     _guard: Option<GlobalGuard<HIDING>>,
 }
 
-impl Hidden<'_> {
-    /// Adds those to the table again that the badrange list still has. Sleeps.
-    pub(crate) fn show(&mut self) {
-        let ranges = core::mem::take(&mut self.ranges);
-
-        if ranges.is_empty() {
-            return;
-        }
-        self.region.lock_bus().show_badblocks(&ranges);
-    }
-}
-
 impl Drop for Hidden<'_> {
+    /// Adds those to the table again that the badrange list still has. Sleeps.
     fn drop(&mut self) {
-        self.show();
+        if !self.ranges.is_empty() {
+            self.region.lock_bus().show_badblocks(&self.ranges);
+        }
     }
 }
 

@@ -19,10 +19,7 @@ mod region;
 
 pub(crate) use self::{
     btt::Btt,
-    bus::{
-        BusToChange,
-        Hidden, //
-    },
+    bus::BusToChange,
     device::Device,
     driver::{
         Adapter,

@@ -2,10 +2,7 @@
 
 //! Namespaces, and the info blocks that assign them to a btt, pfn or dax device.
 
-use super::{
-    Device,
-    Hidden, //
-};
+use super::Device;
 use crate::abstractions::{
     badblocks::BadblocksTable,
     bindings,
@@ -162,6 +159,40 @@ impl<'a> Namespace<'a, '_> {
             _namespace: PhantomData,
         })
     }
+
+    /// Reads the info block of a pfn device, or creates and writes it.
+    ///
+    /// Returns the layout of the memory with its `struct page`s, and the offset of the data area in
+    /// it, in bytes, which is behind the info block. [`ENODEV`] if the device is not configured,
+    /// [`ENXIO`] or [`EINVAL`] if it is not a pfn device or the info block is inconsistent,
+    /// [`EBUSY`] if it is so inconsistent that libnvdimm can't look at the memmap, or if the range
+    /// is claimed in iomem. [`ENOMEM`].
+    ///
+    /// On a bus without commands, the region has no bad blocks in the namespace afterwards.
+    pub(crate) fn setup_pfn(&self) -> Result<(Layout, u64)> {
+        let region = self.dev.region();
+        let range = *self.range().start()..self.range().end().saturating_add(1);
+
+        // libnvdimm writes over bad blocks of the region in the memmap until there are none
+        // (`nd_pfn_clear_memmap_errors`, 7.2, 7.3). On a bus without a command to clear errors
+        // nothing removes them, and it would not return. So there must be none in the namespace
+        // then, for any driver. For a namespace that does not begin where the region does, it looks
+        // in front of it as well, and writes to addresses in front of its mapping: on any bus, the
+        // region must have no bad blocks there.
+        let hides = !region.has_clear_error();
+        let others = region.hide_badblocks_before(&range)?;
+
+        if hides {
+            region.hide_badblocks(&range);
+        }
+        let info_block = self.enable().and_then(InfoAccess::setup_pfn);
+
+        if hides && region.has_commands() {
+            region.show_badblocks(&range);
+        }
+        drop(others);
+        info_block
+    }
 }
 
 /// Access to the info blocks of a namespace.
@@ -248,20 +279,8 @@ impl InfoAccess<'_> {
         Self::ensure_not_found(|| unsafe { bindings::nd_dax_probe(self.dev, self.ndns) })
     }
 
-    /// Reads the info block of a pfn device, or creates and writes it.
-    ///
-    /// Returns the layout of the memory with its `struct page`s, and the offset of the data area in
-    /// it, in bytes, which is behind the info block. [`ENODEV`] if the device is not configured,
-    /// [`ENXIO`] or [`EINVAL`] if it is not a pfn device or the info block is inconsistent,
-    /// [`EBUSY`] if it is so inconsistent that libnvdimm can't look at the memmap.
-    ///
-    /// libnvdimm writes over bad blocks of the region in the memmap until there are none
-    /// (`nd_pfn_clear_memmap_errors`, 7.2, 7.3). On a bus without a command to clear errors nothing
-    /// removes them, and it would not return. So there must be none in the namespace then, for any
-    /// driver. For a namespace that does not begin where the region does, it looks in front of it
-    /// as well, and writes to addresses in front of its mapping: on any bus, the region must have
-    /// no bad blocks there. `_before` are those that it does not have meanwhile.
-    pub(crate) fn setup_pfn(self, _before: &Hidden<'_>) -> Result<(Layout, u64)> {
+    /// [`Namespace::setup_pfn`], with the bad blocks hidden that libnvdimm handles wrongly.
+    fn setup_pfn(self) -> Result<(Layout, u64)> {
         // To look at the memmap, libnvdimm disables the namespace and enables it with another size.
         // After a failure it is unknown whether it is enabled: leave it to devres, after the probe.
         let this = ManuallyDrop::new(self);
