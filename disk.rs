@@ -138,7 +138,8 @@ impl<'bound> PmemDisk<'bound> {
     /// Serves any bio: the slow path, with flushes, statistics and bad blocks.
     #[cold]
     fn submit_slow(&self, mut bio: Bio<'_>) {
-        if bio.is_nowait() && self.would_wait(&bio) {
+        // One that is flushed after its data (`REQ_FUA`) does not wait for the host: it ends later.
+        if bio.is_nowait() && self.needs_repair(&bio) {
             return bio.end(Err(EAGAIN));
         }
         if bio.is_preflush() {
@@ -159,14 +160,12 @@ impl<'bound> PmemDisk<'bound> {
         bio.end(result);
     }
 
-    /// Returns whether the bio has to wait: for the host to flush, or for a repair.
-    fn would_wait(&self, bio: &Bio<'_>) -> bool {
-        let repairs = || {
-            self.span(bio)
+    /// Returns whether the bio is a write that has to repair something, and so sleeps.
+    fn needs_repair(&self, bio: &Bio<'_>) -> bool {
+        bio.is_write()
+            && self
+                .span(bio)
                 .is_ok_and(|span| self.media.needs_repair(&span))
-        };
-
-        (bio.is_preflush() || bio.is_fua()) && self.flush.waits() || bio.is_write() && repairs()
     }
 
     /// Copies the data of the bio. [`EIO`] if a bad block can't be read or repaired, `EOPNOTSUPP`

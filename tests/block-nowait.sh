@@ -1,12 +1,12 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# A nowait request completes at once or fails with EAGAIN and no effect; polled I/O completes.
-#
-# EAGAIN: poison must be cleared, or the host must be asked to flush.
+# A nowait request is submitted at once, or fails with EAGAIN and no effect if poison must be cleared; polled I/O completes.
 # vm: --bare --nvdimm size=64M --e820 64M@512M --virtio-pmem size=64M
 . "$(dirname "$0")/lib/test.sh"
+. "$(dirname "$0")/lib/stack.sh"
 
 cleanup() {
+	dmsetup remove_all --noudevsync --noudevrules
 	[ -z "${disk:-}" ] || forget_errors "$disk"
 }
 
@@ -22,8 +22,8 @@ polled_io() {
 }
 
 [ "$DRIVER" = rust_pmem ] || skip_all "C always answers EOPNOTSUPP"
-need fio
-plan 15
+need dmsetup fio
+plan 16
 load_driver
 disk=$(e820_disk)
 virtio=$(disk_of "$(virtio_ns)")
@@ -38,9 +38,13 @@ is "a read of it" "$(nowait_io pread --nowait --offset 4K --length 4K "/dev/$dis
 is "a write beside it" "$(nowait_io pwrite --nowait --offset 8K --length 4K "/dev/$disk")" 4096
 is "a write over it that may wait" "$(nowait_io pwrite --offset 4K --length 4K "/dev/$disk")" 4096
 is "virtio-pmem: a write" "$(nowait_io pwrite --nowait --length 4K "/dev/$virtio")" 4096
-is "virtio-pmem: a durable write, for which the host is asked" "$(nowait_io pwrite --nowait --dsync --length 4K "/dev/$virtio")" \
-	"Resource temporarily unavailable"
-is "virtio-pmem: the same, waiting" "$(nowait_io pwrite --dsync --length 4K "/dev/$virtio")" 4096
+is "virtio-pmem: a durable write, which the host flushes" "$(nowait_io pwrite --nowait --dsync --length 4K "/dev/$virtio")" 4096
+# dm-stripe takes any error of a bio but EOPNOTSUPP for one of the disk.
+dm_create nowait "0 65536 striped 2 256 /dev/$virtio 0 /dev/$virtio 65536"
+check "virtio-pmem: durable writes to stripes on it" fio --name=stripes --filename=/dev/mapper/nowait --ioengine=io_uring --direct=1 \
+	--rw=write --sync=dsync --bs=4k --iodepth=8 --size=8M --output-format=terse
+is "no stripe is marked as failed" "$(dmsetup status nowait | grep -o '[AD]*$')" AA
+dm_remove nowait
 check "polled writes" polled_io --rw=randwrite
 check "polled reads" polled_io --rw=randread
 disk=$virtio
