@@ -333,7 +333,11 @@ impl<'bound> Group<'bound> {
         // The provider allocates its request (7.2: with I/O), and this may be in the middle of
         // submit_bio().
         let flush = || reclaim::without_io(|| self.region.flush());
-        let result = Watchdog::watch(&self.watchdog, SLOW, flush);
+        let result = Watchdog::watch(&self.watchdog, SLOW, || match flush() {
+            // A task that the OOM killer has chosen gets no memory, but others wait for this flush.
+            Err(e) if e == ENOMEM => reclaim::from_reserves(flush),
+            result => result,
+        });
 
         self.watchdog.handler().ended(result);
         result

@@ -240,7 +240,7 @@ static DEFINE_MUTEX(flush_mutex);
 static DEFINE_SPINLOCK(flush_lock);
 
 static uint flushes, flush_delay, flush_fails_every;
-static bool flush_async, flush_fails;
+static bool flush_async, flush_fails, flush_out_of_memory;
 static ullong watch, tally = ULLONG_MAX, medium = ULLONG_MAX;
 module_param(flushes, uint, 0644);
 MODULE_PARM_DESC(flushes, "number of flushes");
@@ -249,6 +249,8 @@ MODULE_PARM_DESC(flush_delay, "duration of a flush in milliseconds");
 module_param(flush_async, bool, 0644);
 MODULE_PARM_DESC(flush_async, "complete FUA bios asynchronously");
 module_param(flush_fails, bool, 0644);
+module_param(flush_out_of_memory, bool, 0644);
+MODULE_PARM_DESC(flush_out_of_memory, "fail a flush with ENOMEM like an allocation of a task that the OOM killer has chosen");
 module_param(flush_fails_every, uint, 0644);
 MODULE_PARM_DESC(flush_fails_every, "fail each flush with a number that is a multiple of this");
 module_param(watch, ullong, 0644);
@@ -325,6 +327,9 @@ static int flush_now(void)
 {
 	if (current->bio_list && !(current->flags & PF_MEMALLOC_NOIO))
 		submitting++;
+	/* The OOM killer chooses no kernel thread. */
+	if (flush_out_of_memory && !(current->flags & (PF_MEMALLOC | PF_KTHREAD)))
+		return -ENOMEM;
 	if (READ_ONCE(flush_delay))
 		return flush_slowly();
 	/* nd_btt flushes with a spinlock held. */
