@@ -153,11 +153,17 @@ impl Job {
 
     /// Writes a range. Fails if the file has changed, which ends the repair.
     fn write(&self, piece: &mut RepairRange) -> Result<DirectBuffer> {
+        let planned = piece.replaced;
         let contents = self.contents(piece)?;
         piece.set_counts(&contents);
         let Contents {
             mut buffer, cached, ..
         } = contents;
+        // The page cache has dropped it, or there is a new error: the backup may not have been compared.
+        if piece.replaced > planned {
+            piece.failed("more of it is lost than when the repair was planned; run it again");
+            return Ok(buffer);
+        }
         // The disk repairs whole pages of memory: none may be written in two parts.
         let at_once = piece
             .disk_offset
@@ -184,7 +190,7 @@ impl Job {
             piece.failed(self.why(piece, &error));
         } else if let Err(error) = restored {
             piece.failed(format!(
-                "written, but the file has not its old size of {} bytes and its old blocks behind that: {error}",
+                "written, but the file has not its old size of {} bytes and its old blocks behind that: {error:#}",
                 target.size()
             ));
         }

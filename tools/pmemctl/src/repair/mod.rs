@@ -343,7 +343,7 @@ pub fn repair(host: &Host, request: &Request) -> Result<Report> {
     if let Err(error) = job.target.restore_capabilities() {
         report
             .stopped
-            .get_or_insert_with(|| format!("its capabilities are gone: {error}; see setcap(8)"));
+            .get_or_insert_with(|| format!("its capabilities are gone: {error:#}; see setcap(8)"));
     }
     if let Err(error) = verify(host, &job, &mut report.pieces) {
         let written = |piece: &&mut RepairRange| piece.result == Outcome::Planned;

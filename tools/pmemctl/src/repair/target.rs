@@ -240,9 +240,11 @@ impl Target {
         printable(&self.path)
     }
 
-    /// Gives the file its capabilities again, which each write removes, also by root.
-    pub(super) fn restore_capabilities(&self) -> io::Result<()> {
+    /// Gives the file its capabilities again, which each write removes, also by root. Fails if others may have written it
+    /// meanwhile: these would get them.
+    pub(super) fn restore_capabilities(&self) -> Result<()> {
         if !self.capabilities.is_empty() {
+            self.ensure_alone()?;
             let value = &self.capabilities;
             fsetxattr(&self.file, CAPABILITIES, value, XattrFlags::empty())?;
             self.file.sync_all()?;
@@ -310,7 +312,7 @@ impl Target {
         self.direct(false)?;
         self.file.write_all_at(bytes, at)?;
         self.file.sync_all()?;
-        Ok(self.restore_capabilities()?)
+        self.restore_capabilities()
     }
 
     fn direct(&self, direct: bool) -> io::Result<()> {
@@ -352,8 +354,9 @@ impl Target {
     }
 
     /// Truncates the file to its size. Blocks that were preallocated behind its end, as `behind` lists them, are allocated
-    /// again, because truncate(2) frees them.
-    pub(super) fn restore_size(&self, behind: &[Range<u64>]) -> io::Result<()> {
+    /// again, because truncate(2) frees them. Fails if others may have appended data meanwhile.
+    pub(super) fn restore_size(&self, behind: &[Range<u64>]) -> Result<()> {
+        self.ensure_alone()?;
         self.file.set_len(self.size())?;
         for range in behind {
             let length = range.end - range.start;
