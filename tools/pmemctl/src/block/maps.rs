@@ -43,7 +43,10 @@ impl Mapping {
         let hex = |text| u64::from_str_radix(text, 16).ok();
         let (start, end) = word()?.split_once('-')?;
         let (start, end) = (hex(start)?, hex(end)?);
-        let permissions = word()?.to_owned();
+        // A copy of the table is printed, and its owner may have written anything.
+        let permissions =
+            word().filter(|word| word.bytes().all(|byte| b"rwxsp-".contains(&byte)))?;
+        let permissions = permissions.to_owned();
         let offset = hex(word()?)?;
         let (major, minor) = word()?.split_once(':')?;
         let device = format!("{}:{}", hex(major)?, hex(minor)?).parse().ok()?;
@@ -126,6 +129,7 @@ mod tests {
             "7ffd0000-7ffc0000 rw-p 00000000 08:01 5 /x",
             "x-y rw-p 00000000 08:01 5 /x",
             "7ffd0000-7ffe0000 rw-p",
+            "7ffd0000-7ffe0000 rw\x1b[2J 00000000 08:01 5 /x",
             "2-1 rw-p 0 0:0 0",
             "1-2 rw-p ffffffffffffffff 0:0 0",
             "1-2",
