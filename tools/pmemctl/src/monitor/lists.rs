@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 /// After this time, the list of a disk that was bound again has what is to be restored or imported, also by a second try.
 const FILLED: Duration = Duration::from_secs(300);
-/// Disks that are remembered: the latest.
+/// Disks that are remembered of a memory, beside those that it has.
 const MOST: usize = 64;
 
 /// The state of a device's list.
@@ -70,12 +70,16 @@ impl ReportedErrors {
         }
         disk.listed = listed.clone();
         self.reported = self.reported.without(&repaired);
-        while self.listed.len() > MOST {
-            self.listed.pop_first();
-        }
         let news = listed.without(&self.reported);
         self.reported = self.reported.and(listed);
         news
+    }
+
+    /// Forgets disks that have gone, if there are many.
+    pub(super) fn forget_gone(&mut self, is_there: impl Fn(u64) -> bool) {
+        if self.listed.len() > MOST {
+            self.listed.retain(|&sequence, _| is_there(sequence));
+        }
     }
 }
 
@@ -148,6 +152,22 @@ mod tests {
         let later = start + 2 * FILLED;
         assert_eq!(known.news(2, &(100..200), &list(""), later), list(""));
         assert_eq!(known.news(3, &(0..100), &list("8 8\n"), later), list(""));
+    }
+
+    #[test]
+    fn many_bindings_of_a_disk_hide_no_error_of_another_one() {
+        let mut known = ReportedErrors::default();
+        let now = Instant::now();
+        assert_eq!(known.news(1, &(0..100), &list("8 8\n"), now), list("8 8\n"));
+        let last = 2 * MOST as u64;
+        for disk in 2..=last {
+            known.news(1, &(0..100), &list("8 8\n"), now);
+            known.news(disk, &(100..200), &list(""), now);
+            known.forget_gone(|sequence| [1, disk].contains(&sequence));
+        }
+        assert!(known.listed.len() <= MOST);
+        assert_eq!(known.news(1, &(0..100), &list(""), now), list(""));
+        assert_eq!(known.news(1, &(0..100), &list("8 8\n"), now), list("8 8\n"));
     }
 
     #[test]

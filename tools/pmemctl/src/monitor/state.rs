@@ -148,6 +148,7 @@ impl<'a> Monitor<'a> {
                     }
                 }
             }
+            known.forget_gone(|sequence| listed.contains_key(&sequence));
         }
         if self.watched.as_ref() != Some(&disks) {
             let watching = Event::Watching {
