@@ -19,7 +19,7 @@ use std::thread;
 use std::time::Duration;
 
 /// The time that a file system has to answer.
-const DEADLINE: Duration = Duration::from_secs(1);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(1);
 
 /// The highest number of threads that wait for file systems that do not answer.
 const HUNG: usize = 8;
@@ -223,7 +223,7 @@ pub fn names(process: &Path) -> Vec<String> {
 
 /// Runs `ask` in a thread of its own; returns `None` if that takes longer than `limit`. While a thread waits for a
 /// `key`, no other is started for it.
-fn within<T: Send + 'static>(
+pub(crate) fn within<T: Send + 'static>(
     key: &str,
     limit: Duration,
     ask: impl FnOnce() -> T + Send + 'static,

@@ -3,6 +3,7 @@
 //! Finds owners without a search: files in use, and files for which the kernel has reported errors.
 
 use crate::affected::{self, AffectedRange};
+use crate::block::descriptors::{DEADLINE, within};
 use crate::block::disk::Disk;
 use crate::block::remap::{AffectedVolume, Span, Spans};
 use crate::fs::Owner;
@@ -11,7 +12,9 @@ use crate::fs::open_files::OpenFile;
 use crate::sysfs::{Host, printable};
 use abstractions::extents::{self, Extent, Fork};
 use std::fs::File;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::sync::Arc;
 
 /// Splits the bad bytes into those of files in use that share no blocks, and the rest.
 pub(super) fn in_use(
@@ -24,13 +27,14 @@ pub(super) fn in_use(
     let Ok(device) = affected.volume.number() else {
         return (entries, remaining);
     };
+    let bad = Arc::new(affected.spans.clone());
     for used in used.iter().filter(|used| used.device == device) {
         // A file without a known name must be searched for.
         if used.name.is_none() && !used.removed {
             continue;
         }
         let Ok(file) = used.open() else { continue };
-        for (part, offset) in parts_of(&file, &mut remaining) {
+        for (part, offset) in parts_of(file, &bad, &mut remaining) {
             let owner = Owner::File {
                 paths: used.name.iter().map(printable).collect(),
                 inode: used.inode,
@@ -67,8 +71,9 @@ pub(super) fn reported(
         return (entries, remaining);
     }
     let directory = host.absolute(Path::new(&mount.directory));
+    let bad = Arc::new(affected.spans.clone());
     for reported in reports.files(host, device, &directory) {
-        for (part, offset) in parts_of(&reported.file, &mut remaining) {
+        for (part, offset) in parts_of(reported.file, &bad, &mut remaining) {
             let owner = Owner::File {
                 paths: vec![printable(&reported.path)],
                 inode: reported.inode,
@@ -85,20 +90,39 @@ pub(super) fn reported(
 }
 
 /// Takes the parts out of `remaining` that are the file's alone; returns them with their offsets in the file.
-fn parts_of(file: &File, remaining: &mut Spans) -> Vec<(Span, u64)> {
+fn parts_of(file: File, bad: &Arc<Spans>, remaining: &mut Spans) -> Vec<(Span, u64)> {
     let mut parts = Vec::new();
-    // Its extents are of another device.
-    if extents::is_real_time(file).unwrap_or(false) {
-        return parts;
-    }
-    let _ = extents::of_file(file, Fork::Data, |extent| {
-        if extent.flags & Extent::SHARED != 0 {
-            return;
-        }
-        parts.extend(remaining.in_extent(extent));
+    for extent in bad_extents(file, bad) {
+        parts.extend(remaining.in_extent(&extent));
         remaining.remove(&(extent.physical..extent.physical.saturating_add(extent.length)));
-    });
+    }
     parts
+}
+
+/// Returns the extents of a file that have bad bytes and are its alone; none if the file system does not answer.
+///
+/// FIEMAP waits for the lock of the inode. A write keeps that while it reads the memory of its process, which may be a mapped
+/// file of a FUSE that does not answer.
+fn bad_extents(file: File, bad: &Arc<Spans>) -> Vec<Extent> {
+    let Ok(status) = file.metadata() else {
+        return Vec::new();
+    };
+    let key = format!("extents of {}:{}", status.dev(), status.ino());
+    let bad = bad.clone();
+    let ask = move || {
+        let mut found = Vec::new();
+        // Its extents are of another device.
+        if extents::is_real_time(&file).unwrap_or(false) {
+            return found;
+        }
+        let _ = extents::of_file(&file, Fork::Data, |extent| {
+            if extent.flags & Extent::SHARED == 0 && bad.in_extent(extent).next().is_some() {
+                found.push(*extent);
+            }
+        });
+        found
+    };
+    within(&key, DEADLINE, ask).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -128,7 +152,8 @@ mod tests {
             length: 8192,
             ..before.clone()
         }]);
-        let parts = parts_of(&file, &mut remaining);
+        let bad = Arc::new(remaining.clone());
+        let parts = parts_of(file, &bad, &mut remaining);
         assert_eq!(parts, [(Span::made_up(start, 4096), extent.logical)]);
         assert!(remaining.iter().eq([before]));
     }
