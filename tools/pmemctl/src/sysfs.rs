@@ -109,12 +109,19 @@ pub fn link_name(link: impl AsRef<Path>) -> Option<String> {
     Some(target.file_name()?.to_str()?.to_owned())
 }
 
-/// Reads a file of sysfs. A file longer than a page is read in parts and may change between them: it is read
+/// Reads a file of sysfs. A file that does not fit into a page is read in parts and may change between them: it is read
 /// until two reads are equal.
 pub fn whole(file: &Path) -> io::Result<String> {
-    let mut text = fs::read_to_string(file)?;
-    while text.len() > units::PAGE as usize {
-        let again = fs::read_to_string(file)?;
+    const PAGE: usize = units::PAGE as usize;
+    let read = || {
+        // Without room, the first read is of a few bytes.
+        let mut text = String::with_capacity(PAGE);
+        File::open(file)?.read_to_string(&mut text)?;
+        io::Result::Ok(text)
+    };
+    let mut text = read()?;
+    while text.len() >= PAGE {
+        let again = read()?;
         if again == text {
             break;
         }

@@ -240,6 +240,7 @@ impl DiskErrors {
 /// The exact list of a disk, through which memory is read past the CPU caches.
 #[derive(Debug)]
 pub struct ExactList {
+    disk: Disk,
     file: PathBuf,
     /// Where the data of the disk begins in the namespace.
     data: u64,
@@ -256,14 +257,16 @@ impl ExactList {
     /// Puts whole sectors of the disk on the list.
     pub fn add(&self, bytes: &Range<u64>, origin: &str) -> Result<()> {
         let command = format!("add {} {origin}", self.operands(bytes)?);
-        sysfs::store(&self.file, &command)
+        let list = self.disk.open_list(&self.file)?;
+        list.store(&command)
             .with_context(|| format!("{}: {command}", self.file.display()))
     }
 
     /// Reads whole sectors of the disk; takes them off the list and returns true if they can be read.
     pub fn drop_readable(&self, bytes: &Range<u64>) -> Result<bool> {
+        let list = self.disk.open_list(&self.file)?;
         drop_by(&self.file, &self.operands(bytes)?, |command| {
-            sysfs::store(&self.file, command)
+            list.store(command)
         })
     }
 }
@@ -394,6 +397,7 @@ impl Disk {
             .device()
             .filter(|device| device.name.kind != Kind::Btt && device.errors_list().exists())?;
         Some(ExactList {
+            disk: self.clone(),
             file: device.errors_list(),
             data: device.data_offset()?,
         })

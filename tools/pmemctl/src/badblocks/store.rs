@@ -40,8 +40,9 @@ const NEW: &str = ".new-";
 /// The lock of the folder.
 const LOCK: &str = ".lock";
 
-/// How long another process may keep the lock. udev waits for a restore, which waits for the lock.
-const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long other processes may keep the lock, such as restores of several disks with long lists. udev waits for a restore,
+/// which waits for the lock: for three minutes.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Why a saved list is not used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, JsonSchema, Serialize)]
