@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 # pmemctl errors does not keep a file system mounted, breaks no lease, does not wait for a file system that hangs, and
-# reads no inode on a bad block.
+# reads no inode and no block bitmap on a bad block.
 #
 # An unmounted device is not examined while a process may write to it.
 # vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
@@ -33,7 +33,7 @@ is_inactive() {
 }
 
 need jq wipefs
-plan 15
+plan 17
 load_driver
 disk=$(labelled_disk -m fsdax -M mem -s 448M)
 make_fs ext4 "$disk" -N 25000
@@ -121,3 +121,15 @@ is "the files of other errors are found" "$(jq -r '.errors[].owner.paths[0]? // 
 is "the files with an inode in that block are skipped" "$(grep -c '^pmemctl: 16 files or directories could not be read' /tmp/errors.err)" 1
 is "the file system has no error" "$(dmesg | grep -c 'EXT4-fs error')" 0
 check "it is writable" touch "$MNT/new"
+
+# ---- a block bitmap on a bad block ----
+
+umount "$MNT"
+bitmap=$(dumpe2fs -g "/dev/$disk" 2>/dev/null | awk -F: -v at=$((sector / 8)) '/^[0-9]/ && $2 <= at { bitmap = $5 } END { print bitmap }')
+echo "$((bitmap * 8)) 8" >"/sys/block/$disk/badblocks"
+# The kernel's own search for free blocks would find it.
+mount_dax "$disk" no_prefetch_block_bitmaps
+dmesg -C
+pmemctl errors --json >/tmp/output 2>/tmp/errors.err || :
+is "a file in a group whose bitmap is bad is found" "$(jq -r '.errors[].owner.paths[0]? // empty' /tmp/output)" "$MNT/data"
+is "the file system has no error by that" "$(dmesg | grep -c 'EXT4-fs error')" 0

@@ -15,6 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::{self, BufRead};
 use std::ops::Range;
+use units::PAGE;
 
 const PACKAGE: &str = "e2fsprogs";
 /// How many numbers fit into one command of debugfs, which takes lines of 8,191 bytes.
@@ -107,9 +108,14 @@ pub struct Layout {
     block_size: u64,
     inode_size: u64,
     inodes_per_group: u64,
+    /// The first byte of the first group.
+    start: u64,
+    /// In bytes.
+    group_size: u64,
 }
 
 const INODE_TABLE: &str = "inode table";
+const BLOCK_BITMAP: &str = "block bitmap";
 
 impl Layout {
     /// Reads the layout, which is constant, of a mounted or unmounted file system.
@@ -128,6 +134,8 @@ impl Layout {
         let inode_size = header.number("Inode size").unwrap_or(128);
         let inodes_per_group = header.number("Inodes per group")?;
         let table = header.number("Inode blocks per group")?;
+        let first_block = header.number("First block")?;
+        let group_blocks = header.number("Blocks per group")?;
         if inodes_per_group == 0 || !(1..=size).contains(&inode_size) {
             bail!("dumpe2fs knows no inodes");
         }
@@ -156,7 +164,7 @@ impl Layout {
             };
             place(superblock, "superblock", None);
             place(descriptors, "group descriptors", None);
-            place(blocks, "block bitmap", None);
+            place(blocks, BLOCK_BITMAP, None);
             place(inodes, "inode bitmap", None);
             place(first, INODE_TABLE, Some(table));
         }
@@ -165,7 +173,28 @@ impl Layout {
             block_size: size,
             inode_size,
             inodes_per_group,
+            start: first_block.saturating_mul(size),
+            group_size: group_blocks.saturating_mul(size),
         })
+    }
+
+    /// Returns the groups whose block bitmap is bad. The kernel reads it to tell which of their blocks are free, and takes a
+    /// failure for an error in the file system, after which it may be read-only (`ext4_wait_block_bitmap`).
+    pub(crate) fn groups_without_bitmap(&self, bad: &Spans) -> Ranges {
+        // It reads those of all groups that share a page of its buddy cache (`ext4_mb_init_cache`).
+        let together = (PAGE / self.block_size / 2).max(1);
+        let bitmaps = self
+            .places
+            .iter()
+            .filter(|(range, what, _)| *what == BLOCK_BITMAP && bad.within(range).next().is_some());
+        let groups = bitmaps.map(|(_, _, group)| {
+            let first = group / together * together;
+            let start = self
+                .start
+                .saturating_add(first.saturating_mul(self.group_size));
+            start..start.saturating_add(together.saturating_mul(self.group_size))
+        });
+        groups.collect()
     }
 
     /// Returns the numbers of the inodes whose block of a table has bad bytes.
@@ -679,7 +708,7 @@ mod tests {
     use proptest::prelude::*;
 
     const HEADER: &str = "Filesystem features:      has_journal ext_attr mmp\nFilesystem state:         clean\n\
-        Block size:               4096\nInode size:               256\nInodes per group:         25600\nInode blocks per group:   1600\n\
+        First block:              0\nBlock size:               4096\nBlocks per group:         32768\nInode size:               256\nInodes per group:         25600\nInode blocks per group:   1600\n\
         Journal inode:            8\nUser quota inode:         3\nOrphan file inode:        13\n";
 
     fn one(span: &Span) -> Spans {
@@ -769,6 +798,27 @@ mod tests {
     /// The output of `dumpe2fs -g` for a file system of 300 MiB.
     const GROUPS: &str = "\ngroup:block:super:gdt:bbitmap:ibitmap:itable\n0:0:0:1-1:39:42:45\n\
         1:32768:32768:32769-32769:40:43:1645\n2:65536:-1:-1:41:44:3245\n";
+
+    #[test]
+    fn kernel_is_not_asked_about_groups_without_bitmap() {
+        let refused = |header: &Header, offset| {
+            let layout = Layout::parse(GROUPS, header).unwrap();
+            let refused = layout.groups_without_bitmap(&one(&Span::made_up(offset, 512)));
+            refused.iter().cloned().collect::<Vec<_>>()
+        };
+        const GROUP: u64 = 32768 * 4096;
+        let second = 40 * 4096 + 512;
+        assert_eq!(refused(&header(), second), [GROUP..2 * GROUP]);
+        // An inode bitmap.
+        assert_eq!(refused(&header(), 43 * 4096), []);
+        // With small blocks, the kernel reads the bitmaps of two groups at once.
+        let small = HEADER
+            .replace("size:               4096", "size:               1024")
+            .replace("First block:              0", "First block:              1");
+        let group = 32768 * 1024;
+        let both = 1024..1024 + 2 * group;
+        assert_eq!(refused(&Header::parse(&small), 40 * 1024), [both]);
+    }
 
     #[test]
     fn inodes_on_bad_blocks_are_found() {

@@ -274,7 +274,16 @@ impl FileSystem {
         let geometry = geometry.as_ref().map(Geometry::of).transpose()?;
         let layout = ext4.as_ref();
         let layout = layout.and_then(|(node, header)| Layout::read(node, header).ok());
-        let allocated = self.allocated(&directory, layout.as_ref(), geometry.as_ref(), spans)?;
+        let refused = layout.as_ref();
+        let refused =
+            refused.map_or_else(Ranges::default, |layout| layout.groups_without_bitmap(bad));
+        let allocated = self.allocated(
+            &directory,
+            layout.as_ref(),
+            geometry.as_ref(),
+            spans,
+            &refused,
+        )?;
         // From here on only the walks keep the mount in use.
         drop(directory);
         let mut found = allocated.found;
@@ -316,13 +325,15 @@ impl FileSystem {
         Ok(found)
     }
 
-    /// Splits spans by what the file system has allocated them for: metadata at fixed places, then `FS_IOC_GETFSMAP`.
+    /// Splits spans by what the file system has allocated them for: metadata at fixed places, then `FS_IOC_GETFSMAP`, which
+    /// is not asked about what is `refused`.
     fn allocated(
         &self,
         directory: &File,
         layout: Option<&Layout>,
         geometry: Option<&Geometry>,
         spans: &Spans,
+        refused: &Ranges,
     ) -> Result<Allocated> {
         let mut left = spans.clone();
         let mut allocated = Allocated {
@@ -334,7 +345,7 @@ impl FileSystem {
             ..Allocated::default()
         };
         let group = |at| geometry.and_then(|geometry| geometry.group_of(at));
-        for (span, owner) in self.query(directory, left)? {
+        for (span, owner) in self.query(directory, left, refused)? {
             match owner {
                 FsmapOwner::Free => allocated.found.push(Owned {
                     span,
@@ -356,13 +367,19 @@ impl FileSystem {
         Ok(allocated)
     }
 
-    /// Splits spans by the owners from `FS_IOC_GETFSMAP`.
-    fn query(&self, directory: &File, spans: Spans) -> Result<Vec<(Span, FsmapOwner)>> {
+    /// Splits spans by the owners from `FS_IOC_GETFSMAP`, unknown where that is `refused`.
+    fn query(
+        &self,
+        directory: &File,
+        spans: Spans,
+        refused: &Ranges,
+    ) -> Result<Vec<(Span, FsmapOwner)>> {
         let mut pieces = Vec::new();
         let ranges: Ranges = spans.iter().map(|span| span.range()).collect();
         let mut left = spans.clone();
         let number = self.fsmap_device(directory);
-        let searched = queries(directory, &ranges).iter().try_for_each(|query| {
+        let queries: Ranges = queries(directory, &ranges).into_iter().collect();
+        let searched = queries.without(refused).iter().try_for_each(|query| {
             extents::of_device(directory, number, query, |record| {
                 if let Some(range) = asked(record, number, query) {
                     let parts = spans.within(&range);
