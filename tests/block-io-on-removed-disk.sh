@@ -15,13 +15,13 @@ test_removal() {
 	shift 2
 	device=$(device_of_disk "$disk")
 	# Without a disk, fio would make a file of its name.
-	start_fio "/dev/$disk" --filename="/dev/$disk" --allow_file_create=0 --size=16M --bs=64k --time_based --runtime=60 --minimal "$@"
+	start_fio "/dev/$disk" --filename="/dev/$disk" --allow_file_create=0 --size=16M --bs=64k --time_based --runtime=120 --minimal "$@"
 	sleep 1
 	echo "$device" >"/sys/bus/nd/drivers/$DRIVER/unbind"
 	add_row "$name: the node" "$([ -e "/dev/$disk" ] && echo "is there" || echo "is gone")"
 	began=$(cut -d. -f1 /proc/uptime)
 	wait "$fio_pid" && status=0 || status=$?
-	add_row "$name: fails" "$([ "$status" -ne 0 ] && echo yes), $([ $(($(cut -d. -f1 /proc/uptime) - began)) -lt 40 ] && echo "at once")"
+	add_row "$name: fails" "$([ "$status" -ne 0 ] && echo yes), $([ $(($(cut -d. -f1 /proc/uptime) - began)) -lt 60 ] && echo "at once")"
 	add_row "$name: says" "$(grep '^fio:' /tmp/fio | grep -v 'Input/output error\|No space left\|No such device\|full resid\|pid=' | head -n 1)."
 	echo "$device" >"/sys/bus/nd/drivers/$DRIVER/bind"
 	settle

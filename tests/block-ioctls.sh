@@ -26,11 +26,12 @@ IOC_PR_REGISTER IOC_PR_RESERVE'
 test_device() {
 	# shellcheck disable=SC2086 # lists
 	{
-		pmem-io ioctl "/dev/$2" $query_ioctls | add_rows "$1"
-		pmem-io ioctl "/dev/$2" $set_ioctls | awk '{ print ++n ", " $0 }' | add_rows "$1"
-		pmem-io ioctl --bad-pointer "/dev/$2" $pointer_ioctls | add_rows "$1, nothing there"
-		pmem-io ioctl --read-only "/dev/$2" BLKZEROOUT=0,4096 BLKDISCARD=0,4096 BLKFLSBUF BLKBSZSET=4096 BLKROSET=0 BLKRRPART BLKRASET=256 |
-			add_rows "$1, read-only"
+		add_rows "$1" pmem-io ioctl "/dev/$2" $query_ioctls
+		pmem-io ioctl "/dev/$2" $set_ioctls >/tmp/answers
+		add_rows "$1" awk '{ print ++n ", " $0 }' /tmp/answers
+		add_rows "$1, nothing there" pmem-io ioctl --bad-pointer "/dev/$2" $pointer_ioctls
+		add_rows "$1, read-only" pmem-io ioctl --read-only "/dev/$2" BLKZEROOUT=0,4096 BLKDISCARD=0,4096 BLKFLSBUF BLKBSZSET=4096 BLKROSET=0 \
+			BLKRRPART BLKRASET=256
 	}
 }
 
@@ -44,14 +45,15 @@ add_result_row "not of root, permitted" setpriv --reuid 65534 --clear-groups --b
 chmod 600 "/dev/$disk"
 echo 'start=4MiB, size=4MiB' | sfdisk -q --label dos "/dev/$disk"
 test_device "partition" "${disk}p1"
-pmem-io ioctl "/dev/$disk" BLKRRPART | add_rows "with a partition"
+add_rows "with a partition" pmem-io ioctl "/dev/$disk" BLKRRPART
 exec 5<"/dev/${disk}p1"
-pmem-io ioctl "/dev/$disk" BLKRRPART BLKROSET=1 | add_rows "with a partition that is open"
-pmem-io ioctl --read-only "/dev/${disk}p1" BLKROGET | add_rows "a partition of a disk made read-only"
+add_rows "with a partition that is open" pmem-io ioctl "/dev/$disk" BLKRRPART BLKROSET=1
+add_rows "a partition of a disk made read-only" pmem-io ioctl --read-only "/dev/${disk}p1" BLKROGET
 exec 5<&-
 pmem-io ioctl "/dev/$disk" BLKROSET=0 >/dev/null
 pmem-io ioctl --read-only "/dev/$disk" BLKROSET=0 >/dev/null
 blkdiscard -f -z -l 1M "/dev/$disk" 2>/dev/null
 partx -d "/dev/$disk" 2>/dev/null || :
-test_device "sector" "$(labelled_disk -m sector -s 32M)"
+disk=$(labelled_disk -m sector -s 32M)
+test_device "sector" "$disk"
 report_rows

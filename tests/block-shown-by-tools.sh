@@ -16,7 +16,8 @@ add_log_rows() {
 # add_disk_rows NAME DISK
 add_disk_rows() {
 	lsblk -bJO "/dev/$2" | jq -r '.blockdevices[0] | to_entries[] | select(.key != "disk-seq" and .key != "maj:min" and .key != "min") |
-		"lsblk " + .key + ": " + (.value | tostring)' | mask_numbers | add_rows "$1"
+		"lsblk " + .key + ": " + (.value | tostring)' | mask_numbers >/tmp/lsblk
+	add_rows "$1" cat /tmp/lsblk
 	add_result_row "$1: blkid" sh -c "blkid -p /dev/$2 | tr -s ' ' | sed 's/^[^:]*: //; s/\bUUID=[^ ]*/UUID=…/'"
 	add_row "$1: /proc/partitions" "$(awk -v disk="$2" '$4 == disk { print $1, $3 }' /proc/partitions)"
 	add_row "$1: the node" "$(stat -c '%F %Hr %A %U %G' "/dev/$2")"

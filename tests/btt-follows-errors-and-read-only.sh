@@ -13,7 +13,7 @@ disk=$(make_namespace -e "$NAMESPACE" -m sector -l 4096 | jq -r .blockdev)
 check "it is written" pmem-io fill --direct --length 4M "/dev/$disk"
 check "and read" pmem-io verify --direct --length 4M "/dev/$disk"
 provider bad 2M+4K
-check_fails "a bad block can't be read" pmem-io verify --direct --length 4M "/dev/$disk"
+check_fails "a bad block can't be read" pmem-io pread --direct --length 4M "/dev/$disk"
 echo 1 >"$read_only"
 is "read-only with the region" "$(cat "/sys/block/$disk/ro")" 1
 echo 0 >"$read_only"

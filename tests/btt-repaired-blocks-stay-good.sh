@@ -68,11 +68,11 @@ make_disk_with_bad_blocks() {
 plan 31
 make_disk
 provider bad 2M+4K
-check_fails "with the clear-error command: a bad block can't be read" pmem-io verify --direct --length 4M "/dev/$disk"
+check_fails "with the clear-error command: a bad block can't be read" pmem-io pread --direct --length 4M "/dev/$disk"
 test_repaired "with the clear-error command"
 make_disk commands=0
 provider bad 2M+4K
-check_fails "without commands: a bad block can't be read" pmem-io verify --direct --length 4M "/dev/$disk"
+check_fails "without commands: a bad block can't be read" pmem-io pread --direct --length 4M "/dev/$disk"
 test_repaired "without commands"
 make_disk
 test_holes "holes, with the clear-error command"

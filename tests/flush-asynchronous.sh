@@ -26,13 +26,14 @@ if [ "$DRIVER" = rust_pmem ]; then
 else
 	skip "writeback needs no memory for a worker" "C's flushes have no worker"
 fi
-provider flush_delay 200
+provider flush_delay 2000
 pattern aaaaaaa 8 >/tmp/data
 
 provider flushes 0
 took=$(milliseconds dd if=/tmp/data of="/dev/$DISK" bs=4k oflag=direct,dsync status=none)
-check "a FUA write and an fsync wait for both" test "$took" -ge 400
+check "a FUA write and an fsync wait for both" test "$took" -ge 4000
 is "which were flushed" "$(provider flushes)" 2
+provider flush_delay 200
 provider flushes 0
 dd if=/tmp/data of="/dev/$DISK" bs=4k oflag=direct status=none
 is "a plain write asks for none" "$(provider flushes)" 0

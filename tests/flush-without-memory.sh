@@ -12,8 +12,8 @@ cleanup() {
 # write_durably FLAG OF dd: writes a block by a task that gets no memory for a flush.
 write_durably() {
 	provider flush_out_of_memory 1
-	dd if=/dev/zero of="/dev/$DISK" bs=4k count=1 conv=notrunc status=none "$@"
-	write_status=$?
+	write_status=0
+	dd if=/dev/zero of="/dev/$DISK" bs=4k count=1 conv=notrunc status=none "$@" || write_status=$?
 	provider flush_out_of_memory 0
 	return $write_status
 }

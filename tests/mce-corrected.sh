@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 # A corrected memory error is not listed, and an uncorrected one after it is.
-# vm: --bare --nvdimm size=96M --cpus 2
+# vm: --bare --nvdimm size=80M --cpus 2
 . "$(dirname "$0")/lib/test.sh"
 
 # The kernel looks for corrected machine checks in the registers every so many seconds.
@@ -21,6 +21,6 @@ start=$(cat "$ND/$(nfit_region)/resource")
 dmesg -C
 host corrected $((start + (40 << 20)))
 check "the kernel logs the corrected error" wait_for 10 sh -c "dmesg | grep -q 'Hardware Error'"
-host mce $((start + (60 << 20)))
+host mce $((start + (50 << 20)))
 check "an uncorrected error is listed" wait_for 10 grep -q . "/sys/block/$disk/badblocks"
-is "the corrected one is not" "$(cat "/sys/block/$disk/badblocks")" "122880 8"
+is "the corrected one is not" "$(cat "/sys/block/$disk/badblocks")" "102400 8"

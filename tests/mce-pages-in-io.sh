@@ -21,7 +21,7 @@ cleanup() {
 # inject_mce FILE OFFSET: prints a command that injects a machine check in the page of the file, and waits until the page is
 # unmapped from the direct map, just after the kernel's message.
 inject_mce() {
-	printf 'dmesg -C; host mce %d; until dmesg | grep -q "recovery action"; do sleep 0.1; done; sleep 0.5' \
+	printf 'dmesg -C; host mce %d; until dmesg | grep -q "recovery action"; do sleep 0.1; done; sleep 3' \
 		"$(($(pmem-io phys --offset "$2" "$1")))"
 }
 

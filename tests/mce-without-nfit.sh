@@ -7,7 +7,7 @@
 # check_lists NAME SECTORS: badblocks of the disk and of the region.
 check_lists() {
 	prints "$1: badblocks of the disk" "$2" cat "/sys/block/$disk/badblocks"
-	prints "$1: badblocks of the region" "$2" cat "$ND/$namespace/../badblocks"
+	becomes "$1: badblocks of the region" "$2" cat "$ND/$namespace/../badblocks"
 }
 
 # test_mce PROVIDER NAMESPACE

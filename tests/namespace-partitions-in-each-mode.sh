@@ -7,6 +7,8 @@
 
 cleanup() {
 	umount $MNT 2>/dev/null
+	wipefs -aq -f "/dev/$disk"
+	partx -d "/dev/$disk" 2>/dev/null
 }
 
 # list_nodes: the disk and its partitions, with their sectors.

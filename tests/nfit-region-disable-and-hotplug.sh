@@ -23,7 +23,7 @@ disk=$(labelled_disk -m fsdax -s 96M)
 namespace=$(jq -r .dev /tmp/labelled_disk.json)
 region=$(labelled_region)
 pmem-io fill --length 2M "/dev/$disk" --seed 1
-start_fio "/dev/$disk" --allow_file_create=0 --filename="/dev/$disk" --direct=1 --offset=8M --size=16M --ioengine=libaio --iodepth=8 --numjobs=2 --time_based --runtime=60
+start_fio "/dev/$disk" --allow_file_create=0 --filename="/dev/$disk" --direct=1 --offset=8M --size=16M --ioengine=libaio --iodepth=8 --numjobs=2 --time_based --runtime=120
 record_result "ndctl, of a disk in use" sh -c "ndctl disable-region $region 2>&1 | sed 's/region[0-9]*/regionN/'"
 record_result "the bus's own switch, after that" sh -c "echo $region >/sys/bus/nd/drivers/nd_region/unbind"
 check_fio_fails "raw"
@@ -39,7 +39,7 @@ mount_dax "$disk"
 truncate -s 2M $MNT/file
 pmem-io fill $MNT/file --seed 2
 sync
-start_fio $MNT/ --directory=$MNT --size=8M --ioengine=psync --fsync=16 --time_based --runtime=60
+start_fio $MNT/ --directory=$MNT --size=8M --ioengine=psync --fsync=16 --time_based --runtime=120
 record_result "ext4: ndctl, of a mounted disk" sh -c "ndctl disable-region $region 2>&1 | sed 's/region[0-9]*/regionN/g'"
 record_result "ext4: the bus's own switch" sh -c "echo $region >/sys/bus/nd/drivers/nd_region/unbind"
 check_fio_fails "ext4"

@@ -98,8 +98,8 @@ status=0
 wait $holder || status=$?
 is "signals are passed on" $status 9
 # shellcheck disable=SC2016 # for the command
-check "exclusive: the command maps what it is given" pmemctl lease --exclusive "$file" -- sh -c \
-	'eval "echo text >&$PMEMCTL_LEASE_FD"; ! timeout 1 cat "$1"' sh "$file"
+check "exclusive: another open waits while the command writes" pmemctl lease --exclusive "$file" -- sh -c \
+	'eval "echo text >&$PMEMCTL_LEASE_FD"; status=0; timeout 5 cat "$1" || status=$?; [ $status = 124 ]' sh "$file"
 is "exclusive: it has written" "$(head -c 5 "$file")" text
 exec 3>>"$file"
 status=0

@@ -117,7 +117,7 @@ for type in xfs ext4; do
 	make_bad 1048576
 	at=$(disk_offset_of "$file" 1048576)
 	check_fails "$type: the read fails" dd if="$file" of=/dev/null bs=4k skip=256 count=1 iflag=direct
-	sleep 1
+	sleep 3
 	: >$TRACE
 	kill -CONT "$MONITOR_PID"
 	# The monitor is slow below strace.

@@ -35,7 +35,7 @@ echo 1 >/sys/module/suspend/parameters/pm_test_delay
 
 echo freezer >/sys/power/pm_test
 for state in freeze mem; do
-	start_fio "/dev/$raw" --filename="/dev/$raw" --allow_file_create=0 --direct=1 --offset=8M --size=4M --ioengine=libaio --iodepth=4 \
+	start_fio "/dev/$raw" --filename="/dev/$raw" --allow_file_create=0 --direct=1 --offset=8M --size=16M --ioengine=libaio --iodepth=4 \
 		--verify=crc32c --rate_iops="$PACE"
 	record "$state, processes: the answer" "$(enter_sleep $state)"
 	status=0

@@ -30,7 +30,7 @@ namespace=$(virtio_ns)
 disk=$(disk_of "$namespace")
 device=$(find $VIRTIO/ -name 'virtio[0-9]*' -printf '%f')
 pmem-io fill --length 4M "/dev/$disk" --seed 1
-start_fio "/dev/$disk" --allow_file_create=0 --filename="/dev/$disk" --direct=1 --offset=8M --size=16M --ioengine=psync --fsync=16 --time_based --runtime=60
+start_fio "/dev/$disk" --allow_file_create=0 --filename="/dev/$disk" --direct=1 --offset=8M --size=16M --ioengine=psync --fsync=16 --time_based --runtime=120
 check "raw: the provider is unbound" sh -c "echo $device >$VIRTIO/unbind"
 check_fio_fails raw
 check "raw: no disk" disk_is_gone
@@ -45,7 +45,7 @@ mount_dax "$disk"
 truncate -s 2M $MNT/file
 pmem-io fill $MNT/file --seed 2
 sync
-start_fio $MNT/ --directory=$MNT --size=8M --ioengine=psync --fsync=16 --time_based --runtime=60
+start_fio $MNT/ --directory=$MNT --size=8M --ioengine=psync --fsync=16 --time_based --runtime=120
 check "ext4: the provider is unbound" sh -c "echo $device >$VIRTIO/unbind"
 check_fio_fails ext4
 check "ext4: umount" umount $MNT

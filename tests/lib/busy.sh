@@ -52,6 +52,6 @@ check_fio_fails() {
 	fio_start=$(date +%s)
 	fio_status=0
 	wait "$fio_pid" || fio_status=$?
-	is "$1: fio ends with an error, soon" "$((fio_status != 0)) $(($(date +%s) - fio_start < 20))" "1 1"
+	is "$1: fio ends with an error, soon" "$((fio_status != 0)) $(($(date +%s) - fio_start < 60))" "1 1"
 	sed 's/^/# /' /tmp/fio | grep -i error | sort -u || :
 }

@@ -73,9 +73,13 @@ add_row() {
 	printf '%s\t%s\n' "$1" "$row_value" >>$ROWS
 }
 
-# add_rows NAME: adds a row for each line "NAME2: VALUE" of standard input.
+# add_rows NAME COMMAND…: adds a row for each line "NAME2: VALUE" that the command prints; fails if it does, or prints none.
 add_rows() {
-	sed "s|^\\([^:]*\\): |$1: \\1	|" >>$ROWS
+	rows_name=$1
+	shift
+	"$@" >$ROWS.added
+	grep -q . $ROWS.added
+	sed "s|^\\([^:]*\\): |$rows_name: \\1	|" $ROWS.added >>$ROWS
 }
 
 # add_result_row NAME COMMAND…: adds a row with the output of the command and `ok`, or the last line of its output and
