@@ -28,7 +28,8 @@ test_device() {
 	{
 		add_rows "$1" pmem-io ioctl "/dev/$2" $query_ioctls
 		pmem-io ioctl "/dev/$2" $set_ioctls >/tmp/answers
-		add_rows "$1" awk '{ print ++n ", " $0 }' /tmp/answers
+		awk '{ print ++n ", " $0 }' /tmp/answers >/tmp/numbered
+		add_rows "$1" cat /tmp/numbered
 		add_rows "$1, nothing there" pmem-io ioctl --bad-pointer "/dev/$2" $pointer_ioctls
 		add_rows "$1, read-only" pmem-io ioctl --read-only "/dev/$2" BLKZEROOUT=0,4096 BLKDISCARD=0,4096 BLKFLSBUF BLKBSZSET=4096 BLKROSET=0 \
 			BLKRRPART BLKRASET=256
