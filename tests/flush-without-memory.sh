@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# A flush whose task gets no memory for the request, because the OOM killer has chosen it, is made all the same: others wait for it.
+# A flush whose task gets no memory, because the OOM killer has chosen it, is made all the same: others wait for it.
 # vm: --bare --append memmap=128M$512M --cpus 2
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/provider.sh"
@@ -18,15 +18,6 @@ write_durably() {
 	return $write_status
 }
 
-# has_reserves: whether a task may use the memory reserves (PF_MEMALLOC) after an fsync.
-has_reserves() {
-	python3 - "/dev/$DISK" <<-END
-		import os, sys
-		os.fsync(os.open(sys.argv[1], os.O_RDWR))
-		print(int(open("/proc/self/stat").read().rsplit(")", 1)[1].split()[6]) >> 11 & 1)
-	END
-}
-
 need python3
 plan 5
 provide flush_async=1
@@ -35,7 +26,8 @@ check "fsync" write_durably oflag=direct conv=notrunc,fsync
 check "flushes" test "$(provider flushes)" -gt 0
 check "a durable write" write_durably oflag=direct,dsync
 provider flush_out_of_memory 1
-is "a task may not use the reserves afterwards" "$(has_reserves)" 0
+# PF_MEMALLOC
+is "a task may not use the reserves afterwards" "$(flag_after_fsync 11 0)" 0
 provider flush_out_of_memory 0
 provider flush_fails 1
 check_fails "a flush that fails" write_durably oflag=direct conv=notrunc,fsync

@@ -42,6 +42,18 @@ provider() {
 	fi
 }
 
+# flag_after_fsync BIT FLUSHER: whether a task has this flag (PF_… in linux/sched.h) after an fsync of the disk. With a FLUSHER of 1,
+# it may start no I/O (PR_SET_IO_FLUSHER).
+flag_after_fsync() {
+	python3 - "/dev/$DISK" "$@" <<-END
+		import ctypes, os, sys
+		bit, flusher = map(int, sys.argv[2:])
+		ctypes.CDLL(None).prctl(57, flusher, 0, 0, 0)
+		os.fsync(os.open(sys.argv[1], os.O_RDWR))
+		print(int(open("/proc/self/stat").read().rsplit(")", 1)[1].split()[6]) >> bit & 1)
+	END
+}
+
 # badblocks_of DEVICE: the bad blocks of a disk (pmem0) or a region (region0) on one line, each as START+LENGTH.
 badblocks_of() {
 	case $1 in
