@@ -708,7 +708,8 @@ mod tests {
     use proptest::prelude::*;
 
     const HEADER: &str = "Filesystem features:      has_journal ext_attr mmp\nFilesystem state:         clean\n\
-        First block:              0\nBlock size:               4096\nBlocks per group:         32768\nInode size:               256\nInodes per group:         25600\nInode blocks per group:   1600\n\
+        First block:              0\nBlock size:               4096\nBlocks per group:         32768\n\
+        Inode size:               256\nInodes per group:         25600\nInode blocks per group:   1600\n\
         Journal inode:            8\nUser quota inode:         3\nOrphan file inode:        13\n";
 
     fn one(span: &Span) -> Spans {

@@ -274,16 +274,8 @@ impl FileSystem {
         let geometry = geometry.as_ref().map(Geometry::of).transpose()?;
         let layout = ext4.as_ref();
         let layout = layout.and_then(|(node, header)| Layout::read(node, header).ok());
-        let refused = layout.as_ref();
-        let refused =
-            refused.map_or_else(Ranges::default, |layout| layout.groups_without_bitmap(bad));
-        let allocated = self.allocated(
-            &directory,
-            layout.as_ref(),
-            geometry.as_ref(),
-            spans,
-            &refused,
-        )?;
+        let allocated =
+            self.allocated(&directory, layout.as_ref(), geometry.as_ref(), spans, bad)?;
         // From here on only the walks keep the mount in use.
         drop(directory);
         let mut found = allocated.found;
@@ -325,15 +317,14 @@ impl FileSystem {
         Ok(found)
     }
 
-    /// Splits spans by what the file system has allocated them for: metadata at fixed places, then `FS_IOC_GETFSMAP`, which
-    /// is not asked about what is `refused`.
+    /// Splits spans by what the file system has allocated them for: metadata at fixed places, then `FS_IOC_GETFSMAP`.
     fn allocated(
         &self,
         directory: &File,
         layout: Option<&Layout>,
         geometry: Option<&Geometry>,
         spans: &Spans,
-        refused: &Ranges,
+        bad: &Spans,
     ) -> Result<Allocated> {
         let mut left = spans.clone();
         let mut allocated = Allocated {
@@ -345,7 +336,9 @@ impl FileSystem {
             ..Allocated::default()
         };
         let group = |at| geometry.and_then(|geometry| geometry.group_of(at));
-        for (span, owner) in self.query(directory, left, refused)? {
+        let refused =
+            layout.map_or_else(Ranges::default, |layout| layout.groups_without_bitmap(bad));
+        for (span, owner) in self.query(directory, left, &refused)? {
             match owner {
                 FsmapOwner::Free => allocated.found.push(Owned {
                     span,
