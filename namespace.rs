@@ -320,7 +320,8 @@ impl Mapping {
     }
 
     fn set_up_pfn(dev: &Device<Core<'_>>, ns: &Namespace<'_, '_>) -> Result<Self> {
-        // The caller claims the range, and then the info block can't be read any more.
+        // The caller claims the range, and then the info block can't be read any more. On a bus
+        // without commands, `Badblocks::fill` adds the bad blocks to the region again.
         let (layout, data_offset) = ns.setup_pfn()?;
 
         if let Some(memmap) = layout.memmap() {

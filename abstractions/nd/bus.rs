@@ -116,8 +116,9 @@ pub(super) unsafe fn init() {
     unsafe { HIDING.init() };
 }
 
-/// Bad blocks in front of a namespace that the table of a region lacks until this is dropped. There is
-/// one at a time where a region has several namespaces, because libnvdimm probes them concurrently.
+/// Bad blocks in front of a namespace that the table of a region lacks until this is dropped. There
+/// is one at a time where a region has several namespaces, because libnvdimm probes them
+/// concurrently.
 pub(super) struct Hidden<'a> {
     region: &'a Region,
     ranges: KVVec<Range<u64>>,
