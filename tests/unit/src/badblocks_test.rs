@@ -13,6 +13,7 @@ use crate::abstractions::memremap::MemoryFailure;
 use crate::abstractions::nd::{Device, Region};
 use crate::abstractions::scope::Scope;
 use crate::badblocks::{Badblocks, Failures, Table};
+use crate::check_interleavings;
 use crate::device::{self, Bound};
 use crate::prelude::{fail_one_in, KBox, GFP_KERNEL};
 use crate::ranges::Origin;
@@ -26,7 +27,7 @@ use std::mem::ManuallyDrop;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Interleavings of each case; INTERLEAVINGS sets another number.
+/// Interleavings of each case.
 const INTERLEAVINGS: usize = 1_000;
 const THREADS: u64 = 3;
 /// Changes that each thread makes.
@@ -686,11 +687,7 @@ fn check(mode: Mode, pages: u64, has_commands: bool, faults: u32) {
         has_commands,
         faults,
     };
-    // A failure prints the schedule, with which shuttle::replay() repeats it.
-    shuttle::check_random(
-        move || interleave(setup),
-        crate::interleavings(INTERLEAVINGS),
-    );
+    check_interleavings(INTERLEAVINGS, move || interleave(setup));
 }
 
 #[test]
@@ -735,47 +732,44 @@ fn check_once(has_commands: bool, test: impl Fn(&'static Region) + Send + Sync +
 fn reports_of_neighbours_add_no_entries_of_all_that_is_bad() {
     let setup = Setup::new(Mode::Fsdax, true);
 
-    shuttle::check_random(
-        move || {
-            fail_one_in(0);
-            let region = leak(Region::at(REGION, true));
-            let scope = leak(Scope::new());
-            let worker = thread::spawn(|| scope.run_works());
-            let world = ManuallyDrop::new(World::bind(setup, region, scope, None));
+    check_interleavings(INTERLEAVINGS, move || {
+        fail_one_in(0);
+        let region = leak(Region::at(REGION, true));
+        let scope = leak(Scope::new());
+        let worker = thread::spawn(|| scope.run_works());
+        let world = ManuallyDrop::new(World::bind(setup, region, scope, None));
 
-            for page in 1..setup.pages {
-                let page = addresses(&(page * PAGE..(page + 1) * PAGE));
-                // Both are called for each machine check, in either order.
-                let by_notifier = || {
-                    world
-                        .badblocks
-                        .memory_error(page.clone(), Source::MachineCheck)
-                };
-                let by_nfit = || {
-                    region.report(page.clone());
-                    region.populate();
-                    world.badblocks.read_badrange();
-                };
+        for page in 1..setup.pages {
+            let page = addresses(&(page * PAGE..(page + 1) * PAGE));
+            // Both are called for each machine check, in either order.
+            let by_notifier = || {
+                world
+                    .badblocks
+                    .memory_error(page.clone(), Source::MachineCheck)
+            };
+            let by_nfit = || {
+                region.report(page.clone());
+                region.populate();
+                world.badblocks.read_badrange();
+            };
 
-                match thread_rng().gen() {
-                    true => (by_notifier(), by_nfit()),
-                    false => (by_nfit(), by_notifier()),
-                };
-            }
-            drop(ManuallyDrop::into_inner(world));
-            scope.close();
-            worker.join().expect("no thread panics");
-            // Each may be there twice: the platform's report may come behind the driver's entry.
-            let list = region.list();
-            let sectors: u64 = list
-                .iter()
-                .map(|entry| (entry.end - entry.start) / 512)
-                .sum();
+            match thread_rng().gen() {
+                true => (by_notifier(), by_nfit()),
+                false => (by_nfit(), by_notifier()),
+            };
+        }
+        drop(ManuallyDrop::into_inner(world));
+        scope.close();
+        worker.join().expect("no thread panics");
+        // Each may be there twice: the platform's report may come behind the driver's entry.
+        let list = region.list();
+        let sectors: u64 = list
+            .iter()
+            .map(|entry| (entry.end - entry.start) / 512)
+            .sum();
 
-            assert!(sectors <= 2 * (setup.pages - 1) * PAGE, "{list:?}");
-        },
-        crate::interleavings(INTERLEAVINGS),
-    );
+        assert!(sectors <= 2 * (setup.pages - 1) * PAGE, "{list:?}");
+    });
 }
 
 #[test]
@@ -783,35 +777,32 @@ fn an_error_stays_listed_if_its_repair_is_abandoned_while_others_are_added() {
     let setup = Setup::new(Mode::Fsdax, true);
     let (added, cleared) = (4 * PAGE..5 * PAGE, 6 * PAGE..7 * PAGE);
 
-    shuttle::check_random(
-        move || {
-            fail_one_in(0);
-            let region = leak(Region::at(REGION, true));
+    check_interleavings(INTERLEAVINGS, move || {
+        fail_one_in(0);
+        let region = leak(Region::at(REGION, true));
 
-            region.report(addresses(&cleared));
-            let scope = leak(Scope::new());
-            let world = leak(World::bind(setup, region, scope, None));
-            let page = cleared.clone();
-            let repair = thread::spawn(move || {
-                let _guard = world.repair.lock();
-                let repair = world.badblocks.begin_repair(&world.span(&page));
+        region.report(addresses(&cleared));
+        let scope = leak(Scope::new());
+        let world = leak(World::bind(setup, region, scope, None));
+        let page = cleared.clone();
+        let repair = thread::spawn(move || {
+            let _guard = world.repair.lock();
+            let repair = world.badblocks.begin_repair(&world.span(&page));
 
-                world.region.clear_poison(&addresses(&page));
-                // The store has failed.
-                drop(repair);
-            });
-            let report = world.badblocks.add(&addresses(&added), Origin::User);
+            world.region.clear_poison(&addresses(&page));
+            // The store has failed.
+            drop(repair);
+        });
+        let report = world.badblocks.add(&addresses(&added), Origin::User);
 
-            report.expect("there is memory");
-            world.badblocks.read_badrange();
-            repair.join().expect("no thread panics");
-            world.badblocks.read_badrange();
-            let listed = in_badrange(region);
+        report.expect("there is memory");
+        world.badblocks.read_badrange();
+        repair.join().expect("no thread panics");
+        world.badblocks.read_badrange();
+        let listed = in_badrange(region);
 
-            assert_eq!(listed, added.clone().chain(cleared.clone()).collect());
-        },
-        crate::interleavings(INTERLEAVINGS),
-    );
+        assert_eq!(listed, added.clone().chain(cleared.clone()).collect());
+    });
 }
 
 /// Returns what the badrange list has at the end of sectors 16 to 31, an entry behind the end of the full table of a BTT, which
@@ -986,41 +977,38 @@ fn a_user_who_writes_badblocks_all_the_time_holds_up_no_repair() {
     const WRITES: u32 = 100;
     let setup = Setup::new(Mode::Fsdax, true);
 
-    shuttle::check_random(
-        move || {
-            fail_one_in(0);
-            let region = leak(Region::at(REGION, true));
-            let world = std::sync::Arc::new(ManuallyDrop::new(World::bind(
-                setup,
-                region,
-                leak(Scope::new()),
-                None,
-            )));
-            let is_over = std::sync::Arc::new(AtomicBool::new(false));
-            let user = thread::spawn({
-                let (world, is_over) = (world.clone(), is_over.clone());
+    check_interleavings(100, move || {
+        fail_one_in(0);
+        let region = leak(Region::at(REGION, true));
+        let world = std::sync::Arc::new(ManuallyDrop::new(World::bind(
+            setup,
+            region,
+            leak(Scope::new()),
+            None,
+        )));
+        let is_over = std::sync::Arc::new(AtomicBool::new(false));
+        let user = thread::spawn({
+            let (world, is_over) = (world.clone(), is_over.clone());
 
-                move || {
-                    let mut sector = 0;
+            move || {
+                let mut sector = 0;
 
-                    while !is_over.load(Ordering::Relaxed) {
-                        let _ = world.badblocks.table().set(sector * 2, 1);
-                        sector = (sector + 1) % 8;
-                    }
+                while !is_over.load(Ordering::Relaxed) {
+                    let _ = world.badblocks.table().set(sector * 2, 1);
+                    sector = (sector + 1) % 8;
                 }
-            });
-            let span = world.span(&(PAGE..2 * PAGE));
-            let before = world.badblocks.table().version();
+            }
+        });
+        let span = world.span(&(PAGE..2 * PAGE));
+        let before = world.badblocks.table().version();
 
-            drop(world.badblocks.begin_repair(&span));
-            let writes = (world.badblocks.table().version() - before) / 2;
+        drop(world.badblocks.begin_repair(&span));
+        let writes = (world.badblocks.table().version() - before) / 2;
 
-            is_over.store(true, Ordering::Relaxed);
-            user.join().expect("it does not panic");
-            assert!(writes < WRITES, "waited for {writes} writes");
-        },
-        100,
-    );
+        is_over.store(true, Ordering::Relaxed);
+        user.join().expect("it does not panic");
+        assert!(writes < WRITES, "waited for {writes} writes");
+    });
 }
 
 #[test]

@@ -5,12 +5,12 @@
 use crate::abstractions::block::{Bio, DiskName};
 use crate::abstractions::nd::Region;
 use crate::abstractions::scope::Scope;
+use crate::check_interleavings;
 use crate::device::Device;
 use crate::flush::{Flush, LastFlush};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::Arc;
 
-/// Interleavings; INTERLEAVINGS sets another number.
 const INTERLEAVINGS: usize = 2_000;
 /// Threads that wait for flushes, and threads that submit bios.
 const THREADS: [usize; 2] = [3, 2];
@@ -126,22 +126,17 @@ fn suspend() {
 
 #[test]
 fn no_flush_for_bios_is_under_way_while_the_system_is_suspended() {
-    shuttle::check_random(suspend, crate::interleavings(INTERLEAVINGS));
+    check_interleavings(INTERLEAVINGS, suspend);
 }
 
 #[test]
 fn each_request_has_the_result_of_a_flush_that_started_after_it() {
-    let interleavings = crate::interleavings(INTERLEAVINGS);
     let flushes = Arc::new(AtomicUsize::new(0));
     let count = flushes.clone();
 
-    // A failure prints the schedule, with which shuttle::replay() repeats it.
-    shuttle::check_random(
-        move || {
-            count.fetch_add(interleave(), Ordering::Relaxed);
-        },
-        interleavings,
-    );
+    let interleavings = check_interleavings(INTERLEAVINGS, move || {
+        count.fetch_add(interleave(), Ordering::Relaxed);
+    });
     let requests = interleavings * (THREADS[0] + THREADS[1]) * REQUESTS as usize;
     let flushes = flushes.load(Ordering::Relaxed);
 

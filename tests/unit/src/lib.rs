@@ -68,13 +68,19 @@ mod waiting;
 #[cfg(test)]
 mod waiting_test;
 
-/// Returns the number of interleavings that the environment asks for, or else `default`.
+/// Calls `test` in `number` random interleavings of its threads, which are the same in each run; where `INTERLEAVINGS` is
+/// set in the environment, in as many new ones. Returns the number. A failure prints a seed: with that in
+/// `SHUTTLE_RANDOM_SEED`, the first interleaving is the one that fails.
 #[cfg(test)]
-fn interleavings(default: usize) -> usize {
-    std::env::var("INTERLEAVINGS")
-        .ok()
-        .and_then(|number| number.parse().ok())
-        .unwrap_or(default)
+fn check_interleavings(number: usize, test: impl Fn() + Send + Sync + 'static) -> usize {
+    let Ok(wanted) = std::env::var("INTERLEAVINGS") else {
+        shuttle::check_random_with_seed(test, 1, number);
+        return number;
+    };
+    let wanted = wanted.parse().expect("INTERLEAVINGS is a number");
+
+    shuttle::check_random(test, wanted);
+    wanted
 }
 
 #[cfg(test)]

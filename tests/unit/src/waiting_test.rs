@@ -2,6 +2,7 @@
 
 //! Errors that wait for a work item, pushed by several threads.
 
+use crate::check_interleavings;
 use crate::waiting::{Waiting, PLACES};
 use proptest::prelude::*;
 use shuttle::{check_random, thread};
@@ -72,31 +73,28 @@ fn error_that_waits_takes_one_place() {
 
 #[test]
 fn each_error_is_taken_once_while_others_are_pushed() {
-    check_random(
-        || {
-            let waiting = Arc::new(Waiting::new());
-            let threads: Vec<_> = (0..3_u64)
-                .map(|one| {
-                    let waiting = waiting.clone();
+    check_interleavings(500, || {
+        let waiting = Arc::new(Waiting::new());
+        let threads: Vec<_> = (0..3_u64)
+            .map(|one| {
+                let waiting = waiting.clone();
 
-                    thread::spawn(move || {
-                        for page in 0..4 {
-                            let start = (one * 4 + page) << 12;
+                thread::spawn(move || {
+                    for page in 0..4 {
+                        let start = (one * 4 + page) << 12;
 
-                            waiting.push(start..start + 4096);
-                        }
-                    })
+                        waiting.push(start..start + 4096);
+                    }
                 })
-                .collect();
-            let (mut all, _) = taken(&waiting);
+            })
+            .collect();
+        let (mut all, _) = taken(&waiting);
 
-            for one in threads {
-                one.join().expect("the thread has not panicked");
-            }
-            all.extend(taken(&waiting).0);
-            all.sort_unstable();
-            assert!(all.iter().map(|(start, _)| start >> 12).eq(0..12));
-        },
-        500,
-    );
+        for one in threads {
+            one.join().expect("the thread has not panicked");
+        }
+        all.extend(taken(&waiting).0);
+        all.sort_unstable();
+        assert!(all.iter().map(|(start, _)| start >> 12).eq(0..12));
+    });
 }

@@ -2,7 +2,7 @@
 
 //! Handles of registrations that are dropped by several threads, or leaked.
 
-use crate::interleavings;
+use crate::check_interleavings;
 use crate::prelude::{PinInit, Result, EIO};
 use crate::registrations::{Registered, Scope, Scoped};
 use pinned_init::PinnedDrop;
@@ -78,79 +78,73 @@ impl Leaked {
 
 #[test]
 fn registrations_of_several_threads_end_once() {
-    check_random(
-        || {
-            let scope = Leaked::new();
-            let threads: Vec<_> = (0..3)
-                .map(|_| {
-                    thread::spawn(move || {
-                        let fates: [Arc<Fate>; 4] = Default::default();
-                        let handles: Result<Vec<_>> = fates
-                            .iter()
-                            .map(|fate| scope.register(fate, Ok(())))
-                            .collect();
-                        let mut handles = handles.expect("there is memory");
+    check_interleavings(500, || {
+        let scope = Leaked::new();
+        let threads: Vec<_> = (0..3)
+            .map(|_| {
+                thread::spawn(move || {
+                    let fates: [Arc<Fate>; 4] = Default::default();
+                    let handles: Result<Vec<_>> = fates
+                        .iter()
+                        .map(|fate| scope.register(fate, Ok(())))
+                        .collect();
+                    let mut handles = handles.expect("there is memory");
 
-                        // In any order, and the last one is leaked.
-                        while handles.len() > 1 {
-                            drop(handles.swap_remove(thread_rng().gen_range(0..handles.len())));
-                        }
-                        handles.into_iter().for_each(mem::forget);
-                        fates
-                    })
+                    // In any order, and the last one is leaked.
+                    while handles.len() > 1 {
+                        drop(handles.swap_remove(thread_rng().gen_range(0..handles.len())));
+                    }
+                    handles.into_iter().for_each(mem::forget);
+                    fates
                 })
-                .collect();
-            let fates: Vec<_> = threads
-                .into_iter()
-                .map(|one| one.join().expect("the thread has not panicked"))
-                .collect();
+            })
+            .collect();
+        let fates: Vec<_> = threads
+            .into_iter()
+            .map(|one| one.join().expect("the thread has not panicked"))
+            .collect();
 
-            for of_thread in &fates {
-                let counts: Vec<_> = of_thread.iter().map(|fate| fate.counts()).collect();
+        for of_thread in &fates {
+            let counts: Vec<_> = of_thread.iter().map(|fate| fate.counts()).collect();
 
-                assert_eq!(counts.iter().filter(|counts| **counts == (1, 1)).count(), 3);
-                assert_eq!(counts.iter().filter(|counts| **counts == (0, 0)).count(), 1);
-            }
-            scope.end();
-            // The scope has ended those that were leaked. Their values may still be in use.
-            for fate in fates.iter().flatten() {
-                assert_eq!(fate.counts().0, 1);
-            }
-        },
-        interleavings(500),
-    );
+            assert_eq!(counts.iter().filter(|counts| **counts == (1, 1)).count(), 3);
+            assert_eq!(counts.iter().filter(|counts| **counts == (0, 0)).count(), 1);
+        }
+        scope.end();
+        // The scope has ended those that were leaked. Their values may still be in use.
+        for fate in fates.iter().flatten() {
+            assert_eq!(fate.counts().0, 1);
+        }
+    });
 }
 
 #[test]
 fn scope_frees_no_value_of_a_handle() {
-    check_random(
-        || {
-            let scope = Leaked::new();
-            let fates: [Arc<Fate>; 3] = Default::default();
-            let threads = fates.clone().map(|fate| {
-                let handle = scope.register(&fate, Ok(())).expect("there is memory");
+    check_interleavings(500, || {
+        let scope = Leaked::new();
+        let fates: [Arc<Fate>; 3] = Default::default();
+        let threads = fates.clone().map(|fate| {
+            let handle = scope.register(&fate, Ok(())).expect("there is memory");
 
-                thread::spawn(move || {
-                    let before = fate.counts();
+            thread::spawn(move || {
+                let before = fate.counts();
 
-                    drop(handle);
-                    (before, fate.counts())
-                })
-            });
+                drop(handle);
+                (before, fate.counts())
+            })
+        });
 
-            scope.end();
-            for one in threads {
-                let (before, after) = one.join().expect("the thread has not panicked");
+        scope.end();
+        for one in threads {
+            let (before, after) = one.join().expect("the thread has not panicked");
 
-                // Once the scope has ended a registration, it may still be at work when the handle is dropped.
-                assert!(before.0 == 0 || after == (1, 0), "{before:?} {after:?}");
-            }
-            for fate in &fates {
-                assert_eq!(fate.counts().0, 1);
-            }
-        },
-        interleavings(500),
-    );
+            // Once the scope has ended a registration, it may still be at work when the handle is dropped.
+            assert!(before.0 == 0 || after == (1, 0), "{before:?} {after:?}");
+        }
+        for fate in &fates {
+            assert_eq!(fate.counts().0, 1);
+        }
+    });
 }
 
 #[test]
