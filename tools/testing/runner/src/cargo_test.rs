@@ -109,16 +109,25 @@ pub fn run(top: &Path, results: &mut Results, logs: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Returns the output of a failed test, which follows "---- name stdout ----".
+/// Returns the output of a failed test, which follows "---- name stdout ----", from its panic on: what a test has printed
+/// before may be long.
 fn panic_message(output: &str, name: &str) -> Vec<String> {
     let short = name.split_once("::").map_or(name, |(_, short)| short);
     let start = format!("---- {short} stdout ----");
-    let lines = output.lines().skip_while(|line| *line != start).skip(1);
-    lines
+    let lines: Vec<&str> = output
+        .lines()
+        .skip_while(|line| *line != start)
+        .skip(1)
         .take_while(|line| !line.starts_with("---- "))
         .filter(|line| !line.is_empty())
+        .collect();
+    let panic = lines
+        .iter()
+        .position(|line| line.starts_with("thread '") && line.contains(" panicked at "));
+    lines[panic.unwrap_or_default()..]
+        .iter()
         .take(8)
-        .map(str::to_owned)
+        .map(|&line| line.to_owned())
         .collect()
 }
 
@@ -136,6 +145,8 @@ test serial::tests::slow ... ignored, boots machines
 failures:
 
 ---- serial::tests::bad stdout ----
+a schedule
+of lines
 
 thread 'serial::tests::bad' panicked at vm/src/serial.rs:1:1:
 left is not right
@@ -179,8 +190,11 @@ test units/src/lib.rs - Size (line 3) ... ok
     #[test]
     fn failed_test_shows_its_panic() {
         assert_eq!(
-            panic_message(OUTPUT, "vm::serial::tests::bad")[1],
-            "left is not right"
+            panic_message(OUTPUT, "vm::serial::tests::bad")[..2],
+            [
+                "thread 'serial::tests::bad' panicked at vm/src/serial.rs:1:1:",
+                "left is not right"
+            ]
         );
     }
 }
