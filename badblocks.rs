@@ -179,6 +179,12 @@ pub(crate) const SPARES: usize = 64;
 /// Spares to make a part of a range a range of its own: for the part, and for what is behind it.
 const OWN_RANGE_SPARES: usize = 2;
 
+/// The tag of sectors that users have written to the table.
+const USER: Tag = Tag {
+    origin: Origin::User,
+    pending: true,
+};
+
 /// The length of a page in sectors.
 const PAGE_SECTORS: u64 = 1 << (PAGE_SHIFT as u32 - SECTOR_SHIFT);
 
@@ -476,39 +482,44 @@ impl<'bound> BadSectors<'bound> {
 
     /// Removes `sectors` from the table.
     fn hide_in_table(&self, state: &mut BadSectorsState, sectors: &Range<u64>) {
-        let Some(Range { start, end }) = intersection(sectors, &self.data) else {
+        let Some(Range { start, mut end }) = intersection(sectors, &self.data) else {
             return;
         };
-        let room = self.room();
-        // What a BTT has cleared is known from its table alone: that keeps all that it has.
-        let is_known = !self.is_btt() && state.seen == Some(self.table().version());
-        let mut lacks = None;
 
-        self.change_table(state, |table| {
-            let first = start.saturating_sub(self.data.start);
-            let behind = end.saturating_sub(self.data.start);
-            let split = table
-                .entry_in(first, behind.saturating_sub(first))
-                .map(|(entry, len)| (entry, entry.saturating_add(len)))
-                .filter(|entry| entry.0 < first && entry.1 > behind);
-
-            match split {
-                // No room to split the entry: drop the second half, and note that it is missing.
-                Some((_, entry_end)) if is_known && table.count() >= room => {
-                    lacks = Some(end);
-                    table.clear(first, entry_end.saturating_sub(first))
-                }
-                _ => table.clear(first, behind.saturating_sub(first)),
-            }
-        });
-        if let Some(at) = lacks {
-            state.note_lacking(at);
+        if let Some(half) = self.second_half(state, start..end) {
+            state.note_lacking(half.start);
+            end = half.end;
         }
+        self.change_table(state, |table| {
+            table.clear(
+                start.saturating_sub(self.data.start),
+                end.saturating_sub(start),
+            )
+        });
         // It does not lack what is not bad any more.
         state.lacks = state
             .lacks
             .and_then(|at| state.bad.next(at).map(|(bad, _)| bad.start.max(at)));
         self.fill_table(state);
+    }
+
+    /// Returns what the table has to drop together with `sectors`, because it has no room to split
+    /// their entry: the half behind them, which the set has all of.
+    fn second_half(&self, state: &mut BadSectorsState, sectors: Range<u64>) -> Option<Range<u64>> {
+        // What a BTT has cleared is known from its table alone: that keeps all that it has.
+        if self.is_btt() || self.table().count() < self.room() {
+            return None;
+        }
+        let entry = self
+            .table_entry(sectors.start)
+            .filter(|entry| entry.start < sectors.start && entry.end > sectors.end)?;
+        let half = sectors.end..entry.end;
+        let gaps = state.bad.gaps(&half);
+
+        // Users may have added to the entry since `import`.
+        state.bad.insert(&half, USER, &mut state.spares).ok()?;
+        state.unannounced |= gaps > 0;
+        Some(half)
     }
 
     /// Adds bad sectors that the table lacks, as many as fit. Not to that of a BTT, which may have
@@ -547,10 +558,6 @@ impl<'bound> BadSectors<'bound> {
     /// [`ENOMEM`]. Until it has all of them, I/O looks up the table as well.
     #[inline(never)]
     pub(crate) fn import(&self, flags: Flags) -> Result {
-        let tag = Tag {
-            origin: Origin::User,
-            pending: true,
-        };
         let mut own = Spares::none();
         let mut at = self.data.start;
         let mut begun = None;
@@ -591,7 +598,7 @@ impl<'bound> BadSectors<'bound> {
                 own = Spares::new(gaps, flags)?;
                 continue;
             }
-            state.bad.insert(&listed, tag, &mut own)?;
+            state.bad.insert(&listed, USER, &mut own)?;
             state.unannounced |= gaps > 0;
             self.update_any(state);
             at = listed.end;

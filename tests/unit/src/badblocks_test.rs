@@ -1012,6 +1012,46 @@ fn a_user_who_writes_badblocks_all_the_time_holds_up_no_repair() {
 }
 
 #[test]
+fn what_a_user_adds_to_an_entry_while_a_full_table_drops_its_end_stays_bad() {
+    let setup = Setup::new(Mode::Fsdax, true);
+
+    check_interleavings(INTERLEAVINGS, move || {
+        fail_one_in(0);
+        let region = leak(Region::at(REGION, true));
+        let world = leak(World::bind(setup, region, leak(Scope::new()), None));
+        let table = world.badblocks.table();
+        let page = 3 * PAGE..4 * PAGE;
+        let singles = (5 * PAGE..).step_by(2).map(|sector| sector..sector + 1);
+
+        for sectors in std::iter::once(page.clone()).chain(singles) {
+            if table.count() == BadblocksTable::room(0) {
+                break;
+            }
+            let added = world.badblocks.add(&addresses(&sectors), Origin::User);
+
+            added.expect("there is memory");
+        }
+        // The page's entry grows.
+        let user = thread::spawn({
+            let behind = page.end - setup.mode.data();
+
+            move || table.set(behind, 1)
+        });
+        let removed = world
+            .badblocks
+            .remove(&addresses(&(page.start + 1..page.end - 1)));
+
+        removed.expect("it can be removed");
+        user.join().expect("it does not panic").expect("it fits");
+        world.badblocks.refresh();
+        for sector in [page.start, page.end - 1, page.end] {
+            assert!(world.is_bad(sector), "{sector}");
+            assert!(world.listed().contains(&sector), "{sector}");
+        }
+    });
+}
+
+#[test]
 fn a_disk_whose_errors_are_repaired_needs_no_lookup() {
     let setup = Setup::new(Mode::Fsdax, true);
 
