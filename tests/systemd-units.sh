@@ -4,7 +4,7 @@
 #
 # With a real systemd. New errors are logged to the journal, passed to a hook, and saved; services can be stopped and
 # started again.
-# vm: --bare --e820 48M@512M --cpus 2
+# vm: --bare --e820 48M@512M
 # timeout: 600
 . "$(dirname "$0")/lib/test.sh"
 . "$(dirname "$0")/lib/save-restore.sh"
