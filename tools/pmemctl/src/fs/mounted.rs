@@ -460,10 +460,9 @@ impl FileSystem {
             kind: FileType::Directory,
         };
         search.visit(self, &entry, fork, progress);
-        // By their parents: there may be many in one whose path is long.
-        let mut folders: Vec<(Rc<PathBuf>, OsString)> = vec![Default::default()];
-        while let Some((parent, name)) = folders.pop() {
-            let folder = Rc::new(parent.join(name));
+        let mut folders = Folders::from_root(search.room);
+        while let Some(folder) = folders.pop() {
+            let folder = Rc::new(folder);
             if search.is_done(all_links) {
                 return Ok(());
             }
@@ -519,8 +518,9 @@ impl FileSystem {
                     kind,
                 };
                 search.visit(self, &entry, fork, progress);
-                if kind == FileType::Directory {
-                    folders.push((Rc::clone(&folder), name.to_owned()));
+                if kind == FileType::Directory && !folders.push(&folder, name) {
+                    let error = io::Error::other("too many directories wait to be searched");
+                    progress.skipped(&self.directory.join(folder.join(name)), &error);
                 }
             }
         }
@@ -530,7 +530,11 @@ impl FileSystem {
     /// Searches the files that processes have open, of those that a walk does not open: removed ones, those with a lease,
     /// and those with an inode on a bad block.
     fn open_files(&self, host: &Host, search: &mut Search, progress: &dyn Progress) {
-        for used in open_files::of_file_systems(host, &[self.device]) {
+        let used = open_files::of_file_systems(host, &[self.device]);
+        if !used.complete {
+            progress.skipped(Path::new("/proc"), &io::Error::other(open_files::TOO_MANY));
+        }
+        for used in used.files {
             let skipped =
                 search.leased.contains_key(&used.inode) || search.unreadable.contains(&used.inode);
             if !used.removed && !skipped {
@@ -560,6 +564,48 @@ impl FileSystem {
                 search.open_by.insert(used.inode, pids);
             }
         }
+    }
+}
+
+/// Directories that a walk has yet to read.
+struct Folders {
+    /// By their parents: there may be many in one whose path is long.
+    waiting: Vec<(Rc<PathBuf>, OsString)>,
+    /// Bytes of memory that are left for them.
+    room: usize,
+}
+
+impl Folders {
+    fn from_root(room: usize) -> Self {
+        Self {
+            waiting: vec![Default::default()],
+            room,
+        }
+    }
+
+    /// Returns the memory that a directory takes, with the path of its parent if that is there for this one alone.
+    fn size(parent: &Rc<PathBuf>, name: &OsStr) -> usize {
+        let path = match Rc::strong_count(parent) {
+            1 => parent.as_os_str().len(),
+            _ => 0,
+        };
+        size_of::<(Rc<PathBuf>, OsString)>() + path + name.len()
+    }
+
+    /// Adds a directory. Returns whether there is room for it.
+    fn push(&mut self, parent: &Rc<PathBuf>, name: &OsStr) -> bool {
+        let room = self.room.checked_sub(Self::size(parent, name));
+        if let Some(room) = room {
+            self.room = room;
+            self.waiting.push((Rc::clone(parent), name.to_owned()));
+        }
+        room.is_some()
+    }
+
+    fn pop(&mut self) -> Option<PathBuf> {
+        let (parent, name) = self.waiting.pop()?;
+        self.room += Self::size(&parent, &name);
+        Some(parent.join(name))
     }
 }
 
@@ -618,6 +664,8 @@ struct Search {
     seen: BTreeSet<u64>,
     /// Inodes all of whose names are known.
     complete: BTreeSet<u64>,
+    /// Bytes of memory for directories that wait to be searched: users can make millions of them.
+    room: usize,
     /// Symbolic links with a block of their own, collected for ext4.
     links: Option<Vec<u64>>,
     /// An inode of `wanted` that had no name when one was looked for last.
@@ -626,6 +674,9 @@ struct Search {
     /// `errors=remount-ro` it becomes read-only, with `errors=panic` the system stops.
     unreadable: Ranges,
 }
+
+/// Bytes of memory for directories that wait to be searched: for half a million or more in one directory.
+const FOLDERS: usize = 64 << 20;
 
 /// The highest number of symbolic links whose blocks are looked up.
 const LINKS: usize = 10_000;
@@ -646,6 +697,7 @@ impl Search {
             open_by: BTreeMap::new(),
             seen: BTreeSet::new(),
             complete: BTreeSet::new(),
+            room: FOLDERS,
             links: None,
             unnamed: 0,
             unreadable: Ranges::default(),
@@ -980,15 +1032,41 @@ mod tests {
         assert_eq!(found(parents::NAMES), (parents::NAMES, true));
     }
 
+    struct Skipped(std::cell::Cell<usize>, io::ErrorKind);
+    impl Progress for Skipped {
+        fn skipped(&self, _path: &Path, error: &io::Error) {
+            assert_eq!(error.kind(), self.1);
+            self.0.set(self.0.get() + 1);
+        }
+    }
+
+    #[test]
+    fn directories_that_wait_to_be_searched_take_limited_memory() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in 0..100 {
+            fs::create_dir_all(folder.path().join(format!("{name:0200}/below"))).unwrap();
+        }
+        let device = DeviceNumber::from_rdev(folder.path().metadata().unwrap().dev());
+        let system = system_at(folder.path(), device);
+        let searched = |room| {
+            let mut search = Search::of(&Host::here(), Spans::default(), Vec::new());
+            // No file has this one.
+            search.wanted.insert(u64::MAX);
+            search.room = room;
+            let skipped = Skipped(0.into(), io::ErrorKind::Other);
+            system
+                .walk(&mut search, Fork::Data, false, &skipped)
+                .unwrap();
+            skipped.0.get()
+        };
+        assert_eq!(searched(FOLDERS), 0);
+        // The room of one that was searched is free again: what is in it is searched.
+        let skipped = searched(5000);
+        assert!((75..90).contains(&skipped), "{skipped}");
+    }
+
     #[test]
     fn links_of_a_file_with_a_lease_are_reported_once() {
-        struct Skipped(std::cell::Cell<usize>);
-        impl Progress for Skipped {
-            fn skipped(&self, _path: &Path, error: &io::Error) {
-                assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
-                self.0.set(self.0.get() + 1);
-            }
-        }
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("file");
         let file = File::create(&path).unwrap();
@@ -1006,7 +1084,7 @@ mod tests {
         let spans: Spans = [somewhere].into_iter().collect();
         let mut search = Search::of(&Host::here(), spans, Vec::new());
         search.leases.refresh();
-        let skipped = Skipped(0.into());
+        let skipped = Skipped(0.into(), io::ErrorKind::WouldBlock);
         system
             .walk(&mut search, Fork::Data, false, &skipped)
             .unwrap();

@@ -18,6 +18,7 @@ use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open}
 use schemars::JsonSchema;
 use serde::Serialize;
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::fs::{self, File};
 use std::io;
 use std::ops::Range;
@@ -195,54 +196,42 @@ impl std::fmt::Display for FileUser {
     }
 }
 
-/// Returns all files on `devices` that other processes use.
-pub fn of_file_systems(host: &Host, devices: &[DeviceNumber]) -> Vec<OpenFile> {
+/// The files of file systems that other processes use.
+#[derive(Debug)]
+pub struct FilesInUse {
+    pub files: Vec<OpenFile>,
+    /// There was room for all.
+    pub complete: bool,
+}
+
+/// Bytes of memory for files in use: processes of a user can have millions open, or mapped in pieces.
+const ROOM: usize = 128 << 20;
+
+/// Why some are missing.
+pub const TOO_MANY: &str = "processes have too many files open or mapped to look at all";
+
+/// Returns the files on `devices` that other processes use.
+pub fn of_file_systems(host: &Host, devices: &[DeviceNumber]) -> FilesInUse {
+    find(host, devices, ROOM)
+}
+
+fn find(host: &Host, devices: &[DeviceNumber], room: usize) -> FilesInUse {
     let pids = holders::pids(host);
     let mut search = Search {
         host,
         table: MountTable::of(host, &pids),
         leases: Leases::read(host),
+        devices,
         found: BTreeMap::new(),
+        room: Room(room),
     };
     let own = std::process::id();
-    for pid in pids.into_iter().filter(|&pid| pid != own) {
-        let folder = host.path(format!("proc/{pid}"));
-        let trusted = is_trusted(&folder);
-        for name in descriptors::names(&folder) {
-            let Some(descriptor) = Descriptor::read(&folder, &name) else {
-                continue;
-            };
-            let link = folder.join("fd").join(&name);
-            // A file elsewhere is not asked for its status, because its file system may not answer.
-            if let Some(device) = descriptor.device(&search.table) {
-                if !devices.contains(&device) {
-                    continue;
-                }
-            }
-            let Some(metadata) = search.table.status(&link, descriptor.place()) else {
-                continue;
-            };
-            let device = DeviceNumber::from_rdev(metadata.dev());
-            if (metadata.is_file() || metadata.is_dir()) && devices.contains(&device) {
-                let file = search.file(device, metadata.ino(), &link);
-                if file.descriptor.is_none() && trusted && !descriptor.is_path() {
-                    file.descriptor = name.parse().ok().map(|fd| (pid, fd));
-                }
-                user(file, host, pid).open = true;
-            }
-        }
-        for mapped in maps::files(&folder) {
-            if devices.contains(&mapped.device) {
-                let link = folder.join("map_files").join(mapped.link());
-                let file = search.file(mapped.device, mapped.inode, &link);
-                user(file, host, pid).mapped.push(MappedRange {
-                    address: mapped.start,
-                    bytes: mapped.offset..mapped.offset + (mapped.end - mapped.start),
-                });
-            }
-        }
+    let mut others = pids.into_iter().filter(|&pid| pid != own);
+    let complete = others.all(|pid| search.add_process(pid).is_some());
+    FilesInUse {
+        files: search.found.into_values().collect(),
+        complete,
     }
-    search.found.into_values().collect()
 }
 
 /// A search for the files that processes use.
@@ -250,24 +239,78 @@ struct Search<'a> {
     host: &'a Host,
     table: MountTable,
     leases: Leases,
+    devices: &'a [DeviceNumber],
     found: BTreeMap<(DeviceNumber, u64), OpenFile>,
+    room: Room,
 }
 
 impl Search<'_> {
-    fn file(&mut self, device: DeviceNumber, inode: u64, link: &Path) -> &mut OpenFile {
-        let used = self
-            .found
-            .entry((device, inode))
-            .or_insert_with(|| OpenFile {
-                device,
-                inode,
-                name: None,
-                removed: is_removed(link, device, inode).unwrap_or(false),
-                link: link.to_owned(),
-                descriptor: None,
-                leased: self.leases.has_write(device, inode),
-                by: Vec::new(),
-            });
+    /// Adds the files of a process; `None` if there is no room for them.
+    fn add_process(&mut self, pid: u32) -> Option<()> {
+        let folder = self.host.path(format!("proc/{pid}"));
+        let trusted = is_trusted(&folder);
+        for name in descriptors::names(&folder) {
+            let Some(descriptor) = Descriptor::read(&folder, &name) else {
+                continue;
+            };
+            let link = folder.join("fd").join(&name);
+            // A file elsewhere is not asked for its status, because its file system may not answer.
+            if let Some(device) = descriptor.device(&self.table) {
+                if !self.devices.contains(&device) {
+                    continue;
+                }
+            }
+            let Some(metadata) = self.table.status(&link, descriptor.place()) else {
+                continue;
+            };
+            let device = DeviceNumber::from_rdev(metadata.dev());
+            if (metadata.is_file() || metadata.is_dir()) && self.devices.contains(&device) {
+                let file = self.file(device, metadata.ino(), &link, pid)?;
+                if file.descriptor.is_none() && trusted && !descriptor.is_path() {
+                    file.descriptor = name.parse().ok().map(|fd| (pid, fd));
+                }
+                file.by.last_mut()?.open = true;
+            }
+        }
+        for mapped in maps::files(&folder) {
+            if self.devices.contains(&mapped.device) {
+                let link = folder.join("map_files").join(mapped.link());
+                self.room.take(size_of::<MappedRange>())?;
+                let file = self.file(mapped.device, mapped.inode, &link, pid)?;
+                file.by.last_mut()?.mapped.push(MappedRange {
+                    address: mapped.start,
+                    bytes: mapped.offset..mapped.offset + (mapped.end - mapped.start),
+                });
+            }
+        }
+        Some(())
+    }
+
+    /// Returns a file, whose last user is this process; `None` if there is no room for it.
+    fn file(
+        &mut self,
+        device: DeviceNumber,
+        inode: u64,
+        link: &Path,
+        pid: u32,
+    ) -> Option<&mut OpenFile> {
+        let used = match self.found.entry((device, inode)) {
+            Entry::Occupied(used) => used.into_mut(),
+            Entry::Vacant(place) => {
+                self.room
+                    .take(size_of::<OpenFile>() + link.as_os_str().len())?;
+                place.insert(OpenFile {
+                    device,
+                    inode,
+                    name: None,
+                    removed: is_removed(link, device, inode).unwrap_or(false),
+                    link: link.to_owned(),
+                    descriptor: None,
+                    leased: self.leases.has_write(device, inode),
+                    by: Vec::new(),
+                })
+            }
+        };
         if used.name.is_none() {
             // The name that a process of another mount namespace sees may be that of another file here.
             used.name = fs::read_link(link).ok().filter(|name| {
@@ -280,8 +323,34 @@ impl Search<'_> {
                                 && metadata.ino() == inode
                         })
             });
+            self.room
+                .take(used.name.as_ref().map_or(0, |name| name.as_os_str().len()))?;
         }
-        used
+        // One process is read after another.
+        if used.by.last().is_none_or(|last| last.process.pid != pid) {
+            let comm = self.host.path(format!("proc/{pid}/comm"));
+            self.room.take(size_of::<FileUse>())?;
+            used.by.push(FileUse {
+                process: Process {
+                    pid,
+                    command: printable(sysfs::line(comm).unwrap_or_default()),
+                },
+                open: false,
+                mapped: Vec::new(),
+            });
+        }
+        Some(used)
+    }
+}
+
+/// Bytes of memory that are left.
+struct Room(usize);
+
+impl Room {
+    /// `None` if there is no room for so many bytes.
+    fn take(&mut self, bytes: usize) -> Option<()> {
+        self.0 = self.0.checked_sub(bytes)?;
+        Some(())
     }
 }
 
@@ -296,24 +365,6 @@ fn is_trusted(process: &Path) -> bool {
 fn real_uid(status: &str) -> Option<u32> {
     let ids = status.lines().find_map(|line| line.strip_prefix("Uid:"))?;
     ids.split_whitespace().next()?.parse().ok()
-}
-
-fn user<'a>(file: &'a mut OpenFile, host: &Host, pid: u32) -> &'a mut FileUse {
-    // One process is read after another.
-    if file.by.last().is_none_or(|last| last.process.pid != pid) {
-        file.by.push(FileUse {
-            process: Process {
-                pid,
-                command: printable(
-                    sysfs::line(host.path(format!("proc/{pid}/comm"))).unwrap_or_default(),
-                ),
-            },
-            open: false,
-            mapped: Vec::new(),
-        });
-    }
-    let last = file.by.len() - 1;
-    &mut file.by[last]
 }
 
 #[cfg(test)]
@@ -428,7 +479,7 @@ mod tests {
         let mut child = child_with(&file);
         let metadata = file.as_file().metadata().unwrap();
         let device = DeviceNumber::from_rdev(metadata.dev());
-        let used = of_file_systems(&Host::here(), &[device]);
+        let used = of_file_systems(&Host::here(), &[device]).files;
         child.kill().unwrap();
         child.wait().unwrap();
         let ours = used
@@ -457,7 +508,9 @@ mod tests {
         std::os::unix::fs::symlink("../../../file", folder.path().join("proc/7/fd/3")).unwrap();
         let found = |mount: &str| {
             write("proc/7/mountinfo", mount);
-            of_file_systems(&Host::at(folder.path()), &[device]).len()
+            of_file_systems(&Host::at(folder.path()), &[device])
+                .files
+                .len()
         };
         // stat(2) through the link would say that it is on the device.
         assert_eq!(found("9 1 0:50 / /srv rw - nfs server:/ rw\n"), 0);
@@ -514,7 +567,7 @@ mod tests {
         let is_removed = |inode: u64| {
             let line = format!("1000-2000 r--s 0 {major:x}:{minor:x} {inode} /x (deleted)\n");
             fs::write(process.join("maps"), line).unwrap();
-            let used = of_file_systems(&Host::at(folder.path()), &[device]);
+            let used = of_file_systems(&Host::at(folder.path()), &[device]).files;
             assert_eq!((used.len(), used[0].inode), (1, inode));
             used[0].removed
         };
@@ -523,12 +576,31 @@ mod tests {
     }
 
     #[test]
+    fn files_in_use_take_limited_memory() {
+        let folder = tempfile::tempdir().unwrap();
+        let process = folder.path().join("proc/7");
+        fs::create_dir_all(&process).unwrap();
+        let maps: String = (1..=1000)
+            .map(|page| format!("{page:x}000-{page:x}800 r--s 0 103:05 12 /x\n"))
+            .collect();
+        fs::write(process.join("maps"), maps).unwrap();
+        let found = |room| {
+            let found = find(&Host::at(folder.path()), &["259:5".parse().unwrap()], room);
+            let mapped = found.files.iter().flat_map(|file| &file.by[0].mapped);
+            (mapped.count(), found.complete)
+        };
+        assert_eq!(found(ROOM), (1000, true));
+        let (count, complete) = found(100 * size_of::<MappedRange>());
+        assert!((50..100).contains(&count) && !complete, "{count}");
+    }
+
+    #[test]
     fn query_of_open_file_breaks_no_lease() {
         let file = tempfile::NamedTempFile::new().unwrap();
         let mut child = child_with(&file);
         let metadata = file.as_file().metadata().unwrap();
         let device = DeviceNumber::from_rdev(metadata.dev());
-        let used = of_file_systems(&Host::here(), &[device]);
+        let used = of_file_systems(&Host::here(), &[device]).files;
         let ours = used.iter().find(|used| used.inode == metadata.ino());
         let ours = ours.unwrap();
         assert_eq!(ours.descriptor.map(|(pid, _)| pid), Some(child.id()));

@@ -75,14 +75,24 @@ impl QuickSearch<'_> {
         TracedBatch { volumes, events }
     }
 
-    /// Returns the files in use of the file systems on these volumes.
-    pub(super) fn files_in_use(&self, traced: &[TracedBatch]) -> Arc<[OpenFile]> {
+    /// Returns the files in use of the file systems on these volumes. Adds an event if these are not all.
+    pub(super) fn files_in_use(&self, traced: &mut [TracedBatch]) -> Arc<[OpenFile]> {
         let volumes = traced.iter().flat_map(|traced| &traced.volumes);
         let devices: BTreeSet<DeviceNumber> = volumes
             .filter_map(|(_, affected)| affected.volume.number().ok())
             .collect();
         let devices: Vec<_> = devices.into_iter().collect();
-        open_files::of_file_systems(self.host, &devices).into()
+        let used = open_files::of_file_systems(self.host, &devices);
+        if !used.complete {
+            for TracedBatch { volumes, events } in traced {
+                let disks: BTreeSet<&str> = volumes.iter().map(|(disk, _)| disk.name()).collect();
+                events.extend(disks.into_iter().map(|disk| Event::Failed {
+                    disk: disk.to_owned(),
+                    reason: open_files::TOO_MANY.to_owned(),
+                }));
+            }
+        }
+        used.files.into()
     }
 
     /// Returns the result so far, and the volumes that are left.

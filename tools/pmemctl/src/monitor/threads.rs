@@ -99,8 +99,8 @@ impl Searcher {
                 targets: targets.as_deref(),
                 reports: &self.reports,
             };
-            let traced: Vec<_> = batches.iter().map(|batch| look.trace(batch)).collect();
-            let used = look.files_in_use(&traced);
+            let mut traced: Vec<_> = batches.iter().map(|batch| look.trace(batch)).collect();
+            let used = look.files_in_use(&mut traced);
             for (batch, traced) in batches.into_iter().zip(traced) {
                 state.set(Some(Instant::now()));
                 let (answer, affected) = look.look(&batch, traced, &used);

@@ -205,7 +205,10 @@ impl Target {
                 return Err(error).with_context(|| format!("{name}: no lease on it"));
             }
             let used = open_files::of_file_systems(host, &[number]);
-            let its = used.iter().filter(|used| used.inode == metadata.ino());
+            let its = used
+                .files
+                .iter()
+                .filter(|used| used.inode == metadata.ino());
             let who: Vec<_> = its
                 .flat_map(|used| used.users(&(0..u64::MAX)))
                 .map(|user| user.to_string())
