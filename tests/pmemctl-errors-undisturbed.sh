@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 # pmemctl errors does not keep a file system mounted, breaks no lease, does not wait for a file system that hangs, and
-# reads no inode and no block bitmap on a bad block.
+# reads no inode and no block bitmap on a bad block; nor do layout and quarantine read the bitmap.
 #
 # An unmounted device is not examined while a process may write to it.
 # vm: --nvdimm size=512M,labels --nvdimm size=32M --e820 32M@512M
@@ -33,7 +33,7 @@ is_inactive() {
 }
 
 need jq wipefs
-plan 17
+plan 20
 load_driver
 disk=$(labelled_disk -m fsdax -M mem -s 448M)
 make_fs ext4 "$disk" -N 25000
@@ -133,3 +133,9 @@ dmesg -C
 pmemctl errors --json >/tmp/output 2>/tmp/errors.err || :
 is "a file in a group whose bitmap is bad is found" "$(jq -r '.errors[].owner.paths[0]? // empty' /tmp/output)" "$MNT/data"
 is "the file system has no error by that" "$(dmesg | grep -c 'EXT4-fs error')" 0
+is "the layout says what is not known" "$(pmemctl layout --json "/dev/$disk" | jq -r '.volumes[0].reason')" \
+	"free space is not known where the block bitmap of a group is bad"
+status=0
+pmemctl quarantine "$MNT" >/dev/null 2>/tmp/quarantine.err || status=$?
+is "no free block is searched for" "$status $(grep -c 'a block bitmap is bad' /tmp/quarantine.err)" "1 1"
+is "the file system still has no error" "$(dmesg | grep -c 'EXT4-fs error')" 0

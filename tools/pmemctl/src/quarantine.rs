@@ -11,9 +11,10 @@ use crate::badblocks::origin::SECTOR;
 use crate::badblocks::set::BadBlocks;
 use crate::block::devno::DeviceNumber;
 use crate::block::mountinfo;
+use crate::block::remap::Spans;
 use crate::block::topology;
 use crate::fs::kernel_reports;
-use crate::fs::mounted;
+use crate::fs::mounted::{self, FileSystem};
 use crate::fs::quarantine_mark;
 use crate::fs::reopen::again;
 use crate::sysfs::{Host, printable};
@@ -152,12 +153,18 @@ impl Place {
         if let Some(reason) = survey.unknown(&target, self.device) {
             bail!("{}: {reason}", printable(&self.directory));
         }
-        let spans = survey
-            .affected
-            .iter()
-            .filter(|(_, affected)| affected.chain.first() == Some(&self.device))
-            .flat_map(|(_, affected)| affected.spans.iter());
-        Ok(blocks(spans.map(|span| span.range()), self.block))
+        let affected = survey.affected.iter().map(|(_, affected)| affected);
+        let its = affected.filter(|affected| affected.chain.first() == Some(&self.device));
+        let spans: Spans = its.clone().flat_map(|it| it.spans.iter()).collect();
+        if let Some(affected) = its.clone().next() {
+            let system = FileSystem::at(&affected.volume, &self.directory)?;
+            ensure!(
+                system.groups_without_bitmap(&spans)?.is_empty(),
+                "{}: a block bitmap is bad; the search for free blocks would read it, which is an error in the file system. Unmount it, and run e2fsck",
+                printable(&self.directory)
+            );
+        }
+        Ok(blocks(spans.iter().map(|span| span.range()), self.block))
     }
 
     /// Returns the blocks of these that are free.

@@ -20,7 +20,7 @@ use crate::fs::{Owned, Owner, Progress, Space, SpaceKind};
 use crate::ranges::{Ranges, common};
 use crate::sysfs::{Host, printable};
 use abstractions::extents::{self, Extent, Fork, Record};
-use anyhow::{Context, Result, anyhow, bail, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, fstatfs, open, statat};
 use rustix::io::Errno;
 use std::collections::{BTreeMap, BTreeSet};
@@ -192,10 +192,18 @@ impl FileSystem {
         )
     }
 
+    fn is_ext4(&self) -> bool {
+        let kind = self.volume.file_system.as_deref();
+        matches!(kind, Some("ext2" | "ext3" | "ext4"))
+    }
+
+    fn unreadable(&self) -> String {
+        format!("dumpe2fs (e2fsprogs) cannot read {}", self.volume.name)
+    }
+
     /// Reads the header of ext4 from its device, if e2fsprogs can.
     fn ext4(&self) -> Option<(String, Header)> {
-        let kind = self.volume.file_system.as_deref()?;
-        if !matches!(kind, "ext2" | "ext3" | "ext4") {
+        if !self.is_ext4() {
             return None;
         }
         let node = format!("/dev/{}", self.volume.kernel_name);
@@ -209,7 +217,7 @@ impl FileSystem {
         if let Ok(geometry) = extents::xfs_geometry(&directory) {
             let geometry = Geometry::of(&geometry)?;
             let mut maps = false;
-            self.records(&directory, |record| {
+            self.records(&directory, &(0..u64::MAX), |record| {
                 maps |= record.flags & SPECIAL == 0;
             })?;
             return Ok(Space {
@@ -222,9 +230,7 @@ impl FileSystem {
                 free: Vec::new(),
             });
         }
-        let Some((node, header)) = self.ext4() else {
-            bail!("dumpe2fs (e2fsprogs) cannot read {}", self.volume.name);
-        };
+        let (node, header) = self.ext4().with_context(|| self.unreadable())?;
         let layout = Layout::read(&node, &header)?;
         Ok(layout.space(ext4::hidden_ranges(&node, &header)?))
     }
@@ -233,28 +239,48 @@ impl FileSystem {
         extents::fsmap_device(directory, self.device.encoded())
     }
 
-    fn records(&self, directory: &File, see: impl FnMut(&Record)) -> Result<()> {
-        extents::of_device(directory, self.fsmap_device(directory), &(0..u64::MAX), see)
+    fn records(
+        &self,
+        directory: &File,
+        range: &Range<u64>,
+        see: impl FnMut(&Record),
+    ) -> Result<()> {
+        extents::of_device(directory, self.fsmap_device(directory), range, see)
             .with_context(|| format!("owners of the blocks of {}", printable(&self.directory)))
     }
 
-    /// Calls `see` with each range and its use, in order; space between them is in use.
-    pub(crate) fn each(&self, mut see: impl FnMut(&Range<u64>, SpaceKind)) -> Result<()> {
+    /// Returns the block groups that ext4 must not be asked about. `bad` are all bad blocks of the volume.
+    pub(crate) fn groups_without_bitmap(&self, bad: &Spans) -> Result<Ranges> {
+        if bad.is_empty() || !self.is_ext4() {
+            return Ok(Ranges::default());
+        }
+        let (node, header) = self.ext4().with_context(|| self.unreadable())?;
+        Ok(Layout::read(&node, &header)?.groups_without_bitmap(bad))
+    }
+
+    /// Calls `see` with each range outside of `refused` and its use, in order; space between them is in use.
+    pub(crate) fn each(
+        &self,
+        refused: &Ranges,
+        mut see: impl FnMut(&Range<u64>, SpaceKind),
+    ) -> Result<()> {
         let directory = self.root()?;
         let number = self.fsmap_device(&directory);
-        self.records(&directory, |record| {
-            let kind = match FsmapOwner::of(record, record.physical) {
-                _ if record.device != number => return,
-                FsmapOwner::Free => SpaceKind::Free,
-                FsmapOwner::Metadata(_) => SpaceKind::Metadata,
-                FsmapOwner::Inode(_, Some(_)) => SpaceKind::Files,
-                FsmapOwner::Inode(_, None) => SpaceKind::Metadata,
-                FsmapOwner::Unknown => return,
-            };
-            see(
-                &(record.physical..record.physical.saturating_add(record.length)),
-                kind,
-            );
+        let all: Ranges = [0..u64::MAX].into_iter().collect();
+        all.without(refused).iter().try_for_each(|query| {
+            self.records(&directory, query, |record| {
+                let Some(range) = asked(record, number, query) else {
+                    return;
+                };
+                let kind = match FsmapOwner::of(record, record.physical) {
+                    FsmapOwner::Free => SpaceKind::Free,
+                    FsmapOwner::Metadata(_) => SpaceKind::Metadata,
+                    FsmapOwner::Inode(_, Some(_)) => SpaceKind::Files,
+                    FsmapOwner::Inode(_, None) => SpaceKind::Metadata,
+                    FsmapOwner::Unknown => return,
+                };
+                see(&range, kind);
+            })
         })
     }
 
