@@ -140,6 +140,12 @@ fn missing(saved: &SavedList, list: &KernelList, listed: &Errors) -> BadBlocks {
     wanted.without(&listed.all())
 }
 
+/// Returns those of the `missing` sectors that the list has not had since the boot. What it has had, from an older copy, was
+/// repaired.
+fn never_listed(missing: &BadBlocks, seen: &Seen, list: &KernelList) -> BadBlocks {
+    missing.without(&seen.had(list.sequence))
+}
+
 /// Takes the saved origins for errors that the list shows as restored, as known by the bus, or without origin.
 fn named(listed: &Errors, known: &Errors) -> Errors {
     let vague = [Origin::RESTORED, Origin::UNKNOWN, Origin::LOG];
@@ -224,8 +230,8 @@ enum Before {
     List(SavedList, Seen),
     /// There is none.
     Nothing,
-    /// There was one that can't be used.
-    Refused,
+    /// One that can't be used, and why.
+    Refused(anyhow::Error),
 }
 
 fn try_save(region: &Region, folder: &Path, report: &mut SaveReport) -> Result<()> {
@@ -244,20 +250,13 @@ fn try_save(region: &Region, folder: &Path, report: &mut SaveReport) -> Result<(
             Before::List(saved, seen)
         }
         Ok(None) => Before::Nothing,
-        Err(error) if error.is::<Refused>() => {
-            let aside = store
-                .put_aside(&memory)
-                .with_context(|| format!("{error}; it cannot be moved aside"))?;
-            let aside = printable(&aside);
-            report.reasons.push(format!("{error}; moved to {aside}"));
-            Before::Refused
-        }
+        Err(error) if error.is::<Refused>() => Before::Refused(error),
         Err(error) => return Err(error),
     };
     let none = SavedList::none(memory, region.size);
     let known = match &before {
         Before::List(saved, _) => saved,
-        Before::Nothing | Before::Refused => &none,
+        Before::Nothing | Before::Refused(_) => &none,
     };
     let mut saved = of_this_boot(known, &boot);
     if saved.id.is_empty() {
@@ -306,12 +305,25 @@ fn try_save(region: &Region, folder: &Path, report: &mut SaveReport) -> Result<(
     if old != new {
         saved.generation = saved.generation.saturating_add(1);
     }
+    let is_empty = saved.errors.is_empty();
     report.result = match &before {
         Before::List(before, _) if *before == saved => SaveOutcome::Unchanged,
-        Before::Nothing | Before::Refused if saved.errors.is_empty() => SaveOutcome::NoErrors,
-        _ => {
+        Before::Nothing if is_empty => SaveOutcome::NoErrors,
+        Before::List(..) | Before::Nothing => {
             store.save(&saved).with_context(|| printable(folder))?;
             SaveOutcome::Saved
+        }
+        Before::Refused(why) => {
+            let new = (!is_empty).then_some(&saved);
+            let aside = store
+                .replace_refused(&saved.memory, new)
+                .with_context(|| format!("{why}; it cannot be replaced"))?;
+            let aside = printable(&aside);
+            report.reasons.push(format!("{why}; moved to {aside}"));
+            match is_empty {
+                true => SaveOutcome::NoErrors,
+                false => SaveOutcome::Saved,
+            }
         }
     };
     if failed {
@@ -345,7 +357,7 @@ fn sync_with_list(
             _ => None,
         };
         if let Some(seen) = unseen {
-            let missing = missing(saved, list, &listed);
+            let missing = never_listed(&missing(saved, list, &listed), seen, list);
             let outdated = outdated(region.host(), saved, seen, list, &listed);
             let mut note = seen.note(list.sequence);
             if !missing.is_empty() {
@@ -366,7 +378,7 @@ fn sync_with_list(
     }
     let covers = &list.covers;
     // A driver that is bound again takes all errors of the bus for the log's. Which of them were saved, a refused list can't say.
-    if report.has_log && !matches!(before, Before::Refused) {
+    if report.has_log && !matches!(before, Before::Refused(_)) {
         // A plain list has no origins; the region's list has the errors of the log.
         let log = match list.is_plain() {
             true => kernel::of_region(region)?.within(covers),
@@ -481,6 +493,7 @@ fn try_restore(
     if seen.has(list.sequence) {
         return Ok(());
     }
+    let missing = never_listed(&missing, &seen, &list);
     let note = seen.note(list.sequence);
     if !missing.is_empty() {
         list.add(&missing, Origin::RESTORED)?;
@@ -617,11 +630,19 @@ mod tests {
         let before = fs::read(&file).unwrap();
         assert_eq!(save(&region, &copy).repaired_sectors, 8);
 
-        // It has not had another list, or had this one in another boot.
+        // Nor from another list.
         let mut other = SavedList::from_text(&before).unwrap();
+        other.errors = other.errors.within(&(6156..6168));
+        fs::write(&file, other.to_text().unwrap()).unwrap();
+        assert_eq!(
+            restore(&machine.host, &device, &copy).result,
+            RestoreOutcome::ThereAlready
+        );
+
+        // It has not had another error, or had this one in another boot.
         other.errors = other
             .errors
-            .and(&Errors::of("user", std::iter::once(100..101).collect()));
+            .and(&Errors::of("user", std::iter::once(6244..6245).collect()));
         fs::write(&file, other.to_text().unwrap()).unwrap();
         assert_eq!(
             restore(&machine.host, &device, &copy).result,

@@ -476,8 +476,9 @@ impl Store {
         replace(&self.file(&saved.memory), NEW, text.as_bytes())
     }
 
-    /// Puts the file of a memory aside, where it can be looked at; its new name. Fails if there are [`ASIDE`] such files.
-    pub fn put_aside(&self, memory: &Memory) -> Result<PathBuf> {
+    /// Puts the file of a memory aside, where it can be looked at, and writes a new list in its place, or none; the file's new
+    /// name. If that fails, it stays as it was. Fails if there are [`ASIDE`] such files.
+    pub fn replace_refused(&self, memory: &Memory, new: Option<&SavedList>) -> Result<PathBuf> {
         let file = self.file(memory);
         // Not by RENAME_NOREPLACE, which NFS lacks: others of this program wait for the lock.
         let is_free = |path: &PathBuf| fs::symlink_metadata(path).is_err();
@@ -487,9 +488,29 @@ impl Store {
                 printable(&file)
             );
         };
-        fs::rename(&file, &aside).with_context(|| printable(&file))?;
-        File::open(&self.folder)?.sync_all()?;
+        // A link, so that the file is there at any time: without it, nothing would be known to be lost. FAT has none.
+        fs::hard_link(&file, &aside)
+            .or_else(|_| fs::rename(&file, &aside))
+            .with_context(|| printable(&file))?;
+        let written = match new {
+            Some(saved) => self.save(saved),
+            None => remove(&file).and_then(|()| File::open(&self.folder)?.sync_all()),
+        };
+        if written.is_err() {
+            let _ = fs::rename(&aside, &file);
+            // Two names of one file are left as they are.
+            let _ = fs::remove_file(&aside);
+        }
+        written.with_context(|| printable(&self.folder))?;
         Ok(aside)
+    }
+}
+
+/// Removes a file, if it is there.
+fn remove(file: &Path) -> io::Result<()> {
+    match fs::remove_file(file) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed,
     }
 }
 
@@ -672,7 +693,7 @@ mod tests {
         let store = Store::make(folder.path()).unwrap();
         let refuse = |text: &str| {
             fs::write(store.file(&place()), text).unwrap();
-            store.put_aside(&place())
+            store.replace_refused(&place(), None)
         };
         for number in 0..ASIDE {
             let text = number.to_string();
@@ -685,6 +706,23 @@ mod tests {
         assert_eq!(fs::read(store.file(&place())).unwrap(), b"x");
         let first = folder.path().join("e820-20000000.json.refused");
         assert_eq!(fs::read(first).unwrap(), b"0");
+    }
+
+    #[test]
+    fn refused_list_stays_if_no_other_can_be_saved() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::make(folder.path()).unwrap();
+        let file = store.file(&place());
+        fs::write(&file, "x").unwrap();
+        let mut long = one();
+        long.boot = "b".repeat(LONGEST as usize);
+        store.replace_refused(&place(), Some(&long)).unwrap_err();
+        assert_eq!(fs::read(&file).unwrap(), b"x");
+        assert!(aside(&file).all(|aside| !aside.exists()));
+        let aside = store.replace_refused(&place(), Some(&one())).unwrap();
+        assert_eq!(fs::read(aside).unwrap(), b"x");
+        let text = fs::read(&file).unwrap();
+        assert_eq!(SavedList::from_text(&text).unwrap(), one());
     }
 
     #[test]
