@@ -326,9 +326,10 @@ impl Scrub {
     }
 
     /// Returns the bytes of the disk that were being read when the machine stopped, before the namespace got its mode or
-    /// size: the files of other disks of this memory have them. A complete scrub since then has read them.
-    fn suspected_before(&self, folder: &Path, boot: &str) -> Ranges {
-        let last = self.last(folder);
+    /// size: the files of other disks of this memory, written after `since`, have them. A complete scrub since then has read
+    /// them.
+    fn suspected_before(&self, folder: &Path, boot: &str, since: Option<u64>) -> Ranges {
+        let last = self.last(folder).max(since);
         let prefix = self.prefix();
         let names = sysfs::names(folder).into_iter();
         let states = names
@@ -494,9 +495,15 @@ impl<'a> Run<'a> {
         store::remove_partial(folder, &store::partial(&file));
         let boot = persist::boot(scrub.region.host())?;
         let (mut state, anew) = scrub.state(&file);
-        if anew.is_some() || !file.exists() {
-            let suspected = scrub.suspected_before(folder, &boot);
-            state.suspected = suspected.iter().cloned().collect();
+        // What another mode has learnt since this one was scrubbed.
+        let since = match &anew {
+            None => store::modified_ms(&file),
+            Some(_) => None,
+        };
+        let before = scrub.suspected_before(folder, &boot, since);
+        state.suspected.extend(before.iter().cloned());
+        state.suspected = joined(&state.suspected).iter().cloned().collect();
+        if anew.is_some() {
             scrub.put_aside(&file)?;
         }
         state.resume(&boot, options.retry);
@@ -654,6 +661,9 @@ impl<'a> Run<'a> {
             false => self.state.save(&self.file),
         };
         result.and(saved)?;
+        if complete {
+            self.add_known_before()?;
+        }
         let state = self.state;
         Ok(Summary {
             disk: self.scrub.disk().to_owned(),
@@ -667,6 +677,16 @@ impl<'a> Run<'a> {
             seconds: self.begun.elapsed().as_secs_f64(),
             anew: self.anew,
         })
+    }
+
+    /// Adds the listed pages that an earlier run has skipped, if this one has gone on from there.
+    fn add_known_before(&mut self) -> Result<()> {
+        if self.from > 0 {
+            let listed = pages_of(&self.scrub.list.disk.bad()?).within(&(0..self.from));
+            let found = joined(&self.state.found);
+            self.known.extend(listed.without(&found).iter().cloned());
+        }
+        Ok(())
     }
 
     /// Saves the time of the end, and for the next scrub what it skips as well.
@@ -1131,15 +1151,63 @@ mod tests {
     }
 
     #[test]
-    fn link_in_the_folder_is_not_followed() {
+    fn links_in_the_folder_are_not_followed() {
         let (machine, scrub) = scrub();
         let folder = machine.folder.path().join("state");
         let file = scrub.file(&folder);
         fs::create_dir(&folder).unwrap();
         let target = machine.folder.path().join("target");
-        std::os::unix::fs::symlink(&target, file.with_extension("new")).unwrap();
+        let link = |path: &Path| std::os::unix::fs::symlink(&target, path).unwrap();
+        link(&file);
         state(&scrub).save(&file).unwrap();
+        assert!(!target.exists() && file.symlink_metadata().unwrap().is_file());
+        link(&file.with_extension("lock"));
+        make_node(&scrub, &machine);
+        let options = Options {
+            folder: &folder,
+            rate: 1 << 40,
+            anew: false,
+            retry: false,
+            stop: &|| false,
+            progress: &|_, _| {},
+        };
+        assert!(scrub.run(&options).is_err());
         assert!(!target.exists());
+    }
+
+    #[test]
+    fn known_pages_of_an_earlier_run_are_reported_at_the_end() {
+        let (machine, scrub) = scrub();
+        machine.lists("2048 8");
+        let known = [BadRange {
+            offset: 1 << 20,
+            length: 4096,
+        }];
+        let summary = run(&scrub, &machine, 2 << 20, false);
+        assert_eq!((summary.complete, &summary.known[..]), (false, &known[..]));
+        let summary = run(&scrub, &machine, u64::MAX, false);
+        assert!(summary.complete && summary.from > 1 << 20);
+        assert_eq!(summary.known, known);
+    }
+
+    #[test]
+    fn suspects_of_another_mode_are_skipped_where_this_one_was_stopped() {
+        let (machine, scrub) = scrub();
+        assert!(!run(&scrub, &machine, 2 << 20, false).complete);
+        let mut other = state(&scrub);
+        other.covers.start += PAGE;
+        other.suspected = vec![4 << 20..5 << 20];
+        // Files differ in their times by more than a clock's tick.
+        thread::sleep(Duration::from_millis(20));
+        let file = machine.folder.path().join("state");
+        let file = file.join(format!("{}{:x}.json", scrub.prefix(), other.covers.start));
+        other.save(&file).unwrap();
+        let suspected = run(&scrub, &machine, u64::MAX, false).suspected;
+        let expected = BadRange {
+            offset: (4 << 20) + PAGE,
+            length: 1 << 20,
+        };
+        assert_eq!(suspected, [expected]);
     }
 
     #[test]
